@@ -1,0 +1,356 @@
+//! The resolved settings: every default filled in, every value checked, enums instead of strings.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Everything a run needs to know.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// `[run]`
+    pub run: RunSettings,
+    /// `[data]`
+    pub data: DataSettings,
+    /// `[model]`
+    pub model: ModelSettings,
+    /// `[preprocess]`
+    pub preprocess: PreprocessSettings,
+    /// `[augment]`
+    pub augment: AugmentSettings,
+    /// `[strategy]`
+    pub strategy: StrategySettings,
+    /// `[train]`
+    pub train: TrainSettings,
+    /// `[early_stop]`
+    pub early_stop: EarlyStopSettings,
+}
+
+/// `[run]`: name, place and machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunSettings {
+    /// Folder of the run below `out`; defaults to the config file's stem.
+    pub name: String,
+    /// Seed of every random draw of training (splits have their own).
+    pub seed: u64,
+    /// Folder that holds the runs.
+    pub out: PathBuf,
+    /// Where tensors live.
+    pub device: DeviceChoice,
+    /// Worker threads for compute; 0 = one per core.
+    pub threads: usize,
+    /// Threads that decode images; 0 = one per core.
+    pub decode_threads: usize,
+}
+
+/// `run.device`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU when this binary has CUDA and one is present, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// One GPU by its number; an error when it is absent.
+    Cuda(usize),
+}
+
+/// `[data]`: exactly one of `root` and `manifest`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DataSettings {
+    /// Where the images are listed.
+    #[serde(flatten)]
+    pub source: DataSource,
+    /// Fraction of the images drawn for validation when the data has no such split.
+    pub val: f64,
+    /// Fraction of the images drawn for testing when the data has no such split.
+    pub test: f64,
+    /// Seed of the drawing, apart from `run.seed` so that seeds can vary on one split.
+    pub split_seed: u64,
+    /// Draw the same fraction from every class.
+    pub stratified: bool,
+    /// What to do with images that cannot be decoded.
+    pub on_error: OnError,
+    /// Significant bits of 16-bit images (e.g. 12 for 12-bit sensors): 2^bits - 1 becomes white.
+    pub bit_depth: u8,
+}
+
+/// Folder or manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataSource {
+    /// Class folders, or train/ val/ test/ of class folders.
+    Root(PathBuf),
+    /// CSV with the columns path,label and optionally split and group.
+    Manifest(PathBuf),
+}
+
+/// `data.on_error`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// List every bad file and stop before training.
+    Fail,
+    /// Leave bad files out and list them in `skipped.csv`.
+    Skip,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelSettings {
+    /// `builtin:NAME` or a local folder.
+    pub backbone: String,
+    /// Side of the square input in pixels; none = the backbone's own.
+    pub image_size: Option<usize>,
+    /// How tokens become one feature vector.
+    pub pool: PoolChoice,
+    /// Highest stochastic depth rate, reached in the last block.
+    pub drop_path: f64,
+    /// Dropout before the head.
+    pub head_dropout: f64,
+}
+
+/// `model.pool`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolChoice {
+    /// What the backbone was trained with.
+    Backbone,
+    /// The class token.
+    Cls,
+    /// The mean of the patch tokens.
+    Avg,
+}
+
+/// `[preprocess]`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PreprocessSettings {
+    /// How an image of any shape becomes a square.
+    pub resize: ResizeMode,
+    /// Filter of the resize.
+    pub interpolation: InterpolationChoice,
+    /// Which statistics standardise the pixels.
+    pub normalize: NormalizeChoice,
+    /// Explicit statistics per channel, for pixels in 0..1; present exactly when `normalize` is `Explicit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<[f32; 3]>,
+    /// See `mean`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub std: Option<[f32; 3]>,
+}
+
+/// `preprocess.resize`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResizeMode {
+    /// The whole image, aspect ratio given up.
+    Squash,
+    /// The whole image, aspect ratio kept, borders filled.
+    Letterbox,
+    /// Short side to size / crop_pct, centre crop: may delete a defect at the border.
+    Crop,
+}
+
+/// `preprocess.interpolation`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InterpolationChoice {
+    /// What the backbone was trained with.
+    Backbone,
+    /// Triangle filter, antialiased.
+    Bilinear,
+    /// Cubic filter with a = -1/2, antialiased.
+    Bicubic,
+}
+
+/// `preprocess.normalize`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NormalizeChoice {
+    /// The backbone's own mean and std.
+    Backbone,
+    /// ImageNet mean and std.
+    Imagenet,
+    /// Mean and std 0.5.
+    Symmetric,
+    /// Mean and std of the training images.
+    Dataset,
+    /// Mean and std of each batch.
+    Batch,
+    /// Median and scaled interquartile range of the training images.
+    Robust,
+    /// The `mean` and `std` given beside it.
+    Explicit,
+}
+
+/// `[augment]`: probabilities and strengths; 0 turns an operation off. The preset is already folded in.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AugmentSettings {
+    /// The preset the values started from.
+    pub preset: AugmentPreset,
+    /// Probability of a left-right flip.
+    pub hflip: f64,
+    /// Probability of an up-down flip.
+    pub vflip: f64,
+    /// Probability of a rotation by a random multiple of 90 degrees.
+    pub rotate90: f64,
+    /// Random resized crop; none = the whole image.
+    pub crop: Option<CropSettings>,
+    /// Colour jitter; none = off.
+    pub color: Option<ColorSettings>,
+    /// Random erasing; none = off.
+    pub erasing: Option<ErasingSettings>,
+}
+
+/// `augment.preset`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AugmentPreset {
+    /// Nothing.
+    None,
+    /// Flips, a mild crop and mild jitter.
+    Light,
+}
+
+/// `augment.crop`: random resized crop (Szegedy et al. 2014; torchvision's `RandomResizedCrop`).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CropSettings {
+    /// Smallest and largest area as fractions of the image.
+    pub scale: [f64; 2],
+    /// Smallest and largest width / height.
+    pub ratio: [f64; 2],
+}
+
+/// `augment.color`: factors drawn from max(0, 1 - x) to 1 + x (torchvision's `ColorJitter`).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ColorSettings {
+    /// Probability of jittering an image.
+    pub p: f64,
+    /// Strength of the brightness change.
+    pub brightness: f64,
+    /// Strength of the contrast change.
+    pub contrast: f64,
+    /// Strength of the saturation change.
+    pub saturation: f64,
+    /// Strength of the hue change, at most 0.5.
+    pub hue: f64,
+}
+
+/// `augment.erasing`: random erasing (Zhong et al. 2017).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ErasingSettings {
+    /// Probability of erasing a rectangle.
+    pub p: f64,
+    /// Smallest and largest area as fractions of the image.
+    pub area: [f64; 2],
+    /// Smallest and largest height / width.
+    pub ratio: [f64; 2],
+}
+
+/// `[strategy]`, with the keys of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StrategySettings {
+    /// Only the head learns.
+    Frozen,
+    /// The last blocks, the final norm and the head learn.
+    Partial {
+        /// How many blocks, counted from the output.
+        blocks: usize,
+    },
+    /// Everything learns.
+    Full,
+}
+
+/// `[train]`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainSettings {
+    /// How long to train.
+    #[serde(flatten)]
+    pub length: TrainLength,
+    /// Images per optimiser step, whatever `accumulate` is.
+    pub batch_size: usize,
+    /// Micro-batches a step is cut into: less memory, the same result up to rounding.
+    pub accumulate: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Peak learning rate of the head.
+    pub head_lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Factor of the learning rate from each layer to the one below; 1 = off.
+    pub layer_decay: f64,
+    /// Share of the steps (below 1) or number of steps (from 1) of linear warm-up.
+    pub warmup: f64,
+    /// How the learning rate falls after the warm-up.
+    pub schedule: Schedule,
+    /// Largest global gradient norm; none = no clipping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_grad: Option<f64>,
+    /// Probability mass spread evenly over the classes.
+    pub label_smoothing: f64,
+    /// Weights of the classes in the loss.
+    pub class_weights: ClassWeights,
+}
+
+/// `train.epochs` or `train.steps`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainLength {
+    /// Passes over the training images.
+    Epochs(usize),
+    /// Optimiser steps; the last epoch may be cut short.
+    Steps(usize),
+}
+
+/// `train.schedule`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Half a cosine down to 0.
+    Cosine,
+    /// No decay.
+    Constant,
+}
+
+/// `train.class_weights`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassWeights {
+    /// All 1.
+    None,
+    /// n / (classes x n of the class).
+    Balanced,
+}
+
+/// `[early_stop]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EarlyStopSettings {
+    /// What decides which epoch is best.
+    pub metric: EarlyStopMetric,
+    /// Epochs without improvement before stopping; 0 = never stop early.
+    pub patience: usize,
+}
+
+/// `early_stop.metric`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EarlyStopMetric {
+    /// Higher is better.
+    ValAccuracy,
+    /// Lower is better.
+    ValLoss,
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => write!(f, "auto"),
+            Self::Cpu => write!(f, "cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

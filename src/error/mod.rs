@@ -1,0 +1,165 @@
+//! Every failure a user can meet, typed, with its exit code and a hint.
+//!
+//! A message names the file, the key and the value; the hint says what would be valid or what to do next.
+//! One place (`main`) prints them, so no module writes to stderr on its own to report a failure.
+
+mod config;
+mod data;
+mod weights;
+
+pub use config::{ConfigError, Problem};
+pub use data::{BadFile, DataError};
+pub use weights::WeightsError;
+
+use std::path::{Path, PathBuf};
+
+/// The result type of the whole crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the process tells its caller. The numbers are a contract for scripts and CI jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// The work is done.
+    Done = 0,
+    /// A failure nobody foresaw: a bug.
+    Unexpected = 1,
+    /// A wrong command line or configuration.
+    Usage = 2,
+    /// Unusable images, labels or splits.
+    Data = 3,
+    /// Weights that are damaged or do not fit the architecture.
+    Weights = 4,
+    /// Reading, writing or downloading failed.
+    Io = 5,
+    /// The loss is not a number any more.
+    Numerics = 6,
+    /// Another process works in the run directory.
+    Locked = 7,
+    /// A quality gate (`--min-…`) was missed.
+    Gate = 8,
+    /// Stopped by SIGINT after saving.
+    Interrupted = 130,
+    /// Stopped by SIGTERM after saving.
+    Terminated = 143,
+}
+
+/// A failure, by what went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line contradicts itself or names something that does not exist.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What would be valid.
+        hint: Option<String>,
+    },
+    /// The configuration has problems; all of them are listed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The images, labels or splits cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The weights cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The operating system refused an operation on a path.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// A verb: "read", "write", "create".
+        action: &'static str,
+        /// The path concerned.
+        path: PathBuf,
+        /// The system's own reason.
+        source: std::io::Error,
+    },
+    /// Training produced values that are not finite.
+    #[error("{0}")]
+    Numerics(String),
+    /// The run directory is in use.
+    #[error("{} is in use by another vitadapt process", .0.display())]
+    Locked(PathBuf),
+    /// Quality gates that were missed, one line each.
+    #[error("{}", .0.join("\n"))]
+    Gate(Vec<String>),
+    /// A signal ended the run after its state was saved.
+    #[error("stopped by {signal}; the state is saved in {}", run.display())]
+    Stopped {
+        /// `SIGINT` or `SIGTERM`.
+        signal: &'static str,
+        /// The exit code the signal asks for.
+        code: ExitCode,
+        /// The run directory to resume.
+        run: PathBuf,
+    },
+    /// The tensor library failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A drawing could not be made.
+    #[error("cannot draw {}: {reason}", path.display())]
+    Plot {
+        /// The picture's path.
+        path: PathBuf,
+        /// The drawing library's reason.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// A usage error without a hint.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: None }
+    }
+
+    /// A usage error that says what would be valid.
+    pub fn usage_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// A closure for `map_err` that attaches the verb and the path to a system error.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// The exit code of the process for this failure.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage { .. } | Self::Config(_) => ExitCode::Usage,
+            Self::Data(_) => ExitCode::Data,
+            Self::Weights(_) => ExitCode::Weights,
+            Self::Io { .. } | Self::Plot { .. } => ExitCode::Io,
+            Self::Numerics(_) => ExitCode::Numerics,
+            Self::Locked(_) => ExitCode::Locked,
+            Self::Gate(_) => ExitCode::Gate,
+            Self::Stopped { code, .. } => *code,
+            Self::Tensor(_) => ExitCode::Unexpected,
+        }
+    }
+
+    /// What the user can do about it, when there is something to say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { hint, .. } => hint.clone(),
+            Self::Config(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Weights(error) => error.hint(),
+            Self::Io { source, .. } => io_hint(source),
+            Self::Numerics(_) => Some("lower train.lr, add warm-up (train.warmup) or clip harder (train.clip_grad)".into()),
+            Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),
+            Self::Stopped { .. } => Some("continue with the same command and --resume".into()),
+            Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => None,
+        }
+    }
+}
+
+fn io_hint(source: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    let hint = match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, or choose another run.out",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions, or choose another run.out",
+        _ => return None,
+    };
+    Some(hint.into())
+}

@@ -1,0 +1,3 @@
+//! vitadapt adapts pretrained ViT and CLIP backbones to small domain image sets.
+pub mod error;
+pub mod rng;

@@ -1,0 +1,2 @@
+//! The binary: parse, run, print the cause chain and the hint, exit with the code.
+fn main() {}
