@@ -39,7 +39,9 @@ impl DataError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::BadFiles { .. } => Some("repair or remove the files, or set data.on_error = \"skip\" to leave them out".into()),
+            Self::BadFiles { .. } => {
+                Some("repair or remove the files, or set data.on_error = \"skip\" to leave them out".into())
+            }
             Self::Invalid { hint, .. } => hint.clone(),
         }
     }

@@ -146,7 +146,9 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Weights(error) => error.hint(),
             Self::Io { source, .. } => io_hint(source),
-            Self::Numerics(_) => Some("lower train.lr, add warm-up (train.warmup) or clip harder (train.clip_grad)".into()),
+            Self::Numerics(_) => {
+                Some("lower train.lr, add warm-up (train.warmup) or clip harder (train.clip_grad)".into())
+            }
             Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),
             Self::Stopped { .. } => Some("continue with the same command and --resume".into()),
             Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => None,
@@ -158,7 +160,9 @@ fn io_hint(source: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind;
     let hint = match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, or choose another run.out",
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions, or choose another run.out",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "check the permissions, or choose another run.out"
+        }
         _ => return None,
     };
     Some(hint.into())

@@ -1,0 +1,107 @@
+//! Named parameters: a [`Var`] when it learns, a plain tensor when it is frozen.
+
+use candle_core::{Device, Result, Tensor, Var};
+use std::collections::BTreeMap;
+
+/// One parameter.
+#[derive(Debug, Clone)]
+pub enum Param {
+    /// Costs no graph, no gradient and no optimiser state.
+    Frozen(Tensor),
+    /// Receives gradients.
+    Trained(Var),
+}
+
+impl Param {
+    /// The tensor as the forward pass of training sees it.
+    pub fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Frozen(tensor) => tensor,
+            Self::Trained(var) => var.as_tensor(),
+        }
+    }
+}
+
+/// Parameters by canonical name, sorted, so that every walk over them has one order.
+#[derive(Debug, Clone, Default)]
+pub struct Params(BTreeMap<String, Param>);
+
+impl Params {
+    /// Adds or replaces a frozen parameter.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.0.insert(name.into(), Param::Frozen(tensor));
+    }
+
+    /// The parameter of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        match self.0.get(name) {
+            Some(param) => Ok(param.tensor().clone()),
+            None => candle_core::bail!("there is no parameter {name:?}"),
+        }
+    }
+
+    /// The parameter of that name, if there is one.
+    pub fn get(&self, name: &str) -> Option<Tensor> {
+        self.0.get(name).map(|param| param.tensor().clone())
+    }
+
+    /// All parameters by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Param)> {
+        self.0.iter().map(|(name, param)| (name.as_str(), param))
+    }
+
+    /// The learning parameters by name.
+    pub fn trained(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.0.iter().filter_map(|(name, param)| match param {
+            Param::Trained(var) => Some((name.as_str(), var)),
+            Param::Frozen(_) => None,
+        })
+    }
+
+    /// Makes the parameters that `learns` selects trainable and freezes the others.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn train_where(self, learns: impl Fn(&str) -> bool) -> Result<Self> {
+        let convert = |(name, param): (String, Param)| {
+            let param = match (param, learns(&name)) {
+                (Param::Frozen(tensor), true) => Param::Trained(Var::from_tensor(&tensor)?),
+                (Param::Trained(var), false) => Param::Frozen(var.as_detached_tensor()),
+                (param, _) => param,
+            };
+            Ok((name, param))
+        };
+        self.0.into_iter().map(convert).collect::<Result<_>>().map(Self)
+    }
+
+    /// The same storage without any gradient tracking: a model built on this evaluates without a graph, and sees what
+    /// the optimiser writes.
+    pub fn detached(&self) -> Self {
+        let detach = |param: &Param| match param {
+            Param::Frozen(tensor) => Param::Frozen(tensor.clone()),
+            Param::Trained(var) => Param::Frozen(var.as_detached_tensor()),
+        };
+        Self(self.0.iter().map(|(name, param)| (name.clone(), detach(param))).collect())
+    }
+
+    /// Copies every parameter to a device.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let mut moved = Self::default();
+        for (name, param) in self.iter() {
+            moved.insert(name, param.tensor().detach().to_device(device)?);
+        }
+        Ok(moved)
+    }
+
+    /// Number of learning values and of all values.
+    pub fn counts(&self) -> (usize, usize) {
+        let trained = self.trained().map(|(_, var)| var.elem_count()).sum();
+        (trained, self.0.values().map(|param| param.tensor().elem_count()).sum())
+    }
+}

@@ -1,0 +1,69 @@
+//! Resampling of position embeddings to another grid, on the host, once at loading.
+//!
+//! Equal to `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`: with antialiasing the kernel is
+//! Pillow's (a = -1/2, widened when shrinking), without it a = -3/4 at four taps.
+
+/// Resamples `old` x `old` positions of `width` values, row-major, to `new` x `new`.
+pub fn resample(positions: &[f32], width: usize, old: usize, new: usize, antialias: bool) -> Vec<f32> {
+    if old == new {
+        return positions.to_vec();
+    }
+    let taps: Vec<Vec<(usize, f64)>> = (0..new).map(|i| weights(i, old, new, antialias)).collect();
+    // Along the columns first: (old, old, width) to (old, new, width).
+    let mut half = vec![0f64; old * new * width];
+    for row in 0..old {
+        for (col, taps) in taps.iter().enumerate() {
+            let out = &mut half[(row * new + col) * width..][..width];
+            for &(from, weight) in taps {
+                let values = &positions[(row * old + from) * width..][..width];
+                out.iter_mut().zip(values).for_each(|(out, value)| *out += weight * f64::from(*value));
+            }
+        }
+    }
+    let mut whole = vec![0f64; new * new * width];
+    for (row, taps) in taps.iter().enumerate() {
+        let out = &mut whole[row * new * width..][..new * width];
+        for &(from, weight) in taps {
+            let values = &half[from * new * width..][..new * width];
+            out.iter_mut().zip(values).for_each(|(out, value)| *out += weight * value);
+        }
+    }
+    whole.into_iter().map(|value| value as f32).collect()
+}
+
+/// The source positions and weights of output `i`.
+fn weights(i: usize, old: usize, new: usize, antialias: bool) -> Vec<(usize, f64)> {
+    let scale = old as f64 / new as f64;
+    let centre = (i as f64 + 0.5) * scale;
+    let last = old as i64 - 1;
+    if !antialias {
+        let start = (centre - 0.5).floor();
+        // Taps beyond the border repeat the border.
+        return (-1..=2)
+            .map(|tap| {
+                let at = start + f64::from(tap);
+                ((at as i64).clamp(0, last) as usize, cubic(centre - 0.5 - at, -0.75))
+            })
+            .collect();
+    }
+    let stretch = scale.max(1.0);
+    let support = 2.0 * stretch;
+    let first = ((centre - support + 0.5).floor() as i64).max(0);
+    let end = ((centre + support + 0.5).floor() as i64).min(old as i64);
+    let raw: Vec<(usize, f64)> =
+        (first..end).map(|at| (at as usize, cubic((at as f64 + 0.5 - centre) / stretch, -0.5))).collect();
+    let total: f64 = raw.iter().map(|(_, weight)| weight).sum();
+    raw.into_iter().map(|(at, weight)| (at, weight / total)).collect()
+}
+
+/// The cubic convolution kernel (Keys 1981).
+fn cubic(x: f64, a: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
+    } else {
+        0.0
+    }
+}

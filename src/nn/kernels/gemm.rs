@@ -1,0 +1,92 @@
+//! The matrix product on strided views, single-threaded, through the `gemm` crate.
+
+use candle_core::{Result, bail};
+
+/// A strided read-only matrix inside a slice.
+#[derive(Clone, Copy)]
+pub struct Mat<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// A row-major matrix whose rows lie `row_stride` values apart.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// A dense row-major matrix.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// The transposed view.
+    pub fn t(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+}
+
+/// `out = alpha * a b + beta * out`, where row i of `out` starts at `i * out_stride`.
+///
+/// # Errors
+/// When the shapes disagree or a view leaves its slice.
+pub fn matmul(a: Mat<'_>, b: Mat<'_>, alpha: f32, beta: f32, out: &mut [f32], out_stride: usize) -> Result<()> {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    if k != b.rows || !fits(&a) || !fits(&b) || out_stride < n || (m > 0 && (m - 1) * out_stride + n > out.len()) {
+        bail!("matrix product of {m}x{k} and {}x{n} does not fit its buffers", b.rows);
+    }
+    // SAFETY: every index of the three strided views was checked above to lie inside its slice; `out` is borrowed
+    // mutably, so it aliases neither input. gemm requires nothing else of f32 operands.
+    #[allow(unsafe_code)] // the crate has no safe entry point
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            out_stride as isize,
+            beta != 0.0,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            beta,
+            alpha,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+    Ok(())
+}
+
+fn fits(x: &Mat<'_>) -> bool {
+    x.rows == 0 || x.cols == 0 || (x.rows - 1) * x.row_stride + (x.cols - 1) * x.col_stride < x.data.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn product_of_strided_views_accumulates() {
+        let a = [1., 2., 9., 3., 4., 9.]; // 2x2 with row stride 3
+        let b = [5., 6., 7., 8.];
+        let mut out = [1., 1., 0., 1., 1., 0.];
+        matmul(Mat::strided(&a, 2, 2, 3), Mat::new(&b, 2, 2).t(), 2.0, 1.0, &mut out, 3).unwrap();
+        assert_eq!(out, [35., 47., 0., 79., 107., 0.]);
+    }
+
+    #[test]
+    fn views_outside_their_slice_are_refused() {
+        let a = [0f32; 5];
+        assert!(matmul(Mat::new(&a, 2, 3), Mat::new(&a, 3, 1), 1.0, 0.0, &mut [0.0; 2], 1).is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! Layer normalisation (Ba, Kiros and Hinton 2016).
+
+use super::kernels::{contiguous, fused, lane_sum, read, simd};
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
+
+/// Normalises the last dimension, then scales and shifts it: weight (d), bias (d).
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// A layer over existing tensors; `eps` is added to the variance.
+    pub fn new(weight: Tensor, bias: Tensor, eps: f32) -> Self {
+        Self { weight, bias, eps }
+    }
+
+    /// x (…, d) to (…, d).
+    ///
+    /// # Errors
+    /// When the last dimension of `x` is not d.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if fused(x) {
+            return x.contiguous()?.apply_op3(&self.weight, &self.bias, Normalize { eps: self.eps });
+        }
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        let normalized = centred.broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?;
+        normalized.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+    }
+}
+
+struct Normalize {
+    eps: f32,
+}
+
+impl Normalize {
+    /// Mean and reciprocal standard deviation of a row, in two passes: the one-pass variance cancels.
+    #[inline(always)]
+    fn moments(&self, row: &[f32]) -> (f32, f32) {
+        let n = row.len() as f32;
+        let mean = lane_sum(row.len(), |i| row[i]) / n;
+        let variance = lane_sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
+        (mean, 1.0 / (variance + self.eps).sqrt())
+    }
+}
+
+impl CustomOp3 for Normalize {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, weight, bias) = (contiguous(s1, l1)?, contiguous(s2, l2)?, contiguous(s3, l3)?);
+        let d = weight.len();
+        if l1.dims().last() != Some(&d) || bias.len() != d {
+            candle_core::bail!("layer norm over {d} features got an input of shape {:?}", l1.shape());
+        }
+        let mut y = vec![0.0; x.len()];
+        simd(|| {
+            for (row, out) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
+                let (mean, rstd) = self.moments(row);
+                for (i, value) in out.iter_mut().enumerate() {
+                    *value = (row[i] - mean) * rstd * weight[i] + bias[i];
+                }
+            }
+        });
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _res: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let d = weight.elem_count();
+        let mut dx = vec![0.0; x.elem_count()];
+        let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
+        read(x, |xs| {
+            read(weight, |w| {
+                read(dy, |dy| {
+                    simd(|| self.backward(xs, w, dy, &mut dx, &mut dw, &mut db));
+                    Ok(())
+                })
+            })
+        })?;
+        let wrap = |tracked: &Tensor, values: Vec<f32>| {
+            tracked.track_op().then(|| Tensor::from_vec(values, tracked.shape(), tracked.device())).transpose()
+        };
+        Ok((wrap(x, dx)?, wrap(weight, dw)?, wrap(bias, db)?))
+    }
+}
+
+impl Normalize {
+    /// With x̂ = (x - mean) rstd and g = dy * w: dx = rstd (g - mean(g) - x̂ mean(g x̂)), dw = Σ dy x̂, db = Σ dy.
+    #[inline(always)]
+    fn backward(&self, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32], db: &mut [f32]) {
+        let d = w.len();
+        for ((row, dy), dx) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
+            let (mean, rstd) = self.moments(row);
+            let mean_g = lane_sum(d, |i| dy[i] * w[i]) / d as f32;
+            let mean_gx = lane_sum(d, |i| dy[i] * w[i] * (row[i] - mean) * rstd) / d as f32;
+            for i in 0..d {
+                let normalized = (row[i] - mean) * rstd;
+                dx[i] = rstd * (dy[i] * w[i] - mean_g - normalized * mean_gx);
+                dw[i] += dy[i] * normalized;
+                db[i] += dy[i];
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The affine map y = x Wᵀ + b, with the bias fused into the product.
+
+use super::kernels::{add_rows, contiguous, fused, gemm::Mat, gemm::matmul, read};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+
+/// A linear layer: weight (out, in) and optional bias (out).
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A layer over existing tensors.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// x (…, in) to (…, out).
+    ///
+    /// # Errors
+    /// When the last dimension of `x` is not `in`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if fused(x) {
+            let x = x.contiguous()?;
+            return match &self.bias {
+                Some(bias) => x.apply_op3(&self.weight, bias, Affine),
+                None => x.apply_op2(&self.weight, Affine),
+            };
+        }
+        let (out, inner) = self.weight.dims2()?;
+        let mut dims = x.dims().to_vec();
+        let product = x.reshape(((), inner))?.matmul(&self.weight.t()?)?;
+        let y = match &self.bias {
+            Some(bias) => product.broadcast_add(bias)?,
+            None => product,
+        };
+        if let Some(last) = dims.last_mut() {
+            *last = out;
+        }
+        y.reshape(dims)
+    }
+}
+
+struct Affine;
+
+impl Affine {
+    fn forward(
+        x: &[f32],
+        x_shape: &Shape,
+        w: &[f32],
+        w_shape: &Shape,
+        b: Option<&[f32]>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (out, inner) = w_shape.dims2()?;
+        let mut dims = x_shape.dims().to_vec();
+        if dims.last() != Some(&inner) {
+            candle_core::bail!("linear layer expects {inner} features, got an input of shape {x_shape:?}");
+        }
+        let rows = x_shape.elem_count() / inner;
+        let mut y = match b {
+            Some(b) => b.repeat(rows),
+            None => vec![0.0; rows * out],
+        };
+        let beta = if b.is_some() { 1.0 } else { 0.0 };
+        matmul(Mat::new(x, rows, inner), Mat::new(w, out, inner).t(), 1.0, beta, &mut y, out)?;
+        if let Some(last) = dims.last_mut() {
+            *last = out;
+        }
+        Ok((CpuStorage::F32(y), dims.into()))
+    }
+
+    /// dx = dy W and dW = dyᵀ x, each only when asked for.
+    fn backward(x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (out, inner) = w.dims2()?;
+        let rows = x.elem_count() / inner;
+        read(dy, |dy| {
+            let dy = Mat::new(dy, rows, out);
+            let dx = if x.track_op() {
+                let mut dx = vec![0.0; rows * inner];
+                read(w, |w| matmul(dy, Mat::new(w, out, inner), 1.0, 0.0, &mut dx, inner))?;
+                Some(Tensor::from_vec(dx, x.shape(), x.device())?)
+            } else {
+                None
+            };
+            let dw = if w.track_op() {
+                let mut dw = vec![0.0; out * inner];
+                read(x, |x| matmul(dy.t(), Mat::new(x, rows, inner), 1.0, 0.0, &mut dw, inner))?;
+                Some(Tensor::from_vec(dw, (out, inner), x.device())?)
+            } else {
+                None
+            };
+            Ok((dx, dw))
+        })
+    }
+}
+
+impl CustomOp2 for Affine {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), None)
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Self::backward(x, w, dy)
+    }
+}
+
+impl CustomOp3 for Affine {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let bias = Some(contiguous(s3, l3)?);
+        Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), bias)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _res: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw) = Self::backward(x, w, dy)?;
+        let db = if b.track_op() {
+            let mut db = vec![0.0; b.elem_count()];
+            read(dy, |dy| {
+                add_rows(dy, &mut db);
+                Ok(())
+            })?;
+            Some(Tensor::from_vec(db, b.shape(), b.device())?)
+        } else {
+            None
+        };
+        Ok((dx, dw, db))
+    }
+}

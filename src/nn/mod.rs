@@ -1,0 +1,29 @@
+//! Differentiable layers of vision transformers.
+//!
+//! candle-nn's own LayerNorm and softmax have no backward pass and cut gradients silently, so every operation that
+//! training may cross lives here. On the CPU in f32 each layer is one fused operation with its own backward pass; on
+//! other devices it is a composition of candle's differentiable operations. Tests compare both with PyTorch.
+//!
+//! A backward pass returns no gradient for a frozen operand, so frozen weights cost nothing.
+
+pub mod attention;
+pub mod dropout;
+pub mod gelu;
+pub mod kernels;
+pub mod layer_norm;
+pub mod layer_scale;
+pub mod linear;
+pub mod loss;
+pub mod patch_embed;
+
+pub use attention::{Attention, softmax_attention};
+pub use dropout::{Mode, Noise, drop_path, dropout};
+pub use gelu::Activation;
+pub use layer_norm::LayerNorm;
+pub use layer_scale::LayerScale;
+pub use linear::Linear;
+pub use loss::{Criterion, Targets};
+pub use patch_embed::PatchEmbed;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,12 @@
+//! The backbone is a fixed feature extractor; only the head learns.
+
+use super::{Place, Strategy};
+
+/// `strategy.kind = "frozen"`
+pub struct Frozen;
+
+impl Strategy for Frozen {
+    fn learns(&self, place: Place, _depth: usize) -> bool {
+        place == Place::Head
+    }
+}
