@@ -3,10 +3,10 @@
 use super::family::{FAMILIES, Family, Header, Origin};
 use super::params::Params;
 use super::positions::resample;
-use super::source::{Source, to_f32};
+use super::source::{Source, float_type, to_f32};
 use super::spec::VitSpec;
 use crate::error::{Error, Result, WeightsError};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -51,13 +51,16 @@ impl Backbone {
             sha256: source.sha256(),
         };
         if let Some(size) = image_size {
-            loaded.resize(size)?;
+            let origin = family.origin("pos_embed", &header);
+            let stored = origin.names().first().and_then(|name| tensors.tensor(name).ok());
+            let stored = stored.and_then(|view| float_type(view.dtype())).unwrap_or(DType::F32);
+            loaded.resize(size, stored)?;
         }
         Ok(loaded)
     }
 
-    /// Prepares the position embeddings for another image size.
-    fn resize(&mut self, size: usize) -> Result<()> {
+    /// Prepares the position embeddings, stored as `stored`, for another image size.
+    fn resize(&mut self, size: usize, stored: DType) -> Result<()> {
         let patch = self.spec.patch;
         if size == 0 || !size.is_multiple_of(patch) {
             let below = (size / patch).max(1) * patch;
@@ -76,8 +79,10 @@ impl Backbone {
         let (prefix_values, patch_values) = positions.split_at(prefix * width);
         let mut resampled = prefix_values.to_vec();
         resampled.extend(resample(patch_values, width, old, new, self.spec.antialias_positions));
-        let shape = (1, prefix + new * new, width);
-        self.params.insert("pos_embed", Tensor::from_vec(resampled, shape, &Device::Cpu)?);
+        let resampled = Tensor::from_vec(resampled, (1, prefix + new * new, width), &Device::Cpu)?;
+        // timm resamples while loading and returns to the stored type; transformers resamples in the forward pass.
+        let dtype = if self.spec.antialias_positions { stored } else { DType::F32 };
+        self.params.insert("pos_embed", resampled.to_dtype(dtype)?.to_dtype(DType::F32)?);
         Ok(())
     }
 }

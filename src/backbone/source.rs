@@ -110,16 +110,23 @@ pub fn hex(bytes: &[u8]) -> String {
 /// # Errors
 /// A message when the type is not a float type.
 pub fn to_f32(view: &TensorView<'_>) -> std::result::Result<Tensor, String> {
-    let dtype = match view.dtype() {
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::F32 => DType::F32,
-        Dtype::F64 => DType::F64,
-        other => return Err(format!("has type {other:?}, expected a float type")),
+    let Some(dtype) = float_type(view.dtype()) else {
+        return Err(format!("has type {:?}, expected a float type", view.dtype()));
     };
     Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
         .and_then(|tensor| tensor.to_dtype(DType::F32))
         .map_err(|error| error.to_string())
+}
+
+/// The tensor type of a stored float type.
+pub fn float_type(stored: Dtype) -> Option<DType> {
+    match stored {
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F64 => Some(DType::F64),
+        _ => None,
+    }
 }
 
 fn parse_config(path: &Path, text: &str) -> Result<serde_json::Value> {

@@ -134,6 +134,7 @@ fn refuse_unsupported(args: &Args<'_>) -> Result<(), String> {
         "final_norm",
         "global_pool",
         "img_size",
+        "in_chans",
         "init_values",
         "mlp_ratio",
         "no_embed_class",
@@ -147,6 +148,9 @@ fn refuse_unsupported(args: &Args<'_>) -> Result<(), String> {
         "reg_tokens",
         "weight_init",
     ];
+    if args.integer("in_chans").is_some_and(|channels| channels != 3) {
+        return Err("only three input channels are supported (model_args.in_chans)".into());
+    }
     match values.iter().find(|(key, value)| !KNOWN.contains(&key.as_str()) && **value != Value::Bool(false)) {
         Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
         None => Ok(()),

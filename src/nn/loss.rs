@@ -64,7 +64,7 @@ impl Criterion {
         if fused(logits) {
             return logits.contiguous()?.apply_op1(CrossEntropy { coefficients, normalizer });
         }
-        let weights = Tensor::from_vec(coefficients, logits.shape(), logits.device())?;
+        let weights = Tensor::from_vec(coefficients, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
         let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
         let log_probabilities = shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?;
         (log_probabilities * weights)?.sum_all()? * (-1.0 / f64::from(normalizer))

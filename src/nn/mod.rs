@@ -24,6 +24,3 @@ pub use layer_scale::LayerScale;
 pub use linear::Linear;
 pub use loss::{Criterion, Targets};
 pub use patch_embed::PatchEmbed;
-
-#[cfg(test)]
-pub(crate) mod testing;
