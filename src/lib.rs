@@ -5,5 +5,6 @@ pub mod data;
 pub mod error;
 pub mod nn;
 pub mod rng;
+pub mod system;
 pub mod strategy;
 pub mod train;
