@@ -5,6 +5,7 @@
 //! error, rng, system ← config ← data, nn ← backbone ← strategy ← metrics ← train ← report ← commands
 
 pub mod error;
+pub mod metrics;
 pub mod rng;
 pub mod system;
 
