@@ -5,7 +5,6 @@
 //! error, rng, system ← config ← data, nn ← backbone ← strategy ← metrics ← train ← report ← commands
 
 pub mod error;
-pub mod metrics;
 pub mod rng;
 pub mod system;
 

@@ -63,7 +63,12 @@ impl Family for HfVit {
             pool: Pool::Cls,
             num_classes: header.get("classifier.weight").and_then(|shape| shape.first().copied()).unwrap_or(0),
             antialias_positions: false,
-            input: BackboneDefaults { mean: [0.5; 3], std: [0.5; 3], interpolation: Interpolation::Bilinear, crop_pct: 1.0 },
+            input: BackboneDefaults {
+                mean: [0.5; 3],
+                std: [0.5; 3],
+                interpolation: Interpolation::Bilinear,
+                crop_pct: 1.0,
+            },
         })
     }
 

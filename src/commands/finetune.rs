@@ -4,13 +4,12 @@ use super::inspect::{Inspected, inspect};
 use super::score::{record_evaluations, score_splits};
 use super::session::{Session, load_saved};
 use super::{ConfigArgs, device};
-use crate::config::{self, ClassWeights, Settings, StrategySettings};
+use crate::config::{self, ClassWeights, Settings};
 use crate::data::{Dataset, Split, write_splits_csv};
 use crate::error::{Error, Result};
-use crate::metrics::{Evaluation, Verdict, verdict};
+use crate::metrics::Evaluation;
 use crate::nn::Criterion;
-use crate::report::plots::{curves, CurvePoint};
-use crate::report::{Console, DataRecord, Run, RunRecord, Status, TrainingReport, changes, refuse, training_table};
+use crate::report::{Console, DataRecord, Run, RunRecord, Status, TrainingReport, changes, plots, refuse, training_table, verdict};
 use crate::strategy::Plan;
 use crate::system::files::write_atomic;
 use crate::system::memory::peak_memory_bytes;
@@ -77,7 +76,7 @@ fn new_record(session: &Session, inspected: &Inspected, trainer: &Trainer) -> Ru
     RunRecord {
         status: Status::Running,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        strategy: strategy_name(session.settings.strategy),
+        strategy: session.settings.strategy.kind().to_owned(),
         seed: session.settings.run.seed,
         device: device::name(&session.device),
         threads: trainer.workers.count(),
@@ -96,14 +95,6 @@ fn new_record(session: &Session, inspected: &Inspected, trainer: &Trainer) -> Ru
         wall_seconds: 0.0,
         peak_memory_bytes: None,
         result: None,
-    }
-}
-
-fn strategy_name(strategy: StrategySettings) -> String {
-    match strategy {
-        StrategySettings::Frozen => "frozen".into(),
-        StrategySettings::Partial { blocks } => format!("partial, last {blocks} blocks"),
-        StrategySettings::Full => "full".into(),
     }
 }
 
@@ -150,7 +141,7 @@ fn describe(record: &RunRecord, session: &Session, console: &Console) {
     let (trainable, total) = (record.trainable_parameters, record.total_parameters);
     console.info(&format!(
         "strategy  {}: {} of {} parameters learn ({:.2} %)",
-        record.strategy,
+        session.settings.strategy,
         thousands(trainable),
         thousands(total),
         100.0 * trainable as f64 / total as f64
@@ -257,26 +248,15 @@ impl Training {
     }
 
     fn draw_curves(&self) -> Result<()> {
-        let points: Vec<CurvePoint> = self
-            .progress
-            .history
-            .iter()
-            .map(|epoch| CurvePoint {
-                epoch: epoch.epoch,
-                train_loss: epoch.train_loss,
-                train_accuracy: epoch.train_accuracy,
-                val_loss: epoch.val_loss,
-                val_accuracy: epoch.val_accuracy,
-            })
-            .collect();
-        curves(&self.run.path("plots/curves"), &self.record.strategy, &points, self.progress.early_stop.best_epoch())
+        let best = self.progress.early_stop.best_epoch();
+        plots::curves(&self.run.path("plots"), "curves", &self.record.strategy, &self.progress.history, best)
     }
 
     /// What `finetune --json` prints.
     fn result(&self, evaluations: &[(Split, Evaluation)]) -> serde_json::Value {
         let accuracy = |wanted: Split| evaluations.iter().find(|(split, _)| *split == wanted).map(|(_, e)| e.accuracy);
         let history = &self.progress.history;
-        let verdict: Verdict = verdict(history.iter().map(|epoch| (epoch.train_loss, epoch.train_accuracy, epoch.val_loss, epoch.val_accuracy)));
+        let verdict = verdict(history);
         let training_seconds: f64 = history.iter().map(|epoch| self.record.data.train as f64 / epoch.images_per_second).sum();
         let images = (self.record.data.train * history.len()) as f64;
         json!({
@@ -292,7 +272,7 @@ impl Training {
             "images_per_second": images / training_seconds,
             "peak_memory_bytes": self.record.peak_memory_bytes,
             "verdict": verdict.code(),
-            "verdict_reason": verdict.to_string(),
+            "verdict_reason": verdict.sentence(),
         })
     }
 }

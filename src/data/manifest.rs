@@ -101,7 +101,10 @@ impl Reader<'_> {
         let required = |wanted: &str| {
             find(wanted)?.ok_or_else(|| {
                 let message = format!("its first line has no column {wanted:?}, only {}", names.join(", "));
-                self.invalid(&message, "the first line names the columns, separated by commas: path,label[,split][,group]")
+                self.invalid(
+                    &message,
+                    "the first line names the columns, separated by commas: path,label[,split][,group]",
+                )
             })
         };
         Ok(Columns { path: required("path")?, label: required("label")?, split: find("split")?, group: find("group")? })
@@ -118,7 +121,8 @@ impl Reader<'_> {
             return Err(format!("{written:?} has no label"));
         }
         let split = optional(columns.split).map(|value| {
-            Split::parse(value).ok_or_else(|| format!("the split {value:?} is none of train, val, test (or empty: drawn)"))
+            Split::parse(value)
+                .ok_or_else(|| format!("the split {value:?} is none of train, val, test (or empty: drawn)"))
         });
         let path = self.root.join(&name);
         self.check_file(written, &path, real_root)?;
@@ -144,7 +148,8 @@ impl Reader<'_> {
     }
 
     fn malformed(&self, error: &csv::Error) -> Error {
-        self.invalid(&error.to_string(), "save it as comma-separated UTF-8 with the same number of columns in each row").into()
+        self.invalid(&error.to_string(), "save it as comma-separated UTF-8 with the same number of columns in each row")
+            .into()
     }
 
     fn rejected(&self, problems: &[String]) -> DataError {

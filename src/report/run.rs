@@ -221,3 +221,36 @@ pub fn no_checkpoint(folder: &Path) -> Error {
     )
     .into()
 }
+
+/// The settings that differ between a saved run and now, without those that cannot change its result: name, place and
+/// machine.
+pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
+    let (mut then, mut today) = (Vec::new(), Vec::new());
+    flatten("", &serde_json::json!(saved), &mut then);
+    flatten("", &serde_json::json!(now), &mut today);
+    let lookup = |rows: &[(String, String)], key: &str| {
+        rows.iter().find(|(name, _)| name == key).map_or("absent".to_owned(), |(_, value)| value.clone())
+    };
+    let mut keys: Vec<&String> = then.iter().chain(&today).map(|(key, _)| key).collect();
+    keys.sort();
+    keys.dedup();
+    keys.into_iter()
+        .filter(|key| !key.starts_with("run.") || *key == "run.seed")
+        .map(|key| (key, lookup(&then, key), lookup(&today, key)))
+        .filter(|(_, then, today)| then != today)
+        .map(|(key, then, today)| format!("{key}: {then} then, {today} now"))
+        .collect()
+}
+
+/// Dotted keys with their values.
+fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
+    match value.as_object() {
+        Some(fields) => {
+            for (name, value) in fields {
+                let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                flatten(&key, value, rows);
+            }
+        }
+        None => rows.push((prefix.to_owned(), value.to_string())),
+    }
+}

@@ -17,12 +17,8 @@ impl Lock {
     /// [`Error::Locked`] when another process holds it, an I/O error when the folder cannot be written.
     pub fn acquire(folder: &Path) -> Result<Self> {
         let path = folder.join(".lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("create", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked(folder.to_path_buf())),

@@ -27,9 +27,8 @@ impl EarlyStop {
             EarlyStopMetric::ValAccuracy => (accuracy, -loss),
             EarlyStopMetric::ValLoss => (-loss, accuracy),
         };
-        let better = !score.is_nan()
-            && !tie.is_nan()
-            && self.best.is_none_or(|best| (score, tie) > (best.score, best.tie));
+        let better =
+            !score.is_nan() && !tie.is_nan() && self.best.is_none_or(|best| (score, tie) > (best.score, best.tie));
         if better {
             self.best = Some(Best { epoch, score, tie });
             self.waited = 0;
@@ -59,8 +58,11 @@ mod tests {
         let settings = EarlyStopSettings { metric: EarlyStopMetric::ValAccuracy, patience: 2 };
         let mut stop = EarlyStop::default();
         let epochs = [(0.9, 0.5), (0.8, 0.7), (0.7, 0.7), (f64::NAN, 0.9), (0.9, 0.6)];
-        let best: Vec<bool> =
-            epochs.iter().enumerate().map(|(i, &(loss, accuracy))| stop.update(&settings, i + 1, loss, accuracy)).collect();
+        let best: Vec<bool> = epochs
+            .iter()
+            .enumerate()
+            .map(|(i, &(loss, accuracy))| stop.update(&settings, i + 1, loss, accuracy))
+            .collect();
         assert_eq!(best, [true, true, true, false, false]);
         assert!(stop.exhausted(&settings));
         assert_eq!(stop.best_epoch(), Some(3));

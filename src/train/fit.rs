@@ -133,8 +133,7 @@ impl Fit<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let workers = &self.trainer.workers;
-        let mut step =
-            self.trainer.step(batch, self.criterion, self.settings.accumulate, self.seed, progress.step)?;
+        let mut step = self.trainer.step(batch, self.criterion, self.settings.accumulate, self.seed, progress.step)?;
         let norm = step.gradients.norm(workers)?;
         if step.loss.is_finite() && norm.is_finite() {
             if let Some(limit) = self.settings.clip_grad {

@@ -81,8 +81,11 @@ impl Trainer {
             let shards = cut(part.len(), self.workers.count().min(part.len()));
             let shards = shards.into_iter().map(|shard| part.start + shard.start..part.start + shard.end).collect();
             let results = self.workers.map(shards, |shard: Range<usize>| {
-                let noise =
-                    Noise { seed, step: step as u64, samples: batch.indices[shard.clone()].iter().map(|&i| i as u64).collect() };
+                let noise = Noise {
+                    seed,
+                    step: step as u64,
+                    samples: batch.indices[shard.clone()].iter().map(|&i| i as u64).collect(),
+                };
                 let logits = self.learner.logits(&self.pixels(batch, shard.clone())?, Mode::Train(&noise))?;
                 let labels = &batch.labels[shard];
                 let loss = criterion.forward(&logits, &Targets::Hard(labels), normalizer)?;
