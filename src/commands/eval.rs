@@ -2,12 +2,12 @@
 
 use super::score::{evaluate_scored, score, write_evaluations};
 use super::session::{Session, load_saved};
-use crate::config::{self, DataSource, DeviceChoice, Settings};
+use crate::config::{self, DataSource, Settings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Gates;
-use crate::report::{Console, RunRecord, evaluation_table, no_checkpoint};
+use crate::report::{Console, RunRecord, confusion_table, evaluation_table, no_checkpoint};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::feed::Feed;
 use crate::train::progress::Progress;
@@ -111,7 +111,8 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let record = RunRecord::read(&args.run)?;
     let mut settings = config::load(Some(&args.run.join("config.toml")), &[])?;
     if let Some(device) = &args.device {
-        settings.run.device = DeviceChoice::parse(device).map_err(|message| Error::usage(format!("--device: {message}")))?;
+        settings.run.device =
+            device.parse().map_err(|expected: &str| Error::usage_hint(format!("--device {device}"), expected))?;
     }
     let saved = Checkpoints::of_run(&args.run).load::<Progress>("best")?.ok_or_else(|| no_checkpoint(&args.run))?;
     let dataset = dataset(args, &settings, &record)?;
@@ -140,7 +141,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     if args.data.is_none() {
         write_evaluations(&args.run, std::slice::from_ref(&evaluation))?;
     }
-    console.output(&evaluation, || evaluation_table(&evaluation));
+    console.output(&evaluation, || format!("{}\n\n{}", evaluation_table(&evaluation), confusion_table(&evaluation)))?;
     let missed = Gates::from(args.gates).check(&evaluation);
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
 }

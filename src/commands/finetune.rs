@@ -1,7 +1,7 @@
 //! `vitadapt finetune`: data, model, training loop, scores, report.
 
 use super::inspect::{Inspected, inspect};
-use super::score::{record_evaluations, score_splits};
+use super::score::{score_splits, write_evaluations};
 use super::session::{Session, load_saved};
 use super::{ConfigArgs, device};
 use crate::config::{self, ClassWeights, Settings};
@@ -9,7 +9,10 @@ use crate::data::{Dataset, Split, write_splits_csv};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
-use crate::report::{Console, DataRecord, Run, RunRecord, Status, TrainingReport, changes, plots, refuse, training_table, verdict};
+use crate::report::{
+    Console, DataRecord, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, refuse,
+    verdict,
+};
 use crate::strategy::Plan;
 use crate::system::files::write_atomic;
 use crate::system::memory::peak_memory_bytes;
@@ -111,7 +114,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             if earlier.status == Status::Done {
                 console.info(&format!("{} is complete, nothing is left to do", run.folder().display()));
-                print_result(&earlier, console);
+                print_result(&earlier, console)?;
                 return Ok(None);
             }
             return Ok(Some(run));
@@ -236,28 +239,30 @@ impl Training {
         if let Some(best) = self.checkpoints.load::<Progress>("best")? {
             load_saved(&self.trainer, &best.params, self.run.folder())?;
         }
-        let scores = score_splits(&self.feed, &self.trainer, &self.record.classes, &[Split::Val, Split::Test], console)?;
+        let scores =
+            score_splits(&self.feed, &self.trainer, &self.record.classes, &[Split::Val, Split::Test], console)?;
         self.record.temperature = scores.temperature;
-        record_evaluations(&self.run, &scores.evaluations)?;
+        write_evaluations(self.run.folder(), &scores.evaluations)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
         self.record.result = Some(self.result(&scores.evaluations));
         self.run.write_record(&self.record)?;
-        print_result(&self.record, console);
-        Ok(())
+        print_result(&self.record, console)
     }
 
     fn draw_curves(&self) -> Result<()> {
         let best = self.progress.early_stop.best_epoch();
-        plots::curves(&self.run.path("plots"), "curves", &self.record.strategy, &self.progress.history, best)
+        let title = format!("{}, {}", self.session.settings.run.name, self.session.settings.strategy);
+        plots::save_curves(&self.run.path("plots/curves"), &title, &self.progress.history, best)
     }
 
     /// What `finetune --json` prints.
-    fn result(&self, evaluations: &[(Split, Evaluation)]) -> serde_json::Value {
-        let accuracy = |wanted: Split| evaluations.iter().find(|(split, _)| *split == wanted).map(|(_, e)| e.accuracy);
+    fn result(&self, evaluations: &[Evaluation]) -> serde_json::Value {
+        let accuracy = |wanted: Split| evaluations.iter().find(|e| e.split == wanted.name()).map(|e| e.accuracy);
         let history = &self.progress.history;
         let verdict = verdict(history);
-        let training_seconds: f64 = history.iter().map(|epoch| self.record.data.train as f64 / epoch.images_per_second).sum();
+        let training_seconds: f64 =
+            history.iter().map(|epoch| self.record.data.train as f64 / epoch.images_per_second).sum();
         let images = (self.record.data.train * history.len()) as f64;
         json!({
             "run": self.run.folder(),
@@ -290,8 +295,32 @@ fn criterion(settings: &Settings, dataset: &Dataset) -> Criterion {
     Criterion { label_smoothing: settings.train.label_smoothing as f32, class_weights }
 }
 
-fn print_result(record: &RunRecord, console: &Console) {
-    if let Some(result) = &record.result {
-        console.output(result, || training_table(record, result));
+fn print_result(record: &RunRecord, console: &Console) -> Result<()> {
+    match &record.result {
+        Some(result) => console.output(result, || result_table(result)),
+        None => Ok(()),
     }
+}
+
+/// The result as a table for people; every number is the one of the JSON.
+fn result_table(result: &serde_json::Value) -> String {
+    let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+    let count = |key: &str| result[key].as_u64().map_or("none".to_owned(), |n| thousands(n as usize));
+    let share = |key: &str| result[key].as_f64().map_or("no such images".to_owned(), percent);
+    let trainable = format!("{} of {}", count("trainable_parameters"), count("total_parameters"));
+    let speed = result["images_per_second"].as_f64().unwrap_or_default();
+    let memory =
+        result["peak_memory_bytes"].as_u64().map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    key_value_table(&[
+        ("strategy", text("strategy")),
+        ("parameters that learn", trainable),
+        ("epochs (best)", format!("{} ({})", count("epochs"), count("best_epoch"))),
+        ("validation accuracy", share("val_accuracy")),
+        ("test accuracy", share("test_accuracy")),
+        ("time", format!("{:.1} s", result["seconds"].as_f64().unwrap_or_default())),
+        ("training speed", format!("{speed:.0} images/s")),
+        ("peak memory", memory),
+        ("verdict", text("verdict_reason")),
+        ("run", text("run")),
+    ])
 }

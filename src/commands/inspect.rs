@@ -1,9 +1,9 @@
 //! Looking at every image once before training: bad files, duplicates, statistics, fingerprint.
 
 use super::session::Session;
+use crate::data::Dataset;
 use crate::data::audit::{AuditOptions, audit};
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
-use crate::data::Dataset;
 use crate::error::{BadFile, Error, Result};
 use crate::report::Console;
 use std::path::Path;

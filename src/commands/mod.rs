@@ -3,7 +3,10 @@
 mod device;
 mod eval;
 mod finetune;
+mod inspect;
 mod schema;
+mod score;
+mod session;
 
 use crate::error::{Error, ExitCode, Result};
 use crate::report::{Console, Verbosity};

@@ -5,6 +5,5 @@ use crate::error::Result;
 use crate::report::Console;
 
 pub fn run(console: &Console) -> Result<()> {
-    console.result(&json_schema());
-    Ok(())
+    console.result(json_schema().trim_end())
 }

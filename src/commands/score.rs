@@ -3,7 +3,7 @@
 use crate::data::Split;
 use crate::error::Result;
 use crate::metrics::{Evaluation, Scores, evaluate, fit_temperature};
-use crate::report::{Console, plots, write_json};
+use crate::report::{Console, percent, plots, write_json};
 use crate::train::feed::{Feed, Scored};
 use crate::train::trainer::Trainer;
 use std::path::Path;
@@ -78,7 +78,14 @@ pub fn write_evaluations(folder: &Path, evaluations: &[Evaluation]) -> Result<()
     for evaluation in evaluations {
         let name = &evaluation.split;
         write_json(&folder.join(format!("eval-{name}.json")), evaluation)?;
-        plots::confusion(&folder.join("plots"), &format!("confusion-{name}"), evaluation)?;
+        let classes: Vec<String> = evaluation.per_class.iter().map(|class| class.class.clone()).collect();
+        let title = format!("{name}: accuracy {}", percent(evaluation.accuracy));
+        plots::save_confusion(
+            &folder.join(format!("plots/confusion-{name}")),
+            &title,
+            &classes,
+            &evaluation.confusion,
+        )?;
     }
     Ok(())
 }

@@ -31,8 +31,8 @@ impl Session {
     /// Usage errors of the device and the image size, weights errors.
     pub fn open(settings: Settings) -> Result<Self> {
         let device = device::open(settings.run.device)?;
-        let backbone = Backbone::load(&settings.model.backbone, settings.model.image_size)?
-            .with_pool(settings.model.pool)?;
+        let backbone =
+            Backbone::load(&settings.model.backbone, settings.model.image_size)?.with_pool(settings.model.pool)?;
         Ok(Self { settings, device, backbone })
     }
 

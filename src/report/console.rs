@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -62,6 +63,18 @@ impl Console {
     ) -> Self {
         let bars = MultiProgress::with_draw_target(bars);
         Self { verbosity, json, results: Mutex::new(results), log: Mutex::new(log), bars }
+    }
+
+    /// Prints a result: as one line of JSON when that was asked for, else as the table that `table` makes.
+    ///
+    /// # Errors
+    /// As [`Self::result`].
+    pub fn output(&self, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<()> {
+        if !self.json {
+            return self.print(&table());
+        }
+        let text = serde_json::to_string(value).map_err(|error| Error::io("write", "stdout")(error.into()))?;
+        self.print(&text)
     }
 
     /// Prints a result for people and a line break; nothing when JSON was asked for.
@@ -148,6 +161,11 @@ impl Progress {
         self.0.inc(steps);
     }
 
+    /// Stands at `done` steps.
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
     /// Shows `text` before the bar.
     pub fn message(&self, text: impl Into<Cow<'static, str>>) {
         self.0.set_message(text);
@@ -169,9 +187,7 @@ fn bar_style(unit: &str) -> ProgressStyle {
     // Braces would be read as placeholders of the template.
     let unit = unit.replace(['{', '}'], "");
     let template = format!("{{msg}} {{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
-    ProgressStyle::with_template(&template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("━╸─")
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
 #[cfg(test)]
@@ -229,12 +245,10 @@ mod tests {
             console.error("e");
             assert_eq!((out.text(), log.text()), (String::new(), wanted.to_owned()));
         }
-        assert_eq!([(0, 0), (2, 0), (0, 1), (1, 1)].map(|(v, q)| Verbosity::from_flags(v, q)), [
-            Verbosity::Normal,
-            Verbosity::Verbose,
-            Verbosity::Quiet,
-            Verbosity::Normal,
-        ]);
+        assert_eq!(
+            [(0, 0), (2, 0), (0, 1), (1, 1)].map(|(v, q)| Verbosity::from_flags(v, q)),
+            [Verbosity::Normal, Verbosity::Verbose, Verbosity::Quiet, Verbosity::Normal,]
+        );
     }
 
     #[test]

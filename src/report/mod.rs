@@ -8,10 +8,8 @@ mod training;
 mod verdict;
 
 pub use console::{Console, Progress as ProgressBar, Verbosity};
-pub use run::{
-    BackboneRecord, DataRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
-};
-pub use table::{evaluation_table, key_value_table, percent, training_table};
+pub use run::{BackboneRecord, DataRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json};
+pub use table::{confusion_table, evaluation_table, key_value_table, percent};
 pub use training::TrainingReport;
 pub use verdict::{Verdict, verdict};
 

@@ -1,7 +1,7 @@
 //! The run directory: one folder that says everything about a run.
 
 use crate::config::Settings;
-use crate::data::Preprocess;
+use crate::data::transform::Preprocess;
 use crate::error::{DataError, Error, Result, WeightsError};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
@@ -185,7 +185,13 @@ impl RunRecord {
         }
         if self.data != now.data {
             let describe = |data: &DataRecord| {
-                format!("{}/{}/{} images ({}…)", data.train, data.val, data.test, &data.sha256[..12.min(data.sha256.len())])
+                format!(
+                    "{}/{}/{} images ({}…)",
+                    data.train,
+                    data.val,
+                    data.test,
+                    &data.sha256[..12.min(data.sha256.len())]
+                )
             };
             differences.push(format!("data: {} then, {} now", describe(&self.data), describe(&now.data)));
         }

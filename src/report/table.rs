@@ -89,10 +89,11 @@ fn class_table(classes: &[ClassReport]) -> String {
     finish(table, CellAlignment::Right)
 }
 
-/// Aligns the first column left and the others as asked, two spaces apart, without spaces at the ends of lines.
+/// Aligns the first column left and the others as asked, two spaces apart (one is the style's own), without spaces at
+/// the ends of lines.
 fn finish(mut table: Table, others: CellAlignment) -> String {
     for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding(if i == 0 { (0, 0) } else { (2, 0) });
+        column.set_padding(if i == 0 { (0, 0) } else { (1, 0) });
         column.set_cell_alignment(if i == 0 { CellAlignment::Left } else { others });
     }
     table.trim_fmt()

@@ -43,7 +43,7 @@ impl Observer for TrainingReport<'_> {
         let (console, epochs, all) = (self.console, self.epochs, self.images as u64);
         let bar = self.bar.get_or_insert_with(|| console.progress(all, &format!("epoch {epoch}/{epochs}")));
         bar.inc(images as u64);
-        bar.message(&format!("loss {loss:.4}"));
+        bar.message(format!("loss {loss:.4}"));
     }
 
     fn epoch(&mut self, record: &EpochRecord, best: bool) -> Result<()> {

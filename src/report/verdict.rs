@@ -14,8 +14,8 @@
 
 use serde::{Serialize, Serializer};
 
-use super::EpochRecord;
 use super::table::percent;
+use crate::train::progress::EpochRecord;
 
 const HIGH_TRAIN: f64 = 0.95;
 const LOW_ACCURACY: f64 = 0.80;
@@ -92,8 +92,7 @@ pub fn verdict(epochs: &[EpochRecord]) -> Verdict {
     }
     let best = |accuracy: fn(&Validated) -> f64| validated.iter().map(accuracy).fold(f64::NAN, f64::max);
     let (train, val) = (best(|e| e.train_accuracy), best(|e| e.val_accuracy));
-    let accuracies =
-        format!("training accuracy reaches {}, validation accuracy {}", percent(train), percent(val));
+    let accuracies = format!("training accuracy reaches {}, validation accuracy {}", percent(train), percent(val));
     if train > HIGH_TRAIN && val < LOW_ACCURACY {
         return Verdict::Overfitting { reason: accuracies };
     }
@@ -206,7 +205,8 @@ mod tests {
 
     #[test]
     fn only_the_last_epochs_make_the_trend() {
-        let mut rows: Vec<_> = (0..6).map(|i| (0.5 - 0.05 * f64::from(i), 0.9, 0.5 + 0.1 * f64::from(i), 0.85)).collect();
+        let mut rows: Vec<_> =
+            (0..6).map(|i| (0.5 - 0.05 * f64::from(i), 0.9, 0.5 + 0.1 * f64::from(i), 0.85)).collect();
         rows.extend((0..5).map(|i| (0.2 - 0.01 * f64::from(i), 0.9, 1.0 - 0.01 * f64::from(i), 0.85)));
         assert_eq!(verdict(&epochs(&rows)), Verdict::Healthy);
     }
