@@ -349,6 +349,25 @@ impl std::fmt::Display for DeviceChoice {
     }
 }
 
+impl std::str::FromStr for DeviceChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected auto, cpu, cuda or cuda:N";
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let ordinal = text.strip_prefix("cuda:").ok_or(EXPECTED)?;
+                // `parse` alone would take a sign.
+                let digits = ordinal.bytes().all(|byte| byte.is_ascii_digit());
+                ordinal.parse().ok().filter(|_| digits).map(Self::Cuda).ok_or(EXPECTED)
+            }
+        }
+    }
+}
+
 impl Serialize for DeviceChoice {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

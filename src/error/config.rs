@@ -2,12 +2,33 @@
 
 use std::fmt;
 
+/// Where in the configuration a problem is. The order is that of the report.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Line in the file, from 1.
+    Line(usize),
+    /// Nowhere: a key that is missing.
+    Absent,
+    /// An override, as given: `train.lr=fast`.
+    Set(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}: "),
+            Self::Absent => Ok(()),
+            Self::Set(text) => write!(f, "--set {text}: "),
+        }
+    }
+}
+
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Line in the file, from 1; none for a problem of `--set` or of an absent key.
-    pub line: Option<usize>,
-    /// Dotted key, as in `train.lr`.
+    /// Where it is.
+    pub place: Place,
+    /// Dotted key, as in `train.lr`; empty when the text is not valid TOML.
     pub key: String,
     /// What is wrong, with the offending value.
     pub message: String,
@@ -15,12 +36,26 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "{}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// All problems of one configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file, or `--set` when no file was given.
     pub file: String,
-    /// At least one problem, in the order of their lines.
+    /// At least one problem, in the order of their places.
     pub problems: Vec<Problem>,
 }
 
@@ -35,17 +70,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.problems.len();
         write!(f, "{}: {n} problem{} in the configuration", self.file, if n == 1 { "" } else { "s" })?;
-        for problem in &self.problems {
-            match problem.line {
-                Some(line) => write!(f, "\n  line {line}: ")?,
-                None => write!(f, "\n  ")?,
-            }
-            write!(f, "{}: {}", problem.key, problem.message)?;
-            if let Some(hint) = &problem.hint {
-                write!(f, " ({hint})")?;
-            }
-        }
-        Ok(())
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 

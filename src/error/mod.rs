@@ -7,7 +7,7 @@ mod config;
 mod data;
 mod weights;
 
-pub use config::{ConfigError, Problem};
+pub use config::{ConfigError, Place, Problem};
 pub use data::{BadFile, DataError};
 pub use weights::WeightsError;
 

@@ -1,0 +1,316 @@
+//! The configuration file as it is written: every key optional, unknown keys refused, enums instead of strings.
+//!
+//! This is the only list of keys. The published JSON schema, the types, allowed values and ranges checked on
+//! reading, the suggestions for misspelt keys and the written file all come from these structs. Doc comments
+//! become the descriptions that editors show; `default` is what editors show as the default, and a test holds it
+//! against what resolving really fills in.
+
+use super::settings::{
+    AugmentPreset, ClassWeights, EarlyStopMetric, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
+    ResizeMode, Schedule,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Configuration of vitadapt. Paths are relative to this file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "vitadapt configuration")]
+pub struct Raw {
+    /// Name, place and machine of the run.
+    pub run: Option<RawRun>,
+    /// The images, their labels and how they are split.
+    pub data: Option<RawData>,
+    /// The pretrained backbone.
+    pub model: Option<RawModel>,
+    /// How an image becomes the backbone's input.
+    pub preprocess: Option<RawPreprocess>,
+    /// Random changes of the training images.
+    pub augment: Option<RawAugment>,
+    /// Which parameters learn.
+    pub strategy: Option<RawStrategy>,
+    /// Length, learning rates and regularisation of the training.
+    pub train: Option<RawTrain>,
+    /// When to stop before the end, and which epoch is kept as the best.
+    pub early_stop: Option<RawEarlyStop>,
+}
+
+/// `[run]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRun {
+    /// Folder of the run below `out`. Default: the name of this file without its ending.
+    #[schemars(length(min = 1))]
+    pub name: Option<String>,
+    /// Seed of every random draw of the training; the split has its own.
+    #[schemars(range(min = 0, max = i64::MAX), extend("default" = 42))]
+    pub seed: Option<u64>,
+    /// Folder that holds the runs. Written here, it is relative to this file; the default, `runs`, is relative to
+    /// the folder in which the command is started.
+    #[schemars(length(min = 1))]
+    pub out: Option<PathBuf>,
+    /// `auto` (the first GPU if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
+    #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("default" = "auto"))]
+    pub device: Option<String>,
+    /// Worker threads for compute; 0 = one per core.
+    #[schemars(range(max = 1024), extend("default" = 0))]
+    pub threads: Option<usize>,
+    /// Threads that decode images; 0 = one per core.
+    #[schemars(range(max = 1024), extend("default" = 0))]
+    pub decode_threads: Option<usize>,
+}
+
+/// `[data]`: exactly one of `root` and `manifest`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawData {
+    /// Folder of class folders, or of train/ val/ test/ with class folders in each.
+    #[schemars(length(min = 1))]
+    pub root: Option<PathBuf>,
+    /// CSV with the columns path,label and optionally split and group.
+    #[schemars(length(min = 1))]
+    pub manifest: Option<PathBuf>,
+    /// Fraction of the images drawn for validation when the data has no such split.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.15))]
+    pub val: Option<f64>,
+    /// Fraction of the images drawn for testing when the data has no such split.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.15))]
+    pub test: Option<f64>,
+    /// Seed of the split, apart from `run.seed` so that seeds can vary on one split.
+    #[schemars(range(min = 0, max = i64::MAX), extend("default" = 0))]
+    pub split_seed: Option<u64>,
+    /// Draw the same fraction from every class.
+    #[schemars(extend("default" = true))]
+    pub stratified: Option<bool>,
+    /// What to do with images that cannot be decoded.
+    #[schemars(extend("default" = "fail"))]
+    pub on_error: Option<OnError>,
+    /// Significant bits of 16-bit images: 12 for a 12-bit sensor makes 4095 white.
+    #[schemars(range(min = 9, max = 16), extend("default" = 16))]
+    pub bit_depth: Option<u8>,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawModel {
+    /// `builtin:NAME`, or a folder with config.json and model.safetensors.
+    #[schemars(length(min = 1), extend("default" = "builtin:vit-mini"))]
+    pub backbone: Option<String>,
+    /// Side of the square input in pixels. Default: the backbone's own.
+    #[schemars(range(min = 16, max = 4096))]
+    pub image_size: Option<usize>,
+    /// How tokens become one feature vector.
+    #[schemars(extend("default" = "backbone"))]
+    pub pool: Option<PoolChoice>,
+    /// Highest stochastic depth rate, reached in the last block.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
+    pub drop_path: Option<f64>,
+    /// Dropout before the head.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
+    pub head_dropout: Option<f64>,
+}
+
+/// `[preprocess]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPreprocess {
+    /// How an image of any shape becomes a square.
+    #[schemars(extend("default" = "squash"))]
+    pub resize: Option<ResizeMode>,
+    /// Filter of the resize.
+    #[schemars(extend("default" = "backbone"))]
+    pub interpolation: Option<InterpolationChoice>,
+    /// Which statistics standardise the pixels. `explicit` is implied by `mean` and `std`.
+    #[schemars(extend("default" = "backbone"))]
+    pub normalize: Option<NormalizeChoice>,
+    /// Mean of red, green and blue, for pixels in 0..1; needs `std`.
+    #[schemars(inner(range(min = -100.0, max = 100.0)))]
+    pub mean: Option<[f32; 3]>,
+    /// Standard deviation of red, green and blue, for pixels in 0..1; needs `mean`.
+    #[schemars(inner(range(min = 1e-6, max = 100.0)))]
+    pub std: Option<[f32; 3]>,
+}
+
+/// `[augment]`: the preset, then single overrides of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAugment {
+    /// The values to start from.
+    #[schemars(extend("default" = "none"))]
+    pub preset: Option<AugmentPreset>,
+    /// Left-right flip: its probability; true = 0.5.
+    pub hflip: Option<Switch<Share>>,
+    /// Up-down flip: its probability; true = 0.5.
+    pub vflip: Option<Switch<Share>>,
+    /// Rotation by a random multiple of 90 degrees: its probability; true = 0.5.
+    pub rotate90: Option<Switch<Share>>,
+    /// Random resized crop: true, false or a table.
+    pub crop: Option<Switch<RawCrop>>,
+    /// Colour jitter: true, false, one strength for brightness, contrast and saturation, or a table.
+    pub color: Option<Switch<Shorthand<RawColor>>>,
+    /// Random erasing: true, false, its probability, or a table.
+    pub erasing: Option<Switch<Shorthand<RawErasing>>>,
+}
+
+/// `augment.crop`: keys left out keep the preset's value, or else the default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCrop {
+    /// Smallest and largest area as fractions of the image.
+    #[schemars(inner(range(min = 1e-4, max = 1.0)), extend("default" = [0.7, 1.0]))]
+    pub scale: Option<[f64; 2]>,
+    /// Smallest and largest width / height.
+    #[schemars(inner(range(min = 0.01, max = 100.0)), extend("default" = [0.75, 1.333]))]
+    pub ratio: Option<[f64; 2]>,
+}
+
+/// `augment.color`: keys left out keep the preset's value, or else the default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawColor {
+    /// Probability of jittering an image.
+    #[schemars(extend("default" = 0.6))]
+    pub p: Option<Share>,
+    /// Strength of the brightness change: factors from 1 - x to 1 + x.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
+    pub brightness: Option<f64>,
+    /// Strength of the contrast change.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
+    pub contrast: Option<f64>,
+    /// Strength of the saturation change.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
+    pub saturation: Option<f64>,
+    /// Strength of the hue change in turns of the colour wheel.
+    #[schemars(range(min = 0.0, max = 0.5), extend("default" = 0.0))]
+    pub hue: Option<f64>,
+}
+
+/// `augment.erasing`: keys left out keep the preset's value, or else the default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawErasing {
+    /// Probability of erasing a rectangle.
+    #[schemars(extend("default" = 0.3))]
+    pub p: Option<Share>,
+    /// Smallest and largest area as fractions of the image.
+    #[schemars(inner(range(min = 1e-4, max = 1.0)), extend("default" = [0.02, 0.1]))]
+    pub area: Option<[f64; 2]>,
+    /// Smallest and largest height / width.
+    #[schemars(inner(range(min = 0.01, max = 100.0)), extend("default" = [0.3, 3.3]))]
+    pub ratio: Option<[f64; 2]>,
+}
+
+/// `[strategy]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawStrategy {
+    /// Which parameters learn.
+    #[schemars(extend("default" = "frozen"))]
+    pub kind: Option<StrategyKind>,
+    /// For `partial`: how many blocks learn, counted from the output. Default: 3.
+    #[schemars(range(min = 1, max = 1000))]
+    pub blocks: Option<usize>,
+}
+
+/// `strategy.kind`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StrategyKind {
+    /// Only the head.
+    #[default]
+    Frozen,
+    /// The last blocks, the final norm and the head.
+    Partial,
+    /// Everything.
+    Full,
+}
+
+/// `[train]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTrain {
+    /// Passes over the training images; excludes `steps`.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 10))]
+    pub epochs: Option<usize>,
+    /// Optimiser steps; excludes `epochs`.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub steps: Option<usize>,
+    /// Images per optimiser step, whatever `accumulate` is.
+    #[schemars(range(min = 1, max = 65_536), extend("default" = 32))]
+    pub batch_size: Option<usize>,
+    /// Micro-batches a step is cut into: less memory, the same result up to rounding. At most `batch_size`.
+    #[schemars(range(min = 1, max = 65_536), extend("default" = 1))]
+    pub accumulate: Option<usize>,
+    /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 1e-3 for frozen (where only
+    /// the head learns).
+    #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
+    pub lr: Option<f64>,
+    /// Peak learning rate of the head. Default: 1e-3; for frozen: `lr`.
+    #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
+    pub head_lr: Option<f64>,
+    /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for frozen: 0.
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub weight_decay: Option<f64>,
+    /// Factor of the learning rate from each layer to the one below; 1 = off. Default: 0.75 for full, else 1.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub layer_decay: Option<f64>,
+    /// Linear warm-up: a share of the steps (below 1) or a number of steps (from 1).
+    #[schemars(range(min = 0.0, max = 1e9), extend("default" = 0.1))]
+    pub warmup: Option<f64>,
+    /// How the learning rate falls after the warm-up.
+    #[schemars(extend("default" = "cosine"))]
+    pub schedule: Option<Schedule>,
+    /// Largest global gradient norm; false or 0 = no clipping, true = 1.
+    #[schemars(extend("default" = 1.0))]
+    pub clip_grad: Option<Switch<GradNorm>>,
+    /// Probability mass spread evenly over the classes.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
+    pub label_smoothing: Option<f64>,
+    /// Weights of the classes in the loss.
+    #[schemars(extend("default" = "none"))]
+    pub class_weights: Option<ClassWeights>,
+}
+
+/// `[early_stop]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawEarlyStop {
+    /// What decides which epoch is best.
+    #[schemars(extend("default" = "val_accuracy"))]
+    pub metric: Option<EarlyStopMetric>,
+    /// Epochs without improvement before stopping; 0 = never stop early.
+    #[schemars(range(max = 1_000_000), extend("default" = 5))]
+    pub patience: Option<usize>,
+}
+
+/// Something that can be turned off (`false`), on with its defaults (`true`), or given.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Switch<T> {
+    /// `false` = off, `true` = on with the defaults.
+    OnOff(bool),
+    /// On, with this.
+    Value(T),
+}
+
+/// One number for the usual case, a table for everything.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Shorthand<T> {
+    /// The number that matters most; 0 = off.
+    Number(Share),
+    /// All of it.
+    Table(T),
+}
+
+/// A number from 0 to 1.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Share(#[schemars(range(min = 0.0, max = 1.0))] pub f64);
+
+/// A bound of the gradient's norm; 0 = no bound.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct GradNorm(#[schemars(range(min = 0.0, max = 1e9))] pub f64);

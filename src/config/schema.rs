@@ -1,0 +1,149 @@
+//! The JSON schema of the configuration: published for editors, and what the file is checked against.
+
+use super::raw::Raw;
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, RestrictFormats};
+use serde_json::{Map, Value};
+
+/// The JSON schema (draft 2020-12) of the configuration file, indented.
+pub fn json_schema() -> String {
+    format!("{:#}", schema())
+}
+
+/// The same schema as a value, without references: what a key means stands where the key is.
+pub(super) fn schema() -> Value {
+    SchemaSettings::draft2020_12()
+        .with(|settings| settings.inline_subschemas = true)
+        .with_transform(RecursiveTransform(drop_null))
+        .with_transform(RecursiveTransform(join_lines))
+        // "uint64" and "double" are schemars' own and mean nothing to editors.
+        .with_transform(RestrictFormats::default())
+        .into_generator()
+        .into_root_schema_for::<Raw>()
+        .to_value()
+}
+
+/// Takes back the `null` that schemars allows for each `Option`: TOML has none, an absent key is left out.
+fn drop_null(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    let is_null = |value: &Value| value.is_null() || value == "null" || value.get("type").is_some_and(|t| t == "null");
+    for key in ["type", "enum", "anyOf"] {
+        if let Some(Value::Array(list)) = object.get_mut(key) {
+            list.retain(|value| !is_null(value));
+        }
+    }
+    if let Some(Value::Array(list)) = object.get_mut("type")
+        && list.len() == 1
+    {
+        let only = list.remove(0);
+        object.insert("type".into(), only);
+    }
+    if let Some(Value::Array(list)) = object.get_mut("anyOf")
+        && list.len() == 1
+    {
+        let only = list.remove(0);
+        object.shift_remove("anyOf");
+        merge(object, only);
+    }
+}
+
+/// Undoes the line breaks that the width of the source put into a description.
+fn join_lines(schema: &mut Schema) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = text.replace('\n', " ");
+    }
+}
+
+/// Adds the keywords of `other`; those that are there already (the field's own description) win.
+fn merge(object: &mut Map<String, Value>, other: Value) {
+    if let Value::Object(other) = other {
+        for (key, value) in other {
+            object.entry(key).or_insert(value);
+        }
+    }
+}
+
+/// The schema of the key at `path`, when there is one.
+pub(super) fn at<'s>(schema: &'s Value, path: &[String]) -> Option<&'s Value> {
+    path.iter().try_fold(schema, |schema, name| {
+        let tables = alternatives(schema).find(|alternative| alternative.get("properties").is_some())?;
+        tables.get("properties")?.get(name)
+    })
+}
+
+/// The forms a value may take, one by one, however deeply `anyOf` nests them.
+pub(super) fn alternatives(schema: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
+    match schema.get("anyOf").and_then(Value::as_array) {
+        Some(list) => Box::new(list.iter().flat_map(alternatives)),
+        None => Box::new(std::iter::once(schema)),
+    }
+}
+
+/// The strings an enum allows, when the schema is one.
+pub(super) fn choices(schema: &Value) -> Option<Vec<&str>> {
+    if let Some(list) = schema.get("oneOf").and_then(Value::as_array) {
+        return Some(list.iter().filter_map(|variant| variant.get("const")?.as_str()).collect());
+    }
+    Some(schema.get("enum")?.as_array()?.iter().filter_map(Value::as_str).collect())
+}
+
+/// What the schema asks for, in words: "an integer from 1 to 65536", "true or false, or a table".
+pub(super) fn expectation(schema: &Value) -> String {
+    let forms: Vec<String> = alternatives(schema).map(describe).collect();
+    forms.join(", or ")
+}
+
+fn describe(schema: &Value) -> String {
+    if let Some(choices) = choices(schema) {
+        let quoted: Vec<String> = choices.iter().map(|choice| format!("\"{choice}\"")).collect();
+        return format!("one of {}", quoted.join(", "));
+    }
+    match kind(schema) {
+        "boolean" => "true or false".into(),
+        "integer" => format!("an integer{}", limits(schema)),
+        "number" => format!("a number{}", limits(schema)),
+        "string" => "a string".into(),
+        "array" => describe_list(schema),
+        "object" => "a table".into(),
+        other => other.into(),
+    }
+}
+
+fn describe_list(schema: &Value) -> String {
+    let item = schema.get("items").map_or_else(String::new, |items| format!(", each {}", describe(items)));
+    match schema.get("minItems").and_then(Value::as_u64) {
+        Some(n) => format!("a list of {n}{item}"),
+        None => format!("a list{item}"),
+    }
+}
+
+/// The `type` keyword; empty for a schema without one.
+pub(super) fn kind(schema: &Value) -> &str {
+    schema.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A numeric keyword such as `minimum`.
+pub(super) fn limit(schema: &Value, keyword: &str) -> Option<f64> {
+    schema.get(keyword).and_then(Value::as_f64)
+}
+
+/// The range in words, with a leading space; empty without limits.
+fn limits(schema: &Value) -> String {
+    if let (Some(low), Some(high)) = (schema.get("minimum"), schema.get("maximum")) {
+        return format!(" from {} to {}", plain(low), plain(high));
+    }
+    let words =
+        [("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below")];
+    let parts: Vec<String> =
+        words.iter().filter_map(|(keyword, words)| Some(format!("{words} {}", plain(schema.get(keyword)?)))).collect();
+    if parts.is_empty() { String::new() } else { format!(" {}", parts.join(" and ")) }
+}
+
+/// A limit without the trailing ".0" of whole floats.
+fn plain(limit: &Value) -> String {
+    match limit.as_f64() {
+        Some(x) if limit.is_f64() => x.to_string(),
+        _ => limit.to_string(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Resolved settings written back as a configuration file.
+
+use super::raw::{
+    GradNorm, Raw, RawAugment, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawRun,
+    RawStrategy, RawTrain, Share, Shorthand, StrategyKind, Switch,
+};
+use super::settings::{
+    AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
+    ModelSettings, PreprocessSettings, RunSettings, Settings, StrategySettings, TrainLength, TrainSettings,
+};
+use crate::error::{Error, Result};
+
+const HEADER: &str = "# The resolved configuration: every default is written out, every path is absolute.\n\n";
+
+impl Settings {
+    /// The settings as TOML with nothing left to defaults: loading it gives equal settings, from any folder.
+    ///
+    /// # Errors
+    /// A usage error when a path is not valid UTF-8, which TOML demands.
+    pub fn to_toml(&self) -> Result<String> {
+        let body = toml::to_string(&Raw::from(self))
+            .map_err(|error| Error::usage(format!("the configuration cannot be written as TOML: {error}")))?;
+        Ok(format!("{HEADER}{body}"))
+    }
+}
+
+impl From<&Settings> for Raw {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            run: Some(run(&settings.run)),
+            data: Some(data(&settings.data)),
+            model: Some(model(&settings.model)),
+            preprocess: Some(preprocess(&settings.preprocess)),
+            augment: Some(augment(&settings.augment)),
+            strategy: Some(strategy(settings.strategy)),
+            train: Some(train(&settings.train)),
+            early_stop: Some(early_stop(&settings.early_stop)),
+        }
+    }
+}
+
+fn run(run: &RunSettings) -> RawRun {
+    RawRun {
+        name: Some(run.name.clone()),
+        seed: Some(run.seed),
+        out: Some(run.out.clone()),
+        device: Some(run.device.to_string()),
+        threads: Some(run.threads),
+        decode_threads: Some(run.decode_threads),
+    }
+}
+
+fn data(data: &DataSettings) -> RawData {
+    let (root, manifest) = match &data.source {
+        DataSource::Root(root) => (Some(root.clone()), None),
+        DataSource::Manifest(manifest) => (None, Some(manifest.clone())),
+    };
+    RawData {
+        root,
+        manifest,
+        val: Some(data.val),
+        test: Some(data.test),
+        split_seed: Some(data.split_seed),
+        stratified: Some(data.stratified),
+        on_error: Some(data.on_error),
+        bit_depth: Some(data.bit_depth),
+    }
+}
+
+fn model(model: &ModelSettings) -> RawModel {
+    RawModel {
+        backbone: Some(model.backbone.clone()),
+        image_size: model.image_size,
+        pool: Some(model.pool),
+        drop_path: Some(model.drop_path),
+        head_dropout: Some(model.head_dropout),
+    }
+}
+
+fn preprocess(preprocess: &PreprocessSettings) -> RawPreprocess {
+    RawPreprocess {
+        resize: Some(preprocess.resize),
+        interpolation: Some(preprocess.interpolation),
+        normalize: Some(preprocess.normalize),
+        mean: preprocess.mean,
+        std: preprocess.std,
+    }
+}
+
+/// Each operation is written, on or off, so that the preset has nothing left to say.
+fn augment(augment: &AugmentSettings) -> RawAugment {
+    let probability = |p| Some(Switch::Value(Share(p)));
+    RawAugment {
+        preset: Some(augment.preset),
+        hflip: probability(augment.hflip),
+        vflip: probability(augment.vflip),
+        rotate90: probability(augment.rotate90),
+        crop: Some(switch(augment.crop.map(crop))),
+        color: Some(switch(augment.color.map(|settings| Shorthand::Table(color(settings))))),
+        erasing: Some(switch(augment.erasing.map(|settings| Shorthand::Table(erasing(settings))))),
+    }
+}
+
+fn switch<T>(value: Option<T>) -> Switch<T> {
+    value.map_or(Switch::OnOff(false), Switch::Value)
+}
+
+fn crop(crop: CropSettings) -> RawCrop {
+    RawCrop { scale: Some(crop.scale), ratio: Some(crop.ratio) }
+}
+
+fn color(color: ColorSettings) -> RawColor {
+    RawColor {
+        p: Some(Share(color.p)),
+        brightness: Some(color.brightness),
+        contrast: Some(color.contrast),
+        saturation: Some(color.saturation),
+        hue: Some(color.hue),
+    }
+}
+
+fn erasing(erasing: ErasingSettings) -> RawErasing {
+    RawErasing { p: Some(Share(erasing.p)), area: Some(erasing.area), ratio: Some(erasing.ratio) }
+}
+
+fn strategy(strategy: StrategySettings) -> RawStrategy {
+    let (kind, blocks) = match strategy {
+        StrategySettings::Frozen => (StrategyKind::Frozen, None),
+        StrategySettings::Partial { blocks } => (StrategyKind::Partial, Some(blocks)),
+        StrategySettings::Full => (StrategyKind::Full, None),
+    };
+    RawStrategy { kind: Some(kind), blocks }
+}
+
+fn train(train: &TrainSettings) -> RawTrain {
+    let (epochs, steps) = match train.length {
+        TrainLength::Epochs(epochs) => (Some(epochs), None),
+        TrainLength::Steps(steps) => (None, Some(steps)),
+    };
+    RawTrain {
+        epochs,
+        steps,
+        batch_size: Some(train.batch_size),
+        accumulate: Some(train.accumulate),
+        lr: Some(train.lr),
+        head_lr: Some(train.head_lr),
+        weight_decay: Some(train.weight_decay),
+        layer_decay: Some(train.layer_decay),
+        warmup: Some(train.warmup),
+        schedule: Some(train.schedule),
+        clip_grad: Some(switch(train.clip_grad.map(GradNorm))),
+        label_smoothing: Some(train.label_smoothing),
+        class_weights: Some(train.class_weights),
+    }
+}
+
+fn early_stop(early_stop: &EarlyStopSettings) -> RawEarlyStop {
+    RawEarlyStop { metric: Some(early_stop.metric), patience: Some(early_stop.patience) }
+}
