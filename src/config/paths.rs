@@ -19,7 +19,7 @@ impl Bases {
     /// An I/O error when the current folder is gone.
     pub(super) fn of(file: Option<&Path>) -> Result<Self> {
         let current = std::env::current_dir().map_err(Error::io("find", "."))?;
-        let file = file.and_then(Path::parent).map_or_else(|| current.clone(), |folder| absolute(&current, folder));
+        let file = file.and_then(Path::parent).map_or_else(|| current.clone(), |folder| normal(&current.join(folder)));
         Ok(Self { file, current })
     }
 }
@@ -27,18 +27,22 @@ impl Bases {
 /// `path` below `base` with `~`, `.` and `..` resolved by their letters alone: nothing needs to exist, and a symlink
 /// before `..` is not followed.
 pub(super) fn absolute(base: &Path, path: &Path) -> PathBuf {
-    let mut absolute = PathBuf::new();
-    for component in base.join(expand_home(path)).components() {
+    normal(&base.join(expand_home(path)))
+}
+
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
         match component {
             Component::CurDir => {}
             // At the root there is nothing to go up to, as for the operating system itself.
             Component::ParentDir => {
-                absolute.pop();
+                normal.pop();
             }
-            other => absolute.push(other),
+            other => normal.push(other),
         }
     }
-    absolute
+    normal
 }
 
 /// `~` and `~/…` by the HOME variable; a shell does not expand them inside a file.

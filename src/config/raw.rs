@@ -41,7 +41,7 @@ pub struct Raw {
 #[serde(deny_unknown_fields)]
 pub struct RawRun {
     /// Folder of the run below `out`. Default: the name of this file without its ending.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(min = 1))]
     pub name: Option<String>,
     /// Seed of every random draw of the training; the split has its own.
     #[schemars(range(min = 0, max = i64::MAX), extend("default" = 42))]
@@ -291,7 +291,7 @@ pub struct RawEarlyStop {
 pub enum Switch<T> {
     /// `false` = off, `true` = on with the defaults.
     OnOff(bool),
-    /// On with this.
+    /// On, with this.
     Value(T),
 }
 

@@ -3,12 +3,12 @@
 use super::raw::Raw;
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
-use schemars::transform::RecursiveTransform;
+use schemars::transform::{RecursiveTransform, RestrictFormats};
 use serde_json::{Map, Value};
 
-/// The JSON schema (draft 2020-12) of the configuration file, indented, with a final newline.
+/// The JSON schema (draft 2020-12) of the configuration file, indented.
 pub fn json_schema() -> String {
-    format!("{:#}\n", schema())
+    format!("{:#}", schema())
 }
 
 /// The same schema as a value, without references: what a key means stands where the key is.
@@ -16,6 +16,9 @@ pub(super) fn schema() -> Value {
     SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
         .with_transform(RecursiveTransform(drop_null))
+        .with_transform(RecursiveTransform(join_lines))
+        // "uint64" and "double" are schemars' own and mean nothing to editors.
+        .with_transform(RestrictFormats::default())
         .into_generator()
         .into_root_schema_for::<Raw>()
         .to_value()
@@ -42,6 +45,13 @@ fn drop_null(schema: &mut Schema) {
         let only = list.remove(0);
         object.shift_remove("anyOf");
         merge(object, only);
+    }
+}
+
+/// Undoes the line breaks that the width of the source put into a description.
+fn join_lines(schema: &mut Schema) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = text.replace('\n', " ");
     }
 }
 

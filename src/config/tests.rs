@@ -185,6 +185,7 @@ fn values_outside_their_range_are_refused() {
         "run.name = ''",
         "run.name = '..'",
         "run.name = 'a/b'",
+        "run.device = 1.5",
         "run.name = 'a\\b'",
         "run.name = \"a\\u0007\"",
         "run.device = 'cuda:'",
@@ -244,7 +245,8 @@ fn values_outside_their_range_are_refused() {
         "run = 5",
         "lr = 1.0",
     ];
-    for text in table {
+    let long_name = format!("run.name = '{}'", "ü".repeat(101));
+    for text in table.into_iter().chain([long_name.as_str()]) {
         let problem = problem(text);
         assert!(problem.starts_with("line 2: ") && problem.ends_with(')'), "{text}: {problem}");
     }
@@ -358,7 +360,7 @@ fn every_shipped_configuration_loads() {
 fn the_published_schema_is_current() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/vitadapt.schema.json");
     let published = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(published == json_schema(), "renew it: vitadapt schema > configs/vitadapt.schema.json");
+    assert!(published == format!("{}\n", json_schema()), "renew it: vitadapt schema > configs/vitadapt.schema.json");
 }
 
 prop_compose! {

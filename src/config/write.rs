@@ -95,14 +95,14 @@ fn augment(augment: &AugmentSettings) -> RawAugment {
         hflip: probability(augment.hflip),
         vflip: probability(augment.vflip),
         rotate90: probability(augment.rotate90),
-        crop: switch(augment.crop.map(crop)),
-        color: switch(augment.color.map(|settings| Shorthand::Table(color(settings)))),
-        erasing: switch(augment.erasing.map(|settings| Shorthand::Table(erasing(settings)))),
+        crop: Some(switch(augment.crop.map(crop))),
+        color: Some(switch(augment.color.map(|settings| Shorthand::Table(color(settings))))),
+        erasing: Some(switch(augment.erasing.map(|settings| Shorthand::Table(erasing(settings))))),
     }
 }
 
-fn switch<T>(value: Option<T>) -> Option<Switch<T>> {
-    Some(value.map_or(Switch::OnOff(false), Switch::Value))
+fn switch<T>(value: Option<T>) -> Switch<T> {
+    value.map_or(Switch::OnOff(false), Switch::Value)
 }
 
 fn crop(crop: CropSettings) -> RawCrop {
@@ -148,7 +148,7 @@ fn train(train: &TrainSettings) -> RawTrain {
         layer_decay: Some(train.layer_decay),
         warmup: Some(train.warmup),
         schedule: Some(train.schedule),
-        clip_grad: switch(train.clip_grad.map(GradNorm)),
+        clip_grad: Some(switch(train.clip_grad.map(GradNorm))),
         label_smoothing: Some(train.label_smoothing),
         class_weights: Some(train.class_weights),
     }

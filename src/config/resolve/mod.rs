@@ -43,7 +43,7 @@ impl Resolver<'_> {
             self.problem(
                 "run.name",
                 format!("{name:?} is not a plain folder name"),
-                "no separators, no control characters, not .. or .",
+                "expected at most 200 bytes without separators and control characters, not . or ..",
             );
         }
         let device = raw.device.unwrap_or_else(|| DeviceChoice::Auto.to_string());
@@ -233,7 +233,8 @@ fn early_stop(raw: &RawEarlyStop) -> EarlyStopSettings {
     }
 }
 
-/// Whether `name` can name one folder: nothing that leads elsewhere or that a terminal would not show.
+/// Whether `name` can name one folder: nothing that leads elsewhere, that a terminal would not show, or that is too
+/// long for a file system (255 bytes, less what is appended while files are written).
 pub(super) fn is_folder_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+    !matches!(name, "" | "." | "..") && name.len() <= 200 && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }
