@@ -1,10 +1,11 @@
 //! The only module that prints: results to stdout, logs and progress bars to stderr.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -183,11 +184,19 @@ impl Drop for Progress {
     }
 }
 
-fn bar_style(unit: &str) -> ProgressStyle {
+fn bar_template(unit: &str) -> String {
     // Braces would be read as placeholders of the template.
     let unit = unit.replace(['{', '}'], "");
-    let template = format!("{{msg}} {{bar:30}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
-    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+    format!("{{msg}} {{bar:30}} {{pos}}/{{len}} {unit}, {{rate}}, {{eta}} left")
+}
+
+fn bar_style(unit: &str) -> ProgressStyle {
+    let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
+        // Writing to the bar's own buffer cannot fail.
+        let _ = write!(to, "{:.1}/s", state.per_sec());
+    };
+    let style = ProgressStyle::with_template(&bar_template(unit)).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", rate).progress_chars("━╸─")
 }
 
 #[cfg(test)]
@@ -285,7 +294,9 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_valid() {
-        assert!(ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} images, {per_sec}, {eta} left").is_ok());
+    fn any_unit_makes_a_valid_template() {
+        for unit in ["images", "{}", "100 % {bar"] {
+            assert!(ProgressStyle::with_template(&bar_template(unit)).is_ok(), "{unit}");
+        }
     }
 }

@@ -120,12 +120,36 @@ mod tests {
 
     #[test]
     fn evaluation_reads_well() {
-        insta::assert_snapshot!(evaluation_table(&evaluation(2.0)), @"");
+        insta::assert_snapshot!(evaluation_table(&evaluation(2.0)), @r"
+        test, 3 images: accuracy 66.7 % (95 % interval 9.4 to 99.2)
+        always answering 'crack' scores 66.7 %
+
+        balanced accuracy  75.0 %
+        macro F1           0.667
+        weighted F1        0.667
+        macro AUROC        1.000
+        MCC                0.500
+        Cohen's kappa      0.400
+        NLL                0.581, 0.700 at temperature 2.00
+        ECE                0.323, 0.413 at temperature 2.00
+
+        class     images  precision   recall     F1  AUROC     AP
+        ─────────────────────────────────────────────────────────
+        crack          2    100.0 %   50.0 %  0.667  1.000  1.000
+        ge\nsund       1     50.0 %  100.0 %  0.667  1.000  1.000
+        日本語         0      0.0 %    0.0 %  0.000      -      -
+        ");
     }
 
     #[test]
     fn confusion_reads_well() {
-        insta::assert_snapshot!(confusion_table(&evaluation(1.0)), @"");
+        insta::assert_snapshot!(confusion_table(&evaluation(1.0)), @r"
+        true \ predicted  crack  ge\nsund  日本語
+        ─────────────────────────────────────────
+        crack                 1         1       0
+        ge\nsund              0         1       0
+        日本語                0         0       0
+        ");
     }
 
     #[test]

@@ -172,21 +172,24 @@ fn fitted_change(values: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Epochs from (training loss, training accuracy, validation loss, validation accuracy).
-    fn epochs(rows: &[(f64, f64, f64, f64)]) -> Vec<EpochRecord> {
+    /// Training loss, training accuracy, validation loss, validation accuracy.
+    type Row = (f64, f64, f64, f64);
+
+    fn epochs(rows: &[Row]) -> Vec<EpochRecord> {
         let record = |(i, &(train_loss, train_accuracy, val_loss, val_accuracy))| EpochRecord {
             epoch: i + 1,
             train_loss,
             train_accuracy,
             val_loss: Some(val_loss),
             val_accuracy: Some(val_accuracy),
+            ..EpochRecord::default()
         };
         rows.iter().enumerate().map(record).collect()
     }
 
     #[test]
     fn each_rule_has_its_case() {
-        let cases: [(&str, &[(f64, f64, f64, f64)]); 8] = [
+        let cases: [(&str, &[Row]); 8] = [
             ("overfitting", &[(0.1, 0.96, 0.9, 0.79)]),
             ("ok", &[(0.1, 0.96, 0.9, 0.80)]),
             ("ok", &[(0.1, 0.95, 0.9, 0.60)]),
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn without_validation_it_is_undecided() {
-        let blind = EpochRecord { epoch: 1, train_loss: 0.1, train_accuracy: 1.0, val_loss: None, val_accuracy: None };
+        let blind = EpochRecord { epoch: 1, train_loss: 0.1, train_accuracy: 1.0, ..EpochRecord::default() };
         assert_eq!(verdict(&[blind]), Verdict::Undecided);
         assert_eq!(verdict(&[]), Verdict::Undecided);
     }

@@ -4,7 +4,7 @@ use super::early_stop::EarlyStop;
 use serde::{Deserialize, Serialize};
 
 /// One line of `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// From 1.
     pub epoch: usize,

@@ -25,6 +25,8 @@ const LONGEST_NAME: i32 = 360;
 const MARGIN: i32 = 40;
 const GAP: i32 = 14;
 const BAR: i32 = 32;
+/// Shades of the colour bar; more would not be told apart.
+const BAR_STEPS: i32 = 100;
 /// The full colour of a cell: the blue of the palette, darkened.
 const FULL: RGBColor = RGBColor(0, 78, 137);
 
@@ -60,7 +62,7 @@ impl<'a> ConfusionPlot<'a> {
         let below = if upright { widest } else { name_size as i32 };
         let left = MARGIN + LABEL as i32 + 2 * GAP + widest;
         let top = MARGIN + TITLE as i32 + 2 * GAP;
-        let right = 3 * GAP + BAR + GAP + style::width("100 %", TICK) + MARGIN;
+        let right = 3 * GAP + BAR + 3 * GAP + style::width("100 %", TICK) + LABEL as i32 + MARGIN;
         let bottom = 3 * GAP + below + LABEL as i32 + MARGIN;
         let title = printable(title);
         let room = (left + side + right).max((style::width(&title, TITLE) + 2 * MARGIN).min(LARGEST_SIDE));
@@ -103,13 +105,13 @@ impl<'a> ConfusionPlot<'a> {
         share: f64,
     ) -> Drawn<B> {
         // A thin line of paper between cells, where they are large enough to spare it.
-        let inset = if self.cell >= READABLE_CELL { 1 } else { 0 };
+        let inset = i32::from(self.cell >= READABLE_CELL);
         let corners = [(x + inset, y + inset), (x + self.cell - inset, y + self.cell - inset)];
         area.draw(&Rectangle::new(corners, ShapeStyle::from(shade(share)).filled()))?;
         if self.cell < READABLE_CELL || (count == 0 && self.cell < TWO_LINE_CELL) {
             return Ok(());
         }
-        let color = if share > 0.5 {
+        let color = if share > 0.6 {
             PAPER
         } else if count == 0 {
             GREY
@@ -117,14 +119,16 @@ impl<'a> ConfusionPlot<'a> {
             INK
         };
         let (centre, middle) = (x + self.cell / 2, y + self.cell / 2);
-        if count == 0 || self.cell < TWO_LINE_CELL {
-            let number = style::text(self.count_size, color, HPos::Center, VPos::Center);
-            return area.draw(&Text::new(count.to_string(), (centre, middle), number));
-        }
         let number = style::text(self.count_size, color, HPos::Center, VPos::Center);
-        area.draw(&Text::new(count.to_string(), (centre, middle - self.cell / 8), number))?;
-        let percentage = style::text(TICK, color, HPos::Center, VPos::Center);
-        area.draw(&Text::new(format!("{:.0} %", 100.0 * share), (centre, middle + self.cell / 5), percentage))
+        let two_lines = count > 0 && self.cell >= TWO_LINE_CELL;
+        let raised = if two_lines { self.cell / 8 } else { 0 };
+        area.draw(&Text::new(count.to_string(), (centre, middle - raised), number))?;
+        if two_lines {
+            let percentage = style::text(TICK, color, HPos::Center, VPos::Center);
+            let place = (centre, middle + self.cell / 5);
+            area.draw(&Text::new(format!("{:.0} %", 100.0 * share), place, percentage))?;
+        }
+        Ok(())
     }
 
     fn draw_names<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
@@ -159,9 +163,9 @@ impl<'a> ConfusionPlot<'a> {
     fn draw_bar<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
         let (x, y) = (self.origin.0 + self.side() + 3 * GAP, self.origin.1);
         let side = self.side();
-        for line in 0..side {
-            let share = 1.0 - f64::from(line) / f64::from(side);
-            let corners = [(x, y + line), (x + BAR, y + line + 1)];
+        for step in 0..BAR_STEPS {
+            let share = 1.0 - f64::from(step) / f64::from(BAR_STEPS - 1);
+            let corners = [(x, y + side * step / BAR_STEPS), (x + BAR, y + side * (step + 1) / BAR_STEPS)];
             area.draw(&Rectangle::new(corners, ShapeStyle::from(shade(share)).filled()))?;
         }
         area.draw(&Rectangle::new([(x, y), (x + BAR, y + side)], GREY.stroke_width(1)))?;
@@ -170,7 +174,9 @@ impl<'a> ConfusionPlot<'a> {
             let place = (x + BAR + GAP, y + side - side * quarter / 4);
             area.draw(&Text::new(format!("{} %", 25 * quarter), place, label.clone()))?;
         }
-        Ok(())
+        let name = style::fit("share of the true class", TICK, side);
+        let place = (x + BAR + 3 * GAP + style::width("100 %", TICK) + LABEL as i32 / 2, y + side / 2);
+        area.draw(&Text::new(name, place, style::upward(TICK, INK, HPos::Center, VPos::Center)))
     }
 }
 

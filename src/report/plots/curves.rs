@@ -5,7 +5,7 @@ use std::ops::Range;
 use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
-use plotters::coord::types::{RangedCoordf64, RangedCoordi32};
+use plotters::coord::types::RangedCoordf64;
 use plotters::drawing::DrawingArea;
 use plotters::element::{Circle, PathElement, Text};
 use plotters::prelude::DrawingBackend;
@@ -38,7 +38,7 @@ struct Series {
     color: RGBColor,
     /// Filled markers or hollow ones, so that the curves differ without colour too.
     filled: bool,
-    points: Vec<(i32, f64)>,
+    points: Vec<(f64, f64)>,
 }
 
 impl Picture for Curves<'_> {
@@ -65,7 +65,7 @@ impl Picture for Curves<'_> {
 
 impl Curves<'_> {
     fn series(&self, color: RGBColor, filled: bool, value: fn(&EpochRecord) -> Option<f64>) -> Series {
-        let point = |e: &EpochRecord| (e.epoch as i32, value(e).filter(|v| v.is_finite()).unwrap_or(f64::NAN));
+        let point = |e: &EpochRecord| (e.epoch as f64, value(e).filter(|v| v.is_finite()).unwrap_or(f64::NAN));
         Series { color, filled, points: self.epochs.iter().map(point).collect() }
     }
 
@@ -105,8 +105,7 @@ impl Curves<'_> {
         series: &[Series],
     ) -> Drawn<B> {
         let (first, last) = self.first_and_last();
-        // A single epoch stands in the middle of an axis that has a length.
-        let x = if first == last { first - 1..last + 1 } else { first..last };
+        let ticks = (last - first + 1.0).min(10.0) as usize;
         let decimals = decimals_of(&y);
         let mut chart = ChartBuilder::on(area)
             .margin_left(20)
@@ -114,18 +113,18 @@ impl Curves<'_> {
             .margin_top(10)
             .margin_bottom(10)
             .x_label_area_size(90)
-            .y_label_area_size(120)
-            .build_cartesian_2d(x, y)?;
+            .y_label_area_size(112)
+            .build_cartesian_2d(first - 0.5..last + 0.5, y)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
             .light_line_style(PAPER)
             .bold_line_style(FAINT.stroke_width(2))
             .axis_style(GREY.stroke_width(2))
-            .x_labels(10)
-            .y_labels(6)
+            .x_labels(ticks)
+            .y_labels(8)
             .max_light_lines(1)
-            .x_label_formatter(&|epoch| if (first..=last).contains(epoch) { epoch.to_string() } else { String::new() })
+            .x_label_formatter(&|epoch| format!("{epoch:.0}"))
             .y_label_formatter(&|value| format!("{value:.decimals$}"))
             .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
             .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
@@ -136,22 +135,22 @@ impl Curves<'_> {
         series.iter().try_for_each(|series| draw_series(&mut chart, series))
     }
 
-    fn first_and_last(&self) -> (i32, i32) {
-        let epochs = self.epochs.iter().map(|e| e.epoch as i32);
-        epochs.fold((i32::MAX, i32::MIN), |(first, last), epoch| (first.min(epoch), last.max(epoch)))
+    fn first_and_last(&self) -> (f64, f64) {
+        let epochs = self.epochs.iter().map(|e| e.epoch as f64);
+        epochs.fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), epoch| (first.min(epoch), last.max(epoch)))
     }
 
     fn draw_best<B: DrawingBackend>(&self, chart: &mut Chart<'_, B>) -> Drawn<B> {
         if let Some(best) = self.best_epoch {
             let y = chart.y_range();
-            let line = [(best as i32, y.start), (best as i32, y.end)];
+            let line = [(best as f64, y.start), (best as f64, y.end)];
             chart.draw_series(DashedLineSeries::new(line, 8, 8, GREY.stroke_width(3)))?;
         }
         Ok(())
     }
 }
 
-type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordi32, RangedCoordf64>>;
+type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// Lines between neighbouring values, broken at NaN, and a marker for each where there is room; a value without
 /// neighbours is always marked.
@@ -206,10 +205,10 @@ fn extremes(series: &[Series]) -> Option<(f64, f64)> {
     })
 }
 
-/// From 0, unless that would waste more than half of the axis.
+/// From 0, unless that would waste more than half of the axis; never so narrow that noise looks like a trend.
 fn loss_range(series: &[Series]) -> Range<f64> {
     let (low, high) = extremes(series).unwrap_or((0.0, 1.0));
-    let margin = (0.06 * (high - low)).max(1e-3 * high.abs()).max(1e-6);
+    let margin = (0.06 * (high - low)).max(0.04 * high.abs()).max(1e-6);
     if low >= 0.0 && low < 0.5 * high { 0.0..high + margin } else { low - margin..high + margin }
 }
 

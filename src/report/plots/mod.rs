@@ -2,6 +2,7 @@
 
 mod confusion;
 mod curves;
+mod smooth;
 mod style;
 
 use std::path::Path;
@@ -9,10 +10,10 @@ use std::path::Path;
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
-use plotters::prelude::{BitMapBackend, DrawingBackend, SVGBackend};
+use plotters::prelude::{DrawingBackend, SVGBackend};
 
 use crate::error::{Error, Result};
-use crate::system::files::write_atomic;
+use crate::system::files::{create_folder, write_atomic};
 use crate::train::progress::EpochRecord;
 
 /// Draws loss and accuracy over the epochs to `stem`.png and `stem`.svg; `best_epoch` is marked.
@@ -62,6 +63,7 @@ fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
         path.push(extension);
         std::path::PathBuf::from(path)
     };
+    create_folder(stem.parent().unwrap_or(Path::new(".")))?;
     let png = with_extension(".png");
     let bytes = to_png(picture).map_err(|reason| Error::Plot { path: png.clone(), reason })?;
     write_atomic(&png, &bytes)?;
@@ -72,8 +74,7 @@ fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
 
 fn to_png(picture: &impl Picture) -> Result<Vec<u8>, String> {
     let (width, height) = picture.size();
-    let mut pixels = vec![0; width as usize * height as usize * 3];
-    draw_on(picture, BitMapBackend::with_buffer(&mut pixels, (width, height)))?;
+    let pixels = smooth::pixels((width, height), |backend| draw_on(picture, backend))?;
     let mut png = Vec::new();
     let encoder = PngEncoder::new(&mut png);
     encoder.write_image(&pixels, width, height, ExtendedColorType::Rgb8).map_err(|error| error.to_string())?;

@@ -10,6 +10,7 @@ fn epochs(n: usize) -> Vec<EpochRecord> {
             train_accuracy: 1.0 - 0.6 * (-0.4 * x).exp(),
             val_loss: Some(0.9 * (-0.3 * x).exp() + 0.12 + 0.012 * x),
             val_accuracy: Some(0.93 - 0.5 * (-0.45 * x).exp()),
+            ..EpochRecord::default()
         }
     };
     (1..=n).map(record).collect()
@@ -77,7 +78,7 @@ fn nothing_to_draw_is_refused() {
 
 #[test]
 fn matrices_of_any_size() {
-    for k in [1, 2, 3, 5, 10, 20, 50, 120] {
+    for k in [1, 3, 10, 50, 120] {
         saved(&format!("confusion-{k}"), |stem| save_confusion(stem, "test, 90 images", &names(k), &matrix(k, 30)));
     }
 }
