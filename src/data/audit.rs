@@ -131,10 +131,12 @@ fn inspect_all(
         }
     });
     let complete = results.into_iter().zip(samples).map(|(result, sample)| {
-        result.ok_or_else(|| Error::from(DataError::invalid(
-            format!("looking at {} failed unexpectedly", sample.path.display()),
-            "remove the file, and please report it",
-        )))
+        result.ok_or_else(|| {
+            Error::from(DataError::invalid(
+                format!("looking at {} failed unexpectedly", sample.path.display()),
+                "remove the file, and please report it",
+            ))
+        })
     });
     Ok((complete.collect::<Result<_>>()?, histograms))
 }
@@ -159,10 +161,8 @@ fn check_duplicates(dataset: &Dataset, findings: &[Finding]) -> Result<Vec<Strin
     for (sample, finding) in dataset.samples.iter().zip(findings) {
         by_content.entry(finding.sha).or_default().push(sample);
     }
-    let mut pairs: Vec<(&Sample, &Sample)> = by_content
-        .values()
-        .flat_map(|alike| alike.iter().skip(1).map(|copy| (alike[0], *copy)))
-        .collect();
+    let mut pairs: Vec<(&Sample, &Sample)> =
+        by_content.values().flat_map(|alike| alike.iter().skip(1).map(|copy| (alike[0], *copy))).collect();
     pairs.sort_by(|a, b| (&a.0.name, &a.1.name).cmp(&(&b.0.name, &b.1.name)));
     let (within, across): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(a, b)| a.split == b.split);
     if !across.is_empty() {

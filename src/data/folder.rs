@@ -47,8 +47,12 @@ pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<V
     let mut samples: Vec<Sample> = listing
         .entries
         .into_iter()
-        .map(|Entry { path, name, class, group, .. }| {
-            Sample { path, name, label: label(&class).unwrap_or_default(), group, split }
+        .map(|Entry { path, name, class, group, .. }| Sample {
+            path,
+            name,
+            label: label(&class).unwrap_or_default(),
+            group,
+            split,
         })
         .collect();
     samples.sort_by(|a, b| a.name.cmp(&b.name));
@@ -116,7 +120,9 @@ fn list_classes(root: &Path, folder: &Path, split: Option<Split>, listing: &mut 
     if children.images > 0 {
         let plural = if children.images == 1 { "image is" } else { "images are" };
         let place = folder.display();
-        listing.warnings.push(format!("{} {plural} directly in {place}, in no class folder, and left out", children.images));
+        listing
+            .warnings
+            .push(format!("{} {plural} directly in {place}, in no class folder, and left out", children.images));
     }
     let classes = children.folders.iter().map(|folder| file_name(folder)).collect::<Result<Vec<String>>>()?;
     check_collisions(classes.iter().map(String::as_str))?;
@@ -246,7 +252,10 @@ fn missing_folder(root: &Path) -> DataError {
     let hint = match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((_, folder)) => format!("did you mean {}?", folder.display()),
         None if parent.is_dir() => "relative paths start at the folder of the configuration file".into(),
-        None => format!("{} does not exist either; relative paths start at the folder of the configuration file", parent.display()),
+        None => format!(
+            "{} does not exist either; relative paths start at the folder of the configuration file",
+            parent.display()
+        ),
     };
     DataError::invalid(format!("the folder {} does not exist", root.display()), hint)
 }

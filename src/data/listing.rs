@@ -111,7 +111,9 @@ fn small_class_warnings(dataset: &Dataset, plan: &split::Plan) -> Vec<String> {
     let mut warnings = Vec::new();
     for (label, class) in dataset.classes.iter().enumerate() {
         if train[label] + val[label] + test[label] == 1 {
-            warnings.push(format!("class {class:?} has one image, kept for training: it can be neither chosen nor scored on"));
+            warnings.push(format!(
+                "class {class:?} has one image, kept for training: it can be neither chosen nor scored on"
+            ));
             continue;
         }
         for (split, counts, fraction) in [(Split::Val, &val, plan.val), (Split::Test, &test, plan.test)] {

@@ -72,7 +72,8 @@ impl Loader {
         pipeline: Arc<Pipeline>,
         options: LoaderOptions,
     ) -> Result<Self> {
-        let options = LoaderOptions { batch_size: options.batch_size.max(1), threads: options.threads.max(1), ..options };
+        let options =
+            LoaderOptions { batch_size: options.batch_size.max(1), threads: options.threads.max(1), ..options };
         let skipped = options.first_batch.saturating_mul(options.batch_size).min(order.len());
         let order = order[skipped..].to_vec();
         if let Some(index) = order.iter().find(|&&index| index >= dataset.samples.len()) {
@@ -111,7 +112,8 @@ impl Loader {
                 let sample = &dataset.samples[index];
                 let view = View { epoch, sample: index as u64 };
                 let result = catch_unwind(AssertUnwindSafe(|| pipeline.load(&sample.path, view)));
-                let result = result.unwrap_or_else(|_| Err(ImageError::Damaged("preparing it failed unexpectedly".into())));
+                let result =
+                    result.unwrap_or_else(|_| Err(ImageError::Damaged("preparing it failed unexpectedly".into())));
                 // The receiver is gone when the loader was dropped: nobody wants the rest.
                 if sender.send(result.map_err(|error| bad_file(sample, &error))).is_err() {
                     return;
@@ -127,7 +129,8 @@ impl Loader {
         let turn = self.turn;
         self.turn = (turn + 1) % self.channels.len().max(1);
         let received = self.channels.get(turn).and_then(|channel| channel.recv().ok());
-        received.unwrap_or_else(|| Err(bad_file(sample, &ImageError::Damaged("its thread stopped unexpectedly".into()))))
+        received
+            .unwrap_or_else(|| Err(bad_file(sample, &ImageError::Damaged("its thread stopped unexpectedly".into()))))
     }
 
     fn next_batch(&mut self) -> Result<Batch> {

@@ -3,7 +3,7 @@
 use super::listing::{Entry, Listing};
 use super::{Dataset, Split};
 use crate::error::{DataError, Error, Result};
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path, PathBuf};
 
 /// Most problems that one message lists.
@@ -73,9 +73,12 @@ impl Reader<'_> {
             let row = row.map_err(|error| self.malformed(&error))?;
             let line = row.position().map_or(0, csv::Position::line);
             match self.entry(&row, &columns, &real_root) {
-                Ok(entry) => match seen.insert(entry.name.clone(), (line, entry.class.clone())) {
-                    Some((first, class)) => problems.push(repeated(line, first, &entry, &class)),
-                    None => entries.push(entry),
+                Ok(entry) => match seen.entry(entry.name.clone()) {
+                    MapEntry::Occupied(first) => problems.push(repeated(line, &entry, first.get())),
+                    MapEntry::Vacant(place) => {
+                        place.insert((line, entry.class.clone()));
+                        entries.push(entry);
+                    }
                 },
                 Err(problem) => problems.push(format!("line {line}: {problem}")),
             }
@@ -101,7 +104,10 @@ impl Reader<'_> {
         let required = |wanted: &str| {
             find(wanted)?.ok_or_else(|| {
                 let message = format!("its first line has no column {wanted:?}, only {}", names.join(", "));
-                self.invalid(&message, "the first line names the columns, separated by commas: path,label[,split][,group]")
+                self.invalid(
+                    &message,
+                    "the first line names the columns, separated by commas: path,label[,split][,group]",
+                )
             })
         };
         Ok(Columns { path: required("path")?, label: required("label")?, split: find("split")?, group: find("group")? })
@@ -118,7 +124,8 @@ impl Reader<'_> {
             return Err(format!("{written:?} has no label"));
         }
         let split = optional(columns.split).map(|value| {
-            Split::parse(value).ok_or_else(|| format!("the split {value:?} is none of train, val, test (or empty: drawn)"))
+            Split::parse(value)
+                .ok_or_else(|| format!("the split {value:?} is none of train, val, test (or empty: drawn)"))
         });
         let path = self.root.join(&name);
         self.check_file(written, &path, real_root)?;
@@ -144,7 +151,8 @@ impl Reader<'_> {
     }
 
     fn malformed(&self, error: &csv::Error) -> Error {
-        self.invalid(&error.to_string(), "save it as comma-separated UTF-8 with the same number of columns in each row").into()
+        self.invalid(&error.to_string(), "save it as comma-separated UTF-8 with the same number of columns in each row")
+            .into()
     }
 
     fn rejected(&self, problems: &[String]) -> DataError {
@@ -158,8 +166,8 @@ impl Reader<'_> {
     }
 }
 
-fn repeated(line: u64, first: u64, entry: &Entry, class: &str) -> String {
-    if entry.class == class {
+fn repeated(line: u64, entry: &Entry, (first, class): &(u64, String)) -> String {
+    if entry.class == *class {
         return format!("line {line}: {:?} is listed before, in line {first}", entry.name);
     }
     format!("line {line}: {:?} is labelled {:?}, but {class:?} in line {first}", entry.name, entry.class)

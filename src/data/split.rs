@@ -47,9 +47,8 @@ pub(super) fn assign(entries: &[Entry], labels: &[usize], classes: usize, plan: 
     let named = |split| entries.iter().any(|entry| entry.split == Some(split));
     let open = units.iter().any(|unit| unit.fixed.is_none());
     units.sort_by_key(|unit| unit.order);
-    let (pool, settled): (Vec<Unit>, Vec<Unit>) = units
-        .into_iter()
-        .partition(|unit| if open { unit.fixed.is_none() } else { unit.fixed == Some(Split::Train) });
+    let (pool, settled): (Vec<Unit>, Vec<Unit>) =
+        units.into_iter().partition(|unit| if open { unit.fixed.is_none() } else { unit.fixed == Some(Split::Train) });
 
     let mut splits = vec![Split::Train; entries.len()];
     for unit in &settled {

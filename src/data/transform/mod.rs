@@ -15,8 +15,8 @@ mod resize;
 mod rotate90;
 mod vflip;
 
-pub use normalize::{ChannelStatistics, Normalization};
 pub(super) use normalize::Histograms;
+pub use normalize::{ChannelStatistics, Normalization};
 pub use resize::{Geometry, Interpolation, Window};
 
 use super::decode::{self, DecodeOptions, ImageError};

@@ -90,8 +90,7 @@ impl Normalization {
         let mut pixels = Vec::with_capacity(3 * plane);
         for channel in 0..3 {
             // A channel has 256 values only.
-            let table: [f32; 256] =
-                std::array::from_fn(|value| (value as f32 / 255.0 - mean[channel]) / std[channel]);
+            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean[channel]) / std[channel]);
             pixels.extend(image.as_raw().chunks_exact(3).map(|pixel| table[usize::from(pixel[channel])]));
         }
         pixels
