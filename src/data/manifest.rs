@@ -1,13 +1,10 @@
 //! A CSV file that lists images: `path,label[,split][,group]`, in any order of columns.
 
-use super::listing::{Entry, Listing};
+use super::listing::{Entry, Listing, indented};
 use super::{Dataset, Split};
 use crate::error::{DataError, Error, Result};
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path, PathBuf};
-
-/// Most problems that one message lists.
-const LISTED_PROBLEMS: usize = 50;
 
 /// All rows of a manifest; paths are relative to its folder and must stay inside it, links included.
 pub(super) fn list(file: &Path) -> Result<Listing> {
@@ -84,7 +81,7 @@ impl Reader<'_> {
             }
         }
         if !problems.is_empty() {
-            return Err(self.rejected(&problems).into());
+            return Err(self.rejected(problems).into());
         }
         if entries.is_empty() {
             return Err(self.invalid("it lists no images", "add one row an image below the header").into());
@@ -155,13 +152,9 @@ impl Reader<'_> {
             .into()
     }
 
-    fn rejected(&self, problems: &[String]) -> DataError {
-        let mut lines: String = problems.iter().take(LISTED_PROBLEMS).map(|problem| format!("\n  {problem}")).collect();
-        if problems.len() > LISTED_PROBLEMS {
-            lines += &format!("\n  and {} more", problems.len() - LISTED_PROBLEMS);
-        }
+    fn rejected(&self, problems: Vec<String>) -> DataError {
         let plural = if problems.len() == 1 { "row" } else { "rows" };
-        let message = format!("{} bad {plural} in the manifest:{lines}", problems.len());
+        let message = format!("{} bad {plural} in the manifest:{}", problems.len(), indented(problems));
         self.invalid(&message, "paths are relative to the manifest's folder and stay inside it; each is listed once")
     }
 }

@@ -99,18 +99,14 @@ fn links_out_of_the_folder_are_refused() {
 fn splits_read_back_as_they_were_written() {
     let names: Vec<String> = (0..30).map(|i| format!("d/{i:02}.png")).collect();
     let root = folder(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut csv = String::from("path,label,group\n");
-    for (i, name) in names.iter().enumerate() {
-        csv += &format!(
-            "{name},{},g{}\n",
-            ["a", "b,\"c\"\nd"][i % 2].replace('"', "\"\"").split(',').next().unwrap(),
-            i / 3
-        );
-    }
+    let labels = ["a", "\"b, \"\"c\"\"\nd\""];
+    let rows = names.iter().enumerate().map(|(i, name)| format!("{name},{},g{}", labels[i % 2], i / 3));
+    let csv = ["path,label,group".to_owned()].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
     let dataset = open(root.path(), csv.as_bytes()).unwrap();
     let file = root.path().join("out.csv");
     write_splits_csv(&file, &dataset).unwrap();
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group\nd/00.png,a,"));
     let again = Dataset::from_splits_csv(&file, root.path()).unwrap();
+    assert_eq!(again.classes, ["a", "b, \"c\"\nd"]);
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
