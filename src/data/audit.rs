@@ -1,7 +1,7 @@
 //! One look at every file before training: bad files, duplicates across splits, statistics, and a fingerprint.
 
 use super::decode::{self, DecodeOptions, ImageError};
-use super::listing::check_classes;
+use super::listing::{check_classes, indented};
 use super::transform::{ChannelStatistics, Geometry, Histograms};
 use super::{Dataset, Sample, Split};
 use crate::config::OnError;
@@ -12,9 +12,6 @@ use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-
-/// Most pairs of duplicates that one message lists.
-const LISTED_PAIRS: usize = 20;
 
 type Sha = [u8; 32];
 
@@ -186,12 +183,7 @@ fn images(n: usize) -> String {
 }
 
 fn listed(pairs: &[(&Sample, &Sample)], describe: impl Fn(&Sample) -> String) -> String {
-    let mut lines: String =
-        pairs.iter().take(LISTED_PAIRS).map(|(a, b)| format!("\n  {} = {}", describe(a), describe(b))).collect();
-    if pairs.len() > LISTED_PAIRS {
-        lines += &format!("\n  and {} more", pairs.len() - LISTED_PAIRS);
-    }
-    lines
+    indented(pairs.iter().map(|(a, b)| format!("{} = {}", describe(a), describe(b))).collect())
 }
 
 fn data_hash(dataset: &Dataset, findings: &[Finding]) -> String {

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use unicode_normalization::UnicodeNormalization;
 
+/// Most lines of a list in a message.
+const LISTED: usize = 50;
+
 /// One image as its source lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -124,6 +127,16 @@ fn small_class_warnings(dataset: &Dataset, plan: &split::Plan) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// One indented line each, the first [`LISTED`] of them.
+pub(super) fn indented(mut lines: Vec<String>) -> String {
+    let more = lines.len().saturating_sub(LISTED);
+    lines.truncate(LISTED);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    format!("\n  {}", lines.join("\n  "))
 }
 
 /// `"a", "b" and "c"`

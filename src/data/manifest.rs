@@ -1,13 +1,10 @@
 //! A CSV file that lists images: `path,label[,split][,group]`, in any order of columns.
 
-use super::listing::{Entry, Listing};
+use super::listing::{Entry, Listing, indented};
 use super::{Dataset, Split};
 use crate::error::{DataError, Error, Result};
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path, PathBuf};
-
-/// Most problems that one message lists.
-const LISTED_PROBLEMS: usize = 50;
 
 /// All rows of a manifest; paths are relative to its folder and must stay inside it, links included.
 pub(super) fn list(file: &Path) -> Result<Listing> {
@@ -73,15 +70,18 @@ impl Reader<'_> {
             let row = row.map_err(|error| self.malformed(&error))?;
             let line = row.position().map_or(0, csv::Position::line);
             match self.entry(&row, &columns, &real_root) {
-                Ok(entry) => match seen.insert(entry.name.clone(), (line, entry.class.clone())) {
-                    Some((first, class)) => problems.push(repeated(line, first, &entry, &class)),
-                    None => entries.push(entry),
+                Ok(entry) => match seen.entry(entry.name.clone()) {
+                    MapEntry::Occupied(first) => problems.push(repeated(line, &entry, first.get())),
+                    MapEntry::Vacant(place) => {
+                        place.insert((line, entry.class.clone()));
+                        entries.push(entry);
+                    }
                 },
                 Err(problem) => problems.push(format!("line {line}: {problem}")),
             }
         }
         if !problems.is_empty() {
-            return Err(self.rejected(&problems).into());
+            return Err(self.rejected(problems).into());
         }
         if entries.is_empty() {
             return Err(self.invalid("it lists no images", "add one row an image below the header").into());
@@ -152,19 +152,15 @@ impl Reader<'_> {
             .into()
     }
 
-    fn rejected(&self, problems: &[String]) -> DataError {
-        let mut lines: String = problems.iter().take(LISTED_PROBLEMS).map(|problem| format!("\n  {problem}")).collect();
-        if problems.len() > LISTED_PROBLEMS {
-            lines += &format!("\n  and {} more", problems.len() - LISTED_PROBLEMS);
-        }
+    fn rejected(&self, problems: Vec<String>) -> DataError {
         let plural = if problems.len() == 1 { "row" } else { "rows" };
-        let message = format!("{} bad {plural} in the manifest:{lines}", problems.len());
+        let message = format!("{} bad {plural} in the manifest:{}", problems.len(), indented(problems));
         self.invalid(&message, "paths are relative to the manifest's folder and stay inside it; each is listed once")
     }
 }
 
-fn repeated(line: u64, first: u64, entry: &Entry, class: &str) -> String {
-    if entry.class == class {
+fn repeated(line: u64, entry: &Entry, (first, class): &(u64, String)) -> String {
+    if entry.class == *class {
         return format!("line {line}: {:?} is listed before, in line {first}", entry.name);
     }
     format!("line {line}: {:?} is labelled {:?}, but {class:?} in line {first}", entry.name, entry.class)

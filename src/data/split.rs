@@ -130,7 +130,9 @@ impl Draw {
     /// training sample.
     fn side(&mut self, unit: &Unit, labels: &[usize]) -> Split {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-        unit.members.iter().for_each(|&member| *counts.entry(labels[member]).or_default() += 1);
+        for &member in &unit.members {
+            *counts.entry(labels[member]).or_default() += 1;
+        }
         if counts.iter().any(|(&label, &n)| self.left[label] <= n) {
             return Split::Train;
         }
@@ -144,8 +146,12 @@ impl Draw {
             return Split::Train;
         }
         let (side, wanted) = if val >= test { (Split::Val, &mut self.val) } else { (Split::Test, &mut self.test) };
-        strata.iter().for_each(|(&s, &n)| wanted[s] -= n);
-        counts.iter().for_each(|(&label, &n)| self.left[label] -= n);
+        for (&stratum, &n) in &strata {
+            wanted[stratum] -= n;
+        }
+        for (&label, &n) in &counts {
+            self.left[label] -= n;
+        }
         side
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 const SMALLEST_STD: f32 = 1.0 / 255.0;
 /// Interquartile range of a normal distribution with unit variance.
 const NORMAL_IQR: f32 = 1.349;
-/// Statistics of ImageNet's training set, as torchvision gives them.
+/// Statistics of the `ImageNet` training set, as torchvision gives them.
 const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 const SYMMETRIC: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
 
