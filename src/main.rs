@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    vitadapt::system::threads::leave_cores_to_workers();
     ExitCode::from(vitadapt::commands::main() as u8)
 }

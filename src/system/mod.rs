@@ -4,3 +4,4 @@ pub mod files;
 pub mod lock;
 pub mod memory;
 pub mod signals;
+pub mod threads;
