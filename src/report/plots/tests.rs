@@ -72,8 +72,9 @@ fn nothing_to_draw_is_refused() {
     assert!(matches!(save_curves(&stem, "", &[], None), Err(Error::Plot { .. })));
     assert!(matches!(save_confusion(&stem, "", &[], &[]), Err(Error::Plot { .. })));
     assert!(matches!(save_confusion(&stem, "", &names(2), &matrix(3, 9)), Err(Error::Plot { .. })));
-    assert!(matches!(save_curves(&stem.join("absent"), "", &epochs(1), None), Err(Error::Io { .. })));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    fs::write(&stem, "in the way").unwrap();
+    assert!(matches!(save_curves(&stem.join("curves"), "", &epochs(1), None), Err(Error::Io { .. })));
 }
 
 #[test]
