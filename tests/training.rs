@@ -1,4 +1,5 @@
 //! The trainer on the real backbone and images, without the command line.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test stops at the first surprise
 
 mod common;
 

@@ -9,7 +9,7 @@ use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
 
-/// transformers' ViT.
+/// transformers' `ViT`.
 pub struct HfVit;
 
 impl Family for HfVit {

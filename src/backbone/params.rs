@@ -79,6 +79,7 @@ impl Params {
 
     /// The same storage without any gradient tracking: a model built on this evaluates without a graph, and sees what
     /// the optimiser writes.
+    #[must_use]
     pub fn detached(&self) -> Self {
         let detach = |param: &Param| match param {
             Param::Frozen(tensor) => Param::Frozen(tensor.clone()),

@@ -56,10 +56,12 @@ impl Source {
 
     fn folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            return Err(Error::usage_hint(
-                format!("model.backbone: there is no folder {}", folder.display()),
-                "give a folder that holds config.json and model.safetensors, or builtin:vit-mini",
-            ));
+            return Err(WeightsError::Invalid {
+                path: folder.to_path_buf(),
+                reason: "model.backbone names a folder that does not exist".into(),
+                hint: Some("give a folder that holds config.json and model.safetensors, or builtin:vit-mini".into()),
+            }
+            .into());
         }
         let config_path = folder.join("config.json");
         let path = folder.join("model.safetensors");

@@ -1,4 +1,4 @@
-//! The timm format: ViT, DeiT and AugReg, with class token or average pooling, registers, LayerScale and `norm_pre`.
+//! The timm format: `ViT`, DeiT and AugReg, with class token or average pooling, registers, LayerScale and `norm_pre`.
 //!
 //! Reference: timm's `vision_transformer.py`. Our canonical parameter names are timm's.
 
@@ -120,35 +120,37 @@ impl<'a> Args<'a> {
     }
 }
 
+/// The options of `model_args` whose effect is known here: read from it, or visible in the tensors.
+const KNOWN: &[&str] = &[
+    "act_layer",
+    "class_token",
+    "depth",
+    "drop_path_rate",
+    "drop_rate",
+    "dynamic_img_size",
+    "embed_dim",
+    "fc_norm",
+    "final_norm",
+    "global_pool",
+    "img_size",
+    "in_chans",
+    "init_values",
+    "mlp_ratio",
+    "no_embed_class",
+    "num_classes",
+    "num_heads",
+    "patch_size",
+    "pre_norm",
+    "pretrained",
+    "proj_bias",
+    "qkv_bias",
+    "reg_tokens",
+    "weight_init",
+];
+
 /// Options that change the arithmetic without changing a tensor's name or shape must be known or refused.
 fn refuse_unsupported(args: &Args<'_>) -> Result<(), String> {
     let Some(values) = args.values.as_object() else { return Ok(()) };
-    const KNOWN: &[&str] = &[
-        "act_layer",
-        "class_token",
-        "depth",
-        "drop_path_rate",
-        "drop_rate",
-        "dynamic_img_size",
-        "embed_dim",
-        "fc_norm",
-        "final_norm",
-        "global_pool",
-        "img_size",
-        "in_chans",
-        "init_values",
-        "mlp_ratio",
-        "no_embed_class",
-        "num_classes",
-        "num_heads",
-        "patch_size",
-        "pre_norm",
-        "pretrained",
-        "proj_bias",
-        "qkv_bias",
-        "reg_tokens",
-        "weight_init",
-    ];
     if args.integer("in_chans").is_some_and(|channels| channels != 3) {
         return Err("only three input channels are supported (model_args.in_chans)".into());
     }

@@ -113,7 +113,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
             record.wall_seconds = earlier.wall_seconds;
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             if earlier.status == Status::Done {
-                console.info(&format!("{} is complete, nothing is left to do", run.folder().display()));
+                console.info(format!("{} is complete, nothing is left to do", run.folder().display()));
                 print_result(&earlier, console)?;
                 return Ok(None);
             }
@@ -123,7 +123,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
     }
     let (run, aside) = Run::create(settings)?;
     if let Some(aside) = aside {
-        console.info(&format!("the earlier run of this name is kept as {}", aside.display()));
+        console.info(format!("the earlier run of this name is kept as {}", aside.display()));
     }
     Ok(Some(run))
 }
@@ -131,7 +131,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
 fn describe(record: &RunRecord, session: &Session, console: &Console) {
     let (backbone, data) = (&record.backbone, &record.data);
     let spec = &session.backbone.spec;
-    console.info(&format!(
+    console.info(format!(
         "backbone  {} ({}, {}), {} px, {} tokens",
         backbone.name,
         backbone.family,
@@ -140,16 +140,16 @@ fn describe(record: &RunRecord, session: &Session, console: &Console) {
         spec.tokens()
     ));
     let classes = record.classes.len();
-    console.info(&format!("data      {} train, {} val, {} test, {classes} classes", data.train, data.val, data.test));
+    console.info(format!("data      {} train, {} val, {} test, {classes} classes", data.train, data.val, data.test));
     let (trainable, total) = (record.trainable_parameters, record.total_parameters);
-    console.info(&format!(
+    console.info(format!(
         "strategy  {}: {} of {} parameters learn ({:.2} %)",
         session.settings.strategy,
         thousands(trainable),
         thousands(total),
         100.0 * trainable as f64 / total as f64
     ));
-    console.info(&format!("device    {}, {} worker(s)", record.device, record.threads));
+    console.info(format!("device    {}, {} worker(s)", record.device, record.threads));
 }
 
 /// 5125 as `5,125`.
@@ -230,7 +230,7 @@ impl Training {
         load_saved(&self.trainer, &saved.params, self.run.folder())?;
         self.progress = saved.state;
         optimizer.restore(self.progress.updates, saved.optimizer.unwrap_or_default())?;
-        console.info(&format!("resuming after epoch {}, step {}", self.progress.epoch, self.progress.step));
+        console.info(format!("resuming after epoch {}, step {}", self.progress.epoch, self.progress.step));
         Ok(())
     }
 

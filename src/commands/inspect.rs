@@ -39,7 +39,7 @@ pub fn inspect(session: &Session, mut dataset: Dataset, console: &Console) -> Re
     let found = found?;
     found.warnings.iter().for_each(|warning| console.warn(warning));
     if !found.skipped.is_empty() {
-        console.warn(&format!("{} images cannot be used and are left out; see skipped.csv", found.skipped.len()));
+        console.warn(format!("{} images cannot be used and are left out; see skipped.csv", found.skipped.len()));
     }
     let statistics: Option<&ChannelStatistics> =
         Normalization::needs_statistics(settings.preprocess.normalize).then_some(&found.statistics);

@@ -33,11 +33,11 @@ struct OutputArgs {
     #[arg(long, global = true)]
     json: bool,
     /// Say more on stderr
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
-    verbose: bool,
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     /// Say only warnings and errors on stderr
-    #[arg(short, long, global = true)]
-    quiet: bool,
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    quiet: u8,
 }
 
 /// Where the settings come from.
@@ -81,11 +81,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
         }
     };
-    let verbosity = match (cli.output.quiet, cli.output.verbose) {
-        (true, _) => Verbosity::Quiet,
-        (_, true) => Verbosity::Verbose,
-        _ => Verbosity::Normal,
-    };
+    let verbosity = Verbosity::from_flags(cli.output.verbose, cli.output.quiet);
     let console = Console::new(verbosity, cli.output.json);
     // The panic message itself has been printed by then; only the exit code is left to decide.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, &console)));

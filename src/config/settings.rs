@@ -144,7 +144,7 @@ pub enum ResizeMode {
     Squash,
     /// The whole image, aspect ratio kept, borders filled.
     Letterbox,
-    /// Short side to size / crop_pct, centre crop: may delete a defect at the border.
+    /// Short side to size / `crop_pct`, centre crop: may delete a defect at the border.
     Crop,
 }
 
@@ -166,7 +166,7 @@ pub enum InterpolationChoice {
 pub enum NormalizeChoice {
     /// The backbone's own mean and std.
     Backbone,
-    /// ImageNet mean and std.
+    /// `ImageNet` mean and std.
     Imagenet,
     /// Mean and std 0.5.
     Symmetric,

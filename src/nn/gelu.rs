@@ -6,9 +6,9 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 /// The activation of the MLP. A wrong one gives plausible, worse numbers and no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// x Φ(x), exact: timm, DINOv2, google/vit.
+    /// x Φ(x), exact: timm, `DINOv2`, google/vit.
     Gelu,
-    /// The tanh approximation: SigLIP.
+    /// The tanh approximation: `SigLIP`.
     GeluTanh,
     /// x σ(1.702 x): `OpenAI`'s CLIP.
     QuickGelu,

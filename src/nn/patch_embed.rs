@@ -1,4 +1,4 @@
-//! Patch embedding (Dosovitskiy et al. 2020): the strided convolution of a ViT as unfold and one product.
+//! Patch embedding (Dosovitskiy et al. 2020): the strided convolution of a `ViT` as unfold and one product.
 
 use super::linear::Linear;
 use candle_core::{Result, Tensor};

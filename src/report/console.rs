@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::error::{Error, Result};
 
@@ -45,7 +44,7 @@ pub struct Console {
 
 impl Console {
     /// Prints to stdout and stderr. With `json`, stdout carries JSON and no text. Bars show only where stderr is a
-    /// terminal and the console is not quiet; the lines of [`Self::milestone`] show in any case.
+    /// terminal and the console is not quiet.
     pub fn new(verbosity: Verbosity, json: bool) -> Self {
         let target = if verbosity == Verbosity::Quiet || !io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
@@ -78,20 +77,12 @@ impl Console {
         self.print(&text)
     }
 
-    /// Prints a result for people and a line break; nothing when JSON was asked for.
+    /// Prints text that is the same with and without `--json`, and a line break.
     ///
     /// # Errors
     /// [`Error::Io`] when stdout cannot be written. A reader that has gone away (`| head`) is no error.
     pub fn result(&self, text: &str) -> Result<()> {
-        if self.json { Ok(()) } else { self.print(text) }
-    }
-
-    /// Prints the result as one line of JSON; nothing unless JSON was asked for.
-    ///
-    /// # Errors
-    /// As [`Self::result`].
-    pub fn json(&self, value: &Value) -> Result<()> {
-        if self.json { self.print(&value.to_string()) } else { Ok(()) }
+        self.print(text)
     }
 
     /// Logs a detail, for `-v`.
@@ -102,12 +93,6 @@ impl Console {
     /// Logs what is being done.
     pub fn info(&self, text: impl AsRef<str>) {
         self.log_from(Verbosity::Normal, "", text.as_ref());
-    }
-
-    /// Logs a step of long work, such as an epoch. It shows at every verbosity: the log of a quiet job tells how far
-    /// it came.
-    pub fn milestone(&self, text: impl AsRef<str>) {
-        self.log_from(Verbosity::Quiet, "", text.as_ref());
     }
 
     /// Logs something the user should know and may want to change.
@@ -242,14 +227,13 @@ mod tests {
     #[test]
     fn verbosity_chooses_the_log_lines() {
         for (verbosity, wanted) in [
-            (Verbosity::Quiet, "epoch 1\nwarning: w\nerror: e\n"),
-            (Verbosity::Normal, "i\nepoch 1\nwarning: w\nerror: e\n"),
-            (Verbosity::Verbose, "d\ni\nepoch 1\nwarning: w\nerror: e\n"),
+            (Verbosity::Quiet, "warning: w\nerror: e\n"),
+            (Verbosity::Normal, "i\nwarning: w\nerror: e\n"),
+            (Verbosity::Verbose, "d\ni\nwarning: w\nerror: e\n"),
         ] {
             let (console, out, log) = console(verbosity, false);
             console.detail("d");
             console.info("i");
-            console.milestone("epoch 1");
             console.warn("w");
             console.error("e");
             assert_eq!((out.text(), log.text()), (String::new(), wanted.to_owned()));
@@ -264,8 +248,7 @@ mod tests {
     fn stdout_carries_text_or_json_never_both() {
         for (json, wanted) in [(false, "table\n"), (true, "{\"n\":1}\n")] {
             let (console, out, log) = console(Verbosity::Quiet, json);
-            console.result("table").unwrap();
-            console.json(&serde_json::json!({"n": 1})).unwrap();
+            console.output(&serde_json::json!({"n": 1}), || "table".to_owned()).unwrap();
             assert_eq!((out.text(), log.text()), (wanted.to_owned(), String::new()));
         }
     }

@@ -104,10 +104,12 @@ impl Run {
         if !folder.join("run.json").exists() {
             return Ok((Self { folder, _lock: lock }, None));
         }
-        let aside = (1..)
-            .map(|n: u32| folder.with_file_name(format!("{}.{n}", settings.run.name)))
-            .find(|candidate| !candidate.exists())
-            .unwrap_or_else(|| folder.with_extension("old"));
+        let mut number = 1;
+        let mut aside = folder.with_file_name(format!("{}.{number}", settings.run.name));
+        while aside.exists() {
+            number += 1;
+            aside.set_file_name(format!("{}.{number}", settings.run.name));
+        }
         fs::rename(&folder, &aside).map_err(Error::io("set aside", &folder))?;
         create_folder(&folder)?;
         let lock = Lock::acquire(&folder)?;

@@ -57,7 +57,7 @@ impl Observer for TrainingReport<'_> {
             (None, Some(_)) => ", val loss is not finite".to_owned(),
             _ => String::new(),
         };
-        self.console.info(&format!(
+        self.console.info(format!(
             "epoch {:>2}/{}  train loss {:.4} accuracy {}{validation}, {:.0} images/s{}",
             record.epoch,
             self.epochs,

@@ -37,7 +37,7 @@ impl Place {
         }
     }
 
-    /// Its layer in the sense of layer decay: 0 for the embedding, block + 1, depth + 1 for what follows (timm, BEiT).
+    /// Its layer in the sense of layer decay: 0 for the embedding, block + 1, depth + 1 for what follows (timm, `BEiT`).
     fn layer(self, depth: usize) -> usize {
         match self {
             Self::Embedding => 0,
@@ -135,7 +135,7 @@ impl Plan {
     }
 }
 
-/// No bias, norm, class token, register or position embedding is decayed (timm, MAE, big_vision).
+/// No bias, norm, class token, register or position embedding is decayed (timm, MAE, `big_vision`).
 fn decays(name: &str, shape: &[usize]) -> bool {
     shape.len() > 1 && !matches!(name, "cls_token" | "reg_token" | "pos_embed")
 }

@@ -110,7 +110,7 @@ impl AdamW {
     }
 }
 
-/// w = keep w - rate m / (√v / root_correction + eps), after the moments have moved.
+/// w = keep w - rate m / (√v / `root_correction` + eps), after the moments have moved.
 struct Update {
     keep: f64,
     rate: f64,

@@ -130,10 +130,10 @@ fn write_folder(
     create_folder(folder)?;
     let learned = params.trained().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect();
     let mut files = BTreeMap::new();
-    files.insert(MODEL.to_owned(), write_tensors(&folder.join(MODEL), learned)?);
+    files.insert(MODEL.to_owned(), write_tensors(&folder.join(MODEL), &learned)?);
     if let Some(optimizer) = optimizer {
         let tensors = optimizer.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-        files.insert(OPTIMIZER.to_owned(), write_tensors(&folder.join(OPTIMIZER), tensors)?);
+        files.insert(OPTIMIZER.to_owned(), write_tensors(&folder.join(OPTIMIZER), &tensors)?);
     }
     files.insert(STATE.to_owned(), write_json(&folder.join(STATE), state)?);
     // The manifest comes last: a folder without it is not a checkpoint.
@@ -141,17 +141,17 @@ fn write_folder(
     sync_folder(folder)
 }
 
-fn write_tensors(path: &Path, tensors: HashMap<String, Tensor>) -> Result<String> {
-    candle_core::safetensors::save(&tensors, path).map_err(|error| save_error(path, error))?;
+fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<String> {
+    candle_core::safetensors::save(tensors, path).map_err(|error| save_error(path, &error))?;
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("write", path))?;
     digest(path)
 }
 
 /// Digs the system's reason out of the tensor library's error, so that a full disk is reported as one.
-fn save_error(path: &Path, error: candle_core::Error) -> Error {
-    let kind = match &error {
-        candle_core::Error::Io(source) => source.kind(),
-        candle_core::Error::SafeTensor(safetensors::SafeTensorError::IoError(source)) => source.kind(),
+fn save_error(path: &Path, error: &candle_core::Error) -> Error {
+    let kind = match error {
+        candle_core::Error::Io(source)
+        | candle_core::Error::SafeTensor(safetensors::SafeTensorError::IoError(source)) => source.kind(),
         _ => std::io::ErrorKind::Other,
     };
     Error::io("write", path)(std::io::Error::new(kind, error.to_string()))

@@ -1,5 +1,5 @@
 //! What the integration tests share: fixtures and comparisons.
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test file uses its own part
 
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;

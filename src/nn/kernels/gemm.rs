@@ -24,6 +24,7 @@ impl<'a> Mat<'a> {
     }
 
     /// The transposed view.
+    #[must_use]
     pub fn t(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
