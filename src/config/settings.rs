@@ -144,7 +144,7 @@ pub enum ResizeMode {
     Squash,
     /// The whole image, aspect ratio kept, borders filled.
     Letterbox,
-    /// Short side to size / crop_pct, centre crop: may delete a defect at the border.
+    /// Short side to size / `crop_pct`, centre crop: may delete a defect at the border.
     Crop,
 }
 

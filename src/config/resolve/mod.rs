@@ -236,5 +236,7 @@ fn early_stop(raw: &RawEarlyStop) -> EarlyStopSettings {
 /// Whether `name` can name one folder: nothing that leads elsewhere, that a terminal would not show, or that is too
 /// long for a file system (255 bytes, less what is appended while files are written).
 pub(super) fn is_folder_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && name.len() <= 200 && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+    !matches!(name, "" | "." | "..")
+        && name.len() <= 200
+        && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }
