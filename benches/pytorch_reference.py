@@ -13,6 +13,17 @@ per step; gradients clipped; the learning rate of layer k of depth + 1 scaled by
 the embeddings are layer 0, block i is layer i + 1, and the final norm and the head are the last. The best epoch is
 the first with the highest validation accuracy; the test images are scored once, with its weights.
 
+Expected with the recipes below, mean and standard deviation over seeds 42, 43 and 44 (validation is the best of 15
+epochs on 60 images, so it flatters; the 90 test images were scored once a run):
+
+    strategy   112 px: validation, test        224 px: validation, test
+    frozen     66.1 +- 1.0 %   65.6 +- 1.1 %   70.6 +- 1.0 %   71.1 +- 1.1 %
+    partial    68.3 +- 2.9 %   65.2 +- 1.7 %   74.4 +- 1.0 %   65.2 +- 3.4 %
+    full       68.3 +- 1.7 %   64.8 +- 4.5 %   73.3 +- 3.3 %   64.1 +- 1.3 %
+
+The differences are within noise: two thirds is what telling `global` from the rest gives. The defect of `local` covers
+about 15 of 250 pixels; flips, learning rates to 1e-3 and inputs to 256 px did not lift the scores either.
+
 Speed is given for the training loop (training batches only), for the run (with validation) and for the whole
 process (imports, decoding and loading included).
 """

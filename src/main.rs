@@ -1,2 +1,8 @@
-//! The binary: parse, run, print the cause chain and the hint, exit with the code.
-fn main() {}
+//! The binary: run the command line, report a failure in one place, exit with its code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vitadapt::system::threads::leave_cores_to_workers();
+    ExitCode::from(vitadapt::commands::main() as u8)
+}

@@ -4,7 +4,8 @@
 //! the hub, and the one that transformers 5 uses in memory.
 
 use super::family::{Family, Header, Origin};
-use super::spec::{InputSpec, Interpolation, Pool, VitSpec};
+use super::spec::{Pool, VitSpec};
+use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
 
@@ -62,7 +63,12 @@ impl Family for HfVit {
             pool: Pool::Cls,
             num_classes: header.get("classifier.weight").and_then(|shape| shape.first().copied()).unwrap_or(0),
             antialias_positions: false,
-            input: InputSpec { mean: [0.5; 3], std: [0.5; 3], interpolation: Interpolation::Bilinear, crop_pct: 1.0 },
+            input: BackboneDefaults {
+                mean: [0.5; 3],
+                std: [0.5; 3],
+                interpolation: Interpolation::Bilinear,
+                crop_pct: 1.0,
+            },
         })
     }
 

@@ -4,7 +4,8 @@ use super::family::{FAMILIES, Family, Header, Origin};
 use super::params::Params;
 use super::positions::resample;
 use super::source::{Source, float_type, to_f32};
-use super::spec::VitSpec;
+use super::spec::{Pool, VitSpec};
+use crate::config::PoolChoice;
 use crate::error::{Error, Result, WeightsError};
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
@@ -57,6 +58,25 @@ impl Backbone {
             loaded.resize(size, stored)?;
         }
         Ok(loaded)
+    }
+
+    /// Chooses how tokens become features.
+    ///
+    /// # Errors
+    /// A usage error when the class token is asked for and there is none.
+    pub fn with_pool(mut self, choice: PoolChoice) -> Result<Self> {
+        self.spec.pool = match choice {
+            PoolChoice::Backbone => self.spec.pool,
+            PoolChoice::Avg => Pool::Avg,
+            PoolChoice::Cls if self.spec.class_token => Pool::Cls,
+            PoolChoice::Cls => {
+                return Err(Error::usage_hint(
+                    "model.pool = \"cls\", but the backbone has no class token",
+                    "set model.pool = \"avg\" or \"backbone\"",
+                ));
+            }
+        };
+        Ok(self)
     }
 
     /// Prepares the position embeddings, stored as `stored`, for another image size.
@@ -125,7 +145,7 @@ fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
         format!("config.json gives a width of {}, which {} heads do not divide", spec.width, spec.heads)
     } else if spec.image_size < spec.patch {
         format!("config.json gives images of {} pixels, smaller than a patch of {}", spec.image_size, spec.patch)
-    } else if spec.pool == super::Pool::Cls && !spec.class_token {
+    } else if spec.pool == Pool::Cls && !spec.class_token {
         "config.json asks for the class token, but the weights have none".into()
     } else {
         return Ok(());

@@ -17,5 +17,5 @@ pub use load::Backbone;
 pub use params::{Param, Params};
 pub use positions::resample;
 pub use source::hex;
-pub use spec::{InputSpec, Interpolation, Pool, Shapes, VitSpec};
+pub use spec::{Pool, Shapes, VitSpec};
 pub use vit::Vit;

@@ -1,5 +1,6 @@
 //! What a pretrained backbone is: its shape, its options and how its inputs were prepared.
 
+use crate::data::transform::BackboneDefaults;
 use crate::nn::Activation;
 use std::collections::BTreeMap;
 
@@ -11,29 +12,6 @@ pub enum Pool {
     Cls,
     /// The mean of the patch tokens, without class token and registers.
     Avg,
-}
-
-/// The filter a backbone's training images were resized with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Interpolation {
-    /// Triangle filter.
-    Bilinear,
-    /// Cubic filter.
-    Bicubic,
-}
-
-/// How the inputs were prepared when the backbone was trained.
-#[derive(Debug, Clone, PartialEq)]
-pub struct InputSpec {
-    /// Per channel, for pixels in 0..1.
-    pub mean: [f32; 3],
-    /// Per channel.
-    pub std: [f32; 3],
-    /// Filter of the resize.
-    pub interpolation: Interpolation,
-    /// Share of the short side that the centre crop keeps.
-    pub crop_pct: f64,
 }
 
 /// The architecture of a pre-norm vision transformer, in the terms all families share.
@@ -82,7 +60,7 @@ pub struct VitSpec {
     /// Whether the library resamples position embeddings with antialiasing.
     pub antialias_positions: bool,
     /// How inputs are prepared.
-    pub input: InputSpec,
+    pub input: BackboneDefaults,
 }
 
 /// Canonical parameter names (timm's) with their shapes.

@@ -3,7 +3,8 @@
 //! Reference: timm's `vision_transformer.py`. Our canonical parameter names are timm's.
 
 use super::family::{Family, Header, Origin};
-use super::spec::{InputSpec, Interpolation, Pool, VitSpec};
+use super::spec::{Pool, VitSpec};
+use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
 
@@ -176,7 +177,7 @@ fn number_after(name: &str, word: &str) -> Option<usize> {
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }
 
-fn input(pretrained: &Value) -> InputSpec {
+fn input(pretrained: &Value) -> BackboneDefaults {
     let triple = |key: &str, default: [f32; 3]| {
         let channel = |i: usize| pretrained[key][i].as_f64().map(|value| value as f32);
         match (channel(0), channel(1), channel(2)) {
@@ -184,7 +185,7 @@ fn input(pretrained: &Value) -> InputSpec {
             _ => default,
         }
     };
-    InputSpec {
+    BackboneDefaults {
         // timm's own defaults for vision transformers.
         mean: triple("mean", [0.5; 3]),
         std: triple("std", [0.5; 3]),

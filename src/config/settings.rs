@@ -259,6 +259,27 @@ pub enum StrategySettings {
     Full,
 }
 
+impl StrategySettings {
+    /// `strategy.kind`
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Frozen => "frozen",
+            Self::Partial { .. } => "partial",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl std::fmt::Display for StrategySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Partial { blocks: 1 } => write!(f, "partial (last block)"),
+            Self::Partial { blocks } => write!(f, "partial (last {blocks} blocks)"),
+            other => write!(f, "{}", other.kind()),
+        }
+    }
+}
+
 /// `[train]`
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainSettings {

@@ -1,6 +1,22 @@
 //! Images and labels: where they are listed, how they are split, decoded, transformed and fed to training.
+//!
+//! [`Dataset::open`] lists and splits, [`audit::audit`] looks at every file once, [`transform`] turns an image into
+//! pixels for the backbone, [`loader`] feeds them in batches.
 
-use std::path::PathBuf;
+pub mod audit;
+pub mod decode;
+mod folder;
+mod listing;
+pub mod loader;
+mod manifest;
+mod split;
+pub mod transform;
+
+pub use manifest::write_splits_csv;
+
+use crate::config::{DataSettings, DataSource};
+use crate::error::Result;
+use std::path::{Path, PathBuf};
 
 /// The part of the data a sample belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -12,6 +28,36 @@ pub enum Split {
     Val,
     /// Scored once, at the end.
     Test,
+}
+
+impl Split {
+    /// All splits, in the order of their use.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
+
+    /// The name in files and folders.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+
+    /// The split of a folder or manifest value, any case; `valid` and `validation` are accepted too.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "train" => Some(Self::Train),
+            "val" | "valid" | "validation" => Some(Self::Val),
+            "test" => Some(Self::Test),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// One labelled image.
@@ -30,10 +76,66 @@ pub struct Sample {
 }
 
 /// All samples, sorted by name, and the classes, sorted too.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dataset {
-    /// Class names; a label is an index into them.
+    /// Class names in Unicode normalisation form C; a label is an index into them.
     pub classes: Vec<String>,
     /// Every sample of every split.
     pub samples: Vec<Sample>,
+    /// What a person should know although it stops nothing, one sentence each.
+    pub warnings: Vec<String>,
+    /// Files in class folders that are no images by their extension, hidden files not counted.
+    pub ignored_files: usize,
 }
+
+impl Dataset {
+    /// Lists the images of the settings' source and draws the splits it does not name.
+    ///
+    /// # Errors
+    /// A data error (exit code 3) that names the file or folder: nothing there, unreadable, empty or colliding
+    /// classes, fewer than two classes, a class without training images, a manifest with bad rows.
+    pub fn open(settings: &DataSettings) -> Result<Self> {
+        let listing = match &settings.source {
+            DataSource::Root(root) => folder::list(root)?,
+            DataSource::Manifest(file) => manifest::list(file)?,
+        };
+        listing.into_dataset(&split::Plan::new(settings))
+    }
+
+    /// Reads a file of [`write_splits_csv`] again: the same samples in the same splits.
+    ///
+    /// `root` is the folder its paths are relative to: `data.root`, or the folder of `data.manifest`.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`] for a manifest.
+    pub fn from_splits_csv(file: &Path, root: &Path) -> Result<Self> {
+        manifest::list_splits(file, root)?.into_dataset(&split::Plan::NOTHING_TO_DRAW)
+    }
+
+    /// Lists another folder with the classes of a trained model, all of it as `split`.
+    ///
+    /// The folder holds class folders, not necessarily of every class; of one with train/val/test the test part counts.
+    ///
+    /// # Errors
+    /// A data error that names a class folder the model does not know, or a folder without images.
+    pub fn from_folder_as(root: &Path, classes: &[String], split: Split) -> Result<Vec<Sample>> {
+        folder::list_as(root, classes, split)
+    }
+
+    /// Positions of the samples of a split, ascending.
+    pub fn indices(&self, split: Split) -> Vec<usize> {
+        (0..self.samples.len()).filter(|&index| self.samples[index].split == split).collect()
+    }
+
+    /// Number of samples of each class in a split.
+    pub fn class_counts(&self, split: Split) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for sample in self.samples.iter().filter(|sample| sample.split == split) {
+            counts[sample.label] += 1;
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

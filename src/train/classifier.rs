@@ -1,11 +1,10 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
 use crate::backbone::{Backbone, Params, Vit, VitSpec};
-use crate::error::Result;
 use crate::nn::{Linear, Mode, dropout};
 use crate::rng::{Purpose, Stream};
 use crate::strategy::{Plan, drop_path_rates};
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 /// Marks the head's dropout among the random masks; blocks use small numbers.
 const HEAD: u64 = u64::MAX;
@@ -45,7 +44,7 @@ impl Classifier {
     ///
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
-    pub fn logits(&self, pixels: &Tensor, mode: Mode<'_>) -> candle_core::Result<Tensor> {
+    pub fn logits(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let features = self.vit.features(pixels, mode)?;
         self.head.forward(&dropout(&features, self.head_dropout, HEAD, mode)?)
     }

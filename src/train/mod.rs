@@ -1,7 +1,15 @@
 //! Training: one loop, and the parts it is made of.
+//!
+//! feed (batches) → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives.
 
 pub mod adamw;
+pub mod checkpoint;
 pub mod classifier;
+pub mod early_stop;
+pub mod feed;
+pub mod fit;
 pub mod gradients;
+pub mod progress;
 pub mod schedule;
+pub mod trainer;
 pub mod workers;

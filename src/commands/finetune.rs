@@ -1,0 +1,326 @@
+//! `vitadapt finetune`: data, model, training loop, scores, report.
+
+use super::inspect::{Inspected, inspect};
+use super::score::{score_splits, write_evaluations};
+use super::session::{Session, load_saved};
+use super::{ConfigArgs, device};
+use crate::config::{self, ClassWeights, Settings};
+use crate::data::{Dataset, Split, write_splits_csv};
+use crate::error::{Error, Result};
+use crate::metrics::Evaluation;
+use crate::nn::Criterion;
+use crate::report::{
+    Console, DataRecord, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, refuse,
+    verdict,
+};
+use crate::strategy::Plan;
+use crate::system::files::write_atomic;
+use crate::system::memory::peak_memory_bytes;
+use crate::system::signals::StopRequest;
+use crate::train::adamw::AdamW;
+use crate::train::checkpoint::Checkpoints;
+use crate::train::feed::Feed;
+use crate::train::fit::{Ending, Fit};
+use crate::train::progress::Progress;
+use crate::train::trainer::Trainer;
+use clap::Args;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Arguments of `finetune`.
+#[derive(Debug, Args)]
+pub struct FinetuneArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Continue the run of this config where it stopped
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Trains and scores.
+///
+/// # Errors
+/// Every failure of the modules it composes.
+pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
+    let clock = Instant::now();
+    let settings = config::load(args.config.config.as_deref(), &args.config.set)?;
+    let stop = StopRequest::listen()?;
+    let dataset = Dataset::open(&settings.data)?;
+    dataset.warnings.iter().for_each(|warning| console.warn(warning));
+    let session = Session::open(settings)?;
+    let plan = session.plan(dataset.classes.len())?;
+    let inspected = inspect(&session, dataset, console)?;
+    let trainer = session.trainer(inspected.dataset.classes.len(), &plan)?;
+    let mut record = new_record(&session, &inspected, &trainer);
+    let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
+        return Ok(());
+    };
+    describe(&record, &session, console);
+    let mut training = Training::new(session, inspected, trainer, plan, run, record)?;
+    let ending = training.fit(&stop, console, args.resume);
+    training.record.wall_seconds += clock.elapsed().as_secs_f64();
+    training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
+    match ending? {
+        Ending::Finished => training.finish(console),
+        Ending::Stopped(signal) => {
+            training.record.status = Status::Stopped;
+            training.run.write_record(&training.record)?;
+            let run = training.run.folder().to_path_buf();
+            Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
+        }
+    }
+}
+
+/// `run.json` as it stands before the first step.
+fn new_record(session: &Session, inspected: &Inspected, trainer: &Trainer) -> RunRecord {
+    let (trainable_parameters, total_parameters) = trainer.params.counts();
+    let images = |split| inspected.dataset.indices(split).len();
+    RunRecord {
+        status: Status::Running,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        strategy: session.settings.strategy.kind().to_owned(),
+        seed: session.settings.run.seed,
+        device: device::name(&session.device),
+        threads: trainer.workers.count(),
+        backbone: session.backbone_record(),
+        data: DataRecord {
+            sha256: inspected.data_hash.clone(),
+            train: images(Split::Train),
+            val: images(Split::Val),
+            test: images(Split::Test),
+        },
+        classes: inspected.dataset.classes.clone(),
+        preprocess: inspected.preprocess,
+        trainable_parameters,
+        total_parameters,
+        temperature: None,
+        wall_seconds: 0.0,
+        peak_memory_bytes: None,
+        result: None,
+    }
+}
+
+/// Creates the run directory, or opens the one to resume after checking that nothing has changed. None when the run to
+/// resume is complete: its result is printed again.
+fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: &Console) -> Result<Option<Run>> {
+    if resume {
+        if let Some(run) = Run::resume(settings)? {
+            let earlier = RunRecord::read(run.folder())?;
+            let saved = config::load(Some(&run.path("config.toml")), &[])?;
+            refuse(&changes(&saved, settings))?;
+            earlier.check_same(record)?;
+            record.wall_seconds = earlier.wall_seconds;
+            record.peak_memory_bytes = earlier.peak_memory_bytes;
+            if earlier.status == Status::Done {
+                console.info(&format!("{} is complete, nothing is left to do", run.folder().display()));
+                print_result(&earlier, console)?;
+                return Ok(None);
+            }
+            return Ok(Some(run));
+        }
+        console.info("there is no run to resume yet, starting it");
+    }
+    let (run, aside) = Run::create(settings)?;
+    if let Some(aside) = aside {
+        console.info(&format!("the earlier run of this name is kept as {}", aside.display()));
+    }
+    Ok(Some(run))
+}
+
+fn describe(record: &RunRecord, session: &Session, console: &Console) {
+    let (backbone, data) = (&record.backbone, &record.data);
+    let spec = &session.backbone.spec;
+    console.info(&format!(
+        "backbone  {} ({}, {}), {} px, {} tokens",
+        backbone.name,
+        backbone.family,
+        backbone.architecture,
+        spec.image_size,
+        spec.tokens()
+    ));
+    let classes = record.classes.len();
+    console.info(&format!("data      {} train, {} val, {} test, {classes} classes", data.train, data.val, data.test));
+    let (trainable, total) = (record.trainable_parameters, record.total_parameters);
+    console.info(&format!(
+        "strategy  {}: {} of {} parameters learn ({:.2} %)",
+        session.settings.strategy,
+        thousands(trainable),
+        thousands(total),
+        100.0 * trainable as f64 / total as f64
+    ));
+    console.info(&format!("device    {}, {} worker(s)", record.device, record.threads));
+}
+
+/// 5125 as `5,125`.
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+/// A run under way.
+struct Training {
+    session: Session,
+    trainer: Trainer,
+    plan: Plan,
+    feed: Feed,
+    criterion: Criterion,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    run: Run,
+    record: RunRecord,
+}
+
+impl Training {
+    /// Writes down what is fixed before training: the config, the splits, the skipped files, the record.
+    fn new(
+        session: Session,
+        inspected: Inspected,
+        trainer: Trainer,
+        plan: Plan,
+        run: Run,
+        record: RunRecord,
+    ) -> Result<Self> {
+        let settings = &session.settings;
+        write_atomic(&run.path("config.toml"), settings.to_toml()?.as_bytes())?;
+        write_splits_csv(&run.path("splits.csv"), &inspected.dataset)?;
+        inspected.write_skipped(&run.path("skipped.csv"))?;
+        run.write_record(&record)?;
+        let criterion = criterion(settings, &inspected.dataset);
+        let feed = Feed {
+            training: Arc::new(inspected.training_pipeline(&session)),
+            evaluation: Arc::new(inspected.evaluation_pipeline(&session)),
+            dataset: Arc::new(inspected.dataset),
+            seed: settings.run.seed,
+            batch_size: settings.train.batch_size,
+            threads: session.decode_threads(),
+        };
+        let checkpoints = Checkpoints::of_run(run.folder());
+        let progress = Progress::default();
+        Ok(Self { session, trainer, plan, feed, criterion, checkpoints, progress, run, record })
+    }
+
+    /// The loop, from the start or from the last checkpoint.
+    fn fit(&mut self, stop: &StopRequest, console: &Console, resume: bool) -> Result<Ending> {
+        let mut optimizer = AdamW::new(self.plan.clone(), &self.trainer.params)?;
+        if resume {
+            self.restore(&mut optimizer, console)?;
+        }
+        let settings = &self.session.settings;
+        let fit = Fit {
+            settings: &settings.train,
+            early_stop: &settings.early_stop,
+            seed: settings.run.seed,
+            trainer: &self.trainer,
+            criterion: &self.criterion,
+            feed: &self.feed,
+            checkpoints: &self.checkpoints,
+            stop,
+        };
+        let images = self.feed.len(Split::Train);
+        let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
+        let mut report = TrainingReport::new(console, &self.run, epochs, images, &self.progress)?;
+        fit.run(&mut self.progress, &mut optimizer, &mut report)
+    }
+
+    fn restore(&mut self, optimizer: &mut AdamW, console: &Console) -> Result<()> {
+        let Some(saved) = self.checkpoints.load::<Progress>("last")? else { return Ok(()) };
+        load_saved(&self.trainer, &saved.params, self.run.folder())?;
+        self.progress = saved.state;
+        optimizer.restore(self.progress.updates, saved.optimizer.unwrap_or_default())?;
+        console.info(&format!("resuming after epoch {}, step {}", self.progress.epoch, self.progress.step));
+        Ok(())
+    }
+
+    /// Scores the best epoch, writes the reports and prints the result.
+    fn finish(mut self, console: &Console) -> Result<()> {
+        if let Some(best) = self.checkpoints.load::<Progress>("best")? {
+            load_saved(&self.trainer, &best.params, self.run.folder())?;
+        }
+        let scores =
+            score_splits(&self.feed, &self.trainer, &self.record.classes, &[Split::Val, Split::Test], console)?;
+        self.record.temperature = scores.temperature;
+        write_evaluations(self.run.folder(), &scores.evaluations)?;
+        self.draw_curves()?;
+        self.record.status = Status::Done;
+        self.record.result = Some(self.result(&scores.evaluations));
+        self.run.write_record(&self.record)?;
+        print_result(&self.record, console)
+    }
+
+    fn draw_curves(&self) -> Result<()> {
+        let best = self.progress.early_stop.best_epoch();
+        let title = format!("{}, {}", self.session.settings.run.name, self.session.settings.strategy);
+        plots::save_curves(&self.run.path("plots/curves"), &title, &self.progress.history, best)
+    }
+
+    /// What `finetune --json` prints.
+    fn result(&self, evaluations: &[Evaluation]) -> serde_json::Value {
+        let accuracy = |wanted: Split| evaluations.iter().find(|e| e.split == wanted.name()).map(|e| e.accuracy);
+        let history = &self.progress.history;
+        let verdict = verdict(history);
+        let training_seconds: f64 =
+            history.iter().map(|epoch| self.record.data.train as f64 / epoch.images_per_second).sum();
+        let images = (self.record.data.train * history.len()) as f64;
+        json!({
+            "run": self.run.folder(),
+            "strategy": self.record.strategy,
+            "trainable_parameters": self.record.trainable_parameters,
+            "total_parameters": self.record.total_parameters,
+            "epochs": history.len(),
+            "best_epoch": self.progress.early_stop.best_epoch(),
+            "val_accuracy": accuracy(Split::Val),
+            "test_accuracy": accuracy(Split::Test),
+            "seconds": self.record.wall_seconds,
+            "images_per_second": images / training_seconds,
+            "peak_memory_bytes": self.record.peak_memory_bytes,
+            "verdict": verdict.code(),
+            "verdict_reason": verdict.sentence(),
+        })
+    }
+}
+
+/// The training loss, with class weights from the training images.
+fn criterion(settings: &Settings, dataset: &Dataset) -> Criterion {
+    let class_weights = match settings.train.class_weights {
+        ClassWeights::None => Vec::new(),
+        ClassWeights::Balanced => {
+            let counts = dataset.class_counts(Split::Train);
+            let total: usize = counts.iter().sum();
+            counts.iter().map(|&count| total as f32 / (counts.len() * count.max(1)) as f32).collect()
+        }
+    };
+    Criterion { label_smoothing: settings.train.label_smoothing as f32, class_weights }
+}
+
+fn print_result(record: &RunRecord, console: &Console) -> Result<()> {
+    match &record.result {
+        Some(result) => console.output(result, || result_table(result)),
+        None => Ok(()),
+    }
+}
+
+/// The result as a table for people; every number is the one of the JSON.
+fn result_table(result: &serde_json::Value) -> String {
+    let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+    let count = |key: &str| result[key].as_u64().map_or("none".to_owned(), |n| thousands(n as usize));
+    let share = |key: &str| result[key].as_f64().map_or("no such images".to_owned(), percent);
+    let trainable = format!("{} of {}", count("trainable_parameters"), count("total_parameters"));
+    let speed = result["images_per_second"].as_f64().unwrap_or_default();
+    let memory =
+        result["peak_memory_bytes"].as_u64().map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    key_value_table(&[
+        ("strategy", text("strategy")),
+        ("parameters that learn", trainable),
+        ("epochs (best)", format!("{} ({})", count("epochs"), count("best_epoch"))),
+        ("validation accuracy", share("val_accuracy")),
+        ("test accuracy", share("test_accuracy")),
+        ("time", format!("{:.1} s", result["seconds"].as_f64().unwrap_or_default())),
+        ("training speed", format!("{speed:.0} images/s")),
+        ("peak memory", memory),
+        ("verdict", text("verdict_reason")),
+        ("run", text("run")),
+    ])
+}

@@ -1,0 +1,82 @@
+//! Looking at every image once before training: bad files, duplicates, statistics, fingerprint.
+
+use super::session::Session;
+use crate::data::Dataset;
+use crate::data::audit::{AuditOptions, audit};
+use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
+use crate::error::{BadFile, Error, Result};
+use crate::report::Console;
+use std::path::Path;
+
+/// A data set that is fit for training, and how its images become input.
+pub struct Inspected {
+    /// The usable samples.
+    pub dataset: Dataset,
+    /// Files left out under `data.on_error = "skip"`.
+    pub skipped: Vec<BadFile>,
+    /// SHA-256 over names, labels and contents.
+    pub data_hash: String,
+    /// The resolved preprocessing.
+    pub preprocess: Preprocess,
+}
+
+/// Decodes every image and resolves the preprocessing.
+///
+/// # Errors
+/// Data errors that list every bad file, and images that are in two splits at once.
+pub fn inspect(session: &Session, mut dataset: Dataset, console: &Console) -> Result<Inspected> {
+    let settings = &session.settings;
+    let spec = &session.backbone.spec;
+    let options = AuditOptions {
+        decode: session.decode(),
+        geometry: Geometry::resolve(&settings.preprocess, spec.image_size, &spec.input),
+        on_error: settings.data.on_error,
+        threads: session.decode_threads(),
+    };
+    let progress = console.progress(dataset.samples.len() as u64, "checking images");
+    let found = audit(&mut dataset, &options, &|done| progress.set(done as u64));
+    progress.finish();
+    let found = found?;
+    found.warnings.iter().for_each(|warning| console.warn(warning));
+    if !found.skipped.is_empty() {
+        console.warn(&format!("{} images cannot be used and are left out; see skipped.csv", found.skipped.len()));
+    }
+    let statistics: Option<&ChannelStatistics> =
+        Normalization::needs_statistics(settings.preprocess.normalize).then_some(&found.statistics);
+    Ok(Inspected {
+        preprocess: Preprocess::resolve(&settings.preprocess, spec.image_size, &spec.input, statistics)?,
+        dataset,
+        skipped: found.skipped,
+        data_hash: found.data_hash,
+    })
+}
+
+impl Inspected {
+    /// From file to pixels with the config's augmentations.
+    pub fn training_pipeline(&self, session: &Session) -> Pipeline {
+        let settings = &session.settings;
+        Pipeline::training(self.preprocess, session.decode(), &settings.augment, settings.run.seed)
+    }
+
+    /// From file to pixels without randomness.
+    pub fn evaluation_pipeline(&self, session: &Session) -> Pipeline {
+        Pipeline::evaluation(self.preprocess, session.decode())
+    }
+
+    /// Writes `skipped.csv` when files were left out.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_skipped(&self, path: &Path) -> Result<()> {
+        if self.skipped.is_empty() {
+            return Ok(());
+        }
+        let failed = |error: csv::Error| Error::io("write", path)(error.into());
+        let mut writer = csv::Writer::from_path(path).map_err(failed)?;
+        writer.write_record(["path", "reason"]).map_err(failed)?;
+        for bad in &self.skipped {
+            writer.write_record([bad.path.to_string_lossy().as_ref(), bad.reason.as_str()]).map_err(failed)?;
+        }
+        writer.flush().map_err(Error::io("write", path))
+    }
+}

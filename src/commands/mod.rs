@@ -1,0 +1,114 @@
+//! The command line: what there is to type, and one file for each command, which only composes the other modules.
+
+mod device;
+mod eval;
+mod finetune;
+mod inspect;
+mod schema;
+mod score;
+mod session;
+
+use crate::error::{Error, ExitCode, Result};
+use crate::report::{Console, Verbosity};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Adapts a pretrained vision transformer to a small set of labelled images.
+#[derive(Debug, Parser)]
+#[command(name = "vitadapt", version, max_term_width = 100)]
+#[command(after_help = "Results go to stdout, progress to stderr.\n\
+Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 weights, 5 I/O, 6 numerics, 7 run directory in use,\n\
+8 a quality gate failed, 130 SIGINT, 143 SIGTERM.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Copy, Args)]
+struct OutputArgs {
+    /// Print one JSON object to stdout instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Say only warnings and errors on stderr
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+/// Where the settings come from.
+#[derive(Debug, Clone, Args)]
+struct ConfigArgs {
+    /// The TOML file to read
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override one key of the file, as in train.lr=1e-4; repeatable
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// The commands. A new one is a file with its arguments and `run`, and one line here and in [`dispatch`].
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train by the strategy of a config, then score the best epoch
+    Finetune(finetune::FinetuneArgs),
+    /// Score a run on a split or on another folder
+    Eval(eval::EvalArgs),
+    /// Print the JSON schema of the config file
+    #[command(hide = true)]
+    Schema,
+}
+
+fn dispatch(command: Command, console: &Console) -> Result<()> {
+    match command {
+        Command::Finetune(args) => finetune::run(&args, console),
+        Command::Eval(args) => eval::run(&args, console),
+        Command::Schema => schema::run(console),
+    }
+}
+
+/// Runs the command line of this process and reports a failure on stderr.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap chooses the stream: help and version go to stdout, mistakes to stderr. A closed pipe is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+        }
+    };
+    let verbosity = match (cli.output.quiet, cli.output.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let console = Console::new(verbosity, cli.output.json);
+    // The panic message itself has been printed by then; only the exit code is left to decide.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, &console)));
+    match outcome {
+        Ok(Ok(())) => ExitCode::Done,
+        Ok(Err(error)) => {
+            report(&error, &console);
+            error.exit_code()
+        }
+        Err(_) => ExitCode::Unexpected,
+    }
+}
+
+/// The message, its causes, then a blank line and the hint.
+fn report(error: &Error, console: &Console) {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        text.push_str(&format!("\n  caused by: {source}"));
+        cause = source.source();
+    }
+    if let Some(hint) = error.hint() {
+        text.push_str(&format!("\n\nhint: {hint}"));
+    }
+    console.error(&text);
+}

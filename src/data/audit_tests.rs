@@ -1,0 +1,104 @@
+use super::*;
+use crate::config::ResizeMode;
+use crate::data::testing::{data_error, two_classes};
+use crate::data::transform::Interpolation;
+use std::cell::Cell;
+
+fn options(on_error: OnError, threads: usize) -> AuditOptions {
+    let interpolation = Interpolation::Bilinear;
+    let geometry = Geometry { image_size: 16, resize: ResizeMode::Letterbox, interpolation, crop_pct: 1.0 };
+    AuditOptions { decode: DecodeOptions::default(), geometry, on_error, threads }
+}
+
+#[test]
+fn threads_do_not_change_the_findings() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 6);
+    let look = |threads| {
+        let calls = Cell::new(0);
+        let progress = |done: usize| {
+            calls.set(calls.get() + 1);
+            assert_eq!(done, calls.get());
+        };
+        let found = audit(&mut dataset.clone(), &options(OnError::Fail, threads), &progress).unwrap();
+        assert_eq!(calls.get(), 12);
+        found
+    };
+    let one = look(1);
+    assert_eq!(one, look(3));
+    assert_eq!((one.widths.clone(), one.heights.clone()), (20..=25, 16..=16));
+    assert!(one.skipped.is_empty() && one.warnings.is_empty());
+    assert_eq!(one.data_hash.len(), 64);
+}
+
+#[test]
+fn the_hash_follows_names_labels_and_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 3);
+    let hash = |dataset: &Dataset| audit(&mut dataset.clone(), &options(OnError::Fail, 1), &|_| {}).unwrap().data_hash;
+    let original = hash(&dataset);
+    let mut renamed = dataset.clone();
+    renamed.samples[0].name = "bad/other.png".into();
+    let mut relabelled = dataset.clone();
+    relabelled.samples[0].label = 1;
+    let mut changed = vec![original.clone(), hash(&renamed), hash(&relabelled)];
+    image::RgbImage::new(5, 5).save(&dataset.samples[0].path).unwrap();
+    changed.push(hash(&dataset));
+    changed.sort();
+    changed.dedup();
+    assert_eq!(changed.len(), 4);
+}
+
+#[test]
+fn bad_files_are_all_listed_or_all_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 4);
+    for index in [1, 6] {
+        std::fs::write(&dataset.samples[index].path, b"no image").unwrap();
+    }
+    let error = data_error(audit(&mut dataset.clone(), &options(OnError::Fail, 2), &|_| {}));
+    assert!(error.contains("2 images cannot be used") && error.contains("01.png: is not an image"), "{error}");
+    let mut kept = dataset.clone();
+    let found = audit(&mut kept, &options(OnError::Skip, 2), &|_| {}).unwrap();
+    assert_eq!(kept.samples.len(), 6);
+    assert_eq!(
+        found.skipped.iter().map(|bad| &bad.path).collect::<Vec<_>>(),
+        [&dataset.samples[1].path, &dataset.samples[6].path]
+    );
+
+    for sample in &dataset.samples[..4] {
+        std::fs::write(&sample.path, b"").unwrap();
+    }
+    let error = data_error(audit(&mut dataset.clone(), &options(OnError::Skip, 2), &|_| {}));
+    assert!(error.contains("no training image of \"bad\""), "{error}");
+}
+
+#[test]
+fn duplicates_across_splits_are_an_error_within_one_a_warning() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dataset = two_classes(root.path(), 4);
+    std::fs::copy(&dataset.samples[0].path, &dataset.samples[5].path).unwrap();
+    let found = audit(&mut dataset.clone(), &options(OnError::Fail, 1), &|_| {}).unwrap();
+    assert!(found.warnings[0].contains("\"bad/00.png\" (bad) = \"good/01.png\" (good)"), "{:?}", found.warnings);
+    dataset.samples[5].split = Split::Test;
+    let error = data_error(audit(&mut dataset, &options(OnError::Fail, 1), &|_| {}));
+    assert!(error.contains("1 image is in two splits"), "{error}");
+    assert!(error.contains("\"bad/00.png\" (train) = \"good/01.png\" (test)"), "{error}");
+}
+
+#[test]
+fn statistics_are_of_training_images_without_border() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dataset = two_classes(root.path(), 3);
+    for (index, sample) in dataset.samples.iter_mut().enumerate() {
+        let split = if index % 3 == 2 { Split::Val } else { Split::Train };
+        sample.split = split;
+        let shade = if split == Split::Val { 255 } else { 51 * (1 + (index % 3) as u8) };
+        // Far from square, so that a counted border would show; the width keeps the files apart.
+        image::RgbImage::from_pixel(40 + index as u32, 4, image::Rgb([shade, 0, 0])).save(&sample.path).unwrap();
+    }
+    let found = audit(&mut dataset, &options(OnError::Fail, 2), &|_| {}).unwrap().statistics;
+    assert!((found.mean[0] - 0.3).abs() < 1e-6 && (found.std[0] - 0.1).abs() < 1e-6, "{found:?}");
+    assert_eq!(found.mean[1..], [0.0; 2]);
+    assert!((found.median[0] - 0.2).abs() < 1e-6 && (found.iqr[0] - 0.2).abs() < 1e-6, "{found:?}");
+}

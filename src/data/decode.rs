@@ -1,0 +1,252 @@
+//! From the bytes of a file to an 8-bit RGB image.
+//!
+//! The content decides the format, never the file's extension. Conversions, the same as Pillow's `convert("RGB")`
+//! unless said otherwise:
+//!
+//! | input | becomes |
+//! |---|---|
+//! | grey | the value in all three channels |
+//! | palette | its colours |
+//! | alpha | dropped, not blended: the colour under a transparent pixel is kept |
+//! | 16 bit | `round(value * 255 / (2^bit_depth - 1))`, clipped at 255 (Pillow clips at 255 without scaling) |
+//! | CMYK, YCCK in JPEG | `(255 - C) * (255 - K) / 255`, inverted storage as Adobe writes it |
+//! | EXIF or TIFF orientation | applied (Pillow: `ImageOps.exif_transpose`) |
+//! | animation, several pages | the first frame |
+//! | floating point | refused: its range is not known |
+//!
+//! Colour profiles are not applied.
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use zune_core::bytestream::ZCursor;
+use zune_core::{colorspace::ColorSpace, options::DecoderOptions};
+use zune_jpeg::JpegDecoder;
+
+/// Largest image that is decoded, in pixels: 100 megapixels are 300 MB of RGB.
+pub const MAX_PIXELS: u64 = 100_000_000;
+/// Longest side that is decoded, in pixels; also what JPEG can express.
+pub const MAX_SIDE: u32 = 65_535;
+/// Largest file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+/// Most memory that a decoder may ask for, in bytes: 16-bit RGBA at [`MAX_PIXELS`], and room to work.
+const MAX_DECODER_BYTES: u64 = 1_200_000_000;
+
+/// Extensions of the files that count as images in a folder, in lower case.
+pub const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"];
+
+/// What the content of a file does not say by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Significant bits of 16-bit images, 1 to 16: `2^bit_depth - 1` becomes white.
+    pub bit_depth: u8,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self { bit_depth: 16 }
+    }
+}
+
+/// Why a file is not a usable image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The system refused to read it.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    /// A folder, pipe or device.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// More bytes than an image of [`MAX_PIXELS`] needs.
+    #[error("has {0} bytes; at most {MAX_FILE_BYTES} are read")]
+    FileTooLarge(u64),
+    /// No bytes at all.
+    #[error("is empty (0 bytes)")]
+    Empty,
+    /// Content that no image format begins with.
+    #[error("is not an image (its content is no JPEG, PNG, BMP, TIFF or WebP)")]
+    NotAnImage,
+    /// A format that is recognised but not decoded.
+    #[error("is a {0} file; JPEG, PNG, BMP, TIFF and WebP are supported")]
+    UnsupportedFormat(String),
+    /// The header announces more pixels than [`MAX_PIXELS`] or a side above [`MAX_SIDE`].
+    #[error("claims {width} x {height} pixels; at most {MAX_PIXELS} pixels and {MAX_SIDE} a side are decoded")]
+    TooManyPixels {
+        /// Width in the header.
+        width: u64,
+        /// Height in the header.
+        height: u64,
+    },
+    /// The file ends too early.
+    #[error("is truncated: {0}")]
+    Truncated(&'static str),
+    /// The content contradicts its format.
+    #[error("is damaged: {0}")]
+    Damaged(String),
+    /// A variant of its format that is not decoded.
+    #[error("cannot be converted to 8-bit RGB: {0}")]
+    Unsupported(String),
+}
+
+/// Reads and decodes one file.
+///
+/// # Errors
+/// Says why the file is no usable image; the caller knows its path.
+pub fn decode_file(path: &Path, options: DecodeOptions) -> Result<RgbImage, ImageError> {
+    decode(&read(path)?, options)
+}
+
+/// The bytes of a regular file of sane size.
+///
+/// # Errors
+/// When the system refuses, or the file is a pipe, a device, empty or larger than any image.
+pub fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(ImageError::NotAFile);
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(ImageError::FileTooLarge(metadata.len()));
+    }
+    Ok(std::fs::read(path)?)
+}
+
+/// Decodes an image by its content, upright.
+///
+/// # Errors
+/// Says why the bytes are no usable image. A decoder that panics on hostile bytes counts as a damaged file.
+pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageError> {
+    if bytes.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    let decoded = catch_unwind(AssertUnwindSafe(|| match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => decode_jpeg(bytes),
+        Ok(format @ (ImageFormat::Png | ImageFormat::Bmp | ImageFormat::Tiff | ImageFormat::WebP)) => {
+            decode_other(bytes, format, options)
+        }
+        Ok(format) => Err(ImageError::UnsupportedFormat(format!("{format:?}").to_uppercase())),
+        Err(_) => Err(ImageError::NotAnImage),
+    }));
+    decoded.unwrap_or_else(|_| Err(ImageError::Damaged("its decoder failed unexpectedly".into())))
+}
+
+/// Strict where libjpeg only warns: a damaged scan is an error, not a grey area.
+fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage, ImageError> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(MAX_SIDE as usize)
+        .set_max_height(MAX_SIDE as usize)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let damaged = |error: zune_jpeg::errors::DecodeErrors| ImageError::Damaged(error.to_string());
+    // Looked for first, because a cut file fails in many ways and this is the reason a person can use.
+    if !reaches_end_of_jpeg(bytes) {
+        return Err(ImageError::Truncated("it has no end-of-image marker"));
+    }
+    decoder.decode_headers().map_err(damaged)?;
+    let (width, height) = decoder.dimensions().unwrap_or_default();
+    check_dimensions(width as u64, height as u64)?;
+    let pixels = decoder.decode().map_err(damaged)?;
+    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+    let image = RgbImage::from_raw(width as u32, height as u32, pixels)
+        .ok_or_else(|| ImageError::Damaged("its size changes while it is decoded".into()))?;
+    Ok(upright(DynamicImage::ImageRgb8(image), orientation).into_rgb8())
+}
+
+/// Walks the markers of a JPEG stream up to its end-of-image marker.
+///
+/// The decoder itself accepts a file that ends within its last row of blocks. Searching for the two bytes is not
+/// enough either: an embedded thumbnail ends with the same marker.
+fn reaches_end_of_jpeg(bytes: &[u8]) -> bool {
+    const END_OF_IMAGE: u8 = 0xD9;
+    const START_OF_IMAGE: u8 = 0xD8;
+    const STANDALONE: u8 = 0x01;
+    let mut at = 0;
+    loop {
+        // The next marker: 0xFF, then neither a fill byte, nor a stuffed zero, nor a restart within a scan.
+        let Some(skipped) = bytes.get(at..).and_then(|rest| rest.windows(2).position(is_marker)) else {
+            return false;
+        };
+        let marker = bytes[at + skipped + 1];
+        at += skipped + 2;
+        if marker == END_OF_IMAGE {
+            return true;
+        }
+        if !matches!(marker, STANDALONE | START_OF_IMAGE) {
+            let Some(&[high, low]) = bytes.get(at..at + 2) else { return false };
+            at += usize::from(u16::from_be_bytes([high, low]));
+        }
+    }
+}
+
+fn is_marker(pair: &[u8]) -> bool {
+    pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF)
+}
+
+fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Result<RgbImage, ImageError> {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(image_error)?;
+    let (width, height) = decoder.dimensions();
+    check_dimensions(width.into(), height.into())?;
+    // An orientation that cannot be read is no reason to refuse the pixels.
+    let orientation = decoder.orientation().ok();
+    let image = DynamicImage::from_decoder(decoder).map_err(image_error)?;
+    to_rgb8(upright(image, orientation), options)
+}
+
+fn check_dimensions(width: u64, height: u64) -> Result<(), ImageError> {
+    if width == 0 || height == 0 {
+        return Err(ImageError::Damaged(format!("it has {width} x {height} pixels")));
+    }
+    if width.max(height) > u64::from(MAX_SIDE) || width.saturating_mul(height) > MAX_PIXELS {
+        return Err(ImageError::TooManyPixels { width, height });
+    }
+    Ok(())
+}
+
+fn upright(mut image: DynamicImage, orientation: Option<Orientation>) -> DynamicImage {
+    image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    image
+}
+
+fn to_rgb8(image: DynamicImage, options: DecodeOptions) -> Result<RgbImage, ImageError> {
+    match image {
+        DynamicImage::ImageLuma16(_)
+        | DynamicImage::ImageLumaA16(_)
+        | DynamicImage::ImageRgb16(_)
+        | DynamicImage::ImageRgba16(_) => Ok(sixteen_to_eight(&image, options.bit_depth)),
+        DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_) => {
+            Err(ImageError::Unsupported("floating-point pixels have no known range; save it with 8 or 16 bits".into()))
+        }
+        other => Ok(other.into_rgb8()),
+    }
+}
+
+fn sixteen_to_eight(image: &DynamicImage, bit_depth: u8) -> RgbImage {
+    let white = (1u32 << bit_depth.clamp(1, 16)) - 1;
+    // Rounded to nearest; 65535 * 255 fits 32 bits.
+    let scale = |value: u16| ((u32::from(value) * 255 + white / 2) / white).min(255) as u8;
+    let wide = image.to_rgb16();
+    let narrow = wide.as_raw().iter().map(|&value| scale(value)).collect();
+    RgbImage::from_raw(wide.width(), wide.height(), narrow).unwrap_or_default()
+}
+
+fn image_error(error: image::ImageError) -> ImageError {
+    use image::ImageError as E;
+    match error {
+        E::Unsupported(reason) => ImageError::Unsupported(reason.to_string()),
+        E::Limits(reason) => ImageError::Damaged(format!("it asks for too much memory ({reason})")),
+        E::IoError(reason) if reason.kind() == std::io::ErrorKind::UnexpectedEof => {
+            ImageError::Truncated("its content ends too early")
+        }
+        other => ImageError::Damaged(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

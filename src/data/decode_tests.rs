@@ -1,0 +1,152 @@
+use super::*;
+use crate::data::testing::fixture;
+
+/// Largest and mean absolute difference of two images of one size.
+fn difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let differences: Vec<u8> = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| a.abs_diff(*b)).collect();
+    let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
+    (differences.into_iter().max().unwrap(), mean)
+}
+
+/// What Pillow makes of a fixture; see `tests/fixtures/make_image_fixtures.py`.
+fn by_pillow(name: &str) -> RgbImage {
+    image::open(fixture(&format!("decoded/{name}.png"))).unwrap().into_rgb8()
+}
+
+#[test]
+fn lossless_formats_equal_pillow() {
+    for name in [
+        "rgb.png",
+        "grey.png",
+        "bilevel.png",
+        "alpha.png",
+        "grey_alpha.png",
+        "palette.png",
+        "palette_transparent.png",
+        "oriented.png",
+        "animated.png",
+        "grey16.png",
+        "rgb16.png",
+        "rgb.bmp",
+        "palette.bmp",
+        "rgb_lzw.tiff",
+        "grey_deflate.tiff",
+        "bilevel.tiff",
+        "oriented.tiff",
+        "pages.tiff",
+        "grey16.tiff",
+        "lossless.webp",
+        "alpha.webp",
+        "oriented.webp",
+        "animated.webp",
+    ] {
+        let image = decode_file(&fixture(name), DecodeOptions::default()).unwrap_or_else(|e| panic!("{name} {e}"));
+        assert_eq!(difference(&image, &by_pillow(name)), (0, 0.0), "{name}");
+    }
+}
+
+#[test]
+fn lossy_formats_are_near_pillow() {
+    // The decoders round the inverse transform, the chroma upsampling and the colour conversion differently.
+    let names = [
+        "baseline_420.jpg",
+        "baseline_444.jpg",
+        "progressive.jpg",
+        "restarts.jpg",
+        "grey.jpg",
+        "cmyk.jpg",
+        "ycck.jpg",
+        "lossy.webp",
+    ];
+    for name in names {
+        let image = decode_file(&fixture(name), DecodeOptions::default()).unwrap_or_else(|e| panic!("{name} {e}"));
+        let (max, mean) = difference(&image, &by_pillow(name));
+        assert!(max <= 4 && mean <= 0.6, "{name}: max {max}, mean {mean}");
+    }
+}
+
+#[test]
+fn all_orientations_are_applied() {
+    for value in 1..=8 {
+        let name = format!("exif_{value}.jpg");
+        let image = decode_file(&fixture(&name), DecodeOptions::default()).unwrap();
+        let (max, mean) = difference(&image, &by_pillow(&name));
+        assert!(max <= 4 && mean <= 0.6, "{name}: max {max}, mean {mean}");
+    }
+}
+
+#[test]
+fn bit_depth_decides_what_is_white() {
+    let twelve = DecodeOptions { bit_depth: 12 };
+    let image = decode_file(&fixture("grey12.png"), twelve).unwrap();
+    assert_eq!(difference(&image, &by_pillow("grey12.png")), (0, 0.0));
+    assert_eq!(image.get_pixel(26, 17).0, [255; 3]);
+    let as_sixteen = decode_file(&fixture("grey12.png"), DecodeOptions::default()).unwrap();
+    assert_eq!(as_sixteen.get_pixel(26, 17).0, [16; 3]);
+    // Values above the stated depth are clipped, not wrapped.
+    let clipped = decode_file(&fixture("grey16.png"), DecodeOptions { bit_depth: 8 }).unwrap();
+    assert_eq!(clipped.get_pixel(26, 17).0, [255; 3]);
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let names =
+        ["baseline_420.jpg", "progressive.jpg", "restarts.jpg", "exif_1.jpg", "grey.png", "rgb.bmp", "lossless.webp"];
+    for name in names {
+        let bytes = std::fs::read(fixture(name)).unwrap();
+        // PNG and WebP may end in bytes that carry no pixels.
+        let tail = if name.ends_with("png") { 12 } else { usize::from(name.ends_with("webp")) * 2 };
+        for length in 0..bytes.len() - tail {
+            assert!(decode(&bytes[..length], DecodeOptions::default()).is_err(), "{name} cut at {length}");
+        }
+    }
+}
+
+#[test]
+fn a_cut_jpeg_with_a_thumbnail_is_refused() {
+    // An end-of-image marker inside a segment is not the end of the image.
+    let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xE1, 0x00, 0x06, 0xFF, 0xD8, 0xFF, 0xD9];
+    let picture = std::fs::read(fixture("baseline_420.jpg")).unwrap();
+    bytes.extend_from_slice(&picture[2..]);
+    assert!(reaches_end_of_jpeg(&bytes));
+    for length in 0..bytes.len() - 1 {
+        assert!(!reaches_end_of_jpeg(&bytes[..length]), "cut at {length}");
+    }
+}
+
+#[test]
+fn bad_files_say_why() {
+    let cases = [
+        ("bad/bomb.png", "60000 x 60000"),
+        ("bad/bomb.jpg", "60000 x 60000"),
+        ("bad/bomb.bmp", "60000 x 60000"),
+        ("bad/huge_width.tiff", "4000000000 x 18"),
+        ("bad/float.tiff", "cannot be converted"),
+        ("bad/palette.tiff", "cannot be converted"),
+        ("bad/animation.gif", "is a GIF file"),
+        ("bad/text.jpg", "is not an image"),
+        ("bad/empty.png", "is empty"),
+    ];
+    for (name, reason) in cases {
+        let error = decode_file(&fixture(name), DecodeOptions::default()).unwrap_err().to_string();
+        assert!(error.contains(reason), "{name}: {error}");
+    }
+    let folder = decode_file(&fixture(""), DecodeOptions::default()).unwrap_err();
+    assert!(matches!(folder, ImageError::NotAFile), "{folder}");
+    let missing = decode_file(&fixture("no such file.png"), DecodeOptions::default()).unwrap_err();
+    assert!(matches!(missing, ImageError::Unreadable(_)), "{missing}");
+}
+
+#[test]
+fn flipped_bytes_never_panic() {
+    for name in ["progressive.jpg", "baseline_420.jpg", "rgb.png", "rgb_lzw.tiff", "lossy.webp", "palette.bmp"] {
+        let bytes = std::fs::read(fixture(name)).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x55;
+            // Either an error or some image: a changed pixel cannot be noticed in every format.
+            let _ = decode(&damaged, DecodeOptions::default());
+        }
+    }
+}

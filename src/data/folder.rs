@@ -1,0 +1,265 @@
+//! Class folders, with or without train/ val/ test/ above them.
+
+use super::decode::EXTENSIONS;
+use super::listing::{Entry, Listing, check_collisions, nfc, quoted};
+use super::{Sample, Split};
+use crate::error::{DataError, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
+
+/// All images below a root, with the split of its folder when there is one.
+pub(super) fn list(root: &Path) -> Result<Listing> {
+    let mut listing = Listing { origin: root.to_path_buf(), ..Listing::default() };
+    match layout(root)? {
+        Layout::Classes => list_classes(root, root, None, &mut listing)?,
+        Layout::Splits(folders) => {
+            for (split, folder) in folders {
+                list_classes(root, &folder, Some(split), &mut listing)?;
+            }
+        }
+    }
+    Ok(listing)
+}
+
+/// The images of another folder with the labels of known classes.
+pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<Vec<Sample>> {
+    let mut listing = Listing { origin: root.to_path_buf(), ..Listing::default() };
+    let folder = match layout(root)? {
+        Layout::Classes => root.to_path_buf(),
+        Layout::Splits(mut folders) => folders.remove(&Split::Test).ok_or_else(|| {
+            let message = format!("{} holds train but no test folder", root.display());
+            DataError::invalid(message, "name the folder that holds the class folders to score")
+        })?,
+    };
+    list_classes(root, &folder, Some(split), &mut listing)?;
+    let label = |class: &str| classes.iter().position(|known| *known == nfc(class));
+    let mut unknown: Vec<&str> = listing.entries.iter().map(|entry| entry.class.as_str()).collect();
+    unknown.retain(|class| label(class).is_none());
+    unknown.dedup();
+    if !unknown.is_empty() {
+        return Err(DataError::invalid(
+            format!("{}: the model does not know the class {}", folder.display(), quoted(&unknown)),
+            format!("it knows {}", quoted(classes)),
+        )
+        .into());
+    }
+    let mut samples: Vec<Sample> = listing
+        .entries
+        .into_iter()
+        .map(|Entry { path, name, class, group, .. }| Sample {
+            path,
+            name,
+            label: label(&class).unwrap_or_default(),
+            group,
+            split,
+        })
+        .collect();
+    samples.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(samples)
+}
+
+/// How a root is organised.
+enum Layout {
+    Classes,
+    Splits(BTreeMap<Split, PathBuf>),
+}
+
+fn layout(root: &Path) -> Result<Layout> {
+    if !root.is_dir() {
+        return Err(missing_folder(root).into());
+    }
+    let mut splits = BTreeMap::new();
+    let mut others = Vec::new();
+    for folder in children(root)?.folders {
+        match Split::parse(&file_name(&folder)?) {
+            Some(split) => {
+                if let Some(first) = splits.insert(split, folder.clone()) {
+                    return Err(DataError::invalid(
+                        format!("{} and {} are both the {split} split", first.display(), folder.display()),
+                        "keep one of them",
+                    )
+                    .into());
+                }
+            }
+            None => others.push(folder),
+        }
+    }
+    if !splits.contains_key(&Split::Train) {
+        // Folders named val or test beside other folders are classes; alone they are splits without their train.
+        if splits.is_empty() || !others.is_empty() {
+            return Ok(Layout::Classes);
+        }
+        let found: Vec<&str> = splits.keys().map(|split| split.name()).collect();
+        let message = format!("{} holds {} but no train folder", root.display(), quoted(&found));
+        return Err(DataError::invalid(message, "add train/ with one folder of images a class").into());
+    }
+    for folder in others {
+        // Side folders (annotations, masks) are fine, images that would silently stay out are not.
+        if !images(&folder, &mut 0)?.is_empty() {
+            return Err(DataError::invalid(
+                format!("{} holds images but is beside train, not in it", folder.display()),
+                "move it into train/, val/ or test/, or out of the root",
+            )
+            .into());
+        }
+    }
+    Ok(Layout::Splits(splits))
+}
+
+/// Adds the images of every class folder in `folder`; names are relative to `root`.
+fn list_classes(root: &Path, folder: &Path, split: Option<Split>, listing: &mut Listing) -> Result<()> {
+    let children = children(folder)?;
+    if children.folders.is_empty() {
+        return Err(DataError::invalid(
+            format!("{} has no class folders{}", folder.display(), describe_loose(children.images)),
+            "put the images of each class into a folder of its own, or use data.manifest",
+        )
+        .into());
+    }
+    if children.images > 0 {
+        let plural = if children.images == 1 { "image is" } else { "images are" };
+        let place = folder.display();
+        listing
+            .warnings
+            .push(format!("{} {plural} directly in {place}, in no class folder, and left out", children.images));
+    }
+    let classes = children.folders.iter().map(|folder| file_name(folder)).collect::<Result<Vec<String>>>()?;
+    check_collisions(classes.iter().map(String::as_str))?;
+    for (class_folder, class) in children.folders.iter().zip(classes) {
+        let images = images(class_folder, &mut listing.ignored_files)?;
+        if images.is_empty() {
+            return Err(DataError::invalid(
+                format!("the class folder {} has no images", class_folder.display()),
+                format!("add images ({}), or remove the folder", EXTENSIONS.join(", ")),
+            )
+            .into());
+        }
+        for path in images {
+            let name = relative_name(root, &path)?;
+            listing.entries.push(Entry { path, name, class: class.clone(), group: None, split });
+        }
+    }
+    Ok(())
+}
+
+fn describe_loose(images: usize) -> String {
+    match images {
+        0 => String::new(),
+        1 => ", only 1 image".into(),
+        n => format!(", only {n} images"),
+    }
+}
+
+/// What lies directly in a folder.
+struct Children {
+    /// Sorted by name.
+    folders: Vec<PathBuf>,
+    /// Number of image files.
+    images: usize,
+}
+
+fn children(folder: &Path) -> Result<Children> {
+    let mut children = Children { folders: Vec::new(), images: 0 };
+    for entry in walk(folder).max_depth(1) {
+        let entry = entry.map_err(|error| unreadable(folder, &error))?;
+        if entry.file_type().is_dir() && !is_hidden(entry.file_name()) {
+            children.folders.push(entry.into_path());
+        } else if is_image(entry.path()) {
+            children.images += 1;
+        }
+    }
+    Ok(children)
+}
+
+/// All image files below a folder, at any depth, sorted. Every other visible file counts as ignored.
+fn images(folder: &Path, ignored: &mut usize) -> Result<Vec<PathBuf>> {
+    let mut images = Vec::new();
+    // The class folder itself may be a hidden name's target; only what is below it is filtered.
+    let visible = walk(folder).into_iter().filter_entry(|entry| !is_hidden(entry.file_name()));
+    for entry in visible {
+        let entry = entry.map_err(|error| unreadable(folder, &error))?;
+        if entry.file_type().is_dir() {
+            continue;
+        }
+        if is_image(entry.path()) {
+            images.push(entry.into_path());
+        } else {
+            *ignored += 1;
+        }
+    }
+    Ok(images)
+}
+
+/// Links are followed, because data sets are often assembled from links; walkdir reports loops and dead links.
+fn walk(folder: &Path) -> WalkDir {
+    WalkDir::new(folder).follow_links(true).min_depth(1).sort_by_file_name()
+}
+
+/// Dot files, and the folder that archives made by macOS carry.
+fn is_hidden(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+        && !path.file_name().is_some_and(is_hidden)
+}
+
+fn file_name(path: &Path) -> Result<String> {
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
+    Ok(name.map(str::to_owned).ok_or_else(|| not_unicode(path))?)
+}
+
+fn relative_name(root: &Path, path: &Path) -> Result<String> {
+    let relative = path.strip_prefix(root).unwrap_or(path);
+    let parts: Option<Vec<&str>> = relative.components().map(|part| part.as_os_str().to_str()).collect();
+    Ok(parts.map(|parts| parts.join("/")).ok_or_else(|| not_unicode(path))?)
+}
+
+fn not_unicode(path: &Path) -> DataError {
+    DataError::invalid(format!("the name {} is not valid Unicode", path.display()), "rename it")
+}
+
+fn unreadable(folder: &Path, error: &walkdir::Error) -> DataError {
+    let path = error.path().unwrap_or(folder).display();
+    if let Some(ancestor) = error.loop_ancestor() {
+        return DataError::invalid(
+            format!("{path} is a link to {}, which contains it", ancestor.display()),
+            "remove the link: a folder cannot be inside itself",
+        );
+    }
+    let reason = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+    DataError::invalid(format!("cannot read {path}: {reason}"), "check its permissions, or where the link points to")
+}
+
+/// Names folders beside the missing one that are spelt alike.
+fn missing_folder(root: &Path) -> DataError {
+    if root.exists() {
+        return DataError::invalid(
+            format!("data.root {} is not a folder", root.display()),
+            "name the folder that holds the class folders; a CSV file belongs in data.manifest",
+        );
+    }
+    let wanted = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let near = children(parent).map(|children| children.folders).unwrap_or_default().into_iter().filter_map(|folder| {
+        let name = file_name(&folder).ok()?;
+        let likeness = strsim::jaro_winkler(&name.to_lowercase(), &wanted.to_lowercase());
+        (likeness > 0.8).then_some((likeness, folder))
+    });
+    let hint = match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((_, folder)) => format!("did you mean {}?", folder.display()),
+        None if parent.is_dir() => "relative paths start at the folder of the configuration file".into(),
+        None => format!(
+            "{} does not exist either; relative paths start at the folder of the configuration file",
+            parent.display()
+        ),
+    };
+    DataError::invalid(format!("the folder {} does not exist", root.display()), hint)
+}
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+use super::*;
+use crate::config::DataSource;
+use crate::data::Dataset;
+use crate::data::testing::{data_error, settings, touch};
+
+fn open(root: &Path) -> Result<Dataset> {
+    Dataset::open(&settings(DataSource::Root(root.to_path_buf())))
+}
+
+/// The message of opening a folder with these files.
+fn refused(names: &[&str]) -> String {
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), names);
+    data_error(open(root.path()))
+}
+
+fn two_classes_of(n: usize) -> Vec<String> {
+    (0..n).flat_map(|i| [format!("a/{i:02}.png"), format!("b/{i:02}.png")]).collect()
+}
+
+#[test]
+fn class_folders_with_everything_that_lies_about() {
+    let root = tempfile::tempdir().unwrap();
+    let mut names = two_classes_of(10);
+    let odd = ["a/x.JPG", "a/deep/er/y.Tiff", "b/notes.txt", "b/.DS_Store", "a/.hidden/z.png", "b/._y.png", "top.png"];
+    names.extend(odd.map(String::from));
+    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let dataset = open(root.path()).unwrap();
+    assert_eq!(dataset.classes, ["a", "b"]);
+    assert_eq!(dataset.samples.len(), 22);
+    assert_eq!(dataset.ignored_files, 1);
+    assert!(dataset.samples.is_sorted_by(|a, b| a.name < b.name));
+    assert!(dataset.samples.iter().any(|sample| sample.name == "a/deep/er/y.Tiff" && sample.path.is_file()));
+    assert_eq!(dataset.class_counts(Split::Val), [2, 2]);
+    assert_eq!(dataset.class_counts(Split::Test), [2, 2]);
+    assert!(dataset.warnings.len() == 1 && dataset.warnings[0].starts_with("1 image is directly in"));
+}
+
+#[test]
+fn textile_has_its_own_splits() {
+    let dataset = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/textile")).unwrap();
+    assert_eq!(dataset.classes, ["global", "local", "nominal"]);
+    assert_eq!(dataset.samples.len(), 360);
+    assert!(Split::ALL.iter().all(|&split| dataset.class_counts(split).iter().all(|&n| n > 0)));
+    assert!(dataset.samples.iter().all(|sample| sample.name.starts_with(sample.split.name())));
+}
+
+#[test]
+fn a_missing_split_is_drawn() {
+    let root = tempfile::tempdir().unwrap();
+    let mut names: Vec<String> = two_classes_of(10).iter().map(|name| format!("Train/{name}")).collect();
+    names.extend(["validation/a/1.png", "validation/b/1.png", "masks/readme.txt"].map(String::from));
+    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let dataset = open(root.path()).unwrap();
+    assert_eq!(dataset.class_counts(Split::Val), [1, 1]);
+    assert_eq!(dataset.class_counts(Split::Test), [2, 2]);
+    let mut no_test = settings(DataSource::Root(root.path().into()));
+    no_test.test = 0.0;
+    assert_eq!(Dataset::open(&no_test).unwrap().class_counts(Split::Test), [0, 0]);
+}
+
+#[test]
+fn unusable_layouts_say_why() {
+    let cases: [(&[&str], &str); 10] = [
+        (&["a/1.png"], "only one class, \"a\""),
+        (&["a/1.png", "b/notes.txt"], "b has no images"),
+        (&["1.png", "2.png"], "has no class folders, only 2 images"),
+        (&["notes.txt"], "has no class folders"),
+        (&["val/a/1.png", "test/a/1.png"], "holds \"val\" and \"test\" but no train"),
+        (&["train/a/1.png", "train/b/1.png", "c/1.png"], "is beside train, not in it"),
+        (&["train/a/1.png", "valid/a/1.png", "validation/a/1.png"], "are both the val split"),
+        (&["train/a/1.png", "train/b/1.png", "test/c/1.png"], "no training image of \"c\""),
+        (&["Good/1.png", "good/1.png"], "\"Good\" and \"good\" differ only in letter case"),
+        (&["stra\u{df}e/1.png", "STRASSE/1.png"], "differ only in letter case"),
+    ];
+    for (names, expected) in cases {
+        let error = refused(names);
+        assert!(error.contains(expected), "{names:?}: {error}");
+    }
+    let error = refused(&["caf\u{e9}/1.png", "cafe\u{301}/1.png"]);
+    assert!(error.contains("caf\u{e9}") && error.contains("\\u{301}"), "both spellings are told apart: {error}");
+}
+
+#[test]
+fn a_missing_root_names_its_neighbour() {
+    let parent = tempfile::tempdir().unwrap();
+    touch(parent.path(), &["textile/a/1.png", "other/a/1.png"]);
+    let error = data_error(open(&parent.path().join("textiles")));
+    assert!(
+        error.contains("does not exist") && error.contains("did you mean") && error.contains("textile?"),
+        "{error}"
+    );
+    let error = data_error(open(&parent.path().join("textile/a/1.png")));
+    assert!(error.contains("is not a folder"), "{error}");
+}
+
+#[test]
+fn small_classes_are_warned_about() {
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), &["one/1.png", "two/1.png", "two/2.png", "three/1.png", "three/2.png", "three/3.png"]);
+    let dataset = open(root.path()).unwrap();
+    let warned = |text: &str| dataset.warnings.iter().any(|warning| warning.contains(text));
+    assert!(warned("class \"one\" has one image"), "{:?}", dataset.warnings);
+    assert!(warned("class \"two\" has no val image") && !warned("\"three\""), "{:?}", dataset.warnings);
+    assert_eq!(dataset.class_counts(Split::Train), [1, 1, 2]);
+}
+
+#[test]
+fn names_are_normalised_but_paths_are_not() {
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), &["cafe\u{301}/a\nb, \"c\".png", "tea/1.png"]);
+    let dataset = open(root.path()).unwrap();
+    assert_eq!(dataset.classes, ["caf\u{e9}", "tea"]);
+    assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
+    let csv = root.path().join("splits.csv");
+    crate::data::write_splits_csv(&csv, &dataset).unwrap();
+    let again = Dataset::from_splits_csv(&csv, root.path()).unwrap();
+    assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_but_loops_and_dead_links_are_errors() {
+    use std::os::unix::fs::symlink;
+    let root = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    touch(root.path(), &["a/1.png", "b/1.png"]);
+    touch(elsewhere.path(), &["2.png", "3.png"]);
+    symlink(elsewhere.path(), root.path().join("c")).unwrap();
+    let dataset = open(root.path()).unwrap();
+    assert_eq!(dataset.classes, ["a", "b", "c"]);
+    let csv = elsewhere.path().join("splits.csv");
+    crate::data::write_splits_csv(&csv, &dataset).unwrap();
+    assert_eq!(Dataset::from_splits_csv(&csv, root.path()).unwrap().samples, dataset.samples);
+
+    symlink(root.path(), root.path().join("a/loop")).unwrap();
+    let error = data_error(open(root.path()));
+    assert!(error.contains("which contains it"), "{error}");
+    std::fs::remove_file(root.path().join("a/loop")).unwrap();
+    symlink("nowhere.png", root.path().join("a/dead.png")).unwrap();
+    let error = data_error(open(root.path()));
+    assert!(error.contains("cannot read") && error.contains("dead.png"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_unicode_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), &["a/1.png", "b/1.png"]);
+    std::fs::write(root.path().join("a").join(std::ffi::OsStr::from_bytes(b"\xff.png")), b"").unwrap();
+    let error = data_error(open(root.path()));
+    assert!(error.contains("not valid Unicode"), "{error}");
+}
+
+#[test]
+fn another_folder_is_labelled_by_known_classes() {
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), &["b/1.png", "b/2.png"]);
+    let classes = ["a".to_owned(), "b".to_owned()];
+    let samples = Dataset::from_folder_as(root.path(), &classes, Split::Test).unwrap();
+    assert!(samples.iter().all(|sample| sample.label == 1 && sample.split == Split::Test));
+    assert_eq!(samples.len(), 2);
+
+    touch(root.path(), &["crack/1.png", "dent/1.png"]);
+    let error = data_error(Dataset::from_folder_as(root.path(), &classes, Split::Test));
+    assert!(error.contains("does not know the class \"crack\" and \"dent\""), "{error}");
+    assert!(error.contains("it knows \"a\" and \"b\""), "{error}");
+
+    let split = tempfile::tempdir().unwrap();
+    touch(split.path(), &["train/a/1.png", "train/b/1.png", "test/a/9.png"]);
+    let samples = Dataset::from_folder_as(split.path(), &classes, Split::Test).unwrap();
+    assert_eq!(samples.iter().map(|sample| sample.name.as_str()).collect::<Vec<_>>(), ["test/a/9.png"]);
+}

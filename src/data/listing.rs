@@ -1,0 +1,150 @@
+//! What a folder or a manifest lists, before labels are numbers and splits are drawn.
+
+use super::{Dataset, Sample, Split, split};
+use crate::error::{DataError, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use unicode_normalization::UnicodeNormalization;
+
+/// Most lines of a list in a message.
+const LISTED: usize = 50;
+
+/// One image as its source lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub path: PathBuf,
+    /// Relative to the root, `/` between parts.
+    pub name: String,
+    /// The class as written, not normalised.
+    pub class: String,
+    pub group: Option<String>,
+    /// None: to be drawn.
+    pub split: Option<Split>,
+}
+
+/// All images of a source.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// The folder or manifest, for messages.
+    pub origin: PathBuf,
+    pub entries: Vec<Entry>,
+    pub warnings: Vec<String>,
+    pub ignored_files: usize,
+}
+
+impl Listing {
+    /// Numbers the classes, draws missing splits and checks that the result can be trained on.
+    pub(super) fn into_dataset(mut self, plan: &split::Plan) -> Result<Dataset> {
+        self.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let classes = self.classes()?;
+        let labels: Vec<usize> =
+            self.entries.iter().map(|entry| classes.binary_search(&nfc(&entry.class)).unwrap_or_default()).collect();
+        let splits = split::assign(&self.entries, &labels, classes.len(), plan)?;
+        let samples = self.entries.into_iter().zip(labels).zip(splits);
+        let samples = samples
+            .map(|((entry, label), split)| {
+                let Entry { path, name, group, .. } = entry;
+                Sample { path, name, label, group, split }
+            })
+            .collect();
+        let mut dataset = Dataset { classes, samples, warnings: self.warnings, ignored_files: self.ignored_files };
+        check_classes(&dataset)?;
+        dataset.warnings.extend(small_class_warnings(&dataset, plan));
+        Ok(dataset)
+    }
+
+    /// Sorted class names; at least two, no two alike.
+    fn classes(&self) -> Result<Vec<String>> {
+        let written: BTreeSet<&str> = self.entries.iter().map(|entry| entry.class.as_str()).collect();
+        check_collisions(written.iter().copied())?;
+        let mut classes: Vec<String> = written.into_iter().map(nfc).collect();
+        classes.sort();
+        if let [only] = classes.as_slice() {
+            return Err(DataError::invalid(
+                format!("{}: there is only one class, {only:?}", self.origin.display()),
+                "a classifier needs at least two classes, one folder (or one label of the manifest) each",
+            )
+            .into());
+        }
+        Ok(classes)
+    }
+}
+
+/// Unicode normalisation form C: one spelling for names that look the same.
+pub(super) fn nfc(text: &str) -> String {
+    text.nfc().collect()
+}
+
+/// Refuses class names that a file system or a reader could take for one another.
+///
+/// Upper case first, so that letters with several lower-case forms (ß and ss) fold together.
+pub(super) fn check_collisions<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut folded: BTreeMap<String, &str> = BTreeMap::new();
+    for name in names {
+        let key = nfc(&nfc(name).to_uppercase().to_lowercase());
+        if let Some(other) = folded.insert(key, name) {
+            return Err(DataError::invalid(
+                format!("the classes {other:?} and {name:?} differ only in letter case or Unicode form"),
+                "rename one of them, or merge them if they are the same class",
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Every class must have something to learn from.
+pub(super) fn check_classes(dataset: &Dataset) -> Result<()> {
+    let counts = dataset.class_counts(Split::Train);
+    let missing: Vec<&str> =
+        dataset.classes.iter().zip(counts).filter(|&(_, n)| n == 0).map(|(class, _)| class.as_str()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(DataError::invalid(
+        format!("no training image of {}", quoted(&missing)),
+        "every class needs images in train; move some there, or remove the class",
+    )
+    .into())
+}
+
+fn small_class_warnings(dataset: &Dataset, plan: &split::Plan) -> Vec<String> {
+    let train = dataset.class_counts(Split::Train);
+    let (val, test) = (dataset.class_counts(Split::Val), dataset.class_counts(Split::Test));
+    let mut warnings = Vec::new();
+    for (label, class) in dataset.classes.iter().enumerate() {
+        if train[label] + val[label] + test[label] == 1 {
+            warnings.push(format!(
+                "class {class:?} has one image, kept for training: it can be neither chosen nor scored on"
+            ));
+            continue;
+        }
+        for (split, counts, fraction) in [(Split::Val, &val, plan.val), (Split::Test, &test, plan.test)] {
+            let wanted = fraction > 0.0 || counts.iter().any(|&n| n > 0);
+            if wanted && counts[label] == 0 {
+                warnings.push(format!("class {class:?} has no {split} image ({} for training)", train[label]));
+            }
+        }
+    }
+    warnings
+}
+
+/// One indented line each, the first [`LISTED`] of them.
+pub(super) fn indented(mut lines: Vec<String>) -> String {
+    let more = lines.len().saturating_sub(LISTED);
+    lines.truncate(LISTED);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    format!("\n  {}", lines.join("\n  "))
+}
+
+/// `"a", "b" and "c"`
+pub(super) fn quoted<T: AsRef<str>>(names: &[T]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{:?}", name.as_ref())).collect();
+    match names.as_slice() {
+        [] => "nothing".into(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}

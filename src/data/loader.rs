@@ -1,0 +1,196 @@
+//! Feeds batches in a fixed order while threads decode ahead.
+//!
+//! Thread t of T makes the views at positions t, t + T, t + 2T, … of the order and hands them over through a bounded
+//! channel of its own; the consumer takes them in turn. The order of the batches therefore depends on nothing but
+//! the order asked for, and memory is bounded.
+
+use super::decode::ImageError;
+use super::transform::{Pipeline, View};
+use super::{Dataset, Sample};
+use crate::error::{BadFile, DataError, Error, Result};
+use crate::rng::{Purpose, Stream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Whole batches that are made ahead of the consumer.
+const BATCHES_AHEAD: usize = 2;
+
+/// Some samples, ready for the backbone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Shape (n, 3, side, side).
+    pub pixels: Vec<f32>,
+    /// Class of each sample.
+    pub labels: Vec<usize>,
+    /// Index of each sample in the data set.
+    pub indices: Vec<usize>,
+}
+
+/// How a [`Loader`] works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Samples in each batch but the last, which has what is left.
+    pub batch_size: usize,
+    /// Decoding threads; 0 counts as 1.
+    pub threads: usize,
+    /// Batches to leave out at the start: where an interrupted epoch goes on.
+    pub first_batch: usize,
+    /// Epoch that the augmented views belong to.
+    pub epoch: u64,
+}
+
+/// An iterator over batches. It ends after the first error. Dropping it stops its threads after their current image.
+pub struct Loader {
+    dataset: Arc<Dataset>,
+    pipeline: Arc<Pipeline>,
+    /// Indices still to deliver, in order.
+    order: std::vec::IntoIter<usize>,
+    options: LoaderOptions,
+    /// One a thread, in the order of their turns.
+    channels: Vec<Receiver<Result<Vec<f32>>>>,
+    turn: usize,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The order of the training samples in an epoch: positions 0..n, shuffled by (seed, epoch) alone.
+pub fn epoch_order(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    Stream::new(seed, Purpose::Shuffle, &[epoch]).shuffle(&mut order);
+    order
+}
+
+impl Loader {
+    /// Starts loading the samples whose indices in the data set are `order`, in that order.
+    ///
+    /// # Errors
+    /// When an index is not in the data set or the system starts no thread.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        order: &[usize],
+        pipeline: Arc<Pipeline>,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        let options =
+            LoaderOptions { batch_size: options.batch_size.max(1), threads: options.threads.max(1), ..options };
+        let skipped = options.first_batch.saturating_mul(options.batch_size).min(order.len());
+        let order = order[skipped..].to_vec();
+        if let Some(index) = order.iter().find(|&&index| index >= dataset.samples.len()) {
+            let message = format!("sample {index} was asked for, the data has {}", dataset.samples.len());
+            return Err(DataError::Invalid { message, hint: None }.into());
+        }
+        let threads = options.threads.min(order.len());
+        let ahead = (BATCHES_AHEAD * options.batch_size).div_ceil(threads.max(1));
+        let mut loader = Self {
+            dataset,
+            pipeline,
+            order: Vec::new().into_iter(),
+            options,
+            channels: Vec::with_capacity(threads),
+            turn: 0,
+            threads: Vec::with_capacity(threads),
+        };
+        for thread in 0..threads {
+            let (sender, receiver) = sync_channel(ahead);
+            loader.channels.push(receiver);
+            loader.threads.push(loader.spawn(order.iter().copied().skip(thread).step_by(threads).collect(), sender)?);
+        }
+        loader.order = order.into_iter();
+        Ok(loader)
+    }
+
+    /// Number of batches still to come.
+    pub fn remaining_batches(&self) -> usize {
+        self.order.len().div_ceil(self.options.batch_size)
+    }
+
+    fn spawn(&self, indices: Vec<usize>, sender: SyncSender<Result<Vec<f32>>>) -> Result<JoinHandle<()>> {
+        let (dataset, pipeline, epoch) = (Arc::clone(&self.dataset), Arc::clone(&self.pipeline), self.options.epoch);
+        let work = move || {
+            for index in indices {
+                let sample = &dataset.samples[index];
+                let view = View { epoch, sample: index as u64 };
+                let result = catch_unwind(AssertUnwindSafe(|| pipeline.load(&sample.path, view)));
+                let result =
+                    result.unwrap_or_else(|_| Err(ImageError::Damaged("preparing it failed unexpectedly".into())));
+                // The receiver is gone when the loader was dropped: nobody wants the rest.
+                if sender.send(result.map_err(|error| bad_file(sample, &error))).is_err() {
+                    return;
+                }
+            }
+        };
+        let named = std::thread::Builder::new().name("decode".into());
+        named.spawn(work).map_err(Error::io("start a thread to read", &self.dataset.samples[0].path))
+    }
+
+    /// The next view, in order.
+    fn next_pixels(&mut self, sample: &Sample) -> Result<Vec<f32>> {
+        let turn = self.turn;
+        self.turn = (turn + 1) % self.channels.len().max(1);
+        let received = self.channels.get(turn).and_then(|channel| channel.recv().ok());
+        received
+            .unwrap_or_else(|| Err(bad_file(sample, &ImageError::Damaged("its thread stopped unexpectedly".into()))))
+    }
+
+    fn next_batch(&mut self) -> Result<Batch> {
+        let dataset = Arc::clone(&self.dataset);
+        let indices: Vec<usize> = self.order.by_ref().take(self.options.batch_size).collect();
+        let mut pixels = Vec::new();
+        for &index in &indices {
+            let view = self.next_pixels(&dataset.samples[index])?;
+            if pixels.is_empty() {
+                pixels.reserve_exact(view.len() * indices.len());
+            }
+            pixels.extend_from_slice(&view);
+        }
+        let views: Vec<View> =
+            indices.iter().map(|&index| View { epoch: self.options.epoch, sample: index as u64 }).collect();
+        self.pipeline.finish(&mut pixels, &views);
+        let labels = indices.iter().map(|&index| dataset.samples[index].label).collect();
+        Ok(Batch { pixels, labels, indices })
+    }
+
+    fn stop(&mut self) {
+        self.order = Vec::new().into_iter();
+        self.channels.clear();
+        for thread in self.threads.drain(..) {
+            // A panic of a worker was already reported to the consumer as an error.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.order.len() == 0 {
+            return None;
+        }
+        let batch = self.next_batch();
+        if batch.is_err() {
+            self.stop();
+        }
+        Some(batch)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // An error ends the iteration early.
+        (self.remaining_batches().min(1), Some(self.remaining_batches()))
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn bad_file(sample: &Sample, error: &ImageError) -> Error {
+    DataError::BadFiles { files: vec![BadFile { path: sample.path.clone(), reason: error.to_string() }] }.into()
+}
+
+#[cfg(test)]
+#[path = "loader_tests.rs"]
+mod tests;

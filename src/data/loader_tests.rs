@@ -1,0 +1,140 @@
+use super::*;
+use crate::config::{AugmentPreset, AugmentSettings, ColorSettings, CropSettings, ErasingSettings, ResizeMode};
+use crate::data::decode::DecodeOptions;
+use crate::data::testing::{data_error, two_classes};
+use crate::data::transform::{Geometry, Interpolation, Normalization, Preprocess};
+use proptest::prelude::*;
+
+const SIDE: usize = 16;
+
+fn preprocess(normalization: Normalization) -> Preprocess {
+    let interpolation = Interpolation::Bilinear;
+    let geometry = Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation, crop_pct: 1.0 };
+    Preprocess { geometry, normalization }
+}
+
+fn everything_on() -> AugmentSettings {
+    AugmentSettings {
+        preset: AugmentPreset::Light,
+        hflip: 0.5,
+        vflip: 0.5,
+        rotate90: 0.5,
+        crop: Some(CropSettings { scale: [0.5, 1.0], ratio: [0.75, 1.33] }),
+        color: Some(ColorSettings { p: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.2, hue: 0.1 }),
+        erasing: Some(ErasingSettings { p: 0.5, area: [0.02, 0.1], ratio: [0.3, 3.3] }),
+    }
+}
+
+fn options(threads: usize) -> LoaderOptions {
+    LoaderOptions { batch_size: 3, threads, first_batch: 0, epoch: 1 }
+}
+
+fn batches(dataset: &Dataset, pipeline: &Arc<Pipeline>, order: &[usize], options: LoaderOptions) -> Vec<Batch> {
+    let loader = Loader::new(Arc::new(dataset.clone()), order, Arc::clone(pipeline), options).unwrap();
+    loader.collect::<Result<_>>().unwrap()
+}
+
+#[test]
+fn threads_do_not_change_the_batches() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 5);
+    let order = epoch_order(7, 1, 10);
+    let symmetric = Normalization::PerChannel { mean: [0.5; 3], std: [0.5; 3] };
+    for normalization in [symmetric, Normalization::Batch] {
+        let pipeline = Pipeline::training(preprocess(normalization), DecodeOptions::default(), &everything_on(), 7);
+        let pipeline = Arc::new(pipeline);
+        let one = batches(&dataset, &pipeline, &order, options(1));
+        assert_eq!(one.iter().map(|batch| batch.indices.len()).collect::<Vec<_>>(), [3, 3, 3, 1]);
+        assert_eq!(one.iter().flat_map(|batch| batch.indices.clone()).collect::<Vec<_>>(), order);
+        assert!(one.iter().all(|batch| batch.pixels.len() == batch.indices.len() * 3 * SIDE * SIDE));
+        assert!(one.iter().all(|b| b.indices.iter().zip(&b.labels).all(|(&i, &l)| dataset.samples[i].label == l)));
+        for threads in [0, 2, 5, 64] {
+            assert_eq!(batches(&dataset, &pipeline, &order, options(threads)), one, "{threads} threads");
+        }
+    }
+}
+
+#[test]
+fn resuming_gives_the_rest_of_the_epoch() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 5);
+    let order = epoch_order(7, 1, 10);
+    let pipeline =
+        Arc::new(Pipeline::training(preprocess(Normalization::Batch), DecodeOptions::default(), &everything_on(), 7));
+    let all = batches(&dataset, &pipeline, &order, options(2));
+    for first_batch in 0..6 {
+        let rest = batches(&dataset, &pipeline, &order, LoaderOptions { first_batch, ..options(2) });
+        assert_eq!(rest, all[first_batch.min(4)..]);
+    }
+}
+
+#[test]
+fn views_change_with_the_epoch_only_in_training() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 2);
+    let symmetric = preprocess(Normalization::PerChannel { mean: [0.5; 3], std: [0.5; 3] });
+    let training = Arc::new(Pipeline::training(symmetric, DecodeOptions::default(), &everything_on(), 7));
+    let evaluation = Arc::new(Pipeline::evaluation(symmetric, DecodeOptions::default()));
+    let epoch = |pipeline, epoch| batches(&dataset, pipeline, &[0, 1, 2], LoaderOptions { epoch, ..options(2) });
+    assert_ne!(epoch(&training, 0), epoch(&training, 1));
+    assert_eq!(epoch(&evaluation, 0), epoch(&evaluation, 1));
+}
+
+#[test]
+fn batch_normalisation_standardises_each_channel() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 3);
+    let pipeline = Arc::new(Pipeline::evaluation(preprocess(Normalization::Batch), DecodeOptions::default()));
+    let batch = &batches(&dataset, &pipeline, &[0, 3, 5], options(1))[0];
+    for channel in 0..3 {
+        let values = batch.pixels.chunks_exact(SIDE * SIDE).skip(channel).step_by(3).flatten();
+        let values: Vec<f64> = values.map(|&x| f64::from(x)).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        assert!(mean.abs() < 1e-5 && (variance - 1.0).abs() < 1e-4, "{mean} {variance}");
+    }
+}
+
+#[test]
+fn a_bad_file_ends_the_loading_with_its_name() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 5);
+    std::fs::write(&dataset.samples[4].path, b"gone").unwrap();
+    let pipeline = Arc::new(Pipeline::evaluation(preprocess(Normalization::Batch), DecodeOptions::default()));
+    let order: Vec<usize> = (0..10).collect();
+    let mut loader = Loader::new(Arc::new(dataset), &order, pipeline, options(3)).unwrap();
+    assert!(loader.next().unwrap().is_ok());
+    let error = data_error(loader.next().unwrap());
+    assert!(error.contains("bad/04.png: is not an image"), "{error}");
+    assert!(loader.next().is_none());
+}
+
+#[test]
+fn dropping_a_loader_stops_its_threads() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = Arc::new(two_classes(root.path(), 3));
+    let pipeline = Arc::new(Pipeline::evaluation(preprocess(Normalization::Batch), DecodeOptions::default()));
+    let order: Vec<usize> = (0..6).cycle().take(10_000).collect();
+    let mut loader = Loader::new(Arc::clone(&dataset), &order, pipeline, options(4)).unwrap();
+    loader.next();
+    drop(loader);
+    assert_eq!(Arc::strong_count(&dataset), 1, "no thread holds the data any more");
+}
+
+#[test]
+fn nothing_to_load_is_no_batch() {
+    let dataset = Dataset::default();
+    let pipeline = Arc::new(Pipeline::evaluation(preprocess(Normalization::Batch), DecodeOptions::default()));
+    assert!(batches(&dataset, &pipeline, &[], options(2)).is_empty());
+    assert!(Loader::new(Arc::new(dataset), &[0], pipeline, options(2)).is_err());
+}
+
+proptest! {
+    #[test]
+    fn an_epoch_visits_every_sample_once(seed: u64, epoch in 0u64..1000, n in 0usize..200) {
+        let mut order = epoch_order(seed, epoch, n);
+        prop_assert_eq!(&order, &epoch_order(seed, epoch, n));
+        order.sort_unstable();
+        prop_assert!(order.into_iter().eq(0..n));
+    }
+}

@@ -1,0 +1,112 @@
+use super::*;
+use crate::config::DataSource;
+use crate::data::testing::{data_error, settings, touch};
+
+fn open(root: &Path, csv: &[u8]) -> Result<Dataset> {
+    let file = root.join("list.csv");
+    std::fs::write(&file, csv).unwrap();
+    Dataset::open(&settings(DataSource::Manifest(file)))
+}
+
+fn folder(names: &[&str]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), names);
+    root
+}
+
+#[test]
+fn any_column_order_and_a_byte_order_mark() {
+    let root = folder(&["x/1.png", "x/2.png", "x/3.png"]);
+    let csv = "\u{feff}Group, note ,label,SPLIT,path\nroll 1,n,good,train,x/1.png\n,n,bad,Train,./x/2.png\nroll 1,,good,,x/3.png\n";
+    let dataset = open(root.path(), csv.as_bytes()).unwrap();
+    assert_eq!(dataset.classes, ["bad", "good"]);
+    let names: Vec<&str> = dataset.samples.iter().map(|sample| sample.name.as_str()).collect();
+    assert_eq!(names, ["x/1.png", "x/2.png", "x/3.png"]);
+    assert_eq!(dataset.samples[0].group.as_deref(), Some("roll 1"));
+    assert_eq!(dataset.samples[1].group, None);
+    assert_eq!(dataset.samples[2].split, Split::Train, "it follows its group");
+}
+
+#[test]
+fn all_bad_rows_are_reported_with_their_lines() {
+    let root = folder(&["in/1.png", "in/2.png"]);
+    let csv = "path,label,split\nin/1.png,a,\n../2.png,a,\n/etc/passwd,a,\nin/none.png,a,\nin/1.png,a,\nin/./1.png,b,\n\
+               in/2.png,,\nin/2.png,b,dev\nin,a,\n,a,\n";
+    let error = data_error(open(root.path(), csv.as_bytes()));
+    for expected in [
+        "9 bad rows",
+        "line 3: \"../2.png\" has a `..` part",
+        "line 4: \"/etc/passwd\" is an absolute path",
+        "line 5: \"in/none.png\" does not exist",
+        "line 6: \"in/1.png\" is listed before, in line 2",
+        "line 7: \"in/1.png\" is labelled \"b\", but \"a\" in line 2",
+        "line 8: \"in/2.png\" has no label",
+        "line 9: the split \"dev\" is none of train, val, test",
+        "line 10: \"in\" is not a regular file",
+        "line 11: the path is empty",
+    ] {
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
+}
+
+#[test]
+fn broken_tables_are_refused() {
+    let root = folder(&["1.png", "2.png"]);
+    let cases: [(&[u8], &str); 7] = [
+        (b"", "has no column \"path\""),
+        (b"file,label\n1.png,a\n", "has no column \"path\", only file, label"),
+        (b"path;label\n1.png;a\n", "separated by commas"),
+        (b"path,label,label\n1.png,a,a\n", "label occurs twice"),
+        (b"path,label\n", "lists no images"),
+        (b"path,label\n1.png\n", "same number of columns"),
+        (b"path,label\n1.png,\xff\n", "UTF-8"),
+    ];
+    for (csv, expected) in cases {
+        let error = data_error(open(root.path(), csv));
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
+    let error = data_error(Dataset::open(&settings(DataSource::Manifest(root.path().join("none.csv")))));
+    assert!(error.contains("cannot read the manifest"), "{error}");
+}
+
+#[test]
+fn groups_on_two_sides_are_refused() {
+    let root = folder(&["1.png", "2.png", "3.png"]);
+    let csv = b"path,label,split,group\n1.png,a,train,g\n2.png,a,test,g\n3.png,b,train,\n";
+    let error = data_error(open(root.path(), csv));
+    assert!(error.contains("the group \"g\" is in train and test"), "{error}");
+}
+
+#[test]
+fn labels_that_differ_in_case_are_refused() {
+    let root = folder(&["1.png", "2.png"]);
+    let error = data_error(open(root.path(), b"path,label\n1.png,Good\n2.png,good\n"));
+    assert!(error.contains("\"Good\" and \"good\""), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_out_of_the_folder_are_refused() {
+    let outside = folder(&["secret.png"]);
+    let root = folder(&["real.png"]);
+    std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
+    std::os::unix::fs::symlink(root.path().join("real.png"), root.path().join("inside.png")).unwrap();
+    let error = data_error(open(root.path(), b"path,label\nlink/secret.png,a\ninside.png,b\n"));
+    assert!(error.contains("1 bad row ") && error.contains("leads outside"), "{error}");
+}
+
+#[test]
+fn splits_read_back_as_they_were_written() {
+    let names: Vec<String> = (0..30).map(|i| format!("d/{i:02}.png")).collect();
+    let root = folder(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let labels = ["a", "\"b, \"\"c\"\"\nd\""];
+    let rows = names.iter().enumerate().map(|(i, name)| format!("{name},{},g{}", labels[i % 2], i / 3));
+    let csv = ["path,label,group".to_owned()].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
+    let dataset = open(root.path(), csv.as_bytes()).unwrap();
+    let file = root.path().join("out.csv");
+    write_splits_csv(&file, &dataset).unwrap();
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group\nd/00.png,a,"));
+    let again = Dataset::from_splits_csv(&file, root.path()).unwrap();
+    assert_eq!(again.classes, ["a", "b, \"c\"\nd"]);
+    assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
+}

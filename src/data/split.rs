@@ -1,0 +1,175 @@
+//! Draws validation and test samples: by class, whole groups, the same whatever order files are listed in.
+
+use super::Split;
+use super::listing::Entry;
+use crate::config::DataSettings;
+use crate::error::{DataError, Result};
+use crate::rng::{Purpose, Stream};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What to draw when the source does not say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Plan {
+    /// Fraction for validation.
+    pub val: f64,
+    /// Fraction for testing.
+    pub test: f64,
+    /// Seed of the drawing.
+    pub seed: u64,
+    /// Fractions hold for each class rather than for the whole.
+    pub stratified: bool,
+}
+
+impl Plan {
+    /// Samples without a split all go to train.
+    pub(super) const NOTHING_TO_DRAW: Self = Self { val: 0.0, test: 0.0, seed: 0, stratified: true };
+
+    pub(super) fn new(settings: &DataSettings) -> Self {
+        Self { val: settings.val, test: settings.test, seed: settings.split_seed, stratified: settings.stratified }
+    }
+}
+
+/// Samples that must stay together: a group, or one sample without a group.
+struct Unit {
+    members: Vec<usize>,
+    /// The split one of its members has in the source.
+    fixed: Option<Split>,
+    /// Its place in the drawing: depends on the seed and on its own name only, so that adding a file moves no other.
+    order: u64,
+}
+
+/// The split of each entry. `labels[i]` is the class of `entries[i]`, which are sorted by name.
+///
+/// A split that no entry names is drawn from the entries without a split, or from train when every entry has one.
+pub(super) fn assign(entries: &[Entry], labels: &[usize], classes: usize, plan: &Plan) -> Result<Vec<Split>> {
+    let mut units = units(entries, plan.seed)?;
+    let named = |split| entries.iter().any(|entry| entry.split == Some(split));
+    let open = units.iter().any(|unit| unit.fixed.is_none());
+    units.sort_by_key(|unit| unit.order);
+    let (pool, settled): (Vec<Unit>, Vec<Unit>) =
+        units.into_iter().partition(|unit| if open { unit.fixed.is_none() } else { unit.fixed == Some(Split::Train) });
+
+    let mut splits = vec![Split::Train; entries.len()];
+    for unit in &settled {
+        place(unit, unit.fixed.unwrap_or(Split::Train), &mut splits);
+    }
+    let fraction = |split, fraction| if named(split) { 0.0 } else { fraction };
+    let mut draw = Draw::new(&pool, &settled, labels, classes, plan.stratified);
+    draw.set_targets(fraction(Split::Val, plan.val), fraction(Split::Test, plan.test));
+    for unit in &pool {
+        place(unit, draw.side(unit, labels), &mut splits);
+    }
+    Ok(splits)
+}
+
+fn place(unit: &Unit, split: Split, splits: &mut [Split]) {
+    for &member in &unit.members {
+        splits[member] = split;
+    }
+}
+
+fn units(entries: &[Entry], seed: u64) -> Result<Vec<Unit>> {
+    let mut grouped: BTreeMap<(bool, &str), Vec<usize>> = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let key = entry.group.as_deref().map_or((false, entry.name.as_str()), |group| (true, group));
+        grouped.entry(key).or_default().push(index);
+    }
+    grouped
+        .into_iter()
+        .map(|((is_group, name), members)| {
+            let sides: BTreeSet<Split> = members.iter().filter_map(|&member| entries[member].split).collect();
+            if sides.len() > 1 {
+                let sides: Vec<&str> = sides.iter().map(|side| side.name()).collect();
+                return Err(DataError::invalid(
+                    format!("the group {name:?} is in {}", sides.join(" and ")),
+                    "all images of a group belong to one split, or the score is measured on what was trained on",
+                )
+                .into());
+            }
+            let digest = Sha256::digest(name.as_bytes());
+            let digest = digest.iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte));
+            let order = Stream::new(seed, Purpose::Split, &[u64::from(is_group), digest]).below(u64::MAX);
+            Ok(Unit { members, fixed: sides.first().copied(), order })
+        })
+        .collect()
+}
+
+/// How many samples each split still wants, by stratum: a class, or everything when not stratified.
+struct Draw {
+    stratified: bool,
+    /// Samples of each class in the pool.
+    pool: Vec<usize>,
+    /// Samples of each class that are train or may still become it; never below 1.
+    left: Vec<usize>,
+    val: Vec<f64>,
+    test: Vec<f64>,
+}
+
+impl Draw {
+    fn new(pool: &[Unit], settled: &[Unit], labels: &[usize], classes: usize, stratified: bool) -> Self {
+        let count = |units: &[Unit], keep: &dyn Fn(&Unit) -> bool| {
+            let mut counts = vec![0; classes];
+            for unit in units.iter().filter(|unit| keep(unit)) {
+                unit.members.iter().for_each(|&member| counts[labels[member]] += 1);
+            }
+            counts
+        };
+        let pool = count(pool, &|_| true);
+        let train = count(settled, &|unit| unit.fixed == Some(Split::Train));
+        let left = pool.iter().zip(&train).map(|(a, b)| a + b).collect();
+        Self { stratified, pool, left, val: Vec::new(), test: Vec::new() }
+    }
+
+    fn set_targets(&mut self, val: f64, test: f64) {
+        let strata = if self.stratified { self.pool.clone() } else { vec![self.pool.iter().sum()] };
+        (self.val, self.test) = strata.into_iter().map(|n| targets(n, val, test)).unzip();
+    }
+
+    /// The side of a unit: where it lowers the squared shortfall most, else train. A class never loses its last
+    /// training sample.
+    fn side(&mut self, unit: &Unit, labels: &[usize]) -> Split {
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for &member in &unit.members {
+            *counts.entry(labels[member]).or_default() += 1;
+        }
+        if counts.iter().any(|(&label, &n)| self.left[label] <= n) {
+            return Split::Train;
+        }
+        let mut strata: BTreeMap<usize, f64> = BTreeMap::new();
+        for (&label, &n) in &counts {
+            *strata.entry(if self.stratified { label } else { 0 }).or_default() += n as f64;
+        }
+        let gain = |wanted: &[f64]| strata.iter().map(|(&s, &n)| n * (2.0 * wanted[s] - n)).sum::<f64>();
+        let (val, test) = (gain(&self.val), gain(&self.test));
+        if val.max(test) <= 0.0 {
+            return Split::Train;
+        }
+        let (side, wanted) = if val >= test { (Split::Val, &mut self.val) } else { (Split::Test, &mut self.test) };
+        for (&stratum, &n) in &strata {
+            wanted[stratum] -= n;
+        }
+        for (&label, &n) in &counts {
+            self.left[label] -= n;
+        }
+        side
+    }
+}
+
+/// Samples out of `n` for validation and test: rounded fractions, at least one each from three samples on, and at
+/// least one left for training.
+fn targets(n: usize, val: f64, test: f64) -> (f64, f64) {
+    let wanted = |fraction: f64| match (fraction > 0.0, n) {
+        (false, _) => 0.0,
+        (true, 0..=2) => (n as f64 * fraction).round(),
+        (true, _) => (n as f64 * fraction).round().max(1.0),
+    };
+    let room = n.saturating_sub(1) as f64;
+    let (val, test) = (wanted(val), wanted(test));
+    let val = val.min(room - test.min(1.0)).max(0.0);
+    (val, test.min(room - val))
+}
+
+#[cfg(test)]
+#[path = "split_tests.rs"]
+mod tests;

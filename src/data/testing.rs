@@ -1,0 +1,55 @@
+//! Small data sets for the tests of this module and its users.
+
+use super::{Dataset, Sample, Split};
+use crate::config::{DataSettings, DataSource, OnError};
+use std::path::Path;
+
+/// The settings' defaults for a source.
+pub(crate) fn settings(source: DataSource) -> DataSettings {
+    DataSettings {
+        source,
+        val: 0.15,
+        test: 0.15,
+        split_seed: 0,
+        stratified: true,
+        on_error: OnError::Fail,
+        bit_depth: 16,
+    }
+}
+
+/// Creates empty files, with their folders. Listing does not open them.
+pub(crate) fn touch(root: &Path, names: &[&str]) {
+    for name in names {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"").unwrap();
+    }
+}
+
+/// A file of the committed fixtures.
+pub(crate) fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name)
+}
+
+/// Writes distinct PNG images, `per_class` for each of two classes, and lists them all as training samples.
+pub(crate) fn two_classes(root: &Path, per_class: u32) -> Dataset {
+    let mut samples = Vec::new();
+    for (label, class) in ["bad", "good"].into_iter().enumerate() {
+        std::fs::create_dir_all(root.join(class)).unwrap();
+        for i in 0..per_class {
+            let name = format!("{class}/{i:02}.png");
+            let path = root.join(&name);
+            let shade = |x: u32, y: u32| image::Rgb([(x * 7 + i * 11) as u8, (y * 5) as u8, (label * 100) as u8]);
+            image::RgbImage::from_fn(20 + i, 16, shade).save(&path).unwrap();
+            samples.push(Sample { path, name, label, group: None, split: Split::Train });
+        }
+    }
+    Dataset { classes: vec!["bad".into(), "good".into()], samples, ..Dataset::default() }
+}
+
+/// The message of a data error, and its hint.
+pub(crate) fn data_error<T: std::fmt::Debug>(result: crate::error::Result<T>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.exit_code(), crate::error::ExitCode::Data, "{error}");
+    format!("{error}\nhint: {}", error.hint().unwrap_or_default())
+}

@@ -1,0 +1,105 @@
+//! Colour jitter: brightness, contrast, saturation and hue in random order, as in torchvision's `ColorJitter`.
+//!
+//! Each step rounds to 8 bits, where Pillow and torchvision truncate, so a step differs from theirs by at most one
+//! level but does not darken. Hue is turned without an 8-bit detour.
+
+use super::Augment;
+use crate::config::ColorSettings;
+use crate::rng::Stream;
+use image::{Rgb, RgbImage};
+
+pub(super) struct ColorJitter(pub ColorSettings);
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Brightness(f32),
+    Contrast(f32),
+    Saturation(f32),
+    /// In turns of the colour circle.
+    Hue(f32),
+}
+
+impl Augment for ColorJitter {
+    fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
+        if !rng.chance(self.0.p) {
+            return image;
+        }
+        let ColorSettings { brightness, contrast, saturation, hue, .. } = self.0;
+        let mut factor = |strength: f64| rng.range((1.0 - strength).max(0.0), 1.0 + strength) as f32;
+        let (brightness, contrast, saturation) = (factor(brightness), factor(contrast), factor(saturation));
+        let turn = rng.range(-hue, hue) as f32;
+        let mut steps =
+            [Step::Brightness(brightness), Step::Contrast(contrast), Step::Saturation(saturation), Step::Hue(turn)];
+        rng.shuffle(&mut steps);
+        for step in steps {
+            step.apply(&mut image);
+        }
+        image
+    }
+}
+
+impl Step {
+    fn apply(self, image: &mut RgbImage) {
+        match self {
+            // A factor of 1 and no turn leave every pixel as it is.
+            Self::Brightness(1.0) | Self::Contrast(1.0) | Self::Saturation(1.0) | Self::Hue(0.0) => {}
+            Self::Brightness(factor) => {
+                image.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(|value| blend(0.0, value, factor)));
+            }
+            Self::Contrast(factor) => {
+                let mean = mean_luma(image);
+                image.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(|value| blend(mean, value, factor)));
+            }
+            Self::Saturation(factor) => image.pixels_mut().for_each(|pixel| {
+                let grey = luma(*pixel);
+                pixel.0 = pixel.0.map(|value| blend(grey, value, factor));
+            }),
+            Self::Hue(turn) => image.pixels_mut().for_each(|pixel| *pixel = turn_hue(*pixel, turn)),
+        }
+    }
+}
+
+/// From `base` (factor 0) through `value` (factor 1) and beyond.
+fn blend(base: f32, value: u8, factor: f32) -> u8 {
+    (base + factor * (f32::from(value) - base)).round().clamp(0.0, 255.0) as u8
+}
+
+/// ITU-R BT.601, rounded, as Pillow's `convert("L")`.
+fn luma(Rgb([r, g, b]): Rgb<u8>) -> f32 {
+    (0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)).round()
+}
+
+fn mean_luma(image: &RgbImage) -> f32 {
+    let count = (image.as_raw().len() / 3).max(1) as f64;
+    (image.pixels().map(|&pixel| f64::from(luma(pixel))).sum::<f64>() / count).round() as f32
+}
+
+/// Turns the hue of the hexagonal HSV model.
+///
+/// With value v and chroma c, channel n of (r, g, b) = (5, 3, 1) is v - c * clamp(min(k, 4 - k), 0, 1) where
+/// k = (n + 6 h) mod 6.
+fn turn_hue(Rgb([r, g, b]): Rgb<u8>, turn: f32) -> Rgb<u8> {
+    let value = r.max(g).max(b);
+    let chroma = f32::from(value - r.min(g).min(b));
+    if chroma == 0.0 {
+        return Rgb([r, g, b]);
+    }
+    let difference = |a: u8, b: u8| (f32::from(a) - f32::from(b)) / chroma;
+    let sextant = if value == r {
+        difference(g, b)
+    } else if value == g {
+        2.0 + difference(b, r)
+    } else {
+        4.0 + difference(r, g)
+    };
+    let turned = sextant + 6.0 * turn;
+    let channel = |n: f32| {
+        let k = (n + turned).rem_euclid(6.0);
+        (f32::from(value) - chroma * k.min(4.0 - k).clamp(0.0, 1.0)).round() as u8
+    };
+    Rgb([channel(5.0), channel(3.0), channel(1.0)])
+}
+
+#[cfg(test)]
+#[path = "color_jitter_tests.rs"]
+mod tests;

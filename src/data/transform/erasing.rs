@@ -1,0 +1,85 @@
+//! Random erasing (Zhong et al. 2017) of standardised pixels, with the draws of torchvision's `RandomErasing`.
+//!
+//! The rectangle becomes zero, which after standardisation is the mean colour: it hides without adding a texture
+//! that could be mistaken for a defect.
+
+use super::PixelAugment;
+use crate::config::ErasingSettings;
+use crate::rng::Stream;
+
+/// Draws before the image is left as it is.
+const TRIES: usize = 10;
+
+pub(super) struct Erasing(pub ErasingSettings);
+
+/// Rows and columns to erase.
+struct Patch {
+    top: usize,
+    left: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Erasing {
+    fn draw(&self, side: usize, rng: &mut Stream) -> Option<Patch> {
+        let ErasingSettings { area, ratio, .. } = self.0;
+        for _ in 0..TRIES {
+            let area = (side * side) as f64 * rng.range(area[0], area[1]);
+            let aspect = rng.range(ratio[0].ln(), ratio[1].ln()).exp();
+            let height = (area * aspect).sqrt().round() as usize;
+            let width = (area / aspect).sqrt().round() as usize;
+            if height < side && width < side {
+                let top = rng.below((side - height) as u64 + 1) as usize;
+                let left = rng.below((side - width) as u64 + 1) as usize;
+                return Some(Patch { top, left, height, width });
+            }
+        }
+        None
+    }
+}
+
+impl PixelAugment for Erasing {
+    fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream) {
+        if side == 0 || !rng.chance(self.0.p) {
+            return;
+        }
+        let Some(patch) = self.draw(side, rng) else { return };
+        for plane in pixels.chunks_exact_mut(side * side) {
+            for row in plane.chunks_exact_mut(side).skip(patch.top).take(patch.height) {
+                row[patch.left..patch.left + patch.width].fill(0.0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Purpose;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn erases_one_rectangle_of_the_drawn_area(side in 16usize..80, seed: u64) {
+            let erasing = Erasing(ErasingSettings { p: 1.0, area: [0.02, 0.1], ratio: [0.3, 3.3] });
+            let mut pixels = vec![1.0; 3 * side * side];
+            erasing.apply(&mut pixels, side, &mut Stream::new(seed, Purpose::Augment, &[]));
+            let planes: Vec<&[f32]> = pixels.chunks_exact(side * side).collect();
+            prop_assert!(planes.iter().all(|plane| *plane == planes[0]), "all channels alike");
+            let erased: Vec<usize> = (0..side * side).filter(|&at| planes[0][at] == 0.0).collect();
+            let rows = erased.iter().map(|at| at / side).collect::<std::collections::BTreeSet<_>>().len();
+            let columns = erased.iter().map(|at| at % side).collect::<std::collections::BTreeSet<_>>().len();
+            prop_assert_eq!(rows * columns, erased.len());
+            let share = erased.len() as f64 / (side * side) as f64;
+            prop_assert!((0.005..=0.15).contains(&share), "{}", share);
+        }
+    }
+
+    #[test]
+    fn zero_probability_erases_nothing() {
+        let erasing = Erasing(ErasingSettings { p: 0.0, area: [0.02, 0.1], ratio: [0.3, 3.3] });
+        let mut pixels = vec![1.0; 3 * 32 * 32];
+        erasing.apply(&mut pixels, 32, &mut Stream::new(1, Purpose::Augment, &[]));
+        assert!(pixels.iter().all(|&x| x == 1.0));
+    }
+}

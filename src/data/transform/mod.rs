@@ -1,0 +1,230 @@
+//! From a decoded image to the pixels a backbone reads.
+//!
+//! Without augmentation: resize to a square ([`resize`]), standardise ([`normalize`]). With augmentation, in this
+//! order: random resized crop (in place of the resize), flips and rotation, colour, standardise, erasing.
+//!
+//! Every operation draws from a stream of its own, keyed by seed, epoch, sample and operation: switching one on
+//! leaves the draws of the others as they were, and threads change nothing.
+
+mod color_jitter;
+mod erasing;
+mod hflip;
+mod normalize;
+mod random_resized_crop;
+mod resize;
+mod rotate90;
+mod vflip;
+
+pub(super) use normalize::Histograms;
+pub use normalize::{ChannelStatistics, Normalization};
+pub use resize::{Geometry, Interpolation, Window};
+
+use super::decode::{self, DecodeOptions, ImageError};
+use crate::config::{AugmentSettings, PreprocessSettings};
+use crate::error::Result;
+use crate::rng::{Purpose, Stream};
+use image::RgbImage;
+use random_resized_crop::RandomResizedCrop;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// An augmentation of an 8-bit image, whose size it may change only by swapping its sides.
+trait Augment: Send + Sync {
+    /// The changed image.
+    fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage;
+}
+
+/// An augmentation of standardised pixels, shape (3, side, side).
+trait PixelAugment: Send + Sync {
+    /// Changes the pixels in place.
+    fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream);
+}
+
+/// An operation with the number that keys its stream. The numbers are part of the reproducibility contract: never
+/// reuse one.
+type Keyed<T> = (u64, Box<T>);
+
+const CROP_ID: u64 = 1;
+
+/// The image operations that are on, in the order of their application.
+fn image_operations(settings: &AugmentSettings) -> Vec<Keyed<dyn Augment>> {
+    let mut operations: Vec<Keyed<dyn Augment>> = Vec::new();
+    if settings.hflip > 0.0 {
+        operations.push((2, Box::new(hflip::HorizontalFlip { p: settings.hflip })));
+    }
+    if settings.vflip > 0.0 {
+        operations.push((3, Box::new(vflip::VerticalFlip { p: settings.vflip })));
+    }
+    if settings.rotate90 > 0.0 {
+        operations.push((4, Box::new(rotate90::Rotate90 { p: settings.rotate90 })));
+    }
+    if let Some(color) = settings.color {
+        operations.push((5, Box::new(color_jitter::ColorJitter(color))));
+    }
+    operations
+}
+
+/// The operations on standardised pixels that are on, in the order of their application.
+fn pixel_operations(settings: &AugmentSettings) -> Vec<Keyed<dyn PixelAugment>> {
+    let mut operations: Vec<Keyed<dyn PixelAugment>> = Vec::new();
+    if let Some(erasing) = settings.erasing {
+        operations.push((6, Box::new(erasing::Erasing(erasing))));
+    }
+    operations
+}
+
+/// How a backbone was trained, for what the settings leave to it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BackboneDefaults {
+    /// Mean per channel, for pixels in 0..1.
+    pub mean: [f32; 3],
+    /// Standard deviation per channel, for pixels in 0..1.
+    pub std: [f32; 3],
+    /// Filter of its resize.
+    pub interpolation: Interpolation,
+    /// Side of its centre crop as a share of the resized short side.
+    pub crop_pct: f64,
+}
+
+/// The resolved plan from a decoded image to pixels. A trained model carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Preprocess {
+    /// How the image becomes a square.
+    #[serde(flatten)]
+    pub geometry: Geometry,
+    /// How its pixels are standardised.
+    pub normalization: Normalization,
+}
+
+impl Preprocess {
+    /// Fills in what the settings leave to the backbone. `statistics` are those of the training images; they are
+    /// needed when [`Normalization::needs_statistics`] says so.
+    ///
+    /// # Errors
+    /// When statistics are needed but absent, or explicit ones were not given.
+    pub fn resolve(
+        settings: &PreprocessSettings,
+        image_size: usize,
+        backbone: &BackboneDefaults,
+        statistics: Option<&ChannelStatistics>,
+    ) -> Result<Self> {
+        Ok(Self {
+            geometry: Geometry::resolve(settings, image_size, backbone),
+            normalization: Normalization::resolve(settings, backbone, statistics)?,
+        })
+    }
+
+    /// The square image, before standardisation. A letterbox's border has the colour that standardises to about zero.
+    ///
+    /// # Errors
+    /// When the image has no pixels.
+    pub fn square(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
+        self.geometry.square(image, self.normalization.neutral_color())
+    }
+
+    /// Pixels for the backbone, shape (3, side, side). [`Normalization::Batch`] leaves them in 0..1 until their batch
+    /// is complete.
+    ///
+    /// # Errors
+    /// When the image has no pixels.
+    pub fn to_pixels(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
+        Ok(self.normalization.standardize(&self.square(image)?))
+    }
+}
+
+/// Which augmented view of a sample is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Index of the sample in the data set.
+    pub sample: u64,
+}
+
+/// The random operations of training.
+struct Augmentation {
+    seed: u64,
+    crop: Option<RandomResizedCrop>,
+    image: Vec<Keyed<dyn Augment>>,
+    pixels: Vec<Keyed<dyn PixelAugment>>,
+}
+
+impl Augmentation {
+    fn stream(&self, view: View, operation: u64) -> Stream {
+        Stream::new(self.seed, Purpose::Augment, &[view.epoch, view.sample, operation])
+    }
+}
+
+/// Everything between a file and its pixels: decoding, preprocessing and, for training, augmentation.
+pub struct Pipeline {
+    decode: DecodeOptions,
+    preprocess: Preprocess,
+    augmentation: Option<Augmentation>,
+}
+
+impl Pipeline {
+    /// Without augmentation: every view of a sample is the same.
+    pub fn evaluation(preprocess: Preprocess, decode: DecodeOptions) -> Self {
+        Self { decode, preprocess, augmentation: None }
+    }
+
+    /// With the augmentations of the settings, drawn from `seed`.
+    pub fn training(preprocess: Preprocess, decode: DecodeOptions, settings: &AugmentSettings, seed: u64) -> Self {
+        let augmentation = Augmentation {
+            seed,
+            crop: settings.crop.map(RandomResizedCrop),
+            image: image_operations(settings),
+            pixels: pixel_operations(settings),
+        };
+        Self { decode, preprocess, augmentation: Some(augmentation) }
+    }
+
+    /// The plan that images follow.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// Decodes a file and makes one view of it, shape (3, side, side). What needs the whole batch comes after, in
+    /// [`Pipeline::finish`].
+    ///
+    /// # Errors
+    /// When the file is not a usable image.
+    pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
+        let square = self.square_view(&decode::decode_file(path, self.decode)?, view)?;
+        Ok(self.preprocess.normalization.standardize(&square))
+    }
+
+    /// One view of an image as an 8-bit square: what a person would look at.
+    ///
+    /// # Errors
+    /// When the image has no pixels.
+    pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
+        let Some(augmentation) = &self.augmentation else { return self.preprocess.square(image) };
+        let mut square = match &augmentation.crop {
+            Some(crop) => {
+                let window = crop.draw(image.dimensions(), &mut augmentation.stream(view, CROP_ID));
+                self.preprocess.geometry.square_of(image, window)?
+            }
+            None => self.preprocess.square(image)?,
+        };
+        for (id, operation) in &augmentation.image {
+            square = operation.apply(square, &mut augmentation.stream(view, *id));
+        }
+        Ok(square)
+    }
+
+    /// Completes a batch of [`Pipeline::load`]ed views, concatenated: standardisation over the batch, then erasing.
+    pub fn finish(&self, pixels: &mut [f32], views: &[View]) {
+        self.preprocess.normalization.finish_batch(pixels, self.preprocess.geometry.image_size);
+        let Some(augmentation) = &self.augmentation else { return };
+        let side = self.preprocess.geometry.image_size;
+        for (image, &view) in pixels.chunks_exact_mut((3 * side * side).max(1)).zip(views) {
+            for (id, operation) in &augmentation.pixels {
+                operation.apply(image, side, &mut augmentation.stream(view, *id));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Random resized crop (Szegedy et al. 2014), with the draws and the fallback of torchvision's `RandomResizedCrop`.
+
+use super::Window;
+use crate::config::CropSettings;
+use crate::rng::Stream;
+
+/// Draws before the fallback.
+const TRIES: usize = 10;
+
+pub(super) struct RandomResizedCrop(pub CropSettings);
+
+impl RandomResizedCrop {
+    /// A window of an image of the given width and height.
+    ///
+    /// Area uniform in `scale`, logarithm of width / height uniform in `ratio`; a window that does not fit is drawn
+    /// again.
+    pub(super) fn draw(&self, (width, height): (u32, u32), rng: &mut Stream) -> Window {
+        let CropSettings { scale, ratio } = self.0;
+        let area = f64::from(width) * f64::from(height);
+        for _ in 0..TRIES {
+            let area = area * rng.range(scale[0], scale[1]);
+            let aspect = rng.range(ratio[0].ln(), ratio[1].ln()).exp();
+            let w = (area * aspect).sqrt().round() as u32;
+            let h = (area / aspect).sqrt().round() as u32;
+            if (1..=width).contains(&w) && (1..=height).contains(&h) {
+                let y = rng.below(u64::from(height - h) + 1) as u32;
+                let x = rng.below(u64::from(width - w) + 1) as u32;
+                return Window { x, y, width: w, height: h };
+            }
+        }
+        self.largest_allowed(width, height)
+    }
+
+    /// The largest centred window whose aspect ratio is allowed.
+    fn largest_allowed(&self, width: u32, height: u32) -> Window {
+        let [narrowest, widest] = self.0.ratio;
+        let aspect = f64::from(width) / f64::from(height);
+        let (w, h) = if aspect < narrowest {
+            (width, (f64::from(width) / narrowest).round() as u32)
+        } else if aspect > widest {
+            ((f64::from(height) * widest).round() as u32, height)
+        } else {
+            (width, height)
+        };
+        let (w, h) = (w.clamp(1, width.max(1)), h.clamp(1, height.max(1)));
+        Window { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Purpose;
+    use proptest::prelude::*;
+
+    fn crop(scale: [f64; 2], ratio: [f64; 2]) -> RandomResizedCrop {
+        RandomResizedCrop(CropSettings { scale, ratio })
+    }
+
+    proptest! {
+        #[test]
+        fn stays_inside(width in 1u32..3000, height in 1u32..3000, seed: u64, low in 0.01f64..1.0) {
+            let mut rng = Stream::new(seed, Purpose::Augment, &[]);
+            let window = crop([low, 1.0], [0.75, 4.0 / 3.0]).draw((width, height), &mut rng);
+            prop_assert!(window.width >= 1 && window.height >= 1);
+            prop_assert!(window.x + window.width <= width && window.y + window.height <= height, "{window:?}");
+        }
+    }
+
+    #[test]
+    fn area_and_ratio_follow_the_settings() {
+        let crop = crop([0.25, 0.5], [0.5, 2.0]);
+        let mut rng = Stream::new(1, Purpose::Augment, &[]);
+        let mut tall = 0;
+        for _ in 0..2000 {
+            let window = crop.draw((1000, 1000), &mut rng);
+            let area = f64::from(window.width * window.height) / 1e6;
+            let ratio = f64::from(window.width) / f64::from(window.height);
+            assert!((0.248..=0.502).contains(&area), "{area}");
+            assert!((0.497..=2.01).contains(&ratio), "{ratio}");
+            tall += i32::from(ratio < 1.0);
+        }
+        assert!((900..1100).contains(&tall), "the logarithm of the ratio is uniform: {tall} of 2000 are tall");
+    }
+
+    #[test]
+    fn fallback_is_the_largest_allowed_window() {
+        // No window of nearly all the area fits a strip with these ratios.
+        let mut rng = Stream::new(1, Purpose::Augment, &[]);
+        let window = crop([0.99, 1.0], [0.75, 4.0 / 3.0]).draw((1000, 90), &mut rng);
+        assert_eq!(window, Window { x: 440, y: 0, width: 120, height: 90 });
+        let window = crop([0.99, 1.0], [0.75, 4.0 / 3.0]).draw((90, 1000), &mut rng);
+        assert_eq!(window, Window { x: 0, y: 440, width: 90, height: 120 });
+    }
+}

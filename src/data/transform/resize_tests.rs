@@ -1,0 +1,106 @@
+use super::*;
+use crate::data::testing::fixture;
+use proptest::prelude::*;
+
+const GREY: Rgb<u8> = Rgb([128; 3]);
+
+fn picture(name: &str) -> RgbImage {
+    image::open(fixture(&format!("resized/{name}.png"))).unwrap().into_rgb8()
+}
+
+/// No value more than one level from Pillow's, and hardly any off at all.
+fn assert_near(ours: &RgbImage, name: &str) {
+    let pillow = picture(name);
+    assert_eq!(ours.dimensions(), pillow.dimensions());
+    let differences: Vec<u8> = ours.as_raw().iter().zip(pillow.as_raw()).map(|(a, b)| a.abs_diff(*b)).collect();
+    let max = differences.iter().max().unwrap();
+    let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
+    assert!(*max <= 1 && mean <= 0.02, "{name}: max {max}, mean {mean}");
+}
+
+fn geometry(image_size: usize, resize: ResizeMode, interpolation: Interpolation) -> Geometry {
+    Geometry { image_size, resize, interpolation, crop_pct: 1.0 }
+}
+
+const FILTERS: [(&str, Interpolation); 2] =
+    [("bilinear", Interpolation::Bilinear), ("bicubic", Interpolation::Bicubic)];
+
+#[test]
+fn squash_follows_pillow() {
+    let source = picture("source");
+    for (filter, interpolation) in FILTERS {
+        for side in [24, 80] {
+            let ours = geometry(side, ResizeMode::Squash, interpolation).square(&source, GREY).unwrap();
+            assert_near(&ours, &format!("squash_{filter}_{side}"));
+        }
+    }
+}
+
+#[test]
+fn crop_follows_torchvision() {
+    let source = picture("source");
+    for (filter, interpolation) in FILTERS {
+        for (side, crop_pct, name) in [(32, 0.9, "32_0.9"), (40, 0.875, "40_0.875"), (61, 1.0, "61_1.0")] {
+            let geometry = Geometry { crop_pct, ..geometry(side, ResizeMode::Crop, interpolation) };
+            assert_near(&geometry.square(&source, GREY).unwrap(), &format!("crop_{filter}_{name}"));
+        }
+    }
+}
+
+#[test]
+fn pixels_outside_a_window_have_no_influence() {
+    let source = picture("source");
+    let window = Window { x: 11, y: 7, width: 40, height: 33 };
+    let cut = imageops::crop_imm(&source, window.x, window.y, window.width, window.height).to_image();
+    for (_, interpolation) in FILTERS {
+        let geometry = geometry(20, ResizeMode::Squash, interpolation);
+        assert_eq!(geometry.square_of(&source, window).unwrap(), geometry.square(&cut, GREY).unwrap());
+    }
+}
+
+#[test]
+fn rounding_of_the_centre() {
+    // Python: int(round((35 - 32) / 2.0)) and so on, half to even.
+    assert_eq!([33, 35, 37, 36].map(|length| centered(length, 32)), [0, 2, 2, 2]);
+    assert_eq!(short_side_to(256, (333, 500)), (256, 384));
+    assert_eq!(short_side_to(256, (500, 333)), (384, 256));
+}
+
+#[test]
+fn letterbox_keeps_the_aspect_ratio() {
+    let white = RgbImage::from_pixel(40, 10, Rgb([255; 3]));
+    let square = geometry(16, ResizeMode::Letterbox, Interpolation::Bicubic).square(&white, GREY).unwrap();
+    for (_, y, pixel) in square.enumerate_pixels() {
+        assert_eq!(pixel.0, if (6..10).contains(&y) { [255; 3] } else { [128; 3] });
+    }
+}
+
+#[test]
+fn slivers_stay_small() {
+    let sliver = RgbImage::from_pixel(65_535, 1, Rgb([7; 3]));
+    for resize in [ResizeMode::Crop, ResizeMode::Squash] {
+        let square = geometry(32, resize, Interpolation::Bicubic).square(&sliver, GREY).unwrap();
+        assert!(square.pixels().all(|pixel| pixel.0 == [7; 3]));
+    }
+    let boxed = geometry(32, ResizeMode::Letterbox, Interpolation::Bicubic).content(&sliver).unwrap();
+    assert_eq!(boxed.dimensions(), (32, 1));
+}
+
+#[test]
+fn an_image_without_pixels_is_an_error() {
+    let geometry = geometry(8, ResizeMode::Squash, Interpolation::Bilinear);
+    assert!(geometry.square(&RgbImage::new(0, 0), GREY).is_err());
+}
+
+proptest! {
+    #[test]
+    fn every_shape_becomes_the_square(width in 1u32..200, height in 1u32..200, side in 1usize..64, pct in 0.3f64..=1.0) {
+        let image = RgbImage::from_pixel(width, height, Rgb([9, 90, 200]));
+        for resize in [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::Crop] {
+            let geometry = Geometry { crop_pct: pct, ..geometry(side, resize, Interpolation::Bicubic) };
+            let square = geometry.square(&image, Rgb([9, 90, 200])).unwrap();
+            prop_assert_eq!(square.dimensions(), (side as u32, side as u32));
+            prop_assert!(square.pixels().all(|pixel| pixel.0 == [9, 90, 200]), "a flat colour stays flat");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+use super::*;
+use crate::config::{AugmentPreset, ColorSettings, CropSettings, ErasingSettings, ResizeMode};
+use image::Rgb;
+
+fn preprocess(resize: ResizeMode) -> Preprocess {
+    let geometry = Geometry { image_size: 16, resize, interpolation: Interpolation::Bilinear, crop_pct: 0.875 };
+    Preprocess { geometry, normalization: Normalization::PerChannel { mean: [0.4, 0.5, 0.6], std: [0.2; 3] } }
+}
+
+fn off() -> AugmentSettings {
+    AugmentSettings {
+        preset: AugmentPreset::None,
+        hflip: 0.0,
+        vflip: 0.0,
+        rotate90: 0.0,
+        crop: None,
+        color: None,
+        erasing: None,
+    }
+}
+
+fn picture() -> RgbImage {
+    RgbImage::from_fn(40, 30, |x, y| Rgb([(x * 6) as u8, (y * 8) as u8, (x * y % 256) as u8]))
+}
+
+fn square(settings: &AugmentSettings, sample: u64) -> RgbImage {
+    let pipeline = Pipeline::training(preprocess(ResizeMode::Squash), DecodeOptions::default(), settings, 5);
+    pipeline.square_view(&picture(), View { epoch: 2, sample }).unwrap()
+}
+
+#[test]
+fn all_off_is_the_evaluation() {
+    assert_eq!(square(&off(), 0), preprocess(ResizeMode::Squash).square(&picture()).unwrap());
+}
+
+#[test]
+fn certain_operations_do_what_their_names_say() {
+    let plain = preprocess(ResizeMode::Squash).square(&picture()).unwrap();
+    assert_eq!(square(&AugmentSettings { hflip: 1.0, ..off() }, 0), image::imageops::flip_horizontal(&plain));
+    assert_eq!(square(&AugmentSettings { vflip: 1.0, ..off() }, 0), image::imageops::flip_vertical(&plain));
+    let turned: Vec<RgbImage> =
+        (0..60).map(|sample| square(&AugmentSettings { rotate90: 1.0, ..off() }, sample)).collect();
+    assert!(!turned.contains(&plain), "rotation by a multiple of 360 degrees is no rotation");
+    for expected in
+        [image::imageops::rotate90(&plain), image::imageops::rotate180(&plain), image::imageops::rotate270(&plain)]
+    {
+        let count = turned.iter().filter(|&image| *image == expected).count();
+        assert!((8..=32).contains(&count), "{count} of 60");
+    }
+}
+
+#[test]
+fn operations_do_not_disturb_each_other() {
+    // Whether a sample is flipped does not depend on what else is on.
+    let flip = AugmentSettings { hflip: 0.5, ..off() };
+    let more = AugmentSettings {
+        rotate90: 1e-9,
+        color: Some(ColorSettings { p: 1e-9, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }),
+        ..flip.clone()
+    };
+    let flips: Vec<RgbImage> = (0..40).map(|sample| square(&flip, sample)).collect();
+    assert!((0..40).all(|sample| square(&more, sample) == flips[sample as usize]));
+    let changed = flips.iter().filter(|&image| *image != flips[0]).count();
+    assert!((1..40).contains(&changed), "some are flipped, some are not");
+}
+
+#[test]
+fn erasing_comes_after_standardisation() {
+    let erasing = Some(ErasingSettings { p: 1.0, area: [0.1, 0.1], ratio: [1.0, 1.0] });
+    let pipeline = Pipeline::training(
+        preprocess(ResizeMode::Squash),
+        DecodeOptions::default(),
+        &AugmentSettings { erasing, ..off() },
+        5,
+    );
+    let mut pixels = vec![1.0; 2 * 3 * 16 * 16];
+    let views = [View { epoch: 0, sample: 0 }, View { epoch: 0, sample: 1 }];
+    pipeline.finish(&mut pixels, &views);
+    let (first, second) = pixels.split_at(3 * 16 * 16);
+    assert_eq!(first.iter().filter(|&&x| x == 0.0).count(), 3 * 25);
+    assert_ne!(first, second, "each sample draws its own patch");
+}
+
+#[test]
+fn a_crop_replaces_the_resize() {
+    let crop = Some(CropSettings { scale: [0.2, 0.4], ratio: [0.75, 1.33] });
+    let view = square(&AugmentSettings { crop, ..off() }, 3);
+    assert_eq!(view.dimensions(), (16, 16));
+    assert_ne!(view, square(&off(), 3));
+}
+
+#[test]
+fn a_plan_survives_its_file() {
+    for normalization in [Normalization::Batch, preprocess(ResizeMode::Crop).normalization] {
+        let plan = Preprocess { normalization, ..preprocess(ResizeMode::Crop) };
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Preprocess>(&text).unwrap(), plan, "{text}");
+        assert!(text.starts_with(r#"{"image_size":16,"resize":"crop","interpolation":"bilinear""#), "{text}");
+    }
+}
+
+#[test]
+fn a_letterbox_border_is_near_zero() {
+    let plan = preprocess(ResizeMode::Letterbox);
+    let pixels = plan.to_pixels(&picture()).unwrap();
+    assert_eq!(pixels.len(), 3 * 16 * 16);
+    for plane in pixels.chunks_exact(16 * 16) {
+        assert!(plane[..32].iter().all(|x| x.abs() < 0.01), "the two rows of border: {:?}", &plane[..32]);
+    }
+}

@@ -1,0 +1,143 @@
+//! The confusion matrix and everything that follows from it alone.
+
+/// Counts (k, k): rows are true classes, columns predicted ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confusion {
+    counts: Vec<Vec<u64>>,
+}
+
+impl Confusion {
+    /// Counts pairs of true and predicted class. Pairs with a class not below `classes` are the caller's bug and are
+    /// not counted.
+    pub fn new(truth: &[usize], predicted: &[usize], classes: usize) -> Self {
+        let mut counts = vec![vec![0; classes]; classes];
+        for (&t, &p) in truth.iter().zip(predicted) {
+            if let Some(count) = counts.get_mut(t).and_then(|row: &mut Vec<u64>| row.get_mut(p)) {
+                *count += 1;
+            }
+        }
+        Self { counts }
+    }
+
+    /// The matrix, row by row.
+    pub fn counts(&self) -> &[Vec<u64>] {
+        &self.counts
+    }
+
+    /// Gives the matrix away.
+    pub fn into_counts(self) -> Vec<Vec<u64>> {
+        self.counts
+    }
+
+    /// The class indices.
+    pub fn classes(&self) -> std::ops::Range<usize> {
+        0..self.counts.len()
+    }
+
+    /// All samples.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().flatten().sum()
+    }
+
+    /// Samples on the diagonal.
+    pub fn correct(&self) -> u64 {
+        self.classes().map(|c| self.counts[c][c]).sum()
+    }
+
+    /// Samples of class `c`.
+    pub fn support(&self, c: usize) -> u64 {
+        self.counts[c].iter().sum()
+    }
+
+    /// Samples predicted as class `c`.
+    pub fn predicted(&self, c: usize) -> u64 {
+        self.counts.iter().map(|row| row[c]).sum()
+    }
+
+    /// Right among those predicted as `c`; 0 when there are none.
+    pub fn precision(&self, c: usize) -> f64 {
+        ratio(self.counts[c][c], self.predicted(c))
+    }
+
+    /// Found among those of class `c`; 0 when there are none.
+    pub fn recall(&self, c: usize) -> f64 {
+        ratio(self.counts[c][c], self.support(c))
+    }
+
+    /// Harmonic mean of precision and recall of class `c`; 0 when the class occurs nowhere.
+    pub fn f1(&self, c: usize) -> f64 {
+        ratio(2 * self.counts[c][c], self.support(c) + self.predicted(c))
+    }
+
+    /// Mean F1 over the classes that occur among labels or predictions, as scikit-learn takes it.
+    pub fn macro_f1(&self) -> f64 {
+        let occurring: Vec<f64> =
+            self.classes().filter(|&c| self.support(c) + self.predicted(c) > 0).map(|c| self.f1(c)).collect();
+        occurring.iter().sum::<f64>() / occurring.len() as f64
+    }
+
+    /// Mean F1 weighted by the samples of each class.
+    pub fn weighted_f1(&self) -> f64 {
+        self.classes().map(|c| self.support(c) as f64 * self.f1(c)).sum::<f64>() / self.total() as f64
+    }
+
+    /// Matthews' correlation coefficient for k classes (Gorodkin 2004); 0 when labels or predictions are constant.
+    pub fn mcc(&self) -> f64 {
+        let n = self.total() as f64;
+        let covariance = self.correct() as f64 * n - self.chance_agreement();
+        let spread = |marginal: fn(&Self, usize) -> u64| {
+            n * n - self.classes().map(|c| (marginal(self, c) as f64).powi(2)).sum::<f64>()
+        };
+        let product = spread(Self::support) * spread(Self::predicted);
+        if product == 0.0 { 0.0 } else { covariance / product.sqrt() }
+    }
+
+    /// Cohen's kappa: agreement beyond chance. Undefined when labels and predictions are one and the same class.
+    pub fn kappa(&self) -> Option<f64> {
+        let n = self.total() as f64;
+        let chance = self.chance_agreement();
+        let room = n * n - chance;
+        (room != 0.0).then(|| (self.correct() as f64 * n - chance) / room)
+    }
+
+    /// Σ support × predicted: n² times the agreement expected of independent answers.
+    fn chance_agreement(&self) -> f64 {
+        self.classes().map(|c| self.support(c) as f64 * self.predicted(c) as f64).sum()
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rows_are_true_and_columns_predicted() {
+        let confusion = Confusion::new(&[0, 0, 1], &[1, 0, 1], 2);
+        assert_eq!(confusion.counts(), [vec![1, 1], vec![0, 1]]);
+        assert_eq!((confusion.precision(1), confusion.recall(0)), (0.5, 0.5));
+    }
+
+    #[test]
+    fn constant_answers_are_worth_nothing() {
+        let confusion = Confusion::new(&[0, 1, 1], &[1, 1, 1], 2);
+        assert_eq!((confusion.mcc(), confusion.kappa()), (0.0, Some(0.0)));
+        assert_eq!(Confusion::new(&[1, 1], &[1, 1], 2).kappa(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn sums_agree(pairs in prop::collection::vec((0..5_usize, 0..5_usize), 1..60)) {
+            let (truth, predicted): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+            let confusion = Confusion::new(&truth, &predicted, 5);
+            prop_assert_eq!(confusion.total(), truth.len() as u64);
+            prop_assert_eq!(confusion.classes().map(|c| confusion.support(c)).sum::<u64>(), truth.len() as u64);
+            prop_assert_eq!(confusion.classes().map(|c| confusion.predicted(c)).sum::<u64>(), truth.len() as u64);
+            prop_assert!((-1.0 - 1e-12..=1.0 + 1e-12).contains(&confusion.mcc()));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Quality gates: what a CI job asks of an evaluation.
+
+use super::Evaluation;
+
+/// The bounds a caller set; none = not asked for. Probabilities are judged as the model gave them, before
+/// temperature scaling.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Gates {
+    /// Least accuracy.
+    pub min_accuracy: Option<f64>,
+    /// Least mean recall.
+    pub min_balanced_accuracy: Option<f64>,
+    /// Least mean F1.
+    pub min_macro_f1: Option<f64>,
+    /// Least recall of every class that has samples.
+    pub min_class_recall: Option<f64>,
+    /// Least mean one-vs-rest AUROC.
+    pub min_auroc: Option<f64>,
+    /// Least Matthews' correlation coefficient.
+    pub min_mcc: Option<f64>,
+    /// Largest negative log-likelihood.
+    pub max_nll: Option<f64>,
+    /// Largest expected calibration error.
+    pub max_ece: Option<f64>,
+}
+
+impl Gates {
+    /// One line for each gate that `evaluation` misses; an undefined metric misses its gate.
+    pub fn check(&self, evaluation: &Evaluation) -> Vec<String> {
+        let e = evaluation;
+        let overall = [
+            at_least("accuracy", Some(e.accuracy), "--min-accuracy", self.min_accuracy),
+            at_least(
+                "balanced accuracy",
+                Some(e.balanced_accuracy),
+                "--min-balanced-accuracy",
+                self.min_balanced_accuracy,
+            ),
+            at_least("macro F1", Some(e.macro_f1), "--min-macro-f1", self.min_macro_f1),
+            at_least("macro AUROC", e.auroc_macro, "--min-auroc", self.min_auroc),
+            at_least("MCC", Some(e.mcc), "--min-mcc", self.min_mcc),
+            at_most("NLL", e.nll, "--max-nll", self.max_nll),
+            at_most("ECE", e.ece, "--max-ece", self.max_ece),
+        ];
+        let recalls = e.per_class.iter().filter(|class| class.support > 0).map(|class| {
+            let metric = format!("recall of '{}'", class.class);
+            at_least(&metric, Some(class.recall), "--min-class-recall", self.min_class_recall)
+        });
+        overall.into_iter().chain(recalls).flatten().collect()
+    }
+}
+
+fn at_least(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<String> {
+    miss(metric, value, flag, bound?, "below", |value, bound| value >= bound)
+}
+
+fn at_most(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<String> {
+    miss(metric, value, flag, bound?, "above", |value, bound| value <= bound)
+}
+
+/// The complaint when `value` is undefined or does not hold against `bound`; a bound that is NaN never holds.
+fn miss(
+    metric: &str,
+    value: Option<f64>,
+    flag: &str,
+    bound: f64,
+    side: &str,
+    holds: fn(f64, f64) -> bool,
+) -> Option<String> {
+    match value {
+        None => Some(format!("{metric} is undefined, which misses {flag} {bound}")),
+        Some(value) if holds(value, bound) => None,
+        Some(value) => Some(format!("{metric} {} is {side} {flag} {bound}", shown(value, bound))),
+    }
+}
+
+/// Four decimals, or all of them where four would hide the difference.
+fn shown(value: f64, bound: f64) -> String {
+    let short = (value * 1e4).round() / 1e4;
+    if short == bound { value.to_string() } else { short.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::evaluate;
+
+    fn evaluation() -> Evaluation {
+        let classes = ["crack".to_owned(), "good".to_owned(), "never seen".to_owned()];
+        let logits = [3.0_f32, 0.0, 0.0, 0.0, 2.0, 0.0, 1.0, 2.0, 0.0];
+        evaluate("test", &logits, &[0, 1, 0], &classes, 1.0, &[]).unwrap()
+    }
+
+    #[test]
+    fn met_and_absent_gates_are_silent() {
+        assert!(Gates::default().check(&evaluation()).is_empty());
+        let exact = Gates { min_accuracy: Some(2.0 / 3.0), min_class_recall: Some(0.5), ..Gates::default() };
+        assert!(exact.check(&evaluation()).is_empty());
+    }
+
+    #[test]
+    fn missed_gates_name_value_flag_and_bound() {
+        let gates = Gates {
+            min_accuracy: Some(0.9),
+            min_class_recall: Some(0.8),
+            max_ece: Some(0.0001),
+            min_mcc: Some(f64::NAN),
+            ..Gates::default()
+        };
+        let lines = gates.check(&evaluation());
+        assert_eq!(lines[0], "accuracy 0.6667 is below --min-accuracy 0.9");
+        assert!(lines[1].starts_with("MCC ") && lines[1].ends_with("--min-mcc NaN"), "{lines:?}");
+        assert!(lines[2].starts_with("ECE 0."), "{lines:?}");
+        assert_eq!(lines[3], "recall of 'crack' 0.5 is below --min-class-recall 0.8");
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn a_near_miss_shows_its_difference() {
+        let close = Evaluation { accuracy: 0.899_999, ..evaluation() };
+        let gates = Gates { min_accuracy: Some(0.9), ..Gates::default() };
+        assert_eq!(gates.check(&close), ["accuracy 0.899999 is below --min-accuracy 0.9"]);
+    }
+
+    #[test]
+    fn undefined_misses() {
+        let single = Evaluation { auroc_macro: None, ..evaluation() };
+        let gates = Gates { min_auroc: Some(0.5), ..Gates::default() };
+        assert_eq!(gates.check(&single), ["macro AUROC is undefined, which misses --min-auroc 0.5"]);
+    }
+}

@@ -1,0 +1,154 @@
+//! Confidence intervals of an accuracy, 95 %, two-sided.
+
+use std::collections::BTreeMap;
+
+use statrs::distribution::{Beta, ContinuousCDF};
+
+use crate::rng::{Purpose, Stream};
+
+/// The probability left out on each side.
+const TAIL: f64 = 0.025;
+
+/// Bootstrap resamples.
+const RESAMPLES: usize = 2000;
+
+/// The interval of an accuracy: exact for independent samples, by bootstrap over groups where samples share one.
+///
+/// `right` tells for each sample whether it was answered right; `groups` names each sample's group (none = a group
+/// of its own) or is empty. None when all samples are of one group, which says nothing about another group.
+pub fn accuracy_interval(right: &[bool], groups: &[Option<&str>]) -> Option<[f64; 2]> {
+    let units = group_counts(right, groups);
+    let correct = right.iter().filter(|&&r| r).count() as u64;
+    if units.len() == right.len() {
+        Some(clopper_pearson(correct, right.len() as u64))
+    } else {
+        bootstrap_groups(&units)
+    }
+}
+
+/// The interval of Clopper and Pearson (1934) for `successes` of `trials`: it covers at least 95 %, at any size.
+/// Without trials it is all of [0, 1].
+pub fn clopper_pearson(successes: u64, trials: u64) -> [f64; 2] {
+    let successes = successes.min(trials);
+    let (s, n) = (successes as f64, trials as f64);
+    let low = if successes == 0 { 0.0 } else { beta_quantile(TAIL, s, n - s + 1.0).unwrap_or(0.0) };
+    let high = if successes == trials { 1.0 } else { beta_quantile(1.0 - TAIL, s + 1.0, n - s).unwrap_or(1.0) };
+    [low, high]
+}
+
+fn beta_quantile(p: f64, a: f64, b: f64) -> Option<f64> {
+    Beta::new(a, b).ok().map(|beta| beta.inverse_cdf(p))
+}
+
+/// The percentile interval over 2000 resamples of whole groups, each (right answers, samples).
+///
+/// When all answers are right, or all wrong, every resample is the same and knows nothing of the spread: the exact
+/// interval with groups as trials stands in. None for fewer than two groups.
+pub fn bootstrap_groups(groups: &[(u64, u64)]) -> Option<[f64; 2]> {
+    if groups.len() < 2 {
+        return None;
+    }
+    let (right, samples) = sum(groups.iter());
+    if right == 0 || right == samples {
+        let trials = groups.len() as u64;
+        return Some(clopper_pearson(if right == 0 { 0 } else { trials }, trials));
+    }
+    let mut shares: Vec<f64> = (0..RESAMPLES).map(|resample| resampled_share(groups, resample as u64)).collect();
+    shares.sort_by(f64::total_cmp);
+    let share = right as f64 / samples as f64;
+    Some([quantile(&shares, TAIL).min(share), quantile(&shares, 1.0 - TAIL).max(share)])
+}
+
+/// The accuracy of as many groups, drawn with replacement. The seed is fixed: the same predictions always get the
+/// same interval.
+fn resampled_share(groups: &[(u64, u64)], resample: u64) -> f64 {
+    let mut stream = Stream::new(0, Purpose::Bootstrap, &[resample]);
+    let (right, samples) = sum((0..groups.len()).map(|_| &groups[stream.below(groups.len() as u64) as usize]));
+    right as f64 / samples as f64
+}
+
+fn sum<'a>(groups: impl Iterator<Item = &'a (u64, u64)>) -> (u64, u64) {
+    groups.fold((0, 0), |total, group| (total.0 + group.0, total.1 + group.1))
+}
+
+/// The quantile of sorted values, interpolated linearly between neighbours.
+fn quantile(sorted: &[f64], p: f64) -> f64 {
+    let at = p * (sorted.len() - 1) as f64;
+    let below = sorted[at as usize];
+    let above = sorted[(at as usize + 1).min(sorted.len() - 1)];
+    below + (at - at.floor()) * (above - below)
+}
+
+/// (right answers, samples) of each group, in the order in which groups first appear.
+fn group_counts(right: &[bool], groups: &[Option<&str>]) -> Vec<(u64, u64)> {
+    let mut counts: Vec<(u64, u64)> = Vec::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (i, &right) in right.iter().enumerate() {
+        let fresh = counts.len();
+        let place = groups.get(i).copied().flatten().map_or(fresh, |name| *places.entry(name).or_insert(fresh));
+        if place == fresh {
+            counts.push((0, 0));
+        }
+        counts[place].0 += u64::from(right);
+        counts[place].1 += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn all_right_has_the_closed_form() {
+        for n in [1, 5, 90, 10_000] {
+            let [low, high] = clopper_pearson(n, n);
+            assert!((low - TAIL.powf(1.0 / n as f64)).abs() < 1e-9, "{n}: {low}");
+            assert_eq!(high, 1.0);
+        }
+        assert_eq!(clopper_pearson(0, 0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn groups_widen_the_interval() {
+        // 40 groups of 10 images, each all right or all wrong: as good as 40 samples, not 400.
+        let groups: Vec<String> = (0..400).map(|i| format!("roll {}", i / 10)).collect();
+        let groups: Vec<Option<&str>> = groups.iter().map(|g| Some(g.as_str())).collect();
+        let right: Vec<bool> = (0..400).map(|i| i / 10 % 4 != 0).collect();
+        let [low, high] = accuracy_interval(&right, &groups).unwrap();
+        // The 2.5 % and 97.5 % quantiles of a binomial of 40 trials at 0.75 are 24 and 35.
+        assert!((low - 0.600).abs() < 0.026 && (high - 0.875).abs() < 0.026, "{low} {high}");
+        let [exact_low, exact_high] = accuracy_interval(&right, &[]).unwrap();
+        assert!(low < exact_low && exact_high < high);
+        assert_eq!(accuracy_interval(&right, &groups), Some([low, high]));
+    }
+
+    #[test]
+    fn degenerate_groups() {
+        let one = [Some("a"); 3];
+        assert_eq!(accuracy_interval(&[true, false, true], &one), None);
+        let two = [Some("a"), Some("a"), Some("b")];
+        assert_eq!(accuracy_interval(&[true; 3], &two), Some(clopper_pearson(2, 2)));
+        let own = [Some("a"), None, None];
+        assert_eq!(accuracy_interval(&[true, false, true], &own), Some(clopper_pearson(2, 3)));
+    }
+
+    proptest! {
+        #[test]
+        fn contains_the_accuracy(n in 1..3000_u64, share in 0.0..=1.0_f64) {
+            let successes = (share * n as f64) as u64;
+            let [low, high] = clopper_pearson(successes, n);
+            let accuracy = successes as f64 / n as f64;
+            prop_assert!(0.0 <= low && low <= accuracy && accuracy <= high && high <= 1.0, "{low} {accuracy} {high}");
+        }
+
+        #[test]
+        fn grouped_contains_the_accuracy(groups in prop::collection::vec((0..9_u64, 9..12_u64), 2..12)) {
+            let (right, samples) = sum(groups.iter());
+            let [low, high] = bootstrap_groups(&groups).unwrap();
+            let accuracy = right as f64 / samples as f64;
+            prop_assert!(0.0 <= low && low <= accuracy && accuracy <= high && high <= 1.0, "{low} {accuracy} {high}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! How good a classifier is: numbers from logits and labels, in f64, equal to scikit-learn's.
+//!
+//! One file a family. A new metric is a function in its family's file and a field in [`Evaluation`], filled in
+//! [`evaluate`]; a new gate is one row in [`Gates::check`].
+
+mod accuracy;
+mod calibration;
+mod confusion;
+mod evaluation;
+mod gates;
+mod interval;
+mod ranking;
+mod scores;
+
+pub use accuracy::{accuracy, balanced_accuracy, majority_baseline};
+pub use calibration::{ECE_BINS, TEMPERATURE_BOUNDS, ece, fit_temperature, nll};
+pub use confusion::Confusion;
+pub use evaluation::{ClassReport, Evaluation, evaluate};
+pub use gates::Gates;
+pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
+pub use ranking::{auroc, average_precision};
+pub use scores::Scores;

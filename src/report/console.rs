@@ -1,0 +1,302 @@
+//! The only module that prints: results to stdout, logs and progress bars to stderr.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// How much the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Verbosity {
+    /// Milestones, warnings and errors; no progress bars (`-q`).
+    Quiet,
+    /// What is being done as well.
+    #[default]
+    Normal,
+    /// Details as well (`-v`).
+    Verbose,
+}
+
+impl Verbosity {
+    /// From the counts of `-v` and `-q`, which cancel out.
+    pub fn from_flags(verbose: u8, quiet: u8) -> Self {
+        match verbose.cmp(&quiet) {
+            std::cmp::Ordering::Less => Self::Quiet,
+            std::cmp::Ordering::Equal => Self::Normal,
+            std::cmp::Ordering::Greater => Self::Verbose,
+        }
+    }
+}
+
+/// Where everything the user reads is written. Shared by all threads; lines never mix, nor do they tear a bar.
+pub struct Console {
+    verbosity: Verbosity,
+    json: bool,
+    results: Mutex<Box<dyn Write + Send>>,
+    log: Mutex<Box<dyn Write + Send>>,
+    bars: MultiProgress,
+}
+
+impl Console {
+    /// Prints to stdout and stderr. With `json`, stdout carries JSON and no text. Bars show only where stderr is a
+    /// terminal and the console is not quiet; the lines of [`Self::milestone`] show in any case.
+    pub fn new(verbosity: Verbosity, json: bool) -> Self {
+        let target = if verbosity == Verbosity::Quiet || !io::stderr().is_terminal() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
+        Self::with_writers(verbosity, json, Box::new(io::stdout()), Box::new(io::stderr()), target)
+    }
+
+    fn with_writers(
+        verbosity: Verbosity,
+        json: bool,
+        results: Box<dyn Write + Send>,
+        log: Box<dyn Write + Send>,
+        bars: ProgressDrawTarget,
+    ) -> Self {
+        let bars = MultiProgress::with_draw_target(bars);
+        Self { verbosity, json, results: Mutex::new(results), log: Mutex::new(log), bars }
+    }
+
+    /// Prints a result: as one line of JSON when that was asked for, else as the table that `table` makes.
+    ///
+    /// # Errors
+    /// As [`Self::result`].
+    pub fn output(&self, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<()> {
+        if !self.json {
+            return self.print(&table());
+        }
+        let text = serde_json::to_string(value).map_err(|error| Error::io("write", "stdout")(error.into()))?;
+        self.print(&text)
+    }
+
+    /// Prints a result for people and a line break; nothing when JSON was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when stdout cannot be written. A reader that has gone away (`| head`) is no error.
+    pub fn result(&self, text: &str) -> Result<()> {
+        if self.json { Ok(()) } else { self.print(text) }
+    }
+
+    /// Prints the result as one line of JSON; nothing unless JSON was asked for.
+    ///
+    /// # Errors
+    /// As [`Self::result`].
+    pub fn json(&self, value: &Value) -> Result<()> {
+        if self.json { self.print(&value.to_string()) } else { Ok(()) }
+    }
+
+    /// Logs a detail, for `-v`.
+    pub fn detail(&self, text: impl AsRef<str>) {
+        self.log_from(Verbosity::Verbose, "", text.as_ref());
+    }
+
+    /// Logs what is being done.
+    pub fn info(&self, text: impl AsRef<str>) {
+        self.log_from(Verbosity::Normal, "", text.as_ref());
+    }
+
+    /// Logs a step of long work, such as an epoch. It shows at every verbosity: the log of a quiet job tells how far
+    /// it came.
+    pub fn milestone(&self, text: impl AsRef<str>) {
+        self.log_from(Verbosity::Quiet, "", text.as_ref());
+    }
+
+    /// Logs something the user should know and may want to change.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        self.log_from(Verbosity::Quiet, "warning: ", text.as_ref());
+    }
+
+    /// Logs a failure.
+    pub fn error(&self, text: impl AsRef<str>) {
+        self.log_from(Verbosity::Quiet, "error: ", text.as_ref());
+    }
+
+    /// A bar for `total` steps named `unit` ("images"), with their rate and the time left. It starts at once and
+    /// disappears when finished or dropped.
+    pub fn progress(&self, total: u64, unit: &str) -> Progress {
+        let bar = self.bars.add(ProgressBar::new(total));
+        bar.set_style(bar_style(unit));
+        Progress(bar)
+    }
+
+    fn print(&self, text: &str) -> Result<()> {
+        match self.write_line(&self.results, text) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("write", "stdout")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn log_from(&self, least: Verbosity, prefix: &str, text: &str) {
+        if self.verbosity >= least {
+            // Nowhere is left to report that the log itself cannot be written.
+            let _ = self.write_line(&self.log, &format!("{prefix}{text}"));
+        }
+    }
+
+    /// Writes a line while the bars are out of the way.
+    fn write_line(&self, to: &Mutex<Box<dyn Write + Send>>, text: &str) -> io::Result<()> {
+        self.bars.suspend(|| {
+            // A thread that panicked while it held the writer left at worst half a line.
+            let mut writer = to.lock().unwrap_or_else(PoisonError::into_inner);
+            writeln!(writer, "{text}")?;
+            writer.flush()
+        })
+    }
+}
+
+/// A progress bar. Clones of the handle are not needed: every method takes `&self` and may be called by any thread.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Advances by `steps`.
+    pub fn inc(&self, steps: u64) {
+        self.0.inc(steps);
+    }
+
+    /// Stands at `done` steps.
+    pub fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    /// Shows `text` before the bar.
+    pub fn message(&self, text: impl Into<Cow<'static, str>>) {
+        self.0.set_message(text);
+    }
+
+    /// Removes the bar.
+    pub fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn bar_template(unit: &str) -> String {
+    // Braces would be read as placeholders of the template.
+    let unit = unit.replace(['{', '}'], "");
+    format!("{{msg}} {{bar:30}} {{pos}}/{{len}} {unit}, {{rate}}, {{eta}} left")
+}
+
+fn bar_style(unit: &str) -> ProgressStyle {
+    let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
+        // Writing to the bar's own buffer cannot fail.
+        let _ = write!(to, "{:.1}/s", state.per_sec());
+    };
+    let style = ProgressStyle::with_template(&bar_template(unit)).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", rate).progress_chars("━╸─")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    fn console(verbosity: Verbosity, json: bool) -> (Console, Sink, Sink) {
+        let (out, log) = (Sink::default(), Sink::default());
+        let hidden = ProgressDrawTarget::hidden();
+        (Console::with_writers(verbosity, json, Box::new(out.clone()), Box::new(log.clone()), hidden), out, log)
+    }
+
+    #[test]
+    fn verbosity_chooses_the_log_lines() {
+        for (verbosity, wanted) in [
+            (Verbosity::Quiet, "epoch 1\nwarning: w\nerror: e\n"),
+            (Verbosity::Normal, "i\nepoch 1\nwarning: w\nerror: e\n"),
+            (Verbosity::Verbose, "d\ni\nepoch 1\nwarning: w\nerror: e\n"),
+        ] {
+            let (console, out, log) = console(verbosity, false);
+            console.detail("d");
+            console.info("i");
+            console.milestone("epoch 1");
+            console.warn("w");
+            console.error("e");
+            assert_eq!((out.text(), log.text()), (String::new(), wanted.to_owned()));
+        }
+        assert_eq!(
+            [(0, 0), (2, 0), (0, 1), (1, 1)].map(|(v, q)| Verbosity::from_flags(v, q)),
+            [Verbosity::Normal, Verbosity::Verbose, Verbosity::Quiet, Verbosity::Normal,]
+        );
+    }
+
+    #[test]
+    fn stdout_carries_text_or_json_never_both() {
+        for (json, wanted) in [(false, "table\n"), (true, "{\"n\":1}\n")] {
+            let (console, out, log) = console(Verbosity::Quiet, json);
+            console.result("table").unwrap();
+            console.json(&serde_json::json!({"n": 1})).unwrap();
+            assert_eq!((out.text(), log.text()), (wanted.to_owned(), String::new()));
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_silent_and_a_full_disk_is_not() {
+        let print = |kind| {
+            let (out, log) = (Box::new(Broken(kind)), Box::new(Broken(kind)));
+            let console = Console::with_writers(Verbosity::Normal, false, out, log, ProgressDrawTarget::hidden());
+            console.info("nobody reads this");
+            console.result("table")
+        };
+        assert!(print(io::ErrorKind::BrokenPipe).is_ok());
+        assert_eq!(print(io::ErrorKind::StorageFull).unwrap_err().to_string(), "cannot write stdout");
+    }
+
+    #[test]
+    fn bars_leave_no_trace_in_a_log_file() {
+        let (console, _, log) = console(Verbosity::Normal, false);
+        let progress = console.progress(10, "images {}");
+        progress.message("epoch 1");
+        progress.inc(3);
+        console.info("a line");
+        progress.finish();
+        assert_eq!(log.text(), "a line\n");
+    }
+
+    #[test]
+    fn any_unit_makes_a_valid_template() {
+        for unit in ["images", "{}", "100 % {bar"] {
+            assert!(ProgressStyle::with_template(&bar_template(unit)).is_ok(), "{unit}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What a user sees of a run: tables, pictures, logs, the verdict, and the files of the run directory.
+
+mod console;
+pub mod plots;
+mod run;
+mod table;
+mod training;
+mod verdict;
+
+pub use console::{Console, Progress as ProgressBar, Verbosity};
+pub use run::{BackboneRecord, DataRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json};
+pub use table::{confusion_table, evaluation_table, key_value_table, percent};
+pub use training::TrainingReport;
+pub use verdict::{Verdict, verdict};
+
+/// A name fit for one line of a table or picture: control characters become visible escapes.
+fn printable(name: &str) -> String {
+    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}

@@ -1,0 +1,208 @@
+//! The confusion matrix: counts as numbers, the share of the true class as colour.
+
+use plotters::coord::Shift;
+use plotters::drawing::DrawingArea;
+use plotters::element::{Rectangle, Text};
+use plotters::prelude::DrawingBackend;
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, RGBColor, ShapeStyle};
+
+use super::style::{self, GREY, INK, LABEL, PAPER, TICK, TITLE};
+use super::{Drawn, Picture};
+use crate::report::printable;
+
+/// The side of a matrix whose cells are neither at their largest nor at their smallest.
+const SIDE: i32 = 1200;
+const LARGEST_CELL: i32 = 180;
+/// A cell that still holds a number; only matrices beyond [`LARGEST_SIDE`] have smaller ones.
+const READABLE_CELL: i32 = 36;
+const LARGEST_SIDE: i32 = 2400;
+/// Class names are not drawn beside cells lower than this.
+const LABELLED_CELL: i32 = 16;
+/// The percentage has room below the count from here on.
+const TWO_LINE_CELL: i32 = 100;
+const LONGEST_NAME: i32 = 360;
+const MARGIN: i32 = 40;
+const GAP: i32 = 14;
+const BAR: i32 = 32;
+/// Shades of the colour bar; more would not be told apart.
+const BAR_STEPS: i32 = 100;
+/// The full colour of a cell: the blue of the palette, darkened.
+const FULL: RGBColor = RGBColor(0, 78, 137);
+
+/// The matrix and where everything goes, in pixels.
+pub(super) struct ConfusionPlot<'a> {
+    title: String,
+    counts: &'a [Vec<u64>],
+    names: Vec<String>,
+    cell: i32,
+    name_size: f64,
+    count_size: f64,
+    /// Whether the names below the columns are too wide to lie flat.
+    upright: bool,
+    /// The upper left corner of the matrix.
+    origin: (i32, i32),
+    size: (i32, i32),
+}
+
+impl<'a> ConfusionPlot<'a> {
+    /// Lays out a matrix (k, k) of k classes, k at least 1. The font must be registered: names are measured.
+    pub(super) fn new(title: &str, classes: &[String], counts: &'a [Vec<u64>]) -> Self {
+        let k = classes.len() as i32;
+        let cell = (SIDE / k).max(READABLE_CELL.min(LARGEST_SIDE / k)).clamp(1, LARGEST_CELL);
+        let side = cell * k;
+        let name_size = (0.8 * f64::from(cell)).min(LABEL);
+        let names: Vec<String> = if cell < LABELLED_CELL {
+            Vec::new()
+        } else {
+            classes.iter().map(|class| style::fit(&printable(class), name_size, LONGEST_NAME)).collect()
+        };
+        let widest = names.iter().map(|name| style::width(name, name_size)).max().unwrap_or(0);
+        let upright = widest > cell - GAP;
+        let below = if upright { widest } else { name_size as i32 };
+        let left = MARGIN + LABEL as i32 + 2 * GAP + widest;
+        let top = MARGIN + TITLE as i32 + 2 * GAP;
+        let right = 3 * GAP + BAR + 3 * GAP + style::width("100 %", TICK) + LABEL as i32 + MARGIN;
+        let bottom = 3 * GAP + below + LABEL as i32 + MARGIN;
+        let title = printable(title);
+        let room = (left + side + right).max((style::width(&title, TITLE) + 2 * MARGIN).min(LARGEST_SIDE));
+        Self {
+            title: style::fit(&title, TITLE, room - 2 * MARGIN),
+            count_size: count_size(counts, cell),
+            counts,
+            names,
+            cell,
+            name_size,
+            upright,
+            // A title wider than the matrix pushes it to the middle.
+            origin: (left + (room - left - side - right) / 2, top),
+            size: (room, top + side + bottom),
+        }
+    }
+
+    fn side(&self) -> i32 {
+        self.cell * self.counts.len() as i32
+    }
+
+    fn draw_cells<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        for (row, counts) in self.counts.iter().enumerate() {
+            let total: u64 = counts.iter().sum();
+            for (column, &count) in counts.iter().enumerate() {
+                let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
+                let x = self.origin.0 + column as i32 * self.cell;
+                let y = self.origin.1 + row as i32 * self.cell;
+                self.draw_cell(area, (x, y), count, share)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_cell<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        (x, y): (i32, i32),
+        count: u64,
+        share: f64,
+    ) -> Drawn<B> {
+        // A thin line of paper between cells, where they are large enough to spare it.
+        let inset = i32::from(self.cell >= READABLE_CELL);
+        let corners = [(x + inset, y + inset), (x + self.cell - inset, y + self.cell - inset)];
+        area.draw(&Rectangle::new(corners, ShapeStyle::from(shade(share)).filled()))?;
+        if self.cell < READABLE_CELL || (count == 0 && self.cell < TWO_LINE_CELL) {
+            return Ok(());
+        }
+        let color = if share > 0.6 {
+            PAPER
+        } else if count == 0 {
+            GREY
+        } else {
+            INK
+        };
+        let (centre, middle) = (x + self.cell / 2, y + self.cell / 2);
+        let number = style::text(self.count_size, color, HPos::Center, VPos::Center);
+        let two_lines = count > 0 && self.cell >= TWO_LINE_CELL;
+        let raised = if two_lines { self.cell / 8 } else { 0 };
+        area.draw(&Text::new(count.to_string(), (centre, middle - raised), number))?;
+        if two_lines {
+            let percentage = style::text(TICK, color, HPos::Center, VPos::Center);
+            let place = (centre, middle + self.cell / 5);
+            area.draw(&Text::new(format!("{:.0} %", 100.0 * share), place, percentage))?;
+        }
+        Ok(())
+    }
+
+    fn draw_names<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (left, bottom) = (self.origin.0 - GAP, self.origin.1 + self.side() + GAP);
+        let beside = style::text(self.name_size, INK, HPos::Right, VPos::Center);
+        let below = if self.upright {
+            style::upward(self.name_size, INK, HPos::Right, VPos::Center)
+        } else {
+            style::text(self.name_size, INK, HPos::Center, VPos::Top)
+        };
+        for (i, name) in self.names.iter().enumerate() {
+            let middle = i as i32 * self.cell + self.cell / 2;
+            area.draw(&Text::new(name.as_str(), (left, self.origin.1 + middle), beside.clone()))?;
+            area.draw(&Text::new(name.as_str(), (self.origin.0 + middle, bottom), below.clone()))?;
+        }
+        Ok(())
+    }
+
+    fn draw_titles<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (centre, middle) = (self.origin.0 + self.side() / 2, self.origin.1 + self.side() / 2);
+        let title = style::text(TITLE, INK, HPos::Center, VPos::Top);
+        area.draw(&Text::new(self.title.as_str(), (self.size.0 / 2, MARGIN), title))?;
+        let columns = style::text(LABEL, INK, HPos::Center, VPos::Bottom);
+        area.draw(&Text::new("predicted class", (centre, self.size.1 - MARGIN), columns))?;
+        let rows = style::upward(LABEL, INK, HPos::Center, VPos::Center);
+        let widest = self.names.iter().map(|name| style::width(name, self.name_size)).max().unwrap_or(0);
+        let x = self.origin.0 - widest - 3 * GAP - LABEL as i32 / 2;
+        area.draw(&Text::new("true class", (x, middle), rows))
+    }
+
+    /// The colours of 0 to 100 %, top to bottom from full to empty.
+    fn draw_bar<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (x, y) = (self.origin.0 + self.side() + 3 * GAP, self.origin.1);
+        let side = self.side();
+        for step in 0..BAR_STEPS {
+            let share = 1.0 - f64::from(step) / f64::from(BAR_STEPS - 1);
+            let corners = [(x, y + side * step / BAR_STEPS), (x + BAR, y + side * (step + 1) / BAR_STEPS)];
+            area.draw(&Rectangle::new(corners, ShapeStyle::from(shade(share)).filled()))?;
+        }
+        area.draw(&Rectangle::new([(x, y), (x + BAR, y + side)], GREY.stroke_width(1)))?;
+        let label = style::text(TICK, INK, HPos::Left, VPos::Center);
+        for quarter in 0..=4 {
+            let place = (x + BAR + GAP, y + side - side * quarter / 4);
+            area.draw(&Text::new(format!("{} %", 25 * quarter), place, label.clone()))?;
+        }
+        let name = style::fit("share of the true class", TICK, side);
+        let place = (x + BAR + 3 * GAP + style::width("100 %", TICK) + LABEL as i32 / 2, y + side / 2);
+        area.draw(&Text::new(name, place, style::upward(TICK, INK, HPos::Center, VPos::Center)))
+    }
+}
+
+impl Picture for ConfusionPlot<'_> {
+    fn size(&self) -> (u32, u32) {
+        (self.size.0 as u32, self.size.1 as u32)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        self.draw_cells(area)?;
+        self.draw_names(area)?;
+        self.draw_titles(area)?;
+        self.draw_bar(area)
+    }
+}
+
+/// The height at which the longest count fits into a cell.
+fn count_size(counts: &[Vec<u64>], cell: i32) -> f64 {
+    let largest = counts.iter().flatten().max().copied().unwrap_or(0).to_string();
+    let wanted = (0.5 * f64::from(cell)).min(TITLE);
+    let room = 0.84 * f64::from(cell);
+    wanted * (room / f64::from(style::width(&largest, wanted).max(1))).min(1.0)
+}
+
+/// From paper to the full colour.
+fn shade(share: f64) -> RGBColor {
+    let mix = |from: u8, to: u8| (f64::from(from) + share * (f64::from(to) - f64::from(from))).round() as u8;
+    RGBColor(mix(245, FULL.0), mix(247, FULL.1), mix(250, FULL.2))
+}

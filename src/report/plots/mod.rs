@@ -1,0 +1,98 @@
+//! Pictures of a run, each drawn once and saved as PNG and as SVG.
+
+mod confusion;
+mod curves;
+mod smooth;
+mod style;
+
+use std::path::Path;
+
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use plotters::coord::Shift;
+use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
+use plotters::prelude::{DrawingBackend, SVGBackend};
+
+use crate::error::{Error, Result};
+use crate::system::files::{create_folder, write_atomic};
+use crate::train::progress::EpochRecord;
+
+/// Draws loss and accuracy over the epochs to `stem`.png and `stem`.svg; `best_epoch` is marked.
+///
+/// A value that is not finite leaves a gap.
+///
+/// # Errors
+/// [`Error::Plot`] when there are no epochs or the drawing fails, [`Error::Io`] when a file cannot be written.
+pub fn save_curves(stem: &Path, title: &str, epochs: &[EpochRecord], best_epoch: Option<usize>) -> Result<()> {
+    if epochs.is_empty() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no epoch has ended yet".into() });
+    }
+    save(&curves::Curves { title, epochs, best_epoch }, stem)
+}
+
+/// Draws a confusion matrix (rows true, columns predicted) to `stem`.png and `stem`.svg: counts as numbers, the
+/// share of the row as colour. `counts` is (k, k) with k = `classes.len()`.
+///
+/// # Errors
+/// [`Error::Plot`] when there are no classes, the matrix does not fit them or the drawing fails, [`Error::Io`] when
+/// a file cannot be written.
+pub fn save_confusion(stem: &Path, title: &str, classes: &[String], counts: &[Vec<u64>]) -> Result<()> {
+    let k = classes.len();
+    if k == 0 || counts.len() != k || counts.iter().any(|row| row.len() != k) {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: format!("the matrix does not fit {k} classes") });
+    }
+    style::register_font().map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
+    save(&confusion::ConfusionPlot::new(title, classes, counts), stem)
+}
+
+/// What drawing on backend `B` returns.
+type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+/// A picture that any backend can draw.
+trait Picture {
+    /// Width and height in pixels.
+    fn size(&self) -> (u32, u32);
+
+    /// Draws on a white area of that size.
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B>;
+}
+
+fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
+    let with_extension = |extension: &str| {
+        // Not `with_extension`, which would cut "run-0.5" down to "run-0".
+        let mut path = stem.as_os_str().to_owned();
+        path.push(extension);
+        std::path::PathBuf::from(path)
+    };
+    create_folder(stem.parent().unwrap_or(Path::new(".")))?;
+    let png = with_extension(".png");
+    let bytes = to_png(picture).map_err(|reason| Error::Plot { path: png.clone(), reason })?;
+    write_atomic(&png, &bytes)?;
+    let svg = with_extension(".svg");
+    let text = to_svg(picture).map_err(|reason| Error::Plot { path: svg.clone(), reason })?;
+    write_atomic(&svg, text.as_bytes())
+}
+
+fn to_png(picture: &impl Picture) -> Result<Vec<u8>, String> {
+    let (width, height) = picture.size();
+    let pixels = smooth::pixels((width, height), |backend| draw_on(picture, backend))?;
+    let mut png = Vec::new();
+    let encoder = PngEncoder::new(&mut png);
+    encoder.write_image(&pixels, width, height, ExtendedColorType::Rgb8).map_err(|error| error.to_string())?;
+    Ok(png)
+}
+
+fn to_svg(picture: &impl Picture) -> Result<String, String> {
+    let mut svg = String::new();
+    draw_on(picture, SVGBackend::with_string(&mut svg, picture.size()))?;
+    Ok(svg)
+}
+
+fn draw_on<B: DrawingBackend>(picture: &impl Picture, backend: B) -> Result<(), String> {
+    style::register_font()?;
+    let area = backend.into_drawing_area();
+    let drawn = area.fill(&style::PAPER).and_then(|()| picture.draw(&area)).and_then(|()| area.present());
+    drawn.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

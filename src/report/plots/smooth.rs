@@ -1,0 +1,117 @@
+//! Bitmaps as clean as the SVG: drawn at twice the size and averaged, with text where the SVG has it.
+//!
+//! The bitmap backend rounds the corners of lines and the places of letters to whole pixels, which shows in thin
+//! lines and words. It also sets text higher than the SVG backend does for the same anchor.
+
+use plotters::backend::BitMapBackend;
+use plotters::style::{FontDesc, TextStyle};
+use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
+
+/// Pixels drawn for each pixel of the picture, in each direction.
+const SCALE: u32 = 2;
+
+/// How far the bitmap's baseline lies above the SVG's, as a share of the text's height. The bitmap has the baseline
+/// at 0.5 of a box 1/1.24 high, the SVG at 0.22 below the middle: 0.22 − (0.5 − 0.5/1.24).
+const BASELINE: f64 = 0.123;
+
+/// The RGB pixels of a picture of `size`, row by row, drawn by `draw`.
+pub(super) fn pixels(size: (u32, u32), draw: impl FnOnce(Smooth<'_>) -> Result<(), String>) -> Result<Vec<u8>, String> {
+    let large = (size.0 * SCALE, size.1 * SCALE);
+    let mut buffer = vec![0; large.0 as usize * large.1 as usize * 3];
+    draw(Smooth(BitMapBackend::with_buffer(&mut buffer, large)))?;
+    Ok(averaged(&buffer, size))
+}
+
+/// The mean of each block of `SCALE` x `SCALE` pixels; `size` is that of the result.
+fn averaged(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
+    let scale = SCALE as usize;
+    let stride = width as usize * scale * 3;
+    let mean = |y: usize, x: usize, channel: usize| {
+        let block =
+            (0..scale * scale).map(|i| (y * scale + i / scale) * stride + (x * scale + i % scale) * 3 + channel);
+        let sum: u32 = block.map(|at| u32::from(large[at])).sum();
+        ((sum + SCALE * SCALE / 2) / (SCALE * SCALE)) as u8
+    };
+    let places = (0..height as usize).flat_map(|y| (0..width as usize).map(move |x| (y, x)));
+    places.flat_map(|(y, x)| [0, 1, 2].map(|channel| mean(y, x, channel))).collect()
+}
+
+/// A bitmap backend that takes the picture's coordinates and sizes and draws larger.
+pub(super) struct Smooth<'a>(BitMapBackend<'a>);
+
+type Error<'a> = <BitMapBackend<'a> as DrawingBackend>::ErrorType;
+type Drawn<'a> = Result<(), DrawingErrorKind<Error<'a>>>;
+
+/// A style with a thicker line.
+struct Thick<'s, S>(&'s S);
+
+impl<S: BackendStyle> BackendStyle for Thick<'_, S> {
+    fn color(&self) -> BackendColor {
+        self.0.color()
+    }
+
+    fn stroke_width(&self) -> u32 {
+        self.0.stroke_width() * SCALE
+    }
+}
+
+fn enlarged((x, y): BackendCoord) -> BackendCoord {
+    (x * SCALE as i32, y * SCALE as i32)
+}
+
+impl<'a> DrawingBackend for Smooth<'a> {
+    type ErrorType = Error<'a>;
+
+    fn get_size(&self) -> (u32, u32) {
+        let (width, height) = self.0.get_size();
+        (width / SCALE, height / SCALE)
+    }
+
+    fn ensure_prepared(&mut self) -> Drawn<'a> {
+        self.0.ensure_prepared()
+    }
+
+    fn present(&mut self) -> Drawn<'a> {
+        self.0.present()
+    }
+
+    fn draw_pixel(&mut self, point: BackendCoord, color: BackendColor) -> Drawn<'a> {
+        self.draw_rect(point, (point.0 + 1, point.1 + 1), &color, true)
+    }
+
+    fn draw_line<S: BackendStyle>(&mut self, from: BackendCoord, to: BackendCoord, style: &S) -> Drawn<'a> {
+        // A path, because a line thicker than a pixel is one of these anyway.
+        self.draw_path([from, to], style)
+    }
+
+    fn draw_rect<S: BackendStyle>(
+        &mut self,
+        upper_left: BackendCoord,
+        lower_right: BackendCoord,
+        style: &S,
+        fill: bool,
+    ) -> Drawn<'a> {
+        self.0.draw_rect(enlarged(upper_left), enlarged(lower_right), &Thick(style), fill)
+    }
+
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn<'a> {
+        self.0.draw_path(path.into_iter().map(enlarged), &Thick(style))
+    }
+
+    fn draw_circle<S: BackendStyle>(&mut self, center: BackendCoord, radius: u32, style: &S, fill: bool) -> Drawn<'a> {
+        self.0.draw_circle(enlarged(center), radius * SCALE, &Thick(style), fill)
+    }
+
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn<'a> {
+        self.0.fill_polygon(path.into_iter().map(enlarged), &Thick(style))
+    }
+
+    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, place: BackendCoord) -> Drawn<'a> {
+        let size = style.size() * f64::from(SCALE);
+        let font = FontDesc::new(style.family(), size, style.style()).transform(style.transform());
+        let large = TextStyle { font, color: style.color(), pos: style.anchor() };
+        let (x, y) = enlarged(place);
+        let (right, down) = style.transform().transform(0, (BASELINE * size).round() as i32);
+        self.0.draw_text(text, &large, (x + right, y + down))
+    }
+}

@@ -1,0 +1,262 @@
+//! The run directory: one folder that says everything about a run.
+
+use crate::config::Settings;
+use crate::data::transform::Preprocess;
+use crate::error::{DataError, Error, Result, WeightsError};
+use crate::system::files::{create_folder, write_atomic};
+use crate::system::lock::Lock;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Under way, or killed.
+    Running,
+    /// Ended by a signal after saving.
+    Stopped,
+    /// Complete.
+    Done,
+}
+
+/// Which weights a run started from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackboneRecord {
+    /// `model.backbone` of the config.
+    pub name: String,
+    /// The family that was recognised.
+    pub family: String,
+    /// The architecture's name in its library.
+    pub architecture: String,
+    /// SHA-256 of the weights file.
+    pub sha256: String,
+}
+
+/// Which images a run saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// SHA-256 over names, labels and contents.
+    pub sha256: String,
+    /// Images of each split.
+    pub train: usize,
+    /// Likewise.
+    pub val: usize,
+    /// Likewise.
+    pub test: usize,
+}
+
+/// `run.json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// How far it has come.
+    pub status: Status,
+    /// The vitadapt that made it.
+    pub version: String,
+    /// `strategy.kind` with its keys.
+    pub strategy: String,
+    /// `run.seed`
+    pub seed: u64,
+    /// The device it ran on.
+    pub device: String,
+    /// Compute threads.
+    pub threads: usize,
+    /// The weights.
+    pub backbone: BackboneRecord,
+    /// The images.
+    pub data: DataRecord,
+    /// Class names; a label is an index into them.
+    pub classes: Vec<String>,
+    /// How images become input, statistics included.
+    pub preprocess: Preprocess,
+    /// Values that learn.
+    pub trainable_parameters: usize,
+    /// All values.
+    pub total_parameters: usize,
+    /// Divides the logits for calibrated probabilities; fitted on validation, none without validation images.
+    pub temperature: Option<f64>,
+    /// Wall time of all processes that worked on it.
+    pub wall_seconds: f64,
+    /// Largest resident memory.
+    pub peak_memory_bytes: Option<u64>,
+    /// What `finetune --json` printed at the end.
+    pub result: Option<serde_json::Value>,
+}
+
+/// A run directory, locked while this value lives.
+#[derive(Debug)]
+pub struct Run {
+    folder: PathBuf,
+    _lock: Lock,
+}
+
+impl Run {
+    /// Creates and locks the directory of a new run. An earlier run of the same name is set aside as `NAME.1`,
+    /// `NAME.2`, …, so that nothing is lost; its new place is returned.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process works there, an I/O error when it cannot be written.
+    pub fn create(settings: &Settings) -> Result<(Self, Option<PathBuf>)> {
+        let folder = settings.run.out.join(&settings.run.name);
+        create_folder(&folder)?;
+        let lock = Lock::acquire(&folder)?;
+        if !folder.join("run.json").exists() {
+            return Ok((Self { folder, _lock: lock }, None));
+        }
+        let aside = (1..)
+            .map(|n: u32| folder.with_file_name(format!("{}.{n}", settings.run.name)))
+            .find(|candidate| !candidate.exists())
+            .unwrap_or_else(|| folder.with_extension("old"));
+        fs::rename(&folder, &aside).map_err(Error::io("set aside", &folder))?;
+        create_folder(&folder)?;
+        let lock = Lock::acquire(&folder)?;
+        Ok((Self { folder, _lock: lock }, Some(aside)))
+    }
+
+    /// Locks the directory of a run to continue; none when it does not exist or was never started.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process works there.
+    pub fn resume(settings: &Settings) -> Result<Option<Self>> {
+        let folder = settings.run.out.join(&settings.run.name);
+        if !folder.join("run.json").exists() {
+            return Ok(None);
+        }
+        let lock = Lock::acquire(&folder)?;
+        Ok(Some(Self { folder, _lock: lock }))
+    }
+
+    /// Its path.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A path inside.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes `run.json`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_record(&self, record: &RunRecord) -> Result<()> {
+        write_json(&self.path("run.json"), record)
+    }
+}
+
+/// Writes pretty JSON atomically.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
+    text.push('\n');
+    write_atomic(path, text.as_bytes())
+}
+
+impl RunRecord {
+    /// Reads the `run.json` of a run directory.
+    ///
+    /// # Errors
+    /// A data error that names what is missing or damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("run.json");
+        if !path.is_file() {
+            return Err(Error::usage_hint(
+                format!("{} is not a run directory: it has no run.json", folder.display()),
+                "give the folder that `vitadapt finetune` printed, such as runs/quickstart",
+            ));
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_str(&text)
+            .map_err(|error| WeightsError::invalid(&path, format!("is not a run record ({error})")).into())
+    }
+
+    /// Refuses to continue a run whose data, classes or backbone have changed, listing every difference.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn check_same(&self, now: &Self) -> Result<()> {
+        let mut differences = Vec::new();
+        if self.classes != now.classes {
+            differences.push(format!("classes: {} then, {} now", self.classes.join(", "), now.classes.join(", ")));
+        }
+        if self.data != now.data {
+            let describe = |data: &DataRecord| {
+                format!(
+                    "{}/{}/{} images ({}…)",
+                    data.train,
+                    data.val,
+                    data.test,
+                    &data.sha256[..12.min(data.sha256.len())]
+                )
+            };
+            differences.push(format!("data: {} then, {} now", describe(&self.data), describe(&now.data)));
+        }
+        if self.backbone.sha256 != now.backbone.sha256 {
+            differences.push(format!("backbone: {} then, {} now", self.backbone.name, now.backbone.name));
+        }
+        if self.preprocess != now.preprocess {
+            differences.push("preprocessing: its statistics have changed".into());
+        }
+        refuse(&differences)
+    }
+}
+
+/// A usage error that lists why a run cannot be continued; nothing when there is no difference.
+///
+/// # Errors
+/// When there are differences.
+pub fn refuse(differences: &[String]) -> Result<()> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage_hint(
+        format!("the run cannot be resumed, it has changed:\n  {}", differences.join("\n  ")),
+        "undo the change, or start anew without --resume (the old run is set aside)",
+    ))
+}
+
+/// A run that cannot be scored because it never finished an epoch.
+pub fn no_checkpoint(folder: &Path) -> Error {
+    DataError::invalid(
+        format!("{} has no finished epoch yet", folder.display()),
+        "continue it with `vitadapt finetune --resume`",
+    )
+    .into()
+}
+
+/// The settings that differ between a saved run and now, without those that cannot change its result: name, place and
+/// machine.
+pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
+    let (mut then, mut today) = (Vec::new(), Vec::new());
+    flatten("", &serde_json::json!(saved), &mut then);
+    flatten("", &serde_json::json!(now), &mut today);
+    let lookup = |rows: &[(String, String)], key: &str| {
+        rows.iter().find(|(name, _)| name == key).map_or("absent".to_owned(), |(_, value)| value.clone())
+    };
+    let mut keys: Vec<&String> = then.iter().chain(&today).map(|(key, _)| key).collect();
+    keys.sort();
+    keys.dedup();
+    keys.into_iter()
+        .filter(|key| !key.starts_with("run.") || *key == "run.seed")
+        .map(|key| (key, lookup(&then, key), lookup(&today, key)))
+        .filter(|(_, then, today)| then != today)
+        .map(|(key, then, today)| format!("{key}: {then} then, {today} now"))
+        .collect()
+}
+
+/// Dotted keys with their values.
+fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
+    match value.as_object() {
+        Some(fields) => {
+            for (name, value) in fields {
+                let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                flatten(&key, value, rows);
+            }
+        }
+        None => rows.push((prefix.to_owned(), value.to_string())),
+    }
+}

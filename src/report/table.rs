@@ -1,0 +1,167 @@
+//! Tables for people: aligned columns, one rule under the header, nothing else.
+
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+
+use super::printable;
+use crate::metrics::{ClassReport, Evaluation};
+
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// An accuracy or another share from 0 to 1 as in `91.1 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// Names on the left, values on the right, one pair a line.
+pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    for (key, value) in rows {
+        table.add_row([printable(key.as_ref()), printable(value.as_ref())]);
+    }
+    finish(table, CellAlignment::Left)
+}
+
+/// The scores of a split: the accuracy in words, the overall numbers, then one row a class.
+pub fn evaluation_table(evaluation: &Evaluation) -> String {
+    let overall = key_value_table(&overall_rows(evaluation));
+    format!("{}\n\n{overall}\n\n{}", headline(evaluation), class_table(&evaluation.per_class))
+}
+
+/// The confusion matrix: one row a true class, one column a predicted class.
+pub fn confusion_table(evaluation: &Evaluation) -> String {
+    let names: Vec<String> = evaluation.per_class.iter().map(|class| printable(&class.class)).collect();
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(std::iter::once("true \\ predicted".to_owned()).chain(names.iter().cloned()));
+    for (name, counts) in names.iter().zip(&evaluation.confusion) {
+        table.add_row(std::iter::once(name.clone()).chain(counts.iter().map(u64::to_string)));
+    }
+    finish(table, CellAlignment::Right)
+}
+
+fn headline(evaluation: &Evaluation) -> String {
+    let e = evaluation;
+    let images = if e.n == 1 { "image" } else { "images" };
+    let interval = e.accuracy_ci95.map_or("no interval: all images are of one group".to_owned(), |[low, high]| {
+        format!("95 % interval {:.1} to {:.1}", 100.0 * low, 100.0 * high)
+    });
+    let baseline = e.majority_class().map_or(String::new(), |class| {
+        format!("\nalways answering '{}' scores {}", printable(class), percent(e.majority_baseline))
+    });
+    let (split, accuracy) = (printable(&e.split), percent(e.accuracy));
+    format!("{split}, {} {images}: accuracy {accuracy} ({interval}){baseline}", e.n)
+}
+
+fn overall_rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
+    let e = evaluation;
+    let calibrated = |before, after| match e.temperature {
+        1.0 => optional(before),
+        t => format!("{}, {} at temperature {t:.2}", optional(before), optional(after)),
+    };
+    vec![
+        ("balanced accuracy", percent(e.balanced_accuracy)),
+        ("macro F1", decimal(e.macro_f1)),
+        ("weighted F1", decimal(e.weighted_f1)),
+        ("macro AUROC", optional(e.auroc_macro)),
+        ("MCC", decimal(e.mcc)),
+        ("Cohen's kappa", optional(e.kappa)),
+        ("NLL", calibrated(e.nll, e.nll_calibrated)),
+        ("ECE", calibrated(e.ece, e.ece_calibrated)),
+    ]
+}
+
+fn class_table(classes: &[ClassReport]) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(["class", "images", "precision", "recall", "F1", "AUROC", "AP"]);
+    for class in classes {
+        table.add_row([
+            printable(&class.class),
+            class.support.to_string(),
+            percent(class.precision),
+            percent(class.recall),
+            decimal(class.f1),
+            optional(class.auroc),
+            optional(class.average_precision),
+        ]);
+    }
+    finish(table, CellAlignment::Right)
+}
+
+/// Aligns the first column left and the others as asked, two spaces apart (one is the style's own), without spaces at
+/// the ends of lines.
+fn finish(mut table: Table, others: CellAlignment) -> String {
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding(if i == 0 { (0, 0) } else { (1, 0) });
+        column.set_cell_alignment(if i == 0 { CellAlignment::Left } else { others });
+    }
+    table.trim_fmt()
+}
+
+fn decimal(value: f64) -> String {
+    format!("{value:.3}")
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), decimal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::evaluate;
+
+    fn evaluation(temperature: f64) -> Evaluation {
+        let classes = ["crack", "ge\nsund", "日本語"].map(str::to_owned);
+        let logits = [3.0_f32, 0.0, 0.0, 0.0, 2.0, 0.0, 1.0, 2.0, 0.0];
+        evaluate("test", &logits, &[0, 1, 0], &classes, temperature, &[]).unwrap()
+    }
+
+    #[test]
+    fn evaluation_reads_well() {
+        insta::assert_snapshot!(evaluation_table(&evaluation(2.0)), @r"
+        test, 3 images: accuracy 66.7 % (95 % interval 9.4 to 99.2)
+        always answering 'crack' scores 66.7 %
+
+        balanced accuracy  75.0 %
+        macro F1           0.667
+        weighted F1        0.667
+        macro AUROC        1.000
+        MCC                0.500
+        Cohen's kappa      0.400
+        NLL                0.581, 0.700 at temperature 2.00
+        ECE                0.323, 0.413 at temperature 2.00
+
+        class     images  precision   recall     F1  AUROC     AP
+        ─────────────────────────────────────────────────────────
+        crack          2    100.0 %   50.0 %  0.667  1.000  1.000
+        ge\nsund       1     50.0 %  100.0 %  0.667  1.000  1.000
+        日本語         0      0.0 %    0.0 %  0.000      -      -
+        ");
+    }
+
+    #[test]
+    fn confusion_reads_well() {
+        insta::assert_snapshot!(confusion_table(&evaluation(1.0)), @r"
+        true \ predicted  crack  ge\nsund  日本語
+        ─────────────────────────────────────────
+        crack                 1         1       0
+        ge\nsund              0         1       0
+        日本語                0         0       0
+        ");
+    }
+
+    #[test]
+    fn one_group_has_no_interval() {
+        let single = Evaluation { accuracy_ci95: None, n: 1, ..evaluation(1.0) };
+        assert!(evaluation_table(&single).starts_with("test, 1 image: accuracy 66.7 % (no interval: all images"));
+    }
+
+    #[test]
+    fn pairs_are_aligned_and_single_lines() {
+        let table = key_value_table(&[("run", "runs/a\u{1b}[31m"), ("epochs", "10")]);
+        assert_eq!(table, "run     runs/a\\u{1b}[31m\nepochs  10");
+        assert_eq!(key_value_table::<&str, &str>(&[]), "");
+    }
+}

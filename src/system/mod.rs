@@ -1,0 +1,7 @@
+//! What the program asks of the operating system: durable files, locks, signals, memory figures.
+
+pub mod files;
+pub mod lock;
+pub mod memory;
+pub mod signals;
+pub mod threads;

@@ -1,0 +1,66 @@
+//! SIGINT and SIGTERM as requests: the first one asks the loop to save and stop, a second one stops at once.
+
+use crate::error::{Error, ExitCode, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A request to stop that may have arrived.
+#[derive(Debug, Clone, Default)]
+pub struct StopRequest(Arc<AtomicUsize>);
+
+/// The signal that asks for a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Control-C.
+    Interrupt,
+    /// The polite kill of schedulers and containers.
+    Terminate,
+}
+
+impl Signal {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
+    /// The exit code that tells the caller about it.
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Interrupt => ExitCode::Interrupted,
+            Self::Terminate => ExitCode::Terminated,
+        }
+    }
+}
+
+impl StopRequest {
+    /// Listens to both signals from now on.
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn listen() -> Result<Self> {
+        let request = Self::default();
+        for (signal, code) in [(SIGINT, ExitCode::Interrupted), (SIGTERM, ExitCode::Terminated)] {
+            let armed = Arc::new(AtomicBool::new(false));
+            // Order matters: the shutdown sees the flag as the previous signal left it.
+            flag::register_conditional_shutdown(signal, code as i32, Arc::clone(&armed))
+                .and_then(|_| flag::register(signal, armed))
+                .and_then(|_| flag::register_usize(signal, Arc::clone(&request.0), signal as usize))
+                .map_err(Error::io("install a handler for signals of", "this process"))?;
+        }
+        Ok(request)
+    }
+
+    /// The signal that arrived, if any.
+    pub fn received(&self) -> Option<Signal> {
+        match self.0.load(Ordering::SeqCst) as i32 {
+            SIGINT => Some(Signal::Interrupt),
+            SIGTERM => Some(Signal::Terminate),
+            _ => None,
+        }
+    }
+}

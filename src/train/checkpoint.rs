@@ -1,0 +1,268 @@
+//! Checkpoints that survive a crash at any moment.
+//!
+//! A checkpoint is a folder of files with a manifest of their SHA-256 sums, written under a temporary name and renamed
+//! into place; the one it replaces is set aside until the new one is durable. Loading takes the newest folder whose
+//! manifest verifies. Only learning parameters are stored: the frozen ones are the backbone's.
+
+use crate::backbone::{Params, hex};
+use crate::error::{Error, Result, WeightsError};
+use crate::system::files::{create_folder, sync_folder, write_synced};
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const MANIFEST: &str = "manifest.json";
+
+/// The checkpoints of one run, by name (`last`, `best`).
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    folder: PathBuf,
+}
+
+/// What was read from a checkpoint.
+#[derive(Debug)]
+pub struct Saved<S> {
+    /// Learning parameters by name.
+    pub params: BTreeMap<String, Tensor>,
+    /// The optimiser's tensors, when they were saved.
+    pub optimizer: Option<BTreeMap<String, Tensor>>,
+    /// Everything else.
+    pub state: S,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    /// Optimiser steps at the time of saving: the larger is the newer.
+    step: usize,
+    /// SHA-256 by file name.
+    files: BTreeMap<String, String>,
+}
+
+impl Checkpoints {
+    /// The checkpoints of the run in `run`.
+    pub fn of_run(run: &Path) -> Self {
+        Self { folder: run.join("checkpoints") }
+    }
+
+    /// Saves the learning parameters, the state and, if given, the optimiser under `name`, replacing what was there.
+    ///
+    /// # Errors
+    /// When the system refuses (disk full, read-only): the old checkpoint stays, the temporary is removed.
+    pub fn save(
+        &self,
+        name: &str,
+        step: usize,
+        params: &Params,
+        optimizer: Option<&BTreeMap<String, Tensor>>,
+        state: &impl Serialize,
+    ) -> Result<()> {
+        create_folder(&self.folder)?;
+        let temporary = self.temporary(name);
+        remove_folder(&temporary)?;
+        let written = write_folder(&temporary, step, params, optimizer, state);
+        if let Err(error) = written.and_then(|()| self.publish(name)) {
+            // Best effort: the failure that is reported is the first one.
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn publish(&self, name: &str) -> Result<()> {
+        let (target, old) = (self.folder.join(name), self.old(name));
+        if target.exists() {
+            remove_folder(&old)?;
+            fs::rename(&target, &old).map_err(Error::io("replace", &target))?;
+        }
+        fs::rename(self.temporary(name), &target).map_err(Error::io("write", &target))?;
+        sync_folder(&self.folder)?;
+        remove_folder(&old)
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.folder.join(format!(".{name}.tmp"))
+    }
+
+    fn old(&self, name: &str) -> PathBuf {
+        self.folder.join(format!(".{name}.old"))
+    }
+
+    /// The newest intact checkpoint of that name; none when nothing was saved.
+    ///
+    /// # Errors
+    /// A weights error when there are checkpoints but none is intact.
+    pub fn load<S: DeserializeOwned>(&self, name: &str) -> Result<Option<Saved<S>>> {
+        let candidates = [self.folder.join(name), self.temporary(name), self.old(name)];
+        let mut intact = Vec::new();
+        let mut problem = None;
+        for folder in candidates.iter().filter(|folder| folder.exists()) {
+            match verify(folder) {
+                Ok(step) => intact.push((step, folder)),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        match (intact.iter().max_by_key(|(step, _)| *step), problem) {
+            (Some((_, folder)), _) => read_folder(folder).map(Some),
+            (None, Some(problem)) => Err(problem),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Whether anything was ever saved under that name.
+    pub fn exists(&self, name: &str) -> bool {
+        [self.folder.join(name), self.temporary(name), self.old(name)].iter().any(|folder| folder.exists())
+    }
+}
+
+fn write_folder(
+    folder: &Path,
+    step: usize,
+    params: &Params,
+    optimizer: Option<&BTreeMap<String, Tensor>>,
+    state: &impl Serialize,
+) -> Result<()> {
+    create_folder(folder)?;
+    let learned = params.trained().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect();
+    let mut files = BTreeMap::new();
+    files.insert(MODEL.to_owned(), write_tensors(&folder.join(MODEL), learned)?);
+    if let Some(optimizer) = optimizer {
+        let tensors = optimizer.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        files.insert(OPTIMIZER.to_owned(), write_tensors(&folder.join(OPTIMIZER), tensors)?);
+    }
+    files.insert(STATE.to_owned(), write_json(&folder.join(STATE), state)?);
+    // The manifest comes last: a folder without it is not a checkpoint.
+    write_json(&folder.join(MANIFEST), &Manifest { step, files })?;
+    sync_folder(folder)
+}
+
+fn write_tensors(path: &Path, tensors: HashMap<String, Tensor>) -> Result<String> {
+    candle_core::safetensors::save(&tensors, path).map_err(|error| save_error(path, error))?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("write", path))?;
+    digest(path)
+}
+
+/// Digs the system's reason out of the tensor library's error, so that a full disk is reported as one.
+fn save_error(path: &Path, error: candle_core::Error) -> Error {
+    let kind = match &error {
+        candle_core::Error::Io(source) => source.kind(),
+        candle_core::Error::SafeTensor(safetensors::SafeTensorError::IoError(source)) => source.kind(),
+        _ => std::io::ErrorKind::Other,
+    };
+    Error::io("write", path)(std::io::Error::new(kind, error.to_string()))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
+    write_synced(path, text.as_bytes())?;
+    Ok(hex(&Sha256::digest(text.as_bytes())))
+}
+
+fn digest(path: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    std::io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(Error::io("read", path))?;
+    Ok(hex(&hasher.finalize()))
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Checks every file against the manifest; gives the step.
+fn verify(folder: &Path) -> Result<usize> {
+    let manifest: Manifest = read_json(&folder.join(MANIFEST))?;
+    for (name, sum) in &manifest.files {
+        let path = folder.join(name);
+        if digest(&path)? != *sum {
+            return Err(WeightsError::invalid(path, "does not match the checkpoint's manifest").into());
+        }
+    }
+    Ok(manifest.step)
+}
+
+fn read_folder<S: DeserializeOwned>(folder: &Path) -> Result<Saved<S>> {
+    let tensors = |name: &str| -> Result<BTreeMap<String, Tensor>> {
+        let path = folder.join(name);
+        let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
+            .map_err(|error| WeightsError::invalid(&path, error.to_string()))?;
+        Ok(tensors.into_iter().collect())
+    };
+    let optimizer = folder.join(OPTIMIZER).exists().then(|| tensors(OPTIMIZER)).transpose()?;
+    Ok(Saved { params: tensors(MODEL)?, optimizer, state: read_json(&folder.join(STATE))? })
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    serde_json::from_str(&text).map_err(|error| WeightsError::invalid(path, format!("not as saved ({error})")).into())
+}
+
+fn remove_folder(path: &Path) -> Result<()> {
+    if path.exists() {
+        fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+
+    fn params(value: f32) -> Params {
+        let mut params = Params::default();
+        params.insert("head.bias", Tensor::full(value, 3, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap());
+        params.insert("norm.bias", Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap());
+        params.train_where(|name| name == "head.bias").unwrap()
+    }
+
+    fn value(saved: &Saved<usize>) -> f32 {
+        saved.params["head.bias"].to_vec1::<f32>().unwrap()[0]
+    }
+
+    #[test]
+    fn saves_the_learning_parameters_and_replaces() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        assert!(checkpoints.load::<usize>("last").unwrap().is_none());
+        checkpoints.save("last", 1, &params(1.0), None, &7usize).unwrap();
+        checkpoints.save("last", 2, &params(2.0), Some(&BTreeMap::new()), &8usize).unwrap();
+        let saved = checkpoints.load::<usize>("last").unwrap().unwrap();
+        assert_eq!((saved.params.len(), value(&saved), saved.state, saved.optimizer.is_some()), (1, 2.0, 8, true));
+        assert_eq!(fs::read_dir(run.path().join("checkpoints")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_falls_back_to_the_one_before() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.save("last", 1, &params(1.0), None, &1usize).unwrap();
+        // As a kill between the two renames leaves it: the old one set aside, the new one torn.
+        fs::rename(checkpoints.folder.join("last"), checkpoints.old("last")).unwrap();
+        checkpoints.save("last", 2, &params(2.0), None, &2usize).unwrap();
+        fs::rename(checkpoints.folder.join("last"), checkpoints.temporary("last")).unwrap();
+        let torn = checkpoints.temporary("last").join(MODEL);
+        let bytes = fs::read(&torn).unwrap();
+        fs::write(&torn, &bytes[..bytes.len() / 2]).unwrap();
+        checkpoints.save("best", 1, &params(1.0), None, &1usize).unwrap();
+        fs::rename(checkpoints.folder.join("best"), checkpoints.old("last")).unwrap();
+        assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 1);
+        fs::remove_dir_all(checkpoints.old("last")).unwrap();
+        let error = checkpoints.load::<usize>("last").unwrap_err();
+        assert!(error.to_string().contains("manifest"), "{error}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Where training stands: all that a checkpoint needs besides tensors.
+
+use super::early_stop::EarlyStop;
+use serde::{Deserialize, Serialize};
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Optimiser steps taken so far.
+    pub step: usize,
+    /// Learning rate of the epoch's last step, of the backbone or, when it is frozen, of the head.
+    pub lr: f64,
+    /// Mean over the epoch, on augmented images, while the parameters moved.
+    pub train_loss: f64,
+    /// Likewise, as a fraction.
+    pub train_accuracy: f64,
+    /// After the epoch, without smoothing or class weights; none without validation images.
+    pub val_loss: Option<f64>,
+    /// Likewise, as a fraction.
+    pub val_accuracy: Option<f64>,
+    /// Training images a second, without validation.
+    pub images_per_second: f64,
+    /// Wall time of the epoch, validation included.
+    pub seconds: f64,
+    /// Largest resident memory of the process so far.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Sums over the part of an epoch that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Running {
+    /// Sum over images of their batch's mean loss; batches that were skipped do not count.
+    pub loss: f64,
+    /// Images classified correctly.
+    pub correct: usize,
+    /// Images seen.
+    pub seen: usize,
+    /// Wall time spent.
+    pub seconds: f64,
+}
+
+/// Where training stands.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Finished epochs.
+    pub epoch: usize,
+    /// Finished batches of the epoch under way.
+    pub batch: usize,
+    /// Optimiser steps, skipped ones included.
+    pub step: usize,
+    /// Updates the optimiser really made.
+    pub updates: usize,
+    /// Sums over the epoch under way.
+    pub running: Running,
+    /// Steps in a row that were skipped because they were not finite.
+    pub skipped: usize,
+    /// The best epoch and the wait since.
+    pub early_stop: EarlyStop,
+    /// The finished epochs.
+    pub history: Vec<EpochRecord>,
+    /// Whether early stopping has ended the training.
+    pub stopped_early: bool,
+}

@@ -1,0 +1,290 @@
+//! The command line as a user meets it: stdout, stderr and exit code together, with paths and times filtered.
+
+use insta_cmd::{assert_cmd_snapshot, get_cargo_bin};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const CLASSES: [&str; 3] = ["global", "local", "nominal"];
+
+/// A folder with a few images of each class, a config, and room for runs.
+struct Workspace {
+    folder: TempDir,
+}
+
+impl Workspace {
+    /// 6 training, 3 validation and 3 test images a class, 32 px, one block trained for two epochs.
+    fn new() -> Self {
+        let workspace = Self { folder: tempfile::tempdir().unwrap() };
+        for (split, count) in [("train", 6), ("val", 3), ("test", 3)] {
+            for class in CLASSES {
+                let target = workspace.path(&format!("data/{split}/{class}"));
+                fs::create_dir_all(&target).unwrap();
+                for file in textile(split, class).iter().take(count) {
+                    fs::copy(file, target.join(file.file_name().unwrap())).unwrap();
+                }
+            }
+        }
+        workspace.write(
+            "small.toml",
+            "[run]\nout = \"runs\"\ndevice = \"cpu\"\nthreads = 2\n\n[data]\nroot = \"data\"\n\n[model]\nimage_size = 32\n\n\
+             [augment]\npreset = \"light\"\n\n[strategy]\nkind = \"partial\"\nblocks = 1\n\n[train]\nepochs = 2\nbatch_size = 4\n",
+        );
+        workspace
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(get_cargo_bin("vitadapt"));
+        command.args(args).current_dir(self.folder.path()).env_remove("RUST_BACKTRACE");
+        command
+    }
+
+    /// Trains with overrides; asserts success and gives the JSON.
+    fn finetune(&self, name: &str, extra: &[&str]) -> Value {
+        let name = format!("run.name={name}");
+        let mut args = vec!["finetune", "--config", "small.toml", "--json", "-q", "--set", &name];
+        args.extend_from_slice(extra);
+        json(&self.command(&args).output().unwrap())
+    }
+
+    /// The bytes of a saved checkpoint's tensors.
+    fn tensors(&self, run: &str, checkpoint: &str) -> Vec<u8> {
+        fs::read(self.path(&format!("runs/{run}/checkpoints/{checkpoint}/model.safetensors"))).unwrap()
+    }
+}
+
+fn textile(split: &str, class: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/textile").join(split).join(class);
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn json(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// A snapshot in which temporary paths, times, speeds and memory are replaced.
+macro_rules! snapshot {
+    ($workspace:expr, $args:expr) => {
+        let folder = regex_escape($workspace.folder.path().to_str().unwrap());
+        insta::with_settings!({filters => vec![
+            (folder.as_str(), "[TMP]"),
+            (r"\d+(\.\d+)? images/s", "[N] images/s"),
+            (r"\d+\.\d s\b", "[TIME]"),
+            (r"\d+ MiB", "[MEMORY]"),
+            (r"vitadapt\.exe", "vitadapt"),
+        ]}, { assert_cmd_snapshot!($workspace.command($args)) });
+    };
+}
+
+fn regex_escape(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_alphanumeric() || c == '/' { vec![c] } else { vec!['\\', c] }).collect()
+}
+
+#[test]
+fn finetune_then_eval_leaves_a_complete_run() {
+    let workspace = Workspace::new();
+    let result = workspace.finetune("full", &[]);
+    let keys: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).collect();
+    for key in [
+        "run", "strategy", "trainable_parameters", "total_parameters", "epochs", "best_epoch", "val_accuracy",
+        "test_accuracy", "seconds", "images_per_second", "peak_memory_bytes", "verdict",
+    ] {
+        assert!(keys.contains(&key), "{key} is missing from {keys:?}");
+    }
+    assert_eq!((result["strategy"].as_str(), result["epochs"].as_u64()), (Some("partial"), Some(2)));
+    for file in [
+        "config.toml", "run.json", "splits.csv", "metrics.jsonl", "checkpoints/last/optimizer.safetensors",
+        "checkpoints/best/model.safetensors", "eval-val.json", "eval-test.json", "plots/curves.png", "plots/curves.svg",
+        "plots/confusion-test.png", "plots/confusion-test.svg",
+    ] {
+        assert!(workspace.path("runs/full").join(file).is_file(), "{file} is missing");
+    }
+    let metrics = fs::read_to_string(workspace.path("runs/full/metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), lines[1]["epoch"].as_u64(), lines[1]["step"].as_u64()), (2, Some(2), Some(10)));
+
+    let written: Value =
+        serde_json::from_slice(&fs::read(workspace.path("runs/full/eval-test.json")).unwrap()).unwrap();
+    let again = json(&workspace.command(&["eval", "--run", "runs/full", "--json", "-q"]).output().unwrap());
+    assert_eq!(written, again, "eval disagrees with what finetune wrote");
+    assert_eq!((again["n"].as_u64(), again["accuracy"].as_f64()), (Some(9), result["test_accuracy"].as_f64()));
+    let elsewhere = ["eval", "--run", "runs/full", "--data", "data/test", "--json", "-q"];
+    let other = json(&workspace.command(&elsewhere).output().unwrap());
+    assert_eq!((&other["split"], &other["confusion"]), (&Value::from("data"), &again["confusion"]));
+}
+
+#[test]
+fn one_seed_gives_one_result_whatever_the_decoding_threads() {
+    let workspace = Workspace::new();
+    workspace.finetune("first", &["--set", "run.decode_threads=1"]);
+    workspace.finetune("second", &["--set", "run.decode_threads=3"]);
+    workspace.finetune("other", &["--set", "run.seed=1"]);
+    for checkpoint in ["last", "best"] {
+        assert!(workspace.tensors("first", checkpoint) == workspace.tensors("second", checkpoint));
+    }
+    assert!(workspace.tensors("first", "last") != workspace.tensors("other", "last"));
+}
+
+#[test]
+fn a_resumed_run_ends_in_the_same_bits() {
+    let workspace = Workspace::new();
+    let long = ["--set", "train.epochs=40", "--set", "early_stop.patience=0", "--set", "model.drop_path=0.1"];
+    workspace.finetune("whole", &long);
+    let mut args = vec!["finetune", "--config", "small.toml", "--set", "run.name=cut"];
+    args.extend_from_slice(&long);
+    let mut child = workspace.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let metrics = workspace.path("runs/cut/metrics.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 2 {
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no epoch was finished");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let stopped = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    assert_eq!(stopped.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("stopped by SIGINT") && stderr.contains("--resume"), "{stderr}");
+
+    args.extend(["--resume", "--json"]);
+    let result = json(&workspace.command(&args).output().unwrap());
+    assert_eq!(result["epochs"], 40);
+    for checkpoint in ["last", "best"] {
+        assert!(workspace.tensors("whole", checkpoint) == workspace.tensors("cut", checkpoint), "{checkpoint} differs");
+    }
+    assert_eq!(fs::read_to_string(&metrics).unwrap().lines().count(), 40);
+    // A finished run has nothing left to do, and a changed one is refused.
+    assert_eq!(json(&workspace.command(&args).output().unwrap()), result);
+    args.extend(["--set", "train.lr=1e-5"]);
+    let refused = workspace.command(&args).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("train.lr: 0.0001 then, 0.00001 now"), "{refused:?}");
+}
+
+#[test]
+fn an_earlier_run_is_kept_and_a_running_one_is_left_alone() {
+    let workspace = Workspace::new();
+    let short = ["--set", "train.steps=1"];
+    workspace.finetune("twice", &short);
+    let first = workspace.tensors("twice", "last");
+    workspace.finetune("twice", &short);
+    assert!(workspace.tensors("twice.1", "last") == first);
+    let _lock = vitadapt::system::lock::Lock::acquire(&workspace.path("runs/twice")).unwrap();
+    let args = ["finetune", "--config", "small.toml", "--set", "run.name=twice"];
+    let refused = workspace.command(&args).output().unwrap();
+    assert_eq!(refused.status.code(), Some(7), "{refused:?}");
+}
+
+#[test]
+fn tables_for_people() {
+    let workspace = Workspace::new();
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "train.epochs=1"]);
+    snapshot!(workspace, &["eval", "--run", "runs/small", "--min-accuracy", "1", "--min-macro-f1", "0"]);
+}
+
+#[test]
+fn config_mistakes_are_all_reported_at_once() {
+    let workspace = Workspace::new();
+    workspace.write(
+        "typo.toml",
+        "[data]\nroot = \"data\"\nvall = 0.2\n\n[strategy]\nkind = \"partail\"\n\n[train]\nlr = \"fast\"\nepochs = 0\n\n[trian]\n",
+    );
+    snapshot!(workspace, &["finetune", "--config", "typo.toml"]);
+    snapshot!(workspace, &["finetune", "--config", "absent.toml"]);
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "train.leraning_rate=1"]);
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "run.device=cuda:0"]);
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "model.image_size=50"]);
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "strategy.blocks=9"]);
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "model.backbone=builtin:vit-huge"]);
+    snapshot!(workspace, &["finetune", "--confg", "small.toml"]);
+}
+
+#[test]
+fn unusable_data_is_refused() {
+    let workspace = Workspace::new();
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "data.root=dta"]);
+    let truncate = |split: &str, class: &str| {
+        let folder = workspace.path(&format!("data/{split}/{class}"));
+        let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let bytes = fs::read(&files[0]).unwrap();
+        fs::write(&files[0], &bytes[..bytes.len() / 2]).unwrap();
+    };
+    truncate("train", "local");
+    truncate("test", "global");
+    snapshot!(workspace, &["finetune", "--config", "small.toml"]);
+    let skipping = workspace.finetune("skipping", &["--set", "data.on_error=skip", "--set", "train.steps=1"]);
+    assert!(skipping["test_accuracy"].is_f64());
+    let skipped = fs::read_to_string(workspace.path("runs/skipping/skipped.csv")).unwrap();
+    assert_eq!(skipped.lines().count(), 3, "{skipped}");
+    fs::create_dir(workspace.path("data/train/empty")).unwrap();
+    snapshot!(workspace, &["finetune", "--config", "small.toml"]);
+    for class in ["global", "local", "empty"] {
+        for split in ["train", "val", "test"] {
+            let _ = fs::remove_dir_all(workspace.path(&format!("data/{split}/{class}")));
+        }
+    }
+    snapshot!(workspace, &["finetune", "--config", "small.toml"]);
+}
+
+#[test]
+fn unusable_weights_are_refused() {
+    let workspace = Workspace::new();
+    let weights = workspace.path("weights");
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/vit-mini");
+    let args = ["finetune", "--config", "small.toml", "--set", "model.backbone=./weights"];
+    snapshot!(workspace, &args);
+    fs::create_dir(&weights).unwrap();
+    snapshot!(workspace, &args);
+    fs::copy(assets.join("model.safetensors"), weights.join("model.safetensors")).unwrap();
+    let config = fs::read_to_string(assets.join("config.json")).unwrap();
+    fs::write(weights.join("config.json"), config.replace("\"depth\": 6", "\"depth\": 7, \"embed_dim\": 96")).unwrap();
+    let output = workspace.command(&args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{stderr}");
+    assert!(stderr.contains("missing: blocks.6.attn.qkv.weight [288, 96]"), "{stderr}");
+    assert!(stderr.contains("wrong shape: cls_token is [1, 1, 192], expected [1, 1, 96]"), "{stderr}");
+    fs::write(weights.join("config.json"), config.replace("\"depth\": 6", "\"depth\": 5")).unwrap();
+    let output = workspace.command(&args).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unexpected: blocks.5.attn.proj.bias [192]"));
+    fs::write(weights.join("config.json"), &config).unwrap();
+    let bytes = fs::read(assets.join("model.safetensors")).unwrap();
+    fs::write(weights.join("model.safetensors"), &bytes[..bytes.len() - 100]).unwrap();
+    snapshot!(workspace, &args);
+    fs::write(weights.join("config.json"), "{\"model_type\": \"resnet\"}").unwrap();
+    fs::write(weights.join("model.safetensors"), &bytes).unwrap();
+    snapshot!(workspace, &args);
+}
+
+#[test]
+fn an_exploding_run_stops_with_its_own_code() {
+    let workspace = Workspace::new();
+    let mut args = vec!["finetune", "--config", "small.toml", "--set", "train.epochs=30"];
+    args.extend(["--set", "train.lr=1e30", "--set", "train.head_lr=1e30", "--set", "train.clip_grad=0"]);
+    args.extend(["--set", "train.warmup=0"]);
+    let output = workspace.command(&args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{stderr}");
+    assert!(stderr.contains("not finite") && stderr.contains("hint: lower train.lr"), "{stderr}");
+}
+
+#[test]
+fn eval_refuses_what_is_no_run() {
+    let workspace = Workspace::new();
+    snapshot!(workspace, &["eval", "--run", "data"]);
+    snapshot!(workspace, &["eval", "--run", "runs/small", "--min-accuracy", "90"]);
+}
