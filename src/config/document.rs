@@ -42,7 +42,7 @@ impl Document {
             let Value::Table(inner) = entry else {
                 let message =
                     format!("is {}, not a table, so {} has no place in it", shown(entry), over.path.join("."));
-                let hint = format!("give the whole of it: --set '{key}={{{last} = …}}'");
+                let hint = format!("override the whole of it with --set {key}=…");
                 return Err(Problem { place, key, message, hint: Some(hint) });
             };
             table = inner;

@@ -1,8 +1,8 @@
 //! Configuration: one TOML file and `--set` overrides become [`Settings`].
 //!
-//! Text is parsed with the place of each key ([`document`]), held against the schema of the raw structs
-//! ([`check`], [`raw`]), read into them, and resolved ([`resolve`]): defaults, absolute paths, keys that depend on
-//! each other. Every problem found on the way is reported at once.
+//! Text is parsed with the place of each key (`document`), held against the schema of the raw structs (`check`,
+//! `raw`), read into them, and resolved (`resolve`): defaults, absolute paths, keys that depend on each other. Every
+//! problem found on the way is reported at once.
 
 mod check;
 mod document;
@@ -19,7 +19,7 @@ mod write;
 pub use schema::json_schema;
 pub use settings::*;
 
-use crate::error::{ConfigError, Error, Problem, Result};
+use crate::error::{ConfigError, Error, Place, Problem, Result};
 use check::Findings;
 use document::Document;
 use overrides::Override;
@@ -63,7 +63,7 @@ fn raw(document: &mut Document, findings: &mut Findings) -> Raw {
     Raw::deserialize(std::mem::take(&mut document.root)).unwrap_or_else(|error| {
         // The schema is generated from these structs, so this is a disagreement of the two libraries: still a
         // report and no panic.
-        findings.add(crate::error::Place::Absent, "", error.to_string(), "this is a bug of vitadapt");
+        findings.add(Place::Absent, "", error.to_string(), "this is a bug of vitadapt");
         Raw::default()
     })
 }

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Configuration of vitadapt. Paths are relative to this file.
+/// Configuration of vitadapt. Paths are relative to this file; in `--set` overrides, to the current folder.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "vitadapt configuration")]

@@ -1,0 +1,155 @@
+//! Whole configurations: what they resolve to; the submodules hold problems, the round trip and published files.
+
+mod problems;
+mod published;
+mod round_trip;
+
+use super::*;
+
+/// Loads `text` as `<folder>/bearing.toml`.
+fn load_text(text: &str, sets: &[&str]) -> Result<Settings> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bearing.toml");
+    std::fs::write(&file, text).unwrap();
+    load(Some(&file), &sets.iter().map(|&set| set.to_owned()).collect::<Vec<_>>())
+}
+
+fn settings(text: &str) -> Settings {
+    load_text(&format!("data.root = '/data'\n{text}"), &[]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The problems of `text`, each as it is shown.
+fn problems(text: &str, sets: &[&str]) -> Vec<String> {
+    match load_text(text, sets) {
+        Err(Error::Config(error)) => error.problems.iter().map(ToString::to_string).collect(),
+        other => panic!("expected problems, got {other:?}"),
+    }
+}
+
+/// The single problem of one key, as `message (hint)`.
+fn problem(text: &str) -> String {
+    let all = problems(&format!("data.root = '/data'\n{text}\n"), &[]);
+    assert_eq!(all.len(), 1, "{text}: {all:#?}");
+    all[0].clone()
+}
+
+#[test]
+fn an_almost_empty_file_has_the_documented_defaults() {
+    let settings = settings("");
+    assert_eq!(settings.run.name, "bearing");
+    assert_eq!(settings.run.out, std::env::current_dir().unwrap().join("runs"));
+    assert_eq!(settings.data.source, DataSource::Root("/data".into()));
+    assert_eq!(settings.strategy, StrategySettings::Frozen);
+    assert_eq!(settings.train.length, TrainLength::Epochs(10));
+    assert_eq!((settings.train.lr, settings.train.head_lr), (1e-3, 1e-3));
+}
+
+#[test]
+fn defaults_follow_the_strategy() {
+    let train = |text| settings(text).train;
+    let frozen = train("train.lr = 0.01");
+    assert_eq!((frozen.head_lr, frozen.weight_decay, frozen.layer_decay), (0.01, 0.0, 1.0));
+    let partial = train("strategy.kind = 'partial'");
+    assert_eq!((partial.lr, partial.head_lr, partial.weight_decay, partial.layer_decay), (1e-4, 1e-3, 0.05, 1.0));
+    let full = train("strategy.kind = 'full'");
+    assert_eq!((full.lr, full.head_lr, full.weight_decay, full.layer_decay), (5e-5, 1e-3, 0.05, 0.75));
+    assert_eq!(settings("strategy.kind = 'partial'").strategy, StrategySettings::Partial { blocks: 3 });
+}
+
+#[test]
+fn augmentations_take_short_and_long_forms() {
+    let augment = |text: &str| settings(&format!("[augment]\n{text}")).augment;
+    let light = augment("preset = 'light'");
+    assert_eq!((light.hflip, light.vflip), (0.5, 0.0));
+    assert_eq!(light.crop, augment("crop = true").crop);
+    assert_eq!(light.color, augment("color = true").color);
+    assert_eq!(light.color, augment("color = 0.2").color);
+    let edited =
+        augment("preset = 'light'\nhflip = false\ncrop = false\ncolor = { hue = 0.1 }\nerasing = 0.25\nvflip = 0.1");
+    assert_eq!((edited.hflip, edited.vflip, edited.crop), (0.0, 0.1, None));
+    assert_eq!(edited.color, Some(ColorSettings { hue: 0.1, ..light.color.unwrap() }));
+    assert_eq!(edited.erasing, Some(ErasingSettings { p: 0.25, area: [0.02, 0.1], ratio: [0.3, 3.3] }));
+    for off in ["color = 0", "color = false", "color = { p = 0 }", "erasing = 0", "erasing.p = 0.0"] {
+        let off = augment(off);
+        assert_eq!((off.color, off.erasing), (None, None));
+    }
+}
+
+#[test]
+fn explicit_statistics_imply_their_mode() {
+    let preprocess = settings("[preprocess]\nmean = [0.1, 0.2, 0.3]\nstd = [1, 1, 1]").preprocess;
+    assert_eq!(preprocess.normalize, NormalizeChoice::Explicit);
+    assert_eq!((preprocess.mean, preprocess.std), (Some([0.1, 0.2, 0.3]), Some([1.0; 3])));
+}
+
+#[test]
+fn clipping_can_be_turned_off() {
+    for (text, expected) in [("0", None), ("false", None), ("0.0", None), ("true", Some(1.0)), ("2", Some(2.0))] {
+        assert_eq!(settings(&format!("train.clip_grad = {text}")).train.clip_grad, expected, "{text}");
+    }
+}
+
+#[test]
+fn devices_are_parsed() {
+    use DeviceChoice::{Auto, Cpu, Cuda};
+    for (text, expected) in [("auto", Auto), ("cpu", Cpu), ("cuda", Cuda(0)), ("cuda:3", Cuda(3))] {
+        assert_eq!(settings(&format!("run.device = '{text}'")).run.device, expected);
+    }
+}
+
+#[test]
+fn explicit_normalisation_misses_both_statistics() {
+    let all = problems("data.root = 'x'\npreprocess.normalize = 'explicit'\n", &[]);
+    assert_eq!(all.len(), 2, "{all:?}");
+}
+
+#[test]
+fn root_and_manifest_exclude_each_other() {
+    let all = problems("[data]\nroot = 'a'\nmanifest = 'b'\n", &[]);
+    assert_eq!(all, ["line 3: data.manifest: excludes data.root, which is given too (leave one of them out)"]);
+    let settings = load_text("[data]\nroot = 'a'\n", &["data.manifest=/m.csv"]).unwrap();
+    assert_eq!(settings.data.source, DataSource::Manifest("/m.csv".into()));
+}
+
+#[test]
+fn an_override_silences_what_it_excludes_in_the_file() {
+    let text = "data.root = '/d'\ntrain.epochs = 15\nstrategy = { kind = 'partial', blocks = 2 }\n\
+                preprocess = { mean = [0, 0, 0], std = [1, 1, 1] }\n";
+    let sets = ["train.steps=5", "strategy.kind=full", "preprocess.normalize=imagenet"];
+    let settings = load_text(text, &sets).unwrap();
+    assert_eq!(settings.train.length, TrainLength::Steps(5));
+    assert_eq!(settings.strategy, StrategySettings::Full);
+    assert_eq!((settings.preprocess.normalize, settings.preprocess.mean), (NormalizeChoice::Imagenet, None));
+    let both = problems(text, &["strategy.kind=full", "strategy.blocks=2"]);
+    assert_eq!(both.len(), 1);
+    assert!(both[0].starts_with("--set strategy.blocks=2: "), "{both:?}");
+}
+
+#[test]
+fn overrides_alone_make_a_configuration() {
+    let load = |sets: &[&str]| load(None, &sets.iter().map(|&set| set.to_owned()).collect::<Vec<_>>());
+    let settings = load(&["data.root=images", "augment.color.p=0.25"]).unwrap();
+    assert_eq!(settings.run.name, "run");
+    assert_eq!(settings.data.source, DataSource::Root(std::env::current_dir().unwrap().join("images")));
+    assert_eq!(settings.augment.color.unwrap().p, 0.25);
+    let error = load(&["data.root=images", "train.lr=fast"]).unwrap_err();
+    assert!(error.to_string().starts_with("--set: 1 problem in the configuration\n  --set train.lr=fast: "), "{error}");
+    assert!(load(&[]).unwrap_err().to_string().contains("data.root: is missing"));
+    assert!(matches!(load(&["data.root"]), Err(Error::Usage { .. })));
+}
+
+#[test]
+fn paths_of_the_file_are_relative_to_it_and_overrides_to_the_current_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let configs = folder.path().join("configs");
+    std::fs::create_dir_all(configs.join("vit")).unwrap();
+    let file = configs.join("a.toml");
+    std::fs::write(&file, "run.out = '../out'\ndata.manifest = 'm.csv'\nmodel.backbone = 'vit'\n").unwrap();
+    let settings = load(Some(&file), &[]).unwrap();
+    assert_eq!(settings.run.out, folder.path().join("out"));
+    assert_eq!(settings.data.source, DataSource::Manifest(configs.join("m.csv")));
+    assert_eq!(settings.model.backbone, configs.join("vit").display().to_string());
+    let settings = load(Some(&file), &["run.out=out".into(), "model.backbone=vit".into()]).unwrap();
+    assert_eq!(settings.run.out, std::env::current_dir().unwrap().join("out"));
+    assert_eq!(settings.model.backbone, "vit");
+}

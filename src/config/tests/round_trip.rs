@@ -1,0 +1,142 @@
+//! Resolved settings, written and loaded, are what they were.
+
+use super::*;
+use proptest::prelude::*;
+use std::path::PathBuf;
+
+prop_compose! {
+    fn pair(low: f64, high: f64)(a in low..=high, b in low..=high) -> [f64; 2] { [a.min(b), a.max(b)] }
+}
+
+fn any_run() -> impl Strategy<Value = RunSettings> {
+    let device =
+        prop_oneof![Just(DeviceChoice::Auto), Just(DeviceChoice::Cpu), (0..9usize).prop_map(DeviceChoice::Cuda)];
+    ("[^/\\\\\\p{Cc}.]{1,40}", 0..=i64::MAX as u64, device, 0..64usize).prop_map(|(name, seed, device, threads)| {
+        RunSettings { out: format!("/runs/{name}").into(), name, seed, device, threads, decode_threads: threads / 2 }
+    })
+}
+
+fn any_data() -> impl Strategy<Value = DataSettings> {
+    let source = ("/[a-z\"' ü]{1,9}", any::<bool>()).prop_map(|(path, root)| {
+        let path = PathBuf::from(path);
+        if root { DataSource::Root(path) } else { DataSource::Manifest(path) }
+    });
+    (source, 0.0..0.5, 0.0..0.5, any::<bool>(), 9..=16u8).prop_map(|(source, val, test, stratified, bit_depth)| {
+        DataSettings {
+            source,
+            val,
+            test,
+            split_seed: 7,
+            stratified,
+            on_error: if stratified { OnError::Skip } else { OnError::Fail },
+            bit_depth,
+        }
+    })
+}
+
+fn any_preprocess() -> impl Strategy<Value = PreprocessSettings> {
+    use NormalizeChoice::{Backbone, Batch, Dataset, Explicit, Imagenet, Robust, Symmetric};
+    let modes = prop::sample::select(vec![Backbone, Imagenet, Symmetric, Dataset, Batch, Robust, Explicit]);
+    let statistics = prop::array::uniform3(1e-6f32..100.0);
+    (modes, statistics.clone(), statistics).prop_map(|(normalize, mean, std)| PreprocessSettings {
+        resize: ResizeMode::Letterbox,
+        interpolation: InterpolationChoice::Bilinear,
+        normalize,
+        mean: (normalize == Explicit).then_some(mean),
+        std: (normalize == Explicit).then_some(std),
+    })
+}
+
+fn any_augment() -> impl Strategy<Value = AugmentSettings> {
+    let share = 0.0..=1.0f64;
+    let crop = (pair(1e-4, 1.0), pair(0.01, 100.0)).prop_map(|(scale, ratio)| CropSettings { scale, ratio });
+    let color = (1e-6..=1.0f64, prop::array::uniform3(0.0..=1.0f64), 1e-9..=0.5f64).prop_map(
+        |(p, [brightness, contrast, saturation], hue)| ColorSettings { p, brightness, contrast, saturation, hue },
+    );
+    let erasing = (1e-6..=1.0f64, pair(1e-4, 1.0), pair(0.01, 100.0)).prop_map(|(p, area, ratio)| ErasingSettings {
+        p,
+        area,
+        ratio,
+    });
+    let preset = prop::sample::select(vec![AugmentPreset::None, AugmentPreset::Light]);
+    let operations = (prop::option::of(crop), prop::option::of(color), prop::option::of(erasing));
+    (preset, prop::array::uniform3(share), operations).prop_map(
+        |(preset, [hflip, vflip, rotate90], (crop, color, erasing))| AugmentSettings {
+            preset,
+            hflip,
+            vflip,
+            rotate90,
+            crop,
+            color,
+            erasing,
+        },
+    )
+}
+
+fn any_train() -> impl Strategy<Value = TrainSettings> {
+    let length =
+        prop_oneof![(1..1000usize).prop_map(TrainLength::Epochs), (2000..9999usize).prop_map(TrainLength::Steps)];
+    let warmup = prop_oneof![0.0..1.0f64, (1..1000u32).prop_map(f64::from)];
+    let rates = (1e-9..1.0f64, 1e-9..1.0f64, 0.0..1.0f64, 1e-3..=1.0f64);
+    (length, 1..512usize, rates, warmup, prop::option::of(1e-3..10.0f64), 0.0..1.0f64).prop_map(
+        |(length, batch_size, (lr, head_lr, weight_decay, layer_decay), warmup, clip_grad, label_smoothing)| {
+            TrainSettings {
+                length,
+                batch_size,
+                accumulate: batch_size.div_ceil(3),
+                lr,
+                head_lr,
+                weight_decay,
+                layer_decay,
+                warmup,
+                schedule: Schedule::Constant,
+                clip_grad,
+                label_smoothing,
+                class_weights: ClassWeights::Balanced,
+            }
+        },
+    )
+}
+
+fn any_settings() -> impl Strategy<Value = Settings> {
+    let backbone = prop::sample::select(vec!["builtin:vit-mini", "/weights/ü \"x\"", "timm/vit_base@abc"]);
+    let model =
+        (backbone, prop::option::of(16..=4096usize), 0.0..1.0f64).prop_map(|(backbone, image_size, drop_path)| {
+            ModelSettings {
+                backbone: backbone.into(),
+                image_size,
+                pool: PoolChoice::Avg,
+                drop_path,
+                head_dropout: drop_path / 2.0,
+            }
+        });
+    let strategy = prop_oneof![
+        Just(StrategySettings::Frozen),
+        Just(StrategySettings::Full),
+        (1..100usize).prop_map(|blocks| StrategySettings::Partial { blocks })
+    ];
+    (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize).prop_map(
+        |(run, data, model, preprocess, augment, strategy, train, patience)| Settings {
+            run,
+            data,
+            model,
+            preprocess,
+            augment,
+            strategy,
+            train,
+            early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn written_settings_load_as_they_were(settings in any_settings()) {
+        let text = settings.to_toml().unwrap();
+        let loaded = load_text(&text, &[]);
+        prop_assert!(loaded.is_ok(), "{}\n{text}", loaded.unwrap_err());
+        prop_assert_eq!(loaded.unwrap(), settings);
+    }
+}
