@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     vitadapt::system::threads::leave_cores_to_workers();
     ExitCode::from(vitadapt::commands::main() as u8)

@@ -13,6 +13,7 @@ mod normalize;
 mod random_resized_crop;
 mod resize;
 mod rotate90;
+mod squares;
 mod vflip;
 
 pub(super) use normalize::Histograms;
@@ -26,6 +27,7 @@ use crate::rng::{Purpose, Stream};
 use image::RgbImage;
 use random_resized_crop::RandomResizedCrop;
 use serde::{Deserialize, Serialize};
+use squares::Squares;
 use std::path::Path;
 
 /// An augmentation of an 8-bit image, whose size it may change only by swapping its sides.
@@ -149,10 +151,9 @@ struct Augmentation {
     pixels: Vec<Keyed<dyn PixelAugment>>,
 }
 
-impl Augmentation {
-    fn stream(&self, view: View, operation: u64) -> Stream {
-        Stream::new(self.seed, Purpose::Augment, &[view.epoch, view.sample, operation])
-    }
+/// The stream of one operation on one view.
+fn operation_stream(seed: u64, view: View, operation: u64) -> Stream {
+    Stream::new(seed, Purpose::Augment, &[view.epoch, view.sample, operation])
 }
 
 /// Everything between a file and its pixels: decoding, preprocessing and, for training, augmentation.
@@ -160,12 +161,13 @@ pub struct Pipeline {
     decode: DecodeOptions,
     preprocess: Preprocess,
     augmentation: Option<Augmentation>,
+    squares: Squares,
 }
 
 impl Pipeline {
     /// Without augmentation: every view of a sample is the same.
     pub fn evaluation(preprocess: Preprocess, decode: DecodeOptions) -> Self {
-        Self { decode, preprocess, augmentation: None }
+        Self { decode, preprocess, augmentation: None, squares: Squares::default() }
     }
 
     /// With the augmentations of the settings, drawn from `seed`.
@@ -176,7 +178,7 @@ impl Pipeline {
             image: image_operations(settings),
             pixels: pixel_operations(settings),
         };
-        Self { decode, preprocess, augmentation: Some(augmentation) }
+        Self { decode, preprocess, augmentation: Some(augmentation), squares: Squares::default() }
     }
 
     /// The plan that images follow.
@@ -190,7 +192,13 @@ impl Pipeline {
     /// # Errors
     /// When the file is not a usable image.
     pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        let square = self.square_view(&decode::decode_file(path, self.decode)?, view)?;
+        let decode = || decode::decode_file(path, self.decode);
+        let square = if self.crops() {
+            self.square_view(&decode()?, view)?
+        } else {
+            let square = self.squares.get_or_make(path, || self.preprocess.square(&decode()?))?;
+            self.augmented(square, view)
+        };
         Ok(self.preprocess.normalization.standardize(&square))
     }
 
@@ -199,18 +207,28 @@ impl Pipeline {
     /// # Errors
     /// When the image has no pixels.
     pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
-        let Some(augmentation) = &self.augmentation else { return self.preprocess.square(image) };
-        let mut square = match &augmentation.crop {
-            Some(crop) => {
-                let window = crop.draw(image.dimensions(), &mut augmentation.stream(view, CROP_ID));
+        let square = match &self.augmentation {
+            Some(Augmentation { crop: Some(crop), seed, .. }) => {
+                let window = crop.draw(image.dimensions(), &mut operation_stream(*seed, view, CROP_ID));
                 self.preprocess.geometry.square_of(image, window)?
             }
-            None => self.preprocess.square(image)?,
+            _ => self.preprocess.square(image)?,
         };
-        for (id, operation) in &augmentation.image {
-            square = operation.apply(square, &mut augmentation.stream(view, *id));
-        }
-        Ok(square)
+        Ok(self.augmented(square, view))
+    }
+
+    /// Whether each view has a window of its own, so that its square cannot be kept.
+    fn crops(&self) -> bool {
+        self.augmentation.as_ref().is_some_and(|augmentation| augmentation.crop.is_some())
+    }
+
+    /// The image operations on a square.
+    fn augmented(&self, square: RgbImage, view: View) -> RgbImage {
+        let Some(augmentation) = &self.augmentation else { return square };
+        let apply = |image, (id, operation): &Keyed<dyn Augment>| {
+            operation.apply(image, &mut operation_stream(augmentation.seed, view, *id))
+        };
+        augmentation.image.iter().fold(square, apply)
     }
 
     /// Completes a batch of [`Pipeline::load`]ed views, concatenated: standardisation over the batch, then erasing.
@@ -220,7 +238,7 @@ impl Pipeline {
         let side = self.preprocess.geometry.image_size;
         for (image, &view) in pixels.chunks_exact_mut((3 * side * side).max(1)).zip(views) {
             for (id, operation) in &augmentation.pixels {
-                operation.apply(image, side, &mut augmentation.stream(view, *id));
+                operation.apply(image, side, &mut operation_stream(augmentation.seed, view, *id));
             }
         }
     }

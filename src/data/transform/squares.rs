@@ -1,0 +1,68 @@
+//! Squares kept in memory, so that a small data set is decoded once and not once an epoch.
+
+use image::RgbImage;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Images of a pipeline that are kept at the most, in bytes: 1,700 squares of 224 pixels.
+const MOST_BYTES: usize = 256 << 20;
+
+/// Resized images by their file. What no longer fits is made anew each time; nothing is ever thrown out, since an
+/// epoch visits every image once and a least-recently-used rule would then always miss.
+#[derive(Default)]
+pub(super) struct Squares(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    by_file: HashMap<PathBuf, RgbImage>,
+    bytes: usize,
+}
+
+impl Squares {
+    /// The square of `file`, made by `make` when it is not kept.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn get_or_make<E>(&self, file: &Path, make: impl FnOnce() -> Result<RgbImage, E>) -> Result<RgbImage, E> {
+        if let Some(square) = self.kept().by_file.get(file) {
+            return Ok(square.clone());
+        }
+        let square = make()?;
+        let mut kept = self.kept();
+        if kept.bytes + square.len() <= MOST_BYTES && !kept.by_file.contains_key(file) {
+            kept.bytes += square.len();
+            kept.by_file.insert(file.to_path_buf(), square.clone());
+        }
+        Ok(square)
+    }
+
+    /// A thread that panicked while holding the lock left a whole map behind: insertion comes last.
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_once_and_failures_are_not_kept() {
+        let squares = Squares::default();
+        let file = Path::new("a.png");
+        assert_eq!(squares.get_or_make(file, || Err("damaged")), Err("damaged"));
+        let first = squares.get_or_make(file, || Ok::<_, &str>(RgbImage::from_pixel(2, 2, image::Rgb([7; 3]))));
+        let second = squares.get_or_make(file, || Err("made again"));
+        assert_eq!((first.is_ok(), &first), (true, &second));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let squares = Squares::default();
+        let large = || Ok::<_, ()>(RgbImage::new(8192, 8192)); // 192 MiB
+        squares.get_or_make(Path::new("a"), large).unwrap();
+        squares.get_or_make(Path::new("b"), large).unwrap();
+        assert_eq!(squares.kept().by_file.len(), 1);
+    }
+}
