@@ -99,6 +99,22 @@ fn cross_entropy_in_all_variants() {
     }
 }
 
+/// candle-nn computes the same values, and shows why it may not be on a path that trains.
+#[test]
+fn candle_nn_agrees_forward_and_cuts_the_gradient() {
+    let expected = Expected::load("ops.safetensors");
+    let eps = expected.scalar("layer_norm.eps");
+    let (weight, bias) = (expected.get("layer_norm.weight"), expected.get("layer_norm.bias"));
+    let input = Var::from_tensor(&expected.get("layer_norm.input")).unwrap();
+    let ours = LayerNorm::new(weight.clone(), bias.clone(), eps as f32).forward(&input).unwrap();
+    let theirs = candle_nn::LayerNorm::new(weight, bias, eps);
+    let theirs = candle_core::Module::forward(&theirs, &input).unwrap();
+    assert_close("layer norm beside candle-nn", &theirs, &ours, 1e-5);
+    let gradient = |output: Tensor| output.sqr().unwrap().sum_all().unwrap().backward().unwrap().get(&input).is_some();
+    assert!(gradient(ours));
+    assert!(!gradient(theirs), "candle-nn's layer norm has a gradient now: simplify src/nn");
+}
+
 #[test]
 fn position_embeddings_resample_as_pytorch_interpolates() {
     let expected = Expected::load("ops.safetensors");

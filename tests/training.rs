@@ -57,7 +57,7 @@ fn plan(backbone: &Backbone, strategy: StrategySettings) -> Plan {
 fn trainer(strategy: StrategySettings, threads: usize, rates: Regularisation) -> (Trainer, Plan) {
     let backbone = Backbone::load("builtin:vit-mini", Some(SIZE)).unwrap();
     let plan = plan(&backbone, strategy);
-    let params = assemble(&backbone, 3, 1, &Device::Cpu).unwrap();
+    let params = assemble(backbone.params, backbone.spec.width, 3, 1, &Device::Cpu).unwrap();
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
     let workers = Workers::new(threads, &Device::Cpu).unwrap();
     (Trainer::new(&backbone.spec, params, &plan, rates, workers, Device::Cpu).unwrap(), plan)

@@ -16,6 +16,5 @@ pub use family::{FAMILIES, Family, Header, Origin};
 pub use load::Backbone;
 pub use params::{Param, Params};
 pub use positions::resample;
-pub use source::hex;
 pub use spec::{Pool, Shapes, VitSpec};
 pub use vit::Vit;

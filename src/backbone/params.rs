@@ -88,13 +88,13 @@ impl Params {
         Self(self.0.iter().map(|(name, param)| (name.clone(), detach(param))).collect())
     }
 
-    /// Copies every parameter to a device.
+    /// Moves every parameter to a device, frozen. What is there already is not copied.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn to_device(&self, device: &Device) -> Result<Self> {
+    pub fn to_device(self, device: &Device) -> Result<Self> {
         let mut moved = Self::default();
-        for (name, param) in self.iter() {
+        for (name, param) in self.0 {
             moved.insert(name, param.tensor().detach().to_device(device)?);
         }
         Ok(moved)

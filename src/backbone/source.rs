@@ -1,10 +1,10 @@
 //! Where weights come from: the built-in backbone or a local folder with `config.json` and `model.safetensors`.
 
 use crate::error::{Error, Result, WeightsError};
+use crate::system::digest::sha256;
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -98,13 +98,8 @@ impl Source {
 
     /// The SHA-256 of the weights file, in hexadecimal.
     pub fn sha256(&self) -> String {
-        hex(&Sha256::digest(self.bytes()))
+        sha256(self.bytes())
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads one tensor as f32, whatever float type it is stored in.

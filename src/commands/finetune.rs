@@ -44,11 +44,11 @@ pub struct FinetuneArgs {
 /// Every failure of the modules it composes.
 pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
-    let settings = config::load(args.config.config.as_deref(), &args.config.set)?;
+    let settings = args.config.load()?;
     let stop = StopRequest::listen()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let session = Session::open(settings)?;
+    let mut session = Session::open(settings)?;
     let plan = session.plan(dataset.classes.len())?;
     let inspected = inspect(&session, dataset, console)?;
     let trainer = session.trainer(inspected.dataset.classes.len(), &plan)?;

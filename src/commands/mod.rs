@@ -8,6 +8,7 @@ mod schema;
 mod score;
 mod session;
 
+use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
 use crate::report::{Console, Verbosity};
 use clap::{Args, Parser, Subcommand};
@@ -17,8 +18,8 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "vitadapt", version, max_term_width = 100)]
 #[command(after_help = "Results go to stdout, progress to stderr.\n\
-Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 weights, 5 I/O, 6 numerics, 7 run directory in use,\n\
-8 a quality gate failed, 130 SIGINT, 143 SIGTERM.")]
+Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 weights, 5 I/O,\n\
+6 numerics, 7 run directory in use, 8 a quality gate failed, 130 SIGINT, 143 SIGTERM.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -49,6 +50,22 @@ struct ConfigArgs {
     /// Override one key of the file, as in train.lr=1e-4; repeatable
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// A usage error when there is neither a file nor an override, and every problem of the settings.
+    fn load(&self) -> Result<Settings> {
+        if self.config.is_none() && self.set.is_empty() {
+            return Err(Error::usage_hint(
+                "no configuration was given",
+                "use --config FILE, or at least --set data.root=FOLDER; configs/quickstart.toml is an example",
+            ));
+        }
+        config::load(self.config.as_deref(), &self.set)
+    }
 }
 
 /// The commands. A new one is a file with its arguments and `run`, and one line here and in [`dispatch`].

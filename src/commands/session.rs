@@ -47,12 +47,14 @@ impl Session {
         Plan::new(&self.settings.strategy, self.settings.train.layer_decay, spec.depth, shapes)
     }
 
-    /// The model with a fresh head for `classes`.
+    /// The model with a fresh head for `classes`. It takes the backbone's parameters, so that they are held once.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn trainer(&self, classes: usize, plan: &Plan) -> Result<Trainer> {
-        let params = assemble(&self.backbone, classes, self.settings.run.seed, &self.device)?;
+    pub fn trainer(&mut self, classes: usize, plan: &Plan) -> Result<Trainer> {
+        let backbone = std::mem::take(&mut self.backbone.params);
+        let (width, seed) = (self.backbone.spec.width, self.settings.run.seed);
+        let params = assemble(backbone, width, classes, seed, &self.device)?;
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let model = &self.settings.model;
         let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };

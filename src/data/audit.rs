@@ -6,9 +6,9 @@ use super::transform::{ChannelStatistics, Geometry, Histograms};
 use super::{Dataset, Sample, Split};
 use crate::config::OnError;
 use crate::error::{BadFile, DataError, Error, Result};
+use crate::system::digest::hex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -196,17 +196,9 @@ fn data_hash(dataset: &Dataset, findings: &[Finding]) -> String {
     for (sample, finding) in dataset.samples.iter().zip(findings) {
         field(&sample.name);
         field(&dataset.classes[sample.label]);
-        field(&hexadecimal(&finding.sha));
+        field(&hex(&finding.sha));
     }
-    hexadecimal(&hash.finalize())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&hash.finalize())
 }
 
 fn range(values: impl Iterator<Item = u32> + Clone) -> RangeInclusive<u32> {

@@ -1,6 +1,6 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016).
 
-use super::kernels::{contiguous, fused, lane_sum, read, simd};
+use super::kernels::{contiguous, fused, gradient_of, lane_sum, read, simd};
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
 /// Normalises the last dimension, then scales and shifts it: weight (d), bias (d).
@@ -97,10 +97,7 @@ impl CustomOp3 for Normalize {
                 })
             })
         })?;
-        let wrap = |tracked: &Tensor, values: Vec<f32>| {
-            tracked.track_op().then(|| Tensor::from_vec(values, tracked.shape(), tracked.device())).transpose()
-        };
-        Ok((wrap(x, dx)?, wrap(weight, dw)?, wrap(bias, db)?))
+        Ok((gradient_of(x, dx)?, gradient_of(weight, dw)?, gradient_of(bias, db)?))
     }
 }
 

@@ -1,6 +1,6 @@
 //! LayerScale (Touvron et al. 2021): a learned scale per channel on a residual branch.
 
-use super::kernels::{contiguous, fused, read, simd};
+use super::kernels::{contiguous, fused, gradient_of, read, simd};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// y = gamma * x over the last dimension: gamma (d).
@@ -59,10 +59,7 @@ impl CustomOp2 for Scale {
                 Ok(())
             })
         })?;
-        let wrap = |tracked: &Tensor, values: Vec<f32>| {
-            tracked.track_op().then(|| Tensor::from_vec(values, tracked.shape(), tracked.device())).transpose()
-        };
-        Ok((wrap(x, dx)?, wrap(gamma, dgamma)?))
+        Ok((gradient_of(x, dx)?, gradient_of(gamma, dgamma)?))
     }
 }
 

@@ -4,12 +4,12 @@
 //! into place; the one it replaces is set aside until the new one is durable. Loading takes the newest folder whose
 //! manifest verifies. Only learning parameters are stored: the frozen ones are the backbone's.
 
-use crate::backbone::{Params, hex};
+use crate::backbone::Params;
 use crate::error::{Error, Result, WeightsError};
+use crate::system::digest::{sha256, sha256_of_file};
 use crate::system::files::{create_folder, sync_folder, write_synced};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -144,7 +144,7 @@ fn write_folder(
 fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<String> {
     candle_core::safetensors::save(tensors, path).map_err(|error| save_error(path, &error))?;
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("write", path))?;
-    digest(path)
+    sha256_of_file(path)
 }
 
 /// Digs the system's reason out of the tensor library's error, so that a full disk is reported as one.
@@ -160,27 +160,7 @@ fn save_error(path: &Path, error: &candle_core::Error) -> Error {
 fn write_json(path: &Path, value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
     write_synced(path, text.as_bytes())?;
-    Ok(hex(&Sha256::digest(text.as_bytes())))
-}
-
-fn digest(path: &Path) -> Result<String> {
-    let mut hasher = Sha256::new();
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    std::io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(Error::io("read", path))?;
-    Ok(hex(&hasher.finalize()))
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl std::io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    Ok(sha256(text.as_bytes()))
 }
 
 /// Checks every file against the manifest; gives the step.
@@ -188,7 +168,7 @@ fn verify(folder: &Path) -> Result<usize> {
     let manifest: Manifest = read_json(&folder.join(MANIFEST))?;
     for (name, sum) in &manifest.files {
         let path = folder.join(name);
-        if digest(&path)? != *sum {
+        if sha256_of_file(&path)? != *sum {
             return Err(WeightsError::invalid(path, "does not match the checkpoint's manifest").into());
         }
     }

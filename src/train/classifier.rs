@@ -1,6 +1,6 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
-use crate::backbone::{Backbone, Params, Vit, VitSpec};
+use crate::backbone::{Params, Vit, VitSpec};
 use crate::nn::{Linear, Mode, dropout};
 use crate::rng::{Purpose, Stream};
 use crate::strategy::{Plan, drop_path_rates};
@@ -50,16 +50,15 @@ impl Classifier {
     }
 }
 
-/// The backbone's parameters with a fresh head for `classes`, on `device`, learning where `plan` says.
+/// The parameters of a backbone of that width with a fresh head for `classes`, on `device`.
 ///
 /// The head starts from a normal distribution of standard deviation 0.02 cut at two deviations, with a zero bias: not
 /// from zero, which would stop the first gradient from reaching the backbone.
 ///
 /// # Errors
 /// When the device is out of memory.
-pub fn assemble(backbone: &Backbone, classes: usize, seed: u64, device: &Device) -> Result<Params> {
-    let mut params = backbone.params.to_device(device)?;
-    let width = backbone.spec.width;
+pub fn assemble(backbone: Params, width: usize, classes: usize, seed: u64, device: &Device) -> Result<Params> {
+    let mut params = backbone.to_device(device)?;
     let mut stream = Stream::new(seed, Purpose::Init, &[]);
     let weight: Vec<f32> = (0..classes * width).map(|_| truncated_normal(&mut stream) * 0.02).collect();
     params.insert("head.weight", Tensor::from_vec(weight, (classes, width), device)?);

@@ -39,6 +39,14 @@ pub fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R
     }
 }
 
+/// The gradient of an operand, in its shape; none when nothing asks for it.
+///
+/// # Errors
+/// When the values do not fit the shape.
+pub fn gradient_of(operand: &Tensor, values: Vec<f32>) -> Result<Option<Tensor>> {
+    operand.track_op().then(|| Tensor::from_vec(values, operand.shape(), operand.device())).transpose()
+}
+
 /// Whether the fused CPU kernels apply; elsewhere each layer is a composition of candle's differentiable ops.
 pub fn fused(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
