@@ -228,7 +228,10 @@ fn an_earlier_run_is_kept_and_a_running_one_is_left_alone() {
 fn tables_for_people() {
     let workspace = Workspace::new();
     form_snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "train.epochs=1"]);
-    form_snapshot!(workspace, &["eval", "--run", "runs/small", "--min-accuracy", "1", "--min-macro-f1", "0"]);
+    let gated = ["eval", "--run", "runs/small", "--min-accuracy", "1", "--min-macro-f1", "0"];
+    form_snapshot!(workspace, &gated);
+    // The form hides every number, the exit code among them.
+    assert_eq!(workspace.command(&gated).output().unwrap().status.code(), Some(8));
 }
 
 #[test]
