@@ -47,7 +47,7 @@ impl Place {
     }
 }
 
-/// A way of adapting a backbone. A new one is one file that implements this and one line in [`strategy`].
+/// A way of adapting a backbone. A new one is one file that implements this and one line in `strategy()`.
 pub trait Strategy {
     /// Whether a parameter at `place` learns.
     fn learns(&self, place: Place, depth: usize) -> bool;

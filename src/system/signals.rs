@@ -55,6 +55,15 @@ impl StopRequest {
         Ok(request)
     }
 
+    /// Asks for a stop as if the signal had arrived.
+    pub fn request(&self, signal: Signal) {
+        let number = match signal {
+            Signal::Interrupt => SIGINT,
+            Signal::Terminate => SIGTERM,
+        };
+        self.0.store(number as usize, Ordering::SeqCst);
+    }
+
     /// The signal that arrived, if any.
     pub fn received(&self) -> Option<Signal> {
         match self.0.load(Ordering::SeqCst) as i32 {

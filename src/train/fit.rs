@@ -85,7 +85,8 @@ impl Fit<'_> {
     /// in a row without finite numbers.
     pub fn run(&self, progress: &mut Progress, optimizer: &mut AdamW, observer: &mut dyn Observer) -> Result<Ending> {
         let schedule = LrSchedule::new(self.settings.warmup, self.total_steps(), self.settings.schedule);
-        while progress.step < schedule.total && !progress.stopped_early {
+        // An epoch under way is finished even when its last step is taken: a signal may have come right after it.
+        while (progress.step < schedule.total || progress.batch > 0) && !progress.stopped_early {
             if let Some(signal) = self.train_epoch(progress, optimizer, schedule, observer)? {
                 self.save_last(progress, optimizer)?;
                 return Ok(Ending::Stopped(signal));
@@ -104,6 +105,9 @@ impl Fit<'_> {
         schedule: LrSchedule,
         observer: &mut dyn Observer,
     ) -> Result<Option<Signal>> {
+        if progress.step == schedule.total {
+            return Ok(None);
+        }
         let batches = self.feed.train(progress.epoch, progress.batch)?;
         let mut clock = Instant::now();
         for batch in batches {

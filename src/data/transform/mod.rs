@@ -1,6 +1,6 @@
 //! From a decoded image to the pixels a backbone reads.
 //!
-//! Without augmentation: resize to a square ([`resize`]), standardise ([`normalize`]). With augmentation, in this
+//! Without augmentation: resize to a square (`resize`), standardise (`normalize`). With augmentation, in this
 //! order: random resized crop (in place of the resize), flips and rotation, colour, standardise, erasing.
 //!
 //! Every operation draws from a stream of its own, keyed by seed, epoch, sample and operation: switching one on
