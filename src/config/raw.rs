@@ -6,7 +6,7 @@
 //! against what resolving really fills in.
 
 use super::settings::{
-    AugmentPreset, ClassWeights, EarlyStopMetric, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
+    AugmentPreset, ClassWeights, EarlyStopMetric, InterpolationChoice, NormalizeChoice, OnError, PoolChoice, Precision,
     ResizeMode, Schedule,
 };
 use schemars::JsonSchema;
@@ -53,6 +53,9 @@ pub struct RawRun {
     /// `auto` (the first GPU if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
     #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("default" = "auto"))]
     pub device: Option<String>,
+    /// Type of the numbers in training.
+    #[schemars(extend("default" = "f32"))]
+    pub precision: Option<Precision>,
     /// Worker threads for compute; 0 = one per core.
     #[schemars(range(max = 1024), extend("default" = 0))]
     pub threads: Option<usize>,

@@ -35,10 +35,20 @@ pub struct RunSettings {
     pub out: PathBuf,
     /// Where tensors live.
     pub device: DeviceChoice,
+    /// Type of the numbers in training.
+    pub precision: Precision,
     /// Worker threads for compute; 0 = one per core.
     pub threads: usize,
     /// Threads that decode images; 0 = one per core.
     pub decode_threads: usize,
+}
+
+/// `run.precision`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
 }
 
 /// `run.device`

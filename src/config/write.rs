@@ -45,6 +45,7 @@ fn run(run: &RunSettings) -> RawRun {
         seed: Some(run.seed),
         out: Some(run.out.clone()),
         device: Some(run.device.to_string()),
+        precision: Some(run.precision),
         threads: Some(run.threads),
         decode_threads: Some(run.decode_threads),
     }

@@ -11,8 +11,8 @@ use super::raw::{
 };
 use super::settings::{
     ClassWeights, DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, InterpolationChoice,
-    ModelSettings, NormalizeChoice, OnError, PoolChoice, PreprocessSettings, ResizeMode, RunSettings, Schedule,
-    Settings, StrategySettings, TrainLength, TrainSettings,
+    ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings, ResizeMode, RunSettings,
+    Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
 };
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,7 @@ impl Resolver<'_> {
                 None => paths::absolute(&self.bases.current, Path::new("runs")),
             },
             device,
+            precision: raw.precision.unwrap_or(Precision::F32),
             threads: raw.threads.unwrap_or(0),
             decode_threads: raw.decode_threads.unwrap_or(0),
         }

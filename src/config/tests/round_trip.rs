@@ -12,7 +12,15 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
     let device =
         prop_oneof![Just(DeviceChoice::Auto), Just(DeviceChoice::Cpu), (0..9usize).prop_map(DeviceChoice::Cuda)];
     ("[^/\\\\\\p{Cc}.]{1,40}", 0..=i64::MAX as u64, device, 0..64usize).prop_map(|(name, seed, device, threads)| {
-        RunSettings { out: format!("/runs/{name}").into(), name, seed, device, threads, decode_threads: threads / 2 }
+        RunSettings {
+            out: format!("/runs/{name}").into(),
+            name,
+            seed,
+            device,
+            precision: Precision::F32,
+            threads,
+            decode_threads: threads / 2,
+        }
     })
 }
 
