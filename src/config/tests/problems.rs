@@ -121,7 +121,7 @@ fn values_outside_their_range_are_refused() {
         "early_stop.metric = 'accuracy'",
         "early_stop.patience = -1",
         "cache = { dir = 'x' }",
-        "run.precision = 'f32'",
+        "run.precision = 'bf16'",
         "run.name = 1979-05-27",
         "run = 5",
         "lr = 1.0",
