@@ -150,6 +150,10 @@ fn describe(record: &RunRecord, session: &Session, console: &Console) {
         100.0 * trainable as f64 / total as f64
     ));
     console.info(format!("device    {}, {} worker(s)", record.device, record.threads));
+    let (geometry, normalization) = (&record.preprocess.geometry, &record.preprocess.normalization);
+    console.detail(format!("resize    {:?}, {:?}", geometry.resize, geometry.interpolation));
+    console.detail(format!("normalize {normalization:?}"));
+    console.detail(format!("sha256    {} (weights), {} (data)", backbone.sha256, data.sha256));
 }
 
 /// 5125 as `5,125`.

@@ -113,11 +113,6 @@ impl Checkpoints {
             (None, None) => Ok(None),
         }
     }
-
-    /// Whether anything was ever saved under that name.
-    pub fn exists(&self, name: &str) -> bool {
-        [self.folder.join(name), self.temporary(name), self.old(name)].iter().any(|folder| folder.exists())
-    }
 }
 
 fn write_folder(

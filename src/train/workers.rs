@@ -51,11 +51,6 @@ impl Workers {
             None => items.into_iter().map(work).collect(),
         }
     }
-
-    /// Cuts `0..n` into one contiguous range a worker, as even as possible; fewer when n is small.
-    pub fn shards(&self, n: usize) -> Vec<std::ops::Range<usize>> {
-        cut(n, self.count.min(n))
-    }
 }
 
 /// Cuts `0..n` into `parts` contiguous ranges whose lengths differ by at most one.
