@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["error", "rng", "system"],
     &["config"],
-    &["data", "nn"],
+    &["data", "nn", "linalg"],
     &["backbone"],
     &["strategy"],
     &["metrics"],
+    &["probe", "tsne"],
     &["train"],
     &["report"],
     &["commands"],

@@ -1,0 +1,73 @@
+//! Matrices of features, and what probes and embeddings compute from them.
+
+use crate::error::{DataError, Result};
+
+/// A dense row-major matrix of feature vectors: one row an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    cols: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A view of `values` as rows of `cols` values; an incomplete last row is left out.
+    pub fn new(values: &'a [f32], cols: usize) -> Self {
+        let whole = values.len() - values.len() % cols.max(1);
+        Self { values: &values[..whole], cols: cols.max(1) }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.cols
+    }
+
+    /// Values a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// All values, row after row.
+    pub fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
+    /// Row `i`.
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        &self.values[i * self.cols..(i + 1) * self.cols]
+    }
+
+    /// A copy of some rows, in the order of `indices`.
+    pub fn select(&self, indices: &[usize]) -> Vec<f32> {
+        indices.iter().flat_map(|&i| self.row(i)).copied().collect()
+    }
+
+    /// Refuses values that are not numbers or infinite, which would spread silently through every sum.
+    ///
+    /// # Errors
+    /// A data error that names the first such row by `describe`.
+    pub fn check_finite(&self, describe: impl Fn(usize) -> String) -> Result<()> {
+        match (0..self.rows()).find(|&i| !self.row(i).iter().all(|value| value.is_finite())) {
+            None => Ok(()),
+            Some(i) => Err(DataError::invalid(
+                format!("the features of {} are not finite numbers", describe(i)),
+                "look at the image; if it is fine, the backbone's weights are damaged",
+            )
+            .into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_selected_and_checked() {
+        let values = [1.0, 2.0, 3.0, f32::NAN, 5.0, 6.0];
+        let matrix = Matrix::new(&values, 2);
+        assert_eq!((matrix.rows(), matrix.cols(), matrix.row(2)), (3, 2, &[5.0, 6.0][..]));
+        assert_eq!(matrix.select(&[2, 0]), [5.0, 6.0, 1.0, 2.0]);
+        let error = matrix.check_finite(|i| format!("image {i}")).unwrap_err();
+        assert!(error.to_string().contains("image 1"), "{error}");
+    }
+}
