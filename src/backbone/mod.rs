@@ -9,6 +9,7 @@ mod params;
 mod positions;
 mod source;
 mod spec;
+mod stage;
 mod timm;
 mod vit;
 
@@ -17,4 +18,5 @@ pub use load::Backbone;
 pub use params::{Param, Params};
 pub use positions::resample;
 pub use spec::{Pool, Shapes, VitSpec};
+pub use stage::{Readout, Stage};
 pub use vit::Vit;

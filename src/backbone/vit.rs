@@ -18,6 +18,7 @@ pub struct Vit {
     norm: Option<LayerNorm>,
     fc_norm: Option<LayerNorm>,
     pool: Pool,
+    prefix_tokens: usize,
 }
 
 impl Vit {
@@ -41,6 +42,7 @@ impl Vit {
             norm: norm(spec.norm, "norm")?,
             fc_norm: norm(spec.fc_norm, "fc_norm")?,
             pool: spec.pool,
+            prefix_tokens: spec.prefix_tokens(),
         })
     }
 
@@ -65,19 +67,50 @@ impl Vit {
         }
     }
 
+    /// pixels (B, 3, S, S) to the tokens (B, T, d) that block `end` reads; with `end` = depth, those after all blocks.
+    ///
+    /// # Errors
+    /// When the pixels do not have the size of the position embeddings.
+    pub fn prefix(&self, pixels: &Tensor, end: usize, mode: Mode<'_>) -> Result<Tensor> {
+        let x = self.embed(pixels)?;
+        self.blocks.iter().take(end).try_fold(x, |x, block| block.forward(&x, mode))
+    }
+
+    /// The tokens (B, T, d) that block `start` reads, to the features (B, d) that feed the head.
+    ///
+    /// # Errors
+    /// When the tokens do not have the backbone's width.
+    pub fn suffix(&self, tokens: &Tensor, start: usize, mode: Mode<'_>) -> Result<Tensor> {
+        let x = self.blocks.iter().skip(start).try_fold(tokens.clone(), |x, block| block.forward(&x, mode))?;
+        let pooled = self.pool(&self.normed(&x)?)?;
+        match &self.fc_norm {
+            Some(norm) => norm.forward(&pooled),
+            None => Ok(pooled),
+        }
+    }
+
+    /// The tokens after each of the last `blocks` blocks, normed as the last one's are (DINOv2's
+    /// `get_intermediate_layers`).
+    ///
+    /// # Errors
+    /// When the pixels do not have the size of the position embeddings.
+    pub fn last_tokens(&self, pixels: &Tensor, blocks: usize, mode: Mode<'_>) -> Result<Vec<Tensor>> {
+        let first = self.blocks.len().saturating_sub(blocks);
+        let mut x = self.prefix(pixels, first, mode)?;
+        let mut tokens = Vec::with_capacity(blocks);
+        for block in &self.blocks[first..] {
+            x = block.forward(&x, mode)?;
+            tokens.push(self.normed(&x)?);
+        }
+        Ok(tokens)
+    }
+
     /// pixels (B, 3, S, S) to all tokens (B, T, d) after the final norm.
     ///
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
     pub fn tokens(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = self.embed(pixels)?;
-        for block in &self.blocks {
-            x = block.forward(&x, mode)?;
-        }
-        match &self.norm {
-            Some(norm) => norm.forward(&x),
-            None => Ok(x),
-        }
+        self.normed(&self.prefix(pixels, self.blocks.len(), mode)?)
     }
 
     /// pixels (B, 3, S, S) to the features (B, d) that feed the head.
@@ -85,23 +118,37 @@ impl Vit {
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
     pub fn features(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let pooled = self.pool(&self.tokens(pixels, mode)?)?;
-        match &self.fc_norm {
-            Some(norm) => norm.forward(&pooled),
-            None => Ok(pooled),
+        self.suffix(&self.prefix(pixels, 0, mode)?, 0, mode)
+    }
+
+    fn normed(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => Ok(x.clone()),
         }
+    }
+
+    /// Class token and registers.
+    pub(super) fn prefix_tokens(&self) -> usize {
+        self.prefix_tokens
     }
 
     fn pool(&self, tokens: &Tensor) -> Result<Tensor> {
         match self.pool {
-            Pool::Cls => tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous(),
-            Pool::Avg => {
-                let prefix = [&self.cls_token, &self.registers].into_iter().flatten();
-                let skipped = prefix.map(|token| token.dim(1)).sum::<Result<usize>>()?;
-                tokens.narrow(1, skipped, tokens.dim(1)? - skipped)?.mean(1)
-            }
+            Pool::Cls => cls_token(tokens),
+            Pool::Avg => patch_mean(tokens, self.prefix_tokens),
         }
     }
+}
+
+/// Tokens (B, T, d) to the class token (B, d).
+pub(super) fn cls_token(tokens: &Tensor) -> Result<Tensor> {
+    tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()
+}
+
+/// Tokens (B, T, d) to the mean (B, d) of those after the first `prefix`.
+pub(super) fn patch_mean(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
+    tokens.narrow(1, prefix, tokens.dim(1)? - prefix)?.mean(1)
 }
 
 fn layer_norm(spec: &VitSpec, params: &Params, name: &str) -> Result<LayerNorm> {

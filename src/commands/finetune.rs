@@ -1,9 +1,12 @@
 //! `vitadapt finetune`: data, model, training loop, scores, report.
 
 use super::inspect::{Inspected, inspect};
+use super::kept;
 use super::score::{score_splits, write_evaluations};
 use super::session::{Session, load_saved};
 use super::{ConfigArgs, device};
+use crate::backbone::Readout;
+use crate::cache::Key;
 use crate::config::{self, ClassWeights, Settings};
 use crate::data::{Dataset, Split, write_splits_csv};
 use crate::error::{Error, Result};
@@ -19,7 +22,7 @@ use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::StopRequest;
 use crate::train::adamw::AdamW;
 use crate::train::checkpoint::Checkpoints;
-use crate::train::feed::Feed;
+use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
 use crate::train::progress::Progress;
 use crate::train::trainer::Trainer;
@@ -49,9 +52,11 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     let mut session = Session::open(settings)?;
-    let plan = session.plan(dataset.classes.len())?;
+    let plan = session.plan(Readout::POOL, dataset.classes.len())?;
     let inspected = inspect(&session, dataset, console)?;
-    let trainer = session.trainer(inspected.dataset.classes.len(), &plan)?;
+    let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
+    let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
+    let trainer = session.trainer(stage, Readout::POOL, classes, &plan)?;
     let mut record = new_record(&session, &inspected, &trainer);
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
@@ -95,6 +100,8 @@ fn new_record(session: &Session, inspected: &Inspected, trainer: &Trainer) -> Ru
         trainable_parameters,
         total_parameters,
         temperature: None,
+        probe: None,
+        cache: None,
         wall_seconds: 0.0,
         peak_memory_bytes: None,
         result: None,
@@ -170,6 +177,7 @@ struct Training {
     trainer: Trainer,
     plan: Plan,
     feed: Feed,
+    keys: Arc<Vec<Key>>,
     criterion: Criterion,
     checkpoints: Checkpoints,
     progress: Progress,
@@ -181,7 +189,7 @@ impl Training {
     /// Writes down what is fixed before training: the config, the splits, the skipped files, the record.
     fn new(
         session: Session,
-        inspected: Inspected,
+        mut inspected: Inspected,
         trainer: Trainer,
         plan: Plan,
         run: Run,
@@ -193,6 +201,7 @@ impl Training {
         inspected.write_skipped(&run.path("skipped.csv"))?;
         run.write_record(&record)?;
         let criterion = criterion(settings, &inspected.dataset);
+        let keys = Arc::new(std::mem::take(&mut inspected.keys));
         let feed = Feed {
             training: Arc::new(inspected.training_pipeline(&session)),
             evaluation: Arc::new(inspected.evaluation_pipeline(&session)),
@@ -200,10 +209,12 @@ impl Training {
             seed: settings.run.seed,
             batch_size: settings.train.batch_size,
             threads: session.decode_threads(),
+            views: kept::views(settings),
+            kept: None,
         };
         let checkpoints = Checkpoints::of_run(run.folder());
         let progress = Progress::default();
-        Ok(Self { session, trainer, plan, feed, criterion, checkpoints, progress, run, record })
+        Ok(Self { session, trainer, plan, feed, keys, criterion, checkpoints, progress, run, record })
     }
 
     /// The loop, from the start or from the last checkpoint.
@@ -212,6 +223,13 @@ impl Training {
         if resume {
             self.restore(&mut optimizer, console)?;
         }
+        let watched = (self.run.folder(), stop);
+        let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
+        if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
+            return Ok(Ending::Stopped(signal));
+        }
+        self.feed.kept = kept?;
+        self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
         let settings = &self.session.settings;
         let fit = Fit {
             settings: &settings.train,
@@ -280,6 +298,7 @@ impl Training {
             "seconds": self.record.wall_seconds,
             "images_per_second": images / training_seconds,
             "peak_memory_bytes": self.record.peak_memory_bytes,
+            "cache": self.record.cache,
             "verdict": verdict.code(),
             "verdict_reason": verdict.sentence(),
         })

@@ -4,6 +4,8 @@ mod device;
 mod eval;
 mod finetune;
 mod inspect;
+mod kept;
+mod saved;
 mod schema;
 mod score;
 mod session;

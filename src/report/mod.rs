@@ -8,7 +8,9 @@ mod training;
 mod verdict;
 
 pub use console::{Console, Progress as ProgressBar, Verbosity};
-pub use run::{BackboneRecord, DataRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json};
+pub use run::{
+    BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
+};
 pub use table::{confusion_table, evaluation_table, key_value_table, percent};
 pub use training::TrainingReport;
 pub use verdict::{Verdict, verdict};

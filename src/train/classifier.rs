@@ -1,6 +1,6 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
-use crate::backbone::{Params, Vit, VitSpec};
+use crate::backbone::{Params, Readout, Stage, Vit, VitSpec};
 use crate::nn::{Linear, Mode, dropout};
 use crate::rng::{Purpose, Stream};
 use crate::strategy::{Plan, drop_path_rates};
@@ -18,10 +18,30 @@ pub struct Regularisation {
     pub head_dropout: f64,
 }
 
+/// What the classifier is made of besides its parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Form {
+    /// What its inputs are: pixels, or what frozen layers have made of them.
+    pub stage: Stage,
+    /// Which features feed the head.
+    pub readout: Readout,
+    /// Rates of the random layers.
+    pub rates: Regularisation,
+}
+
+impl From<Regularisation> for Form {
+    /// From pixels to a head on the pooled features.
+    fn from(rates: Regularisation) -> Self {
+        Self { stage: Stage::Pixels, readout: Readout::POOL, rates }
+    }
+}
+
 /// Layers over shared parameters.
 #[derive(Debug, Clone)]
 pub struct Classifier {
     vit: Vit,
+    stage: Stage,
+    readout: Readout,
     head: Linear,
     head_dropout: f64,
 }
@@ -31,26 +51,28 @@ impl Classifier {
     ///
     /// # Errors
     /// When a parameter is absent.
-    pub fn new(spec: &VitSpec, params: &Params, plan: &Plan, rates: Regularisation) -> Result<Self> {
-        let drop_path = drop_path_rates(rates.drop_path, spec.depth, plan.first_block);
+    pub fn new(spec: &VitSpec, params: &Params, plan: &Plan, form: Form) -> Result<Self> {
+        let drop_path = drop_path_rates(form.rates.drop_path, spec.depth, plan.first_block);
         Ok(Self {
             vit: Vit::new(spec, params, &drop_path)?,
+            stage: form.stage,
+            readout: form.readout,
             head: Linear::new(params.tensor("head.weight")?, params.get("head.bias")),
-            head_dropout: rates.head_dropout,
+            head_dropout: form.rates.head_dropout,
         })
     }
 
-    /// pixels (B, 3, S, S) to logits (B, classes).
+    /// Inputs of its stage (B, …) to logits (B, classes).
     ///
     /// # Errors
-    /// When the pixels do not have the size of the position embeddings.
-    pub fn logits(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let features = self.vit.features(pixels, mode)?;
+    /// When the inputs do not have the shape of that stage.
+    pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let features = self.vit.run_from(self.stage, self.readout, inputs, mode)?;
         self.head.forward(&dropout(&features, self.head_dropout, HEAD, mode)?)
     }
 }
 
-/// The parameters of a backbone of that width with a fresh head for `classes`, on `device`.
+/// The parameters of a backbone with a fresh head from `width` features to `classes`, on `device`.
 ///
 /// The head starts from a normal distribution of standard deviation 0.02 cut at two deviations, with a zero bias: not
 /// from zero, which would stop the first gradient from reaching the backbone.
@@ -75,10 +97,10 @@ fn truncated_normal(stream: &mut Stream) -> f32 {
     }
 }
 
-/// The shapes of all parameters, head included, for the strategy's plan.
-pub fn all_shapes(spec: &VitSpec, classes: usize) -> crate::backbone::Shapes {
+/// The shapes of all parameters, with a head on features of `width` values, for the strategy's plan.
+pub fn all_shapes(spec: &VitSpec, width: usize, classes: usize) -> crate::backbone::Shapes {
     let mut shapes = spec.shapes();
-    shapes.insert("head.weight".into(), vec![classes, spec.width]);
+    shapes.insert("head.weight".into(), vec![classes, width]);
     shapes.insert("head.bias".into(), vec![classes]);
     shapes
 }
