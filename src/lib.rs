@@ -17,6 +17,8 @@ pub mod backbone;
 pub mod strategy;
 
 pub mod metrics;
+pub mod probe;
+
 pub mod train;
 
 pub mod report;
