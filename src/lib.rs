@@ -2,7 +2,8 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, rng, system ← config ← cache, data, nn, linalg ← backbone ← features, strategy ← metrics ← probe, tsne ← train ← report ← commands
+//! error, rng, system ← config ← cache, data, nn ← linalg ← backbone ← features, strategy ← metrics ← probe, tsne ← train
+//! ← report ← commands
 
 pub mod error;
 pub mod rng;
@@ -20,6 +21,8 @@ pub mod features;
 pub mod strategy;
 
 pub mod metrics;
+pub mod probe;
+
 pub mod train;
 
 pub mod report;

@@ -25,6 +25,8 @@ pub enum Purpose {
     Dropout = 6,
     /// Bootstrap resamples of an interval.
     Bootstrap = 7,
+    /// Dealing samples to the folds of a cross-validation.
+    Folds = 8,
 }
 
 /// A deterministic stream of random numbers.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["error", "rng", "system"],
     &["config"],
-    &["cache", "data", "nn", "linalg"],
+    &["cache", "data", "nn"],
+    &["linalg"],
     &["backbone"],
     &["strategy", "features"],
     &["metrics"],

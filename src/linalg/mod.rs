@@ -1,5 +1,7 @@
 //! Matrices of features, and what probes and embeddings compute from them.
 
+pub mod neighbors;
+
 use crate::error::{DataError, Result};
 
 /// A dense row-major matrix of feature vectors: one row an image.
@@ -39,6 +41,15 @@ impl<'a> Matrix<'a> {
     /// A copy of some rows, in the order of `indices`.
     pub fn select(&self, indices: &[usize]) -> Vec<f32> {
         indices.iter().flat_map(|&i| self.row(i)).copied().collect()
+    }
+
+    /// The mean of each column (cols), in f64; 0 without rows.
+    pub fn means(&self) -> Vec<f64> {
+        let mut sums = vec![0f64; self.cols];
+        for row in self.values.chunks_exact(self.cols) {
+            sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+        }
+        sums.iter().map(|sum| sum / self.rows().max(1) as f64).collect()
     }
 
     /// Refuses values that are not numbers or infinite, which would spread silently through every sum.
