@@ -11,6 +11,7 @@ mod style;
 
 pub use c_path::Selection;
 pub use scatter::{Scatter, ScatterPoint};
+pub(in crate::report) use scatter::{drawing_order, opacity, radius};
 
 use std::path::Path;
 

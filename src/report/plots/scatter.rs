@@ -253,18 +253,19 @@ fn draw_ring<B: DrawingBackend>(area: &DrawingArea<B, Shift>, place: (i32, i32),
     rings.into_iter().try_for_each(|(color, radius)| area.draw(&Circle::new(place, radius, color.stroke_width(2))))
 }
 
-/// The radius of a mark: 11 pixels for a few points, 4 for 20,000.
-fn radius(n: usize) -> f64 {
+/// The radius of a mark, as pictures are drawn, at twice the size they are read at: 11 pixels for a few points, 4 for
+/// 20,000.
+pub(in crate::report) fn radius(n: usize) -> f64 {
     (12.0 - 1.9 * (n as f64).log10()).clamp(4.0, 11.0)
 }
 
 /// Points shine through each other the more of them there are.
-fn opacity(n: usize) -> f64 {
+pub(in crate::report) fn opacity(n: usize) -> f64 {
     (1.05 - 0.12 * (n as f64).log10()).clamp(0.5, 0.9)
 }
 
 /// All indices, mixed the same way each time: points come class by class, and the last class would hide the others.
-fn drawing_order(n: usize) -> Vec<usize> {
+pub(in crate::report) fn drawing_order(n: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     // Fibonacci hashing: multiples of 2^32 over the golden ratio scatter evenly.
     order.sort_by_key(|&i| (i as u32).wrapping_mul(2_654_435_769));
