@@ -1,6 +1,7 @@
 //! What a user sees of a run: tables, pictures, logs, the verdict, and the files of the run directory.
 
 mod console;
+pub mod html;
 pub mod plots;
 mod run;
 mod table;
