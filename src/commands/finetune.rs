@@ -1,23 +1,22 @@
 //! `vitadapt finetune`: data, model, training loop, scores, report.
 
+use super::ConfigArgs;
 use super::inspect::{Inspected, inspect};
 use super::kept;
+use super::records::{create_run, new_record, write_down};
 use super::score::{score_splits, write_evaluations};
-use super::session::{Session, load_saved};
-use super::{ConfigArgs, device};
+use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::Readout;
 use crate::cache::Key;
 use crate::config::{self, ClassWeights, Settings};
-use crate::data::{Dataset, Split, write_splits_csv};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
 use crate::report::{
-    Console, DataRecord, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, refuse,
-    verdict,
+    Console, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, refuse, verdict,
 };
 use crate::strategy::Plan;
-use crate::system::files::write_atomic;
 use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::StopRequest;
 use crate::train::adamw::AdamW;
@@ -56,8 +55,9 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
     let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
-    let trainer = session.trainer(stage, Readout::POOL, classes, &plan)?;
-    let mut record = new_record(&session, &inspected, &trainer);
+    let trainer = session.trainer(ModelShape { stage, readout: Readout::POOL, classes, knn: None }, &plan)?;
+    let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
+    (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
     };
@@ -74,37 +74,6 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
             let run = training.run.folder().to_path_buf();
             Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
         }
-    }
-}
-
-/// `run.json` as it stands before the first step.
-fn new_record(session: &Session, inspected: &Inspected, trainer: &Trainer) -> RunRecord {
-    let (trainable_parameters, total_parameters) = trainer.params.counts();
-    let images = |split| inspected.dataset.indices(split).len();
-    RunRecord {
-        status: Status::Running,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        strategy: session.settings.strategy.kind().to_owned(),
-        seed: session.settings.run.seed,
-        device: device::name(&session.device),
-        threads: trainer.workers.count(),
-        backbone: session.backbone_record(),
-        data: DataRecord {
-            sha256: inspected.data_hash.clone(),
-            train: images(Split::Train),
-            val: images(Split::Val),
-            test: images(Split::Test),
-        },
-        classes: inspected.dataset.classes.clone(),
-        preprocess: inspected.preprocess,
-        trainable_parameters,
-        total_parameters,
-        temperature: None,
-        probe: None,
-        cache: None,
-        wall_seconds: 0.0,
-        peak_memory_bytes: None,
-        result: None,
     }
 }
 
@@ -128,11 +97,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
         }
         console.info("there is no run to resume yet, starting it");
     }
-    let (run, aside) = Run::create(settings)?;
-    if let Some(aside) = aside {
-        console.info(format!("the earlier run of this name is kept as {}", aside.display()));
-    }
-    Ok(Some(run))
+    create_run(settings, console).map(Some)
 }
 
 fn describe(record: &RunRecord, session: &Session, console: &Console) {
@@ -196,10 +161,7 @@ impl Training {
         record: RunRecord,
     ) -> Result<Self> {
         let settings = &session.settings;
-        write_atomic(&run.path("config.toml"), settings.to_toml()?.as_bytes())?;
-        write_splits_csv(&run.path("splits.csv"), &inspected.dataset)?;
-        inspected.write_skipped(&run.path("skipped.csv"))?;
-        run.write_record(&record)?;
+        write_down(&run, settings, &inspected, &record)?;
         let criterion = criterion(settings, &inspected.dataset);
         let keys = Arc::new(std::mem::take(&mut inspected.keys));
         let feed = Feed {

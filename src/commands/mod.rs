@@ -2,9 +2,13 @@
 
 mod device;
 mod eval;
+mod features;
 mod finetune;
+mod fit_probe;
 mod inspect;
 mod kept;
+mod probe;
+mod records;
 mod saved;
 mod schema;
 mod score;
@@ -75,6 +79,8 @@ impl ConfigArgs {
 enum Command {
     /// Train by the strategy of a config, then score the best epoch
     Finetune(finetune::FinetuneArgs),
+    /// Fit a simple classifier on frozen features: minutes less than training, and a bound to beat
+    Probe(probe::ProbeArgs),
     /// Score a run on a split or on another folder
     Eval(eval::EvalArgs),
     /// Print the JSON schema of the config file
@@ -85,6 +91,7 @@ enum Command {
 fn dispatch(command: Command, console: &Console) -> Result<()> {
     match command {
         Command::Finetune(args) => finetune::run(&args, console),
+        Command::Probe(args) => probe::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
         Command::Schema => schema::run(console),
     }

@@ -1,12 +1,12 @@
 //! A finished run, opened again with its best weights.
 
-use super::session::{Session, load_saved};
+use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::{Readout, Stage};
 use crate::config::{self, DataSource, StrategySettings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::report::{RunRecord, no_checkpoint};
+use crate::report::{ProbeRecord, RunRecord, no_checkpoint};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::feed::Feed;
 use crate::train::progress::Progress;
@@ -53,8 +53,16 @@ impl SavedRun {
         }
         let readout = record.probe.as_ref().map_or(Readout::POOL, |probe| probe.readout);
         let plan = session.plan(readout, record.classes.len())?;
-        let trainer = session.trainer(Stage::Pixels, readout, record.classes.len(), &plan)?;
-        load_saved(&trainer, &saved.params, folder)?;
+        let knn = record.probe.as_ref().and_then(ProbeRecord::knn);
+        if knn.is_some() {
+            let voters = saved.params.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
+            voters.for_each(|(name, tensor)| session.backbone.params.insert(name, tensor));
+        }
+        let shape = ModelShape { stage: Stage::Pixels, readout, classes: record.classes.len(), knn };
+        let trainer = session.trainer(shape, &plan)?;
+        if knn.is_none() {
+            load_saved(&trainer, &saved.params, folder)?;
+        }
         Ok(Self { folder: folder.to_path_buf(), record, session, trainer })
     }
 

@@ -9,6 +9,7 @@ use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::{Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
+use crate::probe::Knn;
 use crate::report::BackboneRecord;
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
@@ -18,6 +19,19 @@ use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// What a model is besides its backbone.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelShape {
+    /// What its inputs are.
+    pub stage: Stage,
+    /// Which features feed the head.
+    pub readout: Readout,
+    /// Classes of the head.
+    pub classes: usize,
+    /// Set when images vote instead of a head.
+    pub knn: Option<Knn>,
+}
 
 /// A backbone on a device, before there is a head.
 pub struct Session {
@@ -56,19 +70,19 @@ impl Session {
         Plan::new(&self.settings.strategy, self.settings.train.layer_decay, spec.depth, shapes)
     }
 
-    /// The model with a fresh head for `classes`, whose inputs are those of `stage`. It takes the backbone's parameters,
-    /// so that they are held once.
+    /// The model with a fresh head. It takes the backbone's parameters, so that they are held once.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn trainer(&mut self, stage: Stage, readout: Readout, classes: usize, plan: &Plan) -> Result<Trainer> {
+    pub fn trainer(&mut self, shape: ModelShape, plan: &Plan) -> Result<Trainer> {
+        let ModelShape { stage, readout, classes, knn } = shape;
         let backbone = std::mem::take(&mut self.backbone.params);
         let (width, seed) = (readout.width(&self.backbone.spec), self.settings.run.seed);
         let params = assemble(backbone, width, classes, seed, &self.device)?;
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let model = &self.settings.model;
         let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };
-        let form = Form { stage, readout, rates };
+        let form = Form { stage, readout, rates, knn };
         Ok(Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?)
     }
 

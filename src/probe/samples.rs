@@ -40,8 +40,7 @@ impl<'a> Samples<'a> {
     /// # Errors
     /// A usage error when their number is wrong or one is not a finite positive number.
     pub fn with_weights(mut self, samples: Option<&[f64]>, classes: Option<&[f64]>) -> Result<Self> {
-        for (what, weights, expected) in
-            [("sample", samples, self.labels.len()), ("class", classes, self.names.len())]
+        for (what, weights, expected) in [("sample", samples, self.labels.len()), ("class", classes, self.names.len())]
         {
             let weights = weights.unwrap_or_default();
             if !weights.is_empty() && weights.len() != expected {
@@ -109,7 +108,7 @@ impl<'a> Samples<'a> {
     }
 
     /// Labels and weights of some samples, with their features in `storage`.
-    pub(super) fn subset<'b>(&self, indices: &[usize], storage: &'b mut Vec<f32>) -> Samples<'b>
+    pub fn subset<'b>(&self, indices: &[usize], storage: &'b mut Vec<f32>) -> Samples<'b>
     where
         'a: 'b,
     {

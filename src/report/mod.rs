@@ -1,5 +1,6 @@
 //! What a user sees of a run: tables, pictures, logs, the verdict, and the files of the run directory.
 
+mod advice;
 mod console;
 pub mod html;
 pub mod plots;
@@ -8,6 +9,7 @@ mod table;
 mod training;
 mod verdict;
 
+pub use advice::Advice;
 pub use console::{Console, Progress as ProgressBar, Verbosity};
 pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,

@@ -6,6 +6,7 @@ use crate::config::{ProbeMethod, Settings};
 use crate::data::Split;
 use crate::data::transform::Preprocess;
 use crate::error::{DataError, Error, Result, WeightsError};
+use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,13 @@ pub struct ProbeRecord {
     pub chosen: f64,
     /// The images it was fitted on in the end.
     pub fitted_on: Vec<Split>,
+}
+
+impl ProbeRecord {
+    /// How its images vote, when they do.
+    pub fn knn(&self) -> Option<Knn> {
+        (self.method == ProbeMethod::Knn).then_some(Knn { k: self.chosen as usize, temperature: TEMPERATURE })
+    }
 }
 
 /// `run.json`

@@ -1,10 +1,13 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
 use crate::backbone::{Params, Readout, Stage, Vit, VitSpec};
+use crate::linalg::Matrix;
 use crate::nn::{Linear, Mode, dropout};
+use crate::probe::{Knn, Samples, vote_logits};
 use crate::rng::{Purpose, Stream};
 use crate::strategy::{Plan, drop_path_rates};
 use candle_core::{Device, Result, Tensor};
+use std::sync::Arc;
 
 /// Marks the head's dropout among the random masks; blocks use small numbers.
 const HEAD: u64 = u64::MAX;
@@ -27,12 +30,14 @@ pub struct Form {
     pub readout: Readout,
     /// Rates of the random layers.
     pub rates: Regularisation,
+    /// Set when images vote instead of a head.
+    pub knn: Option<Knn>,
 }
 
 impl From<Regularisation> for Form {
     /// From pixels to a head on the pooled features.
     fn from(rates: Regularisation) -> Self {
-        Self { stage: Stage::Pixels, readout: Readout::POOL, rates }
+        Self { stage: Stage::Pixels, readout: Readout::POOL, rates, knn: None }
     }
 }
 
@@ -42,8 +47,24 @@ pub struct Classifier {
     vit: Vit,
     stage: Stage,
     readout: Readout,
-    head: Linear,
+    head: Head,
     head_dropout: f64,
+}
+
+/// From features to logits.
+#[derive(Debug, Clone)]
+enum Head {
+    Linear(Linear),
+    Vote(Arc<Voters>),
+}
+
+/// Images whose features and classes a kNN probe remembers.
+#[derive(Debug)]
+struct Voters {
+    knn: Knn,
+    features: Vec<f32>,
+    labels: Vec<usize>,
+    classes: Vec<String>,
 }
 
 impl Classifier {
@@ -57,7 +78,7 @@ impl Classifier {
             vit: Vit::new(spec, params, &drop_path)?,
             stage: form.stage,
             readout: form.readout,
-            head: Linear::new(params.tensor("head.weight")?, params.get("head.bias")),
+            head: Head::new(params, form.knn)?,
             head_dropout: form.rates.head_dropout,
         })
     }
@@ -68,7 +89,40 @@ impl Classifier {
     /// When the inputs do not have the shape of that stage.
     pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let features = self.vit.run_from(self.stage, self.readout, inputs, mode)?;
-        self.head.forward(&dropout(&features, self.head_dropout, HEAD, mode)?)
+        match &self.head {
+            Head::Linear(head) => head.forward(&dropout(&features, self.head_dropout, HEAD, mode)?),
+            Head::Vote(voters) => voters.logits(&features),
+        }
+    }
+}
+
+impl Head {
+    fn new(params: &Params, knn: Option<Knn>) -> Result<Self> {
+        let Some(knn) = knn else {
+            return Ok(Self::Linear(Linear::new(params.tensor("head.weight")?, params.get("head.bias"))));
+        };
+        let labels = params.tensor("neighbors.labels")?.to_vec1::<f32>()?;
+        let classes = params.tensor("head.bias")?.dim(0)?;
+        Ok(Self::Vote(Arc::new(Voters {
+            knn,
+            features: params.tensor("neighbors.features")?.flatten_all()?.to_vec1()?,
+            labels: labels.into_iter().map(|label| label as usize).collect(),
+            classes: vec![String::new(); classes],
+        })))
+    }
+}
+
+impl Voters {
+    /// features (B, d) to logits (B, classes), on the CPU whatever the device.
+    fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        let (rows, width) = features.dims2()?;
+        let queries = features.flatten_all()?.to_vec1::<f32>()?;
+        let vote = || -> crate::error::Result<Vec<f32>> {
+            let voters = Samples::new(Matrix::new(&self.features, width), &self.labels, &self.classes)?;
+            Ok(vote_logits(&self.knn.vote(&voters, Matrix::new(&queries, width))?.shares))
+        };
+        let logits = vote().map_err(candle_core::Error::wrap)?;
+        Tensor::from_vec(logits, (rows, self.classes.len()), features.device())
     }
 }
 
