@@ -1,5 +1,6 @@
-//! A headless Chromium, driven over a pipe by the Chrome DevTools Protocol.
+//! A headless Chromium, driven over a pipe by its `DevTools` protocol.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+const LOG: &str = "stderr.log";
 /// For each answer; a cold start on a busy machine takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -21,8 +23,8 @@ pub struct Chromium {
     last_id: u64,
     /// What arrived beside the answers.
     events: Vec<Value>,
-    /// Holds the profile until the browser has ended.
-    _profile: tempfile::TempDir,
+    /// Holds the profile and the log until the browser has ended.
+    folder: tempfile::TempDir,
 }
 
 /// What the page is opened on.
@@ -36,7 +38,7 @@ pub struct Screen {
 
 impl Chromium {
     pub fn start() -> Self {
-        let profile = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
         // The protocol is spoken on descriptors 3 and 4; the shell puts the child's input and output there.
         let mut command = Command::new("sh");
         command.args(["-c", r#"exec "$@" 3<&0 4>&1 1>&2"#, "sh"]).arg(executable());
@@ -48,11 +50,15 @@ impl Chromium {
             "--hide-scrollbars",
         ]);
         command.args(["--disable-dev-shm-usage", "--disable-background-networking", "--force-color-profile=srgb"]);
-        command.arg(format!("--user-data-dir={}", profile.path().display()));
+        command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
         if is_root() {
             command.arg("--no-sandbox"); // Chromium has no sandbox for root and refuses to start with one
         }
-        command.arg("about:blank").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .arg("about:blank")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(folder.path().join(LOG)).unwrap());
         let mut process = command.spawn().unwrap();
         let commands = process.stdin.take().unwrap();
         let answers = BufReader::new(process.stdout.take().unwrap());
@@ -66,13 +72,12 @@ impl Chromium {
             }
         });
         let session = String::new();
-        let mut browser =
-            Self { process, commands, messages, session, last_id: 0, events: Vec::new(), _profile: profile };
-        let target = browser.command("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
-        let attached = browser.command("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
-        browser.session = attached["sessionId"].as_str().unwrap().to_owned();
+        let mut browser = Self { process, commands, messages, session, last_id: 0, events: Vec::new(), folder };
+        let target = browser.command("Target.createTarget", &json!({"url": "about:blank"}))["targetId"].clone();
+        let attached = browser.command("Target.attachToTarget", &json!({"targetId": target, "flatten": true}));
+        attached["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            browser.command(&format!("{domain}.enable"), json!({}));
+            browser.command(&format!("{domain}.enable"), &json!({}));
         }
         browser
     }
@@ -81,12 +86,12 @@ impl Chromium {
     pub fn open(&mut self, file: &Path, screen: Screen) {
         let Screen { width, height, dark, touch } = screen;
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch});
-        self.command("Emulation.setDeviceMetricsOverride", metrics);
-        self.command("Emulation.setTouchEmulationEnabled", json!({"enabled": touch}));
+        self.command("Emulation.setDeviceMetricsOverride", &metrics);
+        self.command("Emulation.setTouchEmulationEnabled", &json!({"enabled": touch}));
         let scheme = json!([{"name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" }}]);
-        self.command("Emulation.setEmulatedMedia", json!({"features": scheme}));
+        self.command("Emulation.setEmulatedMedia", &json!({"features": scheme}));
         self.events.clear();
-        self.command("Page.navigate", json!({"url": format!("file://{}", file.display())}));
+        self.command("Page.navigate", &json!({"url": format!("file://{}", file.display())}));
         self.wait_for("Page.loadEventFired");
         self.settle();
     }
@@ -99,7 +104,7 @@ impl Chromium {
     /// The value of a JavaScript expression, awaited if it is a promise.
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.command("Runtime.evaluate", params);
+        let answer = self.command("Runtime.evaluate", &params);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
         answer["result"]["value"].clone()
     }
@@ -107,13 +112,13 @@ impl Chromium {
     pub fn mouse(&mut self, kind: &str, x: f64, y: f64) {
         let button = if kind == "mouseMoved" { "none" } else { "left" };
         let params = json!({"type": kind, "x": x, "y": y, "button": button, "clickCount": 1});
-        self.command("Input.dispatchMouseEvent", params);
+        self.command("Input.dispatchMouseEvent", &params);
         self.settle();
     }
 
     pub fn wheel(&mut self, x: f64, y: f64, delta: f64) {
         let params = json!({"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": delta});
-        self.command("Input.dispatchMouseEvent", params);
+        self.command("Input.dispatchMouseEvent", &params);
         self.settle();
     }
 
@@ -121,7 +126,7 @@ impl Chromium {
     pub fn touch(&mut self, kind: &str, fingers: &[(f64, f64)]) {
         let points: Vec<Value> =
             fingers.iter().enumerate().map(|(id, (x, y))| json!({"x": x, "y": y, "id": id})).collect();
-        self.command("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points}));
+        self.command("Input.dispatchTouchEvent", &json!({"type": kind, "touchPoints": points}));
         self.settle();
     }
 
@@ -131,7 +136,7 @@ impl Chromium {
         for kind in ["keyDown", "keyUp"] {
             self.command(
                 "Input.dispatchKeyEvent",
-                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}),
+                &json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}),
             );
         }
         self.settle();
@@ -158,7 +163,7 @@ impl Chromium {
     pub fn screenshot(&mut self, name: &str) {
         let Some(folder) = std::env::var_os("VITADAPT_PLOTS").map(PathBuf::from) else { return };
         // The page decodes its own picture: the bytes come as base64, which Rust's standard library cannot read.
-        let picture = self.command("Page.captureScreenshot", json!({"format": "png"}));
+        let picture = self.command("Page.captureScreenshot", &json!({"format": "png"}));
         let base64 = folder.join(format!("{name}.png.base64"));
         std::fs::write(&base64, picture["data"].as_str().unwrap()).unwrap();
         let decoded = Command::new("base64").arg("-d").arg(&base64).output().unwrap();
@@ -166,7 +171,7 @@ impl Chromium {
         std::fs::remove_file(base64).unwrap();
     }
 
-    fn command(&mut self, method: &str, params: Value) -> Value {
+    fn command(&mut self, method: &str, params: &Value) -> Value {
         self.last_id += 1;
         let mut command = json!({"id": self.last_id, "method": method, "params": params});
         if !self.session.is_empty() {
@@ -192,7 +197,10 @@ impl Chromium {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let message = self.messages.recv_timeout(left);
-            let message = message.unwrap_or_else(|error| panic!("Chromium does not answer to {what}: {error}"));
+            let message = message.unwrap_or_else(|error| {
+                let log = std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
+                panic!("Chromium does not answer to {what}: {error}\n{log}")
+            });
             if wanted(&message) {
                 return message;
             }

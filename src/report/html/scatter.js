@@ -40,25 +40,26 @@ const side = () => Math.min(canvas.clientWidth, canvas.clientHeight);
 /** Pixels for one unit of the data. */
 const scale = () => Math.max(1, side() / 2 - PADDING) * view.zoom;
 
-/** The place of a point on the canvas, in pixels. */
-function place(point) {
+/** A function from a point to its place on the canvas, in pixels, as long as the view stays. */
+function projection() {
   const unit = scale();
-  return {
-    x: canvas.clientWidth / 2 + view.x + unit * point.x,
-    y: canvas.clientHeight / 2 + view.y - unit * point.y,
-  };
+  const [x, y] = [canvas.clientWidth / 2 + view.x, canvas.clientHeight / 2 + view.y];
+  return (point) => ({ x: x + unit * point.x, y: y - unit * point.y });
 }
+
+const place = (point) => projection()(point);
 
 /** Marks grow with the plot, and slowly with the zoom. */
 const radius = () => data.radius * Math.max(1, side() / NATURAL) * Math.min(view.zoom, 8) ** 0.4;
 
 /** The shown point nearest to a pixel, within reach. */
 function nearest(x, y, reach) {
+  const project = projection();
   let found = null;
   let least = (reach + radius()) ** 2;
   for (const point of points) {
     if (!isShown(point)) continue;
-    const at = place(point);
+    const at = project(point);
     const distance = (at.x - x) ** 2 + (at.y - y) ** 2;
     if (distance <= least) [found, least] = [point, distance];
   }
@@ -86,12 +87,15 @@ function draw() {
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   const size = radius();
-  const visible = points.filter(isShown).map((point) => ({ point, at: place(point) }))
-    .filter(({ at }) => at.x > -size && at.y > -size && at.x < width + size && at.y < height + size);
+  const project = projection();
+  const near = (value, most) => value > -2 * size && value < most + 2 * size;
+  const visible = points.filter(isShown).map((point) => ({ point, at: project(point) }))
+    .filter(({ at }) => near(at.x, width) && near(at.y, height));
+  const shade = dark.matches ? "dark" : "light";
   context.globalAlpha = data.opacity;
   for (const { point, at } of visible) {
     const look = classes[point.class];
-    context.fillStyle = dark.matches ? look.dark : look.light;
+    context.fillStyle = look[shade];
     trace(context, look.corners, at, size);
     context.fill();
   }
@@ -248,12 +252,13 @@ const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], A
 /** The shown point that lies next to the selected one in a direction; the middle one if none is selected. */
 function next([right, down]) {
   if (!selected) return nearest(canvas.clientWidth / 2, canvas.clientHeight / 2, Infinity);
-  const from = place(selected);
+  const project = projection();
+  const from = project(selected);
   let found = selected;
   let least = Infinity;
   for (const point of points) {
     if (point === selected || !isShown(point)) continue;
-    const at = place(point);
+    const at = project(point);
     const [x, y] = [at.x - from.x, at.y - from.y];
     const along = right * x + down * y;
     const cost = along + 2 * Math.abs(right * y - down * x);

@@ -114,3 +114,75 @@ fn classes(scatter: &Scatter) -> Vec<Class> {
 fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::plots::ScatterPoint;
+
+    fn scatter() -> Scatter {
+        let point = |i: usize| ScatterPoint {
+            x: i as f64,
+            y: 1e300 * i as f64,
+            class: i % 2,
+            split: ["val", "test"][i % 2].into(),
+            path: format!("{i}.png").into(),
+            predicted: (i == 3).then_some(0),
+        };
+        let classes = vec!["</script>".into(), "b\n".into()];
+        Scatter { title: "t".into(), subtitle: String::new(), classes, points: (0..5).map(point).collect() }
+    }
+
+    /// The data of a page, as a browser reads it.
+    fn read(page: &str) -> serde_json::Value {
+        let (_, rest) = page.split_once("id=\"data\">").unwrap();
+        serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+    }
+
+    #[test]
+    fn every_point_arrives_with_its_own_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/scatter.html");
+        let mut asked = Vec::new();
+        let gif = |i: usize| format!("GIF89a{i}").into_bytes();
+        let mut thumbnails = |i: usize| {
+            asked.push(i);
+            [Some(gif(i)), None, Some(b"no image".to_vec())].into_iter().nth(i % 3).flatten()
+        };
+        save_scatter_page(&path, &scatter(), &mut thumbnails).unwrap();
+        assert_eq!(asked, [0, 1, 2, 3, 4]);
+        let data = read(&std::fs::read_to_string(&path).unwrap());
+        assert_eq!(data["classes"][0]["name"], "</script>");
+        assert_eq!(data["classes"][1]["name"], "b\\n");
+        assert_eq!(data["classes"][1]["count"], 2);
+        let points = data["points"].as_array().unwrap();
+        assert_eq!(points.len(), 5);
+        for point in points {
+            let i: usize = point["path"].as_str().unwrap().trim_end_matches(".png").parse().unwrap();
+            let expected = &scatter().points[i];
+            assert_eq!(point["class"], expected.class);
+            assert_eq!(point["predicted"].as_u64().map(|class| class as usize), expected.predicted);
+            assert_eq!(data["splits"][point["split"].as_u64().unwrap() as usize], expected.split.as_str());
+            let image = i.is_multiple_of(3).then(|| data_uri(&gif(i)).unwrap());
+            assert_eq!(point["image"].as_str(), image.as_deref());
+            assert_eq!(point["y"], i as f64 / 2.0 - 1.0);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scatter.html");
+        let save = |path: &Path, scatter: &Scatter| save_scatter_page(path, scatter, &mut |_| None);
+        assert!(matches!(save(&path, &Scatter::default()), Err(Error::Plot { .. })));
+        assert!(!path.exists());
+        std::fs::write(&path, "in the way").unwrap();
+        assert!(matches!(save(&path.join("x.html"), &scatter()), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn the_palette_knows_the_background_of_the_page() {
+        assert!(include_str!("base.css").contains(&format!("--paper: {};", hex(palette::DARK_PAPER))));
+        assert!(include_str!("base.css").contains("--paper: #ffffff;"));
+    }
+}

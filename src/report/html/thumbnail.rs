@@ -7,8 +7,8 @@ use image::imageops;
 /// Of 100: flaws of the compression are just invisible at this size.
 const QUALITY: u8 = 80;
 
-/// A JPEG file of the image, its longer side reduced to `side` pixels but never enlarged; a photograph at 96 pixels
-/// takes about 3 kB. None for an image without pixels.
+/// A JPEG file of the image, its longer side reduced to `side` pixels but never enlarged; one of 96 pixels
+/// takes about 4 kB. None for an image without pixels.
 pub fn thumbnail(image: &RgbImage, side: u32) -> Option<Vec<u8>> {
     let (width, height) = image.dimensions();
     let longer = width.max(height);

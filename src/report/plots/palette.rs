@@ -1,7 +1,7 @@
 //! A colour and a shape for every class.
 //!
 //! The numbers of colours and of shapes share no factor, so a class takes the next of both and no pair repeats before
-//! all [`DISTINCT`] are used. Up to eight classes differ in shape alone, up to seven in colour alone.
+//! all 56 are used. Up to eight classes differ in shape alone, up to seven in colour alone.
 //!
 //! Blue, vermilion, green and yellow are those of Okabe and Ito, "Color Universal Design" (2008); magenta and indigo
 //! are from the "bright" and "muted" schemes of Tol, "Colour Schemes", SRON/EPS/TN/09-002 (2021). The others were
@@ -15,16 +15,14 @@ use plotters::style::RGBColor;
 pub(in crate::report) struct Mark {
     /// On white.
     pub light: RGBColor,
-    /// On [`DARK_PAPER`].
+    /// On the background of dark pages.
     pub dark: RGBColor,
     pub shape: Shape,
 }
 
-/// The background of dark pages.
+/// The background of dark pages, as their style sheet has it.
+#[cfg(test)]
 pub(in crate::report) const DARK_PAPER: RGBColor = RGBColor(21, 24, 29);
-
-/// Classes from this number on look like earlier ones.
-pub(in crate::report) const DISTINCT: usize = COLORS.len() * Shape::ALL.len();
 
 /// Each hue on white and on dark.
 const COLORS: [(RGBColor, RGBColor); 7] = [
@@ -169,14 +167,15 @@ mod tests {
 
     #[test]
     fn no_two_classes_look_alike() {
-        assert!(DISTINCT >= 50);
-        for a in 0..DISTINCT {
+        let distinct = COLORS.len() * Shape::ALL.len();
+        assert_eq!(distinct, 56);
+        for a in 0..distinct {
             for b in 0..a {
                 assert!(mark(a).light != mark(b).light || mark(a).shape != mark(b).shape, "{b} and {a}");
                 assert!(mark(a).dark != mark(b).dark || mark(a).shape != mark(b).shape, "{b} and {a}");
             }
         }
-        assert_eq!(mark(DISTINCT), mark(0));
+        assert_eq!(mark(distinct), mark(0));
         assert!((0..8).all(|a| (0..a).all(|b| mark(a).shape != mark(b).shape)), "eight classes without colour");
     }
 
