@@ -1,5 +1,7 @@
 //! Matrices of features, and what probes and embeddings compute from them.
 
+pub mod neighbors;
+
 use crate::error::{DataError, Result};
 
 /// A dense row-major matrix of feature vectors: one row an image.
