@@ -17,6 +17,9 @@ pub mod backbone;
 pub mod strategy;
 
 pub mod metrics;
+
+pub mod tsne;
+
 pub mod train;
 
 pub mod report;

@@ -25,6 +25,8 @@ pub enum Purpose {
     Dropout = 6,
     /// Bootstrap resamples of an interval.
     Bootstrap = 7,
+    /// Where the points of an embedding start.
+    Embedding = 9,
 }
 
 /// A deterministic stream of random numbers.
