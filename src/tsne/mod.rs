@@ -201,3 +201,6 @@ fn start(features: Matrix<'_>, seed: u64) -> Result<Vec<[f64; 2]>> {
     }
     Ok(points)
 }
+
+#[cfg(test)]
+mod tests;
