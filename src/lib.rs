@@ -22,6 +22,7 @@ pub mod strategy;
 
 pub mod metrics;
 pub mod probe;
+pub mod tsne;
 
 pub mod train;
 

@@ -27,6 +27,8 @@ pub enum Purpose {
     Bootstrap = 7,
     /// Dealing samples to the folds of a cross-validation.
     Folds = 8,
+    /// Where the points of an embedding start.
+    Embedding = 9,
 }
 
 /// A deterministic stream of random numbers.

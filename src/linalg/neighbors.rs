@@ -124,7 +124,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(queries: Matrix<'a>, base: Matrix<'a>, k: usize, metric: Metric, exclude_self: bool) -> Self {
-        let centre = means(base);
+        let centre = base.means();
         Self {
             prepared_queries: Prepared::new(queries, metric, &centre),
             prepared_base: Prepared::new(base, metric, &centre),
@@ -259,17 +259,6 @@ impl Candidates {
         self.thin();
         self.kept.iter().map(|candidate| candidate.index).collect()
     }
-}
-
-/// Mean of each column.
-fn means(matrix: Matrix<'_>) -> Vec<f64> {
-    let mut sums = vec![0f64; matrix.cols()];
-    simd(|| {
-        for row in matrix.values().chunks_exact(matrix.cols()) {
-            sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
-        }
-    });
-    sums.iter().map(|sum| sum / matrix.rows().max(1) as f64).collect()
 }
 
 /// Sum of `f(a, b)` over two vectors in f64, in a fixed order that vectorises.
