@@ -2,6 +2,7 @@
 
 use super::saved::SavedRun;
 use super::score::{evaluate_scored, score, write_evaluations};
+use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Gates;
@@ -102,7 +103,7 @@ impl From<GateArgs> for Gates {
 /// # Errors
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
-    let run = SavedRun::open(&args.run, args.device.as_deref())?;
+    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels)?;
     let feed = run.feed(dataset(args, &run)?);
     let split = args.split();
     if run.record.probe.as_ref().is_some_and(|probe| args.data.is_none() && probe.fitted_on.contains(&split)) {

@@ -39,7 +39,8 @@ impl Rows {
 }
 
 impl FeatureSet {
-    /// Computes the features of `readout`, or finds them in the cache. `params` are those of the backbone.
+    /// Computes the features of `readout`, or finds them in the cache. `params` are those of the backbone, and `weights`
+    /// is their content address.
     ///
     /// # Errors
     /// A usage error when pixels depend on their batch; data errors of files that changed under way, and of images
@@ -47,6 +48,7 @@ impl FeatureSet {
     pub fn compute(
         session: &Session,
         params: &Params,
+        weights: &str,
         readout: Readout,
         (dataset, keys, pipeline): (&Arc<Dataset>, &Arc<Vec<Key>>, &Arc<Pipeline>),
         console: &Console,
@@ -66,7 +68,7 @@ impl FeatureSet {
             &positions,
             0,
             &extractor,
-            &session.identity(stage, &preprocess),
+            &session.identity(stage, &preprocess).of_weights(weights),
             &session.cache(),
             &mut |images| {
                 progress.inc(images as u64);

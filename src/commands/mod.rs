@@ -13,6 +13,7 @@ mod saved;
 mod schema;
 mod score;
 mod session;
+mod tsne;
 
 use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
@@ -83,6 +84,8 @@ enum Command {
     Probe(probe::ProbeArgs),
     /// Score a run on a split or on another folder
     Eval(eval::EvalArgs),
+    /// Map features in two dimensions: pictures, coordinates, a page to look at images
+    Tsne(tsne::TsneArgs),
     /// Print the JSON schema of the config file
     #[command(hide = true)]
     Schema,
@@ -93,6 +96,7 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Probe(args) => probe::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
+        Command::Tsne(args) => tsne::run(&args, console),
         Command::Schema => schema::run(console),
     }
 }

@@ -50,8 +50,15 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
     let keys = Arc::new(std::mem::take(&mut inspected.keys));
     let pipeline = Arc::new(inspected.evaluation_pipeline(&session));
     let dataset = Arc::new(inspected.dataset);
-    let features =
-        FeatureSet::compute(&session, &session.backbone.params, readout, (&dataset, &keys, &pipeline), console)?;
+    let weights = session.backbone.sha256.clone();
+    let features = FeatureSet::compute(
+        &session,
+        &session.backbone.params,
+        &weights,
+        readout,
+        (&dataset, &keys, &pipeline),
+        console,
+    )?;
     let fitted = fit(&features, &session, console)?;
     let evaluations = evaluations(&features, &fitted, &record.classes)?;
 

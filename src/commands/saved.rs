@@ -7,10 +7,15 @@ use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::report::{ProbeRecord, RunRecord, no_checkpoint};
+use crate::strategy::Plan;
+use crate::system::digest::hex;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::feed::Feed;
 use crate::train::progress::Progress;
 use crate::train::trainer::Trainer;
+use candle_core::Tensor;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,15 +29,26 @@ pub struct SavedRun {
     pub session: Session,
     /// Its best model.
     pub trainer: Trainer,
+    /// Content address of the model's backbone.
+    pub weights: String,
 }
 
 impl SavedRun {
-    /// Opens the run in `folder` with the weights of its best epoch, on `device` instead of the run's own if given.
+    /// The features that the head of the run in `folder` sees.
+    ///
+    /// # Errors
+    /// As [`SavedRun::open`].
+    pub fn readout(folder: &Path) -> Result<Readout> {
+        Ok(readout(&RunRecord::read(folder)?))
+    }
+
+    /// Opens the run in `folder` with the weights of its best epoch, on `device` instead of the run's own if given. The
+    /// model takes what is found at `stage`.
     ///
     /// # Errors
     /// A usage error when this is no run directory or the backbone is another one by now; a data error when no epoch
     /// was finished; weights errors.
-    pub fn open(folder: &Path, device: Option<&str>) -> Result<Self> {
+    pub fn open(folder: &Path, device: Option<&str>, stage: Stage) -> Result<Self> {
         let record = RunRecord::read(folder)?;
         let mut settings = config::load(Some(&folder.join("config.toml")), &[])?;
         if let Some(device) = device {
@@ -51,19 +67,20 @@ impl SavedRun {
                 format!("their SHA-256 must be {}", record.backbone.sha256),
             ));
         }
-        let readout = record.probe.as_ref().map_or(Readout::POOL, |probe| probe.readout);
+        let readout = readout(&record);
         let plan = session.plan(readout, record.classes.len())?;
         let knn = record.probe.as_ref().and_then(ProbeRecord::knn);
         if knn.is_some() {
             let voters = saved.params.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
             voters.for_each(|(name, tensor)| session.backbone.params.insert(name, tensor));
         }
-        let shape = ModelShape { stage: Stage::Pixels, readout, classes: record.classes.len(), knn };
+        let shape = ModelShape { stage, readout, classes: record.classes.len(), knn };
         let trainer = session.trainer(shape, &plan)?;
         if knn.is_none() {
             load_saved(&trainer, &saved.params, folder)?;
         }
-        Ok(Self { folder: folder.to_path_buf(), record, session, trainer })
+        let weights = weights(&record, &plan, &saved.params)?;
+        Ok(Self { folder: folder.to_path_buf(), record, session, trainer, weights })
     }
 
     /// The run's own images in their splits.
@@ -107,4 +124,21 @@ impl SavedRun {
     pub fn pipeline(&self) -> Pipeline {
         Pipeline::evaluation(self.record.preprocess, self.session.decode())
     }
+}
+
+fn readout(record: &RunRecord) -> Readout {
+    record.probe.as_ref().map_or(Readout::POOL, |probe| probe.readout)
+}
+
+/// The pretrained weights' own address when the backbone did not learn, else one of both.
+fn weights(record: &RunRecord, plan: &Plan, learned: &BTreeMap<String, Tensor>) -> Result<String> {
+    if matches!(plan.frozen_until, Stage::Features(_)) {
+        return Ok(record.backbone.sha256.clone());
+    }
+    let mut sum = Sha256::new_with_prefix(&record.backbone.sha256);
+    for (name, tensor) in learned {
+        sum.update(name);
+        sum.update(bytemuck::cast_slice::<f32, u8>(&tensor.flatten_all()?.to_vec1::<f32>()?));
+    }
+    Ok(hex(&sum.finalize()))
 }

@@ -86,6 +86,12 @@ impl<'a> Identity<'a> {
         Self { augmentation: Some(augmentation), ..self }
     }
 
+    /// The same of other weights than the pretrained ones.
+    #[must_use]
+    pub fn of_weights(self, weights: &'a str) -> Self {
+        Self { weights, ..self }
+    }
+
     /// The part of the address that all images share.
     pub fn recipe(&self) -> Recipe {
         Recipe::new(self)

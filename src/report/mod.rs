@@ -4,6 +4,7 @@ mod advice;
 mod console;
 pub mod html;
 pub mod plots;
+mod reading;
 mod run;
 mod table;
 mod training;
@@ -11,6 +12,7 @@ mod verdict;
 
 pub use advice::Advice;
 pub use console::{Console, Progress as ProgressBar, Verbosity};
+pub use reading::Reading;
 pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
 };
