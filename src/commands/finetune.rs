@@ -1,6 +1,8 @@
 //! `vitadapt finetune`: data, model, training loop, scores, report.
 
 use super::ConfigArgs;
+use super::features::FeatureSet;
+use super::fit_probe::fit;
 use super::inspect::{Inspected, inspect};
 use super::kept;
 use super::records::{create_run, new_record, write_down};
@@ -8,11 +10,12 @@ use super::score::{score_splits, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::Readout;
 use crate::cache::Key;
-use crate::config::{self, ClassWeights, Settings};
+use crate::config::{self, ClassWeights, HeadInit, Refit, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
+use crate::probe::Model;
 use crate::report::{
     Console, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, refuse, verdict,
 };
@@ -25,6 +28,7 @@ use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
 use crate::train::progress::Progress;
 use crate::train::trainer::Trainer;
+use candle_core::Tensor;
 use clap::Args;
 use serde_json::json;
 use std::sync::Arc;
@@ -185,6 +189,9 @@ impl Training {
         if resume {
             self.restore(&mut optimizer, console)?;
         }
+        if self.progress.step == 0 && self.session.settings.model.head_init == HeadInit::Probe {
+            self.start_from_probe(console)?;
+        }
         let watched = (self.run.folder(), stop);
         let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
         if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
@@ -207,6 +214,36 @@ impl Training {
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
         let mut report = TrainingReport::new(console, &self.run, epochs, images, &self.progress)?;
         fit.run(&mut self.progress, &mut optimizer, &mut report)
+    }
+
+    /// Sets the head to the linear probe of the training images: fine-tuning then starts where the features need not
+    /// change for the head's sake (Kumar et al. 2022). Validation images choose its C but are not fitted, since they
+    /// choose the epoch too.
+    fn start_from_probe(&self, console: &Console) -> Result<()> {
+        let (session, params) = (&self.session, &self.trainer.params);
+        let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
+        let features =
+            FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)?;
+        let fitted = fit(&features, session, Refit::Train, console)?;
+        let Model::Linear(found) = &fitted.model else {
+            return Err(Error::usage_hint(
+                "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"",
+                "set probe.method = \"logistic\" or \"svm\"",
+            ));
+        };
+        let chosen = &fitted.selection.path[fitted.selection.chosen];
+        console.info(format!(
+            "head      from a probe with C = {:.3e}: {} on held-out images",
+            chosen.setting,
+            percent(chosen.validation_accuracy)
+        ));
+        let head = [("head.weight", &found.head.weight), ("head.bias", &found.head.bias)];
+        for (name, var) in params.trained() {
+            if let Some((_, values)) = head.iter().find(|(wanted, _)| *wanted == name) {
+                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
+            }
+        }
+        Ok(())
     }
 
     fn restore(&mut self, optimizer: &mut AdamW, console: &Console) -> Result<()> {

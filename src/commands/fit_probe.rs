@@ -47,15 +47,15 @@ impl Fitted {
     }
 }
 
-/// Chooses on validation, or by folds without it, and fits at the choice.
+/// Chooses on validation, or by folds without it, and fits at the choice on what `refit` says.
 ///
 /// # Errors
 /// Data errors of splits that no probe can be fitted on.
-pub fn fit(features: &FeatureSet, session: &Session, console: &Console) -> Result<Fitted> {
-    session.workers.install(|| choose_and_fit(features, session, console))
+pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
+    session.workers.install(|| choose_and_fit(features, session, refit, console))
 }
 
-fn choose_and_fit(features: &FeatureSet, session: &Session, console: &Console) -> Result<Fitted> {
+fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
     let settings = &session.settings.probe;
     let classes = &features.dataset.classes;
     let recipe = Recipe { standardize: settings.standardize, ..Recipe::new(family(settings.method)) };
@@ -82,7 +82,7 @@ fn choose_and_fit(features: &FeatureSet, session: &Session, console: &Console) -
         (selection, HeldOut { logits, labels: val.labels.clone(), samples: val.samples.clone(), folds: None })
     };
     progress.finish();
-    let fitted_on = match settings.refit {
+    let fitted_on = match refit {
         Refit::TrainVal if !val.labels.is_empty() => vec![Split::Train, Split::Val],
         _ => vec![Split::Train],
     };

@@ -59,7 +59,7 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
         (&dataset, &keys, &pipeline),
         console,
     )?;
-    let fitted = fit(&features, &session, console)?;
+    let fitted = fit(&features, &session, wanted.refit, console)?;
     let evaluations = evaluations(&features, &fitted, &record.classes)?;
 
     write_evaluations(run.folder(), &evaluations)?;
