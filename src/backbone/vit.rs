@@ -1,23 +1,24 @@
 //! The pre-norm vision transformer (Dosovitskiy et al. 2020) in the one form that all families share.
 
 use super::params::Params;
-use super::spec::{Pool, VitSpec};
-use crate::nn::{Activation, Attention, LayerNorm, LayerScale, Linear, Mode, PatchEmbed, drop_path};
+use super::pool::Pooling;
+use super::spec::VitSpec;
+use crate::nn::{Activation, Attention, LayerNorm, LayerScale, Linear, Mode, PatchEmbed, drop_path, swiglu};
 use candle_core::{Result, Tensor};
 
 /// A backbone ready to run, over tensors that may or may not learn.
 #[derive(Debug, Clone)]
 pub struct Vit {
     patch_embed: PatchEmbed,
-    cls_token: Option<Tensor>,
-    registers: Option<Tensor>,
+    /// Class token, distillation token and registers, each (1, n, d).
+    prefix: Vec<Tensor>,
     positions: Tensor,
-    positions_cover_prefix: bool,
+    positioned_prefix: usize,
     norm_pre: Option<LayerNorm>,
     blocks: Vec<Block>,
     norm: Option<LayerNorm>,
+    pooling: Pooling,
     fc_norm: Option<LayerNorm>,
-    pool: Pool,
 }
 
 impl Vit {
@@ -32,15 +33,14 @@ impl Vit {
         let block = |index: usize| Block::new(spec, params, index, drop_path.get(index).copied().unwrap_or(0.0));
         Ok(Self {
             patch_embed: PatchEmbed::new(&params.tensor("patch_embed.proj.weight")?, patch_bias)?,
-            cls_token: params.get("cls_token"),
-            registers: params.get("reg_token"),
+            prefix: ["cls_token", "dist_token", "reg_token"].iter().filter_map(|name| params.get(name)).collect(),
             positions: params.tensor("pos_embed")?,
-            positions_cover_prefix: spec.positions_cover_prefix,
+            positioned_prefix: spec.positioned_prefix,
             norm_pre: norm(spec.norm_pre, "norm_pre")?,
             blocks: (0..spec.depth).map(block).collect::<Result<_>>()?,
             norm: norm(spec.norm, "norm")?,
+            pooling: Pooling::new(spec, params)?,
             fc_norm: norm(spec.fc_norm, "fc_norm")?,
-            pool: spec.pool,
         })
     }
 
@@ -48,17 +48,21 @@ impl Vit {
     fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let patches = self.patch_embed.forward(pixels)?; // (B, N, d)
         let (batch, _, width) = patches.dims3()?;
+        let k = self.positioned_prefix;
         let mut tokens = Vec::with_capacity(3);
-        for prefix in [&self.cls_token, &self.registers].into_iter().flatten() {
-            tokens.push(prefix.broadcast_as((batch, prefix.dim(1)?, width))?);
+        if !self.prefix.is_empty() {
+            let prefix = Tensor::cat(&self.prefix, 1)?; // (1, P, d)
+            let others = prefix.dim(1)? - k;
+            if k > 0 {
+                let positioned = (prefix.narrow(1, 0, k)? + self.positions.narrow(1, 0, k)?)?;
+                tokens.push(positioned.broadcast_as((batch, k, width))?);
+            }
+            if others > 0 {
+                tokens.push(prefix.narrow(1, k, others)?.broadcast_as((batch, others, width))?);
+            }
         }
-        let x = if self.positions_cover_prefix {
-            tokens.push(patches);
-            Tensor::cat(&tokens, 1)?.broadcast_add(&self.positions)?
-        } else {
-            tokens.push(patches.broadcast_add(&self.positions)?);
-            Tensor::cat(&tokens, 1)?
-        };
+        tokens.push(patches.broadcast_add(&self.positions.narrow(1, k, self.positions.dim(1)? - k)?)?);
+        let x = Tensor::cat(&tokens, 1)?;
         match &self.norm_pre {
             Some(norm) => norm.forward(&x),
             None => Ok(x),
@@ -80,31 +84,21 @@ impl Vit {
         }
     }
 
-    /// pixels (B, 3, S, S) to the features (B, d) that feed the head.
+    /// pixels (B, 3, S, S) to the features that feed the head, (B, width or, for [`super::Pool::ClsAvg`], 2 · width).
     ///
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
     pub fn features(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let pooled = self.pool(&self.tokens(pixels, mode)?)?;
+        let pooled = self.pooling.forward(&self.tokens(pixels, mode)?)?;
         match &self.fc_norm {
             Some(norm) => norm.forward(&pooled),
             None => Ok(pooled),
         }
     }
-
-    fn pool(&self, tokens: &Tensor) -> Result<Tensor> {
-        match self.pool {
-            Pool::Cls => tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous(),
-            Pool::Avg => {
-                let prefix = [&self.cls_token, &self.registers].into_iter().flatten();
-                let skipped = prefix.map(|token| token.dim(1)).sum::<Result<usize>>()?;
-                tokens.narrow(1, skipped, tokens.dim(1)? - skipped)?.mean(1)
-            }
-        }
-    }
 }
 
-fn layer_norm(spec: &VitSpec, params: &Params, name: &str) -> Result<LayerNorm> {
+/// The layer norm of that canonical name.
+pub(super) fn layer_norm(spec: &VitSpec, params: &Params, name: &str) -> Result<LayerNorm> {
     let weight = params.tensor(&format!("{name}.weight"))?;
     Ok(LayerNorm::new(weight, params.tensor(&format!("{name}.bias"))?, spec.eps))
 }
@@ -117,7 +111,8 @@ struct Block {
     scale1: Option<LayerScale>,
     norm2: LayerNorm,
     fc1: Linear,
-    activation: Activation,
+    /// None for a `SwiGLU`.
+    activation: Option<Activation>,
     fc2: Linear,
     scale2: Option<LayerScale>,
     drop_path: f64,
@@ -138,7 +133,7 @@ impl Block {
             scale1: scale("ls1"),
             norm2: layer_norm(spec, params, &at("norm2"))?,
             fc1: linear("mlp.fc1")?,
-            activation: spec.activation,
+            activation: (!spec.gated).then_some(spec.activation),
             fc2: linear("mlp.fc2")?,
             scale2: scale("ls2"),
             drop_path,
@@ -150,7 +145,11 @@ impl Block {
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let attended = self.attention.forward(&self.norm1.forward(x)?)?;
         let x = self.residual(x, attended, self.scale1.as_ref(), 0, mode)?;
-        let hidden = self.activation.forward(&self.fc1.forward(&self.norm2.forward(&x)?)?)?;
+        let hidden = self.fc1.forward(&self.norm2.forward(&x)?)?;
+        let hidden = match self.activation {
+            Some(activation) => activation.forward(&hidden)?,
+            None => swiglu(&hidden)?,
+        };
         self.residual(&x, self.fc2.forward(&hidden)?, self.scale2.as_ref(), 1, mode)
     }
 

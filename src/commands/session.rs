@@ -53,7 +53,7 @@ impl Session {
     /// When the device is out of memory.
     pub fn trainer(&mut self, classes: usize, plan: &Plan) -> Result<Trainer> {
         let backbone = std::mem::take(&mut self.backbone.params);
-        let (width, seed) = (self.backbone.spec.width, self.settings.run.seed);
+        let (width, seed) = (self.backbone.spec.features(), self.settings.run.seed);
         let params = assemble(backbone, width, classes, seed, &self.device)?;
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let model = &self.settings.model;

@@ -50,7 +50,7 @@ impl Classifier {
     }
 }
 
-/// The parameters of a backbone of that width with a fresh head for `classes`, on `device`.
+/// The parameters of a backbone with features of that width and a fresh head for `classes`, on `device`.
 ///
 /// The head starts from a normal distribution of standard deviation 0.02 cut at two deviations, with a zero bias: not
 /// from zero, which would stop the first gradient from reaching the backbone.
@@ -78,7 +78,7 @@ fn truncated_normal(stream: &mut Stream) -> f32 {
 /// The shapes of all parameters, head included, for the strategy's plan.
 pub fn all_shapes(spec: &VitSpec, classes: usize) -> crate::backbone::Shapes {
     let mut shapes = spec.shapes();
-    shapes.insert("head.weight".into(), vec![classes, spec.width]);
+    shapes.insert("head.weight".into(), vec![classes, spec.features()]);
     shapes.insert("head.bias".into(), vec![classes]);
     shapes
 }
