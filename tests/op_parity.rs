@@ -8,6 +8,7 @@ mod common;
 
 use candle_core::{DType, Result, Tensor, Var};
 use common::{Expected, assert_close};
+use vitadapt::backbone::{Resampling, resample};
 use vitadapt::nn::{Activation, Criterion, LayerNorm, LayerScale, Linear, PatchEmbed, Targets, softmax_attention};
 
 const PATHS: [(DType, f64); 2] = [(DType::F32, 1e-5), (DType::F64, 1e-6)];
@@ -121,8 +122,8 @@ fn position_embeddings_resample_as_pytorch_interpolates() {
     let expected = Expected::load("ops.safetensors");
     let input = expected.get("resample.input").flatten_all().unwrap().to_vec1::<f32>().unwrap();
     for side in [3, 5, 12, 14] {
-        for (antialias, kind) in [(true, "antialias"), (false, "plain")] {
-            let resampled = vitadapt::backbone::resample(&input, 4, 7, side, antialias);
+        for (how, kind) in [(Resampling::BicubicAntialiased, "antialias"), (Resampling::Bicubic, "plain")] {
+            let resampled = resample(&input, 4, 7, side, how);
             let resampled = Tensor::from_vec(resampled, (1, side * side, 4), &candle_core::Device::Cpu).unwrap();
             let name = format!("resample.{kind}.{side}");
             assert_close(&name, &resampled, &expected.get(&name), 1e-5);

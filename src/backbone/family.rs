@@ -1,30 +1,27 @@
 //! The registry of weight families: how each library names, shapes and configures a vision transformer.
 
+use super::hf_clip::HfClip;
+use super::hf_deit::HfDeit;
+use super::hf_dinov2::HfDinov2;
+use super::hf_siglip::HfSiglip;
 use super::hf_vit::HfVit;
+use super::open_clip::OpenClip;
+use super::origin::Origin;
 use super::spec::VitSpec;
 use super::timm::Timm;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The shapes of a weights file by the library's own tensor names.
 pub type Header = BTreeMap<String, Vec<usize>>;
 
-/// Where a canonical parameter lies in a weights file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// One tensor of the same shape.
-    One(String),
-    /// Tensors to stack along the first dimension, such as separate queries, keys and values.
-    Stack(Vec<String>),
-}
-
-impl Origin {
-    /// The tensors it needs.
-    pub fn names(&self) -> &[String] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Stack(names) => names,
-        }
-    }
+/// What stands beside the weights.
+#[derive(Debug, Clone, Default)]
+pub struct Description {
+    /// `config.json`, or `open_clip_config.json`.
+    pub config: Value,
+    /// The image processor's settings as transformers saves them; null when there are none.
+    pub preprocessor: Value,
 }
 
 /// One library's format. A new family is one file that implements this and one line in [`FAMILIES`].
@@ -32,21 +29,33 @@ pub trait Family: Sync {
     /// The name in messages.
     fn name(&self) -> &'static str;
 
-    /// Whether the files are of this family.
-    fn recognises(&self, config: &serde_json::Value, header: &Header) -> bool;
+    /// Whether a `config.json` is of this family.
+    fn recognises(&self, config: &Value) -> bool;
 
     /// The architecture that the files describe.
     ///
     /// # Errors
     /// A sentence saying what is unsupported or contradictory.
-    fn spec(&self, config: &serde_json::Value, header: &Header) -> Result<VitSpec, String>;
+    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String>;
 
     /// Where the canonical parameter `name` lies in this file.
     fn origin(&self, name: &str, header: &Header) -> Origin;
 
-    /// Whether a tensor may be present without being used, such as a pooler that no classifier reads.
-    fn ignores(&self, name: &str) -> bool;
+    /// Whether a tensor may be present without being used, such as a text tower or a pooler that no classifier reads.
+    fn ignores(&self, name: &str, header: &Header) -> bool;
 }
 
 /// All families, in the order in which they are asked.
-pub const FAMILIES: &[&dyn Family] = &[&Timm, &HfVit];
+pub const FAMILIES: &[&dyn Family] = &[&Timm, &OpenClip, &HfVit, &HfDeit, &HfClip, &HfDinov2, &HfSiglip];
+
+/// `blocks.3.attn.qkv.weight` as (`3`, `attn.qkv`, `weight`).
+pub(super) fn block_parts(name: &str) -> Option<(&str, &str, &str)> {
+    let (block, rest) = name.strip_prefix("blocks.")?.split_once('.')?;
+    let (inner, parameter) = rest.rsplit_once('.')?;
+    Some((block, inner, parameter))
+}
+
+/// Outputs of a linear layer: the first dimension of its weight in the file, 0 when it is absent.
+pub(super) fn outputs(header: &Header, weight: &str) -> usize {
+    header.get(weight).and_then(|shape| shape.first().copied()).unwrap_or(0)
+}

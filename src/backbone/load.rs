@@ -1,14 +1,16 @@
 //! Strict loading: every difference between file and architecture is listed, and nothing is silently initialised.
 
-use super::family::{FAMILIES, Family, Header, Origin};
+use super::family::{FAMILIES, Family, Header};
+use super::origin::Origin;
 use super::params::Params;
+use super::pool::Pool;
 use super::positions::resample;
-use super::source::{Source, float_type, to_f32};
-use super::spec::{Pool, VitSpec};
+use super::source::Source;
+use super::spec::{Shapes, VitSpec};
+use super::tensors::Tensors;
 use crate::config::PoolChoice;
 use crate::error::{Error, Result, WeightsError};
 use candle_core::{DType, Device, Tensor};
-use safetensors::SafeTensors;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -17,13 +19,14 @@ use std::path::Path;
 pub struct Backbone {
     /// The architecture, with `image_size` as asked for.
     pub spec: VitSpec,
-    /// Every parameter by canonical name, without the head.
+    /// Every parameter by canonical name, up to the features.
     pub params: Params,
-    /// The pretrained classification head (`head.weight`, `head.bias`), if the file has one.
-    pub head: Option<(Tensor, Tensor)>,
+    /// What the file holds behind the features: the pretrained classifier (`head.*`), that of the distillation token
+    /// (`head_dist.*`), and CLIP's projection (`projection.weight`), a map from features to the space of its texts.
+    pub outputs: Params,
     /// The family's name.
     pub family: &'static str,
-    /// SHA-256 of the weights file.
+    /// SHA-256 of the weights, all files together.
     pub sha256: String,
 }
 
@@ -37,24 +40,24 @@ impl Backbone {
     pub fn load(backbone: &str, image_size: Option<usize>) -> Result<Self> {
         let source = Source::open(backbone)?;
         let tensors = source.tensors()?;
-        let header: Header = tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
+        let header = tensors.header();
         let family = recognise(&source, &header)?;
         let spec = family
-            .spec(&source.config, &header)
+            .spec(&source.description, &header)
             .map_err(|reason| WeightsError::invalid(&source.path, format!("{} model: {reason}", family.name())))?;
         validate(&spec, &source.path)?;
-        verify(family, &spec, &header, &source.path)?;
+        let file = File { family, header: &header, tensors: &tensors, path: &source.path };
+        file.verify(&spec)?;
         let mut loaded = Self {
-            params: read_params(family, &spec, &header, &tensors, &source.path)?,
-            head: read_head(family, &spec, &header, &tensors, &source.path)?,
+            params: file.read(spec.shapes())?,
+            outputs: file.read(spec.output_shapes())?,
             spec,
             family: family.name(),
-            sha256: source.sha256(),
+            sha256: source.sha256()?,
         };
         if let Some(size) = image_size {
             let origin = family.origin("pos_embed", &header);
-            let stored = origin.names().first().and_then(|name| tensors.tensor(name).ok());
-            let stored = stored.and_then(|view| float_type(view.dtype())).unwrap_or(DType::F32);
+            let stored = origin.names().first().map_or(DType::F32, |name| tensors.float_type(name));
             loaded.resize(size, stored)?;
         }
         Ok(loaded)
@@ -65,17 +68,21 @@ impl Backbone {
     /// # Errors
     /// A usage error when the class token is asked for and there is none.
     pub fn with_pool(mut self, choice: PoolChoice) -> Result<Self> {
-        self.spec.pool = match choice {
-            PoolChoice::Backbone => self.spec.pool,
+        let pool = match choice {
+            PoolChoice::Backbone => return Ok(self),
             PoolChoice::Avg => Pool::Avg,
-            PoolChoice::Cls if self.spec.class_token => Pool::Cls,
-            PoolChoice::Cls => {
-                return Err(Error::usage_hint(
-                    "model.pool = \"cls\", but the backbone has no class token",
-                    "set model.pool = \"avg\" or \"backbone\"",
-                ));
-            }
+            PoolChoice::Cls => Pool::Cls,
         };
+        if !pool.fits(&self.spec) {
+            return Err(Error::usage_hint(
+                "model.pool = \"cls\", but the backbone has no class token",
+                "set model.pool = \"avg\" or \"backbone\"",
+            ));
+        }
+        self.spec.pool = pool;
+        // What only another pooling reads would learn nothing and fail the check that everything learns.
+        let needed = self.spec.shapes();
+        self.params.retain(|name| needed.contains_key(name));
         Ok(self)
     }
 
@@ -95,25 +102,24 @@ impl Backbone {
             return Ok(());
         }
         let positions = self.params.tensor("pos_embed")?.flatten_all()?.to_vec1::<f32>()?;
-        let prefix = positions.len() / width - old * old;
+        let prefix = self.spec.positioned_prefix;
         let (prefix_values, patch_values) = positions.split_at(prefix * width);
         let mut resampled = prefix_values.to_vec();
-        resampled.extend(resample(patch_values, width, old, new, self.spec.antialias_positions));
+        resampled.extend(resample(patch_values, width, old, new, self.spec.resampling));
         let resampled = Tensor::from_vec(resampled, (1, prefix + new * new, width), &Device::Cpu)?;
-        // timm resamples while loading and returns to the stored type; transformers resamples in the forward pass.
-        let dtype = if self.spec.antialias_positions { stored } else { DType::F32 };
+        let dtype = if self.spec.rounds_resampled { stored } else { DType::F32 };
         self.params.insert("pos_embed", resampled.to_dtype(dtype)?.to_dtype(DType::F32)?);
         Ok(())
     }
 }
 
 fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {
-    if let Some(family) = FAMILIES.iter().find(|family| family.recognises(&source.config, header)) {
+    if let Some(family) = FAMILIES.iter().find(|family| family.recognises(&source.description.config)) {
         return Ok(*family);
     }
     let described = ["architecture", "model_type"]
         .iter()
-        .find_map(|key| source.config[*key].as_str().map(|value| format!("{key} {value:?}")))
+        .find_map(|key| source.description.config[*key].as_str().map(|value| format!("{key} {value:?}")))
         .unwrap_or_else(|| "neither \"architecture\" nor \"model_type\"".into());
     let supported: Vec<&str> = FAMILIES.iter().map(|family| family.name()).collect();
     Err(WeightsError::Invalid {
@@ -145,7 +151,7 @@ fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
         format!("config.json gives a width of {}, which {} heads do not divide", spec.width, spec.heads)
     } else if spec.image_size < spec.patch {
         format!("config.json gives images of {} pixels, smaller than a patch of {}", spec.image_size, spec.patch)
-    } else if spec.pool == Pool::Cls && !spec.class_token {
+    } else if !spec.pool.fits(spec) {
         "config.json asks for the class token, but the weights have none".into()
     } else {
         return Ok(());
@@ -153,25 +159,53 @@ fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
     Err(WeightsError::invalid(path, problem).into())
 }
 
-fn head_names(spec: &VitSpec) -> Vec<(String, Vec<usize>)> {
-    if spec.num_classes == 0 {
-        return Vec::new();
-    }
-    vec![("head.weight".into(), vec![spec.num_classes, spec.width]), ("head.bias".into(), vec![spec.num_classes])]
+/// A weights file and the family that knows its names.
+struct File<'a> {
+    family: &'static dyn Family,
+    header: &'a Header,
+    tensors: &'a Tensors<'a>,
+    path: &'a Path,
 }
 
-/// Lists everything that is missing, wrongly shaped or unexpected.
-fn verify(family: &dyn Family, spec: &VitSpec, header: &Header, path: &Path) -> Result<()> {
+impl File<'_> {
+    /// Lists everything that is missing, wrongly shaped or unexpected.
+    fn verify(&self, spec: &VitSpec) -> Result<()> {
+        let shapes = spec.shapes().into_iter().chain(spec.output_shapes());
+        let wanted = shapes.map(|(name, shape)| (self.family.origin(&name, self.header), shape));
+        let problems = differences(wanted, self.header, |name| self.family.ignores(name, self.header));
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let family = format!("{} ({})", self.family.name(), spec.architecture);
+        Err(WeightsError::Mismatch { path: self.path.to_path_buf(), family, problems }.into())
+    }
+
+    /// The parameters of those canonical names.
+    fn read(&self, shapes: Shapes) -> Result<Params> {
+        let mut params = Params::default();
+        for (name, shape) in shapes {
+            let origin = self.family.origin(&name, self.header);
+            params.insert(name, read_parameter(&origin, &shape, self.tensors, self.path)?);
+        }
+        Ok(params)
+    }
+}
+
+/// A line for each tensor of `wanted` that is missing or has another shape, and for each that nothing wants and that
+/// may not be ignored.
+pub(super) fn differences(
+    wanted: impl Iterator<Item = (Origin, Vec<usize>)>,
+    header: &Header,
+    ignores: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let mut problems = Vec::new();
     let mut used = BTreeSet::new();
-    for (name, shape) in spec.shapes().into_iter().chain(head_names(spec)) {
-        let origin = family.origin(&name, header);
-        let mut expected = shape.clone();
-        if let Origin::Stack(parts) = &origin {
-            expected[0] /= parts.len();
-        }
+    for (origin, shape) in wanted {
+        let expected = origin.stored(&shape);
         for theirs in origin.names() {
-            used.insert(theirs.clone());
+            if !used.insert(theirs.clone()) {
+                continue;
+            }
             match header.get(theirs) {
                 None => problems.push(format!("missing: {theirs} {expected:?}")),
                 Some(found) if *found != expected => {
@@ -181,53 +215,14 @@ fn verify(family: &dyn Family, spec: &VitSpec, header: &Header, path: &Path) -> 
             }
         }
     }
-    let unexpected = header.iter().filter(|(name, _)| !used.contains(*name) && !family.ignores(name));
+    let unexpected = header.iter().filter(|(name, _)| !used.contains(*name) && !ignores(name));
     problems.extend(unexpected.map(|(name, shape)| format!("unexpected: {name} {shape:?}")));
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(WeightsError::Mismatch {
-        path: path.to_path_buf(),
-        family: format!("{} ({})", family.name(), spec.architecture),
-        problems,
-    }
-    .into())
+    problems
 }
 
-fn read_tensor(origin: &Origin, tensors: &SafeTensors<'_>, path: &Path) -> Result<Tensor> {
-    let read = |name: &String| -> Result<Tensor> {
-        let view = tensors.tensor(name).map_err(|error| WeightsError::invalid(path, format!("{name}: {error}")))?;
-        to_f32(&view).map_err(|reason| WeightsError::invalid(path, format!("{name} {reason}")).into())
-    };
-    let parts = origin.names().iter().map(read).collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::cat(&parts, 0)?)
-}
-
-fn read_params(
-    family: &dyn Family,
-    spec: &VitSpec,
-    header: &Header,
-    tensors: &SafeTensors<'_>,
-    path: &Path,
-) -> Result<Params> {
-    let mut params = Params::default();
-    for name in spec.shapes().into_keys() {
-        let tensor = read_tensor(&family.origin(&name, header), tensors, path)?;
-        params.insert(name, tensor);
-    }
-    Ok(params)
-}
-
-fn read_head(
-    family: &dyn Family,
-    spec: &VitSpec,
-    header: &Header,
-    tensors: &SafeTensors<'_>,
-    path: &Path,
-) -> Result<Option<(Tensor, Tensor)>> {
-    let read = |(name, _): &(String, Vec<usize>)| read_tensor(&family.origin(name, header), tensors, path);
-    match head_names(spec).as_slice() {
-        [weight, bias] => Ok(Some((read(weight)?, read(bias)?))),
-        _ => Ok(None),
-    }
+/// One parameter in f32.
+pub(super) fn read_parameter(origin: &Origin, shape: &[usize], tensors: &Tensors<'_>, path: &Path) -> Result<Tensor> {
+    let read = |name: &String| tensors.read(name).map_err(|reason| WeightsError::invalid(path, reason));
+    let parts = origin.names().iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(origin.assemble(&parts, shape)?)
 }

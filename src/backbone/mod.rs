@@ -3,20 +3,34 @@
 //! source (bytes) → family (names, options) → spec (architecture) → params (tensors) → vit (layers).
 
 mod family;
+mod hf;
+mod hf_clip;
+mod hf_deit;
+mod hf_dinov2;
+mod hf_siglip;
 mod hf_vit;
 mod load;
+mod open_clip;
+mod options;
+mod origin;
 mod params;
+mod pool;
 mod positions;
 mod source;
 mod spec;
 mod stage;
+mod tensors;
 mod timm;
 mod vit;
 
-pub use family::{FAMILIES, Family, Header, Origin};
+pub use family::{Description, FAMILIES, Family, Header};
 pub use load::Backbone;
+pub use origin::Origin;
 pub use params::{Param, Params};
-pub use positions::resample;
-pub use spec::{Pool, Shapes, VitSpec};
+pub use pool::{Pool, Pooling};
+pub use positions::{Resampling, resample};
+pub use source::{LAYOUTS, PREPROCESSORS, Source};
+pub use spec::{Shapes, VitSpec};
 pub use stage::{Readout, Stage};
+pub use tensors::Tensors;
 pub use vit::Vit;

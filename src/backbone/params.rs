@@ -32,6 +32,11 @@ impl Params {
         self.0.insert(name.into(), Param::Frozen(tensor));
     }
 
+    /// Drops the parameters that `keep` refuses.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| keep(name));
+    }
+
     /// The parameter of that name.
     ///
     /// # Errors

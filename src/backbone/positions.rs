@@ -1,14 +1,24 @@
 //! Resampling of position embeddings to another grid, on the host, once at loading.
 //!
-//! Equal to `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`: with antialiasing the kernel is
-//! Pillow's (a = -1/2, widened when shrinking), without it a = -3/4 at four taps.
+//! Equal to `torch.nn.functional.interpolate(align_corners=False)` in the mode that each library asks for.
+
+/// How a library resamples position embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resampling {
+    /// Cubic with a = -1/2, the kernel widened when shrinking, as Pillow's (timm, `open_clip`, `DINOv2` with registers).
+    BicubicAntialiased,
+    /// Cubic with a = -3/4 at four taps (transformers).
+    Bicubic,
+    /// Linear at two taps (timm's `FlexiViT`).
+    Bilinear,
+}
 
 /// Resamples `old` x `old` positions of `width` values, row-major, to `new` x `new`.
-pub fn resample(positions: &[f32], width: usize, old: usize, new: usize, antialias: bool) -> Vec<f32> {
+pub fn resample(positions: &[f32], width: usize, old: usize, new: usize, how: Resampling) -> Vec<f32> {
     if old == new {
         return positions.to_vec();
     }
-    let taps: Vec<Vec<(usize, f64)>> = (0..new).map(|i| weights(i, old, new, antialias)).collect();
+    let taps: Vec<Vec<(usize, f64)>> = (0..new).map(|i| weights(i, old, new, how)).collect();
     // Along the columns first: (old, old, width) to (old, new, width).
     let mut half = vec![0f64; old * new * width];
     for row in 0..old {
@@ -32,26 +42,31 @@ pub fn resample(positions: &[f32], width: usize, old: usize, new: usize, antiali
 }
 
 /// The source positions and weights of output `i`.
-fn weights(i: usize, old: usize, new: usize, antialias: bool) -> Vec<(usize, f64)> {
+fn weights(i: usize, old: usize, new: usize, how: Resampling) -> Vec<(usize, f64)> {
     let scale = old as f64 / new as f64;
     let centre = (i as f64 + 0.5) * scale;
-    let last = old as i64 - 1;
-    if !antialias {
-        let start = (centre - 0.5).floor();
-        // Taps beyond the border repeat the border.
-        return (-1..=2)
-            .map(|tap| {
-                let at = start + f64::from(tap);
-                ((at as i64).clamp(0, last) as usize, cubic(centre - 0.5 - at, -0.75))
-            })
-            .collect();
+    // Taps beyond the border repeat the border.
+    let tap = |at: f64, weight: f64| ((at.max(0.0) as usize).min(old - 1), weight);
+    let start = (centre - 0.5).floor();
+    match how {
+        Resampling::BicubicAntialiased => antialiased(centre, scale.max(1.0), old),
+        Resampling::Bicubic => {
+            (-1..=2).map(|i| start + f64::from(i)).map(|at| tap(at, cubic(centre - 0.5 - at, -0.75))).collect()
+        }
+        Resampling::Bilinear => {
+            let fraction = centre - 0.5 - start;
+            vec![tap(start, 1.0 - fraction), tap(start + 1.0, fraction)]
+        }
     }
-    let stretch = scale.max(1.0);
+}
+
+/// Weights of a cubic kernel `stretch` times as wide, over the positions inside the grid.
+fn antialiased(centre: f64, stretch: f64, old: usize) -> Vec<(usize, f64)> {
     let support = 2.0 * stretch;
-    let first = ((centre - support + 0.5).floor() as i64).max(0);
-    let end = ((centre + support + 0.5).floor() as i64).min(old as i64);
+    let first = (centre - support + 0.5).floor().max(0.0) as usize;
+    let end = ((centre + support + 0.5).floor() as usize).min(old);
     let raw: Vec<(usize, f64)> =
-        (first..end).map(|at| (at as usize, cubic((at as f64 + 0.5 - centre) / stretch, -0.5))).collect();
+        (first..end).map(|at| (at, cubic((at as f64 + 0.5 - centre) / stretch, -0.5))).collect();
     let total: f64 = raw.iter().map(|(_, weight)| weight).sum();
     raw.into_iter().map(|(at, weight)| (at, weight / total)).collect()
 }

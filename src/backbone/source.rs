@@ -1,11 +1,13 @@
-//! Where weights come from: the built-in backbone or a local folder with `config.json` and `model.safetensors`.
+//! Where weights come from: the built-in backbone, or a local folder as timm, transformers or `open_clip` saves it.
 
+use super::family::Description;
+use super::tensors::Tensors;
 use crate::error::{Error, Result, WeightsError};
-use crate::system::digest::sha256;
-use candle_core::{DType, Device, Tensor};
+use crate::system::digest::{sha256, sha256_of_files};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -16,18 +18,33 @@ const BUILTIN: &[(&str, &str, &[u8])] = &[(
     include_bytes!("../../assets/vit-mini/model.safetensors"),
 )];
 
-/// The bytes of a backbone before anything is read from them.
+/// The files of a backbone, as config and weights, the preferred ones first. An index lists the files of a model that
+/// was saved in several.
+pub const LAYOUTS: &[(&str, &str)] = &[
+    ("config.json", "model.safetensors"),
+    ("config.json", "model.safetensors.index.json"),
+    ("open_clip_config.json", "open_clip_model.safetensors"),
+    ("config.json", "pytorch_model.bin"),
+    ("config.json", "pytorch_model.bin.index.json"),
+    ("open_clip_config.json", "open_clip_pytorch_model.bin"),
+];
+
+/// Where transformers saves the settings of the image processor: a file of its own, or a part of the processor's.
+pub const PREPROCESSORS: &[&str] = &["preprocessor_config.json", "processor_config.json"];
+
+/// The files of a backbone before anything is read from the weights.
 pub struct Source {
-    /// The weights file, for messages.
+    /// The weights file, or the index of several, for messages.
     pub path: PathBuf,
-    /// The parsed `config.json`.
-    pub config: serde_json::Value,
-    bytes: Bytes,
+    /// What stands beside the weights.
+    pub description: Description,
+    weights: Weights,
 }
 
-enum Bytes {
+enum Weights {
     Static(&'static [u8]),
-    Mapped(Mmap),
+    Safetensors(Vec<(PathBuf, Mmap)>),
+    Pickle(Vec<PathBuf>),
 }
 
 impl Source {
@@ -51,7 +68,8 @@ impl Source {
             ));
         };
         let path = PathBuf::from(format!("builtin:{name}"));
-        Ok(Self { config: parse_config(&path, config)?, path, bytes: Bytes::Static(bytes) })
+        let description = Description { config: parse_json(&path, config)?, preprocessor: Value::Null };
+        Ok(Self { path, description, weights: Weights::Static(bytes) })
     }
 
     fn folder(folder: &Path) -> Result<Self> {
@@ -63,75 +81,112 @@ impl Source {
             }
             .into());
         }
-        let config_path = folder.join("config.json");
-        let path = folder.join("model.safetensors");
-        for required in [&config_path, &path] {
-            if !required.is_file() {
-                return Err(missing_file(folder, required).into());
-            }
-        }
-        let config = std::fs::read_to_string(&config_path).map_err(Error::io("read", &config_path))?;
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
-        // SAFETY: a map is only sound while nobody changes the file. Weights are written once and then read; the
-        // alternative is a second copy of up to several gigabytes in memory. The map is dropped after loading.
-        #[allow(unsafe_code)]
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("read", &path))?;
-        Ok(Self { config: parse_config(&config_path, &config)?, path, bytes: Bytes::Mapped(map) })
+        let has = |name: &str| folder.join(name).is_file();
+        let Some((config, weights)) = LAYOUTS.iter().find(|(config, weights)| has(config) && has(weights)) else {
+            let described = LAYOUTS.iter().any(|(config, _)| has(config));
+            return Err(missing_file(folder, if described { "model.safetensors" } else { "config.json" }).into());
+        };
+        let path = folder.join(weights);
+        let files = if weights.ends_with(".index.json") { shards(&path)? } else { vec![path.clone()] };
+        let weights = if files.iter().any(|file| file.extension().is_some_and(|extension| extension == "bin")) {
+            Weights::Pickle(files)
+        } else {
+            Weights::Safetensors(files.into_iter().map(map).collect::<Result<_>>()?)
+        };
+        let description =
+            Description { config: read_json(&folder.join(config))?, preprocessor: read_preprocessor(folder)? };
+        Ok(Self { path, description, weights })
     }
 
-    fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Static(bytes) => bytes,
-            Bytes::Mapped(map) => map,
-        }
-    }
-
-    /// The validated tensors of the file, as views into it.
+    /// The validated tensors of all files. Those of safetensors files are views into them.
     ///
     /// # Errors
-    /// A weights error when the header is damaged or its offsets do not fit the file.
-    pub fn tensors(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(self.bytes()).map_err(|error| {
-            WeightsError::invalid(&self.path, format!("not a valid safetensors file ({error})")).into()
-        })
+    /// A weights error when a header is damaged or its offsets do not fit the file.
+    pub fn tensors(&self) -> Result<Tensors<'_>> {
+        let mut tensors = Tensors::default();
+        let invalid = |path: &Path| {
+            let path = path.to_path_buf();
+            move |reason: String| WeightsError::invalid(path, reason)
+        };
+        match &self.weights {
+            Weights::Static(bytes) => tensors.add_safetensors(bytes).map_err(invalid(&self.path))?,
+            Weights::Safetensors(files) => {
+                for (path, bytes) in files {
+                    tensors.add_safetensors(bytes).map_err(invalid(path))?;
+                }
+            }
+            Weights::Pickle(files) => {
+                for path in files {
+                    tensors.add_pickle(path).map_err(invalid(path))?;
+                }
+            }
+        }
+        Ok(tensors)
     }
 
-    /// The SHA-256 of the weights file, in hexadecimal.
-    pub fn sha256(&self) -> String {
-        sha256(self.bytes())
+    /// The SHA-256 of the weights in hexadecimal; several files count as one, in the order of their names.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        match &self.weights {
+            Weights::Static(bytes) => Ok(sha256(bytes)),
+            Weights::Safetensors(files) => sha256_of_files(files.iter().map(|(path, _)| path.as_path())),
+            Weights::Pickle(files) => sha256_of_files(files.iter().map(PathBuf::as_path)),
+        }
     }
 }
 
-/// Reads one tensor as f32, whatever float type it is stored in.
-///
-/// # Errors
-/// A message when the type is not a float type.
-pub fn to_f32(view: &TensorView<'_>) -> std::result::Result<Tensor, String> {
-    let Some(dtype) = float_type(view.dtype()) else {
-        return Err(format!("has type {:?}, expected a float type", view.dtype()));
+fn map(path: PathBuf) -> Result<(PathBuf, Mmap)> {
+    let file = File::open(&path).map_err(Error::io("open", &path))?;
+    // SAFETY: a map is only sound while nobody changes the file. Weights are written once and then read; the
+    // alternative is a second copy of up to several gigabytes in memory. The map is dropped after loading.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) }.map_err(Error::io("read", &path))?;
+    Ok((path, map))
+}
+
+/// The files that an index lists, sorted. They must be plain names in its own folder.
+fn shards(index: &Path) -> Result<Vec<PathBuf>> {
+    let parsed = read_json(index)?;
+    let names: Option<BTreeSet<&str>> =
+        parsed["weight_map"].as_object().and_then(|map| map.values().map(Value::as_str).collect());
+    let names = names.filter(|names| !names.is_empty());
+    let names = names.ok_or_else(|| WeightsError::invalid(index, "has no weight_map from tensors to file names"))?;
+    let plain = |name: &str| Path::new(name).file_name().is_some_and(|plain| plain == name);
+    if let Some(name) = names.iter().find(|name| !plain(name)) {
+        return Err(WeightsError::invalid(index, format!("lists {name:?}, which is not a plain file name")).into());
+    }
+    let files: Vec<PathBuf> = names.iter().map(|name| index.with_file_name(name)).collect();
+    let missing: Vec<&str> =
+        names.iter().zip(&files).filter(|(_, file)| !file.is_file()).map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        Ok(files)
+    } else {
+        Err(WeightsError::invalid(index, format!("lists files that are missing: {}", missing.join(", "))).into())
+    }
+}
+
+fn read_preprocessor(folder: &Path) -> Result<Value> {
+    let Some(path) = PREPROCESSORS.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else {
+        return Ok(Value::Null);
     };
-    Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
-        .and_then(|tensor| tensor.to_dtype(DType::F32))
-        .map_err(|error| error.to_string())
+    let mut settings = read_json(&path)?;
+    Ok(match settings.get_mut("image_processor") {
+        Some(nested) => nested.take(),
+        None => settings,
+    })
 }
 
-/// The tensor type of a stored float type.
-pub fn float_type(stored: Dtype) -> Option<DType> {
-    match stored {
-        Dtype::F16 => Some(DType::F16),
-        Dtype::BF16 => Some(DType::BF16),
-        Dtype::F32 => Some(DType::F32),
-        Dtype::F64 => Some(DType::F64),
-        _ => None,
-    }
+fn read_json(path: &Path) -> Result<Value> {
+    parse_json(path, &std::fs::read_to_string(path).map_err(Error::io("read", path))?)
 }
 
-fn parse_config(path: &Path, text: &str) -> Result<serde_json::Value> {
+fn parse_json(path: &Path, text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| WeightsError::invalid(path, format!("not valid JSON ({error})")).into())
 }
 
-fn missing_file(folder: &Path, required: &Path) -> WeightsError {
-    let name = required.file_name().map_or(Cow::Borrowed(""), |name| name.to_string_lossy());
+fn missing_file(folder: &Path, required: &str) -> WeightsError {
     let mut found: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -139,14 +194,14 @@ fn missing_file(folder: &Path, required: &Path) -> WeightsError {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     found.sort();
+    let found = if found.is_empty() { Cow::Borrowed("nothing") } else { Cow::Owned(found.join(", ")) };
     WeightsError::Invalid {
         path: folder.to_path_buf(),
-        reason: format!(
-            "has no {name}; it holds {}",
-            if found.is_empty() { "nothing".into() } else { found.join(", ") }
-        ),
+        reason: format!("has no {required}; it holds {found}"),
         hint: Some(
-            "a backbone is a folder with config.json and model.safetensors, as timm and transformers save it".into(),
+            "a backbone is a folder with config.json and model.safetensors (or its shards, or pytorch_model.bin), as \
+             timm and transformers save it, or with open_clip_config.json and open_clip_model.safetensors"
+                .into(),
         ),
     }
 }

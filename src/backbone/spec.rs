@@ -1,18 +1,10 @@
 //! What a pretrained backbone is: its shape, its options and how its inputs were prepared.
 
+use super::pool::{Pool, attention_linears};
+use super::positions::Resampling;
 use crate::data::transform::BackboneDefaults;
 use crate::nn::Activation;
 use std::collections::BTreeMap;
-
-/// How the tokens after the last block become the features that feed the head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pool {
-    /// The class token.
-    Cls,
-    /// The mean of the patch tokens, without class token and registers.
-    Avg,
-}
 
 /// The architecture of a pre-norm vision transformer, in the terms all families share.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +19,8 @@ pub struct VitSpec {
     pub heads: usize,
     /// Width of the hidden layer of the MLP.
     pub hidden: usize,
+    /// Whether the MLP is a `SwiGLU`, whose first product has twice the hidden width; it has no other activation.
+    pub gated: bool,
     /// Side of a patch in pixels.
     pub patch: usize,
     /// Side of the square input in pixels.
@@ -37,10 +31,13 @@ pub struct VitSpec {
     pub eps: f32,
     /// Whether a class token stands before the patches.
     pub class_token: bool,
+    /// Whether a distillation token follows the class token (`DeiT`).
+    pub dist_token: bool,
     /// Register tokens between the class token and the patches (Darcet et al. 2023).
     pub registers: usize,
-    /// Whether position embeddings cover the class token and registers too.
-    pub positions_cover_prefix: bool,
+    /// How many of the tokens before the patches have a position embedding, counted from the first: none, the class
+    /// token alone, or all.
+    pub positioned_prefix: usize,
     /// Whether the patch embedding has a bias.
     pub patch_bias: bool,
     /// Whether the projection to queries, keys and values has a bias.
@@ -57,8 +54,13 @@ pub struct VitSpec {
     pub pool: Pool,
     /// Classes of the pretrained head; 0 without one.
     pub num_classes: usize,
-    /// Whether the library resamples position embeddings with antialiasing.
-    pub antialias_positions: bool,
+    /// Outputs of the pretrained projection behind the features (CLIP's image embedding); 0 without one.
+    pub projection: usize,
+    /// How the library resamples position embeddings.
+    pub resampling: Resampling,
+    /// Whether resampled position embeddings are rounded to the type of the file: so in libraries that resample while
+    /// loading, unlike those that resample in each forward pass.
+    pub rounds_resampled: bool,
     /// How inputs are prepared.
     pub input: BackboneDefaults,
 }
@@ -67,9 +69,14 @@ pub struct VitSpec {
 pub type Shapes = BTreeMap<String, Vec<usize>>;
 
 impl VitSpec {
-    /// Class token and registers.
+    /// Tokens before the patches: class token, distillation token, registers.
     pub fn prefix_tokens(&self) -> usize {
-        usize::from(self.class_token) + self.registers
+        usize::from(self.class_token) + usize::from(self.dist_token) + self.registers
+    }
+
+    /// Width of the features that feed the head.
+    pub fn features(&self) -> usize {
+        self.pool.features(self.width)
     }
 
     /// Patches along one side.
@@ -86,6 +93,7 @@ impl VitSpec {
     /// strategies and memory estimates go by.
     pub fn shapes(&self) -> Shapes {
         let (d, hidden) = (self.width, self.hidden);
+        let fc1 = if self.gated { 2 * hidden } else { hidden };
         let mut shapes = Shapes::new();
         let mut add = |name: String, shape: &[usize]| {
             shapes.insert(name, shape.to_vec());
@@ -94,11 +102,13 @@ impl VitSpec {
         if self.class_token {
             add("cls_token".into(), &[1, 1, d]);
         }
+        if self.dist_token {
+            add("dist_token".into(), &[1, 1, d]);
+        }
         if self.registers > 0 {
             add("reg_token".into(), &[1, self.registers, d]);
         }
-        let covered = if self.positions_cover_prefix { self.prefix_tokens() } else { 0 };
-        add("pos_embed".into(), &[1, covered + self.grid() * self.grid(), d]);
+        add("pos_embed".into(), &[1, self.positioned_prefix + self.grid() * self.grid(), d]);
         add("patch_embed.proj.weight".into(), &[d, 3, self.patch, self.patch]);
         if self.patch_bias {
             add("patch_embed.proj.bias".into(), &[d]);
@@ -118,14 +128,39 @@ impl VitSpec {
             }
             add(at("attn.proj.weight"), &[d, d]);
             add(at("attn.proj.bias"), &[d]);
-            add(at("mlp.fc1.weight"), &[hidden, d]);
-            add(at("mlp.fc1.bias"), &[hidden]);
+            add(at("mlp.fc1.weight"), &[fc1, d]);
+            add(at("mlp.fc1.bias"), &[fc1]);
             add(at("mlp.fc2.weight"), &[d, hidden]);
             add(at("mlp.fc2.bias"), &[d]);
             if self.layer_scale {
                 add(at("ls1.gamma"), &[d]);
                 add(at("ls2.gamma"), &[d]);
             }
+        }
+        if self.pool == Pool::Attention {
+            add("attn_pool.latent".into(), &[1, 1, d]);
+            norm("attn_pool.norm").into_iter().for_each(|(name, shape)| add(name, &shape));
+            for (name, [out, inner]) in attention_linears(d, hidden) {
+                add(format!("{name}.weight"), &[out, inner]);
+                add(format!("{name}.bias"), &[out]);
+            }
+        }
+        shapes
+    }
+
+    /// The name and shape of what the file holds behind the features: the pretrained classifier, that of the
+    /// distillation token, the projection of CLIP.
+    pub fn output_shapes(&self) -> Shapes {
+        let mut shapes = Shapes::new();
+        if self.num_classes > 0 {
+            let heads: &[&str] = if self.pool == Pool::Distilled { &["head", "head_dist"] } else { &["head"] };
+            for head in heads {
+                shapes.insert(format!("{head}.weight"), vec![self.num_classes, self.features()]);
+                shapes.insert(format!("{head}.bias"), vec![self.num_classes]);
+            }
+        }
+        if self.projection > 0 {
+            shapes.insert("projection.weight".into(), vec![self.projection, self.features()]);
         }
         shapes
     }

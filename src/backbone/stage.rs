@@ -1,7 +1,8 @@
 //! How far into the backbone something reaches: where kept activations leave it, and where training takes them up.
 
-use super::spec::{Pool, VitSpec};
-use super::vit::{Vit, cls_token, patch_mean};
+use super::pool::{Pool, patch_mean, token};
+use super::spec::VitSpec;
+use super::vit::Vit;
 use crate::config::FeatureChoice;
 use crate::error::{Error, Result};
 use crate::nn::Mode;
@@ -43,6 +44,13 @@ impl Readout {
         let features = match (features, blocks, spec.pool) {
             (FeatureChoice::Pool, 2.., Pool::Cls) => FeatureChoice::Cls,
             (FeatureChoice::Pool, 2.., Pool::Avg) => FeatureChoice::Avg,
+            (FeatureChoice::Pool, 2.., Pool::ClsAvg) => FeatureChoice::Both,
+            (FeatureChoice::Pool, 2.., Pool::Distilled | Pool::Attention) => {
+                return Err(Error::usage_hint(
+                    format!("{section}.blocks = {blocks}, but the backbone's pooling belongs to its last block"),
+                    format!("set {section}.features = \"avg\", or {section}.blocks = 1"),
+                ));
+            }
             (features, ..) => features,
         };
         Ok(Self { features, blocks })
@@ -51,7 +59,7 @@ impl Readout {
     /// Values an image.
     pub fn width(&self, spec: &VitSpec) -> usize {
         match self.features {
-            FeatureChoice::Pool => spec.width,
+            FeatureChoice::Pool => spec.features(),
             FeatureChoice::Cls | FeatureChoice::Avg => self.blocks * spec.width,
             FeatureChoice::Both => 2 * self.blocks * spec.width,
         }
@@ -114,7 +122,7 @@ impl Vit {
         let mut parts = Vec::new();
         for tokens in self.last_tokens(pixels, readout.blocks, mode)? {
             if matches!(readout.features, FeatureChoice::Cls | FeatureChoice::Both) {
-                parts.push(cls_token(&tokens)?);
+                parts.push(token(&tokens, 0)?);
             }
             if matches!(readout.features, FeatureChoice::Avg | FeatureChoice::Both) {
                 parts.push(patch_mean(&tokens, self.prefix_tokens())?);

@@ -1,128 +1,202 @@
-//! The timm format: `ViT`, DeiT and AugReg, with class token or average pooling, registers, LayerScale and `norm_pre`.
+//! The timm format: `ViT`, `DeiT`, `AugReg`, CLIP, `DINOv2` and `SigLIP` towers.
 //!
-//! Reference: timm's `vision_transformer.py`. Our canonical parameter names are timm's.
+//! Reference: timm's `vision_transformer.py` and `deit.py`. Our canonical parameter names are timm's. A file names its
+//! architecture and stores only what differs from it, so `timm_architectures.json` has the arguments of each, as
+//! written from timm itself by `tests/fixtures/make_timm_table.py`.
 
-use super::family::{Family, Header, Origin};
-use super::spec::{Pool, VitSpec};
+use super::family::{Description, Family, Header, outputs};
+use super::options::{Config, SYMMETRIC};
+use super::origin::Origin;
+use super::pool::Pool;
+use super::positions::Resampling;
+use super::spec::VitSpec;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
+use std::sync::LazyLock;
 
 /// timm's vision transformers.
 pub struct Timm;
 
-/// Width, depth and heads of the sizes in timm's names, such as `vit_base_patch16_224`.
-const SIZES: &[(&str, usize, usize, usize)] = &[
-    ("tiny", 192, 12, 3),
-    ("small", 384, 12, 6),
-    ("medium", 512, 12, 8),
-    ("base", 768, 12, 12),
-    ("large", 1024, 24, 16),
-    ("huge", 1280, 32, 16),
-];
+/// What each architecture passes to timm's class. Unreadable only if the file in this folder is.
+static TABLE: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("timm_architectures.json")).unwrap_or_default());
 
 impl Family for Timm {
     fn name(&self) -> &'static str {
         "timm ViT"
     }
 
-    fn recognises(&self, config: &Value, header: &Header) -> bool {
-        config.get("architecture").is_some_and(Value::is_string) && header.contains_key("blocks.0.attn.qkv.weight")
+    fn recognises(&self, config: &Value) -> bool {
+        config.get("architecture").is_some_and(Value::is_string)
     }
 
-    fn spec(&self, config: &Value, header: &Header) -> Result<VitSpec, String> {
-        let architecture = config["architecture"].as_str().unwrap_or_default().to_owned();
-        let args = Args { values: &config["model_args"] };
-        refuse_unsupported(&args)?;
+    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
+        let config = &description.config;
         // Older files have the fields of pretrained_cfg at the top level.
         let pretrained = config.get("pretrained_cfg").unwrap_or(config);
-        let size = SIZES.iter().find(|(name, ..)| architecture.split('_').any(|part| part == *name));
-        let dimension = |key: &str, of_size: Option<usize>| {
-            args.integer(key).or(of_size).ok_or_else(|| {
-                format!("architecture {architecture:?} has no known size, and model_args has no {key:?}")
-            })
+        let model = Model {
+            architecture: config["architecture"].as_str().unwrap_or_default(),
+            args: &config["model_args"],
+            pool: config["global_pool"].as_str().or_else(|| pretrained["global_pool"].as_str()),
+            image_size: pretrained["input_size"][1].as_u64().map(|side| side as usize),
+            tag: pretrained["tag"].as_str(),
         };
-        let width = dimension("embed_dim", size.map(|size| size.1))?;
-        let depth = dimension("depth", size.map(|size| size.2))?;
-        let heads = dimension("num_heads", size.map(|size| size.3))?;
-        let patch = args
-            .integer("patch_size")
-            .or_else(|| number_after(&architecture, "patch"))
-            .or_else(|| header.get("patch_embed.proj.weight").and_then(|shape| shape.last().copied()))
-            .ok_or("there is no patch_embed.proj.weight")?;
-        let image_size = args
-            .integer("img_size")
-            .or_else(|| pretrained["input_size"][1].as_u64().map(|side| side as usize))
-            .ok_or("neither model_args.img_size nor pretrained_cfg.input_size gives the image size")?;
-        let class_token = header.contains_key("cls_token");
-        let registers = header.get("reg_token").and_then(|shape| shape.get(1).copied()).unwrap_or(0);
-        let patches = (image_size / patch.max(1)).pow(2);
-        let positions = header.get("pos_embed").and_then(|shape| shape.get(1).copied()).unwrap_or(0);
-        let pool = args.text("global_pool").or_else(|| config["global_pool"].as_str()).unwrap_or("token");
-        let clip = architecture.contains("_clip_");
-        Ok(VitSpec {
-            width,
-            depth,
-            heads,
-            hidden: (args.number("mlp_ratio").unwrap_or(4.0) * width as f64) as usize,
-            patch,
-            image_size,
-            activation: activation(args.text("act_layer"), &architecture)?,
-            eps: if clip { 1e-5 } else { 1e-6 },
-            class_token,
-            registers,
-            positions_cover_prefix: positions != patches,
-            patch_bias: header.contains_key("patch_embed.proj.bias"),
-            qkv_bias: header.contains_key("blocks.0.attn.qkv.bias"),
-            norm_pre: header.contains_key("norm_pre.weight"),
-            layer_scale: header.contains_key("blocks.0.ls1.gamma"),
-            norm: header.contains_key("norm.weight"),
-            fc_norm: header.contains_key("fc_norm.weight"),
-            pool: match pool {
-                "token" => Pool::Cls,
-                "avg" => Pool::Avg,
-                other => return Err(format!("global_pool {other:?} is not supported; supported: \"token\", \"avg\"")),
-            },
-            num_classes: header.get("head.weight").and_then(|shape| shape.first().copied()).unwrap_or(0),
-            antialias_positions: true,
-            input: input(pretrained),
-            architecture,
-        })
+        let input = input(pretrained);
+        Ok(VitSpec { num_classes: outputs(header, "head.weight"), input, ..model.spec()? })
     }
 
     fn origin(&self, name: &str, _header: &Header) -> Origin {
         Origin::One(name.to_owned())
     }
 
-    fn ignores(&self, _name: &str) -> bool {
+    fn ignores(&self, _name: &str, _header: &Header) -> bool {
         false
     }
 }
 
-/// `model_args` of the config, where every key is optional.
+/// What a file says about its model.
+pub(super) struct Model<'a> {
+    /// The name of the architecture.
+    pub architecture: &'a str,
+    /// Arguments that differ from the architecture's.
+    pub args: &'a Value,
+    /// The pooling, if neither the arguments nor the architecture set it.
+    pub pool: Option<&'a str>,
+    /// Side of the images of these weights, if the arguments do not set it.
+    pub image_size: Option<usize>,
+    /// The tag of these weights.
+    pub tag: Option<&'a str>,
+}
+
+impl Model<'_> {
+    /// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
+    pub fn spec(&self) -> Result<VitSpec, String> {
+        let entry = entry(self.architecture)?;
+        refuse_unsupported(self.args)?;
+        let args = Args { own: self.args, entry };
+        let width = args.integer("embed_dim", 768)?;
+        let patch = args.integer("patch_size", 16)?;
+        let image_size = match (self.args.get("img_size"), self.image_size) {
+            (None, Some(size)) => size,
+            _ => args.integer("img_size", 224)?,
+        };
+        let mlp = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
+        let (gated, dist_token) = (args.flag("swiglu", false), args.flag("distilled", false));
+        let (class_token, registers) = (args.flag("class_token", true), args.integer("reg_tokens", 0)?);
+        let prefix = usize::from(class_token) + usize::from(dist_token) + registers;
+        let pool = match args.text("global_pool").or(self.pool).unwrap_or("token") {
+            "token" if dist_token => Pool::Distilled,
+            "token" => Pool::Cls,
+            "avg" => Pool::Avg,
+            "map" => Pool::Attention,
+            other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
+        };
+        let norm_after_pool = args.flag("fc_norm", pool == Pool::Avg);
+        let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
+        let bilinear = args.flag("bilinear_positions", false);
+        let (mean, std) = SYMMETRIC;
+        Ok(VitSpec {
+            architecture: self.architecture.to_owned(),
+            width,
+            depth: args.integer("depth", 12)?,
+            heads: args.integer("num_heads", 12)?,
+            hidden: if gated { mlp / 2 } else { mlp },
+            gated,
+            patch,
+            image_size,
+            activation: self.activation(&args)?,
+            eps: args.number("eps", 1e-6) as f32,
+            class_token,
+            dist_token,
+            registers,
+            positioned_prefix: if args.flag("no_embed_class", false) { 0 } else { prefix },
+            patch_bias: !pre_norm,
+            qkv_bias: args.flag("qkv_bias", true),
+            norm_pre: pre_norm,
+            layer_scale: args.get("init_values").is_some(),
+            norm: final_norm && !norm_after_pool,
+            fc_norm: final_norm && norm_after_pool,
+            pool,
+            num_classes: 0,
+            projection: 0,
+            resampling: if bilinear { Resampling::Bilinear } else { Resampling::BicubicAntialiased },
+            rounds_resampled: true,
+            input: BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 0.9 },
+        })
+    }
+
+    /// The activation these weights were trained with. Weights of `OpenAI`, `MetaCLIP` and DFN want `QuickGELU`; timm
+    /// says so in a note on them but runs the exact GELU unless the architecture's own `quickgelu` variant is asked for.
+    fn activation(&self, args: &Args<'_>) -> Result<Activation, String> {
+        let quick = args.entry["native_quick_gelu"].as_array().is_some_and(|tags| {
+            self.args.get("act_layer").is_none() && tags.iter().any(|tag| tag.as_str() == self.tag)
+        });
+        match args.text("act_layer") {
+            _ if quick => Ok(Activation::QuickGelu),
+            None | Some("gelu") => Ok(Activation::Gelu),
+            Some("gelu_tanh") => Ok(Activation::GeluTanh),
+            Some("quick_gelu") => Ok(Activation::QuickGelu),
+            Some(other) => Err(format!("act_layer {other:?} is not supported; supported: gelu, gelu_tanh, quick_gelu")),
+        }
+    }
+}
+
+/// The architecture's line of the table.
+fn entry(architecture: &str) -> Result<&'static Value, String> {
+    let Some(entry) = TABLE["architectures"].get(architecture) else {
+        let naflex =
+            if architecture.starts_with("naflexvit") { " (NaFlex models take images of any shape)" } else { "" };
+        return Err(format!(
+            "architecture {architecture:?}{naflex} is not one of the vision transformers of timm {} that are supported: \
+             plain ViT, AugReg, DeiT, FlexiViT, CLIP, DINOv2 and SigLIP towers",
+            TABLE["timm"].as_str().unwrap_or_default()
+        ));
+    };
+    match entry["unsupported"].as_str() {
+        Some(reason) => Err(format!("architecture {architecture:?} is not supported ({reason})")),
+        None => Ok(entry),
+    }
+}
+
+/// The arguments of a model, where every key is optional.
 struct Args<'a> {
-    values: &'a Value,
+    own: &'a Value,
+    entry: &'static Value,
 }
 
-impl<'a> Args<'a> {
-    fn integer(&self, key: &str) -> Option<usize> {
-        // Image sizes may be written as a pair.
-        let value = &self.values[key];
-        value.as_u64().or_else(|| value[0].as_u64()).map(|value| value as usize)
+impl Args<'_> {
+    /// The value of an argument; one that the file sets to null is absent.
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.own.get(key).or_else(|| self.entry.get(key)).filter(|value| !value.is_null())
     }
 
-    fn number(&self, key: &str) -> Option<f64> {
-        self.values[key].as_f64()
+    /// The values that hold `key`, for reading it in one of its types.
+    fn holder(&self, key: &str) -> Config<'_> {
+        Config(if self.own.get(key).is_some() { self.own } else { self.entry })
     }
 
-    fn text(&self, key: &str) -> Option<&'a str> {
-        self.values[key].as_str()
+    fn integer(&self, key: &str, default: usize) -> Result<usize, String> {
+        self.holder(key).integer(key, default)
+    }
+
+    fn number(&self, key: &str, default: f64) -> f64 {
+        self.holder(key).number(key, default)
+    }
+
+    fn flag(&self, key: &str, default: bool) -> bool {
+        self.holder(key).flag(key, default)
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_str()
     }
 }
 
-/// The options of `model_args` whose effect is known here: read from it, or visible in the tensors.
+/// The options of `model_args` whose effect is known here, or that only matter to training.
 const KNOWN: &[&str] = &[
     "act_layer",
+    "attn_drop_rate",
     "class_token",
     "depth",
     "drop_path_rate",
@@ -131,6 +205,7 @@ const KNOWN: &[&str] = &[
     "embed_dim",
     "fc_norm",
     "final_norm",
+    "fix_init",
     "global_pool",
     "img_size",
     "in_chans",
@@ -139,19 +214,22 @@ const KNOWN: &[&str] = &[
     "no_embed_class",
     "num_classes",
     "num_heads",
+    "patch_drop_rate",
     "patch_size",
+    "pos_drop_rate",
     "pre_norm",
     "pretrained",
     "proj_bias",
+    "proj_drop_rate",
     "qkv_bias",
     "reg_tokens",
     "weight_init",
 ];
 
 /// Options that change the arithmetic without changing a tensor's name or shape must be known or refused.
-fn refuse_unsupported(args: &Args<'_>) -> Result<(), String> {
-    let Some(values) = args.values.as_object() else { return Ok(()) };
-    if args.integer("in_chans").is_some_and(|channels| channels != 3) {
+fn refuse_unsupported(model_args: &Value) -> Result<(), String> {
+    let Some(values) = model_args.as_object() else { return Ok(()) };
+    if values.get("in_chans").and_then(Value::as_u64).is_some_and(|channels| channels != 3) {
         return Err("only three input channels are supported (model_args.in_chans)".into());
     }
     match values.iter().find(|(key, value)| !KNOWN.contains(&key.as_str()) && **value != Value::Bool(false)) {
@@ -160,41 +238,13 @@ fn refuse_unsupported(args: &Args<'_>) -> Result<(), String> {
     }
 }
 
-fn activation(named: Option<&str>, architecture: &str) -> Result<Activation, String> {
-    match named {
-        Some("gelu") => Ok(Activation::Gelu),
-        Some("gelu_tanh") => Ok(Activation::GeluTanh),
-        Some("quick_gelu") => Ok(Activation::QuickGelu),
-        Some(other) => {
-            Err(format!("act_layer {other:?} is not supported; supported: \"gelu\", \"gelu_tanh\", \"quick_gelu\""))
-        }
-        None if architecture.contains("quickgelu") => Ok(Activation::QuickGelu),
-        None => Ok(Activation::Gelu),
-    }
-}
-
-/// The number that follows `word` in a name: 16 after `patch` in `vit_base_patch16_224`.
-fn number_after(name: &str, word: &str) -> Option<usize> {
-    let rest = &name[name.find(word)? + word.len()..];
-    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
-}
-
 fn input(pretrained: &Value) -> BackboneDefaults {
-    let triple = |key: &str, default: [f32; 3]| {
-        let channel = |i: usize| pretrained[key][i].as_f64().map(|value| value as f32);
-        match (channel(0), channel(1), channel(2)) {
-            (Some(r), Some(g), Some(b)) => [r, g, b],
-            _ => default,
-        }
-    };
+    let values = Config(pretrained);
     BackboneDefaults {
         // timm's own defaults for vision transformers.
-        mean: triple("mean", [0.5; 3]),
-        std: triple("std", [0.5; 3]),
-        interpolation: match pretrained["interpolation"].as_str() {
-            Some("bilinear") => Interpolation::Bilinear,
-            _ => Interpolation::Bicubic,
-        },
-        crop_pct: pretrained["crop_pct"].as_f64().unwrap_or(0.9),
+        mean: values.triple("mean", SYMMETRIC.0),
+        std: values.triple("std", SYMMETRIC.1),
+        interpolation: values.interpolation(),
+        crop_pct: values.number("crop_pct", 0.9),
     }
 }

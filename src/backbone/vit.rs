@@ -1,23 +1,24 @@
 //! The pre-norm vision transformer (Dosovitskiy et al. 2020) in the one form that all families share.
 
 use super::params::Params;
-use super::spec::{Pool, VitSpec};
-use crate::nn::{Activation, Attention, LayerNorm, LayerScale, Linear, Mode, PatchEmbed, drop_path};
+use super::pool::Pooling;
+use super::spec::VitSpec;
+use crate::nn::{Activation, Attention, LayerNorm, LayerScale, Linear, Mode, PatchEmbed, drop_path, swiglu};
 use candle_core::{Result, Tensor};
 
 /// A backbone ready to run, over tensors that may or may not learn.
 #[derive(Debug, Clone)]
 pub struct Vit {
     patch_embed: PatchEmbed,
-    cls_token: Option<Tensor>,
-    registers: Option<Tensor>,
+    /// Class token, distillation token and registers, each (1, n, d).
+    prefix: Vec<Tensor>,
     positions: Tensor,
-    positions_cover_prefix: bool,
+    positioned_prefix: usize,
     norm_pre: Option<LayerNorm>,
     blocks: Vec<Block>,
     norm: Option<LayerNorm>,
+    pooling: Pooling,
     fc_norm: Option<LayerNorm>,
-    pool: Pool,
     prefix_tokens: usize,
 }
 
@@ -33,15 +34,14 @@ impl Vit {
         let block = |index: usize| Block::new(spec, params, index, drop_path.get(index).copied().unwrap_or(0.0));
         Ok(Self {
             patch_embed: PatchEmbed::new(&params.tensor("patch_embed.proj.weight")?, patch_bias)?,
-            cls_token: params.get("cls_token"),
-            registers: params.get("reg_token"),
+            prefix: ["cls_token", "dist_token", "reg_token"].iter().filter_map(|name| params.get(name)).collect(),
             positions: params.tensor("pos_embed")?,
-            positions_cover_prefix: spec.positions_cover_prefix,
+            positioned_prefix: spec.positioned_prefix,
             norm_pre: norm(spec.norm_pre, "norm_pre")?,
             blocks: (0..spec.depth).map(block).collect::<Result<_>>()?,
             norm: norm(spec.norm, "norm")?,
+            pooling: Pooling::new(spec, params)?,
             fc_norm: norm(spec.fc_norm, "fc_norm")?,
-            pool: spec.pool,
             prefix_tokens: spec.prefix_tokens(),
         })
     }
@@ -50,17 +50,21 @@ impl Vit {
     fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let patches = self.patch_embed.forward(pixels)?; // (B, N, d)
         let (batch, _, width) = patches.dims3()?;
+        let k = self.positioned_prefix;
         let mut tokens = Vec::with_capacity(3);
-        for prefix in [&self.cls_token, &self.registers].into_iter().flatten() {
-            tokens.push(prefix.broadcast_as((batch, prefix.dim(1)?, width))?);
+        if !self.prefix.is_empty() {
+            let prefix = Tensor::cat(&self.prefix, 1)?; // (1, P, d)
+            let others = prefix.dim(1)? - k;
+            if k > 0 {
+                let positioned = (prefix.narrow(1, 0, k)? + self.positions.narrow(1, 0, k)?)?;
+                tokens.push(positioned.broadcast_as((batch, k, width))?);
+            }
+            if others > 0 {
+                tokens.push(prefix.narrow(1, k, others)?.broadcast_as((batch, others, width))?);
+            }
         }
-        let x = if self.positions_cover_prefix {
-            tokens.push(patches);
-            Tensor::cat(&tokens, 1)?.broadcast_add(&self.positions)?
-        } else {
-            tokens.push(patches.broadcast_add(&self.positions)?);
-            Tensor::cat(&tokens, 1)?
-        };
+        tokens.push(patches.broadcast_add(&self.positions.narrow(1, k, self.positions.dim(1)? - k)?)?);
+        let x = Tensor::cat(&tokens, 1)?;
         match &self.norm_pre {
             Some(norm) => norm.forward(&x),
             None => Ok(x),
@@ -76,13 +80,13 @@ impl Vit {
         self.blocks.iter().take(end).try_fold(x, |x, block| block.forward(&x, mode))
     }
 
-    /// The tokens (B, T, d) that block `start` reads, to the features (B, d) that feed the head.
+    /// The tokens (B, T, d) that block `start` reads, to the features that feed the head.
     ///
     /// # Errors
     /// When the tokens do not have the backbone's width.
     pub fn suffix(&self, tokens: &Tensor, start: usize, mode: Mode<'_>) -> Result<Tensor> {
         let x = self.blocks.iter().skip(start).try_fold(tokens.clone(), |x, block| block.forward(&x, mode))?;
-        let pooled = self.pool(&self.normed(&x)?)?;
+        let pooled = self.pooling.forward(&self.normed(&x)?)?;
         match &self.fc_norm {
             Some(norm) => norm.forward(&pooled),
             None => Ok(pooled),
@@ -113,7 +117,7 @@ impl Vit {
         self.normed(&self.prefix(pixels, self.blocks.len(), mode)?)
     }
 
-    /// pixels (B, 3, S, S) to the features (B, d) that feed the head.
+    /// pixels (B, 3, S, S) to the features that feed the head, (B, width or, for [`super::Pool::ClsAvg`], 2 · width).
     ///
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
@@ -128,30 +132,14 @@ impl Vit {
         }
     }
 
-    /// Class token and registers.
+    /// Tokens before the patches.
     pub(super) fn prefix_tokens(&self) -> usize {
         self.prefix_tokens
     }
-
-    fn pool(&self, tokens: &Tensor) -> Result<Tensor> {
-        match self.pool {
-            Pool::Cls => cls_token(tokens),
-            Pool::Avg => patch_mean(tokens, self.prefix_tokens),
-        }
-    }
 }
 
-/// Tokens (B, T, d) to the class token (B, d).
-pub(super) fn cls_token(tokens: &Tensor) -> Result<Tensor> {
-    tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()
-}
-
-/// Tokens (B, T, d) to the mean (B, d) of those after the first `prefix`.
-pub(super) fn patch_mean(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
-    tokens.narrow(1, prefix, tokens.dim(1)? - prefix)?.mean(1)
-}
-
-fn layer_norm(spec: &VitSpec, params: &Params, name: &str) -> Result<LayerNorm> {
+/// The layer norm of that canonical name.
+pub(super) fn layer_norm(spec: &VitSpec, params: &Params, name: &str) -> Result<LayerNorm> {
     let weight = params.tensor(&format!("{name}.weight"))?;
     Ok(LayerNorm::new(weight, params.tensor(&format!("{name}.bias"))?, spec.eps))
 }
@@ -164,7 +152,8 @@ struct Block {
     scale1: Option<LayerScale>,
     norm2: LayerNorm,
     fc1: Linear,
-    activation: Activation,
+    /// None for a `SwiGLU`.
+    activation: Option<Activation>,
     fc2: Linear,
     scale2: Option<LayerScale>,
     drop_path: f64,
@@ -185,7 +174,7 @@ impl Block {
             scale1: scale("ls1"),
             norm2: layer_norm(spec, params, &at("norm2"))?,
             fc1: linear("mlp.fc1")?,
-            activation: spec.activation,
+            activation: (!spec.gated).then_some(spec.activation),
             fc2: linear("mlp.fc2")?,
             scale2: scale("ls2"),
             drop_path,
@@ -197,7 +186,11 @@ impl Block {
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let attended = self.attention.forward(&self.norm1.forward(x)?)?;
         let x = self.residual(x, attended, self.scale1.as_ref(), 0, mode)?;
-        let hidden = self.activation.forward(&self.fc1.forward(&self.norm2.forward(&x)?)?)?;
+        let hidden = self.fc1.forward(&self.norm2.forward(&x)?)?;
+        let hidden = match self.activation {
+            Some(activation) => activation.forward(&hidden)?,
+            None => swiglu(&hidden)?,
+        };
         self.residual(&x, self.fc2.forward(&hidden)?, self.scale2.as_ref(), 1, mode)
     }
 

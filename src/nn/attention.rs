@@ -43,9 +43,13 @@ pub fn softmax_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let qkv = qkv.reshape((batch, tokens, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?.contiguous()?;
     let (q, k, v) = (qkv.get(0)?, qkv.get(1)?, qkv.get(2)?); // each (B, heads, T, d)
     let scores = (q.matmul(&k.t()?)? * (head_dim as f64).powf(-0.5))?;
+    softmax(&scores)?.matmul(&v)?.transpose(1, 2)?.reshape((batch, tokens, heads * head_dim))
+}
+
+/// Softmax over the last dimension as a composition of differentiable operations; candle-nn's has no backward pass.
+pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
     let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    let weights = shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?;
-    weights.matmul(&v)?.transpose(1, 2)?.reshape((batch, tokens, heads * head_dim))
+    shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
 }
 
 /// Attention that reads and writes the packed rows in place, one head at a time. The weights (T, T) of a head stay in

@@ -7,6 +7,7 @@
 //! A backward pass returns no gradient for a frozen operand, so frozen weights cost nothing.
 
 pub mod attention;
+pub mod attention_pool;
 pub mod dropout;
 pub mod gelu;
 pub mod kernels;
@@ -15,8 +16,10 @@ pub mod layer_scale;
 pub mod linear;
 pub mod loss;
 pub mod patch_embed;
+pub mod swiglu;
 
 pub use attention::{Attention, softmax_attention};
+pub use attention_pool::AttentionPool;
 pub use dropout::{Mode, Noise, drop_path, dropout};
 pub use gelu::Activation;
 pub use layer_norm::LayerNorm;
@@ -24,3 +27,4 @@ pub use layer_scale::LayerScale;
 pub use linear::Linear;
 pub use loss::{Criterion, Targets};
 pub use patch_embed::PatchEmbed;
+pub use swiglu::swiglu;

@@ -19,7 +19,7 @@ pub enum Place {
     Embedding,
     /// A block, counted from the input.
     Block(usize),
-    /// The norm after the last block or after pooling.
+    /// What stands between the last block and the head: the norm, the attention pooling.
     FinalNorm,
     /// The classification head.
     Head,
@@ -30,9 +30,11 @@ impl Place {
     pub fn of(name: &str) -> Option<Self> {
         let (module, rest) = name.split_once('.').unwrap_or((name, ""));
         match module {
-            "cls_token" | "reg_token" | "pos_embed" | "patch_embed" | "norm_pre" => Some(Self::Embedding),
+            "cls_token" | "dist_token" | "reg_token" | "pos_embed" | "patch_embed" | "norm_pre" => {
+                Some(Self::Embedding)
+            }
             "blocks" => rest.split('.').next()?.parse().ok().map(Self::Block),
-            "norm" | "fc_norm" => Some(Self::FinalNorm),
+            "norm" | "fc_norm" | "attn_pool" => Some(Self::FinalNorm),
             "head" => Some(Self::Head),
             _ => None,
         }
@@ -144,9 +146,9 @@ impl Plan {
     }
 }
 
-/// No bias, norm, class token, register or position embedding is decayed (timm, MAE, `big_vision`).
+/// No bias, norm, class or distillation token, register or position embedding is decayed (timm, MAE, `big_vision`).
 fn decays(name: &str, shape: &[usize]) -> bool {
-    shape.len() > 1 && !matches!(name, "cls_token" | "reg_token" | "pos_embed")
+    shape.len() > 1 && !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
 }
 
 /// Stochastic depth rates rising linearly over the blocks to `rate` (Huang et al. 2016). Frozen blocks never drop:

@@ -21,8 +21,18 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// # Errors
 /// When the file cannot be read.
 pub fn sha256_of_file(path: &Path) -> Result<String> {
+    sha256_of_files([path])
+}
+
+/// The sum of several files as if they were one.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn sha256_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<String> {
     let mut hasher = Hasher(Sha256::new());
-    File::open(path).and_then(|mut file| io::copy(&mut file, &mut hasher)).map_err(Error::io("read", path))?;
+    for path in paths {
+        File::open(path).and_then(|mut file| io::copy(&mut file, &mut hasher)).map_err(Error::io("read", path))?;
+    }
     Ok(hex(&hasher.0.finalize()))
 }
 

@@ -1,0 +1,153 @@
+//! What the formats of transformers share: sparse configs, image processors, and the names inside a block.
+
+use super::family::Header;
+use super::options::Config;
+use super::pool::Pool;
+use super::positions::Resampling;
+use super::spec::VitSpec;
+use crate::data::transform::{BackboneDefaults, Interpolation};
+use crate::nn::Activation;
+use serde_json::Value;
+
+/// Defaults in which the config classes differ; the sizes of ViT-B/… at 224 pixels are common to all.
+pub(super) struct Defaults {
+    /// Side of a patch.
+    pub patch: usize,
+    /// Activation of the MLP.
+    pub activation: Activation,
+    /// Epsilon of the layer norms.
+    pub eps: f64,
+}
+
+/// The architecture of a transformers config: class token, positions for it and the patches, a final norm, no head.
+/// `config` may be a sub-config; `names` is the whole, which names the class.
+pub(super) fn base(config: &Config<'_>, defaults: &Defaults, input: BackboneDefaults) -> Result<VitSpec, String> {
+    if config.integer("num_channels", 3)? != 3 {
+        return Err("only three input channels are supported".into());
+    }
+    let width = config.integer("hidden_size", 768)?;
+    Ok(VitSpec {
+        architecture: String::new(),
+        width,
+        depth: config.integer("num_hidden_layers", 12)?,
+        heads: config.integer("num_attention_heads", 12)?,
+        hidden: config.integer("intermediate_size", 3072)?,
+        gated: false,
+        patch: config.integer("patch_size", defaults.patch)?,
+        image_size: config.integer("image_size", 224)?,
+        activation: activation(config, defaults.activation)?,
+        eps: config.number("layer_norm_eps", defaults.eps) as f32,
+        class_token: true,
+        dist_token: false,
+        registers: 0,
+        positioned_prefix: 1,
+        patch_bias: true,
+        qkv_bias: config.flag("qkv_bias", true),
+        norm_pre: false,
+        layer_scale: false,
+        norm: true,
+        fc_norm: false,
+        pool: Pool::Cls,
+        num_classes: 0,
+        projection: 0,
+        resampling: Resampling::Bicubic,
+        rounds_resampled: false,
+        input,
+    })
+}
+
+/// An activation by its name in transformers.
+pub(super) fn activation(config: &Config<'_>, default: Activation) -> Result<Activation, String> {
+    match &config.0["hidden_act"] {
+        Value::Null => Ok(default),
+        value => match value.as_str() {
+            Some("gelu") => Ok(Activation::Gelu),
+            Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+            Some("quick_gelu") => Ok(Activation::QuickGelu),
+            _ => Err(format!(
+                "hidden_act {value} is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, quick_gelu"
+            )),
+        },
+    }
+}
+
+/// The class that wrote a config, or `fallback`.
+pub(super) fn class_name(config: &Value, fallback: &str) -> String {
+    config["architectures"][0].as_str().unwrap_or(fallback).to_owned()
+}
+
+/// How inputs were prepared, by the image processor's settings; `defaults` fill what is absent.
+///
+/// Sizes are written as a number (older files), as `{"shortest_edge": n}` or as `{"height": n, "width": n}`.
+pub(super) fn input(preprocessor: &Value, defaults: BackboneDefaults) -> Result<BackboneDefaults, String> {
+    let values = Config(preprocessor);
+    let flag = |key: &str| preprocessor[key].as_bool();
+    let (mean, std) = match flag("do_normalize") {
+        Some(false) => ([0.0; 3], [1.0; 3]),
+        _ => (values.triple("image_mean", defaults.mean), values.triple("image_std", defaults.std)),
+    };
+    let interpolation = match preprocessor["resample"].as_u64() {
+        None => defaults.interpolation,
+        // Pillow's numbers. Lanczos, 1, has no counterpart here; the cubic filter is nearest to it.
+        Some(1 | 3) => Interpolation::Bicubic,
+        Some(2) => Interpolation::Bilinear,
+        Some(other) => return Err(format!("resample = {other} in the image processor is not supported")),
+    };
+    let (resized, cropped) = (side(&preprocessor["size"]), side(&preprocessor["crop_size"]));
+    let crops = flag("do_center_crop").unwrap_or(cropped.is_some() || resized.is_none());
+    let crop_pct = match (resized, cropped) {
+        _ if !crops => 1.0,
+        (Some(resized), Some(cropped)) if resized > 0.0 => (cropped / resized).min(1.0),
+        _ => defaults.crop_pct,
+    };
+    Ok(BackboneDefaults { mean, std, interpolation, crop_pct })
+}
+
+/// The short side of a size in any spelling.
+fn side(size: &Value) -> Option<f64> {
+    ["shortest_edge", "height"].iter().find_map(|key| size[*key].as_f64()).or_else(|| size.as_f64())
+}
+
+/// How a version of the library names the inside of a block.
+pub(super) struct Spelling {
+    /// Stands before the block's number.
+    pub blocks: &'static str,
+    /// Queries, keys, values.
+    pub qkv: [&'static str; 3],
+    /// The projection of what was attended.
+    pub proj: &'static str,
+    /// First product of the MLP.
+    pub fc1: &'static str,
+    /// Second product of the MLP.
+    pub fc2: &'static str,
+}
+
+impl Spelling {
+    /// `ViT` and `DeiT` in the files of the hub.
+    const HUB: Self = Self {
+        blocks: "encoder.layer",
+        qkv: ["attention.attention.query", "attention.attention.key", "attention.attention.value"],
+        proj: "attention.output.dense",
+        fc1: "intermediate.dense",
+        fc2: "output.dense",
+    };
+    /// The same as transformers 5 names them in memory.
+    const MEMORY: Self = Self {
+        blocks: "layers",
+        qkv: ["attention.q_proj", "attention.k_proj", "attention.v_proj"],
+        proj: "attention.o_proj",
+        fc1: "mlp.fc1",
+        fc2: "mlp.fc2",
+    };
+
+    /// The spelling of a `ViT` or `DeiT` file.
+    pub fn of(header: &Header, prefix: &str) -> &'static Self {
+        let in_memory = format!("{prefix}{}.0.{}.weight", Self::MEMORY.blocks, Self::MEMORY.qkv[0]);
+        if header.contains_key(&in_memory) { &Self::MEMORY } else { &Self::HUB }
+    }
+}
+
+/// `prefix` when any tensor has it, else nothing: bare models have none.
+pub(super) fn prefix_if_used<'a>(header: &Header, prefix: &'a str) -> &'a str {
+    if header.keys().any(|name| name.starts_with(prefix)) { prefix } else { "" }
+}

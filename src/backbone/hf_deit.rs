@@ -1,0 +1,63 @@
+//! The transformers format of `DeiT` with a distillation token; `DeiT` without one is saved as a `ViT`.
+//!
+//! Reference: transformers' `modeling_deit.py`. `DeiTForImageClassification` classifies the class token;
+//! `DeiTForImageClassificationWithTeacher` averages the logits of one classifier on each token.
+
+use super::family::{Description, Family, Header, outputs};
+use super::hf::{self, Defaults, prefix_if_used};
+use super::hf_vit;
+use super::options::{Config, IMAGENET};
+use super::origin::Origin;
+use super::pool::Pool;
+use super::spec::VitSpec;
+use crate::data::transform::{BackboneDefaults, Interpolation};
+use crate::nn::Activation;
+use serde_json::Value;
+
+/// transformers' `DeiT`.
+pub struct HfDeit;
+
+const PREFIX: &str = "deit.";
+
+impl Family for HfDeit {
+    fn name(&self) -> &'static str {
+        "transformers DeiT"
+    }
+
+    fn recognises(&self, config: &Value) -> bool {
+        config["model_type"] == "deit"
+    }
+
+    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
+        let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps: 1e-12 };
+        // As the published weights were trained; 224 of 256 pixels.
+        let (mean, std) = IMAGENET;
+        let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 0.875 };
+        let input = hf::input(&description.preprocessor, input)?;
+        let taught = outputs(header, "cls_classifier.weight");
+        Ok(VitSpec {
+            architecture: hf::class_name(&description.config, "DeiTModel"),
+            dist_token: true,
+            positioned_prefix: 2,
+            pool: if taught > 0 { Pool::Distilled } else { Pool::Cls },
+            num_classes: taught.max(outputs(header, "classifier.weight")),
+            ..hf::base(&Config(&description.config), &defaults, input)?
+        })
+    }
+
+    fn origin(&self, name: &str, header: &Header) -> Origin {
+        if let Some(parameter) = name.strip_prefix("head_dist.") {
+            return Origin::One(format!("distillation_classifier.{parameter}"));
+        }
+        match name.strip_prefix("head.") {
+            Some(parameter) if header.contains_key("cls_classifier.weight") => {
+                Origin::One(format!("cls_classifier.{parameter}"))
+            }
+            _ => hf_vit::origin(name, header, prefix_if_used(header, PREFIX)),
+        }
+    }
+
+    fn ignores(&self, name: &str, _header: &Header) -> bool {
+        hf_vit::ignores(name)
+    }
+}

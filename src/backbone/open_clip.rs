@@ -1,0 +1,201 @@
+//! The format of `open_clip`: `open_clip_config.json` beside `open_clip_model.safetensors`.
+//!
+//! Reference: `open_clip`'s `model.py`, `transformer.py` and `timm_model.py`. The image tower is its own vision
+//! transformer (`visual.*`), or a model of timm (`visual.trunk.*`) with an optional projection (`visual.head.proj`).
+//! The features are what the projection reads.
+
+use super::family::{Description, Family, Header, block_parts, outputs};
+use super::options::{CLIP, Config};
+use super::origin::Origin;
+use super::pool::Pool;
+use super::positions::Resampling;
+use super::spec::VitSpec;
+use super::timm;
+use crate::data::transform::{BackboneDefaults, Interpolation};
+use crate::nn::Activation;
+use serde_json::Value;
+
+/// `open_clip`'s image towers.
+pub struct OpenClip;
+
+const TRUNK: &str = "visual.trunk.";
+
+/// The text tower, inside the model or, with `custom_text`, as a part of its own, and what compares both.
+const TEXT: &[&str] = &["transformer.", "token_embedding.", "ln_final.", "text_projection", "text.", "logit_"];
+
+/// Options of `vision_cfg` that change the arithmetic.
+const UNSUPPORTED: &[&str] =
+    &["attentional_pool", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
+
+impl Family for OpenClip {
+    fn name(&self) -> &'static str {
+        "open_clip"
+    }
+
+    fn recognises(&self, config: &Value) -> bool {
+        config["model_cfg"]["vision_cfg"].is_object()
+    }
+
+    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
+        let model = &description.config["model_cfg"];
+        let vision = &model["vision_cfg"];
+        let spec = match vision["timm_model_name"].as_str() {
+            Some(name) => trunk(name, vision, header)?,
+            None => native(model, vision)?,
+        };
+        Ok(VitSpec { input: input(&description.config["preprocess_cfg"]), ..spec })
+    }
+
+    fn origin(&self, name: &str, header: &Header) -> Origin {
+        if !header.keys().any(|name| name.starts_with(TRUNK)) {
+            native_origin(name)
+        } else if name == "projection.weight" {
+            Origin::One("visual.head.proj.weight".into())
+        } else {
+            Origin::One(format!("{TRUNK}{name}"))
+        }
+    }
+
+    fn ignores(&self, name: &str, _header: &Header) -> bool {
+        let whole = ["positional_embedding", "attn_mask"];
+        whole.contains(&name) || TEXT.iter().any(|text| name.starts_with(text))
+    }
+}
+
+/// `open_clip`'s own vision transformer.
+fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
+    if vision["layers"].is_array() {
+        return Err(
+            "vision_cfg.layers is a list, so the image tower is a ResNet; supported: vision transformers".into()
+        );
+    }
+    let config = Config(vision);
+    if let Some(option) =
+        UNSUPPORTED.iter().find(|option| !matches!(vision[**option], Value::Null | Value::Bool(false)))
+    {
+        return Err(format!("vision_cfg.{option} = {} is not supported", vision[*option]));
+    }
+    let width = config.integer("width", 768)?;
+    let after_pool = config.flag("final_ln_after_pool", false);
+    let (mean, std) = CLIP;
+    Ok(VitSpec {
+        architecture: "open_clip VisionTransformer".into(),
+        width,
+        depth: config.integer("layers", 12)?,
+        heads: width / config.integer("head_width", 64)?.max(1),
+        hidden: (width as f64 * config.number("mlp_ratio", 4.0)) as usize,
+        gated: false,
+        patch: config.integer("patch_size", 16)?,
+        image_size: config.integer("image_size", 224)?,
+        activation: activation(model, &vision["act_kwargs"])?,
+        eps: vision["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32,
+        class_token: true,
+        dist_token: false,
+        registers: 0,
+        positioned_prefix: 1,
+        patch_bias: false,
+        qkv_bias: true,
+        norm_pre: !config.flag("no_ln_pre", false),
+        layer_scale: !vision["ls_init_value"].is_null(),
+        norm: !after_pool,
+        fc_norm: after_pool,
+        pool: match vision["pool_type"].as_str() {
+            None | Some("tok") => Pool::Cls,
+            Some("avg") => Pool::Avg,
+            Some(other) => {
+                return Err(format!("vision_cfg.pool_type {other:?} is not supported; supported: tok, avg"));
+            }
+        },
+        num_classes: 0,
+        projection: Config(model).integer("embed_dim", 0)?,
+        resampling: Resampling::BicubicAntialiased,
+        rounds_resampled: false,
+        input: BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 1.0 },
+    })
+}
+
+/// The activation: exact GELU, its tanh approximation (CLIPA), or `QuickGELU` by the model's flag.
+pub(super) fn activation(model: &Value, act_kwargs: &Value) -> Result<Activation, String> {
+    let quick = model["quick_gelu"].as_bool().unwrap_or(false);
+    match (quick, act_kwargs["approximate"].as_str()) {
+        (true, None) => Ok(Activation::QuickGelu),
+        (false, None | Some("none")) => Ok(Activation::Gelu),
+        (false, Some("tanh")) => Ok(Activation::GeluTanh),
+        (_, Some(other)) => {
+            Err(format!("quick_gelu = {quick} with act_kwargs.approximate = {other:?} is not supported"))
+        }
+    }
+}
+
+/// A model of timm as image tower. It keeps the architecture's own activation, whatever `quick_gelu` says.
+fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String> {
+    let pool = vision["timm_pool"].as_str().unwrap_or("avg");
+    let projection = vision["timm_proj"].as_str().unwrap_or("linear");
+    if !matches!(projection, "linear" | "none" | "") || vision["timm_proj_bias"] == true {
+        return Err(format!(
+            "vision_cfg.timm_proj {projection:?} is not supported; supported: linear without bias, none"
+        ));
+    }
+    let model = |pool: Option<&str>| {
+        let args = pool.map_or(Value::Null, |pool| serde_json::json!({ "global_pool": pool }));
+        timm::Model { architecture: name, args: &args, pool: None, image_size: None, tag: None }.spec()
+    };
+    // Without a projection the pooling is given when the tower is built, which also places the norm; with one, the
+    // finished tower is told to pool otherwise.
+    let mut spec = model((projection != "linear").then_some(pool))?;
+    if projection == "linear" && !pool.is_empty() {
+        spec.pool = model(Some(pool))?.pool;
+    }
+    spec.num_classes = outputs(header, "visual.trunk.head.weight");
+    spec.projection = outputs(header, "visual.head.proj.weight");
+    Ok(spec)
+}
+
+fn native_origin(name: &str) -> Origin {
+    match name {
+        "cls_token" => return Origin::Token("visual.class_embedding".into()),
+        "pos_embed" => return Origin::Table("visual.positional_embedding".into()),
+        "patch_embed.proj.weight" => return Origin::One("visual.conv1.weight".into()),
+        "projection.weight" => return Origin::Transposed("visual.proj".into()),
+        _ => {}
+    }
+    if let Some((module, parameter)) = name.split_once('.') {
+        let theirs = match module {
+            "norm_pre" => Some("ln_pre"),
+            "norm" | "fc_norm" => Some("ln_post"),
+            _ => None,
+        };
+        if let Some(theirs) = theirs {
+            return Origin::One(format!("visual.{theirs}.{parameter}"));
+        }
+    }
+    block(name, "visual.").unwrap_or_else(|| Origin::One(name.to_owned()))
+}
+
+/// The names inside a block of `open_clip`'s image and text towers.
+pub(super) fn block(name: &str, prefix: &str) -> Option<Origin> {
+    let (block, inner, parameter) = block_parts(name)?;
+    let theirs = match inner {
+        "attn.qkv" => format!("attn.in_proj_{parameter}"),
+        "attn.proj" => format!("attn.out_proj.{parameter}"),
+        "norm1" => format!("ln_1.{parameter}"),
+        "norm2" => format!("ln_2.{parameter}"),
+        "ls1" => format!("ls_1.{parameter}"),
+        "ls2" => format!("ls_2.{parameter}"),
+        "mlp.fc1" => format!("mlp.c_fc.{parameter}"),
+        "mlp.fc2" => format!("mlp.c_proj.{parameter}"),
+        other => format!("{other}.{parameter}"),
+    };
+    Some(Origin::One(format!("{prefix}transformer.resblocks.{block}.{theirs}")))
+}
+
+/// `preprocess_cfg` over `open_clip`'s defaults: the short side to the image size, then the middle.
+fn input(preprocess: &Value) -> BackboneDefaults {
+    let values = Config(preprocess);
+    BackboneDefaults {
+        mean: values.triple("mean", CLIP.0),
+        std: values.triple("std", CLIP.1),
+        interpolation: values.interpolation(),
+        crop_pct: 1.0,
+    }
+}

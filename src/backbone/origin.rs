@@ -1,0 +1,103 @@
+//! Where a canonical parameter lies in a library's file, and how it is stored there.
+
+use candle_core::{Result, Tensor};
+
+/// The place and form of one canonical parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// One tensor of the same shape.
+    One(String),
+    /// A token (1, 1, d) stored as (d).
+    Token(String),
+    /// A table of positions (1, T, d) stored as (T, d).
+    Table(String),
+    /// Tensors to stack along the first dimension, such as separate queries, keys and values.
+    Stack(Vec<String>),
+    /// `count` consecutive thirds of a tensor that packs queries, keys and values along the first dimension.
+    Thirds {
+        /// The packed tensor.
+        name: String,
+        /// The first third that is taken.
+        first: usize,
+        /// How many are taken.
+        count: usize,
+    },
+    /// A matrix stored as (in, out).
+    Transposed(String),
+}
+
+impl Origin {
+    /// The tensors it needs.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name)
+            | Self::Token(name)
+            | Self::Table(name)
+            | Self::Transposed(name)
+            | Self::Thirds { name, .. } => std::slice::from_ref(name),
+            Self::Stack(names) => names,
+        }
+    }
+
+    /// The shape that each of these tensors has in the file when the parameter's is `shape`.
+    pub fn stored(&self, shape: &[usize]) -> Vec<usize> {
+        let mut stored = shape.to_vec();
+        match self {
+            Self::One(_) => {}
+            Self::Token(_) => stored = shape[2..].to_vec(),
+            Self::Table(_) => stored = shape[1..].to_vec(),
+            Self::Stack(names) => stored[0] /= names.len(),
+            Self::Thirds { count, .. } => stored[0] = 3 * stored[0] / count,
+            Self::Transposed(_) => stored.reverse(),
+        }
+        stored
+    }
+
+    /// The parameter of shape `shape` from the tensors that [`Origin::names`] lists.
+    ///
+    /// # Errors
+    /// When a tensor does not have the shape of [`Origin::stored`].
+    pub fn assemble(&self, parts: &[Tensor], shape: &[usize]) -> Result<Tensor> {
+        let whole = Tensor::cat(parts, 0)?;
+        match self {
+            Self::One(_) | Self::Stack(_) => Ok(whole),
+            Self::Token(_) | Self::Table(_) => whole.reshape(shape),
+            Self::Thirds { first, count, .. } => {
+                let third = whole.dim(0)? / 3;
+                // A copy of its own, or the part would keep the whole alive.
+                whole.narrow(0, first * third, count * third)?.force_contiguous()
+            }
+            Self::Transposed(_) => whole.t()?.contiguous(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn every_form_gives_the_parameter_back() {
+        let parameter = Tensor::arange(0f32, 12f32, &Device::Cpu).unwrap().reshape((6, 2)).unwrap();
+        let name = || "x".to_owned();
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let rows = |from: usize, count: usize| parameter.narrow(0, from, count).unwrap();
+        let cases = [
+            (Origin::One(name()), vec![parameter.clone()], parameter.clone()),
+            (Origin::Token(name()), vec![parameter.flatten_all().unwrap()], parameter.reshape((1, 1, 12)).unwrap()),
+            (Origin::Table(name()), vec![parameter.clone()], parameter.reshape((1, 6, 2)).unwrap()),
+            (Origin::Stack(vec![name(), name()]), vec![rows(0, 3), rows(3, 3)], parameter.clone()),
+            (Origin::Thirds { name: name(), first: 1, count: 2 }, vec![parameter.clone()], rows(2, 4)),
+            (Origin::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),
+        ];
+        for (origin, parts, expected) in cases {
+            for part in &parts {
+                assert_eq!(part.dims(), origin.stored(expected.dims()), "{origin:?}");
+            }
+            let assembled = origin.assemble(&parts, expected.dims()).unwrap();
+            assert_eq!(assembled.dims(), expected.dims());
+            assert_eq!(values(&assembled), values(&expected), "{origin:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! From the tokens of the last block to the features that feed the head.
+//!
+//! The rule is: what the library feeds to its classifier. So a distilled `DeiT` gives the mean of its two tokens (timm's
+//! `pre_logits`), `DINOv2` in transformers the class token beside the mean patch, `SigLIP` its attention pooling.
+
+use super::params::Params;
+use super::spec::VitSpec;
+use super::vit::layer_norm;
+use crate::nn::{AttentionPool, Linear};
+use candle_core::{Result, Tensor};
+
+/// How the tokens after the last block become the features that feed the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// The class token.
+    Cls,
+    /// The mean of the patch tokens, without class token and registers.
+    Avg,
+    /// The class token, then the mean of the patch tokens: twice the width (`DINOv2` in transformers).
+    ClsAvg,
+    /// The mean of the class and the distillation token (Touvron et al. 2020).
+    Distilled,
+    /// Attention of a learned query over the patch tokens, with an MLP of its own (`SigLIP`).
+    Attention,
+}
+
+impl Pool {
+    /// Width of the features from tokens of `width`.
+    pub fn features(self, width: usize) -> usize {
+        if self == Self::ClsAvg { 2 * width } else { width }
+    }
+
+    /// Whether a backbone with these tokens can be pooled so.
+    pub fn fits(self, spec: &VitSpec) -> bool {
+        match self {
+            Self::Cls | Self::ClsAvg => spec.class_token,
+            Self::Distilled => spec.class_token && spec.dist_token,
+            Self::Avg | Self::Attention => true,
+        }
+    }
+}
+
+/// Canonical names of the attention pooling's linear layers, with their shapes in terms of width and MLP width.
+pub(super) fn attention_linears(width: usize, hidden: usize) -> [(&'static str, [usize; 2]); 5] {
+    [
+        ("attn_pool.q", [width, width]),
+        ("attn_pool.kv", [2 * width, width]),
+        ("attn_pool.proj", [width, width]),
+        ("attn_pool.mlp.fc1", [hidden, width]),
+        ("attn_pool.mlp.fc2", [width, hidden]),
+    ]
+}
+
+/// The pooling layer of a backbone.
+#[derive(Debug, Clone)]
+pub struct Pooling {
+    pool: Pool,
+    /// Tokens before the patches.
+    prefix: usize,
+    attention: Option<AttentionPool>,
+}
+
+impl Pooling {
+    /// Builds the layer over `params`.
+    ///
+    /// # Errors
+    /// When a parameter of the attention pooling is absent.
+    pub fn new(spec: &VitSpec, params: &Params) -> Result<Self> {
+        let attention = (spec.pool == Pool::Attention).then(|| attention_pool(spec, params)).transpose()?;
+        Ok(Self { pool: spec.pool, prefix: spec.prefix_tokens(), attention })
+    }
+
+    /// tokens (B, T, d) to features: (B, d), or (B, 2d) for [`Pool::ClsAvg`].
+    ///
+    /// # Errors
+    /// When there are fewer tokens than the architecture has.
+    pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        match (self.pool, &self.attention) {
+            (Pool::Attention, Some(attention)) => attention.forward(&patches(tokens, self.prefix)?),
+            (Pool::Cls, _) => token(tokens, 0),
+            (Pool::ClsAvg, _) => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
+            (Pool::Distilled, _) => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
+            (Pool::Avg | Pool::Attention, _) => patch_mean(tokens, self.prefix),
+        }
+    }
+}
+
+/// One of tokens (B, T, d), as (B, d).
+pub(super) fn token(tokens: &Tensor, index: usize) -> Result<Tensor> {
+    tokens.narrow(1, index, 1)?.squeeze(1)?.contiguous()
+}
+
+/// Those of tokens (B, T, d) after the first `prefix`.
+fn patches(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
+    tokens.narrow(1, prefix, tokens.dim(1)? - prefix)
+}
+
+/// Tokens (B, T, d) to the mean (B, d) of those after the first `prefix`.
+pub(super) fn patch_mean(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
+    patches(tokens, prefix)?.mean(1)
+}
+
+fn attention_pool(spec: &VitSpec, params: &Params) -> Result<AttentionPool> {
+    let linear = |name: &str| -> Result<Linear> {
+        let weight = params.tensor(&format!("attn_pool.{name}.weight"))?;
+        Ok(Linear::new(weight, params.get(&format!("attn_pool.{name}.bias"))))
+    };
+    Ok(AttentionPool {
+        latent: params.tensor("attn_pool.latent")?,
+        q: linear("q")?,
+        kv: linear("kv")?,
+        proj: linear("proj")?,
+        norm: layer_norm(spec, params, "attn_pool.norm")?,
+        fc1: linear("mlp.fc1")?,
+        activation: spec.activation,
+        fc2: linear("mlp.fc2")?,
+        heads: spec.heads,
+    })
+}
