@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, rng, system ← config ← data, nn, linalg ← backbone ← strategy ← metrics ← probe, tsne ← train ← report ← commands
+//! error, rng, system ← config ← data, nn, linalg, hub ← backbone ← strategy ← metrics ← probe, tsne ← train ← report ← commands
 
 pub mod error;
 pub mod rng;
@@ -10,6 +10,7 @@ pub mod system;
 
 pub mod config;
 pub mod data;
+pub mod hub;
 pub mod linalg;
 pub mod nn;
 

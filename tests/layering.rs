@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["error", "rng", "system"],
     &["config"],
-    &["data", "nn", "linalg"],
+    &["data", "nn", "linalg", "hub"],
     &["backbone"],
     &["strategy"],
     &["metrics"],
