@@ -116,7 +116,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     }
     let saved = Checkpoints::of_run(&args.run).load::<Progress>("best")?.ok_or_else(|| no_checkpoint(&args.run))?;
     let dataset = dataset(args, &settings, &record)?;
-    let mut session = Session::open(settings)?;
+    let mut session = Session::open(settings, console)?;
     if session.backbone.sha256 != record.backbone.sha256 {
         return Err(Error::usage_hint(
             format!("the weights of {} are not those that the run was trained with", record.backbone.name),

@@ -1,11 +1,11 @@
 //! What `finetune` and `eval` share: from settings and classes to a model on a device.
 
-use super::device;
+use super::{device, weights};
 use crate::backbone::Backbone;
 use crate::config::Settings;
 use crate::data::decode::DecodeOptions;
 use crate::error::{Result, WeightsError};
-use crate::report::BackboneRecord;
+use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
 use crate::train::classifier::{Regularisation, all_shapes, assemble};
 use crate::train::trainer::Trainer;
@@ -25,14 +25,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens the device and loads the backbone.
+    /// Opens the device and loads the backbone, from the hub if need be.
     ///
     /// # Errors
-    /// Usage errors of the device and the image size, weights errors.
-    pub fn open(settings: Settings) -> Result<Self> {
+    /// Usage errors of the device and the image size, weights errors, errors of the hub.
+    pub fn open(settings: Settings, console: &Console) -> Result<Self> {
         let device = device::open(settings.run.device)?;
-        let backbone =
-            Backbone::load(&settings.model.backbone, settings.model.image_size)?.with_pool(settings.model.pool)?;
+        let weights = weights::local(&settings.model.backbone, console)?;
+        let backbone = Backbone::load(&weights, settings.model.image_size)?.with_pool(settings.model.pool)?;
         Ok(Self { settings, device, backbone })
     }
 

@@ -85,7 +85,7 @@ impl Download<'_> {
         let written = self.copy(&mut response.body_mut().as_reader(), partial, start, total, progress)?;
         match total {
             Some(total) if written < total => {
-                Err(self.broken_off(format!("{written} of {total} bytes"), written - start))
+                Err(self.broken_off(&format!("{written} of {total} bytes"), written - start))
             }
             _ => Ok(()),
         }
@@ -113,7 +113,16 @@ impl Download<'_> {
                 error: self.protocol("has no more bytes than those that are there".into()).error,
                 again: Again::Once,
             }),
-            _ => Ok(0),
+            _ => match (
+                header(response, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()),
+                self.remote.size,
+            ) {
+                // Most likely a page that explains something. It must not be taken for a beginning.
+                (Some(length), Some(size)) if length != size => {
+                    Err(self.damaged(format!("{length} bytes are offered instead of {size}")))
+                }
+                _ => Ok(0),
+            },
         }
     }
 
@@ -134,7 +143,7 @@ impl Download<'_> {
                 Ok(0) => return Ok(done),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.broken_off(cause(&error), done - start)),
+                Err(error) => return Err(self.broken_off(&cause(&error), done - start)),
             };
             if total.is_some_and(|total| done + read as u64 > total) {
                 return Err(self.damaged(format!("more than the {} bytes announced", total.unwrap_or(0))));
@@ -162,7 +171,7 @@ impl Download<'_> {
     }
 
     /// The network stopped. What has arrived stays for the next attempt.
-    fn broken_off(&self, reason: String, gathered: u64) -> Failure {
+    fn broken_off(&self, reason: &str, gathered: u64) -> Failure {
         let again = if gathered >= WORTH_GOING_ON { Again::GoOn } else { Again::Wait(None) };
         let url = self.client.address(self.id, &self.remote.commit, self.file);
         Failure::network(&url, format!("the transfer broke off ({reason})"), again)

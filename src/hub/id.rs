@@ -2,6 +2,7 @@
 
 use crate::error::HubError;
 use std::fmt;
+use std::path::Path;
 
 /// The branch that is meant when none is named.
 const DEFAULT_REVISION: &str = "main";
@@ -34,7 +35,7 @@ impl RepoId {
         if let Some(reason) = fault_of_name(owner).or_else(|| fault_of_name(name)) {
             return Err(refuse(reason));
         }
-        if name.ends_with(".git") {
+        if name.strip_suffix(".git").is_some() {
             return Err(refuse("the name ends in .git"));
         }
         let repo = Self { owner: owner.into(), name: name.into(), revision: None };
@@ -44,11 +45,20 @@ impl RepoId {
         }
     }
 
+    /// The model of the hub that `model.backbone` names, if it does: it is not `builtin:NAME`, has the form of an id,
+    /// and there is no folder of that name. `./owner/name` and absolute paths are always folders.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], for what has the form of an id and is none.
+    pub fn of_backbone(text: &str) -> Result<Option<Self>, HubError> {
+        if Self::has_form(text) && !Path::new(text).exists() { Self::parse(text).map(Some) } else { Ok(None) }
+    }
+
     /// Whether a text has the form of a hub id, rather than of a path: one `/` before any `@`, and no `.` or `~` at
     /// the start. It may still be malformed.
-    pub fn has_form(text: &str) -> bool {
+    fn has_form(text: &str) -> bool {
         let id = text.split_once('@').map_or(text, |(id, _)| id);
-        id.matches('/').count() == 1 && !id.starts_with(['/', '.', '~'])
+        id.matches('/').count() == 1 && !id.starts_with(['/', '.', '~']) && !id.starts_with("builtin:")
     }
 
     /// The same model at another branch, tag or commit.
@@ -142,7 +152,10 @@ fn fault_of_revision(revision: &str) -> Option<&'static str> {
         Some("it must have 1 to 255 characters")
     } else if !revision.bytes().all(allowed) {
         Some("only ASCII letters, digits and . _ - + = # / are allowed")
-    } else if revision.split('/').any(|part| part.is_empty() || part.starts_with('.') || part.ends_with(".lock")) {
+    } else if revision
+        .split('/')
+        .any(|part| part.is_empty() || part.starts_with('.') || part.strip_suffix(".lock").is_some())
+    {
         Some("no part between slashes may be empty, start with a dot or end in .lock")
     } else if revision.contains("..") {
         Some(".. is not allowed")
@@ -155,7 +168,7 @@ fn fault_of_revision(revision: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::path::{Component, Path};
+    use std::path::Component;
 
     #[test]
     fn ids_are_taken_apart() {
@@ -202,7 +215,7 @@ mod tests {
 
     #[test]
     fn paths_do_not_have_the_form_of_ids() {
-        for text in ["./a/b", "./a", "../a", "~/a", "/a", "a", "a/b/c", "builtin:vit-mini", "C:\\a"] {
+        for text in ["./a/b", "./a", "../a", "~/a", "/a", "a", "a/b/c", "builtin:vit-mini", "builtin:a/b", "C:\\a"] {
             assert!(!RepoId::has_form(text), "{text}");
         }
         for text in ["a/b", "a/b@refs/pr/1", "a/b c"] {
@@ -239,7 +252,7 @@ mod tests {
 
         #[test]
         fn well_formed_ids_are_accepted(owner in "[a-zA-Z0-9_]{1,20}", name in "[a-z0-9]([._-]?[a-z0-9]){0,20}") {
-            prop_assume!(!name.ends_with(".git"));
+            prop_assume!(name.strip_suffix(".git").is_none());
             let text = format!("{owner}/{name}");
             prop_assert!(RepoId::has_form(&text));
             prop_assert_eq!(RepoId::parse(&text).unwrap().repo(), text);
