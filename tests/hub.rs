@@ -92,6 +92,12 @@ fn repo() -> Repo {
         .file("vocab.json", "{}")
 }
 
+/// Another server, for the contents of large files.
+fn storage() -> Server {
+    let repo = repo();
+    Server::start(move |request, _| repo.storage_answer(request))
+}
+
 /// A server that answers some requests by `fault`, and all others as the hub would.
 fn faulty(fault: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static) -> Server {
     let repo = repo();
@@ -340,10 +346,7 @@ fn a_server_that_stalls_is_given_up() {
 
 #[test]
 fn the_token_stays_with_its_host() {
-    let storage = {
-        let repo = repo();
-        Server::start(move |request, _| repo.storage_answer(request))
-    };
+    let storage = storage();
     let hub = Server::of(&Repo { storage: Some(storage.url.clone()), ..repo() });
     let setting = Setting::new(&hub.url).set("HF_TOKEN", TOKEN);
     is_the_model(&setting.fetch("acme/vit").unwrap());
@@ -378,6 +381,15 @@ fn redirects_on_the_hub_itself_are_followed() {
     let setting = Setting::new(&server.url).set("HF_TOKEN", TOKEN);
     is_the_model(&setting.fetch("acme/vit").unwrap());
     assert!(server.seen().iter().all(|r| r.header("authorization").is_some()));
+}
+
+#[test]
+fn storage_may_be_on_the_hub_itself() {
+    let repo = Repo { storage: Some(String::new()), ..repo() };
+    let server = Server::start(move |request, _| {
+        if request.path.starts_with("/blob/") { repo.storage_answer(request) } else { repo.answer(request) }
+    });
+    is_the_model(&Setting::new(&server.url).fetch("acme/vit").unwrap());
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub fn local<'a>(backbone: &'a str, console: &Console) -> Result<Cow<'a, str>> {
 fn show(bar: &mut Option<(String, ProgressBar)>, id: &RepoId, at: DownloadProgress<'_>, console: &Console) {
     if bar.as_ref().is_none_or(|(file, _)| file != at.file) {
         *bar = None;
-        let size = at.total.map_or_else(String::new, |total| format!(", {:.1} MB", total as f64 / 1e6));
+        let size = at.total.map_or_else(String::new, |total| format!(", {:.2} MB", total as f64 / 1e6));
         console.info(format!("fetching {} of {id}{size}", at.file));
         *bar = Some((at.file.to_owned(), console.progress(at.total.unwrap_or(0), "bytes")));
     }

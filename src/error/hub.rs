@@ -156,8 +156,8 @@ impl HubError {
             Self::NotCached { .. } => "fetch it once with HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE unset, or point \
                 HF_HOME to a cache that holds it"
                 .into(),
-            Self::Unreachable { .. } => "check the network, the proxy and HF_ENDPOINT; what has arrived is kept, and \
-                the next run goes on from there"
+            Self::Unreachable { .. } => "check the network, the proxy, HF_ENDPOINT and, where a proxy opens encrypted \
+                traffic, SSL_CERT_FILE; what has arrived is kept, and the next run goes on from there"
                 .into(),
             Self::NoRepository { repo, with_token } => format!(
                 "check the spelling; if a local folder was meant, there is none at {repo}; if the model is private, {}",

@@ -117,8 +117,8 @@ impl Client {
         Ok(response)
     }
 
-    /// Follows redirects to the answer. A `HEAD` that is sent to another host has been answered before: the hub
-    /// describes the file and leaves only the contents to storage.
+    /// Follows redirects to the answer. A `HEAD` that is sent to storage, on another host or by a link, has been answered
+    /// before: the hub describes the file and leaves only the contents to storage.
     fn request(&self, method: &Method, url: &str, timeout: Duration, start: u64) -> Result<Response<Body>, Failure> {
         let protocol = |reason: &str| HubError::Protocol { url: url.into(), reason: reason.into() };
         let mut at: Uri = url.parse().map_err(|_| protocol("is not a valid address"))?;
@@ -129,7 +129,8 @@ impl Client {
                 _ => return Ok(response),
             };
             let target = target.ok_or_else(|| protocol("redirects to an address that is not valid"))?;
-            if method == Method::HEAD && origin(&target) != origin(&at) && describe(&response, None).is_ok() {
+            let leaves = origin(&target) != origin(&at) || response.headers().contains_key(LINKED_ETAG);
+            if method == Method::HEAD && leaves && describe(&response, None).is_ok() {
                 return Ok(response);
             }
             if at.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
