@@ -8,8 +8,10 @@ use hub_server::{COMMIT, Reply, Repo, Request, Server, git_sum, sha256};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use vitadapt::backbone::Backbone;
 use vitadapt::error::{Error, HubError, Result};
 use vitadapt::hub::{Hub, Limits, RepoId, Snapshot, Wanted};
 
@@ -493,4 +495,44 @@ fn a_cache_that_cannot_be_written_is_named() {
     let error = setting.failure();
     assert!(matches!(&error, HubError::Cache { .. }) && error.to_string().contains("hub"), "{error}");
     assert_eq!(error.exit_code() as u8, 5);
+}
+
+/// Names the model for the process that [`load_in_a_process`] starts.
+const MODEL: &str = "VITADAPT_TEST_MODEL";
+
+/// Loads a model in a process of its own, where the variables are those of the setting; gives what it printed.
+fn load_in_a_process(setting: &Setting, model: &str) -> std::result::Result<String, String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "loads_the_model_that_the_environment_names", "--nocapture"]);
+    for variable in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE", "HTTP_PROXY", "ALL_PROXY"] {
+        command.env_remove(variable).env_remove(variable.to_lowercase());
+    }
+    let variables = setting.variables.iter().map(|(name, value)| (*name, value.as_str()));
+    let output = command.envs(variables).env(MODEL, model).output().unwrap();
+    let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(printed) } else { Err(printed) }
+}
+
+/// What the others start; `fixtures/check_hub_cache.py` does as well.
+#[test]
+#[ignore = "needs a model in VITADAPT_TEST_MODEL"]
+fn loads_the_model_that_the_environment_names() {
+    let backbone = Backbone::load(&std::env::var(MODEL).unwrap(), None).unwrap_or_else(|error| panic!("{error}"));
+    println!("sha256 {}", backbone.sha256);
+}
+
+#[test]
+fn a_backbone_is_loaded_from_the_hub_and_again_without_it() {
+    let server = Server::of(&repo());
+    let setting = Setting::new(&server.url).set("HF_TOKEN", TOKEN);
+    let expected = format!("sha256 {}", sha256(&fixture(WEIGHTS)));
+    let printed = load_in_a_process(&setting, "acme/vit@main").unwrap();
+    assert!(printed.contains(&expected), "{printed}");
+    let connections = server.connections();
+    assert!(connections > 0);
+    let setting = setting.set("HF_HUB_OFFLINE", "1");
+    assert!(load_in_a_process(&setting, "acme/vit").unwrap().contains(&expected));
+    let printed = load_in_a_process(&setting, "acme/other").unwrap_err();
+    assert!(printed.contains("acme/other") && !printed.contains("VerySecret"), "{printed}");
+    assert_eq!(server.connections(), connections);
 }
