@@ -2,8 +2,8 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, rng, system ← config ← cache, data, nn ← linalg ← backbone ← features, strategy ← metrics ← probe, tsne ← train
-//! ← report ← commands
+//! error, rng, system ← config ← cache, data, hub, nn ← linalg ← backbone ← features, strategy ← metrics ← probe, tsne
+//! ← train ← report ← commands
 
 pub mod error;
 pub mod rng;
@@ -13,6 +13,7 @@ pub mod config;
 
 pub mod cache;
 pub mod data;
+pub mod hub;
 pub mod linalg;
 pub mod nn;
 

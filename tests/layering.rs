@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["error", "rng", "system"],
     &["config"],
-    &["cache", "data", "nn"],
+    &["cache", "data", "hub", "nn"],
     &["linalg"],
     &["backbone"],
     &["strategy", "features"],

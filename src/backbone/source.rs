@@ -1,8 +1,10 @@
-//! Where weights come from: the built-in backbone, or a local folder as timm, transformers or `open_clip` saves it.
+//! Where weights come from: the built-in backbone, or a folder as timm, transformers or `open_clip` saves it, local or
+//! from the hub.
 
 use super::family::Description;
 use super::tensors::Tensors;
 use crate::error::{Error, Result, WeightsError};
+use crate::hub::{Hub, RepoId, Wanted};
 use crate::system::digest::{sha256, sha256_of_files};
 use memmap2::Mmap;
 use serde_json::Value;
@@ -48,13 +50,17 @@ enum Weights {
 }
 
 impl Source {
-    /// Opens `builtin:NAME` or a folder.
+    /// Opens `builtin:NAME`, a folder, or a model of the hub, which is fetched if it is not in the cache.
     ///
     /// # Errors
-    /// A usage error for an unknown built-in name or a missing folder, a weights error for missing or damaged files.
+    /// A usage error for an unknown built-in name or a missing folder, a weights error for missing or damaged files,
+    /// errors of the hub.
     pub fn open(backbone: &str) -> Result<Self> {
-        match backbone.strip_prefix("builtin:") {
-            Some(name) => Self::builtin(name),
+        if let Some(name) = backbone.strip_prefix("builtin:") {
+            return Self::builtin(name);
+        }
+        match RepoId::of_backbone(backbone)? {
+            Some(id) => Self::folder(&Hub::from_process()?.fetch(&id, Wanted::Backbone, &mut |_| {})?.folder),
             None => Self::folder(Path::new(backbone)),
         }
     }

@@ -54,7 +54,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let stop = StopRequest::listen()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let mut session = Session::open(settings)?;
+    let mut session = Session::open(settings, console)?;
     let plan = session.plan(Readout::POOL, dataset.classes.len())?;
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());

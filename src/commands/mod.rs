@@ -14,6 +14,7 @@ mod schema;
 mod score;
 mod session;
 mod tsne;
+mod weights;
 
 use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "vitadapt", version, max_term_width = 100)]
 #[command(after_help = "Results go to stdout, progress to stderr.\n\
-Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 weights, 5 I/O,\n\
+Exit codes: 0 done, 1 unexpected, 2 usage or config, 3 data, 4 weights, 5 I/O or hub,\n\
 6 numerics, 7 run directory in use, 8 a quality gate failed, 130 SIGINT, 143 SIGTERM.")]
 struct Cli {
     #[command(subcommand)]

@@ -39,7 +39,7 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
     let settings = args.config.load()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let session = Session::open(settings)?;
+    let session = Session::open(settings, console)?;
     let wanted = &session.settings.probe;
     let readout = Readout::new("probe", wanted.features, wanted.blocks, &session.backbone.spec)?;
     let mut inspected = inspect(&session, dataset, console)?;

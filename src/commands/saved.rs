@@ -6,7 +6,7 @@ use crate::config::{self, DataSource, StrategySettings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::report::{ProbeRecord, RunRecord, no_checkpoint};
+use crate::report::{Console, ProbeRecord, RunRecord, no_checkpoint};
 use crate::strategy::Plan;
 use crate::system::digest::hex;
 use crate::train::checkpoint::Checkpoints;
@@ -48,7 +48,7 @@ impl SavedRun {
     /// # Errors
     /// A usage error when this is no run directory or the backbone is another one by now; a data error when no epoch
     /// was finished; weights errors.
-    pub fn open(folder: &Path, device: Option<&str>, stage: Stage) -> Result<Self> {
+    pub fn open(folder: &Path, device: Option<&str>, stage: Stage, console: &Console) -> Result<Self> {
         let record = RunRecord::read(folder)?;
         let mut settings = config::load(Some(&folder.join("config.toml")), &[])?;
         if let Some(device) = device {
@@ -60,7 +60,7 @@ impl SavedRun {
             // Whatever the config says about fine-tuning: a probe's backbone is the pretrained one.
             settings.strategy = StrategySettings::Frozen;
         }
-        let mut session = Session::open(settings)?;
+        let mut session = Session::open(settings, console)?;
         if session.backbone.sha256 != record.backbone.sha256 {
             return Err(Error::usage_hint(
                 format!("the weights of {} are not those that the run was trained with", record.backbone.name),

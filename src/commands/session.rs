@@ -1,6 +1,6 @@
 //! What the commands share: from settings and classes to a model on a device.
 
-use super::device;
+use super::{device, weights};
 use crate::backbone::{Backbone, Params, Readout, Stage};
 use crate::cache::{Cache, Key};
 use crate::config::Settings;
@@ -10,7 +10,7 @@ use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::{Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
 use crate::probe::Knn;
-use crate::report::BackboneRecord;
+use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
 use crate::train::classifier::{Form, Regularisation, all_shapes, assemble};
@@ -46,14 +46,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens the device and loads the backbone.
+    /// Opens the device and loads the backbone, from the hub if need be.
     ///
     /// # Errors
-    /// Usage errors of the device and the image size, weights errors.
-    pub fn open(settings: Settings) -> Result<Self> {
+    /// Usage errors of the device and the image size, weights errors, errors of the hub.
+    pub fn open(settings: Settings, console: &Console) -> Result<Self> {
         let device = device::open(settings.run.device)?;
-        let mut backbone =
-            Backbone::load(&settings.model.backbone, settings.model.image_size)?.with_pool(settings.model.pool)?;
+        let weights = weights::local(&settings.model.backbone, console)?;
+        let mut backbone = Backbone::load(&weights, settings.model.image_size)?.with_pool(settings.model.pool)?;
         backbone.params = std::mem::take(&mut backbone.params).to_device(&device)?;
         let workers = Workers::new(settings.run.threads, &device)?;
         Ok(Self { settings, device, workers, backbone })

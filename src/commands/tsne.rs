@@ -155,7 +155,7 @@ fn of_config(args: &TsneArgs, console: &Console) -> Result<Subject> {
     let settings = args.config.load()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let session = Session::open(settings)?;
+    let session = Session::open(settings, console)?;
     let wanted = &session.settings.tsne;
     let readout = Readout::new("tsne", wanted.features, wanted.blocks, &session.backbone.spec)?;
     let mut inspected = inspect(&session, dataset, console)?;
@@ -172,7 +172,7 @@ fn of_config(args: &TsneArgs, console: &Console) -> Result<Subject> {
 /// The features that a run's head sees, and what it makes of them.
 fn of_run(folder: &Path, args: &TsneArgs, console: &Console) -> Result<Subject> {
     let readout = SavedRun::readout(folder)?;
-    let run = SavedRun::open(folder, args.device.as_deref(), Stage::Features(readout))?;
+    let run = SavedRun::open(folder, args.device.as_deref(), Stage::Features(readout), console)?;
     let dataset = Arc::new(run.dataset()?);
     let keys = Arc::new(keys(&dataset, &run.session.workers)?);
     let pipeline: Arc<Pipeline> = Arc::new(run.pipeline());

@@ -75,6 +75,11 @@ pub(super) fn backbone(base: &Path, text: &str) -> Result<String, PathBuf> {
     absolute(base, path).into_os_string().into_string().map_err(PathBuf::from)
 }
 
+/// Whether a resolved `model.backbone` names neither a built-in one nor a folder.
+pub(super) fn may_be_hub_id(backbone: &str) -> bool {
+    !backbone.starts_with("builtin:") && !Path::new(backbone).is_absolute()
+}
+
 fn is_spelt_as_path(path: &Path) -> bool {
     path.is_absolute() || [".", "..", "~"].iter().any(|start| path.starts_with(start))
 }

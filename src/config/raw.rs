@@ -104,9 +104,13 @@ pub struct RawData {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
-    /// `builtin:NAME`, or a folder with config.json and model.safetensors.
+    /// `builtin:NAME`, a folder with config.json and model.safetensors, or a model of the Hugging Face Hub as
+    /// `owner/name` or `owner/name@revision`. A folder of that name comes first; `./owner/name` is always a folder.
     #[schemars(length(min = 1), extend("default" = "builtin:vit-mini"))]
     pub backbone: Option<String>,
+    /// Branch, tag or full commit of a model of the hub, instead of `@revision`. Default: main.
+    #[schemars(length(min = 1))]
+    pub revision: Option<String>,
     /// Side of the square input in pixels. Default: the backbone's own.
     #[schemars(range(min = 16, max = 4096))]
     pub image_size: Option<usize>,

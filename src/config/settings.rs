@@ -111,7 +111,7 @@ pub enum OnError {
 /// `[model]`
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelSettings {
-    /// `builtin:NAME` or a local folder.
+    /// `builtin:NAME`, a local folder, or a hub id: `owner/name[@revision]`, with `model.revision` in it.
     pub backbone: String,
     /// Side of the square input in pixels; none = the backbone's own.
     pub image_size: Option<usize>,

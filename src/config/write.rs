@@ -75,6 +75,7 @@ fn data(data: &DataSettings) -> RawData {
 fn model(model: &ModelSettings) -> RawModel {
     RawModel {
         backbone: Some(model.backbone.clone()),
+        revision: None, // it is part of `backbone`
         image_size: model.image_size,
         pool: Some(model.pool),
         drop_path: Some(model.drop_path),

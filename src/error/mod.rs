@@ -5,10 +5,12 @@
 
 mod config;
 mod data;
+mod hub;
 mod weights;
 
 pub use config::{ConfigError, Place, Problem};
 pub use data::{BadFile, DataError};
+pub use hub::HubError;
 pub use weights::WeightsError;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +66,9 @@ pub enum Error {
     /// The weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A model cannot be had from the hub or its cache.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The operating system refused an operation on a path.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -129,6 +134,7 @@ impl Error {
             Self::Usage { .. } | Self::Config(_) => ExitCode::Usage,
             Self::Data(_) => ExitCode::Data,
             Self::Weights(_) => ExitCode::Weights,
+            Self::Hub(error) => error.exit_code(),
             Self::Io { .. } | Self::Plot { .. } => ExitCode::Io,
             Self::Numerics(_) => ExitCode::Numerics,
             Self::Locked(_) => ExitCode::Locked,
@@ -145,6 +151,7 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Weights(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
             Self::Io { source, .. } => io_hint(source),
             Self::Numerics(_) => {
                 Some("lower train.lr, add warm-up (train.warmup) or clip harder (train.clip_grad)".into())

@@ -107,12 +107,33 @@ impl Resolver<'_> {
             backbone
         });
         ModelSettings {
-            backbone,
+            backbone: self.at_revision(backbone, raw.revision),
             image_size: raw.image_size,
             pool: raw.pool.unwrap_or(PoolChoice::Backbone),
             drop_path: raw.drop_path.unwrap_or(0.0),
             head_dropout: raw.head_dropout.unwrap_or(0.0),
             head_init: raw.head_init.unwrap_or(HeadInit::Random),
+        }
+    }
+
+    /// A hub id with `model.revision` in it: what is loaded has one name. An override beats the revision in the file.
+    fn at_revision(&mut self, backbone: String, revision: Option<String>) -> String {
+        const BACKBONE: &str = "model.backbone";
+        const REVISION: &str = "model.revision";
+        let Some(revision) = revision.filter(|_| !self.supersedes(BACKBONE, REVISION)) else { return backbone };
+        if !paths::may_be_hub_id(&backbone) {
+            let message = format!("has no effect with model.backbone = {backbone:?}");
+            self.conflict(REVISION, &[BACKBONE], message, "it is for models of the hub, owner/name");
+            return backbone;
+        }
+        match backbone.split_once('@') {
+            Some((_, given)) if given != revision && !self.supersedes(REVISION, BACKBONE) => {
+                let message = format!("{revision:?} contradicts model.backbone = {backbone:?}");
+                self.conflict(REVISION, &[BACKBONE], message, "leave one of them out");
+                backbone
+            }
+            Some((id, _)) => format!("{id}@{revision}"),
+            None => format!("{backbone}@{revision}"),
         }
     }
 

@@ -139,6 +139,23 @@ fn overrides_alone_make_a_configuration() {
 }
 
 #[test]
+fn a_revision_becomes_part_of_the_hub_id() {
+    let backbone = |text: &str| settings(&format!("[model]\n{text}")).model.backbone;
+    assert_eq!(backbone("backbone = 'timm/vit'\nrevision = 'v1'"), "timm/vit@v1");
+    assert_eq!(backbone("backbone = 'timm/vit@v1'\nrevision = 'v1'"), "timm/vit@v1");
+    let refused = problem("model = { backbone = 'timm/vit@v1', revision = 'v2' }");
+    assert!(refused.contains("model.revision: \"v2\" contradicts"), "{refused}");
+    for text in ["model.revision = 'v1'", "model = { backbone = './vit', revision = 'v1' }"] {
+        assert!(problem(text).contains("model.revision: has no effect"), "{text}");
+    }
+    let text = "data.root = '/d'\nmodel = { backbone = 'timm/vit@v1' }\n";
+    let over = |text: &str, set: &str| load_text(text, &[set]).unwrap().model.backbone;
+    assert_eq!(over(text, "model.revision=v2"), "timm/vit@v2");
+    let text = "data.root = '/d'\nmodel = { backbone = 'timm/vit', revision = 'v1' }\n";
+    assert_eq!(over(text, "model.backbone=builtin:vit-mini"), "builtin:vit-mini");
+}
+
+#[test]
 fn paths_of_the_file_are_relative_to_it_and_overrides_to_the_current_folder() {
     let folder = tempfile::tempdir().unwrap();
     let configs = folder.path().join("configs");

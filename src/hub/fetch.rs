@@ -1,0 +1,217 @@
+//! The order of events: from a model's id to a folder with its files.
+
+use super::cache::RepoCache;
+use super::client::{Answer, Client};
+use super::download::{Download, OnProgress};
+use super::environment::Environment;
+use super::files::{Gathered, Wanted};
+use super::id::{RepoId, is_commit};
+use super::retry::Limits;
+use crate::error::{Error, HubError, Result};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The file that is asked for to find the commit of a revision.
+const PROBE: &str = "config.json";
+
+/// The hub and its cache, as the environment describes them.
+#[derive(Debug)]
+pub struct Hub {
+    environment: Environment,
+    client: Client,
+}
+
+/// A model in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The folder with its files.
+    pub folder: PathBuf,
+    /// The commit they are from.
+    pub commit: String,
+    /// What the user should know: that the server was not reached, and the cache used instead.
+    pub warnings: Vec<String>,
+}
+
+impl Hub {
+    /// The hub for this process: its environment variables, its proxy.
+    ///
+    /// # Errors
+    /// [`HubError::Environment`] names a variable that cannot be used.
+    pub fn from_process() -> Result<Self> {
+        Self::new(&|name| std::env::var_os(name), ureq::Proxy::try_from_env())
+    }
+
+    /// The hub for an environment given as a function from a variable's name to its value; without a proxy.
+    ///
+    /// # Errors
+    /// As [`Self::from_process`].
+    pub fn from_environment(get: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+        Self::new(&get, None)
+    }
+
+    fn new(get: &dyn Fn(&str) -> Option<OsString>, proxy: Option<ureq::Proxy>) -> Result<Self> {
+        let environment = Environment::read(get)?;
+        let limits = Limits {
+            attempts: 5,
+            first_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(60),
+            etag_timeout: environment.etag_timeout,
+            download_timeout: environment.download_timeout,
+        };
+        let client = Client::new(&environment, limits, proxy)?;
+        Ok(Self { environment, client })
+    }
+
+    /// The same hub with another patience.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.client.limits = limits;
+        self
+    }
+
+    /// How patient it is.
+    pub fn limits(&self) -> Limits {
+        self.client.limits
+    }
+
+    /// Brings the wanted files of a model into the cache, as far as they are not there.
+    ///
+    /// There is no connection at all when `HF_HUB_OFFLINE` is set, nor when the revision is a full commit and the cache
+    /// answers every question about it. A branch or a tag is looked up each time; when the server cannot be reached,
+    /// the cached commit is used with a warning.
+    ///
+    /// # Errors
+    /// [`HubError`], which tells a network that fails from an answer that is wrong; a weights error when the files are
+    /// of no use.
+    pub fn fetch(&self, id: &RepoId, wanted: Wanted, progress: &mut OnProgress<'_>) -> Result<Snapshot> {
+        let job = Job { hub: self, id, wanted, cache: RepoCache::new(&self.environment.cache, id) };
+        if self.environment.offline {
+            return job.cached();
+        }
+        if is_commit(id.revision()) && job.is_settled(id.revision())? {
+            return job.cached();
+        }
+        match job.online(progress) {
+            Err(error @ Error::Hub(HubError::Unreachable { .. })) => job.instead(error),
+            outcome => outcome,
+        }
+    }
+}
+
+/// One fetch.
+struct Job<'a> {
+    hub: &'a Hub,
+    id: &'a RepoId,
+    wanted: Wanted,
+    cache: RepoCache,
+}
+
+impl Job<'_> {
+    /// The snapshot as far as it is in the cache; what is not there counts as not in the repository.
+    fn cached(&self) -> Result<Snapshot> {
+        let missing = |what: String| HubError::NotCached {
+            model: self.id.to_string(),
+            what,
+            cache: self.hub.environment.cache.clone(),
+        };
+        let revision = self.id.revision();
+        let commit = self.cache.commit(revision).ok_or_else(|| missing(format!("revision {revision:?}")))?;
+        match self.gather(&commit, &mut |file| Ok(self.cache.has(&commit, file)))? {
+            Gathered::Complete => Ok(self.snapshot(commit)),
+            Gathered::Missing(what) => Err(missing(what).into()),
+        }
+    }
+
+    /// The cached snapshot for want of the server, or the server's error when there is none.
+    fn instead(&self, error: Error) -> Result<Snapshot> {
+        let Ok(mut cached) = self.cached() else { return Err(error) };
+        cached.warnings.push(format!("{error}; using {} from the cache, commit {}", self.id, cached.commit));
+        Ok(cached)
+    }
+
+    /// Whether the cache knows of every file that matters whether the commit has it.
+    fn is_settled(&self, commit: &str) -> Result<bool> {
+        let mut settled = true;
+        let gathered = self.gather(commit, &mut |file| {
+            let present = self.cache.has(commit, file);
+            settled &= present || self.cache.lacks(commit, file);
+            Ok(present)
+        })?;
+        Ok(settled && gathered == Gathered::Complete)
+    }
+
+    /// The snapshot, with all that was missing fetched. The revision is remembered last, so that it never stands for a
+    /// snapshot that is half there.
+    fn online(&self, progress: &mut OnProgress<'_>) -> Result<Snapshot> {
+        let commit = self.resolve()?;
+        match self.gather(&commit, &mut |file| self.ensure(&commit, file, progress))? {
+            Gathered::Complete => {}
+            Gathered::Missing(file) if file == PROBE => {
+                let (repo, revision) = (self.id.repo(), self.id.revision().into());
+                return Err(HubError::NoFile { repo, revision, file }.into());
+            }
+            Gathered::Missing(what) => {
+                let reason = format!("has no {what} at revision {}", self.id.revision());
+                return Err(HubError::Content { repo: self.id.repo(), reason }.into());
+            }
+        }
+        let remembered = self.cache.remember(self.id.revision(), &commit);
+        let mut snapshot = self.snapshot(commit);
+        // All files are there, so a cache that became read-only is no failure.
+        snapshot.warnings.extend(remembered.err().map(|error| error.to_string()));
+        Ok(snapshot)
+    }
+
+    /// The commit that the revision stands for now.
+    fn resolve(&self) -> Result<String> {
+        let revision = self.id.revision();
+        if is_commit(revision) {
+            return Ok(revision.into());
+        }
+        // With a commit in the cache there is something to fall back to, and no reason to wait for long.
+        let attempts = if self.cache.commit(revision).is_some() { 1 } else { self.hub.client.limits.attempts };
+        match self.hub.client.ask(self.id, revision, PROBE, attempts)? {
+            Answer::File(remote) => Ok(remote.commit),
+            Answer::Absent { commit: Some(commit) } => Ok(commit),
+            Answer::Absent { commit: None } => {
+                let (repo, revision, file) = (self.id.repo(), revision.into(), PROBE.into());
+                Err(HubError::NoFile { repo, revision, file }.into())
+            }
+        }
+    }
+
+    /// Sees to it that a file is in the cache; false when the commit does not have it.
+    fn ensure(&self, commit: &str, file: &str, progress: &mut OnProgress<'_>) -> Result<bool> {
+        let (client, cache) = (&self.hub.client, &self.cache);
+        if cache.has(commit, file) {
+            return Ok(true);
+        }
+        if cache.lacks(commit, file) {
+            return Ok(false);
+        }
+        match client.ask(self.id, commit, file, client.limits.attempts)? {
+            Answer::Absent { .. } => {
+                cache.note_absence(commit, file);
+                Ok(false)
+            }
+            Answer::File(remote) if remote.commit == commit => {
+                Download { client, cache, id: self.id, file, remote: &remote }.run(progress)?;
+                Ok(true)
+            }
+            Answer::File(remote) => {
+                let url = client.address(self.id, commit, file);
+                let reason = format!("answers with commit {} when asked for {commit}", remote.commit);
+                Err(HubError::Protocol { url, reason }.into())
+            }
+        }
+    }
+
+    fn gather(&self, commit: &str, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Gathered> {
+        self.wanted.gather(&self.cache.snapshot(commit), have)
+    }
+
+    fn snapshot(&self, commit: String) -> Snapshot {
+        Snapshot { folder: self.cache.snapshot(&commit), commit, warnings: Vec::new() }
+    }
+}

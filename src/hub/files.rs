@@ -1,0 +1,155 @@
+//! Which files of a repository a backbone needs.
+
+use super::id::check_file_name;
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const CONFIG: &str = "config.json";
+const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
+const PREPROCESSOR: &str = "preprocessor_config.json";
+const TOKENIZER: &[&str] =
+    &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"];
+const INDEX: &str = "model.safetensors.index.json";
+/// Far above any index; a wrong file must not fill the memory.
+const LARGEST_INDEX: u64 = 64 << 20;
+
+/// What is needed of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// Configuration and weights.
+    #[default]
+    Backbone,
+    /// The files of the tokenizer as well, for text prompts.
+    BackboneAndTokenizer,
+}
+
+/// What came of gathering the files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Gathered {
+    /// All that is needed is there.
+    Complete,
+    /// Something that a backbone cannot do without is not: a file, or a phrase for several.
+    Missing(String),
+}
+
+impl Wanted {
+    /// Goes through the files in the order of need. `have` brings one into `snapshot` and tells whether the repository
+    /// has it; weights in safetensors form come first, since those of PyTorch can be no more than a copy of them.
+    ///
+    /// # Errors
+    /// Those of `have`; a content error when the index of the shards is damaged or names anything but plain files.
+    pub(super) fn gather(self, snapshot: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Gathered> {
+        // Both are looked at: a repository for open_clip may have the two.
+        if !(have(CONFIG)? | have(OPEN_CLIP_CONFIG)?) {
+            return Ok(Gathered::Missing(CONFIG.into()));
+        }
+        have(PREPROCESSOR)?;
+        if self == Self::BackboneAndTokenizer {
+            for file in TOKENIZER {
+                have(file)?;
+            }
+        }
+        if have("model.safetensors")? {
+            return Ok(Gathered::Complete);
+        }
+        if have(INDEX)? {
+            return shards(&snapshot.join(INDEX), have);
+        }
+        if have("open_clip_model.safetensors")? || have("pytorch_model.bin")? {
+            return Ok(Gathered::Complete);
+        }
+        Ok(Gathered::Missing(
+            "model.safetensors (or its shards, open_clip_model.safetensors, pytorch_model.bin)".into(),
+        ))
+    }
+}
+
+fn shards(index: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Gathered> {
+    for shard in read_index(index)? {
+        if !have(&shard)? {
+            return Ok(Gathered::Missing(shard));
+        }
+    }
+    Ok(Gathered::Complete)
+}
+
+/// The files that hold the tensors, each once.
+fn read_index(path: &Path) -> Result<BTreeSet<String>> {
+    let invalid = |reason: String| Error::from(crate::error::WeightsError::invalid(path, reason));
+    if std::fs::metadata(path).map_err(Error::io("read", path))?.len() > LARGEST_INDEX {
+        return Err(invalid("is too large for an index of shards".into()));
+    }
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let index: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| invalid(format!("not valid JSON ({error})")))?;
+    let map = index["weight_map"].as_object().filter(|map| !map.is_empty());
+    let map = map.ok_or_else(|| invalid("has no weight_map, which says where each tensor lies".into()))?;
+    map.values()
+        .map(|shard| {
+            let shard = shard.as_str().ok_or_else(|| invalid(format!("weight_map holds {shard}, not a file name")))?;
+            check_file_name(shard).map_err(|error| invalid(format!("weight_map: {error}")))?;
+            Ok(shard.to_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gathers from a repository of the given files; gives what came of it and what was asked for.
+    fn gather(wanted: Wanted, files: &[&str], index: &str) -> (Result<Gathered>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(INDEX), index).unwrap();
+        let mut asked = Vec::new();
+        let result = wanted.gather(folder.path(), &mut |file| {
+            asked.push(file.to_owned());
+            Ok(files.contains(&file))
+        });
+        (result, asked)
+    }
+
+    #[test]
+    fn only_what_is_needed_is_asked_for() {
+        let (result, asked) = gather(Wanted::Backbone, &["config.json", "model.safetensors", "pytorch_model.bin"], "");
+        assert_eq!(result.unwrap(), Gathered::Complete);
+        assert_eq!(asked, ["config.json", "open_clip_config.json", "preprocessor_config.json", "model.safetensors"]);
+        let (_, asked) = gather(Wanted::BackboneAndTokenizer, &["config.json", "model.safetensors"], "");
+        assert!(asked.contains(&"vocab.json".to_owned()));
+    }
+
+    #[test]
+    fn weights_may_be_in_shards_or_in_other_files() {
+        let index = r#"{"weight_map": {"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}}"#;
+        let files = ["config.json", INDEX, "m-1.safetensors", "m-2.safetensors"];
+        let (result, asked) = gather(Wanted::Backbone, &files, index);
+        assert_eq!(result.unwrap(), Gathered::Complete);
+        assert_eq!(asked[5..], ["m-1.safetensors", "m-2.safetensors"]);
+        let (result, _) = gather(Wanted::Backbone, &files[..3], index);
+        assert_eq!(result.unwrap(), Gathered::Missing("m-2.safetensors".into()));
+        for weights in ["open_clip_model.safetensors", "pytorch_model.bin"] {
+            let (result, _) = gather(Wanted::Backbone, &["open_clip_config.json", weights], "");
+            assert_eq!(result.unwrap(), Gathered::Complete);
+        }
+        assert!(matches!(gather(Wanted::Backbone, &["config.json"], "").0.unwrap(), Gathered::Missing(_)));
+        assert!(matches!(gather(Wanted::Backbone, &["model.safetensors"], "").0.unwrap(), Gathered::Missing(_)));
+    }
+
+    #[test]
+    fn hostile_indexes_are_refused() {
+        for index in [
+            "<html>",
+            "{}",
+            "[]",
+            r#"{"weight_map": {}}"#,
+            r#"{"weight_map": {"a": 1}}"#,
+            r#"{"weight_map": {"a": "../../x.safetensors"}}"#,
+            r#"{"weight_map": {"a": "/etc/passwd"}}"#,
+        ] {
+            let (result, asked) = gather(Wanted::Backbone, &["config.json", INDEX], index);
+            assert_eq!(result.unwrap_err().exit_code() as u8, 4, "{index}");
+            assert_eq!(asked.len(), 5, "{index}");
+        }
+    }
+}
