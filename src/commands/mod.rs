@@ -2,11 +2,13 @@
 
 mod device;
 mod eval;
+mod extract;
 mod features;
 mod finetune;
 mod fit_probe;
 mod inspect;
 mod kept;
+mod predict;
 mod probe;
 mod records;
 mod saved;
@@ -85,6 +87,10 @@ enum Command {
     Probe(probe::ProbeArgs),
     /// Score a run on a split or on another folder
     Eval(eval::EvalArgs),
+    /// Label new images, with calibrated probabilities
+    Predict(predict::PredictArgs),
+    /// Write features to .safetensors or .npy
+    Extract(extract::ExtractArgs),
     /// Map features in two dimensions: pictures, coordinates, a page to look at images
     Tsne(tsne::TsneArgs),
     /// Print the JSON schema of the config file
@@ -92,11 +98,13 @@ enum Command {
     Schema,
 }
 
-fn dispatch(command: Command, console: &Console) -> Result<()> {
+fn dispatch(command: Command, json: bool, console: &Console) -> Result<()> {
     match command {
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Probe(args) => probe::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
+        Command::Predict(args) => predict::run(&args, json, console),
+        Command::Extract(args) => extract::run(&args, console),
         Command::Tsne(args) => tsne::run(&args, console),
         Command::Schema => schema::run(console),
     }
@@ -115,7 +123,7 @@ pub fn main() -> ExitCode {
     let verbosity = Verbosity::from_flags(cli.output.verbose, cli.output.quiet);
     let console = Console::new(verbosity, cli.output.json);
     // The panic message itself has been printed by then; only the exit code is left to decide.
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, &console)));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, cli.output.json, &console)));
     match outcome {
         Ok(Ok(())) => ExitCode::Done,
         Ok(Err(error)) => {

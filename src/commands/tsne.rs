@@ -54,16 +54,22 @@ pub struct TsneArgs {
     device: Option<String>,
 }
 
+/// The images of a command on features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SplitArg {
+pub enum SplitArg {
+    /// Every split
     All,
+    /// The training images
     Train,
+    /// The validation images
     Val,
+    /// The test images
     Test,
 }
 
 impl SplitArg {
-    fn splits(self) -> Vec<Split> {
+    /// The splits, in the order of their rows.
+    pub fn splits(self) -> Vec<Split> {
         match self {
             Self::All => Split::ALL.to_vec(),
             Self::Train => vec![Split::Train],
@@ -184,7 +190,10 @@ fn of_run(folder: &Path, args: &TsneArgs, console: &Console) -> Result<Subject> 
 }
 
 /// Content addresses of all images.
-fn keys(dataset: &Dataset, workers: &Workers) -> Result<Vec<Key>> {
+///
+/// # Errors
+/// When one cannot be read.
+pub fn keys(dataset: &Dataset, workers: &Workers) -> Result<Vec<Key>> {
     let paths: Vec<&Path> = dataset.samples.iter().map(|sample| sample.path.as_path()).collect();
     workers.map(paths, |path| Ok(image_key(path)))?.into_iter().collect()
 }

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod decode;
 mod folder;
+pub mod inputs;
 mod listing;
 pub mod loader;
 mod manifest;

@@ -2,9 +2,11 @@
 
 mod extractor;
 mod identity;
+mod writer;
 
 pub use extractor::Extractor;
 pub use identity::{Augmentation, Identity, image_key};
+pub use writer::{FeatureFormat, FeatureWriter};
 
 use crate::cache::{Cache, Key, Rows};
 use crate::data::Dataset;

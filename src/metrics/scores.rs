@@ -72,7 +72,7 @@ pub(super) fn argmax(row: &[f64]) -> usize {
 }
 
 /// Softmax of `row / temperature` (k).
-fn softmax(row: &[f64], temperature: f64) -> Vec<f64> {
+pub fn softmax(row: &[f64], temperature: f64) -> Vec<f64> {
     let log_total = log_sum_exp(row, temperature);
     row.iter().map(|x| (x / temperature - log_total).exp()).collect()
 }

@@ -1,0 +1,219 @@
+//! `vitadapt predict`: labels and calibrated probabilities for new images, one row each as soon as it is known.
+
+use super::saved::SavedRun;
+use crate::backbone::Stage;
+use crate::data::inputs::{Inputs, expand};
+use crate::data::loader::Batch;
+use crate::data::transform::{Pipeline, View};
+use crate::error::{BadFile, DataError, Error, Result};
+use crate::metrics::softmax;
+use crate::report::Console;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::json;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The run directory
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Images, folders, patterns such as 'new/*.png', or - for a list of files on stdin
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// How rows are written (with --json: all rows in one object)
+    #[arg(long, value_enum, default_value = "jsonl", conflicts_with = "json")]
+    format: Format,
+    /// Classes to name in each row, the likeliest first
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
+    /// Device to run on instead of the run's: auto, cpu, cuda:N
+    #[arg(long)]
+    device: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One JSON object a line
+    Jsonl,
+    /// A header, then one row an image
+    Csv,
+}
+
+/// One image's row.
+#[derive(Debug, Serialize)]
+struct Prediction {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    top: Vec<Candidate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Candidate {
+    label: String,
+    probability: f64,
+}
+
+/// Predicts.
+///
+/// # Errors
+/// A data error at the end when files could not be used; each has its row before.
+pub fn run(args: &PredictArgs, json: bool, console: &Console) -> Result<()> {
+    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, console)?;
+    if run.record.temperature.is_none() {
+        console.detail("the run had no validation images: probabilities are not calibrated");
+    }
+    let mut rows = Rows::new(args, json, console)?;
+    let predictor = Predictor { pipeline: run.pipeline(), top: usize::from(args.top), run };
+    let size = predictor.run.session.settings.train.batch_size;
+    let mut inputs = all_inputs(&args.paths)?;
+    loop {
+        let paths: Vec<PathBuf> = inputs.by_ref().take(size).collect::<Result<_>>()?;
+        if paths.is_empty() {
+            break;
+        }
+        predictor.predict(&paths)?.into_iter().try_for_each(|row| rows.write(row))?;
+    }
+    rows.finish(&predictor.run)
+}
+
+fn all_inputs(paths: &[PathBuf]) -> Result<Inputs> {
+    let standard_input = || -> Box<dyn std::io::BufRead> { Box::new(BufReader::new(std::io::stdin())) };
+    let expanded: Vec<Inputs> = paths.iter().map(|path| expand(path, standard_input)).collect::<Result<_>>()?;
+    Ok(Box::new(expanded.into_iter().flatten()))
+}
+
+/// A model with its way from files to rows.
+struct Predictor {
+    run: SavedRun,
+    pipeline: Pipeline,
+    top: usize,
+}
+
+impl Predictor {
+    /// The rows of some files, in their order.
+    fn predict(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>> {
+        let view = View { epoch: 0, sample: 0 };
+        let load = |path: &PathBuf| Ok(self.pipeline.load(path, view).map_err(|error| error.to_string()));
+        let loaded = self.run.session.workers.map(paths.iter().collect(), load)?;
+        let mut batch = Batch { inputs: Vec::new(), labels: Vec::new(), indices: Vec::new() };
+        for (index, pixels) in loaded.iter().enumerate() {
+            if let Ok(pixels) = pixels {
+                batch.inputs.extend_from_slice(pixels);
+                batch.labels.push(0);
+                batch.indices.push(index);
+            }
+        }
+        self.pipeline.finish(&mut batch.inputs, &vec![view; batch.indices.len()]);
+        let logits = if batch.indices.is_empty() { Vec::new() } else { self.run.trainer.logits(&batch)? };
+        let mut logits = logits.chunks_exact(self.run.record.classes.len().max(1));
+        let row = |(path, pixels): (&PathBuf, std::result::Result<Vec<f32>, String>)| match pixels {
+            Ok(_) => self.classified(path, logits.next().unwrap_or_default()),
+            Err(error) => Prediction { error: Some(error), ..Prediction::of(path) },
+        };
+        Ok(paths.iter().zip(loaded).map(row).collect())
+    }
+
+    fn classified(&self, path: &Path, logits: &[f32]) -> Prediction {
+        let logits: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
+        let probabilities = softmax(&logits, self.run.record.temperature.unwrap_or(1.0));
+        if probabilities.iter().any(|probability| !probability.is_finite()) {
+            return Prediction { error: Some("the model gives no finite numbers".into()), ..Prediction::of(path) };
+        }
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        let candidate = |&class: &usize| Candidate {
+            label: self.run.record.classes[class].clone(),
+            probability: probabilities[class],
+        };
+        Prediction {
+            label: order.first().map(|&class| self.run.record.classes[class].clone()),
+            probability: order.first().map(|&class| probabilities[class]),
+            top: order.iter().take(self.top).map(candidate).collect(),
+            ..Prediction::of(path)
+        }
+    }
+}
+
+impl Prediction {
+    fn of(path: &Path) -> Self {
+        Self { path: path.display().to_string(), label: None, probability: None, top: Vec::new(), error: None }
+    }
+}
+
+/// Writes rows as they come, or collects them for `--json`.
+struct Rows<'a> {
+    console: &'a Console,
+    format: Option<Format>,
+    top: usize,
+    collected: Vec<Prediction>,
+    bad: Vec<BadFile>,
+    count: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn new(args: &PredictArgs, json: bool, console: &'a Console) -> Result<Self> {
+        let format = (!json).then_some(args.format);
+        let rows =
+            Self { console, format, top: usize::from(args.top), collected: Vec::new(), bad: Vec::new(), count: 0 };
+        if format == Some(Format::Csv) {
+            let ranked = (1..=rows.top).map(|rank| format!(",label_{rank},probability_{rank}")).collect::<String>();
+            console.result(&format!("path,label,probability,error{ranked}"))?;
+        }
+        Ok(rows)
+    }
+
+    fn write(&mut self, row: Prediction) -> Result<()> {
+        self.count += 1;
+        if let Some(reason) = &row.error {
+            self.bad.push(BadFile { path: row.path.clone().into(), reason: reason.clone() });
+        }
+        match self.format {
+            None => self.collected.push(row),
+            Some(Format::Csv) => self.console.result(&csv_row(&row, self.top)?)?,
+            Some(Format::Jsonl) => {
+                let text = serde_json::to_string(&row).map_err(|error| Error::io("write", "stdout")(error.into()))?;
+                self.console.result(&text)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, run: &SavedRun) -> Result<()> {
+        if self.format.is_none() {
+            let value = json!({
+                "run": run.folder, "n": self.count, "errors": self.bad.len(), "predictions": self.collected,
+            });
+            self.console.output(&value, String::new)?;
+        }
+        if self.bad.is_empty() { Ok(()) } else { Err(DataError::BadFiles { files: self.bad }.into()) }
+    }
+}
+
+fn csv_row(row: &Prediction, top: usize) -> Result<String> {
+    let number = |value: f64| format!("{value:.6}");
+    let mut fields = vec![
+        row.path.clone(),
+        row.label.clone().unwrap_or_default(),
+        row.probability.map(number).unwrap_or_default(),
+        row.error.clone().unwrap_or_default(),
+    ];
+    for rank in 0..top {
+        let candidate = row.top.get(rank);
+        fields.push(candidate.map(|candidate| candidate.label.clone()).unwrap_or_default());
+        fields.push(candidate.map(|candidate| number(candidate.probability)).unwrap_or_default());
+    }
+    let failed = |error: csv::Error| Error::io("write", "stdout")(error.into());
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
+    writer.write_record(&fields).map_err(failed)?;
+    let bytes = writer.into_inner().map_err(|error| Error::io("write", "stdout")(std::io::Error::other(error.to_string())))?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
+}
