@@ -1,7 +1,9 @@
 //! Pretrained backbones: recognised by their files, loaded strictly, run in one shared form.
 //!
-//! source (bytes) → family (names, options) → spec (architecture) → params (tensors) → vit (layers).
+//! source (files) → tensors (bytes) → family (names, options) → spec (architecture) → params (tensors) → vit (layers)
+//! → pool (features).
 
+mod block;
 mod family;
 mod hf;
 mod hf_clip;
@@ -19,8 +21,17 @@ mod positions;
 mod source;
 mod spec;
 mod tensors;
+mod text;
+mod text_formats;
 mod timm;
 mod vit;
+
+#[cfg(test)]
+mod load_tests;
+#[cfg(test)]
+mod open_clip_tests;
+#[cfg(test)]
+mod timm_tests;
 
 pub use family::{Description, FAMILIES, Family, Header};
 pub use load::Backbone;
@@ -31,4 +42,5 @@ pub use positions::{Resampling, resample};
 pub use source::{LAYOUTS, PREPROCESSORS, Source};
 pub use spec::{Shapes, VitSpec};
 pub use tensors::Tensors;
+pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use vit::Vit;

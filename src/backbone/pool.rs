@@ -3,9 +3,9 @@
 //! The rule is: what the library feeds to its classifier. So a distilled `DeiT` gives the mean of its two tokens (timm's
 //! `pre_logits`), `DINOv2` in transformers the class token beside the mean patch, `SigLIP` its attention pooling.
 
+use super::block::layer_norm;
 use super::params::Params;
 use super::spec::VitSpec;
-use super::vit::layer_norm;
 use crate::nn::{AttentionPool, Linear};
 use candle_core::{Result, Tensor};
 
@@ -98,7 +98,7 @@ fn attention_pool(spec: &VitSpec, params: &Params) -> Result<AttentionPool> {
         q: linear("q")?,
         kv: linear("kv")?,
         proj: linear("proj")?,
-        norm: layer_norm(spec, params, "attn_pool.norm")?,
+        norm: layer_norm(params, "attn_pool.norm", spec.eps)?,
         fc1: linear("mlp.fc1")?,
         activation: spec.activation,
         fc2: linear("mlp.fc2")?,
