@@ -103,9 +103,7 @@ fn the_sum_of_shards_covers_all_of_them() {
     let folder = copy("hf_clip_projection");
     let before = load(folder.path()).unwrap().sha256;
     edit(&folder.path().join("model-00002-of-00002.safetensors"), |tensors| {
-        for tensor in tensors.values_mut() {
-            *tensor = (tensor.clone() * 2.0).unwrap();
-        }
+        tensors.values_mut().for_each(|tensor| *tensor = (tensor.clone() * 2.0).unwrap());
     });
     assert_ne!(load(folder.path()).unwrap().sha256, before);
 }
