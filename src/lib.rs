@@ -2,21 +2,28 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, rng, system ← config ← data, nn, linalg ← backbone ← strategy ← metrics ← probe, tsne ← train ← report ← commands
+//! error, rng, system ← config ← cache, data, nn ← linalg ← backbone ← features, strategy ← metrics ← probe, tsne ← train
+//! ← report ← commands
 
 pub mod error;
 pub mod rng;
 pub mod system;
 
 pub mod config;
+
+pub mod cache;
 pub mod data;
 pub mod linalg;
 pub mod nn;
 
 pub mod backbone;
+pub mod features;
 pub mod strategy;
 
 pub mod metrics;
+pub mod probe;
+pub mod tsne;
+
 pub mod train;
 
 pub mod report;

@@ -25,6 +25,10 @@ pub enum Purpose {
     Dropout = 6,
     /// Bootstrap resamples of an interval.
     Bootstrap = 7,
+    /// Dealing samples to the folds of a cross-validation.
+    Folds = 8,
+    /// Where the points of an embedding start.
+    Embedding = 9,
 }
 
 /// A deterministic stream of random numbers.

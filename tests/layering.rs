@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["error", "rng", "system"],
     &["config"],
-    &["data", "nn", "linalg"],
+    &["cache", "data", "nn"],
+    &["linalg"],
     &["backbone"],
-    &["strategy"],
+    &["strategy", "features"],
     &["metrics"],
     &["probe", "tsne"],
     &["train"],

@@ -8,10 +8,10 @@ use common::{Expected, assert_close};
 use vitadapt::backbone::Params;
 use vitadapt::config::{Schedule, StrategySettings};
 use vitadapt::strategy::Plan;
+use vitadapt::system::workers::Workers;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::gradients::Gradients;
 use vitadapt::train::schedule::LrSchedule;
-use vitadapt::train::workers::Workers;
 
 fn workers() -> Workers {
     Workers::new(2, &Device::Cpu).unwrap()

@@ -13,6 +13,7 @@ use vitadapt::error::Result;
 use vitadapt::nn::Criterion;
 use vitadapt::strategy::Plan;
 use vitadapt::system::signals::{Signal, StopRequest};
+use vitadapt::system::workers::Workers;
 use vitadapt::train::adamw::AdamW;
 use vitadapt::train::checkpoint::Checkpoints;
 use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
@@ -20,7 +21,6 @@ use vitadapt::train::feed::Feed;
 use vitadapt::train::fit::{Ending, Fit, Observer};
 use vitadapt::train::progress::{EpochRecord, Progress};
 use vitadapt::train::trainer::Trainer;
-use vitadapt::train::workers::Workers;
 
 /// Asks for a stop after a number of steps of this process.
 struct StopAfter {
@@ -84,14 +84,14 @@ fn dataset() -> Dataset {
 /// One process: from the last checkpoint of `run`, or from the start, for at most `steps` steps.
 fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
     let backbone = Backbone::load(&settings.model.backbone, settings.model.image_size).unwrap();
-    let shapes = all_shapes(&backbone.spec, 2);
+    let shapes = all_shapes(&backbone.spec, backbone.spec.width, 2);
     let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
     let plan = Plan::new(&settings.strategy, 1.0, backbone.spec.depth, shapes).unwrap();
     let params = assemble(backbone.params, backbone.spec.width, 2, settings.run.seed, &Device::Cpu).unwrap();
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
     let rates = Regularisation { drop_path: settings.model.drop_path, head_dropout: settings.model.head_dropout };
     let workers = Workers::new(2, &Device::Cpu).unwrap();
-    let trainer = Trainer::new(&backbone.spec, params, &plan, rates, workers, Device::Cpu).unwrap();
+    let trainer = Trainer::new(&backbone.spec, params, &plan, rates.into(), workers, Device::Cpu).unwrap();
     let preprocess = Preprocess::resolve(&settings.preprocess, 32, &backbone.spec.input, None).unwrap();
     let decode = DecodeOptions::default();
     let feed = Feed {
@@ -101,6 +101,8 @@ fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
         seed: settings.run.seed,
         batch_size: settings.train.batch_size,
         threads: 2,
+        views: 0,
+        kept: None,
     };
     let checkpoints = Checkpoints::of_run(run);
     let mut optimizer = AdamW::new(plan, &trainer.params).unwrap();

@@ -13,10 +13,10 @@ use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, View};
 use vitadapt::nn::Criterion;
 use vitadapt::strategy::Plan;
+use vitadapt::system::workers::Workers;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
 use vitadapt::train::trainer::Trainer;
-use vitadapt::train::workers::Workers;
 
 const SIZE: usize = 64;
 
@@ -35,13 +35,13 @@ fn batch(per_class: usize) -> Batch {
         normalization: Normalization::PerChannel { mean: input.mean, std: input.std },
     };
     let pipeline = Pipeline::evaluation(preprocess, DecodeOptions::default());
-    let mut batch = Batch { pixels: vec![], labels: vec![], indices: vec![] };
+    let mut batch = Batch { inputs: vec![], labels: vec![], indices: vec![] };
     for (label, class) in ["global", "local", "nominal"].iter().enumerate() {
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(root.join(class)).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         for file in &files[..per_class] {
-            batch.pixels.extend(pipeline.load(file, View { epoch: 0, sample: 0 }).unwrap());
+            batch.inputs.extend(pipeline.load(file, View { epoch: 0, sample: 0 }).unwrap());
             batch.labels.push(label);
             batch.indices.push(batch.indices.len());
         }
@@ -50,7 +50,7 @@ fn batch(per_class: usize) -> Batch {
 }
 
 fn plan(backbone: &Backbone, strategy: StrategySettings) -> Plan {
-    let shapes = all_shapes(&backbone.spec, 3);
+    let shapes = all_shapes(&backbone.spec, backbone.spec.width, 3);
     Plan::new(&strategy, 1.0, backbone.spec.depth, shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice()))).unwrap()
 }
 
@@ -60,7 +60,7 @@ fn trainer(strategy: StrategySettings, threads: usize, rates: Regularisation) ->
     let params = assemble(backbone.params, backbone.spec.width, 3, 1, &Device::Cpu).unwrap();
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
     let workers = Workers::new(threads, &Device::Cpu).unwrap();
-    (Trainer::new(&backbone.spec, params, &plan, rates, workers, Device::Cpu).unwrap(), plan)
+    (Trainer::new(&backbone.spec, params, &plan, rates.into(), workers, Device::Cpu).unwrap(), plan)
 }
 
 fn plain() -> Criterion {

@@ -71,21 +71,38 @@ impl Pooling {
         Ok(Self { pool: spec.pool, prefix: spec.prefix_tokens(), attention })
     }
 
+    /// Tokens before the patches.
+    pub(super) fn prefix(&self) -> usize {
+        self.prefix
+    }
+
     /// tokens (B, T, d) to features: (B, d), or (B, 2d) for [`Pool::ClsAvg`].
     ///
     /// # Errors
     /// When there are fewer tokens than the architecture has.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        let token = |index: usize| tokens.narrow(1, index, 1)?.squeeze(1)?.contiguous();
-        let patches = || tokens.narrow(1, self.prefix, tokens.dim(1)? - self.prefix);
         match (self.pool, &self.attention) {
-            (Pool::Attention, Some(attention)) => attention.forward(&patches()?),
-            (Pool::Cls, _) => token(0),
-            (Pool::ClsAvg, _) => Tensor::cat(&[token(0)?, patches()?.mean(1)?], 1),
-            (Pool::Distilled, _) => (token(0)? + token(1)?)? * 0.5,
-            (Pool::Avg | Pool::Attention, _) => patches()?.mean(1),
+            (Pool::Cls, _) => token(tokens, 0),
+            (Pool::ClsAvg, _) => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
+            (Pool::Distilled, _) => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
+            (Pool::Attention, Some(attention)) => attention.forward(&patches(tokens, self.prefix)?),
+            (Pool::Avg | Pool::Attention, _) => patch_mean(tokens, self.prefix),
         }
     }
+}
+
+/// Tokens (B, T, d) to the one at `index` (B, d); the class token is the first.
+pub(super) fn token(tokens: &Tensor, index: usize) -> Result<Tensor> {
+    tokens.narrow(1, index, 1)?.squeeze(1)?.contiguous()
+}
+
+/// Tokens (B, T, d) to the mean (B, d) of those after the first `prefix`.
+pub(super) fn patch_mean(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
+    patches(tokens, prefix)?.mean(1)
+}
+
+fn patches(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
+    tokens.narrow(1, prefix, tokens.dim(1)? - prefix)
 }
 
 fn attention_pool(spec: &VitSpec, params: &Params) -> Result<AttentionPool> {

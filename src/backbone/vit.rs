@@ -76,19 +76,50 @@ impl Vit {
         }
     }
 
+    /// pixels (B, 3, S, S) to the tokens (B, T, d) that block `end` reads; with `end` = depth, those after all blocks.
+    ///
+    /// # Errors
+    /// When the pixels do not have the size of the position embeddings.
+    pub fn prefix(&self, pixels: &Tensor, end: usize, mode: Mode<'_>) -> Result<Tensor> {
+        let x = self.embed(pixels)?;
+        self.blocks.iter().take(end).try_fold(x, |x, block| block.forward(&x, mode))
+    }
+
+    /// The tokens (B, T, d) that block `start` reads, to the features (B, d) that feed the head.
+    ///
+    /// # Errors
+    /// When the tokens do not have the backbone's width.
+    pub fn suffix(&self, tokens: &Tensor, start: usize, mode: Mode<'_>) -> Result<Tensor> {
+        let x = self.blocks.iter().skip(start).try_fold(tokens.clone(), |x, block| block.forward(&x, mode))?;
+        let pooled = self.pooling.forward(&self.normed(&x)?)?;
+        match &self.fc_norm {
+            Some(norm) => norm.forward(&pooled),
+            None => Ok(pooled),
+        }
+    }
+
+    /// The tokens after each of the last `blocks` blocks, normed as the last one's are (DINOv2's
+    /// `get_intermediate_layers`).
+    ///
+    /// # Errors
+    /// When the pixels do not have the size of the position embeddings.
+    pub fn last_tokens(&self, pixels: &Tensor, blocks: usize, mode: Mode<'_>) -> Result<Vec<Tensor>> {
+        let first = self.blocks.len().saturating_sub(blocks);
+        let mut x = self.prefix(pixels, first, mode)?;
+        let mut tokens = Vec::with_capacity(blocks);
+        for block in &self.blocks[first..] {
+            x = block.forward(&x, mode)?;
+            tokens.push(self.normed(&x)?);
+        }
+        Ok(tokens)
+    }
+
     /// pixels (B, 3, S, S) to all tokens (B, T, d) after the final norm.
     ///
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
     pub fn tokens(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = self.embed(pixels)?;
-        for block in &self.blocks {
-            x = block.forward(&x, mode)?;
-        }
-        match &self.norm {
-            Some(norm) => norm.forward(&x),
-            None => Ok(x),
-        }
+        self.normed(&self.prefix(pixels, self.blocks.len(), mode)?)
     }
 
     /// pixels (B, 3, S, S) to the features that feed the head, (B, width or, for [`super::Pool::ClsAvg`], 2 · width).
@@ -96,10 +127,18 @@ impl Vit {
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
     pub fn features(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let pooled = self.pooling.forward(&self.tokens(pixels, mode)?)?;
-        match &self.fc_norm {
-            Some(norm) => norm.forward(&pooled),
-            None => Ok(pooled),
+        self.suffix(&self.prefix(pixels, 0, mode)?, 0, mode)
+    }
+
+    fn normed(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => Ok(x.clone()),
         }
+    }
+
+    /// Tokens before the patches.
+    pub(super) fn prefix_tokens(&self) -> usize {
+        self.pooling.prefix()
     }
 }

@@ -1,19 +1,14 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
+use super::saved::SavedRun;
 use super::score::{evaluate_scored, score, write_evaluations};
-use super::session::{Session, load_saved};
-use crate::config::{self, DataSource, Settings};
-use crate::data::transform::Pipeline;
+use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Gates;
-use crate::report::{Console, RunRecord, confusion_table, evaluation_table, no_checkpoint};
-use crate::train::checkpoint::Checkpoints;
-use crate::train::feed::Feed;
-use crate::train::progress::Progress;
+use crate::report::{Console, confusion_table, evaluation_table};
 use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
@@ -108,36 +103,14 @@ impl From<GateArgs> for Gates {
 /// # Errors
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
-    let record = RunRecord::read(&args.run)?;
-    let mut settings = config::load(Some(&args.run.join("config.toml")), &[])?;
-    if let Some(device) = &args.device {
-        settings.run.device =
-            device.parse().map_err(|expected: &str| Error::usage_hint(format!("--device {device}"), expected))?;
-    }
-    let saved = Checkpoints::of_run(&args.run).load::<Progress>("best")?.ok_or_else(|| no_checkpoint(&args.run))?;
-    let dataset = dataset(args, &settings, &record)?;
-    let mut session = Session::open(settings)?;
-    if session.backbone.sha256 != record.backbone.sha256 {
-        return Err(Error::usage_hint(
-            format!("the weights of {} are not those that the run was trained with", record.backbone.name),
-            format!("their SHA-256 must be {}", record.backbone.sha256),
-        ));
-    }
-    let plan = session.plan(record.classes.len())?;
-    let trainer = session.trainer(record.classes.len(), &plan)?;
-    load_saved(&trainer, &saved.params, &args.run)?;
-    let pipeline = Arc::new(Pipeline::evaluation(record.preprocess, session.decode()));
-    let feed = Feed {
-        dataset: Arc::new(dataset),
-        training: Arc::clone(&pipeline),
-        evaluation: pipeline,
-        seed: 0,
-        batch_size: session.settings.train.batch_size,
-        threads: session.decode_threads(),
-    };
+    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels)?;
+    let feed = run.feed(dataset(args, &run)?);
     let split = args.split();
-    let scored = score(&feed, &trainer, split, console)?;
-    let evaluation = evaluate_scored(args.name(), &feed, &scored, &record.classes, record.temperature)?;
+    if run.record.probe.as_ref().is_some_and(|probe| args.data.is_none() && probe.fitted_on.contains(&split)) {
+        console.warn(format!("the probe was fitted on the {split} images: this is no estimate of its accuracy"));
+    }
+    let scored = score(&feed, &run.trainer, split, console)?;
+    let evaluation = evaluate_scored(args.name(), &feed, &scored, &run.record.classes, run.record.temperature)?;
     if args.data.is_none() {
         write_evaluations(&args.run, std::slice::from_ref(&evaluation))?;
     }
@@ -162,16 +135,11 @@ impl EvalArgs {
 }
 
 /// The samples to score: those of the run's own splits, or of another folder.
-fn dataset(args: &EvalArgs, settings: &Settings, record: &RunRecord) -> Result<Dataset> {
+fn dataset(args: &EvalArgs, run: &SavedRun) -> Result<Dataset> {
     if let Some(folder) = &args.data {
-        let samples = Dataset::from_folder_as(folder, &record.classes, Split::Test)?;
-        return Ok(Dataset { classes: record.classes.clone(), samples, warnings: Vec::new(), ignored_files: 0 });
+        return run.other_dataset(folder);
     }
-    let root = match &settings.data.source {
-        DataSource::Root(root) => root.as_path(),
-        DataSource::Manifest(manifest) => manifest.parent().unwrap_or(Path::new(".")),
-    };
-    let dataset = Dataset::from_splits_csv(&args.run.join("splits.csv"), root)?;
+    let dataset = run.dataset()?;
     if dataset.indices(args.split()).is_empty() {
         return Err(Error::usage_hint(
             format!("the run has no {} images", args.split().name()),

@@ -1,28 +1,34 @@
 //! `vitadapt finetune`: data, model, training loop, scores, report.
 
+use super::ConfigArgs;
+use super::features::FeatureSet;
+use super::fit_probe::fit;
 use super::inspect::{Inspected, inspect};
+use super::kept;
+use super::records::{create_run, new_record, write_down};
 use super::score::{score_splits, write_evaluations};
-use super::session::{Session, load_saved};
-use super::{ConfigArgs, device};
-use crate::config::{self, ClassWeights, Settings};
-use crate::data::{Dataset, Split, write_splits_csv};
+use super::session::{ModelShape, Session, load_saved};
+use crate::backbone::Readout;
+use crate::cache::Key;
+use crate::config::{self, ClassWeights, HeadInit, Refit, Settings};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
+use crate::probe::Model;
 use crate::report::{
-    Console, DataRecord, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, refuse,
-    verdict,
+    Console, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, refuse, verdict,
 };
 use crate::strategy::Plan;
-use crate::system::files::write_atomic;
 use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::StopRequest;
 use crate::train::adamw::AdamW;
 use crate::train::checkpoint::Checkpoints;
-use crate::train::feed::Feed;
+use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
 use crate::train::progress::Progress;
 use crate::train::trainer::Trainer;
+use candle_core::Tensor;
 use clap::Args;
 use serde_json::json;
 use std::sync::Arc;
@@ -49,10 +55,13 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     let mut session = Session::open(settings)?;
-    let plan = session.plan(dataset.classes.len())?;
+    let plan = session.plan(Readout::POOL, dataset.classes.len())?;
     let inspected = inspect(&session, dataset, console)?;
-    let trainer = session.trainer(inspected.dataset.classes.len(), &plan)?;
-    let mut record = new_record(&session, &inspected, &trainer);
+    let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
+    let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
+    let trainer = session.trainer(ModelShape { stage, readout: Readout::POOL, classes, knn: None }, &plan)?;
+    let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
+    (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
     };
@@ -69,35 +78,6 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
             let run = training.run.folder().to_path_buf();
             Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
         }
-    }
-}
-
-/// `run.json` as it stands before the first step.
-fn new_record(session: &Session, inspected: &Inspected, trainer: &Trainer) -> RunRecord {
-    let (trainable_parameters, total_parameters) = trainer.params.counts();
-    let images = |split| inspected.dataset.indices(split).len();
-    RunRecord {
-        status: Status::Running,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        strategy: session.settings.strategy.kind().to_owned(),
-        seed: session.settings.run.seed,
-        device: device::name(&session.device),
-        threads: trainer.workers.count(),
-        backbone: session.backbone_record(),
-        data: DataRecord {
-            sha256: inspected.data_hash.clone(),
-            train: images(Split::Train),
-            val: images(Split::Val),
-            test: images(Split::Test),
-        },
-        classes: inspected.dataset.classes.clone(),
-        preprocess: inspected.preprocess,
-        trainable_parameters,
-        total_parameters,
-        temperature: None,
-        wall_seconds: 0.0,
-        peak_memory_bytes: None,
-        result: None,
     }
 }
 
@@ -121,11 +101,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
         }
         console.info("there is no run to resume yet, starting it");
     }
-    let (run, aside) = Run::create(settings)?;
-    if let Some(aside) = aside {
-        console.info(format!("the earlier run of this name is kept as {}", aside.display()));
-    }
-    Ok(Some(run))
+    create_run(settings, console).map(Some)
 }
 
 fn describe(record: &RunRecord, session: &Session, console: &Console) {
@@ -170,6 +146,7 @@ struct Training {
     trainer: Trainer,
     plan: Plan,
     feed: Feed,
+    keys: Arc<Vec<Key>>,
     criterion: Criterion,
     checkpoints: Checkpoints,
     progress: Progress,
@@ -181,18 +158,16 @@ impl Training {
     /// Writes down what is fixed before training: the config, the splits, the skipped files, the record.
     fn new(
         session: Session,
-        inspected: Inspected,
+        mut inspected: Inspected,
         trainer: Trainer,
         plan: Plan,
         run: Run,
         record: RunRecord,
     ) -> Result<Self> {
         let settings = &session.settings;
-        write_atomic(&run.path("config.toml"), settings.to_toml()?.as_bytes())?;
-        write_splits_csv(&run.path("splits.csv"), &inspected.dataset)?;
-        inspected.write_skipped(&run.path("skipped.csv"))?;
-        run.write_record(&record)?;
+        write_down(&run, settings, &inspected, &record)?;
         let criterion = criterion(settings, &inspected.dataset);
+        let keys = Arc::new(std::mem::take(&mut inspected.keys));
         let feed = Feed {
             training: Arc::new(inspected.training_pipeline(&session)),
             evaluation: Arc::new(inspected.evaluation_pipeline(&session)),
@@ -200,10 +175,12 @@ impl Training {
             seed: settings.run.seed,
             batch_size: settings.train.batch_size,
             threads: session.decode_threads(),
+            views: kept::views(settings),
+            kept: None,
         };
         let checkpoints = Checkpoints::of_run(run.folder());
         let progress = Progress::default();
-        Ok(Self { session, trainer, plan, feed, criterion, checkpoints, progress, run, record })
+        Ok(Self { session, trainer, plan, feed, keys, criterion, checkpoints, progress, run, record })
     }
 
     /// The loop, from the start or from the last checkpoint.
@@ -212,6 +189,16 @@ impl Training {
         if resume {
             self.restore(&mut optimizer, console)?;
         }
+        if self.progress.step == 0 && self.session.settings.model.head_init == HeadInit::Probe {
+            self.start_from_probe(console)?;
+        }
+        let watched = (self.run.folder(), stop);
+        let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
+        if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
+            return Ok(Ending::Stopped(signal));
+        }
+        self.feed.kept = kept?;
+        self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
         let settings = &self.session.settings;
         let fit = Fit {
             settings: &settings.train,
@@ -227,6 +214,35 @@ impl Training {
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
         let mut report = TrainingReport::new(console, &self.run, epochs, images, &self.progress)?;
         fit.run(&mut self.progress, &mut optimizer, &mut report)
+    }
+
+    /// Sets the head to the linear probe of the training images: fine-tuning then starts where the features need not
+    /// change for the head's sake (Kumar et al. 2022). Validation images choose its C but are not fitted, since they
+    /// choose the epoch too.
+    fn start_from_probe(&self, console: &Console) -> Result<()> {
+        let (session, params) = (&self.session, &self.trainer.params);
+        let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
+        let features = FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)?;
+        let fitted = fit(&features, session, Refit::Train, console)?;
+        let Model::Linear(found) = &fitted.model else {
+            return Err(Error::usage_hint(
+                "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"",
+                "set probe.method = \"logistic\" or \"svm\"",
+            ));
+        };
+        let chosen = &fitted.selection.path[fitted.selection.chosen];
+        console.info(format!(
+            "head      from a probe with C = {:.3e}: {} on held-out images",
+            chosen.setting,
+            percent(chosen.validation_accuracy)
+        ));
+        let head = [("head.weight", &found.head.weight), ("head.bias", &found.head.bias)];
+        for (name, var) in params.trained() {
+            if let Some((_, values)) = head.iter().find(|(wanted, _)| *wanted == name) {
+                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
+            }
+        }
+        Ok(())
     }
 
     fn restore(&mut self, optimizer: &mut AdamW, console: &Console) -> Result<()> {
@@ -280,6 +296,7 @@ impl Training {
             "seconds": self.record.wall_seconds,
             "images_per_second": images / training_seconds,
             "peak_memory_bytes": self.record.peak_memory_bytes,
+            "cache": self.record.cache,
             "verdict": verdict.code(),
             "verdict_reason": verdict.sentence(),
         })

@@ -1,6 +1,7 @@
 //! Looking at every image once before training: bad files, duplicates, statistics, fingerprint.
 
 use super::session::Session;
+use crate::cache::Key;
 use crate::data::Dataset;
 use crate::data::audit::{AuditOptions, audit};
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
@@ -16,6 +17,8 @@ pub struct Inspected {
     pub skipped: Vec<BadFile>,
     /// SHA-256 over names, labels and contents.
     pub data_hash: String,
+    /// Content address of every sample.
+    pub keys: Vec<Key>,
     /// The resolved preprocessing.
     pub preprocess: Preprocess,
 }
@@ -48,6 +51,7 @@ pub fn inspect(session: &Session, mut dataset: Dataset, console: &Console) -> Re
         dataset,
         skipped: found.skipped,
         data_hash: found.data_hash,
+        keys: found.keys,
     })
 }
 

@@ -2,11 +2,18 @@
 
 mod device;
 mod eval;
+mod features;
 mod finetune;
+mod fit_probe;
 mod inspect;
+mod kept;
+mod probe;
+mod records;
+mod saved;
 mod schema;
 mod score;
 mod session;
+mod tsne;
 
 use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
@@ -73,8 +80,12 @@ impl ConfigArgs {
 enum Command {
     /// Train by the strategy of a config, then score the best epoch
     Finetune(finetune::FinetuneArgs),
+    /// Fit a simple classifier on frozen features: minutes less than training, and a bound to beat
+    Probe(probe::ProbeArgs),
     /// Score a run on a split or on another folder
     Eval(eval::EvalArgs),
+    /// Map features in two dimensions: pictures, coordinates, a page to look at images
+    Tsne(tsne::TsneArgs),
     /// Print the JSON schema of the config file
     #[command(hide = true)]
     Schema,
@@ -83,7 +94,9 @@ enum Command {
 fn dispatch(command: Command, console: &Console) -> Result<()> {
     match command {
         Command::Finetune(args) => finetune::run(&args, console),
+        Command::Probe(args) => probe::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
+        Command::Tsne(args) => tsne::run(&args, console),
         Command::Schema => schema::run(console),
     }
 }

@@ -1,18 +1,37 @@
-//! What `finetune` and `eval` share: from settings and classes to a model on a device.
+//! What the commands share: from settings and classes to a model on a device.
 
 use super::device;
-use crate::backbone::Backbone;
+use crate::backbone::{Backbone, Params, Readout, Stage};
+use crate::cache::{Cache, Key};
 use crate::config::Settings;
+use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
+use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::{Result, WeightsError};
+use crate::features::{Extractor, Identity, Images};
+use crate::probe::Knn;
 use crate::report::BackboneRecord;
 use crate::strategy::Plan;
-use crate::train::classifier::{Regularisation, all_shapes, assemble};
+use crate::system::workers::Workers;
+use crate::train::classifier::{Form, Regularisation, all_shapes, assemble};
 use crate::train::trainer::Trainer;
-use crate::train::workers::Workers;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+
+/// What a model is besides its backbone.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelShape {
+    /// What its inputs are.
+    pub stage: Stage,
+    /// Which features feed the head.
+    pub readout: Readout,
+    /// Classes of the head.
+    pub classes: usize,
+    /// Set when images vote instead of a head.
+    pub knn: Option<Knn>,
+}
 
 /// A backbone on a device, before there is a head.
 pub struct Session {
@@ -20,6 +39,8 @@ pub struct Session {
     pub settings: Settings,
     /// Where tensors live.
     pub device: Device,
+    /// Threads for compute.
+    pub workers: Workers,
     /// The pretrained weights.
     pub backbone: Backbone,
 }
@@ -31,35 +52,67 @@ impl Session {
     /// Usage errors of the device and the image size, weights errors.
     pub fn open(settings: Settings) -> Result<Self> {
         let device = device::open(settings.run.device)?;
-        let backbone =
+        let mut backbone =
             Backbone::load(&settings.model.backbone, settings.model.image_size)?.with_pool(settings.model.pool)?;
-        Ok(Self { settings, device, backbone })
+        backbone.params = std::mem::take(&mut backbone.params).to_device(&device)?;
+        let workers = Workers::new(settings.run.threads, &device)?;
+        Ok(Self { settings, device, workers, backbone })
     }
 
-    /// Which parameters learn, for a head of `classes`.
+    /// Which parameters learn, for a head from the features of `readout` to `classes`.
     ///
     /// # Errors
     /// A usage error when the strategy does not fit the backbone.
-    pub fn plan(&self, classes: usize) -> Result<Plan> {
+    pub fn plan(&self, readout: Readout, classes: usize) -> Result<Plan> {
         let spec = &self.backbone.spec;
-        let shapes = all_shapes(spec, classes);
+        let shapes = all_shapes(spec, readout.width(spec), classes);
         let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
         Plan::new(&self.settings.strategy, self.settings.train.layer_decay, spec.depth, shapes)
     }
 
-    /// The model with a fresh head for `classes`. It takes the backbone's parameters, so that they are held once.
+    /// The model with a fresh head. It takes the backbone's parameters, so that they are held once.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn trainer(&mut self, classes: usize, plan: &Plan) -> Result<Trainer> {
+    pub fn trainer(&mut self, shape: ModelShape, plan: &Plan) -> Result<Trainer> {
+        let ModelShape { stage, readout, classes, knn } = shape;
         let backbone = std::mem::take(&mut self.backbone.params);
-        let (width, seed) = (self.backbone.spec.features(), self.settings.run.seed);
+        let (width, seed) = (readout.width(&self.backbone.spec), self.settings.run.seed);
         let params = assemble(backbone, width, classes, seed, &self.device)?;
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let model = &self.settings.model;
         let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };
-        let workers = Workers::new(self.settings.run.threads, &self.device)?;
-        Ok(Trainer::new(&self.backbone.spec, params, plan, rates, workers, self.device.clone())?)
+        let form = Form { stage, readout, rates, knn };
+        Ok(Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?)
+    }
+
+    /// The layers up to `stage` over `params`.
+    ///
+    /// # Errors
+    /// When a parameter is absent.
+    pub fn extractor(&self, params: &Params, stage: Stage) -> Result<Extractor> {
+        Ok(Extractor::new(&self.backbone.spec, params, stage, self.workers.clone(), &self.device)?)
+    }
+
+    /// What features of this backbone depend on.
+    pub fn identity<'a>(&'a self, stage: Stage, preprocess: &'a Preprocess) -> Identity<'a> {
+        Identity::new(&self.backbone, stage, preprocess, self.settings.data.bit_depth, &self.device)
+    }
+
+    /// The cache of the settings.
+    pub fn cache(&self) -> Cache {
+        Cache::new(&self.settings.cache)
+    }
+
+    /// The images of a data set on their way through `pipeline`.
+    pub fn images(&self, dataset: &Arc<Dataset>, keys: &Arc<Vec<Key>>, pipeline: &Arc<Pipeline>) -> Images {
+        Images {
+            dataset: Arc::clone(dataset),
+            pipeline: Arc::clone(pipeline),
+            keys: Arc::clone(keys),
+            batch_size: self.settings.train.batch_size,
+            threads: self.decode_threads(),
+        }
     }
 
     /// How images are decoded.

@@ -165,8 +165,9 @@ fn text_fault(text: &str, schema: &Schema) -> Option<String> {
 }
 
 fn list_fault(value: &Value, list: &[Value], schema: &Schema) -> Option<String> {
-    if limit(schema, "minItems").is_some_and(|n| list.len() as f64 != n) {
-        let n = list.len();
+    let n = list.len();
+    let too_few = limit(schema, "minItems").is_some_and(|least| (n as f64) < least);
+    if too_few || limit(schema, "maxItems").is_some_and(|most| n as f64 > most) {
         return Some(format!("{} has {n} item{}", shown(value), if n == 1 { "" } else { "s" }));
     }
     let item = schema.get("items")?;

@@ -53,6 +53,16 @@ fn expand_home(path: &Path) -> PathBuf {
     }
 }
 
+/// vitadapt's folder in the user's cache folder, as the XDG base directory specification places it; below the system's
+/// temporary folder for a user without a home.
+pub(super) fn cache_folder() -> PathBuf {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("XDG_CACHE_HOME")
+        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("vitadapt")
+}
+
 /// `model.backbone` with its path made absolute when it is one; `builtin:NAME` and hub names stay.
 ///
 /// # Errors

@@ -6,8 +6,8 @@
 //! against what resolving really fills in.
 
 use super::settings::{
-    AugmentPreset, ClassWeights, EarlyStopMetric, InterpolationChoice, NormalizeChoice, OnError, PoolChoice, Precision,
-    ResizeMode, Schedule,
+    AugmentPreset, ClassWeights, EarlyStopMetric, FeatureChoice, HeadInit, InterpolationChoice, NormalizeChoice,
+    OnError, PoolChoice, Precision, ProbeMethod, Refit, ResizeMode, Schedule, TsneMethod,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,12 @@ pub struct Raw {
     pub train: Option<RawTrain>,
     /// When to stop before the end, and which epoch is kept as the best.
     pub early_stop: Option<RawEarlyStop>,
+    /// Features and activations of frozen blocks, computed once and shared by all commands.
+    pub cache: Option<RawCache>,
+    /// The classifier of `vitadapt probe`.
+    pub probe: Option<RawProbe>,
+    /// The picture of `vitadapt tsne`.
+    pub tsne: Option<RawTsne>,
 }
 
 /// `[run]`
@@ -113,6 +119,9 @@ pub struct RawModel {
     /// Dropout before the head.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
     pub head_dropout: Option<f64>,
+    /// What the head starts from: small random weights, or the linear probe of the training images.
+    #[schemars(extend("default" = "random"))]
+    pub head_init: Option<HeadInit>,
 }
 
 /// `[preprocess]`
@@ -286,6 +295,82 @@ pub struct RawEarlyStop {
     /// Epochs without improvement before stopping; 0 = never stop early.
     #[schemars(range(max = 1_000_000), extend("default" = 5))]
     pub patience: Option<usize>,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCache {
+    /// Its folder. Default: `vitadapt` in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`).
+    #[schemars(length(min = 1))]
+    pub dir: Option<PathBuf>,
+    /// The most bytes it may hold, the least recently used go first; 0 = nothing is stored.
+    #[schemars(range(max = i64::MAX), extend("default" = 10_737_418_240u64))]
+    pub max_bytes: Option<u64>,
+    /// Augmented views kept per image when blocks are frozen: epoch e trains on view e modulo this number. 0 = new
+    /// views every epoch, and nothing is kept. Without augmentation there is one view, and it is always kept.
+    #[schemars(range(max = 10_000), extend("default" = 0))]
+    pub views: Option<usize>,
+}
+
+/// `[probe]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawProbe {
+    /// The classifier on the frozen features.
+    #[schemars(extend("default" = "logistic"))]
+    pub method: Option<ProbeMethod>,
+    /// Which tokens it reads.
+    #[schemars(extend("default" = "pool"))]
+    pub features: Option<FeatureChoice>,
+    /// Reads them from that many last blocks, one after another.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
+    pub blocks: Option<usize>,
+    /// Standardise features with the statistics of the training images.
+    #[schemars(extend("default" = false))]
+    pub standardize: Option<bool>,
+    /// Inverse strengths of the penalty to choose from (logistic, svm). Default: 45 values from 1e-6 to 1e5.
+    #[schemars(length(min = 1, max = 1000), inner(range(min = 1e-12, max = 1e12)))]
+    pub c: Option<Vec<f64>>,
+    /// Numbers of neighbours to choose from (knn). Default: 5, 10, 20, 100, 200.
+    #[schemars(length(min = 1, max = 1000), inner(range(min = 1, max = 1_000_000)))]
+    pub k: Option<Vec<usize>>,
+    /// Folds of the cross-validation when there are no validation images.
+    #[schemars(range(min = 2, max = 100), extend("default" = 5))]
+    pub folds: Option<usize>,
+    /// What the chosen model is fitted on in the end.
+    #[schemars(extend("default" = "train_val"))]
+    pub refit: Option<Refit>,
+    /// Weights of the classes in the objective.
+    #[schemars(extend("default" = "none"))]
+    pub class_weights: Option<ClassWeights>,
+    /// The accuracy that is wanted, for the advice on what to try next.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub target: Option<f64>,
+}
+
+/// `[tsne]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTsne {
+    /// Which tokens it reads.
+    #[schemars(extend("default" = "pool"))]
+    pub features: Option<FeatureChoice>,
+    /// Reads them from that many last blocks, one after another.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
+    pub blocks: Option<usize>,
+    /// Effective number of neighbours of a point.
+    #[schemars(range(min = 1.0, max = 100_000.0), extend("default" = 30.0))]
+    pub perplexity: Option<f64>,
+    /// Gradient steps.
+    #[schemars(range(min = 250, max = 1_000_000), extend("default" = 1000))]
+    pub iterations: Option<usize>,
+    /// Step size. Default: the number of points divided by 48, at least 50.
+    #[schemars(range(max = 1e9), extend("exclusiveMinimum" = 0.0))]
+    pub learning_rate: Option<f64>,
+    /// How the repulsion is computed.
+    #[schemars(extend("default" = "auto"))]
+    pub method: Option<TsneMethod>,
 }
 
 /// Something that can be turned off (`false`), on with its defaults (`true`), or given.

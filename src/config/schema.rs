@@ -112,9 +112,11 @@ fn describe(schema: &Value) -> String {
 
 fn describe_list(schema: &Value) -> String {
     let item = schema.get("items").map_or_else(String::new, |items| format!(", each {}", describe(items)));
-    match schema.get("minItems").and_then(Value::as_u64) {
-        Some(n) => format!("a list of {n}{item}"),
-        None => format!("a list{item}"),
+    let length = |keyword| schema.get(keyword).and_then(Value::as_u64);
+    match (length("minItems"), length("maxItems")) {
+        (Some(least), Some(most)) if least == most => format!("a list of {least}{item}"),
+        (Some(least), Some(most)) => format!("a list of {least} to {most}{item}"),
+        _ => format!("a list{item}"),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Resolved settings written back as a configuration file.
 
 use super::raw::{
-    GradNorm, Raw, RawAugment, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawRun,
-    RawStrategy, RawTrain, Share, Shorthand, StrategyKind, Switch,
+    GradNorm, Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess,
+    RawProbe, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
 };
 use super::settings::{
-    AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
-    ModelSettings, PreprocessSettings, RunSettings, Settings, StrategySettings, TrainLength, TrainSettings,
+    AugmentSettings, CacheSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings,
+    ErasingSettings, ModelSettings, PreprocessSettings, ProbeSettings, RunSettings, Settings, StrategySettings,
+    TrainLength, TrainSettings, TsneSettings,
 };
 use crate::error::{Error, Result};
 
@@ -35,6 +36,9 @@ impl From<&Settings> for Raw {
             strategy: Some(strategy(settings.strategy)),
             train: Some(train(&settings.train)),
             early_stop: Some(early_stop(&settings.early_stop)),
+            cache: Some(cache(&settings.cache)),
+            probe: Some(probe(&settings.probe)),
+            tsne: Some(tsne(&settings.tsne)),
         }
     }
 }
@@ -75,6 +79,7 @@ fn model(model: &ModelSettings) -> RawModel {
         pool: Some(model.pool),
         drop_path: Some(model.drop_path),
         head_dropout: Some(model.head_dropout),
+        head_init: Some(model.head_init),
     }
 }
 
@@ -157,4 +162,34 @@ fn train(train: &TrainSettings) -> RawTrain {
 
 fn early_stop(early_stop: &EarlyStopSettings) -> RawEarlyStop {
     RawEarlyStop { metric: Some(early_stop.metric), patience: Some(early_stop.patience) }
+}
+
+fn cache(cache: &CacheSettings) -> RawCache {
+    RawCache { dir: Some(cache.dir.clone()), max_bytes: Some(cache.max_bytes), views: Some(cache.views) }
+}
+
+fn probe(probe: &ProbeSettings) -> RawProbe {
+    RawProbe {
+        method: Some(probe.method),
+        features: Some(probe.features),
+        blocks: Some(probe.blocks),
+        standardize: Some(probe.standardize),
+        c: Some(probe.c.clone()),
+        k: Some(probe.k.clone()),
+        folds: Some(probe.folds),
+        refit: Some(probe.refit),
+        class_weights: Some(probe.class_weights),
+        target: probe.target,
+    }
+}
+
+fn tsne(tsne: &TsneSettings) -> RawTsne {
+    RawTsne {
+        features: Some(tsne.features),
+        blocks: Some(tsne.blocks),
+        perplexity: Some(tsne.perplexity),
+        iterations: Some(tsne.iterations),
+        learning_rate: tsne.learning_rate,
+        method: Some(tsne.method),
+    }
 }

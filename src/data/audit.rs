@@ -35,6 +35,8 @@ pub struct Audit {
     pub statistics: ChannelStatistics,
     /// SHA-256 over the name, class and bytes of every image, in hexadecimal: changes when the data does.
     pub data_hash: String,
+    /// SHA-256 of the bytes of every image left, in the order of the samples.
+    pub keys: Vec<Sha>,
     /// Smallest and largest width in pixels.
     pub widths: RangeInclusive<u32>,
     /// Smallest and largest height in pixels.
@@ -81,6 +83,7 @@ pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(us
     Ok(Audit {
         statistics: histograms.statistics(),
         data_hash: data_hash(dataset, &findings),
+        keys: findings.iter().map(|finding| finding.sha).collect(),
         widths: range(findings.iter().map(|finding| finding.size.0)),
         heights: range(findings.iter().map(|finding| finding.size.1)),
         skipped,

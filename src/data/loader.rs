@@ -20,8 +20,8 @@ const BATCHES_AHEAD: usize = 2;
 /// Some samples, ready for the backbone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Shape (n, 3, side, side).
-    pub pixels: Vec<f32>,
+    /// Pixels of shape (n, 3, side, side), or what frozen layers have made of them.
+    pub inputs: Vec<f32>,
     /// Class of each sample.
     pub labels: Vec<usize>,
     /// Index of each sample in the data set.
@@ -148,7 +148,7 @@ impl Loader {
             indices.iter().map(|&index| View { epoch: self.options.epoch, sample: index as u64 }).collect();
         self.pipeline.finish(&mut pixels, &views);
         let labels = indices.iter().map(|&index| dataset.samples[index].label).collect();
-        Ok(Batch { pixels, labels, indices })
+        Ok(Batch { inputs: pixels, labels, indices })
     }
 
     fn stop(&mut self) {

@@ -46,7 +46,7 @@ fn threads_do_not_change_the_batches() {
         let one = batches(&dataset, &pipeline, &order, options(1));
         assert_eq!(one.iter().map(|batch| batch.indices.len()).collect::<Vec<_>>(), [3, 3, 3, 1]);
         assert_eq!(one.iter().flat_map(|batch| batch.indices.clone()).collect::<Vec<_>>(), order);
-        assert!(one.iter().all(|batch| batch.pixels.len() == batch.indices.len() * 3 * SIDE * SIDE));
+        assert!(one.iter().all(|batch| batch.inputs.len() == batch.indices.len() * 3 * SIDE * SIDE));
         assert!(one.iter().all(|b| b.indices.iter().zip(&b.labels).all(|(&i, &l)| dataset.samples[i].label == l)));
         for threads in [0, 2, 5, 64] {
             assert_eq!(batches(&dataset, &pipeline, &order, options(threads)), one, "{threads} threads");
@@ -87,7 +87,7 @@ fn batch_normalisation_standardises_each_channel() {
     let pipeline = Arc::new(Pipeline::evaluation(preprocess(Normalization::Batch), DecodeOptions::default()));
     let batch = &batches(&dataset, &pipeline, &[0, 3, 5], options(1))[0];
     for channel in 0..3 {
-        let values = batch.pixels.chunks_exact(SIDE * SIDE).skip(channel).step_by(3).flatten();
+        let values = batch.inputs.chunks_exact(SIDE * SIDE).skip(channel).step_by(3).flatten();
         let values: Vec<f64> = values.map(|&x| f64::from(x)).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64;

@@ -1,6 +1,10 @@
 //! Matrices of features, and what probes and embeddings compute from them.
 
+pub mod distances;
+pub mod neighbors;
+
 use crate::error::{DataError, Result};
+use crate::nn::kernels::simd;
 
 /// A dense row-major matrix of feature vectors: one row an image.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +43,17 @@ impl<'a> Matrix<'a> {
     /// A copy of some rows, in the order of `indices`.
     pub fn select(&self, indices: &[usize]) -> Vec<f32> {
         indices.iter().flat_map(|&i| self.row(i)).copied().collect()
+    }
+
+    /// Mean of each column.
+    pub fn means(&self) -> Vec<f64> {
+        let mut sums = vec![0f64; self.cols];
+        simd(|| {
+            for row in self.values.chunks_exact(self.cols) {
+                sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+            }
+        });
+        sums.iter().map(|sum| sum / self.rows().max(1) as f64).collect()
     }
 
     /// Refuses values that are not numbers or infinite, which would spread silently through every sum.

@@ -1,14 +1,21 @@
 //! What a user sees of a run: tables, pictures, logs, the verdict, and the files of the run directory.
 
+mod advice;
 mod console;
+pub mod html;
 pub mod plots;
+mod reading;
 mod run;
 mod table;
 mod training;
 mod verdict;
 
+pub use advice::Advice;
 pub use console::{Console, Progress as ProgressBar, Verbosity};
-pub use run::{BackboneRecord, DataRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json};
+pub use reading::Reading;
+pub use run::{
+    BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
+};
 pub use table::{confusion_table, evaluation_table, key_value_table, percent};
 pub use training::TrainingReport;
 pub use verdict::{Verdict, verdict};

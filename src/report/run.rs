@@ -1,8 +1,12 @@
 //! The run directory: one folder that says everything about a run.
 
-use crate::config::Settings;
+use crate::backbone::Readout;
+use crate::cache::CacheUse;
+use crate::config::{ProbeMethod, Settings};
+use crate::data::Split;
 use crate::data::transform::Preprocess;
 use crate::error::{DataError, Error, Result, WeightsError};
+use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
 use serde::{Deserialize, Serialize};
@@ -47,6 +51,26 @@ pub struct DataRecord {
     pub test: usize,
 }
 
+/// What a probe adds to a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRecord {
+    /// The classifier.
+    pub method: ProbeMethod,
+    /// The features it reads.
+    pub readout: Readout,
+    /// The chosen C or k.
+    pub chosen: f64,
+    /// The images it was fitted on in the end.
+    pub fitted_on: Vec<Split>,
+}
+
+impl ProbeRecord {
+    /// How its images vote, when they do.
+    pub fn knn(&self) -> Option<Knn> {
+        (self.method == ProbeMethod::Knn).then_some(Knn { k: self.chosen as usize, temperature: TEMPERATURE })
+    }
+}
+
 /// `run.json`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -76,6 +100,12 @@ pub struct RunRecord {
     pub total_parameters: usize,
     /// Divides the logits for calibrated probabilities; fitted on validation, none without validation images.
     pub temperature: Option<f64>,
+    /// Set when this is a probe and no training.
+    #[serde(default)]
+    pub probe: Option<ProbeRecord>,
+    /// How often frozen layers had to run; none when nothing was kept.
+    #[serde(default)]
+    pub cache: Option<CacheUse>,
     /// Wall time of all processes that worked on it.
     pub wall_seconds: f64,
     /// Largest resident memory.
@@ -244,6 +274,8 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     keys.dedup();
     keys.into_iter()
         .filter(|key| !key.starts_with("run.") || *key == "run.seed")
+        .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
+        .filter(|key| !key.starts_with("tsne."))
         .map(|key| (key, lookup(&then, key), lookup(&today, key)))
         .filter(|(_, then, today)| then != today)
         .map(|(key, then, today)| format!("{key}: {then} then, {today} now"))

@@ -7,6 +7,7 @@ mod frozen;
 mod full;
 mod partial;
 
+use crate::backbone::{Readout, Stage};
 use crate::config::StrategySettings;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -86,6 +87,8 @@ pub struct Plan {
     treatments: BTreeMap<String, Treatment>,
     /// The lowest block that learns; `depth` when none does.
     pub first_block: usize,
+    /// The point below which nothing learns: what comes before it is the same in every epoch.
+    pub frozen_until: Stage,
 }
 
 impl Plan {
@@ -107,7 +110,7 @@ impl Plan {
             ));
         }
         let mut treatments = BTreeMap::new();
-        let mut first_block = depth;
+        let (mut first_block, mut only_head, mut embedding) = (depth, true, false);
         for (name, shape) in shapes {
             let Some(place) = Place::of(name) else {
                 return Err(Error::usage(format!("no strategy covers the parameter {name:?}")));
@@ -116,10 +119,11 @@ impl Plan {
                 continue;
             }
             match place {
-                Place::Embedding => first_block = 0,
+                Place::Embedding => (first_block, embedding) = (0, true),
                 Place::Block(block) => first_block = first_block.min(block),
                 Place::FinalNorm | Place::Head => {}
             }
+            only_head &= place == Place::Head;
             let below_top = depth + 1 - place.layer(depth);
             let treatment = Treatment {
                 head: place == Place::Head,
@@ -128,7 +132,12 @@ impl Plan {
             };
             treatments.insert(name.to_owned(), treatment);
         }
-        Ok(Self { treatments, first_block })
+        let frozen_until = match (embedding, only_head) {
+            (true, _) => Stage::Pixels,
+            (false, true) => Stage::Features(Readout::POOL),
+            (false, false) => Stage::Block(first_block),
+        };
+        Ok(Self { treatments, first_block, frozen_until })
     }
 
     /// The treatment of a parameter; none when it is frozen.
@@ -177,6 +186,10 @@ mod tests {
         let partial = plan(StrategySettings::Partial { blocks: 1 }, 1.0);
         assert_eq!(learning(&partial), ["blocks.1.norm1.weight", "norm.bias", "head.weight"]);
         assert_eq!((partial.first_block, plan(StrategySettings::Frozen, 1.0).first_block), (1, 2));
+        let until = |settings| plan(settings, 1.0).frozen_until;
+        assert_eq!(until(StrategySettings::Frozen), Stage::Features(Readout::POOL));
+        assert_eq!(until(StrategySettings::Partial { blocks: 2 }), Stage::Block(0));
+        assert_eq!((partial.frozen_until, until(StrategySettings::Full)), (Stage::Block(1), Stage::Pixels));
         assert_eq!(learning(&plan(StrategySettings::Full, 1.0)).len(), NAMES.len());
     }
 

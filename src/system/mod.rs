@@ -6,3 +6,4 @@ pub mod lock;
 pub mod memory;
 pub mod signals;
 pub mod threads;
+pub mod workers;

@@ -1,10 +1,10 @@
 //! AdamW (Loshchilov and Hutter 2017) with treatments per parameter and savable state, equal to PyTorch's.
 
 use super::gradients::Gradients;
-use super::workers::Workers;
 use crate::backbone::Params;
 use crate::nn::kernels::{contiguous, fused, simd};
 use crate::strategy::Plan;
+use crate::system::workers::Workers;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var};
 use std::collections::BTreeMap;
 

@@ -1,10 +1,13 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
-use crate::backbone::{Params, Vit, VitSpec};
+use crate::backbone::{Params, Readout, Stage, Vit, VitSpec};
+use crate::linalg::Matrix;
 use crate::nn::{Linear, Mode, dropout};
+use crate::probe::{Knn, Samples, vote_logits};
 use crate::rng::{Purpose, Stream};
 use crate::strategy::{Plan, drop_path_rates};
 use candle_core::{Device, Result, Tensor};
+use std::sync::Arc;
 
 /// Marks the head's dropout among the random masks; blocks use small numbers.
 const HEAD: u64 = u64::MAX;
@@ -18,12 +21,50 @@ pub struct Regularisation {
     pub head_dropout: f64,
 }
 
+/// What the classifier is made of besides its parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Form {
+    /// What its inputs are: pixels, or what frozen layers have made of them.
+    pub stage: Stage,
+    /// Which features feed the head.
+    pub readout: Readout,
+    /// Rates of the random layers.
+    pub rates: Regularisation,
+    /// Set when images vote instead of a head.
+    pub knn: Option<Knn>,
+}
+
+impl From<Regularisation> for Form {
+    /// From pixels to a head on the pooled features.
+    fn from(rates: Regularisation) -> Self {
+        Self { stage: Stage::Pixels, readout: Readout::POOL, rates, knn: None }
+    }
+}
+
 /// Layers over shared parameters.
 #[derive(Debug, Clone)]
 pub struct Classifier {
     vit: Vit,
-    head: Linear,
+    stage: Stage,
+    readout: Readout,
+    head: Head,
     head_dropout: f64,
+}
+
+/// From features to logits.
+#[derive(Debug, Clone)]
+enum Head {
+    Linear(Linear),
+    Vote(Arc<Voters>),
+}
+
+/// Images whose features and classes a kNN probe remembers.
+#[derive(Debug)]
+struct Voters {
+    knn: Knn,
+    features: Vec<f32>,
+    labels: Vec<usize>,
+    classes: Vec<String>,
 }
 
 impl Classifier {
@@ -31,26 +72,61 @@ impl Classifier {
     ///
     /// # Errors
     /// When a parameter is absent.
-    pub fn new(spec: &VitSpec, params: &Params, plan: &Plan, rates: Regularisation) -> Result<Self> {
-        let drop_path = drop_path_rates(rates.drop_path, spec.depth, plan.first_block);
+    pub fn new(spec: &VitSpec, params: &Params, plan: &Plan, form: Form) -> Result<Self> {
+        let drop_path = drop_path_rates(form.rates.drop_path, spec.depth, plan.first_block);
         Ok(Self {
             vit: Vit::new(spec, params, &drop_path)?,
-            head: Linear::new(params.tensor("head.weight")?, params.get("head.bias")),
-            head_dropout: rates.head_dropout,
+            stage: form.stage,
+            readout: form.readout,
+            head: Head::new(params, form.knn)?,
+            head_dropout: form.rates.head_dropout,
         })
     }
 
-    /// pixels (B, 3, S, S) to logits (B, classes).
+    /// Inputs of its stage (B, …) to logits (B, classes).
     ///
     /// # Errors
-    /// When the pixels do not have the size of the position embeddings.
-    pub fn logits(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let features = self.vit.features(pixels, mode)?;
-        self.head.forward(&dropout(&features, self.head_dropout, HEAD, mode)?)
+    /// When the inputs do not have the shape of that stage.
+    pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let features = self.vit.run_from(self.stage, self.readout, inputs, mode)?;
+        match &self.head {
+            Head::Linear(head) => head.forward(&dropout(&features, self.head_dropout, HEAD, mode)?),
+            Head::Vote(voters) => voters.logits(&features),
+        }
     }
 }
 
-/// The parameters of a backbone with features of that width and a fresh head for `classes`, on `device`.
+impl Head {
+    fn new(params: &Params, knn: Option<Knn>) -> Result<Self> {
+        let Some(knn) = knn else {
+            return Ok(Self::Linear(Linear::new(params.tensor("head.weight")?, params.get("head.bias"))));
+        };
+        let labels = params.tensor("neighbors.labels")?.to_vec1::<f32>()?;
+        let classes = params.tensor("head.bias")?.dim(0)?;
+        Ok(Self::Vote(Arc::new(Voters {
+            knn,
+            features: params.tensor("neighbors.features")?.flatten_all()?.to_vec1()?,
+            labels: labels.into_iter().map(|label| label as usize).collect(),
+            classes: vec![String::new(); classes],
+        })))
+    }
+}
+
+impl Voters {
+    /// features (B, d) to logits (B, classes), on the CPU whatever the device.
+    fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        let (rows, width) = features.dims2()?;
+        let queries = features.flatten_all()?.to_vec1::<f32>()?;
+        let vote = || -> crate::error::Result<Vec<f32>> {
+            let voters = Samples::new(Matrix::new(&self.features, width), &self.labels, &self.classes)?;
+            Ok(vote_logits(&self.knn.vote(&voters, Matrix::new(&queries, width))?.shares))
+        };
+        let logits = vote().map_err(candle_core::Error::wrap)?;
+        Tensor::from_vec(logits, (rows, self.classes.len()), features.device())
+    }
+}
+
+/// The parameters of a backbone with a fresh head from `width` features to `classes`, on `device`.
 ///
 /// The head starts from a normal distribution of standard deviation 0.02 cut at two deviations, with a zero bias: not
 /// from zero, which would stop the first gradient from reaching the backbone.
@@ -75,10 +151,10 @@ fn truncated_normal(stream: &mut Stream) -> f32 {
     }
 }
 
-/// The shapes of all parameters, head included, for the strategy's plan.
-pub fn all_shapes(spec: &VitSpec, classes: usize) -> crate::backbone::Shapes {
+/// The shapes of all parameters, with a head on features of `width` values, for the strategy's plan.
+pub fn all_shapes(spec: &VitSpec, width: usize, classes: usize) -> crate::backbone::Shapes {
     let mut shapes = spec.shapes();
-    shapes.insert("head.weight".into(), vec![classes, spec.features()]);
+    shapes.insert("head.weight".into(), vec![classes, width]);
     shapes.insert("head.bias".into(), vec![classes]);
     shapes
 }

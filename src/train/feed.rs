@@ -1,10 +1,12 @@
-//! Images for the loop: which samples, in which order, decoded and prepared ahead of need.
+//! Inputs for the loop: which samples, in which order, decoded and prepared ahead of need, or kept from before.
 
 use super::trainer::Trainer;
-use crate::data::loader::{Loader, LoaderOptions, epoch_order};
+use crate::cache::{CacheUse, Rows};
+use crate::data::loader::{Batch, Loader, LoaderOptions, epoch_order};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The images of a run.
@@ -21,6 +23,51 @@ pub struct Feed {
     pub batch_size: usize,
     /// Decoding threads.
     pub threads: usize,
+    /// Augmented views of an image before they repeat; 0 = every epoch has its own.
+    pub views: usize,
+    /// What frozen layers make of the images, when that is kept.
+    pub kept: Option<Kept>,
+}
+
+/// Inputs computed once, in place of pixels.
+pub struct Kept {
+    /// Of images without augmentation.
+    pub evaluation: KeptRows,
+    /// Of training images, for each augmented view; empty when there is no augmentation.
+    pub views: Vec<KeptRows>,
+}
+
+/// Rows by sample.
+pub struct KeptRows {
+    rows: Rows,
+    row_of: HashMap<usize, usize>,
+}
+
+impl KeptRows {
+    /// `rows` are those of the samples at `positions`.
+    pub fn new(rows: Rows, positions: &[usize]) -> Self {
+        Self { rows, row_of: positions.iter().enumerate().map(|(row, &sample)| (sample, row)).collect() }
+    }
+
+    fn batch(&self, dataset: &Dataset, samples: &[usize]) -> Batch {
+        let rows: Vec<usize> = samples.iter().filter_map(|sample| self.row_of.get(sample).copied()).collect();
+        Batch {
+            inputs: self.rows.gather(&rows),
+            labels: samples.iter().map(|&sample| dataset.samples[sample].label).collect(),
+            indices: samples.to_vec(),
+        }
+    }
+}
+
+impl Kept {
+    /// How the cache served.
+    pub fn usage(&self) -> CacheUse {
+        let all = self.views.iter().chain(std::iter::once(&self.evaluation));
+        all.fold(CacheUse::default(), |sum, kept| CacheUse {
+            hits: sum.hits + kept.rows.usage.hits,
+            misses: sum.misses + kept.rows.usage.misses,
+        })
+    }
 }
 
 /// Logits of some samples.
@@ -34,6 +81,9 @@ pub struct Scored {
     pub indices: Vec<usize>,
 }
 
+/// Batches in their order.
+pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch>> + 'a>;
+
 impl Feed {
     /// Number of samples of a split.
     pub fn len(&self, split: Split) -> usize {
@@ -44,11 +94,15 @@ impl Feed {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn train(&self, epoch: usize, first_batch: usize) -> Result<Loader> {
+    pub fn train(&self, epoch: usize, first_batch: usize) -> Result<Batches<'_>> {
         let samples = self.dataset.indices(Split::Train);
         let order = epoch_order(self.seed, epoch as u64, samples.len());
         let order: Vec<usize> = order.into_iter().map(|position| samples[position]).collect();
-        self.load(&order, &self.training, epoch, first_batch)
+        let view = if self.views == 0 { epoch } else { epoch % self.views };
+        if let Some(kept) = &self.kept {
+            return Ok(self.replay(kept.views.get(view).unwrap_or(&kept.evaluation), order, first_batch));
+        }
+        self.load(&order, &self.training, view, first_batch)
     }
 
     /// Scores every sample of a split, in the order of the data set; `progress` hears of each batch's size.
@@ -57,7 +111,12 @@ impl Feed {
     /// Data errors of files that changed under way.
     pub fn score(&self, trainer: &Trainer, split: Split, progress: &mut dyn FnMut(usize)) -> Result<Scored> {
         let mut scored = Scored::default();
-        for batch in self.load(&self.dataset.indices(split), &self.evaluation, 0, 0)? {
+        let order = self.dataset.indices(split);
+        let batches = match &self.kept {
+            Some(kept) => self.replay(&kept.evaluation, order, 0),
+            None => self.load(&order, &self.evaluation, 0, 0)?,
+        };
+        for batch in batches {
             let batch = batch?;
             scored.logits.extend(trainer.logits(&batch)?);
             progress(batch.labels.len());
@@ -67,9 +126,17 @@ impl Feed {
         Ok(scored)
     }
 
-    fn load(&self, order: &[usize], pipeline: &Arc<Pipeline>, epoch: usize, first_batch: usize) -> Result<Loader> {
+    fn load(&self, order: &[usize], pipeline: &Arc<Pipeline>, view: usize, first_batch: usize) -> Result<Batches<'_>> {
         let options =
-            LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch, epoch: epoch as u64 };
-        Loader::new(Arc::clone(&self.dataset), order, Arc::clone(pipeline), options)
+            LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch, epoch: view as u64 };
+        Ok(Box::new(Loader::new(Arc::clone(&self.dataset), order, Arc::clone(pipeline), options)?))
+    }
+
+    fn replay<'a>(&'a self, kept: &'a KeptRows, order: Vec<usize>, first_batch: usize) -> Batches<'a> {
+        let size = self.batch_size.max(1);
+        let count = order.len().div_ceil(size);
+        Box::new((first_batch..count).map(move |batch| {
+            Ok(kept.batch(&self.dataset, &order[batch * size..((batch + 1) * size).min(order.len())]))
+        }))
     }
 }

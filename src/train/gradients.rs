@@ -1,9 +1,9 @@
 //! Gradients of the learning parameters by name: taken from a backward pass, summed over shards, clipped.
 
 use super::adamw::contiguous_mut;
-use super::workers::Workers;
 use crate::backbone::Params;
 use crate::nn::kernels::{contiguous, fused, lane_sum, read, simd};
+use crate::system::workers::Workers;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
 use std::collections::BTreeMap;
 

@@ -12,4 +12,3 @@ pub mod gradients;
 pub mod progress;
 pub mod schedule;
 pub mod trainer;
-pub mod workers;

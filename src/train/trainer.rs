@@ -1,17 +1,14 @@
 //! The model in training: gradients of a batch and logits of a batch, each sharded over the workers.
 
-use super::classifier::{Classifier, Regularisation};
+use super::classifier::{Classifier, Form};
 use super::gradients::Gradients;
-use super::workers::{Workers, cut};
-use crate::backbone::{Params, VitSpec};
+use crate::backbone::{Params, Stage, VitSpec};
 use crate::data::loader::Batch;
 use crate::nn::{Criterion, Mode, Noise, Targets};
 use crate::strategy::Plan;
+use crate::system::workers::{Workers, cut};
 use candle_core::{D, DType, Device, Result, Tensor};
 use std::ops::Range;
-
-/// Images that one worker scores at a time: few enough to keep their activations in cache.
-const SCORING_SHARD: usize = 8;
 
 /// Parameters, the layers over them, and the workers that run them.
 pub struct Trainer {
@@ -22,7 +19,9 @@ pub struct Trainer {
     learner: Classifier,
     scorer: Classifier,
     device: Device,
-    image_size: usize,
+    stage: Stage,
+    /// Of one image's input.
+    shape: Vec<usize>,
 }
 
 /// What one batch gave.
@@ -45,19 +44,25 @@ impl Trainer {
         spec: &VitSpec,
         params: Params,
         plan: &Plan,
-        rates: Regularisation,
+        form: Form,
         workers: Workers,
         device: Device,
     ) -> Result<Self> {
-        let build = |params: &Params| Classifier::new(spec, params, plan, rates);
+        let build = |params: &Params| Classifier::new(spec, params, plan, form);
         Ok(Self {
             learner: build(&params)?,
             scorer: build(&params.detached())?,
-            image_size: spec.image_size,
+            stage: form.stage,
+            shape: form.stage.shape(spec),
             params,
             workers,
             device,
         })
+    }
+
+    /// What its inputs are.
+    pub fn stage(&self) -> Stage {
+        self.stage
     }
 
     /// The gradients of the mean loss over a batch, computed in `micro_batches` parts one after another.
@@ -86,7 +91,7 @@ impl Trainer {
                     step: step as u64,
                     samples: batch.indices[shard.clone()].iter().map(|&i| i as u64).collect(),
                 };
-                let logits = self.learner.logits(&self.pixels(batch, shard.clone())?, Mode::Train(&noise))?;
+                let logits = self.learner.logits(&self.inputs(batch, shard.clone())?, Mode::Train(&noise))?;
                 let labels = &batch.labels[shard];
                 let loss = criterion.forward(&logits, &Targets::Hard(labels), normalizer)?;
                 let gradients = Gradients::of(&loss, &self.params)?;
@@ -106,22 +111,18 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let n = batch.labels.len();
-        let shards = if self.device.is_cpu() {
-            cut(n, n.div_ceil(SCORING_SHARD).max(self.workers.count().min(n)))
-        } else {
-            cut(n, 1)
-        };
+        let shards = self.workers.scoring_shards(batch.labels.len());
         let rows = self.workers.map(shards, |shard| {
-            self.scorer.logits(&self.pixels(batch, shard)?, Mode::Eval)?.flatten_all()?.to_vec1::<f32>()
+            self.scorer.logits(&self.inputs(batch, shard)?, Mode::Eval)?.flatten_all()?.to_vec1::<f32>()
         })?;
         Ok(rows.concat())
     }
 
-    fn pixels(&self, batch: &Batch, shard: Range<usize>) -> Result<Tensor> {
-        let image = 3 * self.image_size * self.image_size;
-        let values = &batch.pixels[shard.start * image..shard.end * image];
-        Tensor::from_slice(values, (shard.len(), 3, self.image_size, self.image_size), &self.device)
+    fn inputs(&self, batch: &Batch, shard: Range<usize>) -> Result<Tensor> {
+        let image: usize = self.shape.iter().product();
+        let values = &batch.inputs[shard.start * image..shard.end * image];
+        let shape: Vec<usize> = std::iter::once(shard.len()).chain(self.shape.iter().copied()).collect();
+        Tensor::from_slice(values, shape, &self.device)
     }
 }
 

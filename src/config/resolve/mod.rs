@@ -4,15 +4,16 @@
 
 mod augment;
 mod context;
+mod features;
 
 use super::paths;
 use super::raw::{
     GradNorm, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawStrategy, RawTrain, StrategyKind, Switch,
 };
 use super::settings::{
-    ClassWeights, DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, InterpolationChoice,
-    ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings, ResizeMode, RunSettings,
-    Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
+    ClassWeights, DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit,
+    InterpolationChoice, ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings,
+    ResizeMode, RunSettings, Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
 };
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,9 @@ impl Resolver<'_> {
             augment: self.augment(&raw.augment.unwrap_or_default()),
             train: self.train(&raw.train.unwrap_or_default(), strategy),
             early_stop: early_stop(&raw.early_stop.unwrap_or_default()),
+            cache: self.cache(raw.cache.unwrap_or_default()),
+            probe: self.probe(raw.probe.unwrap_or_default()),
+            tsne: features::tsne(&raw.tsne.unwrap_or_default()),
             strategy,
         }
     }
@@ -108,6 +112,7 @@ impl Resolver<'_> {
             pool: raw.pool.unwrap_or(PoolChoice::Backbone),
             drop_path: raw.drop_path.unwrap_or(0.0),
             head_dropout: raw.head_dropout.unwrap_or(0.0),
+            head_init: raw.head_init.unwrap_or(HeadInit::Random),
         }
     }
 

@@ -106,6 +106,47 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
     )
 }
 
+fn any_cache() -> impl Strategy<Value = CacheSettings> {
+    ("/[a-z ü]{1,9}", 0..=i64::MAX as u64, 0..=10_000usize).prop_map(|(dir, max_bytes, views)| CacheSettings {
+        dir: dir.into(),
+        max_bytes,
+        views,
+    })
+}
+
+fn any_probe() -> impl Strategy<Value = ProbeSettings> {
+    let method = prop::sample::select(vec![ProbeMethod::Logistic, ProbeMethod::Svm, ProbeMethod::Knn]);
+    let c = prop::collection::btree_set(1..=1_000_000u32, 1..9);
+    let k = prop::collection::btree_set(1..=1000usize, 1..9);
+    (method, c, k, 2..=100usize, prop::option::of(0.0..=1.0f64)).prop_map(|(method, c, k, folds, target)| {
+        ProbeSettings {
+            method,
+            features: FeatureChoice::Both,
+            blocks: folds,
+            standardize: folds % 2 == 0,
+            c: c.into_iter().map(|c| f64::from(c) / 128.0).collect(),
+            k: k.into_iter().collect(),
+            folds,
+            refit: Refit::Train,
+            class_weights: ClassWeights::Balanced,
+            target,
+        }
+    })
+}
+
+fn any_tsne() -> impl Strategy<Value = TsneSettings> {
+    (1.0..1000.0f64, 250..2000usize, prop::option::of(1e-3..1e5f64)).prop_map(
+        |(perplexity, iterations, learning_rate)| TsneSettings {
+            features: FeatureChoice::Avg,
+            blocks: 2,
+            perplexity,
+            iterations,
+            learning_rate,
+            method: TsneMethod::BarnesHut,
+        },
+    )
+}
+
 fn any_settings() -> impl Strategy<Value = Settings> {
     let backbone = prop::sample::select(vec!["builtin:vit-mini", "/weights/ü \"x\"", "timm/vit_base@abc"]);
     let model =
@@ -116,6 +157,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                 pool: PoolChoice::Avg,
                 drop_path,
                 head_dropout: drop_path / 2.0,
+                head_init: if drop_path < 0.5 { HeadInit::Probe } else { HeadInit::Random },
             }
         });
     let strategy = prop_oneof![
@@ -123,8 +165,9 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         Just(StrategySettings::Full),
         (1..100usize).prop_map(|blocks| StrategySettings::Partial { blocks })
     ];
-    (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize).prop_map(
-        |(run, data, model, preprocess, augment, strategy, train, patience)| Settings {
+    let features = (any_cache(), any_probe(), any_tsne());
+    (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
+        .prop_map(|(run, data, model, preprocess, augment, strategy, train, patience, (cache, probe, tsne))| Settings {
             run,
             data,
             model,
@@ -133,8 +176,10 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             strategy,
             train,
             early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },
-        },
-    )
+            cache,
+            probe,
+            tsne,
+        })
 }
 
 proptest! {

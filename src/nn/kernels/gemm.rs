@@ -2,24 +2,30 @@
 
 use candle_core::{Result, bail};
 
+/// The number types of the products: f32 for layers, f64 where small differences of large sums matter.
+pub trait Real: Copy + PartialEq + Default + Send + Sync + 'static {}
+
+impl Real for f32 {}
+impl Real for f64 {}
+
 /// A strided read-only matrix inside a slice.
 #[derive(Clone, Copy)]
-pub struct Mat<'a> {
-    data: &'a [f32],
+pub struct Mat<'a, T = f32> {
+    data: &'a [T],
     rows: usize,
     cols: usize,
     row_stride: usize,
     col_stride: usize,
 }
 
-impl<'a> Mat<'a> {
+impl<'a, T: Real> Mat<'a, T> {
     /// A row-major matrix whose rows lie `row_stride` values apart.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
     /// A dense row-major matrix.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
@@ -34,13 +40,20 @@ impl<'a> Mat<'a> {
 ///
 /// # Errors
 /// When the shapes disagree or a view leaves its slice.
-pub fn matmul(a: Mat<'_>, b: Mat<'_>, alpha: f32, beta: f32, out: &mut [f32], out_stride: usize) -> Result<()> {
+pub fn matmul<T: Real>(
+    a: Mat<'_, T>,
+    b: Mat<'_, T>,
+    alpha: T,
+    beta: T,
+    out: &mut [T],
+    out_stride: usize,
+) -> Result<()> {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     if k != b.rows || !fits(&a) || !fits(&b) || out_stride < n || (m > 0 && (m - 1) * out_stride + n > out.len()) {
         bail!("matrix product of {m}x{k} and {}x{n} does not fit its buffers", b.rows);
     }
     // SAFETY: every index of the three strided views was checked above to lie inside its slice; `out` is borrowed
-    // mutably, so it aliases neither input. gemm requires nothing else of f32 operands.
+    // mutably, so it aliases neither input. gemm requires nothing else of f32 and f64 operands.
     #[allow(unsafe_code)] // the crate has no safe entry point
     unsafe {
         gemm::gemm(
@@ -50,7 +63,7 @@ pub fn matmul(a: Mat<'_>, b: Mat<'_>, alpha: f32, beta: f32, out: &mut [f32], ou
             out.as_mut_ptr(),
             1,
             out_stride as isize,
-            beta != 0.0,
+            beta != T::default(),
             a.data.as_ptr(),
             a.col_stride as isize,
             a.row_stride as isize,
@@ -68,7 +81,7 @@ pub fn matmul(a: Mat<'_>, b: Mat<'_>, alpha: f32, beta: f32, out: &mut [f32], ou
     Ok(())
 }
 
-fn fits(x: &Mat<'_>) -> bool {
+fn fits<T: Real>(x: &Mat<'_, T>) -> bool {
     x.rows == 0 || x.cols == 0 || (x.rows - 1) * x.row_stride + (x.cols - 1) * x.col_stride < x.data.len()
 }
 

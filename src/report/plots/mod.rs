@@ -1,9 +1,17 @@
 //! Pictures of a run, each drawn once and saved as PNG and as SVG.
 
+mod c_path;
 mod confusion;
 mod curves;
+mod lines;
+pub(in crate::report) mod palette;
+mod scatter;
 mod smooth;
 mod style;
+
+pub use c_path::Selection;
+pub use scatter::{Scatter, ScatterPoint};
+pub(in crate::report) use scatter::{drawing_order, opacity, radius};
 
 use std::path::Path;
 
@@ -42,6 +50,30 @@ pub fn save_confusion(stem: &Path, title: &str, classes: &[String], counts: &[Ve
     }
     style::register_font().map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
     save(&confusion::ConfusionPlot::new(title, classes, counts), stem)
+}
+
+/// Draws labelled points to `stem`.png and `stem`.svg: a colour and a shape for each class, with its count in the legend,
+/// and a ring around each misclassified point.
+///
+/// # Errors
+/// [`Error::Plot`] when there are no points, one has no finite place or no named class, or the drawing fails,
+/// [`Error::Io`] when a file cannot be written.
+pub fn save_scatter(stem: &Path, scatter: &Scatter) -> Result<()> {
+    let problem = scatter.problem().map_or_else(style::register_font, Err);
+    problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
+    save(&scatter::ScatterPlot::new(scatter), stem)
+}
+
+/// Draws a probe's accuracy against the setting it was chosen by to `stem`.png and `stem`.svg; the chosen one is marked.
+///
+/// # Errors
+/// [`Error::Plot`] when no setting was tried, one is not finite (or, on a logarithmic axis, not positive) or the drawing
+/// fails, [`Error::Io`] when a file cannot be written.
+pub fn save_selection(stem: &Path, selection: &Selection) -> Result<()> {
+    if let Some(reason) = selection.problem() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason });
+    }
+    save(selection, stem)
 }
 
 /// What drawing on backend `B` returns.

@@ -101,3 +101,83 @@ fn names_and_counts_of_any_length() {
 fn a_dot_in_the_name_is_kept() {
     saved("run-0.5", |stem| save_curves(stem, "run-0.5", &epochs(3), None));
 }
+
+/// `n` points in `k` clouds, some of them taken for the next class.
+fn clouds(n: usize, k: usize) -> Scatter {
+    let class_names =
+        ["Ölfleck & <Kratzer>", "a very long class name that nobody can read at this size", "日本", "ok\n"];
+    let point = |i: usize| {
+        let (class, t) = (i * k / n, i as f64);
+        // Two unrelated irrational steps fill a disc evenly.
+        let (angle, spread) = (class as f64 * 2.4, (t * 0.754_877).fract() * 3.0);
+        let distance = 3.2 * (class as f64).sqrt();
+        ScatterPoint {
+            x: distance * angle.cos() + spread * (t * 3.580_1).cos(),
+            y: distance * angle.sin() + spread * (t * 3.580_1).sin(),
+            class,
+            split: "test".into(),
+            path: format!("{class}/{i}.png").into(),
+            predicted: Some(if i % 29 == 28 { (class + 1) % k } else { class }),
+        }
+    };
+    Scatter {
+        title: format!("textile: features of {n} images"),
+        subtitle: "t-SNE, perplexity 30, KL 0.74".into(),
+        classes: (0..k).map(|c| class_names.get(c).map_or(format!("class {c}"), |&name| name.into())).collect(),
+        points: (0..n).map(point).collect(),
+    }
+}
+
+#[test]
+fn scatters_of_any_size() {
+    for (n, k) in [(1, 1), (3, 2), (200, 2), (360, 3), (1200, 12), (4000, 50), (300, 120)] {
+        let svg = saved(&format!("scatter-{n}-{k}"), |stem| save_scatter(stem, &clouds(n, k)));
+        assert!(svg.contains(&format!("misclassified: {} of {n}", n / 29)));
+        assert!(svg.contains("&amp; &lt;Kratzer&gt;") && (k < 4 || svg.contains('…') && svg.contains("ok\\n")));
+        assert_eq!(svg.contains("more classes"), k == 120);
+    }
+}
+
+#[test]
+fn points_on_one_place_and_without_predictions() {
+    let mut scatter = clouds(5, 2);
+    scatter.subtitle.clear();
+    scatter.points.iter_mut().for_each(|point| (point.x, point.y, point.predicted) = (4.0, 4.0, None));
+    let svg = saved("scatter-equal", |stem| save_scatter(stem, &scatter));
+    assert!(!svg.contains("misclassified"));
+    scatter.points.clear();
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(save_scatter(&folder.path().join("x"), &scatter), Err(Error::Plot { .. })));
+}
+
+#[test]
+#[ignore = "takes seconds"]
+fn twenty_thousand_points() {
+    saved("scatter-20000", |stem| save_scatter(stem, &clouds(20_000, 10)));
+}
+
+#[test]
+fn selections() {
+    let accuracy = |i: f64, n: f64| (0.55 + 0.44 * (i / n).sqrt(), 0.5 + 0.4 * (1.0 - (1.5 * i / n - 0.8).powi(2)));
+    let path = |n: usize, x: &dyn Fn(f64) -> f64| {
+        (0..n).map(|i| (x(i as f64), accuracy(i as f64, n as f64).0, accuracy(i as f64, n as f64).1)).collect()
+    };
+    let c = Selection {
+        title: "textile: logistic regression".into(),
+        x_label: "C".into(),
+        log_x: true,
+        points: path(45, &|i| 10f64.powf(-6.0 + 0.25 * i)),
+        chosen: 10f64.powf(-6.0 + 0.25 * 24.0),
+    };
+    let svg = saved("selection-c", |stem| save_selection(stem, &c));
+    for word in ["chosen: C = 1<", "1e-6", "accuracy, %", "validation"] {
+        assert!(svg.replace('\n', "").contains(word), "{word}");
+    }
+    let k = Selection { x_label: "k".into(), log_x: false, points: path(10, &|i| 2.0 * i + 1.0), chosen: 9.0, ..c };
+    saved("selection-k", |stem| save_selection(stem, &k));
+    let one = Selection { points: vec![(0.3, 0.9, f64::NAN)], chosen: 0.3, log_x: true, ..k };
+    saved("selection-one", |stem| save_selection(stem, &one));
+    let wrong = Selection { chosen: -1.0, ..one };
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(save_selection(&folder.path().join("x"), &wrong), Err(Error::Plot { .. })));
+}

@@ -6,30 +6,32 @@
 
 use candle_core::{Device, Result};
 use rayon::prelude::*;
+use std::sync::Arc;
 
-/// A pool of workers, or the calling thread alone.
+/// Images that one worker scores at a time.
+const SCORING_SHARD: usize = 8;
+
+/// A pool of workers; clones share it.
+#[derive(Clone)]
 pub struct Workers {
-    pool: Option<rayon::ThreadPool>,
+    pool: Arc<rayon::ThreadPool>,
     count: usize,
+    /// Whether a batch is best left whole.
+    whole: bool,
 }
 
 impl Workers {
-    /// `threads` workers on the CPU (0: one per core), one on other devices.
+    /// `threads` workers on the CPU (0: one per core). On other devices one thread feeds the device, and the others are
+    /// for what is computed on the CPU all the same.
     ///
     /// # Errors
     /// When the system refuses to start threads.
     pub fn new(threads: usize, device: &Device) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = match (device.is_cpu(), threads) {
-            (false, _) => 1,
-            (true, 0) => cores,
-            (true, threads) => threads,
-        };
-        let pool = (count > 1)
-            .then(|| rayon::ThreadPoolBuilder::new().num_threads(count).build())
-            .transpose()
-            .map_err(candle_core::Error::wrap)?;
-        Ok(Self { pool, count })
+        let threads = if threads == 0 { cores } else { threads };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(candle_core::Error::wrap)?;
+        let whole = !device.is_cpu();
+        Ok(Self { pool: Arc::new(pool), count: if whole { 1 } else { threads }, whole })
     }
 
     /// Number of workers.
@@ -37,19 +39,28 @@ impl Workers {
         self.count
     }
 
+    /// How `n` images are cut for a pass without gradients: into shards that keep their activations in cache, at least
+    /// one for each worker; whole on a GPU.
+    pub fn scoring_shards(&self, n: usize) -> Vec<std::ops::Range<usize>> {
+        let shards = if self.whole { n.min(1) } else { n.div_ceil(SCORING_SHARD).max(self.count.min(n)) };
+        cut(n, shards)
+    }
+
+    /// Runs something that uses rayon on these workers.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
     /// Applies `work` to every item, in parallel, results in the order of the items.
     ///
     /// # Errors
     /// The first error by order of the items.
     pub fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> Result<R> + Sync) -> Result<Vec<R>> {
-        match &self.pool {
-            Some(pool) => {
-                let results: Vec<Result<R>> =
-                    pool.install(|| items.into_par_iter().with_max_len(1).map(&work).collect());
-                results.into_iter().collect()
-            }
-            None => items.into_iter().map(work).collect(),
+        if self.count == 1 {
+            return items.into_iter().map(work).collect();
         }
+        let results: Vec<Result<R>> = self.pool.install(|| items.into_par_iter().with_max_len(1).map(&work).collect());
+        results.into_iter().collect()
     }
 }
 

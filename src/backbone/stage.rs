@@ -1,0 +1,133 @@
+//! How far into the backbone something reaches: where kept activations leave it, and where training takes them up.
+
+use super::pool::{Pool, patch_mean, token};
+use super::spec::VitSpec;
+use super::vit::Vit;
+use crate::config::FeatureChoice;
+use crate::error::{Error, Result};
+use crate::nn::Mode;
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// Which tokens become the features of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readout {
+    /// The tokens.
+    pub features: FeatureChoice,
+    /// The last blocks they are read from, the lowest first.
+    pub blocks: usize,
+}
+
+impl Readout {
+    /// What the pretrained pooling gives to a head.
+    pub const POOL: Self = Self { features: FeatureChoice::Pool, blocks: 1 };
+
+    /// Holds the choice of the section `section` against the backbone.
+    ///
+    /// # Errors
+    /// A usage error when it has fewer blocks or no class token.
+    pub fn new(section: &str, features: FeatureChoice, blocks: usize, spec: &VitSpec) -> Result<Self> {
+        if blocks > spec.depth {
+            return Err(Error::usage_hint(
+                format!("{section}.blocks = {blocks} but the backbone has {} blocks", spec.depth),
+                format!("give 1 to {}", spec.depth),
+            ));
+        }
+        let reads_cls = matches!(features, FeatureChoice::Cls | FeatureChoice::Both);
+        if reads_cls && !spec.class_token {
+            return Err(Error::usage_hint(
+                format!("{section}.features asks for the class token, but the backbone has none"),
+                format!("set {section}.features = \"avg\" or \"pool\""),
+            ));
+        }
+        // The pooling of one block is the backbone's own; of several, it is repeated on each.
+        let features = match (features, blocks, spec.pool) {
+            (FeatureChoice::Pool, 2.., Pool::Cls) => FeatureChoice::Cls,
+            (FeatureChoice::Pool, 2.., Pool::Avg) => FeatureChoice::Avg,
+            (FeatureChoice::Pool, 2.., Pool::ClsAvg) => FeatureChoice::Both,
+            (FeatureChoice::Pool, 2.., Pool::Attention | Pool::Distilled) => {
+                return Err(Error::usage_hint(
+                    format!("{section}.blocks = {blocks}, but the backbone's pooling reads the last block only"),
+                    format!("set {section}.blocks = 1, or {section}.features = \"avg\""),
+                ));
+            }
+            (features, ..) => features,
+        };
+        Ok(Self { features, blocks })
+    }
+
+    /// Values an image.
+    pub fn width(&self, spec: &VitSpec) -> usize {
+        match self.features {
+            FeatureChoice::Pool => spec.features(),
+            FeatureChoice::Cls | FeatureChoice::Avg => self.blocks * spec.width,
+            FeatureChoice::Both => 2 * self.blocks * spec.width,
+        }
+    }
+}
+
+/// A point between layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Before the patch embedding.
+    Pixels,
+    /// Before a block, counted from the input.
+    Block(usize),
+    /// Before the head.
+    Features(Readout),
+}
+
+impl Stage {
+    /// The shape of one image's values at this point.
+    pub fn shape(self, spec: &VitSpec) -> Vec<usize> {
+        match self {
+            Self::Pixels => vec![3, spec.image_size, spec.image_size],
+            Self::Block(_) => vec![spec.tokens(), spec.width],
+            Self::Features(readout) => vec![readout.width(spec)],
+        }
+    }
+}
+
+impl Vit {
+    /// pixels (B, 3, S, S) to what is found at `stage` (B, …).
+    ///
+    /// # Errors
+    /// When the pixels do not have the size of the position embeddings.
+    pub fn run_to(&self, stage: Stage, pixels: &Tensor, mode: Mode<'_>) -> candle_core::Result<Tensor> {
+        match stage {
+            Stage::Pixels => Ok(pixels.clone()),
+            Stage::Block(block) => self.prefix(pixels, block, mode),
+            Stage::Features(readout) => self.read(readout, pixels, mode),
+        }
+    }
+
+    /// What is found at `stage` (B, …) to the features (B, d) that feed the head; `readout` says which those are.
+    ///
+    /// # Errors
+    /// When the values do not have the shape of that stage.
+    pub fn run_from(&self, stage: Stage, readout: Readout, x: &Tensor, mode: Mode<'_>) -> candle_core::Result<Tensor> {
+        match stage {
+            Stage::Pixels => self.read(readout, x, mode),
+            Stage::Block(block) => self.suffix(x, block, mode),
+            Stage::Features(_) => Ok(x.clone()),
+        }
+    }
+
+    /// pixels (B, 3, S, S) to the features (B, d) of a readout.
+    fn read(&self, readout: Readout, pixels: &Tensor, mode: Mode<'_>) -> candle_core::Result<Tensor> {
+        if readout.features == FeatureChoice::Pool {
+            return self.features(pixels, mode);
+        }
+        let mut parts = Vec::new();
+        for tokens in self.last_tokens(pixels, readout.blocks, mode)? {
+            if matches!(readout.features, FeatureChoice::Cls | FeatureChoice::Both) {
+                parts.push(token(&tokens, 0)?);
+            }
+            if matches!(readout.features, FeatureChoice::Avg | FeatureChoice::Both) {
+                parts.push(patch_mean(&tokens, self.prefix_tokens())?);
+            }
+        }
+        Tensor::cat(&parts, 1)
+    }
+}

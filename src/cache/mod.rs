@@ -1,0 +1,275 @@
+//! Computed once, used by every command: rows of features or activations, addressed by content.
+//!
+//! A row is found by what it was computed from and how: the *recipe* (weights, preprocessing, what is read out) names a
+//! folder, the *key* (the image's bytes, and the augmented view if there is one) names a row in one of its packs.
+//! Nothing is ever updated, so several processes share a cache without locks: a pack appears complete by a rename, and
+//! two processes that compute the same rows write two packs. The folder is bounded; the packs used least recently go
+//! first. The cache is an optimisation only: whatever is wrong with it is a warning, and the rows are computed again.
+
+mod pack;
+mod rows;
+
+pub use rows::{CacheUse, Rows};
+
+use crate::config::CacheSettings;
+use crate::error::Result;
+use crate::system::digest::sha256;
+use pack::{Pack, PackWriter};
+use rows::{Place, RowsBuilder};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// The content address of one row: a SHA-256 sum.
+pub type Key = [u8; 32];
+
+/// Bytes of rows in one pack: little enough that a stopped computation keeps most of its work, and that the bound on
+/// the folder is met closely.
+const PACK_BYTES: usize = 64 << 20;
+
+/// Temporaries this old belong to a process that died.
+const STALE: Duration = Duration::from_hours(24);
+
+/// How rows are computed; equal recipes give bit-identical rows for equal keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe(String);
+
+impl Recipe {
+    /// The recipe of everything that can change a row's numbers.
+    pub fn new(description: &impl Serialize) -> Self {
+        // Only types that serialise without fail are described; a failure would share one recipe, so it is made unique.
+        let text = serde_json::to_string(description).unwrap_or_else(|error| format!("{error} {:p}", &raw const error));
+        Self(sha256(text.as_bytes()))
+    }
+}
+
+/// A bounded folder of packs.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: PathBuf,
+    max_bytes: u64,
+}
+
+/// Rows that are computed one after another.
+pub type Sink<'a> = &'a mut dyn FnMut(&[f32]) -> Result<()>;
+
+impl Cache {
+    /// The cache of the settings; nothing is created before there is something to store.
+    pub fn new(settings: &CacheSettings) -> Self {
+        Self { folder: settings.dir.clone(), max_bytes: settings.max_bytes }
+    }
+
+    /// The most bytes it may hold.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// The rows of `keys`, each of `width` values. Those not stored are computed: `compute` gets the positions of the
+    /// missing keys and hands their rows over in that order.
+    ///
+    /// # Errors
+    /// Those of `compute` alone.
+    pub fn rows(
+        &self,
+        recipe: &Recipe,
+        width: usize,
+        keys: &[Key],
+        compute: impl FnOnce(&[usize], Sink<'_>) -> Result<()>,
+    ) -> Result<Rows> {
+        let folder = self.folder.join(&recipe.0[..32]);
+        let mut builder = RowsBuilder::new(width, keys.len());
+        let stored = self.stored(&folder, width, keys, &mut builder);
+        let mut first = HashMap::new();
+        let mut missing = Vec::new();
+        for (position, key) in keys.iter().enumerate() {
+            if !stored.contains_key(key) && !first.contains_key(key) {
+                first.insert(*key, missing.len());
+                missing.push(position);
+            }
+        }
+        let missing_keys: Vec<Key> = missing.iter().map(|&position| keys[position]).collect();
+        let mut store = Store::new(self, &folder, &missing_keys, &mut builder);
+        if !missing.is_empty() {
+            compute(&missing, &mut |row| {
+                store.append(row);
+                Ok(())
+            })?;
+        }
+        let computed = store.finish();
+        let place = |key: &Key| stored.get(key).copied().or_else(|| computed.get(*first.get(key)?).copied());
+        builder.finish(keys.iter().filter_map(place).collect(), missing.len())
+    }
+
+    /// Where intact rows of the keys lie. Damaged packs are removed.
+    fn stored(&self, folder: &Path, width: usize, keys: &[Key], builder: &mut RowsBuilder) -> HashMap<Key, Place> {
+        let wanted: std::collections::HashSet<&Key> = keys.iter().collect();
+        let mut found = HashMap::new();
+        if self.max_bytes == 0 {
+            return found;
+        }
+        for path in packs_in(folder) {
+            let pack = match Pack::open(&path, width) {
+                Ok(pack) => pack,
+                Err(reason) => {
+                    builder.warn_damaged(&path, &reason);
+                    // Best effort: another process may have removed it already.
+                    let _ = fs::remove_file(&path);
+                    continue;
+                }
+            };
+            let number = builder.packs();
+            let mut used = false;
+            for (row, key) in pack.keys().enumerate() {
+                if !wanted.contains(&key) || found.contains_key(&key) {
+                    continue;
+                }
+                if pack.intact(row) {
+                    found.insert(key, Place::Packed { pack: number, row });
+                    used = true;
+                } else {
+                    builder.warn_damaged(&path, "a row does not match its checksum");
+                    // Its intact rows stay mapped for this time; they are computed again with the next pack.
+                    let _ = fs::remove_file(&path);
+                }
+            }
+            if used {
+                // The time of the last use decides what goes first; a read-only cache keeps its old times.
+                let _ =
+                    fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                builder.add_pack(pack);
+            }
+        }
+        found
+    }
+
+    /// Removes the packs used least recently until `wanted` more bytes fit; whether they do.
+    fn make_room(&self, wanted: u64) -> bool {
+        if wanted > self.max_bytes {
+            return false;
+        }
+        let mut packs: Vec<(SystemTime, u64, PathBuf)> = subfolders(&self.folder)
+            .iter()
+            .flat_map(|folder| files_in(folder))
+            .filter_map(|path| {
+                let metadata = fs::metadata(&path).ok()?;
+                Some((metadata.modified().ok()?, metadata.len(), path))
+            })
+            .collect();
+        packs.sort();
+        let mut total: u64 = packs.iter().map(|(_, bytes, _)| bytes).sum();
+        for (modified, bytes, path) in packs {
+            let finished = path.extension().is_some_and(|extension| extension == pack::EXTENSION);
+            let stale = SystemTime::now().duration_since(modified).is_ok_and(|age| age > STALE);
+            let over = total + wanted > self.max_bytes;
+            // A map of a removed pack stays valid where the system allows the removal at all.
+            if (finished && over || !finished && stale) && fs::remove_file(&path).is_ok() {
+                total -= bytes;
+            }
+        }
+        total + wanted <= self.max_bytes
+    }
+}
+
+/// Where computed rows go: into packs while that works, else into memory.
+struct Store<'a> {
+    cache: &'a Cache,
+    folder: &'a Path,
+    keys: &'a [Key],
+    builder: &'a mut RowsBuilder,
+    writer: Option<PackWriter>,
+    to_disk: bool,
+    done: usize,
+    places: Vec<Place>,
+}
+
+impl<'a> Store<'a> {
+    fn new(cache: &'a Cache, folder: &'a Path, keys: &'a [Key], builder: &'a mut RowsBuilder) -> Self {
+        let to_disk = cache.max_bytes > 0;
+        Self { cache, folder, keys, builder, writer: None, to_disk, done: 0, places: Vec::with_capacity(keys.len()) }
+    }
+
+    fn append(&mut self, row: &[f32]) {
+        if self.to_disk && self.writer.is_none() {
+            self.open_writer(row.len());
+        }
+        let written = self.writer.as_mut().map(|writer| writer.append(row));
+        // The row is kept in memory until its pack is complete: a pack that fails half-way loses nothing.
+        self.places.push(self.builder.remember(row));
+        self.done += 1;
+        match written {
+            Some(Ok(false)) => self.close_writer(),
+            Some(Err(error)) => self.give_up(&error),
+            Some(Ok(true)) | None => {}
+        }
+    }
+
+    fn open_writer(&mut self, width: usize) {
+        let rows = (PACK_BYTES / (width * 4).max(1)).clamp(1, (self.keys.len() - self.done).max(1));
+        let keys = &self.keys[self.done..(self.done + rows).min(self.keys.len())];
+        if !self.cache.make_room(PackWriter::size(keys.len(), width)) {
+            self.to_disk = false;
+            return;
+        }
+        match PackWriter::create(self.folder, keys, width) {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    /// Publishes the full pack and takes its rows out of memory.
+    fn close_writer(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        let (rows, width) = (writer.rows(), writer.width());
+        let published = writer.publish();
+        match published.map(|path| (Pack::open(&path, width), path)) {
+            Ok((Ok(pack), _)) => {
+                let number = self.builder.packs();
+                self.builder.add_pack(pack);
+                let first = self.places.len() - rows;
+                for (row, place) in self.places[first..].iter_mut().enumerate() {
+                    *place = Place::Packed { pack: number, row };
+                }
+                self.builder.forget(rows);
+            }
+            Ok((Err(reason), path)) => self.builder.warn_damaged(&path, &reason),
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    fn give_up(&mut self, error: &std::io::Error) {
+        self.writer = None;
+        self.to_disk = false;
+        self.builder
+            .warn(format!("features cannot be stored in {} ({error}); they stay in memory", self.folder.display()));
+    }
+
+    fn finish(self) -> Vec<Place> {
+        self.places
+    }
+}
+
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    entries(folder).into_iter().filter(|path| path.is_dir()).collect()
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    entries(folder).into_iter().filter(|path| path.is_file()).collect()
+}
+
+fn packs_in(folder: &Path) -> Vec<PathBuf> {
+    let is_pack = |path: &PathBuf| path.extension().is_some_and(|extension| extension == pack::EXTENSION);
+    files_in(folder).into_iter().filter(is_pack).collect()
+}
+
+/// The sorted entries of a folder; none when it cannot be read.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Rows at hand, wherever they lie: in mapped packs or in memory.
+
+use super::pack::Pack;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Where one row lies.
+#[derive(Debug, Clone, Copy)]
+pub enum Place {
+    /// In a mapped pack.
+    Packed { pack: usize, row: usize },
+    /// In memory, by its number among the rows there.
+    Memory(usize),
+}
+
+/// How a request was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CacheUse {
+    /// Rows found.
+    pub hits: usize,
+    /// Rows computed.
+    pub misses: usize,
+}
+
+/// Rows of equal width by position.
+#[derive(Debug)]
+pub struct Rows {
+    width: usize,
+    packs: Vec<Pack>,
+    memory: Vec<f32>,
+    places: Vec<Place>,
+    /// How they were come by.
+    pub usage: CacheUse,
+    /// What was wrong with the cache, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Rows {
+    /// Values a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Row `i`.
+    pub fn row(&self, i: usize) -> &[f32] {
+        match self.places[i] {
+            Place::Packed { pack, row } => self.packs[pack].row(row),
+            Place::Memory(row) => &self.memory[row * self.width..(row + 1) * self.width],
+        }
+    }
+
+    /// The rows at `positions`, one after another.
+    pub fn gather(&self, positions: &[usize]) -> Vec<f32> {
+        let mut values = Vec::with_capacity(positions.len() * self.width);
+        positions.iter().for_each(|&position| values.extend_from_slice(self.row(position)));
+        values
+    }
+}
+
+/// Rows while they are collected.
+#[derive(Debug)]
+pub struct RowsBuilder {
+    rows: Rows,
+    wanted: usize,
+}
+
+impl RowsBuilder {
+    pub fn new(width: usize, wanted: usize) -> Self {
+        let (usage, warnings) = (CacheUse::default(), Vec::new());
+        let rows = Rows { width, packs: Vec::new(), memory: Vec::new(), places: Vec::new(), usage, warnings };
+        Self { rows, wanted }
+    }
+
+    pub fn packs(&self) -> usize {
+        self.rows.packs.len()
+    }
+
+    pub fn add_pack(&mut self, pack: Pack) {
+        self.rows.packs.push(pack);
+    }
+
+    pub fn warn(&mut self, warning: String) {
+        if !self.rows.warnings.contains(&warning) {
+            self.rows.warnings.push(warning);
+        }
+    }
+
+    pub fn warn_damaged(&mut self, path: &Path, reason: &str) {
+        self.warn(format!("{} is damaged ({reason}); its features are computed again", path.display()));
+    }
+
+    /// Keeps a row in memory.
+    pub fn remember(&mut self, row: &[f32]) -> Place {
+        self.rows.memory.extend_from_slice(row);
+        Place::Memory(self.rows.memory.len() / self.rows.width.max(1) - 1)
+    }
+
+    /// Drops the last `rows` rows from memory.
+    pub fn forget(&mut self, rows: usize) {
+        let kept = self.rows.memory.len() - rows * self.rows.width;
+        self.rows.memory.truncate(kept);
+    }
+
+    pub fn finish(mut self, places: Vec<Place>, computed: usize) -> Result<Rows> {
+        if places.len() != self.wanted {
+            let message = format!("{} feature rows were asked for, {} were computed", self.wanted, places.len());
+            return Err(Error::Tensor(candle_core::Error::Msg(message)));
+        }
+        self.rows.usage = CacheUse { hits: places.len() - computed, misses: computed };
+        self.rows.places = places;
+        Ok(self.rows)
+    }
+}

@@ -1,0 +1,106 @@
+//! Features of all images of a data set: what `probe`, `tsne` and a head's start read.
+
+use super::session::Session;
+use crate::backbone::{Params, Readout, Stage};
+use crate::cache::{CacheUse, Key};
+use crate::data::transform::{Normalization, Pipeline};
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::linalg::Matrix;
+use crate::report::Console;
+use std::sync::Arc;
+
+/// The features of every sample of a data set, in its order.
+pub struct FeatureSet {
+    values: Vec<f32>,
+    width: usize,
+    /// The samples.
+    pub dataset: Arc<Dataset>,
+    /// How the cache served.
+    pub usage: CacheUse,
+}
+
+/// The rows of some samples, with their classes.
+pub struct Rows {
+    /// Row-major features.
+    pub values: Vec<f32>,
+    /// The class of each row.
+    pub labels: Vec<usize>,
+    /// The sample of each row.
+    pub samples: Vec<usize>,
+    width: usize,
+}
+
+impl Rows {
+    /// The features.
+    pub fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(&self.values, self.width)
+    }
+}
+
+impl FeatureSet {
+    /// Computes the features of `readout`, or finds them in the cache. `params` are those of the backbone, and `weights`
+    /// is their content address.
+    ///
+    /// # Errors
+    /// A usage error when pixels depend on their batch; data errors of files that changed under way, and of images
+    /// whose features are no numbers.
+    pub fn compute(
+        session: &Session,
+        params: &Params,
+        weights: &str,
+        readout: Readout,
+        (dataset, keys, pipeline): (&Arc<Dataset>, &Arc<Vec<Key>>, &Arc<Pipeline>),
+        console: &Console,
+    ) -> Result<Self> {
+        let preprocess = *pipeline.preprocess();
+        if preprocess.normalization == Normalization::Batch {
+            return Err(Error::usage_hint(
+                "preprocess.normalize = \"batch\" makes an image's features depend on its neighbours",
+                "set preprocess.normalize to \"dataset\" or \"robust\" for features that are computed once",
+            ));
+        }
+        let stage = Stage::Features(readout);
+        let extractor = session.extractor(params, stage)?;
+        let positions: Vec<usize> = (0..dataset.samples.len()).collect();
+        let progress = console.progress(positions.len() as u64, "features");
+        let rows = session.images(dataset, keys, pipeline).rows(
+            &positions,
+            0,
+            &extractor,
+            &session.identity(stage, &preprocess).of_weights(weights),
+            &session.cache(),
+            &mut |images| {
+                progress.inc(images as u64);
+                Ok(())
+            },
+        );
+        progress.finish();
+        let rows = rows?;
+        rows.warnings.iter().for_each(|warning| console.warn(warning));
+        let features = Self {
+            values: rows.gather(&positions),
+            width: rows.width(),
+            dataset: Arc::clone(dataset),
+            usage: rows.usage,
+        };
+        features.matrix().check_finite(|i| features.dataset.samples[i].name.clone())?;
+        Ok(features)
+    }
+
+    /// All features.
+    pub fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(&self.values, self.width)
+    }
+
+    /// Those of the samples in some splits, in the order of the splits.
+    pub fn of(&self, splits: &[Split]) -> Rows {
+        let samples: Vec<usize> = splits.iter().flat_map(|&split| self.dataset.indices(split)).collect();
+        Rows {
+            values: self.matrix().select(&samples),
+            labels: samples.iter().map(|&sample| self.dataset.samples[sample].label).collect(),
+            samples,
+            width: self.width,
+        }
+    }
+}

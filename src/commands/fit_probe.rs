@@ -1,0 +1,143 @@
+//! Choosing and fitting a probe on features: what `probe` saves and what a head may start from.
+
+use super::features::{FeatureSet, Rows};
+use super::session::Session;
+use crate::config::{ClassWeights, ProbeMethod, ProbeSettings, Refit};
+use crate::data::{Dataset, Split};
+use crate::error::Result;
+use crate::linalg::Matrix;
+use crate::probe::{Family, Model, Recipe, Samples, Selection, Validation, assign_folds, balanced_weights};
+use crate::report::Console;
+
+/// A probe and how it came about.
+pub struct Fitted {
+    /// The path of settings and the one chosen.
+    pub selection: Selection,
+    /// At the chosen setting.
+    pub model: Model,
+    /// What it was fitted on in the end.
+    pub rows: Rows,
+    /// The splits of those rows.
+    pub fitted_on: Vec<Split>,
+    /// Scores of images that the model of that setting had not seen.
+    pub held_out: HeldOut,
+    classes: Vec<String>,
+}
+
+/// Logits of held-out images: those of the validation split, or of every fold.
+pub struct HeldOut {
+    /// Row-major.
+    pub logits: Vec<f32>,
+    /// The class of each row.
+    pub labels: Vec<usize>,
+    /// The sample of each row.
+    pub samples: Vec<usize>,
+    /// Folds of the cross-validation; none with validation images.
+    pub folds: Option<usize>,
+}
+
+impl Fitted {
+    /// Logits of more images.
+    ///
+    /// # Errors
+    /// When the features are of another width.
+    pub fn logits(&self, queries: Matrix<'_>) -> Result<Vec<f32>> {
+        let fitted_on = Samples::new(self.rows.matrix(), &self.rows.labels, &self.classes)?;
+        self.model.logits(&fitted_on, queries)
+    }
+}
+
+/// Chooses on validation, or by folds without it, and fits at the choice on what `refit` says.
+///
+/// # Errors
+/// Data errors of splits that no probe can be fitted on.
+pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
+    session.workers.install(|| choose_and_fit(features, session, refit, console))
+}
+
+fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
+    let settings = &session.settings.probe;
+    let classes = &features.dataset.classes;
+    let recipe = Recipe { standardize: settings.standardize, ..Recipe::new(family(settings.method)) };
+    let grid = grid(settings);
+    let (train, val) = (features.of(&[Split::Train]), features.of(&[Split::Val]));
+    let samples = samples(&train, classes, settings)?;
+    let progress = console.progress(grid.len() as u64, "fits");
+    let mut watch = |done: usize, total: usize| progress.set((done * grid.len() / total.max(1)) as u64);
+    let (selection, held_out) = if val.labels.is_empty() {
+        let folds = assign_folds(
+            &train.labels,
+            classes,
+            groups(&features.dataset, &train.samples).as_deref(),
+            settings.folds,
+            session.settings.run.seed,
+        )?;
+        let selection = recipe.select(&samples, &Validation::Folds(&folds), &grid, &mut watch)?;
+        let held_out = out_of_fold(&recipe, &samples, &train, &folds, selection.setting())?;
+        (selection, HeldOut { folds: Some(settings.folds), ..held_out })
+    } else {
+        let held = Samples::new(val.matrix(), &val.labels, classes)?;
+        let selection = recipe.select(&samples, &Validation::HeldOut(&held), &grid, &mut watch)?;
+        let logits = recipe.fit(&samples, selection.setting())?.logits(&samples, val.matrix())?;
+        (selection, HeldOut { logits, labels: val.labels.clone(), samples: val.samples.clone(), folds: None })
+    };
+    progress.finish();
+    let fitted_on = match refit {
+        Refit::TrainVal if !val.labels.is_empty() => vec![Split::Train, Split::Val],
+        _ => vec![Split::Train],
+    };
+    let rows = features.of(&fitted_on);
+    let model = recipe.fit(&self::samples(&rows, classes, settings)?, selection.setting())?;
+    Ok(Fitted { selection, model, rows, fitted_on, held_out, classes: classes.clone() })
+}
+
+fn family(method: ProbeMethod) -> Family {
+    match method {
+        ProbeMethod::Logistic => Family::Logistic,
+        ProbeMethod::Svm => Family::Svm { intercept_scaling: 1.0 },
+        ProbeMethod::Knn => Family::knn(),
+    }
+}
+
+fn grid(settings: &ProbeSettings) -> Vec<f64> {
+    match settings.method {
+        ProbeMethod::Logistic | ProbeMethod::Svm => settings.c.clone(),
+        ProbeMethod::Knn => settings.k.iter().map(|&k| k as f64).collect(),
+    }
+}
+
+fn samples<'a>(rows: &'a Rows, classes: &'a [String], settings: &ProbeSettings) -> Result<Samples<'a>> {
+    let samples = Samples::new(rows.matrix(), &rows.labels, classes)?;
+    match settings.class_weights {
+        ClassWeights::None => Ok(samples),
+        ClassWeights::Balanced => samples.with_weights(None, Some(&balanced_weights(&rows.labels, classes.len()))),
+    }
+}
+
+/// The number of each sample's group; samples without one are groups of their own. None when no sample has one.
+fn groups(dataset: &Dataset, samples: &[usize]) -> Option<Vec<usize>> {
+    let names: Vec<Option<&str>> = samples.iter().map(|&sample| dataset.samples[sample].group.as_deref()).collect();
+    names.iter().any(Option::is_some).then(|| {
+        let first =
+            |i: usize| names[i].map_or(i, |name| names.iter().position(|other| *other == Some(name)).unwrap_or(i));
+        (0..names.len()).map(first).collect()
+    })
+}
+
+/// Logits of each training sample by the model of the other folds.
+fn out_of_fold(recipe: &Recipe, samples: &Samples<'_>, rows: &Rows, folds: &[usize], setting: f64) -> Result<HeldOut> {
+    let classes = samples.classes();
+    let mut logits = vec![0f32; rows.labels.len() * classes];
+    for fold in 0..folds.iter().max().map_or(0, |last| last + 1) {
+        let (inside, outside): (Vec<usize>, Vec<usize>) = (0..rows.labels.len()).partition(|&i| folds[i] == fold);
+        let mut storage = Vec::new();
+        let fitted_on = samples.subset(&outside, &mut storage);
+        let queries = rows.matrix().select(&inside);
+        let queries = Matrix::new(&queries, rows.matrix().cols());
+        let found = recipe.fit(&fitted_on, setting)?.logits(&fitted_on, queries)?;
+        for (row, &i) in found.chunks_exact(classes).zip(&inside) {
+            logits[i * classes..(i + 1) * classes].copy_from_slice(row);
+        }
+    }
+    Ok(HeldOut { logits, labels: rows.labels.clone(), samples: rows.samples.clone(), folds: None })
+}

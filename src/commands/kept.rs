@@ -1,0 +1,111 @@
+//! What frozen layers make of a run's images, computed once and replayed every epoch.
+
+use super::session::Session;
+use crate::backbone::Stage;
+use crate::cache::{Key, Rows};
+use crate::config::{AugmentSettings, Settings};
+use crate::data::Split;
+use crate::data::transform::{Normalization, Preprocess};
+use crate::error::{Error, Result};
+use crate::features::{Augmentation, Watch};
+use crate::report::Console;
+use crate::strategy::Plan;
+use crate::system::signals::StopRequest;
+use crate::train::feed::{Feed, Kept, KeptRows};
+use crate::train::trainer::Trainer;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where the inputs of training leave the frozen layers: the images themselves when nothing can be kept.
+///
+/// Nothing is kept when everything learns, when every epoch has new views, when an image's pixels depend on its batch,
+/// or when the activations exceed the cache.
+pub fn stage(session: &Session, plan: &Plan, preprocess: &Preprocess, images: usize, console: &Console) -> Stage {
+    let settings = &session.settings;
+    let new_views = settings.augment.is_on() && settings.cache.views == 0;
+    if plan.frozen_until == Stage::Pixels || new_views || preprocess.normalization == Normalization::Batch {
+        return Stage::Pixels;
+    }
+    let row: usize = plan.frozen_until.shape(&session.backbone.spec).iter().product();
+    let bytes = (row * 4 * images * views(settings).max(1)) as u64;
+    if bytes > settings.cache.max_bytes && matches!(plan.frozen_until, Stage::Block(_)) {
+        console.info(format!(
+            "cache     activations of {} MiB exceed cache.max_bytes: frozen blocks run in every epoch",
+            bytes >> 20
+        ));
+        return Stage::Pixels;
+    }
+    plan.frozen_until
+}
+
+/// Augmented views that repeat; 0 when there are none.
+pub fn views(settings: &Settings) -> usize {
+    if settings.augment.is_on() { settings.cache.views } else { 0 }
+}
+
+/// Computes or finds the inputs of `feed` at the stage of the trainer; none when those are the images.
+///
+/// # Errors
+/// Data errors of files that changed under way; [`Error::Stopped`] after a signal.
+pub fn keep(
+    session: &Session,
+    trainer: &Trainer,
+    feed: &Feed,
+    keys: &Arc<Vec<Key>>,
+    (run, stop): (&Path, &StopRequest),
+    console: &Console,
+) -> Result<Option<Kept>> {
+    let stage = trainer.stage();
+    if stage == Stage::Pixels {
+        return Ok(None);
+    }
+    let settings = &session.settings;
+    let extractor = session.extractor(&trainer.params, stage)?;
+    let cache = session.cache();
+    let preprocess = *feed.evaluation.preprocess();
+    let identity = session.identity(stage, &preprocess);
+    let views = views(settings);
+    let train = feed.dataset.indices(Split::Train);
+    let rest: Vec<usize> = (0..feed.dataset.samples.len())
+        .filter(|&sample| views == 0 || feed.dataset.samples[sample].split != Split::Train)
+        .collect();
+    let progress = console.progress((rest.len() + views * train.len()) as u64, "frozen layers");
+    let mut watch = |images: usize| {
+        progress.inc(images as u64);
+        match stop.received() {
+            None => Ok(()),
+            Some(signal) => {
+                Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: run.to_path_buf() })
+            }
+        }
+    };
+    let watch: Watch<'_> = &mut watch;
+    let plain = session.images(&feed.dataset, keys, &feed.evaluation);
+    let rows = plain.rows(&rest, 0, &extractor, &identity, &cache, watch)?;
+    let mut kept = Kept { evaluation: warned(rows, &rest, console), views: Vec::new() };
+    let augmented = session.images(&feed.dataset, keys, &feed.training);
+    let identity = identity.augmented(Augmentation { settings: &settings.augment, seed: settings.run.seed });
+    for view in 0..views {
+        let rows = augmented.rows(&train, view as u64, &extractor, &identity, &cache, watch)?;
+        kept.views.push(warned(rows, &train, console));
+    }
+    progress.finish();
+    Ok(Some(kept))
+}
+
+fn warned(rows: Rows, samples: &[usize], console: &Console) -> KeptRows {
+    rows.warnings.iter().for_each(|warning| console.warn(warning));
+    KeptRows::new(rows, samples)
+}
+
+impl AugmentSettings {
+    /// Whether any operation is on.
+    fn is_on(&self) -> bool {
+        self.hflip > 0.0
+            || self.vflip > 0.0
+            || self.rotate90 > 0.0
+            || self.crop.is_some()
+            || self.color.is_some()
+            || self.erasing.is_some()
+    }
+}

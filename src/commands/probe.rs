@@ -1,0 +1,251 @@
+//! `vitadapt probe`: frozen features, a simple classifier on them, its one free number chosen on held-out images.
+
+use super::ConfigArgs;
+use super::features::FeatureSet;
+use super::fit_probe::{Fitted, fit};
+use super::inspect::inspect;
+use super::records::{create_run, new_record, write_down};
+use super::score::write_evaluations;
+use super::session::Session;
+use crate::backbone::{Params, Readout};
+use crate::config::ProbeMethod;
+use crate::data::{Dataset, Split};
+use crate::error::Result;
+use crate::metrics::{Evaluation, Scores, evaluate, fit_temperature};
+use crate::probe::{Model, Selection};
+use crate::report::{Advice, Console, ProbeRecord, Run, RunRecord, Status, key_value_table, percent, plots};
+use crate::system::memory::peak_memory_bytes;
+use crate::train::checkpoint::Checkpoints;
+use crate::train::progress::Progress;
+use candle_core::{Device, Tensor};
+use clap::Args;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Arguments of `probe`.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Fits, scores and saves.
+///
+/// # Errors
+/// Every failure of the modules it composes.
+pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
+    let clock = Instant::now();
+    let settings = args.config.load()?;
+    let dataset = Dataset::open(&settings.data)?;
+    dataset.warnings.iter().for_each(|warning| console.warn(warning));
+    let session = Session::open(settings)?;
+    let wanted = &session.settings.probe;
+    let readout = Readout::new("probe", wanted.features, wanted.blocks, &session.backbone.spec)?;
+    let mut inspected = inspect(&session, dataset, console)?;
+    let mut record = new_record(&session, &inspected, "probe");
+    let run = create_run(&session.settings, console)?;
+    write_down(&run, &session.settings, &inspected, &record)?;
+
+    let keys = Arc::new(std::mem::take(&mut inspected.keys));
+    let pipeline = Arc::new(inspected.evaluation_pipeline(&session));
+    let dataset = Arc::new(inspected.dataset);
+    let weights = session.backbone.sha256.clone();
+    let features = FeatureSet::compute(
+        &session,
+        &session.backbone.params,
+        &weights,
+        readout,
+        (&dataset, &keys, &pipeline),
+        console,
+    )?;
+    let fitted = fit(&features, &session, wanted.refit, console)?;
+    let evaluations = evaluations(&features, &fitted, &record.classes)?;
+
+    write_evaluations(run.folder(), &evaluations)?;
+    save_selection(&run, &session, &fitted.selection)?;
+    save_model(&run, &fitted)?;
+    complete(&mut record, &fitted, &features, readout, &session);
+    record.wall_seconds = clock.elapsed().as_secs_f64();
+    record.peak_memory_bytes = peak_memory_bytes();
+    record.result = Some(result(&run, &record, &fitted, &evaluations, &session));
+    run.write_record(&record)?;
+    match &record.result {
+        Some(result) => console.output(result, || table(result)),
+        None => Ok(()),
+    }
+}
+
+/// The scores on validation (before the refit) and on test (once, after it).
+fn evaluations(features: &FeatureSet, fitted: &Fitted, classes: &[String]) -> Result<Vec<Evaluation>> {
+    let mut evaluations = Vec::new();
+    let temperature = temperature(fitted, classes)?.unwrap_or(1.0);
+    let test = features.of(&[Split::Test]);
+    let held_out = (Split::Val, &fitted.held_out.logits, &fitted.held_out.labels, &fitted.held_out.samples);
+    let test_logits = fitted.logits(test.matrix())?;
+    for (split, logits, labels, samples) in [held_out, (Split::Test, &test_logits, &test.labels, &test.samples)] {
+        if labels.is_empty() || split == Split::Val && fitted.held_out.folds.is_some() {
+            continue;
+        }
+        let groups: Vec<Option<&str>> =
+            samples.iter().map(|&sample| features.dataset.samples[sample].group.as_deref()).collect();
+        let groups = if groups.iter().all(Option::is_none) { Vec::new() } else { groups };
+        evaluations.push(evaluate(split.name(), logits, labels, classes, temperature, &groups)?);
+    }
+    Ok(evaluations)
+}
+
+/// Fitted on the logits of images that were held out.
+fn temperature(fitted: &Fitted, classes: &[String]) -> Result<Option<f64>> {
+    let held_out = &fitted.held_out;
+    if held_out.labels.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(fit_temperature(&Scores::new(&held_out.logits, &held_out.labels, classes.len())?)))
+}
+
+fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, readout: Readout, session: &Session) {
+    record.status = Status::Done;
+    record.temperature = temperature(fitted, &record.classes).ok().flatten();
+    record.cache = Some(features.usage);
+    record.trainable_parameters = match &fitted.model {
+        Model::Linear(fit) => fit.head.weight.len() + fit.head.bias.len(),
+        Model::Knn(_) => 0,
+    };
+    record.total_parameters = session.backbone.params.counts().1 + record.trainable_parameters;
+    record.probe = Some(ProbeRecord {
+        method: session.settings.probe.method,
+        readout,
+        chosen: fitted.selection.setting(),
+        fitted_on: fitted.fitted_on.clone(),
+    });
+}
+
+/// The head, or the images that vote, as the run's best checkpoint.
+fn save_model(run: &Run, fitted: &Fitted) -> Result<()> {
+    let mut params = Params::default();
+    let tensor = |values: &[f32], rows: usize| -> candle_core::Result<Tensor> {
+        Tensor::from_slice(values, (rows, values.len() / rows.max(1)), &Device::Cpu)
+    };
+    match &fitted.model {
+        Model::Linear(fit) => {
+            let classes = fit.head.bias.len();
+            params.insert("head.weight", tensor(&fit.head.weight, classes)?);
+            params.insert("head.bias", Tensor::from_slice(&fit.head.bias, classes, &Device::Cpu)?);
+        }
+        Model::Knn(_) => {
+            let labels: Vec<f32> = fitted.rows.labels.iter().map(|&label| label as f32).collect();
+            params.insert("neighbors.features", tensor(&fitted.rows.values, labels.len())?);
+            params.insert("neighbors.labels", Tensor::from_slice(&labels, labels.len(), &Device::Cpu)?);
+        }
+    }
+    Checkpoints::of_run(run.folder()).save("best", 1, &params.train_where(|_| true)?, None, &Progress::default())
+}
+
+fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result<()> {
+    let knn = session.settings.probe.method == ProbeMethod::Knn;
+    let picture = plots::Selection {
+        title: format!("{}, {}", session.settings.run.name, name(session.settings.probe.method)),
+        x_label: if knn { "k" } else { "C" }.into(),
+        log_x: true,
+        points: selection
+            .path
+            .iter()
+            .map(|point| (point.setting, point.train_accuracy, point.validation_accuracy))
+            .collect(),
+        chosen: selection.setting(),
+    };
+    plots::save_selection(&run.path("plots/selection"), &picture)
+}
+
+fn name(method: ProbeMethod) -> &'static str {
+    match method {
+        ProbeMethod::Logistic => "logistic regression",
+        ProbeMethod::Svm => "linear SVM",
+        ProbeMethod::Knn => "nearest neighbours",
+    }
+}
+
+/// What `probe --json` prints.
+fn result(
+    run: &Run,
+    record: &RunRecord,
+    fitted: &Fitted,
+    evaluations: &[Evaluation],
+    session: &Session,
+) -> serde_json::Value {
+    let of = |split: Split| evaluations.iter().find(|evaluation| evaluation.split == split.name());
+    let chosen = &fitted.selection.path[fitted.selection.chosen];
+    let test = of(Split::Test);
+    let settings = &session.settings.probe;
+    let advice = Advice {
+        target: settings.target,
+        accuracy: test.map_or(chosen.validation_accuracy, |test| test.accuracy),
+        interval: test.and_then(|test| test.accuracy_ci95),
+        majority: test.map(|test| test.majority_baseline),
+        train_accuracy: chosen.train_accuracy,
+        held_out_accuracy: chosen.validation_accuracy,
+    };
+    json!({
+        "run": run.folder(),
+        "strategy": "probe",
+        "method": settings.method,
+        "features": settings.features,
+        "blocks": settings.blocks,
+        "chosen": chosen.setting,
+        "chosen_on": match fitted.held_out.folds {
+            Some(folds) => format!("{folds} folds of the training images"),
+            None => "validation images".to_owned(),
+        },
+        "fitted_on": fitted.fitted_on,
+        "trainable_parameters": record.trainable_parameters,
+        "total_parameters": record.total_parameters,
+        "train_accuracy": chosen.train_accuracy,
+        "val_accuracy": chosen.validation_accuracy,
+        "test_accuracy": test.map(|test| test.accuracy),
+        "test_accuracy_ci95": test.and_then(|test| test.accuracy_ci95),
+        "seconds": record.wall_seconds,
+        "peak_memory_bytes": record.peak_memory_bytes,
+        "cache": record.cache,
+        "path": fitted.selection.path.iter().map(|point| json!({
+            "setting": point.setting,
+            "train_accuracy": point.train_accuracy,
+            "val_accuracy": point.validation_accuracy,
+            "objective": point.objective,
+            "iterations": point.iterations,
+            "converged": point.converged,
+        })).collect::<Vec<_>>(),
+        "target": settings.target,
+        "advice": advice.sentence(),
+    })
+}
+
+/// The result as a table for people; every number is the one of the JSON.
+fn table(result: &serde_json::Value) -> String {
+    let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+    let share = |key: &str| result[key].as_f64().map_or("no such images".to_owned(), percent);
+    let knn = result["method"] == "knn";
+    let test = match result["test_accuracy_ci95"].as_array().map(Vec::as_slice) {
+        Some([low, high]) => format!(
+            "{} (95 %: {} to {})",
+            share("test_accuracy"),
+            percent(low.as_f64().unwrap_or_default()),
+            percent(high.as_f64().unwrap_or_default())
+        ),
+        _ => share("test_accuracy"),
+    };
+    let chosen = result["chosen"].as_f64().unwrap_or_default();
+    let setting = if knn { format!("k = {chosen}") } else { format!("C = {chosen:.3e}") };
+    let cache = &result["cache"];
+    key_value_table(&[
+        ("probe", text("method")),
+        ("chosen", format!("{setting} on {}", text("chosen_on"))),
+        ("training accuracy", share("train_accuracy")),
+        ("held-out accuracy", share("val_accuracy")),
+        ("test accuracy", test),
+        ("features", format!("{} from the cache, {} computed", cache["hits"], cache["misses"])),
+        ("time", format!("{:.1} s", result["seconds"].as_f64().unwrap_or_default())),
+        ("advice", text("advice")),
+        ("run", text("run")),
+    ])
+}

@@ -1,0 +1,144 @@
+//! A finished run, opened again with its best weights.
+
+use super::session::{ModelShape, Session, load_saved};
+use crate::backbone::{Readout, Stage};
+use crate::config::{self, DataSource, StrategySettings};
+use crate::data::transform::Pipeline;
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::report::{ProbeRecord, RunRecord, no_checkpoint};
+use crate::strategy::Plan;
+use crate::system::digest::hex;
+use crate::train::checkpoint::Checkpoints;
+use crate::train::feed::Feed;
+use crate::train::progress::Progress;
+use crate::train::trainer::Trainer;
+use candle_core::Tensor;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A run and its model.
+pub struct SavedRun {
+    /// Its directory.
+    pub folder: PathBuf,
+    /// Its `run.json`.
+    pub record: RunRecord,
+    /// Its settings on a device.
+    pub session: Session,
+    /// Its best model.
+    pub trainer: Trainer,
+    /// Content address of the model's backbone.
+    pub weights: String,
+}
+
+impl SavedRun {
+    /// The features that the head of the run in `folder` sees.
+    ///
+    /// # Errors
+    /// As [`SavedRun::open`].
+    pub fn readout(folder: &Path) -> Result<Readout> {
+        Ok(readout(&RunRecord::read(folder)?))
+    }
+
+    /// Opens the run in `folder` with the weights of its best epoch, on `device` instead of the run's own if given. The
+    /// model takes what is found at `stage`.
+    ///
+    /// # Errors
+    /// A usage error when this is no run directory or the backbone is another one by now; a data error when no epoch
+    /// was finished; weights errors.
+    pub fn open(folder: &Path, device: Option<&str>, stage: Stage) -> Result<Self> {
+        let record = RunRecord::read(folder)?;
+        let mut settings = config::load(Some(&folder.join("config.toml")), &[])?;
+        if let Some(device) = device {
+            settings.run.device =
+                device.parse().map_err(|expected: &str| Error::usage_hint(format!("--device {device}"), expected))?;
+        }
+        let saved = Checkpoints::of_run(folder).load::<Progress>("best")?.ok_or_else(|| no_checkpoint(folder))?;
+        if record.probe.is_some() {
+            // Whatever the config says about fine-tuning: a probe's backbone is the pretrained one.
+            settings.strategy = StrategySettings::Frozen;
+        }
+        let mut session = Session::open(settings)?;
+        if session.backbone.sha256 != record.backbone.sha256 {
+            return Err(Error::usage_hint(
+                format!("the weights of {} are not those that the run was trained with", record.backbone.name),
+                format!("their SHA-256 must be {}", record.backbone.sha256),
+            ));
+        }
+        let readout = readout(&record);
+        let plan = session.plan(readout, record.classes.len())?;
+        let knn = record.probe.as_ref().and_then(ProbeRecord::knn);
+        if knn.is_some() {
+            let voters = saved.params.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
+            voters.for_each(|(name, tensor)| session.backbone.params.insert(name, tensor));
+        }
+        let shape = ModelShape { stage, readout, classes: record.classes.len(), knn };
+        let trainer = session.trainer(shape, &plan)?;
+        if knn.is_none() {
+            load_saved(&trainer, &saved.params, folder)?;
+        }
+        let weights = weights(&record, &plan, &saved.params)?;
+        Ok(Self { folder: folder.to_path_buf(), record, session, trainer, weights })
+    }
+
+    /// The run's own images in their splits.
+    ///
+    /// # Errors
+    /// Data errors when they are gone.
+    pub fn dataset(&self) -> Result<Dataset> {
+        let root = match &self.session.settings.data.source {
+            DataSource::Root(root) => root.as_path(),
+            DataSource::Manifest(manifest) => manifest.parent().unwrap_or(Path::new(".")),
+        };
+        Dataset::from_splits_csv(&self.folder.join("splits.csv"), root)
+    }
+
+    /// The class folders of another folder, all of them as test images.
+    ///
+    /// # Errors
+    /// Data errors that name what is wrong with the folder.
+    pub fn other_dataset(&self, folder: &Path) -> Result<Dataset> {
+        let classes = self.record.classes.clone();
+        let samples = Dataset::from_folder_as(folder, &classes, Split::Test)?;
+        Ok(Dataset { classes, samples, warnings: Vec::new(), ignored_files: 0 })
+    }
+
+    /// A data set on its way to scoring.
+    pub fn feed(&self, dataset: Dataset) -> Feed {
+        let pipeline = Arc::new(self.pipeline());
+        Feed {
+            dataset: Arc::new(dataset),
+            training: Arc::clone(&pipeline),
+            evaluation: pipeline,
+            seed: 0,
+            batch_size: self.session.settings.train.batch_size,
+            threads: self.session.decode_threads(),
+            views: 0,
+            kept: None,
+        }
+    }
+
+    /// From file to pixels as in training, without randomness.
+    pub fn pipeline(&self) -> Pipeline {
+        Pipeline::evaluation(self.record.preprocess, self.session.decode())
+    }
+}
+
+fn readout(record: &RunRecord) -> Readout {
+    record.probe.as_ref().map_or(Readout::POOL, |probe| probe.readout)
+}
+
+/// The pretrained weights' own address when the backbone did not learn, else one of both.
+fn weights(record: &RunRecord, plan: &Plan, learned: &BTreeMap<String, Tensor>) -> Result<String> {
+    if matches!(plan.frozen_until, Stage::Features(_)) {
+        return Ok(record.backbone.sha256.clone());
+    }
+    let mut sum = Sha256::new_with_prefix(&record.backbone.sha256);
+    for (name, tensor) in learned {
+        sum.update(name);
+        sum.update(bytemuck::cast_slice::<f32, u8>(&tensor.flatten_all()?.to_vec1::<f32>()?));
+    }
+    Ok(hex(&sum.finalize()))
+}

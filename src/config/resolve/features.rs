@@ -1,0 +1,55 @@
+//! The sections about features: where they are kept, and what is done with them.
+
+use super::Resolver;
+use crate::config::paths;
+use crate::config::raw::{RawCache, RawProbe, RawTsne};
+use crate::config::settings::{
+    CacheSettings, ClassWeights, FeatureChoice, ProbeMethod, ProbeSettings, Refit, TsneMethod, TsneSettings,
+};
+
+impl Resolver<'_> {
+    pub(super) fn cache(&mut self, raw: RawCache) -> CacheSettings {
+        CacheSettings {
+            dir: raw.dir.map_or_else(paths::cache_folder, |dir| self.path("cache.dir", &dir)),
+            max_bytes: raw.max_bytes.unwrap_or(10 << 30),
+            views: raw.views.unwrap_or(0),
+        }
+    }
+
+    pub(super) fn probe(&mut self, raw: RawProbe) -> ProbeSettings {
+        let mut c = raw.c.unwrap_or_else(c_grid);
+        c.sort_by(f64::total_cmp);
+        c.dedup();
+        let mut k = raw.k.unwrap_or_else(|| vec![5, 10, 20, 100, 200]);
+        k.sort_unstable();
+        k.dedup();
+        ProbeSettings {
+            method: raw.method.unwrap_or(ProbeMethod::Logistic),
+            features: raw.features.unwrap_or(FeatureChoice::Pool),
+            blocks: raw.blocks.unwrap_or(1),
+            standardize: raw.standardize.unwrap_or(false),
+            c,
+            k,
+            folds: raw.folds.unwrap_or(5),
+            refit: raw.refit.unwrap_or(Refit::TrainVal),
+            class_weights: raw.class_weights.unwrap_or(ClassWeights::None),
+            target: raw.target,
+        }
+    }
+}
+
+/// 45 values evenly spaced in the exponent from 1e-6 to 1e5 (DINOv2, `eval/log_regression.py`).
+fn c_grid() -> Vec<f64> {
+    (0..45).map(|i| 10f64.powf(-6.0 + 11.0 * f64::from(i) / 44.0)).collect()
+}
+
+pub(super) fn tsne(raw: &RawTsne) -> TsneSettings {
+    TsneSettings {
+        features: raw.features.unwrap_or(FeatureChoice::Pool),
+        blocks: raw.blocks.unwrap_or(1),
+        perplexity: raw.perplexity.unwrap_or(30.0),
+        iterations: raw.iterations.unwrap_or(1000),
+        learning_rate: raw.learning_rate,
+        method: raw.method.unwrap_or(TsneMethod::Auto),
+    }
+}

@@ -1,0 +1,54 @@
+//! Runs batches through the frozen layers, sharded over the workers.
+
+use crate::backbone::{Params, Stage, Vit, VitSpec};
+use crate::data::loader::Batch;
+use crate::nn::Mode;
+use crate::system::workers::Workers;
+use candle_core::{DType, Device, Result, Tensor};
+
+/// The layers up to a stage.
+pub struct Extractor {
+    vit: Vit,
+    stage: Stage,
+    shape: Vec<usize>,
+    image_size: usize,
+    workers: Workers,
+    device: Device,
+}
+
+impl Extractor {
+    /// Builds the layers over `params`, which must lie on `device`.
+    ///
+    /// # Errors
+    /// When a parameter is absent.
+    pub fn new(spec: &VitSpec, params: &Params, stage: Stage, workers: Workers, device: &Device) -> Result<Self> {
+        Ok(Self {
+            vit: Vit::new(spec, &params.detached(), &[])?,
+            stage,
+            shape: stage.shape(spec),
+            image_size: spec.image_size,
+            workers,
+            device: device.clone(),
+        })
+    }
+
+    /// Values an image.
+    pub fn width(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The rows of a batch of pixels, row-major (n, width).
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn rows(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let image = 3 * self.image_size * self.image_size;
+        let rows = self.workers.map(self.workers.scoring_shards(batch.labels.len()), |shard| {
+            let values = &batch.inputs[shard.start * image..shard.end * image];
+            let pixels = Tensor::from_slice(values, (shard.len(), 3, self.image_size, self.image_size), &self.device)?;
+            let found = self.vit.run_to(self.stage, &pixels, Mode::Eval)?;
+            found.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
+        })?;
+        Ok(rows.concat())
+    }
+}

@@ -1,0 +1,119 @@
+//! What a row of features depends on: equal identities and equal images give bit-identical rows.
+
+use crate::backbone::{Backbone, Pool, Stage};
+use crate::cache::{Key, Recipe};
+use crate::config::AugmentSettings;
+use crate::data::transform::Preprocess;
+use crate::error::{Error, Result};
+use candle_core::Device;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// Raised when the meaning of a row changes within a version.
+const FORMAT: u32 = 1;
+
+/// Everything that can change a row's numbers but the image.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Identity<'a> {
+    format: u32,
+    version: &'static str,
+    weights: &'a str,
+    image_size: usize,
+    pool: Pool,
+    stage: Stage,
+    preprocess: &'a Preprocess,
+    bit_depth: u8,
+    processor: Processor,
+    augmentation: Option<Augmentation<'a>>,
+}
+
+/// Random changes before the frozen layers.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Augmentation<'a> {
+    /// The operations.
+    pub settings: &'a AugmentSettings,
+    /// The seed they draw from.
+    pub seed: u64,
+}
+
+/// What computes: other instruction sets round differently.
+#[derive(Debug, Clone, Copy, Serialize)]
+enum Processor {
+    Cpu { architecture: &'static str, wide: bool, fused: bool },
+    Gpu,
+}
+
+impl Processor {
+    fn of(device: &Device) -> Self {
+        if !device.is_cpu() {
+            return Self::Gpu;
+        }
+        #[cfg(target_arch = "x86_64")]
+        let (wide, fused) = (is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("fma"));
+        #[cfg(not(target_arch = "x86_64"))]
+        let (wide, fused) = (false, true);
+        Self::Cpu { architecture: std::env::consts::ARCH, wide, fused }
+    }
+}
+
+impl<'a> Identity<'a> {
+    /// Rows at `stage` of a backbone, without augmentation.
+    pub fn new(
+        backbone: &'a Backbone,
+        stage: Stage,
+        preprocess: &'a Preprocess,
+        bit_depth: u8,
+        device: &Device,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION"),
+            weights: &backbone.sha256,
+            image_size: backbone.spec.image_size,
+            pool: backbone.spec.pool,
+            stage,
+            preprocess,
+            bit_depth,
+            processor: Processor::of(device),
+            augmentation: None,
+        }
+    }
+
+    /// The same with augmentation.
+    #[must_use]
+    pub fn augmented(self, augmentation: Augmentation<'a>) -> Self {
+        Self { augmentation: Some(augmentation), ..self }
+    }
+
+    /// The same of other weights than the pretrained ones.
+    #[must_use]
+    pub fn of_weights(self, weights: &'a str) -> Self {
+        Self { weights, ..self }
+    }
+
+    /// The part of the address that all images share.
+    pub fn recipe(&self) -> Recipe {
+        Recipe::new(self)
+    }
+
+    /// The part that names one row: the image itself without augmentation, else its view, which draws from a stream of
+    /// the sample's position.
+    pub fn row_key(&self, image: &Key, view: u64, sample: u64) -> Key {
+        if self.augmentation.is_none() {
+            return *image;
+        }
+        let mut sum = Sha256::new_with_prefix(image);
+        sum.update(view.to_le_bytes());
+        sum.update(sample.to_le_bytes());
+        sum.finalize().into()
+    }
+}
+
+/// The content address of an image file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn image_key(path: &Path) -> Result<Key> {
+    std::fs::read(path).map(|bytes| Sha256::digest(bytes).into()).map_err(Error::io("read", path))
+}

@@ -1,0 +1,63 @@
+//! Features of images: what frozen layers make of them, computed once and kept in the cache.
+
+mod extractor;
+mod identity;
+
+pub use extractor::Extractor;
+pub use identity::{Augmentation, Identity, image_key};
+
+use crate::cache::{Cache, Key, Rows};
+use crate::data::Dataset;
+use crate::data::loader::{Loader, LoaderOptions};
+use crate::data::transform::Pipeline;
+use crate::error::Result;
+use std::sync::Arc;
+
+/// Hears of each batch's number of images; an error stops the computation.
+pub type Watch<'a> = &'a mut dyn FnMut(usize) -> Result<()>;
+
+/// The images features are computed from.
+#[derive(Clone)]
+pub struct Images {
+    /// All samples.
+    pub dataset: Arc<Dataset>,
+    /// From file to pixels.
+    pub pipeline: Arc<Pipeline>,
+    /// Content address of each sample of the data set.
+    pub keys: Arc<Vec<Key>>,
+    /// Images a batch.
+    pub batch_size: usize,
+    /// Decoding threads.
+    pub threads: usize,
+}
+
+impl Images {
+    /// The rows of the samples at `positions`, in that order, from the cache where it has them. `view` is the augmented
+    /// view, 0 without augmentation. Memory is bounded by the batch, apart from what the cache cannot hold.
+    ///
+    /// # Errors
+    /// Data errors of files that changed under way; what `watch` returns.
+    pub fn rows(
+        &self,
+        positions: &[usize],
+        view: u64,
+        extractor: &Extractor,
+        identity: &Identity<'_>,
+        cache: &Cache,
+        watch: Watch<'_>,
+    ) -> Result<Rows> {
+        let keys: Vec<Key> = positions.iter().map(|&i| identity.row_key(&self.keys[i], view, i as u64)).collect();
+        let width = extractor.width();
+        cache.rows(&identity.recipe(), width, &keys, |missing, sink| {
+            let order: Vec<usize> = missing.iter().map(|&position| positions[position]).collect();
+            let options =
+                LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0, epoch: view };
+            for batch in Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)? {
+                let batch = batch?;
+                extractor.rows(&batch)?.chunks_exact(width).try_for_each(&mut *sink)?;
+                watch(batch.labels.len())?;
+            }
+            Ok(())
+        })
+    }
+}

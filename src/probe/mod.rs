@@ -1,0 +1,31 @@
+//! Probes: simple classifiers on frozen features, and the choice of their one free number on held-out samples.
+//!
+//! [`logistic_path`] and [`svm_path`] are solved by one truncated Newton method along an ascending grid of C;
+//! [`Recipe::select`] chooses C, or the k of [`Knn`], on a validation set or by folds. Work is cut up by the size of the data
+//! alone, so results are the same bits for any number of threads of the caller's rayon pool.
+
+mod design;
+mod folds;
+mod head;
+mod knn;
+mod linear;
+mod logistic;
+mod model;
+mod newton;
+mod rotation;
+mod samples;
+mod select;
+mod standardize;
+mod svm;
+
+pub use folds::assign_folds;
+pub use head::Head;
+pub use knn::{Knn, TEMPERATURE, Votes};
+pub use linear::Fit;
+pub use logistic::logistic_path;
+pub use model::vote_logits;
+pub use newton::Stopping;
+pub use samples::{Samples, balanced_weights};
+pub use select::{Family, Model, Point, Recipe, Selection, Validation, log_grid};
+pub use standardize::Standardizer;
+pub use svm::svm_path;

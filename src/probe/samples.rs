@@ -1,0 +1,207 @@
+//! What a probe is fitted on, checked once so that no solver has to.
+
+use crate::error::{DataError, Error, Result};
+use crate::linalg::Matrix;
+
+/// Feature vectors with their classes and weights.
+#[derive(Debug, Clone)]
+pub struct Samples<'a> {
+    features: Matrix<'a>,
+    labels: Vec<usize>,
+    names: &'a [String],
+    sample_weights: Vec<f64>,
+    class_weights: Vec<f64>,
+}
+
+impl<'a> Samples<'a> {
+    /// Features (n, d) and n labels, each the index of its class in `names`. Every weight is 1.
+    ///
+    /// # Errors
+    /// A data error when there is no sample, the lengths disagree, a label is not a class or a feature is not finite.
+    pub fn new(features: Matrix<'a>, labels: &[usize], names: &'a [String]) -> Result<Self> {
+        if features.rows() == 0 {
+            return Err(DataError::invalid("there is no image to fit a probe on", "name a folder with images").into());
+        }
+        if features.rows() != labels.len() {
+            let message = format!("{} feature vectors do not fit {} labels", features.rows(), labels.len());
+            return Err(DataError::Invalid { message, hint: None }.into());
+        }
+        if let Some(label) = labels.iter().find(|&&label| label >= names.len()) {
+            let message = format!("label {label} is not one of {} classes", names.len());
+            return Err(DataError::Invalid { message, hint: None }.into());
+        }
+        features.check_finite(|i| format!("sample {i} (class {:?})", names[labels[i]]))?;
+        let (sample_weights, class_weights) = (vec![1.0; labels.len()], vec![1.0; names.len()]);
+        Ok(Self { features, labels: labels.to_vec(), names, sample_weights, class_weights })
+    }
+
+    /// With a weight for each sample and for each class, in place of 1.
+    ///
+    /// # Errors
+    /// A usage error when their number is wrong or one is not a finite positive number.
+    pub fn with_weights(mut self, samples: Option<&[f64]>, classes: Option<&[f64]>) -> Result<Self> {
+        for (what, weights, expected) in [("sample", samples, self.labels.len()), ("class", classes, self.names.len())]
+        {
+            let weights = weights.unwrap_or_default();
+            if !weights.is_empty() && weights.len() != expected {
+                return Err(Error::usage(format!("{} {what} weights were given for {expected}", weights.len())));
+            }
+            if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
+                return Err(Error::usage_hint(
+                    format!("{weight} is no {what} weight"),
+                    "weights are finite and above 0; leave a sample out rather than give it no weight",
+                ));
+            }
+        }
+        if let Some(weights) = samples {
+            self.sample_weights = weights.to_vec();
+        }
+        if let Some(weights) = classes {
+            self.class_weights = weights.to_vec();
+        }
+        Ok(self)
+    }
+
+    /// The feature vectors (n, d).
+    pub fn features(&self) -> Matrix<'a> {
+        self.features
+    }
+
+    /// The class of each sample (n).
+    pub fn labels(&self) -> &[usize] {
+        &self.labels
+    }
+
+    /// The names of the classes (K).
+    pub fn names(&self) -> &'a [String] {
+        self.names
+    }
+
+    /// The number of samples.
+    #[allow(clippy::len_without_is_empty, reason = "never empty by construction")]
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The weight of each sample (n), without that of its class.
+    pub fn sample_weights(&self) -> &[f64] {
+        &self.sample_weights
+    }
+
+    /// The weight of each class (K).
+    pub fn class_weights(&self) -> &[f64] {
+        &self.class_weights
+    }
+
+    /// The same samples with other features, row for row.
+    pub(super) fn with_features<'b>(&self, features: Matrix<'b>) -> Samples<'b>
+    where
+        'a: 'b,
+    {
+        let Self { labels, names, sample_weights, class_weights, .. } = self.clone();
+        Samples { features, labels, names, sample_weights, class_weights }
+    }
+
+    /// Labels and weights of some samples, with their features in `storage`.
+    pub fn subset<'b>(&self, indices: &[usize], storage: &'b mut Vec<f32>) -> Samples<'b>
+    where
+        'a: 'b,
+    {
+        *storage = self.features.select(indices);
+        Samples {
+            features: Matrix::new(storage, self.features.cols()),
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+            names: self.names,
+            sample_weights: indices.iter().map(|&i| self.sample_weights[i]).collect(),
+            class_weights: self.class_weights.clone(),
+        }
+    }
+
+    /// Samples of each class (K).
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes()];
+        self.labels.iter().for_each(|&label| counts[label] += 1);
+        counts
+    }
+
+    /// Refuses samples that no linear classifier can be fitted on. A class without a sample has no finite optimum
+    /// (its bias would fall for ever), so it is an error here; scikit-learn silently drops it.
+    ///
+    /// # Errors
+    /// A data error that names the only class or the absent ones.
+    pub fn check_classes(&self) -> Result<()> {
+        let counts = self.counts();
+        let named = |keep: &dyn Fn(usize) -> bool| -> String {
+            let names: Vec<String> =
+                (0..counts.len()).filter(|&c| keep(counts[c])).map(|c| format!("{:?}", self.names[c])).collect();
+            names.join(", ")
+        };
+        if counts.iter().filter(|&&count| count > 0).count() < 2 {
+            let message = format!("every training image is of the class {}", named(&|count| count > 0));
+            return Err(DataError::invalid(message, "a probe needs images of at least two classes").into());
+        }
+        if counts.contains(&0) {
+            let message = format!("no training image is of the class {}", named(&|count| count == 0));
+            return Err(DataError::invalid(message, "add training images of it, or leave the class out").into());
+        }
+        Ok(())
+    }
+}
+
+/// scikit-learn's "balanced" weights: n / (K n_c), which make every class count alike; 1 for a class without samples.
+pub fn balanced_weights(labels: &[usize], classes: usize) -> Vec<f64> {
+    let mut counts = vec![0usize; classes];
+    labels.iter().filter(|&&label| label < classes).for_each(|&label| counts[label] += 1);
+    let weight = |count: usize| if count == 0 { 1.0 } else { labels.len() as f64 / (classes * count) as f64 };
+    counts.into_iter().map(weight).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("c{i}")).collect()
+    }
+
+    fn message(result: Result<impl Sized>) -> String {
+        result.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn bad_samples_are_named() {
+        let (values, names) = ([1f32, 2.0, f32::NAN, 4.0], names(2));
+        let two = Matrix::new(&values[..2], 1);
+        assert!(message(Samples::new(Matrix::new(&[], 1), &[], &names)).contains("no image"));
+        assert!(message(Samples::new(two, &[0], &names)).contains("1 labels"));
+        assert!(message(Samples::new(two, &[0, 2], &names)).contains("label 2"));
+        assert!(message(Samples::new(Matrix::new(&values, 2), &[0, 1], &names)).contains("\"c1\""));
+    }
+
+    #[test]
+    fn classes_must_be_present() {
+        let (values, names) = ([1f32, 2.0, 3.0], names(3));
+        let matrix = Matrix::new(&values, 1);
+        let check = |labels: &[usize]| message(Samples::new(matrix, labels, &names).unwrap().check_classes());
+        assert!(check(&[1, 1, 1]).contains("of the class \"c1\""));
+        assert!(check(&[1, 1, 0]).contains("\"c2\""));
+        assert_eq!(check(&[2, 1, 0]), "");
+    }
+
+    #[test]
+    fn weights_are_checked() {
+        let (values, names) = ([1f32, 2.0], names(2));
+        let samples = Samples::new(Matrix::new(&values, 1), &[0, 1], &names).unwrap();
+        let with = |samples: &Samples<'_>, a: &[f64]| message(samples.clone().with_weights(Some(a), None));
+        assert!(with(&samples, &[1.0]).contains("1 sample weights"));
+        assert!(with(&samples, &[1.0, -1.0]).contains("-1"));
+        assert!(with(&samples, &[1.0, f64::NAN]).contains("NaN"));
+        assert_eq!(with(&samples, &[1.0, 2.0]), "");
+        assert_eq!(balanced_weights(&[0, 0, 0, 1], 2), [4.0 / 6.0, 2.0]);
+    }
+}

@@ -1,0 +1,323 @@
+//! Choosing the one free number of a probe: C, or the k of kNN.
+//!
+//! Each setting is scored by its accuracy on a validation set or on the folds of a cross-validation (the mean over the
+//! folds). The highest wins, among equals the smallest setting: the strongest regularisation, as in scikit-learn's
+//! `LogisticRegressionCV`. The test set has no part in it.
+
+use super::head::accuracy;
+use super::knn::{Knn, TEMPERATURE, knn_path};
+use super::{Fit, Samples, Standardizer, Stopping, logistic_path, svm_path};
+use crate::error::{Error, Result};
+use crate::linalg::Matrix;
+
+/// A family of probes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Family {
+    /// Multinomial logistic regression.
+    Logistic,
+    /// Linear support vector machines, one against the rest.
+    Svm {
+        /// The constant feature whose weight is the intercept; LIBLINEAR's usual 1.
+        intercept_scaling: f64,
+    },
+    /// Nearest neighbours by cosine.
+    Knn {
+        /// Of the vote.
+        temperature: f64,
+    },
+}
+
+impl Family {
+    /// The settings tried unless others are given: 45 values of C from 1e-6 to 1e5, evenly in the logarithm, as in
+    /// the linear probes of CLIP and DINOv2; for kNN DINOv2's 10, 20, 100 and 200 neighbours.
+    pub fn default_grid(self) -> Vec<f64> {
+        match self {
+            Self::Logistic | Self::Svm { .. } => log_grid(1e-6, 1e5, 45),
+            Self::Knn { .. } => vec![10.0, 20.0, 100.0, 200.0],
+        }
+    }
+
+    /// kNN with DINOv2's temperature.
+    pub fn knn() -> Self {
+        Self::Knn { temperature: TEMPERATURE }
+    }
+}
+
+/// `count` values from `low` to `high`, evenly in the logarithm.
+pub fn log_grid(low: f64, high: f64, count: usize) -> Vec<f64> {
+    let (from, to) = (low.log10(), high.log10());
+    let last = count.saturating_sub(1).max(1) as f64;
+    (0..count).map(|i| 10f64.powf(from + (to - from) * i as f64 / last)).collect()
+}
+
+/// A probe without its free number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// Which probe.
+    pub family: Family,
+    /// Standardise each feature by the training samples; the head that comes out still takes raw features. Without
+    /// effect on kNN.
+    pub standardize: bool,
+    /// When a solve ends.
+    pub stopping: Stopping,
+}
+
+/// What settings are scored on.
+#[derive(Debug, Clone)]
+pub enum Validation<'a> {
+    /// Samples apart from the training samples.
+    HeldOut(&'a Samples<'a>),
+    /// The fold of each training sample, see [`super::assign_folds`]; each fold is held out once.
+    Folds(&'a [usize]),
+}
+
+/// One setting's scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// C or k.
+    pub setting: f64,
+    /// Accuracy on the samples the probe was fitted on, mean over the folds; kNN leaves out the sample it is asked
+    /// about.
+    pub train_accuracy: f64,
+    /// Accuracy on what was held out, mean over the folds.
+    pub validation_accuracy: f64,
+    /// The accuracy on each fold; one value for a validation set.
+    pub fold_accuracies: Vec<f64>,
+    /// The objective, mean over the folds; none for kNN.
+    pub objective: Option<f64>,
+    /// Newton steps over all folds; 0 for kNN.
+    pub iterations: usize,
+    /// Whether every solve reached the tolerance.
+    pub converged: bool,
+}
+
+/// The path and what was chosen from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// One point a setting, ascending.
+    pub path: Vec<Point>,
+    /// The index of the chosen one.
+    pub chosen: usize,
+}
+
+impl Selection {
+    /// The chosen C or k.
+    pub fn setting(&self) -> f64 {
+        self.path[self.chosen].setting
+    }
+}
+
+/// A probe at one setting.
+#[derive(Debug, Clone)]
+pub enum Model {
+    /// A linear head.
+    Linear(Fit),
+    /// A vote of the samples it was fitted on.
+    Knn(Knn),
+}
+
+impl Recipe {
+    /// A recipe with the usual stopping rule and raw features.
+    pub fn new(family: Family) -> Self {
+        Self { family, standardize: false, stopping: Stopping::default() }
+    }
+
+    /// Scores each setting of an ascending grid and chooses one. `progress` is told how many of how many solves are
+    /// done.
+    ///
+    /// # Errors
+    /// A data error for samples no probe can be fitted on; a usage error for settings out of range, or when folds or
+    /// widths do not fit.
+    pub fn select(
+        &self,
+        train: &Samples<'_>,
+        validation: &Validation<'_>,
+        grid: &[f64],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Selection> {
+        let mut sums: Vec<Sums> = grid.iter().map(|_| Sums::default()).collect();
+        let folds = validation.count(train)?;
+        let mut done = 0;
+        for fold in 0..folds {
+            let mut storage = (Vec::new(), Vec::new());
+            let (fitted, held_out) = validation.split(train, fold, &mut storage);
+            self.score(&fitted, &held_out, grid, &mut |index, score| {
+                sums[index].add(&score);
+                done += 1;
+                progress(done, grid.len() * folds);
+                Ok(())
+            })?;
+        }
+        let path: Vec<Point> = grid.iter().zip(sums).map(|(&setting, sums)| sums.point(setting)).collect();
+        let better = |i: usize, best: usize| path[i].validation_accuracy > path[best].validation_accuracy;
+        let chosen = (1..path.len()).fold(0, |best, i| if better(i, best) { i } else { best });
+        Ok(Selection { path, chosen })
+    }
+
+    /// The probe at one setting.
+    ///
+    /// # Errors
+    /// As [`Self::select`].
+    pub fn fit(&self, samples: &Samples<'_>, setting: f64) -> Result<Model> {
+        if let Family::Knn { temperature } = self.family {
+            let knn = Knn { k: neighbours(setting)?, temperature };
+            knn.check()?;
+            return Ok(Model::Knn(Knn { k: knn.k.min(samples.len()), ..knn }));
+        }
+        let mut fitted = None;
+        self.fits(samples, &[setting], &mut |fit| {
+            fitted = Some(fit);
+            Ok(())
+        })?;
+        fitted.map(Model::Linear).ok_or_else(|| Error::usage("there is no setting to fit"))
+    }
+
+    /// Scores the grid on one division into training and held-out samples.
+    fn score(
+        &self,
+        train: &Samples<'_>,
+        held_out: &Samples<'_>,
+        grid: &[f64],
+        each: &mut dyn FnMut(usize, Score) -> Result<()>,
+    ) -> Result<()> {
+        let mut index = 0;
+        let mut next = |score| {
+            index += 1;
+            each(index - 1, score)
+        };
+        if let Family::Knn { temperature } = self.family {
+            let grid: Vec<usize> = grid.iter().map(|&setting| neighbours(setting)).collect::<Result<_>>()?;
+            return knn_path(train, held_out, &grid, temperature, &mut |_, score| {
+                next(Score {
+                    train: score.train,
+                    held_out: score.held_out,
+                    objective: None,
+                    iterations: 0,
+                    converged: true,
+                })
+            });
+        }
+        self.fits(train, grid, &mut |fit| {
+            next(Score {
+                train: accuracy(&fit.head.predict(train.features())?, train.labels()),
+                held_out: accuracy(&fit.head.predict(held_out.features())?, held_out.labels()),
+                objective: Some(fit.objective),
+                iterations: fit.iterations,
+                converged: fit.converged,
+            })
+        })
+    }
+
+    /// The fits of a linear family along C, on raw features.
+    fn fits(&self, samples: &Samples<'_>, grid: &[f64], each: &mut dyn FnMut(Fit) -> Result<()>) -> Result<()> {
+        if !self.standardize {
+            return self.raw_fits(samples, grid, each);
+        }
+        let standardizer = Standardizer::fit(samples.features());
+        let standard = standardizer.apply(samples.features());
+        let standard = samples.with_features(Matrix::new(&standard, samples.features().cols()));
+        self.raw_fits(&standard, grid, &mut |fit| {
+            let head = standardizer.fold_into(&fit.head);
+            each(Fit { head, ..fit })
+        })
+    }
+
+    fn raw_fits(&self, samples: &Samples<'_>, grid: &[f64], each: &mut dyn FnMut(Fit) -> Result<()>) -> Result<()> {
+        match self.family {
+            Family::Logistic => logistic_path(samples, grid, self.stopping, each),
+            Family::Svm { intercept_scaling } => svm_path(samples, grid, intercept_scaling, self.stopping, each),
+            Family::Knn { .. } => Err(Error::usage("nearest neighbours have no linear head")),
+        }
+    }
+}
+
+/// A setting as a number of neighbours.
+fn neighbours(setting: f64) -> Result<usize> {
+    if setting >= 1.0 && setting.fract() == 0.0 && setting < 1e9 {
+        return Ok(setting as usize);
+    }
+    Err(Error::usage_hint(format!("{setting} is no number of neighbours"), "a whole number from 1"))
+}
+
+impl Validation<'_> {
+    /// The number of divisions.
+    fn count(&self, train: &Samples<'_>) -> Result<usize> {
+        let fold_of = match self {
+            Self::HeldOut(samples) if samples.features().cols() == train.features().cols() => return Ok(1),
+            Self::HeldOut(samples) => {
+                let (ours, theirs) = (train.features().cols(), samples.features().cols());
+                return Err(Error::usage(format!("validation features of {theirs} values do not fit {ours}")));
+            }
+            Self::Folds(fold_of) => fold_of,
+        };
+        let folds = fold_of.iter().max().map_or(0, |&last| last + 1);
+        let empty = (0..folds).any(|fold| !fold_of.contains(&fold));
+        if fold_of.len() != train.len() || folds < 2 || empty {
+            return Err(Error::usage(format!(
+                "{} folds of {} samples do not fit {}",
+                folds,
+                fold_of.len(),
+                train.len()
+            )));
+        }
+        Ok(folds)
+    }
+
+    /// The samples to fit on and those held out.
+    fn split<'s>(
+        &'s self,
+        train: &'s Samples<'s>,
+        fold: usize,
+        storage: &'s mut (Vec<f32>, Vec<f32>),
+    ) -> (Samples<'s>, Samples<'s>) {
+        match self {
+            Self::HeldOut(samples) => (train.clone(), (*samples).clone()),
+            Self::Folds(fold_of) => {
+                let (inside, outside): (Vec<usize>, Vec<usize>) = (0..train.len()).partition(|&i| fold_of[i] == fold);
+                (train.subset(&outside, &mut storage.0), train.subset(&inside, &mut storage.1))
+            }
+        }
+    }
+}
+
+/// One setting on one division.
+struct Score {
+    train: f64,
+    held_out: f64,
+    objective: Option<f64>,
+    iterations: usize,
+    converged: bool,
+}
+
+/// One setting over the divisions so far.
+#[derive(Default)]
+struct Sums {
+    train: Vec<f64>,
+    held_out: Vec<f64>,
+    objectives: Vec<f64>,
+    iterations: usize,
+    all_converged: Option<bool>,
+}
+
+impl Sums {
+    fn add(&mut self, score: &Score) {
+        self.train.push(score.train);
+        self.held_out.push(score.held_out);
+        self.objectives.extend(score.objective);
+        self.iterations += score.iterations;
+        self.all_converged = Some(self.all_converged.unwrap_or(true) && score.converged);
+    }
+
+    fn point(self, setting: f64) -> Point {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        Point {
+            setting,
+            train_accuracy: mean(&self.train),
+            validation_accuracy: mean(&self.held_out),
+            objective: (!self.objectives.is_empty()).then(|| mean(&self.objectives)),
+            fold_accuracies: self.held_out,
+            iterations: self.iterations,
+            converged: self.all_converged.unwrap_or(false),
+        }
+    }
+}

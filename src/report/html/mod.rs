@@ -1,0 +1,141 @@
+//! Pages that need nothing but their own file: no network, no server, no other file.
+
+mod scatter;
+mod thumbnail;
+
+pub use scatter::save_scatter_page;
+pub use thumbnail::thumbnail;
+
+use serde::Serialize;
+
+/// The parts of a page. Everything a user has named is escaped or travels in `data`.
+struct Page<'a> {
+    title: &'a str,
+    subtitle: &'a str,
+    /// Beyond the style that all pages share.
+    style: &'static str,
+    /// Between the title and the end, as HTML.
+    body: &'a str,
+    /// JSON, as [`json`] makes it.
+    data: &'a str,
+    /// Run at the end; finds the data in the element `data`.
+    script: &'static str,
+}
+
+impl Page<'_> {
+    fn render(&self) -> String {
+        // The policy makes the promise binding: whatever the data holds, the page loads nothing.
+        format!(
+            r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{base}{style}</style>
+</head>
+<body>
+<header>
+<h1 class="name">{title}</h1>
+<p class="name">{subtitle}</p>
+</header>
+<main>
+{body}</main>
+<script type="application/json" id="data">{data}</script>
+<script>
+{script}</script>
+</body>
+</html>
+"#,
+            title = escaped(self.title),
+            subtitle = escaped(self.subtitle),
+            base = include_str!("base.css"),
+            style = self.style,
+            body = self.body,
+            data = self.data,
+            script = self.script,
+        )
+    }
+}
+
+/// Text that HTML shows as it is, within an element or a quoted attribute.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            _ => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// JSON that stays within its script element: nothing in it can end the element or begin a comment, and it is
+/// JavaScript too.
+fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    let plain = serde_json::to_string(value)?;
+    Ok(plain.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"))
+}
+
+/// The bytes of an image file as the address of an image; none if they are not those of an image.
+fn data_uri(image: &[u8]) -> Option<String> {
+    let format = image::guess_format(image).ok()?;
+    Some(format!("data:{};base64,{}", format.to_mime_type(), base64(image)))
+}
+
+/// Standard base64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
+        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let value = (group >> (18 - 6 * digit)) & 63;
+            // n bytes fill n + 1 digits.
+            text.push(if digit <= chunk.len() { char::from(ALPHABET[value as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_as_in_the_rfc() {
+        let cases = ["", "f", "fo", "foo", "foob", "fooba", "foobar"];
+        let expected = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        assert_eq!(cases.map(|case| base64(case.as_bytes())), expected);
+        assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");
+    }
+
+    #[test]
+    fn only_images_become_addresses() {
+        let mut png = Vec::new();
+        let image = image::RgbImage::new(2, 2);
+        image.write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
+        assert!(data_uri(&png).unwrap().starts_with("data:image/png;base64,iVBORw0KGgo"));
+        assert_eq!(data_uri(b"<svg onload=alert(1)>"), None);
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let hostile = "</script><b a='\"'>&\u{2028}\u{2029}<!--";
+        let html = escaped(hostile);
+        assert_eq!(html, "&lt;/script&gt;&lt;b a=&#39;&quot;&#39;&gt;&amp;\u{2028}\u{2029}&lt;!--");
+        let data = json(&hostile).unwrap();
+        assert!(!data.contains(['<', '\u{2028}', '\u{2029}']), "{data}");
+        assert_eq!(serde_json::from_str::<String>(&data).unwrap(), hostile);
+        let page = Page { title: hostile, subtitle: hostile, style: "", body: "", data: &data, script: "" }.render();
+        assert_eq!(page.matches("</script>").count(), 2);
+        assert_eq!(page.matches("<b").count(), 1, "only <body>");
+    }
+}

@@ -1,0 +1,75 @@
+//! Small copies of images, to be shown within a page.
+
+use image::RgbImage;
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops;
+
+/// Of 100: flaws of the compression are just invisible at this size.
+const QUALITY: u8 = 80;
+
+/// A JPEG file of the image, its longer side reduced to `side` pixels but never enlarged; one of 96 pixels
+/// takes about 4 kB. None for an image without pixels.
+pub fn thumbnail(image: &RgbImage, side: u32) -> Option<Vec<u8>> {
+    let (width, height) = image.dimensions();
+    let longer = width.max(height);
+    let shown = side.clamp(1, u32::from(u16::MAX)).min(longer); // JPEG has no longer sides
+    if width == 0 || height == 0 {
+        return None;
+    }
+    let scaled = |length: u32| ((u64::from(length) * u64::from(shown) / u64::from(longer)) as u32).max(1);
+    let small = imageops::thumbnail(image, scaled(width), scaled(height));
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&small).ok()?;
+    Some(jpeg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    fn size(jpeg: &[u8]) -> (u32, u32) {
+        let decoded = image::load_from_memory_with_format(jpeg, image::ImageFormat::Jpeg).unwrap();
+        (decoded.width(), decoded.height())
+    }
+
+    #[test]
+    fn proportions_are_kept_and_nothing_grows() {
+        let cases = [
+            ((400, 200), 96, (96, 48)),
+            ((200, 400), 96, (48, 96)),
+            ((50, 30), 96, (50, 30)),
+            ((1000, 1), 96, (96, 1)),
+            ((7, 7), 0, (1, 1)),
+            ((1, 1), u32::MAX, (1, 1)),
+        ];
+        for ((width, height), side, expected) in cases {
+            assert_eq!(size(&thumbnail(&RgbImage::new(width, height), side).unwrap()), expected, "{width} x {height}");
+        }
+        assert_eq!(thumbnail(&RgbImage::new(0, 5), 96), None);
+    }
+
+    #[test]
+    fn colours_survive() {
+        let image = RgbImage::from_pixel(300, 300, Rgb([200, 90, 30]));
+        let jpeg = thumbnail(&image, 96).unwrap();
+        let decoded = image::load_from_memory(&jpeg).unwrap().into_rgb8();
+        assert!(decoded.pixels().all(|pixel| pixel.0.iter().zip([200, 90, 30]).all(|(a, b)| a.abs_diff(b) <= 4)));
+    }
+
+    #[test]
+    fn three_hundred_fit_in_a_page() {
+        // The textile images of the quick start, the roughest texture at hand.
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/textile");
+        let mut files: Vec<_> = walkdir::WalkDir::new(folder).into_iter().flatten().collect();
+        files.retain(|file| file.path().extension().is_some_and(|e| e == "png" || e == "jpg" || e == "jpeg"));
+        let sizes = files.iter().step_by(20).map(|file| {
+            let image = image::open(file.path()).unwrap().into_rgb8();
+            thumbnail(&image, 96).unwrap().len()
+        });
+        let sizes: Vec<usize> = sizes.collect();
+        assert!(sizes.len() >= 10);
+        let page = 300 * sizes.iter().sum::<usize>() / sizes.len() * 4 / 3;
+        assert!(page < 3_000_000, "{page} bytes");
+    }
+}

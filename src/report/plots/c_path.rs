@@ -1,0 +1,149 @@
+//! Accuracy against the value that a probe was chosen by: C of a linear model, k of the nearest neighbours.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::drawing::DrawingArea;
+use plotters::element::Text;
+use plotters::prelude::DrawingBackend;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::lines::{self, Axes, Kind, Series};
+use super::style::{self, INK, TITLE};
+use super::{Drawn, Picture};
+use crate::report::printable;
+
+const SIZE: (u32, u32) = (1160, 760);
+/// Height of title and legend above the panel.
+const HEADER: u32 = 130;
+const MOST_TICKS: f64 = 12.0;
+
+/// How a probe's setting was chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// Above the picture.
+    pub title: String,
+    /// The name of the setting: "C" or "k".
+    pub x_label: String,
+    /// Whether the axis is logarithmic.
+    pub log_x: bool,
+    /// The setting, training accuracy and validation accuracy, both as fractions; one that is not finite is left out.
+    pub points: Vec<(f64, f64, f64)>,
+    /// The setting that was taken.
+    pub chosen: f64,
+}
+
+impl Selection {
+    /// Why it cannot be drawn.
+    pub(super) fn problem(&self) -> Option<String> {
+        if self.points.is_empty() {
+            return Some(format!("no {} was tried", self.x_label));
+        }
+        let bad = |x: f64| !x.is_finite() || (self.log_x && x <= 0.0);
+        let mut settings = self.points.iter().map(|point| point.0).chain([self.chosen]);
+        settings.find(|&x| bad(x)).map(|x| format!("{x} has no place on the axis of {}", self.x_label))
+    }
+
+    /// Where a setting lies on the axis.
+    fn place(&self, x: f64) -> f64 {
+        if self.log_x { x.log10() } else { x }
+    }
+
+    /// The setting at a place on the axis, for people.
+    fn label(&self, place: f64) -> String {
+        short(if self.log_x { 10f64.powf(place) } else { place })
+    }
+
+    fn series(&self, kind: Kind, accuracy: fn(&(f64, f64, f64)) -> f64) -> Series {
+        let mut points: Vec<(f64, f64)> =
+            self.points.iter().map(|point| (self.place(point.0), 100.0 * accuracy(point))).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Series::new(kind, points.into_iter())
+    }
+
+    /// All settings with a margin; never empty.
+    fn range(&self) -> Range<f64> {
+        let places = self.points.iter().map(|point| self.place(point.0)).chain([self.place(self.chosen)]);
+        let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+        let margin = (0.04 * (high - low)).max(1e-3 * high.abs()).max(if self.log_x { 0.1 } else { 0.5 });
+        low - margin..high + margin
+    }
+
+    /// One tick a power of ten, as long as there is room.
+    fn ticks(&self) -> usize {
+        let range = self.range();
+        let span = range.end - range.start;
+        if self.log_x && span >= 2.0 { (span.floor() + 1.0).min(MOST_TICKS) as usize } else { 8 }
+    }
+}
+
+impl Picture for Selection {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (header, panel) = area.split_vertically(HEADER);
+        let title = style::fit(&printable(&self.title), TITLE, SIZE.0 as i32 - 80);
+        let centre = SIZE.0 as i32 / 2;
+        header.draw(&Text::new(title, (centre, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
+        let chosen = format!("chosen: {} = {}", self.x_label, short(self.chosen));
+        lines::draw_legend(&header, (centre, 100), &[Kind::Training, Kind::Validation], Some(chosen))?;
+        let series = [self.series(Kind::Training, |point| point.1), self.series(Kind::Validation, |point| point.2)];
+        let axes = Axes {
+            x: self.range(),
+            x_name: &self.x_label,
+            x_ticks: self.ticks(),
+            x_label: &|&place| self.label(place),
+            y: lines::accuracy_range(&series),
+            y_name: "accuracy, %",
+        };
+        lines::draw_panel(&panel, &axes, Some(self.place(self.chosen)), &series)
+    }
+}
+
+/// Three significant digits, in the notation a config file takes too.
+fn short(value: f64) -> String {
+    let rounded = format!("{value:.2e}").parse().unwrap_or(value);
+    if rounded == 0.0 || (1e-3..1e5).contains(&rounded.abs()) { format!("{rounded}") } else { format!("{rounded:e}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selection(log_x: bool, settings: &[f64]) -> Selection {
+        let points = settings.iter().map(|&x| (x, 0.9, 0.8)).collect();
+        Selection { title: String::new(), x_label: "C".into(), log_x, points, chosen: settings[0] }
+    }
+
+    #[test]
+    fn settings_without_a_place_are_named() {
+        assert_eq!(selection(true, &[1.0, 10.0]).problem(), None);
+        assert_eq!(selection(false, &[0.0, 10.0]).problem(), None);
+        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let problem = selection(true, &[1.0, wrong]).problem().unwrap();
+            assert!(problem.contains(&wrong.to_string()), "{problem}");
+        }
+        let nothing = Selection { points: Vec::new(), ..selection(true, &[1.0]) };
+        assert_eq!(nothing.problem().unwrap(), "no C was tried");
+    }
+
+    #[test]
+    fn the_axis_holds_every_setting() {
+        for settings in [&[1.0][..], &[1e-6, 1e5], &[0.5, 0.7], &[1e300], &[5.0, 1.0, 3.0]] {
+            for log_x in [true, false] {
+                let selection = selection(log_x, settings);
+                let range = selection.range();
+                assert!(settings.iter().all(|&x| range.contains(&selection.place(x))), "{settings:?}");
+                assert!((2..=12).contains(&selection.ticks()));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let shown = [1.0, 0.316_227_766, 1e-6, 1e5, 99_999.0, 0.001, 3.0, 0.0, 2.154_434e-5].map(short);
+        assert_eq!(shown, ["1", "0.316", "1e-6", "1e5", "1e5", "0.001", "3", "0", "2.15e-5"]);
+    }
+}

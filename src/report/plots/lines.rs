@@ -1,0 +1,196 @@
+//! What pictures of curves share: axes, curves that differ without colour too, a marked place, the legend.
+
+use std::ops::Range;
+
+use plotters::chart::{ChartBuilder, ChartContext};
+use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::types::RangedCoordf64;
+use plotters::drawing::DrawingArea;
+use plotters::element::{Circle, PathElement, Text};
+use plotters::prelude::DrawingBackend;
+use plotters::series::{DashedLineSeries, LineSeries};
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, RGBColor, ShapeStyle};
+
+use super::Drawn;
+use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, VERMILION};
+
+/// Beyond this many values markers would merge into the line.
+const MARKED_VALUES: usize = 50;
+const LINE: u32 = 4;
+const MARKER: i32 = 7;
+
+/// One curve: a value at each place, NaN where there is none.
+pub(super) struct Series {
+    kind: Kind,
+    points: Vec<(f64, f64)>,
+}
+
+/// Which images a curve is about; each kind looks the same in every picture.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Training,
+    Validation,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Training => "training",
+            Self::Validation => "validation",
+        }
+    }
+
+    fn color(self) -> RGBColor {
+        match self {
+            Self::Training => BLUE,
+            Self::Validation => VERMILION,
+        }
+    }
+
+    /// A disc, or a ring with a white middle.
+    fn marker<C: Clone>(self, at: C) -> Vec<Circle<C, i32>> {
+        let disc = Circle::new(at.clone(), MARKER, ShapeStyle::from(self.color()).filled());
+        match self {
+            Self::Training => vec![disc],
+            Self::Validation => vec![disc, Circle::new(at, MARKER - 3, ShapeStyle::from(PAPER).filled())],
+        }
+    }
+}
+
+impl Series {
+    /// Values that are not finite leave gaps.
+    pub(super) fn new(kind: Kind, points: impl Iterator<Item = (f64, f64)>) -> Self {
+        let points = points.map(|(x, y)| (x, if y.is_finite() { y } else { f64::NAN })).collect();
+        Self { kind, points }
+    }
+
+    /// Lines between neighbouring values, broken at NaN, and a marker for each where there is room; a value without
+    /// neighbours is always marked.
+    fn draw<B: DrawingBackend>(&self, chart: &mut Chart<'_, B>) -> Drawn<B> {
+        let marked = self.points.len() <= MARKED_VALUES;
+        for segment in self.points.split(|(_, value)| value.is_nan()) {
+            chart.draw_series(LineSeries::new(segment.iter().copied(), self.kind.color().stroke_width(LINE)))?;
+            if marked || segment.len() == 1 {
+                for &point in segment {
+                    chart.draw_series(self.kind.marker(point))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// The axes of one panel.
+pub(super) struct Axes<'a> {
+    pub(super) x: Range<f64>,
+    pub(super) x_name: &'a str,
+    /// Most ticks of the x axis.
+    pub(super) x_ticks: usize,
+    pub(super) x_label: &'a dyn Fn(&f64) -> String,
+    pub(super) y: Range<f64>,
+    pub(super) y_name: &'a str,
+}
+
+/// Draws the axes, a dashed line at `marked` and the curves.
+pub(super) fn draw_panel<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    axes: &Axes<'_>,
+    marked: Option<f64>,
+    series: &[Series],
+) -> Drawn<B> {
+    let decimals = decimals_of(&axes.y);
+    let mut chart = ChartBuilder::on(area)
+        .margin_left(20)
+        .margin_right(40)
+        .margin_top(10)
+        .margin_bottom(10)
+        .x_label_area_size(90)
+        .y_label_area_size(112)
+        .build_cartesian_2d(axes.x.clone(), axes.y.clone())?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(PAPER)
+        .bold_line_style(FAINT.stroke_width(2))
+        .axis_style(GREY.stroke_width(2))
+        .x_labels(axes.x_ticks)
+        .y_labels(8)
+        .max_light_lines(1)
+        .x_label_formatter(&axes.x_label)
+        .y_label_formatter(&|value| format!("{value:.decimals$}"))
+        .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
+        .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
+        .x_desc(axes.x_name)
+        .y_desc(axes.y_name)
+        .draw()?;
+    if let Some(x) = marked {
+        let line = [(x, axes.y.start), (x, axes.y.end)];
+        chart.draw_series(DashedLineSeries::new(line, 8, 8, GREY.stroke_width(3)))?;
+    }
+    series.iter().try_for_each(|series| series.draw(&mut chart))
+}
+
+/// Draws samples of the curves with their names and `marked`, the name of the dashed line, centred in one row.
+pub(super) fn draw_legend<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    (centre, y): (i32, i32),
+    kinds: &[Kind],
+    marked: Option<String>,
+) -> Drawn<B> {
+    const SAMPLE: i32 = 64;
+    const GAP: i32 = 16;
+    const BETWEEN: i32 = 56;
+    let curves = kinds.iter().map(|&kind| (kind.name().to_owned(), Some(kind)));
+    let entries: Vec<(String, Option<Kind>)> = curves.chain(marked.map(|name| (name, None))).collect();
+    let widths: Vec<i32> = entries.iter().map(|(name, _)| SAMPLE + GAP + style::width(name, LABEL)).collect();
+    let total = widths.iter().sum::<i32>() + BETWEEN * (entries.len() as i32 - 1);
+    let mut x = centre - total / 2;
+    for ((name, kind), width) in entries.into_iter().zip(widths) {
+        draw_sample(area, kind, (x, y), SAMPLE)?;
+        let place = (x + SAMPLE + GAP, y);
+        area.draw(&Text::new(name, place, style::text(LABEL, INK, HPos::Left, VPos::Center)))?;
+        x += width + BETWEEN;
+    }
+    Ok(())
+}
+
+/// A piece of a curve, or without a kind of the dashed line, from `(x, y)` to the right.
+fn draw_sample<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    kind: Option<Kind>,
+    (x, y): (i32, i32),
+    width: i32,
+) -> Drawn<B> {
+    let Some(kind) = kind else {
+        let mut dashes = (x..x + width).step_by(16);
+        return dashes
+            .try_for_each(|dash| area.draw(&PathElement::new([(dash, y), (dash + 8, y)], GREY.stroke_width(3))));
+    };
+    area.draw(&PathElement::new([(x, y), (x + width, y)], kind.color().stroke_width(LINE)))?;
+    kind.marker((x + width / 2, y)).iter().try_for_each(|shape| area.draw(shape))
+}
+
+/// The smallest and largest value of all curves; none when there is none.
+pub(super) fn extremes(series: &[Series]) -> Option<(f64, f64)> {
+    let values = series.iter().flat_map(|s| &s.points).map(|point| point.1).filter(|value| !value.is_nan());
+    values.fold(None, |range, value| {
+        range.map_or(Some((value, value)), |(low, high)| Some((value.min(low), value.max(high))))
+    })
+}
+
+/// Per cent, from the ten below the lowest value to just above 100.
+pub(super) fn accuracy_range(series: &[Series]) -> Range<f64> {
+    let (low, _) = extremes(series).unwrap_or((0.0, 100.0));
+    let floor = ((low - 2.0) / 10.0).floor() * 10.0;
+    floor.clamp(0.0, 90.0)..101.5
+}
+
+/// Decimals that tell about six ticks of `range` apart.
+fn decimals_of(range: &Range<f64>) -> usize {
+    let step = (range.end - range.start) / 6.0;
+    (-step.log10().floor()).clamp(0.0, 6.0) as usize
+}
