@@ -6,7 +6,7 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{Expected, assert_close, fixture};
-use vitadapt::backbone::{Backbone, FAMILIES, Header, Params, Pool, Source, Vit};
+use vitadapt::backbone::{Backbone, FAMILIES, Header, Params, Pool, Source, TextEncoder, TextTower, Vit};
 use vitadapt::nn::{Criterion, Linear, Mode, Targets};
 use vitadapt::train::gradients::Gradients;
 
@@ -140,6 +140,23 @@ fn a_batch_equals_its_images_one_by_one() {
             assert_close(&case, &single, &batch.narrow(0, image, 1).unwrap(), 1e-5);
         }
     }
+}
+
+#[test]
+fn text_towers() {
+    let mut checked = 0;
+    for case in cases() {
+        let expected = Expected::load(&format!("backbones/{case}/expected.safetensors"));
+        if !expected.has("text.ids") {
+            continue;
+        }
+        let tower = TextTower::load(fixture("backbones").join(&case).to_str().unwrap()).unwrap();
+        let ids = expected.get("text.ids").to_dtype(DType::U32).unwrap();
+        let embedding = TextEncoder::new(&tower.spec, &tower.params).unwrap().encode(&ids).unwrap();
+        assert_close(&format!("{case} texts"), &embedding, &expected.get("text.embedding"), BOUND);
+        checked += 1;
+    }
+    assert!(checked >= 5, "{checked}");
 }
 
 #[test]

@@ -122,6 +122,8 @@ fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {
         .find_map(|key| source.description.config[*key].as_str().map(|value| format!("{key} {value:?}")))
         .unwrap_or_else(|| "neither \"architecture\" nor \"model_type\"".into());
     let supported: Vec<&str> = FAMILIES.iter().map(|family| family.name()).collect();
+    let naflex = source.description.config["model_type"].as_str().is_some_and(|model| model.starts_with("siglip2"));
+    let naflex = if naflex { "; of SigLIP 2 the checkpoints of a fixed resolution, not NaFlex" } else { "" };
     Err(WeightsError::Invalid {
         path: source.path.clone(),
         reason: format!(
@@ -129,7 +131,7 @@ fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {
             header.len(),
             header.keys().next().map_or("", String::as_str)
         ),
-        hint: Some(format!("supported: {}", supported.join(", "))),
+        hint: Some(format!("supported: {}{naflex}", supported.join(", "))),
     }
     .into())
 }

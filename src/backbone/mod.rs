@@ -1,7 +1,9 @@
 //! Pretrained backbones: recognised by their files, loaded strictly, run in one shared form.
 //!
-//! source (bytes) → family (names, options) → spec (architecture) → params (tensors) → vit (layers).
+//! source (files) → tensors (bytes) → family (names, options) → spec (architecture) → params (tensors) → vit (layers)
+//! → pool (features).
 
+mod block;
 mod family;
 mod hf;
 mod hf_clip;
@@ -20,8 +22,17 @@ mod source;
 mod spec;
 mod stage;
 mod tensors;
+mod text;
+mod text_formats;
 mod timm;
 mod vit;
+
+#[cfg(test)]
+mod load_tests;
+#[cfg(test)]
+mod open_clip_tests;
+#[cfg(test)]
+mod timm_tests;
 
 pub use family::{Description, FAMILIES, Family, Header};
 pub use load::Backbone;
@@ -33,4 +44,5 @@ pub use source::{LAYOUTS, PREPROCESSORS, Source};
 pub use spec::{Shapes, VitSpec};
 pub use stage::{Readout, Stage};
 pub use tensors::Tensors;
+pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use vit::Vit;

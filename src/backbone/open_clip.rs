@@ -23,9 +23,9 @@ const TRUNK: &str = "visual.trunk.";
 /// The text tower, inside the model or, with `custom_text`, as a part of its own, and what compares both.
 const TEXT: &[&str] = &["transformer.", "token_embedding.", "ln_final.", "text_projection", "text.", "logit_"];
 
-/// Options of `vision_cfg` that change the arithmetic.
+/// Options of either tower that change the arithmetic.
 const UNSUPPORTED: &[&str] =
-    &["attentional_pool", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
+    &["qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
 
 impl Family for OpenClip {
     fn name(&self) -> &'static str {
@@ -69,12 +69,8 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
             "vision_cfg.layers is a list, so the image tower is a ResNet; supported: vision transformers".into()
         );
     }
+    refuse(vision, "vision_cfg", &["attentional_pool"])?;
     let config = Config(vision);
-    if let Some(option) =
-        UNSUPPORTED.iter().find(|option| !matches!(vision[**option], Value::Null | Value::Bool(false)))
-    {
-        return Err(format!("vision_cfg.{option} = {} is not supported", vision[*option]));
-    }
     let width = config.integer("width", 768)?;
     let after_pool = config.flag("final_ln_after_pool", false);
     let (mean, std) = CLIP;
@@ -112,6 +108,15 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
         rounds_resampled: false,
         input: BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 1.0 },
     })
+}
+
+/// Refuses a tower that sets one of the unsupported options, or of `others`.
+pub(super) fn refuse(tower: &Value, section: &str, others: &[&str]) -> Result<(), String> {
+    let set = |option: &&&str| !matches!(tower[**option], Value::Null | Value::Bool(false));
+    match UNSUPPORTED.iter().chain(others).find(set) {
+        Some(option) => Err(format!("{section}.{option} = {} is not supported", tower[*option])),
+        None => Ok(()),
+    }
 }
 
 /// The activation: exact GELU, its tanh approximation (CLIPA), or `QuickGELU` by the model's flag.

@@ -3,9 +3,9 @@
 //! The rule is: what the library feeds to its classifier. So a distilled `DeiT` gives the mean of its two tokens (timm's
 //! `pre_logits`), `DINOv2` in transformers the class token beside the mean patch, `SigLIP` its attention pooling.
 
+use super::block::layer_norm;
 use super::params::Params;
 use super::spec::VitSpec;
-use super::vit::layer_norm;
 use crate::nn::{AttentionPool, Linear};
 use candle_core::{Result, Tensor};
 
@@ -71,34 +71,38 @@ impl Pooling {
         Ok(Self { pool: spec.pool, prefix: spec.prefix_tokens(), attention })
     }
 
+    /// Tokens before the patches.
+    pub(super) fn prefix(&self) -> usize {
+        self.prefix
+    }
+
     /// tokens (B, T, d) to features: (B, d), or (B, 2d) for [`Pool::ClsAvg`].
     ///
     /// # Errors
     /// When there are fewer tokens than the architecture has.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         match (self.pool, &self.attention) {
-            (Pool::Attention, Some(attention)) => attention.forward(&patches(tokens, self.prefix)?),
             (Pool::Cls, _) => token(tokens, 0),
             (Pool::ClsAvg, _) => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
             (Pool::Distilled, _) => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
+            (Pool::Attention, Some(attention)) => attention.forward(&patches(tokens, self.prefix)?),
             (Pool::Avg | Pool::Attention, _) => patch_mean(tokens, self.prefix),
         }
     }
 }
 
-/// One of tokens (B, T, d), as (B, d).
+/// Tokens (B, T, d) to the one at `index` (B, d); the class token is the first.
 pub(super) fn token(tokens: &Tensor, index: usize) -> Result<Tensor> {
     tokens.narrow(1, index, 1)?.squeeze(1)?.contiguous()
-}
-
-/// Those of tokens (B, T, d) after the first `prefix`.
-fn patches(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
-    tokens.narrow(1, prefix, tokens.dim(1)? - prefix)
 }
 
 /// Tokens (B, T, d) to the mean (B, d) of those after the first `prefix`.
 pub(super) fn patch_mean(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
     patches(tokens, prefix)?.mean(1)
+}
+
+fn patches(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
+    tokens.narrow(1, prefix, tokens.dim(1)? - prefix)
 }
 
 fn attention_pool(spec: &VitSpec, params: &Params) -> Result<AttentionPool> {
@@ -111,7 +115,7 @@ fn attention_pool(spec: &VitSpec, params: &Params) -> Result<AttentionPool> {
         q: linear("q")?,
         kv: linear("kv")?,
         proj: linear("proj")?,
-        norm: layer_norm(spec, params, "attn_pool.norm")?,
+        norm: layer_norm(params, "attn_pool.norm", spec.eps)?,
         fc1: linear("mlp.fc1")?,
         activation: spec.activation,
         fc2: linear("mlp.fc2")?,

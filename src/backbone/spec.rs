@@ -118,24 +118,8 @@ impl VitSpec {
             norm(name).into_iter().for_each(|(name, shape)| add(name, &shape));
         }
         for block in 0..self.depth {
-            let at = |name: &str| format!("blocks.{block}.{name}");
-            for name in ["norm1", "norm2"] {
-                norm(&at(name)).into_iter().for_each(|(name, shape)| add(name, &shape));
-            }
-            add(at("attn.qkv.weight"), &[3 * d, d]);
-            if self.qkv_bias {
-                add(at("attn.qkv.bias"), &[3 * d]);
-            }
-            add(at("attn.proj.weight"), &[d, d]);
-            add(at("attn.proj.bias"), &[d]);
-            add(at("mlp.fc1.weight"), &[fc1, d]);
-            add(at("mlp.fc1.bias"), &[fc1]);
-            add(at("mlp.fc2.weight"), &[d, hidden]);
-            add(at("mlp.fc2.bias"), &[d]);
-            if self.layer_scale {
-                add(at("ls1.gamma"), &[d]);
-                add(at("ls2.gamma"), &[d]);
-            }
+            let shape = BlockShape { width: d, fc1, hidden, qkv_bias: self.qkv_bias, layer_scale: self.layer_scale };
+            shape.names(block).into_iter().for_each(|(name, shape)| add(name, &shape));
         }
         if self.pool == Pool::Attention {
             add("attn_pool.latent".into(), &[1, 1, d]);
@@ -163,5 +147,46 @@ impl VitSpec {
             shapes.insert("projection.weight".into(), vec![self.projection, self.features()]);
         }
         shapes
+    }
+}
+
+/// What the shapes of a block's parameters follow from.
+pub(super) struct BlockShape {
+    /// Width of the tokens.
+    pub width: usize,
+    /// Outputs of the first product of the MLP.
+    pub fc1: usize,
+    /// Inputs of the second.
+    pub hidden: usize,
+    /// Whether the projection to queries, keys and values has a bias.
+    pub qkv_bias: bool,
+    /// Whether the residual branches are scaled.
+    pub layer_scale: bool,
+}
+
+impl BlockShape {
+    /// The parameters of block `index`.
+    pub fn names(&self, index: usize) -> Vec<(String, Vec<usize>)> {
+        let (d, fc1, hidden) = (self.width, self.fc1, self.hidden);
+        let mut parameters = vec![
+            ("norm1.weight", vec![d]),
+            ("norm1.bias", vec![d]),
+            ("attn.qkv.weight", vec![3 * d, d]),
+            ("attn.proj.weight", vec![d, d]),
+            ("attn.proj.bias", vec![d]),
+            ("norm2.weight", vec![d]),
+            ("norm2.bias", vec![d]),
+            ("mlp.fc1.weight", vec![fc1, d]),
+            ("mlp.fc1.bias", vec![fc1]),
+            ("mlp.fc2.weight", vec![d, hidden]),
+            ("mlp.fc2.bias", vec![d]),
+        ];
+        if self.qkv_bias {
+            parameters.push(("attn.qkv.bias", vec![3 * d]));
+        }
+        if self.layer_scale {
+            parameters.extend([("ls1.gamma", vec![d]), ("ls2.gamma", vec![d])]);
+        }
+        parameters.into_iter().map(|(name, shape)| (format!("blocks.{index}.{name}"), shape)).collect()
     }
 }

@@ -45,10 +45,10 @@ impl Readout {
             (FeatureChoice::Pool, 2.., Pool::Cls) => FeatureChoice::Cls,
             (FeatureChoice::Pool, 2.., Pool::Avg) => FeatureChoice::Avg,
             (FeatureChoice::Pool, 2.., Pool::ClsAvg) => FeatureChoice::Both,
-            (FeatureChoice::Pool, 2.., Pool::Distilled | Pool::Attention) => {
+            (FeatureChoice::Pool, 2.., Pool::Attention | Pool::Distilled) => {
                 return Err(Error::usage_hint(
-                    format!("{section}.blocks = {blocks}, but the backbone's pooling belongs to its last block"),
-                    format!("set {section}.features = \"avg\", or {section}.blocks = 1"),
+                    format!("{section}.blocks = {blocks}, but the backbone's pooling reads the last block only"),
+                    format!("set {section}.blocks = 1, or {section}.features = \"avg\""),
                 ));
             }
             (features, ..) => features,

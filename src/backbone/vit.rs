@@ -1,9 +1,10 @@
 //! The pre-norm vision transformer (Dosovitskiy et al. 2020) in the one form that all families share.
 
+use super::block::{Block, BlockOptions, layer_norm};
 use super::params::Params;
 use super::pool::Pooling;
 use super::spec::VitSpec;
-use crate::nn::{Activation, Attention, LayerNorm, LayerScale, Linear, Mode, PatchEmbed, drop_path, swiglu};
+use crate::nn::{LayerNorm, Mode, PatchEmbed};
 use candle_core::{Result, Tensor};
 
 /// A backbone ready to run, over tensors that may or may not learn.
@@ -19,7 +20,6 @@ pub struct Vit {
     norm: Option<LayerNorm>,
     pooling: Pooling,
     fc_norm: Option<LayerNorm>,
-    prefix_tokens: usize,
 }
 
 impl Vit {
@@ -29,9 +29,15 @@ impl Vit {
     /// # Errors
     /// When a parameter that `spec` asks for is absent.
     pub fn new(spec: &VitSpec, params: &Params, drop_path: &[f64]) -> Result<Self> {
-        let norm = |present: bool, name: &str| present.then(|| layer_norm(spec, params, name)).transpose();
+        let norm = |present: bool, name: &str| present.then(|| layer_norm(params, name, spec.eps)).transpose();
         let patch_bias = spec.patch_bias.then(|| params.tensor("patch_embed.proj.bias")).transpose()?;
-        let block = |index: usize| Block::new(spec, params, index, drop_path.get(index).copied().unwrap_or(0.0));
+        let options = BlockOptions {
+            heads: spec.heads,
+            activation: (!spec.gated).then_some(spec.activation),
+            eps: spec.eps,
+            causal: false,
+        };
+        let block = |index: usize| Block::new(&options, params, index, drop_path.get(index).copied().unwrap_or(0.0));
         Ok(Self {
             patch_embed: PatchEmbed::new(&params.tensor("patch_embed.proj.weight")?, patch_bias)?,
             prefix: ["cls_token", "dist_token", "reg_token"].iter().filter_map(|name| params.get(name)).collect(),
@@ -42,7 +48,6 @@ impl Vit {
             norm: norm(spec.norm, "norm")?,
             pooling: Pooling::new(spec, params)?,
             fc_norm: norm(spec.fc_norm, "fc_norm")?,
-            prefix_tokens: spec.prefix_tokens(),
         })
     }
 
@@ -134,78 +139,6 @@ impl Vit {
 
     /// Tokens before the patches.
     pub(super) fn prefix_tokens(&self) -> usize {
-        self.prefix_tokens
-    }
-}
-
-/// The layer norm of that canonical name.
-pub(super) fn layer_norm(spec: &VitSpec, params: &Params, name: &str) -> Result<LayerNorm> {
-    let weight = params.tensor(&format!("{name}.weight"))?;
-    Ok(LayerNorm::new(weight, params.tensor(&format!("{name}.bias"))?, spec.eps))
-}
-
-/// Attention and MLP, each a residual branch behind a layer norm.
-#[derive(Debug, Clone)]
-struct Block {
-    norm1: LayerNorm,
-    attention: Attention,
-    scale1: Option<LayerScale>,
-    norm2: LayerNorm,
-    fc1: Linear,
-    /// None for a `SwiGLU`.
-    activation: Option<Activation>,
-    fc2: Linear,
-    scale2: Option<LayerScale>,
-    drop_path: f64,
-    index: u64,
-}
-
-impl Block {
-    fn new(spec: &VitSpec, params: &Params, index: usize, drop_path: f64) -> Result<Self> {
-        let at = |name: &str| format!("blocks.{index}.{name}");
-        let linear = |name: &str| -> Result<Linear> {
-            let weight = params.tensor(&at(&format!("{name}.weight")))?;
-            Ok(Linear::new(weight, params.get(&at(&format!("{name}.bias")))))
-        };
-        let scale = |name: &str| params.get(&at(&format!("{name}.gamma"))).map(LayerScale::new);
-        Ok(Self {
-            norm1: layer_norm(spec, params, &at("norm1"))?,
-            attention: Attention::new(linear("attn.qkv")?, linear("attn.proj")?, spec.heads),
-            scale1: scale("ls1"),
-            norm2: layer_norm(spec, params, &at("norm2"))?,
-            fc1: linear("mlp.fc1")?,
-            activation: (!spec.gated).then_some(spec.activation),
-            fc2: linear("mlp.fc2")?,
-            scale2: scale("ls2"),
-            drop_path,
-            index: index as u64,
-        })
-    }
-
-    /// x (B, T, d) to (B, T, d).
-    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.norm1.forward(x)?)?;
-        let x = self.residual(x, attended, self.scale1.as_ref(), 0, mode)?;
-        let hidden = self.fc1.forward(&self.norm2.forward(&x)?)?;
-        let hidden = match self.activation {
-            Some(activation) => activation.forward(&hidden)?,
-            None => swiglu(&hidden)?,
-        };
-        self.residual(&x, self.fc2.forward(&hidden)?, self.scale2.as_ref(), 1, mode)
-    }
-
-    fn residual(
-        &self,
-        x: &Tensor,
-        branch: Tensor,
-        scale: Option<&LayerScale>,
-        which: u64,
-        mode: Mode<'_>,
-    ) -> Result<Tensor> {
-        let branch = match scale {
-            Some(scale) => scale.forward(&branch)?,
-            None => branch,
-        };
-        x + drop_path(&branch, self.drop_path, 2 * self.index + which, mode)?
+        self.pooling.prefix()
     }
 }

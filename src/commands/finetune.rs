@@ -222,8 +222,7 @@ impl Training {
     fn start_from_probe(&self, console: &Console) -> Result<()> {
         let (session, params) = (&self.session, &self.trainer.params);
         let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
-        let features =
-            FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)?;
+        let features = FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)?;
         let fitted = fit(&features, session, Refit::Train, console)?;
         let Model::Linear(found) = &fitted.model else {
             return Err(Error::usage_hint(

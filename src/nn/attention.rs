@@ -10,12 +10,20 @@ pub struct Attention {
     qkv: Linear,
     proj: Linear,
     heads: usize,
+    causal: bool,
 }
 
 impl Attention {
     /// A layer over existing projections; `heads` divides the width.
     pub fn new(qkv: Linear, proj: Linear, heads: usize) -> Self {
-        Self { qkv, proj, heads }
+        Self { qkv, proj, heads, causal: false }
+    }
+
+    /// Whether a token sees only itself and those before it, as in text towers.
+    #[must_use]
+    pub fn causal(mut self, causal: bool) -> Self {
+        self.causal = causal;
+        self
     }
 
     /// x (B, T, C) to (B, T, C).
@@ -23,7 +31,10 @@ impl Attention {
     /// # Errors
     /// When the width is not C.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.proj.forward(&softmax_attention(&self.qkv.forward(x)?, self.heads)?)
+        let qkv = self.qkv.forward(x)?;
+        let attended =
+            if self.causal { causal_attention(&qkv, self.heads)? } else { softmax_attention(&qkv, self.heads)? };
+        self.proj.forward(&attended)
     }
 }
 
@@ -32,17 +43,43 @@ impl Attention {
 /// # Errors
 /// When the last dimension is not a multiple of 3 · heads.
 pub fn softmax_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    let (batch, tokens, packed) = qkv.dims3()?;
-    if heads == 0 || !packed.is_multiple_of(3 * heads) {
-        candle_core::bail!("attention with {heads} heads got packed q, k, v of width {packed}");
-    }
-    let head_dim = packed / (3 * heads);
+    let (tokens, head_dim) = packed_dims(qkv, heads)?;
     if fused(qkv) {
         return qkv.contiguous()?.apply_op1(PackedAttention { tokens, heads, head_dim });
     }
+    composed_attention(qkv, heads, None)
+}
+
+/// The same, where no token sees those behind it. Text towers are small and frozen, so it has no kernel of its own.
+///
+/// # Errors
+/// When the last dimension is not a multiple of 3 · heads.
+pub fn causal_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    let (tokens, _) = packed_dims(qkv, heads)?;
+    let masked = |i: usize| if i % tokens > i / tokens { f32::NEG_INFINITY } else { 0.0 };
+    let mask = Tensor::from_vec((0..tokens * tokens).map(masked).collect(), (tokens, tokens), qkv.device())?;
+    composed_attention(qkv, heads, Some(&mask.to_dtype(qkv.dtype())?))
+}
+
+/// Tokens and width of a head of packed queries, keys and values.
+fn packed_dims(qkv: &Tensor, heads: usize) -> Result<(usize, usize)> {
+    let (_, tokens, packed) = qkv.dims3()?;
+    if heads == 0 || !packed.is_multiple_of(3 * heads) {
+        candle_core::bail!("attention with {heads} heads got packed q, k, v of width {packed}");
+    }
+    Ok((tokens, packed / (3 * heads)))
+}
+
+/// Attention as a composition of differentiable operations; `mask` (T, T) is added to the scores.
+fn composed_attention(qkv: &Tensor, heads: usize, mask: Option<&Tensor>) -> Result<Tensor> {
+    let batch = qkv.dim(0)?;
+    let (tokens, head_dim) = packed_dims(qkv, heads)?;
     let qkv = qkv.reshape((batch, tokens, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?.contiguous()?;
     let (q, k, v) = (qkv.get(0)?, qkv.get(1)?, qkv.get(2)?); // each (B, heads, T, d)
-    let scores = (q.matmul(&k.t()?)? * (head_dim as f64).powf(-0.5))?;
+    let mut scores = (q.matmul(&k.t()?)? * (head_dim as f64).powf(-0.5))?;
+    if let Some(mask) = mask {
+        scores = scores.broadcast_add(mask)?;
+    }
     softmax(&scores)?.matmul(&v)?.transpose(1, 2)?.reshape((batch, tokens, heads * head_dim))
 }
 

@@ -18,7 +18,7 @@ pub mod loss;
 pub mod patch_embed;
 pub mod swiglu;
 
-pub use attention::{Attention, softmax_attention};
+pub use attention::{Attention, causal_attention, softmax_attention};
 pub use attention_pool::AttentionPool;
 pub use dropout::{Mode, Noise, drop_path, dropout};
 pub use gelu::Activation;

@@ -4,9 +4,9 @@
 //! is not penalised and features are not standardised. Two classes have one vector and the binomial loss: a softmax over
 //! two vectors would be the same model at half the C.
 
+use super::Samples;
 use super::linear::{self, Fit, Intercept, total_weights};
 use super::newton::{Loss, Stopping};
-use super::Samples;
 use crate::error::Result;
 use crate::nn::kernels::{math, simd};
 use std::ops::Range;

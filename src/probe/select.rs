@@ -188,7 +188,13 @@ impl Recipe {
         if let Family::Knn { temperature } = self.family {
             let grid: Vec<usize> = grid.iter().map(|&setting| neighbours(setting)).collect::<Result<_>>()?;
             return knn_path(train, held_out, &grid, temperature, &mut |_, score| {
-                next(Score { train: score.train, held_out: score.held_out, objective: None, iterations: 0, converged: true })
+                next(Score {
+                    train: score.train,
+                    held_out: score.held_out,
+                    objective: None,
+                    iterations: 0,
+                    converged: true,
+                })
             });
         }
         self.fits(train, grid, &mut |fit| {
@@ -247,7 +253,12 @@ impl Validation<'_> {
         let folds = fold_of.iter().max().map_or(0, |&last| last + 1);
         let empty = (0..folds).any(|fold| !fold_of.contains(&fold));
         if fold_of.len() != train.len() || folds < 2 || empty {
-            return Err(Error::usage(format!("{} folds of {} samples do not fit {}", folds, fold_of.len(), train.len())));
+            return Err(Error::usage(format!(
+                "{} folds of {} samples do not fit {}",
+                folds,
+                fold_of.len(),
+                train.len()
+            )));
         }
         Ok(folds)
     }

@@ -7,9 +7,9 @@
 //! The squared hinge has no second derivative at the margin; the generalised Hessian of Mangasarian (2002) takes its
 //! place, and the machines of all classes are solved as one problem, so that their products are one.
 
+use super::Samples;
 use super::linear::{self, Fit, Intercept, total_weights};
 use super::newton::{Loss, Stopping};
-use super::Samples;
 use crate::error::{Error, Result};
 use crate::nn::kernels::simd;
 use std::ops::Range;

@@ -1,0 +1,91 @@
+//! The pre-norm transformer block that image and text towers share.
+
+use super::params::Params;
+use crate::nn::{Activation, Attention, LayerNorm, LayerScale, Linear, Mode, drop_path, swiglu};
+use candle_core::{Result, Tensor};
+
+/// The layer norm of that canonical name.
+pub(super) fn layer_norm(params: &Params, name: &str, eps: f32) -> Result<LayerNorm> {
+    let weight = params.tensor(&format!("{name}.weight"))?;
+    Ok(LayerNorm::new(weight, params.tensor(&format!("{name}.bias"))?, eps))
+}
+
+/// What the blocks of a tower have in common beside their parameters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockOptions {
+    /// Attention heads.
+    pub heads: usize,
+    /// Activation of the MLP; none for a `SwiGLU`.
+    pub activation: Option<Activation>,
+    /// Added to the variance in both layer norms.
+    pub eps: f32,
+    /// Whether a token sees only itself and those before it.
+    pub causal: bool,
+}
+
+/// Attention and MLP, each a residual branch behind a layer norm.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    norm1: LayerNorm,
+    attention: Attention,
+    scale1: Option<LayerScale>,
+    norm2: LayerNorm,
+    fc1: Linear,
+    /// None for a `SwiGLU`.
+    activation: Option<Activation>,
+    fc2: Linear,
+    scale2: Option<LayerScale>,
+    drop_path: f64,
+    index: u64,
+}
+
+impl Block {
+    /// Builds block `index` over `params`.
+    pub fn new(options: &BlockOptions, params: &Params, index: usize, drop_path: f64) -> Result<Self> {
+        let at = |name: &str| format!("blocks.{index}.{name}");
+        let linear = |name: &str| -> Result<Linear> {
+            let weight = params.tensor(&at(&format!("{name}.weight")))?;
+            Ok(Linear::new(weight, params.get(&at(&format!("{name}.bias")))))
+        };
+        let scale = |name: &str| params.get(&at(&format!("{name}.gamma"))).map(LayerScale::new);
+        Ok(Self {
+            norm1: layer_norm(params, &at("norm1"), options.eps)?,
+            attention: Attention::new(linear("attn.qkv")?, linear("attn.proj")?, options.heads).causal(options.causal),
+            scale1: scale("ls1"),
+            norm2: layer_norm(params, &at("norm2"), options.eps)?,
+            fc1: linear("mlp.fc1")?,
+            activation: options.activation,
+            fc2: linear("mlp.fc2")?,
+            scale2: scale("ls2"),
+            drop_path,
+            index: index as u64,
+        })
+    }
+
+    /// x (B, T, d) to (B, T, d).
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let attended = self.attention.forward(&self.norm1.forward(x)?)?;
+        let x = self.residual(x, attended, self.scale1.as_ref(), 0, mode)?;
+        let hidden = self.fc1.forward(&self.norm2.forward(&x)?)?;
+        let hidden = match self.activation {
+            Some(activation) => activation.forward(&hidden)?,
+            None => swiglu(&hidden)?,
+        };
+        self.residual(&x, self.fc2.forward(&hidden)?, self.scale2.as_ref(), 1, mode)
+    }
+
+    fn residual(
+        &self,
+        x: &Tensor,
+        branch: Tensor,
+        scale: Option<&LayerScale>,
+        which: u64,
+        mode: Mode<'_>,
+    ) -> Result<Tensor> {
+        let branch = match scale {
+            Some(scale) => scale.forward(&branch)?,
+            None => branch,
+        };
+        x + drop_path(&branch, self.drop_path, 2 * self.index + which, mode)?
+    }
+}

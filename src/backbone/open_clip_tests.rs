@@ -1,0 +1,69 @@
+//! Our reading of `open_clip`'s own configurations against the names and shapes that it builds from them.
+
+use super::family::{Description, Family, Header};
+use super::open_clip::OpenClip;
+use super::origin::Origin;
+use super::text_formats::TextFormat;
+use crate::system::digest::sha256;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// Written by `tests/fixtures/make_open_clip_models.py`.
+fn facts() -> Value {
+    serde_json::from_str(include_str!("../../tests/fixtures/open_clip_models.json")).unwrap()
+}
+
+fn digest(parameters: impl Iterator<Item = (Origin, Vec<usize>)>) -> String {
+    let lines: BTreeSet<String> = parameters
+        .flat_map(|(origin, shape)| {
+            let stored = origin.stored(&shape);
+            origin.names().iter().map(|name| format!("{name} {stored:?}\n")).collect::<Vec<_>>()
+        })
+        .collect();
+    sha256(lines.into_iter().collect::<String>().as_bytes())
+}
+
+/// The names by which files of that configuration are told apart.
+fn header(model: &Value) -> Header {
+    let (config, mut header) = (&model["model_cfg"], Header::new());
+    let embed_dim = config["embed_dim"].as_u64().unwrap() as usize;
+    if config["vision_cfg"]["timm_model_name"].is_string() {
+        header.insert("visual.trunk.pos_embed".into(), vec![]);
+        if config["vision_cfg"]["timm_proj"] == "linear" {
+            header.insert("visual.head.proj.weight".into(), vec![embed_dim]);
+        }
+    }
+    let prefix = if model["custom_text"] == true { "text." } else { "" };
+    header.insert(format!("{prefix}token_embedding.weight"), vec![]);
+    if config["text_cfg"]["proj_bias"] != true {
+        header.insert(format!("{prefix}text_projection"), vec![]);
+    }
+    header
+}
+
+#[test]
+fn both_towers_have_the_names_and_shapes_of_the_library() {
+    for (name, model) in facts()["models"].as_object().unwrap() {
+        let config = json!({ "model_cfg": model["model_cfg"] });
+        let header = header(model);
+        assert!(OpenClip.recognises(&config));
+        let description = Description { config: config.clone(), preprocessor: Value::Null };
+        let spec = OpenClip.spec(&description, &header).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        let image = spec.shapes().into_iter().chain(spec.output_shapes());
+        let image = digest(image.map(|(name, shape)| (OpenClip.origin(&name, &header), shape)));
+        assert_eq!(image, model["image"].as_str().unwrap(), "{name}: image tower {spec:?}");
+        let format = TextFormat::of(&config).unwrap();
+        let spec = format.spec(&config, &header).unwrap();
+        let text = digest(spec.shapes().into_iter().map(|(name, shape)| (format.origin(&name, &header), shape)));
+        assert_eq!(text, model["text"].as_str().unwrap(), "{name}: text tower {spec:?}");
+    }
+}
+
+#[test]
+fn other_towers_are_refused_by_name() {
+    for (name, model) in facts()["refused"].as_object().unwrap() {
+        let config = json!({ "model_cfg": model["model_cfg"] });
+        let refused = OpenClip.spec(&Description { config, preprocessor: Value::Null }, &Header::new()).unwrap_err();
+        assert!(refused.contains(model["names"].as_str().unwrap()), "{name}: {refused}");
+    }
+}

@@ -1,0 +1,210 @@
+//! The text towers of CLIP and `SigLIP` (Radford et al. 2021; Zhai et al. 2023): loaded as strictly as backbones.
+//!
+//! Canonical names: `token_embed` (V, d), `pos_embed` (1, T, d), `blocks.N.*` as in image towers, `norm`, and
+//! `projection` (E, d) to the space that texts and images share.
+
+use super::block::{Block, BlockOptions, layer_norm};
+use super::load::{differences, read_parameter};
+use super::params::Params;
+use super::source::Source;
+use super::spec::{BlockShape, Shapes};
+use super::text_formats::TextFormat;
+use crate::error::{Result, WeightsError};
+use crate::nn::{Activation, LayerNorm, Linear, Mode};
+use candle_core::{DType, Tensor};
+
+/// Which token stands for the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextPool {
+    /// The one with the largest number: the end of the text in CLIP's vocabulary.
+    Largest,
+    /// The first with this number.
+    EndOfText(u32),
+    /// The first.
+    First,
+    /// The last, padding or not (`SigLIP`).
+    Last,
+}
+
+/// The architecture of a text tower.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextSpec {
+    /// Size of the vocabulary.
+    pub vocabulary: usize,
+    /// Tokens of a text, padding included.
+    pub context: usize,
+    /// Width of the tokens.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads of a block.
+    pub heads: usize,
+    /// Width of the hidden layer of the MLP.
+    pub hidden: usize,
+    /// Activation of the MLP.
+    pub activation: Activation,
+    /// Added to the variance in every layer norm.
+    pub eps: f32,
+    /// Whether a token sees only itself and those before it (CLIP).
+    pub causal: bool,
+    /// Which token stands for the text.
+    pub pool: TextPool,
+    /// Width of the embedding behind the projection; 0 without a projection.
+    pub projection: usize,
+    /// Whether the projection has a bias (`SigLIP`).
+    pub projection_bias: bool,
+}
+
+impl TextSpec {
+    /// The name and shape of every parameter.
+    pub fn shapes(&self) -> Shapes {
+        let d = self.width;
+        let mut shapes = Shapes::new();
+        shapes.insert("token_embed".into(), vec![self.vocabulary, d]);
+        shapes.insert("pos_embed".into(), vec![1, self.context, d]);
+        let block = BlockShape { width: d, fc1: self.hidden, hidden: self.hidden, qkv_bias: true, layer_scale: false };
+        (0..self.depth).for_each(|index| shapes.extend(block.names(index)));
+        shapes.insert("norm.weight".into(), vec![d]);
+        shapes.insert("norm.bias".into(), vec![d]);
+        if self.projection > 0 {
+            shapes.insert("projection.weight".into(), vec![self.projection, d]);
+            if self.projection_bias {
+                shapes.insert("projection.bias".into(), vec![self.projection]);
+            }
+        }
+        shapes
+    }
+}
+
+/// A loaded text tower with what compares its embeddings with those of images.
+#[derive(Debug, Clone)]
+pub struct TextTower {
+    /// The architecture.
+    pub spec: TextSpec,
+    /// Every parameter by canonical name, in f32.
+    pub params: Params,
+    /// The logarithm of the factor on the cosine of text and image.
+    pub logit_scale: f32,
+    /// Added to the scaled cosine (`SigLIP`).
+    pub logit_bias: Option<f32>,
+    /// The library's name.
+    pub family: &'static str,
+}
+
+impl TextTower {
+    /// Loads the text tower of a folder that holds a whole model, or a text tower alone.
+    ///
+    /// # Errors
+    /// Weights errors list all missing, unexpected and wrongly shaped tensors; image backbones have no text tower.
+    pub fn load(backbone: &str) -> Result<Self> {
+        let source = Source::open(backbone)?;
+        let tensors = source.tensors()?;
+        let header = tensors.header();
+        let Some(format) = TextFormat::of(&source.description.config) else {
+            return Err(WeightsError::Invalid {
+                path: source.path,
+                reason: "has no text tower, which comparing images with texts needs".into(),
+                hint: Some("give a CLIP or SigLIP model as transformers or open_clip saves it".into()),
+            }
+            .into());
+        };
+        let invalid = |reason: String| WeightsError::invalid(&source.path, format!("{}: {reason}", format.name()));
+        let spec = format.spec(&source.description.config, &header).map_err(invalid)?;
+        let wanted = spec.shapes().into_iter().map(|(name, shape)| (format.origin(&name, &header), shape));
+        let problems = differences(wanted, &header, |name| format.ignores(name));
+        if !problems.is_empty() {
+            let family = format!("{} text tower", format.name());
+            return Err(WeightsError::Mismatch { path: source.path, family, problems }.into());
+        }
+        let mut params = Params::default();
+        for (name, shape) in spec.shapes() {
+            let origin = format.origin(&name, &header);
+            params.insert(name, read_parameter(&origin, &shape, &tensors, &source.path)?);
+        }
+        let scalar = |name: &str| -> Result<Option<f32>> {
+            if !header.contains_key(name) {
+                return Ok(None);
+            }
+            let value = tensors.read(name).map_err(invalid)?;
+            Ok(value.flatten_all()?.to_vec1::<f32>()?.first().copied())
+        };
+        let logit_scale = scalar("logit_scale")?.unwrap_or(INITIAL_LOGIT_SCALE);
+        Ok(Self { spec, params, logit_scale, logit_bias: scalar("logit_bias")?, family: format.name() })
+    }
+}
+
+/// ln(1 / 0.07), where CLIP's training starts: for text towers saved alone.
+const INITIAL_LOGIT_SCALE: f32 = 2.659_26;
+
+/// A text tower ready to run.
+#[derive(Debug, Clone)]
+pub struct TextEncoder {
+    tokens: Tensor,
+    positions: Tensor,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    pool: TextPool,
+    projection: Option<Linear>,
+}
+
+impl TextEncoder {
+    /// Builds the layers over `params`.
+    ///
+    /// # Errors
+    /// When a parameter that `spec` asks for is absent.
+    pub fn new(spec: &TextSpec, params: &Params) -> candle_core::Result<Self> {
+        let options =
+            BlockOptions { heads: spec.heads, activation: Some(spec.activation), eps: spec.eps, causal: spec.causal };
+        let projection = params.get("projection.weight");
+        Ok(Self {
+            tokens: params.tensor("token_embed")?,
+            positions: params.tensor("pos_embed")?,
+            blocks: (0..spec.depth)
+                .map(|index| Block::new(&options, params, index, 0.0))
+                .collect::<candle_core::Result<_>>()?,
+            norm: layer_norm(params, "norm", spec.eps)?,
+            pool: spec.pool,
+            projection: projection.map(|weight| Linear::new(weight, params.get("projection.bias"))),
+        })
+    }
+
+    /// Token numbers (B, T) as u32, padded, to embeddings (B, E), not yet of unit length.
+    ///
+    /// # Errors
+    /// When a text is longer than the context, or a number is outside the vocabulary.
+    pub fn encode(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        let (batch, length) = ids.dims2()?;
+        let tokens = self.tokens.index_select(&ids.flatten_all()?, 0)?.reshape((batch, length, ()))?;
+        let mut x = tokens.broadcast_add(&self.positions.narrow(1, 0, length)?)?;
+        for block in &self.blocks {
+            x = block.forward(&x, Mode::Eval)?;
+        }
+        let pooled = self.pool(&self.norm.forward(&x)?, ids)?;
+        match &self.projection {
+            Some(projection) => projection.forward(&pooled),
+            None => Ok(pooled),
+        }
+    }
+
+    /// x (B, T, d) to (B, d).
+    fn pool(&self, x: &Tensor, ids: &Tensor) -> candle_core::Result<Tensor> {
+        let rows = ids.to_dtype(DType::U32)?.to_vec2::<u32>()?;
+        let token = |(index, ids): (usize, &Vec<u32>)| {
+            let at = match self.pool {
+                TextPool::First => 0,
+                TextPool::Last => ids.len().saturating_sub(1),
+                // The first where several are equal, as PyTorch's argmax.
+                TextPool::Largest => position(ids, ids.iter().copied().max().unwrap_or(0)),
+                TextPool::EndOfText(id) => position(ids, id),
+            };
+            x.get(index)?.get(at)
+        };
+        let pooled = rows.iter().enumerate().map(token).collect::<candle_core::Result<Vec<_>>>()?;
+        Tensor::stack(&pooled, 0)
+    }
+}
+
+/// Where `id` stands first; 0 when it is absent.
+fn position(ids: &[u32], id: u32) -> usize {
+    ids.iter().position(|&other| other == id).unwrap_or(0)
+}

@@ -1,0 +1,198 @@
+//! How each library names and configures the text towers of CLIP and `SigLIP`.
+//!
+//! References: transformers' `modeling_clip.py` and `modeling_siglip.py`, `open_clip`'s `transformer.py`.
+
+use super::family::{Header, outputs};
+use super::hf::{self, prefix_if_used};
+use super::hf_clip;
+use super::open_clip;
+use super::options::Config;
+use super::origin::Origin;
+use super::text::{TextPool, TextSpec};
+use crate::nn::Activation;
+use serde_json::Value;
+
+/// The libraries that save text towers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFormat {
+    /// transformers' CLIP.
+    HfClip,
+    /// transformers' `SigLIP`.
+    HfSiglip,
+    /// `open_clip`.
+    OpenClip,
+}
+
+const HF_PREFIX: &str = "text_model.";
+
+impl TextFormat {
+    /// The format of a config; none when such models have no text tower.
+    pub fn of(config: &Value) -> Option<Self> {
+        if config["model_cfg"]["text_cfg"].is_object() {
+            return Some(Self::OpenClip);
+        }
+        match config["model_type"].as_str()? {
+            "clip" | "clip_text_model" => Some(Self::HfClip),
+            "siglip" | "siglip_text_model" => Some(Self::HfSiglip),
+            _ => None,
+        }
+    }
+
+    /// The name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HfClip => "transformers CLIP",
+            Self::HfSiglip => "transformers SigLIP",
+            Self::OpenClip => "open_clip",
+        }
+    }
+
+    /// The architecture.
+    pub fn spec(self, config: &Value, header: &Header) -> Result<TextSpec, String> {
+        match self {
+            Self::HfClip => clip(text_config(config), header),
+            Self::HfSiglip => siglip(text_config(config)),
+            Self::OpenClip => open(&config["model_cfg"]),
+        }
+    }
+
+    /// Where the canonical parameter `name` lies in this file.
+    pub fn origin(self, name: &str, header: &Header) -> Origin {
+        match self {
+            Self::OpenClip => open_origin(name, header),
+            Self::HfClip => hf_origin(name, header, "text_projection"),
+            Self::HfSiglip => {
+                let prefix = prefix_if_used(header, HF_PREFIX);
+                hf_origin(name, header, &format!("{prefix}head"))
+            }
+        }
+    }
+
+    /// Whether a tensor belongs to the image tower, or compares the two.
+    pub fn ignores(self, name: &str) -> bool {
+        let others: &[&str] = match self {
+            Self::HfClip => &["vision_model.", "visual_projection."],
+            Self::HfSiglip => &["vision_model."],
+            Self::OpenClip => &["visual."],
+        };
+        let shared = ["logit_scale", "logit_bias", "attn_mask"];
+        shared.contains(&name) || others.iter().any(|other| name.starts_with(other)) || hf_clip::is_index(name)
+    }
+}
+
+/// The text part of a config. The older key `text_config_dict` takes precedence, as in the library.
+fn text_config(config: &Value) -> &Value {
+    match (&config["text_config_dict"], &config["text_config"]) {
+        (older @ Value::Object(_), _) => older,
+        (_, nested @ Value::Object(_)) => nested,
+        _ if config["model_type"] == "clip" || config["model_type"] == "siglip" => &Value::Null,
+        _ => config,
+    }
+}
+
+fn clip(config: &Value, header: &Header) -> Result<TextSpec, String> {
+    let values = Config(config);
+    Ok(TextSpec {
+        vocabulary: values.integer("vocab_size", 49408)?,
+        context: values.integer("max_position_embeddings", 77)?,
+        width: values.integer("hidden_size", 512)?,
+        depth: values.integer("num_hidden_layers", 12)?,
+        heads: values.integer("num_attention_heads", 8)?,
+        hidden: values.integer("intermediate_size", 2048)?,
+        activation: hf::activation(&values, Activation::QuickGelu)?,
+        eps: values.number("layer_norm_eps", 1e-5) as f32,
+        causal: true,
+        // Configs written before the number was corrected say 2; the library then takes the largest.
+        pool: match values.integer("eos_token_id", 49407)? {
+            2 => TextPool::Largest,
+            id => TextPool::EndOfText(id as u32),
+        },
+        projection: outputs(header, "text_projection.weight"),
+        projection_bias: false,
+    })
+}
+
+fn siglip(config: &Value) -> Result<TextSpec, String> {
+    let values = Config(config);
+    let width = values.integer("hidden_size", 768)?;
+    Ok(TextSpec {
+        vocabulary: values.integer("vocab_size", 32000)?,
+        context: values.integer("max_position_embeddings", 64)?,
+        width,
+        depth: values.integer("num_hidden_layers", 12)?,
+        heads: values.integer("num_attention_heads", 12)?,
+        hidden: values.integer("intermediate_size", 3072)?,
+        activation: hf::activation(&values, Activation::GeluTanh)?,
+        eps: values.number("layer_norm_eps", 1e-6) as f32,
+        causal: false,
+        pool: TextPool::Last,
+        projection: values.integer("projection_size", width)?,
+        projection_bias: true,
+    })
+}
+
+fn open(model: &Value) -> Result<TextSpec, String> {
+    let text = &model["text_cfg"];
+    let values = Config(text);
+    if let Some(name) = text["hf_model_name"].as_str() {
+        return Err(format!("text_cfg.hf_model_name {name:?} is not supported; supported: open_clip's own text tower"));
+    }
+    open_clip::refuse(text, "text_cfg", &["embed_cls", "ls_init_value"])?;
+    let width = values.integer("width", 512)?;
+    let projected = text["proj_type"].as_str().unwrap_or("linear") != "none";
+    Ok(TextSpec {
+        vocabulary: values.integer("vocab_size", 49408)?,
+        context: values.integer("context_length", 77)?,
+        width,
+        depth: values.integer("layers", 12)?,
+        heads: values.integer("heads", 8)?,
+        hidden: (width as f64 * values.number("mlp_ratio", 4.0)) as usize,
+        activation: open_clip::activation(model, &text["act_kwargs"])?,
+        eps: text["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32,
+        causal: !values.flag("no_causal_mask", false),
+        pool: match text["pool_type"].as_str().unwrap_or("argmax") {
+            "argmax" => TextPool::Largest,
+            "eos" => TextPool::EndOfText(values.integer("eos_id", 2)? as u32),
+            "first" => TextPool::First,
+            "last" => TextPool::Last,
+            other => {
+                return Err(format!(
+                    "text_cfg.pool_type {other:?} is not supported; supported: argmax, eos, first, last"
+                ));
+            }
+        },
+        projection: if projected { Config(model).integer("embed_dim", 0)? } else { 0 },
+        projection_bias: values.flag("proj_bias", false),
+    })
+}
+
+fn hf_origin(name: &str, header: &Header, projection: &str) -> Origin {
+    let prefix = prefix_if_used(header, HF_PREFIX);
+    match name {
+        "token_embed" => return Origin::One(format!("{prefix}embeddings.token_embedding.weight")),
+        "pos_embed" => return Origin::Table(format!("{prefix}embeddings.position_embedding.weight")),
+        _ => {}
+    }
+    match name.split_once('.') {
+        Some(("norm", parameter)) => Origin::One(format!("{prefix}final_layer_norm.{parameter}")),
+        Some(("projection", parameter)) => Origin::One(format!("{projection}.{parameter}")),
+        _ => hf_clip::block(name, prefix).unwrap_or_else(|| Origin::One(name.to_owned())),
+    }
+}
+
+fn open_origin(name: &str, header: &Header) -> Origin {
+    let prefix = prefix_if_used(header, "text.");
+    let matrix = format!("{prefix}text_projection");
+    match name {
+        // A bare matrix unless it has a bias, which makes it a linear layer.
+        "projection.weight" if header.contains_key(&matrix) => return Origin::Transposed(matrix),
+        "token_embed" => return Origin::One(format!("{prefix}token_embedding.weight")),
+        "pos_embed" => return Origin::Table(format!("{prefix}positional_embedding")),
+        _ => {}
+    }
+    match name.split_once('.') {
+        Some(("norm", parameter)) => Origin::One(format!("{prefix}ln_final.{parameter}")),
+        Some(("projection", parameter)) => Origin::One(format!("{matrix}.{parameter}")),
+        _ => open_clip::block(name, prefix).unwrap_or_else(|| Origin::One(name.to_owned())),
+    }
+}

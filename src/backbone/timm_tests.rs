@@ -1,0 +1,110 @@
+//! Our reading of timm's architectures against the modules that timm builds from them.
+
+use super::family::{Description, Family, Header};
+use super::pool::Pool;
+use super::spec::VitSpec;
+use super::timm::Timm;
+use crate::nn::Activation;
+use crate::system::digest::sha256;
+use serde_json::{Value, json};
+
+/// Written by `tests/fixtures/make_timm_table.py`.
+fn facts() -> Value {
+    serde_json::from_str(include_str!("../../tests/fixtures/timm_models.json")).unwrap()
+}
+
+fn read(config: Value) -> Result<VitSpec, String> {
+    Timm.spec(&Description { config, preprocessor: Value::Null }, &Header::new())
+}
+
+/// The sum over all names and shapes, the classifier included.
+fn parameters(spec: &VitSpec, num_classes: usize) -> String {
+    let spec = VitSpec { num_classes, ..spec.clone() };
+    let mut lines: Vec<String> = spec
+        .shapes()
+        .into_iter()
+        .chain(spec.output_shapes())
+        .map(|(name, shape)| format!("{name} {shape:?}\n"))
+        .collect();
+    lines.sort();
+    sha256(lines.concat().as_bytes())
+}
+
+#[test]
+fn every_supported_architecture_is_what_timm_builds() {
+    let facts = facts();
+    let models = facts["models"].as_object().unwrap();
+    assert!(models.len() > 140);
+    for (name, model) in models {
+        let config = model["config"].clone();
+        let spec = read(config.clone()).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        let num_classes = config["num_classes"].as_u64().unwrap() as usize;
+        assert_eq!(parameters(&spec, num_classes), model["parameters"].as_str().unwrap(), "{name}");
+        assert_eq!(
+            f64::from(spec.eps).to_string(),
+            (model["eps"].as_f64().unwrap() as f32 as f64).to_string(),
+            "{name}"
+        );
+        let activation = match spec.activation {
+            _ if spec.gated => "swiglu",
+            Activation::Gelu => "GELU",
+            Activation::GeluTanh => "GELUTanh",
+            Activation::QuickGelu => "QuickGELU",
+        };
+        let expected = model["activation"].as_str().unwrap().split(' ').next();
+        assert_eq!(Some(activation), expected, "{name}");
+        let pool = match spec.pool {
+            Pool::Cls => "token",
+            Pool::Avg => "avg",
+            Pool::Attention => "map",
+            Pool::Distilled => "distilled",
+            Pool::ClsAvg => "none of timm's",
+        };
+        assert_eq!(pool, model["pool"], "{name}");
+        assert_eq!(spec.image_size as u64, config["pretrained_cfg"]["input_size"][1].as_u64().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn other_architectures_are_refused_by_name() {
+    let facts = facts();
+    let others = facts["others"].as_array().unwrap();
+    assert!(others.len() > 80);
+    for name in others.iter().map(|name| name.as_str().unwrap()) {
+        let refused = read(json!({ "architecture": name })).unwrap_err();
+        assert!(refused.contains(name), "{refused}");
+    }
+    for (name, reason) in [
+        ("vit_base_patch16_xp_224", "norm_layer"),
+        ("vit_base_r50_s16_224", "embed_layer"),
+        ("vit_base_patch16_rpn_224", "block_fn"),
+        ("vit_base_patch16_radio_v3", "RADIO"),
+        ("naflexvit_base_patch16_siglip", "NaFlex"),
+    ] {
+        let refused = read(json!({ "architecture": name })).unwrap_err();
+        assert!(refused.contains(name) && refused.contains(reason), "{refused}");
+    }
+}
+
+#[test]
+fn weights_trained_with_quick_gelu_run_with_it() {
+    let activation = |architecture: &str, tag: &str, args: Value| {
+        let config = json!({ "architecture": architecture, "model_args": args, "pretrained_cfg": { "tag": tag } });
+        read(config).unwrap().activation
+    };
+    let base = "vit_base_patch16_clip_224";
+    assert_eq!(activation(base, "openai", json!({})), Activation::QuickGelu);
+    assert_eq!(activation(base, "metaclip_400m", json!({})), Activation::QuickGelu);
+    assert_eq!(activation(base, "laion2b", json!({})), Activation::Gelu);
+    assert_eq!(activation(base, "openai_ft_in1k", json!({})), Activation::Gelu);
+    assert_eq!(activation(base, "openai", json!({ "act_layer": "gelu" })), Activation::Gelu);
+    assert_eq!(activation("vit_base_patch16_clip_quickgelu_224", "openai", json!({})), Activation::QuickGelu);
+}
+
+#[test]
+fn options_whose_effect_is_unknown_are_refused() {
+    for args in [json!({ "qk_norm": true }), json!({ "norm_layer": "rmsnorm" }), json!({ "in_chans": 1 })] {
+        let refused = read(json!({ "architecture": "vit_base_patch16_224", "model_args": args })).unwrap_err();
+        assert!(refused.contains(args.as_object().unwrap().keys().next().unwrap()), "{refused}");
+    }
+}
