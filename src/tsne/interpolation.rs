@@ -11,10 +11,12 @@ use super::gradient::Repulsion;
 use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
+use std::cmp::Ordering;
+use std::f64::consts::TAU;
 use std::sync::Arc;
 
-/// Distance of grid nodes in units of the kernel's width; the kernel 1 / (1 + d²) is then interpolated within 0.7 %.
-const SPACING: f64 = 0.5;
+/// Distance of grid nodes in units of the kernel's width; the kernel 1 / (1 + d²) is then interpolated within 0.3 %.
+const SPACING: f64 = 0.4;
 /// Nodes an axis of the largest grid: wider embeddings get a coarser one.
 const MOST_NODES: usize = 2048;
 /// Nodes beyond the outermost points: the support of the spline.
@@ -57,18 +59,15 @@ impl Interpolation {
     /// part of the work.
     fn spread(&mut self, plan: &Plan, frame: &Frame, points: &[[f32; 2]]) {
         self.rows.clear();
-        self.rows.resize(plan.nodes / 2 * plan.size, Complex32::ZERO);
+        self.rows.resize(plan.y.nodes / 2 * plan.x.size, Complex32::ZERO);
         for &point in points {
             let (column, wx) = frame.weights(point, 0);
             let (row, wy) = frame.weights(point, 1);
             for (a, wy) in wy.into_iter().enumerate() {
-                let start = (row + a) / 2 * plan.size + column;
+                let (pair, odd) = ((row + a) >> 1, (row + a) & 1 == 1);
+                let start = pair * plan.x.size + column;
                 for (node, wx) in self.rows[start..start + 4].iter_mut().zip(wx) {
-                    if (row + a) % 2 == 0 {
-                        node.re += wx * wy;
-                    } else {
-                        node.im += wx * wy;
-                    }
+                    *(if odd { &mut node.im } else { &mut node.re }) += wx * wy;
                 }
             }
         }
@@ -76,30 +75,31 @@ impl Interpolation {
 
     /// Density to field, by way of the spectrum; returns Σ w over all pairs, a point with itself included.
     fn convolve(&mut self, plan: &Plan) -> f64 {
-        let Plan { size, nodes, .. } = *plan;
-        self.rows.par_chunks_mut(STRIP * size).for_each_init(
+        let Plan { x, y, .. } = plan;
+        self.rows.par_chunks_mut(STRIP * x.size).for_each_init(
             || plan.scratch(),
             |scratch, rows| {
-                plan.forward.process_with_scratch(rows, scratch);
+                x.forward.process_with_scratch(rows, scratch);
             },
         );
-        let frequencies = size / 2 + 1;
-        self.columns.resize(frequencies * 2 * nodes, Complex32::ZERO);
+        let frequencies = x.nodes + 1;
+        self.columns.resize(frequencies * 2 * y.nodes, Complex32::ZERO);
         let mut energies = vec![0f64; frequencies];
         let rows = &self.rows;
-        self.columns.par_chunks_mut(STRIP * 2 * nodes).zip(energies.par_chunks_mut(STRIP)).enumerate().for_each_init(
+        let strips = self.columns.par_chunks_mut(STRIP * 2 * y.nodes).zip(energies.par_chunks_mut(STRIP));
+        strips.enumerate().for_each_init(
             || ColumnBuffers::new(plan),
             |buffers, (strip, (columns, energies))| plan.columns(rows, strip * STRIP, buffers, columns, energies),
         );
-        self.field.resize(nodes * nodes, Complex32::ZERO);
+        self.field.resize(y.nodes * x.nodes, Complex32::ZERO);
         let columns = &self.columns;
-        self.field.par_chunks_mut(STRIP * nodes).enumerate().for_each_init(
-            || (vec![Complex32::ZERO; STRIP * size], plan.scratch()),
+        self.field.par_chunks_mut(STRIP * x.nodes).enumerate().for_each_init(
+            || (vec![Complex32::ZERO; STRIP * x.size], plan.scratch()),
             |(rows, scratch), (strip, field)| {
                 plan.gather_rows(columns, strip * STRIP, rows);
-                plan.inverse.process_with_scratch(rows, scratch);
-                for (out, row) in field.chunks_exact_mut(nodes).zip(rows.chunks_exact(size)) {
-                    out.copy_from_slice(&row[..nodes]);
+                x.inverse.process_with_scratch(rows, scratch);
+                for (out, row) in field.chunks_exact_mut(x.nodes).zip(rows.chunks_exact(x.size)) {
+                    out.copy_from_slice(&row[..x.nodes]);
                 }
             },
         );
@@ -115,7 +115,7 @@ impl Interpolation {
                 let (row, wy) = frame.weights(point, 1);
                 let mut sum = Complex32::ZERO;
                 for (a, wy) in wy.into_iter().enumerate() {
-                    let start = (row + a) * plan.nodes + column;
+                    let start = (row + a) * plan.x.nodes + column;
                     let line: Complex32 = field[start..start + 4].iter().zip(wx).map(|(node, wx)| node * wx).sum();
                     sum += line * wy;
                 }
@@ -129,12 +129,12 @@ impl Interpolation {
 struct Frame {
     origin: [f32; 2],
     spacing: f64,
-    /// Nodes an axis that the points need.
-    nodes: usize,
+    /// Nodes that the points need on each axis.
+    nodes: [usize; 2],
 }
 
 impl Frame {
-    /// The smallest square grid around the points; none when a coordinate is not finite.
+    /// The smallest grid around the points; none when a coordinate is not finite.
     fn around(points: &[[f32; 2]]) -> Option<Self> {
         let (mut low, mut high) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
         for point in points {
@@ -143,13 +143,13 @@ impl Frame {
                 high[axis] = high[axis].max(point[axis]);
             }
         }
-        let span = f64::from(high[0] - low[0]).max(f64::from(high[1] - low[1]));
-        if !span.is_finite() || points.iter().flatten().any(|value| value.is_nan()) {
+        let span = [0, 1].map(|axis| f64::from(high[axis] - low[axis]));
+        if !span.iter().all(|span| span.is_finite()) || points.iter().flatten().any(|value| value.is_nan()) {
             return None;
         }
-        let nodes = |spacing: f64| (span / spacing) as usize + MARGIN + 1;
+        let nodes = |spacing: f64| span.map(|span| (span / spacing) as usize + MARGIN + 1);
         let mut spacing = SPACING;
-        while nodes(spacing) > MOST_NODES {
+        while nodes(spacing).into_iter().any(|nodes| nodes > MOST_NODES) {
             spacing *= 2.0;
         }
         Some(Self { origin: low, spacing, nodes: nodes(spacing) })
@@ -159,7 +159,7 @@ impl Frame {
     #[inline(always)]
     fn weights(&self, point: [f32; 2], axis: usize) -> (usize, [f32; 4]) {
         let position = (point[axis] - self.origin[axis]) * (1.0 / self.spacing) as f32;
-        let cell = (position as usize).min(self.nodes - MARGIN);
+        let cell = (position as usize).min(self.nodes[axis] - MARGIN);
         let t = position - cell as f32;
         let s = 1.0 - t;
         let near = |t: f32| (2.0 / 3.0) - t * t * (1.0 - 0.5 * t);
@@ -167,15 +167,48 @@ impl Frame {
     }
 }
 
-/// What depends on the grid's size only.
-struct Plan {
-    spacing: f64,
+/// One axis of the grid.
+struct Axis {
     /// Length of the transforms: twice the nodes, so that the circular convolution does not wrap.
     size: usize,
     nodes: usize,
     forward: Arc<dyn Fft<f32>>,
     inverse: Arc<dyn Fft<f32>>,
-    /// Spectra of the force kernel w² (dx + i dy) and of w: `size` values a column, columns 0 to size / 2. The spline's
+}
+
+impl Axis {
+    fn new(least: usize, planner: &mut FftPlanner<f32>) -> Self {
+        let size = fast_size(2 * least);
+        let (forward, inverse) = (planner.plan_fft_forward(size), planner.plan_fft_inverse(size));
+        Self { size, nodes: size / 2, forward, inverse }
+    }
+
+    /// Whether `needed` nodes fit, and there are not far too many.
+    fn suits(&self, needed: usize) -> bool {
+        (needed..=2 * needed.max(2 * STRIP)).contains(&self.nodes)
+    }
+
+    /// Offset of node `i` from node 0, the short way round. Half-way round an odd kernel is 0, as 0 is.
+    fn offset(&self, i: usize) -> f64 {
+        match i.cmp(&self.nodes) {
+            Ordering::Less => i as f64,
+            Ordering::Equal => 0.0,
+            Ordering::Greater => i as f64 - self.size as f64,
+        }
+    }
+
+    /// The spectrum of the cubic B-spline's values at the nodes, 1/6, 2/3, 1/6.
+    fn response(&self, k: usize) -> f64 {
+        (2.0 + (TAU * k as f64 / self.size as f64).cos()) / 3.0
+    }
+}
+
+/// What depends on the grid's size only.
+struct Plan {
+    spacing: f64,
+    x: Axis,
+    y: Axis,
+    /// Spectra of the force kernel w² (dx + i dy) and of w, column after column, columns 0 to x.nodes. The spline's
     /// response and the transforms' normalisation are divided out.
     force: Vec<Complex32>,
     weight: Vec<f32>,
@@ -183,33 +216,24 @@ struct Plan {
 
 impl Plan {
     fn new(frame: &Frame) -> Self {
-        let size = fast_size(2 * frame.nodes);
         let mut planner = FftPlanner::new();
-        let forward = planner.plan_fft_forward(size);
-        let spectrum = |kernel: fn(f64, f64) -> Complex32| spectrum(&forward, size, frame.spacing, kernel);
-        let force = spectrum(|dx, dy| {
+        let [x, y] = frame.nodes.map(|nodes| Axis::new(nodes, &mut planner));
+        let force = spectrum(&x, &y, frame.spacing, |dx, dy| {
             let w = 1.0 / (1.0 + dx * dx + dy * dy);
             Complex32::new((w * w * dx) as f32, (w * w * dy) as f32)
         });
-        let weight = spectrum(|dx, dy| Complex32::new((1.0 / (1.0 + dx * dx + dy * dy)) as f32, 0.0));
-        Self {
-            spacing: frame.spacing,
-            size,
-            nodes: size / 2,
-            inverse: planner.plan_fft_inverse(size),
-            forward,
-            force,
-            weight: weight.iter().map(|value| value.re).collect(),
-        }
+        let weight =
+            spectrum(&x, &y, frame.spacing, |dx, dy| (1.0 / (1.0 + dx * dx + dy * dy)) as f32 * Complex32::ONE);
+        Self { spacing: frame.spacing, x, y, force, weight: weight.iter().map(|value| value.re).collect() }
     }
 
-    /// Whether the points fit this grid, and it is not far too large.
     fn suits(&self, frame: &Frame) -> bool {
-        self.spacing == frame.spacing && (frame.nodes..=2 * frame.nodes.max(16)).contains(&self.nodes)
+        self.spacing == frame.spacing && self.x.suits(frame.nodes[0]) && self.y.suits(frame.nodes[1])
     }
 
     fn scratch(&self) -> Vec<Complex32> {
-        let length = self.forward.get_inplace_scratch_len().max(self.inverse.get_inplace_scratch_len());
+        let transforms = [&self.x.forward, &self.x.inverse, &self.y.forward, &self.y.inverse];
+        let length = transforms.iter().map(|fft| fft.get_inplace_scratch_len()).fold(0, usize::max);
         vec![Complex32::ZERO; length]
     }
 
@@ -224,14 +248,15 @@ impl Plan {
         out: &mut [Complex32],
         energies: &mut [f64],
     ) {
-        let Self { size, nodes, .. } = *self;
+        let Self { x, y, .. } = self;
+        let (size, nodes) = (y.size, y.nodes);
         let ColumnBuffers { density, mirrored, scratch } = buffers;
         let count = energies.len();
-        for (r, row) in rows.chunks_exact(size).enumerate() {
+        for (r, row) in rows.chunks_exact(x.size).enumerate() {
             for lane in 0..count {
                 // Of z = even + i odd, both real: even = (z(k) + z*(-k)) / 2, odd = (z(k) − z*(-k)) / 2i.
                 let k = first + lane;
-                let (z, mirror) = (row[k], row[(size - k) % size].conj());
+                let (z, mirror) = (row[k], row[(x.size - k) % x.size].conj());
                 let (even, odd) = ((z + mirror) * 0.5, (z - mirror) * 0.5);
                 density[lane * size + 2 * r] = even;
                 density[lane * size + 2 * r + 1] = Complex32::new(odd.im, -odd.re);
@@ -241,29 +266,29 @@ impl Plan {
             let k = first + lane;
             let column = &mut density[lane * size..(lane + 1) * size];
             column[nodes..].fill(Complex32::ZERO);
-            self.forward.process_with_scratch(column, scratch);
+            y.forward.process_with_scratch(column, scratch);
             let (force, weight) = (&self.force[k * size..(k + 1) * size], &self.weight[k * size..(k + 1) * size]);
-            let alone = k == 0 || k == nodes;
+            let alone = k == 0 || k == x.nodes;
             let sum: f64 = column.iter().zip(weight).map(|(value, w)| f64::from(value.norm_sqr() * w)).sum();
             *energy = if alone { sum } else { 2.0 * sum };
             if !alone {
                 for (m, out) in mirrored.iter_mut().enumerate() {
                     *out = (column[(size - m) % size] * force[m]).conj();
                 }
-                self.inverse.process_with_scratch(mirrored, scratch);
+                y.inverse.process_with_scratch(mirrored, scratch);
                 out[nodes..].copy_from_slice(&mirrored[..nodes]);
             }
             column.iter_mut().zip(force).for_each(|(value, force)| *value *= force);
-            self.inverse.process_with_scratch(column, scratch);
+            y.inverse.process_with_scratch(column, scratch);
             out[..nodes].copy_from_slice(&column[..nodes]);
         }
     }
 
     /// Rows `first`.. of the field's half-transformed columns.
     fn gather_rows(&self, columns: &[Complex32], first: usize, rows: &mut [Complex32]) {
-        let Self { size, nodes, .. } = *self;
+        let (size, nodes) = (self.x.size, self.y.nodes);
         for k in 0..size {
-            let start = if k <= nodes { k * 2 * nodes } else { (size - k) * 2 * nodes + nodes };
+            let start = if k <= self.x.nodes { k * 2 * nodes } else { (size - k) * 2 * nodes + nodes };
             for (lane, &value) in columns[start + first..start + (first + STRIP).min(nodes)].iter().enumerate() {
                 rows[lane * size + k] = value;
             }
@@ -280,52 +305,47 @@ struct ColumnBuffers {
 impl ColumnBuffers {
     fn new(plan: &Plan) -> Self {
         Self {
-            density: vec![Complex32::ZERO; STRIP * plan.size],
-            mirrored: vec![Complex32::ZERO; plan.size],
+            density: vec![Complex32::ZERO; STRIP * plan.y.size],
+            mirrored: vec![Complex32::ZERO; plan.y.size],
             scratch: plan.scratch(),
         }
     }
 }
 
-/// Columns 0 to size / 2 of a kernel's spectrum, ready to multiply the spectrum of a B-spline density with.
-fn spectrum(
-    forward: &Arc<dyn Fft<f32>>,
-    size: usize,
-    spacing: f64,
-    kernel: fn(f64, f64) -> Complex32,
-) -> Vec<Complex32> {
-    // Offset of a node from node 0, the short way round. Half-way round an odd kernel is 0, as 0 is.
-    let offset = |i: usize| match (2 * i).cmp(&size) {
-        std::cmp::Ordering::Less => i as f64 * spacing,
-        std::cmp::Ordering::Equal => 0.5 * size as f64 * spacing,
-        std::cmp::Ordering::Greater => (i as f64 - size as f64) * spacing,
-    };
-    let mut rows = vec![Complex32::ZERO; size * size];
-    rows.par_chunks_mut(size).enumerate().for_each(|(r, row)| {
-        row.iter_mut().enumerate().for_each(|(c, value)| *value = kernel(offset(c), offset(r)));
-        forward.process(row);
+/// Columns 0 to x.nodes of a kernel's spectrum, ready to multiply the spectrum of a B-spline density with.
+fn spectrum(x: &Axis, y: &Axis, spacing: f64, kernel: fn(f64, f64) -> Complex32) -> Vec<Complex32> {
+    let mut rows = vec![Complex32::ZERO; y.size * x.size];
+    rows.par_chunks_mut(x.size).enumerate().for_each(|(r, row)| {
+        let dy = y.offset(r) * spacing;
+        row.iter_mut().enumerate().for_each(|(c, value)| *value = kernel(x.offset(c) * spacing, dy));
+        x.forward.process(row);
     });
-    let response = |k: usize| (2.0 + (std::f64::consts::TAU * k as f64 / size as f64).cos()) / 3.0;
-    let mut columns = vec![Complex32::ZERO; (size / 2 + 1) * size];
-    columns.par_chunks_mut(size).enumerate().for_each(|(k, column)| {
-        column.iter_mut().enumerate().for_each(|(r, value)| *value = rows[r * size + k]);
-        forward.process(column);
+    let mut columns = vec![Complex32::ZERO; (x.nodes + 1) * y.size];
+    columns.par_chunks_mut(y.size).enumerate().for_each(|(k, column)| {
+        column.iter_mut().enumerate().for_each(|(r, value)| *value = rows[r * x.size + k]);
+        y.forward.process(column);
         for (m, value) in column.iter_mut().enumerate() {
-            *value *= ((response(k) * response(m)).powi(-2) / (size * size) as f64) as f32;
+            // Twice: the spline spreads the density, and reads the field.
+            let scale = (x.response(k) * y.response(m)).powi(-2) / (x.size * y.size) as f64;
+            *value *= scale as f32;
         }
     });
     columns
 }
 
-/// The smallest multiple of 2 * `STRIP` from `least` on without prime factors above 5.
+/// The smallest multiple of 2 `STRIP` from `least` on without prime factors above 5.
 fn fast_size(least: usize) -> usize {
     let smooth = |mut n: usize| {
         for factor in [2, 3, 5] {
-            while n % factor == 0 {
+            while n.is_multiple_of(factor) {
                 n /= factor;
             }
         }
         n == 1
     };
-    (least.div_ceil(2 * STRIP)..).find(|&n| smooth(n)).map_or(least, |n| n * 2 * STRIP)
+    let mut strips = least.div_ceil(2 * STRIP).max(1);
+    while !smooth(strips) {
+        strips += 1;
+    }
+    strips * 2 * STRIP
 }

@@ -159,10 +159,11 @@ fn eigen(mut a: [[f64; WIDTH]; WIDTH]) -> ([f64; WIDTH], [[f64; WIDTH]; WIDTH]) 
                     turn(&mut x, &mut y);
                     [row[p], row[q]] = [x, y];
                 }
+                let (row_p, row_q) = (a[p], a[q]);
                 for c in 0..WIDTH {
-                    let [mut x, mut y] = [a[p][c], a[q][c]];
+                    let (mut x, mut y) = (row_p[c], row_q[c]);
                     turn(&mut x, &mut y);
-                    [a[p][c], a[q][c]] = [x, y];
+                    (a[p][c], a[q][c]) = (x, y);
                 }
             }
         }
