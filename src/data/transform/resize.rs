@@ -7,8 +7,9 @@
 use super::BackboneDefaults;
 use crate::config::{InterpolationChoice, PreprocessSettings, ResizeMode};
 use crate::data::decode::ImageError;
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{Rgb, RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 
@@ -174,17 +175,19 @@ fn resize(
     if image.as_raw().is_empty() || window.width == 0 || window.height == 0 {
         return Err(failed(&"the image has no pixels"));
     }
-    let whole = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3);
+    // Typed images: the untyped ones would compile the resize of every kind of pixel into this crate.
+    let whole = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw());
     let whole = whole.map_err(|error| failed(&error))?;
-    let source = CroppedImage::new(&whole, window.x, window.y, window.width, window.height);
+    let source = TypedCroppedImage::new(whole, window.x, window.y, window.width, window.height);
     let source = source.map_err(|error| failed(&error))?;
     let mut resizer = Resizer::new();
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(interpolation.filter()));
-    let mut rows = Image::new(width, window.height, PixelType::U8x3);
-    resizer.resize(&source, &mut rows, &options).map_err(|error| failed(&error))?;
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    resizer.resize(&rows, &mut target, &options).map_err(|error| failed(&error))?;
-    RgbImage::from_raw(width, height, target.into_vec()).ok_or_else(|| failed(&"unexpected size"))
+    let mut rows = TypedImage::<U8x3>::new(width, window.height);
+    resizer.resize_typed(&source, &mut rows, &options).map_err(|error| failed(&error))?;
+    let mut target = RgbImage::new(width, height);
+    let mut view = TypedImage::<U8x3>::from_buffer(width, height, &mut target).map_err(|error| failed(&error))?;
+    resizer.resize_typed(&rows, &mut view, &options).map_err(|error| failed(&error))?;
+    Ok(target)
 }
 
 fn failed(reason: &dyn std::fmt::Display) -> ImageError {
