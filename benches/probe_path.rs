@@ -37,7 +37,9 @@ impl Data {
         let mut row = || -> Vec<f64> { spectrum.iter().map(|s| s * stream.normal()).collect() };
         let means: Vec<Vec<f64>> = (0..classes).map(|_| row()).collect();
         let labels: Vec<usize> = (0..rows).map(|i| i % classes).collect();
-        let features = labels.iter().flat_map(|&c| row().into_iter().zip(&means[c]).map(|(x, m)| (3.0 * x + 2.0 * m) as f32).collect::<Vec<_>>());
+        let features = labels.iter().flat_map(|&c| {
+            row().into_iter().zip(&means[c]).map(|(x, m)| (3.0 * x + 2.0 * m) as f32).collect::<Vec<_>>()
+        });
         Self { features: features.collect(), cols, labels }
     }
 }

@@ -86,7 +86,8 @@ impl<'a> Deal<'a> {
     }
 
     fn check(&self, names: &[String]) -> Result<()> {
-        let alone = |class: usize| self.totals[class] > 0 && self.counts.iter().any(|fold| fold[class] == self.totals[class]);
+        let alone =
+            |class: usize| self.totals[class] > 0 && self.counts.iter().any(|fold| fold[class] == self.totals[class]);
         match (0..self.totals.len()).find(|&class| alone(class)) {
             None => Ok(()),
             Some(class) => Err(DataError::invalid(

@@ -43,7 +43,10 @@ impl Knn {
 
     pub(super) fn check(&self) -> Result<()> {
         if self.k == 0 {
-            return Err(Error::usage_hint("no neighbour can vote with k = 0", "k is 1 or more; DINOv2 tries 10 to 200"));
+            return Err(Error::usage_hint(
+                "no neighbour can vote with k = 0",
+                "k is 1 or more; DINOv2 tries 10 to 200",
+            ));
         }
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             let message = format!("a temperature of {} is out of range", self.temperature);
@@ -73,7 +76,8 @@ pub(super) fn knn_path(
     let others = nearest(held_out.features(), train.features(), most, Metric::Cosine, false)?;
     for &k in grid {
         let knn = Knn { k, temperature };
-        let score = |neighbors, samples: &Samples<'_>| accuracy(&votes(neighbors, train, knn).predicted, samples.labels());
+        let score =
+            |neighbors, samples: &Samples<'_>| accuracy(&votes(neighbors, train, knn).predicted, samples.labels());
         each(k, KnnScore { train: score(&own, train), held_out: score(&others, held_out) })?;
     }
     Ok(())

@@ -4,9 +4,9 @@
 //! is not penalised and features are not standardised. Two classes have one vector and the binomial loss: a softmax over
 //! two vectors would be the same model at half the C.
 
+use super::Samples;
 use super::linear::{self, Fit, Intercept, total_weights};
 use super::newton::{Loss, Stopping};
-use super::Samples;
 use crate::error::Result;
 use crate::nn::kernels::{math, simd};
 use std::ops::Range;
@@ -28,11 +28,11 @@ pub fn logistic_path(
     let labels = samples.labels();
     if samples.classes() == 2 {
         let signs = labels.iter().map(|&label| if label == 1 { 1.0 } else { -1.0 }).collect();
-        linear::path(samples, &Binomial { signs, weights }, Intercept::Free, grid, stopping, each)
+        linear::path(samples, &[Binomial { signs, weights }], Intercept::Free, grid, stopping, each)
     } else {
         let labels = labels.iter().map(|&label| label as u32).collect();
         let loss = Softmax { labels, weights, classes: samples.classes() };
-        linear::path(samples, &loss, Intercept::Free, grid, stopping, each)
+        linear::path(samples, &[loss], Intercept::Free, grid, stopping, each)
     }
 }
 

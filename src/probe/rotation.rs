@@ -100,10 +100,12 @@ fn pivoted_cholesky(gram: &[f64], n: usize) -> (Vec<f64>, Vec<usize>) {
         let pivot_row = factor[pivot * n..pivot * n + column].to_vec();
         for i in 0..n {
             let row = &mut factor[i * n..=i * n + column];
-            let known = simd(|| row[..column].chunks(8).zip(pivot_row.chunks(8)).fold([0f64; 8], |mut lanes, (a, b)| {
-                lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += a * b);
-                lanes
-            }));
+            let known = simd(|| {
+                row[..column].chunks(8).zip(pivot_row.chunks(8)).fold([0f64; 8], |mut lanes, (a, b)| {
+                    lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += a * b);
+                    lanes
+                })
+            });
             // Rows taken before have nothing left but rounding: exact zeros keep the triangle a triangle.
             let value = match i {
                 _ if taken[i] => 0.0,

@@ -40,8 +40,7 @@ impl<'a> Samples<'a> {
     /// # Errors
     /// A usage error when their number is wrong or one is not a finite positive number.
     pub fn with_weights(mut self, samples: Option<&[f64]>, classes: Option<&[f64]>) -> Result<Self> {
-        for (what, weights, expected) in
-            [("sample", samples, self.labels.len()), ("class", classes, self.names.len())]
+        for (what, weights, expected) in [("sample", samples, self.labels.len()), ("class", classes, self.names.len())]
         {
             let weights = weights.unwrap_or_default();
             if !weights.is_empty() && weights.len() != expected {
