@@ -61,10 +61,6 @@ impl Design {
         Self { rows, cols, shards: first_blocks.par_iter().map(shard).collect() }
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
     pub(super) fn cols(&self) -> usize {
         self.cols
     }

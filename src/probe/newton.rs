@@ -39,7 +39,7 @@ pub(super) trait Loss: Sync {
     fn add_diagonal(&self, rows: Range<usize>, curvature: &[f32], sums: &mut [f64]);
 }
 
-/// A loss, the features it is of and the penalties: Σ s l + ½ penalty ‖W‖² + ½ bias_penalty ‖b‖².
+/// A loss, the features it is of and the penalties: Σ s l + ½ penalty ‖W‖² + ½ `bias_penalty` ‖b‖².
 pub(super) struct Objective<'a, L> {
     pub design: &'a Design,
     pub loss: &'a L,
@@ -241,9 +241,9 @@ impl<L: Loss> Objective<'_, L> {
             }
             // Not a number counts as too far.
             if slope < 0.0 {
-                low = length
+                low = length;
             } else {
-                high = length
+                high = length;
             }
             let newton = length - slope / self.bend(&next, direction, &change);
             length = match newton {
