@@ -67,11 +67,14 @@ fn main() {
             fits.push(fit);
             Ok(())
         };
-        pool.install(|| match svm {
-            true => svm_path(&samples, &grid, 1.0, stopping, each),
-            false => logistic_path(&samples, &grid, stopping, each),
-        })
-        .unwrap();
+        let solved = pool.install(|| {
+            if svm {
+                svm_path(&samples, &grid, 1.0, stopping, each)
+            } else {
+                logistic_path(&samples, &grid, stopping, each)
+            }
+        });
+        solved.unwrap();
         (clock.elapsed().as_secs_f64(), fits)
     };
     let mut runs: Vec<(f64, Vec<Fit>)> = (0..repeats.max(1)).map(|_| run()).collect();

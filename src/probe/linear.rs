@@ -6,6 +6,7 @@ use super::rotation::Rotation;
 use super::{Head, Samples};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
+use rayon::prelude::*;
 
 /// The values of C that f32 features can tell apart from none and from infinite regularisation.
 const C_RANGE: std::ops::RangeInclusive<f64> = 1e-10..=1e10;
@@ -22,7 +23,7 @@ pub struct Fit {
     pub objective: f64,
     /// The largest absolute component of its gradient, by intercepts and centred features.
     pub gradient_norm: f64,
-    /// Newton steps, from the solution at the next smaller C.
+    /// Newton steps from the solution at the next smaller C, over all machines of an SVM.
     pub iterations: usize,
     /// Products with the Hessian in these steps: where the time goes.
     pub products: usize,
@@ -39,34 +40,43 @@ pub(super) enum Intercept {
     Scaled(f64),
 }
 
-/// Fits `loss` for each C of an ascending grid, from one solution to the next, and hands each fit to `each`.
+/// Fits the `losses`, each with outputs of its own, for each C of an ascending grid, from one solution to the next, and
+/// hands each fit to `each`.
 ///
 /// The features are centred (free intercept), rotated to their rank when there are fewer samples than features, and
 /// cut into blocks once for the whole path.
 pub(super) fn path<L: Loss>(
     samples: &Samples<'_>,
-    loss: &L,
+    losses: &[L],
     intercept: Intercept,
     grid: &[f64],
     stopping: Stopping,
     each: &mut dyn FnMut(Fit) -> Result<()>,
 ) -> Result<()> {
     check(grid, stopping)?;
-    let prepared = Prepared::new(samples.features(), intercept == Intercept::Free)?;
+    let prepared = Prepared::new(
+        samples.features(),
+        intercept == Intercept::Free,
+        losses.iter().map(Loss::outputs).max().unwrap_or(0),
+    )?;
     let weights = total_weights(samples);
     let total: f64 = weights.iter().sum();
     let squares = prepared.design.weighted_squares(|i| weights[i] / total);
-    let mut solved: Vec<(f64, Vec<f64>)> = Vec::new();
+    let mut solved: Vec<Trail> = losses.iter().map(|_| Trail::default()).collect();
     for &c in grid {
         let penalty = 1.0 / (c * total);
         let bias_penalty = match intercept {
             Intercept::Free => 0.0,
             Intercept::Scaled(scale) => penalty / (scale * scale),
         };
-        let objective = Objective { design: &prepared.design, loss, penalty, bias_penalty, squares: &squares };
-        let solution = objective.minimize(start(&objective, &solved, c)?, stopping)?;
-        solved.push((c, solution.parameters.clone()));
-        each(prepared.fit(c, solution)?)?;
+        let solve = |(loss, trail): (&L, &mut Trail)| -> Result<Solution> {
+            let objective = Objective { design: &prepared.design, loss, penalty, bias_penalty, squares: &squares };
+            let solution = objective.minimize(trail.start(&objective, c)?, stopping)?;
+            trail.push(c, &solution.parameters);
+            Ok(solution)
+        };
+        let solutions = losses.par_iter().zip(&mut solved).map(solve).collect::<Result<Vec<Solution>>>()?;
+        each(prepared.fit(c, &solutions)?)?;
     }
     Ok(())
 }
@@ -77,18 +87,31 @@ pub(super) fn total_weights(samples: &Samples<'_>) -> Vec<f64> {
     weights.map(|(weight, &label)| weight * samples.class_weights()[label]).collect()
 }
 
-/// Where to start: at the last solution, or on the line through the last two in ln C when that is lower. Along ln C
-/// solutions move almost straight, most of all where classes are separable and weights grow without end.
-fn start<L: Loss>(objective: &Objective<'_, L>, solved: &[(f64, Vec<f64>)], c: f64) -> Result<Evaluation> {
-    let Some((last_c, last)) = solved.last() else {
-        return objective.at(vec![0.0; objective.loss.outputs() * (objective.design.cols() + 1)]);
-    };
-    let here = objective.at(last.clone())?;
-    let Some((before_c, before)) = solved.len().checked_sub(2).map(|i| &solved[i]) else { return Ok(here) };
-    let ratio = (c / last_c).ln() / (last_c / before_c).ln();
-    let ahead = objective.at(last.iter().zip(before).map(|(a, b)| a + ratio * (a - b)).collect())?;
-    // Not a number compares as false: an overflowing guess is never taken.
-    Ok(if ahead.value < here.value { ahead } else { here })
+/// The last two solutions of a path.
+#[derive(Default)]
+struct Trail {
+    last: Option<(f64, Vec<f64>)>,
+    before: Option<(f64, Vec<f64>)>,
+}
+
+impl Trail {
+    fn push(&mut self, c: f64, parameters: &[f64]) {
+        self.before = self.last.replace((c, parameters.to_vec()));
+    }
+
+    /// Where to start: at the last solution, or on the line through the last two in ln C when that is lower. Along ln C
+    /// solutions move almost straight, most of all where classes are separable and weights grow without end.
+    fn start<L: Loss>(&self, objective: &Objective<'_, L>, c: f64) -> Result<Evaluation> {
+        let Some((last_c, last)) = &self.last else {
+            return objective.at(vec![0.0; objective.loss.outputs() * (objective.design.cols() + 1)]);
+        };
+        let here = objective.at(last.clone())?;
+        let Some((before_c, before)) = &self.before else { return Ok(here) };
+        let ratio = (c / last_c).ln() / (last_c / before_c).ln();
+        let ahead = objective.at(last.iter().zip(before).map(|(a, b)| a + ratio * (a - b)).collect())?;
+        // Not a number compares as false: an overflowing guess is never taken.
+        Ok(if ahead.value < here.value { ahead } else { here })
+    }
 }
 
 fn check(grid: &[f64], stopping: Stopping) -> Result<()> {
@@ -119,7 +142,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(raw: Matrix<'_>, centred: bool) -> Result<Self> {
+    fn new(raw: Matrix<'_>, centred: bool, outputs: usize) -> Result<Self> {
         let centre = centred.then(|| raw.means());
         let moved: Option<Vec<f32>> = centre.as_ref().map(|centre| {
             let rows = raw.values().chunks_exact(raw.cols());
@@ -127,31 +150,135 @@ impl Prepared {
         });
         let features = moved.as_ref().map_or(raw, |moved| Matrix::new(moved, raw.cols()));
         let rotation = Rotation::pays(features).then(|| Rotation::new(features)).transpose()?;
-        let design = Design::new(rotation.as_ref().map_or(features, Rotation::features));
+        let design = Design::new(rotation.as_ref().map_or(features, Rotation::features), outputs);
         Ok(Self { design, centre, rotation })
     }
 
-    fn fit(&self, c: f64, solution: Solution) -> Result<Fit> {
-        let outputs = solution.parameters.len() / (self.design.cols() + 1);
-        let (weight, bias) = solution.parameters.split_at(outputs * self.design.cols());
-        let weight = match &self.rotation {
-            Some(rotation) => rotation.back(weight)?,
-            None => weight.to_vec(),
-        };
-        let cols = weight.len() / outputs;
-        let shift = |row: &[f64]| match &self.centre {
-            Some(centre) => row.iter().zip(centre).map(|(w, m)| w * m).sum::<f64>(),
-            None => 0.0,
-        };
-        let bias: Vec<f64> = bias.iter().zip(weight.chunks_exact(cols)).map(|(b, row)| b - shift(row)).collect();
+    /// The head of the solutions' outputs, one after the other.
+    fn fit(&self, c: f64, solutions: &[Solution]) -> Result<Fit> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for Solution { parameters, .. } in solutions {
+            let outputs = parameters.len() / (self.design.cols() + 1);
+            let (weights, biases) = parameters.split_at(outputs * self.design.cols());
+            weight.extend_from_slice(weights);
+            bias.extend_from_slice(biases);
+        }
+        if let Some(rotation) = &self.rotation {
+            weight = rotation.back(&weight)?;
+        }
+        if let Some(centre) = &self.centre {
+            for (bias, row) in bias.iter_mut().zip(weight.chunks_exact(centre.len())) {
+                *bias -= row.iter().zip(centre).map(|(w, m)| w * m).sum::<f64>();
+            }
+        }
         Ok(Fit {
             c,
             head: Head::from_vectors(&weight, &bias),
-            objective: solution.value,
-            gradient_norm: solution.gradient_norm,
-            iterations: solution.iterations,
-            products: solution.products,
-            converged: solution.converged,
+            objective: solutions.iter().map(|solution| solution.value).sum(),
+            gradient_norm: solutions.iter().map(|solution| solution.gradient_norm).fold(0.0, f64::max),
+            iterations: solutions.iter().map(|solution| solution.iterations).sum(),
+            products: solutions.iter().map(|solution| solution.products).sum(),
+            converged: solutions.iter().all(|solution| solution.converged),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{logistic_path, svm_path};
+    use crate::rng::{Purpose, Stream};
+
+    const TIGHT: Stopping = Stopping { tolerance: 1e-9, max_iterations: 1000 };
+
+    fn random(n: usize) -> Vec<f32> {
+        let mut stream = Stream::new(2, Purpose::Init, &[]);
+        (0..n).map(|_| stream.normal() as f32).collect()
+    }
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|c| format!("c{c}")).collect()
+    }
+
+    fn fits(samples: &Samples<'_>, grid: &[f64], svm: bool) -> Result<Vec<Fit>> {
+        let mut fits = Vec::new();
+        let each = &mut |fit| {
+            fits.push(fit);
+            Ok(())
+        };
+        if svm { svm_path(samples, grid, 1.0, TIGHT, each) } else { logistic_path(samples, grid, TIGHT, each) }?;
+        Ok(fits)
+    }
+
+    #[test]
+    fn a_duplicate_is_a_weight_of_two() {
+        let (values, names) = (random(40 * 5), names(4));
+        let labels: Vec<usize> = (0..40).map(|i| i % 4).collect();
+        let weights: Vec<f64> = (0..40).map(|i| if i < 10 { 2.0 } else { 1.0 }).collect();
+        let once = Samples::new(Matrix::new(&values, 5), &labels, &names).unwrap();
+        let weighted = once.clone().with_weights(Some(&weights), None).unwrap();
+        let twice: Vec<f32> = values.iter().chain(&values[..50]).copied().collect();
+        let labels: Vec<usize> = labels.iter().chain(&labels[..10]).copied().collect();
+        let repeated = Samples::new(Matrix::new(&twice, 5), &labels, &names).unwrap();
+        for svm in [false, true] {
+            let [a, b] = [&weighted, &repeated].map(|samples| fits(samples, &[0.1, 1.0], svm).unwrap().remove(1));
+            assert!((a.objective / b.objective - 1.0).abs() < 1e-6);
+            assert!(a.head.weight.iter().zip(&b.head.weight).all(|(a, b)| (a - b).abs() < 1e-3), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn a_warm_start_ends_where_a_cold_one_does() {
+        let (values, names) = (random(60 * 20), names(3));
+        let labels: Vec<usize> = (0..60).map(|i| i % 3).collect();
+        let samples = Samples::new(Matrix::new(&values, 20), &labels, &names).unwrap();
+        for svm in [false, true] {
+            let warm = fits(&samples, &[1e-3, 1e-2, 0.1, 1.0, 10.0], svm).unwrap().remove(4);
+            let cold = fits(&samples, &[10.0], svm).unwrap().remove(0);
+            assert!(warm.converged && cold.converged);
+            assert!((warm.objective / cold.objective - 1.0).abs() < 1e-5, "{} {}", warm.objective, cold.objective);
+        }
+    }
+
+    #[test]
+    fn degenerate_features_have_a_fit() {
+        // Three samples; a constant feature, a huge one, one of zeros; twice the same row.
+        let values = [7f32, 1e30, 0.0, 1.0, 7.0, -1e30, 0.0, 2.0, 7.0, -1e30, 0.0, 2.0];
+        let (names, labels) = (names(2), [0, 1, 0]);
+        let samples = Samples::new(Matrix::new(&values, 4), &labels, &names).unwrap();
+        let columns = Samples::new(Matrix::new(&values, 1), &[0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1], &names).unwrap();
+        for svm in [false, true] {
+            for fit in fits(&samples, &[1e-10, 1.0, 1e10], svm).unwrap() {
+                assert!(fit.objective.is_finite(), "{fit:?}");
+                assert!(fit.head.weight.iter().chain(&fit.head.bias).all(|w| w.is_finite()), "{fit:?}");
+            }
+            assert!(fits(&columns, &[1.0], svm).unwrap()[0].objective.is_finite());
+        }
+        let constant = fits(&samples, &[1.0], false).unwrap().remove(0);
+        assert_eq!((constant.head.weight[0], constant.head.weight[2]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let (values, names) = (random(4), names(2));
+        let samples = Samples::new(Matrix::new(&values, 1), &[0, 1, 0, 1], &names).unwrap();
+        let refused = |grid: &[f64]| fits(&samples, grid, false).unwrap_err().to_string();
+        assert!(refused(&[]).contains("no value of C"));
+        assert!(refused(&[0.0]).contains("C = 0"));
+        assert!(refused(&[f64::NAN]).contains("NaN"));
+        assert!(refused(&[1.0, 1.0]).contains("ascend"));
+        let ignore = &mut |_| Ok(());
+        let stopping = Stopping { tolerance: 1e-12, max_iterations: 1 };
+        assert!(logistic_path(&samples, &[1.0], stopping, ignore).unwrap_err().to_string().contains("tolerance"));
+        let error = svm_path(&samples, &[1.0], 0.0, TIGHT, ignore).unwrap_err();
+        assert!(error.to_string().contains("scaling"), "{error}");
+        let hasty = Stopping { tolerance: 1e-9, max_iterations: 1 };
+        let mut converged = true;
+        logistic_path(&samples, &[1e5], hasty, &mut |fit| {
+            converged = fit.converged;
+            Ok(())
+        })
+        .unwrap();
+        assert!(!converged);
     }
 }

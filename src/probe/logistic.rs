@@ -28,11 +28,11 @@ pub fn logistic_path(
     let labels = samples.labels();
     if samples.classes() == 2 {
         let signs = labels.iter().map(|&label| if label == 1 { 1.0 } else { -1.0 }).collect();
-        linear::path(samples, &Binomial { signs, weights }, Intercept::Free, grid, stopping, each)
+        linear::path(samples, &[Binomial { signs, weights }], Intercept::Free, grid, stopping, each)
     } else {
         let labels = labels.iter().map(|&label| label as u32).collect();
         let loss = Softmax { labels, weights, classes: samples.classes() };
-        linear::path(samples, &loss, Intercept::Free, grid, stopping, each)
+        linear::path(samples, &[loss], Intercept::Free, grid, stopping, each)
     }
 }
 

@@ -9,14 +9,17 @@ use crate::error::Result;
 use crate::nn::kernels::simd;
 use std::ops::Range;
 
-/// The share of a step's gain below which one more conjugate gradient is not worth its product.
-const FORCING: f64 = 0.03;
+/// A direction is good enough when its last product, times their number, gained less than this share of the whole: the
+/// test of Nash and Sofer (Operations Research Letters 9, 1990), which foresees a slow start. At the usual tolerance.
+const FORCING: f64 = 0.1;
+const MOST_FORCING: f64 = 0.3;
+const USUAL_TOLERANCE: f64 = 1e-6;
 /// A conjugate-gradient solve that takes longer is cut short: a shorter direction is still one of descent.
-const MOST_PRODUCTS: usize = 1000;
-/// Halvings of a step.
-const MOST_HALVINGS: usize = 30;
-/// The fraction of the promised decrease a step must keep (Armijo).
-const ARMIJO: f64 = 1e-4;
+const MOST_PRODUCTS: u32 = 1000;
+/// Lengths of a step that are tried.
+const MOST_LENGTHS: usize = 40;
+/// What must remain of the slope at the end of a step.
+const FLAT: f64 = 0.1;
 /// What rounding of the scores may do to the objective, relative.
 const NOISE: f64 = 1e-7;
 
@@ -36,7 +39,7 @@ pub(super) trait Loss: Sync {
     fn add_diagonal(&self, rows: Range<usize>, curvature: &[f32], sums: &mut [f64]);
 }
 
-/// A loss, the features it is of and the penalties: Σ s l + ½ penalty ‖W‖² + ½ bias_penalty ‖b‖².
+/// A loss, the features it is of and the penalties: Σ s l + ½ penalty ‖W‖² + ½ `bias_penalty` ‖b‖².
 pub(super) struct Objective<'a, L> {
     pub design: &'a Design,
     pub loss: &'a L,
@@ -49,8 +52,9 @@ pub(super) struct Objective<'a, L> {
 /// When to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stopping {
-    /// Relative gap to the optimum: a solve ends with the step whose predicted gain is below this share of the
-    /// objective. From 1e-9, which is what f32 products can tell, to 0.1.
+    /// A solve ends with the step that is predicted to gain less than this share of the objective. Where C is moderate
+    /// the relative gap to the optimum is then about as small; on nearly singular problems (as many features as
+    /// samples, the largest C) it can be a few hundred times larger. From 1e-9, what f32 products can tell, to 0.1.
     pub tolerance: f64,
     /// Newton steps for one value of C.
     pub max_iterations: usize,
@@ -58,7 +62,7 @@ pub struct Stopping {
 
 impl Default for Stopping {
     fn default() -> Self {
-        Self { tolerance: 1e-6, max_iterations: 100 }
+        Self { tolerance: USUAL_TOLERANCE, max_iterations: 1000 }
     }
 }
 
@@ -109,8 +113,12 @@ impl<L: Loss> Objective<'_, L> {
             let direction = self.direction(&now, &gradient, stopping.tolerance)?;
             products += direction.products;
             // Half the slope is what a quadratic model gains by the whole step.
-            converged = -0.5 * direction.slope <= stopping.tolerance * now.value;
-            let Some(next) = self.search(&now, &direction)? else { break };
+            let gain = -0.5 * direction.slope;
+            converged = gain <= stopping.tolerance * now.value;
+            let Some(next) = self.search(&now, &direction)? else {
+                converged |= gain <= NOISE * now.value;
+                break;
+            };
             (now, iterations) = (next, iterations + 1);
             gradient = self.gradient(&now)?;
         }
@@ -189,7 +197,9 @@ impl<L: Loss> Objective<'_, L> {
         let mut scaled = product(&inverse, &residual);
         let mut search = scaled.clone();
         let mut energy = dot(&residual, &scaled);
-        let (mut gain, mut products) = (0f64, 0);
+        let (mut gain, mut products) = (0f64, 0u32);
+        // A closer optimum needs directions that are themselves more exact.
+        let forcing = (FORCING * (tolerance / USUAL_TOLERANCE).powf(0.25)).min(MOST_FORCING);
         while products < MOST_PRODUCTS && energy > 0.0 {
             let curved = self.hessian_times(at, &search)?;
             products += 1;
@@ -202,7 +212,7 @@ impl<L: Loss> Objective<'_, L> {
             add_scaled(&mut residual, -length, &curved);
             let gained = 0.5 * length * energy;
             gain += gained;
-            if gained <= FORCING * gain.max(tolerance * at.value) {
+            if f64::from(products) * gained <= forcing * gain.max(tolerance * at.value) {
                 break;
             }
             scaled = product(&inverse, &residual);
@@ -211,25 +221,69 @@ impl<L: Loss> Objective<'_, L> {
             energy = next;
         }
         let slope = dot(gradient, &step);
-        Ok(Direction { step, slope, products })
+        Ok(Direction { step, slope, products: products as usize })
     }
 
-    /// Halves the step until it keeps what it promises; nothing when no length does.
+    /// Looks along a direction for where the objective stops falling, by Newton's method in one dimension between the
+    /// ends known so far. No product with the features is needed: scores are linear in the length. Nothing when no
+    /// length is lower than none.
     fn search(&self, from: &Evaluation, direction: &Direction) -> Result<Option<Evaluation>> {
         let change = self.design.scores(&direction.step, self.loss.outputs())?;
-        let mut length = 1f64;
-        for _ in 0..MOST_HALVINGS {
+        let (mut low, mut high, mut length) = (0f64, f64::INFINITY, 1f64);
+        for _ in 0..MOST_LENGTHS {
             let mut parameters = from.parameters.clone();
             add_scaled(&mut parameters, length, &direction.step);
             let scores = from.scores.iter().zip(&change).map(|(z, d)| z + length as f32 * d).collect();
             let next = self.evaluate(parameters, scores);
-            if next.value <= from.value + ARMIJO * length * direction.slope + NOISE * from.value {
+            let slope = self.slope(&next, direction, &change);
+            if slope.abs() <= FLAT * direction.slope.abs() && next.value <= from.value * (1.0 + NOISE) {
                 return Ok(Some(next));
             }
-            length *= 0.5;
+            // Not a number counts as too far.
+            if slope < 0.0 {
+                low = length;
+            } else {
+                high = length;
+            }
+            let newton = length - slope / self.bend(&next, direction, &change);
+            length = match newton {
+                _ if low < newton && newton < high => newton,
+                _ if high.is_finite() => 0.5 * (low + high),
+                _ => 2.0 * length,
+            };
         }
         Ok(None)
     }
+
+    /// The derivative of the objective along a direction whose scores are `change`.
+    fn slope(&self, at: &Evaluation, direction: &Direction, change: &[f32]) -> f64 {
+        let penalties = self.penalties(&at.parameters).into_iter().zip(self.penalties(&direction.step));
+        let of_penalty: f64 = penalties.map(|((penalty, x), (_, p))| penalty * dot(x, p)).sum();
+        of_penalty + dot_scores(&at.derivatives, change)
+    }
+
+    /// The second derivative along it.
+    fn bend(&self, at: &Evaluation, direction: &Direction, change: &[f32]) -> f64 {
+        let outputs = self.loss.outputs();
+        let mut curved = change.to_vec();
+        for rows in self.design.ranges() {
+            let span = rows.start * outputs..rows.end * outputs;
+            self.loss.curve(rows, &at.curvature[span.clone()], &mut curved[span]);
+        }
+        2.0 * self.half_penalty(&direction.step) + dot_scores(&curved, change)
+    }
+}
+
+/// Sum of products of scores, in f64.
+fn dot_scores(a: &[f32], b: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    simd(|| {
+        let mut lanes = [0f64; LANES];
+        for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+            lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (&a, &b))| *lane += f64::from(a) * f64::from(b));
+        }
+        lanes.iter().sum()
+    })
 }
 
 /// Sum of products in a fixed order that vectorises.

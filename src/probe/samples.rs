@@ -153,7 +153,7 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// scikit-learn's "balanced" weights: n / (K n_c), which make every class count alike; 1 for a class without samples.
+/// scikit-learn's "balanced" weights: n over K times the samples of the class, which make every class count alike; 1 for a class without samples.
 pub fn balanced_weights(labels: &[usize], classes: usize) -> Vec<f64> {
     let mut counts = vec![0usize; classes];
     labels.iter().filter(|&&label| label < classes).for_each(|&label| counts[label] += 1);

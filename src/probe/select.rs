@@ -135,6 +135,9 @@ impl Recipe {
         grid: &[f64],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Selection> {
+        if grid.is_empty() {
+            return Err(Error::usage_hint("there is no setting to try", "name at least one"));
+        }
         let mut sums: Vec<Sums> = grid.iter().map(|_| Sums::default()).collect();
         let folds = validation.count(train)?;
         let mut done = 0;
@@ -319,5 +322,76 @@ impl Sums {
             iterations: self.iterations,
             converged: self.all_converged.unwrap_or(false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::assign_folds;
+    use crate::rng::{Purpose, Stream};
+
+    /// Two classes apart on the first feature, which is small beside the second, pure noise.
+    fn values(rows: usize, seed: u64) -> (Vec<f32>, Vec<usize>) {
+        let mut stream = Stream::new(seed, Purpose::Init, &[]);
+        let labels: Vec<usize> = (0..rows).map(|i| i % 2).collect();
+        let row =
+            |&label: &usize| [(label as f64 + 0.3 * stream.normal()) as f32 + 5.0, 100.0 * stream.normal() as f32];
+        (labels.iter().flat_map(row).collect(), labels)
+    }
+
+    fn families() -> [(Family, Vec<f64>); 3] {
+        let svm = Family::Svm { intercept_scaling: 1.0 };
+        [Family::Logistic, svm, Family::knn()].map(|family| match family {
+            Family::Knn { .. } => (family, vec![1.0, 3.0, 500.0]),
+            _ => (family, log_grid(1e-3, 1e3, 4)),
+        })
+    }
+
+    #[test]
+    fn every_family_is_chosen_and_fitted() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let ((train, labels), (held, held_labels)) = (values(60, 0), values(30, 1));
+        let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
+        let held = Samples::new(Matrix::new(&held, 2), &held_labels, &names).unwrap();
+        let folds = assign_folds(&labels, &names, None, 3, 0).unwrap();
+        for (family, grid) in families() {
+            for validation in [Validation::HeldOut(&held), Validation::Folds(&folds)] {
+                let recipe = Recipe { standardize: true, ..Recipe::new(family) };
+                let selection = recipe.select(&train, &validation, &grid, &mut |_, _| ()).unwrap();
+                let best = selection.path.iter().map(|point| point.validation_accuracy).fold(0.0, f64::max);
+                let first = selection.path.iter().position(|point| point.validation_accuracy == best).unwrap();
+                assert_eq!(selection.chosen, first, "{family:?}");
+                for point in &selection.path {
+                    let folds = if matches!(validation, Validation::Folds(_)) { 3 } else { 1 };
+                    assert_eq!(point.fold_accuracies.len(), folds);
+                    assert_eq!(point.objective.is_none(), matches!(family, Family::Knn { .. }));
+                }
+                match recipe.fit(&train, selection.setting()).unwrap() {
+                    Model::Linear(fit) => {
+                        let predicted = fit.head.predict(held.features()).unwrap();
+                        assert!(accuracy(&predicted, held.labels()) > 0.85, "{family:?} {fit:?}");
+                    }
+                    Model::Knn(knn) => assert_eq!(knn.k as f64, selection.setting().min(60.0)),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn validation_must_fit() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let (train, labels) = values(8, 0);
+        let wide = Samples::new(Matrix::new(&train, 4), &labels[..4], &names).unwrap();
+        let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
+        let refused = |validation: Validation<'_>, family, grid: &[f64]| {
+            Recipe::new(family).select(&train, &validation, grid, &mut |_, _| ()).unwrap_err().to_string()
+        };
+        assert!(refused(Validation::HeldOut(&wide), Family::Logistic, &[1.0]).contains("4 values"));
+        assert!(refused(Validation::Folds(&[0, 1]), Family::Logistic, &[1.0]).contains("2 samples"));
+        assert!(refused(Validation::Folds(&[0; 8]), Family::Logistic, &[1.0]).contains("1 folds"));
+        let halves = [0, 0, 1, 1, 0, 0, 1, 1];
+        assert!(refused(Validation::Folds(&halves), Family::knn(), &[1.5]).contains("1.5"));
+        assert!(refused(Validation::Folds(&halves), Family::knn(), &[]).contains("no setting"));
     }
 }

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_folded_head_takes_raw_features() {
         // The second feature is constant up to rounding, the third exactly.
-        let values = [1f32, 1000.0, 5.0, 3.0, 1000.000_06, 5.0, 8.0, 1000.0, 5.0];
+        let values = [1f32, 1000.0, 5.0, 3.0, 1_000.000_06, 5.0, 8.0, 1000.0, 5.0];
         let raw = Matrix::new(&values, 3);
         let standardizer = Standardizer::fit(raw);
         let standard = standardizer.apply(raw);

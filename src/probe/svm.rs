@@ -5,7 +5,7 @@
 //! positives, and with two classes for both.
 //!
 //! The squared hinge has no second derivative at the margin; the generalised Hessian of Mangasarian (2002) takes its
-//! place, and the machines of all classes are solved as one problem, so that their products are one.
+//! place. The machines are independent, so each takes its own steps and threads share them.
 
 use super::Samples;
 use super::linear::{self, Fit, Intercept, total_weights};
@@ -32,55 +32,46 @@ pub fn svm_path(
         let message = format!("an intercept scaling of {intercept_scaling} is out of range");
         return Err(Error::usage_hint(message, "a finite number above 0; 1 is the usual one"));
     }
-    let loss = SquaredHinge::new(samples);
-    linear::path(samples, &loss, Intercept::Scaled(intercept_scaling), grid, stopping, each)
+    let total = total_weights(samples).iter().sum();
+    let machines: Vec<SquaredHinge> = match samples.classes() {
+        2 => vec![SquaredHinge::new(samples, 1, samples.class_weights()[0], total)],
+        classes => (0..classes).map(|positive| SquaredHinge::new(samples, positive, 1.0, total)).collect(),
+    };
+    linear::path(samples, &machines, Intercept::Scaled(intercept_scaling), grid, stopping, each)
 }
 
-/// s max(0, 1 − y z)² for each output.
+/// s max(0, 1 − y z)² of one machine.
 struct SquaredHinge {
-    outputs: usize,
-    labels: Vec<usize>,
-    sample_weights: Vec<f64>,
-    class_weights: Vec<f64>,
-    total: f64,
+    /// ±1.
+    sides: Vec<f32>,
+    weights: Vec<f32>,
 }
 
 impl SquaredHinge {
-    fn new(samples: &Samples<'_>) -> Self {
+    /// The machine of the class `positive` against the rest, whose class weight is `rest`.
+    fn new(samples: &Samples<'_>, positive: usize, rest: f64, total: f64) -> Self {
+        let labels = || samples.labels().iter().zip(samples.sample_weights());
+        let class_weight = |label| if label == positive { samples.class_weights()[label] } else { rest };
         Self {
-            outputs: if samples.classes() == 2 { 1 } else { samples.classes() },
-            labels: samples.labels().to_vec(),
-            sample_weights: samples.sample_weights().to_vec(),
-            class_weights: samples.class_weights().to_vec(),
-            total: total_weights(samples).iter().sum(),
+            sides: labels().map(|(&label, _)| if label == positive { 1.0 } else { -1.0 }).collect(),
+            weights: labels().map(|(&label, weight)| (weight * class_weight(label) / total) as f32).collect(),
         }
-    }
-
-    /// The side a sample is on in the machine of `output`, and its weight there.
-    fn target(&self, i: usize, output: usize) -> (f32, f32) {
-        let label = self.labels[i];
-        let positive = label == if self.outputs == 1 { 1 } else { output };
-        let class_weight = if positive || self.outputs == 1 { self.class_weights[label] } else { 1.0 };
-        (if positive { 1.0 } else { -1.0 }, (self.sample_weights[i] * class_weight / self.total) as f32)
     }
 }
 
 impl Loss for SquaredHinge {
     fn outputs(&self) -> usize {
-        self.outputs
+        1
     }
 
     fn evaluate(&self, rows: Range<usize>, scores: &mut [f32], curvature: &mut [f32]) -> f64 {
+        let (sides, weights) = (&self.sides[rows.clone()], &self.weights[rows]);
         let mut loss = 0f64;
-        let per_output = scores.chunks_exact_mut(rows.len()).zip(curvature.chunks_exact_mut(rows.len()));
-        for (output, (scores, curvature)) in per_output.enumerate() {
-            for ((z, h), i) in scores.iter_mut().zip(curvature).zip(rows.clone()) {
-                let (side, weight) = self.target(i, output);
-                let short = (1.0 - side * *z).max(0.0);
-                loss += f64::from(weight) * f64::from(short) * f64::from(short);
-                *h = if short > 0.0 { 2.0 * weight } else { 0.0 };
-                *z = -2.0 * weight * side * short;
-            }
+        for ((z, h), (&side, &weight)) in scores.iter_mut().zip(curvature).zip(sides.iter().zip(weights)) {
+            let short = (1.0 - side * *z).max(0.0);
+            loss += f64::from(weight) * f64::from(short) * f64::from(short);
+            *h = if short > 0.0 { 2.0 * weight } else { 0.0 };
+            *z = -2.0 * weight * side * short;
         }
         loss
     }
@@ -89,9 +80,7 @@ impl Loss for SquaredHinge {
         simd(|| direction.iter_mut().zip(curvature).for_each(|(d, h)| *d *= h));
     }
 
-    fn add_diagonal(&self, rows: Range<usize>, curvature: &[f32], sums: &mut [f64]) {
-        for (sum, h) in sums.iter_mut().zip(curvature.chunks_exact(rows.len())) {
-            *sum += h.iter().map(|&h| f64::from(h)).sum::<f64>();
-        }
+    fn add_diagonal(&self, _rows: Range<usize>, curvature: &[f32], sums: &mut [f64]) {
+        sums[0] += curvature.iter().map(|&h| f64::from(h)).sum::<f64>();
     }
 }
