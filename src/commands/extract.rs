@@ -8,8 +8,8 @@ use super::tsne::{SplitArg, keys};
 use crate::backbone::{Params, Readout, Stage};
 use crate::cache::{CacheUse, Key};
 use crate::config::FeatureChoice;
-use crate::data::transform::Pipeline;
 use crate::data::Dataset;
+use crate::data::transform::Pipeline;
 use crate::error::{DataError, Error, Result};
 use crate::features::{FeatureFormat, FeatureWriter};
 use crate::report::{Console, key_value_table};
@@ -150,12 +150,7 @@ fn readout(args: &ExtractArgs, session: &Session, default: Readout) -> Result<Re
     Readout::new("extract", features, blocks, &session.backbone.spec)
 }
 
-fn write_features(
-    path: &Path,
-    subject: &Subject,
-    samples: &[usize],
-    console: &Console,
-) -> Result<(usize, CacheUse)> {
+fn write_features(path: &Path, subject: &Subject, samples: &[usize], console: &Console) -> Result<(usize, CacheUse)> {
     let session = &subject.session;
     let stage = Stage::Features(subject.readout);
     let extractor = session.extractor(&subject.params, stage)?;

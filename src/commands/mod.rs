@@ -123,7 +123,8 @@ pub fn main() -> ExitCode {
     let verbosity = Verbosity::from_flags(cli.output.verbose, cli.output.quiet);
     let console = Console::new(verbosity, cli.output.json);
     // The panic message itself has been printed by then; only the exit code is left to decide.
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, cli.output.json, &console)));
+    let outcome =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, cli.output.json, &console)));
     match outcome {
         Ok(Ok(())) => ExitCode::Done,
         Ok(Err(error)) => {

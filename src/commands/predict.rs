@@ -214,6 +214,7 @@ fn csv_row(row: &Prediction, top: usize) -> Result<String> {
     let failed = |error: csv::Error| Error::io("write", "stdout")(error.into());
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
     writer.write_record(&fields).map_err(failed)?;
-    let bytes = writer.into_inner().map_err(|error| Error::io("write", "stdout")(std::io::Error::other(error.to_string())))?;
+    let bytes =
+        writer.into_inner().map_err(|error| Error::io("write", "stdout")(std::io::Error::other(error.to_string())))?;
     Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
 }
