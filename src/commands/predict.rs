@@ -5,7 +5,7 @@ use crate::backbone::Stage;
 use crate::data::inputs::{Inputs, expand};
 use crate::data::loader::Batch;
 use crate::data::transform::{Pipeline, View};
-use crate::error::{BadFile, DataError, Error, Result};
+use crate::error::{DataError, Error, Result};
 use crate::metrics::softmax;
 use crate::report::Console;
 use clap::{Args, ValueEnum};
@@ -155,15 +155,14 @@ struct Rows<'a> {
     format: Option<Format>,
     top: usize,
     collected: Vec<Prediction>,
-    bad: Vec<BadFile>,
+    bad: usize,
     count: usize,
 }
 
 impl<'a> Rows<'a> {
     fn new(args: &PredictArgs, json: bool, console: &'a Console) -> Result<Self> {
         let format = (!json).then_some(args.format);
-        let rows =
-            Self { console, format, top: usize::from(args.top), collected: Vec::new(), bad: Vec::new(), count: 0 };
+        let rows = Self { console, format, top: usize::from(args.top), collected: Vec::new(), bad: 0, count: 0 };
         if format == Some(Format::Csv) {
             let ranked = (1..=rows.top).map(|rank| format!(",label_{rank},probability_{rank}")).collect::<String>();
             console.result(&format!("path,label,probability,error{ranked}"))?;
@@ -173,9 +172,7 @@ impl<'a> Rows<'a> {
 
     fn write(&mut self, row: Prediction) -> Result<()> {
         self.count += 1;
-        if let Some(reason) = &row.error {
-            self.bad.push(BadFile { path: row.path.clone().into(), reason: reason.clone() });
-        }
+        self.bad += usize::from(row.error.is_some());
         match self.format {
             None => self.collected.push(row),
             Some(Format::Csv) => self.console.result(&csv_row(&row, self.top)?)?,
@@ -190,11 +187,15 @@ impl<'a> Rows<'a> {
     fn finish(self, run: &SavedRun) -> Result<()> {
         if self.format.is_none() {
             let value = json!({
-                "run": run.folder, "n": self.count, "errors": self.bad.len(), "predictions": self.collected,
+                "run": run.folder, "n": self.count, "errors": self.bad, "predictions": self.collected,
             });
             self.console.output(&value, String::new)?;
         }
-        if self.bad.is_empty() { Ok(()) } else { Err(DataError::BadFiles { files: self.bad }.into()) }
+        if self.bad == 0 {
+            return Ok(());
+        }
+        let message = format!("{} of {} files could not be used", self.bad, self.count);
+        Err(DataError::invalid(message, "their rows say why").into())
     }
 }
 

@@ -1,0 +1,82 @@
+//! A small data set, a config and a place for runs, for tests of the command line.
+
+use insta_cmd::get_cargo_bin;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// The classes of the textile set.
+pub const CLASSES: [&str; 3] = ["global", "local", "nominal"];
+
+/// A folder with a few images of each class, a config, and room for runs.
+pub struct Workspace {
+    pub folder: TempDir,
+}
+
+impl Workspace {
+    /// 6 training, 3 validation and 3 test images a class, 32 px, one block trained for two epochs.
+    pub fn new() -> Self {
+        let workspace = Self { folder: tempfile::tempdir().unwrap() };
+        for (split, count) in [("train", 6), ("val", 3), ("test", 3)] {
+            for class in CLASSES {
+                let target = workspace.path(&format!("data/{split}/{class}"));
+                fs::create_dir_all(&target).unwrap();
+                for file in textile(split, class).iter().take(count) {
+                    fs::copy(file, target.join(file.file_name().unwrap())).unwrap();
+                }
+            }
+        }
+        workspace.write(
+            "small.toml",
+            "[run]\nout = \"runs\"\ndevice = \"cpu\"\nthreads = 2\n\n[data]\nroot = \"data\"\n\n[model]\nimage_size = 32\n\n\
+             [augment]\npreset = \"light\"\n\n[strategy]\nkind = \"partial\"\nblocks = 1\n\n[train]\nepochs = 2\nbatch_size = 4\n",
+        );
+        workspace
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(get_cargo_bin("vitadapt"));
+        command.args(args).current_dir(self.folder.path()).env_remove("RUST_BACKTRACE");
+        // Each workspace has a cache of its own.
+        command.env("XDG_CACHE_HOME", self.path("cache"));
+        command
+    }
+
+    /// Trains with overrides; asserts success and gives the JSON.
+    pub fn finetune(&self, name: &str, extra: &[&str]) -> Value {
+        let name = format!("run.name={name}");
+        let mut args = vec!["finetune", "--config", "small.toml", "--json", "-q", "--set", &name];
+        args.extend_from_slice(extra);
+        json(&self.command(&args).output().unwrap())
+    }
+
+    /// The bytes of a saved checkpoint's tensors.
+    pub fn tensors(&self, run: &str, checkpoint: &str) -> Vec<u8> {
+        fs::read(self.path(&format!("runs/{run}/checkpoints/{checkpoint}/model.safetensors"))).unwrap()
+    }
+}
+
+/// The files of a class of the textile set, sorted.
+pub fn textile(split: &str, class: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/textile").join(split).join(class);
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The JSON that a successful command printed.
+pub fn json(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
