@@ -7,7 +7,7 @@ use super::scores::{argmax, log_sum_exp};
 pub const ECE_BINS: usize = 15;
 
 /// The smallest and largest temperature that [`fit_temperature`] returns.
-pub const TEMPERATURE_BOUNDS: [f64; 2] = [1e-5, 1e3];
+pub const TEMPERATURE_BOUNDS: [f64; 2] = [1e-5, 20.0];
 
 /// The mean of −ln p(true class), in nats, with p the softmax of logits / temperature.
 ///
@@ -62,7 +62,7 @@ fn bisect_log([low, high]: [f64; 2], too_high: impl Fn(f64) -> bool) -> f64 {
         return high;
     }
     let (mut low, mut high) = (low.ln(), high.ln());
-    // ln(1e8) / 2^56 is below the rounding error of the sums.
+    // ln(2e6) / 2^56 is below the rounding error of the sums.
     for _ in 0..56 {
         let middle = f64::midpoint(low, high);
         if too_high(middle.exp()) { high = middle } else { low = middle }
