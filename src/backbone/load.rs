@@ -138,19 +138,11 @@ fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {
 
 /// Refuses architectures whose numbers cannot work together before anything is computed from them.
 fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
-    const LARGEST: usize = 1 << 16;
-    let numbers = [
-        ("width", spec.width),
-        ("depth", spec.depth),
-        ("heads", spec.heads),
-        ("MLP width", spec.hidden),
-        ("patch size", spec.patch),
-        ("image size", spec.image_size),
-    ];
-    let problem = if let Some((name, value)) = numbers.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
+    let sizes = [("patch size", spec.patch), ("image size", spec.image_size)];
+    let problem = if let Some(problem) = tower_problem(spec.width, spec.depth, spec.heads, spec.hidden) {
+        problem
+    } else if let Some((name, value)) = sizes.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
         format!("config.json gives a {name} of {value}")
-    } else if !spec.width.is_multiple_of(spec.heads) {
-        format!("config.json gives a width of {}, which {} heads do not divide", spec.width, spec.heads)
     } else if spec.image_size < spec.patch {
         format!("config.json gives images of {} pixels, smaller than a patch of {}", spec.image_size, spec.patch)
     } else if !spec.pool.fits(spec) {
@@ -159,6 +151,19 @@ fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
         return Ok(());
     };
     Err(WeightsError::invalid(path, problem).into())
+}
+
+/// No tower is larger in any of its dimensions.
+const LARGEST: usize = 1 << 16;
+
+/// What is wrong with the dimensions of an image or text tower, if anything.
+pub(super) fn tower_problem(width: usize, depth: usize, heads: usize, hidden: usize) -> Option<String> {
+    let numbers = [("width", width), ("depth", depth), ("number of heads", heads), ("MLP width", hidden)];
+    if let Some((name, value)) = numbers.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
+        return Some(format!("the config gives a {name} of {value}"));
+    }
+    let divides = width.is_multiple_of(heads);
+    (!divides).then(|| format!("the config gives a width of {width}, which {heads} heads do not divide"))
 }
 
 /// A weights file and the family that knows its names.

@@ -156,6 +156,30 @@ fn unknown_models_are_named_with_what_is_supported() {
 }
 
 #[test]
+fn impossible_sizes_are_refused_before_they_are_used() {
+    for (tower, key, value) in [
+        ("vision_config", "num_hidden_layers", json!(1u64 << 60)),
+        ("vision_config", "num_attention_heads", json!(0)),
+        ("vision_config", "patch_size", json!(0)),
+        ("vision_config", "image_size", json!([16, 20])),
+        ("text_config", "num_hidden_layers", json!(1 << 20)),
+        ("text_config", "num_attention_heads", json!(3)),
+        ("text_config", "vocab_size", json!(u64::MAX)),
+    ] {
+        let folder = copy("hf_clip");
+        let path = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        config[tower][key] = value;
+        fs::write(path, config.to_string()).unwrap();
+        let refused = match tower {
+            "text_config" => TextTower::load(folder.path().to_str().unwrap()).err(),
+            _ => load(folder.path()).err(),
+        };
+        assert!(refused.is_some(), "{tower}.{key}");
+    }
+}
+
+#[test]
 fn another_pooling_drops_what_only_the_first_one_reads() {
     let pooled = |case: &str, choice| load(&fixture(case)).unwrap().with_pool(choice);
     let siglip = pooled("hf_siglip_vision", PoolChoice::Avg).unwrap();

@@ -11,6 +11,9 @@ pub(super) const SYMMETRIC: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
 pub(super) const CLIP: ([f32; 3], [f32; 3]) =
     ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
 
+/// No size, count or token number is larger; so products of two of them cannot overflow.
+const LARGEST: u64 = 1 << 24;
+
 /// A configuration in which an absent key has the default of the library's class.
 pub(super) struct Config<'a>(pub &'a Value);
 
@@ -23,8 +26,8 @@ impl Config<'_> {
             Value::Array(sides) => return Err(format!("{key} = {sides:?} is not supported; supported: squares")),
             value => value,
         };
-        let whole = value.as_u64().map(|value| value as usize);
-        whole.ok_or_else(|| format!("{key} = {value} in the config is not a whole number"))
+        let whole = value.as_u64().filter(|value| *value <= LARGEST).map(|value| value as usize);
+        whole.ok_or_else(|| format!("{key} = {value} in the config is not a whole number up to {LARGEST}"))
     }
 
     /// A number.

@@ -4,7 +4,7 @@
 //! `projection` (E, d) to the space that texts and images share.
 
 use super::block::{Block, BlockOptions, layer_norm};
-use super::load::{differences, read_parameter};
+use super::load::{differences, read_parameter, tower_problem};
 use super::params::Params;
 use super::source::Source;
 use super::spec::{BlockShape, Shapes};
@@ -110,6 +110,9 @@ impl TextTower {
         };
         let invalid = |reason: String| WeightsError::invalid(&source.path, format!("{}: {reason}", format.name()));
         let spec = format.spec(&source.description.config, &header).map_err(invalid)?;
+        if let Some(problem) = tower_problem(spec.width, spec.depth, spec.heads, spec.hidden) {
+            return Err(invalid(problem).into());
+        }
         let wanted = spec.shapes().into_iter().map(|(name, shape)| (format.origin(&name, &header), shape));
         let problems = differences(wanted, &header, |name| format.ignores(name));
         if !problems.is_empty() {

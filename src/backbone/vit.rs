@@ -98,7 +98,7 @@ impl Vit {
         }
     }
 
-    /// The tokens after each of the last `blocks` blocks, normed as the last one's are (DINOv2's
+    /// The tokens after each of the last `blocks` blocks, normed as the last one's are (`DINOv2`'s
     /// `get_intermediate_layers`).
     ///
     /// # Errors
