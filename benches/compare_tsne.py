@@ -30,7 +30,7 @@ def features(model_folder: Path, image_folder: Path, count: int):
     from PIL import Image
     from torchvision import transforms
 
-    model = timm.create_model(f"local-dir:{model_folder}").eval()
+    model = timm.create_model(f"local-dir:{model_folder}", pretrained=True).eval()
     size = model.patch_embed.img_size
     crop = transforms.Compose([
         transforms.RandomResizedCrop(size, scale=(0.3, 1.0)), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
