@@ -54,7 +54,7 @@ impl Pack {
         if rows.start % ALIGNMENT != 0 || rows.len() != n * width * 4 {
             return Err("its rows are not aligned 32-bit floats".into());
         }
-        Ok(Self { rows, keys, crc, width, map })
+        Ok(Self { map, rows, keys, crc, width })
     }
 
     /// The key of each row.

@@ -18,7 +18,7 @@ pub struct Fitted {
     /// What it was fitted on in the end.
     pub rows: Rows,
     /// The splits of those rows.
-    pub fitted_on: Vec<Split>,
+    pub splits: Vec<Split>,
     /// Scores of images that the model of that setting had not seen.
     pub held_out: HeldOut,
     classes: Vec<String>,
@@ -82,13 +82,13 @@ fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, consol
         (selection, HeldOut { logits, labels: val.labels.clone(), samples: val.samples.clone(), folds: None })
     };
     progress.finish();
-    let fitted_on = match refit {
+    let splits = match refit {
         Refit::TrainVal if !val.labels.is_empty() => vec![Split::Train, Split::Val],
         _ => vec![Split::Train],
     };
-    let rows = features.of(&fitted_on);
+    let rows = features.of(&splits);
     let model = recipe.fit(&self::samples(&rows, classes, settings)?, selection.setting())?;
-    Ok(Fitted { selection, model, rows, fitted_on, held_out, classes: classes.clone() })
+    Ok(Fitted { selection, model, rows, splits, held_out, classes: classes.clone() })
 }
 
 fn family(method: ProbeMethod) -> Family {

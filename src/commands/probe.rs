@@ -117,7 +117,7 @@ fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, read
         method: session.settings.probe.method,
         readout,
         chosen: fitted.selection.setting(),
-        fitted_on: fitted.fitted_on.clone(),
+        fitted_on: fitted.splits.clone(),
     });
 }
 
@@ -197,7 +197,7 @@ fn result(
             Some(folds) => format!("{folds} folds of the training images"),
             None => "validation images".to_owned(),
         },
-        "fitted_on": fitted.fitted_on,
+        "fitted_on": fitted.splits,
         "trainable_parameters": record.trainable_parameters,
         "total_parameters": record.total_parameters,
         "train_accuracy": chosen.train_accuracy,

@@ -15,26 +15,26 @@ impl Resolver<'_> {
             views: raw.views.unwrap_or(0),
         }
     }
+}
 
-    pub(super) fn probe(&mut self, raw: RawProbe) -> ProbeSettings {
-        let mut c = raw.c.unwrap_or_else(c_grid);
-        c.sort_by(f64::total_cmp);
-        c.dedup();
-        let mut k = raw.k.unwrap_or_else(|| vec![5, 10, 20, 100, 200]);
-        k.sort_unstable();
-        k.dedup();
-        ProbeSettings {
-            method: raw.method.unwrap_or(ProbeMethod::Logistic),
-            features: raw.features.unwrap_or(FeatureChoice::Pool),
-            blocks: raw.blocks.unwrap_or(1),
-            standardize: raw.standardize.unwrap_or(false),
-            c,
-            k,
-            folds: raw.folds.unwrap_or(5),
-            refit: raw.refit.unwrap_or(Refit::TrainVal),
-            class_weights: raw.class_weights.unwrap_or(ClassWeights::None),
-            target: raw.target,
-        }
+pub(super) fn probe(raw: RawProbe) -> ProbeSettings {
+    let mut c = raw.c.unwrap_or_else(c_grid);
+    c.sort_by(f64::total_cmp);
+    c.dedup();
+    let mut k = raw.k.unwrap_or_else(|| vec![5, 10, 20, 100, 200]);
+    k.sort_unstable();
+    k.dedup();
+    ProbeSettings {
+        method: raw.method.unwrap_or(ProbeMethod::Logistic),
+        features: raw.features.unwrap_or(FeatureChoice::Pool),
+        blocks: raw.blocks.unwrap_or(1),
+        standardize: raw.standardize.unwrap_or(false),
+        c,
+        k,
+        folds: raw.folds.unwrap_or(5),
+        refit: raw.refit.unwrap_or(Refit::TrainVal),
+        class_weights: raw.class_weights.unwrap_or(ClassWeights::None),
+        target: raw.target,
     }
 }
 

@@ -35,7 +35,7 @@ impl Resolver<'_> {
             train: self.train(&raw.train.unwrap_or_default(), strategy),
             early_stop: early_stop(&raw.early_stop.unwrap_or_default()),
             cache: self.cache(raw.cache.unwrap_or_default()),
-            probe: self.probe(raw.probe.unwrap_or_default()),
+            probe: features::probe(raw.probe.unwrap_or_default()),
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
             strategy,
         }
