@@ -103,7 +103,7 @@ impl From<GateArgs> for Gates {
 /// # Errors
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
-    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, console)?;
+    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
     let feed = run.feed(dataset(args, &run)?);
     let split = args.split();
     if run.record.probe.as_ref().is_some_and(|probe| args.data.is_none() && probe.fitted_on.contains(&split)) {

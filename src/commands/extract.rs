@@ -131,7 +131,7 @@ fn of_config(args: &ExtractArgs, console: &Console) -> Result<Subject> {
 }
 
 fn of_run(folder: &Path, args: &ExtractArgs, console: &Console) -> Result<Subject> {
-    let run = SavedRun::open(folder, args.device.as_deref(), Stage::Pixels, console)?;
+    let run = SavedRun::open(folder, args.device.as_deref(), Stage::Pixels, &[], console)?;
     let dataset = Arc::new(run.dataset()?);
     let keys = Arc::new(keys(&dataset, &run.session.workers)?);
     let pipeline = Arc::new(run.pipeline());

@@ -67,7 +67,7 @@ struct Candidate {
 /// # Errors
 /// A data error at the end when files could not be used; each has its row before.
 pub fn run(args: &PredictArgs, json: bool, console: &Console) -> Result<()> {
-    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, console)?;
+    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
     if run.record.temperature.is_none() {
         console.detail("the run had no validation images: probabilities are not calibrated");
     }

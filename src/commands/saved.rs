@@ -43,14 +43,14 @@ impl SavedRun {
     }
 
     /// Opens the run in `folder` with the weights of its best epoch, on `device` instead of the run's own if given. The
-    /// model takes what is found at `stage`.
+    /// model takes what is found at `stage`. `sets` override settings that do not change the model.
     ///
     /// # Errors
     /// A usage error when this is no run directory or the backbone is another one by now; a data error when no epoch
     /// was finished; weights errors.
-    pub fn open(folder: &Path, device: Option<&str>, stage: Stage, console: &Console) -> Result<Self> {
+    pub fn open(folder: &Path, device: Option<&str>, stage: Stage, sets: &[String], console: &Console) -> Result<Self> {
         let record = RunRecord::read(folder)?;
-        let mut settings = config::load(Some(&folder.join("config.toml")), &[])?;
+        let mut settings = config::load(Some(&folder.join("config.toml")), sets)?;
         if let Some(device) = device {
             settings.run.device =
                 device.parse().map_err(|expected: &str| Error::usage_hint(format!("--device {device}"), expected))?;

@@ -41,7 +41,7 @@ pub struct TsneArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Map the features of a run's model instead of a config's backbone, and mark what it gets wrong
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "set"])]
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
     run: Option<PathBuf>,
     /// The images to map
     #[arg(long, value_enum, default_value = "all")]
@@ -177,8 +177,17 @@ fn of_config(args: &TsneArgs, console: &Console) -> Result<Subject> {
 
 /// The features that a run's head sees, and what it makes of them.
 fn of_run(folder: &Path, args: &TsneArgs, console: &Console) -> Result<Subject> {
+    let sets = &args.config.set;
+    if let Some(set) =
+        sets.iter().find(|set| !["tsne.", "cache.", "run.threads="].iter().any(|key| set.starts_with(key)))
+    {
+        return Err(Error::usage_hint(
+            format!("--set {set} does not go with --run: the run's own settings made its model"),
+            "with --run, override keys of [tsne] and [cache], or run.threads",
+        ));
+    }
     let readout = SavedRun::readout(folder)?;
-    let run = SavedRun::open(folder, args.device.as_deref(), Stage::Features(readout), console)?;
+    let run = SavedRun::open(folder, args.device.as_deref(), Stage::Features(readout), sets, console)?;
     let dataset = Arc::new(run.dataset()?);
     let keys = Arc::new(keys(&dataset, &run.session.workers)?);
     let pipeline: Arc<Pipeline> = Arc::new(run.pipeline());

@@ -333,12 +333,11 @@ pub struct RawProbe {
     /// Standardise features with the statistics of the training images.
     #[schemars(extend("default" = false))]
     pub standardize: Option<bool>,
-    /// Inverse strengths of the penalty to choose from (logistic, svm). Default: 45 values from 1e-6 to 1e5.
-    #[schemars(length(min = 1, max = 1000), inner(range(min = 1e-12, max = 1e12)))]
-    pub c: Option<Vec<f64>>,
-    /// Numbers of neighbours to choose from (knn). Default: 5, 10, 20, 100, 200.
-    #[schemars(length(min = 1, max = 1000), inner(range(min = 1, max = 1_000_000)))]
-    pub k: Option<Vec<usize>>,
+    /// Inverse strengths of the penalty to choose from, or the one to use (logistic, svm). Default: 45 values from 1e-6
+    /// to 1e5.
+    pub c: Option<OneOrMany<Penalty>>,
+    /// Numbers of neighbours to choose from, or the one to use (knn). Default: 5, 10, 20, 100, 200.
+    pub k: Option<OneOrMany<Neighbors>>,
     /// Folds of the cross-validation when there are no validation images.
     #[schemars(range(min = 2, max = 100), extend("default" = 5))]
     pub folds: Option<usize>,
@@ -396,6 +395,36 @@ pub enum Shorthand<T> {
     /// All of it.
     Table(T),
 }
+
+/// One value, or several to choose from.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// The one to use.
+    One(T),
+    /// Those to choose from.
+    Many(#[schemars(length(min = 1, max = 1000))] Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// All of them.
+    pub fn into_vec(self) -> Vec<T> {
+        match self {
+            Self::One(value) => vec![value],
+            Self::Many(values) => values,
+        }
+    }
+}
+
+/// The inverse strength of a penalty.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Penalty(#[schemars(range(min = 1e-12, max = 1e12))] pub f64);
+
+/// A number of neighbours.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Neighbors(#[schemars(range(min = 1, max = 1_000_000))] pub usize);
 
 /// A number from 0 to 1.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]

@@ -1,8 +1,9 @@
 //! Resolved settings written back as a configuration file.
 
 use super::raw::{
-    GradNorm, Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess,
-    RawProbe, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
+    GradNorm, Neighbors, OneOrMany, Penalty, Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop,
+    RawErasing, RawModel, RawPreprocess, RawProbe, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand,
+    StrategyKind, Switch,
 };
 use super::settings::{
     AugmentSettings, CacheSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings,
@@ -175,8 +176,8 @@ fn probe(probe: &ProbeSettings) -> RawProbe {
         features: Some(probe.features),
         blocks: Some(probe.blocks),
         standardize: Some(probe.standardize),
-        c: Some(probe.c.clone()),
-        k: Some(probe.k.clone()),
+        c: Some(OneOrMany::Many(probe.c.iter().copied().map(Penalty).collect())),
+        k: Some(OneOrMany::Many(probe.k.iter().copied().map(Neighbors).collect())),
         folds: Some(probe.folds),
         refit: Some(probe.refit),
         class_weights: Some(probe.class_weights),

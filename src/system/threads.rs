@@ -1,7 +1,7 @@
 //! Who may use the cores.
 
 /// Keeps the tensor library from starting threads of its own for single operations: the workers of
-/// [`crate::train::workers`] already share the cores, and threads that wait for each other inside every addition cost
+/// [`crate::system::workers`] already share the cores, and threads that wait for each other inside every addition cost
 /// more than they give. A user's own `CANDLE_NUM_THREADS` is respected.
 ///
 /// To be called at the very start of the process.

@@ -2,7 +2,7 @@
 
 use super::Resolver;
 use crate::config::paths;
-use crate::config::raw::{RawCache, RawProbe, RawTsne};
+use crate::config::raw::{Neighbors, Penalty, RawCache, RawProbe, RawTsne};
 use crate::config::settings::{
     CacheSettings, ClassWeights, FeatureChoice, ProbeMethod, ProbeSettings, Refit, TsneMethod, TsneSettings,
 };
@@ -18,10 +18,11 @@ impl Resolver<'_> {
 }
 
 pub(super) fn probe(raw: RawProbe) -> ProbeSettings {
-    let mut c = raw.c.unwrap_or_else(c_grid);
+    let mut c = raw.c.map_or_else(c_grid, |c| c.into_vec().into_iter().map(|Penalty(c)| c).collect());
     c.sort_by(f64::total_cmp);
     c.dedup();
-    let mut k = raw.k.unwrap_or_else(|| vec![5, 10, 20, 100, 200]);
+    let usual = || vec![5, 10, 20, 100, 200];
+    let mut k = raw.k.map_or_else(usual, |k| k.into_vec().into_iter().map(|Neighbors(k)| k).collect());
     k.sort_unstable();
     k.dedup();
     ProbeSettings {

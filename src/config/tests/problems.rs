@@ -126,6 +126,7 @@ fn values_outside_their_range_are_refused() {
         "cache.views = 1.5",
         "model.head_init = 'zero'",
         "probe.c = []",
+        "probe.c = 0",
         "probe.c = [1.0, 0.0]",
         "probe.k = [0]",
         "probe.folds = 1",
