@@ -27,7 +27,7 @@ pub struct Fit {
     pub iterations: usize,
     /// Products with the Hessian in these steps: where the time goes.
     pub products: usize,
-    /// Whether the objective is within the tolerance; false when `max_iterations` ran out first.
+    /// Whether the stopping rule was met, see [`Stopping`]; false when `max_iterations` ran out first.
     pub converged: bool,
 }
 

@@ -52,9 +52,10 @@ pub(super) struct Objective<'a, L> {
 /// When to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stopping {
-    /// A solve ends with the step that is predicted to gain less than this share of the objective. Where C is moderate
-    /// the relative gap to the optimum is then about as small; on nearly singular problems (as many features as
-    /// samples, the largest C) it can be a few hundred times larger. From 1e-9, what f32 products can tell, to 0.1.
+    /// A solve ends with the step that is predicted to gain less than this share of the objective. This is no bound on
+    /// the gap to the optimum: on nearly singular problems, with about as many features as samples and a large C, the
+    /// relative gap at 1e-6 was measured up to 2e-5 for logistic regression and 5e-3 for support vector machines. From
+    /// 1e-9, what f32 products can tell, to 0.1.
     pub tolerance: f64,
     /// Newton steps for one value of C.
     pub max_iterations: usize,
