@@ -6,8 +6,11 @@ use crate::config::{ClassWeights, ProbeMethod, ProbeSettings, Refit};
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::linalg::Matrix;
-use crate::probe::{Family, Model, Recipe, Samples, Selection, Validation, assign_folds, balanced_weights};
+use crate::probe::{Family, Model, Recipe, Samples, Selection, Stopping, Validation, assign_folds, balanced_weights};
 use crate::report::Console;
+
+/// Tolerance of the fit that is kept: the path only ranks settings and may be coarser.
+const EXACT: f64 = 1e-9;
 
 /// A probe and how it came about.
 pub struct Fitted {
@@ -59,6 +62,7 @@ fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, consol
     let settings = &session.settings.probe;
     let classes = &features.dataset.classes;
     let recipe = Recipe { standardize: settings.standardize, ..Recipe::new(family(settings.method)) };
+    let exact = Recipe { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
     let grid = grid(settings);
     let (train, val) = (features.of(&[Split::Train]), features.of(&[Split::Val]));
     let samples = samples(&train, classes, settings)?;
@@ -73,12 +77,12 @@ fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, consol
             session.settings.run.seed,
         )?;
         let selection = recipe.select(&samples, &Validation::Folds(&folds), &grid, &mut watch)?;
-        let held_out = out_of_fold(&recipe, &samples, &train, &folds, selection.setting())?;
+        let held_out = out_of_fold(&exact, &samples, &train, &folds, selection.setting())?;
         (selection, HeldOut { folds: Some(settings.folds), ..held_out })
     } else {
         let held = Samples::new(val.matrix(), &val.labels, classes)?;
         let selection = recipe.select(&samples, &Validation::HeldOut(&held), &grid, &mut watch)?;
-        let logits = recipe.fit(&samples, selection.setting())?.logits(&samples, val.matrix())?;
+        let logits = exact.fit(&samples, selection.setting())?.logits(&samples, val.matrix())?;
         (selection, HeldOut { logits, labels: val.labels.clone(), samples: val.samples.clone(), folds: None })
     };
     progress.finish();
@@ -87,7 +91,7 @@ fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, consol
         _ => vec![Split::Train],
     };
     let rows = features.of(&splits);
-    let model = recipe.fit(&self::samples(&rows, classes, settings)?, selection.setting())?;
+    let model = exact.fit(&self::samples(&rows, classes, settings)?, selection.setting())?;
     Ok(Fitted { selection, model, rows, splits, held_out, classes: classes.clone() })
 }
 

@@ -198,6 +198,10 @@ fn result(
             None => "validation images".to_owned(),
         },
         "fitted_on": fitted.splits,
+        "objective": match &fitted.model {
+            Model::Linear(fit) => Some(fit.objective),
+            Model::Knn(_) => None,
+        },
         "trainable_parameters": record.trainable_parameters,
         "total_parameters": record.total_parameters,
         "train_accuracy": chosen.train_accuracy,
