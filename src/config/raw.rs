@@ -419,7 +419,7 @@ impl<T> OneOrMany<T> {
 /// The inverse strength of a penalty.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Penalty(#[schemars(range(min = 1e-12, max = 1e12))] pub f64);
+pub struct Penalty(#[schemars(range(min = 1e-10, max = 1e10))] pub f64);
 
 /// A number of neighbours.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
