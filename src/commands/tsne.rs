@@ -232,8 +232,8 @@ fn mapped(features: Matrix<'_>, session: &Session, console: &Console) -> Result<
         ..TsneOptions::default()
     };
     let progress = console.progress(settings.iterations as u64, "t-SNE");
-    let map = embed(features, &options, &mut |iteration, _, kl| {
-        progress.set(iteration as u64);
+    let map = embed(features, &options, &mut |iteration, total, kl| {
+        progress.set((iteration * settings.iterations / total.max(1)) as u64);
         progress.message(format!("KL {kl:.3}"));
         ControlFlow::Continue(())
     });

@@ -174,8 +174,10 @@ fn the_map_is_as_good_as_scikit_learns() {
         let found = found.unwrap();
         // scikit-learn's own method here sums P over all pairs; ours leaves out the far ones.
         assert!(found.kl < bound * reference.kl, "{method:?}: {} against {}", found.kl, reference.kl);
-        assert_eq!((reports.len(), reports[19].0, reports[19].1), (20, 1000, 1000));
-        assert!((reports[19].2 - found.kl).abs() < 0.01 * found.kl, "{method:?}: {reports:?}");
+        // Two descents of 1000 iterations, of which the lower counts.
+        assert_eq!((reports.len(), reports[39].0, reports[39].1), (40, 2000, 2000));
+        let lower = reports[19].2.min(reports[39].2);
+        assert!((lower - found.kl).abs() < 0.01 * found.kl, "{method:?}: {reports:?}");
         let trust = neighborhoods(Matrix::new(&reference.points, COLS), &found.points, 12).unwrap().unwrap();
         assert!(trust.trustworthiness > reference.trustworthiness[&12] - 0.005, "{method:?}: {trust:?}");
     }
