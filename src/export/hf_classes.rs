@@ -94,7 +94,7 @@ pub(super) const CLASSES: &[Class] = &[
         },
     },
     Class {
-        name: CLIP,
+        name: "CLIPForImageClassification",
         kind: "clip",
         prefix: "vision_model.",
         obstacles: |spec| {
@@ -118,7 +118,6 @@ pub(super) const CLASSES: &[Class] = &[
 ];
 
 const WITH_TEACHER: &str = "DeiTForImageClassificationWithTeacher";
-const CLIP: &str = "CLIPForImageClassification";
 const POOLING: &str = "this pooling of the tokens";
 
 impl Class {
@@ -143,12 +142,17 @@ impl Class {
 
     /// Tensors that the class has and no classifier reads: without them the library would warn of fresh ones.
     pub fn unused(&self, width: usize) -> Result<BTreeMap<String, Tensor>> {
-        if self.name != CLIP {
-            return Ok(BTreeMap::new());
+        let at = |name: &str| format!("{}{name}", self.prefix);
+        let mut tensors = BTreeMap::new();
+        if self.kind == "clip" {
+            let ones = Tensor::ones(width, DType::F32, &Device::Cpu)?;
+            tensors.insert(at("post_layernorm.weight"), ones);
+            tensors.insert(at("post_layernorm.bias"), adapt::zeros(&[width])?);
         }
-        let at = |parameter: &str| format!("{}post_layernorm.{parameter}", self.prefix);
-        let ones = Tensor::ones(width, DType::F32, &Device::Cpu)?;
-        Ok(BTreeMap::from([(at("weight"), ones), (at("bias"), adapt::zeros(&[width])?)]))
+        if self.kind.starts_with("dinov2") {
+            tensors.insert(at("embeddings.mask_token"), adapt::zeros(&[1, width])?);
+        }
+        Ok(tensors)
     }
 }
 
