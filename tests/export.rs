@@ -29,7 +29,7 @@ fn noise(shape: &[usize], scale: f64) -> Tensor {
     (Tensor::from_vec(values.collect(), shape, &Device::Cpu).unwrap() * scale).unwrap()
 }
 
-/// A fixture's backbone with a head of noise on its pooled features, and its own logits of noise.
+/// A fixture's backbone with a head of noise on its pooled features, and its own logits for noise.
 fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (Model, Check) {
     let backbone = Backbone::load(backbone, image_size).unwrap().with_pool(pool).unwrap();
     let mut params = backbone.params.clone();
@@ -83,6 +83,12 @@ fn every_backbone_leaves_with_its_logits_or_is_refused_by_name() {
         for format in FORMATS {
             match exported(format.name(), &model, &check) {
                 Ok(exported) => assert!(exported.max_rel_diff <= TOLERANCE, "{name} as {}", format.name()),
+                // timm's layer norms cannot have the epsilon of transformers' ViT, and these tokens are tiny.
+                Err(error) if error.exit_code() == ExitCode::Weights => {
+                    let why = "timm's layer norms add 0.000001 to the variance, the model's add 0.000000000001";
+                    assert!(error.to_string().contains(why), "{name} as {}: {error}", format.name());
+                    refused.push((format.name(), name.as_str()));
+                }
                 Err(error) => {
                     assert_eq!(error.exit_code(), ExitCode::Usage, "{name} as {}: {error}", format.name());
                     assert!(error.to_string().contains("cannot express"), "{error}");
@@ -191,10 +197,8 @@ impl Workspace {
             for class in CLASSES {
                 let target = workspace.path(&format!("data/{split}/{class}"));
                 fs::create_dir_all(&target).unwrap();
-                let mut files: Vec<PathBuf> = fs::read_dir(images.join(split).join(class))
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path())
-                    .collect();
+                let mut files: Vec<PathBuf> =
+                    fs::read_dir(images.join(split).join(class)).unwrap().map(|entry| entry.unwrap().path()).collect();
                 files.sort();
                 for file in files.iter().take(count) {
                     fs::copy(file, target.join(file.file_name().unwrap())).unwrap();
@@ -215,7 +219,8 @@ impl Workspace {
     /// Trains or probes at 32 pixels.
     fn make(&self, command: &str, name: &str, settings: &[&str]) {
         let (name, size) = (format!("run.name={name}"), format!("model.image_size={SIDE}"));
-        let fixed = ["run.out=runs", "run.device=cpu", "data.root=data", "train.steps=2", "train.lr=1e-3", &name, &size];
+        let fixed =
+            ["run.out=runs", "run.device=cpu", "data.root=data", "train.steps=2", "train.lr=1e-3", &name, &size];
         let mut args = vec![command, "-q"];
         fixed.iter().chain(settings).for_each(|setting| args.extend(["--set", setting]));
         let done = self.vitadapt(&args);

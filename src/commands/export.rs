@@ -5,7 +5,7 @@ use crate::backbone::Stage;
 use crate::data::loader::Batch;
 use crate::data::transform::View;
 use crate::data::{Dataset, Split};
-use crate::error::{Error, Result};
+use crate::error::{BadFile, DataError, Error, Result};
 use crate::export::{Check, FORMATS, Format, Model, check_target, export};
 use crate::report::{Console, ProbeRecord, RunRecord, key_value_table};
 use candle_core::{Device, Tensor};
@@ -37,7 +37,7 @@ pub struct ExportArgs {
 enum FormatArg {
     /// A folder for timm.create_model("local-dir:PATH", pretrained=True)
     Timm,
-    /// A folder for AutoModelForImageClassification.from_pretrained(PATH)
+    /// A folder for the auto classes of transformers
     Transformers,
     /// One .onnx file with a .json beside it
     Onnx,
@@ -138,8 +138,8 @@ fn check(run: &SavedRun) -> Result<Check> {
     let mut batch = Batch { inputs: Vec::new(), labels: vec![0; samples.len()], indices: samples.clone() };
     for &sample in &samples {
         let path = &dataset.samples[sample].path;
-        let pixels = pipeline.load(path, view).map_err(|error| crate::error::DataError::BadFiles {
-            files: vec![crate::error::BadFile { path: path.clone(), reason: error.to_string() }],
+        let pixels = pipeline.load(path, view).map_err(|error| DataError::BadFiles {
+            files: vec![BadFile { path: path.clone(), reason: error.to_string() }],
         })?;
         batch.inputs.extend(pixels);
     }

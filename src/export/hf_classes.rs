@@ -203,9 +203,9 @@ fn dinov2(spec: &VitSpec) -> Vec<String> {
 /// The whole ratio from which `DINOv2` computes the width of the MLP.
 fn dinov2_ratio(spec: &VitSpec) -> Option<usize> {
     // Of a SwiGLU two thirds, to a multiple of eight.
-    let hidden = |ratio: usize| match spec.gated {
-        true => ((spec.width as f64 * ratio as f64 * 2.0 / 3.0) as usize).next_multiple_of(8),
-        false => spec.width * ratio,
+    let hidden = |ratio: usize| {
+        let ungated = spec.width * ratio;
+        if spec.gated { ((ungated as f64 * 2.0 / 3.0) as usize).next_multiple_of(8) } else { ungated }
     };
     (1..=16).find(|&ratio| hidden(ratio) == spec.hidden)
 }

@@ -81,7 +81,7 @@ pub fn export(format: &dyn Format, model: &Model, check: &Check, out: &Path) -> 
     let staging = Staging(parent.join(format!(".{name}.{}.tmp", std::process::id())));
     create_folder(&staging.0)?;
     let notes = format.write(model, &staging.0, &name)?;
-    let differences = compare(format, check, &staging.0, &name, out)?;
+    let differences = compare(format, check, &staging.0, &name).map_err(|error| error.at(out, &notes))?;
     sync_folder(&staging.0)?;
     let (files, bytes) = publish(format.layout(), &staging.0, out)?;
     sync_folder(parent)?;
@@ -114,26 +114,50 @@ fn is_empty_folder(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
+/// Why files do not pass.
+enum Failure {
+    /// They could not be run.
+    Unreadable(Error),
+    /// They give other logits: the largest difference, absolute and relative.
+    Differs(f64, f64),
+}
+
+impl Failure {
+    /// The failure of an export to `out`, with what was known of it before.
+    fn at(self, out: &Path, notes: &[String]) -> Error {
+        let (absolute, relative) = match self {
+            Self::Unreadable(error) => return error,
+            Self::Differs(absolute, relative) => (absolute, relative),
+        };
+        let known: String = notes.iter().map(|note| format!("; {note}")).collect();
+        WeightsError::Invalid {
+            path: out.to_path_buf(),
+            reason: format!(
+                "what was written gives other logits: the largest difference is {absolute:.3e}, {relative:.1e} of the \
+                 largest logit, where {TOLERANCE:.0e} is allowed{known}"
+            ),
+            hint: Some("nothing was left there; another --format may express this model exactly".into()),
+        }
+        .into()
+    }
+}
+
 /// The largest difference of a logit, absolute and relative.
-fn compare(format: &dyn Format, check: &Check, folder: &Path, name: &str, out: &Path) -> Result<(f64, f64)> {
-    let again = format.logits(folder, name, &check.pixels)?.flatten_all()?.to_vec1::<f32>()?;
+fn compare(format: &dyn Format, check: &Check, folder: &Path, name: &str) -> Result<(f64, f64), Failure> {
+    let run =
+        || -> Result<Vec<f32>> { Ok(format.logits(folder, name, &check.pixels)?.flatten_all()?.to_vec1::<f32>()?) };
+    let again = run().map_err(Failure::Unreadable)?;
     let largest = check.logits.iter().fold(0f64, |largest, logit| largest.max(f64::from(logit.abs())));
     let differs = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
     // A comparison that NaN cannot pass.
-    let absolute = again.iter().zip(&check.logits).map(differs).fold(0f64, |a, b| if b <= a { a } else { b });
+    let absolute =
+        again.iter().zip(&check.logits).map(differs).fold(0f64, |a, b| if a.is_nan() || b <= a { a } else { b });
     let relative = absolute / largest.max(f64::from(f32::MIN_POSITIVE));
     if again.len() == check.logits.len() && relative <= TOLERANCE {
-        return Ok((absolute, relative));
+        Ok((absolute, relative))
+    } else {
+        Err(Failure::Differs(absolute, relative))
     }
-    Err(WeightsError::Invalid {
-        path: out.to_path_buf(),
-        reason: format!(
-            "what was written gives other logits: the largest difference is {absolute:.3e}, {relative:.1e} of the \
-             largest logit, where {TOLERANCE:.0e} is allowed"
-        ),
-        hint: Some("nothing was left there; another --format may express this model exactly".into()),
-    }
-    .into())
 }
 
 /// Moves the files into place; gives their paths and bytes.
