@@ -3,7 +3,7 @@
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
 //! error, rng, system ← config ← cache, data, hub, nn ← linalg ← backbone ← features, strategy ← metrics ← probe, tsne
-//! ← train ← report ← commands
+//! ← train ← export ← report ← commands
 
 pub mod error;
 pub mod rng;
@@ -26,6 +26,8 @@ pub mod probe;
 pub mod tsne;
 
 pub mod train;
+
+pub mod export;
 
 pub mod report;
 

@@ -14,6 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["metrics"],
     &["probe", "tsne"],
     &["train"],
+    &["export"],
     &["report"],
     &["commands"],
 ];

@@ -70,6 +70,20 @@ impl Origin {
             Self::Transposed(_) => whole.t()?.contiguous(),
         }
     }
+
+    /// The tensors of the file, in the order of [`Origin::names`], from the parameter: what [`Origin::assemble`] undoes.
+    ///
+    /// # Errors
+    /// When the parameter is a part of what the file packs in one tensor.
+    pub fn disassemble(&self, parameter: &Tensor) -> Result<Vec<Tensor>> {
+        let stored = self.stored(parameter.dims());
+        match self {
+            Self::One(_) | Self::Token(_) | Self::Table(_) => Ok(vec![parameter.reshape(stored)?]),
+            Self::Stack(names) => parameter.chunk(names.len(), 0),
+            Self::Transposed(_) => Ok(vec![parameter.t()?.contiguous()?]),
+            Self::Thirds { name, .. } => candle_core::bail!("{name} packs more than one parameter"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -98,6 +112,15 @@ mod tests {
             let assembled = origin.assemble(&parts, expected.dims()).unwrap();
             assert_eq!(assembled.dims(), expected.dims());
             assert_eq!(values(&assembled), values(&expected), "{origin:?}");
+            match origin.disassemble(&expected) {
+                Err(_) => assert!(matches!(origin, Origin::Thirds { .. })),
+                Ok(again) => {
+                    assert_eq!(again.len(), parts.len(), "{origin:?}");
+                    for (again, part) in again.iter().zip(&parts) {
+                        assert_eq!((again.dims(), values(again)), (part.dims(), values(part)), "{origin:?}");
+                    }
+                }
+            }
         }
     }
 }

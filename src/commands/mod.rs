@@ -2,6 +2,7 @@
 
 mod device;
 mod eval;
+mod export;
 mod extract;
 mod features;
 mod finetune;
@@ -89,6 +90,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Label new images, with calibrated probabilities
     Predict(predict::PredictArgs),
+    /// Write the model for timm, transformers or ONNX, with its preprocessing
+    Export(export::ExportArgs),
     /// Write features to .safetensors or .npy
     Extract(extract::ExtractArgs),
     /// Map features in two dimensions: pictures, coordinates, a page to look at images
@@ -104,6 +107,7 @@ fn dispatch(command: Command, json: bool, console: &Console) -> Result<()> {
         Command::Probe(args) => probe::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
         Command::Predict(args) => predict::run(&args, json, console),
+        Command::Export(args) => export::run(&args, console),
         Command::Extract(args) => extract::run(&args, console),
         Command::Tsne(args) => tsne::run(&args, console),
         Command::Schema => schema::run(console),

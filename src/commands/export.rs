@@ -1,0 +1,158 @@
+//! `vitadapt export`: a run's model in the format of another library, checked before it is published.
+
+use super::saved::SavedRun;
+use crate::backbone::Stage;
+use crate::data::loader::Batch;
+use crate::data::transform::View;
+use crate::data::{Dataset, Split};
+use crate::error::{BadFile, DataError, Error, Result};
+use crate::export::{Check, FORMATS, Format, Model, check_target, export};
+use crate::report::{Console, ProbeRecord, RunRecord, key_value_table};
+use candle_core::{Device, Tensor};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Images on which the export is compared with the model.
+const IMAGES: usize = 16;
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The run directory
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// The library that will open it
+    #[arg(long, value_enum)]
+    format: FormatArg,
+    /// The folder to write, or the .onnx file
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// Device to run on instead of the run's: auto, cpu, cuda:N
+    #[arg(long)]
+    device: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    /// A folder for timm.create_model("local-dir:PATH", pretrained=True)
+    Timm,
+    /// A folder for the auto classes of transformers
+    Transformers,
+    /// One .onnx file with a .json beside it
+    Onnx,
+}
+
+impl FormatArg {
+    fn format(self) -> Result<&'static dyn Format> {
+        let name = match self {
+            Self::Timm => "timm",
+            Self::Transformers => "transformers",
+            Self::Onnx => "onnx",
+        };
+        let format = FORMATS.iter().find(|format| format.name() == name);
+        format.copied().ok_or_else(|| Error::usage(format!("there is no format {name}")))
+    }
+}
+
+/// Exports.
+///
+/// # Errors
+/// A usage error when the target is taken or the format cannot express the model, a weights error when what was written
+/// gives other logits.
+pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
+    let format = args.format.format()?;
+    // Before the model is loaded, not after.
+    check_target(format, &args.out)?;
+    refuse_votes(&RunRecord::read(&args.run)?)?;
+    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
+    let check = check(&run)?;
+    let images = check.pixels.dim(0)?;
+    let model = model(&run)?;
+    let exported = export(format, &model, &check, &args.out)?;
+    let result = json!({
+        "run": args.run,
+        "format": format.name(),
+        "out": args.out,
+        "files": exported.files,
+        "bytes": exported.bytes,
+        "checked_images": images,
+        "checked_by": exported.checked_by,
+        "max_abs_diff": exported.max_abs_diff,
+        "max_rel_diff": exported.max_rel_diff,
+        "notes": exported.notes,
+    });
+    console.output(&result, || {
+        let files: Vec<String> = exported.files.iter().map(|file| file.display().to_string()).collect();
+        let mut rows = vec![
+            ("format", format.name().to_owned()),
+            ("files", files.join("\n")),
+            ("size", format!("{:.1} MB", exported.bytes as f64 / 1e6)),
+            (
+                "largest difference",
+                format!("{:.1e} of a logit ({:.1e} of the largest)", exported.max_abs_diff, exported.max_rel_diff),
+            ),
+            ("checked on", format!("{images} images by {}", exported.checked_by)),
+        ];
+        rows.extend(exported.notes.iter().map(|note| ("note", note.clone())));
+        key_value_table(&rows)
+    })
+}
+
+/// A kNN probe has images instead of a head.
+fn refuse_votes(record: &RunRecord) -> Result<()> {
+    match record.probe.as_ref().and_then(ProbeRecord::knn) {
+        None => Ok(()),
+        Some(knn) => Err(Error::usage_hint(
+            format!(
+                "the run is a kNN probe: {} of its training images vote, and no format has a layer for that",
+                knn.k
+            ),
+            "export a run of finetune, or of a probe with probe.method = \"logistic\" or \"svm\"",
+        )),
+    }
+}
+
+fn model(run: &SavedRun) -> Result<Model> {
+    let (record, session) = (&run.record, &run.session);
+    let name = run.folder.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
+    let model = Model {
+        name,
+        spec: session.backbone.spec.clone(),
+        params: run.trainer.params.detached().to_device(&Device::Cpu)?,
+        readout: SavedRun::readout(&run.folder)?,
+        classes: record.classes.clone(),
+        preprocess: record.preprocess,
+        temperature: record.temperature,
+        backbone: record.backbone.name.clone(),
+    };
+    Ok(model.with_plain_pooling())
+}
+
+/// Some of the run's own images, and what its model makes of them.
+fn check(run: &SavedRun) -> Result<Check> {
+    let dataset = run.dataset()?;
+    let samples = samples(&dataset);
+    let (pipeline, side) = (run.pipeline(), run.session.backbone.spec.image_size);
+    let view = View { epoch: 0, sample: 0 };
+    let mut batch = Batch { inputs: Vec::new(), labels: vec![0; samples.len()], indices: samples.clone() };
+    for &sample in &samples {
+        let path = &dataset.samples[sample].path;
+        let pixels = pipeline.load(path, view).map_err(|error| DataError::BadFiles {
+            files: vec![BadFile { path: path.clone(), reason: error.to_string() }],
+        })?;
+        batch.inputs.extend(pixels);
+    }
+    pipeline.finish(&mut batch.inputs, &vec![view; samples.len()]);
+    let logits = run.trainer.logits(&batch)?;
+    let pixels = Tensor::from_vec(batch.inputs, (samples.len(), 3, side, side), &Device::Cpu)?;
+    Ok(Check { pixels, logits })
+}
+
+/// Evenly spread over the test images, or over the training images when there are none: samples are sorted by class.
+fn samples(dataset: &Dataset) -> Vec<usize> {
+    let test = dataset.indices(Split::Test);
+    let all = if test.is_empty() { dataset.indices(Split::Train) } else { test };
+    let step = all.len().div_ceil(IMAGES).max(1);
+    all.into_iter().step_by(step).collect()
+}

@@ -1,0 +1,50 @@
+//! The model card: what a folder holds and how to use it.
+
+use super::Model;
+use super::timm::statistics;
+use crate::config::ResizeMode;
+use crate::error::Result;
+use crate::system::files::write_synced;
+use std::path::Path;
+
+/// Stands for the folder in the card.
+pub(super) const PLACE: &str = "PATH/TO/THIS/FOLDER";
+
+/// Writes `README.md`; `usage` is how the library opens the folder.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write(folder: &Path, model: &Model, usage: &str, notes: &[String]) -> Result<()> {
+    let classes: String = model.classes.iter().enumerate().map(|(i, class)| format!("{i}. {class}\n")).collect();
+    let notes: String = notes.iter().map(|note| format!("\nNote: {note}.\n")).collect();
+    let text = format!(
+        "# {}\n\nAn image classifier, adapted from {} with vitadapt {}.\n\n## Use\n{usage}\n\n## Input\n{}\n{notes}\n\
+         ## Calibration\n{}\n\n## Classes\nIn the order of the logits, from 0:\n\n{classes}",
+        model.name,
+        model.backbone,
+        env!("CARGO_PKG_VERSION"),
+        input(model),
+        calibration(model),
+    );
+    write_synced(&folder.join("README.md"), text.as_bytes())
+}
+
+fn input(model: &Model) -> String {
+    let side = model.spec.image_size;
+    let shape = match model.preprocess.geometry.resize {
+        ResizeMode::Squash => "squashed to a square".to_owned(),
+        ResizeMode::Letterbox => "scaled to fit and padded to a square with the mean colour".to_owned(),
+        ResizeMode::Crop => {
+            format!("cut from the centre of the image at {} of its size", model.preprocess.geometry.crop_pct)
+        }
+    };
+    let (mean, std) = statistics(&model.preprocess.normalization);
+    format!("RGB of {side} x {side} pixels, {shape}, in 0..1, less the mean {mean:?}, divided by {std:?}.")
+}
+
+fn calibration(model: &Model) -> String {
+    match model.temperature {
+        Some(temperature) => format!("softmax(logits / {temperature}) gives calibrated probabilities."),
+        None => "The run had no validation images: softmax(logits) is not calibrated.".to_owned(),
+    }
+}

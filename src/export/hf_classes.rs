@@ -1,0 +1,258 @@
+//! What each image classifier of transformers can express, and how a model is put in its terms.
+//!
+//! Reference: transformers' `modeling_{vit,dinov2,dinov2_with_registers,deit,siglip,clip}.py`.
+
+use super::numbers::decimal;
+use super::{Model, adapt};
+use crate::backbone::{Pool, VitSpec};
+use crate::nn::Activation;
+use candle_core::{DType, Device, Result, Tensor};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A classifier of the library.
+pub(super) struct Class {
+    /// Its name.
+    pub name: &'static str,
+    /// Its `model_type`.
+    pub kind: &'static str,
+    /// Stands before the names of the backbone's tensors.
+    prefix: &'static str,
+    /// What of an architecture it cannot express; empty when it fits.
+    pub obstacles: fn(&VitSpec) -> Vec<String>,
+    /// Puts a model in its terms.
+    pub adapt: fn(&mut Model) -> Result<()>,
+    /// The keys of its config beside those of every classifier.
+    pub config: fn(&VitSpec) -> Value,
+}
+
+/// The classes, the plainest first.
+pub(super) const CLASSES: &[Class] = &[
+    Class {
+        name: "ViTForImageClassification",
+        kind: "vit",
+        prefix: "vit.",
+        obstacles: |spec| [plain(spec, &["class"]), unless(spec.pool == Pool::Cls, POOLING)].concat(),
+        adapt: |model| {
+            adapt::with_patch_bias(model)?;
+            adapt::with_positioned_prefix(model, 1)
+        },
+        config: common,
+    },
+    Class {
+        name: "Dinov2ForImageClassification",
+        kind: "dinov2",
+        prefix: "dinov2.",
+        obstacles: |spec| [dinov2(spec), unless(spec.registers == 0, "registers")].concat(),
+        adapt: to_dinov2,
+        config: dinov2_config,
+    },
+    Class {
+        name: "Dinov2WithRegistersForImageClassification",
+        kind: "dinov2_with_registers",
+        prefix: "dinov2_with_registers.",
+        obstacles: |spec| [dinov2(spec), unless(spec.registers > 0, "a backbone without registers")].concat(),
+        adapt: to_dinov2,
+        config: |spec| {
+            let mut config = dinov2_config(spec);
+            config["num_register_tokens"] = json!(spec.registers);
+            config
+        },
+    },
+    Class {
+        name: "DeiTForImageClassification",
+        kind: "deit",
+        prefix: "deit.",
+        obstacles: |spec| [plain(spec, &["class", "distillation"]), unless(spec.pool == Pool::Cls, POOLING)].concat(),
+        adapt: to_deit,
+        config: common,
+    },
+    Class {
+        name: WITH_TEACHER,
+        kind: "deit",
+        prefix: "deit.",
+        obstacles: |spec| {
+            [plain(spec, &["class", "distillation"]), unless(spec.pool == Pool::Distilled, POOLING)].concat()
+        },
+        adapt: to_deit,
+        config: common,
+    },
+    Class {
+        name: "SiglipForImageClassification",
+        kind: "siglip",
+        prefix: "vision_model.",
+        obstacles: |spec| [plain(spec, &[]), unless(spec.pool == Pool::Avg, POOLING)].concat(),
+        adapt: |model| {
+            adapt::with_patch_bias(model)?;
+            adapt::with_qkv_bias(model)
+        },
+        config: |spec| {
+            let mut tower = common(spec);
+            // Its classifier takes the mean of the tokens, whatever the head would make of them.
+            tower["vision_use_head"] = json!(false);
+            json!({ "vision_config": tower })
+        },
+    },
+    Class {
+        name: "CLIPForImageClassification",
+        kind: "clip",
+        prefix: "vision_model.",
+        obstacles: |spec| {
+            [
+                tokens(spec, &["class"]),
+                unless(!spec.gated, "a SwiGLU"),
+                unless(!spec.layer_scale, "LayerScale"),
+                unless(spec.norm_pre, "a backbone without a layer norm before the blocks"),
+                unless(!spec.patch_bias, "a bias of the patch embedding"),
+                unless(!spec.norm && !spec.fc_norm, "a layer norm after the blocks"),
+                unless(spec.pool == Pool::Avg, POOLING),
+            ]
+            .concat()
+        },
+        adapt: |model| {
+            adapt::with_qkv_bias(model)?;
+            adapt::with_positioned_prefix(model, 1)
+        },
+        config: |spec| json!({ "vision_config": common(spec) }),
+    },
+];
+
+const WITH_TEACHER: &str = "DeiTForImageClassificationWithTeacher";
+const POOLING: &str = "this pooling of the tokens";
+
+impl Class {
+    /// Names that show a family which of its spellings is meant: those of the hub, behind the prefix of classifiers.
+    pub fn seeds(&self, spec: &VitSpec) -> Vec<String> {
+        let mut names = vec![self.prefix.to_owned()];
+        if self.two_heads() {
+            names.push("cls_classifier.weight".into());
+        }
+        if spec.gated {
+            let packed = |block| format!("{}encoder.layer.{block}.mlp.weights", self.prefix);
+            let both = |block| [format!("{}_in.weight", packed(block)), format!("{}_out.weight", packed(block))];
+            names.extend((0..spec.depth).flat_map(both));
+        }
+        names
+    }
+
+    /// Whether it averages the logits of a classifier on each of two tokens.
+    pub fn two_heads(&self) -> bool {
+        self.name == WITH_TEACHER
+    }
+
+    /// Tensors that the class has and no classifier reads: without them the library would warn of fresh ones.
+    pub fn unused(&self, width: usize) -> Result<BTreeMap<String, Tensor>> {
+        let at = |name: &str| format!("{}{name}", self.prefix);
+        let mut tensors = BTreeMap::new();
+        if self.kind == "clip" {
+            let ones = Tensor::ones(width, DType::F32, &Device::Cpu)?;
+            tensors.insert(at("post_layernorm.weight"), ones);
+            tensors.insert(at("post_layernorm.bias"), adapt::zeros(&[width])?);
+        }
+        if self.kind.starts_with("dinov2") {
+            tensors.insert(at("embeddings.mask_token"), adapt::zeros(&[1, width])?);
+        }
+        Ok(tensors)
+    }
+}
+
+/// The obstacle `what` unless something holds.
+fn unless(holds: bool, what: &str) -> Vec<String> {
+    if holds { Vec::new() } else { vec![what.to_owned()] }
+}
+
+/// Tokens before the patches other than those of `wanted`.
+fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
+    let token = |present: bool, name: &str| match (present, wanted.contains(&name)) {
+        (true, false) => vec![format!("a {name} token")],
+        (false, true) => vec![format!("a backbone without a {name} token")],
+        _ => Vec::new(),
+    };
+    let mut found = token(spec.class_token, "class");
+    found.extend(token(spec.dist_token, "distillation"));
+    if wanted != ["class", "register"] {
+        found.extend(unless(spec.registers == 0, "registers"));
+    }
+    found
+}
+
+/// What a plain tower, with a layer norm behind the blocks and nothing else, cannot express.
+fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
+    let layers = [
+        unless(!spec.gated, "a SwiGLU"),
+        unless(!spec.layer_scale, "LayerScale"),
+        unless(!spec.norm_pre, "a layer norm before the blocks"),
+        unless(!spec.fc_norm, "a layer norm after the pooling"),
+        unless(spec.norm || spec.fc_norm, "a backbone without a final layer norm"),
+    ];
+    [tokens(spec, wanted), layers.concat()].concat()
+}
+
+/// What `DINOv2` cannot express, whatever its registers. It reads the class token beside the mean patch, so that each
+/// of them alone is a head with zeros for the other.
+fn dinov2(spec: &VitSpec) -> Vec<String> {
+    let pool = matches!(spec.pool, Pool::Cls | Pool::Avg | Pool::ClsAvg);
+    [
+        plain(&VitSpec { gated: false, layer_scale: false, ..spec.clone() }, &["class", "register"]),
+        unless(pool, POOLING),
+        unless(dinov2_ratio(spec).is_some(), "this width of the MLP"),
+    ]
+    .concat()
+}
+
+/// The whole ratio from which `DINOv2` computes the width of the MLP.
+fn dinov2_ratio(spec: &VitSpec) -> Option<usize> {
+    // Of a SwiGLU two thirds, to a multiple of eight.
+    let hidden = |ratio: usize| {
+        let ungated = spec.width * ratio;
+        if spec.gated { ((ungated as f64 * 2.0 / 3.0) as usize).next_multiple_of(8) } else { ungated }
+    };
+    (1..=16).find(|&ratio| hidden(ratio) == spec.hidden)
+}
+
+fn to_dinov2(model: &mut Model) -> Result<()> {
+    adapt::with_patch_bias(model)?;
+    adapt::with_layer_scale(model)?;
+    adapt::with_positioned_prefix(model, 1)?;
+    let head = model.params.tensor("head.weight")?;
+    let zeros = head.zeros_like()?;
+    match model.spec.pool {
+        Pool::Cls => model.params.insert("head.weight", Tensor::cat(&[head, zeros], 1)?),
+        Pool::Avg => model.params.insert("head.weight", Tensor::cat(&[zeros, head], 1)?),
+        _ => {}
+    }
+    model.spec.pool = Pool::ClsAvg;
+    Ok(())
+}
+
+fn dinov2_config(spec: &VitSpec) -> Value {
+    let mut config = common(spec);
+    config["mlp_ratio"] = json!(dinov2_ratio(spec));
+    config["use_swiglu_ffn"] = json!(spec.gated);
+    config
+}
+
+fn to_deit(model: &mut Model) -> Result<()> {
+    adapt::with_patch_bias(model)?;
+    adapt::with_positioned_prefix(model, 2)
+}
+
+/// The keys that all towers share.
+fn common(spec: &VitSpec) -> Value {
+    json!({
+        "image_size": spec.image_size,
+        "patch_size": spec.patch,
+        "num_channels": 3,
+        "hidden_size": spec.width,
+        "num_hidden_layers": spec.depth,
+        "num_attention_heads": spec.heads,
+        "intermediate_size": spec.hidden,
+        "hidden_act": match spec.activation {
+            Activation::Gelu => "gelu",
+            Activation::GeluTanh => "gelu_pytorch_tanh",
+            Activation::QuickGelu => "quick_gelu",
+        },
+        "layer_norm_eps": decimal(spec.eps),
+        "qkv_bias": spec.qkv_bias,
+    })
+}

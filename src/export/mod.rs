@@ -1,0 +1,128 @@
+//! A trained model in the formats of other libraries, with its preprocessing.
+//!
+//! A format writes files and reads them back; nothing is published before what was read back gives the model's own
+//! logits on real images (`publish`).
+
+mod adapt;
+mod card;
+mod files;
+mod hf_classes;
+mod numbers;
+mod onnx;
+mod publish;
+mod readback;
+mod timm;
+mod transformers;
+
+pub use publish::{Check, Exported, TOLERANCE, check_target, export};
+
+use crate::backbone::{Params, Pool, Readout, VitSpec};
+use crate::config::FeatureChoice;
+use crate::data::transform::Preprocess;
+use crate::error::{Error, Result};
+use candle_core::Tensor;
+use std::path::Path;
+
+/// The model to export.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Its name, such as the run's.
+    pub name: String,
+    /// The architecture.
+    pub spec: VitSpec,
+    /// Every parameter by canonical name on the host, and the head as `head.weight` and `head.bias`.
+    pub params: Params,
+    /// Which features feed the head; the pooling of `spec`, or those of several blocks.
+    pub readout: Readout,
+    /// Class names in the order of the logits.
+    pub classes: Vec<String>,
+    /// How images become input.
+    pub preprocess: Preprocess,
+    /// Divides the logits for calibrated probabilities, if it was fitted.
+    pub temperature: Option<f64>,
+    /// The pretrained weights it started from.
+    pub backbone: String,
+}
+
+impl Model {
+    /// Expresses a readout of the last block alone as the pooling that it is, since formats know poolings.
+    #[must_use]
+    pub fn with_plain_pooling(mut self) -> Self {
+        let pool = match self.readout {
+            Readout { features: FeatureChoice::Cls, blocks: 1 } => Pool::Cls,
+            Readout { features: FeatureChoice::Avg, blocks: 1 } => Pool::Avg,
+            Readout { features: FeatureChoice::Both, blocks: 1 } => Pool::ClsAvg,
+            _ => return self,
+        };
+        self.spec.pool = pool;
+        // A readout takes the normed tokens as they are.
+        self.spec.fc_norm = false;
+        self.readout = Readout::POOL;
+        self.keep_needed();
+        self
+    }
+
+    /// Drops parameters that the architecture does not have.
+    fn keep_needed(&mut self) {
+        let needed = self.spec.shapes();
+        self.params.retain(|name| needed.contains_key(name) || name.starts_with("head."));
+    }
+
+    /// Refuses a head that reads several blocks.
+    fn refuse_several_blocks(&self, format: &dyn Format) -> Result<()> {
+        if self.readout.features == FeatureChoice::Pool {
+            return Ok(());
+        }
+        Err(cannot(format, &[format!("a head that reads the last {} blocks", self.readout.blocks)]))
+    }
+}
+
+/// A format that cannot say what the model does, and those that can.
+fn cannot(format: &dyn Format, obstacles: &[String]) -> Error {
+    let others: Vec<String> = FORMATS
+        .iter()
+        .skip_while(|other| other.name() != format.name())
+        .skip(1)
+        .map(|other| format!("--format {}", other.name()))
+        .collect();
+    Error::usage_hint(
+        format!("the {} format cannot express {}", format.name(), obstacles.join(", nor ")),
+        format!("use {}, which can express more", others.join(" or ")),
+    )
+}
+
+/// Where an export lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// A folder of files with fixed names.
+    Folder,
+    /// One file of this extension, and a JSON file of the same name beside it.
+    File(&'static str),
+}
+
+/// One library's format. A new one is one file that implements this and one line in [`FORMATS`].
+pub trait Format: Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What it writes.
+    fn layout(&self) -> Layout;
+
+    /// Writes the model into a new folder, where a file is called `name`; gives what the user should know of it.
+    ///
+    /// # Errors
+    /// A usage error that names what the format cannot express, an I/O error.
+    fn write(&self, model: &Model, folder: &Path, name: &str) -> Result<Vec<String>>;
+
+    /// The logits (B, classes) of what was written for standardised pixels (B, 3, S, S), from the files alone.
+    ///
+    /// # Errors
+    /// Weights errors.
+    fn logits(&self, folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor>;
+
+    /// How [`Format::logits`] runs the files.
+    fn checked_by(&self) -> &'static str;
+}
+
+/// All formats, those that express more behind those that express less.
+pub const FORMATS: &[&dyn Format] = &[&transformers::Transformers, &timm::Timm, &onnx::Onnx];

@@ -1,0 +1,116 @@
+//! A graph in the making: nodes and constants with names of their own.
+
+use super::proto::{AttributeProto, FLOAT, GraphProto, INT64, NodeProto, TensorProto};
+use crate::export::files::bytes;
+use candle_core::{Result, Tensor};
+use std::collections::BTreeSet;
+
+/// The name of a value in the graph.
+pub(super) type Value = String;
+
+/// An option of a node.
+pub(super) enum Attribute<'a> {
+    /// A whole number.
+    Int(&'static str, i64),
+    /// A number.
+    Float(&'static str, f32),
+    /// Several whole numbers.
+    Ints(&'static str, &'a [i64]),
+}
+
+/// Collects nodes and constants.
+#[derive(Default)]
+pub(super) struct Builder {
+    nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+    /// Names of the constants.
+    known: BTreeSet<String>,
+}
+
+impl Builder {
+    /// Adds a node with one output, which is named after it.
+    pub fn node(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute<'_>]) -> Value {
+        let name = format!("{}_{}", op.to_lowercase(), self.nodes.len());
+        self.named(op, inputs, attributes, vec![name.clone()]);
+        name
+    }
+
+    /// Adds a node whose outputs have the names `outputs`.
+    pub fn named(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute<'_>], outputs: Vec<Value>) {
+        let (float, int, ints) = (1, 2, 7); // AttributeType
+        let attribute = |attribute: &Attribute<'_>| match *attribute {
+            Attribute::Int(name, i) => attribute_of(name, int, |proto| proto.i = Some(i)),
+            Attribute::Float(name, f) => attribute_of(name, float, |proto| proto.f = Some(f)),
+            Attribute::Ints(name, values) => attribute_of(name, ints, |proto| proto.ints = values.to_vec()),
+        };
+        self.nodes.push(NodeProto {
+            name: Some(format!("{op}_{}", self.nodes.len())),
+            op_type: Some(op.to_owned()),
+            input: inputs.iter().map(|&input| input.to_owned()).collect(),
+            output: outputs,
+            attribute: attributes.iter().map(attribute).collect(),
+        });
+    }
+
+    /// Cuts the last axis of `x` in `count` equal parts.
+    pub fn split_last(&mut self, x: &str, count: usize) -> Vec<Value> {
+        let parts: Vec<Value> = (0..count).map(|part| format!("split_{}_{part}", self.nodes.len())).collect();
+        self.named("Split", &[x], &[Attribute::Int("axis", -1)], parts.clone());
+        parts
+    }
+
+    /// A constant of the model.
+    pub fn tensor(&mut self, name: &str, tensor: &Tensor) -> Result<Value> {
+        if self.known.insert(name.to_owned()) {
+            self.constants.push(TensorProto {
+                name: Some(name.to_owned()),
+                data_type: Some(FLOAT),
+                dims: tensor.dims().iter().map(|&dim| dim as i64).collect(),
+                raw_data: Some(bytes(tensor)?),
+            });
+        }
+        Ok(name.to_owned())
+    }
+
+    /// One number.
+    pub fn scalar(&mut self, value: f32) -> Value {
+        self.small(format!("number_{value:?}"), FLOAT, Vec::new(), value.to_le_bytes().to_vec())
+    }
+
+    /// A list of whole numbers, such as a shape or axes.
+    pub fn list(&mut self, values: &[i64]) -> Value {
+        let name = values.iter().map(i64::to_string).collect::<Vec<_>>().join("_").replace('-', "m");
+        let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.small(format!("list_{name}"), INT64, vec![values.len() as i64], raw)
+    }
+
+    /// One whole number.
+    pub fn index(&mut self, value: i64) -> Value {
+        self.small(format!("index_{value}"), INT64, Vec::new(), value.to_le_bytes().to_vec())
+    }
+
+    fn small(&mut self, name: String, data_type: i32, dims: Vec<i64>, raw: Vec<u8>) -> Value {
+        if self.known.insert(name.clone()) {
+            let tensor =
+                TensorProto { name: Some(name.clone()), data_type: Some(data_type), dims, raw_data: Some(raw) };
+            self.constants.push(tensor);
+        }
+        name
+    }
+
+    /// The graph, without inputs and outputs.
+    pub fn finish(self, name: &str) -> GraphProto {
+        GraphProto {
+            name: Some(name.to_owned()),
+            node: self.nodes,
+            initializer: self.constants,
+            ..GraphProto::default()
+        }
+    }
+}
+
+fn attribute_of(name: &str, kind: i32, set: impl FnOnce(&mut AttributeProto)) -> AttributeProto {
+    let mut proto = AttributeProto { name: Some(name.to_owned()), r#type: Some(kind), ..AttributeProto::default() };
+    set(&mut proto);
+    proto
+}

@@ -1,0 +1,328 @@
+//! The vision transformer in ONNX's operators: the layers of `backbone::Vit` in the same order.
+//!
+//! Operators are those of set 17; GELU, which came with 20, is spelt out.
+
+use super::builder::Attribute::{Float, Int, Ints};
+use super::builder::{Builder, Value};
+use super::proto::GraphProto;
+use crate::backbone::{Pool, VitSpec};
+use crate::config::FeatureChoice;
+use crate::export::Model;
+use crate::nn::Activation;
+use candle_core::{Result, Tensor};
+
+/// The input: standardised pixels (N, 3, S, S).
+pub(super) const PIXELS: &str = "pixel_values";
+/// The first output, (N, classes).
+pub(super) const LOGITS: &str = "logits";
+/// The second output, (N, classes): the calibrated probabilities.
+pub(super) const PROBABILITIES: &str = "probabilities";
+
+/// Writes the nodes of a model.
+struct Writer<'a> {
+    model: &'a Model,
+    spec: &'a VitSpec,
+    graph: Builder,
+}
+
+/// The graph of a model, without the declarations of its inputs and outputs.
+///
+/// # Errors
+/// When a parameter is absent.
+pub(super) fn of(model: &Model) -> Result<GraphProto> {
+    let mut writer = Writer { model, spec: &model.spec, graph: Builder::default() };
+    let features = writer.features()?;
+    writer.head(&features)?;
+    Ok(writer.graph.finish(&model.spec.architecture))
+}
+
+impl Writer<'_> {
+    /// Pixels to the features (N, d) that feed the head.
+    fn features(&mut self) -> Result<Value> {
+        let several = self.model.readout.features != FeatureChoice::Pool;
+        let first_read = self.spec.depth - if several { self.model.readout.blocks } else { 0 };
+        let mut x = self.embed()?;
+        let mut parts = Vec::new();
+        for block in 0..self.spec.depth {
+            x = self.block(&x, block)?;
+            if block >= first_read {
+                let tokens = self.norm_if(self.spec.norm, &x, "norm")?;
+                parts.extend(self.read(&tokens));
+            }
+        }
+        if several {
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            return Ok(self.graph.node("Concat", &parts, &[Int("axis", 1)]));
+        }
+        let tokens = self.norm_if(self.spec.norm, &x, "norm")?;
+        let pooled = self.pool(&tokens)?;
+        self.norm_if(self.spec.fc_norm, &pooled, "fc_norm")
+    }
+
+    /// Pixels to tokens (N, T, d) before the first block.
+    fn embed(&mut self) -> Result<Value> {
+        let patch = self.spec.patch as i64;
+        let weight = self.parameter("patch_embed.proj.weight")?;
+        let mut inputs = vec![PIXELS.to_owned(), weight];
+        if self.spec.patch_bias {
+            inputs.push(self.parameter("patch_embed.proj.bias")?);
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let (kernel, strides) = (Ints("kernel_shape", &[patch, patch]), Ints("strides", &[patch, patch]));
+        let grid = self.graph.node("Conv", &inputs, &[kernel, strides]); // (N, d, g, g)
+        let grid = self.reshape(&grid, &[0, self.spec.width as i64, -1]);
+        let patches = self.graph.node("Transpose", &[&grid], &[Ints("perm", &[0, 2, 1])]); // (N, g², d)
+        let (prefix, positions) = self.constants()?;
+        let positions = self.graph.tensor("pos_embed.patches", &positions)?;
+        let mut x = self.graph.node("Add", &[&patches, &positions], &[]);
+        if let Some(prefix) = prefix {
+            let prefix = self.expanded(&prefix)?;
+            x = self.graph.node("Concat", &[&prefix, &x], &[Int("axis", 1)]);
+        }
+        self.norm_if(self.spec.norm_pre, &x, "norm_pre")
+    }
+
+    /// The tokens before the patches with their positions, (1, P, d), and the positions of the patches, (1, g², d).
+    fn constants(&self) -> Result<(Option<Tensor>, Tensor)> {
+        let params = &self.model.params;
+        let (positions, k) = (params.tensor("pos_embed")?, self.spec.positioned_prefix);
+        let patches = positions.narrow(1, k, positions.dim(1)? - k)?;
+        let tokens = ["cls_token", "dist_token", "reg_token"].iter().filter_map(|name| params.get(name));
+        let tokens: Vec<Tensor> = tokens.collect();
+        if tokens.is_empty() {
+            return Ok((None, patches));
+        }
+        let prefix = Tensor::cat(&tokens, 1)?;
+        let others = prefix.dim(1)? - k;
+        let positioned = (prefix.narrow(1, 0, k)? + positions.narrow(1, 0, k)?)?;
+        Ok((Some(Tensor::cat(&[positioned, prefix.narrow(1, k, others)?], 1)?), patches))
+    }
+
+    /// Constant tokens (1, P, d) once an image, (N, P, d).
+    fn expanded(&mut self, prefix: &Tensor) -> Result<Value> {
+        let [count, width] = [prefix.dim(1)? as i64, prefix.dim(2)? as i64];
+        let tokens = self.graph.tensor("prefix_tokens", prefix)?;
+        let batch = self.graph.node("Shape", &[PIXELS], &[Int("start", 0), Int("end", 1)]);
+        let rest = self.graph.list(&[count, width]);
+        let shape = self.graph.node("Concat", &[&batch, &rest], &[Int("axis", 0)]);
+        Ok(self.graph.node("Expand", &[&tokens, &shape], &[]))
+    }
+
+    fn block(&mut self, x: &str, index: usize) -> Result<Value> {
+        let at = |name: &str| format!("blocks.{index}.{name}");
+        let normed = self.norm(x, &at("norm1"))?;
+        let attended = self.attention(&normed, index)?;
+        let branch = self.scaled(&attended, &at("ls1.gamma"))?;
+        let x = self.graph.node("Add", &[x, &branch], &[]);
+        let normed = self.norm(&x, &at("norm2"))?;
+        let hidden = self.linear(&normed, &at("mlp.fc1"))?;
+        let hidden = if self.spec.gated { self.swiglu(&hidden) } else { self.activation(&hidden) };
+        let hidden = self.linear(&hidden, &at("mlp.fc2"))?;
+        let branch = self.scaled(&hidden, &at("ls2.gamma"))?;
+        Ok(self.graph.node("Add", &[&x, &branch], &[]))
+    }
+
+    /// Multi-head self-attention, (N, T, d) to (N, T, d).
+    fn attention(&mut self, x: &str, index: usize) -> Result<Value> {
+        let packed = self.linear(x, &format!("blocks.{index}.attn.qkv"))?;
+        let parts = self.graph.split_last(&packed, 3);
+        let query = self.heads(&parts[0], &[0, 2, 1, 3]);
+        let attended = self.attend(&query, &parts[1], &parts[2]);
+        self.linear(&attended, &format!("blocks.{index}.attn.proj"))
+    }
+
+    /// softmax(q kᵀ / √e) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).
+    fn attend(&mut self, query: &str, keys: &str, values: &str) -> Value {
+        let head_width = self.spec.width / self.spec.heads;
+        let keys = self.heads(keys, &[0, 2, 3, 1]); // (N, heads, e, T)
+        let values = self.heads(values, &[0, 2, 1, 3]); // (N, heads, T, e)
+        let scale = self.graph.scalar((head_width as f32).powf(-0.5));
+        let query = self.graph.node("Mul", &[query, &scale], &[]);
+        let scores = self.graph.node("MatMul", &[&query, &keys], &[]);
+        let weights = self.graph.node("Softmax", &[&scores], &[Int("axis", -1)]);
+        let attended = self.graph.node("MatMul", &[&weights, &values], &[]); // (N, heads, Q, e)
+        let attended = self.graph.node("Transpose", &[&attended], &[Ints("perm", &[0, 2, 1, 3])]);
+        self.reshape(&attended, &[0, 0, self.spec.width as i64])
+    }
+
+    /// (N, T, d) to (N, T, heads, e), then its axes in the order `axes`.
+    fn heads(&mut self, x: &str, axes: &[i64]) -> Value {
+        let (heads, head_width) = (self.spec.heads as i64, (self.spec.width / self.spec.heads) as i64);
+        let x = self.reshape(x, &[0, 0, heads, head_width]);
+        self.graph.node("Transpose", &[&x], &[Ints("perm", axes)])
+    }
+
+    /// Normed tokens (N, T, d) to the features (N, d or 2d).
+    fn pool(&mut self, tokens: &str) -> Result<Value> {
+        Ok(match self.spec.pool {
+            Pool::Cls => self.token(tokens, 0),
+            Pool::Avg => self.patch_mean(tokens),
+            Pool::ClsAvg => {
+                let (token, mean) = (self.token(tokens, 0), self.patch_mean(tokens));
+                self.graph.node("Concat", &[&token, &mean], &[Int("axis", 1)])
+            }
+            Pool::Distilled => {
+                let (first, second) = (self.token(tokens, 0), self.token(tokens, 1));
+                let sum = self.graph.node("Add", &[&first, &second], &[]);
+                let half = self.graph.scalar(0.5);
+                self.graph.node("Mul", &[&sum, &half], &[])
+            }
+            Pool::Attention => self.attention_pool(tokens)?,
+        })
+    }
+
+    /// What a readout takes of a block's normed tokens: class token, mean patch, or both.
+    fn read(&mut self, tokens: &str) -> Vec<Value> {
+        let features = self.model.readout.features;
+        let mut parts = Vec::new();
+        if matches!(features, FeatureChoice::Cls | FeatureChoice::Both) {
+            parts.push(self.token(tokens, 0));
+        }
+        if matches!(features, FeatureChoice::Avg | FeatureChoice::Both) {
+            parts.push(self.patch_mean(tokens));
+        }
+        parts
+    }
+
+    /// Attention of a learned query over the patches, then a residual MLP.
+    fn attention_pool(&mut self, tokens: &str) -> Result<Value> {
+        let patches = self.patches(tokens);
+        let latent = self.parameter("attn_pool.latent")?; // (1, 1, d)
+        let query = self.linear(&latent, "attn_pool.q")?;
+        let query = self.heads(&query, &[0, 2, 1, 3]);
+        let packed = self.linear(&patches, "attn_pool.kv")?;
+        let parts = self.graph.split_last(&packed, 2);
+        let attended = self.attend(&query, &parts[0], &parts[1]);
+        let attended = self.reshape(&attended, &[-1, self.spec.width as i64]);
+        let pooled = self.linear(&attended, "attn_pool.proj")?;
+        let normed = self.norm(&pooled, "attn_pool.norm")?;
+        let hidden = self.linear(&normed, "attn_pool.mlp.fc1")?;
+        let hidden = self.activation(&hidden);
+        let hidden = self.linear(&hidden, "attn_pool.mlp.fc2")?;
+        Ok(self.graph.node("Add", &[&pooled, &hidden], &[]))
+    }
+
+    fn token(&mut self, tokens: &str, index: i64) -> Value {
+        let index = self.graph.index(index);
+        self.graph.node("Gather", &[tokens, &index], &[Int("axis", 1)])
+    }
+
+    fn patches(&mut self, tokens: &str) -> Value {
+        let prefix = self.spec.prefix_tokens() as i64;
+        if prefix == 0 {
+            return tokens.to_owned();
+        }
+        let (start, end) = (self.graph.list(&[prefix]), self.graph.list(&[self.spec.tokens() as i64]));
+        let axis = self.graph.list(&[1]);
+        self.graph.node("Slice", &[tokens, &start, &end, &axis], &[])
+    }
+
+    fn patch_mean(&mut self, tokens: &str) -> Value {
+        let patches = self.patches(tokens);
+        self.graph.node("ReduceMean", &[&patches], &[Ints("axes", &[1]), Int("keepdims", 0)])
+    }
+
+    /// Features to logits and probabilities.
+    fn head(&mut self, features: &str) -> Result<()> {
+        let weight = self.matrix("head")?;
+        let product = self.graph.node("MatMul", &[features, &weight], &[]);
+        let bias = self.parameter("head.bias")?;
+        self.graph.named("Add", &[&product, &bias], &[], vec![LOGITS.into()]);
+        let temperature = self.graph.scalar(self.model.temperature.unwrap_or(1.0) as f32);
+        let scaled = self.graph.node("Div", &[LOGITS, &temperature], &[]);
+        self.graph.named("Softmax", &[&scaled], &[Int("axis", -1)], vec![PROBABILITIES.into()]);
+        Ok(())
+    }
+
+    fn activation(&mut self, x: &str) -> Value {
+        match self.spec.activation {
+            // x (1 + erf(x / √2)) / 2
+            Activation::Gelu => {
+                let root = self.graph.scalar(std::f32::consts::SQRT_2);
+                let scaled = self.graph.node("Div", &[x, &root], &[]);
+                let erf = self.graph.node("Erf", &[&scaled], &[]);
+                self.half_of_one_plus(x, &erf)
+            }
+            // x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
+            Activation::GeluTanh => {
+                let square = self.graph.node("Mul", &[x, x], &[]);
+                let cube = self.graph.node("Mul", &[&square, x], &[]);
+                let cubic = self.graph.scalar(0.044_715);
+                let cube = self.graph.node("Mul", &[&cube, &cubic], &[]);
+                let inner = self.graph.node("Add", &[x, &cube], &[]);
+                let scale = self.graph.scalar(std::f32::consts::FRAC_2_PI.sqrt());
+                let inner = self.graph.node("Mul", &[&inner, &scale], &[]);
+                let tanh = self.graph.node("Tanh", &[&inner], &[]);
+                self.half_of_one_plus(x, &tanh)
+            }
+            // x σ(1.702 x)
+            Activation::QuickGelu => {
+                let scale = self.graph.scalar(1.702);
+                let scaled = self.graph.node("Mul", &[x, &scale], &[]);
+                let sigmoid = self.graph.node("Sigmoid", &[&scaled], &[]);
+                self.graph.node("Mul", &[x, &sigmoid], &[])
+            }
+        }
+    }
+
+    /// x (1 + y) / 2
+    fn half_of_one_plus(&mut self, x: &str, y: &str) -> Value {
+        let (one, half) = (self.graph.scalar(1.0), self.graph.scalar(0.5));
+        let sum = self.graph.node("Add", &[y, &one], &[]);
+        let product = self.graph.node("Mul", &[x, &sum], &[]);
+        self.graph.node("Mul", &[&product, &half], &[])
+    }
+
+    /// gate σ(gate) · value of the two halves of the last axis.
+    fn swiglu(&mut self, packed: &str) -> Value {
+        let parts = self.graph.split_last(packed, 2);
+        let sigmoid = self.graph.node("Sigmoid", &[&parts[0]], &[]);
+        let gate = self.graph.node("Mul", &[&parts[0], &sigmoid], &[]);
+        self.graph.node("Mul", &[&gate, &parts[1]], &[])
+    }
+
+    fn linear(&mut self, x: &str, name: &str) -> Result<Value> {
+        let weight = self.matrix(name)?;
+        let product = self.graph.node("MatMul", &[x, &weight], &[]);
+        let bias = format!("{name}.bias");
+        if self.model.params.get(&bias).is_none() {
+            return Ok(product);
+        }
+        let bias = self.parameter(&bias)?;
+        Ok(self.graph.node("Add", &[&product, &bias], &[]))
+    }
+
+    fn norm(&mut self, x: &str, name: &str) -> Result<Value> {
+        let (weight, bias) = (self.parameter(&format!("{name}.weight"))?, self.parameter(&format!("{name}.bias"))?);
+        let options = [Int("axis", -1), Float("epsilon", self.spec.eps)];
+        Ok(self.graph.node("LayerNormalization", &[x, &weight, &bias], &options))
+    }
+
+    fn norm_if(&mut self, present: bool, x: &str, name: &str) -> Result<Value> {
+        if present { self.norm(x, name) } else { Ok(x.to_owned()) }
+    }
+
+    fn scaled(&mut self, branch: &str, gamma: &str) -> Result<Value> {
+        if !self.spec.layer_scale {
+            return Ok(branch.to_owned());
+        }
+        let gamma = self.parameter(gamma)?;
+        Ok(self.graph.node("Mul", &[branch, &gamma], &[]))
+    }
+
+    fn reshape(&mut self, x: &str, shape: &[i64]) -> Value {
+        let shape = self.graph.list(shape);
+        self.graph.node("Reshape", &[x, &shape], &[])
+    }
+
+    fn parameter(&mut self, name: &str) -> Result<Value> {
+        let tensor = self.model.params.tensor(name)?;
+        self.graph.tensor(name, &tensor)
+    }
+
+    /// The weight (out, in) of a linear layer as the factor (in, out) of a product.
+    fn matrix(&mut self, name: &str) -> Result<Value> {
+        let weight = self.model.params.tensor(&format!("{name}.weight"))?.t()?;
+        self.graph.tensor(&format!("{name}.weight.T"), &weight)
+    }
+}

@@ -1,0 +1,128 @@
+//! ONNX: one file that any runtime runs, with what it needs to know of its input as metadata and as JSON beside it.
+//!
+//! Reference: ONNX's `onnx.proto` and `Operators.md`. Operator set 17 and IR version 8 are what runtimes have read
+//! since 2022.
+
+mod builder;
+mod graph;
+mod proto;
+mod run;
+
+use super::files::write_json;
+use super::numbers::decimals;
+use super::publish::sidecar;
+use super::timm::{notes, statistics};
+use super::{Format, Layout, Model};
+use crate::backbone::VitSpec;
+use crate::error::{Error, Result, WeightsError};
+use crate::system::files::write_synced;
+use candle_core::Tensor;
+use graph::{LOGITS, PIXELS, PROBABILITIES};
+use prost::Message;
+use proto::{
+    Dimension, DimensionValue, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
+};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// ONNX.
+pub struct Onnx;
+
+/// A protobuf message cannot be larger.
+const LARGEST: usize = i32::MAX as usize;
+
+/// Kept free for the graph beside the parameters.
+const ROOM: usize = 16 << 20;
+
+impl Format for Onnx {
+    fn name(&self) -> &'static str {
+        "onnx"
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::File("onnx")
+    }
+
+    fn write(&self, model: &Model, folder: &Path, name: &str) -> Result<Vec<String>> {
+        let size: usize = model.params.iter().map(|(_, param)| 4 * param.tensor().elem_count()).sum();
+        if size > LARGEST - ROOM {
+            return Err(Error::usage_hint(
+                format!("the parameters take {size} bytes, and an ONNX file can hold no more than {LARGEST}"),
+                "use --format timm or --format transformers",
+            ));
+        }
+        let facts = facts(model);
+        let mut graph = graph::of(model)?;
+        let (side, classes) = (model.spec.image_size, model.classes.len());
+        graph.input = vec![declared(PIXELS, &[3, side, side])];
+        graph.output = vec![declared(LOGITS, &[classes]), declared(PROBABILITIES, &[classes])];
+        let file = ModelProto {
+            ir_version: Some(8),
+            producer_name: Some("vitadapt".into()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").into()),
+            graph: Some(graph),
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(17) }],
+            metadata_props: metadata(&facts),
+        };
+        let path = folder.join(name);
+        write_synced(&path, &file.encode_to_vec())?;
+        write_json(&sidecar(&path), &facts)?;
+        Ok(notes(&model.preprocess))
+    }
+
+    fn logits(&self, folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor> {
+        let path = folder.join(name);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let file = ModelProto::decode(bytes.as_slice())
+            .map_err(|error| WeightsError::invalid(&path, format!("not a valid ONNX file ({error})")))?;
+        let graph = file.graph.unwrap_or_default();
+        Ok(run::output(graph, PIXELS, pixels, LOGITS)?)
+    }
+
+    fn checked_by(&self) -> &'static str {
+        "vitadapt's own evaluation of the file's nodes (not a run in onnxruntime)"
+    }
+}
+
+/// A tensor of f32 of any number of images.
+fn declared(name: &str, shape: &[usize]) -> ValueInfoProto {
+    let dimension = |value| Dimension { value: Some(value) };
+    let fixed = shape.iter().map(|&dim| dimension(DimensionValue::Value(dim as i64)));
+    let dim = std::iter::once(dimension(DimensionValue::Param("batch".into()))).chain(fixed).collect();
+    let tensor = TensorTypeProto { elem_type: Some(proto::FLOAT), shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
+}
+
+/// What a program that runs the file must know.
+fn facts(model: &Model) -> Value {
+    let VitSpec { image_size, architecture, .. } = &model.spec;
+    let geometry = &model.preprocess.geometry;
+    let (mean, std) = statistics(&model.preprocess.normalization);
+    json!({
+        "name": model.name,
+        "architecture": architecture,
+        "backbone": model.backbone,
+        "classes": model.classes,
+        "temperature": model.temperature,
+        "input": {
+            "name": PIXELS,
+            "layout": "N, 3 (RGB), height, width; values in 0..1, less the mean, divided by std",
+            "image_size": image_size,
+            "resize": geometry.resize,
+            "interpolation": geometry.interpolation,
+            "crop_pct": geometry.crop_pct,
+            "mean": decimals(mean),
+            "std": decimals(std),
+        },
+        "outputs": [LOGITS, PROBABILITIES],
+    })
+}
+
+/// The facts as keys and values: text as it is, anything else as JSON.
+fn metadata(facts: &Value) -> Vec<StringStringEntryProto> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let entry =
+        |(key, value): (&String, &Value)| StringStringEntryProto { key: Some(key.clone()), value: Some(text(value)) };
+    facts.as_object().into_iter().flatten().map(entry).collect()
+}

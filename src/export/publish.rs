@@ -1,0 +1,193 @@
+//! From a model to files that are known to work: written aside, read back, compared, and only then put in place.
+
+use super::{Format, Layout, Model};
+use crate::error::{Error, Result, WeightsError};
+use crate::system::files::{create_folder, sync_folder};
+use candle_core::Tensor;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Largest accepted difference of a logit, relative to the largest logit.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// Images and what the model makes of them.
+#[derive(Debug)]
+pub struct Check {
+    /// Standardised pixels (B, 3, S, S) on the host.
+    pub pixels: Tensor,
+    /// The model's own logits, row-major (B, classes).
+    pub logits: Vec<f32>,
+}
+
+/// What was published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Largest absolute difference between the model's logits and those of the files.
+    pub max_abs_diff: f64,
+    /// The same relative to the largest logit.
+    pub max_rel_diff: f64,
+    /// What ran the files.
+    pub checked_by: &'static str,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Refuses a target that something is already at.
+///
+/// # Errors
+/// A usage error that names it.
+pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
+    if out.file_name().is_none() {
+        return Err(Error::usage_hint(
+            format!("--out {} names no file", out.display()),
+            "give a path that ends in a name",
+        ));
+    }
+    if let Layout::File(extension) = format.layout()
+        && out.extension().is_none_or(|found| found != extension)
+    {
+        return Err(Error::usage_hint(
+            format!("--out {} is no .{extension} file", out.display()),
+            format!("end it in .{extension}"),
+        ));
+    }
+    let taken = match format.layout() {
+        Layout::File(_) => [out.to_path_buf(), sidecar(out)].into_iter().find(|path| path.symlink_metadata().is_ok()),
+        Layout::Folder => (out.symlink_metadata().is_ok() && !is_empty_folder(out)).then(|| out.to_path_buf()),
+    };
+    match taken {
+        None => Ok(()),
+        Some(path) => Err(Error::usage_hint(
+            format!("{} exists and is not overwritten", path.display()),
+            "choose another --out, or remove it first",
+        )),
+    }
+}
+
+/// Writes `model` in `format` at `out`, provided that what was written gives the model's logits.
+///
+/// # Errors
+/// A usage error when the target is taken or the format cannot express the model, a weights error when the logits
+/// differ; nothing is left behind then.
+pub fn export(format: &dyn Format, model: &Model, check: &Check, out: &Path) -> Result<Exported> {
+    check_target(format, out)?;
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_folder(parent)?;
+    let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let staging = Staging(parent.join(format!(".{name}.{}.tmp", std::process::id())));
+    create_folder(&staging.0)?;
+    let notes = format.write(model, &staging.0, &name)?;
+    let differences = compare(format, check, &staging.0, &name).map_err(|error| error.at(out, &notes))?;
+    sync_folder(&staging.0)?;
+    let (files, bytes) = publish(format.layout(), &staging.0, out)?;
+    sync_folder(parent)?;
+    Ok(Exported {
+        files,
+        bytes,
+        max_abs_diff: differences.0,
+        max_rel_diff: differences.1,
+        checked_by: format.checked_by(),
+        notes,
+    })
+}
+
+/// The JSON file beside an exported file.
+pub(super) fn sidecar(file: &Path) -> PathBuf {
+    file.with_extension("json")
+}
+
+/// A folder that is gone when this value is.
+struct Staging(PathBuf);
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Best effort: it is gone already when it was published.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn is_empty_folder(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Why files do not pass.
+enum Failure {
+    /// They could not be run.
+    Unreadable(Error),
+    /// They give other logits: the largest difference, absolute and relative.
+    Differs(f64, f64),
+}
+
+impl Failure {
+    /// The failure of an export to `out`, with what was known of it before.
+    fn at(self, out: &Path, notes: &[String]) -> Error {
+        let (absolute, relative) = match self {
+            Self::Unreadable(error) => return error,
+            Self::Differs(absolute, relative) => (absolute, relative),
+        };
+        let known: String = notes.iter().map(|note| format!("; {note}")).collect();
+        WeightsError::Invalid {
+            path: out.to_path_buf(),
+            reason: format!(
+                "what was written gives other logits: the largest difference is {absolute:.3e}, {relative:.1e} of the \
+                 largest logit, where {TOLERANCE:.0e} is allowed{known}"
+            ),
+            hint: Some("nothing was left there; another --format may express this model exactly".into()),
+        }
+        .into()
+    }
+}
+
+/// The largest difference of a logit, absolute and relative.
+fn compare(format: &dyn Format, check: &Check, folder: &Path, name: &str) -> Result<(f64, f64), Failure> {
+    let run =
+        || -> Result<Vec<f32>> { Ok(format.logits(folder, name, &check.pixels)?.flatten_all()?.to_vec1::<f32>()?) };
+    let again = run().map_err(Failure::Unreadable)?;
+    let largest = check.logits.iter().fold(0f64, |largest, logit| largest.max(f64::from(logit.abs())));
+    let differs = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
+    // A comparison that NaN cannot pass.
+    let absolute =
+        again.iter().zip(&check.logits).map(differs).fold(0f64, |a, b| if a.is_nan() || b <= a { a } else { b });
+    let relative = absolute / largest.max(f64::from(f32::MIN_POSITIVE));
+    if again.len() == check.logits.len() && relative <= TOLERANCE {
+        Ok((absolute, relative))
+    } else {
+        Err(Failure::Differs(absolute, relative))
+    }
+}
+
+/// Moves the files into place; gives their paths and bytes.
+fn publish(layout: Layout, staging: &Path, out: &Path) -> Result<(Vec<PathBuf>, u64)> {
+    let mut names: Vec<PathBuf> = fs::read_dir(staging)
+        .map_err(Error::io("read", staging))?
+        .map(|entry| entry.map(|entry| entry.file_name().into()).map_err(Error::io("read", staging)))
+        .collect::<Result<_>>()?;
+    names.sort();
+    let length = |name: &PathBuf| {
+        let path = staging.join(name);
+        fs::metadata(&path).map(|metadata| metadata.len()).map_err(Error::io("read", &path))
+    };
+    let bytes = names.iter().map(length).sum::<Result<u64>>()?;
+    match layout {
+        Layout::Folder => {
+            if out.is_dir() {
+                fs::remove_dir(out).map_err(Error::io("replace", out))?;
+            }
+            fs::rename(staging, out).map_err(Error::io("write", out))?;
+            Ok((names.iter().map(|name| out.join(name)).collect(), bytes))
+        }
+        Layout::File(_) => {
+            let place = |name: &PathBuf| out.with_file_name(name);
+            // The model last: whoever sees it finds the other beside it.
+            names.sort_by_key(|name| place(name) == out);
+            for name in &names {
+                fs::rename(staging.join(name), place(name)).map_err(Error::io("write", place(name)))?;
+            }
+            Ok((names.iter().map(place).collect(), bytes))
+        }
+    }
+}

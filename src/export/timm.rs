@@ -1,0 +1,247 @@
+//! timm's format: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
+//!
+//! Reference: timm's `_hub.py` and `vision_transformer.py`. The architecture is only a starting point: every option is
+//! written out in `model_args`, so the file does not depend on what a name stands for.
+
+use super::files::write_json;
+use super::numbers::{decimal, decimals};
+use super::{Format, Layout, Model, adapt, cannot, card, files, readback};
+use crate::backbone::{Description, FAMILIES, Header, Pool, VitSpec};
+use crate::config::ResizeMode;
+use crate::data::transform::{Interpolation, Normalization, Preprocess};
+use crate::error::Result;
+use crate::nn::Activation;
+use candle_core::Tensor;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// timm's format.
+pub struct Timm;
+
+/// Architectures to start from, for models that are none of timm's: plain, with CLIP's epsilon, distilled, gated.
+const STARTS: &[&str] = &[
+    "vit_base_patch16_224",
+    "vit_base_patch16_clip_224",
+    "deit_base_distilled_patch16_224",
+    "vit_giant_patch14_dinov2",
+];
+
+impl Format for Timm {
+    fn name(&self) -> &'static str {
+        "timm"
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::Folder
+    }
+
+    fn write(&self, model: &Model, folder: &Path, _name: &str) -> Result<Vec<String>> {
+        model.refuse_several_blocks(self)?;
+        let obstacles = obstacles(&model.spec);
+        if !obstacles.is_empty() {
+            return Err(cannot(self, &obstacles));
+        }
+        let model = adapted(model.clone())?;
+        let Some(start) = start(&model.spec) else {
+            return Err(cannot(self, &[format!("this form of {}", model.spec.architecture)]));
+        };
+        let mut notes = notes(&model.preprocess);
+        if start.eps != model.spec.eps {
+            notes.push(format!(
+                "timm's layer norms add {} to the variance, the model's add {}",
+                decimal(start.eps),
+                decimal(model.spec.eps)
+            ));
+        }
+        write_json(&folder.join("config.json"), &config(&model, &start.architecture))?;
+        files::write_tensors(folder, &parameters(&model))?;
+        let usage = format!(
+            "```python\nimport timm\nmodel = timm.create_model(\"local-dir:{}\", pretrained=True).eval()\n\
+             transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model), is_training=False)\n\
+             ```",
+            card::PLACE
+        );
+        card::write(folder, &model, &usage, &notes)?;
+        Ok(notes)
+    }
+
+    fn logits(&self, folder: &Path, _name: &str, pixels: &Tensor) -> Result<Tensor> {
+        readback::logits(folder, pixels)
+    }
+
+    fn checked_by(&self) -> &'static str {
+        readback::BY
+    }
+}
+
+/// What timm's classes cannot do.
+fn obstacles(spec: &VitSpec) -> Vec<String> {
+    let all = [
+        (spec.pool == Pool::ClsAvg, "features of the class token beside the mean patch"),
+        (
+            spec.dist_token && spec.pool != Pool::Distilled,
+            "another pooling than the mean of class and distillation token",
+        ),
+        (spec.dist_token && spec.gated, "a SwiGLU beside a distillation token"),
+        (spec.dist_token && spec.registers > 0, "registers beside a distillation token"),
+        (spec.norm_pre && spec.patch_bias, "a bias of the patch embedding before a layer norm"),
+        (spec.norm && spec.fc_norm, "layer norms both before and after the pooling"),
+    ];
+    all.into_iter().filter(|(met, _)| *met).map(|(_, what)| what.to_owned()).collect()
+}
+
+/// The same function in the terms of timm's classes.
+fn adapted(mut model: Model) -> candle_core::Result<Model> {
+    let prefix = model.spec.prefix_tokens();
+    if model.spec.positioned_prefix < prefix {
+        adapt::with_positioned_prefix(&mut model, 0)?;
+    }
+    if !model.spec.norm_pre {
+        adapt::with_patch_bias(&mut model)?;
+    }
+    Ok(model)
+}
+
+/// The architecture to start from as it reads with the model's options: its own name if that is timm's, else one that
+/// differs by the epsilon at most.
+fn start(spec: &VitSpec) -> Option<VitSpec> {
+    let candidates = std::iter::once(spec.architecture.as_str()).chain(STARTS.iter().copied());
+    let read: Vec<VitSpec> =
+        candidates.filter_map(|name| reading(spec, name)).filter(|read| same(read, spec)).collect();
+    read.iter().find(|read| read.eps == spec.eps).or(read.first()).cloned()
+}
+
+/// What timm would build from an architecture and the model's options.
+fn reading(spec: &VitSpec, architecture: &str) -> Option<VitSpec> {
+    let config = json!({ "architecture": architecture, "model_args": model_args(spec) });
+    let family = FAMILIES.iter().find(|family| family.recognises(&config))?;
+    family.spec(&Description { config, preprocessor: Value::Null }, &Header::new()).ok()
+}
+
+/// Whether two architectures compute the same, but for the epsilon.
+fn same(a: &VitSpec, b: &VitSpec) -> bool {
+    let bare = |spec: &VitSpec| VitSpec {
+        architecture: String::new(),
+        activation: if spec.gated { Activation::Gelu } else { spec.activation },
+        eps: 0.0,
+        resampling: a.resampling,
+        rounds_resampled: a.rounds_resampled,
+        input: a.input,
+        num_classes: 0,
+        projection: 0,
+        ..spec.clone()
+    };
+    bare(a) == bare(b)
+}
+
+/// Every option of timm's class.
+fn model_args(spec: &VitSpec) -> Value {
+    let pool = match spec.pool {
+        Pool::Avg => "avg",
+        Pool::Attention => "map",
+        Pool::Cls | Pool::ClsAvg | Pool::Distilled => "token",
+    };
+    let mut args = json!({
+        "img_size": spec.image_size,
+        "patch_size": spec.patch,
+        "embed_dim": spec.width,
+        "depth": spec.depth,
+        "num_heads": spec.heads,
+        "mlp_ratio": mlp_ratio(spec),
+        "qkv_bias": spec.qkv_bias,
+        "init_values": if spec.layer_scale { json!(1e-5) } else { Value::Null },
+        "class_token": spec.class_token,
+        "no_embed_class": spec.positioned_prefix == 0 && spec.prefix_tokens() > 0,
+        "reg_tokens": spec.registers,
+        "pre_norm": spec.norm_pre,
+        "final_norm": spec.norm || spec.fc_norm,
+        "fc_norm": spec.fc_norm,
+        "global_pool": pool,
+    });
+    if !spec.gated {
+        args["act_layer"] = json!(match spec.activation {
+            Activation::Gelu => "gelu",
+            Activation::GeluTanh => "gelu_tanh",
+            Activation::QuickGelu => "quick_gelu",
+        });
+    }
+    args
+}
+
+/// The ratio whose product with the width, cut to a whole number, is the width of the MLP.
+fn mlp_ratio(spec: &VitSpec) -> f64 {
+    let (outputs, width) = (if spec.gated { 2 * spec.hidden } else { spec.hidden }, spec.width as f64);
+    let ratio = outputs as f64 / width;
+    if (width * ratio) as usize == outputs { ratio } else { (outputs as f64 + 0.5) / width }
+}
+
+fn config(model: &Model, architecture: &str) -> Value {
+    let Preprocess { geometry, normalization } = &model.preprocess;
+    let (mean, std) = statistics(normalization);
+    let (crop_mode, crop_pct) = match geometry.resize {
+        ResizeMode::Squash => ("squash", 1.0),
+        ResizeMode::Letterbox => ("border", 1.0),
+        ResizeMode::Crop => ("center", geometry.crop_pct),
+    };
+    let args = model_args(&model.spec);
+    json!({
+        "architecture": architecture,
+        "num_classes": model.classes.len(),
+        "num_features": model.spec.features(),
+        "global_pool": args["global_pool"],
+        "model_args": args,
+        "label_names": model.classes,
+        "pretrained_cfg": {
+            "tag": model.name,
+            "custom_load": false,
+            "input_size": [3, model.spec.image_size, model.spec.image_size],
+            "fixed_input_size": true,
+            "interpolation": match geometry.interpolation {
+                Interpolation::Bilinear => "bilinear",
+                Interpolation::Bicubic => "bicubic",
+            },
+            "crop_pct": crop_pct,
+            "crop_mode": crop_mode,
+            "mean": decimals(mean),
+            "std": decimals(std),
+            "num_classes": model.classes.len(),
+            "pool_size": null,
+            "first_conv": "patch_embed.proj",
+            "classifier": if model.spec.dist_token { json!(["head", "head_dist"]) } else { json!("head") },
+        },
+    })
+}
+
+/// Mean and standard deviation; those that change nothing when a batch is its own measure.
+pub(super) fn statistics(normalization: &Normalization) -> ([f32; 3], [f32; 3]) {
+    match *normalization {
+        Normalization::PerChannel { mean, std } => (mean, std),
+        Normalization::Batch => ([0.0; 3], [1.0; 3]),
+    }
+}
+
+/// What a file cannot say about the preprocessing, whatever the format.
+pub(super) fn notes(preprocess: &Preprocess) -> Vec<String> {
+    if preprocess.normalization != Normalization::Batch {
+        return Vec::new();
+    }
+    vec![
+        "the run standardised each batch by its own statistics, which no file can say: standardise the batch yourself"
+            .into(),
+    ]
+}
+
+fn parameters(model: &Model) -> BTreeMap<String, Tensor> {
+    let mut tensors: BTreeMap<String, Tensor> =
+        model.params.iter().map(|(name, param)| (name.to_owned(), param.tensor().clone())).collect();
+    if model.spec.pool == Pool::Distilled {
+        // timm averages the logits of both tokens: with one head for both, those of their mean.
+        for parameter in ["weight", "bias"] {
+            if let Some(head) = model.params.get(&format!("head.{parameter}")) {
+                tensors.insert(format!("head_dist.{parameter}"), head);
+            }
+        }
+    }
+    tensors
+}

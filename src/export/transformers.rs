@@ -1,0 +1,153 @@
+//! transformers' format: `AutoModelForImageClassification.from_pretrained(FOLDER)`.
+//!
+//! A class of the library has one pooling and one set of layers; `hf_classes` says what each can express. The names of
+//! tensors are those by which `crate::backbone` reads the same class, so there is one place for each.
+
+use super::files::{write_json, write_tensors};
+use super::hf_classes::{CLASSES, Class};
+use super::numbers::decimals;
+use super::timm::{notes, statistics};
+use super::{Format, Layout, Model, cannot, card, readback};
+use crate::backbone::{FAMILIES, Header};
+use crate::config::ResizeMode;
+use crate::data::transform::{Geometry, Interpolation, Preprocess};
+use crate::error::{Result, WeightsError};
+use candle_core::Tensor;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// transformers' format.
+pub struct Transformers;
+
+impl Format for Transformers {
+    fn name(&self) -> &'static str {
+        "transformers"
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::Folder
+    }
+
+    fn write(&self, model: &Model, folder: &Path, _name: &str) -> Result<Vec<String>> {
+        model.refuse_several_blocks(self)?;
+        let class = match nearest(model) {
+            (class, obstacles) if obstacles.is_empty() => class,
+            (class, obstacles) => {
+                return Err(cannot(self, &[format!("{} (nearest: {})", obstacles.join(", nor "), class.name)]));
+            }
+        };
+        let mut notes = notes(&model.preprocess);
+        if model.preprocess.geometry.resize == ResizeMode::Letterbox {
+            notes.push(
+                "no image processor of transformers pads to a square as preprocess.resize = \"letterbox\" does: \
+                 preprocessor_config.json squashes, so pad images before"
+                    .into(),
+            );
+        }
+        let mut adapted = model.clone();
+        (class.adapt)(&mut adapted)?;
+        let config = config(class, &adapted);
+        write_tensors(folder, &tensors(class, &adapted, &config, folder)?)?;
+        write_json(&folder.join("config.json"), &config)?;
+        write_json(&folder.join("preprocessor_config.json"), &preprocessor(&model.preprocess))?;
+        let usage = format!(
+            "```python\nfrom transformers import AutoImageProcessor, AutoModelForImageClassification\n\
+             model = AutoModelForImageClassification.from_pretrained(\"{place}\")\n\
+             processor = AutoImageProcessor.from_pretrained(\"{place}\")\n```",
+            place = card::PLACE
+        );
+        card::write(folder, model, &usage, &notes)?;
+        Ok(notes)
+    }
+
+    fn logits(&self, folder: &Path, _name: &str, pixels: &Tensor) -> Result<Tensor> {
+        readback::logits(folder, pixels)
+    }
+
+    fn checked_by(&self) -> &'static str {
+        readback::BY
+    }
+}
+
+/// The first class that can express the model, or the one that lacks least, and what it lacks.
+fn nearest(model: &Model) -> (&'static Class, Vec<String>) {
+    let mut best: (&Class, Vec<String>) = (&CLASSES[0], (CLASSES[0].obstacles)(&model.spec));
+    for class in &CLASSES[1..] {
+        let obstacles = (class.obstacles)(&model.spec);
+        if obstacles.len() < best.1.len() {
+            best = (class, obstacles);
+        }
+    }
+    best
+}
+
+fn config(class: &Class, model: &Model) -> Value {
+    let labels: Map<String, Value> =
+        model.classes.iter().enumerate().map(|(index, class)| (index.to_string(), json!(class))).collect();
+    let indices: Map<String, Value> =
+        model.classes.iter().enumerate().map(|(index, class)| (class.clone(), json!(index))).collect();
+    let mut config = json!({
+        "architectures": [class.name],
+        "model_type": class.kind,
+        "problem_type": "single_label_classification",
+        "id2label": labels,
+        "label2id": indices,
+        "dtype": "float32",
+    });
+    if let (Some(config), Value::Object(own)) = (config.as_object_mut(), (class.config)(&model.spec)) {
+        config.extend(own);
+    }
+    config
+}
+
+/// The tensors by the names of the class.
+fn tensors(class: &Class, model: &Model, config: &Value, folder: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let family = FAMILIES.iter().find(|family| family.recognises(config));
+    let family = family.ok_or_else(|| WeightsError::invalid(folder, format!("no family reads {}", class.kind)))?;
+    // Which of several spellings the family uses depends on what it finds in the file.
+    let header: Header = class.seeds(&model.spec).into_iter().map(|name| (name, Vec::new())).collect();
+    let mut tensors = class.unused(model.spec.width)?;
+    let mut add = |name: &str, tensor: &Tensor| -> Result<()> {
+        let origin = family.origin(name, &header);
+        tensors.extend(origin.names().iter().cloned().zip(origin.disassemble(tensor)?));
+        Ok(())
+    };
+    for (name, param) in model.params.iter() {
+        add(name, param.tensor())?;
+        if class.two_heads() && name.starts_with("head.") {
+            add(&name.replacen("head.", "head_dist.", 1), param.tensor())?;
+        }
+    }
+    Ok(tensors)
+}
+
+/// The settings of the image processor.
+fn preprocessor(preprocess: &Preprocess) -> Value {
+    let Geometry { image_size: side, resize, interpolation, crop_pct } = preprocess.geometry;
+    let (mean, std) = statistics(&preprocess.normalization);
+    let square = json!({ "height": side, "width": side });
+    let mut settings = json!({
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": true,
+        "size": square,
+        // Pillow's numbers.
+        "resample": match interpolation {
+            Interpolation::Bilinear => 2,
+            Interpolation::Bicubic => 3,
+        },
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": decimals(mean),
+        "image_std": decimals(std),
+        "do_convert_rgb": true,
+    });
+    if resize == ResizeMode::Crop {
+        settings["image_processor_type"] = json!("CLIPImageProcessor");
+        settings["size"] = json!({ "shortest_edge": (side as f64 / crop_pct.clamp(0.1, 1.0)).floor() });
+        settings["do_center_crop"] = json!(true);
+        settings["crop_size"] = square;
+    }
+    settings
+}
