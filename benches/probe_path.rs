@@ -7,8 +7,9 @@
 
 use safetensors::SafeTensors;
 use std::time::Instant;
+use vitadapt::config::log_grid;
 use vitadapt::linalg::Matrix;
-use vitadapt::probe::{Family, Fit, Samples, Stopping, logistic_path, svm_path};
+use vitadapt::probe::{Fit, Samples, Stopping, logistic_path, svm_path};
 use vitadapt::rng::{Purpose, Stream};
 
 struct Data {
@@ -59,7 +60,7 @@ fn main() {
     let data = path.as_deref().map_or_else(Data::drawn, Data::read);
     let names: Vec<String> = (0..=data.labels.iter().copied().max().unwrap()).map(|c| format!("class {c}")).collect();
     let samples = Samples::new(Matrix::new(&data.features, data.cols), &data.labels, &names).unwrap();
-    let grid = Family::Logistic.default_grid();
+    let grid = log_grid(1e-6, 1e5, 45);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let run = || -> (f64, Vec<Fit>) {
         let (clock, mut fits) = (Instant::now(), Vec::new());

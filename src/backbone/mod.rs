@@ -40,7 +40,7 @@ pub use origin::Origin;
 pub use params::{Param, Params};
 pub use pool::{Pool, Pooling};
 pub use positions::{Resampling, resample};
-pub use source::{LAYOUTS, PREPROCESSORS, Source};
+pub use source::Source;
 pub use spec::{Shapes, VitSpec};
 pub use stage::{Readout, Stage};
 pub use tensors::Tensors;

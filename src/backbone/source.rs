@@ -4,12 +4,11 @@
 use super::family::Description;
 use super::tensors::Tensors;
 use crate::error::{Error, Result, WeightsError};
-use crate::hub::{Hub, RepoId, Wanted};
+use crate::hub::{Hub, LAYOUTS, PREPROCESSORS, RepoId, Wanted, is_index, read_index};
 use crate::system::digest::{sha256, sha256_of_files};
 use memmap2::Mmap;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -19,20 +18,6 @@ const BUILTIN: &[(&str, &str, &[u8])] = &[(
     include_str!("../../assets/vit-mini/config.json"),
     include_bytes!("../../assets/vit-mini/model.safetensors"),
 )];
-
-/// The files of a backbone, as config and weights, the preferred ones first. An index lists the files of a model that
-/// was saved in several.
-pub const LAYOUTS: &[(&str, &str)] = &[
-    ("config.json", "model.safetensors"),
-    ("config.json", "model.safetensors.index.json"),
-    ("open_clip_config.json", "open_clip_model.safetensors"),
-    ("config.json", "pytorch_model.bin"),
-    ("config.json", "pytorch_model.bin.index.json"),
-    ("open_clip_config.json", "open_clip_pytorch_model.bin"),
-];
-
-/// Where transformers saves the settings of the image processor: a file of its own, or a part of the processor's.
-pub const PREPROCESSORS: &[&str] = &["preprocessor_config.json", "processor_config.json"];
 
 /// The files of a backbone before anything is read from the weights.
 pub struct Source {
@@ -93,7 +78,7 @@ impl Source {
             return Err(missing_file(folder, if described { "model.safetensors" } else { "config.json" }).into());
         };
         let path = folder.join(weights);
-        let files = if weights.ends_with(".index.json") { shards(&path)? } else { vec![path.clone()] };
+        let files = if is_index(weights) { shards(&path)? } else { vec![path.clone()] };
         let weights = if files.iter().any(|file| file.extension().is_some_and(|extension| extension == "bin")) {
             Weights::Pickle(files)
         } else {
@@ -152,20 +137,12 @@ fn map(path: PathBuf) -> Result<(PathBuf, Mmap)> {
     Ok((path, map))
 }
 
-/// The files that an index lists, sorted. They must be plain names in its own folder.
+/// The files that an index lists, beside it.
 fn shards(index: &Path) -> Result<Vec<PathBuf>> {
-    let parsed = read_json(index)?;
-    let names: Option<BTreeSet<&str>> =
-        parsed["weight_map"].as_object().and_then(|map| map.values().map(Value::as_str).collect());
-    let names = names.filter(|names| !names.is_empty());
-    let names = names.ok_or_else(|| WeightsError::invalid(index, "has no weight_map from tensors to file names"))?;
-    let plain = |name: &str| Path::new(name).file_name().is_some_and(|plain| plain == name);
-    if let Some(name) = names.iter().find(|name| !plain(name)) {
-        return Err(WeightsError::invalid(index, format!("lists {name:?}, which is not a plain file name")).into());
-    }
+    let names = read_index(index)?;
     let files: Vec<PathBuf> = names.iter().map(|name| index.with_file_name(name)).collect();
     let missing: Vec<&str> =
-        names.iter().zip(&files).filter(|(_, file)| !file.is_file()).map(|(name, _)| *name).collect();
+        names.iter().zip(&files).filter(|(_, file)| !file.is_file()).map(|(name, _)| name.as_str()).collect();
     if missing.is_empty() {
         Ok(files)
     } else {

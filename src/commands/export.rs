@@ -6,10 +6,11 @@ use crate::data::loader::Batch;
 use crate::data::transform::View;
 use crate::data::{Dataset, Split};
 use crate::error::{BadFile, DataError, Error, Result};
-use crate::export::{Check, FORMATS, Format, Model, check_target, export};
+use crate::export::{Check, FORMATS, Model, check_target, export};
 use crate::report::{Console, ProbeRecord, RunRecord, key_value_table};
 use candle_core::{Device, Tensor};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -23,8 +24,8 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// The library that will open it
-    #[arg(long, value_enum)]
-    format: FormatArg,
+    #[arg(long, value_parser = names())]
+    format: String,
     /// The folder to write, or the .onnx file
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
@@ -33,26 +34,9 @@ pub struct ExportArgs {
     device: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FormatArg {
-    /// A folder for timm.create_model("local-dir:PATH", pretrained=True)
-    Timm,
-    /// A folder for the auto classes of transformers
-    Transformers,
-    /// One .onnx file with a .json beside it
-    Onnx,
-}
-
-impl FormatArg {
-    fn format(self) -> Result<&'static dyn Format> {
-        let name = match self {
-            Self::Timm => "timm",
-            Self::Transformers => "transformers",
-            Self::Onnx => "onnx",
-        };
-        let format = FORMATS.iter().find(|format| format.name() == name);
-        format.copied().ok_or_else(|| Error::usage(format!("there is no format {name}")))
-    }
+/// The formats of the registry, for the command line.
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(FORMATS.iter().map(|format| PossibleValue::new(format.name()).help(format.opened_by())))
 }
 
 /// Exports.
@@ -61,7 +45,8 @@ impl FormatArg {
 /// A usage error when the target is taken or the format cannot express the model, a weights error when what was written
 /// gives other logits.
 pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
-    let format = args.format.format()?;
+    let format = FORMATS.iter().find(|format| format.name() == args.format).copied();
+    let format = format.ok_or_else(|| Error::usage(format!("there is no format {}", args.format)))?;
     // Before the model is loaded, not after.
     check_target(format, &args.out)?;
     refuse_votes(&RunRecord::read(&args.run)?)?;
@@ -86,7 +71,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
         let files: Vec<String> = exported.files.iter().map(|file| file.display().to_string()).collect();
         let mut rows = vec![
             ("format", format.name().to_owned()),
-            ("files", files.join("\n")),
+            ("files", files.join(", ")),
             ("size", format!("{:.1} MB", exported.bytes as f64 / 1e6)),
             (
                 "largest difference",

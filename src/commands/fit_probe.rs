@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::linalg::Matrix;
 use crate::probe::{Family, Model, Recipe, Samples, Selection, Stopping, Validation, assign_folds, balanced_weights};
 use crate::report::Console;
+use std::collections::BTreeMap;
 
 /// Tolerance of the fit that is kept: the path only ranks settings and may be coarser.
 const EXACT: f64 = 1e-9;
@@ -122,9 +123,10 @@ fn samples<'a>(rows: &'a Rows, classes: &'a [String], settings: &ProbeSettings) 
 fn groups(dataset: &Dataset, samples: &[usize]) -> Option<Vec<usize>> {
     let names: Vec<Option<&str>> = samples.iter().map(|&sample| dataset.samples[sample].group.as_deref()).collect();
     names.iter().any(Option::is_some).then(|| {
-        let first =
-            |i: usize| names[i].map_or(i, |name| names.iter().position(|other| *other == Some(name)).unwrap_or(i));
-        (0..names.len()).map(first).collect()
+        let mut numbers = BTreeMap::new();
+        let number =
+            |(i, name): (usize, Option<&str>)| name.map_or(i, |name| *numbers.entry(name.to_owned()).or_insert(i));
+        names.into_iter().enumerate().map(number).collect()
     })
 }
 

@@ -3,9 +3,9 @@
 use super::session::Session;
 use crate::backbone::Stage;
 use crate::cache::{Key, Rows};
-use crate::config::{AugmentSettings, Settings};
+use crate::config::Settings;
 use crate::data::Split;
-use crate::data::transform::{Normalization, Preprocess};
+use crate::data::transform::{Normalization, Preprocess, augments};
 use crate::error::{Error, Result};
 use crate::features::{Augmentation, Watch};
 use crate::report::Console;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// or when the activations exceed the cache.
 pub fn stage(session: &Session, plan: &Plan, preprocess: &Preprocess, images: usize, console: &Console) -> Stage {
     let settings = &session.settings;
-    let new_views = settings.augment.is_on() && settings.cache.views == 0;
+    let new_views = augments(&settings.augment) && settings.cache.views == 0;
     if plan.frozen_until == Stage::Pixels || new_views || preprocess.normalization == Normalization::Batch {
         return Stage::Pixels;
     }
@@ -40,7 +40,7 @@ pub fn stage(session: &Session, plan: &Plan, preprocess: &Preprocess, images: us
 
 /// Augmented views that repeat; 0 when there are none.
 pub fn views(settings: &Settings) -> usize {
-    if settings.augment.is_on() { settings.cache.views } else { 0 }
+    if augments(&settings.augment) { settings.cache.views } else { 0 }
 }
 
 /// Computes or finds the inputs of `feed` at the stage of the trainer; none when those are the images.
@@ -96,16 +96,4 @@ pub fn keep(
 fn warned(rows: Rows, samples: &[usize], console: &Console) -> KeptRows {
     rows.warnings.iter().for_each(|warning| console.warn(warning));
     KeptRows::new(rows, samples)
-}
-
-impl AugmentSettings {
-    /// Whether any operation is on.
-    fn is_on(&self) -> bool {
-        self.hflip > 0.0
-            || self.vflip > 0.0
-            || self.rotate90 > 0.0
-            || self.crop.is_some()
-            || self.color.is_some()
-            || self.erasing.is_some()
-    }
 }

@@ -101,12 +101,12 @@ enum Command {
     Schema,
 }
 
-fn dispatch(command: Command, json: bool, console: &Console) -> Result<()> {
+fn dispatch(command: Command, console: &Console) -> Result<()> {
     match command {
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Probe(args) => probe::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
-        Command::Predict(args) => predict::run(&args, json, console),
+        Command::Predict(args) => predict::run(&args, console),
         Command::Export(args) => export::run(&args, console),
         Command::Extract(args) => extract::run(&args, console),
         Command::Tsne(args) => tsne::run(&args, console),
@@ -127,8 +127,7 @@ pub fn main() -> ExitCode {
     let verbosity = Verbosity::from_flags(cli.output.verbose, cli.output.quiet);
     let console = Console::new(verbosity, cli.output.json);
     // The panic message itself has been printed by then; only the exit code is left to decide.
-    let outcome =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, cli.output.json, &console)));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, &console)));
     match outcome {
         Ok(Ok(())) => ExitCode::Done,
         Ok(Err(error)) => {

@@ -66,12 +66,12 @@ struct Candidate {
 ///
 /// # Errors
 /// A data error at the end when files could not be used; each has its row before.
-pub fn run(args: &PredictArgs, json: bool, console: &Console) -> Result<()> {
+pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
     if run.record.temperature.is_none() {
         console.detail("the run had no validation images: probabilities are not calibrated");
     }
-    let mut rows = Rows::new(args, json, console)?;
+    let mut rows = Rows::new(args, console)?;
     let predictor = Predictor { pipeline: run.pipeline(), top: usize::from(args.top), run };
     let size = predictor.run.session.settings.train.batch_size;
     let mut inputs = all_inputs(&args.paths)?;
@@ -160,8 +160,8 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(args: &PredictArgs, json: bool, console: &'a Console) -> Result<Self> {
-        let format = (!json).then_some(args.format);
+    fn new(args: &PredictArgs, console: &'a Console) -> Result<Self> {
+        let format = (!console.is_json()).then_some(args.format);
         let rows = Self { console, format, top: usize::from(args.top), collected: Vec::new(), bad: 0, count: 0 };
         if format == Some(Format::Csv) {
             let ranked = (1..=rows.top).map(|rank| format!(",label_{rank},probability_{rank}")).collect::<String>();

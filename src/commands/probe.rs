@@ -60,7 +60,8 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
         console,
     )?;
     let fitted = fit(&features, &session, wanted.refit, console)?;
-    let evaluations = evaluations(&features, &fitted, &record.classes)?;
+    record.temperature = temperature(&fitted, &record.classes)?;
+    let evaluations = evaluations(&features, &fitted, &record)?;
 
     write_evaluations(run.folder(), &evaluations)?;
     save_selection(&run, &session, &fitted.selection)?;
@@ -77,9 +78,9 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
 }
 
 /// The scores on validation (before the refit) and on test (once, after it).
-fn evaluations(features: &FeatureSet, fitted: &Fitted, classes: &[String]) -> Result<Vec<Evaluation>> {
+fn evaluations(features: &FeatureSet, fitted: &Fitted, record: &RunRecord) -> Result<Vec<Evaluation>> {
     let mut evaluations = Vec::new();
-    let temperature = temperature(fitted, classes)?.unwrap_or(1.0);
+    let (classes, temperature) = (&record.classes, record.temperature.unwrap_or(1.0));
     let test = features.of(&[Split::Test]);
     let held_out = (Split::Val, &fitted.held_out.logits, &fitted.held_out.labels, &fitted.held_out.samples);
     let test_logits = fitted.logits(test.matrix())?;
@@ -106,7 +107,6 @@ fn temperature(fitted: &Fitted, classes: &[String]) -> Result<Option<f64>> {
 
 fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, readout: Readout, session: &Session) {
     record.status = Status::Done;
-    record.temperature = temperature(fitted, &record.classes).ok().flatten();
     record.cache = Some(features.usage);
     record.trainable_parameters = match &fitted.model {
         Model::Linear(fit) => fit.head.weight.len() + fit.head.bias.len(),

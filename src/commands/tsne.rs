@@ -15,7 +15,8 @@ use crate::data::{Dataset, Split};
 use crate::error::{DataError, Error, Result};
 use crate::features::image_key;
 use crate::linalg::Matrix;
-use crate::report::{Console, Reading, html, key_value_table, plots, write_json};
+use crate::metrics::Scores;
+use crate::report::{Console, Reading, html, key_value_table, plots, printable, write_json};
 use crate::system::files::create_folder;
 use crate::system::workers::Workers;
 use crate::train::trainer::Trainer;
@@ -211,9 +212,7 @@ pub fn keys(dataset: &Dataset, workers: &Workers) -> Result<Vec<Key>> {
 fn predictions(trainer: &Trainer, features: Matrix<'_>, classes: usize) -> Result<Vec<usize>> {
     let n = features.rows();
     let batch = Batch { inputs: features.values().to_vec(), labels: vec![0; n], indices: (0..n).collect() };
-    let logits = trainer.logits(&batch)?;
-    let best = |row: &[f32]| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-    Ok(logits.chunks_exact(classes.max(1)).map(best).collect())
+    Ok(Scores::new(&trainer.logits(&batch)?, &batch.labels, classes)?.predicted())
 }
 
 fn mapped(features: Matrix<'_>, session: &Session, console: &Console) -> Result<Embedding> {
@@ -338,6 +337,7 @@ fn table(result: &serde_json::Value) -> String {
         ("trustworthiness", number("trustworthiness")),
         ("neighbours kept", number("neighbor_preservation")),
         ("silhouette", format!("{} (features: {})", number("silhouette"), number("silhouette_features"))),
+        ("by class", by_class(&result["per_class"])),
         ("reading", text("reading_sentence")),
     ];
     if let Some(wrong) = result["misclassified"].as_u64() {
@@ -346,4 +346,13 @@ fn table(result: &serde_json::Value) -> String {
     rows.push(("time", format!("{:.1} s", result["seconds"].as_f64().unwrap_or_default())));
     rows.extend([("picture", text("png")), ("page", text("html")), ("table", text("csv"))]);
     key_value_table(&rows)
+}
+
+/// The silhouette of each class.
+fn by_class(found: &serde_json::Value) -> String {
+    let one = |class: &serde_json::Value| {
+        let silhouette = class["silhouette"].as_f64().map_or("not defined".to_owned(), |value| format!("{value:.2}"));
+        format!("{} {silhouette}", printable(class["class"].as_str().unwrap_or_default()))
+    };
+    found.as_array().map_or("not defined".into(), |classes| classes.iter().map(one).collect::<Vec<_>>().join(", "))
 }

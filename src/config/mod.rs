@@ -6,6 +6,7 @@
 
 mod check;
 mod document;
+mod feature_settings;
 mod overrides;
 mod paths;
 mod raw;
@@ -16,6 +17,7 @@ mod settings;
 mod suggest;
 mod write;
 
+pub use feature_settings::*;
 pub use schema::json_schema;
 pub use settings::*;
 

@@ -5,9 +5,10 @@
 //! become the descriptions that editors show; `default` is what editors show as the default, and a test holds it
 //! against what resolving really fills in.
 
+use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
 use super::settings::{
-    AugmentPreset, ClassWeights, EarlyStopMetric, FeatureChoice, HeadInit, InterpolationChoice, NormalizeChoice,
-    OnError, PoolChoice, Precision, ProbeMethod, Refit, ResizeMode, Schedule, TsneMethod,
+    AugmentPreset, ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
+    Precision, ResizeMode, Schedule,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

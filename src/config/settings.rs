@@ -1,5 +1,6 @@
 //! The resolved settings: every default filled in, every value checked, enums instead of strings.
 
+use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -386,111 +387,6 @@ pub enum EarlyStopMetric {
     ValAccuracy,
     /// Lower is better.
     ValLoss,
-}
-
-/// `[cache]`: features and activations of frozen blocks, computed once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CacheSettings {
-    /// The folder, shared by all runs.
-    pub dir: PathBuf,
-    /// The most it may hold; 0 = nothing is stored.
-    pub max_bytes: u64,
-    /// Augmented views kept per image when blocks are frozen; 0 = every epoch has new views, and nothing is kept.
-    pub views: usize,
-}
-
-/// `[probe]`
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ProbeSettings {
-    /// The classifier on the frozen features.
-    pub method: ProbeMethod,
-    /// Which tokens it reads.
-    pub features: FeatureChoice,
-    /// The last blocks it reads them from.
-    pub blocks: usize,
-    /// Whether features are standardised with the statistics of the training images.
-    pub standardize: bool,
-    /// Inverse strengths of the penalty to choose from, ascending.
-    pub c: Vec<f64>,
-    /// Numbers of neighbours to choose from, ascending.
-    pub k: Vec<usize>,
-    /// Folds of the cross-validation when there are no validation images.
-    pub folds: usize,
-    /// What the chosen model is fitted on in the end.
-    pub refit: Refit,
-    /// Weights of the classes in the objective.
-    pub class_weights: ClassWeights,
-    /// The accuracy that is wanted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<f64>,
-}
-
-/// `probe.method`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeMethod {
-    /// Multinomial logistic regression.
-    Logistic,
-    /// Linear support vector machines, one class against the rest.
-    Svm,
-    /// Votes of the nearest training images by cosine similarity.
-    Knn,
-}
-
-/// `probe.features`, `tsne.features`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FeatureChoice {
-    /// What `model.pool` feeds to a head.
-    Pool,
-    /// The class token.
-    Cls,
-    /// The mean of the patch tokens.
-    Avg,
-    /// The class token, then the mean of the patch tokens.
-    Both,
-}
-
-/// `probe.refit`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Refit {
-    /// The training images.
-    Train,
-    /// The training and validation images; the validation scores are those from before.
-    TrainVal,
-}
-
-/// `[tsne]`
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TsneSettings {
-    /// Which tokens it reads.
-    pub features: FeatureChoice,
-    /// The last blocks it reads them from.
-    pub blocks: usize,
-    /// Effective number of neighbours of a point.
-    pub perplexity: f64,
-    /// Gradient steps.
-    pub iterations: usize,
-    /// Step size; none = from the number of points.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub learning_rate: Option<f64>,
-    /// How the repulsion is computed.
-    pub method: TsneMethod,
-}
-
-/// `tsne.method`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TsneMethod {
-    /// By the number of points.
-    Auto,
-    /// All pairs.
-    Exact,
-    /// A tree of far cells (van der Maaten 2014).
-    BarnesHut,
-    /// A grid and the fast Fourier transform (Linderman et al. 2019).
-    Interpolation,
 }
 
 impl std::fmt::Display for DeviceChoice {

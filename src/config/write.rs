@@ -1,14 +1,14 @@
 //! Resolved settings written back as a configuration file.
 
+use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::raw::{
     GradNorm, Neighbors, OneOrMany, Penalty, Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop,
     RawErasing, RawModel, RawPreprocess, RawProbe, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand,
     StrategyKind, Switch,
 };
 use super::settings::{
-    AugmentSettings, CacheSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings,
-    ErasingSettings, ModelSettings, PreprocessSettings, ProbeSettings, RunSettings, Settings, StrategySettings,
-    TrainLength, TrainSettings, TsneSettings,
+    AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
+    ModelSettings, PreprocessSettings, RunSettings, Settings, StrategySettings, TrainLength, TrainSettings,
 };
 use crate::error::{Error, Result};
 

@@ -105,6 +105,9 @@ pub trait Format: Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
+    /// How it is opened, for the help of the command line.
+    fn opened_by(&self) -> &'static str;
+
     /// What it writes.
     fn layout(&self) -> Layout;
 

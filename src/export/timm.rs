@@ -32,6 +32,10 @@ impl Format for Timm {
         "timm"
     }
 
+    fn opened_by(&self) -> &'static str {
+        "A folder for timm.create_model(\"local-dir:PATH\", pretrained=True)"
+    }
+
     fn layout(&self) -> Layout {
         Layout::Folder
     }

@@ -25,6 +25,10 @@ impl Format for Transformers {
         "transformers"
     }
 
+    fn opened_by(&self) -> &'static str {
+        "A folder for the auto classes of transformers"
+    }
+
     fn layout(&self) -> Layout {
         Layout::Folder
     }

@@ -7,6 +7,7 @@ use crate::data::transform::Preprocess;
 use crate::error::{Error, Result};
 use candle_core::Device;
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -94,7 +95,7 @@ impl<'a> Identity<'a> {
 
     /// The part of the address that all images share.
     pub fn recipe(&self) -> Recipe {
-        Recipe::new(self)
+        Recipe::new(&json!(self).to_string())
     }
 
     /// The part that names one row: the image itself without augmentation, else its view, which draws from a stream of

@@ -1,4 +1,4 @@
-//! Which files of a repository a backbone needs.
+//! Which files make a backbone, in a repository as in a local folder.
 
 use super::id::check_file_name;
 use crate::error::{Error, Result};
@@ -7,10 +7,23 @@ use std::path::Path;
 
 const CONFIG: &str = "config.json";
 const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
-const PREPROCESSOR: &str = "preprocessor_config.json";
+
+/// The files of a backbone, as config and weights, the preferred ones first: those of PyTorch can be no more than a copy
+/// of safetensors files. An index lists the files of a model that was saved in several.
+pub const LAYOUTS: &[(&str, &str)] = &[
+    (CONFIG, "model.safetensors"),
+    (CONFIG, "model.safetensors.index.json"),
+    (OPEN_CLIP_CONFIG, "open_clip_model.safetensors"),
+    (CONFIG, "pytorch_model.bin"),
+    (CONFIG, "pytorch_model.bin.index.json"),
+    (OPEN_CLIP_CONFIG, "open_clip_pytorch_model.bin"),
+];
+
+/// Where transformers saves the settings of the image processor: a file of its own, or a part of the processor's.
+pub const PREPROCESSORS: &[&str] = &["preprocessor_config.json", "processor_config.json"];
+
 const TOKENIZER: &[&str] =
     &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"];
-const INDEX: &str = "model.safetensors.index.json";
 /// Far above any index; a wrong file must not fill the memory.
 const LARGEST_INDEX: u64 = 64 << 20;
 
@@ -35,33 +48,34 @@ pub(super) enum Gathered {
 
 impl Wanted {
     /// Goes through the files in the order of need. `have` brings one into `snapshot` and tells whether the repository
-    /// has it; weights in safetensors form come first, since those of PyTorch can be no more than a copy of them.
+    /// has it.
     ///
     /// # Errors
     /// Those of `have`; a content error when the index of the shards is damaged or names anything but plain files.
     pub(super) fn gather(self, snapshot: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Gathered> {
         // Both are looked at: a repository for open_clip may have the two.
-        if !(have(CONFIG)? | have(OPEN_CLIP_CONFIG)?) {
+        let configs = [(CONFIG, have(CONFIG)?), (OPEN_CLIP_CONFIG, have(OPEN_CLIP_CONFIG)?)];
+        if configs.iter().all(|(_, present)| !present) {
             return Ok(Gathered::Missing(CONFIG.into()));
         }
-        have(PREPROCESSOR)?;
+        for file in PREPROCESSORS {
+            if have(file)? {
+                break;
+            }
+        }
         if self == Self::BackboneAndTokenizer {
             for file in TOKENIZER {
                 have(file)?;
             }
         }
-        if have("model.safetensors")? {
-            return Ok(Gathered::Complete);
+        let described = LAYOUTS.iter().filter(|(config, _)| configs.contains(&(*config, true)));
+        let weights: Vec<&str> = described.map(|(_, weights)| *weights).collect();
+        for file in &weights {
+            if have(file)? {
+                return if is_index(file) { shards(&snapshot.join(file), have) } else { Ok(Gathered::Complete) };
+            }
         }
-        if have(INDEX)? {
-            return shards(&snapshot.join(INDEX), have);
-        }
-        if have("open_clip_model.safetensors")? || have("pytorch_model.bin")? {
-            return Ok(Gathered::Complete);
-        }
-        Ok(Gathered::Missing(
-            "model.safetensors (or its shards, open_clip_model.safetensors, pytorch_model.bin)".into(),
-        ))
+        Ok(Gathered::Missing(format!("weights ({})", weights.join(", "))))
     }
 }
 
@@ -74,8 +88,16 @@ fn shards(index: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Ga
     Ok(Gathered::Complete)
 }
 
-/// The files that hold the tensors, each once.
-fn read_index(path: &Path) -> Result<BTreeSet<String>> {
+/// Whether a file of [`LAYOUTS`] lists others instead of holding tensors.
+pub fn is_index(file: &str) -> bool {
+    file.ends_with(".index.json")
+}
+
+/// The files that an index lists, each once, sorted: plain names in its own folder.
+///
+/// # Errors
+/// A weights error when the index is damaged or names anything else, an I/O error when it cannot be read.
+pub fn read_index(path: &Path) -> Result<BTreeSet<String>> {
     let invalid = |reason: String| Error::from(crate::error::WeightsError::invalid(path, reason));
     if std::fs::metadata(path).map_err(Error::io("read", path))?.len() > LARGEST_INDEX {
         return Err(invalid("is too large for an index of shards".into()));
@@ -98,10 +120,14 @@ fn read_index(path: &Path) -> Result<BTreeSet<String>> {
 mod tests {
     use super::*;
 
+    const INDEX: &str = "model.safetensors.index.json";
+
     /// Gathers from a repository of the given files; gives what came of it and what was asked for.
     fn gather(wanted: Wanted, files: &[&str], index: &str) -> (Result<Gathered>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(INDEX), index).unwrap();
+        for (_, weights) in LAYOUTS.iter().filter(|(_, weights)| is_index(weights)) {
+            std::fs::write(folder.path().join(weights), index).unwrap();
+        }
         let mut asked = Vec::new();
         let result = wanted.gather(folder.path(), &mut |file| {
             asked.push(file.to_owned());
@@ -114,7 +140,8 @@ mod tests {
     fn only_what_is_needed_is_asked_for() {
         let (result, asked) = gather(Wanted::Backbone, &["config.json", "model.safetensors", "pytorch_model.bin"], "");
         assert_eq!(result.unwrap(), Gathered::Complete);
-        assert_eq!(asked, ["config.json", "open_clip_config.json", "preprocessor_config.json", "model.safetensors"]);
+        let optional = ["open_clip_config.json", "preprocessor_config.json", "processor_config.json"];
+        assert_eq!(asked, [&["config.json"][..], &optional, &["model.safetensors"]].concat());
         let (_, asked) = gather(Wanted::BackboneAndTokenizer, &["config.json", "model.safetensors"], "");
         assert!(asked.contains(&"vocab.json".to_owned()));
     }
@@ -125,12 +152,13 @@ mod tests {
         let files = ["config.json", INDEX, "m-1.safetensors", "m-2.safetensors"];
         let (result, asked) = gather(Wanted::Backbone, &files, index);
         assert_eq!(result.unwrap(), Gathered::Complete);
-        assert_eq!(asked[5..], ["m-1.safetensors", "m-2.safetensors"]);
+        assert_eq!(asked[6..], ["m-1.safetensors", "m-2.safetensors"]);
         let (result, _) = gather(Wanted::Backbone, &files[..3], index);
         assert_eq!(result.unwrap(), Gathered::Missing("m-2.safetensors".into()));
-        for weights in ["open_clip_model.safetensors", "pytorch_model.bin"] {
-            let (result, _) = gather(Wanted::Backbone, &["open_clip_config.json", weights], "");
-            assert_eq!(result.unwrap(), Gathered::Complete);
+        // Every layout that a folder is read in is fetched.
+        for (config, weights) in LAYOUTS {
+            let (result, _) = gather(Wanted::Backbone, &[config, weights, "m-1.safetensors", "m-2.safetensors"], index);
+            assert_eq!(result.unwrap(), Gathered::Complete, "{weights}");
         }
         assert!(matches!(gather(Wanted::Backbone, &["config.json"], "").0.unwrap(), Gathered::Missing(_)));
         assert!(matches!(gather(Wanted::Backbone, &["model.safetensors"], "").0.unwrap(), Gathered::Missing(_)));
@@ -149,7 +177,7 @@ mod tests {
         ] {
             let (result, asked) = gather(Wanted::Backbone, &["config.json", INDEX], index);
             assert_eq!(result.unwrap_err().exit_code() as u8, 4, "{index}");
-            assert_eq!(asked.len(), 5, "{index}");
+            assert_eq!(asked.len(), 6, "{index}");
         }
     }
 }

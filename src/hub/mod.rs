@@ -17,6 +17,6 @@ mod retry;
 
 pub use download::{DownloadProgress, OnProgress};
 pub use fetch::{Hub, Snapshot};
-pub use files::Wanted;
+pub use files::{LAYOUTS, PREPROCESSORS, Wanted, is_index, read_index};
 pub use id::RepoId;
 pub use retry::Limits;

@@ -26,6 +26,6 @@ pub use logistic::logistic_path;
 pub use model::vote_logits;
 pub use newton::Stopping;
 pub use samples::{Samples, balanced_weights};
-pub use select::{Family, Model, Point, Recipe, Selection, Validation, log_grid};
+pub use select::{Family, Model, Point, Recipe, Selection, Validation};
 pub use standardize::Standardizer;
 pub use svm::svm_path;

@@ -28,26 +28,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// The settings tried unless others are given: 45 values of C from 1e-6 to 1e5, evenly in the logarithm, as in
-    /// the linear probes of CLIP and DINOv2; for kNN DINOv2's 10, 20, 100 and 200 neighbours.
-    pub fn default_grid(self) -> Vec<f64> {
-        match self {
-            Self::Logistic | Self::Svm { .. } => log_grid(1e-6, 1e5, 45),
-            Self::Knn { .. } => vec![10.0, 20.0, 100.0, 200.0],
-        }
-    }
-
     /// kNN with DINOv2's temperature.
     pub fn knn() -> Self {
         Self::Knn { temperature: TEMPERATURE }
     }
-}
-
-/// `count` values from `low` to `high`, evenly in the logarithm.
-pub fn log_grid(low: f64, high: f64, count: usize) -> Vec<f64> {
-    let (from, to) = (low.log10(), high.log10());
-    let last = count.saturating_sub(1).max(1) as f64;
-    (0..count).map(|i| 10f64.powf(from + (to - from) * i as f64 / last)).collect()
 }
 
 /// A probe without its free number.
@@ -328,6 +312,7 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::log_grid;
     use crate::probe::assign_folds;
     use crate::rng::{Purpose, Stream};
 

@@ -77,6 +77,11 @@ impl Console {
         self.print(&text)
     }
 
+    /// Whether `--json` was given.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints text that is the same with and without `--json`, and a line break.
     ///
     /// # Errors

@@ -21,6 +21,6 @@ pub use training::TrainingReport;
 pub use verdict::{Verdict, verdict};
 
 /// A name fit for one line of a table or picture: control characters become visible escapes.
-fn printable(name: &str) -> String {
+pub fn printable(name: &str) -> String {
     name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

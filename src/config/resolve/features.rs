@@ -1,11 +1,12 @@
 //! The sections about features: where they are kept, and what is done with them.
 
 use super::Resolver;
+use crate::config::feature_settings::{
+    CacheSettings, FeatureChoice, ProbeMethod, ProbeSettings, Refit, TsneMethod, TsneSettings, log_grid,
+};
 use crate::config::paths;
 use crate::config::raw::{Neighbors, Penalty, RawCache, RawProbe, RawTsne};
-use crate::config::settings::{
-    CacheSettings, ClassWeights, FeatureChoice, ProbeMethod, ProbeSettings, Refit, TsneMethod, TsneSettings,
-};
+use crate::config::settings::ClassWeights;
 
 impl Resolver<'_> {
     pub(super) fn cache(&mut self, raw: RawCache) -> CacheSettings {
@@ -39,9 +40,9 @@ pub(super) fn probe(raw: RawProbe) -> ProbeSettings {
     }
 }
 
-/// 45 values evenly spaced in the exponent from 1e-6 to 1e5 (DINOv2, `eval/log_regression.py`).
+/// The 45 values of DINOv2's `eval/log_regression.py`, in the range of CLIP's linear probes.
 fn c_grid() -> Vec<f64> {
-    (0..45).map(|i| 10f64.powf(-6.0 + 11.0 * f64::from(i) / 44.0)).collect()
+    log_grid(1e-6, 1e5, 45)
 }
 
 pub(super) fn tsne(raw: &RawTsne) -> TsneSettings {

@@ -75,6 +75,11 @@ fn pixel_operations(settings: &AugmentSettings) -> Vec<Keyed<dyn PixelAugment>> 
     operations
 }
 
+/// Whether any operation is on, so that views of a sample differ.
+pub fn augments(settings: &AugmentSettings) -> bool {
+    settings.crop.is_some() || !image_operations(settings).is_empty() || !pixel_operations(settings).is_empty()
+}
+
 /// How a backbone was trained, for what the settings leave to it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BackboneDefaults {

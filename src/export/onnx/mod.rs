@@ -40,6 +40,10 @@ impl Format for Onnx {
         "onnx"
     }
 
+    fn opened_by(&self) -> &'static str {
+        "One .onnx file with a .json beside it, for any runtime"
+    }
+
     fn layout(&self) -> Layout {
         Layout::File("onnx")
     }

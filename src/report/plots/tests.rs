@@ -151,7 +151,6 @@ fn points_on_one_place_and_without_predictions() {
 }
 
 #[test]
-#[ignore = "takes seconds"]
 fn twenty_thousand_points() {
     saved("scatter-20000", |stem| save_scatter(stem, &clouds(20_000, 10)));
 }
