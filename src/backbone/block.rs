@@ -82,6 +82,8 @@ impl Block {
         which: u64,
         mode: Mode<'_>,
     ) -> Result<Tensor> {
+        // The residual stream keeps its type when products run in a shorter one.
+        let branch = branch.to_dtype(x.dtype())?;
         let branch = match scale {
             Some(scale) => scale.forward(&branch)?,
             None => branch,

@@ -42,7 +42,7 @@ pub use pool::{Pool, Pooling};
 pub use positions::{Resampling, resample};
 pub use source::Source;
 pub use spec::{Shapes, VitSpec};
-pub use stage::{Readout, Stage};
+pub use stage::{Readout, Segment, Stage};
 pub use tensors::Tensors;
 pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use vit::Vit;

@@ -60,7 +60,7 @@ pub struct RawRun {
     /// `auto` (the first GPU if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
     #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("default" = "auto"))]
     pub device: Option<String>,
-    /// Type of the numbers in training.
+    /// Type of the products in training; parameters, norms, softmax and loss stay in f32.
     #[schemars(extend("default" = "f32"))]
     pub precision: Option<Precision>,
     /// Worker threads for compute; 0 = one per core.
@@ -257,9 +257,10 @@ pub struct RawTrain {
     /// Images per optimiser step, whatever `accumulate` is.
     #[schemars(range(min = 1, max = 65_536), extend("default" = 32))]
     pub batch_size: Option<usize>,
-    /// Micro-batches a step is cut into: less memory, the same result up to rounding. At most `batch_size`.
-    #[schemars(range(min = 1, max = 65_536), extend("default" = 1))]
-    pub accumulate: Option<usize>,
+    /// Micro-batches a step is cut into: less memory, the same result up to rounding. At most `batch_size`. `auto` = as
+    /// few as the free memory allows.
+    #[schemars(extend("default" = "auto"))]
+    pub accumulate: Option<OrAuto<MicroBatches>>,
     /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 1e-3 for frozen (where only
     /// the head learns).
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
@@ -288,6 +289,10 @@ pub struct RawTrain {
     /// Weights of the classes in the loss.
     #[schemars(extend("default" = "none"))]
     pub class_weights: Option<ClassWeights>,
+    /// Gradient checkpointing: keep only what enters each block and run the block again on the way back. Much less
+    /// memory, about a third more time, the same result.
+    #[schemars(extend("default" = false))]
+    pub checkpoint_blocks: Option<bool>,
 }
 
 /// `[early_stop]`
@@ -386,6 +391,29 @@ pub enum Switch<T> {
     /// On, with this.
     Value(T),
 }
+
+/// A value, or `auto`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OrAuto<T> {
+    /// Found by the program.
+    Auto(Auto),
+    /// This.
+    Value(T),
+}
+
+/// The word `auto`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auto {
+    /// Found by the program.
+    Auto,
+}
+
+/// A number of micro-batches.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct MicroBatches(#[schemars(range(min = 1, max = 65_536))] pub usize);
 
 /// One number for the usual case, a table for everything.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -42,7 +42,7 @@ pub struct RunSettings {
     pub out: PathBuf,
     /// Where tensors live.
     pub device: DeviceChoice,
-    /// Type of the numbers in training.
+    /// Type of the products in training.
     pub precision: Precision,
     /// Worker threads for compute; 0 = one per core.
     pub threads: usize,
@@ -51,11 +51,16 @@ pub struct RunSettings {
 }
 
 /// `run.precision`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32-bit floats.
+    #[default]
     F32,
+    /// Products in bfloat16: the range of f32 with fewer digits. For GPUs from Ampere on.
+    Bf16,
+    /// Products in half precision, with a loss scale that follows the gradients. For GPUs without bfloat16.
+    F16,
 }
 
 /// `run.device`
@@ -318,7 +323,7 @@ pub struct TrainSettings {
     /// Images per optimiser step, whatever `accumulate` is.
     pub batch_size: usize,
     /// Micro-batches a step is cut into: less memory, the same result up to rounding.
-    pub accumulate: usize,
+    pub accumulate: Option<usize>,
     /// Peak learning rate.
     pub lr: f64,
     /// Peak learning rate of the head.
@@ -338,6 +343,8 @@ pub struct TrainSettings {
     pub label_smoothing: f64,
     /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
+    /// Gradient checkpointing: keep only what enters each block, and run the block again on the way back.
+    pub checkpoint_blocks: bool,
 }
 
 /// `train.epochs` or `train.steps`

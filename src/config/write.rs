@@ -2,9 +2,9 @@
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::raw::{
-    GradNorm, Neighbors, OneOrMany, Penalty, Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop,
-    RawErasing, RawModel, RawPreprocess, RawProbe, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand,
-    StrategyKind, Switch,
+    Auto, GradNorm, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty, Raw, RawAugment, RawCache, RawColor, RawCrop,
+    RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe, RawRun, RawStrategy, RawTrain, RawTsne,
+    Share, Shorthand, StrategyKind, Switch,
 };
 use super::settings::{
     AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
@@ -149,7 +149,7 @@ fn train(train: &TrainSettings) -> RawTrain {
         epochs,
         steps,
         batch_size: Some(train.batch_size),
-        accumulate: Some(train.accumulate),
+        accumulate: Some(train.accumulate.map_or(OrAuto::Auto(Auto::Auto), |parts| OrAuto::Value(MicroBatches(parts)))),
         lr: Some(train.lr),
         head_lr: Some(train.head_lr),
         weight_decay: Some(train.weight_decay),
@@ -159,6 +159,7 @@ fn train(train: &TrainSettings) -> RawTrain {
         clip_grad: Some(switch(train.clip_grad.map(GradNorm))),
         label_smoothing: Some(train.label_smoothing),
         class_weights: Some(train.class_weights),
+        checkpoint_blocks: Some(train.checkpoint_blocks),
     }
 }
 

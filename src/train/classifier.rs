@@ -1,8 +1,8 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
-use crate::backbone::{Params, Readout, Stage, Vit, VitSpec};
+use crate::backbone::{Params, Readout, Segment, Stage, Vit, VitSpec};
 use crate::linalg::Matrix;
-use crate::nn::{Linear, Mode, dropout};
+use crate::nn::{Linear, Mode, dropout, kernels::widened};
 use crate::probe::{Knn, Samples, vote_logits};
 use crate::rng::{Purpose, Stream};
 use crate::strategy::{Plan, drop_path_rates};
@@ -89,10 +89,30 @@ impl Classifier {
     /// When the inputs do not have the shape of that stage.
     pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let features = self.vit.run_from(self.stage, self.readout, inputs, mode)?;
-        match &self.head {
-            Head::Linear(head) => head.forward(&dropout(&features, self.head_dropout, HEAD, mode)?),
-            Head::Vote(voters) => voters.logits(&features),
-        }
+        self.classify(&features, mode)
+    }
+
+    /// The stretches whose runs, one after another, give the logits of the pooled features. The last one ends in logits.
+    pub fn segments(&self) -> Vec<Segment> {
+        self.vit.segments(self.stage)
+    }
+
+    /// One of [`Classifier::segments`], from what the one before it left.
+    ///
+    /// # Errors
+    /// When `x` does not have the shape the stretch reads.
+    pub fn run_segment(&self, segment: Segment, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let out = self.vit.run_segment(segment, x, mode)?;
+        if segment == Segment::Pool { self.classify(&out, mode) } else { Ok(out) }
+    }
+
+    /// features (B, d) to logits (B, classes), never in half precision.
+    fn classify(&self, features: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let logits = match &self.head {
+            Head::Linear(head) => head.forward(&dropout(features, self.head_dropout, HEAD, mode)?)?,
+            Head::Vote(voters) => voters.logits(features)?,
+        };
+        widened(&logits)
     }
 }
 

@@ -4,8 +4,9 @@ use super::adamw::{AdamW, Rates};
 use super::checkpoint::Checkpoints;
 use super::feed::Feed;
 use super::progress::{EpochRecord, Progress, Running};
+use super::safeguard::Measured;
 use super::schedule::LrSchedule;
-use super::trainer::Trainer;
+use super::trainer::{StepOptions, Trainer};
 use crate::config::{EarlyStopSettings, TrainLength, TrainSettings};
 use crate::data::Split;
 use crate::data::loader::Batch;
@@ -137,8 +138,10 @@ impl Fit<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let workers = &self.trainer.workers;
-        let mut step = self.trainer.step(batch, self.criterion, self.settings.accumulate, self.seed, progress.step)?;
-        let norm = step.gradients.norm(workers)?;
+        let options = StepOptions::new(self.seed, progress.step);
+        let compute = |options| self.trainer.step(batch, self.criterion, options);
+        let Measured { mut step, norm } =
+            progress.safeguard.step((batch.labels.len(), options), workers, compute, &mut |why| observer.warn(why))?;
         if step.loss.is_finite() && norm.is_finite() {
             if let Some(limit) = self.settings.clip_grad {
                 step.gradients.clip(norm, limit)?;

@@ -9,6 +9,8 @@ pub mod early_stop;
 pub mod feed;
 pub mod fit;
 pub mod gradients;
+pub mod pass;
 pub mod progress;
+pub mod safeguard;
 pub mod schedule;
 pub mod trainer;

@@ -8,7 +8,8 @@ mod features;
 
 use super::paths;
 use super::raw::{
-    GradNorm, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawStrategy, RawTrain, StrategyKind, Switch,
+    GradNorm, MicroBatches, OrAuto, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawStrategy, RawTrain,
+    StrategyKind, Switch,
 };
 use super::settings::{
     ClassWeights, DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit,
@@ -182,8 +183,12 @@ impl Resolver<'_> {
             (_, Some(steps)) => TrainLength::Steps(steps),
             (epochs, None) => TrainLength::Epochs(epochs.unwrap_or(10)),
         };
-        let (batch_size, accumulate) = (raw.batch_size.unwrap_or(32), raw.accumulate.unwrap_or(1));
-        if accumulate > batch_size {
+        let batch_size = raw.batch_size.unwrap_or(32);
+        let accumulate = match raw.accumulate {
+            None | Some(OrAuto::Auto(_)) => None,
+            Some(OrAuto::Value(MicroBatches(parts))) => Some(parts),
+        };
+        if let Some(accumulate) = accumulate.filter(|&parts| parts > batch_size) {
             let message = format!("cannot cut {batch_size} images into {accumulate} micro-batches");
             self.conflict("train.accumulate", &["train.batch_size"], message, "expected at most train.batch_size");
         }
@@ -200,6 +205,7 @@ impl Resolver<'_> {
             clip_grad: clip_grad(raw.clip_grad.as_ref()),
             label_smoothing: raw.label_smoothing.unwrap_or(0.0),
             class_weights: raw.class_weights.unwrap_or(ClassWeights::None),
+            checkpoint_blocks: raw.checkpoint_blocks.unwrap_or(false),
         }
     }
 

@@ -91,7 +91,7 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
             TrainSettings {
                 length,
                 batch_size,
-                accumulate: batch_size.div_ceil(3),
+                accumulate: (batch_size > 100).then_some(batch_size.div_ceil(3)),
                 lr,
                 head_lr,
                 weight_decay,
@@ -101,6 +101,7 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
                 clip_grad,
                 label_smoothing,
                 class_weights: ClassWeights::Balanced,
+                checkpoint_blocks: batch_size % 2 == 0,
             }
         },
     )
