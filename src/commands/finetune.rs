@@ -3,6 +3,7 @@
 use super::ConfigArgs;
 use super::features::FeatureSet;
 use super::fit_probe::fit;
+use super::forecast::{Sizes, forecast};
 use super::inspect::{Inspected, inspect};
 use super::kept;
 use super::records::{create_run, new_record, write_down};
@@ -10,14 +11,15 @@ use super::score::{score_splits, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::Readout;
 use crate::cache::Key;
-use crate::config::{self, ClassWeights, HeadInit, Refit, Settings};
+use crate::config::{self, ClassWeights, HeadInit, Precision, Refit, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
 use crate::probe::Model;
 use crate::report::{
-    Console, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, refuse, verdict,
+    Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
+    refuse, verdict,
 };
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
@@ -27,6 +29,7 @@ use crate::train::checkpoint::Checkpoints;
 use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
 use crate::train::progress::Progress;
+use crate::train::safeguard::Safeguard;
 use crate::train::trainer::Trainer;
 use candle_core::Tensor;
 use clap::Args;
@@ -65,7 +68,13 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
     };
-    describe(&record, &session, console);
+    let sizes = Sizes {
+        parameters: (record.trainable_parameters, record.total_parameters),
+        images: (record.data.train, record.data.val),
+    };
+    let forecast = forecast(&session, &plan, stage, sizes)?;
+    describe(&record, &forecast, &session, console);
+    record.forecast = Some(forecast);
     let mut training = Training::new(session, inspected, trainer, plan, run, record)?;
     let ending = training.fit(&stop, console, args.resume);
     training.record.wall_seconds += clock.elapsed().as_secs_f64();
@@ -104,7 +113,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
     create_run(settings, console).map(Some)
 }
 
-fn describe(record: &RunRecord, session: &Session, console: &Console) {
+fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console: &Console) {
     let (backbone, data) = (&record.backbone, &record.data);
     let spec = &session.backbone.spec;
     console.info(format!(
@@ -126,6 +135,16 @@ fn describe(record: &RunRecord, session: &Session, console: &Console) {
         100.0 * trainable as f64 / total as f64
     ));
     console.info(format!("device    {}, {} worker(s)", record.device, record.threads));
+    console.info(format!("plan      {}", forecast.sentence()));
+    for (part, bytes) in forecast.parts() {
+        console.detail(format!("          {part} {bytes}"));
+    }
+    if let Some(warning) = forecast.warning() {
+        console.warn(warning);
+    }
+    if session.settings.run.precision != Precision::F32 && session.device.is_cpu() {
+        console.warn("half precision saves no time on a CPU: products are computed in f32 and rounded");
+    }
     let (geometry, normalization) = (&record.preprocess.geometry, &record.preprocess.normalization);
     console.detail(format!("resize    {:?}, {:?}", geometry.resize, geometry.interpolation));
     console.detail(format!("normalize {normalization:?}"));
@@ -179,7 +198,9 @@ impl Training {
             kept: None,
         };
         let checkpoints = Checkpoints::of_run(run.folder());
-        let progress = Progress::default();
+        let micro_batches = record.forecast.map_or(1, |forecast| forecast.micro_batches);
+        let safeguard = Safeguard::new(micro_batches, settings.run.precision);
+        let progress = Progress { safeguard, ..Progress::default() };
         Ok(Self { session, trainer, plan, feed, keys, criterion, checkpoints, progress, run, record })
     }
 
@@ -296,6 +317,7 @@ impl Training {
             "seconds": self.record.wall_seconds,
             "images_per_second": images / training_seconds,
             "peak_memory_bytes": self.record.peak_memory_bytes,
+            "expected_memory_bytes": self.record.forecast.map(|forecast| forecast.memory.total()),
             "cache": self.record.cache,
             "verdict": verdict.code(),
             "verdict_reason": verdict.sentence(),
@@ -330,8 +352,8 @@ fn result_table(result: &serde_json::Value) -> String {
     let share = |key: &str| result[key].as_f64().map_or("no such images".to_owned(), percent);
     let trainable = format!("{} of {}", count("trainable_parameters"), count("total_parameters"));
     let speed = result["images_per_second"].as_f64().unwrap_or_default();
-    let memory =
-        result["peak_memory_bytes"].as_u64().map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let bytes = |key: &str| result[key].as_u64().map_or("unknown".to_owned(), mebibytes);
+    let memory = format!("{} ({} expected)", bytes("peak_memory_bytes"), bytes("expected_memory_bytes"));
     key_value_table(&[
         ("strategy", text("strategy")),
         ("parameters that learn", trainable),

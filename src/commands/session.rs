@@ -14,7 +14,7 @@ use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
 use crate::train::classifier::{Form, Regularisation, all_shapes, assemble};
-use crate::train::trainer::Trainer;
+use crate::train::trainer::{Computation, Trainer};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -83,7 +83,14 @@ impl Session {
         let model = &self.settings.model;
         let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };
         let form = Form { stage, readout, rates, knn };
-        Ok(Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?)
+        let trainer = Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?;
+        Ok(trainer.computed(self.computation()))
+    }
+
+    /// How the settings want gradients to be computed.
+    pub fn computation(&self) -> Computation {
+        let settings = &self.settings;
+        Computation { precision: settings.run.precision, checkpoint_blocks: settings.train.checkpoint_blocks }
     }
 
     /// The layers up to `stage` over `params`.

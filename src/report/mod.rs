@@ -2,6 +2,7 @@
 
 mod advice;
 mod console;
+mod forecast;
 pub mod html;
 pub mod plots;
 mod reading;
@@ -12,6 +13,7 @@ mod verdict;
 
 pub use advice::Advice;
 pub use console::{Console, Progress as ProgressBar, Verbosity};
+pub use forecast::{Forecast, mebibytes};
 pub use reading::Reading;
 pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,

@@ -1,5 +1,6 @@
 //! The run directory: one folder that says everything about a run.
 
+use super::forecast::Forecast;
 use crate::backbone::Readout;
 use crate::cache::CacheUse;
 use crate::config::{ProbeMethod, Settings};
@@ -106,6 +107,9 @@ pub struct RunRecord {
     /// How often frozen layers had to run; none when nothing was kept.
     #[serde(default)]
     pub cache: Option<CacheUse>,
+    /// What it was expected to take; none for a probe.
+    #[serde(default)]
+    pub forecast: Option<Forecast>,
     /// Wall time of all processes that worked on it.
     pub wall_seconds: f64,
     /// Largest resident memory.
@@ -273,8 +277,8 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     keys.sort();
     keys.dedup();
     keys.into_iter()
-        .filter(|key| !key.starts_with("run.") || *key == "run.seed")
-        .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
+        .filter(|key| !key.starts_with("run.") || matches!(key.as_str(), "run.seed" | "run.precision"))
+        .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes" | "train.checkpoint_blocks"))
         .filter(|key| !key.starts_with("tsne."))
         .map(|key| (key, lookup(&then, key), lookup(&today, key)))
         .filter(|(_, then, today)| then != today)

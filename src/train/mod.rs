@@ -8,6 +8,7 @@ pub mod classifier;
 pub mod early_stop;
 pub mod feed;
 pub mod fit;
+pub mod forecast;
 pub mod gradients;
 pub mod pass;
 pub mod progress;

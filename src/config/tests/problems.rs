@@ -134,7 +134,7 @@ fn values_outside_their_range_are_refused() {
         "tsne.perplexity = 0.5",
         "tsne.iterations = 10",
         "tsne.method = 'fft'",
-        "run.precision = 'bf16'",
+        "run.precision = 'f8'",
         "run.name = 1979-05-27",
         "run = 5",
         "lr = 1.0",
