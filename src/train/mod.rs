@@ -1,6 +1,6 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! feed (batches) → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives.
+//! feed (batches) → mix → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives.
 
 pub mod adamw;
 pub mod checkpoint;
@@ -9,6 +9,7 @@ pub mod early_stop;
 pub mod feed;
 pub mod fit;
 pub mod gradients;
+pub mod mix;
 pub mod progress;
 pub mod schedule;
 pub mod trainer;

@@ -80,7 +80,9 @@ impl Trainer {
         seed: u64,
         step: usize,
     ) -> Result<Step> {
-        let normalizer = criterion.normalizer(&Targets::Hard(&batch.labels), 0);
+        let whole = 0..batch.labels.len();
+        let normalizer =
+            criterion.normalizer(&targets(batch, whole), batch.soft_labels.len() / batch.labels.len().max(1));
         let mut total = Step { gradients: Gradients::default(), loss: 0.0, correct: 0 };
         for part in cut(batch.labels.len(), micro_batches.clamp(1, batch.labels.len().max(1))) {
             let shards = cut(part.len(), self.workers.count().min(part.len()));
@@ -92,10 +94,10 @@ impl Trainer {
                     samples: batch.indices[shard.clone()].iter().map(|&i| i as u64).collect(),
                 };
                 let logits = self.learner.logits(&self.inputs(batch, shard.clone())?, Mode::Train(&noise))?;
-                let labels = &batch.labels[shard];
-                let loss = criterion.forward(&logits, &Targets::Hard(labels), normalizer)?;
+                let loss = criterion.forward(&logits, &targets(batch, shard.clone()), normalizer)?;
                 let gradients = Gradients::of(&loss, &self.params)?;
-                Ok(Step { gradients, loss: f64::from(loss.to_scalar::<f32>()?), correct: correct(&logits, labels)? })
+                let correct = correct(&logits, &batch.labels[shard])?;
+                Ok(Step { gradients, loss: f64::from(loss.to_scalar::<f32>()?), correct })
             })?;
             for result in results {
                 total.gradients.add(result.gradients, &self.workers)?;
@@ -124,6 +126,15 @@ impl Trainer {
         let shape: Vec<usize> = std::iter::once(shard.len()).chain(self.shape.iter().copied()).collect();
         Tensor::from_slice(values, shape, &self.device)
     }
+}
+
+/// What some samples of a batch should be classified as.
+fn targets(batch: &Batch, samples: Range<usize>) -> Targets<'_> {
+    if batch.soft_labels.is_empty() {
+        return Targets::Hard(&batch.labels[samples]);
+    }
+    let classes = batch.soft_labels.len() / batch.labels.len();
+    Targets::Soft(&batch.soft_labels[samples.start * classes..samples.end * classes])
 }
 
 fn correct(logits: &Tensor, labels: &[usize]) -> Result<usize> {

@@ -5,15 +5,16 @@
 mod augment;
 mod context;
 mod features;
+mod loss;
 
 use super::paths;
 use super::raw::{
     GradNorm, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawStrategy, RawTrain, StrategyKind, Switch,
 };
 use super::settings::{
-    ClassWeights, DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit,
-    InterpolationChoice, ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings,
-    ResizeMode, RunSettings, Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
+    DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit, InterpolationChoice,
+    ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings, ResizeMode, RunSettings,
+    Sampler, Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
 };
 use std::path::{Path, PathBuf};
 
@@ -199,7 +200,11 @@ impl Resolver<'_> {
             schedule: raw.schedule.unwrap_or(Schedule::Cosine),
             clip_grad: clip_grad(raw.clip_grad.as_ref()),
             label_smoothing: raw.label_smoothing.unwrap_or(0.0),
-            class_weights: raw.class_weights.unwrap_or(ClassWeights::None),
+            loss: self.loss(raw),
+            class_weights: self.class_weights(raw),
+            sampler: raw.sampler.unwrap_or(Sampler::Shuffle),
+            mixup: loss::mixup(raw),
+            cutmix: loss::cutmix(raw),
         }
     }
 
