@@ -29,6 +29,10 @@ pub enum Purpose {
     Folds = 8,
     /// Where the points of an embedding start.
     Embedding = 9,
+    /// The order in which a balancing sampler takes the samples of a class.
+    Sampler = 11,
+    /// How the images of a step are mixed.
+    Mix = 12,
 }
 
 /// A deterministic stream of random numbers.
@@ -85,6 +89,29 @@ impl Stream {
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
+    /// From the beta distribution with both parameters `alpha` > 0: the share of one of two gamma variates.
+    pub fn symmetric_beta(&mut self, alpha: f64) -> f64 {
+        let (a, b) = (self.log_gamma_variate(alpha), self.log_gamma_variate(alpha));
+        1.0 / (1.0 + (b - a).exp())
+    }
+
+    /// The logarithm of a variate of the gamma distribution with shape `alpha` (Marsaglia and Tsang 2000). A logarithm,
+    /// since the variates of a small shape are often too small for a float.
+    fn log_gamma_variate(&mut self, alpha: f64) -> f64 {
+        // A shape below 1 is that above it times a power of a uniform number.
+        let (shape, log_factor) =
+            if alpha < 1.0 { (alpha + 1.0, (1.0 - self.uniform()).ln() / alpha) } else { (alpha, 0.0) };
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            if v > 0.0 && (1.0 - self.uniform()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return (d * v).ln() + log_factor;
+            }
+        }
+    }
+
     /// Fisher-Yates shuffle in place.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
@@ -120,6 +147,22 @@ mod tests {
             counts[stream.below(6) as usize] += 1;
         }
         assert!(counts.iter().all(|&count| (9_500..10_500).contains(&count)), "{counts:?}");
+    }
+
+    #[test]
+    fn beta_has_its_mean_and_variance() {
+        let mut stream = Stream::new(5, Purpose::Mix, &[]);
+        for alpha in [0.001, 0.2, 1.0, 4.0] {
+            let draws: Vec<f64> = (0..40_000).map(|_| stream.symmetric_beta(alpha)).collect();
+            assert!(draws.iter().all(|x| (0.0..=1.0).contains(x)), "{alpha}");
+            let mean = draws.iter().sum::<f64>() / draws.len() as f64;
+            let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / draws.len() as f64;
+            let expected = 0.25 / (2.0 * alpha + 1.0);
+            assert!(
+                (mean - 0.5).abs() < 0.01 && (variance / expected - 1.0).abs() < 0.04,
+                "{alpha}: {mean} {variance}"
+            );
+        }
     }
 
     #[test]

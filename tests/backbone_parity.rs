@@ -68,7 +68,7 @@ fn check(case: &str, at: &str, size: Option<usize>, dtype: DType) {
         let logits = logits(&backbone, &params, &tokens, &features);
         assert_close(&what("logits"), &logits, &read("logits"), BOUND);
         let labels = expected.labels("labels");
-        let criterion = Criterion { label_smoothing: 0.0, class_weights: vec![] };
+        let criterion = Criterion::default();
         criterion.forward(&logits, &Targets::Hard(&labels), labels.len() as f32).unwrap()
     } else {
         let last = match params.get("projection.weight") {

@@ -87,7 +87,7 @@ fn cross_entropy_in_all_variants() {
         ("soft_smooth", &soft, smoothing, vec![]),
     ];
     for (variant, targets, label_smoothing, class_weights) in cases {
-        let criterion = Criterion { label_smoothing, class_weights };
+        let criterion = Criterion { label_smoothing, class_weights, ..Criterion::default() };
         for (dtype, bound) in PATHS {
             let read = |role: &str| expected.get(&format!("cross_entropy.{role}")).to_dtype(dtype).unwrap();
             let logits = Var::from_tensor(&read("logits")).unwrap();

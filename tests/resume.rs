@@ -19,6 +19,7 @@ use vitadapt::train::checkpoint::Checkpoints;
 use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
 use vitadapt::train::feed::Feed;
 use vitadapt::train::fit::{Ending, Fit, Observer};
+use vitadapt::train::mix::Mixer;
 use vitadapt::train::progress::{EpochRecord, Progress};
 use vitadapt::train::trainer::Trainer;
 
@@ -45,8 +46,8 @@ impl Observer for StopAfter {
     }
 }
 
-fn settings(length: &str) -> Settings {
-    let sets = [
+fn settings(own: &[&str]) -> Settings {
+    let mut sets = vec![
         "data.root=data/textile",
         "model.image_size=32",
         "model.drop_path=0.2",
@@ -55,9 +56,9 @@ fn settings(length: &str) -> Settings {
         "strategy.kind=partial",
         "strategy.blocks=1",
         "train.batch_size=4",
-        length,
     ];
-    config::load(None, &sets.map(str::to_owned)).unwrap()
+    sets.extend(own);
+    config::load(None, &sets.into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap()
 }
 
 /// Ten training and four validation images.
@@ -98,6 +99,7 @@ fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
         dataset: Arc::new(dataset()),
         training: Arc::new(Pipeline::training(preprocess, decode, &settings.augment, settings.run.seed)),
         evaluation: Arc::new(Pipeline::evaluation(preprocess, decode)),
+        sampler: settings.train.sampler,
         seed: settings.run.seed,
         batch_size: settings.train.batch_size,
         threads: 2,
@@ -120,8 +122,9 @@ fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
         early_stop: &settings.early_stop,
         seed: settings.run.seed,
         trainer: &trainer,
-        criterion: &Criterion { label_smoothing: 0.1, class_weights: vec![] },
+        criterion: &Criterion { label_smoothing: 0.1, ..Criterion::default() },
         feed: &feed,
+        mixer: Mixer::new(&settings.train, 2, 32, settings.run.seed),
         checkpoints: &checkpoints,
         stop: &request,
     };
@@ -145,18 +148,28 @@ fn numbers(progress: &Progress) -> Vec<EpochRecord> {
 #[test]
 fn stopped_after_any_step() {
     // Three steps an epoch: whole epochs, and an epoch that is cut short.
-    for (length, total) in [("train.epochs=2", 6), ("train.steps=5", 5)] {
-        let settings = settings(length);
-        let whole = tempfile::tempdir().unwrap();
-        let (ending, expected) = train(&settings, whole.path(), usize::MAX);
-        assert_eq!((ending, expected.step, expected.history.len()), (Ending::Finished, total, 2));
-        for steps in 1..=total {
-            let cut = tempfile::tempdir().unwrap();
-            assert_eq!(train(&settings, cut.path(), steps).0, Ending::Stopped(Signal::Interrupt));
-            let (ending, progress) = train(&settings, cut.path(), usize::MAX);
-            assert_eq!(ending, Ending::Finished);
-            assert_eq!(numbers(&progress), numbers(&expected), "{length}, stopped after {steps}");
-            assert!(tensors(cut.path()) == tensors(whole.path()), "{length}, stopped after {steps}: other tensors");
-        }
+    resumes_to_the_same_bits(&["train.epochs=2"], 6);
+    resumes_to_the_same_bits(&["train.steps=5"], 5);
+}
+
+#[test]
+fn stopped_with_mixed_and_repeated_images() {
+    let sets = ["train.steps=4", "train.sampler=balanced", "train.mixup=true", "train.cutmix=true", "train.loss=focal"];
+    resumes_to_the_same_bits(&sets, 4);
+}
+
+/// Stops after each of `total` steps, in two epochs.
+fn resumes_to_the_same_bits(sets: &[&str], total: usize) {
+    let settings = settings(sets);
+    let whole = tempfile::tempdir().unwrap();
+    let (ending, expected) = train(&settings, whole.path(), usize::MAX);
+    assert_eq!((ending, expected.step, expected.history.len()), (Ending::Finished, total, 2));
+    for steps in 1..=total {
+        let cut = tempfile::tempdir().unwrap();
+        assert_eq!(train(&settings, cut.path(), steps).0, Ending::Stopped(Signal::Interrupt));
+        let (ending, progress) = train(&settings, cut.path(), usize::MAX);
+        assert_eq!(ending, Ending::Finished);
+        assert_eq!(numbers(&progress), numbers(&expected), "{sets:?}, stopped after {steps}");
+        assert!(tensors(cut.path()) == tensors(whole.path()), "{sets:?}, stopped after {steps}: other tensors");
     }
 }

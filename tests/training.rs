@@ -35,7 +35,7 @@ fn batch(per_class: usize) -> Batch {
         normalization: Normalization::PerChannel { mean: input.mean, std: input.std },
     };
     let pipeline = Pipeline::evaluation(preprocess, DecodeOptions::default());
-    let mut batch = Batch { inputs: vec![], labels: vec![], indices: vec![] };
+    let mut batch = Batch::default();
     for (label, class) in ["global", "local", "nominal"].iter().enumerate() {
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(root.join(class)).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -64,7 +64,7 @@ fn trainer(strategy: StrategySettings, threads: usize, rates: Regularisation) ->
 }
 
 fn plain() -> Criterion {
-    Criterion { label_smoothing: 0.0, class_weights: vec![] }
+    Criterion::default()
 }
 
 fn largest(tensor: &Tensor) -> f32 {
@@ -98,7 +98,7 @@ fn every_learning_parameter_gets_a_gradient_and_no_other() {
 fn micro_batches_and_workers_change_gradients_by_rounding_only() {
     let batch = batch(3);
     let rates = Regularisation { drop_path: 0.2, head_dropout: 0.3 };
-    let criterion = Criterion { label_smoothing: 0.1, class_weights: vec![0.5, 1.0, 2.0] };
+    let criterion = Criterion { label_smoothing: 0.1, class_weights: vec![0.5, 1.0, 2.0], ..Criterion::default() };
     let step = |threads: usize, parts: usize| {
         let options = StepOptions { micro_batches: parts, ..StepOptions::new(3, 5) };
         trainer(StrategySettings::Full, threads, rates).0.step(&batch, &criterion, options).unwrap()

@@ -120,7 +120,7 @@ fn check(run: &SavedRun) -> Result<Check> {
     let samples = samples(&dataset);
     let (pipeline, side) = (run.pipeline(), run.session.backbone.spec.image_size);
     let view = View { epoch: 0, sample: 0 };
-    let mut batch = Batch { inputs: Vec::new(), labels: vec![0; samples.len()], indices: samples.clone() };
+    let mut batch = Batch { labels: vec![0; samples.len()], indices: samples.clone(), ..Batch::default() };
     for &sample in &samples {
         let path = &dataset.samples[sample].path;
         let pixels = pipeline.load(path, view).map_err(|error| DataError::BadFiles {

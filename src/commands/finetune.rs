@@ -7,19 +7,19 @@ use super::forecast::{Sizes, forecast};
 use super::inspect::{Inspected, inspect};
 use super::kept;
 use super::records::{create_run, new_record, write_down};
-use super::score::{score_splits, write_evaluations};
+use super::score::{read_evaluation, score_splits, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::Readout;
 use crate::cache::Key;
-use crate::config::{self, ClassWeights, HeadInit, Precision, Refit, Settings};
-use crate::data::{Dataset, Split};
+use crate::config::{self, HeadInit, LossSettings, LossWeights, Precision, Refit, Sampler, Settings};
+use crate::data::{Dataset, Split, balance};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
 use crate::probe::Model;
 use crate::report::{
     Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
-    refuse, verdict,
+    recall_table, refuse, verdict,
 };
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
@@ -28,6 +28,7 @@ use crate::train::adamw::AdamW;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
+use crate::train::mix::Mixer;
 use crate::train::progress::Progress;
 use crate::train::safeguard::Safeguard;
 use crate::train::trainer::Trainer;
@@ -75,6 +76,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let forecast = forecast(&session, &plan, stage, sizes)?;
     describe(&record, &forecast, &session, console);
     record.forecast = Some(forecast);
+    warn_of_double_balance(&session.settings, console);
     let mut training = Training::new(session, inspected, trainer, plan, run, record)?;
     let ending = training.fit(&stop, console, args.resume);
     training.record.wall_seconds += clock.elapsed().as_secs_f64();
@@ -103,7 +105,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             if earlier.status == Status::Done {
                 console.info(format!("{} is complete, nothing is left to do", run.folder().display()));
-                print_result(&earlier, console)?;
+                print_result(&run, &earlier, console)?;
                 return Ok(None);
             }
             return Ok(Some(run));
@@ -191,6 +193,7 @@ impl Training {
             training: Arc::new(inspected.training_pipeline(&session)),
             evaluation: Arc::new(inspected.evaluation_pipeline(&session)),
             dataset: Arc::new(inspected.dataset),
+            sampler: settings.train.sampler,
             seed: settings.run.seed,
             batch_size: settings.train.batch_size,
             threads: session.decode_threads(),
@@ -221,6 +224,7 @@ impl Training {
         self.feed.kept = kept?;
         self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
         let settings = &self.session.settings;
+        let side = self.feed.training.preprocess().geometry.image_size;
         let fit = Fit {
             settings: &settings.train,
             early_stop: &settings.early_stop,
@@ -228,6 +232,7 @@ impl Training {
             trainer: &self.trainer,
             criterion: &self.criterion,
             feed: &self.feed,
+            mixer: Mixer::new(&settings.train, self.feed.dataset.classes.len(), side, settings.run.seed),
             checkpoints: &self.checkpoints,
             stop,
         };
@@ -288,7 +293,7 @@ impl Training {
         self.record.status = Status::Done;
         self.record.result = Some(self.result(&scores.evaluations));
         self.run.write_record(&self.record)?;
-        print_result(&self.record, console)
+        print_result(&self.run, &self.record, console)
     }
 
     fn draw_curves(&self) -> Result<()> {
@@ -325,24 +330,45 @@ impl Training {
     }
 }
 
-/// The training loss, with class weights from the training images.
+/// The training loss, with what it needs to know of the classes' sizes.
 fn criterion(settings: &Settings, dataset: &Dataset) -> Criterion {
-    let class_weights = match settings.train.class_weights {
-        ClassWeights::None => Vec::new(),
-        ClassWeights::Balanced => {
-            let counts = dataset.class_counts(Split::Train);
-            let total: usize = counts.iter().sum();
-            counts.iter().map(|&count| total as f32 / (counts.len() * count.max(1)) as f32).collect()
-        }
+    let train = &settings.train;
+    let counts = dataset.class_counts(Split::Train);
+    let (focal_gamma, logit_offsets) = match train.loss {
+        LossSettings::CrossEntropy => (0.0, Vec::new()),
+        LossSettings::Focal { gamma } => (gamma, Vec::new()),
+        LossSettings::LogitAdjusted { tau } => (0.0, balance::logit_offsets(tau, &counts)),
     };
-    Criterion { label_smoothing: settings.train.label_smoothing as f32, class_weights }
+    Criterion {
+        label_smoothing: train.label_smoothing as f32,
+        class_weights: balance::class_weights(train.class_weights, &counts),
+        focal_gamma,
+        logit_offsets,
+    }
 }
 
-fn print_result(record: &RunRecord, console: &Console) -> Result<()> {
-    match &record.result {
-        Some(result) => console.output(result, || result_table(result)),
-        None => Ok(()),
+/// Warns of rare classes that are made up for more than once.
+fn warn_of_double_balance(settings: &Settings, console: &Console) {
+    let train = &settings.train;
+    let remedies = [
+        (train.class_weights != LossWeights::None, "train.class_weights"),
+        (train.sampler == Sampler::Balanced, "train.sampler = \"balanced\""),
+        (matches!(train.loss, LossSettings::LogitAdjusted { .. }), "train.loss = \"logit_adjusted\""),
+    ];
+    let chosen: Vec<&str> = remedies.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+    if chosen.len() > 1 {
+        console.warn(format!("{} each make up for rare classes: together they overdo it", chosen.join(" and ")));
     }
+}
+
+/// The result, and for people how each class fared: on test images, or else on validation images.
+fn print_result(run: &Run, record: &RunRecord, console: &Console) -> Result<()> {
+    let Some(result) = &record.result else { return Ok(()) };
+    let scored = [Split::Test, Split::Val].into_iter().find_map(|split| read_evaluation(run.folder(), split));
+    console.output(result, || match &scored {
+        Some(evaluation) => format!("{}\n\n{}", result_table(result), recall_table(evaluation)),
+        None => result_table(result),
+    })
 }
 
 /// The result as a table for people; every number is the one of the JSON.

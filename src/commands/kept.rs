@@ -18,12 +18,16 @@ use std::sync::Arc;
 
 /// Where the inputs of training leave the frozen layers: the images themselves when nothing can be kept.
 ///
-/// Nothing is kept when everything learns, when every epoch has new views, when an image's pixels depend on its batch,
-/// or when the activations exceed the cache.
+/// Nothing is kept when everything learns, when every epoch has new views (mixed images are), when an image's pixels
+/// depend on its batch, or when the activations exceed the cache.
 pub fn stage(session: &Session, plan: &Plan, preprocess: &Preprocess, images: usize, console: &Console) -> Stage {
     let settings = &session.settings;
     let new_views = augments(&settings.augment) && settings.cache.views == 0;
     if plan.frozen_until == Stage::Pixels || new_views || preprocess.normalization == Normalization::Batch {
+        return Stage::Pixels;
+    }
+    if settings.train.mixes() {
+        console.info("mixing    every step makes images that were never seen: frozen blocks run in every epoch");
         return Stage::Pixels;
     }
     let row: usize = plan.frozen_until.shape(&session.backbone.spec).iter().product();

@@ -104,7 +104,7 @@ impl Predictor {
         let view = View { epoch: 0, sample: 0 };
         let load = |path: &PathBuf| Ok(self.pipeline.load(path, view).map_err(|error| error.to_string()));
         let loaded = self.run.session.workers.map(paths.iter().collect(), load)?;
-        let mut batch = Batch { inputs: Vec::new(), labels: Vec::new(), indices: Vec::new() };
+        let mut batch = Batch::default();
         for (index, pixels) in loaded.iter().enumerate() {
             if let Ok(pixels) = pixels {
                 batch.inputs.extend_from_slice(pixels);

@@ -2,7 +2,7 @@
 
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::{Readout, Stage};
-use crate::config::{self, DataSource, StrategySettings};
+use crate::config::{self, DataSource, Sampler, StrategySettings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -112,6 +112,7 @@ impl SavedRun {
             dataset: Arc::new(dataset),
             training: Arc::clone(&pipeline),
             evaluation: pipeline,
+            sampler: Sampler::Shuffle,
             seed: 0,
             batch_size: self.session.settings.train.batch_size,
             threads: self.session.decode_threads(),

@@ -70,6 +70,12 @@ pub fn evaluate_scored(
     evaluate(name, &scored.logits, &scored.labels, classes, temperature.unwrap_or(1.0), &groups)
 }
 
+/// The scores of a split that a run directory holds; none when it was not scored or the file is damaged.
+pub fn read_evaluation(folder: &Path, split: Split) -> Option<Evaluation> {
+    let text = std::fs::read_to_string(folder.join(format!("eval-{}.json", split.name()))).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
 /// Writes `eval-NAME.json` and the confusion matrix of each evaluation into a run directory.
 ///
 /// # Errors

@@ -211,7 +211,8 @@ pub fn keys(dataset: &Dataset, workers: &Workers) -> Result<Vec<Key>> {
 /// The class that a model gives to each row of features.
 fn predictions(trainer: &Trainer, features: Matrix<'_>, classes: usize) -> Result<Vec<usize>> {
     let n = features.rows();
-    let batch = Batch { inputs: features.values().to_vec(), labels: vec![0; n], indices: (0..n).collect() };
+    let batch =
+        Batch { inputs: features.values().to_vec(), labels: vec![0; n], indices: (0..n).collect(), ..Batch::default() };
     Ok(Scores::new(&trainer.logits(&batch)?, &batch.labels, classes)?.predicted())
 }
 

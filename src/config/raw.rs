@@ -8,7 +8,7 @@
 use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
 use super::settings::{
     AugmentPreset, ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
-    Precision, ResizeMode, Schedule,
+    Precision, ResizeMode, Sampler, Schedule,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -286,13 +286,61 @@ pub struct RawTrain {
     /// Probability mass spread evenly over the classes.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
     pub label_smoothing: Option<f64>,
+    /// What is minimised.
+    #[schemars(extend("default" = "cross_entropy"))]
+    pub loss: Option<LossKind>,
+    /// For `focal`: the exponent of (1 - p), larger = images that are classified well already count less. Default: 2.
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub focal_gamma: Option<f64>,
+    /// For `logit_adjusted`: the factor of the logarithms of the classes' shares. Default: 1.
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub tau: Option<f64>,
     /// Weights of the classes in the loss.
     #[schemars(extend("default" = "none"))]
-    pub class_weights: Option<ClassWeights>,
+    pub class_weights: Option<LossWeightsKind>,
+    /// For `effective`: from 0 (no weights) towards 1 (inverse frequency). Default: 0.999.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub effective_beta: Option<f64>,
+    /// Which training images an epoch sees.
+    #[schemars(extend("default" = "shuffle"))]
+    pub sampler: Option<Sampler>,
+    /// Blends pairs of images and their labels (Zhang et al. 2018): the parameter of the beta distribution of the
+    /// shares; 0 or false = off, true = 0.2. With `cutmix` too, each step takes one of them.
+    #[schemars(extend("default" = 0))]
+    pub mixup: Option<Switch<Alpha>>,
+    /// Pastes a rectangle of one image into another, and mixes their labels (Yun et al. 2019): likewise; true = 1.
+    #[schemars(extend("default" = 0))]
+    pub cutmix: Option<Switch<Alpha>>,
     /// Gradient checkpointing: keep only what enters each block and run the block again on the way back. Much less
     /// memory, about a third more time, the same result.
     #[schemars(extend("default" = false))]
     pub checkpoint_blocks: Option<bool>,
+}
+
+/// `train.loss`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossKind {
+    /// Plain cross-entropy.
+    CrossEntropy,
+    /// Counts images less that are classified well already (Lin et al. 2017).
+    Focal,
+    /// Asks for a larger margin of rare classes, by their share of the training images (Menon et al. 2021).
+    LogitAdjusted,
+}
+
+/// `train.class_weights`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossWeightsKind {
+    /// All 1.
+    None,
+    /// Inverse frequency: n / (classes x n of the class).
+    Balanced,
+    /// Another word for `balanced`.
+    Inverse,
+    /// The inverse of the effective number of images (Cui et al. 2019): milder than inverse frequency.
+    Effective,
 }
 
 /// `[early_stop]`
@@ -459,6 +507,11 @@ pub struct Neighbors(#[schemars(range(min = 1, max = 1_000_000))] pub usize);
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Share(#[schemars(range(min = 0.0, max = 1.0))] pub f64);
+
+/// The parameter of a beta distribution; 0 = off.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Alpha(#[schemars(range(min = 0.0, max = 100.0))] pub f64);
 
 /// A bound of the gradient's norm; 0 = no bound.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]

@@ -341,10 +341,25 @@ pub struct TrainSettings {
     pub clip_grad: Option<f64>,
     /// Probability mass spread evenly over the classes.
     pub label_smoothing: f64,
+    /// What is minimised.
+    pub loss: LossSettings,
     /// Weights of the classes in the loss.
-    pub class_weights: ClassWeights,
+    pub class_weights: LossWeights,
+    /// Which training images an epoch sees.
+    pub sampler: Sampler,
+    /// Parameter of the beta distribution that shares are drawn from when two images are blended; 0 = off.
+    pub mixup: f64,
+    /// Likewise when a rectangle of one image is pasted into another; 0 = off.
+    pub cutmix: f64,
     /// Gradient checkpointing: keep only what enters each block, and run the block again on the way back.
     pub checkpoint_blocks: bool,
+}
+
+impl TrainSettings {
+    /// Whether training images are mixed with each other.
+    pub fn mixes(&self) -> bool {
+        self.mixup > 0.0 || self.cutmix > 0.0
+    }
 }
 
 /// `train.epochs` or `train.steps`
@@ -367,7 +382,50 @@ pub enum Schedule {
     Constant,
 }
 
-/// `train.class_weights`
+/// `train.loss`, with the keys of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossSettings {
+    /// Plain cross-entropy.
+    CrossEntropy,
+    /// Cross-entropy times (1 - p)^gamma (Lin et al. 2017).
+    Focal {
+        /// The exponent.
+        gamma: f64,
+    },
+    /// Cross-entropy of logits plus tau times the logarithms of the classes' shares (Menon et al. 2021).
+    LogitAdjusted {
+        /// The strength.
+        tau: f64,
+    },
+}
+
+/// `train.class_weights`, with the key of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossWeights {
+    /// All 1.
+    None,
+    /// Inverse frequency: n / (classes x n of the class).
+    Balanced,
+    /// The inverse of the effective number of samples, (1 - beta^n) / (1 - beta) (Cui et al. 2019).
+    Effective {
+        /// How far from none (0) to inverse frequency (1).
+        beta: f64,
+    },
+}
+
+/// `train.sampler`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampler {
+    /// Every image once.
+    Shuffle,
+    /// As many images, but every class equally often: images of rare classes repeat.
+    Balanced,
+}
+
+/// `probe.class_weights`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassWeights {

@@ -2,13 +2,14 @@
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::raw::{
-    Auto, GradNorm, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty, Raw, RawAugment, RawCache, RawColor, RawCrop,
-    RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe, RawRun, RawStrategy, RawTrain, RawTsne,
-    Share, Shorthand, StrategyKind, Switch,
+    Alpha, Auto, GradNorm, LossKind, LossWeightsKind, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty, Raw,
+    RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe,
+    RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
 };
 use super::settings::{
     AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
-    ModelSettings, PreprocessSettings, RunSettings, Settings, StrategySettings, TrainLength, TrainSettings,
+    LossSettings, LossWeights, ModelSettings, PreprocessSettings, RunSettings, Settings, StrategySettings, TrainLength,
+    TrainSettings,
 };
 use crate::error::{Error, Result};
 
@@ -145,6 +146,16 @@ fn train(train: &TrainSettings) -> RawTrain {
         TrainLength::Epochs(epochs) => (Some(epochs), None),
         TrainLength::Steps(steps) => (None, Some(steps)),
     };
+    let (loss, focal_gamma, tau) = match train.loss {
+        LossSettings::CrossEntropy => (LossKind::CrossEntropy, None, None),
+        LossSettings::Focal { gamma } => (LossKind::Focal, Some(gamma), None),
+        LossSettings::LogitAdjusted { tau } => (LossKind::LogitAdjusted, None, Some(tau)),
+    };
+    let (class_weights, effective_beta) = match train.class_weights {
+        LossWeights::None => (LossWeightsKind::None, None),
+        LossWeights::Balanced => (LossWeightsKind::Balanced, None),
+        LossWeights::Effective { beta } => (LossWeightsKind::Effective, Some(beta)),
+    };
     RawTrain {
         epochs,
         steps,
@@ -158,8 +169,15 @@ fn train(train: &TrainSettings) -> RawTrain {
         schedule: Some(train.schedule),
         clip_grad: Some(switch(train.clip_grad.map(GradNorm))),
         label_smoothing: Some(train.label_smoothing),
-        class_weights: Some(train.class_weights),
         checkpoint_blocks: Some(train.checkpoint_blocks),
+        loss: Some(loss),
+        focal_gamma,
+        tau,
+        class_weights: Some(class_weights),
+        effective_beta,
+        sampler: Some(train.sampler),
+        mixup: Some(Switch::Value(Alpha(train.mixup))),
+        cutmix: Some(Switch::Value(Alpha(train.cutmix))),
     }
 }
 

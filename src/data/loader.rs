@@ -8,7 +8,6 @@ use super::decode::ImageError;
 use super::transform::{Pipeline, View};
 use super::{Dataset, Sample};
 use crate::error::{BadFile, DataError, Error, Result};
-use crate::rng::{Purpose, Stream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,14 +17,16 @@ use std::thread::JoinHandle;
 const BATCHES_AHEAD: usize = 2;
 
 /// Some samples, ready for the backbone.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
     /// Pixels of shape (n, 3, side, side), or what frozen layers have made of them.
     pub inputs: Vec<f32>,
-    /// Class of each sample.
+    /// Class of each sample; of a mixed one the class that it shows most of.
     pub labels: Vec<usize>,
     /// Index of each sample in the data set.
     pub indices: Vec<usize>,
+    /// A distribution over the classes for each sample, row-major (n, classes), where samples were mixed; else empty.
+    pub soft_labels: Vec<f32>,
 }
 
 /// How a [`Loader`] works.
@@ -37,16 +38,14 @@ pub struct LoaderOptions {
     pub threads: usize,
     /// Batches to leave out at the start: where an interrupted epoch goes on.
     pub first_batch: usize,
-    /// Epoch that the augmented views belong to.
-    pub epoch: u64,
 }
 
 /// An iterator over batches. It ends after the first error. Dropping it stops its threads after their current image.
 pub struct Loader {
     dataset: Arc<Dataset>,
     pipeline: Arc<Pipeline>,
-    /// Indices still to deliver, in order.
-    order: std::vec::IntoIter<usize>,
+    /// Views still to deliver, in order.
+    order: std::vec::IntoIter<View>,
     options: LoaderOptions,
     /// One a thread, in the order of their turns.
     channels: Vec<Receiver<Result<Vec<f32>>>>,
@@ -54,30 +53,18 @@ pub struct Loader {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The order of the training samples in an epoch: positions 0..n, shuffled by (seed, epoch) alone.
-pub fn epoch_order(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..n).collect();
-    Stream::new(seed, Purpose::Shuffle, &[epoch]).shuffle(&mut order);
-    order
-}
-
 impl Loader {
-    /// Starts loading the samples whose indices in the data set are `order`, in that order.
+    /// Starts loading the views of `order`, in that order.
     ///
     /// # Errors
     /// When an index is not in the data set or the system starts no thread.
-    pub fn new(
-        dataset: Arc<Dataset>,
-        order: &[usize],
-        pipeline: Arc<Pipeline>,
-        options: LoaderOptions,
-    ) -> Result<Self> {
+    pub fn new(dataset: Arc<Dataset>, order: &[View], pipeline: Arc<Pipeline>, options: LoaderOptions) -> Result<Self> {
         let options =
             LoaderOptions { batch_size: options.batch_size.max(1), threads: options.threads.max(1), ..options };
         let skipped = options.first_batch.saturating_mul(options.batch_size).min(order.len());
         let order = order[skipped..].to_vec();
-        if let Some(index) = order.iter().find(|&&index| index >= dataset.samples.len()) {
-            let message = format!("sample {index} was asked for, the data has {}", dataset.samples.len());
+        if let Some(view) = order.iter().find(|view| view.sample >= dataset.samples.len() as u64) {
+            let message = format!("sample {} was asked for, the data has {}", view.sample, dataset.samples.len());
             return Err(DataError::Invalid { message, hint: None }.into());
         }
         let threads = options.threads.min(order.len());
@@ -105,12 +92,11 @@ impl Loader {
         self.order.len().div_ceil(self.options.batch_size)
     }
 
-    fn spawn(&self, indices: Vec<usize>, sender: SyncSender<Result<Vec<f32>>>) -> Result<JoinHandle<()>> {
-        let (dataset, pipeline, epoch) = (Arc::clone(&self.dataset), Arc::clone(&self.pipeline), self.options.epoch);
+    fn spawn(&self, views: Vec<View>, sender: SyncSender<Result<Vec<f32>>>) -> Result<JoinHandle<()>> {
+        let (dataset, pipeline) = (Arc::clone(&self.dataset), Arc::clone(&self.pipeline));
         let work = move || {
-            for index in indices {
-                let sample = &dataset.samples[index];
-                let view = View { epoch, sample: index as u64 };
+            for view in views {
+                let sample = &dataset.samples[view.sample as usize];
                 let result = catch_unwind(AssertUnwindSafe(|| pipeline.load(&sample.path, view)));
                 let result =
                     result.unwrap_or_else(|_| Err(ImageError::Damaged("preparing it failed unexpectedly".into())));
@@ -135,7 +121,8 @@ impl Loader {
 
     fn next_batch(&mut self) -> Result<Batch> {
         let dataset = Arc::clone(&self.dataset);
-        let indices: Vec<usize> = self.order.by_ref().take(self.options.batch_size).collect();
+        let views: Vec<View> = self.order.by_ref().take(self.options.batch_size).collect();
+        let indices: Vec<usize> = views.iter().map(|view| view.sample as usize).collect();
         let mut pixels = Vec::new();
         for &index in &indices {
             let view = self.next_pixels(&dataset.samples[index])?;
@@ -144,11 +131,9 @@ impl Loader {
             }
             pixels.extend_from_slice(&view);
         }
-        let views: Vec<View> =
-            indices.iter().map(|&index| View { epoch: self.options.epoch, sample: index as u64 }).collect();
         self.pipeline.finish(&mut pixels, &views);
         let labels = indices.iter().map(|&index| dataset.samples[index].label).collect();
-        Ok(Batch { inputs: pixels, labels, indices })
+        Ok(Batch { inputs: pixels, labels, indices, soft_labels: Vec::new() })
     }
 
     fn stop(&mut self) {

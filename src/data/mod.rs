@@ -4,12 +4,14 @@
 //! pixels for the backbone, [`loader`] feeds them in batches.
 
 pub mod audit;
+pub mod balance;
 pub mod decode;
 mod folder;
 pub mod inputs;
 mod listing;
 pub mod loader;
 mod manifest;
+pub mod sampler;
 mod split;
 pub mod transform;
 

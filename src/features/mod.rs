@@ -12,6 +12,7 @@ use crate::cache::{Cache, Key, Rows};
 use crate::data::Dataset;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::transform::Pipeline;
+use crate::data::transform::View;
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -51,9 +52,9 @@ impl Images {
         let keys: Vec<Key> = positions.iter().map(|&i| identity.row_key(&self.keys[i], view, i as u64)).collect();
         let width = extractor.width();
         cache.rows(&identity.recipe(), width, &keys, |missing, sink| {
-            let order: Vec<usize> = missing.iter().map(|&position| positions[position]).collect();
-            let options =
-                LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0, epoch: view };
+            let order: Vec<View> =
+                missing.iter().map(|&position| View { epoch: view, sample: positions[position] as u64 }).collect();
+            let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };
             for batch in Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)? {
                 let batch = batch?;
                 extractor.rows(&batch)?.chunks_exact(width).try_for_each(&mut *sink)?;

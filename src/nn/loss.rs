@@ -1,4 +1,8 @@
-//! Cross-entropy with label smoothing (Szegedy et al. 2015), class weights and soft targets, as in PyTorch.
+//! Classification losses: cross-entropy with label smoothing (Szegedy et al. 2015), class weights and soft targets, as in
+//! PyTorch; focal loss (Lin et al. 2017); logit adjustment (Menon et al. 2021).
+//!
+//! All are one formula: Σ c φ(log p), where c are the smoothed and weighted targets, p is the softmax of the logits plus
+//! a constant for each class, and φ(log p) = -(1 - p)^γ log p. Cross-entropy has γ = 0 and no constants.
 
 use super::kernels::{contiguous, fused, read};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
@@ -12,13 +16,17 @@ pub enum Targets<'a> {
     Soft(&'a [f32]),
 }
 
-/// The training loss: smoothing and class weights.
-#[derive(Debug, Clone, PartialEq)]
+/// The training loss. The default is plain cross-entropy.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Criterion {
     /// Probability mass spread evenly over the classes.
     pub label_smoothing: f32,
     /// A weight a class; all 1 when empty.
     pub class_weights: Vec<f32>,
+    /// γ: how much samples that are classified well already count less; 0 = not at all.
+    pub focal_gamma: f64,
+    /// Added to the logits of each class in training only; nothing when empty.
+    pub logit_offsets: Vec<f32>,
 }
 
 impl Criterion {
@@ -54,65 +62,107 @@ impl Criterion {
     /// up to the large batch's.
     ///
     /// # Errors
-    /// When targets and logits disagree in number.
+    /// When targets or logit offsets and logits disagree in number.
     pub fn forward(&self, logits: &Tensor, targets: &Targets<'_>, normalizer: f32) -> Result<Tensor> {
         let (_, classes) = logits.dims2()?;
         let coefficients = self.coefficients(targets, classes);
         if coefficients.len() != logits.elem_count() {
             candle_core::bail!("{} targets for logits of shape {:?}", coefficients.len(), logits.shape());
         }
+        let offsets = match self.logit_offsets.len() {
+            0 => vec![0.0; classes],
+            n if n == classes => self.logit_offsets.clone(),
+            n => candle_core::bail!("{n} logit offsets for {classes} classes"),
+        };
         if fused(logits) {
-            return logits.contiguous()?.apply_op1(CrossEntropy { coefficients, normalizer });
+            let loss = FusedLoss { coefficients, offsets, gamma: self.focal_gamma, normalizer };
+            return logits.contiguous()?.apply_op1(loss);
         }
-        let weights = Tensor::from_vec(coefficients, logits.shape(), logits.device())?.to_dtype(logits.dtype())?;
+        let (dtype, device) = (logits.dtype(), logits.device());
+        let weights = Tensor::from_vec(coefficients, logits.shape(), device)?.to_dtype(dtype)?;
+        let logits = logits.broadcast_add(&Tensor::from_vec(offsets, classes, device)?.to_dtype(dtype)?)?;
         let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
-        let log_probabilities = shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?;
-        (log_probabilities * weights)?.sum_all()? * (-1.0 / f64::from(normalizer))
+        let log_p = shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?;
+        let terms = if self.focal_gamma == 0.0 {
+            log_p
+        } else {
+            // Bounded away from 0, where the derivative of a power below 1 is infinite.
+            let rest = log_p.exp()?.affine(-1.0, 1.0)?.maximum(1e-12)?;
+            (rest.powf(self.focal_gamma)? * log_p)?
+        };
+        (terms * weights)?.sum_all()? * (-1.0 / f64::from(normalizer))
     }
 }
 
-/// -Σ c log softmax(logits) / normalizer, in f64 inside.
-struct CrossEntropy {
+/// Σ c φ(log p) / normalizer, in f64 inside.
+struct FusedLoss {
+    /// Row-major (B, K).
     coefficients: Vec<f32>,
+    /// One a class.
+    offsets: Vec<f32>,
+    gamma: f64,
     normalizer: f32,
 }
 
-/// Log-probabilities of one row of logits.
-fn log_softmax(row: &[f32]) -> impl Iterator<Item = f64> + '_ {
-    let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let log_sum = row.iter().map(|&x| (f64::from(x) - max).exp()).sum::<f64>().ln();
-    row.iter().map(move |&x| f64::from(x) - max - log_sum)
+impl FusedLoss {
+    /// Each row's log-probabilities beside its coefficients.
+    fn rows<'a>(&'a self, logits: &'a [f32]) -> impl Iterator<Item = (Vec<f64>, &'a [f32])> + 'a {
+        let classes = self.offsets.len();
+        let rows = logits.chunks_exact(classes).map(|row| log_softmax(row, &self.offsets));
+        rows.zip(self.coefficients.chunks_exact(classes))
+    }
+
+    /// φ = -(1 - p)^γ log p.
+    fn term(&self, log_p: f64) -> f64 {
+        if self.gamma == 0.0 { -log_p } else { -(-log_p.exp_m1()).powf(self.gamma) * log_p }
+    }
+
+    /// dφ / d log p = (1 - p)^γ (γ p log p / (1 - p) - 1); the quotient tends to -1 as p tends to 1.
+    fn slope(&self, log_p: f64) -> f64 {
+        if self.gamma == 0.0 {
+            return -1.0;
+        }
+        let rest = -log_p.exp_m1();
+        let quotient = if rest == 0.0 { -1.0 } else { log_p / rest };
+        rest.powf(self.gamma) * (self.gamma * log_p.exp() * quotient - 1.0)
+    }
 }
 
-impl CustomOp1 for CrossEntropy {
+/// Log-probabilities of one row of logits plus offsets.
+fn log_softmax(row: &[f32], offsets: &[f32]) -> Vec<f64> {
+    let mut values: Vec<f64> = row.iter().zip(offsets).map(|(&x, &offset)| f64::from(x) + f64::from(offset)).collect();
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_sum = values.iter().map(|x| (x - max).exp()).sum::<f64>().ln();
+    values.iter_mut().for_each(|x| *x = *x - max - log_sum);
+    values
+}
+
+impl CustomOp1 for FusedLoss {
     fn name(&self) -> &'static str {
-        "cross_entropy"
+        "classification_loss"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let logits = contiguous(storage, layout)?;
-        let (_, classes) = layout.shape().dims2()?;
-        let rows = logits.chunks_exact(classes).zip(self.coefficients.chunks_exact(classes));
-        let total: f64 = rows
-            .flat_map(|(row, coefficients)| log_softmax(row).zip(coefficients).map(|(log_p, &c)| -log_p * f64::from(c)))
-            .sum();
+        let row = |(log_p, c): (Vec<f64>, &[f32])| -> f64 {
+            log_p.iter().zip(c).map(|(&log_p, &c)| self.term(log_p) * f64::from(c)).sum()
+        };
+        let total: f64 = self.rows(logits).map(row).sum();
         Ok((CpuStorage::F32(vec![(total / f64::from(self.normalizer)) as f32]), Shape::from(())))
     }
 
-    /// d = (p Σc - c) / normalizer, for each row.
+    /// With a = c dφ/d log p, each row's gradient is (a - p Σa) / normalizer.
     fn bwd(&self, logits: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let (_, classes) = logits.dims2()?;
         let scale = f64::from(dy.to_scalar::<f32>()?) / f64::from(self.normalizer);
         let gradient = read(logits, |logits| {
-            let rows = logits.chunks_exact(classes).zip(self.coefficients.chunks_exact(classes));
-            Ok(rows
-                .flat_map(|(row, coefficients)| {
-                    let mass: f64 = coefficients.iter().map(|&c| f64::from(c)).sum();
-                    log_softmax(row)
-                        .zip(coefficients)
-                        .map(move |(log_p, &c)| (scale * (log_p.exp() * mass - f64::from(c))) as f32)
-                })
-                .collect::<Vec<f32>>())
+            let mut gradient = Vec::with_capacity(logits.len());
+            for (log_p, c) in self.rows(logits) {
+                let slopes: Vec<f64> =
+                    log_p.iter().zip(c).map(|(&log_p, &c)| self.slope(log_p) * f64::from(c)).collect();
+                let mass: f64 = slopes.iter().sum();
+                gradient.extend(slopes.iter().zip(&log_p).map(|(a, log_p)| (scale * (a - log_p.exp() * mass)) as f32));
+            }
+            Ok(gradient)
         })?;
         Tensor::from_vec(gradient, logits.shape(), logits.device()).map(Some)
     }

@@ -5,6 +5,9 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use super::printable;
 use crate::metrics::{ClassReport, Evaluation};
 
+/// Classes that are listed in full.
+const MANY_CLASSES: usize = 20;
+
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// An accuracy or another share from 0 to 1 as in `91.1 %`.
@@ -26,6 +29,27 @@ pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String 
 pub fn evaluation_table(evaluation: &Evaluation) -> String {
     let overall = key_value_table(&overall_rows(evaluation));
     format!("{}\n\n{overall}\n\n{}", headline(evaluation), class_table(&evaluation.per_class))
+}
+
+/// The classes that a person should look at: all of a few, the least recognised of many.
+pub fn recall_table(evaluation: &Evaluation) -> String {
+    let mut classes = evaluation.per_class.clone();
+    let all = classes.len();
+    if all > MANY_CLASSES {
+        classes.retain(|class| class.support > 0);
+        classes.sort_by(|a, b| a.recall.total_cmp(&b.recall));
+        classes.truncate(MANY_CLASSES);
+    }
+    let which = if classes.len() == all {
+        format!("{} images by class", printable(&evaluation.split))
+    } else {
+        format!(
+            "{} images, the {} of {all} classes with the lowest recall",
+            printable(&evaluation.split),
+            classes.len()
+        )
+    };
+    format!("{which}\n\n{}", class_table(&classes))
 }
 
 /// The confusion matrix: one row a true class, one column a predicted class.
@@ -150,6 +174,23 @@ mod tests {
         ge\nsund              0         1       0
         日本語                0         0       0
         ");
+    }
+
+    #[test]
+    fn of_many_classes_the_least_recognised_are_listed() {
+        let few = evaluation(1.0);
+        assert!(recall_table(&few).starts_with("test images by class\n\nclass "));
+        assert_eq!(recall_table(&few).lines().count(), 2 + 2 + 3);
+        let class = |i: usize| ClassReport {
+            class: format!("c{i}"),
+            support: u64::from(i > 0),
+            recall: 1.0 / (i + 1) as f64,
+            ..few.per_class[0].clone()
+        };
+        let many = Evaluation { per_class: (0..30).map(class).collect(), ..few };
+        let table = recall_table(&many);
+        assert!(table.starts_with("test images, the 20 of 30 classes with the lowest recall\n"), "{table}");
+        assert!(table.contains("\nc29 ") && table.contains("\nc10 ") && !table.contains("\nc9 "), "{table}");
     }
 
     #[test]

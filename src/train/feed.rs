@@ -2,8 +2,10 @@
 
 use super::trainer::Trainer;
 use crate::cache::{CacheUse, Rows};
-use crate::data::loader::{Batch, Loader, LoaderOptions, epoch_order};
-use crate::data::transform::Pipeline;
+use crate::config::Sampler;
+use crate::data::loader::{Batch, Loader, LoaderOptions};
+use crate::data::sampler::epoch_order;
+use crate::data::transform::{Pipeline, View};
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use std::collections::HashMap;
@@ -17,6 +19,8 @@ pub struct Feed {
     pub training: Arc<Pipeline>,
     /// Without.
     pub evaluation: Arc<Pipeline>,
+    /// Which training images an epoch sees.
+    pub sampler: Sampler,
     /// Seed of the order of training images.
     pub seed: u64,
     /// Images a batch.
@@ -49,17 +53,17 @@ impl KeptRows {
         Self { rows, row_of: positions.iter().enumerate().map(|(row, &sample)| (sample, row)).collect() }
     }
 
-    fn batch(&self, dataset: &Dataset, samples: &[usize]) -> Batch {
-        let rows: Vec<usize> = samples.iter().filter_map(|sample| self.row_of.get(sample).copied()).collect();
-        Batch {
-            inputs: self.rows.gather(&rows),
-            labels: samples.iter().map(|&sample| dataset.samples[sample].label).collect(),
-            indices: samples.to_vec(),
-        }
+    fn row(&self, sample: usize) -> &[f32] {
+        self.row_of.get(&sample).map_or(&[], |&row| self.rows.row(row))
     }
 }
 
 impl Kept {
+    /// The rows of a training view; the image as it is when there is no augmentation.
+    fn augmented(&self, view: View) -> &[f32] {
+        self.views.get(view.epoch as usize).unwrap_or(&self.evaluation).row(view.sample as usize)
+    }
+
     /// How the cache served.
     pub fn usage(&self) -> CacheUse {
         let all = self.views.iter().chain(std::iter::once(&self.evaluation));
@@ -95,14 +99,14 @@ impl Feed {
     /// # Errors
     /// When no thread can be started.
     pub fn train(&self, epoch: usize, first_batch: usize) -> Result<Batches<'_>> {
-        let samples = self.dataset.indices(Split::Train);
-        let order = epoch_order(self.seed, epoch as u64, samples.len());
-        let order: Vec<usize> = order.into_iter().map(|position| samples[position]).collect();
-        let view = if self.views == 0 { epoch } else { epoch % self.views };
-        if let Some(kept) = &self.kept {
-            return Ok(self.replay(kept.views.get(view).unwrap_or(&kept.evaluation), order, first_batch));
+        let mut order = epoch_order(self.sampler, self.seed, epoch as u64, &self.dataset);
+        if self.views > 0 {
+            order.iter_mut().for_each(|view| view.epoch %= self.views as u64);
         }
-        self.load(&order, &self.training, view, first_batch)
+        match &self.kept {
+            Some(kept) => Ok(self.replay(|view| kept.augmented(view), order, first_batch)),
+            None => self.load(&order, &self.training, first_batch),
+        }
     }
 
     /// Scores every sample of a split, in the order of the data set; `progress` hears of each batch's size.
@@ -111,10 +115,11 @@ impl Feed {
     /// Data errors of files that changed under way.
     pub fn score(&self, trainer: &Trainer, split: Split, progress: &mut dyn FnMut(usize)) -> Result<Scored> {
         let mut scored = Scored::default();
-        let order = self.dataset.indices(split);
+        let samples = self.dataset.indices(split);
+        let order: Vec<View> = samples.into_iter().map(|sample| View { epoch: 0, sample: sample as u64 }).collect();
         let batches = match &self.kept {
-            Some(kept) => self.replay(&kept.evaluation, order, 0),
-            None => self.load(&order, &self.evaluation, 0, 0)?,
+            Some(kept) => self.replay(|view| kept.evaluation.row(view.sample as usize), order, 0),
+            None => self.load(&order, &self.evaluation, 0)?,
         };
         for batch in batches {
             let batch = batch?;
@@ -126,17 +131,24 @@ impl Feed {
         Ok(scored)
     }
 
-    fn load(&self, order: &[usize], pipeline: &Arc<Pipeline>, view: usize, first_batch: usize) -> Result<Batches<'_>> {
-        let options =
-            LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch, epoch: view as u64 };
+    fn load(&self, order: &[View], pipeline: &Arc<Pipeline>, first_batch: usize) -> Result<Batches<'_>> {
+        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch };
         Ok(Box::new(Loader::new(Arc::clone(&self.dataset), order, Arc::clone(pipeline), options)?))
     }
 
-    fn replay<'a>(&'a self, kept: &'a KeptRows, order: Vec<usize>, first_batch: usize) -> Batches<'a> {
+    /// Batches of rows at hand.
+    fn replay<'a>(&'a self, row: impl Fn(View) -> &'a [f32] + 'a, order: Vec<View>, first_batch: usize) -> Batches<'a> {
         let size = self.batch_size.max(1);
         let count = order.len().div_ceil(size);
         Box::new((first_batch..count).map(move |batch| {
-            Ok(kept.batch(&self.dataset, &order[batch * size..((batch + 1) * size).min(order.len())]))
+            let views = &order[batch * size..((batch + 1) * size).min(order.len())];
+            let indices: Vec<usize> = views.iter().map(|view| view.sample as usize).collect();
+            Ok(Batch {
+                inputs: views.iter().flat_map(|&view| row(view)).copied().collect(),
+                labels: indices.iter().map(|&sample| self.dataset.samples[sample].label).collect(),
+                indices,
+                soft_labels: Vec::new(),
+            })
         }))
     }
 }

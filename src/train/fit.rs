@@ -3,6 +3,7 @@
 use super::adamw::{AdamW, Rates};
 use super::checkpoint::Checkpoints;
 use super::feed::Feed;
+use super::mix::Mixer;
 use super::progress::{EpochRecord, Progress, Running};
 use super::safeguard::Measured;
 use super::schedule::LrSchedule;
@@ -49,6 +50,8 @@ pub struct Fit<'a> {
     pub criterion: &'a Criterion,
     /// The images.
     pub feed: &'a Feed,
+    /// How training images are mixed; none when they are not.
+    pub mixer: Option<Mixer>,
     /// Where to save.
     pub checkpoints: &'a Checkpoints,
     /// Signals.
@@ -112,7 +115,10 @@ impl Fit<'_> {
         let batches = self.feed.train(progress.epoch, progress.batch)?;
         let mut clock = Instant::now();
         for batch in batches {
-            let batch = batch?;
+            let mut batch = batch?;
+            if let Some(mixer) = &self.mixer {
+                mixer.mix(&mut batch, progress.step);
+            }
             self.train_step(&batch, progress, optimizer, schedule, observer)?;
             progress.batch += 1;
             progress.running.seconds += clock.elapsed().as_secs_f64();

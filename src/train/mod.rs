@@ -1,6 +1,6 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! feed (batches) → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives.
+//! feed (batches) → mix → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives.
 
 pub mod adamw;
 pub mod checkpoint;
@@ -10,6 +10,7 @@ pub mod feed;
 pub mod fit;
 pub mod forecast;
 pub mod gradients;
+pub mod mix;
 pub mod pass;
 pub mod progress;
 pub mod safeguard;

@@ -121,7 +121,9 @@ impl Trainer {
     /// # Errors
     /// When the device fails, or when an operation cut the graph.
     pub fn step(&self, batch: &Batch, criterion: &Criterion, options: StepOptions) -> Result<Step> {
-        let normalizer = criterion.normalizer(&Targets::Hard(&batch.labels), 0);
+        let whole = 0..batch.labels.len();
+        let normalizer =
+            criterion.normalizer(&targets(batch, whole), batch.soft_labels.len() / batch.labels.len().max(1));
         let learner = self.learner()?;
         let mut total = Step { gradients: Gradients::default(), loss: 0.0, correct: 0 };
         for part in cut(batch.labels.len(), options.micro_batches.clamp(1, batch.labels.len().max(1))) {
@@ -133,16 +135,16 @@ impl Trainer {
                     step: options.step as u64,
                     samples: batch.indices[shard.clone()].iter().map(|&i| i as u64).collect(),
                 };
-                let labels = &batch.labels[shard.clone()];
+                let targets = targets(batch, shard.clone());
                 let pass = Pass {
-                    inputs: &self.inputs(batch, shard)?,
+                    inputs: &self.inputs(batch, shard.clone())?,
                     mode: Mode::Train(&noise),
                     params: &self.params,
-                    loss: &|logits| criterion.forward(logits, &Targets::Hard(labels), normalizer),
+                    loss: &|logits| criterion.forward(logits, &targets, normalizer),
                     loss_scale: options.loss_scale,
                 };
                 let outcome = learner.run(&pass)?;
-                let correct = correct(&outcome.logits, labels)?;
+                let correct = correct(&outcome.logits, &batch.labels[shard])?;
                 Ok(Step { gradients: outcome.gradients, loss: outcome.loss, correct })
             })?;
             for result in results {
@@ -201,6 +203,15 @@ impl Learner {
             None => pass.whole(&self.graph),
         }
     }
+}
+
+/// What some samples of a batch should be classified as.
+fn targets(batch: &Batch, samples: Range<usize>) -> Targets<'_> {
+    if batch.soft_labels.is_empty() {
+        return Targets::Hard(&batch.labels[samples]);
+    }
+    let classes = batch.soft_labels.len() / batch.labels.len();
+    Targets::Soft(&batch.soft_labels[samples.start * classes..samples.end * classes])
 }
 
 fn correct(logits: &Tensor, labels: &[usize]) -> Result<usize> {

@@ -5,6 +5,7 @@
 mod augment;
 mod context;
 mod features;
+mod loss;
 
 use super::paths;
 use super::raw::{
@@ -12,9 +13,9 @@ use super::raw::{
     StrategyKind, Switch,
 };
 use super::settings::{
-    ClassWeights, DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit,
-    InterpolationChoice, ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings,
-    ResizeMode, RunSettings, Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
+    DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit, InterpolationChoice,
+    ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings, ResizeMode, RunSettings,
+    Sampler, Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
 };
 use std::path::{Path, PathBuf};
 
@@ -204,8 +205,12 @@ impl Resolver<'_> {
             schedule: raw.schedule.unwrap_or(Schedule::Cosine),
             clip_grad: clip_grad(raw.clip_grad.as_ref()),
             label_smoothing: raw.label_smoothing.unwrap_or(0.0),
-            class_weights: raw.class_weights.unwrap_or(ClassWeights::None),
             checkpoint_blocks: raw.checkpoint_blocks.unwrap_or(false),
+            loss: self.loss(raw),
+            class_weights: self.class_weights(raw),
+            sampler: raw.sampler.unwrap_or(Sampler::Shuffle),
+            mixup: loss::mixup(raw),
+            cutmix: loss::cutmix(raw),
         }
     }
 

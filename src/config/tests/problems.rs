@@ -117,7 +117,6 @@ fn values_outside_their_range_are_refused() {
         "train = { steps = 100, warmup = 100 }",
         "train.clip_grad = -1",
         "train.label_smoothing = 1",
-        "train.mixup = 0.2",
         "early_stop.metric = 'accuracy'",
         "early_stop.patience = -1",
         "cache = { folder = 'x' }",
@@ -140,7 +139,28 @@ fn values_outside_their_range_are_refused() {
         "lr = 1.0",
     ];
     let long_name = format!("run.name = '{}'", "ü".repeat(101));
-    for text in table.into_iter().chain([long_name.as_str()]) {
+    refuses_each(table.into_iter().chain([long_name.as_str()]));
+}
+
+#[test]
+fn values_of_the_training_outside_their_range_are_refused() {
+    refuses_each([
+        "train.mixup = -0.2",
+        "train.cutmix = nan",
+        "train.loss = 'focus'",
+        "train.focal_gamma = 2",
+        "train = { loss = 'focal', focal_gamma = -1 }",
+        "train = { loss = 'focal', tau = 1 }",
+        "train.class_weights = 'inversed'",
+        "train.effective_beta = 0.9",
+        "train = { class_weights = 'effective', effective_beta = 1 }",
+        "train.sampler = 'weighted'",
+    ]);
+}
+
+/// Each is one problem of its line, with a hint.
+fn refuses_each<'a>(cases: impl IntoIterator<Item = &'a str>) {
+    for text in cases {
         let problem = problem(text);
         assert!(problem.starts_with("line 2: ") && problem.ends_with(')'), "{text}: {problem}");
     }

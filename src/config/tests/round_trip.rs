@@ -86,8 +86,22 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
         prop_oneof![(1..1000usize).prop_map(TrainLength::Epochs), (2000..9999usize).prop_map(TrainLength::Steps)];
     let warmup = prop_oneof![0.0..1.0f64, (1..1000u32).prop_map(f64::from)];
     let rates = (1e-9..1.0f64, 1e-9..1.0f64, 0.0..1.0f64, 1e-3..=1.0f64);
-    (length, 1..512usize, rates, warmup, prop::option::of(1e-3..10.0f64), 0.0..1.0f64).prop_map(
-        |(length, batch_size, (lr, head_lr, weight_decay, layer_decay), warmup, clip_grad, label_smoothing)| {
+    let loss = prop_oneof![
+        Just(LossSettings::CrossEntropy),
+        (0.0..=10.0).prop_map(|gamma| LossSettings::Focal { gamma }),
+        (0.0..=10.0).prop_map(|tau| LossSettings::LogitAdjusted { tau }),
+    ];
+    let class_weights = prop_oneof![
+        Just(LossWeights::None),
+        Just(LossWeights::Balanced),
+        (0.0..1.0).prop_map(|beta| LossWeights::Effective { beta }),
+    ];
+    let sampler = prop::sample::select(vec![Sampler::Shuffle, Sampler::Balanced]);
+    let images = (loss, class_weights, sampler, 0.0..=100.0f64, 0.0..=100.0f64);
+    (length, 1..512usize, rates, warmup, prop::option::of(1e-3..10.0f64), 0.0..1.0f64, images).prop_map(
+        |(length, batch_size, rates, warmup, clip_grad, label_smoothing, images)| {
+            let (lr, head_lr, weight_decay, layer_decay) = rates;
+            let (loss, class_weights, sampler, mixup, cutmix) = images;
             TrainSettings {
                 length,
                 batch_size,
@@ -100,8 +114,12 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
                 schedule: Schedule::Constant,
                 clip_grad,
                 label_smoothing,
-                class_weights: ClassWeights::Balanced,
                 checkpoint_blocks: batch_size % 2 == 0,
+                loss,
+                class_weights,
+                sampler,
+                mixup,
+                cutmix,
             }
         },
     )

@@ -142,7 +142,7 @@ impl Preprocess {
 /// Which augmented view of a sample is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
-    /// Epoch, from 0.
+    /// Pass over the sample, from 0: the epoch, unless a sampler repeats samples within one.
     pub epoch: u64,
     /// Index of the sample in the data set.
     pub sample: u64,

@@ -1,0 +1,65 @@
+//! The keys of `[train]` about rare classes and mixed images.
+
+use super::Resolver;
+use crate::config::raw::{Alpha, LossKind, LossWeightsKind, RawTrain, Switch};
+use crate::config::settings::{LossSettings, LossWeights};
+
+/// Where class-balanced loss stands between none (0) and inverse frequency (1): of a few hundred images a class, most
+/// count as new.
+const EFFECTIVE_BETA: f64 = 0.999;
+/// The exponent that Lin et al. found best.
+const FOCAL_GAMMA: f64 = 2.0;
+/// The strength for which logit adjustment is consistent with the balanced error (Menon et al. 2021).
+const TAU: f64 = 1.0;
+/// The strength of mixup in its paper on `ImageNet` (Zhang et al. 2018).
+const MIXUP: f64 = 0.2;
+/// The strength of `CutMix` in its paper (Yun et al. 2019): every share is as likely.
+const CUTMIX: f64 = 1.0;
+
+impl Resolver<'_> {
+    pub(super) fn class_weights(&mut self, raw: &RawTrain) -> LossWeights {
+        let kind = raw.class_weights.unwrap_or(LossWeightsKind::None);
+        let effective = kind == LossWeightsKind::Effective;
+        self.belongs("train.effective_beta", raw.effective_beta, ("train.class_weights", "effective"), effective);
+        match kind {
+            LossWeightsKind::None => LossWeights::None,
+            LossWeightsKind::Balanced | LossWeightsKind::Inverse => LossWeights::Balanced,
+            LossWeightsKind::Effective => LossWeights::Effective { beta: raw.effective_beta.unwrap_or(EFFECTIVE_BETA) },
+        }
+    }
+
+    pub(super) fn loss(&mut self, raw: &RawTrain) -> LossSettings {
+        let kind = raw.loss.unwrap_or(LossKind::CrossEntropy);
+        self.belongs("train.focal_gamma", raw.focal_gamma, ("train.loss", "focal"), kind == LossKind::Focal);
+        self.belongs("train.tau", raw.tau, ("train.loss", "logit_adjusted"), kind == LossKind::LogitAdjusted);
+        match kind {
+            LossKind::CrossEntropy => LossSettings::CrossEntropy,
+            LossKind::Focal => LossSettings::Focal { gamma: raw.focal_gamma.unwrap_or(FOCAL_GAMMA) },
+            LossKind::LogitAdjusted => LossSettings::LogitAdjusted { tau: raw.tau.unwrap_or(TAU) },
+        }
+    }
+
+    /// Refuses a key that has a meaning for one value of another key only, unless an override chose that value.
+    fn belongs(&mut self, key: &str, given: Option<f64>, (owner, value): (&str, &str), chosen: bool) {
+        if given.is_some() && !chosen && !self.supersedes(owner, key) {
+            let message = format!("belongs to {owner} = \"{value}\" only");
+            self.conflict(key, &[owner], message, format!("leave it out, or set {owner} = \"{value}\""));
+        }
+    }
+}
+
+pub(super) fn mixup(raw: &RawTrain) -> f64 {
+    alpha(raw.mixup.as_ref(), MIXUP)
+}
+
+pub(super) fn cutmix(raw: &RawTrain) -> f64 {
+    alpha(raw.cutmix.as_ref(), CUTMIX)
+}
+
+fn alpha(raw: Option<&Switch<Alpha>>, on: f64) -> f64 {
+    match raw {
+        None | Some(Switch::OnOff(false)) => 0.0,
+        Some(Switch::OnOff(true)) => on,
+        Some(Switch::Value(Alpha(alpha))) => *alpha,
+    }
+}
