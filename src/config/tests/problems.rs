@@ -147,6 +147,26 @@ fn values_outside_their_range_are_refused() {
 }
 
 #[test]
+fn prompts_that_say_nothing_are_refused() {
+    let table = [
+        "prompts.preset = 'imagenet'",
+        "prompts.templates = []",
+        "prompts.templates = ['']",
+        "prompts.templates = ['a photo of a {}', 'a photo']",
+        "prompts = { preset = 'plain', templates = ['{}'] }",
+        "prompts.classes = { good = [] }",
+        "prompts.classes.good = ''",
+        "prompts.classes.good = ['intact', ' ']",
+        "prompts.classes.'an odd \"name\"' = 3",
+        "prompts.classes = 'good'",
+    ];
+    for text in table {
+        let problem = problem(text);
+        assert!(problem.starts_with("line 2: ") && problem.ends_with(')'), "{text}: {problem}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read_are_usage_errors() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bearing.toml"), "").unwrap();

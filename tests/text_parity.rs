@@ -1,0 +1,177 @@
+//! Texts and zero-shot against transformers and open_clip: tokens, embeddings, gradients and probabilities, on models and
+//! tokenizers written by `fixtures/make_text_fixtures.py`.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test stops at the first surprise
+
+mod common;
+
+use candle_core::{DType, Device, Var};
+use common::{Expected, assert_close, fixture};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use vitadapt::backbone::{Cleaning, TextEncoder, TextPreparation, TextTower};
+use vitadapt::config::{PromptSettings, PromptTemplates};
+use vitadapt::system::workers::Workers;
+use vitadapt::text::{PromptEmbeddings, Prompts, TextModel, Tokenizer};
+
+const BOUND: f64 = 1e-4;
+const CASES: [&str; 3] = ["hf_clip", "open_clip", "hf_siglip"];
+
+#[derive(Deserialize)]
+struct Tokens {
+    texts: Vec<String>,
+    ids: Vec<Vec<u32>>,
+    #[serde(default)]
+    classes: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    templates: Vec<String>,
+}
+
+fn folder(case: &str) -> PathBuf {
+    fixture("text").join(case)
+}
+
+fn tokens(case: &str, file: &str) -> Tokens {
+    serde_json::from_slice(&fs::read(folder(case).join(file)).unwrap()).unwrap()
+}
+
+fn tower(case: &str) -> TextTower {
+    TextTower::load(folder(case).to_str().unwrap()).unwrap()
+}
+
+fn model(case: &str) -> TextModel {
+    TextModel::load(folder(case).to_str().unwrap(), &Device::Cpu).unwrap()
+}
+
+fn workers() -> Workers {
+    Workers::new(2, &Device::Cpu).unwrap()
+}
+
+/// The classes and templates of a case.
+fn prompts(case: &str) -> Prompts {
+    let tokens = tokens(case, "tokens.json");
+    let names = |value: &serde_json::Value| serde_json::from_value::<Vec<String>>(value.clone()).unwrap();
+    let classes: BTreeMap<String, Vec<String>> =
+        tokens.classes.iter().map(|(class, value)| (class.clone(), names(value))).collect();
+    let settings = PromptSettings { templates: PromptTemplates::Own(tokens.templates), classes };
+    let labels: Vec<String> = tokens.classes.keys().cloned().collect();
+    Prompts::new(&settings, &labels).unwrap()
+}
+
+fn assert_tokens(what: &str, tokenizer: &Tokenizer, tokens: &Tokens) {
+    for (text, expected) in tokens.texts.iter().zip(&tokens.ids) {
+        let found = tokenizer.batch(std::slice::from_ref(text), &Device::Cpu).unwrap().to_vec2::<u32>().unwrap();
+        assert_eq!(&found[0], expected, "{what}: {text:?}");
+    }
+}
+
+#[test]
+fn tokens_are_those_of_the_library() {
+    for case in CASES {
+        let tokens = tokens(case, "tokens.json");
+        assert!(tokens.texts.len() >= 15);
+        assert_tokens(case, &Tokenizer::load(&folder(case), &tower(case)).unwrap(), &tokens);
+    }
+}
+
+#[test]
+fn open_clip_cleans_for_siglip_in_its_own_way() {
+    let mut tower = tower("hf_siglip");
+    tower.preparation = TextPreparation { cleaning: Cleaning::Canonical, zero_padding: false };
+    let tokenizer = Tokenizer::load(&folder("hf_siglip"), &tower).unwrap();
+    assert_tokens("open_clip's SigLIP", &tokenizer, &tokens("hf_siglip", "tokens_open_clip.json"));
+}
+
+#[test]
+fn vocabulary_and_merges_are_the_same_tokenizer() {
+    let tower = tower("hf_clip");
+    let saved = Tokenizer::load(&folder("hf_clip"), &tower).unwrap();
+    let built = Tokenizer::load(&folder("open_clip"), &tower).unwrap();
+    for text in &tokens("hf_clip", "tokens.json").texts {
+        assert_eq!(saved.tokens(text).unwrap(), built.tokens(text).unwrap(), "{text:?}");
+    }
+}
+
+#[test]
+fn embeddings_of_prompts() {
+    for case in CASES {
+        let expected = Expected::load(&format!("text/{case}/expected.safetensors"));
+        let tower = tower(case);
+        let encoder = TextEncoder::new(&tower.spec, &tower.params).unwrap();
+        let prompts = prompts(case);
+        let texts: Vec<String> = (0..prompts.classes.len()).flat_map(|class| prompts.of(class)).collect();
+        let ids = model(case).tokenizer.batch(&texts, &Device::Cpu).unwrap();
+        let theirs = expected.get("ids").to_dtype(DType::U32).unwrap();
+        assert_eq!(ids.to_vec2::<u32>().unwrap(), theirs.to_vec2::<u32>().unwrap(), "{case}");
+        assert_close(case, &encoder.encode(&ids).unwrap(), &expected.get("text_embedding"), BOUND);
+        let classes = PromptEmbeddings::new(&prompts, &model(case), &workers()).unwrap().ensemble().unwrap();
+        assert_close(&format!("{case} classes"), &classes, &expected.get("class_embedding"), BOUND);
+    }
+}
+
+#[test]
+fn gradients_of_embedded_tokens() {
+    for case in CASES {
+        let expected = Expected::load(&format!("text/{case}/expected.safetensors"));
+        let tower = tower(case);
+        let encoder = TextEncoder::new(&tower.spec, &tower.params).unwrap();
+        let grad = expected.get("grad_embedded");
+        let texts = grad.dim(0).unwrap();
+        let ids = expected.get("ids").to_dtype(DType::U32).unwrap().narrow(0, 0, texts).unwrap();
+        assert_close(case, &encoder.embed(&ids).unwrap(), &expected.get("embedded"), 1e-6);
+        let embedded = Var::from_tensor(&expected.get("embedded")).unwrap();
+        let encoded = encoder.encode_embedded(&embedded, &encoder.ends(&ids).unwrap()).unwrap();
+        let upstream = expected.get("upstream").narrow(0, 0, texts).unwrap();
+        let loss = (encoded * upstream).unwrap().sum_all().unwrap();
+        let gradients = loss.backward().unwrap();
+        assert_close(&format!("{case} gradient"), gradients.get(&embedded).unwrap(), &grad, BOUND);
+    }
+}
+
+#[test]
+fn padding_after_the_end_changes_nothing_in_a_causal_tower() {
+    let tower = tower("hf_clip");
+    let encoder = TextEncoder::new(&tower.spec, &tower.params).unwrap();
+    let ids = Expected::load("text/hf_clip/expected.safetensors").get("ids").to_dtype(DType::U32).unwrap();
+    let whole = encoder.encode_embedded(&encoder.embed(&ids).unwrap(), &encoder.ends(&ids).unwrap()).unwrap();
+    assert_close("cut", &encoder.encode(&ids).unwrap(), &whole, 1e-6);
+}
+
+#[test]
+fn unusable_tokenizers_are_weights_errors() {
+    let refused = |files: &[(&str, &str)], tower: &TextTower| {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
+        let error = Tokenizer::load(folder.path(), tower).unwrap_err();
+        assert_eq!(error.exit_code() as u8, 4, "{error}");
+        format!("{error} / {}", error.hint().unwrap_or_default())
+    };
+    let clip = tower("hf_clip");
+    let tokenizer = fs::read_to_string(folder("hf_clip").join("tokenizer.json")).unwrap();
+    assert!(refused(&[], &clip).contains("neither tokenizer.json nor vocab.json with merges.txt"));
+    assert!(refused(&[("vocab.json", "{}")], &clip).contains("copy these files"));
+    assert!(refused(&[("spiece.model", "")], &clip).contains("spiece.model is not read"));
+    assert!(refused(&[("tokenizer.json", "{\"model\": 1}")], &clip).contains("is no tokenizer"));
+    assert!(refused(&[("vocab.json", "{\"a\": 0}"), ("merges.txt", "")], &clip).contains("not CLIP's vocabulary"));
+    assert!(refused(&[("tokenizer.json", &tokenizer), ("tokenizer_config.json", "<html>")], &clip).contains("JSON"));
+    let mut other = clip.clone();
+    other.spec.pool = vitadapt::backbone::TextPool::EndOfText(2);
+    assert!(refused(&[("tokenizer.json", &tokenizer)], &other).contains("ends a text with token 1513"));
+    other.spec.vocabulary = 100;
+    assert!(refused(&[("tokenizer.json", &tokenizer)], &other).contains("the text tower has 100 tokens"));
+}
+
+#[test]
+fn a_prompt_beyond_the_context_is_named_with_its_tokens() {
+    let tokenizer = model("hf_clip").tokenizer;
+    let long = "a ".repeat(76);
+    let error = tokenizer.batch(&["a".into(), long], &Device::Cpu).unwrap_err();
+    assert_eq!(error.exit_code() as u8, 2);
+    assert!(error.to_string().contains("has 78 tokens, and the text tower takes 77"), "{error}");
+    assert!(tokenizer.batch(&["a ".repeat(75)], &Device::Cpu).is_ok());
+    let ids = tokenizer.batch(&[], &Device::Cpu).unwrap();
+    assert_eq!(ids.dims(), [0, 77]);
+}
