@@ -2,8 +2,8 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, rng, system ← config ← cache, data, hub, nn ← linalg ← backbone ← features, strategy, text ← metrics ← probe, tsne
-//! ← train ← export ← report ← commands
+//! error, rng, system ← config ← cache, data, hub, nn ← linalg ← backbone ← features, strategy, text
+//! ← metrics ← probe, tsne ← train ← export ← report ← commands
 
 pub mod error;
 pub mod rng;

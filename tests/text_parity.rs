@@ -1,19 +1,21 @@
-//! Texts and zero-shot against transformers and open_clip: tokens, embeddings, gradients and probabilities, on models and
+//! Texts and zero-shot against transformers and `open_clip`: tokens, embeddings, gradients and probabilities, on models and
 //! tokenizers written by `fixtures/make_text_fixtures.py`.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test stops at the first surprise
 
 mod common;
 
-use candle_core::{DType, Device, Var};
+use candle_core::{D, DType, Device, Tensor, Var};
 use common::{Expected, assert_close, fixture};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use vitadapt::backbone::{Cleaning, TextEncoder, TextPreparation, TextTower};
+use vitadapt::backbone::{Backbone, Cleaning, Params, TextEncoder, TextPreparation, TextTower, Vit};
 use vitadapt::config::{PromptSettings, PromptTemplates};
+use vitadapt::nn::{Mode, l2_normalize};
 use vitadapt::system::workers::Workers;
 use vitadapt::text::{PromptEmbeddings, Prompts, TextModel, Tokenizer};
+use vitadapt::train::cosine::CosineHead;
 
 const BOUND: f64 = 1e-4;
 const CASES: [&str; 3] = ["hf_clip", "open_clip", "hf_siglip"];
@@ -136,6 +138,76 @@ fn padding_after_the_end_changes_nothing_in_a_causal_tower() {
     let ids = Expected::load("text/hf_clip/expected.safetensors").get("ids").to_dtype(DType::U32).unwrap();
     let whole = encoder.encode_embedded(&encoder.embed(&ids).unwrap(), &encoder.ends(&ids).unwrap()).unwrap();
     assert_close("cut", &encoder.encode(&ids).unwrap(), &whole, 1e-6);
+}
+
+/// The logits of the fixture's images with `directions` (C, E).
+fn logits(case: &str, directions: &Tensor) -> Tensor {
+    let backbone = Backbone::load(folder(case).to_str().unwrap(), None).unwrap();
+    let vit = Vit::new(&backbone.spec, &backbone.params, &[]).unwrap();
+    let pixels = Expected::load(&format!("text/{case}/expected.safetensors")).get("pixels");
+    let features = vit.features(&pixels, Mode::Eval).unwrap();
+    let text = model(case);
+    let mut params: Params = backbone.outputs.clone();
+    let head = CosineHead::params(directions, text.logit_scale, text.logit_bias.unwrap_or(0.0)).unwrap();
+    head.iter().for_each(|(name, param)| params.insert(name, param.tensor().clone()));
+    let head = CosineHead::new(&params).unwrap();
+    let embedding = Expected::load(&format!("text/{case}/expected.safetensors")).get("image_embedding");
+    assert_eq!(embedding.dim(1).unwrap(), backbone.embedding());
+    assert_close(&format!("{case} images"), &head.embed(&features).unwrap(), &embedding, BOUND);
+    head.forward(&features).unwrap()
+}
+
+fn predicted(logits: &Tensor) -> Vec<u32> {
+    logits.argmax(D::Minus1).unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn zero_shot_probabilities() {
+    for case in CASES {
+        let expected = Expected::load(&format!("text/{case}/expected.safetensors"));
+        // The library's own logits of images with single prompts.
+        let prompts = l2_normalize(&expected.get("text_embedding")).unwrap();
+        assert_close(&format!("{case} prompts"), &logits(case, &prompts), &expected.get("prompt_logits"), BOUND);
+        let classes = PromptEmbeddings::new(&self::prompts(case), &model(case), &workers()).unwrap();
+        let found = logits(case, &classes.ensemble().unwrap());
+        assert_close(&format!("{case} logits"), &found, &expected.get("logits"), BOUND);
+        let shifted = found.broadcast_sub(&found.max_keepdim(1).unwrap()).unwrap().exp().unwrap();
+        let found = shifted.broadcast_div(&shifted.sum_keepdim(1).unwrap()).unwrap();
+        assert_close(&format!("{case} probabilities"), &found, &expected.get("probabilities"), BOUND);
+        assert_eq!(predicted(&found), predicted(&expected.get("logits")), "{case}");
+    }
+}
+
+/// The article's sample averages the templates of all classes into one vector: every class then has the same logit. An
+/// average for each class tells the images apart.
+#[test]
+fn classes_are_averaged_one_by_one() {
+    for case in CASES {
+        let expected = Expected::load(&format!("text/{case}/expected.safetensors"));
+        let prompts = l2_normalize(&expected.get("text_embedding")).unwrap();
+        let one = l2_normalize(&prompts.mean_keepdim(0).unwrap()).unwrap();
+        let all = logits(case, &Tensor::cat(&[&one, &one, &one], 0).unwrap());
+        for row in all.to_vec2::<f32>().unwrap() {
+            assert!((row[0] - row[1]).abs() < 1e-5 && (row[0] - row[2]).abs() < 1e-5, "{case}: {row:?}");
+        }
+        let classes = PromptEmbeddings::new(&self::prompts(case), &model(case), &workers()).unwrap();
+        let mut found = predicted(&logits(case, &classes.ensemble().unwrap()));
+        assert_eq!(found, predicted(&expected.get("logits")), "{case}");
+        found.sort_unstable();
+        found.dedup();
+        assert!(found.len() > 1, "{case}: all images are of one class");
+    }
+}
+
+#[test]
+fn a_template_alone_is_its_own_ensemble() {
+    let prompts = prompts("open_clip");
+    let all = PromptEmbeddings::new(&prompts, &model("open_clip"), &workers()).unwrap();
+    for (index, template) in prompts.templates.iter().enumerate() {
+        let single = Prompts { templates: vec![template.clone()], ..prompts.clone() };
+        let single = PromptEmbeddings::new(&single, &model("open_clip"), &workers()).unwrap().ensemble().unwrap();
+        assert_close(template, &all.of_template(index).unwrap(), &single, 1e-6);
+    }
 }
 
 #[test]

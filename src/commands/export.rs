@@ -8,7 +8,6 @@ use crate::data::{Dataset, Split};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::export::{Check, FORMATS, Model, check_target, export};
 use crate::report::{Console, ProbeRecord, RunRecord, key_value_table};
-use crate::train::classifier::HeadKind;
 use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -50,9 +49,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     let format = format.ok_or_else(|| Error::usage(format!("there is no format {}", args.format)))?;
     // Before the model is loaded, not after.
     check_target(format, &args.out)?;
-    let record = RunRecord::read(&args.run)?;
-    refuse_votes(&record)?;
-    refuse_cosines(&record)?;
+    refuse_votes(&RunRecord::read(&args.run)?)?;
     let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
     let check = check(&run)?;
     let images = check.pixels.dim(0)?;
@@ -97,17 +94,6 @@ fn refuse_votes(record: &RunRecord) -> Result<()> {
                 knn.k
             ),
             "export a run of finetune, or of a probe with probe.method = \"logistic\" or \"svm\"",
-        )),
-    }
-}
-
-/// The formats have affine heads, and this one normalises the features.
-fn refuse_cosines(record: &RunRecord) -> Result<()> {
-    match record.head {
-        HeadKind::Linear => Ok(()),
-        HeadKind::Cosine => Err(Error::usage_hint(
-            "the run's head compares the directions of embeddings, and no format has a head for that",
-            "export a run of finetune or probe with a linear head",
         )),
     }
 }

@@ -27,7 +27,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -130,6 +130,8 @@ struct ZeroShot<'a> {
     trainer: Trainer,
     logit_scale: f32,
     logit_bias: f32,
+    /// The model's, for messages.
+    folder: PathBuf,
 }
 
 impl<'a> ZeroShot<'a> {
@@ -139,7 +141,8 @@ impl<'a> ZeroShot<'a> {
         let stage = Stage::Features(Readout::POOL);
         let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Cosine, classes, knn: None };
         let trainer = session.trainer(shape, &plan)?;
-        Ok(Self { features, trainer, logit_scale: text.logit_scale, logit_bias: text.logit_bias.unwrap_or(0.0) })
+        let (logit_scale, logit_bias) = (text.logit_scale, text.logit_bias.unwrap_or(0.0));
+        Ok(Self { features, trainer, logit_scale, logit_bias, folder: session.location.into() })
     }
 
     /// Gives the head the directions (C, E) of the classes.
@@ -147,7 +150,7 @@ impl<'a> ZeroShot<'a> {
         let head = CosineHead::params(directions, self.logit_scale, self.logit_bias)?;
         let head: BTreeMap<String, Tensor> =
             head.iter().map(|(name, param)| (name.to_owned(), param.tensor().clone())).collect();
-        load_saved(&self.trainer, &head, Path::new("the text tower"))
+        load_saved(&self.trainer, &head, &self.folder)
     }
 
     /// The logits of the validation and the test images, as far as there are any.

@@ -27,6 +27,6 @@ pub use layer_norm::LayerNorm;
 pub use layer_scale::LayerScale;
 pub use linear::Linear;
 pub use loss::{Criterion, Targets};
-pub use normalize::l2_normalize;
+pub use normalize::{SHORTEST, l2_normalize};
 pub use patch_embed::PatchEmbed;
 pub use swiglu::swiglu;

@@ -3,7 +3,7 @@
 use candle_core::{D, Result, Tensor};
 
 /// Shorter vectors are divided by this, as in PyTorch's `normalize`.
-const EPS: f64 = 1e-12;
+pub const SHORTEST: f32 = 1e-12;
 
 /// x (…, d) with each vector of the last dimension divided by its Euclidean length.
 ///
@@ -11,7 +11,7 @@ const EPS: f64 = 1e-12;
 /// When the device fails.
 pub fn l2_normalize(x: &Tensor) -> Result<Tensor> {
     let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
-    x.broadcast_div(&length.maximum(EPS)?)
+    x.broadcast_div(&length.maximum(f64::from(SHORTEST))?)
 }
 
 #[cfg(test)]

@@ -33,16 +33,24 @@ fn siglip(text: &str, tokenizer_config: &Value) -> String {
 /// need are here: straight quotes, ligatures and wide characters as plain letters, composed characters. Text that was
 /// decoded wrongly somewhere is not repaired.
 fn basic(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
+    let mut letters = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '\u{2bc}' | '\u{2018}'..='\u{201b}' => plain.push('\''),
-            '\u{201c}'..='\u{201f}' => plain.push('"'),
-            c if is_ligature(c) || is_wide(c) => plain.extend(std::iter::once(c).nfkc()),
-            c => plain.push(c),
+        if is_ligature(c) || is_wide(c) {
+            letters.extend(std::iter::once(c).nfkc());
+        } else {
+            letters.push(c);
         }
     }
-    unescape(&unescape(&plain.nfc().collect::<String>()))
+    unescape(&unescape(&letters.chars().map(straight).nfc().collect::<String>()))
+}
+
+/// A quotation mark as a typewriter has it.
+fn straight(c: char) -> char {
+    match c {
+        '\u{2bc}' | '\u{2018}'..='\u{201b}' => '\'',
+        '\u{201c}'..='\u{201f}' => '"',
+        other => other,
+    }
 }
 
 fn is_ligature(c: char) -> bool {
