@@ -148,8 +148,7 @@ fn logits(case: &str, directions: &Tensor) -> Tensor {
     let features = vit.features(&pixels, Mode::Eval).unwrap();
     let text = model(case);
     let mut params: Params = backbone.outputs.clone();
-    let head = CosineHead::params(directions, text.logit_scale, text.logit_bias.unwrap_or(0.0)).unwrap();
-    head.iter().for_each(|(name, param)| params.insert(name, param.tensor().clone()));
+    params.extend(CosineHead::params(directions, text.logit_scale, text.logit_bias.unwrap_or(0.0)).unwrap());
     let head = CosineHead::new(&params).unwrap();
     let embedding = Expected::load(&format!("text/{case}/expected.safetensors")).get("image_embedding");
     assert_eq!(embedding.dim(1).unwrap(), backbone.embedding());
@@ -196,6 +195,18 @@ fn classes_are_averaged_one_by_one() {
         found.sort_unstable();
         found.dedup();
         assert!(found.len() > 1, "{case}: all images are of one class");
+    }
+}
+
+#[test]
+fn many_texts_are_embedded_as_each_alone() {
+    let model = model("open_clip");
+    let texts = tokens("open_clip", "tokens.json").texts;
+    let thrice: Vec<String> = texts.iter().cycle().take(3 * texts.len()).cloned().collect();
+    let rows = model.embed(&thrice, &workers()).unwrap();
+    for (index, text) in thrice.iter().enumerate() {
+        let alone = model.embed(std::slice::from_ref(text), &workers()).unwrap();
+        assert_close(text, &rows.narrow(0, index, 1).unwrap(), &alone, 1e-5);
     }
 }
 

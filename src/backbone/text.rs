@@ -106,7 +106,11 @@ impl TextTower {
             return Err(WeightsError::Invalid {
                 path: source.path,
                 reason: "has no text tower, which comparing images with texts needs".into(),
-                hint: Some("give a CLIP or SigLIP model as transformers or open_clip saves it".into()),
+                hint: Some(
+                    "give a CLIP or SigLIP model as transformers or open_clip saves it, such as \
+                     openai/clip-vit-base-patch32"
+                        .into(),
+                ),
             }
             .into());
         };

@@ -128,9 +128,7 @@ impl Session {
             params.insert(PROJECTION, projection.to_device(&self.device)?);
         }
         let directions = Tensor::zeros((classes, self.backbone.embedding()), DType::F32, &self.device)?;
-        for (name, param) in CosineHead::params(&directions, 0.0, 0.0)?.iter() {
-            params.insert(name, param.tensor().clone());
-        }
+        params.extend(CosineHead::params(&directions, 0.0, 0.0)?);
         Ok(params)
     }
 

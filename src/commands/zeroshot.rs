@@ -7,7 +7,7 @@ use super::records::{create_run, new_record, write_down};
 use super::score::{evaluate_scored, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::{Readout, Stage};
-use crate::config::{PoolChoice, StrategySettings};
+use crate::config::{PoolChoice, Settings, StrategySettings};
 use crate::data::loader::Batch;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result, WeightsError};
@@ -47,10 +47,7 @@ pub struct ZeroshotArgs {
 /// Every failure of the modules it composes.
 pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
-    let mut settings = args.config.load()?;
-    // Whatever the config says about fine-tuning: the run is the pretrained backbone with another head.
-    settings.strategy = StrategySettings::Frozen;
-    refuse_other_pooling(settings.model.pool)?;
+    let settings = settings(&args.config)?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     let prompts = Prompts::new(&settings.prompts, &dataset.classes)?;
@@ -75,16 +72,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
 
     let templates = if args.templates { zeroshot.templates(&prompts, &embeddings)? } else { Vec::new() };
     zeroshot.set(&embeddings.ensemble()?)?;
-    let scored = zeroshot.score()?;
-    record.temperature = temperature(&scored, &record.classes)?;
-    let evaluations = zeroshot.evaluate(&scored, record.temperature)?;
-    write_evaluations(run.folder(), &evaluations)?;
-    let trainer = &zeroshot.trainer;
-    Checkpoints::of_run(run.folder()).save("best", 1, &trainer.params, None, &Progress::default())?;
-
-    record.status = Status::Done;
-    record.cache = Some(features.usage);
-    record.total_parameters = trainer.params.counts().1;
+    let evaluations = zeroshot.save(&run, &mut record)?;
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();
     let result = result(&run, &record, &prompts, &evaluations, &templates);
@@ -93,15 +81,17 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     console.output(&result, || table(&result, &templates))
 }
 
-/// The projection to the texts' space was trained on the features of one pooling.
-fn refuse_other_pooling(pool: PoolChoice) -> Result<()> {
-    if pool == PoolChoice::Backbone {
-        return Ok(());
+/// The settings of a run of the pretrained backbone with another head, whatever they say about fine-tuning.
+fn settings(config: &ConfigArgs) -> Result<Settings> {
+    let settings = config.load()?;
+    // The projection to the texts' space was trained on the features of one pooling.
+    if settings.model.pool != PoolChoice::Backbone {
+        return Err(Error::usage_hint(
+            "model.pool gives other features than those that were trained beside texts",
+            "set model.pool = \"backbone\" for zeroshot",
+        ));
     }
-    Err(Error::usage_hint(
-        "model.pool gives other features than those that were trained beside texts",
-        "set model.pool = \"backbone\" for zeroshot",
-    ))
+    Ok(Settings { strategy: StrategySettings::Frozen, ..settings })
 }
 
 fn warn_of_numbers(prompts: &Prompts, console: &Console) {
@@ -168,6 +158,20 @@ impl<'a> ZeroShot<'a> {
         Ok(scored)
     }
 
+    /// Writes the scores and the head, and completes the record.
+    fn save(&self, run: &Run, record: &mut RunRecord) -> Result<Vec<Evaluation>> {
+        let scored = self.score()?;
+        record.temperature = temperature(&scored, &record.classes)?;
+        let evaluations = self.evaluate(&scored, record.temperature)?;
+        write_evaluations(run.folder(), &evaluations)?;
+        let params = &self.trainer.params;
+        Checkpoints::of_run(run.folder()).save("best", 1, params, None, &Progress::default())?;
+        record.status = Status::Done;
+        record.cache = Some(self.features.usage);
+        record.total_parameters = params.counts().1;
+        Ok(evaluations)
+    }
+
     fn evaluate(&self, scored: &[(Split, Scored)], temperature: Option<f64>) -> Result<Vec<Evaluation>> {
         let dataset = &self.features.dataset;
         let evaluate = |(split, scored): &(Split, Scored)| {
@@ -176,29 +180,20 @@ impl<'a> ZeroShot<'a> {
         scored.iter().map(evaluate).collect()
     }
 
-    /// What each template scores alone, then what all of them score together.
+    /// What each template scores alone.
     fn templates(&self, prompts: &Prompts, embeddings: &PromptEmbeddings) -> Result<Vec<TemplateScore>> {
-        let mut rows = Vec::new();
-        for (index, template) in prompts.templates.iter().enumerate() {
-            rows.push(self.template(template, &embeddings.of_template(index)?)?);
-        }
-        rows.push(self.template("all together", &embeddings.ensemble()?)?);
-        Ok(rows)
-    }
-
-    fn template(&self, name: &str, directions: &Tensor) -> Result<TemplateScore> {
-        self.set(directions)?;
-        let evaluations = self.evaluate(&self.score()?, None)?;
-        let accuracy = |split| of(&evaluations, split).map(|evaluation| evaluation.accuracy);
-        Ok(TemplateScore {
-            template: name.to_owned(),
-            val_accuracy: accuracy(Split::Val),
-            test_accuracy: accuracy(Split::Test),
-        })
+        let score = |(index, template): (usize, &String)| {
+            self.set(&embeddings.of_template(index)?)?;
+            let evaluations = self.evaluate(&self.score()?, None)?;
+            let accuracy = |split| of(&evaluations, split).map(|evaluation| evaluation.accuracy);
+            let (val_accuracy, test_accuracy) = (accuracy(Split::Val), accuracy(Split::Test));
+            Ok(TemplateScore { template: template.clone(), val_accuracy, test_accuracy })
+        };
+        prompts.templates.iter().enumerate().map(score).collect()
     }
 }
 
-/// A row of the comparison.
+/// The accuracy of one template.
 #[derive(Debug, Serialize)]
 struct TemplateScore {
     template: String,
@@ -287,7 +282,8 @@ fn table(result: &Value, templates: &[TemplateScore]) -> String {
     if templates.is_empty() {
         return summary;
     }
-    let rows: Vec<_> =
+    let mut rows: Vec<_> =
         templates.iter().map(|row| (row.template.as_str(), row.val_accuracy, row.test_accuracy)).collect();
+    rows.push(("all together", result["val_accuracy"].as_f64(), result["test_accuracy"].as_f64()));
     format!("{}\n\n{summary}", template_table(&rows))
 }

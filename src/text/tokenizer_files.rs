@@ -94,6 +94,10 @@ fn clip_tokenizer(folder: &Path) -> Result<Value> {
     let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     Ok(json!({
         "version": "1.0",
+        "padding": {
+            "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": null, "pad_id": end,
+            "pad_type_id": 0, "pad_token": END,
+        },
         "added_tokens": [special(start, START), special(end, END)],
         "normalizer": {"type": "Sequence", "normalizers": [
             {"type": "NFC"},

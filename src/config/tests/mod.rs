@@ -99,7 +99,7 @@ fn devices_are_parsed() {
 
 #[test]
 fn classes_have_one_name_or_several() {
-    let text = "[prompts]\ntemplates = ['a {}']\n[prompts.classes]\nüber = 'too much'\n'a b' = ['x', 'y']";
+    let text = "[prompts]\ntemplates = ['a {}']\n[prompts.classes]\n'über' = 'too much'\n'a b' = ['x', 'y']";
     let prompts = settings(text).prompts;
     assert_eq!(prompts.templates, PromptTemplates::Own(vec!["a {}".into()]));
     assert_eq!(prompts.classes["über"], ["too much"]);
