@@ -248,6 +248,20 @@ fn unusable_tokenizers_are_weights_errors() {
 }
 
 #[test]
+fn padding_goes_where_the_tokenizer_says() {
+    let tower = tower("hf_siglip");
+    let other = tempfile::tempdir().unwrap();
+    fs::copy(folder("hf_siglip").join("tokenizer.json"), other.path().join("tokenizer.json")).unwrap();
+    let config = r#"{"padding_side": "left", "pad_token": {"content": "<pad>"}}"#;
+    fs::write(other.path().join("tokenizer_config.json"), config).unwrap();
+    let tokenizer = Tokenizer::load(other.path(), &tower).unwrap();
+    let tokens = tokenizer.tokens("a photo").unwrap();
+    let row = tokenizer.batch(&["a photo".into()], &Device::Cpu).unwrap().to_vec2::<u32>().unwrap().remove(0);
+    let (padding, text) = row.split_at(64 - tokens.len());
+    assert!(text == tokens && padding.iter().all(|&id| id == 0), "{row:?}");
+}
+
+#[test]
 fn a_prompt_beyond_the_context_is_named_with_its_tokens() {
     let tokenizer = model("hf_clip").tokenizer;
     let long = "a ".repeat(76);

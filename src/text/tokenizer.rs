@@ -16,6 +16,8 @@ pub struct Tokenizer {
     config: Value,
     cleaning: Cleaning,
     padding: u32,
+    /// Whether padding comes before the text.
+    pads_left: bool,
     context: usize,
     vocabulary: usize,
 }
@@ -27,8 +29,10 @@ impl Tokenizer {
     /// A weights error when a file is missing or damaged, or belongs to another tower.
     pub fn load(folder: &Path, tower: &TextTower) -> Result<Self> {
         let files = TokenizerFiles::read(folder)?;
+        let zeros = tower.preparation.zero_padding;
+        let pads_left = !zeros && files.config["padding_side"] == "left";
         let padding = match &files.padding {
-            Some(token) if !tower.preparation.zero_padding => files.tokenizer.token_to_id(token).unwrap_or(0),
+            Some(token) if !zeros => files.tokenizer.token_to_id(token).unwrap_or(0),
             _ => 0,
         };
         let tokenizer = Self {
@@ -37,6 +41,7 @@ impl Tokenizer {
             config: files.config,
             cleaning: tower.preparation.cleaning,
             padding,
+            pads_left,
             context: tower.spec.context,
             vocabulary: tower.spec.vocabulary,
         };
@@ -85,8 +90,12 @@ impl Tokenizer {
                     "shorten the name in [prompts.classes] or the template; start and end count as tokens too",
                 ));
             }
-            ids.extend(&tokens);
-            ids.extend(std::iter::repeat_n(self.padding, self.context - tokens.len()));
+            let padding = std::iter::repeat_n(self.padding, self.context - tokens.len());
+            if self.pads_left {
+                ids.extend(padding.chain(tokens));
+            } else {
+                ids.extend(tokens.into_iter().chain(padding));
+            }
         }
         Ok(Tensor::from_vec(ids, (texts.len(), self.context), device)?)
     }
