@@ -45,4 +45,5 @@ pub use spec::{Shapes, VitSpec};
 pub use stage::{Readout, Segment, Stage};
 pub use tensors::Tensors;
 pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
+pub use text_formats::{Cleaning, TextPreparation};
 pub use vit::Vit;

@@ -32,6 +32,11 @@ impl Params {
         self.0.insert(name.into(), Param::Frozen(tensor));
     }
 
+    /// Adds or replaces all of `others`.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Drops the parameters that `keep` refuses.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.0.retain(|name, _| keep(name));

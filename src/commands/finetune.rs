@@ -26,6 +26,7 @@ use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::StopRequest;
 use crate::train::adamw::AdamW;
 use crate::train::checkpoint::Checkpoints;
+use crate::train::classifier::HeadKind;
 use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
 use crate::train::mix::Mixer;
@@ -63,7 +64,8 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
     let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
-    let trainer = session.trainer(ModelShape { stage, readout: Readout::POOL, classes, knn: None }, &plan)?;
+    let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Linear, classes, knn: None };
+    let trainer = session.trainer(shape, &plan)?;
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
     (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {

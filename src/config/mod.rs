@@ -9,6 +9,7 @@ mod document;
 mod feature_settings;
 mod overrides;
 mod paths;
+mod prompt_settings;
 mod raw;
 mod read;
 mod resolve;
@@ -18,8 +19,10 @@ mod suggest;
 mod write;
 
 pub use feature_settings::*;
+pub use prompt_settings::*;
 pub use schema::json_schema;
 pub use settings::*;
+pub(crate) use suggest::closest;
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
 use check::Findings;

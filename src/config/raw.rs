@@ -6,12 +6,14 @@
 //! against what resolving really fills in.
 
 use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
+use super::prompt_settings::PromptPreset;
 use super::settings::{
     AugmentPreset, ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
     Precision, ResizeMode, Sampler, Schedule,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Configuration of vitadapt. Paths are relative to this file; in `--set` overrides, to the current folder.
@@ -41,6 +43,8 @@ pub struct Raw {
     pub probe: Option<RawProbe>,
     /// The picture of `vitadapt tsne`.
     pub tsne: Option<RawTsne>,
+    /// Classes in words, for `vitadapt zeroshot`.
+    pub prompts: Option<RawPrompts>,
 }
 
 /// `[run]`
@@ -430,6 +434,21 @@ pub struct RawTsne {
     pub method: Option<TsneMethod>,
 }
 
+/// `[prompts]`: at most one of `preset` and `templates`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPrompts {
+    /// Sentences around the names of the classes.
+    #[schemars(extend("default" = "simple"))]
+    pub preset: Option<PromptPreset>,
+    /// Sentences of your own, each with {} where the name goes.
+    #[schemars(length(min = 1, max = 1000), inner(length(min = 1)))]
+    pub templates: Option<Vec<String>>,
+    /// Names of a class by its label: one, or a list of synonyms and descriptions. Default: the label, with _ and - as
+    /// spaces.
+    pub classes: Option<BTreeMap<String, OneOrMany<ClassName>>>,
+}
+
 /// Something that can be turned off (`false`), on with its defaults (`true`), or given.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -502,6 +521,11 @@ pub struct Penalty(#[schemars(range(min = 1e-10, max = 1e10))] pub f64);
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Neighbors(#[schemars(range(min = 1, max = 1_000_000))] pub usize);
+
+/// What a class is called.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ClassName(#[schemars(length(min = 1))] pub String);
 
 /// A number from 0 to 1.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]

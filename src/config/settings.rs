@@ -1,6 +1,7 @@
 //! The resolved settings: every default filled in, every value checked, enums instead of strings.
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::prompt_settings::PromptSettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub probe: ProbeSettings,
     /// `[tsne]`
     pub tsne: TsneSettings,
+    /// `[prompts]`
+    pub prompts: PromptSettings,
 }
 
 /// `[run]`: name, place and machine.

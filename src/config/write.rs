@@ -1,10 +1,11 @@
 //! Resolved settings written back as a configuration file.
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::raw::{
-    Alpha, Auto, GradNorm, LossKind, LossWeightsKind, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty, Raw,
-    RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe,
-    RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
+    Alpha, Auto, ClassName, GradNorm, LossKind, LossWeightsKind, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty,
+    Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe,
+    RawPrompts, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
 };
 use super::settings::{
     AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
@@ -41,6 +42,7 @@ impl From<&Settings> for Raw {
             cache: Some(cache(&settings.cache)),
             probe: Some(probe(&settings.probe)),
             tsne: Some(tsne(&settings.tsne)),
+            prompts: Some(prompts(&settings.prompts)),
         }
     }
 }
@@ -213,4 +215,14 @@ fn tsne(tsne: &TsneSettings) -> RawTsne {
         learning_rate: tsne.learning_rate,
         method: Some(tsne.method),
     }
+}
+
+fn prompts(prompts: &PromptSettings) -> RawPrompts {
+    let (preset, templates) = match &prompts.templates {
+        PromptTemplates::Preset(preset) => (Some(*preset), None),
+        PromptTemplates::Own(templates) => (None, Some(templates.clone())),
+    };
+    let names = |names: &Vec<String>| OneOrMany::Many(names.iter().cloned().map(ClassName).collect());
+    let classes = prompts.classes.iter().map(|(class, given)| (class.clone(), names(given))).collect();
+    RawPrompts { preset, templates, classes: Some(classes) }
 }

@@ -10,6 +10,7 @@ use crate::error::{DataError, Error, Result, WeightsError};
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
+use crate::train::classifier::HeadKind;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,9 @@ pub struct RunRecord {
     pub trainable_parameters: usize,
     /// All values.
     pub total_parameters: usize,
+    /// How the head makes logits of features.
+    #[serde(default)]
+    pub head: HeadKind,
     /// Divides the logits for calibrated probabilities; fitted on validation, none without validation images.
     pub temperature: Option<f64>,
     /// Set when this is a probe and no training.

@@ -5,6 +5,7 @@
 pub mod adamw;
 pub mod checkpoint;
 pub mod classifier;
+pub mod cosine;
 pub mod early_stop;
 pub mod feed;
 pub mod fit;

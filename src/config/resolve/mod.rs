@@ -6,6 +6,7 @@ mod augment;
 mod context;
 mod features;
 mod loss;
+mod prompts;
 
 use super::paths;
 use super::raw::{
@@ -39,6 +40,7 @@ impl Resolver<'_> {
             cache: self.cache(raw.cache.unwrap_or_default()),
             probe: features::probe(raw.probe.unwrap_or_default()),
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
+            prompts: self.prompts(raw.prompts.unwrap_or_default()),
             strategy,
         }
     }

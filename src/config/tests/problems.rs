@@ -167,6 +167,26 @@ fn refuses_each<'a>(cases: impl IntoIterator<Item = &'a str>) {
 }
 
 #[test]
+fn prompts_that_say_nothing_are_refused() {
+    let table = [
+        "prompts.preset = 'imagenet'",
+        "prompts.templates = []",
+        "prompts.templates = ['']",
+        "prompts.templates = ['a photo of a {}', 'a photo']",
+        "prompts = { preset = 'plain', templates = ['{}'] }",
+        "prompts.classes = { good = [] }",
+        "prompts.classes.good = ''",
+        "prompts.classes.good = ['intact', ' ']",
+        "prompts.classes.'an odd \"name\"' = 3",
+        "prompts.classes = 'good'",
+    ];
+    for text in table {
+        let problem = problem(text);
+        assert!(problem.starts_with("line 2: ") && problem.ends_with(')'), "{text}: {problem}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read_are_usage_errors() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bearing.toml"), "").unwrap();
