@@ -240,7 +240,7 @@ impl Training {
         };
         let images = self.feed.len(Split::Train);
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
-        let mut report = TrainingReport::new(console, &self.run, epochs, images, &self.progress)?;
+        let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &self.progress)?;
         fit.run(&mut self.progress, &mut optimizer, &mut report)
     }
 
@@ -300,8 +300,12 @@ impl Training {
 
     fn draw_curves(&self) -> Result<()> {
         let best = self.progress.early_stop.best_epoch();
-        let title = format!("{}, {}", self.session.settings.run.name, self.session.settings.strategy);
-        plots::save_curves(&self.run.path("plots/curves"), &title, &self.progress.history, best)
+        plots::save_curves(&self.run.path("plots/curves"), &self.title(), &self.progress.history, best)
+    }
+
+    /// What stands above its pictures.
+    fn title(&self) -> String {
+        format!("{}, {}", self.session.settings.run.name, self.session.settings.strategy)
     }
 
     /// What `finetune --json` prints.
@@ -328,6 +332,7 @@ impl Training {
             "cache": self.record.cache,
             "verdict": verdict.code(),
             "verdict_reason": verdict.sentence(),
+            "remedy": verdict.remedy(&self.session.settings),
         })
     }
 }
@@ -379,6 +384,10 @@ fn result_table(result: &serde_json::Value) -> String {
     let count = |key: &str| result[key].as_u64().map_or("none".to_owned(), |n| thousands(n as usize));
     let share = |key: &str| result[key].as_f64().map_or("no such images".to_owned(), percent);
     let trainable = format!("{} of {}", count("trainable_parameters"), count("total_parameters"));
+    let verdict = match result["remedy"].as_str() {
+        Some(remedy) => format!("{}; {remedy}", text("verdict_reason")),
+        None => text("verdict_reason"),
+    };
     let speed = result["images_per_second"].as_f64().unwrap_or_default();
     let bytes = |key: &str| result[key].as_u64().map_or("unknown".to_owned(), mebibytes);
     let memory = format!("{} ({} expected)", bytes("peak_memory_bytes"), bytes("expected_memory_bytes"));
@@ -391,7 +400,7 @@ fn result_table(result: &serde_json::Value) -> String {
         ("time", format!("{:.1} s", result["seconds"].as_f64().unwrap_or_default())),
         ("training speed", format!("{speed:.0} images/s")),
         ("peak memory", memory),
-        ("verdict", text("verdict_reason")),
+        ("verdict", verdict),
         ("run", text("run")),
     ])
 }

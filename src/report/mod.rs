@@ -8,6 +8,7 @@ pub mod plots;
 mod reading;
 mod run;
 mod table;
+mod tensorboard;
 mod training;
 mod verdict;
 

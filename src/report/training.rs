@@ -1,19 +1,36 @@
-//! What a user sees while a model trains: a progress bar, a line an epoch, `metrics.jsonl`.
+//! What a user sees while a model trains: a progress bar, a line an epoch, `metrics.jsonl`, TensorBoard, the curves.
 
-use super::{Console, ProgressBar, Run};
+use super::tensorboard::Events;
+use super::{Console, ProgressBar, Run, plots};
 use crate::error::{Error, Result};
 use crate::system::files::{append_line, write_atomic};
 use crate::train::fit::Observer;
 use crate::train::progress::{EpochRecord, Progress};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Share of the time that drawing the curves may take while epochs go by quickly.
+const DRAWING_SHARE: u32 = 20;
 
 /// Reports training to the console and to the run directory.
 pub struct TrainingReport<'a> {
     console: &'a Console,
     metrics: PathBuf,
+    events: Events,
+    curves: Curves,
     epochs: usize,
     images: usize,
     bar: Option<ProgressBar>,
+}
+
+/// The picture of the epochs so far.
+struct Curves {
+    path: PathBuf,
+    title: String,
+    epochs: Vec<EpochRecord>,
+    best: Option<usize>,
+    /// Not drawn again before.
+    next: Instant,
 }
 
 impl<'a> TrainingReport<'a> {
@@ -21,8 +38,14 @@ impl<'a> TrainingReport<'a> {
     /// run was killed is trained, and reported, again.
     ///
     /// # Errors
-    /// When `metrics.jsonl` cannot be written.
-    pub fn new(console: &'a Console, run: &Run, epochs: usize, images: usize, progress: &Progress) -> Result<Self> {
+    /// When the run directory cannot be written to.
+    pub fn new(
+        console: &'a Console,
+        run: &Run,
+        title: String,
+        (epochs, images): (usize, usize),
+        progress: &Progress,
+    ) -> Result<Self> {
         let metrics = run.path("metrics.jsonl");
         let mut text = String::new();
         for record in &progress.history {
@@ -30,7 +53,32 @@ impl<'a> TrainingReport<'a> {
             text.push('\n');
         }
         write_atomic(&metrics, text.as_bytes())?;
-        Ok(Self { console, metrics, epochs, images, bar: None })
+        let curves = Curves {
+            path: run.path("plots/curves"),
+            title,
+            epochs: progress.history.clone(),
+            best: progress.early_stop.best_epoch(),
+            next: Instant::now(),
+        };
+        let events = Events::create(run.folder(), progress.step)?;
+        Ok(Self { console, metrics, events, curves, epochs, images, bar: None })
+    }
+}
+
+impl Curves {
+    fn add(&mut self, record: &EpochRecord, best: bool) -> Result<()> {
+        self.epochs.push(*record);
+        if best {
+            self.best = Some(record.epoch);
+        }
+        if Instant::now() < self.next { Ok(()) } else { self.draw() }
+    }
+
+    fn draw(&mut self) -> Result<()> {
+        let clock = Instant::now();
+        plots::save_curves(&self.path, &self.title, &self.epochs, self.best)?;
+        self.next = Instant::now() + DRAWING_SHARE * clock.elapsed().max(Duration::from_millis(1));
+        Ok(())
     }
 }
 
@@ -51,6 +99,8 @@ impl Observer for TrainingReport<'_> {
             bar.finish();
         }
         append_line(&self.metrics, &line(record, &self.metrics)?)?;
+        self.events.epoch(record)?;
+        self.curves.add(record, best)?;
         let percent = |fraction: f64| format!("{:.1} %", 100.0 * fraction);
         let validation = match (record.val_loss, record.val_accuracy) {
             (Some(loss), Some(accuracy)) => format!(", val loss {loss:.4} accuracy {}", percent(accuracy)),

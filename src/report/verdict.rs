@@ -15,6 +15,8 @@
 use serde::{Serialize, Serializer};
 
 use super::table::percent;
+use crate::config::{Settings, StrategySettings};
+use crate::data::transform::augments;
 use crate::train::progress::EpochRecord;
 
 const HIGH_TRAIN: f64 = 0.95;
@@ -64,17 +66,32 @@ impl Verdict {
         }
     }
 
-    /// What to do about it, when there is something to do.
-    pub fn remedy(&self) -> Option<&'static str> {
+    /// What to do about it under these settings, when there is something to do.
+    pub fn remedy(&self, settings: &Settings) -> Option<String> {
         match self {
             Self::Healthy => None,
-            Self::Overfitting { .. } => Some(
-                "add dropout (model.head_dropout), augmentation (augment.preset = \"light\") or early stopping \
-                 (early_stop.patience = 5)",
-            ),
-            Self::Underfitting { .. } => Some("train longer (train.epochs), faster (train.lr), or more of the model"),
-            Self::Undecided => Some("set data.val to hold out some training images"),
+            Self::Overfitting { .. } => Some(against_overfitting(settings)),
+            Self::Underfitting { .. } => {
+                Some("train longer (train.epochs), faster (train.lr), or more of the model".into())
+            }
+            Self::Undecided => Some("set data.val to hold out some training images".into()),
         }
+    }
+}
+
+/// The remedies of the article that are not in use yet, then what is left.
+fn against_overfitting(settings: &Settings) -> String {
+    let all = [
+        (settings.model.head_dropout == 0.0, "dropout (model.head_dropout = 0.2)"),
+        (!augments(&settings.augment), "augmentation (augment.preset = \"light\")"),
+        (settings.early_stop.patience == 0, "early stopping (early_stop.patience = 5)"),
+        (settings.strategy == StrategySettings::Full, "training fewer blocks (strategy.kind = \"partial\")"),
+    ];
+    let unused: Vec<&str> = all.iter().filter(|(unused, _)| *unused).map(|(_, remedy)| *remedy).collect();
+    match unused.as_slice() {
+        [] => "more images, fewer epochs or a smaller backbone".into(),
+        [one] => format!("try {one}"),
+        [before @ .., last] => format!("try {} or {last}", before.join(", ")),
     }
 }
 
@@ -171,6 +188,7 @@ fn fitted_change(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     /// Training loss, training accuracy, validation loss, validation accuracy.
     type Row = (f64, f64, f64, f64);
@@ -225,7 +243,17 @@ mod tests {
     fn words_carry_the_numbers_and_the_remedy() {
         let found = verdict(&epochs(&[(0.1, 0.98, 0.9, 0.7)]));
         assert_eq!(found.sentence(), "over-fitting: training accuracy reaches 98.0 %, validation accuracy 70.0 %");
-        assert!(found.remedy().unwrap().contains("patience = 5"));
+        let remedy = |sets: &[&str]| {
+            let sets: Vec<String> = ["data.root=/data"].iter().chain(sets).map(|&set| set.to_owned()).collect();
+            found.remedy(&config::load(None, &sets).unwrap()).unwrap()
+        };
+        assert!(remedy(&["early_stop.patience=0"]).ends_with("or early stopping (early_stop.patience = 5)"));
+        let dropout = "try dropout (model.head_dropout = 0.2)";
+        assert_eq!(remedy(&["augment.preset=light"]), dropout);
+        assert_eq!(
+            remedy(&["augment.preset=light", "model.head_dropout=0.1"]),
+            "more images, fewer epochs or a smaller backbone"
+        );
         assert_eq!(serde_json::to_string(&found).unwrap(), "\"overfitting\"");
     }
 
