@@ -13,10 +13,11 @@ use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, View};
 use vitadapt::nn::Criterion;
 use vitadapt::strategy::Plan;
+use vitadapt::system::signals::StopRequest;
 use vitadapt::system::workers::Workers;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
-use vitadapt::train::trainer::Trainer;
+use vitadapt::train::trainer::{Step, Trainer};
 
 const SIZE: usize = 64;
 
@@ -67,6 +68,11 @@ fn plain() -> Criterion {
     Criterion::default()
 }
 
+/// One step, keyed by (seed, step), that nothing stops.
+fn step(trainer: &Trainer, batch: &Batch, criterion: &Criterion, parts: usize, (seed, step): (u64, usize)) -> Step {
+    trainer.step(batch, criterion, parts, seed, step, &StopRequest::default()).unwrap().unwrap()
+}
+
 fn largest(tensor: &Tensor) -> f32 {
     tensor.abs().unwrap().max_all().unwrap().to_scalar().unwrap()
 }
@@ -83,7 +89,7 @@ fn every_learning_parameter_gets_a_gradient_and_no_other() {
     ];
     for (strategy, count) in strategies {
         let (trainer, plan) = trainer(strategy, 2, Regularisation::default());
-        let step = trainer.step(&batch, &plain(), 1, 0, 0).unwrap();
+        let step = step(&trainer, &batch, &plain(), 1, (0, 0));
         let names: Vec<&str> = step.gradients.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), count, "{strategy:?}: {names:?}");
         for (name, gradient) in step.gradients.iter() {
@@ -99,12 +105,12 @@ fn micro_batches_and_workers_change_gradients_by_rounding_only() {
     let batch = batch(3);
     let rates = Regularisation { drop_path: 0.2, head_dropout: 0.3 };
     let criterion = Criterion { label_smoothing: 0.1, class_weights: vec![0.5, 1.0, 2.0], ..Criterion::default() };
-    let step = |threads: usize, parts: usize| {
-        trainer(StrategySettings::Full, threads, rates).0.step(&batch, &criterion, parts, 3, 5).unwrap()
+    let gradients = |threads: usize, parts: usize| {
+        step(&trainer(StrategySettings::Full, threads, rates).0, &batch, &criterion, parts, (3, 5))
     };
-    let whole = step(1, 1);
+    let whole = gradients(1, 1);
     for (threads, parts) in [(1, 3), (2, 1), (3, 2), (2, 9)] {
-        let cut = step(threads, parts);
+        let cut = gradients(threads, parts);
         assert!((cut.loss - whole.loss).abs() < 1e-5);
         assert_eq!(cut.correct, whole.correct);
         for (name, gradient) in whole.gradients.iter() {
@@ -126,8 +132,8 @@ fn nine_images_are_learned_by_heart_and_frozen_weights_stay() {
         let before: Vec<(String, Vec<f32>)> = frozen(&trainer, &plan);
         let mut optimizer = AdamW::new(plan.clone(), &trainer.params).unwrap();
         let mut last = f64::INFINITY;
-        for step in 0..steps {
-            let result = trainer.step(&batch, &plain(), 1, 0, step).unwrap();
+        for number in 0..steps {
+            let result = step(&trainer, &batch, &plain(), 1, (0, number));
             last = result.loss;
             let rates = Rates { lr, head_lr: lr, weight_decay: 0.0 };
             optimizer.step(&trainer.params, &result.gradients, rates, &trainer.workers).unwrap();

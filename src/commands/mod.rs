@@ -7,6 +7,7 @@ mod extract;
 mod features;
 mod finetune;
 mod fit_probe;
+mod imbalance;
 mod inspect;
 mod kept;
 mod predict;

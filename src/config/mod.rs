@@ -7,6 +7,7 @@
 mod check;
 mod document;
 mod feature_settings;
+mod loss_settings;
 mod overrides;
 mod paths;
 mod raw;
@@ -18,6 +19,7 @@ mod suggest;
 mod write;
 
 pub use feature_settings::*;
+pub use loss_settings::*;
 pub use schema::json_schema;
 pub use settings::*;
 

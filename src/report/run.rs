@@ -9,6 +9,7 @@ use crate::error::{DataError, Error, Result, WeightsError};
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
+use crate::train::soup::SoupRecord;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,6 +107,9 @@ pub struct RunRecord {
     /// How often frozen layers had to run; none when nothing was kept.
     #[serde(default)]
     pub cache: Option<CacheUse>,
+    /// What became of the mean of the best epochs, when it was asked for.
+    #[serde(default)]
+    pub soup: Option<SoupRecord>,
     /// Wall time of all processes that worked on it.
     pub wall_seconds: f64,
     /// Largest resident memory.
@@ -275,7 +279,7 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     keys.into_iter()
         .filter(|key| !key.starts_with("run.") || *key == "run.seed")
         .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
-        .filter(|key| !key.starts_with("tsne."))
+        .filter(|key| !key.starts_with("tsne.") && !key.starts_with("train.checkpoint_"))
         .map(|key| (key, lookup(&then, key), lookup(&today, key)))
         .filter(|(_, then, today)| then != today)
         .map(|(key, then, today)| format!("{key}: {then} then, {today} now"))

@@ -30,7 +30,7 @@ pub struct Checkpoints {
 pub struct Saved<S> {
     /// Learning parameters by name.
     pub params: BTreeMap<String, Tensor>,
-    /// The optimiser's tensors, when they were saved.
+    /// The tensors of the optimiser and the like, when they were saved.
     pub optimizer: Option<BTreeMap<String, Tensor>>,
     /// Everything else.
     pub state: S,
@@ -50,7 +50,8 @@ impl Checkpoints {
         Self { folder: run.join("checkpoints") }
     }
 
-    /// Saves the learning parameters, the state and, if given, the optimiser under `name`, replacing what was there.
+    /// Saves the learning parameters, the state and, if given, the tensors of the optimiser and the like under `name`,
+    /// replacing what was there.
     ///
     /// # Errors
     /// When the system refuses (disk full, read-only): the old checkpoint stays, the temporary is removed.
@@ -62,7 +63,7 @@ impl Checkpoints {
         optimizer: Option<&BTreeMap<String, Tensor>>,
         state: &impl Serialize,
     ) -> Result<()> {
-        create_folder(&self.folder)?;
+        self.create()?;
         let temporary = self.temporary(name);
         remove_folder(&temporary)?;
         let written = write_folder(&temporary, step, params, optimizer, state);
@@ -72,6 +73,28 @@ impl Checkpoints {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Removes the checkpoint of that name, if there is one.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        [self.path(name), self.temporary(name), self.old(name)].iter().try_for_each(|folder| remove_folder(folder))
+    }
+
+    /// Where the checkpoint of that name lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Creates the folder of all checkpoints, durably.
+    fn create(&self) -> Result<()> {
+        if self.folder.is_dir() {
+            return Ok(());
+        }
+        create_folder(&self.folder)?;
+        self.folder.parent().map_or(Ok(()), sync_folder)
     }
 
     fn publish(&self, name: &str) -> Result<()> {

@@ -1,15 +1,23 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! feed (batches) → mix → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives.
+//! feed (batches) → mix → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives, with its parts in
+//! `step`, `epoch` and `soup`.
 
 pub mod adamw;
 pub mod checkpoint;
 pub mod classifier;
 pub mod early_stop;
+pub mod ema;
+mod epoch;
 pub mod feed;
 pub mod fit;
 pub mod gradients;
 pub mod mix;
 pub mod progress;
+pub mod sam;
 pub mod schedule;
+pub mod soup;
+pub mod state;
+mod step;
+pub mod swap;
 pub mod trainer;

@@ -6,6 +6,7 @@ use crate::backbone::{Params, Stage, VitSpec};
 use crate::data::loader::Batch;
 use crate::nn::{Criterion, Mode, Noise, Targets};
 use crate::strategy::Plan;
+use crate::system::signals::StopRequest;
 use crate::system::workers::{Workers, cut};
 use candle_core::{D, DType, Device, Result, Tensor};
 use std::ops::Range;
@@ -70,6 +71,8 @@ impl Trainer {
     /// Every part divides by the normaliser of the whole batch, so the sum over parts and shards equals the large
     /// batch's gradient up to rounding.
     ///
+    /// None when a stop was requested before a part was begun.
+    ///
     /// # Errors
     /// When the device fails, or when an operation cut the graph.
     pub fn step(
@@ -79,12 +82,16 @@ impl Trainer {
         micro_batches: usize,
         seed: u64,
         step: usize,
-    ) -> Result<Step> {
+        stop: &StopRequest,
+    ) -> Result<Option<Step>> {
         let whole = 0..batch.labels.len();
         let normalizer =
             criterion.normalizer(&targets(batch, whole), batch.soft_labels.len() / batch.labels.len().max(1));
         let mut total = Step { gradients: Gradients::default(), loss: 0.0, correct: 0 };
         for part in cut(batch.labels.len(), micro_batches.clamp(1, batch.labels.len().max(1))) {
+            if stop.received().is_some() {
+                return Ok(None);
+            }
             let shards = cut(part.len(), self.workers.count().min(part.len()));
             let shards = shards.into_iter().map(|shard| part.start + shard.start..part.start + shard.end).collect();
             let results = self.workers.map(shards, |shard: Range<usize>| {
@@ -105,7 +112,7 @@ impl Trainer {
                 total.correct += result.correct;
             }
         }
-        Ok(total)
+        Ok(Some(total))
     }
 
     /// The logits of a batch without randomness or graph, row-major (n, classes).
