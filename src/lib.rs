@@ -2,8 +2,8 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, rng, system ← config ← cache, data, hub, nn ← linalg ← backbone ← features, strategy ← metrics ← probe, tsne
-//! ← train ← export ← report ← commands
+//! error, rng, system ← config ← cache, data, hub, nn ← linalg ← backbone ← features, strategy, text
+//! ← metrics ← probe, tsne ← train ← export ← report ← commands
 
 pub mod error;
 pub mod rng;
@@ -20,6 +20,7 @@ pub mod nn;
 pub mod backbone;
 pub mod features;
 pub mod strategy;
+pub mod text;
 
 pub mod metrics;
 pub mod probe;

@@ -263,6 +263,23 @@ fn the_command_exports_a_finetuned_run() {
 }
 
 #[test]
+fn zero_shot_runs_go_to_onnx() {
+    let workspace = Workspace::new();
+    for name in ["hf_clip", "hf_siglip"] {
+        let backbone = format!("model.backbone={}/tests/fixtures/text/{name}", env!("CARGO_MANIFEST_DIR"));
+        workspace.make("zeroshot", name, &[&backbone]);
+        let output = workspace.export(name, "onnx", &format!("{name}.onnx"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for format in ["timm", "transformers"] {
+            let output = workspace.export(name, format, "refused");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{stderr}");
+            assert!(stderr.contains("a head that compares directions of embeddings"), "{stderr}");
+        }
+    }
+}
+
+#[test]
 fn probes_export_unless_images_vote() {
     let workspace = Workspace::new();
     workspace.make("probe", "linear", &["probe.features=both"]);

@@ -10,7 +10,7 @@ const ORDER: &[&[&str]] = &[
     &["cache", "data", "hub", "nn"],
     &["linalg"],
     &["backbone"],
-    &["strategy", "features"],
+    &["strategy", "features", "text"],
     &["metrics"],
     &["probe", "tsne"],
     &["train"],

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vitadapt::backbone::Backbone;
-use vitadapt::config::{self, Settings};
+use vitadapt::config::{self, Precision, Settings};
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::transform::{Pipeline, Preprocess};
 use vitadapt::data::{Dataset, Sample, Split};
@@ -21,6 +21,7 @@ use vitadapt::train::feed::Feed;
 use vitadapt::train::fit::{Ending, Fit, Observer};
 use vitadapt::train::mix::Mixer;
 use vitadapt::train::progress::{EpochRecord, Progress};
+use vitadapt::train::safeguard::Safeguard;
 use vitadapt::train::state::TrainState;
 use vitadapt::train::trainer::Trainer;
 
@@ -108,7 +109,8 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
         kept: None,
     };
     let checkpoints = Checkpoints::of_run(run);
-    let mut state = TrainState::new(&settings.train, plan, &trainer.params).unwrap();
+    let safeguard = Safeguard::new(settings.train.accumulate.unwrap_or(1), Precision::F32);
+    let mut state = TrainState::new(&settings.train, plan, &trainer.params, safeguard).unwrap();
     if let Some(saved) = checkpoints.load::<Progress>("last").unwrap() {
         for (name, var) in trainer.params.trained() {
             var.set(&saved.params[name]).unwrap();

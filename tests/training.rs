@@ -7,17 +7,16 @@ use candle_core::{Device, Tensor};
 use common::relative_error;
 use std::path::PathBuf;
 use vitadapt::backbone::Backbone;
-use vitadapt::config::StrategySettings;
+use vitadapt::config::{Precision, StrategySettings};
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, View};
 use vitadapt::nn::Criterion;
 use vitadapt::strategy::Plan;
-use vitadapt::system::signals::StopRequest;
 use vitadapt::system::workers::Workers;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
-use vitadapt::train::trainer::{Step, Trainer};
+use vitadapt::train::trainer::{Computation, Step, StepOptions, Trainer};
 
 const SIZE: usize = 64;
 
@@ -68,9 +67,9 @@ fn plain() -> Criterion {
     Criterion::default()
 }
 
-/// One step, keyed by (seed, step), that nothing stops.
-fn step(trainer: &Trainer, batch: &Batch, criterion: &Criterion, parts: usize, (seed, step): (u64, usize)) -> Step {
-    trainer.step(batch, criterion, parts, seed, step, &StopRequest::default()).unwrap().unwrap()
+/// One step that nothing stops.
+fn step(trainer: &Trainer, batch: &Batch, criterion: &Criterion, options: StepOptions<'_>) -> Step {
+    trainer.step(batch, criterion, options).unwrap().unwrap()
 }
 
 fn largest(tensor: &Tensor) -> f32 {
@@ -89,7 +88,7 @@ fn every_learning_parameter_gets_a_gradient_and_no_other() {
     ];
     for (strategy, count) in strategies {
         let (trainer, plan) = trainer(strategy, 2, Regularisation::default());
-        let step = step(&trainer, &batch, &plain(), 1, (0, 0));
+        let step = step(&trainer, &batch, &plain(), StepOptions::new(0, 0));
         let names: Vec<&str> = step.gradients.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), count, "{strategy:?}: {names:?}");
         for (name, gradient) in step.gradients.iter() {
@@ -106,7 +105,8 @@ fn micro_batches_and_workers_change_gradients_by_rounding_only() {
     let rates = Regularisation { drop_path: 0.2, head_dropout: 0.3 };
     let criterion = Criterion { label_smoothing: 0.1, class_weights: vec![0.5, 1.0, 2.0], ..Criterion::default() };
     let gradients = |threads: usize, parts: usize| {
-        step(&trainer(StrategySettings::Full, threads, rates).0, &batch, &criterion, parts, (3, 5))
+        let options = StepOptions { micro_batches: parts, ..StepOptions::new(3, 5) };
+        step(&trainer(StrategySettings::Full, threads, rates).0, &batch, &criterion, options)
     };
     let whole = gradients(1, 1);
     for (threads, parts) in [(1, 3), (2, 1), (3, 2), (2, 9)] {
@@ -116,6 +116,53 @@ fn micro_batches_and_workers_change_gradients_by_rounding_only() {
         for (name, gradient) in whole.gradients.iter() {
             let error = relative_error(cut.gradients.get(name).unwrap(), gradient);
             assert!(error < 2e-4, "{name} with {threads} threads and {parts} parts: {error:.1e}");
+        }
+    }
+}
+
+#[test]
+fn gradient_checkpointing_changes_nothing() {
+    let batch = batch(2);
+    let rates = Regularisation { drop_path: 0.2, head_dropout: 0.3 };
+    for strategy in [StrategySettings::Full, StrategySettings::Partial { blocks: 2 }, StrategySettings::Frozen] {
+        let step = |checkpoint_blocks| {
+            let computation = Computation { checkpoint_blocks, ..Computation::default() };
+            let trainer = trainer(strategy, 2, rates).0.computed(computation);
+            step(&trainer, &batch, &plain(), StepOptions::new(3, 5))
+        };
+        let (plain, checkpointed) = (step(false), step(true));
+        assert_eq!((plain.loss, plain.correct), (checkpointed.loss, checkpointed.correct));
+        assert_eq!(plain.gradients.iter().count(), checkpointed.gradients.iter().count());
+        for (name, gradient) in plain.gradients.iter() {
+            let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let other = checkpointed.gradients.get(name).unwrap();
+            assert!(values(gradient) == values(other), "{strategy:?}: {name} is not the same to the bit");
+        }
+    }
+}
+
+/// Products of half precision keep 8 (bf16) or 11 (f16) significant bits: gradients agree to a few units of those.
+#[test]
+fn half_precision_follows_f32_with_gradients_in_f32() {
+    let batch = batch(2);
+    let step = |precision, checkpoint_blocks, loss_scale| {
+        let computation = Computation { precision, checkpoint_blocks };
+        let trainer = trainer(StrategySettings::Full, 2, Regularisation::default()).0.computed(computation);
+        step(&trainer, &batch, &plain(), StepOptions { loss_scale, ..StepOptions::new(3, 5) })
+    };
+    let exact = step(Precision::F32, false, 1.0);
+    for (precision, loss_scale, bound) in
+        [(Precision::Bf16, 1.0, 0.1), (Precision::F16, 1024.0, 0.02), (Precision::F32, 4096.0, 1e-6)]
+    {
+        for checkpoint_blocks in [false, true] {
+            let half = step(precision, checkpoint_blocks, loss_scale);
+            assert!((half.loss - exact.loss).abs() < bound, "{precision:?}: loss {} for {}", half.loss, exact.loss);
+            for (name, gradient) in exact.gradients.iter() {
+                let other = half.gradients.get(name).unwrap();
+                assert_eq!(other.dtype(), candle_core::DType::F32);
+                let error = relative_error(other, gradient);
+                assert!(error < bound, "{precision:?} {name}: {error:.1e}");
+            }
         }
     }
 }
@@ -133,7 +180,7 @@ fn nine_images_are_learned_by_heart_and_frozen_weights_stay() {
         let mut optimizer = AdamW::new(plan.clone(), &trainer.params).unwrap();
         let mut last = f64::INFINITY;
         for number in 0..steps {
-            let result = step(&trainer, &batch, &plain(), 1, (0, number));
+            let result = step(&trainer, &batch, &plain(), StepOptions::new(0, number));
             last = result.loss;
             let rates = Rates { lr, head_lr: lr, weight_decay: 0.0 };
             optimizer.step(&trainer.params, &result.gradients, rates, &trainer.workers).unwrap();

@@ -65,23 +65,25 @@ impl Block {
     /// x (B, T, d) to (B, T, d).
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let attended = self.attention.forward(&self.norm1.forward(x)?)?;
-        let x = self.residual(x, attended, self.scale1.as_ref(), 0, mode)?;
+        let x = self.residual(x, &attended, self.scale1.as_ref(), 0, mode)?;
         let hidden = self.fc1.forward(&self.norm2.forward(&x)?)?;
         let hidden = match self.activation {
             Some(activation) => activation.forward(&hidden)?,
             None => swiglu(&hidden)?,
         };
-        self.residual(&x, self.fc2.forward(&hidden)?, self.scale2.as_ref(), 1, mode)
+        self.residual(&x, &self.fc2.forward(&hidden)?, self.scale2.as_ref(), 1, mode)
     }
 
     fn residual(
         &self,
         x: &Tensor,
-        branch: Tensor,
+        branch: &Tensor,
         scale: Option<&LayerScale>,
         which: u64,
         mode: Mode<'_>,
     ) -> Result<Tensor> {
+        // The residual stream keeps its type when products run in a shorter one.
+        let branch = branch.to_dtype(x.dtype())?;
         let branch = match scale {
             Some(scale) => scale.forward(&branch)?,
             None => branch,

@@ -63,6 +63,11 @@ impl Backbone {
         Ok(loaded)
     }
 
+    /// Values of an image's embedding in the space of texts: those of the features where nothing projects them.
+    pub fn embedding(&self) -> usize {
+        if self.spec.projection > 0 { self.spec.projection } else { self.spec.features() }
+    }
+
     /// Chooses how tokens become features.
     ///
     /// # Errors

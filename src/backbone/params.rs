@@ -1,6 +1,6 @@
 //! Named parameters: a [`Var`] when it learns, a plain tensor when it is frozen.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use std::collections::BTreeMap;
 
 /// One parameter.
@@ -30,6 +30,11 @@ impl Params {
     /// Adds or replaces a frozen parameter.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
         self.0.insert(name.into(), Param::Frozen(tensor));
+    }
+
+    /// Adds or replaces all of `others`.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
     }
 
     /// Drops the parameters that `keep` refuses.
@@ -91,6 +96,29 @@ impl Params {
             Param::Trained(var) => Param::Frozen(var.as_detached_tensor()),
         };
         Self(self.0.iter().map(|(name, param)| (name.clone(), detach(param))).collect())
+    }
+
+    /// The same parameters with the weights and biases of linear layers in `dtype`, so that products run in it; all else
+    /// stays as it is (the rule of PyTorch's autocast). The gradients of learning parameters keep the parameters' type.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn with_products_in(&self, dtype: DType) -> Result<Self> {
+        let cast = |(name, param): (&String, &Param)| {
+            let tensor = if self.multiplies(name) { param.tensor().to_dtype(dtype)? } else { param.tensor().clone() };
+            Ok((name.clone(), Param::Frozen(tensor)))
+        };
+        self.0.iter().map(cast).collect::<Result<_>>().map(Self)
+    }
+
+    /// Whether a parameter belongs to a linear layer: its matrix, or the bias beside one.
+    fn multiplies(&self, name: &str) -> bool {
+        let matrix = |name: &str| self.0.get(name).is_some_and(|param| param.tensor().rank() > 1);
+        match name.rsplit_once('.') {
+            Some((layer, "bias")) => matrix(&format!("{layer}.weight")),
+            Some((_, "weight")) => matrix(name),
+            _ => false,
+        }
     }
 
     /// Moves every parameter to a device, frozen. What is there already is not copied.

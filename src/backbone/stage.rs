@@ -89,7 +89,28 @@ impl Stage {
     }
 }
 
+/// A stretch of the network that can run by itself on what the one before it left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    /// From pixels to the tokens before the first block.
+    Embed,
+    /// A block, counted from the input.
+    Block(usize),
+    /// From the tokens after the last block to the features that feed the head.
+    Pool,
+}
+
 impl Vit {
+    /// The stretches from `stage` to the features that feed the head; none from those features themselves.
+    pub fn segments(&self, stage: Stage) -> Vec<Segment> {
+        let (embed, first) = match stage {
+            Stage::Pixels => (Some(Segment::Embed), 0),
+            Stage::Block(block) => (None, block),
+            Stage::Features(_) => return Vec::new(),
+        };
+        embed.into_iter().chain((first..self.depth()).map(Segment::Block)).chain([Segment::Pool]).collect()
+    }
+
     /// pixels (B, 3, S, S) to what is found at `stage` (B, …).
     ///
     /// # Errors

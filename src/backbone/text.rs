@@ -8,7 +8,7 @@ use super::load::{differences, read_parameter, tower_problem};
 use super::params::Params;
 use super::source::Source;
 use super::spec::{BlockShape, Shapes};
-use super::text_formats::TextFormat;
+use super::text_formats::{TextFormat, TextPreparation};
 use crate::error::{Result, WeightsError};
 use crate::nn::{Activation, LayerNorm, Linear, Mode};
 use candle_core::{DType, Tensor};
@@ -81,6 +81,8 @@ impl TextSpec {
 pub struct TextTower {
     /// The architecture.
     pub spec: TextSpec,
+    /// What comes before and after the tokenizer.
+    pub preparation: TextPreparation,
     /// Every parameter by canonical name, in f32.
     pub params: Params,
     /// The logarithm of the factor on the cosine of text and image.
@@ -104,7 +106,11 @@ impl TextTower {
             return Err(WeightsError::Invalid {
                 path: source.path,
                 reason: "has no text tower, which comparing images with texts needs".into(),
-                hint: Some("give a CLIP or SigLIP model as transformers or open_clip saves it".into()),
+                hint: Some(
+                    "give a CLIP or SigLIP model as transformers or open_clip saves it, such as \
+                     openai/clip-vit-base-patch32"
+                        .into(),
+                ),
             }
             .into());
         };
@@ -113,6 +119,7 @@ impl TextTower {
         if let Some(problem) = tower_problem(spec.width, spec.depth, spec.heads, spec.hidden) {
             return Err(invalid(problem).into());
         }
+        let preparation = format.preparation(&source.description.config).map_err(invalid)?;
         let wanted = spec.shapes().into_iter().map(|(name, shape)| (format.origin(&name, &header), shape));
         let problems = differences(wanted, &header, |name| format.ignores(name));
         if !problems.is_empty() {
@@ -132,7 +139,8 @@ impl TextTower {
             Ok(value.flatten_all()?.to_vec1::<f32>()?.first().copied())
         };
         let logit_scale = scalar("logit_scale")?.unwrap_or(INITIAL_LOGIT_SCALE);
-        Ok(Self { spec, params, logit_scale, logit_bias: scalar("logit_bias")?, family: format.name() })
+        let logit_bias = scalar("logit_bias")?;
+        Ok(Self { spec, preparation, params, logit_scale, logit_bias, family: format.name() })
     }
 }
 
@@ -146,6 +154,7 @@ pub struct TextEncoder {
     positions: Tensor,
     blocks: Vec<Block>,
     norm: LayerNorm,
+    causal: bool,
     pool: TextPool,
     projection: Option<Linear>,
 }
@@ -166,6 +175,7 @@ impl TextEncoder {
                 .map(|index| Block::new(&options, params, index, 0.0))
                 .collect::<candle_core::Result<_>>()?,
             norm: layer_norm(params, "norm", spec.eps)?,
+            causal: spec.causal,
             pool: spec.pool,
             projection: projection.map(|weight| Linear::new(weight, params.get("projection.bias"))),
         })
@@ -176,34 +186,54 @@ impl TextEncoder {
     /// # Errors
     /// When a text is longer than the context, or a number is outside the vocabulary.
     pub fn encode(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        let ends = self.ends(ids)?;
+        // What a causal tower does after the token that is read changes nothing, and most of a context is padding.
+        let length = if self.causal { ends.iter().max().map_or(0, |last| last + 1) } else { ids.dim(1)? };
+        self.encode_embedded(&self.embed(&ids.narrow(1, 0, length)?)?, &ends)
+    }
+
+    /// Token numbers (B, T) as u32 to their embeddings (B, T, d), without positions.
+    ///
+    /// # Errors
+    /// When a number is outside the vocabulary.
+    pub fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
         let (batch, length) = ids.dims2()?;
-        let tokens = self.tokens.index_select(&ids.flatten_all()?, 0)?.reshape((batch, length, ()))?;
-        let mut x = tokens.broadcast_add(&self.positions.narrow(1, 0, length)?)?;
+        self.tokens.index_select(&ids.flatten_all()?, 0)?.reshape((batch, length, ()))
+    }
+
+    /// Which token of each text (B, T) stands for it.
+    ///
+    /// # Errors
+    /// When `ids` are no rows of numbers.
+    pub fn ends(&self, ids: &Tensor) -> candle_core::Result<Vec<usize>> {
+        let rows = ids.to_dtype(DType::U32)?.to_vec2::<u32>()?;
+        let end = |ids: &Vec<u32>| match self.pool {
+            TextPool::First => 0,
+            TextPool::Last => ids.len().saturating_sub(1),
+            // The first where several are equal, as PyTorch's argmax.
+            TextPool::Largest => position(ids, ids.iter().copied().max().unwrap_or(0)),
+            TextPool::EndOfText(id) => position(ids, id),
+        };
+        Ok(rows.iter().map(end).collect())
+    }
+
+    /// Embedded tokens (B, T, d), without positions, to embeddings (B, E) of the texts that the tokens `ends` stand for:
+    /// where learnt vectors take the place of words.
+    ///
+    /// # Errors
+    /// When a text is longer than the context.
+    pub fn encode_embedded(&self, tokens: &Tensor, ends: &[usize]) -> candle_core::Result<Tensor> {
+        let mut x = tokens.broadcast_add(&self.positions.narrow(1, 0, tokens.dim(1)?)?)?;
         for block in &self.blocks {
             x = block.forward(&x, Mode::Eval)?;
         }
-        let pooled = self.pool(&self.norm.forward(&x)?, ids)?;
+        let x = self.norm.forward(&x)?;
+        let pooled = ends.iter().enumerate().map(|(text, &end)| x.get(text)?.get(end));
+        let pooled = Tensor::stack(&pooled.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
         match &self.projection {
             Some(projection) => projection.forward(&pooled),
             None => Ok(pooled),
         }
-    }
-
-    /// x (B, T, d) to (B, d).
-    fn pool(&self, x: &Tensor, ids: &Tensor) -> candle_core::Result<Tensor> {
-        let rows = ids.to_dtype(DType::U32)?.to_vec2::<u32>()?;
-        let token = |(index, ids): (usize, &Vec<u32>)| {
-            let at = match self.pool {
-                TextPool::First => 0,
-                TextPool::Last => ids.len().saturating_sub(1),
-                // The first where several are equal, as PyTorch's argmax.
-                TextPool::Largest => position(ids, ids.iter().copied().max().unwrap_or(0)),
-                TextPool::EndOfText(id) => position(ids, id),
-            };
-            x.get(index)?.get(at)
-        };
-        let pooled = rows.iter().enumerate().map(token).collect::<candle_core::Result<Vec<_>>>()?;
-        Tensor::stack(&pooled, 0)
     }
 }
 

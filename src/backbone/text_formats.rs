@@ -23,6 +23,30 @@ pub enum TextFormat {
     OpenClip,
 }
 
+/// How a text is cleaned before its tokenizer sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleaning {
+    /// Not at all: transformers' CLIP.
+    AsIs,
+    /// As transformers' `SigLIP` tokenizers do, each class in its own way.
+    Siglip,
+    /// `open_clip`'s `whitespace`: character references resolved, each run of white space one space.
+    Whitespace,
+    /// `open_clip`'s `lower`: as `Whitespace`, in lower case.
+    Lower,
+    /// `open_clip`'s `canonicalize`: as `Lower`, without ASCII punctuation.
+    Canonical,
+}
+
+/// What a library does to a text around its tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextPreparation {
+    /// Before it.
+    pub cleaning: Cleaning,
+    /// After it: whether the context is filled with zeros, or else with the tokenizer's own padding token.
+    pub zero_padding: bool,
+}
+
 const HF_PREFIX: &str = "text_model.";
 
 impl TextFormat {
@@ -53,6 +77,15 @@ impl TextFormat {
             Self::HfClip => clip(text_config(config), header),
             Self::HfSiglip => siglip(text_config(config)),
             Self::OpenClip => open(&config["model_cfg"]),
+        }
+    }
+
+    /// What the library does to a text around its tokenizer.
+    pub fn preparation(self, config: &Value) -> Result<TextPreparation, String> {
+        match self {
+            Self::HfClip => Ok(TextPreparation { cleaning: Cleaning::AsIs, zero_padding: false }),
+            Self::HfSiglip => Ok(TextPreparation { cleaning: Cleaning::Siglip, zero_padding: false }),
+            Self::OpenClip => open_preparation(&config["model_cfg"]["text_cfg"]),
         }
     }
 
@@ -164,6 +197,35 @@ fn open(model: &Value) -> Result<TextSpec, String> {
         projection: if projected { Config(model).integer("embed_dim", 0)? } else { 0 },
         projection_bias: values.flag("proj_bias", false),
     })
+}
+
+/// `open_clip`'s `get_tokenizer`: its own byte-pair encoding, or a tokenizer of the hub, each with its cleaning.
+fn open_preparation(text: &Value) -> Result<TextPreparation, String> {
+    let options = &text["tokenizer_kwargs"];
+    let unsupported = ["strip_sep_token", "reduction_mask"].iter().find(|key| !is_off(&options[**key]));
+    if let Some(key) = unsupported {
+        return Err(format!("text_cfg.tokenizer_kwargs.{key} = {} is not supported", options[*key]));
+    }
+    if !is_off(&text["tokenizer_mode"]) {
+        return Err(format!("text_cfg.tokenizer_mode = {} is not supported", text["tokenizer_mode"]));
+    }
+    let own = is_off(&text["hf_tokenizer_name"]);
+    let cleaning = match options["clean"].as_str().unwrap_or(if own { "lower" } else { "whitespace" }) {
+        "lower" => Cleaning::Lower,
+        "whitespace" => Cleaning::Whitespace,
+        "canonicalize" => Cleaning::Canonical,
+        other => {
+            return Err(format!(
+                "text_cfg.tokenizer_kwargs.clean = {other:?} is not supported; supported: lower, whitespace, \
+                 canonicalize"
+            ));
+        }
+    };
+    Ok(TextPreparation { cleaning, zero_padding: own })
+}
+
+fn is_off(value: &Value) -> bool {
+    value.is_null() || value == false || value == ""
 }
 
 fn hf_origin(name: &str, header: &Header, projection: &str) -> Origin {

@@ -4,6 +4,7 @@ use super::block::{Block, BlockOptions, layer_norm};
 use super::params::Params;
 use super::pool::Pooling;
 use super::spec::VitSpec;
+use super::stage::Segment;
 use crate::nn::{LayerNorm, Mode, PatchEmbed};
 use candle_core::{Result, Tensor};
 
@@ -53,7 +54,7 @@ impl Vit {
 
     /// pixels (B, 3, S, S) to tokens (B, T, d) before the first block.
     fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
-        let patches = self.patch_embed.forward(pixels)?; // (B, N, d)
+        let patches = self.patch_embed.forward(pixels)?.to_dtype(self.positions.dtype())?; // (B, N, d)
         let (batch, _, width) = patches.dims3()?;
         let k = self.positioned_prefix;
         let mut tokens = Vec::with_capacity(3);
@@ -73,6 +74,26 @@ impl Vit {
         match &self.norm_pre {
             Some(norm) => norm.forward(&x),
             None => Ok(x),
+        }
+    }
+
+    /// Number of blocks.
+    pub(super) fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// One stretch of the network, from what the one before it left.
+    ///
+    /// # Errors
+    /// When there is no such block, or `x` does not have the shape the stretch reads.
+    pub fn run_segment(&self, segment: Segment, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        match segment {
+            Segment::Embed => self.embed(x),
+            Segment::Block(index) => match self.blocks.get(index) {
+                Some(block) => block.forward(x, mode),
+                None => candle_core::bail!("there is no block {index} among {}", self.blocks.len()),
+            },
+            Segment::Pool => self.suffix(x, self.blocks.len(), mode),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::system::memory::free_memory_bytes;
 use candle_core::Device;
 
 /// Opens the device asked for.
@@ -24,6 +25,15 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
                 "`nvidia-smi -L` lists the GPUs; run.device = \"auto\" falls back to the CPU",
             )
         }),
+    }
+}
+
+/// Memory that may still be taken where tensors live; none where nobody tells.
+pub fn free_bytes(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64),
+        _ => free_memory_bytes(),
     }
 }
 

@@ -110,7 +110,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         console.warn(format!("the probe was fitted on the {split} images: this is no estimate of its accuracy"));
     }
     let scored = score(&feed, &run.trainer, split, console)?;
-    let evaluation = evaluate_scored(args.name(), &feed, &scored, &run.record.classes, run.record.temperature)?;
+    let evaluation = evaluate_scored(args.name(), &feed.dataset, &scored, &run.record.classes, run.record.temperature)?;
     if args.data.is_none() {
         write_evaluations(&args.run, std::slice::from_ref(&evaluation))?;
     }

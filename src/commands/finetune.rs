@@ -3,6 +3,7 @@
 use super::ConfigArgs;
 use super::features::FeatureSet;
 use super::fit_probe::fit;
+use super::forecast::{Sizes, forecast};
 use super::imbalance::{criterion, warn_of_double_balance};
 use super::inspect::{Inspected, inspect};
 use super::kept;
@@ -11,24 +12,26 @@ use super::score::{read_evaluation, score_splits, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::Readout;
 use crate::cache::Key;
-use crate::config::{self, HeadInit, Refit, Settings};
+use crate::config::{self, HeadInit, Precision, Refit, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
 use crate::probe::Model;
 use crate::report::{
-    Console, Run, RunRecord, Status, TrainingReport, changes, key_value_table, percent, plots, recall_table, refuse,
-    verdict,
+    Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
+    recall_table, refuse, verdict,
 };
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::StopRequest;
 use crate::train::checkpoint::Checkpoints;
+use crate::train::classifier::HeadKind;
 use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
 use crate::train::mix::Mixer;
 use crate::train::progress::Progress;
+use crate::train::safeguard::Safeguard;
 use crate::train::soup::clear_ingredients;
 use crate::train::state::TrainState;
 use crate::train::trainer::Trainer;
@@ -63,13 +66,20 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
     let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
-    let trainer = session.trainer(ModelShape { stage, readout: Readout::POOL, classes, knn: None }, &plan)?;
+    let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Linear, classes, knn: None };
+    let trainer = session.trainer(shape, &plan)?;
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
     (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
     };
-    describe(&record, &session, console);
+    let sizes = Sizes {
+        parameters: (record.trainable_parameters, record.total_parameters),
+        images: (record.data.train, record.data.val),
+    };
+    let forecast = forecast(&session, &plan, stage, sizes)?;
+    describe(&record, &forecast, &session, console);
+    record.forecast = Some(forecast);
     warn_of_double_balance(&session.settings, console);
     let mut training = Training::new(session, inspected, trainer, plan, run, record)?;
     let ending = training.fit(&stop, console, args.resume);
@@ -109,7 +119,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
     create_run(settings, console).map(Some)
 }
 
-fn describe(record: &RunRecord, session: &Session, console: &Console) {
+fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console: &Console) {
     let (backbone, data) = (&record.backbone, &record.data);
     let spec = &session.backbone.spec;
     console.info(format!(
@@ -131,6 +141,16 @@ fn describe(record: &RunRecord, session: &Session, console: &Console) {
         100.0 * trainable as f64 / total as f64
     ));
     console.info(format!("device    {}, {} worker(s)", record.device, record.threads));
+    console.info(format!("plan      {}", forecast.sentence()));
+    for (part, bytes) in forecast.parts() {
+        console.detail(format!("          {part} {bytes}"));
+    }
+    if let Some(warning) = forecast.warning() {
+        console.warn(warning);
+    }
+    if session.settings.run.precision != Precision::F32 && session.device.is_cpu() {
+        console.warn("half precision saves no time on a CPU: products are computed in f32 and rounded");
+    }
     let (geometry, normalization) = (&record.preprocess.geometry, &record.preprocess.normalization);
     console.detail(format!("resize    {:?}, {:?}", geometry.resize, geometry.interpolation));
     console.detail(format!("normalize {normalization:?}"));
@@ -185,7 +205,9 @@ impl Training {
             kept: None,
         };
         let checkpoints = Checkpoints::of_run(run.folder());
-        let progress = Progress::default();
+        let micro_batches = record.forecast.map_or(1, |forecast| forecast.micro_batches);
+        let safeguard = Safeguard::new(micro_batches, settings.run.precision);
+        let progress = Progress { safeguard, ..Progress::default() };
         Ok(Self { session, trainer, plan, feed, keys, criterion, checkpoints, progress, run, record })
     }
 
@@ -236,7 +258,8 @@ impl Training {
             None if settings.model.head_init == HeadInit::Probe => self.start_from_probe(console)?,
             None => {}
         }
-        let mut state = TrainState::new(&settings.train, self.plan.clone(), &self.trainer.params)?;
+        let mut state =
+            TrainState::new(&settings.train, self.plan.clone(), &self.trainer.params, self.progress.safeguard)?;
         if let Some(saved) = saved {
             state.restore(saved.state, saved.optimizer.unwrap_or_default())?;
             console.info(format!("resuming after epoch {}, step {}", state.progress.epoch, state.progress.step));
@@ -318,6 +341,7 @@ impl Training {
             "seconds": self.record.wall_seconds,
             "images_per_second": images / training_seconds,
             "peak_memory_bytes": self.record.peak_memory_bytes,
+            "expected_memory_bytes": self.record.forecast.map(|forecast| forecast.memory.total()),
             "cache": self.record.cache,
             "soup": self.record.soup,
             "verdict": verdict.code(),
@@ -343,8 +367,8 @@ fn result_table(result: &serde_json::Value) -> String {
     let share = |key: &str| result[key].as_f64().map_or("no such images".to_owned(), percent);
     let trainable = format!("{} of {}", count("trainable_parameters"), count("total_parameters"));
     let speed = result["images_per_second"].as_f64().unwrap_or_default();
-    let memory =
-        result["peak_memory_bytes"].as_u64().map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let bytes = |key: &str| result[key].as_u64().map_or("unknown".to_owned(), mebibytes);
+    let memory = format!("{} ({} expected)", bytes("peak_memory_bytes"), bytes("expected_memory_bytes"));
     key_value_table(&[
         ("strategy", text("strategy")),
         ("parameters that learn", trainable),

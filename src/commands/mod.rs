@@ -7,6 +7,7 @@ mod extract;
 mod features;
 mod finetune;
 mod fit_probe;
+mod forecast;
 mod imbalance;
 mod inspect;
 mod kept;
@@ -19,6 +20,7 @@ mod score;
 mod session;
 mod tsne;
 mod weights;
+mod zeroshot;
 
 use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
@@ -87,6 +89,8 @@ enum Command {
     Finetune(finetune::FinetuneArgs),
     /// Fit a simple classifier on frozen features: minutes less than training, and a bound to beat
     Probe(probe::ProbeArgs),
+    /// Compare images with prompts for the classes by a CLIP or `SigLIP` model, without training
+    Zeroshot(zeroshot::ZeroshotArgs),
     /// Score a run on a split or on another folder
     Eval(eval::EvalArgs),
     /// Label new images, with calibrated probabilities
@@ -106,6 +110,7 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
     match command {
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Probe(args) => probe::run(&args, console),
+        Command::Zeroshot(args) => zeroshot::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
         Command::Predict(args) => predict::run(&args, console),
         Command::Export(args) => export::run(&args, console),

@@ -8,6 +8,7 @@ use crate::data::{Split, write_splits_csv};
 use crate::error::Result;
 use crate::report::{Console, DataRecord, Run, RunRecord, Status};
 use crate::system::files::write_atomic;
+use crate::train::classifier::HeadKind;
 
 /// `run.json` as it stands before the first step.
 pub fn new_record(session: &Session, inspected: &Inspected, strategy: &str) -> RunRecord {
@@ -30,10 +31,12 @@ pub fn new_record(session: &Session, inspected: &Inspected, strategy: &str) -> R
         preprocess: inspected.preprocess,
         trainable_parameters: 0,
         total_parameters: 0,
+        head: HeadKind::Linear,
         temperature: None,
         probe: None,
         cache: None,
         soup: None,
+        forecast: None,
         wall_seconds: 0.0,
         peak_memory_bytes: None,
         result: None,

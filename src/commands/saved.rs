@@ -10,6 +10,7 @@ use crate::report::{Console, ProbeRecord, RunRecord, no_checkpoint};
 use crate::strategy::Plan;
 use crate::system::digest::hex;
 use crate::train::checkpoint::Checkpoints;
+use crate::train::classifier::HeadKind;
 use crate::train::feed::Feed;
 use crate::train::progress::Progress;
 use crate::train::trainer::Trainer;
@@ -68,13 +69,16 @@ impl SavedRun {
             ));
         }
         let readout = readout(&record);
-        let plan = session.plan(readout, record.classes.len())?;
+        let plan = match record.head {
+            HeadKind::Linear => session.plan(readout, record.classes.len())?,
+            HeadKind::Cosine => session.plan_cosine(record.classes.len())?,
+        };
         let knn = record.probe.as_ref().and_then(ProbeRecord::knn);
         if knn.is_some() {
             let voters = saved.params.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
             voters.for_each(|(name, tensor)| session.backbone.params.insert(name, tensor));
         }
-        let shape = ModelShape { stage, readout, classes: record.classes.len(), knn };
+        let shape = ModelShape { stage, readout, head: record.head, classes: record.classes.len(), knn };
         let trainer = session.trainer(shape, &plan)?;
         if knn.is_none() {
             load_saved(&trainer, &saved.params, folder)?;

@@ -1,6 +1,6 @@
 //! Scoring splits and writing down what came out.
 
-use crate::data::Split;
+use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::metrics::{Evaluation, Scores, evaluate, fit_temperature};
 use crate::report::{Console, percent, plots, write_json};
@@ -37,7 +37,7 @@ pub fn score_splits(
     };
     let evaluations = scored
         .iter()
-        .map(|(split, scored)| evaluate_scored(split.name(), feed, scored, classes, temperature))
+        .map(|(split, scored)| evaluate_scored(split.name(), &feed.dataset, scored, classes, temperature))
         .collect::<Result<_>>()?;
     Ok(SplitScores { temperature, evaluations })
 }
@@ -59,13 +59,13 @@ pub fn score(feed: &Feed, trainer: &Trainer, split: Split, console: &Console) ->
 /// When there are no samples.
 pub fn evaluate_scored(
     name: &str,
-    feed: &Feed,
+    dataset: &Dataset,
     scored: &Scored,
     classes: &[String],
     temperature: Option<f64>,
 ) -> Result<Evaluation> {
     let groups: Vec<Option<&str>> =
-        scored.indices.iter().map(|&index| feed.dataset.samples[index].group.as_deref()).collect();
+        scored.indices.iter().map(|&index| dataset.samples[index].group.as_deref()).collect();
     let groups = if groups.iter().all(Option::is_none) { Vec::new() } else { groups };
     evaluate(name, &scored.logits, &scored.labels, classes, temperature.unwrap_or(1.0), &groups)
 }

@@ -1,7 +1,7 @@
 //! What the commands share: from settings and classes to a model on a device.
 
 use super::{device, weights};
-use crate::backbone::{Backbone, Params, Readout, Stage};
+use crate::backbone::{Backbone, Params, Readout, Shapes, Stage};
 use crate::cache::{Cache, Key};
 use crate::config::Settings;
 use crate::data::Dataset;
@@ -9,16 +9,21 @@ use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::{Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
+use crate::hub::Wanted;
 use crate::probe::Knn;
 use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
-use crate::train::classifier::{Form, Regularisation, all_shapes, assemble};
-use crate::train::trainer::Trainer;
-use candle_core::{Device, Tensor};
+use crate::train::classifier::{Form, HeadKind, Regularisation, all_shapes, assemble};
+use crate::train::cosine::CosineHead;
+use crate::train::trainer::{Computation, Trainer};
+use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The map from features to the space of texts, among [`Backbone::outputs`].
+const PROJECTION: &str = "projection.weight";
 
 /// What a model is besides its backbone.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +32,8 @@ pub struct ModelShape {
     pub stage: Stage,
     /// Which features feed the head.
     pub readout: Readout,
+    /// How the head makes logits of them.
+    pub head: HeadKind,
     /// Classes of the head.
     pub classes: usize,
     /// Set when images vote instead of a head.
@@ -43,6 +50,8 @@ pub struct Session {
     pub workers: Workers,
     /// The pretrained weights.
     pub backbone: Backbone,
+    /// Where they were loaded from: a folder on this machine, or `builtin:NAME`.
+    pub location: String,
 }
 
 impl Session {
@@ -51,12 +60,20 @@ impl Session {
     /// # Errors
     /// Usage errors of the device and the image size, weights errors, errors of the hub.
     pub fn open(settings: Settings, console: &Console) -> Result<Self> {
+        Self::open_with(settings, Wanted::Backbone, console)
+    }
+
+    /// The same, with more files of the model at [`Session::location`] than the backbone's.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_with(settings: Settings, wanted: Wanted, console: &Console) -> Result<Self> {
         let device = device::open(settings.run.device)?;
-        let weights = weights::local(&settings.model.backbone, console)?;
-        let mut backbone = Backbone::load(&weights, settings.model.image_size)?.with_pool(settings.model.pool)?;
+        let location = weights::local(&settings.model.backbone, wanted, console)?.into_owned();
+        let mut backbone = Backbone::load(&location, settings.model.image_size)?.with_pool(settings.model.pool)?;
         backbone.params = std::mem::take(&mut backbone.params).to_device(&device)?;
         let workers = Workers::new(settings.run.threads, &device)?;
-        Ok(Self { settings, device, workers, backbone })
+        Ok(Self { settings, device, workers, backbone, location })
     }
 
     /// Which parameters learn, for a head from the features of `readout` to `classes`.
@@ -65,9 +82,23 @@ impl Session {
     /// A usage error when the strategy does not fit the backbone.
     pub fn plan(&self, readout: Readout, classes: usize) -> Result<Plan> {
         let spec = &self.backbone.spec;
-        let shapes = all_shapes(spec, readout.width(spec), classes);
+        self.plan_over(&all_shapes(spec, readout.width(spec), classes))
+    }
+
+    /// The same for a cosine head on the pooled features.
+    ///
+    /// # Errors
+    /// As [`Session::plan`].
+    pub fn plan_cosine(&self, classes: usize) -> Result<Plan> {
+        let mut shapes = self.backbone.spec.shapes();
+        shapes.extend(CosineHead::shapes(self.backbone.embedding(), classes));
+        self.plan_over(&shapes)
+    }
+
+    fn plan_over(&self, shapes: &Shapes) -> Result<Plan> {
         let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        Plan::new(&self.settings.strategy, self.settings.train.layer_decay, spec.depth, shapes)
+        let (strategy, layer_decay) = (&self.settings.strategy, self.settings.train.layer_decay);
+        Plan::new(strategy, layer_decay, self.backbone.spec.depth, shapes)
     }
 
     /// The model with a fresh head. It takes the backbone's parameters, so that they are held once.
@@ -75,15 +106,37 @@ impl Session {
     /// # Errors
     /// When the device is out of memory.
     pub fn trainer(&mut self, shape: ModelShape, plan: &Plan) -> Result<Trainer> {
-        let ModelShape { stage, readout, classes, knn } = shape;
+        let ModelShape { stage, readout, head, classes, knn } = shape;
         let backbone = std::mem::take(&mut self.backbone.params);
-        let (width, seed) = (readout.width(&self.backbone.spec), self.settings.run.seed);
-        let params = assemble(backbone, width, classes, seed, &self.device)?;
+        let params = match head {
+            HeadKind::Linear => {
+                let (width, seed) = (readout.width(&self.backbone.spec), self.settings.run.seed);
+                assemble(backbone, width, classes, seed, &self.device)?
+            }
+            HeadKind::Cosine => self.with_cosine_head(backbone, classes)?,
+        };
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let model = &self.settings.model;
         let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };
-        let form = Form { stage, readout, rates, knn };
-        Ok(Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?)
+        let form = Form { stage, readout, head, rates, knn };
+        let trainer = Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?;
+        Ok(trainer.computed(self.computation()))
+    }
+
+    /// How the settings want gradients to be computed.
+    pub fn computation(&self) -> Computation {
+        let settings = &self.settings;
+        Computation { precision: settings.run.precision, checkpoint_blocks: settings.train.checkpoint_blocks }
+    }
+
+    /// The backbone with its projection to embeddings and a cosine head whose directions are still to be set.
+    fn with_cosine_head(&self, mut params: Params, classes: usize) -> Result<Params> {
+        if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
+            params.insert(PROJECTION, projection.to_device(&self.device)?);
+        }
+        let directions = Tensor::zeros((classes, self.backbone.embedding()), DType::F32, &self.device)?;
+        params.extend(CosineHead::params(&directions, 0.0, 0.0)?);
+        Ok(params)
     }
 
     /// The layers up to `stage` over `params`.

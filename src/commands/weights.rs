@@ -10,10 +10,10 @@ use std::borrow::Cow;
 ///
 /// # Errors
 /// As [`Hub::fetch`].
-pub fn local<'a>(backbone: &'a str, console: &Console) -> Result<Cow<'a, str>> {
+pub fn local<'a>(backbone: &'a str, wanted: Wanted, console: &Console) -> Result<Cow<'a, str>> {
     let Some(id) = RepoId::of_backbone(backbone)? else { return Ok(backbone.into()) };
     let mut bar = None;
-    let snapshot = Hub::from_process()?.fetch(&id, Wanted::Backbone, &mut |at| show(&mut bar, &id, at, console))?;
+    let snapshot = Hub::from_process()?.fetch(&id, wanted, &mut |at| show(&mut bar, &id, at, console))?;
     drop(bar);
     snapshot.warnings.iter().for_each(|warning| console.warn(warning));
     console.detail(format!("commit    {} of {}", snapshot.commit, id.repo()));

@@ -3,7 +3,7 @@
 //! What is wrong is reported and taken out, so that the rest can be read and its own problems join the report.
 
 use super::document::{Document, join, shown};
-use super::schema::{alternatives, choices, expectation, kind, limit};
+use super::schema::{alternatives, choices, entry, expectation, kind, limit};
 use super::suggest;
 use crate::error::{Place, Problem};
 use serde_json::Value as Schema;
@@ -52,7 +52,7 @@ impl Checker<'_> {
     fn table(&mut self, prefix: &str, table: &mut Table, schema: &Schema) {
         table.retain(|name, value| {
             let key = join(prefix, name);
-            let good = if let Some(known) = schema.get("properties").and_then(|properties| properties.get(name)) {
+            let good = if let Some(known) = entry(schema, name) {
                 self.value(&key, value, known)
             } else {
                 self.unknown(&key, name, prefix, schema);

@@ -10,6 +10,7 @@ mod feature_settings;
 mod loss_settings;
 mod overrides;
 mod paths;
+mod prompt_settings;
 mod raw;
 mod read;
 mod resolve;
@@ -20,8 +21,10 @@ mod write;
 
 pub use feature_settings::*;
 pub use loss_settings::*;
+pub use prompt_settings::*;
 pub use schema::json_schema;
 pub use settings::*;
+pub(crate) use suggest::closest;
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
 use check::Findings;

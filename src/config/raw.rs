@@ -7,12 +7,14 @@
 
 use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
 use super::loss_settings::{LossKind, LossWeightsKind, Sampler};
+use super::prompt_settings::PromptPreset;
 use super::settings::{
     AugmentPreset, ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
     Precision, ResizeMode, Schedule,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Configuration of vitadapt. Paths are relative to this file; in `--set` overrides, to the current folder.
@@ -42,6 +44,8 @@ pub struct Raw {
     pub probe: Option<RawProbe>,
     /// The picture of `vitadapt tsne`.
     pub tsne: Option<RawTsne>,
+    /// Classes in words, for `vitadapt zeroshot`.
+    pub prompts: Option<RawPrompts>,
 }
 
 /// `[run]`
@@ -61,7 +65,7 @@ pub struct RawRun {
     /// `auto` (the first GPU if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
     #[schemars(regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("default" = "auto"))]
     pub device: Option<String>,
-    /// Type of the numbers in training.
+    /// Type of the products in training; parameters, norms, softmax and loss stay in f32.
     #[schemars(extend("default" = "f32"))]
     pub precision: Option<Precision>,
     /// Worker threads for compute; 0 = one per core.
@@ -258,9 +262,10 @@ pub struct RawTrain {
     /// Images per optimiser step, whatever `accumulate` is.
     #[schemars(range(min = 1, max = 65_536), extend("default" = 32))]
     pub batch_size: Option<usize>,
-    /// Micro-batches a step is cut into: less memory, the same result up to rounding. At most `batch_size`.
-    #[schemars(range(min = 1, max = 65_536), extend("default" = 1))]
-    pub accumulate: Option<usize>,
+    /// Micro-batches a step is cut into: less memory, the same result up to rounding. At most `batch_size`. `auto` = as
+    /// few as the free memory allows.
+    #[schemars(extend("default" = "auto"))]
+    pub accumulate: Option<OrAuto<MicroBatches>>,
     /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 1e-3 for frozen (where only
     /// the head learns).
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
@@ -328,6 +333,10 @@ pub struct RawTrain {
     /// Minutes between checkpoints within an epoch; 0 = only after epochs, and by `checkpoint_steps`.
     #[schemars(range(min = 0.0, max = 1e6), extend("default" = 10.0))]
     pub checkpoint_minutes: Option<f64>,
+    /// Gradient checkpointing: keep only what enters each block and run the block again on the way back. Much less
+    /// memory, about a third more time, the same result.
+    #[schemars(extend("default" = false))]
+    pub checkpoint_blocks: Option<bool>,
 }
 
 /// `[early_stop]`
@@ -417,6 +426,21 @@ pub struct RawTsne {
     pub method: Option<TsneMethod>,
 }
 
+/// `[prompts]`: at most one of `preset` and `templates`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPrompts {
+    /// Sentences around the names of the classes.
+    #[schemars(extend("default" = "simple"))]
+    pub preset: Option<PromptPreset>,
+    /// Sentences of your own, each with {} where the name goes.
+    #[schemars(length(min = 1, max = 1000), inner(length(min = 1)))]
+    pub templates: Option<Vec<String>>,
+    /// Names of a class by its label: one, or a list of synonyms and descriptions. Default: the label, with _ and - as
+    /// spaces.
+    pub classes: Option<BTreeMap<String, OneOrMany<ClassName>>>,
+}
+
 /// Something that can be turned off (`false`), on with its defaults (`true`), or given.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -426,6 +450,29 @@ pub enum Switch<T> {
     /// On, with this.
     Value(T),
 }
+
+/// A value, or `auto`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OrAuto<T> {
+    /// Found by the program.
+    Auto(Auto),
+    /// This.
+    Value(T),
+}
+
+/// The word `auto`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auto {
+    /// Found by the program.
+    Auto,
+}
+
+/// A number of micro-batches.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct MicroBatches(#[schemars(range(min = 1, max = 65_536))] pub usize);
 
 /// One number for the usual case, a table for everything.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -466,6 +513,11 @@ pub struct Penalty(#[schemars(range(min = 1e-10, max = 1e10))] pub f64);
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Neighbors(#[schemars(range(min = 1, max = 1_000_000))] pub usize);
+
+/// What a class is called.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ClassName(#[schemars(length(min = 1))] pub String);
 
 /// A number from 0 to 1.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]

@@ -66,10 +66,13 @@ fn merge(object: &mut Map<String, Value>, other: Value) {
 
 /// The schema of the key at `path`, when there is one.
 pub(super) fn at<'s>(schema: &'s Value, path: &[String]) -> Option<&'s Value> {
-    path.iter().try_fold(schema, |schema, name| {
-        let tables = alternatives(schema).find(|alternative| alternative.get("properties").is_some())?;
-        tables.get("properties")?.get(name)
-    })
+    path.iter().try_fold(schema, |schema, name| alternatives(schema).find_map(|form| entry(form, name)))
+}
+
+/// The schema of the key `name` of a table: its own, or the one for all names where these are free.
+pub(super) fn entry<'s>(table: &'s Value, name: &str) -> Option<&'s Value> {
+    let own = table.get("properties").and_then(|properties| properties.get(name));
+    own.or_else(|| table.get("additionalProperties").filter(|others| others.is_object()))
 }
 
 /// The forms a value may take, one by one, however deeply `anyOf` nests them.

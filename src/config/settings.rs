@@ -2,6 +2,7 @@
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
+use super::prompt_settings::PromptSettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub probe: ProbeSettings,
     /// `[tsne]`
     pub tsne: TsneSettings,
+    /// `[prompts]`
+    pub prompts: PromptSettings,
 }
 
 /// `[run]`: name, place and machine.
@@ -43,7 +46,7 @@ pub struct RunSettings {
     pub out: PathBuf,
     /// Where tensors live.
     pub device: DeviceChoice,
-    /// Type of the numbers in training.
+    /// Type of the products in training.
     pub precision: Precision,
     /// Worker threads for compute; 0 = one per core.
     pub threads: usize,
@@ -52,11 +55,16 @@ pub struct RunSettings {
 }
 
 /// `run.precision`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32-bit floats.
+    #[default]
     F32,
+    /// Products in bfloat16: the range of f32 with fewer digits. For GPUs from Ampere on.
+    Bf16,
+    /// Products in half precision, with a loss scale that follows the gradients. For GPUs without bfloat16.
+    F16,
 }
 
 /// `run.device`
@@ -319,7 +327,7 @@ pub struct TrainSettings {
     /// Images per optimiser step, whatever `accumulate` is.
     pub batch_size: usize,
     /// Micro-batches a step is cut into: less memory, the same result up to rounding.
-    pub accumulate: usize,
+    pub accumulate: Option<usize>,
     /// Peak learning rate.
     pub lr: f64,
     /// Peak learning rate of the head.
@@ -359,6 +367,8 @@ pub struct TrainSettings {
     pub checkpoint_steps: usize,
     /// Minutes between checkpoints within an epoch; 0 = none.
     pub checkpoint_minutes: f64,
+    /// Gradient checkpointing: keep only what enters each block, and run the block again on the way back.
+    pub checkpoint_blocks: bool,
 }
 
 impl TrainSettings {

@@ -2,10 +2,11 @@
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::loss_settings::{LossKind, LossSettings, LossWeights, LossWeightsKind};
+use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::raw::{
-    Alpha, Decay, GradNorm, Neighbors, OneOrMany, Penalty, Radius, Raw, RawAugment, RawCache, RawColor, RawCrop,
-    RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe, RawRun, RawStrategy, RawTrain, RawTsne,
-    Share, Shorthand, StrategyKind, Switch,
+    Alpha, Auto, ClassName, Decay, GradNorm, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty, Radius, Raw,
+    RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe,
+    RawPrompts, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
 };
 use super::settings::{
     AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
@@ -41,6 +42,7 @@ impl From<&Settings> for Raw {
             cache: Some(cache(&settings.cache)),
             probe: Some(probe(&settings.probe)),
             tsne: Some(tsne(&settings.tsne)),
+            prompts: Some(prompts(&settings.prompts)),
         }
     }
 }
@@ -160,7 +162,7 @@ fn train(train: &TrainSettings) -> RawTrain {
         epochs,
         steps,
         batch_size: Some(train.batch_size),
-        accumulate: Some(train.accumulate),
+        accumulate: Some(train.accumulate.map_or(OrAuto::Auto(Auto::Auto), |parts| OrAuto::Value(MicroBatches(parts)))),
         lr: Some(train.lr),
         head_lr: Some(train.head_lr),
         weight_decay: Some(train.weight_decay),
@@ -169,6 +171,7 @@ fn train(train: &TrainSettings) -> RawTrain {
         schedule: Some(train.schedule),
         clip_grad: Some(switch(train.clip_grad.map(GradNorm))),
         label_smoothing: Some(train.label_smoothing),
+        checkpoint_blocks: Some(train.checkpoint_blocks),
         loss: Some(loss),
         focal_gamma,
         tau,
@@ -217,4 +220,14 @@ fn tsne(tsne: &TsneSettings) -> RawTsne {
         learning_rate: tsne.learning_rate,
         method: Some(tsne.method),
     }
+}
+
+fn prompts(prompts: &PromptSettings) -> RawPrompts {
+    let (preset, templates) = match &prompts.templates {
+        PromptTemplates::Preset(preset) => (Some(*preset), None),
+        PromptTemplates::Own(templates) => (None, Some(templates.clone())),
+    };
+    let names = |names: &Vec<String>| OneOrMany::Many(names.iter().cloned().map(ClassName).collect());
+    let classes = prompts.classes.iter().map(|(class, given)| (class.clone(), names(given))).collect();
+    RawPrompts { preset, templates, classes: Some(classes) }
 }

@@ -30,7 +30,8 @@ pub struct Model {
     pub name: String,
     /// The architecture.
     pub spec: VitSpec,
-    /// Every parameter by canonical name on the host, and the head as `head.weight` and `head.bias`.
+    /// Every parameter by canonical name on the host, and the head as `head.weight` and `head.bias`; one that
+    /// compares directions has `head.logit_scale` too, and `projection.weight` if features are no embeddings yet.
     pub params: Params,
     /// Which features feed the head; the pooling of `spec`, or those of several blocks.
     pub readout: Readout,
@@ -68,8 +69,16 @@ impl Model {
         self.params.retain(|name| needed.contains_key(name) || name.starts_with("head."));
     }
 
-    /// Refuses a head that reads several blocks.
-    fn refuse_several_blocks(&self, format: &dyn Format) -> Result<()> {
+    /// Whether the head compares the direction of an embedding with one of each class, as zero-shot's does.
+    fn compares_directions(&self) -> bool {
+        self.params.get("head.logit_scale").is_some()
+    }
+
+    /// Refuses heads that are no affine map of the pooled features.
+    fn refuse_other_heads(&self, format: &dyn Format) -> Result<()> {
+        if self.compares_directions() {
+            return Err(cannot(format, &["a head that compares directions of embeddings".into()]));
+        }
         if self.readout.features == FeatureChoice::Pool {
             return Ok(());
         }

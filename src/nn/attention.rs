@@ -1,6 +1,6 @@
 //! Multi-head softmax attention (Vaswani et al. 2017) on packed queries, keys and values.
 
-use super::kernels::{contiguous, fused, gemm::Mat, gemm::matmul, lane_sum, math, read, simd};
+use super::kernels::{contiguous, fused, gemm::Mat, gemm::matmul, lane_sum, math, read, simd, widened};
 use super::linear::Linear;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
@@ -84,9 +84,11 @@ fn composed_attention(qkv: &Tensor, heads: usize, mask: Option<&Tensor>) -> Resu
 }
 
 /// Softmax over the last dimension as a composition of differentiable operations; candle-nn's has no backward pass.
+/// Half-precision scores are summed in f32.
 pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
-    let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
+    let wide = widened(scores)?;
+    let shifted = wide.broadcast_sub(&wide.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?.to_dtype(scores.dtype())
 }
 
 /// Attention that reads and writes the packed rows in place, one head at a time. The weights (T, T) of a head stay in

@@ -17,11 +17,12 @@ impl LayerNorm {
         Self { weight, bias, eps }
     }
 
-    /// x (…, d) to (…, d).
+    /// x (…, d) to (…, d), in the type of the weight: statistics of half-precision values would lose their digits.
     ///
     /// # Errors
     /// When the last dimension of `x` is not d.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = &x.to_dtype(self.weight.dtype())?;
         if fused(x) {
             return x.contiguous()?.apply_op3(&self.weight, &self.bias, Normalize { eps: self.eps });
         }

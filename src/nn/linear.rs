@@ -16,11 +16,12 @@ impl Linear {
         Self { weight, bias }
     }
 
-    /// x (…, in) to (…, out).
+    /// x (…, in) to (…, out), in the type of the weight.
     ///
     /// # Errors
     /// When the last dimension of `x` is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = &x.to_dtype(self.weight.dtype())?;
         if fused(x) {
             let x = x.contiguous()?;
             return match &self.bias {

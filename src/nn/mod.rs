@@ -15,6 +15,7 @@ pub mod layer_norm;
 pub mod layer_scale;
 pub mod linear;
 pub mod loss;
+pub mod normalize;
 pub mod patch_embed;
 pub mod swiglu;
 
@@ -26,5 +27,6 @@ pub use layer_norm::LayerNorm;
 pub use layer_scale::LayerScale;
 pub use linear::Linear;
 pub use loss::{Criterion, Targets};
+pub use normalize::{SHORTEST, l2_normalize};
 pub use patch_embed::PatchEmbed;
 pub use swiglu::swiglu;

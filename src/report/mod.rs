@@ -2,6 +2,7 @@
 
 mod advice;
 mod console;
+mod forecast;
 pub mod html;
 pub mod plots;
 mod reading;
@@ -12,11 +13,12 @@ mod verdict;
 
 pub use advice::Advice;
 pub use console::{Console, Progress as ProgressBar, Verbosity};
+pub use forecast::{Forecast, mebibytes};
 pub use reading::Reading;
 pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
 };
-pub use table::{confusion_table, evaluation_table, key_value_table, percent, recall_table};
+pub use table::{confusion_table, evaluation_table, key_value_table, percent, recall_table, template_table};
 pub use training::TrainingReport;
 pub use verdict::{Verdict, verdict};
 

@@ -1,5 +1,6 @@
 //! The run directory: one folder that says everything about a run.
 
+use super::forecast::Forecast;
 use crate::backbone::Readout;
 use crate::cache::CacheUse;
 use crate::config::{ProbeMethod, Settings};
@@ -9,6 +10,7 @@ use crate::error::{DataError, Error, Result, WeightsError};
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
+use crate::train::classifier::HeadKind;
 use crate::train::soup::SoupRecord;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -99,6 +101,9 @@ pub struct RunRecord {
     pub trainable_parameters: usize,
     /// All values.
     pub total_parameters: usize,
+    /// How the head makes logits of features.
+    #[serde(default)]
+    pub head: HeadKind,
     /// Divides the logits for calibrated probabilities; fitted on validation, none without validation images.
     pub temperature: Option<f64>,
     /// Set when this is a probe and no training.
@@ -110,6 +115,9 @@ pub struct RunRecord {
     /// What became of the mean of the best epochs, when it was asked for.
     #[serde(default)]
     pub soup: Option<SoupRecord>,
+    /// What it was expected to take; none for a probe.
+    #[serde(default)]
+    pub forecast: Option<Forecast>,
     /// Wall time of all processes that worked on it.
     pub wall_seconds: f64,
     /// Largest resident memory.
@@ -277,7 +285,7 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     keys.sort();
     keys.dedup();
     keys.into_iter()
-        .filter(|key| !key.starts_with("run.") || *key == "run.seed")
+        .filter(|key| !key.starts_with("run.") || matches!(key.as_str(), "run.seed" | "run.precision"))
         .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
         .filter(|key| !key.starts_with("tsne.") && !key.starts_with("train.checkpoint_"))
         .map(|key| (key, lookup(&then, key), lookup(&today, key)))

@@ -64,6 +64,18 @@ pub fn confusion_table(evaluation: &Evaluation) -> String {
     finish(table, CellAlignment::Right)
 }
 
+/// Accuracies on validation and test images, one row a template.
+pub fn template_table(rows: &[(&str, Option<f64>, Option<f64>)]) -> String {
+    let share = |accuracy: Option<f64>| accuracy.map_or("-".to_owned(), percent);
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(["template", "validation", "test"]);
+    for (template, val, test) in rows {
+        table.add_row([printable(template), share(*val), share(*test)]);
+    }
+    finish(table, CellAlignment::Right)
+}
+
 fn headline(evaluation: &Evaluation) -> String {
     let e = evaluation;
     let images = if e.n == 1 { "image" } else { "images" };

@@ -1,12 +1,14 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
-use crate::backbone::{Params, Readout, Stage, Vit, VitSpec};
+use super::cosine::CosineHead;
+use crate::backbone::{Params, Readout, Segment, Stage, Vit, VitSpec};
 use crate::linalg::Matrix;
-use crate::nn::{Linear, Mode, dropout};
+use crate::nn::{Linear, Mode, dropout, kernels::widened};
 use crate::probe::{Knn, Samples, vote_logits};
 use crate::rng::{Purpose, Stream};
 use crate::strategy::{Plan, drop_path_rates};
 use candle_core::{Device, Result, Tensor};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Marks the head's dropout among the random masks; blocks use small numbers.
@@ -21,6 +23,17 @@ pub struct Regularisation {
     pub head_dropout: f64,
 }
 
+/// How a head makes logits of features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadKind {
+    /// An affine map.
+    #[default]
+    Linear,
+    /// Scaled cosines with one direction a class.
+    Cosine,
+}
+
 /// What the classifier is made of besides its parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Form {
@@ -28,6 +41,8 @@ pub struct Form {
     pub stage: Stage,
     /// Which features feed the head.
     pub readout: Readout,
+    /// How the head makes logits of them.
+    pub head: HeadKind,
     /// Rates of the random layers.
     pub rates: Regularisation,
     /// Set when images vote instead of a head.
@@ -37,7 +52,7 @@ pub struct Form {
 impl From<Regularisation> for Form {
     /// From pixels to a head on the pooled features.
     fn from(rates: Regularisation) -> Self {
-        Self { stage: Stage::Pixels, readout: Readout::POOL, rates, knn: None }
+        Self { stage: Stage::Pixels, readout: Readout::POOL, head: HeadKind::Linear, rates, knn: None }
     }
 }
 
@@ -55,6 +70,7 @@ pub struct Classifier {
 #[derive(Debug, Clone)]
 enum Head {
     Linear(Linear),
+    Cosine(CosineHead),
     Vote(Arc<Voters>),
 }
 
@@ -78,7 +94,7 @@ impl Classifier {
             vit: Vit::new(spec, params, &drop_path)?,
             stage: form.stage,
             readout: form.readout,
-            head: Head::new(params, form.knn)?,
+            head: Head::new(params, form)?,
             head_dropout: form.rates.head_dropout,
         })
     }
@@ -89,17 +105,42 @@ impl Classifier {
     /// When the inputs do not have the shape of that stage.
     pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let features = self.vit.run_from(self.stage, self.readout, inputs, mode)?;
-        match &self.head {
-            Head::Linear(head) => head.forward(&dropout(&features, self.head_dropout, HEAD, mode)?),
-            Head::Vote(voters) => voters.logits(&features),
-        }
+        self.classify(&features, mode)
+    }
+
+    /// The stretches whose runs, one after another, give the logits of the pooled features. The last one ends in logits.
+    pub fn segments(&self) -> Vec<Segment> {
+        self.vit.segments(self.stage)
+    }
+
+    /// One of [`Classifier::segments`], from what the one before it left.
+    ///
+    /// # Errors
+    /// When `x` does not have the shape the stretch reads.
+    pub fn run_segment(&self, segment: Segment, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let out = self.vit.run_segment(segment, x, mode)?;
+        if segment == Segment::Pool { self.classify(&out, mode) } else { Ok(out) }
+    }
+
+    /// features (B, d) to logits (B, classes), never in half precision.
+    fn classify(&self, features: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let dropped = || dropout(features, self.head_dropout, HEAD, mode);
+        let logits = match &self.head {
+            Head::Linear(head) => head.forward(&dropped()?)?,
+            Head::Cosine(head) => head.forward(&dropped()?)?,
+            Head::Vote(voters) => voters.logits(features)?,
+        };
+        widened(&logits)
     }
 }
 
 impl Head {
-    fn new(params: &Params, knn: Option<Knn>) -> Result<Self> {
-        let Some(knn) = knn else {
-            return Ok(Self::Linear(Linear::new(params.tensor("head.weight")?, params.get("head.bias"))));
+    fn new(params: &Params, form: Form) -> Result<Self> {
+        let Some(knn) = form.knn else {
+            return Ok(match form.head {
+                HeadKind::Linear => Self::Linear(Linear::new(params.tensor("head.weight")?, params.get("head.bias"))),
+                HeadKind::Cosine => Self::Cosine(CosineHead::new(params)?),
+            });
         };
         let labels = params.tensor("neighbors.labels")?.to_vec1::<f32>()?;
         let classes = params.tensor("head.bias")?.dim(0)?;

@@ -4,7 +4,8 @@ use super::adamw::contiguous_mut;
 use crate::backbone::Params;
 use crate::nn::kernels::{contiguous, fused, lane_sum, read, simd};
 use crate::system::workers::Workers;
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var};
 use std::collections::BTreeMap;
 
 /// One gradient for each learning parameter.
@@ -17,12 +18,27 @@ impl Gradients {
     /// # Errors
     /// When a learning parameter receives no gradient: some operation cut the graph.
     pub fn of(loss: &Tensor, params: &Params) -> Result<Self> {
-        let mut store = loss.backward()?;
-        let take = |(name, var): (&str, &candle_core::Var)| match store.remove(var.as_tensor()) {
-            Some(gradient) => Ok((name.to_owned(), gradient.detach())),
-            None => candle_core::bail!("the learning parameter {name:?} received no gradient"),
-        };
-        params.trained().map(take).collect::<Result<_>>().map(Self)
+        let mut gradients = Self::default();
+        gradients.take(&mut loss.backward()?, params);
+        gradients.complete(params)?;
+        Ok(gradients)
+    }
+
+    /// Takes what a backward pass through a part of the network has found.
+    pub fn take(&mut self, store: &mut GradStore, params: &Params) {
+        let found = |(name, var): (&str, &Var)| Some((name.to_owned(), store.remove(var.as_tensor())?.detach()));
+        self.0.extend(params.trained().filter_map(found));
+    }
+
+    /// Holds what was taken against the learning parameters.
+    ///
+    /// # Errors
+    /// When a learning parameter received no gradient: some operation cut the graph.
+    pub fn complete(&self, params: &Params) -> Result<()> {
+        match params.trained().find(|(name, _)| !self.0.contains_key(*name)) {
+            Some((name, _)) => candle_core::bail!("the learning parameter {name:?} received no gradient"),
+            None => Ok(()),
+        }
     }
 
     /// The gradient of a parameter.
@@ -71,11 +87,17 @@ impl Gradients {
     /// # Errors
     /// When the device fails.
     pub fn clip(&mut self, norm: f64, limit: f64) -> Result<()> {
-        let scale = limit / (norm + 1e-6);
-        if scale < 1.0 {
-            for gradient in self.0.values_mut() {
-                *gradient = (&*gradient * scale)?;
-            }
+        let factor = limit / (norm + 1e-6);
+        if factor < 1.0 { self.scale(factor) } else { Ok(()) }
+    }
+
+    /// Multiplies all gradients.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn scale(&mut self, factor: f64) -> Result<()> {
+        for gradient in self.0.values_mut() {
+            *gradient = (&*gradient * factor)?;
         }
         Ok(())
     }

@@ -6,14 +6,18 @@
 pub mod adamw;
 pub mod checkpoint;
 pub mod classifier;
+pub mod cosine;
 pub mod early_stop;
 pub mod ema;
 mod epoch;
 pub mod feed;
 pub mod fit;
+pub mod forecast;
 pub mod gradients;
 pub mod mix;
+pub mod pass;
 pub mod progress;
+pub mod safeguard;
 pub mod sam;
 pub mod schedule;
 pub mod soup;

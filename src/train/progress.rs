@@ -1,6 +1,7 @@
 //! Where training stands: all that a checkpoint needs besides tensors.
 
 use super::early_stop::EarlyStop;
+use super::safeguard::Safeguard;
 use serde::{Deserialize, Serialize};
 
 /// One line of `metrics.jsonl`.
@@ -56,6 +57,8 @@ pub struct Progress {
     pub running: Running,
     /// Steps in a row that were skipped because they were not finite.
     pub skipped: usize,
+    /// How steps are cut and scaled.
+    pub safeguard: Safeguard,
     /// The best epoch and the wait since.
     pub early_stop: EarlyStop,
     /// The finished epochs.

@@ -3,6 +3,7 @@
 use super::adamw::AdamW;
 use super::ema::Average;
 use super::progress::Progress;
+use super::safeguard::Safeguard;
 use crate::backbone::Params;
 use crate::config::TrainSettings;
 use crate::strategy::Plan;
@@ -25,9 +26,9 @@ impl TrainState {
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn new(settings: &TrainSettings, plan: Plan, params: &Params) -> Result<Self> {
+    pub fn new(settings: &TrainSettings, plan: Plan, params: &Params, safeguard: Safeguard) -> Result<Self> {
         Ok(Self {
-            progress: Progress::default(),
+            progress: Progress { safeguard, ..Progress::default() },
             optimizer: AdamW::new(plan, params)?,
             average: settings.ema.map(|decay| Average::new(decay, params)).transpose()?,
         })

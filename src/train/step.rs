@@ -2,10 +2,12 @@
 
 use super::adamw::Rates;
 use super::fit::{Fit, MOST_SKIPPED, Observer};
+use super::progress::Progress;
+use super::safeguard::Measured;
 use super::sam::uphill;
 use super::schedule::LrSchedule;
 use super::state::TrainState;
-use super::trainer::Step;
+use super::trainer::{Step, StepOptions};
 use crate::data::loader::Batch;
 use crate::error::{Error, Result};
 
@@ -20,7 +22,7 @@ impl Fit<'_> {
         observer: &mut dyn Observer,
     ) -> Result<bool> {
         let (trainer, progress) = (self.trainer, &mut state.progress);
-        let Some((mut step, norm)) = self.gradients(batch, progress.step)? else { return Ok(false) };
+        let Some(Measured { mut step, norm }) = self.gradients(batch, progress, observer)? else { return Ok(false) };
         if step.loss.is_finite() && norm.is_finite() {
             if let Some(limit) = self.settings.clip_grad {
                 step.gradients.clip(norm, limit)?;
@@ -52,21 +54,28 @@ impl Fit<'_> {
         Ok(true)
     }
 
-    /// What a batch gives, and the norm of its gradients; none when a signal came first.
+    /// What a batch gives; none when a signal came first.
     ///
     /// With sharpness-aware minimisation the gradients are those a little uphill, with the same random masks; loss and
     /// accuracy are those of the parameters themselves.
-    fn gradients(&self, batch: &Batch, number: usize) -> Result<Option<(Step, f64)>> {
+    fn gradients(
+        &self,
+        batch: &Batch,
+        progress: &mut Progress,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Measured>> {
         let trainer = self.trainer;
-        let pass = || trainer.step(batch, self.criterion, self.settings.accumulate, self.seed, number, self.stop);
-        let Some(mut step) = pass()? else { return Ok(None) };
-        let norm = step.gradients.norm(&trainer.workers)?;
-        let Some(radius) = self.settings.sam.filter(|_| norm.is_finite()) else { return Ok(Some((step, norm))) };
-        let sharp = uphill(&trainer.params, &step.gradients, norm, radius, || Ok(pass()?))?;
-        let Some(sharp) = sharp else { return Ok(None) };
-        step.gradients = sharp.gradients;
-        let norm = step.gradients.norm(&trainer.workers)?;
-        Ok(Some((step, norm)))
+        let options = StepOptions { stop: Some(self.stop), ..StepOptions::new(self.seed, progress.step) };
+        let compute = |options: StepOptions<'_>| trainer.step(batch, self.criterion, options);
+        let mut pass = || {
+            let images = batch.labels.len();
+            progress.safeguard.step((images, options), &trainer.workers, compute, &mut |why| observer.warn(why))
+        };
+        let Some(here) = pass()? else { return Ok(None) };
+        let Some(radius) = self.settings.sam.filter(|_| here.norm.is_finite()) else { return Ok(Some(here)) };
+        let sharp = uphill(&trainer.params, &here.step.gradients, here.norm, radius, || Ok(pass()?))?;
+        Ok(sharp
+            .map(|sharp| Measured { step: Step { gradients: sharp.step.gradients, ..here.step }, norm: sharp.norm }))
     }
 
     fn rates(&self, schedule: LrSchedule, step: usize) -> Rates {

@@ -2,7 +2,9 @@
 
 use super::classifier::{Classifier, Form};
 use super::gradients::Gradients;
+use super::pass::{Outcome, Pass};
 use crate::backbone::{Params, Stage, VitSpec};
+use crate::config::Precision;
 use crate::data::loader::Batch;
 use crate::nn::{Criterion, Mode, Noise, Targets};
 use crate::strategy::Plan;
@@ -11,18 +13,51 @@ use crate::system::workers::{Workers, cut};
 use candle_core::{D, DType, Device, Result, Tensor};
 use std::ops::Range;
 
+/// How the gradients are computed: what it costs, not what comes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Computation {
+    /// Type in which products run; the parameters, the residual stream, norms, softmax and loss stay in f32.
+    pub precision: Precision,
+    /// Keep only what enters each block, and run the block again on the way back.
+    pub checkpoint_blocks: bool,
+}
+
 /// Parameters, the layers over them, and the workers that run them.
 pub struct Trainer {
     /// All parameters; the optimiser writes to the learning ones.
     pub params: Params,
     /// The workers.
     pub workers: Workers,
-    learner: Classifier,
+    spec: VitSpec,
+    plan: Plan,
+    form: Form,
+    computation: Computation,
     scorer: Classifier,
     device: Device,
-    stage: Stage,
     /// Of one image's input.
     shape: Vec<usize>,
+}
+
+/// Which step it is, and how it is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct StepOptions<'a> {
+    /// Seed of the random layers.
+    pub seed: u64,
+    /// The optimiser step.
+    pub step: usize,
+    /// Parts that are computed one after another.
+    pub micro_batches: usize,
+    /// Factor on the loss on the way back, against underflow in f16; the gradients come without it.
+    pub loss_scale: f64,
+    /// Where a signal may ask to leave the step before its next part.
+    pub stop: Option<&'a StopRequest>,
+}
+
+impl StepOptions<'_> {
+    /// The whole batch at once, without a factor.
+    pub fn new(seed: u64, step: usize) -> Self {
+        Self { seed, step, micro_batches: 1, loss_scale: 1.0, stop: None }
+    }
 }
 
 /// What one batch gave.
@@ -34,6 +69,13 @@ pub struct Step {
     pub loss: f64,
     /// Images classified correctly.
     pub correct: usize,
+}
+
+/// The layers of one step.
+struct Learner {
+    graph: Classifier,
+    /// Without a graph, when blocks are run twice.
+    detached: Option<Classifier>,
 }
 
 impl Trainer {
@@ -49,62 +91,69 @@ impl Trainer {
         workers: Workers,
         device: Device,
     ) -> Result<Self> {
-        let build = |params: &Params| Classifier::new(spec, params, plan, form);
         Ok(Self {
-            learner: build(&params)?,
-            scorer: build(&params.detached())?,
-            stage: form.stage,
+            scorer: Classifier::new(spec, &params.detached(), plan, form)?,
             shape: form.stage.shape(spec),
+            spec: spec.clone(),
+            plan: plan.clone(),
+            form,
+            computation: Computation::default(),
             params,
             workers,
             device,
         })
     }
 
-    /// What its inputs are.
-    pub fn stage(&self) -> Stage {
-        self.stage
+    /// The same model, computed another way.
+    #[must_use]
+    pub fn computed(mut self, computation: Computation) -> Self {
+        self.computation = computation;
+        self
     }
 
-    /// The gradients of the mean loss over a batch, computed in `micro_batches` parts one after another.
+    /// What its inputs are.
+    pub fn stage(&self) -> Stage {
+        self.form.stage
+    }
+
+    /// The gradients of the mean loss over a batch.
     ///
-    /// Every part divides by the normaliser of the whole batch, so the sum over parts and shards equals the large
+    /// Every part divides by the normaliser of the whole batch, so the sum over micro-batches and shards equals the large
     /// batch's gradient up to rounding.
     ///
     /// None when a stop was requested before a part was begun.
     ///
     /// # Errors
     /// When the device fails, or when an operation cut the graph.
-    pub fn step(
-        &self,
-        batch: &Batch,
-        criterion: &Criterion,
-        micro_batches: usize,
-        seed: u64,
-        step: usize,
-        stop: &StopRequest,
-    ) -> Result<Option<Step>> {
+    pub fn step(&self, batch: &Batch, criterion: &Criterion, options: StepOptions<'_>) -> Result<Option<Step>> {
         let whole = 0..batch.labels.len();
         let normalizer =
             criterion.normalizer(&targets(batch, whole), batch.soft_labels.len() / batch.labels.len().max(1));
+        let learner = self.learner()?;
         let mut total = Step { gradients: Gradients::default(), loss: 0.0, correct: 0 };
-        for part in cut(batch.labels.len(), micro_batches.clamp(1, batch.labels.len().max(1))) {
-            if stop.received().is_some() {
+        for part in cut(batch.labels.len(), options.micro_batches.clamp(1, batch.labels.len().max(1))) {
+            if options.stop.is_some_and(|stop| stop.received().is_some()) {
                 return Ok(None);
             }
             let shards = cut(part.len(), self.workers.count().min(part.len()));
             let shards = shards.into_iter().map(|shard| part.start + shard.start..part.start + shard.end).collect();
             let results = self.workers.map(shards, |shard: Range<usize>| {
                 let noise = Noise {
-                    seed,
-                    step: step as u64,
+                    seed: options.seed,
+                    step: options.step as u64,
                     samples: batch.indices[shard.clone()].iter().map(|&i| i as u64).collect(),
                 };
-                let logits = self.learner.logits(&self.inputs(batch, shard.clone())?, Mode::Train(&noise))?;
-                let loss = criterion.forward(&logits, &targets(batch, shard.clone()), normalizer)?;
-                let gradients = Gradients::of(&loss, &self.params)?;
-                let correct = correct(&logits, &batch.labels[shard])?;
-                Ok(Step { gradients, loss: f64::from(loss.to_scalar::<f32>()?), correct })
+                let targets = targets(batch, shard.clone());
+                let pass = Pass {
+                    inputs: &self.inputs(batch, shard.clone())?,
+                    mode: Mode::Train(&noise),
+                    params: &self.params,
+                    loss: &|logits| criterion.forward(logits, &targets, normalizer),
+                    loss_scale: options.loss_scale,
+                };
+                let outcome = learner.run(&pass)?;
+                let correct = correct(&outcome.logits, &batch.labels[shard])?;
+                Ok(Step { gradients: outcome.gradients, loss: outcome.loss, correct })
             })?;
             for result in results {
                 total.gradients.add(result.gradients, &self.workers)?;
@@ -112,7 +161,26 @@ impl Trainer {
                 total.correct += result.correct;
             }
         }
+        if options.loss_scale != 1.0 {
+            total.gradients.scale(1.0 / options.loss_scale)?;
+        }
         Ok(Some(total))
+    }
+
+    /// The layers over the parameters as they are now. They are built for each step: nothing is copied, but in half
+    /// precision the weights are rounded anew.
+    fn learner(&self) -> Result<Learner> {
+        let half = match self.computation.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(DType::BF16),
+            Precision::F16 => Some(DType::F16),
+        };
+        let build = |params: &Params| match half {
+            None => Classifier::new(&self.spec, params, &self.plan, self.form),
+            Some(half) => Classifier::new(&self.spec, &params.with_products_in(half)?, &self.plan, self.form),
+        };
+        let detached = self.computation.checkpoint_blocks.then(|| build(&self.params.detached())).transpose()?;
+        Ok(Learner { graph: build(&self.params)?, detached })
     }
 
     /// The logits of a batch without randomness or graph, row-major (n, classes).
@@ -127,11 +195,21 @@ impl Trainer {
         Ok(rows.concat())
     }
 
+    /// The inputs of a shard on the device.
     fn inputs(&self, batch: &Batch, shard: Range<usize>) -> Result<Tensor> {
         let image: usize = self.shape.iter().product();
         let values = &batch.inputs[shard.start * image..shard.end * image];
         let shape: Vec<usize> = std::iter::once(shard.len()).chain(self.shape.iter().copied()).collect();
         Tensor::from_slice(values, shape, &self.device)
+    }
+}
+
+impl Learner {
+    fn run(&self, pass: &Pass<'_>) -> Result<Outcome> {
+        match &self.detached {
+            Some(detached) => pass.by_segments(&self.graph, detached),
+            None => pass.whole(&self.graph),
+        }
     }
 }
 
@@ -145,6 +223,6 @@ fn targets(batch: &Batch, samples: Range<usize>) -> Targets<'_> {
 }
 
 fn correct(logits: &Tensor, labels: &[usize]) -> Result<usize> {
-    let predicted = logits.detach().argmax(D::Minus1)?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
+    let predicted = logits.argmax(D::Minus1)?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
     Ok(predicted.iter().zip(labels).filter(|(predicted, label)| **predicted as usize == **label).count())
 }

@@ -6,11 +6,13 @@ mod augment;
 mod context;
 mod extras;
 mod features;
+mod prompts;
 
 use super::loss_settings::Sampler;
 use super::paths;
 use super::raw::{
-    GradNorm, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawStrategy, RawTrain, StrategyKind, Switch,
+    GradNorm, MicroBatches, OrAuto, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawStrategy, RawTrain,
+    StrategyKind, Switch,
 };
 use super::settings::{
     DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit, InterpolationChoice,
@@ -39,6 +41,7 @@ impl Resolver<'_> {
             cache: self.cache(raw.cache.unwrap_or_default()),
             probe: features::probe(raw.probe.unwrap_or_default()),
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
+            prompts: self.prompts(raw.prompts.unwrap_or_default()),
             strategy,
         }
     }
@@ -184,8 +187,12 @@ impl Resolver<'_> {
             (_, Some(steps)) => TrainLength::Steps(steps),
             (epochs, None) => TrainLength::Epochs(epochs.unwrap_or(10)),
         };
-        let (batch_size, accumulate) = (raw.batch_size.unwrap_or(32), raw.accumulate.unwrap_or(1));
-        if accumulate > batch_size {
+        let batch_size = raw.batch_size.unwrap_or(32);
+        let accumulate = match raw.accumulate {
+            None | Some(OrAuto::Auto(_)) => None,
+            Some(OrAuto::Value(MicroBatches(parts))) => Some(parts),
+        };
+        if let Some(accumulate) = accumulate.filter(|&parts| parts > batch_size) {
             let message = format!("cannot cut {batch_size} images into {accumulate} micro-batches");
             self.conflict("train.accumulate", &["train.batch_size"], message, "expected at most train.batch_size");
         }
@@ -201,6 +208,7 @@ impl Resolver<'_> {
             schedule: raw.schedule.unwrap_or(Schedule::Cosine),
             clip_grad: clip_grad(raw.clip_grad.as_ref()),
             label_smoothing: raw.label_smoothing.unwrap_or(0.0),
+            checkpoint_blocks: raw.checkpoint_blocks.unwrap_or(false),
             loss: self.loss(raw),
             class_weights: self.class_weights(raw),
             sampler: raw.sampler.unwrap_or(Sampler::Shuffle),

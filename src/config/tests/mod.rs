@@ -113,6 +113,22 @@ fn devices_are_parsed() {
 }
 
 #[test]
+fn classes_have_one_name_or_several() {
+    let text = "[prompts]\ntemplates = ['a {}']\n[prompts.classes]\n'über' = 'too much'\n'a b' = ['x', 'y']";
+    let prompts = settings(text).prompts;
+    assert_eq!(prompts.templates, PromptTemplates::Own(vec!["a {}".into()]));
+    assert_eq!(prompts.classes["über"], ["too much"]);
+    assert_eq!(prompts.classes["a b"], ["x", "y"]);
+    assert_eq!(settings("").prompts.templates, PromptTemplates::Preset(PromptPreset::Simple));
+    let refused = problem("prompts.templates = ['a photo']");
+    assert!(refused.contains("\"a photo\" has no place for the name of the class (write {}"), "{refused}");
+    let over = load_text("data.root = '/d'\nprompts.preset = 'plain'\n", &["prompts.templates=['{}!']"]).unwrap();
+    assert_eq!(over.prompts.templates, PromptTemplates::Own(vec!["{}!".into()]));
+    let set = load_text("data.root = '/d'\n", &["prompts.classes.good=7"]).unwrap_err().to_string();
+    assert!(set.contains("prompts.classes.good: 7 is an integer"), "{set}");
+}
+
+#[test]
 fn explicit_normalisation_misses_both_statistics() {
     let all = problems("data.root = 'x'\npreprocess.normalize = 'explicit'\n", &[]);
     assert_eq!(all.len(), 2, "{all:?}");

@@ -133,7 +133,7 @@ fn values_outside_their_range_are_refused() {
         "tsne.perplexity = 0.5",
         "tsne.iterations = 10",
         "tsne.method = 'fft'",
-        "run.precision = 'bf16'",
+        "run.precision = 'f8'",
         "run.name = 1979-05-27",
         "run = 5",
         "lr = 1.0",
@@ -166,6 +166,26 @@ fn values_of_the_training_outside_their_range_are_refused() {
 /// Each is one problem of its line, with a hint.
 fn refuses_each<'a>(cases: impl IntoIterator<Item = &'a str>) {
     for text in cases {
+        let problem = problem(text);
+        assert!(problem.starts_with("line 2: ") && problem.ends_with(')'), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn prompts_that_say_nothing_are_refused() {
+    let table = [
+        "prompts.preset = 'imagenet'",
+        "prompts.templates = []",
+        "prompts.templates = ['']",
+        "prompts.templates = ['a photo of a {}', 'a photo']",
+        "prompts = { preset = 'plain', templates = ['{}'] }",
+        "prompts.classes = { good = [] }",
+        "prompts.classes.good = ''",
+        "prompts.classes.good = ['intact', ' ']",
+        "prompts.classes.'an odd \"name\"' = 3",
+        "prompts.classes = 'good'",
+    ];
+    for text in table {
         let problem = problem(text);
         assert!(problem.starts_with("line 2: ") && problem.ends_with(')'), "{text}: {problem}");
     }

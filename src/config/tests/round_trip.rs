@@ -108,7 +108,7 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
             TrainSettings {
                 length,
                 batch_size,
-                accumulate: batch_size.div_ceil(3),
+                accumulate: (batch_size > 100).then_some(batch_size.div_ceil(3)),
                 lr,
                 head_lr,
                 weight_decay,
@@ -117,6 +117,7 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
                 schedule: Schedule::Constant,
                 clip_grad,
                 label_smoothing,
+                checkpoint_blocks: batch_size % 2 == 0,
                 loss,
                 class_weights,
                 sampler,
@@ -172,6 +173,17 @@ fn any_tsne() -> impl Strategy<Value = TsneSettings> {
     )
 }
 
+fn any_prompts() -> impl Strategy<Value = PromptSettings> {
+    let names = prop::collection::vec("[a-z ü\"']{0,9}x", 1..4);
+    let classes = prop::collection::btree_map("\\PC{0,9}", names, 0..4);
+    let preset = prop::sample::select(vec![PromptPreset::Plain, PromptPreset::Article, PromptPreset::Inspection]);
+    let templates = prop_oneof![
+        preset.prop_map(PromptTemplates::Preset),
+        prop::collection::vec("[a-z.'\"]{0,9}\\{\\}[a-z ]{0,5}", 1..4).prop_map(PromptTemplates::Own)
+    ];
+    (templates, classes).prop_map(|(templates, classes)| PromptSettings { templates, classes })
+}
+
 fn any_settings() -> impl Strategy<Value = Settings> {
     let backbone = prop::sample::select(vec!["builtin:vit-mini", "/weights/ü \"x\"", "timm/vit_base@abc"]);
     let model =
@@ -190,21 +202,26 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         Just(StrategySettings::Full),
         (1..100usize).prop_map(|blocks| StrategySettings::Partial { blocks })
     ];
-    let features = (any_cache(), any_probe(), any_tsne());
+    let features = (any_cache(), any_probe(), any_tsne(), any_prompts());
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
-        .prop_map(|(run, data, model, preprocess, augment, strategy, train, patience, (cache, probe, tsne))| Settings {
-            run,
-            data,
-            model,
-            preprocess,
-            augment,
-            strategy,
-            train,
-            early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },
-            cache,
-            probe,
-            tsne,
-        })
+        .prop_map(
+            |(run, data, model, preprocess, augment, strategy, train, patience, (cache, probe, tsne, prompts))| {
+                Settings {
+                    run,
+                    data,
+                    model,
+                    preprocess,
+                    augment,
+                    strategy,
+                    train,
+                    early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },
+                    cache,
+                    probe,
+                    tsne,
+                    prompts,
+                }
+            },
+        )
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use super::proto::GraphProto;
 use crate::backbone::{Pool, VitSpec};
 use crate::config::FeatureChoice;
 use crate::export::Model;
-use crate::nn::Activation;
+use crate::nn::{Activation, SHORTEST};
 use candle_core::{Result, Tensor};
 
 /// The input: standardised pixels (N, 3, S, S).
@@ -224,14 +224,32 @@ impl Writer<'_> {
 
     /// Features to logits and probabilities.
     fn head(&mut self, features: &str) -> Result<()> {
-        let weight = self.matrix("head")?;
-        let product = self.graph.node("MatMul", &[features, &weight], &[]);
+        let product = if self.model.compares_directions() {
+            self.scaled_cosines(features)?
+        } else {
+            let weight = self.matrix("head")?;
+            self.graph.node("MatMul", &[features, &weight], &[])
+        };
         let bias = self.parameter("head.bias")?;
         self.graph.named("Add", &[&product, &bias], &[], vec![LOGITS.into()]);
         let temperature = self.graph.scalar(self.model.temperature.unwrap_or(1.0) as f32);
         let scaled = self.graph.node("Div", &[LOGITS, &temperature], &[]);
         self.graph.named("Softmax", &[&scaled], &[Int("axis", -1)], vec![PROBABILITIES.into()]);
         Ok(())
+    }
+
+    /// Features to scaled cosines with the directions of the classes; the scale is in the directions.
+    fn scaled_cosines(&mut self, features: &str) -> Result<Value> {
+        let projected = self.model.params.get("projection.weight").is_some();
+        let embedding = if projected { self.linear(features, "projection")? } else { features.to_owned() };
+        let length = self.graph.node("ReduceL2", &[&embedding], &[Ints("axes", &[-1]), Int("keepdims", 1)]);
+        let shortest = self.graph.scalar(SHORTEST);
+        let length = self.graph.node("Max", &[&length, &shortest], &[]);
+        let unit = self.graph.node("Div", &[&embedding, &length], &[]);
+        let scale = self.model.params.tensor("head.logit_scale")?.exp()?;
+        let directions = self.model.params.tensor("head.weight")?.broadcast_mul(&scale)?.t()?;
+        let directions = self.graph.tensor("head.weight.T", &directions)?;
+        Ok(self.graph.node("MatMul", &[&unit, &directions], &[]))
     }
 
     fn activation(&mut self, x: &str) -> Value {

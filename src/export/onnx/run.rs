@@ -55,6 +55,8 @@ fn evaluate(node: &NodeProto, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         ("Add", [a, b]) => a.broadcast_add(b)?,
         ("Mul", [a, b]) => a.broadcast_mul(b)?,
         ("Div", [a, b]) => a.broadcast_div(b)?,
+        ("Max", [a, b]) => a.broadcast_maximum(b)?,
+        ("ReduceL2", [x]) => x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?,
         ("MatMul", [a, b]) => a.contiguous()?.broadcast_matmul(&b.contiguous()?)?,
         ("Erf", [x]) => x.erf()?,
         ("Tanh", [x]) => x.tanh()?,

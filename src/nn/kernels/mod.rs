@@ -52,6 +52,14 @@ pub fn fused(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
+/// Half-precision values in f32, for sums that would lose their digits; other types stay as they are.
+///
+/// # Errors
+/// When the device is out of memory.
+pub fn widened(x: &Tensor) -> Result<Tensor> {
+    if x.dtype().size_in_bytes() < 4 { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
+}
+
 /// Lanes of the partial sums: enough to fill two AVX-512 registers, and a fixed order of addition on every CPU.
 pub const LANES: usize = 32;
 

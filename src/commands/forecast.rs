@@ -1,0 +1,63 @@
+//! What a training will take, in words, before it starts; and how its steps are cut so that it fits.
+
+use super::device;
+use super::kept;
+use super::session::Session;
+use crate::backbone::Stage;
+use crate::config::TrainLength;
+use crate::error::Result;
+use crate::report::Forecast;
+use crate::strategy::Plan;
+use crate::train::forecast::{Workload, product_rate};
+
+/// Sizes of a training that are known before anything runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Values that learn, and all values.
+    pub parameters: (usize, usize),
+    /// Training and validation images.
+    pub images: (usize, usize),
+}
+
+/// Estimates memory and time of a training from `stage` on, and chooses its micro-batches.
+///
+/// # Errors
+/// When the device fails.
+pub fn forecast(session: &Session, plan: &Plan, stage: Stage, sizes: Sizes) -> Result<Forecast> {
+    let (settings, workers) = (&session.settings, &session.workers);
+    let train = &settings.train;
+    let steps_per_epoch = sizes.images.0.div_ceil(train.batch_size).max(1);
+    let workload = Workload {
+        spec: &session.backbone.spec,
+        first_block: plan.first_block,
+        stage,
+        parameters: sizes.parameters,
+        copies: 0,
+        images: sizes.images,
+        batch_size: train.batch_size.min(sizes.images.0.max(1)),
+        epochs: match train.length {
+            TrainLength::Epochs(epochs) => epochs as f64,
+            TrainLength::Steps(steps) => steps as f64 / steps_per_epoch as f64,
+        },
+        views: kept::views(settings),
+        workers: workers.count(),
+        fused: session.device.is_cpu(),
+        computation: session.computation(),
+    };
+    let free_bytes = device::free_bytes(&session.device);
+    let micro_batches = train.accumulate.unwrap_or_else(|| workload.micro_batches(free_bytes.unwrap_or(u64::MAX)));
+    Ok(Forecast {
+        memory: workload.memory(micro_batches),
+        free_bytes,
+        micro_batches,
+        seconds: workload.seconds(product_rate(workers, &session.device)?),
+        fits: free_bytes.is_none_or(|free| workload.fits(micro_batches, free)),
+        checkpointed_bytes: (!workload.computation.checkpoint_blocks).then(|| checkpointed(workload, micro_batches)),
+    })
+}
+
+/// What the same training would take with gradient checkpointing.
+fn checkpointed(mut workload: Workload<'_>, micro_batches: usize) -> u64 {
+    workload.computation.checkpoint_blocks = true;
+    workload.memory(micro_batches).total()
+}

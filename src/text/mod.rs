@@ -1,0 +1,16 @@
+//! Classes in words: names and templates become prompts, prompts tokens, tokens embeddings, and those of a class one
+//! direction that images are compared with.
+//!
+//! prompts (texts) → clean, `tokenizer_files`, tokenizer (tokens) → model (embeddings) → classes (one row a class).
+
+mod classes;
+mod clean;
+mod model;
+mod prompts;
+mod tokenizer;
+mod tokenizer_files;
+
+pub use classes::PromptEmbeddings;
+pub use model::TextModel;
+pub use prompts::{ClassPrompts, Prompts};
+pub use tokenizer::Tokenizer;

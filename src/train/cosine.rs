@@ -1,0 +1,123 @@
+//! The head of models that compare images with texts: the cosine of an image's embedding with one direction a class.
+//!
+//! Zero-shot sets the directions to the embeddings of texts (Radford et al. 2021); a head that starts from them may learn
+//! on.
+
+use crate::backbone::{Params, Shapes};
+use crate::nn::{Linear, l2_normalize};
+use candle_core::{Result, Tensor};
+
+/// Features to logits: project, normalise, product with the directions, scale, bias.
+///
+/// Its parameters are `projection.weight` (E, d), absent where features are embeddings already (`SigLIP`); `head.weight`
+/// (C, E), the directions; `head.logit_scale` (1), the logarithm of the scale; `head.bias` (C).
+#[derive(Debug, Clone)]
+pub struct CosineHead {
+    projection: Option<Linear>,
+    directions: Linear,
+    logit_scale: Tensor,
+    bias: Tensor,
+}
+
+impl CosineHead {
+    /// The head over `params`.
+    ///
+    /// # Errors
+    /// When a parameter is absent.
+    pub fn new(params: &Params) -> Result<Self> {
+        Ok(Self {
+            projection: params.get("projection.weight").map(|weight| Linear::new(weight, None)),
+            directions: Linear::new(params.tensor("head.weight")?, None),
+            logit_scale: params.tensor("head.logit_scale")?,
+            bias: params.tensor("head.bias")?,
+        })
+    }
+
+    /// The embeddings (B, E) of features (B, d), of unit length.
+    ///
+    /// # Errors
+    /// When the features have another width.
+    pub fn embed(&self, features: &Tensor) -> Result<Tensor> {
+        match &self.projection {
+            Some(projection) => l2_normalize(&projection.forward(features)?),
+            None => l2_normalize(features),
+        }
+    }
+
+    /// features (B, d) to logits (B, C).
+    ///
+    /// # Errors
+    /// When the features have another width.
+    pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        let cosines = self.directions.forward(&self.embed(features)?)?;
+        cosines.broadcast_mul(&self.logit_scale.exp()?)?.broadcast_add(&self.bias)
+    }
+
+    /// The shapes of what may learn, for `classes` directions of `width` values.
+    pub fn shapes(width: usize, classes: usize) -> Shapes {
+        Shapes::from([
+            ("head.weight".to_owned(), vec![classes, width]),
+            ("head.logit_scale".to_owned(), vec![1]),
+            ("head.bias".to_owned(), vec![classes]),
+        ])
+    }
+
+    /// The same parameters with values: directions (C, E) of unit length, the logarithm of the scale, one bias for all.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn params(directions: &Tensor, logit_scale: f32, bias: f32) -> Result<Params> {
+        let device = directions.device();
+        let mut params = Params::default();
+        params.insert("head.weight", directions.clone());
+        params.insert("head.logit_scale", Tensor::new(&[logit_scale], device)?);
+        params.insert("head.bias", Tensor::full(bias, directions.dim(0)?, device)?);
+        Ok(params)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn head(projection: Option<&[[f32; 2]; 2]>) -> CosineHead {
+        let directions = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [0.6, 0.8]], &Device::Cpu).unwrap();
+        let mut params = CosineHead::params(&directions, 10f32.ln(), -1.0).unwrap();
+        if let Some(projection) = projection {
+            params.insert("projection.weight", Tensor::new(projection, &Device::Cpu).unwrap());
+        }
+        CosineHead::new(&params.train_where(|name| name != "projection.weight").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn logits_are_scaled_cosines_whatever_the_length() {
+        let features = Tensor::new(&[[3f32, 4.0], [0.03, 0.04]], &Device::Cpu).unwrap();
+        for logits in head(None).forward(&features).unwrap().to_vec2::<f32>().unwrap() {
+            for (logit, expected) in logits.iter().zip([5.0, 7.0, 9.0]) {
+                assert!((logit - expected).abs() < 1e-5, "{logits:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn features_are_projected_first() {
+        let features = Tensor::new(&[[0f32, 2.0]], &Device::Cpu).unwrap();
+        let swapped = head(Some(&[[0.0, 1.0], [1.0, 0.0]])).forward(&features).unwrap();
+        assert!((swapped.to_vec2::<f32>().unwrap()[0][0] - 9.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn directions_scale_and_bias_learn() {
+        let directions = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+        let params = CosineHead::params(&directions, 0.5, 0.0).unwrap().train_where(|_| true).unwrap();
+        let features = Tensor::new(&[[1f32, 3.0]], &Device::Cpu).unwrap();
+        let logits = CosineHead::new(&params).unwrap().forward(&features).unwrap();
+        let gradients = logits.narrow(1, 1, 1).unwrap().sum_all().unwrap().backward().unwrap();
+        let shapes = CosineHead::shapes(2, 2);
+        for (name, var) in params.trained() {
+            assert_eq!(gradients.get(var).unwrap().dims(), shapes[name], "{name}");
+        }
+        assert_eq!(params.trained().count(), shapes.len());
+    }
+}

@@ -1,0 +1,286 @@
+//! What a training will take, before it starts: memory by what holds it, and time.
+//!
+//! The counts follow the graph that the layers of `nn` build. Of a learning block on the CPU, these live until the way
+//! back, in values a token: its two norms, packed q, k and v, what was attended, both branches, both sums, and the MLP
+//! before and after its activation. Elsewhere each layer is a composition and keeps more.
+
+use super::trainer::Computation;
+use crate::backbone::{Stage, VitSpec};
+use crate::config::Precision;
+use crate::system::workers::Workers;
+use candle_core::{DType, Device, Result, Tensor};
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// The program, its libraries and the decoders, without data.
+const PROGRAM_BYTES: u64 = 100 << 20;
+/// Batches that are ready or under way beside the one in use.
+const BATCHES_AHEAD: u64 = 3;
+/// Share of the free memory that a plan may use: estimates are not exact, and others use the machine too.
+const USABLE: f64 = 0.8;
+/// Share of a matrix product's speed that whole steps reach, on the way through everything else.
+const EFFICIENCY: f64 = 0.6;
+
+/// A training, in numbers.
+#[derive(Debug, Clone)]
+pub struct Workload<'a> {
+    /// The architecture.
+    pub spec: &'a VitSpec,
+    /// The lowest block that learns; the depth when none does.
+    pub first_block: usize,
+    /// Where the inputs of training leave the frozen layers.
+    pub stage: Stage,
+    /// Values that learn, and all values.
+    pub parameters: (usize, usize),
+    /// Copies of the learning values beside the parameters themselves: gradients are counted apart.
+    pub copies: usize,
+    /// Training and validation images.
+    pub images: (usize, usize),
+    /// Images a step.
+    pub batch_size: usize,
+    /// Passes over the training images.
+    pub epochs: f64,
+    /// Views of a training image that frozen layers keep.
+    pub views: usize,
+    /// Workers that each hold gradients of their own.
+    pub workers: usize,
+    /// Whether layers are fused (CPU) or compositions (GPU).
+    pub fused: bool,
+    /// How gradients are computed.
+    pub computation: Computation,
+}
+
+/// Bytes by what holds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Parameters, and their copies in half precision.
+    pub weights: u64,
+    /// Gradients of all workers.
+    pub gradients: u64,
+    /// Moments of the optimiser and other copies of the learning values.
+    pub optimizer: u64,
+    /// What the forward pass keeps for the way back, and the largest temporaries.
+    pub activations: u64,
+    /// Batches, decoded images and kept activations of frozen layers.
+    pub inputs: u64,
+    /// The program itself.
+    pub program: u64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.gradients + self.optimizer + self.activations + self.inputs + self.program
+    }
+}
+
+impl Workload<'_> {
+    /// The peak of a training whose steps are cut into `micro_batches`.
+    pub fn memory(&self, micro_batches: usize) -> Memory {
+        let (learning, all) = (self.parameters.0 as u64, self.parameters.1 as u64);
+        let half = if self.computation.precision == Precision::F32 { 0 } else { 2 };
+        // The sum of earlier micro-batches stands beside the workers' own.
+        let gradients = self.workers as u64 + u64::from(micro_batches > 1);
+        Memory {
+            weights: all * (4 + half),
+            gradients: gradients * learning * 4,
+            optimizer: (2 + self.copies as u64) * learning * 4,
+            activations: self.batch_size.div_ceil(micro_batches.max(1)) as u64 * self.activations(),
+            inputs: self.inputs(),
+            program: PROGRAM_BYTES,
+        }
+    }
+
+    /// The fewest micro-batches with which the training fits into `free` bytes; one image at a time when none does.
+    pub fn micro_batches(&self, free: u64) -> usize {
+        let cuts =
+            std::iter::successors(Some(1), |&cut: &usize| Some(2 * cut)).take_while(|&cut| cut < self.batch_size);
+        cuts.chain([self.batch_size]).find(|&cut| self.fits(cut, free)).unwrap_or(self.batch_size)
+    }
+
+    /// Whether steps cut into `micro_batches` fit into `free` bytes with room to spare.
+    pub fn fits(&self, micro_batches: usize, free: u64) -> bool {
+        self.memory(micro_batches).total() as f64 <= USABLE * free as f64
+    }
+
+    /// Bytes of activations an image.
+    fn activations(&self) -> u64 {
+        let spec = self.spec;
+        let (tokens, width) = (spec.tokens() as u64, spec.width as u64);
+        if matches!(self.stage, Stage::Features(_)) {
+            return spec.features() as u64 * 16;
+        }
+        let learning = (spec.depth - self.first_block.min(spec.depth)) as u64;
+        let block = self.block_values();
+        // Temporaries: a block that runs without a graph, or the gradients beside a block on its way back.
+        let temporary = 4 * width + self.fc1_width() + spec.hidden as u64;
+        let kept = if self.computation.checkpoint_blocks { learning * width + block } else { learning * block };
+        let embedding = if self.first_block == 0 && self.stage == Stage::Pixels {
+            (3 * spec.patch * spec.patch) as u64 + 3 * width
+        } else {
+            0
+        };
+        tokens * (kept + temporary + embedding) * 4
+    }
+
+    /// Values a token that a learning block keeps.
+    fn block_values(&self) -> u64 {
+        let spec = self.spec;
+        let (width, fc1, hidden) = (spec.width as u64, self.fc1_width(), spec.hidden as u64);
+        let scaled = if spec.layer_scale { 2 * width } else { 0 };
+        let fused = 10 * width + scaled + fc1 + hidden;
+        if self.fused && self.computation.precision == Precision::F32 {
+            return fused;
+        }
+        // Norms keep centred, squared and normalised rows, products their sum without bias, attention its packed copy
+        // and five matrices of scores.
+        let scores = 5 * (spec.heads * spec.tokens()) as u64;
+        fused + 8 * width + 3 * width + (5 * width + fc1) + scores
+    }
+
+    fn fc1_width(&self) -> u64 {
+        (if self.spec.gated { 2 * self.spec.hidden } else { self.spec.hidden }) as u64
+    }
+
+    /// Bytes of batches and of what is kept of the images.
+    fn inputs(&self) -> u64 {
+        let row: usize = self.stage.shape(self.spec).iter().product();
+        let row = row as u64 * 4;
+        let batches = (BATCHES_AHEAD + 1) * self.batch_size as u64 * row;
+        let images = (self.images.0 + self.images.1) as u64;
+        if self.stage == Stage::Pixels {
+            let squares = images * (3 * self.spec.image_size * self.spec.image_size) as u64;
+            return batches + squares.min(256 << 20);
+        }
+        batches + row * (images + (self.images.0 * self.views.saturating_sub(1)) as u64)
+    }
+
+    /// Floating-point operations of the whole training, products only.
+    pub fn operations(&self) -> f64 {
+        let (train, val) = (self.images.0 as f64, self.images.1 as f64);
+        let spec = self.spec;
+        let block = self.block_operations();
+        let embedding = 2.0 * (spec.tokens() * 3 * spec.patch * spec.patch * spec.width) as f64;
+        let learning = (spec.depth - self.first_block.min(spec.depth)) as f64;
+        let (start, kept_below) = match self.stage {
+            Stage::Pixels => (0.0, 0.0),
+            Stage::Block(block) => (block as f64, block as f64),
+            Stage::Features(_) => (spec.depth as f64, spec.depth as f64),
+        };
+        let forward = (spec.depth as f64 - start) * block + if start == 0.0 { embedding } else { 0.0 };
+        // Backward is twice the forward pass; checkpointing runs forward once more.
+        let back = learning * block * if self.computation.checkpoint_blocks { 3.0 } else { 2.0 };
+        let once = kept_below * block + if kept_below > 0.0 { embedding } else { 0.0 };
+        let views = self.views.max(1) as f64;
+        self.epochs * (train * (forward + back) + val * forward) + once * (train * views + val)
+    }
+
+    /// Operations of one block on one image: four square products, the MLP, and attention's two.
+    fn block_operations(&self) -> f64 {
+        let (tokens, width) = (self.spec.tokens() as f64, self.spec.width as f64);
+        let mlp = width * (self.fc1_width() as f64 + self.spec.hidden as f64);
+        2.0 * tokens * (4.0 * width * width + mlp) + 4.0 * tokens * tokens * width
+    }
+
+    /// Seconds on a machine whose products run at `rate` operations a second, without decoding and scoring at the end.
+    pub fn seconds(&self, rate: f64) -> f64 {
+        self.operations() / (EFFICIENCY * rate.max(1.0))
+    }
+}
+
+/// Operations a second of matrix products of a usual shape on these workers and device: measured, since no table knows
+/// the machine.
+///
+/// # Errors
+/// When the device fails.
+pub fn product_rate(workers: &Workers, device: &Device) -> Result<f64> {
+    const SHAPE: (usize, usize, usize) = (256, 384, 1536);
+    const TIMES: usize = 8;
+    let (rows, inner, columns) = SHAPE;
+    let x = Tensor::ones((rows, inner), DType::F32, device)?;
+    let w = Tensor::ones((inner, columns), DType::F32, device)?;
+    let run = |times: usize| -> Result<f64> {
+        let clock = Instant::now();
+        workers.map((0..workers.count()).collect(), |_| (0..times).try_for_each(|_| x.matmul(&w).map(|_| ())))?;
+        device.synchronize()?;
+        Ok(clock.elapsed().as_secs_f64())
+    };
+    run(1)?; // warms up
+    // The quickest of three: what others do on the machine just now should not count.
+    let seconds = run(TIMES)?.min(run(TIMES)?).min(run(TIMES)?);
+    let operations = 2.0 * (rows * inner * columns * TIMES * workers.count()) as f64;
+    Ok(operations / seconds.max(1e-9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::{Backbone, Readout};
+
+    fn workload(spec: &VitSpec, first_block: usize, stage: Stage) -> Workload<'_> {
+        Workload {
+            spec,
+            first_block,
+            stage,
+            parameters: (2_000_000, 2_700_000),
+            copies: 0,
+            images: (210, 60),
+            batch_size: 24,
+            epochs: 10.0,
+            views: 0,
+            workers: 2,
+            fused: true,
+            computation: Computation::default(),
+        }
+    }
+
+    fn spec() -> VitSpec {
+        Backbone::load("builtin:vit-mini", Some(224)).unwrap().spec
+    }
+
+    #[test]
+    fn smaller_parts_and_checkpointing_take_less() {
+        let spec = spec();
+        let full = workload(&spec, 0, Stage::Pixels);
+        let activations = |workload: &Workload<'_>, parts| workload.memory(parts).activations;
+        assert_eq!(activations(&full, 1), 3 * activations(&full, 3));
+        let mut checkpointed = full.clone();
+        checkpointed.computation.checkpoint_blocks = true;
+        assert!(activations(&checkpointed, 1) * 2 < activations(&full, 1));
+        assert!((1.2..1.4).contains(&(checkpointed.operations() / full.operations())));
+        let partial = workload(&spec, 4, Stage::Block(4));
+        assert!(activations(&partial, 1) < activations(&full, 1) && partial.operations() < full.operations() / 2.0);
+        let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+        assert!(frozen.operations() < partial.operations() && frozen.memory(1).total() < partial.memory(1).total());
+    }
+
+    #[test]
+    fn steps_are_cut_no_finer_than_the_memory_asks() {
+        let spec = spec();
+        let full = workload(&spec, 0, Stage::Pixels);
+        assert_eq!(full.micro_batches(u64::MAX), 1);
+        let needed = |parts: usize| (full.memory(parts).total() as f64 / USABLE) as u64 + 1;
+        for parts in [2, 4, 8, 16] {
+            assert_eq!(full.micro_batches(needed(parts)), parts);
+            assert!(full.micro_batches(needed(parts) - (1 << 20)) > parts);
+        }
+        assert_eq!(full.micro_batches(0), 24);
+        assert!(!full.fits(24, 0));
+    }
+
+    #[test]
+    fn operations_follow_the_architecture() {
+        // timm's ViT-S/16 at 224 px has 4.6 GMACs; ours counts vit-mini by the same formula.
+        let mut spec = spec();
+        (spec.width, spec.hidden, spec.depth, spec.heads) = (384, 1536, 12, 6);
+        let mut once = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+        (once.images, once.epochs) = ((1, 0), 1.0);
+        assert!((once.operations() / 2e9 - 4.6).abs() < 0.1, "{}", once.operations());
+    }
+
+    #[test]
+    fn the_rate_of_products_is_measured() {
+        let workers = Workers::new(1, &Device::Cpu).unwrap();
+        assert!(product_rate(&workers, &Device::Cpu).unwrap() > 1e8);
+    }
+}
