@@ -79,7 +79,9 @@ fn kill_and_resume(kills: usize) -> Hits {
             hits.kills += 1;
             hits.inside_a_save += usize::from(is_half_saved(&workspace, &name));
         }
-        assert!(outcome(&workspace, &name) == expected, "{name} ends otherwise");
+        let (tensors, epochs, checkpoints) = outcome(&workspace, &name);
+        assert_eq!((&epochs, &checkpoints), (&expected.1, &expected.2), "{name}, after {hits:?}");
+        assert!(tensors == expected.0, "{name} has other tensors after {hits:?}");
         fs::remove_dir_all(workspace.path(&format!("runs/{name}"))).unwrap();
     }
     hits

@@ -109,6 +109,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             if earlier.status == Status::Done {
                 console.info(format!("{} is complete, nothing is left to do", run.folder().display()));
+                clear_ingredients(&Checkpoints::of_run(run.folder()), earlier.soup.as_ref())?;
                 print_result(&run, &earlier, console)?;
                 return Ok(None);
             }
@@ -252,7 +253,12 @@ impl Training {
     /// From the last checkpoint, or from the start.
     fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
         let settings = &self.session.settings;
-        let saved = if resume { self.checkpoints.load::<Progress>("last")? } else { None };
+        let saved = if resume {
+            self.checkpoints.recover()?;
+            self.checkpoints.load::<Progress>("last")?
+        } else {
+            None
+        };
         match &saved {
             Some(saved) => load_saved(&self.trainer, &saved.params, self.run.folder())?,
             None if settings.model.head_init == HeadInit::Probe => self.start_from_probe(console)?,
@@ -309,9 +315,7 @@ impl Training {
         self.record.status = Status::Done;
         self.record.result = Some(self.result(&scores.evaluations));
         self.run.write_record(&self.record)?;
-        if let Some(soup) = &self.record.soup {
-            clear_ingredients(&self.checkpoints, soup)?;
-        }
+        clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
         print_result(&self.run, &self.record, console)
     }
 

@@ -116,12 +116,12 @@ impl Fit<'_> {
     }
 }
 
-/// Removes the ingredients of a soup that is made.
+/// Removes the ingredients of a soup that is made, if there was one.
 ///
 /// # Errors
 /// When the system refuses.
-pub fn clear_ingredients(checkpoints: &Checkpoints, soup: &SoupRecord) -> Result<()> {
-    soup.tried.iter().try_for_each(|&epoch| checkpoints.remove(&checkpoint_name(epoch)))
+pub fn clear_ingredients(checkpoints: &Checkpoints, soup: Option<&SoupRecord>) -> Result<()> {
+    soup.iter().flat_map(|soup| &soup.tried).try_for_each(|&epoch| checkpoints.remove(&checkpoint_name(epoch)))
 }
 
 fn checkpoint_name(epoch: usize) -> String {
