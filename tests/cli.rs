@@ -8,8 +8,6 @@ use insta_cmd::assert_cmd_snapshot;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// A snapshot in which temporary paths, times, speeds and memory are replaced.
 macro_rules! snapshot {
@@ -115,15 +113,7 @@ fn a_resumed_run_ends_in_the_same_bits() {
     workspace.finetune("whole", &long);
     let mut args = vec!["finetune", "--config", "small.toml", "--set", "run.name=cut"];
     args.extend_from_slice(&long);
-    let mut child = workspace.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let metrics = workspace.path("runs/cut/metrics.jsonl");
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 2 {
-        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no epoch was finished");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let stopped = child.wait_with_output().unwrap();
+    let stopped = workspace.interrupt(&args, "cut", 2);
     let stderr = String::from_utf8_lossy(&stopped.stderr).into_owned();
     assert_eq!(stopped.status.code(), Some(130), "{stderr}");
     assert!(stderr.contains("stopped by SIGINT") && stderr.contains("--resume"), "{stderr}");
@@ -134,7 +124,8 @@ fn a_resumed_run_ends_in_the_same_bits() {
     for checkpoint in ["last", "best"] {
         assert!(workspace.tensors("whole", checkpoint) == workspace.tensors("cut", checkpoint), "{checkpoint} differs");
     }
-    assert_eq!(fs::read_to_string(&metrics).unwrap().lines().count(), 40);
+    let metrics = fs::read_to_string(workspace.path("runs/cut/metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 40);
     // A finished run has nothing left to do, and a changed one is refused.
     assert_eq!(json(&workspace.command(&args).output().unwrap()), result);
     args.extend(["--set", "train.lr=1e-5"]);

@@ -4,8 +4,9 @@
 use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use vitadapt::backbone::Backbone;
-use vitadapt::config::{self, Settings};
+use vitadapt::config::{self, Precision, Settings};
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::transform::{Pipeline, Preprocess};
 use vitadapt::data::{Dataset, Sample, Split};
@@ -14,13 +15,14 @@ use vitadapt::nn::Criterion;
 use vitadapt::strategy::Plan;
 use vitadapt::system::signals::{Signal, StopRequest};
 use vitadapt::system::workers::Workers;
-use vitadapt::train::adamw::AdamW;
 use vitadapt::train::checkpoint::Checkpoints;
 use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
 use vitadapt::train::feed::Feed;
 use vitadapt::train::fit::{Ending, Fit, Observer};
 use vitadapt::train::mix::Mixer;
 use vitadapt::train::progress::{EpochRecord, Progress};
+use vitadapt::train::safeguard::Safeguard;
+use vitadapt::train::state::TrainState;
 use vitadapt::train::trainer::Trainer;
 
 /// Asks for a stop after a number of steps of this process.
@@ -82,8 +84,8 @@ fn dataset() -> Dataset {
     dataset
 }
 
-/// One process: from the last checkpoint of `run`, or from the start, for at most `steps` steps.
-fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
+/// One process: from the last checkpoint of `run`, or from the start, for at most `steps` steps or `life`.
+fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) -> (Ending, Progress) {
     let backbone = Backbone::load(&settings.model.backbone, settings.model.image_size).unwrap();
     let shapes = all_shapes(&backbone.spec, backbone.spec.width, 2);
     let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
@@ -107,14 +109,13 @@ fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
         kept: None,
     };
     let checkpoints = Checkpoints::of_run(run);
-    let mut optimizer = AdamW::new(plan, &trainer.params).unwrap();
-    let mut progress = Progress::default();
+    let safeguard = Safeguard::new(settings.train.accumulate.unwrap_or(1), Precision::F32);
+    let mut state = TrainState::new(&settings.train, plan, &trainer.params, safeguard).unwrap();
     if let Some(saved) = checkpoints.load::<Progress>("last").unwrap() {
         for (name, var) in trainer.params.trained() {
             var.set(&saved.params[name]).unwrap();
         }
-        progress = saved.state;
-        optimizer.restore(progress.updates, saved.optimizer.unwrap()).unwrap();
+        state.restore(saved.state, saved.optimizer.unwrap()).unwrap();
     }
     let request = StopRequest::default();
     let fit = Fit {
@@ -128,8 +129,15 @@ fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
         checkpoints: &checkpoints,
         stop: &request,
     };
+    if let Some(life) = life {
+        let request = request.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(life);
+            request.request(Signal::Terminate);
+        });
+    }
     let mut observer = StopAfter { steps, request: request.clone() };
-    (fit.run(&mut progress, &mut optimizer, &mut observer).unwrap(), progress)
+    (fit.run(&mut state, &mut observer).unwrap(), state.progress)
 }
 
 fn tensors(run: &Path) -> Vec<Vec<u8>> {
@@ -158,16 +166,41 @@ fn stopped_with_mixed_and_repeated_images() {
     resumes_to_the_same_bits(&sets, 4);
 }
 
+#[test]
+fn stopped_with_averaged_and_sharpness_aware_steps() {
+    resumes_to_the_same_bits(&["train.steps=4", "train.ema=0.9", "train.sam=true", "train.soup=2"], 4);
+}
+
+#[test]
+fn stopped_within_a_step() {
+    // Every image is a micro-batch of its own, and every step has two passes: a signal seldom falls between two steps.
+    let settings = settings(&["train.steps=4", "train.accumulate=4", "train.sam=0.1", "train.ema=true"]);
+    let whole = tempfile::tempdir().unwrap();
+    let clock = Instant::now();
+    let (_, expected) = train(&settings, whole.path(), usize::MAX, None);
+    let life = clock.elapsed() / 20;
+    let cut = tempfile::tempdir().unwrap();
+    let mut stops = 0;
+    while let (Ending::Stopped(signal), _) = train(&settings, cut.path(), usize::MAX, Some(life * (1 + stops))) {
+        assert_eq!(signal, Signal::Terminate);
+        stops += 1;
+    }
+    let (ending, progress) = train(&settings, cut.path(), usize::MAX, None);
+    assert!(stops > 1 && ending == Ending::Finished, "{stops} stops");
+    assert_eq!(numbers(&progress), numbers(&expected));
+    assert!(tensors(cut.path()) == tensors(whole.path()), "other tensors after {stops} stops");
+}
+
 /// Stops after each of `total` steps, in two epochs.
 fn resumes_to_the_same_bits(sets: &[&str], total: usize) {
     let settings = settings(sets);
     let whole = tempfile::tempdir().unwrap();
-    let (ending, expected) = train(&settings, whole.path(), usize::MAX);
+    let (ending, expected) = train(&settings, whole.path(), usize::MAX, None);
     assert_eq!((ending, expected.step, expected.history.len()), (Ending::Finished, total, 2));
     for steps in 1..=total {
         let cut = tempfile::tempdir().unwrap();
-        assert_eq!(train(&settings, cut.path(), steps).0, Ending::Stopped(Signal::Interrupt));
-        let (ending, progress) = train(&settings, cut.path(), usize::MAX);
+        assert_eq!(train(&settings, cut.path(), steps, None).0, Ending::Stopped(Signal::Interrupt));
+        let (ending, progress) = train(&settings, cut.path(), usize::MAX, None);
         assert_eq!(ending, Ending::Finished);
         assert_eq!(numbers(&progress), numbers(&expected), "{sets:?}, stopped after {steps}");
         assert!(tensors(cut.path()) == tensors(whole.path()), "{sets:?}, stopped after {steps}: other tensors");

@@ -16,7 +16,7 @@ use vitadapt::strategy::Plan;
 use vitadapt::system::workers::Workers;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
-use vitadapt::train::trainer::{Computation, StepOptions, Trainer};
+use vitadapt::train::trainer::{Computation, Step, StepOptions, Trainer};
 
 const SIZE: usize = 64;
 
@@ -67,6 +67,11 @@ fn plain() -> Criterion {
     Criterion::default()
 }
 
+/// One step that nothing stops.
+fn step(trainer: &Trainer, batch: &Batch, criterion: &Criterion, options: StepOptions<'_>) -> Step {
+    trainer.step(batch, criterion, options).unwrap().unwrap()
+}
+
 fn largest(tensor: &Tensor) -> f32 {
     tensor.abs().unwrap().max_all().unwrap().to_scalar().unwrap()
 }
@@ -83,7 +88,7 @@ fn every_learning_parameter_gets_a_gradient_and_no_other() {
     ];
     for (strategy, count) in strategies {
         let (trainer, plan) = trainer(strategy, 2, Regularisation::default());
-        let step = trainer.step(&batch, &plain(), StepOptions::new(0, 0)).unwrap();
+        let step = step(&trainer, &batch, &plain(), StepOptions::new(0, 0));
         let names: Vec<&str> = step.gradients.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), count, "{strategy:?}: {names:?}");
         for (name, gradient) in step.gradients.iter() {
@@ -99,13 +104,13 @@ fn micro_batches_and_workers_change_gradients_by_rounding_only() {
     let batch = batch(3);
     let rates = Regularisation { drop_path: 0.2, head_dropout: 0.3 };
     let criterion = Criterion { label_smoothing: 0.1, class_weights: vec![0.5, 1.0, 2.0], ..Criterion::default() };
-    let step = |threads: usize, parts: usize| {
+    let gradients = |threads: usize, parts: usize| {
         let options = StepOptions { micro_batches: parts, ..StepOptions::new(3, 5) };
-        trainer(StrategySettings::Full, threads, rates).0.step(&batch, &criterion, options).unwrap()
+        step(&trainer(StrategySettings::Full, threads, rates).0, &batch, &criterion, options)
     };
-    let whole = step(1, 1);
+    let whole = gradients(1, 1);
     for (threads, parts) in [(1, 3), (2, 1), (3, 2), (2, 9)] {
-        let cut = step(threads, parts);
+        let cut = gradients(threads, parts);
         assert!((cut.loss - whole.loss).abs() < 1e-5);
         assert_eq!(cut.correct, whole.correct);
         for (name, gradient) in whole.gradients.iter() {
@@ -123,7 +128,7 @@ fn gradient_checkpointing_changes_nothing() {
         let step = |checkpoint_blocks| {
             let computation = Computation { checkpoint_blocks, ..Computation::default() };
             let trainer = trainer(strategy, 2, rates).0.computed(computation);
-            trainer.step(&batch, &plain(), StepOptions::new(3, 5)).unwrap()
+            step(&trainer, &batch, &plain(), StepOptions::new(3, 5))
         };
         let (plain, checkpointed) = (step(false), step(true));
         assert_eq!((plain.loss, plain.correct), (checkpointed.loss, checkpointed.correct));
@@ -143,7 +148,7 @@ fn half_precision_follows_f32_with_gradients_in_f32() {
     let step = |precision, checkpoint_blocks, loss_scale| {
         let computation = Computation { precision, checkpoint_blocks };
         let trainer = trainer(StrategySettings::Full, 2, Regularisation::default()).0.computed(computation);
-        trainer.step(&batch, &plain(), StepOptions { loss_scale, ..StepOptions::new(3, 5) }).unwrap()
+        step(&trainer, &batch, &plain(), StepOptions { loss_scale, ..StepOptions::new(3, 5) })
     };
     let exact = step(Precision::F32, false, 1.0);
     for (precision, loss_scale, bound) in
@@ -174,8 +179,8 @@ fn nine_images_are_learned_by_heart_and_frozen_weights_stay() {
         let before: Vec<(String, Vec<f32>)> = frozen(&trainer, &plan);
         let mut optimizer = AdamW::new(plan.clone(), &trainer.params).unwrap();
         let mut last = f64::INFINITY;
-        for step in 0..steps {
-            let result = trainer.step(&batch, &plain(), StepOptions::new(0, step)).unwrap();
+        for number in 0..steps {
+            let result = step(&trainer, &batch, &plain(), StepOptions::new(0, number));
             last = result.loss;
             let rates = Rates { lr, head_lr: lr, weight_decay: 0.0 };
             optimizer.step(&trainer.params, &result.gradients, rates, &trainer.workers).unwrap();

@@ -6,10 +6,18 @@ mod common;
 
 use candle_core::{DType, Device, Tensor, Var};
 use common::{Expected, assert_close};
+use vitadapt::backbone::Params;
+use vitadapt::config::StrategySettings;
 use vitadapt::data::balance::logit_offsets;
 use vitadapt::data::loader::Batch;
-use vitadapt::nn::{Criterion, Targets};
+use vitadapt::nn::{Criterion, Linear, Targets};
+use vitadapt::strategy::Plan;
+use vitadapt::system::workers::Workers;
+use vitadapt::train::adamw::{AdamW, Rates};
+use vitadapt::train::ema::Average;
+use vitadapt::train::gradients::Gradients;
 use vitadapt::train::mix::Mixture;
+use vitadapt::train::sam::uphill;
 
 /// In f32 by the fused kernels, in f64 by the composition that also serves the GPU.
 const PATHS: [(DType, f64); 2] = [(DType::F32, 1e-5), (DType::F64, 1e-6)];
@@ -76,5 +84,63 @@ fn batches_are_mixed_as_timm_mixes() {
         // The criterion smooths what the mixer leaves sharp.
         let smoothed = batch.soft_labels.iter().map(|p| (1.0 - smoothing) * p + smoothing / 4.0).collect();
         assert_close(variant, &tensor(smoothed, &[5, 4]), &expected.get(&format!("mix.{variant}.targets")), 1e-6);
+    }
+}
+
+#[test]
+fn averages_are_timms() {
+    let expected = expected();
+    let workers = Workers::new(2, &Device::Cpu).unwrap();
+    for (dtype, bound) in [(DType::F32, 1e-6), (DType::F64, 1e-6)] {
+        let read = |role: &str| expected.get(&format!("ema.{role}")).to_dtype(dtype).unwrap();
+        let mut params = Params::default();
+        params.insert("head.weight", read("start"));
+        let params = params.train_where(|_| true).unwrap();
+        let decay = expected.scalar("ema.decay");
+        let mut average = Average::new(decay, &params).unwrap();
+        for update in 1..=20 {
+            let value = read(&format!("value.{update}"));
+            params.trained().for_each(|(_, var)| var.set(&value).unwrap());
+            // Going through saved state in the middle must change nothing.
+            if update == 10 {
+                let saved = average.tensors().collect();
+                average = Average::new(decay, &params).unwrap();
+                average.restore(&saved).unwrap();
+            }
+            average.update(&params, update, &workers).unwrap();
+            let used = average.instead_of(&params, || Ok(params.tensor("head.weight")?.copy()?)).unwrap();
+            assert_close("average", &used, &read(&format!("average.{update}")), bound);
+            assert_close("value", &params.tensor("head.weight").unwrap(), &value, 0.0);
+        }
+    }
+}
+
+#[test]
+fn sharpness_aware_steps_are_those_of_the_paper() {
+    let expected = expected();
+    let workers = Workers::new(1, &Device::Cpu).unwrap();
+    let read = |role: &str| expected.get(&format!("sam.{role}"));
+    let (input, labels) = (read("input"), expected.labels("sam.labels"));
+    let mut params = Params::default();
+    params.insert("head.weight", read("weight.0"));
+    params.insert("head.bias", read("bias.0"));
+    let params = params.train_where(|_| true).unwrap();
+    let shapes = [("head.weight", [4usize, 6].as_slice()), ("head.bias", &[4])];
+    let mut optimizer = AdamW::new(Plan::new(&StrategySettings::Frozen, 1.0, 0, shapes).unwrap(), &params).unwrap();
+    let (lr, weight_decay) = (expected.scalar("sam.lr"), expected.scalar("sam.weight_decay"));
+    let gradients = || {
+        let head = Linear::new(params.tensor("head.weight")?, params.get("head.bias"));
+        let loss = Criterion::default().forward(&head.forward(&input)?, &Targets::Hard(&labels), 8.0)?;
+        Ok(Gradients::of(&loss, &params)?)
+    };
+    for step in 1..=3 {
+        let here = gradients().unwrap();
+        let norm = here.norm(&workers).unwrap();
+        let sharp = uphill(&params, &here, norm, expected.scalar("sam.rho"), gradients).unwrap();
+        optimizer.step(&params, &sharp, Rates { lr, head_lr: lr, weight_decay }, &workers).unwrap();
+        for name in ["weight", "bias"] {
+            let ours = params.tensor(&format!("head.{name}")).unwrap();
+            assert_close(&format!("{name} after step {step}"), &ours, &read(&format!("{name}.{step}")), 2e-5);
+        }
     }
 }

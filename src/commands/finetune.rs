@@ -4,6 +4,7 @@ use super::ConfigArgs;
 use super::features::FeatureSet;
 use super::fit_probe::fit;
 use super::forecast::{Sizes, forecast};
+use super::imbalance::{criterion, warn_of_double_balance};
 use super::inspect::{Inspected, inspect};
 use super::kept;
 use super::records::{create_run, new_record, write_down};
@@ -11,8 +12,8 @@ use super::score::{read_evaluation, score_splits, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::Readout;
 use crate::cache::Key;
-use crate::config::{self, HeadInit, LossSettings, LossWeights, Precision, Refit, Sampler, Settings};
-use crate::data::{Dataset, Split, balance};
+use crate::config::{self, HeadInit, Precision, Refit, Settings};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
@@ -24,7 +25,6 @@ use crate::report::{
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::StopRequest;
-use crate::train::adamw::AdamW;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::classifier::HeadKind;
 use crate::train::feed::{Feed, Kept};
@@ -32,6 +32,8 @@ use crate::train::fit::{Ending, Fit};
 use crate::train::mix::Mixer;
 use crate::train::progress::Progress;
 use crate::train::safeguard::Safeguard;
+use crate::train::soup::clear_ingredients;
+use crate::train::state::TrainState;
 use crate::train::trainer::Trainer;
 use candle_core::Tensor;
 use clap::Args;
@@ -107,6 +109,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             if earlier.status == Status::Done {
                 console.info(format!("{} is complete, nothing is left to do", run.folder().display()));
+                clear_ingredients(&Checkpoints::of_run(run.folder()), earlier.soup.as_ref())?;
                 print_result(&run, &earlier, console)?;
                 return Ok(None);
             }
@@ -211,13 +214,7 @@ impl Training {
 
     /// The loop, from the start or from the last checkpoint.
     fn fit(&mut self, stop: &StopRequest, console: &Console, resume: bool) -> Result<Ending> {
-        let mut optimizer = AdamW::new(self.plan.clone(), &self.trainer.params)?;
-        if resume {
-            self.restore(&mut optimizer, console)?;
-        }
-        if self.progress.step == 0 && self.session.settings.model.head_init == HeadInit::Probe {
-            self.start_from_probe(console)?;
-        }
+        let mut state = self.initial_state(console, resume)?;
         let watched = (self.run.folder(), stop);
         let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
         if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
@@ -240,8 +237,40 @@ impl Training {
         };
         let images = self.feed.len(Split::Train);
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
-        let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &self.progress)?;
-        fit.run(&mut self.progress, &mut optimizer, &mut report)
+        let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &state.progress)?;
+        let ending = fit.run(&mut state, &mut report)?;
+        if ending == Ending::Finished && settings.train.soup > 0 {
+            self.record.soup = fit.soup(&state.progress)?;
+            match &self.record.soup {
+                Some(soup) => console.info(format!("soup      {}", soup.sentence())),
+                None => console.warn("train.soup needs two epochs with validation scores: nothing is mixed"),
+            }
+        }
+        self.progress = state.progress;
+        Ok(ending)
+    }
+
+    /// From the last checkpoint, or from the start.
+    fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
+        let settings = &self.session.settings;
+        let saved = if resume {
+            self.checkpoints.recover()?;
+            self.checkpoints.load::<Progress>("last")?
+        } else {
+            None
+        };
+        match &saved {
+            Some(saved) => load_saved(&self.trainer, &saved.params, self.run.folder())?,
+            None if settings.model.head_init == HeadInit::Probe => self.start_from_probe(console)?,
+            None => {}
+        }
+        let mut state =
+            TrainState::new(&settings.train, self.plan.clone(), &self.trainer.params, self.progress.safeguard)?;
+        if let Some(saved) = saved {
+            state.restore(saved.state, saved.optimizer.unwrap_or_default())?;
+            console.info(format!("resuming after epoch {}, step {}", state.progress.epoch, state.progress.step));
+        }
+        Ok(state)
     }
 
     /// Sets the head to the linear probe of the training images: fine-tuning then starts where the features need not
@@ -273,15 +302,6 @@ impl Training {
         Ok(())
     }
 
-    fn restore(&mut self, optimizer: &mut AdamW, console: &Console) -> Result<()> {
-        let Some(saved) = self.checkpoints.load::<Progress>("last")? else { return Ok(()) };
-        load_saved(&self.trainer, &saved.params, self.run.folder())?;
-        self.progress = saved.state;
-        optimizer.restore(self.progress.updates, saved.optimizer.unwrap_or_default())?;
-        console.info(format!("resuming after epoch {}, step {}", self.progress.epoch, self.progress.step));
-        Ok(())
-    }
-
     /// Scores the best epoch, writes the reports and prints the result.
     fn finish(mut self, console: &Console) -> Result<()> {
         if let Some(best) = self.checkpoints.load::<Progress>("best")? {
@@ -295,6 +315,7 @@ impl Training {
         self.record.status = Status::Done;
         self.record.result = Some(self.result(&scores.evaluations));
         self.run.write_record(&self.record)?;
+        clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
         print_result(&self.run, &self.record, console)
     }
 
@@ -330,41 +351,11 @@ impl Training {
             "peak_memory_bytes": self.record.peak_memory_bytes,
             "expected_memory_bytes": self.record.forecast.map(|forecast| forecast.memory.total()),
             "cache": self.record.cache,
+            "soup": self.record.soup,
             "verdict": verdict.code(),
             "verdict_reason": verdict.sentence(),
             "remedy": verdict.remedy(&self.session.settings),
         })
-    }
-}
-
-/// The training loss, with what it needs to know of the classes' sizes.
-fn criterion(settings: &Settings, dataset: &Dataset) -> Criterion {
-    let train = &settings.train;
-    let counts = dataset.class_counts(Split::Train);
-    let (focal_gamma, logit_offsets) = match train.loss {
-        LossSettings::CrossEntropy => (0.0, Vec::new()),
-        LossSettings::Focal { gamma } => (gamma, Vec::new()),
-        LossSettings::LogitAdjusted { tau } => (0.0, balance::logit_offsets(tau, &counts)),
-    };
-    Criterion {
-        label_smoothing: train.label_smoothing as f32,
-        class_weights: balance::class_weights(train.class_weights, &counts),
-        focal_gamma,
-        logit_offsets,
-    }
-}
-
-/// Warns of rare classes that are made up for more than once.
-fn warn_of_double_balance(settings: &Settings, console: &Console) {
-    let train = &settings.train;
-    let remedies = [
-        (train.class_weights != LossWeights::None, "train.class_weights"),
-        (train.sampler == Sampler::Balanced, "train.sampler = \"balanced\""),
-        (matches!(train.loss, LossSettings::LogitAdjusted { .. }), "train.loss = \"logit_adjusted\""),
-    ];
-    let chosen: Vec<&str> = remedies.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-    if chosen.len() > 1 {
-        console.warn(format!("{} each make up for rare classes: together they overdo it", chosen.join(" and ")));
     }
 }
 

@@ -32,7 +32,7 @@ pub fn forecast(session: &Session, plan: &Plan, stage: Stage, sizes: Sizes) -> R
         first_block: plan.first_block,
         stage,
         parameters: sizes.parameters,
-        copies: 0,
+        copies: usize::from(train.ema.is_some()) + usize::from(train.sam.is_some()),
         images: sizes.images,
         batch_size: train.batch_size.min(sizes.images.0.max(1)),
         epochs: match train.length {

@@ -8,6 +8,7 @@ mod features;
 mod finetune;
 mod fit_probe;
 mod forecast;
+mod imbalance;
 mod inspect;
 mod kept;
 mod predict;

@@ -35,6 +35,7 @@ pub fn new_record(session: &Session, inspected: &Inspected, strategy: &str) -> R
         temperature: None,
         probe: None,
         cache: None,
+        soup: None,
         forecast: None,
         wall_seconds: 0.0,
         peak_memory_bytes: None,

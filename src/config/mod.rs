@@ -7,6 +7,7 @@
 mod check;
 mod document;
 mod feature_settings;
+mod loss_settings;
 mod overrides;
 mod paths;
 mod prompt_settings;
@@ -19,6 +20,7 @@ mod suggest;
 mod write;
 
 pub use feature_settings::*;
+pub use loss_settings::*;
 pub use prompt_settings::*;
 pub use schema::json_schema;
 pub use settings::*;

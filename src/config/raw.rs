@@ -6,10 +6,11 @@
 //! against what resolving really fills in.
 
 use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
+use super::loss_settings::{LossKind, LossWeightsKind, Sampler};
 use super::prompt_settings::PromptPreset;
 use super::settings::{
     AugmentPreset, ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
-    Precision, ResizeMode, Sampler, Schedule,
+    Precision, ResizeMode, Schedule,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -315,36 +316,27 @@ pub struct RawTrain {
     /// Pastes a rectangle of one image into another, and mixes their labels (Yun et al. 2019): likewise; true = 1.
     #[schemars(extend("default" = 0))]
     pub cutmix: Option<Switch<Alpha>>,
+    /// Decay of a moving average of the parameters, which is what is validated and kept; 0 or false = off, true =
+    /// 0.9998. It warms up, so that short trainings can use it too.
+    #[schemars(extend("default" = false))]
+    pub ema: Option<Switch<Decay>>,
+    /// Tries the mean of the parameters of this many best epochs, and keeps it when validation is no worse; 0 = off.
+    #[schemars(range(max = 100), extend("default" = 0))]
+    pub soup: Option<usize>,
+    /// Sharpness-aware minimisation (Foret et al. 2021), twice the time a step: how far uphill the gradient is taken;
+    /// 0 or false = off, true = 0.05.
+    #[schemars(extend("default" = false))]
+    pub sam: Option<Switch<Radius>>,
+    /// Steps between checkpoints within an epoch; 0 = only after epochs, and by `checkpoint_minutes`.
+    #[schemars(range(max = 1_000_000_000), extend("default" = 0))]
+    pub checkpoint_steps: Option<usize>,
+    /// Minutes between checkpoints within an epoch; 0 = only after epochs, and by `checkpoint_steps`.
+    #[schemars(range(min = 0.0, max = 1e6), extend("default" = 10.0))]
+    pub checkpoint_minutes: Option<f64>,
     /// Gradient checkpointing: keep only what enters each block and run the block again on the way back. Much less
     /// memory, about a third more time, the same result.
     #[schemars(extend("default" = false))]
     pub checkpoint_blocks: Option<bool>,
-}
-
-/// `train.loss`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LossKind {
-    /// Plain cross-entropy.
-    CrossEntropy,
-    /// Counts images less that are classified well already (Lin et al. 2017).
-    Focal,
-    /// Asks for a larger margin of rare classes, by their share of the training images (Menon et al. 2021).
-    LogitAdjusted,
-}
-
-/// `train.class_weights`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LossWeightsKind {
-    /// All 1.
-    None,
-    /// Inverse frequency: n / (classes x n of the class).
-    Balanced,
-    /// Another word for `balanced`.
-    Inverse,
-    /// The inverse of the effective number of images (Cui et al. 2019): milder than inverse frequency.
-    Effective,
 }
 
 /// `[early_stop]`
@@ -536,6 +528,16 @@ pub struct Share(#[schemars(range(min = 0.0, max = 1.0))] pub f64);
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Alpha(#[schemars(range(min = 0.0, max = 100.0))] pub f64);
+
+/// The decay of a moving average; 0 = off.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Decay(#[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))] pub f64);
+
+/// A distance in the space of all parameters; 0 = off.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Radius(#[schemars(range(min = 0.0, max = 100.0))] pub f64);
 
 /// A bound of the gradient's norm; 0 = no bound.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! The resolved settings: every default filled in, every value checked, enums instead of strings.
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -354,6 +355,18 @@ pub struct TrainSettings {
     pub mixup: f64,
     /// Likewise when a rectangle of one image is pasted into another; 0 = off.
     pub cutmix: f64,
+    /// Decay of the moving average of the parameters that is validated and kept; none = the parameters themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Of how many of the best epochs a soup is tried; 0 = none.
+    pub soup: usize,
+    /// How far uphill the gradient is taken (sharpness-aware minimisation); none = where the parameters are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sam: Option<f64>,
+    /// Steps between checkpoints within an epoch; 0 = none.
+    pub checkpoint_steps: usize,
+    /// Minutes between checkpoints within an epoch; 0 = none.
+    pub checkpoint_minutes: f64,
     /// Gradient checkpointing: keep only what enters each block, and run the block again on the way back.
     pub checkpoint_blocks: bool,
 }
@@ -383,49 +396,6 @@ pub enum Schedule {
     Cosine,
     /// No decay.
     Constant,
-}
-
-/// `train.loss`, with the keys of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossSettings {
-    /// Plain cross-entropy.
-    CrossEntropy,
-    /// Cross-entropy times (1 - p)^gamma (Lin et al. 2017).
-    Focal {
-        /// The exponent.
-        gamma: f64,
-    },
-    /// Cross-entropy of logits plus tau times the logarithms of the classes' shares (Menon et al. 2021).
-    LogitAdjusted {
-        /// The strength.
-        tau: f64,
-    },
-}
-
-/// `train.class_weights`, with the key of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossWeights {
-    /// All 1.
-    None,
-    /// Inverse frequency: n / (classes x n of the class).
-    Balanced,
-    /// The inverse of the effective number of samples, (1 - beta^n) / (1 - beta) (Cui et al. 2019).
-    Effective {
-        /// How far from none (0) to inverse frequency (1).
-        beta: f64,
-    },
-}
-
-/// `train.sampler`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sampler {
-    /// Every image once.
-    Shuffle,
-    /// As many images, but every class equally often: images of rare classes repeat.
-    Balanced,
 }
 
 /// `probe.class_weights`

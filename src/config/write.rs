@@ -1,16 +1,16 @@
 //! Resolved settings written back as a configuration file.
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::loss_settings::{LossKind, LossSettings, LossWeights, LossWeightsKind};
 use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::raw::{
-    Alpha, Auto, ClassName, GradNorm, LossKind, LossWeightsKind, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty,
-    Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe,
+    Alpha, Auto, ClassName, Decay, GradNorm, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty, Radius, Raw,
+    RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe,
     RawPrompts, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
 };
 use super::settings::{
     AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
-    LossSettings, LossWeights, ModelSettings, PreprocessSettings, RunSettings, Settings, StrategySettings, TrainLength,
-    TrainSettings,
+    ModelSettings, PreprocessSettings, RunSettings, Settings, StrategySettings, TrainLength, TrainSettings,
 };
 use crate::error::{Error, Result};
 
@@ -180,6 +180,11 @@ fn train(train: &TrainSettings) -> RawTrain {
         sampler: Some(train.sampler),
         mixup: Some(Switch::Value(Alpha(train.mixup))),
         cutmix: Some(Switch::Value(Alpha(train.cutmix))),
+        ema: Some(switch(train.ema.map(Decay))),
+        soup: Some(train.soup),
+        sam: Some(switch(train.sam.map(Radius))),
+        checkpoint_steps: Some(train.checkpoint_steps),
+        checkpoint_minutes: Some(train.checkpoint_minutes),
     }
 }
 

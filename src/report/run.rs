@@ -11,6 +11,7 @@ use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
 use crate::train::classifier::HeadKind;
+use crate::train::soup::SoupRecord;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,9 @@ pub struct RunRecord {
     /// How often frozen layers had to run; none when nothing was kept.
     #[serde(default)]
     pub cache: Option<CacheUse>,
+    /// What became of the mean of the best epochs, when it was asked for.
+    #[serde(default)]
+    pub soup: Option<SoupRecord>,
     /// What it was expected to take; none for a probe.
     #[serde(default)]
     pub forecast: Option<Forecast>,
@@ -282,8 +286,8 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     keys.dedup();
     keys.into_iter()
         .filter(|key| !key.starts_with("run.") || matches!(key.as_str(), "run.seed" | "run.precision"))
-        .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes" | "train.checkpoint_blocks"))
-        .filter(|key| !key.starts_with("tsne."))
+        .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
+        .filter(|key| !key.starts_with("tsne.") && !key.starts_with("train.checkpoint_"))
         .map(|key| (key, lookup(&then, key), lookup(&today, key)))
         .filter(|(_, then, today)| then != today)
         .map(|(key, then, today)| format!("{key}: {then} then, {today} now"))

@@ -121,16 +121,27 @@ fn update(var: &Var, moments: &Moments, gradient: &Tensor, rule: &Update) -> Res
     let (first, second) = (&moments.first, &moments.second);
     if fused(var) {
         let gradient = gradient.contiguous()?;
-        first.inplace_op2(&gradient, &Average { beta: BETA1 as f32, squared: false })?;
+        move_average(first, &gradient, BETA1)?;
         second.inplace_op2(&gradient, &Average { beta: BETA2 as f32, squared: true })?;
         return var.as_tensor().inplace_op3(first, second, rule);
     }
-    let assign = |target: &Tensor, value: Tensor| target.slice_set(&value.contiguous()?, 0, 0);
-    assign(first, ((first * BETA1)? + (gradient * (1.0 - BETA1))?)?)?;
-    assign(second, ((second * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?)?;
+    move_average(first, gradient, BETA1)?;
+    assign(second, &((second * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?)?;
     let denominator = ((second.sqrt()? / rule.root_correction)? + EPS)?;
     let moved = ((var.as_detached_tensor() * rule.keep)? - (first.div(&denominator)? * rule.rate)?)?;
     var.set(&moved)
+}
+
+/// m = beta m + (1 - beta) x, in place.
+pub(super) fn move_average(average: &Tensor, x: &Tensor, beta: f64) -> Result<()> {
+    if fused(average) {
+        return average.inplace_op2(&x.contiguous()?, &Average { beta: beta as f32, squared: false });
+    }
+    assign(average, &((average * beta)? + (x * (1.0 - beta))?)?)
+}
+
+fn assign(target: &Tensor, value: &Tensor) -> Result<()> {
+    target.slice_set(&value.contiguous()?, 0, 0)
 }
 
 /// m = beta m + (1 - beta) g, or g² for the second moment.

@@ -10,7 +10,7 @@ use crate::system::digest::{sha256, sha256_of_file};
 use crate::system::files::{create_folder, sync_folder, write_synced};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub struct Checkpoints {
 pub struct Saved<S> {
     /// Learning parameters by name.
     pub params: BTreeMap<String, Tensor>,
-    /// The optimiser's tensors, when they were saved.
+    /// The tensors of the optimiser and the like, when they were saved.
     pub optimizer: Option<BTreeMap<String, Tensor>>,
     /// Everything else.
     pub state: S,
@@ -50,7 +50,8 @@ impl Checkpoints {
         Self { folder: run.join("checkpoints") }
     }
 
-    /// Saves the learning parameters, the state and, if given, the optimiser under `name`, replacing what was there.
+    /// Saves the learning parameters, the state and, if given, the tensors of the optimiser and the like under `name`,
+    /// replacing what was there.
     ///
     /// # Errors
     /// When the system refuses (disk full, read-only): the old checkpoint stays, the temporary is removed.
@@ -62,7 +63,7 @@ impl Checkpoints {
         optimizer: Option<&BTreeMap<String, Tensor>>,
         state: &impl Serialize,
     ) -> Result<()> {
-        create_folder(&self.folder)?;
+        self.create()?;
         let temporary = self.temporary(name);
         remove_folder(&temporary)?;
         let written = write_folder(&temporary, step, params, optimizer, state);
@@ -72,6 +73,28 @@ impl Checkpoints {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Removes the checkpoint of that name, if there is one.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        [self.path(name), self.temporary(name), self.old(name)].iter().try_for_each(|folder| remove_folder(folder))
+    }
+
+    /// Where the checkpoint of that name lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Creates the folder of all checkpoints, durably.
+    fn create(&self) -> Result<()> {
+        if self.folder.is_dir() {
+            return Ok(());
+        }
+        create_folder(&self.folder)?;
+        self.folder.parent().map_or(Ok(()), sync_folder)
     }
 
     fn publish(&self, name: &str) -> Result<()> {
@@ -93,22 +116,63 @@ impl Checkpoints {
         self.folder.join(format!(".{name}.old"))
     }
 
+    /// Ends what a kill left half done: of each checkpoint the newest intact version stays, under its own name.
+    ///
+    /// # Errors
+    /// A weights error when a checkpoint was saved but no version of it is intact; I/O errors.
+    pub fn recover(&self) -> Result<()> {
+        if !self.folder.is_dir() {
+            return Ok(());
+        }
+        for name in self.interrupted()? {
+            let target = self.path(&name);
+            if let Some(newest) = self.newest(&name)?.filter(|newest| *newest != target) {
+                remove_folder(&target)?;
+                fs::rename(&newest, &target).map_err(Error::io("write", &target))?;
+                sync_folder(&self.folder)?;
+            }
+            remove_folder(&self.temporary(&name))?;
+            remove_folder(&self.old(&name))?;
+        }
+        Ok(())
+    }
+
+    /// The names of checkpoints that something lies beside.
+    fn interrupted(&self) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))? {
+            let entry = entry.map_err(Error::io("read", &self.folder))?.file_name();
+            let name = entry.to_str().and_then(|entry| entry.strip_prefix('.'));
+            let name = name.and_then(|name| name.strip_suffix(".tmp").or_else(|| name.strip_suffix(".old")));
+            names.extend(name.map(str::to_owned));
+        }
+        Ok(names)
+    }
+
     /// The newest intact checkpoint of that name; none when nothing was saved.
     ///
     /// # Errors
-    /// A weights error when there are checkpoints but none is intact.
+    /// A weights error when one was saved but no version of it is intact.
     pub fn load<S: DeserializeOwned>(&self, name: &str) -> Result<Option<Saved<S>>> {
-        let candidates = [self.folder.join(name), self.temporary(name), self.old(name)];
+        self.newest(name)?.map(|folder| read_folder(&folder)).transpose()
+    }
+
+    /// The folder of the newest intact version.
+    fn newest(&self, name: &str) -> Result<Option<PathBuf>> {
+        let temporary = self.temporary(name);
         let mut intact = Vec::new();
         let mut problem = None;
-        for folder in candidates.iter().filter(|folder| folder.exists()) {
-            match verify(folder) {
+        for folder in [self.path(name), temporary.clone(), self.old(name)].into_iter().filter(|folder| folder.exists())
+        {
+            match verify(&folder) {
                 Ok(step) => intact.push((step, folder)),
+                // A kill while it was written: as if it had never been begun.
+                Err(_) if folder == temporary => {}
                 Err(error) => problem = problem.or(Some(error)),
             }
         }
-        match (intact.iter().max_by_key(|(step, _)| *step), problem) {
-            (Some((_, folder)), _) => read_folder(folder).map(Some),
+        match (intact.into_iter().max_by_key(|(step, _)| *step), problem) {
+            (Some((_, folder)), _) => Ok(Some(folder)),
             (None, Some(problem)) => Err(problem),
             (None, None) => Ok(None),
         }
@@ -236,8 +300,40 @@ mod tests {
         checkpoints.save("best", 1, &params(1.0), None, &1usize).unwrap();
         fs::rename(checkpoints.folder.join("best"), checkpoints.old("last")).unwrap();
         assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 1);
-        fs::remove_dir_all(checkpoints.old("last")).unwrap();
+        checkpoints.recover().unwrap();
+        assert_eq!(names(&checkpoints), ["last"]);
+        assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 1);
+        fs::write(checkpoints.path("last").join(STATE), "2").unwrap();
         let error = checkpoints.load::<usize>("last").unwrap_err();
         assert!(error.to_string().contains("manifest"), "{error}");
+    }
+
+    #[test]
+    fn a_kill_between_the_renames_costs_nothing_and_one_in_the_first_save_counts_as_none() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.recover().unwrap();
+        fs::create_dir_all(checkpoints.temporary("last")).unwrap();
+        fs::write(checkpoints.temporary("last").join(MODEL), "torn").unwrap();
+        assert!(checkpoints.load::<usize>("last").unwrap().is_none());
+        checkpoints.recover().unwrap();
+        assert!(names(&checkpoints).is_empty());
+
+        checkpoints.save("last", 1, &params(1.0), None, &1usize).unwrap();
+        fs::rename(checkpoints.path("last"), checkpoints.old("last")).unwrap();
+        checkpoints.save("last", 2, &params(2.0), None, &2usize).unwrap();
+        fs::rename(checkpoints.path("last"), checkpoints.temporary("last")).unwrap();
+        checkpoints.save("best", 1, &params(1.0), None, &1usize).unwrap();
+        fs::rename(checkpoints.path("best"), checkpoints.old("last")).unwrap();
+        checkpoints.recover().unwrap();
+        assert_eq!(
+            (names(&checkpoints), value(&checkpoints.load("last").unwrap().unwrap())),
+            (vec!["last".into()], 2.0)
+        );
+    }
+
+    fn names(checkpoints: &Checkpoints) -> Vec<String> {
+        let entries = fs::read_dir(&checkpoints.folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Which epoch is best, and when to stop waiting for a better one.
 
+use super::progress::EpochRecord;
 use crate::config::{EarlyStopMetric, EarlyStopSettings};
 use serde::{Deserialize, Serialize};
 
@@ -23,19 +24,16 @@ impl EarlyStop {
     ///
     /// Equal accuracies are decided by the lower loss. A score that is not a number is never best.
     pub fn update(&mut self, settings: &EarlyStopSettings, epoch: usize, loss: f64, accuracy: f64) -> bool {
-        let (score, tie) = match settings.metric {
-            EarlyStopMetric::ValAccuracy => (accuracy, -loss),
-            EarlyStopMetric::ValLoss => (-loss, accuracy),
-        };
-        let better =
-            !score.is_nan() && !tie.is_nan() && self.best.is_none_or(|best| (score, tie) > (best.score, best.tie));
-        if better {
-            self.best = Some(Best { epoch, score, tie });
-            self.waited = 0;
-        } else {
-            self.waited += 1;
+        let better = score(settings, loss, accuracy)
+            .filter(|&(score, tie)| self.best.is_none_or(|best| (score, tie) > (best.score, best.tie)));
+        match better {
+            Some((score, tie)) => {
+                self.best = Some(Best { epoch, score, tie });
+                self.waited = 0;
+            }
+            None => self.waited += 1,
         }
-        better
+        better.is_some()
     }
 
     /// Whether patience has run out; a patience of 0 never does.
@@ -47,6 +45,23 @@ impl EarlyStop {
     pub fn best_epoch(&self) -> Option<usize> {
         self.best.map(|best| best.epoch)
     }
+}
+
+/// What is compared, higher is better: the metric, then the other one for ties. None when one is not a number.
+pub fn score(settings: &EarlyStopSettings, loss: f64, accuracy: f64) -> Option<(f64, f64)> {
+    let score = match settings.metric {
+        EarlyStopMetric::ValAccuracy => (accuracy, -loss),
+        EarlyStopMetric::ValLoss => (-loss, accuracy),
+    };
+    (!score.0.is_nan() && !score.1.is_nan()).then_some(score)
+}
+
+/// The epochs that were validated, best first, the earlier of equal ones first.
+pub fn ranking(settings: &EarlyStopSettings, history: &[EpochRecord]) -> Vec<usize> {
+    let scored = |record: &EpochRecord| Some((record.epoch, score(settings, record.val_loss?, record.val_accuracy?)?));
+    let mut epochs: Vec<(usize, (f64, f64))> = history.iter().filter_map(scored).collect();
+    epochs.sort_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+    epochs.into_iter().map(|(epoch, _)| epoch).collect()
 }
 
 #[cfg(test)]
@@ -67,6 +82,23 @@ mod tests {
         assert!(stop.exhausted(&settings));
         assert_eq!(stop.best_epoch(), Some(3));
         assert!(!stop.exhausted(&EarlyStopSettings { patience: 0, ..settings }));
+    }
+
+    #[test]
+    fn the_first_of_the_ranking_is_the_best() {
+        let scores = [(0.9, 0.5), (0.8, 0.7), (0.7, 0.7), (0.7, 0.7), (0.1, 0.2)];
+        let history: Vec<EpochRecord> = (1..)
+            .zip(scores)
+            .map(|(epoch, (loss, accuracy))| EpochRecord {
+                epoch,
+                val_loss: Some(loss).filter(|_| epoch != 4),
+                val_accuracy: Some(accuracy),
+                ..EpochRecord::default()
+            })
+            .collect();
+        let rank = |metric| ranking(&EarlyStopSettings { metric, patience: 0 }, &history);
+        assert_eq!(rank(EarlyStopMetric::ValAccuracy), [3, 2, 1, 5]);
+        assert_eq!(rank(EarlyStopMetric::ValLoss), [5, 3, 2, 1]);
     }
 
     #[test]

@@ -1,25 +1,21 @@
 //! The training loop. There is one, for every strategy and device.
 
-use super::adamw::{AdamW, Rates};
 use super::checkpoint::Checkpoints;
 use super::feed::Feed;
 use super::mix::Mixer;
-use super::progress::{EpochRecord, Progress, Running};
-use super::safeguard::Measured;
+use super::progress::EpochRecord;
 use super::schedule::LrSchedule;
-use super::trainer::{StepOptions, Trainer};
+use super::state::TrainState;
+use super::trainer::Trainer;
 use crate::config::{EarlyStopSettings, TrainLength, TrainSettings};
 use crate::data::Split;
-use crate::data::loader::Batch;
-use crate::error::{Error, Result};
-use crate::metrics::{Confusion, Scores, accuracy, nll};
+use crate::error::Result;
 use crate::nn::Criterion;
-use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::{Signal, StopRequest};
 use std::time::Instant;
 
 /// Steps in a row without a finite loss and gradient after which training gives up.
-const MOST_SKIPPED: usize = 5;
+pub(super) const MOST_SKIPPED: usize = 5;
 
 /// Who wants to know how training goes.
 pub trait Observer {
@@ -81,45 +77,53 @@ impl Fit<'_> {
         }
     }
 
-    /// Trains from where `progress` stands to the end, saving `last` after every epoch and `best` whenever validation
-    /// improves.
+    /// Trains from where `state` stands to the end, saving `best` whenever validation improves, and `last` after every
+    /// epoch, on a signal, and within an epoch as often as the settings ask for.
     ///
     /// # Errors
     /// Data errors of files that changed under way, I/O errors of checkpoints, [`Error::Numerics`] after several steps
     /// in a row without finite numbers.
-    pub fn run(&self, progress: &mut Progress, optimizer: &mut AdamW, observer: &mut dyn Observer) -> Result<Ending> {
+    ///
+    /// [`Error::Numerics`]: crate::error::Error::Numerics
+    pub fn run(&self, state: &mut TrainState, observer: &mut dyn Observer) -> Result<Ending> {
         let schedule = LrSchedule::new(self.settings.warmup, self.total_steps(), self.settings.schedule);
+        let mut saved = LastSave::now(state.progress.step);
         // An epoch under way is finished even when its last step is taken: a signal may have come right after it.
-        while (progress.step < schedule.total || progress.batch > 0) && !progress.stopped_early {
-            if let Some(signal) = self.train_epoch(progress, optimizer, schedule, observer)? {
-                self.save_last(progress, optimizer)?;
+        while (state.progress.step < schedule.total || state.progress.batch > 0) && !state.progress.stopped_early {
+            if let Some(signal) = self.train_epoch(state, schedule, &mut saved, observer)? {
+                self.save_last(state)?;
                 return Ok(Ending::Stopped(signal));
             }
-            self.finish_epoch(progress, schedule, observer)?;
-            self.save_last(progress, optimizer)?;
+            self.finish_epoch(state, schedule, observer)?;
+            self.save_last(state)?;
+            saved = LastSave::now(state.progress.step);
         }
         Ok(Ending::Finished)
     }
 
-    /// The rest of the epoch under way; a signal ends it after the current step.
+    /// The rest of the epoch under way. A signal ends it: between two steps, or within one, which is then left out and
+    /// taken anew after resumption.
     fn train_epoch(
         &self,
-        progress: &mut Progress,
-        optimizer: &mut AdamW,
+        state: &mut TrainState,
         schedule: LrSchedule,
+        saved: &mut LastSave,
         observer: &mut dyn Observer,
     ) -> Result<Option<Signal>> {
-        if progress.step == schedule.total {
+        if state.progress.step == schedule.total {
             return Ok(None);
         }
-        let batches = self.feed.train(progress.epoch, progress.batch)?;
+        let batches = self.feed.train(state.progress.epoch, state.progress.batch)?;
         let mut clock = Instant::now();
         for batch in batches {
             let mut batch = batch?;
             if let Some(mixer) = &self.mixer {
-                mixer.mix(&mut batch, progress.step);
+                mixer.mix(&mut batch, state.progress.step);
             }
-            self.train_step(&batch, progress, optimizer, schedule, observer)?;
+            if !self.train_step(&batch, state, schedule, observer)? {
+                return Ok(self.stop.received());
+            }
+            let progress = &mut state.progress;
             progress.batch += 1;
             progress.running.seconds += clock.elapsed().as_secs_f64();
             clock = Instant::now();
@@ -131,117 +135,58 @@ impl Fit<'_> {
             if progress.step == schedule.total {
                 break;
             }
+            if saved.is_due(self.settings, progress.step) {
+                self.save_last(state)?;
+                *saved = LastSave::now(state.progress.step);
+            }
         }
         Ok(None)
     }
 
-    fn train_step(
-        &self,
-        batch: &Batch,
-        progress: &mut Progress,
-        optimizer: &mut AdamW,
-        schedule: LrSchedule,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
-        let workers = &self.trainer.workers;
-        let options = StepOptions::new(self.seed, progress.step);
-        let compute = |options| self.trainer.step(batch, self.criterion, options);
-        let Measured { mut step, norm } =
-            progress.safeguard.step((batch.labels.len(), options), workers, compute, &mut |why| observer.warn(why))?;
-        if step.loss.is_finite() && norm.is_finite() {
-            if let Some(limit) = self.settings.clip_grad {
-                step.gradients.clip(norm, limit)?;
-            }
-            optimizer.step(&self.trainer.params, &step.gradients, self.rates(schedule, progress.step), workers)?;
-            let images = batch.labels.len();
-            progress.running.loss += step.loss * images as f64;
-            progress.running.correct += step.correct;
-            progress.running.seen += images;
-            progress.updates += 1;
-            progress.skipped = 0;
-        } else {
-            progress.skipped += 1;
-            let (epoch, number) = (progress.epoch + 1, progress.step + 1);
-            let numbers = format!("the loss is {} and the gradient norm {norm}", step.loss);
-            if progress.skipped >= MOST_SKIPPED.min(self.total_steps()) {
-                return Err(Error::Numerics(format!(
-                    "{} steps in a row were not finite: in epoch {epoch}, step {number}, {numbers}",
-                    progress.skipped
-                )));
-            }
-            observer.warn(&format!("epoch {epoch}, step {number} is skipped: {numbers}"));
-        }
-        progress.step += 1;
-        Ok(())
-    }
-
-    fn rates(&self, schedule: LrSchedule, step: usize) -> Rates {
-        let factor = schedule.factor(step);
-        Rates {
-            lr: self.settings.lr * factor,
-            head_lr: self.settings.head_lr * factor,
-            weight_decay: self.settings.weight_decay,
-        }
-    }
-
-    /// The learning rate worth reporting: the backbone's, or the head's when only the head learns.
-    fn reported_lr(&self) -> f64 {
-        let only_head = self.trainer.params.trained().all(|(name, _)| name.starts_with("head."));
-        if only_head { self.settings.head_lr } else { self.settings.lr }
-    }
-
-    fn finish_epoch(&self, progress: &mut Progress, schedule: LrSchedule, observer: &mut dyn Observer) -> Result<()> {
-        let clock = Instant::now();
-        let validation = self.validate()?;
-        let running = std::mem::take(&mut progress.running);
-        if running.seen == 0 {
-            return Err(Error::Numerics(format!("no step of epoch {} was finite", progress.epoch + 1)));
-        }
-        progress.epoch += 1;
-        progress.batch = 0;
-        let record = EpochRecord {
-            epoch: progress.epoch,
-            step: progress.step,
-            lr: self.reported_lr() * schedule.factor(progress.step - 1),
-            train_loss: running.loss / running.seen as f64,
-            train_accuracy: running.correct as f64 / running.seen as f64,
-            val_loss: validation.map(|(loss, _)| loss).filter(|loss| loss.is_finite()),
-            val_accuracy: validation.map(|(_, accuracy)| accuracy),
-            images_per_second: images_per_second(&running),
-            seconds: running.seconds + clock.elapsed().as_secs_f64(),
-            peak_memory_bytes: peak_memory_bytes(),
-        };
-        let best = match validation {
-            Some((loss, accuracy)) => progress.early_stop.update(self.early_stop, progress.epoch, loss, accuracy),
-            // Without validation images the last epoch is as good a choice as any.
-            None => progress.early_stop.update(self.early_stop, progress.epoch, 0.0, progress.epoch as f64),
-        };
-        progress.stopped_early = progress.early_stop.exhausted(self.early_stop);
-        observer.epoch(&record, best)?;
-        progress.history.push(record);
-        if best {
-            self.checkpoints.save("best", progress.step, &self.trainer.params, None, progress)?;
-        }
-        Ok(())
-    }
-
-    /// Mean loss and accuracy on the validation images.
-    fn validate(&self) -> Result<Option<(f64, f64)>> {
-        if self.feed.len(Split::Val) == 0 {
-            return Ok(None);
-        }
-        let scored = self.feed.score(self.trainer, Split::Val, &mut |_| ())?;
-        let classes = scored.logits.len() / scored.labels.len();
-        let scores = Scores::new(&scored.logits, &scored.labels, classes)?;
-        let confusion = Confusion::new(&scored.labels, &scores.predicted(), classes);
-        Ok(Some((nll(&scores, 1.0).unwrap_or(f64::NAN), accuracy(&confusion))))
-    }
-
-    fn save_last(&self, progress: &Progress, optimizer: &AdamW) -> Result<()> {
-        self.checkpoints.save("last", progress.step, &self.trainer.params, Some(&optimizer.tensors()), progress)
+    fn save_last(&self, state: &TrainState) -> Result<()> {
+        let step = state.progress.step;
+        self.checkpoints.save("last", step, &self.trainer.params, Some(&state.tensors()), &state.progress)
     }
 }
 
-fn images_per_second(running: &Running) -> f64 {
-    if running.seconds > 0.0 { running.seen as f64 / running.seconds } else { 0.0 }
+/// When `last` was saved.
+struct LastSave {
+    step: usize,
+    time: Instant,
+}
+
+impl LastSave {
+    fn now(step: usize) -> Self {
+        Self { step, time: Instant::now() }
+    }
+
+    /// Whether the settings ask for another one.
+    fn is_due(&self, settings: &TrainSettings, step: usize) -> bool {
+        let minutes = self.time.elapsed().as_secs_f64() / 60.0;
+        let (steps_allowed, minutes_allowed) = (settings.checkpoint_steps, settings.checkpoint_minutes);
+        (steps_allowed > 0 && step - self.step >= steps_allowed)
+            || (minutes_allowed > 0.0 && minutes >= minutes_allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::time::Duration;
+
+    #[test]
+    fn a_save_is_due_by_steps_or_by_minutes() {
+        let due = |set: &str, step: usize, minutes: u64| {
+            let sets = ["data.root=/data".to_owned(), set.to_owned()];
+            let settings = config::load(None, &sets).unwrap().train;
+            let time = Instant::now().checked_sub(Duration::from_secs(60 * minutes)).unwrap();
+            LastSave { step: 10, time }.is_due(&settings, step)
+        };
+        assert!(due("train.checkpoint_steps=3", 13, 0) && !due("train.checkpoint_steps=3", 12, 0));
+        // Ten minutes is the default.
+        assert!(due("train.epochs=1", 11, 10) && !due("train.epochs=1", 1_000, 9));
+        assert!(due("train.checkpoint_minutes=0.5", 11, 1));
+        assert!(!due("train.checkpoint_minutes=0", 1_000, 20));
+    }
 }

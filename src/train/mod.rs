@@ -1,12 +1,15 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! feed (batches) → mix → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives.
+//! feed (batches) → mix → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives, with its parts in
+//! `step`, `epoch` and `soup`.
 
 pub mod adamw;
 pub mod checkpoint;
 pub mod classifier;
 pub mod cosine;
 pub mod early_stop;
+pub mod ema;
+mod epoch;
 pub mod feed;
 pub mod fit;
 pub mod forecast;
@@ -15,5 +18,10 @@ pub mod mix;
 pub mod pass;
 pub mod progress;
 pub mod safeguard;
+pub mod sam;
 pub mod schedule;
+pub mod soup;
+pub mod state;
+mod step;
+pub mod swap;
 pub mod trainer;

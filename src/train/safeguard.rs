@@ -51,20 +51,21 @@ impl Safeguard {
 
     /// Computes the step of `images` images by `compute`, as often as it takes; `say` hears why it is repeated.
     ///
-    /// The result may still not be finite: when the loss itself is not, no scale helps.
+    /// The result may still not be finite: when the loss itself is not, no scale helps. None when `compute` was asked to
+    /// stop.
     ///
     /// # Errors
     /// Those of `compute`, except a lack of memory that smaller micro-batches can mend.
     pub fn step(
         &mut self,
-        (images, options): (usize, StepOptions),
+        (images, options): (usize, StepOptions<'_>),
         workers: &Workers,
-        compute: impl Fn(StepOptions) -> Result<Step>,
+        compute: impl Fn(StepOptions<'_>) -> Result<Option<Step>>,
         say: &mut dyn FnMut(&str),
-    ) -> Result<Measured> {
+    ) -> Result<Option<Measured>> {
         loop {
             let (micro_batches, loss_scale) = (self.micro_batches, self.loss_scale);
-            let step = match compute(StepOptions { micro_batches, loss_scale, ..options }) {
+            let computed = match compute(StepOptions { micro_batches, loss_scale, ..options }) {
                 Err(error) if is_out_of_memory(&error) && micro_batches < images => {
                     self.micro_batches = (2 * micro_batches).min(images);
                     say(&format!(
@@ -74,15 +75,16 @@ impl Safeguard {
                     ));
                     continue;
                 }
-                step => step?,
+                computed => computed?,
             };
+            let Some(step) = computed else { return Ok(None) };
             let norm = Gradients::norm(&step.gradients, workers)?;
             if step.loss.is_finite() && !norm.is_finite() && loss_scale > 1.0 {
                 (self.loss_scale, self.finite_steps) = ((loss_scale / 2.0).max(1.0), 0);
                 continue;
             }
             self.count(norm);
-            return Ok(Measured { step, norm });
+            return Ok(Some(Measured { step, norm }));
         }
     }
 
@@ -120,12 +122,16 @@ mod tests {
         Step { gradients: Gradients::of(&loss, &params).unwrap(), loss: 1.0, correct: 0 }
     }
 
-    fn run(guard: &mut Safeguard, compute: impl Fn(StepOptions) -> Result<Step>) -> (Result<Measured>, Vec<String>) {
+    fn run(
+        guard: &mut Safeguard,
+        compute: impl Fn(StepOptions<'_>) -> Result<Step>,
+    ) -> (Result<Measured>, Vec<String>) {
         let mut said = Vec::new();
         let workers = Workers::new(1, &Device::Cpu).unwrap();
+        let compute = |options: StepOptions<'_>| compute(options).map(Some);
         let result =
             guard.step((6, StepOptions::new(0, 0)), &workers, compute, &mut |message| said.push(message.to_owned()));
-        (result, said)
+        (result.map(Option::unwrap), said)
     }
 
     #[test]
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn the_loss_scale_falls_on_overflow_and_rises_after_many_steps() {
         let mut guard = Safeguard::new(1, Precision::F16);
-        let overflow = |options: StepOptions| {
+        let overflow = |options: StepOptions<'_>| {
             Ok(step_with(if options.loss_scale > 1024.0 { f32::INFINITY } else { options.loss_scale as f32 }))
         };
         let (result, _) = run(&mut guard, overflow);

@@ -8,6 +8,7 @@ use crate::config::Precision;
 use crate::data::loader::Batch;
 use crate::nn::{Criterion, Mode, Noise, Targets};
 use crate::strategy::Plan;
+use crate::system::signals::StopRequest;
 use crate::system::workers::{Workers, cut};
 use candle_core::{D, DType, Device, Result, Tensor};
 use std::ops::Range;
@@ -38,8 +39,8 @@ pub struct Trainer {
 }
 
 /// Which step it is, and how it is cut.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepOptions {
+#[derive(Debug, Clone, Copy)]
+pub struct StepOptions<'a> {
     /// Seed of the random layers.
     pub seed: u64,
     /// The optimiser step.
@@ -48,12 +49,14 @@ pub struct StepOptions {
     pub micro_batches: usize,
     /// Factor on the loss on the way back, against underflow in f16; the gradients come without it.
     pub loss_scale: f64,
+    /// Where a signal may ask to leave the step before its next part.
+    pub stop: Option<&'a StopRequest>,
 }
 
-impl StepOptions {
+impl StepOptions<'_> {
     /// The whole batch at once, without a factor.
     pub fn new(seed: u64, step: usize) -> Self {
-        Self { seed, step, micro_batches: 1, loss_scale: 1.0 }
+        Self { seed, step, micro_batches: 1, loss_scale: 1.0, stop: None }
     }
 }
 
@@ -118,15 +121,20 @@ impl Trainer {
     /// Every part divides by the normaliser of the whole batch, so the sum over micro-batches and shards equals the large
     /// batch's gradient up to rounding.
     ///
+    /// None when a stop was requested before a part was begun.
+    ///
     /// # Errors
     /// When the device fails, or when an operation cut the graph.
-    pub fn step(&self, batch: &Batch, criterion: &Criterion, options: StepOptions) -> Result<Step> {
+    pub fn step(&self, batch: &Batch, criterion: &Criterion, options: StepOptions<'_>) -> Result<Option<Step>> {
         let whole = 0..batch.labels.len();
         let normalizer =
             criterion.normalizer(&targets(batch, whole), batch.soft_labels.len() / batch.labels.len().max(1));
         let learner = self.learner()?;
         let mut total = Step { gradients: Gradients::default(), loss: 0.0, correct: 0 };
         for part in cut(batch.labels.len(), options.micro_batches.clamp(1, batch.labels.len().max(1))) {
+            if options.stop.is_some_and(|stop| stop.received().is_some()) {
+                return Ok(None);
+            }
             let shards = cut(part.len(), self.workers.count().min(part.len()));
             let shards = shards.into_iter().map(|shard| part.start + shard.start..part.start + shard.end).collect();
             let results = self.workers.map(shards, |shard: Range<usize>| {
@@ -156,7 +164,7 @@ impl Trainer {
         if options.loss_scale != 1.0 {
             total.gradients.scale(1.0 / options.loss_scale)?;
         }
-        Ok(total)
+        Ok(Some(total))
     }
 
     /// The layers over the parameters as they are now. They are built for each step: nothing is copied, but in half

@@ -4,7 +4,8 @@ use insta_cmd::get_cargo_bin;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The classes of the textile set.
@@ -58,6 +59,19 @@ impl Workspace {
         let mut args = vec!["finetune", "--config", "small.toml", "--json", "-q", "--set", &name];
         args.extend_from_slice(extra);
         json(&self.command(&args).output().unwrap())
+    }
+
+    /// Runs a command that trains `run` and interrupts it once so many epochs are reported.
+    pub fn interrupt(&self, args: &[&str], run: &str, epochs: usize) -> Output {
+        let mut child = self.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let metrics = self.path(&format!("runs/{run}/metrics.jsonl"));
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < epochs {
+            assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no epoch was finished");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        child.wait_with_output().unwrap()
     }
 
     /// The bytes of a saved checkpoint's tensors.

@@ -4,10 +4,11 @@
 
 mod augment;
 mod context;
+mod extras;
 mod features;
-mod loss;
 mod prompts;
 
+use super::loss_settings::Sampler;
 use super::paths;
 use super::raw::{
     GradNorm, MicroBatches, OrAuto, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawStrategy, RawTrain,
@@ -16,7 +17,7 @@ use super::raw::{
 use super::settings::{
     DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit, InterpolationChoice,
     ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings, ResizeMode, RunSettings,
-    Sampler, Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
+    Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
 };
 use std::path::{Path, PathBuf};
 
@@ -211,8 +212,13 @@ impl Resolver<'_> {
             loss: self.loss(raw),
             class_weights: self.class_weights(raw),
             sampler: raw.sampler.unwrap_or(Sampler::Shuffle),
-            mixup: loss::mixup(raw),
-            cutmix: loss::cutmix(raw),
+            mixup: extras::mixup(raw),
+            cutmix: extras::cutmix(raw),
+            ema: extras::ema(raw),
+            soup: self.soup(raw),
+            sam: extras::sam(raw),
+            checkpoint_steps: raw.checkpoint_steps.unwrap_or(0),
+            checkpoint_minutes: raw.checkpoint_minutes.unwrap_or(10.0),
         }
     }
 

@@ -90,6 +90,21 @@ fn clipping_can_be_turned_off() {
 }
 
 #[test]
+fn the_extras_of_training_take_short_forms() {
+    let train = |text: &str| settings(&format!("[train]\n{text}")).train;
+    let plain = train("");
+    assert_eq!((plain.ema, plain.sam, plain.mixes(), plain.checkpoint_minutes), (None, None, false, 10.0));
+    let on = train("ema = true\nsam = true\nmixup = true\ncutmix = true");
+    assert_eq!((on.ema, on.sam, on.mixup, on.cutmix), (Some(0.9998), Some(0.05), 0.2, 1.0));
+    let off = train("ema = 0\nsam = false\nmixup = false\ncutmix = 0.0");
+    assert_eq!((off.ema, off.sam, off.mixes()), (None, None, false));
+    assert_eq!(train("class_weights = 'inverse'").class_weights, LossWeights::Balanced);
+    assert_eq!(train("class_weights = 'effective'").class_weights, LossWeights::Effective { beta: 0.999 });
+    assert_eq!(train("loss = 'focal'").loss, LossSettings::Focal { gamma: 2.0 });
+    assert_eq!(train("loss = 'logit_adjusted'\ntau = 0.5").loss, LossSettings::LogitAdjusted { tau: 0.5 });
+}
+
+#[test]
 fn devices_are_parsed() {
     use DeviceChoice::{Auto, Cpu, Cuda};
     for (text, expected) in [("auto", Auto), ("cpu", Cpu), ("cuda", Cuda(0)), ("cuda:3", Cuda(3))] {

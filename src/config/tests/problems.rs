@@ -155,6 +155,11 @@ fn values_of_the_training_outside_their_range_are_refused() {
         "train.effective_beta = 0.9",
         "train = { class_weights = 'effective', effective_beta = 1 }",
         "train.sampler = 'weighted'",
+        "train.ema = 1",
+        "train.soup = -1",
+        "train.soup = 1",
+        "train.sam = 'on'",
+        "train.checkpoint_minutes = -1",
     ]);
 }
 

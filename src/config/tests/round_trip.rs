@@ -98,9 +98,12 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
     ];
     let sampler = prop::sample::select(vec![Sampler::Shuffle, Sampler::Balanced]);
     let images = (loss, class_weights, sampler, 0.0..=100.0f64, 0.0..=100.0f64);
-    (length, 1..512usize, rates, warmup, prop::option::of(1e-3..10.0f64), 0.0..1.0f64, images).prop_map(
-        |(length, batch_size, rates, warmup, clip_grad, label_smoothing, images)| {
+    let weights = (prop::option::of(1e-6..1.0f64), 2..=100usize, prop::option::of(1e-6..=100.0f64));
+    let saving = (0..1000usize, 0.0..=1e6f64);
+    (length, 1..512usize, rates, warmup, prop::option::of(1e-3..10.0f64), 0.0..1.0f64, images, weights, saving)
+        .prop_map(|(length, batch_size, rates, warmup, clip_grad, label_smoothing, images, weights, saving)| {
             let (lr, head_lr, weight_decay, layer_decay) = rates;
+            let ((ema, soup, sam), (checkpoint_steps, checkpoint_minutes)) = (weights, saving);
             let (loss, class_weights, sampler, mixup, cutmix) = images;
             TrainSettings {
                 length,
@@ -120,9 +123,13 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
                 sampler,
                 mixup,
                 cutmix,
+                ema,
+                soup,
+                sam,
+                checkpoint_steps,
+                checkpoint_minutes,
             }
-        },
-    )
+        })
 }
 
 fn any_cache() -> impl Strategy<Value = CacheSettings> {

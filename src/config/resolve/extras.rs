@@ -1,8 +1,8 @@
-//! The keys of `[train]` about rare classes and mixed images.
+//! The keys of `[train]` beyond the plain recipe: rare classes, mixed images, averages, sharpness.
 
 use super::Resolver;
-use crate::config::raw::{Alpha, LossKind, LossWeightsKind, RawTrain, Switch};
-use crate::config::settings::{LossSettings, LossWeights};
+use crate::config::loss_settings::{LossKind, LossSettings, LossWeights, LossWeightsKind};
+use crate::config::raw::{Alpha, Decay, Radius, RawTrain, Switch};
 
 /// Where class-balanced loss stands between none (0) and inverse frequency (1): of a few hundred images a class, most
 /// count as new.
@@ -15,6 +15,10 @@ const TAU: f64 = 1.0;
 const MIXUP: f64 = 0.2;
 /// The strength of `CutMix` in its paper (Yun et al. 2019): every share is as likely.
 const CUTMIX: f64 = 1.0;
+/// The decay of FT-CLIP (Dong et al. 2022).
+const EMA: f64 = 0.9998;
+/// The radius that Foret et al. found to do well everywhere.
+const SAM: f64 = 0.05;
 
 impl Resolver<'_> {
     pub(super) fn class_weights(&mut self, raw: &RawTrain) -> LossWeights {
@@ -39,6 +43,14 @@ impl Resolver<'_> {
         }
     }
 
+    pub(super) fn soup(&mut self, raw: &RawTrain) -> usize {
+        let soup = raw.soup.unwrap_or(0);
+        if soup == 1 {
+            self.problem("train.soup", "one epoch is no mixture", "expected 0 (off), or at least 2");
+        }
+        soup
+    }
+
     /// Refuses a key that has a meaning for one value of another key only, unless an override chose that value.
     fn belongs(&mut self, key: &str, given: Option<f64>, (owner, value): (&str, &str), chosen: bool) {
         if given.is_some() && !chosen && !self.supersedes(owner, key) {
@@ -54,6 +66,22 @@ pub(super) fn mixup(raw: &RawTrain) -> f64 {
 
 pub(super) fn cutmix(raw: &RawTrain) -> f64 {
     alpha(raw.cutmix.as_ref(), CUTMIX)
+}
+
+pub(super) fn ema(raw: &RawTrain) -> Option<f64> {
+    let decay = match raw.ema.as_ref()? {
+        Switch::OnOff(on) => f64::from(u8::from(*on)) * EMA,
+        Switch::Value(Decay(decay)) => *decay,
+    };
+    (decay > 0.0).then_some(decay)
+}
+
+pub(super) fn sam(raw: &RawTrain) -> Option<f64> {
+    let radius = match raw.sam.as_ref()? {
+        Switch::OnOff(on) => f64::from(u8::from(*on)) * SAM,
+        Switch::Value(Radius(radius)) => *radius,
+    };
+    (radius > 0.0).then_some(radius)
 }
 
 fn alpha(raw: Option<&Switch<Alpha>>, on: f64) -> f64 {

@@ -1,0 +1,86 @@
+//! The end of an epoch: validation, the record, the best and the soup's ingredients.
+
+use super::fit::{Fit, Observer};
+use super::progress::{EpochRecord, Progress, Running};
+use super::schedule::LrSchedule;
+use super::state::TrainState;
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::metrics::{Confusion, Scores, accuracy, nll};
+use crate::system::memory::peak_memory_bytes;
+use std::time::Instant;
+
+impl Fit<'_> {
+    /// Scores and records the epoch under way, with the averaged parameters where there are any.
+    pub(super) fn finish_epoch(
+        &self,
+        state: &mut TrainState,
+        schedule: LrSchedule,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let TrainState { progress, average, .. } = state;
+        match average {
+            Some(average) => {
+                average.instead_of(&self.trainer.params, || self.record_epoch(progress, schedule, observer))
+            }
+            None => self.record_epoch(progress, schedule, observer),
+        }
+    }
+
+    fn record_epoch(&self, progress: &mut Progress, schedule: LrSchedule, observer: &mut dyn Observer) -> Result<()> {
+        let clock = Instant::now();
+        let validation = self.validate()?;
+        let running = std::mem::take(&mut progress.running);
+        if running.seen == 0 {
+            return Err(Error::Numerics(format!("no step of epoch {} was finite", progress.epoch + 1)));
+        }
+        progress.epoch += 1;
+        progress.batch = 0;
+        let record = EpochRecord {
+            epoch: progress.epoch,
+            step: progress.step,
+            lr: self.reported_lr() * schedule.factor(progress.step - 1),
+            train_loss: running.loss / running.seen as f64,
+            train_accuracy: running.correct as f64 / running.seen as f64,
+            val_loss: validation.map(|(loss, _)| loss).filter(|loss| loss.is_finite()),
+            val_accuracy: validation.map(|(_, accuracy)| accuracy),
+            images_per_second: images_per_second(&running),
+            seconds: running.seconds + clock.elapsed().as_secs_f64(),
+            peak_memory_bytes: peak_memory_bytes(),
+        };
+        let best = match validation {
+            Some((loss, accuracy)) => progress.early_stop.update(self.early_stop, progress.epoch, loss, accuracy),
+            // Without validation images the last epoch is as good a choice as any.
+            None => progress.early_stop.update(self.early_stop, progress.epoch, 0.0, progress.epoch as f64),
+        };
+        progress.stopped_early = progress.early_stop.exhausted(self.early_stop);
+        observer.epoch(&record, best)?;
+        progress.history.push(record);
+        if best {
+            self.checkpoints.save("best", progress.step, &self.trainer.params, None, progress)?;
+        }
+        self.keep_ingredient(progress)
+    }
+
+    /// Mean loss and accuracy on the validation images.
+    pub(super) fn validate(&self) -> Result<Option<(f64, f64)>> {
+        if self.feed.len(Split::Val) == 0 {
+            return Ok(None);
+        }
+        let scored = self.feed.score(self.trainer, Split::Val, &mut |_| ())?;
+        let classes = scored.logits.len() / scored.labels.len();
+        let scores = Scores::new(&scored.logits, &scored.labels, classes)?;
+        let confusion = Confusion::new(&scored.labels, &scores.predicted(), classes);
+        Ok(Some((nll(&scores, 1.0).unwrap_or(f64::NAN), accuracy(&confusion))))
+    }
+
+    /// The learning rate worth reporting: the backbone's, or the head's when only the head learns.
+    fn reported_lr(&self) -> f64 {
+        let only_head = self.trainer.params.trained().all(|(name, _)| name.starts_with("head."));
+        if only_head { self.settings.head_lr } else { self.settings.lr }
+    }
+}
+
+fn images_per_second(running: &Running) -> f64 {
+    if running.seconds > 0.0 { running.seen as f64 / running.seconds } else { 0.0 }
+}

@@ -1,0 +1,89 @@
+//! One optimiser step of the loop.
+
+use super::adamw::Rates;
+use super::fit::{Fit, MOST_SKIPPED, Observer};
+use super::progress::Progress;
+use super::safeguard::Measured;
+use super::sam::uphill;
+use super::schedule::LrSchedule;
+use super::state::TrainState;
+use super::trainer::{Step, StepOptions};
+use crate::data::loader::Batch;
+use crate::error::{Error, Result};
+
+impl Fit<'_> {
+    /// Updates the parameters by a batch, unless its numbers are not finite. False when a signal came before the step
+    /// was done: then nothing has changed.
+    pub(super) fn train_step(
+        &self,
+        batch: &Batch,
+        state: &mut TrainState,
+        schedule: LrSchedule,
+        observer: &mut dyn Observer,
+    ) -> Result<bool> {
+        let (trainer, progress) = (self.trainer, &mut state.progress);
+        let Some(Measured { mut step, norm }) = self.gradients(batch, progress, observer)? else { return Ok(false) };
+        if step.loss.is_finite() && norm.is_finite() {
+            if let Some(limit) = self.settings.clip_grad {
+                step.gradients.clip(norm, limit)?;
+            }
+            let rates = self.rates(schedule, progress.step);
+            state.optimizer.step(&trainer.params, &step.gradients, rates, &trainer.workers)?;
+            progress.updates += 1;
+            if let Some(average) = &mut state.average {
+                average.update(&trainer.params, progress.updates, &trainer.workers)?;
+            }
+            let images = batch.labels.len();
+            progress.running.loss += step.loss * images as f64;
+            progress.running.correct += step.correct;
+            progress.running.seen += images;
+            progress.skipped = 0;
+        } else {
+            progress.skipped += 1;
+            let (epoch, number) = (progress.epoch + 1, progress.step + 1);
+            let numbers = format!("the loss is {} and the gradient norm {norm}", step.loss);
+            if progress.skipped >= MOST_SKIPPED.min(self.total_steps()) {
+                return Err(Error::Numerics(format!(
+                    "{} steps in a row were not finite: in epoch {epoch}, step {number}, {numbers}",
+                    progress.skipped
+                )));
+            }
+            observer.warn(&format!("epoch {epoch}, step {number} is skipped: {numbers}"));
+        }
+        progress.step += 1;
+        Ok(true)
+    }
+
+    /// What a batch gives; none when a signal came first.
+    ///
+    /// With sharpness-aware minimisation the gradients are those a little uphill, with the same random masks; loss and
+    /// accuracy are those of the parameters themselves.
+    fn gradients(
+        &self,
+        batch: &Batch,
+        progress: &mut Progress,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Measured>> {
+        let trainer = self.trainer;
+        let options = StepOptions { stop: Some(self.stop), ..StepOptions::new(self.seed, progress.step) };
+        let compute = |options: StepOptions<'_>| trainer.step(batch, self.criterion, options);
+        let mut pass = || {
+            let images = batch.labels.len();
+            progress.safeguard.step((images, options), &trainer.workers, compute, &mut |why| observer.warn(why))
+        };
+        let Some(here) = pass()? else { return Ok(None) };
+        let Some(radius) = self.settings.sam.filter(|_| here.norm.is_finite()) else { return Ok(Some(here)) };
+        let sharp = uphill(&trainer.params, &here.step.gradients, here.norm, radius, || Ok(pass()?))?;
+        Ok(sharp
+            .map(|sharp| Measured { step: Step { gradients: sharp.step.gradients, ..here.step }, norm: sharp.norm }))
+    }
+
+    fn rates(&self, schedule: LrSchedule, step: usize) -> Rates {
+        let factor = schedule.factor(step);
+        Rates {
+            lr: self.settings.lr * factor,
+            head_lr: self.settings.head_lr * factor,
+            weight_decay: self.settings.weight_decay,
+        }
+    }
+}
