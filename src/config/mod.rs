@@ -4,12 +4,14 @@
 //! `raw`), read into them, and resolved (`resolve`): defaults, absolute paths, keys that depend on each other. Every
 //! problem found on the way is reported at once.
 
+mod augment_settings;
 mod check;
 mod document;
 mod feature_settings;
 mod overrides;
 mod paths;
 mod raw;
+mod raw_augment;
 mod read;
 mod resolve;
 mod schema;
@@ -17,6 +19,7 @@ mod settings;
 mod suggest;
 mod write;
 
+pub use augment_settings::*;
 pub use feature_settings::*;
 pub use schema::json_schema;
 pub use settings::*;
