@@ -10,6 +10,7 @@ pub mod inputs;
 mod listing;
 pub mod loader;
 mod manifest;
+pub mod similar;
 mod split;
 pub mod transform;
 

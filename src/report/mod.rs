@@ -16,7 +16,7 @@ pub use reading::Reading;
 pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
 };
-pub use table::{confusion_table, evaluation_table, key_value_table, percent};
+pub use table::{confusion_table, evaluation_table, key_value_table, listing_table, percent};
 pub use training::TrainingReport;
 pub use verdict::{Verdict, verdict};
 

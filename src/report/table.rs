@@ -22,6 +22,17 @@ pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String 
     finish(table, CellAlignment::Left)
 }
 
+/// One row a line below a header; the first column on the left, the others on the right.
+pub fn listing_table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
+    finish(table, CellAlignment::Right)
+}
+
 /// The scores of a split: the accuracy in words, the overall numbers, then one row a class.
 pub fn evaluation_table(evaluation: &Evaluation) -> String {
     let overall = key_value_table(&overall_rows(evaluation));

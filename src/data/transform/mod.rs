@@ -225,7 +225,7 @@ impl Pipeline {
         Ok(self.preprocess.normalization.standardize(&square))
     }
 
-    /// One view of an image as an 8-bit square: what a person would look at.
+    /// One view of an image as an 8-bit square, before it is standardised.
     ///
     /// # Errors
     /// When the image has no pixels.
@@ -257,13 +257,30 @@ impl Pipeline {
     /// Completes a batch of [`Pipeline::load`]ed views, concatenated: standardisation over the batch, then erasing.
     pub fn finish(&self, pixels: &mut [f32], views: &[View]) {
         self.preprocess.normalization.finish_batch(pixels, self.preprocess.geometry.image_size);
-        let Some(augmentation) = &self.augmentation else { return };
         let side = self.preprocess.geometry.image_size;
         for (image, &view) in pixels.chunks_exact_mut((3 * side * side).max(1)).zip(views) {
-            for (id, operation) in &augmentation.pixels {
-                operation.apply(image, side, &mut operation_stream(augmentation.seed, view, *id));
-            }
+            self.augment_pixels(image, view);
         }
+    }
+
+    /// The operations on one image's standardised pixels.
+    fn augment_pixels(&self, pixels: &mut [f32], view: View) {
+        let Some(augmentation) = &self.augmentation else { return };
+        for (id, operation) in &augmentation.pixels {
+            let rng = &mut operation_stream(augmentation.seed, view, *id);
+            operation.apply(pixels, self.preprocess.geometry.image_size, rng);
+        }
+    }
+
+    /// One view with everything that happens to it, the operations on standardised pixels too, for a person to see.
+    ///
+    /// # Errors
+    /// When the image has no pixels.
+    pub fn picture(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
+        let normalization = self.preprocess.normalization.without_batch();
+        let mut pixels = normalization.standardize(&self.square_view(image, view)?);
+        self.augment_pixels(&mut pixels, view);
+        Ok(normalization.undo(&pixels, self.preprocess.geometry.image_size))
     }
 }
 

@@ -77,6 +77,24 @@ fn erasing_comes_after_standardisation() {
 }
 
 #[test]
+fn a_picture_shows_the_view_and_what_is_erased() {
+    let erasing = Some(ErasingSettings { p: 1.0, area: [0.1, 0.1], ratio: [1.0, 1.0] });
+    for normalization in [Normalization::Batch, preprocess(ResizeMode::Squash).normalization] {
+        let preprocess = Preprocess { normalization, ..preprocess(ResizeMode::Squash) };
+        let picture_of = |settings: &AugmentSettings| {
+            let pipeline = Pipeline::training(preprocess, DecodeOptions::default(), settings, 5);
+            pipeline.picture(&picture(), View { epoch: 0, sample: 0 }).unwrap()
+        };
+        let plain = preprocess.square(&picture()).unwrap();
+        assert_eq!(picture_of(&off()), plain);
+        let neutral = normalization.neutral_color();
+        let erased = picture_of(&AugmentSettings { erasing, ..off() });
+        let changed: Vec<_> = erased.pixels().zip(plain.pixels()).filter(|(a, b)| a != b).collect();
+        assert!((20..=25).contains(&changed.len()) && changed.iter().all(|(a, _)| **a == neutral), "{changed:?}");
+    }
+}
+
+#[test]
 fn a_crop_replaces_the_resize() {
     let crop = Some(CropSettings { scale: [0.2, 0.4], ratio: [0.75, 1.33] });
     let view = square(&AugmentSettings { crop, ..off() }, 3);
