@@ -56,7 +56,8 @@ fn sheets_are_pictures() {
     let workspace = Workspace::new();
     let files = textile("train", "global");
     image::open(&files[1]).unwrap().into_rgb8().save(workspace.path("data/train/global/again.png")).unwrap();
-    let sheets = ["--sheet", "out/twins.png", "--augment-sheet", "out/augmented.png", "--copies", "3", "--per-class", "1"];
+    let sheets =
+        ["--sheet", "out/twins.png", "--augment-sheet", "out/augmented.png", "--copies", "3", "--per-class", "1"];
     let preset = ["--set", "augment.preset=industrial", "--embeddings", "--json", "-q"];
     let found = json(&workspace.command(&[&CHECK[..], &sheets, &preset].concat()).output().unwrap());
     assert_eq!(found["duplicates"].as_array().unwrap().len(), 1);
@@ -64,7 +65,11 @@ fn sheets_are_pictures() {
     assert_eq!(found["neighbours_across_splits"][0]["cosine"].as_f64().map(|cosine| cosine <= 1.0), Some(true));
     for (name, rows) in [("twins", 1), ("augmented", CLASSES.len())] {
         let sheet = image::open(workspace.path(&format!("out/{name}.png"))).unwrap();
-        assert!(sheet.height() as usize > 96 * rows && sheet.width() > 300, "{name}: {:?}", sheet.to_rgb8().dimensions());
+        assert!(
+            sheet.height() as usize > 96 * rows && sheet.width() > 300,
+            "{name}: {:?}",
+            sheet.to_rgb8().dimensions()
+        );
     }
 }
 

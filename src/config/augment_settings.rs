@@ -56,6 +56,29 @@ impl AugmentSettings {
         jpeg: None,
         erasing: None,
     };
+
+    /// Each operation that is on, alone and certain to act, by its key; flips and rotations, which need no looking at,
+    /// are left out.
+    pub fn alone(&self) -> Vec<(&'static str, Self)> {
+        let (p, none) = (1.0, Self::NONE);
+        let singles = [
+            ("crop", self.crop.map(|on| Self { crop: Some(on), ..none })),
+            ("stains", self.stains.map(|on| Self { stains: Some(StainsSettings { p, ..on }), ..none })),
+            ("scratches", self.scratches.map(|on| Self { scratches: Some(ScratchesSettings { p, ..on }), ..none })),
+            ("occlusion", self.occlusion.map(|on| Self { occlusion: Some(OcclusionSettings { p, ..on }), ..none })),
+            (
+                "illumination",
+                self.illumination.map(|on| Self { illumination: Some(IlluminationSettings { p, ..on }), ..none }),
+            ),
+            ("color", self.color.map(|on| Self { color: Some(ColorSettings { p, ..on }), ..none })),
+            ("blur", self.blur.map(|on| Self { blur: Some(BlurSettings { p, ..on }), ..none })),
+            ("stripes", self.stripes.map(|on| Self { stripes: Some(StripesSettings { p, ..on }), ..none })),
+            ("noise", self.noise.map(|on| Self { noise: Some(NoiseSettings { p, ..on }), ..none })),
+            ("jpeg", self.jpeg.map(|on| Self { jpeg: Some(JpegSettings { p, ..on }), ..none })),
+            ("erasing", self.erasing.map(|on| Self { erasing: Some(ErasingSettings { p, ..on }), ..none })),
+        ];
+        singles.into_iter().filter_map(|(name, settings)| Some((name, settings?))).collect()
+    }
 }
 
 /// `augment.preset`

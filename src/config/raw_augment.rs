@@ -90,7 +90,7 @@ pub struct RawStains {
     #[schemars(inner(range(max = 100)), extend("default" = [1, 4]))]
     pub count: Option<[u32; 2]>,
     /// Smallest and largest diameter as fractions of the shorter side.
-    #[schemars(inner(range(min = 1e-3, max = 1.0)), extend("default" = [0.03, 0.12]))]
+    #[schemars(inner(range(min = 1e-3, max = 1.0)), extend("default" = [0.05, 0.2]))]
     pub size: Option<[f64; 2]>,
 }
 
@@ -102,7 +102,7 @@ pub struct RawScratches {
     #[schemars(extend("default" = 0.3))]
     pub p: Option<Share>,
     /// Largest share of the way to black or white.
-    #[schemars(extend("default" = 0.6))]
+    #[schemars(extend("default" = 0.7))]
     pub strength: Option<Share>,
     /// Fewest and most scratches.
     #[schemars(inner(range(max = 100)), extend("default" = [1, 3]))]

@@ -160,7 +160,7 @@ fn class_table(dataset: &Dataset, counts: &[[usize; 3]]) -> String {
         std::iter::once(class.clone()).chain(counts.iter().chain([&total]).map(usize::to_string)).collect()
     };
     let rows: Vec<Vec<String>> = dataset.classes.iter().zip(counts).map(row).collect();
-    listing_table(&["class", "train", "val", "test", "all"], &rows)
+    listing_table(1, &["class", "train", "val", "test", "all"], &rows)
 }
 
 fn json(found: &Examination, geometry: &Geometry, counts: &[[usize; 3]]) -> Value {

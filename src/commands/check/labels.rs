@@ -58,7 +58,7 @@ fn section(dataset: &Dataset, found: &[Suspect], top: usize) -> Section {
         found.len()
     );
     if !rows.is_empty() {
-        let table = listing_table(&["image", "split", "labelled", "looks like", "vote"], &rows);
+        let table = listing_table(4, &["image", "split", "labelled", "looks like", "vote"], &rows);
         text = format!("{text}\n\n{table}");
     }
     let name = |index: usize| &dataset.samples[index].name;

@@ -21,7 +21,7 @@ pub fn section(settings: &Settings, report: &mut Report) -> Section {
         ("GPU", gpu.as_ref().map_or_else(|| without_gpu().into(), describe)),
         ("device", device.clone().unwrap_or_else(|| format!("{} cannot be opened", settings.run.device))),
     ];
-    let json = json!({"machine": machine, "cuda_build": cfg!(feature = "cuda"), "gpu": gpu, "device": device});
+    let json = json!({"processor": machine, "cuda_build": cfg!(feature = "cuda"), "gpu": gpu, "device": device});
     Section { name: "machine", text: key_value_table(&rows), json }
 }
 

@@ -86,7 +86,11 @@ impl Report {
         let listed =
             |title: &str, lines: Vec<String>| (!lines.is_empty()).then(|| format!("{title}\n\n{}", lines.join("\n")));
         parts.extend(listed("warnings", self.warnings.clone()));
-        parts.extend(listed("problems", self.problems.iter().map(message).collect()));
+        let with_hint = |error: &Error| match error.hint() {
+            Some(hint) => format!("{}\n  hint: {hint}", message(error)),
+            None => message(error),
+        };
+        parts.extend(listed("problems", self.problems.iter().map(with_hint).collect()));
         if self.problems.is_empty() {
             parts.push("nothing stops a training".into());
         }
@@ -96,7 +100,7 @@ impl Report {
     fn json(&self) -> Value {
         let mut object: Map<String, Value> =
             self.sections.iter().map(|section| (section.key(), section.json.clone())).collect();
-        let problem = |error: &Error| json!({"message": message(error), "exit_code": error.exit_code() as i32});
+        let problem = |error: &Error| json!({"message": message(error), "hint": error.hint(), "exit_code": error.exit_code() as i32});
         object.insert("warnings".into(), json!(self.warnings));
         object.insert("problems".into(), self.problems.iter().map(problem).collect());
         object.insert("ok".into(), self.problems.is_empty().into());
@@ -113,8 +117,7 @@ impl Report {
             return Err(first);
         }
         let what = if count == 1 { "1 problem stops".into() } else { format!("{count} problems stop") };
-        let hint = first.hint().unwrap_or_else(|| "they are listed above".into());
-        Err(DataError::invalid(format!("{what} a training"), hint).into())
+        Err(DataError::Invalid { message: format!("{what} a training"), hint: None }.into())
     }
 }
 

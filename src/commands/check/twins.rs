@@ -96,16 +96,21 @@ fn place(found: &Examination, index: usize) -> String {
 }
 
 fn table(found: &Examination, pairs: &[Twins], cosines: &[Option<f64>]) -> String {
+    let header = ["image", "is like", "bits apart", "correlation", "cosine"];
+    // Without features the last column would be empty.
+    let columns = if cosines.iter().any(Option::is_some) { 5 } else { 4 };
     let row = |(pair, cosine): (&Twins, &Option<f64>)| {
         let (bits, correlation) = match pair.likeness {
             None => ("same file".into(), String::new()),
             Some(likeness) => (likeness.bits.to_string(), format!("{:.3}", likeness.correlation)),
         };
         let cosine = cosine.map_or(String::new(), |cosine| format!("{cosine:.4}"));
-        vec![place(found, pair.first), place(found, pair.second), bits, correlation, cosine]
+        let mut cells = vec![place(found, pair.first), place(found, pair.second), bits, correlation, cosine];
+        cells.truncate(columns);
+        cells
     };
     let rows: Vec<Vec<String>> = pairs.iter().zip(cosines).take(LISTED).map(row).collect();
-    listing_table(&["image", "is like", "bits apart", "correlation", "cosine"], &rows)
+    listing_table(2, &header[..columns], &rows)
 }
 
 fn pair_json(found: &Examination, pair: &Twins, cosine: Option<f64>) -> Value {
@@ -132,7 +137,7 @@ fn neighbors(found: &Examination, features: &Features) -> Section {
     let text = if nearest.is_empty() {
         "no image has a near neighbour in another split".into()
     } else {
-        listing_table(&["image", "nearest by features", "cosine"], &nearest.iter().map(row).collect::<Vec<_>>())
+        listing_table(2, &["image", "nearest by features", "cosine"], &nearest.iter().map(row).collect::<Vec<_>>())
     };
     let json = nearest.iter().map(|&(first, second, cosine)| {
         json!({"first": samples[first].name, "second": samples[second].name, "cosine": cosine})
@@ -151,8 +156,10 @@ fn summary(pairs: &[Twins], cosines: &[Option<f64>]) -> String {
     } else {
         String::new()
     };
-    let listed = if pairs.len() > LISTED { format!("; the first {LISTED} are") } else { String::new() };
-    format!("{same} copies of a file, {near} nearly identical pairs{confirmed}{listed}")
+    let listed = if pairs.len() > LISTED { format!("; the first {LISTED}:") } else { String::new() };
+    let copies = if same == 1 { "copy" } else { "copies" };
+    let pairs = if near == 1 { "pair" } else { "pairs" };
+    format!("{same} {copies} of a file, {near} {pairs} of nearly identical images{confirmed}{listed}")
 }
 
 /// Draws the pairs side by side.

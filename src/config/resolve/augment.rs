@@ -16,8 +16,8 @@ const CROP: CropSettings = CropSettings { scale: [0.7, 1.0], ratio: [0.75, 1.333
 /// Mild changes of lighting; hue carries meaning in many materials, so it stays.
 const COLOR: ColorSettings = ColorSettings { p: 0.6, brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.0 };
 /// A few small ones, mild enough that a defect beneath remains to be seen.
-const STAINS: StainsSettings = StainsSettings { p: 0.3, strength: 0.5, count: [1, 4], size: [0.03, 0.12] };
-const SCRATCHES: ScratchesSettings = ScratchesSettings { p: 0.3, strength: 0.6, count: [1, 3], length: [0.1, 0.5] };
+const STAINS: StainsSettings = StainsSettings { p: 0.3, strength: 0.5, count: [1, 4], size: [0.05, 0.2] };
+const SCRATCHES: ScratchesSettings = ScratchesSettings { p: 0.3, strength: 0.7, count: [1, 3], length: [0.1, 0.5] };
 /// Smaller than erasing's: it hides, and its edges look like something.
 const OCCLUSION: OcclusionSettings = OcclusionSettings { p: 0.3, area: [0.01, 0.05], ratio: [0.3, 3.3] };
 const ILLUMINATION: IlluminationSettings = IlluminationSettings { p: 0.6, strength: 0.4 };

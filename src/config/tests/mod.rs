@@ -80,6 +80,9 @@ fn augmentations_take_short_and_long_forms() {
     );
     assert_eq!(industrial.stains, augment("stains = { p = 0.9 }").stains);
     assert_eq!(industrial.illumination, Some(IlluminationSettings { p: 0.6, strength: 0.2 }));
+    let alone: Vec<_> = augment("preset = 'light'\nblur = 0.1").alone();
+    assert_eq!(alone.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["crop", "color", "blur"]);
+    assert_eq!(alone[2].1, AugmentSettings { preset: AugmentPreset::None, ..augment("blur = 1.0") });
     assert_eq!(augment("blur = false\njpeg = 0\nscratches.strength = 0.0"), AugmentSettings::NONE);
 }
 

@@ -49,7 +49,7 @@ impl Scratch {
         let share = signed_amplitude(settings.strength, rng);
         let side = shorter_side(image);
         let length = rng.range(settings.length[0], settings.length[1]) as f32 * side;
-        let width = (rng.range(WIDTH[0], WIDTH[1]) as f32 * side).max(0.7);
+        let width = (rng.range(WIDTH[0], WIDTH[1]) as f32 * side).max(1.0);
         let (middle, along) = (point(image, rng), direction(rng));
         let bend = rng.range(-BEND, BEND) as f32 * length;
         let half = length / 2.0;
@@ -88,7 +88,7 @@ impl Scratch {
             for x in xs.clone() {
                 // A box filter of one pixel, seen from straight above the line.
                 let distance = distance((x as f32 + 0.5, y as f32 + 0.5), [a, b]);
-                let share = share * (self.width / 2.0 + 0.5 - distance).clamp(0.0, self.width.min(1.0));
+                let share = share * (self.width / 2.0 + 0.5 - distance).clamp(0.0, 1.0);
                 let kept = &mut shares[y as usize * image.width() as usize + x as usize];
                 if share.abs() > kept.abs() {
                     *kept = share;

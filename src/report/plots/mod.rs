@@ -17,7 +17,8 @@ pub use sheet::{Sheet, SheetRow, Thumbnail};
 
 use std::path::Path;
 
-use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{DrawingBackend, SVGBackend};
@@ -129,11 +130,19 @@ fn pixels(picture: &impl Picture) -> Result<RgbImage, String> {
     RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its size changed while it was drawn".into())
 }
 
+/// The PNG file of an image; a grey one takes one channel, which makes it a good third smaller.
 fn encoded(image: &RgbImage) -> Result<Vec<u8>, String> {
     let mut png = Vec::new();
-    let encoder = PngEncoder::new(&mut png);
+    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive);
     let (width, height) = image.dimensions();
-    encoder.write_image(image, width, height, ExtendedColorType::Rgb8).map_err(|error| error.to_string())?;
+    let grey = image.pixels().all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]);
+    let written = if grey {
+        let levels: Vec<u8> = image.pixels().map(|pixel| pixel.0[0]).collect();
+        encoder.write_image(&levels, width, height, ExtendedColorType::L8)
+    } else {
+        encoder.write_image(image, width, height, ExtendedColorType::Rgb8)
+    };
+    written.map_err(|error| error.to_string())?;
     Ok(png)
 }
 
