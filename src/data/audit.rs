@@ -130,9 +130,11 @@ impl Examination {
         let repeated: Vec<_> = twins.iter().filter(exact).filter(|pair| !across(pair)).collect();
         warn(&format!("{} repeated within a split", images(repeated.len())), repeated, &class);
         let near: Vec<_> = twins.iter().filter(|pair| !exact(pair)).filter(across).collect();
-        warn(&format!("{} in two splits", pairs(near.len())), near, &|sample| sample.split.to_string());
-        let contradicting: Vec<_> = twins.iter().filter(|pair| !exact(pair)).filter(labels).collect();
-        warn(&format!("{} of different classes", pairs(contradicting.len())), contradicting, &class);
+        let leaking = format!("{} in two splits, nearly identical", images(near.len()));
+        warn(&leaking, near, &|sample| sample.split.to_string());
+        let contradicting: Vec<_> = twins.iter().filter(labels).collect();
+        let labelled = format!("{} labelled differently, although the same or nearly so", images(contradicting.len()));
+        warn(&labelled, contradicting, &class);
         warnings
     }
 
@@ -173,7 +175,8 @@ impl Examination {
         ))
     }
 
-    fn split(&self, index: usize) -> Split {
+    /// The split of a sample.
+    pub fn split(&self, index: usize) -> Split {
         self.dataset.samples[index].split
     }
 
@@ -288,14 +291,6 @@ fn inspect(sample: &Sample, options: &AuditOptions, histograms: &mut Histograms)
 
 fn images(n: usize) -> String {
     if n == 1 { "1 image is".into() } else { format!("{n} images are") }
-}
-
-fn pairs(n: usize) -> String {
-    if n == 1 {
-        "1 pair of nearly identical images is".into()
-    } else {
-        format!("{n} pairs of nearly identical images are")
-    }
 }
 
 fn data_hash(dataset: &Dataset, findings: &[Finding]) -> String {

@@ -120,7 +120,7 @@ fn near_images_are_reported_with_what_is_wrong_about_them() {
     let warnings = found.warnings(&twins);
     let warned = |what: &str, pair: &str| warnings.iter().any(|text| text.contains(what) && text.contains(pair));
     assert!(warned("in two splits", "\"bad/00.png\" (train) ~ \"good/01.png\" (test)"), "{warnings:?}");
-    assert!(warned("of different classes", "\"bad/00.png\" (bad) ~ \"good/01.png\" (good)"), "{warnings:?}");
+    assert!(warned("labelled differently", "\"bad/00.png\" (bad) ~ \"good/01.png\" (good)"), "{warnings:?}");
     assert!(found.problems(OnError::Fail).is_empty(), "near images stop nothing");
 }
 

@@ -6,7 +6,7 @@ use crate::backbone::VitSpec;
 use crate::config::Settings;
 use crate::data::audit::{AuditOptions, Examination, examine};
 use crate::data::decode::DecodeOptions;
-use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Preprocess};
+use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess};
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::report::{Console, key_value_table, listing_table, percent};
@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What is assumed of a backbone that cannot be had, so that the images can be looked at all the same.
-const UNKNOWN: (usize, BackboneDefaults) =
-    (224, BackboneDefaults { mean: [0.5; 3], std: [0.5; 3], interpolation: Interpolation::Bilinear, crop_pct: 1.0 });
+const USUAL_SIZE: usize = 224;
+const USUAL_INPUT: BackboneDefaults =
+    BackboneDefaults { mean: [0.5; 3], std: [0.5; 3], interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
 
 /// Looks at every image once; draws the sheets that were asked for.
 ///
@@ -30,7 +31,8 @@ pub fn check(
 ) -> Result<Vec<Section>> {
     let Some(dataset) = report.note(Dataset::open(&settings.data)) else { return Ok(Vec::new()) };
     report.warnings.extend(dataset.warnings.iter().cloned());
-    let (image_size, defaults) = spec.map_or(UNKNOWN, |spec| (spec.image_size, spec.input));
+    let usual = (settings.model.image_size.unwrap_or(USUAL_SIZE), USUAL_INPUT);
+    let (image_size, defaults) = spec.map_or(usual, |spec| (spec.image_size, spec.input));
     let geometry = Geometry::resolve(&settings.preprocess, image_size, &defaults);
     let options = AuditOptions {
         decode: DecodeOptions { bit_depth: settings.data.bit_depth },
@@ -41,7 +43,9 @@ pub fn check(
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
     let found = examine(&dataset, &options, &|done| progress.set(done as u64))?;
     progress.finish();
-    let pairs = found.twins();
+    let mut pairs = found.twins();
+    // Leaks first; the order is otherwise that of the samples.
+    pairs.sort_by_key(|pair| found.split(pair.first) == found.split(pair.second));
     report.warnings.extend(found.warnings(&pairs));
     report.warnings.extend(Spread::of(&found, &geometry).warnings(image_size));
     report.problems.extend(found.problems(settings.data.on_error).into_iter().map(Into::into));
@@ -50,6 +54,12 @@ pub fn check(
 
     let mut sections = vec![section(&found, &geometry)];
     let features = match preprocess {
+        Some(Preprocess { normalization: Normalization::Batch, .. }) if args.embeddings => {
+            report
+                .warnings
+                .push("no embeddings: with preprocess.normalize = \"batch\" they depend on the batch".into());
+            None
+        }
         Some(preprocess) if args.embeddings && spec.is_some() => {
             let features = Features::compute(settings, preprocess, &found, console);
             report.note(features)

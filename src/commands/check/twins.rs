@@ -23,10 +23,9 @@ const LISTED: usize = 20;
 const DRAWN: usize = 40;
 /// Side of a picture on the sheet.
 const SIDE: u32 = 200;
-/// Neighbours of an image that are looked at for one in another split.
+/// Neighbours of an image by features: the backbone, too, takes two images for the same when one is among these. A rank
+/// and no cosine, because how near to 1 the cosines of different images lie depends on the backbone.
 const NEIGHBORS: usize = 10;
-/// Cosine from which the backbone, too, takes two images for the same.
-const SAME: f64 = 0.98;
 
 /// The backbone's view of the images.
 pub struct Features {
@@ -56,6 +55,12 @@ impl Features {
         Ok(Self { set, neighbors })
     }
 
+    /// Whether one of two images is among the other's nearest.
+    fn agree(&self, pair: &Twins) -> bool {
+        let near = |of: usize, other: usize| self.neighbors.of(of).contains(&(other as u32));
+        near(pair.first, pair.second) || near(pair.second, pair.first)
+    }
+
     fn cosine(&self, first: usize, second: usize) -> f64 {
         let (a, b) = (self.set.matrix().row(first), self.set.matrix().row(second));
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
@@ -80,11 +85,13 @@ impl Features {
 pub fn sections(found: &Examination, pairs: &[Twins], features: Option<&Features>) -> Vec<Section> {
     let cosines: Vec<Option<f64>> =
         pairs.iter().map(|pair| features.map(|features| features.cosine(pair.first, pair.second))).collect();
-    let mut text = summary(pairs, &cosines);
+    let confirmed: Vec<Option<bool>> = pairs.iter().map(|pair| features.map(|features| features.agree(pair))).collect();
+    let mut text = summary(pairs, &confirmed);
     if !pairs.is_empty() {
         text = format!("{text}\n\n{}", table(found, pairs, &cosines));
     }
-    let json = pairs.iter().zip(&cosines).map(|(pair, cosine)| pair_json(found, pair, *cosine)).collect();
+    let judged = pairs.iter().zip(cosines.iter().zip(&confirmed));
+    let json = judged.map(|(pair, (cosine, confirmed))| pair_json(found, pair, *cosine, *confirmed)).collect();
     let duplicates = Section { name: "duplicates", text, json };
     std::iter::once(duplicates).chain(features.map(|features| neighbors(found, features))).collect()
 }
@@ -113,7 +120,7 @@ fn table(found: &Examination, pairs: &[Twins], cosines: &[Option<f64>]) -> Strin
     listing_table(2, &header[..columns], &rows)
 }
 
-fn pair_json(found: &Examination, pair: &Twins, cosine: Option<f64>) -> Value {
+fn pair_json(found: &Examination, pair: &Twins, cosine: Option<f64>, confirmed: Option<bool>) -> Value {
     let [first, second] = [pair.first, pair.second].map(|index| &found.dataset.samples[index]);
     json!({
         "first": first.name,
@@ -123,6 +130,7 @@ fn pair_json(found: &Examination, pair: &Twins, cosine: Option<f64>) -> Value {
         "classes": [found.dataset.classes[first.label], found.dataset.classes[second.label]],
         "likeness": pair.likeness,
         "cosine": cosine,
+        "confirmed_by_features": confirmed,
     })
 }
 
@@ -146,13 +154,13 @@ fn neighbors(found: &Examination, features: &Features) -> Section {
 }
 
 /// The numbers of pairs in a sentence.
-fn summary(pairs: &[Twins], cosines: &[Option<f64>]) -> String {
+fn summary(pairs: &[Twins], confirmed: &[Option<bool>]) -> String {
     let same = pairs.iter().filter(|pair| pair.likeness.is_none()).count();
     let near = pairs.len() - same;
-    let confirmed = pairs.iter().zip(cosines).filter(|(pair, _)| pair.likeness.is_some());
-    let confirmed = confirmed.filter(|(_, cosine)| cosine.is_some_and(|cosine| cosine >= SAME)).count();
-    let confirmed = if cosines.iter().any(Option::is_some) {
-        format!(", {confirmed} of them by the features too (cosine from {SAME})")
+    let by_features = pairs.iter().zip(confirmed).filter(|(pair, _)| pair.likeness.is_some());
+    let by_features = by_features.filter(|(_, confirmed)| **confirmed == Some(true)).count();
+    let confirmed = if near > 0 && confirmed.iter().any(Option::is_some) {
+        format!(" ({by_features} of them among each other's {NEIGHBORS} nearest by features)")
     } else {
         String::new()
     };
