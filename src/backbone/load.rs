@@ -41,11 +41,7 @@ impl Backbone {
         let source = Source::open(backbone)?;
         let tensors = source.tensors()?;
         let header = tensors.header();
-        let family = recognise(&source, &header)?;
-        let spec = family
-            .spec(&source.description, &header)
-            .map_err(|reason| WeightsError::invalid(&source.path, format!("{} model: {reason}", family.name())))?;
-        validate(&spec, &source.path)?;
+        let (family, spec) = described(&source, &header)?;
         let file = File { family, header: &header, tensors: &tensors, path: &source.path };
         file.verify(&spec)?;
         let mut loaded = Self {
@@ -66,6 +62,22 @@ impl Backbone {
     /// Values of an image's embedding in the space of texts: those of the features where nothing projects them.
     pub fn embedding(&self) -> usize {
         if self.spec.projection > 0 { self.spec.projection } else { self.spec.features() }
+    }
+
+    /// The architecture for square inputs of `image_size` pixels, from what stands beside the weights and in their
+    /// header: nothing is loaded.
+    ///
+    /// # Errors
+    /// As [`Backbone::load`], but for damaged tensors.
+    pub fn describe(backbone: &str, image_size: Option<usize>) -> Result<VitSpec> {
+        let source = Source::open(backbone)?;
+        let tensors = source.tensors()?;
+        let (_, mut spec) = described(&source, &tensors.header())?;
+        if let Some(size) = image_size {
+            check_size(size, spec.patch)?;
+            spec.image_size = size;
+        }
+        Ok(spec)
     }
 
     /// Chooses how tokens become features.
@@ -93,15 +105,8 @@ impl Backbone {
 
     /// Prepares the position embeddings, stored as `stored`, for another image size.
     fn resize(&mut self, size: usize, stored: DType) -> Result<()> {
-        let patch = self.spec.patch;
-        if size == 0 || !size.is_multiple_of(patch) {
-            let below = (size / patch).max(1) * patch;
-            return Err(Error::usage_hint(
-                format!("model.image_size = {size} is not a multiple of the backbone's patch size {patch}"),
-                format!("nearest: {below} or {}", below + patch),
-            ));
-        }
-        let (old, new, width) = (self.spec.grid(), size / patch, self.spec.width);
+        check_size(size, self.spec.patch)?;
+        let (old, new, width) = (self.spec.grid(), size / self.spec.patch, self.spec.width);
         self.spec.image_size = size;
         if old == new {
             return Ok(());
@@ -116,6 +121,28 @@ impl Backbone {
         self.params.insert("pos_embed", resampled.to_dtype(dtype)?.to_dtype(DType::F32)?);
         Ok(())
     }
+}
+
+/// Refuses a side that the patches do not divide.
+fn check_size(size: usize, patch: usize) -> Result<()> {
+    if size > 0 && size.is_multiple_of(patch) {
+        return Ok(());
+    }
+    let below = (size / patch).max(1) * patch;
+    Err(Error::usage_hint(
+        format!("model.image_size = {size} is not a multiple of the backbone's patch size {patch}"),
+        format!("nearest: {below} or {}", below + patch),
+    ))
+}
+
+/// The family of a source, and the architecture it describes.
+fn described(source: &Source, header: &Header) -> Result<(&'static dyn Family, VitSpec)> {
+    let family = recognise(source, header)?;
+    let spec = family
+        .spec(&source.description, header)
+        .map_err(|reason| WeightsError::invalid(&source.path, format!("{} model: {reason}", family.name())))?;
+    validate(&spec, &source.path)?;
+    Ok((family, spec))
 }
 
 fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {

@@ -4,6 +4,7 @@ use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::system::memory::free_memory_bytes;
 use candle_core::Device;
+use serde::Serialize;
 
 /// Opens the device asked for.
 ///
@@ -35,6 +36,64 @@ pub fn free_bytes(device: &Device) -> Option<u64> {
         Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64),
         _ => free_memory_bytes(),
     }
+}
+
+/// A GPU and its driver.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gpu {
+    /// What its maker calls it.
+    pub name: String,
+    /// The driver's version, where the system tells.
+    pub driver: Option<String>,
+    /// As in 9.0.
+    pub compute_capability: String,
+    /// Free memory in bytes.
+    pub free_bytes: u64,
+    /// All of it.
+    pub memory_bytes: u64,
+    /// Whether it computes in bf16.
+    pub bf16: bool,
+}
+
+/// What is known of a device when it is a GPU.
+///
+/// # Errors
+/// When its driver does not answer.
+#[cfg(feature = "cuda")]
+pub fn gpu(device: &Device) -> Result<Option<Gpu>> {
+    if !device.is_cuda() {
+        return Ok(None);
+    }
+    let context = device.as_cuda_device()?.cuda_stream().context().clone();
+    let failed = |error| Error::Tensor(candle_core::Error::wrap(error));
+    let (major, minor) = context.compute_capability().map_err(failed)?;
+    let (free, all) = context.mem_get_info().map_err(failed)?;
+    Ok(Some(Gpu {
+        name: context.name().map_err(failed)?,
+        driver: driver(),
+        compute_capability: format!("{major}.{minor}"),
+        free_bytes: free as u64,
+        memory_bytes: all as u64,
+        bf16: major >= 8, // Ampere and later
+    }))
+}
+
+/// What is known of a device when it is a GPU: in this build it never is.
+///
+/// # Errors
+/// None.
+#[cfg(not(feature = "cuda"))]
+#[allow(clippy::unnecessary_wraps)] // the same signature as with CUDA
+pub fn gpu(_: &Device) -> Result<Option<Gpu>> {
+    Ok(None)
+}
+
+/// The driver's own words, as in "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15 …".
+#[cfg(feature = "cuda")]
+fn driver() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    let version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.split_whitespace().find(version).map(str::to_owned)
 }
 
 /// Its name in `run.json` and tables.

@@ -1,5 +1,6 @@
 //! The command line: what there is to type, and one file for each command, which only composes the other modules.
 
+mod check;
 mod device;
 mod eval;
 mod export;
@@ -85,6 +86,8 @@ impl ConfigArgs {
 /// The commands. A new one is a file with its arguments and `run`, and one line here and in [`dispatch`].
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Audit the machine, the images and the labels before anything is trained
+    Check(check::CheckArgs),
     /// Train by the strategy of a config, then score the best epoch
     Finetune(finetune::FinetuneArgs),
     /// Fit a simple classifier on frozen features: minutes less than training, and a bound to beat
@@ -108,6 +111,7 @@ enum Command {
 
 fn dispatch(command: Command, console: &Console) -> Result<()> {
     match command {
+        Command::Check(args) => check::run(&args, console),
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Probe(args) => probe::run(&args, console),
         Command::Zeroshot(args) => zeroshot::run(&args, console),

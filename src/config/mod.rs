@@ -4,6 +4,7 @@
 //! `raw`), read into them, and resolved (`resolve`): defaults, absolute paths, keys that depend on each other. Every
 //! problem found on the way is reported at once.
 
+mod augment_settings;
 mod check;
 mod document;
 mod feature_settings;
@@ -12,6 +13,7 @@ mod overrides;
 mod paths;
 mod prompt_settings;
 mod raw;
+mod raw_augment;
 mod read;
 mod resolve;
 mod schema;
@@ -19,6 +21,7 @@ mod settings;
 mod suggest;
 mod write;
 
+pub use augment_settings::*;
 pub use feature_settings::*;
 pub use loss_settings::*;
 pub use prompt_settings::*;

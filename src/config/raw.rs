@@ -1,16 +1,17 @@
 //! The configuration file as it is written: every key optional, unknown keys refused, enums instead of strings.
 //!
-//! This is the only list of keys. The published JSON schema, the types, allowed values and ranges checked on
-//! reading, the suggestions for misspelt keys and the written file all come from these structs. Doc comments
-//! become the descriptions that editors show; `default` is what editors show as the default, and a test holds it
-//! against what resolving really fills in.
+//! This is, with `raw_augment.rs`, the only list of keys. The published JSON schema, the types, allowed values and
+//! ranges checked on reading, the suggestions for misspelt keys and the written file all come from these structs. Doc
+//! comments become the descriptions that editors show; `default` is what editors show as the default, and a test holds
+//! it against what resolving really fills in.
 
 use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
 use super::loss_settings::{LossKind, LossWeightsKind, Sampler};
 use super::prompt_settings::PromptPreset;
+use super::raw_augment::RawAugment;
 use super::settings::{
-    AugmentPreset, ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
-    Precision, ResizeMode, Schedule,
+    ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice, Precision,
+    ResizeMode, Schedule,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -153,75 +154,6 @@ pub struct RawPreprocess {
     /// Standard deviation of red, green and blue, for pixels in 0..1; needs `mean`.
     #[schemars(inner(range(min = 1e-6, max = 100.0)))]
     pub std: Option<[f32; 3]>,
-}
-
-/// `[augment]`: the preset, then single overrides of it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawAugment {
-    /// The values to start from.
-    #[schemars(extend("default" = "none"))]
-    pub preset: Option<AugmentPreset>,
-    /// Left-right flip: its probability; true = 0.5.
-    pub hflip: Option<Switch<Share>>,
-    /// Up-down flip: its probability; true = 0.5.
-    pub vflip: Option<Switch<Share>>,
-    /// Rotation by a random multiple of 90 degrees: its probability; true = 0.5.
-    pub rotate90: Option<Switch<Share>>,
-    /// Random resized crop: true, false or a table.
-    pub crop: Option<Switch<RawCrop>>,
-    /// Colour jitter: true, false, one strength for brightness, contrast and saturation, or a table.
-    pub color: Option<Switch<Shorthand<RawColor>>>,
-    /// Random erasing: true, false, its probability, or a table.
-    pub erasing: Option<Switch<Shorthand<RawErasing>>>,
-}
-
-/// `augment.crop`: keys left out keep the preset's value, or else the default.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawCrop {
-    /// Smallest and largest area as fractions of the image.
-    #[schemars(inner(range(min = 1e-4, max = 1.0)), extend("default" = [0.7, 1.0]))]
-    pub scale: Option<[f64; 2]>,
-    /// Smallest and largest width / height.
-    #[schemars(inner(range(min = 0.01, max = 100.0)), extend("default" = [0.75, 1.333]))]
-    pub ratio: Option<[f64; 2]>,
-}
-
-/// `augment.color`: keys left out keep the preset's value, or else the default.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawColor {
-    /// Probability of jittering an image.
-    #[schemars(extend("default" = 0.6))]
-    pub p: Option<Share>,
-    /// Strength of the brightness change: factors from 1 - x to 1 + x.
-    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
-    pub brightness: Option<f64>,
-    /// Strength of the contrast change.
-    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
-    pub contrast: Option<f64>,
-    /// Strength of the saturation change.
-    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
-    pub saturation: Option<f64>,
-    /// Strength of the hue change in turns of the colour wheel.
-    #[schemars(range(min = 0.0, max = 0.5), extend("default" = 0.0))]
-    pub hue: Option<f64>,
-}
-
-/// `augment.erasing`: keys left out keep the preset's value, or else the default.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawErasing {
-    /// Probability of erasing a rectangle.
-    #[schemars(extend("default" = 0.3))]
-    pub p: Option<Share>,
-    /// Smallest and largest area as fractions of the image.
-    #[schemars(inner(range(min = 1e-4, max = 1.0)), extend("default" = [0.02, 0.1]))]
-    pub area: Option<[f64; 2]>,
-    /// Smallest and largest height / width.
-    #[schemars(inner(range(min = 0.01, max = 100.0)), extend("default" = [0.3, 3.3]))]
-    pub ratio: Option<[f64; 2]>,
 }
 
 /// `[strategy]`

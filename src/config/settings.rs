@@ -1,5 +1,6 @@
 //! The resolved settings: every default filled in, every value checked, enums instead of strings.
 
+use super::augment_settings::AugmentSettings;
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
@@ -216,70 +217,6 @@ pub enum NormalizeChoice {
     Robust,
     /// The `mean` and `std` given beside it.
     Explicit,
-}
-
-/// `[augment]`: probabilities and strengths; 0 turns an operation off. The preset is already folded in.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AugmentSettings {
-    /// The preset the values started from.
-    pub preset: AugmentPreset,
-    /// Probability of a left-right flip.
-    pub hflip: f64,
-    /// Probability of an up-down flip.
-    pub vflip: f64,
-    /// Probability of a rotation by a random multiple of 90 degrees.
-    pub rotate90: f64,
-    /// Random resized crop; none = the whole image.
-    pub crop: Option<CropSettings>,
-    /// Colour jitter; none = off.
-    pub color: Option<ColorSettings>,
-    /// Random erasing; none = off.
-    pub erasing: Option<ErasingSettings>,
-}
-
-/// `augment.preset`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AugmentPreset {
-    /// Nothing.
-    None,
-    /// Flips, a mild crop and mild jitter.
-    Light,
-}
-
-/// `augment.crop`: random resized crop (Szegedy et al. 2014; torchvision's `RandomResizedCrop`).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct CropSettings {
-    /// Smallest and largest area as fractions of the image.
-    pub scale: [f64; 2],
-    /// Smallest and largest width / height.
-    pub ratio: [f64; 2],
-}
-
-/// `augment.color`: factors drawn from max(0, 1 - x) to 1 + x (torchvision's `ColorJitter`).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct ColorSettings {
-    /// Probability of jittering an image.
-    pub p: f64,
-    /// Strength of the brightness change.
-    pub brightness: f64,
-    /// Strength of the contrast change.
-    pub contrast: f64,
-    /// Strength of the saturation change.
-    pub saturation: f64,
-    /// Strength of the hue change, at most 0.5.
-    pub hue: f64,
-}
-
-/// `augment.erasing`: random erasing (Zhong et al. 2017).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct ErasingSettings {
-    /// Probability of erasing a rectangle.
-    pub p: f64,
-    /// Smallest and largest area as fractions of the image.
-    pub area: [f64; 2],
-    /// Smallest and largest height / width.
-    pub ratio: [f64; 2],
 }
 
 /// `[strategy]`, with the keys of its kind.

@@ -1,16 +1,24 @@
 //! Resolved settings written back as a configuration file.
 
+use super::augment_settings::{
+    AugmentSettings, BlurSettings, ColorSettings, CropSettings, ErasingSettings, IlluminationSettings, JpegSettings,
+    NoiseSettings, OcclusionSettings, ScratchesSettings, StainsSettings, StripesSettings,
+};
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::loss_settings::{LossKind, LossSettings, LossWeights, LossWeightsKind};
 use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::raw::{
     Alpha, Auto, ClassName, Decay, GradNorm, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty, Radius, Raw,
-    RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe,
-    RawPrompts, RawRun, RawStrategy, RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
+    RawCache, RawData, RawEarlyStop, RawModel, RawPreprocess, RawProbe, RawPrompts, RawRun, RawStrategy, RawTrain,
+    RawTsne, Share, Shorthand, StrategyKind, Switch,
+};
+use super::raw_augment::{
+    RawAugment, RawBlur, RawColor, RawCrop, RawErasing, RawIllumination, RawJpeg, RawNoise, RawOcclusion, RawScratches,
+    RawStains, RawStripes,
 };
 use super::settings::{
-    AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
-    ModelSettings, PreprocessSettings, RunSettings, Settings, StrategySettings, TrainLength, TrainSettings,
+    DataSettings, DataSource, EarlyStopSettings, ModelSettings, PreprocessSettings, RunSettings, Settings,
+    StrategySettings, TrainLength, TrainSettings,
 };
 use crate::error::{Error, Result};
 
@@ -107,13 +115,26 @@ fn augment(augment: &AugmentSettings) -> RawAugment {
         vflip: probability(augment.vflip),
         rotate90: probability(augment.rotate90),
         crop: Some(switch(augment.crop.map(crop))),
-        color: Some(switch(augment.color.map(|settings| Shorthand::Table(color(settings))))),
-        erasing: Some(switch(augment.erasing.map(|settings| Shorthand::Table(erasing(settings))))),
+        color: Some(table(augment.color, color)),
+        stains: Some(table(augment.stains, stains)),
+        scratches: Some(table(augment.scratches, scratches)),
+        occlusion: Some(table(augment.occlusion, occlusion)),
+        illumination: Some(table(augment.illumination, illumination)),
+        blur: Some(table(augment.blur, blur)),
+        stripes: Some(table(augment.stripes, stripes)),
+        noise: Some(table(augment.noise, noise)),
+        jpeg: Some(table(augment.jpeg, jpeg)),
+        erasing: Some(table(augment.erasing, erasing)),
     }
 }
 
 fn switch<T>(value: Option<T>) -> Switch<T> {
     value.map_or(Switch::OnOff(false), Switch::Value)
+}
+
+/// An operation with all its keys, or off.
+fn table<S, R>(settings: Option<S>, raw: impl FnOnce(S) -> R) -> Switch<Shorthand<R>> {
+    switch(settings.map(|settings| Shorthand::Table(raw(settings))))
 }
 
 fn crop(crop: CropSettings) -> RawCrop {
@@ -128,6 +149,48 @@ fn color(color: ColorSettings) -> RawColor {
         saturation: Some(color.saturation),
         hue: Some(color.hue),
     }
+}
+
+fn stains(stains: StainsSettings) -> RawStains {
+    RawStains {
+        p: Some(Share(stains.p)),
+        strength: Some(Share(stains.strength)),
+        count: Some(stains.count),
+        size: Some(stains.size),
+    }
+}
+
+fn scratches(scratches: ScratchesSettings) -> RawScratches {
+    RawScratches {
+        p: Some(Share(scratches.p)),
+        strength: Some(Share(scratches.strength)),
+        count: Some(scratches.count),
+        length: Some(scratches.length),
+    }
+}
+
+fn occlusion(occlusion: OcclusionSettings) -> RawOcclusion {
+    RawOcclusion { p: Some(Share(occlusion.p)), area: Some(occlusion.area), ratio: Some(occlusion.ratio) }
+}
+
+fn illumination(illumination: IlluminationSettings) -> RawIllumination {
+    RawIllumination { p: Some(Share(illumination.p)), strength: Some(Share(illumination.strength)) }
+}
+
+fn blur(blur: BlurSettings) -> RawBlur {
+    RawBlur { p: Some(Share(blur.p)), strength: Some(blur.strength) }
+}
+
+fn stripes(stripes: StripesSettings) -> RawStripes {
+    RawStripes { p: Some(Share(stripes.p)), strength: Some(Share(stripes.strength)), width: Some(stripes.width) }
+}
+
+fn noise(noise: NoiseSettings) -> RawNoise {
+    RawNoise { p: Some(Share(noise.p)), strength: Some(Share(noise.strength)) }
+}
+
+fn jpeg(jpeg: JpegSettings) -> RawJpeg {
+    RawJpeg { p: Some(Share(jpeg.p)), quality: Some(jpeg.quality) }
 }
 
 fn erasing(erasing: ErasingSettings) -> RawErasing {

@@ -1,7 +1,8 @@
 //! One look at every file before training: bad files, duplicates across splits, statistics, and a fingerprint.
 
-use super::decode::{self, DecodeOptions, ImageError};
+use super::decode::{self, DecodeOptions, ImageError, Storage};
 use super::listing::{check_classes, indented};
+use super::similar::{Likeness, NearPair, Signature, near_pairs};
 use super::transform::{ChannelStatistics, Geometry, Histograms};
 use super::{Dataset, Sample, Split};
 use crate::config::OnError;
@@ -9,10 +10,10 @@ use crate::error::{BadFile, DataError, Error, Result};
 use crate::system::digest::hex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+/// SHA-256 of a file's bytes.
 type Sha = [u8; 32];
 
 /// How to look at the images.
@@ -37,10 +38,6 @@ pub struct Audit {
     pub data_hash: String,
     /// SHA-256 of the bytes of every image left, in the order of the samples.
     pub keys: Vec<Sha>,
-    /// Smallest and largest width in pixels.
-    pub widths: RangeInclusive<u32>,
-    /// Smallest and largest height in pixels.
-    pub heights: RangeInclusive<u32>,
     /// Files left out under [`OnError::Skip`], by name.
     pub skipped: Vec<BadFile>,
     /// What a person should know, one sentence each.
@@ -48,12 +45,159 @@ pub struct Audit {
 }
 
 /// What one file is like.
-struct Finding {
-    sha: Sha,
-    size: (u32, u32),
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// SHA-256 of its bytes.
+    pub sha: Sha,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+    /// How its pixels are stored.
+    pub storage: Storage,
+    /// What finds pictures like it.
+    pub signature: Signature,
 }
 
-/// Reads and decodes every image of the data set. Under [`OnError::Skip`] bad files leave the data set.
+/// The files of a data set, looked at once and not yet judged.
+pub struct Examination {
+    /// The usable samples.
+    pub dataset: Dataset,
+    /// What they are like, in step with the samples.
+    pub findings: Vec<Finding>,
+    /// The files that cannot be used.
+    pub bad: Vec<BadFile>,
+    /// Statistics of the resized training images, the border of a letterbox not counted.
+    pub statistics: ChannelStatistics,
+}
+
+/// Two samples that are alike, by their positions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Twins {
+    /// The earlier one.
+    pub first: usize,
+    /// The later one.
+    pub second: usize,
+    /// How alike they are; none = the same bytes.
+    pub likeness: Option<Likeness>,
+}
+
+/// Reads and decodes every image of the data set.
+///
+/// `progress` is called with the number of files done, on the calling thread.
+///
+/// # Errors
+/// Only when a worker failed unexpectedly.
+pub fn examine(dataset: &Dataset, options: &AuditOptions, progress: &dyn Fn(usize)) -> Result<Examination> {
+    let (results, histograms) = inspect_all(&dataset.samples, options, progress)?;
+    let mut usable = Dataset { samples: Vec::new(), ..dataset.clone() };
+    let mut findings = Vec::new();
+    let mut bad = Vec::new();
+    for (sample, result) in dataset.samples.iter().zip(results) {
+        match result {
+            Ok(finding) => {
+                usable.samples.push(sample.clone());
+                findings.push(finding);
+            }
+            Err(error) => bad.push(BadFile { path: sample.path.clone(), reason: error.to_string() }),
+        }
+    }
+    Ok(Examination { dataset: usable, findings, bad, statistics: histograms.statistics() })
+}
+
+impl Examination {
+    /// What would stop a training, one error each.
+    pub fn problems(&self, on_error: OnError) -> Vec<DataError> {
+        let mut problems = Vec::new();
+        if !self.bad.is_empty() && on_error == OnError::Fail {
+            problems.push(DataError::BadFiles { files: self.bad.clone() });
+        }
+        problems.extend(check_classes(&self.dataset).err());
+        problems.extend(self.leak());
+        problems
+    }
+
+    /// What a person should know, one sentence each.
+    pub fn warnings(&self, twins: &[Twins]) -> Vec<String> {
+        let exact = |twins: &&Twins| twins.likeness.is_none();
+        let across = |twins: &&Twins| self.split(twins.first) != self.split(twins.second);
+        let labels = |twins: &&Twins| self.label(twins.first) != self.label(twins.second);
+        let class = |sample: &Sample| self.dataset.classes[sample.label].clone();
+        let mut warnings = Vec::new();
+        let mut warn = |what: &str, chosen: Vec<&Twins>, describe: &dyn Fn(&Sample) -> String| {
+            if !chosen.is_empty() {
+                warnings.push(format!("{what}:{}", self.listed(&chosen, describe)));
+            }
+        };
+        let repeated: Vec<_> = twins.iter().filter(exact).filter(|pair| !across(pair)).collect();
+        warn(&format!("{} repeated within a split", images(repeated.len())), repeated, &class);
+        let near: Vec<_> = twins.iter().filter(|pair| !exact(pair)).filter(across).collect();
+        let leaking = format!("{} in two splits, nearly identical", images(near.len()));
+        warn(&leaking, near, &|sample| sample.split.to_string());
+        let contradicting: Vec<_> = twins.iter().filter(labels).collect();
+        let labelled = format!("{} labelled differently, although the same or nearly so", images(contradicting.len()));
+        warn(&labelled, contradicting, &class);
+        warnings
+    }
+
+    /// All pairs of images that are the same (each copy with the first of its kind), then all that are nearly so.
+    pub fn twins(&self) -> Vec<Twins> {
+        let different = |pair: &NearPair| self.findings[pair.first].sha != self.findings[pair.second].sha;
+        let signatures: Vec<&Signature> = self.findings.iter().map(|finding| &finding.signature).collect();
+        let near = near_pairs(&signatures).into_iter().filter(different);
+        let near = near.map(|NearPair { first, second, likeness }| Twins { first, second, likeness: Some(likeness) });
+        self.copies().into_iter().chain(near).collect()
+    }
+
+    /// Each image whose bytes came before, with the first of its kind.
+    fn copies(&self) -> Vec<Twins> {
+        let mut first_of: BTreeMap<Sha, usize> = BTreeMap::new();
+        let mut twins = Vec::new();
+        for (second, finding) in self.findings.iter().enumerate() {
+            let first = *first_of.entry(finding.sha).or_insert(second);
+            if first != second {
+                twins.push(Twins { first, second, likeness: None });
+            }
+        }
+        twins
+    }
+
+    /// The error of images whose bytes are in two splits.
+    fn leak(&self) -> Option<DataError> {
+        let twins = self.copies();
+        let across: Vec<&Twins> =
+            twins.iter().filter(|pair| self.split(pair.first) != self.split(pair.second)).collect();
+        if across.is_empty() {
+            return None;
+        }
+        let listed = self.listed(&across, &|sample| sample.split.to_string());
+        Some(DataError::invalid(
+            format!("{} in two splits, so a score would partly measure memory:{listed}", images(across.len())),
+            "remove one of each pair, or keep copies together with the group column of a manifest",
+        ))
+    }
+
+    /// The split of a sample.
+    pub fn split(&self, index: usize) -> Split {
+        self.dataset.samples[index].split
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.dataset.samples[index].label
+    }
+
+    /// One line a pair, by name.
+    fn listed(&self, twins: &[&Twins], describe: &dyn Fn(&Sample) -> String) -> String {
+        let name = |index: usize| {
+            let sample = &self.dataset.samples[index];
+            format!("{:?} ({})", sample.name, describe(sample))
+        };
+        let sign = |pair: &Twins| if pair.likeness.is_none() { '=' } else { '~' };
+        indented(
+            twins.iter().map(|pair| format!("{} {} {}", name(pair.first), sign(pair), name(pair.second))).collect(),
+        )
+    }
+}
+
+/// Looks at every image and refuses what cannot be trained on. Under [`OnError::Skip`] bad files leave the data set.
 ///
 /// `progress` is called with the number of files done, on the calling thread.
 ///
@@ -61,32 +205,17 @@ struct Finding {
 /// A data error: bad files, all of them, under [`OnError::Fail`]; a class that loses all its training images; images
 /// that are in two splits at once.
 pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(usize)) -> Result<Audit> {
-    let (results, histograms) = inspect_all(&dataset.samples, options, progress)?;
-    let mut kept = Vec::new();
-    let mut findings = Vec::new();
-    let mut skipped = Vec::new();
-    for (sample, result) in dataset.samples.iter().zip(results) {
-        match result {
-            Ok(finding) => {
-                kept.push(sample.clone());
-                findings.push(finding);
-            }
-            Err(error) => skipped.push(BadFile { path: sample.path.clone(), reason: error.to_string() }),
-        }
+    let found = examine(dataset, options, progress)?;
+    if let Some(problem) = found.problems(options.on_error).into_iter().next() {
+        return Err(problem.into());
     }
-    if !skipped.is_empty() && options.on_error == OnError::Fail {
-        return Err(DataError::BadFiles { files: skipped }.into());
-    }
-    dataset.samples = kept;
-    check_classes(dataset)?;
-    let warnings = check_duplicates(dataset, &findings)?;
+    let warnings = found.warnings(&found.twins());
+    *dataset = found.dataset;
     Ok(Audit {
-        statistics: histograms.statistics(),
-        data_hash: data_hash(dataset, &findings),
-        keys: findings.iter().map(|finding| finding.sha).collect(),
-        widths: range(findings.iter().map(|finding| finding.size.0)),
-        heights: range(findings.iter().map(|finding| finding.size.1)),
-        skipped,
+        statistics: found.statistics,
+        data_hash: data_hash(dataset, &found.findings),
+        keys: found.findings.iter().map(|finding| finding.sha).collect(),
+        skipped: found.bad,
         warnings,
     })
 }
@@ -148,45 +277,20 @@ fn take<'a>(samples: &'a [Sample], next: &AtomicUsize) -> Option<(usize, &'a Sam
 
 fn inspect(sample: &Sample, options: &AuditOptions, histograms: &mut Histograms) -> Result<Finding, ImageError> {
     let bytes = decode::read(&sample.path)?;
-    let image = decode::decode(&bytes, options.decode)?;
+    let (image, storage) = decode::decode_described(&bytes, options.decode)?;
     if sample.split == Split::Train {
         histograms.add(&options.geometry.content(&image)?);
     }
-    Ok(Finding { sha: Sha256::digest(&bytes).into(), size: image.dimensions() })
-}
-
-/// Refuses images whose bytes are in two splits; returns a warning about those that repeat within one.
-fn check_duplicates(dataset: &Dataset, findings: &[Finding]) -> Result<Vec<String>> {
-    let mut by_content: BTreeMap<Sha, Vec<&Sample>> = BTreeMap::new();
-    for (sample, finding) in dataset.samples.iter().zip(findings) {
-        by_content.entry(finding.sha).or_default().push(sample);
-    }
-    let mut pairs: Vec<(&Sample, &Sample)> =
-        by_content.values().flat_map(|alike| alike.iter().skip(1).map(|copy| (alike[0], *copy))).collect();
-    pairs.sort_by(|a, b| (&a.0.name, &a.1.name).cmp(&(&b.0.name, &b.1.name)));
-    let (within, across): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(a, b)| a.split == b.split);
-    if !across.is_empty() {
-        let listed = listed(&across, |s| format!("{:?} ({})", s.name, s.split));
-        return Err(DataError::invalid(
-            format!("{} in two splits, so a score would partly measure memory:{listed}", images(across.len())),
-            "remove one of each pair, or keep copies together with the group column of a manifest",
-        )
-        .into());
-    }
-    let mut warnings = Vec::new();
-    if !within.is_empty() {
-        let listed = listed(&within, |s| format!("{:?} ({})", s.name, dataset.classes[s.label]));
-        warnings.push(format!("{} repeated within a split:{listed}", images(within.len())));
-    }
-    Ok(warnings)
+    Ok(Finding {
+        sha: Sha256::digest(&bytes).into(),
+        size: image.dimensions(),
+        storage,
+        signature: Signature::of(&image)?,
+    })
 }
 
 fn images(n: usize) -> String {
     if n == 1 { "1 image is".into() } else { format!("{n} images are") }
-}
-
-fn listed(pairs: &[(&Sample, &Sample)], describe: impl Fn(&Sample) -> String) -> String {
-    indented(pairs.iter().map(|(a, b)| format!("{} = {}", describe(a), describe(b))).collect())
 }
 
 fn data_hash(dataset: &Dataset, findings: &[Finding]) -> String {
@@ -202,10 +306,6 @@ fn data_hash(dataset: &Dataset, findings: &[Finding]) -> String {
         field(&hex(&finding.sha));
     }
     hex(&hash.finalize())
-}
-
-fn range(values: impl Iterator<Item = u32> + Clone) -> RangeInclusive<u32> {
-    values.clone().min().unwrap_or(0)..=values.max().unwrap_or(0)
 }
 
 #[cfg(test)]

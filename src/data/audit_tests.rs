@@ -26,7 +26,6 @@ fn threads_do_not_change_the_findings() {
     };
     let one = look(1);
     assert_eq!(one, look(3));
-    assert_eq!((one.widths.clone(), one.heights.clone()), (20..=25, 16..=16));
     assert!(one.skipped.is_empty() && one.warnings.is_empty());
     assert_eq!(one.data_hash.len(), 64);
 }
@@ -101,4 +100,46 @@ fn statistics_are_of_training_images_without_border() {
     assert!((found.mean[0] - 0.3).abs() < 1e-6 && (found.std[0] - 0.1).abs() < 1e-6, "{found:?}");
     assert_eq!(found.mean[1..], [0.0; 2]);
     assert!((found.median[0] - 0.2).abs() < 1e-6 && (found.iqr[0] - 0.2).abs() < 1e-6, "{found:?}");
+}
+
+#[test]
+fn near_images_are_reported_with_what_is_wrong_about_them() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dataset = two_classes(root.path(), 4);
+    // A picture with structure, and itself as another file.
+    let wavy = image::RgbImage::from_fn(64, 64, |x, y| {
+        image::Rgb([(128.0 + 90.0 * ((x * x) as f32 / 300.0).sin() * ((y * 7) as f32 / 40.0).cos()) as u8; 3])
+    });
+    wavy.save(&dataset.samples[0].path).unwrap();
+    image::imageops::brighten(&wavy, 12).save(&dataset.samples[5].path).unwrap();
+    dataset.samples[5].split = Split::Test;
+    let found = examine(&dataset, &options(OnError::Fail, 2), &|_| {}).unwrap();
+    let twins = found.twins();
+    let near = twins.iter().find(|pair| (pair.first, pair.second) == (0, 5)).unwrap();
+    assert!(near.likeness.unwrap().correlation > 0.99);
+    let warnings = found.warnings(&twins);
+    let warned = |what: &str, pair: &str| warnings.iter().any(|text| text.contains(what) && text.contains(pair));
+    assert!(warned("in two splits", "\"bad/00.png\" (train) ~ \"good/01.png\" (test)"), "{warnings:?}");
+    assert!(warned("labelled differently", "\"bad/00.png\" (bad) ~ \"good/01.png\" (good)"), "{warnings:?}");
+    assert!(found.problems(OnError::Fail).is_empty(), "near images stop nothing");
+}
+
+#[test]
+fn every_problem_is_found_in_one_look() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dataset = two_classes(root.path(), 3);
+    std::fs::write(&dataset.samples[1].path, b"no image").unwrap();
+    std::fs::copy(&dataset.samples[0].path, &dataset.samples[2].path).unwrap();
+    dataset.samples[2].split = Split::Test;
+    for sample in &mut dataset.samples[3..] {
+        sample.split = Split::Val;
+    }
+    let found = examine(&dataset, &options(OnError::Fail, 1), &|_| {}).unwrap();
+    let problems: Vec<String> = found.problems(OnError::Fail).iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    for (problem, words) in problems.iter().zip(["cannot be used", "no training image", "in two splits"]) {
+        assert!(problem.contains(words), "{problem}");
+    }
+    assert_eq!(found.problems(OnError::Skip).len(), 2, "bad files may be left out");
+    assert_eq!((found.findings.len(), found.findings[0].storage.to_string()), (5, "PNG, colour, 8 bit".into()));
 }

@@ -16,7 +16,9 @@
 //!
 //! Colour profiles are not applied.
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
+};
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -89,6 +91,23 @@ pub enum ImageError {
     Unsupported(String),
 }
 
+/// How a file stores its pixels, before they become 8-bit RGB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Storage {
+    /// The file's format.
+    pub format: &'static str,
+    /// Its channels: grey, colour, CMYK, with or without alpha.
+    pub channels: &'static str,
+    /// Bits of a channel.
+    pub bits: u8,
+}
+
+impl std::fmt::Display for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {}, {} bit", self.format, self.channels, self.bits)
+    }
+}
+
 /// Reads and decodes one file.
 ///
 /// # Errors
@@ -117,6 +136,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
 /// # Errors
 /// Says why the bytes are no usable image. A decoder that panics on hostile bytes counts as a damaged file.
 pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageError> {
+    decode_described(bytes, options).map(|(image, _)| image)
+}
+
+/// The same, with how the pixels were stored.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_described(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }
@@ -132,7 +159,7 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageErr
 }
 
 /// Strict where libjpeg only warns: a damaged scan is an error, not a grey area.
-fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage, ImageError> {
+fn decode_jpeg(bytes: &[u8]) -> Result<(RgbImage, Storage), ImageError> {
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(MAX_SIDE as usize)
@@ -151,7 +178,13 @@ fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     let image = RgbImage::from_raw(width as u32, height as u32, pixels)
         .ok_or_else(|| ImageError::Damaged("its size changes while it is decoded".into()))?;
-    Ok(upright(DynamicImage::ImageRgb8(image), orientation).into_rgb8())
+    let channels = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => "grey",
+        Some(ColorSpace::CMYK | ColorSpace::YCCK) => "CMYK",
+        _ => "colour",
+    };
+    let storage = Storage { format: "JPEG", channels, bits: 8 };
+    Ok((upright(DynamicImage::ImageRgb8(image), orientation).into_rgb8(), storage))
 }
 
 /// Walks the markers of a JPEG stream up to its end-of-image marker.
@@ -184,7 +217,7 @@ fn is_marker(pair: &[u8]) -> bool {
     pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF)
 }
 
-fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Result<RgbImage, ImageError> {
+fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODER_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -194,8 +227,28 @@ fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Re
     check_dimensions(width.into(), height.into())?;
     // An orientation that cannot be read is no reason to refuse the pixels.
     let orientation = decoder.orientation().ok();
+    let storage = storage(format, decoder.original_color_type());
     let image = DynamicImage::from_decoder(decoder).map_err(image_error)?;
-    to_rgb8(upright(image, orientation), options)
+    Ok((to_rgb8(upright(image, orientation), options)?, storage))
+}
+
+fn storage(format: ImageFormat, color: ExtendedColorType) -> Storage {
+    let channels = match (color, color.channel_count()) {
+        (ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16, _) => "CMYK",
+        (_, 1) => "grey",
+        (_, 2) => "grey and alpha",
+        (_, 4) => "colour and alpha",
+        _ => "colour",
+    };
+    let format = match format {
+        ImageFormat::Png => "PNG",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::Tiff => "TIFF",
+        ImageFormat::WebP => "WebP",
+        _ => "image",
+    };
+    let bits = color.bits_per_pixel() / u16::from(color.channel_count().max(1));
+    Storage { format, channels, bits: bits as u8 }
 }
 
 fn check_dimensions(width: u64, height: u64) -> Result<(), ImageError> {

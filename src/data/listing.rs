@@ -94,7 +94,7 @@ pub(super) fn check_collisions<'a>(names: impl Iterator<Item = &'a str>) -> Resu
 }
 
 /// Every class must have something to learn from.
-pub(super) fn check_classes(dataset: &Dataset) -> Result<()> {
+pub(super) fn check_classes(dataset: &Dataset) -> Result<(), DataError> {
     let counts = dataset.class_counts(Split::Train);
     let missing: Vec<&str> =
         dataset.classes.iter().zip(counts).filter(|&(_, n)| n == 0).map(|(class, _)| class.as_str()).collect();
@@ -104,8 +104,7 @@ pub(super) fn check_classes(dataset: &Dataset) -> Result<()> {
     Err(DataError::invalid(
         format!("no training image of {}", quoted(&missing)),
         "every class needs images in train; move some there, or remove the class",
-    )
-    .into())
+    ))
 }
 
 fn small_class_warnings(dataset: &Dataset, plan: &split::Plan) -> Vec<String> {

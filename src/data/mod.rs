@@ -12,6 +12,7 @@ mod listing;
 pub mod loader;
 mod manifest;
 pub mod sampler;
+pub mod similar;
 mod split;
 pub mod transform;
 

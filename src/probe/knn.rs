@@ -84,7 +84,7 @@ pub(super) fn knn_path(
 }
 
 /// The vote of the first k neighbours of each query.
-fn votes(neighbors: &Neighbors, train: &Samples<'_>, knn: Knn) -> Votes {
+pub(super) fn votes(neighbors: &Neighbors, train: &Samples<'_>, knn: Knn) -> Votes {
     let (k, classes) = (knn.k.min(neighbors.k), train.classes());
     let queries = neighbors.indices.len() / neighbors.k.max(1);
     let mut shares = Vec::with_capacity(queries * classes);

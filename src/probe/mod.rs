@@ -16,6 +16,7 @@ mod rotation;
 mod samples;
 mod select;
 mod standardize;
+mod suspects;
 mod svm;
 
 pub use folds::assign_folds;
@@ -28,4 +29,5 @@ pub use newton::Stopping;
 pub use samples::{Samples, balanced_weights};
 pub use select::{Family, Model, Point, Recipe, Selection, Validation};
 pub use standardize::Standardizer;
+pub use suspects::{Suspect, suspects};
 pub use svm::svm_path;

@@ -19,7 +19,9 @@ pub use reading::Reading;
 pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
 };
-pub use table::{confusion_table, evaluation_table, key_value_table, percent, recall_table, template_table};
+pub use table::{
+    confusion_table, evaluation_table, key_value_table, listing_table, percent, recall_table, template_table,
+};
 pub use training::TrainingReport;
 pub use verdict::{Verdict, verdict};
 

@@ -25,6 +25,17 @@ pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String 
     finish(table, CellAlignment::Left)
 }
 
+/// One row a line below a header; the first `words` columns on the left, the numbers after them on the right.
+pub fn listing_table(words: usize, header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
+    finish_words(table, words, CellAlignment::Right)
+}
+
 /// The scores of a split: the accuracy in words, the overall numbers, then one row a class.
 pub fn evaluation_table(evaluation: &Evaluation) -> String {
     let overall = key_value_table(&overall_rows(evaluation));
@@ -127,10 +138,15 @@ fn class_table(classes: &[ClassReport]) -> String {
 
 /// Aligns the first column left and the others as asked, two spaces apart (one is the style's own), without spaces at
 /// the ends of lines.
-fn finish(mut table: Table, others: CellAlignment) -> String {
+fn finish(table: Table, others: CellAlignment) -> String {
+    finish_words(table, 1, others)
+}
+
+/// The same with the first `words` columns left.
+fn finish_words(mut table: Table, words: usize, others: CellAlignment) -> String {
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding(if i == 0 { (0, 0) } else { (1, 0) });
-        column.set_cell_alignment(if i == 0 { CellAlignment::Left } else { others });
+        column.set_cell_alignment(if i < words { CellAlignment::Left } else { others });
     }
     table.trim_fmt()
 }

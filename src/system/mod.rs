@@ -3,6 +3,7 @@
 pub mod digest;
 pub mod files;
 pub mod lock;
+pub mod machine;
 pub mod memory;
 pub mod signals;
 pub mod threads;

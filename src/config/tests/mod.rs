@@ -73,6 +73,17 @@ fn augmentations_take_short_and_long_forms() {
         let off = augment(off);
         assert_eq!((off.color, off.erasing), (None, None));
     }
+    let industrial = augment("preset = 'industrial'\nstains = 0.9\nillumination.strength = 0.2\nnoise.strength = 0");
+    assert_eq!(
+        (industrial.vflip, industrial.noise, industrial.erasing),
+        (0.5, None, augment("erasing = true").erasing)
+    );
+    assert_eq!(industrial.stains, augment("stains = { p = 0.9 }").stains);
+    assert_eq!(industrial.illumination, Some(IlluminationSettings { p: 0.6, strength: 0.2 }));
+    let alone: Vec<_> = augment("preset = 'light'\nblur = 0.1").alone();
+    assert_eq!(alone.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["crop", "color", "blur"]);
+    assert_eq!(alone[2].1, AugmentSettings { preset: AugmentPreset::None, ..augment("blur = 1.0") });
+    assert_eq!(augment("blur = false\njpeg = 0\nscratches.strength = 0.0"), AugmentSettings::NONE);
 }
 
 #[test]

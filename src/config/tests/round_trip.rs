@@ -56,27 +56,52 @@ fn any_preprocess() -> impl Strategy<Value = PreprocessSettings> {
 }
 
 fn any_augment() -> impl Strategy<Value = AugmentSettings> {
+    use prop::option::of;
     let share = 0.0..=1.0f64;
     let crop = (pair(1e-4, 1.0), pair(0.01, 100.0)).prop_map(|(scale, ratio)| CropSettings { scale, ratio });
     let color = (1e-6..=1.0f64, prop::array::uniform3(0.0..=1.0f64), 1e-9..=0.5f64).prop_map(
         |(p, [brightness, contrast, saturation], hue)| ColorSettings { p, brightness, contrast, saturation, hue },
     );
-    let erasing = (1e-6..=1.0f64, pair(1e-4, 1.0), pair(0.01, 100.0)).prop_map(|(p, area, ratio)| ErasingSettings {
+    let positive = || 1e-6..=1.0f64;
+    let patch = || (positive(), pair(1e-4, 1.0), pair(0.01, 100.0));
+    let erasing = patch().prop_map(|(p, area, ratio)| ErasingSettings { p, area, ratio });
+    let occlusion = patch().prop_map(|(p, area, ratio)| OcclusionSettings { p, area, ratio });
+    let count = || (0..=50u32, 50..=100u32).prop_map(|(low, high)| [low, high]);
+    let marks = || (positive(), positive(), count(), pair(1e-3, 1.0));
+    let stains = marks().prop_map(|(p, strength, count, size)| StainsSettings { p, strength, count, size });
+    let scratches = marks().prop_map(|(p, strength, count, length)| ScratchesSettings { p, strength, count, length });
+    let illumination = (positive(), positive()).prop_map(|(p, strength)| IlluminationSettings { p, strength });
+    let blur = (positive(), 1e-6..=0.05f64).prop_map(|(p, strength)| BlurSettings { p, strength });
+    let stripes = (positive(), positive(), pair(1e-3, 1.0)).prop_map(|(p, strength, width)| StripesSettings {
         p,
-        area,
-        ratio,
+        strength,
+        width,
     });
-    let preset = prop::sample::select(vec![AugmentPreset::None, AugmentPreset::Light]);
-    let operations = (prop::option::of(crop), prop::option::of(color), prop::option::of(erasing));
-    (preset, prop::array::uniform3(share), operations).prop_map(
-        |(preset, [hflip, vflip, rotate90], (crop, color, erasing))| AugmentSettings {
-            preset,
-            hflip,
-            vflip,
-            rotate90,
-            crop,
-            color,
-            erasing,
+    let noise = (positive(), positive()).prop_map(|(p, strength)| NoiseSettings { p, strength });
+    let jpeg = (positive(), 1..=50u8, 50..=100u8).prop_map(|(p, low, high)| JpegSettings { p, quality: [low, high] });
+    let preset = prop::sample::select(vec![AugmentPreset::None, AugmentPreset::Light, AugmentPreset::Industrial]);
+    let surface = (of(crop), of(color), of(stains), of(scratches), of(occlusion));
+    let picture = (of(illumination), of(blur), of(stripes), of(noise), of(jpeg), of(erasing));
+    (preset, prop::array::uniform3(share), surface, picture).prop_map(
+        |(preset, [hflip, vflip, rotate90], surface, (illumination, blur, stripes, noise, jpeg, erasing))| {
+            let (crop, color, stains, scratches, occlusion) = surface;
+            AugmentSettings {
+                preset,
+                hflip,
+                vflip,
+                rotate90,
+                crop,
+                color,
+                stains,
+                scratches,
+                occlusion,
+                illumination,
+                blur,
+                stripes,
+                noise,
+                jpeg,
+                erasing,
+            }
         },
     )
 }

@@ -4,46 +4,18 @@
 //! that could be mistaken for a defect.
 
 use super::PixelAugment;
+use super::patch::Patch;
 use crate::config::ErasingSettings;
 use crate::rng::Stream;
 
-/// Draws before the image is left as it is.
-const TRIES: usize = 10;
-
 pub(super) struct Erasing(pub ErasingSettings);
-
-/// Rows and columns to erase.
-struct Patch {
-    top: usize,
-    left: usize,
-    height: usize,
-    width: usize,
-}
-
-impl Erasing {
-    fn draw(&self, side: usize, rng: &mut Stream) -> Option<Patch> {
-        let ErasingSettings { area, ratio, .. } = self.0;
-        for _ in 0..TRIES {
-            let area = (side * side) as f64 * rng.range(area[0], area[1]);
-            let aspect = rng.range(ratio[0].ln(), ratio[1].ln()).exp();
-            let height = (area * aspect).sqrt().round() as usize;
-            let width = (area / aspect).sqrt().round() as usize;
-            if height < side && width < side {
-                let top = rng.below((side - height) as u64 + 1) as usize;
-                let left = rng.below((side - width) as u64 + 1) as usize;
-                return Some(Patch { top, left, height, width });
-            }
-        }
-        None
-    }
-}
 
 impl PixelAugment for Erasing {
     fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream) {
         if side == 0 || !rng.chance(self.0.p) {
             return;
         }
-        let Some(patch) = self.draw(side, rng) else { return };
+        let Some(patch) = Patch::draw((side, side), self.0.area, self.0.ratio, rng) else { return };
         for plane in pixels.chunks_exact_mut(side * side) {
             for row in plane.chunks_exact_mut(side).skip(patch.top).take(patch.height) {
                 row[patch.left..patch.left + patch.width].fill(0.0);

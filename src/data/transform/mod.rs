@@ -1,21 +1,34 @@
 //! From a decoded image to the pixels a backbone reads.
 //!
 //! Without augmentation: resize to a square (`resize`), standardise (`normalize`). With augmentation, in this
-//! order: random resized crop (in place of the resize), flips and rotation, colour, standardise, erasing.
+//! order: random resized crop (in place of the resize), flips and rotation, then as a picture comes about (the object's
+//! surface, what lies in front of it, light, colour, optics, sensor, file), standardise, erasing.
 //!
 //! Every operation draws from a stream of its own, keyed by seed, epoch, sample and operation: switching one on
 //! leaves the draws of the others as they were, and threads change nothing.
 
+mod blur;
 mod color_jitter;
+mod corruption;
 mod erasing;
 mod hflip;
+mod illumination;
+mod jpeg;
+mod noise;
 mod normalize;
+mod occlusion;
+mod paint;
+mod patch;
 mod random_resized_crop;
 mod resize;
 mod rotate90;
+mod scratches;
 mod squares;
+mod stains;
+mod stripes;
 mod vflip;
 
+pub use corruption::Corruption;
 pub(super) use normalize::Histograms;
 pub use normalize::{ChannelStatistics, Normalization};
 pub use resize::{Geometry, Interpolation, Window};
@@ -50,20 +63,25 @@ const CROP_ID: u64 = 1;
 
 /// The image operations that are on, in the order of their application.
 fn image_operations(settings: &AugmentSettings) -> Vec<Keyed<dyn Augment>> {
-    let mut operations: Vec<Keyed<dyn Augment>> = Vec::new();
-    if settings.hflip > 0.0 {
-        operations.push((2, Box::new(hflip::HorizontalFlip { p: settings.hflip })));
-    }
-    if settings.vflip > 0.0 {
-        operations.push((3, Box::new(vflip::VerticalFlip { p: settings.vflip })));
-    }
-    if settings.rotate90 > 0.0 {
-        operations.push((4, Box::new(rotate90::Rotate90 { p: settings.rotate90 })));
-    }
-    if let Some(color) = settings.color {
-        operations.push((5, Box::new(color_jitter::ColorJitter(color))));
-    }
-    operations
+    let mut on: Vec<Keyed<dyn Augment>> = Vec::new();
+    let p = |p: f64| (p > 0.0).then_some(p);
+    on.extend(p(settings.hflip).map(|p| keyed(2, hflip::HorizontalFlip { p })));
+    on.extend(p(settings.vflip).map(|p| keyed(3, vflip::VerticalFlip { p })));
+    on.extend(p(settings.rotate90).map(|p| keyed(4, rotate90::Rotate90 { p })));
+    on.extend(settings.stains.map(|stains| keyed(7, stains::Stains(stains))));
+    on.extend(settings.scratches.map(|scratches| keyed(9, scratches::Scratches(scratches))));
+    on.extend(settings.occlusion.map(|occlusion| keyed(14, occlusion::Occlusion(occlusion))));
+    on.extend(settings.illumination.map(|illumination| keyed(10, illumination::Illumination(illumination))));
+    on.extend(settings.color.map(|color| keyed(5, color_jitter::ColorJitter(color))));
+    on.extend(settings.blur.map(|blur| keyed(12, blur::Blur(blur))));
+    on.extend(settings.stripes.map(|stripes| keyed(8, stripes::Stripes(stripes))));
+    on.extend(settings.noise.map(|noise| keyed(11, noise::Noise(noise))));
+    on.extend(settings.jpeg.map(|jpeg| keyed(13, jpeg::Jpeg(jpeg))));
+    on
+}
+
+fn keyed(number: u64, operation: impl Augment + 'static) -> Keyed<dyn Augment> {
+    (number, Box::new(operation))
 }
 
 /// The operations on standardised pixels that are on, in the order of their application.
@@ -207,7 +225,7 @@ impl Pipeline {
         Ok(self.preprocess.normalization.standardize(&square))
     }
 
-    /// One view of an image as an 8-bit square: what a person would look at.
+    /// One view of an image as an 8-bit square, before it is standardised.
     ///
     /// # Errors
     /// When the image has no pixels.
@@ -239,13 +257,30 @@ impl Pipeline {
     /// Completes a batch of [`Pipeline::load`]ed views, concatenated: standardisation over the batch, then erasing.
     pub fn finish(&self, pixels: &mut [f32], views: &[View]) {
         self.preprocess.normalization.finish_batch(pixels, self.preprocess.geometry.image_size);
-        let Some(augmentation) = &self.augmentation else { return };
         let side = self.preprocess.geometry.image_size;
         for (image, &view) in pixels.chunks_exact_mut((3 * side * side).max(1)).zip(views) {
-            for (id, operation) in &augmentation.pixels {
-                operation.apply(image, side, &mut operation_stream(augmentation.seed, view, *id));
-            }
+            self.augment_pixels(image, view);
         }
+    }
+
+    /// The operations on one image's standardised pixels.
+    fn augment_pixels(&self, pixels: &mut [f32], view: View) {
+        let Some(augmentation) = &self.augmentation else { return };
+        for (id, operation) in &augmentation.pixels {
+            let rng = &mut operation_stream(augmentation.seed, view, *id);
+            operation.apply(pixels, self.preprocess.geometry.image_size, rng);
+        }
+    }
+
+    /// One view with everything that happens to it, the operations on standardised pixels too, for a person to see.
+    ///
+    /// # Errors
+    /// When the image has no pixels.
+    pub fn picture(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
+        let normalization = self.preprocess.normalization.without_batch();
+        let mut pixels = normalization.standardize(&self.square_view(image, view)?);
+        self.augment_pixels(&mut pixels, view);
+        Ok(normalization.undo(&pixels, self.preprocess.geometry.image_size))
     }
 }
 

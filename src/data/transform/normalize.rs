@@ -96,6 +96,29 @@ impl Normalization {
         pixels
     }
 
+    /// The same as a choice that needs no batch: for [`Normalization::Batch`], about mid-grey.
+    pub(super) fn without_batch(self) -> Self {
+        match self {
+            Self::PerChannel { .. } => self,
+            Self::Batch => Self::PerChannel { mean: SYMMETRIC.0, std: SYMMETRIC.1 },
+        }
+    }
+
+    /// The image that standardised pixels, shape (3, side, side), come from: exactly what [`Self::standardize`] was
+    /// given, where nothing was changed in between.
+    pub(super) fn undo(&self, pixels: &[f32], side: usize) -> RgbImage {
+        let (mean, std) = match *self {
+            Self::PerChannel { mean, std } => (mean, std),
+            Self::Batch => ([0.0; 3], [1.0; 3]),
+        };
+        let plane = side * side;
+        RgbImage::from_fn(side as u32, side as u32, |x, y| {
+            let at = y as usize * side + x as usize;
+            let level = |channel: usize| pixels[channel * plane + at] * std[channel] + mean[channel];
+            Rgb(std::array::from_fn(|channel| (level(channel) * 255.0).round().clamp(0.0, 255.0) as u8))
+        })
+    }
+
     /// Standardises a whole batch, shape (n, 3, side, side), where that is what the choice asks for.
     pub fn finish_batch(&self, pixels: &mut [f32], side: usize) {
         if *self != Self::Batch || side == 0 {

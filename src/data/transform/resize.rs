@@ -94,6 +94,16 @@ impl Geometry {
         }
     }
 
+    /// The share of an image's area that a centre crop leaves out, from 0 to 1; 0 for what shows the whole image.
+    pub fn discarded(&self, (width, height): (u32, u32)) -> f64 {
+        let (short, long) = (f64::from(width.min(height)), f64::from(width.max(height)));
+        if self.resize != ResizeMode::Crop || long == 0.0 {
+            return 0.0;
+        }
+        let side = self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0) * short;
+        1.0 - side * side / (short * long)
+    }
+
     /// The picture content of the square: all of it, but without the border of a letterbox.
     ///
     /// # Errors

@@ -67,6 +67,15 @@ fn rounding_of_the_centre() {
 }
 
 #[test]
+fn a_centre_crop_discards_the_ends() {
+    let discarded =
+        |resize, crop_pct, size| Geometry { crop_pct, ..geometry(32, resize, Interpolation::Bilinear) }.discarded(size);
+    assert_eq!(discarded(ResizeMode::Crop, 1.0, (200, 100)), 0.5);
+    assert!((discarded(ResizeMode::Crop, 0.9, (100, 100)) - 0.19).abs() < 1e-12);
+    assert_eq!(discarded(ResizeMode::Squash, 0.9, (200, 100)), 0.0);
+}
+
+#[test]
 fn letterbox_keeps_the_aspect_ratio() {
     let white = RgbImage::from_pixel(40, 10, Rgb([255; 3]));
     let square = geometry(16, ResizeMode::Letterbox, Interpolation::Bicubic).square(&white, GREY).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{AugmentPreset, ColorSettings, CropSettings, ErasingSettings, ResizeMode};
+use crate::config::{ColorSettings, CropSettings, ErasingSettings, NoiseSettings, ResizeMode, StainsSettings};
 use image::Rgb;
 
 fn preprocess(resize: ResizeMode) -> Preprocess {
@@ -8,15 +8,7 @@ fn preprocess(resize: ResizeMode) -> Preprocess {
 }
 
 fn off() -> AugmentSettings {
-    AugmentSettings {
-        preset: AugmentPreset::None,
-        hflip: 0.0,
-        vflip: 0.0,
-        rotate90: 0.0,
-        crop: None,
-        color: None,
-        erasing: None,
-    }
+    AugmentSettings::NONE
 }
 
 fn picture() -> RgbImage {
@@ -53,9 +45,12 @@ fn certain_operations_do_what_their_names_say() {
 fn operations_do_not_disturb_each_other() {
     // Whether a sample is flipped does not depend on what else is on.
     let flip = AugmentSettings { hflip: 0.5, ..off() };
+    let almost_never = 1e-9;
     let more = AugmentSettings {
-        rotate90: 1e-9,
-        color: Some(ColorSettings { p: 1e-9, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }),
+        rotate90: almost_never,
+        color: Some(ColorSettings { p: almost_never, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }),
+        stains: Some(StainsSettings { p: almost_never, strength: 1.0, count: [1, 3], size: [0.1, 0.3] }),
+        noise: Some(NoiseSettings { p: almost_never, strength: 0.2 }),
         ..flip.clone()
     };
     let flips: Vec<RgbImage> = (0..40).map(|sample| square(&flip, sample)).collect();
@@ -79,6 +74,24 @@ fn erasing_comes_after_standardisation() {
     let (first, second) = pixels.split_at(3 * 16 * 16);
     assert_eq!(first.iter().filter(|&&x| x == 0.0).count(), 3 * 25);
     assert_ne!(first, second, "each sample draws its own patch");
+}
+
+#[test]
+fn a_picture_shows_the_view_and_what_is_erased() {
+    let erasing = Some(ErasingSettings { p: 1.0, area: [0.1, 0.1], ratio: [1.0, 1.0] });
+    for normalization in [Normalization::Batch, preprocess(ResizeMode::Squash).normalization] {
+        let preprocess = Preprocess { normalization, ..preprocess(ResizeMode::Squash) };
+        let picture_of = |settings: &AugmentSettings| {
+            let pipeline = Pipeline::training(preprocess, DecodeOptions::default(), settings, 5);
+            pipeline.picture(&picture(), View { epoch: 0, sample: 0 }).unwrap()
+        };
+        let plain = preprocess.square(&picture()).unwrap();
+        assert_eq!(picture_of(&off()), plain);
+        let neutral = normalization.neutral_color();
+        let erased = picture_of(&AugmentSettings { erasing, ..off() });
+        let changed: Vec<_> = erased.pixels().zip(plain.pixels()).filter(|(a, b)| a != b).collect();
+        assert!((20..=25).contains(&changed.len()) && changed.iter().all(|(a, _)| **a == neutral), "{changed:?}");
+    }
 }
 
 #[test]

@@ -6,16 +6,19 @@ mod curves;
 mod lines;
 pub(in crate::report) mod palette;
 mod scatter;
+mod sheet;
 mod smooth;
 mod style;
 
 pub use c_path::Selection;
 pub use scatter::{Scatter, ScatterPoint};
 pub(in crate::report) use scatter::{drawing_order, opacity, radius};
+pub use sheet::{Sheet, SheetRow, Thumbnail};
 
 use std::path::Path;
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{DrawingBackend, SVGBackend};
@@ -76,6 +79,21 @@ pub fn save_selection(stem: &Path, selection: &Selection) -> Result<()> {
     save(selection, stem)
 }
 
+/// Draws a contact sheet to the PNG file `path`.
+///
+/// # Errors
+/// [`Error::Plot`] when there is nothing to show or the drawing fails, [`Error::Io`] when the file cannot be written.
+pub fn save_sheet(path: &Path, sheet: &Sheet) -> Result<()> {
+    let failed = |reason| Error::Plot { path: path.to_path_buf(), reason };
+    if let Some(reason) = sheet.problem() {
+        return Err(failed(reason));
+    }
+    let mut drawn = pixels(sheet).map_err(failed)?;
+    sheet.paste(&mut drawn);
+    create_folder(path.parent().unwrap_or(Path::new(".")))?;
+    write_atomic(path, &encoded(&drawn).map_err(failed)?)
+}
+
 /// What drawing on backend `B` returns.
 type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
@@ -97,19 +115,34 @@ fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
     };
     create_folder(stem.parent().unwrap_or(Path::new(".")))?;
     let png = with_extension(".png");
-    let bytes = to_png(picture).map_err(|reason| Error::Plot { path: png.clone(), reason })?;
+    let bytes = pixels(picture)
+        .and_then(|pixels| encoded(&pixels))
+        .map_err(|reason| Error::Plot { path: png.clone(), reason })?;
     write_atomic(&png, &bytes)?;
     let svg = with_extension(".svg");
     let text = to_svg(picture).map_err(|reason| Error::Plot { path: svg.clone(), reason })?;
     write_atomic(&svg, text.as_bytes())
 }
 
-fn to_png(picture: &impl Picture) -> Result<Vec<u8>, String> {
+fn pixels(picture: &impl Picture) -> Result<RgbImage, String> {
     let (width, height) = picture.size();
     let pixels = smooth::pixels((width, height), |backend| draw_on(picture, backend))?;
+    RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its size changed while it was drawn".into())
+}
+
+/// The PNG file of an image; a grey one takes one channel, which makes it a good third smaller.
+fn encoded(image: &RgbImage) -> Result<Vec<u8>, String> {
     let mut png = Vec::new();
-    let encoder = PngEncoder::new(&mut png);
-    encoder.write_image(&pixels, width, height, ExtendedColorType::Rgb8).map_err(|error| error.to_string())?;
+    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive);
+    let (width, height) = image.dimensions();
+    let grey = image.pixels().all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]);
+    let written = if grey {
+        let levels: Vec<u8> = image.pixels().map(|pixel| pixel.0[0]).collect();
+        encoder.write_image(&levels, width, height, ExtendedColorType::L8)
+    } else {
+        encoder.write_image(image, width, height, ExtendedColorType::Rgb8)
+    };
+    written.map_err(|error| error.to_string())?;
     Ok(png)
 }
 

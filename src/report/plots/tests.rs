@@ -180,3 +180,35 @@ fn selections() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(save_selection(&folder.path().join("x"), &wrong), Err(Error::Plot { .. })));
 }
+
+fn thumbnail(width: u32, height: u32, shade: u8) -> Thumbnail {
+    let image = image::RgbImage::from_pixel(width, height, image::Rgb([shade, 0, 200]));
+    Thumbnail { image, caption: "scratch, train: a_very_long_name_of_a_file_0000017.png".into() }
+}
+
+#[test]
+fn a_sheet_shows_every_thumbnail_in_its_place() {
+    let row = |thumbnails| SheetRow { heading: "two of a kind\nand more".into(), thumbnails };
+    let rows = vec![
+        row(vec![thumbnail(10, 10, 1), thumbnail(500, 200, 2), thumbnail(1, 4000, 3)]),
+        row(vec![]),
+        row(vec![thumbnail(100, 100, 4)]),
+    ];
+    let sheet = Sheet { title: "a title that is much wider than the sheet ".repeat(4), side: 100, rows };
+    let fresh = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os("VITADAPT_PLOTS").map_or(fresh.path().to_path_buf(), Into::into);
+    save_sheet(&folder.join("sheets/sheet.png"), &sheet).unwrap();
+    let png = image::open(folder.join("sheets/sheet.png")).unwrap().into_rgb8();
+    let area = |shade: u8| png.pixels().filter(|pixel| pixel.0 == [shade, 0, 200]).count();
+    // Enlarged by a whole factor, reduced, a sliver of one pixel, as it is.
+    assert_eq!([1, 2, 3, 4].map(area), [80 * 80, 100 * 40, 100, 100 * 100]);
+    assert!(png.enumerate_pixels().all(|(x, y, pixel)| (x > 8 && y > 8) || pixel.0 == [255; 3]));
+}
+
+#[test]
+fn an_empty_sheet_is_an_error() {
+    let fresh = tempfile::tempdir().unwrap();
+    let sheet = Sheet { side: 100, rows: vec![SheetRow::default()], ..Sheet::default() };
+    let error = save_sheet(&fresh.path().join("sheet.png"), &sheet).unwrap_err();
+    assert!(error.to_string().contains("nothing to show"), "{error}");
+}

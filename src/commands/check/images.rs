@@ -1,0 +1,224 @@
+//! The images: counts, files, sizes, and what the preprocessing does to them.
+
+use super::twins::{self, Features};
+use super::{CheckArgs, Report, Section, augmented};
+use crate::backbone::VitSpec;
+use crate::config::Settings;
+use crate::data::audit::{AuditOptions, Examination, examine};
+use crate::data::decode::DecodeOptions;
+use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess};
+use crate::data::{Dataset, Split};
+use crate::error::Result;
+use crate::report::{Console, key_value_table, listing_table, percent};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What is assumed of a backbone that cannot be had, so that the images can be looked at all the same.
+const USUAL_SIZE: usize = 224;
+const USUAL_INPUT: BackboneDefaults =
+    BackboneDefaults { mean: [0.5; 3], std: [0.5; 3], interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
+
+/// Looks at every image once; draws the sheets that were asked for.
+///
+/// # Errors
+/// When a sheet cannot be written; everything else is noted in the report.
+pub fn check(
+    settings: &Settings,
+    spec: Option<&VitSpec>,
+    args: &CheckArgs,
+    report: &mut Report,
+    console: &Console,
+) -> Result<Vec<Section>> {
+    let Some(dataset) = report.note(Dataset::open(&settings.data)) else { return Ok(Vec::new()) };
+    report.warnings.extend(dataset.warnings.iter().cloned());
+    let usual = (settings.model.image_size.unwrap_or(USUAL_SIZE), USUAL_INPUT);
+    let (image_size, defaults) = spec.map_or(usual, |spec| (spec.image_size, spec.input));
+    let geometry = Geometry::resolve(&settings.preprocess, image_size, &defaults);
+    let options = AuditOptions {
+        decode: DecodeOptions { bit_depth: settings.data.bit_depth },
+        geometry,
+        on_error: settings.data.on_error,
+        threads: threads(settings),
+    };
+    let progress = console.progress(dataset.samples.len() as u64, "checking images");
+    let found = examine(&dataset, &options, &|done| progress.set(done as u64))?;
+    progress.finish();
+    let mut pairs = found.twins();
+    // Leaks first; the order is otherwise that of the samples.
+    pairs.sort_by_key(|pair| found.split(pair.first) == found.split(pair.second));
+    report.warnings.extend(found.warnings(&pairs));
+    report.warnings.extend(Spread::of(&found, &geometry).warnings(image_size));
+    report.problems.extend(found.problems(settings.data.on_error).into_iter().map(Into::into));
+    let preprocess = Preprocess::resolve(&settings.preprocess, image_size, &defaults, Some(&found.statistics));
+    let preprocess = report.note(preprocess);
+
+    let mut sections = vec![section(&found, &geometry)];
+    let features = match preprocess {
+        Some(Preprocess { normalization: Normalization::Batch, .. }) if args.embeddings => {
+            report
+                .warnings
+                .push("no embeddings: with preprocess.normalize = \"batch\" they depend on the batch".into());
+            None
+        }
+        Some(preprocess) if args.embeddings && spec.is_some() => {
+            let features = Features::compute(settings, preprocess, &found, console);
+            report.note(features)
+        }
+        _ => None,
+    };
+    sections.extend(twins::sections(&found, &pairs, features.as_ref()));
+    if let Some(file) = &args.sheet {
+        twins::draw(file, &found, &pairs, options.decode, console)?;
+    }
+    if let (Some(file), Some(preprocess)) = (&args.augment_sheet, preprocess) {
+        augmented::draw(file, settings, preprocess, &found.dataset, args)?;
+    }
+    Ok(sections)
+}
+
+fn threads(settings: &Settings) -> usize {
+    match settings.run.decode_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+/// What the sizes of the images have to do with the input.
+struct Spread {
+    /// Images whose shorter side is below the input's.
+    small: usize,
+    /// Mean and largest share of the area that the centre crop leaves out.
+    discarded: (f64, f64),
+    images: usize,
+}
+
+impl Spread {
+    fn of(found: &Examination, geometry: &Geometry) -> Self {
+        let sizes = || found.findings.iter().map(|finding| finding.size);
+        let images = found.findings.len();
+        let discarded: Vec<f64> = sizes().map(|size| geometry.discarded(size)).collect();
+        Self {
+            small: sizes().filter(|(width, height)| (*width.min(height) as usize) < geometry.image_size).count(),
+            discarded: (
+                discarded.iter().sum::<f64>() / images.max(1) as f64,
+                discarded.iter().copied().fold(0.0, f64::max),
+            ),
+            images,
+        }
+    }
+
+    fn warnings(&self, image_size: usize) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if 2 * self.small > self.images {
+            warnings.push(format!(
+                "{} of {} images are smaller than the input of {image_size} pixels and would be enlarged: a smaller \
+                 model.image_size trains faster and loses nothing",
+                self.small, self.images
+            ));
+        }
+        if self.discarded.0 > 0.05 {
+            warnings.push(format!(
+                "preprocess.resize = \"crop\" leaves out {} of the average image, and a defect there with it: squash and \
+                 letterbox show the whole image",
+                percent(self.discarded.0)
+            ));
+        }
+        warnings
+    }
+}
+
+/// Training, validation and test images of each class.
+fn counts(dataset: &Dataset) -> Vec<[usize; 3]> {
+    let by_split = Split::ALL.map(|split| dataset.class_counts(split));
+    (0..dataset.classes.len()).map(|label| [0, 1, 2].map(|split| by_split[split][label])).collect()
+}
+
+fn section(found: &Examination, geometry: &Geometry) -> Section {
+    let counts = counts(&found.dataset);
+    let text = format!("{}\n\n{}", overall(found, geometry, &counts), class_table(&found.dataset, &counts));
+    Section { name: "images", text, json: json(found, geometry, &counts) }
+}
+
+fn overall(found: &Examination, geometry: &Geometry, counts: &[[usize; 3]]) -> String {
+    let dataset = &found.dataset;
+    let spread = Spread::of(found, geometry);
+    let pixels = |range: Option<(u32, u32)>| match range {
+        None => "none".into(),
+        Some((low, high)) if low == high => format!("{low} pixels"),
+        Some((low, high)) => format!("{low} to {high} pixels"),
+    };
+    let stored: Vec<String> = stored(found).iter().map(|(kind, n)| format!("{kind}: {n}")).collect();
+    let aspect = aspect(found).map_or_else(|| "none".into(), |(low, high)| format!("{low:.2} to {high:.2}"));
+    let (mean, most) = spread.discarded;
+    key_value_table(&[
+        ("usable images", format!("{} in {} classes", dataset.samples.len(), dataset.classes.len())),
+        ("unusable files", found.bad.len().to_string()),
+        ("files passed over", dataset.ignored_files.to_string()),
+        ("stored as", stored.join("; ")),
+        ("width", pixels(range(found, |size| size.0))),
+        ("height", pixels(range(found, |size| size.1))),
+        ("width / height", aspect),
+        ("below the input", format!("{} (a side under {} pixels)", spread.small, geometry.image_size)),
+        ("left out by a crop", format!("{} on average, {} at most", percent(mean), percent(most))),
+        ("imbalance", imbalance(counts).map_or_else(|| "-".into(), |ratio| format!("{ratio:.1} to 1 in training"))),
+    ])
+}
+
+fn class_table(dataset: &Dataset, counts: &[[usize; 3]]) -> String {
+    let row = |(class, counts): (&String, &[usize; 3])| {
+        let total = counts.iter().sum();
+        std::iter::once(class.clone()).chain(counts.iter().chain([&total]).map(usize::to_string)).collect()
+    };
+    let rows: Vec<Vec<String>> = dataset.classes.iter().zip(counts).map(row).collect();
+    listing_table(1, &["class", "train", "val", "test", "all"], &rows)
+}
+
+fn json(found: &Examination, geometry: &Geometry, counts: &[[usize; 3]]) -> Value {
+    let dataset = &found.dataset;
+    let spread = Spread::of(found, geometry);
+    let classes = dataset.classes.iter().zip(counts);
+    let classes =
+        classes.map(|(class, [train, val, test])| json!({"class": class, "train": train, "val": val, "test": test}));
+    let bad = found.bad.iter().map(|bad| json!({"path": bad.path, "reason": bad.reason}));
+    json!({
+        "images": dataset.samples.len(),
+        "classes": classes.collect::<Value>(),
+        "imbalance": imbalance(counts),
+        "unusable": bad.collect::<Value>(),
+        "ignored_files": dataset.ignored_files,
+        "stored": stored(found),
+        "width": range(found, |size| size.0),
+        "height": range(found, |size| size.1),
+        "aspect": aspect(found),
+        "image_size": geometry.image_size,
+        "smaller_than_input": spread.small,
+        "crop_discards": {"mean": spread.discarded.0, "max": spread.discarded.1},
+    })
+}
+
+/// Smallest and largest width / height.
+fn aspect(found: &Examination) -> Option<(f64, f64)> {
+    let aspects = found.findings.iter().map(|finding| f64::from(finding.size.0) / f64::from(finding.size.1.max(1)));
+    aspects.fold(None, |range, x| Some(range.map_or((x, x), |(low, high): (f64, f64)| (low.min(x), high.max(x)))))
+}
+
+/// How many files are stored in each way.
+fn stored(found: &Examination) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for finding in &found.findings {
+        *counts.entry(finding.storage.to_string()).or_insert(0) += 1;
+    }
+    counts
+}
+
+fn range(found: &Examination, side: impl Fn((u32, u32)) -> u32) -> Option<(u32, u32)> {
+    let sides = || found.findings.iter().map(|finding| side(finding.size));
+    sides().min().zip(sides().max())
+}
+
+/// Training images of the largest class for each one of the smallest.
+fn imbalance(counts: &[[usize; 3]]) -> Option<f64> {
+    let train = || counts.iter().map(|[train, ..]| *train);
+    let (least, most) = train().min().zip(train().max())?;
+    (least > 0).then(|| most as f64 / least as f64)
+}

@@ -1,0 +1,107 @@
+//! `check --run`: labels that an image's neighbours among the run's features contradict.
+
+use super::twins::thumbnail;
+use super::{CheckArgs, Section};
+use crate::backbone::Stage;
+use crate::commands::features::FeatureSet;
+use crate::commands::saved::SavedRun;
+use crate::commands::tsne::keys;
+use crate::data::Dataset;
+use crate::data::decode::DecodeOptions;
+use crate::error::Result;
+use crate::probe::{Samples, Suspect, suspects};
+use crate::report::plots::{Sheet, SheetRow, save_sheet};
+use crate::report::{Console, listing_table, percent};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Neighbours that vote.
+const NEIGHBORS: usize = 10;
+/// Neighbours beside an image on the sheet.
+const DRAWN: usize = 5;
+/// Side of a picture on the sheet.
+const SIDE: u32 = 160;
+
+/// Lists and draws the suspicious labels of a run's images.
+///
+/// # Errors
+/// Those of opening the run; failures of drawing and writing.
+pub fn run(folder: &Path, args: &CheckArgs, console: &Console) -> Result<()> {
+    let readout = SavedRun::readout(folder)?;
+    let sets = &args.config.set;
+    let run = SavedRun::open(folder, args.device.as_deref(), Stage::Features(readout), sets, console)?;
+    let dataset = Arc::new(run.dataset()?);
+    let keys = Arc::new(keys(&dataset, &run.session.workers)?);
+    let images = (&dataset, &keys, &Arc::new(run.pipeline()));
+    let features = FeatureSet::compute(&run.session, &run.trainer.params, &run.weights, readout, images, console)?;
+    let labels: Vec<usize> = dataset.samples.iter().map(|sample| sample.label).collect();
+    let samples = Samples::new(features.matrix(), &labels, &dataset.classes)?;
+    let found = run.session.workers.install(|| suspects(&samples, NEIGHBORS))?;
+    if let Some(file) = &args.sheet {
+        draw(file, &dataset, &found, args.top, run.session.decode(), console)?;
+    }
+    let section = section(&dataset, &found, args.top);
+    console.output(&json!({section.key(): section.json}), || section.text)
+}
+
+fn section(dataset: &Dataset, found: &[Suspect], top: usize) -> Section {
+    let row = |suspect: &Suspect| {
+        let sample = &dataset.samples[suspect.sample];
+        let [label, suggested] = [sample.label, suspect.suggested].map(|class| dataset.classes[class].clone());
+        vec![sample.name.clone(), sample.split.to_string(), label, suggested, percent(suspect.confidence)]
+    };
+    let rows: Vec<Vec<String>> = found.iter().take(top).map(row).collect();
+    let total = dataset.samples.len();
+    let mut text = format!(
+        "{} of {total} images have a label that the vote of their {NEIGHBORS} nearest others contradicts",
+        found.len()
+    );
+    if !rows.is_empty() {
+        let table = listing_table(4, &["image", "split", "labelled", "looks like", "vote"], &rows);
+        text = format!("{text}\n\n{table}");
+    }
+    let name = |index: usize| &dataset.samples[index].name;
+    let json = found.iter().map(|suspect| {
+        let sample = &dataset.samples[suspect.sample];
+        json!({
+            "image": sample.name,
+            "split": sample.split,
+            "label": dataset.classes[sample.label],
+            "suggested": dataset.classes[suspect.suggested],
+            "confidence": suspect.confidence,
+            "neighbors": suspect.neighbors.iter().map(|&index| name(index)).collect::<Vec<_>>(),
+        })
+    });
+    Section { name: "suspicious labels", text, json: json.collect() }
+}
+
+/// Each suspicious image beside its nearest others.
+fn draw(
+    file: &Path,
+    dataset: &Dataset,
+    found: &[Suspect],
+    top: usize,
+    decode: DecodeOptions,
+    console: &Console,
+) -> Result<()> {
+    if found.is_empty() || top == 0 {
+        console.info("no label is suspicious: there is no sheet to draw");
+        return Ok(());
+    }
+    let rows = found.iter().take(top).map(|suspect| {
+        let sample = &dataset.samples[suspect.sample];
+        let [label, suggested] = [sample.label, suspect.suggested].map(|class| &dataset.classes[class]);
+        let shown = std::iter::once(suspect.sample).chain(suspect.neighbors.iter().take(DRAWN).copied());
+        SheetRow {
+            heading: format!(
+                "{}: labelled {label}, looks like {suggested} ({})",
+                sample.name,
+                percent(suspect.confidence)
+            ),
+            thumbnails: shown.filter_map(|i| thumbnail(&dataset.samples[i], &dataset.classes, decode)).collect(),
+        }
+    });
+    let title = format!("suspicious labels ({} of {}), and the nearest images", top.min(found.len()), found.len());
+    save_sheet(file, &Sheet { title, side: SIDE, rows: rows.collect() })
+}

@@ -1,0 +1,155 @@
+//! `vitadapt check`: everything that would stop or spoil a training, found before one begins.
+//!
+//! Each part of the check is one file that gives a [`Section`]; a part that fails is a problem among the others, so that
+//! all are reported at once.
+
+mod augmented;
+mod images;
+mod labels;
+mod machine;
+mod twins;
+
+use super::{ConfigArgs, weights};
+use crate::backbone::{Backbone, VitSpec};
+use crate::config::Settings;
+use crate::error::{DataError, Error, ExitCode, Result};
+use crate::hub::Wanted;
+use crate::report::Console;
+use clap::Args;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// List the images of a run whose labels their neighbours contradict, instead of auditing a config
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    run: Option<PathBuf>,
+    /// Compare images by the backbone's features too
+    #[arg(long, conflicts_with = "run")]
+    embeddings: bool,
+    /// Draw what was found (duplicates, suspicious labels) to a PNG file
+    #[arg(long, value_name = "FILE")]
+    sheet: Option<PathBuf>,
+    /// Draw images as training sees them, several times augmented, to a PNG file
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    augment_sheet: Option<PathBuf>,
+    /// Augmented copies of an image on that sheet
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=50))]
+    copies: u64,
+    /// Images of each class on that sheet
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=50))]
+    per_class: u64,
+    /// Suspicious labels to list, the most certain first
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+    /// Device to run on instead of the run's: auto, cpu, cuda:N
+    #[arg(long, requires = "run")]
+    device: Option<String>,
+}
+
+/// One part of the report.
+struct Section {
+    /// Its title, and its key in the JSON with `_` for spaces.
+    name: &'static str,
+    /// The same as [`Self::json`], for people.
+    text: String,
+    json: Value,
+}
+
+impl Section {
+    fn key(&self) -> String {
+        self.name.replace(' ', "_")
+    }
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Report {
+    sections: Vec<Section>,
+    /// What would stop a training.
+    problems: Vec<Error>,
+    /// What may spoil it.
+    warnings: Vec<String>,
+}
+
+impl Report {
+    /// Keeps the value, or notes why there is none.
+    fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.problems.push(error)).ok()
+    }
+
+    fn text(&self) -> String {
+        let mut parts: Vec<String> =
+            self.sections.iter().map(|section| format!("{}\n\n{}", section.name, section.text)).collect();
+        let listed =
+            |title: &str, lines: Vec<String>| (!lines.is_empty()).then(|| format!("{title}\n\n{}", lines.join("\n")));
+        parts.extend(listed("warnings", self.warnings.clone()));
+        let with_hint = |error: &Error| match error.hint() {
+            Some(hint) => format!("{}\n  hint: {hint}", message(error)),
+            None => message(error),
+        };
+        parts.extend(listed("problems", self.problems.iter().map(with_hint).collect()));
+        if self.problems.is_empty() {
+            parts.push("nothing stops a training".into());
+        }
+        parts.join("\n\n")
+    }
+
+    fn json(&self) -> Value {
+        let mut object: Map<String, Value> =
+            self.sections.iter().map(|section| (section.key(), section.json.clone())).collect();
+        let problem = |error: &Error| json!({"message": message(error), "hint": error.hint(), "exit_code": error.exit_code() as i32});
+        object.insert("warnings".into(), json!(self.warnings));
+        object.insert("problems".into(), self.problems.iter().map(problem).collect());
+        object.insert("ok".into(), self.problems.is_empty().into());
+        Value::Object(object)
+    }
+
+    /// Prints everything, then fails if a training would. Problems of the data decide the exit code before others.
+    fn finish(self, console: &Console) -> Result<()> {
+        console.output(&self.json(), || self.text())?;
+        let count = self.problems.len();
+        let first_of_data = self.problems.iter().position(|error| error.exit_code() == ExitCode::Data);
+        let Some(first) = self.problems.into_iter().nth(first_of_data.unwrap_or(0)) else { return Ok(()) };
+        if first_of_data.is_none() {
+            return Err(first);
+        }
+        let what = if count == 1 { "1 problem stops".into() } else { format!("{count} problems stop") };
+        Err(DataError::Invalid { message: format!("{what} a training"), hint: None }.into())
+    }
+}
+
+/// An error with its causes.
+fn message(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Checks, lists, draws.
+///
+/// # Errors
+/// A data error when the data would stop a training; else the first other problem. All are printed before.
+pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
+    if let Some(run) = &args.run {
+        return labels::run(run, args, console);
+    }
+    let settings = args.config.load()?;
+    let mut report = Report::default();
+    let machine = machine::section(&settings, &mut report);
+    report.sections.push(machine);
+    let spec = architecture(&settings, console);
+    let spec = report.note(spec);
+    let images = images::check(&settings, spec.as_ref(), args, &mut report, console)?;
+    report.sections.extend(images);
+    // The plan of memory and time is one more section: a file of its own, with the settings and `spec`.
+    report.finish(console)
+}
+
+/// The backbone's architecture for the config's image size; its weights are fetched if need be, but not loaded.
+fn architecture(settings: &Settings, console: &Console) -> Result<VitSpec> {
+    let backbone = weights::local(&settings.model.backbone, Wanted::Backbone, console)?;
+    Backbone::describe(&backbone, settings.model.image_size)
+}

@@ -1,0 +1,200 @@
+//! Images that are the same or nearly so, by their pixels and, if asked for, by the backbone's features.
+
+use super::Section;
+use crate::backbone::Readout;
+use crate::commands::features::FeatureSet;
+use crate::commands::session::Session;
+use crate::config::Settings;
+use crate::data::Sample;
+use crate::data::audit::{Examination, Twins};
+use crate::data::decode::{DecodeOptions, decode_file};
+use crate::data::transform::{Pipeline, Preprocess};
+use crate::error::Result;
+use crate::linalg::neighbors::{Metric, Neighbors, nearest};
+use crate::report::plots::{Sheet, SheetRow, Thumbnail, save_sheet};
+use crate::report::{Console, listing_table};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Rows of a table.
+const LISTED: usize = 20;
+/// Rows of the sheet.
+const DRAWN: usize = 40;
+/// Side of a picture on the sheet.
+const SIDE: u32 = 200;
+/// Neighbours of an image by features: the backbone, too, takes two images for the same when one is among these. A rank
+/// and no cosine, because how near to 1 the cosines of different images lie depends on the backbone.
+const NEIGHBORS: usize = 10;
+
+/// The backbone's view of the images.
+pub struct Features {
+    set: FeatureSet,
+    neighbors: Neighbors,
+}
+
+impl Features {
+    /// Computes the features of all usable images, or finds them in the cache.
+    ///
+    /// # Errors
+    /// Those of the weights and of the device.
+    pub fn compute(
+        settings: &Settings,
+        preprocess: Preprocess,
+        found: &Examination,
+        console: &Console,
+    ) -> Result<Self> {
+        let session = Session::open(settings.clone(), console)?;
+        let keys = Arc::new(found.findings.iter().map(|finding| finding.sha).collect::<Vec<_>>());
+        let pipeline = Arc::new(Pipeline::evaluation(preprocess, session.decode()));
+        let images = (&Arc::new(found.dataset.clone()), &keys, &pipeline);
+        let weights = session.backbone.sha256.clone();
+        let set = FeatureSet::compute(&session, &session.backbone.params, &weights, Readout::POOL, images, console)?;
+        let all = set.matrix();
+        let neighbors = session.workers.install(|| nearest(all, all, NEIGHBORS, Metric::Cosine, true))?;
+        Ok(Self { set, neighbors })
+    }
+
+    /// Whether one of two images is among the other's nearest.
+    fn agree(&self, pair: &Twins) -> bool {
+        let near = |of: usize, other: usize| self.neighbors.of(of).contains(&(other as u32));
+        near(pair.first, pair.second) || near(pair.second, pair.first)
+    }
+
+    fn cosine(&self, first: usize, second: usize) -> f64 {
+        let (a, b) = (self.set.matrix().row(first), self.set.matrix().row(second));
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+        let lengths = (dot(a, a) * dot(b, b)).sqrt();
+        if lengths == 0.0 { 0.0 } else { dot(a, b) / lengths }
+    }
+
+    /// Neighbours in different splits, the most alike first, each pair once.
+    fn across_splits(&self, samples: &[Sample]) -> Vec<(usize, usize, f64)> {
+        let mut pairs: Vec<(usize, usize, f64)> = (0..samples.len())
+            .flat_map(|i| self.neighbors.of(i).iter().zip(self.neighbors.distances_of(i)).map(move |(j, s)| (i, j, s)))
+            .map(|(i, &j, &similarity)| (i.min(j as usize), i.max(j as usize), f64::from(similarity)))
+            .filter(|&(i, j, _)| samples[i].split != samples[j].split)
+            .collect();
+        pairs.sort_by(|a, b| b.2.total_cmp(&a.2).then((a.0, a.1).cmp(&(b.0, b.1))));
+        pairs.dedup_by_key(|pair| (pair.0, pair.1));
+        pairs
+    }
+}
+
+/// The pairs as tables: those by pixels and, with features, the nearest images of different splits.
+pub fn sections(found: &Examination, pairs: &[Twins], features: Option<&Features>) -> Vec<Section> {
+    let cosines: Vec<Option<f64>> =
+        pairs.iter().map(|pair| features.map(|features| features.cosine(pair.first, pair.second))).collect();
+    let confirmed: Vec<Option<bool>> = pairs.iter().map(|pair| features.map(|features| features.agree(pair))).collect();
+    let mut text = summary(pairs, &confirmed);
+    if !pairs.is_empty() {
+        text = format!("{text}\n\n{}", table(found, pairs, &cosines));
+    }
+    let judged = pairs.iter().zip(cosines.iter().zip(&confirmed));
+    let json = judged.map(|(pair, (cosine, confirmed))| pair_json(found, pair, *cosine, *confirmed)).collect();
+    let duplicates = Section { name: "duplicates", text, json };
+    std::iter::once(duplicates).chain(features.map(|features| neighbors(found, features))).collect()
+}
+
+/// An image by its name, class and split.
+fn place(found: &Examination, index: usize) -> String {
+    let sample = &found.dataset.samples[index];
+    format!("{} ({}, {})", sample.name, found.dataset.classes[sample.label], sample.split)
+}
+
+fn table(found: &Examination, pairs: &[Twins], cosines: &[Option<f64>]) -> String {
+    let header = ["image", "is like", "bits apart", "correlation", "cosine"];
+    // Without features the last column would be empty.
+    let columns = if cosines.iter().any(Option::is_some) { 5 } else { 4 };
+    let row = |(pair, cosine): (&Twins, &Option<f64>)| {
+        let (bits, correlation) = match pair.likeness {
+            None => ("same file".into(), String::new()),
+            Some(likeness) => (likeness.bits.to_string(), format!("{:.3}", likeness.correlation)),
+        };
+        let cosine = cosine.map_or(String::new(), |cosine| format!("{cosine:.4}"));
+        let mut cells = vec![place(found, pair.first), place(found, pair.second), bits, correlation, cosine];
+        cells.truncate(columns);
+        cells
+    };
+    let rows: Vec<Vec<String>> = pairs.iter().zip(cosines).take(LISTED).map(row).collect();
+    listing_table(2, &header[..columns], &rows)
+}
+
+fn pair_json(found: &Examination, pair: &Twins, cosine: Option<f64>, confirmed: Option<bool>) -> Value {
+    let [first, second] = [pair.first, pair.second].map(|index| &found.dataset.samples[index]);
+    json!({
+        "first": first.name,
+        "second": second.name,
+        "kind": if pair.likeness.is_none() { "same" } else { "near" },
+        "splits": [first.split, second.split],
+        "classes": [found.dataset.classes[first.label], found.dataset.classes[second.label]],
+        "likeness": pair.likeness,
+        "cosine": cosine,
+        "confirmed_by_features": confirmed,
+    })
+}
+
+/// The images of different splits that the features find most alike.
+fn neighbors(found: &Examination, features: &Features) -> Section {
+    let samples = &found.dataset.samples;
+    let mut nearest = features.across_splits(samples);
+    nearest.truncate(LISTED);
+    let row = |&(first, second, cosine): &(usize, usize, f64)| {
+        vec![place(found, first), place(found, second), format!("{cosine:.4}")]
+    };
+    let text = if nearest.is_empty() {
+        "no image has a near neighbour in another split".into()
+    } else {
+        listing_table(2, &["image", "nearest by features", "cosine"], &nearest.iter().map(row).collect::<Vec<_>>())
+    };
+    let json = nearest.iter().map(|&(first, second, cosine)| {
+        json!({"first": samples[first].name, "second": samples[second].name, "cosine": cosine})
+    });
+    Section { name: "neighbours across splits", text, json: json.collect() }
+}
+
+/// The numbers of pairs in a sentence.
+fn summary(pairs: &[Twins], confirmed: &[Option<bool>]) -> String {
+    let same = pairs.iter().filter(|pair| pair.likeness.is_none()).count();
+    let near = pairs.len() - same;
+    let by_features = pairs.iter().zip(confirmed).filter(|(pair, _)| pair.likeness.is_some());
+    let by_features = by_features.filter(|(_, confirmed)| **confirmed == Some(true)).count();
+    let confirmed = if near > 0 && confirmed.iter().any(Option::is_some) {
+        format!(" ({by_features} of them among each other's {NEIGHBORS} nearest by features)")
+    } else {
+        String::new()
+    };
+    let listed = if pairs.len() > LISTED { format!("; the first {LISTED}:") } else { String::new() };
+    let copies = if same == 1 { "copy" } else { "copies" };
+    let pairs = if near == 1 { "pair" } else { "pairs" };
+    format!("{same} {copies} of a file, {near} {pairs} of nearly identical images{confirmed}{listed}")
+}
+
+/// Draws the pairs side by side.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn draw(file: &Path, found: &Examination, pairs: &[Twins], decode: DecodeOptions, console: &Console) -> Result<()> {
+    if pairs.is_empty() {
+        console.info("no duplicates were found: there is no sheet to draw");
+        return Ok(());
+    }
+    let samples = &found.dataset.samples;
+    let rows = pairs.iter().take(DRAWN).map(|pair| {
+        let heading = match pair.likeness {
+            None => "the same file".into(),
+            Some(near) => format!("{} of 63 bits apart, correlation {:.3}", near.bits, near.correlation),
+        };
+        let thumbnail = |index: usize| thumbnail(&samples[index], &found.dataset.classes, decode);
+        SheetRow { heading, thumbnails: [pair.first, pair.second].into_iter().filter_map(thumbnail).collect() }
+    });
+    let title = format!("{} of {} pairs that are alike", pairs.len().min(DRAWN), pairs.len());
+    save_sheet(file, &Sheet { title, side: SIDE, rows: rows.collect() })
+}
+
+/// A picture with its class, split and name; none when the file has gone by now.
+pub fn thumbnail(sample: &Sample, classes: &[String], decode: DecodeOptions) -> Option<Thumbnail> {
+    let image = decode_file(&sample.path, decode).ok()?;
+    let file = sample.name.rsplit('/').next().unwrap_or(&sample.name);
+    Some(Thumbnail { image, caption: format!("{}, {}: {file}", classes[sample.label], sample.split) })
+}

@@ -1,0 +1,131 @@
+//! A contact sheet: rows of small pictures with captions, as one PNG.
+//!
+//! Text is drawn as in every other picture; the thumbnails are laid over it pixel by pixel, so that nothing is
+//! smoothed away that a person should see.
+
+use image::{RgbImage, imageops};
+use plotters::coord::Shift;
+use plotters::drawing::DrawingArea;
+use plotters::element::Text;
+use plotters::prelude::DrawingBackend;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::style::{self, GREY, INK};
+use super::{Drawn, Picture};
+use crate::report::printable;
+
+const MARGIN: i32 = 24;
+/// Between thumbnails, and between rows.
+const GAP: i32 = 10;
+/// Heights of text: a sheet is looked at in its own size.
+const TITLE: f64 = 22.0;
+const HEADING: f64 = 17.0;
+const CAPTION: f64 = 13.0;
+/// Largest whole factor by which a small picture is enlarged.
+const MOST_ENLARGED: u32 = 8;
+
+/// Rows of thumbnails.
+#[derive(Debug, Clone, Default)]
+pub struct Sheet {
+    /// Stands at the top.
+    pub title: String,
+    /// Width and height of a thumbnail's place in pixels.
+    pub side: u32,
+    /// From top to bottom.
+    pub rows: Vec<SheetRow>,
+}
+
+/// Pictures that belong together.
+#[derive(Debug, Clone, Default)]
+pub struct SheetRow {
+    /// Stands above them.
+    pub heading: String,
+    /// From left to right.
+    pub thumbnails: Vec<Thumbnail>,
+}
+
+/// A picture with what it is.
+#[derive(Debug, Clone)]
+pub struct Thumbnail {
+    /// Any size: reduced to its place, or enlarged by a whole factor.
+    pub image: RgbImage,
+    /// Stands below it.
+    pub caption: String,
+}
+
+impl Sheet {
+    /// What is missing for a drawing, if anything.
+    pub(super) fn problem(&self) -> Option<String> {
+        let empty = self.side == 0 || self.rows.iter().all(|row| row.thumbnails.is_empty());
+        empty.then(|| "there is nothing to show".into())
+    }
+
+    fn columns(&self) -> i32 {
+        self.rows.iter().map(|row| row.thumbnails.len()).max().unwrap_or(0) as i32
+    }
+
+    /// Upper left corner of a place.
+    fn place(&self, row: usize, column: usize) -> (i32, i32) {
+        let side = self.side as i32;
+        let above = MARGIN + TITLE as i32 + 2 * GAP + row as i32 * self.row_height();
+        (MARGIN + column as i32 * (side + GAP), above + HEADING as i32 + GAP)
+    }
+
+    fn row_height(&self) -> i32 {
+        HEADING as i32 + GAP + self.side as i32 + GAP / 2 + CAPTION as i32 + 2 * GAP
+    }
+
+    /// Lays the pictures over a drawn sheet.
+    pub(super) fn paste(&self, sheet: &mut RgbImage) {
+        for (row, SheetRow { thumbnails, .. }) in self.rows.iter().enumerate() {
+            for (column, thumbnail) in thumbnails.iter().enumerate() {
+                let small = fitted(&thumbnail.image, self.side);
+                let (x, y) = self.place(row, column);
+                let centred = |start: i32, length: u32| i64::from(start) + i64::from(self.side - length) / 2;
+                imageops::replace(sheet, &small, centred(x, small.width()), centred(y, small.height()));
+            }
+        }
+    }
+}
+
+impl Picture for Sheet {
+    fn size(&self) -> (u32, u32) {
+        let columns = self.columns();
+        let (_, bottom) = self.place(self.rows.len(), 0);
+        let width = 2 * MARGIN + columns * (self.side as i32 + GAP) - GAP;
+        (width.max(1) as u32, (bottom - HEADING as i32 - 2 * GAP + MARGIN) as u32)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let side = self.side as i32;
+        let room = self.size().0 as i32 - 2 * MARGIN;
+        let line = |text: &str, size: f64, room: i32| style::fit(&printable(text), size, room);
+        let title = style::text(TITLE, INK, HPos::Left, VPos::Top);
+        area.draw(&Text::new(line(&self.title, TITLE, room), (MARGIN, MARGIN), title))?;
+        let heading = style::text(HEADING, INK, HPos::Left, VPos::Top);
+        let caption = style::text(CAPTION, GREY, HPos::Left, VPos::Top);
+        for (row, SheetRow { heading: words, thumbnails }) in self.rows.iter().enumerate() {
+            let (x, y) = self.place(row, 0);
+            let above = (x, y - GAP - HEADING as i32);
+            area.draw(&Text::new(line(words, HEADING, room), above, heading.clone()))?;
+            for (column, thumbnail) in thumbnails.iter().enumerate() {
+                let (x, y) = self.place(row, column);
+                let below = (x, y + side + GAP / 2);
+                area.draw(&Text::new(line(&thumbnail.caption, CAPTION, side), below, caption.clone()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The picture within a square of `side` pixels, its proportions kept.
+fn fitted(image: &RgbImage, side: u32) -> RgbImage {
+    let (width, height) = image.dimensions();
+    let longer = width.max(height).max(1);
+    if longer > side {
+        let scaled = |length: u32| ((u64::from(length) * u64::from(side) / u64::from(longer)) as u32).max(1);
+        return imageops::thumbnail(image, scaled(width), scaled(height));
+    }
+    let factor = (side / longer).clamp(1, MOST_ENLARGED);
+    imageops::resize(image, width * factor, height * factor, imageops::FilterType::Nearest)
+}
