@@ -21,6 +21,8 @@ pub enum Place {
     Block(usize),
     /// What stands between the last block and the head: the norm, the attention pooling.
     FinalNorm,
+    /// The map from features to the space of texts.
+    Projection,
     /// The classification head.
     Head,
 }
@@ -35,6 +37,7 @@ impl Place {
             }
             "blocks" => rest.split('.').next()?.parse().ok().map(Self::Block),
             "norm" | "fc_norm" | "attn_pool" => Some(Self::FinalNorm),
+            "projection" => Some(Self::Projection),
             "head" => Some(Self::Head),
             _ => None,
         }
@@ -45,7 +48,7 @@ impl Place {
         match self {
             Self::Embedding => 0,
             Self::Block(block) => block + 1,
-            Self::FinalNorm | Self::Head => depth + 1,
+            Self::FinalNorm | Self::Projection | Self::Head => depth + 1,
         }
     }
 }
@@ -121,7 +124,7 @@ impl Plan {
             match place {
                 Place::Embedding => (first_block, embedding) = (0, true),
                 Place::Block(block) => first_block = first_block.min(block),
-                Place::FinalNorm | Place::Head => {}
+                Place::FinalNorm | Place::Projection | Place::Head => {}
             }
             only_head &= place == Place::Head;
             let below_top = depth + 1 - place.layer(depth);
@@ -169,6 +172,7 @@ mod tests {
         ("blocks.0.attn.qkv.weight", &[24, 8]),
         ("blocks.1.norm1.weight", &[8]),
         ("norm.bias", &[8]),
+        ("projection.weight", &[6, 8]),
         ("head.weight", &[3, 8]),
     ];
 
@@ -197,9 +201,9 @@ mod tests {
     fn layer_decay_counts_from_the_head_and_vectors_do_not_decay() {
         let plan = plan(StrategySettings::Full, 0.5);
         let scales: Vec<f64> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.lr_scale).collect();
-        assert_eq!(scales, [0.125, 0.125, 0.125, 0.25, 0.5, 1.0, 1.0]);
+        assert_eq!(scales, [0.125, 0.125, 0.125, 0.25, 0.5, 1.0, 1.0, 1.0]);
         let decayed: Vec<bool> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.decay).collect();
-        assert_eq!(decayed, [false, false, true, true, false, false, true]);
+        assert_eq!(decayed, [false, false, true, true, false, false, true, true]);
     }
 
     #[test]

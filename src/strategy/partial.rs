@@ -1,4 +1,5 @@
-//! The last blocks, the final norm and the head learn; everything below them stays as pretrained.
+//! The last blocks, the final norm and the head learn; everything below them stays as pretrained, and so does the map to
+//! the space of texts.
 
 use super::{Place, Strategy};
 
@@ -11,7 +12,7 @@ pub struct Partial {
 impl Strategy for Partial {
     fn learns(&self, place: Place, depth: usize) -> bool {
         match place {
-            Place::Embedding => false,
+            Place::Embedding | Place::Projection => false,
             Place::Block(block) => block + self.blocks >= depth,
             Place::FinalNorm | Place::Head => true,
         }
