@@ -61,8 +61,9 @@ impl Anchor {
 /// CLAP's multipliers: for each class the mean probability that a model gives it on its own images. `logits` are
 /// row-major (n, C). A class without images is pulled as one that is always right.
 ///
-/// In the reference the multipliers are then updated once an epoch; here they stay as they are, which is the penalty that
-/// the paper's method starts from.
+/// Two things differ from the authors' program: there the multipliers are updated once an epoch, where they stay as they
+/// are here; and there the directions keep the length that the text tower gives them, where it is 1 here, so that the same
+/// multiplier pulls less.
 pub fn multipliers(logits: &[f32], labels: &[usize], classes: usize) -> Vec<f32> {
     let mut sums = vec![(0.0f64, 0usize); classes];
     for (row, &label) in logits.chunks_exact(classes.max(1)).zip(labels) {

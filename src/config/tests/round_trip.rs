@@ -159,14 +159,11 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
         })
 }
 
-/// The same with the keys of a head that starts from texts.
-fn from_texts(train: TrainSettings) -> TrainSettings {
+/// Adds the keys of a head that starts from texts.
+fn start_from_texts(train: &mut TrainSettings) {
     let (lr, soup) = (train.lr, train.soup);
-    TrainSettings {
-        head_pull: Some(if soup % 2 == 0 { HeadPull::Adaptive } else { HeadPull::Constant(lr) }),
-        wise_ft: Some(if soup % 3 == 0 { WiseFt::Chosen } else { WiseFt::Share(lr) }),
-        ..train
-    }
+    train.head_pull = Some(if soup % 2 == 0 { HeadPull::Adaptive } else { HeadPull::Constant(lr) });
+    train.wise_ft = Some(if soup % 3 == 0 { WiseFt::Chosen } else { WiseFt::Share(lr) });
 }
 
 fn any_cache() -> impl Strategy<Value = CacheSettings> {
@@ -247,8 +244,10 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let features = (any_cache(), any_probe(), any_tsne(), any_prompts());
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
         .prop_map(
-            |(run, data, model, preprocess, augment, strategy, train, patience, (cache, probe, tsne, prompts))| {
-                let train = if model.head_init == HeadInit::Text { from_texts(train) } else { train };
+            |(run, data, model, preprocess, augment, strategy, mut train, patience, (cache, probe, tsne, prompts))| {
+                if model.head_init == HeadInit::Text {
+                    start_from_texts(&mut train);
+                }
                 Settings {
                     run,
                     data,
