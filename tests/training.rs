@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use common::relative_error;
 use std::path::PathBuf;
 use vitadapt::backbone::Backbone;
-use vitadapt::config::StrategySettings;
+use vitadapt::config::{BlockChoice, LoraSettings, LoraTarget, StrategySettings};
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, View};
@@ -19,6 +19,8 @@ use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
 use vitadapt::train::trainer::Trainer;
 
 const SIZE: usize = 64;
+const EVERY_TARGET: [LoraTarget; 6] =
+    [LoraTarget::Q, LoraTarget::K, LoraTarget::V, LoraTarget::O, LoraTarget::Fc1, LoraTarget::Fc2];
 
 /// The first images of each class of the textile set.
 fn batch(per_class: usize) -> Batch {
@@ -49,18 +51,33 @@ fn batch(per_class: usize) -> Batch {
     batch
 }
 
-fn plan(backbone: &Backbone, strategy: StrategySettings) -> Plan {
+fn plan(backbone: &Backbone, strategy: &StrategySettings) -> Plan {
     let shapes = all_shapes(&backbone.spec, backbone.spec.width, 3);
-    Plan::new(&strategy, 1.0, backbone.spec.depth, shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice()))).unwrap()
+    Plan::new(strategy, 1.0, backbone.spec.depth, shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice()))).unwrap()
 }
 
-fn trainer(strategy: StrategySettings, threads: usize, rates: Regularisation) -> (Trainer, Plan) {
+fn trainer(strategy: &StrategySettings, threads: usize, rates: Regularisation) -> (Trainer, Plan) {
     let backbone = Backbone::load("builtin:vit-mini", Some(SIZE)).unwrap();
     let plan = plan(&backbone, strategy);
-    let params = assemble(backbone.params, backbone.spec.width, 3, 1, &Device::Cpu).unwrap();
+    let mut params = assemble(backbone.params, backbone.spec.width, 3, 1, &Device::Cpu).unwrap();
+    if let Some(lora) = &plan.lora {
+        lora.insert(&mut params, 1).unwrap();
+    }
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
     let workers = Workers::new(threads, &Device::Cpu).unwrap();
     (Trainer::new(&backbone.spec, params, &plan, rates.into(), workers, Device::Cpu).unwrap(), plan)
+}
+
+fn last(blocks: usize) -> StrategySettings {
+    StrategySettings::Partial { blocks: BlockChoice::Last(blocks) }
+}
+
+fn listed(blocks: &[usize]) -> StrategySettings {
+    StrategySettings::Partial { blocks: BlockChoice::Listed(blocks.to_vec()) }
+}
+
+fn lora(blocks: BlockChoice, targets: &[LoraTarget]) -> StrategySettings {
+    StrategySettings::Lora(LoraSettings { blocks, targets: targets.to_vec(), rank: 4, alpha: 8.0, dropout: 0.0 })
 }
 
 fn plain() -> Criterion {
@@ -78,11 +95,19 @@ fn every_learning_parameter_gets_a_gradient_and_no_other() {
     let per_block = 12;
     let strategies = [
         (StrategySettings::Frozen, 2),
-        (StrategySettings::Partial { blocks: 2 }, 2 * per_block + head_and_norm),
+        (last(2), 2 * per_block + head_and_norm),
+        // A frozen block between learning ones.
+        (listed(&[0, 2]), 2 * per_block + head_and_norm),
         (StrategySettings::Full, 6 * per_block + head_and_norm + 4),
+        (lora(BlockChoice::All, &EVERY_TARGET), 6 * 2 * EVERY_TARGET.len() + 2),
+        (lora(BlockChoice::Listed(vec![1, 4]), &[LoraTarget::K, LoraTarget::Fc2]), 2 * 2 * 2 + 2),
     ];
     for (strategy, count) in strategies {
-        let (trainer, plan) = trainer(strategy, 2, Regularisation::default());
+        let (trainer, plan) = trainer(&strategy, 2, Regularisation::default());
+        // B starts from zero, where A has no gradient.
+        for (_, var) in trainer.params.trained().filter(|(name, _)| name.ends_with("lora_b")) {
+            var.set(&(var.ones_like().unwrap() * 0.01).unwrap()).unwrap();
+        }
         let step = trainer.step(&batch, &plain(), 1, 0, 0).unwrap();
         let names: Vec<&str> = step.gradients.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), count, "{strategy:?}: {names:?}");
@@ -100,7 +125,7 @@ fn micro_batches_and_workers_change_gradients_by_rounding_only() {
     let rates = Regularisation { drop_path: 0.2, head_dropout: 0.3 };
     let criterion = Criterion { label_smoothing: 0.1, class_weights: vec![0.5, 1.0, 2.0] };
     let step = |threads: usize, parts: usize| {
-        trainer(StrategySettings::Full, threads, rates).0.step(&batch, &criterion, parts, 3, 5).unwrap()
+        trainer(&StrategySettings::Full, threads, rates).0.step(&batch, &criterion, parts, 3, 5).unwrap()
     };
     let whole = step(1, 1);
     for (threads, parts) in [(1, 3), (2, 1), (3, 2), (2, 9)] {
@@ -119,10 +144,11 @@ fn nine_images_are_learned_by_heart_and_frozen_weights_stay() {
     let batch = batch(3);
     for (strategy, lr, steps) in [
         (StrategySettings::Full, 1e-3, 25),
-        (StrategySettings::Partial { blocks: 2 }, 2e-3, 40),
+        (last(2), 2e-3, 40),
         (StrategySettings::Frozen, 5e-2, 120),
+        (lora(BlockChoice::Last(4), &[LoraTarget::Q, LoraTarget::V, LoraTarget::O]), 5e-3, 60),
     ] {
-        let (trainer, plan) = trainer(strategy, 2, Regularisation::default());
+        let (trainer, plan) = trainer(&strategy, 2, Regularisation::default());
         let before: Vec<(String, Vec<f32>)> = frozen(&trainer, &plan);
         let mut optimizer = AdamW::new(plan.clone(), &trainer.params).unwrap();
         let mut last = f64::INFINITY;

@@ -259,6 +259,7 @@ impl Training {
         if let Some(best) = self.checkpoints.load::<Progress>("best")? {
             load_saved(&self.trainer, &best.params, self.run.folder())?;
         }
+        self.trainer = self.trainer.merged()?;
         let scores =
             score_splits(&self.feed, &self.trainer, &self.record.classes, &[Split::Val, Split::Test], console)?;
         self.record.temperature = scores.temperature;

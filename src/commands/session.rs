@@ -78,7 +78,10 @@ impl Session {
         let ModelShape { stage, readout, classes, knn } = shape;
         let backbone = std::mem::take(&mut self.backbone.params);
         let (width, seed) = (readout.width(&self.backbone.spec), self.settings.run.seed);
-        let params = assemble(backbone, width, classes, seed, &self.device)?;
+        let mut params = assemble(backbone, width, classes, seed, &self.device)?;
+        if let Some(lora) = &plan.lora {
+            lora.insert(&mut params, seed)?;
+        }
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let model = &self.settings.model;
         let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };

@@ -14,12 +14,14 @@ mod read;
 mod resolve;
 mod schema;
 mod settings;
+mod strategy_settings;
 mod suggest;
 mod write;
 
 pub use feature_settings::*;
 pub use schema::json_schema;
 pub use settings::*;
+pub use strategy_settings::*;
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
 use check::Findings;

@@ -10,6 +10,7 @@ use super::settings::{
     AugmentPreset, ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
     Precision, ResizeMode, Schedule,
 };
+use super::strategy_settings::LoraTarget;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -226,9 +227,43 @@ pub struct RawStrategy {
     /// Which parameters learn.
     #[schemars(extend("default" = "frozen"))]
     pub kind: Option<StrategyKind>,
-    /// For `partial`: how many blocks learn, counted from the output. Default: 3.
-    #[schemars(range(min = 1, max = 1000))]
-    pub blocks: Option<usize>,
+    /// For `partial` and `lora`: the blocks that learn or are adapted, as a number of last blocks, a list of indices from
+    /// 0, `{ first = N }` or `{ last = N }`. Default: 3 for partial, all for lora.
+    pub blocks: Option<RawBlocks>,
+    /// For `lora`: the layers of a block that get an adapter. Default: q, k, v, o.
+    #[schemars(length(min = 1, max = 6))]
+    pub targets: Option<Vec<LoraTarget>>,
+    /// For `lora`: the inner width of an adapter. Default: 8.
+    #[schemars(range(min = 1, max = 1024))]
+    pub rank: Option<usize>,
+    /// For `lora`: what an adapter adds is scaled by alpha / rank. Default: 16.
+    #[schemars(range(max = 1e4), extend("exclusiveMinimum" = 0.0))]
+    pub alpha: Option<f64>,
+    /// For `lora`: dropout rate of the adapters' inputs. Default: 0.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub dropout: Option<f64>,
+}
+
+/// `strategy.blocks`
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawBlocks {
+    /// That many, counted from the output.
+    Count(BlockCount),
+    /// Those with these indices, counted from the input, from 0.
+    Listed(#[schemars(length(min = 1, max = 1000))] Vec<BlockIndex>),
+    /// From one end.
+    End(RawBlockEnd),
+}
+
+/// `strategy.blocks` as a table: one of its keys.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBlockEnd {
+    /// That many, counted from the input; excludes `last`.
+    pub first: Option<BlockCount>,
+    /// That many, counted from the output; excludes `first`.
+    pub last: Option<BlockCount>,
 }
 
 /// `strategy.kind`
@@ -238,10 +273,24 @@ pub enum StrategyKind {
     /// Only the head.
     #[default]
     Frozen,
-    /// The last blocks, the final norm and the head.
+    /// Some blocks, the final norm and the head.
     Partial,
     /// Everything.
     Full,
+    /// Low-rank adapters beside frozen layers (`LoRA`), and the head.
+    Lora,
+}
+
+impl StrategyKind {
+    /// As in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Frozen => "frozen",
+            Self::Partial => "partial",
+            Self::Full => "full",
+            Self::Lora => "lora",
+        }
+    }
 }
 
 /// `[train]`
@@ -260,14 +309,15 @@ pub struct RawTrain {
     /// Micro-batches a step is cut into: less memory, the same result up to rounding. At most `batch_size`.
     #[schemars(range(min = 1, max = 65_536), extend("default" = 1))]
     pub accumulate: Option<usize>,
-    /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 1e-3 for frozen (where only
-    /// the head learns).
+    /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 2e-4 for lora (its adapters), 1e-3
+    /// for frozen (where only the head learns).
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub lr: Option<f64>,
     /// Peak learning rate of the head. Default: 1e-3; for frozen: `lr`.
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub head_lr: Option<f64>,
-    /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for frozen: 0.
+    /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for
+    /// lora: 0.01; for frozen: 0.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: Option<f64>,
     /// Factor of the learning rate from each layer to the one below; 1 = off. Default: 0.75 for full, else 1.
@@ -426,6 +476,16 @@ pub struct Penalty(#[schemars(range(min = 1e-10, max = 1e10))] pub f64);
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Neighbors(#[schemars(range(min = 1, max = 1_000_000))] pub usize);
+
+/// A number of blocks.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct BlockCount(#[schemars(range(min = 1, max = 1000))] pub usize);
+
+/// A block, counted from the input, from 0.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct BlockIndex(#[schemars(range(min = 0, max = 999))] pub usize);
 
 /// A number from 0 to 1.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! The resolved settings: every default filled in, every value checked, enums instead of strings.
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::strategy_settings::StrategySettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -271,42 +272,6 @@ pub struct ErasingSettings {
     pub area: [f64; 2],
     /// Smallest and largest height / width.
     pub ratio: [f64; 2],
-}
-
-/// `[strategy]`, with the keys of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum StrategySettings {
-    /// Only the head learns.
-    Frozen,
-    /// The last blocks, the final norm and the head learn.
-    Partial {
-        /// How many blocks, counted from the output.
-        blocks: usize,
-    },
-    /// Everything learns.
-    Full,
-}
-
-impl StrategySettings {
-    /// `strategy.kind`
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Frozen => "frozen",
-            Self::Partial { .. } => "partial",
-            Self::Full => "full",
-        }
-    }
-}
-
-impl std::fmt::Display for StrategySettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Partial { blocks: 1 } => write!(f, "partial (last block)"),
-            Self::Partial { blocks } => write!(f, "partial (last {blocks} blocks)"),
-            other => write!(f, "{}", other.kind()),
-        }
-    }
 }
 
 /// `[train]`

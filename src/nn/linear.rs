@@ -40,18 +40,30 @@ impl Linear {
         }
         y.reshape(dims)
     }
+
+    /// Number of outputs.
+    pub(super) fn outputs(&self) -> Result<usize> {
+        self.weight.dim(0)
+    }
+
+    /// The outputs of an input of that shape by the CPU kernel, without a graph.
+    pub(super) fn values(&self, x: &[f32], shape: &Shape) -> Result<(Vec<f32>, Shape)> {
+        read(&self.weight, |w| match &self.bias {
+            Some(bias) => read(bias, |bias| Affine::forward(x, shape, w, self.weight.shape(), Some(bias))),
+            None => Affine::forward(x, shape, w, self.weight.shape(), None),
+        })
+    }
+
+    /// The values of dx = dy W; none when nothing asks for the gradient of `x`.
+    pub(super) fn input_gradient(&self, x: &Tensor, dy: &Tensor) -> Result<Option<Vec<f32>>> {
+        x.track_op().then(|| read(dy, |dy| Affine::input_gradient(x.elem_count(), &self.weight, dy))).transpose()
+    }
 }
 
 struct Affine;
 
 impl Affine {
-    fn forward(
-        x: &[f32],
-        x_shape: &Shape,
-        w: &[f32],
-        w_shape: &Shape,
-        b: Option<&[f32]>,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn forward(x: &[f32], x_shape: &Shape, w: &[f32], w_shape: &Shape, b: Option<&[f32]>) -> Result<(Vec<f32>, Shape)> {
         let (out, inner) = w_shape.dims2()?;
         let mut dims = x_shape.dims().to_vec();
         if dims.last() != Some(&inner) {
@@ -67,7 +79,15 @@ impl Affine {
         if let Some(last) = dims.last_mut() {
             *last = out;
         }
-        Ok((CpuStorage::F32(y), dims.into()))
+        Ok((y, dims.into()))
+    }
+
+    /// dx = dy W, `values` many.
+    fn input_gradient(values: usize, w: &Tensor, dy: &[f32]) -> Result<Vec<f32>> {
+        let (out, inner) = w.dims2()?;
+        let mut dx = vec![0.0; values];
+        read(w, |w| matmul(Mat::new(dy, values / inner, out), Mat::new(w, out, inner), 1.0, 0.0, &mut dx, inner))?;
+        Ok(dx)
     }
 
     /// dx = dy W and dW = dyᵀ x, each only when asked for.
@@ -75,14 +95,13 @@ impl Affine {
         let (out, inner) = w.dims2()?;
         let rows = x.elem_count() / inner;
         read(dy, |dy| {
-            let dy = Mat::new(dy, rows, out);
             let dx = if x.track_op() {
-                let mut dx = vec![0.0; rows * inner];
-                read(w, |w| matmul(dy, Mat::new(w, out, inner), 1.0, 0.0, &mut dx, inner))?;
+                let dx = Self::input_gradient(x.elem_count(), w, dy)?;
                 Some(Tensor::from_vec(dx, x.shape(), x.device())?)
             } else {
                 None
             };
+            let dy = Mat::new(dy, rows, out);
             let dw = if w.track_op() {
                 let mut dw = vec![0.0; out * inner];
                 read(x, |x| matmul(dy.t(), Mat::new(x, rows, inner), 1.0, 0.0, &mut dw, inner))?;
@@ -101,7 +120,8 @@ impl CustomOp2 for Affine {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), None)
+        let (y, shape) = Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), None)?;
+        Ok((CpuStorage::F32(y), shape))
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -124,7 +144,8 @@ impl CustomOp3 for Affine {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let bias = Some(contiguous(s3, l3)?);
-        Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), bias)
+        let (y, shape) = Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), bias)?;
+        Ok((CpuStorage::F32(y), shape))
     }
 
     fn bwd(

@@ -3,11 +3,13 @@
 //! A strategy is a named selection over parameter places that covers every parameter; a parameter whose place nobody
 //! knows is refused, so a new backbone cannot be trained by accident in part.
 
+mod blocks;
 mod frozen;
 mod full;
+mod lora;
 mod partial;
 
-use crate::backbone::{Readout, Stage};
+use crate::backbone::{Lora, Readout, Stage};
 use crate::config::StrategySettings;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -19,6 +21,8 @@ pub enum Place {
     Embedding,
     /// A block, counted from the input.
     Block(usize),
+    /// An adapter in a block.
+    Adapter(usize),
     /// What stands between the last block and the head: the norm, the attention pooling.
     FinalNorm,
     /// The classification head.
@@ -33,7 +37,11 @@ impl Place {
             "cls_token" | "dist_token" | "reg_token" | "pos_embed" | "patch_embed" | "norm_pre" => {
                 Some(Self::Embedding)
             }
-            "blocks" => rest.split('.').next()?.parse().ok().map(Self::Block),
+            "blocks" => {
+                let (block, rest) = rest.split_once('.')?;
+                let adapter = rest.ends_with(".lora_a") || rest.ends_with(".lora_b");
+                block.parse().ok().map(if adapter { Self::Adapter } else { Self::Block })
+            }
             "norm" | "fc_norm" | "attn_pool" => Some(Self::FinalNorm),
             "head" => Some(Self::Head),
             _ => None,
@@ -44,7 +52,7 @@ impl Place {
     fn layer(self, depth: usize) -> usize {
         match self {
             Self::Embedding => 0,
-            Self::Block(block) => block + 1,
+            Self::Block(block) | Self::Adapter(block) => block + 1,
             Self::FinalNorm | Self::Head => depth + 1,
         }
     }
@@ -53,21 +61,28 @@ impl Place {
 /// A way of adapting a backbone. A new one is one file that implements this and one line in `strategy()`.
 pub trait Strategy {
     /// Whether a parameter at `place` learns.
-    fn learns(&self, place: Place, depth: usize) -> bool;
+    fn learns(&self, place: Place) -> bool;
 
-    /// The number of blocks it needs, for checking against the backbone.
-    fn blocks(&self) -> usize {
-        0
+    /// The adapters it adds to the backbone.
+    fn lora(&self) -> Option<&Lora> {
+        None
     }
 }
 
-/// The registry: settings to strategy.
-fn strategy(settings: &StrategySettings) -> Box<dyn Strategy> {
-    match *settings {
+/// The registry: settings to strategy, for a backbone of `depth` blocks.
+fn strategy(settings: &StrategySettings, depth: usize) -> Result<Box<dyn Strategy>> {
+    Ok(match settings {
         StrategySettings::Frozen => Box::new(frozen::Frozen),
-        StrategySettings::Partial { blocks } => Box::new(partial::Partial { blocks }),
+        StrategySettings::Partial { blocks } => Box::new(partial::Partial { blocks: blocks::chosen(blocks, depth)? }),
         StrategySettings::Full => Box::new(full::Full),
-    }
+        StrategySettings::Lora(lora) => Box::new(lora::Adapted(Lora {
+            blocks: blocks::chosen(&lora.blocks, depth)?,
+            targets: lora.targets.clone(),
+            rank: lora.rank,
+            alpha: lora.alpha,
+            dropout: lora.dropout,
+        })),
+    })
 }
 
 /// How one learning parameter is updated.
@@ -89,10 +104,12 @@ pub struct Plan {
     pub first_block: usize,
     /// The point below which nothing learns: what comes before it is the same in every epoch.
     pub frozen_until: Stage,
+    /// The adapters beside the backbone's own parameters; they are part of the plan.
+    pub lora: Option<Lora>,
 }
 
 impl Plan {
-    /// Decides over every parameter: `shapes` are names with their shapes, head included.
+    /// Decides over every parameter: `shapes` are names with their shapes, head included, adapters not.
     ///
     /// # Errors
     /// A usage error when the strategy asks for more blocks than there are, or a parameter's place is unknown.
@@ -102,25 +119,22 @@ impl Plan {
         depth: usize,
         shapes: impl IntoIterator<Item = (&'a str, &'a [usize])>,
     ) -> Result<Self> {
-        let strategy = strategy(settings);
-        if strategy.blocks() > depth {
-            return Err(Error::usage_hint(
-                format!("strategy.blocks = {} but the backbone has {depth} blocks", strategy.blocks()),
-                format!("give 1 to {depth}, or strategy.kind = \"full\""),
-            ));
-        }
+        let strategy = strategy(settings, depth)?;
+        let lora = strategy.lora().cloned();
+        let factors = lora.iter().flat_map(Lora::names).map(|name| (name, true));
+        let shapes = shapes.into_iter().map(|(name, shape)| (name.to_owned(), shape.len() > 1));
         let mut treatments = BTreeMap::new();
         let (mut first_block, mut only_head, mut embedding) = (depth, true, false);
-        for (name, shape) in shapes {
-            let Some(place) = Place::of(name) else {
+        for (name, matrix) in shapes.chain(factors) {
+            let Some(place) = Place::of(&name) else {
                 return Err(Error::usage(format!("no strategy covers the parameter {name:?}")));
             };
-            if !strategy.learns(place, depth) {
+            if !strategy.learns(place) {
                 continue;
             }
             match place {
                 Place::Embedding => (first_block, embedding) = (0, true),
-                Place::Block(block) => first_block = first_block.min(block),
+                Place::Block(block) | Place::Adapter(block) => first_block = first_block.min(block),
                 Place::FinalNorm | Place::Head => {}
             }
             only_head &= place == Place::Head;
@@ -128,16 +142,16 @@ impl Plan {
             let treatment = Treatment {
                 head: place == Place::Head,
                 lr_scale: layer_decay.powi(below_top as i32),
-                decay: decays(name, shape),
+                decay: matrix && decays(&name),
             };
-            treatments.insert(name.to_owned(), treatment);
+            treatments.insert(name, treatment);
         }
         let frozen_until = match (embedding, only_head) {
             (true, _) => Stage::Pixels,
             (false, true) => Stage::Features(Readout::POOL),
             (false, false) => Stage::Block(first_block),
         };
-        Ok(Self { treatments, first_block, frozen_until })
+        Ok(Self { treatments, first_block, frozen_until, lora })
     }
 
     /// The treatment of a parameter; none when it is frozen.
@@ -146,9 +160,10 @@ impl Plan {
     }
 }
 
-/// No bias, norm, class or distillation token, register or position embedding is decayed (timm, MAE, `big_vision`).
-fn decays(name: &str, shape: &[usize]) -> bool {
-    shape.len() > 1 && !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
+/// Whether a matrix of that name is decayed: no class or distillation token, register or position embedding is, and no
+/// vector, so no bias and norm (timm, MAE, `big_vision`). Factors of adapters are (CLIP-LoRA).
+fn decays(name: &str) -> bool {
+    !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
 }
 
 /// Stochastic depth rates rising linearly over the blocks to `rate` (Huang et al. 2016). Frozen blocks never drop:
@@ -161,6 +176,7 @@ pub fn drop_path_rates(rate: f64, depth: usize, first_block: usize) -> Vec<f64> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{BlockChoice, LoraSettings, LoraTarget};
 
     const NAMES: &[(&str, &[usize])] = &[
         ("cls_token", &[1, 1, 8]),
@@ -172,8 +188,12 @@ mod tests {
         ("head.weight", &[3, 8]),
     ];
 
-    fn plan(settings: StrategySettings, decay: f64) -> Plan {
-        Plan::new(&settings, decay, 2, NAMES.iter().copied()).unwrap()
+    fn plan(settings: &StrategySettings, decay: f64) -> Plan {
+        Plan::new(settings, decay, 2, NAMES.iter().copied()).unwrap()
+    }
+
+    fn last(blocks: usize) -> StrategySettings {
+        StrategySettings::Partial { blocks: BlockChoice::Last(blocks) }
     }
 
     fn learning(plan: &Plan) -> Vec<&str> {
@@ -182,20 +202,42 @@ mod tests {
 
     #[test]
     fn each_strategy_selects_its_parameters() {
-        assert_eq!(learning(&plan(StrategySettings::Frozen, 1.0)), ["head.weight"]);
-        let partial = plan(StrategySettings::Partial { blocks: 1 }, 1.0);
+        assert_eq!(learning(&plan(&StrategySettings::Frozen, 1.0)), ["head.weight"]);
+        let partial = plan(&last(1), 1.0);
         assert_eq!(learning(&partial), ["blocks.1.norm1.weight", "norm.bias", "head.weight"]);
-        assert_eq!((partial.first_block, plan(StrategySettings::Frozen, 1.0).first_block), (1, 2));
-        let until = |settings| plan(settings, 1.0).frozen_until;
+        assert_eq!((partial.first_block, plan(&StrategySettings::Frozen, 1.0).first_block), (1, 2));
+        let until = |settings| plan(&settings, 1.0).frozen_until;
         assert_eq!(until(StrategySettings::Frozen), Stage::Features(Readout::POOL));
-        assert_eq!(until(StrategySettings::Partial { blocks: 2 }), Stage::Block(0));
+        assert_eq!(until(last(2)), Stage::Block(0));
         assert_eq!((partial.frozen_until, until(StrategySettings::Full)), (Stage::Block(1), Stage::Pixels));
-        assert_eq!(learning(&plan(StrategySettings::Full, 1.0)).len(), NAMES.len());
+        assert_eq!(learning(&plan(&StrategySettings::Full, 1.0)).len(), NAMES.len());
+    }
+
+    #[test]
+    fn the_lowest_chosen_block_decides_what_stays_the_same() {
+        let plan = plan(&StrategySettings::Partial { blocks: BlockChoice::First(1) }, 1.0);
+        assert_eq!(learning(&plan), ["blocks.0.attn.qkv.weight", "norm.bias", "head.weight"]);
+        assert_eq!((plan.first_block, plan.frozen_until), (0, Stage::Block(0)));
+    }
+
+    #[test]
+    fn lora_adds_its_factors_and_freezes_the_rest() {
+        let targets = vec![LoraTarget::V, LoraTarget::O];
+        let lora = LoraSettings { blocks: BlockChoice::Last(1), targets, rank: 4, alpha: 8.0, dropout: 0.0 };
+        let plan = plan(&StrategySettings::Lora(lora), 0.5);
+        assert_eq!(learning(&plan), ["head.weight"]);
+        let factors = plan.lora.as_ref().unwrap().names();
+        let modules = ["attn.v", "attn.proj"].map(|module| format!("blocks.1.{module}.lora_"));
+        assert_eq!(factors, modules.iter().flat_map(|m| [format!("{m}a"), format!("{m}b")]).collect::<Vec<_>>());
+        for name in &factors {
+            assert_eq!(plan.get(name), Some(Treatment { head: false, lr_scale: 0.5, decay: true }));
+        }
+        assert_eq!((plan.first_block, plan.frozen_until), (1, Stage::Block(1)));
     }
 
     #[test]
     fn layer_decay_counts_from_the_head_and_vectors_do_not_decay() {
-        let plan = plan(StrategySettings::Full, 0.5);
+        let plan = plan(&StrategySettings::Full, 0.5);
         let scales: Vec<f64> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.lr_scale).collect();
         assert_eq!(scales, [0.125, 0.125, 0.125, 0.25, 0.5, 1.0, 1.0]);
         let decayed: Vec<bool> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.decay).collect();
@@ -206,7 +248,7 @@ mod tests {
     fn unknown_parameters_and_too_many_blocks_are_refused() {
         let stray = [("adapter.weight", [2, 2].as_slice())];
         assert!(Plan::new(&StrategySettings::Full, 1.0, 2, stray).is_err());
-        let blocks = Plan::new(&StrategySettings::Partial { blocks: 3 }, 1.0, 2, NAMES.iter().copied());
+        let blocks = Plan::new(&last(3), 1.0, 2, NAMES.iter().copied());
         assert!(blocks.unwrap_err().to_string().contains("has 2 blocks"));
     }
 

@@ -19,7 +19,9 @@ pub struct Trainer {
     learner: Classifier,
     scorer: Classifier,
     device: Device,
-    stage: Stage,
+    spec: VitSpec,
+    plan: Plan,
+    form: Form,
     /// Of one image's input.
     shape: Vec<usize>,
 }
@@ -52,8 +54,10 @@ impl Trainer {
         Ok(Self {
             learner: build(&params)?,
             scorer: build(&params.detached())?,
-            stage: form.stage,
             shape: form.stage.shape(spec),
+            spec: spec.clone(),
+            plan: plan.clone(),
+            form,
             params,
             workers,
             device,
@@ -62,7 +66,19 @@ impl Trainer {
 
     /// What its inputs are.
     pub fn stage(&self) -> Stage {
-        self.stage
+        self.form.stage
+    }
+
+    /// Folds the adapters into the weights that they adapt: the same model up to rounding, as it is scored and exported,
+    /// in which nothing learns any more.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn merged(self) -> Result<Self> {
+        let mut plan = self.plan.clone();
+        let Some(lora) = plan.lora.take() else { return Ok(self) };
+        let params = lora.merged(&self.params)?;
+        Self::new(&self.spec, params, &plan, self.form, self.workers, self.device)
     }
 
     /// The gradients of the mean loss over a batch, computed in `micro_batches` parts one after another.
