@@ -45,19 +45,18 @@ impl Observer for StopAfter {
     }
 }
 
-fn settings(length: &str) -> Settings {
-    let sets = [
+fn settings(strategy: &[&str], length: &str) -> Settings {
+    let fixed = [
         "data.root=data/textile",
         "model.image_size=32",
         "model.drop_path=0.2",
         "model.head_dropout=0.1",
         "augment.preset=light",
-        "strategy.kind=partial",
-        "strategy.blocks=1",
         "train.batch_size=4",
         length,
     ];
-    config::load(None, &sets.map(str::to_owned)).unwrap()
+    let sets: Vec<String> = fixed.iter().chain(strategy).map(ToString::to_string).collect();
+    config::load(None, &sets).unwrap()
 }
 
 /// Ten training and four validation images.
@@ -86,8 +85,11 @@ fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
     let backbone = Backbone::load(&settings.model.backbone, settings.model.image_size).unwrap();
     let shapes = all_shapes(&backbone.spec, backbone.spec.width, 2);
     let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let plan = Plan::new(&settings.strategy, 1.0, backbone.spec.depth, shapes).unwrap();
-    let params = assemble(backbone.params, backbone.spec.width, 2, settings.run.seed, &Device::Cpu).unwrap();
+    let plan = Plan::new(&settings.strategy, 1.0, backbone.spec.depth, shapes).unwrap().unfreezing(settings.unfreeze);
+    let mut params = assemble(backbone.params, backbone.spec.width, 2, settings.run.seed, &Device::Cpu).unwrap();
+    if let Some(lora) = &plan.lora {
+        lora.insert(&mut params, settings.run.seed).unwrap();
+    }
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
     let rates = Regularisation { drop_path: settings.model.drop_path, head_dropout: settings.model.head_dropout };
     let workers = Workers::new(2, &Device::Cpu).unwrap();
@@ -112,7 +114,7 @@ fn train(settings: &Settings, run: &Path, steps: usize) -> (Ending, Progress) {
             var.set(&saved.params[name]).unwrap();
         }
         progress = saved.state;
-        optimizer.restore(progress.updates, saved.optimizer.unwrap()).unwrap();
+        optimizer.restore(saved.optimizer.unwrap()).unwrap();
     }
     let request = StopRequest::default();
     let fit = Fit {
@@ -142,21 +144,38 @@ fn numbers(progress: &Progress) -> Vec<EpochRecord> {
     progress.history.iter().map(timeless).collect()
 }
 
-#[test]
-fn stopped_after_any_step() {
-    // Three steps an epoch: whole epochs, and an epoch that is cut short.
-    for (length, total) in [("train.epochs=2", 6), ("train.steps=5", 5)] {
-        let settings = settings(length);
-        let whole = tempfile::tempdir().unwrap();
-        let (ending, expected) = train(&settings, whole.path(), usize::MAX);
-        assert_eq!((ending, expected.step, expected.history.len()), (Ending::Finished, total, 2));
-        for steps in 1..=total {
-            let cut = tempfile::tempdir().unwrap();
-            assert_eq!(train(&settings, cut.path(), steps).0, Ending::Stopped(Signal::Interrupt));
-            let (ending, progress) = train(&settings, cut.path(), usize::MAX);
-            assert_eq!(ending, Ending::Finished);
-            assert_eq!(numbers(&progress), numbers(&expected), "{length}, stopped after {steps}");
-            assert!(tensors(cut.path()) == tensors(whole.path()), "{length}, stopped after {steps}: other tensors");
-        }
+fn stopped_after_any_step(strategy: &[&str], length: &str, total: usize, epochs: usize) {
+    let settings = settings(strategy, length);
+    let whole = tempfile::tempdir().unwrap();
+    let (ending, expected) = train(&settings, whole.path(), usize::MAX);
+    assert_eq!((ending, expected.step, expected.history.len()), (Ending::Finished, total, epochs));
+    for steps in 1..=total {
+        let cut = tempfile::tempdir().unwrap();
+        assert_eq!(train(&settings, cut.path(), steps).0, Ending::Stopped(Signal::Interrupt));
+        let (ending, progress) = train(&settings, cut.path(), usize::MAX);
+        assert_eq!(ending, Ending::Finished);
+        assert_eq!(numbers(&progress), numbers(&expected), "{length}, stopped after {steps}");
+        assert!(tensors(cut.path()) == tensors(whole.path()), "{length}, stopped after {steps}: other tensors");
     }
+}
+
+// Three steps an epoch: whole epochs, and an epoch that is cut short.
+
+#[test]
+fn of_the_last_block() {
+    let strategy = ["strategy.kind=partial", "strategy.blocks=1"];
+    stopped_after_any_step(&strategy, "train.epochs=2", 6, 2);
+    stopped_after_any_step(&strategy, "train.steps=5", 5, 2);
+}
+
+#[test]
+fn of_adapters_with_dropout() {
+    let strategy = ["strategy.kind=lora", "strategy.blocks=[1, 5]", "strategy.dropout=0.3"];
+    stopped_after_any_step(&strategy, "train.steps=4", 4, 2);
+}
+
+#[test]
+fn of_gradual_unfreezing() {
+    let strategy = ["strategy.kind=partial", "strategy.blocks=2", "strategy.unfreeze=1"];
+    stopped_after_any_step(&strategy, "train.steps=8", 8, 3);
 }

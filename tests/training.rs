@@ -167,6 +167,36 @@ fn nine_images_are_learned_by_heart_and_frozen_weights_stay() {
     }
 }
 
+#[test]
+fn what_has_not_yet_joined_gets_no_gradient_and_stays() {
+    let batch = batch(2);
+    let (trainer, plan) = trainer(&listed(&[1, 4]), 2, Regularisation::default());
+    let plan = plan.unfreezing(1);
+    let backbone = Backbone::load("builtin:vit-mini", Some(SIZE)).unwrap();
+    let form = Regularisation::default().into();
+    let workers = Workers::new(2, &Device::Cpu).unwrap();
+    let trainer = Trainer::new(&backbone.spec, trainer.params, &plan, form, workers, Device::Cpu).unwrap();
+    let mut optimizer = AdamW::new(plan, &trainer.params).unwrap();
+    for (epoch, count) in [(0, 2), (1, 2 + 2 + 12), (2, 2 + 2 + 24)] {
+        let phase = trainer.learning(epoch).unwrap();
+        assert_eq!(phase.is_none(), epoch == 2);
+        let phase = phase.as_ref().unwrap_or(&trainer);
+        let before = values(&trainer);
+        let step = phase.step(&batch, &plain(), 1, 0, epoch).unwrap();
+        assert_eq!(step.gradients.iter().count(), count, "epoch {epoch}");
+        let rates = Rates { lr: 1e-2, head_lr: 1e-2, weight_decay: 0.1 };
+        optimizer.step(&phase.params, &step.gradients, rates, &phase.workers).unwrap();
+        for ((name, before), (_, after)) in before.iter().zip(values(&trainer)) {
+            assert_eq!(*before != after, step.gradients.get(name).is_some(), "{name} in epoch {epoch}");
+        }
+    }
+}
+
+fn values(trainer: &Trainer) -> Vec<(String, Vec<f32>)> {
+    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
+    trainer.params.iter().map(|(name, param)| (name.to_owned(), flat(param.tensor()))).collect()
+}
+
 fn frozen(trainer: &Trainer, plan: &Plan) -> Vec<(String, Vec<f32>)> {
     let frozen = trainer.params.iter().filter(|(name, _)| plan.get(name).is_none());
     frozen.map(|(name, param)| (name.to_owned(), param.tensor().flatten_all().unwrap().to_vec1().unwrap())).collect()

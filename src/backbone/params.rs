@@ -86,11 +86,20 @@ impl Params {
     /// the optimiser writes.
     #[must_use]
     pub fn detached(&self) -> Self {
-        let detach = |param: &Param| match param {
-            Param::Frozen(tensor) => Param::Frozen(tensor.clone()),
-            Param::Trained(var) => Param::Frozen(var.as_detached_tensor()),
+        self.restricted(|_| false)
+    }
+
+    /// The same storage, where of the learning parameters only those that `learns` selects track gradients.
+    #[must_use]
+    pub fn restricted(&self, learns: impl Fn(&str) -> bool) -> Self {
+        let restrict = |(name, param): (&String, &Param)| {
+            let param = match param {
+                Param::Trained(var) if !learns(name) => Param::Frozen(var.as_detached_tensor()),
+                param => param.clone(),
+            };
+            (name.clone(), param)
         };
-        Self(self.0.iter().map(|(name, param)| (name.clone(), detach(param))).collect())
+        Self(self.0.iter().map(restrict).collect())
     }
 
     /// Moves every parameter to a device, frozen. What is there already is not copied.

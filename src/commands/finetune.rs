@@ -212,6 +212,13 @@ impl Training {
         };
         let images = self.feed.len(Split::Train);
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
+        let unfreezing = self.plan.epochs_of_unfreezing();
+        if unfreezing >= epochs {
+            console.warn(format!(
+                "strategy.unfreeze leaves blocks frozen to the end: all learn from epoch {} of {epochs}",
+                unfreezing + 1
+            ));
+        }
         let mut report = TrainingReport::new(console, &self.run, epochs, images, &self.progress)?;
         fit.run(&mut self.progress, &mut optimizer, &mut report)
     }
@@ -249,7 +256,7 @@ impl Training {
         let Some(saved) = self.checkpoints.load::<Progress>("last")? else { return Ok(()) };
         load_saved(&self.trainer, &saved.params, self.run.folder())?;
         self.progress = saved.state;
-        optimizer.restore(self.progress.updates, saved.optimizer.unwrap_or_default())?;
+        optimizer.restore(saved.optimizer.unwrap_or_default())?;
         console.info(format!("resuming after epoch {}, step {}", self.progress.epoch, self.progress.step));
         Ok(())
     }

@@ -67,7 +67,8 @@ impl Session {
         let spec = &self.backbone.spec;
         let shapes = all_shapes(spec, readout.width(spec), classes);
         let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        Plan::new(&self.settings.strategy, self.settings.train.layer_decay, spec.depth, shapes)
+        let plan = Plan::new(&self.settings.strategy, self.settings.train.layer_decay, spec.depth, shapes)?;
+        Ok(plan.unfreezing(self.settings.unfreeze))
     }
 
     /// The model with a fresh head. It takes the backbone's parameters, so that they are held once.

@@ -242,6 +242,10 @@ pub struct RawStrategy {
     /// For `lora`: dropout rate of the adapters' inputs. Default: 0.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: Option<f64>,
+    /// Gradual unfreezing: the head learns from the start, then the strategy's blocks join one by one from the top, one
+    /// every so many epochs. 0 = all learn from the start.
+    #[schemars(range(min = 0, max = 1_000_000), extend("default" = 0))]
+    pub unfreeze: Option<usize>,
 }
 
 /// `strategy.blocks`

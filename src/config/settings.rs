@@ -20,6 +20,10 @@ pub struct Settings {
     pub augment: AugmentSettings,
     /// `[strategy]`
     pub strategy: StrategySettings,
+    /// `strategy.unfreeze`, the same for every kind: epochs from one block that begins to learn to the next; 0 = all
+    /// learn from the start.
+    #[serde(rename = "strategy.unfreeze")]
+    pub unfreeze: usize,
     /// `[train]`
     pub train: TrainSettings,
     /// `[early_stop]`

@@ -35,7 +35,7 @@ impl From<&Settings> for Raw {
             model: Some(model(&settings.model)),
             preprocess: Some(preprocess(&settings.preprocess)),
             augment: Some(augment(&settings.augment)),
-            strategy: Some(strategy(&settings.strategy)),
+            strategy: Some(RawStrategy { unfreeze: Some(settings.unfreeze), ..strategy(&settings.strategy) }),
             train: Some(train(&settings.train)),
             early_stop: Some(early_stop(&settings.early_stop)),
             cache: Some(cache(&settings.cache)),
@@ -146,6 +146,7 @@ fn strategy(strategy: &StrategySettings) -> RawStrategy {
             rank: Some(lora.rank),
             alpha: Some(lora.alpha),
             dropout: Some(lora.dropout),
+            ..RawStrategy::default()
         },
     }
 }

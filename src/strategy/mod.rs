@@ -12,7 +12,7 @@ mod partial;
 use crate::backbone::{Lora, Readout, Stage};
 use crate::config::StrategySettings;
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where in the network a parameter sits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,14 @@ impl Place {
             "norm" | "fc_norm" | "attn_pool" => Some(Self::FinalNorm),
             "head" => Some(Self::Head),
             _ => None,
+        }
+    }
+
+    /// The block it is in, if it is in one.
+    fn block(self) -> Option<usize> {
+        match self {
+            Self::Block(block) | Self::Adapter(block) => Some(block),
+            Self::Embedding | Self::FinalNorm | Self::Head => None,
         }
     }
 
@@ -94,15 +102,22 @@ pub struct Treatment {
     pub lr_scale: f64,
     /// Whether weight decay applies.
     pub decay: bool,
+    /// The phase of gradual unfreezing in which it begins to learn.
+    pub joins: usize,
 }
 
 /// The learning parameters with their treatment; every other parameter is frozen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     treatments: BTreeMap<String, Treatment>,
+    depth: usize,
+    /// The blocks that learn or are adapted, the lowest first.
+    blocks: Vec<usize>,
+    /// Epochs from one block that begins to learn to the next; 0 = all learn from the start.
+    unfreeze: usize,
     /// The lowest block that learns; `depth` when none does.
     pub first_block: usize,
-    /// The point below which nothing learns: what comes before it is the same in every epoch.
+    /// The point below which nothing ever learns: what comes before it is the same in every epoch.
     pub frozen_until: Stage,
     /// The adapters beside the backbone's own parameters; they are part of the plan.
     pub lora: Option<Lora>,
@@ -123,40 +138,72 @@ impl Plan {
         let lora = strategy.lora().cloned();
         let factors = lora.iter().flat_map(Lora::names).map(|name| (name, true));
         let shapes = shapes.into_iter().map(|(name, shape)| (name.to_owned(), shape.len() > 1));
-        let mut treatments = BTreeMap::new();
-        let (mut first_block, mut only_head, mut embedding) = (depth, true, false);
+        let mut learning = Vec::new();
         for (name, matrix) in shapes.chain(factors) {
             let Some(place) = Place::of(&name) else {
                 return Err(Error::usage(format!("no strategy covers the parameter {name:?}")));
             };
-            if !strategy.learns(place) {
-                continue;
+            if strategy.learns(place) {
+                learning.push((name, matrix, place));
             }
-            match place {
-                Place::Embedding => (first_block, embedding) = (0, true),
-                Place::Block(block) | Place::Adapter(block) => first_block = first_block.min(block),
-                Place::FinalNorm | Place::Head => {}
-            }
-            only_head &= place == Place::Head;
+        }
+        let blocks: BTreeSet<usize> = learning.iter().filter_map(|(.., place)| place.block()).collect();
+        let blocks: Vec<usize> = blocks.into_iter().collect();
+        let first_block = blocks.first().copied().unwrap_or(depth);
+        let frozen_until = match (learning.iter().any(|(.., place)| *place == Place::Embedding), first_block) {
+            (true, _) => Stage::Pixels,
+            (false, _) if learning.iter().all(|(.., place)| *place == Place::Head) => Stage::Features(Readout::POOL),
+            (false, first_block) => Stage::Block(first_block),
+        };
+        let treatments = learning.into_iter().map(|(name, matrix, place)| {
             let below_top = depth + 1 - place.layer(depth);
             let treatment = Treatment {
                 head: place == Place::Head,
                 lr_scale: layer_decay.powi(below_top as i32),
                 decay: matrix && decays(&name),
+                joins: joins(place, &blocks),
             };
-            treatments.insert(name, treatment);
-        }
-        let frozen_until = match (embedding, only_head) {
-            (true, _) => Stage::Pixels,
-            (false, true) => Stage::Features(Readout::POOL),
-            (false, false) => Stage::Block(first_block),
-        };
-        Ok(Self { treatments, first_block, frozen_until, lora })
+            (name, treatment)
+        });
+        let treatments = treatments.collect();
+        Ok(Self { treatments, depth, blocks, unfreeze: 0, first_block, frozen_until, lora })
+    }
+
+    /// The same, where one block after another begins to learn, from the top, one every `unfreeze` epochs; the head
+    /// learns from the start, the final norm with the highest block, the embedding with the lowest (gradual unfreezing,
+    /// Howard and Ruder 2018). 0 = all learn from the start.
+    #[must_use]
+    pub fn unfreezing(self, unfreeze: usize) -> Self {
+        Self { unfreeze, ..self }
+    }
+
+    /// What learns in that epoch, counted from 0; none when it is everything that ever will.
+    pub fn at(&self, epoch: usize) -> Option<Self> {
+        let phase = epoch.checked_div(self.unfreeze).filter(|phase| *phase < self.blocks.len())?;
+        let mut plan = self.clone();
+        plan.treatments.retain(|_, treatment| treatment.joins <= phase);
+        plan.first_block = self.blocks.iter().rev().take(phase).next_back().copied().unwrap_or(self.depth);
+        Some(plan)
+    }
+
+    /// Epochs before everything learns.
+    pub fn epochs_of_unfreezing(&self) -> usize {
+        self.unfreeze * self.blocks.len()
     }
 
     /// The treatment of a parameter; none when it is frozen.
     pub fn get(&self, name: &str) -> Option<Treatment> {
         self.treatments.get(name).copied()
+    }
+}
+
+/// The phase in which a place begins to learn when `blocks` do, the lowest first: one for each block.
+fn joins(place: Place, blocks: &[usize]) -> usize {
+    match place {
+        Place::Head => 0,
+        Place::FinalNorm => 1,
+        Place::Block(block) | Place::Adapter(block) => blocks.iter().filter(|other| **other >= block).count(),
+        Place::Embedding => blocks.len(),
     }
 }
 
@@ -230,9 +277,23 @@ mod tests {
         let modules = ["attn.v", "attn.proj"].map(|module| format!("blocks.1.{module}.lora_"));
         assert_eq!(factors, modules.iter().flat_map(|m| [format!("{m}a"), format!("{m}b")]).collect::<Vec<_>>());
         for name in &factors {
-            assert_eq!(plan.get(name), Some(Treatment { head: false, lr_scale: 0.5, decay: true }));
+            assert_eq!(plan.get(name), Some(Treatment { head: false, lr_scale: 0.5, decay: true, joins: 1 }));
         }
         assert_eq!((plan.first_block, plan.frozen_until), (1, Stage::Block(1)));
+    }
+
+    #[test]
+    fn blocks_join_from_the_top() {
+        let plan = plan(&StrategySettings::Full, 1.0).unfreezing(2);
+        let head = ["head.weight"].as_slice();
+        let top = ["blocks.1.norm1.weight", "norm.bias", "head.weight"].as_slice();
+        for (epoch, expected, first_block) in [(0, head, 2), (1, head, 2), (2, top, 1), (3, top, 1)] {
+            let phase = plan.at(epoch).unwrap();
+            assert_eq!((learning(&phase).as_slice(), phase.first_block), (expected, first_block), "epoch {epoch}");
+            assert_eq!(phase.frozen_until, plan.frozen_until, "the kept inputs stay the same");
+        }
+        assert_eq!((plan.at(4), plan.epochs_of_unfreezing()), (None, 4));
+        assert_eq!(plan.unfreezing(0).at(0), None);
     }
 
     #[test]

@@ -109,10 +109,12 @@ impl Fit<'_> {
             return Ok(None);
         }
         let batches = self.feed.train(progress.epoch, progress.batch)?;
+        let phase = self.trainer.learning(progress.epoch)?;
+        let trainer = phase.as_ref().unwrap_or(self.trainer);
         let mut clock = Instant::now();
         for batch in batches {
             let batch = batch?;
-            self.train_step(&batch, progress, optimizer, schedule, observer)?;
+            self.train_step(trainer, &batch, progress, optimizer, schedule, observer)?;
             progress.batch += 1;
             progress.running.seconds += clock.elapsed().as_secs_f64();
             clock = Instant::now();
@@ -130,20 +132,21 @@ impl Fit<'_> {
 
     fn train_step(
         &self,
+        trainer: &Trainer,
         batch: &Batch,
         progress: &mut Progress,
         optimizer: &mut AdamW,
         schedule: LrSchedule,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let workers = &self.trainer.workers;
-        let mut step = self.trainer.step(batch, self.criterion, self.settings.accumulate, self.seed, progress.step)?;
+        let workers = &trainer.workers;
+        let mut step = trainer.step(batch, self.criterion, self.settings.accumulate, self.seed, progress.step)?;
         let norm = step.gradients.norm(workers)?;
         if step.loss.is_finite() && norm.is_finite() {
             if let Some(limit) = self.settings.clip_grad {
                 step.gradients.clip(norm, limit)?;
             }
-            optimizer.step(&self.trainer.params, &step.gradients, self.rates(schedule, progress.step), workers)?;
+            optimizer.step(&trainer.params, &step.gradients, self.rates(schedule, progress.step), workers)?;
             let images = batch.labels.len();
             progress.running.loss += step.loss * images as f64;
             progress.running.correct += step.correct;
@@ -229,7 +232,7 @@ impl Fit<'_> {
     }
 
     fn save_last(&self, progress: &Progress, optimizer: &AdamW) -> Result<()> {
-        self.checkpoints.save("last", progress.step, &self.trainer.params, Some(&optimizer.tensors()), progress)
+        self.checkpoints.save("last", progress.step, &self.trainer.params, Some(&optimizer.tensors()?), progress)
     }
 }
 

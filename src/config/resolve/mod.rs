@@ -22,7 +22,7 @@ pub(super) use context::Resolver;
 impl Resolver<'_> {
     /// Resolves all sections.
     pub(super) fn resolve(&mut self, raw: Raw) -> Settings {
-        let strategy = self.strategy(raw.strategy.unwrap_or_default());
+        let (strategy, unfreeze) = self.strategy(raw.strategy.unwrap_or_default());
         Settings {
             run: self.run(raw.run.unwrap_or_default()),
             data: self.data(raw.data.unwrap_or_default()),
@@ -35,6 +35,7 @@ impl Resolver<'_> {
             probe: features::probe(raw.probe.unwrap_or_default()),
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
             strategy,
+            unfreeze,
         }
     }
 

@@ -11,8 +11,9 @@ const BLOCKS: &str = "strategy.blocks";
 const TARGETS: &str = "strategy.targets";
 
 impl Resolver<'_> {
-    pub(super) fn strategy(&mut self, raw: RawStrategy) -> StrategySettings {
-        use StrategyKind::{Lora, Partial};
+    /// The strategy and `strategy.unfreeze`.
+    pub(super) fn strategy(&mut self, raw: RawStrategy) -> (StrategySettings, usize) {
+        use StrategyKind::{Full, Lora, Partial};
         let kind = raw.kind.unwrap_or_default();
         for (key, given, kinds) in [
             (BLOCKS, raw.blocks.is_some(), [Partial, Lora].as_slice()),
@@ -20,14 +21,16 @@ impl Resolver<'_> {
             ("strategy.rank", raw.rank.is_some(), &[Lora]),
             ("strategy.alpha", raw.alpha.is_some(), &[Lora]),
             ("strategy.dropout", raw.dropout.is_some(), &[Lora]),
+            ("strategy.unfreeze", raw.unfreeze.is_some_and(|epochs| epochs > 0), &[Partial, Full, Lora]),
         ] {
             if given && !kinds.contains(&kind) {
                 self.belongs_to(key, kinds);
             }
         }
-        match kind {
+        let unfreeze = if kind == StrategyKind::Frozen { 0 } else { raw.unfreeze.unwrap_or(0) };
+        let strategy = match kind {
             StrategyKind::Frozen => StrategySettings::Frozen,
-            StrategyKind::Full => StrategySettings::Full,
+            Full => StrategySettings::Full,
             Partial => StrategySettings::Partial { blocks: self.blocks(raw.blocks, BlockChoice::Last(PARTIAL_BLOCKS)) },
             Lora => StrategySettings::Lora(LoraSettings {
                 blocks: self.blocks(raw.blocks, BlockChoice::All),
@@ -38,7 +41,8 @@ impl Resolver<'_> {
                 alpha: raw.alpha.unwrap_or(16.0),
                 dropout: raw.dropout.unwrap_or(0.0),
             }),
-        }
+        };
+        (strategy, unfreeze)
     }
 
     /// Notes a key that another kind of strategy has.

@@ -157,6 +157,7 @@ fn strategies_that_cannot_be_are_refused() {
         "strategy = { kind = 'lora', targets = ['q', 'q'] }",
         "strategy = { kind = 'lora', targets = ['query'] }",
         "strategy = { kind = 'lora', rank = 0 }",
+        "strategy = { kind = 'frozen', unfreeze = 1 }",
         "strategy = { kind = 'lora', dropout = 1.0 }",
         "strategy = { kind = 'partial', blocks = 0 }",
         "strategy.blocks = 3",

@@ -190,6 +190,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             model,
             preprocess,
             augment,
+            unfreeze: if strategy == StrategySettings::Frozen { 0 } else { patience },
             strategy,
             train,
             early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },
