@@ -10,6 +10,7 @@ mod feature_settings;
 mod overrides;
 mod paths;
 mod raw;
+mod raw_strategy;
 mod read;
 mod resolve;
 mod schema;

@@ -2,10 +2,10 @@
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::raw::{
-    BlockCount, BlockIndex, GradNorm, Neighbors, OneOrMany, Penalty, Raw, RawAugment, RawBlockEnd, RawBlocks, RawCache,
-    RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe, RawRun, RawStrategy,
-    RawTrain, RawTsne, Share, Shorthand, StrategyKind, Switch,
+    GradNorm, Neighbors, OneOrMany, Penalty, Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop,
+    RawErasing, RawModel, RawPreprocess, RawProbe, RawRun, RawTrain, RawTsne, Share, Shorthand, Switch,
 };
+use super::raw_strategy::{BlockCount, BlockIndex, RawBlockEnd, RawBlocks, RawStrategy, StrategyKind};
 use super::settings::{
     AugmentSettings, ColorSettings, CropSettings, DataSettings, DataSource, EarlyStopSettings, ErasingSettings,
     ModelSettings, PreprocessSettings, RunSettings, Settings, TrainLength, TrainSettings,

@@ -9,7 +9,7 @@ use super::kernels::gemm::{Mat, matmul};
 use super::kernels::{contiguous, fused, gradient_of, read, simd};
 use super::linear::Linear;
 use crate::rng::Purpose;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -63,14 +63,15 @@ impl AdaptedLinear {
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let Some(adapter) = &self.adapter else { return self.linear.forward(x) };
         let kept = mask(x, adapter.dropout, Purpose::LoraDropout, adapter.place, mode)?;
-        let (a, b) = (stack(&adapter.factors, |factors| &factors.a)?, stack(&adapter.factors, |factors| &factors.b)?);
         if !fused(x) {
-            return self.linear.forward(x)? + adapter.composed(x, kept, (&a, &b), self.linear.outputs()?)?;
+            return adapter.add_to(&self.linear.forward(x)?, x, kept);
         }
+        let factors = &adapter.factors;
+        let (a, b) = (stack(factors.iter().map(|f| &f.a))?, stack(factors.iter().map(|f| &f.b))?);
         let op = AdaptedAffine {
             linear: self.linear.clone(),
             slices: adapter.slices()?,
-            rank: adapter.rank()?,
+            rank: a.dim(0)? / factors.len(),
             scale: adapter.scale as f32,
             kept,
         };
@@ -78,45 +79,34 @@ impl AdaptedLinear {
     }
 }
 
-/// The factors of all projections as one matrix, the first on top.
-fn stack(factors: &[Factors], which: impl Fn(&Factors) -> &Tensor) -> Result<Tensor> {
-    match factors {
-        [one] => Ok(which(one).clone()),
-        several => Tensor::cat(&several.iter().map(which).collect::<Vec<_>>(), 0),
+/// Matrices as one, the first on top.
+fn stack<'t>(matrices: impl Iterator<Item = &'t Tensor>) -> Result<Tensor> {
+    match matrices.collect::<Vec<_>>().as_slice() {
+        [one] => Ok((*one).clone()),
+        several => Tensor::cat(several, 0),
     }
 }
 
 impl Adapter {
-    fn rank(&self) -> Result<usize> {
-        self.factors.first().map_or(Ok(0), |factors| factors.a.dim(0))
-    }
-
     /// The outputs that each projection adds to.
     fn slices(&self) -> Result<Vec<Range<usize>>> {
         self.factors.iter().map(|factors| Ok(factors.first..factors.first + factors.b.dim(0)?)).collect()
     }
 
-    /// The addition to the layer's output as a composition of differentiable operations.
-    fn composed(&self, x: &Tensor, kept: Option<Vec<f32>>, (a, b): (&Tensor, &Tensor), out: usize) -> Result<Tensor> {
+    /// Adds its part to the layer's output y (B, …, out), as a composition of differentiable operations.
+    fn add_to(&self, y: &Tensor, x: &Tensor, kept: Option<Vec<f32>>) -> Result<Tensor> {
         let x = match kept {
             Some(kept) => (x * Tensor::from_vec(kept, x.shape(), x.device())?.to_dtype(x.dtype())?)?,
             None => x.clone(),
         };
-        let rank = self.rank()?;
-        let hidden = x.broadcast_matmul(&a.t()?)?; // (B, …, projections · rank)
-        let mut sum: Option<Tensor> = None;
-        let mut row = 0;
-        for (index, slice) in self.slices()?.into_iter().enumerate() {
-            let part = hidden.narrow(candle_core::D::Minus1, index * rank, rank)?;
-            let part = (part.contiguous()?.broadcast_matmul(&b.narrow(0, row, slice.len())?.t()?)? * self.scale)?;
-            let part = part.pad_with_zeros(candle_core::D::Minus1, slice.start, out - slice.end)?;
-            sum = Some(match sum {
-                Some(sum) => (sum + part)?,
-                None => part,
-            });
-            row += slice.len();
+        let (inner, out) = (x.dim(D::Minus1)?, y.dim(D::Minus1)?);
+        let x = x.reshape(((), inner))?;
+        let mut sum = y.reshape(((), out))?;
+        for (factors, slice) in self.factors.iter().zip(self.slices()?) {
+            let part = (x.matmul(&factors.a.t()?)?.matmul(&factors.b.t()?)? * self.scale)?; // (rows, outputs)
+            sum = (sum + part.pad_with_zeros(1, slice.start, out - slice.end)?)?;
         }
-        sum.ok_or_else(|| candle_core::Error::msg("an adapter without factors"))
+        sum.reshape(y.shape())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `[strategy]`: keys that belong to some kinds only, and their defaults.
 
 use super::Resolver;
-use crate::config::raw::{BlockCount, BlockIndex, RawBlockEnd, RawBlocks, RawStrategy, StrategyKind};
+use crate::config::raw_strategy::{BlockCount, BlockIndex, RawBlockEnd, RawBlocks, RawStrategy, StrategyKind};
 use crate::config::strategy_settings::{BlockChoice, LoraSettings, LoraTarget, StrategySettings};
 
 /// How many blocks `partial` trains by default: the depth with the best return in the recipe it comes from.
