@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub fn chosen(choice: &BlockChoice, depth: usize) -> Result<Vec<usize>> {
     let too_many = |form: String| {
         let message = format!("strategy.blocks = {form} but the backbone has {depth} blocks");
-        Err(Error::usage_hint(message, format!("give 1 to {depth}, or strategy.kind = \"full\"")))
+        Err(Error::usage_hint(message, format!("give 1 to {depth}")))
     };
     match choice {
         BlockChoice::All => Ok((0..depth).collect()),
