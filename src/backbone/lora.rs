@@ -7,7 +7,7 @@ use super::params::Params;
 use crate::config::LoraTarget;
 use crate::nn::{Adapter, Factors};
 use crate::rng::{Purpose, Stream};
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// The adapters of a backbone.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +97,7 @@ impl Lora {
             let a: Vec<f32> = (0..self.rank * inner).map(|_| stream.range(-bound, bound) as f32).collect();
             let [name_a, name_b] = factor_names(block, &site);
             params.insert(name_a, Tensor::from_vec(a, (self.rank, inner), weight.device())?);
-            params.insert(name_b, Tensor::zeros((out / site.parts, self.rank), weight.dtype(), weight.device())?);
+            params.insert(name_b, Tensor::zeros((out / site.parts, self.rank), DType::F32, weight.device())?);
         }
         Ok(())
     }

@@ -118,8 +118,13 @@ fn describe(record: &RunRecord, session: &Session, console: &Console) {
     let classes = record.classes.len();
     console.info(format!("data      {} train, {} val, {} test, {classes} classes", data.train, data.val, data.test));
     let (trainable, total) = (record.trainable_parameters, record.total_parameters);
+    let joining = match session.settings.unfreeze {
+        0 => String::new(),
+        1 => ", one block more every epoch".into(),
+        epochs => format!(", one block more every {epochs} epochs"),
+    };
     console.info(format!(
-        "strategy  {}: {} of {} parameters learn ({:.2} %)",
+        "strategy  {}{joining}: {} of {} parameters learn ({:.2} %)",
         session.settings.strategy,
         thousands(trainable),
         thousands(total),
@@ -215,7 +220,8 @@ impl Training {
         let unfreezing = self.plan.epochs_of_unfreezing();
         if unfreezing >= epochs {
             console.warn(format!(
-                "strategy.unfreeze leaves blocks frozen to the end: all learn from epoch {} of {epochs}",
+                "training has {epochs} epochs, but with strategy.unfreeze = {} all blocks learn only from epoch {}",
+                settings.unfreeze,
                 unfreezing + 1
             ));
         }

@@ -35,8 +35,7 @@ impl Resolver<'_> {
             Lora => StrategySettings::Lora(LoraSettings {
                 blocks: self.blocks(raw.blocks, BlockChoice::All),
                 targets: self.targets(raw.targets),
-                // The usual start: peft's examples and most published recipes have rank 8 and alpha = 2 rank; at small
-                // ranks the update's size, not its rank, is what limits it.
+                // peft's default rank, and an alpha of twice the rank as is common.
                 rank: raw.rank.unwrap_or(8),
                 alpha: raw.alpha.unwrap_or(16.0),
                 dropout: raw.dropout.unwrap_or(0.0),
@@ -85,6 +84,7 @@ impl Resolver<'_> {
 
     fn targets(&mut self, raw: Option<Vec<LoraTarget>>) -> Vec<LoraTarget> {
         use LoraTarget::{K, O, Q, V};
+        // All products of the attention at a low rank: as good as any choice in section 7.1 of Hu et al. 2021.
         let mut targets = raw.unwrap_or_else(|| vec![Q, K, V, O]);
         targets.sort_unstable();
         if let Some(twice) = repeated(&targets) {
