@@ -134,8 +134,13 @@ fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console:
     let classes = record.classes.len();
     console.info(format!("data      {} train, {} val, {} test, {classes} classes", data.train, data.val, data.test));
     let (trainable, total) = (record.trainable_parameters, record.total_parameters);
+    let joining = match session.settings.unfreeze {
+        0 => String::new(),
+        1 => ", one block more every epoch".into(),
+        epochs => format!(", one block more every {epochs} epochs"),
+    };
     console.info(format!(
-        "strategy  {}: {} of {} parameters learn ({:.2} %)",
+        "strategy  {}{joining}: {} of {} parameters learn ({:.2} %)",
         session.settings.strategy,
         thousands(trainable),
         thousands(total),
@@ -237,6 +242,14 @@ impl Training {
         };
         let images = self.feed.len(Split::Train);
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
+        let unfreezing = self.plan.epochs_of_unfreezing();
+        if unfreezing >= epochs {
+            console.warn(format!(
+                "training has {epochs} epochs, but with strategy.unfreeze = {} all blocks learn only from epoch {}",
+                settings.unfreeze,
+                unfreezing + 1
+            ));
+        }
         let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &state.progress)?;
         let ending = fit.run(&mut state, &mut report)?;
         if ending == Ending::Finished && settings.train.soup > 0 {
@@ -307,6 +320,7 @@ impl Training {
         if let Some(best) = self.checkpoints.load::<Progress>("best")? {
             load_saved(&self.trainer, &best.params, self.run.folder())?;
         }
+        self.trainer = self.trainer.merged()?;
         let scores =
             score_splits(&self.feed, &self.trainer, &self.record.classes, &[Split::Val, Split::Test], console)?;
         self.record.temperature = scores.temperature;

@@ -98,7 +98,8 @@ impl Session {
     fn plan_over(&self, shapes: &Shapes) -> Result<Plan> {
         let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
         let (strategy, layer_decay) = (&self.settings.strategy, self.settings.train.layer_decay);
-        Plan::new(strategy, layer_decay, self.backbone.spec.depth, shapes)
+        let plan = Plan::new(strategy, layer_decay, self.backbone.spec.depth, shapes)?;
+        Ok(plan.unfreezing(self.settings.unfreeze))
     }
 
     /// The model with a fresh head. It takes the backbone's parameters, so that they are held once.
@@ -108,13 +109,17 @@ impl Session {
     pub fn trainer(&mut self, shape: ModelShape, plan: &Plan) -> Result<Trainer> {
         let ModelShape { stage, readout, head, classes, knn } = shape;
         let backbone = std::mem::take(&mut self.backbone.params);
-        let params = match head {
+        let seed = self.settings.run.seed;
+        let mut params = match head {
             HeadKind::Linear => {
-                let (width, seed) = (readout.width(&self.backbone.spec), self.settings.run.seed);
+                let width = readout.width(&self.backbone.spec);
                 assemble(backbone, width, classes, seed, &self.device)?
             }
             HeadKind::Cosine => self.with_cosine_head(backbone, classes)?,
         };
+        if let Some(lora) = &plan.lora {
+            lora.insert(&mut params, seed)?;
+        }
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let model = &self.settings.model;
         let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };
