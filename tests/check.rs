@@ -19,6 +19,7 @@ macro_rules! snapshot {
             (r"processor  .*", "processor  [PROCESSOR]"),
             (r"cores      \d+", "cores      [N]"),
             (r"memory     .*", "memory     [MEMORY]"),
+            (r"GPU        .*", "GPU        [GPU]"),
             (r"\n─+", "\n─"),
         ]}, { assert_cmd_snapshot!($workspace.command($args)) });
     };
