@@ -120,7 +120,7 @@ fn the_schedule_follows_the_formula() {
         let lrs = expected.get(&format!("schedule.{case}.lr")).to_vec1::<f64>().unwrap();
         let (peak, warmup) =
             (expected.scalar(&format!("schedule.{case}.peak")), expected.scalar(&format!("schedule.{case}.warmup")));
-        let schedule = LrSchedule { warmup: warmup as usize, total: lrs.len(), decay: Schedule::Cosine };
+        let schedule = LrSchedule::new(warmup, lrs.len(), Schedule::Cosine);
         for (step, lr) in lrs.iter().enumerate() {
             let ours = peak * schedule.factor(step);
             assert!((ours - lr).abs() <= 1e-12 * peak, "{case} step {step}: {ours} instead of {lr}");

@@ -4,6 +4,7 @@
 //! queries, keys and values are adapted each on its own, as peft does on layers that are not packed.
 
 use super::params::Params;
+use super::spec::Shapes;
 use crate::config::LoraTarget;
 use crate::nn::{Adapter, Factors};
 use crate::rng::{Purpose, Stream};
@@ -80,6 +81,20 @@ impl Lora {
     /// Every adapter by its block and target.
     fn places(&self) -> impl Iterator<Item = (usize, LoraTarget)> {
         self.blocks.iter().flat_map(|&block| self.targets.iter().map(move |&target| (block, target)))
+    }
+
+    /// The shapes of all factors beside layers of these shapes, (rank, in) and (out, rank).
+    pub fn shapes(&self, layers: &Shapes) -> Shapes {
+        let mut shapes = Shapes::new();
+        for (block, target) in self.places() {
+            let site = site(target);
+            if let Some([out, inner]) = layers.get(&weight_name(block, site.layer)).map(Vec::as_slice) {
+                let [name_a, name_b] = factor_names(block, &site);
+                shapes.insert(name_a, vec![self.rank, *inner]);
+                shapes.insert(name_b, vec![out / site.parts, self.rank]);
+            }
+        }
+        shapes
     }
 
     /// Adds fresh factors to the backbone's parameters: A is uniform within ±1 / √in (Kaiming with slope √5, as in peft),

@@ -20,11 +20,11 @@ use crate::nn::Criterion;
 use crate::probe::Model;
 use crate::report::{
     Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
-    recall_table, refuse, verdict,
+    recall_table, refuse, thousands, verdict,
 };
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
-use crate::system::signals::StopRequest;
+use crate::system::signals::{Signal, StopRequest};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::classifier::HeadKind;
 use crate::train::feed::{Feed, Kept};
@@ -49,6 +49,9 @@ pub struct FinetuneArgs {
     /// Continue the run of this config where it stopped
     #[arg(long)]
     resume: bool,
+    /// Do not train: raise the learning rate step by step, and draw where the loss falls and where it breaks away
+    #[arg(long, conflicts_with = "resume")]
+    find_lr: bool,
 }
 
 /// Trains and scores.
@@ -57,7 +60,11 @@ pub struct FinetuneArgs {
 /// Every failure of the modules it composes.
 pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
-    let settings = args.config.load()?;
+    let mut settings = args.config.load()?;
+    if args.find_lr {
+        // A folder of its own: the run itself is not touched.
+        settings.run.name.push_str("-lr");
+    }
     let stop = StopRequest::listen()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
@@ -65,7 +72,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let plan = session.plan(Readout::POOL, dataset.classes.len())?;
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
-    let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
+    let stage = kept::stage(&session.settings, &session.backbone.spec, &plan, images, console);
     let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Linear, classes, knn: None };
     let trainer = session.trainer(shape, &plan)?;
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
@@ -77,22 +84,21 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
         parameters: (record.trainable_parameters, record.total_parameters),
         images: (record.data.train, record.data.val),
     };
-    let forecast = forecast(&session, &plan, stage, sizes)?;
+    let model = (&session.backbone.spec, &plan, stage);
+    let forecast = forecast(&session.settings, model, sizes, (&session.device, &session.workers))?;
     describe(&record, &forecast, &session, console);
     record.forecast = Some(forecast);
     warn_of_double_balance(&session.settings, console);
     let mut training = Training::new(session, inspected, trainer, plan, run, record)?;
+    if args.find_lr {
+        return training.find_lr(&stop, console);
+    }
     let ending = training.fit(&stop, console, args.resume);
     training.record.wall_seconds += clock.elapsed().as_secs_f64();
     training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
     match ending? {
         Ending::Finished => training.finish(console),
-        Ending::Stopped(signal) => {
-            training.record.status = Status::Stopped;
-            training.run.write_record(&training.record)?;
-            let run = training.run.folder().to_path_buf();
-            Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
-        }
+        Ending::Stopped(signal) => Err(training.stopped(signal)?),
     }
 }
 
@@ -163,17 +169,9 @@ fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console:
     console.detail(format!("sha256    {} (weights), {} (data)", backbone.sha256, data.sha256));
 }
 
-/// 5125 as `5,125`.
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
-}
-
 /// A run under way.
-struct Training {
-    session: Session,
+pub(super) struct Training {
+    pub(super) session: Session,
     trainer: Trainer,
     plan: Plan,
     feed: Feed,
@@ -181,8 +179,8 @@ struct Training {
     criterion: Criterion,
     checkpoints: Checkpoints,
     progress: Progress,
-    run: Run,
-    record: RunRecord,
+    pub(super) run: Run,
+    pub(super) record: RunRecord,
 }
 
 impl Training {
@@ -220,26 +218,11 @@ impl Training {
     /// The loop, from the start or from the last checkpoint.
     fn fit(&mut self, stop: &StopRequest, console: &Console, resume: bool) -> Result<Ending> {
         let mut state = self.initial_state(console, resume)?;
-        let watched = (self.run.folder(), stop);
-        let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
-        if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
+        if let Some(signal) = self.keep(stop, console)? {
             return Ok(Ending::Stopped(signal));
         }
-        self.feed.kept = kept?;
-        self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
         let settings = &self.session.settings;
-        let side = self.feed.training.preprocess().geometry.image_size;
-        let fit = Fit {
-            settings: &settings.train,
-            early_stop: &settings.early_stop,
-            seed: settings.run.seed,
-            trainer: &self.trainer,
-            criterion: &self.criterion,
-            feed: &self.feed,
-            mixer: Mixer::new(&settings.train, self.feed.dataset.classes.len(), side, settings.run.seed),
-            checkpoints: &self.checkpoints,
-            stop,
-        };
+        let fit = self.ready(stop);
         let images = self.feed.len(Split::Train);
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
         let unfreezing = self.plan.epochs_of_unfreezing();
@@ -263,8 +246,45 @@ impl Training {
         Ok(ending)
     }
 
+    /// Computes or finds what frozen layers make of the images; a signal when one ended it.
+    pub(super) fn keep(&mut self, stop: &StopRequest, console: &Console) -> Result<Option<Signal>> {
+        let watched = (self.run.folder(), stop);
+        let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
+        if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
+            return Ok(Some(signal));
+        }
+        self.feed.kept = kept?;
+        self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
+        Ok(None)
+    }
+
+    /// The loop over what is there.
+    pub(super) fn ready<'a>(&'a self, stop: &'a StopRequest) -> Fit<'a> {
+        let settings = &self.session.settings;
+        let side = self.feed.training.preprocess().geometry.image_size;
+        Fit {
+            settings: &settings.train,
+            early_stop: &settings.early_stop,
+            seed: settings.run.seed,
+            trainer: &self.trainer,
+            criterion: &self.criterion,
+            feed: &self.feed,
+            mixer: Mixer::new(&settings.train, self.feed.dataset.classes.len(), side, settings.run.seed),
+            checkpoints: &self.checkpoints,
+            stop,
+        }
+    }
+
+    /// Writes down that a signal ended the run; the error to end with.
+    pub(super) fn stopped(&mut self, signal: Signal) -> Result<Error> {
+        self.record.status = Status::Stopped;
+        self.run.write_record(&self.record)?;
+        let run = self.run.folder().to_path_buf();
+        Ok(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
+    }
+
     /// From the last checkpoint, or from the start.
-    fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
+    pub(super) fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
         let settings = &self.session.settings;
         let saved = if resume {
             self.checkpoints.recover()?;
@@ -339,7 +359,7 @@ impl Training {
     }
 
     /// What stands above its pictures.
-    fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         format!("{}, {}", self.session.settings.run.name, self.session.settings.strategy)
     }
 
