@@ -29,6 +29,8 @@ pub enum Purpose {
     Folds = 8,
     /// Where the points of an embedding start.
     Embedding = 9,
+    /// Which inputs of a low-rank adapter are zeroed.
+    LoraDropout = 10,
     /// The order in which a balancing sampler takes the samples of a class.
     Sampler = 11,
     /// How the images of a step are mixed.

@@ -19,6 +19,7 @@ macro_rules! snapshot {
             (r"processor  .*", "processor  [PROCESSOR]"),
             (r"cores      \d+", "cores      [N]"),
             (r"memory     .*", "memory     [MEMORY]"),
+            (r"GPU        .*", "GPU        [GPU]"),
             (r"\n─+", "\n─"),
         ]}, { assert_cmd_snapshot!($workspace.command($args)) });
     };
@@ -91,4 +92,26 @@ fn a_run_tells_which_labels_its_neighbours_contradict() {
     assert!(workspace.path("labels.png").is_file());
     let table = workspace.command(&check).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&table.stdout).lines().count(), 2 + 2 + 4);
+}
+
+#[test]
+fn what_the_preprocessing_loses_is_said() {
+    let workspace = Workspace::new();
+    for class in CLASSES {
+        for file in textile("val", class).iter().take(6) {
+            let wide = image::open(file).unwrap().crop_imm(0, 0, 250, 90);
+            let name = file.file_name().unwrap();
+            wide.save(workspace.path(&format!("data/train/{class}")).join(name).with_extension("png")).unwrap();
+        }
+    }
+    fs::write(workspace.path("data/train/global/empty.png"), b"").unwrap();
+    let sets = ["--set", "preprocess.resize=crop", "--set", "model.image_size=128", "--set", "data.on_error=skip"];
+    let found = json(&workspace.command(&[&CHECK[..], &sets, &["--json", "-q"]].concat()).output().unwrap());
+    let (images, warnings) = (&found["images"], found["warnings"].as_array().unwrap());
+    assert_eq!((images["images"].as_u64(), images["smaller_than_input"].as_u64()), (Some(54), Some(18)));
+    assert!(images["crop_discards"]["max"].as_f64().unwrap() >= 0.64, "{images}");
+    assert_eq!(images["height"], serde_json::json!([90, 250]));
+    for words in ["leaves out", "1 image cannot be used"] {
+        assert!(warnings.iter().any(|warning| warning.as_str().unwrap().contains(words)), "{words}: {warnings:?}");
+    }
 }

@@ -97,7 +97,7 @@ fn a_pull_keeps_the_directions_near_their_texts() {
 fn the_mean_with_the_start_is_kept_and_recomputed_after_a_kill() {
     let workspace = Workspace::with_text_models();
     let zero = run(&workspace, "zeroshot", "zero", &[]);
-    let sets = from_texts(&["strategy.kind=partial", "strategy.blocks=1", "train.epochs=1", "train.wise_ft=true"]);
+    let sets = from_texts(&["strategy.kind=lora", "train.epochs=1", "train.wise_ft=true"]);
     let result = run(&workspace, "finetune", "wise", &sets);
     let record: Value = serde_json::from_slice(&fs::read(workspace.path("runs/wise/run.json")).unwrap()).unwrap();
     let curve = record["wise_ft"]["curve"].as_array().unwrap();
@@ -108,6 +108,8 @@ fn the_mean_with_the_start_is_kept_and_recomputed_after_a_kill() {
             .any(|mean| mean["alpha"] == record["wise_ft"]["alpha"] && mean["val_accuracy"] == result["val_accuracy"])
     );
     assert_eq!(result["wise_ft"], record["wise_ft"]);
+    let eval = json(&workspace.command(&["eval", "--run", "runs/wise", "--json", "-q"]).output().unwrap());
+    assert_eq!(eval["accuracy"], result["test_accuracy"]);
     assert!(
         workspace.path("runs/wise/plots/wise-ft.svg").is_file()
             && workspace.path("runs/wise/plots/wise-ft.png").is_file()

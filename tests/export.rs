@@ -262,6 +262,32 @@ fn the_command_exports_a_finetuned_run() {
     assert_eq!(again.status.code(), Some(2), "{again:?}");
 }
 
+/// The adapters are in the weights: what leaves is a plain backbone, and it is not the pretrained one.
+#[test]
+fn adapters_are_merged() {
+    let workspace = Workspace::new();
+    let strategy = ["strategy.kind=lora", "strategy.targets=[\"q\", \"o\", \"fc1\"]", "strategy.blocks=[1, 4]"];
+    workspace.make("finetune", "adapted", &[&strategy[..], &["train.lr=3e-2", "train.head_lr=1e-3"]].concat());
+    let stored = Path::new("runs/adapted/checkpoints/best/model.safetensors");
+    let stored = candle_core::safetensors::load(workspace.path(stored.to_str().unwrap()), &Device::Cpu).unwrap();
+    assert_eq!(stored.len(), 2 * 3 * 2 + 2, "adapters and head alone are stored");
+    for format in ["timm", "transformers", "onnx"] {
+        let out = if format == "onnx" { "model.onnx" } else { format };
+        let output = workspace.export("adapted", format, out);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let exported = Backbone::load(workspace.path("timm").to_str().unwrap(), None).unwrap();
+    let pretrained = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap();
+    let bits = |backbone: &Backbone, name: &str| -> Vec<f32> {
+        backbone.params.tensor(name).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    };
+    let adapted = ["attn.qkv.weight", "attn.proj.weight", "mlp.fc1.weight"];
+    for (name, _) in pretrained.params.iter() {
+        let is_adapted = adapted.iter().any(|layer| [1, 4].iter().any(|i| name == format!("blocks.{i}.{layer}")));
+        assert_eq!(bits(&exported, name) != bits(&pretrained, name), is_adapted, "{name}");
+    }
+}
+
 #[test]
 fn zero_shot_runs_go_to_onnx() {
     let workspace = Workspace::new();

@@ -48,19 +48,19 @@ impl Observer for StopAfter {
     }
 }
 
-fn settings(own: &[&str]) -> Settings {
-    let mut sets = vec![
+const LAST_BLOCK: [&str; 2] = ["strategy.kind=partial", "strategy.blocks=1"];
+
+fn settings(strategy: &[&str], own: &[&str]) -> Settings {
+    let fixed = [
         "data.root=data/textile",
         "model.image_size=32",
         "model.drop_path=0.2",
         "model.head_dropout=0.1",
         "augment.preset=light",
-        "strategy.kind=partial",
-        "strategy.blocks=1",
         "train.batch_size=4",
     ];
-    sets.extend(own);
-    config::load(None, &sets.into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    let sets: Vec<String> = fixed.iter().chain(strategy).chain(own).map(ToString::to_string).collect();
+    config::load(None, &sets).unwrap()
 }
 
 /// Ten training and four validation images.
@@ -89,8 +89,11 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
     let backbone = Backbone::load(&settings.model.backbone, settings.model.image_size).unwrap();
     let shapes = all_shapes(&backbone.spec, backbone.spec.width, 2);
     let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let plan = Plan::new(&settings.strategy, 1.0, backbone.spec.depth, shapes).unwrap();
-    let params = assemble(backbone.params, backbone.spec.width, 2, settings.run.seed, &Device::Cpu).unwrap();
+    let plan = Plan::new(&settings.strategy, 1.0, backbone.spec.depth, shapes).unwrap().unfreezing(settings.unfreeze);
+    let mut params = assemble(backbone.params, backbone.spec.width, 2, settings.run.seed, &Device::Cpu).unwrap();
+    if let Some(lora) = &plan.lora {
+        lora.insert(&mut params, settings.run.seed).unwrap();
+    }
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
     let rates = Regularisation { drop_path: settings.model.drop_path, head_dropout: settings.model.head_dropout };
     let workers = Workers::new(2, &Device::Cpu).unwrap();
@@ -156,25 +159,26 @@ fn numbers(progress: &Progress) -> Vec<EpochRecord> {
 #[test]
 fn stopped_after_any_step() {
     // Three steps an epoch: whole epochs, and an epoch that is cut short.
-    resumes_to_the_same_bits(&["train.epochs=2"], 6);
-    resumes_to_the_same_bits(&["train.steps=5"], 5);
+    resumes_to_the_same_bits(&LAST_BLOCK, &["train.epochs=2"], 6, 2);
+    resumes_to_the_same_bits(&LAST_BLOCK, &["train.steps=5"], 5, 2);
 }
 
 #[test]
 fn stopped_with_mixed_and_repeated_images() {
     let sets = ["train.steps=4", "train.sampler=balanced", "train.mixup=true", "train.cutmix=true", "train.loss=focal"];
-    resumes_to_the_same_bits(&sets, 4);
+    resumes_to_the_same_bits(&LAST_BLOCK, &sets, 4, 2);
 }
 
 #[test]
 fn stopped_with_averaged_and_sharpness_aware_steps() {
-    resumes_to_the_same_bits(&["train.steps=4", "train.ema=0.9", "train.sam=true", "train.soup=2"], 4);
+    let sets = ["train.steps=4", "train.ema=0.9", "train.sam=true", "train.soup=2"];
+    resumes_to_the_same_bits(&LAST_BLOCK, &sets, 4, 2);
 }
 
 #[test]
 fn stopped_within_a_step() {
     // Every image is a micro-batch of its own, and every step has two passes: a signal seldom falls between two steps.
-    let settings = settings(&["train.steps=4", "train.accumulate=4", "train.sam=0.1", "train.ema=true"]);
+    let settings = settings(&LAST_BLOCK, &["train.steps=4", "train.accumulate=4", "train.sam=0.1", "train.ema=true"]);
     let whole = tempfile::tempdir().unwrap();
     let clock = Instant::now();
     let (_, expected) = train(&settings, whole.path(), usize::MAX, None);
@@ -191,12 +195,25 @@ fn stopped_within_a_step() {
     assert!(tensors(cut.path()) == tensors(whole.path()), "other tensors after {stops} stops");
 }
 
-/// Stops after each of `total` steps, in two epochs.
-fn resumes_to_the_same_bits(sets: &[&str], total: usize) {
-    let settings = settings(sets);
+#[test]
+fn stopped_while_adapters_drop_out() {
+    let strategy = ["strategy.kind=lora", "strategy.blocks=[1, 5]", "strategy.dropout=0.3"];
+    resumes_to_the_same_bits(&strategy, &["train.steps=4"], 4, 2);
+}
+
+#[test]
+fn stopped_while_blocks_join_one_by_one() {
+    let strategy = ["strategy.kind=partial", "strategy.blocks=2", "strategy.unfreeze=1"];
+    resumes_to_the_same_bits(&strategy, &["train.steps=8"], 8, 3);
+    resumes_to_the_same_bits(&strategy, &["train.steps=8", "train.ema=0.9", "train.sam=true"], 8, 3);
+}
+
+/// Stops after each of `total` steps, in that many epochs.
+fn resumes_to_the_same_bits(strategy: &[&str], sets: &[&str], total: usize, epochs: usize) {
+    let settings = settings(strategy, sets);
     let whole = tempfile::tempdir().unwrap();
     let (ending, expected) = train(&settings, whole.path(), usize::MAX, None);
-    assert_eq!((ending, expected.step, expected.history.len()), (Ending::Finished, total, 2));
+    assert_eq!((ending, expected.step, expected.history.len()), (Ending::Finished, total, epochs));
     for steps in 1..=total {
         let cut = tempfile::tempdir().unwrap();
         assert_eq!(train(&settings, cut.path(), steps, None).0, Ending::Stopped(Signal::Interrupt));

@@ -1,7 +1,8 @@
 //! The pre-norm transformer block that image and text towers share.
 
+use super::lora::{Layer, Lora};
 use super::params::Params;
-use crate::nn::{Activation, Attention, LayerNorm, LayerScale, Linear, Mode, drop_path, swiglu};
+use crate::nn::{Activation, AdaptedLinear, Attention, LayerNorm, LayerScale, Linear, Mode, drop_path, swiglu};
 use candle_core::{Result, Tensor};
 
 /// The layer norm of that canonical name.
@@ -30,10 +31,10 @@ pub(super) struct Block {
     attention: Attention,
     scale1: Option<LayerScale>,
     norm2: LayerNorm,
-    fc1: Linear,
+    fc1: AdaptedLinear,
     /// None for a `SwiGLU`.
     activation: Option<Activation>,
-    fc2: Linear,
+    fc2: AdaptedLinear,
     scale2: Option<LayerScale>,
     drop_path: f64,
     index: u64,
@@ -53,25 +54,34 @@ impl Block {
             attention: Attention::new(linear("attn.qkv")?, linear("attn.proj")?, options.heads).causal(options.causal),
             scale1: scale("ls1"),
             norm2: layer_norm(params, &at("norm2"), options.eps)?,
-            fc1: linear("mlp.fc1")?,
+            fc1: linear("mlp.fc1")?.into(),
             activation: options.activation,
-            fc2: linear("mlp.fc2")?,
+            fc2: linear("mlp.fc2")?.into(),
             scale2: scale("ls2"),
             drop_path,
             index: index as u64,
         })
     }
 
+    /// Adds the adapters that `lora` has for this block.
+    pub fn adapt(&mut self, lora: &Lora, params: &Params) -> Result<()> {
+        let adapter = |layer| lora.adapter(params, self.index as usize, layer);
+        self.attention.adapt(adapter(Layer::Qkv)?, adapter(Layer::Proj)?);
+        self.fc1.adapt(adapter(Layer::Fc1)?);
+        self.fc2.adapt(adapter(Layer::Fc2)?);
+        Ok(())
+    }
+
     /// x (B, T, d) to (B, T, d).
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.norm1.forward(x)?)?;
+        let attended = self.attention.forward(&self.norm1.forward(x)?, mode)?;
         let x = self.residual(x, &attended, self.scale1.as_ref(), 0, mode)?;
-        let hidden = self.fc1.forward(&self.norm2.forward(&x)?)?;
+        let hidden = self.fc1.forward(&self.norm2.forward(&x)?, mode)?;
         let hidden = match self.activation {
             Some(activation) => activation.forward(&hidden)?,
             None => swiglu(&hidden)?,
         };
-        self.residual(&x, &self.fc2.forward(&hidden)?, self.scale2.as_ref(), 1, mode)
+        self.residual(&x, &self.fc2.forward(&hidden, mode)?, self.scale2.as_ref(), 1, mode)
     }
 
     fn residual(

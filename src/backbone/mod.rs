@@ -12,6 +12,7 @@ mod hf_dinov2;
 mod hf_siglip;
 mod hf_vit;
 mod load;
+mod lora;
 mod open_clip;
 mod options;
 mod origin;
@@ -36,6 +37,7 @@ mod timm_tests;
 
 pub use family::{Description, FAMILIES, Family, Header};
 pub use load::Backbone;
+pub use lora::Lora;
 pub use origin::Origin;
 pub use params::{Param, Params};
 pub use pool::{Pool, Pooling};

@@ -91,11 +91,20 @@ impl Params {
     /// the optimiser writes.
     #[must_use]
     pub fn detached(&self) -> Self {
-        let detach = |param: &Param| match param {
-            Param::Frozen(tensor) => Param::Frozen(tensor.clone()),
-            Param::Trained(var) => Param::Frozen(var.as_detached_tensor()),
+        self.restricted(|_| false)
+    }
+
+    /// The same storage, where of the learning parameters only those that `learns` selects track gradients.
+    #[must_use]
+    pub fn restricted(&self, learns: impl Fn(&str) -> bool) -> Self {
+        let restrict = |(name, param): (&String, &Param)| {
+            let param = match param {
+                Param::Trained(var) if !learns(name) => Param::Frozen(var.as_detached_tensor()),
+                param => param.clone(),
+            };
+            (name.clone(), param)
         };
-        Self(self.0.iter().map(|(name, param)| (name.clone(), detach(param))).collect())
+        Self(self.0.iter().map(restrict).collect())
     }
 
     /// The same parameters with the weights and biases of linear layers in `dtype`, so that products run in it; all else
@@ -116,7 +125,7 @@ impl Params {
         let matrix = |name: &str| self.0.get(name).is_some_and(|param| param.tensor().rank() > 1);
         match name.rsplit_once('.') {
             Some((layer, "bias")) => matrix(&format!("{layer}.weight")),
-            Some((_, "weight")) => matrix(name),
+            Some((_, "weight" | "lora_a" | "lora_b")) => matrix(name),
             _ => false,
         }
     }

@@ -1,6 +1,7 @@
 //! The pre-norm vision transformer (Dosovitskiy et al. 2020) in the one form that all families share.
 
 use super::block::{Block, BlockOptions, layer_norm};
+use super::lora::Lora;
 use super::params::Params;
 use super::pool::Pooling;
 use super::spec::VitSpec;
@@ -50,6 +51,20 @@ impl Vit {
             pooling: Pooling::new(spec, params)?,
             fc_norm: norm(spec.fc_norm, "fc_norm")?,
         })
+    }
+
+    /// Adds the adapters that `lora` has in `params`.
+    ///
+    /// # Errors
+    /// When a factor is absent.
+    pub fn adapted(mut self, lora: &Lora, params: &Params) -> Result<Self> {
+        for block in lora.blocks.iter().copied() {
+            match self.blocks.get_mut(block) {
+                Some(block) => block.adapt(lora, params)?,
+                None => candle_core::bail!("there is no block {block} to adapt"),
+            }
+        }
+        Ok(self)
     }
 
     /// pixels (B, 3, S, S) to tokens (B, T, d) before the first block.

@@ -1,10 +1,8 @@
 //! `vitadapt finetune`: data, model, training loop, scores, report.
 
-mod text_start;
+mod head_start;
 
 use super::ConfigArgs;
-use super::features::FeatureSet;
-use super::fit_probe::fit;
 use super::forecast::{Sizes, forecast};
 use super::imbalance::{criterion, warn_of_double_balance};
 use super::inspect::{Inspected, inspect};
@@ -15,20 +13,19 @@ use super::session::{ModelShape, Session, load_saved};
 use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::Readout;
 use crate::cache::Key;
-use crate::config::{self, HeadInit, Precision, Refit, Settings};
+use crate::config::{self, HeadInit, Precision, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::hub::Wanted;
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
-use crate::probe::Model;
 use crate::report::{
     Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
-    recall_table, refuse, verdict,
+    recall_table, refuse, thousands, verdict,
 };
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
-use crate::system::signals::StopRequest;
+use crate::system::signals::{Signal, StopRequest};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::classifier::HeadKind;
 use crate::train::feed::{Feed, Kept};
@@ -41,11 +38,11 @@ use crate::train::state::TrainState;
 use crate::train::trainer::Trainer;
 use candle_core::Tensor;
 use clap::Args;
+use head_start::{FINETUNED, check_wise_ft};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
-use text_start::{FINETUNED, check_wise_ft};
 
 /// Arguments of `finetune`.
 #[derive(Debug, Args)]
@@ -55,6 +52,9 @@ pub struct FinetuneArgs {
     /// Continue the run of this config where it stopped
     #[arg(long)]
     resume: bool,
+    /// Do not train: raise the learning rate step by step, and draw where the loss falls and where it breaks away
+    #[arg(long, conflicts_with = "resume")]
+    find_lr: bool,
 }
 
 /// Trains and scores.
@@ -63,7 +63,11 @@ pub struct FinetuneArgs {
 /// Every failure of the modules it composes.
 pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
-    let settings = args.config.load()?;
+    let mut settings = args.config.load()?;
+    if args.find_lr {
+        // A folder of its own: the run itself is not touched.
+        settings.run.name.push_str("-lr");
+    }
     let stop = StopRequest::listen()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
@@ -78,7 +82,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     };
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
-    let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
+    let stage = kept::stage(&session.settings, &session.backbone.spec, &plan, images, console);
     let shape = ModelShape { stage, readout: Readout::POOL, head, classes, knn: None };
     let trainer = session.trainer(shape, &plan)?;
     if let Some(texts) = &texts {
@@ -95,22 +99,21 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
         parameters: (record.trainable_parameters, record.total_parameters),
         images: (record.data.train, record.data.val),
     };
-    let forecast = forecast(&session, &plan, stage, sizes)?;
+    let model = (&session.backbone.spec, &plan, stage);
+    let forecast = forecast(&session.settings, model, sizes, (&session.device, &session.workers))?;
     describe(&record, &forecast, &session, console);
     record.forecast = Some(forecast);
     warn_of_double_balance(&session.settings, console);
     let mut training = Training::new(session, inspected, (trainer, texts), plan, run, record)?;
+    if args.find_lr {
+        return training.find_lr(&stop, console);
+    }
     let ending = training.fit(&stop, console, args.resume);
     training.record.wall_seconds += clock.elapsed().as_secs_f64();
     training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
     match ending? {
         Ending::Finished => training.finish(console),
-        Ending::Stopped(signal) => {
-            training.record.status = Status::Stopped;
-            training.run.write_record(&training.record)?;
-            let run = training.run.folder().to_path_buf();
-            Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
-        }
+        Ending::Stopped(signal) => Err(training.stopped(signal)?),
     }
 }
 
@@ -154,8 +157,13 @@ fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console:
     let classes = record.classes.len();
     console.info(format!("data      {} train, {} val, {} test, {classes} classes", data.train, data.val, data.test));
     let (trainable, total) = (record.trainable_parameters, record.total_parameters);
+    let joining = match session.settings.unfreeze {
+        0 => String::new(),
+        1 => ", one block more every epoch".into(),
+        epochs => format!(", one block more every {epochs} epochs"),
+    };
     console.info(format!(
-        "strategy  {}: {} of {} parameters learn ({:.2} %)",
+        "strategy  {}{joining}: {} of {} parameters learn ({:.2} %)",
         session.settings.strategy,
         thousands(trainable),
         thousands(total),
@@ -178,17 +186,9 @@ fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console:
     console.detail(format!("sha256    {} (weights), {} (data)", backbone.sha256, data.sha256));
 }
 
-/// 5125 as `5,125`.
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
-}
-
 /// A run under way.
-struct Training {
-    session: Session,
+pub(super) struct Training {
+    pub(super) session: Session,
     trainer: Trainer,
     plan: Plan,
     feed: Feed,
@@ -196,8 +196,8 @@ struct Training {
     criterion: Criterion,
     checkpoints: Checkpoints,
     progress: Progress,
-    run: Run,
-    record: RunRecord,
+    pub(super) run: Run,
+    pub(super) record: RunRecord,
     /// What the head starts from, when those are texts.
     texts: Option<ClassTexts>,
     /// The learning parameters before training, when they are wanted after it.
@@ -239,30 +239,22 @@ impl Training {
 
     /// The loop, from the start or from the last checkpoint.
     fn fit(&mut self, stop: &StopRequest, console: &Console, resume: bool) -> Result<Ending> {
-        let watched = (self.run.folder(), stop);
-        let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
-        if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
+        if let Some(signal) = self.keep(stop, console)? {
             return Ok(Ending::Stopped(signal));
         }
-        self.feed.kept = kept?;
-        self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
-        self.hold_to_texts(console, resume)?;
         let mut state = self.initial_state(console, resume)?;
         let settings = &self.session.settings;
-        let side = self.feed.training.preprocess().geometry.image_size;
-        let fit = Fit {
-            settings: &settings.train,
-            early_stop: &settings.early_stop,
-            seed: settings.run.seed,
-            trainer: &self.trainer,
-            criterion: &self.criterion,
-            feed: &self.feed,
-            mixer: Mixer::new(&settings.train, self.feed.dataset.classes.len(), side, settings.run.seed),
-            checkpoints: &self.checkpoints,
-            stop,
-        };
+        let fit = self.ready(stop);
         let images = self.feed.len(Split::Train);
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
+        let unfreezing = self.plan.epochs_of_unfreezing();
+        if unfreezing >= epochs {
+            console.warn(format!(
+                "training has {epochs} epochs, but with strategy.unfreeze = {} all blocks learn only from epoch {}",
+                settings.unfreeze,
+                unfreezing + 1
+            ));
+        }
         let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &state.progress)?;
         let ending = fit.run(&mut state, &mut report)?;
         if ending == Ending::Finished && settings.train.soup > 0 {
@@ -276,15 +268,47 @@ impl Training {
         Ok(ending)
     }
 
-    /// The pooled features of all images, while the backbone is still the pretrained one.
-    fn pretrained_features(&self, console: &Console) -> Result<FeatureSet> {
-        let (session, params) = (&self.session, &self.trainer.params);
-        let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
-        FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)
+    /// Computes or finds what frozen layers make of the images, and holds a head from texts to its start; to be called
+    /// before anything has moved. A signal when one ended it.
+    pub(super) fn keep(&mut self, stop: &StopRequest, console: &Console) -> Result<Option<Signal>> {
+        let watched = (self.run.folder(), stop);
+        let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
+        if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
+            return Ok(Some(signal));
+        }
+        self.feed.kept = kept?;
+        self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
+        self.hold_to_texts(console)?;
+        Ok(None)
+    }
+
+    /// The loop over what is there.
+    pub(super) fn ready<'a>(&'a self, stop: &'a StopRequest) -> Fit<'a> {
+        let settings = &self.session.settings;
+        let side = self.feed.training.preprocess().geometry.image_size;
+        Fit {
+            settings: &settings.train,
+            early_stop: &settings.early_stop,
+            seed: settings.run.seed,
+            trainer: &self.trainer,
+            criterion: &self.criterion,
+            feed: &self.feed,
+            mixer: Mixer::new(&settings.train, self.feed.dataset.classes.len(), side, settings.run.seed),
+            checkpoints: &self.checkpoints,
+            stop,
+        }
+    }
+
+    /// Writes down that a signal ended the run; the error to end with.
+    pub(super) fn stopped(&mut self, signal: Signal) -> Result<Error> {
+        self.record.status = Status::Stopped;
+        self.run.write_record(&self.record)?;
+        let run = self.run.folder().to_path_buf();
+        Ok(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
     }
 
     /// From the last checkpoint, or from the start.
-    fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
+    pub(super) fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
         let settings = &self.session.settings;
         let saved = if resume {
             self.checkpoints.recover()?;
@@ -306,40 +330,13 @@ impl Training {
         Ok(state)
     }
 
-    /// Sets the head to the linear probe of the training images: fine-tuning then starts where the features need not
-    /// change for the head's sake (Kumar et al. 2022). Validation images choose its C but are not fitted, since they
-    /// choose the epoch too.
-    fn start_from_probe(&self, console: &Console) -> Result<()> {
-        let (session, params) = (&self.session, &self.trainer.params);
-        let features = self.pretrained_features(console)?;
-        let fitted = fit(&features, session, Refit::Train, console)?;
-        let Model::Linear(found) = &fitted.model else {
-            return Err(Error::usage_hint(
-                "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"",
-                "set probe.method = \"logistic\" or \"svm\"",
-            ));
-        };
-        let chosen = &fitted.selection.path[fitted.selection.chosen];
-        console.info(format!(
-            "head      from a probe with C = {:.3e}: {} on held-out images",
-            chosen.setting,
-            percent(chosen.validation_accuracy)
-        ));
-        let head = [("head.weight", &found.head.weight), ("head.bias", &found.head.bias)];
-        for (name, var) in params.trained() {
-            if let Some((_, values)) = head.iter().find(|(wanted, _)| *wanted == name) {
-                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Scores the best epoch, writes the reports and prints the result.
     fn finish(mut self, console: &Console) -> Result<()> {
         if let Some(best) = self.checkpoints.load::<Progress>("best")? {
             load_saved(&self.trainer, &best.params, self.run.folder())?;
         }
         self.mix_with_start(console)?;
+        self.trainer = self.trainer.merged()?;
         let scores =
             score_splits(&self.feed, &self.trainer, &self.record.classes, &[Split::Val, Split::Test], console)?;
         self.record.temperature = scores.temperature;
@@ -359,7 +356,7 @@ impl Training {
     }
 
     /// What stands above its pictures.
-    fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         format!("{}, {}", self.session.settings.run.name, self.session.settings.strategy)
     }
 

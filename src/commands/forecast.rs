@@ -2,13 +2,15 @@
 
 use super::device;
 use super::kept;
-use super::session::Session;
-use crate::backbone::Stage;
-use crate::config::TrainLength;
+use super::session::computation;
+use crate::backbone::{Stage, VitSpec};
+use crate::config::{Settings, TrainLength};
 use crate::error::Result;
 use crate::report::Forecast;
 use crate::strategy::Plan;
+use crate::system::workers::Workers;
 use crate::train::forecast::{Workload, product_rate};
+use candle_core::Device;
 
 /// Sizes of a training that are known before anything runs.
 #[derive(Debug, Clone, Copy)]
@@ -23,16 +25,21 @@ pub struct Sizes {
 ///
 /// # Errors
 /// When the device fails.
-pub fn forecast(session: &Session, plan: &Plan, stage: Stage, sizes: Sizes) -> Result<Forecast> {
-    let (settings, workers) = (&session.settings, &session.workers);
+pub fn forecast(
+    settings: &Settings,
+    (spec, plan, stage): (&VitSpec, &Plan, Stage),
+    sizes: Sizes,
+    (device, workers): (&Device, &Workers),
+) -> Result<Forecast> {
     let train = &settings.train;
     let steps_per_epoch = sizes.images.0.div_ceil(train.batch_size).max(1);
     let workload = Workload {
-        spec: &session.backbone.spec,
+        spec,
         first_block: plan.first_block,
         stage,
         parameters: sizes.parameters,
         copies: usize::from(train.ema.is_some()) + usize::from(train.sam.is_some()),
+        passes: 1 + usize::from(train.sam.is_some()),
         images: sizes.images,
         batch_size: train.batch_size.min(sizes.images.0.max(1)),
         epochs: match train.length {
@@ -41,16 +48,16 @@ pub fn forecast(session: &Session, plan: &Plan, stage: Stage, sizes: Sizes) -> R
         },
         views: kept::views(settings),
         workers: workers.count(),
-        fused: session.device.is_cpu(),
-        computation: session.computation(),
+        fused: device.is_cpu(),
+        computation: computation(settings),
     };
-    let free_bytes = device::free_bytes(&session.device);
+    let free_bytes = device::free_bytes(device);
     let micro_batches = train.accumulate.unwrap_or_else(|| workload.micro_batches(free_bytes.unwrap_or(u64::MAX)));
     Ok(Forecast {
         memory: workload.memory(micro_batches),
         free_bytes,
         micro_batches,
-        seconds: workload.seconds(product_rate(workers, &session.device)?),
+        seconds: workload.seconds(product_rate(workers, device)?),
         fits: free_bytes.is_none_or(|free| workload.fits(micro_batches, free)),
         checkpointed_bytes: (!workload.computation.checkpoint_blocks).then(|| checkpointed(workload, micro_batches)),
     })

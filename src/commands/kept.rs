@@ -1,11 +1,11 @@
 //! What frozen layers make of a run's images, computed once and replayed every epoch.
 
 use super::session::Session;
-use crate::backbone::Stage;
+use crate::backbone::{Stage, VitSpec};
 use crate::cache::{Key, Rows};
-use crate::config::Settings;
+use crate::config::{NormalizeChoice, Settings};
 use crate::data::Split;
-use crate::data::transform::{Normalization, Preprocess, augments};
+use crate::data::transform::augments;
 use crate::error::{Error, Result};
 use crate::features::{Augmentation, Watch};
 use crate::report::Console;
@@ -20,17 +20,16 @@ use std::sync::Arc;
 ///
 /// Nothing is kept when everything learns, when every epoch has new views (mixed images are), when an image's pixels
 /// depend on its batch, or when the activations exceed the cache.
-pub fn stage(session: &Session, plan: &Plan, preprocess: &Preprocess, images: usize, console: &Console) -> Stage {
-    let settings = &session.settings;
+pub fn stage(settings: &Settings, spec: &VitSpec, plan: &Plan, images: usize, console: &Console) -> Stage {
     let new_views = augments(&settings.augment) && settings.cache.views == 0;
-    if plan.frozen_until == Stage::Pixels || new_views || preprocess.normalization == Normalization::Batch {
+    if plan.frozen_until == Stage::Pixels || new_views || settings.preprocess.normalize == NormalizeChoice::Batch {
         return Stage::Pixels;
     }
     if settings.train.mixes() {
         console.info("mixing    every step makes images that were never seen: frozen blocks run in every epoch");
         return Stage::Pixels;
     }
-    let row: usize = plan.frozen_until.shape(&session.backbone.spec).iter().product();
+    let row: usize = plan.frozen_until.shape(spec).iter().product();
     let bytes = (row * 4 * images * views(settings).max(1)) as u64;
     if bytes > settings.cache.max_bytes && matches!(plan.frozen_until, Stage::Block(_)) {
         console.info(format!(

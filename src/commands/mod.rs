@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod extract;
 mod features;
+mod find_lr;
 mod finetune;
 mod fit_probe;
 mod forecast;

@@ -84,6 +84,7 @@ impl SavedRun {
         if knn.is_none() {
             load_saved(&trainer, &saved.params, folder)?;
         }
+        let trainer = trainer.merged()?;
         let weights = weights(&record, &plan, &saved.params)?;
         Ok(Self { folder: folder.to_path_buf(), record, session, trainer, weights })
     }

@@ -82,7 +82,7 @@ impl Session {
     /// A usage error when the strategy does not fit the backbone.
     pub fn plan(&self, readout: Readout, classes: usize) -> Result<Plan> {
         let spec = &self.backbone.spec;
-        self.plan_over(&all_shapes(spec, readout.width(spec), classes))
+        plan_over(&self.settings, spec.depth, &all_shapes(spec, readout.width(spec), classes))
     }
 
     /// The same for a cosine head on the pooled features.
@@ -95,13 +95,7 @@ impl Session {
         if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
             shapes.insert(PROJECTION.into(), projection.dims().to_vec());
         }
-        self.plan_over(&shapes)
-    }
-
-    fn plan_over(&self, shapes: &Shapes) -> Result<Plan> {
-        let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        let (strategy, layer_decay) = (&self.settings.strategy, self.settings.train.layer_decay);
-        Plan::new(strategy, layer_decay, self.backbone.spec.depth, shapes)
+        plan_over(&self.settings, self.backbone.spec.depth, &shapes)
     }
 
     /// The model with a fresh head. It takes the backbone's parameters, so that they are held once.
@@ -111,25 +105,23 @@ impl Session {
     pub fn trainer(&mut self, shape: ModelShape, plan: &Plan) -> Result<Trainer> {
         let ModelShape { stage, readout, head, classes, knn } = shape;
         let backbone = std::mem::take(&mut self.backbone.params);
-        let params = match head {
+        let seed = self.settings.run.seed;
+        let mut params = match head {
             HeadKind::Linear => {
-                let (width, seed) = (readout.width(&self.backbone.spec), self.settings.run.seed);
+                let width = readout.width(&self.backbone.spec);
                 assemble(backbone, width, classes, seed, &self.device)?
             }
             HeadKind::Cosine => self.with_cosine_head(backbone, classes)?,
         };
+        if let Some(lora) = &plan.lora {
+            lora.insert(&mut params, seed)?;
+        }
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let model = &self.settings.model;
         let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };
         let form = Form { stage, readout, head, rates, knn };
         let trainer = Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?;
-        Ok(trainer.computed(self.computation()))
-    }
-
-    /// How the settings want gradients to be computed.
-    pub fn computation(&self) -> Computation {
-        let settings = &self.settings;
-        Computation { precision: settings.run.precision, checkpoint_blocks: settings.train.checkpoint_blocks }
+        Ok(trainer.computed(computation(&self.settings)))
     }
 
     /// The parameters of a cosine head on pooled features, with the backbone's projection to embeddings if it has one.
@@ -202,6 +194,21 @@ impl Session {
             sha256: self.backbone.sha256.clone(),
         }
     }
+}
+
+/// Which of the parameters of these shapes learn under the settings, in a backbone of `depth` blocks.
+///
+/// # Errors
+/// A usage error when the strategy does not fit the backbone.
+pub fn plan_over(settings: &Settings, depth: usize, shapes: &Shapes) -> Result<Plan> {
+    let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let plan = Plan::new(&settings.strategy, settings.train.layer_decay, depth, shapes)?;
+    Ok(plan.unfreezing(settings.unfreeze))
+}
+
+/// How the settings want gradients to be computed.
+pub fn computation(settings: &Settings) -> Computation {
+    Computation { precision: settings.run.precision, checkpoint_blocks: settings.train.checkpoint_blocks }
 }
 
 /// Copies saved learning parameters into a model.

@@ -15,10 +15,12 @@ mod paths;
 mod prompt_settings;
 mod raw;
 mod raw_augment;
+mod raw_strategy;
 mod read;
 mod resolve;
 mod schema;
 mod settings;
+mod strategy_settings;
 mod suggest;
 mod write;
 
@@ -29,6 +31,7 @@ pub use loss_settings::*;
 pub use prompt_settings::*;
 pub use schema::json_schema;
 pub use settings::*;
+pub use strategy_settings::*;
 pub(crate) use suggest::closest;
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};

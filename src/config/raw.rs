@@ -1,6 +1,6 @@
 //! The configuration file as it is written: every key optional, unknown keys refused, enums instead of strings.
 //!
-//! This is, with `raw_augment.rs`, the only list of keys. The published JSON schema, the types, allowed values and
+//! This is, with `raw_augment.rs` and `raw_strategy.rs`, the only list of keys. The published JSON schema, the types, allowed values and
 //! ranges checked on reading, the suggestions for misspelt keys and the written file all come from these structs. Doc
 //! comments become the descriptions that editors show; `default` is what editors show as the default, and a test holds
 //! it against what resolving really fills in.
@@ -9,6 +9,7 @@ use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
 use super::loss_settings::{LossKind, LossWeightsKind, Sampler};
 use super::prompt_settings::PromptPreset;
 use super::raw_augment::RawAugment;
+use super::raw_strategy::RawStrategy;
 use super::settings::{
     ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice, Precision,
     ResizeMode, Schedule,
@@ -157,31 +158,6 @@ pub struct RawPreprocess {
     pub std: Option<[f32; 3]>,
 }
 
-/// `[strategy]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawStrategy {
-    /// Which parameters learn.
-    #[schemars(extend("default" = "frozen"))]
-    pub kind: Option<StrategyKind>,
-    /// For `partial`: how many blocks learn, counted from the output. Default: 3.
-    #[schemars(range(min = 1, max = 1000))]
-    pub blocks: Option<usize>,
-}
-
-/// `strategy.kind`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StrategyKind {
-    /// Only the head.
-    #[default]
-    Frozen,
-    /// The last blocks, the final norm and the head.
-    Partial,
-    /// Everything.
-    Full,
-}
-
 /// `[train]`
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -199,14 +175,15 @@ pub struct RawTrain {
     /// few as the free memory allows.
     #[schemars(extend("default" = "auto"))]
     pub accumulate: Option<OrAuto<MicroBatches>>,
-    /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 1e-3 for frozen (where only
-    /// the head learns).
+    /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 2e-4 for lora (its adapters), 1e-3
+    /// for frozen (where only the head learns).
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub lr: Option<f64>,
     /// Peak learning rate of the head. Default: 1e-3; for frozen, and for a head that starts from texts: `lr`.
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub head_lr: Option<f64>,
-    /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for frozen: 0.
+    /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for
+    /// lora: 0.01; for frozen: 0.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: Option<f64>,
     /// Factor of the learning rate from each layer to the one below; 1 = off. Default: 0.75 for full, else 1.

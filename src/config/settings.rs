@@ -5,6 +5,7 @@ use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::head_settings::{HeadPull, WiseFt};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
+use super::strategy_settings::StrategySettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -23,6 +24,10 @@ pub struct Settings {
     pub augment: AugmentSettings,
     /// `[strategy]`
     pub strategy: StrategySettings,
+    /// `strategy.unfreeze`, the same for every kind: epochs from one block that begins to learn to the next; 0 = all
+    /// learn from the start.
+    #[serde(rename = "strategy.unfreeze")]
+    pub unfreeze: usize,
     /// `[train]`
     pub train: TrainSettings,
     /// `[early_stop]`
@@ -220,42 +225,6 @@ pub enum NormalizeChoice {
     Robust,
     /// The `mean` and `std` given beside it.
     Explicit,
-}
-
-/// `[strategy]`, with the keys of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum StrategySettings {
-    /// Only the head learns.
-    Frozen,
-    /// The last blocks, the final norm and the head learn.
-    Partial {
-        /// How many blocks, counted from the output.
-        blocks: usize,
-    },
-    /// Everything learns.
-    Full,
-}
-
-impl StrategySettings {
-    /// `strategy.kind`
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Frozen => "frozen",
-            Self::Partial { .. } => "partial",
-            Self::Full => "full",
-        }
-    }
-}
-
-impl std::fmt::Display for StrategySettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Partial { blocks: 1 } => write!(f, "partial (last block)"),
-            Self::Partial { blocks } => write!(f, "partial (last {blocks} blocks)"),
-            other => write!(f, "{}", other.kind()),
-        }
-    }
 }
 
 /// `[train]`

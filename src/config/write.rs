@@ -10,17 +10,19 @@ use super::loss_settings::{LossKind, LossSettings, LossWeights, LossWeightsKind}
 use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::raw::{
     Alpha, Auto, ClassName, Decay, GradNorm, MicroBatches, Mix, Neighbors, OneOrMany, OrAuto, Penalty, Pull, Radius,
-    Raw, RawCache, RawData, RawEarlyStop, RawModel, RawPreprocess, RawProbe, RawPrompts, RawRun, RawStrategy, RawTrain,
-    RawTsne, Share, Shorthand, StrategyKind, Switch,
+    Raw, RawCache, RawData, RawEarlyStop, RawModel, RawPreprocess, RawProbe, RawPrompts, RawRun, RawTrain, RawTsne,
+    Share, Shorthand, Switch,
 };
 use super::raw_augment::{
     RawAugment, RawBlur, RawColor, RawCrop, RawErasing, RawIllumination, RawJpeg, RawNoise, RawOcclusion, RawScratches,
     RawStains, RawStripes,
 };
+use super::raw_strategy::{BlockCount, BlockIndex, RawBlockEnd, RawBlocks, RawStrategy, StrategyKind};
 use super::settings::{
-    DataSettings, DataSource, EarlyStopSettings, ModelSettings, PreprocessSettings, RunSettings, Settings,
-    StrategySettings, TrainLength, TrainSettings,
+    DataSettings, DataSource, EarlyStopSettings, ModelSettings, PreprocessSettings, RunSettings, Settings, TrainLength,
+    TrainSettings,
 };
+use super::strategy_settings::{BlockChoice, StrategySettings};
 use crate::error::{Error, Result};
 
 const HEADER: &str = "# The resolved configuration: every default is written out, every path is absolute.\n\n";
@@ -45,7 +47,7 @@ impl From<&Settings> for Raw {
             model: Some(model(&settings.model)),
             preprocess: Some(preprocess(&settings.preprocess)),
             augment: Some(augment(&settings.augment)),
-            strategy: Some(strategy(settings.strategy)),
+            strategy: Some(RawStrategy { unfreeze: Some(settings.unfreeze), ..strategy(&settings.strategy) }),
             train: Some(train(&settings.train)),
             early_stop: Some(early_stop(&settings.early_stop)),
             cache: Some(cache(&settings.cache)),
@@ -198,13 +200,33 @@ fn erasing(erasing: ErasingSettings) -> RawErasing {
     RawErasing { p: Some(Share(erasing.p)), area: Some(erasing.area), ratio: Some(erasing.ratio) }
 }
 
-fn strategy(strategy: StrategySettings) -> RawStrategy {
-    let (kind, blocks) = match strategy {
-        StrategySettings::Frozen => (StrategyKind::Frozen, None),
-        StrategySettings::Partial { blocks } => (StrategyKind::Partial, Some(blocks)),
-        StrategySettings::Full => (StrategyKind::Full, None),
-    };
-    RawStrategy { kind: Some(kind), blocks }
+fn strategy(strategy: &StrategySettings) -> RawStrategy {
+    match strategy {
+        StrategySettings::Frozen => RawStrategy { kind: Some(StrategyKind::Frozen), ..RawStrategy::default() },
+        StrategySettings::Full => RawStrategy { kind: Some(StrategyKind::Full), ..RawStrategy::default() },
+        StrategySettings::Partial { blocks: chosen } => {
+            RawStrategy { kind: Some(StrategyKind::Partial), blocks: blocks(chosen), ..RawStrategy::default() }
+        }
+        StrategySettings::Lora(lora) => RawStrategy {
+            kind: Some(StrategyKind::Lora),
+            blocks: blocks(&lora.blocks),
+            targets: Some(lora.targets.clone()),
+            rank: Some(lora.rank),
+            alpha: Some(lora.alpha),
+            dropout: Some(lora.dropout),
+            ..RawStrategy::default()
+        },
+    }
+}
+
+/// All blocks are what a strategy takes that may take all, when the key is left out.
+fn blocks(choice: &BlockChoice) -> Option<RawBlocks> {
+    match choice {
+        BlockChoice::All => None,
+        BlockChoice::First(count) => Some(RawBlocks::End(RawBlockEnd { first: Some(BlockCount(*count)), last: None })),
+        BlockChoice::Last(count) => Some(RawBlocks::Count(BlockCount(*count))),
+        BlockChoice::Listed(indices) => Some(RawBlocks::Listed(indices.iter().copied().map(BlockIndex).collect())),
+    }
 }
 
 fn train(train: &TrainSettings) -> RawTrain {

@@ -2,7 +2,7 @@
 
 use super::decode::{self, DecodeOptions, ImageError, Storage};
 use super::listing::{check_classes, indented};
-use super::similar::{Likeness, NearPair, Signature, near_pairs};
+use super::similar::{Likeness, MOST_PAIRS, NearPair, Signature, near_pairs};
 use super::transform::{ChannelStatistics, Geometry, Histograms};
 use super::{Dataset, Sample, Split};
 use crate::config::OnError;
@@ -15,6 +15,10 @@ use std::sync::mpsc;
 
 /// SHA-256 of a file's bytes.
 type Sha = [u8; 32];
+
+/// Said when likeness tells nothing.
+const LOOK_ALIKES: &str = "so many images are nearly identical, as of one part before a fixed camera, that copies among \
+                           them cannot be told by their pixels; check --embeddings compares features";
 
 /// How to look at the images.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +121,12 @@ impl Examination {
 
     /// What a person should know, one sentence each.
     pub fn warnings(&self, twins: &[Twins]) -> Vec<String> {
+        let (near, copies): (Vec<Twins>, Vec<Twins>) = twins.iter().partition(|pair| pair.likeness.is_some());
+        if near.len() >= MOST_PAIRS {
+            let mut warnings = self.warnings(&copies);
+            warnings.push(LOOK_ALIKES.into());
+            return warnings;
+        }
         let exact = |twins: &&Twins| twins.likeness.is_none();
         let across = |twins: &&Twins| self.split(twins.first) != self.split(twins.second);
         let labels = |twins: &&Twins| self.label(twins.first) != self.label(twins.second);
@@ -129,9 +139,10 @@ impl Examination {
         };
         let repeated: Vec<_> = twins.iter().filter(exact).filter(|pair| !across(pair)).collect();
         warn(&format!("{} repeated within a split", images(repeated.len())), repeated, &class);
-        let near: Vec<_> = twins.iter().filter(|pair| !exact(pair)).filter(across).collect();
-        let leaking = format!("{} in two splits, nearly identical", images(near.len()));
-        warn(&leaking, near, &|sample| sample.split.to_string());
+        let near = || twins.iter().filter(|pair| !exact(pair));
+        let leaks: Vec<_> = near().filter(across).collect();
+        let leaking = format!("{} in two splits, nearly identical", images(leaks.len()));
+        warn(&leaking, leaks, &|sample| sample.split.to_string());
         let contradicting: Vec<_> = twins.iter().filter(labels).collect();
         let labelled = format!("{} labelled differently, although the same or nearly so", images(contradicting.len()));
         warn(&labelled, contradicting, &class);

@@ -25,6 +25,8 @@ const MOST_BITS: u32 = 12;
 /// Least correlation of the reduced pictures of near-duplicates. Of different textile images the highest is 0.26.
 const LEAST_CORRELATION: f64 = 0.7;
 
+/// Pairs after which the search ends: a data set with more shows one thing from one place, and likeness tells nothing.
+pub const MOST_PAIRS: usize = 10_000;
 /// A picture with less contrast than one level is flat.
 const LEAST_LENGTH: f64 = SIDE as f64;
 
@@ -98,7 +100,7 @@ pub struct NearPair {
     pub likeness: Likeness,
 }
 
-/// All pairs of near images, in the order of their positions. Every image is compared with every other: of 10,000 that
+/// The pairs of near images, in the order of their positions, at most [`MOST_PAIRS`]. Every image is compared with every other: of 10,000 that
 /// takes a tenth of a second.
 pub fn near_pairs(signatures: &[&Signature]) -> Vec<NearPair> {
     let hashes: Vec<u64> = signatures.iter().map(|signature| signature.hash).collect();
@@ -109,6 +111,9 @@ pub fn near_pairs(signatures: &[&Signature]) -> Vec<NearPair> {
             let likeness = signatures[first].likeness(signatures[second]);
             if likeness.is_near() {
                 pairs.push(NearPair { first, second, likeness });
+                if pairs.len() == MOST_PAIRS {
+                    return pairs;
+                }
             }
         }
     }

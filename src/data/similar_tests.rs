@@ -72,6 +72,13 @@ fn pairs_are_found_wherever_they_stand() {
 }
 
 #[test]
+fn a_set_of_look_alikes_ends_the_search() {
+    let signature = Signature::of(&textile()[0]).unwrap();
+    assert_eq!(near_pairs(&vec![&signature; 150]).len(), MOST_PAIRS); // of 11,175
+    assert_eq!(near_pairs(&vec![&signature; 141]).len(), 9870);
+}
+
+#[test]
 fn flat_pictures_are_like_nothing() {
     let flat = |shade: u8| Signature::of(&RgbImage::from_pixel(40, 30, Rgb([shade; 3]))).unwrap();
     let likeness = flat(20).likeness(&flat(200));

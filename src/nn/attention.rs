@@ -1,14 +1,16 @@
 //! Multi-head softmax attention (Vaswani et al. 2017) on packed queries, keys and values.
 
+use super::dropout::Mode;
 use super::kernels::{contiguous, fused, gemm::Mat, gemm::matmul, lane_sum, math, read, simd, widened};
 use super::linear::Linear;
+use super::lora::{AdaptedLinear, Adapter};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
 /// Self-attention with one product for queries, keys and values: `qkv` (3C, C), `proj` (C, C).
 #[derive(Debug, Clone)]
 pub struct Attention {
-    qkv: Linear,
-    proj: Linear,
+    qkv: AdaptedLinear,
+    proj: AdaptedLinear,
     heads: usize,
     causal: bool,
 }
@@ -16,7 +18,7 @@ pub struct Attention {
 impl Attention {
     /// A layer over existing projections; `heads` divides the width.
     pub fn new(qkv: Linear, proj: Linear, heads: usize) -> Self {
-        Self { qkv, proj, heads, causal: false }
+        Self { qkv: qkv.into(), proj: proj.into(), heads, causal: false }
     }
 
     /// Whether a token sees only itself and those before it, as in text towers.
@@ -26,15 +28,21 @@ impl Attention {
         self
     }
 
+    /// Adds adapters to its projections.
+    pub fn adapt(&mut self, qkv: Option<Adapter>, proj: Option<Adapter>) {
+        self.qkv.adapt(qkv);
+        self.proj.adapt(proj);
+    }
+
     /// x (B, T, C) to (B, T, C).
     ///
     /// # Errors
     /// When the width is not C.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x)?;
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let qkv = self.qkv.forward(x, mode)?;
         let attended =
             if self.causal { causal_attention(&qkv, self.heads)? } else { softmax_attention(&qkv, self.heads)? };
-        self.proj.forward(&attended)
+        self.proj.forward(&attended, mode)
     }
 }
 

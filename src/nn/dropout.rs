@@ -31,6 +31,15 @@ impl Noise {
     fn stream(&self, purpose: Purpose, sample: u64, place: u64) -> Stream {
         Stream::new(self.seed, purpose, &[self.step, sample, place])
     }
+
+    /// Refuses a shard x (B, …) of another number of samples.
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let (samples, masks) = (x.dim(0)?, self.samples.len());
+        if samples != masks {
+            candle_core::bail!("{masks} random masks for a shard of {samples} samples");
+        }
+        Ok(())
+    }
 }
 
 /// Drops a residual branch x (B, …) for each sample with probability `rate`, scaling survivors by 1 / (1 - rate).
@@ -44,6 +53,7 @@ pub fn drop_path(x: &Tensor, rate: f64, place: u64, mode: Mode<'_>) -> Result<Te
     if rate <= 0.0 {
         return Ok(x.clone());
     }
+    noise.check(x)?;
     let scale = |&sample: &u64| {
         let dropped = noise.stream(Purpose::DropPath, sample, place).chance(rate);
         if dropped { 0.0 } else { (1.0 / (1.0 - rate)) as f32 }
@@ -56,30 +66,35 @@ pub fn drop_path(x: &Tensor, rate: f64, place: u64, mode: Mode<'_>) -> Result<Te
 /// # Errors
 /// When the shard has another number of samples than `x`.
 pub fn dropout(x: &Tensor, rate: f64, place: u64, mode: Mode<'_>) -> Result<Tensor> {
-    let Mode::Train(noise) = mode else { return Ok(x.clone()) };
-    if rate <= 0.0 {
-        return Ok(x.clone());
+    match mask(x, rate, Purpose::Dropout, place, mode)? {
+        Some(mask) => x.mul(&Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?),
+        None => Ok(x.clone()),
     }
-    let features = x.elem_count() / noise.samples.len().max(1);
+}
+
+/// The factors of the values of x (B, …): 0 with probability `rate`, else 1 / (1 - rate); none when nothing is dropped.
+pub(super) fn mask(x: &Tensor, rate: f64, purpose: Purpose, place: u64, mode: Mode<'_>) -> Result<Option<Vec<f32>>> {
+    let Mode::Train(noise) = mode else { return Ok(None) };
+    if rate <= 0.0 {
+        return Ok(None);
+    }
+    noise.check(x)?;
+    let values = x.elem_count() / noise.samples.len().max(1);
     let keep = (1.0 / (1.0 - rate)) as f32;
     let mut mask = Vec::with_capacity(x.elem_count());
     for &sample in &noise.samples {
-        let mut stream = noise.stream(Purpose::Dropout, sample, place);
-        mask.extend((0..features).map(|_| if stream.chance(rate) { 0.0 } else { keep }));
+        let mut stream = noise.stream(purpose, sample, place);
+        mask.extend((0..values).map(|_| if stream.chance(rate) { 0.0 } else { keep }));
     }
-    x.mul(&Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)
+    Ok(Some(mask))
 }
 
 fn scale_samples(x: &Tensor, scales: Vec<f32>) -> Result<Tensor> {
-    let samples = x.dim(0)?;
-    if samples != scales.len() {
-        candle_core::bail!("{} random masks for a shard of {samples} samples", scales.len());
-    }
     if fused(x) {
         return x.contiguous()?.apply_op1(ScaleSamples(scales));
     }
     let mut shape = vec![1; x.rank()];
-    shape[0] = samples;
+    shape[0] = scales.len();
     x.broadcast_mul(&Tensor::from_vec(scales, shape, x.device())?.to_dtype(x.dtype())?)
 }
 

@@ -1,7 +1,7 @@
 //! The affine map y = x Wᵀ + b, with the bias fused into the product.
 
 use super::kernels::{add_rows, contiguous, fused, gemm::Mat, gemm::matmul, read};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
 /// A linear layer: weight (out, in) and optional bias (out).
 #[derive(Debug, Clone)]
@@ -16,12 +16,17 @@ impl Linear {
         Self { weight, bias }
     }
 
+    /// The type that its product runs in.
+    pub fn dtype(&self) -> DType {
+        self.weight.dtype()
+    }
+
     /// x (…, in) to (…, out), in the type of the weight.
     ///
     /// # Errors
     /// When the last dimension of `x` is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = &x.to_dtype(self.weight.dtype())?;
+        let x = &x.to_dtype(self.dtype())?;
         if fused(x) {
             let x = x.contiguous()?;
             return match &self.bias {
@@ -41,18 +46,30 @@ impl Linear {
         }
         y.reshape(dims)
     }
+
+    /// Number of outputs.
+    pub(super) fn outputs(&self) -> Result<usize> {
+        self.weight.dim(0)
+    }
+
+    /// The outputs of an input of that shape by the CPU kernel, without a graph.
+    pub(super) fn values(&self, x: &[f32], shape: &Shape) -> Result<(Vec<f32>, Shape)> {
+        read(&self.weight, |w| match &self.bias {
+            Some(bias) => read(bias, |bias| Affine::forward(x, shape, w, self.weight.shape(), Some(bias))),
+            None => Affine::forward(x, shape, w, self.weight.shape(), None),
+        })
+    }
+
+    /// The values of dx = dy W; none when nothing asks for the gradient of `x`.
+    pub(super) fn input_gradient(&self, x: &Tensor, dy: &Tensor) -> Result<Option<Vec<f32>>> {
+        x.track_op().then(|| read(dy, |dy| Affine::input_gradient(x.elem_count(), &self.weight, dy))).transpose()
+    }
 }
 
 struct Affine;
 
 impl Affine {
-    fn forward(
-        x: &[f32],
-        x_shape: &Shape,
-        w: &[f32],
-        w_shape: &Shape,
-        b: Option<&[f32]>,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn forward(x: &[f32], x_shape: &Shape, w: &[f32], w_shape: &Shape, b: Option<&[f32]>) -> Result<(Vec<f32>, Shape)> {
         let (out, inner) = w_shape.dims2()?;
         let mut dims = x_shape.dims().to_vec();
         if dims.last() != Some(&inner) {
@@ -68,7 +85,15 @@ impl Affine {
         if let Some(last) = dims.last_mut() {
             *last = out;
         }
-        Ok((CpuStorage::F32(y), dims.into()))
+        Ok((y, dims.into()))
+    }
+
+    /// dx = dy W, `values` many.
+    fn input_gradient(values: usize, w: &Tensor, dy: &[f32]) -> Result<Vec<f32>> {
+        let (out, inner) = w.dims2()?;
+        let mut dx = vec![0.0; values];
+        read(w, |w| matmul(Mat::new(dy, values / inner, out), Mat::new(w, out, inner), 1.0, 0.0, &mut dx, inner))?;
+        Ok(dx)
     }
 
     /// dx = dy W and dW = dyᵀ x, each only when asked for.
@@ -76,14 +101,13 @@ impl Affine {
         let (out, inner) = w.dims2()?;
         let rows = x.elem_count() / inner;
         read(dy, |dy| {
-            let dy = Mat::new(dy, rows, out);
             let dx = if x.track_op() {
-                let mut dx = vec![0.0; rows * inner];
-                read(w, |w| matmul(dy, Mat::new(w, out, inner), 1.0, 0.0, &mut dx, inner))?;
+                let dx = Self::input_gradient(x.elem_count(), w, dy)?;
                 Some(Tensor::from_vec(dx, x.shape(), x.device())?)
             } else {
                 None
             };
+            let dy = Mat::new(dy, rows, out);
             let dw = if w.track_op() {
                 let mut dw = vec![0.0; out * inner];
                 read(x, |x| matmul(dy.t(), Mat::new(x, rows, inner), 1.0, 0.0, &mut dw, inner))?;
@@ -102,7 +126,8 @@ impl CustomOp2 for Affine {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), None)
+        let (y, shape) = Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), None)?;
+        Ok((CpuStorage::F32(y), shape))
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -125,7 +150,8 @@ impl CustomOp3 for Affine {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let bias = Some(contiguous(s3, l3)?);
-        Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), bias)
+        let (y, shape) = Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), bias)?;
+        Ok((CpuStorage::F32(y), shape))
     }
 
     fn bwd(

@@ -159,6 +159,14 @@ fn optional(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), decimal)
 }
 
+/// 5125 as `5,125`.
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use super::{Place, Strategy};
 pub struct Frozen;
 
 impl Strategy for Frozen {
-    fn learns(&self, place: Place, _depth: usize) -> bool {
+    fn learns(&self, place: Place) -> bool {
         place == Place::Head
     }
 }

@@ -6,7 +6,7 @@ use super::{Place, Strategy};
 pub struct Full;
 
 impl Strategy for Full {
-    fn learns(&self, _place: Place, _depth: usize) -> bool {
+    fn learns(&self, _place: Place) -> bool {
         true
     }
 }

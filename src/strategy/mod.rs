@@ -3,14 +3,16 @@
 //! A strategy is a named selection over parameter places that covers every parameter; a parameter whose place nobody
 //! knows is refused, so a new backbone cannot be trained by accident in part.
 
+mod blocks;
 mod frozen;
 mod full;
+mod lora;
 mod partial;
 
-use crate::backbone::{Readout, Stage};
+use crate::backbone::{Lora, Readout, Stage};
 use crate::config::StrategySettings;
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where in the network a parameter sits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Place {
     Embedding,
     /// A block, counted from the input.
     Block(usize),
+    /// An adapter in a block.
+    Adapter(usize),
     /// What stands between the last block and the head: the norm, the attention pooling.
     FinalNorm,
     /// The map from features to the space of texts.
@@ -35,7 +39,11 @@ impl Place {
             "cls_token" | "dist_token" | "reg_token" | "pos_embed" | "patch_embed" | "norm_pre" => {
                 Some(Self::Embedding)
             }
-            "blocks" => rest.split('.').next()?.parse().ok().map(Self::Block),
+            "blocks" => {
+                let (block, rest) = rest.split_once('.')?;
+                let adapter = rest.ends_with(".lora_a") || rest.ends_with(".lora_b");
+                block.parse().ok().map(if adapter { Self::Adapter } else { Self::Block })
+            }
             "norm" | "fc_norm" | "attn_pool" => Some(Self::FinalNorm),
             "projection" => Some(Self::Projection),
             "head" => Some(Self::Head),
@@ -43,11 +51,19 @@ impl Place {
         }
     }
 
+    /// The block it is in, if it is in one.
+    fn block(self) -> Option<usize> {
+        match self {
+            Self::Block(block) | Self::Adapter(block) => Some(block),
+            Self::Embedding | Self::FinalNorm | Self::Projection | Self::Head => None,
+        }
+    }
+
     /// Its layer in the sense of layer decay: 0 for the embedding, block + 1, depth + 1 for what follows (timm, `BEiT`).
     fn layer(self, depth: usize) -> usize {
         match self {
             Self::Embedding => 0,
-            Self::Block(block) => block + 1,
+            Self::Block(block) | Self::Adapter(block) => block + 1,
             Self::FinalNorm | Self::Projection | Self::Head => depth + 1,
         }
     }
@@ -56,21 +72,28 @@ impl Place {
 /// A way of adapting a backbone. A new one is one file that implements this and one line in `strategy()`.
 pub trait Strategy {
     /// Whether a parameter at `place` learns.
-    fn learns(&self, place: Place, depth: usize) -> bool;
+    fn learns(&self, place: Place) -> bool;
 
-    /// The number of blocks it needs, for checking against the backbone.
-    fn blocks(&self) -> usize {
-        0
+    /// The adapters it adds to the backbone.
+    fn lora(&self) -> Option<&Lora> {
+        None
     }
 }
 
-/// The registry: settings to strategy.
-fn strategy(settings: &StrategySettings) -> Box<dyn Strategy> {
-    match *settings {
+/// The registry: settings to strategy, for a backbone of `depth` blocks.
+fn strategy(settings: &StrategySettings, depth: usize) -> Result<Box<dyn Strategy>> {
+    Ok(match settings {
         StrategySettings::Frozen => Box::new(frozen::Frozen),
-        StrategySettings::Partial { blocks } => Box::new(partial::Partial { blocks }),
+        StrategySettings::Partial { blocks } => Box::new(partial::Partial { blocks: blocks::chosen(blocks, depth)? }),
         StrategySettings::Full => Box::new(full::Full),
-    }
+        StrategySettings::Lora(lora) => Box::new(lora::Adapted(Lora {
+            blocks: blocks::chosen(&lora.blocks, depth)?,
+            targets: lora.targets.clone(),
+            rank: lora.rank,
+            alpha: lora.alpha,
+            dropout: lora.dropout,
+        })),
+    })
 }
 
 /// How one learning parameter is updated.
@@ -82,20 +105,29 @@ pub struct Treatment {
     pub lr_scale: f64,
     /// Whether weight decay applies.
     pub decay: bool,
+    /// The phase of gradual unfreezing in which it begins to learn.
+    pub joins: usize,
 }
 
 /// The learning parameters with their treatment; every other parameter is frozen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     treatments: BTreeMap<String, Treatment>,
+    depth: usize,
+    /// The blocks that learn or are adapted, the lowest first.
+    blocks: Vec<usize>,
+    /// Epochs from one block that begins to learn to the next; 0 = all learn from the start.
+    unfreeze: usize,
     /// The lowest block that learns; `depth` when none does.
     pub first_block: usize,
-    /// The point below which nothing learns: what comes before it is the same in every epoch.
+    /// The point below which nothing ever learns: what comes before it is the same in every epoch.
     pub frozen_until: Stage,
+    /// The adapters beside the backbone's own parameters; they are part of the plan.
+    pub lora: Option<Lora>,
 }
 
 impl Plan {
-    /// Decides over every parameter: `shapes` are names with their shapes, head included.
+    /// Decides over every parameter: `shapes` are names with their shapes, head included, adapters not.
     ///
     /// # Errors
     /// A usage error when the strategy asks for more blocks than there are, or a parameter's place is unknown.
@@ -105,42 +137,61 @@ impl Plan {
         depth: usize,
         shapes: impl IntoIterator<Item = (&'a str, &'a [usize])>,
     ) -> Result<Self> {
-        let strategy = strategy(settings);
-        if strategy.blocks() > depth {
-            return Err(Error::usage_hint(
-                format!("strategy.blocks = {} but the backbone has {depth} blocks", strategy.blocks()),
-                format!("give 1 to {depth}, or strategy.kind = \"full\""),
-            ));
-        }
-        let mut treatments = BTreeMap::new();
-        let (mut first_block, mut only_head, mut embedding) = (depth, true, false);
-        for (name, shape) in shapes {
-            let Some(place) = Place::of(name) else {
+        let strategy = strategy(settings, depth)?;
+        let lora = strategy.lora().cloned();
+        let factors = lora.iter().flat_map(Lora::names).map(|name| (name, true));
+        let shapes = shapes.into_iter().map(|(name, shape)| (name.to_owned(), shape.len() > 1));
+        let mut learning = Vec::new();
+        for (name, matrix) in shapes.chain(factors) {
+            let Some(place) = Place::of(&name) else {
                 return Err(Error::usage(format!("no strategy covers the parameter {name:?}")));
             };
-            if !strategy.learns(place, depth) {
-                continue;
+            if strategy.learns(place) {
+                learning.push((name, matrix, place));
             }
-            match place {
-                Place::Embedding => (first_block, embedding) = (0, true),
-                Place::Block(block) => first_block = first_block.min(block),
-                Place::FinalNorm | Place::Projection | Place::Head => {}
-            }
-            only_head &= place == Place::Head;
+        }
+        let blocks: BTreeSet<usize> = learning.iter().filter_map(|(.., place)| place.block()).collect();
+        let blocks: Vec<usize> = blocks.into_iter().collect();
+        let first_block = blocks.first().copied().unwrap_or(depth);
+        let frozen_until = match (learning.iter().any(|(.., place)| *place == Place::Embedding), first_block) {
+            (true, _) => Stage::Pixels,
+            (false, _) if learning.iter().all(|(.., place)| *place == Place::Head) => Stage::Features(Readout::POOL),
+            (false, first_block) => Stage::Block(first_block),
+        };
+        let treatments = learning.into_iter().map(|(name, matrix, place)| {
             let below_top = depth + 1 - place.layer(depth);
             let treatment = Treatment {
                 head: place == Place::Head,
                 lr_scale: layer_decay.powi(below_top as i32),
-                decay: decays(name, shape),
+                decay: matrix && decays(&name),
+                joins: joins(place, &blocks),
             };
-            treatments.insert(name.to_owned(), treatment);
-        }
-        let frozen_until = match (embedding, only_head) {
-            (true, _) => Stage::Pixels,
-            (false, true) => Stage::Features(Readout::POOL),
-            (false, false) => Stage::Block(first_block),
-        };
-        Ok(Self { treatments, first_block, frozen_until })
+            (name, treatment)
+        });
+        let treatments = treatments.collect();
+        Ok(Self { treatments, depth, blocks, unfreeze: 0, first_block, frozen_until, lora })
+    }
+
+    /// The same, where one block after another begins to learn, from the top, one every `unfreeze` epochs; the head
+    /// learns from the start, the final norm with the highest block, the embedding with the lowest (gradual unfreezing,
+    /// Howard and Ruder 2018). 0 = all learn from the start.
+    #[must_use]
+    pub fn unfreezing(self, unfreeze: usize) -> Self {
+        Self { unfreeze, ..self }
+    }
+
+    /// What learns in that epoch, counted from 0; none when it is everything that ever will.
+    pub fn at(&self, epoch: usize) -> Option<Self> {
+        let phase = epoch.checked_div(self.unfreeze).filter(|phase| *phase < self.blocks.len())?;
+        let mut plan = self.clone();
+        plan.treatments.retain(|_, treatment| treatment.joins <= phase);
+        plan.first_block = self.blocks.iter().rev().take(phase).next_back().copied().unwrap_or(self.depth);
+        Some(plan)
+    }
+
+    /// Epochs before everything learns.
+    pub fn epochs_of_unfreezing(&self) -> usize {
+        self.unfreeze * self.blocks.len()
     }
 
     /// The treatment of a parameter; none when it is frozen.
@@ -149,9 +200,20 @@ impl Plan {
     }
 }
 
-/// No bias, norm, class or distillation token, register or position embedding is decayed (timm, MAE, `big_vision`).
-fn decays(name: &str, shape: &[usize]) -> bool {
-    shape.len() > 1 && !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
+/// The phase in which a place begins to learn when `blocks` do, the lowest first: one for each block.
+fn joins(place: Place, blocks: &[usize]) -> usize {
+    match place {
+        Place::Head => 0,
+        Place::FinalNorm | Place::Projection => 1,
+        Place::Block(block) | Place::Adapter(block) => blocks.iter().filter(|other| **other >= block).count(),
+        Place::Embedding => blocks.len(),
+    }
+}
+
+/// Whether a matrix of that name is decayed: no class or distillation token, register or position embedding is, and no
+/// vector, so no bias and norm (timm, MAE, `big_vision`). Factors of adapters are (CLIP-LoRA).
+fn decays(name: &str) -> bool {
+    !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
 }
 
 /// Stochastic depth rates rising linearly over the blocks to `rate` (Huang et al. 2016). Frozen blocks never drop:
@@ -164,6 +226,7 @@ pub fn drop_path_rates(rate: f64, depth: usize, first_block: usize) -> Vec<f64> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{BlockChoice, LoraSettings, LoraTarget};
 
     const NAMES: &[(&str, &[usize])] = &[
         ("cls_token", &[1, 1, 8]),
@@ -176,8 +239,12 @@ mod tests {
         ("head.weight", &[3, 8]),
     ];
 
-    fn plan(settings: StrategySettings, decay: f64) -> Plan {
-        Plan::new(&settings, decay, 2, NAMES.iter().copied()).unwrap()
+    fn plan(settings: &StrategySettings, decay: f64) -> Plan {
+        Plan::new(settings, decay, 2, NAMES.iter().copied()).unwrap()
+    }
+
+    fn last(blocks: usize) -> StrategySettings {
+        StrategySettings::Partial { blocks: BlockChoice::Last(blocks) }
     }
 
     fn learning(plan: &Plan) -> Vec<&str> {
@@ -186,20 +253,56 @@ mod tests {
 
     #[test]
     fn each_strategy_selects_its_parameters() {
-        assert_eq!(learning(&plan(StrategySettings::Frozen, 1.0)), ["head.weight"]);
-        let partial = plan(StrategySettings::Partial { blocks: 1 }, 1.0);
+        assert_eq!(learning(&plan(&StrategySettings::Frozen, 1.0)), ["head.weight"]);
+        let partial = plan(&last(1), 1.0);
         assert_eq!(learning(&partial), ["blocks.1.norm1.weight", "norm.bias", "head.weight"]);
-        assert_eq!((partial.first_block, plan(StrategySettings::Frozen, 1.0).first_block), (1, 2));
-        let until = |settings| plan(settings, 1.0).frozen_until;
+        assert_eq!((partial.first_block, plan(&StrategySettings::Frozen, 1.0).first_block), (1, 2));
+        let until = |settings| plan(&settings, 1.0).frozen_until;
         assert_eq!(until(StrategySettings::Frozen), Stage::Features(Readout::POOL));
-        assert_eq!(until(StrategySettings::Partial { blocks: 2 }), Stage::Block(0));
+        assert_eq!(until(last(2)), Stage::Block(0));
         assert_eq!((partial.frozen_until, until(StrategySettings::Full)), (Stage::Block(1), Stage::Pixels));
-        assert_eq!(learning(&plan(StrategySettings::Full, 1.0)).len(), NAMES.len());
+        assert_eq!(learning(&plan(&StrategySettings::Full, 1.0)).len(), NAMES.len());
+    }
+
+    #[test]
+    fn the_lowest_chosen_block_decides_what_stays_the_same() {
+        let plan = plan(&StrategySettings::Partial { blocks: BlockChoice::First(1) }, 1.0);
+        assert_eq!(learning(&plan), ["blocks.0.attn.qkv.weight", "norm.bias", "head.weight"]);
+        assert_eq!((plan.first_block, plan.frozen_until), (0, Stage::Block(0)));
+    }
+
+    #[test]
+    fn lora_adds_its_factors_and_freezes_the_rest() {
+        let targets = vec![LoraTarget::V, LoraTarget::O];
+        let lora = LoraSettings { blocks: BlockChoice::Last(1), targets, rank: 4, alpha: 8.0, dropout: 0.0 };
+        let plan = plan(&StrategySettings::Lora(lora), 0.5);
+        assert_eq!(learning(&plan), ["head.weight"]);
+        let factors = plan.lora.as_ref().unwrap().names();
+        let modules = ["attn.v", "attn.proj"].map(|module| format!("blocks.1.{module}.lora_"));
+        assert_eq!(factors, modules.iter().flat_map(|m| [format!("{m}a"), format!("{m}b")]).collect::<Vec<_>>());
+        for name in &factors {
+            assert_eq!(plan.get(name), Some(Treatment { head: false, lr_scale: 0.5, decay: true, joins: 1 }));
+        }
+        assert_eq!((plan.first_block, plan.frozen_until), (1, Stage::Block(1)));
+    }
+
+    #[test]
+    fn blocks_join_from_the_top() {
+        let plan = plan(&StrategySettings::Full, 1.0).unfreezing(2);
+        let head = ["head.weight"].as_slice();
+        let top = ["blocks.1.norm1.weight", "norm.bias", "head.weight"].as_slice();
+        for (epoch, expected, first_block) in [(0, head, 2), (1, head, 2), (2, top, 1), (3, top, 1)] {
+            let phase = plan.at(epoch).unwrap();
+            assert_eq!((learning(&phase).as_slice(), phase.first_block), (expected, first_block), "epoch {epoch}");
+            assert_eq!(phase.frozen_until, plan.frozen_until, "the kept inputs stay the same");
+        }
+        assert_eq!((plan.at(4), plan.epochs_of_unfreezing()), (None, 4));
+        assert_eq!(plan.unfreezing(0).at(0), None);
     }
 
     #[test]
     fn layer_decay_counts_from_the_head_and_vectors_do_not_decay() {
-        let plan = plan(StrategySettings::Full, 0.5);
+        let plan = plan(&StrategySettings::Full, 0.5);
         let scales: Vec<f64> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.lr_scale).collect();
         assert_eq!(scales, [0.125, 0.125, 0.125, 0.25, 0.5, 1.0, 1.0, 1.0]);
         let decayed: Vec<bool> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.decay).collect();
@@ -210,7 +313,7 @@ mod tests {
     fn unknown_parameters_and_too_many_blocks_are_refused() {
         let stray = [("adapter.weight", [2, 2].as_slice())];
         assert!(Plan::new(&StrategySettings::Full, 1.0, 2, stray).is_err());
-        let blocks = Plan::new(&StrategySettings::Partial { blocks: 3 }, 1.0, 2, NAMES.iter().copied());
+        let blocks = Plan::new(&last(3), 1.0, 2, NAMES.iter().copied());
         assert!(blocks.unwrap_err().to_string().contains("has 2 blocks"));
     }
 

@@ -1,24 +1,19 @@
-//! The last blocks, the final norm and the head learn; everything below them stays as pretrained, and so does the map to
-//! the space of texts.
+//! Some blocks, the final norm and the head learn; everything else stays as pretrained, the map to the space of texts too.
 
 use super::{Place, Strategy};
 
 /// `strategy.kind = "partial"`
 pub struct Partial {
-    /// Blocks that learn, counted from the output.
-    pub blocks: usize,
+    /// The blocks that learn.
+    pub blocks: Vec<usize>,
 }
 
 impl Strategy for Partial {
-    fn learns(&self, place: Place, depth: usize) -> bool {
+    fn learns(&self, place: Place) -> bool {
         match place {
-            Place::Embedding | Place::Projection => false,
-            Place::Block(block) => block + self.blocks >= depth,
+            Place::Embedding | Place::Adapter(_) | Place::Projection => false,
+            Place::Block(block) => self.blocks.contains(&block),
             Place::FinalNorm | Place::Head => true,
         }
-    }
-
-    fn blocks(&self) -> usize {
-        self.blocks
     }
 }

@@ -5,7 +5,7 @@ use crate::backbone::Params;
 use crate::nn::kernels::{contiguous, fused, simd};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var};
+use candle_core::{CpuStorage, Device, InplaceOp2, InplaceOp3, Layout, Result, Shape, Tensor, Var};
 use std::collections::BTreeMap;
 
 const BETA1: f64 = 0.9;
@@ -23,19 +23,19 @@ pub struct Rates {
     pub weight_decay: f64,
 }
 
-/// First and second moments of one parameter.
+/// First and second moments of one parameter, and its steps so far: one that joins late starts from none, as in PyTorch.
 #[derive(Debug, Clone)]
 struct Moments {
     first: Tensor,
     second: Tensor,
+    steps: u32,
 }
 
-/// The optimiser: moments of the learning parameters, and the number of steps taken.
+/// The optimiser: the state of the learning parameters.
 #[derive(Debug)]
 pub struct AdamW {
     plan: Plan,
     moments: BTreeMap<String, Moments>,
-    step: i32,
 }
 
 impl AdamW {
@@ -45,18 +45,23 @@ impl AdamW {
     /// When the device is out of memory.
     pub fn new(plan: Plan, params: &Params) -> Result<Self> {
         let zeros = |(name, var): (&str, &Var)| {
-            Ok((name.to_owned(), Moments { first: var.zeros_like()?, second: var.zeros_like()? }))
+            Ok((name.to_owned(), Moments { first: var.zeros_like()?, second: var.zeros_like()?, steps: 0 }))
         };
-        Ok(Self { plan, moments: params.trained().map(zeros).collect::<Result<_>>()?, step: 0 })
+        Ok(Self { plan, moments: params.trained().map(zeros).collect::<Result<_>>()? })
     }
 
-    /// Updates every learning parameter by its gradient, several parameters at a time on the workers.
+    /// Updates every learning parameter of `params` by its gradient, several parameters at a time on the workers. Those
+    /// that do not learn yet are left as they are.
     ///
     /// # Errors
     /// When a learning parameter has no gradient.
     pub fn step(&mut self, params: &Params, gradients: &Gradients, rates: Rates, workers: &Workers) -> Result<()> {
-        self.step += 1;
         let trained: Vec<(&str, &Var)> = params.trained().collect();
+        for (name, _) in &trained {
+            if let Some(moments) = self.moments.get_mut(*name) {
+                moments.steps += 1;
+            }
+        }
         workers.map(trained, |(name, var)| {
             let (Some(moments), Some(treatment), Some(gradient)) =
                 (self.moments.get(name), self.plan.get(name), gradients.get(name))
@@ -65,48 +70,46 @@ impl AdamW {
             };
             let lr = if treatment.head { rates.head_lr } else { rates.lr } * treatment.lr_scale;
             let decay = if treatment.decay { rates.weight_decay } else { 0.0 };
-            update(var, moments, gradient, &self.update_rule(lr, decay))
+            update(var, moments, gradient, &Update::new(moments.steps, lr, decay))
         })?;
         Ok(())
     }
 
-    fn update_rule(&self, lr: f64, decay: f64) -> Update {
-        let correction1 = 1.0 - BETA1.powi(self.step);
-        let correction2 = 1.0 - BETA2.powi(self.step);
-        Update { keep: 1.0 - lr * decay, rate: lr / correction1, root_correction: correction2.sqrt() }
-    }
-
-    /// The state as named tensors: `first.NAME`, `second.NAME`.
-    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        self.moments
-            .iter()
-            .flat_map(|(name, moments)| {
-                [(format!("first.{name}"), moments.first.clone()), (format!("second.{name}"), moments.second.clone())]
-            })
-            .collect()
-    }
-
-    /// Steps taken so far.
-    pub fn steps(&self) -> usize {
-        self.step as usize
+    /// The state as named tensors: `first.NAME`, `second.NAME`, `steps.NAME`.
+    ///
+    /// # Errors
+    /// When the host is out of memory.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
+        for (name, moments) in &self.moments {
+            tensors.insert(format!("first.{name}"), moments.first.clone());
+            tensors.insert(format!("second.{name}"), moments.second.clone());
+            tensors.insert(format!("steps.{name}"), Tensor::new(moments.steps, &Device::Cpu)?);
+        }
+        Ok(tensors)
     }
 
     /// Continues from saved state.
     ///
     /// # Errors
-    /// When a moment is missing or has another shape than its parameter.
-    pub fn restore(&mut self, steps: usize, mut tensors: BTreeMap<String, Tensor>) -> Result<()> {
+    /// When something of a parameter is missing or a moment has another shape than it.
+    pub fn restore(&mut self, mut tensors: BTreeMap<String, Tensor>) -> Result<()> {
         for (name, moments) in &mut self.moments {
             for (kind, slot) in [("first", &mut moments.first), ("second", &mut moments.second)] {
-                let key = format!("{kind}.{name}");
-                match tensors.remove(&key) {
-                    Some(saved) if saved.shape() == slot.shape() => *slot = saved.to_device(slot.device())?,
-                    _ => candle_core::bail!("the saved optimiser state has no fitting {key:?}"),
-                }
+                *slot = take(&mut tensors, kind, name, slot.shape())?.to_device(slot.device())?;
             }
+            moments.steps = take(&mut tensors, "steps", name, &Shape::from(()))?.to_scalar()?;
         }
-        self.step = steps as i32;
         Ok(())
+    }
+}
+
+/// Takes the saved `KIND.NAME`, which must have that shape.
+fn take(tensors: &mut BTreeMap<String, Tensor>, kind: &str, name: &str, shape: &Shape) -> Result<Tensor> {
+    let key = format!("{kind}.{name}");
+    match tensors.remove(&key) {
+        Some(saved) if saved.shape() == shape => Ok(saved),
+        _ => candle_core::bail!("the saved optimiser state has no fitting {key:?}"),
     }
 }
 
@@ -115,6 +118,15 @@ struct Update {
     keep: f64,
     rate: f64,
     root_correction: f64,
+}
+
+impl Update {
+    /// The rule of a parameter's step number `step`, counted from 1.
+    fn new(step: u32, lr: f64, decay: f64) -> Self {
+        let correction = |beta: f64| 1.0 - beta.powi(step as i32);
+        let root_correction = correction(BETA2).sqrt();
+        Self { keep: 1.0 - lr * decay, rate: lr / correction(BETA1), root_correction }
+    }
 }
 
 fn update(var: &Var, moments: &Moments, gradient: &Tensor, rule: &Update) -> Result<()> {

@@ -84,14 +84,18 @@ struct Voters {
 }
 
 impl Classifier {
-    /// Builds the layers over `params`, in which `plan` says which blocks learn.
+    /// Builds the layers over `params`, in which `plan` says which blocks learn and which are adapted.
     ///
     /// # Errors
     /// When a parameter is absent.
     pub fn new(spec: &VitSpec, params: &Params, plan: &Plan, form: Form) -> Result<Self> {
         let drop_path = drop_path_rates(form.rates.drop_path, spec.depth, plan.first_block);
+        let vit = Vit::new(spec, params, &drop_path)?;
         Ok(Self {
-            vit: Vit::new(spec, params, &drop_path)?,
+            vit: match &plan.lora {
+                Some(lora) => vit.adapted(lora, params)?,
+                None => vit,
+            },
             stage: form.stage,
             readout: form.readout,
             head: Head::new(params, form)?,

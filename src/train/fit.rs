@@ -114,13 +114,15 @@ impl Fit<'_> {
             return Ok(None);
         }
         let batches = self.feed.train(state.progress.epoch, state.progress.batch)?;
+        let phase = self.trainer.learning(state.progress.epoch)?;
+        let trainer = phase.as_ref().unwrap_or(self.trainer);
         let mut clock = Instant::now();
         for batch in batches {
             let mut batch = batch?;
             if let Some(mixer) = &self.mixer {
                 mixer.mix(&mut batch, state.progress.step);
             }
-            if !self.train_step(&batch, state, schedule, observer)? {
+            if !self.train_step(trainer, &batch, state, schedule, observer)? {
                 return Ok(self.stop.received());
             }
             let progress = &mut state.progress;
@@ -145,7 +147,7 @@ impl Fit<'_> {
 
     fn save_last(&self, state: &TrainState) -> Result<()> {
         let step = state.progress.step;
-        self.checkpoints.save("last", step, &self.trainer.params, Some(&state.tensors()), &state.progress)
+        self.checkpoints.save("last", step, &self.trainer.params, Some(&state.tensors()?), &state.progress)
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Workload<'a> {
     pub parameters: (usize, usize),
     /// Copies of the learning values beside the parameters themselves: gradients are counted apart.
     pub copies: usize,
+    /// Passes forward and back for one step.
+    pub passes: usize,
     /// Training and validation images.
     pub images: (usize, usize),
     /// Images a step.
@@ -170,9 +172,10 @@ impl Workload<'_> {
         let forward = (spec.depth as f64 - start) * block + if start == 0.0 { embedding } else { 0.0 };
         // Backward is twice the forward pass; checkpointing runs forward once more.
         let back = learning * block * if self.computation.checkpoint_blocks { 3.0 } else { 2.0 };
+        let step = self.passes as f64 * (forward + back);
         let once = kept_below * block + if kept_below > 0.0 { embedding } else { 0.0 };
         let views = self.views.max(1) as f64;
-        self.epochs * (train * (forward + back) + val * forward) + once * (train * views + val)
+        self.epochs * (train * step + val * forward) + once * (train * views + val)
     }
 
     /// Operations of one block on one image: four square products, the MLP, and attention's two.
@@ -224,6 +227,7 @@ mod tests {
             stage,
             parameters: (2_000_000, 2_700_000),
             copies: 0,
+            passes: 1,
             images: (210, 60),
             batch_size: 24,
             epochs: 10.0,

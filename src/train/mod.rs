@@ -15,6 +15,7 @@ pub mod feed;
 pub mod fit;
 pub mod forecast;
 pub mod gradients;
+pub mod lr_finder;
 pub mod mix;
 pub mod pass;
 pub mod progress;

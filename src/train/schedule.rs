@@ -3,21 +3,34 @@
 use crate::config::Schedule;
 
 /// A learning rate curve as a factor of the peak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LrSchedule {
     /// Steps of linear warm-up.
     pub warmup: usize,
     /// All steps.
     pub total: usize,
-    /// The shape after the warm-up.
-    pub decay: Schedule,
+    shape: Shape,
+}
+
+/// What follows the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Shape {
+    /// As in training.
+    Decay(Schedule),
+    /// By the same factor every step, from one multiple of the peak to another.
+    Sweep(f64, f64),
 }
 
 impl LrSchedule {
     /// `warmup` below 1 is a share of `total`, from 1 a number of steps; it never takes more than all steps.
     pub fn new(warmup: f64, total: usize, decay: Schedule) -> Self {
         let steps = if warmup < 1.0 { (warmup * total as f64).round() } else { warmup };
-        Self { warmup: (steps as usize).min(total), total, decay }
+        Self { warmup: (steps as usize).min(total), total, shape: Shape::Decay(decay) }
+    }
+
+    /// From the multiple `low` to `high`, rising by the same factor every step.
+    pub fn sweep(total: usize, (low, high): (f64, f64)) -> Self {
+        Self { warmup: 0, total, shape: Shape::Sweep(low, high) }
     }
 
     /// The factor for the step with this index, from 0.
@@ -27,9 +40,12 @@ impl LrSchedule {
         if step < self.warmup {
             return (step + 1) as f64 / self.warmup as f64;
         }
-        match self.decay {
-            Schedule::Constant => 1.0,
-            Schedule::Cosine => {
+        match self.shape {
+            Shape::Sweep(low, high) => {
+                low * (high / low).powf(step as f64 / self.total.saturating_sub(1).max(1) as f64)
+            }
+            Shape::Decay(Schedule::Constant) => 1.0,
+            Shape::Decay(Schedule::Cosine) => {
                 let span = (self.total - self.warmup).max(1) as f64;
                 let progress = ((step - self.warmup) as f64 / span).min(1.0);
                 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
@@ -53,6 +69,9 @@ mod tests {
         assert!((schedule.factor(55) - 0.5).abs() < 1e-12);
         assert!(schedule.factor(99) < 1e-3 && schedule.factor(99) > 0.0);
         assert_eq!(LrSchedule::new(5.0, 100, Schedule::Constant).factor(70), 1.0);
+        let sweep = LrSchedule::sweep(3, (0.01, 100.0));
+        let factors = [0, 1, 2].map(|step| sweep.factor(step));
+        assert!(factors.iter().zip([0.01, 1.0, 100.0]).all(|(a, b)| (a / b - 1.0f64).abs() < 1e-12));
     }
 
     proptest! {

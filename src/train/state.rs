@@ -35,10 +35,13 @@ impl TrainState {
     }
 
     /// Its tensors by name.
-    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        let mut tensors = self.optimizer.tensors();
+    ///
+    /// # Errors
+    /// When the host is out of memory.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = self.optimizer.tensors()?;
         tensors.extend(self.average.iter().flat_map(Average::tensors));
-        tensors
+        Ok(tensors)
     }
 
     /// Continues from saved state.
@@ -49,7 +52,7 @@ impl TrainState {
         if let Some(average) = &mut self.average {
             average.restore(&tensors)?;
         }
-        self.optimizer.restore(progress.updates, tensors)?;
+        self.optimizer.restore(tensors)?;
         self.progress = progress;
         Ok(())
     }

@@ -7,22 +7,25 @@ use super::safeguard::Measured;
 use super::sam::uphill;
 use super::schedule::LrSchedule;
 use super::state::TrainState;
-use super::trainer::{Step, StepOptions};
+use super::trainer::{Step, StepOptions, Trainer};
 use crate::data::loader::Batch;
 use crate::error::{Error, Result};
 
 impl Fit<'_> {
-    /// Updates the parameters by a batch, unless its numbers are not finite. False when a signal came before the step
+    /// Updates the parameters that learn in `trainer`, the phase of the epoch, by a batch, unless its numbers are not finite. False when a signal came before the step
     /// was done: then nothing has changed.
     pub(super) fn train_step(
         &self,
+        trainer: &Trainer,
         batch: &Batch,
         state: &mut TrainState,
         schedule: LrSchedule,
         observer: &mut dyn Observer,
     ) -> Result<bool> {
-        let (trainer, progress) = (self.trainer, &mut state.progress);
-        let Some(Measured { mut step, norm }) = self.gradients(batch, progress, observer)? else { return Ok(false) };
+        let progress = &mut state.progress;
+        let Some(Measured { mut step, norm }) = self.gradients(trainer, batch, progress, observer)? else {
+            return Ok(false);
+        };
         if step.loss.is_finite() && norm.is_finite() {
             if let Some(limit) = self.settings.clip_grad {
                 step.gradients.clip(norm, limit)?;
@@ -32,7 +35,7 @@ impl Fit<'_> {
             trainer.constrain()?;
             progress.updates += 1;
             if let Some(average) = &mut state.average {
-                average.update(&trainer.params, progress.updates, &trainer.workers)?;
+                average.update(&self.trainer.params, progress.updates, &trainer.workers)?;
             }
             let images = batch.labels.len();
             progress.running.loss += step.loss * images as f64;
@@ -61,11 +64,11 @@ impl Fit<'_> {
     /// accuracy are those of the parameters themselves.
     fn gradients(
         &self,
+        trainer: &Trainer,
         batch: &Batch,
         progress: &mut Progress,
         observer: &mut dyn Observer,
     ) -> Result<Option<Measured>> {
-        let trainer = self.trainer;
         let options = StepOptions { stop: Some(self.stop), ..StepOptions::new(self.seed, progress.step) };
         let compute = |options: StepOptions<'_>| trainer.step(batch, self.criterion, options);
         let mut pass = || {

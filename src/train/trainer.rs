@@ -114,6 +114,31 @@ impl Trainer {
         self
     }
 
+    /// The same model, over the same storage, in a phase of gradual unfreezing: only what learns in `epoch` (from 0) is
+    /// learning. None when that is everything.
+    ///
+    /// # Errors
+    /// When a parameter is absent.
+    pub fn learning(&self, epoch: usize) -> Result<Option<Self>> {
+        let Some(plan) = self.plan.at(epoch) else { return Ok(None) };
+        let params = self.params.restricted(|name| plan.get(name).is_some());
+        Self::new(&self.spec, params, &plan, self.form, self.workers.clone(), self.device.clone())
+            .map(|trainer| Some(trainer.computed(self.computation)))
+    }
+
+    /// Folds the adapters into the weights that they adapt: the same model up to rounding, as it is scored and exported,
+    /// in which nothing learns any more.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn merged(self) -> Result<Self> {
+        let mut plan = self.plan.clone();
+        let Some(lora) = plan.lora.take() else { return Ok(self) };
+        let params = lora.merged(&self.params)?;
+        let merged = Self::new(&self.spec, params, &plan, self.form, self.workers, self.device)?;
+        Ok(merged.computed(self.computation))
+    }
+
     /// What its inputs are.
     pub fn stage(&self) -> Stage {
         self.form.stage

@@ -91,12 +91,16 @@ impl Line<'_> {
         Ok(WiseFtRecord { alpha, curve })
     }
 
-    /// (1 - α) start + α end for every learning parameter.
+    /// (1 - α) start + α end for every learning parameter. Of adapters only the factor that starts from zero is mixed: so
+    /// the mean is that of the weights they are merged into, as their product grows with α and not with its square.
     fn set(&self, params: &Params, alpha: f64) -> candle_core::Result<()> {
         params.trained().try_for_each(|(name, var)| {
             let (Some(start), Some(end)) = (self.start.get(name), self.end.get(name)) else {
                 candle_core::bail!("an end of the line has no {name:?}")
             };
+            if name.ends_with(".lora_a") {
+                return var.set(&end.to_device(var.device())?);
+            }
             let (start, end) = (start.to_device(var.device())?, end.to_device(var.device())?);
             var.set(&((start * (1.0 - alpha))? + (end * alpha)?)?)
         })
@@ -171,6 +175,22 @@ mod tests {
         assert!(record.sentence().starts_with("0.25 of the fine-tuned weights"));
         assert_eq!(settle(WiseFt::Share(0.25), |_| Some(0.5)).0.curve.len(), 3);
         assert_eq!(settle(WiseFt::Chosen, |x| Some(if x < 1.0 { f64::NAN } else { 0.1 })).0.alpha, 0.5);
+    }
+
+    #[test]
+    fn adapters_grow_with_the_share() {
+        let tensor = |value: f32| Tensor::new(&[[value]], &Device::Cpu).unwrap();
+        let of =
+            |a: f32, b: f32| BTreeMap::from([("x.lora_a".to_owned(), tensor(a)), ("x.lora_b".to_owned(), tensor(b))]);
+        let mut params = Params::default();
+        of(0.0, 0.0).into_iter().for_each(|(name, value)| params.insert(name, value));
+        let params = params.train_where(|_| true).unwrap();
+        let (start, end) = (of(5.0, 0.0), of(3.0, 2.0));
+        for (alpha, expected) in [(0.0, 0.0), (0.25, 1.5), (1.0, 6.0)] {
+            Line { start: &start, end: &end }.set(&params, alpha).unwrap();
+            let value = |name: &str| params.tensor(name).unwrap().to_vec2::<f32>().unwrap()[0][0];
+            assert_eq!(value("x.lora_a") * value("x.lora_b"), expected);
+        }
     }
 
     #[test]

@@ -78,3 +78,19 @@ fn chosen(dataset: &Dataset, seed: u64, per_class: usize) -> Vec<usize> {
     };
     (0..dataset.classes.len()).flat_map(of_class).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::two_classes;
+
+    #[test]
+    fn every_class_is_shown_and_the_seed_chooses() {
+        let root = tempfile::tempdir().unwrap();
+        let dataset = two_classes(root.path(), 5);
+        assert_eq!(chosen(&dataset, 0, 2), [0, 2, 5, 7]);
+        assert_eq!(chosen(&dataset, 4, 2), [4, 1, 9, 6]);
+        assert_eq!(chosen(&dataset, 3, 9).len(), 10, "there are only five of each");
+        assert!(chosen(&Dataset::default(), 1, 2).is_empty());
+    }
+}

@@ -3,12 +3,12 @@
 use super::twins::{self, Features};
 use super::{CheckArgs, Report, Section, augmented};
 use crate::backbone::VitSpec;
-use crate::config::Settings;
+use crate::config::{OnError, Settings};
 use crate::data::audit::{AuditOptions, Examination, examine};
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess};
 use crate::data::{Dataset, Split};
-use crate::error::Result;
+use crate::error::{DataError, Result};
 use crate::report::{Console, key_value_table, listing_table, percent};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -48,6 +48,9 @@ pub fn check(
     pairs.sort_by_key(|pair| found.split(pair.first) == found.split(pair.second));
     report.warnings.extend(found.warnings(&pairs));
     report.warnings.extend(Spread::of(&found, &geometry).warnings(image_size));
+    if settings.data.on_error == OnError::Skip && !found.bad.is_empty() {
+        report.warnings.push(DataError::BadFiles { files: found.bad.clone() }.to_string());
+    }
     report.problems.extend(found.problems(settings.data.on_error).into_iter().map(Into::into));
     let preprocess = Preprocess::resolve(&settings.preprocess, image_size, &defaults, Some(&found.statistics));
     let preprocess = report.note(preprocess);

@@ -7,6 +7,7 @@ mod augmented;
 mod images;
 mod labels;
 mod machine;
+mod plan;
 mod twins;
 
 use super::{ConfigArgs, weights};
@@ -144,7 +145,10 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
     let spec = report.note(spec);
     let images = images::check(&settings, spec.as_ref(), args, &mut report, console)?;
     report.sections.extend(images);
-    // The plan of memory and time is one more section: a file of its own, with the settings and `spec`.
+    if let Some(spec) = &spec {
+        let plan = plan::section(&settings, spec, &mut report, console);
+        report.sections.extend(plan);
+    }
     report.finish(console)
 }
 

@@ -7,29 +7,27 @@ mod context;
 mod extras;
 mod features;
 mod prompts;
+mod strategy;
 
 use super::loss_settings::Sampler;
 use super::paths;
 use super::raw::{
-    GradNorm, MicroBatches, OrAuto, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawStrategy, RawTrain,
-    StrategyKind, Switch,
+    GradNorm, MicroBatches, OrAuto, Raw, RawData, RawEarlyStop, RawModel, RawPreprocess, RawRun, RawTrain, Switch,
 };
 use super::settings::{
     DataSettings, DataSource, DeviceChoice, EarlyStopMetric, EarlyStopSettings, HeadInit, InterpolationChoice,
     ModelSettings, NormalizeChoice, OnError, PoolChoice, Precision, PreprocessSettings, ResizeMode, RunSettings,
-    Schedule, Settings, StrategySettings, TrainLength, TrainSettings,
+    Schedule, Settings, TrainLength, TrainSettings,
 };
+use super::strategy_settings::StrategySettings;
 use std::path::{Path, PathBuf};
 
 pub(super) use context::Resolver;
 
-/// How many blocks `partial` trains by default: the depth with the best return in the recipe it comes from.
-const PARTIAL_BLOCKS: usize = 3;
-
 impl Resolver<'_> {
     /// Resolves all sections.
     pub(super) fn resolve(&mut self, raw: Raw) -> Settings {
-        let strategy = self.strategy(&raw.strategy.unwrap_or_default());
+        let (strategy, unfreeze) = self.strategy(raw.strategy.unwrap_or_default());
         let head = raw.model.as_ref().and_then(|model| model.head_init).unwrap_or(HeadInit::Random);
         Settings {
             run: self.run(raw.run.unwrap_or_default()),
@@ -37,13 +35,14 @@ impl Resolver<'_> {
             model: self.model(raw.model.unwrap_or_default()),
             preprocess: self.preprocess(&raw.preprocess.unwrap_or_default()),
             augment: self.augment(&raw.augment.unwrap_or_default()),
-            train: self.train(&raw.train.unwrap_or_default(), strategy, head),
+            train: self.train(&raw.train.unwrap_or_default(), &strategy, head),
             early_stop: early_stop(&raw.early_stop.unwrap_or_default()),
             cache: self.cache(raw.cache.unwrap_or_default()),
             probe: features::probe(raw.probe.unwrap_or_default()),
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
             prompts: self.prompts(raw.prompts.unwrap_or_default()),
             strategy,
+            unfreeze,
         }
     }
 
@@ -167,21 +166,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn strategy(&mut self, raw: &RawStrategy) -> StrategySettings {
-        let kind = raw.kind.unwrap_or_default();
-        if raw.blocks.is_some() && kind != StrategyKind::Partial && !self.supersedes("strategy.kind", "strategy.blocks")
-        {
-            let hint = "leave it out, or set strategy.kind = \"partial\"";
-            self.conflict("strategy.blocks", &["strategy.kind"], "belongs to strategy.kind = \"partial\" only", hint);
-        }
-        match kind {
-            StrategyKind::Frozen => StrategySettings::Frozen,
-            StrategyKind::Partial => StrategySettings::Partial { blocks: raw.blocks.unwrap_or(PARTIAL_BLOCKS) },
-            StrategyKind::Full => StrategySettings::Full,
-        }
-    }
-
-    fn train(&mut self, raw: &RawTrain, strategy: StrategySettings, head: HeadInit) -> TrainSettings {
+    fn train(&mut self, raw: &RawTrain, strategy: &StrategySettings, head: HeadInit) -> TrainSettings {
         let recipe = Recipe::of(strategy);
         let lr = raw.lr.unwrap_or(recipe.lr);
         let length = match self.either(("train.epochs", raw.epochs), ("train.steps", raw.steps)) {
@@ -251,7 +236,7 @@ struct Recipe {
 }
 
 impl Recipe {
-    fn of(strategy: StrategySettings) -> Self {
+    fn of(strategy: &StrategySettings) -> Self {
         match strategy {
             // A linear map of fixed features: a large rate is safe, and there is nothing pretrained to stay close
             // to. No decay, as in the linear probes of MAE (He et al. 2022).
@@ -263,6 +248,9 @@ impl Recipe {
             }
             // All blocks move: the middle of that range, and lower layers, which hold general features, move less.
             StrategySettings::Full => Self { lr: 5e-5, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 0.75 },
+            // CLIP-LoRA (Zanella and Ben Ayed 2024): the factors start from nothing and bear more than weights do, and
+            // decay pulls their product towards the pretrained weights.
+            StrategySettings::Lora(_) => Self { lr: 2e-4, head_lr: Some(1e-3), weight_decay: 0.01, layer_decay: 1.0 },
         }
     }
 }

@@ -53,7 +53,47 @@ fn defaults_follow_the_strategy() {
     assert_eq!((partial.lr, partial.head_lr, partial.weight_decay, partial.layer_decay), (1e-4, 1e-3, 0.05, 1.0));
     let full = train("strategy.kind = 'full'");
     assert_eq!((full.lr, full.head_lr, full.weight_decay, full.layer_decay), (5e-5, 1e-3, 0.05, 0.75));
-    assert_eq!(settings("strategy.kind = 'partial'").strategy, StrategySettings::Partial { blocks: 3 });
+    assert_eq!(
+        settings("strategy.kind = 'partial'").strategy,
+        StrategySettings::Partial { blocks: BlockChoice::Last(3) }
+    );
+}
+
+#[test]
+fn blocks_are_chosen_in_four_forms() {
+    let blocks = |text: &str| match settings(&format!("strategy = {{ kind = 'partial', blocks = {text} }}")).strategy {
+        StrategySettings::Partial { blocks } => blocks,
+        other => panic!("{other:?}"),
+    };
+    for (text, expected, shown) in [
+        ("2", BlockChoice::Last(2), "last 2 blocks"),
+        ("{ last = 1 }", BlockChoice::Last(1), "last block"),
+        ("{ first = 2 }", BlockChoice::First(2), "first 2 blocks"),
+        ("[5, 0]", BlockChoice::Listed(vec![0, 5]), "blocks 0, 5"),
+    ] {
+        let found = blocks(text);
+        assert_eq!((found.to_string().as_str(), found), (shown, expected), "{text}");
+    }
+}
+
+#[test]
+fn lora_has_defaults_and_keys_of_its_own() {
+    use LoraTarget::{Fc2, K, O, Q, V};
+    let lora = |text: &str| match settings(&format!("[strategy]\nkind = 'lora'\n{text}")).strategy {
+        StrategySettings::Lora(lora) => lora,
+        other => panic!("{other:?}"),
+    };
+    let targets = vec![Q, K, V, O];
+    let default = LoraSettings { blocks: BlockChoice::All, targets, rank: 8, alpha: 16.0, dropout: 0.0 };
+    assert_eq!(lora(""), default);
+    let chosen = lora("blocks = 1\ntargets = ['fc2', 'q']\nrank = 2\nalpha = 1\ndropout = 0.25");
+    let targets = vec![Q, Fc2];
+    let expected = LoraSettings { blocks: BlockChoice::Last(1), targets, rank: 2, alpha: 1.0, dropout: 0.25 };
+    assert_eq!(chosen, expected);
+    let train = settings("strategy.kind = 'lora'").train;
+    assert_eq!((train.lr, train.head_lr, train.weight_decay, train.layer_decay), (2e-4, 1e-3, 0.01, 1.0));
+    let refused = problem("strategy = { kind = 'partial', rank = 2 }");
+    assert!(refused.contains("strategy.rank: belongs to strategy.kind = \"lora\" only"), "{refused}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ epochs = 0
         "line 3: run.device: unknown device \"gpu\" (expected auto, cpu, cuda or cuda:N)",
         "line 5: data.root: is missing (name a folder of class folders, or data.manifest, a CSV with path,label)",
         "line 7: data.test: val 0.6 and test 0.5 leave nothing for training (their sum must be below 1)",
-        "line 10: strategy.kind: unknown value \"ful\" (did you mean \"full\"? One of \"frozen\", \"partial\", \"full\")",
+        "line 10: strategy.kind: unknown value \"ful\" (did you mean \"full\"? One of \"frozen\", \"partial\", \"full\", \"lora\")",
         "line 13: train.lr: \"fast\" is a string (expected a number above 0 and at most 1000)",
         "line 15: train.accumulate: cannot cut 4 images into 8 micro-batches (expected at most train.batch_size)",
         "line 16: train.patience: unknown key (did you mean early_stop.patience?)",
@@ -98,9 +98,6 @@ fn values_outside_their_range_are_refused() {
         "augment.crop.ration = [1, 1]",
         "augment.erasing.area = [0.5]",
         "augment.erasing.ratio = [3.0, 0.3]",
-        "strategy.kind = 'lora'",
-        "strategy = { kind = 'partial', blocks = 0 }",
-        "strategy.blocks = 3",
         "train.epochs = 0",
         "train.steps = 0",
         "train = { epochs = 3, steps = 100 }",
@@ -192,6 +189,30 @@ fn prompts_that_say_nothing_are_refused() {
         "prompts.classes = 'good'",
     ];
     for text in table {
+        let problem = problem(text);
+        assert!(problem.starts_with("line 2: ") && problem.ends_with(')'), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn strategies_that_cannot_be_are_refused() {
+    for text in [
+        "strategy.kind = 'adapter'",
+        "strategy = { kind = 'partial', blocks = [] }",
+        "strategy = { kind = 'partial', blocks = [1, 1] }",
+        "strategy = { kind = 'partial', blocks = [-1] }",
+        "strategy = { kind = 'partial', blocks = {} }",
+        "strategy = { kind = 'partial', blocks = { first = 1, last = 1 } }",
+        "strategy = { kind = 'partial', rank = 4 }",
+        "strategy = { kind = 'lora', targets = [] }",
+        "strategy = { kind = 'lora', targets = ['q', 'q'] }",
+        "strategy = { kind = 'lora', targets = ['query'] }",
+        "strategy = { kind = 'lora', rank = 0 }",
+        "strategy = { kind = 'frozen', unfreeze = 1 }",
+        "strategy = { kind = 'lora', dropout = 1.0 }",
+        "strategy = { kind = 'partial', blocks = 0 }",
+        "strategy.blocks = 3",
+    ] {
         let problem = problem(text);
         assert!(problem.starts_with("line 2: ") && problem.ends_with(')'), "{text}: {problem}");
     }

@@ -219,6 +219,22 @@ fn any_prompts() -> impl Strategy<Value = PromptSettings> {
     (templates, classes).prop_map(|(templates, classes)| PromptSettings { templates, classes })
 }
 
+fn any_blocks() -> impl Strategy<Value = BlockChoice> {
+    prop_oneof![
+        (1..100usize).prop_map(BlockChoice::First),
+        (1..100usize).prop_map(BlockChoice::Last),
+        prop::collection::btree_set(0..1000usize, 1..9).prop_map(|set| BlockChoice::Listed(set.into_iter().collect())),
+    ]
+}
+
+fn any_lora() -> impl Strategy<Value = LoraSettings> {
+    use LoraTarget::{Fc1, Fc2, K, O, Q, V};
+    let blocks = prop_oneof![Just(BlockChoice::All), any_blocks()];
+    let targets = prop::sample::subsequence(vec![Q, K, V, O, Fc1, Fc2], 1..=6);
+    (blocks, targets, 1..=1024usize, 0.1..100.0f64, 0.0..0.99f64)
+        .prop_map(|(blocks, targets, rank, alpha, dropout)| LoraSettings { blocks, targets, rank, alpha, dropout })
+}
+
 fn any_settings() -> impl Strategy<Value = Settings> {
     let backbone = prop::sample::select(vec!["builtin:vit-mini", "/weights/ü \"x\"", "timm/vit_base@abc"]);
     let model =
@@ -239,7 +255,8 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let strategy = prop_oneof![
         Just(StrategySettings::Frozen),
         Just(StrategySettings::Full),
-        (1..100usize).prop_map(|blocks| StrategySettings::Partial { blocks })
+        any_blocks().prop_map(|blocks| StrategySettings::Partial { blocks }),
+        any_lora().prop_map(StrategySettings::Lora),
     ];
     let features = (any_cache(), any_probe(), any_tsne(), any_prompts());
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
@@ -254,6 +271,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     model,
                     preprocess,
                     augment,
+                    unfreeze: if strategy == StrategySettings::Frozen { 0 } else { patience },
                     strategy,
                     train,
                     early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },

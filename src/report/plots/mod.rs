@@ -4,6 +4,7 @@ mod c_path;
 mod confusion;
 mod curves;
 mod lines;
+mod lr_finder;
 pub(in crate::report) mod palette;
 mod scatter;
 mod sheet;
@@ -26,6 +27,7 @@ use plotters::prelude::{DrawingBackend, SVGBackend};
 
 use crate::error::{Error, Result};
 use crate::system::files::{create_folder, write_atomic};
+use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
 use crate::train::wise_ft::WiseFtRecord;
 
@@ -79,6 +81,17 @@ pub fn save_selection(stem: &Path, selection: &Selection) -> Result<()> {
         return Err(Error::Plot { path: stem.to_path_buf(), reason });
     }
     save(selection, stem)
+}
+
+/// Draws the losses of a learning-rate range test to `stem`.png and `stem`.svg; the suggested rate is marked.
+///
+/// # Errors
+/// [`Error::Plot`] when no step was taken or the drawing fails, [`Error::Io`] when a file cannot be written.
+pub fn save_lr_finder(stem: &Path, title: &str, sweep: &Sweep) -> Result<()> {
+    if sweep.points.is_empty() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no step was taken".into() });
+    }
+    save(&lr_finder::LrFinder { title, sweep }, stem)
 }
 
 /// Draws a contact sheet to the PNG file `path`.

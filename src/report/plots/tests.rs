@@ -52,6 +52,18 @@ fn curves_of_any_length() {
 }
 
 #[test]
+fn losses_of_a_range_test() {
+    let loss = |lr: f64| 1.1 - 0.9 / (1.0 + 2e-4 / lr) + (lr / 0.02).powi(2);
+    let steps: Vec<(f64, f64, f64)> =
+        (0..90).map(|i| 3e-7 * 10f64.powf(f64::from(i) / 18.0)).map(|lr| (lr, lr, loss(lr))).collect();
+    let sweep = Sweep::new(&steps);
+    let svg = saved("lr-finder", |stem| save_lr_finder(stem, "bearing, full", &sweep));
+    assert!(svg.contains("learning rate") && svg.contains("suggested:") && svg.contains("smoothed loss"));
+    let nothing = Sweep::new(&[]);
+    assert!(save_lr_finder(Path::new("nowhere"), "", &nothing).unwrap_err().to_string().contains("no step"));
+}
+
+#[test]
 fn gaps_and_missing_validation() {
     let mut gappy = epochs(9);
     gappy[3].train_loss = f64::NAN;

@@ -1,14 +1,19 @@
-//! A head that starts from texts: where it stands before training, and the mean with that start after it.
+//! Where a head starts, from the probe of the training images or from texts, and the mean with that start after training.
 
+use super::super::features::FeatureSet;
+use super::super::fit_probe::fit;
 use super::Training;
-use crate::config::{Settings, WiseFt};
+use crate::backbone::Readout;
+use crate::config::{Refit, Settings, WiseFt};
 use crate::error::{Error, Result};
+use crate::probe::Model;
 use crate::report::{Console, percent, plots};
 use crate::train::epoch::validate;
 use crate::train::progress::Progress;
 use crate::train::soup::ValScore;
 use crate::train::swap::copies;
 use crate::train::wise_ft::Line;
+use candle_core::Tensor;
 
 /// The best weights of training, as long as a mean with those before it is under way.
 pub(super) const FINETUNED: &str = "finetuned";
@@ -25,9 +30,44 @@ pub(super) fn check_wise_ft(settings: &Settings, val: usize) -> Result<()> {
 }
 
 impl Training {
+    /// Sets the head to the linear probe of the training images: fine-tuning then starts where the features need not
+    /// change for the head's sake (Kumar et al. 2022). Validation images choose its C but are not fitted, since they
+    /// choose the epoch too.
+    pub(super) fn start_from_probe(&self, console: &Console) -> Result<()> {
+        let (session, params) = (&self.session, &self.trainer.params);
+        let features = self.pretrained_features(console)?;
+        let fitted = fit(&features, session, Refit::Train, console)?;
+        let Model::Linear(found) = &fitted.model else {
+            return Err(Error::usage_hint(
+                "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"",
+                "set probe.method = \"logistic\" or \"svm\"",
+            ));
+        };
+        let chosen = &fitted.selection.path[fitted.selection.chosen];
+        console.info(format!(
+            "head      from a probe with C = {:.3e}: {} on held-out images",
+            chosen.setting,
+            percent(chosen.validation_accuracy)
+        ));
+        let head = [("head.weight", &found.head.weight), ("head.bias", &found.head.bias)];
+        for (name, var) in params.trained() {
+            if let Some((_, values)) = head.iter().find(|(wanted, _)| *wanted == name) {
+                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pooled features of all images, while the backbone is still the pretrained one.
+    fn pretrained_features(&self, console: &Console) -> Result<FeatureSet> {
+        let (session, params) = (&self.session, &self.trainer.params);
+        let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
+        FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)
+    }
+
     /// A head from texts before training: says how well it does, ties it to where it is, and keeps the parameters when
     /// they are wanted after training. They are the same ones when the run is resumed, so nothing of this is saved.
-    pub(super) fn hold_to_texts(&mut self, console: &Console, resume: bool) -> Result<()> {
+    pub(super) fn hold_to_texts(&mut self, console: &Console) -> Result<()> {
         let Some(texts) = &self.texts else { return Ok(()) };
         let settings = &self.session.settings.train;
         let anchor = texts.anchor(settings.head_pull, &self.trainer, || self.pretrained_features(console))?;
@@ -35,7 +75,8 @@ impl Training {
         if settings.wise_ft.is_some() {
             self.start = Some(copies(&self.trainer.params)?);
         }
-        if !resume && let Some((_, accuracy)) = validate(&self.feed, &self.trainer)? {
+        let resumed = self.checkpoints.path("last").exists();
+        if !resumed && let Some((_, accuracy)) = validate(&self.feed, &self.trainer)? {
             console.info(format!("head      from texts: {} on validation images before training", percent(accuracy)));
         }
         Ok(())
