@@ -290,7 +290,7 @@ mod tests {
     fn blocks_join_from_the_top() {
         let plan = plan(&StrategySettings::Full, 1.0).unfreezing(2);
         let head = ["head.weight"].as_slice();
-        let top = ["blocks.1.norm1.weight", "norm.bias", "head.weight"].as_slice();
+        let top = ["blocks.1.norm1.weight", "norm.bias", "projection.weight", "head.weight"].as_slice();
         for (epoch, expected, first_block) in [(0, head, 2), (1, head, 2), (2, top, 1), (3, top, 1)] {
             let phase = plan.at(epoch).unwrap();
             assert_eq!((learning(&phase).as_slice(), phase.first_block), (expected, first_block), "epoch {epoch}");
