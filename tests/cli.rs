@@ -43,6 +43,22 @@ fn regex_escape(text: &str) -> String {
 }
 
 #[test]
+fn a_learning_rate_is_suggested_in_a_folder_of_its_own() {
+    let workspace = Workspace::new();
+    let args = ["finetune", "--config", "small.toml", "--find-lr", "--json", "-q"];
+    let found = json(&workspace.command(&args).output().unwrap());
+    let (lr, head_lr) = (found["lr"].as_f64().unwrap(), found["head_lr"].as_f64().unwrap());
+    assert!(lr > 1e-7 && lr < 0.1 && head_lr >= lr, "{found}");
+    let steps = fs::read_to_string(workspace.path("runs/small-lr/lr-finder.csv")).unwrap();
+    assert_eq!(steps.lines().count(), 1 + found["steps"].as_u64().unwrap() as usize);
+    assert!(steps.starts_with("lr,head_lr,loss,smoothed\n"));
+    for name in ["runs/small-lr/plots/lr-finder.png", "runs/small-lr/plots/lr-finder.svg"] {
+        assert!(workspace.path(name).is_file(), "{name}");
+    }
+    assert!(!workspace.path("runs/small").exists());
+}
+
+#[test]
 fn finetune_then_eval_leaves_a_complete_run() {
     let workspace = Workspace::new();
     let result = workspace.finetune("full", &[]);
