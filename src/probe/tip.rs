@@ -179,15 +179,21 @@ fn cosines(cache: &Samples<'_>, queries: Matrix<'_>) -> Result<Vec<f32>> {
 }
 
 /// Votes (n, K): for each class the sum of exp(-β (1 - cosine)) over its images. When `own` says at which voter the
-/// queries begin, each is left out of its own vote.
+/// queries begin, each is left out of its own vote, and the others of its class make up for it: otherwise wide votes would
+/// always go to another class.
 fn votes(cosines: &[f32], cache: &Samples<'_>, beta: f64, own: Option<usize>) -> Vec<f32> {
     let (beta, classes) = (beta as f32, cache.classes());
     let mut votes = vec![0f32; cosines.len() / cache.len() * classes];
+    let counts = cache.counts();
     for (i, (row, cosines)) in votes.chunks_exact_mut(classes).zip(cosines.chunks_exact(cache.len())).enumerate() {
         for (j, (&cosine, &label)) in cosines.iter().zip(cache.labels()).enumerate() {
             if own.is_none_or(|start| start + i != j) {
                 row[label] += (beta * (cosine - 1.0)).exp();
             }
+        }
+        if let Some(start) = own {
+            let label = cache.labels()[start + i];
+            row[label] *= counts[label] as f32 / (counts[label] - 1).max(1) as f32;
         }
     }
     votes
@@ -266,6 +272,17 @@ mod tests {
         let silent = Head { weight: vec![0.0; 4], bias: vec![0.0; 2] };
         let (selection, _) = Tip::select(&silent, &train, &Validation::HeldOut(&train), &grid, &mut |_, _| ()).unwrap();
         assert_eq!((selection.path[0].train_accuracy, selection.path[0].validation_accuracy), (0.0, 1.0));
+    }
+
+    #[test]
+    fn a_vote_of_all_alike_is_no_vote_against_the_own_class() {
+        let names = names();
+        let (train, labels) = circle(20, 3);
+        let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
+        let cosines = cosines(&train, train.features()).unwrap();
+        for (row, &label) in votes(&cosines, &train, 1e-6, Some(0)).chunks(2).zip(&labels) {
+            assert!((row[label] - row[1 - label]).abs() < 1e-3, "{row:?}");
+        }
     }
 
     #[test]
