@@ -3,29 +3,10 @@
 
 mod common;
 
-use common::fixture;
 use common::workspace::{Workspace, json};
 use insta_cmd::assert_cmd_snapshot;
 use serde_json::Value;
 use std::fs;
-
-/// A workspace whose models are those of `fixtures/text`, at their own size.
-fn workspace() -> Workspace {
-    let workspace = Workspace::new();
-    for case in ["hf_clip", "open_clip", "hf_siglip"] {
-        fs::create_dir_all(workspace.path(case)).unwrap();
-        for entry in fs::read_dir(fixture("text").join(case)).unwrap() {
-            let path = entry.unwrap().path();
-            fs::copy(&path, workspace.path(case).join(path.file_name().unwrap())).unwrap();
-        }
-    }
-    workspace.write(
-        "clip.toml",
-        "[run]\nout = \"runs\"\ndevice = \"cpu\"\nthreads = 2\n\n[data]\nroot = \"data\"\n\n[model]\nbackbone = \"hf_clip\"\n\n\
-         [prompts]\npreset = \"inspection\"\n\n[prompts.classes]\nlocal = [\"a small hole\", \"a cut thread\"]\n",
-    );
-    workspace
-}
 
 fn args<'a>(extra: &[&'a str]) -> Vec<&'a str> {
     [&["zeroshot", "--config", "clip.toml"], extra].concat()
@@ -56,7 +37,7 @@ macro_rules! form_snapshot {
 
 #[test]
 fn a_zero_shot_run_is_a_run() {
-    let workspace = workspace();
+    let workspace = Workspace::with_text_models();
     for (case, prompts) in [("hf_clip", 20), ("open_clip", 20), ("hf_siglip", 20)] {
         let (name, backbone) = (format!("run.name={case}"), format!("model.backbone={case}"));
         let extra = ["--set", &name, "--set", &backbone, "--json", "-q"];
@@ -93,7 +74,7 @@ fn a_zero_shot_run_is_a_run() {
 
 #[test]
 fn every_template_is_compared_with_all_together() {
-    let workspace = workspace();
+    let workspace = Workspace::with_text_models();
     let single = ["--set", "prompts.templates=[\"a photo of a part with {}.\"]", "--json", "-q"];
     let alone = json(&workspace.command(&args(&single)).output().unwrap());
     let result = json(&workspace.command(&args(&["--templates", "--json", "-q"])).output().unwrap());
@@ -109,7 +90,7 @@ fn every_template_is_compared_with_all_together() {
 
 #[test]
 fn what_cannot_be_compared_is_refused() {
-    let workspace = workspace();
+    let workspace = Workspace::with_text_models();
     snapshot!(workspace, &args(&["--set", "prompts.classes.nominl=fine"]));
     snapshot!(workspace, &args(&["--set", "prompts.templates=[\"a photo\"]", "--set", "prompts.classes.local=[]"]));
     snapshot!(workspace, &args(&["--set", "model.pool=avg"]));
@@ -127,7 +108,7 @@ fn what_cannot_be_compared_is_refused() {
 
 #[test]
 fn folders_of_numbers_are_pointed_out() {
-    let workspace = workspace();
+    let workspace = Workspace::with_text_models();
     for split in ["train", "val", "test"] {
         fs::rename(workspace.path(&format!("data/{split}/global")), workspace.path(&format!("data/{split}/0")))
             .unwrap();

@@ -2,12 +2,13 @@
 
 use super::saved::SavedRun;
 use crate::backbone::Stage;
+use crate::config::ProbeMethod;
 use crate::data::loader::Batch;
 use crate::data::transform::View;
 use crate::data::{Dataset, Split};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::export::{Check, FORMATS, Model, check_target, export};
-use crate::report::{Console, ProbeRecord, RunRecord, key_value_table};
+use crate::report::{Console, RunRecord, key_value_table};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -84,18 +85,18 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     })
 }
 
-/// A kNN probe has images instead of a head.
+/// Where images vote, instead of a head or beside it, there is nothing that a format has a layer for.
 fn refuse_votes(record: &RunRecord) -> Result<()> {
-    match record.probe.as_ref().and_then(ProbeRecord::knn) {
-        None => Ok(()),
-        Some(knn) => Err(Error::usage_hint(
-            format!(
-                "the run is a kNN probe: {} of its training images vote, and no format has a layer for that",
-                knn.k
-            ),
-            "export a run of finetune, or of a probe with probe.method = \"logistic\" or \"svm\"",
-        )),
-    }
+    let Some(probe) = &record.probe else { return Ok(()) };
+    let what = match (probe.knn(), probe.method) {
+        (Some(knn), _) => format!("a kNN probe: {} of its training images vote", knn.k),
+        (None, ProbeMethod::Tip) => "a Tip-Adapter: all its training images vote".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Error::usage_hint(
+        format!("the run is {what}, and no format has a layer for that"),
+        "export a run of finetune, or of a probe with probe.method = \"logistic\" or \"svm\"",
+    ))
 }
 
 fn model(run: &SavedRun) -> Result<Model> {

@@ -93,6 +93,15 @@ impl FeatureSet {
         Matrix::new(&self.values, self.width)
     }
 
+    /// The same images with what `map` makes of their features: row-major values and how many there are of each image.
+    ///
+    /// # Errors
+    /// Those of `map`.
+    pub fn mapped(&self, map: impl FnOnce(Matrix<'_>) -> Result<(Vec<f32>, usize)>) -> Result<Self> {
+        let (values, width) = map(self.matrix())?;
+        Ok(Self { values, width, dataset: Arc::clone(&self.dataset), usage: self.usage })
+    }
+
     /// Those of the samples in some splits, in the order of the splits.
     pub fn of(&self, splits: &[Split]) -> Rows {
         let samples: Vec<usize> = splits.iter().flat_map(|&split| self.dataset.indices(split)).collect();

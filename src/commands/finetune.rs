@@ -1,8 +1,8 @@
 //! `vitadapt finetune`: data, model, training loop, scores, report.
 
+mod head_start;
+
 use super::ConfigArgs;
-use super::features::FeatureSet;
-use super::fit_probe::fit;
 use super::forecast::{Sizes, forecast};
 use super::imbalance::{criterion, warn_of_double_balance};
 use super::inspect::{Inspected, inspect};
@@ -10,14 +10,15 @@ use super::kept;
 use super::records::{create_run, new_record, write_down};
 use super::score::{read_evaluation, score_splits, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
+use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::Readout;
 use crate::cache::Key;
-use crate::config::{self, HeadInit, Precision, Refit, Settings};
+use crate::config::{self, HeadInit, Precision, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::hub::Wanted;
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
-use crate::probe::Model;
 use crate::report::{
     Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
     recall_table, refuse, thousands, verdict,
@@ -37,7 +38,9 @@ use crate::train::state::TrainState;
 use crate::train::trainer::Trainer;
 use candle_core::Tensor;
 use clap::Args;
+use head_start::{FINETUNED, check_wise_ft};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,14 +71,26 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let stop = StopRequest::listen()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let mut session = Session::open(settings, console)?;
-    let plan = session.plan(Readout::POOL, dataset.classes.len())?;
+    let prompts = texts::prompts_of_head(&settings, &dataset.classes, console)?;
+    let wanted = if prompts.is_some() { Wanted::BackboneAndTokenizer } else { Wanted::Backbone };
+    let mut session = Session::open_with(settings, wanted, console)?;
+    let texts = prompts.map(|prompts| ClassTexts::new(&session, prompts)).transpose()?;
+    let head = if texts.is_some() { HeadKind::Cosine } else { HeadKind::Linear };
+    let plan = match head {
+        HeadKind::Linear => session.plan(Readout::POOL, dataset.classes.len())?,
+        HeadKind::Cosine => session.plan_cosine(dataset.classes.len())?,
+    };
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
     let stage = kept::stage(&session.settings, &session.backbone.spec, &plan, images, console);
-    let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Linear, classes, knn: None };
+    let shape = ModelShape { stage, readout: Readout::POOL, head, classes, knn: None };
     let trainer = session.trainer(shape, &plan)?;
+    if let Some(texts) = &texts {
+        set_head(&trainer, &texts.zero_shot()?)?;
+    }
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
+    record.head = head;
+    check_wise_ft(&session.settings, record.data.val)?;
     (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
@@ -89,7 +104,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     describe(&record, &forecast, &session, console);
     record.forecast = Some(forecast);
     warn_of_double_balance(&session.settings, console);
-    let mut training = Training::new(session, inspected, trainer, plan, run, record)?;
+    let mut training = Training::new(session, inspected, (trainer, texts), plan, run, record)?;
     if args.find_lr {
         return training.find_lr(&stop, console);
     }
@@ -115,7 +130,9 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             if earlier.status == Status::Done {
                 console.info(format!("{} is complete, nothing is left to do", run.folder().display()));
-                clear_ingredients(&Checkpoints::of_run(run.folder()), earlier.soup.as_ref())?;
+                let checkpoints = Checkpoints::of_run(run.folder());
+                clear_ingredients(&checkpoints, earlier.soup.as_ref())?;
+                checkpoints.remove(FINETUNED)?;
                 print_result(&run, &earlier, console)?;
                 return Ok(None);
             }
@@ -181,6 +198,10 @@ pub(super) struct Training {
     progress: Progress,
     pub(super) run: Run,
     pub(super) record: RunRecord,
+    /// What the head starts from, when those are texts.
+    texts: Option<ClassTexts>,
+    /// The learning parameters before training, when they are wanted after it.
+    start: Option<BTreeMap<String, Tensor>>,
 }
 
 impl Training {
@@ -188,7 +209,7 @@ impl Training {
     fn new(
         session: Session,
         mut inspected: Inspected,
-        trainer: Trainer,
+        (trainer, texts): (Trainer, Option<ClassTexts>),
         plan: Plan,
         run: Run,
         record: RunRecord,
@@ -212,15 +233,16 @@ impl Training {
         let micro_batches = record.forecast.map_or(1, |forecast| forecast.micro_batches);
         let safeguard = Safeguard::new(micro_batches, settings.run.precision);
         let progress = Progress { safeguard, ..Progress::default() };
-        Ok(Self { session, trainer, plan, feed, keys, criterion, checkpoints, progress, run, record })
+        let start = None;
+        Ok(Self { session, trainer, plan, feed, keys, criterion, checkpoints, progress, run, record, texts, start })
     }
 
     /// The loop, from the start or from the last checkpoint.
     fn fit(&mut self, stop: &StopRequest, console: &Console, resume: bool) -> Result<Ending> {
-        let mut state = self.initial_state(console, resume)?;
         if let Some(signal) = self.keep(stop, console)? {
             return Ok(Ending::Stopped(signal));
         }
+        let mut state = self.initial_state(console, resume)?;
         let settings = &self.session.settings;
         let fit = self.ready(stop);
         let images = self.feed.len(Split::Train);
@@ -246,7 +268,8 @@ impl Training {
         Ok(ending)
     }
 
-    /// Computes or finds what frozen layers make of the images; a signal when one ended it.
+    /// Computes or finds what frozen layers make of the images, and holds a head from texts to its start; to be called
+    /// before anything has moved. A signal when one ended it.
     pub(super) fn keep(&mut self, stop: &StopRequest, console: &Console) -> Result<Option<Signal>> {
         let watched = (self.run.folder(), stop);
         let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
@@ -255,6 +278,7 @@ impl Training {
         }
         self.feed.kept = kept?;
         self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
+        self.hold_to_texts(console)?;
         Ok(None)
     }
 
@@ -306,40 +330,12 @@ impl Training {
         Ok(state)
     }
 
-    /// Sets the head to the linear probe of the training images: fine-tuning then starts where the features need not
-    /// change for the head's sake (Kumar et al. 2022). Validation images choose its C but are not fitted, since they
-    /// choose the epoch too.
-    fn start_from_probe(&self, console: &Console) -> Result<()> {
-        let (session, params) = (&self.session, &self.trainer.params);
-        let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
-        let features = FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)?;
-        let fitted = fit(&features, session, Refit::Train, console)?;
-        let Model::Linear(found) = &fitted.model else {
-            return Err(Error::usage_hint(
-                "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"",
-                "set probe.method = \"logistic\" or \"svm\"",
-            ));
-        };
-        let chosen = &fitted.selection.path[fitted.selection.chosen];
-        console.info(format!(
-            "head      from a probe with C = {:.3e}: {} on held-out images",
-            chosen.setting,
-            percent(chosen.validation_accuracy)
-        ));
-        let head = [("head.weight", &found.head.weight), ("head.bias", &found.head.bias)];
-        for (name, var) in params.trained() {
-            if let Some((_, values)) = head.iter().find(|(wanted, _)| *wanted == name) {
-                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Scores the best epoch, writes the reports and prints the result.
     fn finish(mut self, console: &Console) -> Result<()> {
         if let Some(best) = self.checkpoints.load::<Progress>("best")? {
             load_saved(&self.trainer, &best.params, self.run.folder())?;
         }
+        self.mix_with_start(console)?;
         self.trainer = self.trainer.merged()?;
         let scores =
             score_splits(&self.feed, &self.trainer, &self.record.classes, &[Split::Val, Split::Test], console)?;
@@ -350,6 +346,7 @@ impl Training {
         self.record.result = Some(self.result(&scores.evaluations));
         self.run.write_record(&self.record)?;
         clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
+        self.checkpoints.remove(FINETUNED)?;
         print_result(&self.run, &self.record, console)
     }
 
@@ -386,6 +383,7 @@ impl Training {
             "expected_memory_bytes": self.record.forecast.map(|forecast| forecast.memory.total()),
             "cache": self.record.cache,
             "soup": self.record.soup,
+            "wise_ft": self.record.wise_ft,
             "verdict": verdict.code(),
             "verdict_reason": verdict.sentence(),
             "remedy": verdict.remedy(&self.session.settings),

@@ -2,16 +2,22 @@
 
 use super::features::{FeatureSet, Rows};
 use super::session::Session;
-use crate::config::{ClassWeights, ProbeMethod, ProbeSettings, Refit};
+use crate::config::{ClassWeights, ProbeMethod, ProbeSettings, Refit, log_grid};
 use crate::data::{Dataset, Split};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::Matrix;
-use crate::probe::{Family, Model, Recipe, Samples, Selection, Stopping, Validation, assign_folds, balanced_weights};
+use crate::probe::{
+    Family, Head, Model, Recipe, Samples, Selection, Stopping, Tip, TipGrid, Validation, assign_folds, balanced_weights,
+};
 use crate::report::Console;
 use std::collections::BTreeMap;
 
 /// Tolerance of the fit that is kept: the path only ranks settings and may be coarser.
 const EXACT: f64 = 1e-9;
+/// Both numbers of Tip-Adapter are sought here: all that its authors chose for any of their data sets.
+const TIP_RANGE: [f64; 2] = [0.1, 50.0];
+/// So many values each, evenly in the logarithm.
+const TIP_VALUES: usize = 40;
 
 /// A probe and how it came about.
 pub struct Fitted {
@@ -56,20 +62,62 @@ impl Fitted {
 /// # Errors
 /// Data errors of splits that no probe can be fitted on.
 pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
-    session.workers.install(|| choose_and_fit(features, session, refit, console))
+    let settings = &session.settings.probe;
+    let (family, grid) = family(settings)?;
+    let recipe = Recipe { standardize: settings.standardize, ..Recipe::new(family) };
+    let exact = Recipe { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
+    let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
+        let selection = recipe.select(samples, validation, &grid, watch)?;
+        let (exact, setting) = (exact.clone(), selection.setting());
+        Ok(Choice { selection, fit: Box::new(move |samples| exact.fit(samples, setting)) })
+    };
+    session.workers.install(|| choose_and_fit(features, session, refit, &choose, console))
 }
 
-fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
+/// The same for Tip-Adapter on embeddings of unit length, with the head that compares them with texts.
+///
+/// # Errors
+/// Data errors of splits that nothing can be chosen on.
+pub fn fit_tip(
+    features: &FeatureSet,
+    texts: &Head,
+    session: &Session,
+    refit: Refit,
+    console: &Console,
+) -> Result<Fitted> {
+    let values = log_grid(TIP_RANGE[0], TIP_RANGE[1], TIP_VALUES);
+    let grid = TipGrid { alphas: values.clone(), betas: values };
+    let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
+        let (selection, tip) = Tip::select(texts, samples, validation, &grid, watch)?;
+        Ok(Choice { selection, fit: Box::new(move |_| Ok(Model::Tip(tip.clone()))) })
+    };
+    session.workers.install(|| choose_and_fit(features, session, refit, &choose, console))
+}
+
+/// What was chosen, and the fit at the choice.
+struct Choice<'a> {
+    selection: Selection,
+    fit: Box<FitSamples<'a>>,
+}
+
+type Watch<'a> = dyn FnMut(usize, usize) + 'a;
+type FitSamples<'a> = dyn Fn(&Samples<'_>) -> Result<Model> + 'a;
+type Choose<'a> = dyn Fn(&Samples<'_>, &Validation<'_>, &mut Watch<'_>) -> Result<Choice<'a>> + Sync + 'a;
+
+fn choose_and_fit(
+    features: &FeatureSet,
+    session: &Session,
+    refit: Refit,
+    choose: &Choose<'_>,
+    console: &Console,
+) -> Result<Fitted> {
     let settings = &session.settings.probe;
     let classes = &features.dataset.classes;
-    let recipe = Recipe { standardize: settings.standardize, ..Recipe::new(family(settings.method)) };
-    let exact = Recipe { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
-    let grid = grid(settings);
     let (train, val) = (features.of(&[Split::Train]), features.of(&[Split::Val]));
     let samples = samples(&train, classes, settings)?;
-    let progress = console.progress(grid.len() as u64, "fits");
-    let mut watch = |done: usize, total: usize| progress.set((done * grid.len() / total.max(1)) as u64);
-    let (selection, held_out) = if val.labels.is_empty() {
+    let progress = console.progress(100, "% of the fits");
+    let mut watch = |done: usize, total: usize| progress.set((100 * done / total.max(1)) as u64);
+    let (Choice { selection, fit }, held_out) = if val.labels.is_empty() {
         let folds = assign_folds(
             &train.labels,
             classes,
@@ -77,14 +125,14 @@ fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, consol
             settings.folds,
             session.settings.run.seed,
         )?;
-        let selection = recipe.select(&samples, &Validation::Folds(&folds), &grid, &mut watch)?;
-        let held_out = out_of_fold(&exact, &samples, &train, &folds, selection.setting())?;
-        (selection, HeldOut { folds: Some(settings.folds), ..held_out })
+        let choice = choose(&samples, &Validation::Folds(&folds), &mut watch)?;
+        let held_out = out_of_fold(&choice.fit, &samples, &train, &folds)?;
+        (choice, HeldOut { folds: Some(settings.folds), ..held_out })
     } else {
         let held = Samples::new(val.matrix(), &val.labels, classes)?;
-        let selection = recipe.select(&samples, &Validation::HeldOut(&held), &grid, &mut watch)?;
-        let logits = exact.fit(&samples, selection.setting())?.logits(&samples, val.matrix())?;
-        (selection, HeldOut { logits, labels: val.labels.clone(), samples: val.samples.clone(), folds: None })
+        let choice = choose(&samples, &Validation::HeldOut(&held), &mut watch)?;
+        let logits = (choice.fit)(&samples)?.logits(&samples, val.matrix())?;
+        (choice, HeldOut { logits, labels: val.labels.clone(), samples: val.samples.clone(), folds: None })
     };
     progress.finish();
     let splits = match refit {
@@ -92,22 +140,20 @@ fn choose_and_fit(features: &FeatureSet, session: &Session, refit: Refit, consol
         _ => vec![Split::Train],
     };
     let rows = features.of(&splits);
-    let model = exact.fit(&self::samples(&rows, classes, settings)?, selection.setting())?;
+    let model = fit(&self::samples(&rows, classes, settings)?)?;
     Ok(Fitted { selection, model, rows, splits, held_out, classes: classes.clone() })
 }
 
-fn family(method: ProbeMethod) -> Family {
-    match method {
-        ProbeMethod::Logistic => Family::Logistic,
-        ProbeMethod::Svm => Family::Svm { intercept_scaling: 1.0 },
-        ProbeMethod::Knn => Family::knn(),
-    }
-}
-
-fn grid(settings: &ProbeSettings) -> Vec<f64> {
+/// The family of a method, and the settings to choose from.
+fn family(settings: &ProbeSettings) -> Result<(Family, Vec<f64>)> {
     match settings.method {
-        ProbeMethod::Logistic | ProbeMethod::Svm => settings.c.clone(),
-        ProbeMethod::Knn => settings.k.iter().map(|&k| k as f64).collect(),
+        ProbeMethod::Logistic => Ok((Family::Logistic, settings.c.clone())),
+        ProbeMethod::Svm => Ok((Family::Svm { intercept_scaling: 1.0 }, settings.c.clone())),
+        ProbeMethod::Knn => Ok((Family::knn(), settings.k.iter().map(|&k| k as f64).collect())),
+        ProbeMethod::Tip => Err(Error::usage_hint(
+            "probe.method = \"tip\" needs texts, and this asks for a probe of features alone",
+            "set probe.method to \"logistic\" or \"svm\"",
+        )),
     }
 }
 
@@ -131,7 +177,7 @@ fn groups(dataset: &Dataset, samples: &[usize]) -> Option<Vec<usize>> {
 }
 
 /// Logits of each training sample by the model of the other folds.
-fn out_of_fold(recipe: &Recipe, samples: &Samples<'_>, rows: &Rows, folds: &[usize], setting: f64) -> Result<HeldOut> {
+fn out_of_fold(fit: &FitSamples<'_>, samples: &Samples<'_>, rows: &Rows, folds: &[usize]) -> Result<HeldOut> {
     let classes = samples.classes();
     let mut logits = vec![0f32; rows.labels.len() * classes];
     for fold in 0..folds.iter().max().map_or(0, |last| last + 1) {
@@ -140,7 +186,7 @@ fn out_of_fold(recipe: &Recipe, samples: &Samples<'_>, rows: &Rows, folds: &[usi
         let fitted_on = samples.subset(&outside, &mut storage);
         let queries = rows.matrix().select(&inside);
         let queries = Matrix::new(&queries, rows.matrix().cols());
-        let found = recipe.fit(&fitted_on, setting)?.logits(&fitted_on, queries)?;
+        let found = fit(&fitted_on)?.logits(&fitted_on, queries)?;
         for (row, &i) in found.chunks_exact(classes).zip(&inside) {
             logits[i * classes..(i + 1) * classes].copy_from_slice(row);
         }

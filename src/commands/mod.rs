@@ -20,6 +20,7 @@ mod saved;
 mod schema;
 mod score;
 mod session;
+mod texts;
 mod tsne;
 mod weights;
 mod zeroshot;

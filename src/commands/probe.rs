@@ -2,20 +2,25 @@
 
 use super::ConfigArgs;
 use super::features::FeatureSet;
-use super::fit_probe::{Fitted, fit};
+use super::fit_probe::{Fitted, fit, fit_tip};
 use super::inspect::inspect;
 use super::records::{create_run, new_record, write_down};
 use super::score::write_evaluations;
 use super::session::Session;
+use super::texts::{self, ClassTexts};
 use crate::backbone::{Params, Readout};
-use crate::config::ProbeMethod;
+use crate::config::{FeatureChoice, ProbeMethod, Settings};
 use crate::data::{Dataset, Split};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::hub::Wanted;
 use crate::metrics::{Evaluation, Scores, evaluate, fit_temperature};
 use crate::probe::{Model, Selection};
 use crate::report::{Advice, Console, ProbeRecord, Run, RunRecord, Status, key_value_table, percent, plots};
 use crate::system::memory::peak_memory_bytes;
+use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
+use crate::train::classifier::HeadKind;
+use crate::train::cosine::CosineHead;
 use crate::train::progress::Progress;
 use candle_core::{Device, Tensor};
 use clap::Args;
@@ -39,7 +44,10 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
     let settings = args.config.load()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let session = Session::open(settings, console)?;
+    let prompts = prompts(&settings, &dataset, console)?;
+    let wanted = if prompts.is_some() { Wanted::BackboneAndTokenizer } else { Wanted::Backbone };
+    let session = Session::open_with(settings, wanted, console)?;
+    let texts = prompts.map(|prompts| ClassTexts::new(&session, prompts)).transpose()?;
     let wanted = &session.settings.probe;
     let readout = Readout::new("probe", wanted.features, wanted.blocks, &session.backbone.spec)?;
     let mut inspected = inspect(&session, dataset, console)?;
@@ -59,13 +67,24 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
         (&dataset, &keys, &pipeline),
         console,
     )?;
-    let fitted = fit(&features, &session, wanted.refit, console)?;
+    let (features, fitted) = match &texts {
+        None => {
+            let fitted = fit(&features, &session, wanted.refit, console)?;
+            (features, fitted)
+        }
+        Some(texts) => {
+            record.head = HeadKind::Cosine;
+            let embeddings = texts::embedded(&features, &session.cosine_params(&texts.zero_shot()?)?)?;
+            let fitted = fit_tip(&embeddings, &texts.linear()?, &session, wanted.refit, console)?;
+            (embeddings, fitted)
+        }
+    };
     record.temperature = temperature(&fitted, &record.classes)?;
     let evaluations = evaluations(&features, &fitted, &record)?;
 
     write_evaluations(run.folder(), &evaluations)?;
     save_selection(&run, &session, &fitted.selection)?;
-    save_model(&run, &fitted)?;
+    save_model(&run, &fitted, texts.as_ref())?;
     complete(&mut record, &fitted, &features, readout, &session);
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();
@@ -75,6 +94,21 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
         Some(result) => console.output(result, || table(result)),
         None => Ok(()),
     }
+}
+
+/// What Tip-Adapter compares images with; none for probes of features alone.
+fn prompts(settings: &Settings, dataset: &Dataset, console: &Console) -> Result<Option<Prompts>> {
+    let probe = &settings.probe;
+    if probe.method != ProbeMethod::Tip {
+        return Ok(None);
+    }
+    if probe.features != FeatureChoice::Pool || probe.blocks != 1 {
+        return Err(Error::usage_hint(
+            "probe.method = \"tip\" compares images with texts by the features that were trained for it",
+            "set probe.features = \"pool\" and probe.blocks = 1",
+        ));
+    }
+    texts::prompts(settings, &dataset.classes, console).map(Some)
 }
 
 /// The scores on validation (before the refit) and on test (once, after it).
@@ -110,19 +144,20 @@ fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, read
     record.cache = Some(features.usage);
     record.trainable_parameters = match &fitted.model {
         Model::Linear(fit) => fit.head.weight.len() + fit.head.bias.len(),
-        Model::Knn(_) => 0,
+        Model::Knn(_) | Model::Tip(_) => 0,
     };
     record.total_parameters = session.backbone.params.counts().1 + record.trainable_parameters;
     record.probe = Some(ProbeRecord {
         method: session.settings.probe.method,
         readout,
         chosen: fitted.selection.setting(),
+        alpha: alpha(fitted),
         fitted_on: fitted.splits.clone(),
     });
 }
 
 /// The head, or the images that vote, as the run's best checkpoint.
-fn save_model(run: &Run, fitted: &Fitted) -> Result<()> {
+fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<()> {
     let mut params = Params::default();
     let tensor = |values: &[f32], rows: usize| -> candle_core::Result<Tensor> {
         Tensor::from_slice(values, (rows, values.len() / rows.max(1)), &Device::Cpu)
@@ -138,15 +173,22 @@ fn save_model(run: &Run, fitted: &Fitted) -> Result<()> {
             params.insert("neighbors.features", tensor(&fitted.rows.values, labels.len())?);
             params.insert("neighbors.labels", Tensor::from_slice(&labels, labels.len(), &Device::Cpu)?);
         }
+        Model::Tip(tip) => {
+            let (keys, labels) = (tensor(&fitted.rows.values, fitted.rows.labels.len())?, &fitted.rows.labels);
+            params.extend(CosineHead::cache(keys, labels, tip.texts.classes(), [tip.alpha, tip.beta])?);
+            if let Some(texts) = texts {
+                params.extend(texts.zero_shot()?.to_device(&Device::Cpu)?);
+            }
+        }
     }
     Checkpoints::of_run(run.folder()).save("best", 1, &params.train_where(|_| true)?, None, &Progress::default())
 }
 
 fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result<()> {
-    let knn = session.settings.probe.method == ProbeMethod::Knn;
+    let (x_label, name) = names(session.settings.probe.method);
     let picture = plots::Selection {
-        title: format!("{}, {}", session.settings.run.name, name(session.settings.probe.method)),
-        x_label: if knn { "k" } else { "C" }.into(),
+        title: format!("{}, {}", session.settings.run.name, name),
+        x_label: x_label.into(),
         log_x: true,
         points: selection
             .path
@@ -158,11 +200,21 @@ fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result
     plots::save_selection(&run.path("plots/selection"), &picture)
 }
 
-fn name(method: ProbeMethod) -> &'static str {
+/// What a method's free number is called, and the method itself.
+fn names(method: ProbeMethod) -> (&'static str, &'static str) {
     match method {
-        ProbeMethod::Logistic => "logistic regression",
-        ProbeMethod::Svm => "linear SVM",
-        ProbeMethod::Knn => "nearest neighbours",
+        ProbeMethod::Logistic => ("C", "logistic regression"),
+        ProbeMethod::Svm => ("C", "linear SVM"),
+        ProbeMethod::Knn => ("k", "nearest neighbours"),
+        ProbeMethod::Tip => ("β", "Tip-Adapter"),
+    }
+}
+
+/// Tip-Adapter's weight of the votes beside the texts.
+fn alpha(fitted: &Fitted) -> Option<f64> {
+    match &fitted.model {
+        Model::Tip(tip) => Some(tip.alpha),
+        Model::Linear(_) | Model::Knn(_) => None,
     }
 }
 
@@ -193,6 +245,7 @@ fn result(
         "features": settings.features,
         "blocks": settings.blocks,
         "chosen": chosen.setting,
+        "alpha": alpha(fitted),
         "chosen_on": match fitted.held_out.folds {
             Some(folds) => format!("{folds} folds of the training images"),
             None => "validation images".to_owned(),
@@ -200,7 +253,7 @@ fn result(
         "fitted_on": fitted.splits,
         "objective": match &fitted.model {
             Model::Linear(fit) => Some(fit.objective),
-            Model::Knn(_) => None,
+            Model::Knn(_) | Model::Tip(_) => None,
         },
         "trainable_parameters": record.trainable_parameters,
         "total_parameters": record.total_parameters,
@@ -228,7 +281,6 @@ fn result(
 fn table(result: &serde_json::Value) -> String {
     let text = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
     let share = |key: &str| result[key].as_f64().map_or("no such images".to_owned(), percent);
-    let knn = result["method"] == "knn";
     let test = match result["test_accuracy_ci95"].as_array().map(Vec::as_slice) {
         Some([low, high]) => format!(
             "{} (95 %: {} to {})",
@@ -239,7 +291,11 @@ fn table(result: &serde_json::Value) -> String {
         _ => share("test_accuracy"),
     };
     let chosen = result["chosen"].as_f64().unwrap_or_default();
-    let setting = if knn { format!("k = {chosen}") } else { format!("C = {chosen:.3e}") };
+    let setting = match (result["method"].as_str(), result["alpha"].as_f64()) {
+        (_, Some(alpha)) => format!("α = {alpha:.2}, β = {chosen:.2}"),
+        (Some("knn"), None) => format!("k = {chosen}"),
+        _ => format!("C = {chosen:.3e}"),
+    };
     let cache = &result["cache"];
     key_value_table(&[
         ("probe", text("method")),

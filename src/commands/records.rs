@@ -36,6 +36,7 @@ pub fn new_record(session: &Session, inspected: &Inspected, strategy: &str) -> R
         probe: None,
         cache: None,
         soup: None,
+        wise_ft: None,
         forecast: None,
         wall_seconds: 0.0,
         peak_memory_bytes: None,

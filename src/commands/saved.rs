@@ -74,9 +74,10 @@ impl SavedRun {
             HeadKind::Cosine => session.plan_cosine(record.classes.len())?,
         };
         let knn = record.probe.as_ref().and_then(ProbeRecord::knn);
-        if knn.is_some() {
-            let voters = saved.params.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
-            voters.for_each(|(name, tensor)| session.backbone.params.insert(name, tensor));
+        // Images that vote do not learn, so they are no part of any plan.
+        let voters = saved.params.iter().filter(|(name, _)| knn.is_some() || name.starts_with("cache."));
+        for (name, tensor) in voters {
+            session.backbone.params.insert(name, tensor.to_device(&session.device)?);
         }
         let shape = ModelShape { stage, readout, head: record.head, classes: record.classes.len(), knn };
         let trainer = session.trainer(shape, &plan)?;

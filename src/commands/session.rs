@@ -92,6 +92,9 @@ impl Session {
     pub fn plan_cosine(&self, classes: usize) -> Result<Plan> {
         let mut shapes = self.backbone.spec.shapes();
         shapes.extend(CosineHead::shapes(self.backbone.embedding(), classes));
+        if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
+            shapes.insert(PROJECTION.into(), projection.dims().to_vec());
+        }
         plan_over(&self.settings, self.backbone.spec.depth, &shapes)
     }
 
@@ -121,13 +124,22 @@ impl Session {
         Ok(trainer.computed(computation(&self.settings)))
     }
 
-    /// The backbone with its projection to embeddings and a cosine head whose directions are still to be set.
-    fn with_cosine_head(&self, mut params: Params, classes: usize) -> Result<Params> {
+    /// The parameters of a cosine head on pooled features, with the backbone's projection to embeddings if it has one.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn cosine_params(&self, head: &Params) -> Result<Params> {
+        let mut params = head.clone();
         if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
             params.insert(PROJECTION, projection.to_device(&self.device)?);
         }
+        Ok(params)
+    }
+
+    /// The backbone with its projection to embeddings and a cosine head whose directions are still to be set.
+    fn with_cosine_head(&self, mut params: Params, classes: usize) -> Result<Params> {
         let directions = Tensor::zeros((classes, self.backbone.embedding()), DType::F32, &self.device)?;
-        params.extend(CosineHead::params(&directions, 0.0, 0.0)?);
+        params.extend(self.cosine_params(&CosineHead::params(&directions, 0.0, 0.0)?)?);
         Ok(params)
     }
 

@@ -5,29 +5,26 @@ use super::features::FeatureSet;
 use super::inspect::inspect;
 use super::records::{create_run, new_record, write_down};
 use super::score::{evaluate_scored, write_evaluations};
-use super::session::{ModelShape, Session, load_saved};
+use super::session::{ModelShape, Session};
+use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::{Readout, Stage};
-use crate::config::{PoolChoice, Settings, StrategySettings};
+use crate::config::{Settings, StrategySettings};
 use crate::data::loader::Batch;
 use crate::data::{Dataset, Split};
-use crate::error::{Error, Result, WeightsError};
+use crate::error::Result;
 use crate::hub::Wanted;
 use crate::metrics::{Evaluation, Scores, fit_temperature};
 use crate::report::{Console, Run, RunRecord, Status, key_value_table, percent, template_table};
 use crate::system::memory::peak_memory_bytes;
-use crate::text::{PromptEmbeddings, Prompts, TextModel};
+use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::classifier::HeadKind;
-use crate::train::cosine::CosineHead;
 use crate::train::feed::Scored;
 use crate::train::progress::Progress;
 use crate::train::trainer::Trainer;
-use candle_core::Tensor;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,16 +44,14 @@ pub struct ZeroshotArgs {
 /// Every failure of the modules it composes.
 pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
-    let settings = settings(&args.config)?;
+    // A run of the pretrained backbone with another head, whatever the settings say about fine-tuning.
+    let settings = Settings { strategy: StrategySettings::Frozen, ..args.config.load()? };
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let prompts = Prompts::new(&settings.prompts, &dataset.classes)?;
-    warn_of_numbers(&prompts, console);
+    let prompts = texts::prompts(&settings, &dataset.classes, console)?;
     let session = Session::open_with(settings, Wanted::BackboneAndTokenizer, console)?;
-    let text = TextModel::load(&session.location, &session.device)?;
     // Before any image is read: a prompt that is too long is known by now.
-    let embeddings = PromptEmbeddings::new(&prompts, &text, &session.workers)?;
-    check_widths(&session, &embeddings)?;
+    let texts = ClassTexts::new(&session, prompts)?;
 
     let mut inspected = inspect(&session, dataset, console)?;
     let mut record = new_record(&session, &inspected, "zeroshot");
@@ -68,79 +63,33 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let images = (&Arc::new(inspected.dataset), &keys, &pipeline);
     let (params, weights) = (&session.backbone.params, &session.backbone.sha256);
     let features = FeatureSet::compute(&session, params, weights, Readout::POOL, images, console)?;
-    let zeroshot = ZeroShot::new(session, &text, &features)?;
+    let zeroshot = ZeroShot::new(session, &texts, &features)?;
 
-    let templates = if args.templates { zeroshot.templates(&prompts, &embeddings)? } else { Vec::new() };
-    zeroshot.set(&embeddings.ensemble()?)?;
+    let templates = if args.templates { zeroshot.templates()? } else { Vec::new() };
+    set_head(&zeroshot.trainer, &texts.zero_shot()?)?;
     let evaluations = zeroshot.save(&run, &mut record)?;
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();
-    let result = result(&run, &record, &prompts, &evaluations, &templates);
+    let result = result(&run, &record, &texts.prompts, &evaluations, &templates);
     record.result = Some(result.clone());
     run.write_record(&record)?;
     console.output(&result, || table(&result, &templates))
 }
 
-/// The settings of a run of the pretrained backbone with another head, whatever they say about fine-tuning.
-fn settings(config: &ConfigArgs) -> Result<Settings> {
-    let settings = config.load()?;
-    // The projection to the texts' space was trained on the features of one pooling.
-    if settings.model.pool != PoolChoice::Backbone {
-        return Err(Error::usage_hint(
-            "model.pool gives other features than those that were trained beside texts",
-            "set model.pool = \"backbone\" for zeroshot",
-        ));
-    }
-    Ok(Settings { strategy: StrategySettings::Frozen, ..settings })
-}
-
-fn warn_of_numbers(prompts: &Prompts, console: &Console) {
-    let wordless = prompts.wordless();
-    if !wordless.is_empty() {
-        console.warn(format!(
-            "no word says what these classes show: {}; name them in [prompts.classes]",
-            wordless.join(", ")
-        ));
-    }
-}
-
-/// The two sides of one model agree, those put together by hand may not.
-fn check_widths(session: &Session, embeddings: &PromptEmbeddings) -> Result<()> {
-    let (images, texts) = (session.backbone.embedding(), embeddings.width()?);
-    if images == texts {
-        return Ok(());
-    }
-    let reason = format!("embeds images in {images} values and texts in {texts}, which cannot be compared");
-    Err(WeightsError::invalid(&session.location, reason).into())
-}
-
 /// The features of the images and the head that compares them.
 struct ZeroShot<'a> {
     features: &'a FeatureSet,
+    texts: &'a ClassTexts,
     trainer: Trainer,
-    logit_scale: f32,
-    logit_bias: f32,
-    /// The model's, for messages.
-    folder: PathBuf,
 }
 
 impl<'a> ZeroShot<'a> {
-    fn new(mut session: Session, text: &TextModel, features: &'a FeatureSet) -> Result<Self> {
+    fn new(mut session: Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
         let classes = features.dataset.classes.len();
         let plan = session.plan_cosine(classes)?;
         let stage = Stage::Features(Readout::POOL);
         let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Cosine, classes, knn: None };
-        let trainer = session.trainer(shape, &plan)?;
-        let (logit_scale, logit_bias) = (text.logit_scale, text.logit_bias.unwrap_or(0.0));
-        Ok(Self { features, trainer, logit_scale, logit_bias, folder: session.location.into() })
-    }
-
-    /// Gives the head the directions (C, E) of the classes.
-    fn set(&self, directions: &Tensor) -> Result<()> {
-        let head = CosineHead::params(directions, self.logit_scale, self.logit_bias)?;
-        let head: BTreeMap<String, Tensor> =
-            head.iter().map(|(name, param)| (name.to_owned(), param.tensor().clone())).collect();
-        load_saved(&self.trainer, &head, &self.folder)
+        Ok(Self { features, texts, trainer: session.trainer(shape, &plan)? })
     }
 
     /// The logits of the validation and the test images, as far as there are any.
@@ -182,9 +131,10 @@ impl<'a> ZeroShot<'a> {
     }
 
     /// What each template scores alone.
-    fn templates(&self, prompts: &Prompts, embeddings: &PromptEmbeddings) -> Result<Vec<TemplateScore>> {
+    fn templates(&self) -> Result<Vec<TemplateScore>> {
+        let ClassTexts { prompts, embeddings, .. } = self.texts;
         let score = |(index, template): (usize, &String)| {
-            self.set(&embeddings.of_template(index)?)?;
+            set_head(&self.trainer, &self.texts.head(&embeddings.of_template(index)?)?)?;
             let evaluations = self.evaluate(&self.score()?, None)?;
             let accuracy = |split| of(&evaluations, split).map(|evaluation| evaluation.accuracy);
             let (val_accuracy, test_accuracy) = (accuracy(Split::Val), accuracy(Split::Test));

@@ -51,6 +51,9 @@ pub enum ProbeMethod {
     Svm,
     /// Votes of the nearest training images by cosine similarity.
     Knn,
+    /// Texts about the classes, and beside them the votes of all training images, the nearer the stronger (Tip-Adapter,
+    /// Zhang et al. 2022); for models with a text tower, with the keys of `[prompts]`.
+    Tip,
 }
 
 /// `probe.features`, `tsne.features`

@@ -8,6 +8,7 @@ mod augment_settings;
 mod check;
 mod document;
 mod feature_settings;
+mod head_settings;
 mod loss_settings;
 mod overrides;
 mod paths;
@@ -25,6 +26,7 @@ mod write;
 
 pub use augment_settings::*;
 pub use feature_settings::*;
+pub use head_settings::*;
 pub use loss_settings::*;
 pub use prompt_settings::*;
 pub use schema::json_schema;

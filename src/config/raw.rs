@@ -131,7 +131,8 @@ pub struct RawModel {
     /// Dropout before the head.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
     pub head_dropout: Option<f64>,
-    /// What the head starts from: small random weights, or the linear probe of the training images.
+    /// What the head starts from: small random weights, the linear probe of the training images, or (for models with a
+    /// text tower) the texts about the classes.
     #[schemars(extend("default" = "random"))]
     pub head_init: Option<HeadInit>,
 }
@@ -178,7 +179,7 @@ pub struct RawTrain {
     /// for frozen (where only the head learns).
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub lr: Option<f64>,
-    /// Peak learning rate of the head. Default: 1e-3; for frozen: `lr`.
+    /// Peak learning rate of the head. Default: 1e-3; for frozen, and for a head that starts from texts: `lr`.
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub head_lr: Option<f64>,
     /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for
@@ -242,6 +243,15 @@ pub struct RawTrain {
     /// Minutes between checkpoints within an epoch; 0 = only after epochs, and by `checkpoint_steps`.
     #[schemars(range(min = 0.0, max = 1e6), extend("default" = 10.0))]
     pub checkpoint_minutes: Option<f64>,
+    /// For `model.head_init = "text"`: draws the directions of the classes to those of their texts, by this factor times
+    /// the mean over the classes of the squared distance; 0 or false = off, true = a factor for each class, the mean
+    /// probability that its texts give its training images (CLAP, Silva-Rodríguez et al. 2024).
+    #[schemars(extend("default" = false))]
+    pub head_pull: Option<Switch<Pull>>,
+    /// For `model.head_init = "text"`: keeps a weighted mean of the weights before and after training (WiSE-FT, Wortsman
+    /// et al. 2022). The share of those after, or true to choose it on the validation images; false = off.
+    #[schemars(extend("default" = false))]
+    pub wise_ft: Option<Switch<Mix>>,
     /// Gradient checkpointing: keep only what enters each block and run the block again on the way back. Much less
     /// memory, about a third more time, the same result.
     #[schemars(extend("default" = false))]
@@ -447,6 +457,16 @@ pub struct Decay(#[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Radius(#[schemars(range(min = 0.0, max = 100.0))] pub f64);
+
+/// The strength of a pull; 0 = off.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Pull(#[schemars(range(min = 0.0, max = 1e6))] pub f64);
+
+/// A share above 0, up to 1.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Mix(#[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))] pub f64);
 
 /// A bound of the gradient's norm; 0 = no bound.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]

@@ -2,6 +2,7 @@
 
 use super::augment_settings::AugmentSettings;
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::head_settings::{HeadPull, WiseFt};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
 use super::strategy_settings::StrategySettings;
@@ -149,6 +150,8 @@ pub enum HeadInit {
     Random,
     /// The linear probe of the training images (LP-FT, Kumar et al. 2022), with the keys of `[probe]`.
     Probe,
+    /// The embeddings of texts about the classes, with the keys of `[prompts]`: zero-shot, trained on.
+    Text,
 }
 
 /// `model.pool`
@@ -273,6 +276,12 @@ pub struct TrainSettings {
     pub checkpoint_steps: usize,
     /// Minutes between checkpoints within an epoch; 0 = none.
     pub checkpoint_minutes: f64,
+    /// How strongly a head from texts is drawn to where it started; none = not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_pull: Option<HeadPull>,
+    /// Mean of the weights before and after training; none = those after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wise_ft: Option<WiseFt>,
     /// Gradient checkpointing: keep only what enters each block, and run the block again on the way back.
     pub checkpoint_blocks: bool,
 }

@@ -5,12 +5,13 @@ use super::augment_settings::{
     NoiseSettings, OcclusionSettings, ScratchesSettings, StainsSettings, StripesSettings,
 };
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::head_settings::{HeadPull, WiseFt};
 use super::loss_settings::{LossKind, LossSettings, LossWeights, LossWeightsKind};
 use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::raw::{
-    Alpha, Auto, ClassName, Decay, GradNorm, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty, Radius, Raw,
-    RawCache, RawData, RawEarlyStop, RawModel, RawPreprocess, RawProbe, RawPrompts, RawRun, RawTrain, RawTsne, Share,
-    Shorthand, Switch,
+    Alpha, Auto, ClassName, Decay, GradNorm, MicroBatches, Mix, Neighbors, OneOrMany, OrAuto, Penalty, Pull, Radius,
+    Raw, RawCache, RawData, RawEarlyStop, RawModel, RawPreprocess, RawProbe, RawPrompts, RawRun, RawTrain, RawTsne,
+    Share, Shorthand, Switch,
 };
 use super::raw_augment::{
     RawAugment, RawBlur, RawColor, RawCrop, RawErasing, RawIllumination, RawJpeg, RawNoise, RawOcclusion, RawScratches,
@@ -267,9 +268,25 @@ fn train(train: &TrainSettings) -> RawTrain {
         cutmix: Some(Switch::Value(Alpha(train.cutmix))),
         ema: Some(switch(train.ema.map(Decay))),
         soup: Some(train.soup),
+        head_pull: Some(train.head_pull.map_or(Switch::OnOff(false), head_pull)),
+        wise_ft: Some(train.wise_ft.map_or(Switch::OnOff(false), wise_ft)),
         sam: Some(switch(train.sam.map(Radius))),
         checkpoint_steps: Some(train.checkpoint_steps),
         checkpoint_minutes: Some(train.checkpoint_minutes),
+    }
+}
+
+fn head_pull(pull: HeadPull) -> Switch<Pull> {
+    match pull {
+        HeadPull::Adaptive => Switch::OnOff(true),
+        HeadPull::Constant(strength) => Switch::Value(Pull(strength)),
+    }
+}
+
+fn wise_ft(wise_ft: WiseFt) -> Switch<Mix> {
+    match wise_ft {
+        WiseFt::Chosen => Switch::OnOff(true),
+        WiseFt::Share(share) => Switch::Value(Mix(share)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Probes: simple classifiers on frozen features, and the choice of their one free number on held-out samples.
 //!
 //! [`logistic_path`] and [`svm_path`] are solved by one truncated Newton method along an ascending grid of C;
-//! [`Recipe::select`] chooses C, or the k of [`Knn`], on a validation set or by folds. Work is cut up by the size of the data
+//! [`Recipe::select`] chooses C, or the k of [`Knn`], on a validation set or by folds, and [`Tip::select`] likewise the two
+//! numbers of [`Tip`]. Work is cut up by the size of the data
 //! alone, so results are the same bits for any number of threads of the caller's rayon pool.
 
 mod design;
@@ -18,6 +19,7 @@ mod select;
 mod standardize;
 mod suspects;
 mod svm;
+mod tip;
 
 pub use folds::assign_folds;
 pub use head::Head;
@@ -31,3 +33,4 @@ pub use select::{Family, Model, Point, Recipe, Selection, Validation};
 pub use standardize::Standardizer;
 pub use suspects::{Suspect, suspects};
 pub use svm::svm_path;
+pub use tip::{Tip, TipGrid};

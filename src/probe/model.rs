@@ -13,7 +13,7 @@ pub fn vote_logits(shares: &[f32]) -> Vec<f32> {
 }
 
 impl Model {
-    /// Logits (n, K) of queries (n, d). `fitted_on` are the samples of the fit, which vote in kNN.
+    /// Logits (n, K) of queries (n, d). `fitted_on` are the samples of the fit, which vote in kNN and Tip-Adapter.
     ///
     /// # Errors
     /// A usage error when the widths differ.
@@ -21,6 +21,7 @@ impl Model {
         match self {
             Self::Linear(fit) => fit.head.logits(queries),
             Self::Knn(knn) => Ok(vote_logits(&knn.vote(fitted_on, queries)?.shares)),
+            Self::Tip(tip) => tip.logits(fitted_on, queries),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::head::accuracy;
 use super::knn::{Knn, TEMPERATURE, knn_path};
-use super::{Fit, Samples, Standardizer, Stopping, logistic_path, svm_path};
+use super::{Fit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 
@@ -58,18 +58,18 @@ pub enum Validation<'a> {
 /// One setting's scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// C or k.
+    /// C, k or β.
     pub setting: f64,
-    /// Accuracy on the samples the probe was fitted on, mean over the folds; kNN leaves out the sample it is asked
-    /// about.
+    /// Accuracy on the samples the probe was fitted on, mean over the folds; where images vote, without the one that is
+    /// asked about.
     pub train_accuracy: f64,
     /// Accuracy on what was held out, mean over the folds.
     pub validation_accuracy: f64,
     /// The accuracy on each fold; one value for a validation set.
     pub fold_accuracies: Vec<f64>,
-    /// The objective, mean over the folds; none for kNN.
+    /// The objective, mean over the folds; none where images vote.
     pub objective: Option<f64>,
-    /// Newton steps over all folds; 0 for kNN.
+    /// Newton steps over all folds; 0 where images vote.
     pub iterations: usize,
     /// Whether every solve reached the tolerance.
     pub converged: bool,
@@ -85,7 +85,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The chosen C or k.
+    /// The chosen C, k or β.
     pub fn setting(&self) -> f64 {
         self.path[self.chosen].setting
     }
@@ -98,6 +98,8 @@ pub enum Model {
     Linear(Fit),
     /// A vote of the samples it was fitted on.
     Knn(Knn),
+    /// Texts beside such a vote.
+    Tip(Tip),
 }
 
 impl Recipe {
@@ -228,7 +230,7 @@ fn neighbours(setting: f64) -> Result<usize> {
 
 impl Validation<'_> {
     /// The number of divisions.
-    fn count(&self, train: &Samples<'_>) -> Result<usize> {
+    pub(super) fn count(&self, train: &Samples<'_>) -> Result<usize> {
         let fold_of = match self {
             Self::HeldOut(samples) if samples.features().cols() == train.features().cols() => return Ok(1),
             Self::HeldOut(samples) => {
@@ -251,7 +253,7 @@ impl Validation<'_> {
     }
 
     /// The samples to fit on and those held out.
-    fn split<'s>(
+    pub(super) fn split<'s>(
         &'s self,
         train: &'s Samples<'s>,
         fold: usize,
@@ -358,6 +360,7 @@ mod tests {
                         assert!(accuracy(&predicted, held.labels()) > 0.85, "{family:?} {fit:?}");
                     }
                     Model::Knn(knn) => assert_eq!(knn.k as f64, selection.setting().min(60.0)),
+                    Model::Tip(tip) => panic!("{tip:?} from a recipe"),
                 }
             }
         }

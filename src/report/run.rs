@@ -12,6 +12,7 @@ use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
 use crate::train::classifier::HeadKind;
 use crate::train::soup::SoupRecord;
+use crate::train::wise_ft::WiseFtRecord;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,14 +62,17 @@ pub struct ProbeRecord {
     pub method: ProbeMethod,
     /// The features it reads.
     pub readout: Readout,
-    /// The chosen C or k.
+    /// The chosen C, k or β.
     pub chosen: f64,
+    /// Beside β, the weight of the votes.
+    #[serde(default)]
+    pub alpha: Option<f64>,
     /// The images it was fitted on in the end.
     pub fitted_on: Vec<Split>,
 }
 
 impl ProbeRecord {
-    /// How its images vote, when they do.
+    /// How its images vote, when they alone do.
     pub fn knn(&self) -> Option<Knn> {
         (self.method == ProbeMethod::Knn).then_some(Knn { k: self.chosen as usize, temperature: TEMPERATURE })
     }
@@ -115,6 +119,9 @@ pub struct RunRecord {
     /// What became of the mean of the best epochs, when it was asked for.
     #[serde(default)]
     pub soup: Option<SoupRecord>,
+    /// What became of the mean with the weights before training, when it was asked for.
+    #[serde(default)]
+    pub wise_ft: Option<WiseFtRecord>,
     /// What it was expected to take; none for a probe.
     #[serde(default)]
     pub forecast: Option<Forecast>,

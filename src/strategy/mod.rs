@@ -25,6 +25,8 @@ pub enum Place {
     Adapter(usize),
     /// What stands between the last block and the head: the norm, the attention pooling.
     FinalNorm,
+    /// The map from features to the space of texts.
+    Projection,
     /// The classification head.
     Head,
 }
@@ -43,6 +45,7 @@ impl Place {
                 block.parse().ok().map(if adapter { Self::Adapter } else { Self::Block })
             }
             "norm" | "fc_norm" | "attn_pool" => Some(Self::FinalNorm),
+            "projection" => Some(Self::Projection),
             "head" => Some(Self::Head),
             _ => None,
         }
@@ -52,7 +55,7 @@ impl Place {
     fn block(self) -> Option<usize> {
         match self {
             Self::Block(block) | Self::Adapter(block) => Some(block),
-            Self::Embedding | Self::FinalNorm | Self::Head => None,
+            Self::Embedding | Self::FinalNorm | Self::Projection | Self::Head => None,
         }
     }
 
@@ -61,7 +64,7 @@ impl Place {
         match self {
             Self::Embedding => 0,
             Self::Block(block) | Self::Adapter(block) => block + 1,
-            Self::FinalNorm | Self::Head => depth + 1,
+            Self::FinalNorm | Self::Projection | Self::Head => depth + 1,
         }
     }
 }
@@ -201,7 +204,7 @@ impl Plan {
 fn joins(place: Place, blocks: &[usize]) -> usize {
     match place {
         Place::Head => 0,
-        Place::FinalNorm => 1,
+        Place::FinalNorm | Place::Projection => 1,
         Place::Block(block) | Place::Adapter(block) => blocks.iter().filter(|other| **other >= block).count(),
         Place::Embedding => blocks.len(),
     }
@@ -232,6 +235,7 @@ mod tests {
         ("blocks.0.attn.qkv.weight", &[24, 8]),
         ("blocks.1.norm1.weight", &[8]),
         ("norm.bias", &[8]),
+        ("projection.weight", &[6, 8]),
         ("head.weight", &[3, 8]),
     ];
 
@@ -286,7 +290,7 @@ mod tests {
     fn blocks_join_from_the_top() {
         let plan = plan(&StrategySettings::Full, 1.0).unfreezing(2);
         let head = ["head.weight"].as_slice();
-        let top = ["blocks.1.norm1.weight", "norm.bias", "head.weight"].as_slice();
+        let top = ["blocks.1.norm1.weight", "norm.bias", "projection.weight", "head.weight"].as_slice();
         for (epoch, expected, first_block) in [(0, head, 2), (1, head, 2), (2, top, 1), (3, top, 1)] {
             let phase = plan.at(epoch).unwrap();
             assert_eq!((learning(&phase).as_slice(), phase.first_block), (expected, first_block), "epoch {epoch}");
@@ -300,9 +304,9 @@ mod tests {
     fn layer_decay_counts_from_the_head_and_vectors_do_not_decay() {
         let plan = plan(&StrategySettings::Full, 0.5);
         let scales: Vec<f64> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.lr_scale).collect();
-        assert_eq!(scales, [0.125, 0.125, 0.125, 0.25, 0.5, 1.0, 1.0]);
+        assert_eq!(scales, [0.125, 0.125, 0.125, 0.25, 0.5, 1.0, 1.0, 1.0]);
         let decayed: Vec<bool> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.decay).collect();
-        assert_eq!(decayed, [false, false, true, true, false, false, true]);
+        assert_eq!(decayed, [false, false, true, true, false, false, true, true]);
     }
 
     #[test]

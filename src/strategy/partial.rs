@@ -1,4 +1,4 @@
-//! Some blocks, the final norm and the head learn; everything else stays as pretrained.
+//! Some blocks, the final norm and the head learn; everything else stays as pretrained, the map to the space of texts too.
 
 use super::{Place, Strategy};
 
@@ -11,7 +11,7 @@ pub struct Partial {
 impl Strategy for Partial {
     fn learns(&self, place: Place) -> bool {
         match place {
-            Place::Embedding | Place::Adapter(_) => false,
+            Place::Embedding | Place::Adapter(_) | Place::Projection => false,
             Place::Block(block) => self.blocks.contains(&block),
             Place::FinalNorm | Place::Head => true,
         }

@@ -1,22 +1,52 @@
 //! The head of models that compare images with texts: the cosine of an image's embedding with one direction a class.
 //!
 //! Zero-shot sets the directions to the embeddings of texts (Radford et al. 2021); a head that starts from them may learn
-//! on.
+//! on. Beside the texts, images may vote whose embeddings it remembers (Tip-Adapter, Zhang et al. 2022).
 
 use crate::backbone::{Params, Shapes};
+use crate::nn::kernels::widened;
 use crate::nn::{Linear, l2_normalize};
 use candle_core::{Result, Tensor};
 
 /// Features to logits: project, normalise, product with the directions, scale, bias.
 ///
 /// Its parameters are `projection.weight` (E, d), absent where features are embeddings already (`SigLIP`); `head.weight`
-/// (C, E), the directions; `head.logit_scale` (1), the logarithm of the scale; `head.bias` (C).
+/// (C, E), the directions; `head.logit_scale` (1), the logarithm of the scale; `head.bias` (C); and those of
+/// [`CosineHead::cache`].
 #[derive(Debug, Clone)]
 pub struct CosineHead {
     projection: Option<Linear>,
     directions: Linear,
     logit_scale: Tensor,
     bias: Tensor,
+    cache: Option<Cache>,
+}
+
+/// Images that vote: each for its class, with the weight α exp(-β (1 - cosine)).
+#[derive(Debug, Clone)]
+struct Cache {
+    keys: Linear,
+    votes: Linear,
+    alpha: Tensor,
+    beta: Tensor,
+}
+
+impl Cache {
+    fn new(params: &Params) -> Result<Option<Self>> {
+        let Some(keys) = params.get("cache.keys") else { return Ok(None) };
+        Ok(Some(Self {
+            keys: Linear::new(keys, None),
+            votes: Linear::new(params.tensor("cache.votes")?, None),
+            alpha: params.tensor("cache.alpha")?,
+            beta: params.tensor("cache.beta")?,
+        }))
+    }
+
+    /// embeddings (B, E) of unit length to what the images add to the logits (B, C).
+    fn forward(&self, embeddings: &Tensor) -> Result<Tensor> {
+        let farness = (self.keys.forward(embeddings)? - 1.0)?;
+        self.votes.forward(&farness.broadcast_mul(&self.beta)?.exp()?)?.broadcast_mul(&self.alpha)
+    }
 }
 
 impl CosineHead {
@@ -30,6 +60,7 @@ impl CosineHead {
             directions: Linear::new(params.tensor("head.weight")?, None),
             logit_scale: params.tensor("head.logit_scale")?,
             bias: params.tensor("head.bias")?,
+            cache: Cache::new(params)?,
         })
     }
 
@@ -39,7 +70,7 @@ impl CosineHead {
     /// When the features have another width.
     pub fn embed(&self, features: &Tensor) -> Result<Tensor> {
         match &self.projection {
-            Some(projection) => l2_normalize(&projection.forward(features)?),
+            Some(projection) => l2_normalize(&widened(&projection.forward(features)?)?),
             None => l2_normalize(features),
         }
     }
@@ -49,8 +80,31 @@ impl CosineHead {
     /// # Errors
     /// When the features have another width.
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        let cosines = self.directions.forward(&self.embed(features)?)?;
-        cosines.broadcast_mul(&self.logit_scale.exp()?)?.broadcast_add(&self.bias)
+        let embeddings = self.embed(features)?;
+        let cosines = widened(&self.directions.forward(&embeddings)?)?;
+        let logits = cosines.broadcast_mul(&self.logit_scale.exp()?)?.broadcast_add(&widened(&self.bias)?)?;
+        match &self.cache {
+            Some(cache) => logits + cache.forward(&widened(&embeddings)?)?,
+            None => Ok(logits),
+        }
+    }
+
+    /// The parameters that make `images` vote beside the directions: `cache.keys` (n, E), their embeddings of unit
+    /// length; `cache.votes` (C, n), 1 where an image is of a class; `cache.alpha` (1) and `cache.beta` (1). None of
+    /// them learns.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn cache(keys: Tensor, labels: &[usize], classes: usize, [alpha, beta]: [f64; 2]) -> Result<Params> {
+        let device = keys.device();
+        let votes = (0..classes).flat_map(|class| labels.iter().map(move |&label| f32::from(u8::from(label == class))));
+        let votes = Tensor::from_iter(votes, device)?.reshape((classes, labels.len()))?;
+        let mut params = Params::default();
+        params.insert("cache.votes", votes);
+        params.insert("cache.alpha", Tensor::new(&[alpha as f32], device)?);
+        params.insert("cache.beta", Tensor::new(&[beta as f32], device)?);
+        params.insert("cache.keys", keys);
+        Ok(params)
     }
 
     /// The shapes of what may learn, for `classes` directions of `width` values.
@@ -119,5 +173,17 @@ mod tests {
             assert_eq!(gradients.get(var).unwrap().dims(), shapes[name], "{name}");
         }
         assert_eq!(params.trained().count(), shapes.len());
+    }
+
+    #[test]
+    fn images_vote_the_stronger_the_nearer() {
+        let directions = Tensor::zeros((2, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let mut params = CosineHead::params(&directions, 0.0, 0.0).unwrap();
+        let keys = Tensor::new(&[[1f32, 0.0], [0.6, 0.8], [0.0, 1.0]], &Device::Cpu).unwrap();
+        params.extend(CosineHead::cache(keys, &[1, 0, 1], 2, [2.0, 3.0]).unwrap());
+        let features = Tensor::new(&[[5f32, 0.0]], &Device::Cpu).unwrap();
+        let logits = CosineHead::new(&params).unwrap().forward(&features).unwrap().to_vec2::<f32>().unwrap();
+        let expected = [2.0 * (-1.2f32).exp(), 2.0 * (1.0 + (-3f32).exp())];
+        assert!(logits[0].iter().zip(expected).all(|(logit, expected)| (logit - expected).abs() < 1e-5), "{logits:?}");
     }
 }

@@ -1,9 +1,11 @@
 //! The end of an epoch: validation, the record, the best and the soup's ingredients.
 
+use super::feed::Feed;
 use super::fit::{Fit, Observer};
 use super::progress::{EpochRecord, Progress, Running};
 use super::schedule::LrSchedule;
 use super::state::TrainState;
+use super::trainer::Trainer;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::metrics::{Confusion, Scores, accuracy, nll};
@@ -64,14 +66,7 @@ impl Fit<'_> {
 
     /// Mean loss and accuracy on the validation images.
     pub(super) fn validate(&self) -> Result<Option<(f64, f64)>> {
-        if self.feed.len(Split::Val) == 0 {
-            return Ok(None);
-        }
-        let scored = self.feed.score(self.trainer, Split::Val, &mut |_| ())?;
-        let classes = scored.logits.len() / scored.labels.len();
-        let scores = Scores::new(&scored.logits, &scored.labels, classes)?;
-        let confusion = Confusion::new(&scored.labels, &scores.predicted(), classes);
-        Ok(Some((nll(&scores, 1.0).unwrap_or(f64::NAN), accuracy(&confusion))))
+        validate(self.feed, self.trainer)
     }
 
     /// The learning rate worth reporting: the backbone's, or the head's when only the head learns.
@@ -79,6 +74,21 @@ impl Fit<'_> {
         let only_head = self.trainer.params.trained().all(|(name, _)| name.starts_with("head."));
         if only_head { self.settings.head_lr } else { self.settings.lr }
     }
+}
+
+/// Mean loss and accuracy of a model on the validation images; none when there are none.
+///
+/// # Errors
+/// Data errors of files that changed under way.
+pub fn validate(feed: &Feed, trainer: &Trainer) -> Result<Option<(f64, f64)>> {
+    if feed.len(Split::Val) == 0 {
+        return Ok(None);
+    }
+    let scored = feed.score(trainer, Split::Val, &mut |_| ())?;
+    let classes = scored.logits.len() / scored.labels.len();
+    let scores = Scores::new(&scored.logits, &scored.labels, classes)?;
+    let confusion = Confusion::new(&scored.labels, &scores.predicted(), classes);
+    Ok(Some((nll(&scores, 1.0).unwrap_or(f64::NAN), accuracy(&confusion))))
 }
 
 fn images_per_second(running: &Running) -> f64 {

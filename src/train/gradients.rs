@@ -51,6 +51,18 @@ impl Gradients {
         self.0.iter().map(|(name, gradient)| (name.as_str(), gradient))
     }
 
+    /// Adds to the gradient of one parameter, such as that of a penalty.
+    ///
+    /// # Errors
+    /// When there is no gradient of that name, or it has another shape.
+    pub fn add_to(&mut self, name: &str, term: &Tensor) -> Result<()> {
+        match self.0.get_mut(name) {
+            Some(gradient) => *gradient = (&*gradient + term)?,
+            None => candle_core::bail!("the parameter {name:?} has no gradient"),
+        }
+        Ok(())
+    }
+
     /// Adds another shard's or micro-batch's gradients.
     ///
     /// # Errors

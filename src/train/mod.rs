@@ -4,12 +4,13 @@
 //! `step`, `epoch` and `soup`.
 
 pub mod adamw;
+pub mod anchor;
 pub mod checkpoint;
 pub mod classifier;
 pub mod cosine;
 pub mod early_stop;
 pub mod ema;
-mod epoch;
+pub mod epoch;
 pub mod feed;
 pub mod fit;
 pub mod forecast;
@@ -26,3 +27,4 @@ pub mod state;
 mod step;
 pub mod swap;
 pub mod trainer;
+pub mod wise_ft;

@@ -32,6 +32,7 @@ impl Fit<'_> {
             }
             let rates = self.rates(schedule, progress.step);
             state.optimizer.step(&trainer.params, &step.gradients, rates, &trainer.workers)?;
+            trainer.constrain()?;
             progress.updates += 1;
             if let Some(average) = &mut state.average {
                 average.update(&self.trainer.params, progress.updates, &trainer.workers)?;

@@ -1,5 +1,6 @@
 //! The model in training: gradients of a batch and logits of a batch, each sharded over the workers.
 
+use super::anchor::Anchor;
 use super::classifier::{Classifier, Form};
 use super::gradients::Gradients;
 use super::pass::{Outcome, Pass};
@@ -32,6 +33,7 @@ pub struct Trainer {
     plan: Plan,
     form: Form,
     computation: Computation,
+    anchor: Option<Anchor>,
     scorer: Classifier,
     device: Device,
     /// Of one image's input.
@@ -98,6 +100,7 @@ impl Trainer {
             plan: plan.clone(),
             form,
             computation: Computation::default(),
+            anchor: None,
             params,
             workers,
             device,
@@ -189,7 +192,23 @@ impl Trainer {
         if options.loss_scale != 1.0 {
             total.gradients.scale(1.0 / options.loss_scale)?;
         }
+        if let Some(anchor) = &self.anchor {
+            anchor.pull(&self.params, &mut total)?;
+        }
         Ok(Some(total))
+    }
+
+    /// Holds the head to where it starts, from now on.
+    pub fn hold(&mut self, anchor: Anchor) {
+        self.anchor = Some(anchor);
+    }
+
+    /// Puts the parameters back within their bounds; to be called after each update.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn constrain(&self) -> Result<()> {
+        self.anchor.as_ref().map_or(Ok(()), |anchor| anchor.constrain(&self.params))
     }
 
     /// The layers over the parameters as they are now. They are built for each step: nothing is copied, but in half

@@ -1,5 +1,6 @@
 //! A small data set, a config and a place for runs, for tests of the command line.
 
+use super::fixture;
 use insta_cmd::get_cargo_bin;
 use serde_json::Value;
 use std::fs;
@@ -33,6 +34,25 @@ impl Workspace {
             "small.toml",
             "[run]\nout = \"runs\"\ndevice = \"cpu\"\nthreads = 2\n\n[data]\nroot = \"data\"\n\n[model]\nimage_size = 32\n\n\
              [augment]\npreset = \"light\"\n\n[strategy]\nkind = \"partial\"\nblocks = 1\n\n[train]\nepochs = 2\nbatch_size = 4\n",
+        );
+        workspace
+    }
+
+    /// With the models of `fixtures/text` at their own size, and a config `clip.toml` for them.
+    pub fn with_text_models() -> Self {
+        let workspace = Self::new();
+        for case in ["hf_clip", "open_clip", "hf_siglip"] {
+            fs::create_dir_all(workspace.path(case)).unwrap();
+            for entry in fs::read_dir(fixture("text").join(case)).unwrap() {
+                let path = entry.unwrap().path();
+                fs::copy(&path, workspace.path(case).join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        workspace.write(
+            "clip.toml",
+            "[run]\nout = \"runs\"\ndevice = \"cpu\"\nthreads = 2\n\n[data]\nroot = \"data\"\n\n[model]\n\
+             backbone = \"hf_clip\"\n\n[prompts]\npreset = \"inspection\"\n\n[prompts.classes]\n\
+             local = [\"a small hole\", \"a cut thread\"]\n",
         );
         workspace
     }

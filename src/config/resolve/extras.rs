@@ -1,8 +1,10 @@
 //! The keys of `[train]` beyond the plain recipe: rare classes, mixed images, averages, sharpness.
 
 use super::Resolver;
+use crate::config::head_settings::{HeadPull, WiseFt};
 use crate::config::loss_settings::{LossKind, LossSettings, LossWeights, LossWeightsKind};
-use crate::config::raw::{Alpha, Decay, Radius, RawTrain, Switch};
+use crate::config::raw::{Alpha, Decay, Mix, Pull, Radius, RawTrain, Switch};
+use crate::config::settings::HeadInit;
 
 /// Where class-balanced loss stands between none (0) and inverse frequency (1): of a few hundred images a class, most
 /// count as new.
@@ -49,6 +51,34 @@ impl Resolver<'_> {
             self.problem("train.soup", "one epoch is no mixture", "expected 0 (off), or at least 2");
         }
         soup
+    }
+
+    pub(super) fn head_pull(&mut self, raw: &RawTrain, head: HeadInit) -> Option<HeadPull> {
+        let pull = match raw.head_pull.as_ref()? {
+            Switch::OnOff(false) | Switch::Value(Pull(0.0)) => return None,
+            Switch::OnOff(true) => HeadPull::Adaptive,
+            Switch::Value(Pull(strength)) => HeadPull::Constant(*strength),
+        };
+        self.starts_from_texts("train.head_pull", head).then_some(pull)
+    }
+
+    pub(super) fn wise_ft(&mut self, raw: &RawTrain, head: HeadInit) -> Option<WiseFt> {
+        let wise_ft = match raw.wise_ft.as_ref()? {
+            Switch::OnOff(false) => return None,
+            Switch::OnOff(true) => WiseFt::Chosen,
+            Switch::Value(Mix(share)) => WiseFt::Share(*share),
+        };
+        self.starts_from_texts("train.wise_ft", head).then_some(wise_ft)
+    }
+
+    /// Whether a key that needs a head from texts has one; refuses it otherwise, unless an override chose another head.
+    fn starts_from_texts(&mut self, key: &str, head: HeadInit) -> bool {
+        const HEAD: &str = "model.head_init";
+        if head != HeadInit::Text && !self.supersedes(HEAD, key) {
+            let hint = "leave it out, or set model.head_init = \"text\"";
+            self.conflict(key, &[HEAD], "needs a head that starts from texts", hint);
+        }
+        head == HeadInit::Text
     }
 
     /// Refuses a key that has a meaning for one value of another key only, unless an override chose that value.

@@ -28,13 +28,14 @@ impl Resolver<'_> {
     /// Resolves all sections.
     pub(super) fn resolve(&mut self, raw: Raw) -> Settings {
         let (strategy, unfreeze) = self.strategy(raw.strategy.unwrap_or_default());
+        let head = raw.model.as_ref().and_then(|model| model.head_init).unwrap_or(HeadInit::Random);
         Settings {
             run: self.run(raw.run.unwrap_or_default()),
             data: self.data(raw.data.unwrap_or_default()),
             model: self.model(raw.model.unwrap_or_default()),
             preprocess: self.preprocess(&raw.preprocess.unwrap_or_default()),
             augment: self.augment(&raw.augment.unwrap_or_default()),
-            train: self.train(&raw.train.unwrap_or_default(), &strategy),
+            train: self.train(&raw.train.unwrap_or_default(), &strategy, head),
             early_stop: early_stop(&raw.early_stop.unwrap_or_default()),
             cache: self.cache(raw.cache.unwrap_or_default()),
             probe: features::probe(raw.probe.unwrap_or_default()),
@@ -165,7 +166,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn train(&mut self, raw: &RawTrain, strategy: &StrategySettings) -> TrainSettings {
+    fn train(&mut self, raw: &RawTrain, strategy: &StrategySettings, head: HeadInit) -> TrainSettings {
         let recipe = Recipe::of(strategy);
         let lr = raw.lr.unwrap_or(recipe.lr);
         let length = match self.either(("train.epochs", raw.epochs), ("train.steps", raw.steps)) {
@@ -186,7 +187,8 @@ impl Resolver<'_> {
             batch_size,
             accumulate,
             lr,
-            head_lr: raw.head_lr.or(recipe.head_lr).unwrap_or(lr),
+            // Directions from texts are pretrained like the blocks, not a head that starts from nothing.
+            head_lr: raw.head_lr.or(recipe.head_lr.filter(|_| head != HeadInit::Text)).unwrap_or(lr),
             weight_decay: raw.weight_decay.unwrap_or(recipe.weight_decay),
             layer_decay: raw.layer_decay.unwrap_or(recipe.layer_decay),
             warmup: self.warmup(raw.warmup.unwrap_or(0.1), length),
@@ -202,6 +204,8 @@ impl Resolver<'_> {
             ema: extras::ema(raw),
             soup: self.soup(raw),
             sam: extras::sam(raw),
+            head_pull: self.head_pull(raw, head),
+            wise_ft: self.wise_ft(raw, head),
             checkpoint_steps: raw.checkpoint_steps.unwrap_or(0),
             checkpoint_minutes: raw.checkpoint_minutes.unwrap_or(10.0),
         }

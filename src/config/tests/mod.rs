@@ -156,6 +156,26 @@ fn the_extras_of_training_take_short_forms() {
 }
 
 #[test]
+fn a_head_from_texts_has_keys_of_its_own() {
+    let text = |train: &str| settings(&format!("model.head_init = 'text'\n[train]\n{train}")).train;
+    let plain = text("");
+    assert_eq!((plain.head_pull, plain.wise_ft), (None, None));
+    let on = text("head_pull = true\nwise_ft = true");
+    assert_eq!((on.head_pull, on.wise_ft), (Some(HeadPull::Adaptive), Some(WiseFt::Chosen)));
+    let given = text("head_pull = 2\nwise_ft = 0.5");
+    assert_eq!((given.head_pull, given.wise_ft), (Some(HeadPull::Constant(2.0)), Some(WiseFt::Share(0.5))));
+    let off = text("head_pull = 0\nwise_ft = false");
+    assert_eq!((off.head_pull, off.wise_ft), (None, None));
+    // Such a head does not start from nothing, and learns as the blocks do.
+    let full = settings("model.head_init = 'text'\nstrategy.kind = 'full'").train;
+    assert_eq!((full.head_lr, settings("strategy.kind = 'full'").train.head_lr), (full.lr, 1e-3));
+    // Sweeping over the start of the head does not trip over the keys of one start.
+    let file = "data.root = '/data'\nmodel.head_init = 'text'\ntrain.wise_ft = true";
+    let swept = load_text(file, &["model.head_init=probe"]).unwrap();
+    assert_eq!(swept.train.wise_ft, None);
+}
+
+#[test]
 fn devices_are_parsed() {
     use DeviceChoice::{Auto, Cpu, Cuda};
     for (text, expected) in [("auto", Auto), ("cpu", Cpu), ("cuda", Cuda(0)), ("cuda:3", Cuda(3))] {

@@ -156,6 +156,12 @@ fn values_of_the_training_outside_their_range_are_refused() {
         "train.soup = -1",
         "train.soup = 1",
         "train.sam = 'on'",
+        "train.head_pull = true",
+        "train = { head_pull = 1.5 }",
+        "train.head_pull = -1",
+        "train.wise_ft = 0.5",
+        "train.wise_ft = 0",
+        "train.wise_ft = 1.5",
         "train.checkpoint_minutes = -1",
     ]);
 }

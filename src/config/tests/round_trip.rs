@@ -151,10 +151,19 @@ fn any_train() -> impl Strategy<Value = TrainSettings> {
                 ema,
                 soup,
                 sam,
+                head_pull: None,
+                wise_ft: None,
                 checkpoint_steps,
                 checkpoint_minutes,
             }
         })
+}
+
+/// Adds the keys of a head that starts from texts.
+fn start_from_texts(train: &mut TrainSettings) {
+    let (lr, soup) = (train.lr, train.soup);
+    train.head_pull = Some(if soup % 2 == 0 { HeadPull::Adaptive } else { HeadPull::Constant(lr) });
+    train.wise_ft = Some(if soup % 3 == 0 { WiseFt::Chosen } else { WiseFt::Share(lr) });
 }
 
 fn any_cache() -> impl Strategy<Value = CacheSettings> {
@@ -166,7 +175,8 @@ fn any_cache() -> impl Strategy<Value = CacheSettings> {
 }
 
 fn any_probe() -> impl Strategy<Value = ProbeSettings> {
-    let method = prop::sample::select(vec![ProbeMethod::Logistic, ProbeMethod::Svm, ProbeMethod::Knn]);
+    let method =
+        prop::sample::select(vec![ProbeMethod::Logistic, ProbeMethod::Svm, ProbeMethod::Knn, ProbeMethod::Tip]);
     let c = prop::collection::btree_set(1..=1_000_000u32, 1..9);
     let k = prop::collection::btree_set(1..=1000usize, 1..9);
     (method, c, k, 2..=100usize, prop::option::of(0.0..=1.0f64)).prop_map(|(method, c, k, folds, target)| {
@@ -235,7 +245,11 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                 pool: PoolChoice::Avg,
                 drop_path,
                 head_dropout: drop_path / 2.0,
-                head_init: if drop_path < 0.5 { HeadInit::Probe } else { HeadInit::Random },
+                head_init: match drop_path {
+                    ..0.3 => HeadInit::Probe,
+                    ..0.6 => HeadInit::Text,
+                    _ => HeadInit::Random,
+                },
             }
         });
     let strategy = prop_oneof![
@@ -247,7 +261,10 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let features = (any_cache(), any_probe(), any_tsne(), any_prompts());
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
         .prop_map(
-            |(run, data, model, preprocess, augment, strategy, train, patience, (cache, probe, tsne, prompts))| {
+            |(run, data, model, preprocess, augment, strategy, mut train, patience, (cache, probe, tsne, prompts))| {
+                if model.head_init == HeadInit::Text {
+                    start_from_texts(&mut train);
+                }
                 Settings {
                     run,
                     data,

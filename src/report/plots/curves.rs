@@ -39,7 +39,7 @@ impl Picture for Curves<'_> {
         lines::draw_legend(&header, (centre, 100), self.kinds(), best)?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
         let loss = [self.series(Kind::Training, |e| Some(e.train_loss)), self.series(Kind::Validation, |e| e.val_loss)];
-        self.draw_panel(&left, "loss", loss_range(&loss), &loss)?;
+        self.draw_panel(&left, "loss", lines::loss_range(&loss), &loss)?;
         let accuracy = [
             self.series(Kind::Training, |e| Some(100.0 * e.train_accuracy)),
             self.series(Kind::Validation, |e| e.val_accuracy.map(|share| 100.0 * share)),
@@ -81,11 +81,4 @@ impl Curves<'_> {
         let epochs = self.epochs.iter().map(|e| e.epoch as f64);
         epochs.fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), epoch| (first.min(epoch), last.max(epoch)))
     }
-}
-
-/// From 0, unless that would waste more than half of the axis; never so narrow that noise looks like a trend.
-fn loss_range(series: &[Series]) -> Range<f64> {
-    let (low, high) = lines::extremes(series).unwrap_or((0.0, 1.0));
-    let margin = (0.06 * (high - low)).max(0.04 * high.abs()).max(1e-6);
-    if low >= 0.0 && low < 0.5 * high { 0.0..high + margin } else { low - margin..high + margin }
 }

@@ -182,6 +182,13 @@ pub(super) fn extremes(series: &[Series]) -> Option<(f64, f64)> {
     })
 }
 
+/// From 0, unless that would waste more than half of the axis; never so narrow that noise looks like a trend.
+pub(super) fn loss_range(series: &[Series]) -> Range<f64> {
+    let (low, high) = extremes(series).unwrap_or((0.0, 1.0));
+    let margin = (0.06 * (high - low)).max(0.04 * high.abs()).max(1e-6);
+    if low >= 0.0 && low < 0.5 * high { 0.0..high + margin } else { low - margin..high + margin }
+}
+
 /// Per cent, from the ten below the lowest value to just above 100.
 pub(super) fn accuracy_range(series: &[Series]) -> Range<f64> {
     let (low, _) = extremes(series).unwrap_or((0.0, 100.0));

@@ -10,6 +10,7 @@ mod scatter;
 mod sheet;
 mod smooth;
 mod style;
+mod wise_ft;
 
 pub use c_path::Selection;
 pub use scatter::{Scatter, ScatterPoint};
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::system::files::{create_folder, write_atomic};
 use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
+use crate::train::wise_ft::WiseFtRecord;
 
 /// Draws loss and accuracy over the epochs to `stem`.png and `stem`.svg; `best_epoch` is marked.
 ///
@@ -105,6 +107,18 @@ pub fn save_sheet(path: &Path, sheet: &Sheet) -> Result<()> {
     sheet.paste(&mut drawn);
     create_folder(path.parent().unwrap_or(Path::new(".")))?;
     write_atomic(path, &encoded(&drawn).map_err(failed)?)
+}
+
+/// Draws loss and accuracy on the validation images along the line from the weights before training to those after it to
+/// `stem`.png and `stem`.svg; the mean that was kept is marked.
+///
+/// # Errors
+/// [`Error::Plot`] when no mean was scored or the drawing fails, [`Error::Io`] when a file cannot be written.
+pub fn save_wise_ft(stem: &Path, title: &str, record: &WiseFtRecord) -> Result<()> {
+    if record.curve.is_empty() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no mean was scored".into() });
+    }
+    save(&wise_ft::Means { title, record }, stem)
 }
 
 /// What drawing on backend `B` returns.

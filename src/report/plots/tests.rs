@@ -1,4 +1,5 @@
 use super::*;
+use crate::train::wise_ft::Mixture;
 use std::fs;
 
 fn epochs(n: usize) -> Vec<EpochRecord> {
@@ -191,6 +192,25 @@ fn selections() {
     let wrong = Selection { chosen: -1.0, ..one };
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(save_selection(&folder.path().join("x"), &wrong), Err(Error::Plot { .. })));
+}
+
+#[test]
+fn means_between_start_and_end() {
+    let mean = |i: u32| {
+        let alpha = f64::from(i) / 10.0;
+        let (val_loss, val_accuracy) = (0.9 - 1.2 * alpha + 0.9 * alpha * alpha, 0.71 + 0.6 * alpha * (1.3 - alpha));
+        Mixture { alpha, val_loss, val_accuracy }
+    };
+    let record = WiseFtRecord { alpha: 0.6, curve: (0..=10).map(mean).collect() };
+    let svg = saved("wise-ft", |stem| save_wise_ft(stem, "bearing-clip, full", &record));
+    for word in ["kept: 0.60", "share of the fine-tuned weights", "loss", "accuracy, %", "validation"] {
+        assert!(svg.contains(word), "{word}");
+    }
+    let given = WiseFtRecord { alpha: 0.25, curve: [0, 10].map(mean).to_vec() };
+    saved("wise-ft-given", |stem| save_wise_ft(stem, "given", &given));
+    let nothing = WiseFtRecord { curve: Vec::new(), ..given };
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(save_wise_ft(&folder.path().join("x"), "", &nothing), Err(Error::Plot { .. })));
 }
 
 fn thumbnail(width: u32, height: u32, shade: u8) -> Thumbnail {

@@ -1,0 +1,111 @@
+//! Where a head starts, from the probe of the training images or from texts, and the mean with that start after training.
+
+use super::super::features::FeatureSet;
+use super::super::fit_probe::fit;
+use super::Training;
+use crate::backbone::Readout;
+use crate::config::{Refit, Settings, WiseFt};
+use crate::error::{Error, Result};
+use crate::probe::Model;
+use crate::report::{Console, percent, plots};
+use crate::train::epoch::validate;
+use crate::train::progress::Progress;
+use crate::train::soup::ValScore;
+use crate::train::swap::copies;
+use crate::train::wise_ft::Line;
+use candle_core::Tensor;
+
+/// The best weights of training, as long as a mean with those before it is under way.
+pub(super) const FINETUNED: &str = "finetuned";
+
+/// Refuses, before training, to choose something on no validation images after it.
+pub(super) fn check_wise_ft(settings: &Settings, val: usize) -> Result<()> {
+    if settings.train.wise_ft == Some(WiseFt::Chosen) && val == 0 {
+        return Err(Error::usage_hint(
+            "train.wise_ft = true chooses the share of the fine-tuned weights on validation images, and there are none",
+            "give the share, such as train.wise_ft = 0.5, or validation images",
+        ));
+    }
+    Ok(())
+}
+
+impl Training {
+    /// Sets the head to the linear probe of the training images: fine-tuning then starts where the features need not
+    /// change for the head's sake (Kumar et al. 2022). Validation images choose its C but are not fitted, since they
+    /// choose the epoch too.
+    pub(super) fn start_from_probe(&self, console: &Console) -> Result<()> {
+        let (session, params) = (&self.session, &self.trainer.params);
+        let features = self.pretrained_features(console)?;
+        let fitted = fit(&features, session, Refit::Train, console)?;
+        let Model::Linear(found) = &fitted.model else {
+            return Err(Error::usage_hint(
+                "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"",
+                "set probe.method = \"logistic\" or \"svm\"",
+            ));
+        };
+        let chosen = &fitted.selection.path[fitted.selection.chosen];
+        console.info(format!(
+            "head      from a probe with C = {:.3e}: {} on held-out images",
+            chosen.setting,
+            percent(chosen.validation_accuracy)
+        ));
+        let head = [("head.weight", &found.head.weight), ("head.bias", &found.head.bias)];
+        for (name, var) in params.trained() {
+            if let Some((_, values)) = head.iter().find(|(wanted, _)| *wanted == name) {
+                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pooled features of all images, while the backbone is still the pretrained one.
+    fn pretrained_features(&self, console: &Console) -> Result<FeatureSet> {
+        let (session, params) = (&self.session, &self.trainer.params);
+        let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
+        FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)
+    }
+
+    /// A head from texts before training: says how well it does, ties it to where it is, and keeps the parameters when
+    /// they are wanted after training. They are the same ones when the run is resumed, so nothing of this is saved.
+    pub(super) fn hold_to_texts(&mut self, console: &Console) -> Result<()> {
+        let Some(texts) = &self.texts else { return Ok(()) };
+        let settings = &self.session.settings.train;
+        let anchor = texts.anchor(settings.head_pull, &self.trainer, || self.pretrained_features(console))?;
+        self.trainer.hold(anchor);
+        if settings.wise_ft.is_some() {
+            self.start = Some(copies(&self.trainer.params)?);
+        }
+        let resumed = self.checkpoints.path("last").exists();
+        if !resumed && let Some((_, accuracy)) = validate(&self.feed, &self.trainer)? {
+            console.info(format!("head      from texts: {} on validation images before training", percent(accuracy)));
+        }
+        Ok(())
+    }
+
+    /// Puts the mean of the weights before and after training in the place of the best, if it is wanted.
+    pub(super) fn mix_with_start(&mut self, console: &Console) -> Result<()> {
+        let (Some(wise_ft), Some(start)) = (self.session.settings.train.wise_ft, &self.start) else { return Ok(()) };
+        // The weights after training stay apart until the run is done: a mean of the mean would be another model.
+        let tuned = match self.checkpoints.load::<Progress>(FINETUNED)? {
+            Some(tuned) => tuned,
+            None => match self.checkpoints.load::<Progress>("best")? {
+                Some(best) => {
+                    self.checkpoints.save(FINETUNED, best.state.step, &self.trainer.params, None, &best.state)?;
+                    best
+                }
+                None => return Ok(()),
+            },
+        };
+        let params = &self.trainer.params;
+        let mut score = || Ok(validate(&self.feed, &self.trainer)?.map(|(loss, accuracy)| ValScore { loss, accuracy }));
+        let line = Line { start, end: &tuned.params };
+        let record = line.settle(params, wise_ft, &self.session.settings.early_stop, &mut score)?;
+        self.checkpoints.save("best", tuned.state.step, params, None, &tuned.state)?;
+        console.info(format!("wise-ft   {}", record.sentence()));
+        if !record.curve.is_empty() {
+            plots::save_wise_ft(&self.run.path("plots/wise-ft"), &self.title(), &record)?;
+        }
+        self.record.wise_ft = Some(record);
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Loss and accuracy of the means between the weights before and after fine-tuning, side by side.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::drawing::DrawingArea;
+use plotters::element::Text;
+use plotters::prelude::DrawingBackend;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use super::lines::{self, Axes, Kind, Series};
+use super::style::{self, INK, TITLE};
+use super::{Drawn, Picture};
+use crate::report::printable;
+use crate::train::wise_ft::{Mixture, WiseFtRecord};
+
+const SIZE: (u32, u32) = (1720, 760);
+/// Height of title and legend above the panels.
+const HEADER: u32 = 130;
+
+/// What is drawn; there is at least one mean.
+pub(super) struct Means<'a> {
+    pub(super) title: &'a str,
+    pub(super) record: &'a WiseFtRecord,
+}
+
+impl Picture for Means<'_> {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (header, panels) = area.split_vertically(HEADER);
+        let title = style::fit(&printable(self.title), TITLE, SIZE.0 as i32 - 80);
+        let centre = SIZE.0 as i32 / 2;
+        header.draw(&Text::new(title, (centre, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
+        let kept = format!("kept: {:.2}", self.record.alpha);
+        lines::draw_legend(&header, (centre, 100), &[Kind::Validation], Some(kept))?;
+        let (left, right) = panels.split_horizontally(SIZE.0 / 2);
+        let loss = [self.series(|mean| mean.val_loss)];
+        self.draw_panel(&left, "loss", lines::loss_range(&loss), &loss)?;
+        let accuracy = [self.series(|mean| 100.0 * mean.val_accuracy)];
+        self.draw_panel(&right, "accuracy, %", lines::accuracy_range(&accuracy), &accuracy)
+    }
+}
+
+impl Means<'_> {
+    fn series(&self, value: fn(&Mixture) -> f64) -> Series {
+        Series::new(Kind::Validation, self.record.curve.iter().map(|mean| (mean.alpha, value(mean))))
+    }
+
+    fn draw_panel<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        y_name: &str,
+        y: Range<f64>,
+        series: &[Series],
+    ) -> Drawn<B> {
+        let axes = Axes {
+            x: -0.03..1.03,
+            x_name: "share of the fine-tuned weights",
+            x_ticks: 6,
+            x_label: &|share| format!("{share:.1}"),
+            y,
+            y_name,
+        };
+        lines::draw_panel(area, &axes, Some(self.record.alpha), series)
+    }
+}
