@@ -6,10 +6,11 @@ use super::fit_probe::fit;
 use super::forecast::{Sizes, forecast};
 use super::inspect::{Inspected, inspect};
 use super::kept;
+use super::prompt;
 use super::records::{create_run, new_record, write_down};
 use super::score::{read_evaluation, score_splits, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
-use crate::backbone::Readout;
+use crate::backbone::{Readout, is_visual_prompt};
 use crate::cache::Key;
 use crate::config::{self, HeadInit, LossSettings, LossWeights, Precision, Refit, Sampler, Settings};
 use crate::data::{Dataset, Split, balance};
@@ -59,14 +60,23 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let stop = StopRequest::listen()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let mut session = Session::open(settings, console)?;
-    let plan = session.plan(Readout::POOL, dataset.classes.len())?;
+    let mut session = prompt::open(settings, console)?;
+    let prompts = prompt::context(&session, &dataset.classes, console)?;
+    let (head, plan) = match &prompts {
+        Some(prompts) => (HeadKind::Cosine, session.plan_prompted(prompts)?),
+        None => (HeadKind::Linear, session.plan(Readout::POOL, dataset.classes.len())?),
+    };
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
     let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
-    let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Linear, classes, knn: None };
+    let shape = ModelShape { stage, readout: Readout::POOL, head, classes, knn: None };
     let trainer = session.trainer(shape, &plan)?;
+    let trainer = match prompts {
+        Some(prompts) => trainer.prompted(prompts)?,
+        None => trainer,
+    };
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
+    record.head = head;
     (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
@@ -250,7 +260,11 @@ impl Training {
     fn start_from_probe(&self, console: &Console) -> Result<()> {
         let (session, params) = (&self.session, &self.trainer.params);
         let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
-        let features = FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)?;
+        // Those of the pretrained backbone, which prompts that have not learnt yet would only disturb.
+        let mut pretrained = params.detached();
+        pretrained.retain(|name| !is_visual_prompt(name));
+        let weights = &session.backbone.sha256;
+        let features = FeatureSet::compute(session, &pretrained, weights, Readout::POOL, images, console)?;
         let fitted = fit(&features, session, Refit::Train, console)?;
         let Model::Linear(found) = &fitted.model else {
             return Err(Error::usage_hint(

@@ -3,7 +3,7 @@
 use super::{device, weights};
 use crate::backbone::{Backbone, Params, Readout, Shapes, Stage};
 use crate::cache::{Cache, Key};
-use crate::config::Settings;
+use crate::config::{PromptModality, Settings, StrategySettings, VisualPromptSettings};
 use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Pipeline, Preprocess};
@@ -14,8 +14,10 @@ use crate::probe::Knn;
 use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
+use crate::text::ContextPrompts;
 use crate::train::classifier::{Form, HeadKind, Regularisation, all_shapes, assemble};
 use crate::train::cosine::CosineHead;
+use crate::train::directions::CONTEXT;
 use crate::train::trainer::{Computation, Trainer};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -82,7 +84,11 @@ impl Session {
     /// A usage error when the strategy does not fit the backbone.
     pub fn plan(&self, readout: Readout, classes: usize) -> Result<Plan> {
         let spec = &self.backbone.spec;
-        self.plan_over(&all_shapes(spec, readout.width(spec), classes))
+        let mut shapes = all_shapes(spec, readout.width(spec), classes);
+        if let Some(visual) = self.visual_prompts() {
+            shapes.extend(visual.shapes(spec));
+        }
+        self.plan_over(&shapes)
     }
 
     /// The same for a cosine head on the pooled features.
@@ -90,9 +96,23 @@ impl Session {
     /// # Errors
     /// As [`Session::plan`].
     pub fn plan_cosine(&self, classes: usize) -> Result<Plan> {
+        self.plan_over(&self.cosine_shapes(classes))
+    }
+
+    /// The same for a cosine head whose directions follow from learnt words.
+    ///
+    /// # Errors
+    /// As [`Session::plan`].
+    pub fn plan_prompted(&self, prompts: &ContextPrompts) -> Result<Plan> {
+        let mut shapes = self.cosine_shapes(prompts.classes());
+        shapes.insert(CONTEXT.to_owned(), prompts.start().dims().to_vec());
+        self.plan_over(&shapes)
+    }
+
+    fn cosine_shapes(&self, classes: usize) -> Shapes {
         let mut shapes = self.backbone.spec.shapes();
         shapes.extend(CosineHead::shapes(self.backbone.embedding(), classes));
-        self.plan_over(&shapes)
+        shapes
     }
 
     fn plan_over(&self, shapes: &Shapes) -> Result<Plan> {
@@ -107,7 +127,10 @@ impl Session {
     /// When the device is out of memory.
     pub fn trainer(&mut self, shape: ModelShape, plan: &Plan) -> Result<Trainer> {
         let ModelShape { stage, readout, head, classes, knn } = shape;
-        let backbone = std::mem::take(&mut self.backbone.params);
+        let mut backbone = std::mem::take(&mut self.backbone.params);
+        if let Some(visual) = self.visual_prompts() {
+            visual.insert(&self.backbone.spec, &mut backbone, self.settings.run.seed)?;
+        }
         let params = match head {
             HeadKind::Linear => {
                 let (width, seed) = (readout.width(&self.backbone.spec), self.settings.run.seed);
@@ -121,6 +144,14 @@ impl Session {
         let form = Form { stage, readout, head, rates, knn };
         let trainer = Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?;
         Ok(trainer.computed(self.computation()))
+    }
+
+    /// The prompts that the strategy adds to the image tower.
+    fn visual_prompts(&self) -> Option<VisualPromptSettings> {
+        match &self.settings.strategy {
+            StrategySettings::Prompt(prompt) if prompt.modality == PromptModality::Visual => Some(prompt.visual),
+            _ => None,
+        }
     }
 
     /// How the settings want gradients to be computed.

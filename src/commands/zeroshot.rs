@@ -56,7 +56,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let text = TextModel::load(&session.location, &session.device)?;
     // Before any image is read: a prompt that is too long is known by now.
     let embeddings = PromptEmbeddings::new(&prompts, &text, &session.workers)?;
-    check_widths(&session, &embeddings)?;
+    check_widths(&session, embeddings.width()?)?;
 
     let mut inspected = inspect(&session, dataset, console)?;
     let mut record = new_record(&session, &inspected, "zeroshot");
@@ -84,17 +84,23 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
 /// The settings of a run of the pretrained backbone with another head, whatever they say about fine-tuning.
 fn settings(config: &ConfigArgs) -> Result<Settings> {
     let settings = config.load()?;
-    // The projection to the texts' space was trained on the features of one pooling.
-    if settings.model.pool != PoolChoice::Backbone {
-        return Err(Error::usage_hint(
-            "model.pool gives other features than those that were trained beside texts",
-            "set model.pool = \"backbone\" for zeroshot",
-        ));
-    }
+    check_pooling(&settings)?;
     Ok(Settings { strategy: StrategySettings::Frozen, ..settings })
 }
 
-fn warn_of_numbers(prompts: &Prompts, console: &Console) {
+/// The projection to the texts' space was trained on the features of one pooling.
+pub(super) fn check_pooling(settings: &Settings) -> Result<()> {
+    if settings.model.pool == PoolChoice::Backbone {
+        return Ok(());
+    }
+    Err(Error::usage_hint(
+        "model.pool gives other features than those that were trained beside texts",
+        "set model.pool = \"backbone\" to compare images with texts",
+    ))
+}
+
+/// Tells of classes that are called by numbers.
+pub(super) fn warn_of_numbers(prompts: &Prompts, console: &Console) {
     let wordless = prompts.wordless();
     if !wordless.is_empty() {
         console.warn(format!(
@@ -105,8 +111,8 @@ fn warn_of_numbers(prompts: &Prompts, console: &Console) {
 }
 
 /// The two sides of one model agree, those put together by hand may not.
-fn check_widths(session: &Session, embeddings: &PromptEmbeddings) -> Result<()> {
-    let (images, texts) = (session.backbone.embedding(), embeddings.width()?);
+pub(super) fn check_widths(session: &Session, texts: usize) -> Result<()> {
+    let images = session.backbone.embedding();
     if images == texts {
         return Ok(());
     }

@@ -10,6 +10,7 @@ mod feature_settings;
 mod overrides;
 mod paths;
 mod prompt_settings;
+mod prompt_tuning;
 mod raw;
 mod read;
 mod resolve;
@@ -20,6 +21,7 @@ mod write;
 
 pub use feature_settings::*;
 pub use prompt_settings::*;
+pub use prompt_tuning::*;
 pub use schema::json_schema;
 pub use settings::*;
 pub(crate) use suggest::closest;

@@ -7,6 +7,7 @@
 
 use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
 use super::prompt_settings::PromptPreset;
+use super::prompt_tuning::{NamePosition, PromptModality};
 use super::settings::{
     AugmentPreset, ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice,
     Precision, ResizeMode, Sampler, Schedule,
@@ -233,6 +234,23 @@ pub struct RawStrategy {
     /// For `partial`: how many blocks learn, counted from the output. Default: 3.
     #[schemars(range(min = 1, max = 1000))]
     pub blocks: Option<usize>,
+    /// For `prompt`: what learns. Default: what the keys below are about, or else `auto`.
+    pub modality: Option<PromptModality>,
+    /// For prompts of text: how many words learn, from random vectors; excludes `init`. Default: 16.
+    #[schemars(range(min = 1, max = 64))]
+    pub context: Option<usize>,
+    /// For prompts of text: the words that learning starts from, such as "a photo of a"; excludes `context`.
+    #[schemars(length(min = 1))]
+    pub init: Option<String>,
+    /// For prompts of text: one context for all classes, or one for each. Default: true.
+    pub shared: Option<bool>,
+    /// For prompts of text: where the name of the class stands. Default: end.
+    pub position: Option<NamePosition>,
+    /// For visual prompts: how many tokens learn, in a block. Default: 10.
+    #[schemars(range(min = 1, max = 1000))]
+    pub tokens: Option<usize>,
+    /// For visual prompts: tokens for every block, or before the first alone. Default: true.
+    pub deep: Option<bool>,
 }
 
 /// `strategy.kind`
@@ -246,13 +264,15 @@ pub enum StrategyKind {
     Partial,
     /// Everything.
     Full,
+    /// Words before the text tower (`CoOp`), or tokens in the image tower with the head (VPT).
+    Prompt,
 }
 
 /// `[train]`
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTrain {
-    /// Passes over the training images; excludes `steps`.
+    /// Passes over the training images; excludes `steps`. For `prompt`, the default is 50.
     #[schemars(range(min = 1, max = 1_000_000), extend("default" = 10))]
     pub epochs: Option<usize>,
     /// Optimiser steps; excludes `epochs`.
@@ -266,13 +286,14 @@ pub struct RawTrain {
     #[schemars(extend("default" = "auto"))]
     pub accumulate: Option<OrAuto<MicroBatches>>,
     /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 1e-3 for frozen (where only
-    /// the head learns).
+    /// the head learns), 2e-3 for the prompts of prompt.
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub lr: Option<f64>,
     /// Peak learning rate of the head. Default: 1e-3; for frozen: `lr`.
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub head_lr: Option<f64>,
-    /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for frozen: 0.
+    /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for frozen
+    /// and prompt: 0.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: Option<f64>,
     /// Factor of the learning rate from each layer to the one below; 1 = off. Default: 0.75 for full, else 1.

@@ -2,6 +2,7 @@
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::prompt_settings::PromptSettings;
+use super::prompt_tuning::PromptTuning;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -282,7 +283,7 @@ pub struct ErasingSettings {
 }
 
 /// `[strategy]`, with the keys of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StrategySettings {
     /// Only the head learns.
@@ -294,6 +295,8 @@ pub enum StrategySettings {
     },
     /// Everything learns.
     Full,
+    /// Prompts learn: words before the text tower, or tokens in the image tower together with the head.
+    Prompt(PromptTuning),
 }
 
 impl StrategySettings {
@@ -303,6 +306,7 @@ impl StrategySettings {
             Self::Frozen => "frozen",
             Self::Partial { .. } => "partial",
             Self::Full => "full",
+            Self::Prompt(_) => "prompt",
         }
     }
 }
@@ -312,6 +316,7 @@ impl std::fmt::Display for StrategySettings {
         match self {
             Self::Partial { blocks: 1 } => write!(f, "partial (last block)"),
             Self::Partial { blocks } => write!(f, "partial (last {blocks} blocks)"),
+            Self::Prompt(prompt) => write!(f, "{prompt}"),
             other => write!(f, "{}", other.kind()),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::prompt_settings::{PromptSettings, PromptTemplates};
+use super::prompt_tuning::{ContextStart, PromptModality, PromptTuning};
 use super::raw::{
     Alpha, Auto, ClassName, GradNorm, LossKind, LossWeightsKind, MicroBatches, Neighbors, OneOrMany, OrAuto, Penalty,
     Raw, RawAugment, RawCache, RawColor, RawCrop, RawData, RawEarlyStop, RawErasing, RawModel, RawPreprocess, RawProbe,
@@ -36,7 +37,7 @@ impl From<&Settings> for Raw {
             model: Some(model(&settings.model)),
             preprocess: Some(preprocess(&settings.preprocess)),
             augment: Some(augment(&settings.augment)),
-            strategy: Some(strategy(settings.strategy)),
+            strategy: Some(strategy(&settings.strategy)),
             train: Some(train(&settings.train)),
             early_stop: Some(early_stop(&settings.early_stop)),
             cache: Some(cache(&settings.cache)),
@@ -134,13 +135,31 @@ fn erasing(erasing: ErasingSettings) -> RawErasing {
     RawErasing { p: Some(Share(erasing.p)), area: Some(erasing.area), ratio: Some(erasing.ratio) }
 }
 
-fn strategy(strategy: StrategySettings) -> RawStrategy {
+fn strategy(strategy: &StrategySettings) -> RawStrategy {
     let (kind, blocks) = match strategy {
         StrategySettings::Frozen => (StrategyKind::Frozen, None),
-        StrategySettings::Partial { blocks } => (StrategyKind::Partial, Some(blocks)),
+        StrategySettings::Partial { blocks } => (StrategyKind::Partial, Some(*blocks)),
         StrategySettings::Full => (StrategyKind::Full, None),
+        StrategySettings::Prompt(prompt) => return prompt_tuning(prompt),
     };
-    RawStrategy { kind: Some(kind), blocks }
+    RawStrategy { kind: Some(kind), blocks, ..RawStrategy::default() }
+}
+
+/// The keys of the modality; those of both when it is still open.
+fn prompt_tuning(prompt: &PromptTuning) -> RawStrategy {
+    let PromptTuning { modality, context, visual } = prompt;
+    let mut raw = RawStrategy { kind: Some(StrategyKind::Prompt), modality: Some(*modality), ..RawStrategy::default() };
+    if *modality != PromptModality::Visual {
+        match &context.start {
+            ContextStart::Random(count) => raw.context = Some(*count),
+            ContextStart::Words(words) => raw.init = Some(words.clone()),
+        }
+        (raw.shared, raw.position) = (Some(context.shared), Some(context.position));
+    }
+    if *modality != PromptModality::Text {
+        (raw.tokens, raw.deep) = (Some(visual.tokens), Some(visual.deep));
+    }
+    raw
 }
 
 fn train(train: &TrainSettings) -> RawTrain {

@@ -6,6 +6,7 @@
 mod frozen;
 mod full;
 mod partial;
+mod prompt;
 
 use crate::backbone::{Readout, Stage};
 use crate::config::StrategySettings;
@@ -19,8 +20,12 @@ pub enum Place {
     Embedding,
     /// A block, counted from the input.
     Block(usize),
+    /// Learnt tokens that join the others in a block, counted from the input.
+    Prompt(usize),
     /// What stands between the last block and the head: the norm, the attention pooling.
     FinalNorm,
+    /// Learnt words before the text tower, from which the head follows.
+    Context,
     /// The classification head.
     Head,
 }
@@ -33,8 +38,12 @@ impl Place {
             "cls_token" | "dist_token" | "reg_token" | "pos_embed" | "patch_embed" | "norm_pre" => {
                 Some(Self::Embedding)
             }
-            "blocks" => rest.split('.').next()?.parse().ok().map(Self::Block),
+            "blocks" => {
+                let (block, rest) = rest.split_once('.')?;
+                block.parse().ok().map(if rest == "prompt" { Self::Prompt } else { Self::Block })
+            }
             "norm" | "fc_norm" | "attn_pool" => Some(Self::FinalNorm),
+            "prompt" => Some(Self::Context),
             "head" => Some(Self::Head),
             _ => None,
         }
@@ -44,8 +53,8 @@ impl Place {
     fn layer(self, depth: usize) -> usize {
         match self {
             Self::Embedding => 0,
-            Self::Block(block) => block + 1,
-            Self::FinalNorm | Self::Head => depth + 1,
+            Self::Block(block) | Self::Prompt(block) => block + 1,
+            Self::FinalNorm | Self::Context | Self::Head => depth + 1,
         }
     }
 }
@@ -63,10 +72,11 @@ pub trait Strategy {
 
 /// The registry: settings to strategy.
 fn strategy(settings: &StrategySettings) -> Box<dyn Strategy> {
-    match *settings {
+    match settings {
         StrategySettings::Frozen => Box::new(frozen::Frozen),
-        StrategySettings::Partial { blocks } => Box::new(partial::Partial { blocks }),
+        StrategySettings::Partial { blocks } => Box::new(partial::Partial { blocks: *blocks }),
         StrategySettings::Full => Box::new(full::Full),
+        StrategySettings::Prompt(prompt) => Box::new(prompt::Prompt { modality: prompt.modality }),
     }
 }
 
@@ -120,10 +130,10 @@ impl Plan {
             }
             match place {
                 Place::Embedding => (first_block, embedding) = (0, true),
-                Place::Block(block) => first_block = first_block.min(block),
-                Place::FinalNorm | Place::Head => {}
+                Place::Block(block) | Place::Prompt(block) => first_block = first_block.min(block),
+                Place::FinalNorm | Place::Context | Place::Head => {}
             }
-            only_head &= place == Place::Head;
+            only_head &= matches!(place, Place::Context | Place::Head);
             let below_top = depth + 1 - place.layer(depth);
             let treatment = Treatment {
                 head: place == Place::Head,
@@ -146,9 +156,11 @@ impl Plan {
     }
 }
 
-/// No bias, norm, class or distillation token, register or position embedding is decayed (timm, MAE, `big_vision`).
+/// No bias, norm, class or distillation token, register or position embedding is decayed (timm, MAE, `big_vision`), and
+/// no prompt, which is a token too.
 fn decays(name: &str, shape: &[usize]) -> bool {
-    shape.len() > 1 && !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
+    let prompt = matches!(Place::of(name), Some(Place::Prompt(_) | Place::Context));
+    shape.len() > 1 && !prompt && !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
 }
 
 /// Stochastic depth rates rising linearly over the blocks to `rate` (Huang et al. 2016). Frozen blocks never drop:
@@ -191,6 +203,27 @@ mod tests {
         assert_eq!(until(StrategySettings::Partial { blocks: 2 }), Stage::Block(0));
         assert_eq!((partial.frozen_until, until(StrategySettings::Full)), (Stage::Block(1), Stage::Pixels));
         assert_eq!(learning(&plan(StrategySettings::Full, 1.0)).len(), NAMES.len());
+    }
+
+    #[test]
+    fn prompts_learn_beside_frozen_towers() {
+        let settings = |modality: &str| {
+            let sets = ["data.root=/data", "strategy.kind=prompt", &format!("strategy.modality={modality}")];
+            crate::config::load(None, &sets.map(str::to_owned)).unwrap().strategy
+        };
+        let plan = |modality: &str, prompt: &'static str| {
+            let names = NAMES.iter().copied().chain([(prompt, [4, 8].as_slice())]);
+            Plan::new(&settings(modality), 0.5, 2, names).unwrap()
+        };
+        let text = plan("text", "prompt.context");
+        assert!(learning(&text).is_empty());
+        let context = Treatment { head: false, lr_scale: 1.0, decay: false };
+        assert_eq!(text.get("prompt.context"), Some(context));
+        assert_eq!((text.first_block, text.frozen_until), (2, Stage::Features(Readout::POOL)));
+        let visual = plan("visual", "blocks.0.prompt");
+        assert_eq!(learning(&visual), ["head.weight"]);
+        assert_eq!(visual.get("blocks.0.prompt"), Some(Treatment { lr_scale: 0.25, ..context }));
+        assert_eq!((visual.first_block, visual.frozen_until), (0, Stage::Block(0)));
     }
 
     #[test]

@@ -12,8 +12,8 @@ impl Strategy for Partial {
     fn learns(&self, place: Place, depth: usize) -> bool {
         match place {
             Place::Embedding => false,
-            Place::Block(block) => block + self.blocks >= depth,
-            Place::FinalNorm | Place::Head => true,
+            Place::Block(block) | Place::Prompt(block) => block + self.blocks >= depth,
+            Place::FinalNorm | Place::Context | Place::Head => true,
         }
     }
 

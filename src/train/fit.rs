@@ -220,7 +220,7 @@ impl Fit<'_> {
         observer.epoch(&record, best)?;
         progress.history.push(record);
         if best {
-            self.checkpoints.save("best", progress.step, &self.trainer.params, None, progress)?;
+            self.checkpoints.save("best", progress.step, &self.trainer.saved()?, None, progress)?;
         }
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Fit<'_> {
     }
 
     fn save_last(&self, progress: &Progress, optimizer: &AdamW) -> Result<()> {
-        self.checkpoints.save("last", progress.step, &self.trainer.params, Some(&optimizer.tensors()), progress)
+        self.checkpoints.save("last", progress.step, &self.trainer.saved()?, Some(&optimizer.tensors()), progress)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod adamw;
 pub mod checkpoint;
 pub mod classifier;
 pub mod cosine;
+pub mod directions;
 pub mod early_stop;
 pub mod feed;
 pub mod fit;

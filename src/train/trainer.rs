@@ -1,6 +1,7 @@
 //! The model in training: gradients of a batch and logits of a batch, each sharded over the workers.
 
 use super::classifier::{Classifier, Form};
+use super::directions::Directions;
 use super::gradients::Gradients;
 use super::pass::{Outcome, Pass};
 use crate::backbone::{Params, Stage, VitSpec};
@@ -9,6 +10,7 @@ use crate::data::loader::Batch;
 use crate::nn::{Criterion, Mode, Noise, Targets};
 use crate::strategy::Plan;
 use crate::system::workers::{Workers, cut};
+use crate::text::ContextPrompts;
 use candle_core::{D, DType, Device, Result, Tensor};
 use std::ops::Range;
 
@@ -32,6 +34,8 @@ pub struct Trainer {
     form: Form,
     computation: Computation,
     scorer: Classifier,
+    /// Set when the head follows from learnt words.
+    directions: Option<Directions>,
     device: Device,
     /// Of one image's input.
     shape: Vec<usize>,
@@ -95,6 +99,7 @@ impl Trainer {
             plan: plan.clone(),
             form,
             computation: Computation::default(),
+            directions: None,
             params,
             workers,
             device,
@@ -106,6 +111,27 @@ impl Trainer {
     pub fn computed(mut self, computation: Computation) -> Self {
         self.computation = computation;
         self
+    }
+
+    /// The same model with a cosine head whose directions follow from learnt words. These learn, and nothing else.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn prompted(mut self, prompts: ContextPrompts) -> Result<Self> {
+        self.directions = Some(Directions::new(prompts, &mut self.params, &self.workers)?);
+        self.scorer = Classifier::new(&self.spec, &self.params.detached(), &self.plan, self.form)?;
+        Ok(self)
+    }
+
+    /// What a checkpoint holds: the learning parameters and, where the head follows from learnt words, the head too, so
+    /// that a saved model needs no text tower.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn saved(&self) -> Result<Params> {
+        let Some(directions) = &self.directions else { return Ok(self.params.clone()) };
+        directions.refresh(&self.params, &self.workers)?;
+        self.params.clone().train_where(|name| self.plan.get(name).is_some() || name.starts_with("head."))
     }
 
     /// What its inputs are.
@@ -124,6 +150,10 @@ impl Trainer {
         let whole = 0..batch.labels.len();
         let normalizer =
             criterion.normalizer(&targets(batch, whole), batch.soft_labels.len() / batch.labels.len().max(1));
+        let directions = match &self.directions {
+            Some(directions) => Some(directions.forward(&self.params, &self.workers)?),
+            None => None,
+        };
         let learner = self.learner()?;
         let mut total = Step { gradients: Gradients::default(), loss: 0.0, correct: 0 };
         for part in cut(batch.labels.len(), options.micro_batches.clamp(1, batch.labels.len().max(1))) {
@@ -139,7 +169,7 @@ impl Trainer {
                 let pass = Pass {
                     inputs: &self.inputs(batch, shard.clone())?,
                     mode: Mode::Train(&noise),
-                    params: &self.params,
+                    params: self.differentiated(),
                     loss: &|logits| criterion.forward(logits, &targets, normalizer),
                     loss_scale: options.loss_scale,
                 };
@@ -156,7 +186,15 @@ impl Trainer {
         if options.loss_scale != 1.0 {
             total.gradients.scale(1.0 / options.loss_scale)?;
         }
+        if let Some(directions) = directions {
+            total.gradients = directions.back(&total.gradients, &self.params, &self.workers)?;
+        }
         Ok(total)
+    }
+
+    /// The parameters that a pass over images is differentiated with respect to.
+    fn differentiated(&self) -> &Params {
+        self.directions.as_ref().map_or(&self.params, |directions| &directions.params)
     }
 
     /// The layers over the parameters as they are now. They are built for each step: nothing is copied, but in half
@@ -171,8 +209,9 @@ impl Trainer {
             None => Classifier::new(&self.spec, params, &self.plan, self.form),
             Some(half) => Classifier::new(&self.spec, &params.with_products_in(half)?, &self.plan, self.form),
         };
-        let detached = self.computation.checkpoint_blocks.then(|| build(&self.params.detached())).transpose()?;
-        Ok(Learner { graph: build(&self.params)?, detached })
+        let detached =
+            self.computation.checkpoint_blocks.then(|| build(&self.differentiated().detached())).transpose()?;
+        Ok(Learner { graph: build(self.differentiated())?, detached })
     }
 
     /// The logits of a batch without randomness or graph, row-major (n, classes).
@@ -180,6 +219,9 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+        if let Some(directions) = &self.directions {
+            directions.refresh(&self.params, &self.workers)?;
+        }
         let shards = self.workers.scoring_shards(batch.labels.len());
         let rows = self.workers.map(shards, |shard| {
             self.scorer.logits(&self.inputs(batch, shard)?, Mode::Eval)?.flatten_all()?.to_vec1::<f32>()

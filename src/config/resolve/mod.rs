@@ -6,6 +6,7 @@ mod augment;
 mod context;
 mod features;
 mod loss;
+mod prompt_tuning;
 mod prompts;
 
 use super::paths;
@@ -35,7 +36,7 @@ impl Resolver<'_> {
             model: self.model(raw.model.unwrap_or_default()),
             preprocess: self.preprocess(&raw.preprocess.unwrap_or_default()),
             augment: self.augment(&raw.augment.unwrap_or_default()),
-            train: self.train(&raw.train.unwrap_or_default(), strategy),
+            train: self.train(&raw.train.unwrap_or_default(), &strategy),
             early_stop: early_stop(&raw.early_stop.unwrap_or_default()),
             cache: self.cache(raw.cache.unwrap_or_default()),
             probe: features::probe(raw.probe.unwrap_or_default()),
@@ -172,19 +173,23 @@ impl Resolver<'_> {
             let hint = "leave it out, or set strategy.kind = \"partial\"";
             self.conflict("strategy.blocks", &["strategy.kind"], "belongs to strategy.kind = \"partial\" only", hint);
         }
+        if kind != StrategyKind::Prompt {
+            self.without_prompts(raw);
+        }
         match kind {
             StrategyKind::Frozen => StrategySettings::Frozen,
             StrategyKind::Partial => StrategySettings::Partial { blocks: raw.blocks.unwrap_or(PARTIAL_BLOCKS) },
             StrategyKind::Full => StrategySettings::Full,
+            StrategyKind::Prompt => StrategySettings::Prompt(self.prompt_tuning(raw)),
         }
     }
 
-    fn train(&mut self, raw: &RawTrain, strategy: StrategySettings) -> TrainSettings {
+    fn train(&mut self, raw: &RawTrain, strategy: &StrategySettings) -> TrainSettings {
         let recipe = Recipe::of(strategy);
         let lr = raw.lr.unwrap_or(recipe.lr);
         let length = match self.either(("train.epochs", raw.epochs), ("train.steps", raw.steps)) {
             (_, Some(steps)) => TrainLength::Steps(steps),
-            (epochs, None) => TrainLength::Epochs(epochs.unwrap_or(10)),
+            (epochs, None) => TrainLength::Epochs(epochs.unwrap_or(recipe.epochs)),
         };
         let batch_size = raw.batch_size.unwrap_or(32);
         let accumulate = match raw.accumulate {
@@ -233,6 +238,7 @@ impl Resolver<'_> {
 
 /// The defaults of `[train]` that depend on the strategy.
 struct Recipe {
+    epochs: usize,
     lr: f64,
     /// None = the same as `lr`.
     head_lr: Option<f64>,
@@ -241,18 +247,28 @@ struct Recipe {
 }
 
 impl Recipe {
-    fn of(strategy: StrategySettings) -> Self {
+    fn of(strategy: &StrategySettings) -> Self {
         match strategy {
             // A linear map of fixed features: a large rate is safe, and there is nothing pretrained to stay close
             // to. No decay, as in the linear probes of MAE (He et al. 2022).
-            StrategySettings::Frozen => Self { lr: 1e-3, head_lr: None, weight_decay: 0.0, layer_decay: 1.0 },
+            StrategySettings::Frozen => {
+                Self { epochs: 10, lr: 1e-3, head_lr: None, weight_decay: 0.0, layer_decay: 1.0 }
+            }
             // AdamW with 1e-5 to 1e-4 and decay 0.05 is usual for pretrained ViTs (MAE, FT-CLIP). The last blocks
             // alone bear the upper end; the new head starts from nothing and needs more than they do.
             StrategySettings::Partial { .. } => {
-                Self { lr: 1e-4, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 1.0 }
+                Self { epochs: 10, lr: 1e-4, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 1.0 }
             }
             // All blocks move: the middle of that range, and lower layers, which hold general features, move less.
-            StrategySettings::Full => Self { lr: 5e-5, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 0.75 },
+            StrategySettings::Full => {
+                Self { epochs: 10, lr: 5e-5, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 0.75 }
+            }
+            // CoOp's epochs for one image a class and the rate of its SGD, which suits AdamW too: a prompt's entries
+            // are of size 0.02, and VPT searches AdamW's rate up to 5e-3. CoOp's decay of 5e-4 takes less than 1 % of a
+            // prompt away in a whole training, so there is none.
+            StrategySettings::Prompt(_) => {
+                Self { epochs: 50, lr: 2e-3, head_lr: Some(1e-3), weight_decay: 0.0, layer_decay: 1.0 }
+            }
         }
     }
 }

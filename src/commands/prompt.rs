@@ -1,0 +1,53 @@
+//! Learnt prompts: what a training means by them, and the text side that it needs.
+
+use super::session::Session;
+use super::zeroshot::{check_pooling, check_widths, warn_of_numbers};
+use crate::backbone::TextTower;
+use crate::config::{HeadInit, PromptModality, Settings, StrategySettings};
+use crate::error::{Error, Result};
+use crate::hub::Wanted;
+use crate::report::Console;
+use crate::text::{ContextPrompts, Prompts, TextModel};
+
+/// Opens the model of a training. What learnt prompts stand before is settled by what the model has, and written down so.
+///
+/// # Errors
+/// As [`Session::open`].
+pub fn open(settings: Settings, console: &Console) -> Result<Session> {
+    let text = matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text());
+    let wanted = if text { Wanted::BackboneAndTokenizer } else { Wanted::Backbone };
+    let mut session = Session::open_with(settings, wanted, console)?;
+    if let StrategySettings::Prompt(prompt) = &mut session.settings.strategy
+        && prompt.modality == PromptModality::Auto
+    {
+        let text = TextTower::is_in(&session.location)?;
+        prompt.modality = if text { PromptModality::Text } else { PromptModality::Visual };
+    }
+    Ok(session)
+}
+
+/// The prompts whose words learn, with the text tower behind them; none for other strategies.
+///
+/// # Errors
+/// Usage errors of settings that do not go with it and of prompts that are too long; weights errors of the text tower and
+/// of its tokenizer.
+pub fn context(session: &Session, classes: &[String], console: &Console) -> Result<Option<ContextPrompts>> {
+    let settings = &session.settings;
+    let StrategySettings::Prompt(prompt) = &settings.strategy else { return Ok(None) };
+    if prompt.modality != PromptModality::Text {
+        return Ok(None);
+    }
+    check_pooling(settings)?;
+    if settings.model.head_init != HeadInit::Random {
+        return Err(Error::usage_hint(
+            "model.head_init = \"probe\" gives a linear head, but learnt words make the head themselves",
+            "leave it out, or set strategy.modality = \"visual\"",
+        ));
+    }
+    let prompts = Prompts::new(&settings.prompts, classes)?;
+    warn_of_numbers(&prompts, console);
+    let model = TextModel::load(&session.location, &session.device)?;
+    let prompts = ContextPrompts::new(model, &prompts, &prompt.context, settings.run.seed, &session.device)?;
+    check_widths(session, prompts.directions(prompts.start(), 0..1)?.dim(1)?)?;
+    Ok(Some(prompts))
+}
