@@ -3,7 +3,6 @@
 
 mod common;
 
-use common::fixture;
 use common::workspace::{Workspace, json};
 use insta_cmd::assert_cmd_snapshot;
 use serde_json::Value;
@@ -11,14 +10,7 @@ use std::fs;
 
 /// A workspace whose models are those of `fixtures/text`, at their own size.
 fn workspace() -> Workspace {
-    let workspace = Workspace::new();
-    for case in ["hf_clip", "open_clip", "hf_siglip"] {
-        fs::create_dir_all(workspace.path(case)).unwrap();
-        for entry in fs::read_dir(fixture("text").join(case)).unwrap() {
-            let path = entry.unwrap().path();
-            fs::copy(&path, workspace.path(case).join(path.file_name().unwrap())).unwrap();
-        }
-    }
+    let workspace = Workspace::with_text_models();
     workspace.write(
         "clip.toml",
         "[run]\nout = \"runs\"\ndevice = \"cpu\"\nthreads = 2\n\n[data]\nroot = \"data\"\n\n[model]\nbackbone = \"hf_clip\"\n\n\

@@ -7,6 +7,7 @@ mod common;
 use candle_core::{Device, Tensor};
 use common::{Expected, assert_close, fixture};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use vitadapt::backbone::{Backbone, Params, Readout, Shapes, Stage};
 use vitadapt::config::{
     ContextSettings, ContextStart, NamePosition, Precision, PromptSettings, PromptTemplates, StrategySettings,
@@ -18,8 +19,10 @@ use vitadapt::strategy::Plan;
 use vitadapt::system::workers::Workers;
 use vitadapt::text::{ContextPrompts, Prompts, TextModel};
 use vitadapt::train::adamw::{AdamW, Rates};
+use vitadapt::train::checkpoint::Checkpoints;
 use vitadapt::train::classifier::{Form, HeadKind, Regularisation};
 use vitadapt::train::cosine::CosineHead;
+use vitadapt::train::progress::Progress;
 use vitadapt::train::trainer::{Computation, StepOptions, Trainer};
 
 const BOUND: f64 = 1e-4;
@@ -165,7 +168,9 @@ fn prompts_that_are_too_long_name_their_class() {
         let settings = ContextSettings { start, shared: true, position: NamePosition::End };
         ContextPrompts::new(model("hf_clip"), &prompts, &settings, 1, &Device::Cpu).map(|_| ()).unwrap_err().to_string()
     };
-    let message = refused(ContextStart::Random(73));
+    // Of 77 tokens, start, end and the full stop take three.
+    let name = model("hf_clip").tokenizer.tokens("fine").unwrap().len() - 2;
+    let message = refused(ContextStart::Random(77 - 3 - name));
     assert!(message.contains("\"scratch\"") && message.contains("takes 77"), "{message}");
     let message = refused(ContextStart::Words("  ".into()));
     assert!(message.contains("strategy.init"), "{message}");
@@ -192,6 +197,39 @@ fn words_learn_and_nothing_else_changes() {
         assert!(losses[59] < 0.8 * losses[0], "{case}: {} to {}", losses[0], losses[59]);
         assert_eq!(bits(&trainer.params, &["prompt.", "head.weight"]), before, "{case}");
     }
+}
+
+#[test]
+fn an_interrupted_training_goes_on_to_the_same_bits() {
+    let fresh = || {
+        let prompts = context_prompts("hf_clip", ContextStart::Random(LENGTH), false, NamePosition::Middle);
+        let (trainer, plan) = text_trainer("hf_clip", prompts, 2);
+        let optimizer = AdamW::new(plan, &trainer.params).unwrap();
+        (trainer, optimizer)
+    };
+    let batch = text_batch("hf_clip");
+    let train = |(trainer, optimizer): &mut (Trainer, AdamW), steps: Range<usize>| {
+        for step in steps {
+            let step = trainer.step(&batch, &Criterion::default(), StepOptions::new(0, step)).unwrap();
+            let rates = Rates { lr: 0.01, head_lr: 0.0, weight_decay: 0.0 };
+            optimizer.step(&trainer.params, &step.gradients, rates, &trainer.workers).unwrap();
+        }
+    };
+    let run = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::of_run(run.path());
+    let mut whole = fresh();
+    train(&mut whole, 0..3);
+    let optimizer = whole.1.tensors();
+    checkpoints.save("last", 3, &whole.0.saved().unwrap(), Some(&optimizer), &Progress::default()).unwrap();
+    train(&mut whole, 3..6);
+    let mut resumed = fresh();
+    let saved = checkpoints.load::<Progress>("last").unwrap().unwrap();
+    set(&resumed.0.params, "prompt.context", &saved.params["prompt.context"]);
+    resumed.1.restore(3, saved.optimizer.unwrap()).unwrap();
+    train(&mut resumed, 3..6);
+    assert_eq!(bits(&resumed.0.saved().unwrap(), &[]), bits(&whole.0.saved().unwrap(), &[]));
+    assert_eq!(resumed.0.logits(&batch).unwrap(), whole.0.logits(&batch).unwrap());
+    assert_ne!(bits(&whole.0.params, &[])["prompt.context"], bits(&fresh().0.params, &[])["prompt.context"]);
 }
 
 /// A trainer of tokens in `backbones/CASE`, with the library's classifier.

@@ -47,5 +47,5 @@ pub use stage::{Readout, Segment, Stage};
 pub use tensors::Tensors;
 pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
-pub use visual_prompts::is_visual_prompt;
+pub use visual_prompts::{VisualPrompts, is_visual_prompt};
 pub use vit::Vit;

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// The prompts of a backbone.
 #[derive(Debug, Clone)]
-pub(super) struct VisualPrompts {
+pub struct VisualPrompts {
     /// (p, d), by block.
     blocks: Vec<Tensor>,
     /// Tokens that stand before them.
@@ -29,9 +29,30 @@ impl VisualPrompts {
         (!blocks.is_empty()).then(|| Self { blocks, before: spec.prefix_tokens(), depth: spec.depth })
     }
 
+    /// The prompts (p, d) that join before `block`.
+    pub fn joining(&self, block: usize) -> Option<&Tensor> {
+        self.blocks.get(block)
+    }
+
+    /// Whether prompts leave behind `block`.
+    pub fn are_leaving(&self, block: usize) -> bool {
+        self.blocks.len() == self.depth || block + 1 == self.depth
+    }
+
+    /// How many tokens stand before the prompts, and how many these are.
+    ///
+    /// # Errors
+    /// When they are no rows of tokens.
+    pub fn span(&self) -> Result<(usize, usize)> {
+        Ok((self.before, self.blocks.first().map_or(Ok(0), |prompt| prompt.dim(0))?))
+    }
+
     /// The tokens (B, T, d) that the block before left, to those that `block` reads.
+    ///
+    /// # Errors
+    /// When the tokens have another width.
     pub fn join(&self, block: usize, x: &Tensor) -> Result<Tensor> {
-        let Some(prompt) = self.blocks.get(block) else { return Ok(x.clone()) };
+        let Some(prompt) = self.joining(block) else { return Ok(x.clone()) };
         let (batch, tokens, width) = x.dims3()?;
         let prompt = prompt.unsqueeze(0)?.broadcast_as((batch, prompt.dim(0)?, width))?;
         if self.before == 0 {
@@ -41,25 +62,26 @@ impl VisualPrompts {
         Tensor::cat(&[x.narrow(1, 0, self.before)?, prompt, patches], 1)
     }
 
-    /// The tokens that `block` left, to those that come out of it.
+    /// The tokens (B, T, d) that `block` made, to those that go on.
+    ///
+    /// # Errors
+    /// When the prompts are not among the tokens.
     pub fn leave(&self, block: usize, x: &Tensor) -> Result<Tensor> {
-        if self.stays(block) { Ok(x.clone()) } else { self.without(x) }
+        if self.are_leaving(block) { self.without(x) } else { Ok(x.clone()) }
     }
 
-    /// What is read of the tokens behind `block`: all but the prompts.
+    /// What a readout takes of the tokens that went on behind `block`: all but the prompts.
+    ///
+    /// # Errors
+    /// When the prompts are not among the tokens.
     pub fn read(&self, block: usize, x: &Tensor) -> Result<Tensor> {
-        if self.stays(block) { self.without(x) } else { Ok(x.clone()) }
-    }
-
-    /// Whether the prompts of a block go on into the next.
-    fn stays(&self, block: usize) -> bool {
-        self.blocks.len() < self.depth && block + 1 < self.depth
+        if self.are_leaving(block) { Ok(x.clone()) } else { self.without(x) }
     }
 
     fn without(&self, x: &Tensor) -> Result<Tensor> {
-        let end = self.before + self.blocks.first().map_or(Ok(0), |prompt| prompt.dim(0))?;
-        let patches = x.narrow(1, end, x.dim(1)? - end)?;
-        if self.before == 0 { patches.contiguous() } else { Tensor::cat(&[x.narrow(1, 0, self.before)?, patches], 1) }
+        let (before, count) = self.span()?;
+        let patches = x.narrow(1, before + count, x.dim(1)? - before - count)?;
+        if before == 0 { patches.contiguous() } else { Tensor::cat(&[x.narrow(1, 0, before)?, patches], 1) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! on.
 
 use crate::backbone::{Params, Shapes};
-use crate::nn::{Linear, l2_normalize};
+use crate::nn::{Linear, kernels::widened, l2_normalize};
 use candle_core::{Result, Tensor};
 
 /// Features to logits: project, normalise, product with the directions, scale, bias.
@@ -33,14 +33,14 @@ impl CosineHead {
         })
     }
 
-    /// The embeddings (B, E) of features (B, d), of unit length.
+    /// The embeddings (B, E) of features (B, d), of unit length, never in half precision.
     ///
     /// # Errors
     /// When the features have another width.
     pub fn embed(&self, features: &Tensor) -> Result<Tensor> {
         match &self.projection {
-            Some(projection) => l2_normalize(&projection.forward(features)?),
-            None => l2_normalize(features),
+            Some(projection) => l2_normalize(&widened(&projection.forward(features)?)?),
+            None => l2_normalize(&widened(features)?),
         }
     }
 
@@ -49,8 +49,8 @@ impl CosineHead {
     /// # Errors
     /// When the features have another width.
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        let cosines = self.directions.forward(&self.embed(features)?)?;
-        cosines.broadcast_mul(&self.logit_scale.exp()?)?.broadcast_add(&self.bias)
+        let cosines = widened(&self.directions.forward(&self.embed(features)?)?)?;
+        cosines.broadcast_mul(&self.logit_scale.exp()?)?.broadcast_add(&widened(&self.bias)?)
     }
 
     /// The shapes of what may learn, for `classes` directions of `width` values.

@@ -36,6 +36,19 @@ impl Workspace {
         workspace
     }
 
+    /// The same with the models of `fixtures/text`, each in the folder of its name.
+    pub fn with_text_models() -> Self {
+        let workspace = Self::new();
+        for case in ["hf_clip", "open_clip", "hf_siglip"] {
+            fs::create_dir_all(workspace.path(case)).unwrap();
+            for entry in fs::read_dir(super::fixture("text").join(case)).unwrap() {
+                let path = entry.unwrap().path();
+                fs::copy(&path, workspace.path(case).join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        workspace
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
