@@ -49,12 +49,12 @@ fn batch(per_class: usize) -> Batch {
     batch
 }
 
-fn plan(backbone: &Backbone, strategy: StrategySettings) -> Plan {
+fn plan(backbone: &Backbone, strategy: &StrategySettings) -> Plan {
     let shapes = all_shapes(&backbone.spec, backbone.spec.width, 3);
-    Plan::new(&strategy, 1.0, backbone.spec.depth, shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice()))).unwrap()
+    Plan::new(strategy, 1.0, backbone.spec.depth, shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice()))).unwrap()
 }
 
-fn trainer(strategy: StrategySettings, threads: usize, rates: Regularisation) -> (Trainer, Plan) {
+fn trainer(strategy: &StrategySettings, threads: usize, rates: Regularisation) -> (Trainer, Plan) {
     let backbone = Backbone::load("builtin:vit-mini", Some(SIZE)).unwrap();
     let plan = plan(&backbone, strategy);
     let params = assemble(backbone.params, backbone.spec.width, 3, 1, &Device::Cpu).unwrap();
@@ -82,7 +82,7 @@ fn every_learning_parameter_gets_a_gradient_and_no_other() {
         (StrategySettings::Full, 6 * per_block + head_and_norm + 4),
     ];
     for (strategy, count) in strategies {
-        let (trainer, plan) = trainer(strategy, 2, Regularisation::default());
+        let (trainer, plan) = trainer(&strategy, 2, Regularisation::default());
         let step = trainer.step(&batch, &plain(), StepOptions::new(0, 0)).unwrap();
         let names: Vec<&str> = step.gradients.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), count, "{strategy:?}: {names:?}");
@@ -101,7 +101,7 @@ fn micro_batches_and_workers_change_gradients_by_rounding_only() {
     let criterion = Criterion { label_smoothing: 0.1, class_weights: vec![0.5, 1.0, 2.0], ..Criterion::default() };
     let step = |threads: usize, parts: usize| {
         let options = StepOptions { micro_batches: parts, ..StepOptions::new(3, 5) };
-        trainer(StrategySettings::Full, threads, rates).0.step(&batch, &criterion, options).unwrap()
+        trainer(&StrategySettings::Full, threads, rates).0.step(&batch, &criterion, options).unwrap()
     };
     let whole = step(1, 1);
     for (threads, parts) in [(1, 3), (2, 1), (3, 2), (2, 9)] {
@@ -122,7 +122,7 @@ fn gradient_checkpointing_changes_nothing() {
     for strategy in [StrategySettings::Full, StrategySettings::Partial { blocks: 2 }, StrategySettings::Frozen] {
         let step = |checkpoint_blocks| {
             let computation = Computation { checkpoint_blocks, ..Computation::default() };
-            let trainer = trainer(strategy, 2, rates).0.computed(computation);
+            let trainer = trainer(&strategy, 2, rates).0.computed(computation);
             trainer.step(&batch, &plain(), StepOptions::new(3, 5)).unwrap()
         };
         let (plain, checkpointed) = (step(false), step(true));
@@ -142,7 +142,7 @@ fn half_precision_follows_f32_with_gradients_in_f32() {
     let batch = batch(2);
     let step = |precision, checkpoint_blocks, loss_scale| {
         let computation = Computation { precision, checkpoint_blocks };
-        let trainer = trainer(StrategySettings::Full, 2, Regularisation::default()).0.computed(computation);
+        let trainer = trainer(&StrategySettings::Full, 2, Regularisation::default()).0.computed(computation);
         trainer.step(&batch, &plain(), StepOptions { loss_scale, ..StepOptions::new(3, 5) }).unwrap()
     };
     let exact = step(Precision::F32, false, 1.0);
@@ -170,7 +170,7 @@ fn nine_images_are_learned_by_heart_and_frozen_weights_stay() {
         (StrategySettings::Partial { blocks: 2 }, 2e-3, 40),
         (StrategySettings::Frozen, 5e-2, 120),
     ] {
-        let (trainer, plan) = trainer(strategy, 2, Regularisation::default());
+        let (trainer, plan) = trainer(&strategy, 2, Regularisation::default());
         let before: Vec<(String, Vec<f32>)> = frozen(&trainer, &plan);
         let mut optimizer = AdamW::new(plan.clone(), &trainer.params).unwrap();
         let mut last = f64::INFINITY;

@@ -184,8 +184,8 @@ mod tests {
         ("head.weight", &[3, 8]),
     ];
 
-    fn plan(settings: StrategySettings, decay: f64) -> Plan {
-        Plan::new(&settings, decay, 2, NAMES.iter().copied()).unwrap()
+    fn plan(settings: &StrategySettings, decay: f64) -> Plan {
+        Plan::new(settings, decay, 2, NAMES.iter().copied()).unwrap()
     }
 
     fn learning(plan: &Plan) -> Vec<&str> {
@@ -194,15 +194,15 @@ mod tests {
 
     #[test]
     fn each_strategy_selects_its_parameters() {
-        assert_eq!(learning(&plan(StrategySettings::Frozen, 1.0)), ["head.weight"]);
-        let partial = plan(StrategySettings::Partial { blocks: 1 }, 1.0);
+        assert_eq!(learning(&plan(&StrategySettings::Frozen, 1.0)), ["head.weight"]);
+        let partial = plan(&StrategySettings::Partial { blocks: 1 }, 1.0);
         assert_eq!(learning(&partial), ["blocks.1.norm1.weight", "norm.bias", "head.weight"]);
-        assert_eq!((partial.first_block, plan(StrategySettings::Frozen, 1.0).first_block), (1, 2));
-        let until = |settings| plan(settings, 1.0).frozen_until;
+        assert_eq!((partial.first_block, plan(&StrategySettings::Frozen, 1.0).first_block), (1, 2));
+        let until = |settings| plan(&settings, 1.0).frozen_until;
         assert_eq!(until(StrategySettings::Frozen), Stage::Features(Readout::POOL));
         assert_eq!(until(StrategySettings::Partial { blocks: 2 }), Stage::Block(0));
         assert_eq!((partial.frozen_until, until(StrategySettings::Full)), (Stage::Block(1), Stage::Pixels));
-        assert_eq!(learning(&plan(StrategySettings::Full, 1.0)).len(), NAMES.len());
+        assert_eq!(learning(&plan(&StrategySettings::Full, 1.0)).len(), NAMES.len());
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn layer_decay_counts_from_the_head_and_vectors_do_not_decay() {
-        let plan = plan(StrategySettings::Full, 0.5);
+        let plan = plan(&StrategySettings::Full, 0.5);
         let scales: Vec<f64> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.lr_scale).collect();
         assert_eq!(scales, [0.125, 0.125, 0.125, 0.25, 0.5, 1.0, 1.0]);
         let decayed: Vec<bool> = NAMES.iter().filter_map(|(name, _)| plan.get(name)).map(|t| t.decay).collect();

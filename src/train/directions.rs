@@ -22,7 +22,8 @@ pub(super) struct Directions {
     prompts: ContextPrompts,
     /// All parameters as a pass over images sees them: the directions learn, nothing else does.
     pub params: Params,
-    directions: Var,
+    /// The directions among them.
+    values: Var,
     /// The context that the directions were made of.
     made_of: Var,
 }
@@ -39,18 +40,18 @@ impl Directions {
         params.extend(CosineHead::params(&forward.values()?, prompts.logit_scale, prompts.logit_bias)?);
         let pass = params.clone().train_where(|name| name == DIRECTIONS)?;
         let Some((_, directions)) = pass.trained().next() else { candle_core::bail!("there is no {DIRECTIONS:?}") };
-        let directions = directions.clone();
-        params.insert(DIRECTIONS, directions.as_detached_tensor());
+        let values = directions.clone();
+        params.insert(DIRECTIONS, values.as_detached_tensor());
         params.insert(CONTEXT, start.clone());
         *params = std::mem::take(params).train_where(|name| name == CONTEXT)?;
-        Ok(Self { made_of: Var::from_tensor(start)?, prompts, params: pass, directions })
+        Ok(Self { made_of: Var::from_tensor(start)?, prompts, params: pass, values })
     }
 
     /// The directions of the context in `params` as it is now, with a graph.
     pub fn forward(&self, params: &Params, workers: &Workers) -> Result<Forward> {
         let context = params.tensor(CONTEXT)?;
         let forward = Forward::new(&self.prompts, &context, workers)?;
-        self.directions.set(&forward.values()?)?;
+        self.values.set(&forward.values()?)?;
         self.made_of.set(&context.detach())?;
         Ok(forward)
     }

@@ -63,24 +63,27 @@ impl Resolver<'_> {
     /// What is asked for, or else what the other keys are about.
     fn modality(&mut self, raw: &RawStrategy) -> PromptModality {
         let (text, visual) = (text_keys(raw), visual_keys(raw));
-        let (foreign, owner) = match raw.modality {
-            Some(PromptModality::Text) => (visual, "visual"),
-            Some(PromptModality::Visual) => (text, "text"),
-            Some(PromptModality::Auto) => return PromptModality::Auto,
-            None if !text.is_empty() && !visual.is_empty() => {
-                let message = format!("is about images, but {} about text", text[0]);
+        let meant = match (raw.modality, text.first(), visual.first()) {
+            (Some(modality), ..) => modality,
+            (None, Some(text_key), Some(visual_key)) => {
+                let message = format!("is about images, but {text_key} about text");
                 let hint = "set strategy.modality = \"text\" or \"visual\" and leave the keys of the other out";
-                self.conflict(visual[0], &text, message, hint);
-                return PromptModality::Auto;
+                self.conflict(visual_key, &text, message, hint);
+                PromptModality::Auto
             }
-            None if !text.is_empty() => return PromptModality::Text,
-            None if !visual.is_empty() => return PromptModality::Visual,
-            None => return PromptModality::Auto,
+            (None, Some(_), None) => PromptModality::Text,
+            (None, None, Some(_)) => PromptModality::Visual,
+            (None, None, None) => PromptModality::Auto,
+        };
+        let (foreign, owner) = match meant {
+            PromptModality::Auto => return meant,
+            PromptModality::Text => (visual, "visual"),
+            PromptModality::Visual => (text, "text"),
         };
         for key in foreign {
             self.belongs_to_value(key, MODALITY, owner);
         }
-        raw.modality.unwrap_or_default()
+        meant
     }
 
     /// Refuses a key that has a meaning for one value of another key only, unless an override chose another value.
