@@ -56,6 +56,11 @@ pub struct TextSpec {
 }
 
 impl TextSpec {
+    /// Number of values of all parameters.
+    pub fn parameters(&self) -> usize {
+        self.shapes().values().map(|shape| shape.iter().product::<usize>()).sum()
+    }
+
     /// The name and shape of every parameter.
     pub fn shapes(&self) -> Shapes {
         let d = self.width;

@@ -30,6 +30,7 @@ use crate::train::checkpoint::Checkpoints;
 use crate::train::classifier::HeadKind;
 use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
+use crate::train::forecast::Texts;
 use crate::train::mix::Mixer;
 use crate::train::progress::Progress;
 use crate::train::safeguard::Safeguard;
@@ -71,6 +72,8 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
     let shape = ModelShape { stage, readout: Readout::POOL, head, classes, knn: None };
     let trainer = session.trainer(shape, &plan)?;
+    let texts = prompts.as_ref().map(Texts::of);
+    let text_parameters = prompts.as_ref().map_or(0, |prompts| prompts.spec.parameters());
     let trainer = match prompts {
         Some(prompts) => trainer.prompted(prompts)?,
         None => trainer,
@@ -78,12 +81,14 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
     record.head = head;
     (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
+    record.total_parameters += text_parameters;
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
     };
     let sizes = Sizes {
         parameters: (record.trainable_parameters, record.total_parameters),
         images: (record.data.train, record.data.val),
+        texts,
     };
     let forecast = forecast(&session, &plan, stage, sizes)?;
     describe(&record, &forecast, &session, console);

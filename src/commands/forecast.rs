@@ -8,7 +8,7 @@ use crate::config::TrainLength;
 use crate::error::Result;
 use crate::report::Forecast;
 use crate::strategy::Plan;
-use crate::train::forecast::{Workload, product_rate};
+use crate::train::forecast::{Texts, Workload, product_rate};
 
 /// Sizes of a training that are known before anything runs.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,8 @@ pub struct Sizes {
     pub parameters: (usize, usize),
     /// Training and validation images.
     pub images: (usize, usize),
+    /// Prompts that every step takes through a text tower.
+    pub texts: Option<Texts>,
 }
 
 /// Estimates memory and time of a training from `stage` on, and chooses its micro-batches.
@@ -43,6 +45,7 @@ pub fn forecast(session: &Session, plan: &Plan, stage: Stage, sizes: Sizes) -> R
         workers: workers.count(),
         fused: session.device.is_cpu(),
         computation: session.computation(),
+        texts: sizes.texts,
     };
     let free_bytes = device::free_bytes(&session.device);
     let micro_batches = train.accumulate.unwrap_or_else(|| workload.micro_batches(free_bytes.unwrap_or(u64::MAX)));

@@ -46,6 +46,10 @@ pub fn context(session: &Session, classes: &[String], console: &Console) -> Resu
     }
     let prompts = Prompts::new(&settings.prompts, classes)?;
     warn_of_numbers(&prompts, console);
+    if prompts.classes.iter().any(|class| class.names.len() > 1) {
+        console
+            .info("prompts   words learn around the first name of each class; other names and templates do not count");
+    }
     let model = TextModel::load(&session.location, &session.device)?;
     let prompts = ContextPrompts::new(model, &prompts, &prompt.context, settings.run.seed, &session.device)?;
     check_widths(session, prompts.directions(prompts.start(), 0..1)?.dim(1)?)?;

@@ -6,7 +6,7 @@
 use super::model::TextModel;
 use super::prompts::{ClassPrompts, Prompts};
 use super::tokenizer::Tokenizer;
-use crate::backbone::TextEncoder;
+use crate::backbone::{TextEncoder, TextSpec};
 use crate::config::{ContextSettings, ContextStart, NamePosition};
 use crate::error::{Error, Result};
 use crate::nn::l2_normalize;
@@ -28,6 +28,8 @@ pub struct ContextPrompts {
     ends: Vec<usize>,
     /// What training starts from: (n, d) shared by all classes, or (C, n, d).
     start: Tensor,
+    /// The architecture of the text tower.
+    pub spec: TextSpec,
     /// The logarithm of the factor on the cosine of text and image.
     pub logit_scale: f32,
     /// Added to the scaled cosine (`SigLIP`).
@@ -66,6 +68,7 @@ impl ContextPrompts {
             encoder,
             places,
             ends,
+            spec: model.spec,
             logit_scale: model.logit_scale,
             logit_bias: model.logit_bias.unwrap_or(0.0),
         })
@@ -74,6 +77,11 @@ impl ContextPrompts {
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.ends.len()
+    }
+
+    /// Tokens of each prompt that go through the tower.
+    pub fn length(&self) -> usize {
+        self.words.dims()[1] // (C, T, d)
     }
 
     /// The context that training starts from: (n, d) shared by all classes, or (C, n, d).
