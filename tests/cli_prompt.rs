@@ -97,6 +97,30 @@ fn words_learn_where_there_is_a_text_tower() {
 }
 
 #[test]
+fn a_run_that_was_stopped_goes_on() {
+    let workspace = workspace();
+    for (run, modality) in [("words", "strategy.modality=text"), ("tokens", "strategy.modality=visual")] {
+        let result = finetune(&workspace, run, "model.backbone=open_clip", &[modality]);
+        let tensors = ["last", "best"].map(|checkpoint| workspace.tensors(run, checkpoint));
+        // As if a signal had come right after the last epoch.
+        let path = workspace.path(&format!("runs/{run}/run.json"));
+        let record = fs::read_to_string(&path).unwrap().replace("\"done\"", "\"stopped\"");
+        fs::write(&path, record).unwrap();
+        let name = format!("run.name={run}");
+        let mut args = args(&name, "model.backbone=open_clip", &[modality]);
+        args.push("--resume");
+        let resumed = json(&workspace.command(&args).output().unwrap());
+        for key in ["epochs", "best_epoch", "val_accuracy", "test_accuracy"] {
+            assert_eq!(resumed[key], result[key], "{run} {key}");
+        }
+        assert!(["last", "best"].map(|checkpoint| workspace.tensors(run, checkpoint)) == tensors, "{run}");
+        args.extend(["--set", "strategy.modality=auto", "--set", "train.lr=1e-5"]);
+        let refused = workspace.command(&args).output().unwrap();
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("train.lr"), "{refused:?}");
+    }
+}
+
+#[test]
 fn new_views_go_through_the_image_tower_every_time() {
     let workspace = workspace();
     let sets = ["augment.preset=light", "train.checkpoint_blocks=true", "train.mixup=true", "train.accumulate=2"];

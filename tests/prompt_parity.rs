@@ -20,7 +20,7 @@ use vitadapt::system::workers::Workers;
 use vitadapt::text::{ContextPrompts, Prompts, TextModel};
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::checkpoint::Checkpoints;
-use vitadapt::train::classifier::{Form, HeadKind, Regularisation};
+use vitadapt::train::classifier::{Form, HeadKind, Regularisation, assemble};
 use vitadapt::train::cosine::CosineHead;
 use vitadapt::train::progress::Progress;
 use vitadapt::train::trainer::{Computation, StepOptions, Trainer};
@@ -180,7 +180,7 @@ fn prompts_that_are_too_long_name_their_class() {
 fn words_learn_and_nothing_else_changes() {
     for (case, precision) in [("hf_clip", Precision::F32), ("hf_siglip", Precision::F32), ("hf_clip", Precision::Bf16)]
     {
-        let prompts = context_prompts(case, ContextStart::Random(LENGTH), true, NamePosition::End);
+        let prompts = context_prompts(case, ContextStart::Random(LENGTH), false, NamePosition::End);
         let (trainer, plan) = text_trainer(case, prompts, 2);
         let trainer = trainer.computed(Computation { precision, checkpoint_blocks: true });
         let batch = text_batch(case);
@@ -194,7 +194,7 @@ fn words_learn_and_nothing_else_changes() {
                 step.loss
             })
             .collect();
-        assert!(losses[59] < 0.8 * losses[0], "{case}: {} to {}", losses[0], losses[59]);
+        assert!(losses[59] < 0.6 * losses[0], "{case}: {} to {}", losses[0], losses[59]);
         assert_eq!(bits(&trainer.params, &["prompt.", "head.weight"]), before, "{case}");
     }
 }
@@ -316,4 +316,34 @@ fn tokens_learn_and_the_tower_does_not_change() {
         assert!(losses[59] < 0.1 * losses[0], "{} to {}", losses[0], losses[59]);
         assert_eq!(bits(&trainer.params, &learning), before);
     }
+}
+
+#[test]
+fn tokens_learn_eight_images_by_heart() {
+    let visual = VisualPromptSettings { tokens: 10, deep: true };
+    let backbone = Backbone::load("builtin:vit-mini", Some(32)).unwrap();
+    let (spec, width) = (backbone.spec, 192);
+    let mut params = assemble(backbone.params, width, 4, 1, &Device::Cpu).unwrap();
+    visual.insert(&spec, &mut params, 1).unwrap();
+    let shapes = params.iter().map(|(name, param)| (name.to_owned(), param.tensor().dims().to_vec())).collect();
+    let plan = plan("visual", &shapes, spec.depth);
+    let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
+    let workers = Workers::new(2, &Device::Cpu).unwrap();
+    let trainer = Trainer::new(&spec, params, &plan, form(HeadKind::Linear), workers, Device::Cpu).unwrap();
+    let noise = (0..8 * 3 * 32 * 32).map(|i| ((f64::from(i) * 12.9898).sin() * 43_758.547).fract() as f32).collect();
+    let batch = Batch {
+        inputs: noise,
+        labels: (0..8).map(|i| i % 4).collect(),
+        indices: (0..8).collect(),
+        soft_labels: vec![],
+    };
+    let mut optimizer = AdamW::new(plan, &trainer.params).unwrap();
+    // The rates of the defaults.
+    let rates = Rates { lr: 2e-3, head_lr: 1e-3, weight_decay: 0.0 };
+    let right = (0..150).any(|step| {
+        let step = trainer.step(&batch, &Criterion::default(), StepOptions::new(0, step)).unwrap();
+        optimizer.step(&trainer.params, &step.gradients, rates, &trainer.workers).unwrap();
+        step.correct == 8
+    });
+    assert!(right, "eight images are not learnt");
 }

@@ -72,23 +72,20 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let stage = kept::stage(&session, &plan, &inspected.preprocess, images, console);
     let shape = ModelShape { stage, readout: Readout::POOL, head, classes, knn: None };
     let trainer = session.trainer(shape, &plan)?;
-    let texts = prompts.as_ref().map(Texts::of);
-    let text_parameters = prompts.as_ref().map_or(0, |prompts| prompts.spec.parameters());
     let trainer = match prompts {
         Some(prompts) => trainer.prompted(prompts)?,
         None => trainer,
     };
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
     record.head = head;
-    (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
-    record.total_parameters += text_parameters;
+    (record.trainable_parameters, record.total_parameters) = trainer.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
     };
     let sizes = Sizes {
         parameters: (record.trainable_parameters, record.total_parameters),
         images: (record.data.train, record.data.val),
-        texts,
+        texts: trainer.prompts().map(Texts::of),
     };
     let forecast = forecast(&session, &plan, stage, sizes)?;
     describe(&record, &forecast, &session, console);

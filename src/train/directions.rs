@@ -47,6 +47,11 @@ impl Directions {
         Ok(Self { made_of: Var::from_tensor(start)?, prompts, params: pass, values })
     }
 
+    /// The prompts with the text tower behind them.
+    pub fn prompts(&self) -> &ContextPrompts {
+        &self.prompts
+    }
+
     /// The directions of the context in `params` as it is now, with a graph.
     pub fn forward(&self, params: &Params, workers: &Workers) -> Result<Forward> {
         let context = params.tensor(CONTEXT)?;

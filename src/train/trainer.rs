@@ -123,6 +123,17 @@ impl Trainer {
         Ok(self)
     }
 
+    /// The prompts that its head follows from, if it does.
+    pub fn prompts(&self) -> Option<&ContextPrompts> {
+        self.directions.as_ref().map(Directions::prompts)
+    }
+
+    /// Number of learning values and of all values, those of a text tower among them.
+    pub fn counts(&self) -> (usize, usize) {
+        let (learning, all) = self.params.counts();
+        (learning, all + self.prompts().map_or(0, |prompts| prompts.spec.parameters()))
+    }
+
     /// What a checkpoint holds: the learning parameters and, where the head follows from learnt words, the head too, so
     /// that a saved model needs no text tower.
     ///
