@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 use vitadapt::backbone::{Backbone, Pool, Readout, Vit};
-use vitadapt::config::{FeatureChoice, PoolChoice, ResizeMode};
+use vitadapt::config::{FeatureChoice, PoolChoice, ResizeMode, VisualPromptSettings};
 use vitadapt::data::transform::{Geometry, Interpolation, Normalization, Preprocess};
 use vitadapt::error::{Error, ExitCode};
 use vitadapt::export::{Check, Exported, FORMATS, Format, Model, TOLERANCE, export};
@@ -107,6 +107,27 @@ fn every_backbone_leaves_with_its_logits_or_is_refused_by_name() {
     assert_eq!(theirs.count(), names.iter().filter(|name| name.starts_with("timm")).count());
     for name in ["hf_vit", "hf_dinov2", "hf_dinov2_swiglu", "hf_dinov2_registers", "hf_deit", "hf_deit_teacher"] {
         assert!(!refused("transformers", name), "{name}");
+    }
+}
+
+#[test]
+fn learnt_tokens_go_to_onnx_only() {
+    for case in ["timm_vit_cls", "timm_vit_reg4_gap", "timm_vit_gap"] {
+        for deep in [false, true] {
+            let (mut model, mut check) = model(&fixture(case), None, PoolChoice::Backbone);
+            let plain = check.logits.clone();
+            VisualPromptSettings { tokens: 3, deep }.insert(&model.spec, &mut model.params, 1).unwrap();
+            let vit = Vit::new(&model.spec, &model.params, &[]).unwrap();
+            let head = Linear::new(model.params.tensor("head.weight").unwrap(), model.params.get("head.bias"));
+            let logits = head.forward(&vit.features(&check.pixels, Mode::Eval).unwrap()).unwrap();
+            check.logits = logits.flatten_all().unwrap().to_vec1().unwrap();
+            assert_ne!(check.logits, plain);
+            assert!(exported("onnx", &model, &check).unwrap().max_rel_diff <= TOLERANCE, "{case}");
+            for format in ["timm", "transformers"] {
+                let error = exported(format, &model, &check).unwrap_err();
+                assert!(error.to_string().contains("cannot express learnt prompts among the tokens"), "{error}");
+            }
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod tensors;
 mod text;
 mod text_formats;
 mod timm;
+mod visual_prompts;
 mod vit;
 
 #[cfg(test)]
@@ -48,4 +49,5 @@ pub use stage::{Readout, Segment, Stage};
 pub use tensors::Tensors;
 pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
+pub use visual_prompts::{VisualPrompts, is_visual_prompt};
 pub use vit::Vit;

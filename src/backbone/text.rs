@@ -56,6 +56,11 @@ pub struct TextSpec {
 }
 
 impl TextSpec {
+    /// Number of values of all parameters.
+    pub fn parameters(&self) -> usize {
+        self.shapes().values().map(|shape| shape.iter().product::<usize>()).sum()
+    }
+
     /// The name and shape of every parameter.
     pub fn shapes(&self) -> Shapes {
         let d = self.width;
@@ -94,6 +99,14 @@ pub struct TextTower {
 }
 
 impl TextTower {
+    /// Whether there is one in a folder, or in what else a backbone can be given by.
+    ///
+    /// # Errors
+    /// Weights errors of files that cannot be read.
+    pub fn is_in(backbone: &str) -> Result<bool> {
+        Ok(TextFormat::of(&Source::open(backbone)?.description.config).is_some())
+    }
+
     /// Loads the text tower of a folder that holds a whole model, or a text tower alone.
     ///
     /// # Errors
@@ -187,9 +200,14 @@ impl TextEncoder {
     /// When a text is longer than the context, or a number is outside the vocabulary.
     pub fn encode(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
         let ends = self.ends(ids)?;
-        // What a causal tower does after the token that is read changes nothing, and most of a context is padding.
-        let length = if self.causal { ends.iter().max().map_or(0, |last| last + 1) } else { ids.dim(1)? };
+        let length = self.needed(&ends, ids.dim(1)?);
         self.encode_embedded(&self.embed(&ids.narrow(1, 0, length)?)?, &ends)
+    }
+
+    /// How many of `length` tokens are needed to read those at `ends`: what a causal tower does behind them changes
+    /// nothing, and most of a context is padding.
+    pub fn needed(&self, ends: &[usize], length: usize) -> usize {
+        if self.causal { ends.iter().max().map_or(0, |last| last + 1) } else { length }
     }
 
     /// Token numbers (B, T) as u32 to their embeddings (B, T, d), without positions.

@@ -6,6 +6,7 @@ use super::params::Params;
 use super::pool::Pooling;
 use super::spec::VitSpec;
 use super::stage::Segment;
+use super::visual_prompts::VisualPrompts;
 use crate::nn::{LayerNorm, Mode, PatchEmbed};
 use candle_core::{Result, Tensor};
 
@@ -19,13 +20,14 @@ pub struct Vit {
     positioned_prefix: usize,
     norm_pre: Option<LayerNorm>,
     blocks: Vec<Block>,
+    prompts: Option<VisualPrompts>,
     norm: Option<LayerNorm>,
     pooling: Pooling,
     fc_norm: Option<LayerNorm>,
 }
 
 impl Vit {
-    /// Builds the layers over `params`. `drop_path` gives the stochastic depth rate of each block; blocks without one
+    /// Builds the layers over `params`, with the learnt prompts that are in them. `drop_path` gives the stochastic depth rate of each block; blocks without one
     /// never drop.
     ///
     /// # Errors
@@ -47,6 +49,7 @@ impl Vit {
             positioned_prefix: spec.positioned_prefix,
             norm_pre: norm(spec.norm_pre, "norm_pre")?,
             blocks: (0..spec.depth).map(block).collect::<Result<_>>()?,
+            prompts: VisualPrompts::of(spec, params),
             norm: norm(spec.norm, "norm")?,
             pooling: Pooling::new(spec, params)?,
             fc_norm: norm(spec.fc_norm, "fc_norm")?,
@@ -104,10 +107,7 @@ impl Vit {
     pub fn run_segment(&self, segment: Segment, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match segment {
             Segment::Embed => self.embed(x),
-            Segment::Block(index) => match self.blocks.get(index) {
-                Some(block) => block.forward(x, mode),
-                None => candle_core::bail!("there is no block {index} among {}", self.blocks.len()),
-            },
+            Segment::Block(index) => self.block(index, x, mode),
             Segment::Pool => self.suffix(x, self.blocks.len(), mode),
         }
     }
@@ -117,8 +117,18 @@ impl Vit {
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
     pub fn prefix(&self, pixels: &Tensor, end: usize, mode: Mode<'_>) -> Result<Tensor> {
-        let x = self.embed(pixels)?;
-        self.blocks.iter().take(end).try_fold(x, |x, block| block.forward(&x, mode))
+        (0..end).try_fold(self.embed(pixels)?, |x, block| self.block(block, &x, mode))
+    }
+
+    /// One block, from the tokens (B, T, d) that the one before left.
+    fn block(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let Some(block) = self.blocks.get(index) else {
+            candle_core::bail!("there is no block {index} among {}", self.blocks.len());
+        };
+        match &self.prompts {
+            Some(prompts) => prompts.leave(index, &block.forward(&prompts.join(index, x)?, mode)?),
+            None => block.forward(x, mode),
+        }
     }
 
     /// The tokens (B, T, d) that block `start` reads, to the features that feed the head.
@@ -126,7 +136,7 @@ impl Vit {
     /// # Errors
     /// When the tokens do not have the backbone's width.
     pub fn suffix(&self, tokens: &Tensor, start: usize, mode: Mode<'_>) -> Result<Tensor> {
-        let x = self.blocks.iter().skip(start).try_fold(tokens.clone(), |x, block| block.forward(&x, mode))?;
+        let x = (start..self.blocks.len()).try_fold(tokens.clone(), |x, block| self.block(block, &x, mode))?;
         let pooled = self.pooling.forward(&self.normed(&x)?)?;
         match &self.fc_norm {
             Some(norm) => norm.forward(&pooled),
@@ -143,9 +153,12 @@ impl Vit {
         let first = self.blocks.len().saturating_sub(blocks);
         let mut x = self.prefix(pixels, first, mode)?;
         let mut tokens = Vec::with_capacity(blocks);
-        for block in &self.blocks[first..] {
-            x = block.forward(&x, mode)?;
-            tokens.push(self.normed(&x)?);
+        for block in first..self.blocks.len() {
+            x = self.block(block, &x, mode)?;
+            tokens.push(match &self.prompts {
+                Some(prompts) => self.normed(&prompts.read(block, &x)?)?,
+                None => self.normed(&x)?,
+            });
         }
         Ok(tokens)
     }

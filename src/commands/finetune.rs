@@ -7,6 +7,7 @@ use super::forecast::{Sizes, forecast};
 use super::imbalance::{criterion, warn_of_double_balance};
 use super::inspect::{Inspected, inspect};
 use super::kept;
+use super::prompt;
 use super::records::{create_run, new_record, write_down};
 use super::score::{read_evaluation, score_splits, write_evaluations};
 use super::session::{ModelShape, Session, load_saved};
@@ -16,7 +17,6 @@ use crate::cache::Key;
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::hub::Wanted;
 use crate::metrics::Evaluation;
 use crate::nn::Criterion;
 use crate::report::{
@@ -30,6 +30,7 @@ use crate::train::checkpoint::Checkpoints;
 use crate::train::classifier::HeadKind;
 use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
+use crate::train::forecast::Texts;
 use crate::train::mix::Mixer;
 use crate::train::progress::Progress;
 use crate::train::safeguard::Safeguard;
@@ -72,32 +73,37 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     let prompts = texts::prompts_of_head(&settings, &dataset.classes, console)?;
-    let wanted = if prompts.is_some() { Wanted::BackboneAndTokenizer } else { Wanted::Backbone };
-    let mut session = Session::open_with(settings, wanted, console)?;
+    let mut session = prompt::open(settings, prompts.is_some(), console)?;
+    let context = prompt::context(&session, &dataset.classes, console)?;
     let texts = prompts.map(|prompts| ClassTexts::new(&session, prompts)).transpose()?;
-    let head = if texts.is_some() { HeadKind::Cosine } else { HeadKind::Linear };
-    let plan = match head {
-        HeadKind::Linear => session.plan(Readout::POOL, dataset.classes.len())?,
-        HeadKind::Cosine => session.plan_cosine(dataset.classes.len())?,
+    let (head, plan) = match (&context, &texts) {
+        (Some(context), _) => (HeadKind::Cosine, session.plan_prompted(context)?),
+        (None, Some(_)) => (HeadKind::Cosine, session.plan_cosine(dataset.classes.len())?),
+        (None, None) => (HeadKind::Linear, session.plan(Readout::POOL, dataset.classes.len())?),
     };
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
     let stage = kept::stage(&session.settings, &session.backbone.spec, &plan, images, console);
     let shape = ModelShape { stage, readout: Readout::POOL, head, classes, knn: None };
     let trainer = session.trainer(shape, &plan)?;
+    let trainer = match context {
+        Some(context) => trainer.prompted(context)?,
+        None => trainer,
+    };
     if let Some(texts) = &texts {
         set_head(&trainer, &texts.zero_shot()?)?;
     }
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
     record.head = head;
     check_wise_ft(&session.settings, record.data.val)?;
-    (record.trainable_parameters, record.total_parameters) = trainer.params.counts();
+    (record.trainable_parameters, record.total_parameters) = trainer.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
     };
     let sizes = Sizes {
         parameters: (record.trainable_parameters, record.total_parameters),
         images: (record.data.train, record.data.val),
+        texts: trainer.prompts().map(Texts::of),
     };
     let model = (&session.backbone.spec, &plan, stage);
     let forecast = forecast(&session.settings, model, sizes, (&session.device, &session.workers))?;

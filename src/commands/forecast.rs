@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::report::Forecast;
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
-use crate::train::forecast::{Workload, product_rate};
+use crate::train::forecast::{Texts, Workload, product_rate};
 use candle_core::Device;
 
 /// Sizes of a training that are known before anything runs.
@@ -19,6 +19,8 @@ pub struct Sizes {
     pub parameters: (usize, usize),
     /// Training and validation images.
     pub images: (usize, usize),
+    /// Prompts that every step takes through a text tower.
+    pub texts: Option<Texts>,
 }
 
 /// Estimates memory and time of a training from `stage` on, and chooses its micro-batches.
@@ -50,6 +52,7 @@ pub fn forecast(
         workers: workers.count(),
         fused: device.is_cpu(),
         computation: computation(settings),
+        texts: sizes.texts,
     };
     let free_bytes = device::free_bytes(device);
     let micro_batches = train.accumulate.unwrap_or_else(|| workload.micro_batches(free_bytes.unwrap_or(u64::MAX)));

@@ -15,6 +15,7 @@ mod inspect;
 mod kept;
 mod predict;
 mod probe;
+mod prompt;
 mod records;
 mod saved;
 mod schema;

@@ -2,7 +2,7 @@
 
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::{Readout, Stage};
-use crate::config::{self, DataSource, Sampler, StrategySettings};
+use crate::config::{self, DataSource, Sampler, Settings, StrategySettings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -57,8 +57,7 @@ impl SavedRun {
                 device.parse().map_err(|expected: &str| Error::usage_hint(format!("--device {device}"), expected))?;
         }
         let saved = Checkpoints::of_run(folder).load::<Progress>("best")?.ok_or_else(|| no_checkpoint(folder))?;
-        if record.probe.is_some() {
-            // Whatever the config says about fine-tuning: a probe's backbone is the pretrained one.
+        if only_head(&record, &settings) {
             settings.strategy = StrategySettings::Frozen;
         }
         let mut session = Session::open(settings, console)?;
@@ -131,6 +130,13 @@ impl SavedRun {
     pub fn pipeline(&self) -> Pipeline {
         Pipeline::evaluation(self.record.preprocess, self.session.decode())
     }
+}
+
+/// Whether all that was saved is a head on the pretrained backbone: a probe's, whatever the config says about fine-tuning,
+/// and the directions that were made of learnt words.
+fn only_head(record: &RunRecord, settings: &Settings) -> bool {
+    let words = record.head == HeadKind::Cosine && matches!(settings.strategy, StrategySettings::Prompt(_));
+    record.probe.is_some() || words
 }
 
 fn readout(record: &RunRecord) -> Readout {

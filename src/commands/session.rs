@@ -3,7 +3,7 @@
 use super::{device, weights};
 use crate::backbone::{Backbone, Params, Readout, Shapes, Stage};
 use crate::cache::{Cache, Key};
-use crate::config::Settings;
+use crate::config::{PromptModality, Settings, StrategySettings, VisualPromptSettings};
 use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Pipeline, Preprocess};
@@ -14,8 +14,10 @@ use crate::probe::Knn;
 use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
+use crate::text::ContextPrompts;
 use crate::train::classifier::{Form, HeadKind, Regularisation, all_shapes, assemble};
 use crate::train::cosine::CosineHead;
+use crate::train::directions::CONTEXT;
 use crate::train::trainer::{Computation, Trainer};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -82,7 +84,11 @@ impl Session {
     /// A usage error when the strategy does not fit the backbone.
     pub fn plan(&self, readout: Readout, classes: usize) -> Result<Plan> {
         let spec = &self.backbone.spec;
-        plan_over(&self.settings, spec.depth, &all_shapes(spec, readout.width(spec), classes))
+        let mut shapes = all_shapes(spec, readout.width(spec), classes);
+        if let Some(visual) = visual_prompts(&self.settings) {
+            shapes.extend(visual.shapes(spec));
+        }
+        plan_over(&self.settings, spec.depth, &shapes)
     }
 
     /// The same for a cosine head on the pooled features.
@@ -90,12 +96,26 @@ impl Session {
     /// # Errors
     /// As [`Session::plan`].
     pub fn plan_cosine(&self, classes: usize) -> Result<Plan> {
+        plan_over(&self.settings, self.backbone.spec.depth, &self.cosine_shapes(classes))
+    }
+
+    /// The same for a cosine head whose directions follow from learnt words.
+    ///
+    /// # Errors
+    /// As [`Session::plan`].
+    pub fn plan_prompted(&self, prompts: &ContextPrompts) -> Result<Plan> {
+        let mut shapes = self.cosine_shapes(prompts.classes());
+        shapes.insert(CONTEXT.to_owned(), prompts.start().dims().to_vec());
+        plan_over(&self.settings, self.backbone.spec.depth, &shapes)
+    }
+
+    fn cosine_shapes(&self, classes: usize) -> Shapes {
         let mut shapes = self.backbone.spec.shapes();
         shapes.extend(CosineHead::shapes(self.backbone.embedding(), classes));
         if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
             shapes.insert(PROJECTION.into(), projection.dims().to_vec());
         }
-        plan_over(&self.settings, self.backbone.spec.depth, &shapes)
+        shapes
     }
 
     /// The model with a fresh head. It takes the backbone's parameters, so that they are held once.
@@ -104,8 +124,11 @@ impl Session {
     /// When the device is out of memory.
     pub fn trainer(&mut self, shape: ModelShape, plan: &Plan) -> Result<Trainer> {
         let ModelShape { stage, readout, head, classes, knn } = shape;
-        let backbone = std::mem::take(&mut self.backbone.params);
+        let mut backbone = std::mem::take(&mut self.backbone.params);
         let seed = self.settings.run.seed;
+        if let Some(visual) = visual_prompts(&self.settings) {
+            visual.insert(&self.backbone.spec, &mut backbone, seed)?;
+        }
         let mut params = match head {
             HeadKind::Linear => {
                 let width = readout.width(&self.backbone.spec);
@@ -204,6 +227,14 @@ pub fn plan_over(settings: &Settings, depth: usize, shapes: &Shapes) -> Result<P
     let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
     let plan = Plan::new(&settings.strategy, settings.train.layer_decay, depth, shapes)?;
     Ok(plan.unfreezing(settings.unfreeze))
+}
+
+/// The prompts that the strategy adds to the image tower.
+pub fn visual_prompts(settings: &Settings) -> Option<VisualPromptSettings> {
+    match &settings.strategy {
+        StrategySettings::Prompt(prompt) if prompt.modality == PromptModality::Visual => Some(prompt.visual),
+        _ => None,
+    }
 }
 
 /// How the settings want gradients to be computed.

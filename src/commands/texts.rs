@@ -65,12 +65,7 @@ impl ClassTexts {
     pub fn new(session: &Session, prompts: Prompts) -> Result<Self> {
         let model = TextModel::load(&session.location, &session.device)?;
         let embeddings = PromptEmbeddings::new(&prompts, &model, &session.workers)?;
-        // The two sides of one model agree, those put together by hand may not.
-        let (images, texts) = (session.backbone.embedding(), embeddings.width()?);
-        if images != texts {
-            let reason = format!("embeds images in {images} values and texts in {texts}, which cannot be compared");
-            return Err(WeightsError::invalid(&session.location, reason).into());
-        }
+        check_widths(session, embeddings.width()?)?;
         let (logit_scale, logit_bias) = (model.logit_scale, model.logit_bias.unwrap_or(0.0));
         Ok(Self { prompts, embeddings, logit_scale, logit_bias })
     }
@@ -124,6 +119,19 @@ impl ClassTexts {
         };
         Ok(Anchor::new(directions, self.logit_scale, &multipliers)?)
     }
+}
+
+/// The two sides of one model agree, those put together by hand may not.
+///
+/// # Errors
+/// A weights error when texts have another width than images.
+pub fn check_widths(session: &Session, texts: usize) -> Result<()> {
+    let images = session.backbone.embedding();
+    if images == texts {
+        return Ok(());
+    }
+    let reason = format!("embeds images in {images} values and texts in {texts}, which cannot be compared");
+    Err(WeightsError::invalid(&session.location, reason).into())
 }
 
 /// Gives the head of a model other values.

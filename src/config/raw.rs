@@ -162,7 +162,7 @@ pub struct RawPreprocess {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTrain {
-    /// Passes over the training images; excludes `steps`.
+    /// Passes over the training images; excludes `steps`. For `prompt`, the default is 50.
     #[schemars(range(min = 1, max = 1_000_000), extend("default" = 10))]
     pub epochs: Option<usize>,
     /// Optimiser steps; excludes `epochs`.
@@ -175,15 +175,15 @@ pub struct RawTrain {
     /// few as the free memory allows.
     #[schemars(extend("default" = "auto"))]
     pub accumulate: Option<OrAuto<MicroBatches>>,
-    /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 2e-4 for lora (its adapters), 1e-3
-    /// for frozen (where only the head learns).
+    /// Peak learning rate of the backbone. Default: 1e-4 for partial, 5e-5 for full, 2e-4 for lora (its adapters), 2e-3
+    /// for the prompts of prompt, 1e-3 for frozen (where only the head learns).
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub lr: Option<f64>,
     /// Peak learning rate of the head. Default: 1e-3; for frozen, and for a head that starts from texts: `lr`.
     #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0.0))]
     pub head_lr: Option<f64>,
     /// Decoupled weight decay; biases, norms, the class token and positions are spared. Default: 0.05; for
-    /// lora: 0.01; for frozen: 0.
+    /// lora: 0.01; for frozen and prompt: 0.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: Option<f64>,
     /// Factor of the learning rate from each layer to the one below; 1 = off. Default: 0.75 for full, else 1.

@@ -1,5 +1,6 @@
 //! `[strategy]` as it is written in the configuration file.
 
+use super::prompt_tuning::{NamePosition, PromptModality};
 use super::strategy_settings::LoraTarget;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,23 @@ pub struct RawStrategy {
     /// For `lora`: dropout rate of the adapters' inputs. Default: 0.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: Option<f64>,
+    /// For `prompt`: what learns. Default: what the keys below are about, or else `auto`.
+    pub modality: Option<PromptModality>,
+    /// For prompts of text: how many words learn, from random vectors; excludes `init`. Default: 16.
+    #[schemars(range(min = 1, max = 64))]
+    pub context: Option<usize>,
+    /// For prompts of text: the words that learning starts from, such as "a photo of a"; excludes `context`.
+    #[schemars(length(min = 1))]
+    pub init: Option<String>,
+    /// For prompts of text: one context for all classes, or one for each. Default: true.
+    pub shared: Option<bool>,
+    /// For prompts of text: where the name of the class stands. Default: end.
+    pub position: Option<NamePosition>,
+    /// For visual prompts: how many tokens learn, in a block. Default: 10.
+    #[schemars(range(min = 1, max = 1000))]
+    pub tokens: Option<usize>,
+    /// For visual prompts: tokens for every block, or before the first alone. Default: true.
+    pub deep: Option<bool>,
     /// Gradual unfreezing: the head learns from the start, then the strategy's blocks join one by one from the top, one
     /// every so many epochs. 0 = all learn from the start.
     #[schemars(range(min = 0, max = 1_000_000), extend("default" = 0))]
@@ -67,6 +85,8 @@ pub enum StrategyKind {
     Full,
     /// Low-rank adapters beside frozen layers (`LoRA`), and the head.
     Lora,
+    /// Words before the text tower (`CoOp`), or tokens in the image tower with the head (VPT).
+    Prompt,
 }
 
 impl StrategyKind {
@@ -77,6 +97,7 @@ impl StrategyKind {
             Self::Partial => "partial",
             Self::Full => "full",
             Self::Lora => "lora",
+            Self::Prompt => "prompt",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The settings of `[strategy]`: what of the backbone learns.
 
+use super::prompt_tuning::PromptTuning;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -19,6 +20,8 @@ pub enum StrategySettings {
     Full,
     /// Low-rank adapters and the head learn.
     Lora(LoraSettings),
+    /// Prompts learn: words before the text tower, or tokens in the image tower together with the head.
+    Prompt(PromptTuning),
 }
 
 /// The keys of `strategy.kind = "lora"`.
@@ -90,6 +93,7 @@ impl StrategySettings {
             Self::Partial { .. } => "partial",
             Self::Full => "full",
             Self::Lora(_) => "lora",
+            Self::Prompt(_) => "prompt",
         }
     }
 }
@@ -99,6 +103,7 @@ impl fmt::Display for StrategySettings {
         match self {
             Self::Frozen | Self::Full => write!(f, "{}", self.kind()),
             Self::Partial { blocks } => write!(f, "partial ({blocks})"),
+            Self::Prompt(prompt) => write!(f, "{prompt}"),
             Self::Lora(lora) => {
                 let targets: Vec<&str> = lora.targets.iter().map(|target| target.name()).collect();
                 let (targets, LoraSettings { blocks, rank, alpha, .. }) = (targets.join(", "), lora);

@@ -8,6 +8,7 @@ use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::head_settings::{HeadPull, WiseFt};
 use super::loss_settings::{LossKind, LossSettings, LossWeights, LossWeightsKind};
 use super::prompt_settings::{PromptSettings, PromptTemplates};
+use super::prompt_tuning::{ContextStart, PromptModality, PromptTuning};
 use super::raw::{
     Alpha, Auto, ClassName, Decay, GradNorm, MicroBatches, Mix, Neighbors, OneOrMany, OrAuto, Penalty, Pull, Radius,
     Raw, RawCache, RawData, RawEarlyStop, RawModel, RawPreprocess, RawProbe, RawPrompts, RawRun, RawTrain, RawTsne,
@@ -216,6 +217,7 @@ fn strategy(strategy: &StrategySettings) -> RawStrategy {
             dropout: Some(lora.dropout),
             ..RawStrategy::default()
         },
+        StrategySettings::Prompt(prompt) => prompt_tuning(prompt),
     }
 }
 
@@ -227,6 +229,23 @@ fn blocks(choice: &BlockChoice) -> Option<RawBlocks> {
         BlockChoice::Last(count) => Some(RawBlocks::Count(BlockCount(*count))),
         BlockChoice::Listed(indices) => Some(RawBlocks::Listed(indices.iter().copied().map(BlockIndex).collect())),
     }
+}
+
+/// The keys of the modality; those of both when it is still open.
+fn prompt_tuning(prompt: &PromptTuning) -> RawStrategy {
+    let PromptTuning { modality, context, visual } = prompt;
+    let mut raw = RawStrategy { kind: Some(StrategyKind::Prompt), modality: Some(*modality), ..RawStrategy::default() };
+    if *modality != PromptModality::Visual {
+        match &context.start {
+            ContextStart::Random(count) => raw.context = Some(*count),
+            ContextStart::Words(words) => raw.init = Some(words.clone()),
+        }
+        (raw.shared, raw.position) = (Some(context.shared), Some(context.position));
+    }
+    if *modality != PromptModality::Text {
+        (raw.tokens, raw.deep) = (Some(visual.tokens), Some(visual.deep));
+    }
+    raw
 }
 
 fn train(train: &TrainSettings) -> RawTrain {

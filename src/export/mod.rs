@@ -16,7 +16,7 @@ mod transformers;
 
 pub use publish::{Check, Exported, TOLERANCE, check_target, export};
 
-use crate::backbone::{Params, Pool, Readout, VitSpec};
+use crate::backbone::{Params, Pool, Readout, VisualPrompts, VitSpec, is_visual_prompt};
 use crate::config::FeatureChoice;
 use crate::data::transform::Preprocess;
 use crate::error::{Error, Result};
@@ -63,10 +63,10 @@ impl Model {
         self
     }
 
-    /// Drops parameters that the architecture does not have.
+    /// Drops parameters that neither the architecture has nor training added.
     fn keep_needed(&mut self) {
         let needed = self.spec.shapes();
-        self.params.retain(|name| needed.contains_key(name) || name.starts_with("head."));
+        self.params.retain(|name| needed.contains_key(name) || name.starts_with("head.") || is_visual_prompt(name));
     }
 
     /// Whether the head compares the direction of an embedding with one of each class, as zero-shot's does.
@@ -74,8 +74,12 @@ impl Model {
         self.params.get("head.logit_scale").is_some()
     }
 
-    /// Refuses heads that are no affine map of the pooled features.
-    fn refuse_other_heads(&self, format: &dyn Format) -> Result<()> {
+    /// Refuses what other libraries' models do not have: learnt prompts, and heads that are no affine map of the pooled
+    /// features.
+    fn refuse_additions(&self, format: &dyn Format) -> Result<()> {
+        if VisualPrompts::of(&self.spec, &self.params).is_some() {
+            return Err(cannot(format, &["learnt prompts among the tokens".into()]));
+        }
         if self.compares_directions() {
             return Err(cannot(format, &["a head that compares directions of embeddings".into()]));
         }

@@ -41,7 +41,7 @@ impl Format for Timm {
     }
 
     fn write(&self, model: &Model, folder: &Path, _name: &str) -> Result<Vec<String>> {
-        model.refuse_other_heads(self)?;
+        model.refuse_additions(self)?;
         let obstacles = obstacles(&model.spec);
         if !obstacles.is_empty() {
             return Err(cannot(self, &obstacles));

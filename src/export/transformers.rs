@@ -34,7 +34,7 @@ impl Format for Transformers {
     }
 
     fn write(&self, model: &Model, folder: &Path, _name: &str) -> Result<Vec<String>> {
-        model.refuse_other_heads(self)?;
+        model.refuse_additions(self)?;
         let class = match nearest(model) {
             (class, obstacles) if obstacles.is_empty() => class,
             (class, obstacles) => {

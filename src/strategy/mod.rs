@@ -8,6 +8,7 @@ mod frozen;
 mod full;
 mod lora;
 mod partial;
+mod prompt;
 
 use crate::backbone::{Lora, Readout, Stage};
 use crate::config::StrategySettings;
@@ -23,10 +24,14 @@ pub enum Place {
     Block(usize),
     /// An adapter in a block.
     Adapter(usize),
+    /// Learnt tokens that join the others in a block, counted from the input.
+    Prompt(usize),
     /// What stands between the last block and the head: the norm, the attention pooling.
     FinalNorm,
     /// The map from features to the space of texts.
     Projection,
+    /// Learnt words before the text tower, from which the head follows.
+    Context,
     /// The classification head.
     Head,
 }
@@ -41,11 +46,16 @@ impl Place {
             }
             "blocks" => {
                 let (block, rest) = rest.split_once('.')?;
-                let adapter = rest.ends_with(".lora_a") || rest.ends_with(".lora_b");
-                block.parse().ok().map(if adapter { Self::Adapter } else { Self::Block })
+                let place = match rest {
+                    "prompt" => Self::Prompt,
+                    _ if rest.ends_with(".lora_a") || rest.ends_with(".lora_b") => Self::Adapter,
+                    _ => Self::Block,
+                };
+                block.parse().ok().map(place)
             }
             "norm" | "fc_norm" | "attn_pool" => Some(Self::FinalNorm),
             "projection" => Some(Self::Projection),
+            "prompt" => Some(Self::Context),
             "head" => Some(Self::Head),
             _ => None,
         }
@@ -54,8 +64,8 @@ impl Place {
     /// The block it is in, if it is in one.
     fn block(self) -> Option<usize> {
         match self {
-            Self::Block(block) | Self::Adapter(block) => Some(block),
-            Self::Embedding | Self::FinalNorm | Self::Projection | Self::Head => None,
+            Self::Block(block) | Self::Adapter(block) | Self::Prompt(block) => Some(block),
+            Self::Embedding | Self::FinalNorm | Self::Projection | Self::Context | Self::Head => None,
         }
     }
 
@@ -63,8 +73,8 @@ impl Place {
     fn layer(self, depth: usize) -> usize {
         match self {
             Self::Embedding => 0,
-            Self::Block(block) | Self::Adapter(block) => block + 1,
-            Self::FinalNorm | Self::Projection | Self::Head => depth + 1,
+            Self::Block(block) | Self::Adapter(block) | Self::Prompt(block) => block + 1,
+            Self::FinalNorm | Self::Projection | Self::Context | Self::Head => depth + 1,
         }
     }
 }
@@ -85,6 +95,7 @@ fn strategy(settings: &StrategySettings, depth: usize) -> Result<Box<dyn Strateg
     Ok(match settings {
         StrategySettings::Frozen => Box::new(frozen::Frozen),
         StrategySettings::Partial { blocks } => Box::new(partial::Partial { blocks: blocks::chosen(blocks, depth)? }),
+        StrategySettings::Prompt(prompt) => Box::new(prompt::Prompt { modality: prompt.modality }),
         StrategySettings::Full => Box::new(full::Full),
         StrategySettings::Lora(lora) => Box::new(lora::Adapted(Lora {
             blocks: blocks::chosen(&lora.blocks, depth)?,
@@ -155,7 +166,9 @@ impl Plan {
         let first_block = blocks.first().copied().unwrap_or(depth);
         let frozen_until = match (learning.iter().any(|(.., place)| *place == Place::Embedding), first_block) {
             (true, _) => Stage::Pixels,
-            (false, _) if learning.iter().all(|(.., place)| *place == Place::Head) => Stage::Features(Readout::POOL),
+            (false, _) if learning.iter().all(|(.., place)| matches!(place, Place::Head | Place::Context)) => {
+                Stage::Features(Readout::POOL)
+            }
             (false, first_block) => Stage::Block(first_block),
         };
         let treatments = learning.into_iter().map(|(name, matrix, place)| {
@@ -203,17 +216,21 @@ impl Plan {
 /// The phase in which a place begins to learn when `blocks` do, the lowest first: one for each block.
 fn joins(place: Place, blocks: &[usize]) -> usize {
     match place {
-        Place::Head => 0,
+        Place::Head | Place::Context => 0,
         Place::FinalNorm | Place::Projection => 1,
-        Place::Block(block) | Place::Adapter(block) => blocks.iter().filter(|other| **other >= block).count(),
+        Place::Block(block) | Place::Adapter(block) | Place::Prompt(block) => {
+            blocks.iter().filter(|other| **other >= block).count()
+        }
         Place::Embedding => blocks.len(),
     }
 }
 
 /// Whether a matrix of that name is decayed: no class or distillation token, register or position embedding is, and no
-/// vector, so no bias and norm (timm, MAE, `big_vision`). Factors of adapters are (CLIP-LoRA).
+/// vector, so no bias and norm (timm, MAE, `big_vision`), nor a prompt, which is a token too. Factors of adapters are
+/// (CLIP-LoRA).
 fn decays(name: &str) -> bool {
-    !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
+    let prompt = matches!(Place::of(name), Some(Place::Prompt(_) | Place::Context));
+    !prompt && !matches!(name, "cls_token" | "dist_token" | "reg_token" | "pos_embed")
 }
 
 /// Stochastic depth rates rising linearly over the blocks to `rate` (Huang et al. 2016). Frozen blocks never drop:
@@ -298,6 +315,27 @@ mod tests {
         }
         assert_eq!((plan.at(4), plan.epochs_of_unfreezing()), (None, 4));
         assert_eq!(plan.unfreezing(0).at(0), None);
+    }
+
+    #[test]
+    fn prompts_learn_beside_frozen_towers() {
+        let settings = |modality: &str| {
+            let sets = ["data.root=/data", "strategy.kind=prompt", &format!("strategy.modality={modality}")];
+            crate::config::load(None, &sets.map(str::to_owned)).unwrap().strategy
+        };
+        let plan = |modality: &str, prompt: &'static str| {
+            let names = NAMES.iter().copied().chain([(prompt, [4, 8].as_slice())]);
+            Plan::new(&settings(modality), 0.5, 2, names).unwrap()
+        };
+        let text = plan("text", "prompt.context");
+        assert!(learning(&text).is_empty());
+        let context = Treatment { head: false, lr_scale: 1.0, decay: false, joins: 0 };
+        assert_eq!(text.get("prompt.context"), Some(context));
+        assert_eq!((text.first_block, text.frozen_until), (2, Stage::Features(Readout::POOL)));
+        let visual = plan("visual", "blocks.0.prompt");
+        assert_eq!(learning(&visual), ["head.weight"]);
+        assert_eq!(visual.get("blocks.0.prompt"), Some(Treatment { lr_scale: 0.25, joins: 1, ..context }));
+        assert_eq!((visual.first_block, visual.frozen_until), (0, Stage::Block(0)));
     }
 
     #[test]

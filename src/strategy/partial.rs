@@ -11,7 +11,7 @@ pub struct Partial {
 impl Strategy for Partial {
     fn learns(&self, place: Place) -> bool {
         match place {
-            Place::Embedding | Place::Adapter(_) | Place::Projection => false,
+            Place::Embedding | Place::Adapter(_) | Place::Prompt(_) | Place::Projection | Place::Context => false,
             Place::Block(block) => self.blocks.contains(&block),
             Place::FinalNorm | Place::Head => true,
         }

@@ -2,15 +2,18 @@
 //! direction that images are compared with.
 //!
 //! prompts (texts) → clean, `tokenizer_files`, tokenizer (tokens) → model (embeddings) → classes (one row a class).
+//! context is the same way with learnt vectors in the place of words.
 
 mod classes;
 mod clean;
+mod context;
 mod model;
 mod prompts;
 mod tokenizer;
 mod tokenizer_files;
 
 pub use classes::PromptEmbeddings;
+pub use context::ContextPrompts;
 pub use model::TextModel;
 pub use prompts::{ClassPrompts, Prompts};
 pub use tokenizer::Tokenizer;

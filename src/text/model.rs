@@ -1,7 +1,7 @@
 //! A text tower with its tokenizer: from texts to embeddings.
 
 use super::tokenizer::Tokenizer;
-use crate::backbone::{TextEncoder, TextTower};
+use crate::backbone::{TextEncoder, TextSpec, TextTower};
 use crate::error::Result;
 use crate::nn::l2_normalize;
 use crate::system::workers::Workers;
@@ -17,6 +17,8 @@ pub struct TextModel {
     pub tokenizer: Tokenizer,
     /// Tokens to embeddings, in the space of the images.
     pub encoder: TextEncoder,
+    /// The architecture of the tower.
+    pub spec: TextSpec,
     /// The logarithm of the factor on the cosine of text and image.
     pub logit_scale: f32,
     /// Added to the scaled cosine (`SigLIP`).
@@ -36,6 +38,7 @@ impl TextModel {
         Ok(Self {
             tokenizer,
             encoder: TextEncoder::new(&tower.spec, &params)?,
+            spec: tower.spec,
             logit_scale: tower.logit_scale,
             logit_bias: tower.logit_bias,
             device: device.clone(),

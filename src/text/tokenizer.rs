@@ -90,14 +90,30 @@ impl Tokenizer {
                     "shorten the name in [prompts.classes] or the template; start and end count as tokens too",
                 ));
             }
-            let padding = std::iter::repeat_n(self.padding, self.context - tokens.len());
-            if self.pads_left {
-                ids.extend(padding.chain(tokens));
-            } else {
-                ids.extend(tokens.into_iter().chain(padding));
-            }
+            ids.extend(self.padded(tokens));
         }
         Ok(Tensor::from_vec(ids, (texts.len(), self.context), device)?)
+    }
+
+    /// Tokens, or anything that has one for padding, filled up to the context.
+    pub(super) fn padded<T: From<u32> + Clone>(&self, tokens: Vec<T>) -> Vec<T> {
+        let padding = vec![T::from(self.padding); self.context.saturating_sub(tokens.len())];
+        if self.pads_left { [padding, tokens].concat() } else { [tokens, padding].concat() }
+    }
+
+    /// What a text is enclosed in: the tokens of its start and those of its end.
+    pub(super) fn marks(&self) -> Result<(Vec<u32>, Vec<u32>)> {
+        let (empty, letter) = (self.tokens("")?, self.tokens("a")?);
+        let start = empty.iter().zip(&letter).take_while(|(a, b)| a == b).count();
+        Ok((empty[..start].to_vec(), empty[start..].to_vec()))
+    }
+
+    /// The tokens of a text without the marks of start and end.
+    pub(super) fn words(&self, text: &str) -> Result<Vec<u32>> {
+        let (start, end) = self.marks()?;
+        let tokens = self.tokens(text)?;
+        let last = tokens.len().saturating_sub(end.len());
+        Ok(tokens.get(start.len()..last).unwrap_or_default().to_vec())
     }
 
     /// A tower that reads the end of the text needs a tokenizer that writes it.

@@ -64,14 +64,14 @@ impl CosineHead {
         })
     }
 
-    /// The embeddings (B, E) of features (B, d), of unit length.
+    /// The embeddings (B, E) of features (B, d), of unit length, never in half precision.
     ///
     /// # Errors
     /// When the features have another width.
     pub fn embed(&self, features: &Tensor) -> Result<Tensor> {
         match &self.projection {
             Some(projection) => l2_normalize(&widened(&projection.forward(features)?)?),
-            None => l2_normalize(features),
+            None => l2_normalize(&widened(features)?),
         }
     }
 

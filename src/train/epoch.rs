@@ -59,7 +59,7 @@ impl Fit<'_> {
         observer.epoch(&record, best)?;
         progress.history.push(record);
         if best {
-            self.checkpoints.save("best", progress.step, &self.trainer.params, None, progress)?;
+            self.checkpoints.save("best", progress.step, &self.trainer.saved()?, None, progress)?;
         }
         self.keep_ingredient(progress)
     }

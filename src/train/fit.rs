@@ -147,7 +147,7 @@ impl Fit<'_> {
 
     fn save_last(&self, state: &TrainState) -> Result<()> {
         let step = state.progress.step;
-        self.checkpoints.save("last", step, &self.trainer.params, Some(&state.tensors()?), &state.progress)
+        self.checkpoints.save("last", step, &self.trainer.saved()?, Some(&state.tensors()?), &state.progress)
     }
 }
 

@@ -8,6 +8,7 @@ use super::trainer::Computation;
 use crate::backbone::{Stage, VitSpec};
 use crate::config::Precision;
 use crate::system::workers::Workers;
+use crate::text::ContextPrompts;
 use candle_core::{DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -50,6 +51,34 @@ pub struct Workload<'a> {
     pub fused: bool,
     /// How gradients are computed.
     pub computation: Computation,
+    /// Prompts that every step takes through a text tower beside the images.
+    pub texts: Option<Texts>,
+}
+
+/// Prompts on their way through a frozen text tower and back.
+#[derive(Debug, Clone, Copy)]
+pub struct Texts {
+    /// All their tokens.
+    tokens: u64,
+    /// Values that the tower keeps of a token.
+    values: u64,
+    /// Operations of the tower on all tokens.
+    operations: f64,
+}
+
+impl Texts {
+    /// What learnt words take.
+    pub fn of(prompts: &ContextPrompts) -> Self {
+        let (spec, length) = (&prompts.spec, prompts.length());
+        let tokens = (prompts.classes() * length) as f64;
+        let (width, hidden) = (spec.width as f64, spec.hidden as f64);
+        let block = 2.0 * tokens * (4.0 * width * width + 2.0 * width * hidden) + 4.0 * tokens * length as f64 * width;
+        Self {
+            tokens: tokens as u64,
+            values: (spec.depth * (10 * spec.width + 2 * spec.hidden)) as u64,
+            operations: spec.depth as f64 * block,
+        }
+    }
 }
 
 /// Bytes by what holds them.
@@ -87,7 +116,8 @@ impl Workload<'_> {
             weights: all * (4 + half),
             gradients: gradients * learning * 4,
             optimizer: (2 + self.copies as u64) * learning * 4,
-            activations: self.batch_size.div_ceil(micro_batches.max(1)) as u64 * self.activations(),
+            activations: self.batch_size.div_ceil(micro_batches.max(1)) as u64 * self.activations()
+                + self.texts.map_or(0, |texts| texts.tokens * texts.values * 4),
             inputs: self.inputs(),
             program: PROGRAM_BYTES,
         }
@@ -175,7 +205,10 @@ impl Workload<'_> {
         let step = self.passes as f64 * (forward + back);
         let once = kept_below * block + if kept_below > 0.0 { embedding } else { 0.0 };
         let views = self.views.max(1) as f64;
-        self.epochs * (train * step + val * forward) + once * (train * views + val)
+        // Of a frozen tower, the way back has the gradients of activations only.
+        let texts = self.texts.map_or(0.0, |texts| 2.0 * texts.operations);
+        let steps = self.epochs * (train / self.batch_size.max(1) as f64).ceil();
+        self.epochs * (train * step + val * forward) + once * (train * views + val) + steps * texts
     }
 
     /// Operations of one block on one image: four square products, the MLP, and attention's two.
@@ -235,6 +268,7 @@ mod tests {
             workers: 2,
             fused: true,
             computation: Computation::default(),
+            texts: None,
         }
     }
 
@@ -256,6 +290,19 @@ mod tests {
         assert!(activations(&partial, 1) < activations(&full, 1) && partial.operations() < full.operations() / 2.0);
         let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
         assert!(frozen.operations() < partial.operations() && frozen.memory(1).total() < partial.memory(1).total());
+    }
+
+    #[test]
+    fn texts_come_on_top_of_the_images() {
+        let spec = spec();
+        let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+        let texts = Some(Texts { tokens: 60, values: 1000, operations: 1e9 });
+        let prompted = Workload { texts, ..frozen.clone() };
+        // 210 images are nine steps of 24 an epoch.
+        assert!((prompted.operations() - frozen.operations() - 10.0 * 9.0 * 2e9).abs() < 1e6);
+        for parts in [1, 4] {
+            assert_eq!(prompted.memory(parts).total() - frozen.memory(parts).total(), 240_000);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod anchor;
 pub mod checkpoint;
 pub mod classifier;
 pub mod cosine;
+pub mod directions;
 pub mod early_stop;
 pub mod ema;
 pub mod epoch;

@@ -60,7 +60,7 @@ impl Fit<'_> {
         let best = self.ingredients(progress);
         if best.contains(&progress.epoch) {
             let name = checkpoint_name(progress.epoch);
-            self.checkpoints.save(&name, progress.step, &self.trainer.params, None, progress)?;
+            self.checkpoints.save(&name, progress.step, &self.trainer.saved()?, None, progress)?;
         }
         let outdated = progress.history.iter().map(|record| record.epoch).filter(|epoch| !best.contains(epoch));
         outdated.into_iter().try_for_each(|epoch| self.checkpoints.remove(&checkpoint_name(epoch)))
@@ -102,7 +102,7 @@ impl Fit<'_> {
         }
         if epochs.len() > 1 {
             set_to_mean(params, &sum, epochs.len())?;
-            self.checkpoints.save("best", progress.step, params, None, progress)?;
+            self.checkpoints.save("best", progress.step, &self.trainer.saved()?, None, progress)?;
         }
         Ok(Some(SoupRecord { tried, epochs, best, soup }))
     }

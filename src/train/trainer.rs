@@ -2,6 +2,7 @@
 
 use super::anchor::Anchor;
 use super::classifier::{Classifier, Form};
+use super::directions::Directions;
 use super::gradients::Gradients;
 use super::pass::{Outcome, Pass};
 use crate::backbone::{Params, Stage, VitSpec};
@@ -11,6 +12,7 @@ use crate::nn::{Criterion, Mode, Noise, Targets};
 use crate::strategy::Plan;
 use crate::system::signals::StopRequest;
 use crate::system::workers::{Workers, cut};
+use crate::text::ContextPrompts;
 use candle_core::{D, DType, Device, Result, Tensor};
 use std::ops::Range;
 
@@ -35,6 +37,8 @@ pub struct Trainer {
     computation: Computation,
     anchor: Option<Anchor>,
     scorer: Classifier,
+    /// Set when the head follows from learnt words.
+    directions: Option<Directions>,
     device: Device,
     /// Of one image's input.
     shape: Vec<usize>,
@@ -101,6 +105,7 @@ impl Trainer {
             form,
             computation: Computation::default(),
             anchor: None,
+            directions: None,
             params,
             workers,
             device,
@@ -139,6 +144,38 @@ impl Trainer {
         Ok(merged.computed(self.computation))
     }
 
+    /// The same model with a cosine head whose directions follow from learnt words. These learn, and nothing else.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn prompted(mut self, prompts: ContextPrompts) -> Result<Self> {
+        self.directions = Some(Directions::new(prompts, &mut self.params, &self.workers)?);
+        self.scorer = Classifier::new(&self.spec, &self.params.detached(), &self.plan, self.form)?;
+        Ok(self)
+    }
+
+    /// The prompts that its head follows from, if it does.
+    pub fn prompts(&self) -> Option<&ContextPrompts> {
+        self.directions.as_ref().map(Directions::prompts)
+    }
+
+    /// Number of learning values and of all values, those of a text tower among them.
+    pub fn counts(&self) -> (usize, usize) {
+        let (learning, all) = self.params.counts();
+        (learning, all + self.prompts().map_or(0, |prompts| prompts.spec.parameters()))
+    }
+
+    /// What a checkpoint holds: the learning parameters and, where the head follows from learnt words, the head too, so
+    /// that a saved model needs no text tower.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn saved(&self) -> Result<Params> {
+        let Some(directions) = &self.directions else { return Ok(self.params.clone()) };
+        directions.refresh(&self.params, &self.workers)?;
+        self.params.clone().train_where(|name| self.plan.get(name).is_some() || name.starts_with("head."))
+    }
+
     /// What its inputs are.
     pub fn stage(&self) -> Stage {
         self.form.stage
@@ -157,6 +194,10 @@ impl Trainer {
         let whole = 0..batch.labels.len();
         let normalizer =
             criterion.normalizer(&targets(batch, whole), batch.soft_labels.len() / batch.labels.len().max(1));
+        let directions = match &self.directions {
+            Some(directions) => Some(directions.forward(&self.params, &self.workers)?),
+            None => None,
+        };
         let learner = self.learner()?;
         let mut total = Step { gradients: Gradients::default(), loss: 0.0, correct: 0 };
         for part in cut(batch.labels.len(), options.micro_batches.clamp(1, batch.labels.len().max(1))) {
@@ -175,7 +216,7 @@ impl Trainer {
                 let pass = Pass {
                     inputs: &self.inputs(batch, shard.clone())?,
                     mode: Mode::Train(&noise),
-                    params: &self.params,
+                    params: self.differentiated(),
                     loss: &|logits| criterion.forward(logits, &targets, normalizer),
                     loss_scale: options.loss_scale,
                 };
@@ -191,6 +232,9 @@ impl Trainer {
         }
         if options.loss_scale != 1.0 {
             total.gradients.scale(1.0 / options.loss_scale)?;
+        }
+        if let Some(directions) = directions {
+            total.gradients = directions.back(&total.gradients, &self.params, &self.workers)?;
         }
         if let Some(anchor) = &self.anchor {
             anchor.pull(&self.params, &mut total)?;
@@ -211,6 +255,11 @@ impl Trainer {
         self.anchor.as_ref().map_or(Ok(()), |anchor| anchor.constrain(&self.params))
     }
 
+    /// The parameters that a pass over images is differentiated with respect to.
+    fn differentiated(&self) -> &Params {
+        self.directions.as_ref().map_or(&self.params, |directions| &directions.params)
+    }
+
     /// The layers over the parameters as they are now. They are built for each step: nothing is copied, but in half
     /// precision the weights are rounded anew.
     fn learner(&self) -> Result<Learner> {
@@ -223,8 +272,9 @@ impl Trainer {
             None => Classifier::new(&self.spec, params, &self.plan, self.form),
             Some(half) => Classifier::new(&self.spec, &params.with_products_in(half)?, &self.plan, self.form),
         };
-        let detached = self.computation.checkpoint_blocks.then(|| build(&self.params.detached())).transpose()?;
-        Ok(Learner { graph: build(&self.params)?, detached })
+        let detached =
+            self.computation.checkpoint_blocks.then(|| build(&self.differentiated().detached())).transpose()?;
+        Ok(Learner { graph: build(self.differentiated())?, detached })
     }
 
     /// The logits of a batch without randomness or graph, row-major (n, classes).
@@ -232,6 +282,9 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+        if let Some(directions) = &self.directions {
+            directions.refresh(&self.params, &self.workers)?;
+        }
         let shards = self.workers.scoring_shards(batch.labels.len());
         let rows = self.workers.map(shards, |shard| {
             self.scorer.logits(&self.inputs(batch, shard)?, Mode::Eval)?.flatten_all()?.to_vec1::<f32>()

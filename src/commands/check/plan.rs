@@ -3,9 +3,9 @@
 use super::{Report, Section};
 use crate::backbone::{Readout, Stage, VitSpec};
 use crate::commands::forecast::{Sizes, forecast};
-use crate::commands::session::plan_over;
+use crate::commands::session::{plan_over, visual_prompts};
 use crate::commands::{device, kept};
-use crate::config::Settings;
+use crate::config::{Settings, StrategySettings};
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
@@ -15,6 +15,10 @@ use serde_json::json;
 
 /// Describes the plan; one that does not fit is a warning, one that the backbone does not allow a problem.
 pub fn section(settings: &Settings, spec: &VitSpec, report: &mut Report, console: &Console) -> Option<Section> {
+    // What learnt words take depends on a text tower, which nobody has looked for yet.
+    if matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text()) {
+        return None;
+    }
     // Data that cannot be opened are reported with the images.
     let dataset = Dataset::open(&settings.data).ok()?;
     let (sizes, forecast) = report.note(planned(settings, spec, &dataset, console))?;
@@ -40,7 +44,10 @@ pub fn section(settings: &Settings, spec: &VitSpec, report: &mut Report, console
 }
 
 fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Console) -> Result<(Sizes, Forecast)> {
-    let shapes = all_shapes(spec, Readout::POOL.width(spec), dataset.classes.len());
+    let mut shapes = all_shapes(spec, Readout::POOL.width(spec), dataset.classes.len());
+    if let Some(visual) = visual_prompts(settings) {
+        shapes.extend(visual.shapes(spec));
+    }
     let plan = plan_over(settings, spec.depth, &shapes)?;
     let factors = plan.lora.as_ref().map(|lora| lora.shapes(&shapes)).unwrap_or_default();
     let values = |learning: bool| {
@@ -48,7 +55,11 @@ fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Con
         counted.map(|(_, shape)| shape.iter().product::<usize>()).sum()
     };
     let images = |split| dataset.indices(split).len();
-    let sizes = Sizes { parameters: (values(true), values(false)), images: (images(Split::Train), images(Split::Val)) };
+    let sizes = Sizes {
+        parameters: (values(true), values(false)),
+        images: (images(Split::Train), images(Split::Val)),
+        texts: None,
+    };
     let stage: Stage = kept::stage(settings, spec, &plan, dataset.samples.len(), console);
     let device = device::open(settings.run.device)?;
     let workers = Workers::new(settings.run.threads, &device)?;

@@ -3,7 +3,7 @@
 use super::super::features::FeatureSet;
 use super::super::fit_probe::fit;
 use super::Training;
-use crate::backbone::Readout;
+use crate::backbone::{Readout, is_visual_prompt};
 use crate::config::{Refit, Settings, WiseFt};
 use crate::error::{Error, Result};
 use crate::probe::Model;
@@ -62,7 +62,10 @@ impl Training {
     fn pretrained_features(&self, console: &Console) -> Result<FeatureSet> {
         let (session, params) = (&self.session, &self.trainer.params);
         let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
-        FeatureSet::compute(session, params, &session.backbone.sha256, Readout::POOL, images, console)
+        // Prompts that have not learnt yet would only disturb.
+        let mut pretrained = params.detached();
+        pretrained.retain(|name| !is_visual_prompt(name));
+        FeatureSet::compute(session, &pretrained, &session.backbone.sha256, Readout::POOL, images, console)
     }
 
     /// A head from texts before training: says how well it does, ties it to where it is, and keeps the parameters when

@@ -6,6 +6,7 @@ mod augment;
 mod context;
 mod extras;
 mod features;
+mod prompt_tuning;
 mod prompts;
 mod strategy;
 
@@ -171,7 +172,7 @@ impl Resolver<'_> {
         let lr = raw.lr.unwrap_or(recipe.lr);
         let length = match self.either(("train.epochs", raw.epochs), ("train.steps", raw.steps)) {
             (_, Some(steps)) => TrainLength::Steps(steps),
-            (epochs, None) => TrainLength::Epochs(epochs.unwrap_or(10)),
+            (epochs, None) => TrainLength::Epochs(epochs.unwrap_or(recipe.epochs)),
         };
         let batch_size = raw.batch_size.unwrap_or(32);
         let accumulate = match raw.accumulate {
@@ -228,6 +229,7 @@ impl Resolver<'_> {
 
 /// The defaults of `[train]` that depend on the strategy.
 struct Recipe {
+    epochs: usize,
     lr: f64,
     /// None = the same as `lr`.
     head_lr: Option<f64>,
@@ -240,17 +242,29 @@ impl Recipe {
         match strategy {
             // A linear map of fixed features: a large rate is safe, and there is nothing pretrained to stay close
             // to. No decay, as in the linear probes of MAE (He et al. 2022).
-            StrategySettings::Frozen => Self { lr: 1e-3, head_lr: None, weight_decay: 0.0, layer_decay: 1.0 },
+            StrategySettings::Frozen => {
+                Self { epochs: 10, lr: 1e-3, head_lr: None, weight_decay: 0.0, layer_decay: 1.0 }
+            }
             // AdamW with 1e-5 to 1e-4 and decay 0.05 is usual for pretrained ViTs (MAE, FT-CLIP). The last blocks
             // alone bear the upper end; the new head starts from nothing and needs more than they do.
             StrategySettings::Partial { .. } => {
-                Self { lr: 1e-4, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 1.0 }
+                Self { epochs: 10, lr: 1e-4, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 1.0 }
             }
             // All blocks move: the middle of that range, and lower layers, which hold general features, move less.
-            StrategySettings::Full => Self { lr: 5e-5, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 0.75 },
+            StrategySettings::Full => {
+                Self { epochs: 10, lr: 5e-5, head_lr: Some(1e-3), weight_decay: 0.05, layer_decay: 0.75 }
+            }
             // CLIP-LoRA (Zanella and Ben Ayed 2024): the factors start from nothing and bear more than weights do, and
             // decay pulls their product towards the pretrained weights.
-            StrategySettings::Lora(_) => Self { lr: 2e-4, head_lr: Some(1e-3), weight_decay: 0.01, layer_decay: 1.0 },
+            StrategySettings::Lora(_) => {
+                Self { epochs: 10, lr: 2e-4, head_lr: Some(1e-3), weight_decay: 0.01, layer_decay: 1.0 }
+            }
+            // CoOp's epochs for one image a class and the rate of its SGD, which suits AdamW too: a prompt's entries
+            // are of size 0.02, and VPT searches AdamW's rate up to 5e-3. CoOp's decay of 5e-4 takes less than 1 % of a
+            // prompt away in a whole training, so there is none.
+            StrategySettings::Prompt(_) => {
+                Self { epochs: 50, lr: 2e-3, head_lr: Some(1e-3), weight_decay: 0.0, layer_decay: 1.0 }
+            }
         }
     }
 }

@@ -27,9 +27,14 @@ impl Resolver<'_> {
                 self.belongs_to(key, kinds);
             }
         }
-        let unfreeze = if kind == StrategyKind::Frozen { 0 } else { raw.unfreeze.unwrap_or(0) };
+        if kind != StrategyKind::Prompt {
+            self.without_prompts(&raw);
+        }
+        let unfreezes = !matches!(kind, StrategyKind::Frozen | StrategyKind::Prompt);
+        let unfreeze = if unfreezes { raw.unfreeze.unwrap_or(0) } else { 0 };
         let strategy = match kind {
             StrategyKind::Frozen => StrategySettings::Frozen,
+            StrategyKind::Prompt => StrategySettings::Prompt(self.prompt_tuning(&raw)),
             Full => StrategySettings::Full,
             Partial => StrategySettings::Partial { blocks: self.blocks(raw.blocks, BlockChoice::Last(PARTIAL_BLOCKS)) },
             Lora => StrategySettings::Lora(LoraSettings {

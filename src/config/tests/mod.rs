@@ -97,6 +97,33 @@ fn lora_has_defaults_and_keys_of_its_own() {
 }
 
 #[test]
+fn prompts_are_what_their_keys_are_about() {
+    let prompt = |keys: &str| match settings(&format!("[strategy]\nkind = 'prompt'\n{keys}")).strategy {
+        StrategySettings::Prompt(prompt) => prompt,
+        other => panic!("{other:?}"),
+    };
+    let open = prompt("");
+    assert_eq!((open.modality, &open.context.start), (PromptModality::Auto, &ContextStart::Random(16)));
+    assert_eq!((open.visual.tokens, open.visual.deep, open.to_string().as_str()), (10, true, "prompt"));
+    let text = prompt("init = 'a photo of a'\nshared = false\nposition = 'middle'");
+    assert_eq!((text.modality, text.context.position), (PromptModality::Text, NamePosition::Middle));
+    assert_eq!(text.to_string(), "prompt (words from \"a photo of a\" of each class)");
+    let visual = prompt("tokens = 5\ndeep = false");
+    assert_eq!(
+        (visual.modality, visual.to_string().as_str()),
+        (PromptModality::Visual, "prompt (5 tokens before the first block)")
+    );
+    assert_eq!(prompt("modality = 'visual'").to_string(), "prompt (10 tokens in every block)");
+    let train = settings("strategy.kind = 'prompt'").train;
+    assert_eq!((train.length, train.lr, train.head_lr, train.weight_decay), (TrainLength::Epochs(50), 2e-3, 1e-3, 0.0));
+    // An override makes the keys of the other kind in the file moot.
+    let file = "data.root = '/data'\n[strategy]\nkind = 'prompt'\ninit = 'a'\n";
+    for set in ["strategy.kind=frozen", "strategy.modality=visual", "strategy.context=4"] {
+        load_text(file, &[set]).unwrap();
+    }
+}
+
+#[test]
 fn augmentations_take_short_and_long_forms() {
     let augment = |text: &str| settings(&format!("[augment]\n{text}")).augment;
     let light = augment("preset = 'light'");

@@ -31,7 +31,7 @@ epochs = 0
         "line 3: run.device: unknown device \"gpu\" (expected auto, cpu, cuda or cuda:N)",
         "line 5: data.root: is missing (name a folder of class folders, or data.manifest, a CSV with path,label)",
         "line 7: data.test: val 0.6 and test 0.5 leave nothing for training (their sum must be below 1)",
-        "line 10: strategy.kind: unknown value \"ful\" (did you mean \"full\"? One of \"frozen\", \"partial\", \"full\", \"lora\")",
+        "line 10: strategy.kind: unknown value \"ful\" (did you mean \"full\"? One of \"frozen\", \"partial\", \"full\", \"lora\", \"prompt\")",
         "line 13: train.lr: \"fast\" is a string (expected a number above 0 and at most 1000)",
         "line 15: train.accumulate: cannot cut 4 images into 8 micro-batches (expected at most train.batch_size)",
         "line 16: train.patience: unknown key (did you mean early_stop.patience?)",
@@ -137,6 +137,23 @@ fn values_outside_their_range_are_refused() {
     ];
     let long_name = format!("run.name = '{}'", "ü".repeat(101));
     refuses_each(table.into_iter().chain([long_name.as_str()]));
+}
+
+#[test]
+fn keys_of_prompts_belong_to_one_kind() {
+    refuses_each([
+        "strategy.init = 'a photo of a'",
+        "strategy = { kind = 'full', tokens = 5 }",
+        "strategy = { kind = 'prompt', context = 0 }",
+        "strategy = { kind = 'prompt', init = '' }",
+        "strategy = { kind = 'prompt', tokens = 0 }",
+        "strategy = { kind = 'prompt', context = 4, init = 'a photo of a' }",
+        "strategy = { kind = 'prompt', context = 4, tokens = 5 }",
+        "strategy = { kind = 'prompt', modality = 'text', deep = true }",
+        "strategy = { kind = 'prompt', modality = 'visual', shared = true }",
+        "strategy = { kind = 'prompt', modality = 'audio' }",
+        "strategy = { kind = 'prompt', position = 'start' }",
+    ]);
 }
 
 #[test]

@@ -235,6 +235,25 @@ fn any_lora() -> impl Strategy<Value = LoraSettings> {
         .prop_map(|(blocks, targets, rank, alpha, dropout)| LoraSettings { blocks, targets, rank, alpha, dropout })
 }
 
+/// Settings of the modality that is not meant stay at their defaults, since they are not written.
+fn any_prompt_tuning() -> impl Strategy<Value = PromptTuning> {
+    use PromptModality::{Auto, Text, Visual};
+    let start =
+        prop_oneof![(1..=64usize).prop_map(ContextStart::Random), "[a-z ü\"']{1,9}".prop_map(ContextStart::Words),];
+    let position = prop::sample::select(vec![NamePosition::End, NamePosition::Middle, NamePosition::Front]);
+    let modality = prop::sample::select(vec![Auto, Text, Visual]);
+    (modality, start, position, 1..=1000usize, any::<bool>()).prop_map(|(modality, start, position, tokens, flag)| {
+        let context = ContextSettings { start, shared: flag, position };
+        let usual = ContextSettings { start: ContextStart::Random(16), shared: true, position: NamePosition::End };
+        let usual_visual = VisualPromptSettings { tokens: 10, deep: true };
+        PromptTuning {
+            modality,
+            context: if modality == Visual { usual } else { context },
+            visual: if modality == Text { usual_visual } else { VisualPromptSettings { tokens, deep: flag } },
+        }
+    })
+}
+
 fn any_settings() -> impl Strategy<Value = Settings> {
     let backbone = prop::sample::select(vec!["builtin:vit-mini", "/weights/ü \"x\"", "timm/vit_base@abc"]);
     let model =
@@ -257,6 +276,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         Just(StrategySettings::Full),
         any_blocks().prop_map(|blocks| StrategySettings::Partial { blocks }),
         any_lora().prop_map(StrategySettings::Lora),
+        any_prompt_tuning().prop_map(StrategySettings::Prompt),
     ];
     let features = (any_cache(), any_probe(), any_tsne(), any_prompts());
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
@@ -271,7 +291,10 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     model,
                     preprocess,
                     augment,
-                    unfreeze: if strategy == StrategySettings::Frozen { 0 } else { patience },
+                    unfreeze: match strategy {
+                        StrategySettings::Frozen | StrategySettings::Prompt(_) => 0,
+                        _ => patience,
+                    },
                     strategy,
                     train,
                     early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },

@@ -5,11 +5,12 @@
 use super::builder::Attribute::{Float, Int, Ints};
 use super::builder::{Builder, Value};
 use super::proto::GraphProto;
-use crate::backbone::{Pool, VitSpec};
+use crate::backbone::{Pool, VisualPrompts, VitSpec};
 use crate::config::FeatureChoice;
 use crate::export::Model;
 use crate::nn::{Activation, SHORTEST};
 use candle_core::{Result, Tensor};
+use std::ops::Range;
 
 /// The input: standardised pixels (N, 3, S, S).
 pub(super) const PIXELS: &str = "pixel_values";
@@ -44,7 +45,7 @@ impl Writer<'_> {
         let mut x = self.embed()?;
         let mut parts = Vec::new();
         for block in 0..self.spec.depth {
-            x = self.block(&x, block)?;
+            x = self.prompted_block(&x, block)?;
             if block >= first_read {
                 let tokens = self.norm_if(self.spec.norm, &x, "norm")?;
                 parts.extend(self.read(&tokens));
@@ -76,7 +77,7 @@ impl Writer<'_> {
         let positions = self.graph.tensor("pos_embed.patches", &positions)?;
         let mut x = self.graph.node("Add", &[&patches, &positions], &[]);
         if let Some(prefix) = prefix {
-            let prefix = self.expanded(&prefix)?;
+            let prefix = self.expanded("prefix_tokens", &prefix)?;
             x = self.graph.node("Concat", &[&prefix, &x], &[Int("axis", 1)]);
         }
         self.norm_if(self.spec.norm_pre, &x, "norm_pre")
@@ -99,13 +100,46 @@ impl Writer<'_> {
     }
 
     /// Constant tokens (1, P, d) once an image, (N, P, d).
-    fn expanded(&mut self, prefix: &Tensor) -> Result<Value> {
-        let [count, width] = [prefix.dim(1)? as i64, prefix.dim(2)? as i64];
-        let tokens = self.graph.tensor("prefix_tokens", prefix)?;
+    fn expanded(&mut self, name: &str, tokens: &Tensor) -> Result<Value> {
+        let [count, width] = [tokens.dim(1)? as i64, tokens.dim(2)? as i64];
+        let tokens = self.graph.tensor(name, tokens)?;
         let batch = self.graph.node("Shape", &[PIXELS], &[Int("start", 0), Int("end", 1)]);
         let rest = self.graph.list(&[count, width]);
         let shape = self.graph.node("Concat", &[&batch, &rest], &[Int("axis", 0)]);
         Ok(self.graph.node("Expand", &[&tokens, &shape], &[]))
+    }
+
+    /// A block with the learnt prompts that join before it and leave behind it.
+    fn prompted_block(&mut self, x: &str, index: usize) -> Result<Value> {
+        let Some(prompts) = VisualPrompts::of(self.spec, &self.model.params) else { return self.block(x, index) };
+        let (before, count) = prompts.span()?;
+        let tokens = self.spec.tokens();
+        let mut x = x.to_owned();
+        if let Some(prompt) = prompts.joining(index) {
+            let prompt = self.expanded(&format!("blocks.{index}.prompt"), &prompt.unsqueeze(0)?)?;
+            x = self.around(&x, (before, before..tokens), Some(prompt));
+        }
+        x = self.block(&x, index)?;
+        if prompts.are_leaving(index) {
+            x = self.around(&x, (before, before + count..tokens + count), None);
+        }
+        Ok(x)
+    }
+
+    /// The first tokens of (N, T, d), what stands between, and those of a range.
+    fn around(&mut self, x: &str, (first, rest): (usize, Range<usize>), between: Option<Value>) -> Value {
+        let front = (first > 0).then(|| self.slice(x, 0..first));
+        let back = self.slice(x, rest);
+        let parts: Vec<Value> = front.into_iter().chain(between).chain([back]).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        self.graph.node("Concat", &parts, &[Int("axis", 1)])
+    }
+
+    /// Some tokens of (N, T, d).
+    fn slice(&mut self, tokens: &str, range: Range<usize>) -> Value {
+        let (start, end) = (self.graph.list(&[range.start as i64]), self.graph.list(&[range.end as i64]));
+        let axis = self.graph.list(&[1]);
+        self.graph.node("Slice", &[tokens, &start, &end, &axis], &[])
     }
 
     fn block(&mut self, x: &str, index: usize) -> Result<Value> {
@@ -208,13 +242,10 @@ impl Writer<'_> {
     }
 
     fn patches(&mut self, tokens: &str) -> Value {
-        let prefix = self.spec.prefix_tokens() as i64;
-        if prefix == 0 {
-            return tokens.to_owned();
+        match self.spec.prefix_tokens() {
+            0 => tokens.to_owned(),
+            prefix => self.slice(tokens, prefix..self.spec.tokens()),
         }
-        let (start, end) = (self.graph.list(&[prefix]), self.graph.list(&[self.spec.tokens() as i64]));
-        let axis = self.graph.list(&[1]);
-        self.graph.node("Slice", &[tokens, &start, &end, &axis], &[])
     }
 
     fn patch_mean(&mut self, tokens: &str) -> Value {

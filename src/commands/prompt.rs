@@ -1,0 +1,55 @@
+//! Learnt prompts: what a training means by them, and the text side that it needs.
+
+use super::session::Session;
+use super::texts;
+use crate::backbone::TextTower;
+use crate::config::{HeadInit, PromptModality, Settings, StrategySettings};
+use crate::error::{Error, Result};
+use crate::hub::Wanted;
+use crate::report::Console;
+use crate::text::{ContextPrompts, TextModel};
+
+/// Opens the model of a training, with its tokenizer when the head or the prompts are `worded`. What learnt prompts stand before is settled by what the model has, and written down so.
+///
+/// # Errors
+/// As [`Session::open`].
+pub fn open(settings: Settings, worded: bool, console: &Console) -> Result<Session> {
+    let text = worded || matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text());
+    let wanted = if text { Wanted::BackboneAndTokenizer } else { Wanted::Backbone };
+    let mut session = Session::open_with(settings, wanted, console)?;
+    if let StrategySettings::Prompt(prompt) = &mut session.settings.strategy
+        && prompt.modality == PromptModality::Auto
+    {
+        let text = TextTower::is_in(&session.location)?;
+        prompt.modality = if text { PromptModality::Text } else { PromptModality::Visual };
+    }
+    Ok(session)
+}
+
+/// The prompts whose words learn, with the text tower behind them; none for other strategies.
+///
+/// # Errors
+/// Usage errors of settings that do not go with it and of prompts that are too long; weights errors of the text tower and
+/// of its tokenizer.
+pub fn context(session: &Session, classes: &[String], console: &Console) -> Result<Option<ContextPrompts>> {
+    let settings = &session.settings;
+    let StrategySettings::Prompt(prompt) = &settings.strategy else { return Ok(None) };
+    if prompt.modality != PromptModality::Text {
+        return Ok(None);
+    }
+    if settings.model.head_init != HeadInit::Random {
+        return Err(Error::usage_hint(
+            "model.head_init says what a head starts from, but learnt words make the head themselves",
+            "leave it out, or set strategy.modality = \"visual\"",
+        ));
+    }
+    let prompts = texts::prompts(settings, classes, console)?;
+    if prompts.classes.iter().any(|class| class.names.len() > 1) {
+        console
+            .info("prompts   words learn around the first name of each class; other names and templates do not count");
+    }
+    let model = TextModel::load(&session.location, &session.device)?;
+    let prompts = ContextPrompts::new(model, &prompts, &prompt.context, settings.run.seed, &session.device)?;
+    texts::check_widths(session, prompts.directions(prompts.start(), 0..1)?.dim(1)?)?;
+    Ok(Some(prompts))
+}
