@@ -1,9 +1,9 @@
 //! The configuration file as it is written: every key optional, unknown keys refused, enums instead of strings.
 //!
-//! This is, with `raw_augment.rs` and `raw_strategy.rs`, the only list of keys. The published JSON schema, the types, allowed values and
-//! ranges checked on reading, the suggestions for misspelt keys and the written file all come from these structs. Doc
-//! comments become the descriptions that editors show; `default` is what editors show as the default, and a test holds
-//! it against what resolving really fills in.
+//! This is, with `raw_augment.rs` and `raw_strategy.rs`, the only list of keys. The published JSON schema, the types,
+//! allowed values and ranges checked on reading, the suggestions for misspelt keys and the written file all come from
+//! these structs. Doc comments become the descriptions that editors show; `default` is what editors show as the default,
+//! and a test holds it against what resolving really fills in.
 
 use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
 use super::loss_settings::{LossKind, LossWeightsKind, Sampler};

@@ -4,18 +4,12 @@ use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
-use plotters::element::Text;
 use plotters::prelude::DrawingBackend;
-use plotters::style::text_anchor::{HPos, VPos};
 
 use super::lines::{self, Axes, Kind, Series};
-use super::style::{self, INK, TITLE};
 use super::{Drawn, Picture};
-use crate::report::printable;
 
 const SIZE: (u32, u32) = (1160, 760);
-/// Height of title and legend above the panel.
-const HEADER: u32 = 130;
 const MOST_TICKS: f64 = 12.0;
 
 /// How a probe's setting was chosen.
@@ -83,12 +77,8 @@ impl Picture for Selection {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let (header, panel) = area.split_vertically(HEADER);
-        let title = style::fit(&printable(&self.title), TITLE, SIZE.0 as i32 - 80);
-        let centre = SIZE.0 as i32 / 2;
-        header.draw(&Text::new(title, (centre, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
         let chosen = format!("chosen: {} = {}", self.x_label, short(self.chosen));
-        lines::draw_legend(&header, (centre, 100), &[Kind::Training, Kind::Validation], Some(chosen))?;
+        let panel = lines::draw_header(area, &self.title, &[Kind::Training, Kind::Validation], Some(chosen))?;
         let series = [self.series(Kind::Training, |point| point.1), self.series(Kind::Validation, |point| point.2)];
         let axes = Axes {
             x: self.range(),

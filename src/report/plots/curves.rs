@@ -4,19 +4,13 @@ use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
-use plotters::element::Text;
 use plotters::prelude::DrawingBackend;
-use plotters::style::text_anchor::{HPos, VPos};
 
 use super::lines::{self, Axes, Kind, Series};
-use super::style::{self, INK, TITLE};
 use super::{Drawn, Picture};
-use crate::report::printable;
 use crate::train::progress::EpochRecord;
 
 const SIZE: (u32, u32) = (1720, 760);
-/// Height of title and legend above the panels.
-const HEADER: u32 = 130;
 
 /// What is drawn; there is at least one epoch.
 pub(super) struct Curves<'a> {
@@ -31,12 +25,8 @@ impl Picture for Curves<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let (header, panels) = area.split_vertically(HEADER);
-        let title = style::fit(&printable(self.title), TITLE, SIZE.0 as i32 - 80);
-        let centre = SIZE.0 as i32 / 2;
-        header.draw(&Text::new(title, (centre, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
         let best = self.best_epoch.map(|epoch| format!("best epoch: {epoch}"));
-        lines::draw_legend(&header, (centre, 100), self.kinds(), best)?;
+        let panels = lines::draw_header(area, self.title, self.kinds(), best)?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
         let loss = [self.series(Kind::Training, |e| Some(e.train_loss)), self.series(Kind::Validation, |e| e.val_loss)];
         self.draw_panel(&left, "loss", lines::loss_range(&loss), &loss)?;

@@ -6,7 +6,7 @@ use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::types::RangedCoordf64;
-use plotters::drawing::DrawingArea;
+use plotters::drawing::{DrawingArea, DrawingAreaErrorKind};
 use plotters::element::{Circle, PathElement, Text};
 use plotters::prelude::DrawingBackend;
 use plotters::series::{DashedLineSeries, LineSeries};
@@ -14,10 +14,13 @@ use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, RGBColor, ShapeStyle};
 
 use super::Drawn;
-use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, VERMILION};
+use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
+use crate::report::printable;
 
 /// Beyond this many values markers would merge into the line.
 const MARKED_VALUES: usize = 50;
+/// Height of title and legend above the panels.
+const HEADER: u32 = 130;
 const LINE: u32 = 4;
 const MARKER: i32 = 7;
 
@@ -134,8 +137,23 @@ pub(super) fn draw_panel<B: DrawingBackend>(
     series.iter().try_for_each(|series| series.draw(&mut chart))
 }
 
+/// Draws the title and, below it, the legend; what is left of the area is for the panels.
+pub(super) fn draw_header<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    title: &str,
+    kinds: &[Kind],
+    marked: Option<String>,
+) -> Result<DrawingArea<B, Shift>, DrawingAreaErrorKind<B::ErrorType>> {
+    let (header, panels) = area.split_vertically(HEADER);
+    let width = area.dim_in_pixel().0 as i32;
+    let title = style::fit(&printable(title), TITLE, width - 80);
+    header.draw(&Text::new(title, (width / 2, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
+    draw_legend(&header, (width / 2, 100), kinds, marked)?;
+    Ok(panels)
+}
+
 /// Draws samples of the curves with their names and `marked`, the name of the dashed line, centred in one row.
-pub(super) fn draw_legend<B: DrawingBackend>(
+fn draw_legend<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     (centre, y): (i32, i32),
     kinds: &[Kind],

@@ -2,19 +2,13 @@
 
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
-use plotters::element::Text;
 use plotters::prelude::DrawingBackend;
-use plotters::style::text_anchor::{HPos, VPos};
 
 use super::lines::{self, Axes, Kind, Series};
-use super::style::{self, INK, TITLE};
 use super::{Drawn, Picture};
-use crate::report::printable;
 use crate::train::lr_finder::{Point, Sweep};
 
 const SIZE: (u32, u32) = (1160, 760);
-/// Height of title and legend above the panel.
-const HEADER: u32 = 130;
 
 /// What is drawn; there is at least one point.
 pub(super) struct LrFinder<'a> {
@@ -28,12 +22,8 @@ impl Picture for LrFinder<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let (header, panel) = area.split_vertically(HEADER);
-        let centre = SIZE.0 as i32 / 2;
-        let title = style::fit(&printable(self.title), TITLE, SIZE.0 as i32 - 80);
-        header.draw(&Text::new(title, (centre, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
         let suggestion = self.sweep.suggestion.map(|point| format!("suggested: {:.1e}", point.lr));
-        lines::draw_legend(&header, (centre, 100), &[Kind::Training], suggestion)?;
+        let panel = lines::draw_header(area, self.title, &[Kind::Training], suggestion)?;
         let points = &self.sweep.points;
         let smoothed = Series::new(Kind::Training, points.iter().map(|point| (point.lr.log10(), point.smoothed)));
         let place = |point: Option<&Point>| point.map_or(0.0, |point| point.lr.log10());

@@ -4,19 +4,13 @@ use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
-use plotters::element::Text;
 use plotters::prelude::DrawingBackend;
-use plotters::style::text_anchor::{HPos, VPos};
 
 use super::lines::{self, Axes, Kind, Series};
-use super::style::{self, INK, TITLE};
 use super::{Drawn, Picture};
-use crate::report::printable;
 use crate::train::wise_ft::{Mixture, WiseFtRecord};
 
 const SIZE: (u32, u32) = (1720, 760);
-/// Height of title and legend above the panels.
-const HEADER: u32 = 130;
 
 /// What is drawn; there is at least one mean.
 pub(super) struct Means<'a> {
@@ -30,12 +24,8 @@ impl Picture for Means<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let (header, panels) = area.split_vertically(HEADER);
-        let title = style::fit(&printable(self.title), TITLE, SIZE.0 as i32 - 80);
-        let centre = SIZE.0 as i32 / 2;
-        header.draw(&Text::new(title, (centre, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
         let kept = format!("kept: {:.2}", self.record.alpha);
-        lines::draw_legend(&header, (centre, 100), &[Kind::Validation], Some(kept))?;
+        let panels = lines::draw_header(area, self.title, &[Kind::Validation], Some(kept))?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
         let loss = [self.series(|mean| mean.val_loss)];
         self.draw_panel(&left, "loss", lines::loss_range(&loss), &loss)?;
