@@ -70,6 +70,49 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
         settings.run.name.push_str("-lr");
     }
     let stop = StopRequest::listen()?;
+    let Prepared { session, plan, inspected, trainer, texts, shape } = prepare(settings, console)?;
+    let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
+    record.head = shape.head;
+    check_wise_ft(&session.settings, record.data.val)?;
+    (record.trainable_parameters, record.total_parameters) = trainer.counts();
+    let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
+        return Ok(());
+    };
+    let sizes = Sizes {
+        parameters: (record.trainable_parameters, record.total_parameters),
+        images: (record.data.train, record.data.val),
+        texts: trainer.prompts().map(Texts::of),
+    };
+    let model = (&session.backbone.spec, &plan, shape.stage);
+    let forecast = forecast(&session.settings, model, sizes, (&session.device, &session.workers))?;
+    describe(&record, &forecast, &session, console);
+    record.forecast = Some(forecast);
+    warn_of_double_balance(&session.settings, console);
+    let mut training = Training::new(session, inspected, (trainer, texts), plan, run, record)?;
+    if args.find_lr {
+        return training.find_lr(&stop, console);
+    }
+    let ending = training.fit(&stop, console, args.resume);
+    training.record.wall_seconds += clock.elapsed().as_secs_f64();
+    training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
+    match ending? {
+        Ending::Finished => training.finish(console),
+        Ending::Stopped(signal) => Err(training.stopped(signal)?),
+    }
+}
+
+/// A model and its images, before anything is written or learns.
+struct Prepared {
+    session: Session,
+    plan: Plan,
+    inspected: Inspected,
+    trainer: Trainer,
+    /// The classes in words, when the head starts from them.
+    texts: Option<ClassTexts>,
+    shape: ModelShape,
+}
+
+fn prepare(settings: Settings, console: &Console) -> Result<Prepared> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     let prompts = texts::prompts_of_head(&settings, &dataset.classes, console)?;
@@ -93,34 +136,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     if let Some(texts) = &texts {
         set_head(&trainer, &texts.zero_shot()?)?;
     }
-    let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
-    record.head = head;
-    check_wise_ft(&session.settings, record.data.val)?;
-    (record.trainable_parameters, record.total_parameters) = trainer.counts();
-    let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
-        return Ok(());
-    };
-    let sizes = Sizes {
-        parameters: (record.trainable_parameters, record.total_parameters),
-        images: (record.data.train, record.data.val),
-        texts: trainer.prompts().map(Texts::of),
-    };
-    let model = (&session.backbone.spec, &plan, stage);
-    let forecast = forecast(&session.settings, model, sizes, (&session.device, &session.workers))?;
-    describe(&record, &forecast, &session, console);
-    record.forecast = Some(forecast);
-    warn_of_double_balance(&session.settings, console);
-    let mut training = Training::new(session, inspected, (trainer, texts), plan, run, record)?;
-    if args.find_lr {
-        return training.find_lr(&stop, console);
-    }
-    let ending = training.fit(&stop, console, args.resume);
-    training.record.wall_seconds += clock.elapsed().as_secs_f64();
-    training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
-    match ending? {
-        Ending::Finished => training.finish(console),
-        Ending::Stopped(signal) => Err(training.stopped(signal)?),
-    }
+    Ok(Prepared { session, plan, inspected, trainer, texts, shape })
 }
 
 /// Creates the run directory, or opens the one to resume after checking that nothing has changed. None when the run to

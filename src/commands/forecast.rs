@@ -58,6 +58,7 @@ pub fn forecast(
     let micro_batches = train.accumulate.unwrap_or_else(|| workload.micro_batches(free_bytes.unwrap_or(u64::MAX)));
     Ok(Forecast {
         memory: workload.memory(micro_batches),
+        cache_bytes: workload.cache(),
         free_bytes,
         micro_batches,
         seconds: workload.seconds(product_rate(workers, device)?),

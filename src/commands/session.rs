@@ -112,6 +112,9 @@ impl Session {
     fn cosine_shapes(&self, classes: usize) -> Shapes {
         let mut shapes = self.backbone.spec.shapes();
         shapes.extend(CosineHead::shapes(self.backbone.embedding(), classes));
+        if let Some(visual) = visual_prompts(&self.settings) {
+            shapes.extend(visual.shapes(&self.backbone.spec));
+        }
         if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
             shapes.insert(PROJECTION.into(), projection.dims().to_vec());
         }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Forecast {
     /// Estimated peak by what holds it.
     pub memory: Memory,
+    /// What frozen layers keep on disk.
+    #[serde(default)]
+    pub cache_bytes: u64,
     /// What the device has free; none where it does not tell.
     pub free_bytes: Option<u64>,
     /// Parts a step is cut into.
@@ -35,7 +38,7 @@ impl Forecast {
         format!("{memory}, about {}{cut}", duration(self.seconds))
     }
 
-    /// Its parts, the largest first.
+    /// Its parts, the largest first, and what it keeps on disk.
     pub fn parts(&self) -> Vec<(&'static str, String)> {
         let memory = &self.memory;
         let mut parts = vec![
@@ -47,6 +50,9 @@ impl Forecast {
             ("program", memory.program),
         ];
         parts.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
+        if self.cache_bytes > 0 {
+            parts.push(("cache on disk", self.cache_bytes));
+        }
         parts.into_iter().map(|(name, bytes)| (name, mebibytes(bytes))).collect()
     }
 
@@ -101,7 +107,15 @@ mod tests {
             program: 60 << 20,
         };
         let checkpointed_bytes = Some(700 << 20);
-        Forecast { memory, free_bytes: Some(3 << 30), micro_batches: 2, seconds: 200.0, fits, checkpointed_bytes }
+        Forecast {
+            memory,
+            cache_bytes: 5 << 20,
+            free_bytes: Some(3 << 30),
+            micro_batches: 2,
+            seconds: 200.0,
+            fits,
+            checkpointed_bytes,
+        }
     }
 
     #[test]
@@ -109,6 +123,7 @@ mod tests {
         let text = forecast(true).sentence();
         assert_eq!(text, "about 2.5 GiB of 3.0 GiB free, about 3 min, steps cut into 2 micro-batches");
         assert_eq!(forecast(true).parts()[0], ("activations", "2.0 GiB".to_owned()));
+        assert_eq!(forecast(true).parts().last(), Some(&("cache on disk", "5 MiB".to_owned())));
         assert_eq!(forecast(true).warning(), None);
     }
 

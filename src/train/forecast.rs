@@ -174,17 +174,27 @@ impl Workload<'_> {
         (if self.spec.gated { 2 * self.spec.hidden } else { self.spec.hidden }) as u64
     }
 
+    /// Bytes of one image's input.
+    fn row(&self) -> u64 {
+        self.stage.shape(self.spec).iter().product::<usize>() as u64 * 4
+    }
+
+    /// Bytes on disk of what frozen layers make of the training and validation images; 0 when nothing is kept.
+    pub fn cache(&self) -> u64 {
+        let (train, val) = self.images;
+        if self.stage == Stage::Pixels { 0 } else { self.row() * (train * self.views.max(1) + val) as u64 }
+    }
+
     /// Bytes of batches and of what is kept of the images.
     fn inputs(&self) -> u64 {
-        let row: usize = self.stage.shape(self.spec).iter().product();
-        let row = row as u64 * 4;
-        let batches = (BATCHES_AHEAD + 1) * self.batch_size as u64 * row;
-        let images = (self.images.0 + self.images.1) as u64;
+        let batches = (BATCHES_AHEAD + 1) * self.batch_size as u64 * self.row();
         if self.stage == Stage::Pixels {
+            let images = (self.images.0 + self.images.1) as u64;
             let squares = images * (3 * self.spec.image_size * self.spec.image_size) as u64;
             return batches + squares.min(256 << 20);
         }
-        batches + row * (images + (self.images.0 * self.views.saturating_sub(1)) as u64)
+        // Kept rows are mapped: what is read of them counts as memory of this process.
+        batches + self.cache()
     }
 
     /// Floating-point operations of the whole training, products only.
@@ -289,6 +299,9 @@ mod tests {
         let partial = workload(&spec, 4, Stage::Block(4));
         assert!(activations(&partial, 1) < activations(&full, 1) && partial.operations() < full.operations() / 2.0);
         let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+        assert_eq!(full.cache(), 0);
+        assert_eq!(partial.cache(), 270 * (spec.tokens() * spec.width * 4) as u64);
+        assert_eq!(Workload { views: 3, ..frozen.clone() }.cache(), (3 * 210 + 60) * (spec.width * 4) as u64);
         assert!(frozen.operations() < partial.operations() && frozen.memory(1).total() < partial.memory(1).total());
     }
 
