@@ -175,11 +175,23 @@ fn what_cannot_learn_is_refused_before_anything_runs() {
         "class \"local\"",
     );
     refuse(clip, &["model.pool=avg"], 2, "model.pool");
-    refuse(clip, &["model.head_init=probe"], 2, "linear head");
+    refuse(clip, &["model.head_init=probe"], 2, "says what a head starts from");
     refuse(clip, &["strategy.context=4", "strategy.tokens=5"], 2, "strategy.tokens");
     refuse(clip, &["prompts.classes.nominl=fine"], 2, "nominal");
     fs::remove_file(workspace.path("hf_clip/tokenizer.json")).unwrap();
     refuse(clip, &[], 4, "has no tokenizer");
     // The image tower alone needs none.
     finetune(&workspace, "visual", clip, &["strategy.modality=visual"]);
+}
+
+#[test]
+fn tokens_learn_beside_a_head_from_texts() {
+    let workspace = workspace();
+    let sets = ["strategy.modality=visual", "strategy.tokens=2", "model.head_init=text"];
+    let result = finetune(&workspace, "both", "model.backbone=hf_clip", &sets);
+    let saved = saved(&workspace, "both");
+    assert!(saved["blocks.0.prompt"].elem_count() > 0 && saved.contains_key("head.logit_scale"), "{:?}", saved.keys());
+    let values: usize = saved.values().map(candle_core::Tensor::elem_count).sum();
+    assert_eq!(result["trainable_parameters"].as_u64().unwrap() as usize, values);
+    assert_usable(&workspace, "both", &result);
 }
