@@ -135,7 +135,7 @@ impl SavedRun {
 /// Whether all that was saved is a head on the pretrained backbone: a probe's, whatever the config says about fine-tuning,
 /// and the directions that were made of learnt words.
 fn only_head(record: &RunRecord, settings: &Settings) -> bool {
-    let words = record.head == HeadKind::Cosine && matches!(settings.strategy, StrategySettings::Prompt(_));
+    let words = matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text());
     record.probe.is_some() || words
 }
 
