@@ -46,20 +46,7 @@ fn saved(workspace: &Workspace, run: &str) -> HashMap<String, candle_core::Tenso
 /// Scores, predictions and the exported model are those of the training's end.
 fn assert_usable(workspace: &Workspace, run: &str, result: &Value) {
     let folder = format!("runs/{run}");
-    let eval = json(&workspace.command(&["eval", "--run", &folder, "--json", "-q"]).output().unwrap());
-    assert_eq!(eval["accuracy"], result["test_accuracy"], "{run}");
-    let path = workspace.path(&folder).join("eval-test.json");
-    let then: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    let nll = |value: &Value| value["nll"].as_f64().unwrap();
-    assert!((nll(&eval) - nll(&then)).abs() < 1e-4, "{run}: {} and {}", nll(&eval), nll(&then));
-    let predict = ["predict", "--run", &folder, "data/test", "--json", "-q"];
-    let rows = json(&workspace.command(&predict).output().unwrap());
-    let right = rows["predictions"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|row| row["path"].as_str().unwrap().contains(&format!("/{}/", row["label"].as_str().unwrap())));
-    assert_eq!(right.count() as f64 / 9.0, result["test_accuracy"].as_f64().unwrap(), "{run}");
+    workspace.assert_scores_repeat(run, result);
     let target = format!("{run}.onnx");
     let export = ["export", "--run", &folder, "--format", "onnx", "--out", &target, "--json", "-q"];
     assert!(json(&workspace.command(&export).output().unwrap())["max_rel_diff"].as_f64().unwrap() < 1e-4);

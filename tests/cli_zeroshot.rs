@@ -53,18 +53,7 @@ fn a_zero_shot_run_is_a_run() {
         }
         let saved: Value =
             serde_json::from_slice(&fs::read(workspace.path(&folder).join("eval-test.json")).unwrap()).unwrap();
-        let eval = json(&workspace.command(&["eval", "--run", &folder, "--json", "-q"]).output().unwrap());
-        assert_eq!(eval["accuracy"], result["test_accuracy"], "{case}");
-        let nll = |value: &Value| value["nll"].as_f64().unwrap();
-        assert!((nll(&eval) - nll(&saved)).abs() < 1e-4, "{case}: {} and {}", nll(&eval), nll(&saved));
-        let predict = ["predict", "--run", &folder, "data/test", "--json", "-q"];
-        let rows = json(&workspace.command(&predict).output().unwrap());
-        let right = rows["predictions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|row| row["path"].as_str().unwrap().contains(&format!("/{}/", row["label"].as_str().unwrap())));
-        assert_eq!(right.count() as f64 / 9.0, result["test_accuracy"].as_f64().unwrap(), "{case}");
+        workspace.assert_scores_repeat(case, &result);
         assert_eq!(saved["temperature"], result["temperature"]);
     }
     // Its features are those of any other command.

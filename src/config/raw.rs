@@ -253,7 +253,7 @@ pub struct RawTrain {
     #[schemars(extend("default" = false))]
     pub wise_ft: Option<Switch<Mix>>,
     /// Gradient checkpointing: keep only what enters each block and run the block again on the way back. Much less
-    /// memory, about a third more time, the same result.
+    /// memory, about a fifth more time, the same result.
     #[schemars(extend("default" = false))]
     pub checkpoint_blocks: Option<bool>,
 }

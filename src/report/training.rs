@@ -9,7 +9,7 @@ use crate::train::progress::{EpochRecord, Progress};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Share of the time that drawing the curves may take while epochs go by quickly.
+/// Drawing the curves takes at most one part in so many of the time while epochs go by quickly.
 const DRAWING_SHARE: u32 = 20;
 
 /// Reports training to the console and to the run directory.

@@ -57,6 +57,24 @@ impl Workspace {
         workspace
     }
 
+    /// The scores and predictions of a run are those of its end, `result`.
+    pub fn assert_scores_repeat(&self, run: &str, result: &Value) {
+        let folder = format!("runs/{run}");
+        let then: Value =
+            serde_json::from_slice(&fs::read(self.path(&folder).join("eval-test.json")).unwrap()).unwrap();
+        let eval = json(&self.command(&["eval", "--run", &folder, "--json", "-q"]).output().unwrap());
+        assert_eq!(eval["accuracy"], result["test_accuracy"], "{run}");
+        let nll = |value: &Value| value["nll"].as_f64().unwrap();
+        assert!((nll(&eval) - nll(&then)).abs() < 1e-4, "{run}: {} and {}", nll(&eval), nll(&then));
+        let predict = ["predict", "--run", &folder, "data/test", "--json", "-q"];
+        let rows = json(&self.command(&predict).output().unwrap());
+        let rows = rows["predictions"].as_array().unwrap();
+        let right = rows
+            .iter()
+            .filter(|row| row["path"].as_str().unwrap().contains(&format!("/{}/", row["label"].as_str().unwrap())));
+        assert_eq!(right.count() as f64 / rows.len() as f64, result["test_accuracy"].as_f64().unwrap(), "{run}");
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -25,11 +25,11 @@ const USUAL_INPUT: BackboneDefaults =
 pub fn check(
     settings: &Settings,
     spec: Option<&VitSpec>,
+    dataset: &Dataset,
     args: &CheckArgs,
     report: &mut Report,
     console: &Console,
 ) -> Result<Vec<Section>> {
-    let Some(dataset) = report.note(Dataset::open(&settings.data)) else { return Ok(Vec::new()) };
     report.warnings.extend(dataset.warnings.iter().cloned());
     let usual = (settings.model.image_size.unwrap_or(USUAL_SIZE), USUAL_INPUT);
     let (image_size, defaults) = spec.map_or(usual, |spec| (spec.image_size, spec.input));
@@ -41,7 +41,7 @@ pub fn check(
         threads: threads(settings),
     };
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
-    let found = examine(&dataset, &options, &|done| progress.set(done as u64))?;
+    let found = examine(dataset, &options, &|done| progress.set(done as u64))?;
     progress.finish();
     let mut pairs = found.twins();
     // Leaks first; the order is otherwise that of the samples.

@@ -13,6 +13,7 @@ mod twins;
 use super::{ConfigArgs, weights};
 use crate::backbone::{Backbone, VitSpec};
 use crate::config::Settings;
+use crate::data::Dataset;
 use crate::error::{DataError, Error, ExitCode, Result};
 use crate::hub::Wanted;
 use crate::report::Console;
@@ -143,10 +144,11 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
     report.sections.push(machine);
     let spec = architecture(&settings, console);
     let spec = report.note(spec);
-    let images = images::check(&settings, spec.as_ref(), args, &mut report, console)?;
+    let Some(dataset) = report.note(Dataset::open(&settings.data)) else { return report.finish(console) };
+    let images = images::check(&settings, spec.as_ref(), &dataset, args, &mut report, console)?;
     report.sections.extend(images);
     if let Some(spec) = &spec {
-        let plan = plan::section(&settings, spec, &mut report, console);
+        let plan = plan::section(&settings, spec, &dataset, &mut report, console);
         report.sections.extend(plan);
     }
     report.finish(console)

@@ -14,14 +14,18 @@ use crate::train::classifier::all_shapes;
 use serde_json::json;
 
 /// Describes the plan; one that does not fit is a warning, one that the backbone does not allow a problem.
-pub fn section(settings: &Settings, spec: &VitSpec, report: &mut Report, console: &Console) -> Option<Section> {
+pub fn section(
+    settings: &Settings,
+    spec: &VitSpec,
+    dataset: &Dataset,
+    report: &mut Report,
+    console: &Console,
+) -> Option<Section> {
     // What learnt words take depends on a text tower, which nobody has looked for yet.
     if matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text()) {
         return None;
     }
-    // Data that cannot be opened are reported with the images.
-    let dataset = Dataset::open(&settings.data).ok()?;
-    let (sizes, forecast) = report.note(planned(settings, spec, &dataset, console))?;
+    let (sizes, forecast) = report.note(planned(settings, spec, dataset, console))?;
     report.warnings.extend(forecast.warning());
     let (learning, all) = sizes.parameters;
     let mut rows = vec![
