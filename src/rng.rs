@@ -35,6 +35,8 @@ pub enum Purpose {
     Sampler = 11,
     /// How the images of a step are mixed.
     Mix = 12,
+    /// Resamples of a ranking, whose numbers are no plain shares.
+    RankingBootstrap = 13,
 }
 
 /// A deterministic stream of random numbers.

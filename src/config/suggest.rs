@@ -6,7 +6,7 @@ use serde_json::Value as Schema;
 const ALIKE: f64 = 0.8;
 
 /// The candidate most like `name`, when one is alike enough to be meant.
-pub(crate) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(super) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let name = name.to_lowercase().replace('-', "_");
     candidates
         .into_iter()
@@ -14,6 +14,14 @@ pub(crate) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c s
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// What may have been meant by a class that the data does not have, or else all that it has.
+pub(crate) fn for_unknown_class(name: &str, classes: &[String]) -> String {
+    match closest(name, classes.iter().map(String::as_str)) {
+        Some(close) => format!("did you mean {close:?}?"),
+        None => format!("the classes are {}", classes.join(", ")),
+    }
 }
 
 /// What may have been meant by the unknown key `name` of `table`: the same key in another section, a name spelt

@@ -24,6 +24,7 @@ use super::settings::{
     TrainSettings,
 };
 use super::strategy_settings::{BlockChoice, StrategySettings};
+use super::write_inspection::{inspection, unknown};
 use crate::error::{Error, Result};
 
 const HEADER: &str = "# The resolved configuration: every default is written out, every path is absolute.\n\n";
@@ -55,6 +56,8 @@ impl From<&Settings> for Raw {
             probe: Some(probe(&settings.probe)),
             tsne: Some(tsne(&settings.tsne)),
             prompts: Some(prompts(&settings.prompts)),
+            inspection: Some(inspection(&settings.inspection)),
+            unknown: Some(unknown(settings.unknown)),
         }
     }
 }
