@@ -19,4 +19,4 @@ pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use ranking::{auroc, average_precision};
-pub use scores::{Scores, softmax};
+pub use scores::{Scores, argmax, softmax};
