@@ -26,4 +26,4 @@ pub use inspection::{
 };
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use ranking::{auroc, average_precision};
-pub use scores::{Scores, softmax};
+pub use scores::{Scores, argmax, softmax};
