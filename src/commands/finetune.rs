@@ -7,6 +7,7 @@ use super::forecast::{Sizes, forecast};
 use super::imbalance::{criterion, warn_of_double_balance};
 use super::inspect::{Inspected, inspect};
 use super::kept;
+use super::known::{self, Seen};
 use super::prompt;
 use super::records::{create_run, new_record, write_down};
 use super::score::{self, SplitScore, read_evaluation, score_splits, write_scores};
@@ -17,6 +18,8 @@ use crate::cache::Key;
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::features::KnownRecord;
+use crate::metrics::good_classes;
 use crate::nn::Criterion;
 use crate::report::{
     Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
@@ -114,6 +117,7 @@ struct Prepared {
 fn prepare(settings: Settings, console: &Console) -> Result<Prepared> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
+    good_classes(&settings.inspection.good, &dataset.classes)?;
     let prompts = texts::prompts_of_head(&settings, &dataset.classes, console)?;
     let mut session = prompt::open(settings, prompts.is_some(), console)?;
     let context = prompt::context(&session, &dataset.classes, console)?;
@@ -358,8 +362,10 @@ impl Training {
         }
         self.mix_with_start(console)?;
         self.trainer = self.trainer.merged()?;
-        let (temperature, scores) = score_splits(&self.feed, &self.trainer, &[Split::Val, Split::Test], console)?;
-        self.record.temperature = temperature;
+        let (splits, inspection) = ([Split::Val, Split::Test], &self.session.settings.inspection);
+        let (calibration, scores) = score_splits(&self.feed, &self.trainer, &splits, inspection, console)?;
+        calibration.keep(&mut self.record, console);
+        self.record.known = self.remember(console)?;
         write_scores(self.run.folder(), &self.feed.dataset, &scores)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
@@ -368,6 +374,12 @@ impl Training {
         clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
         self.checkpoints.remove(FINETUNED)?;
         print_result(&self.run, &self.record, console)
+    }
+
+    fn remember(&self, console: &Console) -> Result<Option<KnownRecord>> {
+        let images = (&self.feed, &self.keys);
+        let seen = || Seen::by(&self.trainer, &self.session, &self.plan, images, console);
+        known::remember(self.run.folder(), &self.session, &self.feed.dataset, seen, console)
     }
 
     fn draw_curves(&self) -> Result<()> {
