@@ -6,7 +6,7 @@ use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::{Gates, Inspection};
-use crate::report::{Console, confusion_table, evaluation_table};
+use crate::report::{Console, confusion_table, evaluation_table, inspection_first};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -145,7 +145,10 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
         console.warn(gaps);
     }
-    console.output(evaluation, || format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation)))?;
+    console.output(evaluation, || {
+        let tables = format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation));
+        inspection_first(Some(evaluation), tables)
+    })?;
     let missed = gates.check(evaluation);
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
 }

@@ -22,8 +22,8 @@ use crate::features::KnownRecord;
 use crate::metrics::good_classes;
 use crate::nn::Criterion;
 use crate::report::{
-    Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
-    recall_table, refuse, thousands, verdict,
+    Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, inspection_first, key_value_table, mebibytes,
+    percent, plots, recall_table, refuse, thousands, verdict,
 };
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
@@ -416,6 +416,7 @@ impl Training {
             "cache": self.record.cache,
             "soup": self.record.soup,
             "wise_ft": self.record.wise_ft,
+            "inspection": score::inspection(scores),
             "verdict": verdict.code(),
             "verdict_reason": verdict.sentence(),
             "remedy": verdict.remedy(&self.session.settings),
@@ -428,7 +429,10 @@ fn print_result(run: &Run, record: &RunRecord, console: &Console) -> Result<()> 
     let Some(result) = &record.result else { return Ok(()) };
     let scored = [Split::Test, Split::Val].into_iter().find_map(|split| read_evaluation(run.folder(), split));
     console.output(result, || match &scored {
-        Some(evaluation) => format!("{}\n\n{}", result_table(result), recall_table(evaluation)),
+        Some(evaluation) => {
+            let tables = format!("{}\n\n{}", result_table(result), recall_table(evaluation));
+            inspection_first(Some(evaluation), tables)
+        }
         None => result_table(result),
     })
 }

@@ -6,7 +6,7 @@ use super::fit_probe::{Fitted, fit, fit_tip};
 use super::inspect::inspect;
 use super::known::{self, Seen};
 use super::records::{create_run, new_record, write_down};
-use super::score::{Calibration, SplitScore, of, write_scores};
+use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
 use crate::backbone::{Params, Readout};
@@ -16,7 +16,9 @@ use crate::error::{Error, Result};
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
 use crate::probe::{Model, Selection};
-use crate::report::{Advice, Console, ProbeRecord, Run, RunRecord, Status, key_value_table, percent, plots};
+use crate::report::{
+    Advice, Console, ProbeRecord, Run, RunRecord, Status, inspection_first, key_value_table, percent, plots,
+};
 use crate::system::memory::peak_memory_bytes;
 use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
@@ -100,7 +102,7 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
     record.result = Some(result(&run, &record, &fitted, &scores, &session));
     run.write_record(&record)?;
     match &record.result {
-        Some(result) => console.output(result, || table(result)),
+        Some(result) => console.output(result, || inspection_first(foremost(&scores), table(result))),
         None => Ok(()),
     }
 }
@@ -270,6 +272,7 @@ fn result(
         })).collect::<Vec<_>>(),
         "target": settings.target,
         "advice": advice.sentence(),
+        "inspection": inspection(scores),
     })
 }
 

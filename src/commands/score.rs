@@ -3,7 +3,7 @@
 use crate::config::InspectionSettings;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
-use crate::metrics::{Evaluation, Rules, Scores, evaluate, fit_temperature};
+use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temperature};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, percent, plots, write_json};
 use crate::train::feed::{Feed, Scored};
@@ -125,13 +125,23 @@ pub fn of(scores: &[SplitScore], split: Split) -> Option<&Evaluation> {
     scores.iter().map(|score| &score.evaluation).find(|evaluation| evaluation.split == split.name())
 }
 
+/// The evaluation that a person wants to see first: of the test images, or else of the validation images.
+pub fn foremost(scores: &[SplitScore]) -> Option<&Evaluation> {
+    [Split::Test, Split::Val].into_iter().find_map(|split| of(scores, split))
+}
+
+/// What its decisions do to parts, when a good class is named.
+pub fn inspection(scores: &[SplitScore]) -> Option<&Inspection> {
+    foremost(scores)?.inspection.as_ref()
+}
+
 /// The scores of a split that a run directory holds; none when it was not scored or the file is damaged.
 pub fn read_evaluation(folder: &Path, split: Split) -> Option<Evaluation> {
     let text = std::fs::read_to_string(folder.join(format!("eval-{}.json", split.name()))).ok()?;
     serde_json::from_str(&text).ok()
 }
 
-/// Writes `eval-NAME.json`, `predictions-NAME.csv` and the confusion matrix of each split into a run directory.
+/// Writes `eval-NAME.json`, `predictions-NAME.csv` and the pictures of each split into a run directory.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -144,6 +154,12 @@ pub fn write_scores(folder: &Path, dataset: &Dataset, scores: &[SplitScore]) -> 
         let title = format!("{name}: accuracy {}", percent(evaluation.accuracy));
         let picture = folder.join(format!("plots/confusion-{name}"));
         plots::save_confusion(&picture, &title, &dataset.classes, &evaluation.confusion)?;
+        // Probabilities that are no numbers have no diagram.
+        if let Some(reliability) = evaluation.reliability.as_ref().filter(|found| !found.before.is_empty()) {
+            let title = format!("{name}, {} images: confidence and accuracy", evaluation.n);
+            let picture = folder.join(format!("plots/reliability-{name}"));
+            plots::save_reliability(&picture, &title, evaluation.temperature, reliability)?;
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::features::FeatureSet;
 use super::inspect::inspect;
 use super::known::{self, Seen};
 use super::records::{create_run, new_record, write_down};
-use super::score::{SplitScore, evaluate_splits, of, write_scores};
+use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use super::session::{ModelShape, Session};
 use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::{Readout, Stage};
@@ -15,7 +15,7 @@ use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
-use crate::report::{Console, Run, RunRecord, Status, key_value_table, percent, template_table};
+use crate::report::{Console, Run, RunRecord, Status, inspection_first, key_value_table, percent, template_table};
 use crate::system::memory::peak_memory_bytes;
 use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
@@ -78,7 +78,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let result = result(&run, &record, &texts.prompts, &evaluations, &templates);
     record.result = Some(result.clone());
     run.write_record(&record)?;
-    console.output(&result, || table(&result, &templates))
+    console.output(&result, || inspection_first(foremost(&evaluations), table(&result, &templates)))
 }
 
 /// The features of the images and the head that compares them.
@@ -184,6 +184,7 @@ fn result(
         "seconds": record.wall_seconds,
         "peak_memory_bytes": record.peak_memory_bytes,
         "cache": record.cache,
+        "inspection": inspection(scores),
     });
     if !templates.is_empty() {
         result["templates"] = json!(templates);

@@ -6,6 +6,7 @@ mod curves;
 mod lines;
 mod lr_finder;
 pub(in crate::report) mod palette;
+mod reliability;
 mod scatter;
 mod sheet;
 mod smooth;
@@ -26,6 +27,7 @@ use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{DrawingBackend, SVGBackend};
 
 use crate::error::{Error, Result};
+use crate::metrics::Reliability;
 use crate::system::files::{create_folder, write_atomic};
 use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
@@ -92,6 +94,18 @@ pub fn save_lr_finder(stem: &Path, title: &str, sweep: &Sweep) -> Result<()> {
         return Err(Error::Plot { path: stem.to_path_buf(), reason: "no step was taken".into() });
     }
     save(&lr_finder::LrFinder { title, sweep }, stem)
+}
+
+/// Draws how often answers of a confidence are right, before and after division by the temperature, to `stem`.png and
+/// `stem`.svg.
+///
+/// # Errors
+/// [`Error::Plot`] when there is no bin or the drawing fails, [`Error::Io`] when a file cannot be written.
+pub fn save_reliability(stem: &Path, title: &str, temperature: f64, reliability: &Reliability) -> Result<()> {
+    if reliability.before.is_empty() || reliability.after.is_empty() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no probability is a number".into() });
+    }
+    save(&reliability::ReliabilityPlot { title, temperature, reliability }, stem)
 }
 
 /// Draws a contact sheet to the PNG file `path`.
