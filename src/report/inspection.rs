@@ -1,7 +1,7 @@
 //! Escapes, overkill and looks as tables for people.
 
 use super::printable;
-use super::table::{listing_table, percent};
+use super::table::{key_value_table, listing_table, percent};
 use crate::metrics::{Estimate, Evaluation, Inspection, Interval, Outcome, Rate, Rule};
 
 /// What happens to parts, above everything else that a command prints; `rest` alone when no good class is named.
@@ -18,7 +18,7 @@ pub fn inspection_table(split: &str, inspection: &Inspection) -> String {
     let (split, goods, defects) = (printable(split), inspection.goods, inspection.defects);
     let headline = format!("{split}, {goods} good ({good}) and {defects} defective parts");
     let table = outcome_table(inspection);
-    format!("{headline}\n\n{table}\n\n{}", ranking_lines(inspection))
+    format!("{headline}\n\n{table}\n\n{}", ranking_table(inspection))
 }
 
 /// Columns that say nothing are left out, and so are rules that led to the same threshold as the stricter one above them.
@@ -56,19 +56,22 @@ fn outcome_table(inspection: &Inspection) -> String {
     listing_table(2, &header, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
-fn ranking_lines(inspection: &Inspection) -> String {
+/// What the defect probability is worth whatever the threshold; in hindsight, the best threshold for these very images.
+fn ranking_table(inspection: &Inspection) -> String {
+    if let Some(gaps) = inspection.gaps() {
+        return gaps;
+    }
     let recalls = inspection.recall_at_overkill.iter().map(|at| {
         let share = at.recall.value.map_or("-".into(), percent);
-        format!("{share} with overkill up to {} %", 100.0 * at.max_overkill)
+        format!("{share} at {} %", 100.0 * at.max_overkill)
     });
-    let none = inspection.overkill_at_zero_escapes.value.map_or("-".into(), percent);
-    format!(
-        "ranking: AUROC {}, average precision {}\n\
-         the best threshold in hindsight finds {}; without an escape it rejects {none} of the good parts",
-        estimate(inspection.auroc),
-        estimate(inspection.average_precision),
-        recalls.collect::<Vec<_>>().join(", ")
-    )
+    let overkill = inspection.overkill_at_zero_escapes.value.map_or("-".into(), percent);
+    key_value_table(&[
+        ("AUROC", estimate(inspection.auroc)),
+        ("average precision", estimate(inspection.average_precision)),
+        ("recall at overkill, in hindsight", recalls.collect::<Vec<_>>().join(", ")),
+        ("overkill at no escape, in hindsight", overkill),
+    ])
 }
 
 fn share(rate: &Rate) -> String {
