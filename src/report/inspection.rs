@@ -126,13 +126,41 @@ mod tests {
         let settings =
             InspectionSettings { prevalence: Some(0.01), band: Some(BandGoal::Costs(costs)), ..Default::default() };
         let evaluation = evaluation(settings, &[0, 0, 0, 0, 1, 1, 1, 1]);
-        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @"");
+        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @r"
+        test, 4 good (good) and 4 defective parts
+
+        decision              threshold                 escapes         95 %         overkill         95 %       looked at  escapes, ppm  cost a part
+        ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+        largest probability   -                 25.0 % (1 of 4)  0.6 to 80.6  25.0 % (1 of 4)  0.6 to 80.6               -          2500       2.7250
+        no escapes            0.3351             0.0 % (0 of 4)   up to 52.7  25.0 % (1 of 4)  0.6 to 80.6               -             0       2.4750
+        overkill up to 0.1 %  0.5621            25.0 % (1 of 4)  0.6 to 80.6   0.0 % (0 of 4)   up to 52.7               -          2500       0.2500
+        review between        0.5621 to 0.5621  25.0 % (1 of 4)  0.6 to 80.6   0.0 % (0 of 4)   up to 52.7  0.0 % (0 of 8)          2500       0.2500
+
+        AUROC                                0.938 (95 %: 0.667 to 1.000)
+        average precision                    0.950 (95 %: 0.700 to 1.000)
+        recall at overkill, in hindsight     75.0 % at 0.1 %, 75.0 % at 0.5 %, 75.0 % at 1 %
+        overkill at no escape, in hindsight  25.0 %
+
+        rest
+        ");
     }
 
     #[test]
     fn without_defects_and_band_little_is_left() {
         let evaluation = evaluation(InspectionSettings::default(), &[1, 1]);
-        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @"");
+        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @r"
+        test, 2 good (good) and 0 defective parts
+
+        decision              threshold  escapes  95 %          overkill       95 %
+        ───────────────────────────────────────────────────────────────────────────
+        largest probability   -                -     -  100.0 % (2 of 2)  from 22.4
+        no escapes            0.3351           -     -  100.0 % (2 of 2)  from 22.4
+        overkill up to 0.1 %  0.5621           -     -  100.0 % (2 of 2)  from 22.4
+
+        no image shows a defective part: escapes are undefined
+
+        rest
+        ");
         let plain = Evaluation { inspection: None, ..evaluation };
         assert_eq!(inspection_first(Some(&plain), "rest".into()), "rest");
         assert_eq!(inspection_first(None, "rest".into()), "rest");
