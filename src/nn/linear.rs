@@ -146,7 +146,10 @@ impl Linear {
         self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op)
     }
 
-    /// Number of outputs.
+    /// Outputs of a row.
+    ///
+    /// # Errors
+    /// When the weight is no matrix.
     pub fn outputs(&self) -> Result<usize> {
         self.weight.dim(0)
     }

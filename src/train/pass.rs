@@ -117,13 +117,12 @@ impl Pass<'_> {
             upstream = match (way, &upstream) {
                 (Way::Plain(block, kept), Some(dy)) => block.back(*kept, dy, index > 0, &mut store)?,
                 (Way::Graph(input, output), upstream) => {
-                    let scalar = match upstream {
-                        Some(dy) => (&output * dy)?.sum_all()?,
-                        None => {
-                            let (value, scaled) = self.scaled_loss(&output)?;
-                            loss = value;
-                            scaled
-                        }
+                    let scalar = if let Some(dy) = upstream {
+                        (&output * dy)?.sum_all()?
+                    } else {
+                        let (value, scaled) = self.scaled_loss(&output)?;
+                        loss = value;
+                        scaled
                     };
                     store = scalar.backward()?;
                     store.remove(&input).map(|dx| dx.detach())
