@@ -1,7 +1,7 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
 use super::saved::SavedRun;
-use super::score::{evaluate_scored, score, write_evaluations};
+use super::score::{SplitScore, score, write_scores};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -110,12 +110,13 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         console.warn(format!("the probe was fitted on the {split} images: this is no estimate of its accuracy"));
     }
     let scored = score(&feed, &run.trainer, split, console)?;
-    let evaluation = evaluate_scored(args.name(), &feed.dataset, &scored, &run.record.classes, run.record.temperature)?;
+    let score = SplitScore::new(args.name(), &feed.dataset, scored, run.record.temperature)?;
     if args.data.is_none() {
-        write_evaluations(&args.run, std::slice::from_ref(&evaluation))?;
+        write_scores(&args.run, &feed.dataset, std::slice::from_ref(&score))?;
     }
-    console.output(&evaluation, || format!("{}\n\n{}", evaluation_table(&evaluation), confusion_table(&evaluation)))?;
-    let missed = Gates::from(args.gates).check(&evaluation);
+    let evaluation = &score.evaluation;
+    console.output(evaluation, || format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation)))?;
+    let missed = Gates::from(args.gates).check(evaluation);
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
 }
 

@@ -21,4 +21,4 @@ pub use gates::Gates;
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};
 pub use ranking::{auroc, average_precision};
-pub use scores::{Scores, softmax};
+pub use scores::{Scores, argmax, softmax};

@@ -5,6 +5,7 @@ mod console;
 mod forecast;
 pub mod html;
 pub mod plots;
+pub mod predictions;
 mod reading;
 mod run;
 mod table;
