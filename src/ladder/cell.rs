@@ -82,13 +82,19 @@ impl<'a> Ladder<'a> {
                 cells.push(cell);
             }
         }
-        match refused.first() {
-            None => Ok(cells),
-            Some(set) => {
-                let hint = "leave it out, or add the strategy it is for";
-                Err(Error::usage_hint(format!("--set {set} fits none of the strategies compared"), hint))
-            }
+        match (refused.first(), rungs.first()) {
+            (Some(&set), Some(rung)) => Err(self.refusal(set, *rung)),
+            _ => Ok(cells),
         }
+    }
+
+    /// What a config of this rung says of an override that fits no rung.
+    fn refusal(&self, set: &str, rung: Rung) -> Error {
+        let sets = [vec![set.to_owned()], rung.sets(&self.base)].concat();
+        config::load(self.config, &sets).err().unwrap_or_else(|| {
+            let hint = "leave it out, or add the strategy it is for";
+            Error::usage_hint(format!("--set {set} fits none of the strategies compared"), hint)
+        })
     }
 
     fn cell(&self, rung: Rung, suffix: &str, repeat: &str) -> Result<(Cell, Vec<String>)> {
@@ -198,9 +204,11 @@ mod tests {
         let StrategySettings::Lora(lora) = &found[1].settings.strategy else { panic!("{:?}", found[1]) };
         assert_eq!((lora.rank, &lora.blocks), (2, &BlockChoice::Last(1)));
         let refused = cells(&["strategy.rank=2"], &[Rung::Full], Repeats::Seeds(1)).unwrap_err();
-        assert!(refused.to_string().contains("strategy.rank=2 fits none"), "{refused}");
-        let typo = cells(&["train.epoch=2"], &[Rung::Full], Repeats::Seeds(1)).unwrap_err();
-        assert!(typo.to_string().contains("did you mean epochs"), "{typo}");
+        assert!(refused.to_string().contains("strategy.rank: belongs to strategy.kind = \"lora\" only"), "{refused}");
+        for (typo, meant) in [("train.epoch=2", "epochs"), ("strategy.rnk=2", "rank")] {
+            let typo = cells(&[typo], &[Rung::Full, Rung::Lora], Repeats::Seeds(1)).unwrap_err();
+            assert!(typo.to_string().contains(&format!("did you mean {meant}?")), "{typo}");
+        }
     }
 
     #[test]
