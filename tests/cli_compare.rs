@@ -162,6 +162,13 @@ fn runs_that_were_made_elsewhere_are_collected() {
         (r"─+", "─"),
         (r"(recommended: knn\n\n)[^\n]*", "$1[SENTENCE]")
     );
+    // A run of other images is not compared with the rest.
+    let image = fs::read_dir(workspace.path("data/train/local")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(image).unwrap();
+    shell(&workspace, lines[3]["command"].as_str().unwrap());
+    let collected = compare(&workspace, &[extra.as_slice(), &["--collect"]].concat());
+    assert_eq!(collected["missing"][0]["reason"], "made of other images");
+
     fs::remove_dir_all(workspace.path("runs/small-compare")).unwrap();
     snapshot!(workspace, &args(&[extra.as_slice(), &["--collect"]].concat()),);
 }

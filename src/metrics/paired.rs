@@ -7,7 +7,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 ///
 /// A difference is what one classifier answered right of a unit less what the other did, a unit being an image, or a
 /// group of images that belong together; scores averaged over seeds come as their sums. Of two single classifiers on
-/// single images the differences are -1, 0 and 1, and this is McNemar's test in its exact form. Without any difference
+/// single images the differences are -1, 0 and 1, and this is `McNemar`'s test in its exact form. Without any difference
 /// it is 1.
 ///
 /// All sign patterns are counted, not drawn: the distribution of the sum is built up difference by difference, in
