@@ -8,6 +8,7 @@ mod augment_settings;
 mod check;
 mod document;
 mod feature_settings;
+mod fold;
 mod head_settings;
 mod loss_settings;
 mod overrides;
@@ -27,6 +28,7 @@ mod write;
 
 pub use augment_settings::*;
 pub use feature_settings::*;
+pub use fold::Fold;
 pub use head_settings::*;
 pub use loss_settings::*;
 pub use prompt_settings::*;

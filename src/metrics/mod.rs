@@ -9,6 +9,7 @@ mod confusion;
 mod evaluation;
 mod gates;
 mod interval;
+mod paired;
 mod ranking;
 mod scores;
 
@@ -18,5 +19,6 @@ pub use confusion::Confusion;
 pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
+pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};
 pub use ranking::{auroc, average_precision};
 pub use scores::{Scores, argmax, softmax};
