@@ -37,6 +37,8 @@ pub enum Purpose {
     Mix = 12,
     /// Resamples of a ranking, whose numbers are no plain shares.
     RankingBootstrap = 13,
+    /// Dealing samples to the folds of which each is tested on in turn.
+    TestFolds = 16,
 }
 
 /// A deterministic stream of random numbers.

@@ -8,6 +8,7 @@ mod augment_settings;
 mod check;
 mod document;
 mod feature_settings;
+mod fold;
 mod head_settings;
 mod inspection_settings;
 mod loss_settings;
@@ -30,6 +31,7 @@ mod write_inspection;
 
 pub use augment_settings::*;
 pub use feature_settings::*;
+pub use fold::Fold;
 pub use head_settings::*;
 pub use inspection_settings::*;
 pub use loss_settings::*;
@@ -38,7 +40,7 @@ pub use prompt_tuning::*;
 pub use schema::json_schema;
 pub use settings::*;
 pub use strategy_settings::*;
-pub(crate) use suggest::for_unknown_class;
+pub(crate) use suggest::{closest, for_unknown_class};
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
 use check::Findings;

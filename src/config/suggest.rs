@@ -6,7 +6,7 @@ use serde_json::Value as Schema;
 const ALIKE: f64 = 0.8;
 
 /// The candidate most like `name`, when one is alike enough to be meant.
-pub(super) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let name = name.to_lowercase().replace('-', "_");
     candidates
         .into_iter()

@@ -3,6 +3,7 @@
 mod c_path;
 mod confusion;
 mod curves;
+mod labels;
 mod lines;
 mod lr_finder;
 pub(in crate::report) mod palette;
@@ -11,12 +12,14 @@ mod scatter;
 mod sheet;
 mod smooth;
 mod style;
+mod tradeoff;
 mod wise_ft;
 
 pub use c_path::Selection;
 pub use scatter::{Scatter, ScatterPoint};
 pub(in crate::report) use scatter::{drawing_order, opacity, radius};
 pub use sheet::{Sheet, SheetRow, Thumbnail};
+pub use tradeoff::{Tradeoff, TradeoffPoint};
 
 use std::path::Path;
 
@@ -133,6 +136,18 @@ pub fn save_wise_ft(stem: &Path, title: &str, record: &WiseFtRecord) -> Result<(
         return Err(Error::Plot { path: stem.to_path_buf(), reason: "no mean was scored".into() });
     }
     save(&wise_ft::Means { title, record }, stem)
+}
+
+/// Draws accuracies against wall times to `stem`.png and `stem`.svg, with names beside the points and a ring around the
+/// recommended one.
+///
+/// # Errors
+/// [`Error::Plot`] when there are no points, one has no finite place or the drawing fails, [`Error::Io`] when a file
+/// cannot be written.
+pub fn save_tradeoff(stem: &Path, tradeoff: &Tradeoff) -> Result<()> {
+    let problem = tradeoff.problem().map_or_else(style::register_font, Err);
+    problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
+    save(tradeoff, stem)
 }
 
 /// What drawing on backend `B` returns.
