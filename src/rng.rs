@@ -35,6 +35,8 @@ pub enum Purpose {
     Sampler = 11,
     /// How the images of a step are mixed.
     Mix = 12,
+    /// Flaws put on one sample to see how a model bears them.
+    Corruption = 20,
 }
 
 /// A deterministic stream of random numbers.

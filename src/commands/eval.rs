@@ -1,13 +1,15 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
+use super::corrupt::{self, CorruptArgs};
 use super::saved::SavedRun;
 use super::score::{evaluate_scored, score, write_evaluations};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::metrics::Gates;
-use crate::report::{Console, confusion_table, evaluation_table};
+use crate::metrics::{Evaluation, Gates, Robustness};
+use crate::report::{Console, confusion_table, evaluation_table, robustness_table};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Arguments of `eval`.
@@ -25,6 +27,8 @@ pub struct EvalArgs {
     /// Device to run on instead of the run's: auto, cpu, cuda:N
     #[arg(long)]
     device: Option<String>,
+    #[command(flatten)]
+    corrupt: CorruptArgs,
     #[command(flatten)]
     gates: GateArgs,
 }
@@ -64,6 +68,9 @@ struct GateArgs {
     /// Highest expected calibration error
     #[arg(long, value_name = "X", value_parser = fraction)]
     max_ece: Option<f64>,
+    /// Lowest mean accuracy over flaws and strengths, with --corrupt
+    #[arg(long, value_name = "X", value_parser = fraction, requires = "corrupt")]
+    min_corrupt_accuracy: Option<f64>,
 }
 
 fn within(text: &str, low: f64, high: f64) -> std::result::Result<f64, String> {
@@ -94,6 +101,7 @@ impl From<GateArgs> for Gates {
             min_mcc: args.min_mcc,
             max_nll: args.max_nll,
             max_ece: args.max_ece,
+            min_corrupt_accuracy: args.min_corrupt_accuracy,
         }
     }
 }
@@ -114,9 +122,29 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     if args.data.is_none() {
         write_evaluations(&args.run, std::slice::from_ref(&evaluation))?;
     }
-    console.output(&evaluation, || format!("{}\n\n{}", evaluation_table(&evaluation), confusion_table(&evaluation)))?;
-    let missed = Gates::from(args.gates).check(&evaluation);
+    let gates = Gates::from(args.gates);
+    let mut missed = gates.check(&evaluation);
+    match corrupt::measure(&args.corrupt, &run, feed, split, &evaluation, console)? {
+        None => console
+            .output(&evaluation, || format!("{}\n\n{}", evaluation_table(&evaluation), confusion_table(&evaluation)))?,
+        Some(robustness) => {
+            if args.data.is_none() {
+                corrupt::write(&args.run, &robustness)?;
+            }
+            missed.extend(gates.check_robustness(&robustness));
+            let both = Scores { evaluation: &evaluation, robustness: &robustness };
+            console.output(&both, || robustness_table(&robustness))?;
+        }
+    }
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
+}
+
+/// What `eval --corrupt --json` prints.
+#[derive(Serialize)]
+struct Scores<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    robustness: &'a Robustness,
 }
 
 impl EvalArgs {

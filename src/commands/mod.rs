@@ -1,6 +1,7 @@
 //! The command line: what there is to type, and one file for each command, which only composes the other modules.
 
 mod check;
+mod corrupt;
 mod device;
 mod eval;
 mod export;

@@ -185,10 +185,10 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
 }
 
 fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result<()> {
-    let (x_label, name) = names(session.settings.probe.method);
+    let method = session.settings.probe.method;
     let picture = plots::Selection {
-        title: format!("{}, {}", session.settings.run.name, name),
-        x_label: x_label.into(),
+        title: format!("{}, {}", session.settings.run.name, in_words(method)),
+        x_label: method.setting().into(),
         log_x: true,
         points: selection
             .path
@@ -200,13 +200,13 @@ fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result
     plots::save_selection(&run.path("plots/selection"), &picture)
 }
 
-/// What a method's free number is called, and the method itself.
-fn names(method: ProbeMethod) -> (&'static str, &'static str) {
+/// A method in words.
+fn in_words(method: ProbeMethod) -> &'static str {
     match method {
-        ProbeMethod::Logistic => ("C", "logistic regression"),
-        ProbeMethod::Svm => ("C", "linear SVM"),
-        ProbeMethod::Knn => ("k", "nearest neighbours"),
-        ProbeMethod::Tip => ("β", "Tip-Adapter"),
+        ProbeMethod::Logistic => "logistic regression",
+        ProbeMethod::Svm => "linear SVM",
+        ProbeMethod::Knn => "nearest neighbours",
+        ProbeMethod::Tip => "Tip-Adapter",
     }
 }
 

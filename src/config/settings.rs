@@ -5,6 +5,7 @@ use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::head_settings::{HeadPull, WiseFt};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
+use super::report_settings::ReportSettings;
 use super::strategy_settings::StrategySettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub tsne: TsneSettings,
     /// `[prompts]`
     pub prompts: PromptSettings,
+    /// `[report]`
+    pub report: ReportSettings,
 }
 
 /// `[run]`: name, place and machine.

@@ -1,6 +1,6 @@
 //! Quality gates: what a CI job asks of an evaluation.
 
-use super::Evaluation;
+use super::{Evaluation, Robustness};
 
 /// The bounds a caller set; none = not asked for. Probabilities are judged as the model gave them, before
 /// temperature scaling.
@@ -22,6 +22,8 @@ pub struct Gates {
     pub max_nll: Option<f64>,
     /// Largest expected calibration error.
     pub max_ece: Option<f64>,
+    /// Least mean accuracy over flaws and their strengths.
+    pub min_corrupt_accuracy: Option<f64>,
 }
 
 impl Gates {
@@ -47,6 +49,15 @@ impl Gates {
             at_least(&metric, Some(class.recall), "--min-class-recall", self.min_class_recall)
         });
         overall.into_iter().chain(recalls).flatten().collect()
+    }
+}
+
+impl Gates {
+    /// The same for scores under flaws.
+    pub fn check_robustness(&self, robustness: &Robustness) -> Vec<String> {
+        let mean = Some(robustness.mean_accuracy);
+        let missed = at_least("mean accuracy under flaws", mean, "--min-corrupt-accuracy", self.min_corrupt_accuracy);
+        missed.into_iter().collect()
     }
 }
 

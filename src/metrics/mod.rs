@@ -10,6 +10,7 @@ mod evaluation;
 mod gates;
 mod interval;
 mod ranking;
+mod robustness;
 mod scores;
 
 pub use accuracy::{accuracy, balanced_accuracy, majority_baseline};
@@ -19,4 +20,6 @@ pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use ranking::{auroc, average_precision};
+pub use robustness::{FlawScores, Robustness};
+use evaluation::mean;
 pub use scores::{Scores, softmax};

@@ -20,7 +20,7 @@ pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
 };
 pub use table::{
-    confusion_table, evaluation_table, key_value_table, listing_table, percent, recall_table, template_table, thousands,
+    confusion_table, evaluation_table, key_value_table, listing_table, percent, recall_table, robustness_table, template_table, thousands,
 };
 pub use training::TrainingReport;
 pub use verdict::{Verdict, verdict};

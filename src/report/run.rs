@@ -294,7 +294,7 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     keys.into_iter()
         .filter(|key| !key.starts_with("run.") || matches!(key.as_str(), "run.seed" | "run.precision"))
         .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
-        .filter(|key| !key.starts_with("tsne.") && !key.starts_with("train.checkpoint_"))
+        .filter(|key| !key.starts_with("tsne.") && !key.starts_with("report.") && !key.starts_with("train.checkpoint_"))
         .map(|key| (key, lookup(&then, key), lookup(&today, key)))
         .filter(|(_, then, today)| then != today)
         .map(|(key, then, today)| format!("{key}: {then} then, {today} now"))
@@ -302,7 +302,7 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
 }
 
 /// Dotted keys with their values.
-fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
+pub(super) fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
     match value.as_object() {
         Some(fields) => {
             for (name, value) in fields {

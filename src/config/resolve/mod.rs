@@ -41,6 +41,7 @@ impl Resolver<'_> {
             cache: self.cache(raw.cache.unwrap_or_default()),
             probe: features::probe(raw.probe.unwrap_or_default()),
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
+            report: features::report(&raw.report.unwrap_or_default()),
             prompts: self.prompts(raw.prompts.unwrap_or_default()),
             strategy,
             unfreeze,

@@ -278,10 +278,11 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         any_lora().prop_map(StrategySettings::Lora),
         any_prompt_tuning().prop_map(StrategySettings::Prompt),
     ];
-    let features = (any_cache(), any_probe(), any_tsne(), any_prompts());
+    let report = (any::<bool>(), 0..=100usize).prop_map(|(html, mistakes)| ReportSettings { html, mistakes });
+    let features = (any_cache(), any_probe(), any_tsne(), any_prompts(), report);
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
         .prop_map(
-            |(run, data, model, preprocess, augment, strategy, mut train, patience, (cache, probe, tsne, prompts))| {
+            |(run, data, model, preprocess, augment, strategy, mut train, patience, (cache, probe, tsne, prompts, report))| {
                 if model.head_init == HeadInit::Text {
                     start_from_texts(&mut train);
                 }
@@ -302,6 +303,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     probe,
                     tsne,
                     prompts,
+                    report,
                 }
             },
         )
