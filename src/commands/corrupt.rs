@@ -1,7 +1,7 @@
 //! `eval --corrupt`: the images of a split with flaws of growing strength.
 
 use super::saved::SavedRun;
-use super::score::{evaluate_scored, score};
+use super::score::{SplitScore, score};
 use crate::config::closest;
 use crate::data::Split;
 use crate::data::transform::Corruption;
@@ -62,14 +62,15 @@ impl CorruptArgs {
     }
 }
 
-/// Scores the split once for each flaw and strength; none when no flaw was asked for. `clean` is the split as it is.
+/// Scores the split once for each flaw and strength; none when no flaw was asked for. `clean` is the split as it is. The
+/// feed is as before in the end.
 ///
 /// # Errors
 /// Data errors of files that changed under way.
 pub fn measure(
     args: &CorruptArgs,
     run: &SavedRun,
-    mut feed: Feed,
+    feed: &mut Feed,
     split: Split,
     clean: &Evaluation,
     console: &Console,
@@ -87,12 +88,13 @@ pub fn measure(
         for &strength in &strengths {
             console.detail(format!("{} at strength {strength:.2}", kind.name()));
             feed.evaluation = Arc::new(plain.corrupted(kind, strength, seed));
-            let scores = score(&feed, &run.trainer, split, console)?;
-            let (classes, temperature) = (&run.record.classes, run.record.temperature);
-            evaluations.push(evaluate_scored(&clean.split, &feed.dataset, &scores, classes, temperature)?);
+            let scored = score(feed, &run.trainer, split, console)?;
+            let score = SplitScore::new(&clean.split, &feed.dataset, scored, run.record.temperature)?;
+            evaluations.push(score.evaluation);
         }
         scored.push((kind.name(), evaluations));
     }
+    feed.evaluation = plain;
     Ok(Some(Robustness::new(seed, strengths, clean, &scored)))
 }
 
@@ -103,6 +105,10 @@ pub fn measure(
 pub fn write(folder: &Path, robustness: &Robustness) -> Result<()> {
     let split = &robustness.split;
     write_json(&folder.join(format!("robustness-{split}.json")), robustness)?;
-    let title = format!("{split}: accuracy {}, with flaws {}", percent(robustness.clean_accuracy), percent(robustness.mean_accuracy));
+    let title = format!(
+        "{split}: accuracy {}, with flaws {}",
+        percent(robustness.clean_accuracy),
+        percent(robustness.mean_accuracy)
+    );
     plots::save_robustness(&folder.join(format!("plots/robustness-{split}")), &title, robustness)
 }

@@ -1,8 +1,9 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
 use super::corrupt::{self, CorruptArgs};
+use super::report::Subject;
 use super::saved::SavedRun;
-use super::score::{evaluate_scored, score, write_evaluations};
+use super::score::{SplitScore, score, write_scores};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -112,36 +113,36 @@ impl From<GateArgs> for Gates {
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
-    let feed = run.feed(dataset(args, &run)?);
+    let mut feed = run.feed(dataset(args, &run)?);
     let split = args.split();
     if run.record.probe.as_ref().is_some_and(|probe| args.data.is_none() && probe.fitted_on.contains(&split)) {
         console.warn(format!("the probe was fitted on the {split} images: this is no estimate of its accuracy"));
     }
     let scored = score(&feed, &run.trainer, split, console)?;
-    let evaluation = evaluate_scored(args.name(), &feed.dataset, &scored, &run.record.classes, run.record.temperature)?;
+    let score = SplitScore::new(args.name(), &feed.dataset, scored, run.record.temperature)?;
     if args.data.is_none() {
-        write_evaluations(&args.run, std::slice::from_ref(&evaluation))?;
+        write_scores(&args.run, &feed.dataset, std::slice::from_ref(&score))?;
+    }
+    let evaluation = &score.evaluation;
+    let robustness = corrupt::measure(&args.corrupt, &run, &mut feed, split, evaluation, console)?;
+    if args.data.is_none() {
+        robustness.iter().try_for_each(|robustness| corrupt::write(&args.run, robustness))?;
+        Subject::of_run(&run, &feed.dataset, &feed.evaluation).leave_page(console);
+    }
+    match &robustness {
+        None => console
+            .output(evaluation, || format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation)))?,
+        Some(robustness) => console.output(&Flawed { evaluation, robustness }, || robustness_table(robustness))?,
     }
     let gates = Gates::from(args.gates);
-    let mut missed = gates.check(&evaluation);
-    match corrupt::measure(&args.corrupt, &run, feed, split, &evaluation, console)? {
-        None => console
-            .output(&evaluation, || format!("{}\n\n{}", evaluation_table(&evaluation), confusion_table(&evaluation)))?,
-        Some(robustness) => {
-            if args.data.is_none() {
-                corrupt::write(&args.run, &robustness)?;
-            }
-            missed.extend(gates.check_robustness(&robustness));
-            let both = Scores { evaluation: &evaluation, robustness: &robustness };
-            console.output(&both, || robustness_table(&robustness))?;
-        }
-    }
+    let mut missed = gates.check(evaluation);
+    missed.extend(robustness.iter().flat_map(|robustness| gates.check_robustness(robustness)));
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
 }
 
 /// What `eval --corrupt --json` prints.
 #[derive(Serialize)]
-struct Scores<'a> {
+struct Flawed<'a> {
     #[serde(flatten)]
     evaluation: &'a Evaluation,
     robustness: &'a Robustness,

@@ -9,7 +9,8 @@ use super::inspect::{Inspected, inspect};
 use super::kept;
 use super::prompt;
 use super::records::{create_run, new_record, write_down};
-use super::score::{read_evaluation, score_splits, write_evaluations};
+use super::report::Subject;
+use super::score::{self, SplitScore, read_evaluation, score_splits, write_scores};
 use super::session::{ModelShape, Session, load_saved};
 use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::Readout;
@@ -17,7 +18,6 @@ use crate::cache::Key;
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::metrics::Evaluation;
 use crate::nn::Criterion;
 use crate::report::{
     Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
@@ -359,17 +359,30 @@ impl Training {
         }
         self.mix_with_start(console)?;
         self.trainer = self.trainer.merged()?;
-        let scores =
-            score_splits(&self.feed, &self.trainer, &self.record.classes, &[Split::Val, Split::Test], console)?;
-        self.record.temperature = scores.temperature;
-        write_evaluations(self.run.folder(), &scores.evaluations)?;
+        let (temperature, scores) = score_splits(&self.feed, &self.trainer, &[Split::Val, Split::Test], console)?;
+        self.record.temperature = temperature;
+        write_scores(self.run.folder(), &self.feed.dataset, &scores)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
-        self.record.result = Some(self.result(&scores.evaluations));
+        self.record.result = Some(self.result(&scores));
         self.run.write_record(&self.record)?;
         clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
         self.checkpoints.remove(FINETUNED)?;
+        self.page().leave_page(console);
         print_result(&self.run, &self.record, console)
+    }
+
+    /// What its page is made of.
+    fn page(&self) -> Subject<'_> {
+        Subject {
+            folder: self.run.folder(),
+            session: &self.session,
+            record: &self.record,
+            params: &self.trainer.params,
+            readout: Readout::POOL,
+            dataset: &self.feed.dataset,
+            pipeline: &self.feed.evaluation,
+        }
     }
 
     fn draw_curves(&self) -> Result<()> {
@@ -383,8 +396,8 @@ impl Training {
     }
 
     /// What `finetune --json` prints.
-    fn result(&self, evaluations: &[Evaluation]) -> serde_json::Value {
-        let accuracy = |wanted: Split| evaluations.iter().find(|e| e.split == wanted.name()).map(|e| e.accuracy);
+    fn result(&self, scores: &[SplitScore]) -> serde_json::Value {
+        let accuracy = |wanted: Split| score::of(scores, wanted).map(|evaluation| evaluation.accuracy);
         let history = &self.progress.history;
         let verdict = verdict(history);
         let training_seconds: f64 =

@@ -5,7 +5,8 @@ use super::features::FeatureSet;
 use super::fit_probe::{Fitted, fit, fit_tip};
 use super::inspect::inspect;
 use super::records::{create_run, new_record, write_down};
-use super::score::write_evaluations;
+use super::report::Subject;
+use super::score::{SplitScore, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
 use crate::backbone::{Params, Readout};
@@ -13,7 +14,7 @@ use crate::config::{FeatureChoice, ProbeMethod, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::hub::Wanted;
-use crate::metrics::{Evaluation, Scores, evaluate, fit_temperature};
+use crate::metrics::{Scores, fit_temperature};
 use crate::probe::{Model, Selection};
 use crate::report::{Advice, Console, ProbeRecord, Run, RunRecord, Status, key_value_table, percent, plots};
 use crate::system::memory::peak_memory_bytes;
@@ -21,6 +22,7 @@ use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::classifier::HeadKind;
 use crate::train::cosine::CosineHead;
+use crate::train::feed::Scored;
 use crate::train::progress::Progress;
 use candle_core::{Device, Tensor};
 use clap::Args;
@@ -80,16 +82,26 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
         }
     };
     record.temperature = temperature(&fitted, &record.classes)?;
-    let evaluations = evaluations(&features, &fitted, &record)?;
+    let scores = scores(&features, &fitted, &record)?;
 
-    write_evaluations(run.folder(), &evaluations)?;
+    write_scores(run.folder(), &features.dataset, &scores)?;
     save_selection(&run, &session, &fitted.selection)?;
     save_model(&run, &fitted, texts.as_ref())?;
     complete(&mut record, &fitted, &features, readout, &session);
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();
-    record.result = Some(result(&run, &record, &fitted, &evaluations, &session));
+    record.result = Some(result(&run, &record, &fitted, &scores, &session));
     run.write_record(&record)?;
+    let subject = Subject {
+        folder: run.folder(),
+        session: &session,
+        record: &record,
+        params: &session.backbone.params,
+        readout,
+        dataset: &dataset,
+        pipeline: &pipeline,
+    };
+    subject.leave_page(console);
     match &record.result {
         Some(result) => console.output(result, || table(result)),
         None => Ok(()),
@@ -112,22 +124,22 @@ fn prompts(settings: &Settings, dataset: &Dataset, console: &Console) -> Result<
 }
 
 /// The scores on validation (before the refit) and on test (once, after it).
-fn evaluations(features: &FeatureSet, fitted: &Fitted, record: &RunRecord) -> Result<Vec<Evaluation>> {
-    let mut evaluations = Vec::new();
-    let (classes, temperature) = (&record.classes, record.temperature.unwrap_or(1.0));
+fn scores(features: &FeatureSet, fitted: &Fitted, record: &RunRecord) -> Result<Vec<SplitScore>> {
     let test = features.of(&[Split::Test]);
-    let held_out = (Split::Val, &fitted.held_out.logits, &fitted.held_out.labels, &fitted.held_out.samples);
-    let test_logits = fitted.logits(test.matrix())?;
-    for (split, logits, labels, samples) in [held_out, (Split::Test, &test_logits, &test.labels, &test.samples)] {
-        if labels.is_empty() || split == Split::Val && fitted.held_out.folds.is_some() {
-            continue;
-        }
-        let groups: Vec<Option<&str>> =
-            samples.iter().map(|&sample| features.dataset.samples[sample].group.as_deref()).collect();
-        let groups = if groups.iter().all(Option::is_none) { Vec::new() } else { groups };
-        evaluations.push(evaluate(split.name(), logits, labels, classes, temperature, &groups)?);
-    }
-    Ok(evaluations)
+    let test = Scored { logits: fitted.logits(test.matrix())?, labels: test.labels, indices: test.samples };
+    let held_out = &fitted.held_out;
+    let val = match held_out.folds {
+        Some(_) => Scored::default(),
+        None => Scored {
+            logits: held_out.logits.clone(),
+            labels: held_out.labels.clone(),
+            indices: held_out.samples.clone(),
+        },
+    };
+    let scored = [(Split::Val, val), (Split::Test, test)].into_iter().filter(|(_, scored)| !scored.labels.is_empty());
+    let score =
+        |(split, scored): (Split, Scored)| SplitScore::new(split.name(), &features.dataset, scored, record.temperature);
+    scored.map(score).collect()
 }
 
 /// Fitted on the logits of images that were held out.
@@ -223,12 +235,11 @@ fn result(
     run: &Run,
     record: &RunRecord,
     fitted: &Fitted,
-    evaluations: &[Evaluation],
+    scores: &[SplitScore],
     session: &Session,
 ) -> serde_json::Value {
-    let of = |split: Split| evaluations.iter().find(|evaluation| evaluation.split == split.name());
     let chosen = &fitted.selection.path[fitted.selection.chosen];
-    let test = of(Split::Test);
+    let test = of(scores, Split::Test);
     let settings = &session.settings.probe;
     let advice = Advice {
         target: settings.target,

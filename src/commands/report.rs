@@ -1,24 +1,21 @@
 //! `vitadapt report`: the page about a run, which the commands that make a run leave too.
 
+mod mistakes;
+
 use super::saved::{self, SavedRun};
 use super::score::read_evaluation;
 use super::session::Session;
 use crate::backbone::{Params, Readout, Stage};
-use crate::data::transform::{Pipeline, View};
-use crate::data::{Dataset, Split, decode};
+use crate::data::transform::Pipeline;
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::report::html::{Mistake, Mistakes, RunPage, heat_map, save_run_page, thumbnail};
-use crate::report::predictions::{Predicted, Predictions};
-use crate::report::{Console, RunRecord, key_value_table, mebibytes, read_epochs, read_json};
+use crate::metrics::Evaluation;
+use crate::report::html::{RunPage, save_run_page};
+use crate::report::{Console, RunRecord, key_value_table, read_epochs, read_json};
 use clap::Args;
-use image::RgbImage;
 use serde_json::json;
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// The longer side of a mistake's picture, in pixels.
-const PICTURE: u32 = 224;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -99,29 +96,33 @@ impl<'a> Subject<'a> {
 
     /// Writes `report.html` with so many mistakes at the most.
     fn write(&self, mistakes: usize, console: &Console) -> Result<PathBuf> {
-        let evaluations: Vec<_> =
-            [Split::Test, Split::Val, Split::Train].into_iter().filter_map(|split| self.evaluation(split)).collect();
-        let main = evaluations.first().map(|(split, _)| *split);
+        let evaluations: Vec<Evaluation> = [Split::Test, Split::Val, Split::Train]
+            .into_iter()
+            .filter_map(|split| read_evaluation(self.folder, split))
+            .collect();
         let config = self.folder.join("config.toml");
-        let splits: Vec<Split> =
-            Split::ALL.into_iter().filter(|split| !self.dataset.indices(*split).is_empty()).collect();
+        let counts = |split: Split| (split.name().to_owned(), self.dataset.class_counts(split));
+        let robustness = |split| read_json(&self.folder.join(format!("robustness-{split}.json")));
         let page = RunPage {
             name: self.session.settings.run.name.clone(),
             record: self.record.clone(),
             config: fs::read_to_string(&config).map_err(Error::io("read", &config))?,
             settings: self.session.settings.clone(),
             epochs: read_epochs(self.folder),
-            mistakes: main.and_then(|split| self.mistakes(split, mistakes, console)),
-            evaluations: evaluations.into_iter().map(|(_, evaluation)| evaluation).collect(),
-            counts: self.counts(&splits),
+            mistakes: evaluations.first().and_then(|main| self.mistakes(&main.split, mistakes, console)),
+            evaluations,
+            counts: Split::ALL.into_iter().map(counts).filter(|(_, counts)| counts.iter().any(|&n| n > 0)).collect(),
             skipped: skipped(self.folder),
-            robustness: Split::ALL
-                .into_iter()
-                .filter_map(|split| read_json(&self.folder.join(format!("robustness-{split}.json"))))
-                .collect(),
+            robustness: [Split::Test, Split::Val, Split::Train].into_iter().filter_map(robustness).collect(),
         };
         let path = self.folder.join("report.html");
         save_run_page(&path, &page)?;
         Ok(path)
     }
+}
+
+/// How many files a run left out.
+fn skipped(folder: &Path) -> usize {
+    let reader = csv::Reader::from_path(folder.join("skipped.csv"));
+    reader.map_or(0, |mut reader| reader.records().count())
 }

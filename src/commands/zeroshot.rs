@@ -4,7 +4,8 @@ use super::ConfigArgs;
 use super::features::FeatureSet;
 use super::inspect::inspect;
 use super::records::{create_run, new_record, write_down};
-use super::score::{evaluate_scored, write_evaluations};
+use super::report::Subject;
+use super::score::{SplitScore, evaluate_splits, of, write_scores};
 use super::session::{ModelShape, Session};
 use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::{Readout, Stage};
@@ -13,7 +14,6 @@ use crate::data::loader::Batch;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::hub::Wanted;
-use crate::metrics::{Evaluation, Scores, fit_temperature};
 use crate::report::{Console, Run, RunRecord, Status, key_value_table, percent, template_table};
 use crate::system::memory::peak_memory_bytes;
 use crate::text::Prompts;
@@ -49,7 +49,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     let prompts = texts::prompts(&settings, &dataset.classes, console)?;
-    let session = Session::open_with(settings, Wanted::BackboneAndTokenizer, console)?;
+    let mut session = Session::open_with(settings, Wanted::BackboneAndTokenizer, console)?;
     // Before any image is read: a prompt that is too long is known by now.
     let texts = ClassTexts::new(&session, prompts)?;
 
@@ -63,7 +63,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let images = (&Arc::new(inspected.dataset), &keys, &pipeline);
     let (params, weights) = (&session.backbone.params, &session.backbone.sha256);
     let features = FeatureSet::compute(&session, params, weights, Readout::POOL, images, console)?;
-    let zeroshot = ZeroShot::new(session, &texts, &features)?;
+    let zeroshot = ZeroShot::new(&mut session, &texts, &features)?;
 
     let templates = if args.templates { zeroshot.templates()? } else { Vec::new() };
     set_head(&zeroshot.trainer, &texts.zero_shot()?)?;
@@ -73,6 +73,16 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let result = result(&run, &record, &texts.prompts, &evaluations, &templates);
     record.result = Some(result.clone());
     run.write_record(&record)?;
+    let subject = Subject {
+        folder: run.folder(),
+        session: &session,
+        record: &record,
+        params: &zeroshot.trainer.params,
+        readout: Readout::POOL,
+        dataset: &features.dataset,
+        pipeline: &pipeline,
+    };
+    subject.leave_page(console);
     console.output(&result, || table(&result, &templates))
 }
 
@@ -84,7 +94,7 @@ struct ZeroShot<'a> {
 }
 
 impl<'a> ZeroShot<'a> {
-    fn new(mut session: Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
+    fn new(session: &mut Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
         let classes = features.dataset.classes.len();
         let plan = session.plan_cosine(classes)?;
         let stage = Stage::Features(Readout::POOL);
@@ -109,25 +119,17 @@ impl<'a> ZeroShot<'a> {
     }
 
     /// Writes the scores and the head, and completes the record.
-    fn save(&self, run: &Run, record: &mut RunRecord) -> Result<Vec<Evaluation>> {
-        let scored = self.score()?;
-        record.temperature = temperature(&scored, &record.classes)?;
-        let evaluations = self.evaluate(&scored, record.temperature)?;
-        write_evaluations(run.folder(), &evaluations)?;
+    fn save(&self, run: &Run, record: &mut RunRecord) -> Result<Vec<SplitScore>> {
+        let dataset = &self.features.dataset;
+        let (temperature, scores) = evaluate_splits(dataset, self.score()?)?;
+        record.temperature = temperature;
+        write_scores(run.folder(), dataset, &scores)?;
         let params = &self.trainer.params;
         Checkpoints::of_run(run.folder()).save("best", 1, params, None, &Progress::default())?;
         record.status = Status::Done;
         record.cache = Some(self.features.usage);
         record.total_parameters = params.counts().1;
-        Ok(evaluations)
-    }
-
-    fn evaluate(&self, scored: &[(Split, Scored)], temperature: Option<f64>) -> Result<Vec<Evaluation>> {
-        let dataset = &self.features.dataset;
-        let evaluate = |(split, scored): &(Split, Scored)| {
-            evaluate_scored(split.name(), dataset, scored, &dataset.classes, temperature)
-        };
-        scored.iter().map(evaluate).collect()
+        Ok(scores)
     }
 
     /// What each template scores alone.
@@ -135,8 +137,8 @@ impl<'a> ZeroShot<'a> {
         let ClassTexts { prompts, embeddings, .. } = self.texts;
         let score = |(index, template): (usize, &String)| {
             set_head(&self.trainer, &self.texts.head(&embeddings.of_template(index)?)?)?;
-            let evaluations = self.evaluate(&self.score()?, None)?;
-            let accuracy = |split| of(&evaluations, split).map(|evaluation| evaluation.accuracy);
+            let (_, scores) = evaluate_splits(&self.features.dataset, self.score()?)?;
+            let accuracy = |split| of(&scores, split).map(|evaluation| evaluation.accuracy);
             let (val_accuracy, test_accuracy) = (accuracy(Split::Val), accuracy(Split::Test));
             Ok(TemplateScore { template: template.clone(), val_accuracy, test_accuracy })
         };
@@ -152,25 +154,12 @@ struct TemplateScore {
     test_accuracy: Option<f64>,
 }
 
-/// Fitted on the validation images. `SigLIP` was trained to answer each pair of image and text for itself; among classes
-/// of which one is right its logits go into the same softmax, where its bias cancels.
-fn temperature(scored: &[(Split, Scored)], classes: &[String]) -> Result<Option<f64>> {
-    match scored.iter().find(|(split, _)| *split == Split::Val) {
-        Some((_, val)) => Ok(Some(fit_temperature(&Scores::new(&val.logits, &val.labels, classes.len())?))),
-        None => Ok(None),
-    }
-}
-
-fn of(evaluations: &[Evaluation], split: Split) -> Option<&Evaluation> {
-    evaluations.iter().find(|evaluation| evaluation.split == split.name())
-}
-
 /// What `zeroshot --json` prints.
 fn result(
     run: &Run,
     record: &RunRecord,
     prompts: &Prompts,
-    evaluations: &[Evaluation],
+    scores: &[SplitScore],
     templates: &[TemplateScore],
 ) -> Value {
     let said: serde_json::Map<String, Value> = prompts
@@ -179,14 +168,14 @@ fn result(
         .enumerate()
         .map(|(index, class)| (class.class.clone(), json!(prompts.of(index))))
         .collect();
-    let test = of(evaluations, Split::Test);
+    let test = of(scores, Split::Test);
     let mut result = json!({
         "run": run.folder(),
         "strategy": record.strategy,
         "prompts": said,
         "trainable_parameters": record.trainable_parameters,
         "total_parameters": record.total_parameters,
-        "val_accuracy": of(evaluations, Split::Val).map(|val| val.accuracy),
+        "val_accuracy": of(scores, Split::Val).map(|val| val.accuracy),
         "test_accuracy": test.map(|test| test.accuracy),
         "test_accuracy_ci95": test.and_then(|test| test.accuracy_ci95),
         "majority_baseline": test.map(|test| test.majority_baseline),

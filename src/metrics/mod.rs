@@ -13,6 +13,8 @@ mod ranking;
 mod robustness;
 mod scores;
 
+use evaluation::mean;
+
 pub use accuracy::{accuracy, balanced_accuracy, majority_baseline};
 pub use calibration::{ECE_BINS, TEMPERATURE_BOUNDS, ece, fit_temperature, nll};
 pub use confusion::Confusion;
@@ -21,5 +23,4 @@ pub use gates::Gates;
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use ranking::{auroc, average_precision};
 pub use robustness::{FlawScores, Robustness};
-use evaluation::mean;
-pub use scores::{Scores, softmax};
+pub use scores::{Scores, argmax, softmax};

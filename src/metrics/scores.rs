@@ -66,7 +66,7 @@ impl Scores {
 }
 
 /// The index of the first largest value that is not NaN; 0 when there is none.
-pub(super) fn argmax(row: &[f64]) -> usize {
+pub fn argmax(row: &[f64]) -> usize {
     let larger = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
     (0..row.len()).filter(|&i| !row[i].is_nan()).reduce(larger).unwrap_or(0)
 }

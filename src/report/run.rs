@@ -13,6 +13,7 @@ use crate::system::lock::Lock;
 use crate::train::classifier::HeadKind;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -205,6 +206,11 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
     text.push('\n');
     write_atomic(path, text.as_bytes())
+}
+
+/// Reads a JSON file of a run directory; none when it is not there or of another make.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
 }
 
 impl RunRecord {

@@ -282,7 +282,17 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let features = (any_cache(), any_probe(), any_tsne(), any_prompts(), report);
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
         .prop_map(
-            |(run, data, model, preprocess, augment, strategy, mut train, patience, (cache, probe, tsne, prompts, report))| {
+            |(
+                run,
+                data,
+                model,
+                preprocess,
+                augment,
+                strategy,
+                mut train,
+                patience,
+                (cache, probe, tsne, prompts, report),
+            )| {
                 if model.head_init == HeadInit::Text {
                     start_from_texts(&mut train);
                 }

@@ -218,7 +218,12 @@ impl Pipeline {
     #[must_use]
     pub fn corrupted(&self, corruption: Corruption, strength: f64, seed: u64) -> Self {
         let augmentation = Augmentation::new(&corruption.settings(strength), seed, Purpose::Corruption);
-        Self { augmentation: Some(augmentation), squares: Arc::clone(&self.squares), decode: self.decode, preprocess: self.preprocess }
+        Self {
+            augmentation: Some(augmentation),
+            squares: Arc::clone(&self.squares),
+            decode: self.decode,
+            preprocess: self.preprocess,
+        }
     }
 
     /// The plan that images follow.
@@ -265,9 +270,8 @@ impl Pipeline {
     /// The image operations on a square.
     fn augmented(&self, square: RgbImage, view: View) -> RgbImage {
         let Some(augmentation) = &self.augmentation else { return square };
-        let apply = |image, (id, operation): &Keyed<dyn Augment>| {
-            operation.apply(image, &mut augmentation.stream(view, *id))
-        };
+        let apply =
+            |image, (id, operation): &Keyed<dyn Augment>| operation.apply(image, &mut augmentation.stream(view, *id));
         augmentation.image.iter().fold(square, apply)
     }
 

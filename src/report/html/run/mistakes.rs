@@ -1,8 +1,8 @@
 //! The images that the model was surest and wrong about, as it saw them, with where it looked and what they are like.
 
 use super::RunPage;
-use crate::report::html::markup::{Html, note};
 use crate::report::html::data_uri;
+use crate::report::html::markup::{Html, note};
 use crate::report::percent;
 use std::path::PathBuf;
 

@@ -34,8 +34,8 @@ pub struct RunPage {
     pub epochs: Vec<EpochRecord>,
     /// The scored splits, first the one that the page is about.
     pub evaluations: Vec<Evaluation>,
-    /// Images of each class, in each split that has any: names of the splits and one row a class.
-    pub counts: (Vec<String>, Vec<Vec<usize>>),
+    /// The splits that have images, with the number of each class.
+    pub counts: Vec<(String, Vec<usize>)>,
     /// Files that were left out.
     pub skipped: usize,
     /// What the first of the evaluations got wrong.
@@ -90,6 +90,3 @@ impl RunPage {
         self.evaluations.first()
     }
 }
-
-#[cfg(test)]
-mod tests;

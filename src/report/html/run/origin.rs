@@ -8,20 +8,19 @@ use crate::report::{mebibytes, thousands};
 
 /// Counts by class and split.
 pub(super) fn data(page: &RunPage) -> Html {
-    let (splits, rows) = &page.counts;
-    let mut header = vec![Html::text("class")];
-    header.extend(splits.iter().map(|split| Html::text(split)));
-    header.push(Html::text("all"));
-    let line = |name: Html, counts: &[usize]| -> Vec<Cell> {
-        let all: usize = counts.iter().sum();
-        let numbers = counts.iter().chain([&all]).map(|&count| Cell::from(thousands(count)));
+    let splits = page.counts.iter().map(|(split, _)| Html::text(split));
+    let header: Vec<Html> = std::iter::once(Html::text("class")).chain(splits).chain([Html::text("all")]).collect();
+    let line = |name: Html, count: &dyn Fn(&[usize]) -> usize| -> Vec<Cell> {
+        let counts: Vec<usize> = page.counts.iter().map(|(_, counts)| count(counts)).collect();
+        let all = counts.iter().sum();
+        let numbers = counts.into_iter().chain([all]).map(|count| Cell::from(thousands(count)));
         std::iter::once(Cell::from(name)).chain(numbers).collect()
     };
-    let classes = page.record.classes.iter().zip(rows);
-    let mut lines: Vec<Vec<Cell>> = classes.map(|(class, counts)| line(Html::name(class), counts)).collect();
-    let totals: Vec<usize> =
-        (0..splits.len()).map(|split| rows.iter().filter_map(|row| row.get(split)).sum()).collect();
-    lines.push(line(Html::text("all classes"), &totals));
+    let of_class = |(label, class): (usize, &String)| {
+        line(Html::name(class), &|counts| counts.get(label).copied().unwrap_or_default())
+    };
+    let mut lines: Vec<Vec<Cell>> = page.record.classes.iter().enumerate().map(of_class).collect();
+    lines.push(line(Html::text("all classes"), &|counts| counts.iter().sum()));
     let skipped = match page.skipped {
         0 => Html::default(),
         1 => note("One file could not be used and was left out; see skipped.csv."),

@@ -22,14 +22,20 @@ fn verdict(page: &RunPage) -> Html {
         (_, _, Some(advice)) => ("neutral", advice),
         _ => return Html::default(),
     };
-    let remedy = text("remedy").map_or(Html::default(), |remedy| Html::markup(format!("<p>{}</p>", Html::text(remedy))));
-    Html::markup(format!("<div class=\"verdict {class}\"><p><strong>{}</strong></p>{remedy}</div>", Html::text(sentence)))
+    let remedy =
+        text("remedy").map_or(Html::default(), |remedy| Html::markup(format!("<p>{}</p>", Html::text(remedy))));
+    Html::markup(format!(
+        "<div class=\"verdict {class}\"><p><strong>{}</strong></p>{remedy}</div>",
+        Html::text(sentence)
+    ))
 }
 
 /// A number with its name and what it has to be read with.
 fn card(name: &str, value: &str, beside: &str) -> Html {
     let [name, value, beside] = [name, value, beside].map(Html::text);
-    Html::markup(format!("<div class=\"card\"><dt>{name}</dt><dd><strong>{value}</strong> <span>{beside}</span></dd></div>"))
+    Html::markup(format!(
+        "<div class=\"card\"><dt>{name}</dt><dd><strong>{value}</strong> <span>{beside}</span></dd></div>"
+    ))
 }
 
 fn cards(page: &RunPage) -> Html {
@@ -116,7 +122,8 @@ fn commonest(evaluation: &Evaluation) -> Html {
     };
     let header = ["true class", "taken for", "images", "of the true class"].map(Html::text);
     let rows: Vec<_> = pairs.iter().take(LISTED).map(row).collect();
-    let which = format!("The {} commonest of {} confusions between {} classes.", rows.len(), pairs.len(), classes.len());
+    let which =
+        format!("The {} commonest of {} confusions between {} classes.", rows.len(), pairs.len(), classes.len());
     [table("bars", &header, rows), note(&which)].into_iter().collect()
 }
 
