@@ -37,6 +37,8 @@ pub enum Purpose {
     Mix = 12,
     /// Flaws put on one sample to see how a model bears them.
     Corruption = 20,
+    /// Resamples of a ranking, whose numbers are no plain shares.
+    RankingBootstrap = 13,
 }
 
 /// A deterministic stream of random numbers.

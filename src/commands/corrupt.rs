@@ -1,7 +1,7 @@
 //! `eval --corrupt`: the images of a split with flaws of growing strength.
 
 use super::saved::SavedRun;
-use super::score::{SplitScore, score};
+use super::score::{Calibration, SplitScore, score};
 use crate::config::closest;
 use crate::data::Split;
 use crate::data::transform::Corruption;
@@ -81,6 +81,7 @@ pub fn measure(
     }
     let (seed, levels) = (run.record.seed, f64::from(args.levels));
     let strengths: Vec<f64> = (1..=args.levels).map(|level| f64::from(level) / levels).collect();
+    let calibration = Calibration::of(&run.record);
     let plain = Arc::clone(&feed.evaluation);
     let mut scored = Vec::with_capacity(kinds.len());
     for kind in kinds {
@@ -89,7 +90,7 @@ pub fn measure(
             console.detail(format!("{} at strength {strength:.2}", kind.name()));
             feed.evaluation = Arc::new(plain.corrupted(kind, strength, seed));
             let scored = score(feed, &run.trainer, split, console)?;
-            let score = SplitScore::new(&clean.split, &feed.dataset, scored, run.record.temperature)?;
+            let score = SplitScore::new(&clean.split, &feed.dataset, scored, &calibration)?;
             evaluations.push(score.evaluation);
         }
         scored.push((kind.name(), evaluations));

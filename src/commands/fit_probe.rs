@@ -10,6 +10,7 @@ use crate::probe::{
     Family, Head, Model, Recipe, Samples, Selection, Stopping, Tip, TipGrid, Validation, assign_folds, balanced_weights,
 };
 use crate::report::Console;
+use crate::train::feed::Scored;
 use std::collections::BTreeMap;
 
 /// Tolerance of the fit that is kept: the path only ranks settings and may be coarser.
@@ -44,6 +45,13 @@ pub struct HeldOut {
     pub samples: Vec<usize>,
     /// Folds of the cross-validation; none with validation images.
     pub folds: Option<usize>,
+}
+
+impl From<&HeldOut> for Scored {
+    fn from(held_out: &HeldOut) -> Self {
+        let HeldOut { logits, labels, samples, .. } = held_out;
+        Self { logits: logits.clone(), labels: labels.clone(), indices: samples.clone() }
+    }
 }
 
 impl Fitted {

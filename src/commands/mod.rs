@@ -14,6 +14,7 @@ mod forecast;
 mod imbalance;
 mod inspect;
 mod kept;
+mod known;
 mod predict;
 mod probe;
 mod prompt;

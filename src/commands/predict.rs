@@ -6,7 +6,9 @@ use crate::data::inputs::{Inputs, expand};
 use crate::data::loader::Batch;
 use crate::data::transform::{Pipeline, View};
 use crate::error::{DataError, Error, Result};
-use crate::metrics::softmax;
+use crate::features::{Distance, Known, KnownRecord};
+use crate::linalg::Matrix;
+use crate::metrics::{Decision, softmax};
 use crate::report::Console;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -52,6 +54,10 @@ struct Prediction {
     probability: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     top: Vec<Candidate>,
+    #[serde(flatten)]
+    inspection: Option<Verdict>,
+    #[serde(flatten)]
+    likeness: Option<Likeness>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -60,6 +66,23 @@ struct Prediction {
 struct Candidate {
     label: String,
     probability: f64,
+}
+
+/// What is to be done with the part, when the run has a good class.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    defect_probability: f64,
+    decision: Decision,
+}
+
+/// How far the image is from the training images, when the run remembers them.
+#[derive(Debug, Serialize)]
+struct Likeness {
+    distance: f64,
+    /// None for a run without validation images.
+    unknown: Option<bool>,
+    /// The training image most like it, by its name in `splits.csv`.
+    nearest: String,
 }
 
 /// Predicts.
@@ -71,8 +94,8 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     if run.record.temperature.is_none() {
         console.detail("the run had no validation images: probabilities are not calibrated");
     }
-    let mut rows = Rows::new(args, console)?;
-    let predictor = Predictor { pipeline: run.pipeline(), top: usize::from(args.top), run };
+    let predictor = Predictor { pipeline: run.pipeline(), known: run.known()?, top: usize::from(args.top), run };
+    let mut rows = Rows::new(args, &predictor, console)?;
     let size = predictor.run.session.settings.train.batch_size;
     let mut inputs = all_inputs(&args.paths)?;
     loop {
@@ -95,6 +118,7 @@ fn all_inputs(paths: &[PathBuf]) -> Result<Inputs> {
 struct Predictor {
     run: SavedRun,
     pipeline: Pipeline,
+    known: Option<(Known, KnownRecord)>,
     top: usize,
 }
 
@@ -113,39 +137,89 @@ impl Predictor {
             }
         }
         self.pipeline.finish(&mut batch.inputs, &vec![view; batch.indices.len()]);
-        let logits = if batch.indices.is_empty() { Vec::new() } else { self.run.trainer.logits(&batch)? };
-        let mut logits = logits.chunks_exact(self.run.record.classes.len().max(1));
+        let mut answers = self.answers(&batch)?.into_iter();
         let row = |(path, pixels): (&PathBuf, std::result::Result<Vec<f32>, String>)| match pixels {
-            Ok(_) => self.classified(path, logits.next().unwrap_or_default()),
+            Ok(_) => answers.next().map_or_else(|| Prediction::of(path), |answer| self.classified(path, answer)),
             Err(error) => Prediction { error: Some(error), ..Prediction::of(path) },
         };
         Ok(paths.iter().zip(loaded).map(row).collect())
     }
 
-    fn classified(&self, path: &Path, logits: &[f32]) -> Prediction {
-        let logits: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
-        let probabilities = softmax(&logits, self.run.record.temperature.unwrap_or(1.0));
+    /// The logits of each image of a batch, and how far it is from the training images.
+    fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {
+        let images = batch.indices.len();
+        if images == 0 {
+            return Ok(Vec::new());
+        }
+        let (features, logits) = self.run.trainer.features_and_logits(batch)?;
+        let features = Matrix::new(&features, features.len() / images);
+        let distances = match &self.known {
+            // Features that are no numbers are reported by their logits.
+            Some((known, record)) if features.check_finite(|_| String::new()).is_ok() => self
+                .run
+                .session
+                .workers
+                .install(|| known.distances(features, record.k))?
+                .into_iter()
+                .map(Some)
+                .collect(),
+            _ => vec![None; images],
+        };
+        let logits = logits.chunks_exact(self.run.record.classes.len().max(1));
+        let answer = |(logits, distance): (&[f32], Option<Distance>)| Answer {
+            logits: logits.iter().map(|&logit| f64::from(logit)).collect(),
+            distance,
+        };
+        Ok(logits.zip(distances).map(answer).collect())
+    }
+
+    fn classified(&self, path: &Path, answer: Answer) -> Prediction {
+        let record = &self.run.record;
+        let probabilities = softmax(&answer.logits, record.temperature.unwrap_or(1.0));
         if probabilities.iter().any(|probability| !probability.is_finite()) {
             return Prediction { error: Some("the model gives no finite numbers".into()), ..Prediction::of(path) };
         }
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let candidate = |&class: &usize| Candidate {
-            label: self.run.record.classes[class].clone(),
-            probability: probabilities[class],
-        };
+        let candidate =
+            |&class: &usize| Candidate { label: record.classes[class].clone(), probability: probabilities[class] };
         Prediction {
-            label: order.first().map(|&class| self.run.record.classes[class].clone()),
+            label: order.first().map(|&class| record.classes[class].clone()),
             probability: order.first().map(|&class| probabilities[class]),
             top: order.iter().take(self.top).map(candidate).collect(),
+            inspection: record.inspection.as_ref().map(|rules| Verdict {
+                defect_probability: rules.score(&probabilities, &record.classes),
+                decision: rules.decide(&probabilities, &record.classes),
+            }),
+            likeness: self.likeness(answer.distance),
             ..Prediction::of(path)
         }
     }
+
+    fn likeness(&self, distance: Option<Distance>) -> Option<Likeness> {
+        let ((known, record), Distance { distance, nearest }) = (self.known.as_ref()?, distance?);
+        let unknown = record.threshold.map(|threshold| distance > threshold);
+        Some(Likeness { distance, unknown, nearest: known.name(nearest).to_owned() })
+    }
+}
+
+/// What the model says of one image.
+struct Answer {
+    logits: Vec<f64>,
+    distance: Option<Distance>,
 }
 
 impl Prediction {
     fn of(path: &Path) -> Self {
-        Self { path: path.display().to_string(), label: None, probability: None, top: Vec::new(), error: None }
+        Self {
+            path: path.display().to_string(),
+            label: None,
+            probability: None,
+            top: Vec::new(),
+            inspection: None,
+            likeness: None,
+            error: None,
+        }
     }
 }
 
@@ -153,21 +227,24 @@ impl Prediction {
 struct Rows<'a> {
     console: &'a Console,
     format: Option<Format>,
-    top: usize,
+    columns: Columns,
     collected: Vec<Prediction>,
     bad: usize,
     count: usize,
 }
 
 impl<'a> Rows<'a> {
-    fn new(args: &PredictArgs, console: &'a Console) -> Result<Self> {
+    fn new(args: &PredictArgs, predictor: &Predictor, console: &'a Console) -> Result<Self> {
         let format = (!console.is_json()).then_some(args.format);
-        let rows = Self { console, format, top: usize::from(args.top), collected: Vec::new(), bad: 0, count: 0 };
+        let columns = Columns {
+            top: predictor.top,
+            inspection: predictor.run.record.inspection.is_some(),
+            likeness: predictor.known.is_some(),
+        };
         if format == Some(Format::Csv) {
-            let ranked = (1..=rows.top).map(|rank| format!(",label_{rank},probability_{rank}")).collect::<String>();
-            console.result(&format!("path,label,probability,error{ranked}"))?;
+            console.result(&columns.header())?;
         }
-        Ok(rows)
+        Ok(Self { console, format, columns, collected: Vec::new(), bad: 0, count: 0 })
     }
 
     fn write(&mut self, row: Prediction) -> Result<()> {
@@ -175,7 +252,7 @@ impl<'a> Rows<'a> {
         self.bad += usize::from(row.error.is_some());
         match self.format {
             None => self.collected.push(row),
-            Some(Format::Csv) => self.console.result(&csv_row(&row, self.top)?)?,
+            Some(Format::Csv) => self.console.result(&self.columns.row(&row)?)?,
             Some(Format::Jsonl) => {
                 let text = serde_json::to_string(&row).map_err(|error| Error::io("write", "stdout")(error.into()))?;
                 self.console.result(&text)?;
@@ -199,22 +276,54 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn csv_row(row: &Prediction, top: usize) -> Result<String> {
-    let number = |value: f64| format!("{value:.6}");
-    let mut fields = vec![
-        row.path.clone(),
-        row.label.clone().unwrap_or_default(),
-        row.probability.map(number).unwrap_or_default(),
-        row.error.clone().unwrap_or_default(),
-    ];
-    for rank in 0..top {
-        let candidate = row.top.get(rank);
-        fields.push(candidate.map(|candidate| candidate.label.clone()).unwrap_or_default());
-        fields.push(candidate.map(|candidate| number(candidate.probability)).unwrap_or_default());
+/// The columns of a CSV: the same for every row of a run, those that only some runs have at the end.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    top: usize,
+    inspection: bool,
+    likeness: bool,
+}
+
+impl Columns {
+    fn header(self) -> String {
+        let ranked = (1..=self.top).map(|rank| format!(",label_{rank},probability_{rank}")).collect::<String>();
+        let inspection = if self.inspection { ",defect_probability,decision" } else { "" };
+        let likeness = if self.likeness { ",distance,unknown,nearest" } else { "" };
+        format!("path,label,probability,error{ranked}{inspection}{likeness}")
     }
+
+    fn row(self, row: &Prediction) -> Result<String> {
+        let number = |value: f64| format!("{value:.6}");
+        let mut fields = vec![
+            row.path.clone(),
+            row.label.clone().unwrap_or_default(),
+            row.probability.map(number).unwrap_or_default(),
+            row.error.clone().unwrap_or_default(),
+        ];
+        for rank in 0..self.top {
+            let candidate = row.top.get(rank);
+            fields.push(candidate.map(|candidate| candidate.label.clone()).unwrap_or_default());
+            fields.push(candidate.map(|candidate| number(candidate.probability)).unwrap_or_default());
+        }
+        if self.inspection {
+            let verdict = row.inspection.as_ref();
+            fields.push(verdict.map(|verdict| number(verdict.defect_probability)).unwrap_or_default());
+            fields.push(verdict.map(|verdict| verdict.decision.name().to_owned()).unwrap_or_default());
+        }
+        if self.likeness {
+            let likeness = row.likeness.as_ref();
+            fields.push(likeness.map(|likeness| number(likeness.distance)).unwrap_or_default());
+            fields.push(likeness.and_then(|likeness| likeness.unknown).map(|u| u.to_string()).unwrap_or_default());
+            fields.push(likeness.map(|likeness| likeness.nearest.clone()).unwrap_or_default());
+        }
+        csv_line(&fields)
+    }
+}
+
+fn csv_line(fields: &[String]) -> Result<String> {
     let failed = |error: csv::Error| Error::io("write", "stdout")(error.into());
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-    writer.write_record(&fields).map_err(failed)?;
+    writer.write_record(fields).map_err(failed)?;
     let bytes =
         writer.into_inner().map_err(|error| Error::io("write", "stdout")(std::io::Error::other(error.to_string())))?;
     Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())

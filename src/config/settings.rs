@@ -3,6 +3,7 @@
 use super::augment_settings::AugmentSettings;
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::head_settings::{HeadPull, WiseFt};
+use super::inspection_settings::{InspectionSettings, UnknownSettings};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
 use super::report_settings::ReportSettings;
@@ -43,6 +44,10 @@ pub struct Settings {
     pub prompts: PromptSettings,
     /// `[report]`
     pub report: ReportSettings,
+    /// `[inspection]`
+    pub inspection: InspectionSettings,
+    /// `[unknown]`
+    pub unknown: UnknownSettings,
 }
 
 /// `[run]`: name, place and machine.

@@ -24,6 +24,7 @@ use super::settings::{
     TrainSettings,
 };
 use super::strategy_settings::{BlockChoice, StrategySettings};
+use super::write_inspection::{inspection, unknown};
 use crate::error::{Error, Result};
 
 const HEADER: &str = "# The resolved configuration: every default is written out, every path is absolute.\n\n";
@@ -56,6 +57,8 @@ impl From<&Settings> for Raw {
             tsne: Some(tsne(&settings.tsne)),
             prompts: Some(prompts(&settings.prompts)),
             report: Some(RawReport { html: Some(settings.report.html), mistakes: Some(settings.report.mistakes) }),
+            inspection: Some(inspection(&settings.inspection)),
+            unknown: Some(unknown(settings.unknown)),
         }
     }
 }

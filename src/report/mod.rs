@@ -4,6 +4,7 @@ mod advice;
 mod console;
 mod forecast;
 pub mod html;
+mod inspection;
 pub mod plots;
 pub mod predictions;
 mod reading;
@@ -16,6 +17,7 @@ mod verdict;
 pub use advice::Advice;
 pub use console::{Console, Progress as ProgressBar, Verbosity};
 pub use forecast::{Forecast, mebibytes};
+pub use inspection::{inspection_first, inspection_table};
 pub use reading::Reading;
 pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, read_json, refuse,

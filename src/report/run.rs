@@ -7,6 +7,8 @@ use crate::config::{ProbeMethod, Settings};
 use crate::data::Split;
 use crate::data::transform::Preprocess;
 use crate::error::{DataError, Error, Result, WeightsError};
+use crate::features::KnownRecord;
+use crate::metrics::Rules;
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
@@ -111,6 +113,12 @@ pub struct RunRecord {
     pub head: HeadKind,
     /// Divides the logits for calibrated probabilities; fitted on validation, none without validation images.
     pub temperature: Option<f64>,
+    /// How parts are judged, when a good class is named.
+    #[serde(default)]
+    pub inspection: Option<Rules>,
+    /// What it remembers of its training images; none when that is switched off.
+    #[serde(default)]
+    pub known: Option<KnownRecord>,
     /// Set when this is a probe and no training.
     #[serde(default)]
     pub probe: Option<ProbeRecord>,

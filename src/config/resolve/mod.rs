@@ -6,6 +6,7 @@ mod augment;
 mod context;
 mod extras;
 mod features;
+mod inspection;
 mod prompt_tuning;
 mod prompts;
 mod strategy;
@@ -43,6 +44,8 @@ impl Resolver<'_> {
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
             report: features::report(&raw.report.unwrap_or_default()),
             prompts: self.prompts(raw.prompts.unwrap_or_default()),
+            inspection: self.inspection(raw.inspection.unwrap_or_default()),
+            unknown: inspection::unknown(&raw.unknown.unwrap_or_default()),
             strategy,
             unfreeze,
         }

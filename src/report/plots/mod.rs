@@ -6,6 +6,7 @@ mod curves;
 mod lines;
 mod lr_finder;
 pub(in crate::report) mod palette;
+mod reliability;
 mod robustness;
 mod scatter;
 mod sheet;
@@ -28,7 +29,7 @@ use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{DrawingBackend, SVGBackend};
 
 use crate::error::{Error, Result};
-use crate::metrics::Robustness;
+use crate::metrics::{Reliability, ReliabilityBin, Robustness};
 use crate::system::files::{create_folder, write_atomic};
 use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
@@ -97,6 +98,18 @@ pub fn save_lr_finder(stem: &Path, title: &str, sweep: &Sweep) -> Result<()> {
     save(&lr_finder::LrFinder { title, sweep }, stem)
 }
 
+/// Draws how often answers of a confidence are right, before and after division by the temperature, to `stem`.png and
+/// `stem`.svg.
+///
+/// # Errors
+/// [`Error::Plot`] when there is no bin or the drawing fails, [`Error::Io`] when a file cannot be written.
+pub fn save_reliability(stem: &Path, title: &str, temperature: f64, reliability: &Reliability) -> Result<()> {
+    if reliability.before.is_empty() || reliability.after.is_empty() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no probability is a number".into() });
+    }
+    save(&reliability::ReliabilityPlot { title, temperature, reliability }, stem)
+}
+
 /// Draws a contact sheet to the PNG file `path`.
 ///
 /// # Errors
@@ -146,12 +159,17 @@ pub(in crate::report) fn curve_svg(
 
 /// The picture of [`save_robustness`] as SVG text.
 pub(in crate::report) fn robustness_svg(scores: &Robustness) -> Result<String, String> {
-    to_svg(&robustness::RobustnessPlot { title: "", scores })
+    to_svg(&robustness::NarrowRobustness(scores))
+}
+
+/// One side of the picture of [`save_reliability`] as SVG text.
+pub(in crate::report) fn reliability_svg(name: &str, bins: &[ReliabilityBin]) -> Result<String, String> {
+    to_svg(&reliability::Side { name, bins })
 }
 
 /// The picture of [`save_selection`] as SVG text.
 pub(in crate::report) fn selection_svg(selection: &Selection) -> Result<String, String> {
-    selection.problem().map_or_else(|| to_svg(selection), Err)
+    selection.problem().map_or_else(|| to_svg(&c_path::Panel(selection)), Err)
 }
 
 /// What drawing on backend `B` returns.

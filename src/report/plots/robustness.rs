@@ -28,6 +28,11 @@ const ROW: i32 = 48;
 const SAMPLE: i32 = 56;
 const GAP: i32 = 14;
 
+/// Of the panel by itself, and the columns of the legend below.
+const PANEL: (u32, u32) = (900, 640);
+const COLUMNS: usize = 2;
+const MARGIN: i32 = 120;
+
 /// What is drawn; there is at least one flaw and one strength.
 pub(super) struct RobustnessPlot<'a> {
     pub(super) title: &'a str,
@@ -104,16 +109,21 @@ impl RobustnessPlot<'_> {
         Ok(())
     }
 
-    /// The curves by name, in the order in which they end.
-    fn draw_legend<B: DrawingBackend>(area: &DrawingArea<B, Shift>, mut curves: Vec<Curve>) -> Drawn<B> {
+    /// The curves by name, in the order in which they end, in so many columns.
+    fn draw_legend<B: DrawingBackend>(
+        area: &DrawingArea<B, Shift>,
+        mut curves: Vec<Curve>,
+        columns: usize,
+    ) -> Drawn<B> {
         curves.sort_by(|a, b| b.last().total_cmp(&a.last()));
         let text = style::text(TICK, INK, HPos::Left, VPos::Center);
-        for (row, curve) in curves.iter().enumerate() {
-            let y = ROW / 2 + row as i32 * ROW;
-            area.draw(&PathElement::new([(0, y), (SAMPLE, y)], curve.stroke()))?;
-            curve.draw_mark(area, (SAMPLE / 2, y))?;
+        let rows = curves.len().div_ceil(columns);
+        for (place, curve) in curves.iter().enumerate() {
+            let (x, y) = ((place / rows) as i32 * LEGEND, ROW / 2 + (place % rows) as i32 * ROW);
+            area.draw(&PathElement::new([(x, y), (x + SAMPLE, y)], curve.stroke()))?;
+            curve.draw_mark(area, (x + SAMPLE / 2, y))?;
             let name = style::fit(&curve.name, TICK, LEGEND - SAMPLE - 3 * GAP);
-            area.draw(&Text::new(name, (SAMPLE + GAP, y), text.clone()))?;
+            area.draw(&Text::new(name, (x + SAMPLE + GAP, y), text.clone()))?;
         }
         Ok(())
     }
@@ -132,6 +142,26 @@ impl Picture for RobustnessPlot<'_> {
         let (panel, legend) = below.split_horizontally(SIZE.0 as i32 - LEGEND);
         let curves = self.curves();
         self.draw_curves(area, &panel, &curves)?;
-        Self::draw_legend(&legend, curves)
+        Self::draw_legend(&legend, curves, 1)
+    }
+}
+
+/// The same without a title, and with the legend below, for narrow places.
+pub(super) struct NarrowRobustness<'a>(pub(super) &'a Robustness);
+
+impl Picture for NarrowRobustness<'_> {
+    fn size(&self) -> (u32, u32) {
+        let rows = (self.0.kinds.len() + 1).div_ceil(COLUMNS) as u32;
+        (PANEL.0, PANEL.1 + rows * ROW as u32 + MARGIN as u32)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let plot = RobustnessPlot { title: "", scores: self.0 };
+        let (panel, below) = area.split_vertically(PANEL.1);
+        let height = below.dim_in_pixel().1 as i32;
+        let legend = below.shrink((MARGIN, 0), (PANEL.0 as i32 - MARGIN, height));
+        let curves = plot.curves();
+        plot.draw_curves(area, &panel, &curves)?;
+        RobustnessPlot::draw_legend(&legend, curves, COLUMNS)
     }
 }

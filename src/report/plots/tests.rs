@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::Scores;
 use crate::train::wise_ft::Mixture;
 use std::fs;
 
@@ -211,6 +212,26 @@ fn means_between_start_and_end() {
     let nothing = WiseFtRecord { curve: Vec::new(), ..given };
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(save_wise_ft(&folder.path().join("x"), "", &nothing), Err(Error::Plot { .. })));
+}
+
+#[test]
+fn reliability_of_any_shape() {
+    let scores = |n: usize, k: usize, scale: f64| {
+        let logits: Vec<f64> = (0..n * k).map(|i| scale * (i as f64 * 0.754_877).fract()).collect();
+        let labels: Vec<usize> = (0..n).map(|i| (i * 7919) % 11 % k).collect();
+        Scores::new(&logits, &labels, k).unwrap()
+    };
+    for (n, k, scale) in [(1, 2, 1.0), (90, 3, 8.0), (5000, 5, 6.0), (40, 2, 1e6)] {
+        let reliability = Reliability::new(&scores(n, k, scale), 2.5);
+        let name = format!("reliability-{n}-{k}");
+        let svg = saved(&name, |stem| save_reliability(stem, "test, Ölfleck & <Kratzer>", 2.5, &reliability));
+        for word in ["accuracy, %", "confidence, %", "images", "at temperature 2.50", "&amp; &lt;Kratzer&gt;"] {
+            assert!(svg.contains(word), "{word}");
+        }
+    }
+    let nothing = Reliability { before: Vec::new(), after: Vec::new() };
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(save_reliability(&folder.path().join("x"), "", 1.0, &nothing), Err(Error::Plot { .. })));
 }
 
 fn thumbnail(width: u32, height: u32, shade: u8) -> Thumbnail {

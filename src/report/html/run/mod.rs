@@ -1,5 +1,6 @@
 //! The report of a run: what came out, how, and on what, as one page.
 
+mod decisions;
 mod findings;
 mod mistakes;
 mod origin;
@@ -69,6 +70,8 @@ impl RunPage {
             ("selection", "Choice of the classifier", findings::selection(self)),
             ("confusion", "Confusion", scores::confusion(self)),
             ("classes", "Classes", scores::classes(self)),
+            ("decisions", "Inspection", decisions::operating_points(self)),
+            ("reliability", "Reliability", decisions::reliability(self)),
             ("mistakes", "Worst mistakes", mistakes::gallery(self)),
             ("robustness", "Robustness", findings::robustness(self)),
             ("data", "Data", origin::data(self)),
