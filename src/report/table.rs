@@ -255,6 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn flaws_read_well() {
+        let clean = evaluation(1.0);
+        let at = |accuracy| Evaluation { accuracy, ..clean.clone() };
+        let kinds = [("blur", vec![at(0.6), at(0.25)]), ("noise", vec![at(0.65), at(0.5)])];
+        let robustness = Robustness::new(42, vec![0.5, 1.0], &clean, &kinds);
+        insta::assert_snapshot!(robustness_table(&robustness), @r"
+        test, 3 images: accuracy in % by strength of the flaw
+
+        flaw   none  0.50  1.00  mean  of clean
+        ───────────────────────────────────────
+        blur   66.7  60.0  25.0  42.5      63.7
+        noise  66.7  65.0  50.0  57.5      86.3
+        mean   66.7  62.5  37.5  50.0      75.0
+        ");
+    }
+
+    #[test]
     fn one_group_has_no_interval() {
         let single = Evaluation { accuracy_ci95: None, n: 1, ..evaluation(1.0) };
         assert!(evaluation_table(&single).starts_with("test, 1 image: accuracy 66.7 % (no interval: all images"));

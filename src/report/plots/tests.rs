@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::FlawScores;
 use crate::metrics::Scores;
 use crate::train::wise_ft::Mixture;
 use std::fs;
@@ -232,6 +233,43 @@ fn reliability_of_any_shape() {
     let nothing = Reliability { before: Vec::new(), after: Vec::new() };
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(save_reliability(&folder.path().join("x"), "", 1.0, &nothing), Err(Error::Plot { .. })));
+}
+
+#[test]
+fn flaws_of_growing_strength() {
+    let accuracy =
+        |kind: usize, strength: f64| 0.91 - (0.05 + 0.07 * kind as f64) * strength.powf(1.0 + kind as f64 / 4.0);
+    let strengths: Vec<f64> = (1..=5).map(|level| f64::from(level) / 5.0).collect();
+    let names =
+        ["stains", "scratches", "occlusion", "illumination", "blur", "stripes", "noise", "a <long> name of a flaw"];
+    let kind = |(i, name): (usize, &&str)| FlawScores {
+        kind: (*name).into(),
+        mean_accuracy: 0.7,
+        relative_accuracy: Some(0.8),
+        accuracy: strengths.iter().map(|&strength| accuracy(i, strength)).collect(),
+        balanced_accuracy: vec![0.7; 5],
+    };
+    let scores = Robustness {
+        split: "test".into(),
+        n: 90,
+        seed: 42,
+        clean_accuracy: 0.91,
+        clean_balanced_accuracy: 0.9,
+        mean_accuracy: 0.7,
+        mean_balanced_accuracy: 0.7,
+        relative_accuracy: Some(0.8),
+        mean_by_strength: strengths.iter().map(|&strength| accuracy(3, strength)).collect(),
+        kinds: names.iter().enumerate().map(kind).collect(),
+        strengths: strengths.clone(),
+    };
+    let svg = saved("robustness", |stem| save_robustness(stem, "test: accuracy 91.0 %, with flaws 70.0 %", &scores));
+    for word in ["strength", "accuracy, %", "mean", "stains", "a &lt;long&gt; name"] {
+        assert!(svg.contains(word), "{word}");
+    }
+    assert!(robustness_svg(&scores).unwrap().contains("stripes"));
+    let nothing = Robustness { kinds: Vec::new(), ..scores };
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(save_robustness(&folder.path().join("x"), "", &nothing), Err(Error::Plot { .. })));
 }
 
 fn thumbnail(width: u32, height: u32, shade: u8) -> Thumbnail {

@@ -20,8 +20,8 @@ pub(super) fn curves(page: &RunPage) -> Html {
     let both = [draw(Measure::Loss, "loss over the epochs"), draw(Measure::Accuracy, "accuracy over the epochs")];
     let seconds: f64 = page.epochs.iter().map(|epoch| epoch.seconds).sum();
     let text = format!(
-        "{} epochs of {:.1} s on average. Training numbers are means over an epoch, on augmented images, while the \
-         parameters moved.",
+        "{} epochs of {:.1} s on average. Training numbers are means over an epoch while the parameters moved, with \
+         augmentation if there is any.",
         page.epochs.len(),
         seconds / page.epochs.len() as f64
     );
