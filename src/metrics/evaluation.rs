@@ -174,7 +174,7 @@ pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::metrics::{clopper_pearson, fit_temperature};
     use serde_json::Value;
@@ -187,7 +187,7 @@ mod tests {
     }
 
     /// Every number in `want` equals the one at the same place of `got`, to 1e-9.
-    fn assert_same(got: &Value, want: &Value, place: &str) {
+    pub(in crate::metrics) fn assert_same(got: &Value, want: &Value, place: &str) {
         match (got, want) {
             (Value::Object(got), Value::Object(want)) => {
                 want.iter().for_each(|(key, want)| assert_same(&got[key], want, &format!("{place}.{key}")));

@@ -1,7 +1,7 @@
 //! Escapes, overkill and looks as tables for people.
 
 use super::printable;
-use super::table::{listing_table, percent};
+use super::table::{key_value_table, listing_table, percent};
 use crate::metrics::{Estimate, Evaluation, Inspection, Interval, Outcome, Rate, Rule};
 
 /// What happens to parts, above everything else that a command prints; `rest` alone when no good class is named.
@@ -18,7 +18,7 @@ pub fn inspection_table(split: &str, inspection: &Inspection) -> String {
     let (split, goods, defects) = (printable(split), inspection.goods, inspection.defects);
     let headline = format!("{split}, {goods} good ({good}) and {defects} defective parts");
     let table = outcome_table(inspection);
-    format!("{headline}\n\n{table}\n\n{}", ranking_lines(inspection))
+    format!("{headline}\n\n{table}\n\n{}", ranking_table(inspection))
 }
 
 fn outcome_table(inspection: &Inspection) -> String {
@@ -63,20 +63,24 @@ pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<V
     (header, rows)
 }
 
-/// What the ranking of the parts alone would allow.
-pub(super) fn ranking_lines(inspection: &Inspection) -> String {
+/// What the defect probability is worth whatever the threshold; a sentence where that is undefined.
+fn ranking_table(inspection: &Inspection) -> String {
+    inspection.gaps().unwrap_or_else(|| key_value_table(&ranking_rows(inspection)))
+}
+
+/// The same by name; in hindsight, the best threshold for these very images.
+pub(super) fn ranking_rows(inspection: &Inspection) -> Vec<(&'static str, String)> {
     let recalls = inspection.recall_at_overkill.iter().map(|at| {
         let share = at.recall.value.map_or("-".into(), percent);
-        format!("{share} with overkill up to {} %", 100.0 * at.max_overkill)
+        format!("{share} at {} %", 100.0 * at.max_overkill)
     });
-    let none = inspection.overkill_at_zero_escapes.value.map_or("-".into(), percent);
-    format!(
-        "ranking: AUROC {}, average precision {}\n\
-         the best threshold in hindsight finds {}; without an escape it rejects {none} of the good parts",
-        estimate(inspection.auroc),
-        estimate(inspection.average_precision),
-        recalls.collect::<Vec<_>>().join(", ")
-    )
+    let overkill = inspection.overkill_at_zero_escapes.value.map_or("-".into(), percent);
+    vec![
+        ("AUROC", estimate(inspection.auroc)),
+        ("average precision", estimate(inspection.average_precision)),
+        ("recall at overkill, in hindsight", recalls.collect::<Vec<_>>().join(", ")),
+        ("overkill at no escape, in hindsight", overkill),
+    ]
 }
 
 fn share(rate: &Rate) -> String {
@@ -131,13 +135,41 @@ mod tests {
         let settings =
             InspectionSettings { prevalence: Some(0.01), band: Some(BandGoal::Costs(costs)), ..Default::default() };
         let evaluation = evaluation(settings, &[0, 0, 0, 0, 1, 1, 1, 1]);
-        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @"");
+        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @r"
+        test, 4 good (good) and 4 defective parts
+
+        decision              threshold                 escapes         95 %         overkill         95 %       looked at  escapes, ppm  cost a part
+        ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+        largest probability   -                 25.0 % (1 of 4)  0.6 to 80.6  25.0 % (1 of 4)  0.6 to 80.6               -          2500       2.7250
+        no escapes            0.3351             0.0 % (0 of 4)   up to 52.7  25.0 % (1 of 4)  0.6 to 80.6               -             0       2.4750
+        overkill up to 0.1 %  0.5621            25.0 % (1 of 4)  0.6 to 80.6   0.0 % (0 of 4)   up to 52.7               -          2500       0.2500
+        review between        0.5621 to 0.5621  25.0 % (1 of 4)  0.6 to 80.6   0.0 % (0 of 4)   up to 52.7  0.0 % (0 of 8)          2500       0.2500
+
+        AUROC                                0.938 (95 %: 0.667 to 1.000)
+        average precision                    0.950 (95 %: 0.700 to 1.000)
+        recall at overkill, in hindsight     75.0 % at 0.1 %, 75.0 % at 0.5 %, 75.0 % at 1 %
+        overkill at no escape, in hindsight  25.0 %
+
+        rest
+        ");
     }
 
     #[test]
     fn without_defects_and_band_little_is_left() {
         let evaluation = evaluation(InspectionSettings::default(), &[1, 1]);
-        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @"");
+        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @r"
+        test, 2 good (good) and 0 defective parts
+
+        decision              threshold  escapes  95 %          overkill       95 %
+        ───────────────────────────────────────────────────────────────────────────
+        largest probability   -                -     -  100.0 % (2 of 2)  from 22.4
+        no escapes            0.3351           -     -  100.0 % (2 of 2)  from 22.4
+        overkill up to 0.1 %  0.5621           -     -  100.0 % (2 of 2)  from 22.4
+
+        no image shows a defective part: escapes are undefined
+
+        rest
+        ");
         let plain = Evaluation { inspection: None, ..evaluation };
         assert_eq!(inspection_first(Some(&plain), "rest".into()), "rest");
         assert_eq!(inspection_first(None, "rest".into()), "rest");

@@ -54,6 +54,11 @@ fn a_typo_does_not_drag_other_problems_along() {
 fn values_outside_their_range_are_refused() {
     let table = [
         "data.val = 1.0",
+        "inspection.prevalence = 1.5",
+        "inspection.good = ''",
+        "inspection.good = []",
+        "unknown.k = -1",
+        "unknown.quantile = 1.0",
         "data.val = -0.1",
         "data.test = nan",
         "data.bit_depth = 8",

@@ -203,7 +203,8 @@ impl Rules {
 /// Summed over the classes of defects, not subtracted from one: small probabilities keep their digits.
 fn defect_probability(probabilities: &[f64], is_good: impl Iterator<Item = bool>) -> f64 {
     let sum: f64 = probabilities.iter().zip(is_good).filter(|(_, good)| !good).map(|(p, _)| p).sum();
-    sum.min(1.0)
+    // Rounding may lift it above 1; what is no number stays none, which `min` would hide.
+    if sum > 1.0 { 1.0 } else { sum }
 }
 
 /// Scored images as parts that are good or not.

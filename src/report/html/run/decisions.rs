@@ -1,8 +1,8 @@
 //! What probabilities are worth, and what is decided by them.
 
 use super::RunPage;
-use crate::report::html::markup::{Cell, Html, note, plot, table};
-use crate::report::inspection::{outcome_rows, ranking_lines};
+use crate::report::html::markup::{Cell, Html, facts, note, plot, table};
+use crate::report::inspection::{outcome_rows, ranking_rows};
 use crate::report::plots::reliability_svg;
 
 /// Escapes and overkill under each rule, when a good class is named.
@@ -21,9 +21,14 @@ pub(super) fn operating_points(page: &RunPage) -> Html {
         inspection.defects,
         evaluation.split
     );
-    let gaps = inspection.gaps().map_or(Html::default(), |gaps| note(&gaps));
-    let ranking = ranking_lines(inspection).lines().map(note).collect();
-    [note(&parts), gaps, table("numbers", &header, rows), ranking].into_iter().collect()
+    let ranking = match inspection.gaps() {
+        Some(gaps) => note(&gaps),
+        None => {
+            let rows = ranking_rows(inspection);
+            facts(&rows.iter().map(|(name, value)| (*name, Html::text(value))).collect::<Vec<_>>())
+        }
+    };
+    [note(&parts), table("numbers", &header, rows), ranking].into_iter().collect()
 }
 
 /// Confidence against accuracy, before and after calibration.

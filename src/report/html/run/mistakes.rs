@@ -84,7 +84,10 @@ fn explanation(mistakes: &Mistakes) -> Html {
         );
     }
     if has(|mistake| !mistake.neighbors.is_empty()) {
-        text.push_str(" Below are the training images with the most similar features, the nearest first.");
+        text.push_str(
+            " Below are the training images with the most similar features, the nearest first; those of the true \
+             class are set off.",
+        );
     }
     let without = mistakes.without_heat.as_ref().map_or(Html::default(), |reason| note(reason));
     [note(&text), without].into_iter().collect()

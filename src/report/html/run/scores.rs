@@ -1,7 +1,7 @@
 //! Verdict and scores.
 
 use super::RunPage;
-use crate::metrics::Evaluation;
+use crate::metrics::{Evaluation, Inspection, Rate};
 use crate::report::html::markup::{Cell, Html, note, table};
 use crate::report::{percent, thousands};
 
@@ -49,9 +49,22 @@ fn cards(page: &RunPage) -> Html {
         let largest = e.majority_class().map_or(String::new(), |class| format!("always answering {class}"));
         cards.push(card("baseline", &percent(e.majority_baseline), &largest));
     }
+    cards.extend(page.main().into_iter().flat_map(inspection));
     let (learning, all) = (page.record.trainable_parameters, page.record.total_parameters);
     cards.push(card("parameters that learn", &thousands(learning), &format!("of {}", thousands(all))));
     Html::markup(format!("<dl class=\"cards\">\n{}</dl>", cards.into_iter().collect::<Html>()))
+}
+
+/// What the decisions do to parts, when a good class is named.
+fn inspection(evaluation: &Evaluation) -> Vec<Html> {
+    let Some(outcome) = evaluation.inspection.as_ref().and_then(Inspection::decided) else { return Vec::new() };
+    let rate = |name: &str, rate: &Rate, what: &str| {
+        card(name, &rate.rate.map_or("-".into(), percent), &format!("{} of {} {what}", rate.count, rate.of))
+    };
+    vec![
+        rate("escapes", &outcome.escape, "defective parts accepted"),
+        rate("overkill", &outcome.overkill, "good parts rejected"),
+    ]
 }
 
 fn splits(page: &RunPage) -> Html {
