@@ -108,8 +108,15 @@ impl Classifier {
     /// # Errors
     /// When the inputs do not have the shape of that stage.
     pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let features = self.vit.run_from(self.stage, self.readout, inputs, mode)?;
-        self.classify(&features, mode)
+        self.classify(&self.features(inputs, mode)?, mode)
+    }
+
+    /// Inputs of its stage (B, …) to the features that the head reads (B, d).
+    ///
+    /// # Errors
+    /// When the inputs do not have the shape of that stage.
+    pub fn features(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.vit.run_from(self.stage, self.readout, inputs, mode)
     }
 
     /// The stretches whose runs, one after another, give the logits of the pooled features. The last one ends in logits.
@@ -140,7 +147,10 @@ impl Classifier {
     }
 
     /// features (B, d) to logits (B, classes), never in half precision.
-    fn classify(&self, features: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// When the features have another width.
+    pub fn classify(&self, features: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let dropped = || dropout(features, self.head_dropout, HEAD, mode);
         let logits = match &self.head {
             Head::Linear(head) => head.forward(&dropped()?)?,
