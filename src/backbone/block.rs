@@ -94,6 +94,11 @@ impl Block {
         self.residual(&x, &self.fc2.forward(&hidden, mode)?, self.scale2.as_ref(), 1, mode)
     }
 
+    /// How much each token looks at each, as the mean over the heads: x (B, T, d) to (B, T, T).
+    pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
+        self.attention.mean_weights(&self.norm1.forward(x)?)
+    }
+
     fn residual(
         &self,
         x: &Tensor,

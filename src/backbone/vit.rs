@@ -1,5 +1,7 @@
 //! The pre-norm vision transformer (Dosovitskiy et al. 2020) in the one form that all families share.
 
+mod rollout;
+
 use super::block::{Block, BlockOptions, layer_norm};
 use super::block_run::Kept;
 use super::lora::Lora;

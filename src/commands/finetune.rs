@@ -10,6 +10,7 @@ use super::kept;
 use super::known::{self, Seen};
 use super::prompt;
 use super::records::{create_run, new_record, write_down};
+use super::report::Subject;
 use super::score::{self, SplitScore, read_evaluation, score_splits, write_scores};
 use super::session::{ModelShape, Session, load_saved};
 use super::texts::{self, ClassTexts, set_head};
@@ -373,7 +374,21 @@ impl Training {
         self.run.write_record(&self.record)?;
         clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
         self.checkpoints.remove(FINETUNED)?;
+        self.page().leave_page(console);
         print_result(&self.run, &self.record, console)
+    }
+
+    /// What its page is made of.
+    fn page(&self) -> Subject<'_> {
+        Subject {
+            folder: self.run.folder(),
+            session: &self.session,
+            record: &self.record,
+            params: &self.trainer.params,
+            readout: Readout::POOL,
+            dataset: &self.feed.dataset,
+            pipeline: &self.feed.evaluation,
+        }
     }
 
     fn remember(&self, console: &Console) -> Result<Option<KnownRecord>> {

@@ -6,6 +6,7 @@ use super::fit_probe::{Fitted, fit, fit_tip};
 use super::inspect::inspect;
 use super::known::{self, Seen};
 use super::records::{create_run, new_record, write_down};
+use super::report::Subject;
 use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
@@ -101,6 +102,16 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
     record.peak_memory_bytes = peak_memory_bytes();
     record.result = Some(result(&run, &record, &fitted, &scores, &session));
     run.write_record(&record)?;
+    let subject = Subject {
+        folder: run.folder(),
+        session: &session,
+        record: &record,
+        params: &session.backbone.params,
+        readout,
+        dataset: &dataset,
+        pipeline: &pipeline,
+    };
+    subject.leave_page(console);
     match &record.result {
         Some(result) => console.output(result, || inspection_first(foremost(&scores), table(result))),
         None => Ok(()),
@@ -184,10 +195,10 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
 }
 
 fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result<()> {
-    let (x_label, name) = names(session.settings.probe.method);
+    let method = session.settings.probe.method;
     let picture = plots::Selection {
-        title: format!("{}, {}", session.settings.run.name, name),
-        x_label: x_label.into(),
+        title: format!("{}, {}", session.settings.run.name, in_words(method)),
+        x_label: method.setting().into(),
         log_x: true,
         points: selection
             .path
@@ -199,13 +210,13 @@ fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result
     plots::save_selection(&run.path("plots/selection"), &picture)
 }
 
-/// What a method's free number is called, and the method itself.
-fn names(method: ProbeMethod) -> (&'static str, &'static str) {
+/// A method in words.
+fn in_words(method: ProbeMethod) -> &'static str {
     match method {
-        ProbeMethod::Logistic => ("C", "logistic regression"),
-        ProbeMethod::Svm => ("C", "linear SVM"),
-        ProbeMethod::Knn => ("k", "nearest neighbours"),
-        ProbeMethod::Tip => ("β", "Tip-Adapter"),
+        ProbeMethod::Logistic => "logistic regression",
+        ProbeMethod::Svm => "linear SVM",
+        ProbeMethod::Knn => "nearest neighbours",
+        ProbeMethod::Tip => "Tip-Adapter",
     }
 }
 

@@ -152,7 +152,8 @@ fn only_head(record: &RunRecord, settings: &Settings) -> bool {
     record.probe.is_some() || words
 }
 
-fn readout(record: &RunRecord) -> Readout {
+/// The features that the head of a run reads.
+pub fn readout(record: &RunRecord) -> Readout {
     record.probe.as_ref().map_or(Readout::POOL, |probe| probe.readout)
 }
 

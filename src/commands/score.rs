@@ -5,7 +5,7 @@ use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temperature};
 use crate::report::predictions::Predictions;
-use crate::report::{Console, RunRecord, percent, plots, write_json};
+use crate::report::{Console, RunRecord, percent, plots, read_json, write_json};
 use crate::train::feed::{Feed, Scored};
 use crate::train::trainer::Trainer;
 use std::path::Path;
@@ -137,8 +137,7 @@ pub fn inspection(scores: &[SplitScore]) -> Option<&Inspection> {
 
 /// The scores of a split that a run directory holds; none when it was not scored or the file is damaged.
 pub fn read_evaluation(folder: &Path, split: Split) -> Option<Evaluation> {
-    let text = std::fs::read_to_string(folder.join(format!("eval-{}.json", split.name()))).ok()?;
-    serde_json::from_str(&text).ok()
+    read_json(&folder.join(format!("eval-{split}.json")))
 }
 
 /// Writes `eval-NAME.json`, `predictions-NAME.csv` and the pictures of each split into a run directory.

@@ -5,6 +5,7 @@ use super::features::FeatureSet;
 use super::inspect::inspect;
 use super::known::{self, Seen};
 use super::records::{create_run, new_record, write_down};
+use super::report::Subject;
 use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use super::session::{ModelShape, Session};
 use super::texts::{self, ClassTexts, set_head};
@@ -51,7 +52,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     good_classes(&settings.inspection.good, &dataset.classes)?;
     let prompts = texts::prompts(&settings, &dataset.classes, console)?;
-    let session = Session::open_with(settings, Wanted::BackboneAndTokenizer, console)?;
+    let mut session = Session::open_with(settings, Wanted::BackboneAndTokenizer, console)?;
     // Before any image is read: a prompt that is too long is known by now.
     let texts = ClassTexts::new(&session, prompts)?;
 
@@ -68,7 +69,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let seen = || Ok(Seen::among(&features));
     record.known = known::remember(run.folder(), &session, &features.dataset, seen, console)?;
     let inspection = session.settings.inspection.clone();
-    let zeroshot = ZeroShot::new(session, &texts, &features)?;
+    let zeroshot = ZeroShot::new(&mut session, &texts, &features)?;
 
     let templates = if args.templates { zeroshot.templates()? } else { Vec::new() };
     set_head(&zeroshot.trainer, &texts.zero_shot()?)?;
@@ -78,6 +79,16 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let result = result(&run, &record, &texts.prompts, &evaluations, &templates);
     record.result = Some(result.clone());
     run.write_record(&record)?;
+    let subject = Subject {
+        folder: run.folder(),
+        session: &session,
+        record: &record,
+        params: &zeroshot.trainer.params,
+        readout: Readout::POOL,
+        dataset: &features.dataset,
+        pipeline: &pipeline,
+    };
+    subject.leave_page(console);
     console.output(&result, || inspection_first(foremost(&evaluations), table(&result, &templates)))
 }
 
@@ -89,7 +100,7 @@ struct ZeroShot<'a> {
 }
 
 impl<'a> ZeroShot<'a> {
-    fn new(mut session: Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
+    fn new(session: &mut Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
         let classes = features.dataset.classes.len();
         let plan = session.plan_cosine(classes)?;
         let stage = Stage::Features(Readout::POOL);

@@ -49,6 +49,8 @@ pub struct Raw {
     pub tsne: Option<RawTsne>,
     /// Classes in words, for `vitadapt zeroshot`.
     pub prompts: Option<RawPrompts>,
+    /// The page about a run.
+    pub report: Option<RawReport>,
     /// Which classes are good parts, and what mistakes are worth.
     pub inspection: Option<RawInspection>,
     /// How images unlike those of training are recognised.
@@ -352,6 +354,18 @@ pub struct RawTsne {
     /// How the repulsion is computed.
     #[schemars(extend("default" = "auto"))]
     pub method: Option<TsneMethod>,
+}
+
+/// `[report]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawReport {
+    /// Write report.html into the folder of the run.
+    #[schemars(extend("default" = true))]
+    pub html: Option<bool>,
+    /// How many of the surest wrong answers it shows with their pictures, at the most.
+    #[schemars(range(max = 100), extend("default" = 12))]
+    pub mistakes: Option<usize>,
 }
 
 /// `[prompts]`: at most one of `preset` and `templates`.

@@ -7,6 +7,7 @@ use super::head_settings::{HeadPull, WiseFt};
 use super::inspection_settings::{InspectionSettings, UnknownSettings};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
+use super::report_settings::ReportSettings;
 use super::strategy_settings::StrategySettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub tsne: TsneSettings,
     /// `[prompts]`
     pub prompts: PromptSettings,
+    /// `[report]`
+    pub report: ReportSettings,
     /// `[inspection]`
     pub inspection: InspectionSettings,
     /// `[unknown]`

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result, WeightsError};
 use crate::linalg::Matrix;
-use crate::linalg::neighbors::{Metric, nearest};
+use crate::linalg::neighbors::{Metric, Neighbors, nearest};
 use crate::system::digest::sha256;
 use crate::system::files::write_atomic;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -82,9 +82,7 @@ impl Known {
     /// # Errors
     /// When there are no images, or the rows have another width.
     pub fn distances(&self, queries: Matrix<'_>, k: usize) -> Result<Vec<Distance>> {
-        let queries_of_unit_length = unit_rows(queries);
-        let queries = Matrix::new(&queries_of_unit_length, queries.cols());
-        let found = nearest(queries, Matrix::new(&self.values, self.width), k.max(1), Metric::Euclidean, false)?;
+        let found = self.nearest(queries, k)?;
         let distance = |i: usize| {
             let (squared, nearest) = (found.distances_of(i).last(), found.of(i).first());
             match (squared, nearest) {
@@ -95,6 +93,21 @@ impl Known {
             }
         };
         (0..queries.rows()).map(distance).collect()
+    }
+
+    /// The `n` nearest images of each row of `queries`, or fewer, the nearest first.
+    ///
+    /// # Errors
+    /// When there are no images, or the rows have another width.
+    pub fn neighbors(&self, queries: Matrix<'_>, n: usize) -> Result<Vec<Vec<usize>>> {
+        let found = self.nearest(queries, n)?;
+        Ok((0..queries.rows()).map(|i| found.of(i).iter().map(|&image| image as usize).collect()).collect())
+    }
+
+    fn nearest(&self, queries: Matrix<'_>, n: usize) -> Result<Neighbors> {
+        let of_unit_length = unit_rows(queries);
+        let queries = Matrix::new(&of_unit_length, queries.cols());
+        nearest(queries, Matrix::new(&self.values, self.width), n.max(1), Metric::Euclidean, false)
     }
 
     /// Writes the file; its SHA-256.
@@ -201,6 +214,10 @@ mod tests {
                 assert!((all[k.min(40) - 1].0 - found.distance).abs() < 1e-6);
                 assert_eq!(all[0].1, found.nearest);
             }
+            let listed = known.neighbors(Matrix::new(&queries, 6), k).unwrap();
+            let nearest = known.distances(Matrix::new(&queries, 6), k).unwrap();
+            assert!(listed.iter().all(|images| images.len() == k.min(40)));
+            assert!(listed.iter().zip(&nearest).all(|(images, found)| images[0] == found.nearest));
         }
         // Length does not count, an image among the known ones is at home, and nothing is one thing's opposite.
         let scaled: Vec<f32> = base[..6].iter().map(|x| x * 7.0).collect();

@@ -167,7 +167,8 @@ fn class_reports(scores: &Scores, confusion: &Confusion, classes: &[String]) -> 
     classes.iter().enumerate().map(report).collect()
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+/// The mean; none of nothing.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = values.fold((0.0, 0_u32), |(sum, n), value| (sum + value, n + 1));
     (n > 0).then(|| sum / f64::from(n))
 }

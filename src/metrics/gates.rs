@@ -1,6 +1,6 @@
 //! Quality gates: what a CI job asks of an evaluation.
 
-use super::{Evaluation, Inspection};
+use super::{Evaluation, Inspection, Robustness};
 
 /// The bounds a caller set; none = not asked for. Probabilities are judged as the model gave them, before
 /// temperature scaling.
@@ -22,6 +22,8 @@ pub struct Gates {
     pub max_nll: Option<f64>,
     /// Largest expected calibration error.
     pub max_ece: Option<f64>,
+    /// Least mean accuracy over flaws and their strengths.
+    pub min_corrupt_accuracy: Option<f64>,
     /// Largest share of defective parts accepted by the decision that `predict` makes.
     pub max_escape: Option<f64>,
     /// The same for the upper end of its 95 % interval: what these images prove.
@@ -80,6 +82,15 @@ impl Gates {
             at_most("share of parts to look at", review, "--max-review", self.max_review),
             at_most("escapes in a million parts", ppm, "--max-escapes-ppm", self.max_escapes_ppm),
         ]
+    }
+}
+
+impl Gates {
+    /// The same for scores under flaws.
+    pub fn check_robustness(&self, robustness: &Robustness) -> Vec<String> {
+        let mean = Some(robustness.mean_accuracy);
+        let missed = at_least("mean accuracy under flaws", mean, "--min-corrupt-accuracy", self.min_corrupt_accuracy);
+        missed.into_iter().collect()
     }
 }
 

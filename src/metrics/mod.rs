@@ -12,7 +12,10 @@ mod inspection;
 mod interval;
 mod paired;
 mod ranking;
+mod robustness;
 mod scores;
+
+use evaluation::mean;
 
 pub use accuracy::{accuracy, balanced_accuracy, majority_baseline};
 pub use calibration::{
@@ -28,4 +31,5 @@ pub use inspection::{
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};
 pub use ranking::{auroc, average_precision};
+pub use robustness::{FlawScores, Robustness};
 pub use scores::{Scores, argmax, softmax};

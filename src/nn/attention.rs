@@ -59,6 +59,23 @@ impl Attention {
     pub fn heads(&self) -> usize {
         self.heads
     }
+
+    /// How much each token looks at each, softmax(q kᵀ / √d), as the mean over the heads: x (B, T, C) to (B, T, T), rows
+    /// the tokens that look. For showing: one head after another, so that it takes little memory and no gradient.
+    ///
+    /// # Errors
+    /// When the width is not C.
+    pub fn mean_weights(&self, x: &Tensor) -> Result<Tensor> {
+        let qkv = self.qkv.forward(x, Mode::Eval)?.detach();
+        let mask = if self.causal { Some(causal_mask(&qkv)?) } else { None };
+        let [q, k, _] = unpacked(&qkv, self.heads)?;
+        let of_head = |head: usize| {
+            let (q, k) = (q.narrow(1, head, 1)?.squeeze(1)?, k.narrow(1, head, 1)?.squeeze(1)?);
+            composed_weights(&q.contiguous()?, &k.contiguous()?, mask.as_ref())
+        };
+        let sum = (1..self.heads).try_fold(of_head(0)?, |sum, head| sum + of_head(head)?)?;
+        sum * (1.0 / self.heads as f64)
+    }
 }
 
 /// softmax(q kᵀ / √d) v for every head: packed (B, T, 3 · heads · d), in the order q, k, v, to (B, T, heads · d).
@@ -79,10 +96,15 @@ pub fn softmax_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
 /// # Errors
 /// When the last dimension is not a multiple of 3 · heads.
 pub fn causal_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    let (tokens, _) = packed_dims(qkv, heads)?;
+    composed_attention(qkv, heads, qkv.dim(1)?, Some(&causal_mask(qkv)?))
+}
+
+/// What is added to the scores (T, T) of `qkv` (B, T, …) to hide from each token those behind it.
+fn causal_mask(qkv: &Tensor) -> Result<Tensor> {
+    let tokens = qkv.dim(1)?;
     let masked = |i: usize| if i % tokens > i / tokens { f32::NEG_INFINITY } else { 0.0 };
     let mask = Tensor::from_vec((0..tokens * tokens).map(masked).collect(), (tokens, tokens), qkv.device())?;
-    composed_attention(qkv, heads, tokens, Some(&mask.to_dtype(qkv.dtype())?))
+    mask.to_dtype(qkv.dtype())
 }
 
 /// Tokens and width of a head of packed queries, keys and values.
@@ -97,15 +119,26 @@ fn packed_dims(qkv: &Tensor, heads: usize) -> Result<(usize, usize)> {
 /// Attention of the first `queries` tokens as a composition of differentiable operations; `mask` (queries, T) is added to
 /// the scores.
 fn composed_attention(qkv: &Tensor, heads: usize, queries: usize, mask: Option<&Tensor>) -> Result<Tensor> {
-    let batch = qkv.dim(0)?;
+    let (batch, _, packed) = qkv.dims3()?;
+    let [q, k, v] = unpacked(qkv, heads)?;
+    let q = q.narrow(2, 0, queries)?;
+    composed_weights(&q, &k, mask)?.matmul(&v)?.transpose(1, 2)?.reshape((batch, queries, packed / 3))
+}
+
+/// Packed (B, T, 3 · heads · d) to queries, keys and values, each (B, heads, T, d).
+fn unpacked(qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
     let (tokens, head_dim) = packed_dims(qkv, heads)?;
-    let qkv = qkv.reshape((batch, tokens, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?.contiguous()?;
-    let (q, k, v) = (qkv.get(0)?.narrow(2, 0, queries)?, qkv.get(1)?, qkv.get(2)?); // each (B, heads, T, d)
-    let mut scores = (q.matmul(&k.t()?)? * (head_dim as f64).powf(-0.5))?;
+    let qkv = qkv.reshape((qkv.dim(0)?, tokens, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?.contiguous()?;
+    Ok([qkv.get(0)?, qkv.get(1)?, qkv.get(2)?])
+}
+
+/// softmax(q kᵀ / √d), each (…, T, d), to (…, T, T).
+fn composed_weights(q: &Tensor, k: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    let mut scores = (q.matmul(&k.t()?)? * (q.dim(D::Minus1)? as f64).powf(-0.5))?;
     if let Some(mask) = mask {
         scores = scores.broadcast_add(mask)?;
     }
-    softmax(&scores)?.matmul(&v)?.transpose(1, 2)?.reshape((batch, queries, heads * head_dim))
+    softmax(&scores)
 }
 
 /// Softmax over the last dimension as a composition of differentiable operations; candle-nn's has no backward pass.

@@ -21,8 +21,14 @@ pub fn inspection_table(split: &str, inspection: &Inspection) -> String {
     format!("{headline}\n\n{table}\n\n{}", ranking_table(inspection))
 }
 
-/// Columns that say nothing are left out, and so are rules that led to the same threshold as the stricter one above them.
 fn outcome_table(inspection: &Inspection) -> String {
+    let (header, rows) = outcome_rows(inspection);
+    listing_table(2, &header, &rows)
+}
+
+/// The header, and one row a rule, its first two cells words. Columns that say nothing are left out, and so are rules that
+/// led to the same threshold as the stricter one above them.
+pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let mut rows: Vec<(String, String, Option<Rate>, Outcome)> = Vec::new();
     let mut last = None;
     for point in &inspection.operating_points {
@@ -53,25 +59,28 @@ fn outcome_table(inspection: &Inspection) -> String {
         cells.extend(cost.then(|| outcome.cost_per_part.map_or("-".into(), |cost| format!("{cost:.4}"))));
         cells
     };
-    listing_table(2, &header, &rows.iter().map(cells).collect::<Vec<_>>())
+    let rows = rows.iter().map(cells).collect();
+    (header, rows)
 }
 
-/// What the defect probability is worth whatever the threshold; in hindsight, the best threshold for these very images.
+/// What the defect probability is worth whatever the threshold; a sentence where that is undefined.
 fn ranking_table(inspection: &Inspection) -> String {
-    if let Some(gaps) = inspection.gaps() {
-        return gaps;
-    }
+    inspection.gaps().unwrap_or_else(|| key_value_table(&ranking_rows(inspection)))
+}
+
+/// The same by name; in hindsight, the best threshold for these very images.
+pub(super) fn ranking_rows(inspection: &Inspection) -> Vec<(&'static str, String)> {
     let recalls = inspection.recall_at_overkill.iter().map(|at| {
         let share = at.recall.value.map_or("-".into(), percent);
         format!("{share} at {} %", 100.0 * at.max_overkill)
     });
     let overkill = inspection.overkill_at_zero_escapes.value.map_or("-".into(), percent);
-    key_value_table(&[
+    vec![
         ("AUROC", estimate(inspection.auroc)),
         ("average precision", estimate(inspection.average_precision)),
         ("recall at overkill, in hindsight", recalls.collect::<Vec<_>>().join(", ")),
         ("overkill at no escape, in hindsight", overkill),
-    ])
+    ]
 }
 
 fn share(rate: &Rate) -> String {

@@ -15,6 +15,7 @@ use crate::system::lock::Lock;
 use crate::train::classifier::HeadKind;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -215,6 +216,11 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomic(path, text.as_bytes())
 }
 
+/// Reads a JSON file of a run directory; none when it is not there or of another make.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+}
+
 impl RunRecord {
     /// Reads the `run.json` of a run directory.
     ///
@@ -302,7 +308,7 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     keys.into_iter()
         .filter(|key| !key.starts_with("run.") || matches!(key.as_str(), "run.seed" | "run.precision"))
         .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
-        .filter(|key| !key.starts_with("tsne.") && !key.starts_with("train.checkpoint_"))
+        .filter(|key| !key.starts_with("tsne.") && !key.starts_with("report.") && !key.starts_with("train.checkpoint_"))
         .map(|key| (key, lookup(&then, key), lookup(&today, key)))
         .filter(|(_, then, today)| then != today)
         .map(|(key, then, today)| format!("{key}: {then} then, {today} now"))
@@ -310,7 +316,7 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
 }
 
 /// Dotted keys with their values.
-fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
+pub(super) fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
     match value.as_object() {
         Some(fields) => {
             for (name, value) in fields {

@@ -43,6 +43,7 @@ impl Resolver<'_> {
             cache: self.cache(raw.cache.unwrap_or_default()),
             probe: features::probe(raw.probe.unwrap_or_default()),
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
+            report: features::report(&raw.report.unwrap_or_default()),
             prompts: self.prompts(raw.prompts.unwrap_or_default()),
             inspection: self.inspection(raw.inspection.unwrap_or_default()),
             unknown: inspection::unknown(&raw.unknown.unwrap_or_default()),

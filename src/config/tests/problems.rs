@@ -140,6 +140,8 @@ fn values_outside_their_range_are_refused() {
         "tsne.perplexity = 0.5",
         "tsne.iterations = 10",
         "tsne.method = 'fft'",
+        "report.html = 'yes'",
+        "report.mistakes = 101",
         "run.precision = 'f8'",
         "run.name = 1979-05-27",
         "run = 5",

@@ -300,13 +300,14 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         any_lora().prop_map(StrategySettings::Lora),
         any_prompt_tuning().prop_map(StrategySettings::Prompt),
     ];
-    let features = (any_cache(), any_probe(), any_tsne(), any_prompts(), any_inspection(), any_unknown());
+    let report = (any::<bool>(), 0..=100usize).prop_map(|(html, mistakes)| ReportSettings { html, mistakes });
+    let features = (any_cache(), any_probe(), any_tsne(), any_prompts(), report, any_inspection(), any_unknown());
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
         .prop_map(|(run, data, model, preprocess, augment, strategy, mut train, patience, features)| {
             if model.head_init == HeadInit::Text {
                 start_from_texts(&mut train);
             }
-            let (cache, probe, tsne, prompts, inspection, unknown) = features;
+            let (cache, probe, tsne, prompts, report, inspection, unknown) = features;
             Settings {
                 run,
                 data,
@@ -324,6 +325,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                 probe,
                 tsne,
                 prompts,
+                report,
                 inspection,
                 unknown,
             }

@@ -51,6 +51,22 @@ impl Picture for ReliabilityPlot<'_> {
     }
 }
 
+/// One of the two sides by itself, for narrow places.
+pub(super) struct Side<'a> {
+    pub(super) name: &'a str,
+    pub(super) bins: &'a [ReliabilityBin],
+}
+
+impl Picture for Side<'_> {
+    fn size(&self) -> (u32, u32) {
+        (SIZE.0 / 2, SIZE.1 - HEADER)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        draw_side(area, self.name, self.bins)
+    }
+}
+
 fn draw_side<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
     let (above, below) = area.split_vertically(SIZE.1 - HEADER - COUNTS);
     draw_accuracies(&above, name, bins)?;
