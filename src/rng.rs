@@ -35,6 +35,8 @@ pub enum Purpose {
     Sampler = 11,
     /// How the images of a step are mixed.
     Mix = 12,
+    /// Dealing samples to the folds of which each is tested on in turn.
+    TestFolds = 16,
     /// Flaws put on one sample to see how a model bears them.
     Corruption = 20,
     /// Resamples of a ranking, whose numbers are no plain shares.

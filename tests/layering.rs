@@ -16,6 +16,7 @@ const ORDER: &[&[&str]] = &[
     &["train"],
     &["export"],
     &["report"],
+    &["ladder"],
     &["commands"],
 ];
 

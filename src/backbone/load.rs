@@ -59,6 +59,14 @@ impl Backbone {
         Ok(loaded)
     }
 
+    /// [`Backbone::sha256`] of `builtin:NAME` or a folder, without loading it.
+    ///
+    /// # Errors
+    /// When there are no weights or they cannot be read.
+    pub fn checksum(backbone: &str) -> Result<String> {
+        Source::open(backbone)?.sha256()
+    }
+
     /// Values of an image's embedding in the space of texts: those of the features where nothing projects them.
     pub fn embedding(&self) -> usize {
         if self.spec.projection > 0 { self.spec.projection } else { self.spec.features() }

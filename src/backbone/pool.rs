@@ -76,6 +76,15 @@ impl Pooling {
         self.prefix
     }
 
+    /// How many of the first tokens it reads; none when it reads them all.
+    pub(super) fn reads(&self) -> Option<usize> {
+        match self.pool {
+            Pool::Cls => Some(1),
+            Pool::Distilled => Some(2),
+            Pool::Avg | Pool::ClsAvg | Pool::Attention => None,
+        }
+    }
+
     /// tokens (B, T, d) to features: (B, d), or (B, 2d) for [`Pool::ClsAvg`].
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use rows::{Place, RowsBuilder};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The content address of one row: a SHA-256 sum.
 pub type Key = [u8; 32];
@@ -87,6 +87,7 @@ impl Cache {
             }
         }
         let missing_keys: Vec<Key> = missing.iter().map(|&position| keys[position]).collect();
+        let clock = Instant::now();
         let mut store = Store::new(self, &folder, &missing_keys, &mut builder);
         if !missing.is_empty() {
             compute(&missing, &mut |row| {
@@ -95,8 +96,9 @@ impl Cache {
             })?;
         }
         let computed = store.finish();
+        let seconds = if missing.is_empty() { 0.0 } else { clock.elapsed().as_secs_f64() };
         let place = |key: &Key| stored.get(key).copied().or_else(|| computed.get(*first.get(key)?).copied());
-        builder.finish(keys.iter().filter_map(place).collect(), missing.len())
+        builder.finish(keys.iter().filter_map(place).collect(), (missing.len(), seconds))
     }
 
     /// Where intact rows of the keys lie. Damaged packs are removed.

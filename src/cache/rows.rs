@@ -15,12 +15,23 @@ pub enum Place {
 }
 
 /// How a request was met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct CacheUse {
     /// Rows found.
     pub hits: usize,
     /// Rows computed.
     pub misses: usize,
+    /// Seconds that computing them took, with reading and decoding their images.
+    #[serde(default)]
+    pub seconds: f64,
+}
+
+impl std::ops::AddAssign for CacheUse {
+    fn add_assign(&mut self, other: Self) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.seconds += other.seconds;
+    }
 }
 
 /// Rows of equal width by position.
@@ -112,12 +123,12 @@ impl RowsBuilder {
         self.rows.memory.truncate(kept);
     }
 
-    pub fn finish(mut self, places: Vec<Place>, computed: usize) -> Result<Rows> {
+    pub fn finish(mut self, places: Vec<Place>, (computed, seconds): (usize, f64)) -> Result<Rows> {
         if places.len() != self.wanted {
             let message = format!("{} feature rows were asked for, {} were computed", self.wanted, places.len());
             return Err(Error::Tensor(candle_core::Error::Msg(message)));
         }
-        self.rows.usage = CacheUse { hits: places.len() - computed, misses: computed };
+        self.rows.usage = CacheUse { hits: places.len() - computed, misses: computed, seconds };
         self.rows.places = places;
         Ok(self.rows)
     }

@@ -40,7 +40,9 @@ fn a_second_request_computes_nothing_and_another_recipe_everything() {
     let cache = cache(folder.path(), 1 << 20);
     assert_eq!(ask(&cache, "a", 3, &[1, 2, 3]).1, [0, 1, 2]);
     let (rows, computed) = ask(&cache, "a", 3, &[3, 1, 9, 2, 9]);
-    assert_eq!((computed, rows.usage), (vec![2], CacheUse { hits: 4, misses: 1 }));
+    assert_eq!((computed, rows.usage.hits, rows.usage.misses), (vec![2], 4, 1));
+    assert!(rows.usage.seconds > 0.0);
+    assert_eq!(ask(&cache, "a", 3, &[1]).0.usage, CacheUse { hits: 1, misses: 0, seconds: 0.0 });
     assert_eq!(ask(&cache, "b", 3, &[1, 2]).1, [0, 1]);
 }
 

@@ -4,6 +4,7 @@ use super::corrupt::{self, CorruptArgs};
 use super::report::Subject;
 use super::saved::SavedRun;
 use super::score::{Calibration, SplitScore, score, write_scores};
+use super::{fraction, within};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -87,15 +88,6 @@ struct GateArgs {
     /// Most escapes in a million parts, for a run with inspection.prevalence
     #[arg(long, value_name = "N", value_parser = non_negative)]
     max_escapes_ppm: Option<f64>,
-}
-
-fn within(text: &str, low: f64, high: f64) -> std::result::Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if (low..=high).contains(&value) { Ok(value) } else { Err(format!("{value} is not between {low} and {high}")) }
-}
-
-fn fraction(text: &str) -> std::result::Result<f64, String> {
-    within(text, 0.0, 1.0)
 }
 
 fn correlation(text: &str) -> std::result::Result<f64, String> {

@@ -168,8 +168,7 @@ fn write_features(path: &Path, subject: &Subject, samples: &[usize], console: &C
         })?;
         rows.warnings.iter().for_each(|warning| console.warn(warning));
         (0..rows.len()).try_for_each(|i| writer.append(rows.row(i)))?;
-        usage.hits += rows.usage.hits;
-        usage.misses += rows.usage.misses;
+        usage += rows.usage;
     }
     progress.finish();
     writer.finish()?;

@@ -3,15 +3,16 @@
 use super::features::{FeatureSet, Rows};
 use super::session::Session;
 use crate::config::{ClassWeights, ProbeMethod, ProbeSettings, Refit, log_grid};
+use crate::data::folds::{assign_folds, group_numbers};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use crate::probe::{
-    Family, Head, Model, Recipe, Samples, Selection, Stopping, Tip, TipGrid, Validation, assign_folds, balanced_weights,
+    Family, Head, Model, Recipe, Samples, Selection, Stopping, Tip, TipGrid, Validation, balanced_weights,
 };
 use crate::report::Console;
+use crate::rng::{Purpose, Stream};
 use crate::train::feed::Scored;
-use std::collections::BTreeMap;
 
 /// Tolerance of the fit that is kept: the path only ranks settings and may be coarser.
 const EXACT: f64 = 1e-9;
@@ -131,7 +132,7 @@ fn choose_and_fit(
             classes,
             groups(&features.dataset, &train.samples).as_deref(),
             settings.folds,
-            session.settings.run.seed,
+            Stream::new(session.settings.run.seed, Purpose::Folds, &[]),
         )?;
         let choice = choose(&samples, &Validation::Folds(&folds), &mut watch)?;
         let held_out = out_of_fold(&choice.fit, &samples, &train, &folds)?;
@@ -173,15 +174,8 @@ fn samples<'a>(rows: &'a Rows, classes: &'a [String], settings: &ProbeSettings) 
     }
 }
 
-/// The number of each sample's group; samples without one are groups of their own. None when no sample has one.
 fn groups(dataset: &Dataset, samples: &[usize]) -> Option<Vec<usize>> {
-    let names: Vec<Option<&str>> = samples.iter().map(|&sample| dataset.samples[sample].group.as_deref()).collect();
-    names.iter().any(Option::is_some).then(|| {
-        let mut numbers = BTreeMap::new();
-        let number =
-            |(i, name): (usize, Option<&str>)| name.map_or(i, |name| *numbers.entry(name.to_owned()).or_insert(i));
-        names.into_iter().enumerate().map(number).collect()
-    })
+    group_numbers(samples.iter().map(|&sample| dataset.samples[sample].group.as_deref()))
 }
 
 /// Logits of each training sample by the model of the other folds.

@@ -1,9 +1,12 @@
 //! Looking at every image once before training: bad files, duplicates, statistics, fingerprint.
 
-use super::session::Session;
+use super::session::{Session, decode_threads};
+use crate::backbone::VitSpec;
 use crate::cache::Key;
+use crate::config::Settings;
 use crate::data::Dataset;
 use crate::data::audit::{AuditOptions, audit};
+use crate::data::decode::DecodeOptions;
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
 use crate::error::{BadFile, Error, Result};
 use crate::report::Console;
@@ -27,14 +30,20 @@ pub struct Inspected {
 ///
 /// # Errors
 /// Data errors that list every bad file, and images that are in two splits at once.
-pub fn inspect(session: &Session, mut dataset: Dataset, console: &Console) -> Result<Inspected> {
-    let settings = &session.settings;
-    let spec = &session.backbone.spec;
+pub fn inspect(session: &Session, dataset: Dataset, console: &Console) -> Result<Inspected> {
+    inspect_with(&session.settings, &session.backbone.spec, dataset, console)
+}
+
+/// The same for a backbone that is not loaded.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(settings: &Settings, spec: &VitSpec, mut dataset: Dataset, console: &Console) -> Result<Inspected> {
     let options = AuditOptions {
-        decode: session.decode(),
+        decode: DecodeOptions { bit_depth: settings.data.bit_depth },
         geometry: Geometry::resolve(&settings.preprocess, spec.image_size, &spec.input),
         on_error: settings.data.on_error,
-        threads: session.decode_threads(),
+        threads: decode_threads(settings),
     };
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
     let found = audit(&mut dataset, &options, &|done| progress.set(done as u64));

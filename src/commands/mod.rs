@@ -1,6 +1,7 @@
 //! The command line: what there is to type, and one file for each command, which only composes the other modules.
 
 mod check;
+mod compare;
 mod corrupt;
 mod device;
 mod eval;
@@ -33,7 +34,7 @@ use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
 use crate::report::{Console, Verbosity};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Adapts a pretrained vision transformer to a small set of labelled images.
 #[derive(Debug, Parser)]
@@ -79,19 +80,29 @@ impl ConfigArgs {
     /// # Errors
     /// A usage error when there is neither a file nor an override, and every problem of the settings.
     fn load(&self) -> Result<Settings> {
+        config::load(self.file()?, &self.set)
+    }
+
+    /// The file; none when overrides alone make the settings.
+    ///
+    /// # Errors
+    /// A usage error when there is neither.
+    fn file(&self) -> Result<Option<&Path>> {
         if self.config.is_none() && self.set.is_empty() {
             return Err(Error::usage_hint(
                 "no configuration was given",
                 "use --config FILE, or at least --set data.root=FOLDER; configs/quickstart.toml is an example",
             ));
         }
-        config::load(self.config.as_deref(), &self.set)
+        Ok(self.config.as_deref())
     }
 }
 
 /// The commands. A new one is a file with its arguments and `run`, and one line here and in [`dispatch`].
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the ladder of strategies on the same images, and say which one is worth it
+    Compare(compare::CompareArgs),
     /// Audit the machine, the images and the labels before anything is trained
     Check(check::CheckArgs),
     /// Train by the strategy of a config, then score the best epoch
@@ -119,6 +130,7 @@ enum Command {
 
 fn dispatch(command: Command, console: &Console) -> Result<()> {
     match command {
+        Command::Compare(args) => compare::run(&args, console),
         Command::Check(args) => check::run(&args, console),
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Probe(args) => probe::run(&args, console),
@@ -131,6 +143,16 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
         Command::Tsne(args) => tsne::run(&args, console),
         Command::Schema => schema::run(console),
     }
+}
+
+/// A number from `low` to `high`, for clap.
+fn within(text: &str, low: f64, high: f64) -> std::result::Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if (low..=high).contains(&value) { Ok(value) } else { Err(format!("{value} is not between {low} and {high}")) }
+}
+
+fn fraction(text: &str) -> std::result::Result<f64, String> {
+    within(text, 0.0, 1.0)
 }
 
 /// Runs the command line of this process and reports a failure on stderr.

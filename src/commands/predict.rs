@@ -99,7 +99,7 @@ impl Predictor {
         self.pipeline.finish(&mut batch.inputs, &vec![view; batch.indices.len()]);
         let mut answers = self.answers(&batch)?.into_iter();
         let row = |(path, pixels): (&PathBuf, std::result::Result<Vec<f32>, String>)| match pixels {
-            Ok(_) => answers.next().map_or_else(|| Prediction::of(path), |answer| self.classified(path, answer)),
+            Ok(_) => answers.next().map_or_else(|| Prediction::of(path), |answer| self.classified(path, &answer)),
             Err(error) => Prediction { error: Some(error), ..Prediction::of(path) },
         };
         Ok(paths.iter().zip(loaded).map(row).collect())
@@ -133,7 +133,7 @@ impl Predictor {
         Ok(logits.zip(distances).map(answer).collect())
     }
 
-    fn classified(&self, path: &Path, answer: Answer) -> Prediction {
+    fn classified(&self, path: &Path, answer: &Answer) -> Prediction {
         let record = &self.run.record;
         let probabilities = softmax(&answer.logits, record.temperature.unwrap_or(1.0));
         if probabilities.iter().any(|probability| !probability.is_finite()) {

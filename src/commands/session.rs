@@ -205,10 +205,7 @@ impl Session {
 
     /// Threads that decode images.
     pub fn decode_threads(&self) -> usize {
-        match self.settings.run.decode_threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
+        decode_threads(&self.settings)
     }
 
     /// Which weights these are.
@@ -219,6 +216,14 @@ impl Session {
             architecture: self.backbone.spec.architecture.clone(),
             sha256: self.backbone.sha256.clone(),
         }
+    }
+}
+
+/// Threads that decode images: those of the settings, or one a core.
+pub fn decode_threads(settings: &Settings) -> usize {
+    match settings.run.decode_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
     }
 }
 

@@ -8,6 +8,7 @@ mod augment_settings;
 mod check;
 mod document;
 mod feature_settings;
+mod fold;
 mod head_settings;
 mod inspection_settings;
 mod loss_settings;
@@ -31,6 +32,7 @@ mod write_inspection;
 
 pub use augment_settings::*;
 pub use feature_settings::*;
+pub use fold::Fold;
 pub use head_settings::*;
 pub use inspection_settings::*;
 pub use loss_settings::*;

@@ -101,7 +101,11 @@ pub struct RawData {
     /// Fraction of the images drawn for testing when the data has no such split.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.15))]
     pub test: Option<f64>,
-    /// Seed of the split, apart from `run.seed` so that seeds can vary on one split.
+    /// Cross-validation: `"2/5"` deals all images to five folds, whatever splits the data names, and tests on the
+    /// second. Excludes `test`; `val` is drawn from the other folds.
+    #[schemars(regex(pattern = r"^[0-9]+/[0-9]+$"))]
+    pub fold: Option<String>,
+    /// Seed of the split and of the folds, apart from `run.seed` so that seeds can vary on one split.
     #[schemars(range(min = 0, max = i64::MAX), extend("default" = 0))]
     pub split_seed: Option<u64>,
     /// Draw the same fraction from every class.

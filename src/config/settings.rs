@@ -2,6 +2,7 @@
 
 use super::augment_settings::AugmentSettings;
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::fold::Fold;
 use super::head_settings::{HeadPull, WiseFt};
 use super::inspection_settings::{InspectionSettings, UnknownSettings};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
@@ -101,8 +102,11 @@ pub struct DataSettings {
     pub source: DataSource,
     /// Fraction of the images drawn for validation when the data has no such split.
     pub val: f64,
-    /// Fraction of the images drawn for testing when the data has no such split.
+    /// Fraction of the images drawn for testing when the data has no such split; 0 with a fold.
     pub test: f64,
+    /// The fold whose images are the test images; none = splits as the data names them or as they are drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
     /// Seed of the drawing, apart from `run.seed` so that seeds can vary on one split.
     pub split_seed: u64,
     /// Draw the same fraction from every class.

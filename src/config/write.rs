@@ -84,7 +84,9 @@ fn data(data: &DataSettings) -> RawData {
         root,
         manifest,
         val: Some(data.val),
-        test: Some(data.test),
+        // With a fold there is no fraction to write.
+        test: data.fold.is_none().then_some(data.test),
+        fold: data.fold.map(|fold| fold.to_string()),
         split_seed: Some(data.split_seed),
         stratified: Some(data.stratified),
         on_error: Some(data.on_error),

@@ -39,6 +39,14 @@ impl Listing {
         let classes = self.classes()?;
         let labels: Vec<usize> =
             self.entries.iter().map(|entry| classes.binary_search(&nfc(&entry.class)).unwrap_or_default()).collect();
+        if let Some(fold) = plan.fold {
+            if self.entries.iter().any(|entry| entry.split.is_some()) {
+                let origin = self.origin.display();
+                self.warnings
+                    .push(format!("data.fold deals all images anew: the splits that {origin} names do not count"));
+            }
+            split::deal(&mut self.entries, &labels, &classes, plan, fold)?;
+        }
         let splits = split::assign(&self.entries, &labels, classes.len(), plan)?;
         let samples = self.entries.into_iter().zip(labels).zip(splits);
         let samples = samples

@@ -36,6 +36,32 @@ pub fn write_splits_csv(path: &Path, dataset: &Dataset) -> Result<()> {
     writer.flush().map_err(Error::io("write", path))
 }
 
+/// The groups of samples by name, from a file of [`write_splits_csv`]; the images themselves are not looked for.
+///
+/// # Errors
+/// A data error when the file cannot be read.
+pub fn groups_in_splits_csv(path: &Path) -> Result<BTreeMap<String, String>> {
+    let failed = |error: csv::Error| {
+        DataError::invalid(format!("cannot read {}: {error}", path.display()), "it lies in every run directory")
+    };
+    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
+    let mut groups = BTreeMap::new();
+    for row in reader.deserialize() {
+        let SplitsRow { path, group } = row.map_err(failed)?;
+        if !group.is_empty() {
+            groups.insert(path, group);
+        }
+    }
+    Ok(groups)
+}
+
+/// What [`groups_in_splits_csv`] needs of a row.
+#[derive(serde::Deserialize)]
+struct SplitsRow {
+    path: String,
+    group: String,
+}
+
 struct Reader<'a> {
     file: &'a Path,
     /// What paths are relative to.

@@ -110,3 +110,22 @@ fn splits_read_back_as_they_were_written() {
     assert_eq!(again.classes, ["a", "b, \"c\"\nd"]);
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
+
+#[test]
+fn groups_come_back_from_a_runs_splits() {
+    let root = tempfile::tempdir().unwrap();
+    let sample = |name: &str, group: Option<&str>| super::super::Sample {
+        path: name.into(),
+        name: name.into(),
+        label: 0,
+        group: group.map(str::to_owned),
+        split: Split::Test,
+    };
+    let samples = vec![sample("a, \"b\"/1.png", Some("roll 1")), sample("x/2.png", None)];
+    let dataset = Dataset { classes: vec!["x".into()], samples, ..Dataset::default() };
+    let file = root.path().join("splits.csv");
+    write_splits_csv(&file, &dataset).unwrap();
+    let groups = groups_in_splits_csv(&file).unwrap();
+    assert_eq!(groups, BTreeMap::from([("a, \"b\"/1.png".to_owned(), "roll 1".to_owned())]));
+    assert!(data_error(groups_in_splits_csv(&root.path().join("none.csv"))).contains("none.csv"));
+}

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod balance;
 pub mod decode;
 mod folder;
+pub mod folds;
 pub mod inputs;
 mod listing;
 pub mod loader;
@@ -16,7 +17,7 @@ pub mod similar;
 mod split;
 pub mod transform;
 
-pub use manifest::write_splits_csv;
+pub use manifest::{groups_in_splits_csv, write_splits_csv};
 
 use crate::config::{DataSettings, DataSource};
 use crate::error::Result;

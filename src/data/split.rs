@@ -1,8 +1,9 @@
 //! Draws validation and test samples: by class, whole groups, the same whatever order files are listed in.
 
 use super::Split;
+use super::folds::{assign_folds, group_numbers};
 use super::listing::Entry;
-use crate::config::DataSettings;
+use crate::config::{DataSettings, Fold};
 use crate::error::{DataError, Result};
 use crate::rng::{Purpose, Stream};
 use sha2::{Digest, Sha256};
@@ -19,14 +20,17 @@ pub(super) struct Plan {
     pub seed: u64,
     /// Fractions hold for each class rather than for the whole.
     pub stratified: bool,
+    /// The fold that is tested on, instead of a fraction.
+    pub fold: Option<Fold>,
 }
 
 impl Plan {
     /// Samples without a split all go to train.
-    pub(super) const NOTHING_TO_DRAW: Self = Self { val: 0.0, test: 0.0, seed: 0, stratified: true };
+    pub(super) const NOTHING_TO_DRAW: Self = Self { val: 0.0, test: 0.0, seed: 0, stratified: true, fold: None };
 
     pub(super) fn new(settings: &DataSettings) -> Self {
-        Self { val: settings.val, test: settings.test, seed: settings.split_seed, stratified: settings.stratified }
+        let DataSettings { val, test, split_seed: seed, stratified, fold, .. } = *settings;
+        Self { val, test, seed, stratified, fold }
     }
 }
 
@@ -37,6 +41,24 @@ struct Unit {
     fixed: Option<Split>,
     /// Its place in the drawing: depends on the seed and on its own name only, so that adding a file moves no other.
     order: u64,
+}
+
+/// Makes test entries of those in one fold and leaves the others to be drawn, whatever their source says of them.
+///
+/// All runs of one data set and seed deal alike, so that over the folds every entry is tested on once.
+pub(super) fn deal(entries: &mut [Entry], labels: &[usize], classes: &[String], plan: &Plan, fold: Fold) -> Result<()> {
+    let groups = group_numbers(entries.iter().map(|entry| entry.group.as_deref()));
+    let stream = Stream::new(plan.seed, Purpose::TestFolds, &[]);
+    let fold_of = if plan.stratified {
+        assign_folds(labels, classes, groups.as_deref(), fold.of, stream)?
+    } else {
+        let alike = vec![0; labels.len()];
+        assign_folds(&alike, &["any class".to_owned()], groups.as_deref(), fold.of, stream)?
+    };
+    for (entry, index) in entries.iter_mut().zip(fold_of) {
+        entry.split = (index + 1 == fold.number).then_some(Split::Test);
+    }
+    Ok(())
 }
 
 /// The split of each entry. `labels[i]` is the class of `entries[i]`, which are sorted by name.

@@ -21,7 +21,7 @@ fn listed(counts: &[usize]) -> (Vec<Entry>, Vec<usize>) {
 }
 
 fn plan(val: f64, test: f64, seed: u64) -> Plan {
-    Plan { val, test, seed, stratified: true }
+    Plan { val, test, seed, stratified: true, fold: None }
 }
 
 fn count(splits: &[Split], labels: &[usize], split: Split, label: usize) -> usize {
@@ -78,6 +78,89 @@ proptest! {
         let some: Vec<Entry> = entries.into_iter().rev().step_by(3).collect();
         prop_assert!(order(&some).iter().all(|(name, order)| all[name] == *order));
     }
+}
+
+/// The splits of every fold of some entries.
+fn dealt(entries: &[Entry], labels: &[usize], classes: usize, plan: &Plan, of: usize) -> Result<Vec<Vec<Split>>> {
+    let names: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
+    let splits = |number| {
+        let mut entries = entries.to_vec();
+        deal(&mut entries, labels, &names, plan, Fold { number, of })?;
+        assign(&entries, labels, classes, plan)
+    };
+    (1..=of).map(splits).collect()
+}
+
+/// How often each entry is tested on.
+fn times_tested(folds: &[Vec<Split>]) -> Vec<usize> {
+    (0..folds[0].len()).map(|i| folds.iter().filter(|splits| splits[i] == Split::Test).count()).collect()
+}
+
+proptest! {
+    #[test]
+    fn folds_test_every_entry_once_and_spread_classes(
+        counts in prop::collection::vec(2usize..40, 2..4), of in 2usize..6, val in 0.0f64..0.4, seed: u64,
+    ) {
+        let (mut entries, labels) = listed(&counts);
+        prop_assume!(of <= entries.len());
+        // What the source says of splits does not count.
+        entries.iter_mut().step_by(3).for_each(|entry| entry.split = Some(Split::Val));
+        let folds = dealt(&entries, &labels, counts.len(), &plan(val, 0.0, seed), of).unwrap();
+        prop_assert!(times_tested(&folds).iter().all(|&times| times == 1));
+        for (label, &n) in counts.iter().enumerate() {
+            for splits in &folds {
+                let tested = count(splits, &labels, Split::Test, label);
+                prop_assert!(tested == n / of || tested == n.div_ceil(of), "{tested} of {n} in one of {of}");
+                prop_assert!(count(splits, &labels, Split::Train, label) >= 1);
+                let wanted = ((n - tested) as f64 * val).round() as usize;
+                prop_assert!(count(splits, &labels, Split::Val, label).abs_diff(wanted) <= 1);
+            }
+        }
+    }
+
+    #[test]
+    fn folds_keep_groups_whole(
+        groups in prop::collection::vec((0usize..14, 0usize..2), 30..90), of in 2usize..4, seed: u64, stratified: bool,
+    ) {
+        let labels: Vec<usize> = groups.iter().map(|(_, label)| *label).collect();
+        let entries: Vec<Entry> = groups
+            .iter()
+            .enumerate()
+            .map(|(i, (group, label))| {
+                let group = (*group > 0).then(|| format!("g{group}"));
+                entry(&format!("{i:04}"), &label.to_string(), group.as_deref(), None)
+            })
+            .collect();
+        let plan = Plan { stratified, ..plan(0.2, 0.0, seed) };
+        // Large groups may hold all of a class, which is refused.
+        let Ok(folds) = dealt(&entries, &labels, 2, &plan, of) else { return Ok(()) };
+        prop_assert!(times_tested(&folds).iter().all(|&times| times == 1));
+        for splits in &folds {
+            let mut side = BTreeMap::new();
+            for (entry, split) in entries.iter().zip(splits).filter(|(entry, _)| entry.group.is_some()) {
+                prop_assert_eq!(*side.entry(entry.group.clone()).or_insert(*split), *split);
+            }
+        }
+    }
+}
+
+#[test]
+fn folds_without_strata_are_of_equal_size() {
+    let (entries, labels) = listed(&[3, 40]);
+    let plan = Plan { stratified: false, ..plan(0.0, 0.0, 1) };
+    for splits in dealt(&entries, &labels, 2, &plan, 5).unwrap() {
+        let tested = splits.iter().filter(|&&split| split == Split::Test).count();
+        assert!((8..=9).contains(&tested), "{tested}");
+    }
+}
+
+#[test]
+fn impossible_folds_name_what_is_missing() {
+    let (entries, labels) = listed(&[10, 1]);
+    let refused = dealt(&entries, &labels, 2, &plan(0.2, 0.0, 0), 3).unwrap_err();
+    assert!(refused.to_string().contains("\"1\""), "{refused}");
+    let refused = dealt(&entries, &labels, 2, &plan(0.2, 0.0, 0), 12).unwrap_err();
+    assert!(refused.to_string().contains("11 images"), "{refused}");
 }
 
 #[test]

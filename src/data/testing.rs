@@ -10,6 +10,7 @@ pub(crate) fn settings(source: DataSource) -> DataSettings {
         source,
         val: 0.15,
         test: 0.15,
+        fold: None,
         split_seed: 0,
         stratified: true,
         on_error: OnError::Fail,

@@ -46,6 +46,27 @@ pub enum ExitCode {
     Terminated = 143,
 }
 
+impl ExitCode {
+    /// The code of this number; none for others, such as those of a shell.
+    pub fn of_number(number: i32) -> Option<Self> {
+        [
+            Self::Done,
+            Self::Unexpected,
+            Self::Usage,
+            Self::Data,
+            Self::Weights,
+            Self::Io,
+            Self::Numerics,
+            Self::Locked,
+            Self::Gate,
+            Self::Interrupted,
+            Self::Terminated,
+        ]
+        .into_iter()
+        .find(|code| *code as i32 == number)
+    }
+}
+
 /// A failure, by what went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -98,6 +119,26 @@ pub enum Error {
         /// The run directory to resume.
         run: PathBuf,
     },
+    /// A signal ended a comparison between or in its runs, which are saved.
+    #[error("stopped by {signal}; what has run is kept in {}", folder.display())]
+    Interrupted {
+        /// `SIGINT` or `SIGTERM`.
+        signal: &'static str,
+        /// The exit code the signal asks for.
+        code: ExitCode,
+        /// Where the runs are.
+        folder: PathBuf,
+    },
+    /// Runs of a comparison failed; the others were made.
+    #[error("{} of {total} runs failed:\n  {}", failed.len(), failed.join("\n  "))]
+    Runs {
+        /// Each with its reason.
+        failed: Vec<String>,
+        /// How many there were.
+        total: usize,
+        /// That of the runs, when they agree.
+        code: ExitCode,
+    },
     /// The tensor library failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -139,7 +180,7 @@ impl Error {
             Self::Numerics(_) => ExitCode::Numerics,
             Self::Locked(_) => ExitCode::Locked,
             Self::Gate(_) => ExitCode::Gate,
-            Self::Stopped { code, .. } => *code,
+            Self::Stopped { code, .. } | Self::Interrupted { code, .. } | Self::Runs { code, .. } => *code,
             Self::Tensor(_) => ExitCode::Unexpected,
         }
     }
@@ -158,6 +199,10 @@ impl Error {
             }
             Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),
             Self::Stopped { .. } => Some("continue with the same command and --resume".into()),
+            Self::Interrupted { .. } => Some("the same command goes on where this one stopped".into()),
+            Self::Runs { .. } => {
+                Some("the folder logs has what each run said; the same command tries those that failed again".into())
+            }
             Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => None,
         }
     }

@@ -29,7 +29,7 @@ pub struct Reliability {
     pub after: Vec<ReliabilityBin>,
 }
 
-/// The samples whose confidence, the largest probability, is in (above, up_to].
+/// The samples whose confidence, the largest probability, is above `above` and at most `up_to`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityBin {
     /// The lower end, not in the bin.

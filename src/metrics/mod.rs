@@ -10,6 +10,7 @@ mod evaluation;
 mod gates;
 mod inspection;
 mod interval;
+mod paired;
 mod ranking;
 mod robustness;
 mod scores;
@@ -28,6 +29,7 @@ pub use inspection::{
     Rules, Threshold, good_classes,
 };
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
+pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};
 pub use ranking::{auroc, average_precision};
 pub use robustness::{FlawScores, Robustness};
 pub use scores::{Scores, argmax, softmax};

@@ -6,7 +6,6 @@
 //! alone, so results are the same bits for any number of threads of the caller's rayon pool.
 
 mod design;
-mod folds;
 mod head;
 mod knn;
 mod linear;
@@ -21,7 +20,6 @@ mod suspects;
 mod svm;
 mod tip;
 
-pub use folds::assign_folds;
 pub use head::Head;
 pub use knn::{Knn, TEMPERATURE, Votes};
 pub use linear::Fit;

@@ -51,7 +51,7 @@ pub struct Recipe {
 pub enum Validation<'a> {
     /// Samples apart from the training samples.
     HeldOut(&'a Samples<'a>),
-    /// The fold of each training sample, see [`super::assign_folds`]; each fold is held out once.
+    /// The fold of each training sample, see [`assign_folds`](crate::data::folds::assign_folds); each fold is held out once.
     Folds(&'a [usize]),
 }
 
@@ -315,7 +315,7 @@ impl Sums {
 mod tests {
     use super::*;
     use crate::config::log_grid;
-    use crate::probe::assign_folds;
+    use crate::data::folds::assign_folds;
     use crate::rng::{Purpose, Stream};
 
     /// Two classes apart on the first feature, which is small beside the second, pure noise.
@@ -341,7 +341,7 @@ mod tests {
         let ((train, labels), (held, held_labels)) = (values(60, 0), values(30, 1));
         let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
         let held = Samples::new(Matrix::new(&held, 2), &held_labels, &names).unwrap();
-        let folds = assign_folds(&labels, &names, None, 3, 0).unwrap();
+        let folds = assign_folds(&labels, &names, None, 3, Stream::new(0, Purpose::Folds, &[])).unwrap();
         for (family, grid) in families() {
             for validation in [Validation::HeldOut(&held), Validation::Folds(&folds)] {
                 let recipe = Recipe { standardize: true, ..Recipe::new(family) };

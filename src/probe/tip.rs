@@ -202,7 +202,7 @@ fn votes(cosines: &[f32], cache: &Samples<'_>, beta: f64, own: Option<usize>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::assign_folds;
+    use crate::data::folds::assign_folds;
     use crate::rng::{Purpose, Stream};
 
     fn names() -> [String; 2] {
@@ -246,7 +246,7 @@ mod tests {
         let ((train, labels), (held, held_labels)) = (circle(60, 0), circle(30, 1));
         let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
         let held = Samples::new(Matrix::new(&held, 2), &held_labels, &names).unwrap();
-        let folds = assign_folds(&labels, &names, None, 3, 0).unwrap();
+        let folds = assign_folds(&labels, &names, None, 3, Stream::new(0, Purpose::Folds, &[])).unwrap();
         for validation in [Validation::HeldOut(&held), Validation::Folds(&folds)] {
             let (selection, tip) = Tip::select(&texts(), &train, &validation, &grid(), &mut |_, _| ()).unwrap();
             let chosen = &selection.path[selection.chosen];

@@ -85,7 +85,7 @@ pub fn mebibytes(bytes: u64) -> String {
 }
 
 /// Seconds as people say them.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("{} s", s.ceil()),
         s if s < 5400.0 => format!("{} min", (s / 60.0).round()),

@@ -84,7 +84,7 @@ pub(super) fn ranking_rows(inspection: &Inspection) -> Vec<(&'static str, String
 }
 
 fn share(rate: &Rate) -> String {
-    rate.rate.map_or("-".into(), |share| format!("{} ({} of {})", percent(share), rate.count, rate.of))
+    rate.rate.map_or("-".into(), |share| format!("{} ({})", percent(share), rate.count))
 }
 
 /// The interval; that after no case, or after nothing but cases, is bounded on one side only.
@@ -117,12 +117,12 @@ mod tests {
     use crate::config::{BandGoal, Costs, InspectionSettings};
     use crate::metrics::{Rules, Scores, evaluate};
 
-    fn evaluation(settings: InspectionSettings, labels: &[usize]) -> Evaluation {
+    fn evaluation(settings: &InspectionSettings, labels: &[usize]) -> Evaluation {
         let classes = ["crack", "good"].map(str::to_owned);
         let logits: Vec<f64> = [2.0, 1.0, 0.3, -0.4, 0.2, -1.0, -2.0, -9.0].iter().flat_map(|&x| [x, 0.0]).collect();
         let truth = [0, 0, 0, 0, 1, 1, 1, 1];
         let held_out = Scores::new(&logits, &truth, 2).unwrap();
-        let settings = InspectionSettings { good: vec!["good".into()], ..settings };
+        let settings = InspectionSettings { good: vec!["good".into()], ..settings.clone() };
         let rules = Rules::choose(&settings, &classes, Some((&held_out, 1.0))).unwrap().unwrap();
         let logits = &logits[..2 * labels.len()];
         let evaluation = evaluate("test", logits, labels, &classes, 1.0, &[]).unwrap();
@@ -134,16 +134,16 @@ mod tests {
         let costs = Costs { escape: 100.0, overkill: 10.0, look: 1.0 };
         let settings =
             InspectionSettings { prevalence: Some(0.01), band: Some(BandGoal::Costs(costs)), ..Default::default() };
-        let evaluation = evaluation(settings, &[0, 0, 0, 0, 1, 1, 1, 1]);
+        let evaluation = evaluation(&settings, &[0, 0, 0, 0, 1, 1, 1, 1]);
         insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @r"
         test, 4 good (good) and 4 defective parts
 
-        decision              threshold                 escapes         95 %         overkill         95 %       looked at  escapes, ppm  cost a part
-        ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-        largest probability   -                 25.0 % (1 of 4)  0.6 to 80.6  25.0 % (1 of 4)  0.6 to 80.6               -          2500       2.7250
-        no escapes            0.3351             0.0 % (0 of 4)   up to 52.7  25.0 % (1 of 4)  0.6 to 80.6               -             0       2.4750
-        overkill up to 0.1 %  0.5621            25.0 % (1 of 4)  0.6 to 80.6   0.0 % (0 of 4)   up to 52.7               -          2500       0.2500
-        review between        0.5621 to 0.5621  25.0 % (1 of 4)  0.6 to 80.6   0.0 % (0 of 4)   up to 52.7  0.0 % (0 of 8)          2500       0.2500
+        decision              threshold            escapes         95 %    overkill         95 %  looked at  escapes, ppm  cost a part
+        ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+        largest probability   -                 25.0 % (1)  0.6 to 80.6  25.0 % (1)  0.6 to 80.6          -          2500       2.7250
+        no escapes            0.3351             0.0 % (0)   up to 52.7  25.0 % (1)  0.6 to 80.6          -             0       2.4750
+        overkill up to 0.1 %  0.5621            25.0 % (1)  0.6 to 80.6   0.0 % (0)   up to 52.7          -          2500       0.2500
+        review between        0.5621 to 0.5621  25.0 % (1)  0.6 to 80.6   0.0 % (0)   up to 52.7  0.0 % (0)          2500       0.2500
 
         AUROC                                0.938 (95 %: 0.667 to 1.000)
         average precision                    0.950 (95 %: 0.700 to 1.000)
@@ -156,15 +156,15 @@ mod tests {
 
     #[test]
     fn without_defects_and_band_little_is_left() {
-        let evaluation = evaluation(InspectionSettings::default(), &[1, 1]);
+        let evaluation = evaluation(&InspectionSettings::default(), &[1, 1]);
         insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @r"
         test, 2 good (good) and 0 defective parts
 
-        decision              threshold  escapes  95 %          overkill       95 %
-        ───────────────────────────────────────────────────────────────────────────
-        largest probability   -                -     -  100.0 % (2 of 2)  from 22.4
-        no escapes            0.3351           -     -  100.0 % (2 of 2)  from 22.4
-        overkill up to 0.1 %  0.5621           -     -  100.0 % (2 of 2)  from 22.4
+        decision              threshold  escapes  95 %     overkill       95 %
+        ─────────────────────────────────────────────────────────────────────
+        largest probability   -                -     -  100.0 % (2)  from 22.4
+        no escapes            0.3351           -     -  100.0 % (2)  from 22.4
+        overkill up to 0.1 %  0.5621           -     -  100.0 % (2)  from 22.4
 
         no image shows a defective part: escapes are undefined
 

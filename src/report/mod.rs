@@ -1,6 +1,7 @@
 //! What a user sees of a run: tables, pictures, logs, the verdict, and the files of the run directory.
 
 mod advice;
+mod comparison;
 mod console;
 mod forecast;
 pub mod html;
@@ -15,6 +16,7 @@ mod training;
 mod verdict;
 
 pub use advice::Advice;
+pub use comparison::{Comparison, Contender, Finished, Missing, PREDICTIONS, Question, Repeats};
 pub use console::{Console, Progress as ProgressBar, Verbosity};
 pub use forecast::{Forecast, mebibytes};
 pub use inspection::{inspection_first, inspection_table};

@@ -1,7 +1,7 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
 use super::cosine::CosineHead;
-use crate::backbone::{Params, Readout, Segment, Stage, Vit, VitSpec};
+use crate::backbone::{Params, PlainBlock, Readout, Segment, Stage, Vit, VitSpec};
 use crate::linalg::Matrix;
 use crate::nn::{Linear, Mode, dropout, kernels::widened};
 use crate::probe::{Knn, Samples, vote_logits};
@@ -131,6 +131,19 @@ impl Classifier {
     pub fn run_segment(&self, segment: Segment, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let out = self.vit.run_segment(segment, x, mode)?;
         if segment == Segment::Pool { self.classify(&out, mode) } else { Ok(out) }
+    }
+
+    /// Whether its blocks run on plain values, without a graph.
+    pub fn is_plain(&self) -> bool {
+        self.vit.is_plain()
+    }
+
+    /// The block of a stretch, if it can run on plain values.
+    ///
+    /// # Errors
+    /// When `x` has no tokens.
+    pub fn plain_block(&self, segment: Segment, x: &Tensor) -> Result<Option<PlainBlock<'_>>> {
+        self.vit.plain_block(segment, x)
     }
 
     /// features (B, d) to logits (B, classes), never in half precision.

@@ -66,11 +66,9 @@ impl Kept {
 
     /// How the cache served.
     pub fn usage(&self) -> CacheUse {
-        let all = self.views.iter().chain(std::iter::once(&self.evaluation));
-        all.fold(CacheUse::default(), |sum, kept| CacheUse {
-            hits: sum.hits + kept.rows.usage.hits,
-            misses: sum.misses + kept.rows.usage.misses,
-        })
+        let mut usage = CacheUse::default();
+        self.views.iter().chain(std::iter::once(&self.evaluation)).for_each(|kept| usage += kept.rows.usage);
+        usage
     }
 }
 

@@ -324,10 +324,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 
 impl Learner {
     fn run(&self, pass: &Pass<'_>) -> Result<Outcome> {
-        match &self.detached {
-            Some(detached) => pass.by_segments(&self.graph, detached),
-            None => pass.whole(&self.graph),
-        }
+        pass.run(&self.graph, self.detached.as_ref())
     }
 }
 

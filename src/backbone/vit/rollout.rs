@@ -31,7 +31,7 @@ impl Vit {
             }
             let seen = block.attention_weights(&x)?.matmul(&shares.contiguous()?)?;
             shares = ((seen + &shares)? * 0.5)?;
-            x = block.forward(&x, Mode::Eval)?;
+            x = block.forward(&x, x.dim(1)?, Mode::Eval)?;
             if let Some(prompts) = &self.prompts {
                 (x, shares) = (prompts.leave(index, &x)?, prompts.leave(index, &shares)?);
             }

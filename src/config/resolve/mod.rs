@@ -11,6 +11,7 @@ mod prompt_tuning;
 mod prompts;
 mod strategy;
 
+use super::fold::Fold;
 use super::loss_settings::Sampler;
 use super::paths;
 use super::raw::{
@@ -80,7 +81,9 @@ impl Resolver<'_> {
     }
 
     fn data(&mut self, raw: RawData) -> DataSettings {
-        let (val, test) = (raw.val.unwrap_or(0.15), raw.test.unwrap_or(0.15));
+        let fold = self.fold(&raw);
+        let drawn = if fold.is_some() { 0.0 } else { raw.test.unwrap_or(0.15) };
+        let (val, test) = (raw.val.unwrap_or(0.15), drawn);
         if val + test >= 1.0 {
             let (key, other) = if raw.test.is_some() { ("data.test", "data.val") } else { ("data.val", "data.test") };
             let message = format!("val {val} and test {test} leave nothing for training");
@@ -90,11 +93,27 @@ impl Resolver<'_> {
             source: self.source(raw.root, raw.manifest),
             val,
             test,
+            fold,
             split_seed: raw.split_seed.unwrap_or(0),
             stratified: raw.stratified.unwrap_or(true),
             on_error: raw.on_error.unwrap_or(OnError::Fail),
             bit_depth: raw.bit_depth.unwrap_or(16),
         }
+    }
+
+    fn fold(&mut self, raw: &RawData) -> Option<Fold> {
+        const FOLD: &str = "data.fold";
+        const TEST: &str = "data.test";
+        let text = raw.fold.as_deref()?;
+        if raw.test.is_some() && !self.supersedes(FOLD, TEST) {
+            self.conflict(
+                TEST,
+                &[FOLD],
+                "has no effect with data.fold, which says what is tested",
+                "leave one of them out",
+            );
+        }
+        text.parse().map_err(|hint: &str| self.problem(FOLD, format!("{text:?} is no fold"), hint)).ok()
     }
 
     fn source(&mut self, root: Option<PathBuf>, manifest: Option<PathBuf>) -> DataSource {

@@ -45,6 +45,16 @@ fn an_almost_empty_file_has_the_documented_defaults() {
 }
 
 #[test]
+fn a_fold_takes_the_place_of_a_fraction() {
+    let data = settings("data.fold = '2/5'").data;
+    assert_eq!((data.fold, data.test), (Some(Fold { number: 2, of: 5 }), 0.0));
+    let refused = problems("data = { root = '/data', fold = '2/5', test = 0.1 }", &[]);
+    assert!(refused.len() == 1 && refused[0].contains("data.test: has no effect with data.fold"), "{refused:?}");
+    let swept = load_text("data = { root = '/data', test = 0.1 }", &["data.fold=5/5"]).unwrap().data;
+    assert_eq!((swept.fold, swept.test), (Some(Fold { number: 5, of: 5 }), 0.0));
+}
+
+#[test]
 fn defaults_follow_the_strategy() {
     let train = |text| settings(text).train;
     let frozen = train("train.lr = 0.01");

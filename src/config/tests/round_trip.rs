@@ -29,11 +29,14 @@ fn any_data() -> impl Strategy<Value = DataSettings> {
         let path = PathBuf::from(path);
         if root { DataSource::Root(path) } else { DataSource::Manifest(path) }
     });
-    (source, 0.0..0.5, 0.0..0.5, any::<bool>(), 9..=16u8).prop_map(|(source, val, test, stratified, bit_depth)| {
+    let fold = prop::option::of((2..9usize, 0..9usize).prop_map(|(of, number)| Fold { number: 1 + number % of, of }));
+    let fractions = (0.0..0.5, 0.0..0.5);
+    (source, fractions, fold, any::<bool>(), 9..=16u8).prop_map(|(source, (val, test), fold, stratified, bit_depth)| {
         DataSettings {
             source,
             val,
-            test,
+            test: if fold.is_some() { 0.0 } else { test },
+            fold,
             split_seed: 7,
             stratified,
             on_error: if stratified { OnError::Skip } else { OnError::Fail },

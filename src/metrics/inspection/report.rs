@@ -150,9 +150,12 @@ impl Judge<'_> {
         let decisions: Vec<Decision> = self.parts.called.iter().map(|&defect| called(defect)).collect();
         let largest =
             OperatingPoint { rule: Rule::LargestProbability, threshold: None, outcome: self.outcome(&decisions) };
-        // Without a threshold nothing is decided, and all that follows is undefined. A score that is no number is not
-        // below it.
-        let from = |threshold: f64| self.parts.scores.iter().map(move |&score| called(!(score < threshold)));
+        // Without a threshold nothing is decided, and all that follows is undefined. What is not accepted is a defect, a
+        // score that is no number too.
+        let from = |threshold: f64| {
+            let band = Band { accept_below: threshold, reject_from: threshold };
+            self.parts.scores.iter().map(move |&score| called(band.decide(score) != Decision::Good))
+        };
         let point = |chosen: &Threshold| {
             let decisions: Vec<Decision> = chosen.threshold.into_iter().flat_map(from).collect();
             OperatingPoint { rule: chosen.rule, threshold: chosen.threshold, outcome: self.outcome(&decisions) }

@@ -3,6 +3,7 @@
 mod c_path;
 mod confusion;
 mod curves;
+mod labels;
 mod lines;
 mod lr_finder;
 pub(in crate::report) mod palette;
@@ -12,6 +13,7 @@ mod scatter;
 mod sheet;
 mod smooth;
 pub(in crate::report) mod style;
+mod tradeoff;
 mod wise_ft;
 
 pub use c_path::Selection;
@@ -19,6 +21,7 @@ pub(in crate::report) use curves::Measure;
 pub use scatter::{Scatter, ScatterPoint};
 pub(in crate::report) use scatter::{drawing_order, opacity, radius};
 pub use sheet::{Sheet, SheetRow, Thumbnail};
+pub use tradeoff::{Tradeoff, TradeoffPoint};
 
 use std::path::Path;
 
@@ -135,6 +138,18 @@ pub fn save_wise_ft(stem: &Path, title: &str, record: &WiseFtRecord) -> Result<(
         return Err(Error::Plot { path: stem.to_path_buf(), reason: "no mean was scored".into() });
     }
     save(&wise_ft::Means { title, record }, stem)
+}
+
+/// Draws accuracies against wall times to `stem`.png and `stem`.svg, with names beside the points and a ring around the
+/// recommended one.
+///
+/// # Errors
+/// [`Error::Plot`] when there are no points, one has no finite place or the drawing fails, [`Error::Io`] when a file
+/// cannot be written.
+pub fn save_tradeoff(stem: &Path, tradeoff: &Tradeoff) -> Result<()> {
+    let problem = tradeoff.problem().map_or_else(style::register_font, Err);
+    problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
+    save(tradeoff, stem)
 }
 
 /// Draws accuracy against the strength of each flaw to `stem`.png and `stem`.svg, with the mean over the flaws.

@@ -216,6 +216,50 @@ fn means_between_start_and_end() {
 }
 
 #[test]
+fn strategies_close_together_and_far_apart() {
+    let point = |(name, seconds, accuracy, half, recommended): (&str, f64, f64, f64, bool)| TradeoffPoint {
+        name: name.into(),
+        seconds,
+        accuracy,
+        interval: Some([accuracy - half, (accuracy + half).min(1.0)]),
+        recommended,
+    };
+    let tradeoff = |rows: &[(&str, f64, f64, f64, bool)]| Tradeoff {
+        title: "textile: what a strategy brings and takes".into(),
+        subtitle: "builtin:vit-mini, 90 test images, 3 seeds".into(),
+        points: rows.iter().copied().map(point).collect(),
+    };
+    let near = [
+        ("knn", 1.2, 0.644, 0.1, false),
+        ("probe", 1.25, 0.70, 0.1, true),
+        ("frozen", 1.3, 0.69, 0.09, false),
+        ("partial", 5.2, 0.67, 0.1, false),
+        ("lora", 6.1, 0.681, 0.1, false),
+        ("full", 10.0, 0.66, 0.09, false),
+    ];
+    let svg = saved("tradeoff-near", |stem| save_tradeoff(stem, &tradeoff(&near)));
+    for word in ["recommended", "wall time of a run", "test accuracy, %", ">lora", "10 s"] {
+        assert!(svg.replace('\n', "").contains(word), "{word}");
+    }
+    let far =
+        [("zeroshot", 40.0, 0.55, 0.03, false), ("probe", 300.0, 0.795, 0.02, false), ("full", 9e3, 0.99, 0.02, true)];
+    saved("tradeoff-far", |stem| save_tradeoff(stem, &tradeoff(&far)));
+    let same = [
+        ("knn", 2.0, 0.7, 0.1, false),
+        ("probe", 2.0, 0.7, 0.1, true),
+        ("a <long> name of a strategy", 2.0, 0.7, 0.1, false),
+    ];
+    saved("tradeoff-same", |stem| save_tradeoff(stem, &tradeoff(&same)));
+    let mut one = tradeoff(&near[..1]);
+    one.points[0].interval = None;
+    saved("tradeoff-one", |stem| save_tradeoff(stem, &one));
+    one.points[0].seconds = 0.0;
+    let refused = save_tradeoff(Path::new("nowhere"), &one).unwrap_err();
+    assert!(refused.to_string().contains("the time or the accuracy of knn"), "{refused}");
+    assert!(save_tradeoff(Path::new("nowhere"), &Tradeoff::default()).unwrap_err().to_string().contains("no strategy"));
+}
+
+#[test]
 fn reliability_of_any_shape() {
     let scores = |n: usize, k: usize, scale: f64| {
         let logits: Vec<f64> = (0..n * k).map(|i| scale * (i as f64 * 0.754_877).fract()).collect();

@@ -22,12 +22,11 @@ pub(super) fn operating_points(page: &RunPage) -> Html {
         inspection.defects,
         Html::text(&evaluation.split)
     ));
-    let ranking = match inspection.gaps() {
-        Some(gaps) => note(&gaps),
-        None => {
-            let rows = ranking_rows(inspection);
-            facts(&rows.iter().map(|(name, value)| (*name, Html::text(value))).collect::<Vec<_>>())
-        }
+    let ranking = if let Some(gaps) = inspection.gaps() {
+        note(&gaps)
+    } else {
+        let rows = ranking_rows(inspection);
+        facts(&rows.iter().map(|(name, value)| (*name, Html::text(value))).collect::<Vec<_>>())
     };
     [parts, table("numbers", &header, rows), ranking].into_iter().collect()
 }

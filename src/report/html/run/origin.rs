@@ -61,7 +61,7 @@ pub(super) fn provenance(page: &RunPage) -> Html {
     let text = |value: String| Html::text(&value);
     let memory = record.peak_memory_bytes.map_or("unknown".to_owned(), mebibytes);
     let cache = record.cache.map_or("nothing was kept".to_owned(), |usage| {
-        format!("{} rows found, {} computed", thousands(usage.hits as usize), thousands(usage.misses as usize))
+        format!("{} rows found, {} computed", thousands(usage.hits), thousands(usage.misses))
     });
     let mut rows = vec![
         ("vitadapt", Html::text(&record.version)),

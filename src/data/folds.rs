@@ -1,13 +1,13 @@
 //! Folds of a cross-validation: classes spread evenly, groups kept whole.
 
 use crate::error::{DataError, Error, Result};
-use crate::rng::{Purpose, Stream};
+use crate::rng::Stream;
 use std::collections::BTreeMap;
 
 /// The fold of each sample, from 0 to `folds` − 1.
 ///
 /// Samples that share a number in `groups` share a fold; without groups each sample is on its own. Groups are dealt out
-/// in random order, the largest first, each to the fold where the classes come out most even (as scikit-learn's
+/// in the random order of `stream`, the largest first, each to the fold where the classes come out most even (as scikit-learn's
 /// `StratifiedGroupKFold`): the one that adds least to the sum over classes of squared shares.
 ///
 /// # Errors
@@ -18,14 +18,14 @@ pub fn assign_folds(
     names: &[String],
     groups: Option<&[usize]>,
     folds: usize,
-    seed: u64,
+    mut stream: Stream,
 ) -> Result<Vec<usize>> {
     let mut units = units(labels.len(), groups);
     if folds < 2 || folds > units.len() {
         let message = format!("{} images or groups of images cannot be dealt to {folds} folds", units.len());
         return Err(Error::usage_hint(message, "from 2 folds to one for each group"));
     }
-    Stream::new(seed, Purpose::Folds, &[]).shuffle(&mut units);
+    stream.shuffle(&mut units);
     units.sort_by_key(|unit| std::cmp::Reverse(unit.len())); // stable: equals stay shuffled
     let mut deal = Deal::new(labels, names.len(), folds);
     let mut fold_of = vec![0; labels.len()];
@@ -36,6 +36,15 @@ pub fn assign_folds(
     }
     deal.check(names)?;
     Ok(fold_of)
+}
+
+/// The number of each sample's group; samples without one are groups of their own. None when no sample has one.
+pub fn group_numbers<'a>(names: impl Iterator<Item = Option<&'a str>> + Clone) -> Option<Vec<usize>> {
+    names.clone().any(|name| name.is_some()).then(|| {
+        let mut numbers = BTreeMap::new();
+        let number = |(i, name): (usize, Option<&'a str>)| name.map_or(i, |name| *numbers.entry(name).or_insert(i));
+        names.enumerate().map(number).collect()
+    })
 }
 
 /// The members of each group, in the order of the groups' numbers.
@@ -97,7 +106,7 @@ impl<'a> Deal<'a> {
                     names[class],
                     self.counts.len()
                 ),
-                "each class needs two images, or two groups of images; or choose on a validation split instead",
+                "each class needs two images, or two groups of images; or take validation and test images instead of folds",
             )
             .into()),
         }
@@ -107,7 +116,12 @@ impl<'a> Deal<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Purpose;
     use proptest::prelude::*;
+
+    fn stream(seed: u64) -> Stream {
+        Stream::new(seed, Purpose::Folds, &[])
+    }
 
     fn names(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("c{i}")).collect()
@@ -121,7 +135,7 @@ mod tests {
         #[test]
         fn single_samples_are_dealt_evenly(labels in prop::collection::vec(0usize..4, 20..80), folds in 2usize..6, seed: u64) {
             let names = names(4);
-            let dealt = assign_folds(&labels, &names, None, folds, seed);
+            let dealt = assign_folds(&labels, &names, None, folds, stream(seed));
             let totals: Vec<usize> = (0..4).map(|c| labels.iter().filter(|&&l| l == c).count()).collect();
             prop_assert_eq!(dealt.is_err(), totals.contains(&1));
             if let Ok(dealt) = dealt {
@@ -129,14 +143,14 @@ mod tests {
                     let counts: Vec<usize> = (0..folds).map(|fold| count(&dealt, &labels, fold, class)).collect();
                     prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{:?}", counts);
                 }
-                prop_assert_eq!(dealt, assign_folds(&labels, &names, None, folds, seed).unwrap());
+                prop_assert_eq!(dealt, assign_folds(&labels, &names, None, folds, stream(seed)).unwrap());
             }
         }
 
         #[test]
         fn groups_stay_whole(groups in prop::collection::vec(0usize..12, 60), seed: u64) {
             let labels: Vec<usize> = (0..60).map(|i| i % 2).collect();
-            let dealt = assign_folds(&labels, &names(2), Some(&groups), 3, seed);
+            let dealt = assign_folds(&labels, &names(2), Some(&groups), 3, stream(seed));
             prop_assume!(dealt.is_ok());
             let dealt = dealt.unwrap();
             for (i, j) in (0..60).flat_map(|i| (0..i).map(move |j| (i, j))) {
@@ -148,7 +162,7 @@ mod tests {
     #[test]
     fn the_seed_deals_anew() {
         let labels: Vec<usize> = (0..40).map(|i| i % 2).collect();
-        let deal = |seed| assign_folds(&labels, &names(2), None, 5, seed).unwrap();
+        let deal = |seed| assign_folds(&labels, &names(2), None, 5, stream(seed)).unwrap();
         assert_ne!(deal(0), deal(1));
     }
 
@@ -156,7 +170,7 @@ mod tests {
     fn impossible_folds_are_refused() {
         let names = names(2);
         let refused = |labels: &[usize], groups: Option<&[usize]>, folds| {
-            assign_folds(labels, &names, groups, folds, 0).unwrap_err().to_string()
+            assign_folds(labels, &names, groups, folds, stream(0)).unwrap_err().to_string()
         };
         assert!(refused(&[0, 1, 0, 1], None, 1).contains("1 folds"));
         assert!(refused(&[0, 1, 0, 1], None, 5).contains("4 images"));

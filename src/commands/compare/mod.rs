@@ -1,0 +1,109 @@
+//! `vitadapt compare`: the ladder of strategies on the same images, as ordinary runs, and which one is worth it.
+
+mod gather;
+mod runs;
+
+use super::{ConfigArgs, weights};
+use crate::backbone::TextTower;
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::hub::Wanted;
+use crate::ladder::{Cell, Ladder, Rung, commonest_origin};
+use crate::report::{Comparison, Console, Question, Repeats};
+use clap::Args;
+use serde_json::json;
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Strategies instead of the usual ones: zeroshot, knn, probe, frozen, prompt, partial, lora, full
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    strategies: Vec<String>,
+    /// Runs of each strategy, with `run.seed` and the seeds after it, on one split
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    /// Cross-validation instead: all images are dealt to so many folds, and each is tested on once
+    #[arg(long, value_name = "K", conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(2..=1000))]
+    folds: Option<u64>,
+    /// The accuracy you need, from 0 to 1, instead of `probe.target`
+    #[arg(long, value_name = "X", value_parser = super::fraction)]
+    target: Option<f64>,
+    /// Print the command line of each run, and run nothing
+    #[arg(long, conflicts_with = "collect")]
+    list: bool,
+    /// Run nothing: put the runs that are finished side by side, wherever they ran, and say what is missing
+    #[arg(long)]
+    collect: bool,
+}
+
+impl CompareArgs {
+    fn repeats(&self) -> Repeats {
+        self.folds.map_or(Repeats::Seeds(self.seeds as usize), |folds| Repeats::Folds(folds as usize))
+    }
+}
+
+/// Plans, runs and compares.
+///
+/// # Errors
+/// Problems of the config and the data before anything runs; [`Error::Interrupted`] after a signal; after the table,
+/// [`Error::Runs`] when runs failed.
+pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
+    let ladder = Ladder::new(args.config.file()?, &args.config.set)?;
+    let rungs = rungs(args, &ladder.base, console)?;
+    let cells = ladder.cells(&rungs, args.repeats())?;
+    if args.list {
+        return list(&cells, console);
+    }
+    let folder = ladder.folder();
+    let (origin, failed) = if args.collect {
+        (commonest_origin(&cells), Vec::new())
+    } else {
+        let origin = runs::origin(&cells, &ladder.base, console)?;
+        let failed = runs::all(&cells, &origin, &folder, console)?;
+        (Some(origin), failed)
+    };
+    let (contenders, missing) = gather::contenders(&rungs, &cells, origin.as_ref(), &failed);
+    let failure = runs::error(&failed, cells.len());
+    if contenders.iter().all(|contender| contender.finished.is_empty())
+        && let Some(error) = failure
+    {
+        return Err(error);
+    }
+    let target = args.target.or(ladder.base.probe.target);
+    let question = Question { name: ladder.base.run.name.clone(), folder, repeats: args.repeats(), target };
+    let comparison = Comparison::new(question, &contenders, missing)?;
+    comparison.write()?;
+    console.output(&comparison, || comparison.table())?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// The rungs asked for, or those that apply to the backbone.
+fn rungs(args: &CompareArgs, base: &Settings, console: &Console) -> Result<Vec<Rung>> {
+    let asked = Rung::named(&args.strategies)?;
+    if !asked.is_empty() && !asked.contains(&Rung::Zeroshot) {
+        return Ok(asked);
+    }
+    let location = weights::local(&base.model.backbone, Wanted::Backbone, console)?;
+    let with_texts = TextTower::is_in(&location)?;
+    if asked.is_empty() {
+        return Ok(Rung::usual(with_texts));
+    }
+    if with_texts {
+        return Ok(asked);
+    }
+    Err(Error::usage_hint(
+        format!("zeroshot compares images with texts, but {} has no text tower", base.model.backbone),
+        "leave it out, or take a CLIP or SigLIP model",
+    ))
+}
+
+/// One command line a run.
+fn list(cells: &[Cell], console: &Console) -> Result<()> {
+    let program = std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
+    let lines: Vec<String> = cells.iter().map(|cell| cell.line(&program, true)).collect();
+    let rows: Vec<_> =
+        cells.iter().zip(&lines).map(|(cell, line)| json!({"run": cell.name, "command": line})).collect();
+    console.output(&json!({ "runs": rows }), || lines.join("\n"))
+}

@@ -1,0 +1,80 @@
+//! How far the runs have come, by what is in their directories.
+
+use super::cell::Cell;
+use crate::config;
+use crate::report::{PREDICTIONS, RunRecord, Status, changes};
+
+/// Settings that say where something lies, which its sums tell better, or what is said of a result afterwards.
+const IMMATERIAL: [&str; 4] = ["data.root:", "data.manifest:", "model.backbone:", "probe.target:"];
+
+/// What a run was made of, by content.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// SHA-256 over names, labels and contents of the images.
+    pub data: String,
+    /// SHA-256 of the pretrained weights.
+    pub weights: String,
+}
+
+impl Origin {
+    /// That of a run.
+    pub fn of(record: &RunRecord) -> Self {
+        Self { data: record.data.sha256.clone(), weights: record.backbone.sha256.clone() }
+    }
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// Complete, with these settings, images and weights.
+    Finished(Box<RunRecord>),
+    /// Interrupted or under way, with these settings.
+    Unfinished(Status),
+    /// Of other settings, images or weights, or damaged: it has to start anew. With the first reason.
+    Other(String),
+    /// Never started.
+    Absent,
+}
+
+impl Cell {
+    /// Its state; `origin` is what it has to be made of, when that is known.
+    pub fn state(&self, origin: Option<&Origin>) -> State {
+        let folder = self.folder();
+        if !folder.join("run.json").exists() {
+            return State::Absent;
+        }
+        let saved = RunRecord::read(&folder)
+            .and_then(|record| Ok((record, config::load(Some(&folder.join("config.toml")), &[])?)));
+        let (record, saved) = match saved {
+            Ok(saved) => saved,
+            Err(error) => return State::Other(error.to_string()),
+        };
+        let material = |change: &String| !IMMATERIAL.iter().any(|key| change.starts_with(key));
+        if let Some(change) = changes(&saved, &self.settings).into_iter().find(material) {
+            return State::Other(change);
+        }
+        if record.status != Status::Done {
+            return State::Unfinished(record.status);
+        }
+        match origin {
+            Some(origin) if origin.data != record.data.sha256 => State::Other("made of other images".into()),
+            Some(origin) if origin.weights != record.backbone.sha256 => State::Other("made of other weights".into()),
+            _ if !folder.join(PREDICTIONS).is_file() => State::Other(format!("has no {PREDICTIONS}")),
+            _ => State::Finished(Box::new(record)),
+        }
+    }
+}
+
+/// What most of the finished runs were made of; the first among equals, none without any.
+pub fn commonest_origin(cells: &[Cell]) -> Option<Origin> {
+    let origins: Vec<Origin> = cells
+        .iter()
+        .filter_map(|cell| match cell.state(None) {
+            State::Finished(record) => Some(Origin::of(&record)),
+            _ => None,
+        })
+        .collect();
+    let count = |origin: &Origin| origins.iter().filter(|other| *other == origin).count();
+    // `max_by_key` would take the last among equals.
+    origins.iter().rev().max_by_key(|origin| count(origin)).cloned()
+}

@@ -1,0 +1,343 @@
+//! Strategies side by side on the same images: the table, what of it is noise, and which one to take.
+//!
+//! Everything is computed from what finished runs have written down, so it does not matter where they ran.
+
+mod cost;
+mod outcomes;
+mod recommend;
+mod text;
+
+pub use outcomes::{Outcomes, PREDICTIONS};
+pub use recommend::Recommendation;
+
+use super::plots::{self, Tradeoff, TradeoffPoint};
+use super::{RunRecord, write_json};
+use crate::error::{Error, Result};
+use crate::metrics::{standard_deviation, t_interval};
+use crate::system::files::{create_folder, write_atomic};
+use recommend::{Candidate, Choice};
+use serde::{Serialize, Serializer};
+use std::path::{Path, PathBuf};
+
+/// What is repeated for each strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Repeats {
+    /// Trainings with so many seeds on one split.
+    Seeds(usize),
+    /// One training a fold, each tested on its own part of the images.
+    Folds(usize),
+}
+
+impl Repeats {
+    /// Runs of a strategy.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Seeds(count) | Self::Folds(count) => count,
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Seeds(_) => "seeds",
+            Self::Folds(_) => "folds",
+        }
+    }
+}
+
+/// A finished run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// Its name among the runs of the comparison.
+    pub name: String,
+    /// Its directory.
+    pub folder: PathBuf,
+    /// Its `run.json`.
+    pub record: RunRecord,
+}
+
+/// A strategy with its finished runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contender {
+    /// Its name.
+    pub strategy: String,
+    /// What of the backbone it changes: `no`, `last 3 blocks`, `adapters …`, `yes`.
+    pub backbone_updated: String,
+    /// What becomes of the head.
+    pub head_updated: String,
+    /// At most one for each repeat.
+    pub finished: Vec<Finished>,
+}
+
+/// A run that the comparison has to do without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Its name.
+    pub run: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One row of the table. Shares are from 0 to 1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// The strategy.
+    pub strategy: String,
+    /// What of the backbone it changes.
+    pub backbone_updated: String,
+    /// What becomes of the head.
+    pub head_updated: String,
+    /// Values that learn.
+    pub trainable_parameters: usize,
+    /// All values.
+    pub total_parameters: usize,
+    /// Whether no run is missing. Only complete rows are tested and recommended.
+    pub complete: bool,
+    /// On test images, over all runs.
+    pub test_accuracy: f64,
+    /// Over other test images like these; see [`Comparison::interval`].
+    pub test_accuracy_ci95: Option<[f64; 2]>,
+    /// Standard deviation of the runs' accuracies; none for one run.
+    pub run_deviation: Option<f64>,
+    /// Where the mean over all seeds lies on these very images, by Student's t; none for one seed, and for folds, whose
+    /// runs are not independent.
+    pub seeds_ci95: Option<[f64; 2]>,
+    /// Mean recall of the classes.
+    pub balanced_accuracy: f64,
+    /// Mean wall time of a run alone, all features computed by itself.
+    pub seconds: f64,
+    /// Mean wall time as it was, with features that were in the cache.
+    pub measured_seconds: f64,
+    /// Largest resident memory of any run.
+    pub peak_memory_bytes: Option<u64>,
+    /// The single runs.
+    pub runs: Vec<RunScore>,
+    #[serde(skip)]
+    outcomes: Outcomes,
+}
+
+/// One run of a row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunScore {
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    #[serde(serialize_with = "as_text")]
+    pub folder: PathBuf,
+    /// `run.seed`
+    pub seed: u64,
+    /// On the test images of the run.
+    pub test_accuracy: f64,
+    /// Wall time.
+    pub seconds: f64,
+    /// Largest resident memory.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Two neighbours on the ladder, on the same images.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pair {
+    /// The upper row.
+    pub from: String,
+    /// The lower one.
+    pub to: String,
+    /// Its accuracy less that of the upper one.
+    pub difference: f64,
+    /// Of the paired test.
+    pub p_value: f64,
+    /// Which test that is.
+    pub test: &'static str,
+}
+
+/// All strategies side by side; the content of `compare.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Of the config.
+    pub name: String,
+    /// Where everything lies.
+    #[serde(serialize_with = "as_text")]
+    pub folder: PathBuf,
+    /// The pretrained weights.
+    pub backbone: String,
+    /// What was repeated.
+    pub repeats: Repeats,
+    /// Images that were tested on.
+    pub test_images: usize,
+    /// Groups of them; none without groups.
+    pub test_groups: Option<usize>,
+    /// What always naming the commonest class scores.
+    pub majority_baseline: f64,
+    /// What the 95 % intervals of the table are, in words.
+    pub interval: String,
+    /// The rows, as on the ladder.
+    pub strategies: Vec<Row>,
+    /// Neighbouring rows compared.
+    pub tests: Vec<Pair>,
+    /// Which strategy to take.
+    pub recommendation: Option<Recommendation>,
+    /// Runs that are not there.
+    pub missing: Vec<Missing>,
+}
+
+/// What a comparison is called and asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// Of the config.
+    pub name: String,
+    /// Where everything lies.
+    pub folder: PathBuf,
+    /// What is repeated.
+    pub repeats: Repeats,
+    /// The accuracy that is wanted.
+    pub target: Option<f64>,
+}
+
+impl Comparison {
+    /// Puts finished runs side by side; contenders without any are left out.
+    ///
+    /// # Errors
+    /// A usage error when nothing is finished; when the predictions of a run cannot be read.
+    pub fn new(question: Question, contenders: &[Contender], missing: Vec<Missing>) -> Result<Self> {
+        let Question { name, folder, repeats, target } = question;
+        let there: Vec<&Contender> = contenders.iter().filter(|contender| !contender.finished.is_empty()).collect();
+        let Some(first) = there.first().and_then(|contender| contender.finished.first()) else {
+            return Err(nothing_finished(&folder, &missing));
+        };
+        let costs = cost::costs(&there.iter().map(|contender| contender.finished.as_slice()).collect::<Vec<_>>());
+        let mut rows = Vec::new();
+        for (contender, cost) in there.iter().zip(costs) {
+            rows.push(Row::new(contender, cost, repeats)?);
+        }
+        let all =
+            rows.iter().max_by_key(|row| row.outcomes.images()).map(|row| row.outcomes.clone()).unwrap_or_default();
+        let (tests, recommendation) = (pairs(&rows, repeats), recommendation(&rows, all.majority(), target));
+        Ok(Self {
+            name,
+            folder,
+            backbone: first.record.backbone.name.clone(),
+            repeats,
+            test_images: all.images(),
+            test_groups: all.groups(),
+            majority_baseline: all.majority(),
+            interval: text::interval(repeats, all.images(), all.groups()),
+            strategies: rows,
+            tests,
+            recommendation,
+            missing,
+        })
+    }
+
+    /// Writes `compare.json`, `compare.csv`, `compare.md` and the picture `plots/compare`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&self) -> Result<()> {
+        create_folder(&self.folder)?;
+        write_json(&self.folder.join("compare.json"), self)?;
+        let csv = self.folder.join("compare.csv");
+        let table = self.csv().map_err(|error| Error::io("write", &csv)(error.into()))?;
+        write_atomic(&csv, &table)?;
+        write_atomic(&self.folder.join("compare.md"), self.markdown().as_bytes())?;
+        plots::save_tradeoff(&self.folder.join("plots/compare"), &self.picture())
+    }
+
+    fn picture(&self) -> Tradeoff {
+        let recommended = self.recommendation.as_ref().map(|recommendation| recommendation.strategy.as_str());
+        let point = |row: &Row| TradeoffPoint {
+            name: row.strategy.clone(),
+            seconds: row.seconds,
+            accuracy: row.test_accuracy,
+            interval: row.test_accuracy_ci95,
+            recommended: Some(row.strategy.as_str()) == recommended,
+        };
+        Tradeoff {
+            title: format!("{}: what a strategy brings and takes", self.name),
+            subtitle: format!("{}, {}", self.backbone, self.counts()),
+            points: self.strategies.iter().map(point).collect(),
+        }
+    }
+}
+
+impl Row {
+    fn new(contender: &Contender, cost: cost::Cost, repeats: Repeats) -> Result<Self> {
+        let mut outcomes = Outcomes::default();
+        let mut runs = Vec::new();
+        for Finished { name, folder, record } in &contender.finished {
+            let of_run = Outcomes::of_run(folder)?;
+            runs.push(RunScore {
+                name: name.clone(),
+                folder: folder.clone(),
+                seed: record.seed,
+                test_accuracy: of_run.accuracy(),
+                seconds: record.wall_seconds,
+                peak_memory_bytes: record.peak_memory_bytes,
+            });
+            outcomes.add(of_run);
+        }
+        let accuracies: Vec<f64> = runs.iter().map(|run| run.test_accuracy).collect();
+        let last = contender.finished.last().map(|run| &run.record);
+        Ok(Self {
+            strategy: contender.strategy.clone(),
+            backbone_updated: contender.backbone_updated.clone(),
+            head_updated: contender.head_updated.clone(),
+            trainable_parameters: last.map_or(0, |record| record.trainable_parameters),
+            total_parameters: last.map_or(0, |record| record.total_parameters),
+            complete: runs.len() == repeats.count(),
+            test_accuracy: outcomes.accuracy(),
+            test_accuracy_ci95: outcomes.interval(),
+            run_deviation: standard_deviation(&accuracies),
+            seeds_ci95: matches!(repeats, Repeats::Seeds(_)).then(|| t_interval(&accuracies)).flatten(),
+            balanced_accuracy: outcomes.balanced_accuracy(),
+            seconds: cost.alone,
+            measured_seconds: cost.measured,
+            peak_memory_bytes: runs.iter().filter_map(|run| run.peak_memory_bytes).max(),
+            runs,
+            outcomes,
+        })
+    }
+}
+
+/// Each complete row beside the next one.
+fn pairs(rows: &[Row], repeats: Repeats) -> Vec<Pair> {
+    let complete: Vec<&Row> = rows.iter().filter(|row| row.complete).collect();
+    let pair = |(from, to): (&&Row, &&Row)| Pair {
+        from: from.strategy.clone(),
+        to: to.strategy.clone(),
+        difference: to.test_accuracy - from.test_accuracy,
+        p_value: to.outcomes.p_value(&from.outcomes),
+        test: text::test(repeats, to.outcomes.groups().is_some()),
+    };
+    complete.iter().zip(complete.iter().skip(1)).map(pair).collect()
+}
+
+fn recommendation(rows: &[Row], majority: f64, target: Option<f64>) -> Option<Recommendation> {
+    let complete: Vec<&Row> = rows.iter().filter(|row| row.complete).collect();
+    let candidates: Vec<Candidate<'_>> = complete
+        .iter()
+        .map(|row| Candidate {
+            name: &row.strategy,
+            accuracy: row.test_accuracy,
+            interval: row.test_accuracy_ci95,
+            seconds: row.seconds,
+        })
+        .collect();
+    let p_value = |a: usize, b: usize| complete[a].outcomes.p_value(&complete[b].outcomes);
+    Choice { candidates: &candidates, majority, p_value: &p_value }.recommend(target)
+}
+
+fn nothing_finished(folder: &Path, missing: &[Missing]) -> Error {
+    let reasons: String = missing.iter().map(|Missing { run, reason }| format!("\n  {run}: {reason}")).collect();
+    Error::usage_hint(
+        format!("no run of the comparison in {} is finished:{reasons}", folder.display()),
+        "start them with `vitadapt compare`, or one by one by the lines of `vitadapt compare --list`",
+    )
+}
+
+/// A path as people read it, whatever its bytes.
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,206 @@
+//! What became of each test image over the runs of a strategy.
+
+use crate::data::groups_in_splits_csv;
+use crate::error::Result;
+use crate::metrics::{bootstrap_groups, clopper_pearson, sign_flip_test};
+use crate::report::predictions::Predictions;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The file of a run that says what it took each test image for.
+pub const PREDICTIONS: &str = "predictions-test.csv";
+
+/// How often each test image was answered right, by name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcomes(BTreeMap<String, Outcome>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Outcome {
+    class: String,
+    group: Option<String>,
+    right: u64,
+    runs: u64,
+}
+
+/// Images that count as one: a group, or an image without one.
+type Unit<'a> = (bool, &'a str);
+
+impl Outcomes {
+    /// Those of one run.
+    ///
+    /// # Errors
+    /// When its predictions or its splits cannot be read.
+    pub fn of_run(folder: &Path) -> Result<Self> {
+        let predictions = Predictions::read(&folder.join(PREDICTIONS))?;
+        let mut groups = groups_in_splits_csv(&folder.join("splits.csv"))?;
+        let outcomes = predictions.rows.into_iter().map(|row| {
+            let class = predictions.classes.get(row.label).cloned().unwrap_or_default();
+            let right = u64::from(row.predicted == row.label);
+            let group = groups.remove(&row.path);
+            (row.path, Outcome { class, group, right, runs: 1 })
+        });
+        Ok(Self(outcomes.collect()))
+    }
+
+    /// Counts another run's as well: of the same images under another seed, or of other images in another fold.
+    pub fn add(&mut self, other: Self) {
+        for (name, outcome) in other.0 {
+            match self.0.get_mut(&name) {
+                Some(known) => {
+                    known.right += outcome.right;
+                    known.runs += outcome.runs;
+                }
+                None => {
+                    self.0.insert(name, outcome);
+                }
+            }
+        }
+    }
+
+    /// Test images.
+    pub fn images(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Groups of images, when some have one; images without one count as groups.
+    pub fn groups(&self) -> Option<usize> {
+        self.0.values().any(|outcome| outcome.group.is_some()).then(|| self.units().len())
+    }
+
+    /// The share of right answers; NaN without images.
+    pub fn accuracy(&self) -> f64 {
+        share(self.0.values())
+    }
+
+    /// The mean over the classes of the share of right answers.
+    pub fn balanced_accuracy(&self) -> f64 {
+        let classes = self.classes();
+        classes.values().map(|outcomes| share(outcomes.iter().copied())).sum::<f64>() / classes.len() as f64
+    }
+
+    /// What always naming the commonest class would score.
+    pub fn majority(&self) -> f64 {
+        let most = self.classes().values().map(Vec::len).max().unwrap_or(0);
+        most as f64 / self.images() as f64
+    }
+
+    /// The 95 % interval of the accuracy over other test images like these: exact for one answer an image, by bootstrap
+    /// over images where answers are means over seeds, and over groups where there are any. None for a single group.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        let units: Vec<(u64, u64)> = self.units().into_values().collect();
+        let single = units.len() == self.images() && units.iter().all(|(_, runs)| *runs == 1);
+        if single {
+            return Some(clopper_pearson(units.iter().map(|(right, _)| right).sum(), units.len() as u64));
+        }
+        bootstrap_groups(&units)
+    }
+
+    /// The p-value of an accuracy as different from `other`'s as this one, were both classifiers equally good: images, or
+    /// groups of them, are the units, their answers summed over the runs. Images that only one has seen do not count.
+    pub fn p_value(&self, other: &Self) -> f64 {
+        let (ours, theirs) = (self.units(), other.units());
+        let difference = |(unit, (right, runs)): (&Unit<'_>, &(u64, u64))| {
+            let (their_right, their_runs) = theirs.get(unit)?;
+            // Right answers of as many runs each: a x / x and b y / y over the common denominator x y.
+            Some((right * their_runs) as i64 - (their_right * runs) as i64)
+        };
+        let differences: Vec<i64> = ours.iter().filter_map(difference).collect();
+        sign_flip_test(&differences)
+    }
+
+    fn classes(&self) -> BTreeMap<&str, Vec<&Outcome>> {
+        let mut classes: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+        self.0.values().for_each(|outcome| classes.entry(&outcome.class).or_default().push(outcome));
+        classes
+    }
+
+    /// (right answers, answers) of each unit.
+    fn units(&self) -> BTreeMap<Unit<'_>, (u64, u64)> {
+        let mut units = BTreeMap::new();
+        for (name, outcome) in &self.0 {
+            let key = outcome.group.as_deref().map_or((false, name.as_str()), |group| (true, group));
+            let unit: &mut (u64, u64) = units.entry(key).or_default();
+            unit.0 += outcome.right;
+            unit.1 += outcome.runs;
+        }
+        units
+    }
+}
+
+fn share<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> f64 {
+    let (right, runs) = outcomes.fold((0, 0), |sum, outcome| (sum.0 + outcome.right, sum.1 + outcome.runs));
+    right as f64 / runs as f64
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Images `0`, `1`, …, right as often as said in so many runs; every other one of class b; in groups of `group`.
+    pub(in crate::report) fn outcomes(right: &[u64], runs: u64, group: Option<usize>) -> Outcomes {
+        let outcome = |(i, &right): (usize, &u64)| {
+            let class = if i % 2 == 0 { "a" } else { "b" }.to_owned();
+            let group = group.map(|size| format!("g{}", i / size));
+            (format!("{i:04}"), Outcome { class, group, right, runs })
+        };
+        Outcomes(right.iter().enumerate().map(outcome).collect())
+    }
+
+    #[test]
+    fn seeds_add_up_and_folds_lie_beside_each_other() {
+        let mut seeds = outcomes(&[1, 0, 1], 1, None);
+        seeds.add(outcomes(&[1, 1, 0], 1, None));
+        assert_eq!(seeds, outcomes(&[2, 1, 1], 2, None));
+        assert!((seeds.accuracy() - 4.0 / 6.0).abs() < 1e-15);
+        assert!((seeds.balanced_accuracy() - f64::midpoint(3.0 / 4.0, 1.0 / 2.0)).abs() < 1e-15);
+        assert!((seeds.majority() - 2.0 / 3.0).abs() < 1e-15);
+        let mut folds = outcomes(&[1, 0], 1, None);
+        folds.add(Outcomes([("x".to_owned(), folds.0["0000"].clone())].into()));
+        assert_eq!((folds.images(), folds.accuracy()), (3, 2.0 / 3.0));
+    }
+
+    #[test]
+    fn one_answer_an_image_is_binomial_and_several_are_resampled() {
+        let right: Vec<u64> = (0..90).map(|i| u64::from(i % 3 != 0)).collect();
+        assert_eq!(outcomes(&right, 1, None).interval(), Some(clopper_pearson(60, 90)));
+        let twice: Vec<u64> = right.iter().map(|right| 2 * right).collect();
+        let [low, high] = outcomes(&twice, 2, None).interval().unwrap();
+        // Two seeds that always agree tell no more than one: nearly the same interval.
+        assert!((low - 0.56).abs() < 0.03 && (high - 0.76).abs() < 0.03, "{low} {high}");
+        let grouped = outcomes(&right, 1, Some(30));
+        assert_eq!(grouped.groups(), Some(3));
+        assert!(outcomes(&right, 1, Some(90)).interval().is_none());
+        assert_eq!(outcomes(&right, 1, None).groups(), None);
+    }
+
+    #[test]
+    fn pairs_are_images_or_groups_of_them() {
+        let (better, worse) = (outcomes(&[1; 12], 1, None), outcomes(&[0; 12], 1, None));
+        assert!((better.p_value(&worse) - 2.0 * 0.5f64.powi(12)).abs() < 1e-12);
+        let (better, worse) = (outcomes(&[1; 12], 1, Some(4)), outcomes(&[0; 12], 1, Some(4)));
+        assert!((better.p_value(&worse) - 2.0 * 0.5f64.powi(3)).abs() < 1e-12, "three groups say little");
+        assert_eq!(better.p_value(&better), 1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_interval_holds_the_accuracy(right in prop::collection::vec(0u64..=3, 2..60)) {
+            let outcomes = outcomes(&right, 3, None);
+            let [low, high] = outcomes.interval().unwrap();
+            let accuracy = outcomes.accuracy();
+            prop_assert!(0.0 <= low && low <= accuracy && accuracy <= high && high <= 1.0, "{low} {accuracy} {high}");
+        }
+
+        #[test]
+        fn a_p_value_does_not_depend_on_the_side_or_on_unequal_numbers_of_runs(
+            pairs in prop::collection::vec((0u64..=1, 0u64..=1), 1..40),
+        ) {
+            let (a, b): (Vec<u64>, Vec<u64>) = pairs.into_iter().unzip();
+            let doubled: Vec<u64> = b.iter().map(|right| 2 * right).collect();
+            let (a, b, doubled) = (outcomes(&a, 1, None), outcomes(&b, 1, None), outcomes(&doubled, 2, None));
+            prop_assert!((a.p_value(&b) - b.p_value(&a)).abs() < 1e-12);
+            prop_assert!((a.p_value(&b) - a.p_value(&doubled)).abs() < 1e-12);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Which strategy to take: the cheapest that the numbers cannot tell from the best.
+
+use super::text::elapsed;
+use crate::metrics::holm;
+use crate::report::percent;
+use serde::Serialize;
+
+/// Below this, a difference is called real.
+const SIGNIFICANT: f64 = 0.05;
+
+/// Wall times that differ by less than this factor are called equal: so much they scatter from run to run.
+const SAME_TIME: f64 = 1.1;
+
+/// What is known of a strategy when one is to be chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// On test images.
+    pub accuracy: f64,
+    /// Of the accuracy, 95 %.
+    pub interval: Option<[f64; 2]>,
+    /// Wall time of a run alone.
+    pub seconds: f64,
+}
+
+/// The advice.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recommendation {
+    /// The strategy to take.
+    pub strategy: String,
+    /// The one with the highest accuracy.
+    pub best: String,
+    /// The accuracy that was wanted.
+    pub target: Option<f64>,
+    /// Why, and what it does not say.
+    pub sentence: String,
+}
+
+/// Candidates and what is known of pairs of them.
+pub struct Choice<'a> {
+    /// All of them.
+    pub candidates: &'a [Candidate<'a>],
+    /// What always naming the commonest class scores.
+    pub majority: f64,
+    /// The p-value of the paired test between two candidates.
+    pub p_value: &'a dyn Fn(usize, usize) -> f64,
+}
+
+impl Choice<'_> {
+    /// Without a target: the cheapest whose interval reaches the highest accuracy. With one: the cheapest whose accuracy
+    /// reaches it, or else the best. Of those that take as long as the cheapest, the most accurate. None without
+    /// candidates.
+    pub fn recommend(&self, target: Option<f64>) -> Option<Recommendation> {
+        let best = self.best(0..self.candidates.len())?;
+        let (chosen, sentence) = match target {
+            _ if self.is_chance(best) => (best, self.chance(best)),
+            Some(target) => self.for_target(best, target),
+            None => self.for_best(best)?,
+        };
+        let name = |index: usize| self.candidates[index].name.to_owned();
+        Some(Recommendation { strategy: name(chosen), best: name(best), target, sentence })
+    }
+
+    /// The most accurate, among equals the cheapest.
+    fn best(&self, among: impl Iterator<Item = usize>) -> Option<usize> {
+        let of = |index: usize| &self.candidates[index];
+        among.min_by(|&a, &b| of(b).accuracy.total_cmp(&of(a).accuracy).then(of(a).seconds.total_cmp(&of(b).seconds)))
+    }
+
+    fn cheapest(&self, which: impl Fn(&Candidate<'_>) -> bool) -> Option<usize> {
+        let fit: Vec<usize> = (0..self.candidates.len()).filter(|&index| which(&self.candidates[index])).collect();
+        let seconds = |index: usize| self.candidates[index].seconds;
+        let least = fit.iter().map(|&index| seconds(index)).reduce(f64::min)?;
+        self.best(fit.into_iter().filter(|&index| seconds(index) <= SAME_TIME * least))
+    }
+
+    fn is_chance(&self, best: usize) -> bool {
+        self.candidates[best].interval.is_some_and(|[low, _]| low <= self.majority)
+    }
+
+    fn chance(&self, best: usize) -> String {
+        format!(
+            "no strategy is better than always naming the commonest class ({}) beyond noise; {} scores highest with {}. Try \
+             another backbone, a larger model.image_size or more images first",
+            percent(self.majority),
+            self.candidates[best].name,
+            percent(self.candidates[best].accuracy)
+        )
+    }
+
+    fn for_best(&self, best: usize) -> Option<(usize, String)> {
+        let top = &self.candidates[best];
+        let reaches =
+            |candidate: &Candidate<'_>| candidate.interval.map_or(candidate.accuracy, |[_, high]| high) >= top.accuracy;
+        let chosen = self.cheapest(reaches)?;
+        let Candidate { name, accuracy, seconds, .. } = &self.candidates[chosen];
+        if chosen == best {
+            let cheaper = self.candidates.iter().any(|candidate| SAME_TIME * candidate.seconds < *seconds);
+            let why = if cheaper { "and no cheaper strategy comes near it" } else { "and is the cheapest: take it" };
+            return Some((chosen, format!("{name} scores highest ({}), {why}", percent(*accuracy))));
+        }
+        let rivals: Vec<usize> =
+            (0..self.candidates.len()).filter(|&other| self.candidates[other].accuracy > *accuracy).collect();
+        let p_values = holm(&rivals.iter().map(|&rival| (self.p_value)(rival, chosen)).collect::<Vec<f64>>());
+        let real: Vec<(usize, f64)> =
+            rivals.iter().copied().zip(p_values.iter().copied()).filter(|(_, p)| *p < SIGNIFICANT).collect();
+        let cost = format!("{} against {} for {}", elapsed(*seconds), elapsed(top.seconds), top.name);
+        let sentence = match self.best(real.iter().map(|(rival, _)| *rival)) {
+            None => {
+                let least = p_values.iter().copied().fold(1.0, f64::min);
+                format!(
+                    "no strategy is better than {name} beyond noise (paired tests, {}): take it ({}, {cost})",
+                    p_of(least, "p ≥ "),
+                    percent(*accuracy)
+                )
+            }
+            Some(rival) => {
+                let p = real.iter().find(|(index, _)| *index == rival).map_or(1.0, |(_, p)| *p);
+                let better = &self.candidates[rival];
+                format!(
+                    "{name} is the cheapest whose interval reaches the best ({}, {cost}), but {} is better by {:.1} points \
+                     on the same images (paired test, {}): take that one if the points are worth the time",
+                    percent(*accuracy),
+                    better.name,
+                    100.0 * (better.accuracy - accuracy),
+                    p_of(p, "p = ")
+                )
+            }
+        };
+        Some((chosen, sentence))
+    }
+
+    fn for_target(&self, best: usize, target: f64) -> (usize, String) {
+        let wanted = percent(target);
+        if let Some(chosen) = self.cheapest(|candidate| candidate.accuracy >= target) {
+            let Candidate { name, accuracy, interval, seconds } = &self.candidates[chosen];
+            let doubt = match interval {
+                Some([low, _]) if *low >= target => "",
+                _ => ", but its interval does not exclude less: test on more images",
+            };
+            let reached = format!("({}, {})", percent(*accuracy), elapsed(*seconds));
+            return (chosen, format!("{name} is the cheapest that reaches the wanted {wanted} {reached}{doubt}"));
+        }
+        let top = &self.candidates[best];
+        let (name, accuracy) = (top.name, percent(top.accuracy));
+        let doubt = if top.interval.is_some_and(|[_, high]| high >= target) {
+            "its interval does not exclude it: test on more images"
+        } else {
+            "its interval ends below: try a larger backbone, a larger model.image_size or more images"
+        };
+        (best, format!("no strategy reaches the wanted {wanted}; {name} comes nearest with {accuracy}, and {doubt}"))
+    }
+}
+
+/// `p = 0.031`, and `p < 0.001` where that says enough.
+fn p_of(p: f64, sign: &str) -> String {
+    if p < 0.001 { "p < 0.001".into() } else { format!("{sign}{p:.3}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NAMES: [&str; 4] = ["knn", "probe", "partial", "full"];
+
+    /// (accuracy, half the interval, seconds) of each.
+    fn candidates(rows: &[(f64, f64, f64)]) -> Vec<Candidate<'static>> {
+        let candidate = |(&(accuracy, half, seconds), name): (&(f64, f64, f64), &'static str)| Candidate {
+            name,
+            accuracy,
+            interval: Some([accuracy - half, accuracy + half]),
+            seconds,
+        };
+        rows.iter().zip(NAMES).map(candidate).collect()
+    }
+
+    fn advice(rows: &[(f64, f64, f64)], target: Option<f64>, p: f64) -> Recommendation {
+        let candidates = candidates(rows);
+        Choice { candidates: &candidates, majority: 0.4, p_value: &|_, _| p }.recommend(target).unwrap()
+    }
+
+    #[test]
+    fn the_cheapest_within_noise_is_taken() {
+        let rows = [(0.60, 0.05, 1.0), (0.70, 0.06, 2.0), (0.72, 0.06, 30.0), (0.74, 0.06, 90.0)];
+        let found = advice(&rows, None, 0.2);
+        assert_eq!((found.strategy.as_str(), found.best.as_str()), ("probe", "full"));
+        assert!(found.sentence.starts_with("no strategy is better than probe beyond noise"), "{}", found.sentence);
+        assert!(found.sentence.contains("p ≥ 0.400"), "two rivals are two chances: {}", found.sentence);
+    }
+
+    #[test]
+    fn of_two_that_take_as_long_the_better_one_is_taken() {
+        let found = advice(&[(0.65, 0.09, 4.7), (0.70, 0.09, 4.8), (0.73, 0.08, 12.0)], None, 0.3);
+        assert_eq!(found.strategy, "probe");
+    }
+
+    #[test]
+    fn a_difference_that_pairs_show_is_not_kept_back() {
+        let found = advice(&[(0.70, 0.06, 2.0), (0.74, 0.06, 90.0)], None, 0.002);
+        assert_eq!(found.strategy, "knn");
+        assert!(found.sentence.contains("probe is better by 4.0 points"), "{}", found.sentence);
+    }
+
+    #[test]
+    fn the_best_is_taken_where_nothing_cheaper_comes_near() {
+        let found = advice(&[(0.60, 0.02, 2.0), (0.90, 0.03, 90.0)], None, 0.0);
+        assert_eq!(found.strategy, "probe");
+        assert!(found.sentence.contains("no cheaper strategy comes near"), "{}", found.sentence);
+        let found = advice(&[(0.90, 0.02, 2.0), (0.80, 0.03, 90.0)], None, 0.0);
+        assert!(found.strategy == "knn" && found.sentence.contains("is the cheapest"), "{}", found.sentence);
+    }
+
+    #[test]
+    fn a_target_is_reached_for_sure_perhaps_or_not() {
+        let rows = [(0.80, 0.02, 1.0), (0.90, 0.05, 2.0), (0.95, 0.03, 9.0)];
+        for (target, strategy, said) in [
+            (0.77, "knn", "reaches the wanted 77.0 % (80.0 %, 1.0 s)"),
+            (0.88, "probe", "does not exclude less"),
+            (0.97, "partial", "does not exclude it"),
+            (0.99, "partial", "ends below"),
+        ] {
+            let found = advice(&rows, Some(target), 1.0);
+            assert_eq!(found.strategy, strategy, "{target}");
+            assert!(found.sentence.contains(said), "{}", found.sentence);
+        }
+    }
+
+    #[test]
+    fn guessing_is_called_guessing() {
+        let found = advice(&[(0.41, 0.05, 1.0), (0.43, 0.05, 2.0)], Some(0.4), 1.0);
+        assert!(found.sentence.contains("always naming the commonest class (40.0 %)"), "{}", found.sentence);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_recommended_reaches_the_best_and_nothing_cheaper_does(
+            rows in prop::collection::vec((0.5..0.95f64, 0.0..0.08f64, 0.1..100.0f64), 1..=4), p in 0.0..1.0f64,
+        ) {
+            let found = advice(&rows, None, p);
+            let at = NAMES.iter().position(|name| *name == found.strategy).unwrap();
+            let best = rows.iter().map(|row| row.0).fold(0.0, f64::max);
+            prop_assert!(rows[at].0 + rows[at].1 >= best);
+            let reaching = rows.iter().filter(|row| row.0 + row.1 >= best);
+            prop_assert!(reaching.clone().all(|row| SAME_TIME * row.2 >= rows[at].2));
+            prop_assert!(reaching.clone().all(|row| row.2 > rows[at].2 || row.0 <= rows[at].0));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+use super::*;
+use crate::report::predictions::{Predicted, Predictions};
+use serde_json::{Value, json};
+
+/// A finished run of that name, without files.
+pub(super) fn finished(name: &str) -> Finished {
+    let record = json!({
+        "status": "done", "version": "0.1.0", "strategy": name, "seed": 42, "device": "cpu", "threads": 2,
+        "backbone": {"name": "builtin:vit-mini", "family": "timm", "architecture": "vit", "sha256": "w"},
+        "data": {"sha256": "d", "train": 70, "val": 20, "test": 30},
+        "classes": ["a", "b"],
+        "preprocess": {
+            "image_size": 32, "resize": "squash", "interpolation": "bilinear", "crop_pct": 1.0,
+            "normalization": {"kind": "batch"},
+        },
+        "trainable_parameters": 1234, "total_parameters": 2_826_816, "temperature": null,
+        "wall_seconds": 2.0, "peak_memory_bytes": 200 << 20, "result": null,
+    });
+    Finished { name: name.into(), folder: name.into(), record: serde_json::from_value(record).unwrap() }
+}
+
+/// A run in `root` whose images from `first` on are answered right where `right` says so; two images a group if grouped.
+fn run(root: &Path, name: &str, first: usize, right: &[bool], grouped: bool) -> Finished {
+    let folder = root.join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let image = |i: usize| format!("{}/{i:03}.png", ["a", "b"][i % 2]);
+    let row = |(i, &right): (usize, &bool)| {
+        let label = (first + i) % 2;
+        let predicted = if right { label } else { 1 - label };
+        Predicted { path: image(first + i), label, predicted, confidence: 0.5, logits: vec![0.0, 1.0] }
+    };
+    let rows = right.iter().enumerate().map(row).collect();
+    let predictions = Predictions { classes: vec!["a".into(), "b".into()], rows };
+    predictions.write(&folder.join(PREDICTIONS)).unwrap();
+    let group = |i: usize| if grouped { format!("part {}", i / 2) } else { String::new() };
+    let rows: String = (first..first + right.len())
+        .map(|i| format!("{},{},test,{}\n", image(i), ["a", "b"][i % 2], group(i)))
+        .collect();
+    std::fs::write(folder.join("splits.csv"), format!("path,label,split,group\n{rows}")).unwrap();
+    Finished { folder, ..finished(name) }
+}
+
+fn contender(strategy: &str, finished: Vec<Finished>) -> Contender {
+    let (backbone_updated, head_updated) = ("no".into(), "yes".into());
+    Contender { strategy: strategy.into(), backbone_updated, head_updated, finished }
+}
+
+fn question(root: &Path, repeats: Repeats) -> Question {
+    Question { name: "textile".into(), folder: root.join("textile-compare"), repeats, target: None }
+}
+
+/// Right but for every `n`-th of 40.
+fn all_but(n: usize) -> Vec<bool> {
+    (0..40).map(|i| i % n != 0).collect()
+}
+
+#[test]
+fn seeds_are_put_together_image_by_image() {
+    let root = tempfile::tempdir().unwrap();
+    let two = |name: &str, n: usize| {
+        let seed = |seed: usize| {
+            let mut run = run(root.path(), &format!("{name}-seed{seed}"), 0, &all_but(n + seed), false);
+            run.record.seed = seed as u64;
+            run.record.wall_seconds = n as f64;
+            run
+        };
+        contender(name, vec![seed(0), seed(1)])
+    };
+    let contenders = [two("knn", 2), two("probe", 5), two("full", 6), contender("lora", vec![])];
+    let missing = vec![Missing { run: "lora-seed0".into(), reason: "not started".into() }];
+    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(2)), &contenders, missing).unwrap();
+    let probe = &comparison.strategies[1];
+    assert_eq!((probe.runs[0].test_accuracy, probe.runs[1].test_accuracy), (32.0 / 40.0, 33.0 / 40.0));
+    assert!((probe.test_accuracy - 65.0 / 80.0).abs() < 1e-15);
+    assert!(probe.seeds_ci95.is_some() && probe.run_deviation.unwrap() < 0.02);
+    assert_eq!(comparison.tests.len(), 2);
+    assert!(comparison.tests[0].p_value < 0.05 && comparison.tests[1].p_value > 0.05, "{:?}", comparison.tests);
+    let recommendation = comparison.recommendation.as_ref().unwrap();
+    assert_eq!((recommendation.strategy.as_str(), recommendation.best.as_str()), ("probe", "full"));
+    let table = comparison.table().replace(&root.path().display().to_string(), "[TMP]");
+    insta::assert_snapshot!(table);
+    insta::assert_snapshot!(comparison.markdown());
+}
+
+#[test]
+fn folds_cover_the_images_between_them() {
+    let root = tempfile::tempdir().unwrap();
+    let fold = |name: &str, first: usize| run(root.path(), name, first, &all_but(4)[first..first + 20], true);
+    let both = contender("probe", vec![fold("probe-fold1of2", 0), fold("probe-fold2of2", 20)]);
+    let half = contender("full", vec![fold("full-fold1of2", 0)]);
+    let comparison = Comparison::new(question(root.path(), Repeats::Folds(2)), &[both, half], Vec::new()).unwrap();
+    assert_eq!((comparison.test_images, comparison.test_groups), (40, Some(20)));
+    assert_eq!(comparison.strategies[0].test_accuracy, 0.75);
+    assert!(comparison.strategies[0].seeds_ci95.is_none(), "folds are no independent repeats");
+    // Half a strategy is shown, but neither tested nor recommended.
+    assert!(!comparison.strategies[1].complete && comparison.tests.is_empty());
+    assert_eq!(comparison.recommendation.as_ref().unwrap().strategy, "probe");
+    assert!(comparison.table().contains("full (incomplete)"));
+}
+
+#[test]
+fn everything_is_written_and_agrees() {
+    let root = tempfile::tempdir().unwrap();
+    let contenders = [("knn", 3), ("probe", 9)]
+        .map(|(name, n)| contender(name, vec![run(root.path(), name, 0, &all_but(n), false)]));
+    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    comparison.write().unwrap();
+    let read = |name: &str| std::fs::read_to_string(comparison.folder.join(name)).unwrap();
+    let json: Value = serde_json::from_str(&read("compare.json")).unwrap();
+    assert_eq!(json["repeats"], json!({"seeds": 1}));
+    assert_eq!(json["strategies"][1]["test_accuracy"], 35.0 / 40.0);
+    assert!(json["interval"].as_str().unwrap().starts_with("Clopper-Pearson over the 40 test images"));
+    assert_eq!(json["tests"][0]["test"], "exact McNemar test over test images");
+    let csv = read("compare.csv");
+    assert_eq!(csv.lines().count(), 3);
+    assert!(csv.lines().nth(2).unwrap().starts_with("probe,no,yes,1234,1,0.875,"), "{csv}");
+    assert!(read("compare.md").contains("| **probe** |"));
+    assert!(
+        comparison.folder.join("plots/compare.svg").is_file() && comparison.folder.join("plots/compare.png").is_file()
+    );
+}
+
+#[test]
+fn nothing_finished_is_an_error_that_says_why() {
+    let missing = vec![Missing { run: "full-seed42".into(), reason: "stopped by SIGINT".into() }];
+    let question = question(Path::new("/x"), Repeats::Seeds(1));
+    let error = Comparison::new(question, &[contender("full", vec![])], missing).unwrap_err().to_string();
+    assert!(error.contains("full-seed42: stopped by SIGINT"), "{error}");
+}

@@ -1,0 +1,224 @@
+//! The comparison in words and tables: for a terminal, in Markdown, as CSV.
+
+use super::{Comparison, Pair, Repeats, Row};
+use crate::report::forecast::duration;
+use crate::report::{listing_table, mebibytes, percent, thousands};
+
+/// The columns on the left; numbers follow.
+const WORDS: usize = 3;
+
+impl Comparison {
+    /// The table with what it means, for a terminal.
+    pub fn table(&self) -> String {
+        let (header, rows) = self.cells();
+        let header: Vec<&str> = header.iter().map(String::as_str).collect();
+        let mut parts = vec![listing_table(WORDS, &header, &rows), self.notes().join("\n")];
+        parts.extend(self.recommendation.as_ref().map(|found| format!("recommended: {}", found.strategy)));
+        parts.extend(self.recommendation.as_ref().map(|found| sentence_case(&found.sentence)));
+        parts.extend(self.missing_lines().map(|lines| lines.join("\n")));
+        parts.push(self.folder.display().to_string());
+        parts.join("\n\n")
+    }
+
+    /// The same in Markdown.
+    pub fn markdown(&self) -> String {
+        let (header, rows) = self.cells();
+        let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
+        let rule: Vec<String> = (0..header.len()).map(|i| if i < WORDS { "---" } else { "---:" }.to_owned()).collect();
+        let recommended = self.recommendation.as_ref().map(|found| found.strategy.clone());
+        let bold = |row: &Vec<String>| {
+            let marked = row.first() == recommended.as_ref();
+            line(&row.iter().map(|cell| if marked { format!("**{cell}**") } else { cell.clone() }).collect::<Vec<_>>())
+        };
+        let table: Vec<String> = [line(&header), line(&rule)].into_iter().chain(rows.iter().map(bold)).collect();
+        let mut parts = vec![format!("# {}: {}", self.name, self.counts()), table.join("\n")];
+        parts.extend(
+            self.recommendation
+                .as_ref()
+                .map(|found| format!("**Recommended: {}.** {}.", found.strategy, sentence_case(&found.sentence))),
+        );
+        parts.push("![accuracy against wall time](plots/compare.png)".into());
+        parts.push(self.notes().iter().map(|note| format!("- {note}")).collect::<Vec<_>>().join("\n"));
+        parts.extend(self.missing_lines().map(|lines| {
+            let (title, runs) = lines.split_first().map_or(("", [].as_slice()), |(title, runs)| (title.as_str(), runs));
+            let runs: String = runs.iter().map(|run| format!("\n- {}", run.trim())).collect();
+            format!("{title}\n{runs}")
+        }));
+        format!("{}\n", parts.join("\n\n"))
+    }
+
+    /// One row a strategy, in numbers; empty = undefined.
+    pub(super) fn csv(&self) -> csv::Result<Vec<u8>> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record([
+            "strategy",
+            "backbone_updated",
+            "head_updated",
+            "trainable_parameters",
+            "runs",
+            "test_accuracy",
+            "ci95_low",
+            "ci95_high",
+            "run_deviation",
+            "seeds_ci95_low",
+            "seeds_ci95_high",
+            "balanced_accuracy",
+            "seconds",
+            "measured_seconds",
+            "peak_memory_bytes",
+            "p_value",
+            "recommended",
+        ])?;
+        let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+        let bounds = |interval: Option<[f64; 2]>| [0, 1].map(|side| number(interval.map(|bounds| bounds[side])));
+        for row in &self.strategies {
+            let [low, high] = bounds(row.test_accuracy_ci95);
+            let [seeds_low, seeds_high] = bounds(row.seeds_ci95);
+            writer.write_record([
+                row.strategy.clone(),
+                row.backbone_updated.clone(),
+                row.head_updated.clone(),
+                row.trainable_parameters.to_string(),
+                row.runs.len().to_string(),
+                row.test_accuracy.to_string(),
+                low,
+                high,
+                number(row.run_deviation),
+                seeds_low,
+                seeds_high,
+                row.balanced_accuracy.to_string(),
+                row.seconds.to_string(),
+                row.measured_seconds.to_string(),
+                row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string()),
+                number(self.pair_to(row).map(|pair| pair.p_value)),
+                self.is_recommended(row).to_string(),
+            ])?;
+        }
+        writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+    }
+
+    /// Images and repeats, as in `90 test images, 3 seeds`.
+    pub(super) fn counts(&self) -> String {
+        let repeats = match self.repeats {
+            Repeats::Seeds(1) => String::new(),
+            repeats => format!(", {} {}", repeats.count(), repeats.noun()),
+        };
+        format!("{} test images{repeats}", self.test_images)
+    }
+
+    fn is_recommended(&self, row: &Row) -> bool {
+        self.recommendation.as_ref().is_some_and(|found| found.strategy == row.strategy)
+    }
+
+    /// The test of a row against the one above it.
+    fn pair_to(&self, row: &Row) -> Option<&Pair> {
+        self.tests.iter().find(|pair| pair.to == row.strategy)
+    }
+
+    /// Header and cells. The spread over runs has a column where there are several.
+    fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let several = self.repeats.count() > 1;
+        let mut header = ["strategy", "backbone updated", "head updated", "trainable", "accuracy", "95 % interval"]
+            .map(str::to_owned)
+            .to_vec();
+        if several {
+            header.push(format!("± {}", self.repeats.noun()));
+        }
+        header.extend(["balanced", "p", "time", "peak memory"].map(str::to_owned));
+        let row = |row: &Row| {
+            let interval = row.test_accuracy_ci95;
+            let mut cells = vec![
+                if row.complete { row.strategy.clone() } else { format!("{} (incomplete)", row.strategy) },
+                row.backbone_updated.clone(),
+                row.head_updated.clone(),
+                thousands(row.trainable_parameters),
+                percent(row.test_accuracy),
+                interval.map_or("-".into(), |[low, high]| format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)),
+            ];
+            if several {
+                cells.push(row.run_deviation.map_or("-".into(), |deviation| format!("{:.1}", 100.0 * deviation)));
+            }
+            cells.extend([
+                percent(row.balanced_accuracy),
+                self.pair_to(row).map_or("-".into(), |pair| p_value(pair.p_value)),
+                elapsed(row.seconds),
+                row.peak_memory_bytes.map_or("-".into(), mebibytes),
+            ]);
+            cells
+        };
+        (header, self.strategies.iter().map(row).collect())
+    }
+
+    /// What the columns are.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = vec![format!("95 % interval: {}", self.interval)];
+        if self.repeats.count() > 1 {
+            notes.push(spread(self.repeats).into());
+        }
+        if let Some(pair) = self.tests.first() {
+            notes.push(format!("p: of no difference from the row above ({})", pair.test));
+        }
+        notes.push("time: of one run alone, features that it found in the cache counted at what they cost".into());
+        notes
+    }
+
+    fn missing_lines(&self) -> Option<Vec<String>> {
+        let lines = self.missing.iter().map(|missing| format!("  {}: {}", missing.run, missing.reason));
+        (!self.missing.is_empty()).then(|| std::iter::once("missing:".to_owned()).chain(lines).collect())
+    }
+}
+
+/// What the intervals of the table are and what they leave out.
+pub(super) fn interval(repeats: Repeats, images: usize, groups: Option<usize>) -> String {
+    let units = groups.map_or(format!("{images} test images"), |groups| format!("{groups} groups of test images"));
+    match (repeats, groups) {
+        (Repeats::Seeds(1), None) => {
+            format!("Clopper-Pearson over the {units}: the noise of which images are tested on, not that of training")
+        }
+        (Repeats::Seeds(1), Some(_)) => {
+            format!("bootstrap over the {units}: the noise of what is tested on, not that of training")
+        }
+        (Repeats::Seeds(seeds), _) => format!(
+            "bootstrap over the {units} of the share of {seeds} seeds that are right: the noise of what is tested on"
+        ),
+        (Repeats::Folds(_), None) => format!(
+            "Clopper-Pearson over the {units}, each answered by the model that had not seen it; a little too narrow, since \
+             these models share training images"
+        ),
+        (Repeats::Folds(_), Some(_)) => format!(
+            "bootstrap over the {units}, each answered by the model that had not seen it; a little too narrow, since these \
+             models share training images"
+        ),
+    }
+}
+
+/// The paired test that is made.
+pub(super) fn test(repeats: Repeats, grouped: bool) -> &'static str {
+    match (repeats, grouped) {
+        (Repeats::Seeds(1) | Repeats::Folds(_), false) => "exact McNemar test over test images",
+        (Repeats::Seeds(_), false) => "exact sign-flip test over test images of the mean over seeds",
+        (Repeats::Seeds(1) | Repeats::Folds(_), true) => "exact sign-flip test over groups of test images",
+        (Repeats::Seeds(_), true) => "exact sign-flip test over groups of test images of the mean over seeds",
+    }
+}
+
+fn spread(repeats: Repeats) -> &'static str {
+    match repeats {
+        Repeats::Seeds(_) => "± seeds: standard deviation over the seeds in points, the noise of training",
+        Repeats::Folds(_) => "± folds: standard deviation over the folds in points, of their images and of training",
+    }
+}
+
+/// Seconds with a digit after the point while that is news.
+pub(super) fn elapsed(seconds: f64) -> String {
+    if seconds < 90.0 { format!("{seconds:.1} s") } else { duration(seconds) }
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") }
+}
+
+/// The first letter large, unless it begins a name.
+fn sentence_case(text: &str) -> String {
+    if text.starts_with("no ") { format!("N{}", &text[1..]) } else { text.to_owned() }
+}
