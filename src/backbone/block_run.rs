@@ -324,3 +324,108 @@ fn column_dots(a: &[f32], b: &[f32], width: usize) -> Vec<f32> {
     }
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::block::BlockOptions;
+    use super::super::params::Params;
+    use super::*;
+    use crate::nn::Noise;
+    use crate::rng::{Purpose, Stream};
+    use candle_core::Device;
+
+    const WIDTH: usize = 24;
+    const HIDDEN: usize = 40;
+    const SHAPE: (usize, usize, usize) = (3, 7, WIDTH);
+
+    fn random(shape: &[usize], key: u64) -> Tensor {
+        let mut stream = Stream::new(0, Purpose::Init, &[key]);
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| 0.3 * stream.normal() as f32).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn params(scaled: bool, learns: &dyn Fn(&str) -> bool) -> Params {
+        let mut shapes = vec![
+            ("norm1.weight", vec![WIDTH]),
+            ("norm1.bias", vec![WIDTH]),
+            ("attn.qkv.weight", vec![3 * WIDTH, WIDTH]),
+            ("attn.qkv.bias", vec![3 * WIDTH]),
+            ("attn.proj.weight", vec![WIDTH, WIDTH]),
+            ("attn.proj.bias", vec![WIDTH]),
+            ("norm2.weight", vec![WIDTH]),
+            ("norm2.bias", vec![WIDTH]),
+            ("mlp.fc1.weight", vec![HIDDEN, WIDTH]),
+            ("mlp.fc1.bias", vec![HIDDEN]),
+            ("mlp.fc2.weight", vec![WIDTH, HIDDEN]),
+        ];
+        if scaled {
+            shapes.extend([("ls1.gamma", vec![WIDTH]), ("ls2.gamma", vec![WIDTH])]);
+        }
+        let mut params = Params::default();
+        for (key, (name, shape)) in shapes.into_iter().enumerate() {
+            params.insert(format!("blocks.0.{name}"), random(&shape, key as u64 + 1));
+        }
+        params.train_where(|name| learns(name)).unwrap()
+    }
+
+    fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (a, b) = (flat(a), flat(b));
+        let largest = b.iter().fold(1e-3f32, |largest, x| largest.max(x.abs()));
+        let worst = a.iter().zip(&b).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(a.len() == b.len() && worst <= 1e-5 * largest, "{what}: {worst} of {largest}");
+    }
+
+    /// Outputs and gradients equal those of the graph, whatever is scaled, dropped, frozen or left out.
+    fn check(scaled: bool, drop_path: f64, rows: usize, learns: &dyn Fn(&str) -> bool) {
+        let params = params(scaled, learns);
+        let options = BlockOptions { heads: 3, activation: Some(Activation::Gelu), eps: 1e-6, causal: false };
+        let block = Block::new(&options, &params, 0, drop_path).unwrap();
+        let noise = Noise { seed: 1, step: 2, samples: vec![0, 1, 2] };
+        let mode = Mode::Train(&noise);
+        let x = candle_core::Var::from_tensor(&random(&[SHAPE.0, SHAPE.1, SHAPE.2], 99)).unwrap();
+        let dy = random(&[SHAPE.0, rows, SHAPE.2], 100);
+
+        let composed = block.compose(x.as_tensor(), rows, mode).unwrap();
+        let mut expected = (&composed * &dy).unwrap().sum_all().unwrap().backward().unwrap();
+        let (output, kept) = block.run(&x.as_detached_tensor(), rows, mode).unwrap();
+        assert_close("output", &output, &composed);
+        let mut store = GradStore::default();
+        let dx = block.back(kept, &dy, true, &mut store).unwrap().unwrap();
+        assert_close("dx", &dx, &expected.remove(x.as_tensor()).unwrap());
+        for (name, var) in params.trained() {
+            assert_close(name, store.get(var.as_tensor()).unwrap(), expected.get(var.as_tensor()).unwrap());
+        }
+        let learning = params.trained().count();
+        assert_eq!(params.iter().filter(|(_, param)| store.get(param.tensor()).is_some()).count(), learning);
+
+        let (_, kept) = block.run(&x.as_detached_tensor(), rows, mode).unwrap();
+        let mut alone = GradStore::default();
+        let unwanted = block.back(kept, &dy, false, &mut alone).unwrap();
+        assert!(unwanted.is_none() || block.norm1.learns());
+        for (name, var) in params.trained() {
+            assert_close(name, alone.get(var.as_tensor()).unwrap(), store.get(var.as_tensor()).unwrap());
+        }
+    }
+
+    #[test]
+    fn outputs_and_gradients_are_those_of_the_graph() {
+        for rows in [SHAPE.1, 1, 2] {
+            for scaled in [false, true] {
+                for drop_path in [0.0, 0.5] {
+                    check(scaled, drop_path, rows, &|_| true);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_parameters_get_no_gradient() {
+        for rows in [SHAPE.1, 1] {
+            check(true, 0.0, rows, &|_| false);
+            check(false, 0.0, rows, &|name| name.contains("mlp"));
+            check(true, 0.0, rows, &|name| name.contains("qkv"));
+            check(true, 0.0, rows, &|name| name.contains("norm1") || name.contains("bias"));
+        }
+    }
+}
