@@ -258,16 +258,16 @@ mod tests {
     fn flaws_read_well() {
         let clean = evaluation(1.0);
         let at = |accuracy| Evaluation { accuracy, ..clean.clone() };
-        let kinds = [("blur", vec![at(0.6), at(0.25)]), ("noise", vec![at(0.65), at(0.5)])];
+        let kinds = [("blur", vec![at(0.6), at(0.2)]), ("noise", vec![at(0.66), at(0.5)])];
         let robustness = Robustness::new(42, vec![0.5, 1.0], &clean, &kinds);
         insta::assert_snapshot!(robustness_table(&robustness), @r"
         test, 3 images: accuracy in % by strength of the flaw
 
         flaw   none  0.50  1.00  mean  of clean
         ───────────────────────────────────────
-        blur   66.7  60.0  25.0  42.5      63.7
-        noise  66.7  65.0  50.0  57.5      86.3
-        mean   66.7  62.5  37.5  50.0      75.0
+        blur   66.7  60.0  20.0  40.0      60.0
+        noise  66.7  66.0  50.0  58.0      87.0
+        mean   66.7  63.0  35.0  49.0      73.5
         ");
     }
 

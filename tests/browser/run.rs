@@ -127,7 +127,7 @@ fn links_lead_to_their_sections() {
     let (_folder, path) = page(3, 2);
     let mut browser = Chromium::start();
     browser.open(&path, DESK);
-    click(&mut browser, "nav a[href='#mistakes']");
+    click(&mut browser, "nav a[href=\"#mistakes\"]");
     let top = browser.evaluate("document.querySelector('#mistakes h2').getBoundingClientRect().top");
     let bar = browser.evaluate("document.querySelector('nav').getBoundingClientRect().bottom");
     assert!(top.as_f64() >= bar.as_f64() && top.as_f64().unwrap() < 200.0, "{top} below {bar}");

@@ -91,7 +91,7 @@ pub fn run_page(k: usize, n: usize) -> RunPage {
         name: HOSTILE.into(),
         record: serde_json::from_value(record).unwrap(),
         config: toml,
-        settings: config::load(None, &["data.root=images".into(), "train.lr=1e-5".into()]).unwrap(),
+        settings: config::load(None, &["data.root=images".into(), "train.lr=0.0031".into()]).unwrap(),
         epochs: epochs(8),
         robustness: vec![Robustness::new(42, vec![0.5, 1.0], &test, &kinds)],
         evaluations: vec![test, val],

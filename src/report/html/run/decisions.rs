@@ -13,21 +13,22 @@ pub(super) fn operating_points(page: &RunPage) -> Html {
     let (header, rows) = outcome_rows(inspection);
     let header: Vec<Html> = header.into_iter().map(Html::text).collect();
     let rows = rows.into_iter().map(|row| row.into_iter().map(Cell::from).collect()).collect();
-    let parts = format!(
-        "{} good ({}) and {} defective parts of {}. Thresholds of the probability of a defect were chosen on the validation \
-         images.",
+    let names: Vec<String> = inspection.good.iter().map(|class| Html::name(class).to_string()).collect();
+    let parts = Html::markup(format!(
+        "<p class=\"note\">{} good ({}) and {} defective parts of {}. Thresholds of the probability of a defect were chosen \
+         on the validation images.</p>\n",
         inspection.goods,
-        inspection.good.join(", "),
+        names.join(", "),
         inspection.defects,
-        evaluation.split
-    );
+        Html::text(&evaluation.split)
+    ));
     let ranking = if let Some(gaps) = inspection.gaps() {
         note(&gaps)
     } else {
         let rows = ranking_rows(inspection);
         facts(&rows.iter().map(|(name, value)| (*name, Html::text(value))).collect::<Vec<_>>())
     };
-    [note(&parts), table("numbers", &header, rows), ranking].into_iter().collect()
+    [parts, table("numbers", &header, rows), ranking].into_iter().collect()
 }
 
 /// Confidence against accuracy, before and after calibration.

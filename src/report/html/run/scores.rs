@@ -31,8 +31,8 @@ fn verdict(page: &RunPage) -> Html {
 }
 
 /// A number with its name and what it has to be read with.
-fn card(name: &str, value: &str, beside: &str) -> Html {
-    let [name, value, beside] = [name, value, beside].map(Html::text);
+fn card(name: &str, value: &str, beside: &Html) -> Html {
+    let [name, value] = [name, value].map(Html::text);
     Html::markup(format!(
         "<div class=\"card\"><dt>{name}</dt><dd><strong>{value}</strong> <span>{beside}</span></dd></div>"
     ))
@@ -44,14 +44,18 @@ fn cards(page: &RunPage) -> Html {
         let interval = e.accuracy_ci95.map_or("all images are of one group".to_owned(), |[low, high]| {
             format!("95 %: {:.1} to {:.1}", 100.0 * low, 100.0 * high)
         });
-        cards.push(card(&format!("{} accuracy", e.split), &percent(e.accuracy), &interval));
-        cards.push(card("balanced accuracy", &percent(e.balanced_accuracy), "mean recall of the classes"));
-        let largest = e.majority_class().map_or(String::new(), |class| format!("always answering {class}"));
+        let recalls = Html::text("mean recall of the classes");
+        let largest = e
+            .majority_class()
+            .map_or(Html::default(), |class| Html::markup(format!("always answering {}", Html::name(class))));
+        cards.push(card(&format!("{} accuracy", e.split), &percent(e.accuracy), &Html::text(&interval)));
+        cards.push(card("balanced accuracy", &percent(e.balanced_accuracy), &recalls));
         cards.push(card("baseline", &percent(e.majority_baseline), &largest));
+        cards.extend(inspection(e));
     }
-    cards.extend(page.main().into_iter().flat_map(inspection));
     let (learning, all) = (page.record.trainable_parameters, page.record.total_parameters);
-    cards.push(card("parameters that learn", &thousands(learning), &format!("of {}", thousands(all))));
+    let all = Html::text(&format!("of {}", thousands(all)));
+    cards.push(card("parameters that learn", &thousands(learning), &all));
     Html::markup(format!("<dl class=\"cards\">\n{}</dl>", cards.into_iter().collect::<Html>()))
 }
 
@@ -59,7 +63,8 @@ fn cards(page: &RunPage) -> Html {
 fn inspection(evaluation: &Evaluation) -> Vec<Html> {
     let Some(outcome) = evaluation.inspection.as_ref().and_then(Inspection::decided) else { return Vec::new() };
     let rate = |name: &str, rate: &Rate, what: &str| {
-        card(name, &rate.rate.map_or("-".into(), percent), &format!("{} of {} {what}", rate.count, rate.of))
+        let counts = Html::text(&format!("{} of {} {what}", rate.count, rate.of));
+        card(name, &rate.rate.map_or("-".into(), percent), &counts)
     };
     vec![
         rate("escapes", &outcome.escape, "defective parts accepted"),
