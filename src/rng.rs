@@ -37,6 +37,10 @@ pub enum Purpose {
     Mix = 12,
     /// Dealing samples to the folds of which each is tested on in turn.
     TestFolds = 16,
+    /// Flaws put on one sample to see how a model bears them.
+    Corruption = 20,
+    /// Resamples of a ranking, whose numbers are no plain shares.
+    RankingBootstrap = 13,
 }
 
 /// A deterministic stream of random numbers.

@@ -27,17 +27,17 @@ pub(super) struct BlockOptions {
 /// Attention and MLP, each a residual branch behind a layer norm.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
-    norm1: LayerNorm,
-    attention: Attention,
-    scale1: Option<LayerScale>,
-    norm2: LayerNorm,
-    fc1: AdaptedLinear,
+    pub(super) norm1: LayerNorm,
+    pub(super) attention: Attention,
+    pub(super) scale1: Option<LayerScale>,
+    pub(super) norm2: LayerNorm,
+    pub(super) fc1: AdaptedLinear,
     /// None for a `SwiGLU`.
-    activation: Option<Activation>,
-    fc2: AdaptedLinear,
-    scale2: Option<LayerScale>,
-    drop_path: f64,
-    index: u64,
+    pub(super) activation: Option<Activation>,
+    pub(super) fc2: AdaptedLinear,
+    pub(super) scale2: Option<LayerScale>,
+    pub(super) drop_path: f64,
+    pub(super) index: u64,
 }
 
 impl Block {
@@ -72,9 +72,19 @@ impl Block {
         Ok(())
     }
 
-    /// x (B, T, d) to (B, T, d).
-    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.norm1.forward(x)?, mode)?;
+    /// x (B, T, d) to the first `rows` of its tokens (B, rows, d), T for all. Only they are computed behind the keys and
+    /// values.
+    pub fn forward(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<Tensor> {
+        if !x.track_op() && !self.learns() && self.is_plain(x) {
+            return Ok(self.run(x, rows, mode)?.0);
+        }
+        self.compose(x, rows, mode)
+    }
+
+    /// The same over a graph. Text towers always run so: a step with a graph and a score without one must agree to the bit.
+    pub fn compose(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<Tensor> {
+        let attended = self.attention.forward(&self.norm1.forward(x)?, rows, mode)?;
+        let x = &x.narrow(1, 0, rows)?;
         let x = self.residual(x, &attended, self.scale1.as_ref(), 0, mode)?;
         let hidden = self.fc1.forward(&self.norm2.forward(&x)?, mode)?;
         let hidden = match self.activation {
@@ -82,6 +92,11 @@ impl Block {
             None => swiglu(&hidden)?,
         };
         self.residual(&x, &self.fc2.forward(&hidden, mode)?, self.scale2.as_ref(), 1, mode)
+    }
+
+    /// How much each token looks at each, as the mean over the heads: x (B, T, d) to (B, T, T).
+    pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
+        self.attention.mean_weights(&self.norm1.forward(x)?)
     }
 
     fn residual(

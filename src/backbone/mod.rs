@@ -4,6 +4,7 @@
 //! → pool (features).
 
 mod block;
+mod block_run;
 mod family;
 mod hf;
 mod hf_clip;
@@ -36,6 +37,7 @@ mod open_clip_tests;
 #[cfg(test)]
 mod timm_tests;
 
+pub use block_run::Kept;
 pub use family::{Description, FAMILIES, Family, Header};
 pub use load::Backbone;
 pub use lora::Lora;
@@ -50,4 +52,4 @@ pub use tensors::Tensors;
 pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
 pub use visual_prompts::{VisualPrompts, is_visual_prompt};
-pub use vit::Vit;
+pub use vit::{PlainBlock, Vit};

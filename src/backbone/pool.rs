@@ -76,6 +76,15 @@ impl Pooling {
         self.prefix
     }
 
+    /// How many of the first tokens it reads; none when it reads them all.
+    pub(super) fn reads(&self) -> Option<usize> {
+        match self.pool {
+            Pool::Cls => Some(1),
+            Pool::Distilled => Some(2),
+            Pool::Avg | Pool::ClsAvg | Pool::Attention => None,
+        }
+    }
+
     /// tokens (B, T, d) to features: (B, d), or (B, 2d) for [`Pool::ClsAvg`].
     ///
     /// # Errors
@@ -89,6 +98,35 @@ impl Pooling {
             (Pool::Avg | Pool::Attention, _) => patch_mean(tokens, self.prefix),
         }
     }
+
+    /// Where it looks: tokens (B, T, d) after the final norm to the share of each in the features (B, T). The heads of an
+    /// attention pooling count alike.
+    ///
+    /// # Errors
+    /// When there are fewer tokens than the architecture has.
+    pub(super) fn shares(&self, tokens: &Tensor) -> Result<Tensor> {
+        match &self.attention {
+            Some(attention) => {
+                let looks = attention.weights(&patches(tokens, self.prefix)?)?.mean(1)?; // (B, N)
+                looks.pad_with_zeros(1, self.prefix, 0)
+            }
+            None => fixed_shares(self.pool, self.prefix, tokens),
+        }
+    }
+}
+
+/// The share of each token (B, T) in what a pooling without parameters makes of `tokens` (B, T, d).
+pub(super) fn fixed_shares(pool: Pool, prefix: usize, tokens: &Tensor) -> Result<Tensor> {
+    let (batch, count, _) = tokens.dims3()?;
+    let patch = 1.0 / count.saturating_sub(prefix).max(1) as f32;
+    let share = |token: usize| match pool {
+        Pool::Cls => f32::from(token == 0),
+        Pool::Distilled => 0.5 * f32::from(token < 2),
+        Pool::Avg | Pool::Attention => f32::from(token >= prefix) * patch,
+        Pool::ClsAvg => 0.5 * (f32::from(token == 0) + f32::from(token >= prefix) * patch),
+    };
+    let row: Vec<f32> = (0..count).map(share).collect();
+    Tensor::from_vec(row, (1, count), tokens.device())?.to_dtype(tokens.dtype())?.broadcast_as((batch, count))
 }
 
 /// Tokens (B, T, d) to the one at `index` (B, d); the class token is the first.

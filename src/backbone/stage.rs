@@ -100,6 +100,19 @@ pub enum Segment {
     Pool,
 }
 
+impl Segment {
+    /// The stretch that a parameter of that canonical name belongs to.
+    pub fn of(name: &str) -> Self {
+        const EMBED: [&str; 6] = ["patch_embed.", "cls_token", "dist_token", "reg_token", "pos_embed", "norm_pre."];
+        let block = name.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()?.parse().ok());
+        match block {
+            Some(block) => Self::Block(block),
+            None if EMBED.iter().any(|prefix| name.starts_with(prefix)) => Self::Embed,
+            None => Self::Pool,
+        }
+    }
+}
+
 impl Vit {
     /// The stretches from `stage` to the features that feed the head; none from those features themselves.
     pub fn segments(&self, stage: Stage) -> Vec<Segment> {

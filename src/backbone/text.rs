@@ -243,7 +243,7 @@ impl TextEncoder {
     pub fn encode_embedded(&self, tokens: &Tensor, ends: &[usize]) -> candle_core::Result<Tensor> {
         let mut x = tokens.broadcast_add(&self.positions.narrow(1, 0, tokens.dim(1)?)?)?;
         for block in &self.blocks {
-            x = block.forward(&x, Mode::Eval)?;
+            x = block.compose(&x, x.dim(1)?, Mode::Eval)?;
         }
         let x = self.norm.forward(&x)?;
         let pooled = ends.iter().enumerate().map(|(text, &end)| x.get(text)?.get(end));

@@ -53,13 +53,27 @@ impl VisualPrompts {
     /// When the tokens have another width.
     pub fn join(&self, block: usize, x: &Tensor) -> Result<Tensor> {
         let Some(prompt) = self.joining(block) else { return Ok(x.clone()) };
-        let (batch, tokens, width) = x.dims3()?;
-        let prompt = prompt.unsqueeze(0)?.broadcast_as((batch, prompt.dim(0)?, width))?;
+        let (batch, _, width) = x.dims3()?;
+        self.insert_among(x, &prompt.unsqueeze(0)?.broadcast_as((batch, prompt.dim(0)?, width))?)
+    }
+
+    /// The same for what is known of each token (B, T, n), where prompts have zeros.
+    ///
+    /// # Errors
+    /// When there are fewer tokens than stand before the prompts.
+    pub fn join_zeros(&self, block: usize, x: &Tensor) -> Result<Tensor> {
+        let Some(prompt) = self.joining(block) else { return Ok(x.clone()) };
+        let (batch, _, width) = x.dims3()?;
+        self.insert_among(x, &Tensor::zeros((batch, prompt.dim(0)?, width), x.dtype(), x.device())?)
+    }
+
+    /// `rows` (B, p, d) where prompts stand among x (B, T, d).
+    fn insert_among(&self, x: &Tensor, rows: &Tensor) -> Result<Tensor> {
         if self.before == 0 {
-            return Tensor::cat(&[&prompt, x], 1);
+            return Tensor::cat(&[rows, x], 1);
         }
-        let patches = x.narrow(1, self.before, tokens - self.before)?;
-        Tensor::cat(&[x.narrow(1, 0, self.before)?, prompt, patches], 1)
+        let patches = x.narrow(1, self.before, x.dim(1)? - self.before)?;
+        Tensor::cat(&[&x.narrow(1, 0, self.before)?, rows, &patches], 1)
     }
 
     /// The tokens (B, T, d) that `block` made, to those that go on.

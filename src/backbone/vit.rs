@@ -1,6 +1,9 @@
 //! The pre-norm vision transformer (Dosovitskiy et al. 2020) in the one form that all families share.
 
+mod rollout;
+
 use super::block::{Block, BlockOptions, layer_norm};
+use super::block_run::Kept;
 use super::lora::Lora;
 use super::params::Params;
 use super::pool::Pooling;
@@ -8,7 +11,32 @@ use super::spec::VitSpec;
 use super::stage::Segment;
 use super::visual_prompts::VisualPrompts;
 use crate::nn::{LayerNorm, Mode, PatchEmbed};
+use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
+
+/// A block that runs without a graph; see [`super::block_run`].
+pub struct PlainBlock<'a> {
+    block: &'a Block,
+    rows: usize,
+}
+
+impl PlainBlock<'_> {
+    /// x (B, T, d) to the tokens that go on (B, R, d), and what the way back needs.
+    ///
+    /// # Errors
+    /// When x has another width.
+    pub fn run(&self, x: &Tensor, mode: Mode<'_>) -> Result<(Tensor, Kept)> {
+        self.block.run(x, self.rows, mode)
+    }
+
+    /// From the gradient of the output to that of the input, if it is `wanted`; the parameters' own are left in `store`.
+    ///
+    /// # Errors
+    /// When the gradient has another shape than the output.
+    pub fn back(&self, kept: Kept, dy: &Tensor, wanted: bool, store: &mut GradStore) -> Result<Option<Tensor>> {
+        self.block.back(kept, dy, wanted, store)
+    }
+}
 
 /// A backbone ready to run, over tensors that may or may not learn.
 #[derive(Debug, Clone)]
@@ -100,6 +128,31 @@ impl Vit {
         self.blocks.len()
     }
 
+    /// The tokens of the last block that are read behind it; only they are computed there.
+    fn read_rows(&self, tokens: usize) -> usize {
+        if self.prompts.is_some() { tokens } else { self.pooling.reads().unwrap_or(tokens) }
+    }
+
+    /// Tokens that go on behind a block on the way to the pooled features.
+    fn rows(&self, index: usize, tokens: usize) -> usize {
+        if index + 1 == self.blocks.len() { self.read_rows(tokens) } else { tokens }
+    }
+
+    /// Whether all blocks run on plain values.
+    pub fn is_plain(&self) -> bool {
+        self.prompts.is_none() && self.blocks.iter().all(|block| block.is_plain(&self.positions))
+    }
+
+    /// The block of a segment, if it can run on plain values, with the tokens that go on behind it.
+    ///
+    /// # Errors
+    /// When `x` has no tokens.
+    pub fn plain_block(&self, segment: Segment, x: &Tensor) -> Result<Option<PlainBlock<'_>>> {
+        let Segment::Block(index) = segment else { return Ok(None) };
+        let block = self.blocks.get(index).filter(|block| self.prompts.is_none() && block.is_plain(x));
+        block.map(|block| Ok(PlainBlock { block, rows: self.rows(index, x.dim(1)?) })).transpose()
+    }
+
     /// One stretch of the network, from what the one before it left.
     ///
     /// # Errors
@@ -107,7 +160,7 @@ impl Vit {
     pub fn run_segment(&self, segment: Segment, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match segment {
             Segment::Embed => self.embed(x),
-            Segment::Block(index) => self.block(index, x, mode),
+            Segment::Block(index) => self.block(index, x, self.rows(index, x.dim(1)?), mode),
             Segment::Pool => self.suffix(x, self.blocks.len(), mode),
         }
     }
@@ -117,17 +170,20 @@ impl Vit {
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
     pub fn prefix(&self, pixels: &Tensor, end: usize, mode: Mode<'_>) -> Result<Tensor> {
-        (0..end).try_fold(self.embed(pixels)?, |x, block| self.block(block, &x, mode))
+        (0..end).try_fold(self.embed(pixels)?, |x, block| self.block(block, &x, x.dim(1)?, mode))
     }
 
-    /// One block, from the tokens (B, T, d) that the one before left.
-    fn block(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+    /// One block, from the tokens (B, T, d) that the one before left to the first `rows` of its own (B, rows, d).
+    fn block(&self, index: usize, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<Tensor> {
         let Some(block) = self.blocks.get(index) else {
             candle_core::bail!("there is no block {index} among {}", self.blocks.len());
         };
         match &self.prompts {
-            Some(prompts) => prompts.leave(index, &block.forward(&prompts.join(index, x)?, mode)?),
-            None => block.forward(x, mode),
+            Some(prompts) => {
+                let x = prompts.join(index, x)?;
+                prompts.leave(index, &block.forward(&x, x.dim(1)?, mode)?)
+            }
+            None => block.forward(x, rows, mode),
         }
     }
 
@@ -136,7 +192,8 @@ impl Vit {
     /// # Errors
     /// When the tokens do not have the backbone's width.
     pub fn suffix(&self, tokens: &Tensor, start: usize, mode: Mode<'_>) -> Result<Tensor> {
-        let x = (start..self.blocks.len()).try_fold(tokens.clone(), |x, block| self.block(block, &x, mode))?;
+        let through = |x: Tensor, block| self.block(block, &x, self.rows(block, x.dim(1)?), mode);
+        let x = (start..self.blocks.len()).try_fold(tokens.clone(), through)?;
         let pooled = self.pooling.forward(&self.normed(&x)?)?;
         match &self.fc_norm {
             Some(norm) => norm.forward(&pooled),
@@ -154,7 +211,7 @@ impl Vit {
         let mut x = self.prefix(pixels, first, mode)?;
         let mut tokens = Vec::with_capacity(blocks);
         for block in first..self.blocks.len() {
-            x = self.block(block, &x, mode)?;
+            x = self.block(block, &x, x.dim(1)?, mode)?;
             tokens.push(match &self.prompts {
                 Some(prompts) => self.normed(&prompts.read(block, &x)?)?,
                 None => self.normed(&x)?,

@@ -1,14 +1,17 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
+use super::corrupt::{self, CorruptArgs};
+use super::report::Subject;
 use super::saved::SavedRun;
-use super::score::{SplitScore, score, write_scores};
+use super::score::{Calibration, SplitScore, score, write_scores};
 use super::{fraction, within};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::metrics::Gates;
-use crate::report::{Console, confusion_table, evaluation_table};
+use crate::metrics::{Evaluation, Gates, Inspection, Robustness};
+use crate::report::{Console, confusion_table, evaluation_table, inspection_first, robustness_table};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Arguments of `eval`.
@@ -26,6 +29,8 @@ pub struct EvalArgs {
     /// Device to run on instead of the run's: auto, cpu, cuda:N
     #[arg(long)]
     device: Option<String>,
+    #[command(flatten)]
+    corrupt: CorruptArgs,
     #[command(flatten)]
     gates: GateArgs,
 }
@@ -65,6 +70,24 @@ struct GateArgs {
     /// Highest expected calibration error
     #[arg(long, value_name = "X", value_parser = fraction)]
     max_ece: Option<f64>,
+    /// Lowest mean accuracy over flaws and strengths, with --corrupt
+    #[arg(long, value_name = "X", value_parser = fraction, requires = "corrupt")]
+    min_corrupt_accuracy: Option<f64>,
+    /// Highest share of defective parts that are accepted, when the run has a good class
+    #[arg(long, value_name = "X", value_parser = fraction)]
+    max_escape: Option<f64>,
+    /// Highest upper end of the 95 % interval of that share: what the images prove
+    #[arg(long, value_name = "X", value_parser = fraction)]
+    max_escape_upper: Option<f64>,
+    /// Highest share of good parts that are rejected
+    #[arg(long, value_name = "X", value_parser = fraction)]
+    max_overkill: Option<f64>,
+    /// Highest share of parts that a person has to look at
+    #[arg(long, value_name = "X", value_parser = fraction)]
+    max_review: Option<f64>,
+    /// Most escapes in a million parts, for a run with inspection.prevalence
+    #[arg(long, value_name = "N", value_parser = non_negative)]
+    max_escapes_ppm: Option<f64>,
 }
 
 fn correlation(text: &str) -> std::result::Result<f64, String> {
@@ -86,6 +109,12 @@ impl From<GateArgs> for Gates {
             min_mcc: args.min_mcc,
             max_nll: args.max_nll,
             max_ece: args.max_ece,
+            min_corrupt_accuracy: args.min_corrupt_accuracy,
+            max_escape: args.max_escape,
+            max_escape_upper: args.max_escape_upper,
+            max_overkill: args.max_overkill,
+            max_review: args.max_review,
+            max_escapes_ppm: args.max_escapes_ppm,
         }
     }
 }
@@ -96,20 +125,50 @@ impl From<GateArgs> for Gates {
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
-    let feed = run.feed(dataset(args, &run)?);
+    let gates = Gates::from(args.gates);
+    if gates.need_inspection() && run.record.inspection.is_none() {
+        return Err(Error::usage_hint(
+            "the run knows no good class, so nothing is an escape or overkill",
+            "name it before the run is made: [inspection] good = \"…\"",
+        ));
+    }
+    let mut feed = run.feed(dataset(args, &run)?);
     let split = args.split();
     if run.record.probe.as_ref().is_some_and(|probe| args.data.is_none() && probe.fitted_on.contains(&split)) {
         console.warn(format!("the probe was fitted on the {split} images: this is no estimate of its accuracy"));
     }
     let scored = score(&feed, &run.trainer, split, console)?;
-    let score = SplitScore::new(args.name(), &feed.dataset, scored, run.record.temperature)?;
+    let score = SplitScore::new(args.name(), &feed.dataset, scored, &Calibration::of(&run.record))?;
     if args.data.is_none() {
         write_scores(&args.run, &feed.dataset, std::slice::from_ref(&score))?;
     }
     let evaluation = &score.evaluation;
-    console.output(evaluation, || format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation)))?;
-    let missed = Gates::from(args.gates).check(evaluation);
+    let robustness = corrupt::measure(&args.corrupt, &run, &mut feed, split, evaluation, console)?;
+    if args.data.is_none() {
+        robustness.iter().try_for_each(|robustness| corrupt::write(&args.run, robustness))?;
+        Subject::of_run(&run, &feed.dataset, &feed.evaluation).leave_page(console);
+    }
+    if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
+        console.warn(gaps);
+    }
+    match &robustness {
+        None => console.output(evaluation, || {
+            let tables = format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation));
+            inspection_first(Some(evaluation), tables)
+        })?,
+        Some(robustness) => console.output(&Flawed { evaluation, robustness }, || robustness_table(robustness))?,
+    }
+    let mut missed = gates.check(evaluation);
+    missed.extend(robustness.iter().flat_map(|robustness| gates.check_robustness(robustness)));
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
+}
+
+/// What `eval --corrupt --json` prints.
+#[derive(Serialize)]
+struct Flawed<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    robustness: &'a Robustness,
 }
 
 impl EvalArgs {

@@ -32,6 +32,12 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Features (n, `width`), row-major, of n samples of a data set.
+    pub fn new(values: Vec<f32>, width: usize, dataset: &Dataset, samples: Vec<usize>) -> Self {
+        let labels = samples.iter().map(|&sample| dataset.samples[sample].label).collect();
+        Self { values, labels, samples, width }
+    }
+
     /// The features.
     pub fn matrix(&self) -> Matrix<'_> {
         Matrix::new(&self.values, self.width)
@@ -105,11 +111,6 @@ impl FeatureSet {
     /// Those of the samples in some splits, in the order of the splits.
     pub fn of(&self, splits: &[Split]) -> Rows {
         let samples: Vec<usize> = splits.iter().flat_map(|&split| self.dataset.indices(split)).collect();
-        Rows {
-            values: self.matrix().select(&samples),
-            labels: samples.iter().map(|&sample| self.dataset.samples[sample].label).collect(),
-            samples,
-            width: self.width,
-        }
+        Rows::new(self.matrix().select(&samples), self.width, &self.dataset, samples)
     }
 }

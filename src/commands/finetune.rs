@@ -7,8 +7,10 @@ use super::forecast::{Sizes, forecast};
 use super::imbalance::{criterion, warn_of_double_balance};
 use super::inspect::{Inspected, inspect};
 use super::kept;
+use super::known::{self, Seen};
 use super::prompt;
 use super::records::{create_run, new_record, write_down};
+use super::report::Subject;
 use super::score::{self, SplitScore, read_evaluation, score_splits, write_scores};
 use super::session::{ModelShape, Session, load_saved};
 use super::texts::{self, ClassTexts, set_head};
@@ -17,10 +19,12 @@ use crate::cache::Key;
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::features::KnownRecord;
+use crate::metrics::good_classes;
 use crate::nn::Criterion;
 use crate::report::{
-    Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, key_value_table, mebibytes, percent, plots,
-    recall_table, refuse, thousands, verdict,
+    Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, inspection_first, key_value_table, mebibytes,
+    percent, plots, recall_table, refuse, thousands, verdict,
 };
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
@@ -114,6 +118,7 @@ struct Prepared {
 fn prepare(settings: Settings, console: &Console) -> Result<Prepared> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
+    good_classes(&settings.inspection.good, &dataset.classes)?;
     let prompts = texts::prompts_of_head(&settings, &dataset.classes, console)?;
     let mut session = prompt::open(settings, prompts.is_some(), console)?;
     let context = prompt::context(&session, &dataset.classes, console)?;
@@ -358,8 +363,10 @@ impl Training {
         }
         self.mix_with_start(console)?;
         self.trainer = self.trainer.merged()?;
-        let (temperature, scores) = score_splits(&self.feed, &self.trainer, &[Split::Val, Split::Test], console)?;
-        self.record.temperature = temperature;
+        let (splits, inspection) = ([Split::Val, Split::Test], &self.session.settings.inspection);
+        let (calibration, scores) = score_splits(&self.feed, &self.trainer, &splits, inspection, console)?;
+        calibration.keep(&mut self.record, console);
+        self.record.known = self.remember(console)?;
         write_scores(self.run.folder(), &self.feed.dataset, &scores)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
@@ -367,7 +374,27 @@ impl Training {
         self.run.write_record(&self.record)?;
         clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
         self.checkpoints.remove(FINETUNED)?;
+        self.page().leave_page(console);
         print_result(&self.run, &self.record, console)
+    }
+
+    /// What its page is made of.
+    fn page(&self) -> Subject<'_> {
+        Subject {
+            folder: self.run.folder(),
+            session: &self.session,
+            record: &self.record,
+            params: &self.trainer.params,
+            readout: Readout::POOL,
+            dataset: &self.feed.dataset,
+            pipeline: &self.feed.evaluation,
+        }
+    }
+
+    fn remember(&self, console: &Console) -> Result<Option<KnownRecord>> {
+        let images = (&self.feed, &self.keys);
+        let seen = || Seen::by(&self.trainer, &self.session, &self.plan, images, console);
+        known::remember(self.run.folder(), &self.session, &self.feed.dataset, seen, console)
     }
 
     fn draw_curves(&self) -> Result<()> {
@@ -404,6 +431,7 @@ impl Training {
             "cache": self.record.cache,
             "soup": self.record.soup,
             "wise_ft": self.record.wise_ft,
+            "inspection": score::inspection(scores),
             "verdict": verdict.code(),
             "verdict_reason": verdict.sentence(),
             "remedy": verdict.remedy(&self.session.settings),
@@ -416,7 +444,10 @@ fn print_result(run: &Run, record: &RunRecord, console: &Console) -> Result<()> 
     let Some(result) = &record.result else { return Ok(()) };
     let scored = [Split::Test, Split::Val].into_iter().find_map(|split| read_evaluation(run.folder(), split));
     console.output(result, || match &scored {
-        Some(evaluation) => format!("{}\n\n{}", result_table(result), recall_table(evaluation)),
+        Some(evaluation) => {
+            let tables = format!("{}\n\n{}", result_table(result), recall_table(evaluation));
+            inspection_first(Some(evaluation), tables)
+        }
         None => result_table(result),
     })
 }

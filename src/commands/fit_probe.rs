@@ -12,6 +12,7 @@ use crate::probe::{
 };
 use crate::report::Console;
 use crate::rng::{Purpose, Stream};
+use crate::train::feed::Scored;
 
 /// Tolerance of the fit that is kept: the path only ranks settings and may be coarser.
 const EXACT: f64 = 1e-9;
@@ -45,6 +46,13 @@ pub struct HeldOut {
     pub samples: Vec<usize>,
     /// Folds of the cross-validation; none with validation images.
     pub folds: Option<usize>,
+}
+
+impl From<&HeldOut> for Scored {
+    fn from(held_out: &HeldOut) -> Self {
+        let HeldOut { logits, labels, samples, .. } = held_out;
+        Self { logits: logits.clone(), labels: labels.clone(), indices: samples.clone() }
+    }
 }
 
 impl Fitted {

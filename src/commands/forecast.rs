@@ -4,7 +4,7 @@ use super::device;
 use super::kept;
 use super::session::computation;
 use crate::backbone::{Stage, VitSpec};
-use crate::config::{Settings, TrainLength};
+use crate::config::{Precision, Settings, StrategySettings, TrainLength};
 use crate::error::Result;
 use crate::report::Forecast;
 use crate::strategy::Plan;
@@ -51,6 +51,7 @@ pub fn forecast(
         views: kept::views(settings),
         workers: workers.count(),
         fused: device.is_cpu(),
+        plain: runs_plain(settings, spec, plan, device),
         computation: computation(settings),
         texts: sizes.texts,
     };
@@ -65,6 +66,12 @@ pub fn forecast(
         fits: free_bytes.is_none_or(|free| workload.fits(micro_batches, free)),
         checkpointed_bytes: (!workload.computation.checkpoint_blocks).then(|| checkpointed(workload, micro_batches)),
     })
+}
+
+/// Whether blocks will run without a graph: as [`crate::backbone::Kept`] is made, known before there are layers.
+fn runs_plain(settings: &Settings, spec: &VitSpec, plan: &Plan, device: &Device) -> bool {
+    let bare = plan.lora.is_none() && !matches!(settings.strategy, StrategySettings::Prompt(_));
+    device.is_cpu() && settings.run.precision == Precision::F32 && !spec.gated && bare
 }
 
 /// What the same training would take with gradient checkpointing.

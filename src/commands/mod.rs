@@ -2,6 +2,7 @@
 
 mod check;
 mod compare;
+mod corrupt;
 mod device;
 mod eval;
 mod export;
@@ -14,10 +15,12 @@ mod forecast;
 mod imbalance;
 mod inspect;
 mod kept;
+mod known;
 mod predict;
 mod probe;
 mod prompt;
 mod records;
+mod report;
 mod saved;
 mod schema;
 mod score;
@@ -110,6 +113,8 @@ enum Command {
     Zeroshot(zeroshot::ZeroshotArgs),
     /// Score a run on a split or on another folder
     Eval(eval::EvalArgs),
+    /// Write the page about a run again, report.html in its directory
+    Report(report::ReportArgs),
     /// Label new images, with calibrated probabilities
     Predict(predict::PredictArgs),
     /// Write the model for timm, transformers or ONNX, with its preprocessing
@@ -131,6 +136,7 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
         Command::Probe(args) => probe::run(&args, console),
         Command::Zeroshot(args) => zeroshot::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
+        Command::Report(args) => report::run(&args, console),
         Command::Predict(args) => predict::run(&args, console),
         Command::Export(args) => export::run(&args, console),
         Command::Extract(args) => extract::run(&args, console),
@@ -166,7 +172,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Ok(())) => ExitCode::Done,
         Ok(Err(error)) => {
-            report(&error, &console);
+            complain(&error, &console);
             error.exit_code()
         }
         Err(_) => ExitCode::Unexpected,
@@ -174,7 +180,7 @@ pub fn main() -> ExitCode {
 }
 
 /// The message, its causes, then a blank line and the hint.
-fn report(error: &Error, console: &Console) {
+fn complain(error: &Error, console: &Console) {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(source) = cause {

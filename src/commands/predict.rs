@@ -1,16 +1,19 @@
 //! `vitadapt predict`: labels and calibrated probabilities for new images, one row each as soon as it is known.
 
+mod rows;
+
 use super::saved::SavedRun;
 use crate::backbone::Stage;
 use crate::data::inputs::{Inputs, expand};
 use crate::data::loader::Batch;
 use crate::data::transform::{Pipeline, View};
-use crate::error::{DataError, Error, Result};
+use crate::error::Result;
+use crate::features::{Distance, Known, KnownRecord};
+use crate::linalg::Matrix;
 use crate::metrics::softmax;
 use crate::report::Console;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
-use serde_json::json;
+use rows::{Candidate, Likeness, Prediction, Rows, Verdict};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -42,26 +45,6 @@ enum Format {
     Csv,
 }
 
-/// One image's row.
-#[derive(Debug, Serialize)]
-struct Prediction {
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probability: Option<f64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    top: Vec<Candidate>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Candidate {
-    label: String,
-    probability: f64,
-}
-
 /// Predicts.
 ///
 /// # Errors
@@ -71,8 +54,8 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     if run.record.temperature.is_none() {
         console.detail("the run had no validation images: probabilities are not calibrated");
     }
-    let mut rows = Rows::new(args, console)?;
-    let predictor = Predictor { pipeline: run.pipeline(), top: usize::from(args.top), run };
+    let predictor = Predictor { pipeline: run.pipeline(), known: run.known()?, top: usize::from(args.top), run };
+    let mut rows = Rows::new(args, &predictor, console)?;
     let size = predictor.run.session.settings.train.batch_size;
     let mut inputs = all_inputs(&args.paths)?;
     loop {
@@ -95,6 +78,7 @@ fn all_inputs(paths: &[PathBuf]) -> Result<Inputs> {
 struct Predictor {
     run: SavedRun,
     pipeline: Pipeline,
+    known: Option<(Known, KnownRecord)>,
     top: usize,
 }
 
@@ -113,109 +97,74 @@ impl Predictor {
             }
         }
         self.pipeline.finish(&mut batch.inputs, &vec![view; batch.indices.len()]);
-        let logits = if batch.indices.is_empty() { Vec::new() } else { self.run.trainer.logits(&batch)? };
-        let mut logits = logits.chunks_exact(self.run.record.classes.len().max(1));
+        let mut answers = self.answers(&batch)?.into_iter();
         let row = |(path, pixels): (&PathBuf, std::result::Result<Vec<f32>, String>)| match pixels {
-            Ok(_) => self.classified(path, logits.next().unwrap_or_default()),
+            Ok(_) => answers.next().map_or_else(|| Prediction::of(path), |answer| self.classified(path, &answer)),
             Err(error) => Prediction { error: Some(error), ..Prediction::of(path) },
         };
         Ok(paths.iter().zip(loaded).map(row).collect())
     }
 
-    fn classified(&self, path: &Path, logits: &[f32]) -> Prediction {
-        let logits: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
-        let probabilities = softmax(&logits, self.run.record.temperature.unwrap_or(1.0));
+    /// The logits of each image of a batch, and how far it is from the training images.
+    fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {
+        let images = batch.indices.len();
+        if images == 0 {
+            return Ok(Vec::new());
+        }
+        let (features, logits) = self.run.trainer.features_and_logits(batch)?;
+        let features = Matrix::new(&features, features.len() / images);
+        let distances = match &self.known {
+            // Features that are no numbers are reported by their logits.
+            Some((known, record)) if features.check_finite(|_| String::new()).is_ok() => self
+                .run
+                .session
+                .workers
+                .install(|| known.distances(features, record.k))?
+                .into_iter()
+                .map(Some)
+                .collect(),
+            _ => vec![None; images],
+        };
+        let logits = logits.chunks_exact(self.run.record.classes.len().max(1));
+        let answer = |(logits, distance): (&[f32], Option<Distance>)| Answer {
+            logits: logits.iter().map(|&logit| f64::from(logit)).collect(),
+            distance,
+        };
+        Ok(logits.zip(distances).map(answer).collect())
+    }
+
+    fn classified(&self, path: &Path, answer: &Answer) -> Prediction {
+        let record = &self.run.record;
+        let probabilities = softmax(&answer.logits, record.temperature.unwrap_or(1.0));
         if probabilities.iter().any(|probability| !probability.is_finite()) {
             return Prediction { error: Some("the model gives no finite numbers".into()), ..Prediction::of(path) };
         }
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let candidate = |&class: &usize| Candidate {
-            label: self.run.record.classes[class].clone(),
-            probability: probabilities[class],
-        };
+        let candidate =
+            |&class: &usize| Candidate { label: record.classes[class].clone(), probability: probabilities[class] };
         Prediction {
-            label: order.first().map(|&class| self.run.record.classes[class].clone()),
+            label: order.first().map(|&class| record.classes[class].clone()),
             probability: order.first().map(|&class| probabilities[class]),
             top: order.iter().take(self.top).map(candidate).collect(),
+            inspection: record.inspection.as_ref().map(|rules| Verdict {
+                defect_probability: rules.score(&probabilities, &record.classes),
+                decision: rules.decide(&probabilities, &record.classes),
+            }),
+            likeness: self.likeness(answer.distance),
             ..Prediction::of(path)
         }
     }
-}
 
-impl Prediction {
-    fn of(path: &Path) -> Self {
-        Self { path: path.display().to_string(), label: None, probability: None, top: Vec::new(), error: None }
+    fn likeness(&self, distance: Option<Distance>) -> Option<Likeness> {
+        let ((known, record), Distance { distance, nearest }) = (self.known.as_ref()?, distance?);
+        let unknown = record.threshold.map(|threshold| distance > threshold);
+        Some(Likeness { distance, unknown, nearest: known.name(nearest).to_owned() })
     }
 }
 
-/// Writes rows as they come, or collects them for `--json`.
-struct Rows<'a> {
-    console: &'a Console,
-    format: Option<Format>,
-    top: usize,
-    collected: Vec<Prediction>,
-    bad: usize,
-    count: usize,
-}
-
-impl<'a> Rows<'a> {
-    fn new(args: &PredictArgs, console: &'a Console) -> Result<Self> {
-        let format = (!console.is_json()).then_some(args.format);
-        let rows = Self { console, format, top: usize::from(args.top), collected: Vec::new(), bad: 0, count: 0 };
-        if format == Some(Format::Csv) {
-            let ranked = (1..=rows.top).map(|rank| format!(",label_{rank},probability_{rank}")).collect::<String>();
-            console.result(&format!("path,label,probability,error{ranked}"))?;
-        }
-        Ok(rows)
-    }
-
-    fn write(&mut self, row: Prediction) -> Result<()> {
-        self.count += 1;
-        self.bad += usize::from(row.error.is_some());
-        match self.format {
-            None => self.collected.push(row),
-            Some(Format::Csv) => self.console.result(&csv_row(&row, self.top)?)?,
-            Some(Format::Jsonl) => {
-                let text = serde_json::to_string(&row).map_err(|error| Error::io("write", "stdout")(error.into()))?;
-                self.console.result(&text)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self, run: &SavedRun) -> Result<()> {
-        if self.format.is_none() {
-            let value = json!({
-                "run": run.folder, "n": self.count, "errors": self.bad, "predictions": self.collected,
-            });
-            self.console.output(&value, String::new)?;
-        }
-        if self.bad == 0 {
-            return Ok(());
-        }
-        let message = format!("{} of {} files could not be used", self.bad, self.count);
-        Err(DataError::invalid(message, "their rows say why").into())
-    }
-}
-
-fn csv_row(row: &Prediction, top: usize) -> Result<String> {
-    let number = |value: f64| format!("{value:.6}");
-    let mut fields = vec![
-        row.path.clone(),
-        row.label.clone().unwrap_or_default(),
-        row.probability.map(number).unwrap_or_default(),
-        row.error.clone().unwrap_or_default(),
-    ];
-    for rank in 0..top {
-        let candidate = row.top.get(rank);
-        fields.push(candidate.map(|candidate| candidate.label.clone()).unwrap_or_default());
-        fields.push(candidate.map(|candidate| number(candidate.probability)).unwrap_or_default());
-    }
-    let failed = |error: csv::Error| Error::io("write", "stdout")(error.into());
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-    writer.write_record(&fields).map_err(failed)?;
-    let bytes =
-        writer.into_inner().map_err(|error| Error::io("write", "stdout")(std::io::Error::other(error.to_string())))?;
-    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
+/// What the model says of one image.
+struct Answer {
+    logits: Vec<f64>,
+    distance: Option<Distance>,
 }

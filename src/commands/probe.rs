@@ -4,8 +4,10 @@ use super::ConfigArgs;
 use super::features::FeatureSet;
 use super::fit_probe::{Fitted, fit, fit_tip};
 use super::inspect::inspect;
+use super::known::{self, Seen};
 use super::records::{create_run, new_record, write_down};
-use super::score::{SplitScore, of, write_scores};
+use super::report::Subject;
+use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
 use crate::backbone::{Params, Readout};
@@ -13,9 +15,11 @@ use crate::config::{FeatureChoice, ProbeMethod, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::hub::Wanted;
-use crate::metrics::{Scores, fit_temperature};
+use crate::metrics::good_classes;
 use crate::probe::{Model, Selection};
-use crate::report::{Advice, Console, ProbeRecord, Run, RunRecord, Status, key_value_table, percent, plots};
+use crate::report::{
+    Advice, Console, ProbeRecord, Run, RunRecord, Status, inspection_first, key_value_table, percent, plots,
+};
 use crate::system::memory::peak_memory_bytes;
 use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
@@ -45,6 +49,7 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
     let settings = args.config.load()?;
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
+    good_classes(&settings.inspection.good, &dataset.classes)?;
     let prompts = prompts(&settings, &dataset, console)?;
     let wanted = if prompts.is_some() { Wanted::BackboneAndTokenizer } else { Wanted::Backbone };
     let session = Session::open_with(settings, wanted, console)?;
@@ -68,6 +73,9 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
         (&dataset, &keys, &pipeline),
         console,
     )?;
+    // What the head reads, before texts are compared with it.
+    let seen = || Ok(Seen::among(&features));
+    record.known = known::remember(run.folder(), &session, &dataset, seen, console)?;
     let (features, fitted) = match &texts {
         None => {
             let fitted = fit(&features, &session, wanted.refit, console)?;
@@ -80,8 +88,11 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
             (embeddings, fitted)
         }
     };
-    record.temperature = temperature(&fitted, &record.classes)?;
-    let scores = scores(&features, &fitted, &record)?;
+    // Images that were held out: the validation images, or the training images fold by fold.
+    let held_out = Scored::from(&fitted.held_out);
+    let calibration = Calibration::fit(Some(&held_out), &record.classes, &session.settings.inspection)?;
+    let scores = scores(&features, &fitted, held_out, &calibration)?;
+    calibration.keep(&mut record, console);
 
     write_scores(run.folder(), &features.dataset, &scores)?;
     save_selection(&run, &session, &fitted.selection)?;
@@ -91,8 +102,18 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<()> {
     record.peak_memory_bytes = peak_memory_bytes();
     record.result = Some(result(&run, &record, &fitted, &scores, &session));
     run.write_record(&record)?;
+    let subject = Subject {
+        folder: run.folder(),
+        session: &session,
+        record: &record,
+        params: &session.backbone.params,
+        readout,
+        dataset: &dataset,
+        pipeline: &pipeline,
+    };
+    subject.leave_page(console);
     match &record.result {
-        Some(result) => console.output(result, || table(result)),
+        Some(result) => console.output(result, || inspection_first(foremost(&scores), table(result))),
         None => Ok(()),
     }
 }
@@ -113,31 +134,19 @@ fn prompts(settings: &Settings, dataset: &Dataset, console: &Console) -> Result<
 }
 
 /// The scores on validation (before the refit) and on test (once, after it).
-fn scores(features: &FeatureSet, fitted: &Fitted, record: &RunRecord) -> Result<Vec<SplitScore>> {
+fn scores(
+    features: &FeatureSet,
+    fitted: &Fitted,
+    held_out: Scored,
+    calibration: &Calibration,
+) -> Result<Vec<SplitScore>> {
     let test = features.of(&[Split::Test]);
     let test = Scored { logits: fitted.logits(test.matrix())?, labels: test.labels, indices: test.samples };
-    let held_out = &fitted.held_out;
-    let val = match held_out.folds {
-        Some(_) => Scored::default(),
-        None => Scored {
-            logits: held_out.logits.clone(),
-            labels: held_out.labels.clone(),
-            indices: held_out.samples.clone(),
-        },
-    };
+    let val = if fitted.held_out.folds.is_some() { Scored::default() } else { held_out };
     let scored = [(Split::Val, val), (Split::Test, test)].into_iter().filter(|(_, scored)| !scored.labels.is_empty());
     let score =
-        |(split, scored): (Split, Scored)| SplitScore::new(split.name(), &features.dataset, scored, record.temperature);
+        |(split, scored): (Split, Scored)| SplitScore::new(split.name(), &features.dataset, scored, calibration);
     scored.map(score).collect()
-}
-
-/// Fitted on the logits of images that were held out.
-fn temperature(fitted: &Fitted, classes: &[String]) -> Result<Option<f64>> {
-    let held_out = &fitted.held_out;
-    if held_out.labels.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(fit_temperature(&Scores::new(&held_out.logits, &held_out.labels, classes.len())?)))
 }
 
 fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, readout: Readout, session: &Session) {
@@ -186,10 +195,10 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
 }
 
 fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result<()> {
-    let (x_label, name) = names(session.settings.probe.method);
+    let method = session.settings.probe.method;
     let picture = plots::Selection {
-        title: format!("{}, {}", session.settings.run.name, name),
-        x_label: x_label.into(),
+        title: format!("{}, {}", session.settings.run.name, in_words(method)),
+        x_label: method.setting().into(),
         log_x: true,
         points: selection
             .path
@@ -201,13 +210,13 @@ fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result
     plots::save_selection(&run.path("plots/selection"), &picture)
 }
 
-/// What a method's free number is called, and the method itself.
-fn names(method: ProbeMethod) -> (&'static str, &'static str) {
+/// A method in words.
+fn in_words(method: ProbeMethod) -> &'static str {
     match method {
-        ProbeMethod::Logistic => ("C", "logistic regression"),
-        ProbeMethod::Svm => ("C", "linear SVM"),
-        ProbeMethod::Knn => ("k", "nearest neighbours"),
-        ProbeMethod::Tip => ("β", "Tip-Adapter"),
+        ProbeMethod::Logistic => "logistic regression",
+        ProbeMethod::Svm => "linear SVM",
+        ProbeMethod::Knn => "nearest neighbours",
+        ProbeMethod::Tip => "Tip-Adapter",
     }
 }
 
@@ -274,6 +283,7 @@ fn result(
         })).collect::<Vec<_>>(),
         "target": settings.target,
         "advice": advice.sentence(),
+        "inspection": inspection(scores),
     })
 }
 

@@ -33,6 +33,8 @@ pub fn new_record(session: &Session, inspected: &Inspected, strategy: &str) -> R
         total_parameters: 0,
         head: HeadKind::Linear,
         temperature: None,
+        inspection: None,
+        known: None,
         probe: None,
         cache: None,
         soup: None,

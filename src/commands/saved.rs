@@ -1,11 +1,13 @@
 //! A finished run, opened again with its best weights.
 
+use super::known;
 use super::session::{ModelShape, Session, load_saved};
 use crate::backbone::{Readout, Stage};
 use crate::config::{self, DataSource, Sampler, Settings, StrategySettings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::features::{Known, KnownRecord};
 use crate::report::{Console, ProbeRecord, RunRecord, no_checkpoint};
 use crate::strategy::Plan;
 use crate::system::digest::hex;
@@ -100,6 +102,17 @@ impl SavedRun {
         Dataset::from_splits_csv(&self.folder.join("splits.csv"), root)
     }
 
+    /// The training images that it remembers; none when it does not, as runs of older versions.
+    ///
+    /// # Errors
+    /// When their file is gone, or not as the run left it.
+    pub fn known(&self) -> Result<Option<(Known, KnownRecord)>> {
+        let Some(record) = &self.record.known else { return Ok(None) };
+        let width = readout(&self.record).width(&self.session.backbone.spec);
+        let known = Known::read(&self.folder.join(known::FILE), &record.sha256, width)?;
+        Ok(Some((known, record.clone())))
+    }
+
     /// The class folders of another folder, all of them as test images.
     ///
     /// # Errors
@@ -139,7 +152,8 @@ fn only_head(record: &RunRecord, settings: &Settings) -> bool {
     record.probe.is_some() || words
 }
 
-fn readout(record: &RunRecord) -> Readout {
+/// The features that the head of a run reads.
+pub fn readout(record: &RunRecord) -> Readout {
     record.probe.as_ref().map_or(Readout::POOL, |probe| probe.readout)
 }
 

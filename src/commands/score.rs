@@ -1,10 +1,11 @@
 //! Scoring splits and writing down what came out.
 
+use crate::config::InspectionSettings;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
-use crate::metrics::{Evaluation, Scores, evaluate, fit_temperature};
+use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temperature};
 use crate::report::predictions::Predictions;
-use crate::report::{Console, percent, plots, write_json};
+use crate::report::{Console, RunRecord, percent, plots, read_json, write_json};
 use crate::train::feed::{Feed, Scored};
 use crate::train::trainer::Trainer;
 use std::path::Path;
@@ -17,52 +18,95 @@ pub struct SplitScore {
     pub evaluation: Evaluation,
 }
 
+/// What makes probabilities and decisions of logits: fixed on images that the model was not fitted on.
+#[derive(Debug, Clone, Default)]
+pub struct Calibration {
+    /// Divides the logits; none without such images.
+    pub temperature: Option<f64>,
+    /// How parts are judged, when a good class is named.
+    pub rules: Option<Rules>,
+}
+
+impl Calibration {
+    /// On held-out images, if there are any. `SigLIP` was trained to answer each pair of image and text for itself; among
+    /// classes of which one is right its logits go into the same softmax, where its bias cancels.
+    ///
+    /// # Errors
+    /// A usage error for a good class that is none.
+    pub fn fit(held_out: Option<&Scored>, classes: &[String], settings: &InspectionSettings) -> Result<Self> {
+        let held_out = held_out.filter(|held_out| !held_out.labels.is_empty());
+        let scores = held_out.map(|held_out| Scores::new(&held_out.logits, &held_out.labels, classes.len()));
+        let scores = scores.transpose()?;
+        let temperature = scores.as_ref().map(fit_temperature);
+        let rules = Rules::choose(settings, classes, scores.as_ref().zip(temperature))?;
+        Ok(Self { temperature, rules })
+    }
+
+    /// Of a run, as it was fixed at its end.
+    pub fn of(record: &RunRecord) -> Self {
+        Self { temperature: record.temperature, rules: record.inspection.clone() }
+    }
+
+    /// Writes it into the record of its run, and says what could not be fixed.
+    pub fn keep(self, record: &mut RunRecord, console: &Console) {
+        if let Some(doubts) = self.rules.as_ref().and_then(Rules::doubts) {
+            console.warn(doubts);
+        }
+        (record.temperature, record.inspection) = (self.temperature, self.rules);
+    }
+}
+
 impl SplitScore {
-    /// All metrics of scored samples, under the name that their files will have; groups of the data widen the interval.
+    /// All metrics of scored samples, under the name that their files will have; groups of the data widen the intervals.
     ///
     /// # Errors
     /// When there are no samples.
-    pub fn new(name: &str, dataset: &Dataset, scored: Scored, temperature: Option<f64>) -> Result<Self> {
+    pub fn new(name: &str, dataset: &Dataset, scored: Scored, calibration: &Calibration) -> Result<Self> {
         let groups: Vec<Option<&str>> =
             scored.indices.iter().map(|&index| dataset.samples[index].group.as_deref()).collect();
         let groups = if groups.iter().all(Option::is_none) { Vec::new() } else { groups };
-        let temperature = temperature.unwrap_or(1.0);
-        let evaluation = evaluate(name, &scored.logits, &scored.labels, &dataset.classes, temperature, &groups)?;
+        let (temperature, classes) = (calibration.temperature.unwrap_or(1.0), &dataset.classes);
+        let evaluation = evaluate(name, &scored.logits, &scored.labels, classes, temperature, &groups)?;
+        let evaluation = match &calibration.rules {
+            Some(rules) => evaluation.inspected(&scored.logits, &scored.labels, classes, &groups, rules)?,
+            None => evaluation,
+        };
         Ok(Self { scored, evaluation })
     }
 }
 
-/// Scores the splits that have images; with the temperature fitted on validation, if there are validation images.
+/// Scores the splits that have images, calibrated on the validation images, if there are any.
 ///
 /// # Errors
-/// Data errors of files that changed under way.
+/// Data errors of files that changed under way; a usage error for a good class that is none.
 pub fn score_splits(
     feed: &Feed,
     trainer: &Trainer,
     splits: &[Split],
+    settings: &InspectionSettings,
     console: &Console,
-) -> Result<(Option<f64>, Vec<SplitScore>)> {
+) -> Result<(Calibration, Vec<SplitScore>)> {
     let mut scored = Vec::new();
     for &split in splits.iter().filter(|split| feed.len(**split) > 0) {
         scored.push((split, score(feed, trainer, split, console)?));
     }
-    evaluate_splits(&feed.dataset, scored)
+    evaluate_splits(&feed.dataset, scored, settings)
 }
 
-/// The temperature fitted on the validation images, if there are any, and all metrics at it. `SigLIP` was trained to answer
-/// each pair of image and text for itself; among classes of which one is right its logits go into the same softmax, where
-/// its bias cancels.
+/// All metrics of scored splits, calibrated on the validation images among them, if there are any.
 ///
 /// # Errors
-/// When a split has no samples.
-pub fn evaluate_splits(dataset: &Dataset, scored: Vec<(Split, Scored)>) -> Result<(Option<f64>, Vec<SplitScore>)> {
-    let temperature = match scored.iter().find(|(split, _)| *split == Split::Val) {
-        Some((_, val)) => Some(fit_temperature(&Scores::new(&val.logits, &val.labels, dataset.classes.len())?)),
-        None => None,
-    };
-    let evaluate = |(split, scored): (Split, Scored)| SplitScore::new(split.name(), dataset, scored, temperature);
+/// When a split has no samples; a usage error for a good class that is none.
+pub fn evaluate_splits(
+    dataset: &Dataset,
+    scored: Vec<(Split, Scored)>,
+    settings: &InspectionSettings,
+) -> Result<(Calibration, Vec<SplitScore>)> {
+    let val = scored.iter().find(|(split, _)| *split == Split::Val).map(|(_, scored)| scored);
+    let calibration = Calibration::fit(val, &dataset.classes, settings)?;
+    let evaluate = |(split, scored): (Split, Scored)| SplitScore::new(split.name(), dataset, scored, &calibration);
     let scores = scored.into_iter().map(evaluate).collect::<Result<_>>()?;
-    Ok((temperature, scores))
+    Ok((calibration, scores))
 }
 
 /// The logits of one split, under a progress bar.
@@ -81,13 +125,22 @@ pub fn of(scores: &[SplitScore], split: Split) -> Option<&Evaluation> {
     scores.iter().map(|score| &score.evaluation).find(|evaluation| evaluation.split == split.name())
 }
 
-/// The scores of a split that a run directory holds; none when it was not scored or the file is damaged.
-pub fn read_evaluation(folder: &Path, split: Split) -> Option<Evaluation> {
-    let text = std::fs::read_to_string(folder.join(format!("eval-{}.json", split.name()))).ok()?;
-    serde_json::from_str(&text).ok()
+/// The evaluation that a person wants to see first: of the test images, or else of the validation images.
+pub fn foremost(scores: &[SplitScore]) -> Option<&Evaluation> {
+    [Split::Test, Split::Val].into_iter().find_map(|split| of(scores, split))
 }
 
-/// Writes `eval-NAME.json`, `predictions-NAME.csv` and the confusion matrix of each split into a run directory.
+/// What its decisions do to parts, when a good class is named.
+pub fn inspection(scores: &[SplitScore]) -> Option<&Inspection> {
+    foremost(scores)?.inspection.as_ref()
+}
+
+/// The scores of a split that a run directory holds; none when it was not scored or the file is damaged.
+pub fn read_evaluation(folder: &Path, split: Split) -> Option<Evaluation> {
+    read_json(&folder.join(format!("eval-{split}.json")))
+}
+
+/// Writes `eval-NAME.json`, `predictions-NAME.csv` and the pictures of each split into a run directory.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -100,6 +153,12 @@ pub fn write_scores(folder: &Path, dataset: &Dataset, scores: &[SplitScore]) -> 
         let title = format!("{name}: accuracy {}", percent(evaluation.accuracy));
         let picture = folder.join(format!("plots/confusion-{name}"));
         plots::save_confusion(&picture, &title, &dataset.classes, &evaluation.confusion)?;
+        // Probabilities that are no numbers have no diagram.
+        if let Some(reliability) = evaluation.reliability.as_ref().filter(|found| !found.before.is_empty()) {
+            let title = format!("{name}, {} images: confidence and accuracy", evaluation.n);
+            let picture = folder.join(format!("plots/reliability-{name}"));
+            plots::save_reliability(&picture, &title, evaluation.temperature, reliability)?;
+        }
     }
     Ok(())
 }

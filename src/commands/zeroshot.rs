@@ -3,17 +3,20 @@
 use super::ConfigArgs;
 use super::features::FeatureSet;
 use super::inspect::inspect;
+use super::known::{self, Seen};
 use super::records::{create_run, new_record, write_down};
-use super::score::{SplitScore, evaluate_splits, of, write_scores};
+use super::report::Subject;
+use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use super::session::{ModelShape, Session};
 use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::{Readout, Stage};
-use crate::config::{Settings, StrategySettings};
+use crate::config::{InspectionSettings, Settings, StrategySettings};
 use crate::data::loader::Batch;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::hub::Wanted;
-use crate::report::{Console, Run, RunRecord, Status, key_value_table, percent, template_table};
+use crate::metrics::good_classes;
+use crate::report::{Console, Run, RunRecord, Status, inspection_first, key_value_table, percent, template_table};
 use crate::system::memory::peak_memory_bytes;
 use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
@@ -47,8 +50,9 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let settings = Settings { strategy: StrategySettings::Frozen, ..args.config.load()? };
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
+    good_classes(&settings.inspection.good, &dataset.classes)?;
     let prompts = texts::prompts(&settings, &dataset.classes, console)?;
-    let session = Session::open_with(settings, Wanted::BackboneAndTokenizer, console)?;
+    let mut session = Session::open_with(settings, Wanted::BackboneAndTokenizer, console)?;
     // Before any image is read: a prompt that is too long is known by now.
     let texts = ClassTexts::new(&session, prompts)?;
 
@@ -62,17 +66,30 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let images = (&Arc::new(inspected.dataset), &keys, &pipeline);
     let (params, weights) = (&session.backbone.params, &session.backbone.sha256);
     let features = FeatureSet::compute(&session, params, weights, Readout::POOL, images, console)?;
-    let zeroshot = ZeroShot::new(session, &texts, &features)?;
+    let seen = || Ok(Seen::among(&features));
+    record.known = known::remember(run.folder(), &session, &features.dataset, seen, console)?;
+    let inspection = session.settings.inspection.clone();
+    let zeroshot = ZeroShot::new(&mut session, &texts, &features)?;
 
     let templates = if args.templates { zeroshot.templates()? } else { Vec::new() };
     set_head(&zeroshot.trainer, &texts.zero_shot()?)?;
-    let evaluations = zeroshot.save(&run, &mut record)?;
+    let evaluations = zeroshot.save(&run, &mut record, &inspection, console)?;
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();
     let result = result(&run, &record, &texts.prompts, &evaluations, &templates);
     record.result = Some(result.clone());
     run.write_record(&record)?;
-    console.output(&result, || table(&result, &templates))
+    let subject = Subject {
+        folder: run.folder(),
+        session: &session,
+        record: &record,
+        params: &zeroshot.trainer.params,
+        readout: Readout::POOL,
+        dataset: &features.dataset,
+        pipeline: &pipeline,
+    };
+    subject.leave_page(console);
+    console.output(&result, || inspection_first(foremost(&evaluations), table(&result, &templates)))
 }
 
 /// The features of the images and the head that compares them.
@@ -83,7 +100,7 @@ struct ZeroShot<'a> {
 }
 
 impl<'a> ZeroShot<'a> {
-    fn new(mut session: Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
+    fn new(session: &mut Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
         let classes = features.dataset.classes.len();
         let plan = session.plan_cosine(classes)?;
         let stage = Stage::Features(Readout::POOL);
@@ -108,10 +125,16 @@ impl<'a> ZeroShot<'a> {
     }
 
     /// Writes the scores and the head, and completes the record.
-    fn save(&self, run: &Run, record: &mut RunRecord) -> Result<Vec<SplitScore>> {
+    fn save(
+        &self,
+        run: &Run,
+        record: &mut RunRecord,
+        inspection: &InspectionSettings,
+        console: &Console,
+    ) -> Result<Vec<SplitScore>> {
         let dataset = &self.features.dataset;
-        let (temperature, scores) = evaluate_splits(dataset, self.score()?)?;
-        record.temperature = temperature;
+        let (calibration, scores) = evaluate_splits(dataset, self.score()?, inspection)?;
+        calibration.keep(record, console);
         write_scores(run.folder(), dataset, &scores)?;
         let params = &self.trainer.params;
         Checkpoints::of_run(run.folder()).save("best", 1, params, None, &Progress::default())?;
@@ -126,7 +149,7 @@ impl<'a> ZeroShot<'a> {
         let ClassTexts { prompts, embeddings, .. } = self.texts;
         let score = |(index, template): (usize, &String)| {
             set_head(&self.trainer, &self.texts.head(&embeddings.of_template(index)?)?)?;
-            let (_, scores) = evaluate_splits(&self.features.dataset, self.score()?)?;
+            let (_, scores) = evaluate_splits(&self.features.dataset, self.score()?, &InspectionSettings::default())?;
             let accuracy = |split| of(&scores, split).map(|evaluation| evaluation.accuracy);
             let (val_accuracy, test_accuracy) = (accuracy(Split::Val), accuracy(Split::Test));
             Ok(TemplateScore { template: template.clone(), val_accuracy, test_accuracy })
@@ -172,6 +195,7 @@ fn result(
         "seconds": record.wall_seconds,
         "peak_memory_bytes": record.peak_memory_bytes,
         "cache": record.cache,
+        "inspection": inspection(scores),
     });
     if !templates.is_empty() {
         result["templates"] = json!(templates);

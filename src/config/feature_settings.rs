@@ -70,6 +70,17 @@ pub enum FeatureChoice {
     Both,
 }
 
+impl ProbeMethod {
+    /// What its free number is called.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Logistic | Self::Svm => "C",
+            Self::Knn => "k",
+            Self::Tip => "β",
+        }
+    }
+}
+
 /// `probe.refit`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

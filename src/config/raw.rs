@@ -1,6 +1,6 @@
 //! The configuration file as it is written: every key optional, unknown keys refused, enums instead of strings.
 //!
-//! This is, with `raw_augment.rs` and `raw_strategy.rs`, the only list of keys. The published JSON schema, the types,
+//! This is, with `raw_augment.rs`, `raw_inspection.rs` and `raw_strategy.rs`, the only list of keys. The published JSON schema, the types,
 //! allowed values and ranges checked on reading, the suggestions for misspelt keys and the written file all come from
 //! these structs. Doc comments become the descriptions that editors show; `default` is what editors show as the default,
 //! and a test holds it against what resolving really fills in.
@@ -9,6 +9,7 @@ use super::feature_settings::{FeatureChoice, ProbeMethod, Refit, TsneMethod};
 use super::loss_settings::{LossKind, LossWeightsKind, Sampler};
 use super::prompt_settings::PromptPreset;
 use super::raw_augment::RawAugment;
+use super::raw_inspection::{RawInspection, RawUnknown};
 use super::raw_strategy::RawStrategy;
 use super::settings::{
     ClassWeights, EarlyStopMetric, HeadInit, InterpolationChoice, NormalizeChoice, OnError, PoolChoice, Precision,
@@ -48,6 +49,12 @@ pub struct Raw {
     pub tsne: Option<RawTsne>,
     /// Classes in words, for `vitadapt zeroshot`.
     pub prompts: Option<RawPrompts>,
+    /// The page about a run.
+    pub report: Option<RawReport>,
+    /// Which classes are good parts, and what mistakes are worth.
+    pub inspection: Option<RawInspection>,
+    /// How images unlike those of training are recognised.
+    pub unknown: Option<RawUnknown>,
 }
 
 /// `[run]`
@@ -347,6 +354,18 @@ pub struct RawTsne {
     /// How the repulsion is computed.
     #[schemars(extend("default" = "auto"))]
     pub method: Option<TsneMethod>,
+}
+
+/// `[report]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawReport {
+    /// Write report.html into the folder of the run.
+    #[schemars(extend("default" = true))]
+    pub html: Option<bool>,
+    /// How many of the surest wrong answers it shows with their pictures, at the most.
+    #[schemars(range(max = 100), extend("default" = 12))]
+    pub mistakes: Option<usize>,
 }
 
 /// `[prompts]`: at most one of `preset` and `templates`.

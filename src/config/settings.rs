@@ -4,8 +4,10 @@ use super::augment_settings::AugmentSettings;
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::fold::Fold;
 use super::head_settings::{HeadPull, WiseFt};
+use super::inspection_settings::{InspectionSettings, UnknownSettings};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
+use super::report_settings::ReportSettings;
 use super::strategy_settings::StrategySettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -41,6 +43,12 @@ pub struct Settings {
     pub tsne: TsneSettings,
     /// `[prompts]`
     pub prompts: PromptSettings,
+    /// `[report]`
+    pub report: ReportSettings,
+    /// `[inspection]`
+    pub inspection: InspectionSettings,
+    /// `[unknown]`
+    pub unknown: UnknownSettings,
 }
 
 /// `[run]`: name, place and machine.

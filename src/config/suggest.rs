@@ -16,6 +16,14 @@ pub(crate) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c s
         .map(|(_, candidate)| candidate)
 }
 
+/// What may have been meant by a class that the data does not have, or else all that it has.
+pub(crate) fn for_unknown_class(name: &str, classes: &[String]) -> String {
+    match closest(name, classes.iter().map(String::as_str)) {
+        Some(close) => format!("did you mean {close:?}?"),
+        None => format!("the classes are {}", classes.join(", ")),
+    }
+}
+
 /// What may have been meant by the unknown key `name` of `table`: the same key in another section, a name spelt
 /// alike, or else all the keys there are.
 pub(super) fn for_unknown(name: &str, table: &Schema, root: &Schema) -> String {

@@ -11,8 +11,8 @@ use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::prompt_tuning::{ContextStart, PromptModality, PromptTuning};
 use super::raw::{
     Alpha, Auto, ClassName, Decay, GradNorm, MicroBatches, Mix, Neighbors, OneOrMany, OrAuto, Penalty, Pull, Radius,
-    Raw, RawCache, RawData, RawEarlyStop, RawModel, RawPreprocess, RawProbe, RawPrompts, RawRun, RawTrain, RawTsne,
-    Share, Shorthand, Switch,
+    Raw, RawCache, RawData, RawEarlyStop, RawModel, RawPreprocess, RawProbe, RawPrompts, RawReport, RawRun, RawTrain,
+    RawTsne, Share, Shorthand, Switch,
 };
 use super::raw_augment::{
     RawAugment, RawBlur, RawColor, RawCrop, RawErasing, RawIllumination, RawJpeg, RawNoise, RawOcclusion, RawScratches,
@@ -24,6 +24,7 @@ use super::settings::{
     TrainSettings,
 };
 use super::strategy_settings::{BlockChoice, StrategySettings};
+use super::write_inspection::{inspection, unknown};
 use crate::error::{Error, Result};
 
 const HEADER: &str = "# The resolved configuration: every default is written out, every path is absolute.\n\n";
@@ -55,6 +56,9 @@ impl From<&Settings> for Raw {
             probe: Some(probe(&settings.probe)),
             tsne: Some(tsne(&settings.tsne)),
             prompts: Some(prompts(&settings.prompts)),
+            report: Some(RawReport { html: Some(settings.report.html), mistakes: Some(settings.report.mistakes) }),
+            inspection: Some(inspection(&settings.inspection)),
+            unknown: Some(unknown(settings.unknown)),
         }
     }
 }

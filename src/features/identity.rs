@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Raised when the meaning of a row changes within a version.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that can change a row's numbers but the image.
 #[derive(Debug, Clone, Copy, Serialize)]

@@ -2,10 +2,12 @@
 
 mod extractor;
 mod identity;
+mod known;
 mod writer;
 
 pub use extractor::Extractor;
 pub use identity::{Augmentation, Identity, image_key};
+pub use known::{Distance, Known, KnownRecord, passing_distance};
 pub use writer::{FeatureFormat, FeatureWriter};
 
 use crate::cache::{Cache, Key, Rows};

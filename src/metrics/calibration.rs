@@ -1,9 +1,11 @@
 //! Whether probabilities can be taken at their word, and temperature scaling (Guo et al. 2017) to make it so.
 
 use super::Scores;
+use super::interval::clopper_pearson;
 use super::scores::{argmax, log_sum_exp};
+use serde::{Deserialize, Serialize};
 
-/// The number of equally wide confidence bins of [`ece`].
+/// The number of equally wide confidence bins of [`ece`] and of reliability diagrams.
 pub const ECE_BINS: usize = 15;
 
 /// The smallest and largest temperature that [`fit_temperature`] returns.
@@ -17,20 +19,75 @@ pub fn nll(scores: &Scores, temperature: f64) -> Option<f64> {
     Some(total / scores.len() as f64).filter(|mean| mean.is_finite())
 }
 
-/// The expected calibration error: the mean of |accuracy − confidence| over bins (lo, hi] of the confidence (the
-/// largest probability), weighted by their samples. None when a logit is NaN.
-pub fn ece(scores: &Scores, temperature: f64) -> Option<f64> {
-    // Σ (right − confidence) of each bin; its absolute value is the bin's gap times its samples.
-    let mut gaps = [0.0; ECE_BINS];
+/// How probabilities compare with what came true, before and after temperature scaling: the content of a reliability
+/// diagram (`DeGroot` and Fienberg 1983).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reliability {
+    /// The bins that have samples, of the probabilities as the model gives them; empty when a logit is NaN.
+    pub before: Vec<ReliabilityBin>,
+    /// Likewise after division by the temperature.
+    pub after: Vec<ReliabilityBin>,
+}
+
+/// The samples whose confidence, the largest probability, is above `above` and at most `up_to`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    /// The lower end, not in the bin.
+    pub above: f64,
+    /// The upper end, in the bin.
+    pub up_to: f64,
+    /// Samples.
+    pub count: u64,
+    /// Their mean confidence.
+    pub confidence: f64,
+    /// The share of them that was answered right.
+    pub accuracy: f64,
+    /// Its exact 95 % interval, as of independent samples.
+    pub accuracy_ci95: [f64; 2],
+}
+
+impl Reliability {
+    /// Both sides of `temperature`.
+    pub fn new(scores: &Scores, temperature: f64) -> Self {
+        let bins = |temperature| reliability_bins(scores, temperature).unwrap_or_default();
+        Self { before: bins(1.0), after: bins(temperature) }
+    }
+}
+
+/// The bins with samples, of [`ECE_BINS`] equally wide ones. None when a logit is NaN.
+pub fn reliability_bins(scores: &Scores, temperature: f64) -> Option<Vec<ReliabilityBin>> {
+    let mut sums = [(0_u64, 0.0, 0_u64); ECE_BINS];
     for (row, label) in scores.rows() {
         let top = argmax(row);
         let confidence = (row[top] / temperature - log_sum_exp(row, temperature)).exp();
-        let bin = (1..=ECE_BINS).position(|upper| confidence <= upper as f64 / ECE_BINS as f64);
+        if confidence.is_nan() {
+            return None;
+        }
         // A softmax may exceed 1 by a rounding error: that is still the last bin.
-        let bin = if confidence.is_nan() { return None } else { bin.unwrap_or(ECE_BINS - 1) };
-        gaps[bin] += f64::from(u8::from(top == label)) - confidence;
+        let bin = (0..ECE_BINS - 1).find(|&bin| confidence <= edge(bin + 1)).unwrap_or(ECE_BINS - 1);
+        let (count, total, right) = &mut sums[bin];
+        (*count, *total, *right) = (*count + 1, *total + confidence, *right + u64::from(top == label));
     }
-    Some(gaps.iter().map(|gap| gap.abs()).sum::<f64>() / scores.len() as f64)
+    let bin = |(bin, (count, total, right)): (usize, (u64, f64, u64))| ReliabilityBin {
+        above: edge(bin),
+        up_to: edge(bin + 1),
+        count,
+        confidence: total / count as f64,
+        accuracy: right as f64 / count as f64,
+        accuracy_ci95: clopper_pearson(right, count),
+    };
+    Some(sums.into_iter().enumerate().filter(|(_, sum)| sum.0 > 0).map(bin).collect())
+}
+
+fn edge(bin: usize) -> f64 {
+    bin as f64 / ECE_BINS as f64
+}
+
+/// The expected calibration error: the mean of |accuracy − confidence| over the bins, weighted by their samples. None
+/// when a logit is NaN.
+pub fn ece(scores: &Scores, temperature: f64) -> Option<f64> {
+    let gap = |bin: &ReliabilityBin| bin.count as f64 * (bin.accuracy - bin.confidence).abs();
+    Some(reliability_bins(scores, temperature)?.iter().map(gap).sum::<f64>() / scores.len() as f64)
 }
 
 /// The temperature that minimises the negative log-likelihood of validation logits, within [`TEMPERATURE_BOUNDS`].

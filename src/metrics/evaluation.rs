@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Confusion, Scores, accuracy, calibration, interval, ranking};
+use super::{Confusion, Inspection, Reliability, Rules, Scores, accuracy, calibration, interval, ranking};
 use crate::error::{DataError, Result};
 
 /// How a model scored on one split. The fields and their order are the file format of `eval-<split>.json`; what is
@@ -45,6 +45,12 @@ pub struct Evaluation {
     pub mcc: f64,
     /// Cohen's kappa; undefined when labels and predictions are one and the same class.
     pub kappa: Option<f64>,
+    /// Probabilities against what came true; absent in files of older versions.
+    #[serde(default)]
+    pub reliability: Option<Reliability>,
+    /// Escapes and overkill, when a good class is named.
+    #[serde(default)]
+    pub inspection: Option<Inspection>,
 }
 
 /// How one class was recognised.
@@ -119,7 +125,28 @@ pub fn evaluate<T: Copy + Into<f64>>(
         mcc: confusion.mcc(),
         kappa: confusion.kappa(),
         confusion: confusion.into_counts(),
+        reliability: Some(Reliability::new(&scores, temperature)),
+        inspection: None,
     })
+}
+
+impl Evaluation {
+    /// The same with what `rules` do to these images as parts.
+    ///
+    /// # Errors
+    /// A usage error when the rules are about other classes.
+    pub fn inspected<T: Copy + Into<f64>>(
+        self,
+        logits: &[T],
+        labels: &[usize],
+        classes: &[String],
+        groups: &[Option<&str>],
+        rules: &Rules,
+    ) -> Result<Self> {
+        let scores = Scores::new(logits, labels, classes.len())?;
+        let inspection = Inspection::new(&scores, self.temperature, classes, groups, rules)?;
+        Ok(Self { inspection: Some(inspection), ..self })
+    }
 }
 
 fn class_reports(scores: &Scores, confusion: &Confusion, classes: &[String]) -> Vec<ClassReport> {
@@ -140,13 +167,14 @@ fn class_reports(scores: &Scores, confusion: &Confusion, classes: &[String]) -> 
     classes.iter().enumerate().map(report).collect()
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+/// The mean; none of nothing.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = values.fold((0.0, 0_u32), |(sum, n), value| (sum + value, n + 1));
     (n > 0).then(|| sum / f64::from(n))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::metrics::{clopper_pearson, fit_temperature};
     use serde_json::Value;
@@ -159,7 +187,7 @@ mod tests {
     }
 
     /// Every number in `want` equals the one at the same place of `got`, to 1e-9.
-    fn assert_same(got: &Value, want: &Value, place: &str) {
+    pub(in crate::metrics) fn assert_same(got: &Value, want: &Value, place: &str) {
         match (got, want) {
             (Value::Object(got), Value::Object(want)) => {
                 want.iter().for_each(|(key, want)| assert_same(&got[key], want, &format!("{place}.{key}")));
@@ -208,7 +236,8 @@ mod tests {
         let json = serde_json::to_value(&evaluation).unwrap();
         let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
         let wanted = "split n accuracy accuracy_ci95 majority_baseline balanced_accuracy macro_f1 weighted_f1 per_class \
-                      confusion auroc_macro nll ece temperature nll_calibrated ece_calibrated mcc kappa";
+                      confusion auroc_macro nll ece temperature nll_calibrated ece_calibrated mcc kappa \
+                      reliability inspection";
         assert_eq!(keys, wanted.split_whitespace().collect::<Vec<_>>());
         let class: Vec<&String> = json["per_class"][0].as_object().unwrap().keys().collect();
         assert_eq!(class, ["class", "precision", "recall", "f1", "support", "auroc", "average_precision"]);

@@ -1,6 +1,6 @@
 //! Quality gates: what a CI job asks of an evaluation.
 
-use super::Evaluation;
+use super::{Evaluation, Inspection, Robustness};
 
 /// The bounds a caller set; none = not asked for. Probabilities are judged as the model gave them, before
 /// temperature scaling.
@@ -22,6 +22,18 @@ pub struct Gates {
     pub max_nll: Option<f64>,
     /// Largest expected calibration error.
     pub max_ece: Option<f64>,
+    /// Least mean accuracy over flaws and their strengths.
+    pub min_corrupt_accuracy: Option<f64>,
+    /// Largest share of defective parts accepted by the decision that `predict` makes.
+    pub max_escape: Option<f64>,
+    /// The same for the upper end of its 95 % interval: what these images prove.
+    pub max_escape_upper: Option<f64>,
+    /// Largest share of good parts rejected by that decision.
+    pub max_overkill: Option<f64>,
+    /// Largest share of parts that a person looks at.
+    pub max_review: Option<f64>,
+    /// Most escapes in a million parts at the stated prevalence.
+    pub max_escapes_ppm: Option<f64>,
 }
 
 impl Gates {
@@ -46,7 +58,39 @@ impl Gates {
             let metric = format!("recall of '{}'", class.class);
             at_least(&metric, Some(class.recall), "--min-class-recall", self.min_class_recall)
         });
-        overall.into_iter().chain(recalls).flatten().collect()
+        overall.into_iter().chain(recalls).chain(self.inspection(e)).flatten().collect()
+    }
+
+    /// Whether a gate was asked for that only parts have.
+    pub fn need_inspection(&self) -> bool {
+        let gates = [self.max_escape, self.max_escape_upper, self.max_overkill, self.max_review, self.max_escapes_ppm];
+        gates.iter().any(Option::is_some)
+    }
+
+    fn inspection(&self, evaluation: &Evaluation) -> [Option<String>; 5] {
+        let outcome = evaluation.inspection.as_ref().and_then(Inspection::decided);
+        let escape = outcome.map(|outcome| outcome.escape);
+        let upper = escape.and_then(|escape| escape.ci95).map(|[_, high]| high);
+        let overkill = outcome.and_then(|outcome| outcome.overkill.rate);
+        let ppm = outcome.and_then(|outcome| outcome.escapes_ppm.value);
+        // Without a band nobody looks.
+        let review = evaluation.inspection.as_ref().and_then(|i| i.band.map_or(Some(0.0), |band| band.review.rate));
+        [
+            at_most("escape rate", escape.and_then(|escape| escape.rate), "--max-escape", self.max_escape),
+            at_most("upper bound of the escape rate", upper, "--max-escape-upper", self.max_escape_upper),
+            at_most("overkill rate", overkill, "--max-overkill", self.max_overkill),
+            at_most("share of parts to look at", review, "--max-review", self.max_review),
+            at_most("escapes in a million parts", ppm, "--max-escapes-ppm", self.max_escapes_ppm),
+        ]
+    }
+}
+
+impl Gates {
+    /// The same for scores under flaws.
+    pub fn check_robustness(&self, robustness: &Robustness) -> Vec<String> {
+        let mean = Some(robustness.mean_accuracy);
+        let missed = at_least("mean accuracy under flaws", mean, "--min-corrupt-accuracy", self.min_corrupt_accuracy);
+        missed.into_iter().collect()
     }
 }
 
@@ -83,7 +127,8 @@ fn shown(value: f64, bound: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::evaluate;
+    use crate::config::InspectionSettings;
+    use crate::metrics::{Rules, evaluate};
 
     fn evaluation() -> Evaluation {
         let classes = ["crack".to_owned(), "good".to_owned(), "never seen".to_owned()];
@@ -120,6 +165,33 @@ mod tests {
         let close = Evaluation { accuracy: 0.899_999, ..evaluation() };
         let gates = Gates { min_accuracy: Some(0.9), ..Gates::default() };
         assert_eq!(gates.check(&close), ["accuracy 0.899999 is below --min-accuracy 0.9"]);
+    }
+
+    #[test]
+    fn parts_are_judged_by_the_decision_that_predict_makes() {
+        let classes = ["crack".to_owned(), "good".to_owned()];
+        let settings = InspectionSettings { good: vec!["good".into()], ..InspectionSettings::default() };
+        let rules = Rules::choose(&settings, &classes, None).unwrap().unwrap();
+        let (logits, labels) = ([3.0_f32, 0.0, 0.0, 2.0, 0.0, 1.0], [0, 1, 0]);
+        let plain = evaluate("test", &logits, &labels, &classes, 1.0, &[]).unwrap();
+        let inspected = plain.clone().inspected(&logits, &labels, &classes, &[], &rules).unwrap();
+        let gates = Gates {
+            max_escape: Some(0.4),
+            max_escape_upper: Some(0.99),
+            max_overkill: Some(0.0),
+            max_review: Some(0.0),
+            max_escapes_ppm: Some(100.0),
+            ..Gates::default()
+        };
+        assert!(gates.need_inspection() && !Gates::default().need_inspection());
+        assert_eq!(
+            gates.check(&inspected),
+            [
+                "escape rate 0.5 is above --max-escape 0.4",
+                "escapes in a million parts is undefined, which misses --max-escapes-ppm 100"
+            ]
+        );
+        assert_eq!(gates.check(&plain).len(), 5);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Confidence intervals of an accuracy, 95 %, two-sided.
+//! Confidence intervals of an accuracy and other shares, 95 %, two-sided.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::rng::{Purpose, Stream};
 const TAIL: f64 = 0.025;
 
 /// Bootstrap resamples.
-const RESAMPLES: usize = 2000;
+pub(super) const RESAMPLES: usize = 2000;
 
 /// The interval of an accuracy: exact for independent samples, by bootstrap over groups where samples share one.
 ///
 /// `right` tells for each sample whether it was answered right; `groups` names each sample's group (none = a group
 /// of its own) or is empty. None when all samples are of one group, which says nothing about another group.
 pub fn accuracy_interval(right: &[bool], groups: &[Option<&str>]) -> Option<[f64; 2]> {
-    let units = group_counts(right, groups);
+    let units = counts_by_unit(right, &units(right.len(), groups));
     let correct = right.iter().filter(|&&r| r).count() as u64;
     if units.len() == right.len() {
         Some(clopper_pearson(correct, right.len() as u64))
@@ -53,10 +53,15 @@ pub fn bootstrap_groups(groups: &[(u64, u64)]) -> Option<[f64; 2]> {
         let trials = groups.len() as u64;
         return Some(clopper_pearson(if right == 0 { 0 } else { trials }, trials));
     }
-    let mut shares: Vec<f64> = (0..RESAMPLES).map(|resample| resampled_share(groups, resample as u64)).collect();
-    shares.sort_by(f64::total_cmp);
-    let share = right as f64 / samples as f64;
-    Some([quantile(&shares, TAIL).min(share), quantile(&shares, 1.0 - TAIL).max(share)])
+    let shares = (0..RESAMPLES).map(|resample| resampled_share(groups, resample as u64)).collect();
+    percentiles(shares, right as f64 / samples as f64)
+}
+
+/// The percentile interval of resampled values, widened to contain the value of the sample itself; none without values.
+pub(super) fn percentiles(mut resampled: Vec<f64>, value: f64) -> Option<[f64; 2]> {
+    resampled.sort_by(f64::total_cmp);
+    let bounds = (!resampled.is_empty()).then(|| [quantile(&resampled, TAIL), quantile(&resampled, 1.0 - TAIL)]);
+    bounds.map(|[low, high]| [low.min(value), high.max(value)])
 }
 
 /// The accuracy of as many groups, drawn with replacement. The seed is fixed: the same predictions always get the
@@ -79,19 +84,27 @@ fn quantile(sorted: &[f64], p: f64) -> f64 {
     below + (at - at.floor()) * (above - below)
 }
 
-/// (right answers, samples) of each group, in the order in which groups first appear.
-fn group_counts(right: &[bool], groups: &[Option<&str>]) -> Vec<(u64, u64)> {
-    let mut counts: Vec<(u64, u64)> = Vec::new();
+/// The number of each sample's group, from 0 in the order in which groups first appear; a sample without one is a group of
+/// its own. `groups` may be empty.
+pub(super) fn units(samples: usize, groups: &[Option<&str>]) -> Vec<usize> {
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for (i, &right) in right.iter().enumerate() {
-        let fresh = counts.len();
+    let mut fresh = 0;
+    let mut unit = |i: usize| {
         let place = groups.get(i).copied().flatten().map_or(fresh, |name| *places.entry(name).or_insert(fresh));
-        if place == fresh {
-            counts.push((0, 0));
-        }
-        counts[place].0 += u64::from(right);
-        counts[place].1 += 1;
+        fresh = fresh.max(place + 1);
+        place
+    };
+    (0..samples).map(&mut unit).collect()
+}
+
+/// (samples it happened to, samples) of each group that has samples.
+pub(super) fn counts_by_unit(happened: &[bool], unit: &[usize]) -> Vec<(u64, u64)> {
+    let mut counts = vec![(0, 0); unit.iter().max().map_or(0, |last| last + 1)];
+    for (&happened, &unit) in happened.iter().zip(unit) {
+        counts[unit].0 += u64::from(happened);
+        counts[unit].1 += 1;
     }
+    counts.retain(|&(_, samples)| samples > 0);
     counts
 }
 

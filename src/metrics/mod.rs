@@ -8,17 +8,28 @@ mod calibration;
 mod confusion;
 mod evaluation;
 mod gates;
+mod inspection;
 mod interval;
 mod paired;
 mod ranking;
+mod robustness;
 mod scores;
 
+use evaluation::mean;
+
 pub use accuracy::{accuracy, balanced_accuracy, majority_baseline};
-pub use calibration::{ECE_BINS, TEMPERATURE_BOUNDS, ece, fit_temperature, nll};
+pub use calibration::{
+    ECE_BINS, Reliability, ReliabilityBin, TEMPERATURE_BOUNDS, ece, fit_temperature, nll, reliability_bins,
+};
 pub use confusion::Confusion;
 pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;
+pub use inspection::{
+    Band, BandOutcome, Decision, Estimate, Inspection, Interval, OperatingPoint, Outcome, Rate, RecallAtOverkill, Rule,
+    Rules, Threshold, good_classes,
+};
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};
 pub use ranking::{auroc, average_precision};
+pub use robustness::{FlawScores, Robustness};
 pub use scores::{Scores, argmax, softmax};

@@ -4,50 +4,122 @@
 ///
 /// None when only one side is present or a score is NaN.
 pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let curve = Curve::new(scores, positive)?;
-    let area: f64 = curve.steps().map(|(from, to)| (to.1 - from.1) as f64 * (from.0 + to.0) as f64 / 2.0).sum();
-    Some(area / (curve.positives() as f64 * curve.negatives() as f64))
+    Ranking::new(scores)?.curve(positive, |_| 1).auroc()
 }
 
 /// Average precision, Σ (Rₙ − Rₙ₋₁) Pₙ over the distinct thresholds, without interpolation.
 ///
 /// None when only one side is present or a score is NaN.
 pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let curve = Curve::new(scores, positive)?;
-    let sum: f64 = curve.steps().map(|(from, to)| (to.0 - from.0) as f64 * to.0 as f64 / (to.0 + to.1) as f64).sum();
-    Some(sum / curve.positives() as f64)
+    Ranking::new(scores)?.curve(positive, |_| 1).average_precision()
 }
 
-/// (true positives, false positives) at each distinct threshold, from the highest score down.
-struct Curve(Vec<(u64, u64)>);
+/// Samples by their score, the highest first; those of equal scores together.
+pub(super) struct Ranking {
+    ties: Vec<(f64, Vec<usize>)>,
+}
 
-impl Curve {
-    fn new(scores: &[f64], positive: &[bool]) -> Option<Self> {
-        let mut ranked: Vec<(f64, bool)> = scores.iter().copied().zip(positive.iter().copied()).collect();
-        if ranked.iter().any(|(score, _)| score.is_nan()) {
+impl Ranking {
+    /// None when a score is NaN.
+    pub(super) fn new(scores: &[f64]) -> Option<Self> {
+        if scores.iter().any(|score| score.is_nan()) {
             return None;
         }
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut points = vec![(0, 0)];
-        for tied in ranked.chunk_by(|a, b| a.0 == b.0) {
-            let hits = tied.iter().filter(|(_, positive)| *positive).count() as u64;
-            let (tp, fp) = points.last().copied().unwrap_or_default();
-            points.push((tp + hits, fp + tied.len() as u64 - hits));
-        }
-        let curve = Self(points);
-        (curve.positives() > 0 && curve.negatives() > 0).then_some(curve)
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        let ties = order.chunk_by(|&a, &b| scores[a] == scores[b]);
+        Some(Self { ties: ties.map(|tied| (scores[tied[0]], tied.to_vec())).collect() })
     }
 
+    /// The counts above each threshold, where sample i counts `weight(i)` times.
+    pub(super) fn curve(&self, positive: &[bool], weight: impl Fn(usize) -> u64) -> Curve {
+        let mut points = vec![(0, 0)];
+        let (mut tp, mut fp) = (0, 0);
+        for (_, tied) in &self.ties {
+            for &sample in tied {
+                *(if positive[sample] { &mut tp } else { &mut fp }) += weight(sample);
+            }
+            points.push((tp, fp));
+        }
+        Curve(points)
+    }
+
+    /// A threshold with the samples of point `point` of every curve at or above it, and the others below: halfway to the
+    /// next score, so that rounding moves no sample across. Scores are within [0, 1].
+    pub(super) fn threshold(&self, point: usize) -> f64 {
+        let above = point.checked_sub(1).and_then(|last| self.ties.get(last)).map(|tie| tie.0);
+        let below = self.ties.get(point).map(|tie| tie.0);
+        let middle = f64::midpoint(above.unwrap_or(1.0), below.unwrap_or(0.0));
+        match (above, below) {
+            // Two scores so near that nothing lies between them.
+            (Some(above), Some(below)) if middle <= below => above,
+            (None, Some(below)) if middle <= below => UNREACHABLE,
+            _ => middle,
+        }
+    }
+}
+
+/// A threshold that no probability reaches, where even one of 1 is to stay below.
+const UNREACHABLE: f64 = 2.0;
+
+/// (true positives, false positives) above each distinct threshold, from none to all.
+pub(super) struct Curve(Vec<(u64, u64)>);
+
+impl Curve {
     fn steps(&self) -> impl Iterator<Item = ((u64, u64), (u64, u64))> {
         self.0.iter().copied().zip(self.0.iter().copied().skip(1))
     }
 
-    fn positives(&self) -> u64 {
-        self.0.last().map_or(0, |point| point.0)
+    /// Positives and negatives, when there are both.
+    pub(super) fn sides(&self) -> Option<(f64, f64)> {
+        let (positives, negatives) = self.0.last().copied()?;
+        (positives > 0 && negatives > 0).then_some((positives as f64, negatives as f64))
     }
 
-    fn negatives(&self) -> u64 {
-        self.0.last().map_or(0, |point| point.1)
+    pub(super) fn points(&self) -> &[(u64, u64)] {
+        &self.0
+    }
+
+    /// See [`auroc`].
+    pub(super) fn auroc(&self) -> Option<f64> {
+        let (positives, negatives) = self.sides()?;
+        let area: f64 = self.steps().map(|(from, to)| (to.1 - from.1) as f64 * (from.0 + to.0) as f64 / 2.0).sum();
+        Some(area / (positives * negatives))
+    }
+
+    /// See [`average_precision`].
+    pub(super) fn average_precision(&self) -> Option<f64> {
+        let (positives, _) = self.sides()?;
+        let gain = |(from, to): ((u64, u64), (u64, u64))| match to.0 + to.1 {
+            0 => 0.0,
+            above => (to.0 - from.0) as f64 * to.0 as f64 / above as f64,
+        };
+        Some(self.steps().map(gain).sum::<f64>() / positives)
+    }
+
+    /// The point of the most positives among those with at most this share of the negatives, and of these the one with
+    /// the fewest negatives.
+    pub(super) fn within(&self, share: f64) -> Option<usize> {
+        let (_, negatives) = self.sides()?;
+        let allowed = self.0.iter().take_while(|point| point.1 as f64 / negatives <= share).count();
+        let most = self.0[..allowed].last()?.0;
+        self.0.iter().position(|point| point.0 == most)
+    }
+
+    /// The first point that leaves at most this share of the positives below.
+    pub(super) fn leaving(&self, share: f64) -> Option<usize> {
+        let (positives, _) = self.sides()?;
+        self.0.iter().position(|point| (positives - point.0 as f64) / positives <= share)
+    }
+
+    /// The largest share of the positives above a threshold with at most this share of the negatives above it.
+    pub(super) fn recall_within(&self, share: f64) -> Option<f64> {
+        Some(self.0[self.within(share)?].0 as f64 / self.sides()?.0)
+    }
+
+    /// The least share of the negatives above a threshold that has all positives above it.
+    pub(super) fn share_with_all(&self) -> Option<f64> {
+        Some(self.0[self.leaving(0.0)?].1 as f64 / self.sides()?.1)
     }
 }
 
@@ -69,6 +141,20 @@ mod tests {
         assert_eq!(average_precision(&[0.5; 4], &[true, false, false, true]), Some(0.5));
         // The two zeros are one threshold, although their bits differ.
         assert_eq!(auroc(&[0.0, -0.0], &[true, false]), Some(0.5));
+    }
+
+    #[test]
+    fn thresholds_part_the_scores_and_stay_between_them() {
+        let scores = [0.2, 0.9, 0.2, 0.9 - 1e-16, 0.6];
+        let ranking = Ranking::new(&scores).unwrap();
+        let above: Vec<usize> = (0..=4)
+            .map(|point| ranking.threshold(point))
+            .map(|threshold| scores.iter().filter(|&&score| score >= threshold).count())
+            .collect();
+        assert_eq!(above, [0, 1, 2, 3, 5]);
+        assert_eq!((ranking.threshold(0), ranking.threshold(4)), (0.95, 0.1));
+        let certain = Ranking::new(&[1.0, 0.0]).unwrap();
+        assert_eq!([0, 1, 2].map(|point| certain.threshold(point)), [UNREACHABLE, 0.5, 0.0]);
     }
 
     proptest! {

@@ -45,13 +45,33 @@ impl AttentionPool {
 
     /// softmax(q kᵀ / √d) v of the one query: tokens (B, T, C) to (B, C).
     fn attend(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (batch, _, width) = tokens.dims3()?;
+        let [k, v] = self.keys_and_values(tokens)?;
+        self.looks(&k)?.matmul(&v)?.reshape((batch, width))
+    }
+
+    /// How much the query looks at each token: tokens (B, T, C) to (B, heads, T).
+    ///
+    /// # Errors
+    /// When the width is not C.
+    pub fn weights(&self, tokens: &Tensor) -> Result<Tensor> {
+        let [k, _] = self.keys_and_values(tokens)?;
+        self.looks(&k)?.squeeze(2)
+    }
+
+    /// tokens (B, T, C) to keys and values, each (B, heads, T, d).
+    fn keys_and_values(&self, tokens: &Tensor) -> Result<[Tensor; 2]> {
         let (batch, count, width) = tokens.dims3()?;
-        let (heads, head_dim) = (self.heads, width / self.heads);
+        let kv = self.kv.forward(tokens)?.reshape((batch, count, 2, self.heads, width / self.heads))?;
+        let kv = kv.permute((2, 0, 3, 1, 4))?.contiguous()?;
+        Ok([kv.get(0)?, kv.get(1)?])
+    }
+
+    /// softmax(q kᵀ / √d): keys (B, heads, T, d) to (B, heads, 1, T).
+    fn looks(&self, k: &Tensor) -> Result<Tensor> {
+        let (batch, heads, _, head_dim) = k.dims4()?;
         let q = self.q.forward(&self.latent)?.reshape((1, heads, 1, head_dim))?;
         let q = (q * (head_dim as f64).powf(-0.5))?.broadcast_as((batch, heads, 1, head_dim))?.contiguous()?;
-        let kv = self.kv.forward(tokens)?.reshape((batch, count, 2, heads, head_dim))?;
-        let kv = kv.permute((2, 0, 3, 1, 4))?.contiguous()?; // (2, B, heads, T, d)
-        let weights = softmax(&q.matmul(&kv.get(0)?.t()?)?)?; // (B, heads, 1, T)
-        weights.matmul(&kv.get(1)?)?.reshape((batch, width))
+        softmax(&q.matmul(&k.t()?)?)
     }
 }

@@ -32,9 +32,9 @@ impl Noise {
         Stream::new(self.seed, purpose, &[self.step, sample, place])
     }
 
-    /// Refuses a shard x (B, …) of another number of samples.
-    fn check(&self, x: &Tensor) -> Result<()> {
-        let (samples, masks) = (x.dim(0)?, self.samples.len());
+    /// Refuses a shard of another number of samples.
+    fn check(&self, samples: usize) -> Result<()> {
+        let masks = self.samples.len();
         if samples != masks {
             candle_core::bail!("{masks} random masks for a shard of {samples} samples");
         }
@@ -49,16 +49,27 @@ impl Noise {
 /// # Errors
 /// When the shard has another number of samples than `x`.
 pub fn drop_path(x: &Tensor, rate: f64, place: u64, mode: Mode<'_>) -> Result<Tensor> {
-    let Mode::Train(noise) = mode else { return Ok(x.clone()) };
-    if rate <= 0.0 {
-        return Ok(x.clone());
+    match drop_path_factors(x.dim(0)?, rate, place, mode)? {
+        Some(factors) => scale_samples(x, factors),
+        None => Ok(x.clone()),
     }
-    noise.check(x)?;
-    let scale = |&sample: &u64| {
+}
+
+/// The factor of each sample of a residual branch in [`drop_path`]; none when nothing is dropped.
+///
+/// # Errors
+/// When the shard has another number of samples than `batch`.
+pub fn drop_path_factors(batch: usize, rate: f64, place: u64, mode: Mode<'_>) -> Result<Option<Vec<f32>>> {
+    let Mode::Train(noise) = mode else { return Ok(None) };
+    if rate <= 0.0 {
+        return Ok(None);
+    }
+    noise.check(batch)?;
+    let factor = |&sample: &u64| {
         let dropped = noise.stream(Purpose::DropPath, sample, place).chance(rate);
         if dropped { 0.0 } else { (1.0 / (1.0 - rate)) as f32 }
     };
-    scale_samples(x, noise.samples.iter().map(scale).collect())
+    Ok(Some(noise.samples.iter().map(factor).collect()))
 }
 
 /// Zeroes each feature of x (B, d) with probability `rate`, scaling survivors by 1 / (1 - rate).
@@ -78,7 +89,7 @@ pub(super) fn mask(x: &Tensor, rate: f64, purpose: Purpose, place: u64, mode: Mo
     if rate <= 0.0 {
         return Ok(None);
     }
-    noise.check(x)?;
+    noise.check(x.dim(0)?)?;
     let values = x.elem_count() / noise.samples.len().max(1);
     let keep = (1.0 / (1.0 - rate)) as f32;
     let mut mask = Vec::with_capacity(x.elem_count());

@@ -1,6 +1,6 @@
 //! Gaussian error linear units (Hendrycks and Gimpel 2016) in the three forms pretrained weights use.
 
-use super::kernels::{contiguous, fused, math, read, simd};
+use super::kernels::{buffer::Buffer, contiguous, fused, math, read, simd};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// The activation of the MLP. A wrong one gives plausible, worse numbers and no error.
@@ -44,21 +44,80 @@ impl Activation {
         }
     }
 
+    /// The value and the derivative, of which most is the same.
     #[inline(always)]
-    fn derivative(self, x: f32) -> f32 {
+    fn both(self, x: f32) -> (f32, f32) {
         match self {
             Self::Gelu => {
                 let (cdf, gauss) = math::normal_cdf(x);
-                cdf + x * gauss * 0.398_942_3 // 1 / √(2π)
+                (x * cdf, cdf + x * gauss * 0.398_942_3) // 1 / √(2π)
             }
             Self::GeluTanh => {
                 let s = math::sigmoid(2.0 * SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
-                s + x * s * (1.0 - s) * 2.0 * SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x)
+                (x * s, s + x * s * (1.0 - s) * 2.0 * SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x))
             }
             Self::QuickGelu => {
                 let s = math::sigmoid(QUICK * x);
-                s + x * s * (1.0 - s) * QUICK
+                (x * s, s + x * s * (1.0 - s) * QUICK)
             }
+        }
+    }
+
+    /// y = f(x + bias) for rows of x.
+    pub fn apply(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        // The match stands outside the loop so that each loop vectorises.
+        match self {
+            Self::Gelu => map(
+                x,
+                bias,
+                y,
+                #[inline(always)]
+                |x| Self::Gelu.value(x),
+            ),
+            Self::GeluTanh => map(
+                x,
+                bias,
+                y,
+                #[inline(always)]
+                |x| Self::GeluTanh.value(x),
+            ),
+            Self::QuickGelu => map(
+                x,
+                bias,
+                y,
+                #[inline(always)]
+                |x| Self::QuickGelu.value(x),
+            ),
+        }
+    }
+
+    /// dy becomes dx = dy f'(x + bias), and y = f(x + bias), which the layer behind needs for its weights.
+    pub fn apply_backward(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32], dy: &mut [f32]) {
+        match self {
+            Self::Gelu => map_back(
+                x,
+                bias,
+                y,
+                dy,
+                #[inline(always)]
+                |x| Self::Gelu.both(x),
+            ),
+            Self::GeluTanh => map_back(
+                x,
+                bias,
+                y,
+                dy,
+                #[inline(always)]
+                |x| Self::GeluTanh.both(x),
+            ),
+            Self::QuickGelu => map_back(
+                x,
+                bias,
+                y,
+                dy,
+                #[inline(always)]
+                |x| Self::QuickGelu.both(x),
+            ),
         }
     }
 }
@@ -71,37 +130,62 @@ impl CustomOp1 for Activation {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = contiguous(storage, layout)?;
         let mut y = vec![0.0; x.len()];
-        // The match stands outside the loop so that each loop vectorises.
-        match self {
-            Self::Gelu => map(x, &mut y, |x| Self::Gelu.value(x)),
-            Self::GeluTanh => map(x, &mut y, |x| Self::GeluTanh.value(x)),
-            Self::QuickGelu => map(x, &mut y, |x| Self::QuickGelu.value(x)),
-        }
+        self.apply(x, None, &mut y);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = read(x, |xs| {
-            let mut dx = vec![0.0; xs.len()];
-            match self {
-                Self::Gelu => map(xs, &mut dx, |x| Self::Gelu.derivative(x)),
-                Self::GeluTanh => map(xs, &mut dx, |x| Self::GeluTanh.derivative(x)),
-                Self::QuickGelu => map(xs, &mut dx, |x| Self::QuickGelu.derivative(x)),
-            }
-            read(dy, |dy| {
-                simd(|| dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx *= dy));
-                Ok(())
-            })?;
+        let dx = read(x, |x| {
+            let mut dx = read(dy, |dy| Ok(dy.to_vec()))?;
+            self.apply_backward(x, None, &mut Buffer::new(x.len()), &mut dx);
             Ok(dx)
         })?;
         Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
     }
 }
 
-fn map(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
-    simd(|| {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = f(*x);
-        }
-    });
+/// Rows of one width: those of the bias, or all values as one row.
+fn width(x: &[f32], bias: Option<&[f32]>) -> usize {
+    bias.map_or(x.len(), <[f32]>::len).max(1)
+}
+
+#[inline(always)]
+fn map(x: &[f32], bias: Option<&[f32]>, y: &mut [f32], f: impl Fn(f32) -> f32) {
+    let width = width(x, bias);
+    simd(
+        #[inline(always)]
+        || {
+            for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+                match bias {
+                    Some(bias) => y.iter_mut().zip(x).zip(bias).for_each(|((y, x), b)| *y = f(x + b)),
+                    None => y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x)),
+                }
+            }
+        },
+    );
+}
+
+/// `f` gives value and derivative.
+#[inline(always)]
+fn map_back(x: &[f32], bias: Option<&[f32]>, y: &mut [f32], dy: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
+    let width = width(x, bias);
+    simd(
+        #[inline(always)]
+        || {
+            let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(dy.chunks_exact_mut(width));
+            for ((x, y), dy) in rows {
+                let values = x.iter().zip(y).zip(dy);
+                match bias {
+                    Some(bias) => values.zip(bias).for_each(|(((x, y), dy), b)| set(f(x + b), y, dy)),
+                    None => values.for_each(|((x, y), dy)| set(f(*x), y, dy)),
+                }
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn set((value, derivative): (f32, f32), y: &mut f32, dy: &mut f32) {
+    *y = value;
+    *dy *= derivative;
 }

@@ -1,6 +1,7 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016).
 
-use super::kernels::{contiguous, fused, gradient_of, lane_sum, read, simd};
+use super::kernels::{contiguous, fused, gradient_of, keep, lane_sum, read, simd};
+use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
 /// Normalises the last dimension, then scales and shifts it: weight (d), bias (d).
@@ -37,14 +38,40 @@ struct Normalize {
     eps: f32,
 }
 
-impl Normalize {
-    /// Mean and reciprocal standard deviation of a row, in two passes: the one-pass variance cancels.
-    #[inline(always)]
-    fn moments(&self, row: &[f32]) -> (f32, f32) {
-        let n = row.len() as f32;
-        let mean = lane_sum(row.len(), |i| row[i]) / n;
-        let variance = lane_sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
-        (mean, 1.0 / (variance + self.eps).sqrt())
+impl LayerNorm {
+    /// The rows of x, normalised, to y.
+    ///
+    /// # Errors
+    /// When the parameters are not on the CPU.
+    pub fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let op = Normalize { eps: self.eps };
+        read(&self.weight, |w| {
+            read(&self.bias, |b| {
+                op.forward(x, w, b, y);
+                Ok(())
+            })
+        })
+    }
+
+    /// Adds the gradient with respect to x to `dx`, and leaves those of the parameters that learn in `store`.
+    ///
+    /// # Errors
+    /// When the parameters are not on the CPU.
+    pub fn apply_backward(&self, x: &[f32], dy: &[f32], dx: &mut [f32], store: &mut GradStore) -> Result<()> {
+        let d = self.weight.elem_count();
+        let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
+        let op = Normalize { eps: self.eps };
+        read(&self.weight, |w| {
+            op.backward(x, w, dy, dx, &mut dw, &mut db);
+            Ok(())
+        })?;
+        keep(store, &self.weight, || Ok(dw))?;
+        keep(store, &self.bias, || Ok(db))
+    }
+
+    /// Whether a parameter learns.
+    pub fn learns(&self) -> bool {
+        self.weight.track_op() || self.bias.track_op()
     }
 }
 
@@ -68,14 +95,7 @@ impl CustomOp3 for Normalize {
             candle_core::bail!("layer norm over {d} features got an input of shape {:?}", l1.shape());
         }
         let mut y = vec![0.0; x.len()];
-        simd(|| {
-            for (row, out) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
-                let (mean, rstd) = self.moments(row);
-                for (i, value) in out.iter_mut().enumerate() {
-                    *value = (row[i] - mean) * rstd * weight[i] + bias[i];
-                }
-            }
-        });
+        self.forward(x, weight, bias, &mut y);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
@@ -93,7 +113,7 @@ impl CustomOp3 for Normalize {
         read(x, |xs| {
             read(weight, |w| {
                 read(dy, |dy| {
-                    simd(|| self.backward(xs, w, dy, &mut dx, &mut dw, &mut db));
+                    self.backward(xs, w, dy, &mut dx, &mut dw, &mut db);
                     Ok(())
                 })
             })
@@ -103,20 +123,50 @@ impl CustomOp3 for Normalize {
 }
 
 impl Normalize {
-    /// With x̂ = (x - mean) rstd and g = dy * w: dx = rstd (g - mean(g) - x̂ mean(g x̂)), dw = Σ dy x̂, db = Σ dy.
+    /// Mean and reciprocal standard deviation of a row, in two passes: the one-pass variance cancels.
     #[inline(always)]
+    fn moments(&self, row: &[f32]) -> (f32, f32) {
+        let n = row.len() as f32;
+        let mean = lane_sum([row], |[x]| x) / n;
+        let variance = lane_sum([row], |[x]| (x - mean) * (x - mean)) / n;
+        (mean, 1.0 / (variance + self.eps).sqrt())
+    }
+
+    fn forward(&self, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32]) {
+        let d = w.len();
+        simd(
+            #[inline(always)]
+            || {
+                for (row, out) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
+                    let (mean, rstd) = self.moments(row);
+                    for (((y, x), w), b) in out.iter_mut().zip(row).zip(w).zip(b) {
+                        *y = (x - mean) * rstd * w + b;
+                    }
+                }
+            },
+        );
+    }
+
+    /// With x̂ = (x - mean) rstd and g = dy * w: dx += rstd (g - mean(g) - x̂ mean(g x̂)), dw += Σ dy x̂, db += Σ dy.
     fn backward(&self, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32], db: &mut [f32]) {
         let d = w.len();
-        for ((row, dy), dx) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
-            let (mean, rstd) = self.moments(row);
-            let mean_g = lane_sum(d, |i| dy[i] * w[i]) / d as f32;
-            let mean_gx = lane_sum(d, |i| dy[i] * w[i] * (row[i] - mean) * rstd) / d as f32;
-            for i in 0..d {
-                let normalized = (row[i] - mean) * rstd;
-                dx[i] = rstd * (dy[i] * w[i] - mean_g - normalized * mean_gx);
-                dw[i] += dy[i] * normalized;
-                db[i] += dy[i];
-            }
-        }
+        simd(
+            #[inline(always)]
+            || {
+                for ((row, dy), dx) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
+                    let (mean, rstd) = self.moments(row);
+                    let mean_g = lane_sum([dy, w], |[dy, w]| dy * w) / d as f32;
+                    let mean_gx = lane_sum([dy, w, row], |[dy, w, x]| dy * w * (x - mean) * rstd) / d as f32;
+                    for ((((dx, x), dy), w), (dw, db)) in
+                        dx.iter_mut().zip(row).zip(dy).zip(w).zip(dw.iter_mut().zip(db.iter_mut()))
+                    {
+                        let normalized = (x - mean) * rstd;
+                        *dx += rstd * (dy * w - mean_g - normalized * mean_gx);
+                        *dw += dy * normalized;
+                        *db += dy;
+                    }
+                }
+            },
+        );
     }
 }

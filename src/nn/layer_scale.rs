@@ -22,6 +22,13 @@ impl LayerScale {
     }
 }
 
+impl LayerScale {
+    /// Gamma (d).
+    pub fn gamma(&self) -> &Tensor {
+        &self.0
+    }
+}
+
 struct Scale;
 
 impl CustomOp2 for Scale {

@@ -1,7 +1,10 @@
 //! The affine map y = x Wᵀ + b, with the bias fused into the product.
 
-use super::kernels::{add_rows, contiguous, fused, gemm::Mat, gemm::matmul, read};
+use super::kernels::gemm::{Mat, matmul, product};
+use super::kernels::{add_rows, contiguous, fused, keep, read};
+use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use std::ops::Range;
 
 /// A linear layer: weight (out, in) and optional bias (out).
 #[derive(Debug, Clone)]
@@ -47,8 +50,107 @@ impl Linear {
         y.reshape(dims)
     }
 
-    /// Number of outputs.
-    pub(super) fn outputs(&self) -> Result<usize> {
+    /// Inputs of a row.
+    ///
+    /// # Errors
+    /// When the weight is no matrix.
+    pub fn inputs(&self) -> Result<usize> {
+        self.weight.dim(1)
+    }
+
+    /// The bias, if there is one and it is on the CPU.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn with_bias<R>(&self, f: impl FnOnce(Option<&[f32]>) -> Result<R>) -> Result<R> {
+        match &self.bias {
+            Some(bias) => read(bias, |bias| f(Some(bias))),
+            None => f(None),
+        }
+    }
+
+    /// The values of `part`'s outputs for rows of x, without the bias, added to `beta` y.
+    ///
+    /// # Errors
+    /// When the slices do not fit the layer.
+    pub fn multiply(&self, part: Range<usize>, x: &[f32], beta: f32, y: &mut [f32]) -> Result<()> {
+        let (inner, out) = (self.inputs()?, part.len());
+        let rows = x.len() / inner;
+        read(&self.weight, |w| {
+            let w = Mat::new(&w[part.start * inner..part.end * inner], out, inner);
+            matmul(Mat::new(x, rows, inner), w.t(), 1.0, beta, y, out)
+        })
+    }
+
+    /// y = x Wᵀ + b for `part`'s outputs.
+    ///
+    /// # Errors
+    /// When the slices do not fit the layer.
+    pub fn apply(&self, part: Range<usize>, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let beta = self.with_bias(|bias| {
+            let Some(bias) = bias else { return Ok(0.0) };
+            y.chunks_exact_mut(part.len()).for_each(|row| row.copy_from_slice(&bias[part.clone()]));
+            Ok(1.0)
+        })?;
+        self.multiply(part, x, beta, y)
+    }
+
+    /// dx = dy W + `beta` dx, where dy has `part`'s outputs.
+    ///
+    /// # Errors
+    /// When the slices do not fit the layer.
+    pub fn back_to_input(&self, part: Range<usize>, dy: &[f32], beta: f32, dx: &mut [f32]) -> Result<()> {
+        let (inner, out) = (self.inputs()?, part.len());
+        read(&self.weight, |w| {
+            let w = Mat::new(&w[part.start * inner..part.end * inner], out, inner);
+            matmul(Mat::new(dy, dy.len() / out, out), w, 1.0, beta, dx, inner)
+        })
+    }
+
+    /// Leaves dW = dyᵀ x and db = Σ dy in `store` where they learn; parts of the outputs may come from rows of their own.
+    ///
+    /// # Errors
+    /// When the slices do not fit the layer.
+    pub fn back_to_weights(&self, parts: &[(&[f32], &[f32])], store: &mut GradStore) -> Result<()> {
+        let (out, inner) = self.weight.dims2()?;
+        let widths = parts.iter().map(|(x, dy)| dy.len() / (x.len() / inner).max(1));
+        keep(store, &self.weight, || {
+            let of = |(x, dy): &(&[f32], &[f32]), width: usize| {
+                let rows = x.len() / inner;
+                product(Mat::new(dy, rows, width).t(), Mat::new(x, rows, inner), 1.0)
+            };
+            match parts {
+                [whole] => of(whole, out),
+                _ => Ok(parts
+                    .iter()
+                    .zip(widths.clone())
+                    .map(|(part, width)| of(part, width))
+                    .collect::<Result<Vec<_>>>()?
+                    .concat()),
+            }
+        })?;
+        let Some(bias) = &self.bias else { return Ok(()) };
+        keep(store, bias, || {
+            let mut db = vec![0.0; out];
+            let mut first = 0;
+            for ((_, dy), width) in parts.iter().zip(widths) {
+                add_rows(dy, &mut db[first..first + width]);
+                first += width;
+            }
+            Ok(db)
+        })
+    }
+
+    /// Whether a parameter learns.
+    pub fn learns(&self) -> bool {
+        self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op)
+    }
+
+    /// Outputs of a row.
+    ///
+    /// # Errors
+    /// When the weight is no matrix.
+    pub fn outputs(&self) -> Result<usize> {
         self.weight.dim(0)
     }
 
@@ -91,9 +193,7 @@ impl Affine {
     /// dx = dy W, `values` many.
     fn input_gradient(values: usize, w: &Tensor, dy: &[f32]) -> Result<Vec<f32>> {
         let (out, inner) = w.dims2()?;
-        let mut dx = vec![0.0; values];
-        read(w, |w| matmul(Mat::new(dy, values / inner, out), Mat::new(w, out, inner), 1.0, 0.0, &mut dx, inner))?;
-        Ok(dx)
+        read(w, |w| product(Mat::new(dy, values / inner, out), Mat::new(w, out, inner), 1.0))
     }
 
     /// dx = dy W and dW = dyᵀ x, each only when asked for.
@@ -109,8 +209,7 @@ impl Affine {
             };
             let dy = Mat::new(dy, rows, out);
             let dw = if w.track_op() {
-                let mut dw = vec![0.0; out * inner];
-                read(x, |x| matmul(dy.t(), Mat::new(x, rows, inner), 1.0, 0.0, &mut dw, inner))?;
+                let dw = read(x, |x| product(dy.t(), Mat::new(x, rows, inner), 1.0))?;
                 Some(Tensor::from_vec(dw, (out, inner), x.device())?)
             } else {
                 None

@@ -51,6 +51,11 @@ impl From<Linear> for AdaptedLinear {
 }
 
 impl AdaptedLinear {
+    /// The layer itself, when it has no adapter.
+    pub fn plain(&self) -> Option<&Linear> {
+        self.adapter.is_none().then_some(&self.linear)
+    }
+
     /// Adds an adapter, if there is one.
     pub fn adapt(&mut self, adapter: Option<Adapter>) {
         self.adapter = adapter.or(self.adapter.take());

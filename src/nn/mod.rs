@@ -20,9 +20,9 @@ pub mod normalize;
 pub mod patch_embed;
 pub mod swiglu;
 
-pub use attention::{Attention, causal_attention, softmax_attention};
+pub use attention::{Attention, AttentionKernel, causal_attention, softmax_attention};
 pub use attention_pool::AttentionPool;
-pub use dropout::{Mode, Noise, drop_path, dropout};
+pub use dropout::{Mode, Noise, drop_path, drop_path_factors, dropout};
 pub use gelu::Activation;
 pub use layer_norm::LayerNorm;
 pub use layer_scale::LayerScale;

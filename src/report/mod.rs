@@ -5,6 +5,7 @@ mod comparison;
 mod console;
 mod forecast;
 pub mod html;
+mod inspection;
 pub mod plots;
 pub mod predictions;
 mod reading;
@@ -18,14 +19,17 @@ pub use advice::Advice;
 pub use comparison::{Comparison, Contender, Finished, Missing, PREDICTIONS, Question, Repeats};
 pub use console::{Console, Progress as ProgressBar, Verbosity};
 pub use forecast::{Forecast, mebibytes};
+pub use inspection::{inspection_first, inspection_table};
 pub use reading::Reading;
 pub use run::{
-    BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse, write_json,
+    BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, read_json, refuse,
+    write_json,
 };
 pub use table::{
-    confusion_table, evaluation_table, key_value_table, listing_table, percent, recall_table, template_table, thousands,
+    confusion_table, evaluation_table, key_value_table, listing_table, percent, recall_table, robustness_table,
+    template_table, thousands,
 };
-pub use training::TrainingReport;
+pub use training::{TrainingReport, read_epochs};
 pub use verdict::{Verdict, verdict};
 
 /// A name fit for one line of a table or picture: control characters become visible escapes.

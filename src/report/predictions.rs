@@ -57,6 +57,13 @@ impl Predictions {
         Self { classes, rows }
     }
 
+    /// The wrong answers, the surest first, by name among equals.
+    pub fn mistakes(&self) -> Vec<&Predicted> {
+        let mut wrong: Vec<&Predicted> = self.rows.iter().filter(|row| row.predicted != row.label).collect();
+        wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.path.cmp(&b.path)));
+        wrong
+    }
+
     /// Replaces the file.
     ///
     /// # Errors

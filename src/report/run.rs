@@ -7,12 +7,15 @@ use crate::config::{ProbeMethod, Settings};
 use crate::data::Split;
 use crate::data::transform::Preprocess;
 use crate::error::{DataError, Error, Result, WeightsError};
+use crate::features::KnownRecord;
+use crate::metrics::Rules;
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
 use crate::train::classifier::HeadKind;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,6 +113,12 @@ pub struct RunRecord {
     pub head: HeadKind,
     /// Divides the logits for calibrated probabilities; fitted on validation, none without validation images.
     pub temperature: Option<f64>,
+    /// How parts are judged, when a good class is named.
+    #[serde(default)]
+    pub inspection: Option<Rules>,
+    /// What it remembers of its training images; none when that is switched off.
+    #[serde(default)]
+    pub known: Option<KnownRecord>,
     /// Set when this is a probe and no training.
     #[serde(default)]
     pub probe: Option<ProbeRecord>,
@@ -207,6 +216,11 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomic(path, text.as_bytes())
 }
 
+/// Reads a JSON file of a run directory; none when it is not there or of another make.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+}
+
 impl RunRecord {
     /// Reads the `run.json` of a run directory.
     ///
@@ -294,7 +308,7 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     keys.into_iter()
         .filter(|key| !key.starts_with("run.") || matches!(key.as_str(), "run.seed" | "run.precision"))
         .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
-        .filter(|key| !key.starts_with("tsne.") && !key.starts_with("train.checkpoint_"))
+        .filter(|key| !key.starts_with("tsne.") && !key.starts_with("report.") && !key.starts_with("train.checkpoint_"))
         .map(|key| (key, lookup(&then, key), lookup(&today, key)))
         .filter(|(_, then, today)| then != today)
         .map(|(key, then, today)| format!("{key}: {then} then, {today} now"))
@@ -302,7 +316,7 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
 }
 
 /// Dotted keys with their values.
-fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
+pub(super) fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
     match value.as_object() {
         Some(fields) => {
             for (name, value) in fields {

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use super::printable;
-use crate::metrics::{ClassReport, Evaluation};
+use crate::metrics::{ClassReport, Evaluation, Robustness};
 
 /// Classes that are listed in full.
 const MANY_CLASSES: usize = 20;
@@ -85,6 +85,31 @@ pub fn template_table(rows: &[(&str, Option<f64>, Option<f64>)]) -> String {
         table.add_row([printable(template), share(*val), share(*test)]);
     }
     finish(table, CellAlignment::Right)
+}
+
+/// Accuracies in per cent, one row a flaw, one column a strength, from the images as they are to the strongest flaw.
+pub fn robustness_table(robustness: &Robustness) -> String {
+    let r = robustness;
+    let number = |share: f64| format!("{:.1}", 100.0 * share);
+    let relative = |share: Option<f64>| share.map_or("-".to_owned(), number);
+    let row = |name: &str, accuracies: &[f64], mean: f64, share: Option<f64>| {
+        let mut cells = vec![name.to_owned(), number(r.clean_accuracy)];
+        cells.extend(accuracies.iter().map(|&accuracy| number(accuracy)));
+        cells.extend([number(mean), relative(share)]);
+        cells
+    };
+    let mut header: Vec<String> = vec!["flaw".into(), "none".into()];
+    header.extend(r.strengths.iter().map(|strength| format!("{strength:.2}")));
+    header.extend(["mean".into(), "of clean".into()]);
+    let mut rows: Vec<Vec<String>> = r
+        .kinds
+        .iter()
+        .map(|kind| row(&kind.kind, &kind.accuracy, kind.mean_accuracy, kind.relative_accuracy))
+        .collect();
+    rows.push(row("mean", &r.mean_by_strength, r.mean_accuracy, r.relative_accuracy));
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let split = printable(&r.split);
+    format!("{split}, {} images: accuracy in % by strength of the flaw\n\n{}", r.n, listing_table(1, &header, &rows))
 }
 
 fn headline(evaluation: &Evaluation) -> String {
@@ -227,6 +252,23 @@ mod tests {
         let table = recall_table(&many);
         assert!(table.starts_with("test images, the 20 of 30 classes with the lowest recall\n"), "{table}");
         assert!(table.contains("\nc29 ") && table.contains("\nc10 ") && !table.contains("\nc9 "), "{table}");
+    }
+
+    #[test]
+    fn flaws_read_well() {
+        let clean = evaluation(1.0);
+        let at = |accuracy| Evaluation { accuracy, ..clean.clone() };
+        let kinds = [("blur", vec![at(0.6), at(0.25)]), ("noise", vec![at(0.65), at(0.5)])];
+        let robustness = Robustness::new(42, vec![0.5, 1.0], &clean, &kinds);
+        insta::assert_snapshot!(robustness_table(&robustness), @r"
+        test, 3 images: accuracy in % by strength of the flaw
+
+        flaw   none  0.50  1.00  mean  of clean
+        ───────────────────────────────────────
+        blur   66.7  60.0  25.0  42.5      63.7
+        noise  66.7  65.0  50.0  57.5      86.3
+        mean   66.7  62.5  37.5  50.0      75.0
+        ");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::system::files::{append_line, write_atomic};
 use crate::train::fit::Observer;
 use crate::train::progress::{EpochRecord, Progress};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Drawing the curves takes at most one part in so many of the time while epochs go by quickly.
@@ -82,7 +83,13 @@ impl Curves {
     }
 }
 
-fn line(record: &EpochRecord, path: &std::path::Path) -> Result<String> {
+/// The epochs that a run directory tells of, the last one cut off when the run was killed while it was written.
+pub fn read_epochs(folder: &Path) -> Vec<EpochRecord> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
+    text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn line(record: &EpochRecord, path: &Path) -> Result<String> {
     serde_json::to_string(record).map_err(|error| Error::io("write", path)(error.into()))
 }
 

@@ -44,12 +44,12 @@ fn own_group(_command: &mut Command) {}
 /// Sends the signal. The child has not been waited for, so its id cannot be another process's yet.
 #[cfg(unix)]
 fn tell(child: &Child, signal: Signal) -> std::io::Result<()> {
-    use nix::sys::signal::{Signal as Number, kill};
+    use rustix::process::{Pid, Signal as Number, kill_process};
     let number = match signal {
-        Signal::Interrupt => Number::SIGINT,
-        Signal::Terminate => Number::SIGTERM,
+        Signal::Interrupt => Number::INT,
+        Signal::Terminate => Number::TERM,
     };
-    Ok(kill(nix::unistd::Pid::from_raw(child.id() as i32), number)?)
+    Ok(kill_process(Pid::from_child(child), number)?)
 }
 
 /// Without signals there is no polite way; the runs go on where their last checkpoint was.

@@ -1,6 +1,6 @@
 //! What is said of each class: its names in the words of the templates.
 
-use crate::config::{PromptPreset, PromptSettings, PromptTemplates, closest};
+use crate::config::{PromptPreset, PromptSettings, PromptTemplates, for_unknown_class};
 use crate::error::{Error, Result};
 
 /// Where a template takes the name.
@@ -31,11 +31,8 @@ impl Prompts {
     /// A usage error for a name of a class that the data does not have, and for a label without a letter or digit.
     pub fn new(settings: &PromptSettings, classes: &[String]) -> Result<Self> {
         if let Some(unknown) = settings.classes.keys().find(|name| !classes.contains(name)) {
-            let hint = match closest(unknown, classes.iter().map(String::as_str)) {
-                Some(close) => format!("did you mean {close:?}?"),
-                None => format!("the classes are {}", classes.join(", ")),
-            };
-            return Err(Error::usage_hint(format!("prompts.classes: the data has no class {unknown:?}"), hint));
+            let message = format!("prompts.classes: the data has no class {unknown:?}");
+            return Err(Error::usage_hint(message, for_unknown_class(unknown, classes)));
         }
         let named = |class: &String| {
             let names = match settings.classes.get(class) {

@@ -1,7 +1,7 @@
 //! A backbone with a classification head: what is trained, scored and saved.
 
 use super::cosine::CosineHead;
-use crate::backbone::{Params, Readout, Segment, Stage, Vit, VitSpec};
+use crate::backbone::{Params, PlainBlock, Readout, Segment, Stage, Vit, VitSpec};
 use crate::linalg::Matrix;
 use crate::nn::{Linear, Mode, dropout, kernels::widened};
 use crate::probe::{Knn, Samples, vote_logits};
@@ -108,8 +108,15 @@ impl Classifier {
     /// # Errors
     /// When the inputs do not have the shape of that stage.
     pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let features = self.vit.run_from(self.stage, self.readout, inputs, mode)?;
-        self.classify(&features, mode)
+        self.classify(&self.features(inputs, mode)?, mode)
+    }
+
+    /// Inputs of its stage (B, …) to the features that the head reads (B, d).
+    ///
+    /// # Errors
+    /// When the inputs do not have the shape of that stage.
+    pub fn features(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.vit.run_from(self.stage, self.readout, inputs, mode)
     }
 
     /// The stretches whose runs, one after another, give the logits of the pooled features. The last one ends in logits.
@@ -126,8 +133,24 @@ impl Classifier {
         if segment == Segment::Pool { self.classify(&out, mode) } else { Ok(out) }
     }
 
+    /// Whether its blocks run on plain values, without a graph.
+    pub fn is_plain(&self) -> bool {
+        self.vit.is_plain()
+    }
+
+    /// The block of a stretch, if it can run on plain values.
+    ///
+    /// # Errors
+    /// When `x` has no tokens.
+    pub fn plain_block(&self, segment: Segment, x: &Tensor) -> Result<Option<PlainBlock<'_>>> {
+        self.vit.plain_block(segment, x)
+    }
+
     /// features (B, d) to logits (B, classes), never in half precision.
-    fn classify(&self, features: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// When the features have another width.
+    pub fn classify(&self, features: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let dropped = || dropout(features, self.head_dropout, HEAD, mode);
         let logits = match &self.head {
             Head::Linear(head) => head.forward(&dropped()?)?,

@@ -113,13 +113,7 @@ impl Feed {
     /// Data errors of files that changed under way.
     pub fn score(&self, trainer: &Trainer, split: Split, progress: &mut dyn FnMut(usize)) -> Result<Scored> {
         let mut scored = Scored::default();
-        let samples = self.dataset.indices(split);
-        let order: Vec<View> = samples.into_iter().map(|sample| View { epoch: 0, sample: sample as u64 }).collect();
-        let batches = match &self.kept {
-            Some(kept) => self.replay(|view| kept.evaluation.row(view.sample as usize), order, 0),
-            None => self.load(&order, &self.evaluation, 0)?,
-        };
-        for batch in batches {
+        for batch in self.plain(split)? {
             let batch = batch?;
             scored.logits.extend(trainer.logits(&batch)?);
             progress(batch.labels.len());
@@ -127,6 +121,30 @@ impl Feed {
             scored.indices.extend(batch.indices);
         }
         Ok(scored)
+    }
+
+    /// The features that the head reads of every sample of a split, row-major, in the order of the data set.
+    ///
+    /// # Errors
+    /// Data errors of files that changed under way.
+    pub fn features(&self, trainer: &Trainer, split: Split, progress: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
+        let mut features = Vec::new();
+        for batch in self.plain(split)? {
+            let batch = batch?;
+            features.extend(trainer.features_and_logits(&batch)?.0);
+            progress(batch.labels.len());
+        }
+        Ok(features)
+    }
+
+    /// Batches of a split without augmentation, in the order of the data set.
+    fn plain(&self, split: Split) -> Result<Batches<'_>> {
+        let samples = self.dataset.indices(split);
+        let order: Vec<View> = samples.into_iter().map(|sample| View { epoch: 0, sample: sample as u64 }).collect();
+        match &self.kept {
+            Some(kept) => Ok(self.replay(|view| kept.evaluation.row(view.sample as usize), order, 0)),
+            None => self.load(&order, &self.evaluation, 0),
+        }
     }
 
     fn load(&self, order: &[View], pipeline: &Arc<Pipeline>, first_batch: usize) -> Result<Batches<'_>> {

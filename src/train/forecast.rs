@@ -1,8 +1,9 @@
 //! What a training will take, before it starts: memory by what holds it, and time.
 //!
-//! The counts follow the graph that the layers of `nn` build. Of a learning block on the CPU, these live until the way
-//! back, in values a token: its two norms, packed q, k and v, what was attended, both branches, both sums, and the MLP
-//! before and after its activation. Elsewhere each layer is a composition and keeps more.
+//! The counts follow what is kept for the way back, in values a token: of a block that runs on plain values, what enters
+//! it, q, k and v, the attended values, their sum with the input and the hidden values of the MLP; of fused layers in a
+//! graph also both norms, both branches, the second sum and the activated values. Elsewhere each layer is a composition
+//! and keeps more.
 
 use super::trainer::Computation;
 use crate::backbone::{Stage, VitSpec};
@@ -49,6 +50,8 @@ pub struct Workload<'a> {
     pub workers: usize,
     /// Whether layers are fused (CPU) or compositions (GPU).
     pub fused: bool,
+    /// Whether blocks run on plain values, without a graph.
+    pub plain: bool,
     /// How gradients are computed.
     pub computation: Computation,
     /// Prompts that every step takes through a text tower beside the images.
@@ -144,7 +147,7 @@ impl Workload<'_> {
         }
         let learning = (spec.depth - self.first_block.min(spec.depth)) as u64;
         let block = self.block_values();
-        // Temporaries: a block that runs without a graph, or the gradients beside a block on its way back.
+        // Temporaries: the gradients beside a block on its way back, and what it computes again there.
         let temporary = 4 * width + self.fc1_width() + spec.hidden as u64;
         let kept = if self.computation.checkpoint_blocks { learning * width + block } else { learning * block };
         let embedding = if self.first_block == 0 && self.stage == Stage::Pixels {
@@ -160,6 +163,10 @@ impl Workload<'_> {
         let spec = self.spec;
         let (width, fc1, hidden) = (spec.width as u64, self.fc1_width(), spec.hidden as u64);
         let scaled = if spec.layer_scale { 2 * width } else { 0 };
+        if self.plain {
+            // What enters, q, k and v, the attended values, what enters the MLP, and its hidden values.
+            return 6 * width + scaled + fc1;
+        }
         let fused = 10 * width + scaled + fc1 + hidden;
         if self.fused && self.computation.precision == Precision::F32 {
             return fused;
@@ -277,6 +284,7 @@ mod tests {
             views: 0,
             workers: 2,
             fused: true,
+            plain: true,
             computation: Computation::default(),
             texts: None,
         }

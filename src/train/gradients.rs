@@ -119,7 +119,7 @@ fn square_sum(gradient: &Tensor) -> Result<f64> {
     if fused(gradient) {
         // Partial sums of a row in f32, rows in f64: accurate and vectorised.
         return read(gradient, |values| {
-            Ok(values.chunks(4096).map(|row| f64::from(simd(|| lane_sum(row.len(), |i| row[i] * row[i])))).sum())
+            Ok(values.chunks(4096).map(|row| f64::from(simd(|| lane_sum([row], |[x]| x * x)))).sum())
         });
     }
     Ok(f64::from(gradient.to_dtype(DType::F32)?.sqr()?.sum_all()?.to_scalar::<f32>()?))

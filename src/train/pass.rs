@@ -1,12 +1,14 @@
-//! One pass of a shard forward and back: in one piece, or block by block.
+//! One pass of a shard forward and back: as one graph, or stretch by stretch.
 //!
-//! Gradient checkpointing (Chen et al. 2016) keeps only what enters each block, and runs the block again on the way back.
-//! The random layers draw from keyed streams, so the second run is the first one to the bit.
+//! A stretch keeps what its way back needs: a block that runs on plain values its activations, another one a graph of its
+//! own. Gradient checkpointing (Chen et al. 2016) keeps only what enters each block, and runs the block again on the way
+//! back. The random layers draw from keyed streams, so the second run is the first one to the bit.
 
 use super::classifier::Classifier;
 use super::gradients::Gradients;
-use crate::backbone::{Params, Segment};
+use crate::backbone::{Kept, Params, PlainBlock, Segment};
 use crate::nn::Mode;
+use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 
 /// What goes into a pass.
@@ -33,44 +35,104 @@ pub struct Outcome {
     pub gradients: Gradients,
 }
 
+/// What a stretch has kept of its run.
+enum Way<'a> {
+    /// What entered: it runs again.
+    Again(Tensor),
+    /// The activations of a block.
+    Plain(PlainBlock<'a>, Box<Kept>),
+    /// What entered, and what left over a graph.
+    Graph(Tensor, Tensor),
+}
+
 impl Pass<'_> {
-    /// In one piece, with the whole graph in memory.
+    /// Forward and back. Blocks that can run on plain values do; where none can, the whole network is one graph. With a
+    /// `detached` learner each stretch runs without keeping anything first.
     ///
     /// # Errors
     /// When the device fails, or an operation cut the graph.
-    pub fn whole(&self, learner: &Classifier) -> Result<Outcome> {
+    pub fn run(&self, learner: &Classifier, detached: Option<&Classifier>) -> Result<Outcome> {
+        let segments = learner.segments();
+        if segments.is_empty() || (detached.is_none() && !learner.is_plain()) {
+            return self.whole(learner);
+        }
+        let (lowest, last) = (self.lowest(&segments), segments.len() - 1);
+        let mut ways = Vec::with_capacity(segments.len());
+        let mut x = self.inputs.clone();
+        for (index, &segment) in segments.iter().enumerate() {
+            x = match detached {
+                // Below the lowest learning parameter there is no way back.
+                _ if index < lowest => learner.run_segment(segment, &x, self.mode)?.detach(),
+                Some(detached) if index < last => {
+                    let output = detached.run_segment(segment, &x, self.mode)?;
+                    ways.push((segment, Way::Again(x)));
+                    output
+                }
+                _ => {
+                    let (output, way) = self.open(segment, &x, learner)?;
+                    ways.push((segment, way));
+                    output.detach()
+                }
+            };
+        }
+        self.back(x, ways, learner)
+    }
+
+    /// In one piece, with the whole graph in memory.
+    fn whole(&self, learner: &Classifier) -> Result<Outcome> {
         let logits = learner.logits(self.inputs, self.mode)?;
         let (value, scaled) = self.scaled_loss(&logits)?;
         Ok(Outcome { logits: logits.detach(), loss: value, gradients: Gradients::of(&scaled, self.params)? })
     }
 
-    /// Block by block: `detached` runs forward without a graph, then `learner` runs each block once more with one.
-    ///
-    /// # Errors
-    /// When the device fails, or an operation cut the graph.
-    pub fn by_segments(&self, learner: &Classifier, detached: &Classifier) -> Result<Outcome> {
-        let segments = learner.segments();
-        let Some((&last, before)) = segments.split_last() else { return self.whole(learner) };
-        let mut entering = vec![self.inputs.clone()];
-        for (i, &segment) in before.iter().enumerate() {
-            entering.push(detached.run_segment(segment, &entering[i], self.mode)?);
+    /// The first of the stretches in which something learns.
+    fn lowest(&self, segments: &[Segment]) -> usize {
+        let learning: Vec<Segment> = self.params.trained().map(|(name, _)| Segment::of(name)).collect();
+        segments.iter().position(|segment| learning.contains(segment)).unwrap_or(segments.len() - 1)
+    }
+
+    /// Runs a stretch so that it can be gone back.
+    fn open<'a>(&self, segment: Segment, x: &Tensor, learner: &'a Classifier) -> Result<(Tensor, Way<'a>)> {
+        if let Some(block) = learner.plain_block(segment, x)? {
+            let (output, kept) = block.run(x, self.mode)?;
+            return Ok((output, Way::Plain(block, Box::new(kept))));
         }
-        let mut back = Backward { pass: self, learner, entering, gradients: Gradients::default() };
+        // Nobody needs the gradient of the images themselves.
+        let input = if segment == Segment::Embed { x.clone() } else { Var::from_tensor(x)?.into_inner() };
+        let output = learner.run_segment(segment, &input, self.mode)?;
+        Ok((output.clone(), Way::Graph(input, output)))
+    }
+
+    /// From the loss on `logits` back through the stretches.
+    fn back(&self, logits: Tensor, ways: Vec<(Segment, Way<'_>)>, learner: &Classifier) -> Result<Outcome> {
+        let mut gradients = Gradients::default();
         let mut loss = f64::NAN;
-        let (logits, mut upstream) = back.through(last, &mut |logits| {
-            let (value, scaled) = self.scaled_loss(logits)?;
-            loss = value;
-            Ok(scaled)
-        })?;
-        for &segment in before.iter().rev() {
-            // What lies below the lowest learning parameter needs no second run.
-            if back.gradients.complete(self.params).is_ok() {
-                break;
-            }
-            upstream = back.through(segment, &mut |output| (output * &upstream)?.sum_all())?.1;
+        let mut upstream: Option<Tensor> = None;
+        for (index, (segment, way)) in ways.into_iter().enumerate().rev() {
+            let way = match way {
+                Way::Again(x) => self.open(segment, &x, learner)?.1,
+                way => way,
+            };
+            let mut store = GradStore::default();
+            upstream = match (way, &upstream) {
+                (Way::Plain(block, kept), Some(dy)) => block.back(*kept, dy, index > 0, &mut store)?,
+                (Way::Graph(input, output), upstream) => {
+                    let scalar = if let Some(dy) = upstream {
+                        (&output * dy)?.sum_all()?
+                    } else {
+                        let (value, scaled) = self.scaled_loss(&output)?;
+                        loss = value;
+                        scaled
+                    };
+                    store = scalar.backward()?;
+                    store.remove(&input).map(|dx| dx.detach())
+                }
+                (Way::Plain(..) | Way::Again(_), _) => candle_core::bail!("{segment:?} has no way back"),
+            };
+            gradients.take(&mut store, self.params);
         }
-        back.gradients.complete(self.params)?;
-        Ok(Outcome { logits, loss, gradients: back.gradients })
+        gradients.complete(self.params)?;
+        Ok(Outcome { logits, loss, gradients })
     }
 
     /// The loss and what is differentiated.
@@ -79,33 +141,5 @@ impl Pass<'_> {
         let value = f64::from(loss.to_scalar::<f32>()?);
         let scaled = if self.loss_scale == 1.0 { loss } else { (loss * self.loss_scale)? };
         Ok((value, scaled))
-    }
-}
-
-/// The way back through the segments, from the last.
-struct Backward<'a> {
-    pass: &'a Pass<'a>,
-    learner: &'a Classifier,
-    /// What enters each segment that is still to come.
-    entering: Vec<Tensor>,
-    gradients: Gradients,
-}
-
-impl Backward<'_> {
-    /// Runs the last remaining segment with a graph of its own and differentiates `scalar` of its output: the output, and
-    /// the gradient of what entered.
-    fn through(
-        &mut self,
-        segment: Segment,
-        scalar: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
-    ) -> Result<(Tensor, Tensor)> {
-        let Some(entering) = self.entering.pop() else { candle_core::bail!("nothing enters {segment:?}") };
-        // Nobody needs the gradient of the images themselves.
-        let input = if segment == Segment::Embed { entering } else { Var::from_tensor(&entering)?.into_inner() };
-        let output = self.learner.run_segment(segment, &input, self.pass.mode)?;
-        let mut store = scalar(&output)?.backward()?;
-        self.gradients.take(&mut store, self.pass.params);
-        let upstream = store.remove(&input).unwrap_or(input);
-        Ok((output.detach(), upstream.detach()))
     }
 }

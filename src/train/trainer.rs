@@ -282,14 +282,30 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let rows = self.scored(batch, |inputs| values(&self.scorer.logits(inputs, Mode::Eval)?))?;
+        Ok(rows.concat())
+    }
+
+    /// The features that the head reads, row-major (n, d), and the logits of a batch as of [`Trainer::logits`].
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn features_and_logits(&self, batch: &Batch) -> Result<(Vec<f32>, Vec<f32>)> {
+        let rows = self.scored(batch, |inputs| {
+            let features = self.scorer.features(inputs, Mode::Eval)?;
+            Ok((values(&features)?, values(&self.scorer.classify(&features, Mode::Eval)?)?))
+        })?;
+        let (features, logits): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        Ok((features.concat(), logits.concat()))
+    }
+
+    /// What `score` makes of each shard of a batch.
+    fn scored<R: Send>(&self, batch: &Batch, score: impl Fn(&Tensor) -> Result<R> + Sync) -> Result<Vec<R>> {
         if let Some(directions) = &self.directions {
             directions.refresh(&self.params, &self.workers)?;
         }
         let shards = self.workers.scoring_shards(batch.labels.len());
-        let rows = self.workers.map(shards, |shard| {
-            self.scorer.logits(&self.inputs(batch, shard)?, Mode::Eval)?.flatten_all()?.to_vec1::<f32>()
-        })?;
-        Ok(rows.concat())
+        self.workers.map(shards, |shard| score(&self.inputs(batch, shard)?))
     }
 
     /// The inputs of a shard on the device.
@@ -301,12 +317,14 @@ impl Trainer {
     }
 }
 
+/// All values of a tensor, in f32.
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
 impl Learner {
     fn run(&self, pass: &Pass<'_>) -> Result<Outcome> {
-        match &self.detached {
-            Some(detached) => pass.by_segments(&self.graph, detached),
-            None => pass.whole(&self.graph),
-        }
+        pass.run(&self.graph, self.detached.as_ref())
     }
 }
 

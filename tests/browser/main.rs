@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test stops at the first surprise
 
 mod chromium;
+mod run;
+#[path = "../common/run_page.rs"]
+mod run_page;
 
 use std::path::PathBuf;
 
 use chromium::{Chromium, Screen};
 use image::{Rgb, RgbImage};
+use run_page::HOSTILE;
 use serde_json::{Value, json};
 use vitadapt::report::html::{save_scatter_page, thumbnail};
 use vitadapt::report::plots::{Scatter, ScatterPoint};
@@ -16,7 +20,6 @@ use vitadapt::report::plots::{Scatter, ScatterPoint};
 const DESK: Screen = Screen { width: 1280, height: 900, dark: false, touch: false };
 const DARK: Screen = Screen { dark: true, ..DESK };
 const PHONE: Screen = Screen { width: 360, height: 740, dark: false, touch: true };
-const HOSTILE: &str = "</script><b onclick=\"alert('1')\">&\u{2028}\u{202e}日本 <!--";
 /// The first classes of [`page`].
 const NAMES: [&str; 3] = [HOSTILE, "a very long name of a class that does not fit", "ok"];
 

@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::data::Dataset;
 use crate::error::{DataError, Error, ExitCode, Result};
 use crate::hub::Wanted;
+use crate::metrics::good_classes;
 use crate::report::Console;
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -145,6 +146,7 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
     let spec = architecture(&settings, console);
     let spec = report.note(spec);
     let Some(dataset) = report.note(Dataset::open(&settings.data)) else { return report.finish(console) };
+    report.note(good_classes(&settings.inspection.good, &dataset.classes));
     let images = images::check(&settings, spec.as_ref(), &dataset, args, &mut report, console)?;
     report.sections.extend(images);
     if let Some(spec) = &spec {

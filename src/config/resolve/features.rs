@@ -5,7 +5,8 @@ use crate::config::feature_settings::{
     CacheSettings, FeatureChoice, ProbeMethod, ProbeSettings, Refit, TsneMethod, TsneSettings, log_grid,
 };
 use crate::config::paths;
-use crate::config::raw::{Neighbors, Penalty, RawCache, RawProbe, RawTsne};
+use crate::config::raw::{Neighbors, Penalty, RawCache, RawProbe, RawReport, RawTsne};
+use crate::config::report_settings::ReportSettings;
 use crate::config::settings::ClassWeights;
 
 impl Resolver<'_> {
@@ -43,6 +44,10 @@ pub(super) fn probe(raw: RawProbe) -> ProbeSettings {
 /// The 45 values of DINOv2's `eval/log_regression.py`, in the range of CLIP's linear probes.
 fn c_grid() -> Vec<f64> {
     log_grid(1e-6, 1e5, 45)
+}
+
+pub(super) fn report(raw: &RawReport) -> ReportSettings {
+    ReportSettings { html: raw.html.unwrap_or(true), mistakes: raw.mistakes.unwrap_or(12) }
 }
 
 pub(super) fn tsne(raw: &RawTsne) -> TsneSettings {

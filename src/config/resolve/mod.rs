@@ -6,6 +6,7 @@ mod augment;
 mod context;
 mod extras;
 mod features;
+mod inspection;
 mod prompt_tuning;
 mod prompts;
 mod strategy;
@@ -42,7 +43,10 @@ impl Resolver<'_> {
             cache: self.cache(raw.cache.unwrap_or_default()),
             probe: features::probe(raw.probe.unwrap_or_default()),
             tsne: features::tsne(&raw.tsne.unwrap_or_default()),
+            report: features::report(&raw.report.unwrap_or_default()),
             prompts: self.prompts(raw.prompts.unwrap_or_default()),
+            inspection: self.inspection(raw.inspection.unwrap_or_default()),
+            unknown: inspection::unknown(&raw.unknown.unwrap_or_default()),
             strategy,
             unfreeze,
         }

@@ -213,6 +213,31 @@ fn a_head_from_texts_has_keys_of_its_own() {
 }
 
 #[test]
+fn inspection_weighs_costs_or_keeps_limits() {
+    let inspection = |text: &str| settings(&format!("[inspection]\ngood = 'ok'\n{text}")).inspection;
+    assert_eq!(settings("").inspection, InspectionSettings::default());
+    assert_eq!(inspection("").band, None);
+    let limits = |max_escape, max_overkill| Some(BandGoal::Limits(Limits { max_escape, max_overkill }));
+    assert_eq!(inspection("max_escape = 0.01").band, limits(0.01, 0.0));
+    assert_eq!(inspection("max_overkill = 0.1").band, limits(0.0, 0.1));
+    let costs = Some(BandGoal::Costs(Costs { escape: 100.0, overkill: 5.0, look: 0.5 }));
+    assert_eq!(inspection("costs = { escape = 100, overkill = 5, look = 0.5 }").band, costs);
+    assert_eq!(settings("inspection.good = ['b', 'a', 'b']").inspection.good, ["a", "b"]);
+    let refused = |text: &str| problem(&format!("[inspection]\n{text}"));
+    assert!(refused("prevalence = 0.1").contains("inspection.good: is missing"));
+    assert!(refused("good = 'ok'\ncosts = { escape = 1, look = 1 }").contains("inspection.costs.overkill: is missing"));
+    assert!(
+        refused("good = 'ok'\ncosts = { escape = 1, overkill = 1, look = 1 }\nmax_escape = 0").contains("excludes")
+    );
+    // An override weighs costs whatever limits the file has.
+    let file = "data.root = '/data'\n[inspection]\ngood = 'ok'\nmax_escape = 0.1\n";
+    let sets = ["inspection.costs={ escape = 100, overkill = 5, look = 0.5 }"];
+    assert_eq!(load_text(file, &sets).unwrap().inspection.band, costs);
+    assert_eq!(settings("").unknown, UnknownSettings { k: 5, quantile: 0.99 });
+    assert_eq!(settings("unknown = { k = 0, quantile = 0.5 }").unknown, UnknownSettings { k: 0, quantile: 0.5 });
+}
+
+#[test]
 fn devices_are_parsed() {
     use DeviceChoice::{Auto, Cpu, Cuda};
     for (text, expected) in [("auto", Auto), ("cpu", Cpu), ("cuda", Cuda(0)), ("cuda:3", Cuda(3))] {

@@ -54,6 +54,11 @@ fn a_typo_does_not_drag_other_problems_along() {
 fn values_outside_their_range_are_refused() {
     let table = [
         "data.val = 1.0",
+        "inspection.prevalence = 1.5",
+        "inspection.good = ''",
+        "inspection.good = []",
+        "unknown.k = -1",
+        "unknown.quantile = 1.0",
         "data.val = -0.1",
         "data.test = nan",
         "data.bit_depth = 8",
@@ -135,6 +140,8 @@ fn values_outside_their_range_are_refused() {
         "tsne.perplexity = 0.5",
         "tsne.iterations = 10",
         "tsne.method = 'fft'",
+        "report.html = 'yes'",
+        "report.mistakes = 101",
         "run.precision = 'f8'",
         "run.name = 1979-05-27",
         "run = 5",

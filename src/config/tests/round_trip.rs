@@ -222,6 +222,25 @@ fn any_prompts() -> impl Strategy<Value = PromptSettings> {
     (templates, classes).prop_map(|(templates, classes)| PromptSettings { templates, classes })
 }
 
+fn any_inspection() -> impl Strategy<Value = InspectionSettings> {
+    let costs = (0.0..1e6f64, 0.0..1e6f64, 0.0..1e6f64)
+        .prop_map(|(escape, overkill, look)| BandGoal::Costs(Costs { escape, overkill, look }));
+    let limits = (0.0..=1.0f64, 0.0..=1.0f64)
+        .prop_map(|(max_escape, max_overkill)| BandGoal::Limits(Limits { max_escape, max_overkill }));
+    let good = prop::collection::btree_set("\\PC{1,9}", 1..4);
+    let band = prop::option::of(prop_oneof![costs, limits]);
+    let given = (good, prop::option::of(0.0..=1.0f64), band).prop_map(|(good, prevalence, band)| InspectionSettings {
+        good: good.into_iter().collect(),
+        prevalence,
+        band,
+    });
+    prop_oneof![Just(InspectionSettings::default()), given]
+}
+
+fn any_unknown() -> impl Strategy<Value = UnknownSettings> {
+    (0..1000usize, 1e-6..0.999f64).prop_map(|(k, quantile)| UnknownSettings { k, quantile })
+}
+
 fn any_blocks() -> impl Strategy<Value = BlockChoice> {
     prop_oneof![
         (1..100usize).prop_map(BlockChoice::First),
@@ -281,33 +300,36 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         any_lora().prop_map(StrategySettings::Lora),
         any_prompt_tuning().prop_map(StrategySettings::Prompt),
     ];
-    let features = (any_cache(), any_probe(), any_tsne(), any_prompts());
+    let report = (any::<bool>(), 0..=100usize).prop_map(|(html, mistakes)| ReportSettings { html, mistakes });
+    let features = (any_cache(), any_probe(), any_tsne(), any_prompts(), report, any_inspection(), any_unknown());
     (any_run(), any_data(), model, any_preprocess(), any_augment(), strategy, any_train(), 0..99usize, features)
-        .prop_map(
-            |(run, data, model, preprocess, augment, strategy, mut train, patience, (cache, probe, tsne, prompts))| {
-                if model.head_init == HeadInit::Text {
-                    start_from_texts(&mut train);
-                }
-                Settings {
-                    run,
-                    data,
-                    model,
-                    preprocess,
-                    augment,
-                    unfreeze: match strategy {
-                        StrategySettings::Frozen | StrategySettings::Prompt(_) => 0,
-                        _ => patience,
-                    },
-                    strategy,
-                    train,
-                    early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },
-                    cache,
-                    probe,
-                    tsne,
-                    prompts,
-                }
-            },
-        )
+        .prop_map(|(run, data, model, preprocess, augment, strategy, mut train, patience, features)| {
+            if model.head_init == HeadInit::Text {
+                start_from_texts(&mut train);
+            }
+            let (cache, probe, tsne, prompts, report, inspection, unknown) = features;
+            Settings {
+                run,
+                data,
+                model,
+                preprocess,
+                augment,
+                unfreeze: match strategy {
+                    StrategySettings::Frozen | StrategySettings::Prompt(_) => 0,
+                    _ => patience,
+                },
+                strategy,
+                train,
+                early_stop: EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience },
+                cache,
+                probe,
+                tsne,
+                prompts,
+                report,
+                inspection,
+                unknown,
+            }
+        })
 }
 
 proptest! {

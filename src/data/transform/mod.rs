@@ -42,6 +42,7 @@ use random_resized_crop::RandomResizedCrop;
 use serde::{Deserialize, Serialize};
 use squares::Squares;
 use std::path::Path;
+use std::sync::Arc;
 
 /// An augmentation of an 8-bit image, whose size it may change only by swapping its sides.
 trait Augment: Send + Sync {
@@ -166,17 +167,30 @@ pub struct View {
     pub sample: u64,
 }
 
-/// The random operations of training.
+/// Random operations on images.
 struct Augmentation {
     seed: u64,
+    purpose: Purpose,
     crop: Option<RandomResizedCrop>,
     image: Vec<Keyed<dyn Augment>>,
     pixels: Vec<Keyed<dyn PixelAugment>>,
 }
 
-/// The stream of one operation on one view.
-fn operation_stream(seed: u64, view: View, operation: u64) -> Stream {
-    Stream::new(seed, Purpose::Augment, &[view.epoch, view.sample, operation])
+impl Augmentation {
+    fn new(settings: &AugmentSettings, seed: u64, purpose: Purpose) -> Self {
+        Self {
+            seed,
+            purpose,
+            crop: settings.crop.map(RandomResizedCrop),
+            image: image_operations(settings),
+            pixels: pixel_operations(settings),
+        }
+    }
+
+    /// The stream of one operation on one view.
+    fn stream(&self, view: View, operation: u64) -> Stream {
+        Stream::new(self.seed, self.purpose, &[view.epoch, view.sample, operation])
+    }
 }
 
 /// Everything between a file and its pixels: decoding, preprocessing and, for training, augmentation.
@@ -184,24 +198,32 @@ pub struct Pipeline {
     decode: DecodeOptions,
     preprocess: Preprocess,
     augmentation: Option<Augmentation>,
-    squares: Squares,
+    squares: Arc<Squares>,
 }
 
 impl Pipeline {
     /// Without augmentation: every view of a sample is the same.
     pub fn evaluation(preprocess: Preprocess, decode: DecodeOptions) -> Self {
-        Self { decode, preprocess, augmentation: None, squares: Squares::default() }
+        Self { decode, preprocess, augmentation: None, squares: Arc::default() }
     }
 
     /// With the augmentations of the settings, drawn from `seed`.
     pub fn training(preprocess: Preprocess, decode: DecodeOptions, settings: &AugmentSettings, seed: u64) -> Self {
-        let augmentation = Augmentation {
-            seed,
-            crop: settings.crop.map(RandomResizedCrop),
-            image: image_operations(settings),
-            pixels: pixel_operations(settings),
-        };
-        Self { decode, preprocess, augmentation: Some(augmentation), squares: Squares::default() }
+        let augmentation = Some(Augmentation::new(settings, seed, Purpose::Augment));
+        Self { decode, preprocess, augmentation, squares: Arc::default() }
+    }
+
+    /// The same images with one flaw, drawn from `seed` and not from that of training. At another strength a view has the
+    /// same flaw, stronger or weaker. Both pipelines share the squares that they keep.
+    #[must_use]
+    pub fn corrupted(&self, corruption: Corruption, strength: f64, seed: u64) -> Self {
+        let augmentation = Augmentation::new(&corruption.settings(strength), seed, Purpose::Corruption);
+        Self {
+            augmentation: Some(augmentation),
+            squares: Arc::clone(&self.squares),
+            decode: self.decode,
+            preprocess: self.preprocess,
+        }
     }
 
     /// The plan that images follow.
@@ -231,8 +253,8 @@ impl Pipeline {
     /// When the image has no pixels.
     pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
         let square = match &self.augmentation {
-            Some(Augmentation { crop: Some(crop), seed, .. }) => {
-                let window = crop.draw(image.dimensions(), &mut operation_stream(*seed, view, CROP_ID));
+            Some(augmentation @ Augmentation { crop: Some(crop), .. }) => {
+                let window = crop.draw(image.dimensions(), &mut augmentation.stream(view, CROP_ID));
                 self.preprocess.geometry.square_of(image, window)?
             }
             _ => self.preprocess.square(image)?,
@@ -248,9 +270,8 @@ impl Pipeline {
     /// The image operations on a square.
     fn augmented(&self, square: RgbImage, view: View) -> RgbImage {
         let Some(augmentation) = &self.augmentation else { return square };
-        let apply = |image, (id, operation): &Keyed<dyn Augment>| {
-            operation.apply(image, &mut operation_stream(augmentation.seed, view, *id))
-        };
+        let apply =
+            |image, (id, operation): &Keyed<dyn Augment>| operation.apply(image, &mut augmentation.stream(view, *id));
         augmentation.image.iter().fold(square, apply)
     }
 
@@ -267,7 +288,7 @@ impl Pipeline {
     fn augment_pixels(&self, pixels: &mut [f32], view: View) {
         let Some(augmentation) = &self.augmentation else { return };
         for (id, operation) in &augmentation.pixels {
-            let rng = &mut operation_stream(augmentation.seed, view, *id);
+            let rng = &mut augmentation.stream(view, *id);
             operation.apply(pixels, self.preprocess.geometry.image_size, rng);
         }
     }

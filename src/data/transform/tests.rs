@@ -121,3 +121,25 @@ fn a_letterbox_border_is_near_zero() {
         assert!(plane[..32].iter().all(|x| x.abs() < 0.01), "the two rows of border: {:?}", &plane[..32]);
     }
 }
+
+#[test]
+fn a_flaw_grows_with_its_strength_and_keeps_its_place() {
+    let plain = Pipeline::evaluation(preprocess(ResizeMode::Squash), DecodeOptions::default());
+    let view = View { epoch: 0, sample: 3 };
+    let square = |pipeline: &Pipeline| pipeline.square_view(&picture(), view).unwrap();
+    let clean = square(&plain);
+    for corruption in Corruption::ALL {
+        let at = |strength, seed| square(&plain.corrupted(corruption, strength, seed));
+        let change =
+            |image: &RgbImage| -> u32 { image.iter().zip(clean.iter()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum() };
+        assert_eq!(at(0.0, 5), clean, "{corruption:?}");
+        assert_eq!(at(0.7, 5), at(0.7, 5), "{corruption:?}");
+        assert!(change(&at(1.0, 5)) > change(&at(0.2, 5)), "{corruption:?}");
+        // Not what training would have drawn from the same seed.
+        let training =
+            Pipeline::training(preprocess(ResizeMode::Squash), DecodeOptions::default(), &corruption.settings(1.0), 5);
+        if !matches!(corruption, Corruption::Jpeg) {
+            assert!(square(&training) != at(1.0, 5), "{corruption:?}");
+        }
+    }
+}

@@ -48,19 +48,57 @@ pub fn matmul<T: Real>(
     out: &mut [T],
     out_stride: usize,
 ) -> Result<()> {
+    let (m, n) = (a.rows, b.cols);
+    if out_stride < n || (m > 0 && (m - 1) * out_stride + n > out.len()) {
+        bail!("a matrix of {m}x{n} does not fit its buffer");
+    }
+    // SAFETY: every element that is written, or read for a `beta`, lies in the slice.
+    #[allow(unsafe_code)] // the crate has no safe entry point
+    unsafe {
+        multiply(a, b, alpha, beta, out.as_mut_ptr(), out_stride)
+    }
+}
+
+/// `alpha * a b` as a new row-major matrix, in memory that is not zeroed first.
+///
+/// # Errors
+/// When the shapes disagree or a view leaves its slice.
+pub fn product<T: Real>(a: Mat<'_, T>, b: Mat<'_, T>, alpha: T) -> Result<Vec<T>> {
+    let len = a.rows * b.cols;
+    let mut out = Vec::with_capacity(len);
+    // SAFETY: with `beta` = 0 the product is written to all `len` places, which the vector has room for, and none is read.
+    #[allow(unsafe_code)] // zeroing a gradient that is then overwritten costs as much as a tenth of its product
+    unsafe {
+        multiply(a, b, alpha, T::default(), out.as_mut_ptr(), b.cols)?;
+        out.set_len(if a.cols == 0 { 0 } else { len });
+    }
+    out.resize(len, T::default());
+    Ok(out)
+}
+
+/// # Safety
+/// `out` has room for `a.rows` rows of `b.cols` values, `out_stride` apart, and holds values when `beta` is not 0.
+#[allow(unsafe_code)] // see the callers
+unsafe fn multiply<T: Real>(
+    a: Mat<'_, T>,
+    b: Mat<'_, T>,
+    alpha: T,
+    beta: T,
+    out: *mut T,
+    out_stride: usize,
+) -> Result<()> {
     let (m, n, k) = (a.rows, b.cols, a.cols);
-    if k != b.rows || !fits(&a) || !fits(&b) || out_stride < n || (m > 0 && (m - 1) * out_stride + n > out.len()) {
+    if k != b.rows || !fits(&a) || !fits(&b) {
         bail!("matrix product of {m}x{k} and {}x{n} does not fit its buffers", b.rows);
     }
-    // SAFETY: every index of the three strided views was checked above to lie inside its slice; `out` is borrowed
-    // mutably, so it aliases neither input. gemm requires nothing else of f32 and f64 operands.
-    #[allow(unsafe_code)] // the crate has no safe entry point
+    // SAFETY: every index of the views of `a` and `b` was checked to lie inside its slice; the caller vouches for `out`,
+    // which it holds mutably, so that it aliases neither input. gemm requires nothing else of f32 and f64 operands.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out,
             1,
             out_stride as isize,
             beta != T::default(),
@@ -96,6 +134,13 @@ mod tests {
         let mut out = [1., 1., 0., 1., 1., 0.];
         matmul(Mat::strided(&a, 2, 2, 3), Mat::new(&b, 2, 2).t(), 2.0, 1.0, &mut out, 3).unwrap();
         assert_eq!(out, [35., 47., 0., 79., 107., 0.]);
+    }
+
+    #[test]
+    fn a_new_product_is_whole() {
+        let a = [1., 2., 3., 4.];
+        assert_eq!(product(Mat::new(&a, 2, 2), Mat::new(&a, 2, 2), 0.5).unwrap(), [3.5, 5., 7.5, 11.]);
+        assert_eq!(product::<f32>(Mat::new(&[], 2, 0), Mat::new(&[], 0, 2), 1.0).unwrap(), [0.; 4]);
     }
 
     #[test]

@@ -5,18 +5,20 @@
 /// Cody and Waite reduction, then the Taylor polynomial of degree 6 on |r| <= ln 2 / 2.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer without a call that SSE2 lacks.
+    // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits: no conversion, which would have to
+    // saturate.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-87.3, 88.0);
-    let n = clamped * std::f32::consts::LOG2_E + ROUND - ROUND;
+    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = clamped - n * LN2_HIGH - n * LN2_LOW;
     let mut p = 1.0 / 720.0;
     for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = p * r + coefficient;
     }
-    let scale = f32::from_bits((((n as i32) + 127) << 23) as u32);
+    let scale = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
     // A comparison, not a branch, so that masked attention and far tails give exactly 0; NaN stays NaN.
     if x < -87.3 { 0.0 } else { p * scale }
 }

@@ -4,12 +4,15 @@
 //! Loops are written so that the compiler vectorises them, and run under [`simd`], which selects AVX-512, AVX2 with
 //! FMA, NEON or the baseline at run time: a plain `cargo install` is fast without `target-cpu=native`.
 
+pub mod buffer;
 pub mod gemm;
 pub mod math;
 
+use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 
-/// Runs a closure compiled for the best instruction set of this CPU.
+/// Runs a closure compiled for the best instruction set of this CPU. What it calls must be inlined into it: a function or
+/// closure that is called instead is compiled for the baseline. So it is `#[inline(always)]` where it is large.
 pub fn simd<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
@@ -47,6 +50,17 @@ pub fn gradient_of(operand: &Tensor, values: Vec<f32>) -> Result<Option<Tensor>>
     operand.track_op().then(|| Tensor::from_vec(values, operand.shape(), operand.device())).transpose()
 }
 
+/// Leaves the gradient of a parameter in `store` if it learns.
+///
+/// # Errors
+/// When the values do not fit the shape.
+pub fn keep(store: &mut GradStore, param: &Tensor, values: impl FnOnce() -> Result<Vec<f32>>) -> Result<()> {
+    if param.track_op() {
+        store.insert(param, Tensor::from_vec(values()?, param.shape(), param.device())?);
+    }
+    Ok(())
+}
+
 /// Whether the fused CPU kernels apply; elsewhere each layer is a composition of candle's differentiable ops.
 pub fn fused(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
@@ -63,25 +77,49 @@ pub fn widened(x: &Tensor) -> Result<Tensor> {
 /// Lanes of the partial sums: enough to fill two AVX-512 registers, and a fixed order of addition on every CPU.
 pub const LANES: usize = 32;
 
-/// Sum of `f(i)` over `0..n` in [`LANES`] partial sums, which vectorises where a plain sum may not be reordered.
+/// Sum of `f` over the values at equal places of slices of one length, in [`LANES`] partial sums: it vectorises where a
+/// plain sum may not be reordered.
 #[inline(always)]
-pub fn lane_sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub fn lane_sum<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
-    let whole = n - n % LANES;
-    for start in (0..whole).step_by(LANES) {
+    let parts = slices.map(|slice| slice.as_chunks::<LANES>());
+    let whole = parts.iter().map(|(chunks, _)| chunks.len()).min().unwrap_or(0);
+    for chunk in 0..whole {
+        let values = parts.map(|(chunks, _)| &chunks[chunk]);
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(start + lane);
+            *sum += f(values.map(|values| values[lane]));
         }
     }
-    let tail: f32 = (whole..n).map(&f).sum();
+    let rest = parts.iter().map(|(_, rest)| rest.len()).min().unwrap_or(0);
+    let tail: f32 = (0..rest).map(|i| f(parts.map(|(_, rest)| rest[i]))).sum();
+    fold_lanes(lanes, |a, b| a + b) + tail
+}
+
+/// The largest value; NaN is never larger.
+#[inline(always)]
+pub fn lane_max(row: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *value);
+        }
+    }
+    rest.iter().fold(fold_lanes(lanes, larger), |max, &x| larger(max, x))
+}
+
+/// The lanes as one value, halves first.
+#[inline(always)]
+fn fold_lanes(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
+            lanes[lane] = f(lanes[lane], lanes[lane + width]);
         }
         width /= 2;
     }
-    lanes[0] + tail
+    lanes[0]
 }
 
 /// Adds every row of `rows` (m, n) to `sum` (n): the gradient of a bias.

@@ -1,11 +1,17 @@
 //! Pages that need nothing but their own file: no network, no server, no other file.
 
+mod heat;
+mod markup;
+mod run;
 mod scatter;
 mod thumbnail;
 
+pub use heat::heat_map;
+pub use run::{Mistake, Mistakes, Neighbor, RunPage, save_run_page};
 pub use scatter::save_scatter_page;
 pub use thumbnail::thumbnail;
 
+use plotters::style::RGBColor;
 use serde::Serialize;
 
 /// The parts of a page. Everything a user has named is escaped or travels in `data`.
@@ -13,7 +19,7 @@ struct Page<'a> {
     title: &'a str,
     subtitle: &'a str,
     /// Beyond the style that all pages share.
-    style: &'static str,
+    style: &'a str,
     /// Between the title and the end, as HTML.
     body: &'a str,
     /// JSON, as [`json`] makes it.
@@ -87,6 +93,11 @@ fn json(value: &impl Serialize) -> serde_json::Result<String> {
 fn data_uri(image: &[u8]) -> Option<String> {
     let format = image::guess_format(image).ok()?;
     Some(format!("data:{};base64,{}", format.to_mime_type(), base64(image)))
+}
+
+/// A colour as HTML writes it.
+fn hex(RGBColor(r, g, b): RGBColor) -> String {
+    format!("#{r:02x}{g:02x}{b:02x}")
 }
 
 /// Standard base64 with padding (RFC 4648, section 4).

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use plotters::style::RGBColor;
 use serde::Serialize;
 
-use super::{Page, data_uri, json};
+use super::{Page, data_uri, hex, json};
 use crate::error::{Error, Result};
 use crate::report::plots::{Scatter, drawing_order, opacity, palette, radius};
 use crate::report::printable;
@@ -109,10 +108,6 @@ fn classes(scatter: &Scatter) -> Vec<Class> {
         }
     };
     scatter.classes.iter().zip(scatter.counts()).enumerate().map(class).collect()
-}
-
-fn hex(RGBColor(r, g, b): RGBColor) -> String {
-    format!("#{r:02x}{g:02x}{b:02x}")
 }
 
 #[cfg(test)]

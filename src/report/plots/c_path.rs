@@ -10,7 +10,10 @@ use super::lines::{self, Axes, Kind, Series};
 use super::{Drawn, Picture};
 
 const SIZE: (u32, u32) = (1160, 760);
+/// Without a title.
+const PANEL: (u32, u32) = (900, 700);
 const MOST_TICKS: f64 = 12.0;
+const KINDS: [Kind; 2] = [Kind::Training, Kind::Validation];
 
 /// How a probe's setting was chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,8 +80,30 @@ impl Picture for Selection {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let chosen = format!("chosen: {} = {}", self.x_label, short(self.chosen));
-        let panel = lines::draw_header(area, &self.title, &[Kind::Training, Kind::Validation], Some(chosen))?;
+        let panel = lines::draw_header(area, &self.title, &KINDS, Some(self.chosen_in_words()))?;
+        self.draw_panel(&panel)
+    }
+}
+
+/// The same for narrow places.
+pub(super) struct Panel<'a>(pub(super) &'a Selection);
+
+impl Picture for Panel<'_> {
+    fn size(&self) -> (u32, u32) {
+        PANEL
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        self.0.draw_panel(&lines::draw_key(area, &KINDS, Some(self.0.chosen_in_words()))?)
+    }
+}
+
+impl Selection {
+    fn chosen_in_words(&self) -> String {
+        format!("chosen: {} = {}", self.x_label, short(self.chosen))
+    }
+
+    fn draw_panel<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
         let series = [self.series(Kind::Training, |point| point.1), self.series(Kind::Validation, |point| point.2)];
         let axes = Axes {
             x: self.range(),
@@ -88,7 +113,7 @@ impl Picture for Selection {
             y: lines::accuracy_range(&series),
             y_name: "accuracy, %",
         };
-        lines::draw_panel(&panel, &axes, Some(self.place(self.chosen)), &series)
+        lines::draw_panel(area, &axes, Some(self.place(self.chosen)), &series)
     }
 }
 

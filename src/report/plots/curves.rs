@@ -11,6 +11,8 @@ use super::{Drawn, Picture};
 use crate::train::progress::EpochRecord;
 
 const SIZE: (u32, u32) = (1720, 760);
+/// Of one panel by itself.
+const PANEL: (u32, u32) = (900, 700);
 
 /// What is drawn; there is at least one epoch.
 pub(super) struct Curves<'a> {
@@ -25,22 +27,60 @@ impl Picture for Curves<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let best = self.best_epoch.map(|epoch| format!("best epoch: {epoch}"));
-        let panels = lines::draw_header(area, self.title, self.kinds(), best)?;
+        let panels = lines::draw_header(area, self.title, self.kinds(), self.best())?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
-        let loss = [self.series(Kind::Training, |e| Some(e.train_loss)), self.series(Kind::Validation, |e| e.val_loss)];
-        self.draw_panel(&left, "loss", lines::loss_range(&loss), &loss)?;
-        let accuracy = [
-            self.series(Kind::Training, |e| Some(100.0 * e.train_accuracy)),
-            self.series(Kind::Validation, |e| e.val_accuracy.map(|share| 100.0 * share)),
-        ];
-        self.draw_panel(&right, "accuracy, %", lines::accuracy_range(&accuracy), &accuracy)
+        self.draw_measure(&left, Measure::Loss)?;
+        self.draw_measure(&right, Measure::Accuracy)
+    }
+}
+
+/// What is drawn over the epochs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::report) enum Measure {
+    Loss,
+    Accuracy,
+}
+
+/// One measure by itself, for narrow places.
+pub(super) struct Panel<'a> {
+    pub(super) curves: Curves<'a>,
+    pub(super) measure: Measure,
+}
+
+impl Picture for Panel<'_> {
+    fn size(&self) -> (u32, u32) {
+        PANEL
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let panel = lines::draw_key(area, self.curves.kinds(), self.curves.best())?;
+        self.curves.draw_measure(&panel, self.measure)
     }
 }
 
 impl Curves<'_> {
     fn series(&self, kind: Kind, value: fn(&EpochRecord) -> Option<f64>) -> Series {
         Series::new(kind, self.epochs.iter().map(|e| (e.epoch as f64, value(e).unwrap_or(f64::NAN))))
+    }
+
+    fn best(&self) -> Option<String> {
+        self.best_epoch.map(|epoch| format!("best epoch: {epoch}"))
+    }
+
+    fn draw_measure<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, measure: Measure) -> Drawn<B> {
+        match measure {
+            Measure::Loss => {
+                let training = self.series(Kind::Training, |e| Some(e.train_loss));
+                let loss = [training, self.series(Kind::Validation, |e| e.val_loss)];
+                self.draw_panel(area, "loss", lines::loss_range(&loss), &loss)
+            }
+            Measure::Accuracy => {
+                let training = self.series(Kind::Training, |e| Some(100.0 * e.train_accuracy));
+                let validation = self.series(Kind::Validation, |e| e.val_accuracy.map(|share| 100.0 * share));
+                let accuracy = [training, validation];
+                self.draw_panel(area, "accuracy, %", lines::accuracy_range(&accuracy), &accuracy)
+            }
+        }
     }
 
     fn kinds(&self) -> &'static [Kind] {

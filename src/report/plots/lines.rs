@@ -21,6 +21,8 @@ use crate::report::printable;
 const MARKED_VALUES: usize = 50;
 /// Height of title and legend above the panels.
 const HEADER: u32 = 130;
+/// Height of the legend by itself.
+const KEY: u32 = 60;
 const LINE: u32 = 4;
 const MARKER: i32 = 7;
 
@@ -85,7 +87,7 @@ impl Series {
     }
 }
 
-type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+pub(super) type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// The axes of one panel.
 pub(super) struct Axes<'a> {
@@ -105,6 +107,19 @@ pub(super) fn draw_panel<B: DrawingBackend>(
     marked: Option<f64>,
     series: &[Series],
 ) -> Drawn<B> {
+    let mut chart = draw_axes(area, axes)?;
+    if let Some(x) = marked {
+        let line = [(x, axes.y.start), (x, axes.y.end)];
+        chart.draw_series(DashedLineSeries::new(line, 8, 8, GREY.stroke_width(3)))?;
+    }
+    series.iter().try_for_each(|series| series.draw(&mut chart))
+}
+
+/// Draws the axes alone; curves go into the chart.
+pub(super) fn draw_axes<'a, B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    axes: &Axes<'_>,
+) -> Result<Chart<'a, B>, DrawingAreaErrorKind<B::ErrorType>> {
     let decimals = decimals_of(&axes.y);
     let mut chart = ChartBuilder::on(area)
         .margin_left(20)
@@ -130,11 +145,7 @@ pub(super) fn draw_panel<B: DrawingBackend>(
         .x_desc(axes.x_name)
         .y_desc(axes.y_name)
         .draw()?;
-    if let Some(x) = marked {
-        let line = [(x, axes.y.start), (x, axes.y.end)];
-        chart.draw_series(DashedLineSeries::new(line, 8, 8, GREY.stroke_width(3)))?;
-    }
-    series.iter().try_for_each(|series| series.draw(&mut chart))
+    Ok(chart)
 }
 
 /// Draws the title and, below it, the legend; what is left of the area is for the panels.
@@ -150,6 +161,17 @@ pub(super) fn draw_header<B: DrawingBackend>(
     header.draw(&Text::new(title, (width / 2, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
     draw_legend(&header, (width / 2, 100), kinds, marked)?;
     Ok(panels)
+}
+
+/// Draws the legend alone on top; what is left of the area is for the panel.
+pub(super) fn draw_key<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    kinds: &[Kind],
+    marked: Option<String>,
+) -> Result<DrawingArea<B, Shift>, DrawingAreaErrorKind<B::ErrorType>> {
+    let (key, panel) = area.split_vertically(KEY);
+    draw_legend(&key, (area.dim_in_pixel().0 as i32 / 2, KEY as i32 / 2), kinds, marked)?;
+    Ok(panel)
 }
 
 /// Draws samples of the curves with their names and `marked`, the name of the dashed line, centred in one row.
@@ -209,7 +231,11 @@ pub(super) fn loss_range(series: &[Series]) -> Range<f64> {
 
 /// Per cent, from the ten below the lowest value to just above 100.
 pub(super) fn accuracy_range(series: &[Series]) -> Range<f64> {
-    let (low, _) = extremes(series).unwrap_or((0.0, 100.0));
+    accuracies_from(extremes(series).map_or(0.0, |(low, _)| low))
+}
+
+/// The same for a known lowest value.
+pub(super) fn accuracies_from(low: f64) -> Range<f64> {
     let floor = ((low - 2.0) / 10.0).floor() * 10.0;
     floor.clamp(0.0, 90.0)..101.5
 }

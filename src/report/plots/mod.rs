@@ -7,14 +7,17 @@ mod labels;
 mod lines;
 mod lr_finder;
 pub(in crate::report) mod palette;
+mod reliability;
+mod robustness;
 mod scatter;
 mod sheet;
 mod smooth;
-mod style;
+pub(in crate::report) mod style;
 mod tradeoff;
 mod wise_ft;
 
 pub use c_path::Selection;
+pub(in crate::report) use curves::Measure;
 pub use scatter::{Scatter, ScatterPoint};
 pub(in crate::report) use scatter::{drawing_order, opacity, radius};
 pub use sheet::{Sheet, SheetRow, Thumbnail};
@@ -29,6 +32,7 @@ use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{DrawingBackend, SVGBackend};
 
 use crate::error::{Error, Result};
+use crate::metrics::{Reliability, ReliabilityBin, Robustness};
 use crate::system::files::{create_folder, write_atomic};
 use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
@@ -97,6 +101,18 @@ pub fn save_lr_finder(stem: &Path, title: &str, sweep: &Sweep) -> Result<()> {
     save(&lr_finder::LrFinder { title, sweep }, stem)
 }
 
+/// Draws how often answers of a confidence are right, before and after division by the temperature, to `stem`.png and
+/// `stem`.svg.
+///
+/// # Errors
+/// [`Error::Plot`] when there is no bin or the drawing fails, [`Error::Io`] when a file cannot be written.
+pub fn save_reliability(stem: &Path, title: &str, temperature: f64, reliability: &Reliability) -> Result<()> {
+    if reliability.before.is_empty() || reliability.after.is_empty() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no probability is a number".into() });
+    }
+    save(&reliability::ReliabilityPlot { title, temperature, reliability }, stem)
+}
+
 /// Draws a contact sheet to the PNG file `path`.
 ///
 /// # Errors
@@ -134,6 +150,41 @@ pub fn save_tradeoff(stem: &Path, tradeoff: &Tradeoff) -> Result<()> {
     let problem = tradeoff.problem().map_or_else(style::register_font, Err);
     problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
     save(tradeoff, stem)
+}
+
+/// Draws accuracy against the strength of each flaw to `stem`.png and `stem`.svg, with the mean over the flaws.
+///
+/// # Errors
+/// [`Error::Plot`] when nothing was scored or the drawing fails, [`Error::Io`] when a file cannot be written.
+pub fn save_robustness(stem: &Path, title: &str, scores: &Robustness) -> Result<()> {
+    if scores.kinds.is_empty() || scores.strengths.is_empty() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no flaw was tried".into() });
+    }
+    save(&robustness::RobustnessPlot { title, scores }, stem)
+}
+
+/// Loss or accuracy over the epochs as SVG text. There is at least one epoch.
+pub(in crate::report) fn curve_svg(
+    epochs: &[EpochRecord],
+    best_epoch: Option<usize>,
+    measure: Measure,
+) -> Result<String, String> {
+    to_svg(&curves::Panel { curves: curves::Curves { title: "", epochs, best_epoch }, measure })
+}
+
+/// The picture of [`save_robustness`] as SVG text.
+pub(in crate::report) fn robustness_svg(scores: &Robustness) -> Result<String, String> {
+    to_svg(&robustness::NarrowRobustness(scores))
+}
+
+/// One side of the picture of [`save_reliability`] as SVG text.
+pub(in crate::report) fn reliability_svg(name: &str, bins: &[ReliabilityBin]) -> Result<String, String> {
+    to_svg(&reliability::Side { name, bins })
+}
+
+/// The picture of [`save_selection`] as SVG text.
+pub(in crate::report) fn selection_svg(selection: &Selection) -> Result<String, String> {
+    selection.problem().map_or_else(|| to_svg(&c_path::Panel(selection)), Err)
 }
 
 /// What drawing on backend `B` returns.

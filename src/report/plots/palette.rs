@@ -41,6 +41,11 @@ pub(in crate::report) fn mark(class: usize) -> Mark {
     Mark { light, dark, shape: Shape::ALL[class % Shape::ALL.len()] }
 }
 
+/// Every hue on white with the same on dark pages.
+pub(in crate::report) fn hues() -> impl Iterator<Item = (RGBColor, RGBColor)> {
+    COLORS.into_iter()
+}
+
 /// The outline of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::report) enum Shape {

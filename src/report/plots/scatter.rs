@@ -230,7 +230,8 @@ impl Picture for ScatterPlot<'_> {
     }
 }
 
-fn draw_shape<B: DrawingBackend>(
+/// A mark of a radius in pixels.
+pub(super) fn draw_shape<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     shape: Shape,
     (x, y): (i32, i32),

@@ -8,13 +8,13 @@ use plotters::style::{
 };
 
 /// Background.
-pub(super) const PAPER: RGBColor = RGBColor(255, 255, 255);
+pub(in crate::report) const PAPER: RGBColor = RGBColor(255, 255, 255);
 /// Text and axes.
-pub(super) const INK: RGBColor = RGBColor(38, 38, 38);
+pub(in crate::report) const INK: RGBColor = RGBColor(38, 38, 38);
 /// Secondary text and marks.
-pub(super) const GREY: RGBColor = RGBColor(115, 115, 115);
+pub(in crate::report) const GREY: RGBColor = RGBColor(115, 115, 115);
 /// Grid lines.
-pub(super) const FAINT: RGBColor = RGBColor(225, 225, 225);
+pub(in crate::report) const FAINT: RGBColor = RGBColor(225, 225, 225);
 /// First series: the blue of Okabe and Ito (2008), distinct from the next for every kind of colour vision.
 pub(super) const BLUE: RGBColor = RGBColor(0, 114, 178);
 /// Second series: their vermilion.

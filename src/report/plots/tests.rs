@@ -1,4 +1,6 @@
 use super::*;
+use crate::metrics::FlawScores;
+use crate::metrics::Scores;
 use crate::train::wise_ft::Mixture;
 use std::fs;
 
@@ -255,6 +257,63 @@ fn strategies_close_together_and_far_apart() {
     let refused = save_tradeoff(Path::new("nowhere"), &one).unwrap_err();
     assert!(refused.to_string().contains("the time or the accuracy of knn"), "{refused}");
     assert!(save_tradeoff(Path::new("nowhere"), &Tradeoff::default()).unwrap_err().to_string().contains("no strategy"));
+}
+
+#[test]
+fn reliability_of_any_shape() {
+    let scores = |n: usize, k: usize, scale: f64| {
+        let logits: Vec<f64> = (0..n * k).map(|i| scale * (i as f64 * 0.754_877).fract()).collect();
+        let labels: Vec<usize> = (0..n).map(|i| (i * 7919) % 11 % k).collect();
+        Scores::new(&logits, &labels, k).unwrap()
+    };
+    for (n, k, scale) in [(1, 2, 1.0), (90, 3, 8.0), (5000, 5, 6.0), (40, 2, 1e6)] {
+        let reliability = Reliability::new(&scores(n, k, scale), 2.5);
+        let name = format!("reliability-{n}-{k}");
+        let svg = saved(&name, |stem| save_reliability(stem, "test, Ölfleck & <Kratzer>", 2.5, &reliability));
+        for word in ["accuracy, %", "confidence, %", "images", "at temperature 2.50", "&amp; &lt;Kratzer&gt;"] {
+            assert!(svg.contains(word), "{word}");
+        }
+    }
+    let nothing = Reliability { before: Vec::new(), after: Vec::new() };
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(save_reliability(&folder.path().join("x"), "", 1.0, &nothing), Err(Error::Plot { .. })));
+}
+
+#[test]
+fn flaws_of_growing_strength() {
+    let accuracy =
+        |kind: usize, strength: f64| 0.91 - (0.05 + 0.07 * kind as f64) * strength.powf(1.0 + kind as f64 / 4.0);
+    let strengths: Vec<f64> = (1..=5).map(|level| f64::from(level) / 5.0).collect();
+    let names =
+        ["stains", "scratches", "occlusion", "illumination", "blur", "stripes", "noise", "a <long> name of a flaw"];
+    let kind = |(i, name): (usize, &&str)| FlawScores {
+        kind: (*name).into(),
+        mean_accuracy: 0.7,
+        relative_accuracy: Some(0.8),
+        accuracy: strengths.iter().map(|&strength| accuracy(i, strength)).collect(),
+        balanced_accuracy: vec![0.7; 5],
+    };
+    let scores = Robustness {
+        split: "test".into(),
+        n: 90,
+        seed: 42,
+        clean_accuracy: 0.91,
+        clean_balanced_accuracy: 0.9,
+        mean_accuracy: 0.7,
+        mean_balanced_accuracy: 0.7,
+        relative_accuracy: Some(0.8),
+        mean_by_strength: strengths.iter().map(|&strength| accuracy(3, strength)).collect(),
+        kinds: names.iter().enumerate().map(kind).collect(),
+        strengths: strengths.clone(),
+    };
+    let svg = saved("robustness", |stem| save_robustness(stem, "test: accuracy 91.0 %, with flaws 70.0 %", &scores));
+    for word in ["strength", "accuracy, %", "mean", "stains", "a &lt;long&gt; name"] {
+        assert!(svg.contains(word), "{word}");
+    }
+    assert!(robustness_svg(&scores).unwrap().contains("stripes"));
+    let nothing = Robustness { kinds: Vec::new(), ..scores };
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(save_robustness(&folder.path().join("x"), "", &nothing), Err(Error::Plot { .. })));
 }
 
 fn thumbnail(width: u32, height: u32, shade: u8) -> Thumbnail {

@@ -1,0 +1,111 @@
+//! What a run remembers of its training images, so that images unlike them are recognised.
+
+use super::features::{FeatureSet, Rows};
+use super::session::Session;
+use crate::backbone::{Readout, Stage};
+use crate::cache::Key;
+use crate::data::transform::Normalization;
+use crate::data::{Dataset, Split};
+use crate::error::Result;
+use crate::features::{Known, KnownRecord, passing_distance};
+use crate::report::{Console, percent};
+use crate::strategy::Plan;
+use crate::train::feed::Feed;
+use crate::train::trainer::Trainer;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The file in a run directory.
+pub const FILE: &str = "known.safetensors";
+
+/// The features of the training and of the validation images.
+pub struct Seen {
+    train: Rows,
+    val: Rows,
+}
+
+impl Seen {
+    /// Those among the features of all images.
+    pub fn among(features: &FeatureSet) -> Self {
+        Self { train: features.of(&[Split::Train]), val: features.of(&[Split::Val]) }
+    }
+
+    /// Those of a trained model: from the cache where its backbone never learnt, else by one more pass.
+    ///
+    /// # Errors
+    /// Data errors of files that changed under way.
+    pub fn by(
+        trainer: &Trainer,
+        session: &Session,
+        plan: &Plan,
+        (feed, keys): (&Feed, &Arc<Vec<Key>>),
+        console: &Console,
+    ) -> Result<Self> {
+        let frozen = matches!(plan.frozen_until, Stage::Features(_));
+        if frozen && feed.evaluation.preprocess().normalization != Normalization::Batch {
+            let images = (&feed.dataset, keys, &feed.evaluation);
+            let weights = &session.backbone.sha256;
+            let features = FeatureSet::compute(session, &trainer.params, weights, Readout::POOL, images, console)?;
+            return Ok(Self::among(&features));
+        }
+        let total = feed.len(Split::Train) + feed.len(Split::Val);
+        let progress = console.progress(total as u64, "features of known images");
+        let width = Readout::POOL.width(&session.backbone.spec);
+        let rows = |split| -> Result<Rows> {
+            let values = feed.features(trainer, split, &mut |images| progress.inc(images as u64))?;
+            Ok(Rows::new(values, width, &feed.dataset, feed.dataset.indices(split)))
+        };
+        let seen = Self { train: rows(Split::Train)?, val: rows(Split::Val)? };
+        progress.finish();
+        Ok(seen)
+    }
+
+    /// Writes the training images into a run directory, with the distance from which on an image is unknown; to be called
+    /// only when `unknown.k` is not 0.
+    ///
+    /// # Errors
+    /// A data error for features that are no numbers; when the file cannot be written.
+    fn remember(&self, folder: &Path, session: &Session, dataset: &Dataset, console: &Console) -> Result<KnownRecord> {
+        let settings = session.settings.unknown;
+        let names = self.train.samples.iter().map(|&sample| dataset.samples[sample].name.clone()).collect();
+        let known = Known::new(self.train.matrix(), names)?;
+        let distances = session.workers.install(|| known.distances(self.val.matrix(), settings.k))?;
+        let distances: Vec<f64> = distances.iter().map(|found| found.distance).collect();
+        let chosen_on = distances.len();
+        let passing = passing_distance(distances, settings.quantile);
+        match passing {
+            None => console.detail("no validation images: distances to the training images have no threshold"),
+            Some((_, share)) if share < settings.quantile => console.detail(format!(
+                "unknown   {chosen_on} validation images vouch for {} of known images passing, not for {}",
+                percent(share),
+                percent(settings.quantile)
+            )),
+            Some(_) => {}
+        }
+        Ok(KnownRecord {
+            k: settings.k.min(known.len()),
+            images: known.len(),
+            threshold: passing.map(|(distance, _)| distance),
+            passing: passing.map(|(_, share)| share),
+            chosen_on,
+            sha256: known.write(&folder.join(FILE))?,
+        })
+    }
+}
+
+/// Remembers the training images in a run directory, unless the settings say not to.
+///
+/// # Errors
+/// Those of `seen`; a data error for features that are no numbers; when the file cannot be written.
+pub fn remember(
+    folder: &Path,
+    session: &Session,
+    dataset: &Dataset,
+    seen: impl FnOnce() -> Result<Seen>,
+    console: &Console,
+) -> Result<Option<KnownRecord>> {
+    if session.settings.unknown.k == 0 {
+        return Ok(None);
+    }
+    seen()?.remember(folder, session, dataset, console).map(Some)
+}

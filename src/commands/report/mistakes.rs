@@ -1,0 +1,142 @@
+//! The pictures of a page: images that were classified wrongly, where the model looked, and what they are like.
+
+use super::Subject;
+use crate::backbone::Stage;
+use crate::commands::known;
+use crate::data::Sample;
+use crate::data::decode;
+use crate::data::loader::Batch;
+use crate::data::transform::View;
+use crate::error::Result;
+use crate::features::{Extractor, Known};
+use crate::linalg::Matrix;
+use crate::report::Console;
+use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
+use crate::report::predictions::{Predicted, Predictions};
+use image::RgbImage;
+use std::collections::{BTreeSet, HashMap};
+
+/// The longer side of a picture, in pixels: sharp at the size it has on a page.
+const SIDE: u32 = 224;
+/// That of a neighbour.
+const SMALL: u32 = 96;
+/// Neighbours of a mistake.
+const NEIGHBORS: usize = 3;
+/// Without randomness, every view of an image is the same.
+const VIEW: View = View { epoch: 0, sample: 0 };
+
+/// An image as the model sees it.
+struct Seen {
+    square: RgbImage,
+    pixels: Vec<f32>,
+}
+
+/// What is known of an image beside its answer.
+#[derive(Default)]
+struct Looked {
+    heat: Option<RgbImage>,
+    /// Names of the nearest training images.
+    neighbors: Vec<String>,
+}
+
+impl Subject<'_> {
+    /// The surest wrong answers on a split, at most so many; none when it is not known what was answered.
+    pub(super) fn mistakes(&self, split: &str, most: usize, console: &Console) -> Option<Mistakes> {
+        let predictions = Predictions::read(&self.folder.join(format!("predictions-{split}.csv"))).ok()?;
+        let wrong = predictions.mistakes();
+        let shown = &wrong[..most.min(wrong.len())];
+        let samples: HashMap<&str, &Sample> =
+            self.dataset.samples.iter().map(|sample| (sample.name.as_str(), sample)).collect();
+        let seen = self.seen(&samples, shown.iter().map(|row| row.path.as_str()).collect());
+        let lost = seen.iter().filter(|seen| seen.is_none()).count();
+        if lost > 0 {
+            console
+                .warn(format!("{lost} of the images that were classified wrongly cannot be read: the page lacks them"));
+        }
+        let (mut looked, without_heat) = match self.look(&seen, console) {
+            Ok(looked) => (looked, None),
+            Err(error) => (HashMap::new(), Some(format!("Where the model looked cannot be told: {error}"))),
+        };
+        let small = self.small_pictures(&samples, looked.values());
+        let class = |label: usize| predictions.classes.get(label).cloned().unwrap_or_default();
+        let neighbor = |name: String| Neighbor {
+            class: samples.get(name.as_str()).map_or_else(String::new, |sample| class(sample.label)),
+            image: small.get(&name).cloned(),
+            path: name.into(),
+        };
+        let mistake = |(number, (row, seen)): (usize, (&&Predicted, &Option<Seen>))| {
+            let Looked { heat, neighbors } = looked.remove(&number).unwrap_or_default();
+            Mistake {
+                path: row.path.clone().into(),
+                class: class(row.label),
+                predicted: class(row.predicted),
+                confidence: row.confidence,
+                image: seen.as_ref().and_then(|seen| thumbnail(&seen.square, SIDE)),
+                heat: heat.and_then(|heat| thumbnail(&heat, SIDE)),
+                neighbors: neighbors.into_iter().map(neighbor).collect(),
+            }
+        };
+        Some(Mistakes {
+            split: split.to_owned(),
+            wrong: wrong.len(),
+            total: predictions.rows.len(),
+            shown: shown.iter().zip(&seen).enumerate().map(mistake).collect(),
+            without_heat,
+        })
+    }
+
+    /// Pictures of the neighbours by name, each once.
+    fn small_pictures<'l>(
+        &self,
+        samples: &HashMap<&str, &Sample>,
+        looked: impl Iterator<Item = &'l Looked>,
+    ) -> HashMap<String, Vec<u8>> {
+        let names: BTreeSet<&str> = looked.flat_map(|looked| &looked.neighbors).map(String::as_str).collect();
+        let seen = self.seen(samples, names.iter().copied().collect());
+        let picture = |(name, seen): (&str, Option<Seen>)| Some((name.to_owned(), thumbnail(&seen?.square, SMALL)?));
+        names.into_iter().zip(seen).filter_map(picture).collect()
+    }
+
+    /// Reads images again, by name; none of those that cannot be read.
+    fn seen(&self, samples: &HashMap<&str, &Sample>, names: Vec<&str>) -> Vec<Option<Seen>> {
+        let see = |name: &str| {
+            let image = decode::decode_file(&samples.get(name)?.path, self.session.decode()).ok()?;
+            let square = self.pipeline.square_view(&image, VIEW).ok()?;
+            let pixels = self.pipeline.preprocess().normalization.standardize(&square);
+            Some(Seen { square, pixels })
+        };
+        self.session.workers.map(names, |name| Ok(see(name))).unwrap_or_default()
+    }
+
+    /// Where the model looked, and what it finds similar: by number, of the images that could be read.
+    fn look(&self, seen: &[Option<Seen>], console: &Console) -> Result<HashMap<usize, Looked>> {
+        let found: Vec<(usize, &Seen)> =
+            seen.iter().enumerate().filter_map(|(number, seen)| Some((number, seen.as_ref()?))).collect();
+        let mut inputs: Vec<f32> = found.iter().flat_map(|(_, seen)| &seen.pixels).copied().collect();
+        self.pipeline.finish(&mut inputs, &vec![VIEW; found.len()]);
+        let batch = Batch { inputs, labels: vec![0; found.len()], ..Batch::default() };
+        let extractor = self.session.extractor(self.params, Stage::Features(self.readout))?;
+        let shares = extractor.rollout(self.readout, &batch.inputs)?;
+        let mut neighbors = self.neighbors(&extractor, &batch).unwrap_or_else(|error| {
+            console.warn(format!("the page lacks the training images that are like the mistakes: {error}"));
+            Vec::new()
+        });
+        neighbors.resize(found.len(), Vec::new());
+        let looked = found.iter().zip(shares.iter().zip(neighbors)).map(|((number, seen), (shares, neighbors))| {
+            (*number, Looked { heat: heat_map(&seen.square, shares), neighbors })
+        });
+        Ok(looked.collect())
+    }
+
+    /// The names of the training images nearest to each image of a batch; none when the run remembers none.
+    fn neighbors(&self, extractor: &Extractor, batch: &Batch) -> Result<Vec<Vec<String>>> {
+        let Some(record) = self.record.known.as_ref().filter(|_| !batch.labels.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let known = Known::read(&self.folder.join(known::FILE), &record.sha256, extractor.width())?;
+        let rows = extractor.rows(batch)?;
+        let rows = Matrix::new(&rows, extractor.width());
+        let found = self.session.workers.install(|| known.neighbors(rows, NEIGHBORS))?;
+        Ok(found.iter().map(|images| images.iter().map(|&image| known.name(image).to_owned()).collect()).collect())
+    }
+}

@@ -1,0 +1,52 @@
+//! What probabilities are worth, and what is decided by them.
+
+use super::RunPage;
+use crate::report::html::markup::{Cell, Html, facts, note, plot, table};
+use crate::report::inspection::{outcome_rows, ranking_rows};
+use crate::report::plots::reliability_svg;
+
+/// Escapes and overkill under each rule, when a good class is named.
+pub(super) fn operating_points(page: &RunPage) -> Html {
+    let Some((evaluation, inspection)) = page.main().and_then(|main| Some((main, main.inspection.as_ref()?))) else {
+        return Html::default();
+    };
+    let (header, rows) = outcome_rows(inspection);
+    let header: Vec<Html> = header.into_iter().map(Html::text).collect();
+    let rows = rows.into_iter().map(|row| row.into_iter().map(Cell::from).collect()).collect();
+    let parts = format!(
+        "{} good ({}) and {} defective parts of {}. Thresholds of the probability of a defect were chosen on the validation \
+         images.",
+        inspection.goods,
+        inspection.good.join(", "),
+        inspection.defects,
+        evaluation.split
+    );
+    let ranking = if let Some(gaps) = inspection.gaps() {
+        note(&gaps)
+    } else {
+        let rows = ranking_rows(inspection);
+        facts(&rows.iter().map(|(name, value)| (*name, Html::text(value))).collect::<Vec<_>>())
+    };
+    [note(&parts), table("numbers", &header, rows), ranking].into_iter().collect()
+}
+
+/// Confidence against accuracy, before and after calibration.
+pub(super) fn reliability(page: &RunPage) -> Html {
+    let Some((main, reliability)) = page.main().and_then(|main| Some((main, main.reliability.as_ref()?))) else {
+        return Html::default();
+    };
+    let calibrated = format!("at temperature {:.2}", main.temperature);
+    let sides = [("as the model gives it", &reliability.before), (&calibrated, &reliability.after)];
+    let drawn =
+        sides.into_iter().filter(|(_, bins)| !bins.is_empty()).map(|(name, bins)| match reliability_svg(name, bins) {
+            Ok(svg) => plot(&format!("accuracy against confidence, {name}"), &svg),
+            Err(reason) => note(&format!("The diagram cannot be drawn: {reason}")),
+        });
+    let drawn: Html = drawn.collect();
+    if drawn.is_empty() {
+        return note("The model gives no finite numbers, so there are no probabilities to judge.");
+    }
+    let text = "Bars: the share of answers that is right, with its 95 % interval, by the probability that the model gives them. \
+                Ring: the mean probability. On the dashed line the two agree.";
+    Html::markup(format!("{}<div class=\"pair\">{drawn}</div>", note(text)))
+}

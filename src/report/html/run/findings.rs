@@ -1,0 +1,89 @@
+//! How it came about and how far it holds: curves, the choice of a probe, flaws on the images.
+
+use super::RunPage;
+use crate::metrics::Robustness;
+use crate::report::html::markup::{Cell, Html, note, plot, table};
+use crate::report::percent;
+use crate::report::plots::{Measure, Selection, curve_svg, robustness_svg, selection_svg};
+
+/// Loss and accuracy over the epochs.
+pub(super) fn curves(page: &RunPage) -> Html {
+    if page.epochs.is_empty() {
+        return Html::default();
+    }
+    let result = page.record.result.as_ref();
+    let best = result.and_then(|result| result["best_epoch"].as_u64()).map(|epoch| epoch as usize);
+    let draw = |measure, label: &str| match curve_svg(&page.epochs, best, measure) {
+        Ok(svg) => plot(label, &svg),
+        Err(reason) => note(&format!("The curve of the {label} cannot be drawn: {reason}")),
+    };
+    let both = [draw(Measure::Loss, "loss over the epochs"), draw(Measure::Accuracy, "accuracy over the epochs")];
+    let seconds: f64 = page.epochs.iter().map(|epoch| epoch.seconds).sum();
+    let text = format!(
+        "{} epochs of {:.1} s on average. Training numbers are means over an epoch while the parameters moved, with \
+         augmentation if there is any.",
+        page.epochs.len(),
+        seconds / page.epochs.len() as f64
+    );
+    Html::markup(format!("<div class=\"pair\">{}</div>{}", both.into_iter().collect::<Html>(), note(&text)))
+}
+
+/// Accuracy of a probe against the number that was chosen.
+pub(super) fn selection(page: &RunPage) -> Html {
+    let Some(selection) = chosen(page) else { return Html::default() };
+    match selection_svg(&selection) {
+        Ok(svg) => plot("accuracy against the setting of the classifier", &svg),
+        Err(reason) => note(&format!("The choice cannot be drawn: {reason}")),
+    }
+}
+
+/// What `probe` wrote into its result.
+fn chosen(page: &RunPage) -> Option<Selection> {
+    let result = page.record.result.as_ref()?;
+    let method = page.record.probe.as_ref()?.method;
+    let number = |point: &serde_json::Value, key: &str| point[key].as_f64().unwrap_or(f64::NAN);
+    let point = |point: &serde_json::Value| {
+        (number(point, "setting"), number(point, "train_accuracy"), number(point, "val_accuracy"))
+    };
+    Some(Selection {
+        title: String::new(),
+        x_label: method.setting().into(),
+        log_x: true,
+        points: result["path"].as_array()?.iter().map(point).collect(),
+        chosen: result["chosen"].as_f64()?,
+    })
+}
+
+/// Accuracy under flaws.
+pub(super) fn robustness(page: &RunPage) -> Html {
+    page.robustness.iter().map(flaws).collect()
+}
+
+fn flaws(scores: &Robustness) -> Html {
+    let picture = match robustness_svg(scores) {
+        Ok(svg) => plot("accuracy against the strength of each flaw", &svg),
+        Err(reason) => note(&format!("The curves cannot be drawn: {reason}")),
+    };
+    let header = ["flaw", "mean accuracy", "of clean", "at full strength"].map(Html::text);
+    let row = |kind: &crate::metrics::FlawScores| -> Vec<Cell> {
+        let relative = kind.relative_accuracy.unwrap_or(0.0);
+        vec![
+            Html::name(&kind.kind).into(),
+            percent(kind.mean_accuracy).into(),
+            Cell::shaded(Html::text(&kind.relative_accuracy.map_or("-".into(), percent)), relative),
+            kind.accuracy.last().map_or("-".to_owned(), |&share| percent(share)).into(),
+        ]
+    };
+    let rows = scores.kinds.iter().map(row).collect();
+    let text = format!(
+        "{} images of {}: accuracy {} as they are, {} with flaws, as a mean over {} kinds and {} strengths. At strength 1 a \
+         flaw is worse than a camera would pass.",
+        scores.n,
+        scores.split,
+        percent(scores.clean_accuracy),
+        percent(scores.mean_accuracy),
+        scores.kinds.len(),
+        scores.strengths.len()
+    );
+    [note(&text), picture, table("bars", &header, rows)].into_iter().collect()
+}

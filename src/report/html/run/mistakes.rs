@@ -1,0 +1,127 @@
+//! The images that the model was surest and wrong about, as it saw them, with where it looked and what they are like.
+
+use super::RunPage;
+use crate::report::html::data_uri;
+use crate::report::html::markup::{Html, note};
+use crate::report::percent;
+use std::path::PathBuf;
+
+/// What is shown of a split's mistakes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Mistakes {
+    /// The split.
+    pub split: String,
+    /// Wrong answers.
+    pub wrong: usize,
+    /// All answers.
+    pub total: usize,
+    /// The surest wrong answers.
+    pub shown: Vec<Mistake>,
+    /// Why no heat maps are drawn, if they are not.
+    pub without_heat: Option<String>,
+}
+
+/// A wrong answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Mistake {
+    /// The file, as the data names it.
+    pub path: PathBuf,
+    /// The true class.
+    pub class: String,
+    /// What it was taken for.
+    pub predicted: String,
+    /// Calibrated probability of what it was taken for.
+    pub confidence: f64,
+    /// The image as the model saw it: an image file.
+    pub image: Option<Vec<u8>>,
+    /// Where the model looked: an image file.
+    pub heat: Option<Vec<u8>>,
+    /// The training images most like it, the nearest first.
+    pub neighbors: Vec<Neighbor>,
+}
+
+/// A training image.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Neighbor {
+    /// The file, as the data names it.
+    pub path: PathBuf,
+    /// Its class.
+    pub class: String,
+    /// An image file.
+    pub image: Option<Vec<u8>>,
+}
+
+/// A card for each mistake.
+pub(super) fn gallery(page: &RunPage) -> Html {
+    let Some(mistakes) = &page.mistakes else { return Html::default() };
+    if mistakes.wrong == 0 {
+        return note(&format!("All {} images of {} were classified correctly.", mistakes.total, mistakes.split));
+    }
+    let text = format!(
+        "{} of {} images of {} were classified wrongly{}",
+        mistakes.wrong,
+        mistakes.total,
+        mistakes.split,
+        match mistakes.shown.len() {
+            0 => ".".to_owned(),
+            shown if shown < mistakes.wrong => format!("; here are the {shown} surest mistakes."),
+            _ => ", the surest first.".to_owned(),
+        }
+    );
+    let cards: Html = mistakes.shown.iter().map(card).collect();
+    [note(&text), explanation(mistakes), Html::markup(format!("<div class=\"gallery\">\n{cards}</div>"))]
+        .into_iter()
+        .collect()
+}
+
+fn explanation(mistakes: &Mistakes) -> Html {
+    let has = |part: fn(&Mistake) -> bool| mistakes.shown.iter().any(part);
+    let mut text = "Images are shown as the model sees them.".to_owned();
+    if has(|mistake| mistake.heat.is_some()) {
+        text.push_str(
+            " Beside them, from yellow to red, where it looked most: attention roll-out (Abnar and Zuidema 2020), stretched \
+             for each image. It follows attention alone, so it is a hint and no proof.",
+        );
+    }
+    if has(|mistake| !mistake.neighbors.is_empty()) {
+        text.push_str(
+            " Below are the training images with the most similar features, the nearest first; those of the true \
+             class are set off.",
+        );
+    }
+    let without = mistakes.without_heat.as_ref().map_or(Html::default(), |reason| note(reason));
+    [note(&text), without].into_iter().collect()
+}
+
+fn card(mistake: &Mistake) -> Html {
+    let path = mistake.path.display().to_string();
+    let pictures = [(&mistake.image, "image"), (&mistake.heat, "where the model looked")];
+    let pictures: Html =
+        pictures.into_iter().filter_map(|(file, what)| picture(file.as_deref()?, &format!("{path}: {what}"))).collect();
+    let words = format!(
+        "<p>{} <span class=\"taken\">taken for</span> {} <span class=\"taken\">({})</span></p>",
+        Html::name(&mistake.class),
+        Html::name(&mistake.predicted),
+        percent(mistake.confidence)
+    );
+    let neighbors: Html = mistake.neighbors.iter().map(|near| neighbor(near, &mistake.class)).collect();
+    let neighbors = if neighbors.is_empty() { String::new() } else { format!("<ul>\n{neighbors}</ul>") };
+    Html::markup(format!(
+        "<article class=\"mistake\"><div class=\"pictures\">{pictures}</div>{words}\
+         <p class=\"path\">{}</p>{neighbors}</article>",
+        Html::name(&path)
+    ))
+}
+
+/// A neighbour; of the true class it speaks against the answer, which the style shows.
+fn neighbor(neighbor: &Neighbor, truth: &str) -> Html {
+    let path = neighbor.path.display().to_string();
+    let image = neighbor.image.as_deref().and_then(|file| picture(file, &path)).unwrap_or_default();
+    let class = if neighbor.class == truth { " class=\"same\"" } else { "" };
+    Html::markup(format!("<li{class} title=\"{}\">{image}{}</li>", Html::text(&path), Html::name(&neighbor.class)))
+}
+
+fn picture(file: &[u8], described: &str) -> Option<Html> {
+    let address = data_uri(file)?;
+    Some(Html::markup(format!("<img src=\"{address}\" alt=\"{}\" loading=\"lazy\">", Html::text(described))))
+}

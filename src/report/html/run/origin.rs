@@ -1,0 +1,94 @@
+//! On what and by what: data, settings, provenance.
+
+use super::RunPage;
+use crate::config::{self, Settings};
+use crate::report::html::markup::{Cell, Html, facts, folded, note, table};
+use crate::report::run::flatten;
+use crate::report::{mebibytes, thousands};
+
+/// Counts by class and split.
+pub(super) fn data(page: &RunPage) -> Html {
+    let splits = page.counts.iter().map(|(split, _)| Html::text(split));
+    let header: Vec<Html> = std::iter::once(Html::text("class")).chain(splits).chain([Html::text("all")]).collect();
+    let line = |name: Html, count: &dyn Fn(&[usize]) -> usize| -> Vec<Cell> {
+        let counts: Vec<usize> = page.counts.iter().map(|(_, counts)| count(counts)).collect();
+        let all = counts.iter().sum();
+        let numbers = counts.into_iter().chain([all]).map(|count| Cell::from(thousands(count)));
+        std::iter::once(Cell::from(name)).chain(numbers).collect()
+    };
+    let of_class = |(label, class): (usize, &String)| {
+        line(Html::name(class), &|counts| counts.get(label).copied().unwrap_or_default())
+    };
+    let mut lines: Vec<Vec<Cell>> = page.record.classes.iter().enumerate().map(of_class).collect();
+    lines.push(line(Html::text("all classes"), &|counts| counts.iter().sum()));
+    let skipped = match page.skipped {
+        0 => Html::default(),
+        1 => note("One file could not be used and was left out; see skipped.csv."),
+        n => note(&format!("{n} files could not be used and were left out; see skipped.csv.")),
+    };
+    [table("numbers totals", &header, lines), skipped].into_iter().collect()
+}
+
+/// The settings that are not the defaults, and all of them folded away.
+pub(super) fn settings(page: &RunPage) -> Html {
+    let chosen = chosen(&page.settings);
+    let rows: Vec<(&str, Html)> = chosen.iter().map(|(key, value)| (key.as_str(), Html::name(value))).collect();
+    // Line by line, since line breaks are no control characters here.
+    let lines: String = page.config.lines().map(|line| format!("{}\n", Html::text(line))).collect();
+    let all = Html::markup(format!("<pre class=\"scrolls\" tabindex=\"0\">{lines}</pre>\n"));
+    [note("What differs from the defaults:"), facts(&rows), folded("The whole config.toml", &all)].into_iter().collect()
+}
+
+/// The keys whose values are not the defaults, but for those that say where things are.
+fn chosen(settings: &Settings) -> Vec<(String, String)> {
+    let values = |settings: &Settings| {
+        let mut rows = Vec::new();
+        flatten("", &serde_json::json!(settings), &mut rows);
+        rows
+    };
+    // Nothing is opened here: any root will do.
+    let usual = config::load(None, &["data.root=images".into()]).map(|usual| values(&usual)).unwrap_or_default();
+    let place = ["run.name", "run.out", "data.root", "data.manifest", "cache.dir"];
+    let rows = values(settings).into_iter();
+    rows.filter(|row| !usual.contains(row) && !place.contains(&row.0.as_str()))
+        .map(|(key, value)| (key, value.trim_matches('"').to_owned()))
+        .collect()
+}
+
+/// Where the numbers come from, so that they can be had again.
+pub(super) fn provenance(page: &RunPage) -> Html {
+    let record = &page.record;
+    let text = |value: String| Html::text(&value);
+    let memory = record.peak_memory_bytes.map_or("unknown".to_owned(), mebibytes);
+    let cache = record.cache.map_or("nothing was kept".to_owned(), |usage| {
+        format!("{} rows found, {} computed", thousands(usage.hits), thousands(usage.misses))
+    });
+    let mut rows = vec![
+        ("vitadapt", Html::text(&record.version)),
+        ("seed", text(record.seed.to_string())),
+        ("device", text(format!("{}, {} threads", record.device, record.threads))),
+        ("wall time", text(elapsed(record.wall_seconds))),
+        ("peak memory", Html::text(&memory)),
+        ("feature cache", Html::text(&cache)),
+        ("backbone", Html::name(&record.backbone.name)),
+        ("architecture", text(format!("{} ({})", record.backbone.architecture, record.backbone.family))),
+        ("weights, SHA-256", Html::name(&record.backbone.sha256)),
+        ("data, SHA-256", Html::name(&record.data.sha256)),
+    ];
+    if let Some(forecast) = &record.forecast {
+        rows.insert(5, ("forecast", Html::text(&forecast.sentence())));
+    }
+    if let Some(soup) = &record.soup {
+        rows.push(("soup", text(soup.sentence())));
+    }
+    facts(&rows)
+}
+
+/// Seconds, minutes or hours.
+fn elapsed(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.1} s"),
+        s if s < 5400.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}

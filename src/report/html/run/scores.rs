@@ -1,0 +1,167 @@
+//! Verdict and scores.
+
+use super::RunPage;
+use crate::metrics::{Evaluation, Inspection, Rate};
+use crate::report::html::markup::{Cell, Html, note, table};
+use crate::report::{percent, thousands};
+
+/// Classes whose confusion is shown as a matrix; of more, the commonest confusions are listed.
+const MATRIX: usize = 30;
+const LISTED: usize = 30;
+
+/// The verdict, the numbers that matter, and one row a split.
+pub(super) fn headline(page: &RunPage) -> Html {
+    [verdict(page), cards(page), splits(page)].into_iter().collect()
+}
+
+fn verdict(page: &RunPage) -> Html {
+    let result = page.record.result.as_ref();
+    let text = |key: &str| result.and_then(|result| result[key].as_str());
+    let (class, sentence) = match (text("verdict"), text("verdict_reason"), text("advice")) {
+        (Some(code), Some(reason), _) => (if code == "ok" { "good" } else { "doubtful" }, reason),
+        (_, _, Some(advice)) => ("neutral", advice),
+        _ => return Html::default(),
+    };
+    let remedy =
+        text("remedy").map_or(Html::default(), |remedy| Html::markup(format!("<p>{}</p>", Html::text(remedy))));
+    Html::markup(format!(
+        "<div class=\"verdict {class}\"><p><strong>{}</strong></p>{remedy}</div>",
+        Html::text(sentence)
+    ))
+}
+
+/// A number with its name and what it has to be read with.
+fn card(name: &str, value: &str, beside: &str) -> Html {
+    let [name, value, beside] = [name, value, beside].map(Html::text);
+    Html::markup(format!(
+        "<div class=\"card\"><dt>{name}</dt><dd><strong>{value}</strong> <span>{beside}</span></dd></div>"
+    ))
+}
+
+fn cards(page: &RunPage) -> Html {
+    let mut cards = Vec::new();
+    if let Some(e) = page.main() {
+        let interval = e.accuracy_ci95.map_or("all images are of one group".to_owned(), |[low, high]| {
+            format!("95 %: {:.1} to {:.1}", 100.0 * low, 100.0 * high)
+        });
+        cards.push(card(&format!("{} accuracy", e.split), &percent(e.accuracy), &interval));
+        cards.push(card("balanced accuracy", &percent(e.balanced_accuracy), "mean recall of the classes"));
+        let largest = e.majority_class().map_or(String::new(), |class| format!("always answering {class}"));
+        cards.push(card("baseline", &percent(e.majority_baseline), &largest));
+    }
+    cards.extend(page.main().into_iter().flat_map(inspection));
+    let (learning, all) = (page.record.trainable_parameters, page.record.total_parameters);
+    cards.push(card("parameters that learn", &thousands(learning), &format!("of {}", thousands(all))));
+    Html::markup(format!("<dl class=\"cards\">\n{}</dl>", cards.into_iter().collect::<Html>()))
+}
+
+/// What the decisions do to parts, when a good class is named.
+fn inspection(evaluation: &Evaluation) -> Vec<Html> {
+    let Some(outcome) = evaluation.inspection.as_ref().and_then(Inspection::decided) else { return Vec::new() };
+    let rate = |name: &str, rate: &Rate, what: &str| {
+        card(name, &rate.rate.map_or("-".into(), percent), &format!("{} of {} {what}", rate.count, rate.of))
+    };
+    vec![
+        rate("escapes", &outcome.escape, "defective parts accepted"),
+        rate("overkill", &outcome.overkill, "good parts rejected"),
+    ]
+}
+
+fn splits(page: &RunPage) -> Html {
+    if page.evaluations.is_empty() {
+        return note("No split has been scored.");
+    }
+    let header = ["split", "images", "accuracy", "balanced", "macro F1", "AUROC", "NLL", "ECE"].map(Html::text);
+    let calibrated = |e: &Evaluation, before, after| if e.temperature == 1.0 { before } else { after };
+    let row = |e: &Evaluation| -> Vec<Cell> {
+        vec![
+            e.split.clone().into(),
+            thousands(e.n).into(),
+            percent(e.accuracy).into(),
+            percent(e.balanced_accuracy).into(),
+            decimal(Some(e.macro_f1)).into(),
+            decimal(e.auroc_macro).into(),
+            decimal(calibrated(e, e.nll, e.nll_calibrated)).into(),
+            decimal(calibrated(e, e.ece, e.ece_calibrated)).into(),
+        ]
+    };
+    let rows = page.evaluations.iter().map(row).collect();
+    let temperature = page.record.temperature.map_or("not calibrated: there are no validation images".into(), |t| {
+        format!("at temperature {t:.2}, fitted on the validation images")
+    });
+    let explained = note(&format!("NLL and ECE judge the probabilities, {temperature}."));
+    [table("numbers", &header, rows), explained].into_iter().collect()
+}
+
+/// The matrix of a few classes, the commonest confusions of many.
+pub(super) fn confusion(page: &RunPage) -> Html {
+    let Some(evaluation) = page.main() else { return Html::default() };
+    if evaluation.per_class.len() > MATRIX { commonest(evaluation) } else { matrix(evaluation) }
+}
+
+fn matrix(evaluation: &Evaluation) -> Html {
+    let names = || evaluation.per_class.iter().map(|class| Html::name(&class.class));
+    let header: Vec<Html> = std::iter::once(Html::text("true \\ predicted")).chain(names()).collect();
+    let row = |(name, counts): (Html, &Vec<u64>)| {
+        let total: u64 = counts.iter().sum();
+        let cell = |&count: &u64| {
+            let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
+            Cell::shaded(Html::text(&count.to_string()), share)
+        };
+        std::iter::once(Cell::from(name)).chain(counts.iter().map(cell)).collect()
+    };
+    let rows = names().zip(&evaluation.confusion).map(row).collect();
+    let shade = note(&format!("Images of {}; the shade is the share of the true class.", evaluation.split));
+    [table("confusion", &header, rows), shade].into_iter().collect()
+}
+
+fn commonest(evaluation: &Evaluation) -> Html {
+    let classes = &evaluation.per_class;
+    let pairs = evaluation.confusion.iter().enumerate().flat_map(|(truth, counts)| {
+        let wrong = counts.iter().enumerate().filter(move |(predicted, count)| *predicted != truth && **count > 0);
+        wrong.map(move |(predicted, &count)| (count, truth, predicted))
+    });
+    let mut pairs: Vec<(u64, usize, usize)> = pairs.collect();
+    // Among equals the first classes come first.
+    pairs.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    let row = |&(count, truth, predicted): &(u64, usize, usize)| -> Vec<Cell> {
+        let share = count as f64 / classes[truth].support.max(1) as f64;
+        vec![
+            Html::name(&classes[truth].class).into(),
+            Html::name(&classes[predicted].class).into(),
+            count.to_string().into(),
+            Cell::shaded(Html::text(&percent(share)), share),
+        ]
+    };
+    let header = ["true class", "taken for", "images", "of the true class"].map(Html::text);
+    let rows: Vec<_> = pairs.iter().take(LISTED).map(row).collect();
+    let which =
+        format!("The {} commonest of {} confusions between {} classes.", rows.len(), pairs.len(), classes.len());
+    [table("bars", &header, rows), note(&which)].into_iter().collect()
+}
+
+/// One row a class.
+pub(super) fn classes(page: &RunPage) -> Html {
+    let Some(evaluation) = page.main() else { return Html::default() };
+    let header = ["class", "images", "precision", "recall", "F1", "AUROC", "AP"].map(Html::text);
+    let rows = evaluation.per_class.iter().map(|class| -> Vec<Cell> {
+        vec![
+            Html::name(&class.class).into(),
+            class.support.to_string().into(),
+            Cell::shaded(Html::text(&percent(class.precision)), class.precision),
+            Cell::shaded(Html::text(&percent(class.recall)), class.recall),
+            decimal(Some(class.f1)).into(),
+            decimal(class.auroc).into(),
+            decimal(class.average_precision).into(),
+        ]
+    });
+    let body = table("bars", &header, rows.collect());
+    let explained = "Precision: right among those taken for the class. Recall: found among those of the class. AUROC and AP \
+                     (average precision) rank images by the probability of the class.";
+    [body, note(explained)].into_iter().collect()
+}
+
+/// Three decimals; a dash for what is undefined.
+fn decimal(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.3}"))
+}

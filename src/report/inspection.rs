@@ -1,0 +1,177 @@
+//! Escapes, overkill and looks as tables for people.
+
+use super::printable;
+use super::table::{key_value_table, listing_table, percent};
+use crate::metrics::{Estimate, Evaluation, Inspection, Interval, Outcome, Rate, Rule};
+
+/// What happens to parts, above everything else that a command prints; `rest` alone when no good class is named.
+pub fn inspection_first(evaluation: Option<&Evaluation>, rest: String) -> String {
+    match evaluation.and_then(|evaluation| Some((&evaluation.split, evaluation.inspection.as_ref()?))) {
+        Some((split, inspection)) => format!("{}\n\n{rest}", inspection_table(split, inspection)),
+        None => rest,
+    }
+}
+
+/// The outcome of every rule, one a line, then what the ranking alone would allow.
+pub fn inspection_table(split: &str, inspection: &Inspection) -> String {
+    let good = inspection.good.iter().map(|class| printable(class)).collect::<Vec<_>>().join(", ");
+    let (split, goods, defects) = (printable(split), inspection.goods, inspection.defects);
+    let headline = format!("{split}, {goods} good ({good}) and {defects} defective parts");
+    let table = outcome_table(inspection);
+    format!("{headline}\n\n{table}\n\n{}", ranking_table(inspection))
+}
+
+fn outcome_table(inspection: &Inspection) -> String {
+    let (header, rows) = outcome_rows(inspection);
+    listing_table(2, &header, &rows)
+}
+
+/// The header, and one row a rule, its first two cells words. Columns that say nothing are left out, and so are rules that
+/// led to the same threshold as the stricter one above them.
+pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    let mut rows: Vec<(String, String, Option<Rate>, Outcome)> = Vec::new();
+    let mut last = None;
+    for point in &inspection.operating_points {
+        let repeats = matches!(point.rule, Rule::OverkillAtMost { .. }) && point.threshold == last;
+        if !(repeats || point.threshold.is_none() && point.rule != Rule::LargestProbability) {
+            let threshold = point.threshold.map_or("-".into(), short);
+            rows.push((point.rule.to_string(), threshold, None, point.outcome));
+        }
+        last = point.threshold;
+    }
+    if let Some(band) = inspection.band {
+        let between = format!("{} to {}", short(band.band.accept_below), short(band.band.reject_from));
+        rows.push(("review between".into(), between, Some(band.review), band.outcome));
+    }
+    let outcomes: Vec<&Outcome> = rows.iter().map(|row| &row.3).collect();
+    let ppm = outcomes.iter().any(|outcome| outcome.escapes_ppm.value.is_some());
+    let cost = outcomes.iter().any(|outcome| outcome.cost_per_part.is_some());
+    let mut header = vec!["decision", "threshold", "escapes", "95 %", "overkill", "95 %"];
+    header.extend(inspection.band.map(|_| "looked at"));
+    header.extend(ppm.then_some("escapes, ppm"));
+    header.extend(cost.then_some("cost a part"));
+    let cells = |(rule, threshold, review, outcome): &(String, String, Option<Rate>, Outcome)| {
+        let mut cells = vec![rule.clone(), threshold.clone()];
+        cells.extend([share(&outcome.escape), bounds(&outcome.escape)]);
+        cells.extend([share(&outcome.overkill), bounds(&outcome.overkill)]);
+        cells.extend(inspection.band.map(|_| review.as_ref().map_or("-".into(), share)));
+        cells.extend(ppm.then(|| outcome.escapes_ppm.value.map_or("-".into(), |ppm| format!("{ppm:.0}"))));
+        cells.extend(cost.then(|| outcome.cost_per_part.map_or("-".into(), |cost| format!("{cost:.4}"))));
+        cells
+    };
+    let rows = rows.iter().map(cells).collect();
+    (header, rows)
+}
+
+/// What the defect probability is worth whatever the threshold; a sentence where that is undefined.
+fn ranking_table(inspection: &Inspection) -> String {
+    inspection.gaps().unwrap_or_else(|| key_value_table(&ranking_rows(inspection)))
+}
+
+/// The same by name; in hindsight, the best threshold for these very images.
+pub(super) fn ranking_rows(inspection: &Inspection) -> Vec<(&'static str, String)> {
+    let recalls = inspection.recall_at_overkill.iter().map(|at| {
+        let share = at.recall.value.map_or("-".into(), percent);
+        format!("{share} at {} %", 100.0 * at.max_overkill)
+    });
+    let overkill = inspection.overkill_at_zero_escapes.value.map_or("-".into(), percent);
+    vec![
+        ("AUROC", estimate(inspection.auroc)),
+        ("average precision", estimate(inspection.average_precision)),
+        ("recall at overkill, in hindsight", recalls.collect::<Vec<_>>().join(", ")),
+        ("overkill at no escape, in hindsight", overkill),
+    ]
+}
+
+fn share(rate: &Rate) -> String {
+    rate.rate.map_or("-".into(), |share| format!("{} ({})", percent(share), rate.count))
+}
+
+/// The interval; that after no case, or after nothing but cases, is bounded on one side only.
+fn bounds(rate: &Rate) -> String {
+    let Some([low, high]) = rate.ci95.map(|ci| ci.map(|bound| 100.0 * bound)) else { return "-".into() };
+    match rate.interval {
+        Some(Interval::ExactOneSided | Interval::ExactOneSidedGroups) if rate.count == 0 => format!("up to {high:.1}"),
+        Some(Interval::ExactOneSided | Interval::ExactOneSidedGroups) => format!("from {low:.1}"),
+        _ => format!("{low:.1} to {high:.1}"),
+    }
+}
+
+fn estimate(estimate: Estimate) -> String {
+    match (estimate.value, estimate.ci95) {
+        (Some(value), Some([low, high])) => format!("{value:.3} (95 %: {low:.3} to {high:.3})"),
+        (Some(value), None) => format!("{value:.3}"),
+        (None, _) => "-".into(),
+    }
+}
+
+/// Four significant digits.
+fn short(threshold: f64) -> String {
+    let rounded: f64 = format!("{threshold:.3e}").parse().unwrap_or(threshold);
+    if rounded != 0.0 && rounded < 1e-3 { format!("{rounded:e}") } else { format!("{rounded}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BandGoal, Costs, InspectionSettings};
+    use crate::metrics::{Rules, Scores, evaluate};
+
+    fn evaluation(settings: &InspectionSettings, labels: &[usize]) -> Evaluation {
+        let classes = ["crack", "good"].map(str::to_owned);
+        let logits: Vec<f64> = [2.0, 1.0, 0.3, -0.4, 0.2, -1.0, -2.0, -9.0].iter().flat_map(|&x| [x, 0.0]).collect();
+        let truth = [0, 0, 0, 0, 1, 1, 1, 1];
+        let held_out = Scores::new(&logits, &truth, 2).unwrap();
+        let settings = InspectionSettings { good: vec!["good".into()], ..settings.clone() };
+        let rules = Rules::choose(&settings, &classes, Some((&held_out, 1.0))).unwrap().unwrap();
+        let logits = &logits[..2 * labels.len()];
+        let evaluation = evaluate("test", logits, labels, &classes, 1.0, &[]).unwrap();
+        evaluation.inspected(logits, labels, &classes, &[], &rules).unwrap()
+    }
+
+    #[test]
+    fn a_band_with_costs_reads_well() {
+        let costs = Costs { escape: 100.0, overkill: 10.0, look: 1.0 };
+        let settings =
+            InspectionSettings { prevalence: Some(0.01), band: Some(BandGoal::Costs(costs)), ..Default::default() };
+        let evaluation = evaluation(&settings, &[0, 0, 0, 0, 1, 1, 1, 1]);
+        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @r"
+        test, 4 good (good) and 4 defective parts
+
+        decision              threshold            escapes         95 %    overkill         95 %  looked at  escapes, ppm  cost a part
+        ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+        largest probability   -                 25.0 % (1)  0.6 to 80.6  25.0 % (1)  0.6 to 80.6          -          2500       2.7250
+        no escapes            0.3351             0.0 % (0)   up to 52.7  25.0 % (1)  0.6 to 80.6          -             0       2.4750
+        overkill up to 0.1 %  0.5621            25.0 % (1)  0.6 to 80.6   0.0 % (0)   up to 52.7          -          2500       0.2500
+        review between        0.5621 to 0.5621  25.0 % (1)  0.6 to 80.6   0.0 % (0)   up to 52.7  0.0 % (0)          2500       0.2500
+
+        AUROC                                0.938 (95 %: 0.667 to 1.000)
+        average precision                    0.950 (95 %: 0.700 to 1.000)
+        recall at overkill, in hindsight     75.0 % at 0.1 %, 75.0 % at 0.5 %, 75.0 % at 1 %
+        overkill at no escape, in hindsight  25.0 %
+
+        rest
+        ");
+    }
+
+    #[test]
+    fn without_defects_and_band_little_is_left() {
+        let evaluation = evaluation(&InspectionSettings::default(), &[1, 1]);
+        insta::assert_snapshot!(inspection_first(Some(&evaluation), "rest".into()), @r"
+        test, 2 good (good) and 0 defective parts
+
+        decision              threshold  escapes  95 %     overkill       95 %
+        ─────────────────────────────────────────────────────────────────────
+        largest probability   -                -     -  100.0 % (2)  from 22.4
+        no escapes            0.3351           -     -  100.0 % (2)  from 22.4
+        overkill up to 0.1 %  0.5621           -     -  100.0 % (2)  from 22.4
+
+        no image shows a defective part: escapes are undefined
+
+        rest
+        ");
+        let plain = Evaluation { inspection: None, ..evaluation };
+        assert_eq!(inspection_first(Some(&plain), "rest".into()), "rest");
+        assert_eq!(inspection_first(None, "rest".into()), "rest");
+    }
+}

@@ -1,0 +1,153 @@
+//! The reliability diagram: how often answers of a confidence are right, before and after temperature scaling.
+
+use plotters::chart::ChartBuilder;
+use plotters::coord::Shift;
+use plotters::drawing::DrawingArea;
+use plotters::element::{PathElement, Rectangle, Text};
+use plotters::prelude::DrawingBackend;
+use plotters::series::DashedLineSeries;
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, RGBColor, ShapeStyle};
+
+use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
+use super::{Drawn, Picture};
+use crate::metrics::{Reliability, ReliabilityBin};
+use crate::report::printable;
+
+const SIZE: (u32, u32) = (1720, 1180);
+const HEADER: u32 = 130;
+/// Height of the counts below the accuracies.
+const COUNTS: u32 = 300;
+const LEFT: u32 = 112;
+const RIGHT: u32 = 40;
+/// Half the width of the ends of an interval, in per cent of confidence.
+const CAP: f64 = 0.8;
+/// Space between bars, likewise.
+const INSET: f64 = 0.4;
+
+/// What is drawn; there is at least one bin.
+pub(super) struct ReliabilityPlot<'a> {
+    pub(super) title: &'a str,
+    pub(super) temperature: f64,
+    pub(super) reliability: &'a Reliability,
+}
+
+impl Picture for ReliabilityPlot<'_> {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (header, panels) = area.split_vertically(HEADER);
+        let width = SIZE.0 as i32;
+        let centred = |size, color| style::text(size, color, HPos::Center, VPos::Center);
+        let title = style::fit(&printable(self.title), TITLE, width - 80);
+        header.draw(&Text::new(title, (width / 2, 44), centred(TITLE, INK)))?;
+        let said = "bars: share that is right, with its 95 % interval; ring: mean confidence; dashed: the two agree";
+        header.draw(&Text::new(said, (width / 2, 100), centred(TICK, GREY)))?;
+        let (left, right) = panels.split_horizontally(SIZE.0 / 2);
+        draw_side(&left, "as the model gives it", &self.reliability.before)?;
+        draw_side(&right, &format!("at temperature {:.2}", self.temperature), &self.reliability.after)
+    }
+}
+
+/// One of the two sides by itself, for narrow places.
+pub(super) struct Side<'a> {
+    pub(super) name: &'a str,
+    pub(super) bins: &'a [ReliabilityBin],
+}
+
+impl Picture for Side<'_> {
+    fn size(&self) -> (u32, u32) {
+        (SIZE.0 / 2, SIZE.1 - HEADER)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        draw_side(area, self.name, self.bins)
+    }
+}
+
+fn draw_side<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
+    let (above, below) = area.split_vertically(SIZE.1 - HEADER - COUNTS);
+    draw_accuracies(&above, name, bins)?;
+    draw_counts(&below, bins)
+}
+
+fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
+    let mut chart = ChartBuilder::on(area)
+        .margin_left(20)
+        .margin_right(RIGHT)
+        .margin_top(10)
+        .caption(name, style::text(LABEL, INK, HPos::Center, VPos::Center))
+        .x_label_area_size(50)
+        .y_label_area_size(LEFT)
+        .build_cartesian_2d(0.0..100.0, 0.0..101.5)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(PAPER)
+        .bold_line_style(FAINT.stroke_width(2))
+        .axis_style(GREY.stroke_width(2))
+        .x_labels(6)
+        .y_labels(6)
+        .max_light_lines(1)
+        .x_label_formatter(&|value| format!("{value:.0}"))
+        .y_label_formatter(&|value| format!("{value:.0}"))
+        .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
+        .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
+        .y_desc("accuracy, %")
+        .draw()?;
+    chart.draw_series(bins.iter().map(|bin| bar(bin, 100.0 * bin.accuracy, BLUE)))?;
+    chart.draw_series(DashedLineSeries::new([(0.0, 0.0), (100.0, 100.0)], 8, 8, GREY.stroke_width(3)))?;
+    for bin in bins {
+        let middle = 50.0 * (bin.above + bin.up_to);
+        let [low, high] = bin.accuracy_ci95.map(|bound| 100.0 * bound);
+        let line = |from, to| PathElement::new([from, to], INK.stroke_width(3));
+        chart.draw_series([
+            line((middle, low), (middle, high)),
+            line((middle - CAP, low), (middle + CAP, low)),
+            line((middle - CAP, high), (middle + CAP, high)),
+        ])?;
+        let at = (100.0 * bin.confidence, 100.0 * bin.confidence);
+        chart.draw_series(
+            [(9, VERMILION), (5, PAPER)]
+                .map(|(radius, color)| plotters::element::Circle::new(at, radius, ShapeStyle::from(color).filled())),
+        )?;
+    }
+    Ok(())
+}
+
+fn draw_counts<B: DrawingBackend>(area: &DrawingArea<B, Shift>, bins: &[ReliabilityBin]) -> Drawn<B> {
+    let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1) as f64;
+    let mut chart = ChartBuilder::on(area)
+        .margin_left(20)
+        .margin_right(RIGHT)
+        .margin_top(10)
+        .margin_bottom(10)
+        .x_label_area_size(90)
+        .y_label_area_size(LEFT)
+        .build_cartesian_2d(0.0..100.0, 0.0..1.08 * most)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(PAPER)
+        .bold_line_style(FAINT.stroke_width(2))
+        .axis_style(GREY.stroke_width(2))
+        .x_labels(6)
+        .y_labels(3)
+        .max_light_lines(1)
+        .x_label_formatter(&|value| format!("{value:.0}"))
+        .y_label_formatter(&|value| if value.fract() == 0.0 { format!("{value:.0}") } else { String::new() })
+        .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
+        .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
+        .x_desc("confidence, %")
+        .y_desc("images")
+        .draw()?;
+    chart.draw_series(bins.iter().map(|bin| bar(bin, bin.count as f64, GREY))).map(|_| ())
+}
+
+/// A bar over the confidences of a bin.
+fn bar(bin: &ReliabilityBin, height: f64, color: RGBColor) -> Rectangle<(f64, f64)> {
+    let corners = [(100.0 * bin.above + INSET, 0.0), (100.0 * bin.up_to - INSET, height)];
+    Rectangle::new(corners, color.mix(0.75).filled())
+}

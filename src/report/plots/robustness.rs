@@ -1,0 +1,167 @@
+//! Accuracy against the strength of flaws: one curve a flaw, and their mean.
+
+use plotters::coord::Shift;
+use plotters::drawing::DrawingArea;
+use plotters::element::{PathElement, Text};
+use plotters::prelude::DrawingBackend;
+use plotters::series::LineSeries;
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, RGBColor, ShapeStyle};
+
+use super::lines::{self, Axes};
+use super::palette::{self, Mark};
+use super::scatter::draw_shape;
+use super::style::{self, INK, TICK, TITLE};
+use super::{Drawn, Picture};
+use crate::metrics::Robustness;
+use crate::report::printable;
+
+const SIZE: (u32, u32) = (1320, 760);
+const HEADER: u32 = 76;
+/// Of the curve of a flaw, and of the mean.
+const LINE: u32 = 3;
+const MEAN_LINE: u32 = 7;
+const MARKER: f64 = 8.0;
+/// Of the legend to the right of the panel.
+const LEGEND: i32 = 300;
+const ROW: i32 = 48;
+const SAMPLE: i32 = 56;
+const GAP: i32 = 14;
+
+/// Of the panel by itself, and the columns of the legend below.
+const PANEL: (u32, u32) = (900, 640);
+const COLUMNS: usize = 2;
+const MARGIN: i32 = 120;
+
+/// What is drawn; there is at least one flaw and one strength.
+pub(super) struct RobustnessPlot<'a> {
+    pub(super) title: &'a str,
+    pub(super) scores: &'a Robustness,
+}
+
+/// One curve, from the images as they are to the strongest flaw.
+struct Curve {
+    name: String,
+    /// None for the mean.
+    mark: Option<Mark>,
+    /// Strength and per cent.
+    points: Vec<(f64, f64)>,
+}
+
+impl Curve {
+    fn color(&self) -> RGBColor {
+        self.mark.map_or(INK, |mark| mark.light)
+    }
+
+    fn stroke(&self) -> ShapeStyle {
+        self.color().stroke_width(if self.mark.is_some() { LINE } else { MEAN_LINE })
+    }
+
+    fn draw_mark<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, place: (i32, i32)) -> Drawn<B> {
+        let Some(mark) = self.mark else { return Ok(()) };
+        draw_shape(area, mark.shape, place, MARKER, ShapeStyle::from(mark.light).filled())
+    }
+
+    fn last(&self) -> f64 {
+        self.points.last().map_or(0.0, |point| point.1)
+    }
+}
+
+impl RobustnessPlot<'_> {
+    /// Every curve, the mean last so that nothing hides it.
+    fn curves(&self) -> Vec<Curve> {
+        let scores = self.scores;
+        let curve = |name: &str, mark, accuracy: &[f64]| {
+            let start = (0.0, 100.0 * scores.clean_accuracy);
+            let rest = scores.strengths.iter().zip(accuracy).map(|(&strength, share)| (strength, 100.0 * share));
+            Curve { name: printable(name), mark, points: std::iter::once(start).chain(rest).collect() }
+        };
+        let kinds = scores.kinds.iter().enumerate();
+        let mut curves: Vec<Curve> =
+            kinds.map(|(i, kind)| curve(&kind.kind, Some(palette::mark(i)), &kind.accuracy)).collect();
+        curves.push(curve("mean", None, &scores.mean_by_strength));
+        curves
+    }
+
+    /// Into `panel`, a part of the whole `area`.
+    fn draw_curves<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        panel: &DrawingArea<B, Shift>,
+        curves: &[Curve],
+    ) -> Drawn<B> {
+        let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
+        let axes = Axes {
+            x: -0.03..1.03,
+            x_name: "strength",
+            x_ticks: 6,
+            x_label: &|strength| format!("{strength:.1}"),
+            y: lines::accuracies_from(values.fold(100.0, f64::min)),
+            y_name: "accuracy, %",
+        };
+        let mut chart = lines::draw_axes(panel, &axes)?;
+        for curve in curves {
+            chart.draw_series(LineSeries::new(curve.points.iter().copied(), curve.stroke()))?;
+            for point in &curve.points {
+                curve.draw_mark(area, chart.backend_coord(point))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The curves by name, in the order in which they end, in so many columns.
+    fn draw_legend<B: DrawingBackend>(
+        area: &DrawingArea<B, Shift>,
+        mut curves: Vec<Curve>,
+        columns: usize,
+    ) -> Drawn<B> {
+        curves.sort_by(|a, b| b.last().total_cmp(&a.last()));
+        let text = style::text(TICK, INK, HPos::Left, VPos::Center);
+        let rows = curves.len().div_ceil(columns);
+        for (place, curve) in curves.iter().enumerate() {
+            let (x, y) = ((place / rows) as i32 * LEGEND, ROW / 2 + (place % rows) as i32 * ROW);
+            area.draw(&PathElement::new([(x, y), (x + SAMPLE, y)], curve.stroke()))?;
+            curve.draw_mark(area, (x + SAMPLE / 2, y))?;
+            let name = style::fit(&curve.name, TICK, LEGEND - SAMPLE - 3 * GAP);
+            area.draw(&Text::new(name, (x + SAMPLE + GAP, y), text.clone()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Picture for RobustnessPlot<'_> {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (header, below) = area.split_vertically(HEADER);
+        let title = style::fit(&printable(self.title), TITLE, SIZE.0 as i32 - 80);
+        let place = (SIZE.0 as i32 / 2, 44);
+        header.draw(&Text::new(title, place, style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
+        let (panel, legend) = below.split_horizontally(SIZE.0 as i32 - LEGEND);
+        let curves = self.curves();
+        self.draw_curves(area, &panel, &curves)?;
+        Self::draw_legend(&legend, curves, 1)
+    }
+}
+
+/// The same without a title, and with the legend below, for narrow places.
+pub(super) struct NarrowRobustness<'a>(pub(super) &'a Robustness);
+
+impl Picture for NarrowRobustness<'_> {
+    fn size(&self) -> (u32, u32) {
+        let rows = (self.0.kinds.len() + 1).div_ceil(COLUMNS) as u32;
+        (PANEL.0, PANEL.1 + rows * ROW as u32 + MARGIN as u32)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let plot = RobustnessPlot { title: "", scores: self.0 };
+        let (panel, below) = area.split_vertically(PANEL.1);
+        let height = below.dim_in_pixel().1 as i32;
+        let legend = below.shrink((MARGIN, 0), (PANEL.0 as i32 - MARGIN, height));
+        let curves = plot.curves();
+        plot.draw_curves(area, &panel, &curves)?;
+        RobustnessPlot::draw_legend(&legend, curves, COLUMNS)
+    }
+}
