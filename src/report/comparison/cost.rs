@@ -2,7 +2,7 @@
 
 use super::Finished;
 
-/// Mean wall time in seconds of the runs of each strategy.
+/// Median wall time in seconds of the runs of a strategy: a run that had to wait for others does not count for more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
     /// As measured, with whatever the cache had by then.
@@ -21,9 +21,9 @@ pub fn costs(strategies: &[&[Finished]]) -> Vec<Cost> {
     let prices: Vec<Option<f64>> = strategies.iter().map(|runs| price(runs)).collect();
     let highest = prices.iter().flatten().copied().reduce(f64::max);
     let cost = |(runs, own): (&&[Finished], &Option<f64>)| {
-        let mean = |value: &dyn Fn(&Finished) -> f64| runs.iter().map(value).sum::<f64>() / runs.len() as f64;
-        let measured = mean(&|run| run.record.wall_seconds);
-        let alone = mean(&|run| match (run.record.cache, own.or(highest)) {
+        let of_runs = |value: &dyn Fn(&Finished) -> f64| median(runs.iter().map(value).collect());
+        let measured = of_runs(&|run| run.record.wall_seconds);
+        let alone = of_runs(&|run| match (run.record.cache, own.or(highest)) {
             (Some(cache), Some(price)) => {
                 run.record.wall_seconds - cache.seconds + price * (cache.hits + cache.misses) as f64
             }
@@ -32,6 +32,17 @@ pub fn costs(strategies: &[&[Finished]]) -> Vec<Cost> {
         Cost { measured, alone }
     };
     strategies.iter().zip(&prices).map(cost).collect()
+}
+
+/// The middle value, or the mean of the two in the middle; NaN without values.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.get(half) {
+        None => f64::NAN,
+        Some(&upper) if values.len() % 2 == 1 => upper,
+        Some(&upper) => f64::midpoint(values[half - 1], upper),
+    }
 }
 
 /// Seconds that an image's features took.
@@ -63,6 +74,13 @@ mod tests {
         assert_eq!(costs[0], Cost { measured: 7.0, alone: 12.0 });
         assert_eq!(costs[1], Cost { measured: 3.0, alone: 13.0 });
         assert_eq!(costs[2], Cost { measured: 40.0, alone: 40.0 });
+    }
+
+    #[test]
+    fn a_run_that_had_to_wait_does_not_count_for_more() {
+        let runs = [run(1.0, None), run(24.0, None), run(2.0, None)];
+        assert_eq!(costs(&[&runs]), [Cost { measured: 2.0, alone: 2.0 }]);
+        assert!(median(Vec::new()).is_nan());
     }
 
     #[test]

@@ -104,9 +104,9 @@ pub struct Row {
     pub seeds_ci95: Option<[f64; 2]>,
     /// Mean recall of the classes.
     pub balanced_accuracy: f64,
-    /// Mean wall time of a run alone, all features computed by itself.
+    /// Median wall time of a run alone, all features computed by itself.
     pub seconds: f64,
-    /// Mean wall time as it was, with features that were in the cache.
+    /// Median wall time as it was, with features that were in the cache.
     pub measured_seconds: f64,
     /// Largest resident memory of any run.
     pub peak_memory_bytes: Option<u64>,

@@ -156,9 +156,15 @@ impl Comparison {
             notes.push(spread(self.repeats).into());
         }
         if let Some(pair) = self.tests.first() {
-            notes.push(format!("p: of no difference from the row above ({})", pair.test));
+            notes.push(format!(
+                "p: of no difference from the row above ({}), not corrected for the number of rows",
+                pair.test
+            ));
         }
-        notes.push("time: of one run alone, features that it found in the cache counted at what they cost".into());
+        let middle = if self.repeats.count() > 1 { ", median" } else { "" };
+        notes.push(format!(
+            "time: of one run alone{middle}, features that it found in the cache counted at what they cost"
+        ));
         notes
     }
 
