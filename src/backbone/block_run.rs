@@ -11,6 +11,9 @@ use crate::nn::{Activation, AttentionKernel, LayerScale, Linear, Mode, drop_path
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 
+/// All rows of a batch at once.
+const ALL: usize = usize::MAX;
+
 /// What a block keeps for its way back, for B images of T tokens, of which the first R go on.
 pub struct Kept {
     /// What entered (B, T, d).
@@ -81,16 +84,17 @@ impl Block {
         let heads = self.attention.heads();
         let attention = AttentionKernel { batch, tokens, queries: rows, heads, head_dim: width / heads };
         let few = attention.query_values();
+        let at_once = if attention.is_whole() { ALL } else { rows };
 
         let mut normed = Buffer::new(batch * tokens * width);
         read(&x, |x| self.norm1.apply(x, &mut normed))?;
         let mut qkv = Buffer::new(attention.values());
         if attention.is_whole() {
-            plain.qkv.apply(0..3 * width, &normed, &mut qkv)?;
+            plain.qkv.apply(0..3 * width, &normed, ALL, &mut qkv)?;
         } else {
             let (q, kv) = qkv.split_at_mut(few);
-            plain.qkv.apply(0..width, &first_rows(&normed, &attention), q)?;
-            plain.qkv.apply(width..3 * width, &normed, kv)?;
+            plain.qkv.apply(0..width, &first_rows(&normed, &attention), rows, q)?;
+            plain.qkv.apply(width..3 * width, &normed, ALL, kv)?;
         }
         let mut attended = Buffer::new(few);
         attention.forward(&qkv, &mut attended)?;
@@ -99,20 +103,20 @@ impl Block {
             copy_first_rows(x, &attention, &mut middle);
             Ok(())
         })?;
-        let first = self.add_branch(plain.proj, &attended, 0, &mut middle, mode, batch)?;
+        let first = self.add_branch((plain.proj, &attended), (0, at_once), &mut middle, mode, batch)?;
 
         let normed = &mut normed[..few];
         self.norm2.apply(&middle, normed)?;
         let hidden_width = plain.fc1.outputs()?;
         let mut hidden = Buffer::new(few / width * hidden_width);
-        plain.fc1.multiply(0..hidden_width, normed, 0.0, &mut hidden)?;
+        plain.fc1.multiply(0..hidden_width, normed, at_once, 0.0, &mut hidden)?;
         let mut activated = Buffer::new(hidden.len());
         plain.fc1.with_bias(|bias| {
             plain.activation.apply(&hidden, bias, &mut activated);
             Ok(())
         })?;
         let mut output = middle.to_vec();
-        let second = self.add_branch(plain.fc2, &activated, 1, &mut output, mode, batch)?;
+        let second = self.add_branch((plain.fc2, &activated), (1, at_once), &mut output, mode, batch)?;
         let output = Tensor::from_vec(output, (batch, rows, width), x.device())?;
         Ok((output, Kept { input: x, attention, qkv, attended, first, middle, hidden, second }))
     }
@@ -192,12 +196,11 @@ impl Block {
         if which == 0 { self.scale1.as_ref() } else { self.scale2.as_ref() }
     }
 
-    /// Adds a residual branch, `linear` of x, to `sum` (B, R, d).
+    /// Adds a residual branch, a linear layer of x, to `sum` (B, R, d): the first of a block (0) or the second (1).
     fn add_branch(
         &self,
-        linear: &Linear,
-        x: &[f32],
-        which: u64,
+        (linear, x): (&Linear, &[f32]),
+        (which, at_once): (u64, usize),
         sum: &mut [f32],
         mode: Mode<'_>,
         batch: usize,
@@ -212,11 +215,11 @@ impl Block {
                 add_to_rows(sum, bias);
                 Ok(())
             })?;
-            linear.multiply(0..width, x, 1.0, sum)?;
+            linear.multiply(0..width, x, at_once, 1.0, sum)?;
             return Ok(Branch { values: None, factors });
         }
         let mut values = Buffer::new(sum.len());
-        linear.apply(0..width, x, &mut values)?;
+        linear.apply(0..width, x, at_once, &mut values)?;
         let sample = sum.len() / batch.max(1);
         let factor = |image: usize| factors.as_ref().map_or(1.0, |factors| factors[image]);
         match scale {

@@ -69,30 +69,34 @@ impl Linear {
         }
     }
 
-    /// The values of `part`'s outputs for rows of x, without the bias, added to `beta` y.
+    /// The values of `part`'s outputs for rows of x, without the bias, added to `beta` y. `at_once` rows make a product:
+    /// products of few rows round differently for each number of them, so an image's own must not depend on the batch.
     ///
     /// # Errors
     /// When the slices do not fit the layer.
-    pub fn multiply(&self, part: Range<usize>, x: &[f32], beta: f32, y: &mut [f32]) -> Result<()> {
+    pub fn multiply(&self, part: Range<usize>, x: &[f32], at_once: usize, beta: f32, y: &mut [f32]) -> Result<()> {
         let (inner, out) = (self.inputs()?, part.len());
-        let rows = x.len() / inner;
+        let at_once = at_once.min(x.len() / inner).max(1);
         read(&self.weight, |w| {
             let w = Mat::new(&w[part.start * inner..part.end * inner], out, inner);
-            matmul(Mat::new(x, rows, inner), w.t(), 1.0, beta, y, out)
+            let products = x.chunks(at_once * inner).zip(y.chunks_mut(at_once * out));
+            products
+                .into_iter()
+                .try_for_each(|(x, y)| matmul(Mat::new(x, x.len() / inner, inner), w.t(), 1.0, beta, y, out))
         })
     }
 
-    /// y = x Wᵀ + b for `part`'s outputs.
+    /// y = x Wᵀ + b for `part`'s outputs; see [`Linear::multiply`].
     ///
     /// # Errors
     /// When the slices do not fit the layer.
-    pub fn apply(&self, part: Range<usize>, x: &[f32], y: &mut [f32]) -> Result<()> {
+    pub fn apply(&self, part: Range<usize>, x: &[f32], at_once: usize, y: &mut [f32]) -> Result<()> {
         let beta = self.with_bias(|bias| {
             let Some(bias) = bias else { return Ok(0.0) };
             y.chunks_exact_mut(part.len()).for_each(|row| row.copy_from_slice(&bias[part.clone()]));
             Ok(1.0)
         })?;
-        self.multiply(part, x, beta, y)
+        self.multiply(part, x, at_once, beta, y)
     }
 
     /// dx = dy W + `beta` dx, where dy has `part`'s outputs.
