@@ -279,6 +279,6 @@ fn predict_answers_every_file_in_order() {
     child.stdin.take().unwrap().write_all(format!("{first}\n").as_bytes()).unwrap();
     let csv = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines[0], "path,label,probability,error,label_1,probability_1");
+    assert_eq!(lines[0], "path,label,probability,error,label_1,probability_1,distance,unknown,nearest");
     assert!(lines.len() == 2 && lines[1].starts_with(first), "{csv}");
 }

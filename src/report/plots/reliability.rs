@@ -2,13 +2,14 @@
 
 use plotters::chart::ChartBuilder;
 use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::element::{PathElement, Rectangle, Text};
+use plotters::drawing::{DrawingArea, DrawingAreaErrorKind};
+use plotters::element::{Circle, PathElement, Rectangle, Text};
 use plotters::prelude::DrawingBackend;
 use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, RGBColor, ShapeStyle};
 
+use super::lines::Chart;
 use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
 use super::{Drawn, Picture};
 use crate::metrics::{Reliability, ReliabilityBin};
@@ -74,29 +75,7 @@ fn draw_side<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: 
 }
 
 fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
-    let mut chart = ChartBuilder::on(area)
-        .margin_left(20)
-        .margin_right(RIGHT)
-        .margin_top(10)
-        .caption(name, style::text(LABEL, INK, HPos::Center, VPos::Center))
-        .x_label_area_size(50)
-        .y_label_area_size(LEFT)
-        .build_cartesian_2d(0.0..100.0, 0.0..101.5)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(PAPER)
-        .bold_line_style(FAINT.stroke_width(2))
-        .axis_style(GREY.stroke_width(2))
-        .x_labels(6)
-        .y_labels(6)
-        .max_light_lines(1)
-        .x_label_formatter(&|value| format!("{value:.0}"))
-        .y_label_formatter(&|value| format!("{value:.0}"))
-        .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
-        .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
-        .y_desc("accuracy, %")
-        .draw()?;
+    let mut chart = panel(area, (name, ""), (101.5, 6, "accuracy, %"))?;
     chart.draw_series(bins.iter().map(|bin| bar(bin, 100.0 * bin.accuracy, BLUE)))?;
     chart.draw_series(DashedLineSeries::new([(0.0, 0.0), (100.0, 100.0)], 8, 8, GREY.stroke_width(3)))?;
     for bin in bins {
@@ -109,24 +88,37 @@ fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, 
             line((middle - CAP, high), (middle + CAP, high)),
         ])?;
         let at = (100.0 * bin.confidence, 100.0 * bin.confidence);
-        chart.draw_series(
-            [(9, VERMILION), (5, PAPER)]
-                .map(|(radius, color)| plotters::element::Circle::new(at, radius, ShapeStyle::from(color).filled())),
-        )?;
+        let disc = |(radius, color): (i32, RGBColor)| Circle::new(at, radius, ShapeStyle::from(color).filled());
+        chart.draw_series([(9, VERMILION), (5, PAPER)].map(disc))?;
     }
     Ok(())
 }
 
 fn draw_counts<B: DrawingBackend>(area: &DrawingArea<B, Shift>, bins: &[ReliabilityBin]) -> Drawn<B> {
     let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1) as f64;
-    let mut chart = ChartBuilder::on(area)
+    let mut chart = panel(area, ("", "confidence, %"), (1.08 * most, 3, "images"))?;
+    chart.draw_series(bins.iter().map(|bin| bar(bin, bin.count as f64, GREY))).map(|_| ())
+}
+
+/// Axes from 0: confidence to the right, in per cent, `top` upwards with at most so many labels, all of them whole numbers.
+/// The name above and that of the confidences may be empty.
+fn panel<'a, B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    (above, below): (&str, &str),
+    (top, labels, upwards): (f64, usize, &str),
+) -> Result<Chart<'a, B>, DrawingAreaErrorKind<B::ErrorType>> {
+    let mut builder = ChartBuilder::on(area);
+    if !above.is_empty() {
+        builder.caption(above, style::text(LABEL, INK, HPos::Center, VPos::Center));
+    }
+    let mut chart = builder
+        .margin(10)
         .margin_left(20)
         .margin_right(RIGHT)
-        .margin_top(10)
-        .margin_bottom(10)
-        .x_label_area_size(90)
+        .x_label_area_size(if below.is_empty() { 50 } else { 90 })
         .y_label_area_size(LEFT)
-        .build_cartesian_2d(0.0..100.0, 0.0..1.08 * most)?;
+        .build_cartesian_2d(0.0..100.0, 0.0..top)?;
+    let whole = |value: &f64| if value.fract() == 0.0 { format!("{value:.0}") } else { String::new() };
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -134,16 +126,16 @@ fn draw_counts<B: DrawingBackend>(area: &DrawingArea<B, Shift>, bins: &[Reliabil
         .bold_line_style(FAINT.stroke_width(2))
         .axis_style(GREY.stroke_width(2))
         .x_labels(6)
-        .y_labels(3)
+        .y_labels(labels)
         .max_light_lines(1)
-        .x_label_formatter(&|value| format!("{value:.0}"))
-        .y_label_formatter(&|value| if value.fract() == 0.0 { format!("{value:.0}") } else { String::new() })
+        .x_label_formatter(&whole)
+        .y_label_formatter(&whole)
         .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
         .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
-        .x_desc("confidence, %")
-        .y_desc("images")
+        .x_desc(below)
+        .y_desc(upwards)
         .draw()?;
-    chart.draw_series(bins.iter().map(|bin| bar(bin, bin.count as f64, GREY))).map(|_| ())
+    Ok(chart)
 }
 
 /// A bar over the confidences of a bin.

@@ -85,7 +85,6 @@ impl RobustnessPlot<'_> {
 
     /// Into `panel`, a part of the whole `area`.
     fn draw_curves<B: DrawingBackend>(
-        &self,
         area: &DrawingArea<B, Shift>,
         panel: &DrawingArea<B, Shift>,
         curves: &[Curve],
@@ -141,7 +140,7 @@ impl Picture for RobustnessPlot<'_> {
         header.draw(&Text::new(title, place, style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
         let (panel, legend) = below.split_horizontally(SIZE.0 as i32 - LEGEND);
         let curves = self.curves();
-        self.draw_curves(area, &panel, &curves)?;
+        Self::draw_curves(area, &panel, &curves)?;
         Self::draw_legend(&legend, curves, 1)
     }
 }
@@ -161,7 +160,7 @@ impl Picture for NarrowRobustness<'_> {
         let height = below.dim_in_pixel().1 as i32;
         let legend = below.shrink((MARGIN, 0), (PANEL.0 as i32 - MARGIN, height));
         let curves = plot.curves();
-        plot.draw_curves(area, &panel, &curves)?;
+        RobustnessPlot::draw_curves(area, &panel, &curves)?;
         RobustnessPlot::draw_legend(&legend, curves, COLUMNS)
     }
 }
