@@ -54,6 +54,7 @@ impl Choice<'_> {
     pub fn recommend(&self, target: Option<f64>) -> Option<Recommendation> {
         let best = self.best(0..self.candidates.len())?;
         let (chosen, sentence) = match target {
+            None if self.candidates.len() == 1 => (best, self.alone(best)),
             _ if self.is_chance(best) => (best, self.chance(best)),
             Some(target) => self.for_target(best, target),
             None => self.for_best(best)?,
@@ -73,6 +74,11 @@ impl Choice<'_> {
         let seconds = |index: usize| self.candidates[index].seconds;
         let least = fit.iter().map(|&index| seconds(index)).reduce(f64::min)?;
         self.best(fit.into_iter().filter(|&index| seconds(index) <= SAME_TIME * least))
+    }
+
+    fn alone(&self, only: usize) -> String {
+        let Candidate { name, accuracy, .. } = &self.candidates[only];
+        format!("only {name} is complete ({}): there is nothing to choose from yet", percent(*accuracy))
     }
 
     fn is_chance(&self, best: usize) -> bool {
@@ -225,6 +231,12 @@ mod tests {
             assert_eq!(found.strategy, strategy, "{target}");
             assert!(found.sentence.contains(said), "{}", found.sentence);
         }
+    }
+
+    #[test]
+    fn one_strategy_is_no_choice() {
+        let found = advice(&[(0.8, 0.05, 1.0)], None, 1.0);
+        assert!(found.sentence.contains("nothing to choose from"), "{}", found.sentence);
     }
 
     #[test]

@@ -226,5 +226,9 @@ fn p_value(p: f64) -> String {
 
 /// The first letter large, unless it begins a name.
 fn sentence_case(text: &str) -> String {
-    if text.starts_with("no ") { format!("N{}", &text[1..]) } else { text.to_owned() }
+    match text.split_once(' ') {
+        Some(("no", rest)) => format!("No {rest}"),
+        Some(("only", rest)) => format!("Only {rest}"),
+        _ => text.to_owned(),
+    }
 }
