@@ -64,6 +64,12 @@ impl Kept {
         self.views.get(view.epoch as usize).unwrap_or(&self.evaluation).row(view.sample as usize)
     }
 
+    /// The rows of an image as it is; of a training image of which only augmented views are kept, those of a view.
+    fn plain(&self, view: View) -> &[f32] {
+        let row = self.evaluation.row(view.sample as usize);
+        if row.is_empty() { self.augmented(view) } else { row }
+    }
+
     /// How the cache served.
     pub fn usage(&self) -> CacheUse {
         let mut usage = CacheUse::default();
@@ -142,7 +148,7 @@ impl Feed {
         let samples = self.dataset.indices(split);
         let order: Vec<View> = samples.into_iter().map(|sample| View { epoch: 0, sample: sample as u64 }).collect();
         match &self.kept {
-            Some(kept) => Ok(self.replay(|view| kept.evaluation.row(view.sample as usize), order, 0)),
+            Some(kept) => Ok(self.replay(|view| kept.plain(view), order, 0)),
             None => self.load(&order, &self.evaluation, 0),
         }
     }
