@@ -14,7 +14,7 @@ use crate::nn::{LayerNorm, Mode, PatchEmbed};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 
-/// A block that runs without a graph; see [`super::block_run`].
+/// A block that runs without a graph; see `block_run.rs`.
 pub struct PlainBlock<'a> {
     block: &'a Block,
     rows: usize,

@@ -152,7 +152,7 @@ pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
 /// Where the heads of a batch lie, and how many rows ask: attention on plain slices, one head at a time.
 ///
 /// When all tokens ask, rows are packed (B, T, 3 C): q, k, v. When only the first few of each image do, their q (B, few, C)
-/// come first, then the k and v of all tokens (B, T, 2 C). Nothing is permuted; of the weights, at most [`TILE`] values
+/// come first, then the k and v of all tokens (B, T, 2 C). Nothing is permuted; of the weights, at most `TILE` values
 /// exist at a time, and they are computed again on the way back instead of being kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionKernel {
