@@ -119,9 +119,12 @@ fn panel<'a, B: DrawingBackend>(
         .y_label_area_size(LEFT)
         .build_cartesian_2d(0.0..100.0, 0.0..top)?;
     let whole = |value: &f64| if value.fract() == 0.0 { format!("{value:.0}") } else { String::new() };
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
+    let mut mesh = chart.configure_mesh();
+    // An empty name would be a text of no height.
+    if !below.is_empty() {
+        mesh.x_desc(below);
+    }
+    mesh.disable_x_mesh()
         .light_line_style(PAPER)
         .bold_line_style(FAINT.stroke_width(2))
         .axis_style(GREY.stroke_width(2))
@@ -132,7 +135,6 @@ fn panel<'a, B: DrawingBackend>(
         .y_label_formatter(&whole)
         .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
         .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
-        .x_desc(below)
         .y_desc(upwards)
         .draw()?;
     Ok(chart)
