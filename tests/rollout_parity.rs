@@ -6,8 +6,9 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{Expected, assert_close, fixture};
-use vitadapt::backbone::{Backbone, Params, Readout, Vit};
+use vitadapt::backbone::{Backbone, Params, Readout, Rollout, Stage, Vit};
 use vitadapt::config::FeatureChoice;
+use vitadapt::nn::Mode;
 
 const BOUND: f64 = 1e-4;
 
@@ -32,7 +33,12 @@ fn rollout(case: &str, extra: Vec<(String, Tensor)>, readout: Readout, dtype: DT
     }
     let pixels = Expected::load(&format!("backbones/{case}/expected.safetensors")).get("pixels.native");
     let vit = Vit::new(&backbone.spec, &params, &[]).unwrap();
-    vit.rollout(readout, &pixels.to_dtype(dtype).unwrap()).unwrap()
+    let pixels = pixels.to_dtype(dtype).unwrap();
+    let Rollout { shares, features } = vit.rollout(readout, &pixels).unwrap();
+    // The features are those of a forward pass by itself.
+    let read = vit.run_to(Stage::Features(readout), &pixels, Mode::Eval).unwrap();
+    assert_close(&format!("features of {case}"), &features, &read, 1e-5);
+    shares
 }
 
 /// The learnt prompts of a form, by block.
@@ -84,7 +90,8 @@ fn every_family_has_one() {
         let vit = Vit::new(&backbone.spec, &backbone.params, &[]).unwrap();
         let side = backbone.spec.image_size;
         let pixels = Tensor::randn(0f32, 1.0, (1, 3, side, side), &Device::Cpu).unwrap();
-        let shares = vit.rollout(Readout::POOL, &pixels).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let shares = vit.rollout(Readout::POOL, &pixels).unwrap().shares;
+        let shares = shares.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(shares.len(), backbone.spec.grid() * backbone.spec.grid(), "{case}");
         assert!(shares.iter().sum::<f32>() <= 1.0 + 1e-5 && shares.iter().all(|share| *share >= 0.0), "{case}");
     }

@@ -52,4 +52,4 @@ pub use tensors::Tensors;
 pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
 pub use visual_prompts::{VisualPrompts, is_visual_prompt};
-pub use vit::{PlainBlock, Vit};
+pub use vit::{PlainBlock, Rollout, Vit};

@@ -153,13 +153,18 @@ impl Vit {
         if readout.features == FeatureChoice::Pool {
             return self.features(pixels, mode);
         }
+        self.gathered(readout.features, &self.last_tokens(pixels, readout.blocks, mode)?)
+    }
+
+    /// What a choice takes of the normed tokens (B, T, d) behind each of some blocks, one after another (B, …).
+    pub(super) fn gathered(&self, choice: FeatureChoice, ends: &[Tensor]) -> candle_core::Result<Tensor> {
         let mut parts = Vec::new();
-        for tokens in self.last_tokens(pixels, readout.blocks, mode)? {
-            if matches!(readout.features, FeatureChoice::Cls | FeatureChoice::Both) {
-                parts.push(token(&tokens, 0)?);
+        for tokens in ends {
+            if matches!(choice, FeatureChoice::Cls | FeatureChoice::Both) {
+                parts.push(token(tokens, 0)?);
             }
-            if matches!(readout.features, FeatureChoice::Avg | FeatureChoice::Both) {
-                parts.push(patch_mean(&tokens, self.prefix_tokens())?);
+            if matches!(choice, FeatureChoice::Avg | FeatureChoice::Both) {
+                parts.push(patch_mean(tokens, self.prefix_tokens())?);
             }
         }
         Tensor::cat(&parts, 1)

@@ -2,6 +2,8 @@
 
 mod rollout;
 
+pub use rollout::Rollout;
+
 use super::block::{Block, BlockOptions, layer_norm};
 use super::block_run::Kept;
 use super::lora::Lora;
@@ -193,8 +195,12 @@ impl Vit {
     /// When the tokens do not have the backbone's width.
     pub fn suffix(&self, tokens: &Tensor, start: usize, mode: Mode<'_>) -> Result<Tensor> {
         let through = |x: Tensor, block| self.block(block, &x, self.rows(block, x.dim(1)?), mode);
-        let x = (start..self.blocks.len()).try_fold(tokens.clone(), through)?;
-        let pooled = self.pooling.forward(&self.normed(&x)?)?;
+        self.pooled(&(start..self.blocks.len()).try_fold(tokens.clone(), through)?)
+    }
+
+    /// The tokens (B, T, d) that the last block left, to the features that feed the head.
+    fn pooled(&self, x: &Tensor) -> Result<Tensor> {
+        let pooled = self.pooling.forward(&self.normed(x)?)?;
         match &self.fc_norm {
             Some(norm) => norm.forward(&pooled),
             None => Ok(pooled),

@@ -1,6 +1,6 @@
 //! Runs batches through the frozen layers, sharded over the workers.
 
-use crate::backbone::{Params, Readout, Stage, Vit, VitSpec};
+use crate::backbone::{Params, Readout, Rollout, Stage, Vit, VitSpec};
 use crate::data::loader::Batch;
 use crate::nn::Mode;
 use crate::system::workers::Workers;
@@ -52,16 +52,26 @@ impl Extractor {
         Ok(rows.concat())
     }
 
-    /// Where the model looks, by attention roll-out: the share of each patch of an image in its features, in rows from the
-    /// upper left, for each image of a batch of pixels. It is that of the features of `readout`, whatever the stage.
+    /// Where the model looks, by attention roll-out, and what it finds: for each image of a batch of pixels the share of
+    /// each patch in its features, in rows from the upper left, and these features, those of `readout` whatever the stage.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn rollout(&self, readout: Readout, pixels: &[f32]) -> Result<Vec<Vec<f32>>> {
+    pub fn rollout(&self, readout: Readout, pixels: &[f32]) -> Result<Vec<Look>> {
         let side = self.image_size;
         self.workers.map(pixels.chunks_exact(3 * side * side).collect(), |image| {
             let image = Tensor::from_slice(image, (1, 3, side, side), &self.device)?;
-            self.vit.rollout(readout, &image)?.flatten_all()?.to_vec1()
+            let Rollout { shares, features } = self.vit.rollout(readout, &image)?;
+            let values = |tensor: Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
+            Ok(Look { shares: values(shares)?, features: values(features)? })
         })
     }
+}
+
+/// What roll-out tells of an image.
+pub struct Look {
+    /// The share of each patch in its features.
+    pub shares: Vec<f32>,
+    /// Its features.
+    pub features: Vec<f32>,
 }

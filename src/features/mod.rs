@@ -5,7 +5,7 @@ mod identity;
 mod known;
 mod writer;
 
-pub use extractor::Extractor;
+pub use extractor::{Extractor, Look};
 pub use identity::{Augmentation, Identity, image_key};
 pub use known::{Distance, Known, KnownRecord, passing_distance};
 pub use writer::{FeatureFormat, FeatureWriter};

@@ -12,19 +12,27 @@ use crate::config::FeatureChoice;
 use crate::nn::Mode;
 use candle_core::{DType, Result, Tensor};
 
+/// Features, and from where they come.
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    /// The share of each patch in the features (B, N), in rows from the upper left. What comes from the class token,
+    /// registers and learnt prompts themselves is left out, so that an image's shares sum to less than one.
+    pub shares: Tensor,
+    /// The features (B, d).
+    pub features: Tensor,
+}
+
 impl Vit {
-    /// pixels (B, 3, S, S) to the share of each patch in the features of `readout`, (B, N) in rows from the upper left.
-    /// What comes from the class token, registers and learnt prompts themselves is left out, so that an image's shares
-    /// sum to less than one.
+    /// pixels (B, 3, S, S) to the features of `readout` and where they come from.
     ///
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
-    pub fn rollout(&self, readout: Readout, pixels: &Tensor) -> Result<Tensor> {
+    pub fn rollout(&self, readout: Readout, pixels: &Tensor) -> Result<Rollout> {
         let mut x = self.embed(pixels)?;
         let (batch, tokens, _) = x.dims3()?;
         // Row by row, what each token consists of: itself at first.
         let mut shares = Tensor::eye(tokens, x.dtype(), x.device())?.broadcast_as((batch, tokens, tokens))?;
-        let mut readings = Vec::with_capacity(readout.blocks);
+        let (mut readings, mut ends) = (Vec::with_capacity(readout.blocks), Vec::with_capacity(readout.blocks));
         for (index, block) in self.blocks.iter().enumerate() {
             if let Some(prompts) = &self.prompts {
                 (x, shares) = (prompts.join(index, &x)?, prompts.join_zeros(index, &shares)?);
@@ -36,23 +44,30 @@ impl Vit {
                 (x, shares) = (prompts.leave(index, &x)?, prompts.leave(index, &shares)?);
             }
             if index + readout.blocks >= self.blocks.len() {
-                readings.push(self.reading(readout, index, &x, &shares)?);
+                let (end, shares) = match &self.prompts {
+                    Some(prompts) => (prompts.read(index, &x)?, prompts.read(index, &shares)?),
+                    None => (x.clone(), shares.clone()),
+                };
+                let end = self.normed(&end)?;
+                readings.push(self.reading(readout, &end, &shares)?);
+                ends.push(end);
             }
         }
         let read = Tensor::stack(&readings, 0)?.mean(0)?; // (B, T)
         let prefix = self.prefix_tokens();
-        read.narrow(1, prefix, tokens - prefix)?.to_dtype(DType::F32)
+        let features = match readout.features {
+            FeatureChoice::Pool => self.pooled(&x)?,
+            _ => self.gathered(readout.features, &ends)?,
+        };
+        Ok(Rollout { shares: read.narrow(1, prefix, tokens - prefix)?.to_dtype(DType::F32)?, features })
     }
 
-    /// What a readout takes behind block `index`: x (B, T, d) and its shares (B, T, T₀) to those of the features (B, T₀).
-    fn reading(&self, readout: Readout, index: usize, x: &Tensor, shares: &Tensor) -> Result<Tensor> {
-        let (x, shares) = match &self.prompts {
-            Some(prompts) => (prompts.read(index, x)?, prompts.read(index, shares)?),
-            None => (x.clone(), shares.clone()),
-        };
-        let fixed = |pool| fixed_shares(pool, self.prefix_tokens(), &x);
+    /// What a readout takes of tokens x (B, T, d) after the final norm: of their shares (B, T, T₀) to those of the features
+    /// (B, T₀).
+    fn reading(&self, readout: Readout, x: &Tensor, shares: &Tensor) -> Result<Tensor> {
+        let fixed = |pool| fixed_shares(pool, self.prefix_tokens(), x);
         let weights = match readout.features {
-            FeatureChoice::Pool => self.pooling.shares(&self.normed(&x)?)?,
+            FeatureChoice::Pool => self.pooling.shares(x)?,
             FeatureChoice::Cls => fixed(Pool::Cls)?,
             FeatureChoice::Avg => fixed(Pool::Avg)?,
             FeatureChoice::Both => fixed(Pool::ClsAvg)?,

@@ -5,10 +5,9 @@ use crate::backbone::Stage;
 use crate::commands::known;
 use crate::data::Sample;
 use crate::data::decode;
-use crate::data::loader::Batch;
 use crate::data::transform::View;
 use crate::error::Result;
-use crate::features::{Extractor, Known};
+use crate::features::{Known, Look};
 use crate::linalg::Matrix;
 use crate::report::Console;
 use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
@@ -114,29 +113,28 @@ impl Subject<'_> {
             seen.iter().enumerate().filter_map(|(number, seen)| Some((number, seen.as_ref()?))).collect();
         let mut inputs: Vec<f32> = found.iter().flat_map(|(_, seen)| &seen.pixels).copied().collect();
         self.pipeline.finish(&mut inputs, &vec![VIEW; found.len()]);
-        let batch = Batch { inputs, labels: vec![0; found.len()], ..Batch::default() };
         let extractor = self.session.extractor(self.params, Stage::Features(self.readout))?;
-        let shares = extractor.rollout(self.readout, &batch.inputs)?;
-        let mut neighbors = self.neighbors(&extractor, &batch).unwrap_or_else(|error| {
+        let looks = extractor.rollout(self.readout, &inputs)?;
+        let mut neighbors = self.neighbors(&looks, extractor.width()).unwrap_or_else(|error| {
             console.warn(format!("the page lacks the training images that are like the mistakes: {error}"));
             Vec::new()
         });
         neighbors.resize(found.len(), Vec::new());
-        let looked = found.iter().zip(shares.iter().zip(neighbors)).map(|((number, seen), (shares, neighbors))| {
-            (*number, Looked { heat: heat_map(&seen.square, shares), neighbors })
+        let looked = found.iter().zip(looks.iter().zip(neighbors)).map(|((number, seen), (look, neighbors))| {
+            (*number, Looked { heat: heat_map(&seen.square, &look.shares), neighbors })
         });
         Ok(looked.collect())
     }
 
-    /// The names of the training images nearest to each image of a batch; none when the run remembers none.
-    fn neighbors(&self, extractor: &Extractor, batch: &Batch) -> Result<Vec<Vec<String>>> {
-        let Some(record) = self.record.known.as_ref().filter(|_| !batch.labels.is_empty()) else {
+    /// The names of the training images nearest to each of some images, whose features are `width` wide; none when the
+    /// run remembers none.
+    fn neighbors(&self, looks: &[Look], width: usize) -> Result<Vec<Vec<String>>> {
+        let Some(record) = self.record.known.as_ref().filter(|_| !looks.is_empty()) else {
             return Ok(Vec::new());
         };
-        let known = Known::read(&self.folder.join(known::FILE), &record.sha256, extractor.width())?;
-        let rows = extractor.rows(batch)?;
-        let rows = Matrix::new(&rows, extractor.width());
-        let found = self.session.workers.install(|| known.neighbors(rows, NEIGHBORS))?;
+        let known = Known::read(&self.folder.join(known::FILE), &record.sha256, width)?;
+        let rows: Vec<f32> = looks.iter().flat_map(|look| &look.features).copied().collect();
+        let found = self.session.workers.install(|| known.neighbors(Matrix::new(&rows, width), NEIGHBORS))?;
         Ok(found.iter().map(|images| images.iter().map(|&image| known.name(image).to_owned()).collect()).collect())
     }
 }

@@ -226,7 +226,7 @@ fn pixels(picture: &impl Picture) -> Result<RgbImage, String> {
 /// The PNG file of an image; a grey one takes one channel, which makes it a good third smaller.
 fn encoded(image: &RgbImage) -> Result<Vec<u8>, String> {
     let mut png = Vec::new();
-    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive);
+    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive);
     let (width, height) = image.dimensions();
     let grey = image.pixels().all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]);
     let written = if grey {

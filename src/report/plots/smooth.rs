@@ -25,15 +25,21 @@ pub(super) fn pixels(size: (u32, u32), draw: impl FnOnce(Smooth<'_>) -> Result<(
 /// The mean of each block of `SCALE` x `SCALE` pixels; `size` is that of the result.
 fn averaged(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
     let scale = SCALE as usize;
-    let stride = width as usize * scale * 3;
-    let mean = |y: usize, x: usize, channel: usize| {
-        let block =
-            (0..scale * scale).map(|i| (y * scale + i / scale) * stride + (x * scale + i % scale) * 3 + channel);
-        let sum: u32 = block.map(|at| u32::from(large[at])).sum();
-        ((sum + SCALE * SCALE / 2) / (SCALE * SCALE)) as u8
-    };
-    let places = (0..height as usize).flat_map(|y| (0..width as usize).map(move |x| (y, x)));
-    places.flat_map(|(y, x)| [0, 1, 2].map(|channel| mean(y, x, channel))).collect()
+    let line = 3 * width as usize;
+    let mut pixels = Vec::with_capacity(line * height as usize);
+    let mut sums = vec![0u16; line];
+    for lines in large.chunks_exact(scale * scale * line) {
+        sums.fill(0);
+        for (at, block) in lines.chunks_exact(3 * scale).enumerate() {
+            let sums = &mut sums[at % width as usize * 3..][..3];
+            for pixel in block.chunks_exact(3) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += u16::from(*value));
+            }
+        }
+        let blocks = (SCALE * SCALE) as u16;
+        pixels.extend(sums.iter().map(|sum| ((sum + blocks / 2) / blocks) as u8));
+    }
+    pixels
 }
 
 /// A bitmap backend that takes the picture's coordinates and sizes and draws larger.
