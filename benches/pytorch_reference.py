@@ -47,6 +47,7 @@ import timm  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from PIL import Image  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -94,6 +95,7 @@ class Result:
     train_seconds: float
     seconds: float
     images_per_second: float
+    losses: list[float]
 
 
 def load_split(root: Path, classes: list[str], size: int, workers: int) -> Split:
@@ -127,11 +129,14 @@ def flip(images: Tensor, dim: int, probability: float) -> Tensor:
     return torch.where(chosen, images.flip(dim), images)
 
 
-def build_model(folder: Path, size: int, classes: int) -> nn.Module:
-    """The backbone at the wanted size, with a fresh head."""
+def build_model(folder: Path, size: int, classes: int, head: Path | None = None) -> nn.Module:
+    """The backbone at the wanted size, with a fresh head or one from a safetensors file."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=classes, img_size=size)
     nn.init.trunc_normal_(model.head.weight, std=0.02)
     nn.init.zeros_(model.head.bias)
+    if head is not None:
+        saved = load_file(head)
+        model.head.load_state_dict({name: saved[f"head.{name}"] for name in ("weight", "bias")})
     return model
 
 
@@ -199,7 +204,7 @@ def train(seed: int, splits: dict[str, Split], classes: int, arguments: argparse
     """Trains once and scores the best epoch."""
     began = time.perf_counter()
     torch.manual_seed(seed)
-    model = build_model(arguments.backbone, arguments.image_size, classes)
+    model = build_model(arguments.backbone, arguments.image_size, classes, arguments.head)
     normalize = Normalizer(model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
     groups = parameter_groups(model, arguments)
     trainable = [parameter for group in groups for parameter in group["params"]]
@@ -213,11 +218,13 @@ def train(seed: int, splits: dict[str, Split], classes: int, arguments: argparse
     train_seconds = 0.0
     best = {"val": -1.0, "train": 0.0, "epoch": 0}
     best_weights: list[Tensor] = []
+    losses = []
 
     for epoch in range(1, arguments.epochs + 1):
         epoch_began = time.perf_counter()
         model.train()
         hits = 0
+        loss_sum = 0.0
         for batch in torch.randperm(count).split(arguments.batch_size):
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * schedule_factor(step, steps, warmup)
@@ -233,8 +240,10 @@ def train(seed: int, splits: dict[str, Split], classes: int, arguments: argparse
             nn.utils.clip_grad_norm_(trainable, arguments.clip_grad)
             optimizer.step()
             hits += (logits.detach().argmax(1) == train_split.labels[batch]).sum().item()
+            loss_sum += loss.item() * len(batch)
             step += 1
         train_seconds += time.perf_counter() - epoch_began
+        losses.append(loss_sum / count)
         val = accuracy(model, splits["val"], normalize)
         if arguments.verbose:
             print(f"seed {seed} epoch {epoch:2} train {hits / count:.4f} val {val:.4f}", file=sys.stderr)
@@ -255,6 +264,7 @@ def train(seed: int, splits: dict[str, Split], classes: int, arguments: argparse
         train_seconds=train_seconds,
         seconds=time.perf_counter() - began,
         images_per_second=arguments.epochs * count / train_seconds,
+        losses=losses,
     )
 
 
@@ -349,6 +359,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="compute threads of PyTorch")
     parser.add_argument("--workers", type=int, default=2, help="threads that decode, before training starts")
     parser.add_argument("--backbone", type=Path, default=REPOSITORY / "assets" / "vit-mini")
+    parser.add_argument("--head", type=Path, help="start from head.weight and head.bias of this file")
     parser.add_argument("--data", type=Path, default=REPOSITORY / "data" / "textile")
     parser.add_argument("--forward", nargs="*", metavar="MODEL", help="measure forward speed instead of training")
     parser.add_argument("--forward-batch", type=int, default=32)
