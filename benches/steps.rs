@@ -47,7 +47,7 @@ fn files() -> Vec<PathBuf> {
 
 fn batch() -> Batch {
     let (pipeline, files) = (pipeline(), files());
-    let pixels = |file| pipeline.load(file, View { epoch: 0, sample: 0 }).unwrap();
+    let pixels = |file: &PathBuf| pipeline.load(file, View { epoch: 0, sample: 0 }).unwrap();
     Batch {
         inputs: files[..BATCH].iter().flat_map(pixels).collect(),
         labels: (0..BATCH).map(|image| image % CLASSES).collect(),

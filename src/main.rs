@@ -6,6 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    vitadapt::system::allocator::keep_freed_memory();
     vitadapt::system::threads::leave_cores_to_workers();
     ExitCode::from(vitadapt::commands::main() as u8)
 }

@@ -1,5 +1,6 @@
 //! What the program asks of the operating system: durable files, locks, signals, memory figures.
 
+pub mod allocator;
 pub mod child;
 pub mod digest;
 pub mod files;
