@@ -7,6 +7,7 @@
 
 mod columns;
 pub mod layer_norm;
+pub mod optimizer;
 
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut, LaunchConfig, PushKernelArg};
