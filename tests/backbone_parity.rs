@@ -83,18 +83,19 @@ fn check(case: &str, at: &str, size: Option<usize>, dtype: DType) {
     };
     assert_close(&what("loss"), &loss, &read("loss"), BOUND);
     let gradients = Gradients::of(&loss, &params).unwrap();
-    assert_eq!(gradients.iter().count(), params.iter().count(), "{case}: a parameter got no gradient");
+    assert_eq!(gradients.names().count(), params.iter().count(), "{case}: a parameter got no gradient");
     let header = header(case);
     let kept = expected.names().iter().any(|name| name.starts_with(&format!("grad.{at}.")));
     assert!(kept || at != "native");
-    for (name, gradient) in gradients.iter() {
+    for name in gradients.names() {
+        let gradient = gradients.get(name).unwrap();
         let largest = gradient.abs().unwrap().max_all().unwrap().to_dtype(DType::F64).unwrap();
         let largest = largest.to_scalar::<f64>().unwrap();
         assert!(largest > 0.0, "{case}: the gradient of {name} is zero");
         if kept {
             let read = |part: &str| expected.get(&format!("grad.{at}.{part}"));
             let expected = expected_gradient(&header, &backbone, read, name);
-            assert_close(&what(&format!("gradient of {name}")), gradient, &expected, BOUND);
+            assert_close(&what(&format!("gradient of {name}")), &gradient, &expected, BOUND);
         }
     }
 }

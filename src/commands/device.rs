@@ -14,12 +14,12 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Auto if !cfg!(feature = "cuda") => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
+        DeviceChoice::Auto => Ok(open_cuda(0).unwrap_or(Device::Cpu)),
         DeviceChoice::Cuda(ordinal) if !cfg!(feature = "cuda") => Err(Error::usage_hint(
             format!("run.device = \"cuda:{ordinal}\", but this vitadapt was built without CUDA"),
             "build with `cargo install --path . --features cuda`, or set run.device = \"cpu\"",
         )),
-        DeviceChoice::Cuda(ordinal) => Device::new_cuda(ordinal).map_err(|error| {
+        DeviceChoice::Cuda(ordinal) => open_cuda(ordinal).map_err(|error| {
             let reason = error.to_string();
             Error::usage_hint(
                 format!("run.device = \"cuda:{ordinal}\" cannot be opened: {}", reason.lines().next().unwrap_or("")),
@@ -29,12 +29,68 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
+/// Opens a GPU whose work goes through one stream, whichever thread asks for it. (By default candle takes CUDA's per-thread
+/// stream, which is another one in every thread.)
+fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda_with_stream(ordinal)?;
+    #[cfg(feature = "cuda")]
+    cuda::tune(device.as_cuda_device()?);
+    Ok(device)
+}
+
 /// Memory that may still be taken where tensors live; none where nobody tells.
 pub fn free_bytes(device: &Device) -> Option<u64> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free as u64),
+        Device::Cuda(device) => cuda::free_bytes(device),
         _ => free_memory_bytes(),
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)] // the driver's memory pool, and how streams wait for each other
+mod cuda {
+    use candle_core::CudaDevice;
+    use candle_core::cuda_backend::cudarc::driver::result::{device::get_mem_pool, mem_pool};
+    use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute as Attribute;
+
+    /// Makes a fresh device fast. Where the driver refuses, it stays as it is.
+    pub(super) fn tune(device: &CudaDevice) {
+        // Every step frees and takes the same sizes again; by default the pool gives all that is free back to the driver
+        // whenever the program waits for the device.
+        set(device, Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX);
+        // SAFETY: two events a tensor, to let streams wait for each other, cost more than a small kernel. Here all tensors
+        // are made, used and freed on the one stream of the device, in the order of the calls, so nothing has to wait. The
+        // only other stream is that of `train::upload`, which waits and is waited for by events of its own.
+        unsafe { device.disable_event_tracking() };
+    }
+
+    /// What the driver has, and what the pool keeps unused.
+    pub(super) fn free_bytes(device: &CudaDevice) -> Option<u64> {
+        let (free, _) = device.cuda_stream().context().mem_get_info().ok()?;
+        let pooled = |attribute| get(device, attribute).unwrap_or(0);
+        let kept = pooled(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)
+            .saturating_sub(pooled(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT));
+        Some(free as u64 + kept)
+    }
+
+    fn set(device: &CudaDevice, attribute: Attribute, mut value: u64) {
+        let device = device.cuda_stream().context().cu_device();
+        // SAFETY: the device is open, so its pool is there; the attributes used here are 64-bit numbers, which the driver
+        // only reads.
+        let _ = unsafe {
+            get_mem_pool(device).and_then(|pool| mem_pool::set_attribute(pool, attribute, (&raw mut value).cast()))
+        };
+    }
+
+    fn get(device: &CudaDevice, attribute: Attribute) -> Option<u64> {
+        let device = device.cuda_stream().context().cu_device();
+        let mut value = 0u64;
+        // SAFETY: as above; the driver writes one 64-bit number.
+        let read = unsafe {
+            get_mem_pool(device).and_then(|pool| mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()))
+        };
+        read.ok().map(|()| value)
     }
 }
 

@@ -1,6 +1,10 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016).
 
-use super::kernels::{contiguous, fused, gradient_of, keep, lane_sum, read, simd};
+#[cfg(feature = "cuda")]
+use super::kernels::cuda;
+use super::kernels::{Fusible, contiguous, gradient_of, keep, lane_sum, read, run, simd};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
@@ -23,19 +27,34 @@ impl LayerNorm {
     /// # Errors
     /// When the last dimension of `x` is not d.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = &x.to_dtype(self.weight.dtype())?;
-        if fused(x) {
-            return x.contiguous()?.apply_op3(&self.weight, &self.bias, Normalize { eps: self.eps });
-        }
-        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let normalized = centred.broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?;
-        normalized.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+        run(&Normalize { eps: self.eps }, [&x.to_dtype(self.weight.dtype())?, &self.weight, &self.bias])
     }
 }
 
+#[derive(Clone, Copy)]
 struct Normalize {
     eps: f32,
+}
+
+impl Fusible<3> for Normalize {
+    fn kind(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn kernel(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
+        x.contiguous()?.apply_op3(weight, bias, *self)
+    }
+
+    fn composed(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        let normalized = centred.broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?;
+        normalized.broadcast_mul(weight)?.broadcast_add(bias)
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 3]) {
+        (*self, [vec![3, 5, 40], vec![40], vec![40]])
+    }
 }
 
 impl LayerNorm {
@@ -99,6 +118,20 @@ impl CustomOp3 for Normalize {
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (x, weight, bias) = (cuda::Operand::new(s1, l1), cuda::Operand::new(s2, l2), cuda::Operand::new(s3, l3));
+        Ok((cuda::layer_norm::forward(x, weight, bias, self.eps)?, l1.shape().clone()))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -107,6 +140,10 @@ impl CustomOp3 for Normalize {
         _res: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::layer_norm::backward(x, weight, bias, dy, self.eps);
+        }
         let d = weight.elem_count();
         let mut dx = vec![0.0; x.elem_count()];
         let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);

@@ -1,11 +1,19 @@
 //! AdamW (Loshchilov and Hutter 2017) with treatments per parameter and savable state, equal to PyTorch's.
+//!
+//! An update is bound by memory, so it is one pass: gradient, moments and weight are read once, moments and weight are
+//! written once.
 
 use super::gradients::Gradients;
 use crate::backbone::Params;
-use crate::nn::kernels::{contiguous, fused, simd};
+#[cfg(feature = "cuda")]
+use crate::nn::kernels::cuda::{Operand, optimizer};
+use crate::nn::kernels::{Fusible, contiguous, run, simd};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
-use candle_core::{CpuStorage, Device, InplaceOp2, InplaceOp3, Layout, Result, Shape, Tensor, Var};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 const BETA1: f64 = 0.9;
@@ -24,11 +32,25 @@ pub struct Rates {
 }
 
 /// First and second moments of one parameter, and its steps so far: one that joins late starts from none, as in PyTorch.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Moments {
-    first: Tensor,
-    second: Tensor,
+    /// The first moments (0, …) and the second (1, …): one tensor, since an in-place operation opens one for writing.
+    both: Tensor,
     steps: u32,
+}
+
+impl Moments {
+    fn new(first: &Tensor, second: &Tensor, steps: u32) -> Result<Self> {
+        Ok(Self { both: Tensor::stack(&[first, second], 0)?, steps })
+    }
+
+    fn first(&self) -> Result<Tensor> {
+        self.both.get(0)
+    }
+
+    fn second(&self) -> Result<Tensor> {
+        self.both.get(1)
+    }
 }
 
 /// The optimiser: the state of the learning parameters.
@@ -45,7 +67,8 @@ impl AdamW {
     /// When the device is out of memory.
     pub fn new(plan: Plan, params: &Params) -> Result<Self> {
         let zeros = |(name, var): (&str, &Var)| {
-            Ok((name.to_owned(), Moments { first: var.zeros_like()?, second: var.zeros_like()?, steps: 0 }))
+            let zeros = var.as_detached_tensor().zeros_like()?;
+            Ok((name.to_owned(), Moments::new(&zeros, &zeros, 0)?))
         };
         Ok(Self { plan, moments: params.trained().map(zeros).collect::<Result<_>>()? })
     }
@@ -63,14 +86,14 @@ impl AdamW {
             }
         }
         workers.map(trained, |(name, var)| {
-            let (Some(moments), Some(treatment), Some(gradient)) =
-                (self.moments.get(name), self.plan.get(name), gradients.get(name))
-            else {
-                candle_core::bail!("the learning parameter {name:?} received no gradient");
+            let (Some(moments), Some(treatment)) = (self.moments.get(name), self.plan.get(name)) else {
+                candle_core::bail!("the optimiser does not know the learning parameter {name:?}");
             };
             let lr = if treatment.head { rates.head_lr } else { rates.lr } * treatment.lr_scale;
             let decay = if treatment.decay { rates.weight_decay } else { 0.0 };
-            update(var, moments, gradient, &Update::new(moments.steps, lr, decay))
+            let rule = Rule::new(moments.steps, lr, decay, gradients.factor());
+            let operands = [&var.as_detached_tensor(), &moments.both, gradients.tensor(name)?];
+            run(&Update { rule, trial: false }, operands).map(|_| ())
         })?;
         Ok(())
     }
@@ -82,8 +105,8 @@ impl AdamW {
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
         for (name, moments) in &self.moments {
-            tensors.insert(format!("first.{name}"), moments.first.clone());
-            tensors.insert(format!("second.{name}"), moments.second.clone());
+            tensors.insert(format!("first.{name}"), moments.first()?);
+            tensors.insert(format!("second.{name}"), moments.second()?);
             tensors.insert(format!("steps.{name}"), Tensor::new(moments.steps, &Device::Cpu)?);
         }
         Ok(tensors)
@@ -95,10 +118,11 @@ impl AdamW {
     /// When something of a parameter is missing or a moment has another shape than it.
     pub fn restore(&mut self, mut tensors: BTreeMap<String, Tensor>) -> Result<()> {
         for (name, moments) in &mut self.moments {
-            for (kind, slot) in [("first", &mut moments.first), ("second", &mut moments.second)] {
-                *slot = take(&mut tensors, kind, name, slot.shape())?.to_device(slot.device())?;
-            }
-            moments.steps = take(&mut tensors, "steps", name, &Shape::from(()))?.to_scalar()?;
+            let (shape, device) = (moments.first()?.shape().clone(), moments.both.device().clone());
+            let mut saved = |kind: &str, shape: &Shape| take(&mut tensors, kind, name, shape);
+            let (first, second) = (saved("first", &shape)?, saved("second", &shape)?);
+            let steps = saved("steps", &Shape::from(()))?.to_scalar()?;
+            *moments = Moments::new(&first.to_device(&device)?, &second.to_device(&device)?, steps)?;
         }
         Ok(())
     }
@@ -113,99 +137,172 @@ fn take(tensors: &mut BTreeMap<String, Tensor>, kind: &str, name: &str, shape: &
     }
 }
 
-/// w = keep w - rate m / (√v / `root_correction` + eps), after the moments have moved.
-struct Update {
+/// m = β₁ m + (1 - β₁) g, v = β₂ v + (1 - β₂) g², w = keep w - rate m / (√v / `root_correction` + eps), where g is the
+/// gradient times `factor`.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    factor: f64,
     keep: f64,
     rate: f64,
     root_correction: f64,
 }
 
-impl Update {
+impl Rule {
     /// The rule of a parameter's step number `step`, counted from 1.
-    fn new(step: u32, lr: f64, decay: f64) -> Self {
+    fn new(step: u32, lr: f64, decay: f64, factor: f64) -> Self {
         let correction = |beta: f64| 1.0 - beta.powi(step as i32);
         let root_correction = correction(BETA2).sqrt();
-        Self { keep: 1.0 - lr * decay, rate: lr / correction(BETA1), root_correction }
+        Self { factor, keep: 1.0 - lr * decay, rate: lr / correction(BETA1), root_correction }
+    }
+
+    /// Applies it to the slices of one parameter.
+    fn apply(self, weights: &mut [f32], moments: &mut [f32], gradient: &[f32]) {
+        let (first, second) = moments.split_at_mut(gradient.len());
+        let [factor, beta1, beta2, keep, rate, inverse_root, eps] = self.coefficients();
+        let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
+        simd(
+            #[inline(always)]
+            || {
+                for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
+                    let g = factor * g;
+                    *m = beta1 * *m + rest1 * g;
+                    *v = beta2 * *v + rest2 * g * g;
+                    *w = keep * *w - rate * *m / (v.sqrt() * inverse_root + eps);
+                }
+            },
+        );
+    }
+
+    /// Factor, β₁, β₂, keep, rate, 1 / `root_correction`, eps: as the kernels take them.
+    fn coefficients(self) -> [f32; 7] {
+        [self.factor, BETA1, BETA2, self.keep, self.rate, 1.0 / self.root_correction, EPS].map(|x| x as f32)
     }
 }
 
-fn update(var: &Var, moments: &Moments, gradient: &Tensor, rule: &Update) -> Result<()> {
-    let (first, second) = (&moments.first, &moments.second);
-    if fused(var) {
-        let gradient = gradient.contiguous()?;
-        move_average(first, &gradient, BETA1)?;
-        second.inplace_op2(&gradient, &Average { beta: BETA2 as f32, squared: true })?;
-        return var.as_tensor().inplace_op3(first, second, rule);
-    }
-    move_average(first, gradient, BETA1)?;
-    assign(second, &((second * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?)?;
-    let denominator = ((second.sqrt()? / rule.root_correction)? + EPS)?;
-    let moved = ((var.as_detached_tensor() * rule.keep)? - (first.div(&denominator)? * rule.rate)?)?;
-    var.set(&moved)
+/// An update as an operation on weights (…), moments (2, …) and gradient (…), which writes the first two.
+struct Update {
+    rule: Rule,
+    /// In a trial the operands are drawn, and all that was written is the outcome.
+    trial: bool,
 }
 
-/// m = beta m + (1 - beta) x, in place.
-pub(super) fn move_average(average: &Tensor, x: &Tensor, beta: f64) -> Result<()> {
-    if fused(average) {
-        return average.inplace_op2(&x.contiguous()?, &Average { beta: beta as f32, squared: false });
-    }
-    assign(average, &((average * beta)? + (x * (1.0 - beta))?)?)
-}
-
-fn assign(target: &Tensor, value: &Tensor) -> Result<()> {
-    target.slice_set(&value.contiguous()?, 0, 0)
-}
-
-/// m = beta m + (1 - beta) g, or g² for the second moment.
-struct Average {
-    beta: f32,
-    squared: bool,
-}
-
-impl InplaceOp2 for Average {
-    fn name(&self) -> &'static str {
-        "moving_average"
+impl Update {
+    fn prepare(&self, moments: &Tensor) -> Result<()> {
+        // Second moments are never negative.
+        if self.trial { moments.slice_set(&moments.sqr()?, 0, 0) } else { Ok(()) }
     }
 
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        let gradient = contiguous(s2, l2)?;
-        let moment = contiguous_mut(s1, l1)?;
-        let (beta, rest) = (self.beta, 1.0 - self.beta);
-        simd(|| {
-            if self.squared {
-                moment.iter_mut().zip(gradient).for_each(|(m, g)| *m = beta * *m + rest * g * g);
-            } else {
-                moment.iter_mut().zip(gradient).for_each(|(m, g)| *m = beta * *m + rest * g);
-            }
-        });
-        Ok(())
+    fn outcome(&self, weights: &Tensor, moments: &Tensor) -> Result<Tensor> {
+        if self.trial { Tensor::cat(&[&weights.unsqueeze(0)?, moments], 0) } else { Ok(weights.clone()) }
     }
 }
 
-impl InplaceOp3 for Update {
+impl Fusible<3> for Update {
+    fn kind(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn kernel(&self, [weights, moments, gradient]: [&Tensor; 3]) -> Result<Tensor> {
+        self.prepare(moments)?;
+        moments.inplace_op2(&gradient.contiguous()?, &OnePass { weights, rule: self.rule })?;
+        self.outcome(weights, moments)
+    }
+
+    fn composed(&self, [weights, moments, gradient]: [&Tensor; 3]) -> Result<Tensor> {
+        self.prepare(moments)?;
+        let (rule, gradient) = (self.rule, (gradient * self.rule.factor)?);
+        let first = ((moments.get(0)? * BETA1)? + (&gradient * (1.0 - BETA1))?)?;
+        let second = ((moments.get(1)? * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?;
+        let denominator = ((second.sqrt()? / rule.root_correction)? + EPS)?;
+        let moved = ((weights * rule.keep)? - (first.div(&denominator)? * rule.rate)?)?;
+        moments.slice_set(&Tensor::stack(&[first, second], 0)?, 0, 0)?;
+        weights.slice_set(&moved, 0, 0)?;
+        self.outcome(weights, moments)
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 3]) {
+        // More values than a block has threads.
+        (Self { rule: Rule::new(3, 0.1, 0.1, 0.5), trial: true }, [vec![5, 60], vec![2, 5, 60], vec![5, 60]])
+    }
+}
+
+/// The update of one parameter in one pass. It opens the moments for writing and, from within, the weights: candle's
+/// operations open one tensor each.
+struct OnePass<'a> {
+    weights: &'a Tensor,
+    rule: Rule,
+}
+
+/// What is left to open when moments and gradient are.
+struct Opened<'a, S> {
+    /// In a cell, since candle lends an operation only shared access to itself.
+    moments: RefCell<&'a mut S>,
+    moments_layout: &'a Layout,
+    gradient: &'a S,
+    gradient_layout: &'a Layout,
+    rule: Rule,
+}
+
+impl<'a> OnePass<'a> {
+    fn opened<S>(
+        &self,
+        (moments, moments_layout): (&'a mut S, &'a Layout),
+        (gradient, gradient_layout): (&'a S, &'a Layout),
+    ) -> Opened<'a, S> {
+        Opened { moments: RefCell::new(moments), moments_layout, gradient, gradient_layout, rule: self.rule }
+    }
+}
+
+impl InplaceOp2 for OnePass<'_> {
     fn name(&self) -> &'static str {
         "adamw"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &mut CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<()> {
-        let (first, second) = (contiguous(s2, l2)?, contiguous(s3, l3)?);
-        let weights = contiguous_mut(s1, l1)?;
-        let (keep, rate, eps) = (self.keep as f32, self.rate as f32, EPS as f32);
-        let inverse_root = (1.0 / self.root_correction) as f32;
-        simd(|| {
-            for ((w, m), v) in weights.iter_mut().zip(first).zip(second) {
-                *w = keep * *w - rate * m / (v.sqrt() * inverse_root + eps);
-            }
-        });
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        self.weights.inplace_op1(&self.opened((s1, l1), (s2, l2)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &mut CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<()> {
+        self.weights.inplace_op1(&self.opened((s1, l1), (s2, l2)))
+    }
+}
+
+impl InplaceOp1 for Opened<'_, CpuStorage> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let mut moments = self.moments.borrow_mut();
+        let (weights, moments) = (contiguous_mut(storage, layout)?, contiguous_mut(*moments, self.moments_layout)?);
+        let gradient = contiguous(self.gradient, self.gradient_layout)?;
+        if weights.len() != gradient.len() || moments.len() != 2 * gradient.len() {
+            candle_core::bail!("{} values of a gradient for {} weights", gradient.len(), weights.len());
+        }
+        self.rule.apply(weights, moments, gradient);
         Ok(())
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl InplaceOp1 for Opened<'_, CudaStorage> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
+        candle_core::bail!("weights on the CPU have moments on a GPU")
+    }
+
+    fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
+        let mut moments = self.moments.borrow_mut();
+        optimizer::adamw(
+            (storage, layout),
+            (*moments, self.moments_layout),
+            Operand::new(self.gradient, self.gradient_layout),
+            self.rule.coefficients(),
+        )
     }
 }
 
@@ -217,5 +314,28 @@ pub(super) fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -
     match storage {
         CpuStorage::F32(values) => Ok(&mut values[start..end]),
         _ => candle_core::bail!("an in-place kernel needs f32 values"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a trial on a GPU relies on: drawn values, also for moments that must not be negative.
+    #[test]
+    fn the_trial_of_the_kernel_passes_on_the_cpu() {
+        let (op, shapes) = Update { rule: Rule::new(1, 0.0, 0.0, 1.0), trial: false }.small();
+        let outcome = |run: &dyn Fn([&Tensor; 3]) -> Result<Tensor>| {
+            let drawn = shapes.clone().map(|shape| {
+                let values = (0..shape.iter().product()).map(|i: usize| (i as f32 * 1.7).sin()).collect::<Vec<_>>();
+                Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+            });
+            run(drawn.each_ref()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let (kernel, composed) = (outcome(&|x| op.kernel(x)), outcome(&|x| op.composed(x)));
+        assert_eq!(kernel.len(), 3 * 300);
+        for (kernel, composed) in kernel.iter().zip(&composed) {
+            assert!((kernel - composed).abs() < 1e-5, "{kernel} and {composed}");
+        }
     }
 }

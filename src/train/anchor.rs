@@ -1,7 +1,7 @@
 //! What holds a head that starts from texts to its start: a pull of its directions (CLAP, Silva-Rodríguez et al. 2024), and
 //! a ceiling of its scale (Radford et al. 2021).
 
-use super::trainer::Step;
+use super::gradients::Gradients;
 use crate::backbone::Params;
 use candle_core::{Result, Tensor};
 
@@ -33,17 +33,18 @@ impl Anchor {
         Ok(Self { directions, multipliers, ceiling: logit_scale.max(CEILING) })
     }
 
-    /// Adds the pull's part to the loss and the gradients of a step: the mean over the classes of λ |w - t|², where w is
-    /// the direction of a class and t the one it started from.
+    /// Adds the pull's part to the gradients of a step and gives its part of the loss, a scalar: the mean over the classes
+    /// of λ |w - t|², where w is the direction of a class and t the one it started from. None when nothing pulls.
     ///
     /// # Errors
     /// When the head has other directions.
-    pub fn pull(&self, params: &Params, step: &mut Step) -> Result<()> {
-        let Some(multipliers) = &self.multipliers else { return Ok(()) };
+    pub fn pull(&self, params: &Params, gradients: &mut Gradients) -> Result<Option<Tensor>> {
+        let Some(multipliers) = &self.multipliers else { return Ok(None) };
         let away = (params.tensor(DIRECTIONS)?.detach() - &self.directions)?;
         let weighted = (away.broadcast_mul(multipliers)? * (1.0 / away.dim(0)? as f64))?;
-        step.loss += f64::from((&weighted * &away)?.sum_all()?.to_scalar::<f32>()?);
-        step.gradients.add_to(DIRECTIONS, &(weighted * 2.0)?)
+        let loss = (&weighted * &away)?.sum_all()?;
+        gradients.add_to(DIRECTIONS, &(weighted * 2.0)?)?;
+        Ok(Some(loss))
     }
 
     /// Puts the scale back to its ceiling when a step went beyond.
@@ -79,7 +80,6 @@ pub fn multipliers(logits: &[f32], labels: &[usize], classes: usize) -> Vec<f32>
 mod tests {
     use super::*;
     use crate::train::cosine::CosineHead;
-    use crate::train::gradients::Gradients;
     use candle_core::Device;
 
     fn params(directions: &[[f32; 2]; 2], logit_scale: f32) -> Params {
@@ -99,14 +99,12 @@ mod tests {
         let others = (moved.tensor(LOGIT_SCALE).unwrap().sum_all().unwrap()
             + moved.tensor("head.bias").unwrap().sum_all().unwrap())
         .unwrap();
-        let gradients = Gradients::of(&(loss + others).unwrap(), &moved).unwrap();
-        let mut step = Step { gradients, loss: 1.0, correct: 0 };
-        Anchor::new(start.clone(), 0.0, &[]).unwrap().pull(&moved, &mut step).unwrap();
-        assert!((step.loss - 1.0).abs() < 1e-9);
-        Anchor::new(start, 0.0, &[4.0, 2.0]).unwrap().pull(&moved, &mut step).unwrap();
+        let mut gradients = Gradients::of(&(loss + others).unwrap(), &moved).unwrap();
+        assert!(Anchor::new(start.clone(), 0.0, &[]).unwrap().pull(&moved, &mut gradients).unwrap().is_none());
+        let pull = Anchor::new(start, 0.0, &[4.0, 2.0]).unwrap().pull(&moved, &mut gradients).unwrap();
         // (4 · 0.25 + 2 · 1) / 2
-        assert!((step.loss - 2.5).abs() < 1e-6);
-        let gradient = step.gradients.get(DIRECTIONS).unwrap().to_vec2::<f32>().unwrap();
+        assert!((pull.unwrap().to_scalar::<f32>().unwrap() - 1.5).abs() < 1e-6);
+        let gradient = gradients.get(DIRECTIONS).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(gradient, [[1.0, 3.0], [1.0, 3.0]]);
     }
 

@@ -85,9 +85,7 @@ impl Forward {
 
     /// From the gradient of the directions to that of the context, which is all that learns in `params`.
     pub fn back(self, gradients: &Gradients, params: &Params, workers: &Workers) -> Result<Gradients> {
-        let Some(upstream) = gradients.get(DIRECTIONS) else {
-            candle_core::bail!("the directions of the classes received no gradient");
-        };
+        let upstream = gradients.get(DIRECTIONS)?;
         let parts = workers.map(self.0, |(classes, part)| {
             let product = (part * upstream.narrow(0, classes.start, classes.len())?)?;
             Gradients::of(&product.sum_all()?, params)

@@ -90,7 +90,7 @@ pub struct Scored {
 }
 
 /// Batches in their order.
-pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch>> + 'a>;
+pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch>> + Send + 'a>;
 
 impl Feed {
     /// Number of samples of a split.
@@ -159,7 +159,12 @@ impl Feed {
     }
 
     /// Batches of rows at hand.
-    fn replay<'a>(&'a self, row: impl Fn(View) -> &'a [f32] + 'a, order: Vec<View>, first_batch: usize) -> Batches<'a> {
+    fn replay<'a>(
+        &'a self,
+        row: impl Fn(View) -> &'a [f32] + Send + 'a,
+        order: Vec<View>,
+        first_batch: usize,
+    ) -> Batches<'a> {
         let size = self.batch_size.max(1);
         let count = order.len().div_ceil(size);
         Box::new((first_batch..count).map(move |batch| {

@@ -7,8 +7,10 @@ use super::progress::EpochRecord;
 use super::schedule::LrSchedule;
 use super::state::TrainState;
 use super::trainer::Trainer;
+use super::upload::ahead;
 use crate::config::{EarlyStopSettings, TrainLength, TrainSettings};
 use crate::data::Split;
+use crate::data::loader::Batch;
 use crate::error::Result;
 use crate::nn::Criterion;
 use crate::system::signals::{Signal, StopRequest};
@@ -116,33 +118,44 @@ impl Fit<'_> {
         let batches = self.feed.train(state.progress.epoch, state.progress.batch)?;
         let phase = self.trainer.learning(state.progress.epoch)?;
         let trainer = phase.as_ref().unwrap_or(self.trainer);
-        let mut clock = Instant::now();
-        for batch in batches {
-            let mut batch = batch?;
-            if let Some(mixer) = &self.mixer {
-                mixer.mix(&mut batch, state.progress.step);
+        let first_step = state.progress.step;
+        ahead(trainer, batches, self.mixing(first_step), |batches| {
+            let mut clock = Instant::now();
+            for sent in batches {
+                let sent = sent?;
+                if !self.train_step(trainer, &sent, state, schedule, observer)? {
+                    return Ok(self.stop.received());
+                }
+                let progress = &mut state.progress;
+                progress.batch += 1;
+                progress.running.seconds += clock.elapsed().as_secs_f64();
+                clock = Instant::now();
+                let (running, images) = (&progress.running, sent.batch.labels.len());
+                observer.step(progress.epoch + 1, progress.step, images, running.loss / running.seen as f64);
+                if let Some(signal) = self.stop.received() {
+                    return Ok(Some(signal));
+                }
+                if progress.step == schedule.total {
+                    break;
+                }
+                if saved.is_due(self.settings, progress.step) {
+                    self.save_last(state)?;
+                    *saved = LastSave::now(state.progress.step);
+                }
             }
-            if !self.train_step(trainer, &batch, state, schedule, observer)? {
-                return Ok(self.stop.received());
+            Ok(None)
+        })
+    }
+
+    /// Mixes the batches of consecutive steps from `step` on.
+    pub(super) fn mixing(&self, mut step: usize) -> impl FnMut(&mut Batch) + Send + use<> {
+        let mixer = self.mixer;
+        move |batch| {
+            if let Some(mixer) = &mixer {
+                mixer.mix(batch, step);
             }
-            let progress = &mut state.progress;
-            progress.batch += 1;
-            progress.running.seconds += clock.elapsed().as_secs_f64();
-            clock = Instant::now();
-            let running = &progress.running;
-            observer.step(progress.epoch + 1, progress.step, batch.labels.len(), running.loss / running.seen as f64);
-            if let Some(signal) = self.stop.received() {
-                return Ok(Some(signal));
-            }
-            if progress.step == schedule.total {
-                break;
-            }
-            if saved.is_due(self.settings, progress.step) {
-                self.save_last(state)?;
-                *saved = LastSave::now(state.progress.step);
-            }
+            step += 1;
         }
-        Ok(None)
     }
 
     fn save_last(&self, state: &TrainState) -> Result<()> {

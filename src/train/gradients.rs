@@ -1,16 +1,52 @@
-//! Gradients of the learning parameters by name: taken from a backward pass, summed over shards, clipped.
+//! Gradients of the learning parameters by name: taken from a backward pass, summed over shards, measured, clipped.
 
 use super::adamw::contiguous_mut;
 use crate::backbone::Params;
-use crate::nn::kernels::{contiguous, fused, lane_sum, read, simd};
+#[cfg(feature = "cuda")]
+use crate::nn::kernels::cuda::{Operand, optimizer};
+use crate::nn::kernels::{Fusible, contiguous, fused, lane_sum, read, run, simd};
 use crate::system::workers::Workers;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, Var};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-/// One gradient for each learning parameter.
-#[derive(Debug, Default)]
-pub struct Gradients(BTreeMap<String, Tensor>);
+/// Values whose squares are summed in f32; sums of such rows are added up in f64: accurate and vectorised.
+const ROW: usize = 4096;
+/// On a GPU: values whose squares make one partial sum, unless there would be more than [`MOST_PARTS`] of them.
+const PART: usize = 8192;
+/// On a GPU: the most partial sums of a tensor, enough to keep all its processors busy.
+const MOST_PARTS: usize = 256;
+
+/// One gradient for each learning parameter: a tensor each, and one factor on all of them.
+///
+/// The factor is kept apart so that neither clipping nor taking back the loss scale goes over the tensors: the optimiser
+/// multiplies by it while it reads them anyway.
+#[derive(Debug)]
+pub struct Gradients {
+    tensors: BTreeMap<String, Tensor>,
+    factor: f64,
+    /// The sum of squares of each tensor, where an addition has left them.
+    squares: Option<Vec<f64>>,
+}
+
+/// Sum of the squares of all values.
+#[derive(Debug)]
+pub enum Squares {
+    /// At hand.
+    Known(f64),
+    /// Partial sums (n) in f32 that lie on a device, to be read together with whatever else the host wants to know.
+    Unread(Tensor),
+}
+
+impl Default for Gradients {
+    fn default() -> Self {
+        Self { tensors: BTreeMap::new(), factor: 1.0, squares: None }
+    }
+}
 
 impl Gradients {
     /// Differentiates a scalar loss. The gradients are detached, so that the graph is freed.
@@ -27,7 +63,8 @@ impl Gradients {
     /// Takes what a backward pass through a part of the network has found.
     pub fn take(&mut self, store: &mut GradStore, params: &Params) {
         let found = |(name, var): (&str, &Var)| Some((name.to_owned(), store.remove(var.as_tensor())?.detach()));
-        self.0.extend(params.trained().filter_map(found));
+        self.tensors.extend(params.trained().filter_map(found));
+        self.squares = None;
     }
 
     /// Holds what was taken against the learning parameters.
@@ -35,20 +72,37 @@ impl Gradients {
     /// # Errors
     /// When a learning parameter received no gradient: some operation cut the graph.
     pub fn complete(&self, params: &Params) -> Result<()> {
-        match params.trained().find(|(name, _)| !self.0.contains_key(*name)) {
-            Some((name, _)) => candle_core::bail!("the learning parameter {name:?} received no gradient"),
-            None => Ok(()),
-        }
+        params.trained().try_for_each(|(name, _)| self.tensor(name).map(|_| ()))
     }
 
     /// The gradient of a parameter.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.get(name)
+    ///
+    /// # Errors
+    /// When it received none.
+    pub fn get(&self, name: &str) -> Result<Tensor> {
+        let tensor = self.tensor(name)?;
+        if self.factor == 1.0 { Ok(tensor.clone()) } else { tensor * self.factor }
     }
 
-    /// All gradients by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0.iter().map(|(name, gradient)| (name.as_str(), gradient))
+    /// The gradient of a parameter but for the factor.
+    ///
+    /// # Errors
+    /// When it received none.
+    pub(super) fn tensor(&self, name: &str) -> Result<&Tensor> {
+        match self.tensors.get(name) {
+            Some(tensor) => Ok(tensor),
+            None => candle_core::bail!("the learning parameter {name:?} received no gradient"),
+        }
+    }
+
+    /// What every tensor is to be multiplied by.
+    pub(super) fn factor(&self) -> f64 {
+        self.factor
+    }
+
+    /// The parameters that have a gradient, in the order of their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
     }
 
     /// Adds to the gradient of one parameter, such as that of a penalty.
@@ -56,33 +110,69 @@ impl Gradients {
     /// # Errors
     /// When there is no gradient of that name, or it has another shape.
     pub fn add_to(&mut self, name: &str, term: &Tensor) -> Result<()> {
-        match self.0.get_mut(name) {
-            Some(gradient) => *gradient = (&*gradient + term)?,
-            None => candle_core::bail!("the parameter {name:?} has no gradient"),
-        }
+        let sum = (self.tensor(name)? + (term * (1.0 / self.factor))?)?;
+        self.tensors.insert(name.to_owned(), sum);
+        self.squares = None;
         Ok(())
     }
 
-    /// Adds another shard's or micro-batch's gradients.
+    /// Adds another shard's or micro-batch's gradients, which have the same factor.
     ///
     /// # Errors
     /// When the device fails.
     pub fn add(&mut self, other: Self, workers: &Workers) -> Result<()> {
-        if self.0.is_empty() {
+        if self.tensors.is_empty() {
             *self = other;
             return Ok(());
         }
-        let pairs: Vec<_> = std::mem::take(&mut self.0).into_iter().zip(other.0.into_values()).collect();
+        let pairs: Vec<_> = std::mem::take(&mut self.tensors).into_iter().zip(other.tensors.into_values()).collect();
         let sums = workers.map(pairs, |((name, sum), term)| {
             if fused(&sum) && sum.is_contiguous() {
-                sum.inplace_op2(&term.contiguous()?, &AddAssign)?;
-                Ok((name, sum))
+                let op = AddAssign::default();
+                sum.inplace_op2(&term.contiguous()?, &op)?;
+                Ok(((name, sum), Some(op.squares.get())))
             } else {
-                Ok((name, (sum + term)?))
+                Ok(((name, (sum + term)?), None))
             }
         })?;
-        self.0 = sums.into_iter().collect();
+        let squares: Vec<Option<f64>>;
+        (self.tensors, squares) = sums.into_iter().unzip();
+        self.squares = squares.into_iter().collect();
         Ok(())
+    }
+
+    /// The sum of the squares of all values but for the factor, parameter by parameter in the order of their names.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn squares(&self, workers: &Workers) -> Result<Squares> {
+        if let Some(squares) = &self.squares {
+            return Ok(Squares::Known(squares.iter().sum()));
+        }
+        if self.tensors.values().all(fused) {
+            return Ok(Squares::Known(workers.map(self.tensors.values().collect(), square_sum)?.into_iter().sum()));
+        }
+        self.unread_squares().map(Squares::Unread)
+    }
+
+    /// The sums of the squares where the gradients are, several partial sums for a large one.
+    fn unread_squares(&self) -> Result<Tensor> {
+        let mut ops = Vec::with_capacity(self.tensors.len());
+        let mut first = 0;
+        for tensor in self.tensors.values() {
+            let parts = tensor.elem_count().div_ceil(PART).clamp(1, MOST_PARTS);
+            ops.push((tensor, SquareSum { places: first..first + parts, trial: false }));
+            first += parts;
+        }
+        let device = self.tensors.values().next().map_or(&Device::Cpu, |tensor| tensor.device());
+        let sums = Tensor::zeros(first, DType::F32, device)?;
+        ops.into_iter().try_for_each(|(tensor, op)| run(&op, [tensor, &sums]).map(|_| ()))?;
+        Ok(sums)
+    }
+
+    /// The Euclidean norm over all gradients together, from the sum of squares without the factor.
+    pub fn norm_of(&self, squares: f64) -> f64 {
+        self.factor * squares.sqrt()
     }
 
     /// The Euclidean norm over all gradients together; not finite when any gradient is not.
@@ -90,42 +180,99 @@ impl Gradients {
     /// # Errors
     /// When the device fails.
     pub fn norm(&self, workers: &Workers) -> Result<f64> {
-        let squares = workers.map(self.0.values().collect(), square_sum)?;
-        Ok(squares.into_iter().sum::<f64>().sqrt())
+        let squares = match self.squares(workers)? {
+            Squares::Known(sum) => sum,
+            Squares::Unread(parts) => parts.to_vec1::<f32>()?.into_iter().map(f64::from).sum(),
+        };
+        Ok(self.norm_of(squares))
     }
 
     /// Scales all gradients so that their norm, given as `norm`, is at most `limit` (PyTorch's `clip_grad_norm_`).
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn clip(&mut self, norm: f64, limit: f64) -> Result<()> {
-        let factor = limit / (norm + 1e-6);
-        if factor < 1.0 { self.scale(factor) } else { Ok(()) }
+    pub fn clip(&mut self, norm: f64, limit: f64) {
+        self.scale((limit / (norm + 1e-6)).min(1.0));
     }
 
     /// Multiplies all gradients.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn scale(&mut self, factor: f64) -> Result<()> {
-        for gradient in self.0.values_mut() {
-            *gradient = (&*gradient * factor)?;
-        }
-        Ok(())
+    pub fn scale(&mut self, factor: f64) {
+        self.factor *= factor;
     }
 }
 
 fn square_sum(gradient: &Tensor) -> Result<f64> {
-    if fused(gradient) {
-        // Partial sums of a row in f32, rows in f64: accurate and vectorised.
-        return read(gradient, |values| {
-            Ok(values.chunks(4096).map(|row| f64::from(simd(|| lane_sum([row], |[x]| x * x)))).sum())
-        });
-    }
-    Ok(f64::from(gradient.to_dtype(DType::F32)?.sqr()?.sum_all()?.to_scalar::<f32>()?))
+    read(gradient, |values| Ok(values.chunks(ROW).map(row_squares).sum()))
 }
 
-struct AddAssign;
+fn row_squares(row: &[f32]) -> f64 {
+    f64::from(simd(|| lane_sum([row], |[x]| x * x)))
+}
+
+/// An operation on a gradient and a row of sums: leaves the sum of the squares at its places in the row, at the first or
+/// in parts at all of them.
+struct SquareSum {
+    places: Range<usize>,
+    /// In a trial the operands are drawn, and the sum of the row is the outcome.
+    trial: bool,
+}
+
+impl SquareSum {
+    fn of(&self, sums: &Tensor, sum: impl FnOnce() -> Result<()>) -> Result<Tensor> {
+        if self.trial {
+            sums.zero_set()?;
+        }
+        sum()?;
+        if self.trial { sums.detach().sum_all() } else { Ok(sums.clone()) }
+    }
+}
+
+impl Fusible<2> for SquareSum {
+    // On the CPU sums are taken in f64.
+    const ON_CPU: bool = false;
+
+    fn kind(&self) -> &'static str {
+        "square_sum"
+    }
+
+    fn kernel(&self, [gradient, sums]: [&Tensor; 2]) -> Result<Tensor> {
+        self.of(sums, || sums.inplace_op2(&gradient.contiguous()?, self))
+    }
+
+    fn composed(&self, [gradient, sums]: [&Tensor; 2]) -> Result<Tensor> {
+        self.of(sums, || {
+            let sum = gradient.detach().to_dtype(sums.dtype())?.sqr()?.sum_all()?.reshape(1)?;
+            sums.slice_set(&sum, 0, self.places.start)
+        })
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 2]) {
+        (Self { places: 1..3, trial: true }, [vec![5, 200], vec![4]])
+    }
+}
+
+impl InplaceOp2 for SquareSum {
+    fn name(&self) -> &'static str {
+        "square_sum"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        let squares: f64 = contiguous(s2, l2)?.chunks(ROW).map(row_squares).sum();
+        match contiguous_mut(s1, l1)?.get_mut(self.places.start) {
+            Some(sum) => *sum = squares as f32,
+            None => candle_core::bail!("there are no places {:?} for a sum of squares", self.places),
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &mut CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<()> {
+        optimizer::square_sums(Operand::new(s2, l2), (s1, l1), self.places.clone())
+    }
+}
+
+/// sum = sum + term; the sum of the squares of what results comes along, row by row while it is in cache.
+#[derive(Default)]
+struct AddAssign {
+    squares: Cell<f64>,
+}
 
 impl InplaceOp2 for AddAssign {
     fn name(&self) -> &'static str {
@@ -135,7 +282,74 @@ impl InplaceOp2 for AddAssign {
     fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
         let term = contiguous(s2, l2)?;
         let sum = contiguous_mut(s1, l1)?;
-        simd(|| sum.iter_mut().zip(term).for_each(|(sum, term)| *sum += term));
+        let rows = sum.chunks_mut(ROW).zip(term.chunks(ROW));
+        let squares = rows.map(|(sum, term)| {
+            simd(|| sum.iter_mut().zip(term).for_each(|(sum, term)| *sum += term));
+            row_squares(sum)
+        });
+        self.squares.set(squares.sum());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNT: usize = 10_000;
+
+    fn workers() -> Workers {
+        Workers::new(2, &Device::Cpu).unwrap()
+    }
+
+    /// Two gradients of waves, the second of one value.
+    fn gradients(dtype: DType, phase: f64) -> Gradients {
+        let wave = |count: usize| {
+            let values: Vec<f64> = (0..count).map(|i| (i as f64 + phase).sin()).collect();
+            Tensor::from_vec(values, count, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+        };
+        let tensors = [("a".to_owned(), wave(COUNT)), ("b".to_owned(), wave(1))].into();
+        Gradients { tensors, ..Gradients::default() }
+    }
+
+    #[test]
+    fn sums_of_squares_of_an_addition_are_those_of_a_pass() {
+        let mut sum = gradients(DType::F32, 0.0);
+        sum.add(gradients(DType::F32, 0.5), &workers()).unwrap();
+        let along = sum.norm(&workers()).unwrap();
+        assert!(sum.squares.take().is_some());
+        assert_eq!(sum.norm(&workers()).unwrap(), along);
+        // As composed, which is what a GPU without kernels does.
+        let mut composed = gradients(DType::F64, 0.0);
+        composed.add(gradients(DType::F64, 0.5), &workers()).unwrap();
+        assert!(composed.squares.is_none());
+        assert!((composed.norm(&workers()).unwrap() / along - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_factor_counts_everywhere() {
+        let mut scaled = gradients(DType::F32, 0.0);
+        let (norm, first) = (scaled.norm(&workers()).unwrap(), scaled.get("a").unwrap());
+        scaled.scale(0.25);
+        assert_eq!(scaled.norm(&workers()).unwrap(), 0.25 * norm);
+        let values = |tensor: &Tensor| tensor.to_vec1::<f32>().unwrap();
+        assert_eq!(values(&scaled.get("a").unwrap()), values(&(&first * 0.25).unwrap()));
+        scaled.add_to("a", &first).unwrap();
+        assert_eq!(values(&scaled.get("a").unwrap()), values(&(first * 1.25).unwrap()));
+        assert!(scaled.get("c").is_err());
+    }
+
+    /// What a trial on a GPU relies on.
+    #[test]
+    fn the_trial_of_the_kernel_passes_on_the_cpu() {
+        let (op, [gradient, sums]) = SquareSum { places: 0..1, trial: false }.small();
+        let wave = |shape: Vec<usize>| {
+            let values = (0..shape.iter().product()).map(|i: usize| (i as f32 * 1.7).sin()).collect::<Vec<_>>();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        let (gradient, sums) = (wave(gradient), wave(sums));
+        let kernel = op.kernel([&gradient, &sums]).unwrap().to_scalar::<f32>().unwrap();
+        let composed = op.composed([&gradient, &sums]).unwrap().to_scalar::<f32>().unwrap();
+        assert!((kernel / composed - 1.0).abs() < 1e-5 && kernel > 100.0, "{kernel} and {composed}");
     }
 }

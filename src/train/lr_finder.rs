@@ -4,6 +4,7 @@
 use super::fit::{Fit, Observer};
 use super::schedule::LrSchedule;
 use super::state::TrainState;
+use super::upload::ahead;
 use crate::error::Result;
 use serde::Serialize;
 
@@ -81,27 +82,31 @@ impl Fit<'_> {
     pub fn find_lr(&self, state: &mut TrainState, observer: &mut dyn Observer) -> Result<Option<Sweep>> {
         let schedule = LrSchedule::sweep(STEPS, FACTORS);
         let mut steps = Vec::with_capacity(STEPS);
-        'epochs: for epoch in 0.. {
-            for batch in self.feed.train(epoch, 0)? {
-                let mut batch = batch?;
-                if let Some(mixer) = &self.mixer {
-                    mixer.mix(&mut batch, state.progress.step);
+        for epoch in 0.. {
+            let mixing = self.mixing(state.progress.step);
+            let over = ahead(self.trainer, self.feed.train(epoch, 0)?, mixing, |batches| -> Result<bool> {
+                for sent in batches {
+                    let sent = sent?;
+                    let factor = schedule.factor(state.progress.step);
+                    if !self.train_step(self.trainer, &sent, state, schedule, observer)? {
+                        return Ok(true);
+                    }
+                    let running = std::mem::take(&mut state.progress.running);
+                    if running.seen == 0 {
+                        return Ok(true); // not finite
+                    }
+                    let loss = running.loss / running.seen as f64;
+                    observer.step(epoch + 1, state.progress.step, sent.batch.labels.len(), loss);
+                    steps.push((self.settings.lr * factor, self.settings.head_lr * factor, loss));
+                    let over = state.progress.step == STEPS || Sweep::new(&steps).diverged();
+                    if over || self.stop.received().is_some() {
+                        return Ok(true);
+                    }
                 }
-                let factor = schedule.factor(state.progress.step);
-                if !self.train_step(self.trainer, &batch, state, schedule, observer)? {
-                    break 'epochs;
-                }
-                let running = std::mem::take(&mut state.progress.running);
-                if running.seen == 0 {
-                    break 'epochs; // not finite
-                }
-                let loss = running.loss / running.seen as f64;
-                observer.step(epoch + 1, state.progress.step, batch.labels.len(), loss);
-                steps.push((self.settings.lr * factor, self.settings.head_lr * factor, loss));
-                let over = state.progress.step == STEPS || Sweep::new(&steps).diverged();
-                if over || self.stop.received().is_some() {
-                    break 'epochs;
-                }
+                Ok(false)
+            })?;
+            if over {
+                break;
             }
         }
         Ok(self.stop.received().is_none().then(|| Sweep::new(&steps)))

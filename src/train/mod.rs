@@ -1,7 +1,7 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! feed (batches) → mix → trainer (sharded gradients) → gradients (sum, clip) → adamw (update) → checkpoint; `fit` drives, with its parts in
-//! `step`, `epoch` and `soup`.
+//! feed (batches) → mix → upload (ahead, on a GPU) → trainer (sharded gradients) → gradients (sum, clip) → readout (loss, hits,
+//! norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
 
 pub mod adamw;
 pub mod anchor;
@@ -20,6 +20,7 @@ pub mod lr_finder;
 pub mod mix;
 pub mod pass;
 pub mod progress;
+mod readout;
 pub mod safeguard;
 pub mod sam;
 pub mod schedule;
@@ -28,4 +29,5 @@ pub mod state;
 mod step;
 pub mod swap;
 pub mod trainer;
+pub mod upload;
 pub mod wise_ft;

@@ -29,8 +29,8 @@ pub struct Pass<'a> {
 pub struct Outcome {
     /// (B, classes)
     pub logits: Tensor,
-    /// Without the factor.
-    pub loss: f64,
+    /// A scalar, without the factor. It stays on its device: reading it would wait for the whole pass.
+    pub loss: Tensor,
     /// Of the scaled loss.
     pub gradients: Gradients,
 }
@@ -81,8 +81,8 @@ impl Pass<'_> {
     /// In one piece, with the whole graph in memory.
     fn whole(&self, learner: &Classifier) -> Result<Outcome> {
         let logits = learner.logits(self.inputs, self.mode)?;
-        let (value, scaled) = self.scaled_loss(&logits)?;
-        Ok(Outcome { logits: logits.detach(), loss: value, gradients: Gradients::of(&scaled, self.params)? })
+        let (loss, scaled) = self.scaled_loss(&logits)?;
+        Ok(Outcome { logits: logits.detach(), loss, gradients: Gradients::of(&scaled, self.params)? })
     }
 
     /// The first of the stretches in which something learns.
@@ -106,7 +106,7 @@ impl Pass<'_> {
     /// From the loss on `logits` back through the stretches.
     fn back(&self, logits: Tensor, ways: Vec<(Segment, Way<'_>)>, learner: &Classifier) -> Result<Outcome> {
         let mut gradients = Gradients::default();
-        let mut loss = f64::NAN;
+        let mut loss = None;
         let mut upstream: Option<Tensor> = None;
         for (index, (segment, way)) in ways.into_iter().enumerate().rev() {
             let way = match way {
@@ -121,7 +121,7 @@ impl Pass<'_> {
                         (&output * dy)?.sum_all()?
                     } else {
                         let (value, scaled) = self.scaled_loss(&output)?;
-                        loss = value;
+                        loss = Some(value);
                         scaled
                     };
                     store = scalar.backward()?;
@@ -132,13 +132,14 @@ impl Pass<'_> {
             gradients.take(&mut store, self.params);
         }
         gradients.complete(self.params)?;
+        let Some(loss) = loss else { candle_core::bail!("no stretch ends in the loss") };
         Ok(Outcome { logits, loss, gradients })
     }
 
-    /// The loss and what is differentiated.
-    fn scaled_loss(&self, logits: &Tensor) -> Result<(f64, Tensor)> {
+    /// The loss without its graph, and what is differentiated.
+    fn scaled_loss(&self, logits: &Tensor) -> Result<(Tensor, Tensor)> {
         let loss = (self.loss)(logits)?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
+        let value = loss.detach();
         let scaled = if self.loss_scale == 1.0 { loss } else { (loss * self.loss_scale)? };
         Ok((value, scaled))
     }

@@ -3,10 +3,8 @@
 //!
 //! No images are lost: it is the same step that is repeated, with the same randomness.
 
-use super::gradients::Gradients;
 use super::trainer::{Step, StepOptions};
 use crate::config::Precision;
-use crate::system::workers::Workers;
 use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
@@ -34,14 +32,6 @@ impl Default for Safeguard {
     }
 }
 
-/// A step with the norm of its gradients.
-pub struct Measured {
-    /// The step.
-    pub step: Step,
-    /// Euclidean norm of its gradients; not finite when one of them is not.
-    pub norm: f64,
-}
-
 impl Safeguard {
     /// Starts with steps of `micro_batches` parts.
     pub fn new(micro_batches: usize, precision: Precision) -> Self {
@@ -59,10 +49,9 @@ impl Safeguard {
     pub fn step(
         &mut self,
         (images, options): (usize, StepOptions<'_>),
-        workers: &Workers,
         compute: impl Fn(StepOptions<'_>) -> Result<Option<Step>>,
         say: &mut dyn FnMut(&str),
-    ) -> Result<Option<Measured>> {
+    ) -> Result<Option<Step>> {
         loop {
             let (micro_batches, loss_scale) = (self.micro_batches, self.loss_scale);
             let computed = match compute(StepOptions { micro_batches, loss_scale, ..options }) {
@@ -78,13 +67,12 @@ impl Safeguard {
                 computed => computed?,
             };
             let Some(step) = computed else { return Ok(None) };
-            let norm = Gradients::norm(&step.gradients, workers)?;
-            if step.loss.is_finite() && !norm.is_finite() && loss_scale > 1.0 {
+            if step.loss.is_finite() && !step.norm.is_finite() && loss_scale > 1.0 {
                 (self.loss_scale, self.finite_steps) = ((loss_scale / 2.0).max(1.0), 0);
                 continue;
             }
-            self.count(norm);
-            return Ok(Some(Measured { step, norm }));
+            self.count(step.norm);
+            return Ok(Some(step));
         }
     }
 
@@ -110,6 +98,8 @@ fn is_out_of_memory(error: &candle_core::Error) -> bool {
 mod tests {
     use super::*;
     use crate::backbone::Params;
+    use crate::system::workers::Workers;
+    use crate::train::gradients::Gradients;
     use candle_core::{DType, Device, Tensor};
     use std::cell::Cell;
 
@@ -119,18 +109,15 @@ mod tests {
         params.insert("w", Tensor::ones(1, DType::F32, &Device::Cpu).unwrap());
         let params = params.train_where(|_| true).unwrap();
         let loss = (params.tensor("w").unwrap() * f64::from(value)).unwrap().sum_all().unwrap();
-        Step { gradients: Gradients::of(&loss, &params).unwrap(), loss: 1.0, correct: 0 }
+        let gradients = Gradients::of(&loss, &params).unwrap();
+        let norm = gradients.norm(&Workers::new(1, &Device::Cpu).unwrap()).unwrap();
+        Step { gradients, loss: 1.0, correct: 0, norm }
     }
 
-    fn run(
-        guard: &mut Safeguard,
-        compute: impl Fn(StepOptions<'_>) -> Result<Step>,
-    ) -> (Result<Measured>, Vec<String>) {
+    fn run(guard: &mut Safeguard, compute: impl Fn(StepOptions<'_>) -> Result<Step>) -> (Result<Step>, Vec<String>) {
         let mut said = Vec::new();
-        let workers = Workers::new(1, &Device::Cpu).unwrap();
         let compute = |options: StepOptions<'_>| compute(options).map(Some);
-        let result =
-            guard.step((6, StepOptions::new(0, 0)), &workers, compute, &mut |message| said.push(message.to_owned()));
+        let result = guard.step((6, StepOptions::new(0, 0)), compute, &mut |message| said.push(message.to_owned()));
         (result.map(Option::unwrap), said)
     }
 

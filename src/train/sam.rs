@@ -23,9 +23,6 @@ pub fn uphill<R>(
     pass: impl FnOnce() -> Result<R>,
 ) -> Result<R> {
     let scale = radius / (norm + SMALLEST_NORM);
-    let moved = |name: &str, value: &Tensor| match gradients.get(name) {
-        Some(gradient) => value + (gradient * scale)?,
-        None => candle_core::bail!("the learning parameter {name:?} received no gradient"),
-    };
+    let moved = |name: &str, value: &Tensor| value + (gradients.get(name)? * scale)?;
     swapped(params, moved, pass)
 }

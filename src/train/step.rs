@@ -3,32 +3,29 @@
 use super::adamw::Rates;
 use super::fit::{Fit, MOST_SKIPPED, Observer};
 use super::progress::Progress;
-use super::safeguard::Measured;
 use super::sam::uphill;
 use super::schedule::LrSchedule;
 use super::state::TrainState;
 use super::trainer::{Step, StepOptions, Trainer};
-use crate::data::loader::Batch;
+use super::upload::Sent;
 use crate::error::{Error, Result};
 
 impl Fit<'_> {
-    /// Updates the parameters that learn in `trainer`, the phase of the epoch, by a batch, unless its numbers are not finite. False when a signal came before the step
-    /// was done: then nothing has changed.
+    /// Updates the parameters that learn in `trainer`, the phase of the epoch, by a batch, unless its numbers are not
+    /// finite. False when a signal came before the step was done: then nothing has changed.
     pub(super) fn train_step(
         &self,
         trainer: &Trainer,
-        batch: &Batch,
+        sent: &Sent,
         state: &mut TrainState,
         schedule: LrSchedule,
         observer: &mut dyn Observer,
     ) -> Result<bool> {
         let progress = &mut state.progress;
-        let Some(Measured { mut step, norm }) = self.gradients(trainer, batch, progress, observer)? else {
-            return Ok(false);
-        };
-        if step.loss.is_finite() && norm.is_finite() {
+        let Some(mut step) = self.gradients(trainer, sent, progress, observer)? else { return Ok(false) };
+        if step.loss.is_finite() && step.norm.is_finite() {
             if let Some(limit) = self.settings.clip_grad {
-                step.gradients.clip(norm, limit)?;
+                step.gradients.clip(step.norm, limit);
             }
             let rates = self.rates(schedule, progress.step);
             state.optimizer.step(&trainer.params, &step.gradients, rates, &trainer.workers)?;
@@ -37,7 +34,7 @@ impl Fit<'_> {
             if let Some(average) = &mut state.average {
                 average.update(&self.trainer.params, progress.updates, &trainer.workers)?;
             }
-            let images = batch.labels.len();
+            let images = sent.batch.labels.len();
             progress.running.loss += step.loss * images as f64;
             progress.running.correct += step.correct;
             progress.running.seen += images;
@@ -45,7 +42,7 @@ impl Fit<'_> {
         } else {
             progress.skipped += 1;
             let (epoch, number) = (progress.epoch + 1, progress.step + 1);
-            let numbers = format!("the loss is {} and the gradient norm {norm}", step.loss);
+            let numbers = format!("the loss is {} and the gradient norm {}", step.loss, step.norm);
             if progress.skipped >= MOST_SKIPPED.min(self.total_steps()) {
                 return Err(Error::Numerics(format!(
                     "{} steps in a row were not finite: in epoch {epoch}, step {number}, {numbers}",
@@ -65,21 +62,22 @@ impl Fit<'_> {
     fn gradients(
         &self,
         trainer: &Trainer,
-        batch: &Batch,
+        sent: &Sent,
         progress: &mut Progress,
         observer: &mut dyn Observer,
-    ) -> Result<Option<Measured>> {
-        let options = StepOptions { stop: Some(self.stop), ..StepOptions::new(self.seed, progress.step) };
+    ) -> Result<Option<Step>> {
+        let Sent { batch, .. } = sent;
+        let options =
+            StepOptions { stop: Some(self.stop), inputs: sent.inputs(), ..StepOptions::new(self.seed, progress.step) };
         let compute = |options: StepOptions<'_>| trainer.step(batch, self.criterion, options);
         let mut pass = || {
             let images = batch.labels.len();
-            progress.safeguard.step((images, options), &trainer.workers, compute, &mut |why| observer.warn(why))
+            progress.safeguard.step((images, options), compute, &mut |why| observer.warn(why))
         };
         let Some(here) = pass()? else { return Ok(None) };
         let Some(radius) = self.settings.sam.filter(|_| here.norm.is_finite()) else { return Ok(Some(here)) };
-        let sharp = uphill(&trainer.params, &here.step.gradients, here.norm, radius, || Ok(pass()?))?;
-        Ok(sharp
-            .map(|sharp| Measured { step: Step { gradients: sharp.step.gradients, ..here.step }, norm: sharp.norm }))
+        let sharp = uphill(&trainer.params, &here.gradients, here.norm, radius, || Ok(pass()?))?;
+        Ok(sharp.map(|sharp| Step { loss: here.loss, correct: here.correct, ..sharp }))
     }
 
     fn rates(&self, schedule: LrSchedule, step: usize) -> Rates {

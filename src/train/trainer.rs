@@ -5,6 +5,8 @@ use super::classifier::{Classifier, Form};
 use super::directions::Directions;
 use super::gradients::Gradients;
 use super::pass::{Outcome, Pass};
+use super::readout::{Numbers, Readout, hits};
+use super::upload::upload;
 use crate::backbone::{Params, Stage, VitSpec};
 use crate::config::Precision;
 use crate::data::loader::Batch;
@@ -13,7 +15,7 @@ use crate::strategy::Plan;
 use crate::system::signals::StopRequest;
 use crate::system::workers::{Workers, cut};
 use crate::text::ContextPrompts;
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;
 
 /// How the gradients are computed: what it costs, not what comes out.
@@ -57,12 +59,14 @@ pub struct StepOptions<'a> {
     pub loss_scale: f64,
     /// Where a signal may ask to leave the step before its next part.
     pub stop: Option<&'a StopRequest>,
+    /// The inputs of the whole batch where they are on the device already; else those of the batch are sent, in parts.
+    pub inputs: Option<&'a Tensor>,
 }
 
 impl StepOptions<'_> {
     /// The whole batch at once, without a factor.
     pub fn new(seed: u64, step: usize) -> Self {
-        Self { seed, step, micro_batches: 1, loss_scale: 1.0, stop: None }
+        Self { seed, step, micro_batches: 1, loss_scale: 1.0, stop: None, inputs: None }
     }
 }
 
@@ -75,6 +79,8 @@ pub struct Step {
     pub loss: f64,
     /// Images classified correctly.
     pub correct: usize,
+    /// Euclidean norm of the gradients; not finite when one of them is not.
+    pub norm: f64,
 }
 
 /// The layers of one step.
@@ -199,7 +205,7 @@ impl Trainer {
             None => None,
         };
         let learner = self.learner()?;
-        let mut total = Step { gradients: Gradients::default(), loss: 0.0, correct: 0 };
+        let (mut gradients, mut readout) = (Gradients::default(), Readout::default());
         for part in cut(batch.labels.len(), options.micro_batches.clamp(1, batch.labels.len().max(1))) {
             if options.stop.is_some_and(|stop| stop.received().is_some()) {
                 return Ok(None);
@@ -214,32 +220,35 @@ impl Trainer {
                 };
                 let targets = targets(batch, shard.clone());
                 let pass = Pass {
-                    inputs: &self.inputs(batch, shard.clone())?,
+                    inputs: &match options.inputs {
+                        Some(inputs) => inputs.narrow(0, shard.start, shard.len())?,
+                        None => self.inputs(batch, shard.clone())?,
+                    },
                     mode: Mode::Train(&noise),
                     params: self.differentiated(),
                     loss: &|logits| criterion.forward(logits, &targets, normalizer),
                     loss_scale: options.loss_scale,
                 };
                 let outcome = learner.run(&pass)?;
-                let correct = correct(&outcome.logits, &batch.labels[shard])?;
-                Ok(Step { gradients: outcome.gradients, loss: outcome.loss, correct })
+                let hits = hits(&outcome.logits, &batch.labels[shard])?;
+                Ok((outcome, hits))
             })?;
-            for result in results {
-                total.gradients.add(result.gradients, &self.workers)?;
-                total.loss += result.loss;
-                total.correct += result.correct;
+            for (outcome, hits) in results {
+                gradients.add(outcome.gradients, &self.workers)?;
+                readout.add(outcome.loss, hits);
             }
         }
-        if options.loss_scale != 1.0 {
-            total.gradients.scale(1.0 / options.loss_scale)?;
-        }
+        gradients.scale(1.0 / options.loss_scale);
         if let Some(directions) = directions {
-            total.gradients = directions.back(&total.gradients, &self.params, &self.workers)?;
+            gradients = directions.back(&gradients, &self.params, &self.workers)?;
         }
-        if let Some(anchor) = &self.anchor {
-            anchor.pull(&self.params, &mut total)?;
+        if let Some(anchor) = &self.anchor
+            && let Some(pull) = anchor.pull(&self.params, &mut gradients)?
+        {
+            readout.add_loss(pull);
         }
-        Ok(Some(total))
+        let Numbers { loss, correct, norm } = readout.read(&gradients, &self.workers)?;
+        Ok(Some(Step { gradients, loss, correct, norm }))
     }
 
     /// Holds the head to where it starts, from now on.
@@ -312,8 +321,18 @@ impl Trainer {
     fn inputs(&self, batch: &Batch, shard: Range<usize>) -> Result<Tensor> {
         let image: usize = self.shape.iter().product();
         let values = &batch.inputs[shard.start * image..shard.end * image];
-        let shape: Vec<usize> = std::iter::once(shard.len()).chain(self.shape.iter().copied()).collect();
-        Tensor::from_slice(values, shape, &self.device)
+        upload(values, self.input_shape(shard.len()), &self.device)
+    }
+
+    /// Shape of the inputs of `n` images.
+    pub(super) fn input_shape(&self, n: usize) -> Vec<usize> {
+        std::iter::once(n).chain(self.shape.iter().copied()).collect()
+    }
+
+    /// Where it computes.
+    #[cfg(feature = "cuda")]
+    pub(super) fn device(&self) -> &Device {
+        &self.device
     }
 }
 
@@ -335,9 +354,4 @@ fn targets(batch: &Batch, samples: Range<usize>) -> Targets<'_> {
     }
     let classes = batch.soft_labels.len() / batch.labels.len();
     Targets::Soft(&batch.soft_labels[samples.start * classes..samples.end * classes])
-}
-
-fn correct(logits: &Tensor, labels: &[usize]) -> Result<usize> {
-    let predicted = logits.argmax(D::Minus1)?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
-    Ok(predicted.iter().zip(labels).filter(|(predicted, label)| **predicted as usize == **label).count())
 }

@@ -5,8 +5,13 @@
 //! FMA, NEON or the baseline at run time: a plain `cargo install` is fast without `target-cpu=native`.
 
 pub mod buffer;
+mod choice;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod gemm;
 pub mod math;
+
+pub use choice::{Fusible, refused, run};
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};

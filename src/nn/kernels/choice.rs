@@ -1,0 +1,153 @@
+//! The choice between a kernel and the composition of candle's operations, made in one place for all layers.
+//!
+//! On the CPU a kernel serves f32. On a GPU it serves f32, f16 and bf16 once it has passed a trial: before a kernel is
+//! used for the first time in a type, it runs forward and back on small values and is held against the composition in
+//! f64 on the CPU. One that differs or cannot be launched is refused, its layer is composed, and [`refused`] tells.
+//! So a wrong kernel costs speed, never correctness.
+//!
+//! The environment variable `VITADAPT_KERNELS=composed` turns the GPU's kernels off, to compare speed.
+
+use candle_core::{DType, Device, DeviceLocation, Result, Tensor, Var};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// An operation on N tensors that exists twice: as a kernel with its own backward pass and as a composition.
+pub trait Fusible<const N: usize>: Sized {
+    /// Whether the CPU has a kernel too.
+    const ON_CPU: bool = true;
+
+    /// Tells apart what needs a trial of its own.
+    fn kind(&self) -> &'static str;
+
+    /// By the kernel.
+    ///
+    /// # Errors
+    /// When shapes disagree or the device fails.
+    fn kernel(&self, operands: [&Tensor; N]) -> Result<Tensor>;
+
+    /// By candle's differentiable operations.
+    ///
+    /// # Errors
+    /// When shapes disagree or the device fails.
+    fn composed(&self, operands: [&Tensor; N]) -> Result<Tensor>;
+
+    /// An operation of this kind on a few values, and the shapes of its operands.
+    fn small(&self) -> (Self, [Vec<usize>; N]);
+}
+
+/// Runs the operation by its kernel where there is one to trust, else composed.
+///
+/// # Errors
+/// When shapes disagree or the device fails.
+pub fn run<F: Fusible<N>, const N: usize>(op: &F, operands: [&Tensor; N]) -> Result<Tensor> {
+    if has_kernel(op, operands) { op.kernel(operands) } else { op.composed(operands) }
+}
+
+fn has_kernel<F: Fusible<N>, const N: usize>(op: &F, operands: [&Tensor; N]) -> bool {
+    let Some(device) = operands.first().map(|x| x.device()) else { return false };
+    match device.location() {
+        DeviceLocation::Cpu => F::ON_CPU && operands.iter().all(|x| x.dtype() == DType::F32),
+        DeviceLocation::Cuda { gpu_id } if cfg!(feature = "cuda") => {
+            trusted(op, operands.map(Tensor::dtype), device, gpu_id)
+        }
+        _ => false,
+    }
+}
+
+/// What a trial was of: the operation, the types of its first and last operand, the GPU.
+type Trial = (&'static str, &'static str, &'static str, usize);
+
+/// The trials so far; a reason for each that failed.
+static TRIALS: Mutex<BTreeMap<Trial, Option<String>>> = Mutex::new(BTreeMap::new());
+
+fn trusted<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &Device, gpu: usize) -> bool {
+    if composed_only() || dtypes.iter().any(|&dtype| bound(dtype).is_none()) {
+        return false;
+    }
+    let ends = |dtype: Option<&DType>| dtype.map_or("", DType::as_str);
+    let trial = (op.kind(), ends(dtypes.first()), ends(dtypes.last()), gpu);
+    let trials = || TRIALS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = trials().get(&trial) {
+        return known.is_none();
+    }
+    // The list is free meanwhile: a composition may try kernels of its own.
+    let outcome = try_out(op, dtypes, device).unwrap_or_else(|error| Some(first_line(&error)));
+    trials().entry(trial).or_insert(outcome).is_none()
+}
+
+fn first_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+fn composed_only() -> bool {
+    static COMPOSED: OnceLock<bool> = OnceLock::new();
+    *COMPOSED.get_or_init(|| std::env::var_os("VITADAPT_KERNELS").is_some_and(|value| value == "composed"))
+}
+
+/// The kernels that failed their trial, each with its reason, for a warning.
+pub fn refused() -> Vec<String> {
+    let trials = TRIALS.lock().unwrap_or_else(PoisonError::into_inner);
+    let line = |(trial, reason): (&Trial, &Option<String>)| {
+        let (kind, first, last, gpu) = trial;
+        let dtypes = if first == last { (*first).to_owned() } else { format!("{first} with {last}") };
+        reason.as_ref().map(|reason| format!("the kernel {kind} in {dtypes} on GPU {gpu} is not used: {reason}"))
+    };
+    trials.iter().filter_map(line).collect()
+}
+
+/// How far a kernel that stores this type may be off, relative to the largest value; none for types without kernels.
+fn bound(dtype: DType) -> Option<f64> {
+    match dtype {
+        DType::F32 => Some(1e-4),
+        DType::F16 => Some(1e-2),
+        DType::BF16 => Some(5e-2),
+        _ => None,
+    }
+}
+
+/// Output and gradients of the kernel against the composition in f64 on the CPU: what differs, if anything does.
+fn try_out<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &Device) -> Result<Option<String>> {
+    let (small, shapes) = op.small();
+    let mut operands = Vec::with_capacity(N);
+    for (seed, (shape, dtype)) in shapes.iter().zip(dtypes).enumerate() {
+        operands.push(wave(shape, seed as f64)?.to_dtype(dtype)?);
+    }
+    let there = operands.iter().map(|x| x.to_device(device)).collect::<Result<Vec<_>>>()?;
+    let here = operands.iter().map(|x| x.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
+    let kernel = results(&there, |operands| small.kernel(operands))?;
+    let composed = results(&here, |operands| small.composed(operands))?;
+    let bound = dtypes.into_iter().filter_map(bound).fold(0.0, f64::max);
+    for (which, (kernel, composed)) in kernel.iter().zip(&composed).enumerate() {
+        let largest = composed.iter().fold(1.0, |largest: f64, x| largest.max(x.abs()));
+        let off = kernel.iter().zip(composed).map(|(k, c)| (k - c).abs()).fold(0.0, f64::max) / largest;
+        // A comparison that NaN fails.
+        let near = kernel.iter().all(|x| x.is_finite()) && off <= bound;
+        if !near || kernel.len() != composed.len() {
+            let what = if which == 0 { "its output".to_owned() } else { format!("gradient {which}") };
+            return Ok(Some(format!("{what} is off by {off:.1e}")));
+        }
+    }
+    Ok(None)
+}
+
+/// Values between -1.5 and 1.5 of which no two are alike.
+fn wave(shape: &[usize], seed: f64) -> Result<Tensor> {
+    let values = (0..shape.iter().product()).map(|i: usize| 1.5 * ((i as f64 + 0.37 * seed + 0.1) * 12.9898).sin());
+    Tensor::from_vec(values.collect::<Vec<f64>>(), shape, &Device::Cpu)
+}
+
+/// The output, then the gradient of each operand.
+fn results<const N: usize>(
+    operands: &[Tensor],
+    op: impl FnOnce([&Tensor; N]) -> Result<Tensor>,
+) -> Result<Vec<Vec<f64>>> {
+    let vars = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
+    let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
+    let Ok(tensors) = tensors.try_into() else { candle_core::bail!("a trial needs {N} operands") };
+    let output: Tensor = op(tensors)?;
+    let upstream = wave(output.dims(), 9.0)?.to_dtype(output.dtype())?.to_device(output.device())?;
+    let gradients = (&output * upstream)?.sum_all()?.backward()?;
+    let flat = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+    let of = |var: &Var| gradients.get(var).map_or_else(|| Ok(Vec::new()), flat);
+    std::iter::once(flat(&output)).chain(vars.iter().map(of)).collect()
+}

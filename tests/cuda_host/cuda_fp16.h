@@ -1,0 +1,9 @@
+// IEEE half precision, stored; arithmetic goes through float, as in the kernels.
+#pragma once
+#include "simulator.h"
+
+struct __half {
+    uint16_t bits;
+};
+inline float __half2float(__half x) { return (float)std::bit_cast<_Float16>(x.bits); }
+inline __half __float2half(float x) { return {std::bit_cast<uint16_t>((_Float16)x)}; }
