@@ -10,6 +10,7 @@ use crate::report::Forecast;
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
 use crate::train::forecast::{Texts, Workload, product_rate};
+use crate::train::trainer::rounds;
 use candle_core::Device;
 
 /// Sizes of a training that are known before anything runs.
@@ -35,6 +36,7 @@ pub fn forecast(
 ) -> Result<Forecast> {
     let train = &settings.train;
     let steps_per_epoch = sizes.images.0.div_ceil(train.batch_size).max(1);
+    let batch_size = train.batch_size.min(sizes.images.0.max(1));
     let workload = Workload {
         spec,
         first_block: plan.first_block,
@@ -43,13 +45,14 @@ pub fn forecast(
         copies: usize::from(train.ema.is_some()) + usize::from(train.sam.is_some()),
         passes: 1 + usize::from(train.sam.is_some()),
         images: sizes.images,
-        batch_size: train.batch_size.min(sizes.images.0.max(1)),
+        batch_size,
         epochs: match train.length {
             TrainLength::Epochs(epochs) => epochs as f64,
             TrainLength::Steps(steps) => steps as f64 / steps_per_epoch as f64,
         },
         views: kept::views(settings),
         workers: workers.count(),
+        rounds: rounds(workers, spec, stage, batch_size),
         fused: device.is_cpu(),
         plain: runs_plain(settings, spec, plan, device),
         computation: computation(settings),

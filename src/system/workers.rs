@@ -11,6 +11,10 @@ use std::sync::Arc;
 /// Images that one worker scores at a time.
 const SCORING_SHARD: usize = 8;
 
+/// Tokens that one worker takes forward and back at a time: with more of them products get no faster, but more activations
+/// are kept for the way back, and leave the cache.
+const TRAINING_TOKENS: usize = 800;
+
 /// A pool of workers; clones share it.
 #[derive(Clone)]
 pub struct Workers {
@@ -44,6 +48,12 @@ impl Workers {
     pub fn scoring_shards(&self, n: usize) -> Vec<std::ops::Range<usize>> {
         let shards = if self.whole { n.min(1) } else { n.div_ceil(SCORING_SHARD).max(self.count.min(n)) };
         cut(n, shards)
+    }
+
+    /// Into how many parts, one after another, a training batch of `images` with `tokens` each is best cut; one on a GPU.
+    pub fn rounds(&self, images: usize, tokens: usize) -> usize {
+        let at_once = self.count * (TRAINING_TOKENS / tokens.max(1)).max(1);
+        if self.whole { 1 } else { images.div_ceil(at_once) }
     }
 
     /// Runs something that uses rayon on these workers.

@@ -46,8 +46,10 @@ pub struct Workload<'a> {
     pub epochs: f64,
     /// Views of a training image that frozen layers keep.
     pub views: usize,
-    /// Workers that each hold gradients of their own.
+    /// Workers that each run a part of the batch.
     pub workers: usize,
+    /// Parts that a step is cut into in any case.
+    pub rounds: usize,
     /// Whether layers are fused (CPU) or compositions (GPU).
     pub fused: bool,
     /// Whether blocks run on plain values, without a graph.
@@ -89,7 +91,7 @@ impl Texts {
 pub struct Memory {
     /// Parameters, and their copies in half precision.
     pub weights: u64,
-    /// Gradients of all workers.
+    /// Gradients: their sum, and what the workers have found and not yet added to it.
     pub gradients: u64,
     /// Moments of the optimiser and other copies of the learning values.
     pub optimizer: u64,
@@ -113,17 +115,27 @@ impl Workload<'_> {
     pub fn memory(&self, micro_batches: usize) -> Memory {
         let (learning, all) = (self.parameters.0 as u64, self.parameters.1 as u64);
         let half = if self.computation.precision == Precision::F32 { 0 } else { 2 };
-        // The sum of earlier micro-batches stands beside the workers' own.
-        let gradients = self.workers as u64 + u64::from(micro_batches > 1);
+        let rounds = micro_batches.max(self.rounds);
         Memory {
             weights: all * (4 + half),
-            gradients: gradients * learning * 4,
+            gradients: learning * 4 + self.found(rounds),
             optimizer: (2 + self.copies as u64) * learning * 4,
-            activations: self.batch_size.div_ceil(micro_batches.max(1)) as u64 * self.activations()
+            activations: self.batch_size.div_ceil(rounds.max(1)) as u64 * self.activations()
                 + self.texts.map_or(0, |texts| texts.tokens * texts.values * 4),
             inputs: self.inputs(),
             program: PROGRAM_BYTES,
         }
+    }
+
+    /// Bytes of gradients that workers hold beside the sum: those of a stretch of the network, or without stretches of all
+    /// of it. The only part of a step is its sum.
+    fn found(&self, rounds: usize) -> u64 {
+        if self.workers * rounds == 1 {
+            return 0;
+        }
+        let stretches = self.spec.depth - self.first_block.min(self.spec.depth) + 1;
+        let by_stretches = self.plain || self.computation.checkpoint_blocks;
+        self.workers as u64 * 4 * self.parameters.0 as u64 / if by_stretches { stretches as u64 } else { 1 }
     }
 
     /// The fewest micro-batches with which the training fits into `free` bytes; one image at a time when none does.
@@ -283,6 +295,7 @@ mod tests {
             epochs: 10.0,
             views: 0,
             workers: 2,
+            rounds: 1,
             fused: true,
             plain: true,
             computation: Computation::default(),

@@ -127,18 +127,17 @@ impl Gradients {
         }
         let pairs: Vec<_> = std::mem::take(&mut self.tensors).into_iter().zip(other.tensors.into_values()).collect();
         let sums = workers.map(pairs, |((name, sum), term)| {
-            if fused(&sum) && sum.is_contiguous() {
-                let op = AddAssign::default();
-                sum.inplace_op2(&term.contiguous()?, &op)?;
-                Ok(((name, sum), Some(op.squares.get())))
-            } else {
-                Ok(((name, (sum + term)?), None))
-            }
+            let (sum, squares) = added(sum, &term)?;
+            Ok((name, sum, squares))
         })?;
-        let squares: Vec<Option<f64>>;
-        (self.tensors, squares) = sums.into_iter().unzip();
-        self.squares = squares.into_iter().collect();
+        *self = Self { factor: self.factor, ..Self::of_sums(sums) };
         Ok(())
+    }
+
+    /// Gradients by name, each with the sum of its squares where that is known.
+    pub(super) fn of_sums(sums: Vec<(String, Tensor, Option<f64>)>) -> Self {
+        let squares = sums.iter().map(|(_, _, squares)| *squares).collect();
+        Self { tensors: sums.into_iter().map(|(name, sum, _)| (name, sum)).collect(), factor: 1.0, squares }
     }
 
     /// The sum of the squares of all values but for the factor, parameter by parameter in the order of their names.
@@ -196,6 +195,16 @@ impl Gradients {
     pub fn scale(&mut self, factor: f64) {
         self.factor *= factor;
     }
+}
+
+/// sum + term, in place where it can be; then the sum of its squares comes along.
+pub(super) fn added(sum: Tensor, term: &Tensor) -> Result<(Tensor, Option<f64>)> {
+    if !fused(&sum) || !sum.is_contiguous() {
+        return Ok(((sum + term)?, None));
+    }
+    let op = AddAssign::default();
+    sum.inplace_op2(&term.contiguous()?, &op)?;
+    Ok((sum, Some(op.squares.get())))
 }
 
 fn square_sum(gradient: &Tensor) -> Result<f64> {

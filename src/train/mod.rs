@@ -1,6 +1,6 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! feed (batches) → mix → upload (ahead, on a GPU) → trainer (sharded gradients) → gradients (sum, clip) → readout (loss, hits,
+//! feed (batches) → mix → upload (ahead, on a GPU) → trainer (sharded passes) → gathering (their gradients, added) → gradients (clip) → readout (loss, hits,
 //! norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
 
 pub mod adamw;
@@ -15,6 +15,7 @@ pub mod epoch;
 pub mod feed;
 pub mod fit;
 pub mod forecast;
+pub mod gathering;
 pub mod gradients;
 pub mod lr_finder;
 pub mod mix;

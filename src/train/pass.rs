@@ -5,8 +5,8 @@
 //! back. The random layers draw from keyed streams, so the second run is the first one to the bit.
 
 use super::classifier::Classifier;
-use super::gradients::Gradients;
-use crate::backbone::{Kept, Params, PlainBlock, Segment};
+use super::gathering::Gathering;
+use crate::backbone::{Kept, PlainBlock, Segment};
 use crate::nn::Mode;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
@@ -17,8 +17,10 @@ pub struct Pass<'a> {
     pub inputs: &'a Tensor,
     /// With its randomness.
     pub mode: Mode<'a>,
-    /// The learning ones get gradients.
-    pub params: &'a Params,
+    /// Where the gradients of the learning parameters go.
+    pub gathering: &'a Gathering<'a>,
+    /// Which part of the step it is, from 0.
+    pub part: usize,
     /// From logits to a scalar.
     pub loss: &'a dyn Fn(&Tensor) -> Result<Tensor>,
     /// Factor on the loss before it is differentiated; the gradients carry it.
@@ -31,8 +33,6 @@ pub struct Outcome {
     pub logits: Tensor,
     /// A scalar, without the factor. It stays on its device: reading it would wait for the whole pass.
     pub loss: Tensor,
-    /// Of the scaled loss.
-    pub gradients: Gradients,
 }
 
 /// What a stretch has kept of its run.
@@ -82,12 +82,13 @@ impl Pass<'_> {
     fn whole(&self, learner: &Classifier) -> Result<Outcome> {
         let logits = learner.logits(self.inputs, self.mode)?;
         let (loss, scaled) = self.scaled_loss(&logits)?;
-        Ok(Outcome { logits: logits.detach(), loss, gradients: Gradients::of(&scaled, self.params)? })
+        self.gathering.take(self.part, &mut scaled.backward()?)?;
+        Ok(Outcome { logits: logits.detach(), loss })
     }
 
     /// The first of the stretches in which something learns.
     fn lowest(&self, segments: &[Segment]) -> usize {
-        let learning: Vec<Segment> = self.params.trained().map(|(name, _)| Segment::of(name)).collect();
+        let learning: Vec<Segment> = self.gathering.params().trained().map(|(name, _)| Segment::of(name)).collect();
         segments.iter().position(|segment| learning.contains(segment)).unwrap_or(segments.len() - 1)
     }
 
@@ -105,7 +106,6 @@ impl Pass<'_> {
 
     /// From the loss on `logits` back through the stretches.
     fn back(&self, logits: Tensor, ways: Vec<(Segment, Way<'_>)>, learner: &Classifier) -> Result<Outcome> {
-        let mut gradients = Gradients::default();
         let mut loss = None;
         let mut upstream: Option<Tensor> = None;
         for (index, (segment, way)) in ways.into_iter().enumerate().rev() {
@@ -129,11 +129,10 @@ impl Pass<'_> {
                 }
                 (Way::Plain(..) | Way::Again(_), _) => candle_core::bail!("{segment:?} has no way back"),
             };
-            gradients.take(&mut store, self.params);
+            self.gathering.take(self.part, &mut store)?;
         }
-        gradients.complete(self.params)?;
         let Some(loss) = loss else { candle_core::bail!("no stretch ends in the loss") };
-        Ok(Outcome { logits, loss, gradients })
+        Ok(Outcome { logits, loss })
     }
 
     /// The loss without its graph, and what is differentiated.

@@ -3,6 +3,7 @@
 use super::anchor::Anchor;
 use super::classifier::{Classifier, Form};
 use super::directions::Directions;
+use super::gathering::Gathering;
 use super::gradients::Gradients;
 use super::pass::{Outcome, Pass};
 use super::readout::{Numbers, Readout, hits};
@@ -205,14 +206,18 @@ impl Trainer {
             None => None,
         };
         let learner = self.learner()?;
-        let (mut gradients, mut readout) = (Gradients::default(), Readout::default());
-        for part in cut(batch.labels.len(), options.micro_batches.clamp(1, batch.labels.len().max(1))) {
+        let (gathering, mut readout) = (Gathering::new(self.differentiated()), Readout::default());
+        let (images, mut parts) = (batch.labels.len(), 0);
+        let rounds = rounds(&self.workers, &self.spec, self.form.stage, images).max(options.micro_batches);
+        for part in cut(images, rounds.clamp(1, images.max(1))) {
             if options.stop.is_some_and(|stop| stop.received().is_some()) {
                 return Ok(None);
             }
             let shards = cut(part.len(), self.workers.count().min(part.len()));
-            let shards = shards.into_iter().map(|shard| part.start + shard.start..part.start + shard.end).collect();
-            let results = self.workers.map(shards, |shard: Range<usize>| {
+            let shards = shards.into_iter().map(|shard| part.start + shard.start..part.start + shard.end);
+            let shards: Vec<_> = (parts..).zip(shards).collect();
+            parts += shards.len();
+            let results = self.workers.map(shards, |(part, shard): (usize, Range<usize>)| {
                 let noise = Noise {
                     seed: options.seed,
                     step: options.step as u64,
@@ -225,7 +230,8 @@ impl Trainer {
                         None => self.inputs(batch, shard.clone())?,
                     },
                     mode: Mode::Train(&noise),
-                    params: self.differentiated(),
+                    gathering: &gathering,
+                    part,
                     loss: &|logits| criterion.forward(logits, &targets, normalizer),
                     loss_scale: options.loss_scale,
                 };
@@ -234,10 +240,10 @@ impl Trainer {
                 Ok((outcome, hits))
             })?;
             for (outcome, hits) in results {
-                gradients.add(outcome.gradients, &self.workers)?;
                 readout.add(outcome.loss, hits);
             }
         }
+        let mut gradients = gathering.finish(parts)?;
         gradients.scale(1.0 / options.loss_scale);
         if let Some(directions) = directions {
             gradients = directions.back(&gradients, &self.params, &self.workers)?;
@@ -344,6 +350,15 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 impl Learner {
     fn run(&self, pass: &Pass<'_>) -> Result<Outcome> {
         pass.run(&self.graph, self.detached.as_ref())
+    }
+}
+
+/// Into how many parts, one after another, a batch of `images` is cut in any case, so that no worker keeps more
+/// activations than it has use for.
+pub fn rounds(workers: &Workers, spec: &VitSpec, stage: Stage, images: usize) -> usize {
+    match stage {
+        Stage::Features(_) => 1,
+        Stage::Pixels | Stage::Block(_) => workers.rounds(images, spec.tokens()),
     }
 }
 

@@ -1,0 +1,133 @@
+//! Gradients of the parts of a step, added up while the passes run.
+//!
+//! What a stretch of a part's way back has found goes to the sum at once, so that no part holds gradients of the whole
+//! network. Of each parameter the parts are added in their order, whoever finishes first: sums repeat bit for bit.
+
+use super::gradients::{Gradients, added};
+use crate::backbone::Params;
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Tensor};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// The sums of the learning parameters, to which several threads add.
+pub struct Gathering<'a> {
+    params: &'a Params,
+    sums: BTreeMap<&'a str, Mutex<Sum>>,
+}
+
+/// The sum of one parameter.
+#[derive(Default)]
+struct Sum {
+    total: Option<Tensor>,
+    /// The sum of its squares, where an addition has left it.
+    squares: Option<f64>,
+    /// Parts in it.
+    parts: usize,
+    /// Parts that have to wait for one before them.
+    early: BTreeMap<usize, Tensor>,
+}
+
+impl Sum {
+    fn take(&mut self, part: usize, gradient: Tensor) -> Result<()> {
+        self.early.insert(part, gradient);
+        while let Some(next) = self.early.remove(&self.parts) {
+            let (total, squares) = match self.total.take() {
+                Some(total) => added(total, &next)?,
+                None => (next, None),
+            };
+            (self.total, self.squares) = (Some(total), squares);
+            self.parts += 1;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Gathering<'a> {
+    /// Sums of nothing yet.
+    pub fn new(params: &'a Params) -> Self {
+        Self { params, sums: params.trained().map(|(name, _)| (name, Mutex::default())).collect() }
+    }
+
+    /// The parameters whose gradients are gathered.
+    pub fn params(&self) -> &'a Params {
+        self.params
+    }
+
+    /// Takes what a stretch of the way back of `part` (from 0) has found.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn take(&self, part: usize, store: &mut GradStore) -> Result<()> {
+        for (name, var) in self.params.trained() {
+            if let (Some(sum), Some(gradient)) = (self.sums.get(name), store.remove(var.as_tensor())) {
+                sum.lock().unwrap_or_else(PoisonError::into_inner).take(part, gradient.detach())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sums over all `parts`.
+    ///
+    /// # Errors
+    /// When a learning parameter received no gradient from one of them: some operation cut the graph.
+    pub fn finish(self, parts: usize) -> Result<Gradients> {
+        let mut sums = Vec::with_capacity(self.sums.len());
+        for (name, sum) in self.sums {
+            match sum.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Sum { total: Some(total), squares, parts: found, .. } if found == parts => {
+                    sums.push((name.to_owned(), total, squares));
+                }
+                _ => candle_core::bail!("the learning parameter {name:?} received no gradient"),
+            }
+        }
+        Ok(Gradients::of_sums(sums))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    const VALUES: [f32; 3] = [1e8, 1.0, -1e8];
+
+    fn params() -> Params {
+        let mut params = Params::default();
+        params.insert("w", Tensor::new(&[0f32; 2], &Device::Cpu).unwrap());
+        params.train_where(|_| true).unwrap()
+    }
+
+    /// What a pass leaves: the gradient of w is `value`.
+    fn found(params: &Params, value: f32) -> GradStore {
+        let mut store = GradStore::default();
+        let of = |(_, var): (&str, &Var)| store.insert(var, Tensor::new(&[value; 2], &Device::Cpu).unwrap());
+        params.trained().for_each(|param| drop(of(param)));
+        store
+    }
+
+    #[test]
+    fn parts_are_added_in_their_order_whoever_comes_first() {
+        let params = params();
+        let sum = |order: [usize; 3]| {
+            let gathering = Gathering::new(&params);
+            order.iter().for_each(|&part| gathering.take(part, &mut found(&params, VALUES[part])).unwrap());
+            gathering.finish(3).unwrap().get("w").unwrap().to_vec1::<f32>().unwrap()
+        };
+        let in_order = sum([0, 1, 2]);
+        assert_eq!(in_order, [0.0, 0.0]); // 1 is lost beside 1e8
+        assert_ne!((VALUES[0] + VALUES[2]) + VALUES[1], in_order[0]);
+        for order in [[2, 1, 0], [1, 2, 0], [2, 0, 1]] {
+            assert_eq!(sum(order), in_order, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_without_a_gradient_is_an_error() {
+        let params = params();
+        let gathering = Gathering::new(&params);
+        gathering.take(0, &mut found(&params, 1.0)).unwrap();
+        gathering.take(1, &mut GradStore::default()).unwrap();
+        assert!(gathering.finish(2).unwrap_err().to_string().contains("\"w\" received no gradient"));
+    }
+}
