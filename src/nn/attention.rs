@@ -439,3 +439,16 @@ impl CustomOp1 for AttentionKernel {
         Tensor::from_vec(dqkv, qkv.shape(), qkv.device()).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        trials::pass(Softmax { scale: 0.5 }, |dtype| [dtype]);
+        let sizes = AttentionKernel { batch: 1, tokens: 1, queries: 1, heads: 1, head_dim: 1 };
+        trials::pass(sizes, |dtype| [dtype]);
+    }
+}

@@ -232,3 +232,16 @@ fn set((value, derivative): (f32, f32), y: &mut f32, dy: &mut f32) {
     *y = value;
     *dy *= derivative;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
+            trials::pass(activation, |dtype| [dtype]);
+        }
+    }
+}

@@ -207,3 +207,14 @@ impl Normalize {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        trials::pass(Normalize { eps: 1e-6 }, |dtype| [dtype; 3]);
+    }
+}

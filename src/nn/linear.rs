@@ -338,3 +338,15 @@ impl CustomOp3 for Affine {
         Ok((dx, dw, db))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        trials::pass::<_, 2>(Affine, |dtype| [dtype; 2]);
+        trials::pass::<_, 3>(Affine, |dtype| [dtype; 3]);
+    }
+}

@@ -155,3 +155,15 @@ impl CustomOp3 for Residual {
         Ok((x.track_op().then(|| dy.clone()), branch.track_op().then(dbranch).transpose()?, dgamma))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        trials::pass::<_, 2>(Residual { factors: None }, |dtype| [DType::F32, dtype]);
+        trials::pass::<_, 3>(Residual { factors: None }, |dtype| [DType::F32, dtype, DType::F32]);
+    }
+}

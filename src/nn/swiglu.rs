@@ -104,3 +104,14 @@ impl CustomOp1 for SwiGlu {
         Tensor::from_vec(dx, packed.shape(), packed.device()).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        trials::pass(SwiGlu, |dtype| [dtype]);
+    }
+}

@@ -151,6 +151,45 @@ fn results<const N: usize>(
     std::iter::once(flat(&output)).chain(vars.iter().map(of)).collect()
 }
 
+/// What the trial of a layer's kernel on a GPU relies on, as far as the CPU can tell.
+#[cfg(test)]
+pub(in crate::nn) mod trials {
+    use super::*;
+
+    struct Composed<F>(F);
+
+    impl<F: Fusible<N>, const N: usize> Fusible<N> for Composed<F> {
+        fn kind(&self) -> &'static str {
+            self.0.kind()
+        }
+
+        fn kernel(&self, operands: [&Tensor; N]) -> Result<Tensor> {
+            self.0.composed(operands)
+        }
+
+        fn composed(&self, operands: [&Tensor; N]) -> Result<Tensor> {
+            self.0.composed(operands)
+        }
+
+        fn small(&self) -> (Self, [Vec<usize>; N]) {
+            let (small, shapes) = self.0.small();
+            (Self(small), shapes)
+        }
+    }
+
+    /// The kernel of the CPU passes, if there is one, and in every type the bounds leave room for rounding: with `types`
+    /// of the operands, given that of the products, the composition passes against itself in f64.
+    pub fn pass<F: Fusible<N>, const N: usize>(op: F, types: impl Fn(DType) -> [DType; N]) {
+        if F::ON_CPU {
+            assert_eq!(try_out(&op, [DType::F32; N], &Device::Cpu).unwrap(), None);
+        }
+        let composed = Composed(op);
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            assert_eq!(try_out(&composed, types(dtype), &Device::Cpu).unwrap(), None, "{dtype:?}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

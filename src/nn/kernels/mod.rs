@@ -11,6 +11,8 @@ pub mod cuda;
 pub mod gemm;
 pub mod math;
 
+#[cfg(test)]
+pub(super) use choice::trials;
 pub use choice::{Fusible, refused, run};
 
 use candle_core::backprop::GradStore;

@@ -1,7 +1,6 @@
 //! The end of a residual branch on the GPU; see [`crate::nn::residual()`].
 
 use super::{Argument, Grid, Module, Operand, Output, columns, launch, ptx, with};
-use candle_core::cuda_backend::CudaDType;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Tensor, bail};
 
 const RESIDUAL: Module = Module { name: "residual", ptx: ptx::RESIDUAL };
