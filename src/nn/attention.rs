@@ -395,7 +395,7 @@ impl Fusible<1> for AttentionKernel {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 1]) {
-        let (batch, tokens, heads, head_dim) = (2, 7, 3, 8);
+        let (batch, tokens, heads, head_dim) = (2, 40, 3, 8);
         (Self { batch, tokens, queries: tokens, heads, head_dim }, [vec![batch, tokens, 3 * heads * head_dim]])
     }
 }

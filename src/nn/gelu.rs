@@ -151,7 +151,7 @@ impl Fusible<1> for Activation {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 1]) {
-        (*self, [vec![3, 40]])
+        (*self, [vec![30, 50]])
     }
 }
 

@@ -53,7 +53,7 @@ impl Fusible<3> for Normalize {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {
-        (*self, [vec![3, 5, 40], vec![40], vec![40]])
+        (*self, [vec![3, 30, 40], vec![40], vec![40]])
     }
 }
 

@@ -232,7 +232,7 @@ impl Fusible<2> for Affine {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 2]) {
-        (Self, [vec![2, 3, 24], vec![40, 24]])
+        (Self, [vec![3, 30, 24], vec![40, 24]])
     }
 }
 
@@ -250,7 +250,7 @@ impl Fusible<3> for Affine {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {
-        (Self, [vec![2, 3, 24], vec![40, 24], vec![40]])
+        (Self, [vec![3, 30, 24], vec![40, 24], vec![40]])
     }
 }
 

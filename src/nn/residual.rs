@@ -58,7 +58,7 @@ impl Fusible<2> for Residual {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 2]) {
-        (Self { factors: None }, [vec![3, 5, 40], vec![3, 5, 40]])
+        (Self { factors: None }, [vec![3, 30, 40], vec![3, 30, 40]])
     }
 }
 
@@ -78,7 +78,7 @@ impl Fusible<3> for Residual {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {
-        (Self { factors: Some(vec![1.25, 0.0, 2.0]) }, [vec![3, 5, 40], vec![3, 5, 40], vec![40]])
+        (Self { factors: Some(vec![1.25, 0.0, 2.0]) }, [vec![3, 30, 40], vec![3, 30, 40], vec![40]])
     }
 }
 

@@ -31,7 +31,7 @@ pub trait Fusible<const N: usize>: Sized {
     /// When shapes disagree or the device fails.
     fn composed(&self, operands: [&Tensor; N]) -> Result<Tensor>;
 
-    /// An operation of this kind on a few values, and the shapes of its operands.
+    /// An operation of this kind on a few values, yet more than a warp and a block take, and the shapes of its operands.
     fn small(&self) -> (Self, [Vec<usize>; N]);
 }
 
