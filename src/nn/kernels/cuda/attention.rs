@@ -167,7 +167,7 @@ impl Attention {
     }
 
     /// A part of what [`Self::split`] gives, as a matrix (T, d) for each head of each image.
-    fn part<'a>(self, apart: &'a Output, part: usize) -> Matrices<'a> {
+    fn part(self, apart: &Output, part: usize) -> Matrices<'_> {
         let shape = Shape::from((self.batch * self.heads, self.tokens, self.head_dim));
         let layout = Layout::contiguous_with_offset(shape, part * self.count());
         Matrices { storage: &apart.storage, layout }

@@ -23,7 +23,7 @@ fn tokens(rows: usize, factors: Option<&[f32]>) -> Result<usize> {
     Ok((rows / samples).max(1))
 }
 
-fn optional<'a>(values: Option<Argument<'a>>) -> Argument<'a> {
+fn optional(values: Option<Argument<'_>>) -> Argument<'_> {
     values.unwrap_or(Argument::Size(0)) // a null pointer
 }
 
