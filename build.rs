@@ -1,5 +1,6 @@
 //! Compiles the CUDA kernels to PTX, which the program carries. Without the feature there is nothing to do.
 
+#[allow(clippy::unnecessary_wraps)] // with the feature it may fail
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "cuda")]

@@ -2,7 +2,9 @@
 
 use super::lora::{Layer, Lora};
 use super::params::Params;
-use crate::nn::{Activation, AdaptedLinear, Attention, LayerNorm, LayerScale, Linear, Mode, drop_path, swiglu};
+use crate::nn::{
+    Activation, AdaptedLinear, Attention, LayerNorm, LayerScale, Linear, Mode, drop_path_factors, residual, swiglu,
+};
 use candle_core::{Result, Tensor};
 
 /// The layer norm of that canonical name.
@@ -107,12 +109,7 @@ impl Block {
         which: u64,
         mode: Mode<'_>,
     ) -> Result<Tensor> {
-        // The residual stream keeps its type when products run in a shorter one.
-        let branch = branch.to_dtype(x.dtype())?;
-        let branch = match scale {
-            Some(scale) => scale.forward(&branch)?,
-            None => branch,
-        };
-        x + drop_path(&branch, self.drop_path, 2 * self.index + which, mode)?
+        let factors = drop_path_factors(x.dim(0)?, self.drop_path, 2 * self.index + which, mode)?;
+        residual(x, branch, scale, factors)
     }
 }

@@ -1,10 +1,14 @@
 //! Multi-head softmax attention (Vaswani et al. 2017) on packed queries, keys and values.
 
 use super::dropout::Mode;
+#[cfg(feature = "cuda")]
+use super::kernels::cuda;
 use super::kernels::gemm::{Mat, matmul};
-use super::kernels::{buffer::Buffer, contiguous, fused, lane_max, lane_sum, math, read, simd, widened};
+use super::kernels::{Fusible, buffer::Buffer, contiguous, lane_max, lane_sum, math, read, run, simd, widened};
 use super::linear::Linear;
 use super::lora::{AdaptedLinear, Adapter};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use std::ops::Range;
 
@@ -84,11 +88,7 @@ impl Attention {
 /// When the last dimension is not a multiple of 3 · heads.
 pub fn softmax_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let (tokens, head_dim) = packed_dims(qkv, heads)?;
-    if fused(qkv) {
-        let batch = qkv.dim(0)?;
-        return qkv.contiguous()?.apply_op1(AttentionKernel { batch, tokens, queries: tokens, heads, head_dim });
-    }
-    composed_attention(qkv, heads, tokens, None)
+    run(&AttentionKernel { batch: qkv.dim(0)?, tokens, queries: tokens, heads, head_dim }, [qkv])
 }
 
 /// The same, where no token sees those behind it. Text towers are small and frozen, so it has no kernel of its own.
@@ -134,19 +134,66 @@ fn unpacked(qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
 
 /// softmax(q kᵀ / √d), each (…, T, d), to (…, T, T).
 fn composed_weights(q: &Tensor, k: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let mut scores = (q.matmul(&k.t()?)? * (q.dim(D::Minus1)? as f64).powf(-0.5))?;
-    if let Some(mask) = mask {
-        scores = scores.broadcast_add(mask)?;
+    let (scores, scale) = (q.matmul(&k.t()?)?, (q.dim(D::Minus1)? as f64).powf(-0.5));
+    match mask {
+        Some(mask) => softmax(&(scores * scale)?.broadcast_add(mask)?),
+        None => run(&Softmax { scale }, [&scores]),
     }
-    softmax(&scores)
 }
 
-/// Softmax over the last dimension as a composition of differentiable operations; candle-nn's has no backward pass.
-/// Half-precision scores are summed in f32.
+/// Softmax over the last dimension; candle-nn's has no backward pass. Half-precision scores are summed in f32.
 pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
-    let wide = widened(scores)?;
-    let shifted = wide.broadcast_sub(&wide.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?.to_dtype(scores.dtype())
+    run(&Softmax { scale: 1.0 }, [scores])
+}
+
+/// softmax(scale · scores) over the last dimension.
+#[derive(Clone, Copy)]
+struct Softmax {
+    scale: f64,
+}
+
+impl Fusible<1> for Softmax {
+    const ON_CPU: bool = false;
+
+    fn kind(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn kernel(&self, [scores]: [&Tensor; 1]) -> Result<Tensor> {
+        scores.contiguous()?.apply_op1(*self)
+    }
+
+    fn composed(&self, [scores]: [&Tensor; 1]) -> Result<Tensor> {
+        let scaled = if self.scale == 1.0 { scores.clone() } else { (scores * self.scale)? };
+        let wide = widened(&scaled)?;
+        let shifted = wide.broadcast_sub(&wide.max_keepdim(D::Minus1)?.detach())?.exp()?;
+        shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?.to_dtype(scores.dtype())
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 1]) {
+        (Self { scale: 0.5 }, [vec![2, 3, 40]])
+    }
+}
+
+impl CustomOp1 for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        candle_core::bail!("softmax alone has a kernel on GPUs only")
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let weights = cuda::attention::softmax(cuda::Operand::new(storage, layout), self.scale as f32)?;
+        Ok((weights, layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn bwd(&self, _scores: &Tensor, weights: &Tensor, dweights: &Tensor) -> Result<Option<Tensor>> {
+        cuda::attention::softmax_backward(weights, dweights, self.scale as f32).map(Some)
+    }
 }
 
 /// Where the heads of a batch lie, and how many rows ask: attention on plain slices, one head at a time.
@@ -333,6 +380,38 @@ fn softmax_rows_backward(dp: &mut [f32], p: &[f32], tokens: usize) {
     );
 }
 
+/// Of all tokens, as the layer runs it.
+impl Fusible<1> for AttentionKernel {
+    fn kind(&self) -> &'static str {
+        "attention"
+    }
+
+    fn kernel(&self, [qkv]: [&Tensor; 1]) -> Result<Tensor> {
+        qkv.contiguous()?.apply_op1(*self)
+    }
+
+    fn composed(&self, [qkv]: [&Tensor; 1]) -> Result<Tensor> {
+        composed_attention(qkv, self.heads, self.queries, None)
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 1]) {
+        let (batch, tokens, heads, head_dim) = (2, 40, 3, 8);
+        (Self { batch, tokens, queries: tokens, heads, head_dim }, [vec![batch, tokens, 3 * heads * head_dim]])
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl AttentionKernel {
+    /// The same sizes for the GPU, where all tokens ask.
+    fn on_gpu(self) -> Result<cuda::attention::Attention> {
+        if !self.is_whole() {
+            candle_core::bail!("the GPU's attention is of all tokens");
+        }
+        let Self { batch, tokens, heads, head_dim, .. } = self;
+        Ok(cuda::attention::Attention { batch, tokens, heads, head_dim })
+    }
+}
+
 impl CustomOp1 for AttentionKernel {
     fn name(&self) -> &'static str {
         "softmax_attention"
@@ -344,9 +423,32 @@ impl CustomOp1 for AttentionKernel {
         Ok((CpuStorage::F32(out), (self.batch, self.queries, self.width()).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let attended = self.on_gpu()?.forward(cuda::Operand::new(storage, layout))?;
+        Ok((attended, (self.batch, self.queries, self.width()).into()))
+    }
+
     fn bwd(&self, qkv: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if qkv.device().is_cuda() {
+            return self.on_gpu()?.backward(qkv, dy).map(Some);
+        }
         let mut dqkv = vec![0.0; self.values()];
         read(qkv, |qkv| read(dy, |dy| self.backward(qkv, dy, &mut dqkv)))?;
         Tensor::from_vec(dqkv, qkv.shape(), qkv.device()).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        trials::pass(Softmax { scale: 0.5 }, |dtype| [dtype]);
+        let sizes = AttentionKernel { batch: 1, tokens: 1, queries: 1, heads: 1, head_dim: 1 };
+        trials::pass(sizes, |dtype| [dtype]);
     }
 }

@@ -100,7 +100,8 @@ pub(super) fn mask(x: &Tensor, rate: f64, purpose: Purpose, place: u64, mode: Mo
     Ok(Some(mask))
 }
 
-fn scale_samples(x: &Tensor, scales: Vec<f32>) -> Result<Tensor> {
+/// x (B, …) with each sample multiplied by its factor.
+pub(super) fn scale_samples(x: &Tensor, scales: Vec<f32>) -> Result<Tensor> {
     if fused(x) {
         return x.contiguous()?.apply_op1(ScaleSamples(scales));
     }

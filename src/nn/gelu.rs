@@ -1,6 +1,10 @@
 //! Gaussian error linear units (Hendrycks and Gimpel 2016) in the three forms pretrained weights use.
 
-use super::kernels::{buffer::Buffer, contiguous, fused, math, read, simd};
+#[cfg(feature = "cuda")]
+use super::kernels::cuda;
+use super::kernels::{Fusible, buffer::Buffer, contiguous, math, read, run, simd};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// The activation of the MLP. A wrong one gives plausible, worse numbers and no error.
@@ -24,14 +28,16 @@ impl Activation {
     /// # Errors
     /// When the device fails.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
-        if fused(x) {
-            return x.contiguous()?.apply_op1(self);
-        }
+        run(&self, [x])
+    }
+
+    /// The number that `activation.cu` knows it by.
+    #[cfg(feature = "cuda")]
+    fn number(self) -> usize {
         match self {
-            Self::Gelu => x.gelu_erf(),
-            Self::GeluTanh => x.gelu(),
-            // σ(z) = (1 + tanh(z/2)) / 2 has finite gradients everywhere; 1/(1 + e^-z) has not.
-            Self::QuickGelu => x * (((x * f64::from(QUICK / 2.0))?.tanh()? + 1.0)? * 0.5)?,
+            Self::Gelu => 0,
+            Self::GeluTanh => 1,
+            Self::QuickGelu => 2,
         }
     }
 
@@ -122,6 +128,33 @@ impl Activation {
     }
 }
 
+impl Fusible<1> for Activation {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_tanh",
+            Self::QuickGelu => "quick_gelu",
+        }
+    }
+
+    fn kernel(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
+        x.contiguous()?.apply_op1(*self)
+    }
+
+    fn composed(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
+        match self {
+            Self::Gelu => x.gelu_erf(),
+            Self::GeluTanh => x.gelu(),
+            // σ(z) = (1 + tanh(z/2)) / 2 has finite gradients everywhere; 1/(1 + e^-z) has not.
+            Self::QuickGelu => x * (((x * f64::from(QUICK / 2.0))?.tanh()? + 1.0)? * 0.5)?,
+        }
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 1]) {
+        (*self, [vec![30, 50]])
+    }
+}
+
 impl CustomOp1 for Activation {
     fn name(&self) -> &'static str {
         "gelu"
@@ -134,7 +167,17 @@ impl CustomOp1 for Activation {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let y = cuda::activation::forward(cuda::Operand::new(storage, layout), self.number())?;
+        Ok((y, layout.shape().clone()))
+    }
+
     fn bwd(&self, x: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::activation::backward(x, dy, self.number()).map(Some);
+        }
         let dx = read(x, |x| {
             let mut dx = read(dy, |dy| Ok(dy.to_vec()))?;
             self.apply_backward(x, None, &mut Buffer::new(x.len()), &mut dx);
@@ -188,4 +231,17 @@ fn map_back(x: &[f32], bias: Option<&[f32]>, y: &mut [f32], dy: &mut [f32], f: i
 fn set((value, derivative): (f32, f32), y: &mut f32, dy: &mut f32) {
     *y = value;
     *dy *= derivative;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
+            trials::pass(activation, |dtype| [dtype]);
+        }
+    }
 }

@@ -1,7 +1,11 @@
 //! The affine map y = x Wᵀ + b, with the bias fused into the product.
 
+#[cfg(feature = "cuda")]
+use super::kernels::cuda;
 use super::kernels::gemm::{Mat, matmul, product};
-use super::kernels::{add_rows, contiguous, fused, keep, read};
+use super::kernels::{Fusible, add_rows, contiguous, keep, read, run};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use std::ops::Range;
@@ -30,24 +34,10 @@ impl Linear {
     /// When the last dimension of `x` is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = &x.to_dtype(self.dtype())?;
-        if fused(x) {
-            let x = x.contiguous()?;
-            return match &self.bias {
-                Some(bias) => x.apply_op3(&self.weight, bias, Affine),
-                None => x.apply_op2(&self.weight, Affine),
-            };
+        match &self.bias {
+            Some(bias) => run(&Affine, [x, &self.weight, bias]),
+            None => run(&Affine, [x, &self.weight]),
         }
-        let (out, inner) = self.weight.dims2()?;
-        let mut dims = x.dims().to_vec();
-        let product = x.reshape(((), inner))?.matmul(&self.weight.t()?)?;
-        let y = match &self.bias {
-            Some(bias) => product.broadcast_add(bias)?,
-            None => product,
-        };
-        if let Some(last) = dims.last_mut() {
-            *last = out;
-        }
-        y.reshape(dims)
     }
 
     /// Inputs of a row.
@@ -223,6 +213,47 @@ impl Affine {
     }
 }
 
+impl Fusible<2> for Affine {
+    fn kind(&self) -> &'static str {
+        "linear without bias"
+    }
+
+    fn kernel(&self, [x, weight]: [&Tensor; 2]) -> Result<Tensor> {
+        x.contiguous()?.apply_op2(weight, Self)
+    }
+
+    fn composed(&self, [x, weight]: [&Tensor; 2]) -> Result<Tensor> {
+        let (out, inner) = weight.dims2()?;
+        let mut dims = x.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = out;
+        }
+        x.reshape(((), inner))?.matmul(&weight.t()?)?.reshape(dims)
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 2]) {
+        (Self, [vec![3, 30, 24], vec![40, 24]])
+    }
+}
+
+impl Fusible<3> for Affine {
+    fn kind(&self) -> &'static str {
+        "linear"
+    }
+
+    fn kernel(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
+        x.contiguous()?.apply_op3(weight, bias, Self)
+    }
+
+    fn composed(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
+        Fusible::<2>::composed(self, [x, weight])?.broadcast_add(bias)
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 3]) {
+        (Self, [vec![3, 30, 24], vec![40, 24], vec![40]])
+    }
+}
+
 impl CustomOp2 for Affine {
     fn name(&self) -> &'static str {
         "linear"
@@ -233,7 +264,16 @@ impl CustomOp2 for Affine {
         Ok((CpuStorage::F32(y), shape))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::linear::forward(cuda::Operand::new(s1, l1), cuda::Operand::new(s2, l2), None)
+    }
+
     fn bwd(&self, x: &Tensor, w: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::linear::backward(x, w, dy);
+        }
         Self::backward(x, w, dy)
     }
 }
@@ -257,6 +297,20 @@ impl CustomOp3 for Affine {
         Ok((CpuStorage::F32(y), shape))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let bias = Some(cuda::Operand::new(s3, l3));
+        cuda::linear::forward(cuda::Operand::new(s1, l1), cuda::Operand::new(s2, l2), bias)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -265,6 +319,11 @@ impl CustomOp3 for Affine {
         _res: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let (dx, dw) = cuda::linear::backward(x, w, dy)?;
+            return Ok((dx, dw, cuda::linear::bias_gradient(b, dy)?));
+        }
         let (dx, dw) = Self::backward(x, w, dy)?;
         let db = if b.track_op() {
             let mut db = vec![0.0; b.elem_count()];
@@ -277,5 +336,17 @@ impl CustomOp3 for Affine {
             None
         };
         Ok((dx, dw, db))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::kernels::trials;
+
+    #[test]
+    fn the_trial_of_its_kernel_is_fair() {
+        trials::pass::<_, 2>(Affine, |dtype| [dtype; 2]);
+        trials::pass::<_, 3>(Affine, |dtype| [dtype; 3]);
     }
 }

@@ -1,8 +1,8 @@
 //! Differentiable layers of vision transformers.
 //!
 //! candle-nn's own LayerNorm and softmax have no backward pass and cut gradients silently, so every operation that
-//! training may cross lives here. On the CPU in f32 each layer is one fused operation with its own backward pass; on
-//! other devices it is a composition of candle's differentiable operations. Tests compare both with PyTorch.
+//! training may cross lives here. On the CPU in f32 each layer is one fused operation with its own backward pass, as on
+//! NVIDIA GPUs; elsewhere it is a composition of candle's differentiable operations. Tests compare both with PyTorch.
 //!
 //! A backward pass returns no gradient for a frozen operand, so frozen weights cost nothing.
 
@@ -18,6 +18,7 @@ pub mod lora;
 pub mod loss;
 pub mod normalize;
 pub mod patch_embed;
+pub mod residual;
 pub mod swiglu;
 
 pub use attention::{Attention, AttentionKernel, causal_attention, softmax_attention};
@@ -31,4 +32,5 @@ pub use lora::{AdaptedLinear, Adapter, Factors};
 pub use loss::{Criterion, Targets};
 pub use normalize::{SHORTEST, l2_normalize};
 pub use patch_embed::PatchEmbed;
+pub use residual::residual;
 pub use swiglu::swiglu;

@@ -31,7 +31,7 @@ pub trait Fusible<const N: usize>: Sized {
     /// When shapes disagree or the device fails.
     fn composed(&self, operands: [&Tensor; N]) -> Result<Tensor>;
 
-    /// An operation of this kind on a few values, and the shapes of its operands.
+    /// An operation of this kind on a few values, yet more than a warp and a block take, and the shapes of its operands.
     fn small(&self) -> (Self, [Vec<usize>; N]);
 }
 
@@ -54,8 +54,8 @@ fn has_kernel<F: Fusible<N>, const N: usize>(op: &F, operands: [&Tensor; N]) -> 
     }
 }
 
-/// What a trial was of: the operation, the types of its first and last operand, the GPU.
-type Trial = (&'static str, &'static str, &'static str, usize);
+/// What a trial was of: the operation, the types of its operands (of at most three), the GPU.
+type Trial = (&'static str, [&'static str; 3], usize);
 
 /// The trials so far; a reason for each that failed.
 static TRIALS: Mutex<BTreeMap<Trial, Option<String>>> = Mutex::new(BTreeMap::new());
@@ -64,8 +64,7 @@ fn trusted<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &D
     if composed_only() || dtypes.iter().any(|&dtype| bound(dtype).is_none()) {
         return false;
     }
-    let ends = |dtype: Option<&DType>| dtype.map_or("", DType::as_str);
-    let trial = (op.kind(), ends(dtypes.first()), ends(dtypes.last()), gpu);
+    let trial = (op.kind(), [0, 1, 2].map(|i| dtypes.get(i).map_or("", DType::as_str)), gpu);
     let trials = || TRIALS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = trials().get(&trial) {
         return known.is_none();
@@ -87,10 +86,10 @@ fn composed_only() -> bool {
 /// The kernels that failed their trial, each with its reason, for a warning.
 pub fn refused() -> Vec<String> {
     let trials = TRIALS.lock().unwrap_or_else(PoisonError::into_inner);
-    let line = |(trial, reason): (&Trial, &Option<String>)| {
-        let (kind, first, last, gpu) = trial;
-        let dtypes = if first == last { (*first).to_owned() } else { format!("{first} with {last}") };
-        reason.as_ref().map(|reason| format!("the kernel {kind} in {dtypes} on GPU {gpu} is not used: {reason}"))
+    let line = |((kind, dtypes, gpu), reason): (&Trial, &Option<String>)| {
+        let dtypes = dtypes.join(" ");
+        let kernel = format!("the kernel {kind} ({}) on GPU {gpu}", dtypes.trim_end());
+        reason.as_ref().map(|reason| format!("{kernel} is not used: {reason}"))
     };
     trials.iter().filter_map(line).collect()
 }
@@ -150,4 +149,89 @@ fn results<const N: usize>(
     let flat = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
     let of = |var: &Var| gradients.get(var).map_or_else(|| Ok(Vec::new()), flat);
     std::iter::once(flat(&output)).chain(vars.iter().map(of)).collect()
+}
+
+/// What the trial of a layer's kernel on a GPU relies on, as far as the CPU can tell.
+#[cfg(test)]
+pub(in crate::nn) mod trials {
+    use super::*;
+
+    struct Composed<F>(F);
+
+    impl<F: Fusible<N>, const N: usize> Fusible<N> for Composed<F> {
+        fn kind(&self) -> &'static str {
+            self.0.kind()
+        }
+
+        fn kernel(&self, operands: [&Tensor; N]) -> Result<Tensor> {
+            self.0.composed(operands)
+        }
+
+        fn composed(&self, operands: [&Tensor; N]) -> Result<Tensor> {
+            self.0.composed(operands)
+        }
+
+        fn small(&self) -> (Self, [Vec<usize>; N]) {
+            let (small, shapes) = self.0.small();
+            (Self(small), shapes)
+        }
+    }
+
+    /// The kernel of the CPU passes, if there is one, and in every type the bounds leave room for rounding: with `types`
+    /// of the operands, given that of the products, the composition passes against itself in f64.
+    pub fn pass<F: Fusible<N>, const N: usize>(op: F, types: impl Fn(DType) -> [DType; N]) {
+        if F::ON_CPU {
+            assert_eq!(try_out(&op, [DType::F32; N], &Device::Cpu).unwrap(), None);
+        }
+        let composed = Composed(op);
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            assert_eq!(try_out(&composed, types(dtype), &Device::Cpu).unwrap(), None, "{dtype:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// x w as a kernel might get it wrong.
+    struct Product {
+        output: f64,
+        gradient: f64,
+    }
+
+    impl Fusible<2> for Product {
+        fn kind(&self) -> &'static str {
+            "product"
+        }
+
+        fn kernel(&self, [x, w]: [&Tensor; 2]) -> Result<Tensor> {
+            // A gradient of w that is off while the value is not.
+            let silent = ((w - w.detach())? * self.gradient)?;
+            ((x * w)? + silent)? * self.output
+        }
+
+        fn composed(&self, [x, w]: [&Tensor; 2]) -> Result<Tensor> {
+            x * w
+        }
+
+        fn small(&self) -> (Self, [Vec<usize>; 2]) {
+            (Self { ..*self }, [vec![3, 4], vec![3, 4]])
+        }
+    }
+
+    fn tried(output: f64, gradient: f64, dtype: DType) -> Option<String> {
+        try_out(&Product { output, gradient }, [dtype; 2], &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_trial_finds_wrong_values_gradients_and_nan() {
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            assert_eq!(tried(1.0, 0.0, dtype), None);
+            assert!(tried(1.2, 0.0, dtype).unwrap().starts_with("its output is off"));
+            assert!(tried(1.0, 0.2, dtype).unwrap().starts_with("gradient 2 is off"));
+            assert!(tried(f64::NAN, 0.0, dtype).is_some());
+        }
+        assert!(tried(1.0002, 0.0, DType::F32).is_some());
+    }
 }

@@ -1,4 +1,4 @@
-//! Single-threaded CPU kernels on plain slices.
+//! Single-threaded CPU kernels on plain slices; in `cuda`, with that feature, those of NVIDIA GPUs. [`run`] chooses.
 //!
 //! The batch is sharded over worker threads (see [`crate::train`]), so a kernel never starts threads of its own.
 //! Loops are written so that the compiler vectorises them, and run under [`simd`], which selects AVX-512, AVX2 with
@@ -11,6 +11,8 @@ pub mod cuda;
 pub mod gemm;
 pub mod math;
 
+#[cfg(test)]
+pub(super) use choice::trials;
 pub use choice::{Fusible, refused, run};
 
 use candle_core::backprop::GradStore;
@@ -66,7 +68,7 @@ pub fn keep(store: &mut GradStore, param: &Tensor, values: impl FnOnce() -> Resu
     Ok(())
 }
 
-/// Whether the fused CPU kernels apply; elsewhere each layer is a composition of candle's differentiable ops.
+/// Whether the fused CPU kernels apply, for what exists on the CPU alone; see [`run`] for layers.
 pub fn fused(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }

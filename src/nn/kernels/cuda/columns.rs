@@ -34,8 +34,8 @@ pub(super) fn sum(x: Operand<'_>) -> Result<Output> {
 }
 
 /// Adds a bias (width) to rows y (…, width).
-pub(super) fn add_bias(y: CudaStorage, rows: usize, bias: Operand<'_>) -> Result<CudaStorage> {
-    let (dtype, device, width) = (bias.dtype(), bias.device(), bias.count());
+pub(super) fn add_bias(y: CudaStorage, (rows, width): (usize, usize), bias: Operand<'_>) -> Result<CudaStorage> {
+    let (dtype, device) = (bias.dtype(), bias.device());
     let mut y = Output::over(y, rows * width);
     let arguments = &mut [y.write()?, bias.read(dtype, width)?, Argument::Size(rows), Argument::Size(width)];
     launch(device, COLUMNS, "add_bias", dtype, Grid::Rows(rows), arguments)?;

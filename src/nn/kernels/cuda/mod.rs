@@ -5,9 +5,13 @@
 //! run, so results repeat bit for bit. `tests/cuda_kernels.rs` runs the same files on the host.
 #![allow(unsafe_code)] // launching a kernel is unsafe by nature; see `launch`
 
+pub mod activation;
+pub mod attention;
 mod columns;
 pub mod layer_norm;
+pub mod linear;
 pub mod optimizer;
+pub mod residual;
 
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut, LaunchConfig, PushKernelArg};
@@ -66,7 +70,7 @@ pub enum Argument<'a> {
     Read(CudaView<'a, u8>),
     /// Values that are written, and perhaps read.
     Write(CudaViewMut<'a, u8>),
-    /// A `size_t`.
+    /// A `size_t`, or with 0 a null pointer.
     Size(usize),
     /// A `float`.
     Real(f32),
@@ -159,9 +163,14 @@ impl Output {
         Ok(Self::over(storage, count))
     }
 
-    /// `count` values that are there already.
-    fn over(storage: CudaStorage, count: usize) -> Self {
-        Self { storage, layout: Layout::contiguous(count) }
+    /// Values that are there already, in order.
+    fn over(storage: CudaStorage, shape: impl Into<Shape>) -> Self {
+        Self { storage, layout: Layout::contiguous(shape) }
+    }
+
+    /// The same values in another shape.
+    fn shaped(self, shape: &Shape) -> Self {
+        Self::over(self.storage, shape)
     }
 
     /// As a parameter of a kernel that writes all of it.
