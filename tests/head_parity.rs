@@ -13,7 +13,6 @@ use vitadapt::probe::{Head, Samples, Tip, TipGrid, Validation};
 use vitadapt::train::anchor::{Anchor, multipliers};
 use vitadapt::train::cosine::CosineHead;
 use vitadapt::train::gradients::Gradients;
-use vitadapt::train::trainer::Step;
 
 const BOUND: f64 = 1e-5;
 

@@ -144,7 +144,7 @@ pub fn gpu(_: &Device) -> Result<Option<Gpu>> {
     Ok(None)
 }
 
-/// The driver's own words, as in "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15 …".
+/// The driver's own words, as in `NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15 …`.
 #[cfg(feature = "cuda")]
 fn driver() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;

@@ -156,7 +156,7 @@ mod cuda {
             // The copy before this one may still be reading the staging memory.
             copies.synchronize().w()?;
             let staged = self.stage(values);
-            let room = staged.map_or(values.len(), |staging| staging.len());
+            let room = staged.map_or(values.len(), PinnedHostSlice::len);
             // SAFETY: what is read of it is what the copy below writes, and reading waits for that copy.
             let mut slice = unsafe { copies.alloc::<f32>(room) }.w()?;
             match staged {
