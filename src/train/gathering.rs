@@ -101,8 +101,9 @@ mod tests {
     /// What a pass leaves: the gradient of w is `value`.
     fn found(params: &Params, value: f32) -> GradStore {
         let mut store = GradStore::default();
-        let of = |(_, var): (&str, &Var)| store.insert(var, Tensor::new(&[value; 2], &Device::Cpu).unwrap());
-        params.trained().for_each(|param| drop(of(param)));
+        for (_, var) in params.trained() {
+            store.insert(var, Tensor::new(&[value; 2], &Device::Cpu).unwrap());
+        }
         store
     }
 
