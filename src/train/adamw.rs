@@ -221,8 +221,11 @@ impl Fusible<3> for Update {
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {
-        // More values than a block has threads.
-        (Self { rule: Rule::new(3, 0.1, 0.1, 0.5), trial: true }, [vec![5, 60], vec![2, 5, 60], vec![5, 60]])
+        let shape = vec![5, 500];
+        (
+            Self { rule: Rule::new(3, 0.1, 0.1, 0.5), trial: true },
+            [shape.clone(), [vec![2], shape.clone()].concat(), shape],
+        )
     }
 }
 
@@ -333,7 +336,7 @@ mod tests {
             run(drawn.each_ref()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         let (kernel, composed) = (outcome(&|x| op.kernel(x)), outcome(&|x| op.composed(x)));
-        assert_eq!(kernel.len(), 3 * 300);
+        assert_eq!(kernel.len(), 3 * 2500);
         for (kernel, composed) in kernel.iter().zip(&composed) {
             assert!((kernel - composed).abs() < 1e-5, "{kernel} and {composed}");
         }
