@@ -44,7 +44,9 @@ impl WithSimd for MultiplyAdds {
                 *sum = simd.mul_add_f32s(*sum, factor, term);
             }
         }
-        sums.iter().for_each(|&sum| drop(black_box(simd.reduce_sum_f32s(sum))));
+        for sum in sums {
+            black_box(simd.reduce_sum_f32s(sum));
+        }
         2 * ROUNDS * SUMS * S::F32_LANES
     }
 }
@@ -62,7 +64,9 @@ fn main() {
     let threads = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(2);
     let threads: usize = threads;
     let operations = (threads * Arch::new().dispatch(MultiplyAdds)) as f64;
-    let seconds = best(threads, || drop(black_box(Arch::new().dispatch(MultiplyAdds))));
+    let seconds = best(threads, || {
+        black_box(Arch::new().dispatch(MultiplyAdds));
+    });
     println!("{threads} threads together");
     println!("multiply-adds from registers   {:7.1} GFLOP/s", operations / seconds / 1e9);
     for (name, rows, inner, columns) in SHAPES {

@@ -1,13 +1,14 @@
 //! What the allocator does with memory that is free again.
 
-use libmimalloc_sys::{mi_option_get, mi_option_set};
+use libmimalloc_sys::{mi_option_get, mi_option_set, mi_option_t};
+use std::ffi::c_long;
 
 /// mimalloc's `mi_option_purge_delay`, which its bindings leave unnamed.
-const PURGE_DELAY: i32 = 15;
+const PURGE_DELAY: mi_option_t = 15;
 /// Its default, in milliseconds.
-const DEFAULT_DELAY: i64 = 1000;
+const DEFAULT_DELAY: c_long = 1000;
 /// Free memory never goes back to the system.
-const NEVER: i64 = -1;
+const NEVER: c_long = -1;
 
 /// Keeps freed memory for the next step, which takes the same sizes again: pages that went back to the system would have to
 /// be zeroed anew, which costs a training step about a fiftieth. A user's own `MIMALLOC_PURGE_DELAY` is respected.
@@ -18,8 +19,8 @@ pub fn keep_freed_memory() {
     #[allow(unsafe_code)] // the bindings have no safe entry point
     unsafe {
         // Another default: another version with other numbers, or the user's own setting.
-        if i64::from(mi_option_get(PURGE_DELAY)) == DEFAULT_DELAY {
-            mi_option_set(PURGE_DELAY, NEVER as _);
+        if mi_option_get(PURGE_DELAY) == DEFAULT_DELAY {
+            mi_option_set(PURGE_DELAY, NEVER);
         }
     }
 }

@@ -88,7 +88,7 @@ impl<'a> Gathering<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::Device;
 
     const VALUES: [f32; 3] = [1e8, 1.0, -1e8];
 
