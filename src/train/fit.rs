@@ -14,10 +14,14 @@ use crate::data::loader::Batch;
 use crate::error::Result;
 use crate::nn::Criterion;
 use crate::system::signals::{Signal, StopRequest};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Steps in a row without a finite loss and gradient after which training gives up.
 pub(super) const MOST_SKIPPED: usize = 5;
+
+/// Times the duration of a save that must pass before an epoch is saved again: saving takes at most a twentieth of the
+/// time, however short epochs are and however large the model.
+const SAVING_SHARE: u32 = 20;
 
 /// Who wants to know how training goes.
 pub trait Observer {
@@ -79,8 +83,9 @@ impl Fit<'_> {
         }
     }
 
-    /// Trains from where `state` stands to the end, saving `best` whenever validation improves, and `last` after every
-    /// epoch, on a signal, and within an epoch as often as the settings ask for.
+    /// Trains from where `state` stands to the end, saving `best` whenever validation improves, and `last` at the end, on a
+    /// signal, after every epoch as far as saving takes little of the time, and within an epoch as often as the settings
+    /// ask for.
     ///
     /// # Errors
     /// Data errors of files that changed under way, I/O errors of checkpoints, [`Error::Numerics`] after several steps
@@ -97,8 +102,10 @@ impl Fit<'_> {
                 return Ok(Ending::Stopped(signal));
             }
             self.finish_epoch(state, schedule, observer)?;
-            self.save_last(state)?;
-            saved = LastSave::now(state.progress.step);
+            let progress = &state.progress;
+            if progress.step >= schedule.total || progress.stopped_early || saved.is_affordable() {
+                saved = self.save_last(state)?;
+            }
         }
         Ok(Ending::Finished)
     }
@@ -139,8 +146,7 @@ impl Fit<'_> {
                     break;
                 }
                 if saved.is_due(self.settings, progress.step) {
-                    self.save_last(state)?;
-                    *saved = LastSave::now(state.progress.step);
+                    *saved = self.save_last(state)?;
                 }
             }
             Ok(None)
@@ -158,9 +164,10 @@ impl Fit<'_> {
         }
     }
 
-    fn save_last(&self, state: &TrainState) -> Result<()> {
-        let step = state.progress.step;
-        self.checkpoints.save("last", step, &self.trainer.saved()?, Some(&state.tensors()?), &state.progress)
+    fn save_last(&self, state: &TrainState) -> Result<LastSave> {
+        let (step, clock) = (state.progress.step, Instant::now());
+        self.checkpoints.save("last", step, &self.trainer.saved()?, Some(&state.tensors()?), &state.progress)?;
+        Ok(LastSave { took: clock.elapsed(), ..LastSave::now(step) })
     }
 }
 
@@ -168,11 +175,17 @@ impl Fit<'_> {
 struct LastSave {
     step: usize,
     time: Instant,
+    took: Duration,
 }
 
 impl LastSave {
     fn now(step: usize) -> Self {
-        Self { step, time: Instant::now() }
+        Self { step, time: Instant::now(), took: Duration::ZERO }
+    }
+
+    /// Whether another one takes little of the time since.
+    fn is_affordable(&self) -> bool {
+        self.time.elapsed() >= SAVING_SHARE * self.took
     }
 
     /// Whether the settings ask for another one.
@@ -188,7 +201,14 @@ impl LastSave {
 mod tests {
     use super::*;
     use crate::config;
-    use std::time::Duration;
+
+    #[test]
+    fn epochs_are_saved_as_far_as_it_takes_little_of_the_time() {
+        let time = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let affordable = |took: u64| LastSave { step: 0, time, took: Duration::from_secs(took) }.is_affordable();
+        assert!(affordable(0) && affordable(3) && !affordable(4));
+        assert!(LastSave::now(0).is_affordable()); // the first epoch
+    }
 
     #[test]
     fn a_save_is_due_by_steps_or_by_minutes() {
@@ -196,7 +216,7 @@ mod tests {
             let sets = ["data.root=/data".to_owned(), set.to_owned()];
             let settings = config::load(None, &sets).unwrap().train;
             let time = Instant::now().checked_sub(Duration::from_secs(60 * minutes)).unwrap();
-            LastSave { step: 10, time }.is_due(&settings, step)
+            LastSave { time, ..LastSave::now(10) }.is_due(&settings, step)
         };
         assert!(due("train.checkpoint_steps=3", 13, 0) && !due("train.checkpoint_steps=3", 12, 0));
         // Ten minutes is the default.

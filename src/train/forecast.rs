@@ -14,8 +14,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// The program, its libraries and the decoders, without data.
-const PROGRAM_BYTES: u64 = 100 << 20;
+/// The program, its libraries, the decoders and a picture while it is drawn, without data.
+const PROGRAM_BYTES: u64 = 130 << 20;
 /// Batches that are ready or under way beside the one in use.
 const BATCHES_AHEAD: u64 = 3;
 /// Share of the free memory that a plan may use: estimates are not exact, and others use the machine too.
