@@ -25,14 +25,13 @@ import tempfile
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from compare_training import REPOSITORY, SETTINGS
+
 DATA = REPOSITORY / "data" / "textile"
 MINI = REPOSITORY / "assets" / "vit-mini"
 MODELS = ["vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224"]
 IMAGE_SIZE = 224
 BATCH = 16
-# strategy: (lr, head_lr, layer_decay), as in pytorch_reference.py
-SETTINGS = {"frozen": (1e-2, 1e-2, 1.0), "partial": (3e-4, 1e-3, 1.0), "full": (3e-4, 1e-3, 0.75)}
 MIB = 2**20
 
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const SCORING_SHARD: usize = 8;
 
 /// Tokens that one worker takes forward and back at a time: with more of them products get no faster, but more activations
-/// are kept for the way back, and leave the cache.
+/// are kept for the way back.
 const TRAINING_TOKENS: usize = 800;
 
 /// A pool of workers; clones share it.

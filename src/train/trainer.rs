@@ -7,7 +7,6 @@ use super::gathering::Gathering;
 use super::gradients::Gradients;
 use super::pass::{Outcome, Pass};
 use super::readout::{Numbers, Readout, hits};
-use super::upload::upload;
 use crate::backbone::{Params, Stage, VitSpec};
 use crate::config::Precision;
 use crate::data::loader::Batch;
@@ -327,7 +326,7 @@ impl Trainer {
     fn inputs(&self, batch: &Batch, shard: Range<usize>) -> Result<Tensor> {
         let image: usize = self.shape.iter().product();
         let values = &batch.inputs[shard.start * image..shard.end * image];
-        upload(values, self.input_shape(shard.len()), &self.device)
+        Tensor::from_slice(values, self.input_shape(shard.len()), &self.device)
     }
 
     /// Shape of the inputs of `n` images.

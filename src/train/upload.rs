@@ -4,7 +4,7 @@ use super::feed::Batches;
 use super::trainer::Trainer;
 use crate::data::loader::Batch;
 use crate::error::Result;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::iter;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -45,14 +45,6 @@ impl Sent {
         }
         Ok(self)
     }
-}
-
-/// A copy of inputs of that shape on the device.
-///
-/// # Errors
-/// When the device is out of memory.
-pub fn upload(values: &[f32], shape: Vec<usize>, device: &Device) -> candle_core::Result<Tensor> {
-    Tensor::from_slice(values, shape, device)
 }
 
 /// Hands the batches to `work`, each of them prepared. On a GPU a thread of its own prepares the next batch and sends its
@@ -213,13 +205,14 @@ mod cuda {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use candle_core::Device;
 
     fn batches(count: usize) -> impl Iterator<Item = Result<Batch>> + Send {
         (0..count).map(|i| Ok(Batch { inputs: vec![i as f32; 6], labels: vec![i, i], ..Batch::default() }))
     }
 
     fn send(batch: Batch) -> Sent {
-        let inputs = upload(&batch.inputs, vec![2, 3], &Device::Cpu).ok();
+        let inputs = Tensor::from_slice(&batch.inputs, (2, 3), &Device::Cpu).ok();
         Sent { inputs, ..Sent::from(batch) }
     }
 
