@@ -3,7 +3,7 @@
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
 //! error, rng, system ← config ← cache, data, hub, nn ← linalg ← backbone ← features, strategy, text
-//! ← metrics ← probe, tsne ← train ← export ← report ← ladder ← commands
+//! ← metrics ← probe, tsne ← train ← export ← report ← ladder ← experiment ← commands
 
 pub mod error;
 pub mod rng;
@@ -33,5 +33,7 @@ pub mod export;
 pub mod report;
 
 pub mod ladder;
+
+pub mod experiment;
 
 pub mod commands;

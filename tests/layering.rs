@@ -17,6 +17,7 @@ const ORDER: &[&[&str]] = &[
     &["export"],
     &["report"],
     &["ladder"],
+    &["experiment"],
     &["commands"],
 ];
 

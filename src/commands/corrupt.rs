@@ -1,11 +1,11 @@
 //! `eval --corrupt`: the images of a split with flaws of growing strength.
 
-use super::saved::SavedRun;
-use super::score::{Calibration, SplitScore, score};
 use crate::config::closest;
 use crate::data::Split;
 use crate::data::transform::Corruption;
 use crate::error::Result;
+use crate::experiment::saved::SavedRun;
+use crate::experiment::score::{Calibration, SplitScore, score};
 use crate::metrics::{Evaluation, Robustness};
 use crate::report::{Console, percent, plots, write_json};
 use crate::train::feed::Feed;

@@ -1,13 +1,13 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
 use super::corrupt::{self, CorruptArgs};
-use super::report::Subject;
-use super::saved::SavedRun;
-use super::score::{Calibration, SplitScore, score, write_scores};
 use super::{fraction, within};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::experiment::page::Subject;
+use crate::experiment::saved::SavedRun;
+use crate::experiment::score::{Calibration, SplitScore, score, write_scores};
 use crate::metrics::{Evaluation, Gates, Inspection, Robustness};
 use crate::report::{Console, confusion_table, evaluation_table, inspection_first, robustness_table};
 use clap::{Args, ValueEnum};

@@ -1,12 +1,12 @@
 //! `vitadapt export`: a run's model in the format of another library, checked before it is published.
 
-use super::saved::SavedRun;
 use crate::backbone::Stage;
 use crate::config::ProbeMethod;
 use crate::data::loader::Batch;
 use crate::data::transform::View;
 use crate::data::{Dataset, Split};
 use crate::error::{BadFile, DataError, Error, Result};
+use crate::experiment::saved::SavedRun;
 use crate::export::{Check, FORMATS, Model, check_target, export};
 use crate::report::{Console, RunRecord, key_value_table};
 use candle_core::{Device, Tensor};

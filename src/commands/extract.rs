@@ -1,9 +1,6 @@
 //! `vitadapt extract`: features to a file, with a table of the images beside it.
 
 use super::ConfigArgs;
-use super::inspect::inspect;
-use super::saved::SavedRun;
-use super::session::Session;
 use super::tsne::{SplitArg, keys};
 use crate::backbone::{Params, Readout, Stage};
 use crate::cache::{CacheUse, Key};
@@ -11,6 +8,9 @@ use crate::config::FeatureChoice;
 use crate::data::Dataset;
 use crate::data::transform::Pipeline;
 use crate::error::{DataError, Error, Result};
+use crate::experiment::inspect::inspect;
+use crate::experiment::saved::SavedRun;
+use crate::experiment::session::Session;
 use crate::features::{FeatureFormat, FeatureWriter};
 use crate::report::{Console, key_value_table};
 use clap::{Args, ValueEnum};

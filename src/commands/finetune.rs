@@ -3,22 +3,22 @@
 mod head_start;
 
 use super::ConfigArgs;
-use super::forecast::{Sizes, forecast};
-use super::imbalance::{criterion, warn_of_double_balance};
-use super::inspect::{Inspected, inspect};
-use super::kept;
-use super::known::{self, Seen};
-use super::prompt;
-use super::records::{create_run, new_record, write_down};
-use super::report::Subject;
-use super::score::{self, SplitScore, read_evaluation, score_splits, write_scores};
-use super::session::{ModelShape, Session, load_saved};
-use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::Readout;
 use crate::cache::Key;
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::experiment::forecast::{Sizes, forecast};
+use crate::experiment::inspect::{Inspected, inspect};
+use crate::experiment::keep;
+use crate::experiment::known::{self, Seen};
+use crate::experiment::loss::{criterion, warn_of_double_balance};
+use crate::experiment::page::Subject;
+use crate::experiment::prompt;
+use crate::experiment::record::{create_run, new_record, write_down};
+use crate::experiment::score::{self, SplitScore, read_evaluation, score_splits, write_scores};
+use crate::experiment::session::{ModelShape, Session, load_saved};
+use crate::experiment::texts::{self, ClassTexts, set_head};
 use crate::features::KnownRecord;
 use crate::metrics::good_classes;
 use crate::nn::Criterion;
@@ -130,7 +130,7 @@ fn prepare(settings: Settings, console: &Console) -> Result<Prepared> {
     };
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
-    let stage = kept::stage(&session.settings, &session.backbone.spec, &plan, images, console);
+    let stage = keep::stage(&session.settings, &session.backbone.spec, &plan, images, console);
     let shape = ModelShape { stage, readout: Readout::POOL, head, classes, knn: None };
     let trainer = session.trainer(shape, &plan)?;
     let trainer = match context {
@@ -252,7 +252,7 @@ impl Training {
             seed: settings.run.seed,
             batch_size: settings.train.batch_size,
             threads: session.decode_threads(),
-            views: kept::views(settings),
+            views: keep::views(settings),
             kept: None,
         };
         let checkpoints = Checkpoints::of_run(run.folder());
@@ -298,7 +298,7 @@ impl Training {
     /// before anything has moved. A signal when one ended it.
     pub(super) fn keep(&mut self, stop: &StopRequest, console: &Console) -> Result<Option<Signal>> {
         let watched = (self.run.folder(), stop);
-        let kept = kept::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
+        let kept = keep::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
         if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
             return Ok(Some(signal));
         }

@@ -2,12 +2,12 @@
 
 mod rows;
 
-use super::saved::SavedRun;
 use crate::backbone::Stage;
 use crate::data::inputs::{Inputs, expand};
 use crate::data::loader::Batch;
 use crate::data::transform::{Pipeline, View};
 use crate::error::Result;
+use crate::experiment::saved::SavedRun;
 use crate::features::{Distance, Known, KnownRecord};
 use crate::linalg::Matrix;
 use crate::metrics::softmax;

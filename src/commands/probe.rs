@@ -1,19 +1,19 @@
 //! `vitadapt probe`: frozen features, a simple classifier on them, its one free number chosen on held-out images.
 
 use super::ConfigArgs;
-use super::features::FeatureSet;
-use super::fit_probe::{Fitted, fit, fit_tip};
-use super::inspect::inspect;
-use super::known::{self, Seen};
-use super::records::{create_run, new_record, write_down};
-use super::report::Subject;
-use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
-use super::session::Session;
-use super::texts::{self, ClassTexts};
 use crate::backbone::{Params, Readout};
 use crate::config::{FeatureChoice, ProbeMethod, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::experiment::features::FeatureSet;
+use crate::experiment::inspect::inspect;
+use crate::experiment::known::{self, Seen};
+use crate::experiment::page::Subject;
+use crate::experiment::probe::{Fitted, fit, fit_tip};
+use crate::experiment::record::{create_run, new_record, write_down};
+use crate::experiment::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
+use crate::experiment::session::Session;
+use crate::experiment::texts::{self, ClassTexts};
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
 use crate::probe::{Model, Selection};

@@ -1,10 +1,6 @@
 //! `vitadapt tsne`: a map of features in two dimensions, as pictures, table and page.
 
 use super::ConfigArgs;
-use super::features::FeatureSet;
-use super::inspect::inspect;
-use super::saved::SavedRun;
-use super::session::Session;
 use crate::backbone::{Readout, Stage};
 use crate::cache::Key;
 use crate::config::TsneMethod;
@@ -13,6 +9,10 @@ use crate::data::loader::Batch;
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{DataError, Error, Result};
+use crate::experiment::features::FeatureSet;
+use crate::experiment::inspect::inspect;
+use crate::experiment::saved::SavedRun;
+use crate::experiment::session::Session;
 use crate::features::image_key;
 use crate::linalg::Matrix;
 use crate::metrics::Scores;

@@ -1,19 +1,19 @@
 //! `vitadapt zeroshot`: images compared with what is said of the classes, without any training.
 
 use super::ConfigArgs;
-use super::features::FeatureSet;
-use super::inspect::inspect;
-use super::known::{self, Seen};
-use super::records::{create_run, new_record, write_down};
-use super::report::Subject;
-use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
-use super::session::{ModelShape, Session};
-use super::texts::{self, ClassTexts, set_head};
 use crate::backbone::{Readout, Stage};
 use crate::config::{InspectionSettings, Settings, StrategySettings};
 use crate::data::loader::Batch;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
+use crate::experiment::features::FeatureSet;
+use crate::experiment::inspect::inspect;
+use crate::experiment::known::{self, Seen};
+use crate::experiment::page::Subject;
+use crate::experiment::record::{create_run, new_record, write_down};
+use crate::experiment::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
+use crate::experiment::session::{ModelShape, Session};
+use crate::experiment::texts::{self, ClassTexts, set_head};
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
 use crate::report::{Console, Run, RunRecord, Status, inspection_first, key_value_table, percent, template_table};

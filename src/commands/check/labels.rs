@@ -3,12 +3,12 @@
 use super::twins::thumbnail;
 use super::{CheckArgs, Section};
 use crate::backbone::Stage;
-use crate::commands::features::FeatureSet;
-use crate::commands::saved::SavedRun;
 use crate::commands::tsne::keys;
 use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
 use crate::error::Result;
+use crate::experiment::features::FeatureSet;
+use crate::experiment::saved::SavedRun;
 use crate::probe::{Samples, Suspect, suspects};
 use crate::report::plots::{Sheet, SheetRow, save_sheet};
 use crate::report::{Console, listing_table, percent};

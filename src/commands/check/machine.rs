@@ -1,8 +1,8 @@
 //! The machine: processor, memory, GPU.
 
 use super::{Report, Section};
-use crate::commands::device::{self, Gpu};
 use crate::config::Settings;
+use crate::experiment::device::{self, Gpu};
 use crate::report::key_value_table;
 use crate::system::machine::Machine;
 use serde_json::json;

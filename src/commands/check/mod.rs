@@ -10,11 +10,12 @@ mod machine;
 mod plan;
 mod twins;
 
-use super::{ConfigArgs, weights};
+use super::ConfigArgs;
 use crate::backbone::{Backbone, VitSpec};
 use crate::config::Settings;
 use crate::data::Dataset;
 use crate::error::{DataError, Error, ExitCode, Result};
+use crate::experiment::weights;
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
 use crate::report::Console;

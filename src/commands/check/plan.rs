@@ -2,12 +2,12 @@
 
 use super::{Report, Section};
 use crate::backbone::{Readout, Stage, VitSpec};
-use crate::commands::forecast::{Sizes, forecast};
-use crate::commands::session::{plan_over, visual_prompts};
-use crate::commands::{device, kept};
 use crate::config::{Settings, StrategySettings};
 use crate::data::{Dataset, Split};
 use crate::error::Result;
+use crate::experiment::forecast::{Sizes, forecast};
+use crate::experiment::session::{plan_over, visual_prompts};
+use crate::experiment::{device, keep};
 use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
 use crate::system::workers::Workers;
 use crate::train::classifier::all_shapes;
@@ -64,7 +64,7 @@ fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Con
         images: (images(Split::Train), images(Split::Val)),
         texts: None,
     };
-    let stage: Stage = kept::stage(settings, spec, &plan, dataset.samples.len(), console);
+    let stage: Stage = keep::stage(settings, spec, &plan, dataset.samples.len(), console);
     let device = device::open(settings.run.device)?;
     let workers = Workers::new(settings.run.threads, &device)?;
     Ok((sizes, forecast(settings, (spec, &plan, stage), sizes, (&device, &workers))?))

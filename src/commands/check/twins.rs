@@ -2,14 +2,14 @@
 
 use super::Section;
 use crate::backbone::Readout;
-use crate::commands::features::FeatureSet;
-use crate::commands::session::Session;
 use crate::config::Settings;
 use crate::data::Sample;
 use crate::data::audit::{Examination, Twins};
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::Result;
+use crate::experiment::features::FeatureSet;
+use crate::experiment::session::Session;
 use crate::linalg::neighbors::{Metric, Neighbors, nearest};
 use crate::report::plots::{Sheet, SheetRow, Thumbnail, save_sheet};
 use crate::report::{Console, listing_table};

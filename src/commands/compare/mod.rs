@@ -3,10 +3,11 @@
 mod gather;
 mod runs;
 
-use super::{ConfigArgs, weights};
+use super::ConfigArgs;
 use crate::backbone::TextTower;
 use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::experiment::weights;
 use crate::hub::Wanted;
 use crate::ladder::{Cell, Ladder, Rung, commonest_origin};
 use crate::report::{Comparison, Console, Question, Repeats};

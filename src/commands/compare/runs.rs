@@ -1,11 +1,11 @@
 //! Runs the cells one after another, each as a process of this very program: time and memory are those of a real run.
 
 use crate::backbone::Backbone;
-use crate::commands::inspect::inspect_with;
-use crate::commands::weights;
 use crate::config::Settings;
 use crate::data::{Dataset, Split};
 use crate::error::{DataError, Error, ExitCode, Result};
+use crate::experiment::inspect::inspect_with;
+use crate::experiment::weights;
 use crate::hub::Wanted;
 use crate::ladder::{Cell, Failure, Origin, State};
 use crate::report::{Console, percent};

@@ -1,11 +1,11 @@
 //! Where a head starts, from the probe of the training images or from texts, and the mean with that start after training.
 
-use super::super::features::FeatureSet;
-use super::super::fit_probe::fit;
 use super::Training;
 use crate::backbone::{Readout, is_visual_prompt};
 use crate::config::{Refit, Settings, WiseFt};
 use crate::error::{Error, Result};
+use crate::experiment::features::FeatureSet;
+use crate::experiment::probe::fit;
 use crate::probe::Model;
 use crate::report::{Console, percent, plots};
 use crate::train::epoch::validate;

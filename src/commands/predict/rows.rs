@@ -1,8 +1,8 @@
 //! The rows of `predict`: JSON lines, CSV, or all of them in one object.
 
 use super::{Format, PredictArgs, Predictor};
-use crate::commands::saved::SavedRun;
 use crate::error::{DataError, Error, Result};
+use crate::experiment::saved::SavedRun;
 use crate::metrics::Decision;
 use crate::report::Console;
 use serde::Serialize;

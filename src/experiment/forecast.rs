@@ -1,7 +1,7 @@
 //! What a training will take, in words, before it starts; and how its steps are cut so that it fits.
 
 use super::device;
-use super::kept;
+use super::keep;
 use super::session::computation;
 use crate::backbone::{Stage, VitSpec};
 use crate::config::{Precision, Settings, StrategySettings, TrainLength};
@@ -50,7 +50,7 @@ pub fn forecast(
             TrainLength::Epochs(epochs) => epochs as f64,
             TrainLength::Steps(steps) => steps as f64 / steps_per_epoch as f64,
         },
-        views: kept::views(settings),
+        views: keep::views(settings),
         workers: workers.count(),
         rounds: rounds(workers, spec, stage, batch_size),
         fused: device.is_cpu(),

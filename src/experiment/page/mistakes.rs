@@ -2,11 +2,11 @@
 
 use super::Subject;
 use crate::backbone::Stage;
-use crate::commands::known;
 use crate::data::Sample;
 use crate::data::decode;
 use crate::data::transform::View;
 use crate::error::Result;
+use crate::experiment::known;
 use crate::features::{Known, Look};
 use crate::linalg::Matrix;
 use crate::report::Console;

@@ -1,0 +1,93 @@
+//! The page about a run, which every command that makes or scores a run leaves in its directory.
+
+mod mistakes;
+
+use super::saved::{self, SavedRun};
+use super::score::read_evaluation;
+use super::session::Session;
+use crate::backbone::{Params, Readout};
+use crate::data::transform::Pipeline;
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::metrics::Evaluation;
+use crate::report::html::{RunPage, save_run_page};
+use crate::report::{Console, RunRecord, read_epochs, read_json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A finished run, of which a page is made.
+pub struct Subject<'a> {
+    /// Its directory.
+    pub folder: &'a Path,
+    /// Its settings on a device.
+    pub session: &'a Session,
+    /// Its `run.json`.
+    pub record: &'a RunRecord,
+    /// The parameters of its model.
+    pub params: &'a Params,
+    /// The features that its head reads.
+    pub readout: Readout,
+    /// Its images.
+    pub dataset: &'a Dataset,
+    /// From file to pixels, without randomness.
+    pub pipeline: &'a Pipeline,
+}
+
+impl<'a> Subject<'a> {
+    /// A run that was opened again.
+    pub fn of_run(run: &'a SavedRun, dataset: &'a Dataset, pipeline: &'a Pipeline) -> Self {
+        Self {
+            folder: &run.folder,
+            session: &run.session,
+            record: &run.record,
+            params: &run.trainer.params,
+            readout: saved::readout(&run.record),
+            dataset,
+            pipeline,
+        }
+    }
+
+    /// Writes the page if the settings want one. What goes wrong is a warning: a run is never lost for its page.
+    pub fn leave_page(&self, console: &Console) {
+        let settings = &self.session.settings.report;
+        if !settings.html {
+            return;
+        }
+        match self.write(settings.mistakes, console) {
+            Ok(path) => console.info(format!("report    {}", path.display())),
+            Err(error) => console.warn(format!("report.html could not be written: {error}")),
+        }
+    }
+
+    /// Writes `report.html` with so many mistakes at the most.
+    pub fn write(&self, mistakes: usize, console: &Console) -> Result<PathBuf> {
+        let evaluations: Vec<Evaluation> = [Split::Test, Split::Val, Split::Train]
+            .into_iter()
+            .filter_map(|split| read_evaluation(self.folder, split))
+            .collect();
+        let config = self.folder.join("config.toml");
+        let counts = |split: Split| (split.name().to_owned(), self.dataset.class_counts(split));
+        let robustness = |split| read_json(&self.folder.join(format!("robustness-{split}.json")));
+        let page = RunPage {
+            name: self.session.settings.run.name.clone(),
+            record: self.record.clone(),
+            config: fs::read_to_string(&config).map_err(Error::io("read", &config))?,
+            settings: self.session.settings.clone(),
+            epochs: read_epochs(self.folder),
+            mistakes: evaluations.first().and_then(|main| self.mistakes(&main.split, mistakes, console)),
+            evaluations,
+            counts: Split::ALL.into_iter().map(counts).filter(|(_, counts)| counts.iter().any(|&n| n > 0)).collect(),
+            skipped: skipped(self.folder),
+            robustness: [Split::Test, Split::Val, Split::Train].into_iter().filter_map(robustness).collect(),
+        };
+        let path = self.folder.join("report.html");
+        save_run_page(&path, &page)?;
+        Ok(path)
+    }
+}
+
+/// How many files a run left out.
+fn skipped(folder: &Path) -> usize {
+    let reader = csv::Reader::from_path(folder.join("skipped.csv"));
+    reader.map_or(0, |mut reader| reader.records().count())
+}
