@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(feature = "cuda")]
 fn compile() -> Result<(), Box<dyn std::error::Error>> {
-    let kernels = "src/nn/kernels/cuda";
+    let kernels = "src/kernels/cuda";
     println!("cargo::rerun-if-changed={kernels}");
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     // Watched headers are part of what decides whether a kernel is compiled again.

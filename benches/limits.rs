@@ -8,7 +8,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use std::hint::black_box;
 use std::time::Instant;
-use vitadapt::nn::kernels::gemm::{Mat, matmul};
+use vitadapt::kernels::gemm::{Mat, matmul};
 
 /// Independent sums: enough to hide the latency of a multiply-add.
 const SUMS: usize = 12;

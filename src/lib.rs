@@ -2,14 +2,17 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, rng, system ← config ← cache, data, hub, nn ← linalg ← backbone ← features, strategy, text
-//! ← metrics ← probe, tsne ← train ← export ← report ← ladder ← experiment ← commands
+//! error, rng, system ← config ← kernels ← cache, data, hub, linalg, nn ← backbone
+//! ← features, strategy, text ← metrics ← probe, tsne ← train ← export ← report ← ladder ← experiment
+//! ← commands
 
 pub mod error;
 pub mod rng;
 pub mod system;
 
 pub mod config;
+
+pub mod kernels;
 
 pub mod cache;
 pub mod data;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["error", "rng", "system"],
     &["config"],
-    &["cache", "data", "hub", "nn"],
-    &["linalg"],
+    &["kernels"],
+    &["cache", "data", "hub", "linalg", "nn"],
     &["backbone"],
     &["strategy", "features", "text"],
     &["metrics"],

@@ -5,8 +5,8 @@
 //! It serves f32 on the CPU; elsewhere, and with adapters, the graph does. Both are held against each other in tests.
 
 use super::block::Block;
-use crate::nn::kernels::buffer::Buffer;
-use crate::nn::kernels::{fused, keep, read, simd};
+use crate::kernels::buffer::Buffer;
+use crate::kernels::{fused, keep, read, simd};
 use crate::nn::{Activation, AttentionKernel, LayerScale, Linear, Mode, drop_path_factors};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};

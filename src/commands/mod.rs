@@ -154,7 +154,7 @@ pub fn main() -> ExitCode {
     let console = Console::new(verbosity, cli.output.json);
     // The panic message itself has been printed by then; only the exit code is left to decide.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli.command, &console)));
-    for refused in crate::nn::kernels::refused() {
+    for refused in crate::kernels::refused() {
         console.warn(refused);
     }
     match outcome {

@@ -2,8 +2,8 @@
 
 use super::Matrix;
 use crate::error::Result;
-use crate::nn::kernels::gemm::{Mat, matmul};
-use crate::nn::kernels::simd;
+use crate::kernels::gemm::{Mat, matmul};
+use crate::kernels::simd;
 use rayon::prelude::*;
 
 /// Rows of one task: a constant, so that the work is cut up alike for any number of threads.

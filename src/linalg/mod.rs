@@ -4,7 +4,7 @@ pub mod distances;
 pub mod neighbors;
 
 use crate::error::{DataError, Result};
-use crate::nn::kernels::simd;
+use crate::kernels::simd;
 
 /// A dense row-major matrix of feature vectors: one row an image.
 #[derive(Debug, Clone, Copy)]

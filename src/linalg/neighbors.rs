@@ -6,8 +6,8 @@
 
 use super::Matrix;
 use crate::error::{Error, Result};
-use crate::nn::kernels::gemm::{Mat, matmul};
-use crate::nn::kernels::simd;
+use crate::kernels::gemm::{Mat, matmul};
+use crate::kernels::simd;
 use rayon::prelude::*;
 
 /// Queries of one task. A constant, so that the work is cut up alike for any number of threads.

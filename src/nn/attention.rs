@@ -1,12 +1,12 @@
 //! Multi-head softmax attention (Vaswani et al. 2017) on packed queries, keys and values.
 
 use super::dropout::Mode;
-#[cfg(feature = "cuda")]
-use super::kernels::cuda;
-use super::kernels::gemm::{Mat, matmul};
-use super::kernels::{Fusible, buffer::Buffer, contiguous, lane_max, lane_sum, math, read, run, simd, widened};
 use super::linear::Linear;
 use super::lora::{AdaptedLinear, Adapter};
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
+use crate::kernels::gemm::{Mat, matmul};
+use crate::kernels::{Fusible, buffer::Buffer, contiguous, lane_max, lane_sum, math, read, run, simd, widened};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
@@ -448,7 +448,7 @@ impl CustomOp1 for AttentionKernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::kernels::trials;
+    use crate::kernels::trials;
 
     #[test]
     fn the_trial_of_its_kernel_is_fair() {

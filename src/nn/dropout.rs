@@ -3,7 +3,7 @@
 //! The mask of a sample depends on (seed, step, sample, place) alone: not on the batch it came in, the shard, or the
 //! thread. So accumulation, sharding and resumption change nothing.
 
-use super::kernels::{contiguous, fused, read, simd};
+use crate::kernels::{contiguous, fused, read, simd};
 use crate::rng::{Purpose, Stream};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 

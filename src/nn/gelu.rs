@@ -1,8 +1,8 @@
 //! Gaussian error linear units (Hendrycks and Gimpel 2016) in the three forms pretrained weights use.
 
 #[cfg(feature = "cuda")]
-use super::kernels::cuda;
-use super::kernels::{Fusible, buffer::Buffer, contiguous, math, read, run, simd};
+use crate::kernels::cuda;
+use crate::kernels::{Fusible, buffer::Buffer, contiguous, math, read, run, simd};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -236,7 +236,7 @@ fn set((value, derivative): (f32, f32), y: &mut f32, dy: &mut f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::kernels::trials;
+    use crate::kernels::trials;
 
     #[test]
     fn the_trial_of_its_kernel_is_fair() {

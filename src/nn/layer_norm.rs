@@ -1,8 +1,8 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016).
 
 #[cfg(feature = "cuda")]
-use super::kernels::cuda;
-use super::kernels::{Fusible, contiguous, gradient_of, keep, lane_sum, read, run, simd};
+use crate::kernels::cuda;
+use crate::kernels::{Fusible, contiguous, gradient_of, keep, lane_sum, read, run, simd};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
@@ -211,7 +211,7 @@ impl Normalize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::kernels::trials;
+    use crate::kernels::trials;
 
     #[test]
     fn the_trial_of_its_kernel_is_fair() {

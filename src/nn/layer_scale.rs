@@ -1,6 +1,6 @@
 //! LayerScale (Touvron et al. 2021): a learned scale per channel on a residual branch.
 
-use super::kernels::{contiguous, fused, gradient_of, read, simd};
+use crate::kernels::{contiguous, fused, gradient_of, read, simd};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// y = gamma * x over the last dimension: gamma (d).

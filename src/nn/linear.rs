@@ -1,9 +1,9 @@
 //! The affine map y = x Wᵀ + b, with the bias fused into the product.
 
 #[cfg(feature = "cuda")]
-use super::kernels::cuda;
-use super::kernels::gemm::{Mat, matmul, product};
-use super::kernels::{Fusible, add_rows, contiguous, keep, read, run};
+use crate::kernels::cuda;
+use crate::kernels::gemm::{Mat, matmul, product};
+use crate::kernels::{Fusible, add_rows, contiguous, keep, read, run};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
@@ -342,7 +342,7 @@ impl CustomOp3 for Affine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::kernels::trials;
+    use crate::kernels::trials;
 
     #[test]
     fn the_trial_of_its_kernel_is_fair() {

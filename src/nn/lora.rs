@@ -5,9 +5,9 @@
 //! They share one dropout mask, as in the authors' own code (`MergedLinear` of loralib).
 
 use super::dropout::{Mode, mask};
-use super::kernels::gemm::{Mat, matmul};
-use super::kernels::{contiguous, fused, gradient_of, read, simd};
 use super::linear::Linear;
+use crate::kernels::gemm::{Mat, matmul};
+use crate::kernels::{contiguous, fused, gradient_of, read, simd};
 use crate::rng::Purpose;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use std::borrow::Cow;

@@ -4,7 +4,7 @@
 //! All are one formula: Σ c φ(log p), where c are the smoothed and weighted targets, p is the softmax of the logits plus
 //! a constant for each class, and φ(log p) = -(1 - p)^γ log p. Cross-entropy has γ = 0 and no constants.
 
-use super::kernels::{contiguous, fused, read};
+use crate::kernels::{contiguous, fused, read};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
 /// What a batch should be classified as.

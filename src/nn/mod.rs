@@ -10,7 +10,6 @@ pub mod attention;
 pub mod attention_pool;
 pub mod dropout;
 pub mod gelu;
-pub mod kernels;
 pub mod layer_norm;
 pub mod layer_scale;
 pub mod linear;

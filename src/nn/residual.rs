@@ -1,10 +1,10 @@
 //! The end of a residual branch: `LayerScale`, drop path and the addition, one kernel on a GPU.
 
 use super::dropout::scale_samples;
-#[cfg(feature = "cuda")]
-use super::kernels::cuda;
-use super::kernels::{Fusible, run};
 use super::layer_scale::LayerScale;
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
+use crate::kernels::{Fusible, run};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
@@ -159,7 +159,7 @@ impl CustomOp3 for Residual {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::kernels::trials;
+    use crate::kernels::trials;
 
     #[test]
     fn the_trial_of_its_kernel_is_fair() {

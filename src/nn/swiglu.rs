@@ -1,8 +1,8 @@
 //! `SwiGLU` (Shazeer 2020): the gated activation of `DINOv2`'s largest models.
 
 #[cfg(feature = "cuda")]
-use super::kernels::cuda;
-use super::kernels::{Fusible, contiguous, math, read, run, simd};
+use crate::kernels::cuda;
+use crate::kernels::{Fusible, contiguous, math, read, run, simd};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
@@ -108,7 +108,7 @@ impl CustomOp1 for SwiGlu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::kernels::trials;
+    use crate::kernels::trials;
 
     #[test]
     fn the_trial_of_its_kernel_is_fair() {

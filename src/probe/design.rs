@@ -8,9 +8,9 @@
 //! block, each (outputs, rows of the block).
 
 use crate::error::Result;
+use crate::kernels::gemm::{Mat, matmul};
+use crate::kernels::simd;
 use crate::linalg::Matrix;
-use crate::nn::kernels::gemm::{Mat, matmul};
-use crate::nn::kernels::simd;
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! The linear classifier that every probe but kNN ends in.
 
 use crate::error::Result;
+use crate::kernels::gemm::{Mat, matmul};
 use crate::linalg::Matrix;
-use crate::nn::kernels::gemm::{Mat, matmul};
 use rayon::prelude::*;
 
 /// Rows of one task: a constant, so that the work is cut up alike for any number of threads.

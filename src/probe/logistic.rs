@@ -8,7 +8,7 @@ use super::Samples;
 use super::linear::{self, Fit, Intercept, total_weights};
 use super::newton::{Loss, Stopping};
 use crate::error::Result;
-use crate::nn::kernels::{math, simd};
+use crate::kernels::{math, simd};
 use std::ops::Range;
 
 /// Fits at each C of an ascending grid, each from the solution before, and hands the fits to `each` in turn.

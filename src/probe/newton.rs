@@ -6,7 +6,7 @@
 
 use super::design::Design;
 use crate::error::Result;
-use crate::nn::kernels::simd;
+use crate::kernels::simd;
 use std::ops::Range;
 
 /// A direction is good enough when its last product, times their number, gained less than this share of the whole: the

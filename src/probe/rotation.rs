@@ -4,9 +4,9 @@
 //! penalised linear classifier on L has the same optimum as on X: w = Qᵀ v keeps every score and the norm.
 
 use crate::error::Result;
+use crate::kernels::gemm::{Mat, matmul};
+use crate::kernels::simd;
 use crate::linalg::Matrix;
-use crate::nn::kernels::gemm::{Mat, matmul};
-use crate::nn::kernels::simd;
 use rayon::prelude::*;
 
 /// Squared length, relative to the longest row's, below which what is left of a row is rounding.

@@ -11,7 +11,7 @@ use super::Samples;
 use super::linear::{self, Fit, Intercept, total_weights};
 use super::newton::{Loss, Stopping};
 use crate::error::{Error, Result};
-use crate::nn::kernels::simd;
+use crate::kernels::simd;
 use std::ops::Range;
 
 /// Fits at each C of an ascending grid, each from the solution before, and hands the fits to `each` in turn. Objectives

@@ -6,8 +6,8 @@
 use super::gradients::Gradients;
 use crate::backbone::Params;
 #[cfg(feature = "cuda")]
-use crate::nn::kernels::cuda::{Operand, optimizer};
-use crate::nn::kernels::{Fusible, contiguous, run, simd};
+use crate::kernels::cuda::{Operand, optimizer};
+use crate::kernels::{Fusible, contiguous, run, simd};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
 #[cfg(feature = "cuda")]

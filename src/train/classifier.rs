@@ -2,8 +2,9 @@
 
 use super::cosine::CosineHead;
 use crate::backbone::{Params, PlainBlock, Readout, Segment, Stage, Vit, VitSpec};
+use crate::kernels::widened;
 use crate::linalg::Matrix;
-use crate::nn::{Linear, Mode, dropout, kernels::widened};
+use crate::nn::{Linear, Mode, dropout};
 use crate::probe::{Knn, Samples, vote_logits};
 use crate::rng::{Purpose, Stream};
 use crate::strategy::{Plan, drop_path_rates};

@@ -4,7 +4,7 @@
 //! on. Beside the texts, images may vote whose embeddings it remembers (Tip-Adapter, Zhang et al. 2022).
 
 use crate::backbone::{Params, Shapes};
-use crate::nn::kernels::widened;
+use crate::kernels::widened;
 use crate::nn::{Linear, l2_normalize};
 use candle_core::{Result, Tensor};
 

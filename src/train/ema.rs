@@ -5,7 +5,7 @@ use super::adamw::contiguous_mut;
 use super::swap::{copies, swapped};
 use crate::backbone::Params;
 use crate::error::Result;
-use crate::nn::kernels::{contiguous, fused, simd};
+use crate::kernels::{contiguous, fused, simd};
 use crate::system::workers::Workers;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
 use std::collections::BTreeMap;

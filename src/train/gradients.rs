@@ -3,8 +3,8 @@
 use super::adamw::contiguous_mut;
 use crate::backbone::Params;
 #[cfg(feature = "cuda")]
-use crate::nn::kernels::cuda::{Operand, optimizer};
-use crate::nn::kernels::{Fusible, contiguous, fused, lane_sum, read, run, simd};
+use crate::kernels::cuda::{Operand, optimizer};
+use crate::kernels::{Fusible, contiguous, fused, lane_sum, read, run, simd};
 use crate::system::workers::Workers;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;

@@ -1,7 +1,7 @@
 //! Repulsion by the plain sum over all pairs, in f32 vectors: the fastest way for few points.
 
 use super::gradient::Repulsion;
-use crate::nn::kernels::simd;
+use crate::kernels::simd;
 use rayon::prelude::*;
 
 /// Points of one task: a constant, so that the work is cut up alike for any number of threads.

@@ -4,7 +4,7 @@
 //! (van der Maaten 2014, equation 8). Positions and forces are f32; sums over all points are f64.
 
 use super::affinities::Affinities;
-use crate::nn::kernels::simd;
+use crate::kernels::simd;
 use rayon::prelude::*;
 
 /// Points of one task: a constant, so that the work is cut up alike for any number of threads.

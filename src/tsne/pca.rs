@@ -1,9 +1,9 @@
 //! The first two principal components, where the descent starts.
 
 use crate::error::Result;
+use crate::kernels::gemm::{Mat, matmul};
+use crate::kernels::simd;
 use crate::linalg::Matrix;
-use crate::nn::kernels::gemm::{Mat, matmul};
-use crate::nn::kernels::simd;
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 

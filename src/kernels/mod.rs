@@ -12,7 +12,7 @@ pub mod gemm;
 pub mod math;
 
 #[cfg(test)]
-pub(super) use choice::trials;
+pub(crate) use choice::trials;
 pub use choice::{Fusible, refused, run};
 
 use candle_core::backprop::GradStore;

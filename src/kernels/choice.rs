@@ -153,7 +153,7 @@ fn results<const N: usize>(
 
 /// What the trial of a layer's kernel on a GPU relies on, as far as the CPU can tell.
 #[cfg(test)]
-pub(in crate::nn) mod trials {
+pub(crate) mod trials {
     use super::*;
 
     struct Composed<F>(F);
