@@ -15,6 +15,9 @@ mod schema;
 mod tsne;
 mod zeroshot;
 
+#[cfg(test)]
+mod documentation;
+
 use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
 use crate::report::{Console, Verbosity};
@@ -87,26 +90,37 @@ impl ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the ladder of strategies on the same images, and say which one is worth it
+    #[command(after_help = "Example:\n  vitadapt compare --config configs/compare.toml --seeds 3")]
     Compare(compare::CompareArgs),
     /// Audit the machine, the images and the labels before anything is trained
+    #[command(after_help = "Example:\n  vitadapt check --config configs/quickstart.toml --augment-sheet augmented.png")]
     Check(check::CheckArgs),
     /// Train by the strategy of a config, then score the best epoch
+    #[command(after_help = "Example:\n  vitadapt finetune --config configs/quickstart.toml --set run.name=other")]
     Finetune(finetune::FinetuneArgs),
     /// Fit a simple classifier on frozen features: minutes less than training, and a bound to beat
+    #[command(after_help = "Example:\n  vitadapt probe --config configs/quickstart.toml --set run.name=probe")]
     Probe(probe::ProbeArgs),
     /// Compare images with prompts for the classes by a CLIP or `SigLIP` model, without training
+    #[command(after_help = "Example:\n  vitadapt zeroshot --config configs/clip-bearing.toml --templates")]
     Zeroshot(zeroshot::ZeroshotArgs),
     /// Score a run on a split or on another folder
+    #[command(after_help = "Example:\n  vitadapt eval --run runs/quickstart --split val --min-accuracy 0.5")]
     Eval(eval::EvalArgs),
     /// Write the page about a run again, report.html in its directory
+    #[command(after_help = "Example:\n  vitadapt report --run runs/quickstart --mistakes 30")]
     Report(report::ReportArgs),
     /// Label new images, with calibrated probabilities
+    #[command(after_help = "Example:\n  vitadapt predict --run runs/quickstart --top 1 data/textile/test/local")]
     Predict(predict::PredictArgs),
     /// Write the model for timm, transformers or ONNX, with its preprocessing
+    #[command(after_help = "Example:\n  vitadapt export --run runs/quickstart --format onnx --out fabric.onnx")]
     Export(export::ExportArgs),
     /// Write features to .safetensors or .npy
+    #[command(after_help = "Example:\n  vitadapt extract --run runs/quickstart --out features.npy")]
     Extract(extract::ExtractArgs),
     /// Map features in two dimensions: pictures, coordinates, a page to look at images
+    #[command(after_help = "Example:\n  vitadapt tsne --run runs/quickstart --split test")]
     Tsne(tsne::TsneArgs),
     /// Print the JSON schema of the config file
     #[command(hide = true)]

@@ -2,6 +2,7 @@
 
 mod problems;
 mod published;
+mod reference;
 mod round_trip;
 
 use super::*;
