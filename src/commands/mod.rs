@@ -120,7 +120,7 @@ enum Command {
     #[command(after_help = "Example:\n  vitadapt extract --run runs/quickstart --out features.npy")]
     Extract(extract::ExtractArgs),
     /// Map features in two dimensions: pictures, coordinates, a page to look at images
-    #[command(after_help = "Example:\n  vitadapt tsne --run runs/quickstart --split test")]
+    #[command(after_help = "Example:\n  vitadapt tsne --run runs/quickstart")]
     Tsne(tsne::TsneArgs),
     /// Print the JSON schema of the config file
     #[command(hide = true)]
