@@ -135,13 +135,15 @@ pub(super) fn limit(schema: &Value, keyword: &str) -> Option<f64> {
 
 /// The range in words, with a leading space; empty without limits.
 fn limits(schema: &Value) -> String {
-    if let (Some(low), Some(high)) = (schema.get("minimum"), schema.get("maximum")) {
+    // The largest integer of TOML is no limit that anyone has to know.
+    let limit = |keyword: &str| schema.get(keyword).filter(|limit| limit.as_i64() != Some(i64::MAX));
+    if let (Some(low), Some(high)) = (limit("minimum"), limit("maximum")) {
         return format!(" from {} to {}", plain(low), plain(high));
     }
     let words =
         [("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below")];
     let parts: Vec<String> =
-        words.iter().filter_map(|(keyword, words)| Some(format!("{words} {}", plain(schema.get(keyword)?)))).collect();
+        words.iter().filter_map(|(keyword, words)| Some(format!("{words} {}", plain(limit(keyword)?)))).collect();
     if parts.is_empty() { String::new() } else { format!(" {}", parts.join(" and ")) }
 }
 

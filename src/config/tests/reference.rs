@@ -49,8 +49,8 @@ fn chapter(page: &mut String, level: usize, name: &str, section: &Value) {
     }
     page.push_str("\n| key | value | default | meaning |\n|---|---|---|---|\n");
     for (key, schema) in &keys {
-        let default = schema.get("default").map_or_else(String::new, |value| format!("`{}`", toml_value(value)));
-        page.push_str(&format!("| `{key}` | {} | {default} | {} |\n", values(schema), meaning(schema)));
+        let default = schema.get("default").map_or_else(String::new, |value| format!("`{}` ", toml_value(value)));
+        page.push_str(&format!("| `{key}` | {} | {default}| {} |\n", values(schema), meaning(schema)));
     }
     for (key, schema) in keys.into_iter().filter(|(_, schema)| tables(schema).next().is_some()) {
         chapter(page, level + 1, &document::join(name, key), schema);
