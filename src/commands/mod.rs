@@ -102,7 +102,8 @@ enum Command {
     #[command(after_help = "Example:\n  vitadapt probe --config configs/quickstart.toml --set run.name=probe")]
     Probe(probe::ProbeArgs),
     /// Compare images with prompts for the classes by a CLIP or `SigLIP` model, without training
-    #[command(after_help = "Example:\n  vitadapt zeroshot --set data.root=data/textile --set model.backbone=openai/clip-vit-base-patch32")]
+    #[command(after_help = "Example:\n  vitadapt zeroshot --set data.root=data/textile \
+                            --set model.backbone=openai/clip-vit-base-patch32")]
     Zeroshot(zeroshot::ZeroshotArgs),
     /// Score a run on a split or on another folder
     #[command(after_help = "Example:\n  vitadapt eval --run runs/quickstart --split val --min-accuracy 0.5")]
