@@ -1,12 +1,12 @@
-//! The pages in a real browser: `cargo test --test browser -- --ignored`.
+//! The pages: as text always, and in a real browser with `cargo test --test browser -- --ignored`.
 //!
 //! With `VITADAPT_PLOTS` set to a folder, screenshots are left there.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test stops at the first surprise
 
 mod chromium;
 mod run;
-#[path = "../common/run_page.rs"]
 mod run_page;
+mod sections;
 
 use std::path::PathBuf;
 

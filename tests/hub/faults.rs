@@ -1,6 +1,6 @@
 //! What the network, the server and whatever lies between them can do wrong.
 
-use super::hub_server::{Reply, Repo, Server, git_sum, sha256};
+use super::server::{Reply, Repo, Server, git_sum, sha256};
 use super::{Setting, TOKEN, WEIGHTS, faulty, fixture, is_the_model, repo, starts};
 use std::fs;
 use std::time::{Duration, Instant};

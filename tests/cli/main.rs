@@ -1,0 +1,17 @@
+//! The command line as a user meets it: every command on small data, in processes of its own.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test stops at the first surprise
+
+mod check;
+#[path = "../common/mod.rs"]
+mod common;
+mod compare;
+mod export;
+mod features;
+mod heads;
+mod inspection;
+mod kill;
+mod prompt;
+mod report;
+mod runs;
+mod training;
+mod zeroshot;

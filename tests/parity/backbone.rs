@@ -1,0 +1,166 @@
+//! Every weight format against its own library: tokens, features, logits, loss and the gradient of every parameter, at
+//! the native and at another resolution, on weights written by `fixtures/make_backbone_fixtures.py`.
+
+use crate::common::{Expected, assert_close, fixture};
+use candle_core::{DType, Device, Tensor};
+use vitadapt::backbone::{Backbone, FAMILIES, Header, Params, Pool, Source, TextEncoder, TextTower, Vit};
+use vitadapt::nn::{Criterion, Linear, Mode, Targets};
+use vitadapt::train::gradients::Gradients;
+
+const BOUND: f64 = 1e-4;
+
+fn load(case: &str, size: Option<usize>) -> Backbone {
+    Backbone::load(fixture("backbones").join(case).to_str().unwrap(), size).unwrap()
+}
+
+/// All parameters trainable, the pretrained classifier or projection among them.
+fn trainable(backbone: &Backbone, dtype: DType) -> Params {
+    let mut params = Params::default();
+    for (name, param) in backbone.params.iter().chain(backbone.outputs.iter()) {
+        params.insert(name, param.tensor().to_dtype(dtype).unwrap());
+    }
+    params.train_where(|_| true).unwrap()
+}
+
+fn header(case: &str) -> Header {
+    Source::open(fixture("backbones").join(case).to_str().unwrap()).unwrap().tensors().unwrap().header()
+}
+
+/// The library's gradient of one of our parameters, put together as the parameter is.
+fn expected_gradient(header: &Header, backbone: &Backbone, read: impl Fn(&str) -> Tensor, name: &str) -> Tensor {
+    let family = FAMILIES.iter().find(|family| family.name() == backbone.family).unwrap();
+    let origin = family.origin(name, header);
+    let parts: Vec<Tensor> = origin.names().iter().map(|part| read(part)).collect();
+    let shape = backbone.spec.shapes().remove(name).or_else(|| backbone.spec.output_shapes().remove(name)).unwrap();
+    origin.assemble(&parts, &shape).unwrap()
+}
+
+/// The logits of the pretrained classifier; of two that are averaged, where each reads its own token.
+fn logits(backbone: &Backbone, params: &Params, tokens: &Tensor, features: &Tensor) -> Tensor {
+    let head = |name: &str| {
+        Linear::new(params.tensor(&format!("{name}.weight")).unwrap(), params.get(&format!("{name}.bias")))
+    };
+    if backbone.spec.pool != Pool::Distilled {
+        return head("head").forward(features).unwrap();
+    }
+    let token = |index: usize| tokens.narrow(1, index, 1).unwrap().squeeze(1).unwrap();
+    let (taught, distilled) = (head("head").forward(&token(0)), head("head_dist").forward(&token(1)));
+    ((taught.unwrap() + distilled.unwrap()).unwrap() * 0.5).unwrap()
+}
+
+fn check(case: &str, at: &str, size: Option<usize>, dtype: DType) {
+    let expected = Expected::load(&format!("backbones/{case}/expected.safetensors"));
+    let read = |name: &str| expected.get(&format!("{name}.{at}")).to_dtype(dtype).unwrap();
+    let backbone = load(case, size);
+    let params = trainable(&backbone, dtype);
+    let vit = Vit::new(&backbone.spec, &params, &[]).unwrap();
+    let pixels = read("pixels");
+    let what = |part: &str| format!("{case} {at} {part}");
+    let tokens = vit.tokens(&pixels, Mode::Eval).unwrap();
+    assert_close(&what("tokens"), &tokens, &read("tokens"), BOUND);
+    let features = vit.features(&pixels, Mode::Eval).unwrap();
+    assert_eq!(features.dims()[1], backbone.spec.features());
+    assert_close(&what("features"), &features, &read("features"), BOUND);
+    let loss = if params.get("head.weight").is_some() {
+        let logits = logits(&backbone, &params, &tokens, &features);
+        assert_close(&what("logits"), &logits, &read("logits"), BOUND);
+        let labels = expected.labels("labels");
+        let criterion = Criterion::default();
+        criterion.forward(&logits, &Targets::Hard(&labels), labels.len() as f32).unwrap()
+    } else {
+        let last = match params.get("projection.weight") {
+            Some(projection) => {
+                let embedding = Linear::new(projection, None).forward(&features).unwrap();
+                assert_close(&what("embedding"), &embedding, &read("embedding"), BOUND);
+                embedding
+            }
+            None => features,
+        };
+        (&last * read("upstream")).unwrap().sum_all().unwrap()
+    };
+    assert_close(&what("loss"), &loss, &read("loss"), BOUND);
+    let gradients = Gradients::of(&loss, &params).unwrap();
+    assert_eq!(gradients.names().count(), params.iter().count(), "{case}: a parameter got no gradient");
+    let header = header(case);
+    let kept = expected.names().iter().any(|name| name.starts_with(&format!("grad.{at}.")));
+    assert!(kept || at != "native");
+    for name in gradients.names() {
+        let gradient = gradients.get(name).unwrap();
+        let largest = gradient.abs().unwrap().max_all().unwrap().to_dtype(DType::F64).unwrap();
+        let largest = largest.to_scalar::<f64>().unwrap();
+        assert!(largest > 0.0, "{case}: the gradient of {name} is zero");
+        if kept {
+            let read = |part: &str| expected.get(&format!("grad.{at}.{part}"));
+            let expected = expected_gradient(&header, &backbone, read, name);
+            assert_close(&what(&format!("gradient of {name}")), &gradient, &expected, BOUND);
+        }
+    }
+}
+
+fn cases() -> Vec<String> {
+    let mut cases: Vec<String> = std::fs::read_dir(fixture("backbones"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 38, "{cases:?}");
+    cases
+}
+
+#[test]
+fn native_resolution() {
+    cases().iter().for_each(|case| check(case, "native", None, DType::F32));
+}
+
+/// In f64 every layer is the composition of candle's operations that serves the GPU, too.
+#[test]
+fn native_resolution_without_fused_kernels() {
+    cases().iter().for_each(|case| check(case, "native", None, DType::F64));
+}
+
+#[test]
+fn another_resolution() {
+    for case in cases() {
+        let pixels = Expected::load(&format!("backbones/{case}/expected.safetensors")).get("pixels.other");
+        check(&case, "other", Some(pixels.dims()[3]), DType::F32);
+    }
+}
+
+#[test]
+fn a_batch_equals_its_images_one_by_one() {
+    for case in cases() {
+        let pixels = Expected::load(&format!("backbones/{case}/expected.safetensors")).get("pixels.native");
+        let backbone = load(&case, None);
+        let vit = Vit::new(&backbone.spec, &backbone.params, &[]).unwrap();
+        let batch = vit.features(&pixels, Mode::Eval).unwrap();
+        for image in 0..pixels.dims()[0] {
+            let single = vit.features(&pixels.narrow(0, image, 1).unwrap(), Mode::Eval).unwrap();
+            assert_close(&case, &single, &batch.narrow(0, image, 1).unwrap(), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn text_towers() {
+    let mut checked = 0;
+    for case in cases() {
+        let expected = Expected::load(&format!("backbones/{case}/expected.safetensors"));
+        if !expected.has("text.ids") {
+            continue;
+        }
+        let tower = TextTower::load(fixture("backbones").join(&case).to_str().unwrap()).unwrap();
+        let ids = expected.get("text.ids").to_dtype(DType::U32).unwrap();
+        let embedding = TextEncoder::new(&tower.spec, &tower.params).unwrap().encode(&ids).unwrap();
+        assert_close(&format!("{case} texts"), &embedding, &expected.get("text.embedding"), BOUND);
+        checked += 1;
+    }
+    assert!(checked >= 5, "{checked}");
+}
+
+#[test]
+fn a_frozen_prefix_keeps_no_graph() {
+    let backbone = load("timm_vit_cls", None);
+    let vit = Vit::new(&backbone.spec, &backbone.params, &[]).unwrap();
+    let pixels = Tensor::zeros((1, 3, 16, 16), candle_core::DType::F32, &Device::Cpu).unwrap();
+    assert!(!vit.features(&pixels, Mode::Eval).unwrap().track_op());
+}
