@@ -1,0 +1,227 @@
+//! Data flows one way: a module uses only modules before it, and inside a module no two files need each other.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test stops at the first surprise
+
+mod modules;
+
+use modules::{Crate, Module};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ORDER: &[&[&str]] = &[
+    &["error", "rng", "system"],
+    &["config"],
+    &["kernels"],
+    &["cache", "data", "hub", "linalg", "nn"],
+    &["backbone"],
+    &["strategy", "features", "text"],
+    &["metrics"],
+    &["probe", "tsne"],
+    &["train"],
+    &["export"],
+    &["report"],
+    &["ladder"],
+    &["experiment"],
+    &["commands"],
+];
+
+/// Files that need each other, and why they may. Files that part leave this list.
+const CYCLES: &[(&[&str], &str)] = &[
+    (
+        &["backbone/block.rs", "backbone/lora.rs", "backbone/pool.rs", "backbone/spec.rs"],
+        "to be parted: the whole architecture is one struct, of which the parts read their own options",
+    ),
+    (
+        &[
+            "backbone/family.rs",
+            "backbone/hf.rs",
+            "backbone/hf_clip.rs",
+            "backbone/hf_deit.rs",
+            "backbone/hf_dinov2.rs",
+            "backbone/hf_siglip.rs",
+            "backbone/hf_vit.rs",
+            "backbone/open_clip.rs",
+            "backbone/timm.rs",
+        ],
+        "the trait and its registry stand together: a new family is one file and one line",
+    ),
+    (&["backbone/stage.rs", "backbone/vit.rs"], "to be parted: a stage runs itself"),
+    (&["backbone/text.rs", "backbone/text_formats.rs"], "to be parted: a format describes the tower that reads it"),
+    (&["config/document.rs", "config/overrides.rs"], "to be parted: an override is a line of the document"),
+    (&["config/feature_settings.rs", "config/settings.rs"], "to be parted: one struct in two files"),
+    (
+        &["config/raw.rs", "config/raw_augment.rs", "config/raw_inspection.rs"],
+        "to be parted: one struct in three files",
+    ),
+    (&["data/listing.rs", "data/split.rs"], "to be parted"),
+    (&["export/card.rs", "export/timm.rs"], "to be parted"),
+    (&["probe/select.rs", "probe/tip.rs"], "to be parted"),
+    (&["train/adamw.rs", "train/gradients.rs"], "to be parted"),
+    (&["train/early_stop.rs", "train/progress.rs"], "to be parted"),
+];
+
+/// Lines of a file, at most.
+const LONGEST: usize = 400;
+/// Files that are longer. A file that was cut leaves this list.
+const LONG: &[&str] = &["backbone/block_run.rs", "commands/finetune.rs", "config/raw.rs", "nn/attention.rs"];
+
+/// Lines of all of `src/commands`, at most: commands say what they take, call, and print.
+const COMMANDS: usize = 3700;
+
+/// By file, the files it needs, each with a place where it does.
+type Needs = BTreeMap<String, BTreeMap<String, String>>;
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn level(module: &str) -> usize {
+    ORDER.iter().position(|level| level.contains(&module)).unwrap_or_else(|| panic!("{module} has no place in ORDER"))
+}
+
+/// A file's name below `src`, with `/` between folders on every system.
+fn name(file: &Path) -> String {
+    let relative = file.strip_prefix(source()).unwrap();
+    relative.iter().map(|part| part.to_str().unwrap()).collect::<Vec<_>>().join("/")
+}
+
+/// Every use of something in the crate: who, what by its path from the root, where it is defined, and the use.
+fn uses(modules: &Crate) -> Vec<(&Module, Vec<String>, &Module, &modules::Use)> {
+    let mut found = Vec::new();
+    for module in modules.modules() {
+        for used in &module.uses {
+            if let Some(path) = modules.absolute(module, &used.segments)
+                && let Some(definition) = modules.definition(&path)
+            {
+                found.push((module, path, definition, used));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_use_only_what_comes_before_them() {
+    let modules = Crate::read(&source());
+    let (mut checked, mut upward) = (0, Vec::new());
+    // What a module is named by counts, not where another one passes it on from.
+    for (module, path, _, used) in uses(&modules) {
+        let (Some(own), Some(other)) = (module.path.first(), path.first()) else { continue };
+        if own == other {
+            continue;
+        }
+        checked += 1;
+        if level(other) > level(own) || (level(other) == level(own) && level(own) > 0) {
+            upward.push(format!("{}:{} uses {}", name(&module.file), used.line, path.join("::")));
+        }
+    }
+    assert!(checked > 1000, "only {checked} uses were found");
+    assert!(upward.is_empty(), "what comes later:\n{}", upward.join("\n"));
+}
+
+#[test]
+fn no_two_files_of_a_module_need_each_other() {
+    let modules = Crate::read(&source());
+    let mut needs: Needs = BTreeMap::new();
+    for (module, path, definition, used) in uses(&modules) {
+        // What a folder shares and its registry stand in the folder's head, which calls the files below: they are one.
+        let related = definition.path.starts_with(&module.path) || module.path.starts_with(&definition.path);
+        if used.test || related || module.path.first() != definition.path.first() {
+            continue;
+        }
+        let place = format!("line {} uses {}", used.line, path.join("::"));
+        needs.entry(name(&module.file)).or_default().entry(name(&definition.file)).or_insert(place);
+    }
+    assert!(needs.len() > 100, "only {} files need others", needs.len());
+    let found = cycles(&needs);
+    let named: Vec<BTreeSet<String>> =
+        CYCLES.iter().map(|(files, _)| files.iter().map(|&file| file.to_owned()).collect()).collect();
+    for cycle in found.iter().filter(|cycle| !named.contains(cycle)) {
+        for file in cycle {
+            for (other, place) in needs[file].iter().filter(|(other, _)| cycle.contains(*other)) {
+                eprintln!("{file} needs {other}: {place}");
+            }
+        }
+    }
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), named.into_iter().collect(), "left found, right named");
+}
+
+/// Groups of files that can all be reached from each other.
+fn cycles(needs: &Needs) -> Vec<BTreeSet<String>> {
+    let reached = |from: &String| {
+        let (mut found, mut open) = (BTreeSet::new(), vec![from]);
+        while let Some(file) = open.pop() {
+            open.extend(
+                needs.get(file).into_iter().flat_map(BTreeMap::keys).filter(|next| found.insert((*next).clone())),
+            );
+        }
+        found
+    };
+    let reach: BTreeMap<&String, BTreeSet<String>> = needs.keys().map(|file| (file, reached(file))).collect();
+    let group = |file: &String| {
+        reach[file].iter().filter(|other| reach.get(other).is_some_and(|back| back.contains(file))).cloned().collect()
+    };
+    let groups: BTreeSet<BTreeSet<String>> =
+        needs.keys().map(group).filter(|group: &BTreeSet<String>| group.len() > 1).collect();
+    groups.into_iter().collect()
+}
+
+#[test]
+fn files_are_short_and_commands_thin() {
+    let modules = Crate::read(&source());
+    let files: BTreeSet<&Path> = modules.modules().map(|module| module.file.as_path()).collect();
+    let lines: BTreeMap<String, usize> =
+        files.into_iter().map(|file| (name(file), fs::read_to_string(file).unwrap().lines().count())).collect();
+    let long: Vec<&str> = lines.iter().filter(|(_, lines)| **lines > LONGEST).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(long, LONG, "left found, right named");
+    let commands: usize = lines.iter().filter(|(name, _)| name.starts_with("commands/")).map(|(_, lines)| lines).sum();
+    assert!(commands <= COMMANDS, "src/commands has {commands} lines");
+}
+
+#[test]
+fn every_form_of_use_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    fs::create_dir(folder.path().join("b")).unwrap();
+    write("lib.rs", "pub mod a;\npub mod b;\n");
+    write("a.rs", "pub struct A; pub fn f() {} pub const C: u8 = 0; pub mod inner { pub struct I; }");
+    write("b/mod.rs", "mod x;\nmod y;\npub use x::{X, make as built};\npub use y::*;\n");
+    write(
+        "b/x.rs",
+        "use crate::{a::{self, A as B, inner}, b::Y};\n\
+         pub(in crate::a) struct X(inner::I);\n\
+         pub fn make() -> X { a::f(); vec![super::super::a::C]; X(crate::a::inner::I) }\n\
+         #[cfg(test)] mod tests { use super::*; use super::super::built; fn t() { std::mem::drop(built()) } }\n",
+    );
+    write(
+        "b/y.rs",
+        "/// crate::a::f in words, and in a text:\npub struct Y(&'static str);\nconst T: &str = \"crate::a::f\";\n",
+    );
+    let modules = Crate::read(folder.path());
+    let mut found: Vec<String> = uses(&modules)
+        .into_iter()
+        .map(|(module, path, definition, used)| {
+            let test = if used.test { " in tests" } else { "" };
+            format!("{}: {} of {}{test}", module.path.join("::"), path.join("::"), definition.path.join("::"))
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    assert_eq!(
+        found,
+        [
+            "b: b::x::X of b::x",
+            "b: b::x::make of b::x",
+            "b: b::y of b::y",
+            "b::x: a of a",
+            "b::x: a::A of a",
+            "b::x: a::C of a",
+            "b::x: a::f of a",
+            "b::x: a::inner of a::inner",
+            "b::x: a::inner::I of a::inner",
+            "b::x: b::Y of b::y",
+            "b::x::tests: b::built of b::x in tests",
+            "b::x::tests: b::x of b::x in tests",
+        ]
+    );
+}
