@@ -66,7 +66,7 @@ const LONGEST: usize = 400;
 const LONG: &[&str] = &["backbone/block_run.rs", "commands/finetune.rs", "config/raw.rs", "nn/attention.rs"];
 
 /// Lines of all of `src/commands`, at most: commands say what they take, call, and print.
-const COMMANDS: usize = 3700;
+const COMMANDS: usize = 4050;
 
 /// By file, the files it needs, each with a place where it does.
 type Needs = BTreeMap<String, BTreeMap<String, String>>;
