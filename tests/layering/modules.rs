@@ -24,6 +24,8 @@ pub struct Module {
     pub path: Vec<String>,
     pub file: PathBuf,
     pub uses: Vec<Use>,
+    /// Only tests compile it.
+    pub test: bool,
     /// What `use` brings into its scope, by the name it has there.
     imports: BTreeMap<String, Vec<String>>,
     globs: Vec<Vec<String>>,
@@ -42,7 +44,7 @@ impl Crate {
         modules
     }
 
-    pub fn modules(&self) -> impl Iterator<Item = &Module> {
+    pub fn modules(&self) -> impl DoubleEndedIterator<Item = &Module> {
         self.0.values()
     }
 
@@ -53,7 +55,7 @@ impl Crate {
     }
 
     fn read_module(&mut self, path: Vec<String>, file: &Path, tokens: TokenStream, test: bool) {
-        let mut module = Module { path, file: file.to_owned(), ..Module::default() };
+        let mut module = Module { path, file: file.to_owned(), test, ..Module::default() };
         let mut below = Vec::new();
         module.walk(&tokens.into_iter().collect::<Vec<_>>(), test, &mut below);
         let path = module.path.clone();
