@@ -9,17 +9,17 @@ use candle_core::{Device, Tensor};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::path::PathBuf;
-use vitadapt::backbone::{Backbone, Segment, Vit};
+use vitadapt::backbone::{Backbone, Readout, Segment, Stage, Vit};
 use vitadapt::config::{BlockChoice, ResizeMode, StrategySettings};
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, View};
-use vitadapt::nn::{Criterion as Loss, Mode};
+use vitadapt::model::{HeadKind, Model, ModelSpec};
+use vitadapt::nn::Mode;
 use vitadapt::strategy::Plan;
 use vitadapt::system::workers::Workers;
 use vitadapt::train::adamw::{AdamW, Rates};
-use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
-use vitadapt::train::trainer::{StepOptions, Trainer};
+use vitadapt::train::trainer::{Computation, Objective, StepOptions, Trainer};
 
 const SIDE: usize = 224;
 const BATCH: usize = 8;
@@ -84,22 +84,28 @@ fn steps(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("step");
     group.throughput(Throughput::Elements(BATCH as u64)).sample_size(10);
     for (name, strategy) in strategies {
-        let Backbone { spec, params, .. } = backbone();
-        let shapes = all_shapes(&spec, spec.width, CLASSES);
+        let Backbone { spec: vit, mut params, .. } = backbone();
+        let head = HeadKind::Linear;
+        let mut shapes = vit.shapes();
+        shapes.extend(head.shapes(vit.width, CLASSES));
         let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        let plan = Plan::new(&strategy, 1.0, spec.depth, shapes).unwrap();
-        let params = assemble(params, spec.width, CLASSES, 1, &Device::Cpu).unwrap();
+        let plan = Plan::new(&strategy, 1.0, vit.depth, shapes).unwrap();
+        params.extend(head.fresh(vit.width, CLASSES, 1, &Device::Cpu).unwrap());
         let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
         let workers = Workers::new(2, &Device::Cpu).unwrap();
-        let form = Regularisation::default().into();
-        let trainer = Trainer::new(&spec, params, &plan, form, workers, Device::Cpu).unwrap();
-        let mut optimizer = AdamW::new(plan, &trainer.params).unwrap();
+        let (stage, readout) = (Stage::Pixels, Readout::POOL);
+        let spec = ModelSpec { vit, lora: None, stage, readout, head, classes: CLASSES };
+        let model = Model::new(spec, params, workers, Device::Cpu).unwrap();
+        let (objective, computation) = (Objective::default(), Computation::default());
+        let trainer = Trainer { model: &model, plan: &plan, objective: &objective, computation };
+        let phase = trainer.whole();
+        let mut optimizer = AdamW::new(plan.clone(), &model.params).unwrap();
         let rates = Rates { lr: 1e-5, head_lr: 1e-5, weight_decay: 0.05 };
-        let gradients = || trainer.step(&batch, &Loss::default(), StepOptions::new(0, 0)).unwrap().unwrap().gradients;
+        let gradients = || trainer.step(&phase, &batch, StepOptions::new(0, 0)).unwrap().unwrap().gradients;
         group.bench_function(format!("{name}, gradients"), |b| b.iter(|| black_box(gradients())));
         let found = gradients();
         group.bench_function(format!("{name}, AdamW"), |b| {
-            b.iter(|| optimizer.step(&trainer.params, &found, rates, &trainer.workers).unwrap());
+            b.iter(|| optimizer.step(&model.params, &found, rates, &model.workers).unwrap());
         });
     }
 }

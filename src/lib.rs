@@ -3,7 +3,7 @@
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
 //! error, rng, system ← config ← kernels ← cache, data, hub, linalg, nn ← backbone
-//! ← features, strategy, text ← metrics ← probe, tsne ← train ← export ← report ← ladder ← experiment
+//! ← features, strategy, text ← metrics ← probe, tsne ← model ← train ← export ← report ← ladder ← experiment
 //! ← commands
 
 pub mod error;
@@ -28,6 +28,8 @@ pub mod text;
 pub mod metrics;
 pub mod probe;
 pub mod tsne;
+
+pub mod model;
 
 pub mod train;
 

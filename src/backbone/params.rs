@@ -71,6 +71,18 @@ impl Params {
         })
     }
 
+    /// Gives the trainable parameters the values that `value` makes of their names and values; where it makes none, one
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// Those of `value`; when a value has another shape.
+    pub fn assign(&self, value: impl Fn(&str, &Tensor) -> Result<Option<Tensor>>) -> Result<()> {
+        self.trained().try_for_each(|(name, var)| match value(name, &var.as_detached_tensor())? {
+            Some(value) => var.set(&value.to_device(var.device())?),
+            None => Ok(()),
+        })
+    }
+
     /// Makes the parameters that `learns` selects trainable and freezes the others.
     ///
     /// # Errors

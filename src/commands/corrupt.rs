@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score};
 use crate::metrics::{Evaluation, Robustness};
+use crate::model::BatchSource;
 use crate::report::{Console, percent, plots, write_json};
-use crate::train::feed::Feed;
 use clap::Args;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,14 +63,14 @@ impl CorruptArgs {
 }
 
 /// Scores the split once for each flaw and strength; none when no flaw was asked for. `clean` is the split as it is. The
-/// feed is as before in the end.
+/// source is as before in the end.
 ///
 /// # Errors
 /// Data errors of files that changed under way.
 pub fn measure(
     args: &CorruptArgs,
     run: &SavedRun,
-    feed: &mut Feed,
+    source: &mut BatchSource,
     split: Split,
     clean: &Evaluation,
     console: &Console,
@@ -82,20 +82,20 @@ pub fn measure(
     let (seed, levels) = (run.record.seed, f64::from(args.levels));
     let strengths: Vec<f64> = (1..=args.levels).map(|level| f64::from(level) / levels).collect();
     let calibration = Calibration::of(&run.record);
-    let plain = Arc::clone(&feed.evaluation);
+    let plain = Arc::clone(&source.evaluation);
     let mut scored = Vec::with_capacity(kinds.len());
     for kind in kinds {
         let mut evaluations = Vec::with_capacity(strengths.len());
         for &strength in &strengths {
             console.detail(format!("{} at strength {strength:.2}", kind.name()));
-            feed.evaluation = Arc::new(plain.corrupted(kind, strength, seed));
-            let scored = score(feed, &run.trainer, split, console)?;
-            let score = SplitScore::new(&clean.split, &feed.dataset, scored, &calibration)?;
+            source.evaluation = Arc::new(plain.corrupted(kind, strength, seed));
+            let scored = score(source, &run.model, split, console)?;
+            let score = SplitScore::new(&clean.split, &source.dataset, scored, &calibration)?;
             evaluations.push(score.evaluation);
         }
         scored.push((kind.name(), evaluations));
     }
-    feed.evaluation = plain;
+    source.evaluation = plain;
     Ok(Some(Robustness::new(seed, strengths, clean, &scored)))
 }
 

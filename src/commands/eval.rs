@@ -132,21 +132,21 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
             "name it before the run is made: [inspection] good = \"…\"",
         ));
     }
-    let mut feed = run.feed(dataset(args, &run)?);
+    let mut source = run.source(dataset(args, &run)?);
     let split = args.split();
     if run.record.probe.as_ref().is_some_and(|probe| args.data.is_none() && probe.fitted_on.contains(&split)) {
         console.warn(format!("the probe was fitted on the {split} images: this is no estimate of its accuracy"));
     }
-    let scored = score(&feed, &run.trainer, split, console)?;
-    let score = SplitScore::new(args.name(), &feed.dataset, scored, &Calibration::of(&run.record))?;
+    let scored = score(&source, &run.model, split, console)?;
+    let score = SplitScore::new(args.name(), &source.dataset, scored, &Calibration::of(&run.record))?;
     if args.data.is_none() {
-        write_scores(&args.run, &feed.dataset, std::slice::from_ref(&score))?;
+        write_scores(&args.run, &source.dataset, std::slice::from_ref(&score))?;
     }
     let evaluation = &score.evaluation;
-    let robustness = corrupt::measure(&args.corrupt, &run, &mut feed, split, evaluation, console)?;
+    let robustness = corrupt::measure(&args.corrupt, &run, &mut source, split, evaluation, console)?;
     if args.data.is_none() {
         robustness.iter().try_for_each(|robustness| corrupt::write(&args.run, robustness))?;
-        Subject::of_run(&run, &feed.dataset, &feed.evaluation).leave_page(console);
+        Subject::of_run(&run, &source.dataset, &source.evaluation).leave_page(console);
     }
     if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
         console.warn(gaps);

@@ -105,7 +105,7 @@ fn model(run: &SavedRun) -> Result<Model> {
     let model = Model {
         name,
         spec: session.backbone.spec.clone(),
-        params: run.trainer.params.detached().to_device(&Device::Cpu)?,
+        params: run.model.params.detached().to_device(&Device::Cpu)?,
         readout: SavedRun::readout(&run.folder)?,
         classes: record.classes.clone(),
         preprocess: record.preprocess,
@@ -130,7 +130,7 @@ fn check(run: &SavedRun) -> Result<Check> {
         batch.inputs.extend(pixels);
     }
     pipeline.finish(&mut batch.inputs, &vec![view; samples.len()]);
-    let logits = run.trainer.logits(&batch)?;
+    let logits = run.model.run(&batch)?.logits;
     let pixels = Tensor::from_vec(batch.inputs, (samples.len(), 3, side, side), &Device::Cpu)?;
     Ok(Check { pixels, logits })
 }

@@ -136,7 +136,7 @@ fn of_run(folder: &Path, args: &ExtractArgs, console: &Console) -> Result<Subjec
     let keys = Arc::new(keys(&dataset, &run.session.workers)?);
     let pipeline = Arc::new(run.pipeline());
     let readout = readout(args, &run.session, SavedRun::readout(folder)?)?;
-    let params = run.trainer.params.detached();
+    let params = run.model.params.detached();
     Ok(Subject { session: run.session, params, weights: run.weights, readout, dataset, keys, pipeline })
 }
 

@@ -16,12 +16,12 @@ use crate::experiment::loss::{criterion, warn_of_double_balance};
 use crate::experiment::page::Subject;
 use crate::experiment::prompt;
 use crate::experiment::record::{create_run, new_record, write_down};
-use crate::experiment::score::{self, SplitScore, read_evaluation, score_splits, write_scores};
-use crate::experiment::session::{ModelShape, Session, load_saved};
-use crate::experiment::texts::{self, ClassTexts, set_head};
+use crate::experiment::score::{self, SplitScore, evaluate_splits, read_evaluation, score_splits, write_scores};
+use crate::experiment::session::{ModelShape, Session, computation, load_saved};
+use crate::experiment::texts::{self, ClassTexts};
 use crate::features::KnownRecord;
 use crate::metrics::good_classes;
-use crate::nn::Criterion;
+use crate::model::{BatchSource, DropRates, FrozenInputs, HeadKind, Model};
 use crate::report::{
     Console, Forecast, Run, RunRecord, Status, TrainingReport, changes, inspection_first, key_value_table, mebibytes,
     percent, plots, recall_table, refuse, thousands, verdict,
@@ -30,8 +30,6 @@ use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::{Signal, StopRequest};
 use crate::train::checkpoint::Checkpoints;
-use crate::train::classifier::HeadKind;
-use crate::train::feed::{Feed, Kept};
 use crate::train::fit::{Ending, Fit};
 use crate::train::forecast::Texts;
 use crate::train::mix::Mixer;
@@ -39,7 +37,7 @@ use crate::train::progress::Progress;
 use crate::train::safeguard::Safeguard;
 use crate::train::soup::clear_ingredients;
 use crate::train::state::TrainState;
-use crate::train::trainer::Trainer;
+use crate::train::trainer::{Objective, Trainer};
 use candle_core::Tensor;
 use clap::Args;
 use head_start::{FINETUNED, check_wise_ft};
@@ -73,25 +71,24 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
         settings.run.name.push_str("-lr");
     }
     let stop = StopRequest::listen()?;
-    let Prepared { session, plan, inspected, trainer, texts, shape } = prepare(settings, console)?;
+    let Prepared { session, plan, inspected, model, texts } = prepare(settings, console)?;
     let mut record = new_record(&session, &inspected, session.settings.strategy.kind());
-    record.head = shape.head;
-    check_wise_ft(&session.settings, record.data.val)?;
-    (record.trainable_parameters, record.total_parameters) = trainer.counts();
+    record.head = model.spec().head;
+    (record.trainable_parameters, record.total_parameters) = model.counts();
     let Some(run) = open_run(&session.settings, &mut record, args.resume, console)? else {
         return Ok(());
     };
     let sizes = Sizes {
         parameters: (record.trainable_parameters, record.total_parameters),
         images: (record.data.train, record.data.val),
-        texts: trainer.prompts().map(Texts::of),
+        texts: model.directions().map(|directions| Texts::of(directions.prompts())),
     };
-    let model = (&session.backbone.spec, &plan, shape.stage);
-    let forecast = forecast(&session.settings, model, sizes, (&session.device, &session.workers))?;
+    let trained = (&session.backbone.spec, &plan, model.spec().stage);
+    let forecast = forecast(&session.settings, trained, sizes, (&session.device, &session.workers))?;
     describe(&record, &forecast, &session, console);
     record.forecast = Some(forecast);
     warn_of_double_balance(&session.settings, console);
-    let mut training = Training::new(session, inspected, (trainer, texts), plan, run, record)?;
+    let mut training = Training::new(session, inspected, (model, texts), plan, run, record)?;
     if args.find_lr {
         return training.find_lr(&stop, console);
     }
@@ -109,38 +106,36 @@ struct Prepared {
     session: Session,
     plan: Plan,
     inspected: Inspected,
-    trainer: Trainer,
+    model: Model,
     /// The classes in words, when the head starts from them.
     texts: Option<ClassTexts>,
-    shape: ModelShape,
 }
 
 fn prepare(settings: Settings, console: &Console) -> Result<Prepared> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     good_classes(&settings.inspection.good, &dataset.classes)?;
+    check_wise_ft(&settings, dataset.indices(Split::Val).len())?;
     let prompts = texts::prompts_of_head(&settings, &dataset.classes, console)?;
     let mut session = prompt::open(settings, prompts.is_some(), console)?;
     let context = prompt::context(&session, &dataset.classes, console)?;
     let texts = prompts.map(|prompts| ClassTexts::new(&session, prompts)).transpose()?;
     let (head, plan) = match (&context, &texts) {
         (Some(context), _) => (HeadKind::Cosine, session.plan_prompted(context)?),
-        (None, Some(_)) => (HeadKind::Cosine, session.plan_cosine(dataset.classes.len())?),
-        (None, None) => (HeadKind::Linear, session.plan(Readout::POOL, dataset.classes.len())?),
+        (None, texts) => {
+            let head = if texts.is_some() { HeadKind::Cosine } else { HeadKind::Linear };
+            (head, session.plan(head, Readout::POOL, dataset.classes.len())?)
+        }
     };
     let inspected = inspect(&session, dataset, console)?;
     let (images, classes) = (inspected.dataset.samples.len(), inspected.dataset.classes.len());
     let stage = keep::stage(&session.settings, &session.backbone.spec, &plan, images, console);
-    let shape = ModelShape { stage, readout: Readout::POOL, head, classes, knn: None };
-    let trainer = session.trainer(shape, &plan)?;
-    let trainer = match context {
-        Some(context) => trainer.prompted(context)?,
-        None => trainer,
-    };
+    let model = session.model(ModelShape { stage, readout: Readout::POOL, head, classes }, &plan, context)?;
     if let Some(texts) = &texts {
-        set_head(&trainer, &texts.zero_shot()?)?;
+        let head = texts.zero_shot()?;
+        model.params.assign(|name, _| Ok(head.get(name)))?;
     }
-    Ok(Prepared { session, plan, inspected, trainer, texts, shape })
+    Ok(Prepared { session, plan, inspected, model, texts })
 }
 
 /// Creates the run directory, or opens the one to resume after checking that nothing has changed. None when the run to
@@ -215,11 +210,11 @@ fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console:
 /// A run under way.
 pub(super) struct Training {
     pub(super) session: Session,
-    trainer: Trainer,
+    model: Model,
     plan: Plan,
-    feed: Feed,
+    objective: Objective,
+    source: BatchSource,
     keys: Arc<Vec<Key>>,
-    criterion: Criterion,
     checkpoints: Checkpoints,
     progress: Progress,
     pub(super) run: Run,
@@ -235,16 +230,20 @@ impl Training {
     fn new(
         session: Session,
         mut inspected: Inspected,
-        (trainer, texts): (Trainer, Option<ClassTexts>),
+        (model, texts): (Model, Option<ClassTexts>),
         plan: Plan,
         run: Run,
         record: RunRecord,
     ) -> Result<Self> {
         let settings = &session.settings;
         write_down(&run, settings, &inspected, &record)?;
-        let criterion = criterion(settings, &inspected.dataset);
+        let objective = Objective {
+            criterion: criterion(settings, &inspected.dataset),
+            regulariser: None,
+            drop: DropRates { path: settings.model.drop_path, head: settings.model.head_dropout },
+        };
         let keys = Arc::new(std::mem::take(&mut inspected.keys));
-        let feed = Feed {
+        let source = BatchSource {
             training: Arc::new(inspected.training_pipeline(&session)),
             evaluation: Arc::new(inspected.evaluation_pipeline(&session)),
             dataset: Arc::new(inspected.dataset),
@@ -253,14 +252,14 @@ impl Training {
             batch_size: settings.train.batch_size,
             threads: session.decode_threads(),
             views: keep::views(settings),
-            kept: None,
+            frozen: None,
         };
         let checkpoints = Checkpoints::of_run(run.folder());
         let micro_batches = record.forecast.map_or(1, |forecast| forecast.micro_batches);
         let safeguard = Safeguard::new(micro_batches, settings.run.precision);
         let progress = Progress { safeguard, ..Progress::default() };
         let start = None;
-        Ok(Self { session, trainer, plan, feed, keys, criterion, checkpoints, progress, run, record, texts, start })
+        Ok(Self { session, model, plan, objective, source, keys, checkpoints, progress, run, record, texts, start })
     }
 
     /// The loop, from the start or from the last checkpoint.
@@ -271,7 +270,7 @@ impl Training {
         let mut state = self.initial_state(console, resume)?;
         let settings = &self.session.settings;
         let fit = self.ready(stop);
-        let images = self.feed.len(Split::Train);
+        let images = self.source.len(Split::Train);
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
         let unfreezing = self.plan.epochs_of_unfreezing();
         if unfreezing >= epochs {
@@ -283,14 +282,17 @@ impl Training {
         }
         let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &state.progress)?;
         let ending = fit.run(&mut state, &mut report)?;
+        let TrainState { progress, optimizer, average } = state;
+        // Before anything is scored: the largest buffers of training.
+        drop((optimizer, average));
         if ending == Ending::Finished && settings.train.soup > 0 {
-            self.record.soup = fit.soup(&state.progress)?;
+            self.record.soup = fit.soup(&progress)?;
             match &self.record.soup {
                 Some(soup) => console.info(format!("soup      {}", soup.sentence())),
                 None => console.warn("train.soup needs two epochs with validation scores: nothing is mixed"),
             }
         }
-        self.progress = state.progress;
+        self.progress = progress;
         Ok(ending)
     }
 
@@ -298,28 +300,32 @@ impl Training {
     /// before anything has moved. A signal when one ended it.
     pub(super) fn keep(&mut self, stop: &StopRequest, console: &Console) -> Result<Option<Signal>> {
         let watched = (self.run.folder(), stop);
-        let kept = keep::keep(&self.session, &self.trainer, &self.feed, &self.keys, watched, console);
+        let kept = keep::keep(&self.session, &self.model, &self.source, &self.keys, watched, console);
         if let (Err(Error::Stopped { .. }), Some(signal)) = (&kept, stop.received()) {
             return Ok(Some(signal));
         }
-        self.feed.kept = kept?;
-        self.record.cache = self.feed.kept.as_ref().map(Kept::usage);
-        self.hold_to_texts(console)?;
+        self.source.frozen = kept?;
+        self.record.cache = self.source.frozen.as_ref().map(FrozenInputs::usage);
+        self.regularise_to_texts(console)?;
         Ok(None)
     }
 
     /// The loop over what is there.
     pub(super) fn ready<'a>(&'a self, stop: &'a StopRequest) -> Fit<'a> {
         let settings = &self.session.settings;
-        let side = self.feed.training.preprocess().geometry.image_size;
+        let side = self.source.training.preprocess().geometry.image_size;
         Fit {
             settings: &settings.train,
             early_stop: &settings.early_stop,
             seed: settings.run.seed,
-            trainer: &self.trainer,
-            criterion: &self.criterion,
-            feed: &self.feed,
-            mixer: Mixer::new(&settings.train, self.feed.dataset.classes.len(), side, settings.run.seed),
+            trainer: Trainer {
+                model: &self.model,
+                plan: &self.plan,
+                objective: &self.objective,
+                computation: computation(settings),
+            },
+            source: &self.source,
+            mixer: Mixer::new(&settings.train, self.source.dataset.classes.len(), side, settings.run.seed),
             checkpoints: &self.checkpoints,
             stop,
         }
@@ -343,12 +349,12 @@ impl Training {
             None
         };
         match &saved {
-            Some(saved) => load_saved(&self.trainer, &saved.params, self.run.folder())?,
+            Some(saved) => load_saved(&self.model.params, &saved.params, self.run.folder())?,
             None if settings.model.head_init == HeadInit::Probe => self.start_from_probe(console)?,
             None => {}
         }
         let mut state =
-            TrainState::new(&settings.train, self.plan.clone(), &self.trainer.params, self.progress.safeguard)?;
+            TrainState::new(&settings.train, self.plan.clone(), &self.model.params, self.progress.safeguard)?;
         if let Some(saved) = saved {
             state.restore(saved.state, saved.optimizer.unwrap_or_default())?;
             console.info(format!("resuming after epoch {}, step {}", state.progress.epoch, state.progress.step));
@@ -359,15 +365,16 @@ impl Training {
     /// Scores the best epoch, writes the reports and prints the result.
     fn finish(mut self, console: &Console) -> Result<()> {
         if let Some(best) = self.checkpoints.load::<Progress>("best")? {
-            load_saved(&self.trainer, &best.params, self.run.folder())?;
+            load_saved(&self.model.params, &best.params, self.run.folder())?;
         }
         self.mix_with_start(console)?;
-        self.trainer = self.trainer.merged()?;
+        self.model = self.model.merged()?;
         let (splits, inspection) = ([Split::Val, Split::Test], &self.session.settings.inspection);
-        let (calibration, scores) = score_splits(&self.feed, &self.trainer, &splits, inspection, console)?;
+        let (scored, val_features) = score_splits(&self.source, &self.model, &splits, console)?;
+        let (calibration, scores) = evaluate_splits(&self.source.dataset, scored, inspection)?;
         calibration.keep(&mut self.record, console);
-        self.record.known = self.remember(console)?;
-        write_scores(self.run.folder(), &self.feed.dataset, &scores)?;
+        self.record.known = self.remember(val_features, console)?;
+        write_scores(self.run.folder(), &self.source.dataset, &scores)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
         self.record.result = Some(self.result(&scores));
@@ -384,17 +391,17 @@ impl Training {
             folder: self.run.folder(),
             session: &self.session,
             record: &self.record,
-            params: &self.trainer.params,
+            params: &self.model.params,
             readout: Readout::POOL,
-            dataset: &self.feed.dataset,
-            pipeline: &self.feed.evaluation,
+            dataset: &self.source.dataset,
+            pipeline: &self.source.evaluation,
         }
     }
 
-    fn remember(&self, console: &Console) -> Result<Option<KnownRecord>> {
-        let images = (&self.feed, &self.keys);
-        let seen = || Seen::by(&self.trainer, &self.session, &self.plan, images, console);
-        known::remember(self.run.folder(), &self.session, &self.feed.dataset, seen, console)
+    fn remember(&self, val_features: Vec<f32>, console: &Console) -> Result<Option<KnownRecord>> {
+        let images = (&self.source, &self.keys);
+        let seen = || Seen::by(&self.model, val_features, &self.session, &self.plan, images, console);
+        known::remember(self.run.folder(), &self.session, &self.source.dataset, seen, console)
     }
 
     fn draw_curves(&self) -> Result<()> {

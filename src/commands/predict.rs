@@ -11,6 +11,7 @@ use crate::experiment::saved::SavedRun;
 use crate::features::{Distance, Known, KnownRecord};
 use crate::linalg::Matrix;
 use crate::metrics::softmax;
+use crate::model::Outputs;
 use crate::report::Console;
 use clap::{Args, ValueEnum};
 use rows::{Candidate, Likeness, Prediction, Rows, Verdict};
@@ -111,7 +112,7 @@ impl Predictor {
         if images == 0 {
             return Ok(Vec::new());
         }
-        let (features, logits) = self.run.trainer.features_and_logits(batch)?;
+        let Outputs { features, logits } = self.run.model.run(batch)?;
         let features = Matrix::new(&features, features.len() / images);
         let distances = match &self.known {
             // Features that are no numbers are reported by their logits.

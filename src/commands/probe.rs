@@ -16,6 +16,7 @@ use crate::experiment::session::Session;
 use crate::experiment::texts::{self, ClassTexts};
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
+use crate::model::{CosineHead, HeadKind, Scored, VoteHead};
 use crate::probe::{Model, Selection};
 use crate::report::{
     Advice, Console, ProbeRecord, Run, RunRecord, Status, inspection_first, key_value_table, percent, plots,
@@ -23,9 +24,6 @@ use crate::report::{
 use crate::system::memory::peak_memory_bytes;
 use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
-use crate::train::classifier::HeadKind;
-use crate::train::cosine::CosineHead;
-use crate::train::feed::Scored;
 use crate::train::progress::Progress;
 use candle_core::{Device, Tensor};
 use clap::Args;
@@ -179,9 +177,8 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
             params.insert("head.bias", Tensor::from_slice(&fit.head.bias, classes, &Device::Cpu)?);
         }
         Model::Knn(_) => {
-            let labels: Vec<f32> = fitted.rows.labels.iter().map(|&label| label as f32).collect();
-            params.insert("neighbors.features", tensor(&fitted.rows.values, labels.len())?);
-            params.insert("neighbors.labels", Tensor::from_slice(&labels, labels.len(), &Device::Cpu)?);
+            let labels = &fitted.rows.labels;
+            params = VoteHead::params(tensor(&fitted.rows.values, labels.len())?, labels)?;
         }
         Model::Tip(tip) => {
             let (keys, labels) = (tensor(&fitted.rows.values, fitted.rows.labels.len())?, &fitted.rows.labels);

@@ -16,10 +16,10 @@ use crate::experiment::session::Session;
 use crate::features::image_key;
 use crate::linalg::Matrix;
 use crate::metrics::Scores;
+use crate::model::Model;
 use crate::report::{Console, Reading, html, key_value_table, plots, printable, write_json};
 use crate::system::files::create_folder;
 use crate::system::workers::Workers;
-use crate::train::trainer::Trainer;
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
 use crate::tsne::{Embedding, Method, TsneOptions, embed};
 use clap::{Args, ValueEnum};
@@ -193,8 +193,8 @@ fn of_run(folder: &Path, args: &TsneArgs, console: &Console) -> Result<Subject> 
     let keys = Arc::new(keys(&dataset, &run.session.workers)?);
     let pipeline: Arc<Pipeline> = Arc::new(run.pipeline());
     let images = (&dataset, &keys, &pipeline);
-    let features = FeatureSet::compute(&run.session, &run.trainer.params, &run.weights, readout, images, console)?;
-    let predicted = predictions(&run.trainer, features.matrix(), dataset.classes.len())?;
+    let features = FeatureSet::compute(&run.session, &run.model.params, &run.weights, readout, images, console)?;
+    let predicted = predictions(&run.model, features.matrix(), dataset.classes.len())?;
     let title = run.session.settings.run.name.clone();
     Ok(Subject { session: run.session, features, predicted: Some(predicted), folder: run.folder, title })
 }
@@ -209,11 +209,11 @@ pub fn keys(dataset: &Dataset, workers: &Workers) -> Result<Vec<Key>> {
 }
 
 /// The class that a model gives to each row of features.
-fn predictions(trainer: &Trainer, features: Matrix<'_>, classes: usize) -> Result<Vec<usize>> {
+fn predictions(model: &Model, features: Matrix<'_>, classes: usize) -> Result<Vec<usize>> {
     let n = features.rows();
     let batch =
         Batch { inputs: features.values().to_vec(), labels: vec![0; n], indices: (0..n).collect(), ..Batch::default() };
-    Ok(Scores::new(&trainer.logits(&batch)?, &batch.labels, classes)?.predicted())
+    Ok(Scores::new(&model.run(&batch)?.logits, &batch.labels, classes)?.predicted())
 }
 
 fn mapped(features: Matrix<'_>, session: &Session, console: &Console) -> Result<Embedding> {

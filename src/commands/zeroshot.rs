@@ -1,7 +1,7 @@
 //! `vitadapt zeroshot`: images compared with what is said of the classes, without any training.
 
 use super::ConfigArgs;
-use crate::backbone::{Readout, Stage};
+use crate::backbone::{Params, Readout, Stage};
 use crate::config::{InspectionSettings, Settings, StrategySettings};
 use crate::data::loader::Batch;
 use crate::data::{Dataset, Split};
@@ -13,17 +13,15 @@ use crate::experiment::page::Subject;
 use crate::experiment::record::{create_run, new_record, write_down};
 use crate::experiment::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use crate::experiment::session::{ModelShape, Session};
-use crate::experiment::texts::{self, ClassTexts, set_head};
+use crate::experiment::texts::{self, ClassTexts};
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
+use crate::model::{HeadKind, Model, Scored};
 use crate::report::{Console, Run, RunRecord, Status, inspection_first, key_value_table, percent, template_table};
 use crate::system::memory::peak_memory_bytes;
 use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
-use crate::train::classifier::HeadKind;
-use crate::train::feed::Scored;
 use crate::train::progress::Progress;
-use crate::train::trainer::Trainer;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -72,7 +70,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
     let zeroshot = ZeroShot::new(&mut session, &texts, &features)?;
 
     let templates = if args.templates { zeroshot.templates()? } else { Vec::new() };
-    set_head(&zeroshot.trainer, &texts.zero_shot()?)?;
+    zeroshot.set_head(&texts.zero_shot()?)?;
     let evaluations = zeroshot.save(&run, &mut record, &inspection, console)?;
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();
@@ -83,7 +81,7 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
         folder: run.folder(),
         session: &session,
         record: &record,
-        params: &zeroshot.trainer.params,
+        params: &zeroshot.model.params,
         readout: Readout::POOL,
         dataset: &features.dataset,
         pipeline: &pipeline,
@@ -96,16 +94,20 @@ pub fn run(args: &ZeroshotArgs, console: &Console) -> Result<()> {
 struct ZeroShot<'a> {
     features: &'a FeatureSet,
     texts: &'a ClassTexts,
-    trainer: Trainer,
+    model: Model,
 }
 
 impl<'a> ZeroShot<'a> {
     fn new(session: &mut Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
         let classes = features.dataset.classes.len();
-        let plan = session.plan_cosine(classes)?;
+        let plan = session.plan(HeadKind::Cosine, Readout::POOL, classes)?;
         let stage = Stage::Features(Readout::POOL);
-        let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Cosine, classes, knn: None };
-        Ok(Self { features, texts, trainer: session.trainer(shape, &plan)? })
+        let shape = ModelShape { stage, readout: Readout::POOL, head: HeadKind::Cosine, classes };
+        Ok(Self { features, texts, model: session.model(shape, &plan, None)? })
+    }
+
+    fn set_head(&self, head: &Params) -> Result<()> {
+        Ok(self.model.params.assign(|name, _| Ok(head.get(name)))?)
     }
 
     /// The logits of the validation and the test images, as far as there are any.
@@ -118,7 +120,7 @@ impl<'a> ZeroShot<'a> {
             }
             let batch =
                 Batch { inputs: rows.values, labels: rows.labels, indices: rows.samples, soft_labels: Vec::new() };
-            let logits = self.trainer.logits(&batch)?;
+            let logits = self.model.run(&batch)?.logits;
             scored.push((split, Scored { logits, labels: batch.labels, indices: batch.indices }));
         }
         Ok(scored)
@@ -136,7 +138,7 @@ impl<'a> ZeroShot<'a> {
         let (calibration, scores) = evaluate_splits(dataset, self.score()?, inspection)?;
         calibration.keep(record, console);
         write_scores(run.folder(), dataset, &scores)?;
-        let params = &self.trainer.params;
+        let params = &self.model.params;
         Checkpoints::of_run(run.folder()).save("best", 1, params, None, &Progress::default())?;
         record.status = Status::Done;
         record.cache = Some(self.features.usage);
@@ -148,7 +150,7 @@ impl<'a> ZeroShot<'a> {
     fn templates(&self) -> Result<Vec<TemplateScore>> {
         let ClassTexts { prompts, embeddings, .. } = self.texts;
         let score = |(index, template): (usize, &String)| {
-            set_head(&self.trainer, &self.texts.head(&embeddings.of_template(index)?)?)?;
+            self.set_head(&self.texts.head(&embeddings.of_template(index)?)?)?;
             let (_, scores) = evaluate_splits(&self.features.dataset, self.score()?, &InspectionSettings::default())?;
             let accuracy = |split| of(&scores, split).map(|evaluation| evaluation.accuracy);
             let (val_accuracy, test_accuracy) = (accuracy(Split::Val), accuracy(Split::Test));

@@ -8,11 +8,10 @@ use crate::data::Split;
 use crate::data::transform::augments;
 use crate::error::{Error, Result};
 use crate::features::{Augmentation, Watch};
+use crate::model::{BatchSource, FrozenInputs, FrozenRows, Model};
 use crate::report::Console;
 use crate::strategy::Plan;
 use crate::system::signals::StopRequest;
-use crate::train::feed::{Feed, Kept, KeptRows};
-use crate::train::trainer::Trainer;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,31 +45,31 @@ pub fn views(settings: &Settings) -> usize {
     if augments(&settings.augment) { settings.cache.views } else { 0 }
 }
 
-/// Computes or finds the inputs of `feed` at the stage of the trainer; none when those are the images.
+/// Computes or finds the inputs of `source` at the stage of the model; none when those are the images.
 ///
 /// # Errors
 /// Data errors of files that changed under way; [`Error::Stopped`] after a signal.
 pub fn keep(
     session: &Session,
-    trainer: &Trainer,
-    feed: &Feed,
+    model: &Model,
+    source: &BatchSource,
     keys: &Arc<Vec<Key>>,
     (run, stop): (&Path, &StopRequest),
     console: &Console,
-) -> Result<Option<Kept>> {
-    let stage = trainer.stage();
+) -> Result<Option<FrozenInputs>> {
+    let stage = model.spec().stage;
     if stage == Stage::Pixels {
         return Ok(None);
     }
     let settings = &session.settings;
-    let extractor = session.extractor(&trainer.params, stage)?;
+    let extractor = model.extractor(stage)?;
     let cache = session.cache();
-    let preprocess = *feed.evaluation.preprocess();
+    let preprocess = *source.evaluation.preprocess();
     let identity = session.identity(stage, &preprocess);
     let views = views(settings);
-    let train = feed.dataset.indices(Split::Train);
-    let rest: Vec<usize> = (0..feed.dataset.samples.len())
-        .filter(|&sample| views == 0 || feed.dataset.samples[sample].split != Split::Train)
+    let train = source.dataset.indices(Split::Train);
+    let rest: Vec<usize> = (0..source.dataset.samples.len())
+        .filter(|&sample| views == 0 || source.dataset.samples[sample].split != Split::Train)
         .collect();
     let progress = console.progress((rest.len() + views * train.len()) as u64, "frozen layers");
     let mut watch = |images: usize| {
@@ -83,10 +82,10 @@ pub fn keep(
         }
     };
     let watch: Watch<'_> = &mut watch;
-    let plain = session.images(&feed.dataset, keys, &feed.evaluation);
+    let plain = session.images(&source.dataset, keys, &source.evaluation);
     let rows = plain.rows(&rest, 0, &extractor, &identity, &cache, watch)?;
-    let mut kept = Kept { evaluation: warned(rows, &rest, console), views: Vec::new() };
-    let augmented = session.images(&feed.dataset, keys, &feed.training);
+    let mut kept = FrozenInputs { evaluation: warned(rows, &rest, console), views: Vec::new() };
+    let augmented = session.images(&source.dataset, keys, &source.training);
     let identity = identity.augmented(Augmentation { settings: &settings.augment, seed: settings.run.seed });
     for view in 0..views {
         let rows = augmented.rows(&train, view as u64, &extractor, &identity, &cache, watch)?;
@@ -96,7 +95,7 @@ pub fn keep(
     Ok(Some(kept))
 }
 
-fn warned(rows: Rows, samples: &[usize], console: &Console) -> KeptRows {
+fn warned(rows: Rows, samples: &[usize], console: &Console) -> FrozenRows {
     rows.warnings.iter().for_each(|warning| console.warn(warning));
-    KeptRows::new(rows, samples)
+    FrozenRows::new(rows, samples)
 }

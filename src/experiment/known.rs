@@ -8,10 +8,9 @@ use crate::data::transform::Normalization;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::features::{Known, KnownRecord, passing_distance};
+use crate::model::{BatchSource, Model};
 use crate::report::{Console, percent};
 use crate::strategy::Plan;
-use crate::train::feed::Feed;
-use crate::train::trainer::Trainer;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,34 +29,36 @@ impl Seen {
         Self { train: features.of(&[Split::Train]), val: features.of(&[Split::Val]) }
     }
 
-    /// Those of a trained model: from the cache where its backbone never learnt, else by one more pass.
+    /// Those of a trained model: from the cache where its backbone was never trained, else by one more pass over the
+    /// training images; `val_features` are what its head read of the validation images when these were scored.
     ///
     /// # Errors
     /// Data errors of files that changed under way.
     pub fn by(
-        trainer: &Trainer,
+        model: &Model,
+        val_features: Vec<f32>,
         session: &Session,
         plan: &Plan,
-        (feed, keys): (&Feed, &Arc<Vec<Key>>),
+        (source, keys): (&BatchSource, &Arc<Vec<Key>>),
         console: &Console,
     ) -> Result<Self> {
         let frozen = matches!(plan.frozen_until, Stage::Features(_));
-        if frozen && feed.evaluation.preprocess().normalization != Normalization::Batch {
-            let images = (&feed.dataset, keys, &feed.evaluation);
+        if frozen && source.evaluation.preprocess().normalization != Normalization::Batch {
+            let images = (&source.dataset, keys, &source.evaluation);
             let weights = &session.backbone.sha256;
-            let features = FeatureSet::compute(session, &trainer.params, weights, Readout::POOL, images, console)?;
+            let features = FeatureSet::compute(session, &model.params, weights, Readout::POOL, images, console)?;
             return Ok(Self::among(&features));
         }
-        let total = feed.len(Split::Train) + feed.len(Split::Val);
-        let progress = console.progress(total as u64, "features of known images");
-        let width = Readout::POOL.width(&session.backbone.spec);
-        let rows = |split| -> Result<Rows> {
-            let values = feed.features(trainer, split, &mut |images| progress.inc(images as u64))?;
-            Ok(Rows::new(values, width, &feed.dataset, feed.dataset.indices(split)))
-        };
-        let seen = Self { train: rows(Split::Train)?, val: rows(Split::Val)? };
+        let progress = console.progress(source.len(Split::Train) as u64, "features of known images");
+        let mut train_features = Vec::new();
+        source.score(model, Split::Train, &mut |images, features| {
+            train_features.extend(features);
+            progress.inc(images as u64);
+        })?;
         progress.finish();
-        Ok(seen)
+        let width = Readout::POOL.width(&session.backbone.spec);
+        let rows = |split, values| Rows::new(values, width, &source.dataset, source.dataset.indices(split));
+        Ok(Self { train: rows(Split::Train, train_features), val: rows(Split::Val, val_features) })
     }
 
     /// Writes the training images into a run directory, with the distance from which on an image is unknown; to be called

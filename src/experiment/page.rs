@@ -40,7 +40,7 @@ impl<'a> Subject<'a> {
             folder: &run.folder,
             session: &run.session,
             record: &run.record,
-            params: &run.trainer.params,
+            params: &run.model.params,
             readout: saved::readout(&run.record),
             dataset,
             pipeline,

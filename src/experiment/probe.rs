@@ -7,12 +7,12 @@ use crate::data::folds::{assign_folds, group_numbers};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
+use crate::model::Scored;
 use crate::probe::{
     Family, Head, Model, Recipe, Samples, Selection, Stopping, Tip, TipGrid, Validation, balanced_weights,
 };
 use crate::report::Console;
 use crate::rng::{Purpose, Stream};
-use crate::train::feed::Scored;
 
 /// Tolerance of the fit that is kept: the path only ranks settings and may be coarser.
 const EXACT: f64 = 1e-9;

@@ -6,9 +6,9 @@ use super::session::Session;
 use crate::config::Settings;
 use crate::data::{Split, write_splits_csv};
 use crate::error::Result;
+use crate::model::HeadKind;
 use crate::report::{Console, DataRecord, Run, RunRecord, Status};
 use crate::system::files::write_atomic;
-use crate::train::classifier::HeadKind;
 
 /// `run.json` as it stands before the first step.
 pub fn new_record(session: &Session, inspected: &Inspected, strategy: &str) -> RunRecord {

@@ -8,14 +8,12 @@ use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::features::{Known, KnownRecord};
-use crate::report::{Console, ProbeRecord, RunRecord, no_checkpoint};
+use crate::model::{BatchSource, HeadKind, Model};
+use crate::report::{Console, RunRecord, no_checkpoint};
 use crate::strategy::Plan;
 use crate::system::digest::hex;
 use crate::train::checkpoint::Checkpoints;
-use crate::train::classifier::HeadKind;
-use crate::train::feed::Feed;
 use crate::train::progress::Progress;
-use crate::train::trainer::Trainer;
 use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -31,7 +29,7 @@ pub struct SavedRun {
     /// Its settings on a device.
     pub session: Session,
     /// Its best model.
-    pub trainer: Trainer,
+    pub model: Model,
     /// Content address of the model's backbone.
     pub weights: String,
 }
@@ -70,24 +68,20 @@ impl SavedRun {
             ));
         }
         let readout = readout(&record);
-        let plan = match record.head {
-            HeadKind::Linear => session.plan(readout, record.classes.len())?,
-            HeadKind::Cosine => session.plan_cosine(record.classes.len())?,
-        };
-        let knn = record.probe.as_ref().and_then(ProbeRecord::knn);
-        // Images that vote do not learn, so they are no part of any plan.
-        let voters = saved.params.iter().filter(|(name, _)| knn.is_some() || name.starts_with("cache."));
+        let head = record.head();
+        let plan = session.plan(head, readout, record.classes.len())?;
+        // Images that vote are not trainable, so they are no part of any plan.
+        let vote = matches!(head, HeadKind::Vote(_));
+        let voters = saved.params.iter().filter(|(name, _)| vote || name.starts_with("cache."));
         for (name, tensor) in voters {
             session.backbone.params.insert(name, tensor.to_device(&session.device)?);
         }
-        let shape = ModelShape { stage, readout, head: record.head, classes: record.classes.len(), knn };
-        let trainer = session.trainer(shape, &plan)?;
-        if knn.is_none() {
-            load_saved(&trainer, &saved.params, folder)?;
-        }
-        let trainer = trainer.merged()?;
+        let shape = ModelShape { stage, readout, head, classes: record.classes.len() };
+        let model = session.model(shape, &plan, None)?;
+        load_saved(&model.params, &saved.params, folder)?;
+        let model = model.merged()?;
         let weights = weights(&record, &plan, &saved.params)?;
-        Ok(Self { folder: folder.to_path_buf(), record, session, trainer, weights })
+        Ok(Self { folder: folder.to_path_buf(), record, session, model, weights })
     }
 
     /// The run's own images in their splits.
@@ -124,9 +118,9 @@ impl SavedRun {
     }
 
     /// A data set on its way to scoring.
-    pub fn feed(&self, dataset: Dataset) -> Feed {
+    pub fn source(&self, dataset: Dataset) -> BatchSource {
         let pipeline = Arc::new(self.pipeline());
-        Feed {
+        BatchSource {
             dataset: Arc::new(dataset),
             training: Arc::clone(&pipeline),
             evaluation: pipeline,
@@ -135,7 +129,7 @@ impl SavedRun {
             batch_size: self.session.settings.train.batch_size,
             threads: self.session.decode_threads(),
             views: 0,
-            kept: None,
+            frozen: None,
         }
     }
 

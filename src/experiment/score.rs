@@ -4,10 +4,9 @@ use crate::config::InspectionSettings;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temperature};
+use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, percent, plots, read_json, write_json};
-use crate::train::feed::{Feed, Scored};
-use crate::train::trainer::Trainer;
 use std::path::Path;
 
 /// One split: the logits of its images, and what they are worth.
@@ -75,22 +74,26 @@ impl SplitScore {
     }
 }
 
-/// Scores the splits that have images, calibrated on the validation images, if there are any.
+/// The logits of the splits that have images, and the features that the head read of the validation images, row-major.
 ///
 /// # Errors
-/// Data errors of files that changed under way; a usage error for a good class that is none.
+/// Data errors of files that changed under way.
 pub fn score_splits(
-    feed: &Feed,
-    trainer: &Trainer,
+    source: &BatchSource,
+    model: &Model,
     splits: &[Split],
-    settings: &InspectionSettings,
     console: &Console,
-) -> Result<(Calibration, Vec<SplitScore>)> {
-    let mut scored = Vec::new();
-    for &split in splits.iter().filter(|split| feed.len(**split) > 0) {
-        scored.push((split, score(feed, trainer, split, console)?));
+) -> Result<(Vec<(Split, Scored)>, Vec<f32>)> {
+    let (mut scored, mut val_features) = (Vec::new(), Vec::new());
+    for &split in splits.iter().filter(|split| source.len(**split) > 0) {
+        let mut each = |features| {
+            if split == Split::Val {
+                val_features.extend::<Vec<f32>>(features)
+            }
+        };
+        scored.push((split, score_each(source, model, split, &mut each, console)?));
     }
-    evaluate_splits(&feed.dataset, scored, settings)
+    Ok((scored, val_features))
 }
 
 /// All metrics of scored splits, calibrated on the validation images among them, if there are any.
@@ -113,9 +116,23 @@ pub fn evaluate_splits(
 ///
 /// # Errors
 /// Data errors of files that changed under way.
-pub fn score(feed: &Feed, trainer: &Trainer, split: Split, console: &Console) -> Result<Scored> {
-    let progress = console.progress(feed.len(split) as u64, &format!("scoring {}", split.name()));
-    let scored = feed.score(trainer, split, &mut |images| progress.inc(images as u64));
+pub fn score(source: &BatchSource, model: &Model, split: Split, console: &Console) -> Result<Scored> {
+    score_each(source, model, split, &mut |_| (), console)
+}
+
+/// The same, where `each` is given the features of each batch.
+fn score_each(
+    source: &BatchSource,
+    model: &Model,
+    split: Split,
+    each: &mut dyn FnMut(Vec<f32>),
+    console: &Console,
+) -> Result<Scored> {
+    let progress = console.progress(source.len(split) as u64, &format!("scoring {}", split.name()));
+    let scored = source.score(model, split, &mut |images, features| {
+        progress.inc(images as u64);
+        each(features);
+    });
     progress.finish();
     scored
 }

@@ -10,16 +10,13 @@ use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::{Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
 use crate::hub::Wanted;
-use crate::probe::Knn;
+use crate::model::{CONTEXT, HeadKind, Model, ModelSpec};
 use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
 use crate::text::ContextPrompts;
-use crate::train::classifier::{Form, HeadKind, Regularisation, all_shapes, assemble};
-use crate::train::cosine::CosineHead;
-use crate::train::directions::CONTEXT;
-use crate::train::trainer::{Computation, Trainer};
-use candle_core::{DType, Device, Tensor};
+use crate::train::trainer::Computation;
+use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,8 +35,6 @@ pub struct ModelShape {
     pub head: HeadKind,
     /// Classes of the head.
     pub classes: usize,
-    /// Set when images vote instead of a head.
-    pub knn: Option<Knn>,
 }
 
 /// A backbone on a device, before there is a head.
@@ -78,25 +73,12 @@ impl Session {
         Ok(Self { settings, device, workers, backbone, location })
     }
 
-    /// Which parameters learn, for a head from the features of `readout` to `classes`.
+    /// Which parameters are trainable, with a head of that kind from the features of `readout` to `classes`.
     ///
     /// # Errors
     /// A usage error when the strategy does not fit the backbone.
-    pub fn plan(&self, readout: Readout, classes: usize) -> Result<Plan> {
-        let spec = &self.backbone.spec;
-        let mut shapes = all_shapes(spec, readout.width(spec), classes);
-        if let Some(visual) = visual_prompts(&self.settings) {
-            shapes.extend(visual.shapes(spec));
-        }
-        plan_over(&self.settings, spec.depth, &shapes)
-    }
-
-    /// The same for a cosine head on the pooled features.
-    ///
-    /// # Errors
-    /// As [`Session::plan`].
-    pub fn plan_cosine(&self, classes: usize) -> Result<Plan> {
-        plan_over(&self.settings, self.backbone.spec.depth, &self.cosine_shapes(classes))
+    pub fn plan(&self, head: HeadKind, readout: Readout, classes: usize) -> Result<Plan> {
+        plan_over(&self.settings, self.backbone.spec.depth, &self.shapes(head, readout, classes))
     }
 
     /// The same for a cosine head whose directions follow from learnt words.
@@ -104,50 +86,54 @@ impl Session {
     /// # Errors
     /// As [`Session::plan`].
     pub fn plan_prompted(&self, prompts: &ContextPrompts) -> Result<Plan> {
-        let mut shapes = self.cosine_shapes(prompts.classes());
+        let mut shapes = self.shapes(HeadKind::Cosine, Readout::POOL, prompts.classes());
         shapes.insert(CONTEXT.to_owned(), prompts.start().dims().to_vec());
         plan_over(&self.settings, self.backbone.spec.depth, &shapes)
     }
 
-    fn cosine_shapes(&self, classes: usize) -> Shapes {
-        let mut shapes = self.backbone.spec.shapes();
-        shapes.extend(CosineHead::shapes(self.backbone.embedding(), classes));
+    fn shapes(&self, head: HeadKind, readout: Readout, classes: usize) -> Shapes {
+        let spec = &self.backbone.spec;
+        let mut shapes = spec.shapes();
+        shapes.extend(head.shapes(self.head_width(head, readout), classes));
         if let Some(visual) = visual_prompts(&self.settings) {
-            shapes.extend(visual.shapes(&self.backbone.spec));
+            shapes.extend(visual.shapes(spec));
         }
-        if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
+        if let (HeadKind::Cosine, Some(projection)) = (head, self.backbone.outputs.get(PROJECTION)) {
             shapes.insert(PROJECTION.into(), projection.dims().to_vec());
         }
         shapes
     }
 
-    /// The model with a fresh head. It takes the backbone's parameters, so that they are held once.
+    /// Values that a head takes of an image: its features, or their embedding.
+    fn head_width(&self, head: HeadKind, readout: Readout) -> usize {
+        if head == HeadKind::Cosine { self.backbone.embedding() } else { readout.width(&self.backbone.spec) }
+    }
+
+    /// The model with a fresh head, or with one that follows from learnt `words`. It takes the backbone's parameters, so
+    /// that they are held once.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn trainer(&mut self, shape: ModelShape, plan: &Plan) -> Result<Trainer> {
-        let ModelShape { stage, readout, head, classes, knn } = shape;
-        let mut backbone = std::mem::take(&mut self.backbone.params);
+    pub fn model(&mut self, shape: ModelShape, plan: &Plan, words: Option<ContextPrompts>) -> Result<Model> {
+        let ModelShape { stage, readout, head, classes } = shape;
+        let mut params = std::mem::take(&mut self.backbone.params);
         let seed = self.settings.run.seed;
         if let Some(visual) = visual_prompts(&self.settings) {
-            visual.insert(&self.backbone.spec, &mut backbone, seed)?;
+            visual.insert(&self.backbone.spec, &mut params, seed)?;
         }
-        let mut params = match head {
-            HeadKind::Linear => {
-                let width = readout.width(&self.backbone.spec);
-                assemble(backbone, width, classes, seed, &self.device)?
-            }
-            HeadKind::Cosine => self.with_cosine_head(backbone, classes)?,
-        };
+        let fresh = head.fresh(self.head_width(head, readout), classes, seed, &self.device)?;
+        params.extend(if head == HeadKind::Cosine { self.cosine_params(&fresh)? } else { fresh });
         if let Some(lora) = &plan.lora {
             lora.insert(&mut params, seed)?;
         }
         let params = params.train_where(|name| plan.get(name).is_some())?;
-        let model = &self.settings.model;
-        let rates = Regularisation { drop_path: model.drop_path, head_dropout: model.head_dropout };
-        let form = Form { stage, readout, head, rates, knn };
-        let trainer = Trainer::new(&self.backbone.spec, params, plan, form, self.workers.clone(), self.device.clone())?;
-        Ok(trainer.computed(computation(&self.settings)))
+        let (vit, lora) = (self.backbone.spec.clone(), plan.lora.clone());
+        let spec = ModelSpec { vit, lora, stage, readout, head, classes };
+        let (workers, device) = (self.workers.clone(), self.device.clone());
+        Ok(match words {
+            Some(words) => Model::prompted(words, spec, params, workers, device)?,
+            None => Model::new(spec, params, workers, device)?,
+        })
     }
 
     /// The parameters of a cosine head on pooled features, with the backbone's projection to embeddings if it has one.
@@ -159,13 +145,6 @@ impl Session {
         if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
             params.insert(PROJECTION, projection.to_device(&self.device)?);
         }
-        Ok(params)
-    }
-
-    /// The backbone with its projection to embeddings and a cosine head whose directions are still to be set.
-    fn with_cosine_head(&self, mut params: Params, classes: usize) -> Result<Params> {
-        let directions = Tensor::zeros((classes, self.backbone.embedding()), DType::F32, &self.device)?;
-        params.extend(self.cosine_params(&CosineHead::params(&directions, 0.0, 0.0)?)?);
         Ok(params)
     }
 
@@ -250,13 +229,12 @@ pub fn computation(settings: &Settings) -> Computation {
     Computation { precision: settings.run.precision, checkpoint_blocks: settings.train.checkpoint_blocks }
 }
 
-/// Copies saved learning parameters into a model.
+/// Copies saved parameters into the trainable ones of a model.
 ///
 /// # Errors
 /// A weights error that lists every parameter that is missing or has another shape.
-pub fn load_saved(trainer: &Trainer, saved: &BTreeMap<String, Tensor>, from: &Path) -> Result<()> {
-    let problems: Vec<String> = trainer
-        .params
+pub fn load_saved(params: &Params, saved: &BTreeMap<String, Tensor>, from: &Path) -> Result<()> {
+    let problems: Vec<String> = params
         .trained()
         .filter_map(|(name, var)| match saved.get(name) {
             None => Some(format!("missing: {name} {:?}", var.dims())),
@@ -270,10 +248,5 @@ pub fn load_saved(trainer: &Trainer, saved: &BTreeMap<String, Tensor>, from: &Pa
         let family = "run's".into();
         return Err(WeightsError::Mismatch { path: from.to_path_buf(), family, problems }.into());
     }
-    for (name, var) in trainer.params.trained() {
-        if let Some(tensor) = saved.get(name) {
-            var.set(&tensor.to_device(var.device())?)?;
-        }
-    }
-    Ok(())
+    Ok(params.assign(|name, _| Ok(saved.get(name).cloned()))?)
 }

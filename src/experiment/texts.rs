@@ -6,12 +6,11 @@ use crate::backbone::Params;
 use crate::config::{HeadInit, HeadPull, PoolChoice, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result, WeightsError};
+use crate::model::CosineHead;
 use crate::probe::Head;
 use crate::report::Console;
 use crate::text::{PromptEmbeddings, Prompts, TextModel};
-use crate::train::anchor::{Anchor, multipliers};
-use crate::train::cosine::CosineHead;
-use crate::train::trainer::Trainer;
+use crate::train::regulariser::{Regulariser, multipliers};
 use candle_core::{D, Tensor};
 
 /// The prompts of the classes, with a warning for classes without words; to be called before the weights are loaded.
@@ -96,28 +95,28 @@ impl ClassTexts {
         Ok(Head { weight: directions.flatten_all()?.to_vec1()?, bias })
     }
 
-    /// What holds a head that starts as the zero-shot classifier; `features` are asked for when the pull depends on how
-    /// well the texts do on the training images.
+    /// The regulariser of a head that starts as the zero-shot classifier, on a model with `params`; `features` are computed
+    /// when the penalty depends on how well the texts do on the training images.
     ///
     /// # Errors
     /// Those of `features`.
-    pub fn anchor(
+    pub fn regulariser(
         &self,
         pull: Option<HeadPull>,
-        trainer: &Trainer,
+        params: &Params,
         features: impl FnOnce() -> Result<FeatureSet>,
-    ) -> Result<Anchor> {
+    ) -> Result<Regulariser> {
         let directions = self.embeddings.ensemble()?;
         let classes = directions.dim(0)?;
         let multipliers = match pull {
             None => Vec::new(),
             Some(HeadPull::Constant(strength)) => vec![strength as f32; classes],
             Some(HeadPull::Adaptive) => {
-                let train = embedded(&features()?, &trainer.params)?.of(&[Split::Train]);
+                let train = embedded(&features()?, params)?.of(&[Split::Train]);
                 multipliers(&self.linear()?.logits(train.matrix())?, &train.labels, classes)
             }
         };
-        Ok(Anchor::new(directions, self.logit_scale, &multipliers)?)
+        Ok(Regulariser::new(directions, self.logit_scale, &multipliers)?)
     }
 }
 
@@ -132,19 +131,6 @@ pub fn check_widths(session: &Session, texts: usize) -> Result<()> {
     }
     let reason = format!("embeds images in {images} values and texts in {texts}, which cannot be compared");
     Err(WeightsError::invalid(&session.location, reason).into())
-}
-
-/// Gives the head of a model other values.
-///
-/// # Errors
-/// When they have another shape.
-pub fn set_head(trainer: &Trainer, head: &Params) -> Result<()> {
-    for (name, var) in trainer.params.trained() {
-        if let Some(value) = head.get(name) {
-            var.set(&value)?;
-        }
-    }
-    Ok(())
 }
 
 /// The pooled features of all images as the embeddings of unit length that a cosine head of these parameters compares.

@@ -36,6 +36,20 @@ pub fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f
     }
 }
 
+/// The mutable f32 values of a contiguous in-place argument.
+///
+/// # Errors
+/// When it is not contiguous, or holds other values.
+pub fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("an in-place kernel needs a contiguous argument, got {layout:?}");
+    };
+    match storage {
+        CpuStorage::F32(values) => Ok(&mut values[start..end]),
+        _ => bail!("an in-place kernel needs f32 values"),
+    }
+}
+
 /// Reads a CPU tensor's f32 values in order, copying only when it is strided.
 ///
 /// # Errors

@@ -3,8 +3,8 @@
 use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
 use crate::metrics::{argmax, softmax};
+use crate::model::Scored;
 use crate::system::files::write_atomic;
-use crate::train::feed::Scored;
 use std::io;
 use std::path::Path;
 

@@ -9,10 +9,10 @@ use crate::data::transform::Preprocess;
 use crate::error::{DataError, Error, Result, WeightsError};
 use crate::features::KnownRecord;
 use crate::metrics::Rules;
+use crate::model::HeadKind;
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::lock::Lock;
-use crate::train::classifier::HeadKind;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
 use serde::de::DeserializeOwned;
@@ -108,7 +108,7 @@ pub struct RunRecord {
     pub trainable_parameters: usize,
     /// All values.
     pub total_parameters: usize,
-    /// How the head makes logits of features.
+    /// How the head makes logits of features, unless the probe says that images vote; see [`RunRecord::head`].
     #[serde(default)]
     pub head: HeadKind,
     /// Divides the logits for calibrated probabilities; fitted on validation, none without validation images.
@@ -222,6 +222,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 impl RunRecord {
+    /// How its head makes logits of features: a vote, where its probe says so.
+    pub fn head(&self) -> HeadKind {
+        self.probe.as_ref().and_then(ProbeRecord::knn).map_or(self.head, HeadKind::Vote)
+    }
+
     /// Reads the `run.json` of a run directory.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use super::gradients::Gradients;
 use crate::backbone::Params;
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda::{Operand, optimizer};
-use crate::kernels::{Fusible, contiguous, run, simd};
+use crate::kernels::{Fusible, contiguous, contiguous_mut, run, simd};
 use crate::strategy::Plan;
 use crate::system::workers::Workers;
 #[cfg(feature = "cuda")]
@@ -31,7 +31,7 @@ pub struct Rates {
     pub weight_decay: f64,
 }
 
-/// First and second moments of one parameter, and its steps so far: one that joins late starts from none, as in PyTorch.
+/// First and second moments of one parameter, and its steps so far: one that is unfrozen late starts from none, as in PyTorch.
 #[derive(Debug)]
 struct Moments {
     /// The first moments (0, …) and the second (1, …): one tensor, since an in-place operation opens one for writing.
@@ -53,7 +53,7 @@ impl Moments {
     }
 }
 
-/// The optimiser: the state of the learning parameters.
+/// The optimiser: the state of the trainable parameters.
 #[derive(Debug)]
 pub struct AdamW {
     plan: Plan,
@@ -73,11 +73,11 @@ impl AdamW {
         Ok(Self { plan, moments: params.trained().map(zeros).collect::<Result<_>>()? })
     }
 
-    /// Updates every learning parameter of `params` by its gradient, several parameters at a time on the workers. Those
-    /// that do not learn yet are left as they are.
+    /// Updates every trainable parameter of `params` by its gradient, several parameters at a time on the workers. Those
+    /// that are not trainable in it are left as they are.
     ///
     /// # Errors
-    /// When a learning parameter has no gradient.
+    /// When a trainable parameter has no gradient.
     pub fn step(&mut self, params: &Params, gradients: &Gradients, rates: Rates, workers: &Workers) -> Result<()> {
         let trained: Vec<(&str, &Var)> = params.trained().collect();
         for (name, _) in &trained {
@@ -87,7 +87,7 @@ impl AdamW {
         }
         workers.map(trained, |(name, var)| {
             let (Some(moments), Some(treatment)) = (self.moments.get(name), self.plan.get(name)) else {
-                candle_core::bail!("the optimiser does not know the learning parameter {name:?}");
+                candle_core::bail!("the optimiser does not know the trainable parameter {name:?}");
             };
             let lr = if treatment.head { rates.head_lr } else { rates.lr } * treatment.lr_scale;
             let decay = if treatment.decay { rates.weight_decay } else { 0.0 };
@@ -306,17 +306,6 @@ impl InplaceOp1 for Opened<'_, CudaStorage> {
             Operand::new(self.gradient, self.gradient_layout),
             self.rule.coefficients(),
         )
-    }
-}
-
-/// The mutable f32 values of a contiguous in-place argument.
-pub(super) fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        candle_core::bail!("an in-place kernel needs a contiguous argument, got {layout:?}");
-    };
-    match storage {
-        CpuStorage::F32(values) => Ok(&mut values[start..end]),
-        _ => candle_core::bail!("an in-place kernel needs f32 values"),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is a folder of files with a manifest of their SHA-256 sums, written under a temporary name and renamed
 //! into place; the one it replaces is set aside until the new one is durable. Loading takes the newest folder whose
-//! manifest verifies. Only learning parameters are stored: the frozen ones are the backbone's.
+//! manifest verifies. Only trainable parameters are stored: the frozen ones are the backbone's.
 
 use crate::backbone::Params;
 use crate::error::{Error, Result, WeightsError};
@@ -50,7 +50,7 @@ impl Checkpoints {
         Self { folder: run.join("checkpoints") }
     }
 
-    /// Saves the learning parameters, the state and, if given, the tensors of the optimiser and the like under `name`,
+    /// Saves the trainable parameters, the state and, if given, the tensors of the optimiser and the like under `name`,
     /// replacing what was there.
     ///
     /// # Errors
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn saves_the_learning_parameters_and_replaces() {
+    fn saves_the_trainable_parameters_and_replaces() {
         let run = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::of_run(run.path());
         assert!(checkpoints.load::<usize>("last").unwrap().is_none());

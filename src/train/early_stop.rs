@@ -1,6 +1,5 @@
 //! Which epoch is best, and when to stop waiting for a better one.
 
-use super::progress::EpochRecord;
 use crate::config::{EarlyStopMetric, EarlyStopSettings};
 use serde::{Deserialize, Serialize};
 
@@ -56,14 +55,6 @@ pub fn score(settings: &EarlyStopSettings, loss: f64, accuracy: f64) -> Option<(
     (!score.0.is_nan() && !score.1.is_nan()).then_some(score)
 }
 
-/// The epochs that were validated, best first, the earlier of equal ones first.
-pub fn ranking(settings: &EarlyStopSettings, history: &[EpochRecord]) -> Vec<usize> {
-    let scored = |record: &EpochRecord| Some((record.epoch, score(settings, record.val_loss?, record.val_accuracy?)?));
-    let mut epochs: Vec<(usize, (f64, f64))> = history.iter().filter_map(scored).collect();
-    epochs.sort_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
-    epochs.into_iter().map(|(epoch, _)| epoch).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,23 +73,6 @@ mod tests {
         assert!(stop.exhausted(&settings));
         assert_eq!(stop.best_epoch(), Some(3));
         assert!(!stop.exhausted(&EarlyStopSettings { patience: 0, ..settings }));
-    }
-
-    #[test]
-    fn the_first_of_the_ranking_is_the_best() {
-        let scores = [(0.9, 0.5), (0.8, 0.7), (0.7, 0.7), (0.7, 0.7), (0.1, 0.2)];
-        let history: Vec<EpochRecord> = (1..)
-            .zip(scores)
-            .map(|(epoch, (loss, accuracy))| EpochRecord {
-                epoch,
-                val_loss: Some(loss).filter(|_| epoch != 4),
-                val_accuracy: Some(accuracy),
-                ..EpochRecord::default()
-            })
-            .collect();
-        let rank = |metric| ranking(&EarlyStopSettings { metric, patience: 0 }, &history);
-        assert_eq!(rank(EarlyStopMetric::ValAccuracy), [3, 2, 1, 5]);
-        assert_eq!(rank(EarlyStopMetric::ValLoss), [5, 3, 2, 1]);
     }
 
     #[test]

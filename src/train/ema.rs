@@ -1,11 +1,10 @@
-//! An exponential moving average of the learning parameters (Polyak and Juditsky 1992; timm's `ModelEmaV3`): what is
+//! An exponential moving average of the trainable parameters (Polyak and Juditsky 1992; timm's `ModelEmaV3`): what is
 //! validated and kept, while the optimiser goes on from the parameters themselves.
 
-use super::adamw::contiguous_mut;
-use super::swap::{copies, swapped};
+use super::snapshot::{snapshot, with_values};
 use crate::backbone::Params;
 use crate::error::Result;
-use crate::kernels::{contiguous, fused, simd};
+use crate::kernels::{contiguous, contiguous_mut, fused, simd};
 use crate::system::workers::Workers;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
 use std::collections::BTreeMap;
@@ -26,7 +25,7 @@ impl Average {
     /// # Errors
     /// When the device is out of memory.
     pub fn new(decay: f64, params: &Params) -> candle_core::Result<Self> {
-        Ok(Self { decay, values: copies(params)? })
+        Ok(Self { decay, values: snapshot(params)? })
     }
 
     /// Takes in the parameters after update number `update`, from 1.
@@ -49,7 +48,7 @@ impl Average {
     /// # Errors
     /// Those of `work`, and those of the device.
     pub fn instead_of<R>(&self, params: &Params, work: impl FnOnce() -> Result<R>) -> Result<R> {
-        swapped(params, |name, _| Ok(self.values[name].clone()), work)
+        with_values(params, |name, _| Ok(self.values[name].clone()), work)
     }
 
     /// The state as named tensors: `average.NAME`.

@@ -1,14 +1,13 @@
 //! The end of an epoch: validation, the record, the best and the soup's ingredients.
 
-use super::feed::Feed;
 use super::fit::{Fit, Observer};
 use super::progress::{EpochRecord, Progress, Running};
 use super::schedule::LrSchedule;
 use super::state::TrainState;
-use super::trainer::Trainer;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::metrics::{Confusion, Scores, accuracy, nll};
+use crate::model::{BatchSource, Model};
 use crate::system::memory::peak_memory_bytes;
 use std::time::Instant;
 
@@ -23,7 +22,7 @@ impl Fit<'_> {
         let TrainState { progress, average, .. } = state;
         match average {
             Some(average) => {
-                average.instead_of(&self.trainer.params, || self.record_epoch(progress, schedule, observer))
+                average.instead_of(&self.trainer.model.params, || self.record_epoch(progress, schedule, observer))
             }
             None => self.record_epoch(progress, schedule, observer),
         }
@@ -59,19 +58,19 @@ impl Fit<'_> {
         observer.epoch(&record, best)?;
         progress.history.push(record);
         if best {
-            self.checkpoints.save("best", progress.step, &self.trainer.saved()?, None, progress)?;
+            self.checkpoints.save("best", progress.step, &self.trainer.model.saved()?, None, progress)?;
         }
         self.keep_ingredient(progress)
     }
 
     /// Mean loss and accuracy on the validation images.
     pub(super) fn validate(&self) -> Result<Option<(f64, f64)>> {
-        validate(self.feed, self.trainer)
+        validate(self.source, self.trainer.model)
     }
 
-    /// The learning rate worth reporting: the backbone's, or the head's when only the head learns.
+    /// The learning rate worth reporting: the backbone's, or the head's when only the head is trainable.
     fn reported_lr(&self) -> f64 {
-        let only_head = self.trainer.params.trained().all(|(name, _)| name.starts_with("head."));
+        let only_head = self.trainer.model.params.trained().all(|(name, _)| name.starts_with("head."));
         if only_head { self.settings.head_lr } else { self.settings.lr }
     }
 }
@@ -80,11 +79,11 @@ impl Fit<'_> {
 ///
 /// # Errors
 /// Data errors of files that changed under way.
-pub fn validate(feed: &Feed, trainer: &Trainer) -> Result<Option<(f64, f64)>> {
-    if feed.len(Split::Val) == 0 {
+pub fn validate(source: &BatchSource, model: &Model) -> Result<Option<(f64, f64)>> {
+    if source.len(Split::Val) == 0 {
         return Ok(None);
     }
-    let scored = feed.score(trainer, Split::Val, &mut |_| ())?;
+    let scored = source.score(model, Split::Val, &mut |_, _| ())?;
     let classes = scored.logits.len() / scored.labels.len();
     let scores = Scores::new(&scored.logits, &scored.labels, classes)?;
     let confusion = Confusion::new(&scored.labels, &scores.predicted(), classes);

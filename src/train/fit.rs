@@ -1,7 +1,6 @@
 //! The training loop. There is one, for every strategy and device.
 
 use super::checkpoint::Checkpoints;
-use super::feed::Feed;
 use super::mix::Mixer;
 use super::progress::EpochRecord;
 use super::schedule::LrSchedule;
@@ -12,7 +11,7 @@ use crate::config::{EarlyStopSettings, TrainLength, TrainSettings};
 use crate::data::Split;
 use crate::data::loader::Batch;
 use crate::error::Result;
-use crate::nn::Criterion;
+use crate::model::BatchSource;
 use crate::system::signals::{Signal, StopRequest};
 use std::time::{Duration, Instant};
 
@@ -46,12 +45,10 @@ pub struct Fit<'a> {
     pub early_stop: &'a EarlyStopSettings,
     /// Seed of all randomness.
     pub seed: u64,
-    /// The model.
-    pub trainer: &'a Trainer,
-    /// The training loss.
-    pub criterion: &'a Criterion,
+    /// What computes the gradients of the model.
+    pub trainer: Trainer<'a>,
     /// The images.
-    pub feed: &'a Feed,
+    pub source: &'a BatchSource,
     /// How training images are mixed; none when they are not.
     pub mixer: Option<Mixer>,
     /// Where to save.
@@ -72,7 +69,7 @@ pub enum Ending {
 impl Fit<'_> {
     /// Optimiser steps of one epoch.
     pub fn steps_per_epoch(&self) -> usize {
-        self.feed.len(Split::Train).div_ceil(self.settings.batch_size)
+        self.source.len(Split::Train).div_ceil(self.settings.batch_size)
     }
 
     /// All optimiser steps.
@@ -122,15 +119,14 @@ impl Fit<'_> {
         if state.progress.step == schedule.total {
             return Ok(None);
         }
-        let batches = self.feed.train(state.progress.epoch, state.progress.batch)?;
-        let phase = self.trainer.learning(state.progress.epoch)?;
-        let trainer = phase.as_ref().unwrap_or(self.trainer);
+        let batches = self.source.train(state.progress.epoch, state.progress.batch)?;
+        let phase = self.trainer.phase(state.progress.epoch);
         let first_step = state.progress.step;
-        ahead(trainer, batches, self.mixing(first_step), |batches| {
+        ahead(self.trainer.model, batches, self.mixing(first_step), |batches| {
             let mut clock = Instant::now();
             for sent in batches {
                 let sent = sent?;
-                if !self.train_step(trainer, &sent, state, schedule, observer)? {
+                if !self.train_step(&phase, &sent, state, schedule, observer)? {
                     return Ok(self.stop.received());
                 }
                 let progress = &mut state.progress;
@@ -166,7 +162,7 @@ impl Fit<'_> {
 
     fn save_last(&self, state: &TrainState) -> Result<LastSave> {
         let (step, clock) = (state.progress.step, Instant::now());
-        self.checkpoints.save("last", step, &self.trainer.saved()?, Some(&state.tensors()?), &state.progress)?;
+        self.checkpoints.save("last", step, &self.trainer.model.saved()?, Some(&state.tensors()?), &state.progress)?;
         Ok(LastSave { took: clock.elapsed(), ..LastSave::now(step) })
     }
 }

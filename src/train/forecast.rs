@@ -1,6 +1,6 @@
 //! What a training will take, before it starts: memory by what holds it, and time.
 //!
-//! The counts follow what is kept for the way back, in values a token: of a block that runs on plain values, what enters
+//! The counts follow what is saved for the backward pass, in values a token: of a block that runs on plain values, what enters
 //! it, q, k and v, the attended values, their sum with the input and the hidden values of the MLP; of fused layers in a
 //! graph also both norms, both branches, the second sum and the activated values. Elsewhere each layer is a composition
 //! and keeps more.
@@ -28,15 +28,15 @@ const EFFICIENCY: f64 = 0.6;
 pub struct Workload<'a> {
     /// The architecture.
     pub spec: &'a VitSpec,
-    /// The lowest block that learns; the depth when none does.
+    /// The lowest trainable block; the depth when none is.
     pub first_block: usize,
     /// Where the inputs of training leave the frozen layers.
     pub stage: Stage,
-    /// Values that learn, and all values.
+    /// Trainable values, and all values.
     pub parameters: (usize, usize),
-    /// Copies of the learning values beside the parameters themselves: gradients are counted apart.
+    /// Copies of the trainable values beside the parameters themselves: gradients are counted apart.
     pub copies: usize,
-    /// Passes forward and back for one step.
+    /// Forward and backward passes of one step.
     pub passes: usize,
     /// Training and validation images.
     pub images: (usize, usize),
@@ -60,7 +60,7 @@ pub struct Workload<'a> {
     pub texts: Option<Texts>,
 }
 
-/// Prompts on their way through a frozen text tower and back.
+/// Prompts that go forward and backward through a frozen text tower.
 #[derive(Debug, Clone, Copy)]
 pub struct Texts {
     /// All their tokens.
@@ -93,9 +93,9 @@ pub struct Memory {
     pub weights: u64,
     /// Gradients: their sum, and what the workers have found and not yet added to it.
     pub gradients: u64,
-    /// Moments of the optimiser and other copies of the learning values.
+    /// Moments of the optimiser and other copies of the trainable values.
     pub optimizer: u64,
-    /// What the forward pass keeps for the way back, and the largest temporaries.
+    /// What the forward pass saves for the backward pass, and the largest temporaries.
     pub activations: u64,
     /// Batches, decoded images and kept activations of frozen layers.
     pub inputs: u64,
@@ -113,13 +113,13 @@ impl Memory {
 impl Workload<'_> {
     /// The peak of a training whose steps are cut into `micro_batches`.
     pub fn memory(&self, micro_batches: usize) -> Memory {
-        let (learning, all) = (self.parameters.0 as u64, self.parameters.1 as u64);
+        let (trainable, all) = (self.parameters.0 as u64, self.parameters.1 as u64);
         let half = if self.computation.precision == Precision::F32 { 0 } else { 2 };
         let rounds = micro_batches.max(self.rounds);
         Memory {
             weights: all * (4 + half),
-            gradients: learning * 4 + self.found(rounds),
-            optimizer: (2 + self.copies as u64) * learning * 4,
+            gradients: trainable * 4 + self.found(rounds),
+            optimizer: (2 + self.copies as u64) * trainable * 4,
             activations: self.batch_size.div_ceil(rounds.max(1)) as u64 * self.activations()
                 + self.texts.map_or(0, |texts| texts.tokens * texts.values * 4),
             inputs: self.inputs(),
@@ -127,15 +127,15 @@ impl Workload<'_> {
         }
     }
 
-    /// Bytes of gradients that workers hold beside the sum: those of a stretch of the network, or without stretches of all
-    /// of it. The only part of a step is its sum.
+    /// Bytes of gradients that workers hold beside the sum: those of a segment of the network, or without segments of all of
+    /// it. The only part of a step is its sum.
     fn found(&self, rounds: usize) -> u64 {
         if self.workers * rounds == 1 {
             return 0;
         }
-        let stretches = self.spec.depth - self.first_block.min(self.spec.depth) + 1;
-        let by_stretches = self.plain || self.computation.checkpoint_blocks;
-        self.workers as u64 * 4 * self.parameters.0 as u64 / if by_stretches { stretches as u64 } else { 1 }
+        let segments = self.spec.depth - self.first_block.min(self.spec.depth) + 1;
+        let by_segments = self.plain || self.computation.checkpoint_blocks;
+        self.workers as u64 * 4 * self.parameters.0 as u64 / if by_segments { segments as u64 } else { 1 }
     }
 
     /// The fewest micro-batches with which the training fits into `free` bytes; one image at a time when none does.
@@ -157,11 +157,11 @@ impl Workload<'_> {
         if matches!(self.stage, Stage::Features(_)) {
             return spec.features() as u64 * 16;
         }
-        let learning = (spec.depth - self.first_block.min(spec.depth)) as u64;
+        let trainable = (spec.depth - self.first_block.min(spec.depth)) as u64;
         let block = self.block_values();
-        // Temporaries: the gradients beside a block on its way back, and what it computes again there.
+        // Temporaries: the gradients beside a block in its backward pass, and what it computes again there.
         let temporary = 4 * width + self.fc1_width() + spec.hidden as u64;
-        let kept = if self.computation.checkpoint_blocks { learning * width + block } else { learning * block };
+        let kept = if self.computation.checkpoint_blocks { trainable * width + block } else { trainable * block };
         let embedding = if self.first_block == 0 && self.stage == Stage::Pixels {
             (3 * spec.patch * spec.patch) as u64 + 3 * width
         } else {
@@ -170,7 +170,7 @@ impl Workload<'_> {
         tokens * (kept + temporary + embedding) * 4
     }
 
-    /// Values a token that a learning block keeps.
+    /// Values a token that a trainable block saves.
     fn block_values(&self) -> u64 {
         let spec = self.spec;
         let (width, fc1, hidden) = (spec.width as u64, self.fc1_width(), spec.hidden as u64);
@@ -222,7 +222,7 @@ impl Workload<'_> {
         let spec = self.spec;
         let block = self.block_operations();
         let embedding = 2.0 * (spec.tokens() * 3 * spec.patch * spec.patch * spec.width) as f64;
-        let learning = (spec.depth - self.first_block.min(spec.depth)) as f64;
+        let trainable = (spec.depth - self.first_block.min(spec.depth)) as f64;
         let (start, kept_below) = match self.stage {
             Stage::Pixels => (0.0, 0.0),
             Stage::Block(block) => (block as f64, block as f64),
@@ -230,11 +230,11 @@ impl Workload<'_> {
         };
         let forward = (spec.depth as f64 - start) * block + if start == 0.0 { embedding } else { 0.0 };
         // Backward is twice the forward pass; checkpointing runs forward once more.
-        let back = learning * block * if self.computation.checkpoint_blocks { 3.0 } else { 2.0 };
-        let step = self.passes as f64 * (forward + back);
+        let backward = trainable * block * if self.computation.checkpoint_blocks { 3.0 } else { 2.0 };
+        let step = self.passes as f64 * (forward + backward);
         let once = kept_below * block + if kept_below > 0.0 { embedding } else { 0.0 };
         let views = self.views.max(1) as f64;
-        // Of a frozen tower, the way back has the gradients of activations only.
+        // Of a frozen tower, the backward pass has the gradients of activations only.
         let texts = self.texts.map_or(0.0, |texts| 2.0 * texts.operations);
         let steps = self.epochs * (train / self.batch_size.max(1) as f64).ceil();
         self.epochs * (train * step + val * forward) + once * (train * views + val) + steps * texts

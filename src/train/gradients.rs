@@ -1,15 +1,12 @@
-//! Gradients of the learning parameters by name: taken from a backward pass, summed over shards, measured, clipped.
+//! Gradients of the trainable parameters by name: taken from a backward pass, summed over shards, measured, clipped.
 
-use super::adamw::contiguous_mut;
-use crate::backbone::Params;
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda::{Operand, optimizer};
-use crate::kernels::{Fusible, contiguous, fused, lane_sum, read, run, simd};
+use crate::kernels::{Fusible, contiguous, contiguous_mut, fused, lane_sum, read, run, simd};
 use crate::system::workers::Workers;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, Var};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,7 +18,7 @@ const PART: usize = 8192;
 /// On a GPU: the most partial sums of a tensor, enough to keep all its processors busy.
 const MOST_PARTS: usize = 256;
 
-/// One gradient for each learning parameter: a tensor each, and one factor on all of them.
+/// One gradient for each trainable parameter: a tensor each, and one factor on all of them.
 ///
 /// The factor is kept apart so that neither clipping nor taking back the loss scale goes over the tensors: the optimiser
 /// multiplies by it while it reads them anyway.
@@ -42,39 +39,7 @@ pub enum Squares {
     Unread(Tensor),
 }
 
-impl Default for Gradients {
-    fn default() -> Self {
-        Self { tensors: BTreeMap::new(), factor: 1.0, squares: None }
-    }
-}
-
 impl Gradients {
-    /// Differentiates a scalar loss. The gradients are detached, so that the graph is freed.
-    ///
-    /// # Errors
-    /// When a learning parameter receives no gradient: some operation cut the graph.
-    pub fn of(loss: &Tensor, params: &Params) -> Result<Self> {
-        let mut gradients = Self::default();
-        gradients.take(&mut loss.backward()?, params);
-        gradients.complete(params)?;
-        Ok(gradients)
-    }
-
-    /// Takes what a backward pass through a part of the network has found.
-    pub fn take(&mut self, store: &mut GradStore, params: &Params) {
-        let found = |(name, var): (&str, &Var)| Some((name.to_owned(), store.remove(var.as_tensor())?.detach()));
-        self.tensors.extend(params.trained().filter_map(found));
-        self.squares = None;
-    }
-
-    /// Holds what was taken against the learning parameters.
-    ///
-    /// # Errors
-    /// When a learning parameter received no gradient: some operation cut the graph.
-    pub fn complete(&self, params: &Params) -> Result<()> {
-        params.trained().try_for_each(|(name, _)| self.tensor(name).map(|_| ()))
-    }
-
     /// The gradient of a parameter.
     ///
     /// # Errors
@@ -91,7 +56,7 @@ impl Gradients {
     pub(super) fn tensor(&self, name: &str) -> Result<&Tensor> {
         match self.tensors.get(name) {
             Some(tensor) => Ok(tensor),
-            None => candle_core::bail!("the learning parameter {name:?} received no gradient"),
+            None => candle_core::bail!("the trainable parameter {name:?} received no gradient"),
         }
     }
 
@@ -113,24 +78,6 @@ impl Gradients {
         let sum = (self.tensor(name)? + (term * (1.0 / self.factor))?)?;
         self.tensors.insert(name.to_owned(), sum);
         self.squares = None;
-        Ok(())
-    }
-
-    /// Adds another shard's or micro-batch's gradients, which have the same factor.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn add(&mut self, other: Self, workers: &Workers) -> Result<()> {
-        if self.tensors.is_empty() {
-            *self = other;
-            return Ok(());
-        }
-        let pairs: Vec<_> = std::mem::take(&mut self.tensors).into_iter().zip(other.tensors.into_values()).collect();
-        let sums = workers.map(pairs, |((name, sum), term)| {
-            let (sum, squares) = added(sum, &term)?;
-            Ok((name, sum, squares))
-        })?;
-        *self = Self { factor: self.factor, ..Self::of_sums(sums) };
         Ok(())
     }
 
@@ -318,19 +265,25 @@ mod tests {
             Tensor::from_vec(values, count, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
         };
         let tensors = [("a".to_owned(), wave(COUNT)), ("b".to_owned(), wave(1))].into();
-        Gradients { tensors, ..Gradients::default() }
+        Gradients { tensors, factor: 1.0, squares: None }
     }
 
     #[test]
     fn sums_of_squares_of_an_addition_are_those_of_a_pass() {
-        let mut sum = gradients(DType::F32, 0.0);
-        sum.add(gradients(DType::F32, 0.5), &workers()).unwrap();
+        let sum = |dtype| {
+            let pairs = gradients(dtype, 0.0).tensors.into_iter().zip(gradients(dtype, 0.5).tensors.into_values());
+            let sums = pairs.map(|((name, sum), term)| {
+                let (sum, squares) = added(sum, &term).unwrap();
+                (name, sum, squares)
+            });
+            Gradients::of_sums(sums.collect())
+        };
+        let composed = sum(DType::F64);
+        let mut sum = sum(DType::F32);
         let along = sum.norm(&workers()).unwrap();
         assert!(sum.squares.take().is_some());
         assert_eq!(sum.norm(&workers()).unwrap(), along);
         // As composed, which is what a GPU without kernels does.
-        let mut composed = gradients(DType::F64, 0.0);
-        composed.add(gradients(DType::F64, 0.5), &workers()).unwrap();
         assert!(composed.squares.is_none());
         assert!((composed.norm(&workers()).unwrap() / along - 1.0).abs() < 1e-6);
     }

@@ -22,7 +22,7 @@ const CAUTION: f64 = 10.0;
 
 /// One step of the test.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Point {
+pub struct SweepPoint {
     /// Learning rate of the backbone.
     pub lr: f64,
     /// Of the head, which keeps its ratio to the backbone's.
@@ -37,26 +37,26 @@ pub struct Point {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sweep {
     /// The steps, up to where the loss broke away.
-    pub points: Vec<Point>,
+    pub points: Vec<SweepPoint>,
     /// The suggested point; none when no rate lowered the loss.
-    pub suggestion: Option<Point>,
+    pub suggestion: Option<SweepPoint>,
 }
 
 impl Sweep {
     /// From rates (backbone, head) and losses of the steps taken.
     pub fn new(steps: &[(f64, f64, f64)]) -> Self {
         let (mut average, mut weight) = (0.0, 1.0);
-        let points: Vec<Point> = steps
+        let points: Vec<SweepPoint> = steps
             .iter()
             .map(|&(lr, head_lr, loss)| {
                 average = SMOOTHING * average + (1.0 - SMOOTHING) * loss;
                 weight *= SMOOTHING;
-                Point { lr, head_lr, loss, smoothed: average / (1.0 - weight) }
+                SweepPoint { lr, head_lr, loss, smoothed: average / (1.0 - weight) }
             })
             .collect();
         let lowest = points.iter().min_by(|a, b| a.smoothed.total_cmp(&b.smoothed)).copied();
         let suggestion = lowest.filter(|lowest| points.first().is_some_and(|first| lowest.smoothed < first.smoothed));
-        let careful = |lowest: Point| {
+        let careful = |lowest: SweepPoint| {
             let wanted = lowest.lr / CAUTION;
             points.iter().copied().min_by(|a, b| distance(a.lr, wanted).total_cmp(&distance(b.lr, wanted)))
         };
@@ -81,14 +81,15 @@ impl Fit<'_> {
     /// As training itself.
     pub fn find_lr(&self, state: &mut TrainState, observer: &mut dyn Observer) -> Result<Option<Sweep>> {
         let schedule = LrSchedule::sweep(STEPS, FACTORS);
+        let phase = self.trainer.whole();
         let mut steps = Vec::with_capacity(STEPS);
         for epoch in 0.. {
             let mixing = self.mixing(state.progress.step);
-            let over = ahead(self.trainer, self.feed.train(epoch, 0)?, mixing, |batches| -> Result<bool> {
+            let over = ahead(self.trainer.model, self.source.train(epoch, 0)?, mixing, |batches| -> Result<bool> {
                 for sent in batches {
                     let sent = sent?;
                     let factor = schedule.factor(state.progress.step);
-                    if !self.train_step(self.trainer, &sent, state, schedule, observer)? {
+                    if !self.train_step(&phase, &sent, state, schedule, observer)? {
                         return Ok(true);
                     }
                     let running = std::mem::take(&mut state.progress.running);

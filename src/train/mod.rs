@@ -1,34 +1,30 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! feed (batches) → mix → upload (ahead, on a GPU) → trainer (sharded passes) → gathering (their gradients, added) → gradients (clip) → readout (loss, hits,
-//! norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
+//! mix → upload (ahead, on a GPU) → trainer (shards) → backprop (forward and backward) → accumulator → gradients (clip) →
+//! step_metrics (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
 
+mod accumulator;
 pub mod adamw;
-pub mod anchor;
+mod backprop;
 pub mod checkpoint;
-pub mod classifier;
-pub mod cosine;
-pub mod directions;
 pub mod early_stop;
 pub mod ema;
 pub mod epoch;
-pub mod feed;
 pub mod fit;
 pub mod forecast;
-pub mod gathering;
 pub mod gradients;
 pub mod lr_finder;
 pub mod mix;
-pub mod pass;
 pub mod progress;
-mod readout;
+pub mod regulariser;
 pub mod safeguard;
 pub mod sam;
 pub mod schedule;
+pub mod snapshot;
 pub mod soup;
 pub mod state;
 mod step;
-pub mod swap;
+mod step_metrics;
 pub mod trainer;
 pub mod upload;
 pub mod wise_ft;

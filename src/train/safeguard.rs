@@ -39,7 +39,7 @@ impl Safeguard {
         Self { micro_batches, loss_scale, finite_steps: 0 }
     }
 
-    /// Computes the step of `images` images by `compute`, as often as it takes; `say` hears why it is repeated.
+    /// Computes the step of `images` images by `compute`, as often as it takes; `say` is told why it is repeated.
     ///
     /// The result may still not be finite: when the loss itself is not, no scale helps. None when `compute` was asked to
     /// stop.

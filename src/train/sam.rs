@@ -2,7 +2,7 @@
 //! training prefers flat minima.
 
 use super::gradients::Gradients;
-use super::swap::swapped;
+use super::snapshot::with_values;
 use crate::backbone::Params;
 use crate::error::Result;
 use candle_core::Tensor;
@@ -10,7 +10,7 @@ use candle_core::Tensor;
 /// Keeps a gradient of 0 from being divided by its norm.
 const SMALLEST_NORM: f64 = 1e-12;
 
-/// Runs `pass` with the learning parameters moved by `radius` along their gradients, whose norm over all of them is
+/// Runs `pass` with the trainable parameters moved by `radius` along their gradients, whose norm over all of them is
 /// `norm`, then puts them back bit for bit.
 ///
 /// # Errors
@@ -24,5 +24,5 @@ pub fn uphill<R>(
 ) -> Result<R> {
     let scale = radius / (norm + SMALLEST_NORM);
     let moved = |name: &str, value: &Tensor| value + (gradients.get(name)? * scale)?;
-    swapped(params, moved, pass)
+    with_values(params, moved, pass)
 }

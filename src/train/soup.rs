@@ -4,10 +4,11 @@
 //! images than the mean without it. So the soup is never worse there than the single best epoch.
 
 use super::checkpoint::Checkpoints;
-use super::early_stop::{ranking, score};
+use super::early_stop::score;
 use super::fit::Fit;
 use super::progress::{EpochRecord, Progress};
 use crate::backbone::Params;
+use crate::config::EarlyStopSettings;
 use crate::error::{Result, WeightsError};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,7 @@ impl Fit<'_> {
         let best = self.ingredients(progress);
         if best.contains(&progress.epoch) {
             let name = checkpoint_name(progress.epoch);
-            self.checkpoints.save(&name, progress.step, &self.trainer.saved()?, None, progress)?;
+            self.checkpoints.save(&name, progress.step, &self.trainer.model.saved()?, None, progress)?;
         }
         let outdated = progress.history.iter().map(|record| record.epoch).filter(|epoch| !best.contains(epoch));
         outdated.into_iter().try_for_each(|epoch| self.checkpoints.remove(&checkpoint_name(epoch)))
@@ -87,7 +88,7 @@ impl Fit<'_> {
         if rest.is_empty() {
             return Ok(None);
         }
-        let params = &self.trainer.params;
+        let params = &self.trainer.model.params;
         let (mut epochs, mut soup) = (vec![*first], best);
         let mut sum = self.load_ingredient(*first)?;
         for &epoch in rest {
@@ -102,7 +103,7 @@ impl Fit<'_> {
         }
         if epochs.len() > 1 {
             set_to_mean(params, &sum, epochs.len())?;
-            self.checkpoints.save("best", progress.step, &self.trainer.saved()?, None, progress)?;
+            self.checkpoints.save("best", progress.step, &self.trainer.model.saved()?, None, progress)?;
         }
         Ok(Some(SoupRecord { tried, epochs, best, soup }))
     }
@@ -141,8 +142,39 @@ fn add(sum: &Tensors, other: &Tensors) -> candle_core::Result<Tensors> {
 }
 
 fn set_to_mean(params: &Params, sum: &Tensors, n: usize) -> candle_core::Result<()> {
-    params.trained().try_for_each(|(name, var)| match sum.get(name) {
-        Some(sum) => var.set(&(sum / n as f64)?.to_device(var.device())?),
+    params.assign(|name, _| match sum.get(name) {
+        Some(sum) => (sum / n as f64).map(Some),
         None => candle_core::bail!("an epoch was saved without {name:?}"),
     })
+}
+
+/// The epochs that were validated, best first, the earlier of equal ones first.
+fn ranking(settings: &EarlyStopSettings, history: &[EpochRecord]) -> Vec<usize> {
+    let scored = |record: &EpochRecord| Some((record.epoch, score(settings, record.val_loss?, record.val_accuracy?)?));
+    let mut epochs: Vec<(usize, (f64, f64))> = history.iter().filter_map(scored).collect();
+    epochs.sort_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+    epochs.into_iter().map(|(epoch, _)| epoch).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EarlyStopMetric;
+
+    #[test]
+    fn the_first_of_the_ranking_is_the_best() {
+        let scores = [(0.9, 0.5), (0.8, 0.7), (0.7, 0.7), (0.7, 0.7), (0.1, 0.2)];
+        let history: Vec<EpochRecord> = (1..)
+            .zip(scores)
+            .map(|(epoch, (loss, accuracy))| EpochRecord {
+                epoch,
+                val_loss: Some(loss).filter(|_| epoch != 4),
+                val_accuracy: Some(accuracy),
+                ..EpochRecord::default()
+            })
+            .collect();
+        let rank = |metric| ranking(&EarlyStopSettings { metric, patience: 0 }, &history);
+        assert_eq!(rank(EarlyStopMetric::ValAccuracy), [3, 2, 1, 5]);
+        assert_eq!(rank(EarlyStopMetric::ValLoss), [5, 3, 2, 1]);
+    }
 }

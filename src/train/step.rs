@@ -6,33 +6,33 @@ use super::progress::Progress;
 use super::sam::uphill;
 use super::schedule::LrSchedule;
 use super::state::TrainState;
-use super::trainer::{Step, StepOptions, Trainer};
+use super::trainer::{Phase, Step, StepOptions};
 use super::upload::Sent;
 use crate::error::{Error, Result};
 
 impl Fit<'_> {
-    /// Updates the parameters that learn in `trainer`, the phase of the epoch, by a batch, unless its numbers are not
-    /// finite. False when a signal came before the step was done: then nothing has changed.
+    /// Updates the parameters that are trainable in `phase` by a batch, unless its numbers are not finite. False when a signal came before the step was done: then nothing has changed.
     pub(super) fn train_step(
         &self,
-        trainer: &Trainer,
+        phase: &Phase,
         sent: &Sent,
         state: &mut TrainState,
         schedule: LrSchedule,
         observer: &mut dyn Observer,
     ) -> Result<bool> {
         let progress = &mut state.progress;
-        let Some(mut step) = self.gradients(trainer, sent, progress, observer)? else { return Ok(false) };
+        let Some(mut step) = self.gradients(phase, sent, progress, observer)? else { return Ok(false) };
         if step.loss.is_finite() && step.norm.is_finite() {
             if let Some(limit) = self.settings.clip_grad {
                 step.gradients.clip(step.norm, limit);
             }
             let rates = self.rates(schedule, progress.step);
-            state.optimizer.step(&trainer.params, &step.gradients, rates, &trainer.workers)?;
-            trainer.constrain()?;
+            let model = self.trainer.model;
+            state.optimizer.step(&phase.params, &step.gradients, rates, &model.workers)?;
+            self.trainer.constrain()?;
             progress.updates += 1;
             if let Some(average) = &mut state.average {
-                average.update(&self.trainer.params, progress.updates, &trainer.workers)?;
+                average.update(&model.params, progress.updates, &model.workers)?;
             }
             let images = sent.batch.labels.len();
             progress.running.loss += step.loss * images as f64;
@@ -61,7 +61,7 @@ impl Fit<'_> {
     /// accuracy are those of the parameters themselves.
     fn gradients(
         &self,
-        trainer: &Trainer,
+        phase: &Phase,
         sent: &Sent,
         progress: &mut Progress,
         observer: &mut dyn Observer,
@@ -69,14 +69,14 @@ impl Fit<'_> {
         let Sent { batch, .. } = sent;
         let options =
             StepOptions { stop: Some(self.stop), inputs: sent.inputs(), ..StepOptions::new(self.seed, progress.step) };
-        let compute = |options: StepOptions<'_>| trainer.step(batch, self.criterion, options);
+        let compute = |options: StepOptions<'_>| self.trainer.step(phase, batch, options);
         let mut pass = || {
             let images = batch.labels.len();
             progress.safeguard.step((images, options), compute, &mut |why| observer.warn(why))
         };
         let Some(here) = pass()? else { return Ok(None) };
         let Some(radius) = self.settings.sam.filter(|_| here.norm.is_finite()) else { return Ok(Some(here)) };
-        let sharp = uphill(&trainer.params, &here.gradients, here.norm, radius, || Ok(pass()?))?;
+        let sharp = uphill(&phase.params, &here.gradients, here.norm, radius, || Ok(pass()?))?;
         Ok(sharp.map(|sharp| Step { loss: here.loss, correct: here.correct, ..sharp }))
     }
 

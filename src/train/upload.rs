@@ -1,9 +1,8 @@
 //! Inputs on their way to the device. On a GPU the next batch goes up while the current one computes.
 
-use super::feed::Batches;
-use super::trainer::Trainer;
 use crate::data::loader::Batch;
 use crate::error::Result;
+use crate::model::{Batches, Model};
 use candle_core::Tensor;
 use std::iter;
 use std::sync::mpsc::sync_channel;
@@ -48,9 +47,9 @@ impl Sent {
 }
 
 /// Hands the batches to `work`, each of them prepared. On a GPU a thread of its own prepares the next batch and sends its
-/// inputs to `trainer`'s device meanwhile; elsewhere a batch is prepared when it is asked for.
+/// inputs to `model`'s device meanwhile; elsewhere a batch is prepared when it is asked for.
 pub fn ahead<R>(
-    trainer: &Trainer,
+    model: &Model,
     batches: Batches<'_>,
     mut prepare: impl FnMut(&mut Batch) + Send,
     work: impl FnOnce(&mut dyn Iterator<Item = Result<Sent>>) -> R,
@@ -61,11 +60,11 @@ pub fn ahead<R>(
         Ok(batch)
     });
     #[cfg(feature = "cuda")]
-    if let Some(mut sender) = cuda::Sender::new(trainer.device()) {
-        let send = move |batch: Batch| sender.send(trainer.input_shape(batch.labels.len()), batch);
+    if let Some(mut sender) = cuda::Sender::new(model.device()) {
+        let send = move |batch: Batch| sender.send(model.input_shape(batch.labels.len()), batch);
         return beside(prepared, send, |sent| work(&mut sent.map(|sent| sent?.arrive())));
     }
-    let _ = trainer; // asked for its device above
+    let _ = model; // asked for its device above
     work(&mut prepared.map(|batch| batch.map(Sent::from)))
 }
 

@@ -21,12 +21,12 @@ pub struct WiseFtRecord {
     /// The share of the fine-tuned weights that is kept; the rest is the start.
     pub alpha: f64,
     /// The scores along the line from the start (0) to the fine-tuned weights (1); empty without validation images.
-    pub curve: Vec<Mixture>,
+    pub curve: Vec<MeanScore>,
 }
 
-/// One mean and its scores on the validation images.
+/// One mean's scores on the validation images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Mixture {
+pub struct MeanScore {
     /// The share of the fine-tuned weights.
     pub alpha: f64,
     /// Mean cross-entropy.
@@ -39,7 +39,7 @@ impl WiseFtRecord {
     /// What came of it, in words.
     pub fn sentence(&self) -> String {
         let at = |wanted: f64| self.curve.iter().find(|point| (point.alpha - wanted).abs() < 1e-9);
-        let percent = |point: &Mixture| format!("{:.1} %", 100.0 * point.val_accuracy);
+        let percent = |point: &MeanScore| format!("{:.1} %", 100.0 * point.val_accuracy);
         let mix = format!("{:.2} of the fine-tuned weights, {:.2} of the start", self.alpha, 1.0 - self.alpha);
         match (at(0.0), at(self.alpha), at(1.0)) {
             (Some(start), Some(kept), Some(tuned)) => {
@@ -50,21 +50,21 @@ impl WiseFtRecord {
     }
 }
 
-/// A model before and after fine-tuning.
-pub struct Line<'a> {
-    /// The learning parameters before.
+/// The line in weight space from a model before fine-tuning to the same one after it.
+pub struct Interpolation<'a> {
+    /// The trainable parameters before.
     pub start: &'a BTreeMap<String, Tensor>,
     /// Those after.
     pub end: &'a BTreeMap<String, Tensor>,
 }
 
-impl Line<'_> {
+impl Interpolation<'_> {
     /// Leaves `params` at the mean that is given or scores best, and says how others score: all tenths when it is chosen,
     /// both ends when it is given. Equal scores are decided as between epochs, and then for the start. `validate` scores
     /// the parameters as they are, or gives none without validation images.
     ///
     /// # Errors
-    /// Those of `validate`; when an end lacks a learning parameter.
+    /// Those of `validate`; when an end lacks a trainable parameter.
     pub fn settle(
         &self,
         params: &Params,
@@ -77,11 +77,11 @@ impl Line<'_> {
             WiseFt::Share(1.0) => vec![0.0, 1.0],
             WiseFt::Share(share) => vec![0.0, share, 1.0],
         };
-        let mut curve: Vec<Mixture> = Vec::new();
+        let mut curve: Vec<MeanScore> = Vec::new();
         for alpha in alphas {
             self.set(params, alpha)?;
             let Some(ValScore { loss, accuracy }) = validate()? else { break };
-            curve.push(Mixture { alpha, val_loss: loss, val_accuracy: accuracy });
+            curve.push(MeanScore { alpha, val_loss: loss, val_accuracy: accuracy });
         }
         let alpha = match wise_ft {
             WiseFt::Chosen => best(&curve, early_stop),
@@ -91,26 +91,26 @@ impl Line<'_> {
         Ok(WiseFtRecord { alpha, curve })
     }
 
-    /// (1 - α) start + α end for every learning parameter. Of adapters only the factor that starts from zero is mixed: so
+    /// (1 - α) start + α end for every trainable parameter. Of adapters only the factor that starts from zero is mixed: so
     /// the mean is that of the weights they are merged into, as their product grows with α and not with its square.
     fn set(&self, params: &Params, alpha: f64) -> candle_core::Result<()> {
-        params.trained().try_for_each(|(name, var)| {
+        params.assign(|name, now| {
             let (Some(start), Some(end)) = (self.start.get(name), self.end.get(name)) else {
                 candle_core::bail!("an end of the line has no {name:?}")
             };
             if name.ends_with(".lora_a") {
-                return var.set(&end.to_device(var.device())?);
+                return Ok(Some(end.clone()));
             }
-            let (start, end) = (start.to_device(var.device())?, end.to_device(var.device())?);
-            var.set(&((start * (1.0 - alpha))? + (end * alpha)?)?)
+            let (start, end) = (start.to_device(now.device())?, end.to_device(now.device())?);
+            ((start * (1.0 - alpha))? + (end * alpha)?).map(Some)
         })
     }
 }
 
 /// The share of the best mixture, the smallest of equal ones; 1 when none has a score.
-fn best(curve: &[Mixture], early_stop: &EarlyStopSettings) -> f64 {
+fn best(curve: &[MeanScore], early_stop: &EarlyStopSettings) -> f64 {
     let scored = curve.iter().filter_map(|point| Some((point, score(early_stop, point.val_loss, point.val_accuracy)?)));
-    let better = |best: Option<(f64, (f64, f64))>, (point, score): (&Mixture, (f64, f64))| match best {
+    let better = |best: Option<(f64, (f64, f64))>, (point, score): (&MeanScore, (f64, f64))| match best {
         Some((_, highest)) if score <= highest => best,
         _ => Some((point.alpha, score)),
     };
@@ -146,7 +146,7 @@ mod tests {
             let first = values(&params)[0];
             Ok(accuracy(first).map(|accuracy| ValScore { loss: f64::from(first), accuracy }))
         };
-        let line = Line { start: &start, end: &end };
+        let line = Interpolation { start: &start, end: &end };
         let record = line.settle(&params, wise_ft, &EARLY_STOP, &mut validate).unwrap();
         (record, values(&params))
     }
@@ -187,7 +187,7 @@ mod tests {
         let params = params.train_where(|_| true).unwrap();
         let (start, end) = (of(5.0, 0.0), of(3.0, 2.0));
         for (alpha, expected) in [(0.0, 0.0), (0.25, 1.5), (1.0, 6.0)] {
-            Line { start: &start, end: &end }.set(&params, alpha).unwrap();
+            Interpolation { start: &start, end: &end }.set(&params, alpha).unwrap();
             let value = |name: &str| params.tensor(name).unwrap().to_vec2::<f32>().unwrap()[0][0];
             assert_eq!(value("x.lora_a") * value("x.lora_b"), expected);
         }
@@ -196,6 +196,12 @@ mod tests {
     #[test]
     fn an_end_must_have_every_parameter() {
         let (start, end) = (at([0.0, 0.0]), BTreeMap::new());
-        assert!(Line { start: &start, end: &end }.set(&params(), 0.5).unwrap_err().to_string().contains("head.bias"));
+        assert!(
+            Interpolation { start: &start, end: &end }
+                .set(&params(), 0.5)
+                .unwrap_err()
+                .to_string()
+                .contains("head.bias")
+        );
     }
 }

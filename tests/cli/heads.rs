@@ -189,7 +189,10 @@ fn what_has_no_texts_or_no_images_to_choose_on_is_refused() {
     refused(&probe(&["probe.features=both"]), 2, "probe.features");
     refused(&finetune(&["model.head_init=probe", "probe.method=tip"]), 2, "needs texts");
     fs::remove_dir_all(workspace.path("data/val")).unwrap();
+    // Before any image is decoded, of which one is none.
+    workspace.write("data/train/global/zz.png", "no image");
     refused(&finetune(&["train.wise_ft=true", "data.val=0"]), 2, "train.wise_ft = true");
+    fs::remove_file(workspace.path("data/train/global/zz.png")).unwrap();
     fs::remove_file(workspace.path("hf_clip/tokenizer.json")).unwrap();
     refused(&finetune(&[]), 4, "tokenizer.json");
 }

@@ -1,6 +1,7 @@
 //! What the integration tests share: fixtures and comparisons.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)] // each test file uses its own part
 
+pub mod training;
 pub mod workspace;
 
 use candle_core::{DType, Device, Tensor};

@@ -17,6 +17,7 @@ const ORDER: &[&[&str]] = &[
     &["strategy", "features", "text"],
     &["metrics"],
     &["probe", "tsne"],
+    &["model"],
     &["train"],
     &["export"],
     &["report"],
@@ -56,8 +57,6 @@ const CYCLES: &[(&[&str], &str)] = &[
     (&["data/listing.rs", "data/split.rs"], "to be parted"),
     (&["export/card.rs", "export/timm.rs"], "to be parted"),
     (&["probe/select.rs", "probe/tip.rs"], "to be parted"),
-    (&["train/adamw.rs", "train/gradients.rs"], "to be parted"),
-    (&["train/early_stop.rs", "train/progress.rs"], "to be parted"),
 ];
 
 /// Lines of a file, at most.

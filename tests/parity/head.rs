@@ -5,11 +5,11 @@ use crate::common::{Expected, assert_close};
 use candle_core::{Device, Tensor};
 use vitadapt::backbone::Params;
 use vitadapt::linalg::Matrix;
+use vitadapt::model::CosineHead;
 use vitadapt::nn::{Criterion, Targets};
 use vitadapt::probe::{Head, Samples, Tip, TipGrid, Validation};
-use vitadapt::train::anchor::{Anchor, multipliers};
-use vitadapt::train::cosine::CosineHead;
 use vitadapt::train::gradients::Gradients;
+use vitadapt::train::regulariser::{Regulariser, multipliers};
 
 const BOUND: f64 = 1e-5;
 
@@ -55,9 +55,9 @@ fn the_gradient_of_a_pulled_head() {
         let logits = CosineHead::new(&params).unwrap().forward(&expected.get("pull.features")).unwrap();
         let loss = Criterion::default().forward(&logits, &Targets::Hard(&labels), 9.0).unwrap();
         let mut gradients = Gradients::of(&loss, &params).unwrap();
-        let anchor = Anchor::new(expected.get("pull.texts"), 1.2, &strengths).unwrap();
-        let pull = anchor.pull(&params, &mut gradients).unwrap().unwrap();
-        let total = f64::from((loss + pull).unwrap().to_scalar::<f32>().unwrap());
+        let regulariser = Regulariser::new(expected.get("pull.texts"), 1.2, &strengths).unwrap();
+        let penalty = regulariser.add_penalty(&params, &mut gradients).unwrap().unwrap();
+        let total = f64::from((loss + penalty).unwrap().to_scalar::<f32>().unwrap());
         let theirs = expected.scalar(&format!("pull.{variant}.loss"));
         assert!((total - theirs).abs() < 1e-5 * theirs, "{variant}: {total} and {theirs}");
         let roles = [

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::PathBuf;
 use vitadapt::backbone::{Backbone, Cleaning, Params, TextEncoder, TextPreparation, TextTower, Vit};
 use vitadapt::config::{PromptSettings, PromptTemplates};
+use vitadapt::model::CosineHead;
 use vitadapt::nn::{Mode, l2_normalize};
 use vitadapt::system::workers::Workers;
 use vitadapt::text::{PromptEmbeddings, Prompts, TextModel, Tokenizer};
-use vitadapt::train::cosine::CosineHead;
 
 const BOUND: f64 = 1e-4;
 const CASES: [&str; 3] = ["hf_clip", "open_clip", "hf_siglip"];

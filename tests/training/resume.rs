@@ -4,25 +4,24 @@ use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vitadapt::backbone::Backbone;
+use vitadapt::backbone::{Backbone, Readout, Stage};
 use vitadapt::config::{self, Precision, Settings};
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::transform::{Pipeline, Preprocess};
 use vitadapt::data::{Dataset, Sample, Split};
 use vitadapt::error::Result;
+use vitadapt::model::{BatchSource, DropRates, HeadKind, Model, ModelSpec};
 use vitadapt::nn::Criterion;
 use vitadapt::strategy::Plan;
 use vitadapt::system::signals::{Signal, StopRequest};
 use vitadapt::system::workers::Workers;
 use vitadapt::train::checkpoint::Checkpoints;
-use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
-use vitadapt::train::feed::Feed;
 use vitadapt::train::fit::{Ending, Fit, Observer};
 use vitadapt::train::mix::Mixer;
 use vitadapt::train::progress::{EpochRecord, Progress};
 use vitadapt::train::safeguard::Safeguard;
 use vitadapt::train::state::TrainState;
-use vitadapt::train::trainer::Trainer;
+use vitadapt::train::trainer::{Computation, Objective, Trainer};
 
 /// Asks for a stop after a number of steps of this process.
 struct StopAfter {
@@ -86,20 +85,28 @@ fn dataset() -> Dataset {
 /// One process: from the last checkpoint of `run`, or from the start, for at most `steps` steps or `life`.
 fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) -> (Ending, Progress) {
     let backbone = Backbone::load(&settings.model.backbone, settings.model.image_size).unwrap();
-    let shapes = all_shapes(&backbone.spec, backbone.spec.width, 2);
+    let head = HeadKind::Linear;
+    let mut shapes = backbone.spec.shapes();
+    shapes.extend(head.shapes(backbone.spec.width, 2));
     let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
     let plan = Plan::new(&settings.strategy, 1.0, backbone.spec.depth, shapes).unwrap().unfreezing(settings.unfreeze);
-    let mut params = assemble(backbone.params, backbone.spec.width, 2, settings.run.seed, &Device::Cpu).unwrap();
+    let mut params = backbone.params;
+    params.extend(head.fresh(backbone.spec.width, 2, settings.run.seed, &Device::Cpu).unwrap());
     if let Some(lora) = &plan.lora {
         lora.insert(&mut params, settings.run.seed).unwrap();
     }
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
-    let rates = Regularisation { drop_path: settings.model.drop_path, head_dropout: settings.model.head_dropout };
-    let workers = Workers::new(2, &Device::Cpu).unwrap();
-    let trainer = Trainer::new(&backbone.spec, params, &plan, rates.into(), workers, Device::Cpu).unwrap();
     let preprocess = Preprocess::resolve(&settings.preprocess, 32, &backbone.spec.input, None).unwrap();
+    let (vit, lora) = (backbone.spec, plan.lora.clone());
+    let spec = ModelSpec { vit, lora, stage: Stage::Pixels, readout: Readout::POOL, head, classes: 2 };
+    let model = Model::new(spec, params, Workers::new(2, &Device::Cpu).unwrap(), Device::Cpu).unwrap();
+    let objective = Objective {
+        criterion: Criterion { label_smoothing: 0.1, ..Criterion::default() },
+        regulariser: None,
+        drop: DropRates { path: settings.model.drop_path, head: settings.model.head_dropout },
+    };
     let decode = DecodeOptions::default();
-    let feed = Feed {
+    let source = BatchSource {
         dataset: Arc::new(dataset()),
         training: Arc::new(Pipeline::training(preprocess, decode, &settings.augment, settings.run.seed)),
         evaluation: Arc::new(Pipeline::evaluation(preprocess, decode)),
@@ -108,13 +115,13 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
         batch_size: settings.train.batch_size,
         threads: 2,
         views: 0,
-        kept: None,
+        frozen: None,
     };
     let checkpoints = Checkpoints::of_run(run);
     let safeguard = Safeguard::new(settings.train.accumulate.unwrap_or(1), Precision::F32);
-    let mut state = TrainState::new(&settings.train, plan, &trainer.params, safeguard).unwrap();
+    let mut state = TrainState::new(&settings.train, plan.clone(), &model.params, safeguard).unwrap();
     if let Some(saved) = checkpoints.load::<Progress>("last").unwrap() {
-        for (name, var) in trainer.params.trained() {
+        for (name, var) in model.params.trained() {
             var.set(&saved.params[name]).unwrap();
         }
         state.restore(saved.state, saved.optimizer.unwrap()).unwrap();
@@ -124,9 +131,8 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
         settings: &settings.train,
         early_stop: &settings.early_stop,
         seed: settings.run.seed,
-        trainer: &trainer,
-        criterion: &Criterion { label_smoothing: 0.1, ..Criterion::default() },
-        feed: &feed,
+        trainer: Trainer { model: &model, plan: &plan, objective: &objective, computation: Computation::default() },
+        source: &source,
         mixer: Mixer::new(&settings.train, 2, 32, settings.run.seed),
         checkpoints: &checkpoints,
         stop: &request,

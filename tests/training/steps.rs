@@ -1,6 +1,7 @@
 //! The trainer on the real backbone and images, without the command line.
 
 use crate::common::relative_error;
+use crate::common::training::{Training, plan, shapes};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
 use vitadapt::backbone::Backbone;
@@ -8,12 +9,12 @@ use vitadapt::config::{BlockChoice, LoraSettings, LoraTarget, Precision, Strateg
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, View};
+use vitadapt::model::{CosineHead, DropRates, HeadKind, Model};
 use vitadapt::nn::Criterion;
 use vitadapt::strategy::Plan;
-use vitadapt::system::workers::Workers;
-use vitadapt::train::adamw::{AdamW, Rates};
-use vitadapt::train::classifier::{Regularisation, all_shapes, assemble};
-use vitadapt::train::trainer::{Computation, Step, StepOptions, Trainer};
+use vitadapt::train::adamw::Rates;
+use vitadapt::train::regulariser::Regulariser;
+use vitadapt::train::trainer::{Computation, Objective, Step, StepOptions, Trainer};
 
 const SIZE: usize = 64;
 const EVERY_TARGET: [LoraTarget; 6] =
@@ -48,21 +49,9 @@ fn batch(per_class: usize) -> Batch {
     batch
 }
 
-fn plan(backbone: &Backbone, strategy: &StrategySettings) -> Plan {
-    let shapes = all_shapes(&backbone.spec, backbone.spec.width, 3);
-    Plan::new(strategy, 1.0, backbone.spec.depth, shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice()))).unwrap()
-}
-
-fn trainer(strategy: &StrategySettings, threads: usize, rates: Regularisation) -> (Trainer, Plan) {
-    let backbone = Backbone::load("builtin:vit-mini", Some(SIZE)).unwrap();
-    let plan = plan(&backbone, strategy);
-    let mut params = assemble(backbone.params, backbone.spec.width, 3, 1, &Device::Cpu).unwrap();
-    if let Some(lora) = &plan.lora {
-        lora.insert(&mut params, 1).unwrap();
-    }
-    let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
-    let workers = Workers::new(threads, &Device::Cpu).unwrap();
-    (Trainer::new(&backbone.spec, params, &plan, rates.into(), workers, Device::Cpu).unwrap(), plan)
+/// The small backbone with three classes.
+fn training(strategy: &StrategySettings, threads: usize) -> Training {
+    Training::new(Backbone::load("builtin:vit-mini", Some(SIZE)).unwrap(), strategy, 3, threads)
 }
 
 fn last(blocks: usize) -> StrategySettings {
@@ -75,15 +64,6 @@ fn listed(blocks: &[usize]) -> StrategySettings {
 
 fn lora(blocks: BlockChoice, targets: &[LoraTarget]) -> StrategySettings {
     StrategySettings::Lora(LoraSettings { blocks, targets: targets.to_vec(), rank: 4, alpha: 8.0, dropout: 0.0 })
-}
-
-fn plain() -> Criterion {
-    Criterion::default()
-}
-
-/// One step that nothing stops.
-fn step(trainer: &Trainer, batch: &Batch, criterion: &Criterion, options: StepOptions<'_>) -> Step {
-    trainer.step(batch, criterion, options).unwrap().unwrap()
 }
 
 fn largest(tensor: &Tensor) -> f32 {
@@ -105,16 +85,16 @@ fn every_learning_parameter_gets_a_gradient_and_no_other() {
         (lora(BlockChoice::Listed(vec![1, 4]), &[LoraTarget::K, LoraTarget::Fc2]), 2 * 2 * 2 + 2),
     ];
     for (strategy, count) in strategies {
-        let (trainer, plan) = trainer(&strategy, 2, Regularisation::default());
+        let training = training(&strategy, 2);
         // B starts from zero, where A has no gradient.
-        for (_, var) in trainer.params.trained().filter(|(name, _)| name.ends_with("lora_b")) {
+        for (_, var) in training.model.params.trained().filter(|(name, _)| name.ends_with("lora_b")) {
             var.set(&(var.ones_like().unwrap() * 0.01).unwrap()).unwrap();
         }
-        let step = step(&trainer, &batch, &plain(), StepOptions::new(0, 0));
+        let step = training.step(&batch, StepOptions::new(0, 0));
         let names: Vec<&str> = step.gradients.names().collect();
         assert_eq!(names.len(), count, "{strategy:?}: {names:?}");
         for name in step.gradients.names() {
-            assert!(plan.get(name).is_some(), "{name}");
+            assert!(training.plan.get(name).is_some(), "{name}");
             let largest = largest(&step.gradients.get(name).unwrap());
             assert!(largest.is_finite() && largest > 0.0, "{strategy:?}: the gradient of {name} is {largest}");
         }
@@ -124,11 +104,12 @@ fn every_learning_parameter_gets_a_gradient_and_no_other() {
 #[test]
 fn micro_batches_and_workers_change_gradients_by_rounding_only() {
     let batch = batch(3);
-    let rates = Regularisation { drop_path: 0.2, head_dropout: 0.3 };
     let criterion = Criterion { label_smoothing: 0.1, class_weights: vec![0.5, 1.0, 2.0], ..Criterion::default() };
+    let objective = Objective { criterion, regulariser: None, drop: DropRates { path: 0.2, head: 0.3 } };
     let gradients = |threads: usize, parts: usize| {
         let options = StepOptions { micro_batches: parts, ..StepOptions::new(3, 5) };
-        step(&trainer(&StrategySettings::Full, threads, rates).0, &batch, &criterion, options)
+        let objective = objective.clone();
+        Training { objective, ..training(&StrategySettings::Full, threads) }.step(&batch, options)
     };
     let whole = gradients(1, 1);
     for (threads, parts) in [(1, 3), (2, 1), (3, 2), (2, 9)] {
@@ -146,7 +127,6 @@ fn micro_batches_and_workers_change_gradients_by_rounding_only() {
 #[test]
 fn gradient_checkpointing_changes_nothing() {
     let batch = batch(2);
-    let rates = Regularisation { drop_path: 0.2, head_dropout: 0.3 };
     for strategy in [
         StrategySettings::Full,
         last(2),
@@ -156,8 +136,8 @@ fn gradient_checkpointing_changes_nothing() {
     ] {
         let step = |checkpoint_blocks| {
             let computation = Computation { checkpoint_blocks, ..Computation::default() };
-            let trainer = trainer(&strategy, 2, rates).0.computed(computation);
-            step(&trainer, &batch, &plain(), StepOptions::new(3, 5))
+            let objective = Objective { drop: DropRates { path: 0.2, head: 0.3 }, ..Objective::default() };
+            Training { computation, objective, ..training(&strategy, 2) }.step(&batch, StepOptions::new(3, 5))
         };
         let (plain, checkpointed) = (step(false), step(true));
         assert_eq!((plain.loss, plain.correct), (checkpointed.loss, checkpointed.correct));
@@ -182,8 +162,8 @@ fn half_precision_follows_f32_with_gradients_in_f32() {
 fn half_precision_follows(batch: &Batch, strategy: &StrategySettings) {
     let step = |precision, checkpoint_blocks, loss_scale| {
         let computation = Computation { precision, checkpoint_blocks };
-        let trainer = trainer(strategy, 2, Regularisation::default()).0.computed(computation);
-        step(&trainer, batch, &plain(), StepOptions { loss_scale, ..StepOptions::new(3, 5) })
+        let training = Training { computation, ..training(strategy, 2) };
+        training.step(batch, StepOptions { loss_scale, ..StepOptions::new(3, 5) })
     };
     let exact = step(Precision::F32, false, 1.0);
     for (precision, loss_scale, bound) in
@@ -211,19 +191,18 @@ fn nine_images_are_learned_by_heart_and_frozen_weights_stay() {
         (StrategySettings::Frozen, 5e-2, 120),
         (lora(BlockChoice::Last(4), &[LoraTarget::Q, LoraTarget::V, LoraTarget::O]), 5e-3, 60),
     ] {
-        let (trainer, plan) = trainer(&strategy, 2, Regularisation::default());
-        let before: Vec<(String, Vec<f32>)> = frozen(&trainer, &plan);
-        let mut optimizer = AdamW::new(plan.clone(), &trainer.params).unwrap();
+        let training = training(&strategy, 2);
+        let Training { model, plan, .. } = &training;
+        let before: Vec<(String, Vec<f32>)> = frozen(model, plan);
+        let mut optimizer = training.optimizer();
         let mut last = f64::INFINITY;
         for number in 0..steps {
-            let result = step(&trainer, &batch, &plain(), StepOptions::new(0, number));
-            last = result.loss;
             let rates = Rates { lr, head_lr: lr, weight_decay: 0.0 };
-            optimizer.step(&trainer.params, &result.gradients, rates, &trainer.workers).unwrap();
+            last = training.update(&batch, number, &mut optimizer, rates).loss;
         }
         assert!(last < 0.1, "{strategy:?} ends at a loss of {last}");
-        assert_eq!(before, frozen(&trainer, &plan), "{strategy:?} moved frozen weights");
-        let logits = trainer.logits(&batch).unwrap();
+        assert_eq!(before, frozen(model, plan), "{strategy:?} moved frozen weights");
+        let logits = training.logits(&batch);
         for (row, label) in logits.chunks(3).zip(&batch.labels) {
             assert!(row.iter().all(|x| *x <= row[*label]), "the scorer does not see what the optimiser wrote");
         }
@@ -233,35 +212,62 @@ fn nine_images_are_learned_by_heart_and_frozen_weights_stay() {
 #[test]
 fn what_has_not_yet_joined_gets_no_gradient_and_stays() {
     let batch = batch(2);
-    let (trainer, plan) = trainer(&listed(&[1, 4]), 2, Regularisation::default());
-    let plan = plan.unfreezing(1);
-    let backbone = Backbone::load("builtin:vit-mini", Some(SIZE)).unwrap();
-    let form = Regularisation::default().into();
-    let workers = Workers::new(2, &Device::Cpu).unwrap();
-    let trainer = Trainer::new(&backbone.spec, trainer.params, &plan, form, workers, Device::Cpu).unwrap();
-    let mut optimizer = AdamW::new(plan, &trainer.params).unwrap();
+    let training = training(&listed(&[1, 4]), 2);
+    let training = Training { plan: training.plan.clone().unfreezing(1), ..training };
+    let (trainer, model) = (training.trainer(), &training.model);
+    let mut optimizer = training.optimizer();
     for (epoch, count) in [(0, 2), (1, 2 + 2 + 12), (2, 2 + 2 + 24)] {
-        let phase = trainer.learning(epoch).unwrap();
-        assert_eq!(phase.is_none(), epoch == 2);
-        let phase = phase.as_ref().unwrap_or(&trainer);
-        let before = values(&trainer);
-        let step = step(phase, &batch, &plain(), StepOptions::new(0, epoch));
+        let phase = trainer.phase(epoch);
+        let before = values(model);
+        let step = trainer.step(&phase, &batch, StepOptions::new(0, epoch)).unwrap().unwrap();
         assert_eq!(step.gradients.names().count(), count, "epoch {epoch}");
         let rates = Rates { lr: 1e-2, head_lr: 1e-2, weight_decay: 0.1 };
-        optimizer.step(&phase.params, &step.gradients, rates, &phase.workers).unwrap();
-        for ((name, before), (_, after)) in before.iter().zip(values(&trainer)) {
+        optimizer.step(&phase.params, &step.gradients, rates, &model.workers).unwrap();
+        for ((name, before), (_, after)) in before.iter().zip(values(model)) {
             assert_eq!(*before != after, step.gradients.get(name).is_ok(), "{name} in epoch {epoch}");
         }
     }
 }
 
-fn values(trainer: &Trainer) -> Vec<(String, Vec<f32>)> {
-    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
-    trainer.params.iter().map(|(name, param)| (name.to_owned(), flat(param.tensor()))).collect()
+/// The regulariser and the ceiling of the scale are those of the model, whichever of its blocks are trainable yet.
+#[test]
+fn a_regularised_head_stays_so_while_blocks_unfreeze() {
+    let batch = batch(2);
+    let mut backbone = Backbone::load("builtin:vit-mini", Some(SIZE)).unwrap();
+    let width = backbone.spec.width;
+    let directions = HeadKind::Linear.fresh(width, 3, 1, &Device::Cpu).unwrap().tensor("head.weight").unwrap();
+    backbone.params.extend(CosineHead::params(&directions, 10.0, 0.0).unwrap());
+    let plan = plan(&StrategySettings::Full, backbone.spec.depth, &shapes(&backbone.params)).unfreezing(1);
+    let Training { model, plan, computation, .. } = Training::of(backbone, plan, HeadKind::Cosine, 3, 2);
+    let start = (&directions + 1.0).unwrap();
+    let without = Objective::default();
+    let with = Objective { regulariser: Some(Regulariser::new(start, 0.0, &[4.0; 3]).unwrap()), ..without.clone() };
+    let trainer = |objective| Trainer { model: &model, plan: &plan, objective, computation };
+    for epoch in [0, 1, 99] {
+        let step = |objective| {
+            let trainer = trainer(objective);
+            trainer.step(&trainer.phase(epoch), &batch, StepOptions::new(0, epoch)).unwrap().unwrap()
+        };
+        let (without, with) = (step(&without), step(&with));
+        // The mean over the classes of λ |w - t|², where each of the differences is 1.
+        let penalty = 4.0 * directions.dim(1).unwrap() as f64;
+        assert!((with.loss - without.loss - penalty).abs() < 1e-3 * penalty, "epoch {epoch}: {}", with.loss);
+        let gradient = |step: &Step| step.gradients.get("head.weight").unwrap();
+        let difference = (gradient(&with) - gradient(&without)).unwrap();
+        assert!(largest(&(difference + 8.0 / 3.0).unwrap()) < 1e-3, "epoch {epoch}");
+    }
+    trainer(&with).constrain().unwrap();
+    let scale = model.params.tensor("head.logit_scale").unwrap().to_vec1::<f32>().unwrap();
+    assert!((scale[0] - 100f32.ln()).abs() < 1e-6, "{scale:?}");
 }
 
-fn frozen(trainer: &Trainer, plan: &Plan) -> Vec<(String, Vec<f32>)> {
-    let frozen = trainer.params.iter().filter(|(name, _)| plan.get(name).is_none());
+fn values(model: &Model) -> Vec<(String, Vec<f32>)> {
+    let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
+    model.params.iter().map(|(name, param)| (name.to_owned(), flat(param.tensor()))).collect()
+}
+
+fn frozen(model: &Model, plan: &Plan) -> Vec<(String, Vec<f32>)> {
+    let frozen = model.params.iter().filter(|(name, _)| plan.get(name).is_none());
     frozen.map(|(name, param)| (name.to_owned(), param.tensor().flatten_all().unwrap().to_vec1().unwrap())).collect()
 }
 

@@ -34,7 +34,7 @@ pub fn run(folder: &Path, args: &CheckArgs, console: &Console) -> Result<()> {
     let dataset = Arc::new(run.dataset()?);
     let keys = Arc::new(keys(&dataset, &run.session.workers)?);
     let images = (&dataset, &keys, &Arc::new(run.pipeline()));
-    let features = FeatureSet::compute(&run.session, &run.trainer.params, &run.weights, readout, images, console)?;
+    let features = FeatureSet::compute(&run.session, &run.model.params, &run.weights, readout, images, console)?;
     let labels: Vec<usize> = dataset.samples.iter().map(|sample| sample.label).collect();
     let samples = Samples::new(features.matrix(), &labels, &dataset.classes)?;
     let found = run.session.workers.install(|| suspects(&samples, NEIGHBORS))?;

@@ -8,9 +8,9 @@ use crate::error::Result;
 use crate::experiment::forecast::{Sizes, forecast};
 use crate::experiment::session::{plan_over, visual_prompts};
 use crate::experiment::{device, keep};
+use crate::model::HeadKind;
 use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
 use crate::system::workers::Workers;
-use crate::train::classifier::all_shapes;
 use serde_json::json;
 
 /// Describes the plan; one that does not fit is a warning, one that the backbone does not allow a problem.
@@ -48,7 +48,8 @@ pub fn section(
 }
 
 fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Console) -> Result<(Sizes, Forecast)> {
-    let mut shapes = all_shapes(spec, Readout::POOL.width(spec), dataset.classes.len());
+    let mut shapes = spec.shapes();
+    shapes.extend(HeadKind::Linear.shapes(Readout::POOL.width(spec), dataset.classes.len()));
     if let Some(visual) = visual_prompts(settings) {
         shapes.extend(visual.shapes(spec));
     }

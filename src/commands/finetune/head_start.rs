@@ -10,9 +10,9 @@ use crate::probe::Model;
 use crate::report::{Console, percent, plots};
 use crate::train::epoch::validate;
 use crate::train::progress::Progress;
+use crate::train::snapshot::snapshot;
 use crate::train::soup::ValScore;
-use crate::train::swap::copies;
-use crate::train::wise_ft::Line;
+use crate::train::wise_ft::Interpolation;
 use candle_core::Tensor;
 
 /// The best weights of training, as long as a mean with those before it is under way.
@@ -34,7 +34,7 @@ impl Training {
     /// change for the head's sake (Kumar et al. 2022). Validation images choose its C but are not fitted, since they
     /// choose the epoch too.
     pub(super) fn start_from_probe(&self, console: &Console) -> Result<()> {
-        let (session, params) = (&self.session, &self.trainer.params);
+        let (session, params) = (&self.session, &self.model.params);
         let features = self.pretrained_features(console)?;
         let fitted = fit(&features, session, Refit::Train, console)?;
         let Model::Linear(found) = &fitted.model else {
@@ -50,18 +50,17 @@ impl Training {
             percent(chosen.validation_accuracy)
         ));
         let head = [("head.weight", &found.head.weight), ("head.bias", &found.head.bias)];
-        for (name, var) in params.trained() {
-            if let Some((_, values)) = head.iter().find(|(wanted, _)| *wanted == name) {
-                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
-            }
-        }
-        Ok(())
+        let values = |name: &str| head.iter().find(|(wanted, _)| *wanted == name).map(|(_, values)| values);
+        let tensor = |name: &str, now: &Tensor| {
+            values(name).map(|values| Tensor::from_slice(values, now.shape(), now.device())).transpose()
+        };
+        Ok(params.assign(tensor)?)
     }
 
     /// The pooled features of all images, while the backbone is still the pretrained one.
     fn pretrained_features(&self, console: &Console) -> Result<FeatureSet> {
-        let (session, params) = (&self.session, &self.trainer.params);
-        let images = (&self.feed.dataset, &self.keys, &self.feed.evaluation);
+        let (session, params) = (&self.session, &self.model.params);
+        let images = (&self.source.dataset, &self.keys, &self.source.evaluation);
         // Prompts that have not learnt yet would only disturb.
         let mut pretrained = params.detached();
         pretrained.retain(|name| !is_visual_prompt(name));
@@ -70,16 +69,16 @@ impl Training {
 
     /// A head from texts before training: says how well it does, ties it to where it is, and keeps the parameters when
     /// they are wanted after training. They are the same ones when the run is resumed, so nothing of this is saved.
-    pub(super) fn hold_to_texts(&mut self, console: &Console) -> Result<()> {
+    pub(super) fn regularise_to_texts(&mut self, console: &Console) -> Result<()> {
         let Some(texts) = &self.texts else { return Ok(()) };
         let settings = &self.session.settings.train;
-        let anchor = texts.anchor(settings.head_pull, &self.trainer, || self.pretrained_features(console))?;
-        self.trainer.hold(anchor);
+        let features = || self.pretrained_features(console);
+        self.objective.regulariser = Some(texts.regulariser(settings.head_pull, &self.model.params, features)?);
         if settings.wise_ft.is_some() {
-            self.start = Some(copies(&self.trainer.params)?);
+            self.start = Some(snapshot(&self.model.params)?);
         }
         let resumed = self.checkpoints.path("last").exists();
-        if !resumed && let Some((_, accuracy)) = validate(&self.feed, &self.trainer)? {
+        if !resumed && let Some((_, accuracy)) = validate(&self.source, &self.model)? {
             console.info(format!("head      from texts: {} on validation images before training", percent(accuracy)));
         }
         Ok(())
@@ -87,21 +86,23 @@ impl Training {
 
     /// Puts the mean of the weights before and after training in the place of the best, if it is wanted.
     pub(super) fn mix_with_start(&mut self, console: &Console) -> Result<()> {
-        let (Some(wise_ft), Some(start)) = (self.session.settings.train.wise_ft, &self.start) else { return Ok(()) };
+        let (Some(wise_ft), Some(start)) = (self.session.settings.train.wise_ft, self.start.take()) else {
+            return Ok(());
+        };
         // The weights after training stay apart until the run is done: a mean of the mean would be another model.
         let tuned = match self.checkpoints.load::<Progress>(FINETUNED)? {
             Some(tuned) => tuned,
             None => match self.checkpoints.load::<Progress>("best")? {
                 Some(best) => {
-                    self.checkpoints.save(FINETUNED, best.state.step, &self.trainer.params, None, &best.state)?;
+                    self.checkpoints.save(FINETUNED, best.state.step, &self.model.params, None, &best.state)?;
                     best
                 }
                 None => return Ok(()),
             },
         };
-        let params = &self.trainer.params;
-        let mut score = || Ok(validate(&self.feed, &self.trainer)?.map(|(loss, accuracy)| ValScore { loss, accuracy }));
-        let line = Line { start, end: &tuned.params };
+        let params = &self.model.params;
+        let mut score = || Ok(validate(&self.source, &self.model)?.map(|(loss, accuracy)| ValScore { loss, accuracy }));
+        let line = Interpolation { start: &start, end: &tuned.params };
         let record = line.settle(params, wise_ft, &self.session.settings.early_stop, &mut score)?;
         self.checkpoints.save("best", tuned.state.step, params, None, &tuned.state)?;
         console.info(format!("wise-ft   {}", record.sentence()));

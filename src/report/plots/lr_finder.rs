@@ -6,7 +6,7 @@ use plotters::prelude::DrawingBackend;
 
 use super::lines::{self, Axes, Kind, Series};
 use super::{Drawn, Picture};
-use crate::train::lr_finder::{Point, Sweep};
+use crate::train::lr_finder::{Sweep, SweepPoint};
 
 const SIZE: (u32, u32) = (1160, 760);
 
@@ -26,7 +26,7 @@ impl Picture for LrFinder<'_> {
         let panel = lines::draw_header(area, self.title, &[Kind::Training], suggestion)?;
         let points = &self.sweep.points;
         let smoothed = Series::new(Kind::Training, points.iter().map(|point| (point.lr.log10(), point.smoothed)));
-        let place = |point: Option<&Point>| point.map_or(0.0, |point| point.lr.log10());
+        let place = |point: Option<&SweepPoint>| point.map_or(0.0, |point| point.lr.log10());
         let (first, last) = (place(points.first()), place(points.last()));
         let (low, high) = lines::extremes(std::slice::from_ref(&smoothed)).unwrap_or((0.0, 1.0));
         let margin = (0.06 * (high - low)).max(1e-6);

@@ -8,7 +8,7 @@ use plotters::prelude::DrawingBackend;
 
 use super::lines::{self, Axes, Kind, Series};
 use super::{Drawn, Picture};
-use crate::train::wise_ft::{Mixture, WiseFtRecord};
+use crate::train::wise_ft::{MeanScore, WiseFtRecord};
 
 const SIZE: (u32, u32) = (1720, 760);
 
@@ -35,7 +35,7 @@ impl Picture for Means<'_> {
 }
 
 impl Means<'_> {
-    fn series(&self, value: fn(&Mixture) -> f64) -> Series {
+    fn series(&self, value: fn(&MeanScore) -> f64) -> Series {
         Series::new(Kind::Validation, self.record.curve.iter().map(|mean| (mean.alpha, value(mean))))
     }
 

@@ -1,6 +1,6 @@
-//! Gradients of the parts of a step, added up while the passes run.
+//! Gradients of the parts of a step, added up during the backward passes.
 //!
-//! What a stretch of a part's way back has found goes to the sum at once, so that no part holds gradients of the whole
+//! What the backward pass of a segment has found goes to the sum at once, so that no part holds gradients of the whole
 //! network. Of each parameter the parts are added in their order, whoever finishes first: sums repeat bit for bit.
 
 use super::gradients::{Gradients, added};
@@ -10,8 +10,8 @@ use candle_core::{Result, Tensor};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The sums of the learning parameters, to which several threads add.
-pub struct Gathering<'a> {
+/// The sums of the trainable parameters, to which several threads add.
+pub struct GradientAccumulator<'a> {
     params: &'a Params,
     sums: BTreeMap<&'a str, Mutex<Sum>>,
 }
@@ -29,7 +29,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn take(&mut self, part: usize, gradient: Tensor) -> Result<()> {
+    fn add(&mut self, part: usize, gradient: Tensor) -> Result<()> {
         self.early.insert(part, gradient);
         while let Some(next) = self.early.remove(&self.parts) {
             let (total, squares) = match self.total.take() {
@@ -43,25 +43,25 @@ impl Sum {
     }
 }
 
-impl<'a> Gathering<'a> {
+impl<'a> GradientAccumulator<'a> {
     /// Sums of nothing yet.
     pub fn new(params: &'a Params) -> Self {
         Self { params, sums: params.trained().map(|(name, _)| (name, Mutex::default())).collect() }
     }
 
-    /// The parameters whose gradients are gathered.
+    /// The parameters whose gradients are accumulated.
     pub fn params(&self) -> &'a Params {
         self.params
     }
 
-    /// Takes what a stretch of the way back of `part` (from 0) has found.
+    /// Adds what the backward pass of a segment of `part` (from 0) has found.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn take(&self, part: usize, store: &mut GradStore) -> Result<()> {
+    pub fn add(&self, part: usize, store: &mut GradStore) -> Result<()> {
         for (name, var) in self.params.trained() {
             if let (Some(sum), Some(gradient)) = (self.sums.get(name), store.remove(var.as_tensor())) {
-                sum.lock().unwrap_or_else(PoisonError::into_inner).take(part, gradient.detach())?;
+                sum.lock().unwrap_or_else(PoisonError::into_inner).add(part, gradient.detach())?;
             }
         }
         Ok(())
@@ -70,7 +70,7 @@ impl<'a> Gathering<'a> {
     /// The sums over all `parts`.
     ///
     /// # Errors
-    /// When a learning parameter received no gradient from one of them: some operation cut the graph.
+    /// When a trainable parameter received no gradient from one of them: some operation cut the graph.
     pub fn finish(self, parts: usize) -> Result<Gradients> {
         let mut sums = Vec::with_capacity(self.sums.len());
         for (name, sum) in self.sums {
@@ -78,10 +78,22 @@ impl<'a> Gathering<'a> {
                 Sum { total: Some(total), squares, parts: found, .. } if found == parts => {
                     sums.push((name.to_owned(), total, squares));
                 }
-                _ => candle_core::bail!("the learning parameter {name:?} received no gradient"),
+                _ => candle_core::bail!("the trainable parameter {name:?} received no gradient"),
             }
         }
         Ok(Gradients::of_sums(sums))
+    }
+}
+
+impl Gradients {
+    /// Differentiates a scalar loss. The gradients are detached, so that the graph is freed.
+    ///
+    /// # Errors
+    /// When a trainable parameter receives no gradient: some operation cut the graph.
+    pub fn of(loss: &Tensor, params: &Params) -> Result<Self> {
+        let accumulator = GradientAccumulator::new(params);
+        accumulator.add(0, &mut loss.backward()?)?;
+        accumulator.finish(1)
     }
 }
 
@@ -98,7 +110,7 @@ mod tests {
         params.train_where(|_| true).unwrap()
     }
 
-    /// What a pass leaves: the gradient of w is `value`.
+    /// What a backward pass leaves: the gradient of w is `value`.
     fn found(params: &Params, value: f32) -> GradStore {
         let mut store = GradStore::default();
         for (_, var) in params.trained() {
@@ -111,9 +123,9 @@ mod tests {
     fn parts_are_added_in_their_order_whoever_comes_first() {
         let params = params();
         let sum = |order: [usize; 3]| {
-            let gathering = Gathering::new(&params);
-            order.iter().for_each(|&part| gathering.take(part, &mut found(&params, VALUES[part])).unwrap());
-            gathering.finish(3).unwrap().get("w").unwrap().to_vec1::<f32>().unwrap()
+            let accumulator = GradientAccumulator::new(&params);
+            order.iter().for_each(|&part| accumulator.add(part, &mut found(&params, VALUES[part])).unwrap());
+            accumulator.finish(3).unwrap().get("w").unwrap().to_vec1::<f32>().unwrap()
         };
         let in_order = sum([0, 1, 2]);
         assert_eq!(in_order, [0.0, 0.0]); // 1 is lost beside 1e8
@@ -126,9 +138,9 @@ mod tests {
     #[test]
     fn a_part_without_a_gradient_is_an_error() {
         let params = params();
-        let gathering = Gathering::new(&params);
-        gathering.take(0, &mut found(&params, 1.0)).unwrap();
-        gathering.take(1, &mut GradStore::default()).unwrap();
-        assert!(gathering.finish(2).unwrap_err().to_string().contains("\"w\" received no gradient"));
+        let accumulator = GradientAccumulator::new(&params);
+        accumulator.add(0, &mut found(&params, 1.0)).unwrap();
+        accumulator.add(1, &mut GradStore::default()).unwrap();
+        assert!(accumulator.finish(2).unwrap_err().to_string().contains("\"w\" received no gradient"));
     }
 }

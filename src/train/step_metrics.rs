@@ -7,15 +7,15 @@ use super::gradients::{Gradients, Squares};
 use crate::system::workers::Workers;
 use candle_core::{D, DType, Result, Tensor};
 
-/// Numbers that still lie on the device: scalars in f32.
+/// Metrics of a step that still lie on the device: scalars in f32.
 #[derive(Debug, Default)]
-pub(super) struct Readout {
+pub(super) struct PendingMetrics {
     losses: Vec<Tensor>,
     hits: Vec<Tensor>,
 }
 
-/// The same numbers on the host.
-pub(super) struct Numbers {
+/// The same on the host.
+pub(super) struct StepMetrics {
     /// The sum of the losses.
     pub loss: f64,
     /// The sum of the hits.
@@ -24,7 +24,7 @@ pub(super) struct Numbers {
     pub norm: f64,
 }
 
-impl Readout {
+impl PendingMetrics {
     /// Notes a part's loss and hits.
     pub fn add(&mut self, loss: Tensor, hits: Tensor) {
         self.losses.push(loss);
@@ -40,7 +40,7 @@ impl Readout {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn read(self, gradients: &Gradients, workers: &Workers) -> Result<Numbers> {
+    pub fn read(self, gradients: &Gradients, workers: &Workers) -> Result<StepMetrics> {
         let (losses, hits) = (self.losses.len(), self.hits.len());
         let mut parts = self.losses.into_iter().chain(self.hits).map(|x| x.reshape(1)).collect::<Result<Vec<_>>>()?;
         let known = match gradients.squares(workers)? {
@@ -53,7 +53,7 @@ impl Readout {
         let values: Vec<f64> = Tensor::cat(&parts, 0)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
         let (loss, rest) = values.split_at(losses);
         let (hits, squares) = rest.split_at(hits);
-        Ok(Numbers {
+        Ok(StepMetrics {
             loss: loss.iter().sum(),
             correct: hits.iter().sum::<f64>() as usize,
             norm: gradients.norm_of(known.unwrap_or_else(|| squares.iter().sum())),

@@ -1,6 +1,7 @@
-//! Inputs for the loop: which samples, in which order, decoded and prepared ahead of need, or kept from before.
+//! Where batches come from: which samples, in which order, decoded and prepared ahead of need, or what frozen layers made
+//! of them before.
 
-use super::trainer::Trainer;
+use super::{Model, Outputs};
 use crate::cache::{CacheUse, Rows};
 use crate::config::Sampler;
 use crate::data::loader::{Batch, Loader, LoaderOptions};
@@ -11,8 +12,8 @@ use crate::error::Result;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The images of a run.
-pub struct Feed {
+/// The images of a run, as batches.
+pub struct BatchSource {
     /// All samples.
     pub dataset: Arc<Dataset>,
     /// With augmentation.
@@ -29,25 +30,25 @@ pub struct Feed {
     pub threads: usize,
     /// Augmented views of an image before they repeat; 0 = every epoch has its own.
     pub views: usize,
-    /// What frozen layers make of the images, when that is kept.
-    pub kept: Option<Kept>,
+    /// What frozen layers make of the images, when that is computed once.
+    pub frozen: Option<FrozenInputs>,
 }
 
 /// Inputs computed once, in place of pixels.
-pub struct Kept {
+pub struct FrozenInputs {
     /// Of images without augmentation.
-    pub evaluation: KeptRows,
+    pub evaluation: FrozenRows,
     /// Of training images, for each augmented view; empty when there is no augmentation.
-    pub views: Vec<KeptRows>,
+    pub views: Vec<FrozenRows>,
 }
 
 /// Rows by sample.
-pub struct KeptRows {
+pub struct FrozenRows {
     rows: Rows,
     row_of: HashMap<usize, usize>,
 }
 
-impl KeptRows {
+impl FrozenRows {
     /// `rows` are those of the samples at `positions`.
     pub fn new(rows: Rows, positions: &[usize]) -> Self {
         Self { rows, row_of: positions.iter().enumerate().map(|(row, &sample)| (sample, row)).collect() }
@@ -58,7 +59,7 @@ impl KeptRows {
     }
 }
 
-impl Kept {
+impl FrozenInputs {
     /// The rows of a training view; the image as it is when there is no augmentation.
     fn augmented(&self, view: View) -> &[f32] {
         self.views.get(view.epoch as usize).unwrap_or(&self.evaluation).row(view.sample as usize)
@@ -73,7 +74,7 @@ impl Kept {
     /// How the cache served.
     pub fn usage(&self) -> CacheUse {
         let mut usage = CacheUse::default();
-        self.views.iter().chain(std::iter::once(&self.evaluation)).for_each(|kept| usage += kept.rows.usage);
+        self.views.iter().chain(std::iter::once(&self.evaluation)).for_each(|frozen| usage += frozen.rows.usage);
         usage
     }
 }
@@ -92,7 +93,7 @@ pub struct Scored {
 /// Batches in their order.
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch>> + Send + 'a>;
 
-impl Feed {
+impl BatchSource {
     /// Number of samples of a split.
     pub fn len(&self, split: Split) -> usize {
         self.dataset.samples.iter().filter(|sample| sample.split == split).count()
@@ -107,48 +108,36 @@ impl Feed {
         if self.views > 0 {
             order.iter_mut().for_each(|view| view.epoch %= self.views as u64);
         }
-        match &self.kept {
-            Some(kept) => Ok(self.replay(|view| kept.augmented(view), order, first_batch)),
+        match &self.frozen {
+            Some(frozen) => Ok(self.replay(|view| frozen.augmented(view), order, first_batch)),
             None => self.load(&order, &self.training, first_batch),
         }
     }
 
-    /// Scores every sample of a split, in the order of the data set; `progress` hears of each batch's size.
+    /// Scores every sample of a split, in the order of the data set; `each` is given the number of images of each batch and
+    /// the features that the head read of them, row-major.
     ///
     /// # Errors
     /// Data errors of files that changed under way.
-    pub fn score(&self, trainer: &Trainer, split: Split, progress: &mut dyn FnMut(usize)) -> Result<Scored> {
+    pub fn score(&self, model: &Model, split: Split, each: &mut dyn FnMut(usize, Vec<f32>)) -> Result<Scored> {
         let mut scored = Scored::default();
         for batch in self.plain(split)? {
             let batch = batch?;
-            scored.logits.extend(trainer.logits(&batch)?);
-            progress(batch.labels.len());
+            let Outputs { features, logits } = model.run(&batch)?;
+            each(batch.labels.len(), features);
+            scored.logits.extend(logits);
             scored.labels.extend(batch.labels);
             scored.indices.extend(batch.indices);
         }
         Ok(scored)
     }
 
-    /// The features that the head reads of every sample of a split, row-major, in the order of the data set.
-    ///
-    /// # Errors
-    /// Data errors of files that changed under way.
-    pub fn features(&self, trainer: &Trainer, split: Split, progress: &mut dyn FnMut(usize)) -> Result<Vec<f32>> {
-        let mut features = Vec::new();
-        for batch in self.plain(split)? {
-            let batch = batch?;
-            features.extend(trainer.features_and_logits(&batch)?.0);
-            progress(batch.labels.len());
-        }
-        Ok(features)
-    }
-
     /// Batches of a split without augmentation, in the order of the data set.
     fn plain(&self, split: Split) -> Result<Batches<'_>> {
         let samples = self.dataset.indices(split);
         let order: Vec<View> = samples.into_iter().map(|sample| View { epoch: 0, sample: sample as u64 }).collect();
-        match &self.kept {
-            Some(kept) => Ok(self.replay(|view| kept.plain(view), order, 0)),
+        match &self.frozen {
+            Some(frozen) => Ok(self.replay(|view| frozen.plain(view), order, 0)),
             None => self.load(&order, &self.evaluation, 0),
         }
     }

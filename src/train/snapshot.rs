@@ -1,36 +1,32 @@
-//! Other values for the learning parameters, for a while.
+//! Snapshots of the trainable parameters, and other values in their place for a while.
 
 use crate::backbone::Params;
 use crate::error::Result;
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 
-/// Copies of the learning parameters by name.
+/// The values of the trainable parameters as they are now, by name.
 ///
 /// # Errors
 /// When the device is out of memory.
-pub fn copies(params: &Params) -> candle_core::Result<BTreeMap<String, Tensor>> {
+pub fn snapshot(params: &Params) -> candle_core::Result<BTreeMap<String, Tensor>> {
     params.trained().map(|(name, var)| Ok((name.to_owned(), var.as_detached_tensor().copy()?))).collect()
 }
 
-/// Runs `work` while the learning parameters have the values that `other` makes from their names and own values, then
+/// Runs `work` while the trainable parameters have the values that `other` makes from their names and own values, then
 /// puts their own values back, bit for bit, whether or not `work` succeeded.
 ///
 /// # Errors
 /// Those of `work`, and those of the device.
-pub fn swapped<R>(
+pub fn with_values<R>(
     params: &Params,
     other: impl Fn(&str, &Tensor) -> candle_core::Result<Tensor>,
     work: impl FnOnce() -> Result<R>,
 ) -> Result<R> {
-    let own = copies(params)?;
-    let moved = || -> candle_core::Result<()> {
-        own.iter().zip(params.trained()).try_for_each(|((name, value), (_, var))| var.set(&other(name, value)?))
-    };
-    let result = moved().map_err(Into::into).and_then(|()| work());
-    for (name, var) in params.trained() {
-        var.set(&own[name])?;
-    }
+    let own = snapshot(params)?;
+    let moved = params.assign(|name, value| other(name, value).map(Some));
+    let result = moved.map_err(Into::into).and_then(|()| work());
+    params.assign(|name, _| Ok(own.get(name).cloned()))?;
     result
 }
 
@@ -47,9 +43,9 @@ mod tests {
         let params = params.train_where(|_| true).unwrap();
         let values = || params.tensor("head.bias").unwrap().to_vec1::<f32>().unwrap();
         let doubled = |_: &str, value: &Tensor| value * 2.0;
-        assert_eq!(swapped(&params, doubled, || Ok(values())).unwrap(), [0.2, 0.4, 0.6]);
+        assert_eq!(with_values(&params, doubled, || Ok(values())).unwrap(), [0.2, 0.4, 0.6]);
         assert_eq!(values(), [0.1, 0.2, 0.3]);
-        let failed: Result<()> = swapped(&params, doubled, || Err(Error::Numerics("on purpose".into())));
+        let failed: Result<()> = with_values(&params, doubled, || Err(Error::Numerics("on purpose".into())));
         assert!(failed.is_err());
         assert_eq!(values(), [0.1, 0.2, 0.3]);
     }

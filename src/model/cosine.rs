@@ -3,7 +3,7 @@
 //! Zero-shot sets the directions to the embeddings of texts (Radford et al. 2021); a head that starts from them may learn
 //! on. Beside the texts, images may vote whose embeddings it remembers (Tip-Adapter, Zhang et al. 2022).
 
-use crate::backbone::{Params, Shapes};
+use crate::backbone::Params;
 use crate::kernels::widened;
 use crate::nn::{Linear, l2_normalize};
 use candle_core::{Result, Tensor};
@@ -91,7 +91,7 @@ impl CosineHead {
 
     /// The parameters that make `images` vote beside the directions: `cache.keys` (n, E), their embeddings of unit
     /// length; `cache.votes` (C, n), 1 where an image is of a class; `cache.alpha` (1) and `cache.beta` (1). None of
-    /// them learns.
+    /// them is trainable.
     ///
     /// # Errors
     /// When the device is out of memory.
@@ -107,16 +107,7 @@ impl CosineHead {
         Ok(params)
     }
 
-    /// The shapes of what may learn, for `classes` directions of `width` values.
-    pub fn shapes(width: usize, classes: usize) -> Shapes {
-        Shapes::from([
-            ("head.weight".to_owned(), vec![classes, width]),
-            ("head.logit_scale".to_owned(), vec![1]),
-            ("head.bias".to_owned(), vec![classes]),
-        ])
-    }
-
-    /// The same parameters with values: directions (C, E) of unit length, the logarithm of the scale, one bias for all.
+    /// The parameters of a head with directions (C, E) of unit length, the logarithm of the scale and one bias for all.
     ///
     /// # Errors
     /// When the device is out of memory.
@@ -133,6 +124,7 @@ impl CosineHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::HeadKind;
     use candle_core::Device;
 
     fn head(projection: Option<&[[f32; 2]; 2]>) -> CosineHead {
@@ -168,7 +160,7 @@ mod tests {
         let features = Tensor::new(&[[1f32, 3.0]], &Device::Cpu).unwrap();
         let logits = CosineHead::new(&params).unwrap().forward(&features).unwrap();
         let gradients = logits.narrow(1, 1, 1).unwrap().sum_all().unwrap().backward().unwrap();
-        let shapes = CosineHead::shapes(2, 2);
+        let shapes = HeadKind::Cosine.shapes(2, 2);
         for (name, var) in params.trained() {
             assert_eq!(gradients.get(var).unwrap().dims(), shapes[name], "{name}");
         }

@@ -1,5 +1,5 @@
-//! What holds a head that starts from texts to its start: a pull of its directions (CLAP, Silva-Rodríguez et al. 2024), and
-//! a ceiling of its scale (Radford et al. 2021).
+//! The regulariser of a head that starts from texts: a penalty on how far its directions are from their start (CLAP,
+//! Silva-Rodríguez et al. 2024), and a ceiling of its scale (Radford et al. 2021).
 
 use super::gradients::Gradients;
 use crate::backbone::Params;
@@ -11,34 +11,34 @@ pub const CEILING: f32 = 4.605_170_2;
 const DIRECTIONS: &str = "head.weight";
 const LOGIT_SCALE: &str = "head.logit_scale";
 
-/// The start, and how strongly it holds.
+/// The start, and the weight of the penalty.
 #[derive(Debug, Clone)]
-pub struct Anchor {
+pub struct Regulariser {
     directions: Tensor,
-    /// λ (C, 1); none = no pull.
+    /// λ (C, 1); none = no penalty.
     multipliers: Option<Tensor>,
     ceiling: f32,
 }
 
-impl Anchor {
+impl Regulariser {
     /// A head that starts from `directions` (C, E). Its scale may grow to 100, or stay where it starts if that is higher
-    /// already (`SigLIP`). Each class is pulled by its multiplier; by none when there are no multipliers.
+    /// already (`SigLIP`). Each class has its multiplier of the penalty; without multipliers there is none.
     ///
     /// # Errors
     /// When the device is out of memory.
     pub fn new(directions: Tensor, logit_scale: f32, multipliers: &[f32]) -> Result<Self> {
         let shape = (multipliers.len(), 1);
-        let pulled = !multipliers.is_empty();
-        let multipliers = pulled.then(|| Tensor::from_slice(multipliers, shape, directions.device())).transpose()?;
+        let penalised = !multipliers.is_empty();
+        let multipliers = penalised.then(|| Tensor::from_slice(multipliers, shape, directions.device())).transpose()?;
         Ok(Self { directions, multipliers, ceiling: logit_scale.max(CEILING) })
     }
 
-    /// Adds the pull's part to the gradients of a step and gives its part of the loss, a scalar: the mean over the classes
-    /// of λ |w - t|², where w is the direction of a class and t the one it started from. None when nothing pulls.
+    /// Adds the penalty's gradient to those of a step and gives its part of the loss, a scalar: the mean over the classes of
+    /// λ |w - t|², where w is the direction of a class and t the one it started from. None without a penalty.
     ///
     /// # Errors
     /// When the head has other directions.
-    pub fn pull(&self, params: &Params, gradients: &mut Gradients) -> Result<Option<Tensor>> {
+    pub fn add_penalty(&self, params: &Params, gradients: &mut Gradients) -> Result<Option<Tensor>> {
         let Some(multipliers) = &self.multipliers else { return Ok(None) };
         let away = (params.tensor(DIRECTIONS)?.detach() - &self.directions)?;
         let weighted = (away.broadcast_mul(multipliers)? * (1.0 / away.dim(0)? as f64))?;
@@ -60,11 +60,11 @@ impl Anchor {
 }
 
 /// CLAP's multipliers: for each class the mean probability that a model gives it on its own images. `logits` are
-/// row-major (n, C). A class without images is pulled as one that is always right.
+/// row-major (n, C). A class without images counts as one that is always right.
 ///
 /// Two things differ from the authors' program: there the multipliers are updated once an epoch, where they stay as they
-/// are here; and there the directions keep the length that the text tower gives them, where it is 1 here, so that the same
-/// multiplier pulls less.
+/// are here; and there the directions keep the length that the text tower gives them, where it is 1 here, so that the
+/// same multiplier weighs less.
 pub fn multipliers(logits: &[f32], labels: &[usize], classes: usize) -> Vec<f32> {
     let mut sums = vec![(0.0f64, 0usize); classes];
     for (row, &label) in logits.chunks_exact(classes.max(1)).zip(labels) {
@@ -79,7 +79,7 @@ pub fn multipliers(logits: &[f32], labels: &[usize], classes: usize) -> Vec<f32>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::cosine::CosineHead;
+    use crate::model::CosineHead;
     use candle_core::Device;
 
     fn params(directions: &[[f32; 2]; 2], logit_scale: f32) -> Params {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_class_is_pulled_by_its_multiplier() {
+    fn each_class_is_penalised_by_its_multiplier() {
         let start = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
         let moved = params(&[[1.0, 0.5], [0.0, 2.0]], 0.0);
         let loss = moved.tensor(DIRECTIONS).unwrap().sum_all().unwrap();
@@ -100,10 +100,12 @@ mod tests {
             + moved.tensor("head.bias").unwrap().sum_all().unwrap())
         .unwrap();
         let mut gradients = Gradients::of(&(loss + others).unwrap(), &moved).unwrap();
-        assert!(Anchor::new(start.clone(), 0.0, &[]).unwrap().pull(&moved, &mut gradients).unwrap().is_none());
-        let pull = Anchor::new(start, 0.0, &[4.0, 2.0]).unwrap().pull(&moved, &mut gradients).unwrap();
+        assert!(
+            Regulariser::new(start.clone(), 0.0, &[]).unwrap().add_penalty(&moved, &mut gradients).unwrap().is_none()
+        );
+        let penalty = Regulariser::new(start, 0.0, &[4.0, 2.0]).unwrap().add_penalty(&moved, &mut gradients).unwrap();
         // (4 · 0.25 + 2 · 1) / 2
-        assert!((pull.unwrap().to_scalar::<f32>().unwrap() - 1.5).abs() < 1e-6);
+        assert!((penalty.unwrap().to_scalar::<f32>().unwrap() - 1.5).abs() < 1e-6);
         let gradient = gradients.get(DIRECTIONS).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(gradient, [[1.0, 3.0], [1.0, 3.0]]);
     }
@@ -113,7 +115,7 @@ mod tests {
         let start = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
         for (begun, reached, expected) in [(4.0, 4.5, 4.5), (4.0, 5.0, CEILING), (4.8, 5.0, 4.8), (CEILING, 4.0, 4.0)] {
             let params = params(&[[1.0, 0.0], [0.0, 1.0]], reached);
-            Anchor::new(start.clone(), begun, &[]).unwrap().constrain(&params).unwrap();
+            Regulariser::new(start.clone(), begun, &[]).unwrap().constrain(&params).unwrap();
             assert_eq!(scale(&params), expected);
         }
         assert!((f64::from(CEILING).exp() - 100.0).abs() < 1e-4);

@@ -1,0 +1,102 @@
+//! The layers of a model over parameters: the backbone, the dropout before the head, the head.
+
+use super::ModelSpec;
+use super::head::Head;
+use crate::backbone::{Params, PlainBlock, Readout, Segment, Stage, Vit};
+use crate::kernels::widened;
+use crate::nn::{Mode, dropout};
+use crate::strategy::drop_path_rates;
+use candle_core::{Result, Tensor};
+
+/// Marks the head's dropout among the random masks; blocks use small numbers.
+const HEAD: u64 = u64::MAX;
+
+/// Rates of the layers that are random in training.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct DropRates {
+    /// Stochastic depth in the last block.
+    pub path: f64,
+    /// Dropout on the features before the head.
+    pub head: f64,
+}
+
+/// Layers over shared parameters.
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    vit: Vit,
+    stage: Stage,
+    readout: Readout,
+    head: Head,
+    head_dropout: f64,
+}
+
+impl Classifier {
+    /// Builds the layers over `params`. Blocks below `first_block` are never dropped.
+    ///
+    /// # Errors
+    /// When a parameter is absent.
+    pub fn new(spec: &ModelSpec, params: &Params, drop: DropRates, first_block: usize) -> Result<Self> {
+        let vit = Vit::new(&spec.vit, params, &drop_path_rates(drop.path, spec.vit.depth, first_block))?;
+        Ok(Self {
+            vit: match &spec.lora {
+                Some(lora) => vit.adapted(lora, params)?,
+                None => vit,
+            },
+            stage: spec.stage,
+            readout: spec.readout,
+            head: Head::new(spec.head, params, spec.classes)?,
+            head_dropout: drop.head,
+        })
+    }
+
+    /// Inputs of its stage (B, …) to logits (B, classes).
+    ///
+    /// # Errors
+    /// When the inputs do not have the shape of that stage.
+    pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.classify(&self.features(inputs, mode)?, mode)
+    }
+
+    /// Inputs of its stage (B, …) to the features that the head reads (B, d).
+    ///
+    /// # Errors
+    /// When the inputs do not have the shape of that stage.
+    pub fn features(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.vit.run_from(self.stage, self.readout, inputs, mode)
+    }
+
+    /// The segments whose runs, one after another, give the logits of the pooled features. The last one ends in logits.
+    pub fn segments(&self) -> Vec<Segment> {
+        self.vit.segments(self.stage)
+    }
+
+    /// One of [`Classifier::segments`], from what the one before it left.
+    ///
+    /// # Errors
+    /// When `x` does not have the shape the segment reads.
+    pub fn run_segment(&self, segment: Segment, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let out = self.vit.run_segment(segment, x, mode)?;
+        if segment == Segment::Pool { self.classify(&out, mode) } else { Ok(out) }
+    }
+
+    /// Whether its blocks run on plain values, without a graph.
+    pub fn is_plain(&self) -> bool {
+        self.vit.is_plain()
+    }
+
+    /// The block of a segment, if it can run on plain values.
+    ///
+    /// # Errors
+    /// When `x` has no tokens.
+    pub fn plain_block(&self, segment: Segment, x: &Tensor) -> Result<Option<PlainBlock<'_>>> {
+        self.vit.plain_block(segment, x)
+    }
+
+    /// features (B, d) to logits (B, classes), never in half precision.
+    ///
+    /// # Errors
+    /// When the features have another width.
+    pub fn classify(&self, features: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        widened(&self.head.forward(&dropout(features, self.head_dropout, HEAD, mode)?)?)
+    }
+}

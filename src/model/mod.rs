@@ -1,0 +1,182 @@
+//! A model as it scores: a backbone with a classification head on a device, and the images that it is run on. What trains
+//! one is in `train`, over the same parameters.
+
+mod classifier;
+mod cosine;
+mod directions;
+mod head;
+mod source;
+mod vote;
+
+pub use classifier::{Classifier, DropRates};
+pub use cosine::CosineHead;
+pub use directions::{CONTEXT, Directions, DirectionsGraph};
+pub use head::HeadKind;
+pub use source::{BatchSource, Batches, FrozenInputs, FrozenRows, Scored};
+pub use vote::VoteHead;
+
+use crate::backbone::{Lora, Params, Readout, Stage, VitSpec};
+use crate::data::loader::Batch;
+use crate::features::Extractor;
+use crate::nn::Mode;
+use crate::system::workers::Workers;
+use crate::text::ContextPrompts;
+use candle_core::{DType, Device, Result, Tensor};
+use std::ops::Range;
+
+/// What a model is made of besides its parameters.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    /// The backbone.
+    pub vit: VitSpec,
+    /// The adapters beside the backbone's own parameters.
+    pub lora: Option<Lora>,
+    /// What the inputs are: pixels, or what frozen layers have made of them.
+    pub stage: Stage,
+    /// Which features feed the head.
+    pub readout: Readout,
+    /// How the head makes logits of them.
+    pub head: HeadKind,
+    /// Classes of the head.
+    pub classes: usize,
+}
+
+/// Parameters on a device, the layers over them, and the workers that run these.
+pub struct Model {
+    /// All parameters; an optimiser writes to the trainable ones, and the model sees it.
+    pub params: Params,
+    /// The workers.
+    pub workers: Workers,
+    spec: ModelSpec,
+    device: Device,
+    /// The layers without a graph.
+    layers: Classifier,
+    /// Set when the head follows from learnt words.
+    directions: Option<Directions>,
+}
+
+/// What a model makes of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs {
+    /// The features that the head reads, row-major (n, d).
+    pub features: Vec<f32>,
+    /// Row-major (n, classes).
+    pub logits: Vec<f32>,
+}
+
+impl Model {
+    /// Builds the layers over `params`, which must lie on `device`.
+    ///
+    /// # Errors
+    /// When a parameter is absent.
+    pub fn new(spec: ModelSpec, params: Params, workers: Workers, device: Device) -> Result<Self> {
+        let layers = Classifier::new(&spec, &params.detached(), DropRates::default(), 0)?;
+        Ok(Self { params, workers, spec, device, layers, directions: None })
+    }
+
+    /// A model with a cosine head whose directions follow from learnt words. These are trainable, and nothing else is.
+    ///
+    /// # Errors
+    /// When a parameter is absent, or the device is out of memory.
+    pub fn prompted(
+        prompts: ContextPrompts,
+        spec: ModelSpec,
+        mut params: Params,
+        workers: Workers,
+        device: Device,
+    ) -> Result<Self> {
+        let directions = Directions::new(prompts, &mut params, &workers)?;
+        Ok(Self { directions: Some(directions), ..Self::new(spec, params, workers, device)? })
+    }
+
+    /// What it is made of besides its parameters.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The learnt words that its head follows from, if it does.
+    pub fn directions(&self) -> Option<&Directions> {
+        self.directions.as_ref()
+    }
+
+    /// Number of trainable values and of all values, those of a text tower among them.
+    pub fn counts(&self) -> (usize, usize) {
+        let (trainable, all) = self.params.counts();
+        (trainable, all + self.directions().map_or(0, |directions| directions.prompts().spec.parameters()))
+    }
+
+    /// The same model as it is scored and exported: its adapters folded into the weights that they adapt, which changes it
+    /// by rounding; the directions of learnt words in their place, without the text tower.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn merged(mut self) -> Result<Self> {
+        let params = match (self.spec.lora.take(), &self.directions) {
+            (Some(lora), _) => lora.merged(&self.params)?,
+            (None, Some(_)) => self.saved()?.detached(),
+            (None, None) => return Ok(self),
+        };
+        Self::new(self.spec, params, self.workers, self.device)
+    }
+
+    /// What a checkpoint holds, as trainable parameters: those that are, and where the head follows from learnt words, the
+    /// head too, so that a saved model needs no text tower.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn saved(&self) -> Result<Params> {
+        let Some(directions) = &self.directions else { return Ok(self.params.clone()) };
+        directions.refresh(&self.params, &self.workers)?;
+        self.params.clone().train_where(|name| name == CONTEXT || name.starts_with("head."))
+    }
+
+    /// The features and the logits of a batch, without randomness or graph.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run(&self, batch: &Batch) -> Result<Outputs> {
+        if let Some(directions) = &self.directions {
+            directions.refresh(&self.params, &self.workers)?;
+        }
+        let shards = self.workers.scoring_shards(batch.labels.len());
+        let found = self.workers.map(shards, |shard| {
+            let features = self.layers.features(&self.inputs(batch, shard)?, Mode::Eval)?;
+            Ok((values(&features)?, values(&self.layers.classify(&features, Mode::Eval)?)?))
+        })?;
+        let (features, logits): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        Ok(Outputs { features: features.concat(), logits: logits.concat() })
+    }
+
+    /// The backbone's layers up to `stage`.
+    ///
+    /// # Errors
+    /// When a parameter is absent.
+    pub fn extractor(&self, stage: Stage) -> Result<Extractor> {
+        Extractor::new(&self.spec.vit, &self.params, stage, self.workers.clone(), &self.device)
+    }
+
+    /// The inputs of a shard of a batch on the device.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn inputs(&self, batch: &Batch, shard: Range<usize>) -> Result<Tensor> {
+        let shape = self.input_shape(shard.len());
+        let image: usize = shape[1..].iter().product();
+        Tensor::from_slice(&batch.inputs[shard.start * image..shard.end * image], shape, &self.device)
+    }
+
+    /// Shape of the inputs of `n` images.
+    pub fn input_shape(&self, n: usize) -> Vec<usize> {
+        std::iter::once(n).chain(self.spec.stage.shape(&self.spec.vit)).collect()
+    }
+}
+
+/// All values of a tensor, in f32.
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
