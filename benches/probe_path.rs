@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use std::time::Instant;
 use vitadapt::config::log_grid;
 use vitadapt::linalg::Matrix;
-use vitadapt::probe::{Fit, Samples, Stopping, logistic_path, svm_path};
+use vitadapt::probe::{LinearFit, Samples, Stopping, logistic_path, svm_path};
 use vitadapt::rng::{Purpose, Stream};
 
 struct Data {
@@ -62,7 +62,7 @@ fn main() {
     let samples = Samples::new(Matrix::new(&data.features, data.cols), &data.labels, &names).unwrap();
     let grid = log_grid(1e-6, 1e5, 45);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let run = || -> (f64, Vec<Fit>) {
+    let run = || -> (f64, Vec<LinearFit>) {
         let (clock, mut fits) = (Instant::now(), Vec::new());
         let each = &mut |fit| {
             fits.push(fit);
@@ -78,7 +78,7 @@ fn main() {
         solved.unwrap();
         (clock.elapsed().as_secs_f64(), fits)
     };
-    let mut runs: Vec<(f64, Vec<Fit>)> = (0..repeats.max(1)).map(|_| run()).collect();
+    let mut runs: Vec<(f64, Vec<LinearFit>)> = (0..repeats.max(1)).map(|_| run()).collect();
     runs.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (seconds, fits) = &runs[runs.len() / 2];
     let line = serde_json::json!({

@@ -17,7 +17,6 @@ use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, V
 use vitadapt::model::{HeadKind, Model, ModelSpec};
 use vitadapt::nn::Mode;
 use vitadapt::strategy::Plan;
-use vitadapt::system::workers::Workers;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::trainer::{Computation, Objective, StepOptions, Trainer};
 

@@ -35,11 +35,11 @@ pub enum Purpose {
     Sampler = 11,
     /// How the images of a step are mixed.
     Mix = 12,
-    /// Dealing samples to the folds of which each is tested on in turn.
+    /// Dealing samples to folds, each of which is the test set in turn.
     TestFolds = 16,
-    /// Flaws put on one sample to see how a model bears them.
+    /// Flaws added to a sample to measure a model's robustness.
     Corruption = 20,
-    /// Resamples of a ranking, whose numbers are no plain shares.
+    /// Resamples of a ranking, whose metrics are not plain shares.
     RankingBootstrap = 13,
 }
 

@@ -4,7 +4,7 @@ use crate::data::transform::Interpolation;
 use serde_json::Value;
 
 /// Mean and standard deviation of `ImageNet`.
-pub(super) const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+pub(super) use crate::data::transform::IMAGENET;
 /// Mean and standard deviation that map 0..1 to -1..1.
 pub(super) const SYMMETRIC: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
 /// Mean and standard deviation of `OpenAI`'s CLIP.

@@ -1,21 +1,21 @@
 //! Computed once, used by every command: rows of features or activations, addressed by content.
 //!
-//! A row is found by what it was computed from and how: the *recipe* (weights, preprocessing, what is read out) names a
+//! A row is found by what it was computed from and how: the *namespace* (weights, preprocessing, the layer's output) names a
 //! folder, the *key* (the image's bytes, and the augmented view if there is one) names a row in one of its packs.
 //! Nothing is ever updated, so several processes share a cache without locks: a pack appears complete by a rename, and
-//! two processes that compute the same rows write two packs. The folder is bounded; the packs used least recently go
+//! two processes that compute the same rows write two packs. The folder's size is bounded; the packs used least recently go
 //! first. The cache is an optimisation only: whatever is wrong with it is a warning, and the rows are computed again.
 
 mod pack;
 mod rows;
 
-pub use rows::{CacheUse, Rows};
+pub use rows::{CacheUse, FeatureRows};
 
 use crate::config::CacheSettings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::system::digest::sha256;
 use pack::{Pack, PackWriter};
-use rows::{Place, RowsBuilder};
+use rows::{FeatureRowsBuilder, RowLocation};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// The content address of one row: a SHA-256 sum.
 pub type Key = [u8; 32];
 
-/// Bytes of rows in one pack: little enough that a stopped computation keeps most of its work, and that the bound on
+/// Bytes of rows in one pack: few enough that a stopped computation keeps most of its work, and that the bound on
 /// the folder is met closely.
 const PACK_BYTES: usize = 64 << 20;
 
@@ -33,9 +33,9 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How rows are computed; equal recipes give bit-identical rows for equal keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipe(String);
+pub struct Namespace(String);
 
-impl Recipe {
+impl Namespace {
     /// The recipe of a description of everything that can change a row's numbers.
     pub fn new(description: &str) -> Self {
         Self(sha256(description.as_bytes()))
@@ -50,7 +50,7 @@ pub struct Cache {
 }
 
 /// Rows that are computed one after another.
-pub type Sink<'a> = &'a mut dyn FnMut(&[f32]) -> Result<()>;
+pub type RowSink<'a> = &'a mut dyn FnMut(&[f32]) -> Result<()>;
 
 impl Cache {
     /// The cache of the settings; nothing is created before there is something to store.
@@ -63,20 +63,20 @@ impl Cache {
         self.max_bytes
     }
 
-    /// The rows of `keys`, each of `width` values. Those not stored are computed: `compute` gets the positions of the
-    /// missing keys and hands their rows over in that order.
+    /// The rows of `keys`, each of `width` values. Those not stored are computed: `compute` receives the positions of the
+    /// missing keys and passes on their rows in that order.
     ///
     /// # Errors
     /// Those of `compute` alone.
     pub fn rows(
         &self,
-        recipe: &Recipe,
+        namespace: &Namespace,
         width: usize,
         keys: &[Key],
-        compute: impl FnOnce(&[usize], Sink<'_>) -> Result<()>,
-    ) -> Result<Rows> {
-        let folder = self.folder.join(&recipe.0[..32]);
-        let mut builder = RowsBuilder::new(width, keys.len());
+        compute: impl FnOnce(&[usize], RowSink<'_>) -> Result<()>,
+    ) -> Result<FeatureRows> {
+        let folder = self.folder.join(&namespace.0[..32]);
+        let mut builder = FeatureRowsBuilder::new(width, keys.len());
         let stored = self.stored(&folder, width, keys, &mut builder);
         let mut first = HashMap::new();
         let mut missing = Vec::new();
@@ -101,8 +101,14 @@ impl Cache {
         builder.finish(keys.iter().filter_map(place).collect(), (missing.len(), seconds))
     }
 
-    /// Where intact rows of the keys lie. Damaged packs are removed.
-    fn stored(&self, folder: &Path, width: usize, keys: &[Key], builder: &mut RowsBuilder) -> HashMap<Key, Place> {
+    /// Where the intact rows of the keys are. Damaged packs are removed.
+    fn stored(
+        &self,
+        folder: &Path,
+        width: usize,
+        keys: &[Key],
+        builder: &mut FeatureRowsBuilder,
+    ) -> HashMap<Key, RowLocation> {
         let wanted: std::collections::HashSet<&Key> = keys.iter().collect();
         let mut found = HashMap::new();
         if self.max_bytes == 0 {
@@ -125,11 +131,11 @@ impl Cache {
                     continue;
                 }
                 if pack.intact(row) {
-                    found.insert(key, Place::Packed { pack: number, row });
+                    found.insert(key, RowLocation::Packed { pack: number, row });
                     used = true;
                 } else {
                     builder.warn_damaged(&path, "a row does not match its checksum");
-                    // Its intact rows stay mapped for this time; they are computed again with the next pack.
+                    // Its intact rows stay mapped for now; the next request computes them again.
                     let _ = fs::remove_file(&path);
                 }
             }
@@ -171,20 +177,20 @@ impl Cache {
     }
 }
 
-/// Where computed rows go: into packs while that works, else into memory.
+/// Stores computed rows: in packs while that works, else in memory.
 struct Store<'a> {
     cache: &'a Cache,
     folder: &'a Path,
     keys: &'a [Key],
-    builder: &'a mut RowsBuilder,
+    builder: &'a mut FeatureRowsBuilder,
     writer: Option<PackWriter>,
     to_disk: bool,
     done: usize,
-    places: Vec<Place>,
+    places: Vec<RowLocation>,
 }
 
 impl<'a> Store<'a> {
-    fn new(cache: &'a Cache, folder: &'a Path, keys: &'a [Key], builder: &'a mut RowsBuilder) -> Self {
+    fn new(cache: &'a Cache, folder: &'a Path, keys: &'a [Key], builder: &'a mut FeatureRowsBuilder) -> Self {
         let to_disk = cache.max_bytes > 0;
         Self { cache, folder, keys, builder, writer: None, to_disk, done: 0, places: Vec::with_capacity(keys.len()) }
     }
@@ -228,7 +234,7 @@ impl<'a> Store<'a> {
                 self.builder.add_pack(pack);
                 let first = self.places.len() - rows;
                 for (row, place) in self.places[first..].iter_mut().enumerate() {
-                    *place = Place::Packed { pack: number, row };
+                    *place = RowLocation::Packed { pack: number, row };
                 }
                 self.builder.forget(rows);
             }
@@ -237,14 +243,15 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn give_up(&mut self, error: &std::io::Error) {
+    fn give_up(&mut self, error: &Error) {
         self.writer = None;
         self.to_disk = false;
+        let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
         self.builder
-            .warn(format!("features cannot be stored in {} ({error}); they stay in memory", self.folder.display()));
+            .warn(format!("features cannot be stored in {} ({reason}); they stay in memory", self.folder.display()));
     }
 
-    fn finish(self) -> Vec<Place> {
+    fn finish(self) -> Vec<RowLocation> {
         self.places
     }
 }

@@ -4,14 +4,15 @@
 //! power cut a torn pack fails its checksums and is computed again.
 
 use super::Key;
+use crate::error::{Error, Result};
+use crate::system::files::{Staged, create_folder};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use serde_json::json;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The ending of a complete pack.
 pub const EXTENSION: &str = "safetensors";
@@ -77,12 +78,11 @@ impl Pack {
     }
 }
 
-/// A pack under way.
+/// A pack being written.
 #[derive(Debug)]
 pub struct PackWriter {
-    file: Option<BufWriter<File>>,
-    temporary: PathBuf,
-    target: PathBuf,
+    file: BufWriter<File>,
+    staged: Staged,
     keys: Vec<Key>,
     width: usize,
     crc: Vec<u32>,
@@ -98,23 +98,14 @@ impl PackWriter {
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn create(folder: &Path, keys: &[Key], width: usize) -> io::Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        fs::create_dir_all(folder)?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    pub fn create(folder: &Path, keys: &[Key], width: usize) -> Result<Self> {
+        create_folder(folder)?;
         let name = crate::system::digest::sha256(keys.as_flattened());
-        let temporary = folder.join(format!("{}-{}-{number}.tmp", &name[..16], std::process::id()));
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
-        file.write_all(&header(keys.len(), width))?;
-        let target = folder.join(format!("{}.{EXTENSION}", &name[..32]));
-        Ok(Self {
-            file: Some(file),
-            temporary,
-            target,
-            keys: keys.to_vec(),
-            width,
-            crc: Vec::with_capacity(keys.len()),
-        })
+        let staged = Staged::beside(&folder.join(format!("{}.{EXTENSION}", &name[..32])));
+        let file = File::create(staged.path()).map_err(Error::io("create", staged.path()))?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        file.write_all(&header(keys.len(), width)).map_err(Error::io("write", staged.target()))?;
+        Ok(Self { file, staged, keys: keys.to_vec(), width, crc: Vec::with_capacity(keys.len()) })
     }
 
     /// Rows written so far.
@@ -131,14 +122,13 @@ impl PackWriter {
     ///
     /// # Errors
     /// When the disk refuses, or the row has another width than the pack.
-    pub fn append(&mut self, row: &[f32]) -> io::Result<bool> {
+    pub fn append(&mut self, row: &[f32]) -> Result<bool> {
         if row.len() != self.width {
-            return Err(io::Error::other(format!("a row has {} values, expected {}", row.len(), self.width)));
+            let reason = format!("a row has {} values, expected {}", row.len(), self.width);
+            return Err(self.failed(io::Error::other(reason)));
         }
         let bytes: &[u8] = bytemuck::cast_slice(row);
-        if let Some(file) = &mut self.file {
-            file.write_all(bytes)?;
-        }
+        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
         self.crc.push(crc32fast::hash(bytes));
         Ok(self.crc.len() < self.keys.len())
     }
@@ -147,23 +137,18 @@ impl PackWriter {
     ///
     /// # Errors
     /// When the disk refuses; the temporary is removed.
-    pub fn publish(mut self) -> io::Result<PathBuf> {
-        if let Some(mut file) = self.file.take() {
-            file.write_all(self.keys.as_flattened())?;
-            for crc in &self.crc {
-                file.write_all(&crc.to_le_bytes())?;
-            }
-            file.flush()?;
-        }
-        fs::rename(&self.temporary, &self.target)?;
-        Ok(self.target.clone())
+    pub fn publish(mut self) -> Result<PathBuf> {
+        let crc: Vec<u8> = self.crc.iter().flat_map(|crc| crc.to_le_bytes()).collect();
+        let written = self.file.write_all(self.keys.as_flattened());
+        let written = written.and_then(|()| self.file.write_all(&crc)).and_then(|()| self.file.flush());
+        written.map_err(|error| self.failed(error))?;
+        let target = self.staged.target().to_path_buf();
+        self.staged.rename()?;
+        Ok(target)
     }
-}
 
-impl Drop for PackWriter {
-    fn drop(&mut self) {
-        // Gone already when the pack was published; best effort otherwise.
-        let _ = fs::remove_file(&self.temporary);
+    fn failed(&self, error: io::Error) -> Error {
+        Error::io("write", self.staged.target())(error)
     }
 }
 

@@ -1,20 +1,20 @@
-//! Rows at hand, wherever they lie: in mapped packs or in memory.
+//! Rows that were found or computed, in mapped packs or in memory.
 
 use super::pack::Pack;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Where one row lies.
+/// Where one row is.
 #[derive(Debug, Clone, Copy)]
-pub enum Place {
+pub enum RowLocation {
     /// In a mapped pack.
     Packed { pack: usize, row: usize },
     /// In memory, by its number among the rows there.
     Memory(usize),
 }
 
-/// How a request was met.
+/// How many rows of a request were found, how many computed.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct CacheUse {
     /// Rows found.
@@ -36,18 +36,18 @@ impl std::ops::AddAssign for CacheUse {
 
 /// Rows of equal width by position.
 #[derive(Debug)]
-pub struct Rows {
+pub struct FeatureRows {
     width: usize,
     packs: Vec<Pack>,
     memory: Vec<f32>,
-    places: Vec<Place>,
-    /// How they were come by.
+    places: Vec<RowLocation>,
+    /// How many were found, how many computed.
     pub usage: CacheUse,
     /// What was wrong with the cache, one sentence each.
     pub warnings: Vec<String>,
 }
 
-impl Rows {
+impl FeatureRows {
     /// Values a row.
     pub fn width(&self) -> usize {
         self.width
@@ -66,8 +66,8 @@ impl Rows {
     /// Row `i`.
     pub fn row(&self, i: usize) -> &[f32] {
         match self.places[i] {
-            Place::Packed { pack, row } => self.packs[pack].row(row),
-            Place::Memory(row) => &self.memory[row * self.width..(row + 1) * self.width],
+            RowLocation::Packed { pack, row } => self.packs[pack].row(row),
+            RowLocation::Memory(row) => &self.memory[row * self.width..(row + 1) * self.width],
         }
     }
 
@@ -79,17 +79,17 @@ impl Rows {
     }
 }
 
-/// Rows while they are collected.
+/// Rows being collected.
 #[derive(Debug)]
-pub struct RowsBuilder {
-    rows: Rows,
+pub struct FeatureRowsBuilder {
+    rows: FeatureRows,
     wanted: usize,
 }
 
-impl RowsBuilder {
+impl FeatureRowsBuilder {
     pub fn new(width: usize, wanted: usize) -> Self {
         let (usage, warnings) = (CacheUse::default(), Vec::new());
-        let rows = Rows { width, packs: Vec::new(), memory: Vec::new(), places: Vec::new(), usage, warnings };
+        let rows = FeatureRows { width, packs: Vec::new(), memory: Vec::new(), places: Vec::new(), usage, warnings };
         Self { rows, wanted }
     }
 
@@ -112,9 +112,9 @@ impl RowsBuilder {
     }
 
     /// Keeps a row in memory.
-    pub fn remember(&mut self, row: &[f32]) -> Place {
+    pub fn remember(&mut self, row: &[f32]) -> RowLocation {
         self.rows.memory.extend_from_slice(row);
-        Place::Memory(self.rows.memory.len() / self.rows.width.max(1) - 1)
+        RowLocation::Memory(self.rows.memory.len() / self.rows.width.max(1) - 1)
     }
 
     /// Drops the last `rows` rows from memory.
@@ -123,10 +123,10 @@ impl RowsBuilder {
         self.rows.memory.truncate(kept);
     }
 
-    pub fn finish(mut self, places: Vec<Place>, (computed, seconds): (usize, f64)) -> Result<Rows> {
+    pub fn finish(mut self, places: Vec<RowLocation>, (computed, seconds): (usize, f64)) -> Result<FeatureRows> {
         if places.len() != self.wanted {
-            let message = format!("{} feature rows were asked for, {} were computed", self.wanted, places.len());
-            return Err(Error::Tensor(candle_core::Error::Msg(message)));
+            let message = format!("{} feature rows were requested, {} were computed", self.wanted, places.len());
+            return Err(Error::Tensor(message.into()));
         }
         self.rows.usage = CacheUse { hits: places.len() - computed, misses: computed, seconds };
         self.rows.places = places;

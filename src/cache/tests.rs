@@ -1,7 +1,6 @@
 //! Rows come back as stored, by content, in bounds, and damage costs time only.
 
 use super::*;
-use crate::error::Error;
 use proptest::prelude::*;
 
 fn key(n: u8) -> Key {
@@ -13,11 +12,11 @@ fn cache(folder: &Path, max_bytes: u64) -> Cache {
 }
 
 /// Asks for rows whose values are the key's first byte; gives them with the positions that were computed.
-fn ask(cache: &Cache, recipe: &str, width: usize, keys: &[u8]) -> (Rows, Vec<usize>) {
+fn ask(cache: &Cache, namespace: &str, width: usize, keys: &[u8]) -> (FeatureRows, Vec<usize>) {
     let keys: Vec<Key> = keys.iter().map(|&n| key(n)).collect();
     let mut computed = Vec::new();
     let rows = cache
-        .rows(&Recipe::new(recipe), width, &keys, |missing, sink| {
+        .rows(&Namespace::new(namespace), width, &keys, |missing, sink| {
             computed = missing.to_vec();
             missing.iter().try_for_each(|&position| sink(&vec![f32::from(keys[position][0]); width]))
         })
@@ -100,7 +99,7 @@ fn rows_go_to_several_packs_and_a_failure_keeps_the_complete_ones() {
     let cache = cache(folder.path(), 1 << 30);
     let width = PACK_BYTES / 4 / 2; // two rows a pack
     let keys: Vec<Key> = (0..3).map(key).collect();
-    let failed = cache.rows(&Recipe::new("a"), width, &keys, |missing, sink| {
+    let failed = cache.rows(&Namespace::new("a"), width, &keys, |missing, sink| {
         for &position in &missing[..2] {
             sink(&vec![position as f32; width])?;
         }

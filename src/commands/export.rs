@@ -7,7 +7,7 @@ use crate::data::transform::View;
 use crate::data::{Dataset, Split};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::experiment::saved::SavedRun;
-use crate::export::{Check, FORMATS, Model, check_target, export};
+use crate::export::{Check, ExportModel, FORMATS, check_target, export};
 use crate::report::{Console, RunRecord, key_value_table};
 use candle_core::{Device, Tensor};
 use clap::Args;
@@ -99,10 +99,10 @@ fn refuse_votes(record: &RunRecord) -> Result<()> {
     ))
 }
 
-fn model(run: &SavedRun) -> Result<Model> {
+fn model(run: &SavedRun) -> Result<ExportModel> {
     let (record, session) = (&run.record, &run.session);
     let name = run.folder.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
-    let model = Model {
+    let model = ExportModel {
         name,
         spec: session.backbone.spec.clone(),
         params: run.model.params.detached().to_device(&Device::Cpu)?,

@@ -177,7 +177,7 @@ fn write_features(path: &Path, subject: &Subject, samples: &[usize], console: &C
 
 /// One row an image, in the order of the features.
 fn write_table(path: &Path, dataset: &Dataset, samples: &[usize]) -> Result<()> {
-    let failed = |error: csv::Error| Error::io("write", path)(error.into());
+    let failed = Error::csv(path);
     let mut writer = csv::Writer::from_path(path).map_err(failed)?;
     writer.write_record(["path", "label", "split"]).map_err(failed)?;
     for &sample in samples {

@@ -58,7 +58,7 @@ impl Training {
 }
 
 fn write_steps(path: &Path, sweep: &Sweep) -> Result<()> {
-    let failed = |error: csv::Error| Error::io("write", path)(error.into());
+    let failed = Error::csv(path);
     let mut writer = csv::Writer::from_path(path).map_err(failed)?;
     sweep.points.iter().try_for_each(|point| writer.serialize(point)).map_err(failed)?;
     writer.flush().map_err(Error::io("write", path))

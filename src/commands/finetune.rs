@@ -19,7 +19,7 @@ use crate::experiment::record::{create_run, new_record, write_down};
 use crate::experiment::score::{self, SplitScore, evaluate_splits, read_evaluation, score_splits, write_scores};
 use crate::experiment::session::{ModelShape, Session, computation, load_saved};
 use crate::experiment::texts::{self, ClassTexts};
-use crate::features::KnownRecord;
+use crate::features::ReferenceRecord;
 use crate::metrics::good_classes;
 use crate::model::{BatchSource, DropRates, FrozenInputs, HeadKind, Model};
 use crate::report::{
@@ -398,7 +398,7 @@ impl Training {
         }
     }
 
-    fn remember(&self, val_features: Vec<f32>, console: &Console) -> Result<Option<KnownRecord>> {
+    fn remember(&self, val_features: Vec<f32>, console: &Console) -> Result<Option<ReferenceRecord>> {
         let images = (&self.source, &self.keys);
         let seen = || Seen::by(&self.model, val_features, &self.session, &self.plan, images, console);
         known::remember(self.run.folder(), &self.session, &self.source.dataset, seen, console)

@@ -8,7 +8,7 @@ use crate::data::loader::Batch;
 use crate::data::transform::{Pipeline, View};
 use crate::error::Result;
 use crate::experiment::saved::SavedRun;
-use crate::features::{Distance, Known, KnownRecord};
+use crate::features::{Distance, ReferenceRecord, ReferenceSet};
 use crate::linalg::Matrix;
 use crate::metrics::softmax;
 use crate::model::Outputs;
@@ -79,7 +79,7 @@ fn all_inputs(paths: &[PathBuf]) -> Result<Inputs> {
 struct Predictor {
     run: SavedRun,
     pipeline: Pipeline,
-    known: Option<(Known, KnownRecord)>,
+    known: Option<(ReferenceSet, ReferenceRecord)>,
     top: usize,
 }
 

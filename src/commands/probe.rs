@@ -17,7 +17,7 @@ use crate::experiment::texts::{self, ClassTexts};
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
 use crate::model::{CosineHead, HeadKind, Scored, VoteHead};
-use crate::probe::{Model, Selection};
+use crate::probe::{FittedProbe, Selection};
 use crate::report::{
     Advice, Console, ProbeRecord, Run, RunRecord, Status, inspection_first, key_value_table, percent, plots,
 };
@@ -151,8 +151,8 @@ fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, read
     record.status = Status::Done;
     record.cache = Some(features.usage);
     record.trainable_parameters = match &fitted.model {
-        Model::Linear(fit) => fit.head.weight.len() + fit.head.bias.len(),
-        Model::Knn(_) | Model::Tip(_) => 0,
+        FittedProbe::Linear(fit) => fit.head.weight.len() + fit.head.bias.len(),
+        FittedProbe::Knn(_) | FittedProbe::Tip(_) => 0,
     };
     record.total_parameters = session.backbone.params.counts().1 + record.trainable_parameters;
     record.probe = Some(ProbeRecord {
@@ -171,16 +171,16 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
         Tensor::from_slice(values, (rows, values.len() / rows.max(1)), &Device::Cpu)
     };
     match &fitted.model {
-        Model::Linear(fit) => {
+        FittedProbe::Linear(fit) => {
             let classes = fit.head.bias.len();
             params.insert("head.weight", tensor(&fit.head.weight, classes)?);
             params.insert("head.bias", Tensor::from_slice(&fit.head.bias, classes, &Device::Cpu)?);
         }
-        Model::Knn(_) => {
+        FittedProbe::Knn(_) => {
             let labels = &fitted.rows.labels;
             params = VoteHead::params(tensor(&fitted.rows.values, labels.len())?, labels)?;
         }
-        Model::Tip(tip) => {
+        FittedProbe::Tip(tip) => {
             let (keys, labels) = (tensor(&fitted.rows.values, fitted.rows.labels.len())?, &fitted.rows.labels);
             params.extend(CosineHead::cache(keys, labels, tip.texts.classes(), [tip.alpha, tip.beta])?);
             if let Some(texts) = texts {
@@ -193,7 +193,7 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
 
 fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result<()> {
     let method = session.settings.probe.method;
-    let picture = plots::Selection {
+    let picture = plots::SelectionPlot {
         title: format!("{}, {}", session.settings.run.name, in_words(method)),
         x_label: method.setting().into(),
         log_x: true,
@@ -220,8 +220,8 @@ fn in_words(method: ProbeMethod) -> &'static str {
 /// Tip-Adapter's weight of the votes beside the texts.
 fn alpha(fitted: &Fitted) -> Option<f64> {
     match &fitted.model {
-        Model::Tip(tip) => Some(tip.alpha),
-        Model::Linear(_) | Model::Knn(_) => None,
+        FittedProbe::Tip(tip) => Some(tip.alpha),
+        FittedProbe::Linear(_) | FittedProbe::Knn(_) => None,
     }
 }
 
@@ -258,8 +258,8 @@ fn result(
         },
         "fitted_on": fitted.splits,
         "objective": match &fitted.model {
-            Model::Linear(fit) => Some(fit.objective),
-            Model::Knn(_) | Model::Tip(_) => None,
+            FittedProbe::Linear(fit) => Some(fit.objective),
+            FittedProbe::Knn(_) | FittedProbe::Tip(_) => None,
         },
         "trainable_parameters": record.trainable_parameters,
         "total_parameters": record.total_parameters,

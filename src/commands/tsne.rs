@@ -19,7 +19,7 @@ use crate::metrics::Scores;
 use crate::model::Model;
 use crate::report::{Console, Reading, html, key_value_table, plots, printable, write_json};
 use crate::system::files::create_folder;
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
 use crate::tsne::{Embedding, Method, TsneOptions, embed};
 use clap::{Args, ValueEnum};
@@ -290,7 +290,7 @@ fn scatter(subject: &Subject, samples: &[usize], map: &Embedding, quality: &Qual
 
 /// One row an image: path, class, split, x, y, and the predicted class when there is one.
 fn write_csv(path: &Path, subject: &Subject, samples: &[usize], map: &Embedding) -> Result<()> {
-    let failed = |error: csv::Error| Error::io("write", path)(error.into());
+    let failed = Error::csv(path);
     let dataset = &subject.features.dataset;
     let mut writer = csv::Writer::from_path(path).map_err(failed)?;
     writer.write_record(["path", "label", "split", "x", "y", "predicted"]).map_err(failed)?;

@@ -16,11 +16,11 @@ use std::sync::mpsc;
 /// SHA-256 of a file's bytes.
 type Sha = [u8; 32];
 
-/// Said when likeness tells nothing.
-const LOOK_ALIKES: &str = "so many images are nearly identical, as of one part before a fixed camera, that copies among \
-                           them cannot be told by their pixels; check --embeddings compares features";
+/// The warning in place of near-duplicates when there are too many of them.
+const LOOK_ALIKES: &str = "so many images are nearly identical, as when a fixed camera photographs one part, that their \
+                           pixels do not tell which are copies; check --embeddings compares features instead";
 
-/// How to look at the images.
+/// How the images are read.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditOptions {
     /// How files are decoded.
@@ -44,11 +44,11 @@ pub struct Audit {
     pub keys: Vec<Sha>,
     /// Files left out under [`OnError::Skip`], by name.
     pub skipped: Vec<BadFile>,
-    /// What a person should know, one sentence each.
+    /// Warnings, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// What one file is like.
+/// What is known of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// SHA-256 of its bytes.
@@ -57,15 +57,15 @@ pub struct Finding {
     pub size: (u32, u32),
     /// How its pixels are stored.
     pub storage: Storage,
-    /// What finds pictures like it.
+    /// Compared to find images like it.
     pub signature: Signature,
 }
 
-/// The files of a data set, looked at once and not yet judged.
+/// The files of a data set, each read once, before any judgement.
 pub struct Examination {
     /// The usable samples.
     pub dataset: Dataset,
-    /// What they are like, in step with the samples.
+    /// What is known of each sample, in their order.
     pub findings: Vec<Finding>,
     /// The files that cannot be used.
     pub bad: Vec<BadFile>,
@@ -108,7 +108,7 @@ pub fn examine(dataset: &Dataset, options: &AuditOptions, progress: &dyn Fn(usiz
 }
 
 impl Examination {
-    /// What would stop a training, one error each.
+    /// What would stop training, one error each.
     pub fn problems(&self, on_error: OnError) -> Vec<DataError> {
         let mut problems = Vec::new();
         if !self.bad.is_empty() && on_error == OnError::Fail {
@@ -119,7 +119,7 @@ impl Examination {
         problems
     }
 
-    /// What a person should know, one sentence each.
+    /// Warnings, one sentence each.
     pub fn warnings(&self, twins: &[Twins]) -> Vec<String> {
         let (near, copies): (Vec<Twins>, Vec<Twins>) = twins.iter().partition(|pair| pair.likeness.is_some());
         if near.len() >= MOST_PAIRS {
@@ -208,7 +208,7 @@ impl Examination {
     }
 }
 
-/// Looks at every image and refuses what cannot be trained on. Under [`OnError::Skip`] bad files leave the data set.
+/// Reads every image and refuses what cannot be trained on. Under [`OnError::Skip`] bad files leave the data set.
 ///
 /// `progress` is called with the number of files done, on the calling thread.
 ///
@@ -231,14 +231,12 @@ pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(us
     })
 }
 
-type Inspected = Vec<Result<Finding, ImageError>>;
-
 /// Inspects on worker threads; results are in the order of the samples whatever the number of threads.
 fn inspect_all(
     samples: &[Sample],
     options: &AuditOptions,
     progress: &dyn Fn(usize),
-) -> Result<(Inspected, Histograms)> {
+) -> Result<(Vec<Result<Finding, ImageError>>, Histograms)> {
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
     let mut results: Vec<Option<Result<Finding, ImageError>>> = samples.iter().map(|_| None).collect();
@@ -273,7 +271,7 @@ fn inspect_all(
     let complete = results.into_iter().zip(samples).map(|(result, sample)| {
         result.ok_or_else(|| {
             Error::from(DataError::invalid(
-                format!("looking at {} failed unexpectedly", sample.path.display()),
+                format!("reading {} failed unexpectedly", sample.path.display()),
                 "remove the file, and please report it",
             ))
         })

@@ -1,4 +1,4 @@
-//! What the sizes of the classes say: weights for the loss, and the classes' shares.
+//! Weights of the loss and offsets of the logits, from the number of training images of each class.
 
 use crate::config::LossWeights;
 

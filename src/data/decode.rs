@@ -139,7 +139,7 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageErr
     decode_described(bytes, options).map(|(image, _)| image)
 }
 
-/// The same, with how the pixels were stored.
+/// Like [`decode`], and says how the pixels were stored.
 ///
 /// # Errors
 /// As [`decode`].

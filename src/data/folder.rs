@@ -10,10 +10,10 @@ use walkdir::WalkDir;
 
 /// All images below a root, with the split of its folder when there is one.
 pub(super) fn list(root: &Path) -> Result<Listing> {
-    let mut listing = Listing { origin: root.to_path_buf(), ..Listing::default() };
+    let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
     match layout(root)? {
-        Layout::Classes => list_classes(root, root, None, &mut listing)?,
-        Layout::Splits(folders) => {
+        RootLayout::Classes => list_classes(root, root, None, &mut listing)?,
+        RootLayout::Splits(folders) => {
             for (split, folder) in folders {
                 list_classes(root, &folder, Some(split), &mut listing)?;
             }
@@ -24,10 +24,10 @@ pub(super) fn list(root: &Path) -> Result<Listing> {
 
 /// The images of another folder with the labels of known classes.
 pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<Vec<Sample>> {
-    let mut listing = Listing { origin: root.to_path_buf(), ..Listing::default() };
+    let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
     let folder = match layout(root)? {
-        Layout::Classes => root.to_path_buf(),
-        Layout::Splits(mut folders) => folders.remove(&Split::Test).ok_or_else(|| {
+        RootLayout::Classes => root.to_path_buf(),
+        RootLayout::Splits(mut folders) => folders.remove(&Split::Test).ok_or_else(|| {
             let message = format!("{} holds train but no test folder", root.display());
             DataError::invalid(message, "name the folder that holds the class folders to score")
         })?,
@@ -60,12 +60,12 @@ pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<V
 }
 
 /// How a root is organised.
-enum Layout {
+enum RootLayout {
     Classes,
     Splits(BTreeMap<Split, PathBuf>),
 }
 
-fn layout(root: &Path) -> Result<Layout> {
+fn layout(root: &Path) -> Result<RootLayout> {
     if !root.is_dir() {
         return Err(missing_folder(root).into());
     }
@@ -88,7 +88,7 @@ fn layout(root: &Path) -> Result<Layout> {
     if !splits.contains_key(&Split::Train) {
         // Folders named val or test beside other folders are classes; alone they are splits without their train.
         if splits.is_empty() || !others.is_empty() {
-            return Ok(Layout::Classes);
+            return Ok(RootLayout::Classes);
         }
         let found: Vec<&str> = splits.keys().map(|split| split.name()).collect();
         let message = format!("{} holds {} but no train folder", root.display(), quoted(&found));
@@ -104,7 +104,7 @@ fn layout(root: &Path) -> Result<Layout> {
             .into());
         }
     }
-    Ok(Layout::Splits(splits))
+    Ok(RootLayout::Splits(splits))
 }
 
 /// Adds the images of every class folder in `folder`; names are relative to `root`.
@@ -120,9 +120,10 @@ fn list_classes(root: &Path, folder: &Path, split: Option<Split>, listing: &mut 
     if children.images > 0 {
         let plural = if children.images == 1 { "image is" } else { "images are" };
         let place = folder.display();
-        listing
-            .warnings
-            .push(format!("{} {plural} directly in {place}, in no class folder, and left out", children.images));
+        listing.warnings.push(format!(
+            "{} {plural} directly in {place}, in no class folder, and left out of the data",
+            children.images
+        ));
     }
     let classes = children.folders.iter().map(|folder| file_name(folder)).collect::<Result<Vec<String>>>()?;
     check_collisions(classes.iter().map(String::as_str))?;
@@ -151,7 +152,7 @@ fn describe_loose(images: usize) -> String {
     }
 }
 
-/// What lies directly in a folder.
+/// The direct contents of a folder.
 struct Children {
     /// Sorted by name.
     folders: Vec<PathBuf>,
@@ -175,7 +176,7 @@ fn children(folder: &Path) -> Result<Children> {
 /// All image files below a folder, at any depth, sorted. Every other visible file counts as ignored.
 fn images(folder: &Path, ignored: &mut usize) -> Result<Vec<PathBuf>> {
     let mut images = Vec::new();
-    // The class folder itself may be a hidden name's target; only what is below it is filtered.
+    // The class folder itself may be a link to a hidden folder; only what is below it is filtered.
     let visible = walk(folder).into_iter().filter_entry(|entry| !is_hidden(entry.file_name()));
     for entry in visible {
         let entry = entry.map_err(|error| unreadable(folder, &error))?;
@@ -234,7 +235,7 @@ fn unreadable(folder: &Path, error: &walkdir::Error) -> DataError {
     DataError::invalid(format!("cannot read {path}: {reason}"), "check its permissions, or where the link points to")
 }
 
-/// Names folders beside the missing one that are spelt alike.
+/// The error for a missing root, which suggests a folder beside it that is spelt alike.
 fn missing_folder(root: &Path) -> DataError {
     if root.exists() {
         return DataError::invalid(

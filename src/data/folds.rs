@@ -23,7 +23,7 @@ pub fn assign_folds(
     let mut units = units(labels.len(), groups);
     if folds < 2 || folds > units.len() {
         let message = format!("{} images or groups of images cannot be dealt to {folds} folds", units.len());
-        return Err(Error::usage_hint(message, "from 2 folds to one for each group"));
+        return Err(Error::usage_hint(message, "take at least 2 folds, and at most one for each group"));
     }
     stream.shuffle(&mut units);
     units.sort_by_key(|unit| std::cmp::Reverse(unit.len())); // stable: equals stay shuffled
@@ -60,7 +60,7 @@ fn units(samples: usize, groups: Option<&[usize]>) -> Vec<Vec<usize>> {
 /// Folds being filled.
 struct Deal<'a> {
     labels: &'a [usize],
-    /// Samples of each class in all.
+    /// Samples of each class, over all folds.
     totals: Vec<usize>,
     /// Samples of each class in each fold.
     counts: Vec<Vec<usize>>,
@@ -101,12 +101,12 @@ impl<'a> Deal<'a> {
             None => Ok(()),
             Some(class) => Err(DataError::invalid(
                 format!(
-                    "all {} images of the class {:?} lie in one of {} folds, and nothing is left to learn it from",
+                    "all {} images of the class {:?} are in one of {} folds, which leaves none to train on",
                     self.totals[class],
                     names[class],
                     self.counts.len()
                 ),
-                "each class needs two images, or two groups of images; or take validation and test images instead of folds",
+                "each class needs two images, or two groups of images; or draw validation and test images instead of folds",
             )
             .into()),
         }

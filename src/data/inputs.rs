@@ -1,4 +1,4 @@
-//! What a user names on the command line, as image files: files, folders, patterns, and lists on standard input.
+//! The image files that the command line names: files, folders, patterns, and a list on standard input.
 
 use super::folder::is_image;
 use crate::error::{DataError, Error, Result};
@@ -48,7 +48,8 @@ fn images_below(folder: &Path) -> Result<Inputs> {
 }
 
 fn matches(pattern: &str) -> Result<Inputs> {
-    let found = glob::glob(pattern).map_err(|error| Error::usage(format!("{pattern:?} is no pattern: {error}")))?;
+    let found =
+        glob::glob(pattern).map_err(|error| Error::usage(format!("{pattern:?} is not a valid pattern: {error}")))?;
     let mut files = found
         .map(|entry| entry.map_err(|error| Error::io("read", error.path().to_path_buf())(error.into())))
         .filter(|entry| entry.as_ref().map_or(true, |path| path.is_file()))

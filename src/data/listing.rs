@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use unicode_normalization::UnicodeNormalization;
 
-/// Most lines of a list in a message.
+/// The most items that a message lists.
 const LISTED: usize = 50;
 
 /// One image as its source lists it.
@@ -18,7 +18,7 @@ pub(super) struct Entry {
     /// The class as written, not normalised.
     pub class: String,
     pub group: Option<String>,
-    /// None: to be drawn.
+    /// None when it is still to be drawn.
     pub split: Option<Split>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// The folder or manifest, for messages.
-    pub origin: PathBuf,
+    pub source: PathBuf,
     pub entries: Vec<Entry>,
     pub warnings: Vec<String>,
     pub ignored_files: usize,
@@ -34,16 +34,16 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Numbers the classes, draws missing splits and checks that the result can be trained on.
-    pub(super) fn into_dataset(mut self, plan: &split::Plan) -> Result<Dataset> {
+    pub(super) fn into_dataset(mut self, plan: &split::SplitPlan) -> Result<Dataset> {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
         let classes = self.classes()?;
         let labels: Vec<usize> =
             self.entries.iter().map(|entry| classes.binary_search(&nfc(&entry.class)).unwrap_or_default()).collect();
         if let Some(fold) = plan.fold {
             if self.entries.iter().any(|entry| entry.split.is_some()) {
-                let origin = self.origin.display();
+                let source = self.source.display();
                 self.warnings
-                    .push(format!("data.fold deals all images anew: the splits that {origin} names do not count"));
+                    .push(format!("data.fold divides all images anew: the splits named in {source} are ignored"));
             }
             split::deal(&mut self.entries, &labels, &classes, plan, fold)?;
         }
@@ -69,7 +69,7 @@ impl Listing {
         classes.sort();
         if let [only] = classes.as_slice() {
             return Err(DataError::invalid(
-                format!("{}: there is only one class, {only:?}", self.origin.display()),
+                format!("{}: there is only one class, {only:?}", self.source.display()),
                 "a classifier needs at least two classes, one folder (or one label of the manifest) each",
             )
             .into());
@@ -101,7 +101,7 @@ pub(super) fn check_collisions<'a>(names: impl Iterator<Item = &'a str>) -> Resu
     Ok(())
 }
 
-/// Every class must have something to learn from.
+/// Every class needs training images.
 pub(super) fn check_classes(dataset: &Dataset) -> Result<(), DataError> {
     let counts = dataset.class_counts(Split::Train);
     let missing: Vec<&str> =
@@ -115,15 +115,14 @@ pub(super) fn check_classes(dataset: &Dataset) -> Result<(), DataError> {
     ))
 }
 
-fn small_class_warnings(dataset: &Dataset, plan: &split::Plan) -> Vec<String> {
+fn small_class_warnings(dataset: &Dataset, plan: &split::SplitPlan) -> Vec<String> {
     let train = dataset.class_counts(Split::Train);
     let (val, test) = (dataset.class_counts(Split::Val), dataset.class_counts(Split::Test));
     let mut warnings = Vec::new();
     for (label, class) in dataset.classes.iter().enumerate() {
         if train[label] + val[label] + test[label] == 1 {
-            warnings.push(format!(
-                "class {class:?} has one image, kept for training: it can be neither chosen nor scored on"
-            ));
+            warnings
+                .push(format!("class {class:?} has one image, kept for training: no validation or test image is left"));
             continue;
         }
         for (split, counts, fraction) in [(Split::Val, &val, plan.val), (Split::Test, &test, plan.test)] {

@@ -1,4 +1,4 @@
-//! Feeds batches in a fixed order while threads decode ahead.
+//! Delivers batches in a fixed order while threads decode ahead.
 //!
 //! Thread t of T makes the views at positions t, t + T, t + 2T, … of the order and hands them over through a bounded
 //! channel of its own; the consumer takes them in turn. The order of the batches therefore depends on nothing but
@@ -19,7 +19,7 @@ const BATCHES_AHEAD: usize = 2;
 /// Some samples, ready for the backbone.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
-    /// Pixels of shape (n, 3, side, side), or what frozen layers have made of them.
+    /// Pixels of shape (n, 3, side, side), or what frozen blocks have computed from them.
     pub inputs: Vec<f32>,
     /// Class of each sample; of a mixed one the class that it shows most of.
     pub labels: Vec<usize>,
@@ -36,7 +36,7 @@ pub struct LoaderOptions {
     pub batch_size: usize,
     /// Decoding threads; 0 counts as 1.
     pub threads: usize,
-    /// Batches to leave out at the start: where an interrupted epoch goes on.
+    /// Batches to skip at the start, to continue an interrupted epoch.
     pub first_batch: usize,
 }
 
@@ -64,7 +64,8 @@ impl Loader {
         let skipped = options.first_batch.saturating_mul(options.batch_size).min(order.len());
         let order = order[skipped..].to_vec();
         if let Some(view) = order.iter().find(|view| view.sample >= dataset.samples.len() as u64) {
-            let message = format!("sample {} was asked for, the data has {}", view.sample, dataset.samples.len());
+            let message =
+                format!("sample {} was requested, but the data set has {}", view.sample, dataset.samples.len());
             return Err(DataError::Invalid { message, hint: None }.into());
         }
         let threads = options.threads.min(order.len());

@@ -9,13 +9,13 @@ use std::path::{Component, Path, PathBuf};
 /// All rows of a manifest; paths are relative to its folder and must stay inside it, links included.
 pub(super) fn list(file: &Path) -> Result<Listing> {
     let root = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Reader { file, root, links_may_leave: false }.read()
+    ManifestReader { file, root, links_may_leave: false }.read()
 }
 
 /// All rows of a run's `splits.csv`, whose paths were checked when it was written: below a data root, links may lead
 /// anywhere.
 pub(super) fn list_splits(file: &Path, root: &Path) -> Result<Listing> {
-    Reader { file, root, links_may_leave: true }.read()
+    ManifestReader { file, root, links_may_leave: true }.read()
 }
 
 /// Writes which sample is in which split, one row a sample, sorted by name: `path,label,split,group`.
@@ -25,7 +25,7 @@ pub(super) fn list_splits(file: &Path, root: &Path) -> Result<Listing> {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_splits_csv(path: &Path, dataset: &Dataset) -> Result<()> {
-    let failed = |error: csv::Error| Error::io("write", path)(error.into());
+    let failed = Error::csv(path);
     let mut writer = csv::Writer::from_path(path).map_err(failed)?;
     writer.write_record(["path", "label", "split", "group"]).map_err(failed)?;
     for sample in &dataset.samples {
@@ -42,7 +42,7 @@ pub fn write_splits_csv(path: &Path, dataset: &Dataset) -> Result<()> {
 /// A data error when the file cannot be read.
 pub fn groups_in_splits_csv(path: &Path) -> Result<BTreeMap<String, String>> {
     let failed = |error: csv::Error| {
-        DataError::invalid(format!("cannot read {}: {error}", path.display()), "it lies in every run directory")
+        DataError::invalid(format!("cannot read {}: {error}", path.display()), "every run directory has one")
     };
     let mut reader = csv::Reader::from_path(path).map_err(failed)?;
     let mut groups = BTreeMap::new();
@@ -62,7 +62,7 @@ struct SplitsRow {
     group: String,
 }
 
-struct Reader<'a> {
+struct ManifestReader<'a> {
     file: &'a Path,
     /// What paths are relative to.
     root: &'a Path,
@@ -77,7 +77,7 @@ struct Columns {
     group: Option<usize>,
 }
 
-impl Reader<'_> {
+impl ManifestReader<'_> {
     /// Reads every row; all problems are reported together, with their lines.
     fn read(&self) -> Result<Listing> {
         let bytes = std::fs::read(self.file).map_err(|error| {
@@ -112,7 +112,7 @@ impl Reader<'_> {
         if entries.is_empty() {
             return Err(self.invalid("it lists no images", "add one row an image below the header").into());
         }
-        Ok(Listing { origin: self.file.to_path_buf(), entries, ..Listing::default() })
+        Ok(Listing { source: self.file.to_path_buf(), entries, ..Listing::default() })
     }
 
     fn columns(&self, header: &csv::StringRecord) -> Result<Columns> {

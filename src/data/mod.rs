@@ -1,7 +1,7 @@
-//! Images and labels: where they are listed, how they are split, decoded, transformed and fed to training.
+//! Images and labels: how they are listed, split, decoded, transformed and loaded in batches.
 //!
 //! [`Dataset::open`] lists and splits, [`audit::audit`] looks at every file once, [`transform`] turns an image into
-//! pixels for the backbone, [`loader`] feeds them in batches.
+//! pixels for the backbone, [`loader`] delivers them in batches.
 
 pub mod audit;
 pub mod balance;
@@ -74,7 +74,7 @@ pub struct Sample {
     pub name: String,
     /// Index into [`Dataset::classes`].
     pub label: usize,
-    /// Images of one group (part, patient, roll) never part over two splits.
+    /// Images of one group (part, patient, roll) are always in the same split.
     pub group: Option<String>,
     /// Its split.
     pub split: Split,
@@ -87,9 +87,9 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// Every sample of every split.
     pub samples: Vec<Sample>,
-    /// What a person should know although it stops nothing, one sentence each.
+    /// Warnings, one sentence each.
     pub warnings: Vec<String>,
-    /// Files in class folders that are no images by their extension, hidden files not counted.
+    /// Files in class folders whose extension is not that of an image, hidden files not counted.
     pub ignored_files: usize,
 }
 
@@ -104,7 +104,7 @@ impl Dataset {
             DataSource::Root(root) => folder::list(root)?,
             DataSource::Manifest(file) => manifest::list(file)?,
         };
-        listing.into_dataset(&split::Plan::new(settings))
+        listing.into_dataset(&split::SplitPlan::new(settings))
     }
 
     /// Reads a file of [`write_splits_csv`] again: the same samples in the same splits.
@@ -114,7 +114,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`] for a manifest.
     pub fn from_splits_csv(file: &Path, root: &Path) -> Result<Self> {
-        manifest::list_splits(file, root)?.into_dataset(&split::Plan::NOTHING_TO_DRAW)
+        manifest::list_splits(file, root)?.into_dataset(&split::SplitPlan::NOTHING_TO_DRAW)
     }
 
     /// Lists another folder with the classes of a trained model, all of it as `split`.

@@ -24,7 +24,7 @@ fn shuffled(seed: u64, epoch: u64, samples: &[usize]) -> Vec<View> {
 
 /// Every class equally often, whatever its size.
 ///
-/// The draws of all epochs are one endless row that takes the classes in turn, and each class its own samples in turn,
+/// The draws of all epochs are one endless sequence that takes the classes in turn, and each class its own samples in turn,
 /// in an order drawn once. So in every epoch, and in all epochs together, the numbers of draws of two classes differ by
 /// at most one, and so do those of two samples of one class. Each pass over a class is a view of its own, so that a
 /// sample drawn twice in an epoch is augmented in two ways.

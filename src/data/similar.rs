@@ -1,13 +1,13 @@
-//! Near-duplicates: pictures that are the same to a person although their files differ.
+//! Near-duplicates: pictures that look the same to a person although their files differ.
 //!
 //! Two tests, both on the luma reduced to 32 x 32 pixels. A 63-bit hash of the signs of its low frequencies (pHash,
 //! Zauner 2010: DCT coefficients against their median) finds candidates; the correlation of the small pictures decides,
 //! since images of one texture share low frequencies without being the same. Neither changes with brightness and
 //! contrast.
 //!
-//! Evidence for the bounds, on the 360 textile images (the tests repeat it): of the 64,620 pairs of different images none
-//! is taken for near; re-encoded, brighter, resized copies and those without 1 % at each edge all are, and of those
-//! without 2 % more than nine in ten. Parts that a fixture always puts at the same place look alike to both tests: such
+//! Evidence for the bounds, on the 360 textile images (the tests repeat it): none of the 64,620 pairs of different images
+//! counts as near; re-encoded, brighter and resized copies all do, as do copies cropped by 1 % at each edge, and of those
+//! cropped by 2 % more than nine in ten. Parts that a fixture holds in the same position look alike to both tests: such
 //! pairs are worth a look, not an error.
 
 use super::decode::ImageError;
@@ -25,12 +25,12 @@ const MOST_BITS: u32 = 12;
 /// Least correlation of the reduced pictures of near-duplicates. Of different textile images the highest is 0.26.
 const LEAST_CORRELATION: f64 = 0.7;
 
-/// Pairs after which the search ends: a data set with more shows one thing from one place, and likeness tells nothing.
+/// Pairs after which the search ends: the images of a data set with more show one thing from one viewpoint.
 pub const MOST_PAIRS: usize = 10_000;
 /// A picture with less contrast than one level is flat.
 const LEAST_LENGTH: f64 = SIDE as f64;
 
-/// What is kept of an image to find others like it: about 1 kB.
+/// A summary of an image, of about 1 kB, that finds others like it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signature {
     hash: u64,
@@ -100,8 +100,8 @@ pub struct NearPair {
     pub likeness: Likeness,
 }
 
-/// The pairs of near images, in the order of their positions, at most [`MOST_PAIRS`]. Every image is compared with every other: of 10,000 that
-/// takes a tenth of a second.
+/// The pairs of near images, in the order of their positions, at most [`MOST_PAIRS`]. Every image is compared with every
+/// other, which takes a tenth of a second for 10,000.
 pub fn near_pairs(signatures: &[&Signature]) -> Vec<NearPair> {
     let hashes: Vec<u64> = signatures.iter().map(|signature| signature.hash).collect();
     let mut pairs = Vec::new();

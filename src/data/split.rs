@@ -9,9 +9,9 @@ use crate::rng::{Purpose, Stream};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What to draw when the source does not say.
+/// How splits are drawn that the source does not name.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Plan {
+pub(super) struct SplitPlan {
     /// Fraction for validation.
     pub val: f64,
     /// Fraction for testing.
@@ -24,7 +24,7 @@ pub(super) struct Plan {
     pub fold: Option<Fold>,
 }
 
-impl Plan {
+impl SplitPlan {
     /// Samples without a split all go to train.
     pub(super) const NOTHING_TO_DRAW: Self = Self { val: 0.0, test: 0.0, seed: 0, stratified: true, fold: None };
 
@@ -35,25 +35,31 @@ impl Plan {
 }
 
 /// Samples that must stay together: a group, or one sample without a group.
-struct Unit {
+struct Group {
     members: Vec<usize>,
     /// The split one of its members has in the source.
     fixed: Option<Split>,
-    /// Its place in the drawing: depends on the seed and on its own name only, so that adding a file moves no other.
+    /// Its position in the drawing: depends on the seed and its own name only, so that adding a file moves no other.
     order: u64,
 }
 
-/// Makes test entries of those in one fold and leaves the others to be drawn, whatever their source says of them.
+/// Assigns the entries of one fold to test and leaves the others to be drawn, whatever splits their source names.
 ///
-/// All runs of one data set and seed deal alike, so that over the folds every entry is tested on once.
-pub(super) fn deal(entries: &mut [Entry], labels: &[usize], classes: &[String], plan: &Plan, fold: Fold) -> Result<()> {
+/// Runs with the same data set and seed agree on the folds, so that over all folds every entry is tested on once.
+pub(super) fn deal(
+    entries: &mut [Entry],
+    labels: &[usize],
+    classes: &[String],
+    plan: &SplitPlan,
+    fold: Fold,
+) -> Result<()> {
     let groups = group_numbers(entries.iter().map(|entry| entry.group.as_deref()));
     let stream = Stream::new(plan.seed, Purpose::TestFolds, &[]);
     let fold_of = if plan.stratified {
         assign_folds(labels, classes, groups.as_deref(), fold.of, stream)?
     } else {
-        let alike = vec![0; labels.len()];
-        assign_folds(&alike, &["any class".to_owned()], groups.as_deref(), fold.of, stream)?
+        let one_class = vec![0; labels.len()];
+        assign_folds(&one_class, &["any class".to_owned()], groups.as_deref(), fold.of, stream)?
     };
     for (entry, index) in entries.iter_mut().zip(fold_of) {
         entry.split = (index + 1 == fold.number).then_some(Split::Test);
@@ -64,12 +70,12 @@ pub(super) fn deal(entries: &mut [Entry], labels: &[usize], classes: &[String], 
 /// The split of each entry. `labels[i]` is the class of `entries[i]`, which are sorted by name.
 ///
 /// A split that no entry names is drawn from the entries without a split, or from train when every entry has one.
-pub(super) fn assign(entries: &[Entry], labels: &[usize], classes: usize, plan: &Plan) -> Result<Vec<Split>> {
+pub(super) fn assign(entries: &[Entry], labels: &[usize], classes: usize, plan: &SplitPlan) -> Result<Vec<Split>> {
     let mut units = units(entries, plan.seed)?;
     let named = |split| entries.iter().any(|entry| entry.split == Some(split));
     let open = units.iter().any(|unit| unit.fixed.is_none());
     units.sort_by_key(|unit| unit.order);
-    let (pool, settled): (Vec<Unit>, Vec<Unit>) =
+    let (pool, settled): (Vec<Group>, Vec<Group>) =
         units.into_iter().partition(|unit| if open { unit.fixed.is_none() } else { unit.fixed == Some(Split::Train) });
 
     let mut splits = vec![Split::Train; entries.len()];
@@ -80,18 +86,18 @@ pub(super) fn assign(entries: &[Entry], labels: &[usize], classes: usize, plan: 
     let mut draw = Draw::new(&pool, &settled, labels, classes, plan.stratified);
     draw.set_targets(fraction(Split::Val, plan.val), fraction(Split::Test, plan.test));
     for unit in &pool {
-        place(unit, draw.side(unit, labels), &mut splits);
+        place(unit, draw.split(unit, labels), &mut splits);
     }
     Ok(splits)
 }
 
-fn place(unit: &Unit, split: Split, splits: &mut [Split]) {
+fn place(unit: &Group, split: Split, splits: &mut [Split]) {
     for &member in &unit.members {
         splits[member] = split;
     }
 }
 
-fn units(entries: &[Entry], seed: u64) -> Result<Vec<Unit>> {
+fn units(entries: &[Entry], seed: u64) -> Result<Vec<Group>> {
     let mut grouped: BTreeMap<(bool, &str), Vec<usize>> = BTreeMap::new();
     for (index, entry) in entries.iter().enumerate() {
         let key = entry.group.as_deref().map_or((false, entry.name.as_str()), |group| (true, group));
@@ -105,14 +111,14 @@ fn units(entries: &[Entry], seed: u64) -> Result<Vec<Unit>> {
                 let sides: Vec<&str> = sides.iter().map(|side| side.name()).collect();
                 return Err(DataError::invalid(
                     format!("the group {name:?} is in {}", sides.join(" and ")),
-                    "all images of a group belong to one split, or the score is measured on what was trained on",
+                    "all images of a group belong to one split, or the score is measured on images that were trained on",
                 )
                 .into());
             }
             let digest = Sha256::digest(name.as_bytes());
             let digest = digest.iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte));
             let order = Stream::new(seed, Purpose::Split, &[u64::from(is_group), digest]).below(u64::MAX);
-            Ok(Unit { members, fixed: sides.first().copied(), order })
+            Ok(Group { members, fixed: sides.first().copied(), order })
         })
         .collect()
 }
@@ -129,8 +135,8 @@ struct Draw {
 }
 
 impl Draw {
-    fn new(pool: &[Unit], settled: &[Unit], labels: &[usize], classes: usize, stratified: bool) -> Self {
-        let count = |units: &[Unit], keep: &dyn Fn(&Unit) -> bool| {
+    fn new(pool: &[Group], settled: &[Group], labels: &[usize], classes: usize, stratified: bool) -> Self {
+        let count = |units: &[Group], keep: &dyn Fn(&Group) -> bool| {
             let mut counts = vec![0; classes];
             for unit in units.iter().filter(|unit| keep(unit)) {
                 unit.members.iter().for_each(|&member| counts[labels[member]] += 1);
@@ -148,9 +154,9 @@ impl Draw {
         (self.val, self.test) = strata.into_iter().map(|n| targets(n, val, test)).unzip();
     }
 
-    /// The side of a unit: where it lowers the squared shortfall most, else train. A class never loses its last
+    /// The split of a group: where it lowers the squared shortfall most, else train. A class never loses its last
     /// training sample.
-    fn side(&mut self, unit: &Unit, labels: &[usize]) -> Split {
+    fn split(&mut self, unit: &Group, labels: &[usize]) -> Split {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for &member in &unit.members {
             *counts.entry(labels[member]).or_default() += 1;

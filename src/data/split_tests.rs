@@ -20,8 +20,8 @@ fn listed(counts: &[usize]) -> (Vec<Entry>, Vec<usize>) {
     (entries, labels)
 }
 
-fn plan(val: f64, test: f64, seed: u64) -> Plan {
-    Plan { val, test, seed, stratified: true, fold: None }
+fn plan(val: f64, test: f64, seed: u64) -> SplitPlan {
+    SplitPlan { val, test, seed, stratified: true, fold: None }
 }
 
 fn count(splits: &[Split], labels: &[usize], split: Split, label: usize) -> usize {
@@ -81,7 +81,7 @@ proptest! {
 }
 
 /// The splits of every fold of some entries.
-fn dealt(entries: &[Entry], labels: &[usize], classes: usize, plan: &Plan, of: usize) -> Result<Vec<Vec<Split>>> {
+fn dealt(entries: &[Entry], labels: &[usize], classes: usize, plan: &SplitPlan, of: usize) -> Result<Vec<Vec<Split>>> {
     let names: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
     let splits = |number| {
         let mut entries = entries.to_vec();
@@ -131,7 +131,7 @@ proptest! {
                 entry(&format!("{i:04}"), &label.to_string(), group.as_deref(), None)
             })
             .collect();
-        let plan = Plan { stratified, ..plan(0.2, 0.0, seed) };
+        let plan = SplitPlan { stratified, ..plan(0.2, 0.0, seed) };
         // Large groups may hold all of a class, which is refused.
         let Ok(folds) = dealt(&entries, &labels, 2, &plan, of) else { return Ok(()) };
         prop_assert!(times_tested(&folds).iter().all(|&times| times == 1));
@@ -147,7 +147,7 @@ proptest! {
 #[test]
 fn folds_without_strata_are_of_equal_size() {
     let (entries, labels) = listed(&[3, 40]);
-    let plan = Plan { stratified: false, ..plan(0.0, 0.0, 1) };
+    let plan = SplitPlan { stratified: false, ..plan(0.0, 0.0, 1) };
     for splits in dealt(&entries, &labels, 2, &plan, 5).unwrap() {
         let tested = splits.iter().filter(|&&split| split == Split::Test).count();
         assert!((8..=9).contains(&tested), "{tested}");
@@ -194,7 +194,7 @@ fn a_missing_split_is_drawn_from_train() {
     let splits = assign(&entries, &labels, 2, &plan(0.2, 0.5, 0)).unwrap();
     assert_eq!(count(&splits, &labels, Split::Val, 0), 3);
     assert_eq!(count(&splits, &labels, Split::Test, 1), 5, "a split the source names is not drawn");
-    let untouched = assign(&entries, &labels, 2, &Plan::NOTHING_TO_DRAW).unwrap();
+    let untouched = assign(&entries, &labels, 2, &SplitPlan::NOTHING_TO_DRAW).unwrap();
     assert_eq!(count(&untouched, &labels, Split::Val, 0), 0);
 }
 
@@ -226,7 +226,7 @@ fn a_group_follows_its_named_member() {
 #[test]
 fn unstratified_fractions_hold_for_the_whole() {
     let (entries, labels) = listed(&[50, 50]);
-    let plan = Plan { stratified: false, ..plan(0.2, 0.1, 3) };
+    let plan = SplitPlan { stratified: false, ..plan(0.2, 0.1, 3) };
     let splits = assign(&entries, &labels, 2, &plan).unwrap();
     let total = |split| splits.iter().filter(|&&s| s == split).count();
     assert_eq!((total(Split::Val), total(Split::Test)), (20, 10));

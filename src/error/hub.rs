@@ -5,7 +5,7 @@
 use super::ExitCode;
 use std::path::PathBuf;
 
-/// A model that cannot be had.
+/// A model that cannot be obtained.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// A repository id, a revision or a file name that is malformed.
@@ -27,7 +27,7 @@ pub enum HubError {
         reason: String,
     },
     /// The network is off and the cache does not hold what is needed.
-    #[error("{model}: {what} is not in the cache {}, and HF_HUB_OFFLINE forbids to fetch it", cache.display())]
+    #[error("{model}: {what} is not in the cache {}, and HF_HUB_OFFLINE forbids fetching it", cache.display())]
     NotCached {
         /// Repository and revision.
         model: String,
@@ -43,7 +43,7 @@ pub enum HubError {
         url: String,
         /// Of the last attempt.
         reason: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
     /// There is no such repository, or it is hidden from this user.
@@ -137,7 +137,7 @@ impl HubError {
         move |source| Self::Cache { action, path, source }
     }
 
-    /// Usage errors for names and variables, weights for unusable contents, I/O for all that happens on the way.
+    /// Usage errors for names and variables, weights for unusable contents, I/O for everything else.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Name { .. } | Self::Environment { .. } => ExitCode::Usage,
@@ -157,7 +157,7 @@ impl HubError {
                 HF_HOME to a cache that holds it"
                 .into(),
             Self::Unreachable { .. } => "check the network, the proxy, HF_ENDPOINT and, where a proxy opens encrypted \
-                traffic, SSL_CERT_FILE; what has arrived is kept, and the next run goes on from there"
+                traffic, SSL_CERT_FILE; what has arrived is kept, and the next run continues from there"
                 .into(),
             Self::NoRepository { repo, with_token } => format!(
                 "check the spelling; if a local folder was meant, there is none at {repo}; if the model is private, {}",
@@ -177,7 +177,9 @@ impl HubError {
                 "HF_ENDPOINT must be a Hugging Face hub or a mirror of it; a proxy or a login page may be in between"
                     .into()
             }
-            Self::Damaged { .. } => "try again; if it stays, a proxy or mirror on the way changes the files".into(),
+            Self::Damaged { .. } => {
+                "try again; if it happens again, a proxy or mirror on the way changes the files".into()
+            }
             Self::Cache { source, .. } => return cache_hint(source),
             Self::Name { .. } | Self::Environment { .. } | Self::NoFile { .. } | Self::Content { .. } => return None,
         })

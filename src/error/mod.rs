@@ -24,7 +24,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ExitCode {
     /// The work is done.
     Done = 0,
-    /// A failure nobody foresaw: a bug.
+    /// An unforeseen failure: a bug.
     Unexpected = 1,
     /// A wrong command line or configuration.
     Usage = 2,
@@ -34,7 +34,7 @@ pub enum ExitCode {
     Weights = 4,
     /// Reading, writing or downloading failed.
     Io = 5,
-    /// The loss is not a number any more.
+    /// The loss is no longer a finite number.
     Numerics = 6,
     /// Another process works in the run directory.
     Locked = 7,
@@ -87,7 +87,7 @@ pub enum Error {
     /// The weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// A model cannot be had from the hub or its cache.
+    /// A model cannot be obtained from the hub or its cache.
     #[error(transparent)]
     Hub(#[from] HubError),
     /// The operating system refused an operation on a path.
@@ -120,7 +120,7 @@ pub enum Error {
         run: PathBuf,
     },
     /// A signal ended a comparison between or in its runs, which are saved.
-    #[error("stopped by {signal}; what has run is kept in {}", folder.display())]
+    #[error("stopped by {signal}; the finished runs are kept in {}", folder.display())]
     Interrupted {
         /// `SIGINT` or `SIGTERM`.
         signal: &'static str,
@@ -141,7 +141,7 @@ pub enum Error {
     },
     /// The tensor library failed.
     #[error("tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(Box<dyn std::error::Error + Send + Sync>),
     /// A drawing could not be made.
     #[error("cannot draw {}: {reason}", path.display())]
     Plot {
@@ -167,6 +167,11 @@ impl Error {
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// The same for writing a table, which may be done in many steps.
+    pub fn csv(path: &Path) -> impl Fn(csv::Error) -> Self + Copy {
+        move |error| Self::io("write", path)(error.into())
     }
 
     /// The exit code of the process for this failure.
@@ -199,9 +204,9 @@ impl Error {
             }
             Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),
             Self::Stopped { .. } => Some("continue with the same command and --resume".into()),
-            Self::Interrupted { .. } => Some("the same command goes on where this one stopped".into()),
+            Self::Interrupted { .. } => Some("the same command continues where this one stopped".into()),
             Self::Runs { .. } => {
-                Some("the folder logs has what each run said; the same command tries those that failed again".into())
+                Some("the folder logs holds the output of each run; the same command retries those that failed".into())
             }
             Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => None,
         }

@@ -121,7 +121,7 @@ pub fn gpu(device: &Device) -> Result<Option<Gpu>> {
         return Ok(None);
     }
     let context = device.as_cuda_device()?.cuda_stream().context().clone();
-    let failed = |error| Error::Tensor(candle_core::Error::wrap(error));
+    let failed = |error| Error::Tensor(Box::new(error));
     let (major, minor) = context.compute_capability().map_err(failed)?;
     let (free, all) = context.mem_get_info().map_err(failed)?;
     Ok(Some(Gpu {

@@ -84,7 +84,7 @@ impl Inspected {
         if self.skipped.is_empty() {
             return Ok(());
         }
-        let failed = |error: csv::Error| Error::io("write", path)(error.into());
+        let failed = Error::csv(path);
         let mut writer = csv::Writer::from_path(path).map_err(failed)?;
         writer.write_record(["path", "reason"]).map_err(failed)?;
         for bad in &self.skipped {

@@ -2,12 +2,12 @@
 
 use super::session::Session;
 use crate::backbone::{Stage, VitSpec};
-use crate::cache::{Key, Rows};
+use crate::cache::{FeatureRows, Key};
 use crate::config::{NormalizeChoice, Settings};
 use crate::data::Split;
 use crate::data::transform::augments;
 use crate::error::{Error, Result};
-use crate::features::{Augmentation, Watch};
+use crate::features::{AugmentIdentity, OnBatch};
 use crate::model::{BatchSource, FrozenInputs, FrozenRows, Model};
 use crate::report::Console;
 use crate::strategy::Plan;
@@ -81,12 +81,12 @@ pub fn keep(
             }
         }
     };
-    let watch: Watch<'_> = &mut watch;
+    let watch: OnBatch<'_> = &mut watch;
     let plain = session.images(&source.dataset, keys, &source.evaluation);
     let rows = plain.rows(&rest, 0, &extractor, &identity, &cache, watch)?;
     let mut kept = FrozenInputs { evaluation: warned(rows, &rest, console), views: Vec::new() };
     let augmented = session.images(&source.dataset, keys, &source.training);
-    let identity = identity.augmented(Augmentation { settings: &settings.augment, seed: settings.run.seed });
+    let identity = identity.augmented(AugmentIdentity { settings: &settings.augment, seed: settings.run.seed });
     for view in 0..views {
         let rows = augmented.rows(&train, view as u64, &extractor, &identity, &cache, watch)?;
         kept.views.push(warned(rows, &train, console));
@@ -95,7 +95,7 @@ pub fn keep(
     Ok(Some(kept))
 }
 
-fn warned(rows: Rows, samples: &[usize], console: &Console) -> FrozenRows {
+fn warned(rows: FeatureRows, samples: &[usize], console: &Console) -> FrozenRows {
     rows.warnings.iter().for_each(|warning| console.warn(warning));
     FrozenRows::new(rows, samples)
 }

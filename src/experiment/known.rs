@@ -7,7 +7,7 @@ use crate::cache::Key;
 use crate::data::transform::Normalization;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
-use crate::features::{Known, KnownRecord, passing_distance};
+use crate::features::{ReferenceRecord, ReferenceSet, passing_distance};
 use crate::model::{BatchSource, Model};
 use crate::report::{Console, percent};
 use crate::strategy::Plan;
@@ -66,10 +66,16 @@ impl Seen {
     ///
     /// # Errors
     /// A data error for features that are no numbers; when the file cannot be written.
-    fn remember(&self, folder: &Path, session: &Session, dataset: &Dataset, console: &Console) -> Result<KnownRecord> {
+    fn remember(
+        &self,
+        folder: &Path,
+        session: &Session,
+        dataset: &Dataset,
+        console: &Console,
+    ) -> Result<ReferenceRecord> {
         let settings = session.settings.unknown;
         let names = self.train.samples.iter().map(|&sample| dataset.samples[sample].name.clone()).collect();
-        let known = Known::new(self.train.matrix(), names)?;
+        let known = ReferenceSet::new(self.train.matrix(), names)?;
         let distances = session.workers.install(|| known.distances(self.val.matrix(), settings.k))?;
         let distances: Vec<f64> = distances.iter().map(|found| found.distance).collect();
         let chosen_on = distances.len();
@@ -83,7 +89,7 @@ impl Seen {
             )),
             Some(_) => {}
         }
-        Ok(KnownRecord {
+        Ok(ReferenceRecord {
             k: settings.k.min(known.len()),
             images: known.len(),
             threshold: passing.map(|(distance, _)| distance),
@@ -104,7 +110,7 @@ pub fn remember(
     dataset: &Dataset,
     seen: impl FnOnce() -> Result<Seen>,
     console: &Console,
-) -> Result<Option<KnownRecord>> {
+) -> Result<Option<ReferenceRecord>> {
     if session.settings.unknown.k == 0 {
         return Ok(None);
     }

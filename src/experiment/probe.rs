@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use crate::model::Scored;
 use crate::probe::{
-    Family, Head, Model, Recipe, Samples, Selection, Stopping, Tip, TipGrid, Validation, balanced_weights,
+    FittedProbe, LinearHead, ProbeKind, ProbeSpec, Samples, Selection, Stopping, Tip, TipGrid, Validation,
+    balanced_weights,
 };
 use crate::report::Console;
 use crate::rng::{Purpose, Stream};
@@ -26,7 +27,7 @@ pub struct Fitted {
     /// The path of settings and the one chosen.
     pub selection: Selection,
     /// At the chosen setting.
-    pub model: Model,
+    pub model: FittedProbe,
     /// What it was fitted on in the end.
     pub rows: Rows,
     /// The splits of those rows.
@@ -73,8 +74,8 @@ impl Fitted {
 pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
     let settings = &session.settings.probe;
     let (family, grid) = family(settings)?;
-    let recipe = Recipe { standardize: settings.standardize, ..Recipe::new(family) };
-    let exact = Recipe { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
+    let recipe = ProbeSpec { standardize: settings.standardize, ..ProbeSpec::new(family) };
+    let exact = ProbeSpec { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
     let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
         let selection = recipe.select(samples, validation, &grid, watch)?;
         let (exact, setting) = (exact.clone(), selection.setting());
@@ -89,7 +90,7 @@ pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Con
 /// Data errors of splits that nothing can be chosen on.
 pub fn fit_tip(
     features: &FeatureSet,
-    texts: &Head,
+    texts: &LinearHead,
     session: &Session,
     refit: Refit,
     console: &Console,
@@ -98,7 +99,7 @@ pub fn fit_tip(
     let grid = TipGrid { alphas: values.clone(), betas: values };
     let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
         let (selection, tip) = Tip::select(texts, samples, validation, &grid, watch)?;
-        Ok(Choice { selection, fit: Box::new(move |_| Ok(Model::Tip(tip.clone()))) })
+        Ok(Choice { selection, fit: Box::new(move |_| Ok(FittedProbe::Tip(tip.clone()))) })
     };
     session.workers.install(|| choose_and_fit(features, session, refit, &choose, console))
 }
@@ -110,7 +111,7 @@ struct Choice<'a> {
 }
 
 type Watch<'a> = dyn FnMut(usize, usize) + 'a;
-type FitSamples<'a> = dyn Fn(&Samples<'_>) -> Result<Model> + 'a;
+type FitSamples<'a> = dyn Fn(&Samples<'_>) -> Result<FittedProbe> + 'a;
 type Choose<'a> = dyn Fn(&Samples<'_>, &Validation<'_>, &mut Watch<'_>) -> Result<Choice<'a>> + Sync + 'a;
 
 fn choose_and_fit(
@@ -154,11 +155,11 @@ fn choose_and_fit(
 }
 
 /// The family of a method, and the settings to choose from.
-fn family(settings: &ProbeSettings) -> Result<(Family, Vec<f64>)> {
+fn family(settings: &ProbeSettings) -> Result<(ProbeKind, Vec<f64>)> {
     match settings.method {
-        ProbeMethod::Logistic => Ok((Family::Logistic, settings.c.clone())),
-        ProbeMethod::Svm => Ok((Family::Svm { intercept_scaling: 1.0 }, settings.c.clone())),
-        ProbeMethod::Knn => Ok((Family::knn(), settings.k.iter().map(|&k| k as f64).collect())),
+        ProbeMethod::Logistic => Ok((ProbeKind::Logistic, settings.c.clone())),
+        ProbeMethod::Svm => Ok((ProbeKind::Svm { intercept_scaling: 1.0 }, settings.c.clone())),
+        ProbeMethod::Knn => Ok((ProbeKind::knn(), settings.k.iter().map(|&k| k as f64).collect())),
         ProbeMethod::Tip => Err(Error::usage_hint(
             "probe.method = \"tip\" needs texts, and this asks for a probe of features alone",
             "set probe.method to \"logistic\" or \"svm\"",

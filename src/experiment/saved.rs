@@ -7,7 +7,7 @@ use crate::config::{self, DataSource, Sampler, Settings, StrategySettings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::features::{Known, KnownRecord};
+use crate::features::{ReferenceRecord, ReferenceSet};
 use crate::model::{BatchSource, HeadKind, Model};
 use crate::report::{Console, RunRecord, no_checkpoint};
 use crate::strategy::Plan;
@@ -100,10 +100,10 @@ impl SavedRun {
     ///
     /// # Errors
     /// When their file is gone, or not as the run left it.
-    pub fn known(&self) -> Result<Option<(Known, KnownRecord)>> {
+    pub fn known(&self) -> Result<Option<(ReferenceSet, ReferenceRecord)>> {
         let Some(record) = &self.record.known else { return Ok(None) };
         let width = readout(&self.record).width(&self.session.backbone.spec);
-        let known = Known::read(&self.folder.join(known::FILE), &record.sha256, width)?;
+        let known = ReferenceSet::read(&self.folder.join(known::FILE), &record.sha256, width)?;
         Ok(Some((known, record.clone())))
     }
 

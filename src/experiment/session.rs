@@ -13,7 +13,6 @@ use crate::hub::Wanted;
 use crate::model::{CONTEXT, HeadKind, Model, ModelSpec};
 use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
-use crate::system::workers::Workers;
 use crate::text::ContextPrompts;
 use crate::train::trainer::Computation;
 use candle_core::{Device, Tensor};

@@ -7,7 +7,7 @@ use crate::config::{HeadInit, HeadPull, PoolChoice, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result, WeightsError};
 use crate::model::CosineHead;
-use crate::probe::Head;
+use crate::probe::LinearHead;
 use crate::report::Console;
 use crate::text::{PromptEmbeddings, Prompts, TextModel};
 use crate::train::regulariser::{Regulariser, multipliers};
@@ -89,10 +89,10 @@ impl ClassTexts {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn linear(&self) -> Result<Head> {
+    pub fn linear(&self) -> Result<LinearHead> {
         let directions = (self.embeddings.ensemble()? * f64::from(self.logit_scale.exp()))?;
         let bias = vec![self.logit_bias; directions.dim(0)?];
-        Ok(Head { weight: directions.flatten_all()?.to_vec1()?, bias })
+        Ok(LinearHead { weight: directions.flatten_all()?.to_vec1()?, bias })
     }
 
     /// The regulariser of a head that starts as the zero-shot classifier, on a model with `params`; `features` are computed

@@ -1,13 +1,13 @@
 //! The same function with parameters of another form, for libraries that always have what a model lacks.
 
-use super::Model;
+use super::ExportModel;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Tokens before the patches, in their order.
 const PREFIX: [&str; 3] = ["cls_token", "dist_token", "reg_token"];
 
 /// Adds a zero bias to the patch embedding when it has none.
-pub(super) fn with_patch_bias(model: &mut Model) -> Result<()> {
+pub(super) fn with_patch_bias(model: &mut ExportModel) -> Result<()> {
     if !model.spec.patch_bias {
         model.params.insert("patch_embed.proj.bias", zeros(&[model.spec.width])?);
         model.spec.patch_bias = true;
@@ -16,7 +16,7 @@ pub(super) fn with_patch_bias(model: &mut Model) -> Result<()> {
 }
 
 /// Adds zero biases to the projections to queries, keys and values when they have none.
-pub(super) fn with_qkv_bias(model: &mut Model) -> Result<()> {
+pub(super) fn with_qkv_bias(model: &mut ExportModel) -> Result<()> {
     if !model.spec.qkv_bias {
         for block in 0..model.spec.depth {
             model.params.insert(format!("blocks.{block}.attn.qkv.bias"), zeros(&[3 * model.spec.width])?);
@@ -27,7 +27,7 @@ pub(super) fn with_qkv_bias(model: &mut Model) -> Result<()> {
 }
 
 /// Adds a LayerScale of one when there is none.
-pub(super) fn with_layer_scale(model: &mut Model) -> Result<()> {
+pub(super) fn with_layer_scale(model: &mut ExportModel) -> Result<()> {
     if !model.spec.layer_scale {
         for (block, scale) in (0..model.spec.depth).flat_map(|block| [(block, "ls1"), (block, "ls2")]) {
             let ones = Tensor::ones(model.spec.width, DType::F32, &Device::Cpu)?;
@@ -40,7 +40,7 @@ pub(super) fn with_layer_scale(model: &mut Model) -> Result<()> {
 
 /// Gives the first `count` tokens a position embedding, and the others none. A token's position is a constant, so it
 /// moves into the token, and new ones are zero.
-pub(super) fn with_positioned_prefix(model: &mut Model, count: usize) -> Result<()> {
+pub(super) fn with_positioned_prefix(model: &mut ExportModel, count: usize) -> Result<()> {
     let (k, width) = (model.spec.positioned_prefix, model.spec.width);
     if k == count {
         return Ok(());

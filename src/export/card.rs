@@ -1,6 +1,6 @@
 //! The model card: what a folder holds and how to use it.
 
-use super::Model;
+use super::ExportModel;
 use super::timm::statistics;
 use crate::config::ResizeMode;
 use crate::error::Result;
@@ -14,7 +14,7 @@ pub(super) const PLACE: &str = "PATH/TO/THIS/FOLDER";
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn write(folder: &Path, model: &Model, usage: &str, notes: &[String]) -> Result<()> {
+pub(super) fn write(folder: &Path, model: &ExportModel, usage: &str, notes: &[String]) -> Result<()> {
     let classes: String = model.classes.iter().enumerate().map(|(i, class)| format!("{i}. {class}\n")).collect();
     let notes: String = notes.iter().map(|note| format!("\nNote: {note}.\n")).collect();
     let text = format!(
@@ -29,7 +29,7 @@ pub(super) fn write(folder: &Path, model: &Model, usage: &str, notes: &[String])
     write_synced(&folder.join("README.md"), text.as_bytes())
 }
 
-fn input(model: &Model) -> String {
+fn input(model: &ExportModel) -> String {
     let side = model.spec.image_size;
     let shape = match model.preprocess.geometry.resize {
         ResizeMode::Squash => "squashed to a square".to_owned(),
@@ -42,7 +42,7 @@ fn input(model: &Model) -> String {
     format!("RGB of {side} x {side} pixels, {shape}, in 0..1, less the mean {mean:?}, divided by {std:?}.")
 }
 
-fn calibration(model: &Model) -> String {
+fn calibration(model: &ExportModel) -> String {
     match model.temperature {
         Some(temperature) => format!("softmax(logits / {temperature}) gives calibrated probabilities."),
         None => "The run had no validation images: softmax(logits) is not calibrated.".to_owned(),

@@ -17,12 +17,12 @@ pub(super) fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
 }
 
 /// One tensor on its way to the file.
-struct Row {
+struct TensorBytes {
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl View for &Row {
+impl View for &TensorBytes {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -46,9 +46,9 @@ impl View for &Row {
 /// When the system refuses, naming the path.
 pub(super) fn write_tensors(folder: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     let path = folder.join("model.safetensors");
-    let rows: BTreeMap<&String, Row> = tensors
+    let rows: BTreeMap<&String, TensorBytes> = tensors
         .iter()
-        .map(|(name, tensor)| Ok((name, Row { shape: tensor.dims().to_vec(), bytes: bytes(tensor)? })))
+        .map(|(name, tensor)| Ok((name, TensorBytes { shape: tensor.dims().to_vec(), bytes: bytes(tensor)? })))
         .collect::<Result<_>>()?;
     // transformers opens only files that say which library's layout they have.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);

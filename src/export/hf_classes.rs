@@ -3,7 +3,7 @@
 //! Reference: transformers' `modeling_{vit,dinov2,dinov2_with_registers,deit,siglip,clip}.py`.
 
 use super::numbers::decimal;
-use super::{Model, adapt};
+use super::{ExportModel, adapt};
 use crate::backbone::{Pool, VitSpec};
 use crate::nn::Activation;
 use candle_core::{DType, Device, Result, Tensor};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A classifier of the library.
-pub(super) struct Class {
+pub(super) struct HfClass {
     /// Its name.
     pub name: &'static str,
     /// Its `model_type`.
@@ -21,14 +21,14 @@ pub(super) struct Class {
     /// What of an architecture it cannot express; empty when it fits.
     pub obstacles: fn(&VitSpec) -> Vec<String>,
     /// Puts a model in its terms.
-    pub adapt: fn(&mut Model) -> Result<()>,
+    pub adapt: fn(&mut ExportModel) -> Result<()>,
     /// The keys of its config beside those of every classifier.
     pub config: fn(&VitSpec) -> Value,
 }
 
 /// The classes, the plainest first.
-pub(super) const CLASSES: &[Class] = &[
-    Class {
+pub(super) const CLASSES: &[HfClass] = &[
+    HfClass {
         name: "ViTForImageClassification",
         kind: "vit",
         prefix: "vit.",
@@ -39,7 +39,7 @@ pub(super) const CLASSES: &[Class] = &[
         },
         config: common,
     },
-    Class {
+    HfClass {
         name: "Dinov2ForImageClassification",
         kind: "dinov2",
         prefix: "dinov2.",
@@ -47,7 +47,7 @@ pub(super) const CLASSES: &[Class] = &[
         adapt: to_dinov2,
         config: dinov2_config,
     },
-    Class {
+    HfClass {
         name: "Dinov2WithRegistersForImageClassification",
         kind: "dinov2_with_registers",
         prefix: "dinov2_with_registers.",
@@ -59,7 +59,7 @@ pub(super) const CLASSES: &[Class] = &[
             config
         },
     },
-    Class {
+    HfClass {
         name: "DeiTForImageClassification",
         kind: "deit",
         prefix: "deit.",
@@ -67,7 +67,7 @@ pub(super) const CLASSES: &[Class] = &[
         adapt: to_deit,
         config: common,
     },
-    Class {
+    HfClass {
         name: WITH_TEACHER,
         kind: "deit",
         prefix: "deit.",
@@ -77,7 +77,7 @@ pub(super) const CLASSES: &[Class] = &[
         adapt: to_deit,
         config: common,
     },
-    Class {
+    HfClass {
         name: "SiglipForImageClassification",
         kind: "siglip",
         prefix: "vision_model.",
@@ -93,7 +93,7 @@ pub(super) const CLASSES: &[Class] = &[
             json!({ "vision_config": tower })
         },
     },
-    Class {
+    HfClass {
         name: "CLIPForImageClassification",
         kind: "clip",
         prefix: "vision_model.",
@@ -120,7 +120,7 @@ pub(super) const CLASSES: &[Class] = &[
 const WITH_TEACHER: &str = "DeiTForImageClassificationWithTeacher";
 const POOLING: &str = "this pooling of the tokens";
 
-impl Class {
+impl HfClass {
     /// Names that show a family which of its spellings is meant: those of the hub, behind the prefix of classifiers.
     pub fn seeds(&self, spec: &VitSpec) -> Vec<String> {
         let mut names = vec![self.prefix.to_owned()];
@@ -210,7 +210,7 @@ fn dinov2_ratio(spec: &VitSpec) -> Option<usize> {
     (1..=16).find(|&ratio| hidden(ratio) == spec.hidden)
 }
 
-fn to_dinov2(model: &mut Model) -> Result<()> {
+fn to_dinov2(model: &mut ExportModel) -> Result<()> {
     adapt::with_patch_bias(model)?;
     adapt::with_layer_scale(model)?;
     adapt::with_positioned_prefix(model, 1)?;
@@ -232,7 +232,7 @@ fn dinov2_config(spec: &VitSpec) -> Value {
     config
 }
 
-fn to_deit(model: &mut Model) -> Result<()> {
+fn to_deit(model: &mut ExportModel) -> Result<()> {
     adapt::with_patch_bias(model)?;
     adapt::with_positioned_prefix(model, 2)
 }

@@ -25,7 +25,7 @@ use std::path::Path;
 
 /// The model to export.
 #[derive(Debug, Clone)]
-pub struct Model {
+pub struct ExportModel {
     /// Its name, such as the run's.
     pub name: String,
     /// The architecture.
@@ -45,7 +45,7 @@ pub struct Model {
     pub backbone: String,
 }
 
-impl Model {
+impl ExportModel {
     /// Expresses a readout of the last block alone as the pooling that it is, since formats know poolings.
     #[must_use]
     pub fn with_plain_pooling(mut self) -> Self {
@@ -128,7 +128,7 @@ pub trait Format: Sync {
     ///
     /// # Errors
     /// A usage error that names what the format cannot express, an I/O error.
-    fn write(&self, model: &Model, folder: &Path, name: &str) -> Result<Vec<String>>;
+    fn write(&self, model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>>;
 
     /// The logits (B, classes) of what was written for standardised pixels (B, 3, S, S), from the files alone.
     ///

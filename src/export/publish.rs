@@ -1,8 +1,8 @@
 //! From a model to files that are known to work: written aside, read back, compared, and only then put in place.
 
-use super::{Format, Layout, Model};
+use super::{ExportModel, Format, Layout};
 use crate::error::{Error, Result, WeightsError};
-use crate::system::files::{create_folder, sync_folder};
+use crate::system::files::{Staged, create_folder, sync_folder};
 use candle_core::Tensor;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,17 +73,18 @@ pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
 /// # Errors
 /// A usage error when the target is taken or the format cannot express the model, a weights error when the logits
 /// differ; nothing is left behind then.
-pub fn export(format: &dyn Format, model: &Model, check: &Check, out: &Path) -> Result<Exported> {
+pub fn export(format: &dyn Format, model: &ExportModel, check: &Check, out: &Path) -> Result<Exported> {
     check_target(format, out)?;
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(parent)?;
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let staging = Staging(parent.join(format!(".{name}.{}.tmp", std::process::id())));
-    create_folder(&staging.0)?;
-    let notes = format.write(model, &staging.0, &name)?;
-    let differences = compare(format, check, &staging.0, &name).map_err(|error| error.at(out, &notes))?;
-    sync_folder(&staging.0)?;
-    let (files, bytes) = publish(format.layout(), &staging.0, out)?;
+    let staged = Staged::beside(out);
+    let staging = staged.path();
+    create_folder(staging)?;
+    let notes = format.write(model, staging, &name)?;
+    let differences = compare(format, check, staging, &name).map_err(|error| error.at(out, &notes))?;
+    sync_folder(staging)?;
+    let (files, bytes) = publish(format.layout(), staging, out)?;
     sync_folder(parent)?;
     Ok(Exported {
         files,
@@ -100,29 +101,19 @@ pub(super) fn sidecar(file: &Path) -> PathBuf {
     file.with_extension("json")
 }
 
-/// A folder that is gone when this value is.
-struct Staging(PathBuf);
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // Best effort: it is gone already when it was published.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn is_empty_folder(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Why files do not pass.
-enum Failure {
+enum Rejection {
     /// They could not be run.
     Unreadable(Error),
     /// They give other logits: the largest difference, absolute and relative.
     Differs(f64, f64),
 }
 
-impl Failure {
+impl Rejection {
     /// The failure of an export to `out`, with what was known of it before.
     fn at(self, out: &Path, notes: &[String]) -> Error {
         let (absolute, relative) = match self {
@@ -143,10 +134,10 @@ impl Failure {
 }
 
 /// The largest difference of a logit, absolute and relative.
-fn compare(format: &dyn Format, check: &Check, folder: &Path, name: &str) -> Result<(f64, f64), Failure> {
+fn compare(format: &dyn Format, check: &Check, folder: &Path, name: &str) -> Result<(f64, f64), Rejection> {
     let run =
         || -> Result<Vec<f32>> { Ok(format.logits(folder, name, &check.pixels)?.flatten_all()?.to_vec1::<f32>()?) };
-    let again = run().map_err(Failure::Unreadable)?;
+    let again = run().map_err(Rejection::Unreadable)?;
     let largest = check.logits.iter().fold(0f64, |largest, logit| largest.max(f64::from(logit.abs())));
     let differs = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
     // A comparison that NaN cannot pass.
@@ -156,7 +147,7 @@ fn compare(format: &dyn Format, check: &Check, folder: &Path, name: &str) -> Res
     if again.len() == check.logits.len() && relative <= TOLERANCE {
         Ok((absolute, relative))
     } else {
-        Err(Failure::Differs(absolute, relative))
+        Err(Rejection::Differs(absolute, relative))
     }
 }
 

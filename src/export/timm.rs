@@ -5,7 +5,7 @@
 
 use super::files::write_json;
 use super::numbers::{decimal, decimals};
-use super::{Format, Layout, Model, adapt, cannot, card, files, readback};
+use super::{ExportModel, Format, Layout, adapt, cannot, card, files, readback};
 use crate::backbone::{Description, FAMILIES, Header, Pool, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Normalization, Preprocess};
@@ -40,7 +40,7 @@ impl Format for Timm {
         Layout::Folder
     }
 
-    fn write(&self, model: &Model, folder: &Path, _name: &str) -> Result<Vec<String>> {
+    fn write(&self, model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
         model.refuse_additions(self)?;
         let obstacles = obstacles(&model.spec);
         if !obstacles.is_empty() {
@@ -96,7 +96,7 @@ fn obstacles(spec: &VitSpec) -> Vec<String> {
 }
 
 /// The same function in the terms of timm's classes.
-fn adapted(mut model: Model) -> candle_core::Result<Model> {
+fn adapted(mut model: ExportModel) -> candle_core::Result<ExportModel> {
     let prefix = model.spec.prefix_tokens();
     if model.spec.positioned_prefix < prefix {
         adapt::with_positioned_prefix(&mut model, 0)?;
@@ -180,7 +180,7 @@ fn mlp_ratio(spec: &VitSpec) -> f64 {
     if (width * ratio) as usize == outputs { ratio } else { (outputs as f64 + 0.5) / width }
 }
 
-fn config(model: &Model, architecture: &str) -> Value {
+fn config(model: &ExportModel, architecture: &str) -> Value {
     let Preprocess { geometry, normalization } = &model.preprocess;
     let (mean, std) = statistics(normalization);
     let (crop_mode, crop_pct) = match geometry.resize {
@@ -236,7 +236,7 @@ pub(super) fn notes(preprocess: &Preprocess) -> Vec<String> {
     ]
 }
 
-fn parameters(model: &Model) -> BTreeMap<String, Tensor> {
+fn parameters(model: &ExportModel) -> BTreeMap<String, Tensor> {
     let mut tensors: BTreeMap<String, Tensor> =
         model.params.iter().map(|(name, param)| (name.to_owned(), param.tensor().clone())).collect();
     if model.spec.pool == Pool::Distilled {

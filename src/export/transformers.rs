@@ -4,10 +4,10 @@
 //! tensors are those by which `crate::backbone` reads the same class, so there is one place for each.
 
 use super::files::{write_json, write_tensors};
-use super::hf_classes::{CLASSES, Class};
+use super::hf_classes::{CLASSES, HfClass};
 use super::numbers::decimals;
 use super::timm::{notes, statistics};
-use super::{Format, Layout, Model, cannot, card, readback};
+use super::{ExportModel, Format, Layout, cannot, card, readback};
 use crate::backbone::{FAMILIES, Header};
 use crate::config::ResizeMode;
 use crate::data::transform::{Geometry, Interpolation, Preprocess};
@@ -33,7 +33,7 @@ impl Format for Transformers {
         Layout::Folder
     }
 
-    fn write(&self, model: &Model, folder: &Path, _name: &str) -> Result<Vec<String>> {
+    fn write(&self, model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
         model.refuse_additions(self)?;
         let class = match nearest(model) {
             (class, obstacles) if obstacles.is_empty() => class,
@@ -75,8 +75,8 @@ impl Format for Transformers {
 }
 
 /// The first class that can express the model, or the one that lacks least, and what it lacks.
-fn nearest(model: &Model) -> (&'static Class, Vec<String>) {
-    let mut best: (&Class, Vec<String>) = (&CLASSES[0], (CLASSES[0].obstacles)(&model.spec));
+fn nearest(model: &ExportModel) -> (&'static HfClass, Vec<String>) {
+    let mut best: (&HfClass, Vec<String>) = (&CLASSES[0], (CLASSES[0].obstacles)(&model.spec));
     for class in &CLASSES[1..] {
         let obstacles = (class.obstacles)(&model.spec);
         if obstacles.len() < best.1.len() {
@@ -86,7 +86,7 @@ fn nearest(model: &Model) -> (&'static Class, Vec<String>) {
     best
 }
 
-fn config(class: &Class, model: &Model) -> Value {
+fn config(class: &HfClass, model: &ExportModel) -> Value {
     let labels: Map<String, Value> =
         model.classes.iter().enumerate().map(|(index, class)| (index.to_string(), json!(class))).collect();
     let indices: Map<String, Value> =
@@ -106,7 +106,7 @@ fn config(class: &Class, model: &Model) -> Value {
 }
 
 /// The tensors by the names of the class.
-fn tensors(class: &Class, model: &Model, config: &Value, folder: &Path) -> Result<BTreeMap<String, Tensor>> {
+fn tensors(class: &HfClass, model: &ExportModel, config: &Value, folder: &Path) -> Result<BTreeMap<String, Tensor>> {
     let family = FAMILIES.iter().find(|family| family.recognises(config));
     let family = family.ok_or_else(|| WeightsError::invalid(folder, format!("no family reads {}", class.kind)))?;
     // Which of several spellings the family uses depends on what it finds in the file.

@@ -3,7 +3,7 @@
 use crate::backbone::{Params, Readout, Rollout, Stage, Vit, VitSpec};
 use crate::data::loader::Batch;
 use crate::nn::Mode;
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// The layers up to a stage.
@@ -57,19 +57,19 @@ impl Extractor {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn rollout(&self, readout: Readout, pixels: &[f32]) -> Result<Vec<Look>> {
+    pub fn rollout(&self, readout: Readout, pixels: &[f32]) -> Result<Vec<ImageRollout>> {
         let side = self.image_size;
         self.workers.map(pixels.chunks_exact(3 * side * side).collect(), |image| {
             let image = Tensor::from_slice(image, (1, 3, side, side), &self.device)?;
             let Rollout { shares, features } = self.vit.rollout(readout, &image)?;
             let values = |tensor: Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
-            Ok(Look { shares: values(shares)?, features: values(features)? })
+            Ok(ImageRollout { shares: values(shares)?, features: values(features)? })
         })
     }
 }
 
 /// What roll-out tells of an image.
-pub struct Look {
+pub struct ImageRollout {
     /// The share of each patch in its features.
     pub shares: Vec<f32>,
     /// Its features.

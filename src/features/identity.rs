@@ -1,7 +1,7 @@
 //! What a row of features depends on: equal identities and equal images give bit-identical rows.
 
 use crate::backbone::{Backbone, Pool, Stage};
-use crate::cache::{Key, Recipe};
+use crate::cache::{Key, Namespace};
 use crate::config::AugmentSettings;
 use crate::data::transform::Preprocess;
 use crate::error::{Error, Result};
@@ -26,12 +26,12 @@ pub struct Identity<'a> {
     preprocess: &'a Preprocess,
     bit_depth: u8,
     processor: Processor,
-    augmentation: Option<Augmentation<'a>>,
+    augmentation: Option<AugmentIdentity<'a>>,
 }
 
 /// Random changes before the frozen layers.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Augmentation<'a> {
+pub struct AugmentIdentity<'a> {
     /// The operations.
     pub settings: &'a AugmentSettings,
     /// The seed they draw from.
@@ -83,7 +83,7 @@ impl<'a> Identity<'a> {
 
     /// The same with augmentation.
     #[must_use]
-    pub fn augmented(self, augmentation: Augmentation<'a>) -> Self {
+    pub fn augmented(self, augmentation: AugmentIdentity<'a>) -> Self {
         Self { augmentation: Some(augmentation), ..self }
     }
 
@@ -94,8 +94,8 @@ impl<'a> Identity<'a> {
     }
 
     /// The part of the address that all images share.
-    pub fn recipe(&self) -> Recipe {
-        Recipe::new(&json!(self).to_string())
+    pub fn namespace(&self) -> Namespace {
+        Namespace::new(&json!(self).to_string())
     }
 
     /// The part that names one row: the image itself without augmentation, else its view, which draws from a stream of

@@ -2,15 +2,15 @@
 
 mod extractor;
 mod identity;
-mod known;
+mod reference;
 mod writer;
 
-pub use extractor::{Extractor, Look};
-pub use identity::{Augmentation, Identity, image_key};
-pub use known::{Distance, Known, KnownRecord, passing_distance};
+pub use extractor::{Extractor, ImageRollout};
+pub use identity::{AugmentIdentity, Identity, image_key};
+pub use reference::{Distance, ReferenceRecord, ReferenceSet, passing_distance};
 pub use writer::{FeatureFormat, FeatureWriter};
 
-use crate::cache::{Cache, Key, Rows};
+use crate::cache::{Cache, FeatureRows, Key};
 use crate::data::Dataset;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::transform::Pipeline;
@@ -19,7 +19,7 @@ use crate::error::Result;
 use std::sync::Arc;
 
 /// Hears of each batch's number of images; an error stops the computation.
-pub type Watch<'a> = &'a mut dyn FnMut(usize) -> Result<()>;
+pub type OnBatch<'a> = &'a mut dyn FnMut(usize) -> Result<()>;
 
 /// The images features are computed from.
 #[derive(Clone)]
@@ -49,11 +49,11 @@ impl Images {
         extractor: &Extractor,
         identity: &Identity<'_>,
         cache: &Cache,
-        watch: Watch<'_>,
-    ) -> Result<Rows> {
+        watch: OnBatch<'_>,
+    ) -> Result<FeatureRows> {
         let keys: Vec<Key> = positions.iter().map(|&i| identity.row_key(&self.keys[i], view, i as u64)).collect();
         let width = extractor.width();
-        cache.rows(&identity.recipe(), width, &keys, |missing, sink| {
+        cache.rows(&identity.namespace(), width, &keys, |missing, sink| {
             let order: Vec<View> =
                 missing.iter().map(|&position| View { epoch: view, sample: positions[position] as u64 }).collect();
             let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };

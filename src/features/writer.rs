@@ -1,10 +1,11 @@
 //! Feature matrices as files that other tools open, written row by row.
 
 use crate::error::{Error, Result};
+use crate::system::files::Staged;
 use serde_json::json;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The formats by file ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,24 +57,22 @@ impl FeatureFormat {
     }
 }
 
-/// A file under way; it gets its name when it is complete.
+/// A feature file being written; it gets its name when it is complete.
 pub struct FeatureWriter {
     file: BufWriter<File>,
-    temporary: PathBuf,
-    target: PathBuf,
+    staged: Staged,
 }
 
 impl FeatureWriter {
-    /// Starts a file of `rows` rows of `width` values. `metadata` maps names to strings; npy has no place for it.
+    /// Starts a file of `rows` rows of `width` values. `metadata` maps names to strings; npy has no room for it.
     ///
     /// # Errors
     /// A usage error for an unknown ending, an I/O error when it cannot be written.
     pub fn create(target: &Path, rows: usize, width: usize, metadata: &serde_json::Value) -> Result<Self> {
         let format = FeatureFormat::of(target)?;
-        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let temporary = target.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-        let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
-        let mut writer = Self { file: BufWriter::new(file), temporary, target: target.to_path_buf() };
+        let staged = Staged::beside(target);
+        let file = File::create(staged.path()).map_err(Error::io("create", staged.path()))?;
+        let mut writer = Self { file: BufWriter::new(file), staged };
         writer.write(&format.header(rows, width, metadata))?;
         Ok(writer)
     }
@@ -89,7 +88,7 @@ impl FeatureWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::io("write", &self.target))
+        self.file.write_all(bytes).map_err(Error::io("write", self.staged.target()))
     }
 
     /// Gives the complete file its name.
@@ -97,15 +96,9 @@ impl FeatureWriter {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(mut self) -> Result<()> {
-        self.file.flush().map_err(Error::io("write", &self.target))?;
-        fs::rename(&self.temporary, &self.target).map_err(Error::io("write", &self.target))
-    }
-}
-
-impl Drop for FeatureWriter {
-    fn drop(&mut self) {
-        // Gone already when it was finished; best effort otherwise.
-        let _ = fs::remove_file(&self.temporary);
+        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        synced.map_err(Error::io("write", self.staged.target()))?;
+        self.staged.publish()
     }
 }
 
@@ -131,7 +124,7 @@ mod tests {
             };
             assert_eq!(tensor.to_vec2::<f32>().unwrap(), [[1.0, 2.0, 3.0], [4.0, 5.0, -6.5]]);
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         assert!(FeatureFormat::of(Path::new("a.csv")).is_err());
     }
 }

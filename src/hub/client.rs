@@ -3,7 +3,7 @@
 use super::checksum::Checksum;
 use super::environment::{Environment, Token};
 use super::id::{RepoId, is_commit};
-use super::retry::{Again, Failure, Limits, retry};
+use super::retry::{FailedAttempt, Retry, RetryLimits, retry};
 use crate::error::{HubError, Result};
 use std::time::Duration;
 use ureq::http::header::{
@@ -21,7 +21,7 @@ const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
 /// What the hub says about a file before it is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Remote {
+pub(super) struct RemoteFile {
     /// The commit that the revision stands for.
     pub commit: String,
     /// Of the contents.
@@ -32,9 +32,9 @@ pub(super) struct Remote {
 
 /// The answer to the question for a file.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Lookup {
     /// It is there.
-    File(Remote),
+    File(RemoteFile),
     /// The repository and the revision are there, the file is not. The commit is missing where the server is a plain
     /// mirror.
     Absent {
@@ -50,7 +50,7 @@ pub(super) struct Client {
     endpoint: String,
     token: Option<Token>,
     /// How patient it is.
-    pub limits: Limits,
+    pub limits: RetryLimits,
 }
 
 impl Client {
@@ -58,7 +58,7 @@ impl Client {
     ///
     /// # Errors
     /// When `SSL_CERT_FILE` cannot be read.
-    pub(super) fn new(environment: &Environment, limits: Limits, proxy: Option<Proxy>) -> Result<Self> {
+    pub(super) fn new(environment: &Environment, limits: RetryLimits, proxy: Option<Proxy>) -> Result<Self> {
         let roots = match &environment.certificates {
             Some(file) => certificates(&std::fs::read(file).map_err(crate::error::Error::io("read", file))?)?,
             None => RootCerts::WebPki,
@@ -84,18 +84,18 @@ impl Client {
     ///
     /// # Errors
     /// When the server cannot be reached, refuses, or is no hub.
-    pub(super) fn ask(&self, id: &RepoId, revision: &str, file: &str, attempts: u32) -> Result<Answer> {
+    pub(super) fn look_up(&self, id: &RepoId, revision: &str, file: &str, attempts: u32) -> Result<Lookup> {
         let url = self.address(id, revision, file);
-        let limits = Limits { attempts, ..self.limits };
+        let limits = RetryLimits { attempts, ..self.limits };
         retry(&limits, || {
             let response = self.request(&Method::HEAD, &url, limits.etag_timeout, 0)?;
             let commit = header(&response, &COMMIT).filter(|commit| is_commit(commit)).map(str::to_owned);
             if is_absence(&response) {
-                return Ok(Answer::Absent { commit });
+                return Ok(Lookup::Absent { commit });
             }
             self.check_status(&response, id, revision, &url)?;
             describe(&response, commit)
-                .map(Answer::File)
+                .map(Lookup::File)
                 .map_err(|reason| HubError::Protocol { url: url.clone(), reason: reason.into() }.into())
         })
     }
@@ -104,7 +104,13 @@ impl Client {
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
-    pub(super) fn open(&self, id: &RepoId, commit: &str, file: &str, start: u64) -> Result<Response<Body>, Failure> {
+    pub(super) fn open(
+        &self,
+        id: &RepoId,
+        commit: &str,
+        file: &str,
+        start: u64,
+    ) -> Result<Response<Body>, FailedAttempt> {
         let url = self.address(id, commit, file);
         let response = self.request(&Method::GET, &url, self.limits.download_timeout, start)?;
         if response.status() == StatusCode::NOT_FOUND {
@@ -119,7 +125,13 @@ impl Client {
 
     /// Follows redirects to the answer. A `HEAD` that is sent to storage, on another host or by a link, has been answered
     /// before: the hub describes the file and leaves only the contents to storage.
-    fn request(&self, method: &Method, url: &str, timeout: Duration, start: u64) -> Result<Response<Body>, Failure> {
+    fn request(
+        &self,
+        method: &Method,
+        url: &str,
+        timeout: Duration,
+        start: u64,
+    ) -> Result<Response<Body>, FailedAttempt> {
         let protocol = |reason: &str| HubError::Protocol { url: url.into(), reason: reason.into() };
         let mut at: Uri = url.parse().map_err(|_| protocol("is not a valid address"))?;
         for _ in 0..=MOST_REDIRECTS {
@@ -149,7 +161,7 @@ impl Client {
         url: &str,
         timeout: Duration,
         start: u64,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, FailedAttempt> {
         // A compressed answer would have another size and sum than the file.
         let mut request = Request::builder().method(method).uri(at).header(ACCEPT_ENCODING, "identity");
         if start > 0 {
@@ -167,7 +179,7 @@ impl Client {
             .timeout_per_read(Some(timeout))
             .build();
         self.agent.run(request).map_err(|error| match reason(&error) {
-            Some(reason) => Failure::network(url, reason, Again::Wait(None)),
+            Some(reason) => FailedAttempt::network(url, reason, Retry::Wait(None)),
             None => unusable(error.to_string()).into(),
         })
     }
@@ -177,7 +189,13 @@ impl Client {
     }
 
     /// Turns a status that is no success into the failure that it stands for.
-    fn check_status(&self, response: &Response<Body>, id: &RepoId, revision: &str, url: &str) -> Result<(), Failure> {
+    fn check_status(
+        &self,
+        response: &Response<Body>,
+        id: &RepoId,
+        revision: &str,
+        url: &str,
+    ) -> Result<(), FailedAttempt> {
         let (status, repo, with_token) = (response.status(), id.repo(), self.token.is_some());
         let error = match (status.as_u16(), header(response, &ERROR_CODE).unwrap_or_default()) {
             (200..=399, _) => return Ok(()),
@@ -188,7 +206,11 @@ impl Client {
             (401, _) if !with_token => HubError::NoRepository { repo, with_token },
             (status @ (401 | 403), _) => HubError::Refused { repo, status, with_token },
             (408 | 429 | 500..=599, _) => {
-                return Err(Failure::network(url, format!("status {status}"), Again::Wait(retry_after(response))));
+                return Err(FailedAttempt::network(
+                    url,
+                    format!("status {status}"),
+                    Retry::Wait(retry_after(response)),
+                ));
             }
             _ => HubError::Protocol { url: url.into(), reason: format!("unexpected status {status}") },
         };
@@ -211,14 +233,14 @@ fn is_absence(response: &Response<Body>) -> bool {
 }
 
 /// Reads what an answer says about a file; `commit` where it has been read already.
-fn describe(response: &Response<Body>, commit: Option<String>) -> Result<Remote, &'static str> {
+fn describe(response: &Response<Body>, commit: Option<String>) -> Result<RemoteFile, &'static str> {
     let commit = commit.or_else(|| header(response, &COMMIT).filter(|commit| is_commit(commit)).map(str::to_owned));
     let commit = commit.ok_or("the answer names no commit (X-Repo-Commit), so it does not come from a hub")?;
     let etag = header(response, &LINKED_ETAG).or_else(|| header(response, &ETAG));
     let etag = etag.ok_or("the answer has no ETag, so that the file could not be verified")?;
     let sum =
         Checksum::parse(etag).ok_or("the ETag is no SHA-256 or git SHA-1, so that the file could not be verified")?;
-    Ok(Remote { commit, sum, size: announced_size(response) })
+    Ok(RemoteFile { commit, sum, size: announced_size(response) })
 }
 
 /// The size of the file, not that of a page that only redirects to it.

@@ -1,9 +1,9 @@
 //! One file: gathered beside its place, continued where it broke off, verified, then published.
 
 use super::cache::{RepoCache, in_cache};
-use super::client::{Client, Remote, header, reason};
+use super::client::{Client, RemoteFile, header, reason};
 use super::id::RepoId;
-use super::retry::{Again, Failure, retry};
+use super::retry::{FailedAttempt, Retry, retry};
 use crate::error::{HubError, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -35,7 +35,7 @@ pub(super) struct Download<'a> {
     pub cache: &'a RepoCache,
     pub id: &'a RepoId,
     pub file: &'a str,
-    pub remote: &'a Remote,
+    pub remote: &'a RemoteFile,
 }
 
 impl Download<'_> {
@@ -55,7 +55,7 @@ impl Download<'_> {
         self.cache.link(sum, &self.remote.commit, self.file)
     }
 
-    fn attempt(&self, progress: &mut OnProgress<'_>) -> Result<(), Failure> {
+    fn attempt(&self, progress: &mut OnProgress<'_>) -> Result<(), FailedAttempt> {
         let (mut partial, length) = self.cache.open_incomplete(&self.remote.sum)?;
         let length = if self.remote.size.is_some_and(|size| length > size) { self.cut(&partial)? } else { length };
         // An earlier run may have stopped between the last byte and the verification.
@@ -68,7 +68,7 @@ impl Download<'_> {
     }
 
     /// Writes what the server sends after the first `start` bytes.
-    fn transfer(&self, partial: &mut File, start: u64, progress: &mut OnProgress<'_>) -> Result<(), Failure> {
+    fn transfer(&self, partial: &mut File, start: u64, progress: &mut OnProgress<'_>) -> Result<(), FailedAttempt> {
         let mut response = self.client.open(self.id, &self.remote.commit, self.file, start)?;
         let start = match self.placement(&response, start) {
             Ok(start) => start,
@@ -92,7 +92,7 @@ impl Download<'_> {
     }
 
     /// Where the body of an answer belongs: at the start asked for, or at 0 where the server ignores ranges.
-    fn placement(&self, response: &Response<Body>, start: u64) -> Result<u64, Failure> {
+    fn placement(&self, response: &Response<Body>, start: u64) -> Result<u64, FailedAttempt> {
         let encoding = header(response, &CONTENT_ENCODING).unwrap_or("identity");
         if !encoding.eq_ignore_ascii_case("identity") {
             return Err(
@@ -109,9 +109,9 @@ impl Download<'_> {
                 }
             }
             // What is there does not fit the file: it is cut, and the next attempt begins anew.
-            StatusCode::RANGE_NOT_SATISFIABLE => Err(Failure {
+            StatusCode::RANGE_NOT_SATISFIABLE => Err(FailedAttempt {
                 error: self.protocol("has no more bytes than those that are there".into()).error,
-                again: Again::Once,
+                again: Retry::Once,
             }),
             _ => match (
                 header(response, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()),
@@ -134,7 +134,7 @@ impl Download<'_> {
         start: u64,
         total: Option<u64>,
         progress: &mut OnProgress<'_>,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, FailedAttempt> {
         let mut piece = vec![0; PIECE];
         let mut done = start;
         loop {
@@ -154,7 +154,7 @@ impl Download<'_> {
     }
 
     /// Holds size and sum of what is on the disk against what the hub announced.
-    fn verify(&self, partial: &File) -> Result<(), Failure> {
+    fn verify(&self, partial: &File) -> Result<(), FailedAttempt> {
         let path = self.cache.incomplete(&self.remote.sum);
         let length = partial.metadata().map_err(HubError::cache("read", &path))?.len();
         if let Some(size) = self.remote.size.filter(|&size| size != length) {
@@ -165,27 +165,27 @@ impl Download<'_> {
     }
 
     /// Empties the partial file.
-    fn cut(&self, partial: &File) -> Result<u64, Failure> {
+    fn cut(&self, partial: &File) -> Result<u64, FailedAttempt> {
         partial.set_len(0).map_err(|error| self.unwritable(error))?;
         Ok(0)
     }
 
     /// The network stopped. What has arrived stays for the next attempt.
-    fn broken_off(&self, reason: &str, gathered: u64) -> Failure {
-        let again = if gathered >= WORTH_GOING_ON { Again::GoOn } else { Again::Wait(None) };
+    fn broken_off(&self, reason: &str, gathered: u64) -> FailedAttempt {
+        let again = if gathered >= WORTH_GOING_ON { Retry::Continue } else { Retry::Wait(None) };
         let url = self.client.address(self.id, &self.remote.commit, self.file);
-        Failure::network(&url, format!("the transfer broke off ({reason})"), again)
+        FailedAttempt::network(&url, format!("the transfer broke off ({reason})"), again)
     }
 
     /// What has arrived is wrong, so nothing of it is kept.
-    fn damaged(&self, reason: String) -> Failure {
+    fn damaged(&self, reason: String) -> FailedAttempt {
         self.discard();
         let (repo, file) = (self.id.repo(), self.file.into());
-        Failure { error: HubError::Damaged { repo, file, reason }.into(), again: Again::Once }
+        FailedAttempt { error: HubError::Damaged { repo, file, reason }.into(), again: Retry::Once }
     }
 
     /// The disk refuses. On a full one the partial file would only be in the way.
-    fn unwritable(&self, error: io::Error) -> Failure {
+    fn unwritable(&self, error: io::Error) -> FailedAttempt {
         if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) {
             self.discard();
         }
@@ -197,7 +197,7 @@ impl Download<'_> {
         let _ = fs::remove_file(self.cache.incomplete(&self.remote.sum));
     }
 
-    fn protocol(&self, reason: String) -> Failure {
+    fn protocol(&self, reason: String) -> FailedAttempt {
         let url = self.client.address(self.id, &self.remote.commit, self.file);
         HubError::Protocol { url, reason }.into()
     }

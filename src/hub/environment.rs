@@ -53,7 +53,7 @@ impl Environment {
     /// # Errors
     /// [`HubError::Environment`] names a variable that cannot be used, [`HubError::Cache`] a token file.
     pub(super) fn read(get: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, HubError> {
-        let reader = Reader { get };
+        let reader = EnvironmentReader { get };
         Ok(Self {
             endpoint: reader.endpoint()?,
             cache: reader.cache()?,
@@ -66,11 +66,11 @@ impl Environment {
     }
 }
 
-struct Reader<'a> {
+struct EnvironmentReader<'a> {
     get: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
-impl Reader<'_> {
+impl EnvironmentReader<'_> {
     /// A variable that is set and not empty.
     fn value(&self, name: &str) -> Option<OsString> {
         (self.get)(name).filter(|value| !value.is_empty())

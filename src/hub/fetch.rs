@@ -1,12 +1,12 @@
 //! The order of events: from a model's id to a folder with its files.
 
 use super::cache::RepoCache;
-use super::client::{Answer, Client};
+use super::client::{Client, Lookup};
 use super::download::{Download, OnProgress};
 use super::environment::Environment;
 use super::files::{Gathered, Wanted};
 use super::id::{RepoId, is_commit};
-use super::retry::Limits;
+use super::retry::RetryLimits;
 use crate::error::{Error, HubError, Result};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ impl Hub {
 
     fn new(get: &dyn Fn(&str) -> Option<OsString>, proxy: Option<ureq::Proxy>) -> Result<Self> {
         let environment = Environment::read(get)?;
-        let limits = Limits {
+        let limits = RetryLimits {
             attempts: 5,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),
@@ -65,13 +65,13 @@ impl Hub {
 
     /// The same hub with another patience.
     #[must_use]
-    pub fn with_limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: RetryLimits) -> Self {
         self.client.limits = limits;
         self
     }
 
     /// How patient it is.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> RetryLimits {
         self.client.limits
     }
 
@@ -85,7 +85,7 @@ impl Hub {
     /// [`HubError`], which tells a network that fails from an answer that is wrong; a weights error when the files are
     /// of no use.
     pub fn fetch(&self, id: &RepoId, wanted: Wanted, progress: &mut OnProgress<'_>) -> Result<Snapshot> {
-        let job = Job { hub: self, id, wanted, cache: RepoCache::new(&self.environment.cache, id) };
+        let job = Fetch { hub: self, id, wanted, cache: RepoCache::new(&self.environment.cache, id) };
         if self.environment.offline {
             return job.cached();
         }
@@ -100,14 +100,14 @@ impl Hub {
 }
 
 /// One fetch.
-struct Job<'a> {
+struct Fetch<'a> {
     hub: &'a Hub,
     id: &'a RepoId,
     wanted: Wanted,
     cache: RepoCache,
 }
 
-impl Job<'_> {
+impl Fetch<'_> {
     /// The snapshot as far as it is in the cache; what is not there counts as not in the repository.
     fn cached(&self) -> Result<Snapshot> {
         let missing = |what: String| HubError::NotCached {
@@ -171,10 +171,10 @@ impl Job<'_> {
         }
         // With a commit in the cache there is something to fall back to, and no reason to wait for long.
         let attempts = if self.cache.commit(revision).is_some() { 1 } else { self.hub.client.limits.attempts };
-        match self.hub.client.ask(self.id, revision, PROBE, attempts)? {
-            Answer::File(remote) => Ok(remote.commit),
-            Answer::Absent { commit: Some(commit) } => Ok(commit),
-            Answer::Absent { commit: None } => {
+        match self.hub.client.look_up(self.id, revision, PROBE, attempts)? {
+            Lookup::File(remote) => Ok(remote.commit),
+            Lookup::Absent { commit: Some(commit) } => Ok(commit),
+            Lookup::Absent { commit: None } => {
                 let (repo, revision, file) = (self.id.repo(), revision.into(), PROBE.into());
                 Err(HubError::NoFile { repo, revision, file }.into())
             }
@@ -190,16 +190,16 @@ impl Job<'_> {
         if cache.lacks(commit, file) {
             return Ok(false);
         }
-        match client.ask(self.id, commit, file, client.limits.attempts)? {
-            Answer::Absent { .. } => {
+        match client.look_up(self.id, commit, file, client.limits.attempts)? {
+            Lookup::Absent { .. } => {
                 cache.note_absence(commit, file);
                 Ok(false)
             }
-            Answer::File(remote) if remote.commit == commit => {
+            Lookup::File(remote) if remote.commit == commit => {
                 Download { client, cache, id: self.id, file, remote: &remote }.run(progress)?;
                 Ok(true)
             }
-            Answer::File(remote) => {
+            Lookup::File(remote) => {
                 let url = client.address(self.id, commit, file);
                 let reason = format!("answers with commit {} when asked for {commit}", remote.commit);
                 Err(HubError::Protocol { url, reason }.into())

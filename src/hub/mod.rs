@@ -19,4 +19,4 @@ pub use download::{DownloadProgress, OnProgress};
 pub use fetch::{Hub, Snapshot};
 pub use files::{LAYOUTS, PREPROCESSORS, Wanted, is_index, read_index};
 pub use id::RepoId;
-pub use retry::Limits;
+pub use retry::RetryLimits;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How patient the client is.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RetryLimits {
     /// How often something is tried in all; a download that gets on is given as many again.
     pub attempts: u32,
     /// The wait after the first failure; it doubles after each.
@@ -21,7 +21,7 @@ pub struct Limits {
 
 /// What a failed attempt means for the next.
 #[derive(Debug)]
-pub(super) enum Again {
+pub(super) enum Retry {
     /// It would fail as well.
     Never,
     /// It may help once: what arrived was damaged.
@@ -29,29 +29,29 @@ pub(super) enum Again {
     /// It may help, after the time that the server asked for.
     Wait(Option<Duration>),
     /// It goes on from where this one stopped.
-    GoOn,
+    Continue,
 }
 
 /// A failed attempt.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct FailedAttempt {
     /// Reported when it was the last one.
     pub error: Error,
     /// Whether it is.
-    pub again: Again,
+    pub again: Retry,
 }
 
-impl Failure {
+impl FailedAttempt {
     /// The network's fault.
-    pub(super) fn network(url: &str, reason: impl Into<String>, again: Again) -> Self {
+    pub(super) fn network(url: &str, reason: impl Into<String>, again: Retry) -> Self {
         let error = HubError::Unreachable { url: url.into(), reason: reason.into(), attempts: 1 };
         Self { error: error.into(), again }
     }
 }
 
-impl<E: Into<Error>> From<E> for Failure {
+impl<E: Into<Error>> From<E> for FailedAttempt {
     fn from(error: E) -> Self {
-        Self { error: error.into(), again: Again::Never }
+        Self { error: error.into(), again: Retry::Never }
     }
 }
 
@@ -59,7 +59,10 @@ impl<E: Into<Error>> From<E> for Failure {
 ///
 /// # Errors
 /// The failure of the last attempt.
-pub(super) fn retry<T>(limits: &Limits, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Error> {
+pub(super) fn retry<T>(
+    limits: &RetryLimits,
+    mut attempt: impl FnMut() -> Result<T, FailedAttempt>,
+) -> Result<T, Error> {
     let (mut failed, mut total, mut was_damaged) = (0, 0, false);
     loop {
         let failure = match attempt() {
@@ -67,14 +70,14 @@ pub(super) fn retry<T>(limits: &Limits, mut attempt: impl FnMut() -> Result<T, F
             Err(failure) => failure,
         };
         total += 1;
-        failed = if matches!(failure.again, Again::GoOn) { 1 } else { failed + 1 };
+        failed = if matches!(failure.again, Retry::Continue) { 1 } else { failed + 1 };
         let wait = match failure.again {
-            Again::Never => None,
-            Again::Once if was_damaged => None,
-            Again::Once | Again::GoOn | Again::Wait(None) => Some(backoff(limits, failed)),
-            Again::Wait(Some(asked)) => (asked <= limits.longest_wait).then_some(asked),
+            Retry::Never => None,
+            Retry::Once if was_damaged => None,
+            Retry::Once | Retry::Continue | Retry::Wait(None) => Some(backoff(limits, failed)),
+            Retry::Wait(Some(asked)) => (asked <= limits.longest_wait).then_some(asked),
         };
-        was_damaged |= matches!(failure.again, Again::Once);
+        was_damaged |= matches!(failure.again, Retry::Once);
         match wait {
             Some(wait) if failed < limits.attempts => std::thread::sleep(wait),
             _ => return Err(counted(failure.error, total)),
@@ -84,7 +87,7 @@ pub(super) fn retry<T>(limits: &Limits, mut attempt: impl FnMut() -> Result<T, F
 
 /// The wait after `failed` failures in a row: doubling, and shortened by up to a half at random, so that many clients
 /// do not come back at the same moment.
-fn backoff(limits: &Limits, failed: u32) -> Duration {
+fn backoff(limits: &RetryLimits, failed: u32) -> Duration {
     let full = limits.first_wait.saturating_mul(1 << failed.saturating_sub(1).min(16)).min(limits.longest_wait);
     // Processes must differ here, so this is no draw from the reproducible streams of `rng`.
     let random = RandomState::new().hash_one(failed) as f64 / u64::MAX as f64;
@@ -105,39 +108,39 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    fn limits(attempts: u32) -> Limits {
+    fn limits(attempts: u32) -> RetryLimits {
         let ms = Duration::from_millis;
-        Limits { attempts, first_wait: ms(1), longest_wait: ms(40), etag_timeout: ms(1), download_timeout: ms(1) }
+        RetryLimits { attempts, first_wait: ms(1), longest_wait: ms(40), etag_timeout: ms(1), download_timeout: ms(1) }
     }
 
     /// Fails in the given ways, then succeeds; gives the result and the number of attempts.
-    fn run(attempts: u32, failures: Vec<Again>) -> (Result<(), Error>, u32) {
+    fn run(attempts: u32, failures: Vec<Retry>) -> (Result<(), Error>, u32) {
         let (mut failures, mut count) = (failures.into_iter(), 0);
         let result = retry(&limits(attempts), || {
             count += 1;
-            failures.next().map_or(Ok(()), |again| Err(Failure::network("u", "r", again)))
+            failures.next().map_or(Ok(()), |again| Err(FailedAttempt::network("u", "r", again)))
         });
         (result, count)
     }
 
     #[test]
     fn attempts_are_bounded_and_counted() {
-        let wait = |n| (0..n).map(|_| Again::Wait(None)).collect();
+        let wait = |n| (0..n).map(|_| Retry::Wait(None)).collect();
         assert!(matches!(run(3, wait(2)), (Ok(()), 3)));
         let (result, count) = run(3, wait(9));
         assert_eq!(count, 3);
         assert!(result.unwrap_err().to_string().ends_with("(tried 3 times)"));
-        assert_eq!(run(3, vec![Again::Never]).1, 1);
-        assert_eq!(run(9, vec![Again::Once, Again::Wait(None), Again::Once]).1, 3);
-        assert!(matches!(run(2, (0..9).map(|_| Again::GoOn).collect()), (Ok(()), 10)));
+        assert_eq!(run(3, vec![Retry::Never]).1, 1);
+        assert_eq!(run(9, vec![Retry::Once, Retry::Wait(None), Retry::Once]).1, 3);
+        assert!(matches!(run(2, (0..9).map(|_| Retry::Continue).collect()), (Ok(()), 10)));
     }
 
     #[test]
     fn the_servers_wish_is_honoured_within_bounds() {
         let start = Instant::now();
-        assert!(run(2, vec![Again::Wait(Some(Duration::from_millis(30)))]).0.is_ok());
+        assert!(run(2, vec![Retry::Wait(Some(Duration::from_millis(30)))]).0.is_ok());
         assert!(start.elapsed() >= Duration::from_millis(30));
-        let (result, count) = run(9, vec![Again::Wait(Some(Duration::from_secs(3600)))]);
+        let (result, count) = run(9, vec![Retry::Wait(Some(Duration::from_secs(3600)))]);
         assert!(result.is_err() && count == 1);
     }
 

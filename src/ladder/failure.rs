@@ -7,14 +7,14 @@ use std::process::ExitStatus;
 
 /// A run that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct RunFailure {
     /// The first line of its error, or what else is known.
     pub reason: String,
     /// The exit code that its failure asks for.
     pub code: ExitCode,
 }
 
-impl Failure {
+impl RunFailure {
     /// From how the process ended and what it has written to its log; none when it succeeded.
     pub fn of(status: ExitStatus, log: &Path) -> Option<Self> {
         if status.success() {
@@ -43,12 +43,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         std::fs::write(&log, "data      6 train\nerror: weights\n  missing: a\n\nhint: x\n").unwrap();
-        let of = |raw: i32| Failure::of(ExitStatus::from_raw(raw), &log);
+        let of = |raw: i32| RunFailure::of(ExitStatus::from_raw(raw), &log);
         assert_eq!(of(0), None);
-        assert_eq!(of(4 << 8), Some(Failure { reason: "weights".into(), code: ExitCode::Weights }));
+        assert_eq!(of(4 << 8), Some(RunFailure { reason: "weights".into(), code: ExitCode::Weights }));
         let killed = of(9).unwrap();
         assert!(killed.reason.contains("out of memory") && killed.code == ExitCode::Unexpected);
-        let silent = Failure::of(ExitStatus::from_raw(101 << 8), &folder.path().join("none")).unwrap();
+        let silent = RunFailure::of(ExitStatus::from_raw(101 << 8), &folder.path().join("none")).unwrap();
         assert!(silent.reason.starts_with("ended with exit code 101; see "), "{silent:?}");
     }
 }

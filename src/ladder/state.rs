@@ -1,6 +1,6 @@
 //! How far the runs have come, by what is in their directories.
 
-use super::cell::Cell;
+use super::run::PlannedRun;
 use crate::config;
 use crate::report::{PREDICTIONS, RunRecord, Status, changes};
 
@@ -9,14 +9,14 @@ const IMMATERIAL: [&str; 4] = ["data.root:", "data.manifest:", "model.backbone:"
 
 /// What a run was made of, by content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Origin {
+pub struct Provenance {
     /// SHA-256 over names, labels and contents of the images.
     pub data: String,
     /// SHA-256 of the pretrained weights.
     pub weights: String,
 }
 
-impl Origin {
+impl Provenance {
     /// That of a run.
     pub fn of(record: &RunRecord) -> Self {
         Self { data: record.data.sha256.clone(), weights: record.backbone.sha256.clone() }
@@ -25,7 +25,7 @@ impl Origin {
 
 /// How far a run has come.
 #[derive(Debug, Clone, PartialEq)]
-pub enum State {
+pub enum RunState {
     /// Complete, with these settings, images and weights.
     Finished(Box<RunRecord>),
     /// Interrupted or under way, with these settings.
@@ -36,45 +36,47 @@ pub enum State {
     Absent,
 }
 
-impl Cell {
-    /// Its state; `origin` is what it has to be made of, when that is known.
-    pub fn state(&self, origin: Option<&Origin>) -> State {
+impl PlannedRun {
+    /// Its state; `provenance` is what it has to be made of, when that is known.
+    pub fn state(&self, provenance: Option<&Provenance>) -> RunState {
         let folder = self.folder();
         if !folder.join("run.json").exists() {
-            return State::Absent;
+            return RunState::Absent;
         }
         let saved = RunRecord::read(&folder)
             .and_then(|record| Ok((record, config::load(Some(&folder.join("config.toml")), &[])?)));
         let (record, saved) = match saved {
             Ok(saved) => saved,
-            Err(error) => return State::Other(error.to_string()),
+            Err(error) => return RunState::Other(error.to_string()),
         };
         let material = |change: &String| !IMMATERIAL.iter().any(|key| change.starts_with(key));
         if let Some(change) = changes(&saved, &self.settings).into_iter().find(material) {
-            return State::Other(change);
+            return RunState::Other(change);
         }
         if record.status != Status::Done {
-            return State::Unfinished(record.status);
+            return RunState::Unfinished(record.status);
         }
-        match origin {
-            Some(origin) if origin.data != record.data.sha256 => State::Other("made of other images".into()),
-            Some(origin) if origin.weights != record.backbone.sha256 => State::Other("made of other weights".into()),
-            _ if !folder.join(PREDICTIONS).is_file() => State::Other(format!("has no {PREDICTIONS}")),
-            _ => State::Finished(Box::new(record)),
+        match provenance {
+            Some(provenance) if provenance.data != record.data.sha256 => RunState::Other("made of other images".into()),
+            Some(provenance) if provenance.weights != record.backbone.sha256 => {
+                RunState::Other("made of other weights".into())
+            }
+            _ if !folder.join(PREDICTIONS).is_file() => RunState::Other(format!("has no {PREDICTIONS}")),
+            _ => RunState::Finished(Box::new(record)),
         }
     }
 }
 
 /// What most of the finished runs were made of; the first among equals, none without any.
-pub fn commonest_origin(cells: &[Cell]) -> Option<Origin> {
-    let origins: Vec<Origin> = cells
+pub fn commonest_provenance(runs: &[PlannedRun]) -> Option<Provenance> {
+    let origins: Vec<Provenance> = runs
         .iter()
-        .filter_map(|cell| match cell.state(None) {
-            State::Finished(record) => Some(Origin::of(&record)),
+        .filter_map(|run| match run.state(None) {
+            RunState::Finished(record) => Some(Provenance::of(&record)),
             _ => None,
         })
         .collect();
-    let count = |origin: &Origin| origins.iter().filter(|other| *other == origin).count();
+    let count = |provenance: &Provenance| origins.iter().filter(|other| *other == provenance).count();
     // `max_by_key` would take the last among equals.
-    origins.iter().rev().max_by_key(|origin| count(origin)).cloned()
+    origins.iter().rev().max_by_key(|provenance| count(provenance)).cloned()
 }

@@ -81,12 +81,12 @@ pub fn nearest(
 
 /// Vectors prepared for the products: moved to the middle (Euclidean) or scaled to length 1 (cosine), so that f32
 /// loses as little as possible.
-struct Prepared {
+struct NormalizedRows {
     values: Vec<f32>,
     square_norms: Vec<f32>,
 }
 
-impl Prepared {
+impl NormalizedRows {
     fn new(matrix: Matrix<'_>, metric: Metric, centre: &[f64]) -> Self {
         let mut values = vec![0f32; matrix.values().len()];
         let square_norms = values
@@ -113,8 +113,8 @@ impl Prepared {
 struct Search<'a> {
     queries: Matrix<'a>,
     base: Matrix<'a>,
-    prepared_queries: Prepared,
-    prepared_base: Prepared,
+    prepared_queries: NormalizedRows,
+    prepared_base: NormalizedRows,
     k: usize,
     metric: Metric,
     exclude_self: bool,
@@ -126,8 +126,8 @@ impl<'a> Search<'a> {
     fn new(queries: Matrix<'a>, base: Matrix<'a>, k: usize, metric: Metric, exclude_self: bool) -> Self {
         let centre = base.means();
         Self {
-            prepared_queries: Prepared::new(queries, metric, &centre),
-            prepared_base: Prepared::new(base, metric, &centre),
+            prepared_queries: NormalizedRows::new(queries, metric, &centre),
+            prepared_base: NormalizedRows::new(base, metric, &centre),
             error: (base.cols() + 16) as f32 * (f32::EPSILON / 2.0),
             queries,
             base,

@@ -25,8 +25,8 @@ pub use confusion::Confusion;
 pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;
 pub use inspection::{
-    Band, BandOutcome, Decision, Estimate, Inspection, Interval, OperatingPoint, Outcome, Rate, RecallAtOverkill, Rule,
-    Rules, Threshold, good_classes,
+    Band, BandOutcome, Decision, Estimate, Inspection, Interval, OperatingPoint, Rate, RecallAtOverkill, RuleOutcome,
+    Rules, Threshold, ThresholdRule, good_classes,
 };
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};

@@ -32,7 +32,7 @@ impl Ranking {
     }
 
     /// The counts above each threshold, where sample i counts `weight(i)` times.
-    pub(super) fn curve(&self, positive: &[bool], weight: impl Fn(usize) -> u64) -> Curve {
+    pub(super) fn curve(&self, positive: &[bool], weight: impl Fn(usize) -> u64) -> RankCurve {
         let mut points = vec![(0, 0)];
         let (mut tp, mut fp) = (0, 0);
         for (_, tied) in &self.ties {
@@ -41,7 +41,7 @@ impl Ranking {
             }
             points.push((tp, fp));
         }
-        Curve(points)
+        RankCurve(points)
     }
 
     /// A threshold with the samples of point `point` of every curve at or above it, and the others below: halfway to the
@@ -63,9 +63,9 @@ impl Ranking {
 const UNREACHABLE: f64 = 2.0;
 
 /// (true positives, false positives) above each distinct threshold, from none to all.
-pub(super) struct Curve(Vec<(u64, u64)>);
+pub(super) struct RankCurve(Vec<(u64, u64)>);
 
-impl Curve {
+impl RankCurve {
     fn steps(&self) -> impl Iterator<Item = ((u64, u64), (u64, u64))> {
         self.0.iter().copied().zip(self.0.iter().copied().skip(1))
     }

@@ -6,7 +6,7 @@
 
 use super::cosine::CosineHead;
 use crate::backbone::Params;
-use crate::system::workers::{Workers, cut};
+use crate::nn::workers::{Workers, cut};
 use crate::text::ContextPrompts;
 use candle_core::{Result, Tensor, Var};
 use std::ops::Range;

@@ -19,7 +19,7 @@ use crate::backbone::{Lora, Params, Readout, Stage, VitSpec};
 use crate::data::loader::Batch;
 use crate::features::Extractor;
 use crate::nn::Mode;
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 use crate::text::ContextPrompts;
 use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;

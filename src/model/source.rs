@@ -2,7 +2,7 @@
 //! of them before.
 
 use super::{Model, Outputs};
-use crate::cache::{CacheUse, Rows};
+use crate::cache::{CacheUse, FeatureRows};
 use crate::config::Sampler;
 use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::sampler::epoch_order;
@@ -44,13 +44,13 @@ pub struct FrozenInputs {
 
 /// Rows by sample.
 pub struct FrozenRows {
-    rows: Rows,
+    rows: FeatureRows,
     row_of: HashMap<usize, usize>,
 }
 
 impl FrozenRows {
     /// `rows` are those of the samples at `positions`.
-    pub fn new(rows: Rows, positions: &[usize]) -> Self {
+    pub fn new(rows: FeatureRows, positions: &[usize]) -> Self {
         Self { rows, row_of: positions.iter().enumerate().map(|(row, &sample)| (sample, row)).collect() }
     }
 

@@ -19,6 +19,7 @@ pub mod normalize;
 pub mod patch_embed;
 pub mod residual;
 pub mod swiglu;
+pub mod workers;
 
 pub use attention::{Attention, AttentionKernel, causal_attention, softmax_attention};
 pub use attention_pool::AttentionPool;
@@ -33,3 +34,9 @@ pub use normalize::{SHORTEST, l2_normalize};
 pub use patch_embed::PatchEmbed;
 pub use residual::residual;
 pub use swiglu::swiglu;
+
+impl From<candle_core::Error> for crate::error::Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(error.into())
+    }
+}

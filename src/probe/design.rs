@@ -25,10 +25,10 @@ const WORTH_TASKS: usize = 1 << 20;
 pub(super) struct Design {
     rows: usize,
     cols: usize,
-    shards: Vec<Vec<Block>>,
+    shards: Vec<Vec<RowBlock>>,
 }
 
-struct Block {
+struct RowBlock {
     /// The numbers of its rows.
     range: Range<usize>,
     /// (rows, d).
@@ -38,7 +38,7 @@ struct Block {
 }
 
 /// What a shard adds to a gradient.
-struct Partial {
+struct PartialGradient {
     weight: Vec<f32>,
     bias: Vec<f64>,
 }
@@ -54,7 +54,7 @@ impl Design {
             let by_row = features.values()[range.start * cols..range.end * cols].to_vec();
             let transposed = || (0..cols).flat_map(|j| by_row.iter().skip(j).step_by(cols).copied()).collect();
             let by_column = (outputs > 1).then(transposed);
-            Block { range, by_row, by_column }
+            RowBlock { range, by_row, by_column }
         };
         let first_blocks: Vec<usize> = (0..blocks).step_by(blocks_each).collect();
         let shard = |&first: &usize| (first..blocks.min(first + blocks_each)).map(block).collect();
@@ -137,7 +137,7 @@ impl Design {
         self.shards.iter().flatten().map(|block| block.range.clone())
     }
 
-    fn each_shard<R: Send>(&self, outputs: usize, task: impl Fn(&[Block]) -> Result<R> + Sync) -> Result<Vec<R>> {
+    fn each_shard<R: Send>(&self, outputs: usize, task: impl Fn(&[RowBlock]) -> Result<R> + Sync) -> Result<Vec<R>> {
         if self.rows * self.cols * outputs < WORTH_TASKS {
             self.shards.iter().map(|shard| task(shard)).collect()
         } else {
@@ -149,7 +149,7 @@ impl Design {
         parameters[..outputs * self.cols].iter().map(|&value| value as f32).collect()
     }
 
-    fn block_scores(&self, block: &Block, weight: &[f32], bias: &[f64], scores: &mut [f32]) -> Result<()> {
+    fn block_scores(&self, block: &RowBlock, weight: &[f32], bias: &[f64], scores: &mut [f32]) -> Result<()> {
         let rows = block.range.len();
         for (row, &bias) in scores.chunks_exact_mut(rows).zip(bias) {
             row.fill(bias as f32);
@@ -161,11 +161,17 @@ impl Design {
         Ok(matmul(Mat::new(weight, bias.len(), self.cols), columns, 1.0, 1.0, scores, rows)?)
     }
 
-    fn partial(&self, outputs: usize) -> Partial {
-        Partial { weight: vec![0.0; outputs * self.cols], bias: vec![0.0; outputs] }
+    fn partial(&self, outputs: usize) -> PartialGradient {
+        PartialGradient { weight: vec![0.0; outputs * self.cols], bias: vec![0.0; outputs] }
     }
 
-    fn add_gradient(&self, block: &Block, derivatives: &[f32], outputs: usize, partial: &mut Partial) -> Result<()> {
+    fn add_gradient(
+        &self,
+        block: &RowBlock,
+        derivatives: &[f32],
+        outputs: usize,
+        partial: &mut PartialGradient,
+    ) -> Result<()> {
         let rows = block.range.len();
         for (sum, row) in partial.bias.iter_mut().zip(derivatives.chunks_exact(rows)) {
             *sum += row.iter().map(|&x| f64::from(x)).sum::<f64>();
@@ -176,7 +182,7 @@ impl Design {
     }
 
     /// Adds up the shards in their order, in f64.
-    fn sum(&self, partials: &[Partial], outputs: usize) -> Vec<f64> {
+    fn sum(&self, partials: &[PartialGradient], outputs: usize) -> Vec<f64> {
         let mut total = vec![0f64; outputs * (self.cols + 1)];
         let (weight, bias) = total.split_at_mut(outputs * self.cols);
         simd(|| {

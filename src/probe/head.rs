@@ -10,14 +10,14 @@ const BLOCK: usize = 256;
 
 /// A linear head on raw features: logits = x Wᵀ + b.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Head {
+pub struct LinearHead {
     /// Row-major (K, d).
     pub weight: Vec<f32>,
     /// (K).
     pub bias: Vec<f32>,
 }
 
-impl Head {
+impl LinearHead {
     /// From the solver's vectors (outputs, d) and intercepts (outputs) in f64. One vector, the classifier of two
     /// classes, becomes the rows −w/2 and w/2: their softmax is the sigmoid of the one.
     pub(super) fn from_vectors(weight: &[f64], bias: &[f64]) -> Self {
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn logits_of_many_blocks() {
         let values: Vec<f32> = (0..600).map(|i| i as f32).collect();
-        let head = Head { weight: vec![1.0, 0.0, 0.0, 1.0, -1.0, 2.0], bias: vec![0.5, 0.0, 1.0] };
+        let head = LinearHead { weight: vec![1.0, 0.0, 0.0, 1.0, -1.0, 2.0], bias: vec![0.5, 0.0, 1.0] };
         let logits = head.logits(Matrix::new(&values, 2)).unwrap();
         assert_eq!(logits.len(), 900);
         assert_eq!(logits[897..], [598.5, 599.0, 601.0]);
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn two_rows_for_one_vector() {
-        let head = Head::from_vectors(&[2.0, -4.0], &[1.0]);
-        assert_eq!(head, Head { weight: vec![-1.0, 2.0, 1.0, -2.0], bias: vec![-0.5, 0.5] });
+        let head = LinearHead::from_vectors(&[2.0, -4.0], &[1.0]);
+        assert_eq!(head, LinearHead { weight: vec![-1.0, 2.0, 1.0, -2.0], bias: vec![-0.5, 0.5] });
         assert_eq!(argmax_rows(&[1.0, 1.0, 0.0, 3.0], 2), [0, 1]);
     }
 }

@@ -1,9 +1,9 @@
 //! What the linear probes share: preparation of the features, and the path along C.
 
 use super::design::Design;
-use super::newton::{Evaluation, Loss, Objective, Solution, Stopping};
+use super::newton::{Iterate, Loss, Objective, Solution, Stopping};
 use super::rotation::Rotation;
-use super::{Head, Samples};
+use super::{LinearHead, Samples};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use rayon::prelude::*;
@@ -14,11 +14,11 @@ const TOLERANCE_RANGE: std::ops::RangeInclusive<f64> = 1e-9..=0.1;
 
 /// A linear classifier at one C.
 #[derive(Debug, Clone)]
-pub struct Fit {
+pub struct LinearFit {
     /// The inverse strength of the regularisation.
     pub c: f64,
     /// Weights and biases on raw features.
-    pub head: Head,
+    pub head: LinearHead,
     /// The objective, per unit of sample weight: (1/S) Σ s l + ‖W‖² / (2 C S).
     pub objective: f64,
     /// The largest absolute component of its gradient, by intercepts and centred features.
@@ -51,17 +51,17 @@ pub(super) fn path<L: Loss>(
     intercept: Intercept,
     grid: &[f64],
     stopping: Stopping,
-    each: &mut dyn FnMut(Fit) -> Result<()>,
+    each: &mut dyn FnMut(LinearFit) -> Result<()>,
 ) -> Result<()> {
     check(grid, stopping)?;
-    let prepared = Prepared::new(
+    let features = SolverFeatures::new(
         samples.features(),
         intercept == Intercept::Free,
         losses.iter().map(Loss::outputs).max().unwrap_or(0),
     )?;
     let weights = total_weights(samples);
     let total: f64 = weights.iter().sum();
-    let squares = prepared.design.weighted_squares(|i| weights[i] / total);
+    let squares = features.design.weighted_squares(|i| weights[i] / total);
     let mut solved: Vec<Trail> = losses.iter().map(|_| Trail::default()).collect();
     for &c in grid {
         let penalty = 1.0 / (c * total);
@@ -70,13 +70,13 @@ pub(super) fn path<L: Loss>(
             Intercept::Scaled(scale) => penalty / (scale * scale),
         };
         let solve = |(loss, trail): (&L, &mut Trail)| -> Result<Solution> {
-            let objective = Objective { design: &prepared.design, loss, penalty, bias_penalty, squares: &squares };
+            let objective = Objective { design: &features.design, loss, penalty, bias_penalty, squares: &squares };
             let solution = objective.minimize(trail.start(&objective, c)?, stopping)?;
             trail.push(c, &solution.parameters);
             Ok(solution)
         };
         let solutions = losses.par_iter().zip(&mut solved).map(solve).collect::<Result<Vec<Solution>>>()?;
-        each(prepared.fit(c, &solutions)?)?;
+        each(features.fit(c, &solutions)?)?;
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ impl Trail {
 
     /// Where to start: at the last solution, or on the line through the last two in ln C when that is lower. Along ln C
     /// solutions move almost straight, most of all where classes are separable and weights grow without end.
-    fn start<L: Loss>(&self, objective: &Objective<'_, L>, c: f64) -> Result<Evaluation> {
+    fn start<L: Loss>(&self, objective: &Objective<'_, L>, c: f64) -> Result<Iterate> {
         let Some((last_c, last)) = &self.last else {
             return objective.at(vec![0.0; objective.loss.outputs() * (objective.design.cols() + 1)]);
         };
@@ -134,14 +134,14 @@ fn check(grid: &[f64], stopping: Stopping) -> Result<()> {
 }
 
 /// The features in the coordinates of the solver, and the way back.
-struct Prepared {
+struct SolverFeatures {
     design: Design,
     /// What was subtracted from each raw feature; none when not centred.
     centre: Option<Vec<f64>>,
     rotation: Option<Rotation>,
 }
 
-impl Prepared {
+impl SolverFeatures {
     fn new(raw: Matrix<'_>, centred: bool, outputs: usize) -> Result<Self> {
         let centre = centred.then(|| raw.means());
         let moved: Option<Vec<f32>> = centre.as_ref().map(|centre| {
@@ -155,7 +155,7 @@ impl Prepared {
     }
 
     /// The head of the solutions' outputs, one after the other.
-    fn fit(&self, c: f64, solutions: &[Solution]) -> Result<Fit> {
+    fn fit(&self, c: f64, solutions: &[Solution]) -> Result<LinearFit> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for Solution { parameters, .. } in solutions {
             let outputs = parameters.len() / (self.design.cols() + 1);
@@ -171,9 +171,9 @@ impl Prepared {
                 *bias -= row.iter().zip(centre).map(|(w, m)| w * m).sum::<f64>();
             }
         }
-        Ok(Fit {
+        Ok(LinearFit {
             c,
-            head: Head::from_vectors(&weight, &bias),
+            head: LinearHead::from_vectors(&weight, &bias),
             objective: solutions.iter().map(|solution| solution.value).sum(),
             gradient_norm: solutions.iter().map(|solution| solution.gradient_norm).fold(0.0, f64::max),
             iterations: solutions.iter().map(|solution| solution.iterations).sum(),
@@ -200,7 +200,7 @@ mod tests {
         (0..n).map(|c| format!("c{c}")).collect()
     }
 
-    fn fits(samples: &Samples<'_>, grid: &[f64], svm: bool) -> Result<Vec<Fit>> {
+    fn fits(samples: &Samples<'_>, grid: &[f64], svm: bool) -> Result<Vec<LinearFit>> {
         let mut fits = Vec::new();
         let each = &mut |fit| {
             fits.push(fit);

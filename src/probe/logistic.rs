@@ -5,7 +5,7 @@
 //! two vectors would be the same model at half the C.
 
 use super::Samples;
-use super::linear::{self, Fit, Intercept, total_weights};
+use super::linear::{self, Intercept, LinearFit, total_weights};
 use super::newton::{Loss, Stopping};
 use crate::error::Result;
 use crate::kernels::{math, simd};
@@ -19,7 +19,7 @@ pub fn logistic_path(
     samples: &Samples<'_>,
     grid: &[f64],
     stopping: Stopping,
-    each: &mut dyn FnMut(Fit) -> Result<()>,
+    each: &mut dyn FnMut(LinearFit) -> Result<()>,
 ) -> Result<()> {
     samples.check_classes()?;
     let weights = total_weights(samples);
@@ -28,21 +28,21 @@ pub fn logistic_path(
     let labels = samples.labels();
     if samples.classes() == 2 {
         let signs = labels.iter().map(|&label| if label == 1 { 1.0 } else { -1.0 }).collect();
-        linear::path(samples, &[Binomial { signs, weights }], Intercept::Free, grid, stopping, each)
+        linear::path(samples, &[BinomialLoss { signs, weights }], Intercept::Free, grid, stopping, each)
     } else {
         let labels = labels.iter().map(|&label| label as u32).collect();
-        let loss = Softmax { labels, weights, classes: samples.classes() };
+        let loss = SoftmaxLoss { labels, weights, classes: samples.classes() };
         linear::path(samples, &[loss], Intercept::Free, grid, stopping, each)
     }
 }
 
 /// ln(1 + e^(−y z)) with y = ±1. Its second derivative is p (1 − p).
-struct Binomial {
+struct BinomialLoss {
     signs: Vec<f32>,
     weights: Vec<f32>,
 }
 
-impl Loss for Binomial {
+impl Loss for BinomialLoss {
     fn outputs(&self) -> usize {
         1
     }
@@ -72,13 +72,13 @@ impl Loss for Binomial {
 }
 
 /// Cross-entropy of a softmax. Its second derivatives are diag(p) − p pᵀ.
-struct Softmax {
+struct SoftmaxLoss {
     labels: Vec<u32>,
     weights: Vec<f32>,
     classes: usize,
 }
 
-impl Loss for Softmax {
+impl Loss for SoftmaxLoss {
     fn outputs(&self) -> usize {
         self.classes
     }

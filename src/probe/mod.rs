@@ -1,7 +1,7 @@
 //! Probes: simple classifiers on frozen features, and the choice of their one free number on held-out samples.
 //!
 //! [`logistic_path`] and [`svm_path`] are solved by one truncated Newton method along an ascending grid of C;
-//! [`Recipe::select`] chooses C, or the k of [`Knn`], on a validation set or by folds, and [`Tip::select`] likewise the two
+//! [`ProbeSpec::select`] chooses C, or the k of [`Knn`], on a validation set or by folds, and [`Tip::select`] likewise the two
 //! numbers of [`Tip`]. Work is cut up by the size of the data
 //! alone, so results are the same bits for any number of threads of the caller's rayon pool.
 
@@ -20,14 +20,14 @@ mod suspects;
 mod svm;
 mod tip;
 
-pub use head::Head;
+pub use head::LinearHead;
 pub use knn::{Knn, TEMPERATURE, Votes};
-pub use linear::Fit;
+pub use linear::LinearFit;
 pub use logistic::logistic_path;
 pub use model::vote_logits;
 pub use newton::Stopping;
 pub use samples::{Samples, balanced_weights};
-pub use select::{Family, Model, Point, Recipe, Selection, Validation};
+pub use select::{FittedProbe, ProbeKind, ProbeSpec, Selection, SettingScore, Validation};
 pub use standardize::Standardizer;
 pub use suspects::{Suspect, suspects};
 pub use svm::svm_path;

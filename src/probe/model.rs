@@ -1,6 +1,6 @@
 //! Scores of a fitted probe as logits, so that every probe is evaluated and calibrated like a trained head.
 
-use super::{Model, Samples};
+use super::{FittedProbe, Samples};
 use crate::error::Result;
 use crate::linalg::Matrix;
 
@@ -12,7 +12,7 @@ pub fn vote_logits(shares: &[f32]) -> Vec<f32> {
     shares.iter().map(|share| share.max(LEAST_SHARE).ln()).collect()
 }
 
-impl Model {
+impl FittedProbe {
     /// Logits (n, K) of queries (n, d). `fitted_on` are the samples of the fit, which vote in kNN and Tip-Adapter.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ mod tests {
     fn votes_come_back_from_their_logits() {
         let (values, names) = ([1f32, 0.0, 0.0, 1.0], ["a".to_owned(), "b".to_owned()]);
         let train = Samples::new(Matrix::new(&values, 2), &[0, 1], &names).unwrap();
-        let model = Model::Knn(Knn { k: 2, temperature: 1.0 });
+        let model = FittedProbe::Knn(Knn { k: 2, temperature: 1.0 });
         let logits = model.logits(&train, Matrix::new(&[1.0, 0.0], 2)).unwrap();
         let share = 1.0 / (1.0 + (-1f32).exp());
         assert!((logits[0].exp() - share).abs() < 1e-6 && (logits[0].exp() + logits[1].exp() - 1.0).abs() < 1e-6);

@@ -82,7 +82,7 @@ pub(super) struct Solution {
 }
 
 /// The objective at some parameters.
-pub(super) struct Evaluation {
+pub(super) struct Iterate {
     parameters: Vec<f64>,
     scores: Vec<f32>,
     derivatives: Vec<f32>,
@@ -100,13 +100,13 @@ struct Direction {
 
 impl<L: Loss> Objective<'_, L> {
     /// The objective at `parameters`.
-    pub(super) fn at(&self, parameters: Vec<f64>) -> Result<Evaluation> {
+    pub(super) fn at(&self, parameters: Vec<f64>) -> Result<Iterate> {
         let scores = self.design.scores(&parameters, self.loss.outputs())?;
         Ok(self.evaluate(parameters, scores))
     }
 
     /// Newton steps from `start` until the stopping rule holds.
-    pub(super) fn minimize(&self, start: Evaluation, stopping: Stopping) -> Result<Solution> {
+    pub(super) fn minimize(&self, start: Iterate, stopping: Stopping) -> Result<Solution> {
         let mut now = start;
         let (mut iterations, mut products, mut converged) = (0, 0, false);
         let mut gradient = self.gradient(&now)?;
@@ -127,7 +127,7 @@ impl<L: Loss> Objective<'_, L> {
         Ok(Solution { parameters: now.parameters, value: now.value, gradient_norm, iterations, products, converged })
     }
 
-    fn evaluate(&self, parameters: Vec<f64>, scores: Vec<f32>) -> Evaluation {
+    fn evaluate(&self, parameters: Vec<f64>, scores: Vec<f32>) -> Iterate {
         let outputs = self.loss.outputs();
         let mut derivatives = scores.clone();
         let mut curvature = vec![0f32; scores.len()];
@@ -136,7 +136,7 @@ impl<L: Loss> Objective<'_, L> {
             let span = rows.start * outputs..rows.end * outputs;
             value += self.loss.evaluate(rows, &mut derivatives[span.clone()], &mut curvature[span]);
         }
-        Evaluation { parameters, scores, derivatives, curvature, value }
+        Iterate { parameters, scores, derivatives, curvature, value }
     }
 
     /// Penalties of weights and intercepts, with the parameters they are of.
@@ -158,13 +158,13 @@ impl<L: Loss> Objective<'_, L> {
         }
     }
 
-    fn gradient(&self, at: &Evaluation) -> Result<Vec<f64>> {
+    fn gradient(&self, at: &Iterate) -> Result<Vec<f64>> {
         let mut gradient = self.design.gradient(&at.derivatives, self.loss.outputs())?;
         self.add_penalty(&at.parameters, &mut gradient);
         Ok(gradient)
     }
 
-    fn hessian_times(&self, at: &Evaluation, direction: &[f64]) -> Result<Vec<f64>> {
+    fn hessian_times(&self, at: &Iterate, direction: &[f64]) -> Result<Vec<f64>> {
         let outputs = self.loss.outputs();
         let mut product = self.design.curvature(direction, outputs, |rows, scores| {
             let curvature = &at.curvature[rows.start * outputs..rows.end * outputs];
@@ -176,7 +176,7 @@ impl<L: Loss> Objective<'_, L> {
 
     /// The inverse of the Hessian's diagonal, had every sample the mean curvature: makes the scale of a feature
     /// indifferent, at no cost.
-    fn preconditioner(&self, at: &Evaluation) -> Vec<f64> {
+    fn preconditioner(&self, at: &Iterate) -> Vec<f64> {
         let outputs = self.loss.outputs();
         let mut mean = vec![0f64; outputs];
         for rows in self.design.ranges() {
@@ -191,7 +191,7 @@ impl<L: Loss> Objective<'_, L> {
     }
 
     /// Solves Hessian × step = −gradient by preconditioned conjugate gradients, about as well as it pays.
-    fn direction(&self, at: &Evaluation, gradient: &[f64], tolerance: f64) -> Result<Direction> {
+    fn direction(&self, at: &Iterate, gradient: &[f64], tolerance: f64) -> Result<Direction> {
         let inverse = self.preconditioner(at);
         let mut step = vec![0f64; gradient.len()];
         let mut residual: Vec<f64> = gradient.iter().map(|g| -g).collect();
@@ -228,7 +228,7 @@ impl<L: Loss> Objective<'_, L> {
     /// Looks along a direction for where the objective stops falling, by Newton's method in one dimension between the
     /// ends known so far. No product with the features is needed: scores are linear in the length. Nothing when no
     /// length is lower than none.
-    fn search(&self, from: &Evaluation, direction: &Direction) -> Result<Option<Evaluation>> {
+    fn search(&self, from: &Iterate, direction: &Direction) -> Result<Option<Iterate>> {
         let change = self.design.scores(&direction.step, self.loss.outputs())?;
         let (mut low, mut high, mut length) = (0f64, f64::INFINITY, 1f64);
         for _ in 0..MOST_LENGTHS {
@@ -257,14 +257,14 @@ impl<L: Loss> Objective<'_, L> {
     }
 
     /// The derivative of the objective along a direction whose scores are `change`.
-    fn slope(&self, at: &Evaluation, direction: &Direction, change: &[f32]) -> f64 {
+    fn slope(&self, at: &Iterate, direction: &Direction, change: &[f32]) -> f64 {
         let penalties = self.penalties(&at.parameters).into_iter().zip(self.penalties(&direction.step));
         let of_penalty: f64 = penalties.map(|((penalty, x), (_, p))| penalty * dot(x, p)).sum();
         of_penalty + dot_scores(&at.derivatives, change)
     }
 
     /// The second derivative along it.
-    fn bend(&self, at: &Evaluation, direction: &Direction, change: &[f32]) -> f64 {
+    fn bend(&self, at: &Iterate, direction: &Direction, change: &[f32]) -> f64 {
         let outputs = self.loss.outputs();
         let mut curved = change.to_vec();
         for rows in self.design.ranges() {

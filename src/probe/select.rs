@@ -6,13 +6,13 @@
 
 use super::head::accuracy;
 use super::knn::{Knn, TEMPERATURE, knn_path};
-use super::{Fit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
+use super::{LinearFit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 
 /// A family of probes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Family {
+pub enum ProbeKind {
     /// Multinomial logistic regression.
     Logistic,
     /// Linear support vector machines, one against the rest.
@@ -27,7 +27,7 @@ pub enum Family {
     },
 }
 
-impl Family {
+impl ProbeKind {
     /// kNN with DINOv2's temperature.
     pub fn knn() -> Self {
         Self::Knn { temperature: TEMPERATURE }
@@ -36,9 +36,9 @@ impl Family {
 
 /// A probe without its free number.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recipe {
+pub struct ProbeSpec {
     /// Which probe.
-    pub family: Family,
+    pub kind: ProbeKind,
     /// Standardise each feature by the training samples; the head that comes out still takes raw features. Without
     /// effect on kNN.
     pub standardize: bool,
@@ -57,7 +57,7 @@ pub enum Validation<'a> {
 
 /// One setting's scores.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Point {
+pub struct SettingScore {
     /// C, k or β.
     pub setting: f64,
     /// Accuracy on the samples the probe was fitted on, mean over the folds; where images vote, without the one that is
@@ -79,7 +79,7 @@ pub struct Point {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     /// One point a setting, ascending.
-    pub path: Vec<Point>,
+    pub path: Vec<SettingScore>,
     /// The index of the chosen one.
     pub chosen: usize,
 }
@@ -93,19 +93,19 @@ impl Selection {
 
 /// A probe at one setting.
 #[derive(Debug, Clone)]
-pub enum Model {
+pub enum FittedProbe {
     /// A linear head.
-    Linear(Fit),
+    Linear(LinearFit),
     /// A vote of the samples it was fitted on.
     Knn(Knn),
     /// Texts beside such a vote.
     Tip(Tip),
 }
 
-impl Recipe {
+impl ProbeSpec {
     /// A recipe with the usual stopping rule and raw features.
-    pub fn new(family: Family) -> Self {
-        Self { family, standardize: false, stopping: Stopping::default() }
+    pub fn new(kind: ProbeKind) -> Self {
+        Self { kind, standardize: false, stopping: Stopping::default() }
     }
 
     /// Scores each setting of an ascending grid and chooses one. `progress` is told how many of how many solves are
@@ -137,7 +137,7 @@ impl Recipe {
                 Ok(())
             })?;
         }
-        let path: Vec<Point> = grid.iter().zip(sums).map(|(&setting, sums)| sums.point(setting)).collect();
+        let path: Vec<SettingScore> = grid.iter().zip(sums).map(|(&setting, sums)| sums.point(setting)).collect();
         let better = |i: usize, best: usize| path[i].validation_accuracy > path[best].validation_accuracy;
         let chosen = (1..path.len()).fold(0, |best, i| if better(i, best) { i } else { best });
         Ok(Selection { path, chosen })
@@ -147,18 +147,18 @@ impl Recipe {
     ///
     /// # Errors
     /// As [`Self::select`].
-    pub fn fit(&self, samples: &Samples<'_>, setting: f64) -> Result<Model> {
-        if let Family::Knn { temperature } = self.family {
+    pub fn fit(&self, samples: &Samples<'_>, setting: f64) -> Result<FittedProbe> {
+        if let ProbeKind::Knn { temperature } = self.kind {
             let knn = Knn { k: neighbours(setting)?, temperature };
             knn.check()?;
-            return Ok(Model::Knn(Knn { k: knn.k.min(samples.len()), ..knn }));
+            return Ok(FittedProbe::Knn(Knn { k: knn.k.min(samples.len()), ..knn }));
         }
         let mut fitted = None;
         self.fits(samples, &[setting], &mut |fit| {
             fitted = Some(fit);
             Ok(())
         })?;
-        fitted.map(Model::Linear).ok_or_else(|| Error::usage("there is no setting to fit"))
+        fitted.map(FittedProbe::Linear).ok_or_else(|| Error::usage("there is no setting to fit"))
     }
 
     /// Scores the grid on one division into training and held-out samples.
@@ -174,7 +174,7 @@ impl Recipe {
             index += 1;
             each(index - 1, score)
         };
-        if let Family::Knn { temperature } = self.family {
+        if let ProbeKind::Knn { temperature } = self.kind {
             let grid: Vec<usize> = grid.iter().map(|&setting| neighbours(setting)).collect::<Result<_>>()?;
             return knn_path(train, held_out, &grid, temperature, &mut |_, score| {
                 next(Score {
@@ -198,7 +198,7 @@ impl Recipe {
     }
 
     /// The fits of a linear family along C, on raw features.
-    fn fits(&self, samples: &Samples<'_>, grid: &[f64], each: &mut dyn FnMut(Fit) -> Result<()>) -> Result<()> {
+    fn fits(&self, samples: &Samples<'_>, grid: &[f64], each: &mut dyn FnMut(LinearFit) -> Result<()>) -> Result<()> {
         if !self.standardize {
             return self.raw_fits(samples, grid, each);
         }
@@ -207,15 +207,20 @@ impl Recipe {
         let standard = samples.with_features(Matrix::new(&standard, samples.features().cols()));
         self.raw_fits(&standard, grid, &mut |fit| {
             let head = standardizer.fold_into(&fit.head);
-            each(Fit { head, ..fit })
+            each(LinearFit { head, ..fit })
         })
     }
 
-    fn raw_fits(&self, samples: &Samples<'_>, grid: &[f64], each: &mut dyn FnMut(Fit) -> Result<()>) -> Result<()> {
-        match self.family {
-            Family::Logistic => logistic_path(samples, grid, self.stopping, each),
-            Family::Svm { intercept_scaling } => svm_path(samples, grid, intercept_scaling, self.stopping, each),
-            Family::Knn { .. } => Err(Error::usage("nearest neighbours have no linear head")),
+    fn raw_fits(
+        &self,
+        samples: &Samples<'_>,
+        grid: &[f64],
+        each: &mut dyn FnMut(LinearFit) -> Result<()>,
+    ) -> Result<()> {
+        match self.kind {
+            ProbeKind::Logistic => logistic_path(samples, grid, self.stopping, each),
+            ProbeKind::Svm { intercept_scaling } => svm_path(samples, grid, intercept_scaling, self.stopping, each),
+            ProbeKind::Knn { .. } => Err(Error::usage("nearest neighbours have no linear head")),
         }
     }
 }
@@ -297,9 +302,9 @@ impl Sums {
         self.all_converged = Some(self.all_converged.unwrap_or(true) && score.converged);
     }
 
-    fn point(self, setting: f64) -> Point {
+    fn point(self, setting: f64) -> SettingScore {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        Point {
+        SettingScore {
             setting,
             train_accuracy: mean(&self.train),
             validation_accuracy: mean(&self.held_out),
@@ -327,11 +332,11 @@ mod tests {
         (labels.iter().flat_map(row).collect(), labels)
     }
 
-    fn families() -> [(Family, Vec<f64>); 3] {
-        let svm = Family::Svm { intercept_scaling: 1.0 };
-        [Family::Logistic, svm, Family::knn()].map(|family| match family {
-            Family::Knn { .. } => (family, vec![1.0, 3.0, 500.0]),
-            _ => (family, log_grid(1e-3, 1e3, 4)),
+    fn kinds() -> [(ProbeKind, Vec<f64>); 3] {
+        let svm = ProbeKind::Svm { intercept_scaling: 1.0 };
+        [ProbeKind::Logistic, svm, ProbeKind::knn()].map(|kind| match kind {
+            ProbeKind::Knn { .. } => (kind, vec![1.0, 3.0, 500.0]),
+            _ => (kind, log_grid(1e-3, 1e3, 4)),
         })
     }
 
@@ -342,25 +347,25 @@ mod tests {
         let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
         let held = Samples::new(Matrix::new(&held, 2), &held_labels, &names).unwrap();
         let folds = assign_folds(&labels, &names, None, 3, Stream::new(0, Purpose::Folds, &[])).unwrap();
-        for (family, grid) in families() {
+        for (kind, grid) in kinds() {
             for validation in [Validation::HeldOut(&held), Validation::Folds(&folds)] {
-                let recipe = Recipe { standardize: true, ..Recipe::new(family) };
-                let selection = recipe.select(&train, &validation, &grid, &mut |_, _| ()).unwrap();
+                let spec = ProbeSpec { standardize: true, ..ProbeSpec::new(kind) };
+                let selection = spec.select(&train, &validation, &grid, &mut |_, _| ()).unwrap();
                 let best = selection.path.iter().map(|point| point.validation_accuracy).fold(0.0, f64::max);
                 let first = selection.path.iter().position(|point| point.validation_accuracy == best).unwrap();
-                assert_eq!(selection.chosen, first, "{family:?}");
+                assert_eq!(selection.chosen, first, "{kind:?}");
                 for point in &selection.path {
                     let folds = if matches!(validation, Validation::Folds(_)) { 3 } else { 1 };
                     assert_eq!(point.fold_accuracies.len(), folds);
-                    assert_eq!(point.objective.is_none(), matches!(family, Family::Knn { .. }));
+                    assert_eq!(point.objective.is_none(), matches!(kind, ProbeKind::Knn { .. }));
                 }
-                match recipe.fit(&train, selection.setting()).unwrap() {
-                    Model::Linear(fit) => {
+                match spec.fit(&train, selection.setting()).unwrap() {
+                    FittedProbe::Linear(fit) => {
                         let predicted = fit.head.predict(held.features()).unwrap();
-                        assert!(accuracy(&predicted, held.labels()) > 0.85, "{family:?} {fit:?}");
+                        assert!(accuracy(&predicted, held.labels()) > 0.85, "{kind:?} {fit:?}");
                     }
-                    Model::Knn(knn) => assert_eq!(knn.k as f64, selection.setting().min(60.0)),
-                    Model::Tip(tip) => panic!("{tip:?} from a recipe"),
+                    FittedProbe::Knn(knn) => assert_eq!(knn.k as f64, selection.setting().min(60.0)),
+                    FittedProbe::Tip(tip) => panic!("{tip:?} from a recipe"),
                 }
             }
         }
@@ -372,14 +377,14 @@ mod tests {
         let (train, labels) = values(8, 0);
         let wide = Samples::new(Matrix::new(&train, 4), &labels[..4], &names).unwrap();
         let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
-        let refused = |validation: Validation<'_>, family, grid: &[f64]| {
-            Recipe::new(family).select(&train, &validation, grid, &mut |_, _| ()).unwrap_err().to_string()
+        let refused = |validation: Validation<'_>, kind, grid: &[f64]| {
+            ProbeSpec::new(kind).select(&train, &validation, grid, &mut |_, _| ()).unwrap_err().to_string()
         };
-        assert!(refused(Validation::HeldOut(&wide), Family::Logistic, &[1.0]).contains("4 values"));
-        assert!(refused(Validation::Folds(&[0, 1]), Family::Logistic, &[1.0]).contains("2 samples"));
-        assert!(refused(Validation::Folds(&[0; 8]), Family::Logistic, &[1.0]).contains("1 folds"));
+        assert!(refused(Validation::HeldOut(&wide), ProbeKind::Logistic, &[1.0]).contains("4 values"));
+        assert!(refused(Validation::Folds(&[0, 1]), ProbeKind::Logistic, &[1.0]).contains("2 samples"));
+        assert!(refused(Validation::Folds(&[0; 8]), ProbeKind::Logistic, &[1.0]).contains("1 folds"));
         let halves = [0, 0, 1, 1, 0, 0, 1, 1];
-        assert!(refused(Validation::Folds(&halves), Family::knn(), &[1.5]).contains("1.5"));
-        assert!(refused(Validation::Folds(&halves), Family::knn(), &[]).contains("no setting"));
+        assert!(refused(Validation::Folds(&halves), ProbeKind::knn(), &[1.5]).contains("1.5"));
+        assert!(refused(Validation::Folds(&halves), ProbeKind::knn(), &[]).contains("no setting"));
     }
 }

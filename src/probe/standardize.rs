@@ -1,6 +1,6 @@
 //! Features at mean 0 and standard deviation 1, undone in the head afterwards.
 
-use super::Head;
+use super::LinearHead;
 use crate::linalg::Matrix;
 
 /// Mean and standard deviation of each feature, as scikit-learn's `StandardScaler`.
@@ -41,7 +41,7 @@ impl Standardizer {
 
     /// The head on raw features that gives the logits of `head` on standardised ones: w / s and b − Σ w m / s.
     #[must_use]
-    pub fn fold_into(&self, head: &Head) -> Head {
+    pub fn fold_into(&self, head: &LinearHead) -> LinearHead {
         let (mut weight, mut bias) = (Vec::with_capacity(head.weight.len()), Vec::with_capacity(head.bias.len()));
         for (row, &b) in head.weight.chunks_exact(self.mean.len().max(1)).zip(&head.bias) {
             let mut shift = 0f64;
@@ -52,7 +52,7 @@ impl Standardizer {
             }
             bias.push((f64::from(b) - shift) as f32);
         }
-        Head { weight, bias }
+        LinearHead { weight, bias }
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
         assert!(first.iter().sum::<f32>().abs() < 1e-6);
         assert!((first.iter().map(|x| x * x).sum::<f32>() / 3.0 - 1.0).abs() < 1e-6);
         assert!(standard.chunks(3).all(|row| row[1].abs() < 1e-3 && row[2] == 0.0), "{standard:?}");
-        let head = Head { weight: vec![0.5, -1.0, 2.0, 0.1, 0.2, 0.3], bias: vec![0.25, -1.0] };
+        let head = LinearHead { weight: vec![0.5, -1.0, 2.0, 0.1, 0.2, 0.3], bias: vec![0.25, -1.0] };
         let expected = head.logits(Matrix::new(&standard, 3)).unwrap();
         let got = standardizer.fold_into(&head).logits(raw).unwrap();
         assert!(expected.iter().zip(&got).all(|(a, b)| (a - b).abs() < 1e-3), "{expected:?} {got:?}");

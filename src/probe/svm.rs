@@ -8,7 +8,7 @@
 //! place. The machines are independent, so each takes its own steps and threads share them.
 
 use super::Samples;
-use super::linear::{self, Fit, Intercept, total_weights};
+use super::linear::{self, Intercept, LinearFit, total_weights};
 use super::newton::{Loss, Stopping};
 use crate::error::{Error, Result};
 use crate::kernels::simd;
@@ -25,7 +25,7 @@ pub fn svm_path(
     grid: &[f64],
     intercept_scaling: f64,
     stopping: Stopping,
-    each: &mut dyn FnMut(Fit) -> Result<()>,
+    each: &mut dyn FnMut(LinearFit) -> Result<()>,
 ) -> Result<()> {
     samples.check_classes()?;
     if !(intercept_scaling.is_finite() && intercept_scaling > 0.0) {

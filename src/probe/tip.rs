@@ -5,8 +5,8 @@
 //! each data set by hand; one grid covers them all here.)
 
 use super::Samples;
-use super::head::Head;
-use super::select::{Point, Selection, Validation};
+use super::head::LinearHead;
+use super::select::{Selection, SettingScore, Validation};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ const BLOCK: usize = 512;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tip {
     /// Embeddings to the logits of the texts.
-    pub texts: Head,
+    pub texts: LinearHead,
     /// Weight of the votes.
     pub alpha: f64,
     /// How much the nearest count for more.
@@ -57,13 +57,13 @@ impl Tip {
     /// # Errors
     /// A usage error when the grid is empty, or when folds or widths do not fit.
     pub fn select(
-        texts: &Head,
+        texts: &LinearHead,
         train: &Samples<'_>,
         validation: &Validation<'_>,
         grid: &TipGrid,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Selection, Self)> {
-        let mut cells = vec![Cell::default(); grid.alphas.len() * grid.betas.len()];
+        let mut cells = vec![GridCell::default(); grid.alphas.len() * grid.betas.len()];
         if cells.is_empty() {
             return Err(Error::usage_hint("there is no setting to try", "name at least one α and one β"));
         }
@@ -78,9 +78,9 @@ impl Tip {
             }
             progress(fold + 1, folds);
         }
-        let rows: Vec<(usize, &Cell)> = cells.chunks_exact(grid.alphas.len()).map(best).collect();
+        let rows: Vec<(usize, &GridCell)> = cells.chunks_exact(grid.alphas.len()).map(best).collect();
         let path = grid.betas.iter().zip(&rows).map(|(&beta, (_, cell))| cell.point(beta, folds)).collect();
-        let best_of_rows: Vec<Cell> = rows.iter().map(|(_, cell)| (*cell).clone()).collect();
+        let best_of_rows: Vec<GridCell> = rows.iter().map(|(_, cell)| (*cell).clone()).collect();
         let (chosen, _) = best(&best_of_rows);
         let tip = Self { texts: texts.clone(), alpha: grid.alphas[rows[chosen].0], beta: grid.betas[chosen] };
         Ok((Selection { path, chosen }, tip))
@@ -97,7 +97,7 @@ struct Tally {
 
 /// One setting over the divisions so far.
 #[derive(Debug, Clone, Default)]
-struct Cell {
+struct GridCell {
     /// Sum of the accuracies on the images that vote.
     train: f64,
     /// The accuracy on what was held out of each division.
@@ -106,7 +106,7 @@ struct Cell {
     loss: f64,
 }
 
-impl Cell {
+impl GridCell {
     fn add(&mut self, inside: &Tally, voters: usize, outside: &Tally, held_out: usize) {
         self.train += inside.right as f64 / voters.max(1) as f64;
         self.held_out.push(outside.right as f64 / held_out.max(1) as f64);
@@ -118,9 +118,9 @@ impl Cell {
         (self.held_out.iter().sum(), -self.loss)
     }
 
-    fn point(&self, beta: f64, folds: usize) -> Point {
+    fn point(&self, beta: f64, folds: usize) -> SettingScore {
         let folds = folds.max(1) as f64;
-        Point {
+        SettingScore {
             setting: beta,
             train_accuracy: self.train / folds,
             validation_accuracy: self.held_out.iter().sum::<f64>() / folds,
@@ -133,13 +133,19 @@ impl Cell {
 }
 
 /// The best of some cells and its index; the first among equals, with the smallest weight of the votes.
-fn best(cells: &[Cell]) -> (usize, &Cell) {
+fn best(cells: &[GridCell]) -> (usize, &GridCell) {
     let best = (1..cells.len()).fold(0, |best, i| if cells[i].rank() > cells[best].rank() { i } else { best });
     (best, &cells[best])
 }
 
 /// Tallies of queries for each β and, within it, each α. `own` when the queries are the cache.
-fn score(texts: &Head, cache: &Samples<'_>, queries: &Samples<'_>, own: bool, grid: &TipGrid) -> Result<Vec<Tally>> {
+fn score(
+    texts: &LinearHead,
+    cache: &Samples<'_>,
+    queries: &Samples<'_>,
+    own: bool,
+    grid: &TipGrid,
+) -> Result<Vec<Tally>> {
     let (width, classes) = (queries.features().cols(), cache.classes());
     let logits = texts.logits(queries.features())?;
     let mut tallies = vec![Tally::default(); grid.alphas.len() * grid.betas.len()];
@@ -175,7 +181,7 @@ impl Tally {
 
 /// Cosines (n, voters) of queries (n, d) with the cache.
 fn cosines(cache: &Samples<'_>, queries: Matrix<'_>) -> Result<Vec<f32>> {
-    Head { weight: cache.features().values().to_vec(), bias: vec![0.0; cache.len()] }.logits(queries)
+    LinearHead { weight: cache.features().values().to_vec(), bias: vec![0.0; cache.len()] }.logits(queries)
 }
 
 /// Votes (n, K): for each class the sum of exp(-β (1 - cosine)) over its images. When `own` says at which voter the
@@ -221,8 +227,8 @@ mod tests {
     }
 
     /// Texts that take nearly everything for the first class.
-    fn texts() -> Head {
-        Head { weight: vec![20.0, 4.0, 0.0, 10.0], bias: vec![0.0, 0.0] }
+    fn texts() -> LinearHead {
+        LinearHead { weight: vec![20.0, 4.0, 0.0, 10.0], bias: vec![0.0, 0.0] }
     }
 
     fn grid() -> TipGrid {
@@ -269,7 +275,7 @@ mod tests {
         let (values, names) = ([1f32, 0.0, 0.9999, 0.014_14, 0.0, 1.0, 0.014_14, 0.9999], names());
         let train = Samples::new(Matrix::new(&values, 2), &[0, 1, 0, 1], &names).unwrap();
         let grid = TipGrid { alphas: vec![1.0], betas: vec![100.0] };
-        let silent = Head { weight: vec![0.0; 4], bias: vec![0.0; 2] };
+        let silent = LinearHead { weight: vec![0.0; 4], bias: vec![0.0; 2] };
         let (selection, _) = Tip::select(&silent, &train, &Validation::HeldOut(&train), &grid, &mut |_, _| ()).unwrap();
         assert_eq!((selection.path[0].train_accuracy, selection.path[0].validation_accuracy), (0.0, 1.0));
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar as Bar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -112,10 +112,10 @@ impl Console {
 
     /// A bar for `total` steps named `unit` ("images"), with their rate and the time left. It starts at once and
     /// disappears when finished or dropped.
-    pub fn progress(&self, total: u64, unit: &str) -> Progress {
-        let bar = self.bars.add(ProgressBar::new(total));
+    pub fn progress(&self, total: u64, unit: &str) -> ProgressBar {
+        let bar = self.bars.add(Bar::new(total));
         bar.set_style(bar_style(unit));
-        Progress(bar)
+        ProgressBar(bar)
     }
 
     fn print(&self, text: &str) -> Result<()> {
@@ -144,9 +144,9 @@ impl Console {
 }
 
 /// A progress bar. Clones of the handle are not needed: every method takes `&self` and may be called by any thread.
-pub struct Progress(ProgressBar);
+pub struct ProgressBar(Bar);
 
-impl Progress {
+impl ProgressBar {
     /// Advances by `steps`.
     pub fn inc(&self, steps: u64) {
         self.0.inc(steps);
@@ -168,7 +168,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressBar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

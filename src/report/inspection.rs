@@ -2,7 +2,7 @@
 
 use super::printable;
 use super::table::{key_value_table, listing_table, percent};
-use crate::metrics::{Estimate, Evaluation, Inspection, Interval, Outcome, Rate, Rule};
+use crate::metrics::{Estimate, Evaluation, Inspection, Interval, Rate, RuleOutcome, ThresholdRule};
 
 /// What happens to parts, above everything else that a command prints; `rest` alone when no good class is named.
 pub fn inspection_first(evaluation: Option<&Evaluation>, rest: String) -> String {
@@ -29,11 +29,11 @@ fn outcome_table(inspection: &Inspection) -> String {
 /// The header, and one row a rule, its first two cells words. Columns that say nothing are left out, and so are rules that
 /// led to the same threshold as the stricter one above them.
 pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<Vec<String>>) {
-    let mut rows: Vec<(String, String, Option<Rate>, Outcome)> = Vec::new();
+    let mut rows: Vec<(String, String, Option<Rate>, RuleOutcome)> = Vec::new();
     let mut last = None;
     for point in &inspection.operating_points {
-        let repeats = matches!(point.rule, Rule::OverkillAtMost { .. }) && point.threshold == last;
-        if !(repeats || point.threshold.is_none() && point.rule != Rule::LargestProbability) {
+        let repeats = matches!(point.rule, ThresholdRule::OverkillAtMost { .. }) && point.threshold == last;
+        if !(repeats || point.threshold.is_none() && point.rule != ThresholdRule::LargestProbability) {
             let threshold = point.threshold.map_or("-".into(), short);
             rows.push((point.rule.to_string(), threshold, None, point.outcome));
         }
@@ -43,14 +43,14 @@ pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<V
         let between = format!("{} to {}", short(band.band.accept_below), short(band.band.reject_from));
         rows.push(("review between".into(), between, Some(band.review), band.outcome));
     }
-    let outcomes: Vec<&Outcome> = rows.iter().map(|row| &row.3).collect();
+    let outcomes: Vec<&RuleOutcome> = rows.iter().map(|row| &row.3).collect();
     let ppm = outcomes.iter().any(|outcome| outcome.escapes_ppm.value.is_some());
     let cost = outcomes.iter().any(|outcome| outcome.cost_per_part.is_some());
     let mut header = vec!["decision", "threshold", "escapes", "95 %", "overkill", "95 %"];
     header.extend(inspection.band.map(|_| "looked at"));
     header.extend(ppm.then_some("escapes, ppm"));
     header.extend(cost.then_some("cost a part"));
-    let cells = |(rule, threshold, review, outcome): &(String, String, Option<Rate>, Outcome)| {
+    let cells = |(rule, threshold, review, outcome): &(String, String, Option<Rate>, RuleOutcome)| {
         let mut cells = vec![rule.clone(), threshold.clone()];
         cells.extend([share(&outcome.escape), bounds(&outcome.escape)]);
         cells.extend([share(&outcome.overkill), bounds(&outcome.overkill)]);

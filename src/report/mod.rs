@@ -17,7 +17,7 @@ mod verdict;
 
 pub use advice::Advice;
 pub use comparison::{Comparison, Contender, Finished, Missing, PREDICTIONS, Question, Repeats};
-pub use console::{Console, Progress as ProgressBar, Verbosity};
+pub use console::{Console, ProgressBar, Verbosity};
 pub use forecast::{Forecast, mebibytes};
 pub use inspection::{inspection_first, inspection_table};
 pub use reading::Reading;

@@ -69,7 +69,7 @@ impl Predictions {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = |error: csv::Error| Error::io("write", path)(error.into());
+        let failed = Error::csv(path);
         let mut writer = csv::Writer::from_writer(Vec::new());
         let header = COLUMNS.iter().map(|&name| name.to_owned());
         writer

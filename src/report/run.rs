@@ -7,7 +7,7 @@ use crate::config::{ProbeMethod, Settings};
 use crate::data::Split;
 use crate::data::transform::Preprocess;
 use crate::error::{DataError, Error, Result, WeightsError};
-use crate::features::KnownRecord;
+use crate::features::ReferenceRecord;
 use crate::metrics::Rules;
 use crate::model::HeadKind;
 use crate::probe::{Knn, TEMPERATURE};
@@ -118,7 +118,7 @@ pub struct RunRecord {
     pub inspection: Option<Rules>,
     /// What it remembers of its training images; none when that is switched off.
     #[serde(default)]
-    pub known: Option<KnownRecord>,
+    pub known: Option<ReferenceRecord>,
     /// Set when this is a probe and no training.
     #[serde(default)]
     pub probe: Option<ProbeRecord>,

@@ -36,11 +36,11 @@ struct Event {
 #[derive(Clone, PartialEq, Message)]
 struct Summary {
     #[prost(message, repeated, tag = "1")]
-    value: Vec<Value>,
+    value: Vec<ScalarValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Value {
+struct ScalarValue {
     #[prost(string, tag = "1")]
     tag: String,
     #[prost(float, optional, tag = "2")]
@@ -101,7 +101,7 @@ impl Events {
             ("peak_memory_mib", record.peak_memory_bytes.map(|bytes| bytes as f64 / f64::from(1 << 20))),
         ];
         let value = |(tag, number): (&str, Option<f64>)| {
-            Some(Value { tag: tag.to_owned(), simple_value: Some(number? as f32) })
+            Some(ScalarValue { tag: tag.to_owned(), simple_value: Some(number? as f32) })
         };
         let summary = Summary { value: numbers.into_iter().filter_map(value).collect() };
         self.write(&Event { summary: Some(summary), ..Event::at(record.step) })

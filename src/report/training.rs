@@ -18,14 +18,14 @@ pub struct TrainingReport<'a> {
     console: &'a Console,
     metrics: PathBuf,
     events: Events,
-    curves: Curves,
+    curves: CurvePicture,
     epochs: usize,
     images: usize,
     bar: Option<ProgressBar>,
 }
 
 /// The picture of the epochs so far.
-struct Curves {
+struct CurvePicture {
     path: PathBuf,
     title: String,
     epochs: Vec<EpochRecord>,
@@ -54,7 +54,7 @@ impl<'a> TrainingReport<'a> {
             text.push('\n');
         }
         write_atomic(&metrics, text.as_bytes())?;
-        let curves = Curves {
+        let curves = CurvePicture {
             path: run.path("plots/curves"),
             title,
             epochs: progress.history.clone(),
@@ -66,7 +66,7 @@ impl<'a> TrainingReport<'a> {
     }
 }
 
-impl Curves {
+impl CurvePicture {
     fn add(&mut self, record: &EpochRecord, best: bool) -> Result<()> {
         self.epochs.push(*record);
         if best {

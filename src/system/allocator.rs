@@ -1,4 +1,4 @@
-//! What the allocator does with memory that is free again.
+//! What the allocator does with freed memory.
 
 use libmimalloc_sys::{mi_option_get, mi_option_set, mi_option_t};
 use std::ffi::c_long;
@@ -7,11 +7,11 @@ use std::ffi::c_long;
 const PURGE_DELAY: mi_option_t = 15;
 /// Its default, in milliseconds.
 const DEFAULT_DELAY: c_long = 1000;
-/// Free memory never goes back to the system.
+/// Free memory is never returned to the system.
 const NEVER: c_long = -1;
 
-/// Keeps freed memory for the next step, which takes the same sizes again: pages that went back to the system would have to
-/// be zeroed anew, which costs a training step about a fiftieth. A user's own `MIMALLOC_PURGE_DELAY` is respected.
+/// Keeps freed memory for the next step, which needs the same sizes again: pages returned to the system would have to be
+/// zeroed again, which costs about 2 % of a training step. A user's own `MIMALLOC_PURGE_DELAY` is respected.
 ///
 /// To be called at the very start of the process.
 pub fn keep_freed_memory() {

@@ -1,11 +1,11 @@
-//! Another program, run to its end: a request to stop this process is passed on to it, once.
+//! Runs another program to its end; a request to stop this process is passed on to it, once.
 
 use super::signals::{Signal, StopRequest};
 use crate::error::{Error, Result};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-/// How often the program and the request are looked at; runs take seconds at least.
+/// How often the program and the request are polled; runs take seconds at least.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts a program and waits for its end. When a stop is requested meanwhile, the program gets the same signal and is
@@ -20,14 +20,14 @@ pub fn run_to_end(command: &mut Command, stop: &StopRequest) -> Result<ExitStatu
     own_group(command);
     let program = command.get_program().to_owned();
     let mut child = command.spawn().map_err(Error::io("start", &program))?;
-    let mut told = false;
+    let mut sent = false;
     loop {
         if let Some(status) = child.try_wait().map_err(Error::io("wait for", &program))? {
             return Ok(status);
         }
-        if let Some(signal) = stop.received().filter(|_| !told) {
-            tell(&child, signal).map_err(Error::io("stop", &program))?;
-            told = true;
+        if let Some(signal) = stop.received().filter(|_| !sent) {
+            send(&child, signal).map_err(Error::io("stop", &program))?;
+            sent = true;
         }
         std::thread::sleep(PAUSE);
     }
@@ -43,7 +43,7 @@ fn own_group(_command: &mut Command) {}
 
 /// Sends the signal. The child has not been waited for, so its id cannot be another process's yet.
 #[cfg(unix)]
-fn tell(child: &Child, signal: Signal) -> std::io::Result<()> {
+fn send(child: &Child, signal: Signal) -> std::io::Result<()> {
     use rustix::process::{Pid, Signal as Number, kill_process};
     let number = match signal {
         Signal::Interrupt => Number::INT,
@@ -52,9 +52,9 @@ fn tell(child: &Child, signal: Signal) -> std::io::Result<()> {
     Ok(kill_process(Pid::from_child(child), number)?)
 }
 
-/// Without signals there is no polite way; the runs go on where their last checkpoint was.
+/// There are no signals here, so the program is killed; its run resumes from the last checkpoint.
 #[cfg(not(unix))]
-fn tell(child: &Child, _signal: Signal) -> std::io::Result<()> {
+fn send(child: &Child, _signal: Signal) -> std::io::Result<()> {
     Command::new("taskkill").args(["/F", "/PID", &child.id().to_string()]).status().map(|_| ())
 }
 
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn its_exit_code_is_told() {
+    fn its_exit_code_is_returned() {
         let stop = StopRequest::default();
         assert_eq!(run_to_end(&mut shell("exit 7"), &stop).unwrap().code(), Some(7));
         let killed = run_to_end(&mut shell("kill -9 $$"), &stop).unwrap();

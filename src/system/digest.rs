@@ -16,7 +16,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// The sum of a file, read piece by piece.
+/// The sum of a file, read in pieces.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -36,7 +36,7 @@ pub fn sha256_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<
     Ok(hex(&hasher.0.finalize()))
 }
 
-/// Takes what is written to it into the sum.
+/// Adds what is written to it to the sum.
 struct Hasher(Sha256);
 
 impl Write for Hasher {

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Creates a folder and its parents.
 ///
@@ -13,21 +14,73 @@ pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::io("create", path))
 }
 
+/// A file or folder under a temporary name beside its target. It takes the target's name when it is complete and is
+/// removed when it is dropped before.
+#[derive(Debug)]
+pub struct Staged {
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl Staged {
+    /// A name of its own in the target's folder, so that the rename stays within one file system. Nothing is created.
+    pub fn beside(target: &Path) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let temporary = target.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
+        Self { temporary, target: target.to_path_buf() }
+    }
+
+    /// Where to write.
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// What it becomes.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Gives it the target's name; the disk may not have the name yet.
+    ///
+    /// # Errors
+    /// When the system refuses, naming the target.
+    pub fn rename(self) -> Result<()> {
+        fs::rename(&self.temporary, &self.target).map_err(Error::io("write", &self.target))
+    }
+
+    /// Gives it the target's name and waits until the disk has it.
+    ///
+    /// # Errors
+    /// When the system refuses, naming the path.
+    pub fn publish(self) -> Result<()> {
+        let folder = self.target.parent().unwrap_or(Path::new(".")).to_path_buf();
+        self.rename()?;
+        sync_folder(&folder)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Best effort, and gone already when it was published.
+        let _ = if self.temporary.is_dir() {
+            fs::remove_dir_all(&self.temporary)
+        } else {
+            fs::remove_file(&self.temporary)
+        };
+    }
+}
+
 /// Replaces a file: temporary beside it, fsync, rename, fsync of the folder. On failure the temporary is removed and
 /// the old content stays.
 ///
 /// # Errors
 /// When the system refuses, naming the path.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = temporary_beside(path);
-    let written = write_synced(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path).map_err(Error::io("write", path)))
-        .and_then(|()| sync_folder(path.parent().unwrap_or(Path::new("."))));
-    if written.is_err() {
-        // Best effort: the failure that is reported is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    let staged = Staged::beside(path);
+    write_synced(staged.path(), bytes)?;
+    staged.publish()
 }
 
 /// Writes a new file and waits until the disk has it.
@@ -60,12 +113,6 @@ pub fn sync_folder(path: &Path) -> Result<()> {
     }
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path))
-}
-
-/// A name in the same folder, so that a rename stays within one file system.
-fn temporary_beside(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
 #[cfg(test)]

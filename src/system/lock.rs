@@ -1,4 +1,4 @@
-//! One process a run directory.
+//! One process per run directory.
 
 use crate::error::{Error, Result};
 use std::fs::{File, TryLockError};

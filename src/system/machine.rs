@@ -1,5 +1,6 @@
-//! What this machine can do.
+//! The processor and memory of this machine.
 
+use super::memory::proc_bytes;
 use serde::Serialize;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use std::path::Path;
 pub struct Machine {
     /// As in `x86_64`.
     pub architecture: &'static str,
-    /// The instruction sets for many numbers at once that this processor has, of those the kernels know.
+    /// The SIMD instruction sets of this processor that the kernels use.
     pub instructions: Vec<&'static str>,
     /// Cores that this process may use.
     pub cores: usize,
@@ -27,8 +28,8 @@ impl Machine {
             architecture: std::env::consts::ARCH,
             instructions: instructions(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: memory("MemTotal:").map(within),
-            available_bytes: memory("MemAvailable:").map(within),
+            memory_bytes: proc_bytes("/proc/meminfo", "MemTotal:").map(within),
+            available_bytes: proc_bytes("/proc/meminfo", "MemAvailable:").map(within),
         }
     }
 }
@@ -54,18 +55,10 @@ fn instructions() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// One line of `/proc/meminfo`, in bytes.
-fn memory(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 /// The memory that this process's control group may take, when there is a limit.
 fn container_limit() -> Option<u64> {
     let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    // Without a limit the first says "max", which is no number, and the second one larger than any memory.
+    // Without a limit the first says "max", which is no number, and the second one a number larger than any memory.
     files.iter().find_map(|file| std::fs::read_to_string(Path::new(file)).ok()?.trim().parse().ok())
 }
 

@@ -1,11 +1,16 @@
-//! How much memory there is, and how much the process has taken.
+//! Free memory, and the peak of this process.
 
 use std::path::Path;
 
 /// The largest resident set of this process so far, in bytes; none where the system does not tell (outside Linux).
 pub fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    proc_bytes("/proc/self/status", "VmHWM:")
+}
+
+/// One field of a file below `/proc`, in bytes.
+pub(super) fn proc_bytes(file: &str, field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -13,10 +18,8 @@ pub fn peak_memory_bytes() -> Option<u64> {
 /// Memory that programs may still take, in bytes: what the system calls available, or what the control group of this
 /// process leaves when that is less (containers, Slurm); none where the system does not tell (outside Linux).
 pub fn free_memory_bytes() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(control_group_bytes().unwrap_or(u64::MAX).min(kibibytes * 1024))
+    let available = proc_bytes("/proc/meminfo", "MemAvailable:")?;
+    Some(control_group_bytes().unwrap_or(u64::MAX).min(available))
 }
 
 /// What the limits of the control groups (version 2) above this process leave.

@@ -1,4 +1,4 @@
-//! What the program asks of the operating system: durable files, locks, signals, memory figures.
+//! What the program needs from the operating system: durable files, locks, signals, memory figures.
 
 pub mod allocator;
 pub mod child;
@@ -9,4 +9,3 @@ pub mod machine;
 pub mod memory;
 pub mod signals;
 pub mod threads;
-pub mod workers;

@@ -15,7 +15,7 @@ pub struct StopRequest(Arc<AtomicUsize>);
 pub enum Signal {
     /// Control-C.
     Interrupt,
-    /// The polite kill of schedulers and containers.
+    /// What schedulers and containers send first.
     Terminate,
 }
 
@@ -28,7 +28,7 @@ impl Signal {
         }
     }
 
-    /// The exit code that tells the caller about it.
+    /// The exit code that reports it to the caller.
     pub fn exit_code(self) -> ExitCode {
         match self {
             Self::Interrupt => ExitCode::Interrupted,

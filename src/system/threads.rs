@@ -1,7 +1,7 @@
-//! Who may use the cores.
+//! How many threads the tensor library may start.
 
-/// Keeps the tensor library from starting threads of its own for single operations: the workers of
-/// [`crate::system::workers`] already share the cores, and threads that wait for each other inside every addition cost
+/// Keeps the tensor library from starting its own threads for single operations: the workers of
+/// `nn::workers` already share the cores, and threads that wait for each other inside every addition cost
 /// more than they give. A user's own `CANDLE_NUM_THREADS` is respected.
 ///
 /// To be called at the very start of the process.

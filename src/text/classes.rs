@@ -4,7 +4,7 @@ use super::model::TextModel;
 use super::prompts::Prompts;
 use crate::error::Result;
 use crate::nn::l2_normalize;
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 use candle_core::Tensor;
 
 /// The embedding of every prompt, of unit length.

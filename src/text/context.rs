@@ -54,7 +54,7 @@ impl ContextPrompts {
         let start = start(&model.tokenizer, &encoder, settings, seed, device)?; // (n, d)
         let length = start.dim(0)?;
         let rows = rows(&model.tokenizer, prompts, settings.position, length)?;
-        let ids: Vec<u32> = rows.iter().flatten().map(Token::id).collect();
+        let ids: Vec<u32> = rows.iter().flatten().map(PromptToken::id).collect();
         let ids = Tensor::from_vec(ids, (count, model.tokenizer.context()), device)?;
         let ends = encoder.ends(&ids)?;
         let needed = encoder.needed(&ends, ids.dim(1)?);
@@ -108,19 +108,19 @@ impl ContextPrompts {
 
 /// What stands at one place of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
+enum PromptToken {
     Word(u32),
     /// A vector of the context, by its number.
     Learnt(usize),
 }
 
-impl From<u32> for Token {
+impl From<u32> for PromptToken {
     fn from(id: u32) -> Self {
         Self::Word(id)
     }
 }
 
-impl Token {
+impl PromptToken {
     /// Its number; 0, which no tower takes for the end of a text, where it has none.
     fn id(&self) -> u32 {
         match self {
@@ -166,16 +166,21 @@ fn start(
 }
 
 /// The prompts of all classes, each padded to the tower's context.
-fn rows(tokenizer: &Tokenizer, prompts: &Prompts, position: NamePosition, length: usize) -> Result<Vec<Vec<Token>>> {
+fn rows(
+    tokenizer: &Tokenizer,
+    prompts: &Prompts,
+    position: NamePosition,
+    length: usize,
+) -> Result<Vec<Vec<PromptToken>>> {
     let (start, end) = tokenizer.marks()?;
     let stop = tokenizer.words(".")?;
-    let words = |ids: &[u32]| ids.iter().copied().map(Token::Word).collect::<Vec<_>>();
+    let words = |ids: &[u32]| ids.iter().copied().map(PromptToken::Word).collect::<Vec<_>>();
     let before = match position {
         NamePosition::End => length,
         NamePosition::Middle => length / 2,
         NamePosition::Front => 0,
     };
-    let learnt = |range: Range<usize>| range.map(Token::Learnt).collect::<Vec<_>>();
+    let learnt = |range: Range<usize>| range.map(PromptToken::Learnt).collect::<Vec<_>>();
     let row = |class: &ClassPrompts| {
         let name = tokenizer.words(class.names.first().map_or("", String::as_str))?;
         let parts = [words(&start), learnt(0..before), words(&name), learnt(before..length), words(&stop), words(&end)];

@@ -4,7 +4,7 @@ use super::tokenizer::Tokenizer;
 use crate::backbone::{TextEncoder, TextSpec, TextTower};
 use crate::error::Result;
 use crate::nn::l2_normalize;
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 use candle_core::{Device, Tensor};
 use std::path::Path;
 

@@ -9,7 +9,6 @@ use crate::backbone::Params;
 use crate::kernels::cuda::{Operand, optimizer};
 use crate::kernels::{Fusible, contiguous, contiguous_mut, run, simd};
 use crate::strategy::Plan;
-use crate::system::workers::Workers;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var};

@@ -5,7 +5,7 @@ use super::snapshot::{snapshot, with_values};
 use crate::backbone::Params;
 use crate::error::Result;
 use crate::kernels::{contiguous, contiguous_mut, fused, simd};
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
 use std::collections::BTreeMap;
 

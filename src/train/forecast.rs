@@ -8,7 +8,7 @@
 use super::trainer::Computation;
 use crate::backbone::{Stage, VitSpec};
 use crate::config::Precision;
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 use crate::text::ContextPrompts;
 use candle_core::{DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};

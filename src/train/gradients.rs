@@ -3,7 +3,7 @@
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda::{Operand, optimizer};
 use crate::kernels::{Fusible, contiguous, contiguous_mut, fused, lane_sum, read, run, simd};
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor};

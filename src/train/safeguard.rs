@@ -98,7 +98,7 @@ fn is_out_of_memory(error: &candle_core::Error) -> bool {
 mod tests {
     use super::*;
     use crate::backbone::Params;
-    use crate::system::workers::Workers;
+    use crate::nn::workers::Workers;
     use crate::train::gradients::Gradients;
     use candle_core::{DType, Device, Tensor};
     use std::cell::Cell;

@@ -4,7 +4,7 @@
 //! read waits for all that was asked of the device before; one a step is the least there can be.
 
 use super::gradients::{Gradients, Squares};
-use crate::system::workers::Workers;
+use crate::nn::workers::Workers;
 use candle_core::{D, DType, Result, Tensor};
 
 /// Metrics of a step that still lie on the device: scalars in f32.

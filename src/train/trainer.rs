@@ -12,7 +12,7 @@ use crate::model::{Classifier, DirectionsGraph, DropRates, Model};
 use crate::nn::{Criterion, Mode, Noise, Targets};
 use crate::strategy::Plan;
 use crate::system::signals::StopRequest;
-use crate::system::workers::{Workers, cut};
+use crate::nn::workers::{Workers, cut};
 use candle_core::{DType, Result, Tensor};
 use std::ops::Range;
 

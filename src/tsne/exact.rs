@@ -11,13 +11,13 @@ const LANES: usize = 16;
 
 /// The sum over all pairs.
 #[derive(Default)]
-pub struct Exact {
+pub struct ExactRepulsion {
     x: Vec<f32>,
     y: Vec<f32>,
     rows: Vec<f64>,
 }
 
-impl Repulsion for Exact {
+impl Repulsion for ExactRepulsion {
     fn forces(&mut self, points: &[[f32; 2]], forces: &mut [[f32; 2]]) -> f64 {
         self.x.clear();
         self.x.extend(points.iter().map(|point| point[0]));

@@ -28,21 +28,21 @@ const BLOCK: usize = 256;
 
 /// The grid with its buffers. They are kept between iterations; the kernel's spectrum, too, while the size stays.
 #[derive(Default)]
-pub struct Interpolation {
-    plan: Option<Plan>,
+pub struct GridRepulsion {
+    plan: Option<GridPlan>,
     rows: Vec<Complex32>,
     columns: Vec<Complex32>,
     field: Vec<Complex32>,
 }
 
-impl Repulsion for Interpolation {
+impl Repulsion for GridRepulsion {
     fn forces(&mut self, points: &[[f32; 2]], forces: &mut [[f32; 2]]) -> f64 {
         let Some(frame) = Frame::around(points) else {
             return f64::NAN;
         };
         let plan = match self.plan.take() {
             Some(plan) if plan.suits(&frame) => plan,
-            _ => Plan::new(&frame),
+            _ => GridPlan::new(&frame),
         };
         self.spread(&plan, &frame, points);
         let energy = self.convolve(&plan);
@@ -53,11 +53,11 @@ impl Repulsion for Interpolation {
     }
 }
 
-impl Interpolation {
+impl GridRepulsion {
     /// Adds each point to its 16 nodes. Rows 2r and 2r + 1 of the density are the real and imaginary part of row r:
     /// one FFT transforms both. Serial, because the order of additions must not depend on threads; it is the smallest
     /// part of the work.
-    fn spread(&mut self, plan: &Plan, frame: &Frame, points: &[[f32; 2]]) {
+    fn spread(&mut self, plan: &GridPlan, frame: &Frame, points: &[[f32; 2]]) {
         self.rows.clear();
         self.rows.resize(plan.y.nodes / 2 * plan.x.size, Complex32::ZERO);
         for &point in points {
@@ -74,8 +74,8 @@ impl Interpolation {
     }
 
     /// Density to field, by way of the spectrum; returns Σ w over all pairs, a point with itself included.
-    fn convolve(&mut self, plan: &Plan) -> f64 {
-        let Plan { x, y, .. } = plan;
+    fn convolve(&mut self, plan: &GridPlan) -> f64 {
+        let GridPlan { x, y, .. } = plan;
         self.rows.par_chunks_mut(STRIP * x.size).for_each_init(
             || plan.scratch(),
             |scratch, rows| {
@@ -107,7 +107,7 @@ impl Interpolation {
     }
 
     /// The field at each point.
-    fn read(&self, plan: &Plan, frame: &Frame, points: &[[f32; 2]], forces: &mut [[f32; 2]]) {
+    fn read(&self, plan: &GridPlan, frame: &Frame, points: &[[f32; 2]], forces: &mut [[f32; 2]]) {
         let field = &self.field;
         points.par_chunks(BLOCK).zip(forces.par_chunks_mut(BLOCK)).for_each(|(points, forces)| {
             for (&point, force) in points.iter().zip(forces) {
@@ -204,7 +204,7 @@ impl Axis {
 }
 
 /// What depends on the grid's size only.
-struct Plan {
+struct GridPlan {
     spacing: f64,
     x: Axis,
     y: Axis,
@@ -214,7 +214,7 @@ struct Plan {
     weight: Vec<f32>,
 }
 
-impl Plan {
+impl GridPlan {
     fn new(frame: &Frame) -> Self {
         let mut planner = FftPlanner::new();
         let [x, y] = frame.nodes.map(|nodes| Axis::new(nodes, &mut planner));
@@ -303,7 +303,7 @@ struct ColumnBuffers {
 }
 
 impl ColumnBuffers {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &GridPlan) -> Self {
         Self {
             density: vec![Complex32::ZERO; STRIP * plan.y.size],
             mirrored: vec![Complex32::ZERO; plan.y.size],

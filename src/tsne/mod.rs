@@ -14,7 +14,7 @@ pub mod optimize;
 pub mod pca;
 pub mod quality;
 
-pub use optimize::Observer;
+pub use optimize::DescentObserver;
 
 use crate::error::{DataError, Error, Result};
 use crate::linalg::Matrix;
@@ -22,10 +22,10 @@ use crate::linalg::neighbors::{Metric, nearest};
 use crate::rng::{Purpose, Stream};
 use affinities::Affinities;
 use barnes_hut::BarnesHut;
-use exact::Exact;
+use exact::ExactRepulsion;
 use gradient::{Repulsion, divergence};
-use interpolation::Interpolation;
-use optimize::{Schedule, descend, round};
+use interpolation::GridRepulsion;
+use optimize::{DescentPhases, descend, round};
 
 /// Points up to which the plain sum over all pairs is the fastest; then the grid is. At 2,000 the quad tree is slower than both.
 const EXACT_UP_TO: usize = 1500;
@@ -109,7 +109,7 @@ pub struct Embedding {
 ///
 /// # Errors
 /// When an option is out of range, there are no points, a feature is not finite, or the descent diverges.
-pub fn embed(features: Matrix<'_>, options: &TsneOptions, observer: &mut Observer<'_>) -> Result<Embedding> {
+pub fn embed(features: Matrix<'_>, options: &TsneOptions, observer: &mut DescentObserver<'_>) -> Result<Embedding> {
     options.check()?;
     features.check_finite(|i| format!("point {i}"))?;
     let n = features.rows();
@@ -177,19 +177,19 @@ impl TsneOptions {
 
     fn repulsion(&self, n: usize) -> Box<dyn Repulsion> {
         match self.method {
-            Method::Auto if n <= EXACT_UP_TO => Box::new(Exact::default()),
-            Method::Exact => Box::new(Exact::default()),
+            Method::Auto if n > EXACT_UP_TO => Box::new(GridRepulsion::default()),
+            Method::Auto | Method::Exact => Box::new(ExactRepulsion::default()),
             Method::BarnesHut => Box::new(BarnesHut::new(self.theta)),
-            Method::Auto | Method::Interpolation => Box::new(Interpolation::default()),
+            Method::Interpolation => Box::new(GridRepulsion::default()),
         }
     }
 
     /// The phases. A step of N / exaggeration (Belkina et al. 2019) is N / (4 · exaggeration) with the gradient's factor
     /// 4. The second phase has no exaggeration, so it bears larger steps; four times larger ends 0.6 % lower at 10,000
     /// points and yet larger no lower.
-    fn schedule(&self, n: usize) -> Schedule {
+    fn schedule(&self, n: usize) -> DescentPhases {
         let rate = n as f64 / (4.0 * self.exaggeration);
-        Schedule {
+        DescentPhases {
             iterations: self.iterations,
             early_iterations: self.early_iterations,
             exaggeration: self.exaggeration,
@@ -213,7 +213,7 @@ fn usable_perplexity(wanted: f64, n: usize) -> (f64, Vec<String>) {
 fn kl_divergence(affinities: &Affinities, points: &[[f64; 2]]) -> f64 {
     let mut rounded = vec![[0f32; 2]; points.len()];
     round(points, &mut rounded);
-    let z = Exact::default().forces(&rounded, &mut vec![[0f32; 2]; points.len()]);
+    let z = ExactRepulsion::default().forces(&rounded, &mut vec![[0f32; 2]; points.len()]);
     divergence(affinities, &rounded, z)
 }
 

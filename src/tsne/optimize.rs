@@ -12,7 +12,7 @@ const LEAST_GAIN: f64 = 0.01;
 
 /// The two phases of the descent.
 #[derive(Debug, Clone, Copy)]
-pub struct Schedule {
+pub struct DescentPhases {
     /// Iterations in all.
     pub iterations: usize,
     /// Of these, with exaggerated attraction.
@@ -27,7 +27,7 @@ pub struct Schedule {
 
 /// Called every 50 iterations with the iteration, how many there are, and the KL divergence as the repulsion in use
 /// estimates it; a break ends the descent there.
-pub type Observer<'a> = dyn FnMut(usize, usize, f64) -> ControlFlow<()> + 'a;
+pub type DescentObserver<'a> = dyn FnMut(usize, usize, f64) -> ControlFlow<()> + 'a;
 
 /// Moves `points` downhill; returns the iterations done.
 ///
@@ -37,8 +37,8 @@ pub fn descend(
     points: &mut [[f64; 2]],
     affinities: &Affinities,
     repulsion: &mut dyn Repulsion,
-    schedule: &Schedule,
-    observer: &mut Observer<'_>,
+    schedule: &DescentPhases,
+    observer: &mut DescentObserver<'_>,
 ) -> Result<usize> {
     let n = points.len();
     let mut motion = vec![Motion::default(); n];

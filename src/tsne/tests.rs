@@ -106,7 +106,7 @@ fn gradient_and_divergence_are_scikit_learns() {
     let affinities = affinities(Matrix::new(&points[..n * COLS], COLS), n - 1, dense_p.perplexity);
     let (mut pull, mut push) = (vec![[0f32; 2]; n], vec![[0f32; 2]; n]);
     attraction(&affinities, &gradient.position, &mut pull);
-    let z = Exact::default().forces(&gradient.position, &mut push);
+    let z = ExactRepulsion::default().forces(&gradient.position, &mut push);
     for ((pull, push), expected) in pull.iter().zip(&push).zip(&gradient.values) {
         for axis in 0..2 {
             let found = 4.0 * (f64::from(pull[axis]) - f64::from(push[axis]) / z);
@@ -128,12 +128,12 @@ fn all_ways_of_repulsion_agree() {
             let z = repulsion.forces(&points, &mut forces);
             (z, forces)
         };
-        let (z, exact) = forces(&mut Exact::default());
+        let (z, exact) = forces(&mut ExactRepulsion::default());
         let size = |forces: &[[f32; 2]]| forces.iter().flatten().map(|f| f64::from(f * f)).sum::<f64>().sqrt();
         for (name, repulsion, tolerance) in [
             ("tree", &mut BarnesHut::new(0.5) as &mut dyn Repulsion, 0.02),
             ("open tree", &mut BarnesHut::new(0.0), 1e-5),
-            ("grid", &mut Interpolation::default(), 0.02),
+            ("grid", &mut GridRepulsion::default(), 0.02),
         ] {
             let (found_z, found) = forces(repulsion);
             let difference: Vec<[f32; 2]> = found.iter().zip(&exact).map(|(a, b)| [a[0] - b[0], a[1] - b[1]]).collect();
@@ -146,12 +146,12 @@ fn all_ways_of_repulsion_agree() {
 
 #[test]
 fn the_grid_takes_wide_and_tiny_maps_in_turn() {
-    let mut grid = Interpolation::default();
+    let mut grid = GridRepulsion::default();
     for scale in [1e-4f32, 1.0, 1e4, 1.0] {
         let points: Vec<[f32; 2]> = cloud(300).iter().map(|point| point.map(|value| value * scale)).collect();
         let mut forces = vec![[0f32; 2]; 300];
         let mut exact = forces.clone();
-        let (z, expected) = (grid.forces(&points, &mut forces), Exact::default().forces(&points, &mut exact));
+        let (z, expected) = (grid.forces(&points, &mut forces), ExactRepulsion::default().forces(&points, &mut exact));
         // A map wider than the largest grid is coarser, but far from wrong: nothing is near anything there.
         let tolerance = if scale > 100.0 { 300.0 } else { 0.02 * expected };
         assert!((z - expected).abs() <= tolerance, "{scale}: {z}, not {expected}");

@@ -200,7 +200,7 @@ fn folds_test_every_image_once() {
     }
     assert_eq!(tested.len(), 36);
     let log = fs::read_to_string(workspace.path("runs/small-compare/logs/knn-fold1of3.log")).unwrap();
-    assert!(log.contains("deals all images anew"), "{log}");
+    assert!(log.contains("divides all images anew"), "{log}");
 }
 
 #[test]

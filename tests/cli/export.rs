@@ -11,7 +11,7 @@ use vitadapt::backbone::{Backbone, Pool, Readout, Vit};
 use vitadapt::config::{FeatureChoice, PoolChoice, ResizeMode, VisualPromptSettings};
 use vitadapt::data::transform::{Geometry, Interpolation, Normalization, Preprocess};
 use vitadapt::error::{Error, ExitCode};
-use vitadapt::export::{Check, Exported, FORMATS, Format, Model, TOLERANCE, export};
+use vitadapt::export::{Check, ExportModel, Exported, FORMATS, Format, TOLERANCE, export};
 use vitadapt::nn::{Linear, Mode};
 
 const CLASSES: [&str; 3] = ["global", "local", "nominal"];
@@ -29,7 +29,7 @@ fn noise(shape: &[usize], scale: f64) -> Tensor {
 }
 
 /// A fixture's backbone with a head of noise on its pooled features, and its own logits for noise.
-fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (Model, Check) {
+fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (ExportModel, Check) {
     let backbone = Backbone::load(backbone, image_size).unwrap().with_pool(pool).unwrap();
     let mut params = backbone.params.clone();
     params.insert("head.weight", noise(&[3, backbone.spec.features()], 0.5));
@@ -42,7 +42,7 @@ fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (Model,
     let vit = Vit::new(&backbone.spec, &params, &[]).unwrap();
     let head = Linear::new(params.tensor("head.weight").unwrap(), params.get("head.bias"));
     let logits = head.forward(&vit.features(&pixels, Mode::Eval).unwrap()).unwrap();
-    let model = Model {
+    let model = ExportModel {
         name: "run".into(),
         spec: backbone.spec,
         params,
@@ -63,7 +63,7 @@ fn target(folder: &TempDir, format: &str) -> PathBuf {
     folder.path().join(if format == "onnx" { "model.onnx" } else { "model" })
 }
 
-fn exported(format_name: &str, model: &Model, check: &Check) -> Result<Exported, Error> {
+fn exported(format_name: &str, model: &ExportModel, check: &Check) -> Result<Exported, Error> {
     let folder = tempfile::tempdir().unwrap();
     export(format(format_name), model, check, &target(&folder, format_name))
 }
@@ -144,7 +144,7 @@ fn a_readout_of_one_block_is_a_pooling_and_of_several_goes_to_onnx_only() {
             parts.push(tokens.narrow(1, 1, tokens.dim(1).unwrap() - 1).unwrap().mean(1).unwrap());
         }
         let seen = Tensor::cat(&parts, 1).unwrap();
-        let mut model = Model { readout: Readout { features, blocks }, ..plain.clone() };
+        let mut model = ExportModel { readout: Readout { features, blocks }, ..plain.clone() };
         let weight = noise(&[3, seen.dim(1).unwrap()], 0.5);
         model.params.insert("head.weight", weight.clone());
         let logits = seen.matmul(&weight.t().unwrap()).unwrap();

@@ -6,7 +6,7 @@ use vitadapt::config::StrategySettings;
 use vitadapt::data::loader::Batch;
 use vitadapt::model::{HeadKind, Model, ModelSpec};
 use vitadapt::strategy::Plan;
-use vitadapt::system::workers::Workers;
+use vitadapt::nn::workers::Workers;
 use vitadapt::text::ContextPrompts;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::trainer::{Computation, Objective, Step, StepOptions, Trainer};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use vitadapt::backbone::Backbone;
 use vitadapt::error::{Error, HubError, Result};
-use vitadapt::hub::{Hub, Limits, RepoId, Snapshot, Wanted};
+use vitadapt::hub::{Hub, RepoId, RetryLimits, Snapshot, Wanted};
 
 const TOKEN: &str = "hf_VerySecret";
 const WEIGHTS: &str = "model.safetensors";
@@ -42,7 +42,7 @@ impl Setting {
             self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         };
         let ms = Duration::from_millis;
-        Hub::from_environment(value).unwrap().with_limits(Limits {
+        Hub::from_environment(value).unwrap().with_limits(RetryLimits {
             attempts: 3,
             first_wait: ms(5),
             longest_wait: ms(1500),

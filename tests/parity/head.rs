@@ -7,7 +7,7 @@ use vitadapt::backbone::Params;
 use vitadapt::linalg::Matrix;
 use vitadapt::model::CosineHead;
 use vitadapt::nn::{Criterion, Targets};
-use vitadapt::probe::{Head, Samples, Tip, TipGrid, Validation};
+use vitadapt::probe::{LinearHead, Samples, Tip, TipGrid, Validation};
 use vitadapt::train::gradients::Gradients;
 use vitadapt::train::regulariser::{Regulariser, multipliers};
 
@@ -79,7 +79,7 @@ fn tip_adapter() {
     let names = ["a", "b", "c"].map(str::to_owned);
     let read = |role: &str| floats(&expected.get(&format!("tip.{role}")));
     let scale = read("scale")[0];
-    let texts = Head { weight: read("texts").iter().map(|x| x * scale.exp()).collect(), bias: vec![0.0; 3] };
+    let texts = LinearHead { weight: read("texts").iter().map(|x| x * scale.exp()).collect(), bias: vec![0.0; 3] };
     let doubles = |role: &str| read(role).into_iter().map(f64::from).collect::<Vec<_>>();
     let grid = TipGrid { alphas: doubles("alphas"), betas: doubles("betas") };
     let (cache, queries) = (read("cache"), read("queries"));

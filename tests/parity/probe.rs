@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use vitadapt::config::log_grid;
 use vitadapt::linalg::Matrix;
 use vitadapt::probe::{
-    Family, Fit, Head, Knn, Recipe, Samples, Stopping, TEMPERATURE, Validation, logistic_path, svm_path,
+    Knn, LinearFit, LinearHead, ProbeKind, ProbeSpec, Samples, Stopping, TEMPERATURE, Validation, logistic_path,
+    svm_path,
 };
 
 const CASES: [&str; 6] = ["textile", "two", "ten", "wide", "weighted", "two_weighted"];
@@ -86,7 +87,7 @@ impl Data {
 }
 
 /// Logits in f64.
-fn logits(head: &Head, samples: &Samples<'_>) -> Vec<Vec<f64>> {
+fn logits(head: &LinearHead, samples: &Samples<'_>) -> Vec<Vec<f64>> {
     let features = samples.features();
     let logit = |row: &[f32], class: usize| {
         let weight = &head.weight[class * row.len()..(class + 1) * row.len()];
@@ -111,14 +112,14 @@ fn weights(samples: &Samples<'_>) -> Vec<f64> {
 }
 
 /// The objective of the head as saved, in f64.
-fn logistic_objective(fit: &Fit, samples: &Samples<'_>) -> f64 {
+fn logistic_objective(fit: &LinearFit, samples: &Samples<'_>) -> f64 {
     let s = weights(samples);
     let rows = logits(&fit.head, samples);
     let loss: f64 = rows.iter().zip(samples.labels()).zip(&s).map(|((row, &y), s)| -s * softmax(row)[y].ln()).sum();
     (loss + square_norm(&fit.head.weight, samples.classes()) / (2.0 * fit.c)) / s.iter().sum::<f64>()
 }
 
-fn svm_objective(fit: &Fit, samples: &Samples<'_>) -> f64 {
+fn svm_objective(fit: &LinearFit, samples: &Samples<'_>) -> f64 {
     let (s, two) = (weights(samples), samples.classes() == 2);
     let mut loss = 0.0;
     for ((row, &label), s) in logits(&fit.head, samples).iter().zip(samples.labels()).zip(&s) {
@@ -135,9 +136,9 @@ fn svm_objective(fit: &Fit, samples: &Samples<'_>) -> f64 {
 }
 
 type Path1 =
-    fn(&Samples<'_>, &[f64], &mut dyn FnMut(Fit) -> vitadapt::error::Result<()>) -> vitadapt::error::Result<()>;
+    fn(&Samples<'_>, &[f64], &mut dyn FnMut(LinearFit) -> vitadapt::error::Result<()>) -> vitadapt::error::Result<()>;
 
-fn fits(path: Path1, samples: &Samples<'_>, grid: &[f64]) -> Vec<Fit> {
+fn fits(path: Path1, samples: &Samples<'_>, grid: &[f64]) -> Vec<LinearFit> {
     let mut fits = Vec::new();
     path(samples, grid, &mut |fit| {
         fits.push(fit);
@@ -150,13 +151,13 @@ fn fits(path: Path1, samples: &Samples<'_>, grid: &[f64]) -> Vec<Fit> {
 const LOGISTIC: Path1 = |samples, grid, each| logistic_path(samples, grid, TIGHT, each);
 const SVM: Path1 = |samples, grid, each| svm_path(samples, grid, 1.0, TIGHT, each);
 
-fn compare(family: &str, path: Path1, objective: fn(&Fit, &Samples<'_>) -> f64) {
+fn compare(kind: &str, path: Path1, objective: fn(&LinearFit, &Samples<'_>) -> f64) {
     let cases = cases();
     for name in CASES {
         let case = &cases[name];
         let data = Data::of(name, case);
         let samples = data.train(case);
-        let expected = case[family].as_array().unwrap();
+        let expected = case[kind].as_array().unwrap();
         let grid: Vec<f64> = expected.iter().map(|fit| fit["c"].as_f64().unwrap()).collect();
         for (fit, expected) in fits(path, &samples, &grid).iter().zip(expected) {
             let at = format!("{name} at C = {}", fit.c);
@@ -194,13 +195,13 @@ fn the_same_c_is_chosen() {
     let held_out = data.rows(train.len()..data.labels.len());
     let grid = log_grid(1e-6, 1e5, 45);
     assert!(grid.iter().zip(numbers(&expected["grid"])).all(|(a, b)| (a / b - 1.0).abs() < 1e-12));
-    let recipe = Recipe { stopping: TIGHT, ..Recipe::new(Family::Logistic) };
+    let spec = ProbeSpec { stopping: TIGHT, ..ProbeSpec::new(ProbeKind::Logistic) };
     let folds = indices(&expected["folds"]);
     let ways = [(Validation::HeldOut(&held_out), "held_out", 45), (Validation::Folds(&folds), "by_folds", 225)];
     for (validation, way, solves) in ways {
         let expected = &expected[way];
         let mut told = (0, 0);
-        let selection = recipe.select(&train, &validation, &grid, &mut |done, total| told = (done, total)).unwrap();
+        let selection = spec.select(&train, &validation, &grid, &mut |done, total| told = (done, total)).unwrap();
         assert_eq!(told, (solves, solves));
         // A fold has 42 samples, the held-out set 60.
         let scores = numbers(&expected["accuracy"]).into_iter().zip(numbers(&expected["close"]));
@@ -235,7 +236,7 @@ fn threads_change_no_bit() {
     let data = Data::drawn(&[1500, 120, 10, 9]);
     let samples = data.rows(0..1500);
     let grid = log_grid(1e-3, 10.0, 4);
-    let run = |path: Path1, threads| -> Vec<Head> {
+    let run = |path: Path1, threads| -> Vec<LinearHead> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| fits(path, &samples, &grid).into_iter().map(|fit| fit.head).collect())
     };

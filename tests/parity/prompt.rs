@@ -13,7 +13,7 @@ use vitadapt::config::{
 };
 use vitadapt::data::loader::Batch;
 use vitadapt::model::HeadKind;
-use vitadapt::system::workers::Workers;
+use vitadapt::nn::workers::Workers;
 use vitadapt::text::{ContextPrompts, Prompts, TextModel};
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::checkpoint::Checkpoints;

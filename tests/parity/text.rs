@@ -11,7 +11,6 @@ use vitadapt::backbone::{Backbone, Cleaning, Params, TextEncoder, TextPreparatio
 use vitadapt::config::{PromptSettings, PromptTemplates};
 use vitadapt::model::CosineHead;
 use vitadapt::nn::{Mode, l2_normalize};
-use vitadapt::system::workers::Workers;
 use vitadapt::text::{PromptEmbeddings, Prompts, TextModel, Tokenizer};
 
 const BOUND: f64 = 1e-4;

@@ -1,30 +1,30 @@
 //! What the runs have left behind, sorted by strategy.
 
 use super::runs::Failed;
-use crate::ladder::{Cell, Origin, Rung, State};
+use crate::ladder::{PlannedRun, Provenance, RunState, Rung};
 use crate::report::{Contender, Finished, Missing, Status};
 
 /// The finished runs of each rung, and why the others are not among them.
 pub fn contenders(
     rungs: &[Rung],
-    cells: &[Cell],
-    origin: Option<&Origin>,
+    runs: &[PlannedRun],
+    provenance: Option<&Provenance>,
     failed: &[Failed],
 ) -> (Vec<Contender>, Vec<Missing>) {
     let mut missing = Vec::new();
     let mut contenders = Vec::new();
     for &rung in rungs {
         let mut finished = Vec::new();
-        let of_rung: Vec<&Cell> = cells.iter().filter(|cell| cell.rung == rung).collect();
-        for cell in &of_rung {
-            match cell.state(origin) {
-                State::Finished(record) => {
-                    finished.push(Finished { name: cell.name.clone(), folder: cell.folder(), record: *record });
+        let of_rung: Vec<&PlannedRun> = runs.iter().filter(|run| run.rung == rung).collect();
+        for run in &of_rung {
+            match run.state(provenance) {
+                RunState::Finished(record) => {
+                    finished.push(Finished { name: run.name.clone(), folder: run.folder(), record: *record });
                 }
-                state => missing.push(Missing { run: cell.name.clone(), reason: reason(cell, &state, failed) }),
+                state => missing.push(Missing { run: run.name.clone(), reason: reason(run, &state, failed) }),
             }
         }
-        let updated = of_rung.first().map(|cell| rung.backbone_updated(&cell.settings)).unwrap_or_default();
+        let updated = of_rung.first().map(|run| rung.backbone_updated(&run.settings)).unwrap_or_default();
         contenders.push(Contender {
             strategy: rung.name().to_owned(),
             backbone_updated: updated,
@@ -35,15 +35,15 @@ pub fn contenders(
     (contenders, missing)
 }
 
-fn reason(cell: &Cell, state: &State, failed: &[Failed]) -> String {
-    if let Some((_, failure)) = failed.iter().find(|(name, _)| *name == cell.name) {
+fn reason(run: &PlannedRun, state: &RunState, failed: &[Failed]) -> String {
+    if let Some((_, failure)) = failed.iter().find(|(name, _)| *name == run.name) {
         return failure.reason.clone();
     }
     match state {
-        State::Absent => "not started".into(),
-        State::Unfinished(Status::Stopped) => "stopped by a signal".into(),
-        State::Unfinished(_) => "under way, or killed".into(),
-        State::Other(why) => why.clone(),
-        State::Finished(_) => String::new(),
+        RunState::Absent => "not started".into(),
+        RunState::Unfinished(Status::Stopped) => "stopped by a signal".into(),
+        RunState::Unfinished(_) => "under way, or killed".into(),
+        RunState::Other(why) => why.clone(),
+        RunState::Finished(_) => String::new(),
     }
 }

@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::experiment::weights;
 use crate::hub::Wanted;
-use crate::ladder::{Cell, Ladder, Rung, commonest_origin};
+use crate::ladder::{Ladder, PlannedRun, Rung, commonest_provenance};
 use crate::report::{Comparison, Console, Question, Repeats};
 use clap::Args;
 use serde_json::json;
@@ -53,20 +53,20 @@ impl CompareArgs {
 pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
     let ladder = Ladder::new(args.config.file()?, &args.config.set)?;
     let rungs = rungs(args, &ladder.base, console)?;
-    let cells = ladder.cells(&rungs, args.repeats())?;
+    let runs = ladder.runs(&rungs, args.repeats())?;
     if args.list {
-        return list(&cells, console);
+        return list(&runs, console);
     }
     let folder = ladder.folder();
-    let (origin, failed) = if args.collect {
-        (commonest_origin(&cells), Vec::new())
+    let (provenance, failed) = if args.collect {
+        (commonest_provenance(&runs), Vec::new())
     } else {
-        let origin = runs::origin(&cells, &ladder.base, console)?;
-        let failed = runs::all(&cells, &origin, &folder, console)?;
-        (Some(origin), failed)
+        let provenance = runs::provenance(&runs, &ladder.base, console)?;
+        let failed = runs::all(&runs, &provenance, &folder, console)?;
+        (Some(provenance), failed)
     };
-    let (contenders, missing) = gather::contenders(&rungs, &cells, origin.as_ref(), &failed);
-    let failure = runs::error(&failed, cells.len());
+    let (contenders, missing) = gather::contenders(&rungs, &runs, provenance.as_ref(), &failed);
+    let failure = runs::error(&failed, runs.len());
     if contenders.iter().all(|contender| contender.finished.is_empty())
         && let Some(error) = failure
     {
@@ -101,10 +101,9 @@ fn rungs(args: &CompareArgs, base: &Settings, console: &Console) -> Result<Vec<R
 }
 
 /// One command line a run.
-fn list(cells: &[Cell], console: &Console) -> Result<()> {
+fn list(runs: &[PlannedRun], console: &Console) -> Result<()> {
     let program = std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
-    let lines: Vec<String> = cells.iter().map(|cell| cell.line(&program, true)).collect();
-    let rows: Vec<_> =
-        cells.iter().zip(&lines).map(|(cell, line)| json!({"run": cell.name, "command": line})).collect();
+    let lines: Vec<String> = runs.iter().map(|run| run.line(&program, true)).collect();
+    let rows: Vec<_> = runs.iter().zip(&lines).map(|(run, line)| json!({"run": run.name, "command": line})).collect();
     console.output(&json!({ "runs": rows }), || lines.join("\n"))
 }

@@ -6,7 +6,7 @@ use crate::config::{Refit, Settings, WiseFt};
 use crate::error::{Error, Result};
 use crate::experiment::features::FeatureSet;
 use crate::experiment::probe::fit;
-use crate::probe::Model;
+use crate::probe::FittedProbe;
 use crate::report::{Console, percent, plots};
 use crate::train::epoch::validate;
 use crate::train::progress::Progress;
@@ -37,7 +37,7 @@ impl Training {
         let (session, params) = (&self.session, &self.model.params);
         let features = self.pretrained_features(console)?;
         let fitted = fit(&features, session, Refit::Train, console)?;
-        let Model::Linear(found) = &fitted.model else {
+        let FittedProbe::Linear(found) = &fitted.model else {
             return Err(Error::usage_hint(
                 "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"",
                 "set probe.method = \"logistic\" or \"svm\"",

@@ -162,7 +162,7 @@ impl Columns {
 }
 
 fn csv_line(fields: &[String]) -> Result<String> {
-    let failed = |error: csv::Error| Error::io("write", "stdout")(error.into());
+    let failed = Error::csv(Path::new("stdout"));
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
     writer.write_record(fields).map_err(failed)?;
     let bytes =

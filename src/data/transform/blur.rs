@@ -1,4 +1,4 @@
-//! Blur: Gaussian as of a lens out of focus, or along a line as of an object that moved.
+//! Blur: Gaussian, as from a lens out of focus, or along a line, as from an object that moved.
 
 use super::Augment;
 use super::paint::{amplitude, direction, shorter_side, to_level};
@@ -35,7 +35,7 @@ impl Augment for Blur {
     }
 }
 
-/// Weights of a Gaussian at whole offsets, three standard deviations far.
+/// Weights of a Gaussian at whole offsets, up to three standard deviations.
 fn gaussian(deviation: f32) -> Vec<(i32, f32)> {
     let reach = (3.0 * deviation).ceil() as i32;
     let weight = |at: i32| (-0.5 * (at as f32 / deviation).powi(2)).exp();
@@ -57,13 +57,13 @@ fn line(deviation: f32, (dx, dy): (f32, f32)) -> Vec<Tap> {
         let (x, y) = (t * dx + reach as f32, t * dy + reach as f32);
         let (column, row) = (x as usize, y as usize);
         let (right, low) = (x - column as f32, y - row as f32);
-        for (place, weight) in [
+        for (at, weight) in [
             (row * side + column, (1.0 - right) * (1.0 - low)),
             (row * side + column + 1, right * (1.0 - low)),
             ((row + 1) * side + column, (1.0 - right) * low),
             ((row + 1) * side + column + 1, right * low),
         ] {
-            weights[place] += weight / points as f32;
+            weights[at] += weight / points as f32;
         }
     }
     let offset = |at: usize| at as i32 - reach;
@@ -71,7 +71,7 @@ fn line(deviation: f32, (dx, dy): (f32, f32)) -> Vec<Tap> {
     taps.map(|(at, &weight)| ((offset(at % side), offset(at / side)), weight)).collect()
 }
 
-/// The weighted sum of shifted copies; beyond the border its pixels go on.
+/// The weighted sum of shifted copies; the pixels of the border are repeated beyond it.
 fn convolve(image: &RgbImage, taps: &[Tap]) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let reach = |axis: fn(&Tap) -> i32| taps.iter().map(|tap| axis(tap).unsigned_abs() as usize).max().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Colour jitter: brightness, contrast, saturation and hue in random order, as in torchvision's `ColorJitter`.
 //!
 //! Each step rounds to 8 bits, where Pillow and torchvision truncate, so a step differs from theirs by at most one
-//! level but does not darken. Hue is turned without an 8-bit detour.
+//! level but does not darken. Hue is turned in floating point.
 
 use super::Augment;
 use crate::config::ColorSettings;
@@ -11,7 +11,7 @@ use image::{Rgb, RgbImage};
 pub(super) struct ColorJitter(pub ColorSettings);
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum Adjustment {
     Brightness(f32),
     Contrast(f32),
     Saturation(f32),
@@ -28,8 +28,12 @@ impl Augment for ColorJitter {
         let mut factor = |strength: f64| rng.range((1.0 - strength).max(0.0), 1.0 + strength) as f32;
         let (brightness, contrast, saturation) = (factor(brightness), factor(contrast), factor(saturation));
         let turn = rng.range(-hue, hue) as f32;
-        let mut steps =
-            [Step::Brightness(brightness), Step::Contrast(contrast), Step::Saturation(saturation), Step::Hue(turn)];
+        let mut steps = [
+            Adjustment::Brightness(brightness),
+            Adjustment::Contrast(contrast),
+            Adjustment::Saturation(saturation),
+            Adjustment::Hue(turn),
+        ];
         rng.shuffle(&mut steps);
         for step in steps {
             step.apply(&mut image);
@@ -38,7 +42,7 @@ impl Augment for ColorJitter {
     }
 }
 
-impl Step {
+impl Adjustment {
     fn apply(self, image: &mut RgbImage) {
         match self {
             // A factor of 1 and no turn leave every pixel as it is.

@@ -11,12 +11,12 @@ fn picture(name: &str) -> RgbImage {
 fn steps_follow_torchvision() {
     let mut cases = Vec::new();
     for factor in [0.0, 0.6, 1.4] {
-        cases.push((format!("brightness_{factor:?}"), Step::Brightness(factor)));
-        cases.push((format!("contrast_{factor:?}"), Step::Contrast(factor)));
-        cases.push((format!("saturation_{factor:?}"), Step::Saturation(factor)));
+        cases.push((format!("brightness_{factor:?}"), Adjustment::Brightness(factor)));
+        cases.push((format!("contrast_{factor:?}"), Adjustment::Contrast(factor)));
+        cases.push((format!("saturation_{factor:?}"), Adjustment::Saturation(factor)));
     }
     for turn in [-0.3, -0.1, 0.05, 0.5] {
-        cases.push((format!("hue_{turn:?}"), Step::Hue(turn)));
+        cases.push((format!("hue_{turn:?}"), Adjustment::Hue(turn)));
     }
     for (name, step) in cases {
         let mut ours = picture("source");

@@ -1,11 +1,11 @@
-//! One flaw at a chosen strength, for asking how a model bears it.
+//! One kind of flaw at a chosen strength, to measure how robust a model is against it.
 
 use crate::config::{
     AugmentSettings, BlurSettings, IlluminationSettings, JpegSettings, NoiseSettings, OcclusionSettings,
     ScratchesSettings, StainsSettings, StripesSettings,
 };
 
-/// A flaw of pictures, the operation of the same name in `[augment]`.
+/// A kind of flaw in images: the operation of the same name in `[augment]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Corruption {
     /// Spots and drops.
@@ -58,8 +58,8 @@ impl Corruption {
         Self::ALL.into_iter().find(|corruption| corruption.name() == name)
     }
 
-    /// Settings that apply this flaw to every image, and nothing else. A strength of 0 changes nothing and 1 is more
-    /// than a camera would pass; what is outside is clamped.
+    /// Settings that apply this flaw to every image, and nothing else. A strength of 0 changes nothing, 1 is worse
+    /// than any image that would be used; values outside are clamped.
     pub fn settings(self, strength: f64) -> AugmentSettings {
         let none = AugmentSettings::NONE;
         let strength = strength.clamp(0.0, 1.0);

@@ -1,8 +1,8 @@
 //! From a decoded image to the pixels a backbone reads.
 //!
 //! Without augmentation: resize to a square (`resize`), standardise (`normalize`). With augmentation, in this
-//! order: random resized crop (in place of the resize), flips and rotation, then as a picture comes about (the object's
-//! surface, what lies in front of it, light, colour, optics, sensor, file), standardise, erasing.
+//! order: random resized crop (in place of the resize), flips and rotation, then in the order of image formation (the object's
+//! surface, what is in front of it, light, colour, optics, sensor, file), standardise, erasing.
 //!
 //! Every operation draws from a stream of its own, keyed by seed, epoch, sample and operation: switching one on
 //! leaves the draws of the others as they were, and threads change nothing.
@@ -30,7 +30,7 @@ mod vflip;
 
 pub use corruption::Corruption;
 pub(super) use normalize::Histograms;
-pub use normalize::{ChannelStatistics, Normalization};
+pub use normalize::{ChannelStatistics, IMAGENET, Normalization};
 pub use resize::{Geometry, Interpolation, Window};
 
 use super::decode::{self, DecodeOptions, ImageError};
@@ -40,7 +40,7 @@ use crate::rng::{Purpose, Stream};
 use image::RgbImage;
 use random_resized_crop::RandomResizedCrop;
 use serde::{Deserialize, Serialize};
-use squares::Squares;
+use squares::SquareCache;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ pub fn augments(settings: &AugmentSettings) -> bool {
     settings.crop.is_some() || !image_operations(settings).is_empty() || !pixel_operations(settings).is_empty()
 }
 
-/// How a backbone was trained, for what the settings leave to it.
+/// How a backbone preprocesses images, for what the settings leave to it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BackboneDefaults {
     /// Mean per channel, for pixels in 0..1.
@@ -112,7 +112,7 @@ pub struct BackboneDefaults {
     pub crop_pct: f64,
 }
 
-/// The resolved plan from a decoded image to pixels. A trained model carries it.
+/// The resolved way from a decoded image to pixels. It is saved with a trained model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
     /// How the image becomes a square.
@@ -198,7 +198,7 @@ pub struct Pipeline {
     decode: DecodeOptions,
     preprocess: Preprocess,
     augmentation: Option<Augmentation>,
-    squares: Arc<Squares>,
+    squares: Arc<SquareCache>,
 }
 
 impl Pipeline {
@@ -213,8 +213,8 @@ impl Pipeline {
         Self { decode, preprocess, augmentation, squares: Arc::default() }
     }
 
-    /// The same images with one flaw, drawn from `seed` and not from that of training. At another strength a view has the
-    /// same flaw, stronger or weaker. Both pipelines share the squares that they keep.
+    /// The same images with one flaw, drawn from `seed`, not from the seed of training. At another strength a view has the
+    /// same flaw, stronger or weaker. Both pipelines share their cached squares.
     #[must_use]
     pub fn corrupted(&self, corruption: Corruption, strength: f64, seed: u64) -> Self {
         let augmentation = Augmentation::new(&corruption.settings(strength), seed, Purpose::Corruption);
@@ -226,7 +226,7 @@ impl Pipeline {
         }
     }
 
-    /// The plan that images follow.
+    /// How images are preprocessed.
     pub fn preprocess(&self) -> &Preprocess {
         &self.preprocess
     }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 const SMALLEST_STD: f32 = 1.0 / 255.0;
 /// Interquartile range of a normal distribution with unit variance.
 const NORMAL_IQR: f32 = 1.349;
-/// Statistics of the `ImageNet` training set, as torchvision gives them.
-const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+/// Mean and standard deviation per channel of the `ImageNet` training set, as torchvision gives them.
+pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 const SYMMETRIC: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
 
 /// How pixels in 0..1 are standardised.
@@ -96,7 +96,7 @@ impl Normalization {
         pixels
     }
 
-    /// The same as a choice that needs no batch: for [`Normalization::Batch`], about mid-grey.
+    /// A normalisation that needs no batch: for [`Normalization::Batch`], about mid-grey.
     pub(super) fn without_batch(self) -> Self {
         match self {
             Self::PerChannel { .. } => self,

@@ -1,4 +1,4 @@
-//! Something in front of the object: a rectangle of one grey, or of blocks of grey as a printed label.
+//! Something in front of the object: a rectangle of one grey, or of blocks of grey like a printed label.
 //!
 //! Unlike erasing, which leaves the neutral colour after standardisation, it has a colour, edges and a texture.
 

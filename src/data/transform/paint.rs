@@ -1,4 +1,4 @@
-//! What the operations that paint on an image share. No sine or power is needed, so pictures are the same on every
+//! What the operations that paint on an image share. They use no sine or power, so pictures are the same on every
 //! platform.
 
 use crate::rng::Stream;
@@ -50,7 +50,7 @@ pub(super) fn smooth_step(x: f32) -> f32 {
     x * x * (3.0 - 2.0 * x)
 }
 
-/// Moves a pixel a share of its way: to white when `share` is above 0, to black when it is below.
+/// Blends a pixel with white or black by a share: white when `share` is above 0, to black when it is below.
 pub(super) fn shade(pixel: &mut Rgb<u8>, share: f32) {
     let target = if share > 0.0 { 255.0 } else { 0.0 };
     let share = share.abs().min(1.0);

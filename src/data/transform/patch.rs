@@ -1,4 +1,4 @@
-//! A rectangle of random place, area and shape, with the draws of torchvision's `RandomErasing`.
+//! A rectangle of random position, area and shape, with the draws of torchvision's `RandomErasing`.
 
 use crate::rng::Stream;
 

@@ -34,12 +34,10 @@ impl Augment for Scratches {
     }
 }
 
-type Point = (f32, f32);
-
 /// A quadratic Bezier curve.
 struct Scratch {
-    ends: [Point; 2],
-    control: Point,
+    ends: [(f32, f32); 2],
+    control: (f32, f32),
     width: f32,
     share: f32,
 }
@@ -65,7 +63,7 @@ impl Scratch {
     }
 
     /// The point at `t` from 0 to 1.
-    fn at(&self, t: f32) -> Point {
+    fn at(&self, t: f32) -> (f32, f32) {
         let mix = |a: f32, b: f32, c: f32| (1.0 - t) * (1.0 - t) * a + 2.0 * t * (1.0 - t) * b + t * t * c;
         let [start, end] = self.ends;
         (mix(start.0, self.control.0, end.0), mix(start.1, self.control.1, end.1))
@@ -80,7 +78,7 @@ impl Scratch {
         }
     }
 
-    fn cover_piece(&self, image: &RgbImage, [a, b]: [Point; 2], share: f32, shares: &mut [f32]) {
+    fn cover_piece(&self, image: &RgbImage, [a, b]: [(f32, f32); 2], share: f32, shares: &mut [f32]) {
         let middle = (f32::midpoint(a.0, b.0), f32::midpoint(a.1, b.1));
         let length = ((b.0 - a.0).powi(2) + (b.1 - a.1).powi(2)).sqrt();
         let (xs, ys) = around(image, middle, length / 2.0 + self.width);
@@ -89,9 +87,9 @@ impl Scratch {
                 // A box filter of one pixel, seen from straight above the line.
                 let distance = distance((x as f32 + 0.5, y as f32 + 0.5), [a, b]);
                 let share = share * (self.width / 2.0 + 0.5 - distance).clamp(0.0, 1.0);
-                let kept = &mut shares[y as usize * image.width() as usize + x as usize];
-                if share.abs() > kept.abs() {
-                    *kept = share;
+                let strongest = &mut shares[y as usize * image.width() as usize + x as usize];
+                if share.abs() > strongest.abs() {
+                    *strongest = share;
                 }
             }
         }
@@ -99,7 +97,7 @@ impl Scratch {
 }
 
 /// From a point to a straight piece.
-fn distance(p: Point, [a, b]: [Point; 2]) -> f32 {
+fn distance(p: (f32, f32), [a, b]: [(f32, f32); 2]) -> f32 {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let square = (dx * dx + dy * dy).max(1e-12);
     let t = (((p.0 - a.0) * dx + (p.1 - a.1) * dy) / square).clamp(0.0, 1.0);

@@ -5,40 +5,40 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Images of a pipeline that are kept at the most, in bytes: 1,700 squares of 224 pixels.
+/// The most that one cache holds, in bytes: 1,700 squares of 224 pixels.
 const MOST_BYTES: usize = 256 << 20;
 
-/// Resized images by their file. What no longer fits is made anew each time; nothing is ever thrown out, since an
+/// Resized images by their file. What no longer fits is made anew each time; nothing is ever evicted, since an
 /// epoch visits every image once and a least-recently-used rule would then always miss.
 #[derive(Default)]
-pub(super) struct Squares(Mutex<Kept>);
+pub(super) struct SquareCache(Mutex<Contents>);
 
 #[derive(Default)]
-struct Kept {
+struct Contents {
     by_file: HashMap<PathBuf, RgbImage>,
     bytes: usize,
 }
 
-impl Squares {
-    /// The square of `file`, made by `make` when it is not kept.
+impl SquareCache {
+    /// The square of `file`, made by `make` when it is not in the cache.
     ///
     /// # Errors
     /// Those of `make`.
     pub fn get_or_make<E>(&self, file: &Path, make: impl FnOnce() -> Result<RgbImage, E>) -> Result<RgbImage, E> {
-        if let Some(square) = self.kept().by_file.get(file) {
+        if let Some(square) = self.contents().by_file.get(file) {
             return Ok(square.clone());
         }
         let square = make()?;
-        let mut kept = self.kept();
-        if kept.bytes + square.len() <= MOST_BYTES && !kept.by_file.contains_key(file) {
-            kept.bytes += square.len();
-            kept.by_file.insert(file.to_path_buf(), square.clone());
+        let mut contents = self.contents();
+        if contents.bytes + square.len() <= MOST_BYTES && !contents.by_file.contains_key(file) {
+            contents.bytes += square.len();
+            contents.by_file.insert(file.to_path_buf(), square.clone());
         }
         Ok(square)
     }
 
     /// A thread that panicked while holding the lock left a whole map behind: insertion comes last.
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn contents(&self) -> std::sync::MutexGuard<'_, Contents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -48,8 +48,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_made_once_and_failures_are_not_kept() {
-        let squares = Squares::default();
+    fn a_file_is_made_once_and_failures_are_not_cached() {
+        let squares = SquareCache::default();
         let file = Path::new("a.png");
         assert_eq!(squares.get_or_make(file, || Err("damaged")), Err("damaged"));
         let first = squares.get_or_make(file, || Ok::<_, &str>(RgbImage::from_pixel(2, 2, image::Rgb([7; 3]))));
@@ -59,10 +59,10 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let squares = Squares::default();
+        let squares = SquareCache::default();
         let large = || Ok::<_, ()>(RgbImage::new(8192, 8192)); // 192 MiB
         squares.get_or_make(Path::new("a"), large).unwrap();
         squares.get_or_make(Path::new("b"), large).unwrap();
-        assert_eq!(squares.kept().by_file.len(), 1);
+        assert_eq!(squares.contents().by_file.len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Stripes: one soft band, or many of equal distance, at any angle: rollers, seams, lighting tubes, a line camera.
+//! Stripes: one soft band, or many at equal distances, at any angle: rollers, seams, lighting tubes, a line camera.
 
 use super::Augment;
 use super::paint::{direction, point, shade, shorter_side, signed_amplitude, smooth_step};

@@ -7,7 +7,7 @@ use crate::data::decode;
 use crate::data::transform::View;
 use crate::error::Result;
 use crate::experiment::known;
-use crate::features::{Known, Look};
+use crate::features::{ImageRollout, ReferenceSet};
 use crate::linalg::Matrix;
 use crate::report::Console;
 use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
@@ -128,11 +128,11 @@ impl Subject<'_> {
 
     /// The names of the training images nearest to each of some images, whose features are `width` wide; none when the
     /// run remembers none.
-    fn neighbors(&self, looks: &[Look], width: usize) -> Result<Vec<Vec<String>>> {
+    fn neighbors(&self, looks: &[ImageRollout], width: usize) -> Result<Vec<Vec<String>>> {
         let Some(record) = self.record.known.as_ref().filter(|_| !looks.is_empty()) else {
             return Ok(Vec::new());
         };
-        let known = Known::read(&self.folder.join(known::FILE), &record.sha256, width)?;
+        let known = ReferenceSet::read(&self.folder.join(known::FILE), &record.sha256, width)?;
         let rows: Vec<f32> = looks.iter().flat_map(|look| &look.features).copied().collect();
         let found = self.session.workers.install(|| known.neighbors(Matrix::new(&rows, width), NEIGHBORS))?;
         Ok(found.iter().map(|images| images.iter().map(|&image| known.name(image).to_owned()).collect()).collect())

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use std::collections::BTreeSet;
 
 /// The name of a value in the graph.
-pub(super) type Value = String;
+pub(super) type ValueName = String;
 
 /// An option of a node.
 pub(super) enum Attribute<'a> {
@@ -29,14 +29,14 @@ pub(super) struct Builder {
 
 impl Builder {
     /// Adds a node with one output, which is named after it.
-    pub fn node(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute<'_>]) -> Value {
+    pub fn node(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute<'_>]) -> ValueName {
         let name = format!("{}_{}", op.to_lowercase(), self.nodes.len());
         self.named(op, inputs, attributes, vec![name.clone()]);
         name
     }
 
     /// Adds a node whose outputs have the names `outputs`.
-    pub fn named(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute<'_>], outputs: Vec<Value>) {
+    pub fn named(&mut self, op: &str, inputs: &[&str], attributes: &[Attribute<'_>], outputs: Vec<ValueName>) {
         let (float, int, ints) = (1, 2, 7); // AttributeType
         let attribute = |attribute: &Attribute<'_>| match *attribute {
             Attribute::Int(name, i) => attribute_of(name, int, |proto| proto.i = Some(i)),
@@ -53,14 +53,14 @@ impl Builder {
     }
 
     /// Cuts the last axis of `x` in `count` equal parts.
-    pub fn split_last(&mut self, x: &str, count: usize) -> Vec<Value> {
-        let parts: Vec<Value> = (0..count).map(|part| format!("split_{}_{part}", self.nodes.len())).collect();
+    pub fn split_last(&mut self, x: &str, count: usize) -> Vec<ValueName> {
+        let parts: Vec<ValueName> = (0..count).map(|part| format!("split_{}_{part}", self.nodes.len())).collect();
         self.named("Split", &[x], &[Attribute::Int("axis", -1)], parts.clone());
         parts
     }
 
     /// A constant of the model.
-    pub fn tensor(&mut self, name: &str, tensor: &Tensor) -> Result<Value> {
+    pub fn tensor(&mut self, name: &str, tensor: &Tensor) -> Result<ValueName> {
         if self.known.insert(name.to_owned()) {
             self.constants.push(TensorProto {
                 name: Some(name.to_owned()),
@@ -73,23 +73,23 @@ impl Builder {
     }
 
     /// One number.
-    pub fn scalar(&mut self, value: f32) -> Value {
+    pub fn scalar(&mut self, value: f32) -> ValueName {
         self.small(format!("number_{value:?}"), FLOAT, Vec::new(), value.to_le_bytes().to_vec())
     }
 
     /// A list of whole numbers, such as a shape or axes.
-    pub fn list(&mut self, values: &[i64]) -> Value {
+    pub fn list(&mut self, values: &[i64]) -> ValueName {
         let name = values.iter().map(i64::to_string).collect::<Vec<_>>().join("_").replace('-', "m");
         let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.small(format!("list_{name}"), INT64, vec![values.len() as i64], raw)
     }
 
     /// One whole number.
-    pub fn index(&mut self, value: i64) -> Value {
+    pub fn index(&mut self, value: i64) -> ValueName {
         self.small(format!("index_{value}"), INT64, Vec::new(), value.to_le_bytes().to_vec())
     }
 
-    fn small(&mut self, name: String, data_type: i32, dims: Vec<i64>, raw: Vec<u8>) -> Value {
+    fn small(&mut self, name: String, data_type: i32, dims: Vec<i64>, raw: Vec<u8>) -> ValueName {
         if self.known.insert(name.clone()) {
             let tensor =
                 TensorProto { name: Some(name.clone()), data_type: Some(data_type), dims, raw_data: Some(raw) };

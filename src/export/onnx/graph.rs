@@ -3,11 +3,11 @@
 //! Operators are those of set 17; GELU, which came with 20, is spelt out.
 
 use super::builder::Attribute::{Float, Int, Ints};
-use super::builder::{Builder, Value};
+use super::builder::{Builder, ValueName};
 use super::proto::GraphProto;
 use crate::backbone::{Pool, VisualPrompts, VitSpec};
 use crate::config::FeatureChoice;
-use crate::export::Model;
+use crate::export::ExportModel;
 use crate::nn::{Activation, SHORTEST};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -21,7 +21,7 @@ pub(super) const PROBABILITIES: &str = "probabilities";
 
 /// Writes the nodes of a model.
 struct Writer<'a> {
-    model: &'a Model,
+    model: &'a ExportModel,
     spec: &'a VitSpec,
     graph: Builder,
 }
@@ -30,7 +30,7 @@ struct Writer<'a> {
 ///
 /// # Errors
 /// When a parameter is absent.
-pub(super) fn of(model: &Model) -> Result<GraphProto> {
+pub(super) fn of(model: &ExportModel) -> Result<GraphProto> {
     let mut writer = Writer { model, spec: &model.spec, graph: Builder::default() };
     let features = writer.features()?;
     writer.head(&features)?;
@@ -39,7 +39,7 @@ pub(super) fn of(model: &Model) -> Result<GraphProto> {
 
 impl Writer<'_> {
     /// Pixels to the features (N, d) that feed the head.
-    fn features(&mut self) -> Result<Value> {
+    fn features(&mut self) -> Result<ValueName> {
         let several = self.model.readout.features != FeatureChoice::Pool;
         let first_read = self.spec.depth - if several { self.model.readout.blocks } else { 0 };
         let mut x = self.embed()?;
@@ -61,7 +61,7 @@ impl Writer<'_> {
     }
 
     /// Pixels to tokens (N, T, d) before the first block.
-    fn embed(&mut self) -> Result<Value> {
+    fn embed(&mut self) -> Result<ValueName> {
         let patch = self.spec.patch as i64;
         let weight = self.parameter("patch_embed.proj.weight")?;
         let mut inputs = vec![PIXELS.to_owned(), weight];
@@ -100,7 +100,7 @@ impl Writer<'_> {
     }
 
     /// Constant tokens (1, P, d) once an image, (N, P, d).
-    fn expanded(&mut self, name: &str, tokens: &Tensor) -> Result<Value> {
+    fn expanded(&mut self, name: &str, tokens: &Tensor) -> Result<ValueName> {
         let [count, width] = [tokens.dim(1)? as i64, tokens.dim(2)? as i64];
         let tokens = self.graph.tensor(name, tokens)?;
         let batch = self.graph.node("Shape", &[PIXELS], &[Int("start", 0), Int("end", 1)]);
@@ -110,7 +110,7 @@ impl Writer<'_> {
     }
 
     /// A block with the learnt prompts that join before it and leave behind it.
-    fn prompted_block(&mut self, x: &str, index: usize) -> Result<Value> {
+    fn prompted_block(&mut self, x: &str, index: usize) -> Result<ValueName> {
         let Some(prompts) = VisualPrompts::of(self.spec, &self.model.params) else { return self.block(x, index) };
         let (before, count) = prompts.span()?;
         let tokens = self.spec.tokens();
@@ -127,22 +127,22 @@ impl Writer<'_> {
     }
 
     /// The first tokens of (N, T, d), what stands between, and those of a range.
-    fn around(&mut self, x: &str, (first, rest): (usize, Range<usize>), between: Option<Value>) -> Value {
+    fn around(&mut self, x: &str, (first, rest): (usize, Range<usize>), between: Option<ValueName>) -> ValueName {
         let front = (first > 0).then(|| self.slice(x, 0..first));
         let back = self.slice(x, rest);
-        let parts: Vec<Value> = front.into_iter().chain(between).chain([back]).collect();
+        let parts: Vec<ValueName> = front.into_iter().chain(between).chain([back]).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         self.graph.node("Concat", &parts, &[Int("axis", 1)])
     }
 
     /// Some tokens of (N, T, d).
-    fn slice(&mut self, tokens: &str, range: Range<usize>) -> Value {
+    fn slice(&mut self, tokens: &str, range: Range<usize>) -> ValueName {
         let (start, end) = (self.graph.list(&[range.start as i64]), self.graph.list(&[range.end as i64]));
         let axis = self.graph.list(&[1]);
         self.graph.node("Slice", &[tokens, &start, &end, &axis], &[])
     }
 
-    fn block(&mut self, x: &str, index: usize) -> Result<Value> {
+    fn block(&mut self, x: &str, index: usize) -> Result<ValueName> {
         let at = |name: &str| format!("blocks.{index}.{name}");
         let normed = self.norm(x, &at("norm1"))?;
         let attended = self.attention(&normed, index)?;
@@ -157,7 +157,7 @@ impl Writer<'_> {
     }
 
     /// Multi-head self-attention, (N, T, d) to (N, T, d).
-    fn attention(&mut self, x: &str, index: usize) -> Result<Value> {
+    fn attention(&mut self, x: &str, index: usize) -> Result<ValueName> {
         let packed = self.linear(x, &format!("blocks.{index}.attn.qkv"))?;
         let parts = self.graph.split_last(&packed, 3);
         let query = self.heads(&parts[0], &[0, 2, 1, 3]);
@@ -166,7 +166,7 @@ impl Writer<'_> {
     }
 
     /// softmax(q kᵀ / √e) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).
-    fn attend(&mut self, query: &str, keys: &str, values: &str) -> Value {
+    fn attend(&mut self, query: &str, keys: &str, values: &str) -> ValueName {
         let head_width = self.spec.width / self.spec.heads;
         let keys = self.heads(keys, &[0, 2, 3, 1]); // (N, heads, e, T)
         let values = self.heads(values, &[0, 2, 1, 3]); // (N, heads, T, e)
@@ -180,14 +180,14 @@ impl Writer<'_> {
     }
 
     /// (N, T, d) to (N, T, heads, e), then its axes in the order `axes`.
-    fn heads(&mut self, x: &str, axes: &[i64]) -> Value {
+    fn heads(&mut self, x: &str, axes: &[i64]) -> ValueName {
         let (heads, head_width) = (self.spec.heads as i64, (self.spec.width / self.spec.heads) as i64);
         let x = self.reshape(x, &[0, 0, heads, head_width]);
         self.graph.node("Transpose", &[&x], &[Ints("perm", axes)])
     }
 
     /// Normed tokens (N, T, d) to the features (N, d or 2d).
-    fn pool(&mut self, tokens: &str) -> Result<Value> {
+    fn pool(&mut self, tokens: &str) -> Result<ValueName> {
         Ok(match self.spec.pool {
             Pool::Cls => self.token(tokens, 0),
             Pool::Avg => self.patch_mean(tokens),
@@ -206,7 +206,7 @@ impl Writer<'_> {
     }
 
     /// What a readout takes of a block's normed tokens: class token, mean patch, or both.
-    fn read(&mut self, tokens: &str) -> Vec<Value> {
+    fn read(&mut self, tokens: &str) -> Vec<ValueName> {
         let features = self.model.readout.features;
         let mut parts = Vec::new();
         if matches!(features, FeatureChoice::Cls | FeatureChoice::Both) {
@@ -219,7 +219,7 @@ impl Writer<'_> {
     }
 
     /// Attention of a learned query over the patches, then a residual MLP.
-    fn attention_pool(&mut self, tokens: &str) -> Result<Value> {
+    fn attention_pool(&mut self, tokens: &str) -> Result<ValueName> {
         let patches = self.patches(tokens);
         let latent = self.parameter("attn_pool.latent")?; // (1, 1, d)
         let query = self.linear(&latent, "attn_pool.q")?;
@@ -236,19 +236,19 @@ impl Writer<'_> {
         Ok(self.graph.node("Add", &[&pooled, &hidden], &[]))
     }
 
-    fn token(&mut self, tokens: &str, index: i64) -> Value {
+    fn token(&mut self, tokens: &str, index: i64) -> ValueName {
         let index = self.graph.index(index);
         self.graph.node("Gather", &[tokens, &index], &[Int("axis", 1)])
     }
 
-    fn patches(&mut self, tokens: &str) -> Value {
+    fn patches(&mut self, tokens: &str) -> ValueName {
         match self.spec.prefix_tokens() {
             0 => tokens.to_owned(),
             prefix => self.slice(tokens, prefix..self.spec.tokens()),
         }
     }
 
-    fn patch_mean(&mut self, tokens: &str) -> Value {
+    fn patch_mean(&mut self, tokens: &str) -> ValueName {
         let patches = self.patches(tokens);
         self.graph.node("ReduceMean", &[&patches], &[Ints("axes", &[1]), Int("keepdims", 0)])
     }
@@ -270,7 +270,7 @@ impl Writer<'_> {
     }
 
     /// Features to scaled cosines with the directions of the classes; the scale is in the directions.
-    fn scaled_cosines(&mut self, features: &str) -> Result<Value> {
+    fn scaled_cosines(&mut self, features: &str) -> Result<ValueName> {
         let projected = self.model.params.get("projection.weight").is_some();
         let embedding = if projected { self.linear(features, "projection")? } else { features.to_owned() };
         let length = self.graph.node("ReduceL2", &[&embedding], &[Ints("axes", &[-1]), Int("keepdims", 1)]);
@@ -283,7 +283,7 @@ impl Writer<'_> {
         Ok(self.graph.node("MatMul", &[&unit, &directions], &[]))
     }
 
-    fn activation(&mut self, x: &str) -> Value {
+    fn activation(&mut self, x: &str) -> ValueName {
         match self.spec.activation {
             // x (1 + erf(x / √2)) / 2
             Activation::Gelu => {
@@ -315,7 +315,7 @@ impl Writer<'_> {
     }
 
     /// x (1 + y) / 2
-    fn half_of_one_plus(&mut self, x: &str, y: &str) -> Value {
+    fn half_of_one_plus(&mut self, x: &str, y: &str) -> ValueName {
         let (one, half) = (self.graph.scalar(1.0), self.graph.scalar(0.5));
         let sum = self.graph.node("Add", &[y, &one], &[]);
         let product = self.graph.node("Mul", &[x, &sum], &[]);
@@ -323,14 +323,14 @@ impl Writer<'_> {
     }
 
     /// gate σ(gate) · value of the two halves of the last axis.
-    fn swiglu(&mut self, packed: &str) -> Value {
+    fn swiglu(&mut self, packed: &str) -> ValueName {
         let parts = self.graph.split_last(packed, 2);
         let sigmoid = self.graph.node("Sigmoid", &[&parts[0]], &[]);
         let gate = self.graph.node("Mul", &[&parts[0], &sigmoid], &[]);
         self.graph.node("Mul", &[&gate, &parts[1]], &[])
     }
 
-    fn linear(&mut self, x: &str, name: &str) -> Result<Value> {
+    fn linear(&mut self, x: &str, name: &str) -> Result<ValueName> {
         let weight = self.matrix(name)?;
         let product = self.graph.node("MatMul", &[x, &weight], &[]);
         let bias = format!("{name}.bias");
@@ -341,17 +341,17 @@ impl Writer<'_> {
         Ok(self.graph.node("Add", &[&product, &bias], &[]))
     }
 
-    fn norm(&mut self, x: &str, name: &str) -> Result<Value> {
+    fn norm(&mut self, x: &str, name: &str) -> Result<ValueName> {
         let (weight, bias) = (self.parameter(&format!("{name}.weight"))?, self.parameter(&format!("{name}.bias"))?);
         let options = [Int("axis", -1), Float("epsilon", self.spec.eps)];
         Ok(self.graph.node("LayerNormalization", &[x, &weight, &bias], &options))
     }
 
-    fn norm_if(&mut self, present: bool, x: &str, name: &str) -> Result<Value> {
+    fn norm_if(&mut self, present: bool, x: &str, name: &str) -> Result<ValueName> {
         if present { self.norm(x, name) } else { Ok(x.to_owned()) }
     }
 
-    fn scaled(&mut self, branch: &str, gamma: &str) -> Result<Value> {
+    fn scaled(&mut self, branch: &str, gamma: &str) -> Result<ValueName> {
         if !self.spec.layer_scale {
             return Ok(branch.to_owned());
         }
@@ -359,18 +359,18 @@ impl Writer<'_> {
         Ok(self.graph.node("Mul", &[branch, &gamma], &[]))
     }
 
-    fn reshape(&mut self, x: &str, shape: &[i64]) -> Value {
+    fn reshape(&mut self, x: &str, shape: &[i64]) -> ValueName {
         let shape = self.graph.list(shape);
         self.graph.node("Reshape", &[x, &shape], &[])
     }
 
-    fn parameter(&mut self, name: &str) -> Result<Value> {
+    fn parameter(&mut self, name: &str) -> Result<ValueName> {
         let tensor = self.model.params.tensor(name)?;
         self.graph.tensor(name, &tensor)
     }
 
     /// The weight (out, in) of a linear layer as the factor (in, out) of a product.
-    fn matrix(&mut self, name: &str) -> Result<Value> {
+    fn matrix(&mut self, name: &str) -> Result<ValueName> {
         let weight = self.model.params.tensor(&format!("{name}.weight"))?.t()?;
         self.graph.tensor(&format!("{name}.weight.T"), &weight)
     }

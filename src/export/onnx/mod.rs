@@ -12,7 +12,7 @@ use super::files::write_json;
 use super::numbers::decimals;
 use super::publish::sidecar;
 use super::timm::{notes, statistics};
-use super::{Format, Layout, Model};
+use super::{ExportModel, Format, Layout};
 use crate::backbone::VitSpec;
 use crate::error::{Error, Result, WeightsError};
 use crate::system::files::write_synced;
@@ -48,7 +48,7 @@ impl Format for Onnx {
         Layout::File("onnx")
     }
 
-    fn write(&self, model: &Model, folder: &Path, name: &str) -> Result<Vec<String>> {
+    fn write(&self, model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> {
         let size: usize = model.params.iter().map(|(_, param)| 4 * param.tensor().elem_count()).sum();
         if size > LARGEST - ROOM {
             return Err(Error::usage_hint(
@@ -99,7 +99,7 @@ fn declared(name: &str, shape: &[usize]) -> ValueInfoProto {
 }
 
 /// What a program that runs the file must know.
-fn facts(model: &Model) -> Value {
+fn facts(model: &ExportModel) -> Value {
     let VitSpec { image_size, architecture, .. } = &model.spec;
     let geometry = &model.preprocess.geometry;
     let (mean, std) = statistics(&model.preprocess.normalization);

@@ -1,8 +1,8 @@
 //! Thresholds chosen on validation images.
 
-use super::{Band, Parts, Rule, Threshold};
+use super::{Band, Parts, Threshold, ThresholdRule};
 use crate::config::{BandGoal, Costs};
-use crate::metrics::ranking::{Curve, Ranking};
+use crate::metrics::ranking::{RankCurve, Ranking};
 
 /// The overkill rates at which recall is told.
 pub(super) const OVERKILLS: [f64; 3] = [0.001, 0.005, 0.01];
@@ -10,16 +10,16 @@ pub(super) const OVERKILLS: [f64; 3] = [0.001, 0.005, 0.01];
 /// The rules by which a part is called defective from a threshold on, with the thresholds these parts support.
 pub(super) fn thresholds(parts: &Parts<'_>) -> Vec<Threshold> {
     let ranked = Ranking::new(&parts.scores).map(|ranking| (ranking.curve(parts.defect, |_| 1), ranking));
-    let threshold = |rule: Rule| {
-        let point = |curve: &Curve| match rule {
-            Rule::OverkillAtMost { max_overkill } => curve.within(max_overkill),
-            Rule::NoEscapes | Rule::LargestProbability => curve.leaving(0.0),
+    let threshold = |rule: ThresholdRule| {
+        let point = |curve: &RankCurve| match rule {
+            ThresholdRule::OverkillAtMost { max_overkill } => curve.within(max_overkill),
+            ThresholdRule::NoEscapes | ThresholdRule::LargestProbability => curve.leaving(0.0),
         };
         let found = ranked.as_ref().and_then(|(curve, ranking)| Some(ranking.threshold(point(curve)?)));
         Threshold { rule, threshold: found }
     };
-    let bounded = OVERKILLS.map(|max_overkill| Rule::OverkillAtMost { max_overkill });
-    std::iter::once(Rule::NoEscapes).chain(bounded).map(threshold).collect()
+    let bounded = OVERKILLS.map(|max_overkill| ThresholdRule::OverkillAtMost { max_overkill });
+    std::iter::once(ThresholdRule::NoEscapes).chain(bounded).map(threshold).collect()
 }
 
 /// The two thresholds that a goal asks for; none when there is no defect or no good part to choose them on, or a score is
@@ -42,7 +42,7 @@ pub(super) fn band(parts: &Parts<'_>, goal: BandGoal, prevalence: Option<f64>) -
 /// The points of the curve above which parts are rejected, and below which they are accepted, at the least expected cost
 /// (Chow 1970). Mistakes of the two kinds lie at the two ends, so each end is weighed against looking for itself: one
 /// walk along the curve finds the best pair. Of equal costs those with fewer looks are taken.
-fn cheapest(curve: &Curve, costs: Costs, prevalence: Option<f64>) -> Option<(usize, usize)> {
+fn cheapest(curve: &RankCurve, costs: Costs, prevalence: Option<f64>) -> Option<(usize, usize)> {
     let (defects, goods) = curve.sides()?;
     let prevalence = prevalence.unwrap_or(defects / (defects + goods));
     let (defect, good) = (prevalence / defects, (1.0 - prevalence) / goods);

@@ -11,7 +11,7 @@ mod report;
 mod resample;
 
 pub use rate::{Estimate, Interval, Rate};
-pub use report::{BandOutcome, Inspection, OperatingPoint, Outcome, RecallAtOverkill};
+pub use report::{BandOutcome, Inspection, OperatingPoint, RecallAtOverkill, RuleOutcome};
 
 use super::{Scores, softmax};
 use crate::config::{BandGoal, Costs, InspectionSettings, for_unknown_class};
@@ -43,7 +43,7 @@ pub struct Rules {
 pub struct Threshold {
     /// How it was chosen.
     #[serde(flatten)]
-    pub rule: Rule,
+    pub rule: ThresholdRule,
     /// A part is defective from this score on.
     pub threshold: Option<f64>,
 }
@@ -51,7 +51,7 @@ pub struct Threshold {
 /// How it is decided whether a part is defective.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "snake_case")]
-pub enum Rule {
+pub enum ThresholdRule {
     /// By the class of the largest probability, without a threshold.
     LargestProbability,
     /// The highest threshold at which no defective validation image was accepted.
@@ -63,7 +63,7 @@ pub enum Rule {
     },
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for ThresholdRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LargestProbability => f.pad("largest probability"),

@@ -1,7 +1,7 @@
 //! How the rules did on the images of a split: the section `inspection` of `eval-<split>.json`.
 
 use super::choose::OVERKILLS;
-use super::{Band, Decision, Estimate, Parts, Rate, Rule, Rules, Threshold, good_classes, resample};
+use super::{Band, Decision, Estimate, Parts, Rate, Rules, Threshold, ThresholdRule, good_classes, resample};
 use crate::error::Result;
 use crate::metrics::{Scores, interval};
 use serde::{Deserialize, Serialize};
@@ -39,17 +39,17 @@ pub struct Inspection {
 pub struct OperatingPoint {
     /// The rule.
     #[serde(flatten)]
-    pub rule: Rule,
+    pub rule: ThresholdRule,
     /// Its threshold, from validation images; none for the largest probability, and when they support none.
     pub threshold: Option<f64>,
     /// What came of it.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: RuleOutcome,
 }
 
 /// Mistakes and what they amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct RuleOutcome {
     /// Defective parts that are accepted (without a look).
     pub escape: Rate,
     /// Good parts that are rejected (without a look).
@@ -74,7 +74,7 @@ pub struct BandOutcome {
     pub review_in_production: Option<f64>,
     /// What came of the others.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: RuleOutcome,
 }
 
 /// How many defects are found when few good parts may be rejected.
@@ -122,8 +122,8 @@ impl Inspection {
     }
 
     /// What came of the decision that `predict` makes: that of the band, or else of the largest probability.
-    pub fn decided(&self) -> Option<Outcome> {
-        let point = self.operating_points.iter().find(|point| point.rule == Rule::LargestProbability);
+    pub fn decided(&self) -> Option<RuleOutcome> {
+        let point = self.operating_points.iter().find(|point| point.rule == ThresholdRule::LargestProbability);
         self.band.map(|band| band.outcome).or(point.map(|point| point.outcome))
     }
 
@@ -148,8 +148,11 @@ impl Judge<'_> {
     fn operating_points(&self) -> Vec<OperatingPoint> {
         let called = |defect: bool| if defect { Decision::Defect } else { Decision::Good };
         let decisions: Vec<Decision> = self.parts.called.iter().map(|&defect| called(defect)).collect();
-        let largest =
-            OperatingPoint { rule: Rule::LargestProbability, threshold: None, outcome: self.outcome(&decisions) };
+        let largest = OperatingPoint {
+            rule: ThresholdRule::LargestProbability,
+            threshold: None,
+            outcome: self.outcome(&decisions),
+        };
         // Without a threshold nothing is decided, and all that follows is undefined. What is not accepted is a defect, a
         // score that is no number too.
         let from = |threshold: f64| {
@@ -175,7 +178,7 @@ impl Judge<'_> {
         }
     }
 
-    fn outcome(&self, decisions: &[Decision]) -> Outcome {
+    fn outcome(&self, decisions: &[Decision]) -> RuleOutcome {
         let (rules, defect) = (self.rules, self.parts.defect);
         let good: Vec<bool> = defect.iter().map(|defect| !defect).collect();
         let rate = |wrong: Decision, of: &[bool]| {
@@ -191,7 +194,7 @@ impl Judge<'_> {
         let cost_per_part = rules.costs.and_then(|costs| {
             self.expected(decisions, prevalence, (costs.escape, costs.look), (costs.overkill, costs.look))
         });
-        Outcome {
+        RuleOutcome {
             escape,
             overkill,
             escapes_ppm: ppm(&escape, |p| p),

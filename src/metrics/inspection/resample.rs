@@ -3,13 +3,13 @@
 use super::Estimate;
 use super::choose::OVERKILLS;
 use crate::metrics::interval::{RESAMPLES, percentiles};
-use crate::metrics::ranking::{Curve, Ranking};
+use crate::metrics::ranking::{RankCurve, Ranking};
 use crate::rng::{Purpose, Stream};
 
 /// AUROC, average precision, overkill without escapes, then recall at each of [`OVERKILLS`].
 const NUMBERS: usize = 3 + OVERKILLS.len();
 
-fn numbers(curve: &Curve) -> [Option<f64>; NUMBERS] {
+fn numbers(curve: &RankCurve) -> [Option<f64>; NUMBERS] {
     let [a, b, c] = OVERKILLS.map(|overkill| curve.recall_within(overkill));
     [curve.auroc(), curve.average_precision(), curve.share_with_all(), a, b, c]
 }

@@ -15,7 +15,7 @@ use super::{RunRecord, write_json};
 use crate::error::{Error, Result};
 use crate::metrics::{standard_deviation, t_interval};
 use crate::system::files::{create_folder, write_atomic};
-use recommend::{Candidate, Choice};
+use recommend::{Recommender, StrategyScore};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
@@ -80,7 +80,7 @@ pub struct Missing {
 
 /// One row of the table. Shares are from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct StrategyRow {
     /// The strategy.
     pub strategy: String,
     /// What of the backbone it changes.
@@ -170,7 +170,7 @@ pub struct Comparison {
     /// What the 95 % intervals of the table are, in words.
     pub interval: String,
     /// The rows, as on the ladder.
-    pub strategies: Vec<Row>,
+    pub strategies: Vec<StrategyRow>,
     /// Neighbouring rows compared.
     pub tests: Vec<Pair>,
     /// Which strategy to take.
@@ -206,7 +206,7 @@ impl Comparison {
         let costs = cost::costs(&there.iter().map(|contender| contender.finished.as_slice()).collect::<Vec<_>>());
         let mut rows = Vec::new();
         for (contender, cost) in there.iter().zip(costs) {
-            rows.push(Row::new(contender, cost, repeats)?);
+            rows.push(StrategyRow::new(contender, cost, repeats)?);
         }
         let all =
             rows.iter().max_by_key(|row| row.outcomes.images()).map(|row| row.outcomes.clone()).unwrap_or_default();
@@ -243,7 +243,7 @@ impl Comparison {
 
     fn picture(&self) -> Tradeoff {
         let recommended = self.recommendation.as_ref().map(|recommendation| recommendation.strategy.as_str());
-        let point = |row: &Row| TradeoffPoint {
+        let point = |row: &StrategyRow| TradeoffPoint {
             name: row.strategy.clone(),
             seconds: row.seconds,
             accuracy: row.test_accuracy,
@@ -258,7 +258,7 @@ impl Comparison {
     }
 }
 
-impl Row {
+impl StrategyRow {
     fn new(contender: &Contender, cost: cost::Cost, repeats: Repeats) -> Result<Self> {
         let mut outcomes = Outcomes::default();
         let mut runs = Vec::new();
@@ -298,9 +298,9 @@ impl Row {
 }
 
 /// Each complete row beside the next one.
-fn pairs(rows: &[Row], repeats: Repeats) -> Vec<Pair> {
-    let complete: Vec<&Row> = rows.iter().filter(|row| row.complete).collect();
-    let pair = |(from, to): (&&Row, &&Row)| Pair {
+fn pairs(rows: &[StrategyRow], repeats: Repeats) -> Vec<Pair> {
+    let complete: Vec<&StrategyRow> = rows.iter().filter(|row| row.complete).collect();
+    let pair = |(from, to): (&&StrategyRow, &&StrategyRow)| Pair {
         from: from.strategy.clone(),
         to: to.strategy.clone(),
         difference: to.test_accuracy - from.test_accuracy,
@@ -310,11 +310,11 @@ fn pairs(rows: &[Row], repeats: Repeats) -> Vec<Pair> {
     complete.iter().zip(complete.iter().skip(1)).map(pair).collect()
 }
 
-fn recommendation(rows: &[Row], majority: f64, target: Option<f64>) -> Option<Recommendation> {
-    let complete: Vec<&Row> = rows.iter().filter(|row| row.complete).collect();
-    let candidates: Vec<Candidate<'_>> = complete
+fn recommendation(rows: &[StrategyRow], majority: f64, target: Option<f64>) -> Option<Recommendation> {
+    let complete: Vec<&StrategyRow> = rows.iter().filter(|row| row.complete).collect();
+    let candidates: Vec<StrategyScore<'_>> = complete
         .iter()
-        .map(|row| Candidate {
+        .map(|row| StrategyScore {
             name: &row.strategy,
             accuracy: row.test_accuracy,
             interval: row.test_accuracy_ci95,
@@ -322,7 +322,7 @@ fn recommendation(rows: &[Row], majority: f64, target: Option<f64>) -> Option<Re
         })
         .collect();
     let p_value = |a: usize, b: usize| complete[a].outcomes.p_value(&complete[b].outcomes);
-    Choice { candidates: &candidates, majority, p_value: &p_value }.recommend(target)
+    Recommender { candidates: &candidates, majority, p_value: &p_value }.recommend(target)
 }
 
 fn nothing_finished(folder: &Path, missing: &[Missing]) -> Error {

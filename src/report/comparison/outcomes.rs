@@ -12,10 +12,10 @@ pub const PREDICTIONS: &str = "predictions-test.csv";
 
 /// How often each test image was answered right, by name.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Outcomes(BTreeMap<String, Outcome>);
+pub struct Outcomes(BTreeMap<String, ImageOutcome>);
 
 #[derive(Debug, Clone, PartialEq)]
-struct Outcome {
+struct ImageOutcome {
     class: String,
     group: Option<String>,
     right: u64,
@@ -37,7 +37,7 @@ impl Outcomes {
             let class = predictions.classes.get(row.label).cloned().unwrap_or_default();
             let right = u64::from(row.predicted == row.label);
             let group = groups.remove(&row.path);
-            (row.path, Outcome { class, group, right, runs: 1 })
+            (row.path, ImageOutcome { class, group, right, runs: 1 })
         });
         Ok(Self(outcomes.collect()))
     }
@@ -108,8 +108,8 @@ impl Outcomes {
         sign_flip_test(&differences)
     }
 
-    fn classes(&self) -> BTreeMap<&str, Vec<&Outcome>> {
-        let mut classes: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+    fn classes(&self) -> BTreeMap<&str, Vec<&ImageOutcome>> {
+        let mut classes: BTreeMap<&str, Vec<&ImageOutcome>> = BTreeMap::new();
         self.0.values().for_each(|outcome| classes.entry(&outcome.class).or_default().push(outcome));
         classes
     }
@@ -127,7 +127,7 @@ impl Outcomes {
     }
 }
 
-fn share<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> f64 {
+fn share<'a>(outcomes: impl Iterator<Item = &'a ImageOutcome>) -> f64 {
     let (right, runs) = outcomes.fold((0, 0), |sum, outcome| (sum.0 + outcome.right, sum.1 + outcome.runs));
     right as f64 / runs as f64
 }
@@ -142,7 +142,7 @@ pub(super) mod tests {
         let outcome = |(i, &right): (usize, &u64)| {
             let class = if i % 2 == 0 { "a" } else { "b" }.to_owned();
             let group = group.map(|size| format!("g{}", i / size));
-            (format!("{i:04}"), Outcome { class, group, right, runs })
+            (format!("{i:04}"), ImageOutcome { class, group, right, runs })
         };
         Outcomes(right.iter().enumerate().map(outcome).collect())
     }

@@ -13,7 +13,7 @@ const SAME_TIME: f64 = 1.1;
 
 /// What is known of a strategy when one is to be chosen.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Candidate<'a> {
+pub struct StrategyScore<'a> {
     /// Its name.
     pub name: &'a str,
     /// On test images.
@@ -38,16 +38,16 @@ pub struct Recommendation {
 }
 
 /// Candidates and what is known of pairs of them.
-pub struct Choice<'a> {
+pub struct Recommender<'a> {
     /// All of them.
-    pub candidates: &'a [Candidate<'a>],
+    pub candidates: &'a [StrategyScore<'a>],
     /// What always naming the commonest class scores.
     pub majority: f64,
     /// The p-value of the paired test between two candidates.
     pub p_value: &'a dyn Fn(usize, usize) -> f64,
 }
 
-impl Choice<'_> {
+impl Recommender<'_> {
     /// Without a target: the cheapest whose interval reaches the highest accuracy. With one: the cheapest whose accuracy
     /// reaches it, or else the best. Of those that take as long as the cheapest, the most accurate. None without
     /// candidates.
@@ -69,7 +69,7 @@ impl Choice<'_> {
         among.min_by(|&a, &b| of(b).accuracy.total_cmp(&of(a).accuracy).then(of(a).seconds.total_cmp(&of(b).seconds)))
     }
 
-    fn cheapest(&self, which: impl Fn(&Candidate<'_>) -> bool) -> Option<usize> {
+    fn cheapest(&self, which: impl Fn(&StrategyScore<'_>) -> bool) -> Option<usize> {
         let fit: Vec<usize> = (0..self.candidates.len()).filter(|&index| which(&self.candidates[index])).collect();
         let seconds = |index: usize| self.candidates[index].seconds;
         let least = fit.iter().map(|&index| seconds(index)).reduce(f64::min)?;
@@ -77,7 +77,7 @@ impl Choice<'_> {
     }
 
     fn alone(&self, only: usize) -> String {
-        let Candidate { name, accuracy, .. } = &self.candidates[only];
+        let StrategyScore { name, accuracy, .. } = &self.candidates[only];
         format!("only {name} is complete ({}): there is nothing to choose from yet", percent(*accuracy))
     }
 
@@ -97,10 +97,11 @@ impl Choice<'_> {
 
     fn for_best(&self, best: usize) -> Option<(usize, String)> {
         let top = &self.candidates[best];
-        let reaches =
-            |candidate: &Candidate<'_>| candidate.interval.map_or(candidate.accuracy, |[_, high]| high) >= top.accuracy;
+        let reaches = |candidate: &StrategyScore<'_>| {
+            candidate.interval.map_or(candidate.accuracy, |[_, high]| high) >= top.accuracy
+        };
         let chosen = self.cheapest(reaches)?;
-        let Candidate { name, accuracy, seconds, .. } = &self.candidates[chosen];
+        let StrategyScore { name, accuracy, seconds, .. } = &self.candidates[chosen];
         if chosen == best {
             let cheaper = self.candidates.iter().any(|candidate| SAME_TIME * candidate.seconds < *seconds);
             let why = if cheaper { "and no cheaper strategy comes near it" } else { "and is the cheapest: take it" };
@@ -140,7 +141,7 @@ impl Choice<'_> {
     fn for_target(&self, best: usize, target: f64) -> (usize, String) {
         let wanted = percent(target);
         if let Some(chosen) = self.cheapest(|candidate| candidate.accuracy >= target) {
-            let Candidate { name, accuracy, interval, seconds } = &self.candidates[chosen];
+            let StrategyScore { name, accuracy, interval, seconds } = &self.candidates[chosen];
             let doubt = match interval {
                 Some([low, _]) if *low >= target => "",
                 _ => ", but its interval does not exclude less: test on more images",
@@ -172,8 +173,8 @@ mod tests {
     const NAMES: [&str; 4] = ["knn", "probe", "partial", "full"];
 
     /// (accuracy, half the interval, seconds) of each.
-    fn candidates(rows: &[(f64, f64, f64)]) -> Vec<Candidate<'static>> {
-        let candidate = |(&(accuracy, half, seconds), name): (&(f64, f64, f64), &'static str)| Candidate {
+    fn candidates(rows: &[(f64, f64, f64)]) -> Vec<StrategyScore<'static>> {
+        let candidate = |(&(accuracy, half, seconds), name): (&(f64, f64, f64), &'static str)| StrategyScore {
             name,
             accuracy,
             interval: Some([accuracy - half, accuracy + half]),
@@ -184,7 +185,7 @@ mod tests {
 
     fn advice(rows: &[(f64, f64, f64)], target: Option<f64>, p: f64) -> Recommendation {
         let candidates = candidates(rows);
-        Choice { candidates: &candidates, majority: 0.4, p_value: &|_, _| p }.recommend(target).unwrap()
+        Recommender { candidates: &candidates, majority: 0.4, p_value: &|_, _| p }.recommend(target).unwrap()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The comparison in words and tables: for a terminal, in Markdown, as CSV.
 
-use super::{Comparison, Pair, Repeats, Row};
+use super::{Comparison, Pair, Repeats, StrategyRow};
 use crate::report::forecast::duration;
 use crate::report::{listing_table, mebibytes, percent, thousands};
 
@@ -106,12 +106,12 @@ impl Comparison {
         format!("{} test images{repeats}", self.test_images)
     }
 
-    fn is_recommended(&self, row: &Row) -> bool {
+    fn is_recommended(&self, row: &StrategyRow) -> bool {
         self.recommendation.as_ref().is_some_and(|found| found.strategy == row.strategy)
     }
 
     /// The test of a row against the one above it.
-    fn pair_to(&self, row: &Row) -> Option<&Pair> {
+    fn pair_to(&self, row: &StrategyRow) -> Option<&Pair> {
         self.tests.iter().find(|pair| pair.to == row.strategy)
     }
 
@@ -125,7 +125,7 @@ impl Comparison {
             header.push(format!("± {}", self.repeats.noun()));
         }
         header.extend(["balanced", "p", "time", "peak memory"].map(str::to_owned));
-        let row = |row: &Row| {
+        let row = |row: &StrategyRow| {
             let interval = row.test_accuracy_ci95;
             let mut cells = vec![
                 if row.complete { row.strategy.clone() } else { format!("{} (incomplete)", row.strategy) },

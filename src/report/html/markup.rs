@@ -68,33 +68,33 @@ pub(super) fn facts(rows: &[(&str, Html)]) -> Html {
 }
 
 /// A cell of a table, its style as declarations of CSS custom properties.
-pub(super) struct Cell {
+pub(super) struct TableCell {
     content: Html,
     /// Of 0 to 1, drawn as a bar or a shade.
     share: Option<f64>,
 }
 
-impl Cell {
+impl TableCell {
     /// With a share that the style shows beside the content.
     pub fn shaded(content: Html, share: f64) -> Self {
         Self { content, share: Some(share.clamp(0.0, 1.0)) }
     }
 }
 
-impl From<Html> for Cell {
+impl From<Html> for TableCell {
     fn from(content: Html) -> Self {
         Self { content, share: None }
     }
 }
 
-impl From<String> for Cell {
+impl From<String> for TableCell {
     fn from(text: String) -> Self {
         Html::text(&text).into()
     }
 }
 
 /// A table that scrolls by itself where it is too wide. The first column names the rows.
-pub(super) fn table(class: &str, header: &[Html], rows: Vec<Vec<Cell>>) -> Html {
+pub(super) fn table(class: &str, header: &[Html], rows: Vec<Vec<TableCell>>) -> Html {
     let head: String = header.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
     let body: Html = rows.into_iter().map(row).collect();
     Html(format!(
@@ -103,8 +103,8 @@ pub(super) fn table(class: &str, header: &[Html], rows: Vec<Vec<Cell>>) -> Html 
     ))
 }
 
-fn row(cells: Vec<Cell>) -> Html {
-    let cell = |(column, cell): (usize, Cell)| match (column, cell.share) {
+fn row(cells: Vec<TableCell>) -> Html {
+    let cell = |(column, cell): (usize, TableCell)| match (column, cell.share) {
         (0, _) => format!("<th scope=\"row\">{}</th>", cell.content),
         (_, None) => format!("<td>{}</td>", cell.content),
         (_, Some(share)) => {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn shares_are_styles() {
-        let cells = vec![vec![Html::text("a").into(), Cell::shaded(Html::text("9"), 1.7)]];
+        let cells = vec![vec![Html::text("a").into(), TableCell::shaded(Html::text("9"), 1.7)]];
         let text = table("plain", &[], cells).to_string();
         assert!(text.contains(r#"<td class="strong" style="--share:1.000">9</td>"#), "{text}");
     }

@@ -13,15 +13,15 @@ use crate::system::files::{create_folder, write_atomic};
 /// What `scatter.js` reads.
 #[derive(Serialize)]
 struct Data<'a> {
-    classes: Vec<Class>,
+    classes: Vec<ClassData>,
     splits: Vec<&'a str>,
     radius: f64,
     opacity: f64,
-    points: Vec<Point>,
+    points: Vec<PointData>,
 }
 
 #[derive(Serialize)]
-struct Class {
+struct ClassData {
     name: String,
     count: usize,
     light: String,
@@ -30,7 +30,7 @@ struct Class {
 }
 
 #[derive(Serialize)]
-struct Point {
+struct PointData {
     x: f64,
     y: f64,
     class: usize,
@@ -81,7 +81,7 @@ fn data<'a>(scatter: &'a Scatter, thumbnails: &mut dyn FnMut(usize) -> Option<Ve
     let rounded = |value: f64| (value * 1e5).round() / 1e5;
     let point = |(i, (x, y)): (usize, (f64, f64))| {
         let point = &scatter.points[i];
-        Point {
+        PointData {
             x: rounded(x),
             y: rounded(y),
             class: point.class,
@@ -91,15 +91,15 @@ fn data<'a>(scatter: &'a Scatter, thumbnails: &mut dyn FnMut(usize) -> Option<Ve
             image: thumbnails(i).as_deref().and_then(data_uri),
         }
     };
-    let mut points: Vec<Option<Point>> = scatter.places().into_iter().enumerate().map(point).map(Some).collect();
+    let mut points: Vec<Option<PointData>> = scatter.places().into_iter().enumerate().map(point).map(Some).collect();
     let mixed = drawing_order(n).into_iter().filter_map(|i| points[i].take()).collect();
     Data { classes: classes(scatter), splits, radius: radius(n) / 2.0, opacity: opacity(n), points: mixed }
 }
 
-fn classes(scatter: &Scatter) -> Vec<Class> {
+fn classes(scatter: &Scatter) -> Vec<ClassData> {
     let class = |(number, (name, count)): (usize, (&String, usize))| {
         let mark = palette::mark(number);
-        Class {
+        ClassData {
             name: printable(name),
             count,
             light: hex(mark.light),

@@ -17,7 +17,7 @@ const KINDS: [Kind; 2] = [Kind::Training, Kind::Validation];
 
 /// How a probe's setting was chosen.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Selection {
+pub struct SelectionPlot {
     /// Above the picture.
     pub title: String,
     /// The name of the setting: "C" or "k".
@@ -30,7 +30,7 @@ pub struct Selection {
     pub chosen: f64,
 }
 
-impl Selection {
+impl SelectionPlot {
     /// Why it cannot be drawn.
     pub(super) fn problem(&self) -> Option<String> {
         if self.points.is_empty() {
@@ -74,7 +74,7 @@ impl Selection {
     }
 }
 
-impl Picture for Selection {
+impl Picture for SelectionPlot {
     fn size(&self) -> (u32, u32) {
         SIZE
     }
@@ -86,9 +86,9 @@ impl Picture for Selection {
 }
 
 /// The same for narrow places.
-pub(super) struct Panel<'a>(pub(super) &'a Selection);
+pub(super) struct SelectionPanel<'a>(pub(super) &'a SelectionPlot);
 
-impl Picture for Panel<'_> {
+impl Picture for SelectionPanel<'_> {
     fn size(&self) -> (u32, u32) {
         PANEL
     }
@@ -98,7 +98,7 @@ impl Picture for Panel<'_> {
     }
 }
 
-impl Selection {
+impl SelectionPlot {
     fn chosen_in_words(&self) -> String {
         format!("chosen: {} = {}", self.x_label, short(self.chosen))
     }
@@ -127,9 +127,9 @@ fn short(value: f64) -> String {
 mod tests {
     use super::*;
 
-    fn selection(log_x: bool, settings: &[f64]) -> Selection {
+    fn selection(log_x: bool, settings: &[f64]) -> SelectionPlot {
         let points = settings.iter().map(|&x| (x, 0.9, 0.8)).collect();
-        Selection { title: String::new(), x_label: "C".into(), log_x, points, chosen: settings[0] }
+        SelectionPlot { title: String::new(), x_label: "C".into(), log_x, points, chosen: settings[0] }
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
             let problem = selection(true, &[1.0, wrong]).problem().unwrap();
             assert!(problem.contains(&wrong.to_string()), "{problem}");
         }
-        let nothing = Selection { points: Vec::new(), ..selection(true, &[1.0]) };
+        let nothing = SelectionPlot { points: Vec::new(), ..selection(true, &[1.0]) };
         assert_eq!(nothing.problem().unwrap(), "no C was tried");
     }
 

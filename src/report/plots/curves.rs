@@ -42,12 +42,12 @@ pub(in crate::report) enum Measure {
 }
 
 /// One measure by itself, for narrow places.
-pub(super) struct Panel<'a> {
+pub(super) struct CurvePanel<'a> {
     pub(super) curves: Curves<'a>,
     pub(super) measure: Measure,
 }
 
-impl Picture for Panel<'_> {
+impl Picture for CurvePanel<'_> {
     fn size(&self) -> (u32, u32) {
         PANEL
     }

@@ -16,7 +16,7 @@ pub(in crate::report) mod style;
 mod tradeoff;
 mod wise_ft;
 
-pub use c_path::Selection;
+pub use c_path::SelectionPlot;
 pub(in crate::report) use curves::Measure;
 pub use scatter::{Scatter, ScatterPoint};
 pub(in crate::report) use scatter::{drawing_order, opacity, radius};
@@ -83,7 +83,7 @@ pub fn save_scatter(stem: &Path, scatter: &Scatter) -> Result<()> {
 /// # Errors
 /// [`Error::Plot`] when no setting was tried, one is not finite (or, on a logarithmic axis, not positive) or the drawing
 /// fails, [`Error::Io`] when a file cannot be written.
-pub fn save_selection(stem: &Path, selection: &Selection) -> Result<()> {
+pub fn save_selection(stem: &Path, selection: &SelectionPlot) -> Result<()> {
     if let Some(reason) = selection.problem() {
         return Err(Error::Plot { path: stem.to_path_buf(), reason });
     }
@@ -169,7 +169,7 @@ pub(in crate::report) fn curve_svg(
     best_epoch: Option<usize>,
     measure: Measure,
 ) -> Result<String, String> {
-    to_svg(&curves::Panel { curves: curves::Curves { title: "", epochs, best_epoch }, measure })
+    to_svg(&curves::CurvePanel { curves: curves::Curves { title: "", epochs, best_epoch }, measure })
 }
 
 /// The picture of [`save_robustness`] as SVG text.
@@ -183,8 +183,8 @@ pub(in crate::report) fn reliability_svg(name: &str, bins: &[ReliabilityBin]) ->
 }
 
 /// The picture of [`save_selection`] as SVG text.
-pub(in crate::report) fn selection_svg(selection: &Selection) -> Result<String, String> {
-    selection.problem().map_or_else(|| to_svg(&c_path::Panel(selection)), Err)
+pub(in crate::report) fn selection_svg(selection: &SelectionPlot) -> Result<String, String> {
+    selection.problem().map_or_else(|| to_svg(&c_path::SelectionPanel(selection)), Err)
 }
 
 /// What drawing on backend `B` returns.

@@ -40,7 +40,7 @@ pub(super) struct RobustnessPlot<'a> {
 }
 
 /// One curve, from the images as they are to the strongest flaw.
-struct Curve {
+struct StrengthCurve {
     name: String,
     /// None for the mean.
     mark: Option<Mark>,
@@ -48,7 +48,7 @@ struct Curve {
     points: Vec<(f64, f64)>,
 }
 
-impl Curve {
+impl StrengthCurve {
     fn color(&self) -> RGBColor {
         self.mark.map_or(INK, |mark| mark.light)
     }
@@ -69,15 +69,15 @@ impl Curve {
 
 impl RobustnessPlot<'_> {
     /// Every curve, the mean last so that nothing hides it.
-    fn curves(&self) -> Vec<Curve> {
+    fn curves(&self) -> Vec<StrengthCurve> {
         let scores = self.scores;
         let curve = |name: &str, mark, accuracy: &[f64]| {
             let start = (0.0, 100.0 * scores.clean_accuracy);
             let rest = scores.strengths.iter().zip(accuracy).map(|(&strength, share)| (strength, 100.0 * share));
-            Curve { name: printable(name), mark, points: std::iter::once(start).chain(rest).collect() }
+            StrengthCurve { name: printable(name), mark, points: std::iter::once(start).chain(rest).collect() }
         };
         let kinds = scores.kinds.iter().enumerate();
-        let mut curves: Vec<Curve> =
+        let mut curves: Vec<StrengthCurve> =
             kinds.map(|(i, kind)| curve(&kind.kind, Some(palette::mark(i)), &kind.accuracy)).collect();
         curves.push(curve("mean", None, &scores.mean_by_strength));
         curves
@@ -87,7 +87,7 @@ impl RobustnessPlot<'_> {
     fn draw_curves<B: DrawingBackend>(
         area: &DrawingArea<B, Shift>,
         panel: &DrawingArea<B, Shift>,
-        curves: &[Curve],
+        curves: &[StrengthCurve],
     ) -> Drawn<B> {
         let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
         let axes = Axes {
@@ -111,7 +111,7 @@ impl RobustnessPlot<'_> {
     /// The curves by name, in the order in which they end, in so many columns.
     fn draw_legend<B: DrawingBackend>(
         area: &DrawingArea<B, Shift>,
-        mut curves: Vec<Curve>,
+        mut curves: Vec<StrengthCurve>,
         columns: usize,
     ) -> Drawn<B> {
         curves.sort_by(|a, b| b.last().total_cmp(&a.last()));

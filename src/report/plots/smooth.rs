@@ -45,8 +45,8 @@ fn averaged(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
 /// A bitmap backend that takes the picture's coordinates and sizes and draws larger.
 pub(super) struct Smooth<'a>(BitMapBackend<'a>);
 
-type Error<'a> = <BitMapBackend<'a> as DrawingBackend>::ErrorType;
-type Drawn<'a> = Result<(), DrawingErrorKind<Error<'a>>>;
+type BitmapError<'a> = <BitMapBackend<'a> as DrawingBackend>::ErrorType;
+type DrawnBitmap<'a> = Result<(), DrawingErrorKind<BitmapError<'a>>>;
 
 /// A style with a thicker line.
 struct Thick<'s, S>(&'s S);
@@ -66,26 +66,26 @@ fn enlarged((x, y): BackendCoord) -> BackendCoord {
 }
 
 impl<'a> DrawingBackend for Smooth<'a> {
-    type ErrorType = Error<'a>;
+    type ErrorType = BitmapError<'a>;
 
     fn get_size(&self) -> (u32, u32) {
         let (width, height) = self.0.get_size();
         (width / SCALE, height / SCALE)
     }
 
-    fn ensure_prepared(&mut self) -> Drawn<'a> {
+    fn ensure_prepared(&mut self) -> DrawnBitmap<'a> {
         self.0.ensure_prepared()
     }
 
-    fn present(&mut self) -> Drawn<'a> {
+    fn present(&mut self) -> DrawnBitmap<'a> {
         self.0.present()
     }
 
-    fn draw_pixel(&mut self, point: BackendCoord, color: BackendColor) -> Drawn<'a> {
+    fn draw_pixel(&mut self, point: BackendCoord, color: BackendColor) -> DrawnBitmap<'a> {
         self.draw_rect(point, (point.0 + 1, point.1 + 1), &color, true)
     }
 
-    fn draw_line<S: BackendStyle>(&mut self, from: BackendCoord, to: BackendCoord, style: &S) -> Drawn<'a> {
+    fn draw_line<S: BackendStyle>(&mut self, from: BackendCoord, to: BackendCoord, style: &S) -> DrawnBitmap<'a> {
         // A path, because a line thicker than a pixel is one of these anyway.
         self.draw_path([from, to], style)
     }
@@ -96,23 +96,37 @@ impl<'a> DrawingBackend for Smooth<'a> {
         lower_right: BackendCoord,
         style: &S,
         fill: bool,
-    ) -> Drawn<'a> {
+    ) -> DrawnBitmap<'a> {
         self.0.draw_rect(enlarged(upper_left), enlarged(lower_right), &Thick(style), fill)
     }
 
-    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn<'a> {
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        path: I,
+        style: &S,
+    ) -> DrawnBitmap<'a> {
         self.0.draw_path(path.into_iter().map(enlarged), &Thick(style))
     }
 
-    fn draw_circle<S: BackendStyle>(&mut self, center: BackendCoord, radius: u32, style: &S, fill: bool) -> Drawn<'a> {
+    fn draw_circle<S: BackendStyle>(
+        &mut self,
+        center: BackendCoord,
+        radius: u32,
+        style: &S,
+        fill: bool,
+    ) -> DrawnBitmap<'a> {
         self.0.draw_circle(enlarged(center), radius * SCALE, &Thick(style), fill)
     }
 
-    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn<'a> {
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        path: I,
+        style: &S,
+    ) -> DrawnBitmap<'a> {
         self.0.fill_polygon(path.into_iter().map(enlarged), &Thick(style))
     }
 
-    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, place: BackendCoord) -> Drawn<'a> {
+    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, place: BackendCoord) -> DrawnBitmap<'a> {
         let size = style.size() * f64::from(SCALE);
         let font = FontDesc::new(style.family(), size, style.style()).transform(style.transform());
         let large = TextStyle { font, color: style.color(), pos: style.anchor() };

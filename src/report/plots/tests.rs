@@ -176,7 +176,7 @@ fn selections() {
     let path = |n: usize, x: &dyn Fn(f64) -> f64| {
         (0..n).map(|i| (x(i as f64), accuracy(i as f64, n as f64).0, accuracy(i as f64, n as f64).1)).collect()
     };
-    let c = Selection {
+    let c = SelectionPlot {
         title: "textile: logistic regression".into(),
         x_label: "C".into(),
         log_x: true,
@@ -187,11 +187,11 @@ fn selections() {
     for word in ["chosen: C = 1<", "1e-6", "accuracy, %", "validation"] {
         assert!(svg.replace('\n', "").contains(word), "{word}");
     }
-    let k = Selection { x_label: "k".into(), log_x: false, points: path(10, &|i| 2.0 * i + 1.0), chosen: 9.0, ..c };
+    let k = SelectionPlot { x_label: "k".into(), log_x: false, points: path(10, &|i| 2.0 * i + 1.0), chosen: 9.0, ..c };
     saved("selection-k", |stem| save_selection(stem, &k));
-    let one = Selection { points: vec![(0.3, 0.9, f64::NAN)], chosen: 0.3, log_x: true, ..k };
+    let one = SelectionPlot { points: vec![(0.3, 0.9, f64::NAN)], chosen: 0.3, log_x: true, ..k };
     saved("selection-one", |stem| save_selection(stem, &one));
-    let wrong = Selection { chosen: -1.0, ..one };
+    let wrong = SelectionPlot { chosen: -1.0, ..one };
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(save_selection(&folder.path().join("x"), &wrong), Err(Error::Plot { .. })));
 }

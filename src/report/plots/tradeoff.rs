@@ -109,12 +109,12 @@ fn apart(places: &[i32]) -> Vec<i32> {
 }
 
 /// From values to pixels.
-struct Axes {
+struct PixelScale {
     times: Range<f64>,
     shares: Range<f64>,
 }
 
-impl Axes {
+impl PixelScale {
     fn x(&self, seconds: f64) -> i32 {
         let share = (seconds.log10() - self.times.start) / (self.times.end - self.times.start);
         PANEL.left + PADDING + (share * f64::from(PANEL.right - PANEL.left - 2 * PADDING)).round() as i32
@@ -155,7 +155,7 @@ impl Picture for Tradeoff {
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let axes = Axes { times: self.times(), shares: self.shares() };
+        let axes = PixelScale { times: self.times(), shares: self.shares() };
         self.draw_titles(area)?;
         draw_axes(area, &axes)?;
         self.draw_best(area, &axes)?;
@@ -196,19 +196,19 @@ impl Tradeoff {
     }
 
     /// What cheaper strategies' intervals are held against.
-    fn draw_best<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, axes: &Axes) -> Drawn<B> {
+    fn draw_best<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, axes: &PixelScale) -> Drawn<B> {
         draw_dashes(area, (PANEL.left, PANEL.right), self.best(axes))
     }
 
     /// Where the highest accuracy lies.
-    fn best(&self, axes: &Axes) -> i32 {
+    fn best(&self, axes: &PixelScale) -> i32 {
         axes.y(100.0 * extremes(self.points.iter().map(|point| point.accuracy)).1)
     }
 
     fn draw_names<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,
-        axes: &Axes,
+        axes: &PixelScale,
         places: &[(i32, i32)],
     ) -> Drawn<B> {
         const FAR: i32 = 30;
@@ -240,7 +240,7 @@ impl Tradeoff {
     }
 }
 
-fn draw_axes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, axes: &Axes) -> Drawn<B> {
+fn draw_axes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, axes: &PixelScale) -> Drawn<B> {
     let line = |from: (i32, i32), to: (i32, i32), color: RGBColor| PathElement::new([from, to], color.stroke_width(2));
     for percent in axes.percents() {
         let y = axes.y(percent);
@@ -262,7 +262,7 @@ fn draw_axes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, axes: &Axes) -> Dr
 
 fn draw_interval<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
-    axes: &Axes,
+    axes: &PixelScale,
     x: i32,
     point: &TradeoffPoint,
 ) -> Drawn<B> {

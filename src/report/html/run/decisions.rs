@@ -1,7 +1,7 @@
 //! What probabilities are worth, and what is decided by them.
 
 use super::RunPage;
-use crate::report::html::markup::{Cell, Html, facts, note, plot, table};
+use crate::report::html::markup::{Html, TableCell, facts, note, plot, table};
 use crate::report::inspection::{outcome_rows, ranking_rows};
 use crate::report::plots::reliability_svg;
 
@@ -12,7 +12,7 @@ pub(super) fn operating_points(page: &RunPage) -> Html {
     };
     let (header, rows) = outcome_rows(inspection);
     let header: Vec<Html> = header.into_iter().map(Html::text).collect();
-    let rows = rows.into_iter().map(|row| row.into_iter().map(Cell::from).collect()).collect();
+    let rows = rows.into_iter().map(|row| row.into_iter().map(TableCell::from).collect()).collect();
     let names: Vec<String> = inspection.good.iter().map(|class| Html::name(class).to_string()).collect();
     let parts = Html::markup(format!(
         "<p class=\"note\">{} good ({}) and {} defective parts of {}. Thresholds of the probability of a defect were chosen \

@@ -2,9 +2,9 @@
 
 use super::RunPage;
 use crate::metrics::Robustness;
-use crate::report::html::markup::{Cell, Html, note, plot, table};
+use crate::report::html::markup::{Html, TableCell, note, plot, table};
 use crate::report::percent;
-use crate::report::plots::{Measure, Selection, curve_svg, robustness_svg, selection_svg};
+use crate::report::plots::{Measure, SelectionPlot, curve_svg, robustness_svg, selection_svg};
 
 /// Loss and accuracy over the epochs.
 pub(super) fn curves(page: &RunPage) -> Html {
@@ -38,14 +38,14 @@ pub(super) fn selection(page: &RunPage) -> Html {
 }
 
 /// What `probe` wrote into its result.
-fn chosen(page: &RunPage) -> Option<Selection> {
+fn chosen(page: &RunPage) -> Option<SelectionPlot> {
     let result = page.record.result.as_ref()?;
     let method = page.record.probe.as_ref()?.method;
     let number = |point: &serde_json::Value, key: &str| point[key].as_f64().unwrap_or(f64::NAN);
     let point = |point: &serde_json::Value| {
         (number(point, "setting"), number(point, "train_accuracy"), number(point, "val_accuracy"))
     };
-    Some(Selection {
+    Some(SelectionPlot {
         title: String::new(),
         x_label: method.setting().into(),
         log_x: true,
@@ -65,12 +65,12 @@ fn flaws(scores: &Robustness) -> Html {
         Err(reason) => note(&format!("The curves cannot be drawn: {reason}")),
     };
     let header = ["flaw", "mean accuracy", "of clean", "at full strength"].map(Html::text);
-    let row = |kind: &crate::metrics::FlawScores| -> Vec<Cell> {
+    let row = |kind: &crate::metrics::FlawScores| -> Vec<TableCell> {
         let relative = kind.relative_accuracy.unwrap_or(0.0);
         vec![
             Html::name(&kind.kind).into(),
             percent(kind.mean_accuracy).into(),
-            Cell::shaded(Html::text(&kind.relative_accuracy.map_or("-".into(), percent)), relative),
+            TableCell::shaded(Html::text(&kind.relative_accuracy.map_or("-".into(), percent)), relative),
             kind.accuracy.last().map_or("-".to_owned(), |&share| percent(share)).into(),
         ]
     };

@@ -2,7 +2,7 @@
 
 use super::RunPage;
 use crate::config::{self, Settings};
-use crate::report::html::markup::{Cell, Html, facts, folded, note, table};
+use crate::report::html::markup::{Html, TableCell, facts, folded, note, table};
 use crate::report::run::flatten;
 use crate::report::{mebibytes, thousands};
 
@@ -10,16 +10,16 @@ use crate::report::{mebibytes, thousands};
 pub(super) fn data(page: &RunPage) -> Html {
     let splits = page.counts.iter().map(|(split, _)| Html::text(split));
     let header: Vec<Html> = std::iter::once(Html::text("class")).chain(splits).chain([Html::text("all")]).collect();
-    let line = |name: Html, count: &dyn Fn(&[usize]) -> usize| -> Vec<Cell> {
+    let line = |name: Html, count: &dyn Fn(&[usize]) -> usize| -> Vec<TableCell> {
         let counts: Vec<usize> = page.counts.iter().map(|(_, counts)| count(counts)).collect();
         let all = counts.iter().sum();
-        let numbers = counts.into_iter().chain([all]).map(|count| Cell::from(thousands(count)));
-        std::iter::once(Cell::from(name)).chain(numbers).collect()
+        let numbers = counts.into_iter().chain([all]).map(|count| TableCell::from(thousands(count)));
+        std::iter::once(TableCell::from(name)).chain(numbers).collect()
     };
     let of_class = |(label, class): (usize, &String)| {
         line(Html::name(class), &|counts| counts.get(label).copied().unwrap_or_default())
     };
-    let mut lines: Vec<Vec<Cell>> = page.record.classes.iter().enumerate().map(of_class).collect();
+    let mut lines: Vec<Vec<TableCell>> = page.record.classes.iter().enumerate().map(of_class).collect();
     lines.push(line(Html::text("all classes"), &|counts| counts.iter().sum()));
     let skipped = match page.skipped {
         0 => Html::default(),

@@ -2,7 +2,7 @@
 
 use super::RunPage;
 use crate::metrics::{Evaluation, Inspection, Rate};
-use crate::report::html::markup::{Cell, Html, note, table};
+use crate::report::html::markup::{Html, TableCell, note, table};
 use crate::report::{percent, thousands};
 
 /// Classes whose confusion is shown as a matrix; of more, the commonest confusions are listed.
@@ -78,7 +78,7 @@ fn splits(page: &RunPage) -> Html {
     }
     let header = ["split", "images", "accuracy", "balanced", "macro F1", "AUROC", "NLL", "ECE"].map(Html::text);
     let calibrated = |e: &Evaluation, before, after| if e.temperature == 1.0 { before } else { after };
-    let row = |e: &Evaluation| -> Vec<Cell> {
+    let row = |e: &Evaluation| -> Vec<TableCell> {
         vec![
             e.split.clone().into(),
             thousands(e.n).into(),
@@ -111,9 +111,9 @@ fn matrix(evaluation: &Evaluation) -> Html {
         let total: u64 = counts.iter().sum();
         let cell = |&count: &u64| {
             let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
-            Cell::shaded(Html::text(&count.to_string()), share)
+            TableCell::shaded(Html::text(&count.to_string()), share)
         };
-        std::iter::once(Cell::from(name)).chain(counts.iter().map(cell)).collect()
+        std::iter::once(TableCell::from(name)).chain(counts.iter().map(cell)).collect()
     };
     let rows = names().zip(&evaluation.confusion).map(row).collect();
     let shade = note(&format!("Images of {}; the shade is the share of the true class.", evaluation.split));
@@ -129,13 +129,13 @@ fn commonest(evaluation: &Evaluation) -> Html {
     let mut pairs: Vec<(u64, usize, usize)> = pairs.collect();
     // Among equals the first classes come first.
     pairs.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let row = |&(count, truth, predicted): &(u64, usize, usize)| -> Vec<Cell> {
+    let row = |&(count, truth, predicted): &(u64, usize, usize)| -> Vec<TableCell> {
         let share = count as f64 / classes[truth].support.max(1) as f64;
         vec![
             Html::name(&classes[truth].class).into(),
             Html::name(&classes[predicted].class).into(),
             count.to_string().into(),
-            Cell::shaded(Html::text(&percent(share)), share),
+            TableCell::shaded(Html::text(&percent(share)), share),
         ]
     };
     let header = ["true class", "taken for", "images", "of the true class"].map(Html::text);
@@ -149,12 +149,12 @@ fn commonest(evaluation: &Evaluation) -> Html {
 pub(super) fn classes(page: &RunPage) -> Html {
     let Some(evaluation) = page.main() else { return Html::default() };
     let header = ["class", "images", "precision", "recall", "F1", "AUROC", "AP"].map(Html::text);
-    let rows = evaluation.per_class.iter().map(|class| -> Vec<Cell> {
+    let rows = evaluation.per_class.iter().map(|class| -> Vec<TableCell> {
         vec![
             Html::name(&class.class).into(),
             class.support.to_string().into(),
-            Cell::shaded(Html::text(&percent(class.precision)), class.precision),
-            Cell::shaded(Html::text(&percent(class.recall)), class.recall),
+            TableCell::shaded(Html::text(&percent(class.precision)), class.precision),
+            TableCell::shaded(Html::text(&percent(class.recall)), class.recall),
             decimal(Some(class.f1)).into(),
             decimal(class.auroc).into(),
             decimal(class.average_precision).into(),

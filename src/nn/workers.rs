@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// Images that one worker scores at a time.
 const SCORING_SHARD: usize = 8;
 
-/// Tokens that one worker takes forward and back at a time: with more of them products get no faster, but more activations
-/// are kept for the way back.
+/// Tokens in one worker's forward and backward pass: with more of them products get no faster, but more activations
+/// are kept for the backward pass.
 const TRAINING_TOKENS: usize = 800;
 
 /// A pool of workers; clones share it.
@@ -25,8 +25,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// `threads` workers on the CPU (0: one per core). On other devices one thread feeds the device, and the others are
-    /// for what is computed on the CPU all the same.
+    /// `threads` workers on the CPU (0: one per core). On other devices one thread feeds the device, and the others do
+    /// what is computed on the CPU all the same.
     ///
     /// # Errors
     /// When the system refuses to start threads.
@@ -43,7 +43,7 @@ impl Workers {
         self.count
     }
 
-    /// How `n` images are cut for a pass without gradients: into shards that keep their activations in cache, at least
+    /// How `n` images are cut for a forward pass without gradients: into shards that keep their activations in cache, at least
     /// one for each worker; whole on a GPU.
     pub fn scoring_shards(&self, n: usize) -> Vec<std::ops::Range<usize>> {
         let shards = if self.whole { n.min(1) } else { n.div_ceil(SCORING_SHARD).max(self.count.min(n)) };

@@ -14,7 +14,7 @@ const TEST_FRACTION: &str = "data.test=";
 
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cell {
+pub struct PlannedRun {
     /// What kind of run.
     pub rung: Rung,
     /// Its name among all.
@@ -25,7 +25,7 @@ pub struct Cell {
     args: Vec<String>,
 }
 
-impl Cell {
+impl PlannedRun {
     /// Its run directory.
     pub fn folder(&self) -> PathBuf {
         self.settings.run.out.join(&self.settings.run.name)
@@ -71,20 +71,20 @@ impl<'a> Ladder<'a> {
     ///
     /// # Errors
     /// A usage error when seeds exceed their range, or an override fits none of the rungs; problems of the settings.
-    pub fn cells(&self, rungs: &[Rung], repeats: Repeats) -> Result<Vec<Cell>> {
+    pub fn runs(&self, rungs: &[Rung], repeats: Repeats) -> Result<Vec<PlannedRun>> {
         let repeats = self.repeats(repeats)?;
-        let mut cells = Vec::new();
+        let mut runs = Vec::new();
         let mut refused: Vec<&String> = self.sets.iter().filter(|set| set.starts_with(OF_STRATEGIES)).collect();
         for &rung in rungs {
             for (suffix, set) in &repeats {
-                let (cell, kept) = self.cell(rung, suffix, set)?;
+                let (run, kept) = self.run(rung, suffix, set)?;
                 refused.retain(|&set| !kept.contains(set));
-                cells.push(cell);
+                runs.push(run);
             }
         }
         match (refused.first(), rungs.first()) {
             (Some(&set), Some(rung)) => Err(self.refusal(set, *rung)),
-            _ => Ok(cells),
+            _ => Ok(runs),
         }
     }
 
@@ -97,7 +97,7 @@ impl<'a> Ladder<'a> {
         })
     }
 
-    fn cell(&self, rung: Rung, suffix: &str, repeat: &str) -> Result<(Cell, Vec<String>)> {
+    fn run(&self, rung: Rung, suffix: &str, repeat: &str) -> Result<(PlannedRun, Vec<String>)> {
         let name = format!("{rung}-{suffix}");
         let folder = self.folder();
         let folder = folder.to_str().ok_or_else(|| {
@@ -111,7 +111,7 @@ impl<'a> Ladder<'a> {
         let mut args = vec![rung.command().to_owned()];
         args.extend(self.config.into_iter().flat_map(|file| ["--config".to_owned(), file.display().to_string()]));
         args.extend(kept.iter().chain(&ours).flat_map(|set| ["--set".to_owned(), set.clone()]));
-        Ok((Cell { rung, name, settings, args }, kept))
+        Ok((PlannedRun { rung, name, settings, args }, kept))
     }
 
     /// What distinguishes the runs of a rung: the end of their names, and an override.
@@ -164,28 +164,28 @@ mod tests {
     const CONFIG: &str = "[run]\nname = \"textile\"\nout = \"/runs\"\n\n[data]\nroot = \"/data\"\ntest = 0.2\n\n[strategy]\n\
                           kind = \"partial\"\nblocks = 2\n\n[train]\nepochs = 4\n";
 
-    fn cells(sets: &[&str], rungs: &[Rung], repeats: Repeats) -> Result<Vec<Cell>> {
+    fn runs(sets: &[&str], rungs: &[Rung], repeats: Repeats) -> Result<Vec<PlannedRun>> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("textile.toml");
         std::fs::write(&file, CONFIG).unwrap();
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
-        Ladder::new(Some(&file), &sets)?.cells(rungs, repeats)
+        Ladder::new(Some(&file), &sets)?.runs(rungs, repeats)
     }
 
     #[test]
     fn every_rung_has_a_valid_line_whatever_the_config_asks_for() {
-        let cells = cells(&["train.batch_size=8"], &Rung::ALL, Repeats::Seeds(2)).unwrap();
-        assert_eq!(cells.len(), 16);
-        let names: Vec<&str> = cells.iter().map(|cell| cell.name.as_str()).collect();
+        let runs = runs(&["train.batch_size=8"], &Rung::ALL, Repeats::Seeds(2)).unwrap();
+        assert_eq!(runs.len(), 16);
+        let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
         assert_eq!(names[..3], ["zeroshot-seed42", "zeroshot-seed43", "knn-seed42"]);
-        for cell in &cells {
-            assert_eq!(cell.folder(), Path::new("/runs/textile-compare").join(&cell.name));
-            assert_eq!((cell.settings.train.batch_size, &cell.settings.train.length), (8, &TrainLength::Epochs(4)));
-            assert_eq!(cell.args(true).contains(&"--resume".to_owned()), cell.args[0] == "finetune");
+        for run in &runs {
+            assert_eq!(run.folder(), Path::new("/runs/textile-compare").join(&run.name));
+            assert_eq!((run.settings.train.batch_size, &run.settings.train.length), (8, &TrainLength::Epochs(4)));
+            assert_eq!(run.args(true).contains(&"--resume".to_owned()), run.args[0] == "finetune");
         }
-        let StrategySettings::Partial { blocks } = &cells[10].settings.strategy else { panic!("{:?}", cells[10]) };
+        let StrategySettings::Partial { blocks } = &runs[10].settings.strategy else { panic!("{:?}", runs[10]) };
         assert_eq!(*blocks, BlockChoice::Last(2), "the config's own keys stay where they fit");
-        let line = cells[4].line("vitadapt", true);
+        let line = runs[4].line("vitadapt", true);
         let rest = line.split_once("textile.toml ").unwrap().1;
         assert_eq!(
             rest,
@@ -197,23 +197,23 @@ mod tests {
     #[test]
     fn overrides_of_a_strategy_stay_with_it() {
         let found =
-            cells(&["strategy.rank=2", "strategy.blocks=1"], &[Rung::Frozen, Rung::Lora], Repeats::Seeds(1)).unwrap();
+            runs(&["strategy.rank=2", "strategy.blocks=1"], &[Rung::Frozen, Rung::Lora], Repeats::Seeds(1)).unwrap();
         assert!(
             !found[0].args.iter().any(|arg| arg.starts_with("strategy.rank") || arg.starts_with("strategy.blocks"))
         );
         let StrategySettings::Lora(lora) = &found[1].settings.strategy else { panic!("{:?}", found[1]) };
         assert_eq!((lora.rank, &lora.blocks), (2, &BlockChoice::Last(1)));
-        let refused = cells(&["strategy.rank=2"], &[Rung::Full], Repeats::Seeds(1)).unwrap_err();
+        let refused = runs(&["strategy.rank=2"], &[Rung::Full], Repeats::Seeds(1)).unwrap_err();
         assert!(refused.to_string().contains("strategy.rank: belongs to strategy.kind = \"lora\" only"), "{refused}");
         for (typo, meant) in [("train.epoch=2", "epochs"), ("strategy.rnk=2", "rank")] {
-            let typo = cells(&[typo], &[Rung::Full, Rung::Lora], Repeats::Seeds(1)).unwrap_err();
+            let typo = runs(&[typo], &[Rung::Full, Rung::Lora], Repeats::Seeds(1)).unwrap_err();
             assert!(typo.to_string().contains(&format!("did you mean {meant}?")), "{typo}");
         }
     }
 
     #[test]
     fn folds_take_the_place_of_the_test_fraction() {
-        let found = cells(&["data.test=0.3", "run.seed=7"], &[Rung::Knn], Repeats::Folds(3)).unwrap();
+        let found = runs(&["data.test=0.3", "run.seed=7"], &[Rung::Knn], Repeats::Folds(3)).unwrap();
         assert_eq!(found[1].settings.data.fold, Some(Fold { number: 2, of: 3 }));
         assert_eq!((found[1].name.as_str(), found[1].settings.run.seed), ("knn-fold2of3", 7));
     }
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn seeds_end_where_a_config_can_hold_them() {
         let last = format!("run.seed={}", i64::MAX);
-        assert!(cells(&[&last], &[Rung::Knn], Repeats::Seeds(1)).is_ok());
-        assert!(cells(&[&last], &[Rung::Knn], Repeats::Seeds(2)).unwrap_err().to_string().contains("no room"));
+        assert!(runs(&[&last], &[Rung::Knn], Repeats::Seeds(1)).is_ok());
+        assert!(runs(&[&last], &[Rung::Knn], Repeats::Seeds(2)).unwrap_err().to_string().contains("no room"));
     }
 }

@@ -19,7 +19,7 @@ const NAMES: &str = "names";
 
 /// What a run remembers, in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct KnownRecord {
+pub struct ReferenceRecord {
     /// The training image that counts is the k-th nearest.
     pub k: usize,
     /// Training images that are remembered.
@@ -46,13 +46,13 @@ pub struct Distance {
 
 /// Training images by name, with features of unit length.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Known {
+pub struct ReferenceSet {
     values: Vec<f32>,
     width: usize,
     names: Vec<String>,
 }
 
-impl Known {
+impl ReferenceSet {
     /// Remembers features (n, width) of n named images.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Known {
         Ok(sha256(&file))
     }
 
-    /// Reads a file of [`Known::write`] whose SHA-256 is known, with features of `width` values.
+    /// Reads a file of [`ReferenceSet::write`] whose SHA-256 is known, with features of `width` values.
     ///
     /// # Errors
     /// An I/O error when it cannot be read, a weights error when it is not as it was written.
@@ -189,9 +189,9 @@ mod tests {
         (0..rows * width).map(|_| stream.normal() as f32).collect()
     }
 
-    fn known(values: &[f32], width: usize) -> Known {
+    fn known(values: &[f32], width: usize) -> ReferenceSet {
         let names = (0..values.len() / width).map(|i| format!("train/ä \"{i}\".png")).collect();
-        Known::new(Matrix::new(values, width), names).unwrap()
+        ReferenceSet::new(Matrix::new(values, width), names).unwrap()
     }
 
     #[test]
@@ -233,19 +233,22 @@ mod tests {
         let path = folder.path().join("known.safetensors");
         let written = known(&images(7, 5, 3), 5);
         let sum = written.write(&path).unwrap();
-        let read = Known::read(&path, &sum, 5).unwrap();
+        let read = ReferenceSet::read(&path, &sum, 5).unwrap();
         assert_eq!((read.name(6), read.len()), ("train/ä \"6\".png", 7));
         assert_eq!(read, written);
-        assert!(Known::read(&path, &sum, 6).unwrap_err().to_string().contains("expected F32 [7, 6]"));
+        assert!(ReferenceSet::read(&path, &sum, 6).unwrap_err().to_string().contains("expected F32 [7, 6]"));
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert_eq!(Known::read(&path, &sum, 5).unwrap_err().exit_code() as u8, 4);
+        assert_eq!(ReferenceSet::read(&path, &sum, 5).unwrap_err().exit_code() as u8, 4);
         fs::write(&path, &bytes[..20]).unwrap();
-        assert_eq!(Known::read(&path, &sha256(&bytes[..20]), 5).unwrap_err().exit_code() as u8, 4);
-        assert_eq!(Known::read(&folder.path().join("none"), &sum, 5).unwrap_err().exit_code() as u8, 5);
+        assert_eq!(ReferenceSet::read(&path, &sha256(&bytes[..20]), 5).unwrap_err().exit_code() as u8, 4);
+        assert_eq!(ReferenceSet::read(&folder.path().join("none"), &sum, 5).unwrap_err().exit_code() as u8, 5);
         assert!(
-            Known::new(Matrix::new(&[f32::NAN], 1), vec!["a.png".into()]).unwrap_err().to_string().contains("a.png")
+            ReferenceSet::new(Matrix::new(&[f32::NAN], 1), vec!["a.png".into()])
+                .unwrap_err()
+                .to_string()
+                .contains("a.png")
         );
     }
 
