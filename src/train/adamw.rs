@@ -8,6 +8,7 @@ use crate::backbone::Params;
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda::{Operand, optimizer};
 use crate::kernels::{Fusible, contiguous, contiguous_mut, run, simd};
+use crate::nn::workers::Workers;
 use crate::strategy::Plan;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
