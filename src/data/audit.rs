@@ -195,7 +195,7 @@ impl Examination {
         self.dataset.samples[index].label
     }
 
-    /// One line a pair, by name.
+    /// One line per pair, by name.
     fn listed(&self, twins: &[&Twins], describe: &dyn Fn(&Sample) -> String) -> String {
         let name = |index: usize| {
             let sample = &self.dataset.samples[index];

@@ -92,7 +92,7 @@ fn layout(root: &Path) -> Result<RootLayout> {
         }
         let found: Vec<&str> = splits.keys().map(|split| split.name()).collect();
         let message = format!("{} holds {} but no train folder", root.display(), quoted(&found));
-        return Err(DataError::invalid(message, "add train/ with one folder of images a class").into());
+        return Err(DataError::invalid(message, "add train/ with one folder of images per class").into());
     }
     for folder in others {
         // Side folders (annotations, masks) are fine, images that would silently stay out are not.

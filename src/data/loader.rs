@@ -47,7 +47,7 @@ pub struct Loader {
     /// Views still to deliver, in order.
     order: std::vec::IntoIter<View>,
     options: LoaderOptions,
-    /// One a thread, in the order of their turns.
+    /// One per thread, in the order of their turns.
     channels: Vec<Receiver<Result<Vec<f32>>>>,
     turn: usize,
     threads: Vec<JoinHandle<()>>,

@@ -18,7 +18,7 @@ pub(super) fn list_splits(file: &Path, root: &Path) -> Result<Listing> {
     ManifestReader { file, root, links_may_leave: true }.read()
 }
 
-/// Writes which sample is in which split, one row a sample, sorted by name: `path,label,split,group`.
+/// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group`.
 ///
 /// The file is a manifest: [`Dataset::from_splits_csv`] reads it again.
 ///
@@ -110,7 +110,7 @@ impl ManifestReader<'_> {
             return Err(self.rejected(problems).into());
         }
         if entries.is_empty() {
-            return Err(self.invalid("it lists no images", "add one row an image below the header").into());
+            return Err(self.invalid("it lists no images", "add one row per image below the header").into());
         }
         Ok(Listing { source: self.file.to_path_buf(), entries, ..Listing::default() })
     }

@@ -1,4 +1,4 @@
-//! The same function with parameters of another form, for libraries that always have what a model lacks.
+//! Adds parameters that leave the function as it is, for libraries that always have what a model lacks.
 
 use super::ExportModel;
 use candle_core::{DType, Device, Result, Tensor};

@@ -16,7 +16,7 @@ pub(super) fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
     Ok(values.into_iter().flat_map(f32::to_le_bytes).collect())
 }
 
-/// One tensor on its way to the file.
+/// One tensor as it is written to the file.
 struct TensorBytes {
     shape: Vec<usize>,
     bytes: Vec<u8>,

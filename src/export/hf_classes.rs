@@ -1,4 +1,4 @@
-//! What each image classifier of transformers can express, and how a model is put in its terms.
+//! What each image classifier of transformers can express, and how a model is brought into its form.
 //!
 //! Reference: transformers' `modeling_{vit,dinov2,dinov2_with_registers,deit,siglip,clip}.py`.
 
@@ -18,9 +18,9 @@ pub(super) struct HfClass {
     pub kind: &'static str,
     /// Stands before the names of the backbone's tensors.
     prefix: &'static str,
-    /// What of an architecture it cannot express; empty when it fits.
+    /// Which parts of an architecture it cannot express; empty when it fits.
     pub obstacles: fn(&VitSpec) -> Vec<String>,
-    /// Puts a model in its terms.
+    /// Brings a model into its form.
     pub adapt: fn(&mut ExportModel) -> Result<()>,
     /// The keys of its config beside those of every classifier.
     pub config: fn(&VitSpec) -> Value,
@@ -121,7 +121,7 @@ const WITH_TEACHER: &str = "DeiTForImageClassificationWithTeacher";
 const POOLING: &str = "this pooling of the tokens";
 
 impl HfClass {
-    /// Names that show a family which of its spellings is meant: those of the hub, behind the prefix of classifiers.
+    /// Names that show a family which of its spellings is meant: those of the hub, with the prefix of classifiers.
     pub fn seeds(&self, spec: &VitSpec) -> Vec<String> {
         let mut names = vec![self.prefix.to_owned()];
         if self.two_heads() {
@@ -140,7 +140,7 @@ impl HfClass {
         self.name == WITH_TEACHER
     }
 
-    /// Tensors that the class has and no classifier reads: without them the library would warn of fresh ones.
+    /// Tensors that the class has although the classifier does not read them: without them the library would warn.
     pub fn unused(&self, width: usize) -> Result<BTreeMap<String, Tensor>> {
         let at = |name: &str| format!("{}{name}", self.prefix);
         let mut tensors = BTreeMap::new();

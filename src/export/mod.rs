@@ -39,7 +39,7 @@ pub struct ExportModel {
     pub classes: Vec<String>,
     /// How images become input.
     pub preprocess: Preprocess,
-    /// Divides the logits for calibrated probabilities, if it was fitted.
+    /// Divides the logits to calibrate probabilities, if it was fitted.
     pub temperature: Option<f64>,
     /// The pretrained weights it started from.
     pub backbone: String,
@@ -74,7 +74,7 @@ impl ExportModel {
         self.params.get("head.logit_scale").is_some()
     }
 
-    /// Refuses what other libraries' models do not have: learnt prompts, and heads that are no affine map of the pooled
+    /// Refuses what other libraries' models do not have: learnt prompts, and heads that are not an affine map of the pooled
     /// features.
     fn refuse_additions(&self, format: &dyn Format) -> Result<()> {
         if VisualPrompts::of(&self.spec, &self.params).is_some() {
@@ -90,7 +90,7 @@ impl ExportModel {
     }
 }
 
-/// A format that cannot say what the model does, and those that can.
+/// The error of a format that cannot express the model; it suggests those that may.
 fn cannot(format: &dyn Format, obstacles: &[String]) -> Error {
     let others: Vec<String> = FORMATS
         .iter()
@@ -104,7 +104,7 @@ fn cannot(format: &dyn Format, obstacles: &[String]) -> Error {
     )
 }
 
-/// Where an export lies.
+/// What an export consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// A folder of files with fixed names.
@@ -124,7 +124,7 @@ pub trait Format: Sync {
     /// What it writes.
     fn layout(&self) -> Layout;
 
-    /// Writes the model into a new folder, where a file is called `name`; gives what the user should know of it.
+    /// Writes the model into a new folder, where a file is called `name`; returns notes for the user.
     ///
     /// # Errors
     /// A usage error that names what the format cannot express, an I/O error.

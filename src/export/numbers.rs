@@ -1,4 +1,4 @@
-//! Numbers as people write them.
+//! Numbers in their shortest decimal form.
 
 /// The shortest decimal that reads as `value`: 0.485, where a plain conversion would give 0.48500001430511475.
 pub(super) fn decimal(value: f32) -> f64 {

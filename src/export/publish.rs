@@ -1,4 +1,4 @@
-//! From a model to files that are known to work: written aside, read back, compared, and only then put in place.
+//! From a model to files that are known to work: written under a temporary name, read back, compared, then renamed.
 
 use super::{ExportModel, Format, Layout};
 use crate::error::{Error, Result, WeightsError};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Largest accepted difference of a logit, relative to the largest logit.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// Images and what the model makes of them.
+/// Images and the model's logits for them.
 #[derive(Debug)]
 pub struct Check {
     /// Standardised pixels (B, 3, S, S) on the host.
@@ -32,7 +32,7 @@ pub struct Exported {
     pub max_rel_diff: f64,
     /// What ran the files.
     pub checked_by: &'static str,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ pub struct Exported {
 pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
     if out.file_name().is_none() {
         return Err(Error::usage_hint(
-            format!("--out {} names no file", out.display()),
+            format!("--out {} does not name a file", out.display()),
             "give a path that ends in a name",
         ));
     }
@@ -51,7 +51,7 @@ pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
         && out.extension().is_none_or(|found| found != extension)
     {
         return Err(Error::usage_hint(
-            format!("--out {} is no .{extension} file", out.display()),
+            format!("--out {} is not a .{extension} file", out.display()),
             format!("end it in .{extension}"),
         ));
     }
@@ -105,7 +105,7 @@ fn is_empty_folder(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Why files do not pass.
+/// Why the files were rejected.
 enum Rejection {
     /// They could not be run.
     Unreadable(Error),
@@ -124,10 +124,10 @@ impl Rejection {
         WeightsError::Invalid {
             path: out.to_path_buf(),
             reason: format!(
-                "what was written gives other logits: the largest difference is {absolute:.3e}, {relative:.1e} of the \
+                "the files written give other logits: the largest difference is {absolute:.3e}, {relative:.1e} of the \
                  largest logit, where {TOLERANCE:.0e} is allowed{known}"
             ),
-            hint: Some("nothing was left there; another --format may express this model exactly".into()),
+            hint: Some("nothing was kept; another --format may express this model exactly".into()),
         }
         .into()
     }

@@ -6,7 +6,7 @@ use crate::nn::{Linear, Mode};
 use candle_core::Tensor;
 use std::path::Path;
 
-/// How this module runs a folder.
+/// What this module runs a folder with.
 pub(super) const BY: &str = "vitadapt's own reader of the format";
 
 /// pixels (B, 3, S, S) to logits (B, classes), from the files of `folder` alone.

@@ -19,7 +19,7 @@ use std::path::Path;
 /// timm's format.
 pub struct Timm;
 
-/// Architectures to start from, for models that are none of timm's: plain, with CLIP's epsilon, distilled, gated.
+/// Architectures to start from, for models that timm does not have: plain, with CLIP's epsilon, distilled, gated.
 const STARTS: &[&str] = &[
     "vit_base_patch16_224",
     "vit_base_patch16_clip_224",
@@ -225,13 +225,13 @@ pub(super) fn statistics(normalization: &Normalization) -> ([f32; 3], [f32; 3]) 
     }
 }
 
-/// What a file cannot say about the preprocessing, whatever the format.
+/// What no format can express about the preprocessing.
 pub(super) fn notes(preprocess: &Preprocess) -> Vec<String> {
     if preprocess.normalization != Normalization::Batch {
         return Vec::new();
     }
     vec![
-        "the run standardised each batch by its own statistics, which no file can say: standardise the batch yourself"
+        "the run standardised each batch by its own statistics, which no format can express: standardise the batch yourself"
             .into(),
     ]
 }

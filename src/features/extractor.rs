@@ -32,7 +32,7 @@ impl Extractor {
         })
     }
 
-    /// Values an image.
+    /// Values per image.
     pub fn width(&self) -> usize {
         self.shape.iter().product()
     }
@@ -68,7 +68,7 @@ impl Extractor {
     }
 }
 
-/// What roll-out tells of an image.
+/// Where the model looks in an image, and what it finds.
 pub struct ImageRollout {
     /// The share of each patch in its features.
     pub shares: Vec<f32>,

@@ -1,4 +1,4 @@
-//! What a row of features depends on: equal identities and equal images give bit-identical rows.
+//! Everything that a row of features depends on: equal identities and equal images give bit-identical rows.
 
 use crate::backbone::{Backbone, Pool, Stage};
 use crate::cache::{Key, Namespace};
@@ -14,7 +14,7 @@ use std::path::Path;
 /// Raised when the meaning of a row changes within a version.
 const FORMAT: u32 = 2;
 
-/// Everything that can change a row's numbers but the image.
+/// Everything but the image that can change a row's numbers.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Identity<'a> {
     format: u32,
@@ -29,7 +29,7 @@ pub struct Identity<'a> {
     augmentation: Option<AugmentIdentity<'a>>,
 }
 
-/// Random changes before the frozen layers.
+/// The augmentation before the frozen layers.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct AugmentIdentity<'a> {
     /// The operations.
@@ -38,7 +38,7 @@ pub struct AugmentIdentity<'a> {
     pub seed: u64,
 }
 
-/// What computes: other instruction sets round differently.
+/// What computes the rows: instruction sets round differently.
 #[derive(Debug, Clone, Copy, Serialize)]
 enum Processor {
     Cpu { architecture: &'static str, wide: bool, fused: bool },
@@ -87,7 +87,7 @@ impl<'a> Identity<'a> {
         Self { augmentation: Some(augmentation), ..self }
     }
 
-    /// The same of other weights than the pretrained ones.
+    /// The same for other weights than the pretrained ones.
     #[must_use]
     pub fn of_weights(self, weights: &'a str) -> Self {
         Self { weights, ..self }

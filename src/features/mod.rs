@@ -1,4 +1,4 @@
-//! Features of images: what frozen layers make of them, computed once and kept in the cache.
+//! Features of images: the outputs of frozen layers, computed once and kept in the cache.
 
 mod extractor;
 mod identity;
@@ -18,7 +18,7 @@ use crate::data::transform::View;
 use crate::error::Result;
 use std::sync::Arc;
 
-/// Hears of each batch's number of images; an error stops the computation.
+/// Called after each batch with its number of images; an error stops the computation.
 pub type OnBatch<'a> = &'a mut dyn FnMut(usize) -> Result<()>;
 
 /// The images features are computed from.
@@ -30,7 +30,7 @@ pub struct Images {
     pub pipeline: Arc<Pipeline>,
     /// Content address of each sample of the data set.
     pub keys: Arc<Vec<Key>>,
-    /// Images a batch.
+    /// Images per batch.
     pub batch_size: usize,
     /// Decoding threads.
     pub threads: usize,
@@ -41,7 +41,7 @@ impl Images {
     /// view, 0 without augmentation. Memory is bounded by the batch, apart from what the cache cannot hold.
     ///
     /// # Errors
-    /// Data errors of files that changed under way; what `watch` returns.
+    /// Data errors of files that changed meanwhile; those of `on_batch`.
     pub fn rows(
         &self,
         positions: &[usize],
@@ -49,7 +49,7 @@ impl Images {
         extractor: &Extractor,
         identity: &Identity<'_>,
         cache: &Cache,
-        watch: OnBatch<'_>,
+        on_batch: OnBatch<'_>,
     ) -> Result<FeatureRows> {
         let keys: Vec<Key> = positions.iter().map(|&i| identity.row_key(&self.keys[i], view, i as u64)).collect();
         let width = extractor.width();
@@ -60,7 +60,7 @@ impl Images {
             for batch in Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)? {
                 let batch = batch?;
                 extractor.rows(&batch)?.chunks_exact(width).try_for_each(&mut *sink)?;
-                watch(batch.labels.len())?;
+                on_batch(batch.labels.len())?;
             }
             Ok(())
         })

@@ -1,6 +1,6 @@
-//! Training images remembered by their features, to tell images that are like them from those that are not: deep nearest
+//! The reference set: features of training images, to tell known from unknown images by deep nearest
 //! neighbours (Sun et al. 2022). The distance of an image is that to its k-th nearest training image among features of
-//! unit length; the larger, the less a model knows of it, however sure its probabilities are.
+//! unit length; the larger, the less the model knows about it, however confident its probabilities are.
 
 use crate::error::{Error, Result, WeightsError};
 use crate::linalg::Matrix;
@@ -17,17 +17,17 @@ use std::path::Path;
 const FEATURES: &str = "features";
 const NAMES: &str = "names";
 
-/// What a run remembers, in `run.json`.
+/// The reference set of a run, in `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceRecord {
-    /// The training image that counts is the k-th nearest.
+    /// The distance is that to the k-th nearest training image.
     pub k: usize,
-    /// Training images that are remembered.
+    /// Training images in the set.
     pub images: usize,
     /// Images farther away are unknown; none without validation images.
     pub threshold: Option<f64>,
-    /// The share of images like those of training that pass as known, of all that might be drawn. It is what was asked
-    /// for, or what so many validation images can vouch for.
+    /// The expected share of images like those of training that count as known. It is what was requested,
+    /// or the most that so many validation images can guarantee.
     pub passing: Option<f64>,
     /// Validation images that the threshold was chosen on.
     pub chosen_on: usize,
@@ -53,10 +53,10 @@ pub struct ReferenceSet {
 }
 
 impl ReferenceSet {
-    /// Remembers features (n, width) of n named images.
+    /// The set of n named images with features (n, width).
     ///
     /// # Errors
-    /// A data error that names an image whose features are no numbers.
+    /// A data error that names an image whose features are not finite.
     pub fn new(features: Matrix<'_>, names: Vec<String>) -> Result<Self> {
         features.check_finite(|i| names.get(i).cloned().unwrap_or_default())?;
         Ok(Self { values: unit_rows(features), width: features.cols(), names })
@@ -149,7 +149,7 @@ impl ReferenceSet {
         let value = |bytes: &[u8]| bytes.try_into().map_or(f32::NAN, f32::from_le_bytes);
         let values: Vec<f32> = features.data().chunks_exact(size_of::<f32>()).map(value).collect();
         if !values.iter().all(|value| value.is_finite()) {
-            return Err(invalid("holds features that are no numbers".into()).into());
+            return Err(invalid("holds features that are not finite".into()).into());
         }
         Ok(Self { values, width, names })
     }
@@ -168,7 +168,7 @@ fn unit_rows(matrix: Matrix<'_>) -> Vec<f32> {
 }
 
 /// The distance that images like the validation images exceed with probability at most 1 − `quantile`, and the share that
-/// is thereby vouched for (split conformal prediction, Vovk et al. 2005): with n distances no more than n / (n + 1), which
+/// is thereby guaranteed (split conformal prediction, Vovk et al. 2005): with n distances no more than n / (n + 1), which
 /// the largest of them gives. None without distances.
 pub fn passing_distance(mut distances: Vec<f64>, quantile: f64) -> Option<(f64, f64)> {
     distances.sort_by(f64::total_cmp);
@@ -219,7 +219,7 @@ mod tests {
             assert!(listed.iter().all(|images| images.len() == k.min(40)));
             assert!(listed.iter().zip(&nearest).all(|(images, found)| images[0] == found.nearest));
         }
-        // Length does not count, an image among the known ones is at home, and nothing is one thing's opposite.
+        // Length does not count, an image of the set is at distance 0, and a vector of zeros at distance 1.
         let scaled: Vec<f32> = base[..6].iter().map(|x| x * 7.0).collect();
         let found = known.distances(Matrix::new(&scaled, 6), 1).unwrap()[0];
         assert!(found.distance < 1e-6 && found.nearest == 0);

@@ -26,7 +26,7 @@ impl FeatureFormat {
             Some("safetensors") => Ok(Self::Safetensors),
             Some("npy") => Ok(Self::Npy),
             _ => Err(Error::usage_hint(
-                format!("--out {} has no ending that says how to write it", path.display()),
+                format!("--out {} has no known ending", path.display()),
                 "end it in .safetensors or .npy",
             )),
         }

@@ -38,12 +38,12 @@ impl RepoCache {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// Where a content lies once it is verified.
+    /// Where contents lie once they are verified.
     pub(super) fn blob(&self, sum: &Checksum) -> PathBuf {
         self.folder.join("blobs").join(sum.text())
     }
 
-    /// Where a content is gathered until then.
+    /// Where contents are collected until then.
     pub(super) fn incomplete(&self, sum: &Checksum) -> PathBuf {
         self.folder.join("blobs").join(format!("{}.incomplete", sum.text()))
     }
@@ -61,7 +61,7 @@ impl RepoCache {
     /// Notes that the commit does not have a file.
     pub(super) fn note_absence(&self, commit: &str, file: &str) {
         let note = self.absence(commit, file);
-        // It only saves a question the next time, so a cache that cannot be written is no failure.
+        // It only saves a lookup the next time, so a cache that cannot be written is not a failure.
         let _ = note.parent().map(fs::create_dir_all);
         let _ = File::options().create(true).append(true).open(note);
     }
@@ -80,10 +80,10 @@ impl RepoCache {
         is_commit(commit).then(|| commit.into())
     }
 
-    /// Remembers the commit of a revision.
+    /// Records the commit of a revision.
     ///
     /// # Errors
-    /// When the cache cannot be written, unless it says so already.
+    /// When the cache cannot be written, unless it has the commit already.
     pub(super) fn remember(&self, revision: &str, commit: &str) -> Result<()> {
         if self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -97,7 +97,7 @@ impl RepoCache {
         self.folder.join("refs").join(revision)
     }
 
-    /// Waits until no other process downloads a content, and keeps others from it until the lock is dropped.
+    /// Waits until no other process downloads these contents, and keeps others from it until the lock is dropped.
     ///
     /// # Errors
     /// When the cache cannot be written.
@@ -118,7 +118,7 @@ impl RepoCache {
         }
     }
 
-    /// Opens the gathered part of a content for writing, and tells how much there is.
+    /// Opens the partial file of some contents for writing, and returns its length.
     ///
     /// # Errors
     /// When the cache cannot be written.
@@ -131,7 +131,7 @@ impl RepoCache {
         Ok((file, length))
     }
 
-    /// Gives a verified content its name: from now on it counts as being in the cache.
+    /// Gives verified contents their name: from now on they count as cached.
     ///
     /// # Errors
     /// When the cache cannot be written.
@@ -141,18 +141,18 @@ impl RepoCache {
         sync_folder(&self.folder.join("blobs")).map_err(in_cache)
     }
 
-    /// Makes a content appear as a file of a commit.
+    /// Links contents as a file of a commit.
     ///
     /// # Errors
     /// When the cache cannot be written.
     pub(super) fn link(&self, sum: &Checksum, commit: &str, file: &str) -> Result<()> {
         let link = self.snapshot(commit).join(file);
         create_parent(&link)?;
-        match place(&self.blob(sum), &format!("../../blobs/{}", sum.text()), &link) {
+        match link_blob(&self.blob(sum), &format!("../../blobs/{}", sum.text()), &link) {
             // Another process was faster; or the link is there, but not what it leads to.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && self.has(commit, file) => Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::remove_file(&link)
-                .and_then(|()| place(&self.blob(sum), &format!("../../blobs/{}", sum.text()), &link))
+                .and_then(|()| link_blob(&self.blob(sum), &format!("../../blobs/{}", sum.text()), &link))
                 .map_err(HubError::cache("create", link))
                 .map_err(Into::into),
             other => other.map_err(HubError::cache("create", link)).map_err(Into::into),
@@ -162,13 +162,13 @@ impl RepoCache {
 
 /// A relative link, so that the cache may be moved.
 #[cfg(unix)]
-fn place(_blob: &Path, relative: &str, link: &Path) -> io::Result<()> {
+fn link_blob(_blob: &Path, relative: &str, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(relative, link)
 }
 
 /// Windows allows links only to some users; a copy is what `huggingface_hub` makes for the others.
 #[cfg(not(unix))]
-fn place(blob: &Path, _relative: &str, link: &Path) -> io::Result<()> {
+fn link_blob(blob: &Path, _relative: &str, link: &Path) -> io::Result<()> {
     fs::copy(blob, link).map(|_| ())
 }
 
@@ -176,7 +176,7 @@ fn create_parent(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), create_folder).map_err(in_cache)
 }
 
-/// A system error as one of the cache, whose hint is another.
+/// A system error as one of the cache, which has another hint.
 pub(super) fn in_cache(error: Error) -> Error {
     match error {
         Error::Io { action, path, source } => HubError::Cache { action, path, source }.into(),

@@ -18,7 +18,7 @@ pub(super) enum Checksum {
 }
 
 impl Checksum {
-    /// Reads an `ETag`, weak or not; none when it is no sum, so that nothing could be verified by it.
+    /// Reads an `ETag`, weak or not; none when it is not a sum, so that nothing could be verified by it.
     pub(super) fn parse(etag: &str) -> Option<Self> {
         let etag = etag.trim();
         let text = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');

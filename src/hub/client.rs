@@ -19,7 +19,7 @@ const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
-/// What the hub says about a file before it is fetched.
+/// What the hub announces about a file before it is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RemoteFile {
     /// The commit that the revision stands for.
@@ -30,7 +30,7 @@ pub(super) struct RemoteFile {
     pub size: Option<u64>,
 }
 
-/// The answer to the question for a file.
+/// What looking up a file has found.
 #[derive(Debug)]
 pub(super) enum Lookup {
     /// It is there.
@@ -49,7 +49,7 @@ pub(super) struct Client {
     agent: Agent,
     endpoint: String,
     token: Option<Token>,
-    /// How patient it is.
+    /// Its limits for retries and timeouts.
     pub limits: RetryLimits,
 }
 
@@ -80,10 +80,10 @@ impl Client {
         format!("{}/{}/resolve/{}/{}", self.endpoint, id.repo(), encoded(revision), encoded(file))
     }
 
-    /// Asks for a file's commit, sum and size; tries `attempts` times at most.
+    /// Looks up a file's commit, sum and size, with at most `attempts` attempts.
     ///
     /// # Errors
-    /// When the server cannot be reached, refuses, or is no hub.
+    /// When the server cannot be reached, refuses, or is not a hub.
     pub(super) fn look_up(&self, id: &RepoId, revision: &str, file: &str, attempts: u32) -> Result<Lookup> {
         let url = self.address(id, revision, file);
         let limits = RetryLimits { attempts, ..self.limits };
@@ -150,7 +150,7 @@ impl Client {
             }
             at = target;
         }
-        Err(protocol("redirects without end").into())
+        Err(protocol("redirects endlessly").into())
     }
 
     /// Sends one request. The token goes to the endpoint only.
@@ -188,7 +188,7 @@ impl Client {
         self.endpoint.parse().is_ok_and(|endpoint: Uri| origin(&endpoint) == origin(at))
     }
 
-    /// Turns a status that is no success into the failure that it stands for.
+    /// Turns an unsuccessful status into the failure that it means.
     fn check_status(
         &self,
         response: &Response<Body>,
@@ -202,7 +202,7 @@ impl Client {
             (_, "RevisionNotFound") => HubError::NoRevision { repo, revision: revision.into() },
             (_, "GatedRepo") => HubError::Gated { page: format!("{}/{repo}", self.endpoint), repo, with_token },
             (404, _) | (401, "RepoNotFound") => HubError::NoRepository { repo, with_token },
-            // The hub answers like this for what is not there, lest it betray what is private.
+            // The hub answers like this for what does not exist, so as not to reveal what is private.
             (401, _) if !with_token => HubError::NoRepository { repo, with_token },
             (status @ (401 | 403), _) => HubError::Refused { repo, status, with_token },
             (408 | 429 | 500..=599, _) => {
@@ -223,7 +223,7 @@ pub(super) fn header<'a>(response: &'a Response<Body>, name: &HeaderName) -> Opt
     response.headers().get(name)?.to_str().ok()
 }
 
-/// Whether the answer says that a repository and a revision are there, but the file is not.
+/// Whether the answer says that the repository and the revision exist, but not the file.
 fn is_absence(response: &Response<Body>) -> bool {
     response.status() == StatusCode::NOT_FOUND
         && match header(response, &ERROR_CODE) {
@@ -238,8 +238,8 @@ fn describe(response: &Response<Body>, commit: Option<String>) -> Result<RemoteF
     let commit = commit.ok_or("the answer names no commit (X-Repo-Commit), so it does not come from a hub")?;
     let etag = header(response, &LINKED_ETAG).or_else(|| header(response, &ETAG));
     let etag = etag.ok_or("the answer has no ETag, so that the file could not be verified")?;
-    let sum =
-        Checksum::parse(etag).ok_or("the ETag is no SHA-256 or git SHA-1, so that the file could not be verified")?;
+    let sum = Checksum::parse(etag)
+        .ok_or("the ETag is not a SHA-256 or git SHA-1, so that the file could not be verified")?;
     Ok(RemoteFile { commit, sum, size: announced_size(response) })
 }
 
@@ -254,8 +254,7 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     header(response, &RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Why a request failed, if trying again may help. Nothing of it names an address: the one that a redirect led to may be
-/// signed.
+/// Why a request failed, if trying again may help. It names no address: the one that a redirect led to may be signed.
 pub(super) fn reason(error: &ureq::Error) -> Option<String> {
     use ureq::Error;
     Some(match error {
@@ -282,13 +281,13 @@ fn certificates(pem: &[u8]) -> Result<RootCerts, HubError> {
     Ok(certificates.into())
 }
 
-/// Scheme, host and port: what a token is for.
+/// Scheme, host and port: what a token belongs to.
 fn origin(uri: &Uri) -> (Option<&str>, Option<String>, u16) {
     let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     (uri.scheme_str(), uri.host().map(str::to_ascii_lowercase), uri.port_u16().unwrap_or(default))
 }
 
-/// The address that a `Location` means, seen from another (RFC 3986, section 5.2, without `.` and `..`, which the hub
+/// The address that a `Location` means, relative to another (RFC 3986, section 5.2, without `.` and `..`, which the hub
 /// does not send).
 fn redirected(from: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (from.scheme_str()?, from.authority()?.as_str());

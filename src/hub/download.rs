@@ -1,4 +1,4 @@
-//! One file: gathered beside its place, continued where it broke off, verified, then published.
+//! One file: written to a partial file, continued where it broke off, verified, then published.
 
 use super::cache::{RepoCache, in_cache};
 use super::client::{Client, RemoteFile, header, reason};
@@ -25,8 +25,8 @@ pub struct DownloadProgress<'a> {
 /// Receives the progress, at the start and after each piece.
 pub type OnProgress<'a> = dyn FnMut(DownloadProgress<'_>) + 'a;
 
-/// An attempt that has gathered this much before it broke off is no failed attempt.
-const WORTH_GOING_ON: u64 = 1 << 20;
+/// An attempt that has received this much before it broke off does not count as failed.
+const WORTH_CONTINUING: u64 = 1 << 20;
 const PIECE: usize = 1 << 18;
 
 /// Brings one file of a commit into the cache.
@@ -57,7 +57,7 @@ impl Download<'_> {
 
     fn attempt(&self, progress: &mut OnProgress<'_>) -> Result<(), FailedAttempt> {
         let (mut partial, length) = self.cache.open_incomplete(&self.remote.sum)?;
-        let length = if self.remote.size.is_some_and(|size| length > size) { self.cut(&partial)? } else { length };
+        let length = if self.remote.size.is_some_and(|size| length > size) { self.empty(&partial)? } else { length };
         // An earlier run may have stopped between the last byte and the verification.
         if self.remote.size != Some(length) || length == 0 {
             self.transfer(&mut partial, length, progress)?;
@@ -73,12 +73,12 @@ impl Download<'_> {
         let start = match self.placement(&response, start) {
             Ok(start) => start,
             Err(failure) => {
-                self.cut(partial)?;
+                self.empty(partial)?;
                 return Err(failure);
             }
         };
         if start == 0 {
-            self.cut(partial)?;
+            self.empty(partial)?;
         }
         partial.seek(SeekFrom::Start(start)).map_err(|error| self.unwritable(error))?;
         let total = self.remote.size.or_else(|| Some(start + header(&response, &CONTENT_LENGTH)?.parse::<u64>().ok()?));
@@ -96,7 +96,7 @@ impl Download<'_> {
         let encoding = header(response, &CONTENT_ENCODING).unwrap_or("identity");
         if !encoding.eq_ignore_ascii_case("identity") {
             return Err(
-                self.protocol(format!("sends the file with the encoding {encoding:?}, which was not asked for"))
+                self.protocol(format!("sends the file with the encoding {encoding:?}, which was not requested"))
             );
         }
         match response.status() {
@@ -117,7 +117,7 @@ impl Download<'_> {
                 header(response, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()),
                 self.remote.size,
             ) {
-                // Most likely a page that explains something. It must not be taken for a beginning.
+                // Most likely a page that explains something. It must not be taken for the start of the file.
                 (Some(length), Some(size)) if length != size => {
                     Err(self.damaged(format!("{length} bytes are offered instead of {size}")))
                 }
@@ -153,7 +153,7 @@ impl Download<'_> {
         }
     }
 
-    /// Holds size and sum of what is on the disk against what the hub announced.
+    /// Compares size and sum of what is on the disk with what the hub announced.
     fn verify(&self, partial: &File) -> Result<(), FailedAttempt> {
         let path = self.cache.incomplete(&self.remote.sum);
         let length = partial.metadata().map_err(HubError::cache("read", &path))?.len();
@@ -165,14 +165,14 @@ impl Download<'_> {
     }
 
     /// Empties the partial file.
-    fn cut(&self, partial: &File) -> Result<u64, FailedAttempt> {
+    fn empty(&self, partial: &File) -> Result<u64, FailedAttempt> {
         partial.set_len(0).map_err(|error| self.unwritable(error))?;
         Ok(0)
     }
 
     /// The network stopped. What has arrived stays for the next attempt.
-    fn broken_off(&self, reason: &str, gathered: u64) -> FailedAttempt {
-        let again = if gathered >= WORTH_GOING_ON { Retry::Continue } else { Retry::Wait(None) };
+    fn broken_off(&self, reason: &str, received: u64) -> FailedAttempt {
+        let again = if received >= WORTH_CONTINUING { Retry::Continue } else { Retry::Wait(None) };
         let url = self.client.address(self.id, &self.remote.commit, self.file);
         FailedAttempt::network(&url, format!("the transfer broke off ({reason})"), again)
     }
@@ -184,7 +184,7 @@ impl Download<'_> {
         FailedAttempt { error: HubError::Damaged { repo, file, reason }.into(), again: Retry::Once }
     }
 
-    /// The disk refuses. On a full one the partial file would only be in the way.
+    /// The disk refuses. On a full disk the partial file would only be in the way.
     fn unwritable(&self, error: io::Error) -> FailedAttempt {
         if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) {
             self.discard();

@@ -1,4 +1,4 @@
-//! What the environment says about the hub: the variables of `huggingface_hub`, with the same defaults.
+//! The environment variables of `huggingface_hub`, with the same defaults.
 //!
 //! Reference: `constants.py` and `utils/_auth.py` of `huggingface_hub` 2.4.
 
@@ -39,9 +39,9 @@ pub(super) struct Environment {
     pub token: Option<Token>,
     /// Never connect.
     pub offline: bool,
-    /// How long the answer to a question about a file may take.
+    /// How long the answer to a lookup may take.
     pub etag_timeout: Duration,
-    /// How long a download may stand still.
+    /// How long a download may stall.
     pub download_timeout: Duration,
     /// Certificates to trust instead of Mozilla's.
     pub certificates: Option<PathBuf>,
@@ -146,7 +146,7 @@ impl EnvironmentReader<'_> {
         }
     }
 
-    /// Whether the first of two variables that is set says yes.
+    /// Whether the first of two variables that is set is true.
     fn flag(&self, first: &str, second: &str) -> bool {
         let value = self.value(first).or_else(|| self.value(second)).unwrap_or_default();
         ["1", "on", "yes", "true"].iter().any(|yes| value.eq_ignore_ascii_case(yes))

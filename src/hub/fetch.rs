@@ -1,4 +1,4 @@
-//! The order of events: from a model's id to a folder with its files.
+//! The steps from a model's id to a folder with its files.
 
 use super::cache::RepoCache;
 use super::client::{Client, Lookup};
@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The file that is asked for to find the commit of a revision.
+/// The file that is looked up to find the commit of a revision.
 const PROBE: &str = "config.json";
 
 /// The hub and its cache, as the environment describes them.
@@ -29,7 +29,7 @@ pub struct Snapshot {
     pub folder: PathBuf,
     /// The commit they are from.
     pub commit: String,
-    /// What the user should know: that the server was not reached, and the cache used instead.
+    /// Warnings, for example that the server could not be reached and the cache was used instead.
     pub warnings: Vec<String>,
 }
 
@@ -63,27 +63,27 @@ impl Hub {
         Ok(Self { environment, client })
     }
 
-    /// The same hub with another patience.
+    /// The same hub with other limits.
     #[must_use]
     pub fn with_limits(mut self, limits: RetryLimits) -> Self {
         self.client.limits = limits;
         self
     }
 
-    /// How patient it is.
+    /// Its limits for retries and timeouts.
     pub fn limits(&self) -> RetryLimits {
         self.client.limits
     }
 
-    /// Brings the wanted files of a model into the cache, as far as they are not there.
+    /// Brings the wanted files of a model into the cache unless they are there.
     ///
     /// There is no connection at all when `HF_HUB_OFFLINE` is set, nor when the revision is a full commit and the cache
     /// answers every question about it. A branch or a tag is looked up each time; when the server cannot be reached,
     /// the cached commit is used with a warning.
     ///
     /// # Errors
-    /// [`HubError`], which tells a network that fails from an answer that is wrong; a weights error when the files are
-    /// of no use.
+    /// [`HubError`], which tells a failing network from a wrong answer; a weights error when the files are
+    /// unusable.
     pub fn fetch(&self, id: &RepoId, wanted: Wanted, progress: &mut OnProgress<'_>) -> Result<Snapshot> {
         let job = Fetch { hub: self, id, wanted, cache: RepoCache::new(&self.environment.cache, id) };
         if self.environment.offline {
@@ -123,14 +123,14 @@ impl Fetch<'_> {
         }
     }
 
-    /// The cached snapshot for want of the server, or the server's error when there is none.
+    /// The cached snapshot in place of the server's, or the server's error when there is none.
     fn instead(&self, error: Error) -> Result<Snapshot> {
         let Ok(mut cached) = self.cached() else { return Err(error) };
         cached.warnings.push(format!("{error}; using {} from the cache, commit {}", self.id, cached.commit));
         Ok(cached)
     }
 
-    /// Whether the cache knows of every file that matters whether the commit has it.
+    /// Whether the cache knows, for every file that matters, if the commit has it.
     fn is_settled(&self, commit: &str) -> Result<bool> {
         let mut settled = true;
         let gathered = self.gather(commit, &mut |file| {
@@ -141,8 +141,8 @@ impl Fetch<'_> {
         Ok(settled && gathered == Gathered::Complete)
     }
 
-    /// The snapshot, with all that was missing fetched. The revision is remembered last, so that it never stands for a
-    /// snapshot that is half there.
+    /// The snapshot, with all missing files fetched. The revision is recorded last, so that it never stands for a
+    /// half-complete snapshot.
     fn online(&self, progress: &mut OnProgress<'_>) -> Result<Snapshot> {
         let commit = self.resolve()?;
         match self.gather(&commit, &mut |file| self.ensure(&commit, file, progress))? {
@@ -158,7 +158,7 @@ impl Fetch<'_> {
         }
         let remembered = self.cache.remember(self.id.revision(), &commit);
         let mut snapshot = self.snapshot(commit);
-        // All files are there, so a cache that became read-only is no failure.
+        // All files are there, so a cache that became read-only is not a failure.
         snapshot.warnings.extend(remembered.err().map(|error| error.to_string()));
         Ok(snapshot)
     }
@@ -169,7 +169,7 @@ impl Fetch<'_> {
         if is_commit(revision) {
             return Ok(revision.into());
         }
-        // With a commit in the cache there is something to fall back to, and no reason to wait for long.
+        // With a commit in the cache there is something to fall back on, and no reason to wait for long.
         let attempts = if self.cache.commit(revision).is_some() { 1 } else { self.hub.client.limits.attempts };
         match self.hub.client.look_up(self.id, revision, PROBE, attempts)? {
             Lookup::File(remote) => Ok(remote.commit),
@@ -181,7 +181,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// Sees to it that a file is in the cache; false when the commit does not have it.
+    /// Brings a file into the cache; false when the commit does not have it.
     fn ensure(&self, commit: &str, file: &str, progress: &mut OnProgress<'_>) -> Result<bool> {
         let (client, cache) = (&self.hub.client, &self.cache);
         if cache.has(commit, file) {

@@ -27,7 +27,7 @@ const TOKENIZER: &[&str] =
 /// Far above any index; a wrong file must not fill the memory.
 const LARGEST_INDEX: u64 = 64 << 20;
 
-/// What is needed of a model.
+/// Which files of a model are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wanted {
     /// Configuration and weights.
@@ -37,7 +37,7 @@ pub enum Wanted {
     BackboneAndTokenizer,
 }
 
-/// What came of gathering the files.
+/// Whether all files were found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Gathered {
     /// All that is needed is there.
@@ -47,13 +47,13 @@ pub(super) enum Gathered {
 }
 
 impl Wanted {
-    /// Goes through the files in the order of need. `have` brings one into `snapshot` and tells whether the repository
+    /// Goes through the files in order of need. `have` brings one into `snapshot` and returns whether the repository
     /// has it.
     ///
     /// # Errors
     /// Those of `have`; a content error when the index of the shards is damaged or names anything but plain files.
     pub(super) fn gather(self, snapshot: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Gathered> {
-        // Both are looked at: a repository for open_clip may have the two.
+        // Both are looked up: a repository for open_clip may have the two.
         let configs = [(CONFIG, have(CONFIG)?), (OPEN_CLIP_CONFIG, have(OPEN_CLIP_CONFIG)?)];
         if configs.iter().all(|(_, present)| !present) {
             return Ok(Gathered::Missing(CONFIG.into()));

@@ -1,9 +1,9 @@
 //! Models from the Hugging Face Hub, in the cache that `huggingface_hub` uses too.
 //!
-//! id (names) and environment (settings) → fetch (the order of events) → files (what is needed), client (requests),
+//! id (names) and environment (settings) → fetch (the steps) → files (what is needed), client (requests),
 //! download (one file), cache (the layout on disk).
 //!
-//! What arrives is held against the size and the sum that the hub announced before it gets its place in the cache.
+//! What arrives is compared with the size and the sum that the hub announced before it is published in the cache.
 
 mod cache;
 mod checksum;

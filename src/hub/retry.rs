@@ -1,25 +1,25 @@
-//! Trying again: how often, how long to wait, and after what.
+//! Retries: how many, how long to wait, and after which failures.
 
 use crate::error::{Error, HubError};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// How patient the client is.
+/// Limits for retries and timeouts.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryLimits {
-    /// How often something is tried in all; a download that gets on is given as many again.
+    /// Attempts in all; a download that makes progress is given as many again.
     pub attempts: u32,
     /// The wait after the first failure; it doubles after each.
     pub first_wait: Duration,
-    /// The longest wait. A server that asks for more is not waited for.
+    /// The longest wait. A server that asks for a longer one is not waited for.
     pub longest_wait: Duration,
-    /// How long the answer to a question about a file may take.
+    /// How long the answer to a lookup may take.
     pub etag_timeout: Duration,
-    /// How long a download may stand still.
+    /// How long a download may stall.
     pub download_timeout: Duration,
 }
 
-/// What a failed attempt means for the next.
+/// Whether a failed attempt is worth another one.
 #[derive(Debug)]
 pub(super) enum Retry {
     /// It would fail as well.
@@ -28,21 +28,21 @@ pub(super) enum Retry {
     Once,
     /// It may help, after the time that the server asked for.
     Wait(Option<Duration>),
-    /// It goes on from where this one stopped.
+    /// It continues where this one stopped.
     Continue,
 }
 
 /// A failed attempt.
 #[derive(Debug)]
 pub(super) struct FailedAttempt {
-    /// Reported when it was the last one.
+    /// Reported when there is no further attempt.
     pub error: Error,
-    /// Whether it is.
+    /// Whether to try again.
     pub again: Retry,
 }
 
 impl FailedAttempt {
-    /// The network's fault.
+    /// A failure of the network.
     pub(super) fn network(url: &str, reason: impl Into<String>, again: Retry) -> Self {
         let error = HubError::Unreachable { url: url.into(), reason: reason.into(), attempts: 1 };
         Self { error: error.into(), again }
@@ -55,7 +55,7 @@ impl<E: Into<Error>> From<E> for FailedAttempt {
     }
 }
 
-/// Does `attempt` until it succeeds or there is no point in going on.
+/// Repeats `attempt` until it succeeds or another one is pointless.
 ///
 /// # Errors
 /// The failure of the last attempt.

@@ -1,4 +1,4 @@
-//! The ladder of strategies as ordinary runs: which rungs there are, the command line of each run, how far it has come.
+//! The ladder of strategies as ordinary runs: which rungs there are, the command line and the state of each run.
 
 mod failure;
 mod run;

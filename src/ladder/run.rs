@@ -1,4 +1,4 @@
-//! The runs of a comparison, one a rung and repeat: their settings and their command lines.
+//! The runs of a comparison, one for each rung and repeat: their settings and their command lines.
 
 use super::rung::Rung;
 use super::shell;
@@ -31,7 +31,7 @@ impl PlannedRun {
         self.settings.run.out.join(&self.settings.run.name)
     }
 
-    /// What follows the program's name. With `resume`, a run that can go on does so where it was, or starts.
+    /// What follows the program's name. With `resume`, an interrupted run continues, and others start.
     pub fn args(&self, resume: bool) -> Vec<String> {
         let resume = (resume && self.rung.resumes()).then(|| "--resume".to_owned());
         self.args.iter().cloned().chain(resume).collect()
@@ -62,7 +62,7 @@ impl<'a> Ladder<'a> {
         Ok(Self { config, sets, base })
     }
 
-    /// Where the comparison lies.
+    /// The folder of the comparison.
     pub fn folder(&self) -> PathBuf {
         self.base.run.out.join(format!("{}-compare", self.base.run.name))
     }

@@ -7,13 +7,13 @@ use std::fmt;
 /// A way to make a classifier of a backbone, as one command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rung {
-    /// Images are compared with texts.
+    /// Images are compared with texts; nothing is trained.
     Zeroshot,
     /// Training images vote.
     Knn,
     /// A linear classifier on frozen features, solved.
     Probe,
-    /// The same, trained.
+    /// The same, trained by gradient descent.
     Frozen,
     /// Prompts learn.
     Prompt,
@@ -84,7 +84,7 @@ impl Rung {
         }
     }
 
-    /// Whether an interrupted run can go on.
+    /// Whether an interrupted run can continue.
     pub fn resumes(self) -> bool {
         self.command() == "finetune"
     }
@@ -106,7 +106,7 @@ impl Rung {
         std::iter::once(format!("strategy.kind={kind}")).chain(method).collect()
     }
 
-    /// What of the backbone a run with these settings changes.
+    /// Which part of the backbone a run with these settings changes.
     pub fn backbone_updated(self, settings: &Settings) -> String {
         match &settings.strategy {
             StrategySettings::Frozen => "no".into(),
@@ -120,7 +120,7 @@ impl Rung {
         }
     }
 
-    /// What becomes of the head.
+    /// Whether and how the head is fitted.
     pub fn head_updated(self) -> &'static str {
         match self {
             Self::Zeroshot | Self::Knn => "no",

@@ -4,10 +4,10 @@ use super::run::PlannedRun;
 use crate::config;
 use crate::report::{PREDICTIONS, RunRecord, Status, changes};
 
-/// Settings that say where something lies, which its sums tell better, or what is said of a result afterwards.
+/// Settings that cannot change a result: where something lies, which is compared by content, and the target.
 const IMMATERIAL: [&str; 4] = ["data.root:", "data.manifest:", "model.backbone:", "probe.target:"];
 
-/// What a run was made of, by content.
+/// The images and weights of a run, by content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Provenance {
     /// SHA-256 over names, labels and contents of the images.
@@ -57,9 +57,9 @@ impl PlannedRun {
             return RunState::Unfinished(record.status);
         }
         match provenance {
-            Some(provenance) if provenance.data != record.data.sha256 => RunState::Other("made of other images".into()),
+            Some(provenance) if provenance.data != record.data.sha256 => RunState::Other("from other images".into()),
             Some(provenance) if provenance.weights != record.backbone.sha256 => {
-                RunState::Other("made of other weights".into())
+                RunState::Other("from other weights".into())
             }
             _ if !folder.join(PREDICTIONS).is_file() => RunState::Other(format!("has no {PREDICTIONS}")),
             _ => RunState::Finished(Box::new(record)),
@@ -67,7 +67,7 @@ impl PlannedRun {
     }
 }
 
-/// What most of the finished runs were made of; the first among equals, none without any.
+/// The images and weights of most finished runs; the first among equals, none without any.
 pub fn commonest_provenance(runs: &[PlannedRun]) -> Option<Provenance> {
     let origins: Vec<Provenance> = runs
         .iter()

@@ -6,7 +6,7 @@ pub mod neighbors;
 use crate::error::{DataError, Result};
 use crate::kernels::simd;
 
-/// A dense row-major matrix of feature vectors: one row an image.
+/// A dense row-major matrix of feature vectors: one row per image.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
     values: &'a [f32],
@@ -25,7 +25,7 @@ impl<'a> Matrix<'a> {
         self.values.len() / self.cols
     }
 
-    /// Values a row.
+    /// Values per row.
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -65,7 +65,7 @@ impl<'a> Matrix<'a> {
             None => Ok(()),
             Some(i) => Err(DataError::invalid(
                 format!("the features of {} are not finite numbers", describe(i)),
-                "look at the image; if it is fine, the backbone's weights are damaged",
+                "check the image; if it is fine, the backbone's weights are damaged",
             )
             .into()),
         }

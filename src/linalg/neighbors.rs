@@ -29,9 +29,9 @@ pub enum Metric {
 /// The nearest base vectors of each query, nearest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Neighbors {
-    /// Neighbours a query: as asked for, or all there are.
+    /// Neighbours per query: as requested, or all there are.
     pub k: usize,
-    /// Row numbers of the base, `k` a query.
+    /// Row numbers of the base, `k` per query.
     pub indices: Vec<u32>,
     /// Squared Euclidean distances or cosine similarities, in step with `indices`.
     pub distances: Vec<f32>,
@@ -79,7 +79,7 @@ pub fn nearest(
     Ok(Neighbors { k, indices, distances })
 }
 
-/// Vectors prepared for the products: moved to the middle (Euclidean) or scaled to length 1 (cosine), so that f32
+/// Vectors as the products take them: centred (Euclidean) or scaled to length 1 (cosine), so that f32
 /// loses as little as possible.
 struct NormalizedRows {
     values: Vec<f32>,

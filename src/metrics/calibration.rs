@@ -1,4 +1,4 @@
-//! Whether probabilities can be taken at their word, and temperature scaling (Guo et al. 2017) to make it so.
+//! Whether probabilities are calibrated, and temperature scaling (Guo et al. 2017) to make them so.
 
 use super::Scores;
 use super::interval::clopper_pearson;
@@ -19,7 +19,7 @@ pub fn nll(scores: &Scores, temperature: f64) -> Option<f64> {
     Some(total / scores.len() as f64).filter(|mean| mean.is_finite())
 }
 
-/// How probabilities compare with what came true, before and after temperature scaling: the content of a reliability
+/// How confidence compares with accuracy, before and after temperature scaling: the content of a reliability
 /// diagram (`DeGroot` and Fienberg 1983).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reliability {

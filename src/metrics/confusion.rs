@@ -24,7 +24,7 @@ impl Confusion {
         &self.counts
     }
 
-    /// Gives the matrix away.
+    /// The matrix itself.
     pub fn into_counts(self) -> Vec<Vec<u64>> {
         self.counts
     }

@@ -25,7 +25,7 @@ pub struct Evaluation {
     pub macro_f1: f64,
     /// Mean F1 weighted by samples.
     pub weighted_f1: f64,
-    /// One entry a class, in label order.
+    /// One entry per class, in label order.
     pub per_class: Vec<ClassReport>,
     /// Counts; rows are true classes, columns predicted ones.
     pub confusion: Vec<Vec<u64>>,
@@ -131,7 +131,7 @@ pub fn evaluate<T: Copy + Into<f64>>(
 }
 
 impl Evaluation {
-    /// The same with what `rules` do to these images as parts.
+    /// The same with the outcome of `rules` on these images.
     ///
     /// # Errors
     /// A usage error when the rules are about other classes.
@@ -167,7 +167,7 @@ fn class_reports(scores: &Scores, confusion: &Confusion, classes: &[String]) -> 
     classes.iter().enumerate().map(report).collect()
 }
 
-/// The mean; none of nothing.
+/// The mean; none without values.
 pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = values.fold((0.0, 0_u32), |(sum, n), value| (sum + value, n + 1));
     (n > 0).then(|| sum / f64::from(n))

@@ -30,7 +30,7 @@ pub struct Gates {
     pub max_escape_upper: Option<f64>,
     /// Largest share of good parts rejected by that decision.
     pub max_overkill: Option<f64>,
-    /// Largest share of parts that a person looks at.
+    /// Largest share of parts that a person reviews.
     pub max_review: Option<f64>,
     /// Most escapes in a million parts at the stated prevalence.
     pub max_escapes_ppm: Option<f64>,
@@ -61,7 +61,7 @@ impl Gates {
         overall.into_iter().chain(recalls).chain(self.inspection(e)).flatten().collect()
     }
 
-    /// Whether a gate was asked for that only parts have.
+    /// Whether a gate is set that needs an inspection.
     pub fn need_inspection(&self) -> bool {
         let gates = [self.max_escape, self.max_escape_upper, self.max_overkill, self.max_review, self.max_escapes_ppm];
         gates.iter().any(Option::is_some)
@@ -73,13 +73,13 @@ impl Gates {
         let upper = escape.and_then(|escape| escape.ci95).map(|[_, high]| high);
         let overkill = outcome.and_then(|outcome| outcome.overkill.rate);
         let ppm = outcome.and_then(|outcome| outcome.escapes_ppm.value);
-        // Without a band nobody looks.
+        // Without a band nothing is reviewed.
         let review = evaluation.inspection.as_ref().and_then(|i| i.band.map_or(Some(0.0), |band| band.review.rate));
         [
             at_most("escape rate", escape.and_then(|escape| escape.rate), "--max-escape", self.max_escape),
             at_most("upper bound of the escape rate", upper, "--max-escape-upper", self.max_escape_upper),
             at_most("overkill rate", overkill, "--max-overkill", self.max_overkill),
-            at_most("share of parts to look at", review, "--max-review", self.max_review),
+            at_most("share of parts to review", review, "--max-review", self.max_review),
             at_most("escapes in a million parts", ppm, "--max-escapes-ppm", self.max_escapes_ppm),
         ]
     }
@@ -102,7 +102,7 @@ fn at_most(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> 
     miss(metric, value, flag, bound?, "above", |value, bound| value <= bound)
 }
 
-/// The complaint when `value` is undefined or does not hold against `bound`; a bound that is NaN never holds.
+/// The message when `value` is undefined or does not hold against `bound`; a bound that is NaN never holds.
 fn miss(
     metric: &str,
     value: Option<f64>,

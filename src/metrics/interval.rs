@@ -42,7 +42,7 @@ fn beta_quantile(p: f64, a: f64, b: f64) -> Option<f64> {
 
 /// The percentile interval over 2000 resamples of whole groups, each (right answers, samples).
 ///
-/// When all answers are right, or all wrong, every resample is the same and knows nothing of the spread: the exact
+/// When all answers are right, or all wrong, every resample is the same and says nothing of the spread: the exact
 /// interval with groups as trials stands in. None for fewer than two groups.
 pub fn bootstrap_groups(groups: &[(u64, u64)]) -> Option<[f64; 2]> {
     if groups.len() < 2 {
@@ -87,12 +87,12 @@ fn quantile(sorted: &[f64], p: f64) -> f64 {
 /// The number of each sample's group, from 0 in the order in which groups first appear; a sample without one is a group of
 /// its own. `groups` may be empty.
 pub(super) fn units(samples: usize, groups: &[Option<&str>]) -> Vec<usize> {
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     let mut fresh = 0;
     let mut unit = |i: usize| {
-        let place = groups.get(i).copied().flatten().map_or(fresh, |name| *places.entry(name).or_insert(fresh));
-        fresh = fresh.max(place + 1);
-        place
+        let number = groups.get(i).copied().flatten().map_or(fresh, |name| *numbers.entry(name).or_insert(fresh));
+        fresh = fresh.max(number + 1);
+        number
     };
     (0..samples).map(&mut unit).collect()
 }

@@ -5,8 +5,8 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 /// The two-sided p-value of the exact sign-flip test: how likely a sum at least as far from 0 is, if each difference had
 /// either sign with equal probability.
 ///
-/// A difference is what one classifier answered right of a unit less what the other did, a unit being an image, or a
-/// group of images that belong together; scores averaged over seeds come as their sums. Of two single classifiers on
+/// A difference is the number of right answers of one classifier on a unit less that of the other, a unit being an image
+/// or a group of images that belong together; scores averaged over seeds come as their sums. Of two single classifiers on
 /// single images the differences are -1, 0 and 1, and this is `McNemar`'s test in its exact form. Without any difference
 /// it is 1.
 ///
@@ -57,7 +57,7 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
 
 /// The 95 % interval of the mean of normally distributed values, by Student's t; none for fewer than two.
 ///
-/// Of scores by seed on the same images it tells how well the mean over all seeds is known, and nothing of other images.
+/// For scores by seed on the same images it says how well the mean over all seeds is known, and nothing about others.
 pub fn t_interval(values: &[f64]) -> Option<[f64; 2]> {
     let n = values.len() as f64;
     let deviation = standard_deviation(values)?;

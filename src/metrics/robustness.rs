@@ -1,11 +1,11 @@
-//! How a model bears flaws of growing strength: the content of `robustness-<split>.json`.
+//! How robust a model is against flaws of growing strength: the content of `robustness-<split>.json`.
 //!
 //! As Hendrycks and Dietterich 2019 summarise corruptions, every kind and every strength counts alike.
 
 use super::{Evaluation, mean};
 use serde::{Deserialize, Serialize};
 
-/// Scores of one split with flaws put on its images.
+/// Scores of one split with flaws added to its images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Robustness {
     /// The split or folder that was scored.
@@ -28,7 +28,7 @@ pub struct Robustness {
     pub relative_accuracy: Option<f64>,
     /// Mean accuracy over kinds, by strength.
     pub mean_by_strength: Vec<f64>,
-    /// One entry a kind of flaw, in the order asked for.
+    /// One entry per kind of flaw, in the order requested.
     pub kinds: Vec<FlawScores>,
 }
 

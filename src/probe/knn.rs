@@ -13,7 +13,7 @@ pub const TEMPERATURE: f64 = 0.07;
 /// How neighbours vote.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Knn {
-    /// Neighbours asked; at most all there are.
+    /// Number of neighbours, at most all there are.
     pub k: usize,
     /// The smaller, the more the nearest counts.
     pub temperature: f64,
@@ -22,7 +22,7 @@ pub struct Knn {
 /// The votes on some queries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Votes {
-    /// Neighbours that voted: fewer than asked when there are not so many.
+    /// Neighbours that voted: fewer than requested when there are not so many.
     pub k: usize,
     /// Shares of the vote (n, K), row-major.
     pub shares: Vec<f32>,

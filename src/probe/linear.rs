@@ -133,7 +133,7 @@ fn check(grid: &[f64], stopping: Stopping) -> Result<()> {
     Ok(())
 }
 
-/// The features in the coordinates of the solver, and the way back.
+/// The features in the coordinates of the solver, and how to map its solutions back.
 struct SolverFeatures {
     design: Design,
     /// What was subtracted from each raw feature; none when not centred.

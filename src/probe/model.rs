@@ -7,7 +7,7 @@ use crate::linalg::Matrix;
 /// The share of a class that no neighbour votes for: small, but with a finite logarithm.
 const LEAST_SHARE: f32 = 1e-6;
 
-/// Shares of a vote as logits: a softmax of them gives the shares back.
+/// Shares of a vote as logits, whose softmax is the shares.
 pub fn vote_logits(shares: &[f32]) -> Vec<f32> {
     shares.iter().map(|share| share.max(LEAST_SHARE).ln()).collect()
 }

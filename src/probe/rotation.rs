@@ -14,7 +14,7 @@ const RANK_TOLERANCE: f64 = 1e-12;
 /// Rows of the Gram matrix of one task.
 const BLOCK: usize = 64;
 
-/// The rotated features and the way back.
+/// The rotated features, and what maps weights back.
 pub(super) struct Rotation {
     rank: usize,
     /// L (n, r), row-major.

@@ -48,7 +48,7 @@ impl<'a> Samples<'a> {
             }
             if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
                 return Err(Error::usage_hint(
-                    format!("{weight} is no {what} weight"),
+                    format!("{weight} is not a {what} weight"),
                     "weights are finite and above 0; leave a sample out rather than give it no weight",
                 ));
             }

@@ -46,7 +46,7 @@ pub struct ProbeSpec {
     pub stopping: Stopping,
 }
 
-/// What settings are scored on.
+/// What the settings are scored on.
 #[derive(Debug, Clone)]
 pub enum Validation<'a> {
     /// Samples apart from the training samples.
@@ -60,16 +60,16 @@ pub enum Validation<'a> {
 pub struct SettingScore {
     /// C, k or β.
     pub setting: f64,
-    /// Accuracy on the samples the probe was fitted on, mean over the folds; where images vote, without the one that is
-    /// asked about.
+    /// Accuracy on the samples the probe was fitted on, mean over the folds; for votes, without the vote of the image
+    /// itself.
     pub train_accuracy: f64,
     /// Accuracy on what was held out, mean over the folds.
     pub validation_accuracy: f64,
     /// The accuracy on each fold; one value for a validation set.
     pub fold_accuracies: Vec<f64>,
-    /// The objective, mean over the folds; none where images vote.
+    /// The objective, mean over the folds; none for votes.
     pub objective: Option<f64>,
-    /// Newton steps over all folds; 0 where images vote.
+    /// Newton steps over all folds; 0 for votes.
     pub iterations: usize,
     /// Whether every solve reached the tolerance.
     pub converged: bool,
@@ -98,7 +98,7 @@ pub enum FittedProbe {
     Linear(LinearFit),
     /// A vote of the samples it was fitted on.
     Knn(Knn),
-    /// Texts beside such a vote.
+    /// Texts and such a vote.
     Tip(Tip),
 }
 
@@ -108,8 +108,8 @@ impl ProbeSpec {
         Self { kind, standardize: false, stopping: Stopping::default() }
     }
 
-    /// Scores each setting of an ascending grid and chooses one. `progress` is told how many of how many solves are
-    /// done.
+    /// Scores each setting of an ascending grid and chooses one. `progress` receives the number of solves done
+    /// and their total.
     ///
     /// # Errors
     /// A data error for samples no probe can be fitted on; a usage error for settings out of range, or when folds or
@@ -122,7 +122,7 @@ impl ProbeSpec {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Selection> {
         if grid.is_empty() {
-            return Err(Error::usage_hint("there is no setting to try", "name at least one"));
+            return Err(Error::usage_hint("there is no value to try", "give at least one"));
         }
         let mut sums: Vec<Sums> = grid.iter().map(|_| Sums::default()).collect();
         let folds = validation.count(train)?;
@@ -230,7 +230,7 @@ fn neighbours(setting: f64) -> Result<usize> {
     if setting >= 1.0 && setting.fract() == 0.0 && setting < 1e9 {
         return Ok(setting as usize);
     }
-    Err(Error::usage_hint(format!("{setting} is no number of neighbours"), "a whole number from 1"))
+    Err(Error::usage_hint(format!("{setting} is not a number of neighbours"), "a whole number from 1"))
 }
 
 impl Validation<'_> {

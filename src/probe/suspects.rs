@@ -1,7 +1,7 @@
 //! Labels worth a second look: images whose neighbours among the features carry another label.
 //!
 //! Each image is judged by the vote of its nearest others (leave-one-out kNN, as in Northcutt et al. 2021's
-//! out-of-sample predictions, without training anything). What is found is a suspicion: a rare kind of its class looks
+//! out-of-sample predictions, without training anything). A finding is only a suspicion: a rare variant of a class looks
 //! the same.
 
 use super::Samples;
@@ -9,7 +9,7 @@ use super::knn::{Knn, TEMPERATURE, votes};
 use crate::error::Result;
 use crate::linalg::neighbors::{Metric, nearest};
 
-/// An image whose label its neighbours contradict.
+/// An image whose neighbours contradict its label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suspect {
     /// Its row.

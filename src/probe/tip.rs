@@ -1,4 +1,4 @@
-//! Tip-Adapter without training (Zhang et al. 2022): beside the texts about the classes, every training image votes for its
+//! Tip-Adapter without training (Zhang et al. 2022): in addition to the texts, every training image votes for its
 //! class, the nearer the stronger. Logits are those of the texts plus α Σ exp(-β (1 - cosine)) over the images of a class.
 //!
 //! α and β are chosen on held-out images, by accuracy and among equals by cross-entropy. (The reference chooses a range for
@@ -21,7 +21,7 @@ pub struct Tip {
     pub texts: LinearHead,
     /// Weight of the votes.
     pub alpha: f64,
-    /// How much the nearest count for more.
+    /// Sharpness: how much more the nearest images count.
     pub beta: f64,
 }
 
@@ -65,7 +65,7 @@ impl Tip {
     ) -> Result<(Selection, Self)> {
         let mut cells = vec![GridCell::default(); grid.alphas.len() * grid.betas.len()];
         if cells.is_empty() {
-            return Err(Error::usage_hint("there is no setting to try", "name at least one α and one β"));
+            return Err(Error::usage_hint("there is no value to try", "give at least one α and one β"));
         }
         let folds = validation.count(train)?;
         for fold in 0..folds {

@@ -1,8 +1,8 @@
-//! What the score of a probe means, and what is worth trying next.
+//! What the score of a probe means, and what to try next.
 
 use super::percent;
 
-/// The scores a probe's advice goes by, as fractions.
+/// The scores that the advice is based on, as fractions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Advice {
     /// The accuracy that is wanted.
@@ -38,12 +38,12 @@ impl Advice {
         match self.target {
             Some(target) => self.against(target),
             None if self.train_accuracy - self.held_out_accuracy > OVERFIT_GAP => {
-                "the probe knows its own images much better than others: more images or fewer features \
+                "the probe classifies its own images much better than others: more images or fewer features \
                  (probe.features, probe.blocks) before more training"
                     .into()
             }
-            None => "strategy.kind = \"partial\" usually gains some points over this; set probe.target to have the \
-                     two weighed"
+            None => "strategy.kind = \"partial\" usually gains some points over this; set probe.target to compare the \
+                     score with what is needed"
                 .into(),
         }
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// How much the log says.
+/// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Verbosity {
     /// Milestones, warnings and errors; no progress bars (`-q`).
@@ -85,7 +85,7 @@ impl Console {
     /// Prints text that is the same with and without `--json`, and a line break.
     ///
     /// # Errors
-    /// [`Error::Io`] when stdout cannot be written. A reader that has gone away (`| head`) is no error.
+    /// [`Error::Io`] when stdout cannot be written. A reader that has gone away (`| head`) is not an error.
     pub fn result(&self, text: &str) -> Result<()> {
         self.print(text)
     }
@@ -127,7 +127,7 @@ impl Console {
 
     fn log_from(&self, least: Verbosity, prefix: &str, text: &str) {
         if self.verbosity >= least {
-            // Nowhere is left to report that the log itself cannot be written.
+            // There is nowhere to report that the log itself cannot be written.
             let _ = self.write_line(&self.log, &format!("{prefix}{text}"));
         }
     }
@@ -152,7 +152,7 @@ impl ProgressBar {
         self.0.inc(steps);
     }
 
-    /// Stands at `done` steps.
+    /// Moves to `done` steps.
     pub fn set(&self, done: u64) {
         self.0.set_position(done);
     }

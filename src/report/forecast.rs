@@ -1,17 +1,17 @@
-//! What a training will take, in words.
+//! The memory and time that training will take, in words.
 
 use crate::train::forecast::Memory;
 use serde::{Deserialize, Serialize};
 
-/// The plan of a training before it starts.
+/// An estimate of training before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// Estimated peak by what holds it.
+    /// Estimated peak by its parts.
     pub memory: Memory,
-    /// What frozen layers keep on disk.
+    /// What the features of frozen layers take on disk.
     #[serde(default)]
     pub cache_bytes: u64,
-    /// What the device has free; none where it does not tell.
+    /// Free memory of the device; none where it is unknown.
     pub free_bytes: Option<u64>,
     /// Parts a step is cut into.
     pub micro_batches: usize,
@@ -38,7 +38,7 @@ impl Forecast {
         format!("{memory}, about {}{cut}", duration(self.seconds))
     }
 
-    /// Its parts, the largest first, and what it keeps on disk.
+    /// The parts of the memory, the largest first, and what the cache takes on disk.
     pub fn parts(&self) -> Vec<(&'static str, String)> {
         let memory = &self.memory;
         let mut parts = vec![
@@ -84,7 +84,7 @@ pub fn mebibytes(bytes: u64) -> String {
     }
 }
 
-/// Seconds as people say them.
+/// A duration in seconds, minutes or hours.
 pub(super) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("{} s", s.ceil()),

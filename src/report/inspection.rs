@@ -1,10 +1,10 @@
-//! Escapes, overkill and looks as tables for people.
+//! Escapes, overkill and reviews as tables for people.
 
 use super::printable;
 use super::table::{key_value_table, listing_table, percent};
 use crate::metrics::{Estimate, Evaluation, Inspection, Interval, Rate, RuleOutcome, ThresholdRule};
 
-/// What happens to parts, above everything else that a command prints; `rest` alone when no good class is named.
+/// The inspection table above everything else that a command prints; `rest` alone when no good class is named.
 pub fn inspection_first(evaluation: Option<&Evaluation>, rest: String) -> String {
     match evaluation.and_then(|evaluation| Some((&evaluation.split, evaluation.inspection.as_ref()?))) {
         Some((split, inspection)) => format!("{}\n\n{rest}", inspection_table(split, inspection)),
@@ -12,7 +12,7 @@ pub fn inspection_first(evaluation: Option<&Evaluation>, rest: String) -> String
     }
 }
 
-/// The outcome of every rule, one a line, then what the ranking alone would allow.
+/// The outcome of every rule, one per line, then what the ranking alone would allow.
 pub fn inspection_table(split: &str, inspection: &Inspection) -> String {
     let good = inspection.good.iter().map(|class| printable(class)).collect::<Vec<_>>().join(", ");
     let (split, goods, defects) = (printable(split), inspection.goods, inspection.defects);
@@ -26,7 +26,7 @@ fn outcome_table(inspection: &Inspection) -> String {
     listing_table(2, &header, &rows)
 }
 
-/// The header, and one row a rule, its first two cells words. Columns that say nothing are left out, and so are rules that
+/// The header, and one row per rule, its first two cells words. Columns that say nothing are left out, and so are rules that
 /// led to the same threshold as the stricter one above them.
 pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let mut rows: Vec<(String, String, Option<Rate>, RuleOutcome)> = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<V
     (header, rows)
 }
 
-/// What the defect probability is worth whatever the threshold; a sentence where that is undefined.
+/// How well the defect probability ranks parts, whatever the threshold; a sentence where that is undefined.
 fn ranking_table(inspection: &Inspection) -> String {
     inspection.gaps().unwrap_or_else(|| key_value_table(&ranking_rows(inspection)))
 }

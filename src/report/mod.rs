@@ -32,7 +32,7 @@ pub use table::{
 pub use training::{TrainingReport, read_epochs};
 pub use verdict::{Verdict, verdict};
 
-/// A name fit for one line of a table or picture: control characters become visible escapes.
+/// A name as one line of a table or picture shows it: control characters become visible escapes.
 pub fn printable(name: &str) -> String {
     name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

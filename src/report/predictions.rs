@@ -1,4 +1,4 @@
-//! `predictions-<split>.csv`: what a run said of each image of a split, for people, paired tests and reports.
+//! `predictions-<split>.csv`: a run's prediction for each image of a split, for people, paired tests and reports.
 
 use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
@@ -13,7 +13,7 @@ const COLUMNS: [&str; 4] = ["path", "label", "predicted", "confidence"];
 /// Stands before a class name in the header, so that no class collides with another column.
 const LOGIT: &str = "logit:";
 
-/// What was said of one image.
+/// The prediction for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predicted {
     /// Its name: the path relative to the data's root.
@@ -24,16 +24,16 @@ pub struct Predicted {
     pub predicted: usize,
     /// The calibrated probability of the predicted class.
     pub confidence: f64,
-    /// One logit a class, before the temperature. They come back from a file to the bit.
+    /// One logit per class, before the temperature. A file preserves every bit.
     pub logits: Vec<f32>,
 }
 
-/// What was said of every image of a split, in the order of the data set.
+/// The predictions for all images of a split, in the order of the data set.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Predictions {
     /// Class names; labels are indices into them.
     pub classes: Vec<String>,
-    /// One row an image.
+    /// One row per image.
     pub rows: Vec<Predicted>,
 }
 
@@ -57,7 +57,7 @@ impl Predictions {
         Self { classes, rows }
     }
 
-    /// The wrong answers, the surest first, by name among equals.
+    /// The wrong answers, the most confident first, by name among equals.
     pub fn mistakes(&self) -> Vec<&Predicted> {
         let mut wrong: Vec<&Predicted> = self.rows.iter().filter(|row| row.predicted != row.label).collect();
         wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.path.cmp(&b.path)));
@@ -99,7 +99,7 @@ impl Predictions {
         let names = header.iter().skip(COLUMNS.len()).map(|name| name.strip_prefix(LOGIT).map(str::to_owned));
         let classes: Option<Vec<String>> = names.collect();
         let Some(classes) = classes.filter(|_| header.iter().take(COLUMNS.len()).eq(COLUMNS)) else {
-            return Err(invalid("this is no list of predictions".into()).into());
+            return Err(invalid("this is not a list of predictions".into()).into());
         };
         let mut rows = Vec::new();
         for (number, record) in reader.into_records().enumerate() {

@@ -7,7 +7,7 @@ use super::printable;
 const CLUSTERED: f64 = 0.5;
 const MIXED: f64 = 0.25;
 
-/// How far classes lie apart on a map, as silhouettes from -1 to 1.
+/// How well classes are separated on a map, as silhouettes from -1 to 1.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
     /// Names of the classes.
@@ -35,10 +35,10 @@ impl Reading<'_> {
         let whole = match self.word() {
             "clustered" => "the classes form clusters of their own: a linear probe should tell most of them apart",
             "overlapping" => {
-                "the classes form clusters that overlap at their borders: training the last blocks may part them"
+                "the classes form clusters that overlap at their borders: training the last blocks may separate them"
             }
             _ => {
-                "the classes are mixed: these features do not part them; try another backbone or layer, or train more of it"
+                "the classes are mixed: these features do not separate them; try another backbone or layer, or train more of it"
             }
         };
         let worst = self
@@ -49,7 +49,7 @@ impl Reading<'_> {
             .min_by(|a, b| a.0.total_cmp(&b.0));
         match worst {
             Some((silhouette, class)) if silhouette < self.mean - 0.1 => {
-                format!("{whole}. {} lies least apart (silhouette {silhouette:.2})", printable(class))
+                format!("{whole}. {} is separated least (silhouette {silhouette:.2})", printable(class))
             }
             _ => whole.into(),
         }

@@ -1,4 +1,4 @@
-//! The run directory: one folder that says everything about a run.
+//! The run directory: one folder that holds everything about a run.
 
 use super::forecast::Forecast;
 use crate::backbone::Readout;
@@ -75,7 +75,7 @@ pub struct ProbeRecord {
 }
 
 impl ProbeRecord {
-    /// How its images vote, when they alone do.
+    /// The settings of the vote, when the probe is kNN.
     pub fn knn(&self) -> Option<Knn> {
         (self.method == ProbeMethod::Knn).then_some(Knn { k: self.chosen as usize, temperature: TEMPERATURE })
     }
@@ -104,7 +104,7 @@ pub struct RunRecord {
     pub classes: Vec<String>,
     /// How images become input, statistics included.
     pub preprocess: Preprocess,
-    /// Values that learn.
+    /// Trainable parameters.
     pub trainable_parameters: usize,
     /// All values.
     pub total_parameters: usize,
@@ -116,22 +116,22 @@ pub struct RunRecord {
     /// How parts are judged, when a good class is named.
     #[serde(default)]
     pub inspection: Option<Rules>,
-    /// What it remembers of its training images; none when that is switched off.
+    /// The reference set of its training images; none when that is switched off.
     #[serde(default)]
     pub known: Option<ReferenceRecord>,
     /// Set when this is a probe and no training.
     #[serde(default)]
     pub probe: Option<ProbeRecord>,
-    /// How often frozen layers had to run; none when nothing was kept.
+    /// How many rows were cached, how many computed; none without a cache.
     #[serde(default)]
     pub cache: Option<CacheUse>,
-    /// What became of the mean of the best epochs, when it was asked for.
+    /// The mean of the best epochs and its scores, when it was requested.
     #[serde(default)]
     pub soup: Option<SoupRecord>,
-    /// What became of the mean with the weights before training, when it was asked for.
+    /// The mean with the weights before training and its scores, when it was requested.
     #[serde(default)]
     pub wise_ft: Option<WiseFtRecord>,
-    /// What it was expected to take; none for a probe.
+    /// The forecast of memory and time; none for a probe.
     #[serde(default)]
     pub forecast: Option<Forecast>,
     /// Wall time of all processes that worked on it.
@@ -216,7 +216,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomic(path, text.as_bytes())
 }
 
-/// Reads a JSON file of a run directory; none when it is not there or of another make.
+/// Reads a JSON file of a run directory; none when it is absent or of another kind.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
 }
@@ -298,7 +298,7 @@ pub fn no_checkpoint(folder: &Path) -> Error {
     .into()
 }
 
-/// The settings that differ between a saved run and now, without those that cannot change its result: name, place and
+/// The settings that differ between a saved run and now, without those that cannot change its result: name, folder and
 /// machine.
 pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
     let (mut then, mut today) = (Vec::new(), Vec::new());

@@ -15,7 +15,7 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Names on the left, values on the right, one pair a line.
+/// Names on the left, values on the right, one pair per line.
 pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String {
     let mut table = Table::new();
     table.load_style(STYLE);
@@ -25,7 +25,7 @@ pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String 
     finish(table, CellAlignment::Left)
 }
 
-/// One row a line below a header; the first `words` columns on the left, the numbers after them on the right.
+/// One row per line below a header; the first `words` columns on the left, the numbers after them on the right.
 pub fn listing_table(words: usize, header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_style(STYLE);
@@ -36,13 +36,13 @@ pub fn listing_table(words: usize, header: &[&str], rows: &[Vec<String>]) -> Str
     finish_words(table, words, CellAlignment::Right)
 }
 
-/// The scores of a split: the accuracy in words, the overall numbers, then one row a class.
+/// The scores of a split: the accuracy in words, the overall numbers, then one row per class.
 pub fn evaluation_table(evaluation: &Evaluation) -> String {
     let overall = key_value_table(&overall_rows(evaluation));
     format!("{}\n\n{overall}\n\n{}", headline(evaluation), class_table(&evaluation.per_class))
 }
 
-/// The classes that a person should look at: all of a few, the least recognised of many.
+/// The recall of each class; of many classes only those with the lowest.
 pub fn recall_table(evaluation: &Evaluation) -> String {
     let mut classes = evaluation.per_class.clone();
     let all = classes.len();
@@ -63,7 +63,7 @@ pub fn recall_table(evaluation: &Evaluation) -> String {
     format!("{which}\n\n{}", class_table(&classes))
 }
 
-/// The confusion matrix: one row a true class, one column a predicted class.
+/// The confusion matrix: one row per true class, one column per predicted class.
 pub fn confusion_table(evaluation: &Evaluation) -> String {
     let names: Vec<String> = evaluation.per_class.iter().map(|class| printable(&class.class)).collect();
     let mut table = Table::new();
@@ -75,7 +75,7 @@ pub fn confusion_table(evaluation: &Evaluation) -> String {
     finish(table, CellAlignment::Right)
 }
 
-/// Accuracies on validation and test images, one row a template.
+/// Accuracies on validation and test images, one row per template.
 pub fn template_table(rows: &[(&str, Option<f64>, Option<f64>)]) -> String {
     let share = |accuracy: Option<f64>| accuracy.map_or("-".to_owned(), percent);
     let mut table = Table::new();
@@ -87,7 +87,7 @@ pub fn template_table(rows: &[(&str, Option<f64>, Option<f64>)]) -> String {
     finish(table, CellAlignment::Right)
 }
 
-/// Accuracies in per cent, one row a flaw, one column a strength, from the images as they are to the strongest flaw.
+/// Accuracies in per cent, one row per flaw, one column per strength, from the images as they are to the strongest flaw.
 pub fn robustness_table(robustness: &Robustness) -> String {
     let r = robustness;
     let number = |share: f64| format!("{:.1}", 100.0 * share);

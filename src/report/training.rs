@@ -1,4 +1,4 @@
-//! What a user sees while a model trains: a progress bar, a line an epoch, `metrics.jsonl`, TensorBoard, the curves.
+//! What a user sees while a model trains: a progress bar, a line per epoch, `metrics.jsonl`, TensorBoard, the curves.
 
 use super::tensorboard::Events;
 use super::{Console, ProgressBar, Run, plots};
@@ -30,7 +30,7 @@ struct CurvePicture {
     title: String,
     epochs: Vec<EpochRecord>,
     best: Option<usize>,
-    /// Not drawn again before.
+    /// Not drawn again before this time.
     next: Instant,
 }
 
@@ -83,7 +83,7 @@ impl CurvePicture {
     }
 }
 
-/// The epochs that a run directory tells of, the last one cut off when the run was killed while it was written.
+/// The epochs that a run directory records, without a last one that was cut off when the run was killed.
 pub fn read_epochs(folder: &Path) -> Vec<EpochRecord> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
     text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()

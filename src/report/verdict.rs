@@ -31,7 +31,7 @@ const ABSOLUTE_MARGIN: f64 = 0.01;
 pub enum Verdict {
     /// No sign of over- or under-fitting.
     Healthy,
-    /// The training images are learned by heart.
+    /// The training images are memorised.
     Overfitting {
         /// The numbers that say so.
         reason: String,
@@ -46,7 +46,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The word for scripts.
+    /// The code for scripts.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Healthy => "ok",

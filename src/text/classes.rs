@@ -1,4 +1,4 @@
-//! From the embeddings of prompts to one direction a class: the ensemble of Radford et al. (2021), section 3.1.4.
+//! From the embeddings of prompts to one direction per class: the ensemble of Radford et al. (2021), section 3.1.4.
 
 use super::model::TextModel;
 use super::prompts::Prompts;
@@ -40,7 +40,7 @@ impl PromptEmbeddings {
         Ok(self.classes.first().map_or(Ok(0), |class| class.dim(2))?)
     }
 
-    /// One direction a class (C, E): the mean over its names and templates, of unit length again.
+    /// One direction per class (C, E): the mean over its names and templates, of unit length again.
     ///
     /// Each class is averaged alone. A mean over all classes would be one direction for all of them, and every image as
     /// near to one class as to another.
@@ -51,7 +51,7 @@ impl PromptEmbeddings {
         Self::directions(self.classes.iter().cloned().map(Ok))
     }
 
-    /// The same of the template of that number alone.
+    /// The same for one template alone, by its number.
     ///
     /// # Errors
     /// When there are fewer templates.

@@ -14,7 +14,7 @@ use crate::rng::{Purpose, Stream};
 use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 
-/// Standard deviation of vectors that start from nothing (`CoOp`).
+/// Standard deviation of vectors that start at random (`CoOp`).
 const DEVIATION: f64 = 0.02;
 
 /// One prompt a class, open where the context goes.
@@ -22,7 +22,7 @@ pub struct ContextPrompts {
     encoder: TextEncoder,
     /// Embedded tokens (C, T, d) without positions; zero where the context goes.
     words: Tensor,
-    /// (C, T, n): 1 where a vector of the context stands.
+    /// (C, T, n): 1 where a vector of the context is.
     places: Tensor,
     /// The token of each prompt that stands for it.
     ends: Vec<usize>,
@@ -106,7 +106,7 @@ impl ContextPrompts {
     }
 }
 
-/// What stands at one place of a prompt.
+/// What is at one position of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PromptToken {
     Word(u32),
@@ -129,7 +129,7 @@ impl PromptToken {
         }
     }
 
-    /// Which of the `length` vectors of the context stands here.
+    /// Which of the `length` vectors of the context is here, as a one-hot vector.
     fn place(self, length: usize) -> impl Iterator<Item = f32> {
         (0..length).map(move |vector| f32::from(u8::from(self == Self::Learnt(vector))))
     }

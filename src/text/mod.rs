@@ -1,8 +1,8 @@
 //! Classes in words: names and templates become prompts, prompts tokens, tokens embeddings, and those of a class one
 //! direction that images are compared with.
 //!
-//! prompts (texts) → clean, `tokenizer_files`, tokenizer (tokens) → model (embeddings) → classes (one row a class).
-//! context is the same way with learnt vectors in the place of words.
+//! prompts (texts) → clean, `tokenizer_files`, tokenizer (tokens) → model (embeddings) → classes (one row per class).
+//! context does the same with learnt vectors in place of words.
 
 mod classes;
 mod clean;

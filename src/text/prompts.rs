@@ -1,10 +1,10 @@
-//! What is said of each class: its names in the words of the templates.
+//! The prompts of each class: its names in the templates.
 
 use crate::config::{PromptPreset, PromptSettings, PromptTemplates, for_unknown_class};
 use crate::error::{Error, Result};
 
-/// Where a template takes the name.
-const PLACE: &str = "{}";
+/// The placeholder for the name in a template.
+const PLACEHOLDER: &str = "{}";
 
 /// The names of one class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct ClassPrompts {
 pub struct Prompts {
     /// Texts with `{}` for the name, at least one.
     pub templates: Vec<String>,
-    /// One entry a class, in the order of the data's classes.
+    /// One entry per class, in the order of the data's classes.
     pub classes: Vec<ClassPrompts>,
 }
 
@@ -47,7 +47,7 @@ impl Prompts {
         })
     }
 
-    /// The classes that no name of theirs says anything about, such as those of folders 0, 1, 2.
+    /// The classes whose names have no letters, such as those of folders 0, 1, 2.
     pub fn wordless(&self) -> Vec<&str> {
         let says_nothing = |class: &&ClassPrompts| !class.names.iter().any(|name| name.contains(char::is_alphabetic));
         self.classes.iter().filter(says_nothing).map(|class| class.class.as_str()).collect()
@@ -56,7 +56,10 @@ impl Prompts {
     /// The prompts of a class: each of its names in every template.
     pub fn of(&self, class: usize) -> Vec<String> {
         let names = self.classes.get(class).map_or(&[][..], |class| &class.names);
-        names.iter().flat_map(|name| self.templates.iter().map(move |template| template.replace(PLACE, name))).collect()
+        names
+            .iter()
+            .flat_map(|name| self.templates.iter().map(move |template| template.replace(PLACEHOLDER, name)))
+            .collect()
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer that lies beside the weights of `tower`, and holds it against the tower.
+    /// Loads the tokenizer that lies beside the weights of `tower`, and checks it against the tower.
     ///
     /// # Errors
     /// A weights error when a file is missing or damaged, or belongs to another tower.

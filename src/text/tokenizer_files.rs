@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Above the largest tokenizer in use, that of `SigLIP` 2 with 34 MB: a wrong file must not fill the memory.
 const LARGEST: u64 = 256 << 20;
 
-/// What a folder says of its tokenizer.
+/// The tokenizer of a folder.
 pub(super) struct TokenizerFiles {
     /// The file that holds it, for messages.
     pub path: PathBuf,
@@ -37,7 +37,7 @@ impl TokenizerFiles {
             return Err(missing(folder).into());
         };
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|error| WeightsError::invalid(&path, format!("is no tokenizer ({error})")))?;
+            .map_err(|error| WeightsError::invalid(&path, format!("is not a tokenizer ({error})")))?;
         // A text that is too long is an error here, and the context is filled by the library's own rule.
         let saved_padding = tokenizer.get_padding().map(|padding| padding.pad_token.clone());
         tokenizer.with_padding(None);

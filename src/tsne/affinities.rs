@@ -1,4 +1,4 @@
-//! How much two points belong together in feature space: the sparse joint probabilities P.
+//! How similar two points are in feature space: the sparse joint probabilities P.
 //!
 //! van der Maaten and Hinton 2008, sections 2 and 3.1; restricted to near neighbours as in van der Maaten 2014.
 
@@ -41,7 +41,7 @@ impl Affinities {
         self.len() == 0
     }
 
-    /// The points that belong to point `i`, ascending, and their probabilities.
+    /// The neighbours of point `i` in P, ascending, and their probabilities.
     pub fn row(&self, i: usize) -> (&[u32], &[f32]) {
         let row = self.starts[i]..self.starts[i + 1];
         (&self.columns[row.clone()], &self.values[row])

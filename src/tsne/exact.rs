@@ -1,4 +1,4 @@
-//! Repulsion by the plain sum over all pairs, in f32 vectors: the fastest way for few points.
+//! Repulsion by the plain sum over all pairs, in f32 vectors: the fastest method for few points.
 
 use super::gradient::Repulsion;
 use crate::kernels::simd;

@@ -5,7 +5,7 @@
 //! the kernel (as in smooth particle mesh Ewald, Essmann et al. 1995): with the same four nodes an axis the error is a
 //! tenth of that of Lagrange's polynomials, so the grid may be coarser. The force Σ w² (yᵢ − yⱼ) is one convolution of
 //! the density with a complex kernel, its x and y components as real and imaginary part, and Z follows from the
-//! density's spectrum: one FFT forth and one back, where FIt-SNE takes four of each.
+//! density's spectrum: one forward and one inverse FFT, where FIt-SNE takes four of each.
 
 use super::gradient::Repulsion;
 use rayon::prelude::*;

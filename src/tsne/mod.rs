@@ -2,7 +2,7 @@
 //!
 //! Neighbours and their affinities ([`affinities`]), a start on the principal components ([`pca`]), descent
 //! ([`optimize`]) with the repulsion summed exactly ([`exact`]), by a quad tree ([`barnes_hut`]) or on a grid
-//! ([`interpolation`]), and what the map is worth ([`quality`]). Bit-identical for a seed and any number of threads;
+//! ([`interpolation`]), and how good the map is ([`quality`]). Bit-identical for a seed and any number of threads;
 //! the caller installs the thread pool.
 
 pub mod affinities;
@@ -36,9 +36,9 @@ const START: f64 = 1e-4;
 /// Points up to which two descents are made and the lower one kept. Single ones scatter by 2 % in KL over local minima,
 /// whatever makes them; of two, the lower is rarely a poor one, and up to here both take seconds.
 const TWICE_UP_TO: usize = 5000;
-/// Standard deviation of what tells the start of the second descent from the first's.
+/// Standard deviation of the noise that sets the start of the second descent apart from the first's.
 const SHAKE: f64 = 0.1 * START;
-/// Standard deviation of what tells duplicates apart at the start.
+/// Standard deviation of the noise that separates duplicates at the start.
 const JITTER: f64 = 1e-3 * START;
 
 /// How the repulsion of all pairs is computed.
@@ -54,7 +54,7 @@ pub enum Method {
     Interpolation,
 }
 
-/// What can be chosen.
+/// Settings of the map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TsneOptions {
     /// Effective number of neighbours, at least 1.
@@ -101,11 +101,11 @@ pub struct Embedding {
     pub perplexity: f64,
     /// Iterations of the descent that was kept: fewer than asked for when the observer ended them.
     pub iterations: usize,
-    /// What the user should know, a sentence each.
+    /// Warnings, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// The map of `features`, one row a point. `observer` hears of the progress and may end it.
+/// The map of `features`, one row per point. `observer` is told of the progress and may end the descent.
 ///
 /// # Errors
 /// When an option is out of range, there are no points, a feature is not finite, or the descent diverges.
@@ -158,7 +158,7 @@ fn shake(points: &mut [[f64; 2]], seed: u64) {
 }
 
 impl TsneOptions {
-    /// Refuses what no map can be made with.
+    /// Refuses options out of range.
     fn check(&self) -> Result<()> {
         let number = |key: &str, value: f64, valid: bool, what: &str| {
             if valid {
@@ -168,8 +168,8 @@ impl TsneOptions {
             }
         };
         let at_least_one = |value: f64| value.is_finite() && value >= 1.0;
-        number("perplexity", self.perplexity, at_least_one(self.perplexity), "a number from 1 on, 5 to 50 as a rule")?;
-        number("exaggeration", self.exaggeration, at_least_one(self.exaggeration), "a number from 1 on")?;
+        number("perplexity", self.perplexity, at_least_one(self.perplexity), "a number from 1, usually 5 to 50")?;
+        number("exaggeration", self.exaggeration, at_least_one(self.exaggeration), "a number from 1")?;
         number("theta", self.theta, (0.0..=1.0).contains(&self.theta), "a number from 0 to 1")?;
         let rate = self.learning_rate.unwrap_or(1.0);
         number("learning_rate", rate, rate.is_finite() && rate > 0.0, "a positive number, or leave it out")
@@ -185,7 +185,7 @@ impl TsneOptions {
     }
 
     /// The phases. A step of N / exaggeration (Belkina et al. 2019) is N / (4 · exaggeration) with the gradient's factor
-    /// 4. The second phase has no exaggeration, so it bears larger steps; four times larger ends 0.6 % lower at 10,000
+    /// 4. The second phase has no exaggeration, so it allows larger steps; four times larger ends 0.6 % lower at 10,000
     /// points and yet larger no lower.
     fn schedule(&self, n: usize) -> DescentPhases {
         let rate = n as f64 / (4.0 * self.exaggeration);
@@ -199,7 +199,7 @@ impl TsneOptions {
     }
 }
 
-/// A perplexity has three times as many neighbours; where there are fewer points, the largest that has, and a warning.
+/// A perplexity needs three times as many neighbours; with fewer points, the largest usable one, and a warning.
 fn usable_perplexity(wanted: f64, n: usize) -> (f64, Vec<String>) {
     let most = ((n as f64 - 1.0) / 3.0).max(1.0);
     if wanted <= most {

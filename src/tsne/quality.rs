@@ -1,16 +1,16 @@
-//! What a map is worth: whether neighbours on it are neighbours among the features, and how well classes lie apart.
+//! How good a map is: whether neighbours on it are neighbours among the features, and how well it separates classes.
 
 use crate::error::Result;
 use crate::linalg::Matrix;
 use crate::linalg::distances::map_squared_distances;
 use crate::linalg::neighbors::{Metric, nearest};
 
-/// How a map keeps neighbours.
+/// How well a map preserves neighbours.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighborhoods {
     /// Neighbours a point that were compared: as asked for, or the most for which trustworthiness is defined.
     pub k: usize,
-    /// T(k), 1 when no point of the map is among strangers, as scikit-learn's (Venna and Kaski 2001).
+    /// T(k), 1 when all neighbours on the map are near among the features too, as scikit-learn's (Venna and Kaski 2001).
     pub trustworthiness: f64,
     /// Mean share of a point's `k` nearest features that are among its `k` nearest on the map.
     pub preservation: f64,
@@ -51,7 +51,7 @@ pub fn neighborhoods(features: Matrix<'_>, map: &[[f64; 2]], k: usize) -> Result
     Ok(Some(Neighborhoods { k, trustworthiness, preservation: kept as f64 / (n * neighbors) }))
 }
 
-/// How well classes lie apart.
+/// How well classes are separated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Silhouettes {
     /// Mean over all points, from -1 (among another class) to 1 (classes far apart).

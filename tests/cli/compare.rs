@@ -106,7 +106,7 @@ fn finished_runs_are_kept_and_changed_ones_made_again() {
     fs::remove_file(image).unwrap();
     let other = args(&["--set", "train.head_lr=1e-2", "--strategies", "knn"]);
     let output = workspace.command(&other).output().unwrap();
-    assert!(stderr(&output).contains("again (made of other images)"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("again (from other images)"), "{}", stderr(&output));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn runs_that_were_made_elsewhere_are_collected() {
     fs::remove_file(image).unwrap();
     shell(&workspace, lines[3]["command"].as_str().unwrap());
     let collected = compare(&workspace, &[extra.as_slice(), &["--collect"]].concat());
-    assert_eq!(collected["missing"][0]["reason"], "made of other images");
+    assert_eq!(collected["missing"][0]["reason"], "from other images");
 
     fs::remove_dir_all(workspace.path("runs/small-compare")).unwrap();
     snapshot!(workspace, &args(&[extra.as_slice(), &["--collect"]].concat()),);

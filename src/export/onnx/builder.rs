@@ -1,4 +1,4 @@
-//! A graph in the making: nodes and constants with names of their own.
+//! Builds a graph: nodes and constants with unique names.
 
 use super::proto::{AttributeProto, FLOAT, GraphProto, INT64, NodeProto, TensorProto};
 use crate::export::files::bytes;

@@ -4,7 +4,7 @@ use super::{Band, Parts, Threshold, ThresholdRule};
 use crate::config::{BandGoal, Costs};
 use crate::metrics::ranking::{RankCurve, Ranking};
 
-/// The overkill rates at which recall is told.
+/// The overkill rates at which recall is reported.
 pub(super) const OVERKILLS: [f64; 3] = [0.001, 0.005, 0.01];
 
 /// The rules by which a part is called defective from a threshold on, with the thresholds these parts support.
@@ -22,26 +22,26 @@ pub(super) fn thresholds(parts: &Parts<'_>) -> Vec<Threshold> {
     std::iter::once(ThresholdRule::NoEscapes).chain(bounded).map(threshold).collect()
 }
 
-/// The two thresholds that a goal asks for; none when there is no defect or no good part to choose them on, or a score is
-/// no number. `prevalence` is the share of defects in production, if it is not that of these parts.
+/// The two thresholds that a goal asks for; none when there is no defect or no good part to choose them on, or a score
+/// is not a number. `prevalence` is the share of defects in production, if it is not that of these parts.
 pub(super) fn band(parts: &Parts<'_>, goal: BandGoal, prevalence: Option<f64>) -> Option<Band> {
     let ranking = Ranking::new(&parts.scores)?;
     let curve = ranking.curve(parts.defect, |_| 1);
     let (rejected, kept) = match goal {
         BandGoal::Costs(costs) => cheapest(&curve, costs, prevalence)?,
-        // Within its limit each side does without a person as often as it can.
+        // Within its limit each side leaves as few parts to a person as it can.
         BandGoal::Limits(limits) => (curve.within(limits.max_overkill)?, curve.leaving(limits.max_escape)?),
     };
     let (reject_from, accept_below) = (ranking.threshold(rejected), ranking.threshold(kept));
-    // Limits that one threshold keeps by itself leave nothing to look at: halfway between the two it keeps both best.
+    // Limits that one threshold meets leave nothing to review: halfway between the two it meets both with most margin.
     let middle = f64::midpoint(reject_from, accept_below);
     let apart = accept_below <= reject_from;
     Some(if apart { Band { accept_below, reject_from } } else { Band { accept_below: middle, reject_from: middle } })
 }
 
 /// The points of the curve above which parts are rejected, and below which they are accepted, at the least expected cost
-/// (Chow 1970). Mistakes of the two kinds lie at the two ends, so each end is weighed against looking for itself: one
-/// walk along the curve finds the best pair. Of equal costs those with fewer looks are taken.
+/// (Chow 1970). Mistakes of the two kinds lie at the two ends, so each end is weighed against reviewing on its own: one
+/// walk along the curve finds the best pair. Among equal costs the pair with fewer reviews is taken.
 fn cheapest(curve: &RankCurve, costs: Costs, prevalence: Option<f64>) -> Option<(usize, usize)> {
     let (defects, goods) = curve.sides()?;
     let prevalence = prevalence.unwrap_or(defects / (defects + goods));

@@ -28,7 +28,7 @@ pub struct Rules {
     pub prevalence: Option<f64>,
     /// What mistakes and looks cost, if it was stated.
     pub costs: Option<Costs>,
-    /// The good parts among the images that thresholds were chosen on; 0 without validation images.
+    /// Number of good parts among the images that thresholds were chosen on; 0 without validation images.
     pub chosen_on_goods: u64,
     /// Likewise the defective parts.
     pub chosen_on_defects: u64,
@@ -106,7 +106,7 @@ impl Decision {
 }
 
 impl Band {
-    /// The decision by a score. A score that is no number is never accepted.
+    /// The decision by a score. A part whose score is not a number is never accepted.
     pub fn decide(&self, score: f64) -> Decision {
         if score < self.accept_below {
             Decision::Good
@@ -118,7 +118,7 @@ impl Band {
     }
 }
 
-/// Which of the classes are good, one entry a class; none when the settings name no good class.
+/// Which of the classes are good, one entry per class; none when the settings name no good class.
 ///
 /// # Errors
 /// A usage error for a class that the data does not have, and when no class is left for defects.
@@ -186,7 +186,7 @@ impl Rules {
         defect_probability(probabilities, classes.iter().map(|class| self.good.contains(class)))
     }
 
-    /// Why thresholds are missing, or chosen on so few images that they are hardly worth the name.
+    /// Why thresholds are missing.
     pub fn doubts(&self) -> Option<String> {
         let (goods, defects) = (self.chosen_on_goods, self.chosen_on_defects);
         if goods + defects == 0 {
@@ -203,7 +203,7 @@ impl Rules {
 /// Summed over the classes of defects, not subtracted from one: small probabilities keep their digits.
 fn defect_probability(probabilities: &[f64], is_good: impl Iterator<Item = bool>) -> f64 {
     let sum: f64 = probabilities.iter().zip(is_good).filter(|(_, good)| !good).map(|(p, _)| p).sum();
-    // Rounding may lift it above 1; what is no number stays none, which `min` would hide.
+    // Rounding may lift it above 1. NaN stays NaN, which `min` would hide.
     if sum > 1.0 { 1.0 } else { sum }
 }
 

@@ -37,7 +37,7 @@ pub enum Interval {
 }
 
 impl Rate {
-    /// The rate of `happened` among the images where `applies`. `unit[i]` is the group of image i; images of their own
+    /// The rate of `happened` among the images where `applies`. `unit[i]` is the group of image i; images without a group
     /// have units of their own.
     pub(super) fn new(happened: &[bool], applies: &[bool], unit: &[usize]) -> Self {
         let chosen = |values: &[bool]| values.iter().zip(applies).filter(|(_, a)| **a).map(|(v, _)| *v).collect();
@@ -74,7 +74,7 @@ fn one_sided(all: bool, trials: u64) -> [f64; 2] {
     if all { [bound, 1.0] } else { [0.0, 1.0 - bound] }
 }
 
-/// A number that is no plain share, with its bootstrap interval.
+/// A metric that is not a plain share, with its bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Estimate {
     /// Undefined when it is about defects and there are none, or about good parts.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Parts in a million.
 const MILLION: f64 = 1e6;
 
-/// Escapes, overkill and what they depend on. What cannot be told is `null` in the file.
+/// Escapes, overkill and what they depend on. What is undefined is `null` in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
     /// The classes of sound parts.
@@ -47,12 +47,12 @@ pub struct OperatingPoint {
     pub outcome: RuleOutcome,
 }
 
-/// Mistakes and what they amount to.
+/// How many mistakes a rule makes, and what they amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RuleOutcome {
-    /// Defective parts that are accepted (without a look).
+    /// Defective parts that are accepted without review.
     pub escape: Rate,
-    /// Good parts that are rejected (without a look).
+    /// Good parts that are rejected without review.
     pub overkill: Rate,
     /// Escapes in a million parts at the stated prevalence.
     pub escapes_ppm: Estimate,
@@ -68,7 +68,7 @@ pub struct BandOutcome {
     /// The thresholds.
     #[serde(flatten)]
     pub band: Band,
-    /// Parts that a person looks at.
+    /// Parts that a person reviews.
     pub review: Rate,
     /// Their expected share at the stated prevalence.
     pub review_in_production: Option<f64>,
@@ -153,8 +153,8 @@ impl Judge<'_> {
             threshold: None,
             outcome: self.outcome(&decisions),
         };
-        // Without a threshold nothing is decided, and all that follows is undefined. What is not accepted is a defect, a
-        // score that is no number too.
+        // Without a threshold nothing is decided, and all that follows is undefined. What is not accepted is a defect, as
+        // is a part whose score is not a number.
         let from = |threshold: f64| {
             let band = Band { accept_below: threshold, reject_from: threshold };
             self.parts.scores.iter().map(move |&score| called(band.decide(score) != Decision::Good))
@@ -203,8 +203,8 @@ impl Judge<'_> {
         }
     }
 
-    /// The expected cost of a part when `prevalence` of them are defective, each wrong answer and each look at a defective
-    /// and at a good part costing so much. A side that does not occur in production need not be known.
+    /// The expected cost of a part when `prevalence` of them are defective, and each mistake and each review of a defective
+    /// and of a good part has its cost. A side that does not occur in production need not be known.
     fn expected(
         &self,
         decisions: &[Decision],

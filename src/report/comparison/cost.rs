@@ -1,8 +1,8 @@
-//! What a strategy would have taken alone, although its runs shared a feature cache with others.
+//! The time that a strategy would have taken alone, although its runs shared a feature cache with others.
 
 use super::Finished;
 
-/// Median wall time in seconds of the runs of a strategy: a run that had to wait for others does not count for more.
+/// Median wall time in seconds of the runs of a strategy: the median, since a run may have waited for others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
     /// As measured, with whatever the cache had by then.

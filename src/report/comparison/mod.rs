@@ -1,4 +1,4 @@
-//! Strategies side by side on the same images: the table, what of it is noise, and which one to take.
+//! Strategies side by side on the same images: the table, which differences are noise, and which strategy to take.
 //!
 //! Everything is computed from what finished runs have written down, so it does not matter where they ran.
 
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub enum Repeats {
     /// Trainings with so many seeds on one split.
     Seeds(usize),
-    /// One training a fold, each tested on its own part of the images.
+    /// One training per fold, each tested on its own part of the images.
     Folds(usize),
 }
 
@@ -61,15 +61,15 @@ pub struct Finished {
 pub struct Contender {
     /// Its name.
     pub strategy: String,
-    /// What of the backbone it changes: `no`, `last 3 blocks`, `adapters …`, `yes`.
+    /// Which part of the backbone it changes: `no`, `last 3 blocks`, `adapters …`, `yes`.
     pub backbone_updated: String,
-    /// What becomes of the head.
+    /// Whether and how the head is fitted.
     pub head_updated: String,
     /// At most one for each repeat.
     pub finished: Vec<Finished>,
 }
 
-/// A run that the comparison has to do without.
+/// A run that the comparison lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Missing {
     /// Its name.
@@ -83,11 +83,11 @@ pub struct Missing {
 pub struct StrategyRow {
     /// The strategy.
     pub strategy: String,
-    /// What of the backbone it changes.
+    /// Which part of the backbone it changes.
     pub backbone_updated: String,
-    /// What becomes of the head.
+    /// Whether and how the head is fitted.
     pub head_updated: String,
-    /// Values that learn.
+    /// Trainable parameters.
     pub trainable_parameters: usize,
     /// All values.
     pub total_parameters: usize,
@@ -99,12 +99,12 @@ pub struct StrategyRow {
     pub test_accuracy_ci95: Option<[f64; 2]>,
     /// Standard deviation of the runs' accuracies; none for one run.
     pub run_deviation: Option<f64>,
-    /// Where the mean over all seeds lies on these very images, by Student's t; none for one seed, and for folds, whose
-    /// runs are not independent.
+    /// The 95 % interval of the mean over all seeds on these images, by Student's t; none for one seed, and for folds,
+    /// whose runs are not independent.
     pub seeds_ci95: Option<[f64; 2]>,
     /// Mean recall of the classes.
     pub balanced_accuracy: f64,
-    /// Median wall time of a run alone, all features computed by itself.
+    /// Median wall time of a run alone, had it computed all features itself.
     pub seconds: f64,
     /// Median wall time as it was, with features that were in the cache.
     pub measured_seconds: f64,
@@ -179,7 +179,7 @@ pub struct Comparison {
     pub missing: Vec<Missing>,
 }
 
-/// What a comparison is called and asked.
+/// The name and the settings of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
     /// Of the config.
@@ -251,7 +251,7 @@ impl Comparison {
             recommended: Some(row.strategy.as_str()) == recommended,
         };
         Tradeoff {
-            title: format!("{}: what a strategy brings and takes", self.name),
+            title: format!("{}: accuracy and cost of each strategy", self.name),
             subtitle: format!("{}, {}", self.backbone, self.counts()),
             points: self.strategies.iter().map(point).collect(),
         }
@@ -333,7 +333,7 @@ fn nothing_finished(folder: &Path, missing: &[Missing]) -> Error {
     )
 }
 
-/// A path as people read it, whatever its bytes.
+/// A path as text, whatever its bytes.
 fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
 }

@@ -1,4 +1,4 @@
-//! What became of each test image over the runs of a strategy.
+//! How each test image was answered over the runs of a strategy.
 
 use crate::data::groups_in_splits_csv;
 use crate::error::Result;
@@ -7,7 +7,7 @@ use crate::report::predictions::Predictions;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The file of a run that says what it took each test image for.
+/// The file of a run with its predictions for the test images.
 pub const PREDICTIONS: &str = "predictions-test.csv";
 
 /// How often each test image was answered right, by name.
@@ -84,7 +84,7 @@ impl Outcomes {
         most as f64 / self.images() as f64
     }
 
-    /// The 95 % interval of the accuracy over other test images like these: exact for one answer an image, by bootstrap
+    /// The 95 % interval of the accuracy over other test images like these: exact for one answer per image, by bootstrap
     /// over images where answers are means over seeds, and over groups where there are any. None for a single group.
     pub fn interval(&self) -> Option<[f64; 2]> {
         let units: Vec<(u64, u64)> = self.units().into_values().collect();

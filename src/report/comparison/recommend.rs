@@ -8,10 +8,10 @@ use serde::Serialize;
 /// Below this, a difference is called real.
 const SIGNIFICANT: f64 = 0.05;
 
-/// Wall times that differ by less than this factor are called equal: so much they scatter from run to run.
+/// Wall times that differ by less than this factor are called equal: they scatter as much from run to run.
 const SAME_TIME: f64 = 1.1;
 
-/// What is known of a strategy when one is to be chosen.
+/// What the choice of a strategy is based on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StrategyScore<'a> {
     /// Its name.
@@ -33,11 +33,11 @@ pub struct Recommendation {
     pub best: String,
     /// The accuracy that was wanted.
     pub target: Option<f64>,
-    /// Why, and what it does not say.
+    /// Why, with its caveats.
     pub sentence: String,
 }
 
-/// Candidates and what is known of pairs of them.
+/// Chooses among strategies, with paired tests between them.
 pub struct Recommender<'a> {
     /// All of them.
     pub candidates: &'a [StrategyScore<'a>],

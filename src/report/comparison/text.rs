@@ -47,7 +47,7 @@ impl Comparison {
         format!("{}\n", parts.join("\n\n"))
     }
 
-    /// One row a strategy, in numbers; empty = undefined.
+    /// One row per strategy, in numbers; empty = undefined.
     pub(super) fn csv(&self) -> csv::Result<Vec<u8>> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record([
@@ -174,7 +174,7 @@ impl Comparison {
     }
 }
 
-/// What the intervals of the table are and what they leave out.
+/// What the intervals of the table are and what they do not include.
 pub(super) fn interval(repeats: Repeats, images: usize, groups: Option<usize>) -> String {
     let units = groups.map_or(format!("{images} test images"), |groups| format!("{groups} groups of test images"));
     match (repeats, groups) {
@@ -215,7 +215,7 @@ fn spread(repeats: Repeats) -> &'static str {
     }
 }
 
-/// Seconds with a digit after the point while that is news.
+/// Seconds with one decimal while that matters.
 pub(super) fn elapsed(seconds: f64) -> String {
     if seconds < 90.0 { format!("{seconds:.1} s") } else { duration(seconds) }
 }

@@ -2,14 +2,14 @@
 
 use image::{Rgb, RgbImage, imageops};
 
-/// From what is looked at a little to what is looked at most: the ends of `ColorBrewer`'s `YlOrRd` (Harrower and Brewer
+/// From the smallest share to the largest: three colours of `ColorBrewer`'s `YlOrRd` (Harrower and Brewer
 /// 2003), which keep their order in grey and for every kind of colour vision.
 const COLORS: [[f32; 3]; 3] = [[255.0, 237.0, 160.0], [253.0, 141.0, 60.0], [189.0, 0.0, 38.0]];
 /// Of the strongest colour; the picture stays recognisable below it.
 const OPACITY: f32 = 0.75;
 
 /// The image in grey under the colours of `shares`, the values of a square grid in rows from the upper left. Colours
-/// stretch from the least to the largest value. None when the values are no grid or no numbers.
+/// stretch from the smallest to the largest value. None when the values do not form a square grid or are not finite.
 pub fn heat_map(image: &RgbImage, shares: &[f32]) -> Option<RgbImage> {
     let grid = shares.len().isqrt();
     let numbers = shares.iter().all(|share| share.is_finite());

@@ -21,7 +21,7 @@ impl Html {
         Self(escaped(&printable(text)))
     }
 
-    /// What a user has named: it may break anywhere, and does not reorder what stands around it.
+    /// What a user has named: it may break anywhere, and does not reorder the text around it.
     pub fn name(name: &str) -> Self {
         Self(format!(r#"<span class="name">{}</span>"#, Self::text(name)))
     }
@@ -120,7 +120,7 @@ pub(super) fn plot(label: &str, svg: &str) -> Html {
     Html(format!("<figure class=\"plot\" role=\"img\" aria-label=\"{}\">{svg}</figure>\n", Html::text(label)))
 }
 
-/// What is folded away at first.
+/// A part that is folded at first.
 pub(super) fn folded(summary: &str, body: &Html) -> Html {
     Html(format!("<details><summary>{}</summary>\n{body}</details>\n", Html::text(summary)))
 }

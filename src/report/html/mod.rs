@@ -1,4 +1,4 @@
-//! Pages that need nothing but their own file: no network, no server, no other file.
+//! Self-contained pages: no network, no server, no other file.
 
 mod heat;
 mod markup;

@@ -45,7 +45,7 @@ struct PointData {
 ///
 /// `thumbnails` is asked once for each point, in order, for a small image file, such as
 /// [`thumbnail`](super::thumbnail) makes; what it gives makes up most of the page's size, so beyond some thousand points
-/// it had better give none for some.
+/// it should return none for some.
 ///
 /// # Errors
 /// [`Error::Plot`] when there are no points, or one has no finite place or no named class, [`Error::Io`] when the file

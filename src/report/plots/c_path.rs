@@ -38,7 +38,7 @@ impl SelectionPlot {
         }
         let bad = |x: f64| !x.is_finite() || (self.log_x && x <= 0.0);
         let mut settings = self.points.iter().map(|point| point.0).chain([self.chosen]);
-        settings.find(|&x| bad(x)).map(|x| format!("{x} has no place on the axis of {}", self.x_label))
+        settings.find(|&x| bad(x)).map(|x| format!("{x} cannot be drawn on the axis of {}", self.x_label))
     }
 
     /// Where a setting lies on the axis.

@@ -70,7 +70,7 @@ pub fn save_confusion(stem: &Path, title: &str, classes: &[String], counts: &[Ve
 /// and a ring around each misclassified point.
 ///
 /// # Errors
-/// [`Error::Plot`] when there are no points, one has no finite place or no named class, or the drawing fails,
+/// [`Error::Plot`] when there are no points, one has no finite position or no named class, or the drawing fails,
 /// [`Error::Io`] when a file cannot be written.
 pub fn save_scatter(stem: &Path, scatter: &Scatter) -> Result<()> {
     let problem = scatter.problem().map_or_else(style::register_font, Err);
@@ -108,7 +108,7 @@ pub fn save_lr_finder(stem: &Path, title: &str, sweep: &Sweep) -> Result<()> {
 /// [`Error::Plot`] when there is no bin or the drawing fails, [`Error::Io`] when a file cannot be written.
 pub fn save_reliability(stem: &Path, title: &str, temperature: f64, reliability: &Reliability) -> Result<()> {
     if reliability.before.is_empty() || reliability.after.is_empty() {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no probability is a number".into() });
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no probability is finite".into() });
     }
     save(&reliability::ReliabilityPlot { title, temperature, reliability }, stem)
 }
@@ -144,7 +144,7 @@ pub fn save_wise_ft(stem: &Path, title: &str, record: &WiseFtRecord) -> Result<(
 /// recommended one.
 ///
 /// # Errors
-/// [`Error::Plot`] when there are no points, one has no finite place or the drawing fails, [`Error::Io`] when a file
+/// [`Error::Plot`] when there are no points, one has no finite position or the drawing fails, [`Error::Io`] when a file
 /// cannot be written.
 pub fn save_tradeoff(stem: &Path, tradeoff: &Tradeoff) -> Result<()> {
     let problem = tradeoff.problem().map_or_else(style::register_font, Err);

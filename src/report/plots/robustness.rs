@@ -1,4 +1,4 @@
-//! Accuracy against the strength of flaws: one curve a flaw, and their mean.
+//! Accuracy against the strength of flaws: one curve per flaw, and their mean.
 
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;

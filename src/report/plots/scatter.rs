@@ -58,7 +58,7 @@ impl Scatter {
         let bad = |point: &ScatterPoint| {
             let name = point.path.display();
             if !(point.x.is_finite() && point.y.is_finite()) {
-                Some(format!("the place of {name} is not a number"))
+                Some(format!("the position of {name} is not a number"))
             } else if point.class >= k || point.predicted.is_some_and(|predicted| predicted >= k) {
                 Some(format!("{name} has a class beyond the {k} named ones"))
             } else {

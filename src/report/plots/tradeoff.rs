@@ -1,4 +1,4 @@
-//! Accuracy against wall time: what each strategy brings for what it takes.
+//! Accuracy against wall time of each strategy.
 
 use std::ops::Range;
 

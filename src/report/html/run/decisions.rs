@@ -1,4 +1,4 @@
-//! What probabilities are worth, and what is decided by them.
+//! How reliable probabilities are, and what is decided by them.
 
 use super::RunPage;
 use crate::report::html::markup::{Html, TableCell, facts, note, plot, table};
@@ -45,7 +45,7 @@ pub(super) fn reliability(page: &RunPage) -> Html {
         });
     let drawn: Html = drawn.collect();
     if drawn.is_empty() {
-        return note("The model gives no finite numbers, so there are no probabilities to judge.");
+        return note("The model gives no finite numbers, so there are no probabilities to assess.");
     }
     let text = "Bars: the share of answers that is right, with its 95 % interval, by the probability that the model gives them. \
                 Ring: the mean probability. On the dashed line the two agree.";

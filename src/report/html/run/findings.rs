@@ -1,4 +1,4 @@
-//! How it came about and how far it holds: curves, the choice of a probe, flaws on the images.
+//! How the result came about and how robust it is: curves, the choice of a probe, flaws added to the images.
 
 use super::RunPage;
 use crate::metrics::Robustness;
@@ -76,8 +76,8 @@ fn flaws(scores: &Robustness) -> Html {
     };
     let rows = scores.kinds.iter().map(row).collect();
     let text = format!(
-        "{} images of {}: accuracy {} as they are, {} with flaws, as a mean over {} kinds and {} strengths. At strength 1 a \
-         flaw is worse than a camera would pass.",
+        "{} images of {}: accuracy {} as they are, {} with flaws, as a mean over {} kinds and {} strengths. At strength 1 \
+         images are worse than any that would be used.",
         scores.n,
         scores.split,
         percent(scores.clean_accuracy),

@@ -1,4 +1,4 @@
-//! The images that the model was surest and wrong about, as it saw them, with where it looked and what they are like.
+//! The most confident mistakes: the images as the model saw them, where it looked, and similar training images.
 
 use super::RunPage;
 use crate::report::html::data_uri;
@@ -6,7 +6,7 @@ use crate::report::html::markup::{Html, note};
 use crate::report::percent;
 use std::path::PathBuf;
 
-/// What is shown of a split's mistakes.
+/// The mistakes of a split that are shown.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Mistakes {
     /// The split.
@@ -15,7 +15,7 @@ pub struct Mistakes {
     pub wrong: usize,
     /// All answers.
     pub total: usize,
-    /// The surest wrong answers.
+    /// The most confident wrong answers.
     pub shown: Vec<Mistake>,
     /// Why no heat maps are drawn, if they are not.
     pub without_heat: Option<String>,
@@ -28,9 +28,9 @@ pub struct Mistake {
     pub path: PathBuf,
     /// The true class.
     pub class: String,
-    /// What it was taken for.
+    /// The predicted class.
     pub predicted: String,
-    /// Calibrated probability of what it was taken for.
+    /// Calibrated probability of the predicted class.
     pub confidence: f64,
     /// The image as the model saw it: an image file.
     pub image: Option<Vec<u8>>,
@@ -64,8 +64,8 @@ pub(super) fn gallery(page: &RunPage) -> Html {
         mistakes.split,
         match mistakes.shown.len() {
             0 => ".".to_owned(),
-            shown if shown < mistakes.wrong => format!("; here are the {shown} surest mistakes."),
-            _ => ", the surest first.".to_owned(),
+            shown if shown < mistakes.wrong => format!("; here are the {shown} most confident mistakes."),
+            _ => ", the most confident first.".to_owned(),
         }
     );
     let cards: Html = mistakes.shown.iter().map(card).collect();
@@ -80,7 +80,7 @@ fn explanation(mistakes: &Mistakes) -> Html {
     if has(|mistake| mistake.heat.is_some()) {
         text.push_str(
             " Beside them, from yellow to red, where it looked most: attention roll-out (Abnar and Zuidema 2020), stretched \
-             for each image. It follows attention alone, so it is a hint and no proof.",
+             for each image. It follows attention alone, so it is a hint, not proof.",
         );
     }
     if has(|mistake| !mistake.neighbors.is_empty()) {

@@ -1,4 +1,4 @@
-//! The report of a run: what came out, how, and on what, as one page.
+//! The report of a run as one page: results, how they came about, and the data behind them.
 
 mod decisions;
 mod findings;
@@ -20,7 +20,7 @@ use crate::report::{RunRecord, printable};
 use crate::system::files::write_atomic;
 use crate::train::progress::EpochRecord;
 
-/// Everything that the page says. What is absent has no section.
+/// The content of the page. What is absent has no section.
 #[derive(Debug, Clone)]
 pub struct RunPage {
     /// `run.name`

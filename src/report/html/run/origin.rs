@@ -1,4 +1,4 @@
-//! On what and by what: data, settings, provenance.
+//! Data, settings and provenance.
 
 use super::RunPage;
 use crate::config::{self, Settings};
@@ -55,12 +55,12 @@ fn chosen(settings: &Settings) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Where the numbers come from, so that they can be had again.
+/// Where the numbers come from, so that they can be reproduced.
 pub(super) fn provenance(page: &RunPage) -> Html {
     let record = &page.record;
     let text = |value: String| Html::text(&value);
     let memory = record.peak_memory_bytes.map_or("unknown".to_owned(), mebibytes);
-    let cache = record.cache.map_or("nothing was kept".to_owned(), |usage| {
+    let cache = record.cache.map_or("not used".to_owned(), |usage| {
         format!("{} rows found, {} computed", thousands(usage.hits), thousands(usage.misses))
     });
     let mut rows = vec![

@@ -9,7 +9,7 @@ use crate::report::{percent, thousands};
 const MATRIX: usize = 30;
 const LISTED: usize = 30;
 
-/// The verdict, the numbers that matter, and one row a split.
+/// The verdict, the numbers that matter, and one row per split.
 pub(super) fn headline(page: &RunPage) -> Html {
     [verdict(page), cards(page), splits(page)].into_iter().collect()
 }
@@ -30,7 +30,7 @@ fn verdict(page: &RunPage) -> Html {
     ))
 }
 
-/// A number with its name and what it has to be read with.
+/// A number with its name and what qualifies it.
 fn card(name: &str, value: &str, beside: &Html) -> Html {
     let [name, value] = [name, value].map(Html::text);
     Html::markup(format!(
@@ -59,7 +59,7 @@ fn cards(page: &RunPage) -> Html {
     Html::markup(format!("<dl class=\"cards\">\n{}</dl>", cards.into_iter().collect::<Html>()))
 }
 
-/// What the decisions do to parts, when a good class is named.
+/// Escapes and overkill of the decisions, when a good class is named.
 fn inspection(evaluation: &Evaluation) -> Vec<Html> {
     let Some(outcome) = evaluation.inspection.as_ref().and_then(Inspection::decided) else { return Vec::new() };
     let rate = |name: &str, rate: &Rate, what: &str| {
@@ -145,7 +145,7 @@ fn commonest(evaluation: &Evaluation) -> Html {
     [table("bars", &header, rows), note(&which)].into_iter().collect()
 }
 
-/// One row a class.
+/// One row per class.
 pub(super) fn classes(page: &RunPage) -> Html {
     let Some(evaluation) = page.main() else { return Html::default() };
     let header = ["class", "images", "precision", "recall", "F1", "AUROC", "AP"].map(Html::text);

@@ -1,4 +1,4 @@
-//! The style sheet: what is written down, and the colours of the plots on dark pages.
+//! The style sheet, with the colours of the plots on dark pages.
 
 use std::fmt::Write;
 
