@@ -3,10 +3,8 @@
 use crate::data::transform::Interpolation;
 use serde_json::Value;
 
-/// Mean and standard deviation of `ImageNet`.
-pub(super) use crate::data::transform::IMAGENET;
-/// Mean and standard deviation that map 0..1 to -1..1.
-pub(super) const SYMMETRIC: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
+pub(super) use crate::data::transform::{IMAGENET, SYMMETRIC};
+
 /// Mean and standard deviation of `OpenAI`'s CLIP.
 pub(super) const CLIP: ([f32; 3], [f32; 3]) =
     ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);

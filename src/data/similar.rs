@@ -11,7 +11,7 @@
 //! pairs are worth a look, not an error.
 
 use super::decode::ImageError;
-use super::transform::{Geometry, Interpolation};
+use super::transform::{Geometry, Interpolation, luma};
 use crate::config::ResizeMode;
 use image::{Rgb, RgbImage};
 use std::sync::LazyLock;
@@ -70,7 +70,7 @@ impl Signature {
             crop_pct: 1.0,
         };
         let small = geometry.square(image, Rgb([0; 3]))?;
-        Ok(Self::of_pixels(small.pixels().map(|&pixel| luma(pixel)).collect()))
+        Ok(Self::of_pixels(small.pixels().map(|&pixel| luma(pixel) as u8).collect()))
     }
 
     fn of_pixels(pixels: Vec<u8>) -> Self {
@@ -118,11 +118,6 @@ pub fn near_pairs(signatures: &[&Signature]) -> Vec<NearPair> {
         }
     }
     pairs
-}
-
-/// ITU-R BT.601.
-fn luma(Rgb([r, g, b]): Rgb<u8>) -> u8 {
-    (0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)).round() as u8
 }
 
 /// Row k is the k-th cosine of the DCT-II, without its scale, which does not change a sign.

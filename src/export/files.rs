@@ -1,10 +1,8 @@
-//! Files of an export: a `model.safetensors` as other libraries write it, and JSON.
+//! The `model.safetensors` of an export, as other libraries write it.
 
 use crate::error::{Error, Result};
-use crate::system::files::write_synced;
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
-use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -55,14 +53,4 @@ pub(super) fn write_tensors(folder: &Path, tensors: &BTreeMap<String, Tensor>) -
     safetensors::serialize_to_file(rows.iter(), Some(metadata), &path)
         .map_err(|error| Error::io("write", &path)(std::io::Error::other(error.to_string())))?;
     File::open(&path).and_then(|file| file.sync_all()).map_err(Error::io("write", &path))
-}
-
-/// Writes JSON for people.
-///
-/// # Errors
-/// When the system refuses, naming the path.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
-    text.push('\n');
-    write_synced(path, text.as_bytes())
 }

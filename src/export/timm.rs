@@ -3,7 +3,6 @@
 //! Reference: timm's `_hub.py` and `vision_transformer.py`. The architecture is only a starting point: every option is
 //! written out in `model_args`, so the file does not depend on what a name stands for.
 
-use super::files::write_json;
 use super::numbers::{decimal, decimals};
 use super::{ExportModel, Format, Layout, adapt, cannot, card, files, readback};
 use crate::backbone::{Description, FAMILIES, Header, Pool, VitSpec};
@@ -11,6 +10,7 @@ use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Normalization, Preprocess};
 use crate::error::Result;
 use crate::nn::Activation;
+use crate::system::files::write_json;
 use candle_core::Tensor;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

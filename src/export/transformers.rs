@@ -3,7 +3,7 @@
 //! A class of the library has one pooling and one set of layers; `hf_classes` says what each can express. The names of
 //! tensors are those by which `crate::backbone` reads the same class, so there is one place for each.
 
-use super::files::{write_json, write_tensors};
+use super::files::write_tensors;
 use super::hf_classes::{CLASSES, HfClass};
 use super::numbers::decimals;
 use super::timm::{notes, statistics};
@@ -12,6 +12,7 @@ use crate::backbone::{FAMILIES, Header};
 use crate::config::ResizeMode;
 use crate::data::transform::{Geometry, Interpolation, Preprocess};
 use crate::error::{Result, WeightsError};
+use crate::system::files::write_json;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -23,7 +23,6 @@ pub use inspection::{inspection_first, inspection_table};
 pub use reading::Reading;
 pub use run::{
     BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, read_json, refuse,
-    write_json,
 };
 pub use table::{
     confusion_table, evaluation_table, key_value_table, listing_table, percent, recall_table, robustness_table,
@@ -31,6 +30,8 @@ pub use table::{
 };
 pub use training::{TrainingReport, read_epochs};
 pub use verdict::{Verdict, verdict};
+
+pub use crate::system::files::write_json;
 
 /// A name as one line of a table or picture shows it: control characters become visible escapes.
 pub fn printable(name: &str) -> String {

@@ -11,7 +11,7 @@ use crate::features::ReferenceRecord;
 use crate::metrics::Rules;
 use crate::model::HeadKind;
 use crate::probe::{Knn, TEMPERATURE};
-use crate::system::files::{create_folder, write_atomic};
+use crate::system::files::{create_folder, write_json};
 use crate::system::lock::Lock;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
@@ -204,16 +204,6 @@ impl Run {
     pub fn write_record(&self, record: &RunRecord) -> Result<()> {
         write_json(&self.path("run.json"), record)
     }
-}
-
-/// Writes pretty JSON atomically.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
-    text.push('\n');
-    write_atomic(path, text.as_bytes())
 }
 
 /// Reads a JSON file of a run directory; none when it is absent or of another kind.

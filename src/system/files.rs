@@ -1,6 +1,7 @@
 //! Writes that survive a crash: a reader sees the old content or the new, never half of one.
 
 use crate::error::{Error, Result};
+use serde::Serialize;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let staged = Staged::beside(path);
     write_synced(staged.path(), bytes)?;
     staged.publish()
+}
+
+/// Replaces a file by indented JSON, as [`write_atomic`] does.
+///
+/// # Errors
+/// When the system refuses, naming the path.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
+    text.push('\n');
+    write_atomic(path, text.as_bytes())
 }
 
 /// Writes a new file and waits until the disk has it.

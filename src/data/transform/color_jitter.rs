@@ -69,7 +69,7 @@ fn blend(base: f32, value: u8, factor: f32) -> u8 {
 }
 
 /// ITU-R BT.601, rounded, as Pillow's `convert("L")`.
-fn luma(Rgb([r, g, b]): Rgb<u8>) -> f32 {
+pub(in crate::data) fn luma(Rgb([r, g, b]): Rgb<u8>) -> f32 {
     (0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)).round()
 }
 

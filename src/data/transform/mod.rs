@@ -28,9 +28,10 @@ mod stains;
 mod stripes;
 mod vflip;
 
+pub(super) use color_jitter::luma;
 pub use corruption::Corruption;
 pub(super) use normalize::Histograms;
-pub use normalize::{ChannelStatistics, IMAGENET, Normalization};
+pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
 pub use resize::{Geometry, Interpolation, Window};
 
 use super::decode::{self, DecodeOptions, ImageError};

@@ -13,7 +13,8 @@ const SMALLEST_STD: f32 = 1.0 / 255.0;
 const NORMAL_IQR: f32 = 1.349;
 /// Mean and standard deviation per channel of the `ImageNet` training set, as torchvision gives them.
 pub const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-const SYMMETRIC: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
+/// Mean and standard deviation that map 0..1 to -1..1.
+pub const SYMMETRIC: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
 
 /// How pixels in 0..1 are standardised.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

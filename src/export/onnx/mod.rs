@@ -8,14 +8,13 @@ mod graph;
 mod proto;
 mod run;
 
-use super::files::write_json;
 use super::numbers::decimals;
 use super::publish::sidecar;
 use super::timm::{notes, statistics};
 use super::{ExportModel, Format, Layout};
 use crate::backbone::VitSpec;
 use crate::error::{Error, Result, WeightsError};
-use crate::system::files::write_synced;
+use crate::system::files::{write_json, write_synced};
 use candle_core::Tensor;
 use graph::{LOGITS, PIXELS, PROBABILITIES};
 use prost::Message;
