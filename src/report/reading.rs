@@ -68,7 +68,7 @@ mod tests {
             (reading.word(), reading.sentence())
         };
         assert_eq!(reading(0.7, &[Some(0.7), Some(0.7)]).0, "clustered");
-        assert!(reading(0.3, &[Some(0.5), Some(0.1)]).1.contains("scratch lies least apart (silhouette 0.10)"));
+        assert!(reading(0.3, &[Some(0.5), Some(0.1)]).1.contains("scratch is separated least (silhouette 0.10)"));
         let (word, sentence) = reading(-0.1, &[Some(-0.1), None]);
         assert!(word == "mixed" && !sentence.contains("least"), "{sentence}");
     }

@@ -225,7 +225,7 @@ fn strategies_close_together_and_far_apart() {
         recommended,
     };
     let tradeoff = |rows: &[(&str, f64, f64, f64, bool)]| Tradeoff {
-        title: "textile: what a strategy brings and takes".into(),
+        title: "textile: accuracy and cost of each strategy".into(),
         subtitle: "builtin:vit-mini, 90 test images, 3 seeds".into(),
         points: rows.iter().copied().map(point).collect(),
     };
