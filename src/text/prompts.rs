@@ -175,7 +175,7 @@ mod tests {
     fn presets_have_a_place_for_the_name() {
         for preset in [PromptPreset::Plain, PromptPreset::Simple, PromptPreset::Article, PromptPreset::Inspection] {
             let templates = templates(&PromptTemplates::Preset(preset));
-            assert!(templates.iter().all(|template| template.matches(PLACE).count() == 1), "{templates:?}");
+            assert!(templates.iter().all(|template| template.matches(PLACEHOLDER).count() == 1), "{templates:?}");
         }
     }
 }

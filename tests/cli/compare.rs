@@ -119,7 +119,11 @@ fn an_interrupted_comparison_goes_on_to_the_same_bits() {
     let run = "small-compare/full-seed42";
     let stopped = workspace.interrupt(&line, run, 2);
     assert_eq!(stopped.status.code(), Some(130), "{}", stderr(&stopped));
-    assert!(stderr(&stopped).contains("hint: the same command continues where this one stopped"), "{}", stderr(&stopped));
+    assert!(
+        stderr(&stopped).contains("hint: the same command continues where this one stopped"),
+        "{}",
+        stderr(&stopped)
+    );
     let record: Value =
         serde_json::from_slice(&fs::read(workspace.path(&format!("runs/{run}/run.json"))).unwrap()).unwrap();
     assert_eq!(record["status"], "stopped", "the run got the signal and saved itself");
