@@ -16,6 +16,7 @@ use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, View};
 use vitadapt::model::{HeadKind, Model, ModelSpec};
 use vitadapt::nn::Mode;
+use vitadapt::nn::workers::Workers;
 use vitadapt::strategy::Plan;
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::trainer::{Computation, Objective, StepOptions, Trainer};

@@ -11,6 +11,7 @@ use crate::error::{Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
 use crate::hub::Wanted;
 use crate::model::{CONTEXT, HeadKind, Model, ModelSpec};
+use crate::nn::workers::Workers;
 use crate::report::{BackboneRecord, Console};
 use crate::strategy::Plan;
 use crate::text::ContextPrompts;

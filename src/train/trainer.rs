@@ -9,10 +9,10 @@ use crate::backbone::{Params, Stage, VitSpec};
 use crate::config::Precision;
 use crate::data::loader::Batch;
 use crate::model::{Classifier, DirectionsGraph, DropRates, Model};
+use crate::nn::workers::{Workers, cut};
 use crate::nn::{Criterion, Mode, Noise, Targets};
 use crate::strategy::Plan;
 use crate::system::signals::StopRequest;
-use crate::nn::workers::{Workers, cut};
 use candle_core::{DType, Result, Tensor};
 use std::ops::Range;
 

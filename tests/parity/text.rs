@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use vitadapt::backbone::{Backbone, Cleaning, Params, TextEncoder, TextPreparation, TextTower, Vit};
 use vitadapt::config::{PromptSettings, PromptTemplates};
 use vitadapt::model::CosineHead;
+use vitadapt::nn::workers::Workers;
 use vitadapt::nn::{Mode, l2_normalize};
 use vitadapt::text::{PromptEmbeddings, Prompts, TextModel, Tokenizer};
 

@@ -9,8 +9,8 @@ use crate::experiment::forecast::{Sizes, forecast};
 use crate::experiment::session::{plan_over, visual_prompts};
 use crate::experiment::{device, keep};
 use crate::model::HeadKind;
-use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
 use crate::nn::workers::Workers;
+use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
 use serde_json::json;
 
 /// Describes the plan; one that does not fit is a warning, one that the backbone does not allow a problem.
