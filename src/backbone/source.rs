@@ -13,11 +13,18 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Backbones inside the binary: name, `config.json`, `model.safetensors`.
-const BUILTIN: &[(&str, &str, &[u8])] = &[(
-    "vit-mini",
-    include_str!("../../assets/vit-mini/config.json"),
-    include_bytes!("../../assets/vit-mini/model.safetensors"),
-)];
+const BUILTIN: &[(&str, &str, &[u8])] = &[
+    (
+        "vit-flaw",
+        include_str!("../../assets/vit-flaw/config.json"),
+        include_bytes!("../../assets/vit-flaw/model.safetensors"),
+    ),
+    (
+        "vit-mini",
+        include_str!("../../assets/vit-mini/config.json"),
+        include_bytes!("../../assets/vit-mini/model.safetensors"),
+    ),
+];
 
 /// The files of a backbone before anything is read from the weights.
 pub struct Source {
@@ -68,7 +75,7 @@ impl Source {
             return Err(WeightsError::Invalid {
                 path: folder.to_path_buf(),
                 reason: "model.backbone names a folder that does not exist".into(),
-                hint: Some("give a folder that holds config.json and model.safetensors, or builtin:vit-mini".into()),
+                hint: Some("give a folder that holds config.json and model.safetensors, or builtin:vit-flaw".into()),
             }
             .into());
         }
