@@ -1,27 +1,11 @@
 //! `check` as a user meets it.
 
 use crate::common::workspace::{CLASSES, Workspace, json, textile};
-use insta_cmd::assert_cmd_snapshot;
+use crate::snapshot::snapshot;
 use serde_json::Value;
 use std::fs;
 
 const CHECK: [&str; 3] = ["check", "--config", "small.toml"];
-
-/// A snapshot without what depends on the machine.
-macro_rules! snapshot {
-    ($workspace:expr, $args:expr) => {
-        let folder: String = $workspace.folder.path().to_str().unwrap().replace('.', "\\.");
-        insta::with_settings!({filters => vec![
-            (folder.as_str(), "[TMP]"),
-            (r"processor  .*", "processor  [PROCESSOR]"),
-            (r"cores      \d+", "cores      [N]"),
-            (r"memory     .*", "memory     [MEMORY]"),
-            (r"GPU        .*", "GPU        [GPU]"),
-            (r"expected +about .*", "expected  [EXPECTED]"),
-            (r"\n─+", "\n─"),
-        ]}, { assert_cmd_snapshot!($workspace.command($args)) });
-    };
-}
 
 #[test]
 fn sound_data_pass_with_a_table() {

@@ -1,8 +1,8 @@
 //! Good parts, defects and unknown images on the command line: thresholds fixed at the end of a run and used after it.
 
 use crate::common::workspace::{CLASSES, Workspace, json, textile};
+use crate::snapshot::snapshot;
 use image::RgbImage;
-use insta_cmd::assert_cmd_snapshot;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -122,11 +122,13 @@ fn mistakes_are_found_before_anything_is_trained() {
         assert!(said.contains("did you mean \"nominal\"?"), "{command}: {said}");
     }
     assert!(!workspace.path("runs").exists());
-    let finetune = |set: &str| workspace.command(&["finetune", "--config", "small.toml", "--set", set]);
-    assert_cmd_snapshot!(finetune("inspection.good=[\"local\", \"global\", \"nominal\"]"));
-    assert_cmd_snapshot!(finetune("inspection.max_escape=0.1"));
+    snapshot!(
+        workspace,
+        &["finetune", "--config", "small.toml", "--set", "inspection.good=[\"local\", \"global\", \"nominal\"]"]
+    );
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", "inspection.max_escape=0.1"]);
     let all = "inspection={ good = \"nominal\", costs = { escape = 1 }, max_overkill = 0.1 }";
-    assert_cmd_snapshot!(finetune(all));
+    snapshot!(workspace, &["finetune", "--config", "small.toml", "--set", all]);
 }
 
 #[test]

@@ -13,5 +13,6 @@ mod kill;
 mod prompt;
 mod report;
 mod runs;
+mod snapshot;
 mod training;
 mod zeroshot;

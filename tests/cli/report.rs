@@ -1,7 +1,7 @@
 //! `vitadapt report`, the page that each run leaves, and `eval --corrupt`.
 
 use crate::common::workspace::{Workspace, json};
-use insta_cmd::assert_cmd_snapshot;
+use crate::snapshot::snapshot;
 use serde_json::Value;
 use std::fs;
 
@@ -139,6 +139,6 @@ fn mistakes_on_the_command_line_are_named() {
         &["report", "--run", "runs/x"],
         &["report"],
     ] {
-        assert_cmd_snapshot!(workspace.command(args));
+        snapshot!(workspace, args);
     }
 }

@@ -1,35 +1,12 @@
 //! `vitadapt zeroshot` as a user meets it, on the tiny models of `fixtures/text`.
 
 use crate::common::workspace::{Workspace, json};
-use insta_cmd::assert_cmd_snapshot;
+use crate::snapshot::snapshot;
 use serde_json::Value;
 use std::fs;
 
 fn args<'a>(extra: &[&'a str]) -> Vec<&'a str> {
     [&["zeroshot", "--config", "clip.toml"], extra].concat()
-}
-
-/// A snapshot in which temporary paths are replaced.
-macro_rules! snapshot {
-    ($workspace:expr, $args:expr) => {
-        let folder = $workspace.folder.path().to_str().unwrap().replace('.', "\\.");
-        insta::with_settings!({ filters => vec![(folder.as_str(), "[TMP]")] }, {
-            assert_cmd_snapshot!($workspace.command($args));
-        });
-    };
-}
-
-/// A snapshot of the form alone: the numbers depend on the processor.
-macro_rules! form_snapshot {
-    ($workspace:expr, $args:expr) => {
-        let folder = $workspace.folder.path().to_str().unwrap().replace('.', "\\.");
-        insta::with_settings!({ filters => vec![
-            (folder.as_str(), "[TMP]"),
-            (r"\d[\d,.]*\d|\d", "#"),
-            (r" {2,}", "  "),
-            (r"─+", "─"),
-        ] }, { assert_cmd_snapshot!($workspace.command($args)); });
-    };
 }
 
 #[test]
@@ -71,7 +48,7 @@ fn every_template_is_compared_with_all_together() {
         assert_eq!(rows[4][key], alone[key]);
         assert!(result[key].is_f64());
     }
-    form_snapshot!(workspace, &args(&["--templates"]));
+    snapshot!(workspace, &args(&["--templates"]));
 }
 
 #[test]
