@@ -31,7 +31,7 @@ use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::{Signal, StopRequest};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::fit::{Ending, Fit};
-use crate::train::forecast::Texts;
+use crate::train::forecast::{Images, Texts};
 use crate::train::mix::Mixer;
 use crate::train::progress::Progress;
 use crate::train::safeguard::Safeguard;
@@ -80,7 +80,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<()> {
     };
     let sizes = Sizes {
         parameters: (record.trainable_parameters, record.total_parameters),
-        images: (record.data.train, record.data.val),
+        images: Images { train: record.data.train, val: record.data.val, test: record.data.test },
         texts: model.directions().map(|directions| Texts::of(directions.prompts())),
     };
     let trained = (&session.backbone.spec, &plan, model.spec().stage);
@@ -243,9 +243,10 @@ impl Training {
             drop: DropRates { path: settings.model.drop_path, head: settings.model.head_dropout },
         };
         let keys = Arc::new(std::mem::take(&mut inspected.keys));
+        let evaluation = inspected.evaluation_pipeline(&session);
         let source = BatchSource {
-            training: Arc::new(inspected.training_pipeline(&session)),
-            evaluation: Arc::new(inspected.evaluation_pipeline(&session)),
+            training: Arc::new(evaluation.augmented_by(&settings.augment, settings.run.seed)),
+            evaluation: Arc::new(evaluation),
             dataset: Arc::new(inspected.dataset),
             sampler: settings.train.sampler,
             seed: settings.run.seed,
@@ -377,6 +378,7 @@ impl Training {
         write_scores(self.run.folder(), &self.source.dataset, &scores)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
+        self.record.peak_memory_bytes = peak_memory_bytes().max(self.record.peak_memory_bytes);
         self.record.result = Some(self.result(&scores));
         self.run.write_record(&self.record)?;
         clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;

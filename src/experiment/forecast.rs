@@ -2,14 +2,14 @@
 
 use super::device;
 use super::keep;
-use super::session::computation;
+use super::session::{computation, visual_prompts};
 use crate::backbone::{Stage, VitSpec};
 use crate::config::{Precision, Settings, StrategySettings, TrainLength};
 use crate::error::Result;
 use crate::nn::workers::Workers;
 use crate::report::Forecast;
 use crate::strategy::Plan;
-use crate::train::forecast::{Texts, Workload, product_rate};
+use crate::train::forecast::{Images, Texts, Workload, product_rate};
 use crate::train::trainer::rounds;
 use candle_core::Device;
 
@@ -18,8 +18,8 @@ use candle_core::Device;
 pub struct Sizes {
     /// Values that learn, and all values.
     pub parameters: (usize, usize),
-    /// Training and validation images.
-    pub images: (usize, usize),
+    /// Images by what they are for.
+    pub images: Images,
     /// Prompts that every step takes through a text tower.
     pub texts: Option<Texts>,
 }
@@ -35,8 +35,8 @@ pub fn forecast(
     (device, workers): (&Device, &Workers),
 ) -> Result<Forecast> {
     let train = &settings.train;
-    let steps_per_epoch = sizes.images.0.div_ceil(train.batch_size).max(1);
-    let batch_size = train.batch_size.min(sizes.images.0.max(1));
+    let steps_per_epoch = sizes.images.train.div_ceil(train.batch_size).max(1);
+    let batch_size = train.batch_size.min(sizes.images.train.max(1));
     let workload = Workload {
         spec,
         first_block: plan.first_block,
@@ -55,6 +55,8 @@ pub fn forecast(
         rounds: rounds(workers, spec, stage, batch_size),
         fused: device.is_cpu(),
         plain: runs_plain(settings, spec, plan, device),
+        prompt_tokens: visual_prompts(settings).map_or(0, |prompts| prompts.tokens),
+        adapters: plan.lora.is_some(),
         computation: computation(settings),
         texts: sizes.texts,
     };

@@ -65,12 +65,6 @@ pub fn inspect_with(settings: &Settings, spec: &VitSpec, mut dataset: Dataset, c
 }
 
 impl Inspected {
-    /// From file to pixels with the config's augmentations.
-    pub fn training_pipeline(&self, session: &Session) -> Pipeline {
-        let settings = &session.settings;
-        Pipeline::training(self.preprocess, session.decode(), &settings.augment, settings.run.seed)
-    }
-
     /// From file to pixels without randomness.
     pub fn evaluation_pipeline(&self, session: &Session) -> Pipeline {
         Pipeline::evaluation(self.preprocess, session.decode())

@@ -14,10 +14,16 @@ use candle_core::{DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// The program, its libraries, the decoders and a picture while it is drawn, without data.
-const PROGRAM_BYTES: u64 = 130 << 20;
+/// The program, its libraries and the decoders, without data.
+const PROGRAM_BYTES: u64 = 135 << 20;
+/// A plot while it is drawn, in several times its size, and the page about the run.
+const DRAWING_BYTES: u64 = 40 << 20;
 /// Batches that are ready or under way beside the one in use.
 const BATCHES_AHEAD: u64 = 3;
+/// Images that a worker takes through frozen layers, or scores, at a time.
+const SCORED_AT_ONCE: u64 = 8;
+/// Resized images that are kept at the most, so that they are decoded once.
+const MOST_SQUARES: u64 = 256 << 20;
 /// Share of the free memory that a plan may use: estimates are not exact, and others use the machine too.
 const USABLE: f64 = 0.8;
 /// Share of a matrix product's speed that whole steps reach, on the way through everything else.
@@ -38,8 +44,8 @@ pub struct Workload<'a> {
     pub copies: usize,
     /// Forward and backward passes of one step.
     pub passes: usize,
-    /// Training and validation images.
-    pub images: (usize, usize),
+    /// Images by what they are for.
+    pub images: Images,
     /// Images a step.
     pub batch_size: usize,
     /// Passes over the training images.
@@ -54,10 +60,25 @@ pub struct Workload<'a> {
     pub fused: bool,
     /// Whether blocks run on plain values, without a graph.
     pub plain: bool,
+    /// Learnt tokens beside those of the image, in a block.
+    pub prompt_tokens: usize,
+    /// Whether trainable blocks have low-rank adapters.
+    pub adapters: bool,
     /// How gradients are computed.
     pub computation: Computation,
     /// Prompts that every step takes through a text tower beside the images.
     pub texts: Option<Texts>,
+}
+
+/// How many images a training has.
+#[derive(Debug, Clone, Copy)]
+pub struct Images {
+    /// It learns from them.
+    pub train: usize,
+    /// It scores them after each epoch.
+    pub val: usize,
+    /// It scores them at the end.
+    pub test: usize,
 }
 
 /// Prompts that go forward and backward through a frozen text tower.
@@ -95,7 +116,8 @@ pub struct Memory {
     pub gradients: u64,
     /// Moments of the optimiser and other copies of the trainable values.
     pub optimizer: u64,
-    /// What the forward pass saves for the backward pass, and the largest temporaries.
+    /// What the forward pass saves for the backward pass, and the largest temporaries; or what scoring or drawing takes, where
+    /// that is more.
     pub activations: u64,
     /// Batches, decoded images and kept activations of frozen layers.
     pub inputs: u64,
@@ -120,8 +142,8 @@ impl Workload<'_> {
             weights: all * (4 + half),
             gradients: trainable * 4 + self.found(rounds),
             optimizer: (2 + self.copies as u64) * trainable * 4,
-            activations: self.batch_size.div_ceil(rounds.max(1)) as u64 * self.activations()
-                + self.texts.map_or(0, |texts| texts.tokens * texts.values * 4),
+            // One after another, where memory that was freed serves again.
+            activations: self.step(rounds).max(self.scoring()).max(DRAWING_BYTES),
             inputs: self.inputs(),
             program: PROGRAM_BYTES,
         }
@@ -150,10 +172,16 @@ impl Workload<'_> {
         self.memory(micro_batches).total() as f64 <= USABLE * free as f64
     }
 
+    /// Bytes of activations of a step that is cut into so many parts.
+    fn step(&self, rounds: usize) -> u64 {
+        let texts = self.texts.map_or(0, |texts| texts.tokens * texts.values * 4);
+        self.batch_size.div_ceil(rounds.max(1)) as u64 * self.activations() + texts
+    }
+
     /// Bytes of activations an image.
     fn activations(&self) -> u64 {
         let spec = self.spec;
-        let (tokens, width) = (spec.tokens() as u64, spec.width as u64);
+        let (tokens, width) = (self.tokens(), spec.width as u64);
         if matches!(self.stage, Stage::Features(_)) {
             return spec.features() as u64 * 16;
         }
@@ -170,6 +198,20 @@ impl Workload<'_> {
         tokens * (kept + temporary + embedding) * 4
     }
 
+    /// Bytes of what the workers make of images on a pass that saves nothing: that through the frozen layers before
+    /// training, that of the validation images, that of all images at the end.
+    fn scoring(&self) -> u64 {
+        let width = self.spec.width as u64;
+        // What enters a block, q, k and v, the attended values, both sums and norms, and the hidden values twice.
+        let block = 10 * width + self.fc1_width() + self.spec.hidden as u64;
+        self.workers as u64 * SCORED_AT_ONCE * self.tokens() * block * 4
+    }
+
+    /// Tokens of an image, learnt ones included.
+    fn tokens(&self) -> u64 {
+        (self.spec.tokens() + self.prompt_tokens) as u64
+    }
+
     /// Values a token that a trainable block saves.
     fn block_values(&self) -> u64 {
         let spec = self.spec;
@@ -179,13 +221,16 @@ impl Workload<'_> {
             // What enters, q, k and v, the attended values, what enters the MLP, and its hidden values.
             return 6 * width + scaled + fc1;
         }
-        let fused = 10 * width + scaled + fc1 + hidden;
+        // Learnt tokens join in a copy; an adapter's inputs, its outputs and their sums are copies too.
+        let joined = if self.prompt_tokens > 0 { width } else { 0 };
+        let adapted = if self.adapters { 4 * width } else { 0 };
+        let fused = 10 * width + scaled + fc1 + hidden + joined + adapted;
         if self.fused && self.computation.precision == Precision::F32 {
             return fused;
         }
         // Norms keep centred, squared and normalised rows, products their sum without bias, attention its packed copy
         // and five matrices of scores.
-        let scores = 5 * (spec.heads * spec.tokens()) as u64;
+        let scores = 5 * spec.heads as u64 * self.tokens();
         fused + 8 * width + 3 * width + (5 * width + fc1) + scores
     }
 
@@ -198,27 +243,25 @@ impl Workload<'_> {
         self.stage.shape(self.spec).iter().product::<usize>() as u64 * 4
     }
 
-    /// Bytes on disk of what frozen layers make of the training and validation images; 0 when nothing is kept.
+    /// Bytes on disk of what frozen layers make of the images; 0 when nothing is kept.
     pub fn cache(&self) -> u64 {
-        let (train, val) = self.images;
-        if self.stage == Stage::Pixels { 0 } else { self.row() * (train * self.views.max(1) + val) as u64 }
+        let rows = self.images.train * self.views.max(1) + self.images.val + self.images.test;
+        if self.stage == Stage::Pixels { 0 } else { self.row() * rows as u64 }
     }
 
-    /// Bytes of batches and of what is kept of the images.
+    /// Bytes of batches and of what is kept of the images. Frozen layers read pixels too, once; kept rows are mapped, and
+    /// what is read of them counts as memory of this process.
     fn inputs(&self) -> u64 {
-        let batches = (BATCHES_AHEAD + 1) * self.batch_size as u64 * self.row();
-        if self.stage == Stage::Pixels {
-            let images = (self.images.0 + self.images.1) as u64;
-            let squares = images * (3 * self.spec.image_size * self.spec.image_size) as u64;
-            return batches + squares.min(256 << 20);
-        }
-        // Kept rows are mapped: what is read of them counts as memory of this process.
-        batches + self.cache()
+        let square = (3 * self.spec.image_size * self.spec.image_size) as u64;
+        let images = (self.images.train + self.images.val + self.images.test) as u64;
+        let batches = |row: u64| (BATCHES_AHEAD + 1) * self.batch_size as u64 * row;
+        let kept = if self.stage == Stage::Pixels { 0 } else { batches(self.row()) + self.cache() };
+        batches(4 * square) + (images * square).min(MOST_SQUARES) + kept
     }
 
     /// Floating-point operations of the whole training, products only.
     pub fn operations(&self) -> f64 {
-        let (train, val) = (self.images.0 as f64, self.images.1 as f64);
+        let (train, val) = (self.images.train as f64, self.images.val as f64);
         let spec = self.spec;
         let block = self.block_operations();
         let embedding = 2.0 * (spec.tokens() * 3 * spec.patch * spec.patch * spec.width) as f64;
@@ -278,94 +321,5 @@ pub fn product_rate(workers: &Workers, device: &Device) -> Result<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backbone::{Backbone, Readout};
-
-    fn workload(spec: &VitSpec, first_block: usize, stage: Stage) -> Workload<'_> {
-        Workload {
-            spec,
-            first_block,
-            stage,
-            parameters: (2_000_000, 2_700_000),
-            copies: 0,
-            passes: 1,
-            images: (210, 60),
-            batch_size: 24,
-            epochs: 10.0,
-            views: 0,
-            workers: 2,
-            rounds: 1,
-            fused: true,
-            plain: true,
-            computation: Computation::default(),
-            texts: None,
-        }
-    }
-
-    fn spec() -> VitSpec {
-        Backbone::load("builtin:vit-mini", Some(224)).unwrap().spec
-    }
-
-    #[test]
-    fn smaller_parts_and_checkpointing_take_less() {
-        let spec = spec();
-        let full = workload(&spec, 0, Stage::Pixels);
-        let activations = |workload: &Workload<'_>, parts| workload.memory(parts).activations;
-        assert_eq!(activations(&full, 1), 3 * activations(&full, 3));
-        let mut checkpointed = full.clone();
-        checkpointed.computation.checkpoint_blocks = true;
-        assert!(activations(&checkpointed, 1) * 2 < activations(&full, 1));
-        assert!((1.2..1.4).contains(&(checkpointed.operations() / full.operations())));
-        let partial = workload(&spec, 4, Stage::Block(4));
-        assert!(activations(&partial, 1) < activations(&full, 1) && partial.operations() < full.operations() / 2.0);
-        let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
-        assert_eq!(full.cache(), 0);
-        assert_eq!(partial.cache(), 270 * (spec.tokens() * spec.width * 4) as u64);
-        assert_eq!(Workload { views: 3, ..frozen.clone() }.cache(), (3 * 210 + 60) * (spec.width * 4) as u64);
-        assert!(frozen.operations() < partial.operations() && frozen.memory(1).total() < partial.memory(1).total());
-    }
-
-    #[test]
-    fn texts_come_on_top_of_the_images() {
-        let spec = spec();
-        let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
-        let texts = Some(Texts { tokens: 60, values: 1000, operations: 1e9 });
-        let prompted = Workload { texts, ..frozen.clone() };
-        // 210 images are nine steps of 24 an epoch.
-        assert!((prompted.operations() - frozen.operations() - 10.0 * 9.0 * 2e9).abs() < 1e6);
-        for parts in [1, 4] {
-            assert_eq!(prompted.memory(parts).total() - frozen.memory(parts).total(), 240_000);
-        }
-    }
-
-    #[test]
-    fn steps_are_cut_no_finer_than_the_memory_asks() {
-        let spec = spec();
-        let full = workload(&spec, 0, Stage::Pixels);
-        assert_eq!(full.micro_batches(u64::MAX), 1);
-        let needed = |parts: usize| (full.memory(parts).total() as f64 / USABLE) as u64 + 1;
-        for parts in [2, 4, 8, 16] {
-            assert_eq!(full.micro_batches(needed(parts)), parts);
-            assert!(full.micro_batches(needed(parts) - (1 << 20)) > parts);
-        }
-        assert_eq!(full.micro_batches(0), 24);
-        assert!(!full.fits(24, 0));
-    }
-
-    #[test]
-    fn operations_follow_the_architecture() {
-        // timm's ViT-S/16 at 224 px has 4.6 GMACs; ours counts vit-mini by the same formula.
-        let mut spec = spec();
-        (spec.width, spec.hidden, spec.depth, spec.heads) = (384, 1536, 12, 6);
-        let mut once = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
-        (once.images, once.epochs) = ((1, 0), 1.0);
-        assert!((once.operations() / 2e9 - 4.6).abs() < 0.1, "{}", once.operations());
-    }
-
-    #[test]
-    fn the_rate_of_products_is_measured() {
-        let workers = Workers::new(1, &Device::Cpu).unwrap();
-        assert!(product_rate(&workers, &Device::Cpu).unwrap() > 1e8);
-    }
-}
+#[path = "forecast_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ mod features;
 mod heads;
 mod inspection;
 mod kill;
+mod memory;
 mod prompt;
 mod report;
 mod runs;

@@ -11,6 +11,7 @@ use crate::experiment::{device, keep};
 use crate::model::HeadKind;
 use crate::nn::workers::Workers;
 use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
+use crate::train::forecast::Images;
 use serde_json::json;
 
 /// Describes the plan; one that does not fit is a warning, one that the backbone does not allow a problem.
@@ -62,7 +63,7 @@ fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Con
     let images = |split| dataset.indices(split).len();
     let sizes = Sizes {
         parameters: (values(true), values(false)),
-        images: (images(Split::Train), images(Split::Val)),
+        images: Images { train: images(Split::Train), val: images(Split::Val), test: images(Split::Test) },
         texts: None,
     };
     let stage: Stage = keep::stage(settings, spec, &plan, dataset.samples.len(), console);

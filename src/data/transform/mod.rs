@@ -210,21 +210,26 @@ impl Pipeline {
 
     /// With the augmentations of the settings, drawn from `seed`.
     pub fn training(preprocess: Preprocess, decode: DecodeOptions, settings: &AugmentSettings, seed: u64) -> Self {
-        let augmentation = Some(Augmentation::new(settings, seed, Purpose::Augment));
-        Self { decode, preprocess, augmentation, squares: Arc::default() }
+        Self::evaluation(preprocess, decode).augmented_by(settings, seed)
+    }
+
+    /// The same images with the augmentations of the settings, drawn from `seed`. Both pipelines share the squares that
+    /// they keep.
+    #[must_use]
+    pub fn augmented_by(&self, settings: &AugmentSettings, seed: u64) -> Self {
+        self.with(Augmentation::new(settings, seed, Purpose::Augment))
     }
 
     /// The same images with one flaw, drawn from `seed`, not from the seed of training. At another strength a view has the
     /// same flaw, stronger or weaker. Both pipelines share their cached squares.
     #[must_use]
     pub fn corrupted(&self, corruption: Corruption, strength: f64, seed: u64) -> Self {
-        let augmentation = Augmentation::new(&corruption.settings(strength), seed, Purpose::Corruption);
-        Self {
-            augmentation: Some(augmentation),
-            squares: Arc::clone(&self.squares),
-            decode: self.decode,
-            preprocess: self.preprocess,
-        }
+        self.with(Augmentation::new(&corruption.settings(strength), seed, Purpose::Corruption))
+    }
+
+    fn with(&self, augmentation: Augmentation) -> Self {
+        let squares = Arc::clone(&self.squares);
+        Self { augmentation: Some(augmentation), squares, decode: self.decode, preprocess: self.preprocess }
     }
 
     /// How images are preprocessed.

@@ -1,0 +1,108 @@
+use super::*;
+use crate::backbone::{Backbone, Readout};
+
+fn workload(spec: &VitSpec, first_block: usize, stage: Stage) -> Workload<'_> {
+    Workload {
+        spec,
+        first_block,
+        stage,
+        parameters: (2_000_000, 2_700_000),
+        copies: 0,
+        passes: 1,
+        images: Images { train: 210, val: 60, test: 90 },
+        batch_size: 24,
+        epochs: 10.0,
+        views: 0,
+        workers: 2,
+        rounds: 1,
+        fused: true,
+        plain: true,
+        prompt_tokens: 0,
+        adapters: false,
+        computation: Computation::default(),
+        texts: None,
+    }
+}
+
+fn spec() -> VitSpec {
+    Backbone::load("builtin:vit-mini", Some(224)).unwrap().spec
+}
+
+#[test]
+fn smaller_parts_and_checkpointing_take_less() {
+    let spec = spec();
+    let full = workload(&spec, 0, Stage::Pixels);
+    let activations = |workload: &Workload<'_>, parts| workload.step(parts);
+    assert_eq!(activations(&full, 1), 3 * activations(&full, 3));
+    let mut checkpointed = full.clone();
+    checkpointed.computation.checkpoint_blocks = true;
+    assert!(activations(&checkpointed, 1) * 2 < activations(&full, 1));
+    assert!((1.2..1.4).contains(&(checkpointed.operations() / full.operations())));
+    let partial = workload(&spec, 4, Stage::Block(4));
+    assert!(activations(&partial, 1) < activations(&full, 1) && partial.operations() < full.operations() / 2.0);
+    let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+    assert_eq!(full.cache(), 0);
+    assert_eq!(partial.cache(), 360 * (spec.tokens() * spec.width * 4) as u64);
+    assert_eq!(Workload { views: 3, ..frozen.clone() }.cache(), (3 * 210 + 150) * (spec.width * 4) as u64);
+    assert!(frozen.operations() < partial.operations() && frozen.memory(1).total() < partial.memory(1).total());
+}
+
+#[test]
+fn texts_come_on_top_of_the_images() {
+    let spec = spec();
+    let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+    let texts = Some(Texts { tokens: 60, values: 1000, operations: 1e9 });
+    let prompted = Workload { texts, ..frozen.clone() };
+    // 210 images are nine steps of 24 an epoch.
+    assert!((prompted.operations() - frozen.operations() - 10.0 * 9.0 * 2e9).abs() < 1e6);
+    for parts in [1, 4] {
+        assert_eq!(prompted.step(parts) - frozen.step(parts), 240_000);
+    }
+}
+
+#[test]
+fn what_is_no_step_counts_too() {
+    let spec = spec();
+    let full = workload(&spec, 0, Stage::Pixels);
+    let square = (3 * spec.image_size * spec.image_size) as u64;
+    let more = Workload { images: Images { test: 190, ..full.images }, ..full.clone() };
+    assert_eq!(more.memory(1).total() - full.memory(1).total(), 100 * square, "images stay decoded");
+    let many = Workload { images: Images { test: 1_000_000, ..full.images }, ..full.clone() };
+    assert!(many.memory(1).inputs < MOST_SQUARES + (MOST_SQUARES >> 2));
+    let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+    assert_eq!(frozen.memory(1).activations, frozen.scoring().max(DRAWING_BYTES));
+    let prompted = Workload { plain: false, prompt_tokens: 20, ..full.clone() };
+    let graph = Workload { plain: false, ..full.clone() };
+    assert!(prompted.step(1) as f64 > graph.step(1) as f64 * (spec.tokens() + 20) as f64 / spec.tokens() as f64);
+    assert!(Workload { adapters: true, ..graph.clone() }.step(1) > graph.step(1));
+}
+
+#[test]
+fn steps_are_cut_no_finer_than_the_memory_asks() {
+    let spec = spec();
+    let full = Workload { batch_size: 96, ..workload(&spec, 0, Stage::Pixels) };
+    assert_eq!(full.micro_batches(u64::MAX), 1);
+    let needed = |parts: usize| (full.memory(parts).total() as f64 / USABLE) as u64 + 1;
+    for parts in [2, 4, 8, 16] {
+        assert_eq!(full.micro_batches(needed(parts)), parts);
+        assert!(full.micro_batches(needed(parts) - (1 << 20)) > parts);
+    }
+    assert_eq!(full.micro_batches(0), 96);
+    assert!(!full.fits(96, 0));
+}
+
+#[test]
+fn operations_follow_the_architecture() {
+    // timm's ViT-S/16 at 224 px has 4.6 GMACs; ours counts vit-mini by the same formula.
+    let mut spec = spec();
+    (spec.width, spec.hidden, spec.depth, spec.heads) = (384, 1536, 12, 6);
+    let mut once = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+    (once.images, once.epochs) = (Images { train: 1, val: 0, test: 0 }, 1.0);
+    assert!((once.operations() / 2e9 - 4.6).abs() < 0.1, "{}", once.operations());
+}
+
+#[test]
+fn the_rate_of_products_is_measured() {
+    let workers = Workers::new(1, &Device::Cpu).unwrap();
+    assert!(product_rate(&workers, &Device::Cpu).unwrap() > 1e8);
+}

@@ -1,0 +1,51 @@
+//! What a run forecasts of its memory, against the largest resident set of its process.
+
+use crate::common::workspace::{CLASSES, Workspace, textile};
+use serde_json::Value;
+use std::fs;
+
+/// How far the measured peak may lie from the forecast, as a share of it.
+const TOLERANCE: f64 = 0.15;
+
+/// Forecast and measured peak of a training, in bytes: each in a process of its own.
+fn peak(workspace: &Workspace, name: &str, sets: &[&str]) -> (f64, f64) {
+    let mut args = vec!["model.image_size=112", "train.batch_size=16", "train.epochs=1"];
+    args.extend_from_slice(sets);
+    let sets: Vec<&str> = args.iter().flat_map(|&set| ["--set", set]).collect();
+    workspace.finetune(name, &sets);
+    let record: Value =
+        serde_json::from_slice(&fs::read(workspace.path(&format!("runs/{name}/run.json"))).unwrap()).unwrap();
+    let parts = record["forecast"]["memory"].as_object().unwrap();
+    let forecast = parts.values().map(|bytes| bytes.as_f64().unwrap()).sum();
+    (forecast, record["peak_memory_bytes"].as_f64().unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")] // where a process knows its peak
+fn the_forecast_is_the_measured_peak() {
+    // All of the textile set, and each of its training images nine times: 1,800 images and more.
+    let workspace = Workspace::new();
+    let all = format!("data.root=\"{}/data/textile\"", env!("CARGO_MANIFEST_DIR"));
+    for class in CLASSES {
+        for (i, file) in textile("train", class).iter().cycle().take(600).enumerate() {
+            fs::copy(file, workspace.path(&format!("data/train/{class}/many-{i}.jpg"))).unwrap();
+        }
+    }
+    let mut wrong = Vec::new();
+    for (name, sets) in [
+        ("frozen", &["strategy={kind=\"frozen\"}", all.as_str()][..]),
+        ("partial", &["strategy={kind=\"partial\", blocks=3}", all.as_str()]),
+        ("full", &["strategy={kind=\"full\"}", all.as_str()]),
+        ("checkpointed", &["strategy={kind=\"full\"}", "train.checkpoint_blocks=true", all.as_str()]),
+        ("lora", &["strategy={kind=\"lora\"}", all.as_str()]),
+        ("prompt", &["strategy={kind=\"prompt\", tokens=20}", all.as_str()]),
+        ("many", &["strategy={kind=\"full\"}", "train.steps=20"]),
+    ] {
+        let (forecast, measured) = peak(&workspace, name, sets);
+        println!("{name}: {:.0} MiB forecast, {:.0} measured", forecast / 1048576.0, measured / 1048576.0);
+        if (measured / forecast - 1.0).abs() > TOLERANCE {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?} are off by more than {TOLERANCE}");
+}
