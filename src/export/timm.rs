@@ -7,7 +7,7 @@ use super::numbers::{decimal, decimals};
 use super::{ExportModel, Format, Layout, adapt, cannot, card, files, readback};
 use crate::backbone::{Description, FAMILIES, Header, Pool, VitSpec};
 use crate::config::ResizeMode;
-use crate::data::transform::{Interpolation, Normalization, Preprocess};
+use crate::data::transform::{Interpolation, Preprocess};
 use crate::error::Result;
 use crate::nn::Activation;
 use crate::system::files::write_json;
