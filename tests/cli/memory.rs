@@ -9,7 +9,7 @@ const TOLERANCE: f64 = 0.15;
 
 /// Forecast and measured peak of a training, in bytes: each in a process of its own.
 fn peak(workspace: &Workspace, name: &str, sets: &[&str]) -> (f64, f64) {
-    let mut args = vec!["model.image_size=112", "train.batch_size=16", "train.epochs=1"];
+    let mut args = vec!["model.image_size=112", "train.batch_size=16", "train.epochs=1", "run.decode_threads=2"];
     args.extend_from_slice(sets);
     let sets: Vec<&str> = args.iter().flat_map(|&set| ["--set", set]).collect();
     workspace.finetune(name, &sets);
