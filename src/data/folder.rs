@@ -1,8 +1,8 @@
 //! Class folders, with or without train/ val/ test/ above them.
 
 use super::decode::EXTENSIONS;
-use super::listing::{Entry, Listing, check_collisions, nfc, quoted};
-use super::{Sample, Split};
+use super::listing::{Listing, check_collisions, nfc, quoted};
+use super::{Entry, Sample, Split};
 use crate::error::{DataError, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What a folder or a manifest lists, before labels are numbers and splits are drawn.
 
-use super::{Dataset, Sample, Split, split};
+use super::{Dataset, Entry, Sample, Split, split};
 use crate::error::{DataError, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,19 +8,6 @@ use unicode_normalization::UnicodeNormalization;
 
 /// The most items that a message lists.
 const LISTED: usize = 50;
-
-/// One image as its source lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub path: PathBuf,
-    /// Relative to the root, `/` between parts.
-    pub name: String,
-    /// The class as written, not normalised.
-    pub class: String,
-    pub group: Option<String>,
-    /// None when it is still to be drawn.
-    pub split: Option<Split>,
-}
 
 /// All images of a source.
 #[derive(Debug, Default)]

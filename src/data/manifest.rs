@@ -1,7 +1,7 @@
 //! A CSV file that lists images: `path,label[,split][,group]`, in any order of columns.
 
-use super::listing::{Entry, Listing, indented};
-use super::{Dataset, Split};
+use super::listing::{Listing, indented};
+use super::{Dataset, Entry, Split};
 use crate::error::{DataError, Error, Result};
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path, PathBuf};

@@ -65,6 +65,19 @@ impl std::fmt::Display for Split {
     }
 }
 
+/// One image as its source lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    path: PathBuf,
+    /// Relative to the root, `/` between parts.
+    name: String,
+    /// The class as written, not normalised.
+    class: String,
+    group: Option<String>,
+    /// None when it is still to be drawn.
+    split: Option<Split>,
+}
+
 /// One labelled image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {

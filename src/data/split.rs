@@ -1,8 +1,7 @@
 //! Draws validation and test samples: by class, whole groups, the same whatever order files are listed in.
 
-use super::Split;
 use super::folds::{assign_folds, group_numbers};
-use super::listing::Entry;
+use super::{Entry, Split};
 use crate::config::{DataSettings, Fold};
 use crate::error::{DataError, Result};
 use crate::rng::{Purpose, Stream};

@@ -1,7 +1,6 @@
 //! The model card: what a folder holds and how to use it.
 
-use super::ExportModel;
-use super::timm::statistics;
+use super::{ExportModel, statistics};
 use crate::config::ResizeMode;
 use crate::error::Result;
 use crate::system::files::write_synced;

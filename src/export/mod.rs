@@ -18,7 +18,7 @@ pub use publish::{Check, Exported, TOLERANCE, check_target, export};
 
 use crate::backbone::{Params, Pool, Readout, VisualPrompts, VitSpec, is_visual_prompt};
 use crate::config::FeatureChoice;
-use crate::data::transform::Preprocess;
+use crate::data::transform::{Normalization, Preprocess};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 use std::path::Path;
@@ -142,3 +142,22 @@ pub trait Format: Sync {
 
 /// All formats, those that express more behind those that express less.
 pub const FORMATS: &[&dyn Format] = &[&transformers::Transformers, &timm::Timm, &onnx::Onnx];
+
+/// Mean and standard deviation; those that change nothing when a batch is its own measure.
+fn statistics(normalization: &Normalization) -> ([f32; 3], [f32; 3]) {
+    match *normalization {
+        Normalization::PerChannel { mean, std } => (mean, std),
+        Normalization::Batch => ([0.0; 3], [1.0; 3]),
+    }
+}
+
+/// What no format can express about the preprocessing.
+fn notes(preprocess: &Preprocess) -> Vec<String> {
+    if preprocess.normalization != Normalization::Batch {
+        return Vec::new();
+    }
+    vec![
+        "the run standardised each batch by its own statistics, which no format can express: standardise the batch yourself"
+            .into(),
+    ]
+}

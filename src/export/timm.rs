@@ -4,7 +4,7 @@
 //! written out in `model_args`, so the file does not depend on what a name stands for.
 
 use super::numbers::{decimal, decimals};
-use super::{ExportModel, Format, Layout, adapt, cannot, card, files, readback};
+use super::{ExportModel, Format, Layout, adapt, cannot, card, files, notes, readback, statistics};
 use crate::backbone::{Description, FAMILIES, Header, Pool, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
@@ -215,25 +215,6 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
             "classifier": if model.spec.dist_token { json!(["head", "head_dist"]) } else { json!("head") },
         },
     })
-}
-
-/// Mean and standard deviation; those that change nothing when a batch is its own measure.
-pub(super) fn statistics(normalization: &Normalization) -> ([f32; 3], [f32; 3]) {
-    match *normalization {
-        Normalization::PerChannel { mean, std } => (mean, std),
-        Normalization::Batch => ([0.0; 3], [1.0; 3]),
-    }
-}
-
-/// What no format can express about the preprocessing.
-pub(super) fn notes(preprocess: &Preprocess) -> Vec<String> {
-    if preprocess.normalization != Normalization::Batch {
-        return Vec::new();
-    }
-    vec![
-        "the run standardised each batch by its own statistics, which no format can express: standardise the batch yourself"
-            .into(),
-    ]
 }
 
 fn parameters(model: &ExportModel) -> BTreeMap<String, Tensor> {

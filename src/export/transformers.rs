@@ -6,8 +6,7 @@
 use super::files::write_tensors;
 use super::hf_classes::{CLASSES, HfClass};
 use super::numbers::decimals;
-use super::timm::{notes, statistics};
-use super::{ExportModel, Format, Layout, cannot, card, readback};
+use super::{ExportModel, Format, Layout, cannot, card, notes, readback, statistics};
 use crate::backbone::{FAMILIES, Header};
 use crate::config::ResizeMode;
 use crate::data::transform::{Geometry, Interpolation, Preprocess};

@@ -6,6 +6,7 @@
 
 use super::head::accuracy;
 use super::knn::{Knn, TEMPERATURE, knn_path};
+use super::path::{Selection, SettingScore, Validation};
 use super::{LinearFit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
@@ -44,51 +45,6 @@ pub struct ProbeSpec {
     pub standardize: bool,
     /// When a solve ends.
     pub stopping: Stopping,
-}
-
-/// What the settings are scored on.
-#[derive(Debug, Clone)]
-pub enum Validation<'a> {
-    /// Samples apart from the training samples.
-    HeldOut(&'a Samples<'a>),
-    /// The fold of each training sample, see [`assign_folds`](crate::data::folds::assign_folds); each fold is held out once.
-    Folds(&'a [usize]),
-}
-
-/// One setting's scores.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SettingScore {
-    /// C, k or β.
-    pub setting: f64,
-    /// Accuracy on the samples the probe was fitted on, mean over the folds; for votes, without the vote of the image
-    /// itself.
-    pub train_accuracy: f64,
-    /// Accuracy on what was held out, mean over the folds.
-    pub validation_accuracy: f64,
-    /// The accuracy on each fold; one value for a validation set.
-    pub fold_accuracies: Vec<f64>,
-    /// The objective, mean over the folds; none for votes.
-    pub objective: Option<f64>,
-    /// Newton steps over all folds; 0 for votes.
-    pub iterations: usize,
-    /// Whether every solve reached the tolerance.
-    pub converged: bool,
-}
-
-/// The path and what was chosen from it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Selection {
-    /// One point a setting, ascending.
-    pub path: Vec<SettingScore>,
-    /// The index of the chosen one.
-    pub chosen: usize,
-}
-
-impl Selection {
-    /// The chosen C, k or β.
-    pub fn setting(&self) -> f64 {
-        self.path[self.chosen].setting
-    }
 }
 
 /// A probe at one setting.

@@ -6,7 +6,7 @@
 
 use super::Samples;
 use super::head::LinearHead;
-use super::select::{Selection, SettingScore, Validation};
+use super::path::{Selection, SettingScore, Validation};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use rayon::prelude::*;

@@ -54,9 +54,6 @@ const CYCLES: &[(&[&str], &str)] = &[
         &["config/raw.rs", "config/raw_augment.rs", "config/raw_inspection.rs"],
         "to be parted: one struct in three files",
     ),
-    (&["data/listing.rs", "data/split.rs"], "to be parted"),
-    (&["export/card.rs", "export/timm.rs"], "to be parted"),
-    (&["probe/select.rs", "probe/tip.rs"], "to be parted"),
 ];
 
 /// Lines of a file, at most.

@@ -10,8 +10,7 @@ mod run;
 
 use super::numbers::decimals;
 use super::publish::sidecar;
-use super::timm::{notes, statistics};
-use super::{ExportModel, Format, Layout};
+use super::{ExportModel, Format, Layout, notes, statistics};
 use crate::backbone::VitSpec;
 use crate::error::{Error, Result, WeightsError};
 use crate::system::files::{write_json, write_synced};
