@@ -11,7 +11,6 @@ use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Geometry, Normalization, Pipeline, Preprocess, View};
 use vitadapt::model::{CosineHead, DropRates, HeadKind, Model};
 use vitadapt::nn::Criterion;
-use vitadapt::nn::workers::Workers;
 use vitadapt::strategy::Plan;
 use vitadapt::train::adamw::Rates;
 use vitadapt::train::regulariser::Regulariser;
