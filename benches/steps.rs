@@ -65,11 +65,13 @@ fn blocks(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(SHARD as u64)).sample_size(20);
     for (name, index) in [("whole", 0), ("of the class row", spec.depth - 1)] {
         let block = vit.plain_block(Segment::Block(index), &x).unwrap().unwrap();
-        group.bench_function(format!("{name}, forward"), |b| b.iter(|| black_box(block.run(&x, Mode::Eval).unwrap())));
-        let dy = block.run(&x, Mode::Eval).unwrap().0.ones_like().unwrap();
-        let back = |kept| block.back(kept, &dy, true, &mut GradStore::default()).unwrap();
-        let run = || block.run(&x, Mode::Eval).unwrap().1;
-        group.bench_function(format!("{name}, back"), |b| b.iter_batched(run, back, BatchSize::PerIteration));
+        group.bench_function(format!("{name}, forward"), |b| {
+            b.iter(|| black_box(block.forward(&x, Mode::Eval).unwrap()))
+        });
+        let dy = block.forward(&x, Mode::Eval).unwrap().0.ones_like().unwrap();
+        let backward = |kept| block.backward(kept, &dy, true, &mut GradStore::default()).unwrap();
+        let run = || block.forward(&x, Mode::Eval).unwrap().1;
+        group.bench_function(format!("{name}, backward"), |b| b.iter_batched(run, backward, BatchSize::PerIteration));
     }
 }
 

@@ -3,7 +3,7 @@
 use super::lora::{Layer, Lora};
 use super::params::Params;
 use crate::nn::{
-    Activation, AdaptedLinear, Attention, LayerNorm, LayerScale, Linear, Mode, drop_path_factors, residual, swiglu,
+    Activation, AdaptedLinear, Attention, LayerNorm, Linear, Mode, Rotary, drop_path_factors, residual, swiglu,
 };
 use candle_core::{Result, Tensor};
 
@@ -14,7 +14,7 @@ pub(super) fn layer_norm(params: &Params, name: &str, eps: f32) -> Result<LayerN
 }
 
 /// What the blocks of a tower have in common beside their parameters.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct BlockOptions {
     /// Attention heads.
     pub heads: usize,
@@ -24,6 +24,8 @@ pub(super) struct BlockOptions {
     pub eps: f32,
     /// Whether a token sees only itself and those before it.
     pub causal: bool,
+    /// Turns queries and keys by their positions.
+    pub rotary: Option<Rotary>,
 }
 
 /// Attention and MLP, each a residual branch behind a layer norm.
@@ -31,13 +33,14 @@ pub(super) struct BlockOptions {
 pub(super) struct Block {
     pub(super) norm1: LayerNorm,
     pub(super) attention: Attention,
-    pub(super) scale1: Option<LayerScale>,
+    /// Gamma of `LayerScale`, if there is one.
+    pub(super) scale1: Option<Tensor>,
     pub(super) norm2: LayerNorm,
     pub(super) fc1: AdaptedLinear,
     /// None for a `SwiGLU`.
     pub(super) activation: Option<Activation>,
     pub(super) fc2: AdaptedLinear,
-    pub(super) scale2: Option<LayerScale>,
+    pub(super) scale2: Option<Tensor>,
     pub(super) drop_path: f64,
     pub(super) index: u64,
 }
@@ -50,10 +53,12 @@ impl Block {
             let weight = params.tensor(&at(&format!("{name}.weight")))?;
             Ok(Linear::new(weight, params.get(&at(&format!("{name}.bias")))))
         };
-        let scale = |name: &str| params.get(&at(&format!("{name}.gamma"))).map(LayerScale::new);
+        let scale = |name: &str| params.get(&at(&format!("{name}.gamma")));
         Ok(Self {
             norm1: layer_norm(params, &at("norm1"), options.eps)?,
-            attention: Attention::new(linear("attn.qkv")?, linear("attn.proj")?, options.heads).causal(options.causal),
+            attention: Attention::new(linear("attn.qkv")?, linear("attn.proj")?, options.heads)
+                .causal(options.causal)
+                .rotary(options.rotary.clone()),
             scale1: scale("ls1"),
             norm2: layer_norm(params, &at("norm2"), options.eps)?,
             fc1: linear("mlp.fc1")?.into(),
@@ -75,15 +80,13 @@ impl Block {
     }
 
     /// x (B, T, d) to the first `rows` of its tokens (B, rows, d), T for all. Only they are computed behind the keys and
-    /// values.
+    /// values. A frozen block runs on plain values, with a graph and without one, so that both agree to the bit.
     pub fn forward(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<Tensor> {
-        if !x.track_op() && !self.learns() && self.is_plain(x) {
-            return Ok(self.run(x, rows, mode)?.0);
-        }
-        self.compose(x, rows, mode)
+        let plain = self.is_plain(x) && !self.trainable();
+        if plain { self.forward_frozen(x, rows, mode) } else { self.compose(x, rows, mode) }
     }
 
-    /// The same over a graph. Text towers always run so: a step with a graph and a score without one must agree to the bit.
+    /// The same over a graph of operations.
     pub fn compose(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<Tensor> {
         let attended = self.attention.forward(&self.norm1.forward(x)?, rows, mode)?;
         let x = &x.narrow(1, 0, rows)?;
@@ -105,7 +108,7 @@ impl Block {
         &self,
         x: &Tensor,
         branch: &Tensor,
-        scale: Option<&LayerScale>,
+        scale: Option<&Tensor>,
         which: u64,
         mode: Mode<'_>,
     ) -> Result<Tensor> {

@@ -25,7 +25,7 @@ pub struct Lora {
     pub dropout: f64,
 }
 
-/// A layer of a block, in the order of the forward pass.
+/// A layer of a block, in the order of forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layer {
     Qkv,
@@ -118,7 +118,7 @@ impl Lora {
     }
 
     /// The parameters of the same function without adapters, W + alpha / rank · B A in each adapted layer; nothing of
-    /// them learns.
+    /// them is trained.
     ///
     /// # Errors
     /// When a factor is absent or does not fit its layer.

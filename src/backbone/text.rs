@@ -178,8 +178,13 @@ impl TextEncoder {
     /// # Errors
     /// When a parameter that `spec` asks for is absent.
     pub fn new(spec: &TextSpec, params: &Params) -> candle_core::Result<Self> {
-        let options =
-            BlockOptions { heads: spec.heads, activation: Some(spec.activation), eps: spec.eps, causal: spec.causal };
+        let options = BlockOptions {
+            heads: spec.heads,
+            activation: Some(spec.activation),
+            eps: spec.eps,
+            causal: spec.causal,
+            rotary: None,
+        };
         let projection = params.get("projection.weight");
         Ok(Self {
             tokens: params.tensor("token_embed")?,
@@ -243,7 +248,7 @@ impl TextEncoder {
     pub fn encode_embedded(&self, tokens: &Tensor, ends: &[usize]) -> candle_core::Result<Tensor> {
         let mut x = tokens.broadcast_add(&self.positions.narrow(1, 0, tokens.dim(1)?)?)?;
         for block in &self.blocks {
-            x = block.compose(&x, x.dim(1)?, Mode::Eval)?;
+            x = block.forward(&x, x.dim(1)?, Mode::Eval)?;
         }
         let x = self.norm.forward(&x)?;
         let pooled = ends.iter().enumerate().map(|(text, &end)| x.get(text)?.get(end));

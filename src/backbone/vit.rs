@@ -23,24 +23,24 @@ pub struct PlainBlock<'a> {
 }
 
 impl PlainBlock<'_> {
-    /// x (B, T, d) to the tokens that go on (B, R, d), and what the way back needs.
+    /// x (B, T, d) to the tokens that go on (B, R, d), and what backward needs.
     ///
     /// # Errors
     /// When x has another width.
-    pub fn run(&self, x: &Tensor, mode: Mode<'_>) -> Result<(Tensor, Kept)> {
-        self.block.run(x, self.rows, mode)
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<(Tensor, Kept)> {
+        self.block.forward_plain(x, self.rows, mode)
     }
 
     /// From the gradient of the output to that of the input, if it is `wanted`; the parameters' own are left in `store`.
     ///
     /// # Errors
     /// When the gradient has another shape than the output.
-    pub fn back(&self, kept: Kept, dy: &Tensor, wanted: bool, store: &mut GradStore) -> Result<Option<Tensor>> {
-        self.block.back(kept, dy, wanted, store)
+    pub fn backward(&self, kept: Kept, dy: &Tensor, wanted: bool, store: &mut GradStore) -> Result<Option<Tensor>> {
+        self.block.backward_plain(kept, dy, wanted, store)
     }
 }
 
-/// A backbone ready to run, over tensors that may or may not learn.
+/// A backbone ready to run, over tensors that may or may not be trained.
 #[derive(Debug, Clone)]
 pub struct Vit {
     patch_embed: PatchEmbed,
@@ -57,8 +57,8 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// Builds the layers over `params`, with the learnt prompts that are in them. `drop_path` gives the stochastic depth rate of each block; blocks without one
-    /// never drop.
+    /// Builds the layers over `params`, with the learnt prompts that are in them. `drop_path` gives the stochastic depth
+    /// rate of each block; blocks without one never drop.
     ///
     /// # Errors
     /// When a parameter that `spec` asks for is absent.
@@ -70,6 +70,7 @@ impl Vit {
             activation: (!spec.gated).then_some(spec.activation),
             eps: spec.eps,
             causal: false,
+            rotary: None,
         };
         let block = |index: usize| Block::new(&options, params, index, drop_path.get(index).copied().unwrap_or(0.0));
         Ok(Self {
@@ -155,10 +156,10 @@ impl Vit {
         block.map(|block| Ok(PlainBlock { block, rows: self.rows(index, x.dim(1)?) })).transpose()
     }
 
-    /// One stretch of the network, from what the one before it left.
+    /// One segment of the network, from what the one before it left.
     ///
     /// # Errors
-    /// When there is no such block, or `x` does not have the shape the stretch reads.
+    /// When there is no such block, or `x` does not have the shape the segment reads.
     pub fn run_segment(&self, segment: Segment, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match segment {
             Segment::Embed => self.embed(x),

@@ -4,12 +4,12 @@ use super::device;
 use super::keep;
 use super::session::{computation, visual_prompts};
 use crate::backbone::{Stage, VitSpec};
-use crate::config::{Precision, Settings, StrategySettings, TrainLength};
+use crate::config::{Settings, TrainLength};
 use crate::error::Result;
 use crate::nn::workers::Workers;
 use crate::report::Forecast;
 use crate::strategy::Plan;
-use crate::train::forecast::{Images, Texts, Workload, product_rate};
+use crate::train::forecast::{Images, Layers, Texts, Workload, product_rate};
 use crate::train::trainer::rounds;
 use candle_core::Device;
 
@@ -53,8 +53,7 @@ pub fn forecast(
         views: keep::views(settings),
         workers: workers.count(),
         rounds: rounds(workers, spec, stage, batch_size),
-        fused: device.is_cpu(),
-        plain: runs_plain(settings, spec, plan, device),
+        layers: Layers::of(&device.location(), settings.run.precision),
         prompt_tokens: visual_prompts(settings).map_or(0, |prompts| prompts.tokens),
         adapters: plan.lora.is_some(),
         computation: computation(settings),
@@ -71,12 +70,6 @@ pub fn forecast(
         fits: free_bytes.is_none_or(|free| workload.fits(micro_batches, free)),
         checkpointed_bytes: (!workload.computation.checkpoint_blocks).then(|| checkpointed(workload, micro_batches)),
     })
-}
-
-/// Whether blocks will run without a graph: as [`crate::backbone::Kept`] is made, known before there are layers.
-fn runs_plain(settings: &Settings, spec: &VitSpec, plan: &Plan, device: &Device) -> bool {
-    let bare = plan.lora.is_none() && !matches!(settings.strategy, StrategySettings::Prompt(_));
-    device.is_cpu() && settings.run.precision == Precision::F32 && !spec.gated && bare
 }
 
 /// What the same training would take with gradient checkpointing.

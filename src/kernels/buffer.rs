@@ -9,7 +9,7 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Most buffers that a thread keeps: those of a block's forward and backward pass and of what all blocks keep.
+/// Most buffers that a thread keeps: those of a block's forward and backward and of what all blocks keep.
 const MOST: usize = 256;
 
 /// Values that go back to their thread when dropped.

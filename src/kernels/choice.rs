@@ -1,7 +1,7 @@
 //! The choice between a kernel and the composition of candle's operations, made in one place for all layers.
 //!
 //! On the CPU a kernel serves f32. On a GPU it serves f32, f16 and bf16 once it has passed a trial: before a kernel is
-//! used for the first time in a type, it runs forward and back on small values and is held against the composition in
+//! used for the first time in a type, it runs forward and backward on small values and is held against the composition in
 //! f64 on the CPU. One that differs or cannot be launched is refused, its layer is composed, and [`refused`] tells.
 //! So a wrong kernel costs speed, never correctness.
 //!
@@ -11,10 +11,15 @@ use candle_core::{DType, Device, DeviceLocation, Result, Tensor, Var};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// An operation on N tensors that exists twice: as a kernel with its own backward pass and as a composition.
+/// An operation on N tensors that exists twice: as a kernel with a backward of its own and as a composition.
 pub trait Fusible<const N: usize>: Sized {
     /// Whether the CPU has a kernel too.
     const ON_CPU: bool = true;
+
+    /// Whether GPUs have a kernel.
+    fn on_gpu(&self) -> bool {
+        true
+    }
 
     /// Tells apart what needs a trial of its own.
     fn kind(&self) -> &'static str;
@@ -48,7 +53,7 @@ fn has_kernel<F: Fusible<N>, const N: usize>(op: &F, operands: [&Tensor; N]) -> 
     match device.location() {
         DeviceLocation::Cpu => F::ON_CPU && operands.iter().all(|x| x.dtype() == DType::F32),
         DeviceLocation::Cuda { gpu_id } if cfg!(feature = "cuda") => {
-            trusted(op, operands.map(Tensor::dtype), device, gpu_id)
+            op.on_gpu() && trusted(op, operands.map(Tensor::dtype), device, gpu_id)
         }
         _ => false,
     }
@@ -78,7 +83,8 @@ fn first_line(error: &candle_core::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-fn composed_only() -> bool {
+/// Whether the environment turns the GPU's kernels off.
+pub fn composed_only() -> bool {
     static COMPOSED: OnceLock<bool> = OnceLock::new();
     *COMPOSED.get_or_init(|| std::env::var_os("VITADAPT_KERNELS").is_some_and(|value| value == "composed"))
 }
@@ -177,11 +183,14 @@ pub(crate) mod trials {
         }
     }
 
-    /// The kernel of the CPU passes, if there is one, and in every type the bounds leave room for rounding: with `types`
+    /// The kernel of the CPU passes, if there is one, and in every type of the GPU's the bounds leave room for rounding: with `types`
     /// of the operands, given that of the products, the composition passes against itself in f64.
     pub fn pass<F: Fusible<N>, const N: usize>(op: F, types: impl Fn(DType) -> [DType; N]) {
         if F::ON_CPU {
             assert_eq!(try_out(&op, [DType::F32; N], &Device::Cpu).unwrap(), None);
+        }
+        if !op.on_gpu() {
+            return;
         }
         let composed = Composed(op);
         for dtype in [DType::F32, DType::F16, DType::BF16] {

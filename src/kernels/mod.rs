@@ -10,10 +10,12 @@ mod choice;
 pub mod cuda;
 pub mod gemm;
 pub mod math;
+mod operation;
 
 #[cfg(test)]
 pub(crate) use choice::trials;
-pub use choice::{Fusible, refused, run};
+pub use choice::{Fusible, composed_only, refused, run};
+pub use operation::Operation;
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
@@ -55,23 +57,32 @@ pub fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Resul
 /// # Errors
 /// When the tensor is not f32 or lives on another device.
 pub fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => f(contiguous(storage, layout)?),
-        _ => bail!("a CPU kernel got a tensor of another device"),
-    }
+    read_all(&[tensor], |values| f(values.first().copied().unwrap_or_default()))
 }
 
-/// The gradient of an operand, in its shape; none when nothing asks for it.
+/// [`read`] of a tensor that may be absent.
 ///
 /// # Errors
-/// When the values do not fit the shape.
-pub fn gradient_of(operand: &Tensor, values: Vec<f32>) -> Result<Option<Tensor>> {
-    operand.track_op().then(|| Tensor::from_vec(values, operand.shape(), operand.device())).transpose()
+/// As of [`read`].
+pub fn read_optional<R>(tensor: Option<&Tensor>, f: impl FnOnce(Option<&[f32]>) -> Result<R>) -> Result<R> {
+    read_all(tensor.as_slice(), |values| f(values.first().copied()))
 }
 
-/// Leaves the gradient of a parameter in `store` if it learns.
+/// [`read`] of several tensors at once.
+///
+/// # Errors
+/// As of [`read`].
+pub fn read_all<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> Result<R>) -> Result<R> {
+    let tensors = tensors.iter().map(|tensor| tensor.contiguous()).collect::<Result<Vec<_>>>()?;
+    let held: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let values = held.iter().map(|(storage, layout)| match &**storage {
+        Storage::Cpu(storage) => contiguous(storage, layout),
+        _ => bail!("a CPU kernel got a tensor of another device"),
+    });
+    f(&values.collect::<Result<Vec<_>>>()?)
+}
+
+/// Leaves the gradient of a parameter in `store` if it is trained.
 ///
 /// # Errors
 /// When the values do not fit the shape.

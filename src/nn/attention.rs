@@ -1,16 +1,15 @@
 //! Multi-head softmax attention (Vaswani et al. 2017) on packed queries, keys and values.
+//!
+//! Between the projection and the softmax families turn queries and keys by their positions: see [`Rotary`].
 
+use super::attention_kernel::{AttentionKernel, causal_mask, composed_attention, composed_weights, unpacked};
 use super::dropout::Mode;
 use super::linear::Linear;
 use super::lora::{AdaptedLinear, Adapter};
-#[cfg(feature = "cuda")]
-use crate::kernels::cuda;
-use crate::kernels::gemm::{Mat, matmul};
-use crate::kernels::{Fusible, buffer::Buffer, contiguous, lane_max, lane_sum, math, read, run, simd, widened};
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
-use std::ops::Range;
+use super::rotary::Rotary;
+use crate::kernels::run;
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Tensor};
 
 /// Self-attention with one product for queries, keys and values: `qkv` (3C, C), `proj` (C, C).
 #[derive(Debug, Clone)]
@@ -19,12 +18,13 @@ pub struct Attention {
     proj: AdaptedLinear,
     heads: usize,
     causal: bool,
+    rotary: Option<Rotary>,
 }
 
 impl Attention {
     /// A layer over existing projections; `heads` divides the width.
     pub fn new(qkv: Linear, proj: Linear, heads: usize) -> Self {
-        Self { qkv: qkv.into(), proj: proj.into(), heads, causal: false }
+        Self { qkv: qkv.into(), proj: proj.into(), heads, causal: false, rotary: None }
     }
 
     /// Whether a token sees only itself and those before it, as in text towers.
@@ -34,34 +34,125 @@ impl Attention {
         self
     }
 
+    /// Turns queries and keys by their positions.
+    #[must_use]
+    pub fn rotary(mut self, rotary: Option<Rotary>) -> Self {
+        self.rotary = rotary;
+        self
+    }
+
     /// Adds adapters to its projections.
     pub fn adapt(&mut self, qkv: Option<Adapter>, proj: Option<Adapter>) {
         self.qkv.adapt(qkv);
         self.proj.adapt(proj);
     }
 
-    /// x (B, T, C) to the first `queries` of its tokens (B, queries, C), which look at all of them.
+    /// x (B, T, C) to those of the first `queries` of its tokens (B, queries, C), which look at all of them.
     ///
     /// # Errors
     /// When the width is not C.
     pub fn forward(&self, x: &Tensor, queries: usize, mode: Mode<'_>) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x, mode)?;
-        let attended = match self.causal {
-            true => causal_attention(&qkv, self.heads)?.narrow(1, 0, queries)?,
-            false if queries == x.dim(1)? => softmax_attention(&qkv, self.heads)?,
-            false => composed_attention(&qkv, self.heads, queries, None)?,
+        let qkv = self.queries_keys_values(x, mode)?;
+        let attended = if queries == x.dim(1)? {
+            run(&AttentionKernel::of(&qkv, self.heads, self.causal)?, [&qkv])?
+        } else {
+            composed_attention(&qkv, self.heads, queries, self.causal)?
         };
         self.proj.forward(&attended, mode)
     }
 
-    /// The projections of q, k and v and of the result, when neither has an adapter and every token sees all.
-    pub fn plain(&self) -> Option<(&Linear, &Linear)> {
-        if self.causal { None } else { self.qkv.plain().zip(self.proj.plain()) }
+    /// x (B, T, C) to what the softmax is computed of, packed (B, T, 3C).
+    fn queries_keys_values(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let qkv = self.qkv.forward(x, mode)?;
+        match &self.rotary {
+            Some(rotary) => rotary.forward(&qkv, self.heads),
+            None => Ok(qkv),
+        }
     }
 
-    /// Number of heads.
-    pub fn heads(&self) -> usize {
-        self.heads
+    /// The projection of queries, keys and values.
+    pub fn qkv(&self) -> &AdaptedLinear {
+        &self.qkv
+    }
+
+    /// The projection of the result.
+    pub fn proj(&self) -> &AdaptedLinear {
+        &self.proj
+    }
+
+    /// Sizes of the attention of the first `queries` tokens of `batch` images.
+    ///
+    /// # Errors
+    /// When `width` is not that of the layer.
+    pub fn kernel(&self, (batch, tokens, width): (usize, usize, usize), queries: usize) -> Result<AttentionKernel> {
+        if self.qkv.linear().inputs()? != width {
+            candle_core::bail!("attention over {} features got {width}", self.qkv.linear().inputs()?);
+        }
+        let (heads, causal) = (self.heads, self.causal);
+        Ok(AttentionKernel { batch, tokens, queries, heads, head_dim: width / heads.max(1), causal })
+    }
+
+    /// The values of x (B, T, C) to those that the softmax is computed of, laid out as `sizes` tells. `mask` is the
+    /// adapter's dropout of x.
+    ///
+    /// # Errors
+    /// When the slices do not fit.
+    pub fn project_values(
+        &self,
+        sizes: &AttentionKernel,
+        x: &[f32],
+        mask: Option<&[f32]>,
+        qkv: &mut [f32],
+    ) -> Result<()> {
+        let width = sizes.width();
+        if sizes.is_whole() {
+            self.qkv.forward_values(0..3 * width, x, mask, sizes.rows_at_once(), qkv)?;
+        } else {
+            let (q, kv) = qkv.split_at_mut(sizes.query_values());
+            let (rows, row_mask) = (sizes.query_rows(x), mask.map(|mask| sizes.query_rows(mask)));
+            self.qkv.forward_values(0..width, &rows, row_mask.as_deref(), sizes.rows_at_once(), q)?;
+            self.qkv.forward_values(width..3 * width, x, mask, usize::MAX, kv)?;
+        }
+        if let Some(rotary) = &self.rotary {
+            rotary.turn(sizes, qkv, false)?;
+        }
+        Ok(())
+    }
+
+    /// [`Attention::project_values`] backward: writes the gradient of x to `dx`, if it is wanted, and leaves those of trainable
+    /// parameters in `store`. `dqkv` is turned back in place.
+    ///
+    /// # Errors
+    /// When the slices do not fit.
+    pub fn project_backward(
+        &self,
+        sizes: &AttentionKernel,
+        (x, mask): (&[f32], Option<&[f32]>),
+        dqkv: &mut [f32],
+        dx: Option<&mut [f32]>,
+        store: &mut GradStore,
+    ) -> Result<()> {
+        let width = sizes.width();
+        if let Some(rotary) = &self.rotary {
+            rotary.turn(sizes, dqkv, true)?;
+        }
+        if sizes.is_whole() {
+            self.qkv.backward_weights(&[(0..3 * width, x, mask, dqkv)], store)?;
+            return match dx {
+                Some(dx) => self.qkv.backward_input(0..3 * width, dqkv, mask, 0.0, dx),
+                None => Ok(()),
+            };
+        }
+        let (dq, dkv) = dqkv.split_at(sizes.query_values());
+        let (mut rows, row_mask) = (sizes.query_rows(x), mask.map(|mask| sizes.query_rows(mask)));
+        let parts = [(0..width, &*rows, row_mask.as_deref(), dq), (width..3 * width, x, mask, dkv)];
+        self.qkv.backward_weights(&parts, store)?;
+        if let Some(dx) = dx {
+            self.qkv.backward_input(width..3 * width, dkv, mask, 0.0, dx)?;
+            self.qkv.backward_input(0..width, dq, row_mask.as_deref(), 0.0, &mut rows)?;
+            sizes.add_to_query_rows(&rows, dx);
+        }
+        Ok(())
     }
 
     /// How much each token looks at each, softmax(q kᵀ / √d), as the mean over the heads: x (B, T, C) to (B, T, T), rows
@@ -70,8 +161,8 @@ impl Attention {
     /// # Errors
     /// When the width is not C.
     pub fn mean_weights(&self, x: &Tensor) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x, Mode::Eval)?.detach();
-        let mask = if self.causal { Some(causal_mask(&qkv)?) } else { None };
+        let qkv = self.queries_keys_values(x, Mode::Eval)?.detach();
+        let mask = if self.causal { Some(causal_mask(&qkv, qkv.dim(1)?)?) } else { None };
         let [q, k, _] = unpacked(&qkv, self.heads)?;
         let of_head = |head: usize| {
             let (q, k) = (q.narrow(1, head, 1)?.squeeze(1)?, k.narrow(1, head, 1)?.squeeze(1)?);
@@ -87,373 +178,5 @@ impl Attention {
 /// # Errors
 /// When the last dimension is not a multiple of 3 · heads.
 pub fn softmax_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    let (tokens, head_dim) = packed_dims(qkv, heads)?;
-    run(&AttentionKernel { batch: qkv.dim(0)?, tokens, queries: tokens, heads, head_dim }, [qkv])
-}
-
-/// The same, where no token sees those behind it. Text towers are small and frozen, so it has no kernel of its own.
-///
-/// # Errors
-/// When the last dimension is not a multiple of 3 · heads.
-pub fn causal_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    composed_attention(qkv, heads, qkv.dim(1)?, Some(&causal_mask(qkv)?))
-}
-
-/// What is added to the scores (T, T) of `qkv` (B, T, …) to hide from each token those behind it.
-fn causal_mask(qkv: &Tensor) -> Result<Tensor> {
-    let tokens = qkv.dim(1)?;
-    let masked = |i: usize| if i % tokens > i / tokens { f32::NEG_INFINITY } else { 0.0 };
-    let mask = Tensor::from_vec((0..tokens * tokens).map(masked).collect(), (tokens, tokens), qkv.device())?;
-    mask.to_dtype(qkv.dtype())
-}
-
-/// Tokens and width of a head of packed queries, keys and values.
-fn packed_dims(qkv: &Tensor, heads: usize) -> Result<(usize, usize)> {
-    let (_, tokens, packed) = qkv.dims3()?;
-    if heads == 0 || !packed.is_multiple_of(3 * heads) {
-        candle_core::bail!("attention with {heads} heads got packed q, k, v of width {packed}");
-    }
-    Ok((tokens, packed / (3 * heads)))
-}
-
-/// Attention of the first `queries` tokens as a composition of differentiable operations; `mask` (queries, T) is added to
-/// the scores.
-fn composed_attention(qkv: &Tensor, heads: usize, queries: usize, mask: Option<&Tensor>) -> Result<Tensor> {
-    let (batch, _, packed) = qkv.dims3()?;
-    let [q, k, v] = unpacked(qkv, heads)?;
-    let q = q.narrow(2, 0, queries)?;
-    composed_weights(&q, &k, mask)?.matmul(&v)?.transpose(1, 2)?.reshape((batch, queries, packed / 3))
-}
-
-/// Packed (B, T, 3 · heads · d) to queries, keys and values, each (B, heads, T, d).
-fn unpacked(qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
-    let (tokens, head_dim) = packed_dims(qkv, heads)?;
-    let qkv = qkv.reshape((qkv.dim(0)?, tokens, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?.contiguous()?;
-    Ok([qkv.get(0)?, qkv.get(1)?, qkv.get(2)?])
-}
-
-/// softmax(q kᵀ / √d), each (…, T, d), to (…, T, T).
-fn composed_weights(q: &Tensor, k: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let (scores, scale) = (q.matmul(&k.t()?)?, (q.dim(D::Minus1)? as f64).powf(-0.5));
-    match mask {
-        Some(mask) => softmax(&(scores * scale)?.broadcast_add(mask)?),
-        None => run(&Softmax { scale }, [&scores]),
-    }
-}
-
-/// Softmax over the last dimension; candle-nn's has no backward pass. Half-precision scores are summed in f32.
-pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
-    run(&Softmax { scale: 1.0 }, [scores])
-}
-
-/// softmax(scale · scores) over the last dimension.
-#[derive(Clone, Copy)]
-struct Softmax {
-    scale: f64,
-}
-
-impl Fusible<1> for Softmax {
-    const ON_CPU: bool = false;
-
-    fn kind(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn kernel(&self, [scores]: [&Tensor; 1]) -> Result<Tensor> {
-        scores.contiguous()?.apply_op1(*self)
-    }
-
-    fn composed(&self, [scores]: [&Tensor; 1]) -> Result<Tensor> {
-        let scaled = if self.scale == 1.0 { scores.clone() } else { (scores * self.scale)? };
-        let wide = widened(&scaled)?;
-        let shifted = wide.broadcast_sub(&wide.max_keepdim(D::Minus1)?.detach())?.exp()?;
-        shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?.to_dtype(scores.dtype())
-    }
-
-    fn small(&self) -> (Self, [Vec<usize>; 1]) {
-        (Self { scale: 0.5 }, [vec![2, 3, 40]])
-    }
-}
-
-impl CustomOp1 for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        candle_core::bail!("softmax alone has a kernel on GPUs only")
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let weights = cuda::attention::softmax(cuda::Operand::new(storage, layout), self.scale as f32)?;
-        Ok((weights, layout.shape().clone()))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn bwd(&self, _scores: &Tensor, weights: &Tensor, dweights: &Tensor) -> Result<Option<Tensor>> {
-        cuda::attention::softmax_backward(weights, dweights, self.scale as f32).map(Some)
-    }
-}
-
-/// Where the heads of a batch lie, and how many rows ask: attention on plain slices, one head at a time.
-///
-/// When all tokens ask, rows are packed (B, T, 3 C): q, k, v. When only the first few of each image do, their q (B, few, C)
-/// come first, then the k and v of all tokens (B, T, 2 C). Nothing is permuted; of the weights, at most `TILE` values
-/// exist at a time, and they are computed again on the way back instead of being kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttentionKernel {
-    /// Images.
-    pub batch: usize,
-    /// Tokens of an image.
-    pub tokens: usize,
-    /// The first tokens of each image, which ask.
-    pub queries: usize,
-    /// Heads.
-    pub heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-}
-
-/// Attention weights at a time: a quarter of a megabyte, which stays in cache.
-const TILE: usize = 1 << 16;
-
-/// Rows of one image and head: they begin at `offset` and lie `stride` apart.
-#[derive(Clone, Copy)]
-struct Place {
-    offset: usize,
-    stride: usize,
-}
-
-impl AttentionKernel {
-    /// Width of all heads.
-    pub fn width(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// Whether all tokens ask.
-    pub fn is_whole(&self) -> bool {
-        self.queries == self.tokens
-    }
-
-    /// Values of the queries, when they lie apart.
-    pub fn query_values(&self) -> usize {
-        self.batch * self.queries * self.width()
-    }
-
-    /// Values of q, k and v together.
-    pub fn values(&self) -> usize {
-        let keys = self.batch * self.tokens * self.width();
-        if self.is_whole() { 3 * keys } else { self.query_values() + 2 * keys }
-    }
-
-    /// Where q, k and v of a head lie.
-    fn places(&self, image: usize, head: usize) -> [Place; 3] {
-        let (width, within) = (self.width(), head * self.head_dim);
-        if self.is_whole() {
-            let first = image * self.tokens * 3 * width + within;
-            return [0, 1, 2].map(|which| Place { offset: first + which * width, stride: 3 * width });
-        }
-        let keys = self.query_values() + image * self.tokens * 2 * width + within;
-        [
-            Place { offset: image * self.queries * width + within, stride: width },
-            Place { offset: keys, stride: 2 * width },
-            Place { offset: keys + width, stride: 2 * width },
-        ]
-    }
-
-    fn rows<'a>(&self, values: &'a [f32], place: Place, rows: Range<usize>) -> Mat<'a> {
-        Mat::strided(&values[place.offset + rows.start * place.stride..], rows.len(), self.head_dim, place.stride)
-    }
-
-    /// Every head of every image, and the rows that ask at a time.
-    fn tiles(&self) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
-        let (queries, heads) = (self.queries, self.heads);
-        let tile = (TILE / self.tokens.max(1)).clamp(1, queries.max(1));
-        (0..self.batch).flat_map(move |image| {
-            (0..heads).flat_map(move |head| {
-                (0..queries).step_by(tile).map(move |first| (image, head, first..queries.min(first + tile)))
-            })
-        })
-    }
-
-    fn tile(&self) -> Buffer {
-        Buffer::new((TILE / self.tokens.max(1)).clamp(1, self.queries.max(1)) * self.tokens)
-    }
-
-    /// softmax(q kᵀ / √d) of some rows into `weights`, which it returns as a matrix.
-    fn weights<'w>(
-        &self,
-        qkv: &[f32],
-        [q, k, _]: [Place; 3],
-        rows: Range<usize>,
-        weights: &'w mut [f32],
-    ) -> Result<Mat<'w>> {
-        let (count, tokens) = (rows.len(), self.tokens);
-        let (q, k) = (self.rows(qkv, q, rows), self.rows(qkv, k, 0..tokens));
-        let weights = &mut weights[..count * tokens];
-        matmul(q, k.t(), self.scale(), 0.0, weights, tokens)?;
-        simd(
-            #[inline(always)]
-            || {
-                // A loop: `for_each` would be called, not inlined, and so compiled for the baseline.
-                for row in weights.chunks_exact_mut(tokens) {
-                    softmax_row(row);
-                }
-            },
-        );
-        Ok(Mat::new(weights, count, tokens))
-    }
-
-    fn scale(&self) -> f32 {
-        (self.head_dim as f32).powf(-0.5)
-    }
-
-    /// Where the outputs of a head lie in (B, queries, C).
-    fn output(&self, image: usize, head: usize) -> Place {
-        let width = self.width();
-        Place { offset: image * self.queries * width + head * self.head_dim, stride: width }
-    }
-
-    /// The attended values (B, queries, C) to `out`.
-    ///
-    /// # Errors
-    /// When the slices do not fit.
-    pub fn forward(&self, qkv: &[f32], out: &mut [f32]) -> Result<()> {
-        let mut weights = self.tile();
-        for (image, head, rows) in self.tiles() {
-            let places = self.places(image, head);
-            let to = self.output(image, head);
-            let first = to.offset + rows.start * to.stride;
-            let weights = self.weights(qkv, places, rows, &mut weights)?;
-            matmul(weights, self.rows(qkv, places[2], 0..self.tokens), 1.0, 0.0, &mut out[first..], to.stride)?;
-        }
-        Ok(())
-    }
-
-    /// The gradient of q, k and v, laid out as they are, to `dqkv`. With p the weights: dv = pᵀ dy, dp = dy vᵀ,
-    /// ds = p (dp - Σ dp p), dq = ds k / √d, dk = dsᵀ q / √d.
-    ///
-    /// # Errors
-    /// When the slices do not fit.
-    pub fn backward(&self, qkv: &[f32], dy: &[f32], dqkv: &mut [f32]) -> Result<()> {
-        let (tokens, scale) = (self.tokens, self.scale());
-        let (mut p, mut ds) = (self.tile(), self.tile());
-        for (image, head, rows) in self.tiles() {
-            let places @ [q, k, v] = self.places(image, head);
-            let (keys, values) = (self.rows(qkv, k, 0..tokens), self.rows(qkv, v, 0..tokens));
-            let dy = self.rows(dy, self.output(image, head), rows.clone());
-            // Later tiles of a head add to what the first one has written.
-            let beta = if rows.start == 0 { 0.0 } else { 1.0 };
-            let weights = self.weights(qkv, places, rows.clone(), &mut p)?;
-            matmul(weights.t(), dy, 1.0, beta, &mut dqkv[v.offset..], v.stride)?;
-            let ds = &mut ds[..rows.len() * tokens];
-            matmul(dy, values.t(), 1.0, 0.0, ds, tokens)?;
-            softmax_rows_backward(ds, &p, tokens);
-            let ds = Mat::new(ds, rows.len(), tokens);
-            matmul(ds, keys, scale, 0.0, &mut dqkv[q.offset + rows.start * q.stride..], q.stride)?;
-            matmul(ds.t(), self.rows(qkv, q, rows), scale, beta, &mut dqkv[k.offset..], k.stride)?;
-        }
-        Ok(())
-    }
-}
-
-#[inline(always)]
-fn softmax_row(row: &mut [f32]) {
-    let max = lane_max(row);
-    for x in row.iter_mut() {
-        *x = math::exp(*x - max);
-    }
-    let scale = 1.0 / lane_sum([row], |[x]| x);
-    for x in row.iter_mut() {
-        *x *= scale;
-    }
-}
-
-/// dp becomes p (dp - Σ dp p), row by row.
-fn softmax_rows_backward(dp: &mut [f32], p: &[f32], tokens: usize) {
-    simd(
-        #[inline(always)]
-        || {
-            for (dp, p) in dp.chunks_exact_mut(tokens).zip(p.chunks_exact(tokens)) {
-                let dot = lane_sum([dp, p], |[dp, p]| dp * p);
-                for (dp, p) in dp.iter_mut().zip(p) {
-                    *dp = p * (*dp - dot);
-                }
-            }
-        },
-    );
-}
-
-/// Of all tokens, as the layer runs it.
-impl Fusible<1> for AttentionKernel {
-    fn kind(&self) -> &'static str {
-        "attention"
-    }
-
-    fn kernel(&self, [qkv]: [&Tensor; 1]) -> Result<Tensor> {
-        qkv.contiguous()?.apply_op1(*self)
-    }
-
-    fn composed(&self, [qkv]: [&Tensor; 1]) -> Result<Tensor> {
-        composed_attention(qkv, self.heads, self.queries, None)
-    }
-
-    fn small(&self) -> (Self, [Vec<usize>; 1]) {
-        let (batch, tokens, heads, head_dim) = (2, 40, 3, 8);
-        (Self { batch, tokens, queries: tokens, heads, head_dim }, [vec![batch, tokens, 3 * heads * head_dim]])
-    }
-}
-
-#[cfg(feature = "cuda")]
-impl AttentionKernel {
-    /// The same sizes for the GPU, where all tokens ask.
-    fn on_gpu(self) -> Result<cuda::attention::Attention> {
-        if !self.is_whole() {
-            candle_core::bail!("the GPU's attention is of all tokens");
-        }
-        let Self { batch, tokens, heads, head_dim, .. } = self;
-        Ok(cuda::attention::Attention { batch, tokens, heads, head_dim })
-    }
-}
-
-impl CustomOp1 for AttentionKernel {
-    fn name(&self) -> &'static str {
-        "softmax_attention"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut out = vec![0.0; self.query_values()];
-        self.forward(contiguous(storage, layout)?, &mut out)?;
-        Ok((CpuStorage::F32(out), (self.batch, self.queries, self.width()).into()))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let attended = self.on_gpu()?.forward(cuda::Operand::new(storage, layout))?;
-        Ok((attended, (self.batch, self.queries, self.width()).into()))
-    }
-
-    fn bwd(&self, qkv: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        #[cfg(feature = "cuda")]
-        if qkv.device().is_cuda() {
-            return self.on_gpu()?.backward(qkv, dy).map(Some);
-        }
-        let mut dqkv = vec![0.0; self.values()];
-        read(qkv, |qkv| read(dy, |dy| self.backward(qkv, dy, &mut dqkv)))?;
-        Tensor::from_vec(dqkv, qkv.shape(), qkv.device()).map(Some)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::trials;
-
-    #[test]
-    fn the_trial_of_its_kernel_is_fair() {
-        trials::pass(Softmax { scale: 0.5 }, |dtype| [dtype]);
-        let sizes = AttentionKernel { batch: 1, tokens: 1, queries: 1, heads: 1, head_dim: 1 };
-        trials::pass(sizes, |dtype| [dtype]);
-    }
+    run(&AttentionKernel::of(qkv, heads, false)?, [qkv])
 }

@@ -3,10 +3,10 @@
 //! `SigLIP`'s head. There is one query an image, so nearly all the work is the product for keys and values, which is a
 //! [`Linear`]; the rest is a composition of candle's differentiable operations on every device.
 
-use super::attention::softmax;
 use super::gelu::Activation;
 use super::layer_norm::LayerNorm;
 use super::linear::Linear;
+use super::softmax::softmax;
 use candle_core::{Result, Tensor};
 
 /// Pools tokens (B, T, C) to features (B, C): attention of a learned query, then a residual MLP.
@@ -72,6 +72,6 @@ impl AttentionPool {
         let (batch, heads, _, head_dim) = k.dims4()?;
         let q = self.q.forward(&self.latent)?.reshape((1, heads, 1, head_dim))?;
         let q = (q * (head_dim as f64).powf(-0.5))?.broadcast_as((batch, heads, 1, head_dim))?.contiguous()?;
-        softmax(&q.matmul(&k.t()?)?)
+        softmax(&q.matmul(&k.t()?)?, 1.0)
     }
 }

@@ -3,9 +3,8 @@
 //! The mask of a sample depends on (seed, step, sample, place) alone: not on the batch it came in, the shard, or the
 //! thread. So accumulation, sharding and resumption change nothing.
 
-use crate::kernels::{contiguous, fused, read, simd};
 use crate::rng::{Purpose, Stream};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
 /// Whether layers act at random.
 #[derive(Debug, Clone, Copy)]
@@ -42,20 +41,8 @@ impl Noise {
     }
 }
 
-/// Drops a residual branch x (B, …) for each sample with probability `rate`, scaling survivors by 1 / (1 - rate).
-///
-/// `place` tells branches apart.
-///
-/// # Errors
-/// When the shard has another number of samples than `x`.
-pub fn drop_path(x: &Tensor, rate: f64, place: u64, mode: Mode<'_>) -> Result<Tensor> {
-    match drop_path_factors(x.dim(0)?, rate, place, mode)? {
-        Some(factors) => scale_samples(x, factors),
-        None => Ok(x.clone()),
-    }
-}
-
-/// The factor of each sample of a residual branch in [`drop_path`]; none when nothing is dropped.
+/// What multiplies a residual branch in each sample: 0 with probability `rate`, else 1 / (1 - rate); none when nothing is
+/// dropped. `place` tells branches apart.
 ///
 /// # Errors
 /// When the shard has another number of samples than `batch`.
@@ -77,22 +64,29 @@ pub fn drop_path_factors(batch: usize, rate: f64, place: u64, mode: Mode<'_>) ->
 /// # Errors
 /// When the shard has another number of samples than `x`.
 pub fn dropout(x: &Tensor, rate: f64, place: u64, mode: Mode<'_>) -> Result<Tensor> {
-    match mask(x, rate, Purpose::Dropout, place, mode)? {
+    let batch = x.dim(0)?;
+    match mask((batch, x.elem_count() / batch.max(1)), rate, Purpose::Dropout, place, mode)? {
         Some(mask) => x.mul(&Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?),
         None => Ok(x.clone()),
     }
 }
 
-/// The factors of the values of x (B, …): 0 with probability `rate`, else 1 / (1 - rate); none when nothing is dropped.
-pub(super) fn mask(x: &Tensor, rate: f64, purpose: Purpose, place: u64, mode: Mode<'_>) -> Result<Option<Vec<f32>>> {
+/// The factors of `values` values of each sample: 0 with probability `rate`, else 1 / (1 - rate); none when nothing is
+/// dropped.
+pub(super) fn mask(
+    (batch, values): (usize, usize),
+    rate: f64,
+    purpose: Purpose,
+    place: u64,
+    mode: Mode<'_>,
+) -> Result<Option<Vec<f32>>> {
     let Mode::Train(noise) = mode else { return Ok(None) };
     if rate <= 0.0 {
         return Ok(None);
     }
-    noise.check(x.dim(0)?)?;
-    let values = x.elem_count() / noise.samples.len().max(1);
+    noise.check(batch)?;
     let keep = (1.0 / (1.0 - rate)) as f32;
-    let mut mask = Vec::with_capacity(x.elem_count());
+    let mut mask = Vec::with_capacity(batch * values);
     for &sample in &noise.samples {
         let mut stream = noise.stream(purpose, sample, place);
         mask.extend((0..values).map(|_| if stream.chance(rate) { 0.0 } else { keep }));
@@ -100,50 +94,10 @@ pub(super) fn mask(x: &Tensor, rate: f64, purpose: Purpose, place: u64, mode: Mo
     Ok(Some(mask))
 }
 
-/// x (B, …) with each sample multiplied by its factor.
-pub(super) fn scale_samples(x: &Tensor, scales: Vec<f32>) -> Result<Tensor> {
-    if fused(x) {
-        return x.contiguous()?.apply_op1(ScaleSamples(scales));
-    }
-    let mut shape = vec![1; x.rank()];
-    shape[0] = scales.len();
-    x.broadcast_mul(&Tensor::from_vec(scales, shape, x.device())?.to_dtype(x.dtype())?)
-}
-
-struct ScaleSamples(Vec<f32>);
-
-impl ScaleSamples {
-    fn scaled(&self, x: &[f32]) -> Vec<f32> {
-        let mut y = x.to_vec();
-        let sample = (y.len() / self.0.len().max(1)).max(1);
-        simd(|| {
-            for (values, scale) in y.chunks_exact_mut(sample).zip(&self.0) {
-                values.iter_mut().for_each(|value| *value *= scale);
-            }
-        });
-        y
-    }
-}
-
-impl CustomOp1 for ScaleSamples {
-    fn name(&self) -> &'static str {
-        "drop_path"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(self.scaled(contiguous(storage, layout)?)), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = read(dy, |dy| Ok(self.scaled(dy)))?;
-        Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device, Var};
+    use candle_core::{DType, Device};
 
     fn noise(samples: std::ops::Range<u64>) -> Noise {
         Noise { seed: 7, step: 3, samples: samples.collect() }
@@ -154,31 +108,23 @@ mod tests {
         let x = Tensor::ones((4, 3), DType::F32, &Device::Cpu).unwrap();
         let noise = noise(0..4);
         for (rate, mode) in [(0.5, Mode::Eval), (0.0, Mode::Train(&noise))] {
-            let y = drop_path(&x, rate, 0, mode).unwrap();
+            assert_eq!(drop_path_factors(4, rate, 0, mode).unwrap(), None);
+            let y = dropout(&x, rate, 0, mode).unwrap();
             assert_eq!(y.to_vec2::<f32>().unwrap(), x.to_vec2::<f32>().unwrap());
         }
     }
 
     #[test]
     fn masks_keep_the_mean_and_do_not_depend_on_the_batch() {
-        let x = Tensor::ones((2000, 2), DType::F32, &Device::Cpu).unwrap();
-        let all = noise(0..2000);
-        let y = drop_path(&x, 0.25, 1, Mode::Train(&all)).unwrap();
-        let mean = y.mean_all().unwrap().to_scalar::<f32>().unwrap();
+        let factors = |samples| {
+            let noise = noise(samples);
+            drop_path_factors(noise.samples.len(), 0.25, 1, Mode::Train(&noise)).unwrap().unwrap()
+        };
+        let all = factors(0..2000);
+        let mean = all.iter().sum::<f32>() / 2000.0;
         assert!((mean - 1.0).abs() < 0.05, "{mean}");
-        let second_half = noise(1000..2000);
-        let half = drop_path(&x.narrow(0, 0, 1000).unwrap(), 0.25, 1, Mode::Train(&second_half)).unwrap();
-        let expected = y.narrow(0, 1000, 1000).unwrap();
-        assert_eq!(half.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
-    }
-
-    #[test]
-    fn a_dropped_sample_gets_no_gradient() {
-        let x = Var::ones((64, 2), DType::F32, &Device::Cpu).unwrap();
-        let noise = noise(0..64);
-        let y = drop_path(&x, 0.5, 0, Mode::Train(&noise)).unwrap();
-        let dx = y.sum_all().unwrap().backward().unwrap().get(&x).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(dx, y.to_vec2::<f32>().unwrap());
-        assert!(dx.iter().any(|row| row[0] == 0.0) && dx.iter().any(|row| row[0] == 2.0));
+        assert!(all.iter().all(|&factor| factor == 0.0 || factor == 1.0 / 0.75));
+        assert_eq!(factors(1000..2000), all[1000..]);
+        assert!(drop_path_factors(3, 0.25, 1, Mode::Train(&noise(0..4))).is_err());
     }
 }

@@ -2,10 +2,10 @@
 
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
-use crate::kernels::{Fusible, buffer::Buffer, contiguous, math, read, run, simd};
+use crate::kernels::{Operation, buffer::Buffer, math, run, simd};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Shape, Tensor};
 
 /// The activation of the MLP. A wrong one gives plausible, worse numbers and no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Activation {
     }
 
     /// y = f(x + bias) for rows of x.
-    pub fn apply(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    pub fn forward_values(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
         // The match stands outside the loop so that each loop vectorises.
         match self {
             Self::Gelu => map(
@@ -98,7 +98,7 @@ impl Activation {
     }
 
     /// dy becomes dx = dy f'(x + bias), and y = f(x + bias), which the layer behind needs for its weights.
-    pub fn apply_backward(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32], dy: &mut [f32]) {
+    pub fn backward_values(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32], dy: &mut [f32]) {
         match self {
             Self::Gelu => map_back(
                 x,
@@ -128,8 +128,8 @@ impl Activation {
     }
 }
 
-impl Fusible<1> for Activation {
-    fn kind(&self) -> &'static str {
+impl Operation<1> for Activation {
+    fn name(&self) -> &'static str {
         match self {
             Self::Gelu => "gelu",
             Self::GeluTanh => "gelu_tanh",
@@ -137,8 +137,29 @@ impl Fusible<1> for Activation {
         }
     }
 
-    fn kernel(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
-        x.contiguous()?.apply_op1(*self)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape> {
+        Ok(x.clone())
+    }
+
+    fn forward(&self, [x]: [&[f32]; 1], y: &mut [f32]) -> Result<()> {
+        self.forward_values(x, None, y);
+        Ok(())
+    }
+
+    fn backward(&self, [x]: [&[f32]; 1], _y: &[f32], dy: &[f32], _: [bool; 1]) -> Result<[Option<Vec<f32>>; 1]> {
+        let mut dx = dy.to_vec();
+        self.backward_values(x, None, &mut Buffer::new(x.len()), &mut dx);
+        Ok([Some(dx)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, [x]: [cuda::Operand<'_>; 1]) -> Result<CudaStorage> {
+        cuda::activation::forward(x, self.number())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward(&self, [x]: [&Tensor; 1], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(cuda::activation::backward(x, dy, self.number())?)])
     }
 
     fn composed(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
@@ -152,38 +173,6 @@ impl Fusible<1> for Activation {
 
     fn small(&self) -> (Self, [Vec<usize>; 1]) {
         (*self, [vec![30, 50]])
-    }
-}
-
-impl CustomOp1 for Activation {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous(storage, layout)?;
-        let mut y = vec![0.0; x.len()];
-        self.apply(x, None, &mut y);
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let y = cuda::activation::forward(cuda::Operand::new(storage, layout), self.number())?;
-        Ok((y, layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        #[cfg(feature = "cuda")]
-        if x.device().is_cuda() {
-            return cuda::activation::backward(x, dy, self.number()).map(Some);
-        }
-        let dx = read(x, |x| {
-            let mut dx = read(dy, |dy| Ok(dy.to_vec()))?;
-            self.apply_backward(x, None, &mut Buffer::new(x.len()), &mut dx);
-            Ok(dx)
-        })?;
-        Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
     }
 }
 

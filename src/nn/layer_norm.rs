@@ -2,11 +2,11 @@
 
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
-use crate::kernels::{Fusible, contiguous, gradient_of, keep, lane_sum, read, run, simd};
+use crate::kernels::{Operation, keep, lane_sum, read, read_all, run, simd};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Shape, Tensor, bail};
 
 /// Normalises the last dimension, then scales and shifts it: weight (d), bias (d).
 #[derive(Debug, Clone)]
@@ -31,18 +31,93 @@ impl LayerNorm {
     }
 }
 
+impl LayerNorm {
+    /// The rows of x, normalised, to y.
+    ///
+    /// # Errors
+    /// When the parameters are not on the CPU.
+    pub fn forward_values(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        read_all(&[&self.weight, &self.bias], |values| match values {
+            [w, b] => Normalize { eps: self.eps }.forward([x, w, b], y),
+            _ => Ok(()),
+        })
+    }
+
+    /// Adds the gradient with respect to x to `dx`, and leaves those of trainable parameters in `store`.
+    ///
+    /// # Errors
+    /// When the parameters are not on the CPU.
+    pub fn backward_values(&self, x: &[f32], dy: &[f32], dx: &mut [f32], store: &mut GradStore) -> Result<()> {
+        let d = self.weight.elem_count();
+        let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
+        read(&self.weight, |w| {
+            Normalize { eps: self.eps }.add_gradients(x, w, dy, dx, &mut dw, &mut db);
+            Ok(())
+        })?;
+        keep(store, &self.weight, || Ok(dw))?;
+        keep(store, &self.bias, || Ok(db))
+    }
+
+    /// Whether a parameter is trained.
+    pub fn trainable(&self) -> bool {
+        self.weight.track_op() || self.bias.track_op()
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Normalize {
     eps: f32,
 }
 
-impl Fusible<3> for Normalize {
-    fn kind(&self) -> &'static str {
+impl Operation<3> for Normalize {
+    fn name(&self) -> &'static str {
         "layer_norm"
     }
 
-    fn kernel(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
-        x.contiguous()?.apply_op3(weight, bias, *self)
+    fn shape(&self, [x, weight, bias]: [&Shape; 3]) -> Result<Shape> {
+        let d = weight.elem_count();
+        if x.dims().last() != Some(&d) || bias.elem_count() != d {
+            bail!("layer norm over {d} features got an input of shape {x:?}");
+        }
+        Ok(x.clone())
+    }
+
+    fn forward(&self, [x, w, b]: [&[f32]; 3], y: &mut [f32]) -> Result<()> {
+        let d = w.len();
+        simd(
+            #[inline(always)]
+            || {
+                for (row, out) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
+                    let (mean, rstd) = self.moments(row);
+                    for (((y, x), w), b) in out.iter_mut().zip(row).zip(w).zip(b) {
+                        *y = (x - mean) * rstd * w + b;
+                    }
+                }
+            },
+        );
+        Ok(())
+    }
+
+    fn backward(
+        &self,
+        [x, w, _]: [&[f32]; 3],
+        _y: &[f32],
+        dy: &[f32],
+        _wanted: [bool; 3],
+    ) -> Result<[Option<Vec<f32>>; 3]> {
+        let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; w.len()]);
+        self.add_gradients(x, w, dy, &mut dx, &mut dw, &mut db);
+        Ok([Some(dx), Some(dw), Some(db)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, [x, weight, bias]: [cuda::Operand<'_>; 3]) -> Result<CudaStorage> {
+        cuda::layer_norm::forward(x, weight, bias, self.eps)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward(&self, [x, weight, bias]: [&Tensor; 3], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 3]> {
+        cuda::layer_norm::backward(x, weight, bias, dy, self.eps).map(Into::into)
     }
 
     fn composed(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
@@ -57,108 +132,6 @@ impl Fusible<3> for Normalize {
     }
 }
 
-impl LayerNorm {
-    /// The rows of x, normalised, to y.
-    ///
-    /// # Errors
-    /// When the parameters are not on the CPU.
-    pub fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let op = Normalize { eps: self.eps };
-        read(&self.weight, |w| {
-            read(&self.bias, |b| {
-                op.forward(x, w, b, y);
-                Ok(())
-            })
-        })
-    }
-
-    /// Adds the gradient with respect to x to `dx`, and leaves those of the parameters that learn in `store`.
-    ///
-    /// # Errors
-    /// When the parameters are not on the CPU.
-    pub fn apply_backward(&self, x: &[f32], dy: &[f32], dx: &mut [f32], store: &mut GradStore) -> Result<()> {
-        let d = self.weight.elem_count();
-        let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
-        let op = Normalize { eps: self.eps };
-        read(&self.weight, |w| {
-            op.backward(x, w, dy, dx, &mut dw, &mut db);
-            Ok(())
-        })?;
-        keep(store, &self.weight, || Ok(dw))?;
-        keep(store, &self.bias, || Ok(db))
-    }
-
-    /// Whether a parameter learns.
-    pub fn learns(&self) -> bool {
-        self.weight.track_op() || self.bias.track_op()
-    }
-}
-
-impl CustomOp3 for Normalize {
-    fn name(&self) -> &'static str {
-        "layer_norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, bias) = (contiguous(s1, l1)?, contiguous(s2, l2)?, contiguous(s3, l3)?);
-        let d = weight.len();
-        if l1.dims().last() != Some(&d) || bias.len() != d {
-            candle_core::bail!("layer norm over {d} features got an input of shape {:?}", l1.shape());
-        }
-        let mut y = vec![0.0; x.len()];
-        self.forward(x, weight, bias, &mut y);
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-        s3: &CudaStorage,
-        l3: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let (x, weight, bias) = (cuda::Operand::new(s1, l1), cuda::Operand::new(s2, l2), cuda::Operand::new(s3, l3));
-        Ok((cuda::layer_norm::forward(x, weight, bias, self.eps)?, l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _res: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        #[cfg(feature = "cuda")]
-        if x.device().is_cuda() {
-            return cuda::layer_norm::backward(x, weight, bias, dy, self.eps);
-        }
-        let d = weight.elem_count();
-        let mut dx = vec![0.0; x.elem_count()];
-        let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
-        read(x, |xs| {
-            read(weight, |w| {
-                read(dy, |dy| {
-                    self.backward(xs, w, dy, &mut dx, &mut dw, &mut db);
-                    Ok(())
-                })
-            })
-        })?;
-        Ok((gradient_of(x, dx)?, gradient_of(weight, dw)?, gradient_of(bias, db)?))
-    }
-}
-
 impl Normalize {
     /// Mean and reciprocal standard deviation of a row, in two passes: the one-pass variance cancels.
     #[inline(always)]
@@ -169,23 +142,8 @@ impl Normalize {
         (mean, 1.0 / (variance + self.eps).sqrt())
     }
 
-    fn forward(self, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32]) {
-        let d = w.len();
-        simd(
-            #[inline(always)]
-            || {
-                for (row, out) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
-                    let (mean, rstd) = self.moments(row);
-                    for (((y, x), w), b) in out.iter_mut().zip(row).zip(w).zip(b) {
-                        *y = (x - mean) * rstd * w + b;
-                    }
-                }
-            },
-        );
-    }
-
     /// With x̂ = (x - mean) rstd and g = dy * w: dx += rstd (g - mean(g) - x̂ mean(g x̂)), dw += Σ dy x̂, db += Σ dy.
-    fn backward(self, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32], db: &mut [f32]) {
+    fn add_gradients(self, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32], db: &mut [f32]) {
         let d = w.len();
         simd(
             #[inline(always)]

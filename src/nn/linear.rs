@@ -3,11 +3,11 @@
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
 use crate::kernels::gemm::{Mat, matmul, product};
-use crate::kernels::{Fusible, add_rows, contiguous, keep, read, run};
+use crate::kernels::{Operation, add_rows, keep, read, read_optional, run};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::{DType, Result, Shape, Tensor, bail};
 use std::ops::Range;
 
 /// A linear layer: weight (out, in) and optional bias (out).
@@ -34,9 +34,11 @@ impl Linear {
     /// When the last dimension of `x` is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = &x.to_dtype(self.dtype())?;
+        let (outputs, inputs) = self.weight.dims2()?;
+        let op = Affine { inputs, outputs };
         match &self.bias {
-            Some(bias) => run(&Affine, [x, &self.weight, bias]),
-            None => run(&Affine, [x, &self.weight]),
+            Some(bias) => run(&op, [x, &self.weight, bias]),
+            None => run(&op, [x, &self.weight]),
         }
     }
 
@@ -53,10 +55,7 @@ impl Linear {
     /// # Errors
     /// Those of `f`.
     pub fn with_bias<R>(&self, f: impl FnOnce(Option<&[f32]>) -> Result<R>) -> Result<R> {
-        match &self.bias {
-            Some(bias) => read(bias, |bias| f(Some(bias))),
-            None => f(None),
-        }
+        read_optional(self.bias.as_ref(), f)
     }
 
     /// The values of `part`'s outputs for rows of x, without the bias, added to `beta` y. `at_once` rows make a product:
@@ -76,24 +75,23 @@ impl Linear {
         })
     }
 
-    /// y = x Wᵀ + b for `part`'s outputs; see [`Linear::multiply`].
+    /// Starts y from `part`'s bias in every row, if there is one: the factor of y in the product that is added.
     ///
     /// # Errors
     /// When the slices do not fit the layer.
-    pub fn apply(&self, part: Range<usize>, x: &[f32], at_once: usize, y: &mut [f32]) -> Result<()> {
-        let beta = self.with_bias(|bias| {
+    pub fn start_from_bias(&self, part: Range<usize>, y: &mut [f32]) -> Result<f32> {
+        self.with_bias(|bias| {
             let Some(bias) = bias else { return Ok(0.0) };
             y.chunks_exact_mut(part.len()).for_each(|row| row.copy_from_slice(&bias[part.clone()]));
             Ok(1.0)
-        })?;
-        self.multiply(part, x, at_once, beta, y)
+        })
     }
 
     /// dx = dy W + `beta` dx, where dy has `part`'s outputs.
     ///
     /// # Errors
     /// When the slices do not fit the layer.
-    pub fn back_to_input(&self, part: Range<usize>, dy: &[f32], beta: f32, dx: &mut [f32]) -> Result<()> {
+    pub fn backward_input(&self, part: Range<usize>, dy: &[f32], beta: f32, dx: &mut [f32]) -> Result<()> {
         let (inner, out) = (self.inputs()?, part.len());
         read(&self.weight, |w| {
             let w = Mat::new(&w[part.start * inner..part.end * inner], out, inner);
@@ -101,11 +99,11 @@ impl Linear {
         })
     }
 
-    /// Leaves dW = dyᵀ x and db = Σ dy in `store` where they learn; parts of the outputs may come from rows of their own.
+    /// Leaves dW = dyᵀ x and db = Σ dy in `store` where they are trained; parts of the outputs may come from rows of their own.
     ///
     /// # Errors
     /// When the slices do not fit the layer.
-    pub fn back_to_weights(&self, parts: &[(&[f32], &[f32])], store: &mut GradStore) -> Result<()> {
+    pub fn backward_weights(&self, parts: &[(&[f32], &[f32])], store: &mut GradStore) -> Result<()> {
         let (out, inner) = self.weight.dims2()?;
         let widths = parts.iter().map(|(x, dy)| dy.len() / (x.len() / inner).max(1));
         keep(store, &self.weight, || {
@@ -135,8 +133,8 @@ impl Linear {
         })
     }
 
-    /// Whether a parameter learns.
-    pub fn learns(&self) -> bool {
+    /// Whether a parameter is trained.
+    pub fn trainable(&self) -> bool {
         self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op)
     }
 
@@ -147,195 +145,150 @@ impl Linear {
     pub fn outputs(&self) -> Result<usize> {
         self.weight.dim(0)
     }
-
-    /// The outputs of an input of that shape by the CPU kernel, without a graph.
-    pub(super) fn values(&self, x: &[f32], shape: &Shape) -> Result<(Vec<f32>, Shape)> {
-        read(&self.weight, |w| match &self.bias {
-            Some(bias) => read(bias, |bias| Affine::forward(x, shape, w, self.weight.shape(), Some(bias))),
-            None => Affine::forward(x, shape, w, self.weight.shape(), None),
-        })
-    }
-
-    /// The values of dx = dy W; none when nothing asks for the gradient of `x`.
-    pub(super) fn input_gradient(&self, x: &Tensor, dy: &Tensor) -> Result<Option<Vec<f32>>> {
-        x.track_op().then(|| read(dy, |dy| Affine::input_gradient(x.elem_count(), &self.weight, dy))).transpose()
-    }
 }
 
-struct Affine;
+/// A linear layer as an operation of x, the weight, and the bias if there is one.
+#[derive(Clone, Copy)]
+struct Affine {
+    inputs: usize,
+    outputs: usize,
+}
 
 impl Affine {
-    fn forward(x: &[f32], x_shape: &Shape, w: &[f32], w_shape: &Shape, b: Option<&[f32]>) -> Result<(Vec<f32>, Shape)> {
-        let (out, inner) = w_shape.dims2()?;
-        let mut dims = x_shape.dims().to_vec();
-        if dims.last() != Some(&inner) {
-            candle_core::bail!("linear layer expects {inner} features, got an input of shape {x_shape:?}");
+    fn shape(self, x: &Shape, weight: &Shape) -> Result<Shape> {
+        let mut dims = x.dims().to_vec();
+        match dims.last_mut() {
+            Some(last) if *last == self.inputs && weight.elem_count() == self.inputs * self.outputs => {
+                *last = self.outputs;
+            }
+            _ => bail!("linear layer expects {} features, got an input of shape {x:?}", self.inputs),
         }
-        let rows = x_shape.elem_count() / inner;
-        let mut y = match b {
-            Some(b) => b.repeat(rows),
-            None => vec![0.0; rows * out],
-        };
-        let beta = if b.is_some() { 1.0 } else { 0.0 };
-        matmul(Mat::new(x, rows, inner), Mat::new(w, out, inner).t(), 1.0, beta, &mut y, out)?;
-        if let Some(last) = dims.last_mut() {
-            *last = out;
-        }
-        Ok((y, dims.into()))
+        Ok(dims.into())
     }
 
-    /// dx = dy W, `values` many.
-    fn input_gradient(values: usize, w: &Tensor, dy: &[f32]) -> Result<Vec<f32>> {
-        let (out, inner) = w.dims2()?;
-        read(w, |w| product(Mat::new(dy, values / inner, out), Mat::new(w, out, inner), 1.0))
+    /// y = x Wᵀ + `beta` y.
+    fn forward(self, x: &[f32], weight: &[f32], beta: f32, y: &mut [f32]) -> Result<()> {
+        let Self { inputs, outputs } = self;
+        let x = Mat::new(x, x.len() / inputs, inputs);
+        matmul(x, Mat::new(weight, outputs, inputs).t(), 1.0, beta, y, outputs)
     }
 
-    /// dx = dy W and dW = dyᵀ x, each only when asked for.
-    fn backward(x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (out, inner) = w.dims2()?;
-        let rows = x.elem_count() / inner;
-        read(dy, |dy| {
-            let dx = if x.track_op() {
-                let dx = Self::input_gradient(x.elem_count(), w, dy)?;
-                Some(Tensor::from_vec(dx, x.shape(), x.device())?)
-            } else {
-                None
-            };
-            let dy = Mat::new(dy, rows, out);
-            let dw = if w.track_op() {
-                let dw = read(x, |x| product(dy.t(), Mat::new(x, rows, inner), 1.0))?;
-                Some(Tensor::from_vec(dw, (out, inner), x.device())?)
-            } else {
-                None
-            };
-            Ok((dx, dw))
-        })
+    /// dx = dy W and dW = dyᵀ x, as far as they are wanted.
+    fn backward(
+        self,
+        (x, weight): (&[f32], &[f32]),
+        dy: &[f32],
+        (for_x, for_weight): (bool, bool),
+    ) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>)> {
+        let Self { inputs, outputs } = self;
+        let (x, dy) = (Mat::new(x, x.len() / inputs, inputs), Mat::new(dy, dy.len() / outputs, outputs));
+        let dx = for_x.then(|| product(dy, Mat::new(weight, outputs, inputs), 1.0)).transpose()?;
+        Ok((dx, for_weight.then(|| product(dy.t(), x, 1.0)).transpose()?))
+    }
+
+    fn composed(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let shape = self.shape(x.shape(), weight.shape())?;
+        x.reshape(((), self.inputs))?.matmul(&weight.t()?)?.reshape(shape)
     }
 }
 
-impl Fusible<2> for Affine {
-    fn kind(&self) -> &'static str {
+/// Of a few rows.
+const SMALL: (Affine, [usize; 3], [usize; 2]) = (Affine { inputs: 24, outputs: 40 }, [3, 30, 24], [40, 24]);
+
+impl Operation<2> for Affine {
+    fn name(&self) -> &'static str {
         "linear without bias"
     }
 
-    fn kernel(&self, [x, weight]: [&Tensor; 2]) -> Result<Tensor> {
-        x.contiguous()?.apply_op2(weight, Self)
+    fn shape(&self, [x, weight]: [&Shape; 2]) -> Result<Shape> {
+        Self::shape(*self, x, weight)
+    }
+
+    fn forward(&self, [x, weight]: [&[f32]; 2], y: &mut [f32]) -> Result<()> {
+        Self::forward(*self, x, weight, 0.0, y)
+    }
+
+    fn backward(
+        &self,
+        [x, weight]: [&[f32]; 2],
+        _y: &[f32],
+        dy: &[f32],
+        [for_x, for_weight]: [bool; 2],
+    ) -> Result<[Option<Vec<f32>>; 2]> {
+        Self::backward(*self, (x, weight), dy, (for_x, for_weight)).map(Into::into)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, [x, weight]: [cuda::Operand<'_>; 2]) -> Result<CudaStorage> {
+        cuda::linear::forward(x, weight, None)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward(&self, [x, weight]: [&Tensor; 2], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        cuda::linear::backward(x, weight, dy).map(Into::into)
     }
 
     fn composed(&self, [x, weight]: [&Tensor; 2]) -> Result<Tensor> {
-        let (out, inner) = weight.dims2()?;
-        let mut dims = x.dims().to_vec();
-        if let Some(last) = dims.last_mut() {
-            *last = out;
-        }
-        x.reshape(((), inner))?.matmul(&weight.t()?)?.reshape(dims)
+        Self::composed(*self, x, weight)
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 2]) {
-        (Self, [vec![3, 30, 24], vec![40, 24]])
+        let (op, x, weight) = SMALL;
+        (op, [x.into(), weight.into()])
     }
 }
 
-impl Fusible<3> for Affine {
-    fn kind(&self) -> &'static str {
+impl Operation<3> for Affine {
+    fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn kernel(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
-        x.contiguous()?.apply_op3(weight, bias, Self)
+    fn shape(&self, [x, weight, bias]: [&Shape; 3]) -> Result<Shape> {
+        if bias.elem_count() != self.outputs {
+            bail!("linear layer of {} outputs has a bias of shape {bias:?}", self.outputs);
+        }
+        Self::shape(*self, x, weight)
+    }
+
+    fn forward(&self, [x, weight, bias]: [&[f32]; 3], y: &mut [f32]) -> Result<()> {
+        y.chunks_exact_mut(self.outputs).for_each(|row| row.copy_from_slice(bias));
+        Self::forward(*self, x, weight, 1.0, y)
+    }
+
+    fn backward(
+        &self,
+        [x, weight, _]: [&[f32]; 3],
+        _y: &[f32],
+        dy: &[f32],
+        [for_x, for_weight, for_bias]: [bool; 3],
+    ) -> Result<[Option<Vec<f32>>; 3]> {
+        let (dx, dw) = Self::backward(*self, (x, weight), dy, (for_x, for_weight))?;
+        let sum = || {
+            let mut db = vec![0.0; self.outputs];
+            add_rows(dy, &mut db);
+            db
+        };
+        Ok([dx, dw, for_bias.then(sum)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, [x, weight, bias]: [cuda::Operand<'_>; 3]) -> Result<CudaStorage> {
+        cuda::linear::forward(x, weight, Some(bias))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward(&self, [x, weight, bias]: [&Tensor; 3], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 3]> {
+        let (dx, dw) = cuda::linear::backward(x, weight, dy)?;
+        Ok([dx, dw, cuda::linear::bias_gradient(bias, dy)?])
     }
 
     fn composed(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
-        Fusible::<2>::composed(self, [x, weight])?.broadcast_add(bias)
+        Self::composed(*self, x, weight)?.broadcast_add(bias)
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {
-        (Self, [vec![3, 30, 24], vec![40, 24], vec![40]])
-    }
-}
-
-impl CustomOp2 for Affine {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, shape) = Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), None)?;
-        Ok((CpuStorage::F32(y), shape))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
-        cuda::linear::forward(cuda::Operand::new(s1, l1), cuda::Operand::new(s2, l2), None)
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        #[cfg(feature = "cuda")]
-        if x.device().is_cuda() {
-            return cuda::linear::backward(x, w, dy);
-        }
-        Self::backward(x, w, dy)
-    }
-}
-
-impl CustomOp3 for Affine {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let bias = Some(contiguous(s3, l3)?);
-        let (y, shape) = Self::forward(contiguous(s1, l1)?, l1.shape(), contiguous(s2, l2)?, l2.shape(), bias)?;
-        Ok((CpuStorage::F32(y), shape))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-        s3: &CudaStorage,
-        l3: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let bias = Some(cuda::Operand::new(s3, l3));
-        cuda::linear::forward(cuda::Operand::new(s1, l1), cuda::Operand::new(s2, l2), bias)
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _res: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        #[cfg(feature = "cuda")]
-        if x.device().is_cuda() {
-            let (dx, dw) = cuda::linear::backward(x, w, dy)?;
-            return Ok((dx, dw, cuda::linear::bias_gradient(b, dy)?));
-        }
-        let (dx, dw) = Self::backward(x, w, dy)?;
-        let db = if b.track_op() {
-            let mut db = vec![0.0; b.elem_count()];
-            read(dy, |dy| {
-                add_rows(dy, &mut db);
-                Ok(())
-            })?;
-            Some(Tensor::from_vec(db, b.shape(), b.device())?)
-        } else {
-            None
-        };
-        Ok((dx, dw, db))
+        let (op, x, weight) = SMALL;
+        (op, [x.into(), weight.into(), vec![op.outputs]])
     }
 }
 
@@ -346,7 +299,7 @@ mod tests {
 
     #[test]
     fn the_trial_of_its_kernel_is_fair() {
-        trials::pass::<_, 2>(Affine, |dtype| [dtype; 2]);
-        trials::pass::<_, 3>(Affine, |dtype| [dtype; 3]);
+        trials::pass::<_, 2>(SMALL.0, |dtype| [dtype; 2]);
+        trials::pass::<_, 3>(SMALL.0, |dtype| [dtype; 3]);
     }
 }

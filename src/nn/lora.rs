@@ -6,10 +6,12 @@
 
 use super::dropout::{Mode, mask};
 use super::linear::Linear;
-use crate::kernels::gemm::{Mat, matmul};
-use crate::kernels::{contiguous, fused, gradient_of, read, simd};
+use crate::kernels::buffer::Buffer;
+use crate::kernels::gemm::{Mat, matmul, product};
+use crate::kernels::{keep, read_all, simd};
 use crate::rng::Purpose;
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
+use candle_core::backprop::GradStore;
+use candle_core::{D, Result, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -50,10 +52,13 @@ impl From<Linear> for AdaptedLinear {
     }
 }
 
+/// Outputs of a layer with the rows of x that give them, the factors of dropout on x, and the gradient of these outputs.
+pub type Part<'a> = (Range<usize>, &'a [f32], Option<&'a [f32]>, &'a [f32]);
+
 impl AdaptedLinear {
-    /// The layer itself, when it has no adapter.
-    pub fn plain(&self) -> Option<&Linear> {
-        self.adapter.is_none().then_some(&self.linear)
+    /// The layer without its adapter.
+    pub fn linear(&self) -> &Linear {
+        &self.linear
     }
 
     /// Adds an adapter, if there is one.
@@ -61,44 +66,128 @@ impl AdaptedLinear {
         self.adapter = adapter.or(self.adapter.take());
     }
 
-    /// x (B, …, in) to (B, …, out).
+    /// Whether a parameter is trained.
+    pub fn trainable(&self) -> bool {
+        let factors = self.adapter.iter().flat_map(|adapter| &adapter.factors);
+        self.linear.trainable() || factors.into_iter().any(|factors| factors.a.track_op() || factors.b.track_op())
+    }
+
+    /// x (B, …, in) to (B, …, out), over a graph.
     ///
     /// # Errors
     /// When the last dimension of `x` is not `in`, or a factor does not fit the layer.
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let Some(adapter) = &self.adapter else { return self.linear.forward(x) };
-        let x = &x.to_dtype(self.linear.dtype())?;
-        let kept = mask(x, adapter.dropout, Purpose::LoraDropout, adapter.place, mode)?;
-        if !fused(x) {
-            return adapter.add_to(&self.linear.forward(x)?, x, kept);
-        }
-        let factors = &adapter.factors;
-        let (a, b) = (stack(factors.iter().map(|f| &f.a))?, stack(factors.iter().map(|f| &f.b))?);
-        let op = AdaptedAffine {
-            linear: self.linear.clone(),
-            slices: adapter.slices()?,
-            rank: a.dim(0)? / factors.len(),
-            scale: adapter.scale as f32,
-            kept,
-        };
-        x.contiguous()?.apply_op3(&a, &b, op)
+        let y = self.linear.forward(x)?;
+        let Some(adapter) = &self.adapter else { return Ok(y) };
+        let (x, batch) = (x.to_dtype(self.linear.dtype())?, x.dim(0)?);
+        adapter.add_to(&y, &x, self.mask((batch, x.elem_count() / batch.max(1)), mode)?)
     }
-}
 
-/// Matrices as one, the first on top.
-fn stack<'t>(matrices: impl Iterator<Item = &'t Tensor>) -> Result<Tensor> {
-    match matrices.collect::<Vec<_>>().as_slice() {
-        [one] => Ok((*one).clone()),
-        several => Tensor::cat(several, 0),
+    /// The adapter's factors of dropout on `values` values of each sample of a batch, if there are any.
+    ///
+    /// # Errors
+    /// When the shard has another number of samples.
+    pub fn mask(&self, size: (usize, usize), mode: Mode<'_>) -> Result<Option<Vec<f32>>> {
+        let Some(adapter) = &self.adapter else { return Ok(None) };
+        mask(size, adapter.dropout, Purpose::LoraDropout, adapter.place, mode)
+    }
+
+    /// [`Linear::multiply`] with the adapter; `mask` is what [`AdaptedLinear::mask`] drew for x.
+    ///
+    /// # Errors
+    /// When the slices do not fit the layer.
+    pub fn multiply(
+        &self,
+        part: Range<usize>,
+        x: &[f32],
+        mask: Option<&[f32]>,
+        at_once: usize,
+        beta: f32,
+        y: &mut [f32],
+    ) -> Result<()> {
+        self.linear.multiply(part.clone(), x, at_once, beta, y)?;
+        let (inner, out) = (self.linear.inputs()?, part.len());
+        self.with_projections(&part, |projections| {
+            let rows = at_once.min(x.len() / inner).max(1);
+            let mut chunks = x.chunks(rows * inner).zip(y.chunks_mut(rows * out)).enumerate();
+            chunks.try_for_each(|(index, (x, y))| {
+                let first = index * rows * inner;
+                projections.add_to(x, mask.map(|mask| &mask[first..first + x.len()]), y)
+            })
+        })
+    }
+
+    /// [`Linear::forward_values`] with the adapter.
+    ///
+    /// # Errors
+    /// When the slices do not fit the layer.
+    pub fn forward_values(
+        &self,
+        part: Range<usize>,
+        x: &[f32],
+        mask: Option<&[f32]>,
+        at_once: usize,
+        y: &mut [f32],
+    ) -> Result<()> {
+        let beta = self.linear.start_from_bias(part.clone(), y)?;
+        self.multiply(part, x, mask, at_once, beta, y)
+    }
+
+    /// [`Linear::backward_input`] with the adapter.
+    ///
+    /// # Errors
+    /// When the slices do not fit the layer.
+    pub fn backward_input(
+        &self,
+        part: Range<usize>,
+        dy: &[f32],
+        mask: Option<&[f32]>,
+        beta: f32,
+        dx: &mut [f32],
+    ) -> Result<()> {
+        self.linear.backward_input(part.clone(), dy, beta, dx)?;
+        self.with_projections(&part, |projections| projections.add_input_gradient(dy, mask, dx))
+    }
+
+    /// [`Linear::backward_weights`] with the adapter, whose projections each lie within one of the parts.
+    ///
+    /// # Errors
+    /// When the slices do not fit the layer.
+    pub fn backward_weights(&self, parts: &[Part<'_>], store: &mut GradStore) -> Result<()> {
+        let linear: Vec<_> = parts.iter().map(|(_, x, _, dy)| (*x, *dy)).collect();
+        self.linear.backward_weights(&linear, store)?;
+        for (part, x, mask, dy) in parts {
+            self.with_projections(part, |projections| projections.gradients(x, *mask, dy, store))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the projections within some of the outputs to `f`, if there are any.
+    fn with_projections(&self, part: &Range<usize>, f: impl FnOnce(&Projections<'_>) -> Result<()>) -> Result<()> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        let mut within = Vec::with_capacity(adapter.factors.len());
+        for factors in &adapter.factors {
+            let outputs = factors.first..factors.first + factors.b.dim(0)?;
+            if part.start <= outputs.start && outputs.end <= part.end {
+                within.push((factors, outputs.start - part.start..outputs.end - part.start));
+            }
+        }
+        let Some((first, _)) = within.first() else { return Ok(()) };
+        let (rank, inner) = first.a.dims2()?;
+        let tensors: Vec<&Tensor> = within.iter().flat_map(|(factors, _)| [&factors.a, &factors.b]).collect();
+        read_all(&tensors, |values| {
+            let mut a = Buffer::new(within.len() * rank * inner);
+            for (rows, values) in a.chunks_exact_mut(rank * inner).zip(values.iter().step_by(2)) {
+                rows.copy_from_slice(values);
+            }
+            let b = values.iter().skip(1).step_by(2).copied();
+            let factors = within.iter().zip(b).map(|((factors, outputs), b)| (*factors, outputs.clone(), b)).collect();
+            f(&Projections { a, factors, rank, inner, out: part.len(), scale: adapter.scale as f32 })
+        })
     }
 }
 
 impl Adapter {
-    /// The outputs that each projection adds to.
-    fn slices(&self) -> Result<Vec<Range<usize>>> {
-        self.factors.iter().map(|factors| Ok(factors.first..factors.first + factors.b.dim(0)?)).collect()
-    }
-
     /// Adds its part to the layer's output y (B, …, out), as a composition of differentiable operations.
     fn add_to(&self, y: &Tensor, x: &Tensor, kept: Option<Vec<f32>>) -> Result<Tensor> {
         let x = match kept {
@@ -108,143 +197,106 @@ impl Adapter {
         let (inner, out) = (x.dim(D::Minus1)?, y.dim(D::Minus1)?);
         let x = x.reshape(((), inner))?;
         let mut sum = y.reshape(((), out))?;
-        for (factors, slice) in self.factors.iter().zip(self.slices()?) {
+        for factors in &self.factors {
             let part = (x.matmul(&factors.a.t()?)?.matmul(&factors.b.t()?)? * self.scale)?; // (rows, outputs)
-            sum = (sum + part.pad_with_zeros(1, slice.start, out - slice.end)?)?;
+            let behind = out - factors.first - factors.b.dim(0)?;
+            sum = (sum + part.pad_with_zeros(1, factors.first, behind)?)?;
         }
         sum.reshape(y.shape())
     }
 }
 
-/// The layer and its adapter in one operation of x, A and B. The layer's own parameters are no operands: they get no
-/// gradient, and the two paths back to x add up in one buffer.
-struct AdaptedAffine {
-    linear: Linear,
-    /// The outputs of each projection, as many of B's rows.
-    slices: Vec<Range<usize>>,
+/// The adapted projections within some outputs of a layer, on slices.
+struct Projections<'a> {
+    /// A of each, one below the other (hidden, in).
+    a: Buffer,
+    /// The tensors of each, which of the outputs it adds to, and its B (outputs, rank).
+    factors: Vec<(&'a Factors, Range<usize>, &'a [f32])>,
     rank: usize,
+    inner: usize,
+    /// Number of outputs, those of the layer between included.
+    out: usize,
     scale: f32,
-    /// Factors of x's values on the way to A; none without dropout.
-    kept: Option<Vec<f32>>,
 }
 
-impl AdaptedAffine {
-    /// What A sees of x.
-    fn dropped<'x>(&self, x: &'x [f32]) -> Cow<'x, [f32]> {
-        let Some(kept) = &self.kept else { return x.into() };
-        let mut dropped = x.to_vec();
-        multiply(&mut dropped, kept);
-        dropped.into()
-    }
-
-    /// Width of all projections' hidden values together.
+impl Projections<'_> {
+    /// Width of the inner values of all projections together.
     fn hidden(&self) -> usize {
-        self.slices.len() * self.rank
+        self.factors.len() * self.rank
     }
 
-    /// Each projection's index, its outputs, and its rows of B (outputs, rank).
-    fn projections<'b>(&self, b: &'b [f32]) -> impl Iterator<Item = (usize, Range<usize>, &'b [f32])> {
-        let mut rest = b;
-        self.slices.iter().cloned().enumerate().map(move |(index, slice)| {
-            let (rows, others) = rest.split_at(slice.len() * self.rank);
-            rest = others;
-            (index, slice, rows)
-        })
+    fn a(&self) -> Mat<'_> {
+        Mat::new(&self.a, self.hidden(), self.inner)
     }
 
-    fn forward(&self, x: &[f32], rows: usize, a: &[f32], b: &[f32], y: &mut [f32], out: usize) -> Result<()> {
-        let (inner, hidden, rank) = (x.len() / rows.max(1), self.hidden(), self.rank);
-        let mut h = vec![0.0; rows * hidden];
-        matmul(Mat::new(&self.dropped(x), rows, inner), Mat::new(a, hidden, inner).t(), 1.0, 0.0, &mut h, hidden)?;
-        for (index, slice, b) in self.projections(b) {
-            let h = Mat::strided(&h[index * rank..], rows, rank, hidden);
-            matmul(h, Mat::new(b, slice.len(), rank).t(), self.scale, 1.0, &mut y[slice.start..], out)?;
+    /// One projection's columns of (rows, hidden).
+    fn column<'v>(&self, values: &'v [f32], index: usize) -> Mat<'v> {
+        Mat::strided(&values[index * self.rank..], values.len() / self.hidden(), self.rank, self.hidden())
+    }
+
+    /// One projection's columns of (rows, out).
+    fn outputs<'v>(&self, values: &'v [f32], outputs: &Range<usize>) -> Mat<'v> {
+        Mat::strided(&values[outputs.start..], values.len() / self.out, outputs.len(), self.out)
+    }
+
+    /// h = dropout(x) Aᵀ, (rows, hidden).
+    fn inner_values(&self, x: &[f32]) -> Result<Buffer> {
+        let rows = x.len() / self.inner;
+        let mut h = Buffer::new(rows * self.hidden());
+        matmul(Mat::new(x, rows, self.inner), self.a().t(), 1.0, 0.0, &mut h, self.hidden())?;
+        Ok(h)
+    }
+
+    /// g = scale · dy B, (rows, hidden).
+    fn inner_gradients(&self, dy: &[f32]) -> Result<Buffer> {
+        let mut g = Buffer::new(dy.len() / self.out * self.hidden());
+        for (index, (_, outputs, b)) in self.factors.iter().enumerate() {
+            let b = Mat::new(b, outputs.len(), self.rank);
+            matmul(self.outputs(dy, outputs), b, self.scale, 0.0, &mut g[index * self.rank..], self.hidden())?;
+        }
+        Ok(g)
+    }
+
+    /// y += scale · dropout(x) Aᵀ Bᵀ.
+    fn add_to(&self, x: &[f32], mask: Option<&[f32]>, y: &mut [f32]) -> Result<()> {
+        let h = self.inner_values(&dropped(x, mask))?;
+        for (index, (_, outputs, b)) in self.factors.iter().enumerate() {
+            let b = Mat::new(b, outputs.len(), self.rank);
+            matmul(self.column(&h, index), b.t(), self.scale, 1.0, &mut y[outputs.start..], self.out)?;
         }
         Ok(())
     }
 
-    /// With h = x Aᵀ and g = s dy B: dB = s dyᵀ h, dA = gᵀ x, and g A is added to `dx`, if it is wanted. Gives dA and dB.
-    fn backward(
-        &self,
-        x: &[f32],
-        (a, b): (&[f32], &[f32]),
-        (dy, out): (&[f32], usize),
-        dx: Option<&mut [f32]>,
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let rows = dy.len() / out.max(1);
-        let (inner, hidden, rank) = (x.len() / rows.max(1), self.hidden(), self.rank);
-        let x = self.dropped(x);
-        let x = Mat::new(&x, rows, inner);
-        let (mut h, mut g) = (vec![0.0; rows * hidden], vec![0.0; rows * hidden]);
-        matmul(x, Mat::new(a, hidden, inner).t(), 1.0, 0.0, &mut h, hidden)?;
-        let (mut da, mut db) = (vec![0.0; a.len()], vec![0.0; b.len()]);
-        let mut first = 0;
-        for (index, slice, b) in self.projections(b) {
-            let dy = Mat::strided(&dy[slice.start..], rows, slice.len(), out);
-            matmul(dy, Mat::new(b, slice.len(), rank), self.scale, 0.0, &mut g[index * rank..], hidden)?;
-            let h = Mat::strided(&h[index * rank..], rows, rank, hidden);
-            matmul(dy.t(), h, self.scale, 0.0, &mut db[first..], rank)?;
-            first += b.len();
-        }
-        let g = Mat::new(&g, rows, hidden);
-        matmul(g.t(), x, 1.0, 0.0, &mut da, inner)?;
-        if let Some(dx) = dx {
-            self.add_input_gradient(g, Mat::new(a, hidden, inner), inner, dx)?;
-        }
-        Ok((da, db))
+    /// dx += dropout(g A).
+    fn add_input_gradient(&self, dy: &[f32], mask: Option<&[f32]>, dx: &mut [f32]) -> Result<()> {
+        let g = self.inner_gradients(dy)?;
+        let g = Mat::new(&g, dy.len() / self.out, self.hidden());
+        let Some(mask) = mask else { return matmul(g, self.a(), 1.0, 1.0, dx, self.inner) };
+        let mut through = Buffer::new(dx.len());
+        matmul(g, self.a(), 1.0, 0.0, &mut through, self.inner)?;
+        simd(|| dx.iter_mut().zip(&*through).zip(mask).for_each(|((dx, through), factor)| *dx += through * factor));
+        Ok(())
     }
 
-    fn add_input_gradient(&self, g: Mat<'_>, a: Mat<'_>, inner: usize, dx: &mut [f32]) -> Result<()> {
-        let Some(kept) = &self.kept else { return matmul(g, a, 1.0, 1.0, dx, inner) };
-        let mut through = vec![0.0; dx.len()];
-        matmul(g, a, 1.0, 0.0, &mut through, inner)?;
-        multiply(&mut through, kept);
-        simd(|| dx.iter_mut().zip(&through).for_each(|(dx, through)| *dx += through));
+    /// Leaves dA = gᵀ dropout(x) and dB = scale · dyᵀ h in `store` where they are trained.
+    fn gradients(&self, x: &[f32], mask: Option<&[f32]>, dy: &[f32], store: &mut GradStore) -> Result<()> {
+        let x = &*dropped(x, mask);
+        let (h, g) = (self.inner_values(x)?, self.inner_gradients(dy)?);
+        let x = Mat::new(x, x.len() / self.inner, self.inner);
+        for (index, (factors, outputs, _)) in self.factors.iter().enumerate() {
+            keep(store, &factors.a, || product(self.column(&g, index).t(), x, 1.0))?;
+            keep(store, &factors.b, || product(self.outputs(dy, outputs).t(), self.column(&h, index), self.scale))?;
+        }
         Ok(())
     }
 }
 
-fn multiply(values: &mut [f32], factors: &[f32]) {
-    simd(|| values.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor));
-}
-
-impl CustomOp3 for AdaptedAffine {
-    fn name(&self) -> &'static str {
-        "adapted_linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, a, b) = (contiguous(s1, l1)?, contiguous(s2, l2)?, contiguous(s3, l3)?);
-        let (mut y, shape) = self.linear.values(x, l1.shape())?;
-        let out = self.linear.outputs()?;
-        self.forward(x, y.len() / out, a, b, &mut y, out)?;
-        Ok((CpuStorage::F32(y), shape))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        a: &Tensor,
-        b: &Tensor,
-        _res: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let out = self.linear.outputs()?;
-        let mut dx = self.linear.input_gradient(x, dy)?;
-        let (da, db) = read(x, |x| {
-            read(a, |a| read(b, |b| read(dy, |dy| self.backward(x, (a, b), (dy, out), dx.as_deref_mut()))))
-        })?;
-        let dx = dx.map(|dx| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?;
-        Ok((dx, gradient_of(a, da)?, gradient_of(b, db)?))
-    }
+/// What A sees of x.
+fn dropped<'x>(x: &'x [f32], mask: Option<&[f32]>) -> Cow<'x, [f32]> {
+    let Some(mask) = mask else { return x.into() };
+    let mut dropped = x.to_vec();
+    simd(|| dropped.iter_mut().zip(mask).for_each(|(value, factor)| *value *= factor));
+    dropped.into()
 }
 
 #[cfg(test)]
@@ -259,46 +311,65 @@ mod tests {
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
     }
 
-    /// A layer of 4 inputs and 9 outputs with adapters of rank 2 on outputs 0 to 2 and 6 to 8: output, then the
-    /// gradients of x, A, B of the first and of the last projection.
-    fn run(dtype: DType, dropout: f64) -> Vec<Vec<f64>> {
-        let var = |shape: &[usize], seed| Var::from_tensor(&values(shape, seed, dtype)).unwrap();
-        let (x, a1, b1) = (var(&[2, 3, 4], 0.1), var(&[2, 4], 0.2), var(&[3, 2], 0.3));
-        let (a2, b2) = (var(&[2, 4], 0.4), var(&[3, 2], 0.5));
+    fn flat(tensor: &Tensor) -> Vec<f64> {
+        tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// A layer of 4 inputs and 9 outputs with adapters of rank 2 on outputs 0 to 2 and 6 to 8, and x with the factors.
+    fn layer(dtype: DType, dropout: f64) -> (AdaptedLinear, Vec<Var>) {
+        let shapes: [&[usize]; 5] = [&[2, 3, 4], &[2, 4], &[3, 2], &[2, 4], &[3, 2]];
+        let var = |(index, shape): (usize, &&[usize])| values(shape, 0.1 * (index + 1) as f64, dtype);
+        let vars: Vec<Var> = shapes.iter().enumerate().map(|it| Var::from_tensor(&var(it)).unwrap()).collect();
         let linear = Linear::new(values(&[9, 4], 0.6, dtype), Some(values(&[9], 0.7, dtype)));
         let mut layer = AdaptedLinear::from(linear);
         let factors = |a: &Var, b: &Var, first| Factors { a: a.as_tensor().clone(), b: b.as_tensor().clone(), first };
-        let factors = vec![factors(&a1, &b1, 0), factors(&a2, &b2, 6)];
+        let factors = vec![factors(&vars[1], &vars[2], 0), factors(&vars[3], &vars[4], 6)];
         layer.adapt(Some(Adapter { factors, scale: 1.5, dropout, place: 3 }));
-        let noise = Noise { seed: 1, step: 2, samples: vec![7, 9] };
-        let y = layer.forward(&x, Mode::Train(&noise)).unwrap();
-        let loss = (&y * values(&[2, 3, 9], 0.8, dtype)).unwrap().sum_all().unwrap();
-        let gradients = loss.backward().unwrap();
-        let flat = |t: &Tensor| t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        std::iter::once(flat(&y)).chain([&x, &a1, &b1, &a2, &b2].map(|v| flat(gradients.get(v).unwrap()))).collect()
+        (layer, vars)
     }
 
     #[test]
-    fn the_kernel_is_the_composition() {
+    fn values_are_those_of_the_graph() {
+        let noise = Noise { seed: 1, step: 2, samples: vec![7, 9] };
+        let mode = Mode::Train(&noise);
+        let mut outputs = Vec::new();
         for dropout in [0.0, 0.4] {
-            for (fused, composed) in run(DType::F32, dropout).iter().zip(run(DType::F64, dropout)) {
-                for (fused, composed) in fused.iter().zip(composed) {
-                    assert!((fused - composed).abs() < 1e-5, "{fused} instead of {composed}");
+            let (graph, vars) = layer(DType::F64, dropout);
+            let y = graph.forward(&vars[0], mode).unwrap();
+            let dy = values(&[2, 3, 9], 0.8, DType::F64);
+            let gradients = (&y * &dy).unwrap().sum_all().unwrap().backward().unwrap();
+            let expected: Vec<_> =
+                std::iter::once(flat(&y)).chain(vars.iter().map(|var| flat(gradients.get(var).unwrap()))).collect();
+
+            let (layer, vars) = layer(DType::F32, dropout);
+            let single = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<_>>();
+            let (x, dy) = (single(&flat(&vars[0])), single(&flat(&dy)));
+            let mask = layer.mask((2, 12), mode).unwrap();
+            // All rows in one product, and row by row.
+            for at_once in [6, 1] {
+                let (mut y, mut dx) = (vec![0.0; 6 * 9], vec![0.0; x.len()]);
+                layer.forward_values(0..9, &x, mask.as_deref(), at_once, &mut y).unwrap();
+                layer.backward_input(0..9, &dy, mask.as_deref(), 0.0, &mut dx).unwrap();
+                let mut store = GradStore::default();
+                layer.backward_weights(&[(0..9, &x, mask.as_deref(), &dy)], &mut store).unwrap();
+                let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+                let of_factors = vars[1..].iter().map(|var| flat(store.get(var).unwrap()));
+                let found: Vec<_> = [wide(&y), wide(&dx)].into_iter().chain(of_factors).collect();
+                for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                    assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
                 }
             }
+            outputs.push(expected[0].clone());
         }
-        assert_ne!(run(DType::F32, 0.0)[0], run(DType::F32, 0.4)[0]);
+        assert_ne!(outputs[0], outputs[1]);
     }
 
     #[test]
     fn without_gradients_of_the_input_only_the_factors_get_one() {
-        let (a, b) =
-            (Var::ones((1, 2), DType::F32, &Device::Cpu).unwrap(), Var::ones((3, 1), DType::F32, &Device::Cpu));
-        let mut layer = AdaptedLinear::from(Linear::new(values(&[3, 2], 0.1, DType::F32), None));
-        let factors = vec![Factors { a: a.as_tensor().clone(), b: b.unwrap().as_tensor().clone(), first: 0 }];
-        layer.adapt(Some(Adapter { factors, scale: 1.0, dropout: 0.0, place: 0 }));
-        let x = values(&[1, 2], 0.2, DType::F32);
+        let (layer, vars) = layer(DType::F32, 0.0);
+        let x = vars[0].as_detached_tensor();
         let gradients = layer.forward(&x, Mode::Eval).unwrap().sum_all().unwrap().backward().unwrap();
-        assert!(gradients.get(&a).is_some() && gradients.get(&x).is_none());
+        assert!(vars[1..].iter().all(|var| gradients.get(var).is_some()));
+        assert!(gradients.get(&x).is_none() && layer.trainable());
     }
 }

@@ -4,8 +4,8 @@
 //! All are one formula: Σ c φ(log p), where c are the smoothed and weighted targets, p is the softmax of the logits plus
 //! a constant for each class, and φ(log p) = -(1 - p)^γ log p. Cross-entropy has γ = 0 and no constants.
 
-use crate::kernels::{contiguous, fused, read};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use crate::kernels::{Operation, run};
+use candle_core::{D, Result, Shape, Tensor};
 
 /// What a batch should be classified as.
 #[derive(Debug, Clone)]
@@ -74,28 +74,14 @@ impl Criterion {
             n if n == classes => self.logit_offsets.clone(),
             n => candle_core::bail!("{n} logit offsets for {classes} classes"),
         };
-        if fused(logits) {
-            let loss = FusedLoss { coefficients, offsets, gamma: self.focal_gamma, normalizer };
-            return logits.contiguous()?.apply_op1(loss);
-        }
-        let (dtype, device) = (logits.dtype(), logits.device());
-        let weights = Tensor::from_vec(coefficients, logits.shape(), device)?.to_dtype(dtype)?;
-        let logits = logits.broadcast_add(&Tensor::from_vec(offsets, classes, device)?.to_dtype(dtype)?)?;
-        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
-        let log_p = shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?;
-        let terms = if self.focal_gamma == 0.0 {
-            log_p
-        } else {
-            // Bounded away from 0, where the derivative of a power below 1 is infinite.
-            let rest = log_p.exp()?.affine(-1.0, 1.0)?.maximum(1e-12)?;
-            (rest.powf(self.focal_gamma)? * log_p)?
-        };
-        (terms * weights)?.sum_all()? * (-1.0 / f64::from(normalizer))
+        let op = Loss { coefficients, offsets, gamma: self.focal_gamma, normalizer };
+        run(&op, [logits])
     }
 }
 
 /// Σ c φ(log p) / normalizer, in f64 inside.
-struct FusedLoss {
+#[derive(Clone)]
+struct Loss {
     /// Row-major (B, K).
     coefficients: Vec<f32>,
     /// One a class.
@@ -104,7 +90,7 @@ struct FusedLoss {
     normalizer: f32,
 }
 
-impl FusedLoss {
+impl Loss {
     /// Each row's log-probabilities beside its coefficients.
     fn rows<'a>(&'a self, logits: &'a [f32]) -> impl Iterator<Item = (Vec<f64>, &'a [f32])> + 'a {
         let classes = self.offsets.len();
@@ -137,33 +123,73 @@ fn log_softmax(row: &[f32], offsets: &[f32]) -> Vec<f64> {
     values
 }
 
-impl CustomOp1 for FusedLoss {
+impl Operation<1> for Loss {
     fn name(&self) -> &'static str {
         "classification_loss"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let logits = contiguous(storage, layout)?;
+    fn shape(&self, _: [&Shape; 1]) -> Result<Shape> {
+        Ok(Shape::from(()))
+    }
+
+    fn forward(&self, [logits]: [&[f32]; 1], y: &mut [f32]) -> Result<()> {
         let row = |(log_p, c): (Vec<f64>, &[f32])| -> f64 {
             log_p.iter().zip(c).map(|(&log_p, &c)| self.term(log_p) * f64::from(c)).sum()
         };
         let total: f64 = self.rows(logits).map(row).sum();
-        Ok((CpuStorage::F32(vec![(total / f64::from(self.normalizer)) as f32]), Shape::from(())))
+        y.fill((total / f64::from(self.normalizer)) as f32);
+        Ok(())
     }
 
     /// With a = c dφ/d log p, each row's gradient is (a - p Σa) / normalizer.
-    fn bwd(&self, logits: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let scale = f64::from(dy.to_scalar::<f32>()?) / f64::from(self.normalizer);
-        let gradient = read(logits, |logits| {
-            let mut gradient = Vec::with_capacity(logits.len());
-            for (log_p, c) in self.rows(logits) {
-                let slopes: Vec<f64> =
-                    log_p.iter().zip(c).map(|(&log_p, &c)| self.slope(log_p) * f64::from(c)).collect();
-                let mass: f64 = slopes.iter().sum();
-                gradient.extend(slopes.iter().zip(&log_p).map(|(a, log_p)| (scale * (a - log_p.exp() * mass)) as f32));
-            }
-            Ok(gradient)
-        })?;
-        Tensor::from_vec(gradient, logits.shape(), logits.device()).map(Some)
+    fn backward(&self, [logits]: [&[f32]; 1], _y: &[f32], dy: &[f32], _: [bool; 1]) -> Result<[Option<Vec<f32>>; 1]> {
+        let scale = dy.iter().copied().map(f64::from).sum::<f64>() / f64::from(self.normalizer);
+        let mut gradient = Vec::with_capacity(logits.len());
+        for (log_p, c) in self.rows(logits) {
+            let slopes: Vec<f64> = log_p.iter().zip(c).map(|(&log_p, &c)| self.slope(log_p) * f64::from(c)).collect();
+            let mass: f64 = slopes.iter().sum();
+            gradient.extend(slopes.iter().zip(&log_p).map(|(a, log_p)| (scale * (a - log_p.exp() * mass)) as f32));
+        }
+        Ok([Some(gradient)])
+    }
+
+    fn on_gpu(&self) -> bool {
+        false
+    }
+
+    fn composed(&self, [logits]: [&Tensor; 1]) -> Result<Tensor> {
+        let (dtype, device) = (logits.dtype(), logits.device());
+        let weights = Tensor::from_slice(&self.coefficients, logits.shape(), device)?.to_dtype(dtype)?;
+        let offsets = Tensor::from_slice(&self.offsets, self.offsets.len(), device)?.to_dtype(dtype)?;
+        let logits = logits.broadcast_add(&offsets)?;
+        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
+        let log_p = shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?;
+        let terms = if self.gamma == 0.0 {
+            log_p
+        } else {
+            // Bounded away from 0, where the derivative of a power below 1 is infinite.
+            let rest = log_p.exp()?.affine(-1.0, 1.0)?.maximum(1e-12)?;
+            (rest.powf(self.gamma)? * log_p)?
+        };
+        (terms * weights)?.sum_all()? * (-1.0 / f64::from(self.normalizer))
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 1]) {
+        let coefficients = (0..15).map(|i| i as f32 / 15.0).collect();
+        (Self { coefficients, offsets: vec![0.0; 5], gamma: self.gamma, normalizer: 3.0 }, [vec![3, 5]])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::trials;
+
+    #[test]
+    fn the_kernel_is_the_composition() {
+        for gamma in [0.0, 2.0] {
+            let op = Loss { coefficients: Vec::new(), offsets: Vec::new(), gamma, normalizer: 1.0 };
+            trials::pass(op, |dtype| [dtype]);
+        }
     }
 }

@@ -90,7 +90,7 @@ impl Backprop<'_> {
     /// The forward pass of a segment, with what its backward pass needs.
     fn forward<'a>(&self, segment: Segment, x: &Tensor, layers: &'a Classifier) -> Result<(Tensor, ForBackward<'a>)> {
         if let Some(block) = layers.plain_block(segment, x)? {
-            let (output, kept) = block.run(x, self.mode)?;
+            let (output, kept) = block.forward(x, self.mode)?;
             return Ok((output, ForBackward::Plain(block, Box::new(kept))));
         }
         // Nobody needs the gradient of the images themselves.
@@ -115,7 +115,7 @@ impl Backprop<'_> {
             };
             let mut store = GradStore::default();
             upstream = match (kept, &upstream) {
-                (ForBackward::Plain(block, kept), Some(dy)) => block.back(*kept, dy, index > 0, &mut store)?,
+                (ForBackward::Plain(block, kept), Some(dy)) => block.backward(*kept, dy, index > 0, &mut store)?,
                 (ForBackward::Graph(input, output), upstream) => {
                     let scalar = if let Some(dy) = upstream {
                         (&output * dy)?.sum_all()?

@@ -1,16 +1,17 @@
 //! What a training will take, before it starts: memory by what holds it, and time.
 //!
-//! The counts follow what is saved for the backward pass, in values a token: of a block that runs on plain values, what enters
-//! it, q, k and v, the attended values, their sum with the input and the hidden values of the MLP; of fused layers in a
-//! graph also both norms, both branches, the second sum and the activated values. Elsewhere each layer is a composition
-//! and keeps more.
+//! The counts follow what is saved for the backward pass, in values a token; [`Layers`] tells how a block is computed. Of
+//! one that runs on plain values it is what enters, q, k and v, the attended values, their sum with the input and the
+//! hidden values of the MLP; of fused layers in a graph also both norms, both branches and the activated values. Where
+//! each layer is a composition, it keeps more.
 
 use super::trainer::Computation;
 use crate::backbone::{Stage, VitSpec};
 use crate::config::Precision;
+use crate::kernels;
 use crate::nn::workers::Workers;
 use crate::text::ContextPrompts;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, DeviceLocation, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -28,6 +29,28 @@ const MOST_SQUARES: u64 = 256 << 20;
 const USABLE: f64 = 0.8;
 /// Share of a matrix product's speed that whole steps reach, on the way through everything else.
 const EFFICIENCY: f64 = 0.6;
+
+/// How blocks are computed, which decides what they save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// On plain values, without a graph.
+    Plain,
+    /// As a graph of operations, each with a kernel of its own.
+    Fused,
+    /// As a graph of candle's operations.
+    Composed,
+}
+
+impl Layers {
+    /// As they are computed on a device with products in `precision`.
+    pub fn of(device: &DeviceLocation, precision: Precision) -> Self {
+        match device {
+            DeviceLocation::Cpu if precision == Precision::F32 => Self::Plain,
+            DeviceLocation::Cuda { .. } if !kernels::composed_only() => Self::Fused,
+            _ => Self::Composed,
+        }
+    }
+}
 
 /// A training, in numbers.
 #[derive(Debug, Clone)]
@@ -56,10 +79,8 @@ pub struct Workload<'a> {
     pub workers: usize,
     /// Parts that a step is cut into in any case.
     pub rounds: usize,
-    /// Whether layers are fused (CPU) or compositions (GPU).
-    pub fused: bool,
-    /// Whether blocks run on plain values, without a graph.
-    pub plain: bool,
+    /// How blocks are computed.
+    pub layers: Layers,
     /// Learnt tokens beside those of the image, in a block.
     pub prompt_tokens: usize,
     /// Whether trainable blocks have low-rank adapters.
@@ -86,8 +107,8 @@ pub struct Images {
 pub struct Texts {
     /// All their tokens.
     tokens: u64,
-    /// Values that the tower keeps of a token.
-    values: u64,
+    /// Values that the tower keeps of a token on plain values, and over a graph.
+    values: (u64, u64),
     /// Operations of the tower on all tokens.
     operations: f64,
 }
@@ -101,9 +122,18 @@ impl Texts {
         let block = 2.0 * tokens * (4.0 * width * width + 2.0 * width * hidden) + 4.0 * tokens * length as f64 * width;
         Self {
             tokens: tokens as u64,
-            values: (spec.depth * (10 * spec.width + 2 * spec.hidden)) as u64,
+            values: (
+                (spec.depth * (6 * spec.width + spec.hidden)) as u64,
+                (spec.depth * (10 * spec.width + 2 * spec.hidden)) as u64,
+            ),
             operations: spec.depth as f64 * block,
         }
+    }
+
+    /// What the tower keeps of all tokens.
+    fn bytes(self, layers: Layers) -> u64 {
+        let (plain, graph) = self.values;
+        4 * self.tokens * if layers == Layers::Plain { plain } else { graph }
     }
 }
 
@@ -156,7 +186,8 @@ impl Workload<'_> {
             return 0;
         }
         let segments = self.spec.depth - self.first_block.min(self.spec.depth) + 1;
-        let by_segments = self.plain || self.computation.checkpoint_blocks;
+        let by_segments =
+            (self.layers == Layers::Plain && self.prompt_tokens == 0) || self.computation.checkpoint_blocks;
         self.workers as u64 * 4 * self.parameters.0 as u64 / if by_segments { segments as u64 } else { 1 }
     }
 
@@ -174,7 +205,7 @@ impl Workload<'_> {
 
     /// Bytes of activations of a step that is cut into so many parts.
     fn step(&self, rounds: usize) -> u64 {
-        let texts = self.texts.map_or(0, |texts| texts.tokens * texts.values * 4);
+        let texts = self.texts.map_or(0, |texts| texts.bytes(self.layers));
         self.batch_size.div_ceil(rounds.max(1)) as u64 * self.activations() + texts
     }
 
@@ -186,16 +217,20 @@ impl Workload<'_> {
             return spec.features() as u64 * 16;
         }
         let trainable = (spec.depth - self.first_block.min(spec.depth)) as u64;
-        let block = self.block_values();
+        let block = self.block_bytes();
         // Temporaries: the gradients beside a block in its backward pass, and what it computes again there.
-        let temporary = 4 * width + self.fc1_width() + spec.hidden as u64;
-        let kept = if self.computation.checkpoint_blocks { trainable * width + block } else { trainable * block };
+        let mut temporary = 4 * (4 * width + self.fc1_width() + spec.hidden as u64);
+        if self.layers == Layers::Fused {
+            // The weights of attention, and the gradients of weights and scores.
+            temporary += 3 * self.product_bytes() * spec.heads as u64 * self.tokens();
+        }
+        let kept = if self.computation.checkpoint_blocks { trainable * 4 * width + block } else { trainable * block };
         let embedding = if self.first_block == 0 && self.stage == Stage::Pixels {
-            (3 * spec.patch * spec.patch) as u64 + 3 * width
+            4 * ((3 * spec.patch * spec.patch) as u64 + 3 * width)
         } else {
             0
         };
-        tokens * (kept + temporary + embedding) * 4
+        tokens * (kept + temporary + embedding)
     }
 
     /// Bytes of what the workers make of images on a pass that saves nothing: that through the frozen layers before
@@ -212,26 +247,36 @@ impl Workload<'_> {
         (self.spec.tokens() + self.prompt_tokens) as u64
     }
 
-    /// Values a token that a trainable block saves.
-    fn block_values(&self) -> u64 {
+    /// Bytes of a value that a product takes and gives.
+    fn product_bytes(&self) -> u64 {
+        if self.computation.precision == Precision::F32 { 4 } else { 2 }
+    }
+
+    /// Bytes a token that a trainable block saves.
+    fn block_bytes(&self) -> u64 {
         let spec = self.spec;
         let (width, fc1, hidden) = (spec.width as u64, self.fc1_width(), spec.hidden as u64);
         let scaled = if spec.layer_scale { 2 * width } else { 0 };
-        if self.plain {
+        // Learnt tokens join in a copy, and leave in one.
+        let joined = if self.prompt_tokens > 0 { 2 * width } else { 0 };
+        // An adapter's inputs, its outputs and their sums are copies too; on plain values, what it drops is remembered.
+        let (adapted, dropped) = if self.adapters { (4 * width, width) } else { (0, 0) };
+        match self.layers {
             // What enters, q, k and v, the attended values, what enters the MLP, and its hidden values.
-            return 6 * width + scaled + fc1;
+            Layers::Plain => 4 * (6 * width + scaled + fc1 + joined + dropped),
+            // Both sums and both norms in f32. What products take and give is shorter in half precision, and the norms
+            // are there once more.
+            Layers::Fused => {
+                let copies = if self.product_bytes() == 4 { 0 } else { 2 * width };
+                4 * (4 * width + joined) + self.product_bytes() * (6 * width + copies + adapted + fc1 + hidden)
+            }
+            // Norms keep centred, squared and normalised rows, products their sum without bias, attention its packed
+            // copy and five matrices of scores.
+            Layers::Composed => {
+                let scores = 5 * spec.heads as u64 * self.tokens();
+                4 * (26 * width + scaled + joined + adapted + 2 * fc1 + hidden + scores)
+            }
         }
-        // Learnt tokens join in a copy; an adapter's inputs, its outputs and their sums are copies too.
-        let joined = if self.prompt_tokens > 0 { width } else { 0 };
-        let adapted = if self.adapters { 4 * width } else { 0 };
-        let fused = 10 * width + scaled + fc1 + hidden + joined + adapted;
-        if self.fused && self.computation.precision == Precision::F32 {
-            return fused;
-        }
-        // Norms keep centred, squared and normalised rows, products their sum without bias, attention its packed copy
-        // and five matrices of scores.
-        let scores = 5 * spec.heads as u64 * self.tokens();
-        fused + 8 * width + 3 * width + (5 * width + fc1) + scores
     }
 
     fn fc1_width(&self) -> u64 {

@@ -15,8 +15,7 @@ fn workload(spec: &VitSpec, first_block: usize, stage: Stage) -> Workload<'_> {
         views: 0,
         workers: 2,
         rounds: 1,
-        fused: true,
-        plain: true,
+        layers: Layers::Plain,
         prompt_tokens: 0,
         adapters: false,
         computation: Computation::default(),
@@ -51,7 +50,7 @@ fn smaller_parts_and_checkpointing_take_less() {
 fn texts_come_on_top_of_the_images() {
     let spec = spec();
     let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
-    let texts = Some(Texts { tokens: 60, values: 1000, operations: 1e9 });
+    let texts = Some(Texts { tokens: 60, values: (1000, 2000), operations: 1e9 });
     let prompted = Workload { texts, ..frozen.clone() };
     // 210 images are nine steps of 24 an epoch.
     assert!((prompted.operations() - frozen.operations() - 10.0 * 9.0 * 2e9).abs() < 1e6);
@@ -71,8 +70,8 @@ fn what_is_no_step_counts_too() {
     assert!(many.memory(1).inputs < MOST_SQUARES + (MOST_SQUARES >> 2));
     let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
     assert_eq!(frozen.memory(1).activations, frozen.scoring().max(DRAWING_BYTES));
-    let prompted = Workload { plain: false, prompt_tokens: 20, ..full.clone() };
-    let graph = Workload { plain: false, ..full.clone() };
+    let prompted = Workload { layers: Layers::Fused, prompt_tokens: 20, ..full.clone() };
+    let graph = Workload { layers: Layers::Fused, ..full.clone() };
     assert!(prompted.step(1) as f64 > graph.step(1) as f64 * (spec.tokens() + 20) as f64 / spec.tokens() as f64);
     assert!(Workload { adapters: true, ..graph.clone() }.step(1) > graph.step(1));
 }
@@ -105,4 +104,25 @@ fn operations_follow_the_architecture() {
 fn the_rate_of_products_is_measured() {
     let workers = Workers::new(1, &Device::Cpu).unwrap();
     assert!(product_rate(&workers, &Device::Cpu).unwrap() > 1e8);
+}
+
+#[test]
+fn a_gpu_with_kernels_keeps_no_compositions() {
+    let gpu = DeviceLocation::Cuda { gpu_id: 0 };
+    assert_eq!(Layers::of(&gpu, Precision::Bf16), Layers::Fused);
+    assert_eq!(Layers::of(&gpu, Precision::F32), Layers::Fused);
+    assert_eq!(Layers::of(&DeviceLocation::Cpu, Precision::F32), Layers::Plain);
+    assert_eq!(Layers::of(&DeviceLocation::Cpu, Precision::Bf16), Layers::Composed);
+    assert_eq!(Layers::of(&DeviceLocation::Metal { gpu_id: 0 }, Precision::F32), Layers::Composed);
+
+    let spec = spec();
+    let activations = |layers, precision| {
+        let mut full = Workload { layers, ..workload(&spec, 0, Stage::Pixels) };
+        full.computation.precision = precision;
+        full.memory(1).activations
+    };
+    let composed = activations(Layers::Composed, Precision::Bf16);
+    let (single, half) = (activations(Layers::Fused, Precision::F32), activations(Layers::Fused, Precision::Bf16));
+    assert!(half < single && single < activations(Layers::Composed, Precision::F32));
+    assert!(2 * half < composed, "{half} of {composed}");
 }

@@ -6,7 +6,7 @@
 use crate::common::{Expected, assert_close};
 use candle_core::{DType, Result, Tensor, Var};
 use vitadapt::backbone::{Resampling, resample};
-use vitadapt::nn::{Activation, Criterion, LayerNorm, LayerScale, Linear, PatchEmbed, Targets, softmax_attention};
+use vitadapt::nn::{Activation, Criterion, LayerNorm, Linear, PatchEmbed, Targets, residual, softmax_attention};
 
 const PATHS: [(DType, f64); 2] = [(DType::F32, 1e-5), (DType::F64, 1e-6)];
 
@@ -64,7 +64,7 @@ fn patch_embed() {
 
 #[test]
 fn layer_scale() {
-    check("layer_scale", &["input", "gamma"], |t| LayerScale::new(t[1].clone()).forward(&t[0]));
+    check("layer_scale", &["input", "gamma"], |t| residual(&t[0].zeros_like()?, &t[0], Some(&t[1]), None));
 }
 
 #[test]

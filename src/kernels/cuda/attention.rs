@@ -1,7 +1,7 @@
 //! Softmax and multi-head attention on the GPU; see [`crate::nn::softmax_attention`].
 //!
 //! Heads are split, cuBLAS multiplies them, and the softmax between the products is a kernel. The weights are computed
-//! again on the way back, so that nothing but q, k and v is kept.
+//! again in backward, so that nothing but q, k and v is kept.
 
 use super::{Argument, Grid, Module, Operand, Output, launch, ptx, with};
 use candle_core::backend::BackendStorage;

@@ -3,13 +3,13 @@
 
 use super::{Operand, columns, with};
 use candle_core::backend::BackendStorage;
-use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CudaStorage, Layout, Result, Tensor, bail};
 
 /// x (…, in) times the transposed weight (out, in), plus bias (out): (…, out).
 ///
 /// # Errors
 /// When shapes or types disagree.
-pub fn forward(x: Operand<'_>, weight: Operand<'_>, bias: Option<Operand<'_>>) -> Result<(CudaStorage, Shape)> {
+pub fn forward(x: Operand<'_>, weight: Operand<'_>, bias: Option<Operand<'_>>) -> Result<CudaStorage> {
     let ((rows, inner), (out, expected)) = (x.rows(), weight.shape().dims2()?);
     let offsets = (x.layout.contiguous_offsets(), weight.layout.contiguous_offsets());
     let (Some((from_x, _)), Some((from_weight, _)), true) = (offsets.0, offsets.1, inner == expected) else {
@@ -18,15 +18,10 @@ pub fn forward(x: Operand<'_>, weight: Operand<'_>, bias: Option<Operand<'_>>) -
     let left = Layout::contiguous_with_offset((rows, inner), from_x);
     let right = Layout::contiguous_with_offset((out, inner), from_weight).transpose(0, 1)?;
     let product = x.storage.matmul(weight.storage, (1, rows, out, inner), &left, &right)?;
-    let y = match bias {
-        Some(bias) => columns::add_bias(product, (rows, out), bias)?,
-        None => product,
-    };
-    let mut dims = x.shape().dims().to_vec();
-    if let Some(last) = dims.last_mut() {
-        *last = out;
+    match bias {
+        Some(bias) => columns::add_bias(product, (rows, out), bias),
+        None => Ok(product),
     }
-    Ok((y, dims.into()))
 }
 
 /// dx = dy W and dW = dyᵀ x, each only when asked for.
@@ -41,7 +36,7 @@ pub fn backward(x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tens
     Ok((dx, dw))
 }
 
-/// The sum of the rows of dy (…, out), when the bias learns.
+/// The sum of the rows of dy (…, out), when the bias is trained.
 ///
 /// # Errors
 /// When the type has no kernel.

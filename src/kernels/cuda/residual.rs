@@ -83,7 +83,7 @@ pub fn branch_gradient(
     })
 }
 
-/// The gradient of gamma (d), when it learns.
+/// The gradient of gamma (d), when it is trained.
 ///
 /// # Errors
 /// When shapes or types disagree.

@@ -1,0 +1,191 @@
+//! The plain pass over a block against its graph.
+
+use super::super::block::BlockOptions;
+use super::super::lora::Lora;
+use super::super::params::Params;
+use super::*;
+use crate::config::LoraTarget;
+use crate::nn::{Activation, Noise, Pairs, Rotary};
+use crate::rng::{Purpose, Stream};
+use candle_core::{Device, Var};
+
+const WIDTH: usize = 24;
+const HIDDEN: usize = 40;
+const SHAPE: (usize, usize, usize) = (3, 7, WIDTH);
+
+fn random(shape: &[usize], key: u64) -> Tensor {
+    let mut stream = Stream::new(0, Purpose::Init, &[key]);
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| 0.3 * stream.normal() as f32).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// What a block may be beside the plain pre-norm one.
+#[derive(Clone, Copy, Default)]
+struct Kind {
+    scaled: bool,
+    drop_path: f64,
+    gated: bool,
+    causal: bool,
+    rotary: bool,
+    /// The dropout rate of adapters on all layers.
+    adapted: Option<f64>,
+}
+
+const TARGETS: [LoraTarget; 5] = [LoraTarget::Q, LoraTarget::V, LoraTarget::O, LoraTarget::Fc1, LoraTarget::Fc2];
+
+impl Kind {
+    fn lora(self) -> Option<Lora> {
+        self.adapted.map(|dropout| Lora { blocks: vec![0], targets: TARGETS.into(), rank: 2, alpha: 3.0, dropout })
+    }
+
+    fn params(self, trained: &dyn Fn(&str) -> bool) -> Params {
+        let expanded = if self.gated { 2 * HIDDEN } else { HIDDEN };
+        let mut shapes = vec![
+            ("norm1.weight", vec![WIDTH]),
+            ("norm1.bias", vec![WIDTH]),
+            ("attn.qkv.weight", vec![3 * WIDTH, WIDTH]),
+            ("attn.qkv.bias", vec![3 * WIDTH]),
+            ("attn.proj.weight", vec![WIDTH, WIDTH]),
+            ("attn.proj.bias", vec![WIDTH]),
+            ("norm2.weight", vec![WIDTH]),
+            ("norm2.bias", vec![WIDTH]),
+            ("mlp.fc1.weight", vec![expanded, WIDTH]),
+            ("mlp.fc1.bias", vec![expanded]),
+            ("mlp.fc2.weight", vec![WIDTH, HIDDEN]),
+        ];
+        if self.scaled {
+            shapes.extend([("ls1.gamma", vec![WIDTH]), ("ls2.gamma", vec![WIDTH])]);
+        }
+        let named = |(name, shape)| (format!("blocks.0.{name}"), shape);
+        let mut shapes: Vec<(String, Vec<usize>)> = shapes.into_iter().map(named).collect();
+        if let Some(lora) = self.lora() {
+            shapes.extend(lora.shapes(&shapes.iter().cloned().collect()));
+        }
+        let mut params = Params::default();
+        for (key, (name, shape)) in shapes.into_iter().enumerate() {
+            params.insert(name, random(&shape, key as u64 + 1));
+        }
+        params.train_where(|name| trained(name)).unwrap()
+    }
+
+    fn block(self, params: &Params) -> Block {
+        let angles = random(&[3, SHAPE.1, WIDTH / 6], 77).affine(9.0, 0.0).unwrap();
+        let options = BlockOptions {
+            heads: 3,
+            activation: (!self.gated).then_some(Activation::Gelu),
+            eps: 1e-6,
+            causal: self.causal,
+            rotary: self.rotary.then(|| Rotary::new(&angles, Pairs::Halves).unwrap()),
+        };
+        let mut block = Block::new(&options, params, 0, self.drop_path).unwrap();
+        if let Some(lora) = self.lora() {
+            block.adapt(&lora, params).unwrap();
+        }
+        block
+    }
+}
+
+fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
+    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (a, b) = (flat(a), flat(b));
+    let largest = b.iter().fold(1e-3f32, |largest, x| largest.max(x.abs()));
+    let worst = a.iter().zip(&b).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+    assert!(a.len() == b.len() && worst <= 1e-5 * largest, "{what}: {worst} of {largest}");
+}
+
+/// Outputs and gradients equal those of the graph, whatever is scaled, dropped, adapted, frozen or left out.
+fn check(kind: Kind, rows: usize, trained: &dyn Fn(&str) -> bool) {
+    let params = kind.params(trained);
+    let block = kind.block(&params);
+    let noise = Noise { seed: 1, step: 2, samples: vec![0, 1, 2] };
+    let mode = Mode::Train(&noise);
+    let x = Var::from_tensor(&random(&[SHAPE.0, SHAPE.1, SHAPE.2], 99)).unwrap();
+    let dy = random(&[SHAPE.0, rows, SHAPE.2], 100);
+    assert!(block.is_plain(&x));
+
+    let composed = block.compose(x.as_tensor(), rows, mode).unwrap();
+    let mut expected = (&composed * &dy).unwrap().sum_all().unwrap().backward().unwrap();
+    let (output, kept) = block.forward_plain(&x.as_detached_tensor(), rows, mode).unwrap();
+    assert_close("output", &output, &composed);
+    let mut store = GradStore::default();
+    let dx = block.backward_plain(kept, &dy, true, &mut store).unwrap().unwrap();
+    assert_close("dx", &dx, &expected.remove(x.as_tensor()).unwrap());
+    for (name, var) in params.trained() {
+        assert_close(name, store.get(var.as_tensor()).unwrap(), expected.get(var.as_tensor()).unwrap());
+    }
+    let count = params.trained().count();
+    assert_eq!(params.iter().filter(|(_, param)| store.get(param.tensor()).is_some()).count(), count);
+    assert_eq!(block.trainable(), count > 0);
+
+    let (_, kept) = block.forward_plain(&x.as_detached_tensor(), rows, mode).unwrap();
+    let mut alone = GradStore::default();
+    let unwanted = block.backward_plain(kept, &dy, false, &mut alone).unwrap();
+    assert!(unwanted.is_none() || block.norm1.trainable());
+    for (name, var) in params.trained() {
+        assert_close(name, alone.get(var.as_tensor()).unwrap(), store.get(var.as_tensor()).unwrap());
+    }
+}
+
+#[test]
+fn outputs_and_gradients_are_those_of_the_graph() {
+    for rows in [SHAPE.1, 1, 2] {
+        for scaled in [false, true] {
+            for drop_path in [0.0, 0.5] {
+                check(Kind { scaled, drop_path, ..Kind::default() }, rows, &|_| true);
+            }
+        }
+    }
+}
+
+#[test]
+fn gated_causal_and_rotary_blocks_too() {
+    for rows in [SHAPE.1, 2] {
+        check(Kind { gated: true, scaled: true, ..Kind::default() }, rows, &|_| true);
+        check(Kind { gated: true, ..Kind::default() }, rows, &|name| !name.contains("fc2"));
+        check(Kind { causal: true, ..Kind::default() }, rows, &|_| true);
+        check(Kind { rotary: true, ..Kind::default() }, rows, &|_| true);
+        check(Kind { rotary: true, causal: true, gated: true, ..Kind::default() }, rows, &|name| name.contains("qkv"));
+    }
+}
+
+#[test]
+fn adapted_blocks_too() {
+    for rows in [SHAPE.1, 1, 2] {
+        for dropout in [0.0, 0.3] {
+            let kind = Kind { adapted: Some(dropout), scaled: true, drop_path: 0.5, ..Kind::default() };
+            check(kind, rows, &|name| name.contains("lora"));
+            check(Kind { gated: true, rotary: true, ..kind }, rows, &|name| name.contains("lora_b"));
+            check(kind, rows, &|name| name.contains("attn.v.lora"));
+        }
+    }
+}
+
+#[test]
+fn frozen_parameters_get_no_gradient() {
+    let scaled = Kind { scaled: true, ..Kind::default() };
+    for rows in [SHAPE.1, 1] {
+        check(scaled, rows, &|_| false);
+        check(Kind::default(), rows, &|name| name.contains("mlp"));
+        check(scaled, rows, &|name| name.contains("qkv"));
+        check(scaled, rows, &|name| name.contains("norm1") || name.contains("bias"));
+    }
+}
+
+/// A frozen block in a graph passes the gradient of its input on, and gives the same bits as without one.
+#[test]
+fn a_frozen_block_is_one_operation_of_a_graph() {
+    for kind in [Kind::default(), Kind { causal: true, gated: true, scaled: true, ..Kind::default() }] {
+        let block = kind.block(&kind.params(&|_| false));
+        let x = Var::from_tensor(&random(&[SHAPE.0, SHAPE.1, SHAPE.2], 99)).unwrap();
+        let dy = random(&[SHAPE.0, 2, SHAPE.2], 100);
+        let gradient = |y: &Tensor| (y * &dy).unwrap().sum_all().unwrap().backward().unwrap().remove(&x).unwrap();
+        let output = block.forward(&x, 2, Mode::Eval).unwrap();
+        let composed = block.compose(&x, 2, Mode::Eval).unwrap();
+        assert_close("output", &output, &composed);
+        assert_close("dx", &gradient(&output), &gradient(&composed));
+        let bits = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let without = block.forward(&x.as_detached_tensor(), 2, Mode::Eval).unwrap();
+        assert_eq!(bits(&output), bits(&without));
+        assert!(!without.track_op());
+    }
+}

@@ -1,0 +1,234 @@
+//! A differentiable operation of tensors, described once on slices, and the one adapter to candle's custom operations.
+
+#[cfg(feature = "cuda")]
+use super::cuda::Operand;
+use super::{Fusible, contiguous, read_all};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+/// An operation of N tensors (one to three): its arithmetic on the values of contiguous tensors in f32, that of the GPU,
+/// and the composition of candle's operations that serves everywhere else.
+pub trait Operation<const N: usize>: Clone + Send + Sync + 'static {
+    /// Tells apart what needs a trial of its own.
+    fn name(&self) -> &'static str;
+
+    /// The shape of the result.
+    ///
+    /// # Errors
+    /// When the operands have shapes that do not fit.
+    fn shape(&self, operands: [&Shape; N]) -> Result<Shape>;
+
+    /// Writes the result to y, which has zeros.
+    ///
+    /// # Errors
+    /// When the slices do not fit.
+    fn forward(&self, operands: [&[f32]; N], y: &mut [f32]) -> Result<()>;
+
+    /// The gradients of the operands from the result y and its gradient; those that are not `wanted` may be left out.
+    ///
+    /// # Errors
+    /// When the slices do not fit.
+    fn backward(
+        &self,
+        operands: [&[f32]; N],
+        y: &[f32],
+        dy: &[f32],
+        wanted: [bool; N],
+    ) -> Result<[Option<Vec<f32>>; N]>;
+
+    /// Whether GPUs have a kernel too.
+    fn on_gpu(&self) -> bool {
+        true
+    }
+
+    /// [`Operation::forward`] on a GPU.
+    ///
+    /// # Errors
+    /// When shapes or types disagree.
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, _operands: [Operand<'_>; N]) -> Result<CudaStorage> {
+        bail!("{} has no kernel on GPUs", self.name())
+    }
+
+    /// [`Operation::backward`] on a GPU; operands that track no gradient get none.
+    ///
+    /// # Errors
+    /// When shapes or types disagree.
+    #[cfg(feature = "cuda")]
+    fn cuda_backward(&self, _operands: [&Tensor; N], _y: &Tensor, _dy: &Tensor) -> Result<[Option<Tensor>; N]> {
+        bail!("{} has no kernel on GPUs", self.name())
+    }
+
+    /// By candle's differentiable operations.
+    ///
+    /// # Errors
+    /// When shapes disagree or the device fails.
+    fn composed(&self, operands: [&Tensor; N]) -> Result<Tensor>;
+
+    /// An operation of this kind on a few values, yet more than a warp and a block take, and the shapes of its operands.
+    fn small(&self) -> (Self, [Vec<usize>; N]);
+}
+
+impl<F: Operation<N>, const N: usize> Fusible<N> for F {
+    fn on_gpu(&self) -> bool {
+        Operation::on_gpu(self)
+    }
+
+    fn kind(&self) -> &'static str {
+        self.name()
+    }
+
+    fn kernel(&self, operands: [&Tensor; N]) -> Result<Tensor> {
+        let operands = operands.into_iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
+        let op = Adapter::<F, N>(self.clone());
+        match operands.as_slice() {
+            [x] => x.apply_op1(op),
+            [x, y] => x.apply_op2(y, op),
+            [x, y, z] => x.apply_op3(y, z, op),
+            _ => bail!("an operation has one to three operands, {} has {N}", self.name()),
+        }
+    }
+
+    fn composed(&self, operands: [&Tensor; N]) -> Result<Tensor> {
+        Operation::composed(self, operands)
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; N]) {
+        Operation::small(self)
+    }
+}
+
+/// An operation as candle takes it; of the three traits, that of N operands is used.
+struct Adapter<F, const N: usize>(F);
+
+/// So many of them; the number is known, but not to the compiler.
+fn exactly<T: Copy, const N: usize>(operands: &[T]) -> Result<[T; N]> {
+    match operands.try_into() {
+        Ok(operands) => Ok(operands),
+        Err(_) => bail!("{} operands instead of {N}", operands.len()),
+    }
+}
+
+impl<F: Operation<N>, const N: usize> Adapter<F, N> {
+    fn cpu(&self, operands: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
+        let operands = exactly::<_, N>(operands)?;
+        let shape = self.0.shape(operands.map(|(_, layout)| layout.shape()))?;
+        let mut values = [&[][..]; N];
+        for (values, (storage, layout)) in values.iter_mut().zip(operands) {
+            *values = contiguous(storage, layout)?;
+        }
+        let mut y = vec![0.0; shape.elem_count()];
+        self.0.forward(values, &mut y)?;
+        Ok((CpuStorage::F32(y), shape))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, operands: &[Operand<'_>]) -> Result<(CudaStorage, Shape)> {
+        let operands = exactly::<_, N>(operands)?;
+        let shape = self.0.shape(operands.map(|operand| operand.shape()))?;
+        Ok((self.0.cuda_forward(operands)?, shape))
+    }
+
+    fn gradients(&self, operands: &[&Tensor], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; N]> {
+        let tensors = exactly::<_, N>(operands)?;
+        #[cfg(feature = "cuda")]
+        if y.device().is_cuda() {
+            return self.0.cuda_backward(tensors, y, dy);
+        }
+        let wanted = tensors.map(Tensor::track_op);
+        let gradients = read_all(&[operands, &[y, dy]].concat(), |values| match values {
+            [operands @ .., y, dy] => self.0.backward(exactly(operands)?, y, dy, wanted),
+            _ => bail!("{} has no operands", self.0.name()),
+        })?;
+        let mut found: [Option<Tensor>; N] = [const { None }; N];
+        for (((found, values), tensor), wanted) in found.iter_mut().zip(gradients).zip(tensors).zip(wanted) {
+            if let Some(values) = values.filter(|_| wanted) {
+                *found = Some(Tensor::from_vec(values, tensor.shape(), tensor.device())?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl<F: Operation<N>, const N: usize> CustomOp1 for Adapter<F, N> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.cpu(&[(s1, l1)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.cuda(&[Operand::new(s1, l1)])
+    }
+
+    fn bwd(&self, x: &Tensor, res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        Ok(self.gradients(&[x], res, dy)?.into_iter().next().flatten())
+    }
+}
+
+impl<F: Operation<N>, const N: usize> CustomOp2 for Adapter<F, N> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.cpu(&[(s1, l1), (s2, l2)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.cuda(&[Operand::new(s1, l1), Operand::new(s2, l2)])
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, res: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let mut gradients = self.gradients(&[x, y], res, dy)?.into_iter();
+        Ok((gradients.next().flatten(), gradients.next().flatten()))
+    }
+}
+
+impl<F: Operation<N>, const N: usize> CustomOp3 for Adapter<F, N> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.cpu(&[(s1, l1), (s2, l2), (s3, l3)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda(&[Operand::new(s1, l1), Operand::new(s2, l2), Operand::new(s3, l3)])
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        z: &Tensor,
+        res: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut gradients = self.gradients(&[x, y, z], res, dy)?.into_iter();
+        Ok((gradients.next().flatten(), gradients.next().flatten(), gradients.next().flatten()))
+    }
+}
