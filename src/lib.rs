@@ -5,6 +5,12 @@
 //! error, rng, system ← config ← kernels ← cache, data, hub, linalg, nn ← backbone
 //! ← features, strategy, text ← metrics ← probe, tsne ← model ← train ← export ← report ← ladder ← experiment
 //! ← commands
+//!
+//! What the command line does is in [`experiment`], for programs of your own, too: `examples/finetune.rs`.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/finetune.rs")]
+//! ```
 
 pub mod error;
 pub mod rng;

@@ -6,6 +6,7 @@ use super::tensors::Tensors;
 use crate::error::{Error, Result, WeightsError};
 use crate::hub::{Hub, LAYOUTS, PREPROCESSORS, RepoId, Wanted, is_index, read_index};
 use crate::system::digest::{sha256, sha256_of_files};
+use crate::system::json::{parse_json, read_json};
 use memmap2::Mmap;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -66,7 +67,7 @@ impl Source {
             ));
         };
         let path = PathBuf::from(format!("builtin:{name}"));
-        let description = Description { config: parse_json(&path, config)?, preprocessor: Value::Null };
+        let description = Description { config: parse_json(&path, config.as_bytes())?, preprocessor: Value::Null };
         Ok(Self { path, description, weights: Weights::Static(bytes) })
     }
 
@@ -161,19 +162,11 @@ fn read_preprocessor(folder: &Path) -> Result<Value> {
     let Some(path) = PREPROCESSORS.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else {
         return Ok(Value::Null);
     };
-    let mut settings = read_json(&path)?;
+    let mut settings: Value = read_json(&path)?;
     Ok(match settings.get_mut("image_processor") {
         Some(nested) => nested.take(),
         None => settings,
     })
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    parse_json(path, &std::fs::read_to_string(path).map_err(Error::io("read", path))?)
-}
-
-fn parse_json(path: &Path, text: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| WeightsError::invalid(path, format!("not valid JSON ({error})")).into())
 }
 
 fn missing_file(folder: &Path, required: &str) -> WeightsError {

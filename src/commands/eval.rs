@@ -5,7 +5,7 @@ use super::{fraction, within};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::experiment::page::Subject;
+use crate::experiment::page::Page;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_scores};
 use crate::metrics::{Evaluation, Gates, Inspection, Robustness};
@@ -146,7 +146,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let robustness = corrupt::measure(&args.corrupt, &run, &mut source, split, evaluation, console)?;
     if args.data.is_none() {
         robustness.iter().try_for_each(|robustness| corrupt::write(&args.run, robustness))?;
-        Subject::of_run(&run, &source.dataset, &source.evaluation).leave_page(console);
+        Page::of_run(&run, &source.dataset, &source.evaluation).leave(console);
     }
     if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
         console.warn(gaps);

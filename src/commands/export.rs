@@ -106,7 +106,7 @@ fn model(run: &SavedRun) -> Result<ExportModel> {
         name,
         spec: session.backbone.spec.clone(),
         params: run.model.params.detached().to_device(&Device::Cpu)?,
-        readout: SavedRun::readout(&run.folder)?,
+        readout: run.readout(),
         classes: record.classes.clone(),
         preprocess: record.preprocess,
         temperature: record.temperature,
@@ -124,7 +124,7 @@ fn check(run: &SavedRun) -> Result<Check> {
     let mut batch = Batch { labels: vec![0; samples.len()], indices: samples.clone(), ..Batch::default() };
     for &sample in &samples {
         let path = &dataset.samples[sample].path;
-        let pixels = pipeline.load(path, view).map_err(|error| DataError::BadFiles {
+        let pixels = pipeline.load_once(path, view).map_err(|error| DataError::BadFiles {
             files: vec![BadFile { path: path.clone(), reason: error.to_string() }],
         })?;
         batch.inputs.extend(pixels);

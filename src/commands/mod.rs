@@ -6,7 +6,6 @@ mod corrupt;
 mod eval;
 mod export;
 mod extract;
-mod find_lr;
 mod finetune;
 mod predict;
 mod probe;
@@ -20,7 +19,8 @@ mod documentation;
 
 use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
-use crate::report::{Console, Verbosity};
+use crate::experiment::record::Completed;
+use crate::report::{Console, RunResult, Verbosity, inspection_first, recall_table};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -143,6 +143,20 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
         Command::Tsne(args) => tsne::run(&args, console),
         Command::Schema => schema::run(console),
     }
+}
+
+/// The result of a run, and for people what it does to parts and, after a training, how each class fared.
+fn print_completed(completed: &Completed, console: &Console) -> Result<()> {
+    let Completed { result, evaluation, .. } = completed;
+    console.output(result, || {
+        let tables = match (result, evaluation) {
+            (RunResult::Finetune(_), Some(evaluation)) => {
+                format!("{}\n\n{}", result.table(), recall_table(evaluation))
+            }
+            _ => result.table(),
+        };
+        inspection_first(evaluation.as_ref(), tables)
+    })
 }
 
 /// A number from `low` to `high`, for clap.

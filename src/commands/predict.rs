@@ -1,21 +1,13 @@
-//! `vitadapt predict`: labels and calibrated probabilities for new images, one row each as soon as it is known.
+//! `vitadapt predict`: labels and calibrated probabilities for new images, one row each as soon as it is known: JSON lines,
+//! CSV, or all of them in one object.
 
-mod rows;
-
-use crate::backbone::Stage;
-use crate::data::inputs::{Inputs, expand};
-use crate::data::loader::Batch;
-use crate::data::transform::{Pipeline, View};
-use crate::error::Result;
+use crate::data::inputs::Inputs;
+use crate::error::{DataError, Error, Result};
+use crate::experiment::predict::{Prediction, Predictor};
 use crate::experiment::saved::SavedRun;
-use crate::features::{Distance, ReferenceRecord, ReferenceSet};
-use crate::linalg::Matrix;
-use crate::metrics::softmax;
-use crate::model::Outputs;
 use crate::report::Console;
 use clap::{Args, ValueEnum};
-use rows::{Candidate, Likeness, Prediction, Rows, Verdict};
-use std::io::BufReader;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `predict`.
@@ -51,121 +43,124 @@ enum Format {
 /// # Errors
 /// A data error at the end when files could not be used; each has its row before.
 pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
-    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
-    if run.record.temperature.is_none() {
+    let predictor = Predictor::open(&args.run, args.device.as_deref(), usize::from(args.top), console)?;
+    if predictor.run.record.temperature.is_none() {
         console.detail("the run had no validation images: probabilities are not calibrated");
     }
-    let predictor = Predictor { pipeline: run.pipeline(), known: run.known()?, top: usize::from(args.top), run };
-    let mut rows = Rows::new(args, &predictor, console)?;
+    let mut writer = Writer::new(args, &predictor, console)?;
     let size = predictor.run.session.settings.train.batch_size;
-    let mut inputs = all_inputs(&args.paths)?;
+    let mut inputs = Inputs::new(&args.paths, || Box::new(std::io::stdin()))?;
     loop {
-        let paths: Vec<PathBuf> = inputs.by_ref().take(size).collect::<Result<_>>()?;
+        let paths = inputs.batch(size, predictor.depends_on_batch())?;
         if paths.is_empty() {
-            break;
+            return writer.finish(&predictor.run);
         }
-        predictor.predict(&paths)?.into_iter().try_for_each(|row| rows.write(row))?;
+        predictor.predict(&paths)?.into_iter().try_for_each(|row| writer.write(row))?;
     }
-    rows.finish(&predictor.run)
 }
 
-fn all_inputs(paths: &[PathBuf]) -> Result<Inputs> {
-    let standard_input = || -> Box<dyn std::io::BufRead> { Box::new(BufReader::new(std::io::stdin())) };
-    let expanded: Vec<Inputs> = paths.iter().map(|path| expand(path, standard_input)).collect::<Result<_>>()?;
-    Ok(Box::new(expanded.into_iter().flatten()))
+/// Writes rows as they come, or collects them for `--json`.
+struct Writer<'a> {
+    console: &'a Console,
+    format: Option<Format>,
+    columns: Columns,
+    collected: Vec<Prediction>,
+    bad: usize,
+    count: usize,
 }
 
-/// A model with its way from files to rows.
-struct Predictor {
-    run: SavedRun,
-    pipeline: Pipeline,
-    known: Option<(ReferenceSet, ReferenceRecord)>,
-    top: usize,
-}
+impl<'a> Writer<'a> {
+    fn new(args: &PredictArgs, predictor: &Predictor, console: &'a Console) -> Result<Self> {
+        let format = (!console.is_json()).then_some(args.format);
+        let columns = Columns {
+            top: usize::from(args.top),
+            inspection: predictor.run.record.inspection.is_some(),
+            likeness: predictor.tells_likeness(),
+        };
+        if format == Some(Format::Csv) {
+            console.result(&columns.header())?;
+        }
+        Ok(Self { console, format, columns, collected: Vec::new(), bad: 0, count: 0 })
+    }
 
-impl Predictor {
-    /// The rows of some files, in their order.
-    fn predict(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>> {
-        let view = View { epoch: 0, sample: 0 };
-        let load = |path: &PathBuf| Ok(self.pipeline.load(path, view).map_err(|error| error.to_string()));
-        let loaded = self.run.session.workers.map(paths.iter().collect(), load)?;
-        let mut batch = Batch::default();
-        for (index, pixels) in loaded.iter().enumerate() {
-            if let Ok(pixels) = pixels {
-                batch.inputs.extend_from_slice(pixels);
-                batch.labels.push(0);
-                batch.indices.push(index);
+    fn write(&mut self, row: Prediction) -> Result<()> {
+        self.count += 1;
+        self.bad += usize::from(row.error.is_some());
+        match self.format {
+            None => self.collected.push(row),
+            Some(Format::Csv) => self.console.result(&self.columns.row(&row)?)?,
+            Some(Format::Jsonl) => {
+                let text = serde_json::to_string(&row).map_err(|error| Error::io("write", "stdout")(error.into()))?;
+                self.console.result(&text)?;
             }
         }
-        self.pipeline.finish(&mut batch.inputs, &vec![view; batch.indices.len()]);
-        let mut answers = self.answers(&batch)?.into_iter();
-        let row = |(path, pixels): (&PathBuf, std::result::Result<Vec<f32>, String>)| match pixels {
-            Ok(_) => answers.next().map_or_else(|| Prediction::of(path), |answer| self.classified(path, &answer)),
-            Err(error) => Prediction { error: Some(error), ..Prediction::of(path) },
-        };
-        Ok(paths.iter().zip(loaded).map(row).collect())
+        Ok(())
     }
 
-    /// The logits of each image of a batch, and how far it is from the training images.
-    fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {
-        let images = batch.indices.len();
-        if images == 0 {
-            return Ok(Vec::new());
+    fn finish(self, run: &SavedRun) -> Result<()> {
+        if self.format.is_none() {
+            let value = json!({
+                "run": run.folder, "n": self.count, "errors": self.bad, "predictions": self.collected,
+            });
+            self.console.output(&value, String::new)?;
         }
-        let Outputs { features, logits } = self.run.model.run(batch)?;
-        let features = Matrix::new(&features, features.len() / images);
-        let distances = match &self.known {
-            // Features that are no numbers are reported by their logits.
-            Some((known, record)) if features.check_finite(|_| String::new()).is_ok() => self
-                .run
-                .session
-                .workers
-                .install(|| known.distances(features, record.k))?
-                .into_iter()
-                .map(Some)
-                .collect(),
-            _ => vec![None; images],
-        };
-        let logits = logits.chunks_exact(self.run.record.classes.len().max(1));
-        let answer = |(logits, distance): (&[f32], Option<Distance>)| Answer {
-            logits: logits.iter().map(|&logit| f64::from(logit)).collect(),
-            distance,
-        };
-        Ok(logits.zip(distances).map(answer).collect())
-    }
-
-    fn classified(&self, path: &Path, answer: &Answer) -> Prediction {
-        let record = &self.run.record;
-        let probabilities = softmax(&answer.logits, record.temperature.unwrap_or(1.0));
-        if probabilities.iter().any(|probability| !probability.is_finite()) {
-            return Prediction { error: Some("the model gives no finite numbers".into()), ..Prediction::of(path) };
+        if self.bad == 0 {
+            return Ok(());
         }
-        let mut order: Vec<usize> = (0..probabilities.len()).collect();
-        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let candidate =
-            |&class: &usize| Candidate { label: record.classes[class].clone(), probability: probabilities[class] };
-        Prediction {
-            label: order.first().map(|&class| record.classes[class].clone()),
-            probability: order.first().map(|&class| probabilities[class]),
-            top: order.iter().take(self.top).map(candidate).collect(),
-            inspection: record.inspection.as_ref().map(|rules| Verdict {
-                defect_probability: rules.score(&probabilities, &record.classes),
-                decision: rules.decide(&probabilities, &record.classes),
-            }),
-            likeness: self.likeness(answer.distance),
-            ..Prediction::of(path)
-        }
-    }
-
-    fn likeness(&self, distance: Option<Distance>) -> Option<Likeness> {
-        let ((known, record), Distance { distance, nearest }) = (self.known.as_ref()?, distance?);
-        let unknown = record.threshold.map(|threshold| distance > threshold);
-        Some(Likeness { distance, unknown, nearest: known.name(nearest).to_owned() })
+        let message = format!("{} of {} files could not be used", self.bad, self.count);
+        Err(DataError::invalid(message, "their rows say why").into())
     }
 }
 
-/// What the model says of one image.
-struct Answer {
-    logits: Vec<f64>,
-    distance: Option<Distance>,
+/// The columns of a CSV: the same for every row of a run, those that only some runs have at the end.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    top: usize,
+    inspection: bool,
+    likeness: bool,
+}
+
+impl Columns {
+    fn header(self) -> String {
+        let ranked = (1..=self.top).map(|rank| format!(",label_{rank},probability_{rank}")).collect::<String>();
+        let inspection = if self.inspection { ",defect_probability,decision" } else { "" };
+        let likeness = if self.likeness { ",distance,unknown,nearest" } else { "" };
+        format!("path,label,probability,error{ranked}{inspection}{likeness}")
+    }
+
+    fn row(self, row: &Prediction) -> Result<String> {
+        let number = |value: f64| format!("{value:.6}");
+        let mut fields = vec![
+            row.path.clone(),
+            row.label.clone().unwrap_or_default(),
+            row.probability.map(number).unwrap_or_default(),
+            row.error.clone().unwrap_or_default(),
+        ];
+        for rank in 0..self.top {
+            let candidate = row.top.get(rank);
+            fields.push(candidate.map(|candidate| candidate.label.clone()).unwrap_or_default());
+            fields.push(candidate.map(|candidate| number(candidate.probability)).unwrap_or_default());
+        }
+        if self.inspection {
+            let verdict = row.inspection.as_ref();
+            fields.push(verdict.map(|verdict| number(verdict.defect_probability)).unwrap_or_default());
+            fields.push(verdict.map(|verdict| verdict.decision.name().to_owned()).unwrap_or_default());
+        }
+        if self.likeness {
+            let likeness = row.likeness.as_ref();
+            fields.push(likeness.map(|likeness| number(likeness.distance)).unwrap_or_default());
+            fields.push(likeness.and_then(|likeness| likeness.unknown).map(|u| u.to_string()).unwrap_or_default());
+            fields.push(likeness.map(|likeness| likeness.nearest.clone()).unwrap_or_default());
+        }
+        csv_line(&fields)
+    }
+}
+
+fn csv_line(fields: &[String]) -> Result<String> {
+    let failed = Error::csv(Path::new("stdout"));
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
+    writer.write_record(fields).map_err(failed)?;
+    let bytes =
+        writer.into_inner().map_err(|error| Error::io("write", "stdout")(std::io::Error::other(error.to_string())))?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
 }

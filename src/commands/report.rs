@@ -2,7 +2,7 @@
 
 use crate::backbone::Stage;
 use crate::error::{Error, Result};
-use crate::experiment::page::Subject;
+use crate::experiment::page::Page;
 use crate::experiment::saved::SavedRun;
 use crate::report::{Console, key_value_table};
 use clap::Args;
@@ -32,9 +32,9 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
     let dataset = run.dataset()?;
     let pipeline = run.pipeline();
-    let subject = Subject::of_run(&run, &dataset, &pipeline);
+    let page = Page::of_run(&run, &dataset, &pipeline);
     let mistakes = args.mistakes.map_or(run.session.settings.report.mistakes, usize::from);
-    let path = subject.write(mistakes, console)?;
+    let path = page.write(mistakes, console)?;
     let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
     let result = json!({"run": args.run, "report": path, "bytes": bytes});
     console.output(&result, || {

@@ -1,35 +1,104 @@
-//! The image files that the command line names: files, folders, patterns, and a list on standard input.
+//! What a user names on the command line, as image files: files, folders, patterns, and lists on standard input.
 
 use super::folder::is_image;
 use crate::error::{DataError, Error, Result};
-use std::io::BufRead;
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-/// Image files one after another; a list on standard input is read as it comes.
-pub type Inputs = Box<dyn Iterator<Item = Result<PathBuf>>>;
+/// Bytes of a list that are read at a time: as much as a pipe holds.
+const LIST_BYTES: usize = 1 << 16;
 
-/// The files that `argument` stands for: a folder's images, sorted, however deep; the matches of a pattern with `*`, `?`
-/// or `[…]`, sorted; the lines of `list` for `-`; else the file of that name, there or not.
-///
-/// # Errors
-/// A usage error for a malformed pattern or one without a match, a data error for a folder without images, an I/O error
-/// for one that cannot be read.
-pub fn expand(argument: &Path, list: impl FnOnce() -> Box<dyn BufRead>) -> Result<Inputs> {
-    if argument == Path::new("-") {
-        let lines = list().lines().filter(|line| line.as_ref().map_or(true, |line| !line.trim().is_empty()));
-        return Ok(Box::new(lines.map(|line| line.map(PathBuf::from).map_err(Error::io("read", "standard input")))));
+/// Image files one after another; a list on standard input is read as it comes.
+pub struct Inputs(VecDeque<Source>);
+
+type Files = Box<dyn Iterator<Item = Result<PathBuf>>>;
+
+/// What one argument stands for.
+enum Source {
+    Files(Files),
+    List(BufReader<Box<dyn Read>>),
+}
+
+impl Inputs {
+    /// The files that the arguments stand for: a folder's images, sorted, however deep; the matches of a pattern with `*`,
+    /// `?` or `[…]`, sorted; the lines of `list` for `-`; else the file of that name, there or not.
+    ///
+    /// # Errors
+    /// A usage error for a malformed pattern or one without a match, a data error for a folder without images, an I/O
+    /// error for one that cannot be read.
+    pub fn new(arguments: &[PathBuf], list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
+        arguments.iter().map(|argument| Source::new(argument, &list)).collect::<Result<_>>().map(Self)
     }
-    if argument.is_dir() {
-        return images_below(argument);
-    }
-    match argument.to_str() {
-        Some(pattern) if !argument.exists() && pattern.contains(['*', '?', '[']) => matches(pattern),
-        _ => Ok(Box::new(std::iter::once(Ok(argument.to_path_buf())))),
+
+    /// The next files, `most` of them or what is left; none at the end. Once there is one, a list that has no further line
+    /// ready is not waited for, unless `full` batches are wanted: whoever writes it may want an answer first.
+    ///
+    /// # Errors
+    /// When a folder or the list cannot be read.
+    pub fn batch(&mut self, most: usize, full: bool) -> Result<Vec<PathBuf>> {
+        let mut batch = Vec::new();
+        while batch.len() < most
+            && let Some(source) = self.0.front_mut()
+        {
+            if !(full || batch.is_empty() || source.is_ready()) {
+                break;
+            }
+            match source.next() {
+                Some(path) => batch.push(path?),
+                None => drop(self.0.pop_front()),
+            }
+        }
+        Ok(batch)
     }
 }
 
-fn images_below(folder: &Path) -> Result<Inputs> {
+impl Source {
+    fn new(argument: &Path, list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
+        if argument == Path::new("-") {
+            return Ok(Self::List(BufReader::with_capacity(LIST_BYTES, list())));
+        }
+        if argument.is_dir() {
+            return images_below(argument).map(Self::Files);
+        }
+        match argument.to_str() {
+            Some(pattern) if !argument.exists() && pattern.contains(['*', '?', '[']) => {
+                matches(pattern).map(Self::Files)
+            }
+            _ => Ok(Self::Files(Box::new(std::iter::once(Ok(argument.to_path_buf()))))),
+        }
+    }
+
+    /// Whether the next file is known without waiting for whoever writes the list.
+    fn is_ready(&self) -> bool {
+        match self {
+            Self::Files(_) => true,
+            Self::List(list) => {
+                let mut lines = list.buffer().split_inclusive(|&byte| byte == b'\n');
+                lines.any(|line| line.ends_with(b"\n") && !line.trim_ascii().is_empty())
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Result<PathBuf>> {
+        let list = match self {
+            Self::Files(files) => return files.next(),
+            Self::List(list) => list,
+        };
+        loop {
+            let mut line = String::new();
+            match list.read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) if line.trim().is_empty() => {}
+                Ok(_) => return Some(Ok(line.trim_end_matches(['\r', '\n']).into())),
+                Err(error) => return Some(Err(Error::io("read", "standard input")(error))),
+            }
+        }
+    }
+}
+
+fn images_below(folder: &Path) -> Result<Files> {
     let mut files = Vec::new();
     for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
         let entry = entry.map_err(|error| {
@@ -47,7 +116,7 @@ fn images_below(folder: &Path) -> Result<Inputs> {
     Ok(Box::new(files.into_iter()))
 }
 
-fn matches(pattern: &str) -> Result<Inputs> {
+fn matches(pattern: &str) -> Result<Files> {
     let found =
         glob::glob(pattern).map_err(|error| Error::usage(format!("{pattern:?} is not a valid pattern: {error}")))?;
     let mut files = found
@@ -65,10 +134,43 @@ mod tests {
     use super::*;
     use std::fs;
 
+    /// Gives its pieces one at a time, as a pipe does.
+    struct Pieces(VecDeque<&'static str>);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let piece = self.0.pop_front().unwrap_or_default();
+            buffer[..piece.len()].copy_from_slice(piece.as_bytes());
+            Ok(piece.len())
+        }
+    }
+
+    fn inputs(argument: &Path, pieces: &[&'static str]) -> Result<Inputs> {
+        Inputs::new(&[argument.to_path_buf()], || Box::new(Pieces(pieces.iter().copied().collect())))
+    }
+
+    fn batch(inputs: &mut Inputs, most: usize, full: bool) -> Vec<String> {
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        inputs.batch(most, full).unwrap().into_iter().map(name).collect()
+    }
+
     fn names(argument: &Path, list: &'static str) -> Result<Vec<String>> {
-        expand(argument, || Box::new(list.as_bytes()))?
-            .map(|path| Ok(path?.file_name().unwrap_or_default().to_string_lossy().into_owned()))
-            .collect()
+        Ok(batch(&mut inputs(argument, &[list])?, 100, true))
+    }
+
+    #[test]
+    fn a_list_is_not_waited_for_once_there_is_a_file() {
+        let pieces = ["a\nb\n\n", "c\nd", "\ne"];
+        let mut files = inputs(Path::new("-"), &pieces).unwrap();
+        let mut next = || batch(&mut files, 2, false);
+        assert_eq!([next(), next(), next(), next(), next()].map(|names| names.concat()), ["ab", "c", "d", "e", ""]);
+        let mut files = inputs(Path::new("-"), &pieces).unwrap();
+        let mut next = || batch(&mut files, 3, true);
+        assert_eq!([next(), next(), next()].map(|names| names.concat()), ["abc", "de", ""]);
+        let arguments = ["x.png", "-", "y.png"].map(PathBuf::from);
+        let mut files = Inputs::new(&arguments, || Box::new(Pieces(VecDeque::from(["a\n"])))).unwrap();
+        let mut next = || batch(&mut files, 8, false);
+        assert_eq!([next(), next(), next()].map(|names| names.concat()), ["x.png", "a", "y.png"]);
     }
 
     #[test]

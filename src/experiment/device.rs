@@ -38,7 +38,7 @@ fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
     Ok(device)
 }
 
-/// Memory that may still be taken where tensors live; none where nobody tells.
+/// Free memory of the device; none where it is not known.
 pub fn free_bytes(device: &Device) -> Option<u64> {
     match device {
         #[cfg(feature = "cuda")]
@@ -99,7 +99,7 @@ mod cuda {
 pub struct Gpu {
     /// What its maker calls it.
     pub name: String,
-    /// The driver's version, where the system tells.
+    /// The driver's version, where it is known.
     pub driver: Option<String>,
     /// As in 9.0.
     pub compute_capability: String,

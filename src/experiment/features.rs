@@ -2,10 +2,11 @@
 
 use super::session::Session;
 use crate::backbone::{Params, Readout, Stage};
-use crate::cache::{CacheUse, Key};
-use crate::data::transform::{Normalization, Pipeline};
+use crate::cache::CacheUse;
+use crate::data::transform::Normalization;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::features::Images;
 use crate::linalg::Matrix;
 use crate::report::Console;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub struct FeatureSet {
 }
 
 /// The rows of some samples, with their classes.
-pub struct Rows {
+pub struct LabelledFeatures {
     /// Row-major features.
     pub values: Vec<f32>,
     /// The class of each row.
@@ -31,7 +32,7 @@ pub struct Rows {
     width: usize,
 }
 
-impl Rows {
+impl LabelledFeatures {
     /// Features (n, `width`), row-major, of n samples of a data set.
     pub fn new(values: Vec<f32>, width: usize, dataset: &Dataset, samples: Vec<usize>) -> Self {
         let labels = samples.iter().map(|&sample| dataset.samples[sample].label).collect();
@@ -45,21 +46,20 @@ impl Rows {
 }
 
 impl FeatureSet {
-    /// Computes the features of `readout`, or finds them in the cache. `params` are those of the backbone, and `weights`
-    /// is their content address.
+    /// Computes the features of `readout`, or finds them in the cache, by a backbone of these parameters with their content
+    /// address.
     ///
     /// # Errors
     /// A usage error when pixels depend on their batch; data errors of files that changed under way, and of images
-    /// whose features are no numbers.
+    /// whose features are not finite.
     pub fn compute(
         session: &Session,
-        params: &Params,
-        weights: &str,
+        (params, weights): (&Params, &str),
         readout: Readout,
-        (dataset, keys, pipeline): (&Arc<Dataset>, &Arc<Vec<Key>>, &Arc<Pipeline>),
+        images: &Images,
         console: &Console,
     ) -> Result<Self> {
-        let preprocess = *pipeline.preprocess();
+        let preprocess = *images.pipeline.preprocess();
         if preprocess.normalization == Normalization::Batch {
             return Err(Error::usage_hint(
                 "preprocess.normalize = \"batch\" makes an image's features depend on its neighbours",
@@ -68,9 +68,9 @@ impl FeatureSet {
         }
         let stage = Stage::Features(readout);
         let extractor = session.extractor(params, stage)?;
-        let positions: Vec<usize> = (0..dataset.samples.len()).collect();
+        let positions: Vec<usize> = (0..images.dataset.samples.len()).collect();
         let progress = console.progress(positions.len() as u64, "features");
-        let rows = session.images(dataset, keys, pipeline).rows(
+        let rows = images.rows(
             &positions,
             0,
             &extractor,
@@ -87,7 +87,7 @@ impl FeatureSet {
         let features = Self {
             values: rows.gather(&positions),
             width: rows.width(),
-            dataset: Arc::clone(dataset),
+            dataset: Arc::clone(&images.dataset),
             usage: rows.usage,
         };
         features.matrix().check_finite(|i| features.dataset.samples[i].name.clone())?;
@@ -109,8 +109,8 @@ impl FeatureSet {
     }
 
     /// Those of the samples in some splits, in the order of the splits.
-    pub fn of(&self, splits: &[Split]) -> Rows {
+    pub fn of(&self, splits: &[Split]) -> LabelledFeatures {
         let samples: Vec<usize> = splits.iter().flat_map(|&split| self.dataset.indices(split)).collect();
-        Rows::new(self.matrix().select(&samples), self.width, &self.dataset, samples)
+        LabelledFeatures::new(self.matrix().select(&samples), self.width, &self.dataset, samples)
     }
 }

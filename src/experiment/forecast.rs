@@ -1,8 +1,9 @@
 //! What a training will take, in words, before it starts; and how its steps are cut so that it fits.
 
 use super::device;
-use super::keep;
-use super::session::{computation, visual_prompts};
+use super::frozen;
+use super::head::visual_prompts;
+use super::session::computation;
 use crate::backbone::{Stage, VitSpec};
 use crate::config::{Settings, TrainLength};
 use crate::error::Result;
@@ -16,7 +17,7 @@ use candle_core::Device;
 /// Sizes of a training that are known before anything runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// Values that learn, and all values.
+    /// Trainable values, and all values.
     pub parameters: (usize, usize),
     /// Images by what they are for.
     pub images: Images,
@@ -50,7 +51,7 @@ pub fn forecast(
             TrainLength::Epochs(epochs) => epochs as f64,
             TrainLength::Steps(steps) => steps as f64 / steps_per_epoch as f64,
         },
-        views: keep::views(settings),
+        views: frozen::views(settings),
         workers: workers.count(),
         rounds: rounds(workers, spec, stage, batch_size),
         layers: Layers::of(&device.location(), settings.run.precision),

@@ -35,3 +35,30 @@ pub fn warn_of_double_balance(settings: &Settings, console: &Console) {
         console.warn(format!("{} each make up for rare classes: together they overdo it", chosen.join(" and ")));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::data::Sample;
+
+    #[test]
+    fn rare_classes_weigh_more_when_the_settings_say_so() {
+        let sample =
+            |label| Sample { path: "a.png".into(), name: "a.png".into(), label, group: None, split: Split::Train };
+        let dataset = Dataset {
+            classes: vec!["common".into(), "rare".into()],
+            samples: [0, 0, 0, 1].map(sample).into(),
+            warnings: Vec::new(),
+            ignored_files: 0,
+        };
+        let criterion =
+            |set: &str| criterion(&config::load(None, &["data.root=images".into(), set.into()]).unwrap(), &dataset);
+        let plain = criterion("train.label_smoothing=0.25");
+        assert_eq!((plain.label_smoothing, plain.class_weights.len(), plain.logit_offsets.len()), (0.25, 0, 0));
+        let weights = criterion("train.class_weights=inverse").class_weights;
+        assert!((weights[1] / weights[0] - 3.0).abs() < 1e-6, "{weights:?}");
+        let offsets = criterion("train.loss=logit_adjusted").logit_offsets;
+        assert!((offsets[0] - offsets[1] - 3f32.ln()).abs() < 1e-6, "{offsets:?}");
+    }
+}

@@ -1,19 +1,36 @@
-//! An experiment from settings to a scored run: the images, the model, what frozen layers keep, the head, the scores, the
-//! record and its page. The commands say what is typed and printed; what they do is here.
+//! An experiment from settings to a scored run and its answers. The commands say what is typed and printed; what they do
+//! is here, in the order in which data flows:
+//!
+//! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
+//! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
+//! - what frozen layers make of the images: [`features`], [`frozen`], [`source`];
+//! - what is done with them: [`fit_probe`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`], [`finetune`],
+//!   [`map`];
+//! - what is left: [`record`], [`score`], [`reference`], [`page`];
+//! - a run that is opened again: [`saved`], [`predict`].
 
 pub mod device;
 pub mod features;
+pub mod finetune;
+pub mod fit_probe;
 pub mod forecast;
-pub mod inspect;
-pub mod keep;
-pub mod known;
+pub mod frozen;
+pub mod head;
+pub mod images;
 pub mod loss;
+pub mod map;
+pub mod open;
 pub mod page;
+pub mod predict;
 pub mod probe;
 pub mod prompt;
 pub mod record;
+pub mod reference;
 pub mod saved;
 pub mod score;
 pub mod session;
+pub mod source;
 pub mod texts;
+pub mod training;
 pub mod weights;
+pub mod zeroshot;

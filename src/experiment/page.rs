@@ -2,7 +2,7 @@
 
 mod mistakes;
 
-use super::saved::{self, SavedRun};
+use super::saved::SavedRun;
 use super::score::read_evaluation;
 use super::session::Session;
 use crate::backbone::{Params, Readout};
@@ -11,12 +11,13 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::report::html::{RunPage, save_run_page};
-use crate::report::{Console, RunRecord, read_epochs, read_json};
+use crate::report::{Console, RunRecord, read_epochs};
+use crate::system::json::read_json;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A finished run, of which a page is made.
-pub struct Subject<'a> {
+/// What the page about a finished run is made of.
+pub struct Page<'a> {
     /// Its directory.
     pub folder: &'a Path,
     /// Its settings on a device.
@@ -33,7 +34,7 @@ pub struct Subject<'a> {
     pub pipeline: &'a Pipeline,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> Page<'a> {
     /// A run that was opened again.
     pub fn of_run(run: &'a SavedRun, dataset: &'a Dataset, pipeline: &'a Pipeline) -> Self {
         Self {
@@ -41,14 +42,14 @@ impl<'a> Subject<'a> {
             session: &run.session,
             record: &run.record,
             params: &run.model.params,
-            readout: saved::readout(&run.record),
+            readout: run.readout(),
             dataset,
             pipeline,
         }
     }
 
     /// Writes the page if the settings want one. What goes wrong is a warning: a run is never lost for its page.
-    pub fn leave_page(&self, console: &Console) {
+    pub fn leave(&self, console: &Console) {
         let settings = &self.session.settings.report;
         if !settings.html {
             return;
@@ -67,7 +68,7 @@ impl<'a> Subject<'a> {
             .collect();
         let config = self.folder.join("config.toml");
         let counts = |split: Split| (split.name().to_owned(), self.dataset.class_counts(split));
-        let robustness = |split| read_json(&self.folder.join(format!("robustness-{split}.json")));
+        let robustness = |split| read_json(&self.folder.join(format!("robustness-{split}.json"))).ok();
         let page = RunPage {
             name: self.session.settings.run.name.clone(),
             record: self.record.clone(),

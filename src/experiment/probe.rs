@@ -1,198 +1,243 @@
-//! Choosing and fitting a probe on features: what `probe` saves and what a head may start from.
+//! A probe: frozen features, a simple classifier on them, its one free number chosen on held-out images.
 
-use super::features::{FeatureSet, Rows};
+use super::features::FeatureSet;
+use super::fit_probe::{Fitted, fit, fit_tip};
+use super::head;
+use super::images::check_images;
+use super::open::Opened;
+use super::page::Page;
+use super::record::{Completed, start_run};
+use super::reference::{self, ReferenceFeatures};
+use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
-use crate::config::{ClassWeights, ProbeMethod, ProbeSettings, Refit, log_grid};
-use crate::data::folds::{assign_folds, group_numbers};
-use crate::data::{Dataset, Split};
+use super::texts::{self, ClassTexts};
+use crate::backbone::{Params, Readout};
+use crate::config::{FeatureChoice, ProbeMethod, ProbeSettings, Settings};
+use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::linalg::Matrix;
-use crate::model::Scored;
-use crate::probe::{
-    FittedProbe, LinearHead, ProbeKind, ProbeSpec, Samples, Selection, Stopping, Tip, TipGrid, Validation,
-    balanced_weights,
-};
-use crate::report::Console;
-use crate::rng::{Purpose, Stream};
+use crate::model::{CosineHead, Scored, VoteHead};
+use crate::probe::{FittedProbe, Selection};
+use crate::report::{Advice, Console, PathPoint, ProbeRecord, ProbeResult, Run, RunRecord, RunResult, Status, plots};
+use crate::system::memory::peak_memory_bytes;
+use crate::train::checkpoint::Checkpoints;
+use crate::train::progress::Progress;
+use candle_core::{Device, Tensor};
+use std::time::Instant;
 
-/// Tolerance of the fit that is kept: the path only ranks settings and may be coarser.
-const EXACT: f64 = 1e-9;
-/// Both numbers of Tip-Adapter are sought here: all that its authors chose for any of their data sets.
-const TIP_RANGE: [f64; 2] = [0.1, 50.0];
-/// So many values each, evenly in the logarithm.
-const TIP_VALUES: usize = 40;
-
-/// A probe and how it came about.
-pub struct Fitted {
-    /// The path of settings and the one chosen.
-    pub selection: Selection,
-    /// At the chosen setting.
-    pub model: FittedProbe,
-    /// What it was fitted on in the end.
-    pub rows: Rows,
-    /// The splits of those rows.
-    pub splits: Vec<Split>,
-    /// Scores of images that the model of that setting had not seen.
-    pub held_out: HeldOut,
-    classes: Vec<String>,
-}
-
-/// Logits of held-out images: those of the validation split, or of every fold.
-pub struct HeldOut {
-    /// Row-major.
-    pub logits: Vec<f32>,
-    /// The class of each row.
-    pub labels: Vec<usize>,
-    /// The sample of each row.
-    pub samples: Vec<usize>,
-    /// Folds of the cross-validation; none with validation images.
-    pub folds: Option<usize>,
-}
-
-impl From<&HeldOut> for Scored {
-    fn from(held_out: &HeldOut) -> Self {
-        let HeldOut { logits, labels, samples, .. } = held_out;
-        Self { logits: logits.clone(), labels: labels.clone(), indices: samples.clone() }
-    }
-}
-
-impl Fitted {
-    /// Logits of more images.
-    ///
-    /// # Errors
-    /// When the features are of another width.
-    pub fn logits(&self, queries: Matrix<'_>) -> Result<Vec<f32>> {
-        let fitted_on = Samples::new(self.rows.matrix(), &self.rows.labels, &self.classes)?;
-        self.model.logits(&fitted_on, queries)
-    }
-}
-
-/// Chooses on validation, or by folds without it, and fits at the choice on what `refit` says.
+/// Fits, scores and saves the probe of the settings.
 ///
 /// # Errors
-/// Data errors of splits that no probe can be fitted on.
-pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
-    let settings = &session.settings.probe;
-    let (family, grid) = family(settings)?;
-    let recipe = ProbeSpec { standardize: settings.standardize, ..ProbeSpec::new(family) };
-    let exact = ProbeSpec { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
-    let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
-        let selection = recipe.select(samples, validation, &grid, watch)?;
-        let (exact, setting) = (exact.clone(), selection.setting());
-        Ok(Choice { selection, fit: Box::new(move |samples| exact.fit(samples, setting)) })
+/// Usage, data and weights errors, all before anything is fitted but for files that change under way; I/O errors.
+pub fn probe(settings: Settings, console: &Console) -> Result<Completed> {
+    let clock = Instant::now();
+    let worded = compares_with_texts(&settings.probe)?;
+    let (Opened { session, dataset }, texts) = Opened::with_texts_if(worded, settings, console)?;
+    let wanted = &session.settings.probe;
+    let readout = Readout::new("probe", wanted.features, wanted.blocks, &session.backbone.spec)?;
+    let checked = check_images(&session, dataset, console)?;
+    let (run, mut record) = start_run(&session, &checked, ("probe", head::kind(worded)), console)?;
+
+    let images = checked.images(&session);
+    let features = FeatureSet::compute(&session, session.pretrained(), readout, &images, console)?;
+    // What the head reads, before texts are compared with it.
+    let known = || Ok(ReferenceFeatures::among(&features));
+    record.known = reference::remember(run.folder(), &session, &images.dataset, known, console)?;
+    let (features, fitted) = match &texts {
+        None => {
+            let fitted = fit(&features, &session, wanted.refit, console)?;
+            (features, fitted)
+        }
+        Some(texts) => {
+            let embeddings = texts::embedded(&features, &session.cosine_params(&texts.zero_shot()?)?)?;
+            let fitted = fit_tip(&embeddings, &texts.linear()?, &session, wanted.refit, console)?;
+            (embeddings, fitted)
+        }
     };
-    session.workers.install(|| choose_and_fit(features, session, refit, &choose, console))
+    // Images that were held out: the validation images, or the training images fold by fold.
+    let held_out = Scored::from(&fitted.held_out);
+    let calibration = Calibration::fit(Some(&held_out), &record.classes, &session.settings.inspection)?;
+    let scores = scores(&features, &fitted, held_out, &calibration)?;
+    calibration.record(&mut record, console);
+
+    write_scores(run.folder(), &features.dataset, &scores)?;
+    save_selection(&run, &session, &fitted.selection)?;
+    save_model(&run, &fitted, texts.as_ref())?;
+    complete(&mut record, &fitted, &features, readout, &session);
+    record.wall_seconds = clock.elapsed().as_secs_f64();
+    record.peak_memory_bytes = peak_memory_bytes();
+    let result = RunResult::Probe(Box::new(result(&run, &record, &fitted, &scores, &features, &session)));
+    record.result = Some(result.clone());
+    run.write_record(&record)?;
+    let page = Page {
+        folder: run.folder(),
+        session: &session,
+        record: &record,
+        params: &session.backbone.params,
+        readout,
+        dataset: &images.dataset,
+        pipeline: &images.pipeline,
+    };
+    page.leave(console);
+    Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
 }
 
-/// The same for Tip-Adapter on embeddings of unit length, with the head that compares them with texts.
-///
-/// # Errors
-/// Data errors of splits that nothing can be chosen on.
-pub fn fit_tip(
-    features: &FeatureSet,
-    texts: &LinearHead,
-    session: &Session,
-    refit: Refit,
-    console: &Console,
-) -> Result<Fitted> {
-    let values = log_grid(TIP_RANGE[0], TIP_RANGE[1], TIP_VALUES);
-    let grid = TipGrid { alphas: values.clone(), betas: values };
-    let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
-        let (selection, tip) = Tip::select(texts, samples, validation, &grid, watch)?;
-        Ok(Choice { selection, fit: Box::new(move |_| Ok(FittedProbe::Tip(tip.clone()))) })
-    };
-    session.workers.install(|| choose_and_fit(features, session, refit, &choose, console))
-}
-
-/// What was chosen, and the fit at the choice.
-struct Choice<'a> {
-    selection: Selection,
-    fit: Box<FitSamples<'a>>,
-}
-
-type Watch<'a> = dyn FnMut(usize, usize) + 'a;
-type FitSamples<'a> = dyn Fn(&Samples<'_>) -> Result<FittedProbe> + 'a;
-type Choose<'a> = dyn Fn(&Samples<'_>, &Validation<'_>, &mut Watch<'_>) -> Result<Choice<'a>> + Sync + 'a;
-
-fn choose_and_fit(
-    features: &FeatureSet,
-    session: &Session,
-    refit: Refit,
-    choose: &Choose<'_>,
-    console: &Console,
-) -> Result<Fitted> {
-    let settings = &session.settings.probe;
-    let classes = &features.dataset.classes;
-    let (train, val) = (features.of(&[Split::Train]), features.of(&[Split::Val]));
-    let samples = samples(&train, classes, settings)?;
-    let progress = console.progress(100, "% of the fits");
-    let mut watch = |done: usize, total: usize| progress.set((100 * done / total.max(1)) as u64);
-    let (Choice { selection, fit }, held_out) = if val.labels.is_empty() {
-        let folds = assign_folds(
-            &train.labels,
-            classes,
-            groups(&features.dataset, &train.samples).as_deref(),
-            settings.folds,
-            Stream::new(session.settings.run.seed, Purpose::Folds, &[]),
-        )?;
-        let choice = choose(&samples, &Validation::Folds(&folds), &mut watch)?;
-        let held_out = out_of_fold(&choice.fit, &samples, &train, &folds)?;
-        (choice, HeldOut { folds: Some(settings.folds), ..held_out })
-    } else {
-        let held = Samples::new(val.matrix(), &val.labels, classes)?;
-        let choice = choose(&samples, &Validation::HeldOut(&held), &mut watch)?;
-        let logits = (choice.fit)(&samples)?.logits(&samples, val.matrix())?;
-        (choice, HeldOut { logits, labels: val.labels.clone(), samples: val.samples.clone(), folds: None })
-    };
-    progress.finish();
-    let splits = match refit {
-        Refit::TrainVal if !val.labels.is_empty() => vec![Split::Train, Split::Val],
-        _ => vec![Split::Train],
-    };
-    let rows = features.of(&splits);
-    let model = fit(&self::samples(&rows, classes, settings)?)?;
-    Ok(Fitted { selection, model, rows, splits, held_out, classes: classes.clone() })
-}
-
-/// The family of a method, and the settings to choose from.
-fn family(settings: &ProbeSettings) -> Result<(ProbeKind, Vec<f64>)> {
-    match settings.method {
-        ProbeMethod::Logistic => Ok((ProbeKind::Logistic, settings.c.clone())),
-        ProbeMethod::Svm => Ok((ProbeKind::Svm { intercept_scaling: 1.0 }, settings.c.clone())),
-        ProbeMethod::Knn => Ok((ProbeKind::knn(), settings.k.iter().map(|&k| k as f64).collect())),
-        ProbeMethod::Tip => Err(Error::usage_hint(
-            "probe.method = \"tip\" needs texts, and this asks for a probe of features alone",
-            "set probe.method to \"logistic\" or \"svm\"",
-        )),
+/// Whether images are compared with texts, as by Tip-Adapter, and not with one another alone.
+fn compares_with_texts(settings: &ProbeSettings) -> Result<bool> {
+    if settings.method != ProbeMethod::Tip {
+        return Ok(false);
     }
-}
-
-fn samples<'a>(rows: &'a Rows, classes: &'a [String], settings: &ProbeSettings) -> Result<Samples<'a>> {
-    let samples = Samples::new(rows.matrix(), &rows.labels, classes)?;
-    match settings.class_weights {
-        ClassWeights::None => Ok(samples),
-        ClassWeights::Balanced => samples.with_weights(None, Some(&balanced_weights(&rows.labels, classes.len()))),
+    if settings.features != FeatureChoice::Pool || settings.blocks != 1 {
+        return Err(Error::usage_hint(
+            "probe.method = \"tip\" compares images with texts by the features that were trained for it",
+            "set probe.features = \"pool\" and probe.blocks = 1",
+        ));
     }
+    Ok(true)
 }
 
-fn groups(dataset: &Dataset, samples: &[usize]) -> Option<Vec<usize>> {
-    group_numbers(samples.iter().map(|&sample| dataset.samples[sample].group.as_deref()))
+/// The scores on validation (before the refit) and on test (once, after it).
+fn scores(
+    features: &FeatureSet,
+    fitted: &Fitted,
+    held_out: Scored,
+    calibration: &Calibration,
+) -> Result<Vec<SplitScore>> {
+    let test = features.of(&[Split::Test]);
+    let test = Scored { logits: fitted.logits(test.matrix())?, labels: test.labels, indices: test.samples };
+    let val = if fitted.held_out.folds.is_some() { Scored::default() } else { held_out };
+    let scored = [(Split::Val, val), (Split::Test, test)].into_iter().filter(|(_, scored)| !scored.labels.is_empty());
+    let score =
+        |(split, scored): (Split, Scored)| SplitScore::new(split.name(), &features.dataset, scored, calibration);
+    scored.map(score).collect()
 }
 
-/// Logits of each training sample by the model of the other folds.
-fn out_of_fold(fit: &FitSamples<'_>, samples: &Samples<'_>, rows: &Rows, folds: &[usize]) -> Result<HeldOut> {
-    let classes = samples.classes();
-    let mut logits = vec![0f32; rows.labels.len() * classes];
-    for fold in 0..folds.iter().max().map_or(0, |last| last + 1) {
-        let (inside, outside): (Vec<usize>, Vec<usize>) = (0..rows.labels.len()).partition(|&i| folds[i] == fold);
-        let mut storage = Vec::new();
-        let fitted_on = samples.subset(&outside, &mut storage);
-        let queries = rows.matrix().select(&inside);
-        let queries = Matrix::new(&queries, rows.matrix().cols());
-        let found = fit(&fitted_on)?.logits(&fitted_on, queries)?;
-        for (row, &i) in found.chunks_exact(classes).zip(&inside) {
-            logits[i * classes..(i + 1) * classes].copy_from_slice(row);
+fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, readout: Readout, session: &Session) {
+    record.status = Status::Done;
+    record.cache = Some(features.usage);
+    record.trainable_parameters = match &fitted.model {
+        FittedProbe::Linear(fit) => fit.head.weight.len() + fit.head.bias.len(),
+        FittedProbe::Knn(_) | FittedProbe::Tip(_) => 0,
+    };
+    record.total_parameters = session.backbone.params.counts().1 + record.trainable_parameters;
+    record.probe = Some(ProbeRecord {
+        method: session.settings.probe.method,
+        readout,
+        chosen: fitted.selection.setting(),
+        alpha: alpha(fitted),
+        fitted_on: fitted.splits.clone(),
+    });
+}
+
+/// The head, or the images that vote, as the run's best checkpoint.
+fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<()> {
+    let mut params = Params::default();
+    let tensor = |values: &[f32], rows: usize| -> candle_core::Result<Tensor> {
+        Tensor::from_slice(values, (rows, values.len() / rows.max(1)), &Device::Cpu)
+    };
+    match &fitted.model {
+        FittedProbe::Linear(fit) => {
+            let classes = fit.head.bias.len();
+            params.insert("head.weight", tensor(&fit.head.weight, classes)?);
+            params.insert("head.bias", Tensor::from_slice(&fit.head.bias, classes, &Device::Cpu)?);
+        }
+        FittedProbe::Knn(_) => {
+            let labels = &fitted.rows.labels;
+            params = VoteHead::params(tensor(&fitted.rows.values, labels.len())?, labels)?;
+        }
+        FittedProbe::Tip(tip) => {
+            let (keys, labels) = (tensor(&fitted.rows.values, fitted.rows.labels.len())?, &fitted.rows.labels);
+            params.extend(CosineHead::cache(keys, labels, tip.texts.classes(), [tip.alpha, tip.beta])?);
+            if let Some(texts) = texts {
+                params.extend(texts.zero_shot()?.to_device(&Device::Cpu)?);
+            }
         }
     }
-    Ok(HeldOut { logits, labels: rows.labels.clone(), samples: rows.samples.clone(), folds: None })
+    Checkpoints::of_run(run.folder()).save("best", 1, &params.train_where(|_| true)?, None, &Progress::default())
+}
+
+fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result<()> {
+    let method = session.settings.probe.method;
+    let picture = plots::SelectionPlot {
+        title: format!("{}, {}", session.settings.run.name, in_words(method)),
+        x_label: method.setting().into(),
+        log_x: true,
+        points: selection
+            .path
+            .iter()
+            .map(|point| (point.setting, point.train_accuracy, point.validation_accuracy))
+            .collect(),
+        chosen: selection.setting(),
+    };
+    plots::save_selection(&run.path("plots/selection"), &picture)
+}
+
+/// A method in words.
+fn in_words(method: ProbeMethod) -> &'static str {
+    match method {
+        ProbeMethod::Logistic => "logistic regression",
+        ProbeMethod::Svm => "linear SVM",
+        ProbeMethod::Knn => "nearest neighbours",
+        ProbeMethod::Tip => "Tip-Adapter",
+    }
+}
+
+/// Tip-Adapter's weight of the votes beside the texts.
+fn alpha(fitted: &Fitted) -> Option<f64> {
+    match &fitted.model {
+        FittedProbe::Tip(tip) => Some(tip.alpha),
+        FittedProbe::Linear(_) | FittedProbe::Knn(_) => None,
+    }
+}
+
+/// What `probe --json` prints.
+fn result(
+    run: &Run,
+    record: &RunRecord,
+    fitted: &Fitted,
+    scores: &[SplitScore],
+    features: &FeatureSet,
+    session: &Session,
+) -> ProbeResult {
+    let chosen = &fitted.selection.path[fitted.selection.chosen];
+    let test = of(scores, Split::Test);
+    let settings = &session.settings.probe;
+    let advice = Advice {
+        target: settings.target,
+        accuracy: test.map_or(chosen.validation_accuracy, |test| test.accuracy),
+        interval: test.and_then(|test| test.accuracy_ci95),
+        majority: test.map(|test| test.majority_baseline),
+        train_accuracy: chosen.train_accuracy,
+        held_out_accuracy: chosen.validation_accuracy,
+    };
+    ProbeResult {
+        run: run.folder().to_path_buf(),
+        strategy: record.strategy.clone(),
+        method: settings.method,
+        features: settings.features,
+        blocks: settings.blocks,
+        chosen: chosen.setting,
+        alpha: alpha(fitted),
+        chosen_on: match fitted.held_out.folds {
+            Some(folds) => format!("{folds} folds of the training images"),
+            None => "validation images".to_owned(),
+        },
+        fitted_on: fitted.splits.clone(),
+        objective: match &fitted.model {
+            FittedProbe::Linear(fit) => Some(fit.objective),
+            FittedProbe::Knn(_) | FittedProbe::Tip(_) => None,
+        },
+        trainable_parameters: record.trainable_parameters,
+        total_parameters: record.total_parameters,
+        train_accuracy: chosen.train_accuracy,
+        val_accuracy: chosen.validation_accuracy,
+        test_accuracy: test.map(|test| test.accuracy),
+        test_accuracy_ci95: test.and_then(|test| test.accuracy_ci95),
+        seconds: record.wall_seconds,
+        peak_memory_bytes: record.peak_memory_bytes,
+        cache: features.usage,
+        path: fitted.selection.path.iter().map(PathPoint::from).collect(),
+        target: settings.target,
+        advice: advice.sentence(),
+        inspection: inspection(scores).cloned(),
+    }
 }

@@ -5,25 +5,27 @@ use super::texts;
 use crate::backbone::TextTower;
 use crate::config::{HeadInit, PromptModality, Settings, StrategySettings};
 use crate::error::{Error, Result};
-use crate::hub::Wanted;
 use crate::report::Console;
 use crate::text::{ContextPrompts, TextModel};
 
-/// Opens the model of a training, with its tokenizer when the head or the prompts are `worded`. What learnt prompts stand before is settled by what the model has, and written down so.
+/// Whether learnt prompts may be words, which need a tokenizer.
+pub fn may_be_words(settings: &Settings) -> bool {
+    matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text())
+}
+
+/// Decides whether learnt prompts are words or tokens of the image tower, where the settings leave that to the model at
+/// `location`.
 ///
 /// # Errors
-/// As [`Session::open`].
-pub fn open(settings: Settings, worded: bool, console: &Console) -> Result<Session> {
-    let text = worded || matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text());
-    let wanted = if text { Wanted::BackboneAndTokenizer } else { Wanted::Backbone };
-    let mut session = Session::open_with(settings, wanted, console)?;
-    if let StrategySettings::Prompt(prompt) = &mut session.settings.strategy
+/// When the model's files cannot be read.
+pub fn settle(settings: &mut Settings, location: &str) -> Result<()> {
+    if let StrategySettings::Prompt(prompt) = &mut settings.strategy
         && prompt.modality == PromptModality::Auto
     {
-        let text = TextTower::is_in(&session.location)?;
+        let text = TextTower::is_in(location)?;
         prompt.modality = if text { PromptModality::Text } else { PromptModality::Visual };
     }
-    Ok(session)
+    Ok(())
 }
 
 /// The prompts whose words learn, with the text tower behind them; none for other strategies.

@@ -1,18 +1,20 @@
 //! What every run writes down before it computes anything.
 
 use super::device;
-use super::inspect::Inspected;
+use super::images::CheckedImages;
 use super::session::Session;
 use crate::config::Settings;
 use crate::data::{Split, write_splits_csv};
 use crate::error::Result;
+use crate::metrics::Evaluation;
 use crate::model::HeadKind;
-use crate::report::{Console, DataRecord, Run, RunRecord, Status};
+use crate::report::{Console, DataRecord, Run, RunRecord, RunResult, Status};
 use crate::system::files::write_atomic;
+use std::path::PathBuf;
 
 /// `run.json` as it stands before the first step.
-pub fn new_record(session: &Session, inspected: &Inspected, strategy: &str) -> RunRecord {
-    let images = |split| inspected.dataset.indices(split).len();
+pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, head: HeadKind) -> RunRecord {
+    let count = |split| images.dataset.indices(split).len();
     RunRecord {
         status: Status::Running,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -22,16 +24,16 @@ pub fn new_record(session: &Session, inspected: &Inspected, strategy: &str) -> R
         threads: session.workers.count(),
         backbone: session.backbone_record(),
         data: DataRecord {
-            sha256: inspected.data_hash.clone(),
-            train: images(Split::Train),
-            val: images(Split::Val),
-            test: images(Split::Test),
+            sha256: images.data_hash.clone(),
+            train: count(Split::Train),
+            val: count(Split::Val),
+            test: count(Split::Test),
         },
-        classes: inspected.dataset.classes.clone(),
-        preprocess: inspected.preprocess,
+        classes: images.dataset.classes.clone(),
+        preprocess: images.preprocess,
         trainable_parameters: 0,
         total_parameters: 0,
-        head: HeadKind::Linear,
+        head,
         temperature: None,
         inspection: None,
         known: None,
@@ -62,9 +64,35 @@ pub fn create_run(settings: &Settings, console: &Console) -> Result<Run> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_down(run: &Run, settings: &Settings, inspected: &Inspected, record: &RunRecord) -> Result<()> {
+pub fn write_down(run: &Run, settings: &Settings, images: &CheckedImages, record: &RunRecord) -> Result<()> {
     write_atomic(&run.path("config.toml"), settings.to_toml()?.as_bytes())?;
-    write_splits_csv(&run.path("splits.csv"), &inspected.dataset)?;
-    inspected.write_skipped(&run.path("skipped.csv"))?;
+    write_splits_csv(&run.path("splits.csv"), &images.dataset)?;
+    images.write_skipped(&run.path("skipped.csv"))?;
     run.write_record(record)
+}
+
+/// Creates the run directory of a command that trains nothing, and writes down what is fixed from the start.
+///
+/// # Errors
+/// As [`create_run`] and [`write_down`].
+pub fn start_run(
+    session: &Session,
+    images: &CheckedImages,
+    (strategy, head): (&str, HeadKind),
+    console: &Console,
+) -> Result<(Run, RunRecord)> {
+    let record = new_record(session, images, strategy, head);
+    let run = create_run(&session.settings, console)?;
+    write_down(&run, &session.settings, images, &record)?;
+    Ok((run, record))
+}
+
+/// A run at its end.
+pub struct Completed {
+    /// Its directory.
+    pub folder: PathBuf,
+    /// What it came to.
+    pub result: RunResult,
+    /// The scores that a person wants to see first: on test images, or else on validation images.
+    pub evaluation: Option<Evaluation>,
 }

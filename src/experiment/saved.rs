@@ -1,13 +1,14 @@
 //! A finished run, opened again with its best weights.
 
-use super::known;
-use super::session::{ModelShape, Session, load_saved};
+use super::reference;
+use super::session::{Session, load_saved};
 use crate::backbone::{Readout, Stage};
 use crate::config::{self, DataSource, Sampler, Settings, StrategySettings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::features::{ReferenceRecord, ReferenceSet};
+use crate::features::{Images, ReferenceRecord, ReferenceSet, image_key};
+use crate::hub::Wanted;
 use crate::model::{BatchSource, HeadKind, Model};
 use crate::report::{Console, RunRecord, no_checkpoint};
 use crate::strategy::Plan;
@@ -35,14 +36,6 @@ pub struct SavedRun {
 }
 
 impl SavedRun {
-    /// The features that the head of the run in `folder` sees.
-    ///
-    /// # Errors
-    /// As [`SavedRun::open`].
-    pub fn readout(folder: &Path) -> Result<Readout> {
-        Ok(readout(&RunRecord::read(folder)?))
-    }
-
     /// Opens the run in `folder` with the weights of its best epoch, on `device` instead of the run's own if given. The
     /// model takes what is found at `stage`. `sets` override settings that do not change the model.
     ///
@@ -60,28 +53,39 @@ impl SavedRun {
         if only_head(&record, &settings) {
             settings.strategy = StrategySettings::Frozen;
         }
-        let mut session = Session::open(settings, console)?;
+        let mut session = Session::open(settings, Wanted::Backbone, console)?;
         if session.backbone.sha256 != record.backbone.sha256 {
             return Err(Error::usage_hint(
                 format!("the weights of {} are not those that the run was trained with", record.backbone.name),
                 format!("their SHA-256 must be {}", record.backbone.sha256),
             ));
         }
-        let readout = readout(&record);
-        let head = record.head();
-        let plan = session.plan(head, readout, record.classes.len())?;
+        let head = session.head(record.head(), record.readout(), record.classes.len())?;
         // Images that vote are not trainable, so they are no part of any plan.
-        let vote = matches!(head, HeadKind::Vote(_));
+        let vote = matches!(head.kind, HeadKind::Vote(_));
         let voters = saved.params.iter().filter(|(name, _)| vote || name.starts_with("cache."));
         for (name, tensor) in voters {
             session.backbone.params.insert(name, tensor.to_device(&session.device)?);
         }
-        let shape = ModelShape { stage, readout, head, classes: record.classes.len() };
-        let model = session.model(shape, &plan, None)?;
+        let model = session.model(stage, &head, None)?;
         load_saved(&model.params, &saved.params, folder)?;
         let model = model.merged()?;
-        let weights = weights(&record, &plan, &saved.params)?;
+        let weights = weights(&record, &head.plan, &saved.params)?;
         Ok(Self { folder: folder.to_path_buf(), record, session, model, weights })
+    }
+
+    /// The same for a model that starts from the features that its head reads.
+    ///
+    /// # Errors
+    /// As [`SavedRun::open`].
+    pub fn open_head(folder: &Path, device: Option<&str>, sets: &[String], console: &Console) -> Result<Self> {
+        let readout = RunRecord::read(folder)?.readout();
+        Self::open(folder, device, Stage::Features(readout), sets, console)
+    }
+
+    /// The features that its head reads.
+    pub fn readout(&self) -> Readout {
+        self.record.readout()
     }
 
     /// The run's own images in their splits.
@@ -96,14 +100,25 @@ impl SavedRun {
         Dataset::from_splits_csv(&self.folder.join("splits.csv"), root)
     }
 
-    /// The training images that it remembers; none when it does not, as runs of older versions.
+    /// The same on their way to the backbone.
+    ///
+    /// # Errors
+    /// Data errors when they are gone or cannot be read.
+    pub fn images(&self) -> Result<Images> {
+        let dataset = Arc::new(self.dataset()?);
+        let paths: Vec<&Path> = dataset.samples.iter().map(|sample| sample.path.as_path()).collect();
+        let keys = self.session.workers.map_on_cpu(paths, image_key).into_iter().collect::<Result<_>>()?;
+        Ok(self.session.images(&dataset, &Arc::new(keys), &Arc::new(self.pipeline())))
+    }
+
+    /// Its reference set; none when it has none, as runs of older versions.
     ///
     /// # Errors
     /// When their file is gone, or not as the run left it.
     pub fn known(&self) -> Result<Option<(ReferenceSet, ReferenceRecord)>> {
         let Some(record) = &self.record.known else { return Ok(None) };
-        let width = readout(&self.record).width(&self.session.backbone.spec);
-        let known = ReferenceSet::read(&self.folder.join(known::FILE), &record.sha256, width)?;
+        let width = self.readout().width(&self.session.backbone.spec);
+        let known = ReferenceSet::read(&self.folder.join(reference::FILE), &record.sha256, width)?;
         Ok(Some((known, record.clone())))
     }
 
@@ -140,24 +155,19 @@ impl SavedRun {
 }
 
 /// Whether all that was saved is a head on the pretrained backbone: a probe's, whatever the config says about fine-tuning,
-/// and the directions that were made of learnt words.
+/// and the directions that came from learnt words.
 fn only_head(record: &RunRecord, settings: &Settings) -> bool {
     let words = matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text());
     record.probe.is_some() || words
 }
 
-/// The features that the head of a run reads.
-pub fn readout(record: &RunRecord) -> Readout {
-    record.probe.as_ref().map_or(Readout::POOL, |probe| probe.readout)
-}
-
-/// The pretrained weights' own address when the backbone did not learn, else one of both.
-fn weights(record: &RunRecord, plan: &Plan, learned: &BTreeMap<String, Tensor>) -> Result<String> {
+/// The pretrained weights' own address when the backbone was frozen, else one of both.
+fn weights(record: &RunRecord, plan: &Plan, trained: &BTreeMap<String, Tensor>) -> Result<String> {
     if matches!(plan.frozen_until, Stage::Features(_)) {
         return Ok(record.backbone.sha256.clone());
     }
     let mut sum = Sha256::new_with_prefix(&record.backbone.sha256);
-    for (name, tensor) in learned {
+    for (name, tensor) in trained {
         sum.update(name);
         sum.update(bytemuck::cast_slice::<f32, u8>(&tensor.flatten_all()?.to_vec1::<f32>()?));
     }

@@ -6,7 +6,9 @@ use crate::error::Result;
 use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temperature};
 use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
-use crate::report::{Console, RunRecord, percent, plots, read_json, write_json};
+use crate::report::{Console, RunRecord, percent, plots};
+use crate::system::files::write_json;
+use crate::system::json::read_json;
 use std::path::Path;
 
 /// One split: the logits of its images, and what they are worth.
@@ -31,7 +33,7 @@ impl Calibration {
     /// classes of which one is right its logits go into the same softmax, where its bias cancels.
     ///
     /// # Errors
-    /// A usage error for a good class that is none.
+    /// A usage error when a good class is not among the classes.
     pub fn fit(held_out: Option<&Scored>, classes: &[String], settings: &InspectionSettings) -> Result<Self> {
         let held_out = held_out.filter(|held_out| !held_out.labels.is_empty());
         let scores = held_out.map(|held_out| Scores::new(&held_out.logits, &held_out.labels, classes.len()));
@@ -47,7 +49,7 @@ impl Calibration {
     }
 
     /// Writes it into the record of its run, and says what could not be fixed.
-    pub fn keep(self, record: &mut RunRecord, console: &Console) {
+    pub fn record(self, record: &mut RunRecord, console: &Console) {
         if let Some(doubts) = self.rules.as_ref().and_then(Rules::doubts) {
             console.warn(doubts);
         }
@@ -99,7 +101,7 @@ pub fn score_splits(
 /// All metrics of scored splits, calibrated on the validation images among them, if there are any.
 ///
 /// # Errors
-/// When a split has no samples; a usage error for a good class that is none.
+/// When a split has no samples; a usage error when a good class is not among the classes.
 pub fn evaluate_splits(
     dataset: &Dataset,
     scored: Vec<(Split, Scored)>,
@@ -154,7 +156,12 @@ pub fn inspection(scores: &[SplitScore]) -> Option<&Inspection> {
 
 /// The scores of a split that a run directory holds; none when it was not scored or the file is damaged.
 pub fn read_evaluation(folder: &Path, split: Split) -> Option<Evaluation> {
-    read_json(&folder.join(format!("eval-{split}.json")))
+    read_json(&folder.join(format!("eval-{split}.json"))).ok()
+}
+
+/// The scores that a person wants to see first, of those that a run directory holds.
+pub fn read_foremost(folder: &Path) -> Option<Evaluation> {
+    [Split::Test, Split::Val].into_iter().find_map(|split| read_evaluation(folder, split))
 }
 
 /// Writes `eval-NAME.json`, `predictions-NAME.csv` and the pictures of each split into a run directory.
@@ -170,7 +177,7 @@ pub fn write_scores(folder: &Path, dataset: &Dataset, scores: &[SplitScore]) -> 
         let title = format!("{name}: accuracy {}", percent(evaluation.accuracy));
         let picture = folder.join(format!("plots/confusion-{name}"));
         plots::save_confusion(&picture, &title, &dataset.classes, &evaluation.confusion)?;
-        // Probabilities that are no numbers have no diagram.
+        // Probabilities that are not finite have no diagram.
         if let Some(reliability) = evaluation.reliability.as_ref().filter(|found| !found.before.is_empty()) {
             let title = format!("{name}, {} images: confidence and accuracy", evaluation.n);
             let picture = folder.join(format!("plots/reliability-{name}"));

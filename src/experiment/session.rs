@@ -1,41 +1,25 @@
-//! What the commands share: from settings and classes to a model on a device.
+//! A backbone on a device, and the model that is built from it.
 
+use super::head::{HeadPlan, PROJECTION, visual_prompts};
 use super::{device, weights};
-use crate::backbone::{Backbone, Params, Readout, Shapes, Stage};
+use crate::backbone::{Backbone, Params, Readout, Stage};
 use crate::cache::{Cache, Key};
-use crate::config::{PromptModality, Settings, StrategySettings, VisualPromptSettings};
+use crate::config::Settings;
 use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::{Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
 use crate::hub::Wanted;
-use crate::model::{CONTEXT, HeadKind, Model, ModelSpec};
+use crate::model::{HeadKind, Model, ModelSpec};
 use crate::nn::workers::Workers;
 use crate::report::{BackboneRecord, Console};
-use crate::strategy::Plan;
 use crate::text::ContextPrompts;
 use crate::train::trainer::Computation;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-
-/// The map from features to the space of texts, among [`Backbone::outputs`].
-const PROJECTION: &str = "projection.weight";
-
-/// What a model is besides its backbone.
-#[derive(Debug, Clone, Copy)]
-pub struct ModelShape {
-    /// What its inputs are.
-    pub stage: Stage,
-    /// Which features feed the head.
-    pub readout: Readout,
-    /// How the head makes logits of them.
-    pub head: HeadKind,
-    /// Classes of the head.
-    pub classes: usize,
-}
 
 /// A backbone on a device, before there is a head.
 pub struct Session {
@@ -52,19 +36,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens the device and loads the backbone, from the hub if need be.
+    /// Opens the device and loads the backbone, from the hub if need be, with what else is wanted of the model at
+    /// [`Session::location`].
     ///
     /// # Errors
     /// Usage errors of the device and the image size, weights errors, errors of the hub.
-    pub fn open(settings: Settings, console: &Console) -> Result<Self> {
-        Self::open_with(settings, Wanted::Backbone, console)
-    }
-
-    /// The same, with more files of the model at [`Session::location`] than the backbone's.
-    ///
-    /// # Errors
-    /// As [`Session::open`].
-    pub fn open_with(settings: Settings, wanted: Wanted, console: &Console) -> Result<Self> {
+    pub fn open(settings: Settings, wanted: Wanted, console: &Console) -> Result<Self> {
         let device = device::open(settings.run.device)?;
         let location = weights::local(&settings.model.backbone, wanted, console)?.into_owned();
         let mut backbone = Backbone::load(&location, settings.model.image_size)?.with_pool(settings.model.pool)?;
@@ -73,62 +50,34 @@ impl Session {
         Ok(Self { settings, device, workers, backbone, location })
     }
 
-    /// Which parameters are trainable, with a head of that kind from the features of `readout` to `classes`.
+    /// A head of that kind from the features of `readout` to `classes`.
     ///
     /// # Errors
-    /// A usage error when the strategy does not fit the backbone.
-    pub fn plan(&self, head: HeadKind, readout: Readout, classes: usize) -> Result<Plan> {
-        plan_over(&self.settings, self.backbone.spec.depth, &self.shapes(head, readout, classes))
+    /// As [`HeadPlan::new`].
+    pub fn head(&self, kind: HeadKind, readout: Readout, classes: usize) -> Result<HeadPlan> {
+        HeadPlan::new(&self.settings, (&self.backbone.spec, &self.backbone.outputs), (kind, readout, classes), None)
     }
 
-    /// The same for a cosine head whose directions follow from learnt words.
-    ///
-    /// # Errors
-    /// As [`Session::plan`].
-    pub fn plan_prompted(&self, prompts: &ContextPrompts) -> Result<Plan> {
-        let mut shapes = self.shapes(HeadKind::Cosine, Readout::POOL, prompts.classes());
-        shapes.insert(CONTEXT.to_owned(), prompts.start().dims().to_vec());
-        plan_over(&self.settings, self.backbone.spec.depth, &shapes)
-    }
-
-    fn shapes(&self, head: HeadKind, readout: Readout, classes: usize) -> Shapes {
-        let spec = &self.backbone.spec;
-        let mut shapes = spec.shapes();
-        shapes.extend(head.shapes(self.head_width(head, readout), classes));
-        if let Some(visual) = visual_prompts(&self.settings) {
-            shapes.extend(visual.shapes(spec));
-        }
-        if let (HeadKind::Cosine, Some(projection)) = (head, self.backbone.outputs.get(PROJECTION)) {
-            shapes.insert(PROJECTION.into(), projection.dims().to_vec());
-        }
-        shapes
-    }
-
-    /// Values that a head takes of an image: its features, or their embedding.
-    fn head_width(&self, head: HeadKind, readout: Readout) -> usize {
-        if head == HeadKind::Cosine { self.backbone.embedding() } else { readout.width(&self.backbone.spec) }
-    }
-
-    /// The model with a fresh head, or with one that follows from learnt `words`. It takes the backbone's parameters, so
-    /// that they are held once.
+    /// The model with a fresh head, or with one that follows from learnt `words`, whose inputs are found at `stage`. It
+    /// takes the backbone's parameters, so that they are held once.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn model(&mut self, shape: ModelShape, plan: &Plan, words: Option<ContextPrompts>) -> Result<Model> {
-        let ModelShape { stage, readout, head, classes } = shape;
+    pub fn model(&mut self, stage: Stage, head: &HeadPlan, words: Option<ContextPrompts>) -> Result<Model> {
+        let &HeadPlan { kind, readout, classes, width, ref plan, .. } = head;
         let mut params = std::mem::take(&mut self.backbone.params);
         let seed = self.settings.run.seed;
         if let Some(visual) = visual_prompts(&self.settings) {
             visual.insert(&self.backbone.spec, &mut params, seed)?;
         }
-        let fresh = head.fresh(self.head_width(head, readout), classes, seed, &self.device)?;
-        params.extend(if head == HeadKind::Cosine { self.cosine_params(&fresh)? } else { fresh });
+        let fresh = kind.fresh(width, classes, seed, &self.device)?;
+        params.extend(if kind == HeadKind::Cosine { self.cosine_params(&fresh)? } else { fresh });
         if let Some(lora) = &plan.lora {
             lora.insert(&mut params, seed)?;
         }
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let (vit, lora) = (self.backbone.spec.clone(), plan.lora.clone());
-        let spec = ModelSpec { vit, lora, stage, readout, head, classes };
+        let spec = ModelSpec { vit, lora, stage, readout, head: kind, classes };
         let (workers, device) = (self.workers.clone(), self.device.clone());
         Ok(match words {
             Some(words) => Model::prompted(words, spec, params, workers, device)?,
@@ -146,6 +95,11 @@ impl Session {
             params.insert(PROJECTION, projection.to_device(&self.device)?);
         }
         Ok(params)
+    }
+
+    /// The pretrained parameters, before a model has taken them, and their content address.
+    pub fn pretrained(&self) -> (&Params, &str) {
+        (&self.backbone.params, &self.backbone.sha256)
     }
 
     /// The layers up to `stage` over `params`.
@@ -203,24 +157,6 @@ pub fn decode_threads(settings: &Settings) -> usize {
     match settings.run.decode_threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
-    }
-}
-
-/// Which of the parameters of these shapes learn under the settings, in a backbone of `depth` blocks.
-///
-/// # Errors
-/// A usage error when the strategy does not fit the backbone.
-pub fn plan_over(settings: &Settings, depth: usize, shapes: &Shapes) -> Result<Plan> {
-    let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let plan = Plan::new(&settings.strategy, settings.train.layer_decay, depth, shapes)?;
-    Ok(plan.unfreezing(settings.unfreeze))
-}
-
-/// The prompts that the strategy adds to the image tower.
-pub fn visual_prompts(settings: &Settings) -> Option<VisualPromptSettings> {
-    match &settings.strategy {
-        StrategySettings::Prompt(prompt) if prompt.modality == PromptModality::Visual => Some(prompt.visual),
-        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::features::FeatureSet;
 use super::session::Session;
 use crate::backbone::Params;
-use crate::config::{HeadInit, HeadPull, PoolChoice, Settings};
+use crate::config::{HeadPull, PoolChoice, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result, WeightsError};
 use crate::model::CosineHead;
@@ -34,15 +34,6 @@ pub fn prompts(settings: &Settings, classes: &[String], console: &Console) -> Re
         ));
     }
     Ok(prompts)
-}
-
-/// The prompts that a head starts from; none when it starts from something else.
-///
-/// # Errors
-/// As [`prompts`].
-pub fn prompts_of_head(settings: &Settings, classes: &[String], console: &Console) -> Result<Option<Prompts>> {
-    let wanted = settings.model.head_init == HeadInit::Text;
-    wanted.then(|| prompts(settings, classes, console)).transpose()
 }
 
 /// Embedded prompts, and how the model compares them with images.

@@ -2,6 +2,7 @@
 
 use super::id::check_file_name;
 use crate::error::{Error, Result};
+use crate::system::json::read_json;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -102,9 +103,7 @@ pub fn read_index(path: &Path) -> Result<BTreeSet<String>> {
     if std::fs::metadata(path).map_err(Error::io("read", path))?.len() > LARGEST_INDEX {
         return Err(invalid("is too large for an index of shards".into()));
     }
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let index: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| invalid(format!("not valid JSON ({error})")))?;
+    let index: serde_json::Value = read_json(path)?;
     let map = index["weight_map"].as_object().filter(|map| !map.is_empty());
     let map = map.ok_or_else(|| invalid("has no weight_map, which says where each tensor lies".into()))?;
     map.values()

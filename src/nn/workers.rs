@@ -69,8 +69,13 @@ impl Workers {
         if self.count == 1 {
             return items.into_iter().map(work).collect();
         }
-        let results: Vec<Result<R>> = self.pool.install(|| items.into_par_iter().with_max_len(1).map(&work).collect());
-        results.into_iter().collect()
+        self.map_on_cpu(items, work).into_iter().collect()
+    }
+
+    /// Applies `work` that does not touch the device, such as decoding, to every item, results in the order of the items:
+    /// on all threads, on a GPU too, where [`Workers::map`] has one worker.
+    pub fn map_on_cpu<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+        self.pool.install(|| items.into_par_iter().with_max_len(1).map(&work).collect())
     }
 }
 
@@ -90,6 +95,19 @@ mod tests {
         assert_eq!(workers.map((0..50).collect(), |i| Ok(i * 2)).unwrap(), (0..100).step_by(2).collect::<Vec<_>>());
         let error = workers.map(vec![1, 2, 3], |i| if i > 1 { candle_core::bail!("item {i}") } else { Ok(i) });
         assert!(error.unwrap_err().to_string().contains("item 2"));
+    }
+
+    #[test]
+    fn work_on_the_cpu_uses_all_threads_on_a_gpu_too() {
+        // As `Workers::new` makes them for a GPU.
+        let workers = Workers { count: 1, whole: true, ..Workers::new(2, &Device::Cpu).unwrap() };
+        let on = |i: usize| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            (i, std::thread::current().id())
+        };
+        let (items, threads): (Vec<_>, Vec<_>) = workers.map_on_cpu((0..6).collect(), on).into_iter().unzip();
+        assert_eq!(items, (0..6).collect::<Vec<_>>());
+        assert_eq!(threads.into_iter().collect::<std::collections::HashSet<_>>().len(), 2);
     }
 
     proptest! {

@@ -9,6 +9,7 @@ mod inspection;
 pub mod plots;
 pub mod predictions;
 mod reading;
+mod result;
 mod run;
 mod table;
 mod tensorboard;
@@ -21,9 +22,8 @@ pub use console::{Console, ProgressBar, Verbosity};
 pub use forecast::{Forecast, mebibytes};
 pub use inspection::{inspection_first, inspection_table};
 pub use reading::Reading;
-pub use run::{
-    BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, read_json, refuse,
-};
+pub use result::{FinetuneResult, LrFinderResult, PathPoint, ProbeResult, RunResult, TemplateScore, ZeroshotResult};
+pub use run::{BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse};
 pub use table::{
     confusion_table, evaluation_table, key_value_table, listing_table, percent, recall_table, robustness_table,
     template_table, thousands,

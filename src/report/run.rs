@@ -1,21 +1,22 @@
 //! The run directory: one folder that holds everything about a run.
 
 use super::forecast::Forecast;
+use super::result::RunResult;
 use crate::backbone::Readout;
 use crate::cache::CacheUse;
 use crate::config::{ProbeMethod, Settings};
 use crate::data::Split;
 use crate::data::transform::Preprocess;
-use crate::error::{DataError, Error, Result, WeightsError};
+use crate::error::{DataError, Error, Result};
 use crate::features::ReferenceRecord;
 use crate::metrics::Rules;
 use crate::model::HeadKind;
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::{create_folder, write_json};
+use crate::system::json::read_json;
 use crate::system::lock::Lock;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -138,8 +139,8 @@ pub struct RunRecord {
     pub wall_seconds: f64,
     /// Largest resident memory.
     pub peak_memory_bytes: Option<u64>,
-    /// What `finetune --json` printed at the end.
-    pub result: Option<serde_json::Value>,
+    /// What the command printed at its end.
+    pub result: Option<RunResult>,
 }
 
 /// A run directory, locked while this value lives.
@@ -206,15 +207,15 @@ impl Run {
     }
 }
 
-/// Reads a JSON file of a run directory; none when it is absent or of another kind.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
-}
-
 impl RunRecord {
     /// How its head makes logits of features: a vote, where its probe says so.
     pub fn head(&self) -> HeadKind {
         self.probe.as_ref().and_then(ProbeRecord::knn).map_or(self.head, HeadKind::Vote)
+    }
+
+    /// The features that its head reads.
+    pub fn readout(&self) -> Readout {
+        self.probe.as_ref().map_or(Readout::POOL, |probe| probe.readout)
     }
 
     /// Reads the `run.json` of a run directory.
@@ -229,9 +230,7 @@ impl RunRecord {
                 "give the folder that `vitadapt finetune` printed, such as runs/quickstart",
             ));
         }
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_str(&text)
-            .map_err(|error| WeightsError::invalid(&path, format!("is not a run record ({error})")).into())
+        read_json(&path)
     }
 
     /// Refuses to continue a run whose data, classes or backbone have changed, listing every difference.

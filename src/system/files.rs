@@ -1,5 +1,6 @@
 //! Writes that survive a crash: a reader sees the old content or the new, never half of one.
 
+use super::json::json_text;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -89,9 +90,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// When the system refuses, naming the path.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
-    text.push('\n');
-    write_atomic(path, text.as_bytes())
+    write_atomic(path, json_text(path, value)?.as_bytes())
 }
 
 /// Writes a new file and waits until the disk has it.

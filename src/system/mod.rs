@@ -4,6 +4,7 @@ pub mod allocator;
 pub mod child;
 pub mod digest;
 pub mod files;
+pub mod json;
 pub mod lock;
 pub mod machine;
 pub mod memory;

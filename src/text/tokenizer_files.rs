@@ -1,6 +1,7 @@
 //! A tokenizer's files, in a folder beside the weights.
 
 use crate::error::{Error, Result, WeightsError};
+use crate::system::json::parse_json;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,8 +63,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    serde_json::from_slice(&read(path)?)
-        .map_err(|error| WeightsError::invalid(path, format!("not valid JSON ({error})")).into())
+    parse_json(path, &read(path)?)
 }
 
 fn optional(path: &Path) -> Result<Value> {

@@ -8,6 +8,7 @@ use crate::backbone::Params;
 use crate::error::{Error, Result, WeightsError};
 use crate::system::digest::{sha256, sha256_of_file};
 use crate::system::files::{create_folder, sync_folder, write_synced};
+use crate::system::json::{json_text, read_json};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -194,9 +195,9 @@ fn write_folder(
         let tensors = optimizer.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         files.insert(OPTIMIZER.to_owned(), write_tensors(&folder.join(OPTIMIZER), &tensors)?);
     }
-    files.insert(STATE.to_owned(), write_json(&folder.join(STATE), state)?);
+    files.insert(STATE.to_owned(), write_summed(&folder.join(STATE), state)?);
     // The manifest comes last: a folder without it is not a checkpoint.
-    write_json(&folder.join(MANIFEST), &Manifest { step, files })?;
+    write_summed(&folder.join(MANIFEST), &Manifest { step, files })?;
     sync_folder(folder)
 }
 
@@ -216,8 +217,8 @@ fn save_error(path: &Path, error: &candle_core::Error) -> Error {
     Error::io("write", path)(std::io::Error::new(kind, error.to_string()))
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
+fn write_summed(path: &Path, value: &impl Serialize) -> Result<String> {
+    let text = json_text(path, value)?;
     write_synced(path, text.as_bytes())?;
     Ok(sha256(text.as_bytes()))
 }
@@ -243,11 +244,6 @@ fn read_folder<S: DeserializeOwned>(folder: &Path) -> Result<Saved<S>> {
     };
     let optimizer = folder.join(OPTIMIZER).exists().then(|| tensors(OPTIMIZER)).transpose()?;
     Ok(Saved { params: tensors(MODEL)?, optimizer, state: read_json(&folder.join(STATE))? })
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    serde_json::from_str(&text).map_err(|error| WeightsError::invalid(path, format!("not as saved ({error})")).into())
 }
 
 fn remove_folder(path: &Path) -> Result<()> {

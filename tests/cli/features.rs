@@ -1,10 +1,11 @@
 //! probe, tsne, extract, predict and the feature cache as a user meets them.
 
-use crate::common::workspace::{CLASSES, Workspace, json};
+use crate::common::workspace::{CLASSES, Workspace, json, textile};
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 /// Runs a command on the workspace's config with `--json`.
 fn run(workspace: &Workspace, command: &str, extra: &[&str]) -> Value {
@@ -278,4 +279,27 @@ fn predict_answers_every_file_in_order() {
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines[0], "path,label,probability,error,label_1,probability_1,distance,unknown,nearest");
     assert!(lines.len() == 2 && lines[1].starts_with(first), "{csv}");
+}
+
+#[test]
+fn predict_answers_each_line_at_once_for_the_file_as_it_is_then() {
+    let workspace = Workspace::new();
+    run(&workspace, "probe", &["--set", "probe.c=[1]"]);
+    let predict = ["predict", "--run", "runs/small", "-", "-q"];
+    let mut child = workspace.command(&predict).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut list = child.stdin.take().unwrap();
+    let (sender, rows) = std::sync::mpsc::channel();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line.unwrap()))));
+    let mut answer = |class: &str| -> Value {
+        fs::copy(&textile("test", class)[0], workspace.path("part.jpg")).unwrap();
+        writeln!(list, "part.jpg").unwrap();
+        let row = rows.recv_timeout(Duration::from_secs(120)).expect("a row before the next line");
+        serde_json::from_str(&row).unwrap()
+    };
+    let answers = ["global", "nominal", "global"].map(&mut answer);
+    assert_ne!(answers[0]["top"], answers[1]["top"]);
+    assert_eq!(answers[0], answers[2]);
+    drop(list);
+    assert!(child.wait().unwrap().success());
 }

@@ -1,8 +1,13 @@
 //! The keys of `[train]` beyond the plain recipe, as a user meets them.
 
+#[path = "../../examples/finetune.rs"]
+#[allow(dead_code)] // its `main`
+mod example;
+
 use crate::common::workspace::{Workspace, json};
 use std::fs;
 use std::process::Output;
+use vitadapt::report::{RunRecord, RunResult, Status};
 
 fn finetune(workspace: &Workspace, name: &str, sets: &[&str]) -> Output {
     let name = format!("run.name={name}");
@@ -184,4 +189,16 @@ fn a_run_directory_that_cannot_be_written_is_found_out_at_once() {
     let output = finetune(&workspace, "any", &[]);
     assert_eq!(output.status.code(), Some(5), "{output:?}");
     assert!(stderr(&output).contains("runs/any") && !stderr(&output).contains("epoch"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_example_trains_scores_and_predicts() {
+    let workspace = Workspace::new();
+    example::run(&workspace.path("data"), &workspace.path("runs")).unwrap();
+    let runs: Vec<_> = fs::read_dir(workspace.path("runs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let folder = runs.iter().find(|folder| folder.join("run.json").is_file()).unwrap();
+    let record = RunRecord::read(folder).unwrap();
+    let Some(RunResult::Finetune(result)) = record.result else { panic!("{:?}", record.result) };
+    assert_eq!((record.status, result.epochs, &result.run), (Status::Done, 5, folder));
+    assert!(result.test_accuracy.unwrap() > 0.5, "{result:?}");
 }

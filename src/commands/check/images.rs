@@ -9,6 +9,7 @@ use crate::data::decode::DecodeOptions;
 use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess};
 use crate::data::{Dataset, Split};
 use crate::error::{DataError, Result};
+use crate::experiment::session::decode_threads;
 use crate::report::{Console, key_value_table, listing_table, percent};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub fn check(
         decode: DecodeOptions { bit_depth: settings.data.bit_depth },
         geometry,
         on_error: settings.data.on_error,
-        threads: threads(settings),
+        threads: decode_threads(settings),
     };
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
     let found = examine(dataset, &options, &|done| progress.set(done as u64))?;
@@ -77,13 +78,6 @@ pub fn check(
         augmented::draw(file, settings, preprocess, &found.dataset, args)?;
     }
     Ok(sections)
-}
-
-fn threads(settings: &Settings) -> usize {
-    match settings.run.decode_threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    }
 }
 
 /// What the sizes of the images have to do with the input.

@@ -2,19 +2,16 @@
 
 use super::twins::thumbnail;
 use super::{CheckArgs, Section};
-use crate::backbone::Stage;
-use crate::commands::tsne::keys;
 use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
 use crate::error::Result;
-use crate::experiment::features::FeatureSet;
 use crate::experiment::saved::SavedRun;
+use crate::experiment::source::FeatureSource;
 use crate::probe::{Samples, Suspect, suspects};
 use crate::report::plots::{Sheet, SheetRow, save_sheet};
 use crate::report::{Console, listing_table, percent};
 use serde_json::json;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Neighbours that vote.
 const NEIGHBORS: usize = 10;
@@ -28,20 +25,17 @@ const SIDE: u32 = 160;
 /// # Errors
 /// Those of opening the run; failures of drawing and writing.
 pub fn run(folder: &Path, args: &CheckArgs, console: &Console) -> Result<()> {
-    let readout = SavedRun::readout(folder)?;
-    let sets = &args.config.set;
-    let run = SavedRun::open(folder, args.device.as_deref(), Stage::Features(readout), sets, console)?;
-    let dataset = Arc::new(run.dataset()?);
-    let keys = Arc::new(keys(&dataset, &run.session.workers)?);
-    let images = (&dataset, &keys, &Arc::new(run.pipeline()));
-    let features = FeatureSet::compute(&run.session, &run.model.params, &run.weights, readout, images, console)?;
+    let run = SavedRun::open_head(folder, args.device.as_deref(), &args.config.set, console)?;
+    let readout = run.readout();
+    let source = FeatureSource::of_run(run, readout)?;
+    let (features, dataset) = (source.features(console)?, &source.images.dataset);
     let labels: Vec<usize> = dataset.samples.iter().map(|sample| sample.label).collect();
     let samples = Samples::new(features.matrix(), &labels, &dataset.classes)?;
-    let found = run.session.workers.install(|| suspects(&samples, NEIGHBORS))?;
+    let found = source.session.workers.install(|| suspects(&samples, NEIGHBORS))?;
     if let Some(file) = &args.sheet {
-        draw(file, &dataset, &found, args.top, run.session.decode(), console)?;
+        draw(file, dataset, &found, args.top, source.session.decode(), console)?;
     }
-    let section = section(&dataset, &found, args.top);
+    let section = section(dataset, &found, args.top);
     console.output(&json!({section.key(): section.json}), || section.text)
 }
 

@@ -10,6 +10,7 @@ use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::Result;
 use crate::experiment::features::FeatureSet;
 use crate::experiment::session::Session;
+use crate::hub::Wanted;
 use crate::linalg::neighbors::{Metric, Neighbors, nearest};
 use crate::report::plots::{Sheet, SheetRow, Thumbnail, save_sheet};
 use crate::report::{Console, listing_table};
@@ -44,12 +45,11 @@ impl Features {
         found: &Examination,
         console: &Console,
     ) -> Result<Self> {
-        let session = Session::open(settings.clone(), console)?;
+        let session = Session::open(settings.clone(), Wanted::Backbone, console)?;
         let keys = Arc::new(found.findings.iter().map(|finding| finding.sha).collect::<Vec<_>>());
         let pipeline = Arc::new(Pipeline::evaluation(preprocess, session.decode()));
-        let images = (&Arc::new(found.dataset.clone()), &keys, &pipeline);
-        let weights = session.backbone.sha256.clone();
-        let set = FeatureSet::compute(&session, &session.backbone.params, &weights, Readout::POOL, images, console)?;
+        let images = session.images(&Arc::new(found.dataset.clone()), &keys, &pipeline);
+        let set = FeatureSet::compute(&session, session.pretrained(), Readout::POOL, &images, console)?;
         let all = set.matrix();
         let neighbors = session.workers.install(|| nearest(all, all, NEIGHBORS, Metric::Cosine, true))?;
         Ok(Self { set, neighbors })
@@ -192,7 +192,7 @@ pub fn draw(file: &Path, found: &Examination, pairs: &[Twins], decode: DecodeOpt
     save_sheet(file, &Sheet { title, side: SIDE, rows: rows.collect() })
 }
 
-/// A picture with its class, split and name; none when the file has gone by now.
+/// A picture with its class, split and name; none when the file is no longer there.
 pub fn thumbnail(sample: &Sample, classes: &[String], decode: DecodeOptions) -> Option<Thumbnail> {
     let image = decode_file(&sample.path, decode).ok()?;
     let file = sample.name.rsplit('/').next().unwrap_or(&sample.name);

@@ -4,11 +4,11 @@ use crate::backbone::Backbone;
 use crate::config::Settings;
 use crate::data::{Dataset, Split};
 use crate::error::{DataError, Error, ExitCode, Result};
-use crate::experiment::inspect::inspect_with;
+use crate::experiment::images::check_images_with;
 use crate::experiment::weights;
 use crate::hub::Wanted;
 use crate::ladder::{PlannedRun, Provenance, RunFailure, RunState};
-use crate::report::{Console, percent};
+use crate::report::{Console, RunResult, percent};
 use crate::system::child::run_to_end;
 use crate::system::files::create_folder;
 use crate::system::lock::Lock;
@@ -37,8 +37,8 @@ pub fn provenance(runs: &[PlannedRun], base: &Settings, console: &Console) -> Re
     }
     let location = weights::local(&base.model.backbone, Wanted::Backbone, console)?;
     let spec = Backbone::describe(&location, base.model.image_size)?;
-    let inspected = inspect_with(base, &spec, dataset, console)?;
-    Ok(Provenance { data: inspected.data_hash, weights: Backbone::checksum(&location)? })
+    let images = check_images_with(base, &spec, dataset, console)?;
+    Ok(Provenance { data: images.data_hash, weights: Backbone::checksum(&location)? })
 }
 
 /// Runs every cell that is not finished; those that fail do not keep others from running.
@@ -112,7 +112,7 @@ fn intention(state: &RunState) -> String {
 fn outcome(run: &PlannedRun, provenance: &Provenance, console: &Console) -> Option<RunFailure> {
     match run.state(Some(provenance)) {
         RunState::Finished(record) => {
-            let accuracy = record.result.as_ref().and_then(|result| result["test_accuracy"].as_f64());
+            let accuracy = record.result.as_ref().and_then(RunResult::test_accuracy);
             let accuracy = accuracy.map_or_else(|| "no accuracy".to_owned(), percent);
             console.info(format!("      {accuracy}, {:.1} s", record.wall_seconds));
             None

@@ -237,20 +237,27 @@ impl Pipeline {
         &self.preprocess
     }
 
-    /// Decodes a file and makes one view of it, shape (3, side, side). What needs the whole batch comes after, in
-    /// [`Pipeline::finish`].
+    /// Decodes a file, or takes its square from memory, and makes one view of it, shape (3, side, side). What needs the
+    /// whole batch comes after, in [`Pipeline::finish`].
     ///
     /// # Errors
     /// When the file is not a usable image.
     pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        let decode = || decode::decode_file(path, self.decode);
-        let square = if self.crops() {
-            self.square_view(&decode()?, view)?
-        } else {
-            let square = self.squares.get_or_make(path, || self.preprocess.square(&decode()?))?;
-            self.augmented(square, view)
-        };
-        Ok(self.preprocess.normalization.standardize(&square))
+        if self.crops() {
+            return self.load_once(path, view);
+        }
+        let square = || self.preprocess.square(&decode::decode_file(path, self.decode)?);
+        let square = self.squares.get_or_make(path, square)?;
+        Ok(self.preprocess.normalization.standardize(&self.augmented(square, view)))
+    }
+
+    /// The same from the file as it is now, keeping nothing: for files that are read once, or that may change.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub fn load_once(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
+        let image = decode::decode_file(path, self.decode)?;
+        Ok(self.preprocess.normalization.standardize(&self.square_view(&image, view)?))
     }
 
     /// One view of an image as an 8-bit square, before it is standardised.

@@ -1,12 +1,12 @@
 //! The pictures of a page: images that were classified wrongly, where the model looked, and what they are like.
 
-use super::Subject;
+use super::Page;
 use crate::backbone::Stage;
 use crate::data::Sample;
 use crate::data::decode;
 use crate::data::transform::View;
 use crate::error::Result;
-use crate::experiment::known;
+use crate::experiment::reference;
 use crate::features::{ImageRollout, ReferenceSet};
 use crate::linalg::Matrix;
 use crate::report::Console;
@@ -25,7 +25,7 @@ const NEIGHBORS: usize = 3;
 const VIEW: View = View { epoch: 0, sample: 0 };
 
 /// An image as the model sees it.
-struct Seen {
+struct Picture {
     square: RgbImage,
     pixels: Vec<f32>,
 }
@@ -38,7 +38,7 @@ struct Looked {
     neighbors: Vec<String>,
 }
 
-impl Subject<'_> {
+impl Page<'_> {
     /// The surest wrong answers on a split, at most so many; none when it is not known what was answered.
     pub(super) fn mistakes(&self, split: &str, most: usize, console: &Console) -> Option<Mistakes> {
         let predictions = Predictions::read(&self.folder.join(format!("predictions-{split}.csv"))).ok()?;
@@ -46,13 +46,13 @@ impl Subject<'_> {
         let shown = &wrong[..most.min(wrong.len())];
         let samples: HashMap<&str, &Sample> =
             self.dataset.samples.iter().map(|sample| (sample.name.as_str(), sample)).collect();
-        let seen = self.seen(&samples, shown.iter().map(|row| row.path.as_str()).collect());
-        let lost = seen.iter().filter(|seen| seen.is_none()).count();
+        let pictures = self.pictures(&samples, shown.iter().map(|row| row.path.as_str()).collect());
+        let lost = pictures.iter().filter(|picture| picture.is_none()).count();
         if lost > 0 {
             console
                 .warn(format!("{lost} of the images that were classified wrongly cannot be read: the page lacks them"));
         }
-        let (mut looked, without_heat) = match self.look(&seen, console) {
+        let (mut looked, without_heat) = match self.look(&pictures, console) {
             Ok(looked) => (looked, None),
             Err(error) => (HashMap::new(), Some(format!("Where the model looked cannot be told: {error}"))),
         };
@@ -63,14 +63,14 @@ impl Subject<'_> {
             image: small.get(&name).cloned(),
             path: name.into(),
         };
-        let mistake = |(number, (row, seen)): (usize, (&&Predicted, &Option<Seen>))| {
+        let mistake = |(number, (row, picture)): (usize, (&&Predicted, &Option<Picture>))| {
             let Looked { heat, neighbors } = looked.remove(&number).unwrap_or_default();
             Mistake {
                 path: row.path.clone().into(),
                 class: class(row.label),
                 predicted: class(row.predicted),
                 confidence: row.confidence,
-                image: seen.as_ref().and_then(|seen| thumbnail(&seen.square, SIDE)),
+                image: picture.as_ref().and_then(|picture| thumbnail(&picture.square, SIDE)),
                 heat: heat.and_then(|heat| thumbnail(&heat, SIDE)),
                 neighbors: neighbors.into_iter().map(neighbor).collect(),
             }
@@ -79,7 +79,7 @@ impl Subject<'_> {
             split: split.to_owned(),
             wrong: wrong.len(),
             total: predictions.rows.len(),
-            shown: shown.iter().zip(&seen).enumerate().map(mistake).collect(),
+            shown: shown.iter().zip(&pictures).enumerate().map(mistake).collect(),
             without_heat,
         })
     }
@@ -91,27 +91,28 @@ impl Subject<'_> {
         looked: impl Iterator<Item = &'l Looked>,
     ) -> HashMap<String, Vec<u8>> {
         let names: BTreeSet<&str> = looked.flat_map(|looked| &looked.neighbors).map(String::as_str).collect();
-        let seen = self.seen(samples, names.iter().copied().collect());
-        let picture = |(name, seen): (&str, Option<Seen>)| Some((name.to_owned(), thumbnail(&seen?.square, SMALL)?));
-        names.into_iter().zip(seen).filter_map(picture).collect()
+        let pictures = self.pictures(samples, names.iter().copied().collect());
+        let small =
+            |(name, picture): (&str, Option<Picture>)| Some((name.to_owned(), thumbnail(&picture?.square, SMALL)?));
+        names.into_iter().zip(pictures).filter_map(small).collect()
     }
 
     /// Reads images again, by name; none of those that cannot be read.
-    fn seen(&self, samples: &HashMap<&str, &Sample>, names: Vec<&str>) -> Vec<Option<Seen>> {
+    fn pictures(&self, samples: &HashMap<&str, &Sample>, names: Vec<&str>) -> Vec<Option<Picture>> {
         let see = |name: &str| {
             let image = decode::decode_file(&samples.get(name)?.path, self.session.decode()).ok()?;
             let square = self.pipeline.square_view(&image, VIEW).ok()?;
             let pixels = self.pipeline.preprocess().normalization.standardize(&square);
-            Some(Seen { square, pixels })
+            Some(Picture { square, pixels })
         };
-        self.session.workers.map(names, |name| Ok(see(name))).unwrap_or_default()
+        self.session.workers.map_on_cpu(names, see)
     }
 
     /// Where the model looked, and what it finds similar: by number, of the images that could be read.
-    fn look(&self, seen: &[Option<Seen>], console: &Console) -> Result<HashMap<usize, Looked>> {
-        let found: Vec<(usize, &Seen)> =
-            seen.iter().enumerate().filter_map(|(number, seen)| Some((number, seen.as_ref()?))).collect();
-        let mut inputs: Vec<f32> = found.iter().flat_map(|(_, seen)| &seen.pixels).copied().collect();
+    fn look(&self, pictures: &[Option<Picture>], console: &Console) -> Result<HashMap<usize, Looked>> {
+        let found: Vec<(usize, &Picture)> =
+            pictures.iter().enumerate().filter_map(|(number, picture)| Some((number, picture.as_ref()?))).collect();
+        let mut inputs: Vec<f32> = found.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
         self.pipeline.finish(&mut inputs, &vec![VIEW; found.len()]);
         let extractor = self.session.extractor(self.params, Stage::Features(self.readout))?;
         let looks = extractor.rollout(self.readout, &inputs)?;
@@ -120,8 +121,8 @@ impl Subject<'_> {
             Vec::new()
         });
         neighbors.resize(found.len(), Vec::new());
-        let looked = found.iter().zip(looks.iter().zip(neighbors)).map(|((number, seen), (look, neighbors))| {
-            (*number, Looked { heat: heat_map(&seen.square, &look.shares), neighbors })
+        let looked = found.iter().zip(looks.iter().zip(neighbors)).map(|((number, picture), (look, neighbors))| {
+            (*number, Looked { heat: heat_map(&picture.square, &look.shares), neighbors })
         });
         Ok(looked.collect())
     }
@@ -132,7 +133,7 @@ impl Subject<'_> {
         let Some(record) = self.record.known.as_ref().filter(|_| !looks.is_empty()) else {
             return Ok(Vec::new());
         };
-        let known = ReferenceSet::read(&self.folder.join(known::FILE), &record.sha256, width)?;
+        let known = ReferenceSet::read(&self.folder.join(reference::FILE), &record.sha256, width)?;
         let rows: Vec<f32> = looks.iter().flat_map(|look| &look.features).copied().collect();
         let found = self.session.workers.install(|| known.neighbors(Matrix::new(&rows, width), NEIGHBORS))?;
         Ok(found.iter().map(|images| images.iter().map(|&image| known.name(image).to_owned()).collect()).collect())

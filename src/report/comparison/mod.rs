@@ -10,11 +10,11 @@ mod text;
 pub use outcomes::{Outcomes, PREDICTIONS};
 pub use recommend::Recommendation;
 
+use super::RunRecord;
 use super::plots::{self, Tradeoff, TradeoffPoint};
-use super::{RunRecord, write_json};
 use crate::error::{Error, Result};
 use crate::metrics::{standard_deviation, t_interval};
-use crate::system::files::{create_folder, write_atomic};
+use crate::system::files::{create_folder, write_atomic, write_json};
 use recommend::{Recommender, StrategyScore};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};

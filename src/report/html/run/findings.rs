@@ -3,16 +3,18 @@
 use super::RunPage;
 use crate::metrics::Robustness;
 use crate::report::html::markup::{Html, TableCell, note, plot, table};
-use crate::report::percent;
 use crate::report::plots::{Measure, SelectionPlot, curve_svg, robustness_svg, selection_svg};
+use crate::report::{RunResult, percent};
 
 /// Loss and accuracy over the epochs.
 pub(super) fn curves(page: &RunPage) -> Html {
     if page.epochs.is_empty() {
         return Html::default();
     }
-    let result = page.record.result.as_ref();
-    let best = result.and_then(|result| result["best_epoch"].as_u64()).map(|epoch| epoch as usize);
+    let best = match &page.record.result {
+        Some(RunResult::Finetune(result)) => result.best_epoch,
+        _ => None,
+    };
     let draw = |measure, label: &str| match curve_svg(&page.epochs, best, measure) {
         Ok(svg) => plot(label, &svg),
         Err(reason) => note(&format!("The curve of the {label} cannot be drawn: {reason}")),
@@ -39,18 +41,13 @@ pub(super) fn selection(page: &RunPage) -> Html {
 
 /// What `probe` wrote into its result.
 fn chosen(page: &RunPage) -> Option<SelectionPlot> {
-    let result = page.record.result.as_ref()?;
-    let method = page.record.probe.as_ref()?.method;
-    let number = |point: &serde_json::Value, key: &str| point[key].as_f64().unwrap_or(f64::NAN);
-    let point = |point: &serde_json::Value| {
-        (number(point, "setting"), number(point, "train_accuracy"), number(point, "val_accuracy"))
-    };
+    let Some(RunResult::Probe(result)) = &page.record.result else { return None };
     Some(SelectionPlot {
         title: String::new(),
-        x_label: method.setting().into(),
+        x_label: result.method.setting().into(),
         log_x: true,
-        points: result["path"].as_array()?.iter().map(point).collect(),
-        chosen: result["chosen"].as_f64()?,
+        points: result.path.iter().map(|point| (point.setting, point.train_accuracy, point.val_accuracy)).collect(),
+        chosen: result.chosen,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::RunPage;
 use crate::metrics::{Evaluation, Inspection, Rate};
 use crate::report::html::markup::{Html, TableCell, note, table};
-use crate::report::{percent, thousands};
+use crate::report::{RunResult, percent, thousands};
 
 /// Classes whose confusion is shown as a matrix; of more, the commonest confusions are listed.
 const MATRIX: usize = 30;
@@ -15,15 +15,15 @@ pub(super) fn headline(page: &RunPage) -> Html {
 }
 
 fn verdict(page: &RunPage) -> Html {
-    let result = page.record.result.as_ref();
-    let text = |key: &str| result.and_then(|result| result[key].as_str());
-    let (class, sentence) = match (text("verdict"), text("verdict_reason"), text("advice")) {
-        (Some(code), Some(reason), _) => (if code == "ok" { "good" } else { "doubtful" }, reason),
-        (_, _, Some(advice)) => ("neutral", advice),
+    let (class, sentence, remedy) = match &page.record.result {
+        Some(RunResult::Finetune(result)) => {
+            let class = if result.verdict == "ok" { "good" } else { "doubtful" };
+            (class, &result.verdict_reason, result.remedy.as_ref())
+        }
+        Some(RunResult::Probe(result)) => ("neutral", &result.advice, None),
         _ => return Html::default(),
     };
-    let remedy =
-        text("remedy").map_or(Html::default(), |remedy| Html::markup(format!("<p>{}</p>", Html::text(remedy))));
+    let remedy = remedy.map_or(Html::default(), |remedy| Html::markup(format!("<p>{}</p>", Html::text(remedy))));
     Html::markup(format!(
         "<div class=\"verdict {class}\"><p><strong>{}</strong></p>{remedy}</div>",
         Html::text(sentence)

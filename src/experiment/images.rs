@@ -1,4 +1,5 @@
-//! Looking at every image once before training: bad files, duplicates, statistics, fingerprint.
+//! The images of an experiment, each looked at once before anything is computed: bad files, duplicates, statistics,
+//! fingerprint.
 
 use super::session::{Session, decode_threads};
 use crate::backbone::VitSpec;
@@ -9,19 +10,21 @@ use crate::data::audit::{AuditOptions, audit};
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
 use crate::error::{BadFile, Error, Result};
+use crate::features::Images;
 use crate::report::Console;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A data set that is fit for training, and how its images become input.
-pub struct Inspected {
+pub struct CheckedImages {
     /// The usable samples.
-    pub dataset: Dataset,
+    pub dataset: Arc<Dataset>,
     /// Files left out under `data.on_error = "skip"`.
     pub skipped: Vec<BadFile>,
     /// SHA-256 over names, labels and contents.
     pub data_hash: String,
     /// Content address of every sample.
-    pub keys: Vec<Key>,
+    pub keys: Arc<Vec<Key>>,
     /// The resolved preprocessing.
     pub preprocess: Preprocess,
 }
@@ -30,15 +33,20 @@ pub struct Inspected {
 ///
 /// # Errors
 /// Data errors that list every bad file, and images that are in two splits at once.
-pub fn inspect(session: &Session, dataset: Dataset, console: &Console) -> Result<Inspected> {
-    inspect_with(&session.settings, &session.backbone.spec, dataset, console)
+pub fn check_images(session: &Session, dataset: Dataset, console: &Console) -> Result<CheckedImages> {
+    check_images_with(&session.settings, &session.backbone.spec, dataset, console)
 }
 
 /// The same for a backbone that is not loaded.
 ///
 /// # Errors
-/// As [`inspect`].
-pub fn inspect_with(settings: &Settings, spec: &VitSpec, mut dataset: Dataset, console: &Console) -> Result<Inspected> {
+/// As [`check_images`].
+pub fn check_images_with(
+    settings: &Settings,
+    spec: &VitSpec,
+    mut dataset: Dataset,
+    console: &Console,
+) -> Result<CheckedImages> {
     let options = AuditOptions {
         decode: DecodeOptions { bit_depth: settings.data.bit_depth },
         geometry: Geometry::resolve(&settings.preprocess, spec.image_size, &spec.input),
@@ -55,19 +63,20 @@ pub fn inspect_with(settings: &Settings, spec: &VitSpec, mut dataset: Dataset, c
     }
     let statistics: Option<&ChannelStatistics> =
         Normalization::needs_statistics(settings.preprocess.normalize).then_some(&found.statistics);
-    Ok(Inspected {
+    Ok(CheckedImages {
         preprocess: Preprocess::resolve(&settings.preprocess, spec.image_size, &spec.input, statistics)?,
-        dataset,
+        dataset: Arc::new(dataset),
         skipped: found.skipped,
         data_hash: found.data_hash,
-        keys: found.keys,
+        keys: Arc::new(found.keys),
     })
 }
 
-impl Inspected {
-    /// From file to pixels without randomness.
-    pub fn evaluation_pipeline(&self, session: &Session) -> Pipeline {
-        Pipeline::evaluation(self.preprocess, session.decode())
+impl CheckedImages {
+    /// The images on their way to the backbone, without randomness.
+    pub fn images(&self, session: &Session) -> Images {
+        let pipeline = Arc::new(Pipeline::evaluation(self.preprocess, session.decode()));
+        session.images(&self.dataset, &self.keys, &pipeline)
     }
 
     /// Writes `skipped.csv` when files were left out.

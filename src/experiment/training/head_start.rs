@@ -3,9 +3,10 @@
 use super::Training;
 use crate::backbone::{Readout, is_visual_prompt};
 use crate::config::{Refit, Settings, WiseFt};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::experiment::features::FeatureSet;
-use crate::experiment::probe::fit;
+use crate::experiment::fit_probe::fit;
 use crate::probe::FittedProbe;
 use crate::report::{Console, percent, plots};
 use crate::train::epoch::validate;
@@ -16,11 +17,14 @@ use crate::train::wise_ft::Interpolation;
 use candle_core::Tensor;
 
 /// The best weights of training, as long as a mean with those before it is under way.
-pub(super) const FINETUNED: &str = "finetuned";
+pub const FINETUNED: &str = "finetuned";
 
 /// Refuses, before training, to choose something on no validation images after it.
-pub(super) fn check_wise_ft(settings: &Settings, val: usize) -> Result<()> {
-    if settings.train.wise_ft == Some(WiseFt::Chosen) && val == 0 {
+///
+/// # Errors
+/// A usage error.
+pub fn check_wise_ft(settings: &Settings, dataset: &Dataset) -> Result<()> {
+    if settings.train.wise_ft == Some(WiseFt::Chosen) && dataset.indices(Split::Val).is_empty() {
         return Err(Error::usage_hint(
             "train.wise_ft = true chooses the share of the fine-tuned weights on validation images, and there are none",
             "give the share, such as train.wise_ft = 0.5, or validation images",
@@ -60,11 +64,11 @@ impl Training {
     /// The pooled features of all images, while the backbone is still the pretrained one.
     fn pretrained_features(&self, console: &Console) -> Result<FeatureSet> {
         let (session, params) = (&self.session, &self.model.params);
-        let images = (&self.source.dataset, &self.keys, &self.source.evaluation);
-        // Prompts that have not learnt yet would only disturb.
+        let images = session.images(&self.source.dataset, &self.keys, &self.source.evaluation);
+        // Prompts that are not trained yet would only disturb.
         let mut pretrained = params.detached();
         pretrained.retain(|name| !is_visual_prompt(name));
-        FeatureSet::compute(session, &pretrained, &session.backbone.sha256, Readout::POOL, images, console)
+        FeatureSet::compute(session, (&pretrained, &session.backbone.sha256), Readout::POOL, &images, console)
     }
 
     /// A head from texts before training: says how well it does, ties it to where it is, and keeps the parameters when

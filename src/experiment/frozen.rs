@@ -15,9 +15,9 @@ use crate::system::signals::StopRequest;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where the inputs of training leave the frozen layers: the images themselves when nothing can be kept.
+/// The stage that training starts from: the end of the frozen layers, or the images when nothing can be kept.
 ///
-/// Nothing is kept when everything learns, when every epoch has new views (mixed images are), when an image's pixels
+/// Nothing is kept when everything is trainable, when every epoch has new views (mixed images are), when an image's pixels
 /// depend on its batch, or when the activations exceed the cache.
 pub fn stage(settings: &Settings, spec: &VitSpec, plan: &Plan, images: usize, console: &Console) -> Stage {
     let new_views = augments(&settings.augment) && settings.cache.views == 0;
@@ -49,7 +49,7 @@ pub fn views(settings: &Settings) -> usize {
 ///
 /// # Errors
 /// Data errors of files that changed under way; [`Error::Stopped`] after a signal.
-pub fn keep(
+pub fn inputs(
     session: &Session,
     model: &Model,
     source: &BatchSource,
@@ -84,18 +84,51 @@ pub fn keep(
     let watch: OnBatch<'_> = &mut watch;
     let plain = session.images(&source.dataset, keys, &source.evaluation);
     let rows = plain.rows(&rest, 0, &extractor, &identity, &cache, watch)?;
-    let mut kept = FrozenInputs { evaluation: warned(rows, &rest, console), views: Vec::new() };
+    let mut inputs = FrozenInputs { evaluation: warned(rows, &rest, console), views: Vec::new() };
     let augmented = session.images(&source.dataset, keys, &source.training);
     let identity = identity.augmented(AugmentIdentity { settings: &settings.augment, seed: settings.run.seed });
     for view in 0..views {
         let rows = augmented.rows(&train, view as u64, &extractor, &identity, &cache, watch)?;
-        kept.views.push(warned(rows, &train, console));
+        inputs.views.push(warned(rows, &train, console));
     }
     progress.finish();
-    Ok(Some(kept))
+    Ok(Some(inputs))
 }
 
 fn warned(rows: FeatureRows, samples: &[usize], console: &Console) -> FrozenRows {
     rows.warnings.iter().for_each(|warning| console.warn(warning));
     FrozenRows::new(rows, samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::{Backbone, Params, Readout};
+    use crate::config;
+    use crate::experiment::head::{self, HeadPlan};
+    use crate::report::Verbosity;
+
+    #[test]
+    fn training_starts_where_the_frozen_layers_end_unless_nothing_can_be_kept() {
+        let spec = Backbone::describe("builtin:vit-mini", None).unwrap();
+        let starts_at = |sets: &[&str]| {
+            let mut all = vec!["data.root=images".to_owned()];
+            all.extend(sets.iter().map(|&set| set.to_owned()));
+            let settings = config::load(None, &all).unwrap();
+            let head = (head::kind(false), Readout::POOL, 3);
+            let head = HeadPlan::new(&settings, (&spec, &Params::default()), head, None).unwrap();
+            stage(&settings, &spec, &head.plan, 100, &Console::new(Verbosity::Quiet, false))
+        };
+        let features = Stage::Features(Readout::POOL);
+        assert_eq!(starts_at(&["strategy.kind=frozen"]), features);
+        assert_eq!(starts_at(&["strategy.kind=full"]), Stage::Pixels);
+        let partial = ["strategy.kind=partial", "strategy.blocks=2"];
+        assert_eq!(starts_at(&partial), Stage::Block(spec.depth - 2));
+        assert_eq!(starts_at(&[partial[0], partial[1], "cache.max_bytes=1000"]), Stage::Pixels);
+        let augmented = "augment.preset=light";
+        assert_eq!(starts_at(&["strategy.kind=frozen", augmented, "cache.views=0"]), Stage::Pixels);
+        assert_eq!(starts_at(&["strategy.kind=frozen", augmented, "cache.views=4"]), features);
+        assert_eq!(starts_at(&["strategy.kind=frozen", "train.mixup=0.2"]), Stage::Pixels);
+        assert_eq!(starts_at(&["strategy.kind=frozen", "preprocess.normalize=batch"]), Stage::Pixels);
+    }
 }

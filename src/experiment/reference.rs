@@ -1,6 +1,6 @@
 //! What a run remembers of its training images, so that images unlike them are recognised.
 
-use super::features::{FeatureSet, Rows};
+use super::features::{FeatureSet, LabelledFeatures};
 use super::session::Session;
 use crate::backbone::{Readout, Stage};
 use crate::cache::Key;
@@ -18,12 +18,12 @@ use std::sync::Arc;
 pub const FILE: &str = "known.safetensors";
 
 /// The features of the training and of the validation images.
-pub struct Seen {
-    train: Rows,
-    val: Rows,
+pub struct ReferenceFeatures {
+    train: LabelledFeatures,
+    val: LabelledFeatures,
 }
 
-impl Seen {
+impl ReferenceFeatures {
     /// Those among the features of all images.
     pub fn among(features: &FeatureSet) -> Self {
         Self { train: features.of(&[Split::Train]), val: features.of(&[Split::Val]) }
@@ -44,9 +44,9 @@ impl Seen {
     ) -> Result<Self> {
         let frozen = matches!(plan.frozen_until, Stage::Features(_));
         if frozen && source.evaluation.preprocess().normalization != Normalization::Batch {
-            let images = (&source.dataset, keys, &source.evaluation);
-            let weights = &session.backbone.sha256;
-            let features = FeatureSet::compute(session, &model.params, weights, Readout::POOL, images, console)?;
+            let images = session.images(&source.dataset, keys, &source.evaluation);
+            let backbone = (&model.params, session.backbone.sha256.as_str());
+            let features = FeatureSet::compute(session, backbone, Readout::POOL, &images, console)?;
             return Ok(Self::among(&features));
         }
         let progress = console.progress(source.len(Split::Train) as u64, "features of known images");
@@ -57,7 +57,7 @@ impl Seen {
         })?;
         progress.finish();
         let width = Readout::POOL.width(&session.backbone.spec);
-        let rows = |split, values| Rows::new(values, width, &source.dataset, source.dataset.indices(split));
+        let rows = |split, values| LabelledFeatures::new(values, width, &source.dataset, source.dataset.indices(split));
         Ok(Self { train: rows(Split::Train, train_features), val: rows(Split::Val, val_features) })
     }
 
@@ -65,14 +65,8 @@ impl Seen {
     /// only when `unknown.k` is not 0.
     ///
     /// # Errors
-    /// A data error for features that are no numbers; when the file cannot be written.
-    fn remember(
-        &self,
-        folder: &Path,
-        session: &Session,
-        dataset: &Dataset,
-        console: &Console,
-    ) -> Result<ReferenceRecord> {
+    /// A data error for features that are not finite; when the file cannot be written.
+    fn write(&self, folder: &Path, session: &Session, dataset: &Dataset, console: &Console) -> Result<ReferenceRecord> {
         let settings = session.settings.unknown;
         let names = self.train.samples.iter().map(|&sample| dataset.samples[sample].name.clone()).collect();
         let known = ReferenceSet::new(self.train.matrix(), names)?;
@@ -103,16 +97,16 @@ impl Seen {
 /// Remembers the training images in a run directory, unless the settings say not to.
 ///
 /// # Errors
-/// Those of `seen`; a data error for features that are no numbers; when the file cannot be written.
+/// Those of `features`; a data error for features that are not finite; when the file cannot be written.
 pub fn remember(
     folder: &Path,
     session: &Session,
     dataset: &Dataset,
-    seen: impl FnOnce() -> Result<Seen>,
+    features: impl FnOnce() -> Result<ReferenceFeatures>,
     console: &Console,
 ) -> Result<Option<ReferenceRecord>> {
     if session.settings.unknown.k == 0 {
         return Ok(None);
     }
-    seen()?.remember(folder, session, dataset, console).map(Some)
+    features()?.write(folder, session, dataset, console).map(Some)
 }

@@ -1,13 +1,13 @@
-//! `vitadapt finetune --find-lr`: the learning-rate range test of a config, as a table, a picture and a CSV.
+//! The learning-rate range test of a config, as a table, a picture and a CSV.
 
-use super::finetune::Training;
+use super::Training;
 use crate::error::{Error, Result};
-use crate::report::{Console, Status, key_value_table, plots};
-use crate::system::signals::StopRequest;
+use crate::experiment::record::Completed;
+use crate::report::{Console, LrFinderResult, RunResult, Status, plots};
+use crate::system::signals::{Signal, StopRequest};
 use crate::train::fit::Observer;
 use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
-use serde_json::json;
 use std::path::Path;
 
 /// The file of all steps.
@@ -18,42 +18,32 @@ impl Training {
     ///
     /// # Errors
     /// As training, and when the results cannot be written.
-    pub(super) fn find_lr(mut self, stop: &StopRequest, console: &Console) -> Result<()> {
+    pub fn find_lr(mut self, stop: &StopRequest, console: &Console) -> Result<Completed> {
         let mut state = self.initial_state(console, false)?;
-        let kept = self.keep(stop, console)?;
-        let found = match kept {
+        let found = match self.run_frozen_layers(stop, console)? {
             None => self.ready(stop).find_lr(&mut state, &mut Watcher(console))?,
             Some(_) => None,
         };
         let Some(sweep) = found else {
             // Only a signal ends it without a result.
-            return stop.received().map_or(Ok(()), |signal| Err(self.stopped(signal)?));
+            return Err(self.stopped(stop.received().unwrap_or(Signal::Interrupt))?);
         };
         write_steps(&self.run.path(STEPS), &sweep)?;
         plots::save_lr_finder(&self.run.path("plots/lr-finder"), &self.title(), &sweep)?;
-        let result = json!({
-            "run": self.run.folder(),
-            "steps": sweep.points.len(),
-            "lr": sweep.suggestion.map(|point| point.lr),
-            "head_lr": sweep.suggestion.map(|point| point.head_lr),
-            "picture": self.run.path("plots/lr-finder.png"),
+        let train = &self.session.settings.train;
+        let result = RunResult::LrFinder(LrFinderResult {
+            run: self.run.folder().to_path_buf(),
+            steps: sweep.points.len(),
+            lr: sweep.suggestion.map(|point| point.lr),
+            head_lr: sweep.suggestion.map(|point| point.head_lr),
+            current_lr: train.lr,
+            current_head_lr: train.head_lr,
+            picture: self.run.path("plots/lr-finder.png"),
         });
         self.record.status = Status::Done;
         self.record.result = Some(result.clone());
         self.run.write_record(&self.record)?;
-        let train = &self.session.settings.train;
-        let set = |name: &str, rate: Option<f64>, now: f64| match rate {
-            Some(rate) => format!("train.{name} = {rate:.1e} (now {now:.1e})"),
-            None => format!("no rate lowered the loss (now {now:.1e})"),
-        };
-        console.output(&result, || {
-            key_value_table(&[
-                ("suggestion", set("lr", sweep.suggestion.map(|point| point.lr), train.lr)),
-                ("for the head", set("head_lr", sweep.suggestion.map(|point| point.head_lr), train.head_lr)),
-                ("steps", sweep.points.len().to_string()),
-                ("picture", self.run.path("plots/lr-finder.png").display().to_string()),
-            ])
-        })
+        Ok(Completed { folder: self.run.folder().to_path_buf(), result, evaluation: None })
     }
 }
 

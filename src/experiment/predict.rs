@@ -1,0 +1,202 @@
+//! What a run's model says of new images: labels with calibrated probabilities, what is to be done with a part, and how
+//! far an image is from those that the model was trained on.
+
+use super::saved::SavedRun;
+use crate::backbone::Stage;
+use crate::data::loader::Batch;
+use crate::data::transform::{Normalization, Pipeline, View};
+use crate::error::Result;
+use crate::features::{Distance, ReferenceRecord, ReferenceSet};
+use crate::linalg::Matrix;
+use crate::metrics::{Decision, softmax};
+use crate::model::Outputs;
+use crate::report::Console;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What is said of one image; with an `error` in place of a label when the file cannot be used.
+#[derive(Debug, Serialize)]
+pub struct Prediction {
+    /// The file, as it was named.
+    pub path: String,
+    /// The likeliest class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Its probability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+    /// The likeliest classes, the likeliest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<Candidate>,
+    /// Set when the run has a good class.
+    #[serde(flatten)]
+    pub inspection: Option<Judgement>,
+    /// Set when the run remembers its training images.
+    #[serde(flatten)]
+    pub likeness: Option<Likeness>,
+    /// Why there is no label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A class with its probability.
+#[derive(Debug, Serialize)]
+pub struct Candidate {
+    /// The class.
+    pub label: String,
+    /// From 0 to 1.
+    pub probability: f64,
+}
+
+/// What is to be done with a part.
+#[derive(Debug, Serialize)]
+pub struct Judgement {
+    /// Of all classes that are not good.
+    pub defect_probability: f64,
+    /// By the rules of the run.
+    pub decision: Decision,
+}
+
+/// How far an image is from the training images.
+#[derive(Debug, Serialize)]
+pub struct Likeness {
+    /// Mean cosine distance to the nearest ones.
+    pub distance: f64,
+    /// Whether that is farther than known images are; none for a run without validation images.
+    pub unknown: Option<bool>,
+    /// The training image most like it, by its name in `splits.csv`.
+    pub nearest: String,
+}
+
+impl Prediction {
+    fn of(path: &Path) -> Self {
+        Self {
+            path: path.display().to_string(),
+            label: None,
+            probability: None,
+            top: Vec::new(),
+            inspection: None,
+            likeness: None,
+            error: None,
+        }
+    }
+}
+
+/// A run's model on its way from files to predictions.
+pub struct Predictor {
+    /// The run.
+    pub run: SavedRun,
+    pipeline: Pipeline,
+    known: Option<(ReferenceSet, ReferenceRecord)>,
+    top: usize,
+}
+
+impl Predictor {
+    /// Opens the run in `folder`, on `device` instead of the run's own if given; each prediction names the `top` likeliest
+    /// classes.
+    ///
+    /// # Errors
+    /// As [`SavedRun::open`] and [`SavedRun::known`].
+    pub fn open(folder: &Path, device: Option<&str>, top: usize, console: &Console) -> Result<Self> {
+        let run = SavedRun::open(folder, device, Stage::Pixels, &[], console)?;
+        Ok(Self { pipeline: run.pipeline(), known: run.known()?, top, run })
+    }
+
+    /// Whether predictions say how far an image is from the training images.
+    pub fn tells_likeness(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Whether what is said of an image depends on those that are predicted with it.
+    pub fn depends_on_batch(&self) -> bool {
+        self.pipeline.preprocess().normalization == Normalization::Batch
+    }
+
+    /// What the model says of some files as they are now, in their order.
+    ///
+    /// # Errors
+    /// When the device fails; a file that cannot be used is no error here, its prediction says why.
+    pub fn predict(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>> {
+        let view = View { epoch: 0, sample: 0 };
+        let load = |path: &PathBuf| self.pipeline.load_once(path, view).map_err(|error| error.to_string());
+        let loaded = self.run.session.workers.map_on_cpu(paths.iter().collect(), load);
+        let mut batch = Batch::default();
+        for (index, pixels) in loaded.iter().enumerate() {
+            if let Ok(pixels) = pixels {
+                batch.inputs.extend_from_slice(pixels);
+                batch.labels.push(0);
+                batch.indices.push(index);
+            }
+        }
+        self.pipeline.finish(&mut batch.inputs, &vec![view; batch.indices.len()]);
+        let mut answers = self.answers(&batch)?.into_iter();
+        let row = |(path, pixels): (&PathBuf, std::result::Result<Vec<f32>, String>)| match pixels {
+            Ok(_) => answers.next().map_or_else(|| Prediction::of(path), |answer| self.classified(path, &answer)),
+            Err(error) => Prediction { error: Some(error), ..Prediction::of(path) },
+        };
+        Ok(paths.iter().zip(loaded).map(row).collect())
+    }
+
+    /// The logits of each image of a batch, and how far it is from the training images.
+    fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {
+        let images = batch.indices.len();
+        if images == 0 {
+            return Ok(Vec::new());
+        }
+        let Outputs { features, logits } = self.run.model.run(batch)?;
+        let features = Matrix::new(&features, features.len() / images);
+        let distances = match &self.known {
+            // Features that are not finite are reported by their logits.
+            Some((known, record)) if features.check_finite(|_| String::new()).is_ok() => self
+                .run
+                .session
+                .workers
+                .install(|| known.distances(features, record.k))?
+                .into_iter()
+                .map(Some)
+                .collect(),
+            _ => vec![None; images],
+        };
+        let logits = logits.chunks_exact(self.run.record.classes.len().max(1));
+        let answer = |(logits, distance): (&[f32], Option<Distance>)| Answer {
+            logits: logits.iter().map(|&logit| f64::from(logit)).collect(),
+            distance,
+        };
+        Ok(logits.zip(distances).map(answer).collect())
+    }
+
+    fn classified(&self, path: &Path, answer: &Answer) -> Prediction {
+        let record = &self.run.record;
+        let probabilities = softmax(&answer.logits, record.temperature.unwrap_or(1.0));
+        if probabilities.iter().any(|probability| !probability.is_finite()) {
+            return Prediction { error: Some("the model gives no finite numbers".into()), ..Prediction::of(path) };
+        }
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        let candidate =
+            |&class: &usize| Candidate { label: record.classes[class].clone(), probability: probabilities[class] };
+        Prediction {
+            label: order.first().map(|&class| record.classes[class].clone()),
+            probability: order.first().map(|&class| probabilities[class]),
+            top: order.iter().take(self.top).map(candidate).collect(),
+            inspection: record.inspection.as_ref().map(|rules| Judgement {
+                defect_probability: rules.score(&probabilities, &record.classes),
+                decision: rules.decide(&probabilities, &record.classes),
+            }),
+            likeness: self.likeness(answer.distance),
+            ..Prediction::of(path)
+        }
+    }
+
+    fn likeness(&self, distance: Option<Distance>) -> Option<Likeness> {
+        let ((known, record), Distance { distance, nearest }) = (self.known.as_ref()?, distance?);
+        let unknown = record.threshold.map(|threshold| distance > threshold);
+        Some(Likeness { distance, unknown, nearest: known.name(nearest).to_owned() })
+    }
+}
+
+/// What the model says of one image.
+struct Answer {
+    logits: Vec<f64>,
+    distance: Option<Distance>,
+}

@@ -1,0 +1,293 @@
+//! A training under way: what frozen layers make of the images, the loop, the scores of the best epoch.
+
+mod find_lr;
+mod head_start;
+
+pub use head_start::{FINETUNED, check_wise_ft};
+
+use super::frozen;
+use super::images::CheckedImages;
+use super::loss::criterion;
+use super::page::Page;
+use super::record::{Completed, write_down};
+use super::reference::{self, ReferenceFeatures};
+use super::score::{self, SplitScore, evaluate_splits, score_splits, write_scores};
+use super::session::{Session, computation, load_saved};
+use super::texts::ClassTexts;
+use crate::backbone::Readout;
+use crate::cache::Key;
+use crate::config::HeadInit;
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::features::ReferenceRecord;
+use crate::model::{BatchSource, DropRates, FrozenInputs, Model};
+use crate::report::{Console, FinetuneResult, Run, RunRecord, RunResult, Status, TrainingReport, plots, verdict};
+use crate::strategy::Plan;
+use crate::system::memory::peak_memory_bytes;
+use crate::system::signals::{Signal, StopRequest};
+use crate::train::checkpoint::Checkpoints;
+use crate::train::fit::{Ending, Fit};
+use crate::train::mix::Mixer;
+use crate::train::progress::Progress;
+use crate::train::safeguard::Safeguard;
+use crate::train::soup::clear_ingredients;
+use crate::train::state::TrainState;
+use crate::train::trainer::{Objective, Trainer};
+use candle_core::Tensor;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A run under way.
+pub struct Training {
+    session: Session,
+    model: Model,
+    plan: Plan,
+    objective: Objective,
+    source: BatchSource,
+    keys: Arc<Vec<Key>>,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    run: Run,
+    /// `run.json` as it stands.
+    pub record: RunRecord,
+    /// The classes in words, when the head starts from them.
+    texts: Option<ClassTexts>,
+    /// The trainable parameters before training, when they are wanted after it.
+    start: Option<BTreeMap<String, Tensor>>,
+}
+
+impl Training {
+    /// Writes down what is fixed before training: the config, the splits, the skipped files, the record.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new(
+        session: Session,
+        images: &CheckedImages,
+        (model, texts): (Model, Option<ClassTexts>),
+        plan: Plan,
+        run: Run,
+        record: RunRecord,
+    ) -> Result<Self> {
+        let settings = &session.settings;
+        write_down(&run, settings, images, &record)?;
+        let objective = Objective {
+            criterion: criterion(settings, &images.dataset),
+            regulariser: None,
+            drop: DropRates { path: settings.model.drop_path, head: settings.model.head_dropout },
+        };
+        let keys = Arc::clone(&images.keys);
+        let evaluation = images.images(&session).pipeline;
+        let source = BatchSource {
+            training: Arc::new(evaluation.augmented_by(&settings.augment, settings.run.seed)),
+            evaluation,
+            dataset: Arc::clone(&images.dataset),
+            sampler: settings.train.sampler,
+            seed: settings.run.seed,
+            batch_size: settings.train.batch_size,
+            threads: session.decode_threads(),
+            views: frozen::views(settings),
+            frozen: None,
+        };
+        let checkpoints = Checkpoints::of_run(run.folder());
+        let micro_batches = record.forecast.map_or(1, |forecast| forecast.micro_batches);
+        let safeguard = Safeguard::new(micro_batches, settings.run.precision);
+        let progress = Progress { safeguard, ..Progress::default() };
+        let start = None;
+        Ok(Self { session, model, plan, objective, source, keys, checkpoints, progress, run, record, texts, start })
+    }
+
+    /// The loop, from the start or from the last checkpoint.
+    ///
+    /// # Errors
+    /// Data errors of files that changed under way, numerical errors, I/O errors of checkpoints.
+    pub fn fit(&mut self, stop: &StopRequest, console: &Console, resume: bool) -> Result<Ending> {
+        if let Some(signal) = self.run_frozen_layers(stop, console)? {
+            return Ok(Ending::Stopped(signal));
+        }
+        let mut state = self.initial_state(console, resume)?;
+        let settings = &self.session.settings;
+        let fit = self.ready(stop);
+        let images = self.source.len(Split::Train);
+        let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
+        let unfreezing = self.plan.epochs_of_unfreezing();
+        if unfreezing >= epochs {
+            console.warn(format!(
+                "training has {epochs} epochs, but with strategy.unfreeze = {} all blocks learn only from epoch {}",
+                settings.unfreeze,
+                unfreezing + 1
+            ));
+        }
+        let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &state.progress)?;
+        let ending = fit.run(&mut state, &mut report)?;
+        let TrainState { progress, optimizer, average } = state;
+        // Before anything is scored: the largest buffers of training.
+        drop((optimizer, average));
+        if ending == Ending::Finished && settings.train.soup > 0 {
+            self.record.soup = fit.soup(&progress)?;
+            match &self.record.soup {
+                Some(soup) => console.info(format!("soup      {}", soup.sentence())),
+                None => console.warn("train.soup needs two epochs with validation scores: nothing is mixed"),
+            }
+        }
+        self.progress = progress;
+        Ok(ending)
+    }
+
+    /// Computes or finds what frozen layers make of the images, and holds a head from texts to its start; to be called
+    /// before anything has moved. A signal when one ended it.
+    fn run_frozen_layers(&mut self, stop: &StopRequest, console: &Console) -> Result<Option<Signal>> {
+        let watched = (self.run.folder(), stop);
+        let inputs = frozen::inputs(&self.session, &self.model, &self.source, &self.keys, watched, console);
+        if let (Err(Error::Stopped { .. }), Some(signal)) = (&inputs, stop.received()) {
+            return Ok(Some(signal));
+        }
+        self.source.frozen = inputs?;
+        self.record.cache = self.source.frozen.as_ref().map(FrozenInputs::usage);
+        self.regularise_to_texts(console)?;
+        Ok(None)
+    }
+
+    /// The loop over what is there.
+    fn ready<'a>(&'a self, stop: &'a StopRequest) -> Fit<'a> {
+        let settings = &self.session.settings;
+        let side = self.source.training.preprocess().geometry.image_size;
+        Fit {
+            settings: &settings.train,
+            early_stop: &settings.early_stop,
+            seed: settings.run.seed,
+            trainer: Trainer {
+                model: &self.model,
+                plan: &self.plan,
+                objective: &self.objective,
+                computation: computation(settings),
+            },
+            source: &self.source,
+            mixer: Mixer::new(&settings.train, self.source.dataset.classes.len(), side, settings.run.seed),
+            checkpoints: &self.checkpoints,
+            stop,
+        }
+    }
+
+    /// Writes down that a signal ended the run; the error to end with.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn stopped(&mut self, signal: Signal) -> Result<Error> {
+        self.record.status = Status::Stopped;
+        self.run.write_record(&self.record)?;
+        let run = self.run.folder().to_path_buf();
+        Ok(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
+    }
+
+    /// From the last checkpoint, or from the start.
+    fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
+        let settings = &self.session.settings;
+        let saved = if resume {
+            self.checkpoints.recover()?;
+            self.checkpoints.load::<Progress>("last")?
+        } else {
+            None
+        };
+        match &saved {
+            Some(saved) => load_saved(&self.model.params, &saved.params, self.run.folder())?,
+            None if settings.model.head_init == HeadInit::Probe => self.start_from_probe(console)?,
+            None => {}
+        }
+        let mut state =
+            TrainState::new(&settings.train, self.plan.clone(), &self.model.params, self.progress.safeguard)?;
+        if let Some(saved) = saved {
+            state.restore(saved.state, saved.optimizer.unwrap_or_default())?;
+            console.info(format!("resuming after epoch {}, step {}", state.progress.epoch, state.progress.step));
+        }
+        Ok(state)
+    }
+
+    /// Scores the best epoch and writes the reports.
+    ///
+    /// # Errors
+    /// Data errors of files that changed under way; I/O errors.
+    pub fn finish(mut self, console: &Console) -> Result<Completed> {
+        if let Some(best) = self.checkpoints.load::<Progress>("best")? {
+            load_saved(&self.model.params, &best.params, self.run.folder())?;
+        }
+        self.mix_with_start(console)?;
+        self.model = self.model.merged()?;
+        let (splits, inspection) = ([Split::Val, Split::Test], &self.session.settings.inspection);
+        let (scored, val_features) = score_splits(&self.source, &self.model, &splits, console)?;
+        let (calibration, scores) = evaluate_splits(&self.source.dataset, scored, inspection)?;
+        calibration.record(&mut self.record, console);
+        self.record.known = self.remember(val_features, console)?;
+        write_scores(self.run.folder(), &self.source.dataset, &scores)?;
+        self.draw_curves()?;
+        self.record.status = Status::Done;
+        self.record.peak_memory_bytes = peak_memory_bytes().max(self.record.peak_memory_bytes);
+        let result = RunResult::Finetune(Box::new(self.result(&scores)));
+        self.record.result = Some(result.clone());
+        self.run.write_record(&self.record)?;
+        clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
+        self.checkpoints.remove(FINETUNED)?;
+        self.page().leave(console);
+        Ok(Completed { folder: self.run.folder().to_path_buf(), result, evaluation: score::foremost(&scores).cloned() })
+    }
+
+    /// What its page is made of.
+    fn page(&self) -> Page<'_> {
+        Page {
+            folder: self.run.folder(),
+            session: &self.session,
+            record: &self.record,
+            params: &self.model.params,
+            readout: Readout::POOL,
+            dataset: &self.source.dataset,
+            pipeline: &self.source.evaluation,
+        }
+    }
+
+    fn remember(&self, val_features: Vec<f32>, console: &Console) -> Result<Option<ReferenceRecord>> {
+        let images = (&self.source, &self.keys);
+        let features = || ReferenceFeatures::by(&self.model, val_features, &self.session, &self.plan, images, console);
+        reference::remember(self.run.folder(), &self.session, &self.source.dataset, features, console)
+    }
+
+    fn draw_curves(&self) -> Result<()> {
+        let best = self.progress.early_stop.best_epoch();
+        plots::save_curves(&self.run.path("plots/curves"), &self.title(), &self.progress.history, best)
+    }
+
+    /// What stands above its pictures.
+    fn title(&self) -> String {
+        format!("{}, {}", self.session.settings.run.name, self.session.settings.strategy)
+    }
+
+    /// What `finetune --json` prints.
+    fn result(&self, scores: &[SplitScore]) -> FinetuneResult {
+        let accuracy = |wanted: Split| score::of(scores, wanted).map(|evaluation| evaluation.accuracy);
+        let history = &self.progress.history;
+        let verdict = verdict(history);
+        let images = self.record.data.train as f64;
+        let seconds: f64 = history.iter().map(|epoch| images / epoch.images_per_second).sum();
+        let images_per_second = images * history.len() as f64 / seconds;
+        FinetuneResult {
+            run: self.run.folder().to_path_buf(),
+            strategy: self.record.strategy.clone(),
+            trainable_parameters: self.record.trainable_parameters,
+            total_parameters: self.record.total_parameters,
+            epochs: history.len(),
+            best_epoch: self.progress.early_stop.best_epoch(),
+            val_accuracy: accuracy(Split::Val),
+            test_accuracy: accuracy(Split::Test),
+            seconds: self.record.wall_seconds,
+            images_per_second: images_per_second.is_finite().then_some(images_per_second),
+            peak_memory_bytes: self.record.peak_memory_bytes,
+            expected_memory_bytes: self.record.forecast.map(|forecast| forecast.memory.total()),
+            cache: self.record.cache,
+            soup: self.record.soup.clone(),
+            wise_ft: self.record.wise_ft.clone(),
+            inspection: score::inspection(scores).cloned(),
+            verdict: verdict.code().to_owned(),
+            verdict_reason: verdict.sentence(),
+            remedy: verdict.remedy(&self.session.settings),
+        }
+    }
+}

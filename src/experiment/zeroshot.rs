@@ -1,0 +1,160 @@
+//! Zero-shot classification: images compared with what is said of the classes, without any training.
+
+use super::features::FeatureSet;
+use super::head;
+use super::images::check_images;
+use super::open::Opened;
+use super::page::Page;
+use super::record::{Completed, start_run};
+use super::reference::{self, ReferenceFeatures};
+use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
+use super::session::Session;
+use super::texts::ClassTexts;
+use crate::backbone::{Params, Readout, Stage};
+use crate::config::{InspectionSettings, Settings, StrategySettings};
+use crate::data::Split;
+use crate::data::loader::Batch;
+use crate::error::Result;
+use crate::model::{Model, Scored};
+use crate::report::{Console, Run, RunRecord, RunResult, Status, TemplateScore, ZeroshotResult};
+use crate::system::memory::peak_memory_bytes;
+use crate::text::Prompts;
+use crate::train::checkpoint::Checkpoints;
+use crate::train::progress::Progress;
+use std::time::Instant;
+
+/// Embeds classes and images, scores and saves; `templates` scores each template alone beside the ensemble of all.
+///
+/// # Errors
+/// Usage, data and weights errors, all before images are embedded but for files that change under way; I/O errors.
+pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Result<Completed> {
+    let clock = Instant::now();
+    // A run of the pretrained backbone with another head, whatever the settings say about fine-tuning.
+    let settings = Settings { strategy: StrategySettings::Frozen, ..settings };
+    let (Opened { mut session, dataset }, texts) = Opened::with_texts(settings, console)?;
+    let checked = check_images(&session, dataset, console)?;
+    let (run, mut record) = start_run(&session, &checked, ("zeroshot", head::kind(true)), console)?;
+    let images = checked.images(&session);
+    let features = FeatureSet::compute(&session, session.pretrained(), Readout::POOL, &images, console)?;
+    let known = || Ok(ReferenceFeatures::among(&features));
+    record.known = reference::remember(run.folder(), &session, &features.dataset, known, console)?;
+    let inspection = session.settings.inspection.clone();
+    let zeroshot = ZeroShot::new(&mut session, &texts, &features)?;
+
+    let templates = if templates { zeroshot.templates()? } else { Vec::new() };
+    zeroshot.set_head(&texts.zero_shot()?)?;
+    let scores = zeroshot.save(&run, &mut record, &inspection, console)?;
+    record.wall_seconds = clock.elapsed().as_secs_f64();
+    record.peak_memory_bytes = peak_memory_bytes();
+    let result = RunResult::Zeroshot(Box::new(result(&run, &record, &texts.prompts, &scores, templates)));
+    record.result = Some(result.clone());
+    run.write_record(&record)?;
+    let page = Page {
+        folder: run.folder(),
+        session: &session,
+        record: &record,
+        params: &zeroshot.model.params,
+        readout: Readout::POOL,
+        dataset: &features.dataset,
+        pipeline: &images.pipeline,
+    };
+    page.leave(console);
+    Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
+}
+
+/// The features of the images and the head that compares them.
+struct ZeroShot<'a> {
+    features: &'a FeatureSet,
+    texts: &'a ClassTexts,
+    model: Model,
+}
+
+impl<'a> ZeroShot<'a> {
+    fn new(session: &mut Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
+        let head = session.head(head::kind(true), Readout::POOL, features.dataset.classes.len())?;
+        let model = session.model(Stage::Features(Readout::POOL), &head, None)?;
+        Ok(Self { features, texts, model })
+    }
+
+    fn set_head(&self, head: &Params) -> Result<()> {
+        Ok(self.model.params.assign(|name, _| Ok(head.get(name)))?)
+    }
+
+    /// The logits of the validation and the test images, as far as there are any.
+    fn score(&self) -> Result<Vec<(Split, Scored)>> {
+        let mut scored = Vec::new();
+        for split in [Split::Val, Split::Test] {
+            let rows = self.features.of(&[split]);
+            if rows.labels.is_empty() {
+                continue;
+            }
+            let batch =
+                Batch { inputs: rows.values, labels: rows.labels, indices: rows.samples, soft_labels: Vec::new() };
+            let logits = self.model.run(&batch)?.logits;
+            scored.push((split, Scored { logits, labels: batch.labels, indices: batch.indices }));
+        }
+        Ok(scored)
+    }
+
+    /// Writes the scores and the head, and completes the record.
+    fn save(
+        &self,
+        run: &Run,
+        record: &mut RunRecord,
+        inspection: &InspectionSettings,
+        console: &Console,
+    ) -> Result<Vec<SplitScore>> {
+        let dataset = &self.features.dataset;
+        let (calibration, scores) = evaluate_splits(dataset, self.score()?, inspection)?;
+        calibration.record(record, console);
+        write_scores(run.folder(), dataset, &scores)?;
+        let params = &self.model.params;
+        Checkpoints::of_run(run.folder()).save("best", 1, params, None, &Progress::default())?;
+        record.status = Status::Done;
+        record.cache = Some(self.features.usage);
+        record.total_parameters = params.counts().1;
+        Ok(scores)
+    }
+
+    /// What each template scores alone.
+    fn templates(&self) -> Result<Vec<TemplateScore>> {
+        let ClassTexts { prompts, embeddings, .. } = self.texts;
+        let score = |(index, template): (usize, &String)| {
+            self.set_head(&self.texts.head(&embeddings.of_template(index)?)?)?;
+            let (_, scores) = evaluate_splits(&self.features.dataset, self.score()?, &InspectionSettings::default())?;
+            let accuracy = |split| of(&scores, split).map(|evaluation| evaluation.accuracy);
+            let (val_accuracy, test_accuracy) = (accuracy(Split::Val), accuracy(Split::Test));
+            Ok(TemplateScore { template: template.clone(), val_accuracy, test_accuracy })
+        };
+        prompts.templates.iter().enumerate().map(score).collect()
+    }
+}
+
+/// What `zeroshot --json` prints.
+fn result(
+    run: &Run,
+    record: &RunRecord,
+    prompts: &Prompts,
+    scores: &[SplitScore],
+    templates: Vec<TemplateScore>,
+) -> ZeroshotResult {
+    let classes = prompts.classes.iter().enumerate();
+    let test = of(scores, Split::Test);
+    ZeroshotResult {
+        run: run.folder().to_path_buf(),
+        strategy: record.strategy.clone(),
+        prompts: classes.map(|(index, class)| (class.class.clone(), prompts.of(index).into())).collect(),
+        trainable_parameters: record.trainable_parameters,
+        total_parameters: record.total_parameters,
+        val_accuracy: of(scores, Split::Val).map(|val| val.accuracy),
+        test_accuracy: test.map(|test| test.accuracy),
+        test_accuracy_ci95: test.and_then(|test| test.accuracy_ci95),
+        majority_baseline: test.map(|test| test.majority_baseline),
+        temperature: record.temperature,
+        seconds: record.wall_seconds,
+        peak_memory_bytes: record.peak_memory_bytes,
+        cache: record.cache,
+        inspection: inspection(scores).cloned(),
+        templates,
+    }
+}

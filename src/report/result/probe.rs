@@ -1,0 +1,120 @@
+//! What `probe` comes to.
+
+use super::{served, share, share_within};
+use crate::cache::CacheUse;
+use crate::config::{FeatureChoice, ProbeMethod};
+use crate::data::Split;
+use crate::metrics::Inspection;
+use crate::probe::SettingScore;
+use crate::report::key_value_table;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What `probe --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// The run directory.
+    pub run: PathBuf,
+    /// `probe`
+    pub strategy: String,
+    /// The classifier.
+    pub method: ProbeMethod,
+    /// Which tokens it reads.
+    pub features: FeatureChoice,
+    /// Of how many last blocks.
+    pub blocks: usize,
+    /// The chosen C, k or β.
+    pub chosen: f64,
+    /// Beside β, the weight of the votes.
+    pub alpha: Option<f64>,
+    /// The images that it was chosen on, in words.
+    pub chosen_on: String,
+    /// The images it was fitted on in the end.
+    pub fitted_on: Vec<Split>,
+    /// The objective at the end of the fit; none where images vote.
+    pub objective: Option<f64>,
+    /// Values of the head.
+    pub trainable_parameters: usize,
+    /// All values.
+    pub total_parameters: usize,
+    /// On the images it was fitted on.
+    pub train_accuracy: f64,
+    /// On images it had not seen.
+    pub val_accuracy: f64,
+    /// After the last fit.
+    pub test_accuracy: Option<f64>,
+    /// Its 95 % interval.
+    pub test_accuracy_ci95: Option<[f64; 2]>,
+    /// Wall time.
+    pub seconds: f64,
+    /// Largest resident memory.
+    pub peak_memory_bytes: Option<u64>,
+    /// How often the backbone had to run.
+    pub cache: CacheUse,
+    /// One point a setting, ascending.
+    pub path: Vec<PathPoint>,
+    /// The accuracy that is wanted, if one is.
+    pub target: Option<f64>,
+    /// What the score means, and what is worth trying next.
+    pub advice: String,
+    /// When a good class is named.
+    pub inspection: Option<Inspection>,
+}
+
+/// The scores of one setting.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PathPoint {
+    /// C, k or β.
+    pub setting: f64,
+    /// On the images it was fitted on.
+    pub train_accuracy: f64,
+    /// On images it had not seen.
+    pub val_accuracy: f64,
+    /// The objective; none where images vote.
+    pub objective: Option<f64>,
+    /// Newton steps.
+    pub iterations: usize,
+    /// Whether every solve reached the tolerance.
+    pub converged: bool,
+}
+
+impl From<&SettingScore> for PathPoint {
+    fn from(point: &SettingScore) -> Self {
+        Self {
+            setting: point.setting,
+            train_accuracy: point.train_accuracy,
+            val_accuracy: point.validation_accuracy,
+            objective: point.objective,
+            iterations: point.iterations,
+            converged: point.converged,
+        }
+    }
+}
+
+impl ProbeResult {
+    pub(super) fn table(&self) -> String {
+        let chosen = self.chosen;
+        let setting = match (self.method, self.alpha) {
+            (_, Some(alpha)) => format!("α = {alpha:.2}, β = {chosen:.2}"),
+            (ProbeMethod::Knn, None) => format!("k = {chosen}"),
+            _ => format!("C = {chosen:.3e}"),
+        };
+        let method = match self.method {
+            ProbeMethod::Logistic => "logistic",
+            ProbeMethod::Svm => "svm",
+            ProbeMethod::Knn => "knn",
+            ProbeMethod::Tip => "tip",
+        };
+        key_value_table(&[
+            ("probe", method.to_owned()),
+            ("chosen", format!("{setting} on {}", self.chosen_on)),
+            ("training accuracy", share(Some(self.train_accuracy))),
+            ("held-out accuracy", share(Some(self.val_accuracy))),
+            ("test accuracy", share_within(self.test_accuracy, self.test_accuracy_ci95)),
+            ("features", served(self.cache)),
+            ("time", format!("{:.1} s", self.seconds)),
+            ("advice", self.advice.clone()),
+            ("run", self.run.display().to_string()),
+        ])
+    }
+}
