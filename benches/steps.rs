@@ -66,7 +66,7 @@ fn blocks(criterion: &mut Criterion) {
     for (name, index) in [("whole", 0), ("of the class row", spec.depth - 1)] {
         let block = vit.plain_block(Segment::Block(index), &x).unwrap().unwrap();
         group.bench_function(format!("{name}, forward"), |b| {
-            b.iter(|| black_box(block.forward(&x, Mode::Eval).unwrap()))
+            b.iter(|| black_box(block.forward(&x, Mode::Eval).unwrap()));
         });
         let dy = block.forward(&x, Mode::Eval).unwrap().0.ones_like().unwrap();
         let backward = |kept| block.backward(kept, &dy, true, &mut GradStore::default()).unwrap();

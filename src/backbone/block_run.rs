@@ -218,35 +218,31 @@ impl Block {
     }
 
     fn activate(&self, hidden: &[f32], activated: &mut [f32]) -> Result<()> {
-        match self.activation {
-            Some(activation) => self.fc1.linear().with_bias(|bias| {
-                activation.forward_values(hidden, bias, activated);
-                Ok(())
-            }),
-            None => {
-                SwiGlu::new(self.fc1.linear().outputs()?)?.forward_values(hidden, activated);
-                Ok(())
-            }
-        }
+        let Some(activation) = self.activation else {
+            SwiGlu::new(self.fc1.linear().outputs()?)?.forward_values(hidden, activated);
+            return Ok(());
+        };
+        self.fc1.linear().with_bias(|bias| {
+            activation.forward_values(hidden, bias, activated);
+            Ok(())
+        })
     }
 
     /// The gradient of the hidden values from that of the activated ones, which are computed again on the way.
     fn activate_backward(&self, hidden: &[f32], activated: &mut [f32], mut dactivated: Buffer) -> Result<Buffer> {
-        match self.activation {
-            Some(activation) => self.fc1.linear().with_bias(|bias| {
-                activation.backward_values(hidden, bias, activated, &mut dactivated);
-                Ok(())
-            })?,
-            None => {
-                let op = SwiGlu::new(self.fc1.linear().outputs()?)?;
-                if self.fc2.trainable() {
-                    op.forward_values(hidden, activated);
-                }
-                let mut dhidden = Buffer::new(hidden.len());
-                op.backward_values(hidden, &dactivated, &mut dhidden);
-                return Ok(dhidden);
+        let Some(activation) = self.activation else {
+            let op = SwiGlu::new(self.fc1.linear().outputs()?)?;
+            if self.fc2.trainable() {
+                op.forward_values(hidden, activated);
             }
-        }
+            let mut dhidden = Buffer::new(hidden.len());
+            op.backward_values(hidden, &dactivated, &mut dhidden);
+            return Ok(dhidden);
+        };
+        self.fc1.linear().with_bias(|bias| {
+            activation.backward_values(hidden, bias, activated, &mut dactivated);
+            Ok(())
+        })?;
         Ok(dactivated)
     }
 

@@ -176,14 +176,14 @@ impl Affine {
     /// dx = dy W and dW = dyᵀ x, as far as they are wanted.
     fn backward(
         self,
-        (x, weight): (&[f32], &[f32]),
+        [x, weight]: [&[f32]; 2],
         dy: &[f32],
-        (for_x, for_weight): (bool, bool),
-    ) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>)> {
+        [for_x, for_weight]: [bool; 2],
+    ) -> Result<[Option<Vec<f32>>; 2]> {
         let Self { inputs, outputs } = self;
         let (x, dy) = (Mat::new(x, x.len() / inputs, inputs), Mat::new(dy, dy.len() / outputs, outputs));
         let dx = for_x.then(|| product(dy, Mat::new(weight, outputs, inputs), 1.0)).transpose()?;
-        Ok((dx, for_weight.then(|| product(dy.t(), x, 1.0)).transpose()?))
+        Ok([dx, for_weight.then(|| product(dy.t(), x, 1.0)).transpose()?])
     }
 
     fn composed(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -210,12 +210,12 @@ impl Operation<2> for Affine {
 
     fn backward(
         &self,
-        [x, weight]: [&[f32]; 2],
+        operands: [&[f32]; 2],
         _y: &[f32],
         dy: &[f32],
-        [for_x, for_weight]: [bool; 2],
+        wanted: [bool; 2],
     ) -> Result<[Option<Vec<f32>>; 2]> {
-        Self::backward(*self, (x, weight), dy, (for_x, for_weight)).map(Into::into)
+        Self::backward(*self, operands, dy, wanted)
     }
 
     #[cfg(feature = "cuda")]
@@ -262,7 +262,7 @@ impl Operation<3> for Affine {
         dy: &[f32],
         [for_x, for_weight, for_bias]: [bool; 3],
     ) -> Result<[Option<Vec<f32>>; 3]> {
-        let (dx, dw) = Self::backward(*self, (x, weight), dy, (for_x, for_weight))?;
+        let [dx, dw] = Self::backward(*self, [x, weight], dy, [for_x, for_weight])?;
         let sum = || {
             let mut db = vec![0.0; self.outputs];
             add_rows(dy, &mut db);
