@@ -1,31 +1,17 @@
 //! The pre-norm transformer block that image and text towers share.
 
-use super::lora::{Layer, Lora};
+use super::lora::Lora;
+use super::name::{Layer, ParamName, Part};
 use super::params::Params;
+use super::spec::BlockSpec;
 use crate::nn::{
-    Activation, AdaptedLinear, Attention, LayerNorm, Linear, Mode, Rotary, drop_path_factors, residual, swiglu,
+    Activation, AdaptedLinear, Attention, LayerNorm, Mode, Rotary, drop_path_factors, residual, swiglu,
 };
 use candle_core::{Result, Tensor};
 
-/// The layer norm of that canonical name.
-pub(super) fn layer_norm(params: &Params, name: &str, eps: f32) -> Result<LayerNorm> {
-    let weight = params.tensor(&format!("{name}.weight"))?;
-    Ok(LayerNorm::new(weight, params.tensor(&format!("{name}.bias"))?, eps))
-}
-
-/// What the blocks of a tower have in common beside their parameters.
-#[derive(Debug, Clone)]
-pub(super) struct BlockOptions {
-    /// Attention heads.
-    pub heads: usize,
-    /// Activation of the MLP; none for a `SwiGLU`.
-    pub activation: Option<Activation>,
-    /// Added to the variance in both layer norms.
-    pub eps: f32,
-    /// Whether a token sees only itself and those before it.
-    pub causal: bool,
-    /// Turns queries and keys by their positions.
-    pub rotary: Option<Rotary>,
+/// The layer norm with that weight.
+pub(super) fn layer_norm(params: &Params, weight: ParamName, eps: f32) -> Result<LayerNorm> {
+    Ok(LayerNorm::new(params.tensor(weight)?, params.tensor(weight.sibling(Part::Bias))?, eps))
 }
 
 /// Attention and MLP, each a residual branch behind a layer norm.
@@ -47,27 +33,30 @@ pub(super) struct Block {
 
 impl Block {
     /// Builds block `index` over `params`.
-    pub fn new(options: &BlockOptions, params: &Params, index: usize, drop_path: f64) -> Result<Self> {
-        let at = |name: &str| format!("blocks.{index}.{name}");
-        let linear = |name: &str| -> Result<Linear> {
-            let weight = params.tensor(&at(&format!("{name}.weight")))?;
-            Ok(Linear::new(weight, params.get(&at(&format!("{name}.bias")))))
-        };
-        let scale = |name: &str| params.get(&at(&format!("{name}.gamma")));
+    pub fn new(spec: &BlockSpec, params: &Params, index: usize, drop_path: f64) -> Result<Self> {
+        let linear = |layer: Layer| params.linear(layer.weight().in_block(index));
+        let norm = |layer: Layer| layer_norm(params, layer.weight().in_block(index), spec.eps);
+        let scale = |layer: Layer| params.get(layer.part(Part::Gamma).in_block(index));
         Ok(Self {
-            norm1: layer_norm(params, &at("norm1"), options.eps)?,
-            attention: Attention::new(linear("attn.qkv")?, linear("attn.proj")?, options.heads)
-                .causal(options.causal)
-                .rotary(options.rotary.clone()),
-            scale1: scale("ls1"),
-            norm2: layer_norm(params, &at("norm2"), options.eps)?,
-            fc1: linear("mlp.fc1")?.into(),
-            activation: options.activation,
-            fc2: linear("mlp.fc2")?.into(),
-            scale2: scale("ls2"),
+            norm1: norm(Layer::Norm1)?,
+            attention: Attention::new(linear(Layer::Qkv)?, linear(Layer::Proj)?, spec.attention.heads)
+                .causal(spec.causal),
+            scale1: scale(Layer::Scale1),
+            norm2: norm(Layer::Norm2)?,
+            fc1: linear(Layer::Fc1)?.into(),
+            activation: spec.mlp.activation(),
+            fc2: linear(Layer::Fc2)?.into(),
+            scale2: scale(Layer::Scale2),
             drop_path,
             index: index as u64,
         })
+    }
+
+    /// Turns queries and keys by their positions.
+    #[must_use]
+    pub fn rotary(mut self, rotary: Option<Rotary>) -> Self {
+        self.attention = self.attention.rotary(rotary);
+        self
     }
 
     /// Adds the adapters that `lora` has for this block.

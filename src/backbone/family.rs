@@ -5,8 +5,9 @@ use super::hf_deit::HfDeit;
 use super::hf_dinov2::HfDinov2;
 use super::hf_siglip::HfSiglip;
 use super::hf_vit::HfVit;
+use super::mapping::WeightMapping;
+use super::name::ParamName;
 use super::open_clip::OpenClip;
-use super::origin::Origin;
 use super::spec::VitSpec;
 use super::timm::Timm;
 use serde_json::Value;
@@ -39,7 +40,7 @@ pub trait Family: Sync {
     fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String>;
 
     /// Where the canonical parameter `name` lies in this file.
-    fn origin(&self, name: &str, header: &Header) -> Origin;
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping;
 
     /// Whether a tensor may be present without being used, such as a text tower or a pooler that no classifier reads.
     fn ignores(&self, name: &str, header: &Header) -> bool;
@@ -47,13 +48,6 @@ pub trait Family: Sync {
 
 /// All families, in the order in which they are asked.
 pub const FAMILIES: &[&dyn Family] = &[&Timm, &OpenClip, &HfVit, &HfDeit, &HfClip, &HfDinov2, &HfSiglip];
-
-/// `blocks.3.attn.qkv.weight` as (`3`, `attn.qkv`, `weight`).
-pub(super) fn block_parts(name: &str) -> Option<(&str, &str, &str)> {
-    let (block, rest) = name.strip_prefix("blocks.")?.split_once('.')?;
-    let (inner, parameter) = rest.rsplit_once('.')?;
-    Some((block, inner, parameter))
-}
 
 /// Outputs of a linear layer: the first dimension of its weight in the file, 0 when it is absent.
 pub(super) fn outputs(header: &Header, weight: &str) -> usize {

@@ -4,7 +4,9 @@ use super::family::Header;
 use super::options::Config;
 use super::pool::Pool;
 use super::positions::Resampling;
-use super::spec::VitSpec;
+use super::spec::{
+    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
+};
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -30,30 +32,27 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults, input: BackboneDefa
         architecture: String::new(),
         width,
         depth: config.integer("num_hidden_layers", 12)?,
-        heads: config.integer("num_attention_heads", 12)?,
-        hidden: config.integer("intermediate_size", 3072)?,
-        gated: false,
-        patch: config.integer("patch_size", defaults.patch)?,
         image_size: config.integer("image_size", 224)?,
-        activation: activation(config, defaults.activation)?,
-        eps: config.number("layer_norm_eps", defaults.eps) as f32,
-        class_token: true,
-        dist_token: false,
-        registers: 0,
-        positioned_prefix: 1,
-        patch_bias: true,
-        qkv_bias: config.flag("qkv_bias", true),
+        patch: PatchSpec { size: config.integer("patch_size", defaults.patch)?, bias: true },
+        prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
+        positions: Positions::Table(positions(1)),
         norm_pre: false,
+        eps: config.number("layer_norm_eps", defaults.eps) as f32,
+        attention: AttentionSpec {
+            heads: config.integer("num_attention_heads", 12)?,
+            qkv_bias: config.flag("qkv_bias", true),
+        },
+        mlp: MlpSpec::plain(config.integer("intermediate_size", 3072)?, activation(config, defaults.activation)?),
         layer_scale: false,
-        norm: true,
-        fc_norm: false,
-        pool: Pool::Cls,
-        num_classes: 0,
-        projection: 0,
-        resampling: Resampling::Bicubic,
-        rounds_resampled: false,
+        pooling: PoolingSpec { pool: Pool::Cls, norm: true, fc_norm: false },
+        outputs: OutputSpec::default(),
         input,
     })
+}
+
+/// Position embeddings of the first `prefix` tokens and the patches, resampled in each forward pass.
+pub(super) fn positions(prefix: usize) -> PositionTable {
+    PositionTable { prefix, resampling: Resampling::Bicubic, rounded: false }
 }
 
 /// An activation by its name in transformers.

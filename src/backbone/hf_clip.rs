@@ -3,12 +3,13 @@
 //! Reference: transformers' `modeling_clip.py`. The features are the class token after `post_layernorm`; only
 //! `CLIPForImageClassification` feeds its classifier something else, the mean of the patch tokens without that norm.
 
-use super::family::{Description, Family, Header, block_parts, outputs};
+use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName};
 use super::options::{CLIP, Config};
-use super::origin::Origin;
 use super::pool::Pool;
-use super::spec::VitSpec;
+use super::spec::{AttentionSpec, OutputSpec, PatchSpec, PoolingSpec, VitSpec};
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -37,32 +38,33 @@ impl Family for HfClip {
         let (mean, std) = CLIP;
         let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
         let input = hf::input(&description.preprocessor, input)?;
-        let num_classes = outputs(header, CLASSIFIER);
+        let spec = hf::base(&Config(vision), &defaults, input)?;
+        let outputs = OutputSpec {
+            classes: outputs(header, CLASSIFIER),
+            projection: outputs(header, "visual_projection.weight"),
+        };
+        let pool = if outputs.classes > 0 { Pool::Avg } else { Pool::Cls };
         Ok(VitSpec {
             architecture: hf::class_name(&description.config, "CLIPModel"),
-            patch_bias: false,
-            qkv_bias: true,
+            patch: PatchSpec { bias: false, ..spec.patch },
             norm_pre: true,
-            norm: num_classes == 0,
-            pool: if num_classes > 0 { Pool::Avg } else { Pool::Cls },
-            num_classes,
-            projection: outputs(header, "visual_projection.weight"),
-            ..hf::base(&Config(vision), &defaults, input)?
+            attention: AttentionSpec { qkv_bias: true, ..spec.attention },
+            pooling: PoolingSpec { pool, norm: outputs.classes == 0, fc_norm: false },
+            outputs,
+            ..spec
         })
     }
 
-    fn origin(&self, name: &str, header: &Header) -> Origin {
-        match tower(name, prefix_if_used(header, PREFIX)) {
-            Some(origin) => origin,
-            None => match name.split_once('.') {
-                Some(("norm_pre", parameter)) => {
-                    Origin::One(format!("{}pre_layrnorm.{parameter}", prefix_if_used(header, PREFIX)))
-                }
-                Some(("head", parameter)) => Origin::One(format!("classifier.{parameter}")),
-                Some(("projection", parameter)) => Origin::One(format!("visual_projection.{parameter}")),
-                _ => Origin::One(name.to_owned()),
-            },
-        }
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        let (prefix, part) = (prefix_if_used(header, PREFIX), name.part.text());
+        tower(name, prefix).unwrap_or_else(|| {
+            WeightMapping::One(match name.layer {
+                Layer::NormPre => format!("{prefix}pre_layrnorm.{part}"),
+                Layer::Head => format!("classifier.{part}"),
+                Layer::Projection => format!("visual_projection.{part}"),
+                _ => name.into(),
+            })
+        })
     }
 
     fn ignores(&self, name: &str, header: &Header) -> bool {
@@ -87,30 +89,28 @@ pub(super) fn is_index(name: &str) -> bool {
 }
 
 /// The names that the image towers of CLIP and `SigLIP` share; none for the names in which they differ.
-pub(super) fn tower(name: &str, prefix: &str) -> Option<Origin> {
-    match name {
-        "cls_token" => return Some(Origin::Token(format!("{prefix}embeddings.class_embedding"))),
-        "pos_embed" => return Some(Origin::Table(format!("{prefix}embeddings.position_embedding.weight"))),
-        _ => {}
-    }
-    if let Some(parameter) = name.strip_prefix("patch_embed.proj.") {
-        return Some(Origin::One(format!("{prefix}embeddings.patch_embedding.{parameter}")));
-    }
-    if let Some(parameter) = name.strip_prefix("norm.") {
-        return Some(Origin::One(format!("{prefix}post_layernorm.{parameter}")));
-    }
-    block(name, prefix)
+pub(super) fn tower(name: ParamName, prefix: &str) -> Option<WeightMapping> {
+    let part = name.part.text();
+    Some(match name.layer {
+        Layer::ClsToken => WeightMapping::Token(format!("{prefix}embeddings.class_embedding")),
+        Layer::PosEmbed => WeightMapping::Table(format!("{prefix}embeddings.position_embedding.weight")),
+        Layer::PatchEmbed => WeightMapping::One(format!("{prefix}embeddings.patch_embedding.{part}")),
+        Layer::Norm => WeightMapping::One(format!("{prefix}post_layernorm.{part}")),
+        _ => return block(name, prefix),
+    })
 }
 
 /// The names inside a block of CLIP's and `SigLIP`'s image and text towers.
-pub(super) fn block(name: &str, prefix: &str) -> Option<Origin> {
-    let (block, inner, parameter) = block_parts(name)?;
-    let at = |module: &str| format!("{prefix}encoder.layers.{block}.{module}.{parameter}");
-    Some(match inner {
-        "attn.qkv" => Origin::Stack(["q_proj", "k_proj", "v_proj"].map(|of| at(&format!("self_attn.{of}"))).into()),
-        "attn.proj" => Origin::One(at("self_attn.out_proj")),
-        "norm1" => Origin::One(at("layer_norm1")),
-        "norm2" => Origin::One(at("layer_norm2")),
-        other => Origin::One(at(other)),
+pub(super) fn block(name: ParamName, prefix: &str) -> Option<WeightMapping> {
+    let block = name.block?;
+    let at = |module: &str| format!("{prefix}encoder.layers.{block}.{module}.{}", name.part.text());
+    Some(match name.layer {
+        Layer::Qkv => {
+            WeightMapping::Stack(["q_proj", "k_proj", "v_proj"].map(|of| at(&format!("self_attn.{of}"))).into())
+        }
+        Layer::Proj => WeightMapping::One(at("self_attn.out_proj")),
+        Layer::Norm1 => WeightMapping::One(at("layer_norm1")),
+        Layer::Norm2 => WeightMapping::One(at("layer_norm2")),
+        other => WeightMapping::One(at(other.text())),
     })
 }

@@ -6,10 +6,11 @@
 use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_vit;
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName};
 use super::options::{Config, IMAGENET};
-use super::origin::Origin;
 use super::pool::Pool;
-use super::spec::VitSpec;
+use super::spec::{OutputSpec, PoolingSpec, Positions, PrefixSpec, VitSpec};
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -35,25 +36,26 @@ impl Family for HfDeit {
         let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 0.875 };
         let input = hf::input(&description.preprocessor, input)?;
         let taught = outputs(header, "cls_classifier.weight");
+        let spec = hf::base(&Config(&description.config), &defaults, input)?;
+        let pool = if taught > 0 { Pool::Distilled } else { Pool::Cls };
         Ok(VitSpec {
             architecture: hf::class_name(&description.config, "DeiTModel"),
-            dist_token: true,
-            positioned_prefix: 2,
-            pool: if taught > 0 { Pool::Distilled } else { Pool::Cls },
-            num_classes: taught.max(outputs(header, "classifier.weight")),
-            ..hf::base(&Config(&description.config), &defaults, input)?
+            prefix: PrefixSpec { distillation: true, ..spec.prefix },
+            positions: Positions::Table(hf::positions(2)),
+            pooling: PoolingSpec { pool, ..spec.pooling },
+            outputs: OutputSpec { classes: taught.max(outputs(header, "classifier.weight")), projection: 0 },
+            ..spec
         })
     }
 
-    fn origin(&self, name: &str, header: &Header) -> Origin {
-        if let Some(parameter) = name.strip_prefix("head_dist.") {
-            return Origin::One(format!("distillation_classifier.{parameter}"));
-        }
-        match name.strip_prefix("head.") {
-            Some(parameter) if header.contains_key("cls_classifier.weight") => {
-                Origin::One(format!("cls_classifier.{parameter}"))
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        let part = name.part.text();
+        match name.layer {
+            Layer::HeadDist => WeightMapping::One(format!("distillation_classifier.{part}")),
+            Layer::Head if header.contains_key("cls_classifier.weight") => {
+                WeightMapping::One(format!("cls_classifier.{part}"))
             }
-            _ => hf_vit::origin(name, header, prefix_if_used(header, PREFIX)),
+            _ => hf_vit::mapping(name, header, prefix_if_used(header, PREFIX)),
         }
     }
 

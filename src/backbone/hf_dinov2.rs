@@ -4,14 +4,15 @@
 //! class token beside the mean of the patch tokens, so these are the features of the bare models too. Positions cover
 //! the class token and the patches but not the registers, which are inserted afterwards.
 
-use super::family::{Description, Family, Header, block_parts, outputs};
+use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_vit;
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName};
 use super::options::{Config, IMAGENET};
-use super::origin::Origin;
 use super::pool::Pool;
 use super::positions::Resampling;
-use super::spec::VitSpec;
+use super::spec::{MlpKind, MlpSpec, OutputSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec};
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -42,42 +43,52 @@ impl Family for HfDinov2 {
         let gated = config.flag("use_swiglu_ffn", false);
         Ok(VitSpec {
             architecture: hf::class_name(&description.config, "Dinov2Model"),
-            // Two thirds, so that three matrices have the size of two, to a multiple of eight.
-            hidden: if gated { ((hidden as f64 * 2.0 / 3.0) as usize).next_multiple_of(8) } else { hidden },
-            gated,
-            registers: if registers { config.integer("num_register_tokens", 4)? } else { 0 },
+            mlp: if gated {
+                // Two thirds, so that three matrices have the size of two, to a multiple of eight.
+                MlpSpec { hidden: ((hidden as f64 * 2.0 / 3.0) as usize).next_multiple_of(8), kind: MlpKind::SwiGlu }
+            } else {
+                MlpSpec { hidden, ..spec.mlp }
+            },
+            prefix: PrefixSpec {
+                registers: if registers { config.integer("num_register_tokens", 4)? } else { 0 },
+                ..spec.prefix
+            },
+            positions: Positions::Table(PositionTable {
+                resampling: if registers { Resampling::BicubicAntialiased } else { Resampling::Bicubic },
+                ..hf::positions(1)
+            }),
             layer_scale: true,
-            pool: Pool::ClsAvg,
-            num_classes: outputs(header, "classifier.weight"),
-            resampling: if registers { Resampling::BicubicAntialiased } else { Resampling::Bicubic },
+            pooling: PoolingSpec { pool: Pool::ClsAvg, ..spec.pooling },
+            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), projection: 0 },
             ..spec
         })
     }
 
-    fn origin(&self, name: &str, header: &Header) -> Origin {
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
         let prefix = PREFIXES.iter().map(|prefix| prefix_if_used(header, prefix)).find(|p| !p.is_empty()).unwrap_or("");
-        if name == "reg_token" {
-            return Origin::One(format!("{prefix}embeddings.register_tokens"));
+        if name.layer == Layer::RegToken {
+            return WeightMapping::One(format!("{prefix}embeddings.register_tokens"));
         }
-        let Some((block, inner, parameter)) = block_parts(name) else { return hf_vit::origin(name, header, prefix) };
+        let Some(block) = name.block else { return hf_vit::mapping(name, header, prefix) };
         let block = format!("{prefix}encoder.layer.{block}");
-        let at = |module: &str| format!("{block}.{module}.{parameter}");
-        let in_memory = |module: &str| header.contains_key(&format!("{block}.{module}.weight"));
-        let stack = |modules: &[&str]| Origin::Stack(modules.iter().map(|module| at(module)).collect());
-        match inner {
-            "attn.qkv" if in_memory("attention.q_proj") => {
+        let at = |module: &str| format!("{block}.{module}.{}", name.part.text());
+        let has = |module: &str| header.contains_key(&format!("{block}.{module}.weight"));
+        let stack = |modules: &[&str]| WeightMapping::Stack(modules.iter().map(|module| at(module)).collect());
+        let one = |module: &str| WeightMapping::One(at(module));
+        match name.layer {
+            Layer::Qkv if has("attention.q_proj") => {
                 stack(&["attention.q_proj", "attention.k_proj", "attention.v_proj"])
             }
-            "attn.qkv" => stack(&["attention.attention.query", "attention.attention.key", "attention.attention.value"]),
-            "attn.proj" if in_memory("attention.o_proj") => Origin::One(at("attention.o_proj")),
-            "attn.proj" => Origin::One(at("attention.output.dense")),
-            "ls1" => Origin::One(format!("{block}.layer_scale1.lambda1")),
-            "ls2" => Origin::One(format!("{block}.layer_scale2.lambda1")),
-            "mlp.fc1" if in_memory("mlp.gate_proj") => stack(&["mlp.gate_proj", "mlp.up_proj"]),
-            "mlp.fc1" if in_memory("mlp.weights_in") => Origin::One(at("mlp.weights_in")),
-            "mlp.fc2" if in_memory("mlp.down_proj") => Origin::One(at("mlp.down_proj")),
-            "mlp.fc2" if in_memory("mlp.weights_out") => Origin::One(at("mlp.weights_out")),
-            other => Origin::One(at(other)),
+            Layer::Qkv => stack(&["attention.attention.query", "attention.attention.key", "attention.attention.value"]),
+            Layer::Proj if has("attention.o_proj") => one("attention.o_proj"),
+            Layer::Proj => one("attention.output.dense"),
+            Layer::Scale1 => WeightMapping::One(format!("{block}.layer_scale1.lambda1")),
+            Layer::Scale2 => WeightMapping::One(format!("{block}.layer_scale2.lambda1")),
+            Layer::Fc1 if has("mlp.gate_proj") => stack(&["mlp.gate_proj", "mlp.up_proj"]),
+            Layer::Fc1 if has("mlp.weights_in") => one("mlp.weights_in"),
+            Layer::Fc2 if has("mlp.down_proj") => one("mlp.down_proj"),
+            Layer::Fc2 if has("mlp.weights_out") => one("mlp.weights_out"),
+            other => one(other.text()),
         }
     }
 

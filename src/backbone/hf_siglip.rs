@@ -6,10 +6,11 @@
 use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
 use super::hf_clip::{is_index, tower, vision_config};
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName};
 use super::options::{Config, SYMMETRIC};
-use super::origin::Origin;
 use super::pool::Pool;
-use super::spec::VitSpec;
+use super::spec::{AttentionSpec, OutputSpec, PoolingSpec, Positions, PrefixSpec, VitSpec};
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -38,31 +39,29 @@ impl Family for HfSiglip {
         let (mean, std) = SYMMETRIC;
         let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
         let input = hf::input(&description.preprocessor, input)?;
-        let num_classes = outputs(header, CLASSIFIER);
-        let attention = num_classes == 0 && vision.flag("vision_use_head", true);
+        let classes = outputs(header, CLASSIFIER);
+        let attention = classes == 0 && vision.flag("vision_use_head", true);
+        let spec = hf::base(&vision, &defaults, input)?;
+        let pool = if attention { Pool::Attention } else { Pool::Avg };
         Ok(VitSpec {
             architecture: hf::class_name(&description.config, "SiglipModel"),
-            class_token: false,
-            positioned_prefix: 0,
-            qkv_bias: true,
-            pool: if attention { Pool::Attention } else { Pool::Avg },
-            num_classes,
-            ..hf::base(&vision, &defaults, input)?
+            prefix: PrefixSpec::default(),
+            positions: Positions::Table(hf::positions(0)),
+            attention: AttentionSpec { qkv_bias: true, ..spec.attention },
+            pooling: PoolingSpec { pool, ..spec.pooling },
+            outputs: OutputSpec { classes, projection: 0 },
+            ..spec
         })
     }
 
-    fn origin(&self, name: &str, header: &Header) -> Origin {
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
         let prefix = prefix_if_used(header, PREFIX);
-        if let Some(name) = name.strip_prefix("attn_pool.") {
-            return pooling(name, prefix);
-        }
-        match tower(name, prefix) {
-            Some(origin) => origin,
-            None => match name.strip_prefix("head.") {
-                Some(parameter) => Origin::One(format!("classifier.{parameter}")),
-                None => Origin::One(name.to_owned()),
-            },
-        }
+        pooling(name, prefix).or_else(|| tower(name, prefix)).unwrap_or_else(|| {
+            WeightMapping::One(match name.layer {
+                Layer::Head => format!("classifier.{}", name.part.text()),
+                _ => name.into(),
+            })
+        })
     }
 
     fn ignores(&self, name: &str, header: &Header) -> bool {
@@ -71,20 +70,24 @@ impl Family for HfSiglip {
     }
 }
 
-/// The pooling head is a PyTorch `MultiheadAttention`, which packs its three projections in one tensor.
-fn pooling(name: &str, prefix: &str) -> Origin {
-    let at = |theirs: &str| format!("{prefix}head.{theirs}");
-    let packed = |parameter: &str, first: usize, count: usize| Origin::Thirds {
-        name: at(&format!("attention.in_proj_{parameter}")),
+/// The attention pooling, if `name` is of it: a PyTorch `MultiheadAttention`, which packs its three projections in one
+/// tensor.
+fn pooling(name: ParamName, prefix: &str) -> Option<WeightMapping> {
+    let part = name.part.text();
+    let one = |theirs: &str| WeightMapping::One(format!("{prefix}head.{theirs}.{part}"));
+    let packed = |first: usize, count: usize| WeightMapping::Thirds {
+        name: format!("{prefix}head.attention.in_proj_{part}"),
         first,
         count,
     };
-    match name.rsplit_once('.') {
-        None => Origin::One(at("probe")),
-        Some(("q", parameter)) => packed(parameter, 0, 1),
-        Some(("kv", parameter)) => packed(parameter, 1, 2),
-        Some(("proj", parameter)) => Origin::One(at(&format!("attention.out_proj.{parameter}"))),
-        Some(("norm", parameter)) => Origin::One(at(&format!("layernorm.{parameter}"))),
-        Some(_) => Origin::One(at(name)),
-    }
+    Some(match name.layer {
+        Layer::PoolLatent => WeightMapping::One(format!("{prefix}head.probe")),
+        Layer::PoolQ => packed(0, 1),
+        Layer::PoolKv => packed(1, 2),
+        Layer::PoolProj => one("attention.out_proj"),
+        Layer::PoolNorm => one("layernorm"),
+        Layer::PoolFc1 => one("mlp.fc1"),
+        Layer::PoolFc2 => one("mlp.fc2"),
+        _ => return None,
+    })
 }

@@ -3,11 +3,12 @@
 //! Reference: transformers' `modeling_vit.py`. Both spellings of the attention names are read: the one of the files on
 //! the hub, and the one that transformers 5 uses in memory.
 
-use super::family::{Description, Family, Header, block_parts, outputs};
+use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, Spelling, prefix_if_used};
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName};
 use super::options::{Config, SYMMETRIC};
-use super::origin::Origin;
-use super::spec::VitSpec;
+use super::spec::{OutputSpec, VitSpec};
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -33,13 +34,13 @@ impl Family for HfVit {
         let input = hf::input(&description.preprocessor, input)?;
         Ok(VitSpec {
             architecture: hf::class_name(&description.config, "ViTModel"),
-            num_classes: outputs(header, "classifier.weight"),
+            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), projection: 0 },
             ..hf::base(&Config(&description.config), &defaults, input)?
         })
     }
 
-    fn origin(&self, name: &str, header: &Header) -> Origin {
-        origin(name, header, prefix_if_used(header, PREFIX))
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        mapping(name, header, prefix_if_used(header, PREFIX))
     }
 
     fn ignores(&self, name: &str, _header: &Header) -> bool {
@@ -48,35 +49,30 @@ impl Family for HfVit {
 }
 
 /// The names that `ViT` and `DeiT` share, behind the prefix of classifiers.
-pub(super) fn origin(name: &str, header: &Header, prefix: &str) -> Origin {
-    let outer = match name {
-        "cls_token" => Some("embeddings.cls_token"),
-        "dist_token" => Some("embeddings.distillation_token"),
-        "pos_embed" => Some("embeddings.position_embeddings"),
-        "patch_embed.proj.weight" => Some("embeddings.patch_embeddings.projection.weight"),
-        "patch_embed.proj.bias" => Some("embeddings.patch_embeddings.projection.bias"),
-        "norm.weight" => Some("layernorm.weight"),
-        "norm.bias" => Some("layernorm.bias"),
-        _ => None,
-    };
-    if let Some(theirs) = outer {
-        return Origin::One(format!("{prefix}{theirs}"));
+pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightMapping {
+    let part = name.part.text();
+    if let Some(block) = name.block {
+        let names = Spelling::of(header, prefix);
+        let at = |module: &str| format!("{prefix}{}.{block}.{module}.{part}", names.blocks);
+        return match name.layer {
+            Layer::Qkv => WeightMapping::Stack(names.qkv.iter().map(|module| at(module)).collect()),
+            Layer::Proj => WeightMapping::One(at(names.proj)),
+            Layer::Norm1 => WeightMapping::One(at("layernorm_before")),
+            Layer::Norm2 => WeightMapping::One(at("layernorm_after")),
+            Layer::Fc1 => WeightMapping::One(at(names.fc1)),
+            Layer::Fc2 => WeightMapping::One(at(names.fc2)),
+            other => WeightMapping::One(at(other.text())),
+        };
     }
-    if let Some(parameter) = name.strip_prefix("head.") {
-        return Origin::One(format!("classifier.{parameter}"));
-    }
-    let Some((block, inner, parameter)) = block_parts(name) else { return Origin::One(name.to_owned()) };
-    let names = Spelling::of(header, prefix);
-    let at = |module: &str| format!("{prefix}{}.{block}.{module}.{parameter}", names.blocks);
-    match inner {
-        "attn.qkv" => Origin::Stack(names.qkv.iter().map(|module| at(module)).collect()),
-        "attn.proj" => Origin::One(at(names.proj)),
-        "norm1" => Origin::One(at("layernorm_before")),
-        "norm2" => Origin::One(at("layernorm_after")),
-        "mlp.fc1" => Origin::One(at(names.fc1)),
-        "mlp.fc2" => Origin::One(at(names.fc2)),
-        other => Origin::One(at(other)),
-    }
+    WeightMapping::One(match name.layer {
+        Layer::ClsToken => format!("{prefix}embeddings.cls_token"),
+        Layer::DistToken => format!("{prefix}embeddings.distillation_token"),
+        Layer::PosEmbed => format!("{prefix}embeddings.position_embeddings"),
+        Layer::PatchEmbed => format!("{prefix}embeddings.patch_embeddings.projection.{part}"),
+        Layer::Norm => format!("{prefix}layernorm.{part}"),
+        Layer::Head => format!("classifier.{part}"),
+        _ => name.into(),
+    })
 }
 
 /// The pooler of in21k files feeds no classifier; the mask token serves masked pretraining only.

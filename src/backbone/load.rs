@@ -1,12 +1,13 @@
 //! Strict loading: every difference between file and architecture is listed, and nothing is silently initialised.
 
 use super::family::{FAMILIES, Family, Header};
-use super::origin::Origin;
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName};
 use super::params::Params;
 use super::pool::Pool;
 use super::positions::resample;
 use super::source::Source;
-use super::spec::{Shapes, VitSpec};
+use super::spec::{BlockSpec, Shapes, VitSpec};
 use super::tensors::Tensors;
 use crate::config::PoolChoice;
 use crate::error::{Error, Result, WeightsError};
@@ -52,8 +53,8 @@ impl Backbone {
             sha256: source.sha256()?,
         };
         if let Some(size) = image_size {
-            let origin = family.origin("pos_embed", &header);
-            let stored = origin.names().first().map_or(DType::F32, |name| tensors.float_type(name));
+            let mapping = family.mapping(Layer::PosEmbed.whole(), &header);
+            let stored = mapping.names().first().map_or(DType::F32, |name| tensors.float_type(name));
             loaded.resize(size, stored)?;
         }
         Ok(loaded)
@@ -69,7 +70,7 @@ impl Backbone {
 
     /// Values of an image's embedding in the space of texts: those of the features where nothing projects them.
     pub fn embedding(&self) -> usize {
-        if self.spec.projection > 0 { self.spec.projection } else { self.spec.features() }
+        if self.spec.outputs.projection > 0 { self.spec.outputs.projection } else { self.spec.features() }
     }
 
     /// The architecture for square inputs of `image_size` pixels, from what stands beside the weights and in their
@@ -82,7 +83,7 @@ impl Backbone {
         let tensors = source.tensors()?;
         let (_, mut spec) = described(&source, &tensors.header())?;
         if let Some(size) = image_size {
-            check_size(size, spec.patch)?;
+            check_size(size, spec.patch.size)?;
             spec.image_size = size;
         }
         Ok(spec)
@@ -104,29 +105,28 @@ impl Backbone {
                 "set model.pool = \"avg\" or \"backbone\"",
             ));
         }
-        self.spec.pool = pool;
+        self.spec.pooling.pool = pool;
         // What only another pooling reads would learn nothing and fail the check that everything learns.
         let needed = self.spec.shapes();
-        self.params.retain(|name| needed.contains_key(name));
+        self.params.retain(|name| name.parse::<ParamName>().is_ok_and(|name| needed.contains_key(&name)));
         Ok(self)
     }
 
     /// Prepares the position embeddings, stored as `stored`, for another image size.
     fn resize(&mut self, size: usize, stored: DType) -> Result<()> {
-        check_size(size, self.spec.patch)?;
-        let (old, new, width) = (self.spec.grid(), size / self.spec.patch, self.spec.width);
+        check_size(size, self.spec.patch.size)?;
+        let (old, width) = (self.spec.grid(), self.spec.width);
         self.spec.image_size = size;
-        if old == new {
-            return Ok(());
-        }
-        let positions = self.params.tensor("pos_embed")?.flatten_all()?.to_vec1::<f32>()?;
-        let prefix = self.spec.positioned_prefix;
+        let new = self.spec.grid();
+        let Some(table) = self.spec.positions.table().filter(|_| old != new) else { return Ok(()) };
+        let positions = self.params.tensor(Layer::PosEmbed.whole())?.flatten_all()?.to_vec1::<f32>()?;
+        let prefix = table.prefix;
         let (prefix_values, patch_values) = positions.split_at(prefix * width);
         let mut resampled = prefix_values.to_vec();
-        resampled.extend(resample(patch_values, width, old, new, self.spec.resampling));
+        resampled.extend(resample(patch_values, width, old, new, table.resampling));
         let resampled = Tensor::from_vec(resampled, (1, prefix + new * new, width), &Device::Cpu)?;
-        let dtype = if self.spec.rounds_resampled { stored } else { DType::F32 };
-        self.params.insert("pos_embed", resampled.to_dtype(dtype)?.to_dtype(DType::F32)?);
+        let dtype = if table.rounded { stored } else { DType::F32 };
+        self.params.insert(Layer::PosEmbed.whole(), resampled.to_dtype(dtype)?.to_dtype(DType::F32)?);
         Ok(())
     }
 }
@@ -178,14 +178,14 @@ fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {
 
 /// Refuses architectures whose numbers cannot work together before anything is computed from them.
 fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
-    let sizes = [("patch size", spec.patch), ("image size", spec.image_size)];
-    let problem = if let Some(problem) = tower_problem(spec.width, spec.depth, spec.heads, spec.hidden) {
+    let sizes = [("patch size", spec.patch.size), ("image size", spec.image_size)];
+    let problem = if let Some(problem) = tower_problem(&spec.block(), spec.depth) {
         problem
     } else if let Some((name, value)) = sizes.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
         format!("config.json gives a {name} of {value}")
-    } else if spec.image_size < spec.patch {
-        format!("config.json gives images of {} pixels, smaller than a patch of {}", spec.image_size, spec.patch)
-    } else if !spec.pool.fits(spec) {
+    } else if spec.image_size < spec.patch.size {
+        format!("config.json gives images of {} pixels, smaller than a patch of {}", spec.image_size, spec.patch.size)
+    } else if !spec.pooling.pool.fits(spec) {
         "config.json asks for the class token, but the weights have none".into()
     } else {
         return Ok(());
@@ -197,7 +197,8 @@ fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
 const LARGEST: usize = 1 << 16;
 
 /// What is wrong with the dimensions of an image or text tower, if anything.
-pub(super) fn tower_problem(width: usize, depth: usize, heads: usize, hidden: usize) -> Option<String> {
+pub(super) fn tower_problem(block: &BlockSpec, depth: usize) -> Option<String> {
+    let (width, heads, hidden) = (block.width, block.attention.heads, block.mlp.hidden);
     let numbers = [("width", width), ("depth", depth), ("number of heads", heads), ("MLP width", hidden)];
     if let Some((name, value)) = numbers.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
         return Some(format!("the config gives a {name} of {value}"));
@@ -218,7 +219,7 @@ impl File<'_> {
     /// Lists everything that is missing, wrongly shaped or unexpected.
     fn verify(&self, spec: &VitSpec) -> Result<()> {
         let shapes = spec.shapes().into_iter().chain(spec.output_shapes());
-        let wanted = shapes.map(|(name, shape)| (self.family.origin(&name, self.header), shape));
+        let wanted = shapes.map(|(name, shape)| (self.family.mapping(name, self.header), shape));
         let problems = differences(wanted, self.header, |name| self.family.ignores(name, self.header));
         if problems.is_empty() {
             return Ok(());
@@ -231,8 +232,8 @@ impl File<'_> {
     fn read(&self, shapes: Shapes) -> Result<Params> {
         let mut params = Params::default();
         for (name, shape) in shapes {
-            let origin = self.family.origin(&name, self.header);
-            params.insert(name, read_parameter(&origin, &shape, self.tensors, self.path)?);
+            let mapping = self.family.mapping(name, self.header);
+            params.insert(name, read_parameter(&mapping, &shape, self.tensors, self.path)?);
         }
         Ok(params)
     }
@@ -241,15 +242,15 @@ impl File<'_> {
 /// A line for each tensor of `wanted` that is missing or has another shape, and for each that nothing wants and that
 /// may not be ignored.
 pub(super) fn differences(
-    wanted: impl Iterator<Item = (Origin, Vec<usize>)>,
+    wanted: impl Iterator<Item = (WeightMapping, Vec<usize>)>,
     header: &Header,
     ignores: impl Fn(&str) -> bool,
 ) -> Vec<String> {
     let mut problems = Vec::new();
     let mut used = BTreeSet::new();
-    for (origin, shape) in wanted {
-        let expected = origin.stored(&shape);
-        for theirs in origin.names() {
+    for (mapping, shape) in wanted {
+        let expected = mapping.stored(&shape);
+        for theirs in mapping.names() {
             if !used.insert(theirs.clone()) {
                 continue;
             }
@@ -268,8 +269,13 @@ pub(super) fn differences(
 }
 
 /// One parameter in f32.
-pub(super) fn read_parameter(origin: &Origin, shape: &[usize], tensors: &Tensors<'_>, path: &Path) -> Result<Tensor> {
+pub(super) fn read_parameter(
+    mapping: &WeightMapping,
+    shape: &[usize],
+    tensors: &Tensors<'_>,
+    path: &Path,
+) -> Result<Tensor> {
     let read = |name: &String| tensors.read(name).map_err(|reason| WeightsError::invalid(path, reason));
-    let parts = origin.names().iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok(origin.assemble(&parts, shape)?)
+    let parts = mapping.names().iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(mapping.assemble(&parts, shape)?)
 }

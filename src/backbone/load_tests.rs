@@ -183,13 +183,13 @@ fn impossible_sizes_are_refused_before_they_are_used() {
 fn another_pooling_drops_what_only_the_first_one_reads() {
     let pooled = |case: &str, choice| load(&fixture(case)).unwrap().with_pool(choice);
     let siglip = pooled("hf_siglip_vision", PoolChoice::Avg).unwrap();
-    assert_eq!(siglip.spec.pool, Pool::Avg);
+    assert_eq!(siglip.spec.pooling.pool, Pool::Avg);
     assert!(siglip.params.iter().all(|(name, _)| !name.starts_with("attn_pool")));
     assert!(pooled("hf_siglip_vision", PoolChoice::Cls).is_err());
     let dinov2 = pooled("hf_dinov2", PoolChoice::Backbone).unwrap();
-    assert_eq!((dinov2.spec.pool, dinov2.spec.features()), (Pool::ClsAvg, 32));
+    assert_eq!((dinov2.spec.pooling.pool, dinov2.spec.features()), (Pool::ClsAvg, 32));
     let dinov2 = pooled("hf_dinov2", PoolChoice::Cls).unwrap();
-    assert_eq!((dinov2.spec.pool, dinov2.spec.features()), (Pool::Cls, 16));
+    assert_eq!((dinov2.spec.pooling.pool, dinov2.spec.features()), (Pool::Cls, 16));
 }
 
 fn described(family: &dyn Family, config: Value, preprocessor: Value) -> super::VitSpec {
@@ -199,23 +199,25 @@ fn described(family: &dyn Family, config: Value, preprocessor: Value) -> super::
 #[test]
 fn empty_configs_mean_the_defaults_of_their_class() {
     let clip = described(&HfClip, json!({ "model_type": "clip", "vision_config": {} }), Value::Null);
-    let numbers =
-        |spec: &super::VitSpec| (spec.width, spec.depth, spec.heads, spec.hidden, spec.patch, spec.image_size);
+    let numbers = |spec: &super::VitSpec| {
+        (spec.width, spec.depth, spec.attention.heads, spec.mlp.hidden, spec.patch.size, spec.image_size)
+    };
     assert_eq!(numbers(&clip), (768, 12, 12, 3072, 32, 224));
-    assert_eq!((clip.activation, clip.eps), (Activation::QuickGelu, 1e-5));
+    assert_eq!((clip.mlp.activation(), clip.eps), (Some(Activation::QuickGelu), 1e-5));
     let siglip = described(&HfSiglip, json!({ "model_type": "siglip" }), Value::Null);
     assert_eq!(numbers(&siglip), (768, 12, 12, 3072, 16, 224));
-    assert_eq!((siglip.activation, siglip.eps, siglip.pool), (Activation::GeluTanh, 1e-6, Pool::Attention));
+    assert_eq!((siglip.mlp.activation(), siglip.eps), (Some(Activation::GeluTanh), 1e-6));
+    assert_eq!(siglip.pooling.pool, Pool::Attention);
     let plain = described(&HfDinov2, json!({ "model_type": "dinov2" }), Value::Null);
-    assert_eq!((plain.patch, plain.registers, plain.hidden), (14, 0, 3072));
+    assert_eq!((plain.patch.size, plain.prefix.registers, plain.mlp.hidden), (14, 0, 3072));
     let registers = described(&HfDinov2, json!({ "model_type": "dinov2_with_registers" }), Value::Null);
-    assert_eq!((registers.patch, registers.registers), (16, 4));
+    assert_eq!((registers.patch.size, registers.prefix.registers), (16, 4));
     let giant = json!({ "model_type": "dinov2", "hidden_size": 1536, "use_swiglu_ffn": true });
-    assert_eq!(described(&HfDinov2, giant, Value::Null).hidden, 4096);
+    assert_eq!(described(&HfDinov2, giant, Value::Null).mlp.hidden, 4096);
     // An older key holds the config of the tower and takes precedence.
     let older = json!({ "model_type": "clip", "vision_config": { "patch_size": 14 },
         "vision_config_dict": { "patch_size": 16 } });
-    assert_eq!(described(&HfClip, older, Value::Null).patch, 16);
+    assert_eq!(described(&HfClip, older, Value::Null).patch.size, 16);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Beside `blocks.0.attn.qkv.weight` stand `blocks.0.attn.q.lora_a` (rank, in) and `blocks.0.attn.q.lora_b` (out, rank);
 //! queries, keys and values are adapted each on its own, as peft does on layers that are not packed.
 
+use super::name::{Layer, ParamName, Part};
 use super::params::Params;
 use super::spec::Shapes;
 use crate::config::LoraTarget;
@@ -25,33 +26,14 @@ pub struct Lora {
     pub dropout: f64,
 }
 
-/// A layer of a block, in the order of forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layer {
-    Qkv,
-    Proj,
-    Fc1,
-    Fc2,
-}
-
-/// Layers of a block that have a number.
-const LAYERS: u64 = 4;
-
-impl Layer {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Qkv => "attn.qkv",
-            Self::Proj => "attn.proj",
-            Self::Fc1 => "mlp.fc1",
-            Self::Fc2 => "mlp.fc2",
-        }
-    }
-}
+/// The linear layers of a block, in the order of the forward pass.
+const LINEARS: [Layer; 4] = [Layer::Qkv, Layer::Proj, Layer::Fc1, Layer::Fc2];
 
 /// Which part of which layer a target is.
 struct Site {
-    /// The first part of its parameters' names, after the block's.
-    name: &'static str,
+    /// What its factors are named after.
+    name: Layer,
+    /// The adapted layer.
     layer: Layer,
     /// It is that one …
     part: usize,
@@ -60,12 +42,12 @@ struct Site {
 }
 
 fn site(target: LoraTarget) -> Site {
-    let whole = |layer: Layer| Site { name: layer.name(), layer, part: 0, parts: 1 };
+    let whole = |layer| Site { name: layer, layer, part: 0, parts: 1 };
     let packed = |name, part| Site { name, layer: Layer::Qkv, part, parts: 3 };
     match target {
-        LoraTarget::Q => packed("attn.q", 0),
-        LoraTarget::K => packed("attn.k", 1),
-        LoraTarget::V => packed("attn.v", 2),
+        LoraTarget::Q => packed(Layer::Q, 0),
+        LoraTarget::K => packed(Layer::K, 1),
+        LoraTarget::V => packed(Layer::V, 2),
         LoraTarget::O => whole(Layer::Proj),
         LoraTarget::Fc1 => whole(Layer::Fc1),
         LoraTarget::Fc2 => whole(Layer::Fc2),
@@ -74,7 +56,7 @@ fn site(target: LoraTarget) -> Site {
 
 impl Lora {
     /// The names of all factors.
-    pub fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<ParamName> {
         self.places().flat_map(|(block, target)| factor_names(block, &site(target))).collect()
     }
 
@@ -105,7 +87,7 @@ impl Lora {
     pub fn insert(&self, params: &mut Params, seed: u64) -> Result<()> {
         for (block, target) in self.places() {
             let site = site(target);
-            let weight = params.tensor(&weight_name(block, site.layer))?;
+            let weight = params.tensor(weight_name(block, site.layer))?;
             let (out, inner) = weight.dims2()?;
             let mut stream = Stream::new(seed, Purpose::Init, &[block as u64, target as u64]);
             let bound = (inner as f64).powf(-0.5);
@@ -127,7 +109,7 @@ impl Lora {
         for (block, target) in self.places() {
             let site = site(target);
             let name = weight_name(block, site.layer);
-            let weight = merged.tensor(&name)?;
+            let weight = merged.tensor(name)?;
             let rows = weight.dim(0)? / site.parts;
             let factors = factors(&merged, block, &site, rows)?;
             let change = (factors.b.matmul(&factors.a)? * self.scale())?;
@@ -136,7 +118,7 @@ impl Lora {
             merged.insert(name, adapted);
         }
         let names = self.names();
-        merged.retain(|name| !names.iter().any(|factor| factor == name));
+        merged.retain(|name| !name.parse().is_ok_and(|name| names.contains(&name)));
         Ok(merged)
     }
 
@@ -144,11 +126,12 @@ impl Lora {
     pub(super) fn adapter(&self, params: &Params, block: usize, layer: Layer) -> Result<Option<Adapter>> {
         let sites = self.targets.iter().map(|&target| site(target)).filter(|site| site.layer == layer);
         let factors = sites.map(|site| {
-            let rows = params.tensor(&weight_name(block, layer))?.dim(0)? / site.parts;
+            let rows = params.tensor(weight_name(block, layer))?.dim(0)? / site.parts;
             factors(params, block, &site, rows)
         });
         let factors = factors.collect::<Result<Vec<_>>>()?;
-        let place = block as u64 * LAYERS + layer as u64;
+        let index = LINEARS.iter().position(|linear| *linear == layer).unwrap_or_default();
+        let place = (block * LINEARS.len() + index) as u64;
         let adapter = Adapter { factors, scale: self.scale(), dropout: self.dropout, place };
         Ok((!adapter.factors.is_empty()).then_some(adapter))
     }
@@ -161,13 +144,13 @@ impl Lora {
 /// A target's factors, whose B has that many rows.
 fn factors(params: &Params, block: usize, site: &Site, rows: usize) -> Result<Factors> {
     let [a, b] = factor_names(block, site);
-    Ok(Factors { a: params.tensor(&a)?, b: params.tensor(&b)?, first: site.part * rows })
+    Ok(Factors { a: params.tensor(a)?, b: params.tensor(b)?, first: site.part * rows })
 }
 
-fn weight_name(block: usize, layer: Layer) -> String {
-    format!("blocks.{block}.{}.weight", layer.name())
+fn weight_name(block: usize, layer: Layer) -> ParamName {
+    layer.weight().in_block(block)
 }
 
-fn factor_names(block: usize, site: &Site) -> [String; 2] {
-    ["lora_a", "lora_b"].map(|factor| format!("blocks.{block}.{}.{factor}", site.name))
+fn factor_names(block: usize, site: &Site) -> [ParamName; 2] {
+    [Part::LoraA, Part::LoraB].map(|factor| site.name.part(factor).in_block(block))
 }

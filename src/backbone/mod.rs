@@ -14,9 +14,10 @@ mod hf_siglip;
 mod hf_vit;
 mod load;
 mod lora;
+mod mapping;
+mod name;
 mod open_clip;
 mod options;
-mod origin;
 mod params;
 mod pool;
 mod positions;
@@ -41,15 +42,19 @@ pub use block_run::Kept;
 pub use family::{Description, FAMILIES, Family, Header};
 pub use load::Backbone;
 pub use lora::Lora;
-pub use origin::Origin;
+pub use mapping::WeightMapping;
+pub use name::{Layer, ParamName, Part, Role, Segment};
 pub use params::{Param, Params};
 pub use pool::{Pool, Pooling};
 pub use positions::{Resampling, resample};
 pub use source::Source;
-pub use spec::{Shapes, VitSpec};
-pub use stage::{Readout, Segment, Stage};
+pub use spec::{
+    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, Shapes,
+    VitSpec,
+};
+pub use stage::{Readout, Stage};
 pub use tensors::Tensors;
 pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
-pub use visual_prompts::{VisualPrompts, is_visual_prompt};
+pub use visual_prompts::VisualPrompts;
 pub use vit::{PlainBlock, Rollout, Vit};

@@ -4,12 +4,15 @@
 //! transformer (`visual.*`), or a model of timm (`visual.trunk.*`) with an optional projection (`visual.head.proj`).
 //! The features are what the projection reads.
 
-use super::family::{Description, Family, Header, block_parts, outputs};
+use super::family::{Description, Family, Header, outputs};
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName};
 use super::options::{CLIP, Config};
-use super::origin::Origin;
 use super::pool::Pool;
 use super::positions::Resampling;
-use super::spec::VitSpec;
+use super::spec::{
+    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
+};
 use super::timm;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
@@ -46,13 +49,13 @@ impl Family for OpenClip {
         Ok(VitSpec { input: input(&description.config["preprocess_cfg"]), ..spec })
     }
 
-    fn origin(&self, name: &str, header: &Header) -> Origin {
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
         if !header.keys().any(|name| name.starts_with(TRUNK)) {
-            native_origin(name)
-        } else if name == "projection.weight" {
-            Origin::One("visual.head.proj.weight".into())
+            native_mapping(name)
+        } else if name.layer == Layer::Projection {
+            WeightMapping::One("visual.head.proj.weight".into())
         } else {
-            Origin::One(format!("{TRUNK}{name}"))
+            WeightMapping::One(format!("{TRUNK}{name}"))
         }
     }
 
@@ -78,34 +81,34 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
         architecture: "open_clip VisionTransformer".into(),
         width,
         depth: config.integer("layers", 12)?,
-        heads: width / config.integer("head_width", 64)?.max(1),
-        hidden: (width as f64 * config.number("mlp_ratio", 4.0)) as usize,
-        gated: false,
-        patch: config.integer("patch_size", 16)?,
         image_size: config.integer("image_size", 224)?,
-        activation: activation(model, &vision["act_kwargs"])?,
-        eps: vision["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32,
-        class_token: true,
-        dist_token: false,
-        registers: 0,
-        positioned_prefix: 1,
-        patch_bias: false,
-        qkv_bias: true,
+        patch: PatchSpec { size: config.integer("patch_size", 16)?, bias: false },
+        prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
+        positions: Positions::Table(PositionTable {
+            prefix: 1,
+            resampling: Resampling::BicubicAntialiased,
+            rounded: false,
+        }),
         norm_pre: !config.flag("no_ln_pre", false),
+        eps: vision["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32,
+        attention: AttentionSpec { heads: width / config.integer("head_width", 64)?.max(1), qkv_bias: true },
+        mlp: MlpSpec::plain(
+            (width as f64 * config.number("mlp_ratio", 4.0)) as usize,
+            activation(model, &vision["act_kwargs"])?,
+        ),
         layer_scale: !vision["ls_init_value"].is_null(),
-        norm: !after_pool,
-        fc_norm: after_pool,
-        pool: match vision["pool_type"].as_str() {
-            None | Some("tok") => Pool::Cls,
-            Some("avg") => Pool::Avg,
-            Some(other) => {
-                return Err(format!("vision_cfg.pool_type {other:?} is not supported; supported: tok, avg"));
-            }
+        pooling: PoolingSpec {
+            pool: match vision["pool_type"].as_str() {
+                None | Some("tok") => Pool::Cls,
+                Some("avg") => Pool::Avg,
+                Some(other) => {
+                    return Err(format!("vision_cfg.pool_type {other:?} is not supported; supported: tok, avg"));
+                }
+            },
+            norm: !after_pool,
+            fc_norm: after_pool,
         },
-        num_classes: 0,
-        projection: Config(model).integer("embed_dim", 0)?,
-        resampling: Resampling::BicubicAntialiased,
-        rounds_resampled: false,
+        outputs: OutputSpec { classes: 0, projection: Config(model).integer("embed_dim", 0)? },
         input: BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 1.0 },
     })
 }
@@ -149,49 +152,43 @@ fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String>
     // finished tower is told to pool otherwise.
     let mut spec = model((projection != "linear").then_some(pool))?;
     if projection == "linear" && !pool.is_empty() {
-        spec.pool = model(Some(pool))?.pool;
+        spec.pooling.pool = model(Some(pool))?.pooling.pool;
     }
-    spec.num_classes = outputs(header, "visual.trunk.head.weight");
-    spec.projection = outputs(header, "visual.head.proj.weight");
+    spec.outputs = OutputSpec {
+        classes: outputs(header, "visual.trunk.head.weight"),
+        projection: outputs(header, "visual.head.proj.weight"),
+    };
     Ok(spec)
 }
 
-fn native_origin(name: &str) -> Origin {
-    match name {
-        "cls_token" => return Origin::Token("visual.class_embedding".into()),
-        "pos_embed" => return Origin::Table("visual.positional_embedding".into()),
-        "patch_embed.proj.weight" => return Origin::One("visual.conv1.weight".into()),
-        "projection.weight" => return Origin::Transposed("visual.proj".into()),
-        _ => {}
+fn native_mapping(name: ParamName) -> WeightMapping {
+    let part = name.part.text();
+    match name.layer {
+        Layer::ClsToken => WeightMapping::Token("visual.class_embedding".into()),
+        Layer::PosEmbed => WeightMapping::Table("visual.positional_embedding".into()),
+        Layer::PatchEmbed => WeightMapping::One(format!("visual.conv1.{part}")),
+        Layer::Projection => WeightMapping::Transposed("visual.proj".into()),
+        Layer::NormPre => WeightMapping::One(format!("visual.ln_pre.{part}")),
+        Layer::Norm | Layer::FcNorm => WeightMapping::One(format!("visual.ln_post.{part}")),
+        _ => block(name, "visual.").unwrap_or_else(|| WeightMapping::One(name.into())),
     }
-    if let Some((module, parameter)) = name.split_once('.') {
-        let theirs = match module {
-            "norm_pre" => Some("ln_pre"),
-            "norm" | "fc_norm" => Some("ln_post"),
-            _ => None,
-        };
-        if let Some(theirs) = theirs {
-            return Origin::One(format!("visual.{theirs}.{parameter}"));
-        }
-    }
-    block(name, "visual.").unwrap_or_else(|| Origin::One(name.to_owned()))
 }
 
 /// The names inside a block of `open_clip`'s image and text towers.
-pub(super) fn block(name: &str, prefix: &str) -> Option<Origin> {
-    let (block, inner, parameter) = block_parts(name)?;
-    let theirs = match inner {
-        "attn.qkv" => format!("attn.in_proj_{parameter}"),
-        "attn.proj" => format!("attn.out_proj.{parameter}"),
-        "norm1" => format!("ln_1.{parameter}"),
-        "norm2" => format!("ln_2.{parameter}"),
-        "ls1" => format!("ls_1.{parameter}"),
-        "ls2" => format!("ls_2.{parameter}"),
-        "mlp.fc1" => format!("mlp.c_fc.{parameter}"),
-        "mlp.fc2" => format!("mlp.c_proj.{parameter}"),
-        other => format!("{other}.{parameter}"),
+pub(super) fn block(name: ParamName, prefix: &str) -> Option<WeightMapping> {
+    let (block, part) = (name.block?, name.part.text());
+    let theirs = match name.layer {
+        Layer::Qkv => format!("attn.in_proj_{part}"),
+        Layer::Proj => format!("attn.out_proj.{part}"),
+        Layer::Norm1 => format!("ln_1.{part}"),
+        Layer::Norm2 => format!("ln_2.{part}"),
+        Layer::Scale1 => format!("ls_1.{part}"),
+        Layer::Scale2 => format!("ls_2.{part}"),
+        Layer::Fc1 => format!("mlp.c_fc.{part}"),
+        Layer::Fc2 => format!("mlp.c_proj.{part}"),
+        other => format!("{}.{part}", other.text()),
     };
-    Some(Origin::One(format!("{prefix}transformer.resblocks.{block}.{theirs}")))
+    Some(WeightMapping::One(format!("{prefix}transformer.resblocks.{block}.{theirs}")))
 }
 
 /// `preprocess_cfg` over `open_clip`'s defaults: the short side to the image size, then the middle.

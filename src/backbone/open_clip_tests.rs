@@ -1,8 +1,8 @@
 //! Our reading of `open_clip`'s own configurations against the names and shapes that it builds from them.
 
 use super::family::{Description, Family, Header};
+use super::mapping::WeightMapping;
 use super::open_clip::OpenClip;
-use super::origin::Origin;
 use super::text_formats::TextFormat;
 use crate::system::digest::sha256;
 use serde_json::{Value, json};
@@ -13,11 +13,11 @@ fn facts() -> Value {
     serde_json::from_str(include_str!("../../tests/fixtures/open_clip_models.json")).unwrap()
 }
 
-fn digest(parameters: impl Iterator<Item = (Origin, Vec<usize>)>) -> String {
+fn digest(parameters: impl Iterator<Item = (WeightMapping, Vec<usize>)>) -> String {
     let lines: BTreeSet<String> = parameters
-        .flat_map(|(origin, shape)| {
-            let stored = origin.stored(&shape);
-            origin.names().iter().map(|name| format!("{name} {stored:?}\n")).collect::<Vec<_>>()
+        .flat_map(|(mapping, shape)| {
+            let stored = mapping.stored(&shape);
+            mapping.names().iter().map(|name| format!("{name} {stored:?}\n")).collect::<Vec<_>>()
         })
         .collect();
     sha256(lines.into_iter().collect::<String>().as_bytes())
@@ -50,11 +50,11 @@ fn both_towers_have_the_names_and_shapes_of_the_library() {
         let description = Description { config: config.clone(), preprocessor: Value::Null };
         let spec = OpenClip.spec(&description, &header).unwrap_or_else(|reason| panic!("{name}: {reason}"));
         let image = spec.shapes().into_iter().chain(spec.output_shapes());
-        let image = digest(image.map(|(name, shape)| (OpenClip.origin(&name, &header), shape)));
+        let image = digest(image.map(|(name, shape)| (OpenClip.mapping(name, &header), shape)));
         assert_eq!(image, model["image"].as_str().unwrap(), "{name}: image tower {spec:?}");
         let format = TextFormat::of(&config).unwrap();
         let spec = format.spec(&config, &header).unwrap();
-        let text = digest(spec.shapes().into_iter().map(|(name, shape)| (format.origin(&name, &header), shape)));
+        let text = digest(spec.shapes().into_iter().map(|(name, shape)| (format.mapping(name, &header), shape)));
         assert_eq!(text, model["text"].as_str().unwrap(), "{name}: text tower {spec:?}");
     }
 }

@@ -1,5 +1,7 @@
-//! Named parameters: a [`Var`] when it learns, a plain tensor when it is frozen.
+//! Named parameters: a [`Var`] when it is trained, a plain tensor when it is frozen.
 
+use super::name::{ParamName, Part};
+use crate::nn::Linear;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -46,16 +48,25 @@ impl Params {
     ///
     /// # Errors
     /// When there is none.
-    pub fn tensor(&self, name: &str) -> Result<Tensor> {
-        match self.0.get(name) {
+    pub fn tensor(&self, name: impl Into<String>) -> Result<Tensor> {
+        let name = name.into();
+        match self.0.get(&name) {
             Some(param) => Ok(param.tensor().clone()),
             None => candle_core::bail!("there is no parameter {name:?}"),
         }
     }
 
     /// The parameter of that name, if there is one.
-    pub fn get(&self, name: &str) -> Option<Tensor> {
-        self.0.get(name).map(|param| param.tensor().clone())
+    pub fn get(&self, name: impl Into<String>) -> Option<Tensor> {
+        self.0.get(&name.into()).map(|param| param.tensor().clone())
+    }
+
+    /// The linear layer with that weight and, if there is one, the bias beside it.
+    ///
+    /// # Errors
+    /// When there is no such weight.
+    pub fn linear(&self, weight: ParamName) -> Result<Linear> {
+        Ok(Linear::new(self.tensor(weight)?, self.get(weight.sibling(Part::Bias))))
     }
 
     /// All parameters by name.
@@ -83,13 +94,13 @@ impl Params {
         })
     }
 
-    /// Makes the parameters that `learns` selects trainable and freezes the others.
+    /// Makes the parameters that `trainable` selects trainable and freezes the others.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn train_where(self, learns: impl Fn(&str) -> bool) -> Result<Self> {
+    pub fn train_where(self, trainable: impl Fn(&str) -> bool) -> Result<Self> {
         let convert = |(name, param): (String, Param)| {
-            let param = match (param, learns(&name)) {
+            let param = match (param, trainable(&name)) {
                 (Param::Frozen(tensor), true) => Param::Trained(Var::from_tensor(&tensor)?),
                 (Param::Trained(var), false) => Param::Frozen(var.as_detached_tensor()),
                 (param, _) => param,
@@ -106,12 +117,12 @@ impl Params {
         self.restricted(|_| false)
     }
 
-    /// The same storage, where of the learning parameters only those that `learns` selects track gradients.
+    /// The same storage, where of the learning parameters only those that `trainable` selects track gradients.
     #[must_use]
-    pub fn restricted(&self, learns: impl Fn(&str) -> bool) -> Self {
+    pub fn restricted(&self, trainable: impl Fn(&str) -> bool) -> Self {
         let restrict = |(name, param): (&String, &Param)| {
             let param = match param {
-                Param::Trained(var) if !learns(name) => Param::Frozen(var.as_detached_tensor()),
+                Param::Trained(var) if !trainable(name) => Param::Frozen(var.as_detached_tensor()),
                 param => param.clone(),
             };
             (name.clone(), param)
@@ -134,11 +145,12 @@ impl Params {
 
     /// Whether a parameter belongs to a linear layer: its matrix, or the bias beside one.
     fn multiplies(&self, name: &str) -> bool {
-        let matrix = |name: &str| self.0.get(name).is_some_and(|param| param.tensor().rank() > 1);
-        match name.rsplit_once('.') {
-            Some((layer, "bias")) => matrix(&format!("{layer}.weight")),
-            Some((_, "weight" | "lora_a" | "lora_b")) => matrix(name),
-            _ => false,
+        let Ok(name) = name.parse::<ParamName>() else { return false };
+        let matrix = |name: ParamName| self.get(name).is_some_and(|tensor| tensor.rank() > 1);
+        match name.part {
+            Part::Bias => matrix(name.sibling(Part::Weight)),
+            Part::Weight | Part::LoraA | Part::LoraB => matrix(name),
+            Part::Whole | Part::Gamma | Part::LogitScale => false,
         }
     }
 

@@ -4,9 +4,10 @@
 //! `pre_logits`), `DINOv2` in transformers the class token beside the mean patch, `SigLIP` its attention pooling.
 
 use super::block::layer_norm;
+use super::name::Layer;
 use super::params::Params;
 use super::spec::VitSpec;
-use crate::nn::{AttentionPool, Linear};
+use crate::nn::{Activation, AttentionPool};
 use candle_core::{Result, Tensor};
 
 /// How the tokens after the last block become the features that feed the head.
@@ -34,21 +35,21 @@ impl Pool {
     /// Whether a backbone with these tokens can be pooled so.
     pub fn fits(self, spec: &VitSpec) -> bool {
         match self {
-            Self::Cls | Self::ClsAvg => spec.class_token,
-            Self::Distilled => spec.class_token && spec.dist_token,
+            Self::Cls | Self::ClsAvg => spec.prefix.class,
+            Self::Distilled => spec.prefix.class && spec.prefix.distillation,
             Self::Avg | Self::Attention => true,
         }
     }
 }
 
-/// Canonical names of the attention pooling's linear layers, with their shapes in terms of width and MLP width.
-pub(super) fn attention_linears(width: usize, hidden: usize) -> [(&'static str, [usize; 2]); 5] {
+/// The linear layers of the attention pooling, with their shapes in terms of width and MLP width.
+pub(super) fn attention_linears(width: usize, hidden: usize) -> [(Layer, [usize; 2]); 5] {
     [
-        ("attn_pool.q", [width, width]),
-        ("attn_pool.kv", [2 * width, width]),
-        ("attn_pool.proj", [width, width]),
-        ("attn_pool.mlp.fc1", [hidden, width]),
-        ("attn_pool.mlp.fc2", [width, hidden]),
+        (Layer::PoolQ, [width, width]),
+        (Layer::PoolKv, [2 * width, width]),
+        (Layer::PoolProj, [width, width]),
+        (Layer::PoolFc1, [hidden, width]),
+        (Layer::PoolFc2, [width, hidden]),
     ]
 }
 
@@ -67,8 +68,8 @@ impl Pooling {
     /// # Errors
     /// When a parameter of the attention pooling is absent.
     pub fn new(spec: &VitSpec, params: &Params) -> Result<Self> {
-        let attention = (spec.pool == Pool::Attention).then(|| attention_pool(spec, params)).transpose()?;
-        Ok(Self { pool: spec.pool, prefix: spec.prefix_tokens(), attention })
+        let attention = (spec.pooling.pool == Pool::Attention).then(|| attention_pool(spec, params)).transpose()?;
+        Ok(Self { pool: spec.pooling.pool, prefix: spec.prefix_tokens(), attention })
     }
 
     /// Tokens before the patches.
@@ -144,19 +145,16 @@ fn patches(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
 }
 
 fn attention_pool(spec: &VitSpec, params: &Params) -> Result<AttentionPool> {
-    let linear = |name: &str| -> Result<Linear> {
-        let weight = params.tensor(&format!("attn_pool.{name}.weight"))?;
-        Ok(Linear::new(weight, params.get(&format!("attn_pool.{name}.bias"))))
-    };
+    let linear = |layer: Layer| params.linear(layer.weight());
     Ok(AttentionPool {
-        latent: params.tensor("attn_pool.latent")?,
-        q: linear("q")?,
-        kv: linear("kv")?,
-        proj: linear("proj")?,
-        norm: layer_norm(params, "attn_pool.norm", spec.eps)?,
-        fc1: linear("mlp.fc1")?,
-        activation: spec.activation,
-        fc2: linear("mlp.fc2")?,
-        heads: spec.heads,
+        latent: params.tensor(Layer::PoolLatent.whole())?,
+        q: linear(Layer::PoolQ)?,
+        kv: linear(Layer::PoolKv)?,
+        proj: linear(Layer::PoolProj)?,
+        norm: layer_norm(params, Layer::PoolNorm.weight(), spec.eps)?,
+        fc1: linear(Layer::PoolFc1)?,
+        activation: spec.mlp.activation().unwrap_or(Activation::Gelu),
+        fc2: linear(Layer::PoolFc2)?,
+        heads: spec.attention.heads,
     })
 }

@@ -1,5 +1,6 @@
 //! What a pretrained backbone is: its shape, its options and how its inputs were prepared.
 
+use super::name::{Layer, ParamName, Part};
 use super::pool::{Pool, attention_linears};
 use super::positions::Resampling;
 use crate::data::transform::BackboneDefaults;
@@ -15,73 +16,181 @@ pub struct VitSpec {
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
-    /// Attention heads of a block.
-    pub heads: usize,
-    /// Width of the hidden layer of the MLP.
-    pub hidden: usize,
-    /// Whether the MLP is a `SwiGLU`, whose first product has twice the hidden width; it has no other activation.
-    pub gated: bool,
-    /// Side of a patch in pixels.
-    pub patch: usize,
     /// Side of the square input in pixels.
     pub image_size: usize,
-    /// Activation of the MLP.
-    pub activation: Activation,
-    /// Added to the variance in every layer norm.
-    pub eps: f32,
-    /// Whether a class token stands before the patches.
-    pub class_token: bool,
-    /// Whether a distillation token follows the class token (`DeiT`).
-    pub dist_token: bool,
-    /// Register tokens between the class token and the patches (Darcet et al. 2023).
-    pub registers: usize,
-    /// How many of the tokens before the patches have a position embedding, counted from the first: none, the class
-    /// token alone, or all.
-    pub positioned_prefix: usize,
-    /// Whether the patch embedding has a bias.
-    pub patch_bias: bool,
-    /// Whether the projection to queries, keys and values has a bias.
-    pub qkv_bias: bool,
+    /// How pixels become tokens.
+    pub patch: PatchSpec,
+    /// The tokens before the patches.
+    pub prefix: PrefixSpec,
+    /// How tokens know where they lie.
+    pub positions: Positions,
     /// Whether a layer norm stands before the first block (CLIP).
     pub norm_pre: bool,
+    /// Added to the variance in every layer norm.
+    pub eps: f32,
+    /// The attention of every block.
+    pub attention: AttentionSpec,
+    /// The MLP of every block.
+    pub mlp: MlpSpec,
     /// Whether the residual branches are scaled (LayerScale).
     pub layer_scale: bool,
-    /// Whether a layer norm follows the last block, before pooling.
-    pub norm: bool,
-    /// Whether a layer norm follows the pooling.
-    pub fc_norm: bool,
-    /// The pooling the backbone was trained with.
-    pub pool: Pool,
-    /// Classes of the pretrained head; 0 without one.
-    pub num_classes: usize,
-    /// Outputs of the pretrained projection behind the features (CLIP's image embedding); 0 without one.
-    pub projection: usize,
-    /// How the library resamples position embeddings.
-    pub resampling: Resampling,
-    /// Whether resampled position embeddings are rounded to the type of the file: so in libraries that resample while
-    /// loading, unlike those that resample in each forward pass.
-    pub rounds_resampled: bool,
+    /// From the last block to the features.
+    pub pooling: PoolingSpec,
+    /// What the file holds behind the features.
+    pub outputs: OutputSpec,
     /// How inputs are prepared.
     pub input: BackboneDefaults,
 }
 
-/// Canonical parameter names (timm's) with their shapes.
-pub type Shapes = BTreeMap<String, Vec<usize>>;
+/// The patch embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PatchSpec {
+    /// Side of a patch in pixels.
+    pub size: usize,
+    /// Whether it has a bias.
+    pub bias: bool,
+}
+
+/// The tokens before the patches, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PrefixSpec {
+    /// Whether a class token stands before the patches.
+    pub class: bool,
+    /// Whether a distillation token follows the class token (`DeiT`).
+    pub distillation: bool,
+    /// Register tokens between the class token and the patches (Darcet et al. 2023).
+    pub registers: usize,
+}
+
+impl PrefixSpec {
+    /// How many there are.
+    pub fn count(self) -> usize {
+        usize::from(self.class) + usize::from(self.distillation) + self.registers
+    }
+}
+
+/// How tokens know where they lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Positions {
+    /// By learnt embeddings that are added to them before the first block.
+    Table(PositionTable),
+}
+
+impl Positions {
+    /// The table of embeddings, if there is one.
+    pub fn table(&self) -> Option<&PositionTable> {
+        match self {
+            Self::Table(table) => Some(table),
+        }
+    }
+
+    /// How many of the tokens before the patches have an embedding in the table.
+    pub fn prefix(&self) -> usize {
+        self.table().map_or(0, |table| table.prefix)
+    }
+}
+
+/// Learnt position embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PositionTable {
+    /// How many of the tokens before the patches have one, counted from the first: none, the class token alone, or all.
+    pub prefix: usize,
+    /// How the library resamples those of the patches.
+    pub resampling: Resampling,
+    /// Whether resampled embeddings are rounded to the type of the file: so in libraries that resample while loading,
+    /// unlike those that resample in each forward pass.
+    pub rounded: bool,
+}
+
+/// Self-attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionSpec {
+    /// Heads of a block, which divide the width.
+    pub heads: usize,
+    /// Whether the projection to queries, keys and values has a bias.
+    pub qkv_bias: bool,
+}
+
+/// The MLP of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MlpSpec {
+    /// Width of the hidden layer.
+    pub hidden: usize,
+    /// What stands between its two products.
+    pub kind: MlpKind,
+}
+
+/// What stands between the two products of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MlpKind {
+    /// An activation.
+    Plain(Activation),
+    /// A `SwiGLU`, for which the first product has twice the hidden width.
+    SwiGlu,
+}
+
+impl MlpSpec {
+    /// A plain MLP.
+    pub fn plain(hidden: usize, activation: Activation) -> Self {
+        Self { hidden, kind: MlpKind::Plain(activation) }
+    }
+
+    /// The activation; none of a `SwiGLU`.
+    pub fn activation(self) -> Option<Activation> {
+        match self.kind {
+            MlpKind::Plain(activation) => Some(activation),
+            MlpKind::SwiGlu => None,
+        }
+    }
+
+    /// Whether it is a `SwiGLU`.
+    pub fn is_gated(self) -> bool {
+        self.kind == MlpKind::SwiGlu
+    }
+
+    /// Outputs of the first product.
+    pub fn expanded(self) -> usize {
+        if self.is_gated() { 2 * self.hidden } else { self.hidden }
+    }
+}
+
+/// From the last block to the features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolingSpec {
+    /// The pooling the backbone was trained with.
+    pub pool: Pool,
+    /// Whether a layer norm stands before it.
+    pub norm: bool,
+    /// Whether a layer norm follows it.
+    pub fc_norm: bool,
+}
+
+/// What a file holds behind the features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OutputSpec {
+    /// Classes of the pretrained head; 0 without one.
+    pub classes: usize,
+    /// Outputs of the pretrained projection (CLIP's image embedding); 0 without one.
+    pub projection: usize,
+}
+
+/// Parameters with their shapes.
+pub type Shapes = BTreeMap<ParamName, Vec<usize>>;
 
 impl VitSpec {
     /// Tokens before the patches: class token, distillation token, registers.
     pub fn prefix_tokens(&self) -> usize {
-        usize::from(self.class_token) + usize::from(self.dist_token) + self.registers
+        self.prefix.count()
     }
 
     /// Width of the features that feed the head.
     pub fn features(&self) -> usize {
-        self.pool.features(self.width)
+        self.pooling.pool.features(self.width)
     }
 
     /// Patches along one side.
     pub fn grid(&self) -> usize {
-        self.image_size / self.patch
+        self.image_size / self.patch.size
     }
 
     /// All tokens of one image.
@@ -89,46 +198,62 @@ impl VitSpec {
         self.prefix_tokens() + self.grid() * self.grid()
     }
 
+    /// What every block is.
+    pub(super) fn block(&self) -> BlockSpec {
+        BlockSpec {
+            width: self.width,
+            eps: self.eps,
+            attention: self.attention,
+            causal: false,
+            mlp: self.mlp,
+            layer_scale: self.layer_scale,
+        }
+    }
+
     /// The name and shape of every parameter of the backbone, without the head: the one list that strict loading,
     /// strategies and memory estimates go by.
     pub fn shapes(&self) -> Shapes {
-        let (d, hidden) = (self.width, self.hidden);
-        let fc1 = if self.gated { 2 * hidden } else { hidden };
+        let d = self.width;
         let mut shapes = Shapes::new();
-        let mut add = |name: String, shape: &[usize]| {
+        let mut add = |name: ParamName, shape: &[usize]| {
             shapes.insert(name, shape.to_vec());
         };
-        let norm = |name: &str| [(format!("{name}.weight"), vec![d]), (format!("{name}.bias"), vec![d])];
-        if self.class_token {
-            add("cls_token".into(), &[1, 1, d]);
+        if self.prefix.class {
+            add(Layer::ClsToken.whole(), &[1, 1, d]);
         }
-        if self.dist_token {
-            add("dist_token".into(), &[1, 1, d]);
+        if self.prefix.distillation {
+            add(Layer::DistToken.whole(), &[1, 1, d]);
         }
-        if self.registers > 0 {
-            add("reg_token".into(), &[1, self.registers, d]);
+        if self.prefix.registers > 0 {
+            add(Layer::RegToken.whole(), &[1, self.prefix.registers, d]);
         }
-        add("pos_embed".into(), &[1, self.positioned_prefix + self.grid() * self.grid(), d]);
-        add("patch_embed.proj.weight".into(), &[d, 3, self.patch, self.patch]);
-        if self.patch_bias {
-            add("patch_embed.proj.bias".into(), &[d]);
+        if let Some(table) = self.positions.table() {
+            add(Layer::PosEmbed.whole(), &[1, table.prefix + self.grid() * self.grid(), d]);
         }
-        let outer = [(self.norm_pre, "norm_pre"), (self.norm, "norm"), (self.fc_norm, "fc_norm")];
-        for (_, name) in outer.into_iter().filter(|(present, _)| *present) {
-            norm(name).into_iter().for_each(|(name, shape)| add(name, &shape));
+        add(Layer::PatchEmbed.weight(), &[d, 3, self.patch.size, self.patch.size]);
+        if self.patch.bias {
+            add(Layer::PatchEmbed.bias(), &[d]);
         }
-        for block in 0..self.depth {
-            let shape = BlockShape { width: d, fc1, hidden, qkv_bias: self.qkv_bias, layer_scale: self.layer_scale };
-            shape.names(block).into_iter().for_each(|(name, shape)| add(name, &shape));
+        let attends = self.pooling.pool == Pool::Attention;
+        let norms = [
+            (self.norm_pre, Layer::NormPre),
+            (self.pooling.norm, Layer::Norm),
+            (self.pooling.fc_norm, Layer::FcNorm),
+            (attends, Layer::PoolNorm),
+        ];
+        for (_, norm) in norms.into_iter().filter(|(present, _)| *present) {
+            add(norm.weight(), &[d]);
+            add(norm.bias(), &[d]);
         }
-        if self.pool == Pool::Attention {
-            add("attn_pool.latent".into(), &[1, 1, d]);
-            norm("attn_pool.norm").into_iter().for_each(|(name, shape)| add(name, &shape));
-            for (name, [out, inner]) in attention_linears(d, hidden) {
-                add(format!("{name}.weight"), &[out, inner]);
-                add(format!("{name}.bias"), &[out]);
+        if attends {
+            add(Layer::PoolLatent.whole(), &[1, 1, d]);
+            for (linear, [out, inner]) in attention_linears(d, self.mlp.hidden) {
+                add(linear.weight(), &[out, inner]);
+                add(linear.bias(), &[out]);
             }
         }
+        let block = self.block();
+        (0..self.depth).for_each(|index| shapes.extend(block.shapes(index)));
         shapes
     }
 
@@ -136,57 +261,60 @@ impl VitSpec {
     /// distillation token, the projection of CLIP.
     pub fn output_shapes(&self) -> Shapes {
         let mut shapes = Shapes::new();
-        if self.num_classes > 0 {
-            let heads: &[&str] = if self.pool == Pool::Distilled { &["head", "head_dist"] } else { &["head"] };
-            for head in heads {
-                shapes.insert(format!("{head}.weight"), vec![self.num_classes, self.features()]);
-                shapes.insert(format!("{head}.bias"), vec![self.num_classes]);
+        if self.outputs.classes > 0 {
+            let distilled = self.pooling.pool == Pool::Distilled;
+            for head in [Layer::Head].into_iter().chain(distilled.then_some(Layer::HeadDist)) {
+                shapes.insert(head.weight(), vec![self.outputs.classes, self.features()]);
+                shapes.insert(head.bias(), vec![self.outputs.classes]);
             }
         }
-        if self.projection > 0 {
-            shapes.insert("projection.weight".into(), vec![self.projection, self.features()]);
+        if self.outputs.projection > 0 {
+            shapes.insert(Layer::Projection.weight(), vec![self.outputs.projection, self.features()]);
         }
         shapes
     }
 }
 
-/// What the shapes of a block's parameters follow from.
-pub(super) struct BlockShape {
+/// What the blocks of an image or text tower are, beside their parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct BlockSpec {
     /// Width of the tokens.
     pub width: usize,
-    /// Outputs of the first product of the MLP.
-    pub fc1: usize,
-    /// Inputs of the second.
-    pub hidden: usize,
-    /// Whether the projection to queries, keys and values has a bias.
-    pub qkv_bias: bool,
+    /// Added to the variance in both layer norms.
+    pub eps: f32,
+    /// Self-attention.
+    pub attention: AttentionSpec,
+    /// Whether a token sees only itself and those before it.
+    pub causal: bool,
+    /// The MLP.
+    pub mlp: MlpSpec,
     /// Whether the residual branches are scaled.
     pub layer_scale: bool,
 }
 
-impl BlockShape {
+impl BlockSpec {
     /// The parameters of block `index`.
-    pub fn names(&self, index: usize) -> Vec<(String, Vec<usize>)> {
-        let (d, fc1, hidden) = (self.width, self.fc1, self.hidden);
+    pub fn shapes(&self, index: usize) -> Shapes {
+        let (d, hidden, expanded) = (self.width, self.mlp.hidden, self.mlp.expanded());
         let mut parameters = vec![
-            ("norm1.weight", vec![d]),
-            ("norm1.bias", vec![d]),
-            ("attn.qkv.weight", vec![3 * d, d]),
-            ("attn.proj.weight", vec![d, d]),
-            ("attn.proj.bias", vec![d]),
-            ("norm2.weight", vec![d]),
-            ("norm2.bias", vec![d]),
-            ("mlp.fc1.weight", vec![fc1, d]),
-            ("mlp.fc1.bias", vec![fc1]),
-            ("mlp.fc2.weight", vec![d, hidden]),
-            ("mlp.fc2.bias", vec![d]),
+            (Layer::Norm1.weight(), vec![d]),
+            (Layer::Norm1.bias(), vec![d]),
+            (Layer::Qkv.weight(), vec![3 * d, d]),
+            (Layer::Proj.weight(), vec![d, d]),
+            (Layer::Proj.bias(), vec![d]),
+            (Layer::Norm2.weight(), vec![d]),
+            (Layer::Norm2.bias(), vec![d]),
+            (Layer::Fc1.weight(), vec![expanded, d]),
+            (Layer::Fc1.bias(), vec![expanded]),
+            (Layer::Fc2.weight(), vec![d, hidden]),
+            (Layer::Fc2.bias(), vec![d]),
         ];
-        if self.qkv_bias {
-            parameters.push(("attn.qkv.bias", vec![3 * d]));
+        if self.attention.qkv_bias {
+            parameters.push((Layer::Qkv.bias(), vec![3 * d]));
         }
         if self.layer_scale {
-            parameters.extend([("ls1.gamma", vec![d]), ("ls2.gamma", vec![d])]);
+            parameters.extend([Layer::Scale1, Layer::Scale2].map(|scale| (scale.part(Part::Gamma), vec![d])));
         }
-        parameters.into_iter().map(|(name, shape)| (format!("blocks.{index}.{name}"), shape)).collect()
+        parameters.into_iter().map(|(name, shape)| (name.in_block(index), shape)).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! How far into the backbone something reaches: where kept activations leave it, and where training takes them up.
 
+use super::name::Segment;
 use super::pool::{Pool, patch_mean, token};
 use super::spec::VitSpec;
 use super::vit::Vit;
@@ -34,14 +35,14 @@ impl Readout {
             ));
         }
         let reads_cls = matches!(features, FeatureChoice::Cls | FeatureChoice::Both);
-        if reads_cls && !spec.class_token {
+        if reads_cls && !spec.prefix.class {
             return Err(Error::usage_hint(
                 format!("{section}.features asks for the class token, but the backbone has none"),
                 format!("set {section}.features = \"avg\" or \"pool\""),
             ));
         }
         // The pooling of one block is the backbone's own; of several, it is repeated on each.
-        let features = match (features, blocks, spec.pool) {
+        let features = match (features, blocks, spec.pooling.pool) {
             (FeatureChoice::Pool, 2.., Pool::Cls) => FeatureChoice::Cls,
             (FeatureChoice::Pool, 2.., Pool::Avg) => FeatureChoice::Avg,
             (FeatureChoice::Pool, 2.., Pool::ClsAvg) => FeatureChoice::Both,
@@ -89,32 +90,8 @@ impl Stage {
     }
 }
 
-/// A stretch of the network that can run by itself on what the one before it left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segment {
-    /// From pixels to the tokens before the first block.
-    Embed,
-    /// A block, counted from the input.
-    Block(usize),
-    /// From the tokens after the last block to the features that feed the head.
-    Pool,
-}
-
-impl Segment {
-    /// The stretch that a parameter of that canonical name belongs to.
-    pub fn of(name: &str) -> Self {
-        const EMBED: [&str; 6] = ["patch_embed.", "cls_token", "dist_token", "reg_token", "pos_embed", "norm_pre."];
-        let block = name.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()?.parse().ok());
-        match block {
-            Some(block) => Self::Block(block),
-            None if EMBED.iter().any(|prefix| name.starts_with(prefix)) => Self::Embed,
-            None => Self::Pool,
-        }
-    }
-}
-
 impl Vit {
-    /// The stretches from `stage` to the features that feed the head; none from those features themselves.
+    /// The segments from `stage` to the features that feed the head; none from those features themselves.
     pub fn segments(&self, stage: Stage) -> Vec<Segment> {
         let (embed, first) = match stage {
             Stage::Pixels => (Some(Segment::Embed), 0),

@@ -3,14 +3,15 @@
 //! Canonical names: `token_embed` (V, d), `pos_embed` (1, T, d), `blocks.N.*` as in image towers, `norm`, and
 //! `projection` (E, d) to the space that texts and images share.
 
-use super::block::{Block, BlockOptions, layer_norm};
+use super::block::{Block, layer_norm};
 use super::load::{differences, read_parameter, tower_problem};
+use super::name::Layer;
 use super::params::Params;
 use super::source::Source;
-use super::spec::{BlockShape, Shapes};
+use super::spec::{AttentionSpec, BlockSpec, MlpSpec, Shapes};
 use super::text_formats::{TextFormat, TextPreparation};
 use crate::error::{Result, WeightsError};
-use crate::nn::{Activation, LayerNorm, Linear, Mode};
+use crate::nn::{LayerNorm, Linear, Mode};
 use candle_core::{DType, Tensor};
 
 /// Which token stands for the text.
@@ -37,12 +38,10 @@ pub struct TextSpec {
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
-    /// Attention heads of a block.
-    pub heads: usize,
-    /// Width of the hidden layer of the MLP.
-    pub hidden: usize,
-    /// Activation of the MLP.
-    pub activation: Activation,
+    /// The attention of every block.
+    pub attention: AttentionSpec,
+    /// The MLP of every block.
+    pub mlp: MlpSpec,
     /// Added to the variance in every layer norm.
     pub eps: f32,
     /// Whether a token sees only itself and those before it (CLIP).
@@ -61,20 +60,26 @@ impl TextSpec {
         self.shapes().values().map(|shape| shape.iter().product::<usize>()).sum()
     }
 
+    /// What every block is.
+    fn block(&self) -> BlockSpec {
+        let Self { width, eps, attention, causal, mlp, .. } = *self;
+        BlockSpec { width, eps, attention, causal, mlp, layer_scale: false }
+    }
+
     /// The name and shape of every parameter.
     pub fn shapes(&self) -> Shapes {
         let d = self.width;
         let mut shapes = Shapes::new();
-        shapes.insert("token_embed".into(), vec![self.vocabulary, d]);
-        shapes.insert("pos_embed".into(), vec![1, self.context, d]);
-        let block = BlockShape { width: d, fc1: self.hidden, hidden: self.hidden, qkv_bias: true, layer_scale: false };
-        (0..self.depth).for_each(|index| shapes.extend(block.names(index)));
-        shapes.insert("norm.weight".into(), vec![d]);
-        shapes.insert("norm.bias".into(), vec![d]);
+        shapes.insert(Layer::TokenEmbed.whole(), vec![self.vocabulary, d]);
+        shapes.insert(Layer::PosEmbed.whole(), vec![1, self.context, d]);
+        let block = self.block();
+        (0..self.depth).for_each(|index| shapes.extend(block.shapes(index)));
+        shapes.insert(Layer::Norm.weight(), vec![d]);
+        shapes.insert(Layer::Norm.bias(), vec![d]);
         if self.projection > 0 {
-            shapes.insert("projection.weight".into(), vec![self.projection, d]);
+            shapes.insert(Layer::Projection.weight(), vec![self.projection, d]);
             if self.projection_bias {
-                shapes.insert("projection.bias".into(), vec![self.projection]);
+                shapes.insert(Layer::Projection.bias(), vec![self.projection]);
             }
         }
         shapes
@@ -129,11 +134,11 @@ impl TextTower {
         };
         let invalid = |reason: String| WeightsError::invalid(&source.path, format!("{}: {reason}", format.name()));
         let spec = format.spec(&source.description.config, &header).map_err(invalid)?;
-        if let Some(problem) = tower_problem(spec.width, spec.depth, spec.heads, spec.hidden) {
+        if let Some(problem) = tower_problem(&spec.block(), spec.depth) {
             return Err(invalid(problem).into());
         }
         let preparation = format.preparation(&source.description.config).map_err(invalid)?;
-        let wanted = spec.shapes().into_iter().map(|(name, shape)| (format.origin(&name, &header), shape));
+        let wanted = spec.shapes().into_iter().map(|(name, shape)| (format.mapping(name, &header), shape));
         let problems = differences(wanted, &header, |name| format.ignores(name));
         if !problems.is_empty() {
             let family = format!("{} text tower", format.name());
@@ -141,8 +146,8 @@ impl TextTower {
         }
         let mut params = Params::default();
         for (name, shape) in spec.shapes() {
-            let origin = format.origin(&name, &header);
-            params.insert(name, read_parameter(&origin, &shape, &tensors, &source.path)?);
+            let mapping = format.mapping(name, &header);
+            params.insert(name, read_parameter(&mapping, &shape, &tensors, &source.path)?);
         }
         let scalar = |name: &str| -> Result<Option<f32>> {
             if !header.contains_key(name) {
@@ -178,24 +183,18 @@ impl TextEncoder {
     /// # Errors
     /// When a parameter that `spec` asks for is absent.
     pub fn new(spec: &TextSpec, params: &Params) -> candle_core::Result<Self> {
-        let options = BlockOptions {
-            heads: spec.heads,
-            activation: Some(spec.activation),
-            eps: spec.eps,
-            causal: spec.causal,
-            rotary: None,
-        };
-        let projection = params.get("projection.weight");
+        let block = spec.block();
+        let projection = Layer::Projection.weight();
         Ok(Self {
-            tokens: params.tensor("token_embed")?,
-            positions: params.tensor("pos_embed")?,
+            tokens: params.tensor(Layer::TokenEmbed.whole())?,
+            positions: params.tensor(Layer::PosEmbed.whole())?,
             blocks: (0..spec.depth)
-                .map(|index| Block::new(&options, params, index, 0.0))
+                .map(|index| Block::new(&block, params, index, 0.0))
                 .collect::<candle_core::Result<_>>()?,
-            norm: layer_norm(params, "norm", spec.eps)?,
+            norm: layer_norm(params, Layer::Norm.weight(), spec.eps)?,
             causal: spec.causal,
             pool: spec.pool,
-            projection: projection.map(|weight| Linear::new(weight, params.get("projection.bias"))),
+            projection: (spec.projection > 0).then(|| params.linear(projection)).transpose()?,
         })
     }
 

@@ -5,9 +5,11 @@
 use super::family::{Header, outputs};
 use super::hf::{self, prefix_if_used};
 use super::hf_clip;
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName};
 use super::open_clip;
 use super::options::Config;
-use super::origin::Origin;
+use super::spec::{AttentionSpec, MlpSpec};
 use super::text::{TextPool, TextSpec};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -90,13 +92,13 @@ impl TextFormat {
     }
 
     /// Where the canonical parameter `name` lies in this file.
-    pub fn origin(self, name: &str, header: &Header) -> Origin {
+    pub fn mapping(self, name: ParamName, header: &Header) -> WeightMapping {
         match self {
-            Self::OpenClip => open_origin(name, header),
-            Self::HfClip => hf_origin(name, header, "text_projection"),
+            Self::OpenClip => open_mapping(name, header),
+            Self::HfClip => hf_mapping(name, header, "text_projection"),
             Self::HfSiglip => {
                 let prefix = prefix_if_used(header, HF_PREFIX);
-                hf_origin(name, header, &format!("{prefix}head"))
+                hf_mapping(name, header, &format!("{prefix}head"))
             }
         }
     }
@@ -130,9 +132,11 @@ fn clip(config: &Value, header: &Header) -> Result<TextSpec, String> {
         context: values.integer("max_position_embeddings", 77)?,
         width: values.integer("hidden_size", 512)?,
         depth: values.integer("num_hidden_layers", 12)?,
-        heads: values.integer("num_attention_heads", 8)?,
-        hidden: values.integer("intermediate_size", 2048)?,
-        activation: hf::activation(&values, Activation::QuickGelu)?,
+        attention: AttentionSpec { heads: values.integer("num_attention_heads", 8)?, qkv_bias: true },
+        mlp: MlpSpec::plain(
+            values.integer("intermediate_size", 2048)?,
+            hf::activation(&values, Activation::QuickGelu)?,
+        ),
         eps: values.number("layer_norm_eps", 1e-5) as f32,
         causal: true,
         // Configs written before the number was corrected say 2; the library then takes the largest.
@@ -153,9 +157,8 @@ fn siglip(config: &Value) -> Result<TextSpec, String> {
         context: values.integer("max_position_embeddings", 64)?,
         width,
         depth: values.integer("num_hidden_layers", 12)?,
-        heads: values.integer("num_attention_heads", 12)?,
-        hidden: values.integer("intermediate_size", 3072)?,
-        activation: hf::activation(&values, Activation::GeluTanh)?,
+        attention: AttentionSpec { heads: values.integer("num_attention_heads", 12)?, qkv_bias: true },
+        mlp: MlpSpec::plain(values.integer("intermediate_size", 3072)?, hf::activation(&values, Activation::GeluTanh)?),
         eps: values.number("layer_norm_eps", 1e-6) as f32,
         causal: false,
         pool: TextPool::Last,
@@ -178,9 +181,11 @@ fn open(model: &Value) -> Result<TextSpec, String> {
         context: values.integer("context_length", 77)?,
         width,
         depth: values.integer("layers", 12)?,
-        heads: values.integer("heads", 8)?,
-        hidden: (width as f64 * values.number("mlp_ratio", 4.0)) as usize,
-        activation: open_clip::activation(model, &text["act_kwargs"])?,
+        attention: AttentionSpec { heads: values.integer("heads", 8)?, qkv_bias: true },
+        mlp: MlpSpec::plain(
+            (width as f64 * values.number("mlp_ratio", 4.0)) as usize,
+            open_clip::activation(model, &text["act_kwargs"])?,
+        ),
         eps: text["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32,
         causal: !values.flag("no_causal_mask", false),
         pool: match text["pool_type"].as_str().unwrap_or("argmax") {
@@ -228,33 +233,27 @@ fn is_off(value: &Value) -> bool {
     value.is_null() || value == false || value == ""
 }
 
-fn hf_origin(name: &str, header: &Header, projection: &str) -> Origin {
-    let prefix = prefix_if_used(header, HF_PREFIX);
-    match name {
-        "token_embed" => return Origin::One(format!("{prefix}embeddings.token_embedding.weight")),
-        "pos_embed" => return Origin::Table(format!("{prefix}embeddings.position_embedding.weight")),
-        _ => {}
-    }
-    match name.split_once('.') {
-        Some(("norm", parameter)) => Origin::One(format!("{prefix}final_layer_norm.{parameter}")),
-        Some(("projection", parameter)) => Origin::One(format!("{projection}.{parameter}")),
-        _ => hf_clip::block(name, prefix).unwrap_or_else(|| Origin::One(name.to_owned())),
+fn hf_mapping(name: ParamName, header: &Header, projection: &str) -> WeightMapping {
+    let (prefix, part) = (prefix_if_used(header, HF_PREFIX), name.part.text());
+    match name.layer {
+        Layer::TokenEmbed => WeightMapping::One(format!("{prefix}embeddings.token_embedding.weight")),
+        Layer::PosEmbed => WeightMapping::Table(format!("{prefix}embeddings.position_embedding.weight")),
+        Layer::Norm => WeightMapping::One(format!("{prefix}final_layer_norm.{part}")),
+        Layer::Projection => WeightMapping::One(format!("{projection}.{part}")),
+        _ => hf_clip::block(name, prefix).unwrap_or_else(|| WeightMapping::One(name.into())),
     }
 }
 
-fn open_origin(name: &str, header: &Header) -> Origin {
-    let prefix = prefix_if_used(header, "text.");
+fn open_mapping(name: ParamName, header: &Header) -> WeightMapping {
+    let (prefix, part) = (prefix_if_used(header, "text."), name.part.text());
     let matrix = format!("{prefix}text_projection");
-    match name {
+    match name.layer {
+        Layer::TokenEmbed => WeightMapping::One(format!("{prefix}token_embedding.weight")),
+        Layer::PosEmbed => WeightMapping::Table(format!("{prefix}positional_embedding")),
+        Layer::Norm => WeightMapping::One(format!("{prefix}ln_final.{part}")),
         // A bare matrix unless it has a bias, which makes it a linear layer.
-        "projection.weight" if header.contains_key(&matrix) => return Origin::Transposed(matrix),
-        "token_embed" => return Origin::One(format!("{prefix}token_embedding.weight")),
-        "pos_embed" => return Origin::Table(format!("{prefix}positional_embedding")),
-        _ => {}
-    }
-    match name.split_once('.') {
-        Some(("norm", parameter)) => Origin::One(format!("{prefix}ln_final.{parameter}")),
-        Some(("projection", parameter)) => Origin::One(format!("{matrix}.{parameter}")),
-        _ => open_clip::block(name, prefix).unwrap_or_else(|| Origin::One(name.to_owned())),
+        Layer::Projection if header.contains_key(&matrix) => WeightMapping::Transposed(matrix),
+        Layer::Projection => WeightMapping::One(format!("{matrix}.{part}")),
+        _ => open_clip::block(name, prefix).unwrap_or_else(|| WeightMapping::One(name.into())),
     }
 }

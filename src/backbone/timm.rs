@@ -5,11 +5,14 @@
 //! written from timm itself by `tests/fixtures/make_timm_table.py`.
 
 use super::family::{Description, Family, Header, outputs};
+use super::mapping::WeightMapping;
+use super::name::ParamName;
 use super::options::{Config, SYMMETRIC};
-use super::origin::Origin;
 use super::pool::Pool;
 use super::positions::Resampling;
-use super::spec::VitSpec;
+use super::spec::{
+    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
+};
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -43,11 +46,12 @@ impl Family for Timm {
             tag: pretrained["tag"].as_str(),
         };
         let input = input(pretrained);
-        Ok(VitSpec { num_classes: outputs(header, "head.weight"), input, ..model.spec()? })
+        let outputs = OutputSpec { classes: outputs(header, "head.weight"), projection: 0 };
+        Ok(VitSpec { outputs, input, ..model.spec()? })
     }
 
-    fn origin(&self, name: &str, _header: &Header) -> Origin {
-        Origin::One(name.to_owned())
+    fn mapping(&self, name: ParamName, _header: &Header) -> WeightMapping {
+        WeightMapping::One(name.into())
     }
 
     fn ignores(&self, _name: &str, _header: &Header) -> bool {
@@ -82,11 +86,18 @@ impl Model<'_> {
             _ => args.integer("img_size", 224)?,
         };
         let mlp = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
-        let (gated, dist_token) = (args.flag("swiglu", false), args.flag("distilled", false));
-        let (class_token, registers) = (args.flag("class_token", true), args.integer("reg_tokens", 0)?);
-        let prefix = usize::from(class_token) + usize::from(dist_token) + registers;
+        let mlp = if args.flag("swiglu", false) {
+            MlpSpec { hidden: mlp / 2, kind: MlpKind::SwiGlu }
+        } else {
+            MlpSpec::plain(mlp, self.activation(&args)?)
+        };
+        let prefix = PrefixSpec {
+            class: args.flag("class_token", true),
+            distillation: args.flag("distilled", false),
+            registers: args.integer("reg_tokens", 0)?,
+        };
         let pool = match args.text("global_pool").or(self.pool).unwrap_or("token") {
-            "token" if dist_token => Pool::Distilled,
+            "token" if prefix.distillation => Pool::Distilled,
             "token" => Pool::Cls,
             "avg" => Pool::Avg,
             "map" => Pool::Attention,
@@ -100,28 +111,21 @@ impl Model<'_> {
             architecture: self.architecture.to_owned(),
             width,
             depth: args.integer("depth", 12)?,
-            heads: args.integer("num_heads", 12)?,
-            hidden: if gated { mlp / 2 } else { mlp },
-            gated,
-            patch,
             image_size,
-            activation: self.activation(&args)?,
-            eps: args.number("eps", 1e-6) as f32,
-            class_token,
-            dist_token,
-            registers,
-            positioned_prefix: if args.flag("no_embed_class", false) { 0 } else { prefix },
-            patch_bias: !pre_norm,
-            qkv_bias: args.flag("qkv_bias", true),
+            patch: PatchSpec { size: patch, bias: !pre_norm },
+            prefix,
+            positions: Positions::Table(PositionTable {
+                prefix: if args.flag("no_embed_class", false) { 0 } else { prefix.count() },
+                resampling: if bilinear { Resampling::Bilinear } else { Resampling::BicubicAntialiased },
+                rounded: true,
+            }),
             norm_pre: pre_norm,
+            eps: args.number("eps", 1e-6) as f32,
+            attention: AttentionSpec { heads: args.integer("num_heads", 12)?, qkv_bias: args.flag("qkv_bias", true) },
+            mlp,
             layer_scale: args.get("init_values").is_some(),
-            norm: final_norm && !norm_after_pool,
-            fc_norm: final_norm && norm_after_pool,
-            pool,
-            num_classes: 0,
-            projection: 0,
-            resampling: if bilinear { Resampling::Bilinear } else { Resampling::BicubicAntialiased },
-            rounds_resampled: true,
+            pooling: PoolingSpec { pool, norm: final_norm && !norm_after_pool, fc_norm: final_norm && norm_after_pool },
+            outputs: OutputSpec::default(),
             input: BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 0.9 },
         })
     }

@@ -2,7 +2,7 @@
 
 use super::family::{Description, Family, Header};
 use super::pool::Pool;
-use super::spec::VitSpec;
+use super::spec::{MlpKind, OutputSpec, VitSpec};
 use super::timm::Timm;
 use crate::nn::Activation;
 use crate::system::digest::sha256;
@@ -18,8 +18,8 @@ fn read(config: Value) -> Result<VitSpec, String> {
 }
 
 /// The sum over all names and shapes, the classifier included.
-fn parameters(spec: &VitSpec, num_classes: usize) -> String {
-    let spec = VitSpec { num_classes, ..spec.clone() };
+fn parameters(spec: &VitSpec, classes: usize) -> String {
+    let spec = VitSpec { outputs: OutputSpec { classes, projection: 0 }, ..spec.clone() };
     let mut lines: Vec<String> = spec
         .shapes()
         .into_iter()
@@ -45,15 +45,15 @@ fn every_supported_architecture_is_what_timm_builds() {
             (model["eps"].as_f64().unwrap() as f32 as f64).to_string(),
             "{name}"
         );
-        let activation = match spec.activation {
-            _ if spec.gated => "swiglu",
-            Activation::Gelu => "GELU",
-            Activation::GeluTanh => "GELUTanh",
-            Activation::QuickGelu => "QuickGELU",
+        let activation = match spec.mlp.kind {
+            MlpKind::SwiGlu => "swiglu",
+            MlpKind::Plain(Activation::Gelu) => "GELU",
+            MlpKind::Plain(Activation::GeluTanh) => "GELUTanh",
+            MlpKind::Plain(Activation::QuickGelu) => "QuickGELU",
         };
         let expected = model["activation"].as_str().unwrap().split(' ').next();
         assert_eq!(Some(activation), expected, "{name}");
-        let pool = match spec.pool {
+        let pool = match spec.pooling.pool {
             Pool::Cls => "token",
             Pool::Avg => "avg",
             Pool::Attention => "map",

@@ -5,6 +5,7 @@
 //!
 //! Canonical names: `blocks.N.prompt` (p, d); shallow prompts have N = 0 alone.
 
+use super::name::{Layer, ParamName};
 use super::params::Params;
 use super::spec::{Shapes, VitSpec};
 use crate::config::VisualPromptSettings;
@@ -25,7 +26,7 @@ pub struct VisualPrompts {
 impl VisualPrompts {
     /// Those of `params`, if there are any.
     pub fn of(spec: &VitSpec, params: &Params) -> Option<Self> {
-        let blocks: Vec<Tensor> = (0..spec.depth).map_while(|block| params.get(&name(block))).collect();
+        let blocks: Vec<Tensor> = (0..spec.depth).map_while(|block| params.get(name(block))).collect();
         (!blocks.is_empty()).then(|| Self { blocks, before: spec.prefix_tokens(), depth: spec.depth })
     }
 
@@ -99,13 +100,8 @@ impl VisualPrompts {
     }
 }
 
-fn name(block: usize) -> String {
-    format!("blocks.{block}.prompt")
-}
-
-/// Whether a canonical name is that of a visual prompt.
-pub fn is_visual_prompt(name: &str) -> bool {
-    name.starts_with("blocks.") && name.ends_with(".prompt")
+fn name(block: usize) -> ParamName {
+    Layer::Prompt.whole().in_block(block)
 }
 
 impl VisualPromptSettings {
@@ -120,8 +116,8 @@ impl VisualPromptSettings {
     /// # Errors
     /// When the device is out of memory.
     pub fn insert(&self, spec: &VitSpec, params: &mut Params, seed: u64) -> Result<()> {
-        let bound = (6.0 / (3 * spec.patch * spec.patch + spec.width) as f64).sqrt();
-        let device = params.tensor("pos_embed")?.device().clone();
+        let bound = (6.0 / (3 * spec.patch.size * spec.patch.size + spec.width) as f64).sqrt();
+        let device = params.tensor(Layer::PatchEmbed.weight())?.device().clone();
         for block in self.blocks(spec) {
             let mut stream = Stream::new(seed, Purpose::Init, &[1, block as u64, 0]);
             let values = (0..self.tokens * spec.width).map(|_| stream.range(-bound, bound) as f32).collect();

@@ -4,13 +4,13 @@ mod rollout;
 
 pub use rollout::Rollout;
 
-use super::block::{Block, BlockOptions, layer_norm};
+use super::block::{Block, layer_norm};
 use super::block_run::Kept;
 use super::lora::Lora;
+use super::name::{Layer, Segment};
 use super::params::Params;
 use super::pool::Pooling;
 use super::spec::VitSpec;
-use super::stage::Segment;
 use super::visual_prompts::VisualPrompts;
 use crate::nn::{LayerNorm, Mode, PatchEmbed};
 use candle_core::backprop::GradStore;
@@ -63,27 +63,23 @@ impl Vit {
     /// # Errors
     /// When a parameter that `spec` asks for is absent.
     pub fn new(spec: &VitSpec, params: &Params, drop_path: &[f64]) -> Result<Self> {
-        let norm = |present: bool, name: &str| present.then(|| layer_norm(params, name, spec.eps)).transpose();
-        let patch_bias = spec.patch_bias.then(|| params.tensor("patch_embed.proj.bias")).transpose()?;
-        let options = BlockOptions {
-            heads: spec.heads,
-            activation: (!spec.gated).then_some(spec.activation),
-            eps: spec.eps,
-            causal: false,
-            rotary: None,
-        };
-        let block = |index: usize| Block::new(&options, params, index, drop_path.get(index).copied().unwrap_or(0.0));
+        let norm =
+            |present: bool, layer: Layer| present.then(|| layer_norm(params, layer.weight(), spec.eps)).transpose();
+        let patch_bias = spec.patch.bias.then(|| params.tensor(Layer::PatchEmbed.bias())).transpose()?;
+        let prefix = [Layer::ClsToken, Layer::DistToken, Layer::RegToken];
+        let of_block = spec.block();
+        let block = |index: usize| Block::new(&of_block, params, index, drop_path.get(index).copied().unwrap_or(0.0));
         Ok(Self {
-            patch_embed: PatchEmbed::new(&params.tensor("patch_embed.proj.weight")?, patch_bias)?,
-            prefix: ["cls_token", "dist_token", "reg_token"].iter().filter_map(|name| params.get(name)).collect(),
-            positions: params.tensor("pos_embed")?,
-            positioned_prefix: spec.positioned_prefix,
-            norm_pre: norm(spec.norm_pre, "norm_pre")?,
+            patch_embed: PatchEmbed::new(&params.tensor(Layer::PatchEmbed.weight())?, patch_bias)?,
+            prefix: prefix.iter().filter_map(|token| params.get(token.whole())).collect(),
+            positions: params.tensor(Layer::PosEmbed.whole())?,
+            positioned_prefix: spec.positions.prefix(),
+            norm_pre: norm(spec.norm_pre, Layer::NormPre)?,
             blocks: (0..spec.depth).map(block).collect::<Result<_>>()?,
             prompts: VisualPrompts::of(spec, params),
-            norm: norm(spec.norm, "norm")?,
+            norm: norm(spec.pooling.norm, Layer::Norm)?,
             pooling: Pooling::new(spec, params)?,
-            fc_norm: norm(spec.fc_norm, "fc_norm")?,
+            fc_norm: norm(spec.pooling.fc_norm, Layer::FcNorm)?,
         })
     }
 
@@ -165,6 +161,7 @@ impl Vit {
             Segment::Embed => self.embed(x),
             Segment::Block(index) => self.block(index, x, self.rows(index, x.dim(1)?), mode),
             Segment::Pool => self.suffix(x, self.blocks.len(), mode),
+            Segment::Head => candle_core::bail!("the head is no segment of the backbone"),
         }
     }
 

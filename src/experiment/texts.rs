@@ -2,7 +2,7 @@
 
 use super::features::FeatureSet;
 use super::session::Session;
-use crate::backbone::Params;
+use crate::backbone::{Layer, Params};
 use crate::config::{HeadPull, PoolChoice, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result, WeightsError};
@@ -131,7 +131,7 @@ pub fn check_widths(session: &Session, texts: usize) -> Result<()> {
 pub fn embedded(features: &FeatureSet, params: &Params) -> Result<FeatureSet> {
     let head = CosineHead::new(params)?;
     features.mapped(|rows| {
-        let device = params.tensor("head.weight")?.device().clone();
+        let device = params.tensor(Layer::Head.weight())?.device().clone();
         let rows = Tensor::from_slice(rows.values(), (rows.rows(), rows.cols()), &device)?;
         let embeddings = head.embed(&rows)?.detach();
         let width = embeddings.dim(D::Minus1)?;

@@ -1,27 +1,28 @@
 //! Adds parameters that leave the function as it is, for libraries that always have what a model lacks.
 
 use super::ExportModel;
+use crate::backbone::{Layer, Part, Positions};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Tokens before the patches, in their order.
-const PREFIX: [&str; 3] = ["cls_token", "dist_token", "reg_token"];
+const PREFIX: [Layer; 3] = [Layer::ClsToken, Layer::DistToken, Layer::RegToken];
 
 /// Adds a zero bias to the patch embedding when it has none.
 pub(super) fn with_patch_bias(model: &mut ExportModel) -> Result<()> {
-    if !model.spec.patch_bias {
-        model.params.insert("patch_embed.proj.bias", zeros(&[model.spec.width])?);
-        model.spec.patch_bias = true;
+    if !model.spec.patch.bias {
+        model.params.insert(Layer::PatchEmbed.bias(), zeros(&[model.spec.width])?);
+        model.spec.patch.bias = true;
     }
     Ok(())
 }
 
 /// Adds zero biases to the projections to queries, keys and values when they have none.
 pub(super) fn with_qkv_bias(model: &mut ExportModel) -> Result<()> {
-    if !model.spec.qkv_bias {
+    if !model.spec.attention.qkv_bias {
         for block in 0..model.spec.depth {
-            model.params.insert(format!("blocks.{block}.attn.qkv.bias"), zeros(&[3 * model.spec.width])?);
+            model.params.insert(Layer::Qkv.bias().in_block(block), zeros(&[3 * model.spec.width])?);
         }
-        model.spec.qkv_bias = true;
+        model.spec.attention.qkv_bias = true;
     }
     Ok(())
 }
@@ -29,9 +30,9 @@ pub(super) fn with_qkv_bias(model: &mut ExportModel) -> Result<()> {
 /// Adds a LayerScale of one when there is none.
 pub(super) fn with_layer_scale(model: &mut ExportModel) -> Result<()> {
     if !model.spec.layer_scale {
-        for (block, scale) in (0..model.spec.depth).flat_map(|block| [(block, "ls1"), (block, "ls2")]) {
-            let ones = Tensor::ones(model.spec.width, DType::F32, &Device::Cpu)?;
-            model.params.insert(format!("blocks.{block}.{scale}.gamma"), ones);
+        let ones = Tensor::ones(model.spec.width, DType::F32, &Device::Cpu)?;
+        for (block, scale) in (0..model.spec.depth).flat_map(|block| [(block, Layer::Scale1), (block, Layer::Scale2)]) {
+            model.params.insert(scale.part(Part::Gamma).in_block(block), ones.copy()?);
         }
         model.spec.layer_scale = true;
     }
@@ -41,14 +42,16 @@ pub(super) fn with_layer_scale(model: &mut ExportModel) -> Result<()> {
 /// Gives the first `count` tokens a position embedding, and the others none. A token's position is a constant, so it
 /// moves into the token, and new ones are zero.
 pub(super) fn with_positioned_prefix(model: &mut ExportModel, count: usize) -> Result<()> {
-    let (k, width) = (model.spec.positioned_prefix, model.spec.width);
+    let width = model.spec.width;
+    let Positions::Table(table) = &mut model.spec.positions else { return Ok(()) };
+    let k = std::mem::replace(&mut table.prefix, count);
     if k == count {
         return Ok(());
     }
-    let positions = model.params.tensor("pos_embed")?; // (1, k + N, d)
+    let positions = model.params.tensor(Layer::PosEmbed.whole())?; // (1, k + N, d)
     let patches = positions.narrow(1, k, positions.dim(1)? - k)?;
     let mut first = 0;
-    for name in PREFIX {
+    for name in PREFIX.map(Layer::whole) {
         let Some(token) = model.params.get(name) else { continue };
         let tokens = token.dim(1)?;
         let positioned = k.saturating_sub(first).min(tokens);
@@ -59,8 +62,7 @@ pub(super) fn with_positioned_prefix(model: &mut ExportModel, count: usize) -> R
         }
         first += tokens;
     }
-    model.params.insert("pos_embed", Tensor::cat(&[zeros(&[1, count, width])?, patches], 1)?);
-    model.spec.positioned_prefix = count;
+    model.params.insert(Layer::PosEmbed.whole(), Tensor::cat(&[zeros(&[1, count, width])?, patches], 1)?);
     Ok(())
 }
 

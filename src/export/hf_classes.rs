@@ -4,7 +4,7 @@
 
 use super::numbers::decimal;
 use super::{ExportModel, adapt};
-use crate::backbone::{Pool, VitSpec};
+use crate::backbone::{Layer, MlpSpec, Pool, VitSpec};
 use crate::nn::Activation;
 use candle_core::{DType, Device, Result, Tensor};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ pub(super) const CLASSES: &[HfClass] = &[
         name: "ViTForImageClassification",
         kind: "vit",
         prefix: "vit.",
-        obstacles: |spec| [plain(spec, &["class"]), unless(spec.pool == Pool::Cls, POOLING)].concat(),
+        obstacles: |spec| [plain(spec, &["class"]), unless(spec.pooling.pool == Pool::Cls, POOLING)].concat(),
         adapt: |model| {
             adapt::with_patch_bias(model)?;
             adapt::with_positioned_prefix(model, 1)
@@ -43,7 +43,7 @@ pub(super) const CLASSES: &[HfClass] = &[
         name: "Dinov2ForImageClassification",
         kind: "dinov2",
         prefix: "dinov2.",
-        obstacles: |spec| [dinov2(spec), unless(spec.registers == 0, "registers")].concat(),
+        obstacles: |spec| [dinov2(spec), unless(spec.prefix.registers == 0, "registers")].concat(),
         adapt: to_dinov2,
         config: dinov2_config,
     },
@@ -51,11 +51,11 @@ pub(super) const CLASSES: &[HfClass] = &[
         name: "Dinov2WithRegistersForImageClassification",
         kind: "dinov2_with_registers",
         prefix: "dinov2_with_registers.",
-        obstacles: |spec| [dinov2(spec), unless(spec.registers > 0, "a backbone without registers")].concat(),
+        obstacles: |spec| [dinov2(spec), unless(spec.prefix.registers > 0, "a backbone without registers")].concat(),
         adapt: to_dinov2,
         config: |spec| {
             let mut config = dinov2_config(spec);
-            config["num_register_tokens"] = json!(spec.registers);
+            config["num_register_tokens"] = json!(spec.prefix.registers);
             config
         },
     },
@@ -63,7 +63,9 @@ pub(super) const CLASSES: &[HfClass] = &[
         name: "DeiTForImageClassification",
         kind: "deit",
         prefix: "deit.",
-        obstacles: |spec| [plain(spec, &["class", "distillation"]), unless(spec.pool == Pool::Cls, POOLING)].concat(),
+        obstacles: |spec| {
+            [plain(spec, &["class", "distillation"]), unless(spec.pooling.pool == Pool::Cls, POOLING)].concat()
+        },
         adapt: to_deit,
         config: common,
     },
@@ -72,7 +74,7 @@ pub(super) const CLASSES: &[HfClass] = &[
         kind: "deit",
         prefix: "deit.",
         obstacles: |spec| {
-            [plain(spec, &["class", "distillation"]), unless(spec.pool == Pool::Distilled, POOLING)].concat()
+            [plain(spec, &["class", "distillation"]), unless(spec.pooling.pool == Pool::Distilled, POOLING)].concat()
         },
         adapt: to_deit,
         config: common,
@@ -81,7 +83,7 @@ pub(super) const CLASSES: &[HfClass] = &[
         name: "SiglipForImageClassification",
         kind: "siglip",
         prefix: "vision_model.",
-        obstacles: |spec| [plain(spec, &[]), unless(spec.pool == Pool::Avg, POOLING)].concat(),
+        obstacles: |spec| [plain(spec, &[]), unless(spec.pooling.pool == Pool::Avg, POOLING)].concat(),
         adapt: |model| {
             adapt::with_patch_bias(model)?;
             adapt::with_qkv_bias(model)
@@ -100,12 +102,12 @@ pub(super) const CLASSES: &[HfClass] = &[
         obstacles: |spec| {
             [
                 tokens(spec, &["class"]),
-                unless(!spec.gated, "a SwiGLU"),
+                unless(!spec.mlp.is_gated(), "a SwiGLU"),
                 unless(!spec.layer_scale, "LayerScale"),
                 unless(spec.norm_pre, "a backbone without a layer norm before the blocks"),
-                unless(!spec.patch_bias, "a bias of the patch embedding"),
-                unless(!spec.norm && !spec.fc_norm, "a layer norm after the blocks"),
-                unless(spec.pool == Pool::Avg, POOLING),
+                unless(!spec.patch.bias, "a bias of the patch embedding"),
+                unless(!spec.pooling.norm && !spec.pooling.fc_norm, "a layer norm after the blocks"),
+                unless(spec.pooling.pool == Pool::Avg, POOLING),
             ]
             .concat()
         },
@@ -127,7 +129,7 @@ impl HfClass {
         if self.two_heads() {
             names.push("cls_classifier.weight".into());
         }
-        if spec.gated {
+        if spec.mlp.is_gated() {
             let packed = |block| format!("{}encoder.layer.{block}.mlp.weights", self.prefix);
             let both = |block| [format!("{}_in.weight", packed(block)), format!("{}_out.weight", packed(block))];
             names.extend((0..spec.depth).flat_map(both));
@@ -168,10 +170,10 @@ fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
         (false, true) => vec![format!("a backbone without a {name} token")],
         _ => Vec::new(),
     };
-    let mut found = token(spec.class_token, "class");
-    found.extend(token(spec.dist_token, "distillation"));
+    let mut found = token(spec.prefix.class, "class");
+    found.extend(token(spec.prefix.distillation, "distillation"));
     if wanted != ["class", "register"] {
-        found.extend(unless(spec.registers == 0, "registers"));
+        found.extend(unless(spec.prefix.registers == 0, "registers"));
     }
     found
 }
@@ -179,11 +181,11 @@ fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
 /// What a plain tower, with a layer norm behind the blocks and nothing else, cannot express.
 fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     let layers = [
-        unless(!spec.gated, "a SwiGLU"),
+        unless(!spec.mlp.is_gated(), "a SwiGLU"),
         unless(!spec.layer_scale, "LayerScale"),
         unless(!spec.norm_pre, "a layer norm before the blocks"),
-        unless(!spec.fc_norm, "a layer norm after the pooling"),
-        unless(spec.norm || spec.fc_norm, "a backbone without a final layer norm"),
+        unless(!spec.pooling.fc_norm, "a layer norm after the pooling"),
+        unless(spec.pooling.norm || spec.pooling.fc_norm, "a backbone without a final layer norm"),
     ];
     [tokens(spec, wanted), layers.concat()].concat()
 }
@@ -191,9 +193,12 @@ fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
 /// What `DINOv2` cannot express, whatever its registers. It reads the class token beside the mean patch, so that each
 /// of them alone is a head with zeros for the other.
 fn dinov2(spec: &VitSpec) -> Vec<String> {
-    let pool = matches!(spec.pool, Pool::Cls | Pool::Avg | Pool::ClsAvg);
+    let pool = matches!(spec.pooling.pool, Pool::Cls | Pool::Avg | Pool::ClsAvg);
     [
-        plain(&VitSpec { gated: false, layer_scale: false, ..spec.clone() }, &["class", "register"]),
+        plain(
+            &VitSpec { mlp: MlpSpec::plain(spec.mlp.hidden, Activation::Gelu), layer_scale: false, ..spec.clone() },
+            &["class", "register"],
+        ),
         unless(pool, POOLING),
         unless(dinov2_ratio(spec).is_some(), "this width of the MLP"),
     ]
@@ -205,30 +210,30 @@ fn dinov2_ratio(spec: &VitSpec) -> Option<usize> {
     // Of a SwiGLU two thirds, to a multiple of eight.
     let hidden = |ratio: usize| {
         let ungated = spec.width * ratio;
-        if spec.gated { ((ungated as f64 * 2.0 / 3.0) as usize).next_multiple_of(8) } else { ungated }
+        if spec.mlp.is_gated() { ((ungated as f64 * 2.0 / 3.0) as usize).next_multiple_of(8) } else { ungated }
     };
-    (1..=16).find(|&ratio| hidden(ratio) == spec.hidden)
+    (1..=16).find(|&ratio| hidden(ratio) == spec.mlp.hidden)
 }
 
 fn to_dinov2(model: &mut ExportModel) -> Result<()> {
     adapt::with_patch_bias(model)?;
     adapt::with_layer_scale(model)?;
     adapt::with_positioned_prefix(model, 1)?;
-    let head = model.params.tensor("head.weight")?;
+    let head = model.params.tensor(Layer::Head.weight())?;
     let zeros = head.zeros_like()?;
-    match model.spec.pool {
-        Pool::Cls => model.params.insert("head.weight", Tensor::cat(&[head, zeros], 1)?),
-        Pool::Avg => model.params.insert("head.weight", Tensor::cat(&[zeros, head], 1)?),
+    match model.spec.pooling.pool {
+        Pool::Cls => model.params.insert(Layer::Head.weight(), Tensor::cat(&[head, zeros], 1)?),
+        Pool::Avg => model.params.insert(Layer::Head.weight(), Tensor::cat(&[zeros, head], 1)?),
         _ => {}
     }
-    model.spec.pool = Pool::ClsAvg;
+    model.spec.pooling.pool = Pool::ClsAvg;
     Ok(())
 }
 
 fn dinov2_config(spec: &VitSpec) -> Value {
     let mut config = common(spec);
     config["mlp_ratio"] = json!(dinov2_ratio(spec));
-    config["use_swiglu_ffn"] = json!(spec.gated);
+    config["use_swiglu_ffn"] = json!(spec.mlp.is_gated());
     config
 }
 
@@ -241,18 +246,18 @@ fn to_deit(model: &mut ExportModel) -> Result<()> {
 fn common(spec: &VitSpec) -> Value {
     json!({
         "image_size": spec.image_size,
-        "patch_size": spec.patch,
+        "patch_size": spec.patch.size,
         "num_channels": 3,
         "hidden_size": spec.width,
         "num_hidden_layers": spec.depth,
-        "num_attention_heads": spec.heads,
-        "intermediate_size": spec.hidden,
-        "hidden_act": match spec.activation {
-            Activation::Gelu => "gelu",
-            Activation::GeluTanh => "gelu_pytorch_tanh",
-            Activation::QuickGelu => "quick_gelu",
+        "num_attention_heads": spec.attention.heads,
+        "intermediate_size": spec.mlp.hidden,
+        "hidden_act": match spec.mlp.activation() {
+            Some(Activation::Gelu) | None => "gelu",
+            Some(Activation::GeluTanh) => "gelu_pytorch_tanh",
+            Some(Activation::QuickGelu) => "quick_gelu",
         },
         "layer_norm_eps": decimal(spec.eps),
-        "qkv_bias": spec.qkv_bias,
+        "qkv_bias": spec.attention.qkv_bias,
     })
 }

@@ -16,7 +16,7 @@ mod transformers;
 
 pub use publish::{Check, Exported, TOLERANCE, check_target, export};
 
-use crate::backbone::{Params, Pool, Readout, VisualPrompts, VitSpec, is_visual_prompt};
+use crate::backbone::{Layer, ParamName, Params, Part, Pool, Readout, Role, VisualPrompts, VitSpec};
 use crate::config::FeatureChoice;
 use crate::data::transform::{Normalization, Preprocess};
 use crate::error::{Error, Result};
@@ -55,9 +55,9 @@ impl ExportModel {
             Readout { features: FeatureChoice::Both, blocks: 1 } => Pool::ClsAvg,
             _ => return self,
         };
-        self.spec.pool = pool;
+        self.spec.pooling.pool = pool;
         // A readout takes the normed tokens as they are.
-        self.spec.fc_norm = false;
+        self.spec.pooling.fc_norm = false;
         self.readout = Readout::POOL;
         self.keep_needed();
         self
@@ -66,12 +66,13 @@ impl ExportModel {
     /// Drops parameters that neither the architecture has nor training added.
     fn keep_needed(&mut self) {
         let needed = self.spec.shapes();
-        self.params.retain(|name| needed.contains_key(name) || name.starts_with("head.") || is_visual_prompt(name));
+        let added = |name: ParamName| matches!(name.role(), Role::Head | Role::Prompt);
+        self.params.retain(|name| name.parse().is_ok_and(|name| needed.contains_key(&name) || added(name)));
     }
 
     /// Whether the head compares the direction of an embedding with one of each class, as zero-shot's does.
     fn compares_directions(&self) -> bool {
-        self.params.get("head.logit_scale").is_some()
+        self.params.get(Layer::Head.part(Part::LogitScale)).is_some()
     }
 
     /// Refuses what other libraries' models do not have: learnt prompts, and heads that are not an affine map of the pooled

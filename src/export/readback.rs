@@ -1,8 +1,8 @@
 //! The logits of an exported folder, opened as any other pretrained model would be.
 
-use crate::backbone::{Backbone, Vit};
+use crate::backbone::{Backbone, Layer, Vit};
 use crate::error::Result;
-use crate::nn::{Linear, Mode};
+use crate::nn::Mode;
 use candle_core::Tensor;
 use std::path::Path;
 
@@ -16,6 +16,6 @@ pub(super) const BY: &str = "vitadapt's own reader of the format";
 pub(super) fn logits(folder: &Path, pixels: &Tensor) -> Result<Tensor> {
     let backbone = Backbone::load(&folder.to_string_lossy(), None)?;
     let vit = Vit::new(&backbone.spec, &backbone.params, &[])?;
-    let head = Linear::new(backbone.outputs.tensor("head.weight")?, backbone.outputs.get("head.bias"));
+    let head = backbone.outputs.linear(Layer::Head.weight())?;
     Ok(head.forward(&vit.features(pixels, Mode::Eval)?)?)
 }

@@ -5,7 +5,9 @@
 
 use super::numbers::{decimal, decimals};
 use super::{ExportModel, Format, Layout, adapt, cannot, card, files, notes, readback, statistics};
-use crate::backbone::{Description, FAMILIES, Header, Pool, VitSpec};
+use crate::backbone::{
+    Description, FAMILIES, Header, Layer, OutputSpec, Part, Pool, PositionTable, Positions, Resampling, VitSpec,
+};
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
 use crate::error::Result;
@@ -82,15 +84,15 @@ impl Format for Timm {
 /// What timm's classes cannot do.
 fn obstacles(spec: &VitSpec) -> Vec<String> {
     let all = [
-        (spec.pool == Pool::ClsAvg, "features of the class token beside the mean patch"),
+        (spec.pooling.pool == Pool::ClsAvg, "features of the class token beside the mean patch"),
         (
-            spec.dist_token && spec.pool != Pool::Distilled,
+            spec.prefix.distillation && spec.pooling.pool != Pool::Distilled,
             "another pooling than the mean of class and distillation token",
         ),
-        (spec.dist_token && spec.gated, "a SwiGLU beside a distillation token"),
-        (spec.dist_token && spec.registers > 0, "registers beside a distillation token"),
-        (spec.norm_pre && spec.patch_bias, "a bias of the patch embedding before a layer norm"),
-        (spec.norm && spec.fc_norm, "layer norms both before and after the pooling"),
+        (spec.prefix.distillation && spec.mlp.is_gated(), "a SwiGLU beside a distillation token"),
+        (spec.prefix.distillation && spec.prefix.registers > 0, "registers beside a distillation token"),
+        (spec.norm_pre && spec.patch.bias, "a bias of the patch embedding before a layer norm"),
+        (spec.pooling.norm && spec.pooling.fc_norm, "layer norms both before and after the pooling"),
     ];
     all.into_iter().filter(|(met, _)| *met).map(|(_, what)| what.to_owned()).collect()
 }
@@ -98,7 +100,7 @@ fn obstacles(spec: &VitSpec) -> Vec<String> {
 /// The same function in the terms of timm's classes.
 fn adapted(mut model: ExportModel) -> candle_core::Result<ExportModel> {
     let prefix = model.spec.prefix_tokens();
-    if model.spec.positioned_prefix < prefix {
+    if model.spec.positions.prefix() < prefix {
         adapt::with_positioned_prefix(&mut model, 0)?;
     }
     if !model.spec.norm_pre {
@@ -127,13 +129,15 @@ fn reading(spec: &VitSpec, architecture: &str) -> Option<VitSpec> {
 fn same(a: &VitSpec, b: &VitSpec) -> bool {
     let bare = |spec: &VitSpec| VitSpec {
         architecture: String::new(),
-        activation: if spec.gated { Activation::Gelu } else { spec.activation },
         eps: 0.0,
-        resampling: a.resampling,
-        rounds_resampled: a.rounds_resampled,
+        positions: match spec.positions {
+            // How they are resampled plays no part once they are.
+            Positions::Table(table) => {
+                Positions::Table(PositionTable { resampling: Resampling::Bicubic, rounded: false, ..table })
+            }
+        },
         input: a.input,
-        num_classes: 0,
-        projection: 0,
+        outputs: OutputSpec::default(),
         ..spec.clone()
     };
     bare(a) == bare(b)
@@ -141,30 +145,30 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
 
 /// Every option of timm's class.
 fn model_args(spec: &VitSpec) -> Value {
-    let pool = match spec.pool {
+    let pool = match spec.pooling.pool {
         Pool::Avg => "avg",
         Pool::Attention => "map",
         Pool::Cls | Pool::ClsAvg | Pool::Distilled => "token",
     };
     let mut args = json!({
         "img_size": spec.image_size,
-        "patch_size": spec.patch,
+        "patch_size": spec.patch.size,
         "embed_dim": spec.width,
         "depth": spec.depth,
-        "num_heads": spec.heads,
+        "num_heads": spec.attention.heads,
         "mlp_ratio": mlp_ratio(spec),
-        "qkv_bias": spec.qkv_bias,
+        "qkv_bias": spec.attention.qkv_bias,
         "init_values": if spec.layer_scale { json!(1e-5) } else { Value::Null },
-        "class_token": spec.class_token,
-        "no_embed_class": spec.positioned_prefix == 0 && spec.prefix_tokens() > 0,
-        "reg_tokens": spec.registers,
+        "class_token": spec.prefix.class,
+        "no_embed_class": spec.positions.prefix() == 0 && spec.prefix_tokens() > 0,
+        "reg_tokens": spec.prefix.registers,
         "pre_norm": spec.norm_pre,
-        "final_norm": spec.norm || spec.fc_norm,
-        "fc_norm": spec.fc_norm,
+        "final_norm": spec.pooling.norm || spec.pooling.fc_norm,
+        "fc_norm": spec.pooling.fc_norm,
         "global_pool": pool,
     });
-    if !spec.gated {
-        args["act_layer"] = json!(match spec.activation {
+    if let Some(activation) = spec.mlp.activation() {
+        args["act_layer"] = json!(match activation {
             Activation::Gelu => "gelu",
             Activation::GeluTanh => "gelu_tanh",
             Activation::QuickGelu => "quick_gelu",
@@ -175,7 +179,7 @@ fn model_args(spec: &VitSpec) -> Value {
 
 /// The ratio whose product with the width, cut to a whole number, is the width of the MLP.
 fn mlp_ratio(spec: &VitSpec) -> f64 {
-    let (outputs, width) = (if spec.gated { 2 * spec.hidden } else { spec.hidden }, spec.width as f64);
+    let (outputs, width) = (spec.mlp.expanded(), spec.width as f64);
     let ratio = outputs as f64 / width;
     if (width * ratio) as usize == outputs { ratio } else { (outputs as f64 + 0.5) / width }
 }
@@ -212,7 +216,7 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
             "num_classes": model.classes.len(),
             "pool_size": null,
             "first_conv": "patch_embed.proj",
-            "classifier": if model.spec.dist_token { json!(["head", "head_dist"]) } else { json!("head") },
+            "classifier": if model.spec.prefix.distillation { json!(["head", "head_dist"]) } else { json!("head") },
         },
     })
 }
@@ -220,11 +224,11 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
 fn parameters(model: &ExportModel) -> BTreeMap<String, Tensor> {
     let mut tensors: BTreeMap<String, Tensor> =
         model.params.iter().map(|(name, param)| (name.to_owned(), param.tensor().clone())).collect();
-    if model.spec.pool == Pool::Distilled {
+    if model.spec.pooling.pool == Pool::Distilled {
         // timm averages the logits of both tokens: with one head for both, those of their mean.
-        for parameter in ["weight", "bias"] {
-            if let Some(head) = model.params.get(&format!("head.{parameter}")) {
-                tensors.insert(format!("head_dist.{parameter}"), head);
+        for part in [Part::Weight, Part::Bias] {
+            if let Some(head) = model.params.get(Layer::Head.part(part)) {
+                tensors.insert(Layer::HeadDist.part(part).into(), head);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::files::write_tensors;
 use super::hf_classes::{CLASSES, HfClass};
 use super::numbers::decimals;
 use super::{ExportModel, Format, Layout, cannot, card, notes, readback, statistics};
-use crate::backbone::{FAMILIES, Header};
+use crate::backbone::{FAMILIES, Header, Layer, ParamName, Role};
 use crate::config::ResizeMode;
 use crate::data::transform::{Geometry, Interpolation, Preprocess};
 use crate::error::{Result, WeightsError};
@@ -112,15 +112,16 @@ fn tensors(class: &HfClass, model: &ExportModel, config: &Value, folder: &Path) 
     // Which of several spellings the family uses depends on what it finds in the file.
     let header: Header = class.seeds(&model.spec).into_iter().map(|name| (name, Vec::new())).collect();
     let mut tensors = class.unused(model.spec.width)?;
-    let mut add = |name: &str, tensor: &Tensor| -> Result<()> {
-        let origin = family.origin(name, &header);
-        tensors.extend(origin.names().iter().cloned().zip(origin.disassemble(tensor)?));
+    let mut add = |name: ParamName, tensor: &Tensor| -> Result<()> {
+        let mapping = family.mapping(name, &header);
+        tensors.extend(mapping.names().iter().cloned().zip(mapping.disassemble(tensor)?));
         Ok(())
     };
     for (name, param) in model.params.iter() {
+        let Ok(name) = name.parse::<ParamName>() else { continue };
         add(name, param.tensor())?;
-        if class.two_heads() && name.starts_with("head.") {
-            add(&name.replacen("head.", "head_dist.", 1), param.tensor())?;
+        if class.two_heads() && name.role() == Role::Head {
+            add(Layer::HeadDist.part(name.part), param.tensor())?;
         }
     }
     Ok(tensors)

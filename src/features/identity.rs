@@ -72,7 +72,7 @@ impl<'a> Identity<'a> {
             version: env!("CARGO_PKG_VERSION"),
             weights: &backbone.sha256,
             image_size: backbone.spec.image_size,
-            pool: backbone.spec.pool,
+            pool: backbone.spec.pooling.pool,
             stage,
             preprocess,
             bit_depth,

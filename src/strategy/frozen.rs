@@ -1,12 +1,13 @@
-//! The backbone is a fixed feature extractor; only the head learns.
+//! The backbone is a fixed feature extractor; only the head is trained.
 
-use super::{Place, Strategy};
+use super::Strategy;
+use crate::backbone::{ParamName, Role};
 
 /// `strategy.kind = "frozen"`
 pub struct Frozen;
 
 impl Strategy for Frozen {
-    fn learns(&self, place: Place) -> bool {
-        place == Place::Head
+    fn trainable(&self, name: ParamName) -> bool {
+        name.role() == Role::Head
     }
 }

@@ -1,12 +1,13 @@
-//! Everything learns, usually with layer decay so that the lower layers move less.
+//! Everything is trained, usually with layer decay so that the lower layers move less.
 
-use super::{Place, Strategy};
+use super::Strategy;
+use crate::backbone::ParamName;
 
 /// `strategy.kind = "full"`
 pub struct Full;
 
 impl Strategy for Full {
-    fn learns(&self, _place: Place) -> bool {
+    fn trainable(&self, _name: ParamName) -> bool {
         true
     }
 }

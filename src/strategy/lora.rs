@@ -1,14 +1,14 @@
-//! Low-rank adapters and the head learn; the backbone stays as pretrained.
+//! Low-rank adapters and the head are trained; the backbone stays as pretrained.
 
-use super::{Place, Strategy};
-use crate::backbone::Lora;
+use super::Strategy;
+use crate::backbone::{Lora, ParamName, Role};
 
 /// `strategy.kind = "lora"`
 pub struct Adapted(pub Lora);
 
 impl Strategy for Adapted {
-    fn learns(&self, place: Place) -> bool {
-        matches!(place, Place::Adapter(_) | Place::Head)
+    fn trainable(&self, name: ParamName) -> bool {
+        matches!(name.role(), Role::Adapter | Role::Head)
     }
 
     fn lora(&self) -> Option<&Lora> {

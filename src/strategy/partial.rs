@@ -1,19 +1,20 @@
-//! Some blocks, the final norm and the head learn; everything else stays as pretrained, the map to the space of texts too.
+//! Some blocks, the final norm and the head are trained; everything else stays as pretrained, the map to the space of texts too.
 
-use super::{Place, Strategy};
+use super::Strategy;
+use crate::backbone::{ParamName, Role, Segment};
 
 /// `strategy.kind = "partial"`
 pub struct Partial {
-    /// The blocks that learn.
+    /// The blocks that are trained.
     pub blocks: Vec<usize>,
 }
 
 impl Strategy for Partial {
-    fn learns(&self, place: Place) -> bool {
-        match place {
-            Place::Embedding | Place::Adapter(_) | Place::Prompt(_) | Place::Projection | Place::Context => false,
-            Place::Block(block) => self.blocks.contains(&block),
-            Place::FinalNorm | Place::Head => true,
+    fn trainable(&self, name: ParamName) -> bool {
+        match (name.role(), name.segment()) {
+            (Role::Tower, Segment::Block(block)) => self.blocks.contains(&block),
+            (Role::Tower, Segment::Pool) | (Role::Head, _) => true,
+            _ => false,
         }
     }
 }

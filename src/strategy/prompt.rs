@@ -1,6 +1,7 @@
-//! Prompts learn while both towers stay as pretrained (`CoOp`, Zhou et al. 2022; VPT, Jia et al. 2022).
+//! Prompts are trained while both towers stay as pretrained (`CoOp`, Zhou et al. 2022; VPT, Jia et al. 2022).
 
-use super::{Place, Strategy};
+use super::Strategy;
+use crate::backbone::{ParamName, Role};
 use crate::config::PromptModality;
 
 /// `strategy.kind = "prompt"`
@@ -10,11 +11,11 @@ pub struct Prompt {
 }
 
 impl Strategy for Prompt {
-    fn learns(&self, place: Place) -> bool {
-        match place {
-            Place::Context | Place::Prompt(_) => true,
+    fn trainable(&self, name: ParamName) -> bool {
+        match name.role() {
+            Role::Context | Role::Prompt => true,
             // The directions of the classes follow from the context.
-            Place::Head => self.modality != PromptModality::Text,
+            Role::Head => self.modality != PromptModality::Text,
             _ => false,
         }
     }

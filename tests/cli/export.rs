@@ -162,7 +162,7 @@ fn a_readout_of_one_block_is_a_pooling_and_of_several_goes_to_onnx_only() {
             }
         }
         if features == FeatureChoice::Avg {
-            assert_eq!(model.spec.pool, Pool::Avg);
+            assert_eq!(model.spec.pooling.pool, Pool::Avg);
             exported("timm", &model, &check).unwrap();
         }
     }

@@ -29,10 +29,11 @@ fn header(case: &str) -> Header {
 /// The library's gradient of one of our parameters, put together as the parameter is.
 fn expected_gradient(header: &Header, backbone: &Backbone, read: impl Fn(&str) -> Tensor, name: &str) -> Tensor {
     let family = FAMILIES.iter().find(|family| family.name() == backbone.family).unwrap();
-    let origin = family.origin(name, header);
-    let parts: Vec<Tensor> = origin.names().iter().map(|part| read(part)).collect();
-    let shape = backbone.spec.shapes().remove(name).or_else(|| backbone.spec.output_shapes().remove(name)).unwrap();
-    origin.assemble(&parts, &shape).unwrap()
+    let name = name.parse().unwrap();
+    let mapping = family.mapping(name, header);
+    let parts: Vec<Tensor> = mapping.names().iter().map(|part| read(part)).collect();
+    let shape = backbone.spec.shapes().remove(&name).or_else(|| backbone.spec.output_shapes().remove(&name)).unwrap();
+    mapping.assemble(&parts, &shape).unwrap()
 }
 
 /// The logits of the pretrained classifier; of two that are averaged, where each reads its own token.
@@ -40,7 +41,7 @@ fn logits(backbone: &Backbone, params: &Params, tokens: &Tensor, features: &Tens
     let head = |name: &str| {
         Linear::new(params.tensor(&format!("{name}.weight")).unwrap(), params.get(&format!("{name}.bias")))
     };
-    if backbone.spec.pool != Pool::Distilled {
+    if backbone.spec.pooling.pool != Pool::Distilled {
         return head("head").forward(features).unwrap();
     }
     let token = |index: usize| tokens.narrow(1, index, 1).unwrap().squeeze(1).unwrap();

@@ -85,6 +85,6 @@ fn fresh_adapters_change_nothing() {
     let adapted = features(plain.clone().adapted(&lora, &params).unwrap());
     assert_close("features", &adapted, &features(plain), 1e-6); // the plain blocks run without a graph
     let a = params.tensor("blocks.1.mlp.fc2.lora_a").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let bound = 1.0 / (backbone.spec.hidden as f32).sqrt();
+    let bound = 1.0 / (backbone.spec.mlp.hidden as f32).sqrt();
     assert!(a.iter().all(|value| value.abs() <= bound) && a.iter().any(|value| value.abs() > 0.9 * bound));
 }

@@ -39,8 +39,8 @@ fn take_steps(dtype: DType, bound: f64) {
         params.insert(name, read(format!("adamw.{theirs}.0")));
     }
     let params = params.train_where(|_| true).unwrap();
-    let shapes = [(names[0].0, [3usize, 5].as_slice()), (names[1].0, &[5])];
-    let plan = Plan::new(&StrategySettings::Full, 1.0, 1, shapes).unwrap();
+    let shapes = [(names[0].0.parse().unwrap(), vec![3, 5]), (names[1].0.parse().unwrap(), vec![5])].into();
+    let plan = Plan::new(&StrategySettings::Full, 1.0, 1, &shapes).unwrap();
     let mut optimizer = AdamW::new(plan, &params).unwrap();
     let lrs = expected.get("adamw.lr").to_vec1::<f64>().unwrap();
     let weight_decay = expected.scalar("adamw.weight_decay");
@@ -69,7 +69,8 @@ fn a_parameter_that_joins_late_takes_its_own_first_step() {
     params.insert(early, expected.get("adamw.matrix.0"));
     params.insert(late, expected.get("adamw.vector.0"));
     let params = params.train_where(|_| true).unwrap();
-    let plan = Plan::new(&StrategySettings::Full, 1.0, 1, [(early, [3usize, 5].as_slice()), (late, &[5])]).unwrap();
+    let shapes = [(early.parse().unwrap(), vec![3, 5]), (late.parse().unwrap(), vec![5])].into();
+    let plan = Plan::new(&StrategySettings::Full, 1.0, 1, &shapes).unwrap();
     let mut optimizer = AdamW::new(plan, &params).unwrap();
     let lrs = expected.get("adamw.lr").to_vec1::<f64>().unwrap();
     let matrix = expected.get("adamw.matrix.grad.1");

@@ -122,8 +122,8 @@ fn sharpness_aware_steps_are_those_of_the_paper() {
     params.insert("head.weight", read("weight.0"));
     params.insert("head.bias", read("bias.0"));
     let params = params.train_where(|_| true).unwrap();
-    let shapes = [("head.weight", [4usize, 6].as_slice()), ("head.bias", &[4])];
-    let mut optimizer = AdamW::new(Plan::new(&StrategySettings::Frozen, 1.0, 0, shapes).unwrap(), &params).unwrap();
+    let shapes = [("head.weight".parse().unwrap(), vec![4, 6]), ("head.bias".parse().unwrap(), vec![4])].into();
+    let mut optimizer = AdamW::new(Plan::new(&StrategySettings::Frozen, 1.0, 0, &shapes).unwrap(), &params).unwrap();
     let (lr, weight_decay) = (expected.scalar("sam.lr"), expected.scalar("sam.weight_decay"));
     let gradients = || {
         let head = Linear::new(params.tensor("head.weight")?, params.get("head.bias"));

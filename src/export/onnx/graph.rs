@@ -5,7 +5,7 @@
 use super::builder::Attribute::{Float, Int, Ints};
 use super::builder::{Builder, ValueName};
 use super::proto::GraphProto;
-use crate::backbone::{Pool, VisualPrompts, VitSpec};
+use crate::backbone::{Layer, MlpKind, ParamName, Part, Pool, VisualPrompts, VitSpec};
 use crate::config::FeatureChoice;
 use crate::export::ExportModel;
 use crate::nn::{Activation, SHORTEST};
@@ -47,7 +47,7 @@ impl Writer<'_> {
         for block in 0..self.spec.depth {
             x = self.prompted_block(&x, block)?;
             if block >= first_read {
-                let tokens = self.norm_if(self.spec.norm, &x, "norm")?;
+                let tokens = self.norm_if(self.spec.pooling.norm, &x, Layer::Norm)?;
                 parts.extend(self.read(&tokens));
             }
         }
@@ -55,18 +55,18 @@ impl Writer<'_> {
             let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
             return Ok(self.graph.node("Concat", &parts, &[Int("axis", 1)]));
         }
-        let tokens = self.norm_if(self.spec.norm, &x, "norm")?;
+        let tokens = self.norm_if(self.spec.pooling.norm, &x, Layer::Norm)?;
         let pooled = self.pool(&tokens)?;
-        self.norm_if(self.spec.fc_norm, &pooled, "fc_norm")
+        self.norm_if(self.spec.pooling.fc_norm, &pooled, Layer::FcNorm)
     }
 
     /// Pixels to tokens (N, T, d) before the first block.
     fn embed(&mut self) -> Result<ValueName> {
-        let patch = self.spec.patch as i64;
-        let weight = self.parameter("patch_embed.proj.weight")?;
+        let patch = self.spec.patch.size as i64;
+        let weight = self.parameter(Layer::PatchEmbed.weight())?;
         let mut inputs = vec![PIXELS.to_owned(), weight];
-        if self.spec.patch_bias {
-            inputs.push(self.parameter("patch_embed.proj.bias")?);
+        if self.spec.patch.bias {
+            inputs.push(self.parameter(Layer::PatchEmbed.bias())?);
         }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let (kernel, strides) = (Ints("kernel_shape", &[patch, patch]), Ints("strides", &[patch, patch]));
@@ -80,15 +80,16 @@ impl Writer<'_> {
             let prefix = self.expanded("prefix_tokens", &prefix)?;
             x = self.graph.node("Concat", &[&prefix, &x], &[Int("axis", 1)]);
         }
-        self.norm_if(self.spec.norm_pre, &x, "norm_pre")
+        self.norm_if(self.spec.norm_pre, &x, Layer::NormPre)
     }
 
     /// The tokens before the patches with their positions, (1, P, d), and the positions of the patches, (1, g², d).
     fn constants(&self) -> Result<(Option<Tensor>, Tensor)> {
         let params = &self.model.params;
-        let (positions, k) = (params.tensor("pos_embed")?, self.spec.positioned_prefix);
+        let (positions, k) = (params.tensor(Layer::PosEmbed.whole())?, self.spec.positions.prefix());
         let patches = positions.narrow(1, k, positions.dim(1)? - k)?;
-        let tokens = ["cls_token", "dist_token", "reg_token"].iter().filter_map(|name| params.get(name));
+        let tokens =
+            [Layer::ClsToken, Layer::DistToken, Layer::RegToken].iter().filter_map(|token| params.get(token.whole()));
         let tokens: Vec<Tensor> = tokens.collect();
         if tokens.is_empty() {
             return Ok((None, patches));
@@ -116,7 +117,7 @@ impl Writer<'_> {
         let tokens = self.spec.tokens();
         let mut x = x.to_owned();
         if let Some(prompt) = prompts.joining(index) {
-            let prompt = self.expanded(&format!("blocks.{index}.prompt"), &prompt.unsqueeze(0)?)?;
+            let prompt = self.expanded(&Layer::Prompt.whole().in_block(index).to_string(), &prompt.unsqueeze(0)?)?;
             x = self.around(&x, (before, before..tokens), Some(prompt));
         }
         x = self.block(&x, index)?;
@@ -143,31 +144,31 @@ impl Writer<'_> {
     }
 
     fn block(&mut self, x: &str, index: usize) -> Result<ValueName> {
-        let at = |name: &str| format!("blocks.{index}.{name}");
-        let normed = self.norm(x, &at("norm1"))?;
+        let at = |name: ParamName| name.in_block(index);
+        let normed = self.norm(x, at(Layer::Norm1.weight()))?;
         let attended = self.attention(&normed, index)?;
-        let branch = self.scaled(&attended, &at("ls1.gamma"))?;
+        let branch = self.scaled(&attended, at(Layer::Scale1.part(Part::Gamma)))?;
         let x = self.graph.node("Add", &[x, &branch], &[]);
-        let normed = self.norm(&x, &at("norm2"))?;
-        let hidden = self.linear(&normed, &at("mlp.fc1"))?;
-        let hidden = if self.spec.gated { self.swiglu(&hidden) } else { self.activation(&hidden) };
-        let hidden = self.linear(&hidden, &at("mlp.fc2"))?;
-        let branch = self.scaled(&hidden, &at("ls2.gamma"))?;
+        let normed = self.norm(&x, at(Layer::Norm2.weight()))?;
+        let hidden = self.linear(&normed, at(Layer::Fc1.weight()))?;
+        let hidden = self.activated(&hidden);
+        let hidden = self.linear(&hidden, at(Layer::Fc2.weight()))?;
+        let branch = self.scaled(&hidden, at(Layer::Scale2.part(Part::Gamma)))?;
         Ok(self.graph.node("Add", &[&x, &branch], &[]))
     }
 
     /// Multi-head self-attention, (N, T, d) to (N, T, d).
     fn attention(&mut self, x: &str, index: usize) -> Result<ValueName> {
-        let packed = self.linear(x, &format!("blocks.{index}.attn.qkv"))?;
+        let packed = self.linear(x, Layer::Qkv.weight().in_block(index))?;
         let parts = self.graph.split_last(&packed, 3);
         let query = self.heads(&parts[0], &[0, 2, 1, 3]);
         let attended = self.attend(&query, &parts[1], &parts[2]);
-        self.linear(&attended, &format!("blocks.{index}.attn.proj"))
+        self.linear(&attended, Layer::Proj.weight().in_block(index))
     }
 
     /// softmax(q kᵀ / √e) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).
     fn attend(&mut self, query: &str, keys: &str, values: &str) -> ValueName {
-        let head_width = self.spec.width / self.spec.heads;
+        let head_width = self.spec.width / self.spec.attention.heads;
         let keys = self.heads(keys, &[0, 2, 3, 1]); // (N, heads, e, T)
         let values = self.heads(values, &[0, 2, 1, 3]); // (N, heads, T, e)
         let scale = self.graph.scalar((head_width as f32).powf(-0.5));
@@ -181,14 +182,15 @@ impl Writer<'_> {
 
     /// (N, T, d) to (N, T, heads, e), then its axes in the order `axes`.
     fn heads(&mut self, x: &str, axes: &[i64]) -> ValueName {
-        let (heads, head_width) = (self.spec.heads as i64, (self.spec.width / self.spec.heads) as i64);
+        let (heads, head_width) =
+            (self.spec.attention.heads as i64, (self.spec.width / self.spec.attention.heads) as i64);
         let x = self.reshape(x, &[0, 0, heads, head_width]);
         self.graph.node("Transpose", &[&x], &[Ints("perm", axes)])
     }
 
     /// Normed tokens (N, T, d) to the features (N, d or 2d).
     fn pool(&mut self, tokens: &str) -> Result<ValueName> {
-        Ok(match self.spec.pool {
+        Ok(match self.spec.pooling.pool {
             Pool::Cls => self.token(tokens, 0),
             Pool::Avg => self.patch_mean(tokens),
             Pool::ClsAvg => {
@@ -221,18 +223,18 @@ impl Writer<'_> {
     /// Attention of a learned query over the patches, then a residual MLP.
     fn attention_pool(&mut self, tokens: &str) -> Result<ValueName> {
         let patches = self.patches(tokens);
-        let latent = self.parameter("attn_pool.latent")?; // (1, 1, d)
-        let query = self.linear(&latent, "attn_pool.q")?;
+        let latent = self.parameter(Layer::PoolLatent.whole())?; // (1, 1, d)
+        let query = self.linear(&latent, Layer::PoolQ.weight())?;
         let query = self.heads(&query, &[0, 2, 1, 3]);
-        let packed = self.linear(&patches, "attn_pool.kv")?;
+        let packed = self.linear(&patches, Layer::PoolKv.weight())?;
         let parts = self.graph.split_last(&packed, 2);
         let attended = self.attend(&query, &parts[0], &parts[1]);
         let attended = self.reshape(&attended, &[-1, self.spec.width as i64]);
-        let pooled = self.linear(&attended, "attn_pool.proj")?;
-        let normed = self.norm(&pooled, "attn_pool.norm")?;
-        let hidden = self.linear(&normed, "attn_pool.mlp.fc1")?;
-        let hidden = self.activation(&hidden);
-        let hidden = self.linear(&hidden, "attn_pool.mlp.fc2")?;
+        let pooled = self.linear(&attended, Layer::PoolProj.weight())?;
+        let normed = self.norm(&pooled, Layer::PoolNorm.weight())?;
+        let hidden = self.linear(&normed, Layer::PoolFc1.weight())?;
+        let hidden = self.activated(&hidden);
+        let hidden = self.linear(&hidden, Layer::PoolFc2.weight())?;
         Ok(self.graph.node("Add", &[&pooled, &hidden], &[]))
     }
 
@@ -258,10 +260,10 @@ impl Writer<'_> {
         let product = if self.model.compares_directions() {
             self.scaled_cosines(features)?
         } else {
-            let weight = self.matrix("head")?;
+            let weight = self.matrix(Layer::Head.weight())?;
             self.graph.node("MatMul", &[features, &weight], &[])
         };
-        let bias = self.parameter("head.bias")?;
+        let bias = self.parameter(Layer::Head.bias())?;
         self.graph.named("Add", &[&product, &bias], &[], vec![LOGITS.into()]);
         let temperature = self.graph.scalar(self.model.temperature.unwrap_or(1.0) as f32);
         let scaled = self.graph.node("Div", &[LOGITS, &temperature], &[]);
@@ -271,20 +273,29 @@ impl Writer<'_> {
 
     /// Features to scaled cosines with the directions of the classes; the scale is in the directions.
     fn scaled_cosines(&mut self, features: &str) -> Result<ValueName> {
-        let projected = self.model.params.get("projection.weight").is_some();
-        let embedding = if projected { self.linear(features, "projection")? } else { features.to_owned() };
+        let projected = self.model.params.get(Layer::Projection.weight()).is_some();
+        let embedding =
+            if projected { self.linear(features, Layer::Projection.weight())? } else { features.to_owned() };
         let length = self.graph.node("ReduceL2", &[&embedding], &[Ints("axes", &[-1]), Int("keepdims", 1)]);
         let shortest = self.graph.scalar(SHORTEST);
         let length = self.graph.node("Max", &[&length, &shortest], &[]);
         let unit = self.graph.node("Div", &[&embedding, &length], &[]);
-        let scale = self.model.params.tensor("head.logit_scale")?.exp()?;
-        let directions = self.model.params.tensor("head.weight")?.broadcast_mul(&scale)?.t()?;
-        let directions = self.graph.tensor("head.weight.T", &directions)?;
+        let scale = self.model.params.tensor(Layer::Head.part(Part::LogitScale))?.exp()?;
+        let directions = self.model.params.tensor(Layer::Head.weight())?.broadcast_mul(&scale)?.t()?;
+        let directions = self.graph.tensor(&transposed(Layer::Head.weight()), &directions)?;
         Ok(self.graph.node("MatMul", &[&unit, &directions], &[]))
     }
 
-    fn activation(&mut self, x: &str) -> ValueName {
-        match self.spec.activation {
+    /// What stands between the two products of an MLP.
+    fn activated(&mut self, x: &str) -> ValueName {
+        match self.spec.mlp.kind {
+            MlpKind::Plain(activation) => self.activation(activation, x),
+            MlpKind::SwiGlu => self.swiglu(x),
+        }
+    }
+
+    fn activation(&mut self, activation: Activation, x: &str) -> ValueName {
+        match activation {
             // x (1 + erf(x / √2)) / 2
             Activation::Gelu => {
                 let root = self.graph.scalar(std::f32::consts::SQRT_2);
@@ -330,28 +341,30 @@ impl Writer<'_> {
         self.graph.node("Mul", &[&gate, &parts[1]], &[])
     }
 
-    fn linear(&mut self, x: &str, name: &str) -> Result<ValueName> {
-        let weight = self.matrix(name)?;
-        let product = self.graph.node("MatMul", &[x, &weight], &[]);
-        let bias = format!("{name}.bias");
-        if self.model.params.get(&bias).is_none() {
+    /// The linear layer with that weight and, if there is one, the bias beside it.
+    fn linear(&mut self, x: &str, weight: ParamName) -> Result<ValueName> {
+        let matrix = self.matrix(weight)?;
+        let product = self.graph.node("MatMul", &[x, &matrix], &[]);
+        let bias = weight.sibling(Part::Bias);
+        if self.model.params.get(bias).is_none() {
             return Ok(product);
         }
-        let bias = self.parameter(&bias)?;
+        let bias = self.parameter(bias)?;
         Ok(self.graph.node("Add", &[&product, &bias], &[]))
     }
 
-    fn norm(&mut self, x: &str, name: &str) -> Result<ValueName> {
-        let (weight, bias) = (self.parameter(&format!("{name}.weight"))?, self.parameter(&format!("{name}.bias"))?);
+    /// The layer norm with that weight.
+    fn norm(&mut self, x: &str, weight: ParamName) -> Result<ValueName> {
+        let (weight, bias) = (self.parameter(weight)?, self.parameter(weight.sibling(Part::Bias))?);
         let options = [Int("axis", -1), Float("epsilon", self.spec.eps)];
         Ok(self.graph.node("LayerNormalization", &[x, &weight, &bias], &options))
     }
 
-    fn norm_if(&mut self, present: bool, x: &str, name: &str) -> Result<ValueName> {
-        if present { self.norm(x, name) } else { Ok(x.to_owned()) }
+    fn norm_if(&mut self, present: bool, x: &str, layer: Layer) -> Result<ValueName> {
+        if present { self.norm(x, layer.weight()) } else { Ok(x.to_owned()) }
     }
 
-    fn scaled(&mut self, branch: &str, gamma: &str) -> Result<ValueName> {
+    fn scaled(&mut self, branch: &str, gamma: ParamName) -> Result<ValueName> {
         if !self.spec.layer_scale {
             return Ok(branch.to_owned());
         }
@@ -364,14 +377,19 @@ impl Writer<'_> {
         self.graph.node("Reshape", &[x, &shape], &[])
     }
 
-    fn parameter(&mut self, name: &str) -> Result<ValueName> {
+    fn parameter(&mut self, name: ParamName) -> Result<ValueName> {
         let tensor = self.model.params.tensor(name)?;
-        self.graph.tensor(name, &tensor)
+        self.graph.tensor(&name.to_string(), &tensor)
     }
 
     /// The weight (out, in) of a linear layer as the factor (in, out) of a product.
-    fn matrix(&mut self, name: &str) -> Result<ValueName> {
-        let weight = self.model.params.tensor(&format!("{name}.weight"))?.t()?;
-        self.graph.tensor(&format!("{name}.weight.T"), &weight)
+    fn matrix(&mut self, weight: ParamName) -> Result<ValueName> {
+        let matrix = self.model.params.tensor(weight)?.t()?;
+        self.graph.tensor(&transposed(weight), &matrix)
     }
+}
+
+/// The name of a weight that is stored transposed.
+fn transposed(weight: ParamName) -> String {
+    format!("{weight}.T")
 }

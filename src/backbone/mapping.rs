@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-/// The place and form of one canonical parameter.
+/// How a library stores one canonical parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum WeightMapping {
     /// One tensor of the same shape.
     One(String),
     /// A token (1, 1, d) stored as (d).
@@ -26,7 +26,7 @@ pub enum Origin {
     Transposed(String),
 }
 
-impl Origin {
+impl WeightMapping {
     /// The tensors it needs.
     pub fn names(&self) -> &[String] {
         match self {
@@ -53,10 +53,10 @@ impl Origin {
         stored
     }
 
-    /// The parameter of shape `shape` from the tensors that [`Origin::names`] lists.
+    /// The parameter of shape `shape` from the tensors that [`WeightMapping::names`] lists.
     ///
     /// # Errors
-    /// When a tensor does not have the shape of [`Origin::stored`].
+    /// When a tensor does not have the shape of [`WeightMapping::stored`].
     pub fn assemble(&self, parts: &[Tensor], shape: &[usize]) -> Result<Tensor> {
         let whole = Tensor::cat(parts, 0)?;
         match self {
@@ -71,7 +71,7 @@ impl Origin {
         }
     }
 
-    /// The tensors of the file, in the order of [`Origin::names`], from the parameter: what [`Origin::assemble`] undoes.
+    /// The tensors of the file, in the order of [`WeightMapping::names`], from the parameter: what [`WeightMapping::assemble`] undoes.
     ///
     /// # Errors
     /// When the parameter is a part of what the file packs in one tensor.
@@ -98,26 +98,30 @@ mod tests {
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let rows = |from: usize, count: usize| parameter.narrow(0, from, count).unwrap();
         let cases = [
-            (Origin::One(name()), vec![parameter.clone()], parameter.clone()),
-            (Origin::Token(name()), vec![parameter.flatten_all().unwrap()], parameter.reshape((1, 1, 12)).unwrap()),
-            (Origin::Table(name()), vec![parameter.clone()], parameter.reshape((1, 6, 2)).unwrap()),
-            (Origin::Stack(vec![name(), name()]), vec![rows(0, 3), rows(3, 3)], parameter.clone()),
-            (Origin::Thirds { name: name(), first: 1, count: 2 }, vec![parameter.clone()], rows(2, 4)),
-            (Origin::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),
+            (WeightMapping::One(name()), vec![parameter.clone()], parameter.clone()),
+            (
+                WeightMapping::Token(name()),
+                vec![parameter.flatten_all().unwrap()],
+                parameter.reshape((1, 1, 12)).unwrap(),
+            ),
+            (WeightMapping::Table(name()), vec![parameter.clone()], parameter.reshape((1, 6, 2)).unwrap()),
+            (WeightMapping::Stack(vec![name(), name()]), vec![rows(0, 3), rows(3, 3)], parameter.clone()),
+            (WeightMapping::Thirds { name: name(), first: 1, count: 2 }, vec![parameter.clone()], rows(2, 4)),
+            (WeightMapping::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),
         ];
-        for (origin, parts, expected) in cases {
+        for (mapping, parts, expected) in cases {
             for part in &parts {
-                assert_eq!(part.dims(), origin.stored(expected.dims()), "{origin:?}");
+                assert_eq!(part.dims(), mapping.stored(expected.dims()), "{mapping:?}");
             }
-            let assembled = origin.assemble(&parts, expected.dims()).unwrap();
+            let assembled = mapping.assemble(&parts, expected.dims()).unwrap();
             assert_eq!(assembled.dims(), expected.dims());
-            assert_eq!(values(&assembled), values(&expected), "{origin:?}");
-            match origin.disassemble(&expected) {
-                Err(_) => assert!(matches!(origin, Origin::Thirds { .. })),
+            assert_eq!(values(&assembled), values(&expected), "{mapping:?}");
+            match mapping.disassemble(&expected) {
+                Err(_) => assert!(matches!(mapping, WeightMapping::Thirds { .. })),
                 Ok(again) => {
-                    assert_eq!(again.len(), parts.len(), "{origin:?}");
+                    assert_eq!(again.len(), parts.len(), "{mapping:?}");
                     for (again, part) in again.iter().zip(&parts) {
-                        assert_eq!((again.dims(), values(again)), (part.dims(), values(part)), "{origin:?}");
+                        assert_eq!((again.dims(), values(again)), (part.dims(), values(part)), "{mapping:?}");
                     }
                 }
             }

@@ -1,0 +1,373 @@
+//! Canonical parameter names, which are timm's: parsed and written here and nowhere else.
+//!
+//! `blocks.3.attn.qkv.weight` is the part [`Part::Weight`] of the layer [`Layer::Qkv`] of block 3. A name says where in
+//! the network its parameter lies ([`Segment`]) and what it is there for ([`Role`]); strategies decide by these two.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+/// An enum whose variants each have one spelling, so that it is parsed and written from one list.
+macro_rules! spelt {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// As it stands in a parameter's name.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+spelt! {
+    /// A layer or token that has parameters.
+    Layer {
+        /// The class token (1, 1, d).
+        ClsToken = "cls_token",
+        /// The distillation token (1, 1, d) of `DeiT`.
+        DistToken = "dist_token",
+        /// The registers (1, n, d).
+        RegToken = "reg_token",
+        /// The table of position embeddings (1, T, d).
+        PosEmbed = "pos_embed",
+        /// The patch embedding.
+        PatchEmbed = "patch_embed.proj",
+        /// The table of token embeddings (V, d) of a text tower.
+        TokenEmbed = "token_embed",
+        /// The norm before the first block.
+        NormPre = "norm_pre",
+        /// Of a block: the norm before attention.
+        Norm1 = "norm1",
+        /// Of a block: the packed projection to queries, keys and values.
+        Qkv = "attn.qkv",
+        /// Of a block: the queries' third of [`Layer::Qkv`], for adapters.
+        Q = "attn.q",
+        /// Of a block: the keys' third of [`Layer::Qkv`], for adapters.
+        K = "attn.k",
+        /// Of a block: the values' third of [`Layer::Qkv`], for adapters.
+        V = "attn.v",
+        /// Of a block: the projection of what was attended.
+        Proj = "attn.proj",
+        /// Of a block: the scale of attention's residual branch.
+        Scale1 = "ls1",
+        /// Of a block: the norm before the MLP.
+        Norm2 = "norm2",
+        /// Of a block: the first product of the MLP.
+        Fc1 = "mlp.fc1",
+        /// Of a block: the second product of the MLP.
+        Fc2 = "mlp.fc2",
+        /// Of a block: the scale of the MLP's residual branch.
+        Scale2 = "ls2",
+        /// Of a block: learnt tokens (p, d) that join the others.
+        Prompt = "prompt",
+        /// The norm after the last block.
+        Norm = "norm",
+        /// The norm after the pooling.
+        FcNorm = "fc_norm",
+        /// The query token (1, 1, d) of the attention pooling.
+        PoolLatent = "attn_pool.latent",
+        /// The projection of the attention pooling to queries.
+        PoolQ = "attn_pool.q",
+        /// Its packed projection to keys and values.
+        PoolKv = "attn_pool.kv",
+        /// Its projection of what was attended.
+        PoolProj = "attn_pool.proj",
+        /// Its norm before the MLP.
+        PoolNorm = "attn_pool.norm",
+        /// The first product of its MLP.
+        PoolFc1 = "attn_pool.mlp.fc1",
+        /// The second product of its MLP.
+        PoolFc2 = "attn_pool.mlp.fc2",
+        /// The map from features to the space that images and texts share.
+        Projection = "projection",
+        /// Learnt words (n, d) before the text tower, from which the head follows.
+        Context = "prompt.context",
+        /// The classifier.
+        Head = "head",
+        /// The classifier of the distillation token.
+        HeadDist = "head_dist",
+    }
+}
+
+spelt! {
+    /// A parameter of a layer.
+    Part {
+        /// The only one, which has the layer's own name.
+        Whole = "",
+        /// The matrix of a linear layer, the factor of a norm.
+        Weight = "weight",
+        /// What a linear layer or a norm adds.
+        Bias = "bias",
+        /// The factors of LayerScale.
+        Gamma = "gamma",
+        /// The inner factor (rank, in) of a low-rank adapter.
+        LoraA = "lora_a",
+        /// The outer factor (out, rank) of a low-rank adapter.
+        LoraB = "lora_b",
+        /// The logarithm of the factor on a head's cosines.
+        LogitScale = "logit_scale",
+    }
+}
+
+/// A segment of the network: the one coordinate by which it is divided into what is frozen, what a step runs and keeps
+/// by itself, and the layers of layer decay. Segments are ordered as the forward pass runs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Segment {
+    /// From pixels to the tokens before the first block.
+    Embed,
+    /// A block, counted from the input.
+    Block(usize),
+    /// From the tokens after the last block to the features: the final norm and the pooling.
+    Pool,
+    /// From the features to the logits.
+    Head,
+}
+
+impl Segment {
+    /// Its layer in the sense of layer decay: 0 for the embedding, block + 1, depth + 1 for what follows (timm, `BEiT`).
+    pub fn layer(self, depth: usize) -> usize {
+        match self {
+            Self::Embed => 0,
+            Self::Block(block) => block + 1,
+            Self::Pool | Self::Head => depth + 1,
+        }
+    }
+}
+
+/// What a parameter is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It is one of the pretrained tower's own, up to the features.
+    Tower,
+    /// A factor of a low-rank adapter.
+    Adapter,
+    /// Learnt tokens among the patches.
+    Prompt,
+    /// The pretrained map from features to the space that images and texts share.
+    Projection,
+    /// Learnt words before the text tower.
+    Context,
+    /// The classifier.
+    Head,
+}
+
+impl Role {
+    /// That of the parameter of a canonical name; none of other names.
+    pub fn of(name: &str) -> Option<Self> {
+        name.parse().ok().map(ParamName::role)
+    }
+}
+
+/// The name of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParamName {
+    /// The block it is in, counted from the input.
+    pub block: Option<usize>,
+    /// The layer.
+    pub layer: Layer,
+    /// Which of the layer's parameters it is.
+    pub part: Part,
+}
+
+impl Layer {
+    /// The parameter `part` of this layer, outside the blocks.
+    pub const fn part(self, part: Part) -> ParamName {
+        ParamName { block: None, layer: self, part }
+    }
+
+    /// Its only parameter.
+    pub const fn whole(self) -> ParamName {
+        self.part(Part::Whole)
+    }
+
+    /// Its weight.
+    pub const fn weight(self) -> ParamName {
+        self.part(Part::Weight)
+    }
+
+    /// Its bias.
+    pub const fn bias(self) -> ParamName {
+        self.part(Part::Bias)
+    }
+
+    /// Whether it is a layer of a block.
+    fn is_of_block(self) -> bool {
+        let attention = matches!(
+            self,
+            Self::Norm1 | Self::Qkv | Self::Q | Self::K | Self::V | Self::Proj | Self::Scale1 | Self::Prompt
+        );
+        attention || matches!(self, Self::Norm2 | Self::Fc1 | Self::Fc2 | Self::Scale2)
+    }
+}
+
+impl ParamName {
+    /// The same parameter of a block.
+    #[must_use]
+    pub const fn in_block(self, block: usize) -> Self {
+        Self { block: Some(block), ..self }
+    }
+
+    /// Another parameter of the same layer.
+    #[must_use]
+    pub const fn sibling(self, part: Part) -> Self {
+        Self { part, ..self }
+    }
+
+    /// Where in the network it lies.
+    pub fn segment(self) -> Segment {
+        match (self.block, self.layer) {
+            (Some(block), _) => Segment::Block(block),
+            (
+                None,
+                Layer::ClsToken
+                | Layer::DistToken
+                | Layer::RegToken
+                | Layer::PosEmbed
+                | Layer::PatchEmbed
+                | Layer::TokenEmbed
+                | Layer::NormPre,
+            ) => Segment::Embed,
+            (None, Layer::Projection | Layer::Context | Layer::Head | Layer::HeadDist) => Segment::Head,
+            (None, _) => Segment::Pool,
+        }
+    }
+
+    /// What it is there for.
+    pub fn role(self) -> Role {
+        match (self.layer, self.part) {
+            (_, Part::LoraA | Part::LoraB) => Role::Adapter,
+            (Layer::Prompt, _) => Role::Prompt,
+            (Layer::Projection, _) => Role::Projection,
+            (Layer::Context, _) => Role::Context,
+            (Layer::Head | Layer::HeadDist, _) => Role::Head,
+            _ => Role::Tower,
+        }
+    }
+
+    /// Whether it is a token or a position of one.
+    pub fn is_token(self) -> bool {
+        matches!(
+            self.layer,
+            Layer::ClsToken | Layer::DistToken | Layer::RegToken | Layer::PosEmbed | Layer::Prompt | Layer::Context
+        )
+    }
+}
+
+/// In the order of their texts, which is that of [`super::Params`].
+impl Ord for ParamName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.to_string().cmp(&other.to_string())
+    }
+}
+
+impl PartialOrd for ParamName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A text that is no canonical parameter name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownName;
+
+impl FromStr for ParamName {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let (block, rest) = match text.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+            Some((block, rest)) => (Some(block.parse().map_err(|_| UnknownName)?), rest),
+            None => (None, text),
+        };
+        let whole = Layer::parse(rest).map(Layer::whole);
+        let part = || {
+            let (layer, part) = rest.rsplit_once('.')?;
+            Some(Layer::parse(layer)?.part(Part::parse(part)?))
+        };
+        let name = whole.or_else(part).filter(|name| name.layer.is_of_block() == block.is_some());
+        name.map(|name| Self { block, ..name }).ok_or(UnknownName)
+    }
+}
+
+impl fmt::Display for ParamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(block) = self.block {
+            write!(f, "blocks.{block}.")?;
+        }
+        f.write_str(self.layer.text())?;
+        match self.part {
+            Part::Whole => Ok(()),
+            part => write!(f, ".{}", part.text()),
+        }
+    }
+}
+
+/// So that a bare text can be asked for as well.
+impl From<ParamName> for String {
+    fn from(name: ParamName) -> Self {
+        name.to_string()
+    }
+}
+
+impl From<&ParamName> for String {
+    fn from(name: &ParamName) -> Self {
+        name.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_where_and_what_for() {
+        for (text, segment, role) in [
+            ("cls_token", Segment::Embed, Role::Tower),
+            ("patch_embed.proj.weight", Segment::Embed, Role::Tower),
+            ("norm_pre.bias", Segment::Embed, Role::Tower),
+            ("blocks.12.attn.qkv.weight", Segment::Block(12), Role::Tower),
+            ("blocks.0.ls2.gamma", Segment::Block(0), Role::Tower),
+            ("blocks.1.attn.q.lora_a", Segment::Block(1), Role::Adapter),
+            ("blocks.1.mlp.fc2.lora_b", Segment::Block(1), Role::Adapter),
+            ("blocks.3.prompt", Segment::Block(3), Role::Prompt),
+            ("fc_norm.weight", Segment::Pool, Role::Tower),
+            ("attn_pool.latent", Segment::Pool, Role::Tower),
+            ("attn_pool.mlp.fc1.bias", Segment::Pool, Role::Tower),
+            ("projection.weight", Segment::Head, Role::Projection),
+            ("prompt.context", Segment::Head, Role::Context),
+            ("head.logit_scale", Segment::Head, Role::Head),
+        ] {
+            let name: ParamName = text.parse().unwrap();
+            assert_eq!((name.to_string().as_str(), name.segment(), name.role()), (text, segment, role));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_names() {
+        for text in ["", "head.", "adapter.weight", "blocks.x.prompt", "blocks.1", "blocks.1.head.weight", "norm1.bias"]
+        {
+            assert_eq!(text.parse::<ParamName>(), Err(UnknownName), "{text}");
+        }
+    }
+
+    #[test]
+    fn segments_are_in_the_order_of_the_forward_pass() {
+        let segments = [Segment::Embed, Segment::Block(0), Segment::Block(7), Segment::Pool, Segment::Head];
+        assert!(segments.is_sorted());
+        assert_eq!(segments.map(|segment| segment.layer(8)), [0, 1, 8, 9, 9]);
+    }
+}
