@@ -90,8 +90,7 @@ fn steps(criterion: &mut Criterion) {
         let head = HeadKind::Linear;
         let mut shapes = vit.shapes();
         shapes.extend(head.shapes(vit.width, CLASSES));
-        let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        let plan = Plan::new(&strategy, 1.0, vit.depth, shapes).unwrap();
+        let plan = Plan::new(&strategy, 1.0, vit.depth, &shapes).unwrap();
         params.extend(head.fresh(vit.width, CLASSES, 1, &Device::Cpu).unwrap());
         let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
         let workers = Workers::new(2, &Device::Cpu).unwrap();

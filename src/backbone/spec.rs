@@ -84,6 +84,13 @@ impl Positions {
         }
     }
 
+    /// The same, to be changed.
+    pub fn table_mut(&mut self) -> Option<&mut PositionTable> {
+        match self {
+            Self::Table(table) => Some(table),
+        }
+    }
+
     /// How many of the tokens before the patches have an embedding in the table.
     pub fn prefix(&self) -> usize {
         self.table().map_or(0, |table| table.prefix)

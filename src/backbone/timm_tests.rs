@@ -90,7 +90,7 @@ fn other_architectures_are_refused_by_name() {
 fn weights_trained_with_quick_gelu_run_with_it() {
     let activation = |architecture: &str, tag: &str, args: Value| {
         let config = json!({ "architecture": architecture, "model_args": args, "pretrained_cfg": { "tag": tag } });
-        read(config).unwrap().activation
+        read(config).unwrap().mlp.activation().unwrap()
     };
     let base = "vit_base_patch16_clip_224";
     assert_eq!(activation(base, "openai", json!({})), Activation::QuickGelu);

@@ -1,7 +1,7 @@
 //! Adds parameters that leave the function as it is, for libraries that always have what a model lacks.
 
 use super::ExportModel;
-use crate::backbone::{Layer, Part, Positions};
+use crate::backbone::{Layer, Part};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Tokens before the patches, in their order.
@@ -43,7 +43,7 @@ pub(super) fn with_layer_scale(model: &mut ExportModel) -> Result<()> {
 /// moves into the token, and new ones are zero.
 pub(super) fn with_positioned_prefix(model: &mut ExportModel, count: usize) -> Result<()> {
     let width = model.spec.width;
-    let Positions::Table(table) = &mut model.spec.positions else { return Ok(()) };
+    let Some(table) = model.spec.positions.table_mut() else { return Ok(()) };
     let k = std::mem::replace(&mut table.prefix, count);
     if k == count {
         return Ok(());

@@ -3,7 +3,7 @@
 //! Zero-shot sets the directions to the embeddings of texts (Radford et al. 2021); a head that starts from them may learn
 //! on. Beside the texts, images may vote whose embeddings it remembers (Tip-Adapter, Zhang et al. 2022).
 
-use crate::backbone::Params;
+use crate::backbone::{Layer, Params, Part};
 use crate::kernels::widened;
 use crate::nn::{Linear, l2_normalize};
 use candle_core::{Result, Tensor};
@@ -56,10 +56,10 @@ impl CosineHead {
     /// When a parameter is absent.
     pub fn new(params: &Params) -> Result<Self> {
         Ok(Self {
-            projection: params.get("projection.weight").map(|weight| Linear::new(weight, None)),
-            directions: Linear::new(params.tensor("head.weight")?, None),
-            logit_scale: params.tensor("head.logit_scale")?,
-            bias: params.tensor("head.bias")?,
+            projection: params.get(Layer::Projection.weight()).map(|weight| Linear::new(weight, None)),
+            directions: Linear::new(params.tensor(Layer::Head.weight())?, None),
+            logit_scale: params.tensor(Layer::Head.part(Part::LogitScale))?,
+            bias: params.tensor(Layer::Head.bias())?,
             cache: Cache::new(params)?,
         })
     }
@@ -114,9 +114,9 @@ impl CosineHead {
     pub fn params(directions: &Tensor, logit_scale: f32, bias: f32) -> Result<Params> {
         let device = directions.device();
         let mut params = Params::default();
-        params.insert("head.weight", directions.clone());
-        params.insert("head.logit_scale", Tensor::new(&[logit_scale], device)?);
-        params.insert("head.bias", Tensor::full(bias, directions.dim(0)?, device)?);
+        params.insert(Layer::Head.weight(), directions.clone());
+        params.insert(Layer::Head.part(Part::LogitScale), Tensor::new(&[logit_scale], device)?);
+        params.insert(Layer::Head.bias(), Tensor::full(bias, directions.dim(0)?, device)?);
         Ok(params)
     }
 }
@@ -162,7 +162,7 @@ mod tests {
         let gradients = logits.narrow(1, 1, 1).unwrap().sum_all().unwrap().backward().unwrap();
         let shapes = HeadKind::Cosine.shapes(2, 2);
         for (name, var) in params.trained() {
-            assert_eq!(gradients.get(var).unwrap().dims(), shapes[name], "{name}");
+            assert_eq!(gradients.get(var).unwrap().dims(), shapes[&name.parse().unwrap()], "{name}");
         }
         assert_eq!(params.trained().count(), shapes.len());
     }

@@ -5,16 +5,16 @@
 //! gave the directions. That is the chain rule in two pieces, and the same numbers as in one.
 
 use super::cosine::CosineHead;
-use crate::backbone::Params;
+use crate::backbone::{Layer, ParamName, Params};
 use crate::nn::workers::{Workers, cut};
 use crate::text::ContextPrompts;
 use candle_core::{Result, Tensor, Var};
 use std::ops::Range;
 
 /// The trainable parameter: the vectors that stand for words.
-pub const CONTEXT: &str = "prompt.context";
+pub const CONTEXT: ParamName = Layer::Context.whole();
 /// What follows from it.
-const DIRECTIONS: &str = "head.weight";
+const DIRECTIONS: ParamName = Layer::Head.weight();
 
 /// The learnt words with the directions that they give.
 pub struct Directions {
@@ -37,14 +37,12 @@ impl Directions {
         let start = prompts.start();
         let directions = DirectionsGraph::new(&prompts, start, workers)?.values()?;
         params.extend(CosineHead::params(&directions, prompts.logit_scale, prompts.logit_bias)?);
-        let of_images = params.clone().train_where(|name| name == DIRECTIONS)?;
-        let Some((_, directions)) = of_images.trained().next() else {
-            candle_core::bail!("there is no {DIRECTIONS:?}")
-        };
+        let of_images = params.clone().train_where(|name| name.parse() == Ok(DIRECTIONS))?;
+        let Some((_, directions)) = of_images.trained().next() else { candle_core::bail!("there is no {DIRECTIONS}") };
         let values = directions.clone();
         params.insert(DIRECTIONS, values.as_detached_tensor());
         params.insert(CONTEXT, start.clone());
-        *params = std::mem::take(params).train_where(|name| name == CONTEXT)?;
+        *params = std::mem::take(params).train_where(|name| name.parse() == Ok(CONTEXT))?;
         Ok(Self { made_of: Var::from_tensor(start)?, prompts, params: of_images, values })
     }
 

@@ -2,7 +2,7 @@
 
 use super::cosine::CosineHead;
 use super::vote::VoteHead;
-use crate::backbone::{Params, Shapes};
+use crate::backbone::{Layer, Params, Part, Shapes};
 use crate::nn::Linear;
 use crate::probe::Knn;
 use crate::rng::{Purpose, Stream};
@@ -27,10 +27,10 @@ pub enum HeadKind {
 impl HeadKind {
     /// The shapes of what may be trained of a head on features of `width` values; for a cosine head, on embeddings.
     pub fn shapes(self, width: usize, classes: usize) -> Shapes {
-        let linear = || [("head.weight".to_owned(), vec![classes, width]), ("head.bias".to_owned(), vec![classes])];
+        let linear = || [(Layer::Head.weight(), vec![classes, width]), (Layer::Head.bias(), vec![classes])];
         match self {
             Self::Linear => linear().into(),
-            Self::Cosine => linear().into_iter().chain([("head.logit_scale".to_owned(), vec![1])]).collect(),
+            Self::Cosine => linear().into_iter().chain([(Layer::Head.part(Part::LogitScale), vec![1])]).collect(),
             Self::Vote(_) => Shapes::new(),
         }
     }
@@ -49,8 +49,8 @@ impl HeadKind {
                 let mut stream = Stream::new(seed, Purpose::Init, &[]);
                 let weight: Vec<f32> = (0..classes * width).map(|_| truncated_normal(&mut stream) * 0.02).collect();
                 let mut params = Params::default();
-                params.insert("head.weight", Tensor::from_vec(weight, (classes, width), device)?);
-                params.insert("head.bias", Tensor::zeros(classes, DType::F32, device)?);
+                params.insert(Layer::Head.weight(), Tensor::from_vec(weight, (classes, width), device)?);
+                params.insert(Layer::Head.bias(), Tensor::zeros(classes, DType::F32, device)?);
                 Ok(params)
             }
             Self::Cosine => CosineHead::params(&Tensor::zeros((classes, width), DType::F32, device)?, 0.0, 0.0),
@@ -79,7 +79,7 @@ pub(super) enum Head {
 impl Head {
     pub fn new(kind: HeadKind, params: &Params, classes: usize) -> Result<Self> {
         Ok(match kind {
-            HeadKind::Linear => Self::Linear(Linear::new(params.tensor("head.weight")?, params.get("head.bias"))),
+            HeadKind::Linear => Self::Linear(params.linear(Layer::Head.weight())?),
             HeadKind::Cosine => Self::Cosine(CosineHead::new(params)?),
             HeadKind::Vote(knn) => Self::Vote(Arc::new(VoteHead::new(knn, params, classes)?)),
         })

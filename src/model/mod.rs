@@ -15,7 +15,7 @@ pub use head::HeadKind;
 pub use source::{BatchSource, Batches, FrozenInputs, FrozenRows, Scored};
 pub use vote::VoteHead;
 
-use crate::backbone::{Lora, Params, Readout, Stage, VitSpec};
+use crate::backbone::{Lora, Params, Readout, Role, Stage, VitSpec};
 use crate::data::loader::Batch;
 use crate::features::Extractor;
 use crate::nn::Mode;
@@ -132,7 +132,7 @@ impl Model {
     pub fn saved(&self) -> Result<Params> {
         let Some(directions) = &self.directions else { return Ok(self.params.clone()) };
         directions.refresh(&self.params, &self.workers)?;
-        self.params.clone().train_where(|name| name == CONTEXT || name.starts_with("head."))
+        self.params.clone().train_where(|name| matches!(Role::of(name), Some(Role::Context | Role::Head)))
     }
 
     /// The features and the logits of a batch, without randomness or graph.

@@ -5,7 +5,7 @@
 //! backward pass. The random layers draw from keyed streams, so the second run is the first one to the bit.
 
 use super::accumulator::GradientAccumulator;
-use crate::backbone::{Kept, PlainBlock, Segment};
+use crate::backbone::{Kept, ParamName, PlainBlock, Segment};
 use crate::model::Classifier;
 use crate::nn::Mode;
 use candle_core::backprop::GradStore;
@@ -83,8 +83,9 @@ impl Backprop<'_> {
 
     /// The first of the segments with a trainable parameter.
     fn lowest(&self, segments: &[Segment]) -> usize {
-        let trainable: Vec<Segment> = self.accumulator.params().trained().map(|(name, _)| Segment::of(name)).collect();
-        segments.iter().position(|segment| trainable.contains(segment)).unwrap_or(segments.len() - 1)
+        let names = self.accumulator.params().trained().filter_map(|(name, _)| name.parse::<ParamName>().ok());
+        let lowest = names.map(ParamName::segment).min().unwrap_or(Segment::Head);
+        segments.iter().position(|segment| *segment >= lowest).unwrap_or(segments.len() - 1)
     }
 
     /// The forward pass of a segment, with what its backward pass needs.

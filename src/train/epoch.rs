@@ -4,6 +4,7 @@ use super::fit::{Fit, Observer};
 use super::progress::{EpochRecord, Progress, Running};
 use super::schedule::LrSchedule;
 use super::state::TrainState;
+use crate::backbone::Role;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::metrics::{Confusion, Scores, accuracy, nll};
@@ -70,7 +71,7 @@ impl Fit<'_> {
 
     /// The learning rate worth reporting: the backbone's, or the head's when only the head is trainable.
     fn reported_lr(&self) -> f64 {
-        let only_head = self.trainer.model.params.trained().all(|(name, _)| name.starts_with("head."));
+        let only_head = self.trainer.model.params.trained().all(|(name, _)| Role::of(name) == Some(Role::Head));
         if only_head { self.settings.head_lr } else { self.settings.lr }
     }
 }

@@ -118,7 +118,7 @@ impl Texts {
     pub fn of(prompts: &ContextPrompts) -> Self {
         let (spec, length) = (&prompts.spec, prompts.length());
         let tokens = (prompts.classes() * length) as f64;
-        let (width, hidden) = (spec.width as f64, spec.hidden as f64);
+        let (width, hidden) = (spec.width as f64, spec.mlp.hidden as f64);
         let block = 2.0 * tokens * (4.0 * width * width + 2.0 * width * hidden) + 4.0 * tokens * length as f64 * width;
         Self {
             tokens: tokens as u64,
@@ -255,7 +255,7 @@ impl Workload<'_> {
     /// Bytes a token that a trainable block saves.
     fn block_bytes(&self) -> u64 {
         let spec = self.spec;
-        let (width, fc1, hidden) = (spec.width as u64, self.fc1_width(), spec.hidden as u64);
+        let (width, fc1, hidden) = (spec.width as u64, self.fc1_width(), spec.mlp.hidden as u64);
         let scaled = if spec.layer_scale { 2 * width } else { 0 };
         // Learnt tokens join in a copy, and leave in one.
         let joined = if self.prompt_tokens > 0 { 2 * width } else { 0 };
@@ -280,7 +280,7 @@ impl Workload<'_> {
     }
 
     fn fc1_width(&self) -> u64 {
-        (if self.spec.gated { 2 * self.spec.hidden } else { self.spec.hidden }) as u64
+        self.spec.mlp.expanded() as u64
     }
 
     /// Bytes of one image's input.
@@ -309,7 +309,7 @@ impl Workload<'_> {
         let (train, val) = (self.images.train as f64, self.images.val as f64);
         let spec = self.spec;
         let block = self.block_operations();
-        let embedding = 2.0 * (spec.tokens() * 3 * spec.patch * spec.patch * spec.width) as f64;
+        let embedding = 2.0 * (spec.tokens() * 3 * spec.patch.size * spec.patch.size * spec.width) as f64;
         let trainable = (spec.depth - self.first_block.min(spec.depth)) as f64;
         let (start, kept_below) = match self.stage {
             Stage::Pixels => (0.0, 0.0),
@@ -331,7 +331,7 @@ impl Workload<'_> {
     /// Operations of one block on one image: four square products, the MLP, and attention's two.
     fn block_operations(&self) -> f64 {
         let (tokens, width) = (self.spec.tokens() as f64, self.spec.width as f64);
-        let mlp = width * (self.fc1_width() as f64 + self.spec.hidden as f64);
+        let mlp = width * (self.fc1_width() as f64 + self.spec.mlp.hidden as f64);
         2.0 * tokens * (4.0 * width * width + mlp) + 4.0 * tokens * tokens * width
     }
 

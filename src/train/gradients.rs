@@ -44,8 +44,8 @@ impl Gradients {
     ///
     /// # Errors
     /// When it received none.
-    pub fn get(&self, name: &str) -> Result<Tensor> {
-        let tensor = self.tensor(name)?;
+    pub fn get(&self, name: impl Into<String>) -> Result<Tensor> {
+        let tensor = self.tensor(&name.into())?;
         if self.factor == 1.0 { Ok(tensor.clone()) } else { tensor * self.factor }
     }
 
@@ -74,9 +74,10 @@ impl Gradients {
     ///
     /// # Errors
     /// When there is no gradient of that name, or it has another shape.
-    pub fn add_to(&mut self, name: &str, term: &Tensor) -> Result<()> {
-        let sum = (self.tensor(name)? + (term * (1.0 / self.factor))?)?;
-        self.tensors.insert(name.to_owned(), sum);
+    pub fn add_to(&mut self, name: impl Into<String>, term: &Tensor) -> Result<()> {
+        let name = name.into();
+        let sum = (self.tensor(&name)? + (term * (1.0 / self.factor))?)?;
+        self.tensors.insert(name, sum);
         self.squares = None;
         Ok(())
     }

@@ -2,14 +2,14 @@
 //! Silva-Rodríguez et al. 2024), and a ceiling of its scale (Radford et al. 2021).
 
 use super::gradients::Gradients;
-use crate::backbone::Params;
+use crate::backbone::{Layer, ParamName, Params, Part};
 use candle_core::{Result, Tensor};
 
 /// CLIP's largest scale of the cosines, 100, as a logarithm.
 pub const CEILING: f32 = 4.605_170_2;
 
-const DIRECTIONS: &str = "head.weight";
-const LOGIT_SCALE: &str = "head.logit_scale";
+const DIRECTIONS: ParamName = Layer::Head.weight();
+const LOGIT_SCALE: ParamName = Layer::Head.part(Part::LogitScale);
 
 /// The start, and the weight of the penalty.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl Regulariser {
     /// # Errors
     /// When the head has no scale.
     pub fn constrain(&self, params: &Params) -> Result<()> {
-        match params.trained().find(|(name, _)| *name == LOGIT_SCALE) {
+        match params.trained().find(|(name, _)| name.parse() == Ok(LOGIT_SCALE)) {
             Some((_, scale)) => scale.set(&scale.as_detached_tensor().minimum(f64::from(self.ceiling))?),
             None => Ok(()),
         }

@@ -5,7 +5,7 @@ use super::backprop::Backprop;
 use super::gradients::Gradients;
 use super::regulariser::Regulariser;
 use super::step_metrics::{PendingMetrics, StepMetrics, hits};
-use crate::backbone::{Params, Stage, VitSpec};
+use crate::backbone::{Layer, Params, Stage, VitSpec};
 use crate::config::Precision;
 use crate::data::loader::Batch;
 use crate::model::{Classifier, DirectionsGraph, DropRates, Model};
@@ -230,7 +230,7 @@ fn through_words(
     workers: &Workers,
 ) -> Result<Gradients> {
     let accumulator = GradientAccumulator::new(params);
-    let upstream = gradients.get("head.weight")?;
+    let upstream = gradients.get(Layer::Head.weight())?;
     let parts = graph.backward(&upstream, workers, |part, product| accumulator.add(part, &mut product.backward()?))?;
     accumulator.finish(parts)
 }

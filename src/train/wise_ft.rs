@@ -5,7 +5,7 @@
 
 use super::early_stop::score;
 use super::soup::ValScore;
-use crate::backbone::Params;
+use crate::backbone::{ParamName, Params, Part};
 use crate::config::{EarlyStopSettings, WiseFt};
 use crate::error::Result;
 use candle_core::Tensor;
@@ -98,7 +98,7 @@ impl Interpolation<'_> {
             let (Some(start), Some(end)) = (self.start.get(name), self.end.get(name)) else {
                 candle_core::bail!("an end of the line has no {name:?}")
             };
-            if name.ends_with(".lora_a") {
+            if name.parse::<ParamName>().is_ok_and(|name| name.part == Part::LoraA) {
                 return Ok(Some(end.clone()));
             }
             let (start, end) = (start.to_device(now.device())?, end.to_device(now.device())?);
@@ -180,8 +180,12 @@ mod tests {
     #[test]
     fn adapters_grow_with_the_share() {
         let tensor = |value: f32| Tensor::new(&[[value]], &Device::Cpu).unwrap();
-        let of =
-            |a: f32, b: f32| BTreeMap::from([("x.lora_a".to_owned(), tensor(a)), ("x.lora_b".to_owned(), tensor(b))]);
+        let of = |a: f32, b: f32| {
+            BTreeMap::from([
+                ("blocks.0.attn.q.lora_a".to_owned(), tensor(a)),
+                ("blocks.0.attn.q.lora_b".to_owned(), tensor(b)),
+            ])
+        };
         let mut params = Params::default();
         of(0.0, 0.0).into_iter().for_each(|(name, value)| params.insert(name, value));
         let params = params.train_where(|_| true).unwrap();
@@ -189,7 +193,7 @@ mod tests {
         for (alpha, expected) in [(0.0, 0.0), (0.25, 1.5), (1.0, 6.0)] {
             Interpolation { start: &start, end: &end }.set(&params, alpha).unwrap();
             let value = |name: &str| params.tensor(name).unwrap().to_vec2::<f32>().unwrap()[0][0];
-            assert_eq!(value("x.lora_a") * value("x.lora_b"), expected);
+            assert_eq!(value("blocks.0.attn.q.lora_a") * value("blocks.0.attn.q.lora_b"), expected);
         }
     }
 

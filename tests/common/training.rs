@@ -20,7 +20,7 @@ pub struct Training {
 
 /// The plan of a strategy over parameters of these shapes.
 pub fn plan(strategy: &StrategySettings, depth: usize, shapes: &Shapes) -> Plan {
-    Plan::new(strategy, 1.0, depth, shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()))).unwrap()
+    Plan::new(strategy, 1.0, depth, shapes).unwrap()
 }
 
 impl Training {
@@ -85,7 +85,7 @@ impl Training {
 
 /// The shapes of parameters.
 pub fn shapes(params: &Params) -> Shapes {
-    params.iter().map(|(name, param)| (name.to_owned(), param.tensor().dims().to_vec())).collect()
+    params.iter().map(|(name, param)| (name.parse().unwrap(), param.tensor().dims().to_vec())).collect()
 }
 
 fn workers(threads: usize) -> Workers {

@@ -49,7 +49,7 @@ fn text_training(case: &str, prompts: ContextPrompts, threads: usize) -> Trainin
     let mut backbone = Backbone::load(fixture("text").join(case).to_str().unwrap(), None).unwrap();
     let mut shapes = backbone.spec.shapes();
     shapes.extend(HeadKind::Cosine.shapes(backbone.embedding(), NAMES.len()));
-    shapes.insert("prompt.context".into(), prompts.start().dims().to_vec());
+    shapes.insert("prompt.context".parse().unwrap(), prompts.start().dims().to_vec());
     let plan = plan(&strategy("text"), backbone.spec.depth, &shapes);
     backbone.params.extend(backbone.outputs.clone());
     Training::prompted(backbone, plan, prompts, threads)

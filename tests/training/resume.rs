@@ -88,8 +88,7 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
     let head = HeadKind::Linear;
     let mut shapes = backbone.spec.shapes();
     shapes.extend(head.shapes(backbone.spec.width, 2));
-    let shapes = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let plan = Plan::new(&settings.strategy, 1.0, backbone.spec.depth, shapes).unwrap().unfreezing(settings.unfreeze);
+    let plan = Plan::new(&settings.strategy, 1.0, backbone.spec.depth, &shapes).unwrap().unfreezing(settings.unfreeze);
     let mut params = backbone.params;
     params.extend(head.fresh(backbone.spec.width, 2, settings.run.seed, &Device::Cpu).unwrap());
     if let Some(lora) = &plan.lora {

@@ -275,8 +275,8 @@ fn frozen(model: &Model, plan: &Plan) -> Vec<(String, Vec<f32>)> {
 fn a_frozen_vit_large_with_five_classes_learns_5125_parameters() {
     let width = 1024;
     let shapes = [("norm.weight", vec![width]), ("head.weight", vec![5, width]), ("head.bias", vec![5])];
-    let named = shapes.iter().map(|(name, shape)| (*name, shape.as_slice()));
-    let plan = Plan::new(&StrategySettings::Frozen, 1.0, 24, named).unwrap();
+    let named = shapes.iter().map(|(name, shape)| (name.parse().unwrap(), shape.clone())).collect();
+    let plan = Plan::new(&StrategySettings::Frozen, 1.0, 24, &named).unwrap();
     let count: usize =
         shapes.iter().filter(|(name, _)| plan.get(name).is_some()).map(|(_, s)| s.iter().product::<usize>()).sum();
     assert_eq!(count, 5125);

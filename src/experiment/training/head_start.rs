@@ -1,7 +1,7 @@
 //! Where a head starts, from the probe of the training images or from texts, and the mean with that start after training.
 
 use super::Training;
-use crate::backbone::{Readout, is_visual_prompt};
+use crate::backbone::{Layer, Readout, Role};
 use crate::config::{Refit, Settings, WiseFt};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -53,8 +53,8 @@ impl Training {
             chosen.setting,
             percent(chosen.validation_accuracy)
         ));
-        let head = [("head.weight", &found.head.weight), ("head.bias", &found.head.bias)];
-        let values = |name: &str| head.iter().find(|(wanted, _)| *wanted == name).map(|(_, values)| values);
+        let head = [(Layer::Head.weight(), &found.head.weight), (Layer::Head.bias(), &found.head.bias)];
+        let values = |name: &str| head.iter().find(|(wanted, _)| name.parse() == Ok(*wanted)).map(|(_, values)| values);
         let tensor = |name: &str, now: &Tensor| {
             values(name).map(|values| Tensor::from_slice(values, now.shape(), now.device())).transpose()
         };
