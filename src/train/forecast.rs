@@ -238,7 +238,7 @@ impl Workload<'_> {
     fn scoring(&self) -> u64 {
         let width = self.spec.width as u64;
         // What enters a block, q, k and v, the attended values, both sums and norms, and the hidden values twice.
-        let block = 10 * width + self.fc1_width() + self.spec.hidden as u64;
+        let block = 10 * width + self.fc1_width() + self.spec.mlp.hidden as u64;
         self.workers as u64 * SCORED_AT_ONCE * self.tokens() * block * 4
     }
 

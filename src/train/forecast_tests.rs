@@ -94,7 +94,7 @@ fn steps_are_cut_no_finer_than_the_memory_asks() {
 fn operations_follow_the_architecture() {
     // timm's ViT-S/16 at 224 px has 4.6 GMACs; ours counts vit-mini by the same formula.
     let mut spec = spec();
-    (spec.width, spec.hidden, spec.depth, spec.heads) = (384, 1536, 12, 6);
+    (spec.width, spec.mlp.hidden, spec.depth, spec.attention.heads) = (384, 1536, 12, 6);
     let mut once = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
     (once.images, once.epochs) = (Images { train: 1, val: 0, test: 0 }, 1.0);
     assert!((once.operations() / 2e9 - 4.6).abs() < 0.1, "{}", once.operations());

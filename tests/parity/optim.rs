@@ -16,8 +16,10 @@ fn workers() -> Workers {
 
 /// Gradients with given values: those of the loss Σ parameter · value.
 fn gradients(params: &Params, values: &[(&str, Tensor)]) -> Gradients {
-    let terms: Vec<Tensor> =
-        values.iter().map(|(name, value)| (params.tensor(*name).unwrap() * value).unwrap().sum_all().unwrap()).collect();
+    let terms: Vec<Tensor> = values
+        .iter()
+        .map(|(name, value)| (params.tensor(*name).unwrap() * value).unwrap().sum_all().unwrap())
+        .collect();
     let loss = terms.into_iter().reduce(|sum, term| (sum + term).unwrap()).unwrap();
     Gradients::of(&loss, params).unwrap()
 }
