@@ -4,9 +4,7 @@ use super::lora::Lora;
 use super::name::{Layer, ParamName, Part};
 use super::params::Params;
 use super::spec::BlockSpec;
-use crate::nn::{
-    Activation, AdaptedLinear, Attention, LayerNorm, Mode, Rotary, drop_path_factors, residual, swiglu,
-};
+use crate::nn::{Activation, AdaptedLinear, Attention, LayerNorm, Mode, Rotary, drop_path_factors, residual, swiglu};
 use candle_core::{Result, Tensor};
 
 /// The layer norm with that weight.

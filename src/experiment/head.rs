@@ -1,7 +1,7 @@
 //! The head of a model: how it makes logits, and with it which parameters of the whole model are trainable. It is decided
 //! here for trainings, for probes, for runs that are opened again, and for the plan that `check` shows.
 
-use crate::backbone::{Params, Readout, Shapes, VitSpec};
+use crate::backbone::{Layer, ParamName, Params, Readout, Shapes, VitSpec};
 use crate::config::{PromptModality, Settings, StrategySettings, VisualPromptSettings};
 use crate::error::Result;
 use crate::model::{CONTEXT, HeadKind};
@@ -9,7 +9,7 @@ use crate::strategy::Plan;
 use crate::text::ContextPrompts;
 
 /// The map from features to the space of texts, among [`Backbone::outputs`](crate::backbone::Backbone::outputs).
-pub const PROJECTION: &str = "projection.weight";
+pub const PROJECTION: ParamName = Layer::Projection.weight();
 
 /// How a head makes logits that starts from the texts of the classes, follows from learnt words or is compared with
 /// texts; and how any other does.
@@ -54,7 +54,7 @@ impl HeadPlan {
         words: Option<&ContextPrompts>,
     ) -> Result<Self> {
         let width = match kind {
-            HeadKind::Cosine if spec.projection > 0 => spec.projection,
+            HeadKind::Cosine if spec.outputs.projection > 0 => spec.outputs.projection,
             _ => readout.width(spec),
         };
         let mut shapes = spec.shapes();
@@ -63,13 +63,12 @@ impl HeadPlan {
             shapes.extend(visual.shapes(spec));
         }
         if let (HeadKind::Cosine, Some(projection)) = (kind, outputs.get(PROJECTION)) {
-            shapes.insert(PROJECTION.into(), projection.dims().to_vec());
+            shapes.insert(PROJECTION, projection.dims().to_vec());
         }
         if let Some(words) = words {
-            shapes.insert(CONTEXT.to_owned(), words.start().dims().to_vec());
+            shapes.insert(CONTEXT, words.start().dims().to_vec());
         }
-        let named = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        let plan = Plan::new(&settings.strategy, settings.train.layer_decay, spec.depth, named)?;
+        let plan = Plan::new(&settings.strategy, settings.train.layer_decay, spec.depth, &shapes)?;
         Ok(Self { kind, readout, classes, width, plan: plan.unfreezing(settings.unfreeze), shapes })
     }
 
@@ -79,7 +78,7 @@ impl HeadPlan {
         let all = self.shapes.iter().chain(&adapters);
         all.fold((0, 0), |(trainable, all), (name, shape)| {
             let values = shape.iter().product::<usize>();
-            (trainable + if self.plan.get(name).is_some() { values } else { 0 }, all + values)
+            (trainable + if self.plan.get(&name.to_string()).is_some() { values } else { 0 }, all + values)
         })
     }
 }

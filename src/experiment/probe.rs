@@ -11,7 +11,7 @@ use super::reference::{self, ReferenceFeatures};
 use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
-use crate::backbone::{Params, Readout};
+use crate::backbone::{Layer, Params, Readout};
 use crate::config::{FeatureChoice, ProbeMethod, ProbeSettings, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -137,8 +137,8 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
     match &fitted.model {
         FittedProbe::Linear(fit) => {
             let classes = fit.head.bias.len();
-            params.insert("head.weight", tensor(&fit.head.weight, classes)?);
-            params.insert("head.bias", Tensor::from_slice(&fit.head.bias, classes, &Device::Cpu)?);
+            params.insert(Layer::Head.weight(), tensor(&fit.head.weight, classes)?);
+            params.insert(Layer::Head.bias(), Tensor::from_slice(&fit.head.bias, classes, &Device::Cpu)?);
         }
         FittedProbe::Knn(_) => {
             let labels = &fitted.rows.labels;

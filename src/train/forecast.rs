@@ -123,8 +123,8 @@ impl Texts {
         Self {
             tokens: tokens as u64,
             values: (
-                (spec.depth * (6 * spec.width + spec.hidden)) as u64,
-                (spec.depth * (10 * spec.width + 2 * spec.hidden)) as u64,
+                (spec.depth * (6 * spec.width + spec.mlp.hidden)) as u64,
+                (spec.depth * (10 * spec.width + 2 * spec.mlp.hidden)) as u64,
             ),
             operations: spec.depth as f64 * block,
         }
@@ -219,14 +219,14 @@ impl Workload<'_> {
         let trainable = (spec.depth - self.first_block.min(spec.depth)) as u64;
         let block = self.block_bytes();
         // Temporaries: the gradients beside a block in its backward pass, and what it computes again there.
-        let mut temporary = 4 * (4 * width + self.fc1_width() + spec.hidden as u64);
+        let mut temporary = 4 * (4 * width + self.fc1_width() + spec.mlp.hidden as u64);
         if self.layers == Layers::Fused {
             // The weights of attention, and the gradients of weights and scores.
-            temporary += 3 * self.product_bytes() * spec.heads as u64 * self.tokens();
+            temporary += 3 * self.product_bytes() * spec.attention.heads as u64 * self.tokens();
         }
         let kept = if self.computation.checkpoint_blocks { trainable * 4 * width + block } else { trainable * block };
         let embedding = if self.first_block == 0 && self.stage == Stage::Pixels {
-            4 * ((3 * spec.patch * spec.patch) as u64 + 3 * width)
+            4 * ((3 * spec.patch.size * spec.patch.size) as u64 + 3 * width)
         } else {
             0
         };
@@ -273,7 +273,7 @@ impl Workload<'_> {
             // Norms keep centred, squared and normalised rows, products their sum without bias, attention its packed
             // copy and five matrices of scores.
             Layers::Composed => {
-                let scores = 5 * spec.heads as u64 * self.tokens();
+                let scores = 5 * spec.attention.heads as u64 * self.tokens();
                 4 * (26 * width + scaled + joined + adapted + 2 * fc1 + hidden + scores)
             }
         }

@@ -1,8 +1,9 @@
 //! The plain pass over a block against its graph.
 
-use super::super::block::BlockOptions;
 use super::super::lora::Lora;
+use super::super::name::ParamName;
 use super::super::params::Params;
+use super::super::spec::{AttentionSpec, BlockSpec, MlpKind, MlpSpec};
 use super::*;
 use crate::config::LoraTarget;
 use crate::nn::{Activation, Noise, Pairs, Rotary};
@@ -56,8 +57,8 @@ impl Kind {
         if self.scaled {
             shapes.extend([("ls1.gamma", vec![WIDTH]), ("ls2.gamma", vec![WIDTH])]);
         }
-        let named = |(name, shape)| (format!("blocks.0.{name}"), shape);
-        let mut shapes: Vec<(String, Vec<usize>)> = shapes.into_iter().map(named).collect();
+        let named = |(name, shape)| (format!("blocks.0.{name}").parse().unwrap(), shape);
+        let mut shapes: Vec<(ParamName, Vec<usize>)> = shapes.into_iter().map(named).collect();
         if let Some(lora) = self.lora() {
             shapes.extend(lora.shapes(&shapes.iter().cloned().collect()));
         }
@@ -70,14 +71,17 @@ impl Kind {
 
     fn block(self, params: &Params) -> Block {
         let angles = random(&[3, SHAPE.1, WIDTH / 6], 77).affine(9.0, 0.0).unwrap();
-        let options = BlockOptions {
-            heads: 3,
-            activation: (!self.gated).then_some(Activation::Gelu),
+        let kind = if self.gated { MlpKind::SwiGlu } else { MlpKind::Plain(Activation::Gelu) };
+        let spec = BlockSpec {
+            width: WIDTH,
             eps: 1e-6,
+            attention: AttentionSpec { heads: 3, qkv_bias: true },
             causal: self.causal,
-            rotary: self.rotary.then(|| Rotary::new(&angles, Pairs::Halves).unwrap()),
+            mlp: MlpSpec { hidden: HIDDEN, kind },
+            layer_scale: self.scaled,
         };
-        let mut block = Block::new(&options, params, 0, self.drop_path).unwrap();
+        let rotary = self.rotary.then(|| Rotary::new(&angles, Pairs::Halves).unwrap());
+        let mut block = Block::new(&spec, params, 0, self.drop_path).unwrap().rotary(rotary);
         if let Some(lora) = self.lora() {
             block.adapt(&lora, params).unwrap();
         }

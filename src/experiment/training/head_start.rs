@@ -67,7 +67,7 @@ impl Training {
         let images = session.images(&self.source.dataset, &self.keys, &self.source.evaluation);
         // Prompts that are not trained yet would only disturb.
         let mut pretrained = params.detached();
-        pretrained.retain(|name| !is_visual_prompt(name));
+        pretrained.retain(|name| Role::of(name) != Some(Role::Prompt));
         FeatureSet::compute(session, (&pretrained, &session.backbone.sha256), Readout::POOL, &images, console)
     }
 
