@@ -341,6 +341,6 @@ mod tests {
         assert!(refused(Validation::Folds(&[0; 8]), ProbeKind::Logistic, &[1.0]).contains("1 folds"));
         let halves = [0, 0, 1, 1, 0, 0, 1, 1];
         assert!(refused(Validation::Folds(&halves), ProbeKind::knn(), &[1.5]).contains("1.5"));
-        assert!(refused(Validation::Folds(&halves), ProbeKind::knn(), &[]).contains("no setting"));
+        assert!(refused(Validation::Folds(&halves), ProbeKind::knn(), &[]).contains("no value to try"));
     }
 }

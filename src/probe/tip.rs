@@ -298,6 +298,6 @@ mod tests {
         let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
         let grid = TipGrid { alphas: Vec::new(), ..grid() };
         let refused = Tip::select(&texts(), &train, &Validation::HeldOut(&train), &grid, &mut |_, _| ());
-        assert!(refused.unwrap_err().to_string().contains("no setting"));
+        assert!(refused.unwrap_err().to_string().contains("no value to try"));
     }
 }

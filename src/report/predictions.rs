@@ -158,7 +158,7 @@ mod tests {
         let path = folder.path().join("p.csv");
         let header = "path,label,predicted,confidence,logit:a,logit:b\n";
         for (text, said) in [
-            ("path,label\n".to_owned(), "no list of predictions"),
+            ("path,label\n".to_owned(), "not a list of predictions"),
             (format!("{header}1.png,a,a,0.5,1\n"), "line 2"),
             (format!("{header}1.png,a,a,0.5,1,2\n1.png,c,a,0.5,1,2\n"), "line 3"),
         ] {

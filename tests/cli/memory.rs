@@ -3,9 +3,11 @@
 use crate::common::workspace::{CLASSES, Workspace, textile};
 use serde_json::Value;
 use std::fs;
+use std::ops::RangeInclusive;
 
-/// How far the measured peak may lie from the forecast, as a share of it.
-const TOLERANCE: f64 = 0.15;
+/// The measured peak as a share of the forecast. It must not lie far above, which would end a run that was promised to
+/// fit; below it varies with how far decoding runs ahead of the training.
+const SHARE: RangeInclusive<f64> = 0.7..=1.15;
 
 /// Forecast and measured peak of a training, in bytes: each in a process of its own.
 fn peak(workspace: &Workspace, name: &str, sets: &[&str]) -> (f64, f64) {
@@ -44,9 +46,9 @@ fn the_forecast_is_the_measured_peak() {
     ] {
         let (forecast, measured) = peak(&workspace, name, sets);
         println!("{name}: {:.0} MiB forecast, {:.0} measured", forecast / 1048576.0, measured / 1048576.0);
-        if (measured / forecast - 1.0).abs() > TOLERANCE {
+        if !SHARE.contains(&(measured / forecast)) {
             wrong.push(name);
         }
     }
-    assert!(wrong.is_empty(), "{wrong:?} are off by more than {TOLERANCE}");
+    assert!(wrong.is_empty(), "{wrong:?}: the measured peak is not {SHARE:?} of the forecast");
 }

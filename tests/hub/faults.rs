@@ -235,7 +235,7 @@ fn compressed_and_unverifiable_answers_are_refused() {
 fn redirects_end() {
     let server = faulty(|r, _| Some(Reply::status(302).with("location", r.path.clone())));
     let error = Setting::new(&server.url).failure();
-    assert!(matches!(&error, HubError::Protocol { reason, .. } if reason.contains("without end")), "{error}");
+    assert!(matches!(&error, HubError::Protocol { reason, .. } if reason.contains("endlessly")), "{error}");
     assert!(server.connections() <= 11);
 }
 

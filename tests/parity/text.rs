@@ -234,7 +234,7 @@ fn unusable_tokenizers_are_weights_errors() {
     assert!(refused(&[], &clip).contains("neither tokenizer.json nor vocab.json with merges.txt"));
     assert!(refused(&[("vocab.json", "{}")], &clip).contains("copy these files"));
     assert!(refused(&[("spiece.model", "")], &clip).contains("spiece.model is not read"));
-    assert!(refused(&[("tokenizer.json", "{\"model\": 1}")], &clip).contains("is no tokenizer"));
+    assert!(refused(&[("tokenizer.json", "{\"model\": 1}")], &clip).contains("is not a tokenizer"));
     assert!(refused(&[("vocab.json", "{\"a\": 0}"), ("merges.txt", "")], &clip).contains("not CLIP's vocabulary"));
     assert!(refused(&[("tokenizer.json", &tokenizer), ("tokenizer_config.json", "<html>")], &clip).contains("JSON"));
     let mut other = clip.clone();
