@@ -110,6 +110,9 @@ fn words_before_the_text_tower() {
             let options = StepOptions { micro_batches: 3, loss_scale: 8.0, ..StepOptions::new(0, 0) };
             let cut = training.step(&batch, options);
             assert_close(&what("cut"), &cut.gradients.get("prompt.context").unwrap(), &read("grad"), BOUND);
+            let finished = training.model.merged().unwrap();
+            assert_eq!(finished.run(&batch).unwrap().logits, logits, "the directions stand without the text tower");
+            assert!(finished.directions().is_none());
         }
     }
 }
