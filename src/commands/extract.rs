@@ -68,17 +68,14 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
     // Before hours of work, not after.
     FeatureFormat::of(&args.out)?;
-    let source = match &args.run {
-        Some(run) => {
-            let run = SavedRun::open(run, args.device.as_deref(), Stage::Pixels, &[], console)?;
-            let readout = readout(args, &run.session, run.readout())?;
-            FeatureSource::of_run(run, readout)?
-        }
-        None => {
-            let settings = args.config.load()?;
-            let default = Readout { features: settings.probe.features, blocks: settings.probe.blocks };
-            FeatureSource::of_config(settings, |session| readout(args, session, default), console)?
-        }
+    let source = if let Some(run) = &args.run {
+        let run = SavedRun::open(run, args.device.as_deref(), Stage::Pixels, &[], console)?;
+        let readout = readout(args, &run.session, run.readout())?;
+        FeatureSource::of_run(run, readout)?
+    } else {
+        let settings = args.config.load()?;
+        let default = Readout { features: settings.probe.features, blocks: settings.probe.blocks };
+        FeatureSource::of_config(settings, |session| readout(args, session, default), console)?
     };
     let dataset = &source.images.dataset;
     let samples: Vec<usize> = args.split.splits().iter().flat_map(|&split| dataset.indices(split)).collect();

@@ -76,6 +76,9 @@ impl SplitScore {
     }
 }
 
+/// What splits were scored, each with its logits.
+pub type ScoredSplits = Vec<(Split, Scored)>;
+
 /// The logits of the splits that have images, and the features that the head read of the validation images, row-major.
 ///
 /// # Errors
@@ -85,12 +88,12 @@ pub fn score_splits(
     model: &Model,
     splits: &[Split],
     console: &Console,
-) -> Result<(Vec<(Split, Scored)>, Vec<f32>)> {
+) -> Result<(ScoredSplits, Vec<f32>)> {
     let (mut scored, mut val_features) = (Vec::new(), Vec::new());
     for &split in splits.iter().filter(|split| source.len(**split) > 0) {
         let mut each = |features| {
             if split == Split::Val {
-                val_features.extend::<Vec<f32>>(features)
+                val_features.extend::<Vec<f32>>(features);
             }
         };
         scored.push((split, score_each(source, model, split, &mut each, console)?));
@@ -104,7 +107,7 @@ pub fn score_splits(
 /// When a split has no samples; a usage error when a good class is not among the classes.
 pub fn evaluate_splits(
     dataset: &Dataset,
-    scored: Vec<(Split, Scored)>,
+    scored: ScoredSplits,
     settings: &InspectionSettings,
 ) -> Result<(Calibration, Vec<SplitScore>)> {
     let val = scored.iter().find(|(split, _)| *split == Split::Val).map(|(_, scored)| scored);
