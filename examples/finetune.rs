@@ -12,6 +12,9 @@ fn main() -> Result<()> {
 }
 
 /// Fine-tunes on the class folders in `images`; all that it writes lies in `out`.
+///
+/// # Errors
+/// Those of the settings, the images and the training.
 pub fn run(images: &Path, out: &Path) -> Result<()> {
     // Any keys of the config file, instead of one or over one.
     let keys = [

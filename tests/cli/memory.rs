@@ -45,7 +45,7 @@ fn the_forecast_is_the_measured_peak() {
         ("many", &["strategy={kind=\"full\"}", "train.steps=20"]),
     ] {
         let (forecast, measured) = peak(&workspace, name, sets);
-        println!("{name}: {:.0} MiB forecast, {:.0} measured", forecast / 1048576.0, measured / 1048576.0);
+        println!("{name}: {:.0} MiB forecast, {:.0} measured", forecast / 1_048_576.0, measured / 1_048_576.0);
         if !SHARE.contains(&(measured / forecast)) {
             wrong.push(name);
         }

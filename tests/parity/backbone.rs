@@ -38,9 +38,8 @@ fn expected_gradient(header: &Header, backbone: &Backbone, read: impl Fn(&str) -
 
 /// The logits of the pretrained classifier; of two that are averaged, where each reads its own token.
 fn logits(backbone: &Backbone, params: &Params, tokens: &Tensor, features: &Tensor) -> Tensor {
-    let head = |name: &str| {
-        Linear::new(params.tensor(&format!("{name}.weight")).unwrap(), params.get(&format!("{name}.bias")))
-    };
+    let head =
+        |name: &str| Linear::new(params.tensor(format!("{name}.weight")).unwrap(), params.get(format!("{name}.bias")));
     if backbone.spec.pooling.pool != Pool::Distilled {
         return head("head").forward(features).unwrap();
     }

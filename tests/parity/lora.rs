@@ -24,7 +24,7 @@ fn adapted(backbone: &Backbone, lora: &Lora, case: &str, dtype: DType) -> Params
     lora.insert(&mut params, 0).unwrap();
     for name in lora.names() {
         let factor = expected.get(&format!("{case}.{name}")).to_dtype(dtype).unwrap();
-        assert_eq!(factor.dims(), params.tensor(&name).unwrap().dims(), "{name}");
+        assert_eq!(factor.dims(), params.tensor(name).unwrap().dims(), "{name}");
         params.insert(name, factor);
     }
     params.train_where(|name| name.contains(".lora_")).unwrap()

@@ -1,4 +1,4 @@
-//! Outputs, gradients and steps are those of the reference libraries: timm, transformers, open_clip, PyTorch,
+//! Outputs, gradients and steps are those of the reference libraries: timm, transformers, `open_clip`, PyTorch,
 //! scikit-learn.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a test stops at the first surprise
 

@@ -256,7 +256,7 @@ fn tokens_in_the_image_tower() {
                     "{case}: the prompts, weight and bias of the head"
                 );
                 for block in 0..count {
-                    let gradient = step.gradients.get(&format!("blocks.{block}.prompt")).unwrap();
+                    let gradient = step.gradients.get(format!("blocks.{block}.prompt")).unwrap();
                     assert_close(&what("grad"), &gradient, &read("grad").get(block).unwrap(), BOUND);
                 }
                 assert_close(&what("head"), &step.gradients.get("head.weight").unwrap(), &read("grad_head"), BOUND);

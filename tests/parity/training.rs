@@ -136,7 +136,7 @@ fn sharpness_aware_steps_are_those_of_the_paper() {
         let sharp = uphill(&params, &here, norm, expected.scalar("sam.rho"), gradients).unwrap();
         optimizer.step(&params, &sharp, Rates { lr, head_lr: lr, weight_decay }, &workers).unwrap();
         for name in ["weight", "bias"] {
-            let ours = params.tensor(&format!("head.{name}")).unwrap();
+            let ours = params.tensor(format!("head.{name}")).unwrap();
             assert_close(&format!("{name} after step {step}"), &ours, &read(&format!("{name}.{step}")), 2e-5);
         }
     }
