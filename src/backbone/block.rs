@@ -35,10 +35,11 @@ impl Block {
         let linear = |layer: Layer| params.linear(layer.weight().in_block(index));
         let norm = |layer: Layer| layer_norm(params, layer.weight().in_block(index), spec.eps);
         let scale = |layer: Layer| params.get(layer.part(Part::Gamma).in_block(index));
+        let qkv = linear(Layer::Qkv)?;
+        let qkv = if spec.attention.key_bias { qkv } else { qkv.without_bias(spec.width..2 * spec.width) };
         Ok(Self {
             norm1: norm(Layer::Norm1)?,
-            attention: Attention::new(linear(Layer::Qkv)?, linear(Layer::Proj)?, spec.attention.heads)
-                .causal(spec.causal),
+            attention: Attention::new(qkv, linear(Layer::Proj)?, spec.attention.heads).causal(spec.causal),
             scale1: scale(Layer::Scale1),
             norm2: norm(Layer::Norm2)?,
             fc1: linear(Layer::Fc1)?.into(),

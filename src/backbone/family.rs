@@ -3,6 +3,7 @@
 use super::hf_clip::HfClip;
 use super::hf_deit::HfDeit;
 use super::hf_dinov2::HfDinov2;
+use super::hf_dinov3::HfDinov3;
 use super::hf_siglip::HfSiglip;
 use super::hf_vit::HfVit;
 use super::mapping::WeightMapping;
@@ -10,6 +11,7 @@ use super::name::ParamName;
 use super::open_clip::OpenClip;
 use super::spec::VitSpec;
 use super::timm::Timm;
+use super::timm_dinov3::TimmDinov3;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -47,7 +49,8 @@ pub trait Family: Sync {
 }
 
 /// All families, in the order in which they are asked.
-pub const FAMILIES: &[&dyn Family] = &[&Timm, &OpenClip, &HfVit, &HfDeit, &HfClip, &HfDinov2, &HfSiglip];
+pub const FAMILIES: &[&dyn Family] =
+    &[&TimmDinov3, &Timm, &OpenClip, &HfVit, &HfDeit, &HfClip, &HfDinov2, &HfDinov3, &HfSiglip];
 
 /// Outputs of a linear layer: the first dimension of its weight in the file, 0 when it is absent.
 pub(super) fn outputs(header: &Header, weight: &str) -> usize {

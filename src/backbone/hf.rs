@@ -41,6 +41,7 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults, input: BackboneDefa
         attention: AttentionSpec {
             heads: config.integer("num_attention_heads", 12)?,
             qkv_bias: config.flag("qkv_bias", true),
+            key_bias: true,
         },
         mlp: MlpSpec::plain(config.integer("intermediate_size", 3072)?, activation(config, defaults.activation)?),
         layer_scale: false,

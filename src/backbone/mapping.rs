@@ -22,6 +22,8 @@ pub enum WeightMapping {
         /// How many are taken.
         count: usize,
     },
+    /// The vectors of queries and values of a packed one, whose keys' third is zero.
+    NoKey([String; 2]),
     /// A matrix stored as (in, out).
     Transposed(String),
 }
@@ -36,6 +38,7 @@ impl WeightMapping {
             | Self::Transposed(name)
             | Self::Thirds { name, .. } => std::slice::from_ref(name),
             Self::Stack(names) => names,
+            Self::NoKey(names) => names,
         }
     }
 
@@ -47,6 +50,7 @@ impl WeightMapping {
             Self::Token(_) => stored = shape[2..].to_vec(),
             Self::Table(_) => stored = shape[1..].to_vec(),
             Self::Stack(names) => stored[0] /= names.len(),
+            Self::NoKey(_) => stored[0] /= 3,
             Self::Thirds { count, .. } => stored[0] = 3 * stored[0] / count,
             Self::Transposed(_) => stored.reverse(),
         }
@@ -58,9 +62,12 @@ impl WeightMapping {
     /// # Errors
     /// When a tensor does not have the shape of [`WeightMapping::stored`].
     pub fn assemble(&self, parts: &[Tensor], shape: &[usize]) -> Result<Tensor> {
+        if let (Self::NoKey(_), [query, value]) = (self, parts) {
+            return Tensor::cat(&[query, &query.zeros_like()?, value], 0);
+        }
         let whole = Tensor::cat(parts, 0)?;
         match self {
-            Self::One(_) | Self::Stack(_) => Ok(whole),
+            Self::One(_) | Self::Stack(_) | Self::NoKey(_) => Ok(whole),
             Self::Token(_) | Self::Table(_) => whole.reshape(shape),
             Self::Thirds { first, count, .. } => {
                 let third = whole.dim(0)? / 3;
@@ -80,6 +87,10 @@ impl WeightMapping {
         match self {
             Self::One(_) | Self::Token(_) | Self::Table(_) => Ok(vec![parameter.reshape(stored)?]),
             Self::Stack(names) => parameter.chunk(names.len(), 0),
+            Self::NoKey(_) => {
+                let thirds = parameter.chunk(3, 0)?;
+                Ok(vec![thirds[0].clone(), thirds[2].clone()])
+            }
             Self::Transposed(_) => Ok(vec![parameter.t()?.contiguous()?]),
             Self::Thirds { name, .. } => candle_core::bail!("{name} packs more than one parameter"),
         }
@@ -97,6 +108,7 @@ mod tests {
         let name = || "x".to_owned();
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let rows = |from: usize, count: usize| parameter.narrow(0, from, count).unwrap();
+        let gapped = Tensor::cat(&[rows(0, 2), rows(2, 2).zeros_like().unwrap(), rows(4, 2)], 0).unwrap();
         let cases = [
             (WeightMapping::One(name()), vec![parameter.clone()], parameter.clone()),
             (
@@ -107,6 +119,7 @@ mod tests {
             (WeightMapping::Table(name()), vec![parameter.clone()], parameter.reshape((1, 6, 2)).unwrap()),
             (WeightMapping::Stack(vec![name(), name()]), vec![rows(0, 3), rows(3, 3)], parameter.clone()),
             (WeightMapping::Thirds { name: name(), first: 1, count: 2 }, vec![parameter.clone()], rows(2, 4)),
+            (WeightMapping::NoKey([name(), name()]), vec![rows(0, 2), rows(4, 2)], gapped),
             (WeightMapping::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),
         ];
         for (mapping, parts, expected) in cases {

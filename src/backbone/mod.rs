@@ -10,6 +10,7 @@ mod hf;
 mod hf_clip;
 mod hf_deit;
 mod hf_dinov2;
+mod hf_dinov3;
 mod hf_siglip;
 mod hf_vit;
 mod load;
@@ -28,6 +29,7 @@ mod tensors;
 mod text;
 mod text_formats;
 mod timm;
+mod timm_dinov3;
 mod visual_prompts;
 mod vit;
 
@@ -46,7 +48,7 @@ pub use mapping::WeightMapping;
 pub use name::{Layer, ParamName, Part, Role, Segment};
 pub use params::{Param, Params};
 pub use pool::{Pool, Pooling};
-pub use positions::{Resampling, resample};
+pub use positions::{AxialRotary, Resampling, resample};
 pub use source::Source;
 pub use spec::{
     AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, Shapes,

@@ -91,7 +91,11 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
         }),
         norm_pre: !config.flag("no_ln_pre", false),
         eps: vision["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32,
-        attention: AttentionSpec { heads: width / config.integer("head_width", 64)?.max(1), qkv_bias: true },
+        attention: AttentionSpec {
+            heads: width / config.integer("head_width", 64)?.max(1),
+            qkv_bias: true,
+            key_bias: true,
+        },
         mlp: MlpSpec::plain(
             (width as f64 * config.number("mlp_ratio", 4.0)) as usize,
             activation(model, &vision["act_kwargs"])?,

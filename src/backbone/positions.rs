@@ -1,6 +1,11 @@
-//! Resampling of position embeddings to another grid, on the host, once at loading.
+//! Positions of patches: learnt embeddings resampled to another grid, and the angles of rotary ones. On the host, once at
+//! loading.
 //!
-//! Equal to `torch.nn.functional.interpolate(align_corners=False)` in the mode that each library asks for.
+//! Resampling is equal to `torch.nn.functional.interpolate(align_corners=False)` in the mode that each library asks for.
+
+use crate::nn::{Pairs, Rotary};
+use candle_core::{Device, Result, Tensor};
+use std::f64::consts::TAU;
 
 /// How a library resamples position embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,5 +85,44 @@ fn cubic(x: f64, a: f64) -> f64 {
         ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
     } else {
         0.0
+    }
+}
+
+/// Rotary positions along both axes (`DINOv3`): a patch's channels are turned by 2π times its coordinate and a frequency, a
+/// quarter of a head's width along y and as many along x. Coordinates are those of patch centres, from -1 to 1 over the
+/// image whatever its size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AxialRotary {
+    /// Frequency k of n is its power -k / n.
+    pub temperature: f64,
+}
+
+impl AxialRotary {
+    /// What turns queries and keys of a square grid of patches behind `before` tokens that have no place.
+    ///
+    /// # Errors
+    /// When four does not divide the channels of a head.
+    pub fn rotary(self, grid: usize, before: usize, head_dim: usize) -> Result<Rotary> {
+        Rotary::new(&self.angles(grid, before, head_dim)?, Pairs::Halves)
+    }
+
+    /// The angles (1, before + grid², head_dim / 2) of [`AxialRotary::rotary`], for heads of `head_dim` channels.
+    ///
+    /// # Errors
+    /// When four does not divide the channels of a head.
+    pub fn angles(self, grid: usize, before: usize, head_dim: usize) -> Result<Tensor> {
+        if !head_dim.is_multiple_of(4) {
+            candle_core::bail!("rotary positions need heads of a multiple of 4 channels, not {head_dim}");
+        }
+        let count = head_dim / 4;
+        let coordinate = |i: usize| 2.0 * (i as f64 + 0.5) / grid as f64 - 1.0;
+        let frequency = |k: usize| self.temperature.powf(-(k as f64) / count as f64);
+        let mut angles = vec![0f32; before * 2 * count];
+        for (y, x) in (0..grid).flat_map(|y| (0..grid).map(move |x| (y, x))) {
+            let along = |at: usize| (0..count).map(move |k| (TAU * coordinate(at) * frequency(k)) as f32);
+            angles.extend(along(y).chain(along(x)));
+        }
+        let shape = (1, before + grid * grid, 2 * count);
+        Tensor::from_vec(angles, shape, &Device::Cpu)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::name::{Layer, ParamName, Part};
 use super::pool::{Pool, attention_linears};
-use super::positions::Resampling;
+use super::positions::{AxialRotary, Resampling};
 use crate::data::transform::BackboneDefaults;
 use crate::nn::Activation;
 use std::collections::BTreeMap;
@@ -74,6 +74,8 @@ impl PrefixSpec {
 pub enum Positions {
     /// By learnt embeddings that are added to them before the first block.
     Table(PositionTable),
+    /// By turning queries and keys in every block (Su et al. 2021).
+    Rotary(AxialRotary),
 }
 
 impl Positions {
@@ -81,6 +83,7 @@ impl Positions {
     pub fn table(&self) -> Option<&PositionTable> {
         match self {
             Self::Table(table) => Some(table),
+            Self::Rotary(_) => None,
         }
     }
 
@@ -88,6 +91,7 @@ impl Positions {
     pub fn table_mut(&mut self) -> Option<&mut PositionTable> {
         match self {
             Self::Table(table) => Some(table),
+            Self::Rotary(_) => None,
         }
     }
 
@@ -116,6 +120,8 @@ pub struct AttentionSpec {
     pub heads: usize,
     /// Whether the projection to queries, keys and values has a bias.
     pub qkv_bias: bool,
+    /// Whether the keys have one too. Where they have none, their third of the bias is zero and stays so.
+    pub key_bias: bool,
 }
 
 /// The MLP of a block.

@@ -121,7 +121,11 @@ impl Model<'_> {
             }),
             norm_pre: pre_norm,
             eps: args.number("eps", 1e-6) as f32,
-            attention: AttentionSpec { heads: args.integer("num_heads", 12)?, qkv_bias: args.flag("qkv_bias", true) },
+            attention: AttentionSpec {
+                heads: args.integer("num_heads", 12)?,
+                qkv_bias: args.flag("qkv_bias", true),
+                key_bias: true,
+            },
             mlp,
             layer_scale: args.get("init_values").is_some(),
             pooling: PoolingSpec { pool, norm: final_norm && !norm_after_pool, fc_norm: final_norm && norm_after_pool },
@@ -242,7 +246,7 @@ fn refuse_unsupported(model_args: &Value) -> Result<(), String> {
     }
 }
 
-fn input(pretrained: &Value) -> BackboneDefaults {
+pub(super) fn input(pretrained: &Value) -> BackboneDefaults {
     let values = Config(pretrained);
     BackboneDefaults {
         // timm's own defaults for vision transformers.

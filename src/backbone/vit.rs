@@ -10,7 +10,7 @@ use super::lora::Lora;
 use super::name::{Layer, Segment};
 use super::params::Params;
 use super::pool::Pooling;
-use super::spec::VitSpec;
+use super::spec::{Positions, VitSpec};
 use super::visual_prompts::VisualPrompts;
 use crate::nn::{LayerNorm, Mode, PatchEmbed};
 use candle_core::backprop::GradStore;
@@ -46,7 +46,10 @@ pub struct Vit {
     patch_embed: PatchEmbed,
     /// Class token, distillation token and registers, each (1, n, d).
     prefix: Vec<Tensor>,
-    positions: Tensor,
+    /// Embeddings of positions (1, k + N, d), where they are learnt.
+    positions: Option<Tensor>,
+    /// Any tensor of the type and on the device of the tokens.
+    like: Tensor,
     positioned_prefix: usize,
     norm_pre: Option<LayerNorm>,
     blocks: Vec<Block>,
@@ -67,16 +70,28 @@ impl Vit {
             |present: bool, layer: Layer| present.then(|| layer_norm(params, layer.weight(), spec.eps)).transpose();
         let patch_bias = spec.patch.bias.then(|| params.tensor(Layer::PatchEmbed.bias())).transpose()?;
         let prefix = [Layer::ClsToken, Layer::DistToken, Layer::RegToken];
+        let prompts = VisualPrompts::of(spec, params);
         let of_block = spec.block();
-        let block = |index: usize| Block::new(&of_block, params, index, drop_path.get(index).copied().unwrap_or(0.0));
+        let rotary = match &spec.positions {
+            Positions::Table(_) => None,
+            Positions::Rotary(rotary) => {
+                let (before, learnt) = prompts.as_ref().map_or(Ok((spec.prefix_tokens(), 0)), VisualPrompts::span)?;
+                Some(rotary.rotary(spec.grid(), before + learnt, spec.width / spec.attention.heads)?)
+            }
+        };
+        let block = |index: usize| {
+            let block = Block::new(&of_block, params, index, drop_path.get(index).copied().unwrap_or(0.0))?;
+            Ok(block.rotary(rotary.clone()))
+        };
         Ok(Self {
             patch_embed: PatchEmbed::new(&params.tensor(Layer::PatchEmbed.weight())?, patch_bias)?,
             prefix: prefix.iter().filter_map(|token| params.get(token.whole())).collect(),
-            positions: params.tensor(Layer::PosEmbed.whole())?,
+            positions: params.get(Layer::PosEmbed.whole()),
+            like: params.tensor(Layer::Norm1.weight().in_block(0))?,
             positioned_prefix: spec.positions.prefix(),
             norm_pre: norm(spec.norm_pre, Layer::NormPre)?,
             blocks: (0..spec.depth).map(block).collect::<Result<_>>()?,
-            prompts: VisualPrompts::of(spec, params),
+            prompts,
             norm: norm(spec.pooling.norm, Layer::Norm)?,
             pooling: Pooling::new(spec, params)?,
             fc_norm: norm(spec.pooling.fc_norm, Layer::FcNorm)?,
@@ -99,22 +114,27 @@ impl Vit {
 
     /// pixels (B, 3, S, S) to tokens (B, T, d) before the first block.
     fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
-        let patches = self.patch_embed.forward(pixels)?.to_dtype(self.positions.dtype())?; // (B, N, d)
+        let patches = self.patch_embed.forward(pixels)?.to_dtype(self.like.dtype())?; // (B, N, d)
         let (batch, _, width) = patches.dims3()?;
+        let positions =
+            |first: usize, count: usize| self.positions.as_ref().map(|table| table.narrow(1, first, count)).transpose();
         let k = self.positioned_prefix;
         let mut tokens = Vec::with_capacity(3);
         if !self.prefix.is_empty() {
             let prefix = Tensor::cat(&self.prefix, 1)?; // (1, P, d)
             let others = prefix.dim(1)? - k;
-            if k > 0 {
-                let positioned = (prefix.narrow(1, 0, k)? + self.positions.narrow(1, 0, k)?)?;
+            if let Some(positions) = positions(0, k)?.filter(|_| k > 0) {
+                let positioned = (prefix.narrow(1, 0, k)? + positions)?;
                 tokens.push(positioned.broadcast_as((batch, k, width))?);
             }
             if others > 0 {
                 tokens.push(prefix.narrow(1, k, others)?.broadcast_as((batch, others, width))?);
             }
         }
-        tokens.push(patches.broadcast_add(&self.positions.narrow(1, k, self.positions.dim(1)? - k)?)?);
+        tokens.push(match positions(k, patches.dim(1)?)? {
+            Some(positions) => patches.broadcast_add(&positions)?,
+            None => patches,
+        });
         let x = Tensor::cat(&tokens, 1)?;
         match &self.norm_pre {
             Some(norm) => norm.forward(&x),
@@ -139,7 +159,7 @@ impl Vit {
 
     /// Whether all blocks run on plain values.
     pub fn is_plain(&self) -> bool {
-        self.prompts.is_none() && self.blocks.iter().all(|block| block.is_plain(&self.positions))
+        self.prompts.is_none() && self.blocks.iter().all(|block| block.is_plain(&self.like))
     }
 
     /// The block of a segment, if it can run on plain values, with the tokens that go on behind it.

@@ -102,6 +102,7 @@ pub(super) const CLASSES: &[HfClass] = &[
         obstacles: |spec| {
             [
                 tokens(spec, &["class"]),
+                unless(spec.positions.table().is_some(), "rotary positions"),
                 unless(!spec.mlp.is_gated(), "a SwiGLU"),
                 unless(!spec.layer_scale, "LayerScale"),
                 unless(spec.norm_pre, "a backbone without a layer norm before the blocks"),
@@ -181,6 +182,7 @@ fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
 /// What a plain tower, with a layer norm behind the blocks and nothing else, cannot express.
 fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     let layers = [
+        unless(spec.positions.table().is_some(), "rotary positions"),
         unless(!spec.mlp.is_gated(), "a SwiGLU"),
         unless(!spec.layer_scale, "LayerScale"),
         unless(!spec.norm_pre, "a layer norm before the blocks"),

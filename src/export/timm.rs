@@ -27,6 +27,8 @@ const STARTS: &[&str] = &[
     "vit_base_patch16_clip_224",
     "deit_base_distilled_patch16_224",
     "vit_giant_patch14_dinov2",
+    "vit_small_patch16_dinov3_qkvb",
+    "vit_small_plus_patch16_dinov3_qkvb",
 ];
 
 impl Format for Timm {
@@ -61,7 +63,7 @@ impl Format for Timm {
             ));
         }
         write_json(&folder.join("config.json"), &config(&model, &start.architecture))?;
-        files::write_tensors(folder, &parameters(&model))?;
+        files::write_tensors(folder, &parameters(&model, &start.architecture)?)?;
         let usage = format!(
             "```python\nimport timm\nmodel = timm.create_model(\"local-dir:{}\", pretrained=True).eval()\n\
              transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model), is_training=False)\n\
@@ -106,6 +108,9 @@ fn adapted(mut model: ExportModel) -> candle_core::Result<ExportModel> {
     if !model.spec.norm_pre {
         adapt::with_patch_bias(&mut model)?;
     }
+    if model.spec.positions.table().is_none() {
+        adapt::with_layer_scale(&mut model)?;
+    }
     Ok(model)
 }
 
@@ -131,6 +136,7 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
         architecture: String::new(),
         eps: 0.0,
         positions: match spec.positions {
+            Positions::Rotary(rotary) => Positions::Rotary(rotary),
             // How they are resampled plays no part once they are.
             Positions::Table(table) => {
                 Positions::Table(PositionTable { resampling: Resampling::Bicubic, rounded: false, ..table })
@@ -145,6 +151,21 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
 
 /// Every option of timm's class.
 fn model_args(spec: &VitSpec) -> Value {
+    if let Positions::Rotary(rotary) = spec.positions {
+        return json!({
+            "img_size": spec.image_size,
+            "patch_size": spec.patch.size,
+            "embed_dim": spec.width,
+            "depth": spec.depth,
+            "num_heads": spec.attention.heads,
+            "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
+            "qkv_bias": spec.attention.qkv_bias,
+            "init_values": 1e-5,
+            "num_reg_tokens": spec.prefix.registers,
+            "rope_temperature": rotary.temperature,
+            "global_pool": if spec.pooling.pool == Pool::Avg { "avg" } else { "token" },
+        });
+    }
     let pool = match spec.pooling.pool {
         Pool::Avg => "avg",
         Pool::Attention => "map",
@@ -156,7 +177,7 @@ fn model_args(spec: &VitSpec) -> Value {
         "embed_dim": spec.width,
         "depth": spec.depth,
         "num_heads": spec.attention.heads,
-        "mlp_ratio": mlp_ratio(spec),
+        "mlp_ratio": ratio(spec.mlp.expanded(), spec.width),
         "qkv_bias": spec.attention.qkv_bias,
         "init_values": if spec.layer_scale { json!(1e-5) } else { Value::Null },
         "class_token": spec.prefix.class,
@@ -178,8 +199,8 @@ fn model_args(spec: &VitSpec) -> Value {
 }
 
 /// The ratio whose product with the width, cut to a whole number, is the width of the MLP.
-fn mlp_ratio(spec: &VitSpec) -> f64 {
-    let (outputs, width) = (spec.mlp.expanded(), spec.width as f64);
+fn ratio(outputs: usize, width: usize) -> f64 {
+    let width = width as f64;
     let ratio = outputs as f64 / width;
     if (width * ratio) as usize == outputs { ratio } else { (outputs as f64 + 0.5) / width }
 }
@@ -221,9 +242,22 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
     })
 }
 
-fn parameters(model: &ExportModel) -> BTreeMap<String, Tensor> {
-    let mut tensors: BTreeMap<String, Tensor> =
-        model.params.iter().map(|(name, param)| (name.to_owned(), param.tensor().clone())).collect();
+/// The tensors by the names of the class that `architecture` is of.
+fn parameters(model: &ExportModel, architecture: &str) -> Result<BTreeMap<String, Tensor>> {
+    let config = json!({ "architecture": architecture });
+    let mut header = Header::new();
+    if model.spec.mlp.is_gated() {
+        // By this a gated MLP in two matrices is told from a packed one, which other classes have.
+        header.extend((0..model.spec.depth).map(|block| (format!("blocks.{block}.mlp.fc1_g.weight"), Vec::new())));
+    }
+    let mut tensors = BTreeMap::new();
+    for family in FAMILIES.iter().filter(|family| family.recognises(&config)).take(1) {
+        for (name, param) in model.params.iter() {
+            let Ok(name) = name.parse() else { continue };
+            let mapping = family.mapping(name, &header);
+            tensors.extend(mapping.names().iter().cloned().zip(mapping.disassemble(param.tensor())?));
+        }
+    }
     if model.spec.pooling.pool == Pool::Distilled {
         // timm averages the logits of both tokens: with one head for both, those of their mean.
         for part in [Part::Weight, Part::Bias] {
@@ -232,5 +266,5 @@ fn parameters(model: &ExportModel) -> BTreeMap<String, Tensor> {
             }
         }
     }
-    tensors
+    Ok(tensors)
 }

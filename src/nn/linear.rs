@@ -15,12 +15,30 @@ use std::ops::Range;
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    /// Outputs whose bias is zero and stays so.
+    unbiased: Range<usize>,
 }
 
 impl Linear {
     /// A layer over existing tensors.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self { weight, bias, unbiased: 0..0 }
+    }
+
+    /// The same, where some outputs have no bias: theirs is zero, and gets no gradient.
+    #[must_use]
+    pub fn without_bias(self, unbiased: Range<usize>) -> Self {
+        Self { unbiased, ..self }
+    }
+
+    /// The bias, through which no gradient reaches outputs that have none.
+    fn tracked_bias(&self, bias: &Tensor) -> Result<Tensor> {
+        if self.unbiased.is_empty() || !bias.track_op() {
+            return Ok(bias.clone());
+        }
+        let factor = |output: usize| if self.unbiased.contains(&output) { 0f32 } else { 1.0 };
+        let factors: Vec<f32> = (0..bias.elem_count()).map(factor).collect();
+        bias * Tensor::from_vec(factors, bias.shape(), bias.device())?.to_dtype(bias.dtype())?
     }
 
     /// The type that its product runs in.
@@ -37,7 +55,7 @@ impl Linear {
         let (outputs, inputs) = self.weight.dims2()?;
         let op = Affine { inputs, outputs };
         match &self.bias {
-            Some(bias) => run(&op, [x, &self.weight, bias]),
+            Some(bias) => run(&op, [x, &self.weight, &self.tracked_bias(bias)?]),
             None => run(&op, [x, &self.weight]),
         }
     }
@@ -129,6 +147,7 @@ impl Linear {
                 add_rows(dy, &mut db[first..first + width]);
                 first += width;
             }
+            db[self.unbiased.clone()].fill(0.0);
             Ok(db)
         })
     }

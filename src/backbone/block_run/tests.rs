@@ -75,7 +75,7 @@ impl Kind {
         let spec = BlockSpec {
             width: WIDTH,
             eps: 1e-6,
-            attention: AttentionSpec { heads: 3, qkv_bias: true },
+            attention: AttentionSpec { heads: 3, qkv_bias: true, key_bias: true },
             causal: self.causal,
             mlp: MlpSpec { hidden: HIDDEN, kind },
             layer_scale: self.scaled,

@@ -5,7 +5,7 @@
 use super::builder::Attribute::{Float, Int, Ints};
 use super::builder::{Builder, ValueName};
 use super::proto::GraphProto;
-use crate::backbone::{Layer, MlpKind, ParamName, Part, Pool, VisualPrompts, VitSpec};
+use crate::backbone::{Layer, MlpKind, ParamName, Part, Pool, Positions, VisualPrompts, VitSpec};
 use crate::config::FeatureChoice;
 use crate::export::ExportModel;
 use crate::nn::{Activation, SHORTEST};
@@ -74,8 +74,11 @@ impl Writer<'_> {
         let grid = self.reshape(&grid, &[0, self.spec.width as i64, -1]);
         let patches = self.graph.node("Transpose", &[&grid], &[Ints("perm", &[0, 2, 1])]); // (N, g², d)
         let (prefix, positions) = self.constants()?;
-        let positions = self.graph.tensor("pos_embed.patches", &positions)?;
-        let mut x = self.graph.node("Add", &[&patches, &positions], &[]);
+        let mut x = patches;
+        if let Some(positions) = positions {
+            let positions = self.graph.tensor("pos_embed.patches", &positions)?;
+            x = self.graph.node("Add", &[&x, &positions], &[]);
+        }
         if let Some(prefix) = prefix {
             let prefix = self.expanded("prefix_tokens", &prefix)?;
             x = self.graph.node("Concat", &[&prefix, &x], &[Int("axis", 1)]);
@@ -83,11 +86,12 @@ impl Writer<'_> {
         self.norm_if(self.spec.norm_pre, &x, Layer::NormPre)
     }
 
-    /// The tokens before the patches with their positions, (1, P, d), and the positions of the patches, (1, g², d).
-    fn constants(&self) -> Result<(Option<Tensor>, Tensor)> {
+    /// The tokens before the patches with their positions, (1, P, d), and the positions of the patches, (1, g², d), where
+    /// these are learnt.
+    fn constants(&self) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let params = &self.model.params;
-        let (positions, k) = (params.tensor(Layer::PosEmbed.whole())?, self.spec.positions.prefix());
-        let patches = positions.narrow(1, k, positions.dim(1)? - k)?;
+        let (positions, k) = (params.get(Layer::PosEmbed.whole()), self.spec.positions.prefix());
+        let patches = positions.as_ref().map(|table| table.narrow(1, k, table.dim(1)? - k)).transpose()?;
         let tokens =
             [Layer::ClsToken, Layer::DistToken, Layer::RegToken].iter().filter_map(|token| params.get(token.whole()));
         let tokens: Vec<Tensor> = tokens.collect();
@@ -96,6 +100,7 @@ impl Writer<'_> {
         }
         let prefix = Tensor::cat(&tokens, 1)?;
         let others = prefix.dim(1)? - k;
+        let Some(positions) = positions else { return Ok((Some(prefix), patches)) };
         let positioned = (prefix.narrow(1, 0, k)? + positions.narrow(1, 0, k)?)?;
         Ok((Some(Tensor::cat(&[positioned, prefix.narrow(1, k, others)?], 1)?), patches))
     }
@@ -161,9 +166,30 @@ impl Writer<'_> {
     fn attention(&mut self, x: &str, index: usize) -> Result<ValueName> {
         let packed = self.linear(x, Layer::Qkv.weight().in_block(index))?;
         let parts = self.graph.split_last(&packed, 3);
-        let query = self.heads(&parts[0], &[0, 2, 1, 3]);
-        let attended = self.attend(&query, &parts[1], &parts[2]);
+        let (query, key) = (self.turned(&parts[0])?, self.turned(&parts[1])?);
+        let query = self.heads(&query, &[0, 2, 1, 3]);
+        let attended = self.attend(&query, &key, &parts[2]);
         self.linear(&attended, Layer::Proj.weight().in_block(index))
+    }
+
+    /// Queries or keys (N, T, d), turned by their positions where these are rotary.
+    fn turned(&mut self, x: &str) -> Result<ValueName> {
+        let Positions::Rotary(rotary) = &self.spec.positions else { return Ok(x.to_owned()) };
+        let prompts = VisualPrompts::of(self.spec, &self.model.params);
+        let (before, learnt) = prompts.as_ref().map_or(Ok((self.spec.prefix_tokens(), 0)), VisualPrompts::span)?;
+        let heads = self.spec.attention.heads;
+        let head_width = self.spec.width / heads;
+        let angles = rotary.angles(self.spec.grid(), before + learnt, head_width)?.transpose(0, 1)?; // (T, 1, e / 2)
+        let cos = self.graph.tensor("rotary.cos", &angles.cos()?)?;
+        let sin = self.graph.tensor("rotary.sin", &angles.sin()?)?;
+        let x = self.reshape(x, &[0, 0, heads as i64, head_width as i64]);
+        let halves = self.graph.split_last(&x, 2);
+        let mut product = |half: usize, factor: &str| self.graph.node("Mul", &[&halves[half], factor], &[]);
+        let [a_cos, b_sin, b_cos, a_sin] = [product(0, &cos), product(1, &sin), product(1, &cos), product(0, &sin)];
+        let first = self.graph.node("Sub", &[&a_cos, &b_sin], &[]);
+        let second = self.graph.node("Add", &[&b_cos, &a_sin], &[]);
+        let turned = self.graph.node("Concat", &[&first, &second], &[Int("axis", -1)]);
+        Ok(self.reshape(&turned, &[0, 0, self.spec.width as i64]))
     }
 
     /// softmax(q kᵀ / √e) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).

@@ -1,0 +1,110 @@
+//! The transformers format of `DINOv3`.
+//!
+//! Reference: transformers' `modeling_dinov3_vit.py`. Positions are rotary, so no parameter depends on the image size.
+//! The features are the class token after the final norm; the library has no class with a classifier.
+
+use super::family::{Description, Family, Header};
+use super::hf::{self, Defaults};
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName, Part};
+use super::options::{Config, IMAGENET};
+use super::positions::AxialRotary;
+use super::spec::{AttentionSpec, MlpKind, MlpSpec, Positions, PrefixSpec, VitSpec};
+use crate::data::transform::{BackboneDefaults, Interpolation};
+use crate::nn::Activation;
+use serde_json::{Value, json};
+
+/// transformers' `DINOv3`.
+pub struct HfDinov3;
+
+impl Family for HfDinov3 {
+    fn name(&self) -> &'static str {
+        "transformers DINOv3"
+    }
+
+    fn recognises(&self, config: &Value) -> bool {
+        config["model_type"] == "dinov3_vit"
+    }
+
+    fn spec(&self, description: &Description, _header: &Header) -> Result<VitSpec, String> {
+        let gated = description.config["use_gated_mlp"] == true;
+        let own = completed(&description.config, gated)?;
+        let config = Config(&own);
+        let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps: 1e-5 };
+        let (mean, std) = IMAGENET;
+        let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
+        let spec = hf::base(&config, &defaults, hf::input(&description.preprocessor, input)?)?;
+        let biases = [("query_bias", true), ("key_bias", false), ("value_bias", true)];
+        let (qkv_bias, key_bias) = match biases.map(|(key, default)| config.flag(key, default)) {
+            [false, false, false] => (false, false),
+            [true, key_bias, true] => (true, key_bias),
+            other => return Err(format!("query_bias, key_bias, value_bias = {other:?} is not supported")),
+        };
+        if let Some(key) = ["proj_bias", "mlp_bias"].iter().find(|key| !config.flag(key, true)) {
+            return Err(format!("{key} = false is not supported"));
+        }
+        Ok(VitSpec {
+            architecture: hf::class_name(&own, "DINOv3ViTModel"),
+            prefix: PrefixSpec { registers: config.integer("num_register_tokens", 0)?, ..spec.prefix },
+            positions: Positions::Rotary(AxialRotary { temperature: config.number("rope_theta", 100.0) }),
+            attention: AttentionSpec { qkv_bias, key_bias, ..spec.attention },
+            mlp: if gated { MlpSpec { kind: MlpKind::SwiGlu, ..spec.mlp } } else { spec.mlp },
+            layer_scale: true,
+            ..spec
+        })
+    }
+
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        let part = name.part.text();
+        let Some(block) = name.block else {
+            return WeightMapping::One(match name.layer {
+                Layer::ClsToken => "embeddings.cls_token".into(),
+                Layer::RegToken => "embeddings.register_tokens".into(),
+                Layer::PatchEmbed => format!("embeddings.patch_embeddings.{part}"),
+                _ => name.into(),
+            });
+        };
+        // transformers 5 has an encoder of its own in memory.
+        let prefix = if header.keys().any(|name| name.starts_with("model.layer.")) { "model." } else { "" };
+        let at = |module: &str| format!("{prefix}layer.{block}.{module}.{part}");
+        let stack = |modules: &[&str]| WeightMapping::Stack(modules.iter().map(|module| at(module)).collect());
+        match (name.layer, name.part) {
+            (Layer::Qkv, Part::Bias) if !header.contains_key(&at("attention.k_proj")) => {
+                WeightMapping::NoKey([at("attention.q_proj"), at("attention.v_proj")])
+            }
+            (Layer::Qkv, _) => stack(&["attention.q_proj", "attention.k_proj", "attention.v_proj"]),
+            (Layer::Proj, _) => WeightMapping::One(at("attention.o_proj")),
+            (Layer::Scale1, _) => WeightMapping::One(format!("{prefix}layer.{block}.layer_scale1.lambda1")),
+            (Layer::Scale2, _) => WeightMapping::One(format!("{prefix}layer.{block}.layer_scale2.lambda1")),
+            (Layer::Fc1, _) if header.contains_key(&at("mlp.gate_proj")) => stack(&["mlp.gate_proj", "mlp.up_proj"]),
+            (Layer::Fc1, _) => WeightMapping::One(at("mlp.up_proj")),
+            (Layer::Fc2, _) => WeightMapping::One(at("mlp.down_proj")),
+            (other, _) => WeightMapping::One(at(other.text())),
+        }
+    }
+
+    fn ignores(&self, name: &str, _header: &Header) -> bool {
+        name == "embeddings.mask_token"
+    }
+}
+
+/// The config with the sizes that the library's class gives where it has none, and without the activation of a gated MLP,
+/// which must be `SiLU`.
+fn completed(config: &Value, gated: bool) -> Result<Value, String> {
+    let mut config = config.clone();
+    if gated {
+        if config["hidden_act"] != "silu" {
+            return Err(format!(
+                "hidden_act {} in a gated MLP is not supported; supported: silu",
+                config["hidden_act"]
+            ));
+        }
+        config["hidden_act"] = Value::Null;
+    }
+    for (key, default) in [("hidden_size", 384), ("num_attention_heads", 6), ("intermediate_size", 1536)] {
+        if config[key].is_null() {
+            config[key] = json!(default);
+        }
+    }
+    Ok(config)
+}
