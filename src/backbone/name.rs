@@ -296,7 +296,7 @@ impl FromStr for ParamName {
         let whole = Layer::parse(rest).map(Layer::whole);
         let part = || {
             let (layer, part) = rest.rsplit_once('.')?;
-            Some(Layer::parse(layer)?.part(Part::parse(part)?))
+            Some(Layer::parse(layer)?.part(Part::parse(part).filter(|part| *part != Part::Whole)?))
         };
         let name = whole.or_else(part).filter(|name| name.layer.is_of_block() == block.is_some());
         name.map(|name| Self { block, ..name }).ok_or(UnknownName)

@@ -137,6 +137,7 @@ const KNOWN: &[&str] = &[
     "embed_dim",
     "global_pool",
     "img_size",
+    "in_chans",
     "init_values",
     "mlp_ratio",
     "num_classes",
@@ -153,6 +154,9 @@ const KNOWN: &[&str] = &[
 
 fn refuse_unknown(model_args: &Value) -> Result<(), String> {
     let Some(values) = model_args.as_object() else { return Ok(()) };
+    if values.get("in_chans").and_then(Value::as_u64).is_some_and(|channels| channels != 3) {
+        return Err("only three input channels are supported (model_args.in_chans)".into());
+    }
     match values.iter().find(|(key, value)| !KNOWN.contains(&key.as_str()) && **value != Value::Bool(false)) {
         Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
         None => Ok(()),
