@@ -106,7 +106,7 @@ impl AxialRotary {
         Rotary::new(&self.angles(grid, before, head_dim)?, Pairs::Halves)
     }
 
-    /// The angles (1, before + grid², head_dim / 2) of [`AxialRotary::rotary`], for heads of `head_dim` channels.
+    /// The angles (1, before + grid², `head_dim` / 2) of [`AxialRotary::rotary`], for heads of `head_dim` channels.
     ///
     /// # Errors
     /// When four does not divide the channels of a head.
