@@ -132,7 +132,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
             "name it before the run is made: [inspection] good = \"…\"",
         ));
     }
-    let mut source = run.source(dataset(args, &run)?);
+    let mut source = run.source(dataset(args, &run, console)?);
     let split = args.split();
     if run.record.probe.as_ref().is_some_and(|probe| args.data.is_none() && probe.fitted_on.contains(&split)) {
         console.warn(format!("the probe was fitted on the {split} images: this is no estimate of its accuracy"));
@@ -187,9 +187,11 @@ impl EvalArgs {
 }
 
 /// The samples to score: those of the run's own splits, or of another folder.
-fn dataset(args: &EvalArgs, run: &SavedRun) -> Result<Dataset> {
+fn dataset(args: &EvalArgs, run: &SavedRun, console: &Console) -> Result<Dataset> {
     if let Some(folder) = &args.data {
-        return run.other_dataset(folder);
+        let dataset = run.other_dataset(folder)?;
+        dataset.warnings.iter().for_each(|warning| console.warn(warning));
+        return Ok(dataset);
     }
     let dataset = run.dataset()?;
     if dataset.indices(args.split()).is_empty() {

@@ -6,8 +6,11 @@ use crate::error::{DataError, Error, Result};
 use crate::experiment::predict::{Prediction, Predictor};
 use crate::experiment::saved::SavedRun;
 use crate::report::Console;
+use crate::system::files::Staged;
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `predict`.
@@ -22,6 +25,9 @@ pub struct PredictArgs {
     /// How rows are written (with --json: all rows in one object)
     #[arg(long, value_enum, default_value = "jsonl", conflicts_with = "json")]
     format: Format,
+    /// Write the rows to a file instead of stdout; it gets its name when it is complete
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Classes to name in each row, the likeliest first
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
@@ -56,6 +62,9 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
             return writer.finish(&predictor.run);
         }
         predictor.predict(&paths)?.into_iter().try_for_each(|row| writer.write(row))?;
+        if args.out.is_none() && console.is_unread() {
+            return Ok(());
+        }
     }
 }
 
@@ -63,24 +72,33 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
 struct Writer<'a> {
     console: &'a Console,
     format: Option<Format>,
-    columns: Columns,
+    columns: Columns<'a>,
+    file: Option<(BufWriter<File>, Staged)>,
     collected: Vec<Prediction>,
     bad: usize,
     count: usize,
 }
 
 impl<'a> Writer<'a> {
-    fn new(args: &PredictArgs, predictor: &Predictor, console: &'a Console) -> Result<Self> {
-        let format = (!console.is_json()).then_some(args.format);
+    fn new(args: &PredictArgs, predictor: &'a Predictor, console: &'a Console) -> Result<Self> {
+        let format = (args.out.is_some() || !console.is_json()).then_some(args.format);
         let columns = Columns {
             top: usize::from(args.top),
             inspection: predictor.run.record.inspection.is_some(),
             likeness: predictor.tells_likeness(),
+            classes: &predictor.run.record.classes,
         };
+        let file = args.out.as_ref().map(|out| {
+            let staged = Staged::beside(out);
+            let file = File::create(staged.path()).map_err(Error::io("create", out))?;
+            Ok::<_, Error>((BufWriter::new(file), staged))
+        });
+        let file = file.transpose()?;
+        let mut writer = Self { console, format, columns, file, collected: Vec::new(), bad: 0, count: 0 };
         if format == Some(Format::Csv) {
-            console.result(&columns.header())?;
+            writer.line(&columns.header()?)?;
         }
-        Ok(Self { console, format, columns, collected: Vec::new(), bad: 0, count: 0 })
+        Ok(writer)
     }
 
     fn write(&mut self, row: Prediction) -> Result<()> {
@@ -88,20 +106,33 @@ impl<'a> Writer<'a> {
         self.bad += usize::from(row.error.is_some());
         match self.format {
             None => self.collected.push(row),
-            Some(Format::Csv) => self.console.result(&self.columns.row(&row)?)?,
+            Some(Format::Csv) => self.line(&self.columns.row(&row)?)?,
             Some(Format::Jsonl) => {
                 let text = serde_json::to_string(&row).map_err(|error| Error::io("write", "stdout")(error.into()))?;
-                self.console.result(&text)?;
+                self.line(&text)?;
             }
         }
         Ok(())
     }
 
-    fn finish(self, run: &SavedRun) -> Result<()> {
-        if self.format.is_none() {
-            let value = json!({
-                "run": run.folder, "n": self.count, "errors": self.bad, "predictions": self.collected,
-            });
+    fn line(&mut self, text: &str) -> Result<()> {
+        match &mut self.file {
+            Some((file, staged)) => writeln!(file, "{text}").map_err(Error::io("write", staged.target())),
+            None => self.console.result(text),
+        }
+    }
+
+    fn finish(mut self, run: &SavedRun) -> Result<()> {
+        let mut value = json!({"run": run.folder, "n": self.count, "errors": self.bad});
+        if let Some((file, staged)) = self.file.take() {
+            let out = staged.target().to_path_buf();
+            let file = file.into_inner().map_err(|error| Error::io("write", &out)(error.into_error()))?;
+            file.sync_all().map_err(Error::io("write", &out))?;
+            staged.publish()?;
+            value["out"] = json!(out);
+            self.console.output(&value, || format!("{} files: {}", self.count, out.display()))?;
+        } else if self.format.is_none() {
+            value["predictions"] = json!(self.collected);
             self.console.output(&value, String::new)?;
         }
         if self.bad == 0 {
@@ -114,18 +145,25 @@ impl<'a> Writer<'a> {
 
 /// The columns of a CSV: the same for every row of a run, those that only some runs have at the end.
 #[derive(Debug, Clone, Copy)]
-struct Columns {
+struct Columns<'a> {
     top: usize,
     inspection: bool,
     likeness: bool,
+    classes: &'a [String],
 }
 
-impl Columns {
-    fn header(self) -> String {
-        let ranked = (1..=self.top).map(|rank| format!(",label_{rank},probability_{rank}")).collect::<String>();
-        let inspection = if self.inspection { ",defect_probability,decision" } else { "" };
-        let likeness = if self.likeness { ",distance,unknown,nearest" } else { "" };
-        format!("path,label,probability,error{ranked}{inspection}{likeness}")
+impl Columns<'_> {
+    fn header(self) -> Result<String> {
+        let mut names: Vec<String> = ["path", "label", "probability", "error"].map(String::from).into();
+        names.extend((1..=self.top).flat_map(|rank| [format!("label_{rank}"), format!("probability_{rank}")]));
+        if self.inspection {
+            names.extend(["defect_probability", "decision"].map(String::from));
+        }
+        if self.likeness {
+            names.extend(["distance", "unknown", "nearest"].map(String::from));
+        }
+        names.extend(self.classes.iter().map(|class| format!("probability:{class}")));
+        csv_line(&names)
     }
 
     fn row(self, row: &Prediction) -> Result<String> {
@@ -152,6 +190,7 @@ impl Columns {
             fields.push(likeness.and_then(|likeness| likeness.unknown).map(|u| u.to_string()).unwrap_or_default());
             fields.push(likeness.map(|likeness| likeness.nearest.clone()).unwrap_or_default());
         }
+        fields.extend((0..self.classes.len()).map(|class| row.all.get(class).copied().map(number).unwrap_or_default()));
         csv_line(&fields)
     }
 }

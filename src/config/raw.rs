@@ -85,7 +85,7 @@ pub struct RawRun {
     pub decode_threads: Option<usize>,
 }
 
-/// `[data]`: exactly one of `root` and `manifest`.
+/// `[data]`: one of `root` and `manifest`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawData {
@@ -95,6 +95,10 @@ pub struct RawData {
     /// CSV with the columns path,label and optionally split and group.
     #[schemars(length(min = 1))]
     pub manifest: Option<PathBuf>,
+    /// The manifest's paths may be absolute, have `..` parts and lead elsewhere by links, for data on a read-only share;
+    /// with `root`, they are relative to that folder.
+    #[schemars(extend("default" = false))]
+    pub allow_outside: Option<bool>,
     /// Fraction of the images drawn for validation when the data has no such split.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.15))]
     pub val: Option<f64>,

@@ -10,7 +10,7 @@ use super::prompt_settings::PromptSettings;
 use super::report_settings::ReportSettings;
 use super::strategy_settings::StrategySettings;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything a run needs to know.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -94,12 +94,17 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
-/// `[data]`: exactly one of `root` and `manifest`.
+/// `[data]`
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataSettings {
     /// Where the images are listed.
     #[serde(flatten)]
     pub source: DataSource,
+    /// What the manifest's paths are relative to; none = its folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
+    /// The manifest's paths may lead outside its folder.
+    pub allow_outside: bool,
     /// Fraction of the images drawn for validation when the data has no such split.
     pub val: f64,
     /// Fraction of the images drawn for testing when the data has no such split; 0 with a fold.
@@ -115,6 +120,18 @@ pub struct DataSettings {
     pub on_error: OnError,
     /// Significant bits of 16-bit images (e.g. 12 for 12-bit sensors): 2^bits - 1 becomes white.
     pub bit_depth: u8,
+}
+
+impl DataSettings {
+    /// The folder that the names of images are relative to.
+    pub fn folder(&self) -> &Path {
+        match (&self.source, &self.base) {
+            (DataSource::Root(root), _) | (_, Some(root)) => root,
+            (DataSource::Manifest(file), None) => {
+                file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+            }
+        }
+    }
 }
 
 /// Folder or manifest.

@@ -78,11 +78,12 @@ fn run(run: &RunSettings) -> RawRun {
 fn data(data: &DataSettings) -> RawData {
     let (root, manifest) = match &data.source {
         DataSource::Root(root) => (Some(root.clone()), None),
-        DataSource::Manifest(manifest) => (None, Some(manifest.clone())),
+        DataSource::Manifest(manifest) => (data.base.clone(), Some(manifest.clone())),
     };
     RawData {
         root,
         manifest,
+        allow_outside: Some(data.allow_outside),
         val: Some(data.val),
         // With a fold there is no fraction to write.
         test: data.fold.is_none().then_some(data.test),

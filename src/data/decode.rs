@@ -36,7 +36,14 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 const MAX_DECODER_BYTES: u64 = 1_200_000_000;
 
 /// Extensions of the files that count as images in a folder, in lower case.
-pub const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"];
+pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp"];
+/// Extensions of image files that are not read, in lower case: such files are counted and named, never passed over in
+/// silence.
+pub const UNREAD_EXTENSIONS: [&str; 36] = [
+    "heic", "heif", "hif", "avif", "gif", "apng", "dcm", "dicom", "jp2", "j2k", "jpx", "jpf", "jxl", "jxr", "svg",
+    "psd", "raw", "cr2", "cr3", "nef", "arw", "dng", "orf", "rw2", "raf", "exr", "hdr", "ppm", "pgm", "pbm", "pnm",
+    "tga", "ico", "pcx", "nii", "svs",
+];
 
 /// What the content of a file does not say by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,15 +154,53 @@ pub fn decode_described(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImag
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }
-    let decoded = catch_unwind(AssertUnwindSafe(|| match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => decode_jpeg(bytes),
-        Ok(format @ (ImageFormat::Png | ImageFormat::Bmp | ImageFormat::Tiff | ImageFormat::WebP)) => {
-            decode_other(bytes, format, options)
-        }
-        Ok(format) => Err(ImageError::UnsupportedFormat(format!("{format:?}").to_uppercase())),
-        Err(_) => Err(ImageError::NotAnImage),
-    }));
+    let decoded =
+        catch_unwind(AssertUnwindSafe(|| match guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) => decode_jpeg(bytes),
+            Ok(format @ (ImageFormat::Png | ImageFormat::Bmp | ImageFormat::Tiff | ImageFormat::WebP)) => {
+                decode_other(bytes, format, options)
+            }
+            Ok(format) => Err(ImageError::UnsupportedFormat(format!("{format:?}").to_uppercase())),
+            Err(_) => Err(other_format(bytes)
+                .map_or(ImageError::NotAnImage, |name| ImageError::UnsupportedFormat(name.to_owned()))),
+        }));
     decoded.unwrap_or_else(|_| Err(ImageError::Damaged("its decoder failed unexpectedly".into())))
+}
+
+/// As `image` guesses, and BigTIFF, which the TIFF decoder reads too.
+fn guess_format(bytes: &[u8]) -> image::ImageResult<ImageFormat> {
+    match bytes {
+        [b'I', b'I', 0x2B, 0, ..] | [b'M', b'M', 0, 0x2B, ..] => Ok(ImageFormat::Tiff),
+        _ => image::guess_format(bytes),
+    }
+}
+
+/// The name of a format that is not read, so that a file with a misleading extension is called what it is.
+fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    // Cameras and telephones write ISO media files, whose first box names their kind.
+    if bytes.get(4..8) == Some(b"ftyp") {
+        return Some(match bytes.get(8..12)? {
+            b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"mif1" | b"msf1" => "HEIC (HEIF)",
+            b"avif" | b"avis" => "AVIF",
+            b"crx " => "Canon raw (CR3)",
+            _ => "video (MP4, MOV or the like)",
+        });
+    }
+    if bytes.get(128..132) == Some(b"DICM") {
+        return Some("DICOM");
+    }
+    let names: [(&[u8], &str); 9] = [
+        (b"\0\0\0\x0CjP  ", "JPEG 2000"),
+        (b"\xFF\x4F\xFF\x51", "JPEG 2000"),
+        (b"\0\0\0\x0CJXL ", "JPEG XL"),
+        (b"\xFF\x0A", "JPEG XL"),
+        (b"8BPS", "Photoshop (PSD)"),
+        (b"%PDF", "PDF"),
+        (b"<svg", "SVG"),
+        (b"<?xml", "XML (SVG?)"),
+        (b"version https://git-lfs", "git-lfs pointer (its content was not fetched: `git lfs pull`)"),
+    ];
+    names.into_iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, name)| name)
 }
 
 /// Strict where libjpeg only warns: a damaged scan is an error, not a grey area.

@@ -139,6 +139,23 @@ fn bad_files_say_why() {
 }
 
 #[test]
+fn formats_that_are_not_read_are_called_what_they_are() {
+    let dicom = [vec![0; 128], b"DICM".to_vec()].concat();
+    let cases: [(&[u8], &str); 6] = [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC (HEIF) file"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "is a AVIF file"),
+        (b"8BPS\0\x01", "is a Photoshop (PSD) file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\0\0\0\x0CjP  \r\n", "is a JPEG 2000 file"),
+        (&dicom, "is a DICOM file"),
+    ];
+    for (bytes, reason) in cases {
+        let error = decode(bytes, DecodeOptions::default()).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
 fn flipped_bytes_never_panic() {
     for name in ["progressive.jpg", "baseline_420.jpg", "rgb.png", "rgb_lzw.tiff", "lossy.webp", "palette.bmp"] {
         let bytes = std::fs::read(fixture(name)).unwrap();

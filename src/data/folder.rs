@@ -1,8 +1,8 @@
 //! Class folders, with or without train/ val/ test/ above them.
 
-use super::decode::EXTENSIONS;
-use super::listing::{Listing, check_collisions, nfc, quoted};
-use super::{Entry, Sample, Split};
+use super::decode::{EXTENSIONS, UNREAD_EXTENSIONS};
+use super::listing::{Listing, check_collisions, class_name, counted, quoted, unread_warning};
+use super::{Dataset, Entry, Sample, Split, Unread};
 use crate::error::{DataError, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,25 +15,29 @@ pub(super) fn list(root: &Path) -> Result<Listing> {
         RootLayout::Classes => list_classes(root, root, None, &mut listing)?,
         RootLayout::Splits(folders) => {
             for (split, folder) in folders {
-                list_classes(root, &folder, Some(split), &mut listing)?;
+                list_classes(root, &innermost(split, folder)?, Some(split), &mut listing)?;
             }
         }
     }
+    listing.warnings.extend(unread_warning(&listing.unread));
     Ok(listing)
 }
 
 /// The images of another folder with the labels of known classes.
-pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<Vec<Sample>> {
+pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<Dataset> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
     let folder = match layout(root)? {
         RootLayout::Classes => root.to_path_buf(),
-        RootLayout::Splits(mut folders) => folders.remove(&Split::Test).ok_or_else(|| {
-            let message = format!("{} holds train but no test folder", root.display());
-            DataError::invalid(message, "name the folder that holds the class folders to score")
-        })?,
+        RootLayout::Splits(mut folders) => {
+            let folder = folders.remove(&Split::Test).ok_or_else(|| {
+                let message = format!("{} holds train but no test folder", root.display());
+                DataError::invalid(message, "name the folder that holds the class folders to score")
+            })?;
+            innermost(Split::Test, folder)?
+        }
     };
     list_classes(root, &folder, Some(split), &mut listing)?;
-    let label = |class: &str| classes.iter().position(|known| *known == nfc(class));
+    let label = |class: &str| classes.iter().position(|known| *known == class_name(class));
     let mut unknown: Vec<&str> = listing.entries.iter().map(|entry| entry.class.as_str()).collect();
     unknown.retain(|class| label(class).is_none());
     unknown.dedup();
@@ -44,8 +48,7 @@ pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<V
         )
         .into());
     }
-    let mut samples: Vec<Sample> = listing
-        .entries
+    let mut samples: Vec<Sample> = std::mem::take(&mut listing.entries)
         .into_iter()
         .map(|Entry { path, name, class, group, .. }| Sample {
             path,
@@ -56,7 +59,10 @@ pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<V
         })
         .collect();
     samples.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(samples)
+    let mut warnings = listing.warnings;
+    warnings.extend(unread_warning(&listing.unread));
+    let Listing { ignored_files, unread, .. } = listing;
+    Ok(Dataset { classes: classes.to_vec(), samples, warnings, ignored_files, unread })
 }
 
 /// How a root is organised.
@@ -96,7 +102,7 @@ fn layout(root: &Path) -> Result<RootLayout> {
     }
     for folder in others {
         // Side folders (annotations, masks) are fine, images that would silently stay out are not.
-        if !images(&folder, &mut 0)?.is_empty() {
+        if !contents(&folder)?.images.is_empty() {
             return Err(DataError::invalid(
                 format!("{} holds images but is beside train, not in it", folder.display()),
                 "move it into train/, val/ or test/, or out of the root",
@@ -127,18 +133,66 @@ fn list_classes(root: &Path, folder: &Path, split: Option<Split>, listing: &mut 
     }
     let classes = children.folders.iter().map(|folder| file_name(folder)).collect::<Result<Vec<String>>>()?;
     check_collisions(classes.iter().map(String::as_str))?;
+    check_nested(folder, &children.folders)?;
     for (class_folder, class) in children.folders.iter().zip(classes) {
-        let images = images(class_folder, &mut listing.ignored_files)?;
+        let Contents { images, unread, ignored } = contents(class_folder)?;
         if images.is_empty() {
+            let found: Unread = unread.into_iter().map(|(extension, n)| ((class.clone(), extension), n)).collect();
+            let found =
+                if found.is_empty() { String::new() } else { format!(" that are read, only {}", counted(&found)) };
             return Err(DataError::invalid(
-                format!("the class folder {} has no images", class_folder.display()),
+                format!("the class folder {} has no images{found}", class_folder.display()),
                 format!("add images ({}), or remove the folder", EXTENSIONS.join(", ")),
             )
             .into());
         }
+        listing.ignored_files += ignored;
+        for (extension, n) in unread {
+            *listing.unread.entry((class_name(&class), extension)).or_default() += n;
+        }
         for path in images {
             let name = relative_name(root, &path)?;
             listing.entries.push(Entry { path, name, class: class.clone(), group: None, split });
+        }
+    }
+    Ok(())
+}
+
+/// The folder that holds the classes of a split: archives often repeat its name, as in `seg_train/seg_train/…`.
+fn innermost(split: Split, mut folder: PathBuf) -> Result<PathBuf> {
+    loop {
+        match children(&folder)? {
+            Children { mut folders, images: 0 } if folders.len() == 1 => match folders.pop() {
+                Some(only) if Split::parse(&file_name(&only)?) == Some(split) => folder = only,
+                _ => return Ok(folder),
+            },
+            _ => return Ok(folder),
+        }
+    }
+}
+
+/// Refuses folders that hold the same names: then these are the classes, and what was taken for classes is something
+/// else, such as splits in a spelling that is not known, or cameras.
+fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
+    let mut first_with: BTreeMap<String, &PathBuf> = BTreeMap::new();
+    for class_folder in class_folders {
+        for inner in children(class_folder)?.folders {
+            let name = file_name(&inner)?;
+            if contents(&inner)?.images.is_empty() {
+                continue;
+            }
+            let Some(first) = first_with.insert(name.to_lowercase(), class_folder) else { continue };
+            let classes = [file_name(first)?, file_name(class_folder)?];
+            return Err(DataError::invalid(
+                format!(
+                    "{}: {} both hold a folder {name:?}, so they are hardly classes",
+                    folder.display(),
+                    quoted(&classes)
+                ),
+                "splits are folders named train, val and test above the class folders; if these are the classes, put \
+                 their images directly into them, or list the images in a data.manifest",
+            )
+            .into());
         }
     }
     Ok(())
@@ -173,9 +227,19 @@ fn children(folder: &Path) -> Result<Children> {
     Ok(children)
 }
 
-/// All image files below a folder, at any depth, sorted. Every other visible file counts as ignored.
-fn images(folder: &Path, ignored: &mut usize) -> Result<Vec<PathBuf>> {
-    let mut images = Vec::new();
+/// All files below a folder, at any depth, but hidden ones.
+#[derive(Default)]
+struct Contents {
+    /// Sorted.
+    images: Vec<PathBuf>,
+    /// Images that are not read, by extension.
+    unread: BTreeMap<String, usize>,
+    /// All files that are not read.
+    ignored: usize,
+}
+
+fn contents(folder: &Path) -> Result<Contents> {
+    let mut found = Contents::default();
     // The class folder itself may be a link to a hidden folder; only what is below it is filtered.
     let visible = walk(folder).into_iter().filter_entry(|entry| !is_hidden(entry.file_name()));
     for entry in visible {
@@ -184,12 +248,16 @@ fn images(folder: &Path, ignored: &mut usize) -> Result<Vec<PathBuf>> {
             continue;
         }
         if is_image(entry.path()) {
-            images.push(entry.into_path());
-        } else {
-            *ignored += 1;
+            found.images.push(entry.into_path());
+            continue;
+        }
+        found.ignored += 1;
+        let extension = extension(entry.path());
+        if UNREAD_EXTENSIONS.contains(&extension.as_str()) {
+            *found.unread.entry(extension).or_default() += 1;
         }
     }
-    Ok(images)
+    Ok(found)
 }
 
 /// Links are followed, because data sets are often assembled from links; walkdir reports loops and dead links.
@@ -197,15 +265,37 @@ fn walk(folder: &Path) -> WalkDir {
     WalkDir::new(folder).follow_links(true).min_depth(1).sort_by_file_name()
 }
 
-/// Dot files, and the folder that archives made by macOS carry.
-fn is_hidden(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
+/// Folders that systems and tools leave among others: archives of macOS, network storage, waste bins, Python.
+const SYSTEM_FOLDERS: [&str; 9] = [
+    "__MACOSX",
+    "@eaDir",
+    "#recycle",
+    "@Recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+    "__pycache__",
+    "node_modules",
+];
+
+/// Dot files, such as `.ipynb_checkpoints`, and [`SYSTEM_FOLDERS`].
+pub(super) fn is_hidden(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".") || SYSTEM_FOLDERS.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 pub(super) fn is_image(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-        && !path.file_name().is_some_and(is_hidden)
+    EXTENSIONS.contains(&extension(path).as_str()) && !path.file_name().is_some_and(is_hidden)
+}
+
+/// An image by its name, whether it is read or not.
+pub(super) fn is_image_like(path: &Path) -> bool {
+    let unread = UNREAD_EXTENSIONS.contains(&extension(path).as_str()) && !path.file_name().is_some_and(is_hidden);
+    unread || is_image(path)
+}
+
+/// In lower case; empty when there is none.
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
 
 fn file_name(path: &Path) -> Result<String> {

@@ -61,7 +61,10 @@ fn a_missing_split_is_drawn() {
 
 #[test]
 fn unusable_layouts_say_why() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 13] = [
+        (&["a/train/1.png", "b/train/1.png", "b/test/2.png"], "both hold a folder \"train\""),
+        (&["day 1/a/1.png", "day 1/b/1.png", "Day 2/A/1.png"], "\"Day 2\" and \"day 1\" both hold a folder"),
+        (&["bad/1.png", "bad /1.png"], "\"bad\" and \"bad \" differ only in letter case, white space"),
         (&["a/1.png"], "only one class, \"a\""),
         (&["a/1.png", "b/notes.txt"], "b has no images"),
         (&["1.png", "2.png"], "has no class folders, only 2 images"),
@@ -114,7 +117,7 @@ fn names_are_normalised_but_paths_are_not() {
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
     crate::data::write_splits_csv(&csv, &dataset).unwrap();
-    let again = Dataset::from_splits_csv(&csv, root.path()).unwrap();
+    let again = Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into()))).unwrap();
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
 
@@ -131,7 +134,10 @@ fn links_are_followed_but_loops_and_dead_links_are_errors() {
     assert_eq!(dataset.classes, ["a", "b", "c"]);
     let csv = elsewhere.path().join("splits.csv");
     crate::data::write_splits_csv(&csv, &dataset).unwrap();
-    assert_eq!(Dataset::from_splits_csv(&csv, root.path()).unwrap().samples, dataset.samples);
+    assert_eq!(
+        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into()))).unwrap().samples,
+        dataset.samples
+    );
 
     symlink(root.path(), root.path().join("a/loop")).unwrap();
     let error = data_error(open(root.path()));
@@ -158,7 +164,7 @@ fn another_folder_is_labelled_by_known_classes() {
     let root = tempfile::tempdir().unwrap();
     touch(root.path(), &["b/1.png", "b/2.png"]);
     let classes = ["a".to_owned(), "b".to_owned()];
-    let samples = Dataset::from_folder_as(root.path(), &classes, Split::Test).unwrap();
+    let samples = Dataset::from_folder_as(root.path(), &classes, Split::Test).unwrap().samples;
     assert!(samples.iter().all(|sample| sample.label == 1 && sample.split == Split::Test));
     assert_eq!(samples.len(), 2);
 
@@ -169,6 +175,73 @@ fn another_folder_is_labelled_by_known_classes() {
 
     let split = tempfile::tempdir().unwrap();
     touch(split.path(), &["train/a/1.png", "train/b/1.png", "test/a/9.png"]);
-    let samples = Dataset::from_folder_as(split.path(), &classes, Split::Test).unwrap();
+    let samples = Dataset::from_folder_as(split.path(), &classes, Split::Test).unwrap().samples;
     assert_eq!(samples.iter().map(|sample| sample.name.as_str()).collect::<Vec<_>>(), ["test/a/9.png"]);
+}
+
+#[test]
+fn the_usual_spellings_of_splits_are_recognised() {
+    for [train, val, test] in [
+        ["Training", "Validation", "Testing"],
+        ["training_set", "valid_set", "test_set"],
+        ["seg_train/seg_train", "seg_val", "seg_test/seg_test"],
+        ["TRAIN", "Valid", "TEST-images"],
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let folders = [train, val, test].map(|split| [format!("{split}/a/1.png"), format!("{split}/b/1.png")]);
+        touch(root.path(), &folders.iter().flatten().map(String::as_str).collect::<Vec<_>>());
+        let dataset = open(root.path()).unwrap();
+        assert_eq!(dataset.classes, ["a", "b"], "{train}");
+        assert!(Split::ALL.iter().all(|&split| dataset.class_counts(split) == [1, 1]), "{train}");
+    }
+    for word in ["trained", "tester", "set", "train_test", ""] {
+        assert_eq!(Split::parse(word), None, "{word}");
+    }
+}
+
+#[test]
+fn images_that_are_not_read_are_counted_by_class_and_extension() {
+    let root = tempfile::tempdir().unwrap();
+    let mut names = two_classes_of(3);
+    names.extend(["a/1.heic", "a/2.HEIC", "a/3.gif", "b/1.dcm", "b/1.txt", "b/x.jfif", "b/y.JPE"].map(String::from));
+    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let dataset = open(root.path()).unwrap();
+    assert_eq!((dataset.samples.len(), dataset.ignored_files), (8, 5));
+    assert_eq!(dataset.unread[&("a".to_owned(), "heic".to_owned())], 2);
+    let said =
+        |warnings: &[String]| warnings.iter().any(|text| text.contains("1 .gif and 2 .heic in \"a\", 1 .dcm in \"b\""));
+    assert!(said(&dataset.warnings), "{:?}", dataset.warnings);
+    let classes = ["a".to_owned(), "b".to_owned()];
+    assert!(said(&Dataset::from_folder_as(root.path(), &classes, Split::Test).unwrap().warnings));
+    let error = refused(&["a/1.png", "b/1.heic"]);
+    assert!(error.contains("b has no images that are read, only 1 .heic in \"b\""), "{error}");
+}
+
+#[test]
+fn folders_of_systems_and_tools_are_no_classes_and_hold_no_images() {
+    let root = tempfile::tempdir().unwrap();
+    let mut names = two_classes_of(3);
+    for folder in ["@eaDir", "$RECYCLE.BIN", ".ipynb_checkpoints", "__MACOSX", "System Volume Information"] {
+        names.extend([format!("{folder}/1.png"), format!("a/{folder}/1.png")]);
+    }
+    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let dataset = open(root.path()).unwrap();
+    assert_eq!((dataset.classes.len(), dataset.samples.len()), (2, 6));
+}
+
+#[test]
+fn white_space_around_a_folder_is_no_part_of_its_class() {
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), &["bad /1.png", "good/1.png"]);
+    assert_eq!(open(root.path()).unwrap().classes, ["bad", "good"]);
+}
+
+#[test]
+fn one_warning_for_many_small_classes() {
+    let root = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..40).map(|i| format!("class {i:02}/1.png")).collect();
+    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let dataset = open(root.path()).unwrap();
+    assert_eq!(dataset.warnings.len(), 1, "{:?}", dataset.warnings);
+    assert!(dataset.warnings[0].starts_with("40 classes (\"class 00\", "), "{:?}", dataset.warnings);
 }

@@ -1,6 +1,6 @@
 //! What a user names on the command line, as image files: files, folders, patterns, and lists on standard input.
 
-use super::folder::is_image;
+use super::folder::{is_hidden, is_image_like};
 use crate::error::{DataError, Error, Result};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -87,26 +87,41 @@ impl Source {
             Self::List(list) => list,
         };
         loop {
-            let mut line = String::new();
-            match list.read_line(&mut line) {
+            let mut line = Vec::new();
+            match list.read_until(b'\n', &mut line) {
                 Ok(0) => return None,
-                Ok(_) if line.trim().is_empty() => {}
-                Ok(_) => return Some(Ok(line.trim_end_matches(['\r', '\n']).into())),
+                Ok(_) if line.trim_ascii().is_empty() => {}
+                Ok(_) => {
+                    let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1);
+                    line.truncate(end);
+                    return Some(Ok(path_of(line)));
+                }
                 Err(error) => return Some(Err(Error::io("read", "standard input")(error))),
             }
         }
     }
 }
 
+/// The file that a line names; on Unix, names are bytes and need not be UTF-8.
+fn path_of(line: Vec<u8>) -> PathBuf {
+    #[cfg(unix)]
+    return std::os::unix::ffi::OsStringExt::from_vec(line).into();
+    #[cfg(not(unix))]
+    return String::from_utf8_lossy(&line).into_owned().into();
+}
+
+/// Whatever looks like an image, so that a pipe, a dead link or a format that is not read is answered with its reason.
 fn images_below(folder: &Path) -> Result<Files> {
     let mut files = Vec::new();
-    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).to_path_buf();
-            Error::io("read", path)(error.into())
-        })?;
-        if entry.file_type().is_file() && is_image(entry.path()) {
-            files.push(Ok(entry.into_path()));
+    let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+    for entry in entries.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name())) {
+        match entry {
+            Ok(entry) if entry.file_type().is_dir() || !is_image_like(entry.path()) => {}
+            Ok(entry) => files.push(Ok(entry.into_path())),
+            Err(error) => match error.path().filter(|&path| path != folder) {
+                Some(path) => files.push(Ok(path.to_path_buf())),
+                None => return Err(Error::io("read", folder)(error.into())),
+            },
         }
     }
     if files.is_empty() {
@@ -121,7 +136,7 @@ fn matches(pattern: &str) -> Result<Files> {
         glob::glob(pattern).map_err(|error| Error::usage(format!("{pattern:?} is not a valid pattern: {error}")))?;
     let mut files = found
         .map(|entry| entry.map_err(|error| Error::io("read", error.path().to_path_buf())(error.into())))
-        .filter(|entry| entry.as_ref().map_or(true, |path| path.is_file()))
+        .filter(|entry| entry.as_ref().map_or(true, |path| !path.is_dir()))
         .peekable();
     if files.peek().is_none() {
         return Err(Error::usage_hint(format!("no file matches {pattern:?}"), "check the pattern and the folder"));
@@ -187,7 +202,28 @@ mod tests {
         assert_eq!(names(&root.join("absent.png"), "").unwrap(), ["absent.png"]);
         assert!(names(&root.join("*.gif"), "").unwrap_err().to_string().contains("no file matches"));
         assert!(names(&root.join("a["), "").is_err());
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(root.join("nowhere"), root.join("b/dead.png")).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(root.join("b/pipe.png")).status().unwrap().success());
+            fs::create_dir(root.join("@eaDir")).unwrap();
+            fs::write(root.join("@eaDir/thumb.png"), "").unwrap();
+            fs::write(root.join("b/phone.heic"), "").unwrap();
+            assert_eq!(names(root, "").unwrap(), ["a.JPG", "dead.png", "phone.heic", "pipe.png", "z.png"]);
+            assert_eq!(names(&root.join("b/*.png"), "").unwrap(), ["dead.png", "pipe.png"]);
+        }
         fs::create_dir(root.join("empty")).unwrap();
         assert!(names(&root.join("empty"), "").unwrap_err().to_string().contains("no images"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_line_that_is_not_utf8_is_a_file_like_any_other() {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes: &'static [u8] = b"caf\xe9.png\r\nb.png\n";
+        let mut files = Inputs::new(&[PathBuf::from("-")], || Box::new(bytes)).unwrap();
+        let paths = files.batch(8, true).unwrap();
+        assert_eq!(paths[0].as_os_str().as_bytes(), b"caf\xe9.png");
+        assert_eq!(paths[1], Path::new("b.png"));
     }
 }

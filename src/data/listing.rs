@@ -1,6 +1,6 @@
 //! What a folder or a manifest lists, before labels are numbers and splits are drawn.
 
-use super::{Dataset, Entry, Sample, Split, split};
+use super::{Dataset, Entry, Sample, Split, Unread, split};
 use crate::error::{DataError, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ pub(super) struct Listing {
     pub entries: Vec<Entry>,
     pub warnings: Vec<String>,
     pub ignored_files: usize,
+    pub unread: Unread,
 }
 
 impl Listing {
@@ -24,8 +25,11 @@ impl Listing {
     pub(super) fn into_dataset(mut self, plan: &split::SplitPlan) -> Result<Dataset> {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
         let classes = self.classes()?;
-        let labels: Vec<usize> =
-            self.entries.iter().map(|entry| classes.binary_search(&nfc(&entry.class)).unwrap_or_default()).collect();
+        let labels: Vec<usize> = self
+            .entries
+            .iter()
+            .map(|entry| classes.binary_search(&class_name(&entry.class)).unwrap_or_default())
+            .collect();
         if let Some(fold) = plan.fold {
             if self.entries.iter().any(|entry| entry.split.is_some()) {
                 let source = self.source.display();
@@ -42,7 +46,8 @@ impl Listing {
                 Sample { path, name, label, group, split }
             })
             .collect();
-        let mut dataset = Dataset { classes, samples, warnings: self.warnings, ignored_files: self.ignored_files };
+        let Self { warnings, ignored_files, unread, .. } = self;
+        let mut dataset = Dataset { classes, samples, warnings, ignored_files, unread };
         check_classes(&dataset)?;
         dataset.warnings.extend(small_class_warnings(&dataset, plan));
         Ok(dataset)
@@ -52,7 +57,7 @@ impl Listing {
     fn classes(&self) -> Result<Vec<String>> {
         let written: BTreeSet<&str> = self.entries.iter().map(|entry| entry.class.as_str()).collect();
         check_collisions(written.iter().copied())?;
-        let mut classes: Vec<String> = written.into_iter().map(nfc).collect();
+        let mut classes: Vec<String> = written.into_iter().map(class_name).collect();
         classes.sort();
         if let [only] = classes.as_slice() {
             return Err(DataError::invalid(
@@ -65,21 +70,50 @@ impl Listing {
     }
 }
 
-/// Unicode normalisation form C: one spelling for names that look the same.
-pub(super) fn nfc(text: &str) -> String {
+/// The class that a folder or label names: without white space around it, in Unicode normalisation form C, so that names
+/// that look the same are the same.
+pub(super) fn class_name(text: &str) -> String {
+    nfc(text.trim())
+}
+
+fn nfc(text: &str) -> String {
     text.nfc().collect()
+}
+
+/// What the user should know of images that are not read.
+pub(super) fn unread_warning(unread: &Unread) -> Option<String> {
+    (!unread.is_empty()).then(|| {
+        format!("images in formats that are not read are left out: {}; convert them to PNG or JPEG", counted(unread))
+    })
+}
+
+/// `3 .heic and 1 .gif in "good", 2 .heic in "bad"`
+pub(super) fn counted(unread: &Unread) -> String {
+    let mut by_class: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for ((class, extension), n) in unread {
+        by_class.entry(class).or_default().push(format!("{n} .{extension}"));
+    }
+    let mut parts: Vec<String> =
+        by_class.iter().map(|(class, counts)| format!("{} in {class:?}", counts.join(" and "))).collect();
+    let more = parts.len().saturating_sub(LISTED);
+    parts.truncate(LISTED);
+    if more > 0 {
+        parts.push(format!("and in {more} more classes"));
+    }
+    parts.join(", ")
 }
 
 /// Refuses class names that a file system or a reader could take for one another.
 ///
-/// Upper case first, so that letters with several lower-case forms (ß and ss) fold together.
+/// White space counts as one space. Upper case first, so that letters with several lower-case forms (ß and ss) fold together.
 pub(super) fn check_collisions<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut folded: BTreeMap<String, &str> = BTreeMap::new();
     for name in names {
-        let key = nfc(&nfc(name).to_uppercase().to_lowercase());
+        let spaced: Vec<&str> = name.split_whitespace().collect();
+        let key = nfc(&nfc(&spaced.join(" ")).to_uppercase().to_lowercase());
         if let Some(other) = folded.insert(key, name) {
             return Err(DataError::invalid(
-                format!("the classes {other:?} and {name:?} differ only in letter case or Unicode form"),
+                format!("the classes {other:?} and {name:?} differ only in letter case, white space or Unicode form"),
                 "rename one of them, or merge them if they are the same class",
             )
             .into());
@@ -105,21 +139,34 @@ pub(super) fn check_classes(dataset: &Dataset) -> Result<(), DataError> {
 fn small_class_warnings(dataset: &Dataset, plan: &split::SplitPlan) -> Vec<String> {
     let train = dataset.class_counts(Split::Train);
     let (val, test) = (dataset.class_counts(Split::Val), dataset.class_counts(Split::Test));
+    let alone = |label: usize| train[label] + val[label] + test[label] == 1;
+    let those = |chosen: &dyn Fn(usize) -> bool| -> Vec<&String> {
+        dataset.classes.iter().enumerate().filter(|&(label, _)| chosen(label)).map(|(_, class)| class).collect()
+    };
     let mut warnings = Vec::new();
-    for (label, class) in dataset.classes.iter().enumerate() {
-        if train[label] + val[label] + test[label] == 1 {
-            warnings
-                .push(format!("class {class:?} has one image, kept for training: no validation or test image is left"));
-            continue;
-        }
-        for (split, counts, fraction) in [(Split::Val, &val, plan.val), (Split::Test, &test, plan.test)] {
-            let wanted = fraction > 0.0 || counts.iter().any(|&n| n > 0);
-            if wanted && counts[label] == 0 {
-                warnings.push(format!("class {class:?} has no {split} image ({} for training)", train[label]));
-            }
+    let single = those(&alone);
+    if !single.is_empty() {
+        let classes = named(&single, "has", "have");
+        warnings.push(format!("{classes} one image, kept for training: no validation or test image is left"));
+    }
+    for (split, counts, fraction) in [(Split::Val, &val, plan.val), (Split::Test, &test, plan.test)] {
+        let wanted = fraction > 0.0 || counts.iter().any(|&n| n > 0);
+        let without = those(&|label| wanted && !alone(label) && counts[label] == 0);
+        if !without.is_empty() {
+            warnings.push(format!("{} no {split} image", named(&without, "has", "have")));
         }
     }
     warnings
+}
+
+/// `class "a" has`, or `classes "a" and "b" have`: one message, however many there are.
+fn named(classes: &[&String], one: &str, many: &str) -> String {
+    const SHOWN: usize = 8;
+    match classes {
+        [only] => format!("class {only:?} {one}"),
+        all if all.len() <= SHOWN => format!("classes {} {many}", quoted(all)),
+        all => format!("{} classes ({}, …) {many}", all.len(), quoted(&all[..3])),
+    }
 }
 
 /// One indented line each, the first [`LISTED`] of them.

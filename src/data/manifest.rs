@@ -3,19 +3,19 @@
 use super::listing::{Listing, indented};
 use super::{Dataset, Entry, Split};
 use crate::error::{DataError, Error, Result};
+use crate::system::files::{read_regular, write_atomic};
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
-/// All rows of a manifest; paths are relative to its folder and must stay inside it, links included.
-pub(super) fn list(file: &Path) -> Result<Listing> {
-    let root = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    ManifestReader { file, root, links_may_leave: false }.read()
+/// All rows of a manifest. Paths are relative to `root`; unless `outside`, they stay inside it, links included.
+pub(super) fn list(file: &Path, root: &Path, outside: bool) -> Result<Listing> {
+    ManifestReader { file, root, outside, links_may_leave: outside }.read()
 }
 
 /// All rows of a run's `splits.csv`, whose paths were checked when it was written: below a data root, links may lead
 /// anywhere.
-pub(super) fn list_splits(file: &Path, root: &Path) -> Result<Listing> {
-    ManifestReader { file, root, links_may_leave: true }.read()
+pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Listing> {
+    ManifestReader { file, root, outside, links_may_leave: true }.read()
 }
 
 /// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group`.
@@ -26,14 +26,16 @@ pub(super) fn list_splits(file: &Path, root: &Path) -> Result<Listing> {
 /// When the file cannot be written.
 pub fn write_splits_csv(path: &Path, dataset: &Dataset) -> Result<()> {
     let failed = Error::csv(path);
-    let mut writer = csv::Writer::from_path(path).map_err(failed)?;
+    let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["path", "label", "split", "group"]).map_err(failed)?;
     for sample in &dataset.samples {
         let label = dataset.classes.get(sample.label).map_or("", String::as_str);
         let group = sample.group.as_deref().unwrap_or_default();
         writer.write_record([&sample.name, label, sample.split.name(), group]).map_err(failed)?;
     }
-    writer.flush().map_err(Error::io("write", path))
+    let bytes =
+        writer.into_inner().map_err(|error| Error::io("write", path)(std::io::Error::other(error.to_string())))?;
+    write_atomic(path, &bytes)
 }
 
 /// The groups of samples by name, from a file of [`write_splits_csv`]; the images themselves are not looked for.
@@ -66,6 +68,8 @@ struct ManifestReader<'a> {
     file: &'a Path,
     /// What paths are relative to.
     root: &'a Path,
+    /// Paths may be absolute and have `..` parts.
+    outside: bool,
     links_may_leave: bool,
 }
 
@@ -75,39 +79,42 @@ struct Columns {
     label: usize,
     split: Option<usize>,
     group: Option<usize>,
+    /// How many there are.
+    count: usize,
 }
 
 impl ManifestReader<'_> {
     /// Reads every row; all problems are reported together, with their lines.
     fn read(&self) -> Result<Listing> {
-        let bytes = std::fs::read(self.file).map_err(|error| {
-            let message = format!("cannot read the manifest {}: {error}", self.file.display());
-            DataError::invalid(message, "data.manifest names a CSV file with the columns path,label[,split][,group]")
-        })?;
+        let text = self.text()?;
         let real_root = self.root.canonicalize().map_err(|error| {
             DataError::invalid(format!("cannot read {}: {error}", self.root.display()), "check that the folder exists")
         })?;
-        let mut rows = csv::ReaderBuilder::new().from_reader(bytes.as_slice());
+        let mut rows =
+            csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
         let columns = self.columns(&rows.headers().map_err(|error| self.malformed(&error))?.clone())?;
         let mut entries = Vec::new();
-        let mut problems = Vec::new();
-        let mut seen: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        let mut problems = Problems::default();
+        let mut seen: BTreeMap<String, (usize, String)> = BTreeMap::new();
         for row in rows.records() {
             let row = row.map_err(|error| self.malformed(&error))?;
-            let line = row.position().map_or(0, csv::Position::line);
+            let start = row.position().map_or(0, |position| position.byte() as usize);
             match self.entry(&row, &columns, &real_root) {
                 Ok(entry) => match seen.entry(entry.name.clone()) {
-                    MapEntry::Occupied(first) => problems.push(repeated(line, &entry, first.get())),
+                    MapEntry::Occupied(first) => {
+                        let (place, class) = first.get();
+                        problems.add(line(&text, start), repeated(&entry, line(&text, *place), class));
+                    }
                     MapEntry::Vacant(place) => {
-                        place.insert((line, entry.class.clone()));
+                        place.insert((start, entry.class.clone()));
                         entries.push(entry);
                     }
                 },
-                Err(problem) => problems.push(format!("line {line}: {problem}")),
+                Err(problem) => problems.add(line(&text, start), problem),
             }
         }
-        if !problems.is_empty() {
-            return Err(self.rejected(problems).into());
+        if problems.count > 0 {
+            return Err(self.rejected(&problems).into());
         }
         if entries.is_empty() {
             return Err(self.invalid("it lists no images", "add one row per image below the header").into());
@@ -115,8 +122,39 @@ impl ManifestReader<'_> {
         Ok(Listing { source: self.file.to_path_buf(), entries, ..Listing::default() })
     }
 
+    /// The content as text; UTF-16 is told by its byte order mark.
+    fn text(&self) -> Result<String> {
+        let bytes = read_regular(self.file).map_err(|error| {
+            let message = format!("cannot read the manifest {}: {error}", self.file.display());
+            DataError::invalid(message, "data.manifest names a CSV file with the columns path,label[,split][,group]")
+        })?;
+        let wide = |decode: fn([u8; 2]) -> u16| {
+            let units = bytes[2..].chunks_exact(2).map(|pair| decode([pair[0], pair[1]]));
+            char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>()
+        };
+        Ok(match bytes.as_slice() {
+            [0xFF, 0xFE, ..] => wide(u16::from_le_bytes),
+            [0xFE, 0xFF, ..] => wide(u16::from_be_bytes),
+            [0xEF, 0xBB, 0xBF, rest @ ..] => self.utf8(rest)?.to_owned(),
+            all => self.utf8(all)?.to_owned(),
+        })
+    }
+
+    fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<&'b str, DataError> {
+        const HINT: &str = "save it as UTF-8 (\"CSV UTF-8\" in Excel); Latin-1 and Windows-1252 are not read, since \
+                            nothing tells them apart";
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+            self.invalid(&format!("line {line} is not UTF-8"), HINT)
+        })?;
+        if text.contains('\0') {
+            return Err(self.invalid("it holds zero bytes, as UTF-16 without a byte order mark does", HINT));
+        }
+        Ok(text)
+    }
+
     fn columns(&self, header: &csv::StringRecord) -> Result<Columns> {
-        let names: Vec<String> = header.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
+        let names: Vec<String> = header.iter().map(|name| name.trim().to_lowercase()).collect();
         let find = |wanted: &str| {
             let mut found = names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(at, _)| at);
             match (found.next(), found.next()) {
@@ -133,38 +171,94 @@ impl ManifestReader<'_> {
                 )
             })
         };
-        Ok(Columns { path: required("path")?, label: required("label")?, split: find("split")?, group: find("group")? })
+        let (path, label) = (required("path")?, required("label")?);
+        let (split, group) = (find("split")?, find("group")?);
+        for (known, found) in [("split", split), ("group", group)] {
+            if let Some(meant) = names.iter().find(|name| found.is_none() && is_misspelling(name, known)) {
+                return Err(self
+                    .invalid(
+                        &format!("unknown column {meant:?}: did you mean {known}?"),
+                        "rename it; if it means something else, give it a name less like one that has a meaning",
+                    )
+                    .into());
+            }
+        }
+        Ok(Columns { path, label, split, group, count: names.len() })
     }
 
     /// One row, or what is wrong with it.
-    fn entry(&self, row: &csv::StringRecord, columns: &Columns, real_root: &Path) -> Result<Entry, String> {
+    fn entry(&self, row: &csv::StringRecord, columns: &Columns, real_root: &Path) -> Result<Entry, Flaw> {
         let field = |column: usize| row.get(column).unwrap_or_default();
-        let optional = |column: Option<usize>| column.map(field).filter(|value| !value.trim().is_empty());
+        let optional = |column: Option<usize>| column.map(field).map(str::trim).filter(|value| !value.is_empty());
+        if row.len() != columns.count {
+            let what =
+                format!("has not the same number of columns as the header: {}, not {}", row.len(), columns.count);
+            return Err(Flaw { kind: "with another number of columns", what });
+        }
         let written = field(columns.path);
-        let name = inside(written)?;
-        let class = field(columns.label).to_owned();
-        if class.trim().is_empty() {
-            return Err(format!("{written:?} has no label"));
+        let name = self.name(written, real_root)?;
+        let class = field(columns.label).trim().to_owned();
+        if class.is_empty() {
+            return Err(Flaw { kind: "without a label", what: format!("{written:?} has no label") });
         }
         let split = optional(columns.split).map(|value| {
-            Split::parse(value)
-                .ok_or_else(|| format!("the split {value:?} is none of train, val, test (or empty: drawn)"))
+            Split::parse(value).ok_or_else(|| Flaw {
+                kind: "with an unknown split",
+                what: format!("the split {value:?} is none of train, val, test (or empty: drawn)"),
+            })
         });
         let path = self.root.join(&name);
         self.check_file(written, &path, real_root)?;
         Ok(Entry { path, name, class, group: optional(columns.group).map(str::to_owned), split: split.transpose()? })
     }
 
-    fn check_file(&self, written: &str, path: &Path, real_root: &Path) -> Result<(), String> {
+    /// The path in one spelling: no `.` parts, `/` between parts, relative where it is inside the root.
+    fn name(&self, written: &str, real_root: &Path) -> Result<String, Flaw> {
+        let path = Path::new(written);
+        let path = if self.outside {
+            path.strip_prefix(self.root).or(path.strip_prefix(real_root)).unwrap_or(path)
+        } else {
+            path
+        };
+        let mut parts = Vec::new();
+        for part in path.components() {
+            match part {
+                Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+                Component::CurDir => {}
+                Component::ParentDir if self.outside => parts.push("..".into()),
+                Component::RootDir if self.outside => parts.push(String::new()),
+                Component::Prefix(prefix) if self.outside => parts.push(prefix.as_os_str().to_string_lossy().into()),
+                Component::ParentDir => {
+                    return Err(Flaw { kind: "with a `..` part", what: format!("{written:?} has a `..` part") });
+                }
+                Component::RootDir | Component::Prefix(_) => {
+                    return Err(Flaw {
+                        kind: "with an absolute path",
+                        what: format!("{written:?} is an absolute path"),
+                    });
+                }
+            }
+        }
+        if parts.is_empty() {
+            return Err(Flaw { kind: "without a path", what: "the path is empty".into() });
+        }
+        Ok(parts.join("/"))
+    }
+
+    fn check_file(&self, written: &str, path: &Path, real_root: &Path) -> Result<(), Flaw> {
         let real = path.canonicalize().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => format!("{written:?} does not exist in {}", self.root.display()),
-            _ => format!("{written:?} cannot be read: {error}"),
+            std::io::ErrorKind::NotFound => Flaw {
+                kind: "whose file does not exist",
+                what: format!("{written:?} does not exist in {}", self.root.display()),
+            },
+            _ => Flaw { kind: "whose file cannot be read", what: format!("{written:?} cannot be read: {error}") },
         })?;
         if !self.links_may_leave && !real.starts_with(real_root) {
-            return Err(format!("{written:?} leads outside the manifest's folder, to {}", real.display()));
+            let what = format!("{written:?} leads outside the manifest's folder, to {}", real.display());
+            return Err(Flaw { kind: "that lead outside", what });
         }
         if !real.is_file() {
-            return Err(format!("{written:?} is not a regular file"));
+            return Err(Flaw { kind: "that are no files", what: format!("{written:?} is not a regular file") });
         }
         Ok(())
     }
@@ -178,32 +272,82 @@ impl ManifestReader<'_> {
             .into()
     }
 
-    fn rejected(&self, problems: Vec<String>) -> DataError {
-        let plural = if problems.len() == 1 { "row" } else { "rows" };
-        let message = format!("{} bad {plural} in the manifest:{}", problems.len(), indented(problems));
-        self.invalid(&message, "paths are relative to the manifest's folder and stay inside it; each is listed once")
+    fn rejected(&self, problems: &Problems) -> DataError {
+        let plural = if problems.count == 1 { "row" } else { "rows" };
+        let message = format!("{} bad {plural} in the manifest:{}", problems.count, indented(problems.lines()));
+        self.invalid(
+            &message,
+            "paths are relative to the manifest's folder and stay inside it, unless data.allow_outside is true; each is \
+             listed once",
+        )
     }
 }
 
-fn repeated(line: u64, entry: &Entry, (first, class): &(u64, String)) -> String {
-    if entry.class == *class {
-        return format!("line {line}: {:?} is listed before, in line {first}", entry.name);
-    }
-    format!("line {line}: {:?} is labelled {:?}, but {class:?} in line {first}", entry.name, entry.class)
+/// What is wrong with a row.
+struct Flaw {
+    /// Completes "rows …".
+    kind: &'static str,
+    what: String,
 }
 
-/// The path in one spelling: relative, no `.` parts, `/` between parts.
-fn inside(written: &str) -> Result<String, String> {
-    let mut parts = Vec::new();
-    for part in PathBuf::from(written).components() {
-        match part {
-            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
-            Component::CurDir => {}
-            Component::ParentDir => return Err(format!("{written:?} has a `..` part")),
-            Component::RootDir | Component::Prefix(_) => return Err(format!("{written:?} is an absolute path")),
+/// The flaws of all rows, by kind, so that one mistake made in every row is one message.
+#[derive(Default)]
+struct Problems {
+    count: usize,
+    /// In the order of their first row.
+    kinds: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Problems {
+    fn add(&mut self, line: usize, Flaw { kind, what }: Flaw) {
+        self.count += 1;
+        let text = format!("line {line}: {what}");
+        match self.kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, lines)) => lines.push(text),
+            None => self.kinds.push((kind, vec![text])),
         }
     }
-    if parts.is_empty() { Err("the path is empty".into()) } else { Ok(parts.join("/")) }
+
+    /// The first few of each kind, then their number.
+    fn lines(&self) -> Vec<String> {
+        const SHOWN: usize = 3;
+        let mut all = Vec::new();
+        for (kind, lines) in &self.kinds {
+            all.extend(lines.iter().take(SHOWN).cloned());
+            if lines.len() > SHOWN {
+                all.push(format!("and {} more rows {kind}", lines.len() - SHOWN));
+            }
+        }
+        all
+    }
+}
+
+fn repeated(entry: &Entry, first: usize, class: &str) -> Flaw {
+    if entry.class == class {
+        return Flaw { kind: "listed before", what: format!("{:?} is listed before, in line {first}", entry.name) };
+    }
+    let what = format!("{:?} is labelled {:?}, but {class:?} in line {first}", entry.name, entry.class);
+    Flaw { kind: "labelled twice", what }
+}
+
+/// The line, from 1, of the row that starts at a byte. The reader's own count is wrong where lines end with CR LF.
+fn line(text: &str, start: usize) -> usize {
+    let bytes = text.as_bytes();
+    let blank = bytes.iter().skip(start).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    1 + bytes.iter().take(start + blank).filter(|&&byte| byte == b'\n').count()
+}
+
+/// What separates the columns: spreadsheets write semicolons or tabs where the comma is a decimal point.
+fn delimiter(text: &str) -> u8 {
+    let header = text.lines().next().unwrap_or_default();
+    let count = |delimiter: u8| header.bytes().filter(|&byte| byte == delimiter).count();
+    // The first of the most frequent ones.
+    [b'\t', b';', b','].into_iter().max_by_key(|&delimiter| count(delimiter)).unwrap_or(b',')
+}
+
+/// Whether a column is likely meant to be the known one: `groups`, `gruop`, `group_id`.
+fn is_misspelling(name: &str, known: &str) -> bool {
+    strsim::damerau_levenshtein(name, known) <= 1 || name.split(['_', '-', ' ']).any(|word| word == known)
 }
 
 #[cfg(test)]

@@ -52,14 +52,18 @@ fn all_bad_rows_are_reported_with_their_lines() {
 #[test]
 fn broken_tables_are_refused() {
     let root = folder(&["1.png", "2.png"]);
-    let cases: [(&[u8], &str); 7] = [
+    let cases: [(&[u8], &str); 11] = [
         (b"", "has no column \"path\""),
         (b"file,label\n1.png,a\n", "has no column \"path\", only file, label"),
-        (b"path;label\n1.png;a\n", "separated by commas"),
+        (b"path label\n1.png a\n", "separated by commas"),
         (b"path,label,label\n1.png,a,a\n", "label occurs twice"),
         (b"path,label\n", "lists no images"),
-        (b"path,label\n1.png\n", "same number of columns"),
-        (b"path,label\n1.png,\xff\n", "UTF-8"),
+        (b"path,label\n1.png\n", "line 2: has not the same number of columns as the header: 1, not 2"),
+        (b"path,label\n1.png,\xff\n", "line 2 is not UTF-8"),
+        (b"p\0a\0t\0h\0", "zero bytes"),
+        (b"path,label,groups\n1.png,a,g\n", "unknown column \"groups\": did you mean group?"),
+        (b"path,label,Group ID\n1.png,a,g\n", "did you mean group?"),
+        (b"path,label,spilt\n1.png,a,train\n", "did you mean split?"),
     ];
     for (csv, expected) in cases {
         let error = data_error(open(root.path(), csv));
@@ -106,7 +110,7 @@ fn splits_read_back_as_they_were_written() {
     let file = root.path().join("out.csv");
     write_splits_csv(&file, &dataset).unwrap();
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group\nd/00.png,a,"));
-    let again = Dataset::from_splits_csv(&file, root.path()).unwrap();
+    let again = Dataset::from_splits_csv(&file, &settings(DataSource::Root(root.path().into()))).unwrap();
     assert_eq!(again.classes, ["a", "b, \"c\"\nd"]);
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
@@ -128,4 +132,89 @@ fn groups_come_back_from_a_runs_splits() {
     let groups = groups_in_splits_csv(&file).unwrap();
     assert_eq!(groups, BTreeMap::from([("a, \"b\"/1.png".to_owned(), "roll 1".to_owned())]));
     assert!(data_error(groups_in_splits_csv(&root.path().join("none.csv"))).contains("none.csv"));
+}
+
+#[test]
+fn what_spreadsheets_write_is_read() {
+    let root = folder(&["1.png", "2.png", "3.png"]);
+    let wide = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        format!("\u{feff}{text}").encode_utf16().flat_map(bytes).collect()
+    };
+    let table = "path,label\r\n1.png, caf\u{e9}\r\n2.png,tea \r\n";
+    for csv in [
+        table.as_bytes().to_vec(),
+        table.replace(',', ";").into_bytes(),
+        table.replace(',', "\t").into_bytes(),
+        wide(table, u16::to_le_bytes),
+        wide(table, u16::to_be_bytes),
+    ] {
+        assert_eq!(open(root.path(), &csv).unwrap().classes, ["caf\u{e9}", "tea"], "{csv:?}");
+    }
+}
+
+#[test]
+fn lines_that_end_with_cr_lf_are_counted_right() {
+    let root = folder(&["1.png"]);
+    let error =
+        data_error(open(root.path(), b"path,label\r\n1.png,a\r\n\r\n\"x\r\ny\",a\r\nnone.png,b\r\n1.png,b\r\n"));
+    for expected in
+        ["line 4: \"x\\r\\ny\"", "line 6: \"none.png\"", "line 7: \"1.png\" is labelled \"b\", but \"a\" in line 2"]
+    {
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
+}
+
+#[test]
+fn one_mistake_in_every_row_is_one_message() {
+    let root = folder(&["1.png"]);
+    let rows: String = (0..50).map(|i| format!("/share/{i}.png,a\n")).collect();
+    let error = data_error(open(root.path(), format!("path,label\n{rows}1.png,b\nnone.png,b\n").as_bytes()));
+    assert!(error.contains("51 bad rows") && error.contains("and 47 more rows with an absolute path"), "{error}");
+    assert!(error.contains("line 53: \"none.png\"") && error.lines().count() < 10, "{error}");
+    assert!(error.contains("data.allow_outside"), "{error}");
+}
+
+#[test]
+fn groups_and_labels_are_trimmed() {
+    let root = folder(&["1.png", "2.png", "3.png"]);
+    let csv = b"path,label,split,group\n1.png,bad,train,g \n2.png, bad,test, g\n3.png,good,train,\n";
+    let error = data_error(open(root.path(), csv));
+    assert!(error.contains("the group \"g\" is in train and test"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_lead_outside_when_the_settings_say_so() {
+    let share = folder(&["a/1.png", "a/2.png", "b/3.png"]);
+    let root = folder(&["lists/here.png"]);
+    std::os::unix::fs::symlink(share.path().join("b"), root.path().join("lists/link")).unwrap();
+    let absolute = share.path().join("a/1.png").display().to_string();
+    let file = root.path().join("lists/list.csv");
+    let list = format!("path,label\n{absolute},a\n../lists/here.png,b\nlink/3.png,b\n");
+    std::fs::write(&file, list).unwrap();
+    let mut settings = settings(DataSource::Manifest(file.clone()));
+    assert!(data_error(Dataset::open(&settings)).contains("3 bad rows"));
+    settings.allow_outside = true;
+    let dataset = Dataset::open(&settings).unwrap();
+    let names: Vec<&str> = dataset.samples.iter().map(|sample| sample.name.as_str()).collect();
+    assert_eq!(names, ["../lists/here.png", &absolute, "link/3.png"]);
+    assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
+    let csv = root.path().join("splits.csv");
+    write_splits_csv(&csv, &dataset).unwrap();
+    assert_eq!(Dataset::from_splits_csv(&csv, &settings).unwrap().samples, dataset.samples);
+
+    // With data.root, its paths are relative to that folder, and absolute ones inside it are named alike.
+    std::fs::write(&file, format!("path,label\n{absolute},a\nb/3.png,b\n")).unwrap();
+    settings.base = Some(share.path().to_path_buf());
+    let names: Vec<String> = Dataset::open(&settings).unwrap().samples.into_iter().map(|sample| sample.name).collect();
+    assert_eq!(names, ["a/1.png", "b/3.png"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let pipe = root.path().join("list.csv");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(data_error(Dataset::open(&settings(DataSource::Manifest(pipe)))).contains("not a file"));
 }

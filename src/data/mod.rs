@@ -48,12 +48,18 @@ impl Split {
         }
     }
 
-    /// The split of a folder or manifest value, any case; `valid` and `validation` are accepted too.
+    /// The split of a folder or manifest value in the usual spellings, any case: `train`, `Training`, `training_set`,
+    /// `seg_train`, `valid`, `Test-Images`.
     pub fn parse(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "train" => Some(Self::Train),
-            "val" | "valid" | "validation" => Some(Self::Val),
-            "test" => Some(Self::Test),
+        /// Words that say nothing about which split it is.
+        const BESIDE: [&str; 8] = ["set", "data", "dataset", "images", "imgs", "seg", "split", "samples"];
+        let text = text.trim().to_ascii_lowercase();
+        let mut words = text.split(['_', '-', ' ', '.']).filter(|word| !BESIDE.contains(word));
+        let (Some(word), None) = (words.next(), words.next()) else { return None };
+        match word {
+            "train" | "training" | "trainset" => Some(Self::Train),
+            "val" | "valid" | "validation" | "valset" => Some(Self::Val),
+            "test" | "testing" | "testset" => Some(Self::Test),
             _ => None,
         }
     }
@@ -64,6 +70,9 @@ impl std::fmt::Display for Split {
         f.pad(self.name())
     }
 }
+
+/// Number of image files that are not read, by class and extension in lower case.
+pub type Unread = std::collections::BTreeMap<(String, String), usize>;
 
 /// One image as its source lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +113,8 @@ pub struct Dataset {
     pub warnings: Vec<String>,
     /// Files in class folders whose extension is not that of an image, hidden files not counted.
     pub ignored_files: usize,
+    /// Those among them that are images in a format that is not read, by class and extension.
+    pub unread: Unread,
 }
 
 impl Dataset {
@@ -115,19 +126,20 @@ impl Dataset {
     pub fn open(settings: &DataSettings) -> Result<Self> {
         let listing = match &settings.source {
             DataSource::Root(root) => folder::list(root)?,
-            DataSource::Manifest(file) => manifest::list(file)?,
+            DataSource::Manifest(file) => manifest::list(file, settings.folder(), settings.allow_outside)?,
         };
         listing.into_dataset(&split::SplitPlan::new(settings))
     }
 
     /// Reads a file of [`write_splits_csv`] again: the same samples in the same splits.
     ///
-    /// `root` is the folder its paths are relative to: `data.root`, or the folder of `data.manifest`.
+    /// Its paths are relative to the folder that the settings' source is.
     ///
     /// # Errors
     /// As [`Dataset::open`] for a manifest.
-    pub fn from_splits_csv(file: &Path, root: &Path) -> Result<Self> {
-        manifest::list_splits(file, root)?.into_dataset(&split::SplitPlan::NOTHING_TO_DRAW)
+    pub fn from_splits_csv(file: &Path, settings: &DataSettings) -> Result<Self> {
+        manifest::list_splits(file, settings.folder(), settings.allow_outside)?
+            .into_dataset(&split::SplitPlan::NOTHING_TO_DRAW)
     }
 
     /// Lists another folder with the classes of a trained model, all of it as `split`.
@@ -136,7 +148,7 @@ impl Dataset {
     ///
     /// # Errors
     /// A data error that names a class folder the model does not know, or a folder without images.
-    pub fn from_folder_as(root: &Path, classes: &[String], split: Split) -> Result<Vec<Sample>> {
+    pub fn from_folder_as(root: &Path, classes: &[String], split: Split) -> Result<Self> {
         folder::list_as(root, classes, split)
     }
 

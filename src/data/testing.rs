@@ -8,6 +8,8 @@ use std::path::Path;
 pub(crate) fn settings(source: DataSource) -> DataSettings {
     DataSettings {
         source,
+        base: None,
+        allow_outside: false,
         val: 0.15,
         test: 0.15,
         fold: None,

@@ -28,6 +28,9 @@ pub struct Prediction {
     /// The likeliest classes, the likeliest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<Candidate>,
+    /// The probability of each class of the run, in their order; empty with an error.
+    #[serde(skip)]
+    pub all: Vec<f64>,
     /// Set when the run has a good class.
     #[serde(flatten)]
     pub inspection: Option<Judgement>,
@@ -75,6 +78,7 @@ impl Prediction {
             label: None,
             probability: None,
             top: Vec::new(),
+            all: Vec::new(),
             inspection: None,
             likeness: None,
             error: None,
@@ -184,6 +188,7 @@ impl Predictor {
                 decision: rules.decide(&probabilities, &record.classes),
             }),
             likeness: self.likeness(answer.distance),
+            all: probabilities,
             ..Prediction::of(path)
         }
     }

@@ -3,7 +3,7 @@
 use super::reference;
 use super::session::{Session, load_saved};
 use crate::backbone::{Readout, Stage};
-use crate::config::{self, DataSource, Sampler, Settings, StrategySettings};
+use crate::config::{self, Sampler, Settings, StrategySettings};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -93,11 +93,7 @@ impl SavedRun {
     /// # Errors
     /// Data errors when they are gone.
     pub fn dataset(&self) -> Result<Dataset> {
-        let root = match &self.session.settings.data.source {
-            DataSource::Root(root) => root.as_path(),
-            DataSource::Manifest(manifest) => manifest.parent().unwrap_or(Path::new(".")),
-        };
-        Dataset::from_splits_csv(&self.folder.join("splits.csv"), root)
+        Dataset::from_splits_csv(&self.folder.join("splits.csv"), &self.session.settings.data)
     }
 
     /// The same on their way to the backbone.
@@ -127,9 +123,7 @@ impl SavedRun {
     /// # Errors
     /// Data errors that name what is wrong with the folder.
     pub fn other_dataset(&self, folder: &Path) -> Result<Dataset> {
-        let classes = self.record.classes.clone();
-        let samples = Dataset::from_folder_as(folder, &classes, Split::Test)?;
-        Ok(Dataset { classes, samples, warnings: Vec::new(), ignored_files: 0 })
+        Dataset::from_folder_as(folder, &self.record.classes, Split::Test)
     }
 
     /// A data set on its way to scoring.

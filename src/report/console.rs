@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar as Bar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -40,6 +41,8 @@ pub struct Console {
     results: Mutex<Box<dyn Write + Send>>,
     log: Mutex<Box<dyn Write + Send>>,
     bars: MultiProgress,
+    /// Whoever read the results has gone.
+    unread: AtomicBool,
 }
 
 impl Console {
@@ -62,7 +65,14 @@ impl Console {
         bars: ProgressDrawTarget,
     ) -> Self {
         let bars = MultiProgress::with_draw_target(bars);
-        Self { verbosity, json, results: Mutex::new(results), log: Mutex::new(log), bars }
+        Self {
+            verbosity,
+            json,
+            results: Mutex::new(results),
+            log: Mutex::new(log),
+            bars,
+            unread: AtomicBool::new(false),
+        }
     }
 
     /// Prints a result: as one line of JSON when that was asked for, else as the table that `table` makes.
@@ -88,6 +98,11 @@ impl Console {
     /// [`Error::Io`] when stdout cannot be written. A reader that has gone away (`| head`) is not an error.
     pub fn result(&self, text: &str) -> Result<()> {
         self.print(text)
+    }
+
+    /// Whether the reader of the results has gone away, so that more of them would be made for nobody.
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// Logs a detail, for `-v`.
@@ -120,8 +135,12 @@ impl Console {
 
     fn print(&self, text: &str) -> Result<()> {
         match self.write_line(&self.results, text) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("write", "stdout")(error)),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.unread.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(Error::io("write", "stdout")(error)),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -264,7 +283,10 @@ mod tests {
             let (out, log) = (Box::new(Broken(kind)), Box::new(Broken(kind)));
             let console = Console::with_writers(Verbosity::Normal, false, out, log, ProgressDrawTarget::hidden());
             console.info("nobody reads this");
-            console.result("table")
+            assert!(!console.is_unread());
+            console.result("table")?;
+            assert!(console.is_unread());
+            Ok::<_, Error>(())
         };
         assert!(print(io::ErrorKind::BrokenPipe).is_ok());
         assert_eq!(print(io::ErrorKind::StorageFull).unwrap_err().to_string(), "cannot write stdout");

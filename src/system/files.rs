@@ -4,7 +4,7 @@ use super::json::json_text;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -71,6 +71,28 @@ impl Drop for Staged {
         } else {
             fs::remove_file(&self.temporary)
         };
+    }
+}
+
+/// The content of a regular file. A pipe, device or socket is refused at once, where reading it could wait for ever.
+///
+/// # Errors
+/// When it is none, or the system refuses.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    check_regular(path)?;
+    fs::read(path)
+}
+
+/// Refuses what is not a regular file, or a link to one.
+///
+/// # Errors
+/// When it is none, or the system refuses.
+pub fn check_regular(path: &Path) -> io::Result<()> {
+    let kind = fs::metadata(path)?.file_type();
+    match (kind.is_file(), kind.is_dir()) {
+        (true, _) => Ok(()),
+        (_, true) => Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe, device or socket, not a file")),
     }
 }
 

@@ -277,8 +277,46 @@ fn predict_answers_every_file_in_order() {
     child.stdin.take().unwrap().write_all(format!("{first}\n").as_bytes()).unwrap();
     let csv = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines[0], "path,label,probability,error,label_1,probability_1,distance,unknown,nearest");
+    assert_eq!(
+        lines[0],
+        "path,label,probability,error,label_1,probability_1,distance,unknown,nearest,\
+                          probability:global,probability:local,probability:nominal"
+    );
+    let of_classes: Vec<f64> = lines[1].rsplit(',').take(3).map(|value| value.parse().unwrap()).collect();
+    assert!((of_classes.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{csv}");
     assert!(lines.len() == 2 && lines[1].starts_with(first), "{csv}");
+}
+
+#[cfg(unix)]
+#[test]
+fn predict_loses_no_row_and_stops_when_nobody_reads() {
+    let workspace = Workspace::new();
+    run(&workspace, "probe", &["--set", "probe.c=[1]"]);
+    // A name that is not UTF-8, a dead link and a pipe have a row each, and so have the others.
+    fs::copy(&textile("test", "global")[0], workspace.path("good.jpg")).unwrap();
+    std::os::unix::fs::symlink("nowhere.jpg", workspace.path("dead.jpg")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(workspace.path("pipe.jpg")).status().unwrap().success());
+    let out = ["predict", "--run", "runs/small", "-", "--out", "rows.jsonl", "--json", "-q"];
+    let mut child = workspace.command(&out).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"caf\xe9.jpg\ndead.jpg\ngood.jpg\npipe.jpg\ngood.jpg\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((said["n"].as_u64(), said["errors"].as_u64()), (Some(5), Some(3)), "{said}");
+    let text = fs::read_to_string(workspace.path("rows.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.iter().map(|row| row["label"].is_string()).collect::<Vec<_>>(), [false, false, true, false, true]);
+    assert!(rows[3]["error"].as_str().unwrap().contains("not a regular file"), "{text}");
+
+    // An endless list ends with its reader.
+    let endless = ["predict", "--run", "runs/small", "-", "-q"];
+    let mut endless = workspace.command(&endless).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut list = endless.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || while writeln!(list, "good.jpg").is_ok() {});
+    let mut first = String::new();
+    BufReader::new(endless.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(endless.wait().unwrap().success() && first.contains("good.jpg"));
+    writer.join().unwrap();
 }
 
 #[test]

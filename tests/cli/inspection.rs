@@ -163,7 +163,8 @@ fn runs_of_older_versions_are_scored_and_predicted_with() {
     };
     let old = "path,label,probability,error,label_1,probability_1,label_2,probability_2,label_3,probability_3,label_4,\
                probability_4,label_5,probability_5";
-    let now = format!("{old},defect_probability,decision,distance,unknown,nearest");
+    let classes = "probability:global,probability:local,probability:nominal";
+    let now = format!("{old},defect_probability,decision,distance,unknown,nearest,{classes}");
     assert_eq!(header(workspace.command(&predict).output().unwrap()), now);
     fs::write(&known, &bytes[..bytes.len() - 4]).unwrap();
     let refused = workspace.command(&predict).output().unwrap();
@@ -174,7 +175,7 @@ fn runs_of_older_versions_are_scored_and_predicted_with() {
     let mut record = read(&workspace, "runs/old/run.json");
     record.as_object_mut().unwrap().retain(|key, _| key != "inspection" && key != "known");
     workspace.write("runs/old/run.json", &record.to_string());
-    assert_eq!(header(workspace.command(&predict).output().unwrap()), old);
+    assert_eq!(header(workspace.command(&predict).output().unwrap()), format!("{old},{classes}"));
     let evaluation = run(&workspace, &["eval", "--run", "runs/old", "--json", "-q"]);
     assert!(evaluation["inspection"].is_null() && evaluation["reliability"].is_object());
 }

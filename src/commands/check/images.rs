@@ -177,12 +177,15 @@ fn json(found: &Examination, geometry: &Geometry, counts: &[[usize; 3]]) -> Valu
     let classes =
         classes.map(|(class, [train, val, test])| json!({"class": class, "train": train, "val": val, "test": test}));
     let bad = found.bad.iter().map(|bad| json!({"path": bad.path, "reason": bad.reason}));
+    let unread = dataset.unread.iter();
+    let unread = unread.map(|((class, extension), n)| json!({"class": class, "extension": extension, "files": n}));
     json!({
         "images": dataset.samples.len(),
         "classes": classes.collect::<Value>(),
         "imbalance": imbalance(counts),
         "unusable": bad.collect::<Value>(),
         "ignored_files": dataset.ignored_files,
+        "unread_files": unread.collect::<Value>(),
         "stored": stored(found),
         "width": range(found, |size| size.0),
         "height": range(found, |size| size.1),

@@ -89,8 +89,15 @@ impl Resolver<'_> {
             let message = format!("val {val} and test {test} leave nothing for training");
             self.conflict(key, &[other], message, "their sum must be below 1");
         }
+        let allow_outside = raw.allow_outside.unwrap_or(false);
+        let (root, base) = match (&raw.manifest, raw.root) {
+            (Some(_), Some(root)) if allow_outside => (None, Some(self.path("data.root", &root))),
+            (_, root) => (root, None),
+        };
         DataSettings {
-            source: self.source(raw.root, raw.manifest),
+            source: self.source(root, raw.manifest),
+            base,
+            allow_outside,
             val,
             test,
             fold,

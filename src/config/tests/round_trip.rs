@@ -33,7 +33,9 @@ fn any_data() -> impl Strategy<Value = DataSettings> {
     let fractions = (0.0..0.5, 0.0..0.5);
     (source, fractions, fold, any::<bool>(), 9..=16u8).prop_map(|(source, (val, test), fold, stratified, bit_depth)| {
         DataSettings {
+            base: (stratified && matches!(source, DataSource::Manifest(_))).then(|| "/base".into()),
             source,
+            allow_outside: stratified,
             val,
             test: if fold.is_some() { 0.0 } else { test },
             fold,
