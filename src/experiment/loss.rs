@@ -51,6 +51,7 @@ mod tests {
             samples: [0, 0, 0, 1].map(sample).into(),
             warnings: Vec::new(),
             ignored_files: 0,
+            unread: std::collections::BTreeMap::new(),
         };
         let criterion =
             |set: &str| criterion(&config::load(None, &["data.root=images".into(), set.into()]).unwrap(), &dataset);
