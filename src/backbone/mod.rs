@@ -55,7 +55,7 @@ pub use spec::{
     VitSpec,
 };
 pub use stage::{Readout, Stage};
-pub use tensors::Tensors;
+pub use tensors::{Tensors, check_finite};
 pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
 pub use visual_prompts::VisualPrompts;

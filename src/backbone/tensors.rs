@@ -4,7 +4,7 @@
 //! more than once in memory.
 
 use candle_core::pickle::PthTensors;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Storage, Tensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ impl<'a> Tensors<'a> {
     /// One tensor as f32, whatever float type it is stored in.
     ///
     /// # Errors
-    /// A message when it is absent, of no float type, or unreadable.
+    /// A message when it is absent, of no float type, unreadable, or holds values that are not finite.
     pub fn read(&self, name: &str) -> Result<Tensor, String> {
         let stored = self.0.get(name).ok_or_else(|| format!("{name} is missing"))?;
         let Some(dtype) = stored.float_type() else { return Err(format!("{name} has no float type")) };
@@ -106,7 +106,29 @@ impl<'a> Tensors<'a> {
             }
         };
         let tensor = tensor.and_then(|tensor| tensor.to_dtype(DType::F32)?.contiguous());
-        tensor.map_err(|error| format!("{name}: {error}"))
+        let tensor = tensor.map_err(|error| format!("{name}: {error}"))?;
+        check_finite(name, &tensor)?;
+        Ok(tensor)
+    }
+}
+
+/// Refuses weights that are not finite numbers: they make every answer of a model worthless, and mostly without a trace.
+///
+/// # Errors
+/// A message that names the tensor.
+pub fn check_finite(name: &str, tensor: &Tensor) -> Result<(), String> {
+    let count = || -> candle_core::Result<usize> {
+        let values = tensor.to_dtype(DType::F32)?.contiguous()?;
+        let (storage, layout) = values.storage_and_layout();
+        let bad = |values: &[f32]| values.iter().filter(|value| !value.is_finite()).count();
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(storage), Some((start, end))) => Ok(bad(&storage.as_slice::<f32>()?[start..end])),
+            _ => Ok(bad(&values.flatten_all()?.to_vec1::<f32>()?)),
+        }
+    };
+    match count().map_err(|error| format!("{name}: {error}"))? {
+        0 => Ok(()),
+        bad => Err(format!("{name} has values that are not finite numbers ({bad} of {})", tensor.elem_count())),
     }
 }
 

@@ -66,6 +66,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
         "checked_by": exported.checked_by,
         "max_abs_diff": exported.max_abs_diff,
         "max_rel_diff": exported.max_rel_diff,
+        "max_probability_diff": exported.max_probability_diff,
         "notes": exported.notes,
     });
     console.output(&result, || {
@@ -76,7 +77,10 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
             ("size", format!("{:.1} MB", exported.bytes as f64 / 1e6)),
             (
                 "largest difference",
-                format!("{:.1e} of a logit ({:.1e} of the largest)", exported.max_abs_diff, exported.max_rel_diff),
+                format!(
+                    "{:.1e} of a logit ({:.1e} of the largest), {:.1e} of a probability",
+                    exported.max_abs_diff, exported.max_rel_diff, exported.max_probability_diff
+                ),
             ),
             ("checked on", format!("{images} images by {}", exported.checked_by)),
         ];

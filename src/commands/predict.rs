@@ -3,7 +3,7 @@
 
 use crate::data::inputs::Inputs;
 use crate::error::{DataError, Error, Result};
-use crate::experiment::predict::{Prediction, Predictor};
+use crate::experiment::predict::{NOT_FINITE, Prediction, Predictor};
 use crate::experiment::saved::SavedRun;
 use crate::report::Console;
 use crate::system::files::Staged;
@@ -76,6 +76,8 @@ struct Writer<'a> {
     file: Option<(BufWriter<File>, Staged)>,
     collected: Vec<Prediction>,
     bad: usize,
+    /// Those of them for which the model gives no finite numbers.
+    not_finite: usize,
     count: usize,
 }
 
@@ -94,7 +96,7 @@ impl<'a> Writer<'a> {
             Ok::<_, Error>((BufWriter::new(file), staged))
         });
         let file = file.transpose()?;
-        let mut writer = Self { console, format, columns, file, collected: Vec::new(), bad: 0, count: 0 };
+        let mut writer = Self { console, format, columns, file, collected: Vec::new(), bad: 0, not_finite: 0, count: 0 };
         if format == Some(Format::Csv) {
             writer.line(&columns.header()?)?;
         }
@@ -104,6 +106,7 @@ impl<'a> Writer<'a> {
     fn write(&mut self, row: Prediction) -> Result<()> {
         self.count += 1;
         self.bad += usize::from(row.error.is_some());
+        self.not_finite += usize::from(row.error.as_deref() == Some(NOT_FINITE));
         match self.format {
             None => self.collected.push(row),
             Some(Format::Csv) => self.line(&self.columns.row(&row)?)?,
@@ -137,6 +140,9 @@ impl<'a> Writer<'a> {
         }
         if self.bad == 0 {
             return Ok(());
+        }
+        if self.not_finite > 0 {
+            return Err(Error::NotFinite(format!("{NOT_FINITE} for {} of {} files", self.not_finite, self.count)));
         }
         let message = format!("{} of {} files could not be used", self.bad, self.count);
         Err(DataError::invalid(message, "their rows say why").into())

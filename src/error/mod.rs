@@ -34,7 +34,7 @@ pub enum ExitCode {
     Weights = 4,
     /// Reading, writing or downloading failed.
     Io = 5,
-    /// The loss is no longer a finite number.
+    /// A loss, a feature or a logit is not a finite number.
     Numerics = 6,
     /// Another process works in the run directory.
     Locked = 7,
@@ -103,6 +103,9 @@ pub enum Error {
     /// Training produced values that are not finite.
     #[error("{0}")]
     Numerics(String),
+    /// A finished model gives features or logits that are not finite.
+    #[error("{0}")]
+    NotFinite(String),
     /// The run directory is in use.
     #[error("{} is in use by another vitadapt process", .0.display())]
     Locked(PathBuf),
@@ -182,7 +185,7 @@ impl Error {
             Self::Weights(_) => ExitCode::Weights,
             Self::Hub(error) => error.exit_code(),
             Self::Io { .. } | Self::Plot { .. } => ExitCode::Io,
-            Self::Numerics(_) => ExitCode::Numerics,
+            Self::Numerics(_) | Self::NotFinite(_) => ExitCode::Numerics,
             Self::Locked(_) => ExitCode::Locked,
             Self::Gate(_) => ExitCode::Gate,
             Self::Stopped { code, .. } | Self::Interrupted { code, .. } | Self::Runs { code, .. } => *code,
@@ -202,6 +205,10 @@ impl Error {
             Self::Numerics(_) => {
                 Some("lower train.lr, add warm-up (train.warmup) or clip harder (train.clip_grad)".into())
             }
+            Self::NotFinite(_) => Some(
+                "weights without such numbers are in range but too large: try run.precision = \"f32\", or other weights"
+                    .into(),
+            ),
             Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),
             Self::Stopped { .. } => Some("continue with the same command and --resume".into()),
             Self::Interrupted { .. } => Some("the same command continues where this one stopped".into()),

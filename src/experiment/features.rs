@@ -50,8 +50,8 @@ impl FeatureSet {
     /// address.
     ///
     /// # Errors
-    /// A usage error when pixels depend on their batch; data errors of files that changed under way, and of images
-    /// whose features are not finite.
+    /// A usage error when pixels depend on their batch; data errors of files that changed under way; when features are
+    /// not finite.
     pub fn compute(
         session: &Session,
         (params, weights): (&Params, &str),

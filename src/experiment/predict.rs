@@ -14,6 +14,9 @@ use crate::report::Console;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
+/// The error of an image for which the model gives no finite numbers.
+pub const NOT_FINITE: &str = "the model gives no finite numbers";
+
 /// What is said of one image; with an `error` in place of a label when the file cannot be used.
 #[derive(Debug, Serialize)]
 pub struct Prediction {
@@ -173,7 +176,7 @@ impl Predictor {
         let record = &self.run.record;
         let probabilities = softmax(&answer.logits, record.temperature.unwrap_or(1.0));
         if probabilities.iter().any(|probability| !probability.is_finite()) {
-            return Prediction { error: Some("the model gives no finite numbers".into()), ..Prediction::of(path) };
+            return Prediction { error: Some(NOT_FINITE.into()), ..Prediction::of(path) };
         }
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));

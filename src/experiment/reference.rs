@@ -65,7 +65,7 @@ impl ReferenceFeatures {
     /// only when `unknown.k` is not 0.
     ///
     /// # Errors
-    /// A data error for features that are not finite; when the file cannot be written.
+    /// When features are not finite; when the file cannot be written.
     fn write(&self, folder: &Path, session: &Session, dataset: &Dataset, console: &Console) -> Result<ReferenceRecord> {
         let settings = session.settings.unknown;
         let names = self.train.samples.iter().map(|&sample| dataset.samples[sample].name.clone()).collect();
@@ -97,7 +97,7 @@ impl ReferenceFeatures {
 /// Remembers the training images in a run directory, unless the settings say not to.
 ///
 /// # Errors
-/// Those of `features`; a data error for features that are not finite; when the file cannot be written.
+/// Those of `features`; when those are not finite; when the file cannot be written.
 pub fn remember(
     folder: &Path,
     session: &Session,

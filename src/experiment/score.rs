@@ -2,7 +2,7 @@
 
 use crate::config::InspectionSettings;
 use crate::data::{Dataset, Split};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temperature};
 use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
@@ -61,10 +61,11 @@ impl SplitScore {
     /// All metrics of scored samples, under the name that their files will have; groups of the data widen the intervals.
     ///
     /// # Errors
-    /// When there are no samples.
+    /// When there are no samples; when a logit is not finite, naming the image.
     pub fn new(name: &str, dataset: &Dataset, scored: Scored, calibration: &Calibration) -> Result<Self> {
         let groups: Vec<Option<&str>> =
             scored.indices.iter().map(|&index| dataset.samples[index].group.as_deref()).collect();
+        check_finite(&scored, dataset)?;
         let groups = if groups.iter().all(Option::is_none) { Vec::new() } else { groups };
         let (temperature, classes) = (calibration.temperature.unwrap_or(1.0), &dataset.classes);
         let evaluation = evaluate(name, &scored.logits, &scored.labels, classes, temperature, &groups)?;
@@ -78,6 +79,19 @@ impl SplitScore {
 
 /// What splits were scored, each with its logits.
 pub type ScoredSplits = Vec<(Split, Scored)>;
+
+/// Refuses logits that are not finite: whatever followed from them would look like a score.
+fn check_finite(scored: &Scored, dataset: &Dataset) -> Result<()> {
+    let classes = dataset.classes.len().max(1);
+    let bad = |row: &[f32]| !row.iter().all(|logit| logit.is_finite());
+    let Some(first) = scored.logits.chunks_exact(classes).position(bad) else { return Ok(()) };
+    let all = scored.logits.chunks_exact(classes).filter(|row| bad(row)).count();
+    let name = &dataset.samples[scored.indices[first]].name;
+    let images = scored.labels.len();
+    Err(Error::NotFinite(format!(
+        "the logits of {all} of {images} images are not finite numbers, the first those of {name}"
+    )))
+}
 
 /// The logits of the splits that have images, and the features that the head read of the validation images, row-major.
 ///

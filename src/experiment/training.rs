@@ -21,7 +21,9 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::features::ReferenceRecord;
 use crate::model::{BatchSource, DropRates, FrozenInputs, Model};
-use crate::report::{Console, FinetuneResult, Run, RunRecord, RunResult, Status, TrainingReport, plots, verdict};
+use crate::report::{
+    Console, Evidence, FinetuneResult, Run, RunRecord, RunResult, Status, TrainingReport, WorstClass, plots,
+};
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::{Signal, StopRequest};
@@ -262,9 +264,10 @@ impl Training {
 
     /// What `finetune --json` prints.
     fn result(&self, scores: &[SplitScore]) -> FinetuneResult {
-        let accuracy = |wanted: Split| score::of(scores, wanted).map(|evaluation| evaluation.accuracy);
+        let (val, test) = (score::of(scores, Split::Val), score::of(scores, Split::Test));
+        let foremost = score::foremost(scores);
         let history = &self.progress.history;
-        let verdict = verdict(history);
+        let verdict = Evidence::new(&self.progress, val, test).verdict();
         let images = self.record.data.train as f64;
         let seconds: f64 = history.iter().map(|epoch| images / epoch.images_per_second).sum();
         let images_per_second = images * history.len() as f64 / seconds;
@@ -275,8 +278,13 @@ impl Training {
             total_parameters: self.record.total_parameters,
             epochs: history.len(),
             best_epoch: self.progress.early_stop.best_epoch(),
-            val_accuracy: accuracy(Split::Val),
-            test_accuracy: accuracy(Split::Test),
+            val_accuracy: val.map(|val| val.accuracy),
+            val_balanced_accuracy: val.map(|val| val.balanced_accuracy),
+            test_accuracy: test.map(|test| test.accuracy),
+            test_accuracy_ci95: test.and_then(|test| test.accuracy_ci95),
+            test_balanced_accuracy: test.map(|test| test.balanced_accuracy),
+            baseline: foremost.map(|foremost| foremost.majority_baseline),
+            worst_class: foremost.and_then(WorstClass::of),
             seconds: self.record.wall_seconds,
             images_per_second: images_per_second.is_finite().then_some(images_per_second),
             peak_memory_bytes: self.record.peak_memory_bytes,
@@ -285,7 +293,7 @@ impl Training {
             soup: self.record.soup.clone(),
             wise_ft: self.record.wise_ft.clone(),
             inspection: score::inspection(scores).cloned(),
-            verdict: verdict.code().to_owned(),
+            verdict: verdict.kind().code().to_owned(),
             verdict_reason: verdict.sentence(),
             remedy: verdict.remedy(&self.session.settings),
         }

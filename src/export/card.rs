@@ -41,9 +41,12 @@ fn input(model: &ExportModel) -> String {
     format!("RGB of {side} x {side} pixels, {shape}, in 0..1, less the mean {mean:?}, divided by {std:?}.")
 }
 
-fn calibration(model: &ExportModel) -> String {
+/// What the softmax of the logits means.
+pub(super) fn calibration(model: &ExportModel) -> String {
     match model.temperature {
-        Some(temperature) => format!("softmax(logits / {temperature}) gives calibrated probabilities."),
+        Some(temperature) => format!(
+            "softmax(logits) gives calibrated probabilities: the temperature that was fitted, {temperature}, is in the head."
+        ),
         None => "The run had no validation images: softmax(logits) is not calibrated.".to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! A trained model in the formats of other libraries, with its preprocessing.
 //!
 //! A format writes files and reads them back; nothing is published before what was read back gives the model's own
-//! logits on real images (`publish`).
+//! logits and probabilities on real images (`publish`).
 
 mod adapt;
 mod card;
@@ -39,7 +39,7 @@ pub struct ExportModel {
     pub classes: Vec<String>,
     /// How images become input.
     pub preprocess: Preprocess,
-    /// Divides the logits to calibrate probabilities, if it was fitted.
+    /// Divides the logits to calibrate probabilities, if it was fitted; it goes into the head that is written.
     pub temperature: Option<f64>,
     /// The pretrained weights it started from.
     pub backbone: String,
@@ -61,6 +61,33 @@ impl ExportModel {
         self.readout = Readout::POOL;
         self.keep_needed();
         self
+    }
+
+    /// The same with a head that gives the logits divided by the temperature: a library's softmax of them are the run's
+    /// calibrated probabilities. `temperature` stays, to say so.
+    ///
+    /// # Errors
+    /// When the head has no weight, or the device is out of memory.
+    fn with_temperature_in_head(&self) -> Result<Self> {
+        let mut model = self.clone();
+        let divisor = self.divisor();
+        if divisor == 1.0 {
+            return Ok(model);
+        }
+        if let Some(scale) = self.params.get("head.logit_scale") {
+            model.params.insert("head.logit_scale", (scale - divisor.ln())?);
+        } else {
+            model.params.insert("head.weight", (self.params.tensor("head.weight")? / divisor)?);
+        }
+        if let Some(bias) = self.params.get("head.bias") {
+            model.params.insert("head.bias", (bias / divisor)?);
+        }
+        Ok(model)
+    }
+
+    /// What logits are divided by for calibrated probabilities; 1 when nothing was fitted.
+    fn divisor(&self) -> f64 {
+        self.temperature.unwrap_or(1.0)
     }
 
     /// Drops parameters that neither the architecture has nor training added.

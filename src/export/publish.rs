@@ -2,12 +2,13 @@
 
 use super::{ExportModel, Format, Layout};
 use crate::error::{Error, Result, WeightsError};
+use crate::metrics::softmax;
 use crate::system::files::{Staged, create_folder, sync_folder};
 use candle_core::Tensor;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Largest accepted difference of a logit, relative to the largest logit.
+/// Largest accepted difference of a logit, relative to the largest logit, and of a probability.
 pub const TOLERANCE: f64 = 1e-4;
 
 /// Images and the model's logits for them.
@@ -15,7 +16,7 @@ pub const TOLERANCE: f64 = 1e-4;
 pub struct Check {
     /// Standardised pixels (B, 3, S, S) on the host.
     pub pixels: Tensor,
-    /// The model's own logits, row-major (B, classes).
+    /// The model's own logits before the temperature, row-major (B, classes).
     pub logits: Vec<f32>,
 }
 
@@ -26,10 +27,12 @@ pub struct Exported {
     pub files: Vec<PathBuf>,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Largest absolute difference between the model's logits and those of the files.
+    /// Largest absolute difference between the model's logits, divided by the temperature, and those of the files.
     pub max_abs_diff: f64,
     /// The same relative to the largest logit.
     pub max_rel_diff: f64,
+    /// Largest absolute difference between the run's calibrated probabilities and the softmax of the files' logits.
+    pub max_probability_diff: f64,
     /// What ran the files.
     pub checked_by: &'static str,
     /// Notes for the user.
@@ -81,16 +84,17 @@ pub fn export(format: &dyn Format, model: &ExportModel, check: &Check, out: &Pat
     let staged = Staged::beside(out);
     let staging = staged.path();
     create_folder(staging)?;
-    let notes = format.write(model, staging, &name)?;
-    let differences = compare(format, check, staging, &name).map_err(|error| error.at(out, &notes))?;
+    let notes = format.write(&model.with_temperature_in_head()?, staging, &name)?;
+    let differences = compare(format, model, check, (staging, &name)).map_err(|error| error.at(out, &notes))?;
     sync_folder(staging)?;
     let (files, bytes) = publish(format.layout(), staging, out)?;
     sync_folder(parent)?;
     Ok(Exported {
         files,
         bytes,
-        max_abs_diff: differences.0,
-        max_rel_diff: differences.1,
+        max_abs_diff: differences.absolute,
+        max_rel_diff: differences.relative,
+        max_probability_diff: differences.probability,
         checked_by: format.checked_by(),
         notes,
     })
@@ -109,23 +113,33 @@ fn is_empty_folder(path: &Path) -> bool {
 enum Rejection {
     /// They could not be run.
     Unreadable(Error),
-    /// They give other logits: the largest difference, absolute and relative.
-    Differs(f64, f64),
+    /// They give other logits or probabilities.
+    Differs(Differences),
+}
+
+/// The largest differences.
+struct Differences {
+    /// Of a logit.
+    absolute: f64,
+    /// The same relative to the largest logit.
+    relative: f64,
+    /// Of a probability.
+    probability: f64,
 }
 
 impl Rejection {
     /// The failure of an export to `out`, with what was known of it before.
     fn at(self, out: &Path, notes: &[String]) -> Error {
-        let (absolute, relative) = match self {
+        let Differences { absolute, relative, probability } = match self {
             Self::Unreadable(error) => return error,
-            Self::Differs(absolute, relative) => (absolute, relative),
+            Self::Differs(differences) => differences,
         };
         let known: String = notes.iter().map(|note| format!("; {note}")).collect();
         WeightsError::Invalid {
             path: out.to_path_buf(),
             reason: format!(
                 "the files written give other logits: the largest difference is {absolute:.3e}, {relative:.1e} of the \
-                 largest logit, where {TOLERANCE:.0e} is allowed{known}"
+                 largest logit, and {probability:.1e} of a probability, where {TOLERANCE:.0e} is allowed{known}"
             ),
             hint: Some("nothing was kept; another --format may express this model exactly".into()),
         }
@@ -133,22 +147,35 @@ impl Rejection {
     }
 }
 
-/// The largest difference of a logit, absolute and relative.
-fn compare(format: &dyn Format, check: &Check, folder: &Path, name: &str) -> Result<(f64, f64), Rejection> {
+/// Runs the files on the images of the check.
+fn compare(
+    format: &dyn Format,
+    model: &ExportModel,
+    check: &Check,
+    (folder, name): (&Path, &str),
+) -> Result<Differences, Rejection> {
     let run =
         || -> Result<Vec<f32>> { Ok(format.logits(folder, name, &check.pixels)?.flatten_all()?.to_vec1::<f32>()?) };
-    let again = run().map_err(Rejection::Unreadable)?;
-    let largest = check.logits.iter().fold(0f64, |largest, logit| largest.max(f64::from(logit.abs())));
-    let differs = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
-    // A comparison that NaN cannot pass.
-    let absolute =
-        again.iter().zip(&check.logits).map(differs).fold(0f64, |a, b| if a.is_nan() || b <= a { a } else { b });
-    let relative = absolute / largest.max(f64::from(f32::MIN_POSITIVE));
-    if again.len() == check.logits.len() && relative <= TOLERANCE {
-        Ok((absolute, relative))
-    } else {
-        Err(Rejection::Differs(absolute, relative))
-    }
+    let again: Vec<f64> = run().map_err(Rejection::Unreadable)?.into_iter().map(f64::from).collect();
+    let own: Vec<f64> = check.logits.iter().map(|&logit| f64::from(logit) / model.divisor()).collect();
+    let probabilities = |logits: &[f64]| -> Vec<f64> {
+        logits.chunks(model.classes.len().max(1)).flat_map(|row| softmax(row, 1.0)).collect()
+    };
+    let largest = own.iter().fold(0f64, |largest, logit| largest.max(logit.abs()));
+    let absolute = furthest(&again, &own);
+    let differences = Differences {
+        absolute,
+        relative: absolute / largest.max(f64::from(f32::MIN_POSITIVE)),
+        probability: furthest(&probabilities(&again), &probabilities(&own)),
+    };
+    let agree = differences.relative <= TOLERANCE && differences.probability <= TOLERANCE;
+    if again.len() == own.len() && agree { Ok(differences) } else { Err(Rejection::Differs(differences)) }
+}
+
+/// The largest difference; NaN, which passes no comparison, when there is one.
+fn furthest(a: &[f64], b: &[f64]) -> f64 {
+    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, |a: f64, b| if a.is_nan() || b <= a { a } else { b })
 }
 
 /// Moves the files into place; gives their paths and bytes.

@@ -16,6 +16,7 @@ use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::transform::Pipeline;
 use crate::data::transform::View;
 use crate::error::Result;
+use crate::linalg::Matrix;
 use std::sync::Arc;
 
 /// Called after each batch with its number of images; an error stops the computation.
@@ -41,7 +42,7 @@ impl Images {
     /// view, 0 without augmentation. Memory is bounded by the batch, apart from what the cache cannot hold.
     ///
     /// # Errors
-    /// Data errors of files that changed meanwhile; those of `on_batch`.
+    /// Data errors of files that changed meanwhile; when values are not finite; those of `on_batch`.
     pub fn rows(
         &self,
         positions: &[usize],
@@ -59,7 +60,9 @@ impl Images {
             let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };
             for batch in Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)? {
                 let batch = batch?;
-                extractor.rows(&batch)?.chunks_exact(width).try_for_each(&mut *sink)?;
+                let rows = extractor.rows(&batch)?;
+                Matrix::new(&rows, width).check_finite(|i| self.dataset.samples[batch.indices[i]].name.clone())?;
+                rows.chunks_exact(width).try_for_each(&mut *sink)?;
                 on_batch(batch.labels.len())?;
             }
             Ok(())

@@ -56,7 +56,7 @@ impl ReferenceSet {
     /// The set of n named images with features (n, width).
     ///
     /// # Errors
-    /// A data error that names an image whose features are not finite.
+    /// When features are not finite, naming the image.
     pub fn new(features: Matrix<'_>, names: Vec<String>) -> Result<Self> {
         features.check_finite(|i| names.get(i).cloned().unwrap_or_default())?;
         Ok(Self { values: unit_rows(features), width: features.cols(), names })

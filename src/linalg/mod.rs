@@ -3,7 +3,7 @@
 pub mod distances;
 pub mod neighbors;
 
-use crate::error::{DataError, Result};
+use crate::error::{Error, Result};
 use crate::kernels::simd;
 
 /// A dense row-major matrix of feature vectors: one row per image.
@@ -59,15 +59,11 @@ impl<'a> Matrix<'a> {
     /// Refuses values that are not numbers or infinite, which would spread silently through every sum.
     ///
     /// # Errors
-    /// A data error that names the first such row by `describe`.
+    /// [`Error::NotFinite`], which names the first such row by `describe`.
     pub fn check_finite(&self, describe: impl Fn(usize) -> String) -> Result<()> {
         match (0..self.rows()).find(|&i| !self.row(i).iter().all(|value| value.is_finite())) {
             None => Ok(()),
-            Some(i) => Err(DataError::invalid(
-                format!("the features of {} are not finite numbers", describe(i)),
-                "check the image; if it is fine, the backbone's weights are damaged",
-            )
-            .into()),
+            Some(i) => Err(Error::NotFinite(format!("the features of {} are not finite numbers", describe(i)))),
         }
     }
 }

@@ -15,8 +15,13 @@ pub const TEMPERATURE_BOUNDS: [f64; 2] = [1e-5, 20.0];
 ///
 /// None when it is not finite: a NaN logit, or a true class of probability 0.
 pub fn nll(scores: &Scores, temperature: f64) -> Option<f64> {
-    let total: f64 = scores.rows().map(|(row, label)| log_sum_exp(row, temperature) - row[label] / temperature).sum();
+    let total: f64 = losses(scores, temperature).iter().sum();
     Some(total / scores.len() as f64).filter(|mean| mean.is_finite())
+}
+
+/// −ln p(true class) of each sample (n), in nats; NaN with a NaN logit.
+pub fn losses(scores: &Scores, temperature: f64) -> Vec<f64> {
+    scores.rows().map(|(row, label)| log_sum_exp(row, temperature) - row[label] / temperature).collect()
 }
 
 /// How confidence compares with accuracy, before and after temperature scaling: the content of a reliability

@@ -102,7 +102,7 @@ fn at_most(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> 
     miss(metric, value, flag, bound?, "above", |value, bound| value <= bound)
 }
 
-/// The message when `value` is undefined or does not hold against `bound`; a bound that is NaN never holds.
+/// The message when `value` is undefined, not finite, or does not hold against `bound`; a bound that is NaN never holds.
 fn miss(
     metric: &str,
     value: Option<f64>,
@@ -111,7 +111,7 @@ fn miss(
     side: &str,
     holds: fn(f64, f64) -> bool,
 ) -> Option<String> {
-    match value {
+    match value.filter(|value| value.is_finite()) {
         None => Some(format!("{metric} is undefined, which misses {flag} {bound}")),
         Some(value) if holds(value, bound) => None,
         Some(value) => Some(format!("{metric} {} is {side} {flag} {bound}", shown(value, bound))),
@@ -196,8 +196,10 @@ mod tests {
 
     #[test]
     fn undefined_misses() {
-        let single = Evaluation { auroc_macro: None, ..evaluation() };
         let gates = Gates { min_auroc: Some(0.5), ..Gates::default() };
-        assert_eq!(gates.check(&single), ["macro AUROC is undefined, which misses --min-auroc 0.5"]);
+        for auroc_macro in [None, Some(f64::NAN), Some(f64::INFINITY)] {
+            let single = Evaluation { auroc_macro, ..evaluation() };
+            assert_eq!(gates.check(&single), ["macro AUROC is undefined, which misses --min-auroc 0.5"]);
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod calibration;
+mod chance;
 mod confusion;
 mod evaluation;
 mod gates;
@@ -19,8 +20,9 @@ use evaluation::mean;
 
 pub use accuracy::{accuracy, balanced_accuracy, majority_baseline};
 pub use calibration::{
-    ECE_BINS, Reliability, ReliabilityBin, TEMPERATURE_BOUNDS, ece, fit_temperature, nll, reliability_bins,
+    ECE_BINS, Reliability, ReliabilityBin, TEMPERATURE_BOUNDS, ece, fit_temperature, losses, nll, reliability_bins,
 };
+pub use chance::{UNBALANCED, better_than_chance, missed_classes};
 pub use confusion::Confusion;
 pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;

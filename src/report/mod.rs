@@ -22,14 +22,16 @@ pub use console::{Console, ProgressBar, Verbosity};
 pub use forecast::{Forecast, mebibytes};
 pub use inspection::{inspection_first, inspection_table};
 pub use reading::Reading;
-pub use result::{FinetuneResult, LrFinderResult, PathPoint, ProbeResult, RunResult, TemplateScore, ZeroshotResult};
+pub use result::{
+    FinetuneResult, LrFinderResult, PathPoint, ProbeResult, RunResult, TemplateScore, WorstClass, ZeroshotResult,
+};
 pub use run::{BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse};
 pub use table::{
     confusion_table, evaluation_table, key_value_table, listing_table, percent, recall_table, robustness_table,
     template_table, thousands,
 };
 pub use training::{TrainingReport, read_epochs};
-pub use verdict::{Verdict, verdict};
+pub use verdict::{Evidence, Kind, Verdict};
 
 pub use crate::system::files::write_json;
 

@@ -6,7 +6,7 @@ mod lr_finder;
 mod probe;
 mod zeroshot;
 
-pub use finetune::FinetuneResult;
+pub use finetune::{FinetuneResult, WorstClass};
 pub use lr_finder::LrFinderResult;
 pub use probe::{PathPoint, ProbeResult};
 pub use zeroshot::{TemplateScore, ZeroshotResult};
@@ -84,7 +84,9 @@ mod tests {
         let cache = json!({"hits": 1, "misses": 2, "seconds": 0.5});
         let finetune = json!({
             "run": "runs/a", "strategy": "full", "trainable_parameters": 1, "total_parameters": 2, "epochs": 3,
-            "best_epoch": 2, "val_accuracy": 0.1, "test_accuracy": null, "seconds": 1.5, "images_per_second": null,
+            "best_epoch": 2, "val_accuracy": 0.1, "val_balanced_accuracy": 0.2, "test_accuracy": null,
+            "test_accuracy_ci95": null, "test_balanced_accuracy": null, "baseline": 0.3,
+            "worst_class": {"class": "a", "recall": 0.0, "support": 7}, "seconds": 1.5, "images_per_second": null,
             "peak_memory_bytes": 7, "expected_memory_bytes": null, "cache": null, "soup": null, "wise_ft": null,
             "inspection": null, "verdict": "ok", "verdict_reason": "no sign", "remedy": null,
         });

@@ -4,7 +4,7 @@
 //! into place; the one it replaces is set aside until the new one is durable. Loading takes the newest folder whose
 //! manifest verifies. Only trainable parameters are stored: the frozen ones are the backbone's.
 
-use crate::backbone::Params;
+use crate::backbone::{Params, check_finite};
 use crate::error::{Error, Result, WeightsError};
 use crate::system::digest::{sha256, sha256_of_file};
 use crate::system::files::{create_folder, sync_folder, write_synced};
@@ -243,7 +243,11 @@ fn read_folder<S: DeserializeOwned>(folder: &Path) -> Result<Saved<S>> {
         Ok(tensors.into_iter().collect())
     };
     let optimizer = folder.join(OPTIMIZER).exists().then(|| tensors(OPTIMIZER)).transpose()?;
-    Ok(Saved { params: tensors(MODEL)?, optimizer, state: read_json(&folder.join(STATE))? })
+    let params = tensors(MODEL)?;
+    for (name, tensor) in &params {
+        check_finite(name, tensor).map_err(|reason| WeightsError::invalid(folder.join(MODEL), reason))?;
+    }
+    Ok(Saved { params, optimizer, state: read_json(&folder.join(STATE))? })
 }
 
 fn remove_folder(path: &Path) -> Result<()> {

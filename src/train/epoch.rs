@@ -4,11 +4,9 @@ use super::fit::{Fit, Observer};
 use super::progress::{EpochRecord, Progress, Running};
 use super::schedule::LrSchedule;
 use super::state::TrainState;
+use super::validation::{Validation, validate};
 use crate::backbone::Role;
-use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::metrics::{Confusion, Scores, accuracy, nll};
-use crate::model::{BatchSource, Model};
 use crate::system::memory::peak_memory_bytes;
 use std::time::Instant;
 
@@ -44,18 +42,21 @@ impl Fit<'_> {
             lr: self.reported_lr() * schedule.factor(progress.step - 1),
             train_loss: running.loss / running.seen as f64,
             train_accuracy: running.correct as f64 / running.seen as f64,
-            val_loss: validation.map(|(loss, _)| loss).filter(|loss| loss.is_finite()),
-            val_accuracy: validation.map(|(_, accuracy)| accuracy),
+            val_loss: validation.as_ref().map(|found| found.loss).filter(|loss| loss.is_finite()),
+            val_accuracy: validation.as_ref().map(|found| found.accuracy),
             images_per_second: images_per_second(&running),
             seconds: running.seconds + clock.elapsed().as_secs_f64(),
             peak_memory_bytes: peak_memory_bytes(),
         };
-        let best = match validation {
-            Some((loss, accuracy)) => progress.early_stop.update(self.early_stop, progress.epoch, loss, accuracy),
+        let best = match &validation {
+            Some(found) => progress.early_stop.update(self.early_stop, progress.epoch, found.loss, found.accuracy),
             // Without validation images the last epoch is as good a choice as any.
             None => progress.early_stop.update(self.early_stop, progress.epoch, 0.0, progress.epoch as f64),
         };
         progress.stopped_early = progress.early_stop.exhausted(self.early_stop);
+        if let Some(found) = validation {
+            progress.validation.add(progress.epoch, found.images, best);
+        }
         observer.epoch(&record, best)?;
         progress.history.push(record);
         if best {
@@ -64,8 +65,8 @@ impl Fit<'_> {
         self.keep_ingredient(progress)
     }
 
-    /// Mean loss and accuracy on the validation images.
-    pub(super) fn validate(&self) -> Result<Option<(f64, f64)>> {
+    /// The scores on the validation images.
+    pub(super) fn validate(&self) -> Result<Option<Validation>> {
         validate(self.source, self.trainer.model)
     }
 
@@ -74,21 +75,6 @@ impl Fit<'_> {
         let only_head = self.trainer.model.params.trained().all(|(name, _)| Role::of(name) == Some(Role::Head));
         if only_head { self.settings.head_lr } else { self.settings.lr }
     }
-}
-
-/// Mean loss and accuracy of a model on the validation images; none when there are none.
-///
-/// # Errors
-/// Data errors of files that changed under way.
-pub fn validate(source: &BatchSource, model: &Model) -> Result<Option<(f64, f64)>> {
-    if source.len(Split::Val) == 0 {
-        return Ok(None);
-    }
-    let scored = source.score(model, Split::Val, &mut |_, _| ())?;
-    let classes = scored.logits.len() / scored.labels.len();
-    let scores = Scores::new(&scored.logits, &scored.labels, classes)?;
-    let confusion = Confusion::new(&scored.labels, &scores.predicted(), classes);
-    Ok(Some((nll(&scores, 1.0).unwrap_or(f64::NAN), accuracy(&confusion))))
 }
 
 fn images_per_second(running: &Running) -> f64 {

@@ -27,4 +27,5 @@ mod step;
 mod step_metrics;
 pub mod trainer;
 pub mod upload;
+pub mod validation;
 pub mod wise_ft;

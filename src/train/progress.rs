@@ -2,6 +2,7 @@
 
 use super::early_stop::EarlyStop;
 use super::safeguard::Safeguard;
+use super::validation::ValidationHistory;
 use serde::{Deserialize, Serialize};
 
 /// One line of `metrics.jsonl`.
@@ -63,6 +64,9 @@ pub struct Progress {
     pub early_stop: EarlyStop,
     /// The finished epochs.
     pub history: Vec<EpochRecord>,
+    /// Image by image, what the verdict compares; absent in checkpoints of older versions.
+    #[serde(default)]
+    pub validation: ValidationHistory,
     /// Whether early stopping has ended the training.
     pub stopped_early: bool,
 }

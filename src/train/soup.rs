@@ -7,6 +7,7 @@ use super::checkpoint::Checkpoints;
 use super::early_stop::score;
 use super::fit::Fit;
 use super::progress::{EpochRecord, Progress};
+use super::validation::Validation;
 use crate::backbone::Params;
 use crate::config::EarlyStopSettings;
 use crate::error::{Result, WeightsError};
@@ -94,7 +95,7 @@ impl Fit<'_> {
         for &epoch in rest {
             let candidate = add(&sum, &self.load_ingredient(epoch)?)?;
             set_to_mean(params, &candidate, epochs.len() + 1)?;
-            let Some((loss, accuracy)) = self.validate()? else { return Ok(None) };
+            let Some(Validation { loss, accuracy, .. }) = self.validate()? else { return Ok(None) };
             let rank = |scores: ValScore| score(self.early_stop, scores.loss, scores.accuracy);
             if rank(ValScore { loss, accuracy }) >= rank(soup) {
                 (sum, soup) = (candidate, ValScore { loss, accuracy });

@@ -84,7 +84,7 @@ pub fn run_page(k: usize, n: usize) -> RunPage {
         "wall_seconds": 71.4, "peak_memory_bytes": 271_000_000,
         "result": {"run": "runs/page", "strategy": "full", "trainable_parameters": 5_700_000,
                    "total_parameters": 5_700_000, "epochs": 8, "best_epoch": 6, "seconds": 71.4,
-                   "verdict": "overfitting", "verdict_reason": "over-fitting: training accuracy reaches 99.0 %",
+                   "verdict": "over_fits", "verdict_reason": "over-fits: training accuracy reaches 99.0 %",
                    "remedy": "try dropout (model.head_dropout = 0.2)"},
     });
     let toml = format!("# {HOSTILE}\n[data]\nroot = \"images\"\n");

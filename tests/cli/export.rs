@@ -81,7 +81,11 @@ fn every_backbone_leaves_with_its_logits_or_is_refused_by_name() {
         let (model, check) = model(&fixture(name), None, PoolChoice::Backbone);
         for format in FORMATS {
             match exported(format.name(), &model, &check) {
-                Ok(exported) => assert!(exported.max_rel_diff <= TOLERANCE, "{name} as {}", format.name()),
+                Ok(exported) => assert!(
+                    exported.max_rel_diff <= TOLERANCE && exported.max_probability_diff <= TOLERANCE,
+                    "{name} as {}",
+                    format.name()
+                ),
                 // timm's layer norms cannot have the epsilon of transformers' ViT, and these tokens are tiny.
                 Err(error) if error.exit_code() == ExitCode::Weights => {
                     let why = "timm's layer norms add 0.000001 to the variance, the model's add 0.000000000001";
@@ -106,6 +110,32 @@ fn every_backbone_leaves_with_its_logits_or_is_refused_by_name() {
     assert_eq!(theirs.count(), names.iter().filter(|name| name.starts_with("timm")).count());
     for name in ["hf_vit", "hf_dinov2", "hf_dinov2_swiglu", "hf_dinov2_registers", "hf_deit", "hf_deit_teacher"] {
         assert!(!refused("transformers", name), "{name}");
+    }
+}
+
+/// Whoever takes the softmax of a library's logits gets the run's calibrated probabilities.
+#[test]
+fn the_temperature_is_in_the_head_of_every_format() {
+    let (model, check) = model(&fixture("timm_vit_cls"), None, PoolChoice::Backbone);
+    for (temperature, divisor) in [(Some(1.5), 1.5), (Some(0.002), 0.002), (None, 1.0)] {
+        let model = ExportModel { temperature, ..model.clone() };
+        for format in FORMATS {
+            let folder = tempfile::tempdir().unwrap();
+            let out = target(&folder, format.name());
+            let exported = export(*format, &model, &check, &out).unwrap();
+            assert!(exported.max_probability_diff <= TOLERANCE, "{exported:?}");
+            let (place, name) = if out.is_dir() { (out.as_path(), "model") } else { (folder.path(), "model.onnx") };
+            let found: Vec<f32> =
+                format.logits(place, name, &check.pixels).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            for (found, own) in found.iter().zip(&check.logits) {
+                let wanted = own / divisor;
+                assert!(
+                    (found - wanted).abs() <= 1e-3 * wanted.abs().max(1.0),
+                    "{}: {found} for {wanted}",
+                    format.name()
+                );
+            }
+        }
     }
 }
 

@@ -39,7 +39,13 @@ fn finetune_then_eval_leaves_a_complete_run() {
         "seconds",
         "images_per_second",
         "peak_memory_bytes",
+        "val_balanced_accuracy",
+        "test_balanced_accuracy",
+        "test_accuracy_ci95",
+        "baseline",
+        "worst_class",
         "verdict",
+        "verdict_reason",
     ] {
         assert!(keys.contains(&key), "{key} is missing from {keys:?}");
     }
@@ -252,7 +258,7 @@ fn a_manifest_keeps_its_groups_together_and_needs_no_validation() {
     assert!(["train", "val", "test"].iter().all(|split| by_group.values().any(|found| found == split)), "{by_group:?}");
 
     let alone = run("alone", &["--set", "data.val=0", "--set", "data.test=0"]);
-    assert_eq!((&alone["val_accuracy"], &alone["verdict"]), (&Value::Null, &Value::from("undecided")));
+    assert_eq!((&alone["val_accuracy"], &alone["verdict"]), (&Value::Null, &Value::from("too_few_images")));
     let refused = workspace.command(&["eval", "--run", "runs/alone"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }

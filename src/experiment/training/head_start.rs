@@ -9,10 +9,10 @@ use crate::experiment::features::FeatureSet;
 use crate::experiment::fit_probe::fit;
 use crate::probe::FittedProbe;
 use crate::report::{Console, percent, plots};
-use crate::train::epoch::validate;
 use crate::train::progress::Progress;
 use crate::train::snapshot::snapshot;
 use crate::train::soup::ValScore;
+use crate::train::validation::{Validation, validate};
 use crate::train::wise_ft::Interpolation;
 use candle_core::Tensor;
 
@@ -82,8 +82,11 @@ impl Training {
             self.start = Some(snapshot(&self.model.params)?);
         }
         let resumed = self.checkpoints.path("last").exists();
-        if !resumed && let Some((_, accuracy)) = validate(&self.source, &self.model)? {
-            console.info(format!("head      from texts: {} on validation images before training", percent(accuracy)));
+        if !resumed && let Some(found) = validate(&self.source, &self.model)? {
+            console.info(format!(
+                "head      from texts: {} on validation images before training",
+                percent(found.accuracy)
+            ));
         }
         Ok(())
     }
@@ -105,7 +108,8 @@ impl Training {
             },
         };
         let params = &self.model.params;
-        let mut score = || Ok(validate(&self.source, &self.model)?.map(|(loss, accuracy)| ValScore { loss, accuracy }));
+        let score_of = |found: Validation| ValScore { loss: found.loss, accuracy: found.accuracy };
+        let mut score = || Ok(validate(&self.source, &self.model)?.map(score_of));
         let line = Interpolation { start: &start, end: &tuned.params };
         let record = line.settle(params, wise_ft, &self.session.settings.early_stop, &mut score)?;
         self.checkpoints.save("best", tuned.state.step, params, None, &tuned.state)?;

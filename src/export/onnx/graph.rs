@@ -291,9 +291,7 @@ impl Writer<'_> {
         };
         let bias = self.parameter(Layer::Head.bias())?;
         self.graph.named("Add", &[&product, &bias], &[], vec![LOGITS.into()]);
-        let temperature = self.graph.scalar(self.model.temperature.unwrap_or(1.0) as f32);
-        let scaled = self.graph.node("Div", &[LOGITS, &temperature], &[]);
-        self.graph.named("Softmax", &[&scaled], &[Int("axis", -1)], vec![PROBABILITIES.into()]);
+        self.graph.named("Softmax", &[LOGITS], &[Int("axis", -1)], vec![PROBABILITIES.into()]);
         Ok(())
     }
 

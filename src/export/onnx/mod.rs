@@ -10,7 +10,7 @@ mod run;
 
 use super::numbers::decimals;
 use super::publish::sidecar;
-use super::{ExportModel, Format, Layout, notes, statistics};
+use super::{ExportModel, Format, Layout, card, notes, statistics};
 use crate::backbone::VitSpec;
 use crate::error::{Error, Result, WeightsError};
 use crate::system::files::{write_json, write_synced};
@@ -106,7 +106,7 @@ fn facts(model: &ExportModel) -> Value {
         "architecture": architecture,
         "backbone": model.backbone,
         "classes": model.classes,
-        "temperature": model.temperature,
+        "calibration": card::calibration(model),
         "input": {
             "name": PIXELS,
             "layout": "N, 3 (RGB), height, width; values in 0..1, less the mean, divided by std",

@@ -1,8 +1,8 @@
 //! What `finetune` comes to.
 
-use super::share;
+use super::{share, share_within};
 use crate::cache::CacheUse;
-use crate::metrics::Inspection;
+use crate::metrics::{Evaluation, Inspection};
 use crate::report::{key_value_table, mebibytes, thousands};
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
@@ -26,8 +26,18 @@ pub struct FinetuneResult {
     pub best_epoch: Option<usize>,
     /// Of the best epoch.
     pub val_accuracy: Option<f64>,
+    /// Likewise the mean recall of the classes.
+    pub val_balanced_accuracy: Option<f64>,
     /// Of the best epoch.
     pub test_accuracy: Option<f64>,
+    /// Its 95 % interval.
+    pub test_accuracy_ci95: Option<[f64; 2]>,
+    /// Of the best epoch.
+    pub test_balanced_accuracy: Option<f64>,
+    /// The accuracy of always naming the commonest class of the test images, or else of the validation images.
+    pub baseline: Option<f64>,
+    /// The class with the lowest recall there.
+    pub worst_class: Option<WorstClass>,
     /// Wall time of all processes that worked on it.
     pub seconds: f64,
     /// Training images a second; none when nothing was trained.
@@ -44,37 +54,63 @@ pub struct FinetuneResult {
     pub wise_ft: Option<WiseFtRecord>,
     /// When a good class is named.
     pub inspection: Option<Inspection>,
-    /// The [code](crate::report::Verdict::code) of the verdict.
+    /// The [code](crate::report::Kind::code) of the verdict.
     pub verdict: String,
-    /// The verdict in a sentence.
+    /// The scores with their uncertainty, and all that holds, in words.
     pub verdict_reason: String,
     /// What to do about it.
     pub remedy: Option<String>,
+}
+
+/// The class that is found least.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstClass {
+    /// Its name.
+    pub class: String,
+    /// The share of its images that is found.
+    pub recall: f64,
+    /// Its images.
+    pub support: u64,
+}
+
+impl WorstClass {
+    /// Of the classes that have images; the first among equals.
+    pub fn of(evaluation: &Evaluation) -> Option<Self> {
+        let present = evaluation.per_class.iter().filter(|class| class.support > 0);
+        let worst = present.min_by(|a, b| a.recall.total_cmp(&b.recall))?;
+        Some(Self { class: worst.class.clone(), recall: worst.recall, support: worst.support })
+    }
 }
 
 impl FinetuneResult {
     pub(super) fn table(&self) -> String {
         let count = |count: Option<usize>| count.map_or("none".to_owned(), thousands);
         let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), mebibytes);
-        let verdict = match &self.remedy {
-            Some(remedy) => format!("{}; {remedy}", self.verdict_reason),
-            None => self.verdict_reason.clone(),
-        };
         let memory = format!("{} ({} expected)", bytes(self.peak_memory_bytes), bytes(self.expected_memory_bytes));
-        key_value_table(&[
+        let best = match self.best_epoch {
+            Some(best) if best == self.epochs && best > 1 => format!("{best}, the last"),
+            best => count(best),
+        };
+        let mut rows = vec![
             ("strategy", self.strategy.clone()),
             (
                 "parameters that learn",
                 format!("{} of {}", thousands(self.trainable_parameters), thousands(self.total_parameters)),
             ),
-            ("epochs (best)", format!("{} ({})", thousands(self.epochs), count(self.best_epoch))),
+            ("epochs (best)", format!("{} ({best})", thousands(self.epochs))),
             ("validation accuracy", share(self.val_accuracy)),
-            ("test accuracy", share(self.test_accuracy)),
+            ("test accuracy", share_within(self.test_accuracy, self.test_accuracy_ci95)),
+            ("balanced accuracy", share(self.test_balanced_accuracy.or(self.val_balanced_accuracy))),
+            ("baseline", share(self.baseline)),
             ("time", format!("{:.1} s", self.seconds)),
-            ("training speed", format!("{:.0} images/s", self.images_per_second.unwrap_or_default())),
-            ("peak memory", memory),
-            ("verdict", verdict),
-            ("run", self.run.display().to_string()),
-        ])
+        ];
+        // Where the layers before were run once, it is not the model that is so fast.
+        if let (None, Some(speed)) = (self.cache, self.images_per_second) {
+            rows.push(("training speed", format!("{speed:.0} images/s")));
+        }
+        rows.extend([("peak memory", memory), ("verdict", self.verdict_reason.clone())]);
+        rows.extend(self.remedy.clone().map(|remedy| ("advice", remedy)));
+        rows.push(("run", self.run.display().to_string()));
+        key_value_table(&rows)
     }
 }

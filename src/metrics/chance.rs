@@ -1,0 +1,77 @@
+//! Whether a classifier does better than chance, as a whole and class by class.
+
+use super::{ClassReport, Evaluation};
+use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, Normal};
+
+/// Classes are unbalanced when the commonest has more than this many times the images of the rarest.
+pub const UNBALANCED: f64 = 1.5;
+
+/// The error that is accepted on each side of 95 % intervals.
+const TAIL: f64 = 0.025;
+/// The share of a class that must be found, and the p-value below which it surely is not.
+const HALF: f64 = 0.5;
+const SURE: f64 = 0.05;
+
+/// Whether scores tell the classes apart better than chance: the accuracy's interval lies above always naming the
+/// commonest class, or a class has an AUROC above 1/2 by the test of Mann and Whitney, corrected for the classes.
+pub fn better_than_chance(evaluation: &Evaluation) -> bool {
+    let by_accuracy = evaluation.accuracy_ci95.is_some_and(|[low, _]| low > evaluation.majority_baseline);
+    by_accuracy || ranks_better_than_chance(evaluation)
+}
+
+fn ranks_better_than_chance(evaluation: &Evaluation) -> bool {
+    let classes = evaluation.per_class.iter().filter(|class| class.auroc.is_some()).count();
+    let Some(limit) = Normal::new(0.0, 1.0).ok().map(|normal| normal.inverse_cdf(1.0 - TAIL / classes.max(1) as f64))
+    else {
+        return false;
+    };
+    evaluation.per_class.iter().any(|class| {
+        let (positive, all) = (class.support as f64, evaluation.n as f64);
+        let deviation = ((all + 1.0) / (12.0 * positive * (all - positive))).sqrt();
+        class.auroc.is_some_and(|auroc| auroc - HALF > limit * deviation)
+    })
+}
+
+/// The classes of which fewer than half are found: not by chance, by the binomial test at 5 % corrected for the classes.
+pub fn missed_classes(evaluation: &Evaluation) -> Vec<&ClassReport> {
+    let present = || evaluation.per_class.iter().filter(|class| class.support > 0);
+    let classes = present().count().max(1) as f64;
+    let missed = |class: &&ClassReport| {
+        let found = (class.recall * class.support as f64).round() as u64;
+        Binomial::new(HALF, class.support).is_ok_and(|binomial| binomial.cdf(found) < SURE / classes)
+    };
+    present().filter(missed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::evaluate;
+
+    /// Two classes, 'a' of `a` images and 'b' of `b`, with the logit of 'b' of each.
+    fn evaluation(a: usize, b: usize, logit: impl Fn(usize) -> f64) -> Evaluation {
+        let labels: Vec<usize> = (0..a + b).map(|i| usize::from(i >= a)).collect();
+        let logits: Vec<f64> = (0..a + b).flat_map(|i| [0.0, logit(i)]).collect();
+        evaluate("val", &logits, &labels, &["a".into(), "b".into()], 1.0, &[]).unwrap()
+    }
+
+    #[test]
+    fn five_images_are_no_proof() {
+        // 0 of 5 happens once in 32 where half are found; 0 of 6 once in 64.
+        let always_a = |a, b| evaluation(a, b, |_| -1.0);
+        assert!(missed_classes(&always_a(60, 5)).is_empty());
+        assert_eq!(missed_classes(&always_a(60, 6))[0].class, "b");
+        assert!(missed_classes(&evaluation(60, 60, |i| if i % 2 == 0 { 1.0 } else { -1.0 })).is_empty());
+    }
+
+    #[test]
+    fn a_ranking_is_better_than_chance_where_the_accuracy_is_not() {
+        // All are called 'a', but the six of 'b' come last.
+        let ranked = evaluation(94, 6, |i| i as f64 - 200.0);
+        assert_eq!(ranked.accuracy, ranked.majority_baseline);
+        assert!(better_than_chance(&ranked));
+        assert!(!better_than_chance(&evaluation(94, 6, |i| f64::from(i % 7 == 0) - 2.0)));
+        assert!(better_than_chance(&evaluation(30, 30, |i| if i < 30 { -1.0 } else { 1.0 })));
+        assert!(!better_than_chance(&evaluation(30, 30, |i| if i % 2 == 0 { -1.0 } else { 1.0 })));
+    }
+}

@@ -1,0 +1,55 @@
+//! What to do about a verdict.
+
+use super::{Kind, Verdict};
+use crate::config::{LossWeights, Sampler, Settings, StrategySettings};
+use crate::data::transform::augments;
+
+impl Verdict {
+    /// What to do under these settings, when there is something to do.
+    pub fn remedy(&self, settings: &Settings) -> Option<String> {
+        match self.kind() {
+            Kind::Chance => Some(
+                "look at the labels (`vitadapt check`, the mistakes in report.html) and whether the images show what tells \
+                 the classes apart at this size (model.image_size); then train longer or more of the model"
+                    .into(),
+            ),
+            Kind::MissesClass => Some(self.find_the_class(settings)),
+            Kind::OverFits => Some(against_overfitting(settings)),
+            Kind::StillImproving => {
+                Some("train longer (train.epochs), faster (train.lr), or more of the model".into())
+            }
+            Kind::TooFewImages => Some("hold out more images (data.val), or judge by folds (data.fold)".into()),
+            Kind::Ok if self.best_is_last => Some("the last epoch is the best: more may gain (train.epochs)".into()),
+            Kind::Ok => None,
+        }
+    }
+
+    fn find_the_class(&self, settings: &Settings) -> String {
+        let plain = settings.train.class_weights == LossWeights::None && settings.train.sampler == Sampler::Shuffle;
+        if self.unbalanced && plain {
+            "let rare classes count (train.class_weights = \"balanced\" or train.sampler = \"balanced\"), or judge by score \
+             ([inspection] good = \"…\")"
+                .into()
+        } else {
+            "look at its images (the mistakes in report.html) and its labels; more of them, a larger model.image_size, or \
+             more of the model"
+                .into()
+        }
+    }
+}
+
+/// The remedies of the article that are not in use yet, then what is left.
+fn against_overfitting(settings: &Settings) -> String {
+    let all = [
+        (settings.model.head_dropout == 0.0, "dropout (model.head_dropout = 0.2)"),
+        (!augments(&settings.augment), "augmentation (augment.preset = \"light\")"),
+        (settings.early_stop.patience == 0, "early stopping (early_stop.patience = 5)"),
+        (settings.strategy == StrategySettings::Full, "training fewer blocks (strategy.kind = \"partial\")"),
+    ];
+    let unused: Vec<&str> = all.iter().filter(|(unused, _)| *unused).map(|(_, remedy)| *remedy).collect();
+    match unused.as_slice() {
+        [] => "more images, fewer epochs or a smaller backbone".into(),
+        [one] => format!("try {one}"),
+        [before @ .., last] => format!("try {} or {last}", before.join(", ")),
+    }
+}

@@ -1,0 +1,367 @@
+//! Trainings of all kinds, made up image by image, with the verdict and the advice that each must get.
+//!
+//! An image's logits are noise of its own, scaled by how bold the model is by then, and for its class a signal. The table
+//! stands in `docs/verdicts.md`; `VITADAPT_RENEW=1 cargo test --lib situations` writes it anew.
+
+use super::*;
+use crate::config::{self, EarlyStopMetric, EarlyStopSettings};
+use crate::metrics::{Scores, evaluate, losses};
+use crate::rng::{Purpose, Stream};
+use crate::train::validation::ImageScores;
+use std::fmt::Write;
+
+/// A number by epoch, from 0 before training to 1 at its end.
+type Curve = fn(f64) -> f64;
+
+struct Situation {
+    name: &'static str,
+    /// Images of each class in validation, and as many in test.
+    images: &'static [(&'static str, usize)],
+    epochs: usize,
+    /// What speaks for the right class, by class.
+    signal: fn(usize, f64) -> f64,
+    /// How bold the answers are: the scale of the noise.
+    noise: Curve,
+    /// The share of images with a wrong label, one in so many; 0 = none.
+    mislabelled: usize,
+    train_loss: Curve,
+    train_accuracy: Curve,
+    verdict: &'static str,
+    says: &'static str,
+    /// Part of the advice; empty when there must be none.
+    advises: &'static str,
+}
+
+const TEXTILE: &[(&str, usize)] = &[("global", 20), ("local", 20), ("nominal", 20)];
+const CELLS: &[(&str, usize)] = &[("defect", 9), ("good", 291)];
+const PARTS: &[(&str, usize)] = &[("defect", 15), ("good", 135)];
+const LEAVES: &[(&str, usize)] = &[
+    ("a", 8),
+    ("b", 8),
+    ("c", 8),
+    ("d", 8),
+    ("e", 8),
+    ("f", 8),
+    ("g", 8),
+    ("h", 8),
+    ("i", 8),
+    ("j", 8),
+    ("k", 8),
+    ("l", 8),
+    ("m", 8),
+    ("n", 8),
+    ("o", 8),
+    ("p", 8),
+    ("q", 8),
+    ("r", 8),
+    ("s", 8),
+    ("t", 8),
+    ("u", 8),
+    ("v", 8),
+    ("w", 8),
+    ("x", 8),
+    ("y", 8),
+    ("z", 8),
+];
+
+/// Soon near 1.
+fn soon(t: f64) -> f64 {
+    1.0 - (-12.0 * t).exp()
+}
+
+const SOUND: Situation = Situation {
+    name: "sound",
+    images: TEXTILE,
+    epochs: 12,
+    signal: |_, t| 3.0 * soon(2.0 * t),
+    noise: |t| 1.0 + 0.3 * t,
+    mislabelled: 0,
+    train_loss: |t| 1.1 - 0.9 * soon(t),
+    train_accuracy: |t| 0.4 + 0.52 * soon(t),
+    verdict: "ok",
+    says: "no sign of over-fitting",
+    advises: "",
+};
+
+fn situations() -> Vec<Situation> {
+    let memorised =
+        Situation { train_loss: |t| 1.1 * (1.0 - soon(t)), train_accuracy: |t| 0.4 + 0.6 * soon(t), ..SOUND };
+    vec![
+        SOUND,
+        Situation {
+            name: "at the ceiling",
+            signal: |_, t| 9.0 * soon(t),
+            says: "every image is classified right",
+            ..memorised
+        },
+        Situation {
+            name: "over-fitted",
+            images: &[("global", 15), ("local", 15), ("nominal", 15)],
+            epochs: 30,
+            signal: |_, t| 2.6 * soon(4.0 * t),
+            noise: |t| 0.9 + 5.0 * t,
+            verdict: "over_fits",
+            says: "over-fits after epoch",
+            advises: "augmentation",
+            ..memorised
+        },
+        Situation {
+            name: "over-fitted, many images",
+            images: &[("defect", 200), ("good", 400)],
+            epochs: 20,
+            signal: |_, t| 2.0 * soon(2.0 * t),
+            noise: |t| 1.0 + 2.5 * t,
+            verdict: "over_fits",
+            says: "over-fits after epoch",
+            advises: "augmentation",
+            ..memorised
+        },
+        Situation {
+            name: "training 100 %, validation far below",
+            images: &[("a", 60), ("b", 60), ("c", 60)],
+            signal: |_, t| 1.4 * soon(t),
+            verdict: "over_fits",
+            says: "over-fits: training accuracy reaches 100.0 %",
+            advises: "dropout",
+            ..memorised
+        },
+        Situation {
+            name: "label noise",
+            images: &[("a", 80), ("b", 80)],
+            epochs: 20,
+            signal: |_, t| 4.0 * soon(2.0 * t) + 4.0 * t,
+            mislabelled: 4,
+            verdict: "over_fits",
+            says: "over-fits",
+            advises: "augmentation",
+            ..memorised
+        },
+        Situation {
+            name: "random labels",
+            epochs: 30,
+            signal: |_, _| 0.0,
+            noise: |t| 3.0 * t,
+            verdict: "chance",
+            says: "learns the training labels only: no better than chance on validation",
+            advises: "look at the labels",
+            ..memorised
+        },
+        Situation {
+            name: "random labels, 10 % defects",
+            images: PARTS,
+            epochs: 20,
+            signal: |class, t| if class == 0 { -3.0 * soon(t) } else { 3.0 * soon(t) },
+            noise: |t| 1.0 + t,
+            verdict: "chance",
+            says: "no better than chance on validation; misses class defect: 0 of 15 found",
+            advises: "look at the labels",
+            ..memorised
+        },
+        Situation {
+            name: "nothing learned",
+            signal: |_, _| 0.0,
+            noise: |_| 0.2,
+            train_loss: |t| 1.1 - 0.01 * t,
+            train_accuracy: |_| 0.36,
+            verdict: "chance",
+            says: "baseline 33.3 %: no better than chance on validation",
+            advises: "train longer",
+            ..SOUND
+        },
+        Situation {
+            name: "one class missed",
+            signal: |class, t| if class == 1 { -2.0 * soon(t) } else { 4.0 * soon(t) },
+            verdict: "misses_class",
+            says: "misses class local: ",
+            advises: "look at its images",
+            ..SOUND
+        },
+        Situation {
+            name: "one class missed, and over-fitted",
+            epochs: 30,
+            signal: |class, t| if class == 1 { -2.0 * soon(t) } else { 3.0 * soon(4.0 * t) },
+            noise: |t| 0.9 + 5.0 * t,
+            verdict: "misses_class",
+            says: "; over-fits after epoch",
+            advises: "look at its images",
+            ..memorised
+        },
+        Situation { name: "rare defects found (3 %)", images: CELLS, signal: |_, t| 7.0 * soon(t), ..SOUND },
+        Situation {
+            name: "rare defects missed (3 %)",
+            images: CELLS,
+            signal: |class, t| if class == 0 { -2.5 * soon(t) } else { 5.0 * soon(t) },
+            verdict: "misses_class",
+            says: "misses class defect: 0 of 9 found",
+            advises: "train.class_weights = \"balanced\"",
+            ..SOUND
+        },
+        Situation {
+            name: "under-trained",
+            epochs: 5,
+            signal: |_, t| 2.0 * t,
+            noise: |_| 1.0,
+            train_loss: |t| 1.2 - 0.5 * t,
+            train_accuracy: |t| 0.4 + 0.3 * t,
+            verdict: "still_improving",
+            says: "still improving at the last epoch",
+            advises: "train longer",
+            ..SOUND
+        },
+        Situation {
+            name: "a good run whose loss rises by 0.075",
+            epochs: 20,
+            signal: |_, t| 4.0 * soon(3.0 * t),
+            noise: |t| 1.0 + 0.3 * t,
+            ..memorised
+        },
+        Situation {
+            name: "bolder, and more often right",
+            images: &[("a", 300), ("b", 300)],
+            epochs: 20,
+            signal: |_, t| 1.0 * soon(3.0 * t) + 9.0 * t,
+            noise: |t| 1.0 + 5.5 * t,
+            train_accuracy: |t| 0.5 + 0.4 * soon(t),
+            advises: "the last epoch is the best",
+            ..SOUND
+        },
+        Situation {
+            name: "tiny validation set",
+            images: &[("a", 3), ("b", 2)],
+            verdict: "too_few_images",
+            says: "too few images to judge by: 5 in validation",
+            advises: "hold out more images",
+            ..SOUND
+        },
+        Situation {
+            name: "tiny validation set, its loss rises",
+            images: &[("a", 3), ("b", 2)],
+            epochs: 30,
+            signal: |_, t| 2.0 * soon(4.0 * t),
+            noise: |t| 1.0 + 5.0 * t,
+            verdict: "too_few_images",
+            says: "too few images to judge by: 5 in validation",
+            advises: "hold out more images",
+            ..memorised
+        },
+        Situation {
+            name: "no validation images",
+            images: &[],
+            verdict: "too_few_images",
+            says: "there is no validation split",
+            advises: "data.val",
+            ..SOUND
+        },
+        Situation {
+            name: "two defects in each split",
+            images: &[("defect", 2), ("good", 98)],
+            signal: |_, t| 8.0 * soon(t),
+            verdict: "too_few_images",
+            says: "too few images to judge class defect by: 4 in validation and test",
+            advises: "hold out more images",
+            ..SOUND
+        },
+        Situation { name: "26 classes", images: LEAVES, signal: |_, t| 5.0 * soon(2.0 * t), ..SOUND },
+        Situation {
+            name: "a hard task, learned as far as it goes",
+            images: &[("a", 100), ("b", 100), ("c", 100)],
+            signal: |_, t| 1.5 * soon(2.0 * t),
+            train_loss: |t| 1.1 - 0.5 * soon(t),
+            train_accuracy: |t| 0.4 + 0.36 * soon(t),
+            ..SOUND
+        },
+    ]
+}
+
+impl Situation {
+    fn labels(&self) -> Vec<usize> {
+        self.images.iter().enumerate().flat_map(|(class, (_, images))| vec![class; *images]).collect()
+    }
+
+    /// The logits of a split's images at time `t`.
+    fn logits(&self, split: u64, t: f64) -> Vec<f64> {
+        let (classes, labels) = (self.images.len(), self.labels());
+        let row = |(image, &label): (usize, &usize)| {
+            let mut own = Stream::new(split, Purpose::Init, &[image as u64]);
+            let mistaken = self.mislabelled > 0 && image % self.mislabelled == 0;
+            let shown = if mistaken { (label + 1) % classes } else { label };
+            let mut row: Vec<f64> = (0..classes).map(|_| (self.noise)(t) * own.normal()).collect();
+            row[shown] += (self.signal)(shown, t);
+            row
+        };
+        labels.iter().enumerate().flat_map(row).collect()
+    }
+
+    fn evaluation(&self, name: &str, split: u64, t: f64) -> Option<Evaluation> {
+        let classes: Vec<String> = self.images.iter().map(|(class, _)| (*class).to_owned()).collect();
+        (!classes.is_empty())
+            .then(|| evaluate(name, &self.logits(split, t), &self.labels(), &classes, 1.0, &[]).unwrap())
+    }
+
+    fn run(&self) -> Verdict {
+        let mut progress = Progress::default();
+        let early_stop = EarlyStopSettings { metric: EarlyStopMetric::ValAccuracy, patience: 0 };
+        let time = |epoch: usize| epoch as f64 / self.epochs as f64;
+        for epoch in 1..=self.epochs {
+            let t = time(epoch);
+            let mut record = EpochRecord {
+                epoch,
+                train_loss: (self.train_loss)(t),
+                train_accuracy: (self.train_accuracy)(t),
+                ..EpochRecord::default()
+            };
+            if let Some(val) = self.evaluation("val", 1, t) {
+                let scores = Scores::new(&self.logits(1, t), &self.labels(), self.images.len()).unwrap();
+                let images = ImageScores {
+                    losses: losses(&scores, 1.0).iter().map(|&loss| loss as f32).collect(),
+                    right: scores.predicted().iter().zip(self.labels()).map(|(&p, label)| p == label).collect(),
+                };
+                let loss = val.nll.unwrap();
+                (record.val_loss, record.val_accuracy) = (Some(loss), Some(val.accuracy));
+                let best = progress.early_stop.update(&early_stop, epoch, loss, val.accuracy);
+                progress.validation.add(epoch, images, best);
+            } else {
+                progress.early_stop.update(&early_stop, epoch, 0.0, epoch as f64);
+            }
+            progress.history.push(record);
+        }
+        let best = time(progress.early_stop.best_epoch().unwrap());
+        let (val, test) = (self.evaluation("val", 1, best), self.evaluation("test", 2, best));
+        Evidence::new(&progress, val.as_ref(), test.as_ref()).verdict()
+    }
+}
+
+#[test]
+fn each_situation_gets_its_verdict_and_advice() {
+    let settings = config::load(None, &["data.root=/data".into()]).unwrap();
+    let mut wrong = String::new();
+    for situation in situations() {
+        let found = situation.run();
+        let (sentence, remedy) = (found.sentence(), found.remedy(&settings).unwrap_or_default());
+        let advised = if situation.advises.is_empty() { remedy.is_empty() } else { remedy.contains(situation.advises) };
+        if found.kind().code() != situation.verdict || !sentence.contains(situation.says) || !advised {
+            writeln!(wrong, "{}: {}, {sentence} | {remedy}", situation.name, found.kind().code()).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_table_of_the_situations_is_documented() {
+    let settings = config::load(None, &["data.root=/data".into()]).unwrap();
+    let mut table = String::from("| training | `verdict` | `verdict_reason` | `remedy` |\n|---|---|---|---|\n");
+    for situation in situations() {
+        let found = situation.run();
+        let remedy = found.remedy(&settings).unwrap_or_default();
+        writeln!(table, "| {} | `{}` | {} | {remedy} |", situation.name, found.kind().code(), found.sentence())
+            .unwrap();
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verdicts.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (head, _) = page.split_once("| training |").unwrap();
+    let wanted = format!("{head}{table}");
+    if std::env::var_os("VITADAPT_RENEW").is_some() {
+        std::fs::write(path, &wanted).unwrap();
+    }
+    assert!(page == wanted, "docs/verdicts.md is not what this prints; VITADAPT_RENEW=1 writes it");
+}
