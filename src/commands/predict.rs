@@ -96,7 +96,8 @@ impl<'a> Writer<'a> {
             Ok::<_, Error>((BufWriter::new(file), staged))
         });
         let file = file.transpose()?;
-        let mut writer = Self { console, format, columns, file, collected: Vec::new(), bad: 0, not_finite: 0, count: 0 };
+        let mut writer =
+            Self { console, format, columns, file, collected: Vec::new(), bad: 0, not_finite: 0, count: 0 };
         if format == Some(Format::Csv) {
             writer.line(&columns.header()?)?;
         }
