@@ -41,6 +41,11 @@ pub trait Family: Sync {
     /// A sentence saying what is unsupported or contradictory.
     fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String>;
 
+    /// Side of the images that the weights are usually given, where that is not what their positions were made for.
+    fn usual_size(&self, _description: &Description) -> Option<usize> {
+        None
+    }
+
     /// Where the canonical parameter `name` lies in this file.
     fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping;
 

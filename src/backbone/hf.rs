@@ -86,6 +86,8 @@ pub(super) fn input(preprocessor: &Value, defaults: BackboneDefaults) -> Result<
         Some(false) => ([0.0; 3], [1.0; 3]),
         _ => (values.triple("image_mean", defaults.mean), values.triple("image_std", defaults.std)),
     };
+    let scale = rescaling(preprocessor)?;
+    let (mean, std) = (mean.map(|value| value / scale), std.map(|value| value / scale));
     let interpolation = match preprocessor["resample"].as_u64() {
         None => defaults.interpolation,
         // Pillow's numbers. Lanczos, 1, has no counterpart here; the cubic filter is nearest to it.
@@ -94,13 +96,40 @@ pub(super) fn input(preprocessor: &Value, defaults: BackboneDefaults) -> Result<
         Some(other) => return Err(format!("resample = {other} in the image processor is not supported")),
     };
     let (resized, cropped) = (side(&preprocessor["size"]), side(&preprocessor["crop_size"]));
-    let crops = flag("do_center_crop").unwrap_or(cropped.is_some() || resized.is_none());
+    let crops = crops(preprocessor);
     let crop_pct = match (resized, cropped) {
         _ if !crops => 1.0,
         (Some(resized), Some(cropped)) if resized > 0.0 => (cropped / resized).min(1.0),
         _ => defaults.crop_pct,
     };
     Ok(BackboneDefaults { mean, std, interpolation, crop_pct })
+}
+
+/// Side of the images that an image processor makes.
+pub(super) fn input_size(preprocessor: &Value) -> Option<usize> {
+    let size = if crops(preprocessor) { "crop_size" } else { "size" };
+    side(&preprocessor[size]).map(|side| side as usize)
+}
+
+fn crops(preprocessor: &Value) -> bool {
+    let has = |key: &str| side(&preprocessor[key]).is_some();
+    preprocessor["do_center_crop"].as_bool().unwrap_or_else(|| has("crop_size") || !has("size"))
+}
+
+/// What the processor's pixels of 0 to 255 are multiplied with, against the 1/255 that is usual: statistics are
+/// divided by it, since pixels here always become 0 to 1.
+fn rescaling(preprocessor: &Value) -> Result<f32, String> {
+    let factor = match (preprocessor["do_rescale"].as_bool(), preprocessor["rescale_factor"].as_f64()) {
+        (Some(false), _) => 1.0,
+        (_, None) => return Ok(1.0),
+        (_, Some(factor)) => factor,
+    };
+    let scale = factor * 255.0;
+    if !(1e-6..=1e6).contains(&scale) {
+        return Err(format!("rescale_factor = {factor} in the image processor is not supported"));
+    }
+    // 1/255 is written with as many digits as its author liked.
+    Ok(if (scale - 1.0).abs() < 1e-3 { 1.0 } else { scale as f32 })
 }
 
 /// The short side of a size in any spelling.
@@ -150,4 +179,33 @@ impl Spelling {
 /// `prefix` when any tensor has it, else nothing: bare models have none.
 pub(super) fn prefix_if_used<'a>(header: &Header, prefix: &'a str) -> &'a str {
     if header.keys().any(|name| name.starts_with(prefix)) { prefix } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_scale_of_pixels_is_honoured() {
+        let defaults =
+            BackboneDefaults { mean: [0.5; 3], std: [0.25; 3], interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
+        let of = |settings: Value| input(&settings, defaults).map(|input| (input.mean[0], input.std[0]));
+        assert_eq!(of(json!({"do_rescale": true, "rescale_factor": 0.003_921_568})), Ok((0.5, 0.25)));
+        // Pixels of 0 to 255 with statistics of that range.
+        let raw = json!({"do_rescale": false, "image_mean": [127.5, 127.5, 127.5], "image_std": [51.0, 51.0, 51.0]});
+        assert_eq!(of(raw), Ok((0.5, 0.2)));
+        assert_eq!(of(json!({"rescale_factor": 2.0 / 255.0})), Ok((0.25, 0.125)));
+        assert!(of(json!({"rescale_factor": 0.0})).is_err());
+    }
+
+    #[test]
+    fn a_processor_tells_the_size_of_its_images() {
+        assert_eq!(
+            input_size(&json!({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}})),
+            Some(224)
+        );
+        assert_eq!(input_size(&json!({"size": 384})), Some(384));
+        assert_eq!(input_size(&Value::Null), None);
+    }
 }

@@ -64,6 +64,11 @@ impl Family for HfDinov2 {
         })
     }
 
+    /// The image processor's: positions are stored for 518 pixels, images are cropped to 224.
+    fn usual_size(&self, description: &Description) -> Option<usize> {
+        hf::input_size(&description.preprocessor)
+    }
+
     fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
         let prefix = PREFIXES.iter().map(|prefix| prefix_if_used(header, prefix)).find(|p| !p.is_empty()).unwrap_or("");
         if name.layer == Layer::RegToken {

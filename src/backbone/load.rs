@@ -29,6 +29,8 @@ pub struct Backbone {
     pub family: &'static str,
     /// SHA-256 of the weights, all files together.
     pub sha256: String,
+    /// What was done to find the tensors in the files, for the user.
+    pub notes: Vec<String>,
 }
 
 impl Backbone {
@@ -51,8 +53,9 @@ impl Backbone {
             spec,
             family: family.name(),
             sha256: source.sha256()?,
+            notes: tensors.notes().to_vec(),
         };
-        if let Some(size) = image_size {
+        if let Some(size) = image_size.or_else(|| usual_size(family, &source, &loaded.spec)) {
             let mapping = family.mapping(Layer::PosEmbed.whole(), &header);
             let stored = mapping.names().first().map_or(DType::F32, |name| tensors.float_type(name));
             loaded.resize(size, stored)?;
@@ -81,8 +84,8 @@ impl Backbone {
     pub fn describe(backbone: &str, image_size: Option<usize>) -> Result<VitSpec> {
         let source = Source::open(backbone)?;
         let tensors = source.tensors()?;
-        let (_, mut spec) = described(&source, &tensors.header())?;
-        if let Some(size) = image_size {
+        let (family, mut spec) = described(&source, &tensors.header())?;
+        if let Some(size) = image_size.or_else(|| usual_size(family, &source, &spec)) {
             check_size(size, spec.patch.size)?;
             spec.image_size = size;
         }
@@ -141,6 +144,11 @@ fn check_size(size: usize, patch: usize) -> Result<()> {
         format!("model.image_size = {size} is not a multiple of the backbone's patch size {patch}"),
         format!("nearest: {below} or {}", below + patch),
     ))
+}
+
+/// The size that a family prefers to that of the stored positions, if the patches divide it.
+fn usual_size(family: &dyn Family, source: &Source, spec: &VitSpec) -> Option<usize> {
+    family.usual_size(&source.description).filter(|size| *size > 0 && size.is_multiple_of(spec.patch.size))
 }
 
 /// The family of a source, and the architecture it describes.

@@ -20,6 +20,7 @@ mod name;
 mod open_clip;
 mod options;
 mod params;
+mod pickle;
 mod pool;
 mod positions;
 mod source;
@@ -37,6 +38,8 @@ mod vit;
 mod load_tests;
 #[cfg(test)]
 mod open_clip_tests;
+#[cfg(test)]
+mod pickle_tests;
 #[cfg(test)]
 mod timm_tests;
 

@@ -81,6 +81,9 @@ impl Source {
             .into());
         }
         let has = |name: &str| folder.join(name).is_file();
+        if let Some(error) = adapter_alone(folder) {
+            return Err(error.into());
+        }
         let Some((config, weights)) = LAYOUTS.iter().find(|(config, weights)| has(config) && has(weights)) else {
             let described = LAYOUTS.iter().any(|(config, _)| has(config));
             return Err(missing_file(folder, if described { "model.safetensors" } else { "config.json" }).into());
@@ -120,6 +123,7 @@ impl Source {
                 }
             }
         }
+        tensors.strip_prefixes();
         Ok(tensors)
     }
 
@@ -169,6 +173,29 @@ fn read_preprocessor(folder: &Path) -> Result<Value> {
     })
 }
 
+/// What a folder is that holds what peft saves beside a model's own weights.
+fn adapter_alone(folder: &Path) -> Option<WeightsError> {
+    let config = folder.join("adapter_config.json");
+    let complete = LAYOUTS.iter().any(|(_, weights)| folder.join(weights).is_file());
+    if complete || !config.is_file() {
+        return None;
+    }
+    let base = read_json::<Value>(&config).unwrap_or_default();
+    let base = base["base_model_name_or_path"].as_str().unwrap_or("its base model");
+    Some(WeightsError::Invalid {
+        path: folder.to_path_buf(),
+        reason: format!("holds only an adapter for {base:?}, not the model"),
+        hint: Some(
+            "merge it in Python and save the whole: `model.merge_and_unload().save_pretrained(FOLDER)`, where model is the \
+             PeftModel"
+                .into(),
+        ),
+    })
+}
+
+/// Names that a message lists at most.
+const MOST_NAMES: usize = 20;
+
 fn missing_file(folder: &Path, required: &str) -> WeightsError {
     let mut found: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
@@ -177,6 +204,11 @@ fn missing_file(folder: &Path, required: &str) -> WeightsError {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     found.sort();
+    let more = found.len().saturating_sub(MOST_NAMES);
+    found.truncate(MOST_NAMES);
+    if more > 0 {
+        found.push(format!("and {more} more"));
+    }
     let found = if found.is_empty() { Cow::Borrowed("nothing") } else { Cow::Owned(found.join(", ")) };
     WeightsError::Invalid {
         path: folder.to_path_buf(),

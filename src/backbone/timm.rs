@@ -97,13 +97,15 @@ impl Model<'_> {
             registers: args.integer("reg_tokens", 0)?,
         };
         let pool = match args.text("global_pool").or(self.pool).unwrap_or("token") {
-            "token" if prefix.distillation => Pool::Distilled,
-            "token" => Pool::Cls,
+            "token" | "" if prefix.distillation => Pool::Distilled,
+            // Saved without pooling, for its tokens: `model.pool` chooses one, else what fits.
+            "" if !prefix.class => Pool::Avg,
+            "token" | "" => Pool::Cls,
             "avg" => Pool::Avg,
             "map" => Pool::Attention,
             other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
         };
-        let norm_after_pool = args.flag("fc_norm", pool == Pool::Avg);
+        let norm_after_pool = args.flag("fc_norm", args.text("global_pool").or(self.pool) == Some("avg"));
         let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
         let bilinear = args.flag("bilinear_positions", false);
         let (mean, std) = SYMMETRIC;

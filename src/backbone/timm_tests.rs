@@ -31,6 +31,15 @@ fn parameters(spec: &VitSpec, classes: usize) -> String {
 }
 
 #[test]
+fn weights_saved_without_pooling_get_one() {
+    let spec = |pool: &str| read(json!({"architecture": "vit_tiny_patch16_224", "global_pool": pool})).unwrap().pooling;
+    assert_eq!(spec(""), spec("token"));
+    let without = json!({"architecture": "vit_tiny_patch16_224", "global_pool": "",
+                         "model_args": {"class_token": false, "fc_norm": false}});
+    assert_eq!(read(without).unwrap().pooling.pool, Pool::Avg);
+}
+
+#[test]
 fn every_supported_architecture_is_what_timm_builds() {
     let facts = facts();
     let models = facts["models"].as_object().unwrap();

@@ -11,6 +11,7 @@ use crate::experiment::session::Session;
 use crate::experiment::source::FeatureSource;
 use crate::features::FeatureFormat;
 use crate::report::{Console, key_value_table};
+use crate::system::files::{read_regular, write_atomic};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,8 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
     // Before hours of work, not after.
     FeatureFormat::of(&args.out)?;
+    let table = args.out.with_extension("csv");
+    check_table(&args.out, &table)?;
     let source = if let Some(run) = &args.run {
         let run = SavedRun::open(run, args.device.as_deref(), Stage::Pixels, &[], console)?;
         let readout = readout(args, &run.session, run.readout())?;
@@ -83,7 +86,6 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
         return Err(DataError::invalid("there are no images in this split", "choose another --split").into());
     }
     let (width, usage) = source.write(&args.out, &samples, console)?;
-    let table = args.out.with_extension("csv");
     write_table(&table, dataset, &samples)?;
     let result = json!({
         "features": args.out,
@@ -114,14 +116,34 @@ fn readout(args: &ExtractArgs, session: &Session, default: Readout) -> Result<Re
     Readout::new("extract", features, blocks, &session.backbone.spec)
 }
 
+/// The columns of the table.
+const COLUMNS: [&str; 3] = ["path", "label", "split"];
+
+/// Refuses to replace a table that was not written with a file of features, such as the manifest of the images.
+fn check_table(out: &Path, table: &Path) -> Result<()> {
+    let is_ours = || {
+        let text = read_regular(table).unwrap_or_default();
+        out.exists() && text.starts_with(format!("{}\n", COLUMNS.join(",")).as_bytes())
+    };
+    if !table.exists() || is_ours() {
+        return Ok(());
+    }
+    Err(Error::usage_hint(
+        format!("{} exists, and a table of that name would be written beside {}", table.display(), out.display()),
+        "choose another --out, or move that file",
+    ))
+}
+
 /// One row an image, in the order of the features.
 fn write_table(path: &Path, dataset: &Dataset, samples: &[usize]) -> Result<()> {
     let failed = Error::csv(path);
-    let mut writer = csv::Writer::from_path(path).map_err(failed)?;
-    writer.write_record(["path", "label", "split"]).map_err(failed)?;
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(COLUMNS).map_err(failed)?;
     for &sample in samples {
         let image = &dataset.samples[sample];
         writer.write_record([&image.name, &dataset.classes[image.label], image.split.name()]).map_err(failed)?;
     }
-    writer.flush().map_err(Error::io("write", path))
+    let bytes =
+        writer.into_inner().map_err(|error| Error::io("write", path)(std::io::Error::other(error.to_string())))?;
+    write_atomic(path, &bytes)
 }

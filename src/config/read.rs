@@ -1,6 +1,7 @@
 //! Reading the file itself.
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
+use crate::system::files::check_regular;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -22,6 +23,7 @@ pub(super) fn text(file: &Path) -> Result<String> {
 }
 
 fn bytes(file: &Path) -> io::Result<Vec<u8>> {
+    check_regular(file)?;
     let mut bytes = Vec::new();
     File::open(file)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

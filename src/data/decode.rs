@@ -16,6 +16,7 @@
 //!
 //! Colour profiles are not applied.
 
+use super::jpeg;
 use image::{
     DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
 };
@@ -143,14 +144,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
 /// # Errors
 /// Says why the bytes are no usable image. A decoder that panics on hostile bytes counts as a damaged file.
 pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageError> {
-    decode_described(bytes, options).map(|(image, _)| image)
+    decode_any(bytes, options).map(|(image, _)| image)
 }
 
-/// Like [`decode`], and says how the pixels were stored.
+/// Like [`decode`], and says how the pixels were stored. It looks more closely, for files that are seen for the first
+/// time: a JPEG must hold all of its image, where a decoder would fill what is missing with grey.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn decode_described(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
+    let decoded = decode_any(bytes, options)?;
+    if decoded.1.format == "JPEG" {
+        jpeg::check(bytes).map_err(|reason| ImageError::Damaged(reason.into()))?;
+    }
+    Ok(decoded)
+}
+
+fn decode_any(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }

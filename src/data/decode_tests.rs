@@ -167,3 +167,48 @@ fn flipped_bytes_never_panic() {
         }
     }
 }
+
+/// The places of a marker in a stream without thumbnails.
+fn markers(bytes: &[u8], marker: u8) -> Vec<usize> {
+    (0..bytes.len() - 1).filter(|&at| bytes[at] == 0xFF && bytes[at + 1] == marker).collect()
+}
+
+#[test]
+fn a_jpeg_holds_all_of_its_image() {
+    let whole = |bytes: &[u8]| decode_described(bytes, DecodeOptions::default()).map(|_| ());
+    let mut names: Vec<String> = (1..=8).map(|value| format!("exif_{value}.jpg")).collect();
+    names.extend(
+        ["baseline_420.jpg", "baseline_444.jpg", "progressive.jpg", "restarts.jpg", "grey.jpg", "cmyk.jpg", "ycck.jpg"]
+            .map(String::from),
+    );
+    for name in names {
+        let bytes = std::fs::read(fixture(&name)).unwrap();
+        whole(&bytes).unwrap_or_else(|error| panic!("{name} {error}"));
+        // Cut in the last scan, with an end marker put behind.
+        let scan = *markers(&bytes, 0xDA).last().unwrap() + 16;
+        let mut undetected = 0;
+        for length in scan..bytes.len() - 4 {
+            undetected += usize::from(whole(&[&bytes[..length], &[0xFF, 0xD9]].concat()).is_ok());
+        }
+        // A few bits may be read as another ending of the same blocks.
+        assert!(undetected <= 2, "{name}: {undetected} of {}", bytes.len().saturating_sub(scan));
+    }
+    for file in walkdir::WalkDir::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("data/textile")) {
+        let file = file.unwrap().into_path();
+        if file.extension().is_some_and(|extension| extension == "jpg") {
+            let bytes = std::fs::read(&file).unwrap();
+            jpeg::check(&bytes).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        }
+    }
+    let bytes = std::fs::read(fixture("progressive.jpg")).unwrap();
+    for scan in markers(&bytes, 0xDA).into_iter().skip(1) {
+        let error = whole(&[&bytes[..scan], &[0xFF, 0xD9]].concat()).unwrap_err().to_string();
+        assert!(error.contains("last scans are missing"), "{error}");
+    }
+    let mut bytes = std::fs::read(fixture("baseline_444.jpg")).unwrap();
+    let (start, end) = (markers(&bytes, 0xDA)[0] + 14, bytes.len() - 2);
+    let middle = usize::midpoint(start, end);
+    bytes[middle..middle + 24].fill(0);
+    let error = whole(&bytes).unwrap_err();
+    assert!(matches!(error, ImageError::Damaged(_)), "{error}");
+}

@@ -9,6 +9,7 @@ pub mod decode;
 mod folder;
 pub mod folds;
 pub mod inputs;
+mod jpeg;
 mod listing;
 pub mod loader;
 mod manifest;

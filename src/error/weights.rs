@@ -1,5 +1,6 @@
 //! Problems of pretrained weights and checkpoints.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Weights that cannot be used.
@@ -42,6 +43,21 @@ impl WeightsError {
     }
 }
 
+/// One line each, the first of each kind ("missing", "unexpected", …): they tell what went wrong.
 fn lines(problems: &[String]) -> String {
-    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+    const SHOWN: usize = 20;
+    let mut text = String::new();
+    let kind = |problem: &str| problem.split(':').next().unwrap_or_default().to_owned();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for problem in problems {
+        let count = counts.entry(kind(problem)).or_default();
+        *count += 1;
+        if *count <= SHOWN {
+            text.push_str(&format!("\n  {problem}"));
+        }
+    }
+    for (kind, count) in counts.iter().filter(|(_, count)| **count > SHOWN) {
+        text.push_str(&format!("\n  {kind}: {} more", count - SHOWN));
+    }
+    text
 }

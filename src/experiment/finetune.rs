@@ -44,9 +44,10 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
     let ending = training.fit(&stop, console, resume);
     training.record.wall_seconds += clock.elapsed().as_secs_f64();
     training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
-    match ending? {
-        Ending::Finished => training.finish(console),
-        Ending::Stopped(signal) => Err(training.stopped(signal)?),
+    match ending {
+        Ok(Ending::Finished) => training.finish(console),
+        Ok(Ending::Stopped(signal)) => Err(training.stopped(signal)?),
+        Err(error) => Err(training.failed(error)),
     }
 }
 
@@ -139,6 +140,13 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
             let saved = config::load(Some(&run.path("config.toml")), &[])?;
             refuse(&changes(&saved, settings))?;
             earlier.check_same(record)?;
+            if earlier.threads != record.threads && earlier.status != Status::Done {
+                console.warn(format!(
+                    "the run began with {} threads and goes on with {}: sums are rounded in another order, so its last bits \
+                     may differ from those of an uninterrupted run",
+                    earlier.threads, record.threads
+                ));
+            }
             record.wall_seconds = earlier.wall_seconds;
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             return match earlier.result {
@@ -147,6 +155,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
                     let checkpoints = Checkpoints::of_run(run.folder());
                     clear_ingredients(&checkpoints, earlier.soup.as_ref())?;
                     checkpoints.remove(FINETUNED)?;
+                    checkpoints.finish()?;
                     let (folder, evaluation) = (run.folder().to_path_buf(), read_foremost(run.folder()));
                     Ok(Place::Complete(Box::new(Completed { folder, result, evaluation })))
                 }

@@ -15,7 +15,7 @@ use crate::metrics::Scores;
 use crate::model::Model;
 use crate::nn::workers::Workers;
 use crate::report::{Console, html, plots};
-use crate::system::files::create_folder;
+use crate::system::files::{create_folder, write_atomic};
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
 use crate::tsne::{Embedding, Method, TsneOptions, embed};
 use std::ops::ControlFlow;
@@ -147,7 +147,7 @@ impl FeatureMap<'_> {
     fn write_csv(&self, path: &Path) -> Result<()> {
         let failed = Error::csv(path);
         let dataset = &self.of.features.dataset;
-        let mut writer = csv::Writer::from_path(path).map_err(failed)?;
+        let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(["path", "label", "split", "x", "y", "predicted"]).map_err(failed)?;
         for (&sample, [x, y]) in self.samples.iter().zip(&self.embedding.points) {
             let image = &dataset.samples[sample];
@@ -156,7 +156,9 @@ impl FeatureMap<'_> {
             let row = [&image.name, &dataset.classes[image.label], image.split.name(), &x, &y, predicted];
             writer.write_record(row).map_err(failed)?;
         }
-        writer.flush().map_err(Error::io("write", path))
+        let bytes =
+            writer.into_inner().map_err(|error| Error::io("write", path)(std::io::Error::other(error.to_string())))?;
+        write_atomic(path, &bytes)
     }
 }
 

@@ -4,11 +4,11 @@ use super::head::{HeadPlan, PROJECTION, visual_prompts};
 use super::{device, weights};
 use crate::backbone::{Backbone, Params, Readout, Stage};
 use crate::cache::{Cache, Key};
-use crate::config::Settings;
+use crate::config::{RunSettings, Settings};
 use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Pipeline, Preprocess};
-use crate::error::{Result, WeightsError};
+use crate::error::{Error, Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
 use crate::hub::Wanted;
 use crate::model::{HeadKind, Model, ModelSpec};
@@ -42,9 +42,11 @@ impl Session {
     /// # Errors
     /// Usage errors of the device and the image size, weights errors, errors of the hub.
     pub fn open(settings: Settings, wanted: Wanted, console: &Console) -> Result<Self> {
+        check_threads(&settings.run)?;
         let device = device::open(settings.run.device)?;
         let location = weights::local(&settings.model.backbone, wanted, console)?.into_owned();
         let mut backbone = Backbone::load(&location, settings.model.image_size)?.with_pool(settings.model.pool)?;
+        backbone.notes.iter().for_each(|note| console.info(note));
         backbone.params = std::mem::take(&mut backbone.params).to_device(&device)?;
         let workers = Workers::new(settings.run.threads, &device)?;
         Ok(Self { settings, device, workers, backbone, location })
@@ -185,4 +187,20 @@ pub fn load_saved(params: &Params, saved: &BTreeMap<String, Tensor>, from: &Path
         return Err(WeightsError::Mismatch { path: from.to_path_buf(), family, problems }.into());
     }
     Ok(params.assign(|name, _| Ok(saved.get(name).cloned()))?)
+}
+
+/// Refuses far more threads than cores: they would only take memory and each other's time. A few times as many are
+/// allowed, since a run repeats its bits on another machine only with the threads that it had.
+fn check_threads(run: &RunSettings) -> Result<()> {
+    const MOST_EACH: usize = 8;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for (key, threads) in [("run.threads", run.threads), ("run.decode_threads", run.decode_threads)] {
+        if threads > MOST_EACH * cores {
+            return Err(Error::usage_hint(
+                format!("{key} = {threads}, but this machine has {cores} cores"),
+                format!("at most {} are allowed here; 0 is one for each core", MOST_EACH * cores),
+            ));
+        }
+    }
+    Ok(())
 }

@@ -27,7 +27,7 @@ use crate::report::{
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::{Signal, StopRequest};
-use crate::train::checkpoint::Checkpoints;
+use crate::train::checkpoint::{Checkpoints, Saved};
 use crate::train::fit::{Ending, Fit};
 use crate::train::mix::Mixer;
 use crate::train::progress::Progress;
@@ -182,15 +182,17 @@ impl Training {
         Ok(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
     }
 
+    /// Writes down that an error ended the run, as well as that may be: the error to end with is the first one.
+    pub fn failed(&mut self, error: Error) -> Error {
+        self.record.status = Status::Failed;
+        let _ = self.run.write_record(&self.record);
+        error
+    }
+
     /// From the last checkpoint, or from the start.
     fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
         let settings = &self.session.settings;
-        let saved = if resume {
-            self.checkpoints.recover()?;
-            self.checkpoints.load::<Progress>("last")?
-        } else {
-            None
-        };
+        let saved = if resume { self.last_checkpoint(console)? } else { None };
         match &saved {
             Some(saved) => load_saved(&self.model.params, &saved.params, self.run.folder())?,
             None if settings.model.head_init == HeadInit::Probe => self.start_from_probe(console)?,
@@ -203,6 +205,18 @@ impl Training {
             console.info(format!("resuming after epoch {}, step {}", state.progress.epoch, state.progress.step));
         }
         Ok(state)
+    }
+
+    /// The last checkpoint that verifies.
+    fn last_checkpoint(&self, console: &Console) -> Result<Option<Saved<Progress>>> {
+        let damage = self.checkpoints.recover()?;
+        let saved = self.checkpoints.load::<Progress>("last")?;
+        if let Some(saved) = &saved {
+            for damage in damage {
+                console.warn(format!("{damage}: going on from the one before it, at step {}", saved.state.step));
+            }
+        }
+        Ok(saved)
     }
 
     /// Scores the best epoch and writes the reports.
@@ -229,6 +243,7 @@ impl Training {
         self.run.write_record(&self.record)?;
         clear_ingredients(&self.checkpoints, self.record.soup.as_ref())?;
         self.checkpoints.remove(FINETUNED)?;
+        self.checkpoints.finish()?;
         self.page().leave(console);
         Ok(Completed { folder: self.run.folder().to_path_buf(), result, evaluation: score::foremost(&scores).cloned() })
     }

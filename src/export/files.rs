@@ -1,6 +1,7 @@
 //! The `model.safetensors` of an export, as other libraries write it.
 
 use crate::error::{Error, Result};
+use crate::system::files::keeping_mode;
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
 use std::borrow::Cow;
@@ -50,7 +51,9 @@ pub(super) fn write_tensors(folder: &Path, tensors: &BTreeMap<String, Tensor>) -
         .collect::<Result<_>>()?;
     // transformers opens only files that say which library's layout they have.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(rows.iter(), Some(metadata), &path)
-        .map_err(|error| Error::io("write", &path)(std::io::Error::other(error.to_string())))?;
+    keeping_mode(&path, || {
+        safetensors::serialize_to_file(rows.iter(), Some(metadata), &path)
+            .map_err(|error| Error::io("write", &path)(std::io::Error::other(error.to_string())))
+    })?;
     File::open(&path).and_then(|file| file.sync_all()).map_err(Error::io("write", &path))
 }

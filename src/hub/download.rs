@@ -7,6 +7,7 @@ use super::retry::{FailedAttempt, Retry, retry};
 use crate::error::{HubError, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::time::Instant;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
 use ureq::http::{Response, StatusCode};
 use ureq::{Body, BodyReader};
@@ -28,6 +29,10 @@ pub type OnProgress<'a> = dyn FnMut(DownloadProgress<'_>) + 'a;
 /// An attempt that has received this much before it broke off does not count as failed.
 const WORTH_CONTINUING: u64 = 1 << 20;
 const PIECE: usize = 1 << 18;
+/// A transfer that brings less than this in so many times the timeout of a read is given up: a server that sends a byte
+/// now and then would otherwise never end.
+const SLOW_BYTES: u64 = 1 << 16;
+const SLOW_WINDOW: u32 = 12;
 
 /// Brings one file of a commit into the cache.
 pub(super) struct Download<'a> {
@@ -137,6 +142,9 @@ impl Download<'_> {
     ) -> Result<u64, FailedAttempt> {
         let mut piece = vec![0; PIECE];
         let mut done = start;
+        let most = total.unwrap_or_else(|| unannounced(self.file));
+        let window = self.client.limits.download_timeout * SLOW_WINDOW;
+        let (mut since, mut then) = (Instant::now(), start);
         loop {
             progress(DownloadProgress { file: self.file, done, total });
             let read = match body.read(&mut piece) {
@@ -145,8 +153,17 @@ impl Download<'_> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.broken_off(&cause(&error), done - start)),
             };
-            if total.is_some_and(|total| done + read as u64 > total) {
-                return Err(self.damaged(format!("more than the {} bytes announced", total.unwrap_or(0))));
+            if done + read as u64 > most {
+                let why = if total.is_some() { "announced" } else { "that are read where none are announced" };
+                return Err(self.damaged(format!("more than the {most} bytes {why}")));
+            }
+            if since.elapsed() > window {
+                if done - then < SLOW_BYTES {
+                    return Err(
+                        self.broken_off(&format!("{} bytes in {} s", done - then, window.as_secs()), done - start)
+                    );
+                }
+                (since, then) = (Instant::now(), done);
             }
             partial.write_all(&piece[..read]).map_err(|error| self.unwritable(error))?;
             done += read as u64;
@@ -201,6 +218,11 @@ impl Download<'_> {
         let url = self.client.address(self.id, &self.remote.commit, self.file);
         HubError::Protocol { url, reason }.into()
     }
+}
+
+/// The most bytes that are read of a file whose size no server announced.
+fn unannounced(file: &str) -> u64 {
+    if file.ends_with(".json") || file.ends_with(".txt") { 64 << 20 } else { 64 << 30 }
 }
 
 /// Why reading a body failed; the client wraps its own errors in those of the system.

@@ -38,6 +38,8 @@ impl Verbosity {
 pub struct Console {
     verbosity: Verbosity,
     json: bool,
+    /// Whether a person's terminal shows the results.
+    terminal: bool,
     results: Mutex<Box<dyn Write + Send>>,
     log: Mutex<Box<dyn Write + Send>>,
     bars: MultiProgress,
@@ -54,7 +56,8 @@ impl Console {
         } else {
             ProgressDrawTarget::stderr()
         };
-        Self::with_writers(verbosity, json, Box::new(io::stdout()), Box::new(io::stderr()), target)
+        let console = Self::with_writers(verbosity, json, Box::new(io::stdout()), Box::new(io::stderr()), target);
+        Self { terminal: io::stdout().is_terminal(), ..console }
     }
 
     fn with_writers(
@@ -68,6 +71,7 @@ impl Console {
         Self {
             verbosity,
             json,
+            terminal: true,
             results: Mutex::new(results),
             log: Mutex::new(log),
             bars,
@@ -81,10 +85,10 @@ impl Console {
     /// As [`Self::result`].
     pub fn output(&self, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<()> {
         if !self.json {
-            return self.print(&table());
+            return self.print(&harmless(&table()));
         }
         let text = serde_json::to_string(value).map_err(|error| Error::io("write", "stdout")(error.into()))?;
-        self.print(&text)
+        self.result(&text)
     }
 
     /// Whether `--json` was given.
@@ -92,12 +96,13 @@ impl Console {
         self.json
     }
 
-    /// Prints text that is the same with and without `--json`, and a line break.
+    /// Prints text that is the same with and without `--json`, and a line break. A file or pipe gets it as it is, a
+    /// terminal without control characters.
     ///
     /// # Errors
     /// [`Error::Io`] when stdout cannot be written. A reader that has gone away (`| head`) is not an error.
     pub fn result(&self, text: &str) -> Result<()> {
-        self.print(text)
+        if self.terminal { self.print(&harmless(text)) } else { self.print(text) }
     }
 
     /// Whether the reader of the results has gone away, so that more of them would be made for nobody.
@@ -147,7 +152,7 @@ impl Console {
     fn log_from(&self, least: Verbosity, prefix: &str, text: &str) {
         if self.verbosity >= least {
             // There is nowhere to report that the log itself cannot be written.
-            let _ = self.write_line(&self.log, &format!("{prefix}{text}"));
+            let _ = self.write_line(&self.log, &harmless(&format!("{prefix}{text}")));
         }
     }
 
@@ -160,6 +165,19 @@ impl Console {
             writer.flush()
         })
     }
+}
+
+/// Text that cannot steer a terminal. Names of files and classes, and what servers say, may hold escape sequences and
+/// marks that reverse the direction of writing.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |c: char| if steers(c) { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 /// A progress bar. Clones of the handle are not needed: every method takes `&self` and may be called by any thread.
@@ -178,7 +196,7 @@ impl ProgressBar {
 
     /// Shows `text` before the bar.
     pub fn message(&self, text: impl Into<Cow<'static, str>>) {
-        self.0.set_message(text);
+        self.0.set_message(harmless(&text.into()).into_owned());
     }
 
     /// Removes the bar.
@@ -290,6 +308,16 @@ mod tests {
         };
         assert!(print(io::ErrorKind::BrokenPipe).is_ok());
         assert_eq!(print(io::ErrorKind::StorageFull).unwrap_err().to_string(), "cannot write stdout");
+    }
+
+    #[test]
+    fn nothing_from_outside_steers_a_terminal() {
+        let (console, out, log) = console(Verbosity::Normal, false);
+        console.warn("a\u{1b}[2J\r\u{202e}name\u{9b}\n  next\tcolumn");
+        console.result("caf\u{e9}\u{7}").unwrap();
+        console.output(&1, || "\u{1b}]0;title\u{7}".into()).unwrap();
+        assert_eq!(log.text(), "warning: a\\u{1b}[2J\\r\\u{202e}name\\u{9b}\n  next\tcolumn\n");
+        assert_eq!(out.text(), "caf\u{e9}\\u{7}\n\\u{1b}]0;title\\u{7}\n");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::backbone::Readout;
 use crate::cache::CacheUse;
 use crate::config::{ProbeMethod, Settings};
 use crate::data::Split;
-use crate::data::transform::Preprocess;
-use crate::error::{DataError, Error, Result};
+use crate::data::transform::{Geometry, Normalization, Preprocess};
+use crate::error::{DataError, Error, Result, WeightsError};
 use crate::features::ReferenceRecord;
 use crate::metrics::Rules;
 use crate::model::HeadKind;
@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The largest side of an input that a config can ask for, in pixels.
+const LARGEST_SIDE: usize = 4096;
+
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,6 +32,8 @@ pub enum Status {
     Running,
     /// Ended by a signal after saving.
     Stopped,
+    /// Ended by an error.
+    Failed,
     /// Complete.
     Done,
 }
@@ -221,7 +226,7 @@ impl RunRecord {
     /// Reads the `run.json` of a run directory.
     ///
     /// # Errors
-    /// A data error that names what is missing or damaged.
+    /// A usage error when there is none, a weights error that says what is damaged or cannot be.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("run.json");
         if !path.is_file() {
@@ -230,7 +235,45 @@ impl RunRecord {
                 "give the folder that `vitadapt finetune` printed, such as runs/quickstart",
             ));
         }
-        read_json(&path)
+        let value: serde_json::Value = read_json(&path)?;
+        let version = value["version"].as_str().unwrap_or("an unknown version").to_owned();
+        let record = serde_json::from_value::<Self>(value).map_err(|error| error.to_string());
+        record.and_then(|record| record.problem().map_or(Ok(record), Err)).map_err(|reason| {
+            let hint = (version != env!("CARGO_PKG_VERSION"))
+                .then(|| format!("it was made by vitadapt {version}, this is {}", env!("CARGO_PKG_VERSION")));
+            WeightsError::Invalid { path, reason: format!("not a record of a run ({reason})"), hint }.into()
+        })
+    }
+
+    /// What no run has written, before anything is computed or allocated from it.
+    fn problem(&self) -> Option<String> {
+        let Geometry { image_size, crop_pct, .. } = self.preprocess.geometry;
+        let mut names: Vec<&String> = self.classes.iter().collect();
+        names.sort();
+        let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+        let unusable = |value: f64| !(value.is_finite() && value > 0.0);
+        let std = match self.preprocess.normalization {
+            Normalization::PerChannel { std, .. } => std.into_iter().find(|&value| unusable(f64::from(value))),
+            Normalization::Batch => None,
+        };
+        if !(1..=LARGEST_SIDE).contains(&image_size) {
+            Some(format!("image_size {image_size} is not between 1 and {LARGEST_SIDE}"))
+        } else if unusable(crop_pct) || crop_pct > 1.0 {
+            Some(format!("crop_pct {crop_pct} is not above 0 and at most 1"))
+        } else if let Some(std) = std {
+            Some(format!("a standard deviation of {std}"))
+        } else if let Some(temperature) = self.temperature.filter(|&temperature| unusable(temperature)) {
+            Some(format!("temperature {temperature} is not above 0"))
+        } else if self.classes.is_empty() {
+            Some("no classes".into())
+        } else if let Some(pair) = twice {
+            Some(format!("the class {:?} twice", pair[0]))
+        } else if let Some(probe) = self.probe.as_ref().filter(|probe| unusable(probe.chosen)) {
+            Some(format!("a probe with the setting {}", probe.chosen))
+        } else {
+            let blocks = self.readout().blocks;
+            (!(1..=LARGEST_SIDE).contains(&blocks)).then(|| format!("features of {blocks} blocks"))
+        }
     }
 
     /// Refuses to continue a run whose data, classes or backbone have changed, listing every difference.

@@ -1,8 +1,11 @@
 //! JSON files, with their path in every error.
 
+use super::files::check_regular;
 use crate::error::{Error, Result, WeightsError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// JSON for people: indented, with a line break at the end. `path` is where it will be written.
@@ -14,12 +17,25 @@ pub fn json_text(path: &Path, value: &impl Serialize) -> Result<String> {
     Ok(text + "\n")
 }
 
-/// Reads a file that holds a value in JSON.
+/// Far above any JSON file that is read here: keeps a wrong or forged one out of memory.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Reads a file that holds a value in JSON. The parser bounds how deeply it may be nested.
 ///
 /// # Errors
-/// When the system refuses, or as [`parse_json`].
+/// When the system refuses or it is no regular file, a weights error when it is larger than 64 MiB, or as [`parse_json`].
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    parse_json(path, &std::fs::read(path).map_err(Error::io("read", path))?)
+    let read = || -> std::io::Result<Vec<u8>> {
+        check_regular(path)?;
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(WeightsError::invalid(path, "larger than 64 MiB, which no JSON file of a model or run is").into());
+    }
+    parse_json(path, &bytes)
 }
 
 /// The value that the bytes of a file hold.

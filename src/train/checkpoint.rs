@@ -7,7 +7,7 @@
 use crate::backbone::{Params, check_finite};
 use crate::error::{Error, Result, WeightsError};
 use crate::system::digest::{sha256, sha256_of_file};
-use crate::system::files::{create_folder, sync_folder, write_synced};
+use crate::system::files::{create_folder, keeping_mode, sync_folder, write_synced};
 use crate::system::json::{json_text, read_json};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -19,6 +19,8 @@ const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
+/// The checkpoint that training goes on from.
+const LAST: &str = "last";
 
 /// The checkpoints of one run, by name (`last`, `best`).
 #[derive(Debug, Clone)]
@@ -106,7 +108,16 @@ impl Checkpoints {
         }
         fs::rename(self.temporary(name), &target).map_err(Error::io("write", &target))?;
         sync_folder(&self.folder)?;
-        remove_folder(&old)
+        // Training goes on from `last`: the one before it stays, should a disk damage it.
+        if name == LAST { Ok(()) } else { remove_folder(&old) }
+    }
+
+    /// Removes what only a training under way needs: the `last` before the last.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn finish(&self) -> Result<()> {
+        remove_folder(&self.old(LAST))
     }
 
     fn temporary(&self, name: &str) -> PathBuf {
@@ -117,17 +128,22 @@ impl Checkpoints {
         self.folder.join(format!(".{name}.old"))
     }
 
-    /// Ends what a kill left half done: of each checkpoint the newest intact version stays, under its own name.
+    /// Ends what a kill left half done: of each checkpoint the newest intact version stays, under its own name. Gives the
+    /// damage of those that an older one replaces.
     ///
     /// # Errors
     /// A weights error when a checkpoint was saved but no version of it is intact; I/O errors.
-    pub fn recover(&self) -> Result<()> {
+    pub fn recover(&self) -> Result<Vec<Error>> {
+        let mut damage = Vec::new();
         if !self.folder.is_dir() {
-            return Ok(());
+            return Ok(damage);
         }
         for name in self.interrupted()? {
             let target = self.path(&name);
             if let Some(newest) = self.newest(&name)?.filter(|newest| *newest != target) {
+                if target.exists() && newest == self.old(&name) {
+                    damage.extend(verify(&target).err());
+                }
                 remove_folder(&target)?;
                 fs::rename(&newest, &target).map_err(Error::io("write", &target))?;
                 sync_folder(&self.folder)?;
@@ -135,7 +151,7 @@ impl Checkpoints {
             remove_folder(&self.temporary(&name))?;
             remove_folder(&self.old(&name))?;
         }
-        Ok(())
+        Ok(damage)
     }
 
     /// The names of checkpoints that something lies beside.
@@ -202,7 +218,7 @@ fn write_folder(
 }
 
 fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<String> {
-    candle_core::safetensors::save(tensors, path).map_err(|error| save_error(path, &error))?;
+    keeping_mode(path, || candle_core::safetensors::save(tensors, path).map_err(|error| save_error(path, &error)))?;
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("write", path))?;
     sha256_of_file(path)
 }
@@ -269,6 +285,18 @@ mod tests {
         params.train_where(|name| name == "head.bias").unwrap()
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn weights_have_the_mode_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.save("last", 1, &params(1.0), None, &7usize).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        fs::write(run.path().join("usual"), "").unwrap();
+        assert_eq!(mode(&checkpoints.path("last").join(MODEL)), mode(&run.path().join("usual")));
+    }
+
     fn value(saved: &Saved<usize>) -> f32 {
         saved.params["head.bias"].to_vec1::<f32>().unwrap()[0]
     }
@@ -282,7 +310,21 @@ mod tests {
         checkpoints.save("last", 2, &params(2.0), Some(&BTreeMap::new()), &8usize).unwrap();
         let saved = checkpoints.load::<usize>("last").unwrap().unwrap();
         assert_eq!((saved.params.len(), value(&saved), saved.state, saved.optimizer.is_some()), (1, 2.0, 8, true));
-        assert_eq!(fs::read_dir(run.path().join("checkpoints")).unwrap().count(), 1);
+        checkpoints.finish().unwrap();
+        assert_eq!(names(&checkpoints), ["last"]);
+    }
+
+    #[test]
+    fn a_damaged_last_falls_back_to_the_one_before_and_says_so() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.save("last", 1, &params(1.0), None, &1usize).unwrap();
+        checkpoints.save("last", 2, &params(2.0), None, &2usize).unwrap();
+        fs::write(checkpoints.path("last").join(MODEL), "damaged").unwrap();
+        let damage = checkpoints.recover().unwrap();
+        assert!(damage.len() == 1 && damage[0].to_string().contains("manifest"), "{damage:?}");
+        assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 1);
+        assert!(checkpoints.recover().unwrap().is_empty());
     }
 
     #[test]
@@ -293,6 +335,7 @@ mod tests {
         // As a kill between the two renames leaves it: the old one set aside, the new one torn.
         fs::rename(checkpoints.folder.join("last"), checkpoints.old("last")).unwrap();
         checkpoints.save("last", 2, &params(2.0), None, &2usize).unwrap();
+        checkpoints.finish().unwrap();
         fs::rename(checkpoints.folder.join("last"), checkpoints.temporary("last")).unwrap();
         let torn = checkpoints.temporary("last").join(MODEL);
         let bytes = fs::read(&torn).unwrap();
@@ -322,6 +365,7 @@ mod tests {
         checkpoints.save("last", 1, &params(1.0), None, &1usize).unwrap();
         fs::rename(checkpoints.path("last"), checkpoints.old("last")).unwrap();
         checkpoints.save("last", 2, &params(2.0), None, &2usize).unwrap();
+        checkpoints.finish().unwrap();
         fs::rename(checkpoints.path("last"), checkpoints.temporary("last")).unwrap();
         checkpoints.save("best", 1, &params(1.0), None, &1usize).unwrap();
         fs::rename(checkpoints.path("best"), checkpoints.old("last")).unwrap();

@@ -310,6 +310,14 @@ fn the_command_exports_a_finetuned_run() {
     assert_eq!(config["label_names"][1], "local");
     let again = workspace.export("tuned", "timm", "out/timm");
     assert_eq!(again.status.code(), Some(2), "{again:?}");
+
+    // Without its images a run is exported all the same, and says what was checked.
+    fs::remove_dir_all(workspace.path("data")).unwrap();
+    let output = workspace.export("tuned", "onnx", "out/blind.onnx");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["checked_images"], 0);
+    assert!(result["notes"][0].as_str().unwrap().contains("made-up patterns"), "{result}");
 }
 
 /// The adapters are in the weights: what leaves is a plain backbone, and it is not the pretrained one.

@@ -243,6 +243,21 @@ fn extract_writes_what_the_library_reads() {
 }
 
 #[test]
+fn extract_replaces_no_table_of_others() {
+    let workspace = Workspace::new();
+    let extract = ["extract", "--config", "small.toml", "--out", "list.npy", "--split", "test", "-q"];
+    workspace.write("list.csv", "path,label,split\n1.png,a,train\n");
+    let refused = workspace.command(&extract).output().unwrap();
+    assert!(refused.status.code() == Some(2) && stderr(&refused).contains("list.csv exists"), "{}", stderr(&refused));
+    assert_eq!(fs::read_to_string(workspace.path("list.csv")).unwrap(), "path,label,split\n1.png,a,train\n");
+    fs::remove_file(workspace.path("list.csv")).unwrap();
+    for _ in 0..2 {
+        assert!(workspace.command(&extract).output().unwrap().status.success());
+    }
+    assert_eq!(fs::read_to_string(workspace.path("list.csv")).unwrap().lines().count(), 10);
+}
+
+#[test]
 fn predict_answers_every_file_in_order() {
     let workspace = Workspace::new();
     let probe = run(&workspace, "probe", &["--set", "probe.c=[1]"]);

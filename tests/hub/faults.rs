@@ -170,6 +170,29 @@ fn a_server_that_stalls_is_given_up() {
 }
 
 #[test]
+fn a_drip_of_bytes_ends() {
+    let drip = Some(Duration::from_millis(50));
+    let server = faulty(move |r, _| r.gets(WEIGHTS).then(|| Reply { drip, ..repo().answer(r) }));
+    let start = Instant::now();
+    let error = Setting::new(&server.url).failure();
+    assert!(matches!(&error, HubError::Unreachable { reason, .. } if reason.contains("bytes in 2 s")), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_file_without_a_size_is_read_to_a_bound() {
+    let server = faulty(|r, _| {
+        let endless = || repo().answer(r).with("content-length", "").without("x-linked-size");
+        r.names("config.json")
+            .then(|| if r.gets("config.json") { endless().body(vec![b' '; 65 << 20]) } else { endless() })
+    });
+    let setting = Setting::new(&server.url);
+    let error = setting.failure();
+    assert!(matches!(&error, HubError::Damaged { reason, .. } if reason.contains("none are announced")), "{error}");
+    assert_eq!(setting.blobs(), <[String; 0]>::default());
+}
+
+#[test]
 fn the_token_stays_with_its_host() {
     let storage = storage();
     let hub = Server::of(&Repo { storage: Some(storage.url.clone()), ..repo() });

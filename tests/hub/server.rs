@@ -51,6 +51,8 @@ pub struct Reply {
     pub cut: Option<usize>,
     /// Wait before the body, or, where it is cut, after what is sent of it.
     pub stall: Option<Duration>,
+    /// Send the body a byte at a time, with this pause after each.
+    pub drip: Option<Duration>,
 }
 
 impl Reply {
@@ -79,7 +81,8 @@ impl Reply {
         if !self.headers.iter().any(|(name, _)| *name == "content-length") {
             head.push_str(&format!("content-length: {}\r\n", self.body.len()));
         }
-        for (name, value) in &self.headers {
+        // An empty length announces none.
+        for (name, value) in self.headers.iter().filter(|(_, value)| !value.is_empty()) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
@@ -88,6 +91,15 @@ impl Reply {
         let body = if method == "HEAD" { &[] } else { &self.body[..self.cut.unwrap_or(self.body.len())] };
         if self.cut.is_none() {
             self.stall.into_iter().for_each(std::thread::sleep);
+        }
+        if let Some(pause) = self.drip {
+            for byte in body {
+                std::thread::sleep(pause);
+                if stream.write_all(&[*byte]).is_err() {
+                    return;
+                }
+            }
+            return;
         }
         let _ = stream.write_all(body);
         if self.cut.is_some() {

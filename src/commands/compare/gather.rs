@@ -42,6 +42,7 @@ fn reason(run: &PlannedRun, state: &RunState, failed: &[Failed]) -> String {
     match state {
         RunState::Absent => "not started".into(),
         RunState::Unfinished(Status::Stopped) => "stopped by a signal".into(),
+        RunState::Unfinished(Status::Failed) => "failed".into(),
         RunState::Unfinished(_) => "under way, or killed".into(),
         RunState::Other(why) => why.clone(),
         RunState::Finished(_) => String::new(),

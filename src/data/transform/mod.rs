@@ -244,20 +244,24 @@ impl Pipeline {
     /// When the file is not a usable image.
     pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
         if self.crops() {
-            return self.load_once(path, view);
+            return self.view(&decode::decode_file(path, self.decode)?, view);
         }
         let square = || self.preprocess.square(&decode::decode_file(path, self.decode)?);
         let square = self.squares.get_or_make(path, square)?;
         Ok(self.preprocess.normalization.standardize(&self.augmented(square, view)))
     }
 
-    /// The same from the file as it is now, keeping nothing: for files that are read once, or that may change.
+    /// The same from the file as it is now, keeping nothing, and looked at more closely: for files that are read once, or
+    /// that may change.
     ///
     /// # Errors
     /// As [`Pipeline::load`].
     pub fn load_once(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        let image = decode::decode_file(path, self.decode)?;
-        Ok(self.preprocess.normalization.standardize(&self.square_view(&image, view)?))
+        self.view(&decode::decode_described(&decode::read(path)?, self.decode)?.0, view)
+    }
+
+    fn view(&self, image: &RgbImage, view: View) -> Result<Vec<f32>, ImageError> {
+        Ok(self.preprocess.normalization.standardize(&self.square_view(image, view)?))
     }
 
     /// One view of an image as an 8-bit square, before it is standardised.
