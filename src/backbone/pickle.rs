@@ -4,6 +4,7 @@
 //! can nest deeper than the stack of a thread or stand for more objects than fit into memory. Here only depths and
 //! counts are kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -48,11 +49,8 @@ pub(super) fn inspect(path: &Path) -> Result<Option<String>, String> {
     }
     let damaged = |error: zip::result::ZipError| format!("not a file that PyTorch saved ({error})");
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
-    let names: Vec<String> = archive
-        .file_names()
-        .map(|name| name.map(|name| name.into_owned()))
-        .collect::<Result<_, _>>()
-        .map_err(damaged)?;
+    let names: Vec<String> =
+        archive.file_names().map(|name| name.map(Cow::into_owned)).collect::<Result<_, _>>().map_err(damaged)?;
     if names.iter().any(|name| name.ends_with("/constants.pkl") || name.contains("/code/")) {
         return Err("is a TorchScript program: save its parameters, \
                     `torch.save(torch.jit.load(FILE, map_location=\"cpu\").state_dict(), \"pytorch_model.bin\")`"

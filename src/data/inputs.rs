@@ -105,9 +105,13 @@ impl Source {
 /// The file that a line names; on Unix, names are bytes and need not be UTF-8.
 fn path_of(line: Vec<u8>) -> PathBuf {
     #[cfg(unix)]
-    return <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(line).into();
+    {
+        <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(line).into()
+    }
     #[cfg(not(unix))]
-    return String::from_utf8_lossy(&line).into_owned().into();
+    {
+        String::from_utf8_lossy(&line).into_owned().into()
+    }
 }
 
 /// Whatever looks like an image, so that a pipe, a dead link or a format that is not read is answered with its reason.

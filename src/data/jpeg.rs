@@ -148,9 +148,10 @@ impl Image {
             let index = self.components.iter().position(|component| component.id == pair[0]).ok_or(WRONG)?;
             parts.push((index, usize::from(pair[1] >> 4), usize::from(pair[1] & 15)));
         }
-        let band = match self.progressive {
-            true => Band { first: usize::from(first), last: usize::from(last), refines: bits >> 4 > 0 },
-            false => Band { first: 0, last: 63, refines: false },
+        let band = if self.progressive {
+            Band { first: usize::from(first), last: usize::from(last), refines: bits >> 4 > 0 }
+        } else {
+            Band { first: 0, last: 63, refines: false }
         };
         if parts.is_empty() || band.first > band.last || band.last > 63 || (band.first > 0 && parts.len() > 1) {
             return Err(WRONG);

@@ -7,6 +7,7 @@ use super::retry::{FailedAttempt, Retry, retry};
 use crate::error::{HubError, Result};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::time::Instant;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
 use ureq::http::{Response, StatusCode};
@@ -222,7 +223,8 @@ impl Download<'_> {
 
 /// The most bytes that are read of a file whose size no server announced.
 fn unannounced(file: &str) -> u64 {
-    if file.ends_with(".json") || file.ends_with(".txt") { 64 << 20 } else { 64 << 30 }
+    let is_text = Path::new(file).extension().is_some_and(|extension| extension == "json" || extension == "txt");
+    if is_text { 64 << 20 } else { 64 << 30 }
 }
 
 /// Why reading a body failed; the client wraps its own errors in those of the system.
