@@ -277,14 +277,38 @@ fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Re
     limits.max_alloc = Some(MAX_DECODER_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(image_error)?;
+    let failed = |error: image::ImageError| match image_error(error) {
+        ImageError::Unsupported(reason) if format == ImageFormat::Tiff => {
+            ImageError::Unsupported(tiff_colours(bytes).map_or(reason, str::to_owned))
+        }
+        other => other,
+    };
+    let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     check_dimensions(width.into(), height.into())?;
     // An orientation that cannot be read is no reason to refuse the pixels.
     let orientation = decoder.orientation().ok();
     let storage = storage(format, decoder.original_color_type());
-    let image = DynamicImage::from_decoder(decoder).map_err(image_error)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     Ok((to_rgb8(upright(image, orientation), options)?, storage))
+}
+
+/// Why the colours of a TIFF file are not read, by the tag that says what they are.
+fn tiff_colours(bytes: &[u8]) -> Option<&'static str> {
+    const PHOTOMETRIC: u16 = 262;
+    let big = bytes.starts_with(b"MM");
+    let number = |at: usize| {
+        let pair = [*bytes.get(at)?, *bytes.get(at + 1)?];
+        Some(if big { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) })
+    };
+    let first = *bytes.get(4..8)?.first_chunk::<4>()?;
+    let first = (if big { u32::from_be_bytes(first) } else { u32::from_le_bytes(first) }) as usize;
+    let mut entries = (0..usize::from(number(first)?)).map(|entry| first + 2 + 12 * entry);
+    match number(entries.find(|&at| number(at) == Some(PHOTOMETRIC))? + 8)? {
+        3 => Some("its pixels are indices into a palette, which is not read in TIFF; save it as RGB, or as PNG"),
+        8..=10 => Some("its colours are CIE L*a*b*; save it as RGB, or as PNG"),
+        _ => None,
+    }
 }
 
 fn storage(format: ImageFormat, color: ExtendedColorType) -> Storage {

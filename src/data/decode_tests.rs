@@ -123,7 +123,7 @@ fn bad_files_say_why() {
         ("bad/bomb.bmp", "60000 x 60000"),
         ("bad/huge_width.tiff", "4000000000 x 18"),
         ("bad/float.tiff", "cannot be converted"),
-        ("bad/palette.tiff", "cannot be converted"),
+        ("bad/palette.tiff", "indices into a palette"),
         ("bad/animation.gif", "is a GIF file"),
         ("bad/text.jpg", "is not an image"),
         ("bad/empty.png", "is empty"),
