@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, rng, system ← config ← kernels ← cache, data, hub, linalg, nn ← backbone
+//! error, forms, rng, system ← augment ← config ← kernels ← cache, data, hub, linalg, nn ← backbone
 //! ← features, strategy, text ← metrics ← probe, tsne ← model ← train ← export ← report ← ladder ← experiment
 //! ← commands
 //!
@@ -13,9 +13,11 @@
 //! ```
 
 pub mod error;
+mod forms;
 pub mod rng;
 pub mod system;
 
+pub mod augment;
 pub mod config;
 
 pub mod kernels;

@@ -1,8 +1,8 @@
 //! `eval --corrupt`: the images of a split with flaws of growing strength.
 
+use crate::augment::Corruption;
 use crate::config::closest;
 use crate::data::Split;
-use crate::data::transform::Corruption;
 use crate::error::Result;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score};
@@ -17,9 +17,7 @@ use std::sync::Arc;
 /// Which flaws are tried.
 #[derive(Debug, Clone, Args)]
 pub struct CorruptArgs {
-    /// Score the images with flaws of growing strength too: all, or some of stains, scratches, occlusion, illumination,
-    /// blur, stripes, noise, jpeg
-    #[arg(long, value_name = "KIND", num_args = 0.., value_delimiter = ',', default_missing_value = "all",
+    #[arg(long, value_name = "KIND", num_args = 0.., help = help(), value_delimiter = ',', default_missing_value = "all",
           value_parser = flaws)]
     corrupt: Option<Vec<Flaws>>,
     /// How many strengths from 0 to 1 are tried
@@ -35,6 +33,14 @@ enum Flaws {
     One(Corruption),
 }
 
+fn names() -> Vec<&'static str> {
+    Corruption::all().into_iter().map(Corruption::name).collect()
+}
+
+fn help() -> String {
+    format!("Score the images with flaws of growing strength too: all, or some of {}", names().join(", "))
+}
+
 fn flaws(name: &str) -> std::result::Result<Flaws, String> {
     if name == "all" {
         return Ok(Flaws::All);
@@ -42,8 +48,8 @@ fn flaws(name: &str) -> std::result::Result<Flaws, String> {
     if let Some(corruption) = Corruption::parse(name) {
         return Ok(Flaws::One(corruption));
     }
-    let names = Corruption::ALL.map(Corruption::name);
-    Err(match closest(name, names) {
+    let names = names();
+    Err(match closest(name, names.iter().copied()) {
         Some(meant) => format!("did you mean {meant}?"),
         None => format!("known are all, {}", names.join(", ")),
     })
@@ -59,7 +65,7 @@ impl CorruptArgs {
                 Flaws::One(one) => one == kind,
             })
         };
-        Corruption::ALL.into_iter().filter(wanted).collect()
+        Corruption::all().into_iter().filter(wanted).collect()
     }
 }
 

@@ -1,11 +1,12 @@
-//! Holds the values against the schema: unknown keys, wrong types, values outside their choices or range.
+//! Checks the values against the schema: unknown keys, wrong types, values outside their choices or range.
 //!
-//! What is wrong is reported and taken out, so that the rest can be read and its own problems join the report.
+//! What is wrong is reported and taken out, so that the rest can be read and its problems reported too.
 
 use super::document::{Document, join, shown};
 use super::schema::{alternatives, choices, entry, expectation, kind, limit};
 use super::suggest;
 use crate::error::{Place, Problem};
+use crate::forms::UNIQUE;
 use serde_json::Value as Schema;
 use std::collections::BTreeSet;
 use toml::{Table, Value};
@@ -171,13 +172,28 @@ fn list_fault(value: &Value, list: &[Value], schema: &Schema) -> Option<String> 
         return Some(format!("{} has {n} item{}", shown(value), if n == 1 { "" } else { "s" }));
     }
     let item = schema.get("items")?;
-    list.iter().find_map(|entry| {
+    let of_items = list.iter().find_map(|entry| {
         if fits(kind_of(item), entry) {
             fault(entry, item)
         } else {
             Some(format!("{} is {}", shown(entry), type_name(entry)))
         }
-    })
+    });
+    of_items.or_else(|| disorder(value, list, schema)).or_else(|| repetition(list, schema))
+}
+
+/// A list that has to have two numbers is a range.
+fn disorder(value: &Value, list: &[Value], schema: &Schema) -> Option<String> {
+    limit(schema, "maxItems").filter(|most| *most == 2.0)?;
+    let number = |value: &Value| value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
+    let [low, high] = list else { return None };
+    (number(low)? > number(high)?).then(|| format!("{} ends before it begins", shown(value)))
+}
+
+fn repetition(list: &[Value], schema: &Schema) -> Option<String> {
+    schema.get(UNIQUE)?;
+    let twice = list.iter().enumerate().find(|(at, entry)| list[..*at].contains(entry))?.1;
+    Some(format!("{} is there twice", shown(twice)))
 }
 
 /// Upper case at the start.

@@ -16,6 +16,11 @@ pub(super) struct Document {
 }
 
 impl Document {
+    /// Values without places.
+    pub(super) fn of(root: Table) -> Self {
+        Self { root, ..Self::default() }
+    }
+
     /// Reads TOML text; the problem of a text that is not TOML names its line.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let parsed = DeTable::parse(text).map_err(|error| Problem {
@@ -52,6 +57,36 @@ impl Document {
         self.places.insert(key, place);
         table.insert(last.clone(), over.value);
         Ok(())
+    }
+
+    /// The value of a dotted key.
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        let mut names = key.split('.');
+        let first = self.root.get(names.next()?)?;
+        names.try_fold(first, |value, name| value.get(name))
+    }
+
+    /// Sets the value of a dotted key, which stands where it stood.
+    pub(super) fn insert(&mut self, key: &str, value: Value) {
+        if let Some((table, name)) = self.around(key) {
+            table.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Takes the value of a dotted key out.
+    pub(super) fn remove(&mut self, key: &str) -> Option<Value> {
+        self.around(key).and_then(|(table, name)| table.remove(name))
+    }
+
+    /// The table around a dotted key, made where there is none, and the key's own name; none when a plain value stands
+    /// in the way.
+    fn around<'k>(&mut self, key: &'k str) -> Option<(&mut Table, &'k str)> {
+        let (tables, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut table = &mut self.root;
+        for name in tables.split('.').filter(|name| !name.is_empty()) {
+            table = table.entry(name).or_insert_with(|| Value::Table(Table::new())).as_table_mut()?;
+        }
+        Some((table, name))
     }
 
     /// Where `key` stands, or else the nearest table around it.

@@ -1,48 +1,66 @@
 //! The resolved settings of what is done with features: `[cache]`, `[probe]`, `[tsne]`.
 
-use super::settings::ClassWeights;
+use crate::forms;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// `[cache]`: features and activations of frozen blocks, computed once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CacheSettings {
-    /// The folder, shared by all runs.
+    /// Its folder. Default: `vitadapt` in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`).
+    #[schemars(length(min = 1), extend("x-path" = true))]
     pub dir: PathBuf,
-    /// The most it may hold; 0 = nothing is stored.
+    /// The most bytes it may hold, the least recently used go first; 0 = nothing is stored.
+    #[schemars(range(max = i64::MAX), extend("default" = 10_737_418_240u64))]
     pub max_bytes: u64,
-    /// Augmented views kept per image when blocks are frozen; 0 = every epoch has new views, and nothing is kept.
+    /// Augmented views kept per image when blocks are frozen: epoch e trains on view e modulo this number. 0 = new
+    /// views every epoch, and nothing is kept. Without augmentation there is one view, and it is always kept.
+    #[schemars(range(max = 10_000), extend("default" = 0))]
     pub views: usize,
 }
 
 /// `[probe]`
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeSettings {
     /// The classifier on the frozen features.
+    #[schemars(extend("default" = "logistic"))]
     pub method: ProbeMethod,
     /// Which tokens it reads.
+    #[schemars(extend("default" = "pool"))]
     pub features: FeatureChoice,
-    /// The last blocks it reads them from.
+    /// Reads them from that many last blocks, one after another.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
     pub blocks: usize,
-    /// Whether features are standardised with the statistics of the training images.
+    /// Standardise features with the statistics of the training images.
+    #[schemars(extend("default" = false))]
     pub standardize: bool,
-    /// Inverse strengths of the penalty to choose from, ascending.
+    /// Inverse strengths of the penalty to choose from, or the one to use (logistic, svm). Default: 45 values from 1e-6
+    /// to 1e5.
+    #[serde(deserialize_with = "forms::ascending")]
+    #[schemars(length(min = 1, max = 1000), inner(range(min = 1e-10, max = 1e10)), transform = forms::one_or_many)]
     pub c: Vec<f64>,
-    /// Numbers of neighbours to choose from, ascending.
+    /// Numbers of neighbours to choose from, or the one to use (knn). Default: 5, 10, 20, 100, 200.
+    #[serde(deserialize_with = "forms::ascending")]
+    #[schemars(length(min = 1, max = 1000), inner(range(min = 1, max = 1_000_000)), transform = forms::one_or_many)]
     pub k: Vec<usize>,
     /// Folds of the cross-validation when there are no validation images.
+    #[schemars(range(min = 2, max = 100), extend("default" = 5))]
     pub folds: usize,
     /// What the chosen model is fitted on in the end.
+    #[schemars(extend("default" = "train_val"))]
     pub refit: Refit,
     /// Weights of the classes in the objective.
+    #[schemars(extend("default" = "none"))]
     pub class_weights: ClassWeights,
-    /// The accuracy that is wanted.
+    /// The accuracy that is wanted, for the advice on what to try next.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub target: Option<f64>,
 }
 
 /// `probe.method`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeMethod {
     /// Multinomial logistic regression.
@@ -57,7 +75,7 @@ pub enum ProbeMethod {
 }
 
 /// `probe.features`, `tsne.features`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureChoice {
     /// What `model.pool` feeds to a head.
@@ -81,8 +99,18 @@ impl ProbeMethod {
     }
 }
 
+/// `probe.class_weights`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassWeights {
+    /// All 1.
+    None,
+    /// n / (classes x n of the class).
+    Balanced,
+}
+
 /// `probe.refit`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Refit {
     /// The training images.
@@ -92,25 +120,31 @@ pub enum Refit {
 }
 
 /// `[tsne]`
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TsneSettings {
     /// Which tokens it reads.
+    #[schemars(extend("default" = "pool"))]
     pub features: FeatureChoice,
-    /// The last blocks it reads them from.
+    /// Reads them from that many last blocks, one after another.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
     pub blocks: usize,
     /// Effective number of neighbours of a point.
+    #[schemars(range(min = 1.0, max = 100_000.0), extend("default" = 30.0))]
     pub perplexity: f64,
     /// Gradient steps.
+    #[schemars(range(min = 250, max = 1_000_000), extend("default" = 1000))]
     pub iterations: usize,
-    /// Step size; none = from the number of points.
+    /// Step size. Default: the number of points divided by 48, at least 50.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1e9), extend("exclusiveMinimum" = 0.0))]
     pub learning_rate: Option<f64>,
     /// How the repulsion is computed.
+    #[schemars(extend("default" = "auto"))]
     pub method: TsneMethod,
 }
 
 /// `tsne.method`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TsneMethod {
     /// By the number of points.

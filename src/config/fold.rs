@@ -1,11 +1,12 @@
 //! `data.fold`: which part of a cross-validation a run is.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// One of several folds: its images are the test images of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Fold {
     /// Counted from 1.
     pub number: usize,
@@ -35,6 +36,14 @@ impl FromStr for Fold {
             return Err("expected a number from 1 to the number of folds");
         }
         Ok(fold)
+    }
+}
+
+impl TryFrom<String> for Fold {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -1,68 +1,55 @@
-//! What `[train]` may say about the loss and about rare classes: as written, and with the keys of each choice.
+//! What `[train]` says about the loss and about rare classes.
 
+use crate::forms;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `train.loss`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LossKind {
-    /// Plain cross-entropy.
-    CrossEntropy,
-    /// Counts images less that are classified well already (Lin et al. 2017).
-    Focal,
-    /// Asks for a larger margin of rare classes, by their share of the training images (Menon et al. 2021).
-    LogitAdjusted,
-}
-
-/// `train.class_weights`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LossWeightsKind {
-    /// All 1.
-    None,
-    /// Inverse frequency: n / (classes x n of the class).
-    Balanced,
-    /// Another word for `balanced`.
-    Inverse,
-    /// The inverse of the effective number of images (Cui et al. 2019): milder than inverse frequency.
-    Effective,
-}
-
-/// `train.loss`, with the keys of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "loss", rename_all = "snake_case")]
+#[schemars(extend("default" = "cross_entropy"), transform = forms::side_by_side)]
 pub enum LossSettings {
     /// Plain cross-entropy.
     CrossEntropy,
-    /// Cross-entropy times (1 - p)^gamma (Lin et al. 2017).
+    /// Counts images less that are classified well already (Lin et al. 2017).
     Focal {
-        /// The exponent.
+        /// For `focal`: the exponent of (1 - p), larger = images that are classified well already count less.
+        /// Default: 2.
+        #[serde(rename = "focal_gamma")]
+        #[schemars(range(min = 0.0, max = 10.0))]
         gamma: f64,
     },
-    /// Cross-entropy of logits plus tau times the logarithms of the classes' shares (Menon et al. 2021).
+    /// Asks for a larger margin of rare classes, by their share of the training images (Menon et al. 2021).
     LogitAdjusted {
-        /// The strength.
+        /// For `logit_adjusted`: the factor of the logarithms of the classes' shares. Default: 1.
+        #[schemars(range(min = 0.0, max = 10.0))]
         tau: f64,
     },
 }
 
-/// `train.class_weights`, with the key of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+/// Weights of the classes in the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "class_weights", rename_all = "snake_case")]
+#[schemars(extend("default" = "none"), transform = forms::side_by_side)]
 pub enum LossWeights {
     /// All 1.
     None,
     /// Inverse frequency: n / (classes x n of the class).
+    #[serde(alias = "inverse")]
+    #[schemars(extend("x-alias" = "inverse"))]
     Balanced,
-    /// The inverse of the effective number of samples, (1 - beta^n) / (1 - beta) (Cui et al. 2019).
+    /// The inverse of the effective number of images (Cui et al. 2019): milder than inverse frequency.
+    // (1 - beta^n) / (1 - beta)
     Effective {
-        /// How far from none (0) to inverse frequency (1).
+        /// For `effective`: from 0 (no weights) towards 1 (inverse frequency). Default: 0.999.
+        #[serde(rename = "effective_beta")]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
         beta: f64,
     },
 }
 
 /// `train.sampler`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampler {
     /// Every image once.

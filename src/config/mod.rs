@@ -1,36 +1,36 @@
 //! Configuration: one TOML file and `--set` overrides become [`Settings`].
 //!
-//! Text is parsed with the place of each key (`document`), held against the schema of the raw structs (`check`,
-//! `raw`), read into them, and resolved (`resolve`): defaults, absolute paths, keys that depend on each other. Every
-//! problem found on the way is reported at once.
+//! The structs of the settings are the only list of keys: their schema says which there are, of which type and range, and
+//! with which default. The file and the overrides are read with the place of each key (`document`), checked against the
+//! schema (`check`) and against each other (`rules`, `settle`); recipes, presets and defaults are layers below them
+//! (`choices`, `layers`), and the one document that results is deserialised into [`Settings`]. Settings that contradict
+//! each other are found last (`sense`). All problems are reported at once. Writing is serialising (`write`).
 
-mod augment_settings;
 mod check;
+mod choices;
 mod document;
 mod feature_settings;
 mod fold;
 mod head_settings;
 mod inspection_settings;
+mod layers;
 mod loss_settings;
 mod overrides;
 mod paths;
 mod prompt_settings;
 mod prompt_tuning;
-mod raw;
-mod raw_augment;
-mod raw_inspection;
-mod raw_strategy;
 mod read;
 mod report_settings;
-mod resolve;
+mod rules;
 mod schema;
+mod sense;
 mod settings;
+mod settle;
 mod strategy_settings;
 mod suggest;
+mod train_settings;
 mod write;
-mod write_inspection;
 
-pub use augment_settings::*;
 pub use feature_settings::*;
 pub use fold::Fold;
 pub use head_settings::*;
@@ -43,16 +43,19 @@ pub use schema::json_schema;
 pub use settings::*;
 pub use strategy_settings::*;
 pub(crate) use suggest::{closest, for_unknown_class};
+pub use train_settings::*;
+
+pub use crate::augment::{AugmentPreset, AugmentSettings};
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
-use check::Findings;
 use document::Document;
 use overrides::Override;
 use paths::Bases;
-use raw::Raw;
-use resolve::Resolver;
+use rules::Rules;
 use serde::Deserialize;
+use settings::UNFREEZE;
 use std::path::Path;
+use toml::Value;
 
 /// Reads the configuration `file`, lays the overrides `sets` (`section.key=value`) over it and resolves everything.
 ///
@@ -73,24 +76,38 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
 
     let mut findings = check::check(&mut document, &schema);
     findings.problems.extend(misplaced);
-    let raw = raw(&mut document, &mut findings);
-    let name = default_name(file);
-    let settings = Resolver { document: &document, findings: &mut findings, bases: &bases, name }.resolve(raw);
-    if findings.problems.is_empty() {
-        return Ok(settings);
+    let mut rules = Rules { given: &mut document, schema: &schema, findings: &mut findings, bases: &bases };
+    rules.settle();
+    let merged = layers::merge(rules.given, &schema, &default_name(file), &bases.current);
+    let settings = merged.and_then(|mut root| {
+        // The one key that the settings hold beside its section.
+        if let Some(Value::Table(strategy)) = root.get_mut("strategy")
+            && let Some(unfreeze) = strategy.remove("unfreeze")
+        {
+            root.insert(UNFREEZE.into(), unfreeze);
+        }
+        Settings::deserialize(root).map_err(disagreement)
+    });
+    match settings {
+        Ok(settings) => {
+            rules.sense(&settings);
+            if findings.problems.is_empty() {
+                return Ok(settings);
+            }
+        }
+        // What is missing was reported already.
+        Err(problem) if findings.problems.is_empty() => findings.problems.push(problem),
+        Err(_) => {}
     }
     findings.problems.sort_by(|a, b| a.place.cmp(&b.place));
     Err(refuse(findings.problems))
 }
 
-/// The raw structs, from values that the check has passed.
-fn raw(document: &mut Document, findings: &mut Findings) -> Raw {
-    Raw::deserialize(std::mem::take(&mut document.root)).unwrap_or_else(|error| {
-        // The schema is generated from these structs, so this is a disagreement of the two libraries: still a
-        // report and no panic.
-        findings.add(Place::Absent, "", error.to_string(), "this is a bug of vitadapt");
-        Raw::default()
-    })
+/// The schema is generated from the structs that are read, so this is a disagreement of the two libraries: still a
+/// report and no panic.
+fn disagreement(error: toml::de::Error) -> Problem {
+    let hint = Some("this is a bug of vitadapt".into());
+    Problem { place: Place::Absent, key: String::new(), message: error.to_string(), hint }
 }
 
 /// What the problems are headed with.
@@ -102,7 +119,7 @@ fn title(file: Option<&Path>) -> String {
 fn default_name(file: Option<&Path>) -> String {
     file.and_then(Path::file_stem)
         .and_then(|stem| stem.to_str())
-        .filter(|stem| resolve::is_folder_name(stem))
+        .filter(|stem| sense::is_folder_name(stem))
         .unwrap_or("run")
         .to_owned()
 }

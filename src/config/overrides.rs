@@ -31,7 +31,8 @@ impl Override {
         }
         let value = value.trim();
         let parsed = DeValue::parse(value).ok().map(|parsed| scalar_or_list(parsed.get_ref()));
-        let wants_text = schema::at(schema, &path).is_some_and(|schema| schema::kind(schema) == "string");
+        let wants_text =
+            schema::at(schema, path.iter().map(String::as_str)).is_some_and(|schema| schema::kind(schema) == "string");
         let value = match parsed {
             Some(parsed) if !wants_text || parsed.is_str() => parsed,
             _ => Value::String(value.to_owned()),

@@ -1,17 +1,21 @@
 //! The settings of learnt prompts: `strategy.kind = "prompt"`.
 
-use schemars::JsonSchema;
+use crate::forms;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::fmt;
 
 /// The keys of `strategy.kind = "prompt"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PromptTuning {
-    /// What the prompts stand before.
+    /// For `prompt`: what is trained. Default: what the keys below are about, or else `auto`.
     pub modality: PromptModality,
     /// Prompts of the text tower.
+    #[serde(flatten)]
     pub context: ContextSettings,
     /// Prompts of the image tower.
+    #[serde(flatten)]
     pub visual: VisualPromptSettings,
 }
 
@@ -29,24 +33,28 @@ pub enum PromptModality {
 }
 
 /// Learnt words around the names of the classes (`CoOp`, Zhou et al. 2022).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = of_text)]
 pub struct ContextSettings {
     /// What they start from.
+    #[serde(flatten)]
     pub start: ContextStart,
-    /// Whether all classes share them.
+    /// For prompts of text: one context for all classes, or one for each. Default: true.
     pub shared: bool,
-    /// Where the name stands among them.
+    /// For prompts of text: where the name of the class stands. Default: end.
     pub position: NamePosition,
 }
 
 /// `strategy.context` or `strategy.init`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = forms::side_by_side)]
 pub enum ContextStart {
-    /// That many vectors of small random numbers.
-    Random(usize),
-    /// The tokens of these words.
-    Words(String),
+    /// For prompts of text: how many words are learnt, from random vectors; excludes `init`. Default: 16.
+    #[serde(rename = "context")]
+    Random(#[schemars(range(min = 1, max = 64))] usize),
+    /// For prompts of text: the words that training starts from, such as "a photo of a"; excludes `context`.
+    #[serde(rename = "init")]
+    Words(#[schemars(length(min = 1))] String),
 }
 
 /// `strategy.position`
@@ -62,12 +70,32 @@ pub enum NamePosition {
 }
 
 /// Learnt tokens beside the patches (VPT, Jia et al. 2022).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = of_images)]
 pub struct VisualPromptSettings {
-    /// How many, in each block that has its own.
+    /// For visual prompts: how many tokens are learnt in a block. Default: 10.
+    #[schemars(range(min = 1, max = 1000))]
     pub tokens: usize,
-    /// Whether every block has its own; otherwise those before the first block go through all of them.
+    /// For visual prompts: tokens for every block, or before the first alone. Default: true.
+    // Otherwise those before the first block go through all of them.
     pub deep: bool,
+}
+
+/// The keys of prompts of one modality have a meaning for it alone, and as long as it is open.
+fn of(schema: &mut Schema, modality: &str) {
+    if let Some(Value::Object(keys)) = schema.ensure_object().get_mut("properties") {
+        for (_, key) in keys.iter_mut() {
+            key[forms::ONLY] = json!([{ "key": "modality", "values": [modality, "auto"] }]);
+        }
+    }
+}
+
+fn of_text(schema: &mut Schema) {
+    of(schema, "text");
+}
+
+fn of_images(schema: &mut Schema) {
+    of(schema, "visual");
 }
 
 impl PromptTuning {

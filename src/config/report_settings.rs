@@ -1,12 +1,15 @@
 //! The resolved settings of `[report]`.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// `[report]`: the page that a run leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportSettings {
-    /// Whether it is written.
+    /// Write report.html into the folder of the run.
+    #[schemars(extend("default" = true))]
     pub html: bool,
-    /// The wrong answers that it shows, at the most.
+    /// How many of the surest wrong answers it shows with their pictures, at the most.
+    #[schemars(range(max = 100), extend("default" = 12))]
     pub mistakes: usize,
 }

@@ -1,6 +1,6 @@
 //! The JSON schema of the configuration: published for editors, and what the file is checked against.
 
-use super::raw::Raw;
+use super::settings::Settings;
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, RestrictFormats};
@@ -8,20 +8,59 @@ use serde_json::{Map, Value};
 
 /// The JSON schema (draft 2020-12) of the configuration file, indented.
 pub fn json_schema() -> String {
-    format!("{:#}", schema())
+    let mut schema = schema();
+    strip(&mut schema);
+    format!("{schema:#}")
 }
 
-/// The same schema as a value, without references: what a key means stands where the key is.
+/// Leaves out what is noted for the program alone.
+fn strip(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.retain(|name, _| !name.starts_with("x-"));
+            object.values_mut().for_each(strip);
+        }
+        Value::Array(list) => list.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+/// The same schema as a value, without references and with the notes of `forms`: what a key means stands where the key
+/// is.
 pub(super) fn schema() -> Value {
-    SchemaSettings::draft2020_12()
+    let mut schema = SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
         .with_transform(RecursiveTransform(drop_null))
         .with_transform(RecursiveTransform(join_lines))
+        .with_transform(RecursiveTransform(close))
         // "uint64" and "double" are schemars' own and mean nothing to editors.
         .with_transform(RestrictFormats::default())
         .into_generator()
-        .into_root_schema_for::<Raw>()
-        .to_value()
+        .into_root_schema_for::<Settings>()
+        .to_value();
+    file_sections(&mut schema);
+    schema
+}
+
+/// Puts keys that the settings hold beside a section, as `section.key`, into it.
+fn file_sections(schema: &mut Value) {
+    let Some(sections) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    let dotted: Vec<String> = sections.keys().filter(|name| name.contains('.')).cloned().collect();
+    for name in dotted {
+        if let (Some((section, key)), Some(inner)) = (name.split_once('.'), sections.shift_remove(&name)) {
+            sections[section]["properties"][key] = inner;
+        }
+    }
+}
+
+/// Refuses keys that a table does not have, and demands none: what is left out has a default, or is asked for by name.
+fn close(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    object.shift_remove("required");
+    object.shift_remove("unevaluatedProperties");
+    if object.contains_key("properties") {
+        object.insert("additionalProperties".into(), false.into());
+    }
 }
 
 /// Takes back the `null` that schemars allows for each `Option`: TOML has none, an absent key is left out.
@@ -65,8 +104,8 @@ fn merge(object: &mut Map<String, Value>, other: Value) {
 }
 
 /// The schema of the key at `path`, when there is one.
-pub(super) fn at<'s>(schema: &'s Value, path: &[String]) -> Option<&'s Value> {
-    path.iter().try_fold(schema, |schema, name| alternatives(schema).find_map(|form| entry(form, name)))
+pub(super) fn at<'s, 'p>(schema: &'s Value, mut path: impl Iterator<Item = &'p str>) -> Option<&'s Value> {
+    path.try_fold(schema, |schema, name| alternatives(schema).find_map(|form| entry(form, name)))
 }
 
 /// The schema of the key `name` of a table: its own, or the one for all names where these are free.
@@ -117,6 +156,7 @@ fn describe_list(schema: &Value) -> String {
     let item = schema.get("items").map_or_else(String::new, |items| format!(", each {}", describe(items)));
     let length = |keyword| schema.get(keyword).and_then(Value::as_u64);
     match (length("minItems"), length("maxItems")) {
+        (Some(2), Some(2)) => format!("[smallest, largest]{item}"),
         (Some(least), Some(most)) if least == most => format!("a list of {least}{item}"),
         (Some(least), Some(most)) => format!("a list of {least} to {most}{item}"),
         _ => format!("a list{item}"),
@@ -135,7 +175,7 @@ pub(super) fn limit(schema: &Value, keyword: &str) -> Option<f64> {
 
 /// The range in words, with a leading space; empty without limits.
 fn limits(schema: &Value) -> String {
-    // The largest integer of TOML is no limit that anyone has to know.
+    // The largest integer of TOML is not worth mentioning as a limit.
     let limit = |keyword: &str| schema.get(keyword).filter(|limit| limit.as_i64() != Some(i64::MAX));
     if let (Some(low), Some(high)) = (limit("minimum"), limit("maximum")) {
         return format!(" from {} to {}", plain(low), plain(high));

@@ -1,77 +1,95 @@
-//! The resolved settings: every default filled in, every value checked, enums instead of strings.
+//! The settings of a run. These structs are the configuration: a field is a key, its documentation is what editors and
+//! `docs/config.md` show, its attributes are the range and default that reading goes by, and serde writes it back.
 
-use super::augment_settings::AugmentSettings;
 use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
 use super::fold::Fold;
-use super::head_settings::{HeadPull, WiseFt};
 use super::inspection_settings::{InspectionSettings, UnknownSettings};
-use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::prompt_settings::PromptSettings;
 use super::report_settings::ReportSettings;
 use super::strategy_settings::StrategySettings;
-use serde::{Deserialize, Serialize};
+use super::train_settings::{EarlyStopSettings, TrainSettings};
+use crate::augment::AugmentSettings;
+use crate::forms;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
-/// Everything a run needs to know.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The key of `[strategy]` that means the same for every kind, and so stands beside it here.
+pub(super) const UNFREEZE: &str = "strategy.unfreeze";
+
+/// Configuration of vitadapt. Paths are relative to this file; in `--set` overrides, to the current folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "vitadapt configuration")]
 pub struct Settings {
-    /// `[run]`
+    /// Name, place and machine of the run.
     pub run: RunSettings,
-    /// `[data]`
+    /// The images, their labels and how they are split.
     pub data: DataSettings,
-    /// `[model]`
+    /// The pretrained backbone.
     pub model: ModelSettings,
-    /// `[preprocess]`
+    /// How an image becomes the backbone's input.
     pub preprocess: PreprocessSettings,
-    /// `[augment]`
+    /// Random changes of the training images.
     pub augment: AugmentSettings,
-    /// `[strategy]`
+    /// Which parameters are trained.
     pub strategy: StrategySettings,
-    /// `strategy.unfreeze`, the same for every kind: epochs from one block that begins to learn to the next; 0 = all
-    /// learn from the start.
+    /// Gradual unfreezing: the head is trained from the start, and the strategy's blocks are unfrozen one by one from the
+    /// top, one every so many epochs. 0 = all are trained from the start.
     #[serde(rename = "strategy.unfreeze")]
+    #[schemars(
+        range(min = 0, max = 1_000_000),
+        extend("default" = 0, "x-only" = [{ "key": "kind", "values": ["partial", "full", "lora"] }])
+    )]
     pub unfreeze: usize,
-    /// `[train]`
+    /// Length, learning rates and regularisation of the training.
     pub train: TrainSettings,
-    /// `[early_stop]`
+    /// When to stop before the end, and which epoch is kept as the best.
     pub early_stop: EarlyStopSettings,
-    /// `[cache]`
+    /// Features and activations of frozen blocks, computed once and shared by all commands.
     pub cache: CacheSettings,
-    /// `[probe]`
+    /// The classifier of `vitadapt probe`.
     pub probe: ProbeSettings,
-    /// `[tsne]`
+    /// The picture of `vitadapt tsne`.
     pub tsne: TsneSettings,
-    /// `[prompts]`
+    /// Classes in words, for `vitadapt zeroshot`.
     pub prompts: PromptSettings,
-    /// `[report]`
+    /// The page about a run.
     pub report: ReportSettings,
-    /// `[inspection]`
+    /// Which classes are good parts, and what mistakes are worth.
     pub inspection: InspectionSettings,
-    /// `[unknown]`
+    /// How images unlike those of training are recognised.
     pub unknown: UnknownSettings,
 }
 
 /// `[run]`: name, place and machine.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunSettings {
-    /// Folder of the run below `out`; defaults to the config file's stem.
+    /// Folder of the run below `out`. Default: the name of this file without its ending.
+    #[schemars(length(min = 1))]
     pub name: String,
-    /// Seed of every random draw of training (splits have their own).
+    /// Seed of every random draw of the training; the split has its own.
+    #[schemars(range(min = 0, max = i64::MAX), extend("default" = 42))]
     pub seed: u64,
-    /// Folder that holds the runs.
+    /// Folder that holds the runs. Written here, it is relative to this file; the default, `runs`, is relative to
+    /// the folder in which the command is started.
+    #[schemars(length(min = 1), extend("x-path" = true))]
     pub out: PathBuf,
-    /// Where tensors live.
+    /// `auto` (the first GPU if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
+    #[schemars(with = "String", regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("default" = "auto"))]
     pub device: DeviceChoice,
-    /// Type of the products in training.
+    /// Type of the products in training; parameters, norms, softmax and loss stay in f32.
+    #[schemars(extend("default" = "f32"))]
     pub precision: Precision,
     /// Worker threads for compute; 0 = one per core.
+    #[schemars(range(max = 1024), extend("default" = 0))]
     pub threads: usize,
     /// Threads that decode images; 0 = one per core.
+    #[schemars(range(max = 1024), extend("default" = 0))]
     pub decode_threads: usize,
 }
 
 /// `run.precision`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32-bit floats.
@@ -84,7 +102,8 @@ pub enum Precision {
 }
 
 /// `run.device`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum DeviceChoice {
     /// The first GPU when this binary has CUDA and one is present, else the CPU.
     Auto,
@@ -94,31 +113,43 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
-/// `[data]`
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// `[data]`: one of `root` and `manifest`; with `allow_outside`, `root` beside a manifest is its `base`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DataSettings {
     /// Where the images are listed.
     #[serde(flatten)]
     pub source: DataSource,
-    /// What the manifest's paths are relative to; none = its folder.
+    /// Folder that the manifest's paths are relative to. Default: its own.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1), extend("x-path" = true))]
     pub base: Option<PathBuf>,
-    /// The manifest's paths may lead outside its folder.
+    /// The manifest's paths may be absolute, have `..` parts and lead elsewhere by links, for data on a read-only share;
+    /// with `root`, they are relative to that folder.
+    #[schemars(extend("default" = false))]
     pub allow_outside: bool,
     /// Fraction of the images drawn for validation when the data has no such split.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.15))]
     pub val: f64,
-    /// Fraction of the images drawn for testing when the data has no such split; 0 with a fold.
+    /// Fraction of the images drawn for testing when the data has no such split.
+    // 0 with a fold.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.15))]
     pub test: f64,
-    /// The fold whose images are the test images; none = splits as the data names them or as they are drawn.
+    /// Cross-validation: `"2/5"` deals all images to five folds, whatever splits the data names, and tests on the
+    /// second. Excludes `test`; `val` is drawn from the other folds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = r"^[0-9]+/[0-9]+$"))]
     pub fold: Option<Fold>,
-    /// Seed of the drawing, apart from `run.seed` so that seeds can vary on one split.
+    /// Seed of the split and of the folds, apart from `run.seed` so that seeds can vary on one split.
+    #[schemars(range(min = 0, max = i64::MAX), extend("default" = 0))]
     pub split_seed: u64,
     /// Draw the same fraction from every class.
+    #[schemars(extend("default" = true))]
     pub stratified: bool,
     /// What to do with images that cannot be decoded.
+    #[schemars(extend("default" = "fail"))]
     pub on_error: OnError,
-    /// Significant bits of 16-bit images (e.g. 12 for 12-bit sensors): 2^bits - 1 becomes white.
+    /// Significant bits of 16-bit images: 12 for a 12-bit sensor makes 4095 white.
+    #[schemars(range(min = 9, max = 16), extend("default" = 16))]
     pub bit_depth: u8,
 }
 
@@ -135,17 +166,18 @@ impl DataSettings {
 }
 
 /// Folder or manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(transform = forms::side_by_side)]
 pub enum DataSource {
-    /// Class folders, or train/ val/ test/ of class folders.
-    Root(PathBuf),
+    /// Folder of class folders, or of train/ val/ test/ with class folders in each.
+    Root(#[schemars(length(min = 1), extend("x-path" = true))] PathBuf),
     /// CSV with the columns path,label and optionally split and group.
-    Manifest(PathBuf),
+    Manifest(#[schemars(length(min = 1), extend("x-path" = true))] PathBuf),
 }
 
 /// `data.on_error`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// List every bad file and stop before training.
@@ -155,24 +187,54 @@ pub enum OnError {
 }
 
 /// `[model]`
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelSettings {
-    /// `builtin:NAME`, a local folder, or a hub id: `owner/name[@revision]`, with `model.revision` in it.
+    /// A built-in backbone, a local folder, or a hub id: `owner/name[@revision]`, with `model.revision` in it.
+    #[serde(flatten, deserialize_with = "read_backbone", serialize_with = "write_backbone")]
+    #[schemars(with = "Backbone")]
     pub backbone: String,
-    /// Side of the square input in pixels; none = the backbone's own.
+    /// Side of the square input in pixels. Default: the backbone's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 4096))]
     pub image_size: Option<usize>,
     /// How tokens become one feature vector.
+    #[schemars(extend("default" = "backbone"))]
     pub pool: PoolChoice,
     /// Highest stochastic depth rate, reached in the last block.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
     pub drop_path: f64,
     /// Dropout before the head.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
     pub head_dropout: f64,
-    /// What the head starts from.
+    /// What the head starts from: small random weights, the linear probe of the training images, or (for models with a
+    /// text tower) the texts about the classes.
+    #[schemars(extend("default" = "random"))]
     pub head_init: HeadInit,
 }
 
+/// The two keys that name a backbone. Once they are read, what is loaded has one name.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Backbone {
+    /// `builtin:NAME`, a folder with config.json and model.safetensors, or a model of the Hugging Face Hub as
+    /// `owner/name` or `owner/name@revision`. A folder of that name comes first; `./owner/name` is always a folder.
+    #[schemars(length(min = 1), extend("default" = "builtin:vit-mini"))]
+    backbone: String,
+    /// Branch, tag or full commit of a model of the hub, instead of `@revision`. Default: main.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    revision: Option<String>,
+}
+
+fn read_backbone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Backbone::deserialize(deserializer).map(|named| named.backbone)
+}
+
+fn write_backbone<S: Serializer>(backbone: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Backbone { backbone: backbone.to_owned(), revision: None }.serialize(serializer)
+}
+
 /// `model.head_init`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadInit {
     /// Small random weights.
@@ -184,7 +246,7 @@ pub enum HeadInit {
 }
 
 /// `model.pool`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolChoice {
     /// What the backbone was trained with.
@@ -196,24 +258,35 @@ pub enum PoolChoice {
 }
 
 /// `[preprocess]`
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PreprocessSettings {
     /// How an image of any shape becomes a square.
+    #[schemars(extend("default" = "squash"))]
     pub resize: ResizeMode,
     /// Filter of the resize.
+    #[schemars(extend("default" = "backbone"))]
     pub interpolation: InterpolationChoice,
-    /// Which statistics standardise the pixels.
+    /// Which statistics standardise the pixels. `explicit` is implied by `mean` and `std`.
+    #[schemars(extend("default" = "backbone"))]
     pub normalize: NormalizeChoice,
-    /// Explicit statistics per channel, for pixels in 0..1; present exactly when `normalize` is `Explicit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Mean of red, green and blue, for pixels in 0..1; needs `std`.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "forms::write_short")]
+    #[schemars(
+        inner(range(min = -100.0, max = 100.0)),
+        extend("x-only" = [{ "key": "normalize", "values": ["explicit"] }])
+    )]
     pub mean: Option<[f32; 3]>,
-    /// See `mean`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Standard deviation of red, green and blue, for pixels in 0..1; needs `mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "forms::write_short")]
+    #[schemars(
+        inner(range(min = 1e-6, max = 100.0)),
+        extend("x-only" = [{ "key": "normalize", "values": ["explicit"] }])
+    )]
     pub std: Option<[f32; 3]>,
 }
 
 /// `preprocess.resize`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeMode {
     /// The whole image, aspect ratio given up.
@@ -225,7 +298,7 @@ pub enum ResizeMode {
 }
 
 /// `preprocess.interpolation`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InterpolationChoice {
     /// What the backbone was trained with.
@@ -237,7 +310,7 @@ pub enum InterpolationChoice {
 }
 
 /// `preprocess.normalize`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormalizeChoice {
     /// The backbone's own mean and std.
@@ -254,121 +327,6 @@ pub enum NormalizeChoice {
     Robust,
     /// The `mean` and `std` given beside it.
     Explicit,
-}
-
-/// `[train]`
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TrainSettings {
-    /// How long to train.
-    #[serde(flatten)]
-    pub length: TrainLength,
-    /// Images per optimiser step, whatever `accumulate` is.
-    pub batch_size: usize,
-    /// Micro-batches a step is cut into: less memory, the same result up to rounding.
-    pub accumulate: Option<usize>,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Peak learning rate of the head.
-    pub head_lr: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Factor of the learning rate from each layer to the one below; 1 = off.
-    pub layer_decay: f64,
-    /// Share of the steps (below 1) or number of steps (from 1) of linear warm-up.
-    pub warmup: f64,
-    /// How the learning rate falls after the warm-up.
-    pub schedule: Schedule,
-    /// Largest global gradient norm; none = no clipping.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_grad: Option<f64>,
-    /// Probability mass spread evenly over the classes.
-    pub label_smoothing: f64,
-    /// What is minimised.
-    pub loss: LossSettings,
-    /// Weights of the classes in the loss.
-    pub class_weights: LossWeights,
-    /// Which training images an epoch sees.
-    pub sampler: Sampler,
-    /// Parameter of the beta distribution that shares are drawn from when two images are blended; 0 = off.
-    pub mixup: f64,
-    /// Likewise when a rectangle of one image is pasted into another; 0 = off.
-    pub cutmix: f64,
-    /// Decay of the moving average of the parameters that is validated and kept; none = the parameters themselves.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ema: Option<f64>,
-    /// Of how many of the best epochs a soup is tried; 0 = none.
-    pub soup: usize,
-    /// How far uphill the gradient is taken (sharpness-aware minimisation); none = where the parameters are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sam: Option<f64>,
-    /// Steps between checkpoints within an epoch; 0 = none.
-    pub checkpoint_steps: usize,
-    /// Minutes between checkpoints within an epoch; 0 = none.
-    pub checkpoint_minutes: f64,
-    /// How strongly a head from texts is drawn to where it started; none = not at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head_pull: Option<HeadPull>,
-    /// Mean of the weights before and after training; none = those after.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wise_ft: Option<WiseFt>,
-    /// Gradient checkpointing: keep only what enters each block, and run the block again on the way back.
-    pub checkpoint_blocks: bool,
-}
-
-impl TrainSettings {
-    /// Whether training images are mixed with each other.
-    pub fn mixes(&self) -> bool {
-        self.mixup > 0.0 || self.cutmix > 0.0
-    }
-}
-
-/// `train.epochs` or `train.steps`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrainLength {
-    /// Passes over the training images.
-    Epochs(usize),
-    /// Optimiser steps; the last epoch may be cut short.
-    Steps(usize),
-}
-
-/// `train.schedule`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// Half a cosine down to 0.
-    Cosine,
-    /// No decay.
-    Constant,
-}
-
-/// `probe.class_weights`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ClassWeights {
-    /// All 1.
-    None,
-    /// n / (classes x n of the class).
-    Balanced,
-}
-
-/// `[early_stop]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EarlyStopSettings {
-    /// What decides which epoch is best.
-    pub metric: EarlyStopMetric,
-    /// Epochs without improvement before stopping; 0 = never stop early.
-    pub patience: usize,
-}
-
-/// `early_stop.metric`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EarlyStopMetric {
-    /// Higher is better.
-    ValAccuracy,
-    /// Lower is better.
-    ValLoss,
 }
 
 impl std::fmt::Display for DeviceChoice {
@@ -397,6 +355,14 @@ impl std::str::FromStr for DeviceChoice {
                 ordinal.parse().ok().filter(|_| digits).map(Self::Cuda).ok_or(EXPECTED)
             }
         }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

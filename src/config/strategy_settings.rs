@@ -1,56 +1,126 @@
-//! The settings of `[strategy]`: what of the backbone learns.
+//! The settings of `[strategy]`: which parameters are trained.
 
 use super::prompt_tuning::PromptTuning;
+use crate::forms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// `[strategy]`, with the keys of its kind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Which parameters are trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[schemars(extend("default" = "frozen"), transform = forms::side_by_side)]
 pub enum StrategySettings {
-    /// Only the head learns.
+    /// Only the head.
     Frozen,
-    /// Some blocks, the final norm and the head learn.
+    /// Some blocks, the final norm and the head.
     Partial {
-        /// Which blocks.
+        /// For `partial` and `lora`: the blocks that are trained or adapted, as a number of last blocks, a list of indices
+        /// from 0, `{ first = N }` or `{ last = N }`. Default: 3 for partial, all for lora.
         blocks: BlockChoice,
     },
-    /// Everything learns.
+    /// Everything.
     Full,
-    /// Low-rank adapters and the head learn.
+    /// Low-rank adapters beside frozen layers (`LoRA`), and the head.
     Lora(LoraSettings),
-    /// Prompts learn: words before the text tower, or tokens in the image tower together with the head.
+    /// Words before the text tower (`CoOp`), or tokens in the image tower with the head (VPT).
     Prompt(PromptTuning),
 }
 
 /// The keys of `strategy.kind = "lora"`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LoraSettings {
     /// The blocks that get adapters.
+    #[serde(default, skip_serializing_if = "BlockChoice::is_all")]
     pub blocks: BlockChoice,
-    /// The layers of a block that do, each once, in their order.
+    /// For `lora`: the layers of a block that get an adapter. Default: q, k, v, o.
+    #[serde(deserialize_with = "forms::ascending")]
+    #[schemars(length(min = 1, max = 6), extend("x-unique" = true))]
     pub targets: Vec<LoraTarget>,
-    /// Inner width of an adapter.
+    /// For `lora`: the inner width of an adapter. Default: 8.
+    #[schemars(range(min = 1, max = 1024))]
     pub rank: usize,
-    /// What an adapter adds is scaled by alpha / rank.
+    /// For `lora`: what an adapter adds is scaled by alpha / rank. Default: 16.
+    #[schemars(range(max = 1e4), extend("exclusiveMinimum" = 0.0))]
     pub alpha: f64,
-    /// Dropout rate of the adapters' inputs.
+    /// For `lora`: dropout rate of the adapters' inputs. Default: 0.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
 }
 
 /// Which blocks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "Blocks", into = "Blocks")]
 pub enum BlockChoice {
-    /// All of them.
+    /// All of them: what a strategy takes that may take all, when the key is left out.
+    #[default]
     All,
     /// That many, counted from the input.
     First(usize),
     /// That many, counted from the output.
     Last(usize),
-    /// Those with these indices, counted from the input, from 0.
+    /// Those with these indices, counted from the input, from 0, ascending.
     Listed(Vec<usize>),
+}
+
+impl BlockChoice {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+}
+
+/// `strategy.blocks` as it is written.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Blocks {
+    /// That many, counted from the output.
+    Count(#[schemars(range(min = 1, max = 1000))] usize),
+    /// Those with these indices, counted from the input, from 0.
+    Listed(
+        #[schemars(length(min = 1, max = 1000), inner(range(min = 0, max = 999)), extend("x-unique" = true))]
+        Vec<usize>,
+    ),
+    /// From one end.
+    End(BlockEnd),
+}
+
+/// `strategy.blocks` as a table: one of its keys.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct BlockEnd {
+    /// That many, counted from the input; excludes `last`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    first: Option<usize>,
+    /// That many, counted from the output; excludes `first`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000), extend("x-excludes" = ["first"]))]
+    last: Option<usize>,
+}
+
+impl From<Blocks> for BlockChoice {
+    fn from(written: Blocks) -> Self {
+        match written {
+            Blocks::Count(count) => Self::Last(count),
+            Blocks::Listed(mut indices) => {
+                indices.sort_unstable();
+                Self::Listed(indices)
+            }
+            Blocks::End(BlockEnd { first: Some(first), .. }) => Self::First(first),
+            Blocks::End(BlockEnd { last: Some(last), .. }) => Self::Last(last),
+            Blocks::End(_) => Self::All,
+        }
+    }
+}
+
+impl From<BlockChoice> for Blocks {
+    fn from(choice: BlockChoice) -> Self {
+        match choice {
+            BlockChoice::Last(count) => Self::Count(count),
+            BlockChoice::Listed(indices) => Self::Listed(indices),
+            BlockChoice::First(first) => Self::End(BlockEnd { first: Some(first), last: None }),
+            BlockChoice::All => Self::End(BlockEnd { first: None, last: None }),
+        }
+    }
 }
 
 /// A layer of a block that an adapter changes.

@@ -1,5 +1,8 @@
 use super::*;
-use crate::config::{AugmentSettings, ColorSettings, CropSettings, ErasingSettings, ResizeMode, Sampler};
+use crate::augment::{
+    AugmentSettings, ColorJitter, Erasing, HorizontalFlip, RandomResizedCrop, Rotate90, VerticalFlip,
+};
+use crate::config::{ResizeMode, Sampler};
 use crate::data::decode::DecodeOptions;
 use crate::data::sampler::epoch_order;
 use crate::data::testing::{data_error, two_classes};
@@ -15,12 +18,12 @@ fn preprocess(normalization: Normalization) -> Preprocess {
 
 fn everything_on() -> AugmentSettings {
     AugmentSettings {
-        hflip: 0.5,
-        vflip: 0.5,
-        rotate90: 0.5,
-        crop: Some(CropSettings { scale: [0.5, 1.0], ratio: [0.75, 1.33] }),
-        color: Some(ColorSettings { p: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.2, hue: 0.1 }),
-        erasing: Some(ErasingSettings { p: 0.5, area: [0.02, 0.1], ratio: [0.3, 3.3] }),
+        hflip: Some(HorizontalFlip(0.5)),
+        vflip: Some(VerticalFlip(0.5)),
+        rotate90: Some(Rotate90(0.5)),
+        crop: Some(RandomResizedCrop { scale: [0.5, 1.0], ratio: [0.75, 1.33] }),
+        color: Some(ColorJitter { p: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.2, hue: 0.1 }),
+        erasing: Some(Erasing { p: 0.5, area: [0.02, 0.1], ratio: [0.3, 3.3] }),
         ..AugmentSettings::NONE
     }
 }

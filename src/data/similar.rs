@@ -11,7 +11,8 @@
 //! pairs are worth a look, not an error.
 
 use super::decode::ImageError;
-use super::transform::{Geometry, Interpolation, luma};
+use super::transform::{Geometry, Interpolation};
+use crate::augment::luma;
 use crate::config::ResizeMode;
 use image::{Rgb, RgbImage};
 use std::sync::LazyLock;

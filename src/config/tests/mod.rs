@@ -1,11 +1,13 @@
 //! Whole configurations: what they resolve to; the submodules hold problems, the round trip and published files.
 
+mod places;
 mod problems;
 mod published;
 mod reference;
 mod round_trip;
 
 use super::*;
+use crate::augment::{ColorJitter, Erasing, HorizontalFlip, Illumination, VerticalFlip};
 
 /// Loads `text` as `<folder>/bearing.toml`.
 fn load_text(text: &str, sets: &[&str]) -> Result<Settings> {
@@ -138,15 +140,15 @@ fn prompts_are_what_their_keys_are_about() {
 fn augmentations_take_short_and_long_forms() {
     let augment = |text: &str| settings(&format!("[augment]\n{text}")).augment;
     let light = augment("preset = 'light'");
-    assert_eq!((light.hflip, light.vflip), (0.5, 0.0));
+    assert_eq!((light.hflip, light.vflip), (Some(HorizontalFlip(0.5)), None));
     assert_eq!(light.crop, augment("crop = true").crop);
     assert_eq!(light.color, augment("color = true").color);
     assert_eq!(light.color, augment("color = 0.2").color);
     let edited =
         augment("preset = 'light'\nhflip = false\ncrop = false\ncolor = { hue = 0.1 }\nerasing = 0.25\nvflip = 0.1");
-    assert_eq!((edited.hflip, edited.vflip, edited.crop), (0.0, 0.1, None));
-    assert_eq!(edited.color, Some(ColorSettings { hue: 0.1, ..light.color.unwrap() }));
-    assert_eq!(edited.erasing, Some(ErasingSettings { p: 0.25, area: [0.02, 0.1], ratio: [0.3, 3.3] }));
+    assert_eq!((edited.hflip, edited.vflip, edited.crop), (None, Some(VerticalFlip(0.1)), None));
+    assert_eq!(edited.color, Some(ColorJitter { hue: 0.1, ..light.color.unwrap() }));
+    assert_eq!(edited.erasing, Some(Erasing { p: 0.25, area: [0.02, 0.1], ratio: [0.3, 3.3] }));
     for off in ["color = 0", "color = false", "color = { p = 0 }", "erasing = 0", "erasing.p = 0.0"] {
         let off = augment(off);
         assert_eq!((off.color, off.erasing), (None, None));
@@ -154,10 +156,10 @@ fn augmentations_take_short_and_long_forms() {
     let industrial = augment("preset = 'industrial'\nstains = 0.9\nillumination.strength = 0.2\nnoise.strength = 0");
     assert_eq!(
         (industrial.vflip, industrial.noise, industrial.erasing),
-        (0.5, None, augment("erasing = true").erasing)
+        (Some(VerticalFlip(0.5)), None, augment("erasing = true").erasing)
     );
     assert_eq!(industrial.stains, augment("stains = { p = 0.9 }").stains);
-    assert_eq!(industrial.illumination, Some(IlluminationSettings { p: 0.6, strength: 0.2 }));
+    assert_eq!(industrial.illumination, Some(Illumination { p: 0.6, strength: 0.2 }));
     let alone: Vec<_> = augment("preset = 'light'\nblur = 0.1").alone();
     assert_eq!(alone.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["crop", "color", "blur"]);
     assert_eq!(alone[2].1, AugmentSettings { preset: AugmentPreset::None, ..augment("blur = 1.0") });
@@ -166,7 +168,9 @@ fn augmentations_take_short_and_long_forms() {
 
 #[test]
 fn explicit_statistics_imply_their_mode() {
-    let preprocess = settings("[preprocess]\nmean = [0.1, 0.2, 0.3]\nstd = [1, 1, 1]").preprocess;
+    let settings = settings("[preprocess]\nmean = [0.1, 0.2, 0.3]\nstd = [1, 1, 1]");
+    assert!(settings.to_toml().unwrap().contains("mean = [0.1, 0.2, 0.3]"), "in as few digits as they were given");
+    let preprocess = settings.preprocess;
     assert_eq!(preprocess.normalize, NormalizeChoice::Explicit);
     assert_eq!((preprocess.mean, preprocess.std), (Some([0.1, 0.2, 0.3]), Some([1.0; 3])));
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 prop_compose! {
@@ -60,55 +61,42 @@ fn any_preprocess() -> impl Strategy<Value = PreprocessSettings> {
     })
 }
 
+/// Every operation that the schema knows, off or with values from their ranges.
 fn any_augment() -> impl Strategy<Value = AugmentSettings> {
-    use prop::option::of;
-    let share = 0.0..=1.0f64;
-    let crop = (pair(1e-4, 1.0), pair(0.01, 100.0)).prop_map(|(scale, ratio)| CropSettings { scale, ratio });
-    let color = (1e-6..=1.0f64, prop::array::uniform3(0.0..=1.0f64), 1e-9..=0.5f64).prop_map(
-        |(p, [brightness, contrast, saturation], hue)| ColorSettings { p, brightness, contrast, saturation, hue },
-    );
-    let positive = || 1e-6..=1.0f64;
-    let patch = || (positive(), pair(1e-4, 1.0), pair(0.01, 100.0));
-    let erasing = patch().prop_map(|(p, area, ratio)| ErasingSettings { p, area, ratio });
-    let occlusion = patch().prop_map(|(p, area, ratio)| OcclusionSettings { p, area, ratio });
-    let count = || (0..=50u32, 50..=100u32).prop_map(|(low, high)| [low, high]);
-    let marks = || (positive(), positive(), count(), pair(1e-3, 1.0));
-    let stains = marks().prop_map(|(p, strength, count, size)| StainsSettings { p, strength, count, size });
-    let scratches = marks().prop_map(|(p, strength, count, length)| ScratchesSettings { p, strength, count, length });
-    let illumination = (positive(), positive()).prop_map(|(p, strength)| IlluminationSettings { p, strength });
-    let blur = (positive(), 1e-6..=0.05f64).prop_map(|(p, strength)| BlurSettings { p, strength });
-    let stripes = (positive(), positive(), pair(1e-3, 1.0)).prop_map(|(p, strength, width)| StripesSettings {
-        p,
-        strength,
-        width,
-    });
-    let noise = (positive(), positive()).prop_map(|(p, strength)| NoiseSettings { p, strength });
-    let jpeg = (positive(), 1..=50u8, 50..=100u8).prop_map(|(p, low, high)| JpegSettings { p, quality: [low, high] });
-    let preset = prop::sample::select(vec![AugmentPreset::None, AugmentPreset::Light, AugmentPreset::Industrial]);
-    let surface = (of(crop), of(color), of(stains), of(scratches), of(occlusion));
-    let picture = (of(illumination), of(blur), of(stripes), of(noise), of(jpeg), of(erasing));
-    (preset, prop::array::uniform3(share), surface, picture).prop_map(
-        |(preset, [hflip, vflip, rotate90], surface, (illumination, blur, stripes, noise, jpeg, erasing))| {
-            let (crop, color, stains, scratches, occlusion) = surface;
-            AugmentSettings {
-                preset,
-                hflip,
-                vflip,
-                rotate90,
-                crop,
-                color,
-                stains,
-                scratches,
-                occlusion,
-                illumination,
-                blur,
-                stripes,
-                noise,
-                jpeg,
-                erasing,
-            }
-        },
-    )
+    prop::collection::vec(0.0..=1.0f64, 99).prop_map(|draws| {
+        let schema = schema::schema();
+        let mut draws = draws.into_iter().cycle();
+        let mut written = json!({ "preset": "light" });
+        for (name, inner) in layers::properties(&schema["properties"]["augment"]).filter(|(name, _)| *name != "preset")
+        {
+            let number = || schema::alternatives(inner).find(|form| schema::kind(form) == "number").unwrap();
+            written[name] = match (draws.next().unwrap() < 0.3, layers::table_form(inner)) {
+                (true, _) => json!(false),
+                (false, None) => value_within(number(), &mut draws),
+                (false, Some(table)) => layers::properties(table)
+                    .map(|(key, inner)| (key.clone(), value_within(inner, &mut draws)))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into(),
+            };
+        }
+        serde_json::from_value(written).unwrap()
+    })
+}
+
+/// A value from the range of a number, or from that of both ends of a range.
+fn value_within(schema: &Value, draws: &mut impl Iterator<Item = f64>) -> Value {
+    let (low, high) = (schema["minimum"].as_f64(), schema["maximum"].as_f64());
+    let mut number = || low.unwrap_or(0.0) + draws.next().unwrap() * (high.unwrap() - low.unwrap_or(0.0));
+    match schema["type"].as_str().unwrap() {
+        "number" => json!(number()),
+        "integer" => json!(number() as u64),
+        "array" => {
+            let mut ends = [0, 1].map(|_| value_within(&schema["items"], draws));
+            ends.sort_by(|a, b| a.as_f64().unwrap().total_cmp(&b.as_f64().unwrap()));
+            json!(ends)
+        }
+        other => panic!("{other}"),
+    }
 }
 
 fn any_train() -> impl Strategy<Value = TrainSettings> {

@@ -1,103 +1,34 @@
 //! From a decoded image to the pixels a backbone reads.
 //!
 //! Without augmentation: resize to a square (`resize`), standardise (`normalize`). With augmentation, in this
-//! order: random resized crop (in place of the resize), flips and rotation, then in the order of image formation (the object's
-//! surface, what is in front of it, light, colour, optics, sensor, file), standardise, erasing.
+//! order: random resized crop (in place of the resize), the operations of [`crate::augment`] on images, standardise, those
+//! on standardised pixels.
 //!
 //! Every operation draws from a stream of its own, keyed by seed, epoch, sample and operation: switching one on
 //! leaves the draws of the others as they were, and threads change nothing.
 
-mod blur;
-mod color_jitter;
-mod corruption;
-mod erasing;
-mod hflip;
-mod illumination;
-mod jpeg;
-mod noise;
 mod normalize;
-mod occlusion;
-mod paint;
-mod patch;
-mod random_resized_crop;
 mod resize;
-mod rotate90;
-mod scratches;
 mod squares;
-mod stains;
-mod stripes;
-mod vflip;
 
-pub(super) use color_jitter::luma;
-pub use corruption::Corruption;
 pub(super) use normalize::Histograms;
 pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
-pub use resize::{Geometry, Interpolation, Window};
+pub use resize::{Geometry, Interpolation};
 
 use super::decode::{self, DecodeOptions, ImageError};
-use crate::config::{AugmentSettings, PreprocessSettings};
+use crate::augment::{AugmentSettings, Corruption, Step, Window};
+use crate::config::PreprocessSettings;
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 use image::RgbImage;
-use random_resized_crop::RandomResizedCrop;
 use serde::{Deserialize, Serialize};
 use squares::SquareCache;
 use std::path::Path;
 use std::sync::Arc;
 
-/// An augmentation of an 8-bit image, whose size it may change only by swapping its sides.
-trait Augment: Send + Sync {
-    /// The changed image.
-    fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage;
-}
-
-/// An augmentation of standardised pixels, shape (3, side, side).
-trait PixelAugment: Send + Sync {
-    /// Changes the pixels in place.
-    fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream);
-}
-
-/// An operation with the number that keys its stream. The numbers are part of the reproducibility contract: never
-/// reuse one.
-type Keyed<T> = (u64, Box<T>);
-
-const CROP_ID: u64 = 1;
-
-/// The image operations that are on, in the order of their application.
-fn image_operations(settings: &AugmentSettings) -> Vec<Keyed<dyn Augment>> {
-    let mut on: Vec<Keyed<dyn Augment>> = Vec::new();
-    let p = |p: f64| (p > 0.0).then_some(p);
-    on.extend(p(settings.hflip).map(|p| keyed(2, hflip::HorizontalFlip { p })));
-    on.extend(p(settings.vflip).map(|p| keyed(3, vflip::VerticalFlip { p })));
-    on.extend(p(settings.rotate90).map(|p| keyed(4, rotate90::Rotate90 { p })));
-    on.extend(settings.stains.map(|stains| keyed(7, stains::Stains(stains))));
-    on.extend(settings.scratches.map(|scratches| keyed(9, scratches::Scratches(scratches))));
-    on.extend(settings.occlusion.map(|occlusion| keyed(14, occlusion::Occlusion(occlusion))));
-    on.extend(settings.illumination.map(|illumination| keyed(10, illumination::Illumination(illumination))));
-    on.extend(settings.color.map(|color| keyed(5, color_jitter::ColorJitter(color))));
-    on.extend(settings.blur.map(|blur| keyed(12, blur::Blur(blur))));
-    on.extend(settings.stripes.map(|stripes| keyed(8, stripes::Stripes(stripes))));
-    on.extend(settings.noise.map(|noise| keyed(11, noise::Noise(noise))));
-    on.extend(settings.jpeg.map(|jpeg| keyed(13, jpeg::Jpeg(jpeg))));
-    on
-}
-
-fn keyed(number: u64, operation: impl Augment + 'static) -> Keyed<dyn Augment> {
-    (number, Box::new(operation))
-}
-
-/// The operations on standardised pixels that are on, in the order of their application.
-fn pixel_operations(settings: &AugmentSettings) -> Vec<Keyed<dyn PixelAugment>> {
-    let mut operations: Vec<Keyed<dyn PixelAugment>> = Vec::new();
-    if let Some(erasing) = settings.erasing {
-        operations.push((6, Box::new(erasing::Erasing(erasing))));
-    }
-    operations
-}
-
 /// Whether any operation is on, so that views of a sample differ.
 pub fn augments(settings: &AugmentSettings) -> bool {
-    settings.crop.is_some() || !image_operations(settings).is_empty() || !pixel_operations(settings).is_empty()
+    !settings.steps().is_empty()
 }
 
 /// How a backbone preprocesses images, for what the settings leave to it.
@@ -168,23 +99,41 @@ pub struct View {
     pub sample: u64,
 }
 
-/// Random operations on images.
+/// Random operations on images, each with the number that keys its stream.
 struct Augmentation {
     seed: u64,
     purpose: Purpose,
-    crop: Option<RandomResizedCrop>,
-    image: Vec<Keyed<dyn Augment>>,
-    pixels: Vec<Keyed<dyn PixelAugment>>,
+    steps: Vec<(u64, Step)>,
 }
 
 impl Augmentation {
-    fn new(settings: &AugmentSettings, seed: u64, purpose: Purpose) -> Self {
-        Self {
-            seed,
-            purpose,
-            crop: settings.crop.map(RandomResizedCrop),
-            image: image_operations(settings),
-            pixels: pixel_operations(settings),
+    /// The window of an image of the given width and height that a view shows; none = all of it.
+    fn window(&self, size: (u32, u32), view: View) -> Option<Window> {
+        self.steps.iter().find_map(|(number, step)| match step {
+            Step::Window(crop) => Some(crop.draw(size, &mut self.stream(view, *number))),
+            Step::Image(_) | Step::Pixels(_) => None,
+        })
+    }
+
+    /// Whether each view has a window of its own.
+    fn crops(&self) -> bool {
+        self.steps.iter().any(|(_, step)| matches!(step, Step::Window(_)))
+    }
+
+    fn apply_to_image(&self, mut image: RgbImage, view: View) -> RgbImage {
+        for (number, step) in &self.steps {
+            if let Step::Image(operation) = step {
+                image = operation.apply(image, &mut self.stream(view, *number));
+            }
+        }
+        image
+    }
+
+    fn apply_to_pixels(&self, pixels: &mut [f32], side: usize, view: View) {
+        for (number, step) in &self.steps {
+            if let Step::Pixels(operation) = step {
+                operation.apply(pixels, side, &mut self.stream(view, *number));
+            }
         }
     }
 
@@ -217,14 +166,14 @@ impl Pipeline {
     /// they keep.
     #[must_use]
     pub fn augmented_by(&self, settings: &AugmentSettings, seed: u64) -> Self {
-        self.with(Augmentation::new(settings, seed, Purpose::Augment))
+        self.with(Augmentation { seed, purpose: Purpose::Augment, steps: settings.steps() })
     }
 
     /// The same images with one flaw, drawn from `seed`, not from the seed of training. At another strength a view has the
     /// same flaw, stronger or weaker. Both pipelines share their cached squares.
     #[must_use]
     pub fn corrupted(&self, corruption: Corruption, strength: f64, seed: u64) -> Self {
-        self.with(Augmentation::new(&corruption.settings(strength), seed, Purpose::Corruption))
+        self.with(Augmentation { seed, purpose: Purpose::Corruption, steps: corruption.settings(strength).steps() })
     }
 
     fn with(&self, augmentation: Augmentation) -> Self {
@@ -269,27 +218,25 @@ impl Pipeline {
     /// # Errors
     /// When the image has no pixels.
     pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
-        let square = match &self.augmentation {
-            Some(augmentation @ Augmentation { crop: Some(crop), .. }) => {
-                let window = crop.draw(image.dimensions(), &mut augmentation.stream(view, CROP_ID));
-                self.preprocess.geometry.square_of(image, window)?
-            }
-            _ => self.preprocess.square(image)?,
+        let window = self.augmentation.as_ref().and_then(|on| on.window(image.dimensions(), view));
+        let square = match window {
+            Some(window) => self.preprocess.geometry.square_of(image, window)?,
+            None => self.preprocess.square(image)?,
         };
         Ok(self.augmented(square, view))
     }
 
     /// Whether each view has a window of its own, so that its square cannot be kept.
     fn crops(&self) -> bool {
-        self.augmentation.as_ref().is_some_and(|augmentation| augmentation.crop.is_some())
+        self.augmentation.as_ref().is_some_and(Augmentation::crops)
     }
 
     /// The image operations on a square.
     fn augmented(&self, square: RgbImage, view: View) -> RgbImage {
-        let Some(augmentation) = &self.augmentation else { return square };
-        let apply =
-            |image, (id, operation): &Keyed<dyn Augment>| operation.apply(image, &mut augmentation.stream(view, *id));
-        augmentation.image.iter().fold(square, apply)
+        match &self.augmentation {
+            Some(augmentation) => augmentation.apply_to_image(square, view),
+            None => square,
+        }
     }
 
     /// Completes a batch of [`Pipeline::load`]ed views, concatenated: standardisation over the batch, then erasing.
@@ -303,10 +250,8 @@ impl Pipeline {
 
     /// The operations on one image's standardised pixels.
     fn augment_pixels(&self, pixels: &mut [f32], view: View) {
-        let Some(augmentation) = &self.augmentation else { return };
-        for (id, operation) in &augmentation.pixels {
-            let rng = &mut augmentation.stream(view, *id);
-            operation.apply(pixels, self.preprocess.geometry.image_size, rng);
+        if let Some(augmentation) = &self.augmentation {
+            augmentation.apply_to_pixels(pixels, self.preprocess.geometry.image_size, view);
         }
     }
 

@@ -5,6 +5,7 @@
 //! enlarged white noise. `tests/fixtures/make_image_fixtures.py` makes the pictures that the tests compare with.
 
 use super::BackboneDefaults;
+use crate::augment::Window;
 use crate::config::{InterpolationChoice, PreprocessSettings, ResizeMode};
 use crate::data::decode::ImageError;
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
@@ -39,23 +40,9 @@ impl Interpolation {
     }
 }
 
-/// A rectangle of an image, in pixels; inside the image and not empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Left edge.
-    pub x: u32,
-    /// Upper edge.
-    pub y: u32,
-    /// Width.
-    pub width: u32,
-    /// Height.
-    pub height: u32,
-}
-
-impl Window {
-    fn whole(image: &RgbImage) -> Self {
-        Self { x: 0, y: 0, width: image.width(), height: image.height() }
-    }
+/// All of an image.
+fn whole(image: &RgbImage) -> Window {
+    Window { x: 0, y: 0, width: image.width(), height: image.height() }
 }
 
 /// How an image becomes a square.
@@ -88,7 +75,7 @@ impl Geometry {
     /// When the image has no pixels.
     pub fn square(&self, image: &RgbImage, fill: Rgb<u8>) -> Result<RgbImage, ImageError> {
         match self.resize {
-            ResizeMode::Squash => self.square_of(image, Window::whole(image)),
+            ResizeMode::Squash => self.square_of(image, whole(image)),
             ResizeMode::Letterbox => Ok(self.pad(&self.content(image)?, fill)),
             ResizeMode::Crop => self.center_crop(image),
         }
@@ -110,13 +97,13 @@ impl Geometry {
     /// When the image has no pixels.
     pub fn content(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
         match self.resize {
-            ResizeMode::Squash => self.square_of(image, Window::whole(image)),
+            ResizeMode::Squash => self.square_of(image, whole(image)),
             ResizeMode::Crop => self.center_crop(image),
             ResizeMode::Letterbox => {
                 let (width, height) = image.dimensions();
                 let scale = f64::from(self.side()) / f64::from(width.max(height).max(1));
                 let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).clamp(1, self.side());
-                resize(image, Window::whole(image), (scaled(width), scaled(height)), self.interpolation)
+                resize(image, whole(image), (scaled(width), scaled(height)), self.interpolation)
             }
         }
     }

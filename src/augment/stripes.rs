@@ -1,17 +1,47 @@
 //! Stripes: one soft band, or many at equal distances, at any angle: rollers, seams, lighting tubes, a line camera.
 
-use super::Augment;
 use super::paint::{direction, point, shade, shorter_side, signed_amplitude, smooth_step};
-use crate::config::StripesSettings;
+use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Stripes(pub StripesSettings);
+/// `augment.stripes`: one band or many at equal distances, at any angle.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stripes {
+    /// Probability of striping an image.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
+    pub p: f64,
+    /// Largest share of the way to black or white.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.25))]
+    pub strength: f64,
+    /// Narrowest and widest band as fractions of the shorter side.
+    #[schemars(inner(range(min = 1e-3, max = 1.0)), extend("default" = [0.01, 0.06]))]
+    pub width: [f64; 2],
+}
+
+impl Operation for Stripes {
+    const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength, width: [0.02, 0.1] });
+
+    fn acts(&self) -> bool {
+        self.p > 0.0 && self.strength > 0.0
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
 
 impl Augment for Stripes {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if rng.chance(self.0.p) {
-            Bands::draw(&self.0, &image, rng).paint(&mut image);
+        if rng.chance(self.p) {
+            Bands::draw(self, &image, rng).paint(&mut image);
         }
         image
     }
@@ -29,7 +59,7 @@ struct Bands {
 }
 
 impl Bands {
-    fn draw(settings: &StripesSettings, image: &RgbImage, rng: &mut Stream) -> Self {
+    fn draw(settings: &Stripes, image: &RgbImage, rng: &mut Stream) -> Self {
         let share = signed_amplitude(settings.strength, rng);
         let width = (rng.range(settings.width[0], settings.width[1]) as f32 * shorter_side(image)).max(1.0);
         let (normal, through) = (direction(rng), point(image, rng));

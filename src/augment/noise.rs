@@ -1,10 +1,11 @@
 //! Noise of a sensor: Gaussian, a constant part (readout) and one that grows with the root of the brightness (shots).
 
-use super::Augment;
 use super::paint::{amplitude, to_level};
-use crate::config::NoiseSettings;
+use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 use std::sync::LazyLock;
 
@@ -19,14 +20,40 @@ static QUANTILES: LazyLock<Vec<f32>> = LazyLock::new(|| {
     (0..count).map(|i| normal.inverse_cdf((i as f64 + 0.5) / count as f64) as f32).collect()
 });
 
-pub(super) struct Noise(pub NoiseSettings);
+/// `augment.noise`: Gaussian noise, partly constant and partly growing with the brightness as shot noise does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Noise {
+    /// Probability of adding noise to an image.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.3))]
+    pub p: f64,
+    /// Largest standard deviation at white, where white is 1.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.03))]
+    pub strength: f64,
+}
+
+impl Operation for Noise {
+    const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength: 0.5 * strength });
+
+    fn acts(&self) -> bool {
+        self.p > 0.0 && self.strength > 0.0
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
 
 impl Augment for Noise {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.0.p) {
+        if !rng.chance(self.p) {
             return image;
         }
-        let at_white = 255.0 * amplitude(self.0.strength, rng);
+        let at_white = 255.0 * amplitude(self.strength, rng);
         let shots = rng.uniform() as f32;
         let deviation: [f32; 256] =
             std::array::from_fn(|value| at_white * (shots * value as f32 / 255.0 + 1.0 - shots).sqrt());

@@ -1,25 +1,53 @@
 //! Blur: Gaussian, as from a lens out of focus, or along a line, as from an object that moved.
 
-use super::Augment;
 use super::paint::{amplitude, direction, shorter_side, to_level};
-use crate::config::BlurSettings;
+use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Standard deviations below this, in pixels, change no 8-bit value by more than a level or two.
 const SMALLEST: f32 = 0.2;
 
-pub(super) struct Blur(pub BlurSettings);
+/// `augment.blur`: Gaussian, or along a line as of motion.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Blur {
+    // At most about a pixel of 224: small defects blur away first.
+    /// Probability of blurring an image.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
+    pub p: f64,
+    /// Largest standard deviation as a fraction of the shorter side: 0.005 are 1.1 pixels of 224.
+    #[schemars(range(min = 0.0, max = 0.05), extend("default" = 0.005))]
+    pub strength: f64,
+}
+
+impl Operation for Blur {
+    const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength: 0.04 * strength });
+
+    fn acts(&self) -> bool {
+        self.p > 0.0 && self.strength > 0.0
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
 
 /// A pixel's share of another pixel at an offset.
 type Tap = ((i32, i32), f32);
 
 impl Augment for Blur {
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.0.p) {
+        if !rng.chance(self.p) {
             return image;
         }
-        let deviation = amplitude(self.0.strength, rng) * shorter_side(&image);
+        let deviation = amplitude(self.strength, rng) * shorter_side(&image);
         let along = direction(rng);
         let moved = rng.chance(0.5);
         if deviation < SMALLEST || image.as_raw().is_empty() {

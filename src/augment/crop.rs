@@ -1,21 +1,49 @@
 //! Random resized crop (Szegedy et al. 2014), with the draws and the fallback of torchvision's `RandomResizedCrop`.
 
-use super::Window;
-use crate::config::CropSettings;
+use super::{Operation, Step, Window};
 use crate::rng::Stream;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Draws before the fallback.
 const TRIES: usize = 10;
 
-pub(super) struct RandomResizedCrop(pub CropSettings);
+/// `augment.crop`: random resized crop (Szegedy et al. 2014; torchvision's `RandomResizedCrop`).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RandomResizedCrop {
+    // A crop that keeps most of the image: a defect at the border usually survives it.
+    /// Smallest and largest area as fractions of the image.
+    #[schemars(inner(range(min = 1e-4, max = 1.0)), extend("default" = [0.7, 1.0]))]
+    pub scale: [f64; 2],
+    /// Smallest and largest width / height.
+    #[schemars(inner(range(min = 0.01, max = 100.0)), extend("default" = [0.75, 1.333]))]
+    pub ratio: [f64; 2],
+}
+
+impl Operation for RandomResizedCrop {
+    const NUMBER: &'static [&'static str] = &[];
+
+    fn acts(&self) -> bool {
+        true
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(self)
+    }
+
+    fn step(self) -> Step {
+        Step::Window(self)
+    }
+}
 
 impl RandomResizedCrop {
     /// A window of an image of the given width and height.
     ///
     /// Area uniform in `scale`, logarithm of width / height uniform in `ratio`; a window that does not fit is drawn
     /// again.
-    pub(super) fn draw(&self, (width, height): (u32, u32), rng: &mut Stream) -> Window {
-        let CropSettings { scale, ratio } = self.0;
+    pub fn draw(&self, (width, height): (u32, u32), rng: &mut Stream) -> Window {
+        let Self { scale, ratio } = *self;
         let area = f64::from(width) * f64::from(height);
         for _ in 0..TRIES {
             let area = area * rng.range(scale[0], scale[1]);
@@ -33,7 +61,7 @@ impl RandomResizedCrop {
 
     /// The largest centred window whose aspect ratio is allowed.
     fn largest_allowed(&self, width: u32, height: u32) -> Window {
-        let [narrowest, widest] = self.0.ratio;
+        let [narrowest, widest] = self.ratio;
         let aspect = f64::from(width) / f64::from(height);
         let (w, h) = if aspect < narrowest {
             (width, (f64::from(width) / narrowest).round() as u32)
@@ -54,7 +82,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn crop(scale: [f64; 2], ratio: [f64; 2]) -> RandomResizedCrop {
-        RandomResizedCrop(CropSettings { scale, ratio })
+        RandomResizedCrop { scale, ratio }
     }
 
     proptest! {

@@ -1,18 +1,45 @@
 //! Uneven light: a gamma, and a factor that falls off across the image or away from a point of it.
 
-use super::Augment;
 use super::paint::{amplitude, direction, point, to_level};
-use crate::config::IlluminationSettings;
+use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Illumination(pub IlluminationSettings);
+/// `augment.illumination`: light that falls off across the image, and a gamma.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Illumination {
+    /// Probability of changing the light of an image.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.6))]
+    pub p: f64,
+    /// Largest relative change of the brightness at the edge; the gamma lies between 1 / (1 + x) and 1 + x.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.4))]
+    pub strength: f64,
+}
+
+impl Operation for Illumination {
+    const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength });
+
+    fn acts(&self) -> bool {
+        self.p > 0.0 && self.strength > 0.0
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
 
 impl Augment for Illumination {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if rng.chance(self.0.p) {
-            let change = amplitude(self.0.strength, rng);
-            let exponent = (1.0 + self.0.strength).powf(rng.range(-1.0, 1.0)) as f32;
+        if rng.chance(self.p) {
+            let change = amplitude(self.strength, rng);
+            let exponent = (1.0 + self.strength).powf(rng.range(-1.0, 1.0)) as f32;
             let light = Light::draw(&image, rng);
             relight(&mut image, exponent, |x, y| 1.0 + change * light.at(x, y));
         }

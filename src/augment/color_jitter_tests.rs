@@ -29,7 +29,7 @@ fn steps_follow_torchvision() {
 
 #[test]
 fn strengths_of_zero_change_nothing() {
-    let jitter = ColorJitter(ColorSettings { p: 1.0, brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0 });
+    let jitter = ColorJitter { p: 1.0, brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0 };
     let source = picture("source");
     assert_eq!(jitter.apply(source.clone(), &mut Stream::new(1, Purpose::Augment, &[])), source);
 }

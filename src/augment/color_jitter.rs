@@ -3,12 +3,49 @@
 //! Each step rounds to 8 bits, where Pillow and torchvision truncate, so a step differs from theirs by at most one
 //! level but does not darken. Hue is turned in floating point.
 
-use super::Augment;
-use crate::config::ColorSettings;
+use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::{Rgb, RgbImage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-pub(super) struct ColorJitter(pub ColorSettings);
+/// `augment.color`: factors drawn from max(0, 1 - x) to 1 + x (torchvision's `ColorJitter`).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ColorJitter {
+    // Mild changes of lighting; hue carries meaning in many materials, so it stays.
+    /// Probability of jittering an image.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.6))]
+    pub p: f64,
+    /// Strength of the brightness change: factors from 1 - x to 1 + x.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
+    pub brightness: f64,
+    /// Strength of the contrast change.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
+    pub contrast: f64,
+    /// Strength of the saturation change.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.2))]
+    pub saturation: f64,
+    /// Strength of the hue change in turns of the colour wheel.
+    #[schemars(range(min = 0.0, max = 0.5), extend("default" = 0.0))]
+    pub hue: f64,
+}
+
+impl Operation for ColorJitter {
+    const NUMBER: &'static [&'static str] = &["brightness", "contrast", "saturation"];
+
+    fn acts(&self) -> bool {
+        self.p > 0.0 && [self.brightness, self.contrast, self.saturation, self.hue].iter().any(|x| *x > 0.0)
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Adjustment {
@@ -21,10 +58,10 @@ enum Adjustment {
 
 impl Augment for ColorJitter {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.0.p) {
+        if !rng.chance(self.p) {
             return image;
         }
-        let ColorSettings { brightness, contrast, saturation, hue, .. } = self.0;
+        let Self { brightness, contrast, saturation, hue, .. } = *self;
         let mut factor = |strength: f64| rng.range((1.0 - strength).max(0.0), 1.0 + strength) as f32;
         let (brightness, contrast, saturation) = (factor(brightness), factor(contrast), factor(saturation));
         let turn = rng.range(-hue, hue) as f32;
@@ -69,7 +106,7 @@ fn blend(base: f32, value: u8, factor: f32) -> u8 {
 }
 
 /// ITU-R BT.601, rounded, as Pillow's `convert("L")`.
-pub(in crate::data) fn luma(Rgb([r, g, b]): Rgb<u8>) -> f32 {
+pub fn luma(Rgb([r, g, b]): Rgb<u8>) -> f32 {
     (0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)).round()
 }
 

@@ -1,10 +1,11 @@
 //! Scratches: thin, slightly bent, antialiased lines that fade at their ends; darker or lighter than the surface.
 
-use super::Augment;
 use super::paint::{around, count, direction, point, shade, shorter_side, signed_amplitude, smooth_step};
-use crate::config::ScratchesSettings;
+use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Straight pieces that a curve is drawn with: at the strongest bend they leave it by less than a tenth of a pixel.
 const PIECES: usize = 24;
@@ -13,17 +14,49 @@ const WIDTH: [f64; 2] = [0.002, 0.007];
 /// Largest offset of the curve's control point, as a fraction of its length.
 const BEND: f64 = 0.2;
 
-pub(super) struct Scratches(pub ScratchesSettings);
+/// `augment.scratches`: thin, slightly bent lines.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scratches {
+    /// Probability of scratching an image.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.3))]
+    pub p: f64,
+    /// Largest share of the way to black or white.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.7))]
+    pub strength: f64,
+    /// Fewest and most scratches.
+    #[schemars(inner(range(max = 100)), extend("default" = [1, 3]))]
+    pub count: [u32; 2],
+    /// Shortest and longest as fractions of the shorter side.
+    #[schemars(inner(range(min = 1e-3, max = 1.0)), extend("default" = [0.1, 0.5]))]
+    pub length: [f64; 2],
+}
+
+impl Operation for Scratches {
+    const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength, count: [4, 8], length: [0.2, 0.8] });
+
+    fn acts(&self) -> bool {
+        self.p > 0.0 && self.strength > 0.0
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
 
 impl Augment for Scratches {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.0.p) {
+        if !rng.chance(self.p) {
             return image;
         }
         // The strongest share that any scratch has at a pixel: pieces overlap at their joints.
         let mut shares = vec![0f32; image.width() as usize * image.height() as usize];
-        for _ in 0..count(self.0.count, rng) {
-            Scratch::draw(&self.0, &image, rng).cover(&image, &mut shares);
+        for _ in 0..count(self.count, rng) {
+            Scratch::draw(self, &image, rng).cover(&image, &mut shares);
         }
         for (pixel, &share) in image.pixels_mut().zip(&shares) {
             if share != 0.0 {
@@ -43,7 +76,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn draw(settings: &ScratchesSettings, image: &RgbImage, rng: &mut Stream) -> Self {
+    fn draw(settings: &Scratches, image: &RgbImage, rng: &mut Stream) -> Self {
         let share = signed_amplitude(settings.strength, rng);
         let side = shorter_side(image);
         let length = rng.range(settings.length[0], settings.length[1]) as f32 * side;

@@ -3,19 +3,48 @@
 //! The rectangle becomes zero, which after standardisation is the mean colour: it hides without adding a texture
 //! that could be mistaken for a defect.
 
-use super::PixelAugment;
 use super::patch::Patch;
-use crate::config::ErasingSettings;
+use super::{Operation, PixelAugment, Step};
 use crate::rng::Stream;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Erasing(pub ErasingSettings);
+/// `augment.erasing`: random erasing (Zhong et al. 2017).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Erasing {
+    // Small patches: larger ones hide whole defects.
+    /// Probability of erasing a rectangle.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.3))]
+    pub p: f64,
+    /// Smallest and largest area as fractions of the image.
+    #[schemars(inner(range(min = 1e-4, max = 1.0)), extend("default" = [0.02, 0.1]))]
+    pub area: [f64; 2],
+    /// Smallest and largest height / width.
+    #[schemars(inner(range(min = 0.01, max = 100.0)), extend("default" = [0.3, 3.3]))]
+    pub ratio: [f64; 2],
+}
+
+impl Operation for Erasing {
+    fn acts(&self) -> bool {
+        self.p > 0.0
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Pixels(Box::new(self))
+    }
+}
 
 impl PixelAugment for Erasing {
     fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream) {
-        if side == 0 || !rng.chance(self.0.p) {
+        if side == 0 || !rng.chance(self.p) {
             return;
         }
-        let Some(patch) = Patch::draw((side, side), self.0.area, self.0.ratio, rng) else { return };
+        let Some(patch) = Patch::draw((side, side), self.area, self.ratio, rng) else { return };
         for plane in pixels.chunks_exact_mut(side * side) {
             for row in plane.chunks_exact_mut(side).skip(patch.top).take(patch.height) {
                 row[patch.left..patch.left + patch.width].fill(0.0);
@@ -33,7 +62,7 @@ mod tests {
     proptest! {
         #[test]
         fn erases_one_rectangle_of_the_drawn_area(side in 16usize..80, seed: u64) {
-            let erasing = Erasing(ErasingSettings { p: 1.0, area: [0.02, 0.1], ratio: [0.3, 3.3] });
+            let erasing = Erasing { p: 1.0, area: [0.02, 0.1], ratio: [0.3, 3.3] };
             let mut pixels = vec![1.0; 3 * side * side];
             erasing.apply(&mut pixels, side, &mut Stream::new(seed, Purpose::Augment, &[]));
             let planes: Vec<&[f32]> = pixels.chunks_exact(side * side).collect();
@@ -49,7 +78,7 @@ mod tests {
 
     #[test]
     fn zero_probability_erases_nothing() {
-        let erasing = Erasing(ErasingSettings { p: 0.0, area: [0.02, 0.1], ratio: [0.3, 3.3] });
+        let erasing = Erasing { p: 0.0, area: [0.02, 0.1], ratio: [0.3, 3.3] };
         let mut pixels = vec![1.0; 3 * 32 * 32];
         erasing.apply(&mut pixels, 32, &mut Stream::new(1, Purpose::Augment, &[]));
         assert!(pixels.iter().all(|&x| x == 1.0));

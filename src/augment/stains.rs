@@ -1,25 +1,59 @@
 //! Stains: soft irregular spots, and drops that dried to a rim; darker or lighter than what they lie on.
 
-use super::Augment;
 use super::paint::{amplitude, around, count, direction, point, shade, shorter_side, smooth_step};
-use crate::config::StainsSettings;
+use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Harmonics of an outline, from 2 (an ellipse) on.
 const HARMONICS: usize = 4;
 /// Stains that are dark: dirt, oil and dried drops are seen more often than something bright.
 const DARK: f64 = 0.7;
 
-pub(super) struct Stains(pub StainsSettings);
+/// `augment.stains`: soft irregular spots and drops with a rim.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stains {
+    // A few small ones, mild enough that a defect beneath remains to be seen.
+    /// Probability of staining an image.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.3))]
+    pub p: f64,
+    /// Largest share of the way to black or white.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.5))]
+    pub strength: f64,
+    /// Fewest and most stains.
+    #[schemars(inner(range(max = 100)), extend("default" = [1, 4]))]
+    pub count: [u32; 2],
+    /// Smallest and largest diameter as fractions of the shorter side.
+    #[schemars(inner(range(min = 1e-3, max = 1.0)), extend("default" = [0.05, 0.2]))]
+    pub size: [f64; 2],
+}
+
+impl Operation for Stains {
+    const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength, count: [4, 8], size: [0.05, 0.25] });
+
+    fn acts(&self) -> bool {
+        self.p > 0.0 && self.strength > 0.0
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
 
 impl Augment for Stains {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.0.p) {
+        if !rng.chance(self.p) {
             return image;
         }
-        for _ in 0..count(self.0.count, rng) {
-            Stain::draw(&self.0, &image, rng).paint(&mut image);
+        for _ in 0..count(self.count, rng) {
+            Stain::draw(self, &image, rng).paint(&mut image);
         }
         image
     }
@@ -43,7 +77,7 @@ struct Stain {
 }
 
 impl Stain {
-    fn draw(settings: &StainsSettings, image: &RgbImage, rng: &mut Stream) -> Self {
+    fn draw(settings: &Stains, image: &RgbImage, rng: &mut Stream) -> Self {
         let share = amplitude(settings.strength, rng);
         let diameter = rng.range(settings.size[0], settings.size[1]) as f32 * shorter_side(image);
         let centre = point(image, rng);

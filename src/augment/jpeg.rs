@@ -1,0 +1,60 @@
+//! Flaws of lossy compression: the image, written as a JPEG file and read again by the decoder of the data.
+
+use super::paint::count;
+use super::{Augment, Operation, Step};
+use crate::rng::Stream;
+use image::RgbImage;
+use image::codecs::jpeg::JpegEncoder;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use zune_core::bytestream::ZCursor;
+use zune_core::{colorspace::ColorSpace, options::DecoderOptions};
+use zune_jpeg::JpegDecoder;
+
+/// `augment.jpeg`: compressed and decompressed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jpeg {
+    /// Probability of compressing an image.
+    #[schemars(range(min = 0.0, max = 1.0), extend("default" = 0.3))]
+    pub p: f64,
+    /// Lowest and highest quality.
+    #[schemars(inner(range(min = 1, max = 100)), extend("default" = [50, 95]))]
+    pub quality: [u8; 2],
+}
+
+impl Operation for Jpeg {
+    const FLAW: Option<fn(f64) -> Self> =
+        Some(|strength| Self { p: 1.0, quality: [(100.0 - 99.0 * strength).round() as u8; 2] });
+
+    fn acts(&self) -> bool {
+        self.p > 0.0
+    }
+
+    fn certain(self) -> Option<Self> {
+        Some(Self { p: 1.0, ..self })
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
+
+impl Augment for Jpeg {
+    fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage {
+        if !rng.chance(self.p) {
+            return image;
+        }
+        let quality = count(self.quality.map(u32::from), rng) as u8;
+        // Only a size that no JPEG has fails, and such a picture is left as it is.
+        compressed(&image, quality).unwrap_or(image)
+    }
+}
+
+fn compressed(image: &RgbImage, quality: u8) -> Option<RgbImage> {
+    let mut file = Vec::new();
+    JpegEncoder::new_with_quality(&mut file, quality).encode_image(image).ok()?;
+    let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
+    let pixels = JpegDecoder::new_with_options(ZCursor::new(file), options).decode().ok()?;
+    RgbImage::from_raw(image.width(), image.height(), pixels)
+}

@@ -1,0 +1,36 @@
+//! Up-down flip.
+
+use super::{Augment, Operation, Step};
+use crate::rng::Stream;
+use image::{RgbImage, imageops};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Probability of an up-down flip.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct VerticalFlip(#[schemars(range(min = 0.0, max = 1.0))] pub f64);
+
+impl Operation for VerticalFlip {
+    fn acts(&self) -> bool {
+        self.0 > 0.0
+    }
+
+    /// A flip shows nothing to judge.
+    fn certain(self) -> Option<Self> {
+        None
+    }
+
+    fn step(self) -> Step {
+        Step::Image(Box::new(self))
+    }
+}
+
+impl Augment for VerticalFlip {
+    fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
+        if rng.chance(self.0) {
+            imageops::flip_vertical_in_place(&mut image);
+        }
+        image
+    }
+}

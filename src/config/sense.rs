@@ -1,0 +1,75 @@
+//! Settings that contradict each other, in numbers and texts.
+
+use super::document::join;
+use super::prompt_settings::{PromptSettings, PromptTemplates};
+use super::rules::Rules;
+use super::settings::{DataSettings, Settings};
+use super::train_settings::{TrainLength, TrainSettings};
+
+impl Rules<'_> {
+    /// Notes what cannot be meant.
+    pub(super) fn sense(&mut self, settings: &Settings) {
+        let name = &settings.run.name;
+        if !is_folder_name(name) {
+            let hint = "expected at most 200 bytes without separators and control characters, not . or ..";
+            self.problem("run.name", format!("{name:?} is not a plain folder name"), hint);
+        }
+        self.fractions(&settings.data);
+        self.length(&settings.train);
+        self.prompts(&settings.prompts);
+    }
+
+    fn fractions(&mut self, &DataSettings { val, test, .. }: &DataSettings) {
+        if val + test >= 1.0 {
+            let test_given = self.given.get("data.test").is_some();
+            let (key, other) = if test_given { ("data.test", "data.val") } else { ("data.val", "data.test") };
+            let message = format!("val {val} and test {test} leave nothing for training");
+            self.conflict(key, &[other], message, "their sum must be below 1");
+        }
+    }
+
+    fn length(&mut self, train: &TrainSettings) {
+        const WARMUP: &str = "train.warmup";
+        let (batch_size, warmup) = (train.batch_size, train.warmup);
+        if let Some(accumulate) = train.accumulate.filter(|&parts| parts > batch_size) {
+            let message = format!("cannot cut {batch_size} images into {accumulate} micro-batches");
+            self.conflict("train.accumulate", &["train.batch_size"], message, "expected at most train.batch_size");
+        }
+        if warmup >= 1.0 && warmup.fract() != 0.0 {
+            let hint = "expected a share below 1 or a whole number";
+            self.problem(WARMUP, format!("{warmup} is not a number of steps"), hint);
+        } else if let TrainLength::Steps(steps) = train.length
+            && warmup >= 1.0
+            && warmup >= steps as f64
+        {
+            let message = format!("{warmup} steps of warm-up leave none of the {steps} steps to train at full rate");
+            self.conflict(WARMUP, &["train.steps"], message, "expected fewer than train.steps");
+        }
+        if train.soup == 1 {
+            self.problem("train.soup", "the mean of one epoch is that epoch", "expected 0 (off), or at least 2");
+        }
+    }
+
+    fn prompts(&mut self, prompts: &PromptSettings) {
+        if let PromptTemplates::Own(templates) = &prompts.templates
+            && let Some(template) = templates.iter().find(|template| !template.contains("{}"))
+        {
+            let message = format!("{template:?} has no place for the name of the class");
+            self.problem("prompts.templates", message, "write {} where the name goes, as in \"a photo of a {}\"");
+        }
+        for (class, names) in &prompts.classes {
+            if names.iter().any(|name| name.trim().is_empty()) {
+                let hint = "say what its images show, or leave the class out";
+                self.problem(&join("prompts.classes", class), "has a name without words", hint);
+            }
+        }
+    }
+}
+
+/// Whether `name` can name one folder: nothing that leads elsewhere, that a terminal would not show, or that is too
+/// long for a file system (255 bytes, less what is appended while files are written).
+pub(super) fn is_folder_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() <= 200
+        && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+}
