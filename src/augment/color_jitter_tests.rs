@@ -1,10 +1,9 @@
 use super::*;
-use crate::data::testing::fixture;
 use crate::rng::Purpose;
 use proptest::prelude::*;
 
 fn picture(name: &str) -> RgbImage {
-    image::open(fixture(&format!("color/{name}.png"))).unwrap().into_rgb8()
+    image::open(format!("{}/tests/fixtures/images/color/{name}.png", env!("CARGO_MANIFEST_DIR"))).unwrap().into_rgb8()
 }
 
 #[test]

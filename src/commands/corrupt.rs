@@ -9,7 +9,7 @@ use crate::experiment::score::{Calibration, SplitScore, score};
 use crate::metrics::{Evaluation, Robustness};
 use crate::model::BatchSource;
 use crate::report::{Console, percent, plots};
-use crate::system::files::write_json;
+use crate::system::json::write_json;
 use clap::Args;
 use std::path::Path;
 use std::sync::Arc;

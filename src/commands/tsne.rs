@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::experiment::map::Mappable;
 use crate::experiment::saved::SavedRun;
 use crate::report::{Console, Reading, key_value_table, printable};
-use crate::system::files::write_json;
+use crate::system::json::write_json;
 use crate::tsne::quality::Silhouettes;
 use clap::{Args, ValueEnum};
 use serde_json::json;

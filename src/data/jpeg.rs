@@ -6,14 +6,12 @@
 
 mod codes;
 
-use codes::{Codes, Huffman};
+use codes::{Band, Codes, Huffman, SHORT, WRONG};
 
 /// The values that a progressive image sends bit by bit are whole from this on.
 const ALL_BITS: u8 = 0;
 /// Never sent so far.
 const NO_BITS: u8 = u8::MAX;
-const SHORT: &str = "a scan ends too early";
-const WRONG: &str = "a scan holds codes that are none";
 
 /// Checks a baseline or progressive Huffman-coded stream; others are left to their decoder.
 ///
@@ -79,14 +77,6 @@ struct Component {
     sent: [u8; 64],
     /// A bit for each coefficient of each block that is not zero; only where bits are sent one by one.
     filled: Vec<u64>,
-}
-
-/// The coefficients of a scan and their bits.
-#[derive(Clone, Copy)]
-struct Band {
-    first: usize,
-    last: usize,
-    refines: bool,
 }
 
 impl Image {

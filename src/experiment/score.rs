@@ -7,8 +7,8 @@ use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temper
 use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, percent, plots};
-use crate::system::files::write_json;
 use crate::system::json::read_json;
+use crate::system::json::write_json;
 use std::path::Path;
 
 /// One split: the logits of its images, and what they are worth.

@@ -12,7 +12,7 @@ use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
 use crate::error::Result;
 use crate::nn::Activation;
-use crate::system::files::write_json;
+use crate::system::json::write_json;
 use candle_core::Tensor;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use crate::backbone::{FAMILIES, Header, Layer, ParamName, Role};
 use crate::config::ResizeMode;
 use crate::data::transform::{Geometry, Interpolation, Preprocess};
 use crate::error::{Result, WeightsError};
-use crate::system::files::write_json;
+use crate::system::json::write_json;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -33,7 +33,7 @@ pub use table::{
 pub use training::{TrainingReport, read_epochs};
 pub use verdict::{Evidence, Kind, Verdict};
 
-pub use crate::system::files::write_json;
+pub use crate::system::json::write_json;
 
 /// A name as one line of a table or picture shows it: control characters become visible escapes.
 pub fn printable(name: &str) -> String {

@@ -1,8 +1,6 @@
 //! Writes that survive a crash: a reader sees the old content or the new, never half of one.
 
-use super::json::json_text;
 use crate::error::{Error, Result};
-use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -105,14 +103,6 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let staged = Staged::beside(path);
     write_synced(staged.path(), bytes)?;
     staged.publish()
-}
-
-/// Replaces a file by indented JSON, as [`write_atomic`] does.
-///
-/// # Errors
-/// When the system refuses, naming the path.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    write_atomic(path, json_text(path, value)?.as_bytes())
 }
 
 /// Writes a new file and waits until the disk has it.

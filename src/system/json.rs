@@ -1,6 +1,6 @@
 //! JSON files, with their path in every error.
 
-use super::files::check_regular;
+use super::files::{check_regular, write_atomic};
 use crate::error::{Error, Result, WeightsError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,14 @@ use std::path::Path;
 pub fn json_text(path: &Path, value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::io("write", path)(error.into()))?;
     Ok(text + "\n")
+}
+
+/// Replaces a file by indented JSON, as [`write_atomic`] does.
+///
+/// # Errors
+/// When the system refuses, naming the path.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_atomic(path, json_text(path, value)?.as_bytes())
 }
 
 /// Far above any JSON file that is read here: keeps a wrong or forged one out of memory.
@@ -50,7 +58,6 @@ pub fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::files::write_json;
 
     #[test]
     fn a_value_reads_back_and_damage_is_named() {

@@ -1,6 +1,15 @@
 //! The Huffman codes of a scan, read without keeping what they mean.
 
-use super::{Band, SHORT, WRONG};
+pub(super) const SHORT: &str = "a scan ends too early";
+pub(super) const WRONG: &str = "a scan holds invalid codes";
+
+/// The coefficients of a scan and their bits.
+#[derive(Clone, Copy)]
+pub(super) struct Band {
+    pub first: usize,
+    pub last: usize,
+    pub refines: bool,
+}
 
 /// Bytes that may stand between the last code and the next marker: some encoders pad.
 const PADDING: usize = 4;

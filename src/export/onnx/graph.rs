@@ -8,7 +8,7 @@ use super::proto::GraphProto;
 use crate::backbone::{Layer, MlpKind, ParamName, Part, Pool, Positions, VisualPrompts, VitSpec};
 use crate::config::FeatureChoice;
 use crate::export::ExportModel;
-use crate::nn::{Activation, SHORTEST};
+use crate::nn::SHORTEST;
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
@@ -313,56 +313,9 @@ impl Writer<'_> {
     /// What stands between the two products of an MLP.
     fn activated(&mut self, x: &str) -> ValueName {
         match self.spec.mlp.kind {
-            MlpKind::Plain(activation) => self.activation(activation, x),
-            MlpKind::SwiGlu => self.swiglu(x),
+            MlpKind::Plain(activation) => self.graph.activation(activation, x),
+            MlpKind::SwiGlu => self.graph.swiglu(x),
         }
-    }
-
-    fn activation(&mut self, activation: Activation, x: &str) -> ValueName {
-        match activation {
-            // x (1 + erf(x / √2)) / 2
-            Activation::Gelu => {
-                let root = self.graph.scalar(std::f32::consts::SQRT_2);
-                let scaled = self.graph.node("Div", &[x, &root], &[]);
-                let erf = self.graph.node("Erf", &[&scaled], &[]);
-                self.half_of_one_plus(x, &erf)
-            }
-            // x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
-            Activation::GeluTanh => {
-                let square = self.graph.node("Mul", &[x, x], &[]);
-                let cube = self.graph.node("Mul", &[&square, x], &[]);
-                let cubic = self.graph.scalar(0.044_715);
-                let cube = self.graph.node("Mul", &[&cube, &cubic], &[]);
-                let inner = self.graph.node("Add", &[x, &cube], &[]);
-                let scale = self.graph.scalar(std::f32::consts::FRAC_2_PI.sqrt());
-                let inner = self.graph.node("Mul", &[&inner, &scale], &[]);
-                let tanh = self.graph.node("Tanh", &[&inner], &[]);
-                self.half_of_one_plus(x, &tanh)
-            }
-            // x σ(1.702 x)
-            Activation::QuickGelu => {
-                let scale = self.graph.scalar(1.702);
-                let scaled = self.graph.node("Mul", &[x, &scale], &[]);
-                let sigmoid = self.graph.node("Sigmoid", &[&scaled], &[]);
-                self.graph.node("Mul", &[x, &sigmoid], &[])
-            }
-        }
-    }
-
-    /// x (1 + y) / 2
-    fn half_of_one_plus(&mut self, x: &str, y: &str) -> ValueName {
-        let (one, half) = (self.graph.scalar(1.0), self.graph.scalar(0.5));
-        let sum = self.graph.node("Add", &[y, &one], &[]);
-        let product = self.graph.node("Mul", &[x, &sum], &[]);
-        self.graph.node("Mul", &[&product, &half], &[])
-    }
-
-    /// gate σ(gate) · value of the two halves of the last axis.
-    fn swiglu(&mut self, packed: &str) -> ValueName {
-        let parts = self.graph.split_last(packed, 2);
-        let sigmoid = self.graph.node("Sigmoid", &[&parts[0]], &[]);
-        let gate = self.graph.node("Mul", &[&parts[0], &sigmoid], &[]);
-        self.graph.node("Mul", &[&gate, &parts[1]], &[])
     }
 
     /// The linear layer with that weight and, if there is one, the bias beside it.

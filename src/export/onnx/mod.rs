@@ -3,6 +3,7 @@
 //! Reference: ONNX's `onnx.proto` and `Operators.md`. Operator set 17 and IR version 8 are what runtimes have read
 //! since 2022.
 
+mod activation;
 mod builder;
 mod graph;
 mod proto;
@@ -13,7 +14,8 @@ use super::publish::sidecar;
 use super::{ExportModel, Format, Layout, card, notes, statistics};
 use crate::backbone::VitSpec;
 use crate::error::{Error, Result, WeightsError};
-use crate::system::files::{write_json, write_synced};
+use crate::system::files::write_synced;
+use crate::system::json::write_json;
 use candle_core::Tensor;
 use graph::{LOGITS, PIXELS, PROBABILITIES};
 use prost::Message;
