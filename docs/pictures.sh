@@ -29,7 +29,6 @@ textile finetune textile-inspection
 vitadapt check --config configs/quickstart.toml --set augment.preset=industrial --augment-sheet docs/augment-sheet.png \
     --copies 4 --per-class 1 >/dev/null
 
-cp "$runs/finetune/quickstart/plots/curves.png" docs/quickstart-curves.png
 cp "$runs/finetune/quickstart/plots/confusion-test.png" docs/quickstart-confusion.png
 cp "$runs/finetune/quickstart/plots/robustness-test.png" docs/quickstart-robustness.png
 cp "$runs/probe/quickstart/plots/selection.png" docs/quickstart-selection.png

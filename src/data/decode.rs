@@ -177,7 +177,7 @@ fn decode_any(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImage, Storage
     decoded.unwrap_or_else(|_| Err(ImageError::Damaged("its decoder failed unexpectedly".into())))
 }
 
-/// As `image` guesses, and BigTIFF, which the TIFF decoder reads too.
+/// As `image` guesses, and `BigTIFF`, which the TIFF decoder reads too.
 fn guess_format(bytes: &[u8]) -> image::ImageResult<ImageFormat> {
     match bytes {
         [b'I', b'I', 0x2B, 0, ..] | [b'M', b'M', 0, 0x2B, ..] => Ok(ImageFormat::Tiff),

@@ -144,7 +144,7 @@ impl ManifestReader<'_> {
         const HINT: &str = "save it as UTF-8 (\"CSV UTF-8\" in Excel); Latin-1 and Windows-1252 are not read, since \
                             nothing tells them apart";
         let text = std::str::from_utf8(bytes).map_err(|error| {
-            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+            let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
             self.invalid(&format!("line {line} is not UTF-8"), HINT)
         })?;
         if text.contains('\0') {

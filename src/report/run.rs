@@ -267,8 +267,8 @@ impl RunRecord {
             Some(format!("temperature {temperature} is not above 0"))
         } else if self.classes.is_empty() {
             Some("no classes".into())
-        } else if let Some(pair) = twice {
-            Some(format!("the class {:?} twice", pair[0]))
+        } else if let Some([class, _]) = twice {
+            Some(format!("the class {class:?} twice"))
         } else if let Some(probe) = self.probe.as_ref().filter(|probe| unusable(probe.chosen)) {
             Some(format!("a probe with the setting {}", probe.chosen))
         } else {

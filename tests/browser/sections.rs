@@ -33,8 +33,14 @@ fn everything_has_its_section() {
     for id in expected {
         assert!(page.contains(&format!("<a href=\"#{id}\">")), "no link to {id}");
     }
-    for said in ["over-fitting: training accuracy", "try dropout", "train.lr", "0.0031", "258 MiB", "0123456789abcdef"]
-    {
+    for said in [
+        "over-fits: training accuracy reaches 99.0 %",
+        "try dropout",
+        "train.lr",
+        "0.0031",
+        "258 MiB",
+        "0123456789abcdef",
+    ] {
         assert!(page.contains(said), "{said}");
     }
     assert_eq!(page.matches("<img ").count(), 6 * 5, "an image, its heat map and three neighbours each");

@@ -188,7 +188,7 @@ impl Writer<'_> {
         let [a_cos, b_sin, b_cos, a_sin] = [product(0, &cos), product(1, &sin), product(1, &cos), product(0, &sin)];
         let first = self.graph.node("Sub", &[&a_cos, &b_sin], &[]);
         let second = self.graph.node("Add", &[&b_cos, &a_sin], &[]);
-        let turned = self.graph.node("Concat", &[&first, &second], &[Int("axis", -1)]);
+        let turned = self.graph.node("Concat", &[&first, &second], &[Int("axis", 3)]);
         Ok(self.reshape(&turned, &[0, 0, self.spec.width as i64]))
     }
 

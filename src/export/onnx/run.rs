@@ -53,6 +53,7 @@ fn evaluate(node: &NodeProto, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     let (op, options) = (node.op_type.as_deref().unwrap_or_default(), Options(node));
     let result = match (op, inputs) {
         ("Add", [a, b]) => a.broadcast_add(b)?,
+        ("Sub", [a, b]) => a.broadcast_sub(b)?,
         ("Mul", [a, b]) => a.broadcast_mul(b)?,
         ("Div", [a, b]) => a.broadcast_div(b)?,
         ("Max", [a, b]) => a.broadcast_maximum(b)?,

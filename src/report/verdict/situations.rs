@@ -83,6 +83,7 @@ const SOUND: Situation = Situation {
     advises: "",
 };
 
+#[allow(clippy::too_many_lines)] // a table
 fn situations() -> Vec<Situation> {
     let memorised =
         Situation { train_loss: |t| 1.1 * (1.0 - soon(t)), train_accuracy: |t| 0.4 + 0.6 * soon(t), ..SOUND };
@@ -261,7 +262,15 @@ fn situations() -> Vec<Situation> {
             advises: "hold out more images",
             ..SOUND
         },
-        Situation { name: "26 classes", images: LEAVES, signal: |_, t| 5.0 * soon(2.0 * t), ..SOUND },
+        Situation {
+            name: "26 classes, ever surer of the mistakes",
+            images: LEAVES,
+            signal: |_, t| 5.0 * soon(2.0 * t),
+            verdict: "over_fits",
+            says: "over-fits after epoch 3, which is kept",
+            advises: "dropout",
+            ..SOUND
+        },
         Situation {
             name: "a hard task, learned as far as it goes",
             images: &[("a", 100), ("b", 100), ("c", 100)],
