@@ -56,6 +56,7 @@ pub fn off_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -
 ///
 /// # Errors
 /// Those of the serializer.
+#[allow(clippy::ref_option)] // as serde calls it
 pub fn write_off_or<T: Serialize, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => value.serialize(serializer),
@@ -97,6 +98,7 @@ pub fn auto_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) 
 ///
 /// # Errors
 /// Those of the serializer.
+#[allow(clippy::ref_option)] // as serde calls it
 pub fn write_auto_or<T: Serialize, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => value.serialize(serializer),
@@ -108,6 +110,7 @@ pub fn write_auto_or<T: Serialize, S: Serializer>(value: &Option<T>, serializer:
 ///
 /// # Errors
 /// Those of the serializer.
+#[allow(clippy::ref_option)] // as serde calls it
 pub fn write_short<S: Serializer>(numbers: &Option<[f32; 3]>, serializer: S) -> Result<S::Ok, S::Error> {
     let short = |number: f32| number.to_string().parse().unwrap_or_else(|_| f64::from(number));
     numbers.map(|numbers| numbers.map(short)).serialize(serializer)
@@ -239,7 +242,7 @@ fn tagged(tag: &str, about: Map<String, Value>, variants: &[Value]) -> Map<Strin
     let mut own = about;
     own.shift_remove("type");
     own.insert("oneOf".into(), choices.into());
-    Map::from_iter([(tag.to_owned(), own.into())].into_iter().chain(merged))
+    [(tag.to_owned(), own.into())].into_iter().chain(merged).collect()
 }
 
 fn untagged(variants: &[Value]) -> Map<String, Value> {

@@ -86,7 +86,7 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
         {
             root.insert(UNFREEZE.into(), unfreeze);
         }
-        Settings::deserialize(root).map_err(disagreement)
+        Settings::deserialize(root).map_err(|error| disagreement(&error))
     });
     match settings {
         Ok(settings) => {
@@ -105,7 +105,7 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
 
 /// The schema is generated from the structs that are read, so this is a disagreement of the two libraries: still a
 /// report and no panic.
-fn disagreement(error: toml::de::Error) -> Problem {
+fn disagreement(error: &toml::de::Error) -> Problem {
     let hint = Some("this is a bug of vitadapt".into());
     Problem { place: Place::Absent, key: String::new(), message: error.to_string(), hint }
 }

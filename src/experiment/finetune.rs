@@ -38,7 +38,7 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
     let mut record = ready.record();
     let run = match open_run(&ready.session.settings, &mut record, resume, console)? {
         Place::Fresh(run) => run,
-        Place::Complete(completed) => return Ok(completed),
+        Place::Complete(completed) => return Ok(*completed),
     };
     let mut training = ready.start(run, record, console)?;
     let ending = training.fit(&stop, console, resume);
@@ -129,7 +129,7 @@ enum Place {
     /// New, or with a checkpoint to go on from.
     Fresh(Run),
     /// Of a run that was completed before.
-    Complete(Completed),
+    Complete(Box<Completed>),
 }
 
 /// Creates the run directory, or opens the one to resume after checking that nothing has changed.
@@ -157,7 +157,7 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
                     checkpoints.remove(FINETUNED)?;
                     checkpoints.finish()?;
                     let (folder, evaluation) = (run.folder().to_path_buf(), read_foremost(run.folder()));
-                    Ok(Place::Complete(Completed { folder, result, evaluation }))
+                    Ok(Place::Complete(Box::new(Completed { folder, result, evaluation })))
                 }
                 _ => Ok(Place::Fresh(run)),
             };

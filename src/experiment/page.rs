@@ -61,6 +61,9 @@ impl<'a> Page<'a> {
     }
 
     /// Writes `report.html` with so many mistakes at the most.
+    ///
+    /// # Errors
+    /// I/O errors; data errors of images that can no longer be read.
     pub fn write(&self, mistakes: usize, console: &Console) -> Result<PathBuf> {
         let evaluations: Vec<Evaluation> = [Split::Test, Split::Val, Split::Train]
             .into_iter()

@@ -7,8 +7,7 @@ use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temper
 use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, percent, plots};
-use crate::system::json::read_json;
-use crate::system::json::write_json;
+use crate::system::json::{read_json, write_json};
 use std::path::Path;
 
 /// One split: the logits of its images, and what they are worth.
@@ -102,12 +101,12 @@ pub fn score_splits(
     model: &Model,
     splits: &[Split],
     console: &Console,
-) -> Result<(Vec<(Split, Scored)>, Vec<f32>)> {
+) -> Result<(ScoredSplits, Vec<f32>)> {
     let (mut scored, mut val_features) = (Vec::new(), Vec::new());
     for &split in splits.iter().filter(|split| source.len(**split) > 0) {
         let mut each = |features| {
             if split == Split::Val {
-                val_features.extend::<Vec<f32>>(features)
+                val_features.extend::<Vec<f32>>(features);
             }
         };
         scored.push((split, score_each(source, model, split, &mut each, console)?));
@@ -121,7 +120,7 @@ pub fn score_splits(
 /// When a split has no samples; a usage error when a good class is not among the classes.
 pub fn evaluate_splits(
     dataset: &Dataset,
-    scored: Vec<(Split, Scored)>,
+    scored: ScoredSplits,
     settings: &InspectionSettings,
 ) -> Result<(Calibration, Vec<SplitScore>)> {
     let val = scored.iter().find(|(split, _)| *split == Split::Val).map(|(_, scored)| scored);

@@ -1,7 +1,7 @@
 //! Training: one loop, and the parts it is made of.
 //!
 //! mix → upload (ahead, on a GPU) → trainer (shards) → backprop (forward and backward) → accumulator → gradients (clip) →
-//! step_metrics (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
+//! `step_metrics` (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
 
 mod accumulator;
 pub mod adamw;

@@ -137,7 +137,7 @@ fn gradient_checkpointing_changes_nothing() {
         let step = |checkpoint_blocks| {
             let computation = Computation { checkpoint_blocks, ..Computation::default() };
             let objective = Objective { drop: DropRates { path: 0.2, head: 0.3 }, ..Objective::default() };
-            Training { computation, objective, ..training(&strategy, 2) }.step(&batch, StepOptions::new(3, 5))
+            Training { objective, computation, ..training(&strategy, 2) }.step(&batch, StepOptions::new(3, 5))
         };
         let (plain, checkpointed) = (step(false), step(true));
         assert_eq!((plain.loss, plain.correct), (checkpointed.loss, checkpointed.correct));

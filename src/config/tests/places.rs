@@ -14,7 +14,10 @@ fn naming(folder: &Path, named: &dyn Fn(&str) -> bool, found: &mut BTreeSet<Stri
             if name != "tests" {
                 naming(&path, named, found);
             }
-        } else if name.ends_with(".rs") && name != "tests.rs" && !name.ends_with("_tests.rs") {
+        } else if path.extension().is_some_and(|ending| ending == "rs")
+            && name != "tests.rs"
+            && !name.ends_with("_tests.rs")
+        {
             let text = fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap();
             if named(code) {
