@@ -1,7 +1,7 @@
 //! Random changes of training images: `[augment]`, its presets and its operations.
 //!
 //! An operation is one file: a struct that is its table in the configuration (keys, ranges, defaults, documentation),
-//! what it does to an image, and the flaw in images that it imitates, if any. Its line in [`operations!`] makes a
+//! what it does to an image, and the flaw in images that it imitates, if any. Its line in `operations!` makes a
 //! key of it. This module lies below `config`, which reads the structs, and below `data`, which runs the operations.
 
 mod blur;

@@ -6,7 +6,7 @@
 //! - what frozen layers make of the images: [`features`], [`frozen`], [`source`];
 //! - what is done with them: [`fit_probe`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`], [`finetune`],
 //!   [`map`];
-//! - what is left: [`record`], [`score`], [`reference`], [`page`];
+//! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
 //! - a run that is opened again: [`saved`], [`predict`].
 
 pub mod device;

@@ -117,7 +117,7 @@ impl AdaptedLinear {
         })
     }
 
-    /// [`Linear::forward_values`] with the adapter.
+    /// `Linear::forward_values` with the adapter.
     ///
     /// # Errors
     /// When the slices do not fit the layer.

@@ -179,7 +179,8 @@ impl Checkpoints {
         let temporary = self.temporary(name);
         let mut intact = Vec::new();
         let mut problem = None;
-        for folder in [self.path(name), temporary.clone(), self.old(name)].into_iter().filter(|folder| folder.exists())
+        // From the oldest on: the end of an epoch is saved at the same step as its last batch, and the later one wins.
+        for folder in [self.old(name), self.path(name), temporary.clone()].into_iter().filter(|folder| folder.exists())
         {
             match verify(&folder) {
                 Ok(step) => intact.push((step, folder)),
@@ -312,6 +313,16 @@ mod tests {
         assert_eq!((saved.params.len(), value(&saved), saved.state, saved.optimizer.is_some()), (1, 2.0, 8, true));
         checkpoints.finish().unwrap();
         assert_eq!(names(&checkpoints), ["last"]);
+    }
+
+    #[test]
+    fn of_two_saves_at_one_step_the_later_is_the_newest() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.save("last", 5, &params(1.0), None, &1usize).unwrap();
+        checkpoints.save("last", 5, &params(1.0), None, &2usize).unwrap();
+        assert!(checkpoints.recover().unwrap().is_empty());
+        assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 2);
     }
 
     #[test]
