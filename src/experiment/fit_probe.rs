@@ -7,6 +7,7 @@ use crate::data::folds::{assign_folds, group_numbers};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
+use crate::metrics::SelectionMetric;
 use crate::model::Scored;
 use crate::probe::{
     FittedProbe, LinearHead, ProbeKind, ProbeSpec, Samples, Selection, Stopping, Tip, TipGrid, Validation,
@@ -26,6 +27,8 @@ const TIP_VALUES: usize = 40;
 pub struct Fitted {
     /// The path of settings and the one chosen.
     pub selection: Selection,
+    /// What settings were compared by.
+    pub metric: SelectionMetric,
     /// At the chosen setting.
     pub model: FittedProbe,
     /// What it was fitted on in the end.
@@ -74,14 +77,15 @@ impl Fitted {
 pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
     let settings = &session.settings.probe;
     let (family, grid) = family(settings)?;
-    let recipe = ProbeSpec { standardize: settings.standardize, ..ProbeSpec::new(family) };
+    let metric = SelectionMetric::of_counts(&features.dataset.class_counts(Split::Train));
+    let recipe = ProbeSpec { standardize: settings.standardize, metric, ..ProbeSpec::new(family) };
     let exact = ProbeSpec { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
     let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
         let selection = recipe.select(samples, validation, &grid, watch)?;
         let (exact, setting) = (exact.clone(), selection.setting());
         Ok(Choice { selection, fit: Box::new(move |samples| exact.fit(samples, setting)) })
     };
-    session.workers.install(|| choose_and_fit(features, session, refit, &choose, console))
+    session.workers.install(|| choose_and_fit(features, session, (refit, metric), &choose, console))
 }
 
 /// The same for Tip-Adapter on embeddings of unit length, with the head that compares them with texts.
@@ -101,7 +105,8 @@ pub fn fit_tip(
         let (selection, tip) = Tip::select(texts, samples, validation, &grid, watch)?;
         Ok(Choice { selection, fit: Box::new(move |_| Ok(FittedProbe::Tip(tip.clone()))) })
     };
-    session.workers.install(|| choose_and_fit(features, session, refit, &choose, console))
+    let metric = SelectionMetric::Accuracy;
+    session.workers.install(|| choose_and_fit(features, session, (refit, metric), &choose, console))
 }
 
 /// What was chosen, and the fit at the choice.
@@ -117,7 +122,7 @@ type Choose<'a> = dyn Fn(&Samples<'_>, &Validation<'_>, &mut Watch<'_>) -> Resul
 fn choose_and_fit(
     features: &FeatureSet,
     session: &Session,
-    refit: Refit,
+    (refit, metric): (Refit, SelectionMetric),
     choose: &Choose<'_>,
     console: &Console,
 ) -> Result<Fitted> {
@@ -151,7 +156,7 @@ fn choose_and_fit(
     };
     let rows = features.of(&splits);
     let model = fit(&self::samples(&rows, classes, settings)?)?;
-    Ok(Fitted { selection, model, rows, splits, held_out, classes: classes.clone() })
+    Ok(Fitted { selection, metric, model, rows, splits, held_out, classes: classes.clone() })
 }
 
 /// The family of a method, and the settings to choose from.

@@ -201,13 +201,15 @@ fn result(
     let chosen = &fitted.selection.path[fitted.selection.chosen];
     let test = of(scores, Split::Test);
     let settings = &session.settings.probe;
+    let at_edge = fitted.selection.at_edge();
     let advice = Advice {
         target: settings.target,
-        accuracy: test.map_or(chosen.validation_accuracy, |test| test.accuracy),
-        interval: test.and_then(|test| test.accuracy_ci95),
-        majority: test.map(|test| test.majority_baseline),
+        scored: foremost(scores),
         train_accuracy: chosen.train_accuracy,
         held_out_accuracy: chosen.validation_accuracy,
+        // Every image may vote, and Tip-Adapter's range is not the user's.
+        at_edge: (at_edge && matches!(settings.method, ProbeMethod::Logistic | ProbeMethod::Svm))
+            .then(|| settings.method.setting()),
     };
     ProbeResult {
         run: run.folder().to_path_buf(),
@@ -216,6 +218,8 @@ fn result(
         features: settings.features,
         blocks: settings.blocks,
         chosen: chosen.setting,
+        at_edge,
+        metric: Some(fitted.metric),
         alpha: alpha(fitted),
         chosen_on: match fitted.held_out.folds {
             Some(folds) => format!("{folds} folds of the training images"),

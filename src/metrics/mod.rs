@@ -15,6 +15,7 @@ mod paired;
 mod ranking;
 mod robustness;
 mod scores;
+mod selection;
 
 use evaluation::mean;
 
@@ -35,3 +36,4 @@ pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};
 pub use ranking::{auroc, average_precision};
 pub use robustness::{FlawScores, Robustness};
 pub use scores::{Scores, argmax, softmax};
+pub use selection::SelectionMetric;

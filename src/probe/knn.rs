@@ -60,6 +60,8 @@ impl Knn {
 pub(super) struct KnnScore {
     pub train: f64,
     pub held_out: f64,
+    /// Shares of the votes on the held-out ones (n, K).
+    pub shares: Vec<f32>,
 }
 
 /// Scores each k of an ascending grid; the neighbours are sought once, for the largest.
@@ -76,11 +78,19 @@ pub(super) fn knn_path(
     let others = nearest(held_out.features(), train.features(), most, Metric::Cosine, false)?;
     for &k in grid {
         let knn = Knn { k, temperature };
-        let score =
-            |neighbors, samples: &Samples<'_>| accuracy(&votes(neighbors, train, knn).predicted, samples.labels());
-        each(k, KnnScore { train: score(&own, train), held_out: score(&others, held_out) })?;
+        let inside = accuracy(&votes(&own, train, knn).predicted, train.labels());
+        let Votes { shares, predicted, .. } = votes(&others, train, knn);
+        each(k, KnnScore { train: inside, held_out: accuracy(&predicted, held_out.labels()), shares })?;
     }
     Ok(())
+}
+
+/// The share of a class that no neighbour votes for: small, but with a finite logarithm.
+const LEAST_SHARE: f32 = 1e-6;
+
+/// Shares of a vote as logits, whose softmax is the shares.
+pub fn vote_logits(shares: &[f32]) -> Vec<f32> {
+    shares.iter().map(|share| share.max(LEAST_SHARE).ln()).collect()
 }
 
 /// The vote of the first k neighbours of each query.

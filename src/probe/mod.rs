@@ -22,10 +22,9 @@ mod svm;
 mod tip;
 
 pub use head::LinearHead;
-pub use knn::{Knn, TEMPERATURE, Votes};
+pub use knn::{Knn, TEMPERATURE, Votes, vote_logits};
 pub use linear::LinearFit;
 pub use logistic::logistic_path;
-pub use model::vote_logits;
 pub use newton::Stopping;
 pub use path::{Selection, SettingScore, Validation};
 pub use samples::{Samples, balanced_weights};

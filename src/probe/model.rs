@@ -1,16 +1,9 @@
 //! Scores of a fitted probe as logits, so that every probe is evaluated and calibrated like a trained head.
 
+use super::knn::vote_logits;
 use super::{FittedProbe, Samples};
 use crate::error::Result;
 use crate::linalg::Matrix;
-
-/// The share of a class that no neighbour votes for: small, but with a finite logarithm.
-const LEAST_SHARE: f32 = 1e-6;
-
-/// Shares of a vote as logits, whose softmax is the shares.
-pub fn vote_logits(shares: &[f32]) -> Vec<f32> {
-    shares.iter().map(|share| share.max(LEAST_SHARE).ln()).collect()
-}
 
 impl FittedProbe {
     /// Logits (n, K) of queries (n, d). `fitted_on` are the samples of the fit, which vote in kNN and Tip-Adapter.

@@ -21,6 +21,10 @@ pub struct SettingScore {
     pub train_accuracy: f64,
     /// Accuracy on what was held out, mean over the folds.
     pub validation_accuracy: f64,
+    /// The metric that settings are compared by, on what was held out, mean over the folds; higher is better.
+    pub validation_score: f64,
+    /// The mean cross-entropy there, mean over the folds; infinite when a fold has none. It decides between equal scores.
+    pub validation_loss: f64,
     /// The accuracy on each fold; one value for a validation set.
     pub fold_accuracies: Vec<f64>,
     /// The objective, mean over the folds; none for votes.
@@ -41,8 +45,21 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Chooses the best score, among equals the lowest loss, and then the smallest setting.
+    pub(super) fn best(path: Vec<SettingScore>) -> Self {
+        let rank = |i: usize| (path[i].validation_score, -path[i].validation_loss);
+        let chosen = (1..path.len()).fold(0, |best, i| if rank(i) > rank(best) { i } else { best });
+        Self { path, chosen }
+    }
+
     /// The chosen C, k or β.
     pub fn setting(&self) -> f64 {
         self.path[self.chosen].setting
+    }
+
+    /// Whether that is the first or the last of several: beyond, another may be better.
+    pub fn at_edge(&self) -> bool {
+        let last = self.path.len().saturating_sub(1);
+        last > 0 && (self.chosen == 0 || self.chosen == last)
     }
 }

@@ -1,15 +1,16 @@
 //! Choosing the one free number of a probe: C, or the k of kNN.
 //!
-//! Each setting is scored by its accuracy on a validation set or on the folds of a cross-validation (the mean over the
-//! folds). The highest wins, among equals the smallest setting: the strongest regularisation, as in scikit-learn's
-//! `LogisticRegressionCV`. The test set has no part in it.
+//! Each setting is scored on a validation set or on the folds of a cross-validation (the mean over the folds). The highest
+//! score wins, among equals the lowest cross-entropy, and then the smallest setting. (scikit-learn's `LogisticRegressionCV`
+//! takes the smallest C among equals, whose logits may be as good as nothing.) The test set has no part in it.
 
-use super::head::accuracy;
-use super::knn::{Knn, TEMPERATURE, knn_path};
+use super::head::{accuracy, argmax_rows};
+use super::knn::{Knn, TEMPERATURE, knn_path, vote_logits};
 use super::path::{Selection, SettingScore, Validation};
 use super::{LinearFit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
+use crate::metrics::{Scores, SelectionMetric, nll};
 
 /// A family of probes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +46,8 @@ pub struct ProbeSpec {
     pub standardize: bool,
     /// When a solve ends.
     pub stopping: Stopping,
+    /// What settings are compared by.
+    pub metric: SelectionMetric,
 }
 
 /// A probe at one setting.
@@ -59,9 +62,9 @@ pub enum FittedProbe {
 }
 
 impl ProbeSpec {
-    /// A recipe with the usual stopping rule and raw features.
+    /// A recipe with the usual stopping rule and raw features, whose settings are compared by accuracy.
     pub fn new(kind: ProbeKind) -> Self {
-        Self { kind, standardize: false, stopping: Stopping::default() }
+        Self { kind, standardize: false, stopping: Stopping::default(), metric: SelectionMetric::Accuracy }
     }
 
     /// Scores each setting of an ascending grid and chooses one. `progress` receives the number of solves done
@@ -93,10 +96,7 @@ impl ProbeSpec {
                 Ok(())
             })?;
         }
-        let path: Vec<SettingScore> = grid.iter().zip(sums).map(|(&setting, sums)| sums.point(setting)).collect();
-        let better = |i: usize, best: usize| path[i].validation_accuracy > path[best].validation_accuracy;
-        let chosen = (1..path.len()).fold(0, |best, i| if better(i, best) { i } else { best });
-        Ok(Selection { path, chosen })
+        Ok(Selection::best(grid.iter().zip(sums).map(|(&setting, sums)| sums.point(setting)).collect()))
     }
 
     /// The probe at one setting.
@@ -136,6 +136,7 @@ impl ProbeSpec {
                 next(Score {
                     train: score.train,
                     held_out: score.held_out,
+                    ranked: self.ranked(&vote_logits(&score.shares), held_out)?,
                     objective: None,
                     iterations: 0,
                     converged: true,
@@ -143,14 +144,23 @@ impl ProbeSpec {
             });
         }
         self.fits(train, grid, &mut |fit| {
+            let logits = fit.head.logits(held_out.features())?;
             next(Score {
                 train: accuracy(&fit.head.predict(train.features())?, train.labels()),
-                held_out: accuracy(&fit.head.predict(held_out.features())?, held_out.labels()),
+                held_out: accuracy(&argmax_rows(&logits, fit.head.classes()), held_out.labels()),
+                ranked: self.ranked(&logits, held_out)?,
                 objective: Some(fit.objective),
                 iterations: fit.iterations,
                 converged: fit.converged,
             })
         })
+    }
+
+    /// The metric on held-out samples, and their mean cross-entropy.
+    fn ranked(&self, logits: &[f32], held_out: &Samples<'_>) -> Result<(f64, f64)> {
+        let scores = Scores::new(logits, held_out.labels(), held_out.classes())?;
+        let metric = self.metric.score(&scores).unwrap_or(f64::NEG_INFINITY);
+        Ok((metric, nll(&scores, 1.0).unwrap_or(f64::INFINITY)))
     }
 
     /// The fits of a linear family along C, on raw features.
@@ -234,6 +244,8 @@ impl Validation<'_> {
 struct Score {
     train: f64,
     held_out: f64,
+    /// The metric and the cross-entropy of the held-out samples.
+    ranked: (f64, f64),
     objective: Option<f64>,
     iterations: usize,
     converged: bool,
@@ -244,6 +256,7 @@ struct Score {
 struct Sums {
     train: Vec<f64>,
     held_out: Vec<f64>,
+    ranked: Vec<(f64, f64)>,
     objectives: Vec<f64>,
     iterations: usize,
     all_converged: Option<bool>,
@@ -253,6 +266,7 @@ impl Sums {
     fn add(&mut self, score: &Score) {
         self.train.push(score.train);
         self.held_out.push(score.held_out);
+        self.ranked.push(score.ranked);
         self.objectives.extend(score.objective);
         self.iterations += score.iterations;
         self.all_converged = Some(self.all_converged.unwrap_or(true) && score.converged);
@@ -264,6 +278,8 @@ impl Sums {
             setting,
             train_accuracy: mean(&self.train),
             validation_accuracy: mean(&self.held_out),
+            validation_score: mean(&self.ranked.iter().map(|ranked| ranked.0).collect::<Vec<f64>>()),
+            validation_loss: mean(&self.ranked.iter().map(|ranked| ranked.1).collect::<Vec<f64>>()),
             objective: (!self.objectives.is_empty()).then(|| mean(&self.objectives)),
             fold_accuracies: self.held_out,
             iterations: self.iterations,
@@ -307,9 +323,11 @@ mod tests {
             for validation in [Validation::HeldOut(&held), Validation::Folds(&folds)] {
                 let spec = ProbeSpec { standardize: true, ..ProbeSpec::new(kind) };
                 let selection = spec.select(&train, &validation, &grid, &mut |_, _| ()).unwrap();
-                let best = selection.path.iter().map(|point| point.validation_accuracy).fold(0.0, f64::max);
-                let first = selection.path.iter().position(|point| point.validation_accuracy == best).unwrap();
-                assert_eq!(selection.chosen, first, "{kind:?}");
+                let best = selection.path.iter().map(|point| point.validation_score).fold(0.0, f64::max);
+                let tied = || selection.path.iter().filter(|point| point.validation_score == best);
+                let least = tied().map(|point| point.validation_loss).fold(f64::INFINITY, f64::min);
+                let chosen = &selection.path[selection.chosen];
+                assert_eq!((chosen.validation_score, chosen.validation_loss), (best, least), "{kind:?}");
                 for point in &selection.path {
                     let folds = if matches!(validation, Validation::Folds(_)) { 3 } else { 1 };
                     assert_eq!(point.fold_accuracies.len(), folds);
@@ -325,6 +343,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Easy classes: every C is right on all, and the smallest would leave logits of nothing.
+    #[test]
+    fn ties_go_to_the_lowest_loss_and_edges_are_told() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let (values, labels) = ([-1.1f32, -1.0, -0.9, 0.9, 1.0, 1.1], [0, 0, 0, 1, 1, 1]);
+        let samples = Samples::new(Matrix::new(&values, 1), &labels, &names).unwrap();
+        let select = |grid: &[f64]| {
+            let spec = ProbeSpec::new(ProbeKind::Logistic);
+            spec.select(&samples, &Validation::HeldOut(&samples), grid, &mut |_, _| ()).unwrap()
+        };
+        let found = select(&log_grid(1e-6, 1e2, 9));
+        assert!(found.path.iter().all(|point| point.validation_accuracy == 1.0));
+        assert!(found.setting() > 1.0 && found.path[found.chosen].validation_loss < 0.1, "{found:?}");
+        assert!(found.at_edge() && !select(&[1.0]).at_edge());
+    }
+
+    /// Four rare images in forty: by accuracy missing them costs little.
+    #[test]
+    fn rare_classes_count_where_balanced_accuracy_decides() {
+        let names = ["good".to_owned(), "defect".to_owned()];
+        let (good, defect) = ([1f32, 0.0], [0f32, 1.0]);
+        let values: Vec<f32> = (0..40).flat_map(|i| if i < 36 { good } else { defect }).collect();
+        let labels: Vec<usize> = (0..40).map(|i| usize::from(i >= 36)).collect();
+        let samples = Samples::new(Matrix::new(&values, 2), &labels, &names).unwrap();
+        let knn = ProbeKind::Knn { temperature: 1e3 };
+        let spec = ProbeSpec { metric: SelectionMetric::BalancedAccuracy, ..ProbeSpec::new(knn) };
+        let found = spec.select(&samples, &Validation::HeldOut(&samples), &[3.0, 40.0], &mut |_, _| ()).unwrap();
+        // All forty vote: the rare ones are outvoted.
+        let scores: Vec<(f64, f64)> =
+            found.path.iter().map(|point| (point.validation_accuracy, point.validation_score)).collect();
+        assert_eq!((found.setting(), scores), (3.0, vec![(1.0, 1.0), (0.9, 0.5)]));
     }
 
     #[test]

@@ -124,6 +124,8 @@ impl GridCell {
             setting: beta,
             train_accuracy: self.train / folds,
             validation_accuracy: self.held_out.iter().sum::<f64>() / folds,
+            validation_score: self.held_out.iter().sum::<f64>() / folds,
+            validation_loss: self.loss / folds,
             fold_accuracies: self.held_out.clone(),
             objective: None,
             iterations: 0,

@@ -1,22 +1,21 @@
 //! What the score of a probe means, and what to try next.
 
 use super::percent;
+use crate::metrics::{Evaluation, better_than_chance, missed_classes};
 
-/// The scores that the advice is based on, as fractions.
+/// What the advice is based on; shares are fractions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Advice {
+pub struct Advice<'a> {
     /// The accuracy that is wanted.
     pub target: Option<f64>,
-    /// On test images, or on held-out ones when there are none.
-    pub accuracy: f64,
-    /// Its 95 % interval.
-    pub interval: Option<[f64; 2]>,
-    /// The share of the commonest class.
-    pub majority: Option<f64>,
-    /// On the images the probe was fitted on.
+    /// Of the test images, or of held-out ones when there are none.
+    pub scored: Option<&'a Evaluation>,
+    /// The accuracy on the images the probe was fitted on.
     pub train_accuracy: f64,
-    /// On images it had not seen.
+    /// The accuracy on images it had not seen.
     pub held_out_accuracy: f64,
+    /// The name of the setting that was chosen at the edge of its grid.
+    pub at_edge: Option<&'static str>,
 }
 
 /// Points that unfreezing the last blocks brought over a probe in the recipe this follows: 79.5 to 86.7 %.
@@ -25,33 +24,68 @@ const PARTIAL_GAIN: f64 = 0.07;
 const FULL_GAIN: f64 = 0.09;
 /// A probe this much better on its own images than on others has too few of them.
 const OVERFIT_GAP: f64 = 0.15;
+/// Mistakes that are better looked at than trained against, at most and as a share of the images.
+const FEW_MISTAKES: (usize, f64) = (2, 0.01);
 
-impl Advice {
-    /// One or two sentences.
+impl Advice<'_> {
+    /// A few sentences.
     pub fn sentence(&self) -> String {
-        let by_chance = matches!((self.majority, self.interval), (Some(majority), Some([low, _])) if low <= majority);
-        if by_chance {
-            return "these features do not tell the classes apart better than always naming the commonest: \
-                    try another backbone, a larger model.image_size or probe.features = \"both\""
-                .into();
-        }
-        match self.target {
-            Some(target) => self.against(target),
-            None if self.train_accuracy - self.held_out_accuracy > OVERFIT_GAP => {
-                "the probe classifies its own images much better than others: more images or fewer features \
-                 (probe.features, probe.blocks) before more training"
-                    .into()
-            }
-            None => "strategy.kind = \"partial\" usually gains some points over this; set probe.target to compare the \
-                     score with what is needed"
-                .into(),
-        }
+        let edge = self.at_edge.map(|setting| {
+            format!(
+                "; the best {setting} is at the edge of the values that were tried: try others beyond it (probe.{})",
+                setting.to_lowercase()
+            )
+        });
+        format!("{}{}", self.next_step(), edge.unwrap_or_default())
     }
 
-    fn against(&self, target: f64) -> String {
-        let gap = target - self.accuracy;
+    fn next_step(&self) -> String {
+        let accuracy = self.scored.map_or(self.held_out_accuracy, |scored| scored.accuracy);
+        if let Some(scored) = self.scored {
+            if !better_than_chance(scored) {
+                return "these features do not tell the classes apart better than always naming the commonest: \
+                        try another backbone, a larger model.image_size or probe.features = \"both\""
+                    .into();
+            }
+            if let Some(missed) = missed_classes(scored).first() {
+                let found = (missed.recall * missed.support as f64).round();
+                let auroc = missed.auroc.map_or(String::new(), |auroc| format!(" (AUROC {auroc:.3})"));
+                return format!(
+                    "misses class {}: {found} of {} found{auroc}; try probe.class_weights = \"balanced\", or judge by score \
+                     ([inspection] good = \"…\")",
+                    missed.class, missed.support
+                );
+            }
+        }
+        if let Some(target) = self.target {
+            return self.against(target, accuracy);
+        }
+        if self.train_accuracy - self.held_out_accuracy > OVERFIT_GAP {
+            return "the probe classifies its own images much better than others: more images or fewer features \
+                    (probe.features, probe.blocks) before more training"
+                .into();
+        }
+        let images = self.scored.map_or(0, |scored| scored.n);
+        let mistakes = (images as f64 * (1.0 - accuracy)).round() as usize;
+        if self.scored.is_some() && mistakes == 0 {
+            return format!(
+                "all {images} images are classified right: no training can gain on them, test on more images"
+            );
+        }
+        if self.scored.is_some() && (mistakes <= FEW_MISTAKES.0 || mistakes as f64 <= FEW_MISTAKES.1 * images as f64) {
+            return format!(
+                "{mistakes} of {images} images are classified wrong: look at them in report.html before any training"
+            );
+        }
+        "strategy.kind = \"partial\" usually gains some points over this; set probe.target to compare the score with what is \
+         needed"
+            .into()
+    }
+
+    fn against(&self, target: f64, accuracy: f64) -> String {
+        let gap = target - accuracy;
         let wanted = percent(target);
-        if self.interval.is_some_and(|[low, _]| low >= target) {
+        if self.scored.and_then(|scored| scored.accuracy_ci95).is_some_and(|[low, _]| low >= target) {
             return format!("frozen features reach the wanted {wanted}: no fine-tuning is needed");
         }
         if gap <= 0.0 {
@@ -76,30 +110,66 @@ impl Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::evaluate;
 
-    fn advice(target: Option<f64>, accuracy: f64, low: f64) -> String {
-        Advice {
-            target,
-            accuracy,
-            interval: Some([low, accuracy + 0.03]),
-            majority: Some(0.4),
-            train_accuracy: 0.9,
-            held_out_accuracy: 0.85,
-        }
-        .sentence()
+    /// 'a' and 'b' with so many images; of each the first ones are right. The logits rank them perfectly if `ranked`.
+    fn evaluation([a, b]: [usize; 2], [right_a, right_b]: [usize; 2], ranked: bool) -> Evaluation {
+        let labels: Vec<usize> = (0..a + b).map(|i| usize::from(i >= a)).collect();
+        let logit = |i: usize| match (i >= a, if i >= a { i - a < right_b } else { i < right_a }) {
+            (true, true) | (false, false) if !ranked || i >= a => 2.0,
+            (true, _) if ranked => -1.0,
+            _ => -2.0,
+        };
+        let logits: Vec<f64> = (0..a + b).flat_map(|i| [0.0, logit(i)]).collect();
+        evaluate("test", &logits, &labels, &["a".into(), "b".into()], 1.0, &[]).unwrap()
+    }
+
+    fn advice(target: Option<f64>, scored: &Evaluation) -> String {
+        let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
+        Advice { target, scored: Some(scored), train_accuracy, held_out_accuracy, at_edge: None }.sentence()
     }
 
     #[test]
     fn the_next_step_depends_on_the_gap() {
-        assert!(advice(Some(0.8), 0.9, 0.85).contains("no fine-tuning"));
-        assert!(advice(Some(0.88), 0.9, 0.85).contains("more images"));
-        assert!(
-            advice(Some(0.95), 0.9, 0.85).contains("5.0 points short")
-                && advice(Some(0.95), 0.9, 0.85).contains("partial")
+        let scored = evaluation([100, 100], [90, 90], false);
+        assert!(advice(Some(0.8), &scored).contains("no fine-tuning"));
+        assert!(advice(Some(0.88), &scored).contains("more images"));
+        let near = advice(Some(0.95), &scored);
+        assert!(near.contains("5.0 points short") && near.contains("partial"), "{near}");
+        assert!(advice(Some(0.98), &scored).contains("\"full\""));
+        assert!(advice(Some(0.995), &scored).contains("larger backbone"));
+        assert!(advice(None, &scored).contains("probe.target"));
+        assert!(advice(Some(0.5), &evaluation([40, 40], [20, 20], false)).contains("commonest"));
+    }
+
+    /// 3 % defects, all ranked last and most of them found: the accuracy is that of the commonest class and says nothing.
+    #[test]
+    fn rare_classes_are_judged_by_their_ranking() {
+        let found = evaluation([291, 9], [291, 7], true);
+        assert_eq!(
+            advice(None, &found),
+            "2 of 300 images are classified wrong: look at them in report.html before any training"
         );
-        assert!(advice(Some(0.98), 0.9, 0.85).contains("\"full\""));
-        assert!(advice(Some(0.99), 0.7, 0.65).contains("larger backbone"));
-        assert!(advice(Some(0.5), 0.45, 0.38).contains("commonest"));
-        assert!(advice(None, 0.9, 0.85).contains("probe.target"));
+        let missed = advice(None, &evaluation([291, 9], [291, 0], true));
+        assert!(missed.starts_with("misses class b: 0 of 9 found (AUROC 1.000); try probe.class_weights"), "{missed}");
+    }
+
+    #[test]
+    fn nothing_is_left_to_gain_at_100_percent() {
+        let all = advice(None, &evaluation([30, 30], [30, 30], false));
+        assert_eq!(all, "all 60 images are classified right: no training can gain on them, test on more images");
+    }
+
+    #[test]
+    fn the_edge_of_the_grid_is_told() {
+        let scored = evaluation([100, 100], [90, 90], false);
+        let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
+        let advice =
+            Advice { target: None, scored: Some(&scored), train_accuracy, held_out_accuracy, at_edge: Some("C") };
+        assert!(
+            advice
+                .sentence()
+                .ends_with("the best C is at the edge of the values that were tried: try others beyond it (probe.c)")
+        );
     }
 }

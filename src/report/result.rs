@@ -91,11 +91,12 @@ mod tests {
             "inspection": null, "verdict": "ok", "verdict_reason": "no sign", "remedy": null,
         });
         assert_reads_back(&finetune, |result| matches!(result, RunResult::Finetune(_)));
-        let point = json!({"setting": 0.3, "train_accuracy": 1.0, "val_accuracy": 0.7, "objective": null,
+        let point = json!({"setting": 0.3, "train_accuracy": 1.0, "val_accuracy": 0.7, "val_score": 0.6, "val_loss": 0.9,
+                           "objective": null,
                            "iterations": 4, "converged": true});
         let probe = json!({
             "run": "runs/a", "strategy": "probe", "method": "svm", "features": "cls", "blocks": 1, "chosen": 0.3,
-            "alpha": null, "chosen_on": "validation images", "fitted_on": ["train"], "objective": 0.25,
+            "at_edge": false, "metric": "balanced_accuracy", "alpha": null, "chosen_on": "validation images", "fitted_on": ["train"], "objective": 0.25,
             "trainable_parameters": 1, "total_parameters": 2, "train_accuracy": 1.0, "val_accuracy": 0.7,
             "test_accuracy": 0.1, "test_accuracy_ci95": [0.05, 0.2], "seconds": 1.5, "peak_memory_bytes": null,
             "cache": cache, "path": [point], "target": null, "advice": "none", "inspection": null,

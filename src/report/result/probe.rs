@@ -4,7 +4,7 @@ use super::{served, share, share_within};
 use crate::cache::CacheUse;
 use crate::config::{FeatureChoice, ProbeMethod};
 use crate::data::Split;
-use crate::metrics::Inspection;
+use crate::metrics::{Inspection, SelectionMetric};
 use crate::probe::SettingScore;
 use crate::report::key_value_table;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,12 @@ pub struct ProbeResult {
     pub blocks: usize,
     /// The chosen C, k or β.
     pub chosen: f64,
+    /// Whether that is the first or last value that was tried.
+    #[serde(default)]
+    pub at_edge: bool,
+    /// What settings were compared by on held-out images; equal ones by the cross-entropy.
+    #[serde(default)]
+    pub metric: Option<SelectionMetric>,
     /// Beside β, the weight of the votes.
     pub alpha: Option<f64>,
     /// The images that it was chosen on, in words.
@@ -70,6 +76,12 @@ pub struct PathPoint {
     pub train_accuracy: f64,
     /// On images it had not seen.
     pub val_accuracy: f64,
+    /// There, the metric that settings are compared by.
+    #[serde(default)]
+    pub val_score: Option<f64>,
+    /// There, the mean cross-entropy; none when it is not finite.
+    #[serde(default)]
+    pub val_loss: Option<f64>,
     /// The objective; none where images vote.
     pub objective: Option<f64>,
     /// Newton steps.
@@ -84,6 +96,8 @@ impl From<&SettingScore> for PathPoint {
             setting: point.setting,
             train_accuracy: point.train_accuracy,
             val_accuracy: point.validation_accuracy,
+            val_score: Some(point.validation_score).filter(|score| score.is_finite()),
+            val_loss: Some(point.validation_loss).filter(|loss| loss.is_finite()),
             objective: point.objective,
             iterations: point.iterations,
             converged: point.converged,
@@ -99,6 +113,7 @@ impl ProbeResult {
             (ProbeMethod::Knn, None) => format!("k = {chosen}"),
             _ => format!("C = {chosen:.3e}"),
         };
+        let metric = self.metric.unwrap_or(SelectionMetric::Accuracy);
         let method = match self.method {
             ProbeMethod::Logistic => "logistic",
             ProbeMethod::Svm => "svm",
@@ -107,7 +122,7 @@ impl ProbeResult {
         };
         key_value_table(&[
             ("probe", method.to_owned()),
-            ("chosen", format!("{setting} on {}", self.chosen_on)),
+            ("chosen", format!("{setting} by {} on {}", metric.in_words(), self.chosen_on)),
             ("training accuracy", share(Some(self.train_accuracy))),
             ("held-out accuracy", share(Some(self.val_accuracy))),
             ("test accuracy", share_within(self.test_accuracy, self.test_accuracy_ci95)),

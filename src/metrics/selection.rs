@@ -1,0 +1,99 @@
+//! The one number by which settings are compared on held-out images.
+
+use super::calibration::nll;
+use super::evaluation::mean;
+use super::{Confusion, Scores, UNBALANCED, accuracy, auroc, average_precision, balanced_accuracy};
+use serde::{Deserialize, Serialize};
+
+/// What settings are compared by; more is better, but of the log loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectionMetric {
+    /// The share of right answers.
+    Accuracy,
+    /// The mean recall of the classes.
+    BalancedAccuracy,
+    /// The mean F1 of the classes.
+    MacroF1,
+    /// The mean one-vs-rest area under the ROC curve.
+    Auroc,
+    /// The mean one-vs-rest average precision.
+    AveragePrecision,
+    /// The mean of −ln p of the true class.
+    LogLoss,
+}
+
+impl SelectionMetric {
+    /// Accuracy, or balanced accuracy where one class has more than [`UNBALANCED`] times the images of another.
+    pub fn of_counts(counts: &[usize]) -> Self {
+        let present = || counts.iter().copied().filter(|&count| count > 0);
+        let (fewest, most) = (present().min().unwrap_or(1), present().max().unwrap_or(1));
+        if most as f64 > UNBALANCED * fewest as f64 { Self::BalancedAccuracy } else { Self::Accuracy }
+    }
+
+    /// Its name in words.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::BalancedAccuracy => "balanced accuracy",
+            Self::MacroF1 => "macro F1",
+            Self::Auroc => "AUROC",
+            Self::AveragePrecision => "average precision",
+            Self::LogLoss => "log loss",
+        }
+    }
+
+    /// How good scores are, higher is better; none when it is undefined.
+    pub fn score(self, scores: &Scores) -> Option<f64> {
+        let confusion = || Confusion::new(scores.labels(), &scores.predicted(), scores.classes());
+        match self {
+            Self::Accuracy => Some(accuracy(&confusion())),
+            Self::BalancedAccuracy => Some(balanced_accuracy(&confusion())),
+            Self::MacroF1 => Some(confusion().macro_f1()),
+            Self::Auroc => one_against_the_rest(scores, auroc),
+            Self::AveragePrecision => one_against_the_rest(scores, average_precision),
+            Self::LogLoss => nll(scores, 1.0).map(|loss| -loss),
+        }
+    }
+}
+
+/// The mean over the classes where it is defined.
+fn one_against_the_rest(scores: &Scores, metric: fn(&[f64], &[bool]) -> Option<f64>) -> Option<f64> {
+    let (probabilities, classes) = (scores.probabilities(1.0), scores.classes());
+    mean((0..classes).filter_map(|class| {
+        let column: Vec<f64> = probabilities.iter().skip(class).step_by(classes).copied().collect();
+        let positive: Vec<bool> = scores.labels().iter().map(|&label| label == class).collect();
+        metric(&column, &positive)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::evaluate;
+
+    #[test]
+    fn scores_are_those_of_an_evaluation() {
+        let logits = [3.0, 0.0, 0.0, 0.0, 2.0, 0.0, 1.0, 2.0, 0.5, 0.0, 1.0, 0.3];
+        let (labels, classes) = ([0, 1, 0, 2], ["a", "b", "c"].map(str::to_owned));
+        let whole = evaluate("val", &logits, &labels, &classes, 1.0, &[]).unwrap();
+        let scores = Scores::new(&logits, &labels, 3).unwrap();
+        let precision = whole.per_class.iter().filter_map(|class| class.average_precision).sum::<f64>() / 3.0;
+        for (metric, wanted) in [
+            (SelectionMetric::Accuracy, whole.accuracy),
+            (SelectionMetric::BalancedAccuracy, whole.balanced_accuracy),
+            (SelectionMetric::MacroF1, whole.macro_f1),
+            (SelectionMetric::Auroc, whole.auroc_macro.unwrap()),
+            (SelectionMetric::AveragePrecision, precision),
+            (SelectionMetric::LogLoss, -whole.nll.unwrap()),
+        ] {
+            assert!((metric.score(&scores).unwrap() - wanted).abs() < 1e-12, "{metric:?}");
+        }
+    }
+
+    #[test]
+    fn unbalanced_classes_count_alike() {
+        assert_eq!(SelectionMetric::of_counts(&[20, 30, 0]), SelectionMetric::Accuracy);
+        assert_eq!(SelectionMetric::of_counts(&[20, 31]), SelectionMetric::BalancedAccuracy);
+    }
+}
