@@ -4,6 +4,7 @@
     pip install torch==2.15.0 timm==1.0.31 pillow==13.0.0 safetensors==0.8.0
     python benches/compare_backbones.py [--models vit_tiny_patch16_224 ...] [--turns 1]
     python benches/compare_backbones.py --curves
+    python benches/compare_backbones.py --before PATH/OF/AN/EARLIER/vitadapt
 
 Random weights, written by timm; textile images (a part of them for training, so that ViT-B takes minutes); no cache from
 before. The two programs take turns; medians. Forward is `vitadapt extract` as a whole process, with starting, decoding
@@ -13,6 +14,8 @@ blocks) are whole processes. Peak memory is the largest resident set.
 
 `--curves` trains all blocks on all training images at once (one step an epoch, so that no order of images comes in) from
 the same weights and the same head, and prints the training loss of each epoch in both programs.
+
+`--before` puts an earlier binary in PyTorch's place: whole processes on both sides.
 """
 
 import argparse
@@ -33,6 +36,7 @@ MODELS = ["vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224
 IMAGE_SIZE = 224
 BATCH = 16
 MIB = 2**20
+BINARY = REPOSITORY / "target" / "release" / "vitadapt"
 
 
 def timed(command: list) -> dict:
@@ -69,12 +73,12 @@ def part_of_data(place: Path, per_class: dict[str, int]) -> Path:
     return place / "images"
 
 
-def ours(command: str, settings: dict, *flags) -> dict:
+def ours(command: str, settings: dict, *flags, binary: Path = BINARY) -> dict:
     with tempfile.TemporaryDirectory() as out:
         settings = {"run.out": out, "run.name": "run", "cache.dir": f"{out}/cache", "run.device": "cpu", **settings}
         pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         flags = [str(flag).replace("OUT", out) for flag in flags]
-        result = timed([REPOSITORY / "target" / "release" / "vitadapt", command, "--json", "--quiet", *pairs, *flags])
+        result = timed([binary, command, "--json", "--quiet", *pairs, *flags])
         log = Path(out, "run", "metrics.jsonl")
         return {**result, "log": [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []}
 
@@ -96,17 +100,27 @@ def theirs(*flags) -> dict:
 def forward(model: Path, arguments: argparse.Namespace) -> tuple[dict, dict]:
     settings = {"run.threads": arguments.threads, "data.root": DATA, "model.backbone": model,
                 "model.image_size": IMAGE_SIZE}
-    us = ours("extract", settings, "--out", "OUT/features.npy")
-    us["rate"] = len(list(DATA.glob("*/*/*.jpg"))) / us["wall"]
+
+    def extracted(binary: Path) -> dict:
+        result = ours("extract", settings, "--out", "OUT/features.npy", binary=binary)
+        return {**result, "rate": len(list(DATA.glob("*/*/*.jpg"))) / result["wall"]}
+
+    us = extracted(BINARY)
+    if arguments.before:
+        return us, extracted(arguments.before)
     them = theirs("--forward", model.name, "--threads", arguments.threads)
     them["rate"] = them["images_per_second"][model.name]
     return us, them
 
 
 def training(strategy: str, epochs: int, model: Path, data: Path, arguments: argparse.Namespace) -> tuple[dict, dict]:
-    us = ours("finetune", {**our_settings(strategy, model, data, arguments), "train.epochs": epochs})
-    them = theirs("--strategy", strategy, "--epochs", epochs, "--image-size", IMAGE_SIZE, "--backbone", model,
-                  "--data", data, "--batch-size", BATCH, "--threads", arguments.threads)
+    settings = {**our_settings(strategy, model, data, arguments), "train.epochs": epochs}
+    us = ours("finetune", settings)
+    if arguments.before:
+        them = ours("finetune", settings, binary=arguments.before)
+    else:
+        them = theirs("--strategy", strategy, "--epochs", epochs, "--image-size", IMAGE_SIZE, "--backbone", model,
+                      "--data", data, "--batch-size", BATCH, "--threads", arguments.threads)
     for result in (us, them):
         result["rate"] = result["images_per_second"]
     return us, them
@@ -121,7 +135,8 @@ def row(model: str, work: str, key: str, unit: str, turns: list[tuple[dict, dict
 
 
 def speeds(arguments: argparse.Namespace) -> None:
-    print("| backbone | work | vitadapt | PyTorch | faster | peak, MiB | PyTorch's | ratio |")
+    other = "before" if arguments.before else "PyTorch"
+    print(f"| backbone | work | vitadapt | {other} | faster | peak, MiB | {other}, MiB | ratio |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
@@ -159,6 +174,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--curves", action="store_true")
+    parser.add_argument("--before", type=Path)
     arguments = parser.parse_args()
     print(f"load before: {os.getloadavg()[0]:.2f}; {arguments.threads} threads, batch {BATCH}, medians of "
           f"{arguments.turns}\n")
