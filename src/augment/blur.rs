@@ -1,7 +1,7 @@
 //! Blur: Gaussian, as from a lens out of focus, or along a line, as from an object that moved.
 
+use super::Augment;
 use super::paint::{amplitude, direction, shorter_side, to_level};
-use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
 use schemars::JsonSchema;
@@ -23,30 +23,21 @@ pub struct Blur {
     pub strength: f64,
 }
 
-impl Operation for Blur {
-    const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength: 0.04 * strength });
-
-    fn acts(&self) -> bool {
-        self.p > 0.0 && self.strength > 0.0
-    }
-
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
-    }
-
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
 /// A pixel's share of another pixel at an offset.
 type Tap = ((i32, i32), f32);
 
 impl Augment for Blur {
+    const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength: 0.04 * strength });
+
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
+    }
+
+    fn changes(&self) -> bool {
+        self.strength > 0.0
+    }
+
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.p) {
-            return image;
-        }
         let deviation = amplitude(self.strength, rng) * shorter_side(&image);
         let along = direction(rng);
         let moved = rng.chance(0.5);

@@ -3,7 +3,7 @@
 //! Each step rounds to 8 bits, where Pillow and torchvision truncate, so a step differs from theirs by at most one
 //! level but does not darken. Hue is turned in floating point.
 
-use super::{Augment, Operation, Step};
+use super::Augment;
 use crate::rng::Stream;
 use image::{Rgb, RgbImage};
 use schemars::JsonSchema;
@@ -31,22 +31,6 @@ pub struct ColorJitter {
     pub hue: f64,
 }
 
-impl Operation for ColorJitter {
-    const NUMBER: &'static [&'static str] = &["brightness", "contrast", "saturation"];
-
-    fn acts(&self) -> bool {
-        self.p > 0.0 && [self.brightness, self.contrast, self.saturation, self.hue].iter().any(|x| *x > 0.0)
-    }
-
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
-    }
-
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Adjustment {
     Brightness(f32),
@@ -57,10 +41,17 @@ enum Adjustment {
 }
 
 impl Augment for ColorJitter {
+    const NUMBER: &'static [&'static str] = &["brightness", "contrast", "saturation"];
+
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
+    }
+
+    fn changes(&self) -> bool {
+        [self.brightness, self.contrast, self.saturation, self.hue].iter().any(|x| *x > 0.0)
+    }
+
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.p) {
-            return image;
-        }
         let Self { brightness, contrast, saturation, hue, .. } = *self;
         let mut factor = |strength: f64| rng.range((1.0 - strength).max(0.0), 1.0 + strength) as f32;
         let (brightness, contrast, saturation) = (factor(brightness), factor(contrast), factor(saturation));

@@ -4,7 +4,7 @@
 //! that could be mistaken for a defect.
 
 use super::patch::Patch;
-use super::{Operation, PixelAugment, Step};
+use super::{Operation, Step};
 use crate::rng::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,12 +35,13 @@ impl Operation for Erasing {
     }
 
     fn step(self) -> Step {
-        Step::Pixels(Box::new(self))
+        Step::Pixels(self)
     }
 }
 
-impl PixelAugment for Erasing {
-    fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream) {
+impl Erasing {
+    /// Erases in standardised pixels, shape (3, side, side).
+    pub fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream) {
         if side == 0 || !rng.chance(self.p) {
             return;
         }

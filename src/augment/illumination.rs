@@ -1,7 +1,7 @@
 //! Uneven light: a gamma, and a factor that falls off across the image or away from a point of it.
 
+use super::Augment;
 use super::paint::{amplitude, direction, point, to_level};
-use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
 use schemars::JsonSchema;
@@ -19,30 +19,22 @@ pub struct Illumination {
     pub strength: f64,
 }
 
-impl Operation for Illumination {
+impl Augment for Illumination {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength });
 
-    fn acts(&self) -> bool {
-        self.p > 0.0 && self.strength > 0.0
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
     }
 
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
+    fn changes(&self) -> bool {
+        self.strength > 0.0
     }
 
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
-impl Augment for Illumination {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if rng.chance(self.p) {
-            let change = amplitude(self.strength, rng);
-            let exponent = (1.0 + self.strength).powf(rng.range(-1.0, 1.0)) as f32;
-            let light = Light::draw(&image, rng);
-            relight(&mut image, exponent, |x, y| 1.0 + change * light.at(x, y));
-        }
+        let change = amplitude(self.strength, rng);
+        let exponent = (1.0 + self.strength).powf(rng.range(-1.0, 1.0)) as f32;
+        let light = Light::draw(&image, rng);
+        relight(&mut image, exponent, |x, y| 1.0 + change * light.at(x, y));
         image
     }
 }

@@ -1,7 +1,7 @@
 //! Flaws of lossy compression: the image, written as a JPEG file and read again by the decoder of the data.
 
+use super::Augment;
 use super::paint::count;
-use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
@@ -23,28 +23,15 @@ pub struct Jpeg {
     pub quality: [u8; 2],
 }
 
-impl Operation for Jpeg {
+impl Augment for Jpeg {
     const FLAW: Option<fn(f64) -> Self> =
         Some(|strength| Self { p: 1.0, quality: [(100.0 - 99.0 * strength).round() as u8; 2] });
 
-    fn acts(&self) -> bool {
-        self.p > 0.0
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
     }
 
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
-    }
-
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
-impl Augment for Jpeg {
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.p) {
-            return image;
-        }
         let quality = count(self.quality.map(u32::from), rng) as u8;
         // Only a size that no JPEG has fails, and such a picture is left as it is.
         compressed(&image, quality).unwrap_or(image)

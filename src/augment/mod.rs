@@ -61,26 +61,14 @@ pub struct Window {
     pub height: u32,
 }
 
-/// Changes an 8-bit image, whose size it may change only by swapping its sides.
-pub trait Augment: Send + Sync {
-    /// The changed image.
-    fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage;
-}
-
-/// Changes standardised pixels, shape (3, side, side).
-pub trait PixelAugment: Send + Sync {
-    /// Changes the pixels in place.
-    fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream);
-}
-
 /// What an operation works on.
 pub enum Step {
     /// The choice of a window, in place of the plain resize.
     Window(RandomResizedCrop),
     /// The square image.
-    Image(Box<dyn Augment>),
+    Image(Box<dyn Fn(RgbImage, &mut Stream) -> RgbImage + Send + Sync>),
     /// The standardised pixels.
-    Pixels(Box<dyn PixelAugment>),
+    Pixels(Erasing),
 }
 
 /// The settings of an operation, and what it does with them. What `true` means is said by the defaults in its schema.
@@ -100,6 +88,47 @@ pub trait Operation: Copy + Serialize + DeserializeOwned + JsonSchema {
 
     /// The operation itself.
     fn step(self) -> Step;
+}
+
+/// An [`Operation`] on the square image, applied with a probability.
+pub trait Augment: Copy + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    /// As [`Operation::NUMBER`].
+    const NUMBER: &'static [&'static str] = &["p"];
+    /// As [`Operation::FLAW`].
+    const FLAW: Option<fn(f64) -> Self> = None;
+    /// Whether a person who looks at its effect has something to judge.
+    const PREVIEWED: bool = true;
+
+    /// How often it is applied, from 0 to 1.
+    fn probability(&mut self) -> &mut f64;
+
+    /// Whether applying it changes anything.
+    fn changes(&self) -> bool {
+        true
+    }
+
+    /// The changed image, of the same size but for swapped sides.
+    fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage;
+}
+
+impl<T: Augment> Operation for T {
+    const NUMBER: &'static [&'static str] = T::NUMBER;
+    const FLAW: Option<fn(f64) -> Self> = T::FLAW;
+
+    fn acts(&self) -> bool {
+        let mut settings = *self;
+        *settings.probability() > 0.0 && self.changes()
+    }
+
+    fn certain(mut self) -> Option<Self> {
+        *self.probability() = 1.0;
+        T::PREVIEWED.then_some(self)
+    }
+
+    fn step(mut self) -> Step {
+        let probability = *self.probability();
+        Step::Image(Box::new(move |image, rng| if rng.chance(probability) { self.apply(image, rng) } else { image }))
+    }
 }
 
 /// Declares `[augment]`: each operation with its key, its type and the number that keys its random stream, in the order
@@ -140,8 +169,8 @@ macro_rules! operations {
         impl Corruption {
             /// All of them.
             pub fn all() -> Vec<Self> {
-                [$(<$operation>::FLAW.map(|_| Self::new(stringify!($key), |strength| AugmentSettings {
-                    $key: <$operation>::FLAW.map(|flaw| flaw(strength)),
+                [$(<$operation as Operation>::FLAW.map(|_| Self::new(stringify!($key), |strength| AugmentSettings {
+                    $key: <$operation as Operation>::FLAW.map(|flaw| flaw(strength)),
                     ..AugmentSettings::NONE
                 }))),*].into_iter().flatten().collect()
             }

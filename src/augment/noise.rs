@@ -1,7 +1,7 @@
 //! Noise of a sensor: Gaussian, a constant part (readout) and one that grows with the root of the brightness (shots).
 
+use super::Augment;
 use super::paint::{amplitude, to_level};
-use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
 use schemars::JsonSchema;
@@ -32,27 +32,18 @@ pub struct Noise {
     pub strength: f64,
 }
 
-impl Operation for Noise {
+impl Augment for Noise {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength: 0.5 * strength });
 
-    fn acts(&self) -> bool {
-        self.p > 0.0 && self.strength > 0.0
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
     }
 
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
+    fn changes(&self) -> bool {
+        self.strength > 0.0
     }
 
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
-impl Augment for Noise {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.p) {
-            return image;
-        }
         let at_white = 255.0 * amplitude(self.strength, rng);
         let shots = rng.uniform() as f32;
         let deviation: [f32; 256] =

@@ -2,9 +2,9 @@
 //!
 //! Unlike erasing, which leaves the neutral colour after standardisation, it has a colour, edges and a texture.
 
+use super::Augment;
 use super::paint::shorter_side;
 use super::patch::Patch;
-use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::{Rgb, RgbImage};
 use schemars::JsonSchema;
@@ -29,28 +29,15 @@ pub struct Occlusion {
     pub ratio: [f64; 2],
 }
 
-impl Operation for Occlusion {
+impl Augment for Occlusion {
     const FLAW: Option<fn(f64) -> Self> =
         Some(|strength| Self { p: 1.0, area: [0.4 * strength; 2], ratio: [0.5, 2.0] });
 
-    fn acts(&self) -> bool {
-        self.p > 0.0
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
     }
 
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
-    }
-
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
-impl Augment for Occlusion {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.p) {
-            return image;
-        }
         let size = (image.width() as usize, image.height() as usize);
         let Some(patch) = Patch::draw(size, self.area, self.ratio, rng) else { return image };
         let levels = [rng.below(256) as u8, rng.below(256) as u8];

@@ -1,6 +1,6 @@
 //! Rotation by 90, 180 or 270 degrees, each as likely as the others: no interpolation, no lost corner.
 
-use super::{Augment, Operation, Step};
+use super::Augment;
 use crate::rng::Stream;
 use image::{RgbImage, imageops};
 use schemars::JsonSchema;
@@ -11,26 +11,14 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Rotate90(#[schemars(range(min = 0.0, max = 1.0))] pub f64);
 
-impl Operation for Rotate90 {
-    fn acts(&self) -> bool {
-        self.0 > 0.0
-    }
-
-    /// A rotation shows nothing to judge.
-    fn certain(self) -> Option<Self> {
-        None
-    }
-
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
 impl Augment for Rotate90 {
+    const PREVIEWED: bool = false;
+
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.0
+    }
+
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.0) {
-            return image;
-        }
         match rng.below(3) {
             0 => imageops::rotate90(&image),
             1 => imageops::rotate180(&image),

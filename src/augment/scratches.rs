@@ -1,7 +1,7 @@
 //! Scratches: thin, slightly bent, antialiased lines that fade at their ends; darker or lighter than the surface.
 
+use super::Augment;
 use super::paint::{around, count, direction, point, shade, shorter_side, signed_amplitude, smooth_step};
-use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
 use schemars::JsonSchema;
@@ -32,27 +32,18 @@ pub struct Scratches {
     pub length: [f64; 2],
 }
 
-impl Operation for Scratches {
+impl Augment for Scratches {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength, count: [4, 8], length: [0.2, 0.8] });
 
-    fn acts(&self) -> bool {
-        self.p > 0.0 && self.strength > 0.0
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
     }
 
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
+    fn changes(&self) -> bool {
+        self.strength > 0.0
     }
 
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
-impl Augment for Scratches {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.p) {
-            return image;
-        }
         // The strongest share that any scratch has at a pixel: pieces overlap at their joints.
         let mut shares = vec![0f32; image.width() as usize * image.height() as usize];
         for _ in 0..count(self.count, rng) {

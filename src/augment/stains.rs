@@ -1,7 +1,7 @@
 //! Stains: soft irregular spots, and drops that dried to a rim; darker or lighter than what they lie on.
 
+use super::Augment;
 use super::paint::{amplitude, around, count, direction, point, shade, shorter_side, smooth_step};
-use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
 use schemars::JsonSchema;
@@ -31,27 +31,18 @@ pub struct Stains {
     pub size: [f64; 2],
 }
 
-impl Operation for Stains {
+impl Augment for Stains {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength, count: [4, 8], size: [0.05, 0.25] });
 
-    fn acts(&self) -> bool {
-        self.p > 0.0 && self.strength > 0.0
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
     }
 
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
+    fn changes(&self) -> bool {
+        self.strength > 0.0
     }
 
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
-impl Augment for Stains {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if !rng.chance(self.p) {
-            return image;
-        }
         for _ in 0..count(self.count, rng) {
             Stain::draw(self, &image, rng).paint(&mut image);
         }

@@ -1,7 +1,7 @@
 //! Stripes: one soft band, or many at equal distances, at any angle: rollers, seams, lighting tubes, a line camera.
 
+use super::Augment;
 use super::paint::{direction, point, shade, shorter_side, signed_amplitude, smooth_step};
-use super::{Augment, Operation, Step};
 use crate::rng::Stream;
 use image::RgbImage;
 use schemars::JsonSchema;
@@ -22,27 +22,19 @@ pub struct Stripes {
     pub width: [f64; 2],
 }
 
-impl Operation for Stripes {
+impl Augment for Stripes {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength, width: [0.02, 0.1] });
 
-    fn acts(&self) -> bool {
-        self.p > 0.0 && self.strength > 0.0
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.p
     }
 
-    fn certain(self) -> Option<Self> {
-        Some(Self { p: 1.0, ..self })
+    fn changes(&self) -> bool {
+        self.strength > 0.0
     }
 
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
-impl Augment for Stripes {
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if rng.chance(self.p) {
-            Bands::draw(self, &image, rng).paint(&mut image);
-        }
+        Bands::draw(self, &image, rng).paint(&mut image);
         image
     }
 }

@@ -1,6 +1,6 @@
 //! Up-down flip.
 
-use super::{Augment, Operation, Step};
+use super::Augment;
 use crate::rng::Stream;
 use image::{RgbImage, imageops};
 use schemars::JsonSchema;
@@ -11,26 +11,15 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct VerticalFlip(#[schemars(range(min = 0.0, max = 1.0))] pub f64);
 
-impl Operation for VerticalFlip {
-    fn acts(&self) -> bool {
-        self.0 > 0.0
-    }
-
-    /// A flip shows nothing to judge.
-    fn certain(self) -> Option<Self> {
-        None
-    }
-
-    fn step(self) -> Step {
-        Step::Image(Box::new(self))
-    }
-}
-
 impl Augment for VerticalFlip {
-    fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        if rng.chance(self.0) {
-            imageops::flip_vertical_in_place(&mut image);
-        }
+    const PREVIEWED: bool = false;
+
+    fn probability(&mut self) -> &mut f64 {
+        &mut self.0
+    }
+
+    fn apply(&self, mut image: RgbImage, _: &mut Stream) -> RgbImage {
+        imageops::flip_vertical_in_place(&mut image);
         image
     }
 }

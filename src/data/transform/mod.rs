@@ -123,7 +123,7 @@ impl Augmentation {
     fn apply_to_image(&self, mut image: RgbImage, view: View) -> RgbImage {
         for (number, step) in &self.steps {
             if let Step::Image(operation) = step {
-                image = operation.apply(image, &mut self.stream(view, *number));
+                image = operation(image, &mut self.stream(view, *number));
             }
         }
         image
