@@ -1,17 +1,8 @@
-//! The registry of weight families: how each library names, shapes and configures a vision transformer.
+//! A weight family: how a library names, shapes and configures a vision transformer.
 
-use super::hf_clip::HfClip;
-use super::hf_deit::HfDeit;
-use super::hf_dinov2::HfDinov2;
-use super::hf_dinov3::HfDinov3;
-use super::hf_siglip::HfSiglip;
-use super::hf_vit::HfVit;
 use super::mapping::WeightMapping;
 use super::name::ParamName;
-use super::open_clip::OpenClip;
 use super::spec::VitSpec;
-use super::timm::Timm;
-use super::timm_dinov3::TimmDinov3;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -27,7 +18,7 @@ pub struct Description {
     pub preprocessor: Value,
 }
 
-/// One library's format. A new family is one file that implements this and one line in [`FAMILIES`].
+/// One library's format. A new family is one file that implements this and one line in [`super::FAMILIES`].
 pub trait Family: Sync {
     /// The name in messages.
     fn name(&self) -> &'static str;
@@ -52,10 +43,6 @@ pub trait Family: Sync {
     /// Whether a tensor may be present without being used, such as a text tower or a pooler that no classifier reads.
     fn ignores(&self, name: &str, header: &Header) -> bool;
 }
-
-/// All families, in the order in which they are asked.
-pub const FAMILIES: &[&dyn Family] =
-    &[&TimmDinov3, &Timm, &OpenClip, &HfVit, &HfDeit, &HfClip, &HfDinov2, &HfDinov3, &HfSiglip];
 
 /// Outputs of a linear layer: the first dimension of its weight in the file, 0 when it is absent.
 pub(super) fn outputs(header: &Header, weight: &str) -> usize {

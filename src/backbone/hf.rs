@@ -2,10 +2,9 @@
 
 use super::family::Header;
 use super::options::Config;
-use super::pool::Pool;
 use super::positions::Resampling;
 use super::spec::{
-    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
+    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
 };
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;

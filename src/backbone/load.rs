@@ -1,13 +1,13 @@
 //! Strict loading: every difference between file and architecture is listed, and nothing is silently initialised.
 
-use super::family::{FAMILIES, Family, Header};
+use super::families::FAMILIES;
+use super::family::{Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
-use super::pool::Pool;
 use super::positions::resample;
 use super::source::Source;
-use super::spec::{BlockSpec, Shapes, VitSpec};
+use super::spec::{BlockSpec, Pool, Shapes, VitSpec};
 use super::tensors::Tensors;
 use crate::config::PoolChoice;
 use crate::error::{Error, Result, WeightsError};

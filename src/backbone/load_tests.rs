@@ -1,6 +1,7 @@
 //! Which files are chosen, what is refused, and what the configs of the libraries mean.
 
-use super::family::{Description, FAMILIES, Family, Header};
+use super::families::FAMILIES;
+use super::family::{Description, Family, Header};
 use super::hf_clip::HfClip;
 use super::hf_dinov2::HfDinov2;
 use super::hf_siglip::HfSiglip;

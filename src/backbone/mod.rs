@@ -5,6 +5,7 @@
 
 mod block;
 mod block_run;
+mod families;
 mod family;
 mod hf;
 mod hf_clip;
@@ -29,6 +30,7 @@ mod stage;
 mod tensors;
 mod text;
 mod text_formats;
+mod text_spec;
 mod timm;
 mod timm_dinov3;
 mod visual_prompts;
@@ -44,22 +46,24 @@ mod pickle_tests;
 mod timm_tests;
 
 pub use block_run::Kept;
-pub use family::{Description, FAMILIES, Family, Header};
+pub use families::FAMILIES;
+pub use family::{Description, Family, Header};
 pub use load::Backbone;
 pub use lora::Lora;
 pub use mapping::WeightMapping;
 pub use name::{Layer, ParamName, Part, Role, Segment};
 pub use params::{Param, Params};
-pub use pool::{Pool, Pooling};
+pub use pool::Pooling;
 pub use positions::{AxialRotary, Resampling, resample};
 pub use source::Source;
 pub use spec::{
-    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, Shapes,
-    VitSpec,
+    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec,
+    Shapes, VitSpec,
 };
 pub use stage::{Readout, Stage};
 pub use tensors::{Tensors, check_finite};
-pub use text::{TextEncoder, TextPool, TextSpec, TextTower};
+pub use text::{TextEncoder, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
+pub use text_spec::{TextPool, TextSpec};
 pub use visual_prompts::VisualPrompts;
 pub use vit::{PlainBlock, Rollout, Vit};

@@ -8,10 +8,9 @@ use super::family::{Description, Family, Header, outputs};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::options::{CLIP, Config};
-use super::pool::Pool;
 use super::positions::Resampling;
 use super::spec::{
-    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
+    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
 };
 use super::timm;
 use crate::data::transform::{BackboneDefaults, Interpolation};

@@ -1,7 +1,6 @@
 //! What a pretrained backbone is: its shape, its options and how its inputs were prepared.
 
 use super::name::{Layer, ParamName, Part};
-use super::pool::{Pool, attention_linears};
 use super::positions::{AxialRotary, Resampling};
 use crate::data::transform::BackboneDefaults;
 use crate::nn::Activation;
@@ -167,6 +166,38 @@ impl MlpSpec {
     }
 }
 
+/// How the tokens after the last block become the features that feed the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// The class token.
+    Cls,
+    /// The mean of the patch tokens, without class token and registers.
+    Avg,
+    /// The class token, then the mean of the patch tokens: twice the width (`DINOv2` in transformers).
+    ClsAvg,
+    /// The mean of the class and the distillation token (Touvron et al. 2020).
+    Distilled,
+    /// Attention of a learned query over the patch tokens, with an MLP of its own (`SigLIP`).
+    Attention,
+}
+
+impl Pool {
+    /// Width of the features from tokens of `width`.
+    pub fn features(self, width: usize) -> usize {
+        if self == Self::ClsAvg { 2 * width } else { width }
+    }
+
+    /// Whether a backbone with these tokens can be pooled so.
+    pub fn fits(self, spec: &VitSpec) -> bool {
+        match self {
+            Self::Cls | Self::ClsAvg => spec.prefix.class,
+            Self::Distilled => spec.prefix.class && spec.prefix.distillation,
+            Self::Avg | Self::Attention => true,
+        }
+    }
+}
+
 /// From the last block to the features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolingSpec {
@@ -286,6 +317,17 @@ impl VitSpec {
         }
         shapes
     }
+}
+
+/// The linear layers of the attention pooling, with their shapes in terms of width and MLP width.
+fn attention_linears(width: usize, hidden: usize) -> [(Layer, [usize; 2]); 5] {
+    [
+        (Layer::PoolQ, [width, width]),
+        (Layer::PoolKv, [2 * width, width]),
+        (Layer::PoolProj, [width, width]),
+        (Layer::PoolFc1, [hidden, width]),
+        (Layer::PoolFc2, [width, hidden]),
+    ]
 }
 
 /// What the blocks of an image or text tower are, beside their parameters.

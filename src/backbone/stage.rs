@@ -1,8 +1,8 @@
 //! How far into the backbone something reaches: where kept activations leave it, and where training takes them up.
 
 use super::name::Segment;
-use super::pool::{Pool, patch_mean, token};
-use super::spec::VitSpec;
+use super::pool::{patch_mean, token};
+use super::spec::{Pool, VitSpec};
 use super::vit::Vit;
 use crate::config::FeatureChoice;
 use crate::error::{Error, Result};

@@ -8,83 +8,11 @@ use super::load::{differences, read_parameter, tower_problem};
 use super::name::Layer;
 use super::params::Params;
 use super::source::Source;
-use super::spec::{AttentionSpec, BlockSpec, MlpSpec, Shapes};
 use super::text_formats::{TextFormat, TextPreparation};
+use super::text_spec::{TextPool, TextSpec};
 use crate::error::{Result, WeightsError};
 use crate::nn::{LayerNorm, Linear, Mode};
 use candle_core::{DType, Tensor};
-
-/// Which token stands for the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextPool {
-    /// The one with the largest number: the end of the text in CLIP's vocabulary.
-    Largest,
-    /// The first with this number.
-    EndOfText(u32),
-    /// The first.
-    First,
-    /// The last, padding or not (`SigLIP`).
-    Last,
-}
-
-/// The architecture of a text tower.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TextSpec {
-    /// Size of the vocabulary.
-    pub vocabulary: usize,
-    /// Tokens of a text, padding included.
-    pub context: usize,
-    /// Width of the tokens.
-    pub width: usize,
-    /// Number of blocks.
-    pub depth: usize,
-    /// The attention of every block.
-    pub attention: AttentionSpec,
-    /// The MLP of every block.
-    pub mlp: MlpSpec,
-    /// Added to the variance in every layer norm.
-    pub eps: f32,
-    /// Whether a token sees only itself and those before it (CLIP).
-    pub causal: bool,
-    /// Which token stands for the text.
-    pub pool: TextPool,
-    /// Width of the embedding behind the projection; 0 without a projection.
-    pub projection: usize,
-    /// Whether the projection has a bias (`SigLIP`).
-    pub projection_bias: bool,
-}
-
-impl TextSpec {
-    /// Number of values of all parameters.
-    pub fn parameters(&self) -> usize {
-        self.shapes().values().map(|shape| shape.iter().product::<usize>()).sum()
-    }
-
-    /// What every block is.
-    fn block(&self) -> BlockSpec {
-        let Self { width, eps, attention, causal, mlp, .. } = *self;
-        BlockSpec { width, eps, attention, causal, mlp, layer_scale: false }
-    }
-
-    /// The name and shape of every parameter.
-    pub fn shapes(&self) -> Shapes {
-        let d = self.width;
-        let mut shapes = Shapes::new();
-        shapes.insert(Layer::TokenEmbed.whole(), vec![self.vocabulary, d]);
-        shapes.insert(Layer::PosEmbed.whole(), vec![1, self.context, d]);
-        let block = self.block();
-        (0..self.depth).for_each(|index| shapes.extend(block.shapes(index)));
-        shapes.insert(Layer::Norm.weight(), vec![d]);
-        shapes.insert(Layer::Norm.bias(), vec![d]);
-        if self.projection > 0 {
-            shapes.insert(Layer::Projection.weight(), vec![self.projection, d]);
-            if self.projection_bias {
-                shapes.insert(Layer::Projection.bias(), vec![self.projection]);
-            }
-        }
-        shapes
-    }
-}
 
 /// A loaded text tower with what compares its embeddings with those of images.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use super::name::{Layer, ParamName};
 use super::open_clip;
 use super::options::Config;
 use super::spec::{AttentionSpec, MlpSpec};
-use super::text::{TextPool, TextSpec};
+use super::text_spec::{TextPool, TextSpec};
 use crate::nn::Activation;
 use serde_json::Value;
 

@@ -8,10 +8,10 @@ use super::family::{Description, Family, Header, outputs};
 use super::mapping::WeightMapping;
 use super::name::ParamName;
 use super::options::{Config, SYMMETRIC};
-use super::pool::Pool;
 use super::positions::Resampling;
 use super::spec::{
-    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
+    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec,
+    VitSpec,
 };
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
@@ -77,7 +77,7 @@ impl Model<'_> {
     /// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
     pub fn spec(&self) -> Result<VitSpec, String> {
         let entry = entry(self.architecture)?;
-        refuse_unsupported(self.args)?;
+        refuse_unsupported(self.args, KNOWN)?;
         let args = Args { own: self.args, entry };
         let width = args.integer("embed_dim", 768)?;
         let patch = args.integer("patch_size", 16)?;
@@ -237,12 +237,12 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Options that change the arithmetic without changing a tensor's name or shape must be known or refused.
-fn refuse_unsupported(model_args: &Value) -> Result<(), String> {
+pub(super) fn refuse_unsupported(model_args: &Value, known: &[&str]) -> Result<(), String> {
     let Some(values) = model_args.as_object() else { return Ok(()) };
     if values.get("in_chans").and_then(Value::as_u64).is_some_and(|channels| channels != 3) {
         return Err("only three input channels are supported (model_args.in_chans)".into());
     }
-    match values.iter().find(|(key, value)| !KNOWN.contains(&key.as_str()) && **value != Value::Bool(false)) {
+    match values.iter().find(|(key, value)| !known.contains(&key.as_str()) && **value != Value::Bool(false)) {
         Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
         None => Ok(()),
     }

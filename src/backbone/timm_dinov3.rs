@@ -7,12 +7,11 @@ use super::family::{Description, Family, Header, outputs};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
 use super::options::Config;
-use super::pool::Pool;
 use super::positions::AxialRotary;
 use super::spec::{
-    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, PoolingSpec, Positions, PrefixSpec, VitSpec,
+    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, Positions, PrefixSpec, VitSpec,
 };
-use super::timm;
+use super::timm::{self, refuse_unsupported};
 use crate::nn::Activation;
 use serde_json::Value;
 
@@ -67,7 +66,7 @@ impl Family for TimmDinov3 {
         let config = &description.config;
         let Some((size, biased)) = size(config) else { return Err("the architecture is none of DINOv3".into()) };
         let own = &config["model_args"];
-        refuse_unknown(own)?;
+        refuse_unsupported(own, KNOWN)?;
         let pretrained = config.get("pretrained_cfg").unwrap_or(config);
         let args = Config(own);
         let width = args.integer("embed_dim", size.width)?;
@@ -151,14 +150,3 @@ const KNOWN: &[&str] = &[
     "rope_shift_coords",
     "rope_temperature",
 ];
-
-fn refuse_unknown(model_args: &Value) -> Result<(), String> {
-    let Some(values) = model_args.as_object() else { return Ok(()) };
-    if values.get("in_chans").and_then(Value::as_u64).is_some_and(|channels| channels != 3) {
-        return Err("only three input channels are supported (model_args.in_chans)".into());
-    }
-    match values.iter().find(|(key, value)| !KNOWN.contains(&key.as_str()) && **value != Value::Bool(false)) {
-        Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
-        None => Ok(()),
-    }
-}

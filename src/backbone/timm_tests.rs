@@ -1,8 +1,7 @@
 //! Our reading of timm's architectures against the modules that timm builds from them.
 
 use super::family::{Description, Family, Header};
-use super::pool::Pool;
-use super::spec::{MlpKind, OutputSpec, VitSpec};
+use super::spec::{MlpKind, OutputSpec, Pool, VitSpec};
 use super::timm::Timm;
 use crate::nn::Activation;
 use crate::system::digest::sha256;

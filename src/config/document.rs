@@ -1,6 +1,5 @@
 //! The configuration as given: the file's values with the overrides laid over them, and where each came from.
 
-use super::overrides::Override;
 use crate::error::{Place, Problem};
 use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
@@ -13,6 +12,17 @@ pub(super) struct Document {
     pub root: Table,
     /// The place of each key and table, by dotted key.
     places: BTreeMap<String, Place>,
+}
+
+/// One override of the configuration file.
+#[derive(Debug)]
+pub(super) struct Override {
+    /// As given, for messages.
+    pub text: String,
+    /// The names between the dots.
+    pub path: Vec<String>,
+    /// The value after `=`.
+    pub value: Value,
 }
 
 impl Document {
@@ -175,7 +185,6 @@ pub(super) fn line(text: &str, offset: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::overrides::Override;
     use serde_json::json;
 
     fn over(text: &str) -> Override {

@@ -48,8 +48,7 @@ pub use train_settings::*;
 pub use crate::augment::{AugmentPreset, AugmentSettings};
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
-use document::Document;
-use overrides::Override;
+use document::{Document, Override};
 use paths::Bases;
 use rules::Rules;
 use serde::Deserialize;

@@ -1,21 +1,10 @@
 //! `--set section.key=value`.
 
-use super::document::scalar_or_list;
+use super::document::{Override, scalar_or_list};
 use super::schema;
 use crate::error::{Error, Result};
 use toml::Value;
 use toml::de::DeValue;
-
-/// One override of the configuration file.
-#[derive(Debug)]
-pub(super) struct Override {
-    /// As given, for messages.
-    pub text: String,
-    /// The names between the dots.
-    pub path: Vec<String>,
-    /// The value after `=`.
-    pub value: Value,
-}
 
 impl Override {
     /// Takes `section.key=value` apart. The value is TOML where it can be, else the text itself, so that shells

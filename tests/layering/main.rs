@@ -28,30 +28,7 @@ const ORDER: &[&[&str]] = &[
 ];
 
 /// Files that need each other, and why they may. Files that part leave this list.
-const CYCLES: &[(&[&str], &str)] = &[
-    (
-        &["backbone/block.rs", "backbone/lora.rs", "backbone/pool.rs", "backbone/spec.rs"],
-        "to be parted: the whole architecture is one struct, of which the parts read their own options",
-    ),
-    (
-        &[
-            "backbone/family.rs",
-            "backbone/hf.rs",
-            "backbone/hf_clip.rs",
-            "backbone/hf_deit.rs",
-            "backbone/hf_dinov2.rs",
-            "backbone/hf_dinov3.rs",
-            "backbone/hf_siglip.rs",
-            "backbone/hf_vit.rs",
-            "backbone/open_clip.rs",
-            "backbone/timm.rs",
-            "backbone/timm_dinov3.rs",
-        ],
-        "the trait and its registry stand together: a new family is one file and one line",
-    ),
-    (&["backbone/text.rs", "backbone/text_formats.rs"], "to be parted: a format describes the tower that reads it"),
-    (&["config/document.rs", "config/overrides.rs"], "to be parted: an override is a line of the document"),
-];
+const CYCLES: &[(&[&str], &str)] = &[];
 
 /// Lines of a file, at most.
 const LONGEST: usize = 400;

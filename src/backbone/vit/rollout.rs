@@ -6,7 +6,8 @@
 //! reads. Values and MLPs are left out, so this says where the model looked and not what it made of it.
 
 use super::Vit;
-use crate::backbone::pool::{Pool, fixed_shares};
+use crate::backbone::pool::fixed_shares;
+use crate::backbone::spec::Pool;
 use crate::backbone::stage::Readout;
 use crate::config::FeatureChoice;
 use crate::nn::Mode;
