@@ -74,13 +74,14 @@ impl ExportModel {
         if divisor == 1.0 {
             return Ok(model);
         }
-        if let Some(scale) = self.params.get("head.logit_scale") {
-            model.params.insert("head.logit_scale", (scale - divisor.ln())?);
+        let [scale, weight, bias] = [Part::LogitScale, Part::Weight, Part::Bias].map(|part| Layer::Head.part(part));
+        if let Some(value) = self.params.get(scale) {
+            model.params.insert(scale, (value - divisor.ln())?);
         } else {
-            model.params.insert("head.weight", (self.params.tensor("head.weight")? / divisor)?);
+            model.params.insert(weight, (self.params.tensor(weight)? / divisor)?);
         }
-        if let Some(bias) = self.params.get("head.bias") {
-            model.params.insert("head.bias", (bias / divisor)?);
+        if let Some(value) = self.params.get(bias) {
+            model.params.insert(bias, (value / divisor)?);
         }
         Ok(model)
     }

@@ -84,11 +84,20 @@ pub fn mebibytes(bytes: u64) -> String {
     }
 }
 
-/// A duration in seconds, minutes or hours.
-pub(super) fn duration(seconds: f64) -> String {
+/// A forecast duration in whole seconds, minutes or hours.
+fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("{} s", s.ceil()),
         s if s < 5400.0 => format!("{} min", (s / 60.0).round()),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// A measured duration: 12.3 s, 2.5 min or 1.5 h.
+pub(super) fn elapsed(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.1} s"),
+        s if s < 5400.0 => format!("{:.1} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
     }
 }

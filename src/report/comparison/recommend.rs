@@ -1,7 +1,7 @@
 //! Which strategy to take: the cheapest that the numbers cannot tell from the best.
 
-use super::text::elapsed;
 use crate::metrics::holm;
+use crate::report::forecast::elapsed;
 use crate::report::percent;
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! The comparison in words and tables: for a terminal, in Markdown, as CSV.
 
 use super::{Comparison, Pair, Repeats, StrategyRow};
-use crate::report::forecast::duration;
+use crate::report::forecast::elapsed;
 use crate::report::{listing_table, mebibytes, percent, thousands};
 
 /// The columns on the left; numbers follow.
@@ -213,11 +213,6 @@ fn spread(repeats: Repeats) -> &'static str {
         Repeats::Seeds(_) => "± seeds: standard deviation over the seeds in points, the noise of training",
         Repeats::Folds(_) => "± folds: standard deviation over the folds in points, of their images and of training",
     }
-}
-
-/// Seconds with one decimal while that matters.
-pub(super) fn elapsed(seconds: f64) -> String {
-    if seconds < 90.0 { format!("{seconds:.1} s") } else { duration(seconds) }
 }
 
 fn p_value(p: f64) -> String {

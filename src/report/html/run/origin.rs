@@ -2,6 +2,7 @@
 
 use super::RunPage;
 use crate::config::{self, Settings};
+use crate::report::forecast::elapsed;
 use crate::report::html::markup::{Html, TableCell, facts, folded, note, table};
 use crate::report::run::flatten;
 use crate::report::{mebibytes, thousands};
@@ -82,13 +83,4 @@ pub(super) fn provenance(page: &RunPage) -> Html {
         rows.push(("soup", text(soup.sentence())));
     }
     facts(&rows)
-}
-
-/// Seconds, minutes or hours.
-fn elapsed(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("{s:.1} s"),
-        s if s < 5400.0 => format!("{:.1} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
-    }
 }
