@@ -2,7 +2,7 @@
 //!
 //! A graph of operations starts every gradient at zeros and adds to it, and keeps what both sides of an operation hold. A
 //! pre-norm block is always the same sequence, so its order is written down here, with what is kept; the arithmetic is
-//! the layers'. It serves f32 on the CPU; elsewhere the graph does. Both are held against each other in tests.
+//! the layers'. It serves f32 on the CPU; elsewhere the graph does. Tests compare the two.
 
 use super::block::Block;
 use crate::kernels::buffer::Buffer;

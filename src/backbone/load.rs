@@ -109,7 +109,7 @@ impl Backbone {
             ));
         }
         self.spec.pooling.pool = pool;
-        // What only another pooling reads would learn nothing and fail the check that everything learns.
+        // What only another pooling reads would get no gradient and fail the check that everything does.
         let needed = self.spec.shapes();
         self.params.retain(|name| name.parse::<ParamName>().is_ok_and(|name| needed.contains_key(&name)));
         Ok(self)

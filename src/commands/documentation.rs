@@ -1,4 +1,4 @@
-//! README, `docs/` and the help texts are held to the program: links lead somewhere, commands and settings are read by
+//! README, `docs/` and the help texts are checked against the program: links lead somewhere, commands and settings are read by
 //! the same code that reads a user's, every command has an example and every exit code its row.
 
 use super::Cli;

@@ -187,7 +187,7 @@ fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console:
         epochs => format!(", one block more every {epochs} epochs"),
     };
     console.info(format!(
-        "strategy  {}{joining}: {} of {} parameters learn ({:.2} %)",
+        "strategy  {}{joining}: {} of {} parameters are trainable ({:.2} %)",
         session.settings.strategy,
         thousands(trainable),
         thousands(total),

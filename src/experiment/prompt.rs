@@ -28,7 +28,7 @@ pub fn settle(settings: &mut Settings, location: &str) -> Result<()> {
     Ok(())
 }
 
-/// The prompts whose words learn, with the text tower behind them; none for other strategies.
+/// The prompts whose words are trained, with the text tower behind them; none for other strategies.
 ///
 /// # Errors
 /// Usage errors of settings that do not go with it and of prompts that are too long; weights errors of the text tower and
@@ -47,8 +47,9 @@ pub fn context(session: &Session, classes: &[String], console: &Console) -> Resu
     }
     let prompts = texts::prompts(settings, classes, console)?;
     if prompts.classes.iter().any(|class| class.names.len() > 1) {
-        console
-            .info("prompts   words learn around the first name of each class; other names and templates do not count");
+        console.info(
+            "prompts   words are learnt around the first name of each class; other names and templates do not count",
+        );
     }
     let model = TextModel::load(&session.location, &session.device)?;
     let prompts = ContextPrompts::new(model, &prompts, &prompt.context, settings.run.seed, &session.device)?;

@@ -115,7 +115,7 @@ impl Training {
         let unfreezing = self.plan.epochs_of_unfreezing();
         if unfreezing >= epochs {
             console.warn(format!(
-                "training has {epochs} epochs, but with strategy.unfreeze = {} all blocks learn only from epoch {}",
+                "training has {epochs} epochs, but with strategy.unfreeze = {} all blocks are trained only from epoch {}",
                 settings.unfreeze,
                 unfreezing + 1
             ));

@@ -1,7 +1,7 @@
 //! The choice between a kernel and the composition of candle's operations, made in one place for all layers.
 //!
 //! On the CPU a kernel serves f32. On a GPU it serves f32, f16 and bf16 once it has passed a trial: before a kernel is
-//! used for the first time in a type, it runs forward and backward on small values and is held against the composition in
+//! used for the first time in a type, it runs forward and backward on small values and is compared with the composition in
 //! f64 on the CPU. One that differs or cannot be launched is refused, its layer is composed, and [`refused`] tells.
 //! So a wrong kernel costs speed, never correctness.
 //!

@@ -15,13 +15,13 @@ pub enum Rung {
     Probe,
     /// The same, trained by gradient descent.
     Frozen,
-    /// Prompts learn.
+    /// Prompts are trained.
     Prompt,
-    /// Some blocks and the head learn.
+    /// Some blocks and the head are trained.
     Partial,
-    /// Adapters and the head learn.
+    /// Adapters and the head are trained.
     Lora,
-    /// Everything learns.
+    /// Everything is trained.
     Full,
 }
 

@@ -1,7 +1,7 @@
 //! The head of models that compare images with texts: the cosine of an image's embedding with one direction a class.
 //!
-//! Zero-shot sets the directions to the embeddings of texts (Radford et al. 2021); a head that starts from them may learn
-//! on. Beside the texts, images may vote whose embeddings it remembers (Tip-Adapter, Zhang et al. 2022).
+//! Zero-shot sets the directions to the embeddings of texts (Radford et al. 2021); a head that starts from them may be
+//! trained on. Beside the texts, images may vote whose embeddings it remembers (Tip-Adapter, Zhang et al. 2022).
 
 use crate::backbone::{Layer, Params, Part};
 use crate::kernels::widened;

@@ -1,4 +1,4 @@
-//! Strategies: which parameters learn, and how fast.
+//! Strategies: which parameters are trainable, and how fast each is updated.
 //!
 //! A strategy is a named selection over parameter names, by where in the network a parameter lies and what it is there
 //! for. It covers every parameter: a name that is not known cannot be asked about, so a new backbone cannot be trained by

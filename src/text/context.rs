@@ -147,7 +147,7 @@ fn start(
         ContextStart::Words(words) => {
             let ids = tokenizer.words(words)?;
             if ids.is_empty() {
-                let message = format!("strategy.init = {words:?} has no token that could learn");
+                let message = format!("strategy.init = {words:?} has no token that could be trained");
                 return Err(Error::usage_hint(
                     message,
                     "give words such as \"a photo of a\", or strategy.context = 16",

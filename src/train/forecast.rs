@@ -94,11 +94,11 @@ pub struct Workload<'a> {
 /// How many images a training has.
 #[derive(Debug, Clone, Copy)]
 pub struct Images {
-    /// It learns from them.
+    /// To train on.
     pub train: usize,
-    /// It scores them after each epoch.
+    /// Scored after each epoch.
     pub val: usize,
-    /// It scores them at the end.
+    /// Scored at the end.
     pub test: usize,
 }
 

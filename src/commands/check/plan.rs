@@ -30,7 +30,7 @@ pub fn section(
     let (trainable, all) = sizes.parameters;
     let mut rows = vec![
         ("strategy", settings.strategy.to_string()),
-        ("parameters that learn", format!("{} of {}", thousands(trainable), thousands(all))),
+        ("trainable parameters", format!("{} of {}", thousands(trainable), thousands(all))),
         ("expected", forecast.sentence()),
     ];
     rows.extend(forecast.parts());

@@ -208,7 +208,7 @@ fn a_head_from_texts_has_keys_of_its_own() {
     assert_eq!((given.head_pull, given.wise_ft), (Some(HeadPull::Constant(2.0)), Some(WiseFt::Share(0.5))));
     let off = text("head_pull = 0\nwise_ft = false");
     assert_eq!((off.head_pull, off.wise_ft), (None, None));
-    // Such a head does not start from nothing, and learns as the blocks do.
+    // Such a head does not start from nothing, and is trained as the blocks are.
     let full = settings("model.head_init = 'text'\nstrategy.kind = 'full'").train;
     assert_eq!((full.head_lr, settings("strategy.kind = 'full'").train.head_lr), (full.lr, 1e-3));
     // Sweeping over the start of the head does not trip over the keys of one start.

@@ -70,7 +70,7 @@ fn compare_defaults(key: &str, schema: &serde_json::Value, written: &serde_json:
     }
 }
 
-/// A recipe, a preset or the keys of a loss are layers of the configuration, held to the schema like any other.
+/// A recipe, a preset or the keys of a loss are layers of the configuration, checked against the schema like any other.
 #[test]
 fn layers_of_choices_have_known_keys_and_values_in_range() {
     for (key, value, text) in choices::layers() {

@@ -195,7 +195,7 @@ impl Tradeoff {
         Ok(())
     }
 
-    /// What cheaper strategies' intervals are held against.
+    /// What cheaper strategies' intervals are compared with.
     fn draw_best<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, axes: &PixelScale) -> Drawn<B> {
         draw_dashes(area, (PANEL.left, PANEL.right), self.best(axes))
     }

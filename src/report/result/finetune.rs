@@ -16,7 +16,7 @@ pub struct FinetuneResult {
     pub run: PathBuf,
     /// `strategy.kind` with its keys.
     pub strategy: String,
-    /// Values that learn.
+    /// Trainable values.
     pub trainable_parameters: usize,
     /// All values.
     pub total_parameters: usize,
@@ -94,7 +94,7 @@ impl FinetuneResult {
         let mut rows = vec![
             ("strategy", self.strategy.clone()),
             (
-                "parameters that learn",
+                "trainable parameters",
                 format!("{} of {}", thousands(self.trainable_parameters), thousands(self.total_parameters)),
             ),
             ("epochs (best)", format!("{} ({best})", thousands(self.epochs))),

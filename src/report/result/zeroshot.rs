@@ -17,7 +17,7 @@ pub struct ZeroshotResult {
     pub strategy: String,
     /// The prompts of each class, in the order of the classes.
     pub prompts: Map<String, Value>,
-    /// Values that learn: none.
+    /// Trainable values: none.
     pub trainable_parameters: usize,
     /// All values.
     pub total_parameters: usize,

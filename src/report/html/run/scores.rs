@@ -55,7 +55,7 @@ fn cards(page: &RunPage) -> Html {
     }
     let (learning, all) = (page.record.trainable_parameters, page.record.total_parameters);
     let all = Html::text(&format!("of {}", thousands(all)));
-    cards.push(card("parameters that learn", &thousands(learning), &all));
+    cards.push(card("trainable parameters", &thousands(learning), &all));
     Html::markup(format!("<dl class=\"cards\">\n{}</dl>", cards.into_iter().collect::<Html>()))
 }
 
