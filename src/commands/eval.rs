@@ -5,11 +5,12 @@ use super::{fraction, within};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::experiment::doubts::doubts;
 use crate::experiment::page::Page;
 use crate::experiment::saved::SavedRun;
-use crate::experiment::score::{Calibration, SplitScore, score, write_scores};
+use crate::experiment::score::{Calibration, SplitScore, score, write_later};
 use crate::metrics::{Evaluation, Gates, Inspection, Robustness};
-use crate::report::{Console, confusion_table, evaluation_table, inspection_first, robustness_table};
+use crate::report::{Console, confusion_table, doubts_first, evaluation_table, inspection_first, robustness_table};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -134,18 +135,18 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     }
     let mut source = run.source(dataset(args, &run, console)?);
     let split = args.split();
-    if run.record.probe.as_ref().is_some_and(|probe| args.data.is_none() && probe.fitted_on.contains(&split)) {
-        console.warn(format!("the probe was fitted on the {split} images: this is no estimate of its accuracy"));
-    }
+    let doubts = doubts(&run, &source.dataset, split, args.data.is_none())?;
     let scored = score(&source, &run.model, split, console)?;
-    let score = SplitScore::new(args.name(), &source.dataset, scored, &Calibration::of(&run.record))?;
-    if args.data.is_none() {
-        write_scores(&args.run, &source.dataset, std::slice::from_ref(&score))?;
-    }
+    let mut score = SplitScore::new(args.name(), &source.dataset, scored, &Calibration::of(&run.record))?;
+    score.evaluation.doubts = doubts;
     let evaluation = &score.evaluation;
     let robustness = corrupt::measure(&args.corrupt, &run, &mut source, split, evaluation, console)?;
     if args.data.is_none() {
-        robustness.iter().try_for_each(|robustness| corrupt::write(&args.run, robustness))?;
+        if write_later(&args.run, &source.dataset, &score, split)? {
+            robustness.iter().try_for_each(|robustness| corrupt::write(&args.run, robustness))?;
+        } else {
+            console.info(format!("eval-{split}.json stays as it was, these scores are in eval-{split}-again.json"));
+        }
         Page::of_run(&run, &source.dataset, &source.evaluation).leave(console);
     }
     if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
@@ -154,9 +155,11 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     match &robustness {
         None => console.output(evaluation, || {
             let tables = format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation));
-            inspection_first(Some(evaluation), tables)
+            doubts_first(evaluation, inspection_first(Some(evaluation), tables))
         })?,
-        Some(robustness) => console.output(&Flawed { evaluation, robustness }, || robustness_table(robustness))?,
+        Some(robustness) => console.output(&Flawed { evaluation, robustness }, || {
+            doubts_first(evaluation, robustness_table(robustness))
+        })?,
     }
     let mut missed = gates.check(evaluation);
     missed.extend(robustness.iter().flat_map(|robustness| gates.check_robustness(robustness)));

@@ -116,7 +116,7 @@ fn names_are_normalised_but_paths_are_not() {
     assert_eq!(dataset.classes, ["caf\u{e9}", "tea"]);
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
-    crate::data::write_splits_csv(&csv, &dataset).unwrap();
+    crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
     let again = Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into()))).unwrap();
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
@@ -133,7 +133,7 @@ fn links_are_followed_but_loops_and_dead_links_are_errors() {
     let dataset = open(root.path()).unwrap();
     assert_eq!(dataset.classes, ["a", "b", "c"]);
     let csv = elsewhere.path().join("splits.csv");
-    crate::data::write_splits_csv(&csv, &dataset).unwrap();
+    crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
     assert_eq!(
         Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into()))).unwrap().samples,
         dataset.samples

@@ -3,6 +3,7 @@
 use super::listing::{Listing, indented};
 use super::{Dataset, Entry, Split};
 use crate::error::{DataError, Error, Result};
+use crate::system::digest::hex;
 use crate::system::files::{read_regular, write_atomic};
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path};
@@ -18,50 +19,52 @@ pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Lis
     ManifestReader { file, root, outside, links_may_leave: true }.read()
 }
 
-/// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group`.
+/// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group,sha256`, where
+/// `keys` are the SHA-256 sums of the files in the order of the samples.
 ///
 /// The file is a manifest: [`Dataset::from_splits_csv`] reads it again.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_splits_csv(path: &Path, dataset: &Dataset) -> Result<()> {
+pub fn write_splits_csv(path: &Path, dataset: &Dataset, keys: &[[u8; 32]]) -> Result<()> {
     let failed = Error::csv(path);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["path", "label", "split", "group"]).map_err(failed)?;
-    for sample in &dataset.samples {
+    writer.write_record(["path", "label", "split", "group", "sha256"]).map_err(failed)?;
+    for (index, sample) in dataset.samples.iter().enumerate() {
         let label = dataset.classes.get(sample.label).map_or("", String::as_str);
         let group = sample.group.as_deref().unwrap_or_default();
-        writer.write_record([&sample.name, label, sample.split.name(), group]).map_err(failed)?;
+        let sum = keys.get(index).map(|key| hex(key)).unwrap_or_default();
+        writer.write_record([&sample.name, label, sample.split.name(), group, &sum]).map_err(failed)?;
     }
     let bytes =
         writer.into_inner().map_err(|error| Error::io("write", path)(std::io::Error::other(error.to_string())))?;
     write_atomic(path, &bytes)
 }
 
-/// The groups of samples by name, from a file of [`write_splits_csv`]; the images themselves are not looked for.
+/// A row of a file of [`write_splits_csv`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct SplitRow {
+    /// [`Sample::name`](super::Sample::name)
+    pub path: String,
+    /// Its split.
+    pub split: Split,
+    /// Its group; empty without one.
+    pub group: String,
+    /// SHA-256 of its file; empty in runs of older versions.
+    #[serde(default)]
+    pub sha256: String,
+}
+
+/// The rows of a file of [`write_splits_csv`]; the images themselves are not looked for.
 ///
 /// # Errors
 /// A data error when the file cannot be read.
-pub fn groups_in_splits_csv(path: &Path) -> Result<BTreeMap<String, String>> {
+pub fn read_splits_csv(path: &Path) -> Result<Vec<SplitRow>> {
     let failed = |error: csv::Error| {
         DataError::invalid(format!("cannot read {}: {error}", path.display()), "every run directory has one")
     };
     let mut reader = csv::Reader::from_path(path).map_err(failed)?;
-    let mut groups = BTreeMap::new();
-    for row in reader.deserialize() {
-        let SplitsRow { path, group } = row.map_err(failed)?;
-        if !group.is_empty() {
-            groups.insert(path, group);
-        }
-    }
-    Ok(groups)
-}
-
-/// What [`groups_in_splits_csv`] needs of a row.
-#[derive(serde::Deserialize)]
-struct SplitsRow {
-    path: String,
-    group: String,
+    reader.deserialize().map(|row| row.map_err(|error| failed(error).into())).collect()
 }
 
 struct ManifestReader<'a> {

@@ -108,15 +108,15 @@ fn splits_read_back_as_they_were_written() {
     let csv = ["path,label,group".to_owned()].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
     let dataset = open(root.path(), csv.as_bytes()).unwrap();
     let file = root.path().join("out.csv");
-    write_splits_csv(&file, &dataset).unwrap();
-    assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group\nd/00.png,a,"));
+    write_splits_csv(&file, &dataset, &[]).unwrap();
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group,sha256\nd/00.png,a,"));
     let again = Dataset::from_splits_csv(&file, &settings(DataSource::Root(root.path().into()))).unwrap();
     assert_eq!(again.classes, ["a", "b, \"c\"\nd"]);
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
 
 #[test]
-fn groups_come_back_from_a_runs_splits() {
+fn groups_and_sums_come_back_from_a_runs_splits() {
     let root = tempfile::tempdir().unwrap();
     let sample = |name: &str, group: Option<&str>| super::super::Sample {
         path: name.into(),
@@ -128,10 +128,15 @@ fn groups_come_back_from_a_runs_splits() {
     let samples = vec![sample("a, \"b\"/1.png", Some("roll 1")), sample("x/2.png", None)];
     let dataset = Dataset { classes: vec!["x".into()], samples, ..Dataset::default() };
     let file = root.path().join("splits.csv");
-    write_splits_csv(&file, &dataset).unwrap();
-    let groups = groups_in_splits_csv(&file).unwrap();
-    assert_eq!(groups, BTreeMap::from([("a, \"b\"/1.png".to_owned(), "roll 1".to_owned())]));
-    assert!(data_error(groups_in_splits_csv(&root.path().join("none.csv"))).contains("none.csv"));
+    write_splits_csv(&file, &dataset, &[[0xab; 32], [0x01; 32]]).unwrap();
+    let row = |path: &str, group: &str, byte: &str| super::super::SplitRow {
+        path: path.into(),
+        split: Split::Test,
+        group: group.into(),
+        sha256: byte.repeat(32),
+    };
+    assert_eq!(read_splits_csv(&file).unwrap(), [row("a, \"b\"/1.png", "roll 1", "ab"), row("x/2.png", "", "01")]);
+    assert!(data_error(read_splits_csv(&root.path().join("none.csv"))).contains("none.csv"));
 }
 
 #[test]
@@ -200,7 +205,7 @@ fn paths_lead_outside_when_the_settings_say_so() {
     assert_eq!(names, ["../lists/here.png", &absolute, "link/3.png"]);
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
-    write_splits_csv(&csv, &dataset).unwrap();
+    write_splits_csv(&csv, &dataset, &[]).unwrap();
     assert_eq!(Dataset::from_splits_csv(&csv, &settings).unwrap().samples, dataset.samples);
 
     // With data.root, its paths are relative to that folder, and absolute ones inside it are named alike.

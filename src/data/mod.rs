@@ -18,7 +18,7 @@ pub mod similar;
 mod split;
 pub mod transform;
 
-pub use manifest::{groups_in_splits_csv, write_splits_csv};
+pub use manifest::{SplitRow, read_splits_csv, write_splits_csv};
 
 use crate::config::{DataSettings, DataSource};
 use crate::error::Result;

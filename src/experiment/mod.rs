@@ -7,9 +7,10 @@
 //! - what is done with them: [`fit_probe`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`], [`finetune`],
 //!   [`map`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`predict`].
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`].
 
 pub mod device;
+pub mod doubts;
 pub mod features;
 pub mod finetune;
 pub mod fit_probe;

@@ -3,7 +3,7 @@
 mod mistakes;
 
 use super::saved::SavedRun;
-use super::score::read_evaluation;
+use super::score::{read_again, read_evaluation};
 use super::session::Session;
 use crate::backbone::{Params, Readout};
 use crate::data::transform::Pipeline;
@@ -80,6 +80,7 @@ impl<'a> Page<'a> {
             epochs: read_epochs(self.folder),
             mistakes: evaluations.first().and_then(|main| self.mistakes(&main.split, mistakes, console)),
             evaluations,
+            again: [Split::Test, Split::Val].into_iter().filter_map(|split| read_again(self.folder, split)).collect(),
             counts: Split::ALL.into_iter().map(counts).filter(|(_, counts)| counts.iter().any(|&n| n > 0)).collect(),
             skipped: skipped(self.folder),
             robustness: [Split::Test, Split::Val, Split::Train].into_iter().filter_map(robustness).collect(),

@@ -66,7 +66,7 @@ pub fn create_run(settings: &Settings, console: &Console) -> Result<Run> {
 /// When it cannot be written.
 pub fn write_down(run: &Run, settings: &Settings, images: &CheckedImages, record: &RunRecord) -> Result<()> {
     write_atomic(&run.path("config.toml"), settings.to_toml()?.as_bytes())?;
-    write_splits_csv(&run.path("splits.csv"), &images.dataset)?;
+    write_splits_csv(&run.path("splits.csv"), &images.dataset, &images.keys)?;
     images.write_skipped(&run.path("skipped.csv"))?;
     run.write_record(record)
 }

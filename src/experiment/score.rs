@@ -8,7 +8,9 @@ use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, percent, plots};
 use crate::system::json::{read_json, write_json};
-use std::path::Path;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// One split: the logits of its images, and what they are worth.
 pub struct SplitScore {
@@ -178,6 +180,36 @@ pub fn read_evaluation(folder: &Path, split: Split) -> Option<Evaluation> {
 /// The scores that a person wants to see first, of those that a run directory holds.
 pub fn read_foremost(folder: &Path) -> Option<Evaluation> {
     [Split::Test, Split::Val].into_iter().find_map(|split| read_evaluation(folder, split))
+}
+
+/// The file of scores that are doubtful, beside those that the run made.
+fn again(folder: &Path, split: Split) -> PathBuf {
+    folder.join(format!("eval-{split}-again.json"))
+}
+
+/// The scores that speak against those of the run, if there are any.
+pub fn read_again(folder: &Path, split: Split) -> Option<Evaluation> {
+    read_json(&again(folder, split)).ok()
+}
+
+/// Writes what a split of the run scored later; whether it took the place of what the run had written. Doubtful scores go
+/// into a file of their own, so that an honest number stays where it is.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_later(folder: &Path, dataset: &Dataset, score: &SplitScore, split: Split) -> Result<bool> {
+    let again = again(folder, split);
+    // There is no honest number of training images.
+    if split != Split::Train && !score.evaluation.doubts.is_empty() {
+        write_json(&again, &score.evaluation)?;
+        return Ok(false);
+    }
+    match fs::remove_file(&again) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &again)(error)),
+        _ => {}
+    }
+    write_scores(folder, dataset, std::slice::from_ref(score))?;
+    Ok(true)
 }
 
 /// Writes `eval-NAME.json`, `predictions-NAME.csv` and the pictures of each split into a run directory.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Confusion, Inspection, Reliability, Rules, Scores, accuracy, calibration, interval, ranking};
+use super::{Confusion, Doubt, Inspection, Reliability, Rules, Scores, accuracy, calibration, interval, ranking};
 use crate::error::{DataError, Result};
 
 /// How a model scored on one split. The fields and their order are the file format of `eval-<split>.json`; what is
@@ -51,6 +51,9 @@ pub struct Evaluation {
     /// Escapes and overkill, when a good class is named.
     #[serde(default)]
     pub inspection: Option<Inspection>,
+    /// Why this is no estimate of how the model does on images that it has not seen; empty when nothing speaks against it.
+    #[serde(default)]
+    pub doubts: Vec<Doubt>,
 }
 
 /// How one class was recognised.
@@ -127,6 +130,7 @@ pub fn evaluate<T: Copy + Into<f64>>(
         confusion: confusion.into_counts(),
         reliability: Some(Reliability::new(&scores, temperature)),
         inspection: None,
+        doubts: Vec::new(),
     })
 }
 
@@ -237,7 +241,7 @@ pub(super) mod tests {
         let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
         let wanted = "split n accuracy accuracy_ci95 majority_baseline balanced_accuracy macro_f1 weighted_f1 per_class \
                       confusion auroc_macro nll ece temperature nll_calibrated ece_calibrated mcc kappa \
-                      reliability inspection";
+                      reliability inspection doubts";
         assert_eq!(keys, wanted.split_whitespace().collect::<Vec<_>>());
         let class: Vec<&String> = json["per_class"][0].as_object().unwrap().keys().collect();
         assert_eq!(class, ["class", "precision", "recall", "f1", "support", "auroc", "average_precision"]);

@@ -7,6 +7,7 @@ mod accuracy;
 mod calibration;
 mod chance;
 mod confusion;
+mod doubt;
 mod evaluation;
 mod gates;
 mod inspection;
@@ -25,6 +26,7 @@ pub use calibration::{
 };
 pub use chance::{UNBALANCED, better_than_chance, missed_classes};
 pub use confusion::Confusion;
+pub use doubt::{Doubt, DoubtKind};
 pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;
 pub use inspection::{

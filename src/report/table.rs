@@ -42,6 +42,15 @@ pub fn evaluation_table(evaluation: &Evaluation) -> String {
     format!("{}\n\n{overall}\n\n{}", headline(evaluation), class_table(&evaluation.per_class))
 }
 
+/// What speaks against a score, one sentence a line, before the tables with it.
+pub fn doubts_first(evaluation: &Evaluation, tables: String) -> String {
+    if evaluation.doubts.is_empty() {
+        return tables;
+    }
+    let lines = evaluation.doubts.iter().map(|doubt| format!("doubtful: {}\n", printable(&doubt.sentence)));
+    format!("{}\n{tables}", lines.collect::<String>())
+}
+
 /// The recall of each class; of many classes only those with the lowest.
 pub fn recall_table(evaluation: &Evaluation) -> String {
     let mut classes = evaluation.per_class.clone();

@@ -96,6 +96,7 @@ pub fn run_page(k: usize, n: usize) -> RunPage {
         epochs: epochs(8),
         robustness: vec![Robustness::new(42, vec![0.5, 1.0], &test, &kinds)],
         evaluations: vec![test, val],
+        again: Vec::new(),
         counts: ["train", "val", "test"].map(|split| (split.to_owned(), vec![10; k])).to_vec(),
         skipped: 2,
         mistakes: Some(mistakes(&classes, n)),

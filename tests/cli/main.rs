@@ -8,6 +8,7 @@ mod compare;
 mod export;
 mod features;
 mod heads;
+mod honest;
 mod inspection;
 mod kill;
 mod memory;

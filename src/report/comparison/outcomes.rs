@@ -1,6 +1,6 @@
 //! How each test image was answered over the runs of a strategy.
 
-use crate::data::groups_in_splits_csv;
+use crate::data::read_splits_csv;
 use crate::error::Result;
 use crate::metrics::{bootstrap_groups, clopper_pearson, sign_flip_test};
 use crate::report::predictions::Predictions;
@@ -32,7 +32,8 @@ impl Outcomes {
     /// When its predictions or its splits cannot be read.
     pub fn of_run(folder: &Path) -> Result<Self> {
         let predictions = Predictions::read(&folder.join(PREDICTIONS))?;
-        let mut groups = groups_in_splits_csv(&folder.join("splits.csv"))?;
+        let rows = read_splits_csv(&folder.join("splits.csv"))?.into_iter().filter(|row| !row.group.is_empty());
+        let mut groups: BTreeMap<String, String> = rows.map(|row| (row.path, row.group)).collect();
         let outcomes = predictions.rows.into_iter().map(|row| {
             let class = predictions.classes.get(row.label).cloned().unwrap_or_default();
             let right = u64::from(row.predicted == row.label);

@@ -35,6 +35,8 @@ pub struct RunPage {
     pub epochs: Vec<EpochRecord>,
     /// The scored splits, first the one that the page is about.
     pub evaluations: Vec<Evaluation>,
+    /// What splits scored later, with doubts.
+    pub again: Vec<Evaluation>,
     /// The splits that have images, with the number of each class.
     pub counts: Vec<(String, Vec<usize>)>,
     /// Files that were left out.

@@ -11,7 +11,19 @@ const LISTED: usize = 30;
 
 /// The verdict, the numbers that matter, and one row per split.
 pub(super) fn headline(page: &RunPage) -> Html {
-    [verdict(page), cards(page), splits(page)].into_iter().collect()
+    [verdict(page), again(page), cards(page), splits(page)].into_iter().collect()
+}
+
+/// What was scored later, and why it does not replace the numbers of the run.
+fn again(page: &RunPage) -> Html {
+    let scored = |evaluation: &Evaluation| {
+        let (accuracy, n, split) = (percent(evaluation.accuracy), thousands(evaluation.n), &evaluation.split);
+        let headline = Html::text(&format!("Scored again: {accuracy} of {n} {split} images, which is in doubt"));
+        let doubts = evaluation.doubts.iter().map(|doubt| Html::markup(format!("<p>{}</p>", Html::text(&doubt.sentence))));
+        let doubts: Html = doubts.collect();
+        Html::markup(format!("<div class=\"verdict doubtful\"><p><strong>{headline}</strong></p>{doubts}</div>"))
+    };
+    page.again.iter().map(scored).collect()
 }
 
 fn verdict(page: &RunPage) -> Html {

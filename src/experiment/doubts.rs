@@ -1,0 +1,144 @@
+//! What speaks against a score: images that are no longer those of the run, or that its model has seen.
+
+use super::saved::SavedRun;
+use crate::data::{Dataset, Sample, Split, SplitRow, read_splits_csv};
+use crate::error::Result;
+use crate::features::image_key;
+use crate::metrics::{Doubt, DoubtKind};
+use crate::report::RunRecord;
+use crate::system::digest::hex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// What speaks against the score of `split` of a data set. It is the run's `own`, or any other, whose images are known by
+/// their content, wherever they lie.
+///
+/// # Errors
+/// When an image or the splits of the run cannot be read.
+pub fn doubts(run: &SavedRun, dataset: &Dataset, split: Split, own: bool) -> Result<Vec<Doubt>> {
+    let rows = read_splits_csv(&run.folder.join("splits.csv"))?;
+    let scored: Vec<&Sample> = dataset.samples.iter().filter(|sample| sample.split == split).collect();
+    let paths: Vec<&Path> = scored.iter().map(|sample| sample.path.as_path()).collect();
+    let keys = run.session.workers.map_on_cpu(paths, image_key);
+    let sums: Vec<String> = keys.into_iter().map(|key| Ok(hex(&key?))).collect::<Result<_>>()?;
+    let fitted = fitted_on(&run.record);
+    let named: Vec<(&str, &str)> =
+        scored.iter().map(|sample| sample.name.as_str()).zip(sums.iter().map(String::as_str)).collect();
+    Ok(if own { of_own(&rows, &named, split, &fitted) } else { of_others(&rows, &named, &fitted) })
+}
+
+/// The splits that a model was fitted on.
+fn fitted_on(record: &RunRecord) -> Vec<Split> {
+    match &record.probe {
+        Some(probe) => probe.fitted_on.clone(),
+        None if record.trainable_parameters > 0 => vec![Split::Train],
+        // Zero-shot.
+        None => Vec::new(),
+    }
+}
+
+/// Of a split of the run: pairs of name and sum, beside those of its rows.
+fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Split]) -> Vec<Doubt> {
+    let then: BTreeMap<&str, &str> =
+        rows.iter().filter(|row| !row.sha256.is_empty()).map(|row| (row.path.as_str(), row.sha256.as_str())).collect();
+    let changed: Vec<&str> = scored
+        .iter()
+        .filter(|(name, sum)| then.get(name).is_some_and(|known| known != sum))
+        .map(|(name, _)| *name)
+        .collect();
+    let mut doubts = Vec::new();
+    if let Some(first) = changed.first() {
+        let (images, n) = (changed.len(), scored.len());
+        let sentence = format!(
+            "{images} of {n} {split} images are other files than at the time of the run ({first:?} is the first): this is \
+             the score of what lies there now"
+        );
+        doubts.push(Doubt { kind: DoubtKind::Changed, images, sentence });
+    }
+    if fitted.contains(&split) {
+        let sentence = format!("the model was fitted on the {split} images: this is no estimate of its accuracy");
+        doubts.push(Doubt { kind: DoubtKind::TrainedOn, images: scored.len(), sentence });
+    }
+    doubts
+}
+
+/// Of any other images.
+fn of_others(rows: &[SplitRow], scored: &[(&str, &str)], fitted: &[Split]) -> Vec<Doubt> {
+    let among = |wanted: &dyn Fn(Split) -> bool| {
+        let sums: BTreeSet<&str> =
+            rows.iter().filter(|row| wanted(row.split)).map(|row| row.sha256.as_str()).collect();
+        scored.iter().filter(|(_, sum)| sums.contains(sum)).count()
+    };
+    let n = scored.len();
+    let trained = among(&|split| fitted.contains(&split));
+    let chosen = among(&|split| split == Split::Val && !fitted.contains(&split));
+    let mut doubts = Vec::new();
+    if trained > 0 {
+        let sentence = format!(
+            "{trained} of {n} images are among those that the model was fitted on: a score of what it has seen is no \
+             estimate of its accuracy"
+        );
+        doubts.push(Doubt { kind: DoubtKind::TrainedOn, images: trained, sentence });
+    }
+    if chosen > 0 {
+        let sentence = format!(
+            "{chosen} of {n} images are validation images of the run, on which it was chosen: the score is a little too \
+             good"
+        );
+        doubts.push(Doubt { kind: DoubtKind::ChosenOn, images: chosen, sentence });
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<SplitRow> {
+        let row = |(path, split, sum): (&str, Split, &str)| SplitRow {
+            path: path.into(),
+            split,
+            group: String::new(),
+            sha256: sum.into(),
+        };
+        [
+            ("1", Split::Train, "a"),
+            ("2", Split::Train, "b"),
+            ("3", Split::Val, "c"),
+            ("4", Split::Test, "d"),
+            ("5", Split::Test, "e"),
+        ]
+        .map(row)
+        .into()
+    }
+
+    fn found(doubts: &[Doubt]) -> Vec<(DoubtKind, usize)> {
+        doubts.iter().map(|doubt| (doubt.kind, doubt.images)).collect()
+    }
+
+    #[test]
+    fn own_images_are_compared_by_name() {
+        let (rows, train) = (rows(), [Split::Train]);
+        assert!(of_own(&rows, &[("4", "d"), ("5", "e")], Split::Test, &train).is_empty());
+        let changed = of_own(&rows, &[("4", "x"), ("5", "e")], Split::Test, &train);
+        assert_eq!(found(&changed), [(DoubtKind::Changed, 1)]);
+        assert!(changed[0].sentence.starts_with("1 of 2 test images are other files"), "{changed:?}");
+        let refitted = of_own(&rows, &[("3", "c")], Split::Val, &[Split::Train, Split::Val]);
+        assert_eq!(found(&refitted), [(DoubtKind::TrainedOn, 1)]);
+        assert!(of_own(&rows, &[("3", "c")], Split::Val, &train).is_empty());
+        // Runs of older versions do not know the sums.
+        let unknown: Vec<SplitRow> = rows.into_iter().map(|row| SplitRow { sha256: String::new(), ..row }).collect();
+        assert!(of_own(&unknown, &[("4", "x")], Split::Test, &train).is_empty());
+    }
+
+    #[test]
+    fn other_images_are_known_by_their_content() {
+        let (rows, train) = (rows(), [Split::Train]);
+        assert!(of_others(&rows, &[("other", "d"), ("new", "z")], &train).is_empty());
+        let seen = [("elsewhere/1", "a"), ("elsewhere/3", "c"), ("new", "z")];
+        assert_eq!(found(&of_others(&rows, &seen, &train)), [(DoubtKind::TrainedOn, 1), (DoubtKind::ChosenOn, 1)]);
+        let refitted = of_others(&rows, &seen, &[Split::Train, Split::Val]);
+        assert_eq!(found(&refitted), [(DoubtKind::TrainedOn, 2)]);
+        assert!(refitted[0].sentence.starts_with("2 of 3 images are among those"), "{refitted:?}");
+    }
+}

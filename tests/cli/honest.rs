@@ -1,0 +1,93 @@
+//! A score that is no estimate says so, and takes no honest number's place.
+
+use crate::common::workspace::{Workspace, json};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn eval(workspace: &Workspace, run: &str, extra: &[&str]) -> Value {
+    let folder = format!("runs/{run}");
+    json(&workspace.command(&[&["eval", "--run", &folder, "--json", "-q"], extra].concat()).output().unwrap())
+}
+
+/// Kind and number of images of each doubt.
+fn doubts(evaluation: &Value) -> Vec<(&str, u64)> {
+    let doubts = evaluation["doubts"].as_array().unwrap();
+    doubts.iter().map(|doubt| (doubt["kind"].as_str().unwrap(), doubt["images"].as_u64().unwrap())).collect()
+}
+
+fn first_image(folder: &Path) -> PathBuf {
+    let mut images: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    images.sort();
+    images.remove(0)
+}
+
+fn page(workspace: &Workspace, run: &str) -> String {
+    fs::read_to_string(workspace.path(&format!("runs/{run}/report.html"))).unwrap()
+}
+
+#[test]
+fn test_images_that_changed_since_the_run_are_noticed() {
+    let workspace = Workspace::new();
+    let result = workspace.finetune("first", &[]);
+    let honest = workspace.path("runs/first/eval-test.json");
+    assert_eq!(doubts(&eval(&workspace, "first", &[])), []);
+    assert!(!page(&workspace, "first").contains("Scored again"));
+
+    // One image of a class becomes another one's.
+    let image = first_image(&workspace.path("data/test/local"));
+    let original = fs::read(&image).unwrap();
+    fs::copy(first_image(&workspace.path("data/val/nominal")), &image).unwrap();
+    let kept = fs::read(&honest).unwrap();
+    let changed = eval(&workspace, "first", &[]);
+    assert_eq!(doubts(&changed), [("changed", 1)]);
+    assert_eq!(fs::read(&honest).unwrap(), kept, "the honest number was replaced");
+    let table = workspace.command(&["eval", "--run", "runs/first", "-q"]).output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.starts_with("doubtful: 1 of 9 test images are other files than at the time of the run"), "{table}");
+    assert!(page(&workspace, "first").contains("Scored again"));
+    let again: Value =
+        serde_json::from_slice(&fs::read(workspace.path("runs/first/eval-test-again.json")).unwrap()).unwrap();
+    assert_eq!(again["accuracy"], changed["accuracy"]);
+
+    fs::write(&image, original).unwrap();
+    let restored = eval(&workspace, "first", &[]);
+    assert_eq!((doubts(&restored), &restored["accuracy"]), (vec![], &result["test_accuracy"]));
+    assert!(!workspace.path("runs/first/eval-test-again.json").exists());
+    assert!(!page(&workspace, "first").contains("Scored again"));
+}
+
+#[test]
+fn images_that_the_run_has_seen_are_known_in_any_folder() {
+    let workspace = Workspace::new();
+    workspace.finetune("tuned", &[]);
+    // Under other names, as where a folder was copied.
+    for class in ["global", "local", "nominal"] {
+        let target = workspace.path(&format!("elsewhere/{class}"));
+        fs::create_dir_all(&target).unwrap();
+        for (split, name) in [("train", "x.png"), ("val", "y.png"), ("test", "z.png")] {
+            fs::copy(first_image(&workspace.path(&format!("data/{split}/{class}"))), target.join(name)).unwrap();
+        }
+    }
+    assert_eq!(
+        doubts(&eval(&workspace, "tuned", &["--data", "elsewhere"])),
+        [("trained_on", 3), ("chosen_on", 3)]
+    );
+    assert_eq!(doubts(&eval(&workspace, "tuned", &["--data", "data/train"])), [("trained_on", 18)]);
+    assert_eq!(doubts(&eval(&workspace, "tuned", &["--data", "data/test"])), []);
+    assert_eq!(doubts(&eval(&workspace, "tuned", &["--split", "train"])), [("trained_on", 18)]);
+}
+
+#[test]
+fn a_probe_that_was_fitted_on_validation_images_keeps_its_honest_score() {
+    let workspace = Workspace::new();
+    let args = ["probe", "--config", "small.toml", "--json", "-q", "--set", "run.name=p", "--set", "augment.preset=none"];
+    json(&workspace.command(&args).output().unwrap());
+    let honest = workspace.path("runs/p/eval-val.json");
+    let before = fs::read(&honest).unwrap();
+    let flattering = eval(&workspace, "p", &["--split", "val"]);
+    assert_eq!(doubts(&flattering), [("trained_on", 9)]);
+    assert_eq!(fs::read(&honest).unwrap(), before, "the honest number was replaced");
+    assert!(page(&workspace, "p").contains("the model was fitted on the val images"));
+    assert_eq!(doubts(&eval(&workspace, "p", &["--data", "data/val"])), [("trained_on", 9)]);
+}
