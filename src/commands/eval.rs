@@ -157,9 +157,8 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
             let tables = format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation));
             doubts_first(evaluation, inspection_first(Some(evaluation), tables))
         })?,
-        Some(robustness) => console.output(&Flawed { evaluation, robustness }, || {
-            doubts_first(evaluation, robustness_table(robustness))
-        })?,
+        Some(robustness) => console
+            .output(&Flawed { evaluation, robustness }, || doubts_first(evaluation, robustness_table(robustness)))?,
     }
     let mut missed = gates.check(evaluation);
     missed.extend(robustness.iter().flat_map(|robustness| gates.check_robustness(robustness)));

@@ -9,6 +9,14 @@ pub(super) fn layers() -> impl Iterator<Item = (&'static str, &'static str, Stri
     LAYERS.into_iter().map(|(key, value, text)| (key, value, text.to_owned())).chain(presets)
 }
 
+/// The keys whose choices bring other keys along.
+pub(super) fn keys() -> Vec<&'static str> {
+    let mut keys: Vec<&str> = layers().map(|(key, ..)| key).collect();
+    keys.dedup();
+    keys.push("model.head_init");
+    keys
+}
+
 const LAYERS: [(&str, &str, &str); 8] = [
     (
         "strategy.kind",

@@ -1,5 +1,6 @@
 //! The resolved settings of what is done with features: `[cache]`, `[probe]`, `[tsne]`.
 
+use super::metric_choice::MetricChoice;
 use crate::forms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,9 @@ pub struct ProbeSettings {
     #[serde(deserialize_with = "forms::ascending")]
     #[schemars(length(min = 1, max = 1000), inner(range(min = 1, max = 1_000_000)), transform = forms::one_or_many)]
     pub k: Vec<usize>,
+    /// What decides which value is best, on images that were held out; the log loss among equals.
+    #[schemars(extend("default" = "auto"))]
+    pub metric: MetricChoice,
     /// Folds of the cross-validation when there are no validation images.
     #[schemars(range(min = 2, max = 100), extend("default" = 5))]
     pub folds: usize,

@@ -15,6 +15,7 @@ mod head_settings;
 mod inspection_settings;
 mod layers;
 mod loss_settings;
+mod metric_choice;
 mod overrides;
 mod paths;
 mod prompt_settings;
@@ -36,6 +37,7 @@ pub use fold::Fold;
 pub use head_settings::*;
 pub use inspection_settings::*;
 pub use loss_settings::*;
+pub use metric_choice::*;
 pub use prompt_settings::*;
 pub use prompt_tuning::*;
 pub use report_settings::*;
@@ -55,6 +57,16 @@ use serde::Deserialize;
 use settings::UNFREEZE;
 use std::path::Path;
 use toml::Value;
+
+/// The choices among the settings that bring other keys along, as overrides: a strategy, a loss, a preset.
+pub fn choices(settings: &Settings) -> Vec<String> {
+    let values = serde_json::json!(settings);
+    let set = |key: &str| {
+        let value = key.split('.').try_fold(&values, |value, name| value.get(name))?;
+        Some(format!("{key}={}", value.as_str()?))
+    };
+    choices::keys().into_iter().filter_map(set).collect()
+}
 
 /// Reads the configuration `file`, lays the overrides `sets` (`section.key=value`) over it and resolves everything.
 ///

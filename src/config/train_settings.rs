@@ -2,6 +2,7 @@
 
 use super::head_settings::{HeadPull, WiseFt, read_pull};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
+use super::metric_choice::MetricChoice;
 use crate::forms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -153,20 +154,10 @@ pub enum Schedule {
 /// `[early_stop]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EarlyStopSettings {
-    /// What decides which epoch is best.
-    #[schemars(extend("default" = "val_accuracy"))]
-    pub metric: EarlyStopMetric,
+    /// What decides which epoch is best, on the validation images; the log loss among equals.
+    #[schemars(extend("default" = "auto"))]
+    pub metric: MetricChoice,
     /// Epochs without improvement before stopping; 0 = never stop early.
     #[schemars(range(max = 1_000_000), extend("default" = 5))]
     pub patience: usize,
-}
-
-/// `early_stop.metric`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EarlyStopMetric {
-    /// Higher is better.
-    ValAccuracy,
-    /// Lower is better.
-    ValLoss,
 }

@@ -65,8 +65,7 @@ fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Sp
 /// Of any other images.
 fn of_others(rows: &[SplitRow], scored: &[(&str, &str)], fitted: &[Split]) -> Vec<Doubt> {
     let among = |wanted: &dyn Fn(Split) -> bool| {
-        let sums: BTreeSet<&str> =
-            rows.iter().filter(|row| wanted(row.split)).map(|row| row.sha256.as_str()).collect();
+        let sums: BTreeSet<&str> = rows.iter().filter(|row| wanted(row.split)).map(|row| row.sha256.as_str()).collect();
         scored.iter().filter(|(_, sum)| sums.contains(sum)).count()
     };
     let n = scored.len();

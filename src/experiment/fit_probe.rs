@@ -77,7 +77,7 @@ impl Fitted {
 pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
     let settings = &session.settings.probe;
     let (family, grid) = family(settings)?;
-    let metric = SelectionMetric::of_counts(&features.dataset.class_counts(Split::Train));
+    let metric = SelectionMetric::new(settings.metric, &features.dataset.class_counts(Split::Train));
     let recipe = ProbeSpec { standardize: settings.standardize, metric, ..ProbeSpec::new(family) };
     let exact = ProbeSpec { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
     let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {

@@ -20,6 +20,7 @@ use crate::config::HeadInit;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::features::ReferenceRecord;
+use crate::metrics::SelectionMetric;
 use crate::model::{BatchSource, DropRates, FrozenInputs, Model};
 use crate::report::{
     Console, Evidence, FinetuneResult, Run, RunRecord, RunResult, Status, TrainingReport, WorstClass, plots,
@@ -120,7 +121,14 @@ impl Training {
                 unfreezing + 1
             ));
         }
-        let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &state.progress)?;
+        let mut report = TrainingReport::new(
+            console,
+            &self.run,
+            self.title(),
+            (epochs, images),
+            &state.progress,
+            self.record.cache.is_none(),
+        )?;
         let ending = fit.run(&mut state, &mut report)?;
         let TrainState { progress, optimizer, average } = state;
         // Before anything is scored: the largest buffers of training.
@@ -156,7 +164,8 @@ impl Training {
         let side = self.source.training.preprocess().geometry.image_size;
         Fit {
             settings: &settings.train,
-            early_stop: &settings.early_stop,
+            metric: self.metric(),
+            patience: settings.early_stop.patience,
             seed: settings.run.seed,
             trainer: Trainer {
                 model: &self.model,
@@ -248,6 +257,12 @@ impl Training {
         Ok(Completed { folder: self.run.folder().to_path_buf(), result, evaluation: score::foremost(&scores).cloned() })
     }
 
+    /// What decides which epoch is best.
+    fn metric(&self) -> SelectionMetric {
+        let choice = self.session.settings.early_stop.metric;
+        SelectionMetric::new(choice, &self.source.dataset.class_counts(Split::Train))
+    }
+
     /// What its page is made of.
     fn page(&self) -> Page<'_> {
         Page {
@@ -292,6 +307,7 @@ impl Training {
             trainable_parameters: self.record.trainable_parameters,
             total_parameters: self.record.total_parameters,
             epochs: history.len(),
+            metric: Some(self.metric()),
             best_epoch: self.progress.early_stop.best_epoch(),
             val_accuracy: val.map(|val| val.accuracy),
             val_balanced_accuracy: val.map(|val| val.balanced_accuracy),

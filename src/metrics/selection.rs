@@ -3,6 +3,7 @@
 use super::calibration::nll;
 use super::evaluation::mean;
 use super::{Confusion, Scores, UNBALANCED, accuracy, auroc, average_precision, balanced_accuracy};
+use crate::config::MetricChoice;
 use serde::{Deserialize, Serialize};
 
 /// What settings are compared by; more is better, but of the log loss.
@@ -24,8 +25,21 @@ pub enum SelectionMetric {
 }
 
 impl SelectionMetric {
-    /// Accuracy, or balanced accuracy where one class has more than [`UNBALANCED`] times the images of another.
-    pub fn of_counts(counts: &[usize]) -> Self {
+    /// The metric that is asked for; when none is, accuracy, or balanced accuracy where one class has more than
+    /// [`UNBALANCED`] times the training images of another.
+    pub fn new(choice: MetricChoice, counts: &[usize]) -> Self {
+        match choice {
+            MetricChoice::Auto => Self::of_counts(counts),
+            MetricChoice::Accuracy => Self::Accuracy,
+            MetricChoice::BalancedAccuracy => Self::BalancedAccuracy,
+            MetricChoice::MacroF1 => Self::MacroF1,
+            MetricChoice::Auroc => Self::Auroc,
+            MetricChoice::AveragePrecision => Self::AveragePrecision,
+            MetricChoice::LogLoss => Self::LogLoss,
+        }
+    }
+
+    fn of_counts(counts: &[usize]) -> Self {
         let present = || counts.iter().copied().filter(|&count| count > 0);
         let (fewest, most) = (present().min().unwrap_or(1), present().max().unwrap_or(1));
         if most as f64 > UNBALANCED * fewest as f64 { Self::BalancedAccuracy } else { Self::Accuracy }
@@ -93,7 +107,9 @@ mod tests {
 
     #[test]
     fn unbalanced_classes_count_alike() {
-        assert_eq!(SelectionMetric::of_counts(&[20, 30, 0]), SelectionMetric::Accuracy);
-        assert_eq!(SelectionMetric::of_counts(&[20, 31]), SelectionMetric::BalancedAccuracy);
+        let auto = |counts: &[usize]| SelectionMetric::new(MetricChoice::Auto, counts);
+        assert_eq!(auto(&[20, 30, 0]), SelectionMetric::Accuracy);
+        assert_eq!(auto(&[20, 31]), SelectionMetric::BalancedAccuracy);
+        assert_eq!(SelectionMetric::new(MetricChoice::MacroF1, &[20, 31]), SelectionMetric::MacroF1);
     }
 }

@@ -22,6 +22,13 @@ pub struct Advice<'a> {
 const PARTIAL_GAIN: f64 = 0.07;
 /// Likewise training everything: 79.5 to 88.1 %.
 const FULL_GAIN: f64 = 0.09;
+/// The share of a probe's mistakes that this was: 7.2 of 20.5 points.
+const PARTIAL_SHARE: f64 = 0.35;
+/// Images that have to be answered right instead of wrong, and none the other way round, before the paired test of two
+/// strategies calls that more than chance: 2 × 0.5⁶ = 0.03.
+const LEAST_SHOWN: f64 = 6.0;
+/// From here on a probe is called near the ceiling.
+const NEAR_CEILING: f64 = 0.9;
 /// A probe this much better on its own images than on others has too few of them.
 const OVERFIT_GAP: f64 = 0.15;
 /// Mistakes that are better looked at than trained against, at most and as a share of the images.
@@ -75,6 +82,17 @@ impl Advice<'_> {
         if self.scored.is_some() && (mistakes <= FEW_MISTAKES.0 || mistakes as f64 <= FEW_MISTAKES.1 * images as f64) {
             return format!(
                 "{mistakes} of {images} images are classified wrong: look at them in report.html before any training"
+            );
+        }
+        if let Some(scored) = self.scored.filter(|_| PARTIAL_SHARE * (mistakes as f64) < LEAST_SHOWN) {
+            let [low, high] = scored.accuracy_ci95.unwrap_or([0.0, 1.0]);
+            let ceiling = if accuracy >= NEAR_CEILING { "near the ceiling: " } else { "" };
+            return format!(
+                "{ceiling}{mistakes} of {images} images are classified wrong (95 %: {} to {} are right); fine-tuning usually \
+                 spares about a third of the mistakes, which is less than so few images can show: look at them in \
+                 report.html, test on more images, or compare strategies with `vitadapt compare --folds 5`",
+                percent(low),
+                percent(high)
             );
         }
         "strategy.kind = \"partial\" usually gains some points over this; set probe.target to compare the score with what is \
@@ -158,6 +176,19 @@ mod tests {
     fn nothing_is_left_to_gain_at_100_percent() {
         let all = advice(None, &evaluation([30, 30], [30, 30], false));
         assert_eq!(all, "all 60 images are classified right: no training can gain on them, test on more images");
+    }
+
+    #[test]
+    fn a_gain_that_no_test_could_show_is_not_promised() {
+        let near = advice(None, &evaluation([30, 60], [28, 58], false));
+        assert!(
+            near.starts_with("near the ceiling: 4 of 90 images are classified wrong (95 %: 89.0 % to 98.8 %"),
+            "{near}"
+        );
+        assert!(!near.contains("usually gains"), "{near}");
+        let few = advice(None, &evaluation([10, 10], [8, 8], false));
+        assert!(few.starts_with("4 of 20 images are classified wrong"), "{few}");
+        assert!(advice(None, &evaluation([50, 50], [40, 42], false)).contains("\"partial\" usually gains"));
     }
 
     #[test]

@@ -83,7 +83,7 @@ mod tests {
     fn each_command_is_told_from_its_result() {
         let cache = json!({"hits": 1, "misses": 2, "seconds": 0.5});
         let finetune = json!({
-            "run": "runs/a", "strategy": "full", "trainable_parameters": 1, "total_parameters": 2, "epochs": 3,
+            "run": "runs/a", "strategy": "full", "trainable_parameters": 1, "total_parameters": 2, "epochs": 3, "metric": "accuracy",
             "best_epoch": 2, "val_accuracy": 0.1, "val_balanced_accuracy": 0.2, "test_accuracy": null,
             "test_accuracy_ci95": null, "test_balanced_accuracy": null, "baseline": 0.3,
             "worst_class": {"class": "a", "recall": 0.0, "support": 7}, "seconds": 1.5, "images_per_second": null,

@@ -82,6 +82,11 @@ pub struct ProbeRecord {
 }
 
 impl ProbeRecord {
+    /// Whether images vote, alone or beside texts.
+    pub fn votes(&self) -> bool {
+        matches!(self.method, ProbeMethod::Knn | ProbeMethod::Tip)
+    }
+
     /// The settings of the vote, when the probe is kNN.
     pub fn knn(&self) -> Option<Knn> {
         (self.method == ProbeMethod::Knn).then_some(Knn { k: self.chosen as usize, temperature: TEMPERATURE })

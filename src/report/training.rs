@@ -21,6 +21,8 @@ pub struct TrainingReport<'a> {
     curves: CurvePicture,
     epochs: usize,
     images: usize,
+    /// Whether the layers run for each image of each epoch, so that their speed is the model's.
+    runs_all_layers: bool,
     bar: Option<ProgressBar>,
 }
 
@@ -46,6 +48,7 @@ impl<'a> TrainingReport<'a> {
         title: String,
         (epochs, images): (usize, usize),
         progress: &Progress,
+        runs_all_layers: bool,
     ) -> Result<Self> {
         let metrics = run.path("metrics.jsonl");
         let mut text = String::new();
@@ -62,7 +65,7 @@ impl<'a> TrainingReport<'a> {
             next: Instant::now(),
         };
         let events = Events::create(run.folder(), progress.step)?;
-        Ok(Self { console, metrics, events, curves, epochs, images, bar: None })
+        Ok(Self { console, metrics, events, curves, epochs, images, runs_all_layers, bar: None })
     }
 }
 
@@ -114,13 +117,16 @@ impl Observer for TrainingReport<'_> {
             (None, Some(_)) => ", val loss is not finite".to_owned(),
             _ => String::new(),
         };
+        let speed = match self.runs_all_layers {
+            true => format!(", {:.0} images/s", record.images_per_second),
+            false => String::new(),
+        };
         self.console.info(format!(
-            "epoch {:>2}/{}  train loss {:.4} accuracy {}{validation}, {:.0} images/s{}",
+            "epoch {:>2}/{}  train loss {:.4} accuracy {}{validation}{speed}{}",
             record.epoch,
             self.epochs,
             record.train_loss,
             percent(record.train_accuracy),
-            record.images_per_second,
             if best { "  *" } else { "" }
         ));
         Ok(())

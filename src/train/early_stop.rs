@@ -1,7 +1,29 @@
 //! Which epoch is best, and when to stop waiting for a better one.
 
-use crate::config::{EarlyStopMetric, EarlyStopSettings};
 use serde::{Deserialize, Serialize};
+
+/// Scores on the validation images, by which epochs and means of weights are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ValScore {
+    /// By `early_stop.metric`, higher is better.
+    #[serde(default)]
+    pub score: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Share of right answers.
+    pub accuracy: f64,
+}
+
+/// What is compared, higher is better: the metric, for ties the loss, for ties of both the accuracy.
+pub type Rank = [f64; 3];
+
+impl ValScore {
+    /// None when a score is not a number, which is never best.
+    pub fn rank(self) -> Option<Rank> {
+        let rank = [self.score, -self.loss, self.accuracy];
+        (!rank.iter().any(|score| score.is_nan())).then_some(rank)
+    }
+}
 
 /// The best epoch so far and the epochs since; saved with a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -10,24 +32,20 @@ pub struct EarlyStop {
     waited: usize,
 }
 
-/// An epoch and its score.
+/// An epoch and its scores.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Best {
     epoch: usize,
-    score: f64,
-    tie: f64,
+    rank: Rank,
 }
 
 impl EarlyStop {
-    /// Takes in an epoch's validation loss and accuracy; true when it is the best so far.
-    ///
-    /// Equal accuracies are decided by the lower loss. A score that is not a number is never best.
-    pub fn update(&mut self, settings: &EarlyStopSettings, epoch: usize, loss: f64, accuracy: f64) -> bool {
-        let better = score(settings, loss, accuracy)
-            .filter(|&(score, tie)| self.best.is_none_or(|best| (score, tie) > (best.score, best.tie)));
+    /// Takes in an epoch's scores on the validation images; true when it is the best so far.
+    pub fn update(&mut self, epoch: usize, scores: ValScore) -> bool {
+        let better = scores.rank().filter(|rank| self.best.is_none_or(|best| *rank > best.rank));
         match better {
-            Some((score, tie)) => {
-                self.best = Some(Best { epoch, score, tie });
+            Some(rank) => {
+                self.best = Some(Best { epoch, rank });
                 self.waited = 0;
             }
             None => self.waited += 1,
@@ -35,9 +53,9 @@ impl EarlyStop {
         better.is_some()
     }
 
-    /// Whether patience has run out; a patience of 0 never does.
-    pub fn exhausted(&self, settings: &EarlyStopSettings) -> bool {
-        settings.patience > 0 && self.waited >= settings.patience
+    /// Whether `patience` has run out; a patience of 0 never does.
+    pub fn exhausted(&self, patience: usize) -> bool {
+        patience > 0 && self.waited >= patience
     }
 
     /// The best epoch so far, from 1.
@@ -46,41 +64,33 @@ impl EarlyStop {
     }
 }
 
-/// What is compared, higher is better: the metric, then the other one for ties. None when one is not a number.
-pub fn score(settings: &EarlyStopSettings, loss: f64, accuracy: f64) -> Option<(f64, f64)> {
-    let score = match settings.metric {
-        EarlyStopMetric::ValAccuracy => (accuracy, -loss),
-        EarlyStopMetric::ValLoss => (-loss, accuracy),
-    };
-    (!score.0.is_nan() && !score.1.is_nan()).then_some(score)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn waits_for_patience_and_breaks_ties_by_loss() {
-        let settings = EarlyStopSettings { metric: EarlyStopMetric::ValAccuracy, patience: 2 };
         let mut stop = EarlyStop::default();
         let epochs = [(0.9, 0.5), (0.8, 0.7), (0.7, 0.7), (f64::NAN, 0.9), (0.9, 0.6)];
-        let best: Vec<bool> = epochs
-            .iter()
-            .enumerate()
-            .map(|(i, &(loss, accuracy))| stop.update(&settings, i + 1, loss, accuracy))
+        let best: Vec<bool> = (1..)
+            .zip(epochs)
+            .map(|(epoch, (loss, accuracy))| stop.update(epoch, ValScore { score: accuracy, loss, accuracy }))
             .collect();
         assert_eq!(best, [true, true, true, false, false]);
-        assert!(stop.exhausted(&settings));
+        assert!(stop.exhausted(2) && !stop.exhausted(3) && !stop.exhausted(0));
         assert_eq!(stop.best_epoch(), Some(3));
-        assert!(!stop.exhausted(&EarlyStopSettings { patience: 0, ..settings }));
     }
 
     #[test]
-    fn loss_counts_downwards() {
-        let settings = EarlyStopSettings { metric: EarlyStopMetric::ValLoss, patience: 1 };
+    fn the_metric_comes_first_and_loss_counts_downwards() {
         let mut stop = EarlyStop::default();
-        assert!(stop.update(&settings, 1, 0.9, 0.5));
-        assert!(stop.update(&settings, 2, 0.8, 0.4));
-        assert!(!stop.update(&settings, 3, 0.85, 0.9));
+        let by_loss = |loss: f64, accuracy| ValScore { score: -loss, loss, accuracy };
+        assert!(stop.update(1, by_loss(0.9, 0.5)));
+        assert!(stop.update(2, by_loss(0.8, 0.4)));
+        assert!(!stop.update(3, by_loss(0.85, 0.9)));
+        assert!(stop.update(4, by_loss(0.8, 0.5)), "equal losses are decided by the accuracy");
+        let mut balanced = EarlyStop::default();
+        assert!(balanced.update(1, ValScore { score: 0.6, loss: 0.3, accuracy: 0.9 }));
+        assert!(balanced.update(2, ValScore { score: 0.7, loss: 0.5, accuracy: 0.8 }));
     }
 }

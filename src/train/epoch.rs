@@ -1,5 +1,6 @@
 //! The end of an epoch: validation, the record, the best and the soup's ingredients.
 
+use super::early_stop::ValScore;
 use super::fit::{Fit, Observer};
 use super::progress::{EpochRecord, Progress, Running};
 use super::schedule::LrSchedule;
@@ -36,24 +37,24 @@ impl Fit<'_> {
         }
         progress.epoch += 1;
         progress.batch = 0;
+        let scores = validation.as_ref().map(|found| found.scores);
         let record = EpochRecord {
             epoch: progress.epoch,
             step: progress.step,
             lr: self.reported_lr() * schedule.factor(progress.step - 1),
             train_loss: running.loss / running.seen as f64,
             train_accuracy: running.correct as f64 / running.seen as f64,
-            val_loss: validation.as_ref().map(|found| found.loss).filter(|loss| loss.is_finite()),
-            val_accuracy: validation.as_ref().map(|found| found.accuracy),
+            val_loss: scores.map(|scores| scores.loss).filter(|loss| loss.is_finite()),
+            val_accuracy: scores.map(|scores| scores.accuracy),
+            val_score: scores.map(|scores| scores.score).filter(|score| score.is_finite()),
             images_per_second: images_per_second(&running),
             seconds: running.seconds + clock.elapsed().as_secs_f64(),
             peak_memory_bytes: peak_memory_bytes(),
         };
-        let best = match &validation {
-            Some(found) => progress.early_stop.update(self.early_stop, progress.epoch, found.loss, found.accuracy),
-            // Without validation images the last epoch is as good a choice as any.
-            None => progress.early_stop.update(self.early_stop, progress.epoch, 0.0, progress.epoch as f64),
-        };
-        progress.stopped_early = progress.early_stop.exhausted(self.early_stop);
+        // Without validation images the last epoch is as good a choice as any.
+        let latest = ValScore { score: progress.epoch as f64, ..ValScore::default() };
+        let best = progress.early_stop.update(progress.epoch, scores.unwrap_or(latest));
+        progress.stopped_early = progress.early_stop.exhausted(self.patience);
         if let Some(found) = validation {
             progress.validation.add(progress.epoch, found.images, best);
         }
@@ -67,7 +68,7 @@ impl Fit<'_> {
 
     /// The scores on the validation images.
     pub(super) fn validate(&self) -> Result<Option<Validation>> {
-        validate(self.source, self.trainer.model)
+        validate(self.source, self.trainer.model, self.metric)
     }
 
     /// The learning rate worth reporting: the backbone's, or the head's when only the head is trainable.

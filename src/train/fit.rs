@@ -7,10 +7,11 @@ use super::schedule::LrSchedule;
 use super::state::TrainState;
 use super::trainer::Trainer;
 use super::upload::ahead;
-use crate::config::{EarlyStopSettings, TrainLength, TrainSettings};
+use crate::config::{TrainLength, TrainSettings};
 use crate::data::Split;
 use crate::data::loader::Batch;
 use crate::error::Result;
+use crate::metrics::SelectionMetric;
 use crate::model::BatchSource;
 use crate::system::signals::{Signal, StopRequest};
 use std::time::{Duration, Instant};
@@ -41,8 +42,10 @@ pub trait Observer {
 pub struct Fit<'a> {
     /// `[train]`
     pub settings: &'a TrainSettings,
-    /// `[early_stop]`
-    pub early_stop: &'a EarlyStopSettings,
+    /// What decides which epoch is best.
+    pub metric: SelectionMetric,
+    /// `early_stop.patience`
+    pub patience: usize,
     /// Seed of all randomness.
     pub seed: u64,
     /// What computes the gradients of the model.

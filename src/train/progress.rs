@@ -22,6 +22,9 @@ pub struct EpochRecord {
     pub val_loss: Option<f64>,
     /// Likewise, as a fraction.
     pub val_accuracy: Option<f64>,
+    /// Likewise what decides which epoch is best, higher is better.
+    #[serde(default)]
+    pub val_score: Option<f64>,
     /// Training images a second, without validation.
     pub images_per_second: f64,
     /// Wall time of the epoch, validation included.

@@ -4,15 +4,15 @@
 //! images than the mean without it. So the soup is never worse there than the single best epoch.
 
 use super::checkpoint::Checkpoints;
-use super::early_stop::score;
+use super::early_stop::{Rank, ValScore};
 use super::fit::Fit;
 use super::progress::{EpochRecord, Progress};
 use super::validation::Validation;
 use crate::backbone::Params;
-use crate::config::EarlyStopSettings;
 use crate::error::{Result, WeightsError};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// What became of a soup; part of `run.json`.
@@ -26,15 +26,6 @@ pub struct SoupRecord {
     pub best: ValScore,
     /// Scores of the soup.
     pub soup: ValScore,
-}
-
-/// Scores on the validation images.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct ValScore {
-    /// Mean cross-entropy.
-    pub loss: f64,
-    /// Share of right answers.
-    pub accuracy: f64,
 }
 
 impl SoupRecord {
@@ -70,7 +61,7 @@ impl Fit<'_> {
 
     /// The best epochs, as many as a soup may have.
     fn ingredients(&self, progress: &Progress) -> Vec<usize> {
-        let mut epochs = ranking(self.early_stop, &progress.history);
+        let mut epochs = ranking(&progress.history);
         epochs.truncate(self.settings.soup);
         epochs
     }
@@ -95,10 +86,9 @@ impl Fit<'_> {
         for &epoch in rest {
             let candidate = add(&sum, &self.load_ingredient(epoch)?)?;
             set_to_mean(params, &candidate, epochs.len() + 1)?;
-            let Some(Validation { loss, accuracy, .. }) = self.validate()? else { return Ok(None) };
-            let rank = |scores: ValScore| score(self.early_stop, scores.loss, scores.accuracy);
-            if rank(ValScore { loss, accuracy }) >= rank(soup) {
-                (sum, soup) = (candidate, ValScore { loss, accuracy });
+            let Some(Validation { scores, .. }) = self.validate()? else { return Ok(None) };
+            if scores.rank() >= soup.rank() {
+                (sum, soup) = (candidate, scores);
                 epochs.push(epoch);
             }
         }
@@ -131,7 +121,7 @@ fn checkpoint_name(epoch: usize) -> String {
 }
 
 fn val_score(record: &EpochRecord) -> Option<ValScore> {
-    Some(ValScore { loss: record.val_loss?, accuracy: record.val_accuracy? })
+    Some(ValScore { score: record.val_score?, loss: record.val_loss?, accuracy: record.val_accuracy? })
 }
 
 fn add(sum: &Tensors, other: &Tensors) -> candle_core::Result<Tensors> {
@@ -150,32 +140,32 @@ fn set_to_mean(params: &Params, sum: &Tensors, n: usize) -> candle_core::Result<
 }
 
 /// The epochs that were validated, best first, the earlier of equal ones first.
-fn ranking(settings: &EarlyStopSettings, history: &[EpochRecord]) -> Vec<usize> {
-    let scored = |record: &EpochRecord| Some((record.epoch, score(settings, record.val_loss?, record.val_accuracy?)?));
-    let mut epochs: Vec<(usize, (f64, f64))> = history.iter().filter_map(scored).collect();
-    epochs.sort_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+fn ranking(history: &[EpochRecord]) -> Vec<usize> {
+    let scored = |record: &EpochRecord| Some((record.epoch, val_score(record)?.rank()?));
+    let mut epochs: Vec<(usize, Rank)> = history.iter().filter_map(scored).collect();
+    // No rank holds a NaN.
+    epochs.sort_by(|(_, a), (_, b)| b.partial_cmp(a).unwrap_or(Ordering::Equal));
     epochs.into_iter().map(|(epoch, _)| epoch).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EarlyStopMetric;
 
     #[test]
     fn the_first_of_the_ranking_is_the_best() {
         let scores = [(0.9, 0.5), (0.8, 0.7), (0.7, 0.7), (0.7, 0.7), (0.1, 0.2)];
-        let history: Vec<EpochRecord> = (1..)
-            .zip(scores)
-            .map(|(epoch, (loss, accuracy))| EpochRecord {
+        let rank = |score: fn(f64, f64) -> f64| {
+            let record = |(epoch, (loss, accuracy))| EpochRecord {
                 epoch,
                 val_loss: Some(loss).filter(|_| epoch != 4),
                 val_accuracy: Some(accuracy),
+                val_score: Some(score(loss, accuracy)),
                 ..EpochRecord::default()
-            })
-            .collect();
-        let rank = |metric| ranking(&EarlyStopSettings { metric, patience: 0 }, &history);
-        assert_eq!(rank(EarlyStopMetric::ValAccuracy), [3, 2, 1, 5]);
-        assert_eq!(rank(EarlyStopMetric::ValLoss), [5, 3, 2, 1]);
+            };
+            ranking(&(1..).zip(scores).map(record).collect::<Vec<_>>())
+        };
+        assert_eq!(rank(|_, accuracy| accuracy), [3, 2, 1, 5]);
+        assert_eq!(rank(|loss, _| -loss), [5, 3, 2, 1]);
     }
 }

@@ -1,18 +1,17 @@
 //! How a model does on the validation images, image by image, so that epochs can be compared on the same images.
 
+use super::early_stop::ValScore;
 use crate::data::Split;
 use crate::error::Result;
-use crate::metrics::{Confusion, Scores, accuracy, losses, sign_flip_test, t_interval};
+use crate::metrics::{Confusion, Scores, SelectionMetric, accuracy, losses, sign_flip_test, t_interval};
 use crate::model::{BatchSource, Model};
 use serde::{Deserialize, Serialize};
 
 /// The scores of all validation images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Validation {
-    /// Mean cross-entropy, without smoothing or class weights; NaN when it is not finite.
-    pub loss: f64,
-    /// Share of right answers.
-    pub accuracy: f64,
+    /// The loss without smoothing or class weights; NaN when it is not finite.
+    pub scores: ValScore,
     /// Of each image.
     pub images: ImageScores,
 }
@@ -111,11 +110,12 @@ impl ValidationHistory {
     }
 }
 
-/// Scores a model on the validation images; none when there are none.
+/// Scores a model on the validation images, by `metric` where it is defined for their classes, else by the loss; none when
+/// there are no such images.
 ///
 /// # Errors
 /// Data errors of files that changed under way.
-pub fn validate(source: &BatchSource, model: &Model) -> Result<Option<Validation>> {
+pub fn validate(source: &BatchSource, model: &Model, metric: SelectionMetric) -> Result<Option<Validation>> {
     if source.len(Split::Val) == 0 {
         return Ok(None);
     }
@@ -127,9 +127,9 @@ pub fn validate(source: &BatchSource, model: &Model) -> Result<Option<Validation
     let losses = losses(&scores, 1.0);
     let mean = losses.iter().sum::<f64>() / losses.len() as f64;
     let finite = losses.iter().all(|loss| loss.is_finite());
+    let loss = if mean.is_finite() { mean } else { f64::NAN };
     Ok(Some(Validation {
-        loss: if mean.is_finite() { mean } else { f64::NAN },
-        accuracy: accuracy(&confusion),
+        scores: ValScore { score: metric.score(&scores).unwrap_or(-loss), loss, accuracy: accuracy(&confusion) },
         images: ImageScores {
             losses: if finite { losses.iter().map(|&loss| loss as f32).collect() } else { Vec::new() },
             right: predicted.iter().zip(&scored.labels).map(|(predicted, label)| predicted == label).collect(),

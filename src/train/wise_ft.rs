@@ -3,10 +3,9 @@
 //! What fine-tuning costs on other images than those it saw, the mean often gives back; the share of the fine-tuned weights
 //! is given or chosen on the validation images.
 
-use super::early_stop::score;
-use super::soup::ValScore;
+use super::early_stop::{Rank, ValScore};
 use crate::backbone::{ParamName, Params, Part};
-use crate::config::{EarlyStopSettings, WiseFt};
+use crate::config::WiseFt;
 use crate::error::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -33,6 +32,15 @@ pub struct MeanScore {
     pub val_loss: f64,
     /// Share of right answers.
     pub val_accuracy: f64,
+    /// By `early_stop.metric`, higher is better.
+    #[serde(default)]
+    pub val_score: f64,
+}
+
+impl MeanScore {
+    fn rank(&self) -> Option<Rank> {
+        ValScore { score: self.val_score, loss: self.val_loss, accuracy: self.val_accuracy }.rank()
+    }
 }
 
 impl WiseFtRecord {
@@ -69,7 +77,6 @@ impl Interpolation<'_> {
         &self,
         params: &Params,
         wise_ft: WiseFt,
-        early_stop: &EarlyStopSettings,
         validate: &mut dyn FnMut() -> Result<Option<ValScore>>,
     ) -> Result<WiseFtRecord> {
         let alphas = match wise_ft {
@@ -80,11 +87,11 @@ impl Interpolation<'_> {
         let mut curve: Vec<MeanScore> = Vec::new();
         for alpha in alphas {
             self.set(params, alpha)?;
-            let Some(ValScore { loss, accuracy }) = validate()? else { break };
-            curve.push(MeanScore { alpha, val_loss: loss, val_accuracy: accuracy });
+            let Some(ValScore { score, loss, accuracy }) = validate()? else { break };
+            curve.push(MeanScore { alpha, val_loss: loss, val_accuracy: accuracy, val_score: score });
         }
         let alpha = match wise_ft {
-            WiseFt::Chosen => best(&curve, early_stop),
+            WiseFt::Chosen => best(&curve),
             WiseFt::Share(share) => share,
         };
         self.set(params, alpha)?;
@@ -108,11 +115,11 @@ impl Interpolation<'_> {
 }
 
 /// The share of the best mixture, the smallest of equal ones; 1 when none has a score.
-fn best(curve: &[MeanScore], early_stop: &EarlyStopSettings) -> f64 {
-    let scored = curve.iter().filter_map(|point| Some((point, score(early_stop, point.val_loss, point.val_accuracy)?)));
-    let better = |best: Option<(f64, (f64, f64))>, (point, score): (&MeanScore, (f64, f64))| match best {
-        Some((_, highest)) if score <= highest => best,
-        _ => Some((point.alpha, score)),
+fn best(curve: &[MeanScore]) -> f64 {
+    let scored = curve.iter().filter_map(|point| Some((point, point.rank()?)));
+    let better = |best: Option<(f64, Rank)>, (point, rank): (&MeanScore, Rank)| match best {
+        Some((_, highest)) if rank <= highest => best,
+        _ => Some((point.alpha, rank)),
     };
     scored.fold(None, better).map_or(1.0, |(alpha, _)| alpha)
 }
@@ -120,10 +127,7 @@ fn best(curve: &[MeanScore], early_stop: &EarlyStopSettings) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EarlyStopMetric;
     use candle_core::Device;
-
-    const EARLY_STOP: EarlyStopSettings = EarlyStopSettings { metric: EarlyStopMetric::ValAccuracy, patience: 0 };
 
     fn at(values: [f32; 2]) -> BTreeMap<String, Tensor> {
         BTreeMap::from([("head.bias".to_owned(), Tensor::new(&values, &Device::Cpu).unwrap())])
@@ -144,10 +148,10 @@ mod tests {
         let (params, start, end) = (params(), at([0.3, 1.0]), at([1.7, 1.0]));
         let mut validate = || {
             let first = values(&params)[0];
-            Ok(accuracy(first).map(|accuracy| ValScore { loss: f64::from(first), accuracy }))
+            Ok(accuracy(first).map(|accuracy| ValScore { score: accuracy, loss: f64::from(first), accuracy }))
         };
         let line = Interpolation { start: &start, end: &end };
-        let record = line.settle(&params, wise_ft, &EARLY_STOP, &mut validate).unwrap();
+        let record = line.settle(&params, wise_ft, &mut validate).unwrap();
         (record, values(&params))
     }
 

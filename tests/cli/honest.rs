@@ -69,10 +69,7 @@ fn images_that_the_run_has_seen_are_known_in_any_folder() {
             fs::copy(first_image(&workspace.path(&format!("data/{split}/{class}"))), target.join(name)).unwrap();
         }
     }
-    assert_eq!(
-        doubts(&eval(&workspace, "tuned", &["--data", "elsewhere"])),
-        [("trained_on", 3), ("chosen_on", 3)]
-    );
+    assert_eq!(doubts(&eval(&workspace, "tuned", &["--data", "elsewhere"])), [("trained_on", 3), ("chosen_on", 3)]);
     assert_eq!(doubts(&eval(&workspace, "tuned", &["--data", "data/train"])), [("trained_on", 18)]);
     assert_eq!(doubts(&eval(&workspace, "tuned", &["--data", "data/test"])), []);
     assert_eq!(doubts(&eval(&workspace, "tuned", &["--split", "train"])), [("trained_on", 18)]);
@@ -81,7 +78,8 @@ fn images_that_the_run_has_seen_are_known_in_any_folder() {
 #[test]
 fn a_probe_that_was_fitted_on_validation_images_keeps_its_honest_score() {
     let workspace = Workspace::new();
-    let args = ["probe", "--config", "small.toml", "--json", "-q", "--set", "run.name=p", "--set", "augment.preset=none"];
+    let args =
+        ["probe", "--config", "small.toml", "--json", "-q", "--set", "run.name=p", "--set", "augment.preset=none"];
     json(&workspace.command(&args).output().unwrap());
     let honest = workspace.path("runs/p/eval-val.json");
     let before = fs::read(&honest).unwrap();

@@ -12,6 +12,7 @@ mod honest;
 mod inspection;
 mod kill;
 mod memory;
+mod poison;
 mod prompt;
 mod report;
 mod runs;

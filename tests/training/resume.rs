@@ -10,6 +10,7 @@ use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::transform::{Pipeline, Preprocess};
 use vitadapt::data::{Dataset, Sample, Split};
 use vitadapt::error::Result;
+use vitadapt::metrics::SelectionMetric;
 use vitadapt::model::{BatchSource, DropRates, HeadKind, Model, ModelSpec};
 use vitadapt::nn::Criterion;
 use vitadapt::nn::workers::Workers;
@@ -128,7 +129,8 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
     let request = StopRequest::default();
     let fit = Fit {
         settings: &settings.train,
-        early_stop: &settings.early_stop,
+        metric: SelectionMetric::Accuracy,
+        patience: settings.early_stop.patience,
         seed: settings.run.seed,
         trainer: Trainer { model: &model, plan: &plan, objective: &objective, computation: Computation::default() },
         source: &source,

@@ -11,8 +11,7 @@ use crate::probe::FittedProbe;
 use crate::report::{Console, percent, plots};
 use crate::train::progress::Progress;
 use crate::train::snapshot::snapshot;
-use crate::train::soup::ValScore;
-use crate::train::validation::{Validation, validate};
+use crate::train::validation::validate;
 use crate::train::wise_ft::Interpolation;
 use candle_core::Tensor;
 
@@ -82,10 +81,10 @@ impl Training {
             self.start = Some(snapshot(&self.model.params)?);
         }
         let resumed = self.checkpoints.path("last").exists();
-        if !resumed && let Some(found) = validate(&self.source, &self.model)? {
+        if !resumed && let Some(found) = validate(&self.source, &self.model, self.metric())? {
             console.info(format!(
                 "head      from texts: {} on validation images before training",
-                percent(found.accuracy)
+                percent(found.scores.accuracy)
             ));
         }
         Ok(())
@@ -108,10 +107,9 @@ impl Training {
             },
         };
         let params = &self.model.params;
-        let score_of = |found: Validation| ValScore { loss: found.loss, accuracy: found.accuracy };
-        let mut score = || Ok(validate(&self.source, &self.model)?.map(score_of));
+        let mut score = || Ok(validate(&self.source, &self.model, self.metric())?.map(|found| found.scores));
         let line = Interpolation { start: &start, end: &tuned.params };
-        let record = line.settle(params, wise_ft, &self.session.settings.early_stop, &mut score)?;
+        let record = line.settle(params, wise_ft, &mut score)?;
         self.checkpoints.save("best", tuned.state.step, params, None, &tuned.state)?;
         console.info(format!("wise-ft   {}", record.sentence()));
         if !record.curve.is_empty() {

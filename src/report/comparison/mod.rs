@@ -2,11 +2,13 @@
 //!
 //! Everything is computed from what finished runs have written down, so it does not matter where they ran.
 
+mod choice;
 mod cost;
 mod outcomes;
 mod recommend;
 mod text;
 
+pub use choice::ChosenBy;
 pub use outcomes::{Outcomes, PREDICTIONS};
 pub use recommend::Recommendation;
 
@@ -16,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{standard_deviation, t_interval};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::json::write_json;
-use recommend::{Recommender, StrategyScore};
+use outcomes::VAL_PREDICTIONS;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
@@ -94,6 +96,12 @@ pub struct StrategyRow {
     pub total_parameters: usize,
     /// Whether no run is missing. Only complete rows are tested and recommended.
     pub complete: bool,
+    /// The accuracy on validation images, over all runs; none when a run has none.
+    pub val: Option<f64>,
+    /// Its interval, as that of the test images.
+    pub val_ci95: Option<[f64; 2]>,
+    /// The same as `test_accuracy`.
+    pub test: f64,
     /// On test images, over all runs.
     pub test_accuracy: f64,
     /// Over other test images like these; see [`Comparison::interval`].
@@ -111,10 +119,14 @@ pub struct StrategyRow {
     pub measured_seconds: f64,
     /// Largest resident memory of any run.
     pub peak_memory_bytes: Option<u64>,
+    /// The formats that it can be exported to.
+    pub exportable: Vec<&'static str>,
     /// The single runs.
     pub runs: Vec<RunScore>,
     #[serde(skip)]
     outcomes: Outcomes,
+    #[serde(skip)]
+    val_outcomes: Option<Outcomes>,
 }
 
 /// One run of a row.
@@ -174,7 +186,13 @@ pub struct Comparison {
     pub strategies: Vec<StrategyRow>,
     /// Neighbouring rows compared.
     pub tests: Vec<Pair>,
-    /// Which strategy to take.
+    /// The strategy to take.
+    pub recommended: Option<String>,
+    /// On which images it was chosen.
+    pub recommended_by: Option<ChosenBy>,
+    /// The formats that it can be exported to.
+    pub exportable: Vec<&'static str>,
+    /// Why it, with its caveats.
     pub recommendation: Option<Recommendation>,
     /// Runs that are not there.
     pub missing: Vec<Missing>,
@@ -211,7 +229,10 @@ impl Comparison {
         }
         let all =
             rows.iter().max_by_key(|row| row.outcomes.images()).map(|row| row.outcomes.clone()).unwrap_or_default();
-        let (tests, recommendation) = (pairs(&rows, repeats), recommendation(&rows, all.majority(), target));
+        let tests = pairs(&rows, repeats);
+        let (recommendation, recommended_by) = choice::recommendation(&rows, repeats, target).unzip();
+        let recommended = recommendation.as_ref().map(|found: &Recommendation| found.strategy.clone());
+        let taken = rows.iter().find(|row| Some(&row.strategy) == recommended.as_ref());
         Ok(Self {
             name,
             folder,
@@ -221,8 +242,11 @@ impl Comparison {
             test_groups: all.groups(),
             majority_baseline: all.majority(),
             interval: text::interval(repeats, all.images(), all.groups()),
+            exportable: taken.map(|row| row.exportable.clone()).unwrap_or_default(),
             strategies: rows,
             tests,
+            recommended,
+            recommended_by,
             recommendation,
             missing,
         })
@@ -262,9 +286,17 @@ impl Comparison {
 impl StrategyRow {
     fn new(contender: &Contender, cost: cost::Cost, repeats: Repeats) -> Result<Self> {
         let mut outcomes = Outcomes::default();
+        let mut val_outcomes = Some(Outcomes::default());
         let mut runs = Vec::new();
         for Finished { name, folder, record } in &contender.finished {
-            let of_run = Outcomes::of_run(folder)?;
+            let of_run = Outcomes::of_run(folder, PREDICTIONS)?;
+            val_outcomes = match val_outcomes.take() {
+                Some(mut all) if folder.join(VAL_PREDICTIONS).is_file() => {
+                    all.add(Outcomes::of_run(folder, VAL_PREDICTIONS)?);
+                    Some(all)
+                }
+                _ => None,
+            };
             runs.push(RunScore {
                 name: name.clone(),
                 folder: folder.clone(),
@@ -284,6 +316,9 @@ impl StrategyRow {
             trainable_parameters: last.map_or(0, |record| record.trainable_parameters),
             total_parameters: last.map_or(0, |record| record.total_parameters),
             complete: runs.len() == repeats.count(),
+            val: val_outcomes.as_ref().map(Outcomes::accuracy),
+            val_ci95: val_outcomes.as_ref().and_then(Outcomes::interval),
+            test: outcomes.accuracy(),
             test_accuracy: outcomes.accuracy(),
             test_accuracy_ci95: outcomes.interval(),
             run_deviation: standard_deviation(&accuracies),
@@ -292,8 +327,10 @@ impl StrategyRow {
             seconds: cost.alone,
             measured_seconds: cost.measured,
             peak_memory_bytes: runs.iter().filter_map(|run| run.peak_memory_bytes).max(),
+            exportable: last.map(choice::formats).unwrap_or_default(),
             runs,
             outcomes,
+            val_outcomes,
         })
     }
 }
@@ -309,21 +346,6 @@ fn pairs(rows: &[StrategyRow], repeats: Repeats) -> Vec<Pair> {
         test: text::test(repeats, to.outcomes.groups().is_some()),
     };
     complete.iter().zip(complete.iter().skip(1)).map(pair).collect()
-}
-
-fn recommendation(rows: &[StrategyRow], majority: f64, target: Option<f64>) -> Option<Recommendation> {
-    let complete: Vec<&StrategyRow> = rows.iter().filter(|row| row.complete).collect();
-    let candidates: Vec<StrategyScore<'_>> = complete
-        .iter()
-        .map(|row| StrategyScore {
-            name: &row.strategy,
-            accuracy: row.test_accuracy,
-            interval: row.test_accuracy_ci95,
-            seconds: row.seconds,
-        })
-        .collect();
-    let p_value = |a: usize, b: usize| complete[a].outcomes.p_value(&complete[b].outcomes);
-    Recommender { candidates: &candidates, majority, p_value: &p_value }.recommend(target)
 }
 
 fn nothing_finished(folder: &Path, missing: &[Missing]) -> Error {

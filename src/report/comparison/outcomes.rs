@@ -9,8 +9,10 @@ use std::path::Path;
 
 /// The file of a run with its predictions for the test images.
 pub const PREDICTIONS: &str = "predictions-test.csv";
+/// Likewise for the validation images, if there are any.
+pub(super) const VAL_PREDICTIONS: &str = "predictions-val.csv";
 
-/// How often each test image was answered right, by name.
+/// How often each image was answered right, by name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outcomes(BTreeMap<String, ImageOutcome>);
 
@@ -26,12 +28,12 @@ struct ImageOutcome {
 type Unit<'a> = (bool, &'a str);
 
 impl Outcomes {
-    /// Those of one run.
+    /// Those of one run, whose predictions are in `file`.
     ///
     /// # Errors
     /// When its predictions or its splits cannot be read.
-    pub fn of_run(folder: &Path) -> Result<Self> {
-        let predictions = Predictions::read(&folder.join(PREDICTIONS))?;
+    pub fn of_run(folder: &Path, file: &str) -> Result<Self> {
+        let predictions = Predictions::read(&folder.join(file))?;
         let rows = read_splits_csv(&folder.join("splits.csv"))?.into_iter().filter(|row| !row.group.is_empty());
         let mut groups: BTreeMap<String, String> = rows.map(|row| (row.path, row.group)).collect();
         let outcomes = predictions.rows.into_iter().map(|row| {

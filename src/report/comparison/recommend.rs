@@ -16,7 +16,7 @@ const SAME_TIME: f64 = 1.1;
 pub struct StrategyScore<'a> {
     /// Its name.
     pub name: &'a str,
-    /// On test images.
+    /// On the images that it is chosen by.
     pub accuracy: f64,
     /// Of the accuracy, 95 %.
     pub interval: Option<[f64; 2]>,
@@ -29,7 +29,7 @@ pub struct StrategyScore<'a> {
 pub struct Recommendation {
     /// The strategy to take.
     pub strategy: String,
-    /// The one with the highest accuracy.
+    /// The one with the highest accuracy on the images that it was chosen by.
     pub best: String,
     /// The accuracy that was wanted.
     pub target: Option<f64>,

@@ -19,6 +19,18 @@ pub(super) fn finished(name: &str) -> Finished {
     Finished { name: name.into(), folder: name.into(), record: serde_json::from_value(record).unwrap() }
 }
 
+/// The same run with validation images that are answered right where `right` says so.
+fn validated(run: Finished, right: &[bool]) -> Finished {
+    let row = |(i, &right): (usize, &bool)| {
+        let (label, predicted) = (i % 2, if right { i % 2 } else { 1 - i % 2 });
+        Predicted { path: format!("val/{i:03}.png"), label, predicted, confidence: 0.5, logits: vec![0.0, 1.0] }
+    };
+    let rows = right.iter().enumerate().map(row).collect();
+    let predictions = Predictions { classes: vec!["a".into(), "b".into()], rows };
+    predictions.write(&run.folder.join(VAL_PREDICTIONS)).unwrap();
+    run
+}
+
 /// A run in `root` whose images from `first` on are answered right where `right` says so; two images a group if grouped.
 fn run(root: &Path, name: &str, first: usize, right: &[bool], grouped: bool) -> Finished {
     let folder = root.join(name);
@@ -126,4 +138,76 @@ fn nothing_finished_is_an_error_that_says_why() {
     let question = question(Path::new("/x"), Repeats::Seeds(1));
     let error = Comparison::new(question, &[contender("full", vec![])], missing).unwrap_err().to_string();
     assert!(error.contains("full-seed42: stopped by SIGINT"), "{error}");
+}
+
+#[test]
+fn the_choice_is_made_on_validation_images_and_its_cost_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    // On validation images lora does best, on test images full does.
+    let contenders = [("probe", 2, 3), ("lora", 40, 4), ("full", 3, 20)].map(|(name, val, test)| {
+        let mut run = validated(run(root.path(), name, 0, &all_but(test), false), &all_but(val));
+        run.record.wall_seconds = test as f64;
+        contender(name, vec![run])
+    });
+    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    assert_eq!(comparison.recommended.as_deref(), Some("lora"));
+    assert_eq!(comparison.recommended_by, Some(ChosenBy::Val));
+    assert_eq!(comparison.exportable, ["transformers", "timm", "onnx"]);
+    let lora = &comparison.strategies[1];
+    assert_eq!((lora.val, lora.test), (Some(39.0 / 40.0), 0.75));
+    let sentence = &comparison.recommendation.as_ref().unwrap().sentence;
+    let told = "Chosen on 40 validation images; on the test images lora scores 75.0 % (95 %: 58.8 to 87.3), and full \
+                scores highest there with 95.0 %: the choice costs 20.0 points (paired test, p = 0.021)";
+    assert!(sentence.contains(told), "{sentence}");
+    let table = comparison.table();
+    assert!(table.contains("validation  accuracy") && table.contains("97.5 %    75.0 %"), "{table}");
+    let json = serde_json::to_value(&comparison).unwrap();
+    assert_eq!((&json["recommended"], &json["recommended_by"]), (&json!("lora"), &json!("val")));
+    assert_eq!((&json["strategies"][1]["val"], &json["strategies"][1]["test"]), (&json!(0.975), &json!(0.75)));
+}
+
+#[test]
+fn without_validation_images_it_is_said_that_the_test_images_chose() {
+    let root = tempfile::tempdir().unwrap();
+    let contenders = [("probe", 2), ("full", 20)]
+        .map(|(name, n)| contender(name, vec![run(root.path(), name, 0, &all_but(n), false)]));
+    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    assert_eq!(comparison.recommended_by, Some(ChosenBy::Test));
+    let sentence = &comparison.recommendation.as_ref().unwrap().sentence;
+    assert!(sentence.contains("There are no validation images: chosen by the test images"), "{sentence}");
+}
+
+#[test]
+fn what_cannot_leave_is_told_with_the_best_that_can() {
+    let root = tempfile::tempdir().unwrap();
+    let voting = |mut run: Finished| {
+        let fitted_on = vec![crate::data::Split::Train];
+        run.record.probe = Some(crate::report::ProbeRecord {
+            method: crate::config::ProbeMethod::Knn,
+            readout: crate::backbone::Readout::POOL,
+            chosen: 5.0,
+            alpha: None,
+            fitted_on,
+        });
+        run
+    };
+    let prompted = |mut run: Finished| {
+        run.record.strategy = "prompt".into();
+        run
+    };
+    let made = |name: &str, n: usize| validated(run(root.path(), name, 0, &all_but(n), false), &all_but(n));
+    let compared = |contenders: &[Contender]| {
+        let question = question(root.path(), Repeats::Seeds(1));
+        Comparison::new(question, contenders, Vec::new()).unwrap()
+    };
+    let knn = || contender("knn", vec![voting(made("knn", 20))]);
+    let prompt = || contender("prompt", vec![prompted(made("prompt", 10))]);
+    let found = compared(&[knn(), prompt(), contender("full", vec![made("full", 2)])]);
+    assert_eq!((found.recommended.as_deref(), found.exportable.len()), (Some("knn"), 0));
+    let sentence = &found.recommendation.as_ref().unwrap().sentence;
+    let told = "knn cannot be exported, since its training images vote: the best for transformers, timm, onnx is full";
+    assert!(sentence.ends_with(&format!("{told} (50.0 % on validation)")), "{sentence}");
+    let found = compared(&[prompt(), knn()]);
+    assert_eq!(found.strategies[0].exportable, ["onnx"]);
+    assert!(found.strategies[1].exportable.is_empty());
 }

@@ -68,12 +68,17 @@ impl Comparison {
             "peak_memory_bytes",
             "p_value",
             "recommended",
+            "val_accuracy",
+            "val_ci95_low",
+            "val_ci95_high",
+            "exportable",
         ])?;
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let bounds = |interval: Option<[f64; 2]>| [0, 1].map(|side| number(interval.map(|bounds| bounds[side])));
         for row in &self.strategies {
             let [low, high] = bounds(row.test_accuracy_ci95);
             let [seeds_low, seeds_high] = bounds(row.seeds_ci95);
+            let [val_low, val_high] = bounds(row.val_ci95);
             writer.write_record([
                 row.strategy.clone(),
                 row.backbone_updated.clone(),
@@ -92,6 +97,10 @@ impl Comparison {
                 row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string()),
                 number(self.pair_to(row).map(|pair| pair.p_value)),
                 self.is_recommended(row).to_string(),
+                number(row.val),
+                val_low,
+                val_high,
+                row.exportable.join(" "),
             ])?;
         }
         writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
@@ -118,9 +127,10 @@ impl Comparison {
     /// Header and cells. The spread over runs has a column where there are several.
     fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let several = self.repeats.count() > 1;
-        let mut header = ["strategy", "backbone updated", "head updated", "trainable", "accuracy", "95 % interval"]
-            .map(str::to_owned)
-            .to_vec();
+        let validated = self.strategies.iter().any(|row| row.val.is_some());
+        let mut header = ["strategy", "backbone updated", "head updated", "trainable"].map(str::to_owned).to_vec();
+        header.extend(validated.then(|| "validation".to_owned()));
+        header.extend(["accuracy", "95 % interval"].map(str::to_owned));
         if several {
             header.push(format!("± {}", self.repeats.noun()));
         }
@@ -132,9 +142,12 @@ impl Comparison {
                 row.backbone_updated.clone(),
                 row.head_updated.clone(),
                 thousands(row.trainable_parameters),
+            ];
+            cells.extend(validated.then(|| row.val.map_or("-".into(), percent)));
+            cells.extend([
                 percent(row.test_accuracy),
                 interval.map_or("-".into(), |[low, high]| format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)),
-            ];
+            ]);
             if several {
                 cells.push(row.run_deviation.map_or("-".into(), |deviation| format!("{:.1}", 100.0 * deviation)));
             }
@@ -151,7 +164,7 @@ impl Comparison {
 
     /// What the columns are.
     fn notes(&self) -> Vec<String> {
-        let mut notes = vec![format!("95 % interval: {}", self.interval)];
+        let mut notes = vec![format!("accuracy: on the test images; 95 % interval: {}", self.interval)];
         if self.repeats.count() > 1 {
             notes.push(spread(self.repeats).into());
         }

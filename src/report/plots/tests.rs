@@ -201,7 +201,7 @@ fn means_between_start_and_end() {
     let mean = |i: u32| {
         let alpha = f64::from(i) / 10.0;
         let (val_loss, val_accuracy) = (0.9 - 1.2 * alpha + 0.9 * alpha * alpha, 0.71 + 0.6 * alpha * (1.3 - alpha));
-        MeanScore { alpha, val_loss, val_accuracy }
+        MeanScore { alpha, val_loss, val_accuracy, val_score: val_accuracy }
     };
     let record = WiseFtRecord { alpha: 0.6, curve: (0..=10).map(mean).collect() };
     let svg = saved("wise-ft", |stem| save_wise_ft(stem, "bearing-clip, full", &record));

@@ -2,7 +2,7 @@
 
 use super::{share, share_within};
 use crate::cache::CacheUse;
-use crate::metrics::{Evaluation, Inspection};
+use crate::metrics::{Evaluation, Inspection, SelectionMetric};
 use crate::report::{key_value_table, mebibytes, thousands};
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
@@ -22,6 +22,9 @@ pub struct FinetuneResult {
     pub total_parameters: usize,
     /// Epochs trained.
     pub epochs: usize,
+    /// What decided which one is best, on the validation images; equal ones by the loss.
+    #[serde(default)]
+    pub metric: Option<SelectionMetric>,
     /// The epoch that was scored, from 1; none when no epoch was finished.
     pub best_epoch: Option<usize>,
     /// Of the best epoch.

@@ -4,9 +4,10 @@
 //! stands in `docs/verdicts.md`; `VITADAPT_RENEW=1 cargo test --lib situations` writes it anew.
 
 use super::*;
-use crate::config::{self, EarlyStopMetric, EarlyStopSettings};
+use crate::config;
 use crate::metrics::{Scores, evaluate, losses};
 use crate::rng::{Purpose, Stream};
+use crate::train::early_stop::ValScore;
 use crate::train::validation::ImageScores;
 use std::fmt::Write;
 
@@ -311,7 +312,6 @@ impl Situation {
 
     fn run(&self) -> Verdict {
         let mut progress = Progress::default();
-        let early_stop = EarlyStopSettings { metric: EarlyStopMetric::ValAccuracy, patience: 0 };
         let time = |epoch: usize| epoch as f64 / self.epochs as f64;
         for epoch in 1..=self.epochs {
             let t = time(epoch);
@@ -329,10 +329,11 @@ impl Situation {
                 };
                 let loss = val.nll.unwrap();
                 (record.val_loss, record.val_accuracy) = (Some(loss), Some(val.accuracy));
-                let best = progress.early_stop.update(&early_stop, epoch, loss, val.accuracy);
+                let scored = ValScore { score: val.accuracy, loss, accuracy: val.accuracy };
+                let best = progress.early_stop.update(epoch, scored);
                 progress.validation.add(epoch, images, best);
             } else {
-                progress.early_stop.update(&early_stop, epoch, 0.0, epoch as f64);
+                progress.early_stop.update(epoch, ValScore { score: epoch as f64, ..ValScore::default() });
             }
             progress.history.push(record);
         }

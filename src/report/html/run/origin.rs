@@ -47,11 +47,22 @@ fn chosen(settings: &Settings) -> Vec<(String, String)> {
         flatten("", &serde_json::json!(settings), &mut rows);
         rows
     };
-    // Nothing is opened here: any root will do.
-    let usual = config::load(None, &["data.root=images".into()]).map(|usual| values(&usual)).unwrap_or_default();
+    let of_choices = |choices: &[String]| {
+        // Nothing is opened here: any root will do.
+        let sets = [&["data.root=images".to_owned()], choices].concat();
+        config::load(None, &sets).map(|usual| values(&usual)).unwrap_or_default()
+    };
+    // What a choice brings along was not set by the user; the choice itself was.
+    let choices = config::choices(settings);
+    let (default, usual) = (of_choices(&[]), of_choices(&choices));
+    let chosen = |row: &(String, String)| {
+        let key = row.0.as_str();
+        let is_choice = choices.iter().any(|set| set.split('=').next() == Some(key));
+        !usual.contains(row) || is_choice && !default.contains(row)
+    };
     let place = ["run.name", "run.out", "data.root", "data.manifest", "cache.dir"];
     let rows = values(settings).into_iter();
-    rows.filter(|row| !usual.contains(row) && !place.contains(&row.0.as_str()))
+    rows.filter(|row| chosen(row) && !place.contains(&row.0.as_str()))
         .map(|(key, value)| (key, value.trim_matches('"').to_owned()))
         .collect()
 }
@@ -83,4 +94,23 @@ pub(super) fn provenance(page: &RunPage) -> Html {
         rows.push(("soup", text(soup.sentence())));
     }
     facts(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_choice_brings_along_is_not_what_differs() {
+        let rows = |sets: &[&str]| {
+            let sets: Vec<String> = [&["data.root=x"], sets].concat().into_iter().map(str::to_owned).collect();
+            let rows = chosen(&config::load(None, &sets).unwrap());
+            rows.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+        };
+        assert!(rows(&[]).is_empty());
+        assert_eq!(rows(&["strategy.kind=lora"]), ["strategy.kind=lora"]);
+        let full = rows(&["strategy.kind=full", "train.lr=1e-5", "augment.preset=light"]);
+        assert_eq!(full, ["augment.preset=light", "strategy.kind=full", "train.lr=0.00001"]);
+        assert_eq!(rows(&["train.loss=focal"]), ["train.loss=focal"]);
+    }
 }

@@ -19,7 +19,8 @@ fn again(page: &RunPage) -> Html {
     let scored = |evaluation: &Evaluation| {
         let (accuracy, n, split) = (percent(evaluation.accuracy), thousands(evaluation.n), &evaluation.split);
         let headline = Html::text(&format!("Scored again: {accuracy} of {n} {split} images, which is in doubt"));
-        let doubts = evaluation.doubts.iter().map(|doubt| Html::markup(format!("<p>{}</p>", Html::text(&doubt.sentence))));
+        let doubts =
+            evaluation.doubts.iter().map(|doubt| Html::markup(format!("<p>{}</p>", Html::text(&doubt.sentence))));
         let doubts: Html = doubts.collect();
         Html::markup(format!("<div class=\"verdict doubtful\"><p><strong>{headline}</strong></p>{doubts}</div>"))
     };

@@ -1,0 +1,143 @@
+//! On which images a strategy is chosen, what the choice costs on test images, and whether the model can leave.
+
+use super::recommend::{Recommendation, Recommender, StrategyScore};
+use super::{Outcomes, Repeats, StrategyRow};
+use crate::export::FORMATS;
+use crate::model::HeadKind;
+use crate::report::{ProbeRecord, RunRecord, percent};
+use serde::Serialize;
+
+/// The images that strategies are chosen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChosenBy {
+    /// The validation images: the test images have no part in it.
+    Val,
+    /// Each fold's test images, which all its own models had not seen.
+    Folds,
+    /// The test images, when there are no others.
+    Test,
+}
+
+impl ChosenBy {
+    fn of(rows: &[&StrategyRow], repeats: Repeats) -> Self {
+        match repeats {
+            Repeats::Folds(_) => Self::Folds,
+            Repeats::Seeds(_) if rows.iter().all(|row| row.val_outcomes.is_some()) => Self::Val,
+            Repeats::Seeds(_) => Self::Test,
+        }
+    }
+
+    fn outcomes(self, row: &StrategyRow) -> &Outcomes {
+        row.val_outcomes.as_ref().filter(|_| self == Self::Val).unwrap_or(&row.outcomes)
+    }
+}
+
+/// Which of the complete rows to take; none without any.
+pub(super) fn recommendation(
+    rows: &[StrategyRow],
+    repeats: Repeats,
+    target: Option<f64>,
+) -> Option<(Recommendation, ChosenBy)> {
+    let rows: Vec<&StrategyRow> = rows.iter().filter(|row| row.complete).collect();
+    let by = ChosenBy::of(&rows, repeats);
+    let outcomes: Vec<&Outcomes> = rows.iter().map(|row| by.outcomes(row)).collect();
+    let candidates: Vec<StrategyScore<'_>> = rows
+        .iter()
+        .zip(&outcomes)
+        .map(|(row, outcomes)| StrategyScore {
+            name: &row.strategy,
+            accuracy: outcomes.accuracy(),
+            interval: outcomes.interval(),
+            seconds: row.seconds,
+        })
+        .collect();
+    let majority = outcomes.first().map_or(0.0, |outcomes| outcomes.majority());
+    let p_value = |a: usize, b: usize| outcomes[a].p_value(outcomes[b]);
+    let mut found = Recommender { candidates: &candidates, majority, p_value: &p_value }.recommend(target)?;
+    let chosen = *rows.iter().find(|row| row.strategy == found.strategy)?;
+    let images = by.outcomes(chosen).images();
+    let sentences = (rows.len() > 1).then(|| on_test(&rows, chosen, by, images)).into_iter();
+    let sentences: Vec<String> = sentences.chain(leaving(&rows, chosen, by)).collect();
+    for sentence in sentences {
+        found.sentence = format!("{}. {sentence}", found.sentence);
+    }
+    Some((found, by))
+}
+
+/// The row with the highest of some scores, the first among equals.
+fn highest<'a>(
+    rows: impl Iterator<Item = &'a StrategyRow>,
+    score: impl Fn(&StrategyRow) -> f64,
+) -> Option<&'a StrategyRow> {
+    rows.reduce(|best, row| if score(row) > score(best) { row } else { best })
+}
+
+/// What the chosen strategy scores on test images, and what another choice would have scored there.
+fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy, images: usize) -> String {
+    let name = &chosen.strategy;
+    let too_good = "so the score of what was chosen is a little too good";
+    match by {
+        ChosenBy::Folds => return format!("Chosen by the folds that are in the table, {too_good}"),
+        ChosenBy::Test => return format!("There are no validation images: chosen by the test images, {too_good}"),
+        ChosenBy::Val => {}
+    }
+    let interval = chosen
+        .test_accuracy_ci95
+        .map_or(String::new(), |[low, high]| format!(" (95 %: {:.1} to {:.1})", 100.0 * low, 100.0 * high));
+    let scored = format!(
+        "Chosen on {images} validation images; on the test images {name} scores {}{interval}",
+        percent(chosen.test_accuracy)
+    );
+    let highest =
+        highest(rows.iter().copied(), |row| row.test_accuracy).filter(|row| row.test_accuracy > chosen.test_accuracy);
+    match highest {
+        None => format!("{scored}, and none scores higher there"),
+        Some(row) => format!(
+            "{scored}, and {} scores highest there with {}: the choice costs {:.1} points (paired test, p = {:.3})",
+            row.strategy,
+            percent(row.test_accuracy),
+            100.0 * (row.test_accuracy - chosen.test_accuracy),
+            row.outcomes.p_value(&chosen.outcomes)
+        ),
+    }
+}
+
+/// What to take instead where the chosen model cannot be exported to every format; none where it can.
+fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy) -> Option<String> {
+    let lacks: Vec<&str> =
+        FORMATS.iter().map(|format| format.name()).filter(|format| !chosen.exportable.contains(format)).collect();
+    if lacks.is_empty() {
+        return None;
+    }
+    let name = &chosen.strategy;
+    let cannot = if chosen.exportable.is_empty() {
+        format!("{name} cannot be exported, since its training images vote")
+    } else {
+        format!("{name} can be exported to {} only", chosen.exportable.join(" and "))
+    };
+    let able = rows.iter().copied().filter(|row| lacks.iter().all(|format| row.exportable.contains(format)));
+    Some(match highest(able, |row| by.outcomes(row).accuracy()) {
+        Some(row) => format!(
+            "{cannot}: the best for {} is {} ({} on {})",
+            lacks.join(", "),
+            row.strategy,
+            percent(by.outcomes(row).accuracy()),
+            if by == ChosenBy::Val { "validation" } else { "test" }
+        ),
+        None => format!("{cannot}, and none of the others can be exported to {}", lacks.join(" or ")),
+    })
+}
+
+/// The formats that have layers for the head of a run and for what it adds to the backbone. Whether a format has the
+/// backbone is for `export` to say.
+pub(super) fn formats(record: &RunRecord) -> Vec<&'static str> {
+    let all = || FORMATS.iter().map(|format| format.name());
+    if record.probe.as_ref().is_some_and(ProbeRecord::votes) {
+        return Vec::new();
+    }
+    let beyond_a_layer =
+        record.head() != HeadKind::Linear || record.strategy == "prompt" || record.readout().blocks > 1;
+    // The last format expresses most.
+    if beyond_a_layer { all().last().into_iter().collect() } else { all().collect() }
+}
