@@ -124,7 +124,7 @@ fn values_outside_their_range_are_refused() {
         "train = { steps = 100, warmup = 100 }",
         "train.clip_grad = -1",
         "train.label_smoothing = 1",
-        "early_stop.metric = 'accuracy'",
+        "early_stop.metric = 'acuracy'",
         "early_stop.patience = -1",
         "cache = { folder = 'x' }",
         "cache.dir = ''",

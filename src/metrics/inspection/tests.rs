@@ -157,7 +157,7 @@ fn the_section_is_a_contract() {
     let evaluation = evaluation.inspected(&logits, &labels, &classes(), &[], &rules).unwrap();
     let json = serde_json::to_value(&evaluation).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert!(keys(&json).ends_with(" reliability inspection"));
+    assert!(keys(&json).ends_with(" reliability inspection doubts"));
     let section = &json["inspection"];
     assert_eq!(
         keys(section),
