@@ -133,10 +133,13 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
             "name it before the run is made: [inspection] good = \"…\"",
         ));
     }
-    let mut source = run.source(dataset(args, &run, console)?);
+    let watch = run.watch();
+    let mut source = run.watched_source(dataset(args, &run, console)?, watch.clone());
     let split = args.split();
     let doubts = doubts(&run, &source.dataset, split, args.data.is_none())?;
     let scored = score(&source, &run.model, split, console)?;
+    let differences = watch.into_iter().flat_map(|watch| watch.news().into_iter().chain(watch.verdict()));
+    differences.for_each(|difference| console.warn(difference));
     let mut score = SplitScore::new(args.name(), &source.dataset, scored, &Calibration::of(&run.record))?;
     score.evaluation.doubts = doubts;
     let evaluation = &score.evaluation;

@@ -59,9 +59,11 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     loop {
         let paths = inputs.batch(size, predictor.depends_on_batch())?;
         if paths.is_empty() {
+            predictor.differences(true).iter().for_each(|difference| console.warn(difference));
             return writer.finish(&predictor.run);
         }
         predictor.predict(&paths)?.into_iter().try_for_each(|row| writer.write(row))?;
+        predictor.differences(false).iter().for_each(|difference| console.warn(difference));
         if args.out.is_none() && console.is_unread() {
             return Ok(());
         }

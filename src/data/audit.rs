@@ -1,8 +1,9 @@
 //! One look at every file before training: bad files, duplicates across splits, statistics, and a fingerprint.
 
 use super::decode::{self, DecodeOptions, ImageError, Storage};
+use super::kinds::{ImageKinds, Look};
 use super::listing::{check_classes, indented};
-use super::similar::{Likeness, MOST_PAIRS, NearPair, Signature, near_pairs};
+use super::similar::{Likeness, NearPair, NearPairs, Signature, near_pairs};
 use super::transform::{ChannelStatistics, Geometry, Histograms};
 use super::{Dataset, Sample, Split};
 use crate::config::OnError;
@@ -16,9 +17,8 @@ use std::sync::mpsc;
 /// SHA-256 of a file's bytes.
 type Sha = [u8; 32];
 
-/// The warning in place of near-duplicates when there are too many of them.
-const LOOK_ALIKES: &str = "so many images are nearly identical, as when a fixed camera photographs one part, that their \
-                           pixels do not tell which are copies; check --embeddings compares features instead";
+/// Pairs that a message lists.
+const LISTED: usize = 10;
 
 /// How the images are read.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,10 @@ pub struct Audit {
     pub skipped: Vec<BadFile>,
     /// Warnings, one sentence each.
     pub warnings: Vec<String>,
+    /// Images that look like others; a person has to judge.
+    pub look_alikes: Vec<String>,
+    /// What kind of images the training images are.
+    pub kinds: ImageKinds,
 }
 
 /// What is known of one file.
@@ -57,6 +61,8 @@ pub struct Finding {
     pub size: (u32, u32),
     /// How its pixels are stored.
     pub storage: Storage,
+    /// What kind of image it is.
+    pub look: Look,
     /// Compared to find images like it.
     pub signature: Signature,
 }
@@ -82,6 +88,16 @@ pub struct Twins {
     pub second: usize,
     /// How alike they are; none = the same bytes.
     pub likeness: Option<Likeness>,
+}
+
+/// Samples that are alike.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Resemblances {
+    /// Each copy with the first of its kind, then the pairs that are nearly the same: those in two splits first, the
+    /// surest first among them.
+    pub twins: Vec<Twins>,
+    /// Pairs that look alike, but no more than different images of this set do.
+    pub look_alikes: usize,
 }
 
 /// Reads and decodes every image of the data set.
@@ -119,43 +135,69 @@ impl Examination {
         problems
     }
 
-    /// Warnings, one sentence each.
-    pub fn warnings(&self, twins: &[Twins]) -> Vec<String> {
-        let (near, copies): (Vec<Twins>, Vec<Twins>) = twins.iter().partition(|pair| pair.likeness.is_some());
-        if near.len() >= MOST_PAIRS {
-            let mut warnings = self.warnings(&copies);
-            warnings.push(LOOK_ALIKES.into());
-            return warnings;
-        }
-        let exact = |twins: &&Twins| twins.likeness.is_none();
-        let across = |twins: &&Twins| self.split(twins.first) != self.split(twins.second);
-        let labels = |twins: &&Twins| self.label(twins.first) != self.label(twins.second);
-        let class = |sample: &Sample| self.dataset.classes[sample.label].clone();
-        let mut warnings = Vec::new();
-        let mut warn = |what: &str, chosen: Vec<&Twins>, describe: &dyn Fn(&Sample) -> String| {
-            if !chosen.is_empty() {
-                warnings.push(format!("{what}:{}", self.listed(&chosen, describe)));
-            }
-        };
-        let repeated: Vec<_> = twins.iter().filter(exact).filter(|pair| !across(pair)).collect();
-        warn(&format!("{} repeated within a split", images(repeated.len())), repeated, &class);
-        let near = || twins.iter().filter(|pair| !exact(pair));
-        let leaks: Vec<_> = near().filter(across).collect();
-        let leaking = format!("{} in two splits, nearly identical", images(leaks.len()));
-        warn(&leaking, leaks, &|sample| sample.split.to_string());
-        let contradicting: Vec<_> = twins.iter().filter(labels).collect();
-        let labelled = format!("{} labelled differently, although the same or nearly so", images(contradicting.len()));
-        warn(&labelled, contradicting, &class);
-        warnings
+    /// What kind of images those of a split are.
+    pub fn kinds(&self, split: Split) -> ImageKinds {
+        let findings = self.findings.iter().zip(&self.dataset.samples);
+        findings.filter(|(_, sample)| sample.split == split).map(|(finding, _)| finding.look).collect()
     }
 
-    /// All pairs of images that are the same (each copy with the first of its kind), then all that are nearly so.
-    pub fn twins(&self) -> Vec<Twins> {
+    /// When images of 16 bits do not use the depth that they are scaled by.
+    fn depth_warning(&self, decode: DecodeOptions) -> Option<String> {
+        let all: ImageKinds = self.findings.iter().map(|finding| finding.look).collect();
+        let (peak, used) = (all.peak?, all.depth().unwrap_or(16));
+        let set = decode.bit_depth;
+        let white = |bits: u8| (1u32 << bits.min(16)) - 1;
+        if u32::from(peak) > white(set) {
+            return Some(format!(
+                "images of 16 bits have values up to {peak}: with data.bit_depth = {set} all above {} are white",
+                white(set)
+            ));
+        }
+        (used < set).then(|| {
+            let (most, share) = (white(used), 100.0 * f64::from(white(used)) / f64::from(white(set)));
+            format!(
+                "no value of the {} images of 16 bits is above {most}: they hold {used}-bit data and reach {share:.1} % of \
+                 white; data.bit_depth = {used} makes {most} white",
+                all.deep
+            )
+        })
+    }
+
+    /// Warnings of depth and copies, one sentence each.
+    pub fn warnings(&self, twins: &[Twins], decode: DecodeOptions) -> Vec<String> {
+        let copies = || twins.iter().filter(|pair| pair.likeness.is_none());
+        let repeated: Vec<_> = copies().filter(|pair| !self.is_across(pair)).collect();
+        let contradicting: Vec<_> = copies().filter(|pair| self.is_contradicting(pair)).collect();
+        let copies = [
+            (format!("{} repeated within a split", images(repeated.len())), repeated),
+            (format!("{} labelled differently, although the same", images(contradicting.len())), contradicting),
+        ];
+        let copies = copies.into_iter().filter_map(|(what, pairs)| self.message(&what, &pairs, &|of| self.class(of)));
+        self.depth_warning(decode).into_iter().chain(copies).collect()
+    }
+
+    /// What a person should look at among images that are nearly the same, one sentence each.
+    pub fn look_alikes(&self, twins: &[Twins]) -> Vec<String> {
+        let near = || twins.iter().filter(|pair| pair.likeness.is_some());
+        let leaks: Vec<_> = near().filter(|pair| self.is_across(pair)).collect();
+        let contradicting: Vec<_> = near().filter(|pair| self.is_contradicting(pair)).collect();
+        let leaking = format!("{} in two splits, nearly identical", images(leaks.len()));
+        let labelled = format!("{} labelled differently, although nearly identical", images(contradicting.len()));
+        let leaking = self.message(&leaking, &leaks, &|sample| sample.split.to_string());
+        leaking.into_iter().chain(self.message(&labelled, &contradicting, &|sample| self.class(sample))).collect()
+    }
+
+    /// All pairs of images that are the same or nearly so, found on so many threads.
+    pub fn resemblances(&self, threads: usize) -> Resemblances {
         let different = |pair: &NearPair| self.findings[pair.first].sha != self.findings[pair.second].sha;
         let signatures: Vec<&Signature> = self.findings.iter().map(|finding| &finding.signature).collect();
-        let near = near_pairs(&signatures).into_iter().filter(different);
+        let NearPairs { pairs, look_alikes } = near_pairs(&signatures, threads);
+        let near = pairs.into_iter().filter(different);
         let near = near.map(|NearPair { first, second, likeness }| Twins { first, second, likeness: Some(likeness) });
-        self.copies().into_iter().chain(near).collect()
+        let mut twins: Vec<Twins> = self.copies().into_iter().chain(near).collect();
+        // Stable: the surest stay first.
+        twins.sort_by_key(|pair| (pair.likeness.is_some(), !self.is_across(pair)));
+        Resemblances { twins, look_alikes }
     }
 
     /// Each image whose bytes came before, with the first of its kind.
@@ -174,8 +216,7 @@ impl Examination {
     /// The error of images whose bytes are in two splits.
     fn leak(&self) -> Option<DataError> {
         let twins = self.copies();
-        let across: Vec<&Twins> =
-            twins.iter().filter(|pair| self.split(pair.first) != self.split(pair.second)).collect();
+        let across: Vec<&Twins> = twins.iter().filter(|pair| self.is_across(pair)).collect();
         if across.is_empty() {
             return None;
         }
@@ -191,20 +232,36 @@ impl Examination {
         self.dataset.samples[index].split
     }
 
-    fn label(&self, index: usize) -> usize {
-        self.dataset.samples[index].label
+    fn is_across(&self, pair: &Twins) -> bool {
+        self.split(pair.first) != self.split(pair.second)
     }
 
-    /// One line per pair, by name.
+    fn is_contradicting(&self, pair: &Twins) -> bool {
+        self.dataset.samples[pair.first].label != self.dataset.samples[pair.second].label
+    }
+
+    fn class(&self, sample: &Sample) -> String {
+        self.dataset.classes[sample.label].clone()
+    }
+
+    /// A sentence with its pairs; none without any.
+    fn message(&self, what: &str, twins: &[&Twins], describe: &dyn Fn(&Sample) -> String) -> Option<String> {
+        (!twins.is_empty()).then(|| format!("{what}:{}", self.listed(twins, describe)))
+    }
+
+    /// One line per pair, [`LISTED`] at most.
     fn listed(&self, twins: &[&Twins], describe: &dyn Fn(&Sample) -> String) -> String {
         let name = |index: usize| {
             let sample = &self.dataset.samples[index];
             format!("{:?} ({})", sample.name, describe(sample))
         };
         let sign = |pair: &Twins| if pair.likeness.is_none() { '=' } else { '~' };
-        indented(
-            twins.iter().map(|pair| format!("{} {} {}", name(pair.first), sign(pair), name(pair.second))).collect(),
-        )
+        let line = |pair: &&Twins| format!("{} {} {}", name(pair.first), sign(pair), name(pair.second));
+        let mut lines: Vec<String> = twins.iter().take(LISTED).map(line).collect();
+        if twins.len() > LISTED {
+            lines.push(format!("and {} more, which `vitadapt check --json` lists", twins.len() - LISTED));
+        }
+        indented(lines)
     }
 }
 
@@ -220,7 +277,9 @@ pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(us
     if let Some(problem) = found.problems(options.on_error).into_iter().next() {
         return Err(problem.into());
     }
-    let warnings = found.warnings(&found.twins());
+    let twins = found.resemblances(options.threads).twins;
+    let (warnings, look_alikes) = (found.warnings(&twins, options.decode), found.look_alikes(&twins));
+    let kinds = found.kinds(Split::Train);
     *dataset = found.dataset;
     Ok(Audit {
         statistics: found.statistics,
@@ -228,6 +287,8 @@ pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(us
         keys: found.findings.iter().map(|finding| finding.sha).collect(),
         skipped: found.bad,
         warnings,
+        look_alikes,
+        kinds,
     })
 }
 
@@ -293,6 +354,7 @@ fn inspect(sample: &Sample, options: &AuditOptions, histograms: &mut Histograms)
     Ok(Finding {
         sha: Sha256::digest(&bytes).into(),
         size: image.dimensions(),
+        look: Look::of(&image, &storage),
         storage,
         signature: Signature::of(&image)?,
     })

@@ -26,7 +26,7 @@ fn threads_do_not_change_the_findings() {
     };
     let one = look(1);
     assert_eq!(one, look(3));
-    assert!(one.skipped.is_empty() && one.warnings.is_empty());
+    assert!(one.skipped.is_empty() && one.warnings.is_empty() && one.look_alikes.is_empty());
     assert_eq!(one.data_hash.len(), 64);
 }
 
@@ -114,10 +114,11 @@ fn near_images_are_reported_with_what_is_wrong_about_them() {
     image::imageops::brighten(&wavy, 12).save(&dataset.samples[5].path).unwrap();
     dataset.samples[5].split = Split::Test;
     let found = examine(&dataset, &options(OnError::Fail, 2), &|_| {}).unwrap();
-    let twins = found.twins();
+    let twins = found.resemblances(2).twins;
     let near = twins.iter().find(|pair| (pair.first, pair.second) == (0, 5)).unwrap();
     assert!(near.likeness.unwrap().correlation > 0.99);
-    let warnings = found.warnings(&twins);
+    assert!(found.warnings(&twins, DecodeOptions::default()).is_empty(), "no copies of files");
+    let warnings = found.look_alikes(&twins);
     let warned = |what: &str, pair: &str| warnings.iter().any(|text| text.contains(what) && text.contains(pair));
     assert!(warned("in two splits", "\"bad/00.png\" (train) ~ \"good/01.png\" (test)"), "{warnings:?}");
     assert!(warned("labelled differently", "\"bad/00.png\" (bad) ~ \"good/01.png\" (good)"), "{warnings:?}");
@@ -142,4 +143,26 @@ fn every_problem_is_found_in_one_look() {
     }
     assert_eq!(found.problems(OnError::Skip).len(), 2, "bad files may be left out");
     assert_eq!((found.findings.len(), found.findings[0].storage.to_string()), (5, "PNG, colour, 8 bit".into()));
+}
+
+#[test]
+fn twelve_bits_in_sixteen_are_said() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = two_classes(root.path(), 3);
+    let warned = |most: u16, bit_depth: u8| {
+        for (index, sample) in dataset.samples.iter().enumerate() {
+            let value = |x: u32, y: u32| (u32::from(most) * (x + y + index as u32) / 46) as u16;
+            let deep = image::ImageBuffer::from_fn(20, 20, |x, y| image::Luma([value(x, y).min(most)]));
+            image::DynamicImage::ImageLuma16(deep).save(&sample.path).unwrap();
+        }
+        let decode = DecodeOptions { bit_depth };
+        let found = audit(&mut dataset.clone(), &AuditOptions { decode, ..options(OnError::Fail, 1) }, &|_| {}).unwrap();
+        assert_eq!((found.kinds.deep, found.kinds.peak), (6, Some((u32::from(most) * 43 / 46) as u16)));
+        found.warnings.into_iter().find(|warning| warning.contains("16 bits"))
+    };
+    let found = warned(4095, 16).unwrap();
+    assert!(found.contains("above 4095") && found.contains("data.bit_depth = 12"), "{found}");
+    assert!(found.contains("reach 6.2 % of white"), "{found}");
+    assert_eq!([warned(4095, 12), warned(65_535, 16)], [None, None]);
+    assert!(warned(65_535, 12).unwrap().contains("all above 4095 are white"));
 }

@@ -108,6 +108,8 @@ pub struct Storage {
     pub channels: &'static str,
     /// Bits of a channel.
     pub bits: u8,
+    /// The largest value of an image of 16 bits.
+    pub peak: Option<u16>,
 }
 
 impl std::fmt::Display for Storage {
@@ -160,7 +162,8 @@ pub fn decode_described(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImag
     Ok(decoded)
 }
 
-fn decode_any(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
+/// Decodes like [`decode`], and says how the pixels were stored.
+pub(super) fn decode_any(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }
@@ -238,7 +241,7 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(RgbImage, Storage), ImageError> {
         Some(ColorSpace::CMYK | ColorSpace::YCCK) => "CMYK",
         _ => "colour",
     };
-    let storage = Storage { format: "JPEG", channels, bits: 8 };
+    let storage = Storage { format: "JPEG", channels, bits: 8, peak: None };
     Ok((upright(DynamicImage::ImageRgb8(image), orientation).into_rgb8(), storage))
 }
 
@@ -290,6 +293,7 @@ fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Re
     let orientation = decoder.orientation().ok();
     let storage = storage(format, decoder.original_color_type());
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    let storage = Storage { peak: peak(&image), ..storage };
     Ok((to_rgb8(upright(image, orientation), options)?, storage))
 }
 
@@ -327,7 +331,18 @@ fn storage(format: ImageFormat, color: ExtendedColorType) -> Storage {
         _ => "image",
     };
     let bits = color.bits_per_pixel() / u16::from(color.channel_count().max(1));
-    Storage { format, channels, bits: bits as u8 }
+    Storage { format, channels, bits: bits as u8, peak: None }
+}
+
+/// The largest value of an image of 16 bits; alpha does not count.
+fn peak(image: &DynamicImage) -> Option<u16> {
+    match image {
+        DynamicImage::ImageLuma16(pixels) => pixels.as_raw().iter().copied().max(),
+        DynamicImage::ImageRgb16(pixels) => pixels.as_raw().iter().copied().max(),
+        DynamicImage::ImageLumaA16(pixels) => pixels.pixels().map(|pixel| pixel.0[0]).max(),
+        DynamicImage::ImageRgba16(pixels) => pixels.pixels().flat_map(|pixel| pixel.0.into_iter().take(3)).max(),
+        _ => None,
+    }
 }
 
 fn check_dimensions(width: u64, height: u64) -> Result<(), ImageError> {

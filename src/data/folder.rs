@@ -152,7 +152,7 @@ fn list_classes(root: &Path, folder: &Path, split: Option<Split>, listing: &mut 
         }
         for path in images {
             let name = relative_name(root, &path)?;
-            listing.entries.push(Entry { path, name, class: class.clone(), group: None, split });
+            listing.entries.push(Entry { path, name, class: class.clone(), group: None, split, copied: None });
         }
     }
     Ok(())

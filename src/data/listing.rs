@@ -1,6 +1,6 @@
 //! What a folder or a manifest lists, before labels are numbers and splits are drawn.
 
-use super::{Dataset, Entry, Sample, Split, Unread, split};
+use super::{Dataset, Entry, Sample, Split, Unread, copies, split};
 use crate::error::{DataError, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -30,6 +30,15 @@ impl Listing {
             .iter()
             .map(|entry| classes.binary_search(&class_name(&entry.class)).unwrap_or_default())
             .collect();
+        if plan.draws(&self.entries) {
+            let copies = copies::mark(&mut self.entries);
+            if copies > 0 {
+                let (files, are) = if copies == 1 { ("file", "is a copy") } else { ("files", "are copies") };
+                self.warnings.push(format!(
+                    "{copies} {files} {are} of another, byte for byte: drawn splits keep copies on one side"
+                ));
+            }
+        }
         if let Some(fold) = plan.fold {
             if self.entries.iter().any(|entry| entry.split.is_some()) {
                 let source = self.source.display();

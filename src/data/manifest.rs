@@ -212,7 +212,8 @@ impl ManifestReader<'_> {
         });
         let path = self.root.join(&name);
         self.check_file(written, &path, real_root)?;
-        Ok(Entry { path, name, class, group: optional(columns.group).map(str::to_owned), split: split.transpose()? })
+        let group = optional(columns.group).map(str::to_owned);
+        Ok(Entry { path, name, class, group, split: split.transpose()?, copied: None })
     }
 
     /// The path in one spelling: no `.` parts, `/` between parts, relative where it is inside the root.

@@ -5,10 +5,12 @@
 
 pub mod audit;
 pub mod balance;
+mod copies;
 pub mod decode;
 mod folder;
 pub mod folds;
 pub mod inputs;
+pub mod kinds;
 mod jpeg;
 mod listing;
 pub mod loader;
@@ -86,6 +88,8 @@ struct Entry {
     group: Option<String>,
     /// None when it is still to be drawn.
     split: Option<Split>,
+    /// SHA-256 of its bytes where another file has the same and splits are drawn.
+    copied: Option<[u8; 32]>,
 }
 
 /// One labelled image.

@@ -1,6 +1,6 @@
 //! Draws validation and test samples: by class, whole groups, the same whatever order files are listed in.
 
-use super::folds::{assign_folds, group_numbers};
+use super::folds::assign_folds;
 use super::{Entry, Split};
 use crate::config::{DataSettings, Fold};
 use crate::error::{DataError, Result};
@@ -31,9 +31,16 @@ impl SplitPlan {
         let DataSettings { val, test, split_seed: seed, stratified, fold, .. } = *settings;
         Self { val, test, seed, stratified, fold }
     }
+
+    /// Whether anything is left to chance among these entries.
+    pub(super) fn draws(&self, entries: &[Entry]) -> bool {
+        let named = |split| entries.iter().any(|entry| entry.split == Some(split));
+        let draws = |split, fraction: f64| fraction > 0.0 && !named(split);
+        self.fold.is_some() || draws(Split::Val, self.val) || draws(Split::Test, self.test)
+    }
 }
 
-/// Samples that must stay together: a group, or one sample without a group.
+/// Samples that must stay together: a group, copies of a file, or one sample without either.
 struct Group {
     members: Vec<usize>,
     /// The split one of its members has in the source.
@@ -52,13 +59,15 @@ pub(super) fn deal(
     plan: &SplitPlan,
     fold: Fold,
 ) -> Result<()> {
-    let groups = group_numbers(entries.iter().map(|entry| entry.group.as_deref()));
+    // What its source says of splits does not count.
+    entries.iter_mut().for_each(|entry| entry.split = None);
+    let groups = together(entries);
     let stream = Stream::new(plan.seed, Purpose::TestFolds, &[]);
     let fold_of = if plan.stratified {
-        assign_folds(labels, classes, groups.as_deref(), fold.of, stream)?
+        assign_folds(labels, classes, Some(&groups), fold.of, stream)?
     } else {
         let one_class = vec![0; labels.len()];
-        assign_folds(&one_class, &["any class".to_owned()], groups.as_deref(), fold.of, stream)?
+        assign_folds(&one_class, &["any class".to_owned()], Some(&groups), fold.of, stream)?
     };
     for (entry, index) in entries.iter_mut().zip(fold_of) {
         entry.split = (index + 1 == fold.number).then_some(Split::Test);
@@ -96,15 +105,43 @@ fn place(unit: &Group, split: Split, splits: &mut [Split]) {
     }
 }
 
-fn units(entries: &[Entry], seed: u64) -> Result<Vec<Group>> {
-    let mut grouped: BTreeMap<(bool, &str), Vec<usize>> = BTreeMap::new();
+/// For each entry the first of those that it must stay with: its group's, and those with the same bytes, unless their
+/// source puts them into different splits.
+fn together(entries: &[Entry]) -> Vec<usize> {
+    let mut first: Vec<usize> = (0..entries.len()).collect();
+    let mut side: Vec<Option<Split>> = entries.iter().map(|entry| entry.split).collect();
+    let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut copies: BTreeMap<&[u8; 32], usize> = BTreeMap::new();
     for (index, entry) in entries.iter().enumerate() {
-        let key = entry.group.as_deref().map_or((false, entry.name.as_str()), |group| (true, group));
-        grouped.entry(key).or_default().push(index);
+        let of_group = entry.group.as_deref().map(|group| *groups.entry(group).or_insert(index));
+        let of_copies = entry.copied.as_ref().map(|digest| *copies.entry(digest).or_insert(index));
+        for (other, is_group) in of_group.map(|i| (i, true)).into_iter().chain(of_copies.map(|i| (i, false))) {
+            let (a, b) = (first[index].min(first[other]), first[index].max(first[other]));
+            let apart = side[a].zip(side[b]).is_some_and(|(a, b)| a != b);
+            if a != b && (is_group || !apart) {
+                side[a] = side[a].or(side[b]);
+                // All that follow b lie between it and this entry.
+                first[b..=index].iter_mut().filter(|of| **of == b).for_each(|of| *of = a);
+            }
+        }
     }
+    first
+}
+
+fn units(entries: &[Entry], seed: u64) -> Result<Vec<Group>> {
+    let mut grouped: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, first) in together(entries).into_iter().enumerate() {
+        grouped.entry(first).or_default().push(index);
+    }
+    // The name of a unit: that of a group if it holds one.
+    let key = |&member: &usize| {
+        let entry = &entries[member];
+        entry.group.as_deref().map_or((false, entry.name.as_str()), |group| (true, group))
+    };
     grouped
-        .into_iter()
-        .map(|((is_group, name), members)| {
+        .into_values()
+        .map(|members| {
+            let (is_group, name) = members.iter().map(key).max().unwrap_or_default();
             let sides: BTreeSet<Split> = members.iter().filter_map(|&member| entries[member].split).collect();
             if sides.len() > 1 {
                 let sides: Vec<&str> = sides.iter().map(|side| side.name()).collect();

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use std::path::PathBuf;
 
 fn entry(name: &str, class: &str, group: Option<&str>, split: Option<Split>) -> Entry {
-    Entry { path: PathBuf::from(name), name: name.into(), class: class.into(), group: group.map(Into::into), split }
+    let group = group.map(Into::into);
+    Entry { path: PathBuf::from(name), name: name.into(), class: class.into(), group, split, copied: None }
 }
 
 /// `counts[c]` entries of class `c`, sorted by name, with their labels.
@@ -239,4 +240,31 @@ fn few_samples() {
     assert_eq!(targets(3, 0.15, 0.15), (1.0, 1.0));
     assert_eq!(targets(3, 0.9, 0.15), (1.0, 1.0));
     assert_eq!(targets(100, 0.15, 0.0), (15.0, 0.0));
+}
+
+#[test]
+fn copies_are_on_one_side_of_a_drawn_split() {
+    let (mut entries, labels) = listed(&[30, 30]);
+    let alone = assign(&entries, &labels, 2, &plan(0.3, 0.3, 5)).unwrap();
+    // Across classes, and one of a group beside a file without one.
+    let copies = [[3, 41], [7, 8], [12, 50]];
+    for (digest, pair) in copies.iter().enumerate() {
+        pair.iter().for_each(|&index| entries[index].copied = Some([digest as u8; 32]));
+    }
+    entries[50].group = Some("roll".into());
+    entries[51].group = Some("roll".into());
+    for seed in 0..20 {
+        let splits = assign(&entries, &labels, 2, &plan(0.3, 0.3, seed)).unwrap();
+        assert!(copies.iter().all(|[a, b]| splits[*a] == splits[*b]), "{splits:?}");
+        assert_eq!(splits[12], splits[51], "through the group of its copy");
+        let folds = dealt(&entries, &labels, 2, &plan(0.2, 0.0, seed), 3).unwrap();
+        assert!(folds.iter().all(|splits| copies.iter().all(|[a, b]| splits[*a] == splits[*b])));
+        assert!(times_tested(&folds).iter().all(|&times| times == 1));
+    }
+    assert!(copies.iter().any(|[a, b]| alone[*a] != alone[*b]), "chance had parted them");
+    // What the source says stands, and is found when the images are read.
+    entries[3].split = Some(Split::Test);
+    entries[41].split = Some(Split::Train);
+    let splits = assign(&entries, &labels, 2, &plan(0.3, 0.0, 0)).unwrap();
+    assert_eq!((splits[3], splits[41]), (Split::Test, Split::Train));
 }

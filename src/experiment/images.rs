@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::data::Dataset;
 use crate::data::audit::{AuditOptions, audit};
 use crate::data::decode::DecodeOptions;
+use crate::data::kinds::ImageKinds;
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
 use crate::error::{BadFile, Error, Result};
 use crate::features::Images;
@@ -27,6 +28,8 @@ pub struct CheckedImages {
     pub keys: Arc<Vec<Key>>,
     /// The resolved preprocessing.
     pub preprocess: Preprocess,
+    /// What kind of images the training images are.
+    pub kinds: ImageKinds,
 }
 
 /// Decodes every image and resolves the preprocessing.
@@ -58,6 +61,8 @@ pub fn check_images_with(
     progress.finish();
     let found = found?;
     found.warnings.iter().for_each(|warning| console.warn(warning));
+    // Likenesses are for a person to judge, so they are no warnings.
+    found.look_alikes.iter().for_each(|found| console.info(format!("look at   {found}")));
     if !found.skipped.is_empty() {
         console.warn(format!("{} images cannot be used and are left out; see skipped.csv", found.skipped.len()));
     }
@@ -68,6 +73,7 @@ pub fn check_images_with(
         dataset: Arc::new(dataset),
         skipped: found.skipped,
         data_hash: found.data_hash,
+        kinds: found.kinds,
         keys: Arc::new(found.keys),
     })
 }

@@ -3,6 +3,7 @@
 
 use super::saved::SavedRun;
 use crate::backbone::Stage;
+use crate::data::kinds::Watch;
 use crate::data::loader::Batch;
 use crate::data::transform::{Normalization, Pipeline, View};
 use crate::error::Result;
@@ -13,6 +14,7 @@ use crate::model::Outputs;
 use crate::report::Console;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The error of an image for which the model gives no finite numbers.
 pub const NOT_FINITE: &str = "the model gives no finite numbers";
@@ -94,6 +96,7 @@ pub struct Predictor {
     /// The run.
     pub run: SavedRun,
     pipeline: Pipeline,
+    watch: Option<Arc<Watch>>,
     known: Option<(ReferenceSet, ReferenceRecord)>,
     top: usize,
 }
@@ -106,7 +109,16 @@ impl Predictor {
     /// As [`SavedRun::open`] and [`SavedRun::known`].
     pub fn open(folder: &Path, device: Option<&str>, top: usize, console: &Console) -> Result<Self> {
         let run = SavedRun::open(folder, device, Stage::Pixels, &[], console)?;
-        Ok(Self { pipeline: run.pipeline(), known: run.known()?, top, run })
+        let watch = run.watch();
+        let pipeline = run.pipeline().watched(watch.clone());
+        Ok(Self { pipeline, watch, known: run.known()?, top, run })
+    }
+
+    /// In what images differ in kind from those of training, if it was not said before; at the `end` also what only all of
+    /// them show.
+    pub fn differences(&self, end: bool) -> Vec<String> {
+        let Some(watch) = &self.watch else { return Vec::new() };
+        watch.news().into_iter().chain(watch.verdict().filter(|_| end)).collect()
     }
 
     /// Whether predictions say how far an image is from the training images.

@@ -31,6 +31,7 @@ pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, hea
         },
         classes: images.dataset.classes.clone(),
         preprocess: images.preprocess,
+        images: Some(images.kinds),
         trainable_parameters: 0,
         total_parameters: 0,
         head,

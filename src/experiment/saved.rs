@@ -4,6 +4,7 @@ use super::reference;
 use super::session::{Session, load_saved};
 use crate::backbone::{Readout, Stage};
 use crate::config::{self, Sampler, Settings, StrategySettings};
+use crate::data::kinds::Watch;
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -128,7 +129,16 @@ impl SavedRun {
 
     /// A data set on its way to scoring.
     pub fn source(&self, dataset: Dataset) -> BatchSource {
-        let pipeline = Arc::new(self.pipeline());
+        self.source_of(dataset, self.pipeline())
+    }
+
+    /// The same where each image is held against those of training.
+    pub fn watched_source(&self, dataset: Dataset, watch: Option<Arc<Watch>>) -> BatchSource {
+        self.source_of(dataset, self.pipeline().watched(watch))
+    }
+
+    fn source_of(&self, dataset: Dataset, pipeline: Pipeline) -> BatchSource {
+        let pipeline = Arc::new(pipeline);
         BatchSource {
             dataset: Arc::new(dataset),
             training: Arc::clone(&pipeline),
@@ -140,6 +150,11 @@ impl SavedRun {
             views: 0,
             frozen: None,
         }
+    }
+
+    /// Knows what kind of images it was trained on; none for runs of older versions.
+    pub fn watch(&self) -> Option<Arc<Watch>> {
+        self.record.images.map(|kinds| Arc::new(Watch::new(kinds)))
     }
 
     /// From file to pixels as in training, without randomness.

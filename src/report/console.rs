@@ -96,6 +96,11 @@ impl Console {
         self.json
     }
 
+    /// Whether `-q` was given.
+    pub fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
+    }
+
     /// Prints text that is the same with and without `--json`, and a line break. A file or pipe gets it as it is, a
     /// terminal without control characters.
     ///

@@ -6,6 +6,7 @@ use crate::backbone::Readout;
 use crate::cache::CacheUse;
 use crate::config::{ProbeMethod, Settings};
 use crate::data::Split;
+use crate::data::kinds::ImageKinds;
 use crate::data::transform::{Geometry, Normalization, Preprocess};
 use crate::error::{DataError, Error, Result, WeightsError};
 use crate::features::ReferenceRecord;
@@ -116,6 +117,9 @@ pub struct RunRecord {
     pub classes: Vec<String>,
     /// How images become input, statistics included.
     pub preprocess: Preprocess,
+    /// What kind of images it was trained on; none in runs of older versions.
+    #[serde(default)]
+    pub images: Option<ImageKinds>,
     /// Trainable parameters.
     pub trainable_parameters: usize,
     /// All values.

@@ -43,7 +43,7 @@ pub fn draw(
     }
     let side = preprocess.geometry.image_size as u32;
     let title = format!("{side} pixels, augmented as in training, seed {seed}");
-    save_sheet(file, &Sheet { title, side: side.clamp(SIDE.0, SIDE.1), rows })
+    save_sheet(file, &Sheet { title, side: side.clamp(SIDE.0, SIDE.1), columns: 1, rows })
 }
 
 /// An image without and with augmentation.

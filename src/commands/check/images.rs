@@ -1,7 +1,7 @@
 //! The images: counts, files, sizes, and what the preprocessing does to them.
 
 use super::twins::{self, Features};
-use super::{CheckArgs, Report, Section, augmented};
+use super::{CheckArgs, Report, Section, augmented, balance, resolution};
 use crate::backbone::VitSpec;
 use crate::config::{OnError, Settings};
 use crate::data::audit::{AuditOptions, Examination, examine};
@@ -44,11 +44,11 @@ pub fn check(
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
     let found = examine(dataset, &options, &|done| progress.set(done as u64))?;
     progress.finish();
-    let mut pairs = found.twins();
-    // Leaks first; the order is otherwise that of the samples.
-    pairs.sort_by_key(|pair| found.split(pair.first) == found.split(pair.second));
-    report.warnings.extend(found.warnings(&pairs));
+    let alike = found.resemblances(options.threads);
+    report.warnings.extend(found.warnings(&alike.twins, options.decode));
+    report.look_alikes.extend(found.look_alikes(&alike.twins));
     report.warnings.extend(Spread::of(&found, &geometry).warnings(image_size));
+    report.warnings.extend(balance::warnings(&found.dataset, settings));
     if settings.data.on_error == OnError::Skip && !found.bad.is_empty() {
         report.warnings.push(DataError::BadFiles { files: found.bad.clone() }.to_string());
     }
@@ -57,6 +57,7 @@ pub fn check(
     let preprocess = report.note(preprocess);
 
     let mut sections = vec![section(&found, &geometry)];
+    sections.extend(resolution::section(&found, geometry, options.decode, report));
     let features = match preprocess {
         Some(Preprocess { normalization: Normalization::Batch, .. }) if args.embeddings => {
             report
@@ -70,9 +71,9 @@ pub fn check(
         }
         _ => None,
     };
-    sections.extend(twins::sections(&found, &pairs, features.as_ref()));
+    sections.extend(twins::sections(&found, &alike, features.as_ref(), console));
     if let Some(file) = &args.sheet {
-        twins::draw(file, &found, &pairs, options.decode, console)?;
+        twins::draw(file, &found, &alike.twins, options.decode, console)?;
     }
     if let (Some(file), Some(preprocess)) = (&args.augment_sheet, preprocess) {
         augmented::draw(file, settings, preprocess, &found.dataset, args)?;

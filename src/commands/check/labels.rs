@@ -97,5 +97,5 @@ fn draw(
         }
     });
     let title = format!("suspicious labels ({} of {}), and the nearest images", top.min(found.len()), found.len());
-    save_sheet(file, &Sheet { title, side: SIDE, rows: rows.collect() })
+    save_sheet(file, &Sheet { title, side: SIDE, columns: 1, rows: rows.collect() })
 }

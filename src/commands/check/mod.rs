@@ -4,10 +4,12 @@
 //! all are reported at once.
 
 mod augmented;
+mod balance;
 mod images;
 mod labels;
 mod machine;
 mod plan;
+mod resolution;
 mod twins;
 
 use super::ConfigArgs;
@@ -77,6 +79,8 @@ struct Report {
     problems: Vec<Error>,
     /// What may spoil it.
     warnings: Vec<String>,
+    /// Images that look like others: for a person to judge.
+    look_alikes: Vec<String>,
 }
 
 impl Report {
@@ -85,12 +89,14 @@ impl Report {
         result.map_err(|error| self.problems.push(error)).ok()
     }
 
-    fn text(&self) -> String {
+    /// For people; what is only worth a look is left out when it is to be `quiet`.
+    fn text(&self, quiet: bool) -> String {
         let mut parts: Vec<String> =
             self.sections.iter().map(|section| format!("{}\n\n{}", section.name, section.text)).collect();
         let listed =
             |title: &str, lines: Vec<String>| (!lines.is_empty()).then(|| format!("{title}\n\n{}", lines.join("\n")));
         parts.extend(listed("warnings", self.warnings.clone()));
+        parts.extend(listed("look at", if quiet { Vec::new() } else { self.look_alikes.clone() }));
         let with_hint = |error: &Error| match error.hint() {
             Some(hint) => format!("{}\n  hint: {hint}", message(error)),
             None => message(error),
@@ -107,6 +113,7 @@ impl Report {
             self.sections.iter().map(|section| (section.key(), section.json.clone())).collect();
         let problem = |error: &Error| json!({"message": message(error), "hint": error.hint(), "exit_code": error.exit_code() as i32});
         object.insert("warnings".into(), json!(self.warnings));
+        object.insert("look_at".into(), json!(self.look_alikes));
         object.insert("problems".into(), self.problems.iter().map(problem).collect());
         object.insert("ok".into(), self.problems.is_empty().into());
         Value::Object(object)
@@ -114,7 +121,7 @@ impl Report {
 
     /// Prints everything, then fails if a training would. Problems of the data decide the exit code before others.
     fn finish(self, console: &Console) -> Result<()> {
-        console.output(&self.json(), || self.text())?;
+        console.output(&self.json(), || self.text(console.is_quiet()))?;
         let count = self.problems.len();
         let first_of_data = self.problems.iter().position(|error| error.exit_code() == ExitCode::Data);
         let Some(first) = self.problems.into_iter().nth(first_of_data.unwrap_or(0)) else { return Ok(()) };

@@ -4,7 +4,7 @@ use super::Section;
 use crate::backbone::Readout;
 use crate::config::Settings;
 use crate::data::Sample;
-use crate::data::audit::{Examination, Twins};
+use crate::data::audit::{Examination, Resemblances, Twins};
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::Result;
@@ -13,17 +13,18 @@ use crate::experiment::session::Session;
 use crate::hub::Wanted;
 use crate::linalg::neighbors::{Metric, Neighbors, nearest};
 use crate::report::plots::{Sheet, SheetRow, Thumbnail, save_sheet};
-use crate::report::{Console, listing_table};
+use crate::report::{Console, listing_table, percent, thousands};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Rows of a table.
+/// Rows of a table: with what stands around it, a screenful.
 const LISTED: usize = 20;
 /// Rows of the sheet.
 const DRAWN: usize = 40;
-/// Side of a picture on the sheet.
+/// Side of a picture on the sheet, and pairs beside each other.
 const SIDE: u32 = 200;
+const COLUMNS: usize = 4;
 /// Neighbours of an image by features: the backbone, too, takes two images for the same when one is among these. A rank
 /// and no cosine, because how near to 1 the cosines of different images lie depends on the backbone.
 const NEIGHBORS: usize = 10;
@@ -81,13 +82,20 @@ impl Features {
     }
 }
 
-/// The pairs as tables: those by pixels and, with features, the nearest images of different splits.
-pub fn sections(found: &Examination, pairs: &[Twins], features: Option<&Features>) -> Vec<Section> {
+/// The pairs as tables: those by pixels and, with features, the nearest images of different splits. A quiet console gets
+/// their number alone.
+pub fn sections(
+    found: &Examination,
+    alike: &Resemblances,
+    features: Option<&Features>,
+    console: &Console,
+) -> Vec<Section> {
+    let pairs = &alike.twins;
     let cosines: Vec<Option<f64>> =
         pairs.iter().map(|pair| features.map(|features| features.cosine(pair.first, pair.second))).collect();
     let confirmed: Vec<Option<bool>> = pairs.iter().map(|pair| features.map(|features| features.agree(pair))).collect();
-    let mut text = summary(pairs, &confirmed);
-    if !pairs.is_empty() {
+    let mut text = summary(alike, &confirmed);
+    if !pairs.is_empty() && !console.is_quiet() {
         text = format!("{text}\n\n{}", table(found, pairs, &cosines));
     }
     let judged = pairs.iter().zip(cosines.iter().zip(&confirmed));
@@ -103,16 +111,19 @@ fn place(found: &Examination, index: usize) -> String {
 }
 
 fn table(found: &Examination, pairs: &[Twins], cosines: &[Option<f64>]) -> String {
-    let header = ["image", "is like", "bits apart", "correlation", "cosine"];
+    let header = ["image", "is like", "correlation", "distance", "cosine"];
     // Without features the last column would be empty.
     let columns = if cosines.iter().any(Option::is_some) { 5 } else { 4 };
     let row = |(pair, cosine): (&Twins, &Option<f64>)| {
-        let (bits, correlation) = match pair.likeness {
+        let (correlation, distance) = match pair.likeness {
             None => ("same file".into(), String::new()),
-            Some(likeness) => (likeness.bits.to_string(), format!("{:.3}", likeness.correlation)),
+            Some(likeness) => {
+                let relative = likeness.relative_distance.map_or(String::new(), percent);
+                (format!("{:.3}", likeness.correlation), relative)
+            }
         };
         let cosine = cosine.map_or(String::new(), |cosine| format!("{cosine:.4}"));
-        let mut cells = vec![place(found, pair.first), place(found, pair.second), bits, correlation, cosine];
+        let mut cells = vec![place(found, pair.first), place(found, pair.second), correlation, distance, cosine];
         cells.truncate(columns);
         cells
     };
@@ -153,8 +164,9 @@ fn neighbors(found: &Examination, features: &Features) -> Section {
     Section { name: "neighbours across splits", text, json: json.collect() }
 }
 
-/// The numbers of pairs in a sentence.
-fn summary(pairs: &[Twins], confirmed: &[Option<bool>]) -> String {
+/// The numbers of pairs in sentences.
+fn summary(alike: &Resemblances, confirmed: &[Option<bool>]) -> String {
+    let pairs = &alike.twins;
     let same = pairs.iter().filter(|pair| pair.likeness.is_none()).count();
     let near = pairs.len() - same;
     let by_features = pairs.iter().zip(confirmed).filter(|(pair, _)| pair.likeness.is_some());
@@ -164,10 +176,20 @@ fn summary(pairs: &[Twins], confirmed: &[Option<bool>]) -> String {
     } else {
         String::new()
     };
-    let listed = if pairs.len() > LISTED { format!("; the first {LISTED}:") } else { String::new() };
     let copies = if same == 1 { "copy" } else { "copies" };
-    let pairs = if near == 1 { "pair" } else { "pairs" };
-    format!("{same} {copies} of a file, {near} {pairs} of nearly identical images{confirmed}{listed}")
+    let what = if near == 1 { "pair" } else { "pairs" };
+    let mut text = format!("{same} {copies} of a file, {near} {what} of nearly identical images{confirmed}");
+    if alike.look_alikes > 0 {
+        let others = thousands(alike.look_alikes);
+        text.push_str(&format!("\n{others} more pairs look alike, but no more than different images of this set do"));
+    }
+    if pairs.iter().any(|pair| pair.likeness.is_some_and(|likeness| likeness.relative_distance.is_some())) {
+        text.push_str("\ndistance: as a share of that to the 20th nearest image");
+    }
+    if pairs.len() > LISTED {
+        text.push_str(&format!("\nthe first {LISTED}, those in two splits before others and the surest first; --json lists all"));
+    }
+    text
 }
 
 /// Draws the pairs side by side.
@@ -183,13 +205,16 @@ pub fn draw(file: &Path, found: &Examination, pairs: &[Twins], decode: DecodeOpt
     let rows = pairs.iter().take(DRAWN).map(|pair| {
         let heading = match pair.likeness {
             None => "the same file".into(),
-            Some(near) => format!("{} of 63 bits apart, correlation {:.3}", near.bits, near.correlation),
+            Some(near) => {
+                let relative = near.relative_distance.map(|share| format!(", distance {}", percent(share)));
+                format!("correlation {:.3}{}", near.correlation, relative.unwrap_or_default())
+            }
         };
         let thumbnail = |index: usize| thumbnail(&samples[index], &found.dataset.classes, decode);
         SheetRow { heading, thumbnails: [pair.first, pair.second].into_iter().filter_map(thumbnail).collect() }
     });
     let title = format!("{} of {} pairs that are alike", pairs.len().min(DRAWN), pairs.len());
-    save_sheet(file, &Sheet { title, side: SIDE, rows: rows.collect() })
+    save_sheet(file, &Sheet { title, side: SIDE, columns: COLUMNS, rows: rows.collect() })
 }
 
 /// A picture with its class, split and name; none when the file is no longer there.

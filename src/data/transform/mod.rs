@@ -7,6 +7,7 @@
 //! Every operation draws from a stream of its own, keyed by seed, epoch, sample and operation: switching one on
 //! leaves the draws of the others as they were, and threads change nothing.
 
+pub mod detail;
 mod normalize;
 mod resize;
 mod squares;
@@ -16,6 +17,7 @@ pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
 pub use resize::{Geometry, Interpolation};
 
 use super::decode::{self, DecodeOptions, ImageError};
+use super::kinds::{Look, Watch};
 use crate::augment::{AugmentSettings, Corruption, Step, Window};
 use crate::config::PreprocessSettings;
 use crate::error::Result;
@@ -149,12 +151,19 @@ pub struct Pipeline {
     preprocess: Preprocess,
     augmentation: Option<Augmentation>,
     squares: Arc<SquareCache>,
+    watch: Option<Arc<Watch>>,
 }
 
 impl Pipeline {
     /// Without augmentation: every view of a sample is the same.
     pub fn evaluation(preprocess: Preprocess, decode: DecodeOptions) -> Self {
-        Self { decode, preprocess, augmentation: None, squares: Arc::default() }
+        Self { decode, preprocess, augmentation: None, squares: Arc::default(), watch: None }
+    }
+
+    /// The same where each image is looked at when it is decoded.
+    #[must_use]
+    pub fn watched(self, watch: Option<Arc<Watch>>) -> Self {
+        Self { watch, ..self }
     }
 
     /// With the augmentations of the settings, drawn from `seed`.
@@ -178,7 +187,8 @@ impl Pipeline {
 
     fn with(&self, augmentation: Augmentation) -> Self {
         let squares = Arc::clone(&self.squares);
-        Self { augmentation: Some(augmentation), squares, decode: self.decode, preprocess: self.preprocess }
+        let (decode, preprocess) = (self.decode, self.preprocess);
+        Self { augmentation: Some(augmentation), squares, decode, preprocess, watch: None }
     }
 
     /// How images are preprocessed.
@@ -193,9 +203,9 @@ impl Pipeline {
     /// When the file is not a usable image.
     pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
         if self.crops() {
-            return self.view(&decode::decode_file(path, self.decode)?, view);
+            return self.view(&self.decoded(path)?, view);
         }
-        let square = || self.preprocess.square(&decode::decode_file(path, self.decode)?);
+        let square = || self.preprocess.square(&self.decoded(path)?);
         let square = self.squares.get_or_make(path, square)?;
         Ok(self.preprocess.normalization.standardize(&self.augmented(square, view)))
     }
@@ -206,7 +216,21 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load`].
     pub fn load_once(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        self.view(&decode::decode_described(&decode::read(path)?, self.decode)?.0, view)
+        let (image, storage) = decode::decode_described(&decode::read(path)?, self.decode)?;
+        self.look_at(&image, &storage);
+        self.view(&image, view)
+    }
+
+    fn decoded(&self, path: &Path) -> Result<RgbImage, ImageError> {
+        let (image, storage) = decode::decode_any(&decode::read(path)?, self.decode)?;
+        self.look_at(&image, &storage);
+        Ok(image)
+    }
+
+    fn look_at(&self, image: &RgbImage, storage: &decode::Storage) {
+        if let Some(watch) = &self.watch {
+            watch.note(Look::of(image, storage));
+        }
     }
 
     fn view(&self, image: &RgbImage, view: View) -> Result<Vec<f32>, ImageError> {

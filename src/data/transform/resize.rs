@@ -91,6 +91,20 @@ impl Geometry {
         1.0 - side * side / (short * long)
     }
 
+    /// Pixels of the square for one of an image of this size, across and down, at most 1 each.
+    pub fn scales(&self, (width, height): (u32, u32)) -> (f64, f64) {
+        let (width, height, side) = (f64::from(width), f64::from(height), self.image_size as f64);
+        let (across, down) = match self.resize {
+            ResizeMode::Squash => (side / width, side / height),
+            ResizeMode::Letterbox => (side / width.max(height), side / width.max(height)),
+            ResizeMode::Crop => {
+                let short = self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0) * width.min(height);
+                (side / short, side / short)
+            }
+        };
+        (across.min(1.0), down.min(1.0))
+    }
+
     /// The picture content of the square: all of it, but without the border of a letterbox.
     ///
     /// # Errors

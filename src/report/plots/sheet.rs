@@ -1,4 +1,4 @@
-//! A contact sheet: rows of small pictures with captions, as one PNG.
+//! A contact sheet: rows of small pictures with captions, in one or more columns, as one PNG.
 //!
 //! Text is drawn as in every other picture; the thumbnails are laid over it pixel by pixel, so that nothing is
 //! smoothed away that a person should see.
@@ -31,7 +31,9 @@ pub struct Sheet {
     pub title: String,
     /// Width and height of a thumbnail's place in pixels.
     pub side: u32,
-    /// From top to bottom.
+    /// Rows beside each other; 0 counts as 1.
+    pub columns: usize,
+    /// From left to right in their columns, then from top to bottom.
     pub rows: Vec<SheetRow>,
 }
 
@@ -60,15 +62,24 @@ impl Sheet {
         empty.then(|| "there is nothing to show".into())
     }
 
-    fn columns(&self) -> i32 {
-        self.rows.iter().map(|row| row.thumbnails.len()).max().unwrap_or(0) as i32
+    /// Rows that stand beside each other.
+    fn columns(&self) -> usize {
+        self.columns.clamp(1, self.rows.len().max(1))
     }
 
-    /// Upper left corner of a place.
-    fn place(&self, row: usize, column: usize) -> (i32, i32) {
+    /// Width of a row of thumbnails.
+    fn row_width(&self) -> i32 {
+        let most = self.rows.iter().map(|row| row.thumbnails.len()).max().unwrap_or(0) as i32;
+        most * (self.side as i32 + GAP) - GAP
+    }
+
+    /// Upper left corner of a thumbnail's place.
+    fn place(&self, row: usize, thumbnail: usize) -> (i32, i32) {
         let side = self.side as i32;
-        let above = MARGIN + TITLE as i32 + 2 * GAP + row as i32 * self.row_height();
-        (MARGIN + column as i32 * (side + GAP), above + HEADING as i32 + GAP)
+        let (line, column) = ((row / self.columns()) as i32, (row % self.columns()) as i32);
+        let above = MARGIN + TITLE as i32 + 2 * GAP + line * self.row_height();
+        let left = MARGIN + column * (self.row_width() + MARGIN);
+        (left + thumbnail as i32 * (side + GAP), above + HEADING as i32 + GAP)
     }
 
     fn row_height(&self) -> i32 {
@@ -91,8 +102,8 @@ impl Sheet {
 impl Picture for Sheet {
     fn size(&self) -> (u32, u32) {
         let columns = self.columns();
-        let (_, bottom) = self.place(self.rows.len(), 0);
-        let width = 2 * MARGIN + columns * (self.side as i32 + GAP) - GAP;
+        let (_, bottom) = self.place(self.rows.len().div_ceil(columns) * columns, 0);
+        let width = MARGIN + columns as i32 * (self.row_width() + MARGIN);
         (width.max(1) as u32, (bottom - HEADING as i32 - 2 * GAP + MARGIN) as u32)
     }
 
@@ -107,7 +118,7 @@ impl Picture for Sheet {
         for (row, SheetRow { heading: words, thumbnails }) in self.rows.iter().enumerate() {
             let (x, y) = self.place(row, 0);
             let above = (x, y - GAP - HEADING as i32);
-            area.draw(&Text::new(line(words, HEADING, room), above, heading.clone()))?;
+            area.draw(&Text::new(line(words, HEADING, self.row_width()), above, heading.clone()))?;
             for (column, thumbnail) in thumbnails.iter().enumerate() {
                 let (x, y) = self.place(row, column);
                 let below = (x, y + side + GAP / 2);

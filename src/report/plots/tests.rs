@@ -329,7 +329,7 @@ fn a_sheet_shows_every_thumbnail_in_its_place() {
         row(vec![]),
         row(vec![thumbnail(100, 100, 4)]),
     ];
-    let sheet = Sheet { title: "a title that is much wider than the sheet ".repeat(4), side: 100, rows };
+    let sheet = Sheet { title: "a title that is much wider than the sheet ".repeat(4), side: 100, columns: 1, rows };
     let fresh = tempfile::tempdir().unwrap();
     let folder = std::env::var_os("VITADAPT_PLOTS").map_or(fresh.path().to_path_buf(), Into::into);
     save_sheet(&folder.join("sheets/sheet.png"), &sheet).unwrap();

@@ -1,0 +1,286 @@
+//! What kind of images a set holds: bit depth, colour, size. It is written down of the training images, and the images that
+//! a model is asked about later are held against it: a model answers for any picture, and as surely as ever.
+
+use super::decode::Storage;
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Bits of a channel beyond which an image is deep.
+const USUAL_BITS: u8 = 8;
+/// Mean difference between the largest and the smallest channel from which a picture shows colour, in levels. The noise of
+/// a JPEG's colours lies below.
+const LEAST_COLOR: f64 = 4.0;
+/// Factor by which a longer side may leave the range of those known.
+const SIDE_FACTOR: f64 = 2.0;
+/// Likewise width / height.
+const ASPECT_FACTOR: f64 = 1.5;
+/// Images that show together that none of them uses its full depth.
+const FEW: u64 = 5;
+
+/// One image as its file stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Bits of a channel.
+    pub bits: u8,
+    /// Largest value of an image of 16 bits.
+    pub peak: Option<u16>,
+    /// Whether it shows colour, whatever its file could hold.
+    pub colored: bool,
+    /// Width and height in pixels.
+    pub size: (u32, u32),
+}
+
+impl Look {
+    /// Of a decoded image.
+    pub fn of(image: &RgbImage, storage: &Storage) -> Self {
+        let spread = |[r, g, b]: [u8; 3]| u64::from(r.max(g).max(b) - r.min(g).min(b));
+        let total: u64 = image.pixels().map(|pixel| spread(pixel.0)).sum();
+        let pixels = u64::from(image.width()) * u64::from(image.height());
+        Self {
+            bits: storage.bits,
+            peak: storage.peak,
+            colored: total as f64 > LEAST_COLOR * pixels as f64,
+            size: image.dimensions(),
+        }
+    }
+}
+
+/// What is known of the images of a set; it says nothing of an empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ImageKinds {
+    /// Images.
+    pub images: u64,
+    /// Those of more than 8 bits a channel.
+    pub deep: u64,
+    /// The largest value among images of 16 bits.
+    pub peak: Option<u16>,
+    /// Those that show colour.
+    pub colored: u64,
+    /// The shortest and the longest of their longer sides, in pixels.
+    pub longer_side: (u32, u32),
+    /// The least and the largest width / height.
+    pub aspect: (f64, f64),
+}
+
+impl FromIterator<Look> for ImageKinds {
+    fn from_iter<I: IntoIterator<Item = Look>>(looks: I) -> Self {
+        looks.into_iter().fold(Self::default(), |mut kinds, look| {
+            kinds.add(look);
+            kinds
+        })
+    }
+}
+
+impl ImageKinds {
+    fn add(&mut self, look: Look) {
+        let (side, aspect) = (longer_side(look), aspect(look));
+        if self.images == 0 {
+            (self.longer_side, self.aspect) = ((side, side), (aspect, aspect));
+        }
+        self.images += 1;
+        self.deep += u64::from(look.bits > USUAL_BITS);
+        self.colored += u64::from(look.colored);
+        self.peak = self.peak.max(look.peak);
+        self.longer_side = (self.longer_side.0.min(side), self.longer_side.1.max(side));
+        self.aspect = (self.aspect.0.min(aspect), self.aspect.1.max(aspect));
+    }
+
+    /// The depth that images of 16 bits seem to have, when none of them uses the 16: 10, 12 or 14.
+    pub fn depth(&self) -> Option<u8> {
+        let peak = self.peak.filter(|&peak| peak > 0)?;
+        [10, 12, 14].into_iter().find(|&bits| u32::from(peak) < 1 << bits)
+    }
+
+    /// In what an image differs in kind from all of these.
+    fn differences(&self, look: Look) -> impl Iterator<Item = Difference> {
+        let (side, aspect) = (f64::from(longer_side(look)), aspect(look));
+        let (short, long) = (f64::from(self.longer_side.0), f64::from(self.longer_side.1));
+        let deep = look.bits > USUAL_BITS;
+        let found = [
+            (Difference::Deeper, deep && self.deep == 0),
+            (Difference::Shallower, !deep && self.deep == self.images),
+            (Difference::Colored, look.colored && self.colored == 0),
+            (Difference::Grey, !look.colored && self.colored == self.images),
+            (Difference::Larger, side > SIDE_FACTOR * long),
+            (Difference::Smaller, side * SIDE_FACTOR < short),
+            (Difference::Wider, aspect > ASPECT_FACTOR * self.aspect.1),
+            (Difference::Taller, aspect * ASPECT_FACTOR < self.aspect.0),
+        ];
+        found.into_iter().filter(|(_, differs)| *differs).map(|(difference, _)| difference)
+    }
+}
+
+fn longer_side(look: Look) -> u32 {
+    look.size.0.max(look.size.1)
+}
+
+fn aspect(look: Look) -> f64 {
+    f64::from(look.size.0) / f64::from(look.size.1.max(1))
+}
+
+/// A way in which an image is of another kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Difference {
+    Deeper,
+    Shallower,
+    Colored,
+    Grey,
+    Larger,
+    Smaller,
+    Wider,
+    Taller,
+}
+
+/// Holds images against those that a model was trained on, from any number of threads.
+#[derive(Debug)]
+pub struct Watch {
+    known: ImageKinds,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    all: ImageKinds,
+    counts: BTreeMap<Difference, u64>,
+    said: BTreeSet<Difference>,
+}
+
+impl Watch {
+    /// Knows the training images.
+    pub fn new(known: ImageKinds) -> Self {
+        Self { known, seen: Mutex::default() }
+    }
+
+    /// Looks at an image.
+    pub fn note(&self, look: Look) {
+        let mut seen = self.seen();
+        seen.all.add(look);
+        for difference in self.known.differences(look) {
+            *seen.counts.entry(difference).or_default() += 1;
+        }
+    }
+
+    /// What has come up that was not said before, one sentence for each way in which images differ.
+    pub fn news(&self) -> Vec<String> {
+        let mut seen = self.seen();
+        let new: Vec<(Difference, u64)> =
+            seen.counts.iter().filter(|(kind, _)| !seen.said.contains(kind)).map(|(kind, n)| (*kind, *n)).collect();
+        seen.said.extend(new.iter().map(|(kind, _)| *kind));
+        new.into_iter().map(|(kind, count)| self.sentence(kind, count, &seen.all)).collect()
+    }
+
+    /// What only all images together show: that none of them uses its depth, while training images did.
+    pub fn verdict(&self) -> Option<String> {
+        let all = self.seen().all;
+        let (depth, peak) = (all.depth()?, self.known.peak?);
+        let differs = all.deep >= FEW && u32::from(peak) >= 1 << depth;
+        differs.then(|| {
+            format!(
+                "no value of the {} images of 16 bits is above {}, as in {depth}-bit data, while training images reach \
+                 {peak}: they look darker to the model than any it has seen",
+                all.deep,
+                (1u32 << depth) - 1
+            )
+        })
+    }
+
+    fn sentence(&self, difference: Difference, count: u64, all: &ImageKinds) -> String {
+        let (known, of) = (&self.known, all.images);
+        let what = match difference {
+            Difference::Deeper => {
+                let depth = all.depth().map_or(String::new(), |depth| {
+                    format!(" (no value above {}, as in {depth}-bit data)", (1u32 << depth) - 1)
+                });
+                format!("have 16 bits a channel{depth}, the training images 8")
+            }
+            Difference::Shallower => "have 8 bits a channel, the training images 16".into(),
+            Difference::Colored => "show colour, the training images none".into(),
+            Difference::Grey => "are grey, the training images in colour".into(),
+            Difference::Larger => format!(
+                "are far larger than the training images (a side of up to {} pixels, there {})",
+                all.longer_side.1, known.longer_side.1
+            ),
+            Difference::Smaller => format!(
+                "are far smaller than the training images (a side of down to {} pixels, there {})",
+                all.longer_side.0, known.longer_side.0
+            ),
+            Difference::Wider => format!(
+                "are far wider than the training images (width / height up to {:.2}, there {:.2})",
+                all.aspect.1, known.aspect.1
+            ),
+            Difference::Taller => format!(
+                "are far taller than the training images (width / height down to {:.2}, there {:.2})",
+                all.aspect.0, known.aspect.0
+            ),
+        };
+        format!("{count} of {of} images {what}: the model has not learnt to judge such images")
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // A thread that panicked has at worst not counted its image.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GREY: Look = Look { bits: 8, peak: None, colored: false, size: (300, 200) };
+
+    fn watched(training: &[Look], later: &[Look]) -> Vec<String> {
+        let watch = Watch::new(training.iter().copied().collect());
+        later.iter().for_each(|&look| watch.note(look));
+        let mut found = watch.news();
+        assert!(watch.news().is_empty(), "each is said once");
+        found.extend(watch.verdict());
+        found
+    }
+
+    #[test]
+    fn images_of_the_same_kind_are_nothing_new() {
+        let sizes = [(300, 200), (450, 300), (200, 160)].map(|size| Look { size, ..GREY });
+        assert_eq!(watched(&[GREY, Look { size: (600, 400), ..GREY }], &sizes), Vec::<String>::new());
+        let mixed = [GREY, Look { colored: true, bits: 16, ..GREY }];
+        assert_eq!(watched(&mixed, &mixed), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_other_kind_has_its_sentence() {
+        let deep = Look { bits: 16, peak: Some(4000), ..GREY };
+        let cases = [
+            (deep, "1 of 1 images have 16 bits a channel (no value above 4095, as in 12-bit data)"),
+            (Look { colored: true, ..GREY }, "show colour"),
+            (Look { size: (3000, 2000), ..GREY }, "far larger than the training images (a side of up to 3000 pixels, there 300)"),
+            (Look { size: (90, 60), ..GREY }, "far smaller"),
+            (Look { size: (300, 100), ..GREY }, "far wider"),
+            (Look { size: (200, 300), ..GREY }, "far taller"),
+        ];
+        for (look, words) in cases {
+            let found = watched(&[GREY], &[look]);
+            assert!(found.len() == 1 && found[0].contains(words), "{words}: {found:?}");
+        }
+        assert!(watched(&[deep], &[GREY])[0].contains("8 bits a channel, the training images 16"));
+        assert!(watched(&[Look { colored: true, ..GREY }], &[GREY])[0].contains("are grey"));
+    }
+
+    #[test]
+    fn twelve_bits_among_sixteen_show_together() {
+        let deep = |peak| Look { bits: 16, peak: Some(peak), ..GREY };
+        assert_eq!(watched(&[deep(65_000)], &[deep(1000); 4]), Vec::<String>::new(), "a few may be dark");
+        let found = watched(&[deep(65_000)], &[deep(2000), deep(4095), deep(900), deep(100), deep(3000)]);
+        assert!(found[0].contains("above 4095, as in 12-bit data, while training images reach 65000"), "{found:?}");
+        assert_eq!(watched(&[deep(4000)], &[deep(3000); 9]), Vec::<String>::new());
+        assert_eq!([0, 1023, 1024, 4095, 4096, 16_384].map(|peak| ImageKinds::from_iter([deep(peak)]).depth()),
+            [None, Some(10), Some(12), Some(12), Some(14), None]);
+    }
+
+    #[test]
+    fn colour_is_what_the_picture_shows() {
+        let storage = Storage { format: "JPEG", channels: "colour", bits: 8, peak: None };
+        let look = |pixel| Look::of(&RgbImage::from_pixel(9, 9, image::Rgb(pixel)), &storage).colored;
+        assert_eq!([look([90, 92, 89]), look([90, 120, 90])], [false, true]);
+    }
+}
