@@ -5,12 +5,14 @@ use super::{fraction, within};
 use crate::backbone::Stage;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
+use crate::experiment::adopt::adopt;
 use crate::experiment::doubts::doubts;
 use crate::experiment::page::Page;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_later};
 use crate::metrics::{Evaluation, Gates, Inspection, Robustness};
 use crate::report::{Console, confusion_table, doubts_first, evaluation_table, inspection_first, robustness_table};
+use crate::system::lock::Lock;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -30,6 +32,10 @@ pub struct EvalArgs {
     /// Device to run on instead of the run's: auto, cpu, cuda:N
     #[arg(long)]
     device: Option<String>,
+    /// Give the run a setting of [inspection], finished as it is: thresholds are chosen anew on the validation logits that
+    /// it has kept (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = inspection)]
+    set: Vec<String>,
     #[command(flatten)]
     corrupt: CorruptArgs,
     #[command(flatten)]
@@ -95,6 +101,11 @@ fn correlation(text: &str) -> std::result::Result<f64, String> {
     within(text, -1.0, 1.0)
 }
 
+/// The only settings that a finished run can still be given.
+fn inspection(text: &str) -> std::result::Result<String, String> {
+    if text.starts_with("inspection.") { Ok(text.to_owned()) } else { Err("only inspection.KEY=VALUE".into()) }
+}
+
 fn non_negative(text: &str) -> std::result::Result<f64, String> {
     within(text, 0.0, f64::MAX)
 }
@@ -125,12 +136,16 @@ impl From<GateArgs> for Gates {
 /// # Errors
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
-    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
+    let mut run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &args.set, console)?;
+    if !args.set.is_empty() {
+        let (_lock, dataset) = (Lock::acquire(&args.run)?, run.dataset()?);
+        adopt(&args.run, &mut run.record, &run.session.settings, &dataset, console)?;
+    }
     let gates = Gates::from(args.gates);
     if gates.need_inspection() && run.record.inspection.is_none() {
         return Err(Error::usage_hint(
             "the run knows no good class, so nothing is an escape or overkill",
-            "name it before the run is made: [inspection] good = \"…\"",
+            "name it with --set inspection.good=CLASS",
         ));
     }
     let watch = run.watch();

@@ -156,7 +156,8 @@ fn twelve_bits_in_sixteen_are_said() {
             image::DynamicImage::ImageLuma16(deep).save(&sample.path).unwrap();
         }
         let decode = DecodeOptions { bit_depth };
-        let found = audit(&mut dataset.clone(), &AuditOptions { decode, ..options(OnError::Fail, 1) }, &|_| {}).unwrap();
+        let found =
+            audit(&mut dataset.clone(), &AuditOptions { decode, ..options(OnError::Fail, 1) }, &|_| {}).unwrap();
         assert_eq!((found.kinds.deep, found.kinds.peak), (6, Some((u32::from(most) * 43 / 46) as u16)));
         found.warnings.into_iter().find(|warning| warning.contains("16 bits"))
     };

@@ -253,7 +253,10 @@ mod tests {
         let cases = [
             (deep, "1 of 1 images have 16 bits a channel (no value above 4095, as in 12-bit data)"),
             (Look { colored: true, ..GREY }, "show colour"),
-            (Look { size: (3000, 2000), ..GREY }, "far larger than the training images (a side of up to 3000 pixels, there 300)"),
+            (
+                Look { size: (3000, 2000), ..GREY },
+                "far larger than the training images (a side of up to 3000 pixels, there 300)",
+            ),
             (Look { size: (90, 60), ..GREY }, "far smaller"),
             (Look { size: (300, 100), ..GREY }, "far wider"),
             (Look { size: (200, 300), ..GREY }, "far taller"),
@@ -273,8 +276,10 @@ mod tests {
         let found = watched(&[deep(65_000)], &[deep(2000), deep(4095), deep(900), deep(100), deep(3000)]);
         assert!(found[0].contains("above 4095, as in 12-bit data, while training images reach 65000"), "{found:?}");
         assert_eq!(watched(&[deep(4000)], &[deep(3000); 9]), Vec::<String>::new());
-        assert_eq!([0, 1023, 1024, 4095, 4096, 16_384].map(|peak| ImageKinds::from_iter([deep(peak)]).depth()),
-            [None, Some(10), Some(12), Some(12), Some(14), None]);
+        assert_eq!(
+            [0, 1023, 1024, 4095, 4096, 16_384].map(|peak| ImageKinds::from_iter([deep(peak)]).depth()),
+            [None, Some(10), Some(12), Some(12), Some(14), None]
+        );
     }
 
     #[test]

@@ -149,9 +149,8 @@ pub fn near_pairs(signatures: &[&Signature], threads: usize) -> NearPairs {
         judged.filter(|pair| pair.likeness.relative_distance.is_none_or(|relative| relative < most)).collect()
     };
     let mut pairs: Vec<NearPair> = neighborhoods.iter().enumerate().flat_map(|(i, found)| near(i, found)).collect();
-    let doubt = |pair: &NearPair| {
-        pair.likeness.relative_distance.unwrap_or_else(|| distance(pair.likeness.correlation))
-    };
+    let doubt =
+        |pair: &NearPair| pair.likeness.relative_distance.unwrap_or_else(|| distance(pair.likeness.correlation));
     pairs.sort_by(|a, b| doubt(a).total_cmp(&doubt(b)).then((a.first, a.second).cmp(&(b.first, b.second))));
     NearPairs { look_alikes: candidates - pairs.len(), pairs }
 }
@@ -188,8 +187,7 @@ impl Neighborhood {
         if candidates == 0 && !index.is_multiple_of(signatures.len().div_ceil(MEASURED)) {
             return Self::default();
         }
-        let mut distances: Vec<f64> =
-            others().map(|(_, other)| distance(this.likeness(other).correlation)).collect();
+        let mut distances: Vec<f64> = others().map(|(_, other)| distance(this.likeness(other).correlation)).collect();
         let (nearer, &mut farthest, _) = distances.select_nth_unstable_by(reach - 1, f64::total_cmp);
         nearer.sort_by(f64::total_cmp);
         let first = FIRST.min(reach - 1);

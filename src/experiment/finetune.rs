@@ -1,5 +1,6 @@
 //! Fine-tuning from settings to a scored run: data, model, training loop, scores, report.
 
+use super::adopt::adopt;
 use super::forecast::{Sizes, forecast};
 use super::frozen;
 use super::head::{self, HeadPlan};
@@ -36,7 +37,7 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
     let stop = StopRequest::listen()?;
     let ready = Ready::new(settings, console)?;
     let mut record = ready.record();
-    let run = match open_run(&ready.session.settings, &mut record, resume, console)? {
+    let run = match open_run(&ready, &mut record, resume, console)? {
         Place::Fresh(run) => run,
         Place::Complete(completed) => return Ok(*completed),
     };
@@ -133,12 +134,15 @@ enum Place {
 }
 
 /// Creates the run directory, or opens the one to resume after checking that nothing has changed.
-fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: &Console) -> Result<Place> {
+fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Console) -> Result<Place> {
+    let settings = &ready.session.settings;
     if resume {
         if let Some(run) = Run::resume(settings)? {
-            let earlier = RunRecord::read(run.folder())?;
+            let mut earlier = RunRecord::read(run.folder())?;
             let saved = config::load(Some(&run.path("config.toml")), &[])?;
-            refuse(&changes(&saved, settings))?;
+            // What is good and what mistakes cost changes no weight.
+            let judged_anew = saved.inspection != settings.inspection;
+            refuse(&changes(&saved, &Settings { inspection: saved.inspection.clone(), ..settings.clone() }))?;
             earlier.check_same(record)?;
             if earlier.threads != record.threads && earlier.status != Status::Done {
                 console.warn(format!(
@@ -146,6 +150,10 @@ fn open_run(settings: &Settings, record: &mut RunRecord, resume: bool, console: 
                      may differ from those of an uninterrupted run",
                     earlier.threads, record.threads
                 ));
+            }
+            if judged_anew && earlier.status == Status::Done {
+                let judged = Settings { inspection: settings.inspection.clone(), ..saved };
+                adopt(run.folder(), &mut earlier, &judged, &ready.images.dataset, console)?;
             }
             record.wall_seconds = earlier.wall_seconds;
             record.peak_memory_bytes = earlier.peak_memory_bytes;

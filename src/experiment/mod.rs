@@ -7,8 +7,9 @@
 //! - what is done with them: [`fit_probe`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`], [`finetune`],
 //!   [`map`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`].
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`mod@adopt`].
 
+pub mod adopt;
 pub mod device;
 pub mod doubts;
 pub mod features;

@@ -226,3 +226,61 @@ fn images_unlike_those_of_training_are_unknown() {
     assert!(off["test_accuracy"].is_f64() && !workspace.path("runs/probe/known.safetensors").exists());
     assert!(predict("data/test")[0].get("distance").is_none());
 }
+
+#[test]
+fn a_finished_run_learns_what_is_good() {
+    let workspace = Workspace::new();
+    let known = workspace.finetune("known", &COSTS);
+    workspace.finetune("plain", &[]);
+    let named = &COSTS;
+    let scored = run(&workspace, &[&["eval", "--run", "runs/plain", "--json", "-q"], named.as_slice()].concat());
+    assert_eq!(scored["inspection"], known["inspection"], "as if it had been named before");
+    for file in ["eval-test.json", "eval-val.json"] {
+        let of = |name: &str| read(&workspace, &format!("runs/{name}/{file}"));
+        assert_eq!(of("plain"), of("known"), "{file}");
+    }
+    let record = read(&workspace, "runs/plain/run.json");
+    assert_eq!(record["inspection"], read(&workspace, "runs/known/run.json")["inspection"]);
+    assert_eq!(record["result"]["inspection"], known["inspection"]);
+    // From now on it judges, with gates too.
+    let rows = run(&workspace, &["predict", "--run", "runs/plain", "data/test/global", "--json", "-q"]);
+    assert!(rows["predictions"][0]["decision"].is_string(), "{rows}");
+    let gate = workspace.command(&["eval", "--run", "runs/plain", "--max-escape", "1", "-q"]).output().unwrap();
+    assert_eq!(gate.status.code(), Some(0));
+    assert!(fs::read_to_string(workspace.path("runs/plain/config.toml")).unwrap().contains("nominal"));
+
+    // The same by going on with a finished run, which trains nothing.
+    workspace.finetune("again", &[]);
+    let weights = fs::read(workspace.path("runs/again/predictions-test.csv")).unwrap();
+    let again = workspace.finetune("again", &[COSTS.as_slice(), &["--resume"]].concat());
+    assert_eq!(again["inspection"], known["inspection"]);
+    assert_eq!(fs::read(workspace.path("runs/again/predictions-test.csv")).unwrap(), weights);
+    let other = ["eval", "--run", "runs/again", "--set", "train.epochs=3"];
+    assert_eq!(workspace.command(&other).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn images_of_another_kind_are_said() {
+    let workspace = Workspace::new();
+    workspace.finetune("part", &[]);
+    let folder = workspace.path("deep");
+    fs::create_dir_all(folder.join("nominal")).unwrap();
+    for (index, file) in textile("test", "nominal").iter().take(6).enumerate() {
+        let grey = image::open(file).unwrap().into_luma8();
+        let deep = image::ImageBuffer::from_fn(grey.width(), grey.height(), |x, y| {
+            image::Luma([u16::from(grey.get_pixel(x, y).0[0]) * 16])
+        });
+        image::DynamicImage::ImageLuma16(deep).save(folder.join(format!("nominal/{index}.png"))).unwrap();
+    }
+    let said = |args: &[&str]| String::from_utf8(workspace.command(args).output().unwrap().stderr).unwrap();
+    let words = "6 of 6 images have 16 bits a channel (no value above 4095, as in 12-bit data), the training images 8";
+    for args in [["predict", "--run", "runs/part", "deep", "-q"], ["eval", "--run", "runs/part", "--data=deep", "-q"]] {
+        assert!(said(&args).contains(words), "{args:?}: {}", said(&args));
+    }
+    assert_eq!(said(&["predict", "--run", "runs/part", "data/test", "-q"]), "");
+    // A run of an older version knows nothing of its images.
+    let mut record = read(&workspace, "runs/part/run.json");
+    record.as_object_mut().unwrap().remove("images");
+    fs::write(workspace.path("runs/part/run.json"), record.to_string()).unwrap();
+    assert_eq!(said(&["predict", "--run", "runs/part", "deep", "-q"]), "");
+}

@@ -187,7 +187,9 @@ fn summary(alike: &Resemblances, confirmed: &[Option<bool>]) -> String {
         text.push_str("\ndistance: as a share of that to the 20th nearest image");
     }
     if pairs.len() > LISTED {
-        text.push_str(&format!("\nthe first {LISTED}, those in two splits before others and the surest first; --json lists all"));
+        text.push_str(&format!(
+            "\nthe first {LISTED}, those in two splits before others and the surest first; --json lists all"
+        ));
     }
     text
 }

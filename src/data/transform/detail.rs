@@ -63,9 +63,8 @@ fn spectrum(image: &RgbImage, side: usize) -> Vec<f32> {
                 .map(|i| luma(*image.get_pixel((left + i % side) as u32, (top + i / side) as u32)) as f32)
                 .collect();
             let mean = values.iter().sum::<f32>() / values.len() as f32;
-            let weighed = |(i, value): (usize, &f32)| {
-                Complex32::new((value - mean) * hann[i % side] * hann[i / side], 0.0)
-            };
+            let weighed =
+                |(i, value): (usize, &f32)| Complex32::new((value - mean) * hann[i % side] * hann[i / side], 0.0);
             let transformed = transform(values.iter().enumerate().map(weighed).collect(), side, &fft);
             power.iter_mut().zip(transformed).for_each(|(sum, value)| *sum += value.norm_sqr());
         }
@@ -103,7 +102,9 @@ mod tests {
     #[test]
     fn a_frequency_is_kept_or_lost_by_the_side_of_the_square() {
         let sides = [squash(100), squash(200), squash(800)];
-        for (cycles, expected) in [((20.0, 0.0), [0.0; 3]), ((80.0, 0.0), [1.0, 0.0, 0.0]), ((0.0, 140.0), [1.0, 1.0, 0.0])] {
+        for (cycles, expected) in
+            [((20.0, 0.0), [0.0; 3]), ((80.0, 0.0), [1.0, 0.0, 0.0]), ((0.0, 140.0), [1.0, 1.0, 0.0])]
+        {
             let found = lost(&waves((800, 600), cycles), &sides).unwrap();
             for (found, expected) in found.iter().zip(expected) {
                 assert!((found - expected).abs() < 0.12, "{cycles:?}: {found} is not {expected}");

@@ -93,12 +93,16 @@ impl From<String> for TableCell {
     }
 }
 
-/// A table that scrolls by itself where it is too wide. The first column names the rows.
+/// Columns that a telephone shows beside each other.
+const NARROW: usize = 4;
+
+/// A table that scrolls by itself where it is too wide, and says so on a narrow screen. The first column names the rows.
 pub(super) fn table(class: &str, header: &[Html], rows: Vec<Vec<TableCell>>) -> Html {
     let head: String = header.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
     let body: Html = rows.into_iter().map(row).collect();
+    let wide = if header.len() > NARROW { "<p class=\"sideways\">This table scrolls sideways.</p>\n" } else { "" };
     Html(format!(
-        "<div class=\"scrolls\" tabindex=\"0\"><table class=\"{class}\">\n<thead><tr>{head}</tr></thead>\n\
+        "{wide}<div class=\"scrolls\" tabindex=\"0\"><table class=\"{class}\">\n<thead><tr>{head}</tr></thead>\n\
          <tbody>\n{body}</tbody>\n</table></div>\n"
     ))
 }

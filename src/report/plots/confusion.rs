@@ -17,8 +17,18 @@ const LARGEST_CELL: i32 = 180;
 /// A cell that still holds a number; only matrices beyond [`LARGEST_SIDE`] have smaller ones.
 const READABLE_CELL: i32 = 36;
 const LARGEST_SIDE: i32 = 2400;
-/// Class names are not drawn beside cells lower than this.
+/// Class names are not drawn beside cells lower than this: the classes are numbered then, and the commonest confusions
+/// named below.
 const LABELLED_CELL: i32 = 16;
+/// Most confusions named, and the columns they stand in.
+const NAMED: usize = 24;
+const COLUMNS: usize = 2;
+/// Height of one of them.
+const LINE: i32 = 40;
+/// Least distance between two numbers at an axis.
+const TICK_DISTANCE: i32 = 120;
+/// Share from which colour is mixed where cells are too small for numbers, so that one image still shows.
+const VISIBLE: f64 = 0.25;
 /// The percentage has room below the count from here on.
 const TWO_LINE_CELL: i32 = 100;
 const LONGEST_NAME: i32 = 360;
@@ -35,11 +45,15 @@ pub(super) struct ConfusionPlot<'a> {
     title: String,
     counts: &'a [Vec<u64>],
     names: Vec<String>,
+    /// The commonest confusions, where names have no room beside the cells.
+    listed: Vec<String>,
     cell: i32,
     name_size: f64,
     count_size: f64,
     /// Whether the names below the columns are too wide to lie flat.
     upright: bool,
+    /// Height of the list below the matrix.
+    list: i32,
     /// The upper left corner of the matrix.
     origin: (i32, i32),
     size: (i32, i32),
@@ -57,13 +71,16 @@ impl<'a> ConfusionPlot<'a> {
         } else {
             classes.iter().map(|class| style::fit(&printable(class), name_size, LONGEST_NAME)).collect()
         };
-        let widest = names.iter().map(|name| style::width(name, name_size)).max().unwrap_or(0);
-        let upright = widest > cell - GAP;
-        let below = if upright { widest } else { name_size as i32 };
+        let listed = if names.is_empty() { commonest(classes, counts) } else { Vec::new() };
+        let numbers = if names.is_empty() { style::width(&k.to_string(), TICK) } else { 0 };
+        let widest = names.iter().map(|name| style::width(name, name_size)).max().unwrap_or(numbers);
+        let upright = !names.is_empty() && widest > cell - GAP;
+        let below = if upright { widest } else { name_size.max(if names.is_empty() { TICK } else { 0.0 }) as i32 };
         let left = MARGIN + LABEL as i32 + 2 * GAP + widest;
         let top = MARGIN + TITLE as i32 + 2 * GAP;
         let right = 3 * GAP + BAR + 3 * GAP + style::width("100 %", TICK) + LABEL as i32 + MARGIN;
-        let bottom = 3 * GAP + below + LABEL as i32 + MARGIN;
+        let list = if listed.is_empty() { 0 } else { LINE * (2 + listed.len().div_ceil(COLUMNS) as i32) };
+        let bottom = 3 * GAP + below + LABEL as i32 + MARGIN + list;
         let title = printable(title);
         let room = (left + side + right).max((style::width(&title, TITLE) + 2 * MARGIN).min(LARGEST_SIDE));
         Self {
@@ -71,6 +88,8 @@ impl<'a> ConfusionPlot<'a> {
             count_size: count_size(counts, cell),
             counts,
             names,
+            listed,
+            list,
             cell,
             name_size,
             upright,
@@ -85,9 +104,18 @@ impl<'a> ConfusionPlot<'a> {
     }
 
     fn draw_cells<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (x, y) = self.origin;
+        if self.cell < READABLE_CELL {
+            // Empty cells are one area: of many classes nearly all are empty.
+            let corners = [(x, y), (x + self.side(), y + self.side())];
+            area.draw(&Rectangle::new(corners, ShapeStyle::from(shade(0.0)).filled()))?;
+        }
         for (row, counts) in self.counts.iter().enumerate() {
             let total: u64 = counts.iter().sum();
             for (column, &count) in counts.iter().enumerate() {
+                if count == 0 && self.cell < READABLE_CELL {
+                    continue;
+                }
                 let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
                 let x = self.origin.0 + column as i32 * self.cell;
                 let y = self.origin.1 + row as i32 * self.cell;
@@ -107,7 +135,9 @@ impl<'a> ConfusionPlot<'a> {
         // A thin line of paper between cells, where they are large enough to spare it.
         let inset = i32::from(self.cell >= READABLE_CELL);
         let corners = [(x + inset, y + inset), (x + self.cell - inset, y + self.cell - inset)];
-        area.draw(&Rectangle::new(corners, ShapeStyle::from(shade(share)).filled()))?;
+        let small = self.cell < LABELLED_CELL;
+        let shown = if small { VISIBLE + (1.0 - VISIBLE) * share } else { share };
+        area.draw(&Rectangle::new(corners, ShapeStyle::from(shade(shown)).filled()))?;
         if self.cell < READABLE_CELL || (count == 0 && self.cell < TWO_LINE_CELL) {
             return Ok(());
         }
@@ -139,10 +169,43 @@ impl<'a> ConfusionPlot<'a> {
         } else {
             style::text(self.name_size, INK, HPos::Center, VPos::Top)
         };
+        if self.names.is_empty() {
+            return self.draw_numbers(area);
+        }
         for (i, name) in self.names.iter().enumerate() {
             let middle = i as i32 * self.cell + self.cell / 2;
             area.draw(&Text::new(name.as_str(), (left, self.origin.1 + middle), beside.clone()))?;
             area.draw(&Text::new(name.as_str(), (self.origin.0 + middle, bottom), below.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// The classes by number, at round distances, and below the matrix the commonest confusions by name.
+    fn draw_numbers<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let classes = self.counts.len() as i32;
+        let apart = |&step: &i32| step * self.cell >= TICK_DISTANCE;
+        let step = [10, 20, 25, 50, 100, 200, 250, 500].into_iter().find(apart).unwrap_or(1000);
+        let numbers = std::iter::once(1).chain((1..).map(|i| i * step).take_while(|&number| number <= classes));
+        for number in numbers {
+            let middle = (number - 1) * self.cell + self.cell / 2;
+            let (x, y) = self.origin;
+            let beside = style::text(TICK, INK, HPos::Right, VPos::Center);
+            area.draw(&Text::new(number.to_string(), (x - GAP, y + middle), beside))?;
+            let below = style::text(TICK, INK, HPos::Center, VPos::Top);
+            area.draw(&Text::new(number.to_string(), (x + middle, y + self.side() + GAP), below))?;
+        }
+        let line = |text: &str, (x, y): (i32, i32)| {
+            area.draw(&Text::new(text.to_owned(), (x, y), style::text(TICK, INK, HPos::Left, VPos::Top)))
+        };
+        let top = self.size.1 - MARGIN - self.list + LINE / 2;
+        if let Some(count) = (!self.listed.is_empty()).then_some(self.listed.len()) {
+            line(&format!("classes are numbered in their order; the {count} commonest confusions:"), (MARGIN, top))?;
+        }
+        let rows = self.listed.len().div_ceil(COLUMNS).max(1);
+        let width = (self.size.0 - 2 * MARGIN) / COLUMNS as i32;
+        for (i, text) in self.listed.iter().enumerate() {
+            let place = (MARGIN + (i / rows) as i32 * width, top + LINE * (1 + (i % rows) as i32));
+            line(&style::fit(text, TICK, width - GAP), place)?;
         }
         Ok(())
     }
@@ -152,9 +215,10 @@ impl<'a> ConfusionPlot<'a> {
         let title = style::text(TITLE, INK, HPos::Center, VPos::Top);
         area.draw(&Text::new(self.title.as_str(), (self.size.0 / 2, MARGIN), title))?;
         let columns = style::text(LABEL, INK, HPos::Center, VPos::Bottom);
-        area.draw(&Text::new("predicted class", (centre, self.size.1 - MARGIN), columns))?;
+        area.draw(&Text::new("predicted class", (centre, self.size.1 - MARGIN - self.list), columns))?;
         let rows = style::upward(LABEL, INK, HPos::Center, VPos::Center);
-        let widest = self.names.iter().map(|name| style::width(name, self.name_size)).max().unwrap_or(0);
+        let numbers = || style::width(&self.counts.len().to_string(), TICK);
+        let widest = self.names.iter().map(|name| style::width(name, self.name_size)).max().unwrap_or_else(numbers);
         let x = self.origin.0 - widest - 3 * GAP - LABEL as i32 / 2;
         area.draw(&Text::new("true class", (x, middle), rows))
     }
@@ -191,6 +255,24 @@ impl Picture for ConfusionPlot<'_> {
         self.draw_titles(area)?;
         self.draw_bar(area)
     }
+}
+
+/// The commonest confusions in words, with the numbers of their classes.
+fn commonest(classes: &[String], counts: &[Vec<u64>]) -> Vec<String> {
+    let wrong = counts.iter().enumerate().flat_map(|(truth, row)| {
+        row.iter()
+            .enumerate()
+            .filter(move |&(other, &n)| other != truth && n > 0)
+            .map(move |(other, &n)| (n, truth, other))
+    });
+    let mut wrong: Vec<(u64, usize, usize)> = wrong.collect();
+    wrong.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    let named = |class: usize| format!("{} {}", class + 1, printable(&classes[class]));
+    wrong
+        .into_iter()
+        .take(NAMED)
+        .map(|(n, truth, other)| format!("{n} x  {} taken for {}", named(truth), named(other)))
+        .collect()
 }
 
 /// The height at which the longest count fits into a cell.

@@ -12,7 +12,7 @@ use plotters::style::{Color, RGBColor, ShapeStyle};
 use super::lines::Chart;
 use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
 use super::{Drawn, Picture};
-use crate::metrics::{Reliability, ReliabilityBin};
+use crate::metrics::{ECE_BINS, Reliability, ReliabilityBin};
 use crate::report::printable;
 
 const SIZE: (u32, u32) = (1720, 1180);
@@ -44,7 +44,7 @@ impl Picture for ReliabilityPlot<'_> {
         let centred = |size, color| style::text(size, color, HPos::Center, VPos::Center);
         let title = style::fit(&printable(self.title), TITLE, width - 80);
         header.draw(&Text::new(title, (width / 2, 44), centred(TITLE, INK)))?;
-        let said = "bars: share that is right, with its 95 % interval; ring: mean confidence; dashed: the two agree";
+        let said = "bars: share that is right, with its 95 % interval; ring: mean confidence; dashed: the two agree; hatched: no images";
         header.draw(&Text::new(said, (width / 2, 100), centred(TICK, GREY)))?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
         draw_side(&left, "as the model gives it", &self.reliability.before)?;
@@ -76,6 +76,7 @@ fn draw_side<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: 
 
 fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
     let mut chart = panel(area, (name, ""), (101.5, 6, "accuracy, %"))?;
+    chart.draw_series(empty(bins).flat_map(|bin| hatched(bin, 100.0)))?;
     chart.draw_series(bins.iter().map(|bin| bar(bin, 100.0 * bin.accuracy, BLUE)))?;
     chart.draw_series(DashedLineSeries::new([(0.0, 0.0), (100.0, 100.0)], 8, 8, GREY.stroke_width(3)))?;
     for bin in bins {
@@ -97,6 +98,7 @@ fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, 
 fn draw_counts<B: DrawingBackend>(area: &DrawingArea<B, Shift>, bins: &[ReliabilityBin]) -> Drawn<B> {
     let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1) as f64;
     let mut chart = panel(area, ("", "confidence, %"), (1.08 * most, 3, "images"))?;
+    chart.draw_series(empty(bins).flat_map(|bin| hatched(bin, 1.08 * most)))?;
     chart.draw_series(bins.iter().map(|bin| bar(bin, bin.count as f64, GREY))).map(|_| ())
 }
 
@@ -138,6 +140,24 @@ fn panel<'a, B: DrawingBackend>(
         .y_desc(upwards)
         .draw()?;
     Ok(chart)
+}
+
+/// The places of the bins without images.
+fn empty(bins: &[ReliabilityBin]) -> impl Iterator<Item = usize> {
+    let taken = |bin: usize| bins.iter().any(|found| (found.above * ECE_BINS as f64).round() as usize == bin);
+    (0..ECE_BINS).filter(move |&bin| !taken(bin))
+}
+
+/// Faint lines across an empty bin: a bar of no height would say that nothing was right there.
+fn hatched(bin: usize, top: f64) -> impl Iterator<Item = PathElement<(f64, f64)>> {
+    const LINES: usize = 24;
+    let [left, right] = [bin, bin + 1].map(|edge| 100.0 * edge as f64 / ECE_BINS as f64);
+    let rise = top / LINES as f64;
+    let line = move |i: usize| {
+        let low = i as f64 * rise;
+        PathElement::new([(left + INSET, low), (right - INSET, low + rise)], FAINT.stroke_width(2))
+    };
+    (0..LINES).map(line)
 }
 
 /// A bar over the confidences of a bin.

@@ -94,9 +94,23 @@ fn nothing_to_draw_is_refused() {
 
 #[test]
 fn matrices_of_any_size() {
-    for k in [1, 3, 10, 50, 120] {
+    for k in [1, 3, 10, 26, 50, 120] {
         saved(&format!("confusion-{k}"), |stem| save_confusion(stem, "test, 90 images", &names(k), &matrix(k, 30)));
     }
+}
+
+#[test]
+fn six_hundred_classes_are_a_small_file_that_names_the_commonest_confusions() {
+    let mut counts = vec![vec![0; 600]; 600];
+    for (class, row) in counts.iter_mut().enumerate() {
+        row[class] = 9;
+        row[(class * 7 + 3) % 600] += 1 + class as u64 % 4;
+    }
+    counts[17][400] = 40;
+    let svg = saved("confusion-600", |stem| save_confusion(stem, "test, 9000 images", &names(600), &counts));
+    assert!(svg.len() < 400_000, "{} bytes", svg.len());
+    assert!(svg.contains("40 x  18 class 17 taken for 401 class 400"), "the commonest by name");
+    assert!(svg.matches("</text>").count() > 40 && svg.contains("600</text>") || svg.contains("600\n</text>"));
 }
 
 #[test]
@@ -338,6 +352,20 @@ fn a_sheet_shows_every_thumbnail_in_its_place() {
     // Enlarged by a whole factor, reduced, a sliver of one pixel, as it is.
     assert_eq!([1, 2, 3, 4].map(area), [80 * 80, 100 * 40, 100, 100 * 100]);
     assert!(png.enumerate_pixels().all(|(x, y, pixel)| (x > 8 && y > 8) || pixel.0 == [255; 3]));
+}
+
+#[test]
+fn rows_of_a_sheet_stand_in_columns() {
+    let rows = (0..10).map(|i| SheetRow { heading: format!("pair {i}"), thumbnails: vec![thumbnail(90, 90, i); 2] });
+    let sheet = Sheet { title: "10 of 10 pairs".into(), side: 100, columns: 4, rows: rows.collect() };
+    let fresh = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os("VITADAPT_PLOTS").map_or(fresh.path().to_path_buf(), Into::into);
+    save_sheet(&folder.join("sheets/columns.png"), &sheet).unwrap();
+    let png = image::open(folder.join("sheets/columns.png")).unwrap().into_rgb8();
+    assert!(png.width() > 800 && png.height() < 600, "{:?}", png.dimensions());
+    let first = |shade: u8| png.enumerate_pixels().find(|(.., pixel)| pixel.0 == [shade, 0, 200]).unwrap();
+    assert!((0..10).all(|i| png.pixels().filter(|pixel| pixel.0 == [i, 0, 200]).count() == 2 * 90 * 90));
+    assert!(first(0).1 == first(3).1 && first(0).0 < first(1).0 && first(4).1 > first(0).1 && first(4).0 == first(0).0);
 }
 
 #[test]

@@ -48,6 +48,6 @@ pub(super) fn reliability(page: &RunPage) -> Html {
         return note("The model gives no finite numbers, so there are no probabilities to assess.");
     }
     let text = "Bars: the share of answers that is right, with its 95 % interval, by the probability that the model gives them. \
-                Ring: the mean probability. On the dashed line the two agree.";
+                Ring: the mean probability. On the dashed line the two agree. Hatched: no images.";
     Html::markup(format!("{}<div class=\"pair\">{drawn}</div>", note(text)))
 }
