@@ -12,10 +12,10 @@ const START: u64 = 1 << 16;
 
 /// Marks the entries whose bytes are those of another one; the number of files that are copies of an earlier one.
 ///
-/// Sizes are compared first, then the starts, so that few files are read whole. A file that cannot be read is like no
-/// other here; what is wrong with it is said when it is decoded.
+/// Sizes are compared first, then the starts, so that few files are read whole. A file that is empty or cannot be
+/// read is like no other here; what is wrong with it is said when it is decoded.
 pub(super) fn mark(entries: &mut [Entry]) -> usize {
-    let size = |entry: &Entry| std::fs::metadata(&entry.path).map(|found| found.len()).ok();
+    let size = |entry: &Entry| std::fs::metadata(&entry.path).ok().map(|found| found.len()).filter(|&bytes| bytes > 0);
     let start = |entry: &Entry| start(&entry.path).ok();
     let whole = |entry: &Entry| decode::read(&entry.path).map(|bytes| <[u8; 32]>::from(Sha256::digest(bytes))).ok();
     let all: Vec<usize> = (0..entries.len()).collect();

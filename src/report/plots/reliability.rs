@@ -76,7 +76,7 @@ fn draw_side<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: 
 
 fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
     let mut chart = panel(area, (name, ""), (101.5, 6, "accuracy, %"))?;
-    chart.draw_series(empty(bins).flat_map(|bin| hatched(bin, 100.0)))?;
+    chart.draw_series(empty(bins).flat_map(|bin| hatched(bin, 100.0, 24)))?;
     chart.draw_series(bins.iter().map(|bin| bar(bin, 100.0 * bin.accuracy, BLUE)))?;
     chart.draw_series(DashedLineSeries::new([(0.0, 0.0), (100.0, 100.0)], 8, 8, GREY.stroke_width(3)))?;
     for bin in bins {
@@ -98,7 +98,7 @@ fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, 
 fn draw_counts<B: DrawingBackend>(area: &DrawingArea<B, Shift>, bins: &[ReliabilityBin]) -> Drawn<B> {
     let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1) as f64;
     let mut chart = panel(area, ("", "confidence, %"), (1.08 * most, 3, "images"))?;
-    chart.draw_series(empty(bins).flat_map(|bin| hatched(bin, 1.08 * most)))?;
+    chart.draw_series(empty(bins).flat_map(|bin| hatched(bin, 1.08 * most, 8)))?;
     chart.draw_series(bins.iter().map(|bin| bar(bin, bin.count as f64, GREY))).map(|_| ())
 }
 
@@ -149,15 +149,14 @@ fn empty(bins: &[ReliabilityBin]) -> impl Iterator<Item = usize> {
 }
 
 /// Faint lines across an empty bin: a bar of no height would say that nothing was right there.
-fn hatched(bin: usize, top: f64) -> impl Iterator<Item = PathElement<(f64, f64)>> {
-    const LINES: usize = 24;
+fn hatched(bin: usize, top: f64, lines: usize) -> impl Iterator<Item = PathElement<(f64, f64)>> {
     let [left, right] = [bin, bin + 1].map(|edge| 100.0 * edge as f64 / ECE_BINS as f64);
-    let rise = top / LINES as f64;
+    let rise = top / lines as f64;
     let line = move |i: usize| {
         let low = i as f64 * rise;
         PathElement::new([(left + INSET, low), (right - INSET, low + rise)], FAINT.stroke_width(2))
     };
-    (0..LINES).map(line)
+    (0..lines).map(line)
 }
 
 /// A bar over the confidences of a bin.
