@@ -5,7 +5,7 @@
 #   docs/slurm-compare.sh --gpus=1 --time=4:00:00 -- --config my.toml --seeds 3
 #
 # VITADAPT names the program (vitadapt). Everything is relative to the folder in which this is started, which all nodes
-# have to see. Starting it again is harmless: finished trainings end at once, interrupted ones go on.
+# have to see. Starting it again is harmless: finished training runs end at once, interrupted ones go on.
 set -euo pipefail
 program=${VITADAPT:-vitadapt}
 

@@ -67,7 +67,7 @@ impl Readout {
     }
 }
 
-/// A point between layers.
+/// A point between two segments, named by what is found there: what frozen layers leave, and trained ones read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -80,6 +80,16 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// What a segment reads, in a backbone of `depth` blocks.
+    pub fn before(segment: Segment, depth: usize) -> Self {
+        match segment {
+            Segment::Embed => Self::Pixels,
+            Segment::Block(block) => Self::Block(block),
+            Segment::Pool => Self::Block(depth),
+            Segment::Head => Self::Features(Readout::POOL),
+        }
+    }
+
     /// The shape of one image's values at this point.
     pub fn shape(self, spec: &VitSpec) -> Vec<usize> {
         match self {

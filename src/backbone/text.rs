@@ -27,8 +27,6 @@ pub struct TextTower {
     pub logit_scale: f32,
     /// Added to the scaled cosine (`SigLIP`).
     pub logit_bias: Option<f32>,
-    /// The library's name.
-    pub family: &'static str,
 }
 
 impl TextTower {
@@ -86,7 +84,7 @@ impl TextTower {
         };
         let logit_scale = scalar("logit_scale")?.unwrap_or(INITIAL_LOGIT_SCALE);
         let logit_bias = scalar("logit_bias")?;
-        Ok(Self { spec, preparation, params, logit_scale, logit_bias, family: format.name() })
+        Ok(Self { spec, preparation, params, logit_scale, logit_bias })
     }
 }
 

@@ -58,11 +58,6 @@ impl Cache {
         Self { folder: settings.dir.clone(), max_bytes: settings.max_bytes }
     }
 
-    /// The most bytes it may hold.
-    pub fn max_bytes(&self) -> u64 {
-        self.max_bytes
-    }
-
     /// The rows of `keys`, each of `width` values. Those not stored are computed: `compute` receives the positions of the
     /// missing keys and passes on their rows in that order.
     ///

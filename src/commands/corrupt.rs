@@ -51,7 +51,7 @@ fn flaws(name: &str) -> std::result::Result<Flaws, String> {
     let names = names();
     Err(match closest(name, names.iter().copied()) {
         Some(meant) => format!("did you mean {meant}?"),
-        None => format!("known are all, {}", names.join(", ")),
+        None => format!("give all, or some of {}", names.join(", ")),
     })
 }
 

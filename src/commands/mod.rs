@@ -145,7 +145,7 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
     }
 }
 
-/// The result of a run, and for people what it does to parts and, after a training, how each class fared.
+/// The result of a run, and for people what it does to parts and, after a training run, how each class fared.
 fn print_completed(completed: &Completed, console: &Console) -> Result<()> {
     let Completed { result, evaluation, .. } = completed;
     console.output(result, || {

@@ -67,7 +67,7 @@ pub struct TrainSettings {
     #[schemars(range(min = 0.0, max = 100.0), extend("default" = 0, "x-on" = 1.0), transform = forms::switch)]
     pub cutmix: f64,
     /// Decay of a moving average of the parameters, which is what is validated and kept; 0 or false = off, true =
-    /// 0.9998. It warms up, so that short trainings can use it too.
+    /// 0.9998. It warms up, so that short training runs can use it too.
     // The decay of FT-CLIP (Dong et al. 2022).
     #[serde(deserialize_with = "forms::positive", serialize_with = "forms::write_off_or")]
     #[schemars(

@@ -194,8 +194,7 @@ impl ManifestReader<'_> {
         let field = |column: usize| row.get(column).unwrap_or_default();
         let optional = |column: Option<usize>| column.map(field).map(str::trim).filter(|value| !value.is_empty());
         if row.len() != columns.count {
-            let what =
-                format!("has not the same number of columns as the header: {}, not {}", row.len(), columns.count);
+            let what = format!("has another number of columns than the header: {}, not {}", row.len(), columns.count);
             return Err(Flaw { kind: "with another number of columns", what });
         }
         let written = field(columns.path);

@@ -58,7 +58,7 @@ fn broken_tables_are_refused() {
         (b"path label\n1.png a\n", "separated by commas"),
         (b"path,label,label\n1.png,a,a\n", "label occurs twice"),
         (b"path,label\n", "lists no images"),
-        (b"path,label\n1.png\n", "line 2: has not the same number of columns as the header: 1, not 2"),
+        (b"path,label\n1.png\n", "line 2: has another number of columns than the header: 1, not 2"),
         (b"path,label\n1.png,\xff\n", "line 2 is not UTF-8"),
         (b"p\0a\0t\0h\0", "zero bytes"),
         (b"path,label,groups\n1.png,a,g\n", "unknown column \"groups\": did you mean group?"),

@@ -1,4 +1,4 @@
-//! What a training will take, in words, before it starts; and how its steps are cut so that it fits.
+//! What a training run will take, in words, before it starts; and how its steps are cut so that it fits.
 
 use super::device;
 use super::frozen;
@@ -14,7 +14,7 @@ use crate::train::forecast::{Images, Layers, Texts, Workload, product_rate};
 use crate::train::trainer::rounds;
 use candle_core::Device;
 
-/// Sizes of a training that are known before anything runs.
+/// Sizes of a training run that are known before anything runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     /// Trainable values, and all values.
@@ -25,7 +25,7 @@ pub struct Sizes {
     pub texts: Option<Texts>,
 }
 
-/// Estimates memory and time of a training from `stage` on, and chooses its micro-batches.
+/// Estimates memory and time of a training run from `stage` on, and chooses its micro-batches.
 ///
 /// # Errors
 /// When the device fails.

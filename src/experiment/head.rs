@@ -1,5 +1,5 @@
 //! The head of a model: how it makes logits, and with it which parameters of the whole model are trainable. It is decided
-//! here for trainings, for probes, for runs that are opened again, and for the plan that `check` shows.
+//! here for training runs, for probes, for runs that are opened again, and for the plan that `check` shows.
 
 use crate::backbone::{Layer, ParamName, Params, Readout, Shapes, VitSpec};
 use crate::config::{PromptModality, Settings, StrategySettings, VisualPromptSettings};

@@ -1,4 +1,4 @@
-//! Learnt prompts: what a training means by them, and the text side that it needs.
+//! Learnt prompts: what a training run means by them, and the text side that it needs.
 
 use super::session::Session;
 use super::texts;

@@ -77,7 +77,7 @@ impl ReferenceFeatures {
         match passing {
             None => console.detail("no validation images: distances to the training images have no threshold"),
             Some((_, share)) if share < settings.quantile => console.detail(format!(
-                "unknown   {chosen_on} validation images vouch for {} of known images passing, not for {}",
+                "unknown   {chosen_on} validation images can show that {} of known images pass, not {}",
                 percent(share),
                 percent(settings.quantile)
             )),

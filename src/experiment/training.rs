@@ -1,4 +1,4 @@
-//! A training under way: what frozen layers make of the images, the loop, the scores of the best epoch.
+//! A training run under way: what frozen layers make of the images, the loop, the scores of the best epoch.
 
 mod find_lr;
 mod head_start;
@@ -222,7 +222,7 @@ impl Training {
         let saved = self.checkpoints.load::<Progress>("last")?;
         if let Some(saved) = &saved {
             for damage in damage {
-                console.warn(format!("{damage}: going on from the one before it, at step {}", saved.state.step));
+                console.warn(format!("{damage}: continuing from the one before it, at step {}", saved.state.step));
             }
         }
         Ok(saved)

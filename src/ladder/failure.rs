@@ -23,7 +23,7 @@ impl RunFailure {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         let said = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);
         let reason = match (killed_by(status), status.code()) {
-            (Some(9), _) => "was killed (signal 9), as systems do that run out of memory".into(),
+            (Some(9), _) => "was killed (signal 9), as happens when the system runs out of memory".into(),
             (Some(signal), _) => format!("was killed by signal {signal}"),
             (None, Some(code)) => said.unwrap_or_else(|| format!("ended with exit code {code}; see {}", log.display())),
             (None, None) => "ended for an unknown reason".into(),

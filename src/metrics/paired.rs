@@ -1,4 +1,4 @@
-//! Whether classifiers that answered the same images differ by more than chance, and how far trainings scatter.
+//! Whether classifiers that answered the same images differ by more than chance, and how far training runs scatter.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 

@@ -123,11 +123,11 @@ fn check(grid: &[f64], stopping: Stopping) -> Result<()> {
         return Err(Error::usage_hint(format!("C = {c} is out of range"), format!("between {low:e} and {high:e}")));
     }
     if grid.windows(2).any(|pair| pair[0] >= pair[1]) {
-        return Err(Error::usage_hint("the values of C do not ascend", "sort them and name each once"));
+        return Err(Error::usage_hint("the values of C are not in ascending order", "sort them and name each once"));
     }
     if !TOLERANCE_RANGE.contains(&stopping.tolerance) {
         let (low, high) = (TOLERANCE_RANGE.start(), TOLERANCE_RANGE.end());
-        let message = format!("a tolerance of {} cannot be kept", stopping.tolerance);
+        let message = format!("a tolerance of {} cannot be met", stopping.tolerance);
         return Err(Error::usage_hint(message, format!("between {low:e} and {high}")));
     }
     Ok(())

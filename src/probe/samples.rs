@@ -72,11 +72,6 @@ impl<'a> Samples<'a> {
         &self.labels
     }
 
-    /// The names of the classes (K).
-    pub fn names(&self) -> &'a [String] {
-        self.names
-    }
-
     /// The number of samples.
     #[allow(clippy::len_without_is_empty, reason = "never empty by construction")]
     pub fn len(&self) -> usize {

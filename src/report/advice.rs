@@ -76,7 +76,7 @@ impl Advice<'_> {
         let mistakes = (images as f64 * (1.0 - accuracy)).round() as usize;
         if self.scored.is_some() && mistakes == 0 {
             return format!(
-                "all {images} images are classified right: no training can gain on them, test on more images"
+                "all {images} images are classified right: training cannot improve on that, test on more images"
             );
         }
         if self.scored.is_some() && (mistakes <= FEW_MISTAKES.0 || mistakes as f64 <= FEW_MISTAKES.1 * images as f64) {
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn nothing_is_left_to_gain_at_100_percent() {
         let all = advice(None, &evaluation([30, 30], [30, 30], false));
-        assert_eq!(all, "all 60 images are classified right: no training can gain on them, test on more images");
+        assert_eq!(all, "all 60 images are classified right: training cannot improve on that, test on more images");
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Forecast {
             _ => String::new(),
         };
         Some(format!(
-            "this may not fit into memory: about {} needed, {} free. Less takes {checkpointing}a smaller \
+            "this may not fit into memory: about {} needed, {} free. To need less: {checkpointing}a smaller \
              model.image_size, strategy.kind = \"partial\" or \"lora\", or a smaller backbone",
             mebibytes(self.memory.total()),
             self.free_bytes.map_or("an unknown amount".into(), mebibytes)

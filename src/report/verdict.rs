@@ -40,7 +40,7 @@ const FEWEST_OF_CLASS: u64 = 5;
 /// Missed classes that are named.
 const NAMED: usize = 3;
 
-/// What can be said of a training, from the gravest to the mildest.
+/// What can be said of a training run, from the gravest to the mildest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// It does no better than chance on images that it was not trained on.
@@ -86,7 +86,7 @@ pub struct Evidence<'a> {
     pub test: Option<&'a Evaluation>,
 }
 
-/// The judgement of a training.
+/// The judgement of a training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// All that holds, the gravest first; never empty.
@@ -113,7 +113,7 @@ impl Verdict {
 }
 
 impl<'a> Evidence<'a> {
-    /// Of a training at its end, and of the model that it leaves.
+    /// Of a training run at its end, and of the model that it leaves.
     pub fn new(progress: &'a Progress, val: Option<&'a Evaluation>, test: Option<&'a Evaluation>) -> Self {
         let best_epoch = progress.early_stop.best_epoch();
         Self { epochs: &progress.history, best_epoch, history: &progress.validation, val, test }

@@ -11,7 +11,7 @@ mod lora;
 mod partial;
 mod prompt;
 
-use crate::backbone::{Lora, ParamName, Readout, Role, Segment, Shapes, Stage};
+use crate::backbone::{Lora, ParamName, Role, Segment, Shapes, Stage};
 use crate::config::StrategySettings;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,12 +103,7 @@ impl Plan {
             depth,
             unfreeze: 0,
             first_block: blocks.first().copied().unwrap_or(depth),
-            frozen_until: match lowest {
-                Segment::Embed => Stage::Pixels,
-                Segment::Block(block) => Stage::Block(block),
-                Segment::Pool => Stage::Block(depth),
-                Segment::Head => Stage::Features(Readout::POOL),
-            },
+            frozen_until: Stage::before(lowest, depth),
             blocks,
             lora,
         })
@@ -162,6 +157,7 @@ pub fn drop_path_rates(rate: f64, depth: usize, first_block: usize) -> Vec<f64> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbone::Readout;
     use crate::config::{BlockChoice, LoraSettings, LoraTarget};
 
     const NAMES: &[(&str, &[usize])] = &[

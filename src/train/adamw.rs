@@ -133,7 +133,7 @@ fn take(tensors: &mut BTreeMap<String, Tensor>, kind: &str, name: &str, shape: &
     let key = format!("{kind}.{name}");
     match tensors.remove(&key) {
         Some(saved) if saved.shape() == shape => Ok(saved),
-        _ => candle_core::bail!("the saved optimiser state has no fitting {key:?}"),
+        _ => candle_core::bail!("the saved optimiser state has no matching {key:?}"),
     }
 }
 

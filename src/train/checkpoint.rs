@@ -112,7 +112,7 @@ impl Checkpoints {
         if name == LAST { Ok(()) } else { remove_folder(&old) }
     }
 
-    /// Removes what only a training under way needs: the `last` before the last.
+    /// Removes what only a training run under way needs: the `last` before the last.
     ///
     /// # Errors
     /// When the system refuses.

@@ -64,7 +64,7 @@ impl Average {
         for (name, average) in &mut self.values {
             match tensors.get(&format!("{PREFIX}{name}")) {
                 Some(saved) if saved.shape() == average.shape() => *average = saved.to_device(average.device())?,
-                _ => candle_core::bail!("the saved state has no fitting average of {name:?}"),
+                _ => candle_core::bail!("the saved state has no matching average of {name:?}"),
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a training will take, before it starts: memory by what holds it, and time.
+//! What a training run will take, before it starts: memory by what holds it, and time.
 //!
 //! The counts follow what is saved for the backward pass, in values a token; [`Layers`] tells how a block is computed. Of
 //! one that runs on plain values it is what enters, q, k and v, the attended values, their sum with the input and the
@@ -52,7 +52,7 @@ impl Layers {
     }
 }
 
-/// A training, in numbers.
+/// A training run, in numbers.
 #[derive(Debug, Clone)]
 pub struct Workload<'a> {
     /// The architecture.
@@ -91,7 +91,7 @@ pub struct Workload<'a> {
     pub texts: Option<Texts>,
 }
 
-/// How many images a training has.
+/// How many images a training run has.
 #[derive(Debug, Clone, Copy)]
 pub struct Images {
     /// To train on.
@@ -163,7 +163,7 @@ impl Memory {
 }
 
 impl Workload<'_> {
-    /// The peak of a training whose steps are cut into `micro_batches`.
+    /// The peak of a training run whose steps are cut into `micro_batches`.
     pub fn memory(&self, micro_batches: usize) -> Memory {
         let (trainable, all) = (self.parameters.0 as u64, self.parameters.1 as u64);
         let half = if self.computation.precision == Precision::F32 { 0 } else { 2 };

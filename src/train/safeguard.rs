@@ -58,7 +58,7 @@ impl Safeguard {
                 Err(error) if is_out_of_memory(&error) && micro_batches < images => {
                     self.micro_batches = (2 * micro_batches).min(images);
                     say(&format!(
-                        "out of device memory with {} images at a time: going on with {}",
+                        "out of device memory with {} images at a time: continuing with {}",
                         images.div_ceil(micro_batches),
                         images.div_ceil(self.micro_batches)
                     ));
@@ -137,7 +137,7 @@ mod tests {
         assert!(result.is_ok());
         assert_eq!((tried.take(), guard.micro_batches), (vec![1, 2, 4, 6], 6));
         assert_eq!(said.len(), 3);
-        assert_eq!(said[0], "out of device memory with 6 images at a time: going on with 3");
+        assert_eq!(said[0], "out of device memory with 6 images at a time: continuing with 3");
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub struct ValidationHistory {
     recent: Vec<ImageScores>,
 }
 
-/// Epochs that show whether a training still improves.
+/// Epochs that show whether a training run still improves.
 const RECENT: usize = 4;
 
 impl ValidationHistory {

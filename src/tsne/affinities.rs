@@ -31,25 +31,10 @@ impl Affinities {
         Self::joint(neighbors, &conditional)
     }
 
-    /// Number of points.
-    pub fn len(&self) -> usize {
-        self.starts.len() - 1
-    }
-
-    /// Whether there are no points.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The neighbours of point `i` in P, ascending, and their probabilities.
     pub fn row(&self, i: usize) -> (&[u32], &[f32]) {
         let row = self.starts[i]..self.starts[i + 1];
         (&self.columns[row.clone()], &self.values[row])
-    }
-
-    /// All values that are not zero.
-    pub fn values(&self) -> &[f32] {
-        &self.values
     }
 
     /// (C + Cᵀ) / 2N of the conditional probabilities C.

@@ -66,7 +66,7 @@ fn mistakes(classes: &[String], n: usize) -> Mistakes {
     Mistakes { split: "test".into(), wrong: n + 4, total: 90, shown: (0..n).map(mistake).collect(), without_heat: None }
 }
 
-/// The page of a training with `k` classes and `n` shown mistakes.
+/// The page of a training run with `k` classes and `n` shown mistakes.
 pub fn run_page(k: usize, n: usize) -> RunPage {
     let classes = classes(k);
     let (test, val) = (evaluation("test", &classes), evaluation("val", &classes));

@@ -77,7 +77,7 @@ fn finished_runs_are_kept_and_changed_ones_made_again() {
 
     let again = workspace.command(&args(&[&["--json"], extra.as_slice()].concat())).output().unwrap();
     assert_eq!(json(&again), first);
-    assert_eq!(stderr(&again).matches("finished before").count(), 8, "{}", stderr(&again));
+    assert_eq!(stderr(&again).matches("already finished").count(), 8, "{}", stderr(&again));
     assert_eq!(runs(&workspace), there, "nothing was run again");
 
     // The head's rate is part of every run, so all are made again, and nothing is lost.

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 /// fit; below it varies with how far decoding runs ahead of the training.
 const SHARE: RangeInclusive<f64> = 0.7..=1.25;
 
-/// Forecast and measured peak of a training, in bytes: each in a process of its own.
+/// Forecast and measured peak of a training run, in bytes: each in a process of its own.
 fn peak(workspace: &Workspace, name: &str, sets: &[&str]) -> (f64, f64) {
     let mut args = vec!["model.image_size=112", "train.batch_size=16", "run.decode_threads=2"];
     args.extend_from_slice(sets);

@@ -1,4 +1,4 @@
-//! `vitadapt check`: everything that would stop or spoil a training, found before one begins.
+//! `vitadapt check`: everything that would stop or spoil a training run, found before one begins.
 //!
 //! Each part of the check is one file that gives a [`Section`]; a part that fails is a problem among the others, so that
 //! all are reported at once.
@@ -75,7 +75,7 @@ impl Section {
 #[derive(Default)]
 struct Report {
     sections: Vec<Section>,
-    /// What would stop a training.
+    /// What would stop a training run.
     problems: Vec<Error>,
     /// What may spoil it.
     warnings: Vec<String>,
@@ -103,7 +103,7 @@ impl Report {
         };
         parts.extend(listed("problems", self.problems.iter().map(with_hint).collect()));
         if self.problems.is_empty() {
-            parts.push("nothing stops a training".into());
+            parts.push("nothing stops a training run".into());
         }
         parts.join("\n\n")
     }
@@ -119,7 +119,7 @@ impl Report {
         Value::Object(object)
     }
 
-    /// Prints everything, then fails if a training would. Problems of the data decide the exit code before others.
+    /// Prints everything, then fails if a training run would. Problems of the data decide the exit code before others.
     fn finish(self, console: &Console) -> Result<()> {
         console.output(&self.json(), || self.text(console.is_quiet()))?;
         let count = self.problems.len();
@@ -129,7 +129,7 @@ impl Report {
             return Err(first);
         }
         let what = if count == 1 { "1 problem stops".into() } else { format!("{count} problems stop") };
-        Err(DataError::Invalid { message: format!("{what} a training"), hint: None }.into())
+        Err(DataError::Invalid { message: format!("{what} a training run"), hint: None }.into())
     }
 }
 
@@ -142,7 +142,7 @@ fn message(error: &Error) -> String {
 /// Checks, lists, draws.
 ///
 /// # Errors
-/// A data error when the data would stop a training; else the first other problem. All are printed before.
+/// A data error when the data would stop a training run; else the first other problem. All are printed before.
 pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
     if let Some(run) = &args.run {
         return labels::run(run, args, console);

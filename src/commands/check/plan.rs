@@ -1,4 +1,4 @@
-//! The plan of a training: what is trainable, the memory and the time it takes, and what to change if that does not fit.
+//! The plan of a training run: what is trainable, the memory and the time it takes, and what to change if that does not fit.
 
 use super::{Report, Section};
 use crate::backbone::{Params, Readout, VitSpec};

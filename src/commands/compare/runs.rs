@@ -57,7 +57,7 @@ pub fn all(runs: &[PlannedRun], provenance: &Provenance, folder: &Path, console:
         let place = format!("{:>width$}/{}", index + 1, runs.len(), width = runs.len().to_string().len());
         let state = run.state(Some(provenance));
         if let RunState::Finished(_) = state {
-            console.info(format!("{place}  {}: finished before", run.name));
+            console.info(format!("{place}  {}: already finished", run.name));
         } else {
             console.info(format!("{place}  {}{}", run.name, intention(&state)));
             let log = logs.join(format!("{}.log", run.name));

@@ -49,12 +49,13 @@ impl Page<'_> {
         let pictures = self.pictures(&samples, shown.iter().map(|row| row.path.as_str()).collect());
         let lost = pictures.iter().filter(|picture| picture.is_none()).count();
         if lost > 0 {
-            console
-                .warn(format!("{lost} of the images that were classified wrongly cannot be read: the page lacks them"));
+            console.warn(format!(
+                "{lost} of the images that were classified wrongly cannot be read and are missing from the page"
+            ));
         }
         let (mut looked, without_heat) = match self.look(&pictures, console) {
             Ok(looked) => (looked, None),
-            Err(error) => (HashMap::new(), Some(format!("Where the model looked cannot be told: {error}"))),
+            Err(error) => (HashMap::new(), Some(format!("Where the model looked cannot be shown: {error}"))),
         };
         let small = self.small_pictures(&samples, looked.values());
         let class = |label: usize| predictions.classes.get(label).cloned().unwrap_or_default();
@@ -117,7 +118,7 @@ impl Page<'_> {
         let extractor = self.session.extractor(self.params, Stage::Features(self.readout))?;
         let looks = extractor.rollout(self.readout, &inputs)?;
         let mut neighbors = self.neighbors(&looks, extractor.width()).unwrap_or_else(|error| {
-            console.warn(format!("the page lacks the training images that are like the mistakes: {error}"));
+            console.warn(format!("the page has no training images beside the mistakes: {error}"));
             Vec::new()
         });
         neighbors.resize(found.len(), Vec::new());
