@@ -23,7 +23,7 @@ use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::StopRequest;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::fit::Ending;
-use crate::train::forecast::{Images, Texts};
+use crate::train::forecast::{ImageCounts, Texts};
 use crate::train::soup::clear_ingredients;
 use std::time::Instant;
 
@@ -113,7 +113,7 @@ impl Ready {
         let Self { session, plan, images, model, texts } = self;
         let sizes = Sizes {
             parameters: (record.trainable_parameters, record.total_parameters),
-            images: Images { train: record.data.train, val: record.data.val, test: record.data.test },
+            images: ImageCounts { train: record.data.train, val: record.data.val, test: record.data.test },
             texts: model.directions().map(|directions| Texts::of(directions.prompts())),
         };
         let trained = (&session.backbone.spec, &plan, model.spec().stage);

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::nn::workers::Workers;
 use crate::report::Forecast;
 use crate::strategy::Plan;
-use crate::train::forecast::{Images, Layers, Texts, Workload, product_rate};
+use crate::train::forecast::{ImageCounts, Layers, Texts, Workload, product_rate};
 use crate::train::trainer::rounds;
 use candle_core::Device;
 
@@ -20,7 +20,7 @@ pub struct Sizes {
     /// Trainable values, and all values.
     pub parameters: (usize, usize),
     /// Images by what they are for.
-    pub images: Images,
+    pub images: ImageCounts,
     /// Prompts that every step takes through a text tower.
     pub texts: Option<Texts>,
 }

@@ -36,7 +36,7 @@ const TILE: usize = 1 << 16;
 
 /// Rows of one image and head: they begin at `offset` and lie `stride` apart.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Strided {
     pub offset: usize,
     pub stride: usize,
 }
@@ -79,21 +79,21 @@ impl AttentionKernel {
     }
 
     /// Where q, k and v of a head lie.
-    pub(super) fn places(&self, image: usize, head: usize) -> [Place; 3] {
+    pub(super) fn places(&self, image: usize, head: usize) -> [Strided; 3] {
         let (width, within) = (self.width(), head * self.head_dim);
         if self.is_whole() {
             let first = image * self.tokens * 3 * width + within;
-            return [0, 1, 2].map(|which| Place { offset: first + which * width, stride: 3 * width });
+            return [0, 1, 2].map(|which| Strided { offset: first + which * width, stride: 3 * width });
         }
         let keys = self.query_values() + image * self.tokens * 2 * width + within;
         [
-            Place { offset: image * self.queries * width + within, stride: width },
-            Place { offset: keys, stride: 2 * width },
-            Place { offset: keys + width, stride: 2 * width },
+            Strided { offset: image * self.queries * width + within, stride: width },
+            Strided { offset: keys, stride: 2 * width },
+            Strided { offset: keys + width, stride: 2 * width },
         ]
     }
 
-    fn rows<'a>(&self, values: &'a [f32], place: Place, rows: Range<usize>) -> Mat<'a> {
+    fn rows<'a>(&self, values: &'a [f32], place: Strided, rows: Range<usize>) -> Mat<'a> {
         Mat::strided(&values[place.offset + rows.start * place.stride..], rows.len(), self.head_dim, place.stride)
     }
 
@@ -121,7 +121,7 @@ impl AttentionKernel {
     fn weights<'w>(
         &self,
         qkv: &[f32],
-        [q, k, _]: [Place; 3],
+        [q, k, _]: [Strided; 3],
         rows: Range<usize>,
         weights: &'w mut [f32],
     ) -> Result<Mat<'w>> {
@@ -148,9 +148,9 @@ impl AttentionKernel {
     }
 
     /// Where the outputs of a head lie in (B, queries, C).
-    fn output(&self, image: usize, head: usize) -> Place {
+    fn output(&self, image: usize, head: usize) -> Strided {
         let width = self.width();
-        Place { offset: image * self.queries * width + head * self.head_dim, stride: width }
+        Strided { offset: image * self.queries * width + head * self.head_dim, stride: width }
     }
 
     /// The attended values (B, queries, C) to `out`.

@@ -68,7 +68,7 @@ pub struct Workload<'a> {
     /// Forward and backward passes of one step.
     pub passes: usize,
     /// Images by what they are for.
-    pub images: Images,
+    pub images: ImageCounts,
     /// Images a step.
     pub batch_size: usize,
     /// Passes over the training images.
@@ -93,7 +93,7 @@ pub struct Workload<'a> {
 
 /// How many images a training run has.
 #[derive(Debug, Clone, Copy)]
-pub struct Images {
+pub struct ImageCounts {
     /// To train on.
     pub train: usize,
     /// Scored after each epoch.

@@ -9,7 +9,7 @@ fn workload(spec: &VitSpec, first_block: usize, stage: Stage) -> Workload<'_> {
         parameters: (2_000_000, 2_700_000),
         copies: 0,
         passes: 1,
-        images: Images { train: 210, val: 60, test: 90 },
+        images: ImageCounts { train: 210, val: 60, test: 90 },
         batch_size: 24,
         epochs: 10.0,
         views: 0,
@@ -64,9 +64,9 @@ fn what_is_no_step_counts_too() {
     let spec = spec();
     let full = workload(&spec, 0, Stage::Pixels);
     let square = (3 * spec.image_size * spec.image_size) as u64;
-    let more = Workload { images: Images { test: 190, ..full.images }, ..full.clone() };
+    let more = Workload { images: ImageCounts { test: 190, ..full.images }, ..full.clone() };
     assert_eq!(more.memory(1).total() - full.memory(1).total(), 100 * square, "images stay decoded");
-    let many = Workload { images: Images { test: 1_000_000, ..full.images }, ..full.clone() };
+    let many = Workload { images: ImageCounts { test: 1_000_000, ..full.images }, ..full.clone() };
     assert!(many.memory(1).inputs < MOST_SQUARES + (MOST_SQUARES >> 2));
     let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
     assert_eq!(frozen.memory(1).activations, frozen.scoring().max(DRAWING_BYTES));
@@ -96,7 +96,7 @@ fn operations_follow_the_architecture() {
     let mut spec = spec();
     (spec.width, spec.mlp.hidden, spec.depth, spec.attention.heads) = (384, 1536, 12, 6);
     let mut once = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
-    (once.images, once.epochs) = (Images { train: 1, val: 0, test: 0 }, 1.0);
+    (once.images, once.epochs) = (ImageCounts { train: 1, val: 0, test: 0 }, 1.0);
     assert!((once.operations() / 2e9 - 4.6).abs() < 0.1, "{}", once.operations());
 }
 

@@ -10,7 +10,7 @@ use crate::experiment::head::{self, HeadPlan};
 use crate::experiment::{device, frozen};
 use crate::nn::workers::Workers;
 use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
-use crate::train::forecast::Images;
+use crate::train::forecast::ImageCounts;
 use serde_json::json;
 
 /// Describes the plan; one that does not fit is a warning, one that the backbone does not allow a problem.
@@ -53,7 +53,7 @@ fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Con
     let images = |split| dataset.indices(split).len();
     let sizes = Sizes {
         parameters: head.parameters(),
-        images: Images { train: images(Split::Train), val: images(Split::Val), test: images(Split::Test) },
+        images: ImageCounts { train: images(Split::Train), val: images(Split::Val), test: images(Split::Test) },
         texts: None,
     };
     let stage = frozen::stage(settings, spec, &head.plan, dataset.samples.len(), console);
