@@ -6,6 +6,7 @@ use super::positions::Resampling;
 use super::spec::{
     AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
 };
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -101,7 +102,12 @@ pub(super) fn input(preprocessor: &Value, defaults: BackboneDefaults) -> Result<
         (Some(resized), Some(cropped)) if resized > 0.0 => (cropped / resized).min(1.0),
         _ => defaults.crop_pct,
     };
-    Ok(BackboneDefaults { mean, std, interpolation, crop_pct })
+    let resize = match preprocessor {
+        Value::Null => defaults.resize,
+        _ if crops => ResizeMode::Crop,
+        _ => ResizeMode::Squash,
+    };
+    Ok(BackboneDefaults { mean, std, resize, interpolation, crop_pct })
 }
 
 /// Side of the images that an image processor makes.
@@ -187,8 +193,8 @@ mod tests {
 
     #[test]
     fn the_scale_of_pixels_is_honoured() {
-        let defaults =
-            BackboneDefaults { mean: [0.5; 3], std: [0.25; 3], interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
+        let (resize, interpolation) = (ResizeMode::Squash, Interpolation::Bicubic);
+        let defaults = BackboneDefaults { mean: [0.5; 3], std: [0.25; 3], resize, interpolation, crop_pct: 1.0 };
         let of = |settings: Value| input(&settings, defaults).map(|input| (input.mean[0], input.std[0]));
         assert_eq!(of(json!({"do_rescale": true, "rescale_factor": 0.003_921_568})), Ok((0.5, 0.25)));
         // Pixels of 0 to 255 with statistics of that range.

@@ -9,6 +9,7 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::options::{CLIP, Config};
 use super::spec::{AttentionSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, VitSpec};
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -35,7 +36,8 @@ impl Family for HfClip {
         let vision = vision_config(&description.config);
         let defaults = Defaults { patch: 32, activation: Activation::QuickGelu, eps: 1e-5 };
         let (mean, std) = CLIP;
-        let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
+        let resize = ResizeMode::Crop;
+        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
         let input = hf::input(&description.preprocessor, input)?;
         let spec = hf::base(&Config(vision), &defaults, input)?;
         let outputs = OutputSpec {

@@ -10,6 +10,7 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::options::{Config, IMAGENET};
 use super::spec::{OutputSpec, Pool, PoolingSpec, Positions, PrefixSpec, VitSpec};
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -32,7 +33,8 @@ impl Family for HfDeit {
         let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps: 1e-12 };
         // As the published weights were trained; 224 of 256 pixels.
         let (mean, std) = IMAGENET;
-        let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 0.875 };
+        let resize = ResizeMode::Crop;
+        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bicubic, crop_pct: 0.875 };
         let input = hf::input(&description.preprocessor, input)?;
         let taught = outputs(header, "cls_classifier.weight");
         let spec = hf::base(&Config(&description.config), &defaults, input)?;

@@ -12,6 +12,7 @@ use super::name::{Layer, ParamName};
 use super::options::{Config, IMAGENET};
 use super::positions::Resampling;
 use super::spec::{MlpKind, MlpSpec, OutputSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec};
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -36,7 +37,8 @@ impl Family for HfDinov2 {
         let defaults = Defaults { patch: if registers { 16 } else { 14 }, activation: Activation::Gelu, eps: 1e-6 };
         // As the published weights were trained; 224 of 256 pixels.
         let (mean, std) = IMAGENET;
-        let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 0.875 };
+        let resize = ResizeMode::Crop;
+        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bicubic, crop_pct: 0.875 };
         let spec = hf::base(&config, &defaults, hf::input(&description.preprocessor, input)?)?;
         let hidden = (spec.width as f64 * config.number("mlp_ratio", 4.0)) as usize;
         let gated = config.flag("use_swiglu_ffn", false);

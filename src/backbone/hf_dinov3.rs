@@ -10,6 +10,7 @@ use super::name::{Layer, ParamName, Part};
 use super::options::{Config, IMAGENET};
 use super::positions::AxialRotary;
 use super::spec::{AttentionSpec, MlpKind, MlpSpec, Positions, PrefixSpec, VitSpec};
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::{Value, json};
@@ -32,7 +33,8 @@ impl Family for HfDinov3 {
         let config = Config(&own);
         let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps: 1e-5 };
         let (mean, std) = IMAGENET;
-        let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
+        let resize = ResizeMode::Squash;
+        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
         let spec = hf::base(&config, &defaults, hf::input(&description.preprocessor, input)?)?;
         let biases = [("query_bias", true), ("key_bias", false), ("value_bias", true)];
         let (qkv_bias, key_bias) = match biases.map(|(key, default)| config.flag(key, default)) {

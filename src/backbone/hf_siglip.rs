@@ -10,6 +10,7 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::options::{Config, SYMMETRIC};
 use super::spec::{AttentionSpec, OutputSpec, Pool, PoolingSpec, Positions, PrefixSpec, VitSpec};
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -36,7 +37,8 @@ impl Family for HfSiglip {
         let vision = Config(vision_config(&description.config));
         let defaults = Defaults { patch: 16, activation: Activation::GeluTanh, eps: 1e-6 };
         let (mean, std) = SYMMETRIC;
-        let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
+        let resize = ResizeMode::Squash;
+        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
         let input = hf::input(&description.preprocessor, input)?;
         let classes = outputs(header, CLASSIFIER);
         let attention = classes == 0 && vision.flag("vision_use_head", true);

@@ -9,6 +9,7 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::options::{Config, SYMMETRIC};
 use super::spec::{OutputSpec, VitSpec};
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -30,7 +31,8 @@ impl Family for HfVit {
     fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
         let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps: 1e-12 };
         let (mean, std) = SYMMETRIC;
-        let input = BackboneDefaults { mean, std, interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
+        let resize = ResizeMode::Squash;
+        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
         let input = hf::input(&description.preprocessor, input)?;
         Ok(VitSpec {
             architecture: hf::class_name(&description.config, "ViTModel"),

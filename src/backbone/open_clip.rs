@@ -13,6 +13,7 @@ use super::spec::{
     AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
 };
 use super::timm;
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -112,7 +113,13 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
             fc_norm: after_pool,
         },
         outputs: OutputSpec { classes: 0, projection: Config(model).integer("embed_dim", 0)? },
-        input: BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 1.0 },
+        input: BackboneDefaults {
+            mean,
+            std,
+            resize: ResizeMode::Crop,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 1.0,
+        },
     })
 }
 
@@ -200,6 +207,11 @@ fn input(preprocess: &Value) -> BackboneDefaults {
     BackboneDefaults {
         mean: values.triple("mean", CLIP.0),
         std: values.triple("std", CLIP.1),
+        resize: match preprocess["resize_mode"].as_str() {
+            Some("squash") => ResizeMode::Squash,
+            Some("longest") => ResizeMode::Letterbox,
+            _ => ResizeMode::Crop,
+        },
         interpolation: values.interpolation(),
         crop_pct: 1.0,
     }

@@ -6,6 +6,7 @@ use super::tensors::Tensors;
 use crate::error::{Error, Result, WeightsError};
 use crate::hub::{Hub, LAYOUTS, PREPROCESSORS, RepoId, Wanted, is_index, read_index};
 use crate::system::digest::{sha256, sha256_of_files};
+use crate::system::files::check_regular;
 use crate::system::json::{parse_json, read_json};
 use memmap2::Mmap;
 use serde_json::Value;
@@ -75,10 +76,21 @@ impl Source {
         if !folder.is_dir() {
             return Err(WeightsError::Invalid {
                 path: folder.to_path_buf(),
-                reason: "model.backbone names a folder that does not exist".into(),
+                reason: if folder.exists() {
+                    "model.backbone names a file, not the folder that it lies in".into()
+                } else {
+                    "model.backbone names a folder that does not exist".into()
+                },
                 hint: Some("give a folder that holds config.json and model.safetensors, or builtin:vit-flaw".into()),
             }
             .into());
+        }
+        // Not a file and not absent: a pipe would be waited for, and be called missing otherwise.
+        for name in LAYOUTS.iter().flat_map(|(config, weights)| [*config, *weights]) {
+            let path = folder.join(name);
+            if path.exists() {
+                check_regular(&path).map_err(|reason| WeightsError::invalid(&path, reason.to_string()))?;
+            }
         }
         let has = |name: &str| folder.join(name).is_file();
         if let Some(error) = adapter_alone(folder) {

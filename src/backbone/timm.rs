@@ -13,6 +13,7 @@ use super::spec::{
     AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec,
     VitSpec,
 };
+use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
@@ -132,7 +133,13 @@ impl Model<'_> {
             layer_scale: args.get("init_values").is_some(),
             pooling: PoolingSpec { pool, norm: final_norm && !norm_after_pool, fc_norm: final_norm && norm_after_pool },
             outputs: OutputSpec::default(),
-            input: BackboneDefaults { mean, std, interpolation: Interpolation::Bicubic, crop_pct: 0.9 },
+            input: BackboneDefaults {
+                mean,
+                std,
+                resize: ResizeMode::Crop,
+                interpolation: Interpolation::Bicubic,
+                crop_pct: 0.9,
+            },
         })
     }
 
@@ -254,6 +261,11 @@ pub(super) fn input(pretrained: &Value) -> BackboneDefaults {
         // timm's own defaults for vision transformers.
         mean: values.triple("mean", SYMMETRIC.0),
         std: values.triple("std", SYMMETRIC.1),
+        resize: match pretrained["crop_mode"].as_str() {
+            Some("squash") => ResizeMode::Squash,
+            Some("border") => ResizeMode::Letterbox,
+            _ => ResizeMode::Crop,
+        },
         interpolation: values.interpolation(),
         crop_pct: values.number("crop_pct", 0.9),
     }

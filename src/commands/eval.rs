@@ -7,6 +7,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::experiment::adopt::adopt;
 use crate::experiment::doubts::doubts;
+use crate::experiment::images::usable_images;
 use crate::experiment::page::Page;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_later};
@@ -211,7 +212,7 @@ fn dataset(args: &EvalArgs, run: &SavedRun, console: &Console) -> Result<Dataset
     if let Some(folder) = &args.data {
         let dataset = run.other_dataset(folder)?;
         dataset.warnings.iter().for_each(|warning| console.warn(warning));
-        return Ok(dataset);
+        return usable_images(&run.session.settings, &run.record.preprocess, &dataset, console);
     }
     let dataset = run.dataset()?;
     if dataset.indices(args.split()).is_empty() {

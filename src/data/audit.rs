@@ -42,6 +42,8 @@ pub struct Audit {
     pub data_hash: String,
     /// SHA-256 of the bytes of every image left, in the order of the samples.
     pub keys: Vec<Sha>,
+    /// Width and height of every image left, likewise.
+    pub sizes: Vec<(u32, u32)>,
     /// Files left out under [`OnError::Skip`], by name.
     pub skipped: Vec<BadFile>,
     /// Warnings, one sentence each.
@@ -285,6 +287,7 @@ pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(us
         statistics: found.statistics,
         data_hash: data_hash(dataset, &found.findings),
         keys: found.findings.iter().map(|finding| finding.sha).collect(),
+        sizes: found.findings.iter().map(|finding| finding.size).collect(),
         skipped: found.bad,
         warnings,
         look_alikes,

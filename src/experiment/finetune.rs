@@ -47,9 +47,10 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
     training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
     match ending {
         Ok(Ending::Finished) => training.finish(console),
-        Ok(Ending::Stopped(signal)) => Err(training.stopped(signal)?),
-        Err(error) => Err(training.failed(error)),
+        Ok(Ending::Stopped(signal)) => return Err(training.stopped(signal)?),
+        Err(error) => Err(error),
     }
+    .map_err(|error| training.failed(error))
 }
 
 /// Trains nothing: tests learning rates for the settings, in a run of its own whose name ends in `-lr`.

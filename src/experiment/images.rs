@@ -4,13 +4,13 @@
 use super::session::{Session, decode_threads};
 use crate::backbone::VitSpec;
 use crate::cache::Key;
-use crate::config::Settings;
+use crate::config::{OnError, Settings};
 use crate::data::Dataset;
-use crate::data::audit::{AuditOptions, audit};
+use crate::data::audit::{AuditOptions, audit, examine};
 use crate::data::decode::DecodeOptions;
 use crate::data::kinds::ImageKinds;
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
-use crate::error::{BadFile, Error, Result};
+use crate::error::{BadFile, DataError, Error, Result};
 use crate::features::Images;
 use crate::report::Console;
 use std::path::Path;
@@ -26,6 +26,8 @@ pub struct CheckedImages {
     pub data_hash: String,
     /// Content address of every sample.
     pub keys: Arc<Vec<Key>>,
+    /// Width and height of every sample.
+    pub sizes: Vec<(u32, u32)>,
     /// The resolved preprocessing.
     pub preprocess: Preprocess,
     /// What kind of images the training images are.
@@ -75,7 +77,38 @@ pub fn check_images_with(
         data_hash: found.data_hash,
         kinds: found.kinds,
         keys: Arc::new(found.keys),
+        sizes: found.sizes,
     })
+}
+
+/// The images of a data set that are only scored, without those that cannot be used: they are looked at as closely as
+/// those that are trained on.
+///
+/// # Errors
+/// A data error that lists every bad file, unless `data.on_error` says to leave them out.
+pub fn usable_images(
+    settings: &Settings,
+    preprocess: &Preprocess,
+    dataset: &Dataset,
+    console: &Console,
+) -> Result<Dataset> {
+    let options = AuditOptions {
+        decode: DecodeOptions { bit_depth: settings.data.bit_depth },
+        geometry: preprocess.geometry,
+        on_error: settings.data.on_error,
+        threads: decode_threads(settings),
+    };
+    let progress = console.progress(dataset.samples.len() as u64, "checking images");
+    let found = examine(dataset, &options, &|done| progress.set(done as u64));
+    progress.finish();
+    let found = found?;
+    let bad = DataError::BadFiles { files: found.bad };
+    match (&bad, settings.data.on_error) {
+        (DataError::BadFiles { files }, _) if files.is_empty() => {}
+        (_, OnError::Skip) => console.warn(format!("left out: {bad}")),
+        (_, OnError::Fail) => return Err(bad.into()),
+    }
+    Ok(found.dataset)
 }
 
 impl CheckedImages {

@@ -6,7 +6,7 @@ use super::head;
 use super::images::check_images;
 use super::open::Opened;
 use super::page::Page;
-use super::record::{Completed, start_run};
+use super::record::{Completed, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
@@ -37,48 +37,50 @@ pub fn probe(settings: Settings, console: &Console) -> Result<Completed> {
     let checked = check_images(&session, dataset, console)?;
     let (run, mut record) = start_run(&session, &checked, ("probe", head::kind(worded)), console)?;
 
-    let images = checked.images(&session);
-    let features = FeatureSet::compute(&session, session.pretrained(), readout, &images, console)?;
-    // What the head reads, before texts are compared with it.
-    let known = || Ok(ReferenceFeatures::among(&features));
-    record.known = reference::remember(run.folder(), &session, &images.dataset, known, console)?;
-    let (features, fitted) = match &texts {
-        None => {
-            let fitted = fit(&features, &session, wanted.refit, console)?;
-            (features, fitted)
-        }
-        Some(texts) => {
-            let embeddings = texts::embedded(&features, &session.cosine_params(&texts.zero_shot()?)?)?;
-            let fitted = fit_tip(&embeddings, &texts.linear()?, &session, wanted.refit, console)?;
-            (embeddings, fitted)
-        }
-    };
-    // Images that were held out: the validation images, or the training images fold by fold.
-    let held_out = Scored::from(&fitted.held_out);
-    let calibration = Calibration::fit(Some(&held_out), &record.classes, &session.settings.inspection)?;
-    let scores = scores(&features, &fitted, held_out, &calibration)?;
-    calibration.record(&mut record, console);
+    recorded(&run, &mut record, |record| {
+        let images = checked.images(&session);
+        let features = FeatureSet::compute(&session, session.pretrained(), readout, &images, console)?;
+        // What the head reads, before texts are compared with it.
+        let known = || Ok(ReferenceFeatures::among(&features));
+        record.known = reference::remember(run.folder(), &session, &images.dataset, known, console)?;
+        let (features, fitted) = match &texts {
+            None => {
+                let fitted = fit(&features, &session, wanted.refit, console)?;
+                (features, fitted)
+            }
+            Some(texts) => {
+                let embeddings = texts::embedded(&features, &session.cosine_params(&texts.zero_shot()?)?)?;
+                let fitted = fit_tip(&embeddings, &texts.linear()?, &session, wanted.refit, console)?;
+                (embeddings, fitted)
+            }
+        };
+        // Images that were held out: the validation images, or the training images fold by fold.
+        let held_out = Scored::from(&fitted.held_out);
+        let calibration = Calibration::fit(Some(&held_out), &record.classes, &session.settings.inspection)?;
+        let scores = scores(&features, &fitted, held_out, &calibration)?;
+        calibration.record(record, console);
 
-    write_scores(run.folder(), &features.dataset, &scores)?;
-    save_selection(&run, &session, &fitted.selection)?;
-    save_model(&run, &fitted, texts.as_ref())?;
-    complete(&mut record, &fitted, &features, readout, &session);
-    record.wall_seconds = clock.elapsed().as_secs_f64();
-    record.peak_memory_bytes = peak_memory_bytes();
-    let result = RunResult::Probe(Box::new(result(&run, &record, &fitted, &scores, &features, &session)));
-    record.result = Some(result.clone());
-    run.write_record(&record)?;
-    let page = Page {
-        folder: run.folder(),
-        session: &session,
-        record: &record,
-        params: &session.backbone.params,
-        readout,
-        dataset: &images.dataset,
-        pipeline: &images.pipeline,
-    };
-    page.leave(console);
-    Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
+        write_scores(run.folder(), &features.dataset, &scores)?;
+        save_selection(&run, &session, &fitted.selection)?;
+        save_model(&run, &fitted, texts.as_ref())?;
+        complete(record, &fitted, &features, readout, &session);
+        record.wall_seconds = clock.elapsed().as_secs_f64();
+        record.peak_memory_bytes = peak_memory_bytes();
+        let result = RunResult::Probe(Box::new(result(&run, record, &fitted, &scores, &features, &session)));
+        record.result = Some(result.clone());
+        run.write_record(record)?;
+        let page = Page {
+            folder: run.folder(),
+            session: &session,
+            record,
+            params: &session.backbone.params,
+            readout,
+            dataset: &images.dataset,
+            pipeline: &images.pipeline,
+        };
+        page.leave(console);
+        Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
+    })
 }
 
 /// Whether images are compared with texts, as by Tip-Adapter, and not with one another alone.

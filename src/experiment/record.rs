@@ -5,7 +5,7 @@ use super::images::CheckedImages;
 use super::session::Session;
 use crate::config::Settings;
 use crate::data::{Split, write_splits_csv};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Evaluation;
 use crate::model::HeadKind;
 use crate::report::{Console, DataRecord, Run, RunRecord, RunResult, Status};
@@ -86,6 +86,18 @@ pub fn start_run(
     let run = create_run(&session.settings, console)?;
     write_down(&run, &session.settings, images, &record)?;
     Ok((run, record))
+}
+
+/// Does the work of a run that was started, and writes down when it fails, as well as that may be: the error to end with
+/// is the first one.
+///
+/// # Errors
+/// Those of `work`.
+pub fn recorded<T>(run: &Run, record: &mut RunRecord, work: impl FnOnce(&mut RunRecord) -> Result<T>) -> Result<T> {
+    work(record).inspect_err(|error| {
+        record.status = if matches!(error, Error::Stopped { .. }) { Status::Stopped } else { Status::Failed };
+        let _ = run.write_record(record);
+    })
 }
 
 /// A run at its end.

@@ -18,7 +18,7 @@ use crate::backbone::Readout;
 use crate::cache::Key;
 use crate::config::HeadInit;
 use crate::data::Split;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, WeightsError};
 use crate::features::ReferenceRecord;
 use crate::metrics::SelectionMetric;
 use crate::model::{BatchSource, DropRates, FrozenInputs, Model};
@@ -111,6 +111,12 @@ impl Training {
         let mut state = self.initial_state(console, resume)?;
         let settings = &self.session.settings;
         let fit = self.ready(stop);
+        fit.check(&state.progress).map_err(|reason| {
+            WeightsError::invalid(
+                self.checkpoints.path("last"),
+                format!("not a checkpoint of this training ({reason})"),
+            )
+        })?;
         let images = self.source.len(Split::Train);
         let epochs = fit.total_steps().div_ceil(fit.steps_per_epoch().max(1));
         let unfreezing = self.plan.epochs_of_unfreezing();
@@ -210,7 +216,8 @@ impl Training {
         let mut state =
             TrainState::new(&settings.train, self.plan.clone(), &self.model.params, self.progress.safeguard)?;
         if let Some(saved) = saved {
-            state.restore(saved.state, saved.optimizer.unwrap_or_default())?;
+            let restored = state.restore(saved.state, saved.optimizer.unwrap_or_default());
+            restored.map_err(|error| WeightsError::invalid(self.checkpoints.path("last"), error.to_string()))?;
             console.info(format!("resuming after epoch {}, step {}", state.progress.epoch, state.progress.step));
         }
         Ok(state)
@@ -232,7 +239,7 @@ impl Training {
     ///
     /// # Errors
     /// Data errors of files that changed under way; I/O errors.
-    pub fn finish(mut self, console: &Console) -> Result<Completed> {
+    pub fn finish(&mut self, console: &Console) -> Result<Completed> {
         if let Some(best) = self.checkpoints.load::<Progress>("best")? {
             load_saved(&self.model.params, &best.params, self.run.folder())?;
         }

@@ -2,16 +2,16 @@
 
 use super::features::FeatureSet;
 use super::head;
-use super::images::check_images;
+use super::images::{CheckedImages, check_images};
 use super::open::Opened;
 use super::page::Page;
-use super::record::{Completed, start_run};
+use super::record::{Completed, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::ClassTexts;
 use crate::backbone::{Params, Readout, Stage};
-use crate::config::{InspectionSettings, Settings, StrategySettings};
+use crate::config::{InspectionSettings, ResizeMode, Settings, StrategySettings};
 use crate::data::Split;
 use crate::data::loader::Batch;
 use crate::error::Result;
@@ -33,33 +33,54 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
     let settings = Settings { strategy: StrategySettings::Frozen, ..settings };
     let (Opened { mut session, dataset }, texts) = Opened::with_texts(settings, console)?;
     let checked = check_images(&session, dataset, console)?;
+    warn_of_other_squares(&session, &checked, console);
     let (run, mut record) = start_run(&session, &checked, ("zeroshot", head::kind(true)), console)?;
-    let images = checked.images(&session);
-    let features = FeatureSet::compute(&session, session.pretrained(), Readout::POOL, &images, console)?;
-    let known = || Ok(ReferenceFeatures::among(&features));
-    record.known = reference::remember(run.folder(), &session, &features.dataset, known, console)?;
-    let inspection = session.settings.inspection.clone();
-    let zeroshot = ZeroShot::new(&mut session, &texts, &features)?;
+    recorded(&run, &mut record, |record| {
+        let images = checked.images(&session);
+        let features = FeatureSet::compute(&session, session.pretrained(), Readout::POOL, &images, console)?;
+        let known = || Ok(ReferenceFeatures::among(&features));
+        record.known = reference::remember(run.folder(), &session, &features.dataset, known, console)?;
+        let inspection = session.settings.inspection.clone();
+        let zeroshot = ZeroShot::new(&mut session, &texts, &features)?;
 
-    let templates = if templates { zeroshot.templates()? } else { Vec::new() };
-    zeroshot.set_head(&texts.zero_shot()?)?;
-    let scores = zeroshot.save(&run, &mut record, &inspection, console)?;
-    record.wall_seconds = clock.elapsed().as_secs_f64();
-    record.peak_memory_bytes = peak_memory_bytes();
-    let result = RunResult::Zeroshot(Box::new(result(&run, &record, &texts.prompts, &scores, templates)));
-    record.result = Some(result.clone());
-    run.write_record(&record)?;
-    let page = Page {
-        folder: run.folder(),
-        session: &session,
-        record: &record,
-        params: &zeroshot.model.params,
-        readout: Readout::POOL,
-        dataset: &features.dataset,
-        pipeline: &images.pipeline,
-    };
-    page.leave(console);
-    Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
+        let templates = if templates { zeroshot.templates()? } else { Vec::new() };
+        zeroshot.set_head(&texts.zero_shot()?)?;
+        let scores = zeroshot.save(&run, record, &inspection, console)?;
+        record.wall_seconds = clock.elapsed().as_secs_f64();
+        record.peak_memory_bytes = peak_memory_bytes();
+        let result = RunResult::Zeroshot(Box::new(result(&run, record, &texts.prompts, &scores, templates)));
+        record.result = Some(result.clone());
+        run.write_record(record)?;
+        let page = Page {
+            folder: run.folder(),
+            session: &session,
+            record,
+            params: &zeroshot.model.params,
+            readout: Readout::POOL,
+            dataset: &features.dataset,
+            pipeline: &images.pipeline,
+        };
+        page.leave(console);
+        Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
+    })
+}
+
+/// Zero-shot scores are the pretrained model's own, so it is said when its library would show it other squares. What is
+/// trained learns from whichever squares it is shown.
+fn warn_of_other_squares(session: &Session, checked: &CheckedImages, console: &Console) {
+    let (own, taken) = (session.backbone.spec.input.resize, checked.preprocess.geometry.resize);
+    let oblong =
+        |(width, height): &&(u32, u32)| u64::from(*width.max(height)) * 10 > u64::from(*width.min(height)) * 11;
+    let count = checked.sizes.iter().filter(oblong).count();
+    if own != ResizeMode::Crop || taken == own || count == 0 {
+        return;
+    }
+    console.warn(format!(
+        "{count} of {} images are not square: the model's own library cuts a square from their middle, here they are {}, \
+         so probabilities differ from its own; preprocess.resize = \"crop\" is as it does",
+        checked.sizes.len(),
+        if taken == ResizeMode::Squash { "squashed" } else { "given a border" }
+    ));
 }
 
 /// The features of the images and the head that compares them.

@@ -115,13 +115,14 @@ impl Model {
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn merged(mut self) -> Result<Self> {
-        let params = match (self.spec.lora.take(), &self.directions) {
+    pub fn merged(&self) -> Result<Self> {
+        let params = match (&self.spec.lora, &self.directions) {
             (Some(lora), _) => lora.merged(&self.params)?,
             (None, Some(_)) => self.saved()?.detached(),
-            (None, None) => return Ok(self),
+            (None, None) => self.params.clone(),
         };
-        Self::new(self.spec, params, self.workers, self.device)
+        let spec = ModelSpec { lora: None, ..self.spec.clone() };
+        Self::new(spec, params, self.workers.clone(), self.device.clone())
     }
 
     /// What a checkpoint holds, as trainable parameters: those that are, and where the head follows from learnt words, the

@@ -11,6 +11,7 @@ mod model;
 mod prompts;
 mod tokenizer;
 mod tokenizer_files;
+mod tokenizer_rules;
 
 pub use classes::PromptEmbeddings;
 pub use context::ContextPrompts;

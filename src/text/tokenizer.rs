@@ -61,7 +61,10 @@ impl Tokenizer {
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         let invalid = |reason: String| WeightsError::invalid(&self.path, reason);
         let cleaned = clean(text, self.cleaning, &self.config);
-        let encoding = self.encoder.encode_fast(cleaned, true);
+        let encode = || self.encoder.encode_fast(cleaned, true);
+        // As when the file is read: rules that contradict each other make the library panic.
+        let encoding = std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
+            .map_err(|_| invalid(format!("cannot encode {text:?}")))?;
         let tokens = encoding.map_err(|error| invalid(format!("cannot encode {text:?} ({error})")))?.get_ids().to_vec();
         match tokens.iter().find(|token| **token as usize >= self.vocabulary) {
             Some(token) => {

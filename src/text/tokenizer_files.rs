@@ -1,5 +1,6 @@
 //! A tokenizer's files, in a folder beside the weights.
 
+use super::tokenizer_rules;
 use crate::error::{Error, Result, WeightsError};
 use crate::system::json::parse_json;
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Above the largest tokenizer in use, that of `SigLIP` 2 with 34 MB: a wrong file must not fill the memory.
-const LARGEST: u64 = 256 << 20;
+const LARGEST: u64 = 64 << 20;
 
 /// The tokenizer of a folder.
 pub(super) struct TokenizerFiles {
@@ -37,7 +38,11 @@ impl TokenizerFiles {
         } else {
             return Err(missing(folder).into());
         };
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)
+        tokenizer_rules::check(&bytes).map_err(|reason| WeightsError::invalid(&path, reason))?;
+        // The library trusts what it reads: some files make it panic.
+        let opened = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
+        let mut tokenizer = opened
+            .map_err(|_| WeightsError::invalid(&path, "is not a tokenizer that its library can read"))?
             .map_err(|error| WeightsError::invalid(&path, format!("is not a tokenizer ({error})")))?;
         // A text that is too long is an error here, and the context is filled by the library's own rule.
         let saved_padding = tokenizer.get_padding().map(|padding| padding.pad_token.clone());

@@ -4,7 +4,7 @@
 //! written once.
 
 use super::gradients::Gradients;
-use crate::backbone::Params;
+use crate::backbone::{Params, check_finite};
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda::{Operand, optimizer};
 use crate::kernels::{Fusible, contiguous, contiguous_mut, run, simd};
@@ -12,7 +12,7 @@ use crate::nn::workers::Workers;
 use crate::strategy::Plan;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var};
+use candle_core::{CpuStorage, Device, Error, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -112,16 +112,23 @@ impl AdamW {
         Ok(tensors)
     }
 
-    /// Continues from saved state.
+    /// Continues from saved state, after `updates` updates.
     ///
     /// # Errors
-    /// When something of a parameter is missing or a moment has another shape than it.
-    pub fn restore(&mut self, mut tensors: BTreeMap<String, Tensor>) -> Result<()> {
+    /// When something of a parameter is missing, a moment has another shape than it, or holds what no update leaves.
+    pub fn restore(&mut self, mut tensors: BTreeMap<String, Tensor>, updates: usize) -> Result<()> {
         for (name, moments) in &mut self.moments {
             let (shape, device) = (moments.first()?.shape().clone(), moments.both.device().clone());
             let mut saved = |kind: &str, shape: &Shape| take(&mut tensors, kind, name, shape);
             let (first, second) = (saved("first", &shape)?, saved("second", &shape)?);
             let steps = saved("steps", &Shape::from(()))?.to_scalar()?;
+            check_finite(&format!("first.{name}"), &first).map_err(Error::msg)?;
+            if !second.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| *value >= 0.0) {
+                candle_core::bail!("second.{name} has values that no mean of squares has");
+            }
+            if steps as usize > updates {
+                candle_core::bail!("steps.{name} is {steps} after {updates} updates");
+            }
             *moments = Moments::new(&first.to_device(&device)?, &second.to_device(&device)?, steps)?;
         }
         Ok(())

@@ -2,11 +2,11 @@
 //! validated and kept, while the optimiser goes on from the parameters themselves.
 
 use super::snapshot::{snapshot, with_values};
-use crate::backbone::Params;
+use crate::backbone::{Params, check_finite};
 use crate::error::Result;
 use crate::kernels::{contiguous, contiguous_mut, fused, simd};
 use crate::nn::workers::Workers;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
+use candle_core::{CpuStorage, Error, InplaceOp2, Layout, Tensor, Var};
 use std::collections::BTreeMap;
 
 /// Marks the averages among the saved tensors.
@@ -59,11 +59,14 @@ impl Average {
     /// Continues from saved state.
     ///
     /// # Errors
-    /// When an average is missing or has another shape than its parameter.
+    /// When an average is missing, has another shape than its parameter, or holds values that are not finite.
     pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>) -> candle_core::Result<()> {
         for (name, average) in &mut self.values {
             match tensors.get(&format!("{PREFIX}{name}")) {
-                Some(saved) if saved.shape() == average.shape() => *average = saved.to_device(average.device())?,
+                Some(saved) if saved.shape() == average.shape() => {
+                    check_finite(&format!("{PREFIX}{name}"), saved).map_err(Error::msg)?;
+                    *average = saved.to_device(average.device())?;
+                }
                 _ => candle_core::bail!("the saved state has no matching average of {name:?}"),
             }
         }

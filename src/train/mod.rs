@@ -15,6 +15,7 @@ pub mod forecast;
 pub mod gradients;
 pub mod lr_finder;
 pub mod mix;
+mod plausible;
 pub mod progress;
 pub mod regulariser;
 pub mod safeguard;

@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 
 /// The scale that PyTorch's `GradScaler` starts from.
 const FIRST_SCALE: f64 = 65_536.0;
-/// The largest power of two whose product with a loss of a few units stays far from the end of f32.
-const LARGEST_SCALE: f64 = 16_777_216.0;
 /// Finite steps after which the scale is doubled, as in PyTorch.
 const GROWTH_INTERVAL: usize = 2000;
 
@@ -33,6 +31,9 @@ impl Default for Safeguard {
 }
 
 impl Safeguard {
+    /// The largest power of two whose product with a loss of a few units stays far from the end of f32.
+    pub(super) const LARGEST_SCALE: f64 = 16_777_216.0;
+
     /// Starts with steps of `micro_batches` parts.
     pub fn new(micro_batches: usize, precision: Precision) -> Self {
         let loss_scale = if precision == Precision::F16 { FIRST_SCALE } else { 1.0 };
@@ -83,7 +84,7 @@ impl Safeguard {
         }
         self.finite_steps += 1;
         if self.finite_steps >= GROWTH_INTERVAL {
-            (self.loss_scale, self.finite_steps) = ((2.0 * self.loss_scale).min(LARGEST_SCALE), 0);
+            (self.loss_scale, self.finite_steps) = ((2.0 * self.loss_scale).min(Self::LARGEST_SCALE), 0);
         }
     }
 }

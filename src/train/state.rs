@@ -47,12 +47,12 @@ impl TrainState {
     /// Continues from saved state.
     ///
     /// # Errors
-    /// When a tensor is missing or has another shape than its parameter.
+    /// When a tensor is missing, has another shape than its parameter, or holds what no update leaves.
     pub fn restore(&mut self, progress: Progress, tensors: BTreeMap<String, Tensor>) -> Result<()> {
         if let Some(average) = &mut self.average {
             average.restore(&tensors)?;
         }
-        self.optimizer.restore(tensors)?;
+        self.optimizer.restore(tensors, progress.updates)?;
         self.progress = progress;
         Ok(())
     }

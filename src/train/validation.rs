@@ -53,6 +53,11 @@ impl ImageScores {
         Some(LossChange { before: mean(&self.losses), after: mean(&later.losses), interval })
     }
 
+    /// Whether they are scores of so many images.
+    pub(super) fn are_of(&self, images: usize) -> bool {
+        self.right.len() == images && (self.losses.is_empty() || self.losses.len() == images)
+    }
+
     /// How many more images are right `later`, and the p-value of `McNemar`'s exact test.
     pub fn gain(&self, later: &Self) -> (i64, f64) {
         let pairs = self.right.iter().zip(&later.right);
@@ -89,6 +94,11 @@ impl ValidationHistory {
             self.recent.remove(0);
         }
         self.recent.push(scores);
+    }
+
+    /// All scores that are kept.
+    pub(super) fn all(&self) -> impl Iterator<Item = &ImageScores> {
+        self.lowest.iter().map(|(_, scores)| scores).chain(&self.best).chain(&self.recent)
     }
 
     /// The epoch of the lowest mean loss, from 1, and its scores.

@@ -52,7 +52,7 @@ fn take_steps(dtype: DType, bound: f64) {
         // Going through saved state in the middle must change nothing.
         if step == 3 {
             let state = optimizer.tensors().unwrap();
-            optimizer.restore(state).unwrap();
+            optimizer.restore(state, 2).unwrap();
         }
         optimizer.step(&params, &gradients(&params, &values), rates, &workers()).unwrap();
         for (name, theirs) in names {
@@ -83,7 +83,7 @@ fn a_parameter_that_joins_late_takes_its_own_first_step() {
         assert_close("not yet", &params.tensor(late).unwrap(), &expected.get("adamw.vector.0"), 0.0);
     }
     let state = optimizer.tensors().unwrap();
-    optimizer.restore(state).unwrap();
+    optimizer.restore(state, lrs.len()).unwrap();
     for (step, lr) in (1..).zip(lrs) {
         let values = [(early, matrix.clone()), (late, expected.get(&format!("adamw.vector.grad.{step}")))];
         let rates = Rates { lr, head_lr: 0.0, weight_decay: 0.1 };

@@ -196,7 +196,7 @@ fn an_interrupted_training_goes_on_to_the_same_bits() {
     let mut resumed = fresh();
     let saved = checkpoints.load::<Progress>("last").unwrap().unwrap();
     resumed.0.set("prompt.context", &saved.params["prompt.context"]);
-    resumed.1.restore(saved.optimizer.unwrap()).unwrap();
+    resumed.1.restore(saved.optimizer.unwrap(), 3).unwrap();
     train(&mut resumed, 3..6);
     assert_eq!(bits(&resumed.0.model.saved().unwrap(), &[]), bits(&whole.0.model.saved().unwrap(), &[]));
     assert_eq!(resumed.0.logits(&batch), whole.0.logits(&batch));

@@ -3,7 +3,7 @@
 use super::twins::{self, Features};
 use super::{CheckArgs, Report, Section, augmented, balance, resolution};
 use crate::backbone::VitSpec;
-use crate::config::{OnError, Settings};
+use crate::config::{OnError, ResizeMode, Settings};
 use crate::data::audit::{AuditOptions, Examination, examine};
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess};
@@ -16,8 +16,13 @@ use std::collections::BTreeMap;
 
 /// What is assumed of a backbone that cannot be had, so that the images can be looked at all the same.
 const USUAL_SIZE: usize = 224;
-const USUAL_INPUT: BackboneDefaults =
-    BackboneDefaults { mean: [0.5; 3], std: [0.5; 3], interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
+const USUAL_INPUT: BackboneDefaults = BackboneDefaults {
+    mean: [0.5; 3],
+    std: [0.5; 3],
+    resize: ResizeMode::Squash,
+    interpolation: Interpolation::Bilinear,
+    crop_pct: 1.0,
+};
 
 /// Looks at every image once; draws the sheets that were asked for.
 ///

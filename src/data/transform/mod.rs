@@ -19,7 +19,7 @@ pub use resize::{Geometry, Interpolation};
 use super::decode::{self, DecodeOptions, ImageError};
 use super::kinds::{Look, Watch};
 use crate::augment::{AugmentSettings, Corruption, Step, Window};
-use crate::config::PreprocessSettings;
+use crate::config::{PreprocessSettings, ResizeMode};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 use image::RgbImage;
@@ -40,6 +40,8 @@ pub struct BackboneDefaults {
     pub mean: [f32; 3],
     /// Standard deviation per channel, for pixels in 0..1.
     pub std: [f32; 3],
+    /// How its own library makes an image square; the settings choose for themselves.
+    pub resize: ResizeMode,
     /// Filter of its resize.
     pub interpolation: Interpolation,
     /// Side of its centre crop as a share of the resized short side.

@@ -5,6 +5,7 @@ use crate::data::transform::Interpolation;
 const BACKBONE: BackboneDefaults = BackboneDefaults {
     mean: [0.1, 0.2, 0.3],
     std: [0.4, 0.5, 0.6],
+    resize: ResizeMode::Squash,
     interpolation: Interpolation::Bicubic,
     crop_pct: 0.9,
 };
