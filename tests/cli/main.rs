@@ -6,6 +6,7 @@ mod check;
 mod common;
 mod compare;
 mod export;
+mod faults;
 mod features;
 mod heads;
 mod honest;
