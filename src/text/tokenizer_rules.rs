@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn checked(rules: Value) -> String {
+    fn checked(rules: &Value) -> String {
         let mut file = json!({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}});
         file.as_object_mut().unwrap().extend(rules.as_object().unwrap().clone());
         check(file.to_string().as_bytes()).map_or_else(|reason| reason, |()| "fine".into())
@@ -198,7 +198,7 @@ mod tests {
             (unigram, "pieces"),
             (json!({"model": 1}), "not a tokenizer"),
         ] {
-            let found = checked(rules);
+            let found = checked(&rules);
             assert!(found.contains(said), "{found} where {said} is expected");
         }
     }
