@@ -209,7 +209,7 @@ impl Training {
         let settings = &self.session.settings;
         let saved = if resume { self.last_checkpoint(console)? } else { None };
         match &saved {
-            Some(saved) => load_saved(&self.model.params, &saved.params, self.run.folder())?,
+            Some(saved) => load_saved(&self.model.params, &saved.params, &self.checkpoints.path("last"))?,
             None if settings.model.head_init == HeadInit::Probe => self.start_from_probe(console)?,
             None => {}
         }

@@ -12,7 +12,7 @@ use crate::nn::workers::Workers;
 use crate::strategy::Plan;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, Device, Error, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var};
+use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -119,9 +119,9 @@ impl AdamW {
     pub fn restore(&mut self, mut tensors: BTreeMap<String, Tensor>, updates: usize) -> Result<()> {
         for (name, moments) in &mut self.moments {
             let (shape, device) = (moments.first()?.shape().clone(), moments.both.device().clone());
-            let mut saved = |kind: &str, shape: &Shape| take(&mut tensors, kind, name, shape);
-            let (first, second) = (saved("first", &shape)?, saved("second", &shape)?);
-            let steps = saved("steps", &Shape::from(()))?.to_scalar()?;
+            let mut saved = |kind: &str, shape: &Shape, dtype| take(&mut tensors, kind, name, (shape, dtype));
+            let (first, second) = (saved("first", &shape, DType::F32)?, saved("second", &shape, DType::F32)?);
+            let steps = saved("steps", &Shape::from(()), DType::U32)?.to_scalar()?;
             check_finite(&format!("first.{name}"), &first).map_err(Error::msg)?;
             if !second.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| *value >= 0.0) {
                 candle_core::bail!("second.{name} has values that no mean of squares has");
@@ -135,11 +135,16 @@ impl AdamW {
     }
 }
 
-/// Takes the saved `KIND.NAME`, which must have that shape.
-fn take(tensors: &mut BTreeMap<String, Tensor>, kind: &str, name: &str, shape: &Shape) -> Result<Tensor> {
+/// Takes the saved `KIND.NAME`, which must have that shape and type.
+fn take(
+    tensors: &mut BTreeMap<String, Tensor>,
+    kind: &str,
+    name: &str,
+    (shape, dtype): (&Shape, DType),
+) -> Result<Tensor> {
     let key = format!("{kind}.{name}");
     match tensors.remove(&key) {
-        Some(saved) if saved.shape() == shape => Ok(saved),
+        Some(saved) if saved.shape() == shape && saved.dtype() == dtype => Ok(saved),
         _ => candle_core::bail!("the saved optimiser state has no matching {key:?}"),
     }
 }
