@@ -35,17 +35,19 @@ impl Fit<'_> {
         } else if let Some(scores) = validation.all().find(|scores| !scores.are_of(images)) {
             Err(format!("scores of {} validation images, where there are {images}", scores.right.len()))
         } else {
-            progress.safeguard.check(self.settings.batch_size, self.trainer.computation.precision)
+            // More parts than images may have been asked for.
+            let most = self.settings.batch_size.max(self.settings.accumulate.unwrap_or(1));
+            progress.safeguard.check(most, self.trainer.computation.precision)
         }
     }
 }
 
 impl Safeguard {
     /// Refuses what it cannot have come to.
-    fn check(&self, batch_size: usize, precision: Precision) -> Result<(), String> {
+    fn check(&self, most_parts: usize, precision: Precision) -> Result<(), String> {
         let (parts, scale) = (self.micro_batches, self.loss_scale);
-        if !(1..=batch_size).contains(&parts) {
-            return Err(format!("{parts} micro-batches of {batch_size} images"));
+        if !(1..=most_parts).contains(&parts) {
+            return Err(format!("{parts} micro-batches, where {most_parts} are possible"));
         }
         // Halved and doubled only: a power of two.
         let reachable =
