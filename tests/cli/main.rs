@@ -6,7 +6,6 @@ mod check;
 mod common;
 mod compare;
 mod export;
-mod faults;
 mod features;
 mod heads;
 mod honest;
