@@ -1,12 +1,12 @@
 //! What all operations on images of industry have in common; those of each are seen in `docs/augment-sheet.png`.
 
 use super::*;
-use crate::augment::{Jpeg, Step};
+use crate::augment::{ImageChange, Jpeg, Step};
 use crate::rng::{Purpose, Stream};
 use image::{Rgb, RgbImage};
 use proptest::prelude::*;
 
-fn operation(settings: &AugmentSettings) -> Box<dyn Fn(RgbImage, &mut Stream) -> RgbImage> {
+fn operation(settings: &AugmentSettings) -> Box<ImageChange> {
     let mut steps = settings.steps();
     assert_eq!(steps.len(), 1);
     match steps.remove(0).1 {

@@ -61,12 +61,15 @@ pub struct Window {
     pub height: u32,
 }
 
+/// A random change of an 8-bit image.
+pub type ImageChange = dyn Fn(RgbImage, &mut Stream) -> RgbImage + Send + Sync;
+
 /// What an operation works on.
 pub enum Step {
     /// The choice of a window, in place of the plain resize.
     Window(RandomResizedCrop),
     /// The square image.
-    Image(Box<dyn Fn(RgbImage, &mut Stream) -> RgbImage + Send + Sync>),
+    Image(Box<ImageChange>),
     /// The standardised pixels.
     Pixels(Erasing),
 }

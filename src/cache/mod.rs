@@ -29,7 +29,7 @@ pub type Key = [u8; 32];
 const PACK_BYTES: usize = 64 << 20;
 
 /// Temporaries this old belong to a process that died.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+const STALE: Duration = Duration::from_hours(24);
 
 /// How rows are computed; equal recipes give bit-identical rows for equal keys.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -70,7 +70,7 @@ fn the_pack_used_least_recently_goes_first() {
     let cache = cache(folder.path(), 2 * one);
     ask(&cache, "a", 256, &[1]);
     ask(&cache, "a", 256, &[2]);
-    let old = SystemTime::now() - Duration::from_secs(300);
+    let old = SystemTime::now() - Duration::from_mins(5);
     for pack in subfolders(folder.path()).iter().flat_map(|folder| packs_in(folder)) {
         fs::File::options().write(true).open(pack).unwrap().set_modified(old).unwrap();
     }

@@ -55,7 +55,7 @@ impl Hub {
         let limits = RetryLimits {
             attempts: 5,
             first_wait: Duration::from_millis(500),
-            longest_wait: Duration::from_secs(60),
+            longest_wait: Duration::from_mins(1),
             etag_timeout: environment.etag_timeout,
             download_timeout: environment.download_timeout,
         };

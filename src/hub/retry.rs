@@ -140,7 +140,7 @@ mod tests {
         let start = Instant::now();
         assert!(run(2, vec![Retry::Wait(Some(Duration::from_millis(30)))]).0.is_ok());
         assert!(start.elapsed() >= Duration::from_millis(30));
-        let (result, count) = run(9, vec![Retry::Wait(Some(Duration::from_secs(3600)))]);
+        let (result, count) = run(9, vec![Retry::Wait(Some(Duration::from_hours(1)))]);
         assert!(result.is_err() && count == 1);
     }
 

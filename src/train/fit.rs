@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn epochs_are_saved_as_far_as_it_takes_little_of_the_time() {
-        let time = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let time = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
         let affordable = |took: u64| LastSave { step: 0, time, took: Duration::from_secs(took) }.is_affordable();
         assert!(affordable(0) && affordable(3) && !affordable(4));
         assert!(LastSave::now(0).is_affordable()); // the first epoch
