@@ -117,11 +117,8 @@ impl Observer for TrainingReport<'_> {
             (None, Some(_)) => ", val loss is not finite".to_owned(),
             _ => String::new(),
         };
-        let speed = if self.runs_all_layers {
-            format!(", {:.0} images/s", record.images_per_second)
-        } else {
-            String::new()
-        };
+        let speed =
+            if self.runs_all_layers { format!(", {:.0} images/s", record.images_per_second) } else { String::new() };
         self.console.info(format!(
             "epoch {:>2}/{}  train loss {:.4} accuracy {}{validation}{speed}{}",
             record.epoch,
