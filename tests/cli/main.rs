@@ -1,6 +1,7 @@
 //! The command line as a user meets it: every command on small data, in processes of its own.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test stops at the first surprise
 
+mod agree;
 mod check;
 #[path = "../common/mod.rs"]
 mod common;

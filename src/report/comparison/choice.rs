@@ -86,7 +86,7 @@ fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy, images: us
         .test_accuracy_ci95
         .map_or(String::new(), |[low, high]| format!(" (95 %: {:.1} to {:.1})", 100.0 * low, 100.0 * high));
     let scored = format!(
-        "Chosen on {images} validation images; on the test images {name} scores {}{interval}",
+        "These shares are of the {images} validation images that it was chosen on; on the test images {name} scores {}{interval}",
         percent(chosen.test_accuracy)
     );
     let highest =
@@ -125,6 +125,7 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy) -> Option<
             percent(by.outcomes(row).accuracy()),
             if by == ChosenBy::Val { "validation" } else { "test" }
         ),
+        None if rows.len() == 1 => cannot,
         None => format!("{cannot}, and none of the others can be exported to {}", lacks.join(" or ")),
     })
 }

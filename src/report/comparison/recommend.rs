@@ -77,8 +77,7 @@ impl Recommender<'_> {
     }
 
     fn alone(&self, only: usize) -> String {
-        let StrategyScore { name, accuracy, .. } = &self.candidates[only];
-        format!("only {name} is complete ({}): there is nothing to choose from yet", percent(*accuracy))
+        format!("only {} is complete: there is nothing to choose from yet", self.candidates[only].name)
     }
 
     fn is_chance(&self, best: usize) -> bool {
