@@ -5,7 +5,9 @@ use super::hf_clip::HfClip;
 use super::hf_deit::HfDeit;
 use super::hf_dinov2::HfDinov2;
 use super::hf_dinov3::HfDinov3;
+use super::hf_masked::HfMasked;
 use super::hf_siglip::HfSiglip;
+use super::hf_siglip2::HfSiglip2;
 use super::hf_vit::HfVit;
 use super::open_clip::OpenClip;
 use super::timm::Timm;
@@ -13,4 +15,4 @@ use super::timm_dinov3::TimmDinov3;
 
 /// All families, in the order in which they are asked.
 pub const FAMILIES: &[&dyn Family] =
-    &[&TimmDinov3, &Timm, &OpenClip, &HfVit, &HfDeit, &HfClip, &HfDinov2, &HfDinov3, &HfSiglip];
+    &[&TimmDinov3, &Timm, &OpenClip, &HfVit, &HfDeit, &HfClip, &HfDinov2, &HfDinov3, &HfSiglip, &HfSiglip2, &HfMasked];

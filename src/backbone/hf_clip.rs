@@ -1,7 +1,8 @@
-//! The transformers format of CLIP's image tower: alone, with its projection, or inside the whole model.
+//! The transformers format of CLIP's image tower, alone, with its projection, or inside the whole model, and of the models
+//! that differ from CLIP in their text towers only: `MetaCLIP` 2, Chinese-CLIP and `AltCLIP`.
 //!
-//! Reference: transformers' `modeling_clip.py`. The features are the class token after `post_layernorm`; only
-//! `CLIPForImageClassification` feeds its classifier something else, the mean of the patch tokens without that norm.
+//! Reference: transformers' `modeling_{clip,metaclip_2,chinese_clip,altclip}.py`. The features are the class token after `post_layernorm`; only
+//! image classifiers feed their classifier something else, the mean of the patch tokens without that norm.
 
 use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
@@ -20,6 +21,9 @@ pub struct HfClip;
 const PREFIX: &str = "vision_model.";
 const CLASSIFIER: &str = "classifier.weight";
 
+/// The whole models, as a config names them; their image towers alone have `_vision_model` behind.
+const WHOLE: [&str; 4] = ["clip", "metaclip_2", "chinese_clip", "altclip"];
+
 /// The text tower and what compares both, in a file of the whole model.
 const TEXT: &[&str] = &["text_model.", "text_projection.", "logit_scale"];
 
@@ -29,7 +33,8 @@ impl Family for HfClip {
     }
 
     fn recognises(&self, config: &Value) -> bool {
-        config["model_type"] == "clip" || config["model_type"] == "clip_vision_model"
+        let model = config["model_type"].as_str().unwrap_or_default();
+        WHOLE.contains(&model.strip_suffix("_vision_model").unwrap_or(model))
     }
 
     fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
@@ -79,8 +84,8 @@ pub(super) fn vision_config(config: &Value) -> &Value {
     match (&config["vision_config_dict"], &config["vision_config"]) {
         (older @ Value::Object(_), _) => older,
         (_, nested @ Value::Object(_)) => nested,
-        _ if config["model_type"] == "clip" || config["model_type"] == "siglip" => &Value::Null,
-        _ => config,
+        _ if config["model_type"].as_str().is_some_and(|model| model.ends_with("_vision_model")) => config,
+        _ => &Value::Null,
     }
 }
 

@@ -34,11 +34,29 @@ impl Family for HfSiglip {
     }
 
     fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
+        spec(description, header, Interpolation::Bicubic)
+    }
+
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        mapping(name, header)
+    }
+
+    fn ignores(&self, name: &str, header: &Header) -> bool {
+        ignores(name, header)
+    }
+}
+
+/// The architecture, with images resized by `interpolation` where no image processor says otherwise.
+pub(super) fn spec(
+    description: &Description,
+    header: &Header,
+    interpolation: Interpolation,
+) -> Result<VitSpec, String> {
         let vision = Config(vision_config(&description.config));
         let defaults = Defaults { patch: 16, activation: Activation::GeluTanh, eps: 1e-6 };
         let (mean, std) = SYMMETRIC;
         let resize = ResizeMode::Squash;
-        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
+        let input = BackboneDefaults { mean, std, resize, interpolation, crop_pct: 1.0 };
         let input = hf::input(&description.preprocessor, input)?;
         let classes = outputs(header, CLASSIFIER);
         let attention = classes == 0 && vision.flag("vision_use_head", true);
@@ -53,9 +71,10 @@ impl Family for HfSiglip {
             outputs: OutputSpec { classes, projection: 0 },
             ..spec
         })
-    }
+}
 
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+/// Where the canonical parameter `name` lies.
+pub(super) fn mapping(name: ParamName, header: &Header) -> WeightMapping {
         let prefix = prefix_if_used(header, PREFIX);
         pooling(name, prefix).or_else(|| tower(name, prefix)).unwrap_or_else(|| {
             WeightMapping::One(match name.layer {
@@ -63,12 +82,12 @@ impl Family for HfSiglip {
                 _ => name.into(),
             })
         })
-    }
+}
 
-    fn ignores(&self, name: &str, header: &Header) -> bool {
+/// What lies beside the image tower, or is not read by the classifier.
+pub(super) fn ignores(name: &str, header: &Header) -> bool {
         let unused_head = header.contains_key(CLASSIFIER) && name.starts_with("vision_model.head.");
         unused_head || TEXT.iter().any(|text| name.starts_with(text)) || is_index(name)
-    }
 }
 
 /// The attention pooling, if `name` is of it: a PyTorch `MultiheadAttention`, which packs its three projections in one

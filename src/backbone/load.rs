@@ -77,14 +77,16 @@ impl Backbone {
     }
 
     /// The architecture for square inputs of `image_size` pixels, from what stands beside the weights and in their
-    /// header: nothing is loaded.
+    /// header, which must agree: nothing is loaded.
     ///
     /// # Errors
     /// As [`Backbone::load`], but for damaged tensors.
     pub fn describe(backbone: &str, image_size: Option<usize>) -> Result<VitSpec> {
         let source = Source::open(backbone)?;
         let tensors = source.tensors()?;
-        let (family, mut spec) = described(&source, &tensors.header())?;
+        let header = tensors.header();
+        let (family, mut spec) = described(&source, &header)?;
+        File { family, header: &header, tensors: &tensors, path: &source.path }.verify(&spec)?;
         if let Some(size) = image_size.or_else(|| usual_size(family, &source, &spec)) {
             check_size(size, spec.patch.size)?;
             spec.image_size = size;

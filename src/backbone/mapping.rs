@@ -26,6 +26,9 @@ pub enum WeightMapping {
     NoKey([String; 2]),
     /// A matrix stored as (in, out).
     Transposed(String),
+    /// The kernels (d, C, p, p) of a patch embedding, stored as (d, p · p · C): a product with flattened patches, whose
+    /// channels lie innermost.
+    Patches(String),
 }
 
 impl WeightMapping {
@@ -36,6 +39,7 @@ impl WeightMapping {
             | Self::Token(name)
             | Self::Table(name)
             | Self::Transposed(name)
+            | Self::Patches(name)
             | Self::Thirds { name, .. } => std::slice::from_ref(name),
             Self::Stack(names) => names,
             Self::NoKey(names) => names,
@@ -53,6 +57,7 @@ impl WeightMapping {
             Self::NoKey(_) => stored[0] /= 3,
             Self::Thirds { count, .. } => stored[0] = 3 * stored[0] / count,
             Self::Transposed(_) => stored.reverse(),
+            Self::Patches(_) => stored = vec![shape[0], shape[1..].iter().product()],
         }
         stored
     }
@@ -75,6 +80,7 @@ impl WeightMapping {
                 whole.narrow(0, first * third, count * third)?.force_contiguous()
             }
             Self::Transposed(_) => whole.t()?.contiguous(),
+            Self::Patches(_) => whole.reshape((shape[0], shape[2], shape[3], shape[1]))?.permute((0, 3, 1, 2))?.contiguous(),
         }
     }
 
@@ -92,6 +98,7 @@ impl WeightMapping {
                 Ok(vec![thirds[0].clone(), thirds[2].clone()])
             }
             Self::Transposed(_) => Ok(vec![parameter.t()?.contiguous()?]),
+            Self::Patches(_) => Ok(vec![parameter.permute((0, 2, 3, 1))?.reshape(stored)?]),
             Self::Thirds { name, .. } => candle_core::bail!("{name} packs more than one parameter"),
         }
     }
@@ -121,6 +128,11 @@ mod tests {
             (WeightMapping::Thirds { name: name(), first: 1, count: 2 }, vec![parameter.clone()], rows(2, 4)),
             (WeightMapping::NoKey([name(), name()]), vec![rows(0, 2), rows(4, 2)], gapped),
             (WeightMapping::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),
+            (
+                WeightMapping::Patches(name()),
+                vec![Tensor::new(&[[0f32, 3., 1., 4., 2., 5.], [6., 9., 7., 10., 8., 11.]], &Device::Cpu).unwrap()],
+                parameter.reshape((2, 2, 1, 3)).unwrap(),
+            ),
         ];
         for (mapping, parts, expected) in cases {
             for part in &parts {

@@ -16,6 +16,8 @@ pub enum Resampling {
     Bicubic,
     /// Linear at two taps (timm's `FlexiViT`).
     Bilinear,
+    /// Linear, the kernel widened when shrinking (`SigLIP` 2).
+    BilinearAntialiased,
 }
 
 /// Resamples `old` x `old` positions of `width` values, row-major, to `new` x `new`.
@@ -54,7 +56,8 @@ fn weights(i: usize, old: usize, new: usize, how: Resampling) -> Vec<(usize, f64
     let tap = |at: f64, weight: f64| ((at.max(0.0) as usize).min(old - 1), weight);
     let start = (centre - 0.5).floor();
     match how {
-        Resampling::BicubicAntialiased => antialiased(centre, scale.max(1.0), old),
+        Resampling::BicubicAntialiased => antialiased(centre, scale.max(1.0), old, 2.0, |x| cubic(x, -0.5)),
+        Resampling::BilinearAntialiased => antialiased(centre, scale.max(1.0), old, 1.0, |x| (1.0 - x.abs()).max(0.0)),
         Resampling::Bicubic => {
             (-1..=2).map(|i| start + f64::from(i)).map(|at| tap(at, cubic(centre - 0.5 - at, -0.75))).collect()
         }
@@ -65,13 +68,13 @@ fn weights(i: usize, old: usize, new: usize, how: Resampling) -> Vec<(usize, f64
     }
 }
 
-/// Weights of a cubic kernel `stretch` times as wide, over the positions inside the grid.
-fn antialiased(centre: f64, stretch: f64, old: usize) -> Vec<(usize, f64)> {
-    let support = 2.0 * stretch;
+/// Weights of a kernel of half width `reach`, `stretch` times as wide, over the positions inside the grid.
+fn antialiased(centre: f64, stretch: f64, old: usize, reach: f64, kernel: impl Fn(f64) -> f64) -> Vec<(usize, f64)> {
+    let support = reach * stretch;
     let first = (centre - support + 0.5).floor().max(0.0) as usize;
     let end = ((centre + support + 0.5).floor() as usize).min(old);
     let raw: Vec<(usize, f64)> =
-        (first..end).map(|at| (at, cubic((at as f64 + 0.5 - centre) / stretch, -0.5))).collect();
+        (first..end).map(|at| (at, kernel((at as f64 + 0.5 - centre) / stretch))).collect();
     let total: f64 = raw.iter().map(|(_, weight)| weight).sum();
     raw.into_iter().map(|(at, weight)| (at, weight / total)).collect()
 }

@@ -49,7 +49,10 @@ impl TextTower {
         let Some(format) = TextFormat::of(&source.description.config) else {
             return Err(WeightsError::Invalid {
                 path: source.path,
-                reason: "has no text tower, which comparing images with texts needs".into(),
+                reason: match TextFormat::unsupported(&source.description.config) {
+                    Some(kind) => format!("its text tower is {kind}, which is not supported"),
+                    None => "has no text tower, which comparing images with texts needs".into(),
+                },
                 hint: Some(
                     "give a CLIP or SigLIP model as transformers or open_clip saves it, such as \
                      openai/clip-vit-base-patch32"

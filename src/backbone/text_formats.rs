@@ -1,6 +1,6 @@
 //! How each library names and configures the text towers of CLIP and `SigLIP`.
 //!
-//! References: transformers' `modeling_clip.py` and `modeling_siglip.py`, `open_clip`'s `transformer.py`.
+//! References: transformers' `modeling_{clip,metaclip_2,siglip,siglip2}.py`, `open_clip`'s `transformer.py`.
 
 use super::family::{Header, outputs};
 use super::hf::{self, prefix_if_used};
@@ -58,8 +58,17 @@ impl TextFormat {
             return Some(Self::OpenClip);
         }
         match config["model_type"].as_str()? {
-            "clip" | "clip_text_model" => Some(Self::HfClip),
-            "siglip" | "siglip_text_model" => Some(Self::HfSiglip),
+            "clip" | "clip_text_model" | "metaclip_2" | "metaclip_2_text_model" => Some(Self::HfClip),
+            "siglip" | "siglip_text_model" | "siglip2" | "siglip2_text_model" => Some(Self::HfSiglip),
+            _ => None,
+        }
+    }
+
+    /// What the text tower of a config is that has one of no format here; none when it has none.
+    pub fn unsupported(config: &Value) -> Option<&'static str> {
+        match config["model_type"].as_str()? {
+            "chinese_clip" => Some("a BERT with a tokenizer of Chinese words"),
+            "altclip" => Some("an XLM-RoBERTa"),
             _ => None,
         }
     }
@@ -76,7 +85,10 @@ impl TextFormat {
     /// The architecture.
     pub fn spec(self, config: &Value, header: &Header) -> Result<TextSpec, String> {
         match self {
-            Self::HfClip => clip(text_config(config), header),
+            Self::HfClip => {
+                let largest = !config["model_type"].as_str().is_some_and(|model| model.starts_with("metaclip_2"));
+                clip(text_config(config), header, largest)
+            }
             Self::HfSiglip => siglip(text_config(config)),
             Self::OpenClip => open(&config["model_cfg"]),
         }
@@ -120,12 +132,13 @@ fn text_config(config: &Value) -> &Value {
     match (&config["text_config_dict"], &config["text_config"]) {
         (older @ Value::Object(_), _) => older,
         (_, nested @ Value::Object(_)) => nested,
-        _ if config["model_type"] == "clip" || config["model_type"] == "siglip" => &Value::Null,
-        _ => config,
+        _ if config["model_type"].as_str().is_some_and(|model| model.ends_with("_text_model")) => config,
+        _ => &Value::Null,
     }
 }
 
-fn clip(config: &Value, header: &Header) -> Result<TextSpec, String> {
+/// `largest`: whether a token of number 2 that ends texts stands for the largest number, as in older CLIP configs.
+fn clip(config: &Value, header: &Header, largest: bool) -> Result<TextSpec, String> {
     let values = Config(config);
     Ok(TextSpec {
         vocabulary: values.integer("vocab_size", 49408)?,
@@ -141,7 +154,7 @@ fn clip(config: &Value, header: &Header) -> Result<TextSpec, String> {
         causal: true,
         // Configs written before the number was corrected say 2; the library then takes the largest.
         pool: match values.integer("eos_token_id", 49407)? {
-            2 => TextPool::Largest,
+            2 if largest => TextPool::Largest,
             id => TextPool::EndOfText(id as u32),
         },
         projection: outputs(header, "text_projection.weight"),

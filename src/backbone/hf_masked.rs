@@ -1,0 +1,68 @@
+//! The transformers format of encoders that were pretrained by masking: `ViT-MAE`, `MSN` and `I-JEPA`.
+//!
+//! Reference: transformers' `modeling_vit_mae.py`, `modeling_vit_msn.py` and `modeling_ijepa.py`. The blocks are those of
+//! google/vit. Nothing is masked here, and what served pretraining only is not read: the decoder of `ViT-MAE`, the mask
+//! tokens. The positions of `ViT-MAE` are sines and cosines that the file holds like learnt ones.
+
+use super::family::{Description, Family, Header, outputs};
+use super::hf::{self, Defaults, prefix_if_used};
+use super::hf_vit;
+use super::mapping::WeightMapping;
+use super::name::ParamName;
+use super::options::{Config, IMAGENET};
+use super::pool::Pool;
+use super::spec::{OutputSpec, PoolingSpec, Positions, PrefixSpec, VitSpec};
+use crate::config::ResizeMode;
+use crate::data::transform::{BackboneDefaults, Interpolation};
+use crate::nn::Activation;
+use serde_json::Value;
+
+/// transformers' `ViT-MAE`, `MSN` and `I-JEPA`.
+pub struct HfMasked;
+
+const PREFIXES: [&str; 2] = ["vit.", "ijepa."];
+
+impl Family for HfMasked {
+    fn name(&self) -> &'static str {
+        "transformers ViT-MAE, MSN and I-JEPA"
+    }
+
+    fn recognises(&self, config: &Value) -> bool {
+        ["vit_mae", "vit_msn", "ijepa"].iter().any(|model| config["model_type"] == **model)
+    }
+
+    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
+        let config = &description.config;
+        let eps = if config["model_type"] == "vit_msn" { 1e-6 } else { 1e-12 };
+        let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps };
+        // As the published weights were trained.
+        let (mean, std) = IMAGENET;
+        let input = BackboneDefaults {
+            mean,
+            std,
+            resize: ResizeMode::Squash,
+            interpolation: Interpolation::Bilinear,
+            crop_pct: 1.0,
+        };
+        let spec = hf::base(&Config(config), &defaults, hf::input(&description.preprocessor, input)?)?;
+        // The classifiers of the library read the class token where there is one.
+        let class = config["model_type"] != "ijepa";
+        Ok(VitSpec {
+            architecture: hf::class_name(config, "ViTMAEModel"),
+            prefix: PrefixSpec { class, ..spec.prefix },
+            positions: Positions::Table(hf::positions(usize::from(class))),
+            pooling: PoolingSpec { pool: if class { Pool::Cls } else { Pool::Avg }, ..spec.pooling },
+            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), projection: 0 },
+            ..spec
+        })
+    }
+
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        let prefix = PREFIXES.iter().map(|prefix| prefix_if_used(header, prefix)).find(|prefix| !prefix.is_empty());
+        hf_vit::mapping(name, header, prefix.unwrap_or(""))
+    }
+
+    fn ignores(&self, name: &str, _header: &Header) -> bool {
+        name.starts_with("decoder.") || hf_vit::ignores(name)
+    }
+}

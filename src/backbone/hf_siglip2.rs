@@ -1,0 +1,69 @@
+//! The transformers format of `SigLIP` 2 whose images keep their shape (`NaFlex`), on one square grid of patches.
+//!
+//! Reference: transformers' `modeling_siglip2.py`. The patch embedding is a product with flattened patches, which is a
+//! convolution; the table of positions is resampled to the grid of each image. All else is `SigLIP`'s. Checkpoints of a
+//! fixed resolution are `SigLIP` models by their config.
+
+use super::family::{Description, Family, Header};
+use super::hf_siglip;
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName, Part};
+use super::options::Config;
+use super::positions::Resampling;
+use super::spec::{PositionTable, Positions, VitSpec};
+use super::{hf, hf_clip};
+use crate::config::ResizeMode;
+use crate::data::transform::{BackboneDefaults, Interpolation};
+use serde_json::Value;
+
+/// transformers' `SigLIP` 2.
+pub struct HfSiglip2;
+
+impl Family for HfSiglip2 {
+    fn name(&self) -> &'static str {
+        "transformers SigLIP 2"
+    }
+
+    fn recognises(&self, config: &Value) -> bool {
+        config["model_type"] == "siglip2" || config["model_type"] == "siglip2_vision_model"
+    }
+
+    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
+        let vision = Config(hf_clip::vision_config(&description.config));
+        let spec = hf_siglip::spec(description, header, Interpolation::Bilinear)?;
+        let patches = vision.integer("num_patches", 256)?;
+        let side = patches.isqrt();
+        if side * side != patches {
+            return Err(format!("num_patches = {patches} is no square"));
+        }
+        Ok(VitSpec {
+            architecture: hf::class_name(&description.config, "Siglip2Model"),
+            image_size: side * spec.patch.size,
+            // The whole image, as there, though not in its shape.
+            input: BackboneDefaults { resize: ResizeMode::Squash, ..spec.input },
+            positions: Positions::Table(PositionTable {
+                resampling: Resampling::BilinearAntialiased,
+                ..hf::positions(0)
+            }),
+            ..spec
+        })
+    }
+
+    /// The largest square of as many patches as the image processor allows.
+    fn usual_size(&self, description: &Description) -> Option<usize> {
+        let processor = &description.preprocessor;
+        let side = |key: &str| processor[key].as_u64().map(|value| value as usize);
+        Some(side("max_num_patches")?.isqrt() * side("patch_size")?)
+    }
+
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        match (name.layer, name.part, hf_siglip::mapping(name, header)) {
+            (Layer::PatchEmbed, Part::Weight, WeightMapping::One(theirs)) => WeightMapping::Patches(theirs),
+            (.., mapping) => mapping,
+        }
+    }
+
+    fn ignores(&self, name: &str, header: &Header) -> bool {
+        hf_siglip::ignores(name, header)
+    }
+}
