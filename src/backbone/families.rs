@@ -12,7 +12,20 @@ use super::hf_vit::HfVit;
 use super::open_clip::OpenClip;
 use super::timm::Timm;
 use super::timm_dinov3::TimmDinov3;
+use super::timm_naflex::TimmNaflex;
 
 /// All families, in the order in which they are asked.
-pub const FAMILIES: &[&dyn Family] =
-    &[&TimmDinov3, &Timm, &OpenClip, &HfVit, &HfDeit, &HfClip, &HfDinov2, &HfDinov3, &HfSiglip, &HfSiglip2, &HfMasked];
+pub const FAMILIES: &[&dyn Family] = &[
+    &TimmDinov3,
+    &TimmNaflex,
+    &Timm,
+    &OpenClip,
+    &HfVit,
+    &HfDeit,
+    &HfClip,
+    &HfDinov2,
+    &HfDinov3,
+    &HfSiglip,
+    &HfSiglip2,
+    &HfMasked,
+];

@@ -10,8 +10,7 @@ use super::hf_vit;
 use super::mapping::WeightMapping;
 use super::name::ParamName;
 use super::options::{Config, IMAGENET};
-use super::pool::Pool;
-use super::spec::{OutputSpec, PoolingSpec, Positions, PrefixSpec, VitSpec};
+use super::spec::{OutputSpec, Pool, PoolingSpec, Positions, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
@@ -58,8 +57,15 @@ impl Family for HfMasked {
     }
 
     fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        let prefix = PREFIXES.iter().map(|prefix| prefix_if_used(header, prefix)).find(|prefix| !prefix.is_empty());
-        hf_vit::mapping(name, header, prefix.unwrap_or(""))
+        // transformers 5 saves the blocks of MSN's classifier without the prefix that all else has.
+        let used = |prefix: &&&str| match name.block {
+            None => !prefix_if_used(header, prefix).is_empty(),
+            Some(_) => ["encoder.", "layers."].iter().any(|blocks| {
+                let blocks = format!("{prefix}{blocks}");
+                header.keys().any(|name| name.starts_with(&blocks))
+            }),
+        };
+        hf_vit::mapping(name, header, PREFIXES.iter().find(used).copied().unwrap_or(""))
     }
 
     fn ignores(&self, name: &str, _header: &Header) -> bool {

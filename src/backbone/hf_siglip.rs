@@ -52,42 +52,41 @@ pub(super) fn spec(
     header: &Header,
     interpolation: Interpolation,
 ) -> Result<VitSpec, String> {
-        let vision = Config(vision_config(&description.config));
-        let defaults = Defaults { patch: 16, activation: Activation::GeluTanh, eps: 1e-6 };
-        let (mean, std) = SYMMETRIC;
-        let resize = ResizeMode::Squash;
-        let input = BackboneDefaults { mean, std, resize, interpolation, crop_pct: 1.0 };
-        let input = hf::input(&description.preprocessor, input)?;
-        let classes = outputs(header, CLASSIFIER);
-        let attention = classes == 0 && vision.flag("vision_use_head", true);
-        let spec = hf::base(&vision, &defaults, input)?;
-        let pool = if attention { Pool::Attention } else { Pool::Avg };
-        Ok(VitSpec {
-            architecture: hf::class_name(&description.config, "SiglipModel"),
-            prefix: PrefixSpec::default(),
-            positions: Positions::Table(hf::positions(0)),
-            attention: AttentionSpec { qkv_bias: true, ..spec.attention },
-            pooling: PoolingSpec { pool, ..spec.pooling },
-            outputs: OutputSpec { classes, projection: 0 },
-            ..spec
-        })
+    let vision = Config(vision_config(&description.config));
+    let defaults = Defaults { patch: 16, activation: Activation::GeluTanh, eps: 1e-6 };
+    let (mean, std) = SYMMETRIC;
+    let input = BackboneDefaults { mean, std, resize: ResizeMode::Squash, interpolation, crop_pct: 1.0 };
+    let input = hf::input(&description.preprocessor, input)?;
+    let classes = outputs(header, CLASSIFIER);
+    let attention = classes == 0 && vision.flag("vision_use_head", true);
+    let spec = hf::base(&vision, &defaults, input)?;
+    let pool = if attention { Pool::Attention } else { Pool::Avg };
+    Ok(VitSpec {
+        architecture: hf::class_name(&description.config, "SiglipModel"),
+        prefix: PrefixSpec::default(),
+        positions: Positions::Table(hf::positions(0)),
+        attention: AttentionSpec { qkv_bias: true, ..spec.attention },
+        pooling: PoolingSpec { pool, ..spec.pooling },
+        outputs: OutputSpec { classes, projection: 0 },
+        ..spec
+    })
 }
 
 /// Where the canonical parameter `name` lies.
 pub(super) fn mapping(name: ParamName, header: &Header) -> WeightMapping {
-        let prefix = prefix_if_used(header, PREFIX);
-        pooling(name, prefix).or_else(|| tower(name, prefix)).unwrap_or_else(|| {
-            WeightMapping::One(match name.layer {
-                Layer::Head => format!("classifier.{}", name.part.text()),
-                _ => name.into(),
-            })
+    let prefix = prefix_if_used(header, PREFIX);
+    pooling(name, prefix).or_else(|| tower(name, prefix)).unwrap_or_else(|| {
+        WeightMapping::One(match name.layer {
+            Layer::Head => format!("classifier.{}", name.part.text()),
+            _ => name.into(),
         })
+    })
 }
 
 /// What lies beside the image tower, or is not read by the classifier.
 pub(super) fn ignores(name: &str, header: &Header) -> bool {
-        let unused_head = header.contains_key(CLASSIFIER) && name.starts_with("vision_model.head.");
-        unused_head || TEXT.iter().any(|text| name.starts_with(text)) || is_index(name)
+    let unused_head = header.contains_key(CLASSIFIER) && name.starts_with("vision_model.head.");
+    unused_head || TEXT.iter().any(|text| name.starts_with(text)) || is_index(name)
 }
 
 /// The attention pooling, if `name` is of it: a PyTorch `MultiheadAttention`, which packs its three projections in one

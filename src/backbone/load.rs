@@ -156,9 +156,11 @@ fn usual_size(family: &dyn Family, source: &Source, spec: &VitSpec) -> Option<us
 /// The family of a source, and the architecture it describes.
 fn described(source: &Source, header: &Header) -> Result<(&'static dyn Family, VitSpec)> {
     let family = recognise(source, header)?;
-    let spec = family
-        .spec(&source.description, header)
-        .map_err(|reason| WeightsError::invalid(&source.path, format!("{} model: {reason}", family.name())))?;
+    let spec = family.spec(&source.description, header).map_err(|reason| WeightsError::Invalid {
+        path: source.path.clone(),
+        reason: format!("{} model: {reason}", family.name()),
+        hint: nearest(header),
+    })?;
     validate(&spec, &source.path)?;
     Ok((family, spec))
 }
@@ -172,8 +174,7 @@ fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {
         .find_map(|key| source.description.config[*key].as_str().map(|value| format!("{key} {value:?}")))
         .unwrap_or_else(|| "neither \"architecture\" nor \"model_type\"".into());
     let supported: Vec<&str> = FAMILIES.iter().map(|family| family.name()).collect();
-    let naflex = source.description.config["model_type"].as_str().is_some_and(|model| model.starts_with("siglip2"));
-    let naflex = if naflex { "; of SigLIP 2 the checkpoints of a fixed resolution, not NaFlex" } else { "" };
+    let nearest = nearest(header).map_or_else(String::new, |nearest| format!("; {nearest}"));
     Err(WeightsError::Invalid {
         path: source.path.clone(),
         reason: format!(
@@ -181,9 +182,26 @@ fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {
             header.len(),
             header.keys().next().map_or("", String::as_str)
         ),
-        hint: Some(format!("supported: {}{naflex}", supported.join(", "))),
+        hint: Some(format!("supported: {}{nearest}", supported.join(", "))),
     }
     .into())
+}
+
+/// A backbone of each size, with its millions of parameters.
+const SIZES: [(f64, &str); 5] = [
+    (5.7, "timm/vit_tiny_patch16_224.augreg_in21k"),
+    (21.6, "timm/vit_small_patch16_dinov3.lvd1689m"),
+    (85.6, "timm/vit_base_patch16_dinov3.lvd1689m"),
+    (303.1, "timm/vit_large_patch16_dinov3.lvd1689m"),
+    (840.5, "timm/vit_huge_plus_patch16_dinov3.lvd1689m"),
+];
+
+/// What to take instead of a model that is not supported: of those in [`SIZES`] the one nearest in size.
+fn nearest(header: &Header) -> Option<String> {
+    let millions = header.values().map(|shape| shape.iter().map(|&dim| dim as f64).product::<f64>()).sum::<f64>() / 1e6;
+    let distance = |(size, _): &(f64, &str)| (size / millions).ln().abs();
+    let (size, name) = SIZES.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+    Some(format!("nearest to its {millions:.1} million parameters is {name} with {size}"))
 }
 
 /// Refuses architectures whose numbers cannot work together before anything is computed from them.

@@ -11,6 +11,8 @@ pub enum WeightMapping {
     Token(String),
     /// A table of positions (1, T, d) stored as (T, d).
     Table(String),
+    /// A table of positions (1, n · n, d) stored as (1, n, n, d).
+    Grid(String),
     /// Tensors to stack along the first dimension, such as separate queries, keys and values.
     Stack(Vec<String>),
     /// `count` consecutive thirds of a tensor that packs queries, keys and values along the first dimension.
@@ -40,6 +42,7 @@ impl WeightMapping {
             | Self::Table(name)
             | Self::Transposed(name)
             | Self::Patches(name)
+            | Self::Grid(name)
             | Self::Thirds { name, .. } => std::slice::from_ref(name),
             Self::Stack(names) => names,
             Self::NoKey(names) => names,
@@ -57,6 +60,7 @@ impl WeightMapping {
             Self::NoKey(_) => stored[0] /= 3,
             Self::Thirds { count, .. } => stored[0] = 3 * stored[0] / count,
             Self::Transposed(_) => stored.reverse(),
+            Self::Grid(_) => stored = vec![1, shape[1].isqrt(), shape[1].isqrt(), shape[2]],
             Self::Patches(_) => stored = vec![shape[0], shape[1..].iter().product()],
         }
         stored
@@ -73,14 +77,16 @@ impl WeightMapping {
         let whole = Tensor::cat(parts, 0)?;
         match self {
             Self::One(_) | Self::Stack(_) | Self::NoKey(_) => Ok(whole),
-            Self::Token(_) | Self::Table(_) => whole.reshape(shape),
+            Self::Token(_) | Self::Table(_) | Self::Grid(_) => whole.reshape(shape),
             Self::Thirds { first, count, .. } => {
                 let third = whole.dim(0)? / 3;
                 // A copy of its own, or the part would keep the whole alive.
                 whole.narrow(0, first * third, count * third)?.force_contiguous()
             }
             Self::Transposed(_) => whole.t()?.contiguous(),
-            Self::Patches(_) => whole.reshape((shape[0], shape[2], shape[3], shape[1]))?.permute((0, 3, 1, 2))?.contiguous(),
+            Self::Patches(_) => {
+                whole.reshape((shape[0], shape[2], shape[3], shape[1]))?.permute((0, 3, 1, 2))?.contiguous()
+            }
         }
     }
 
@@ -91,7 +97,7 @@ impl WeightMapping {
     pub fn disassemble(&self, parameter: &Tensor) -> Result<Vec<Tensor>> {
         let stored = self.stored(parameter.dims());
         match self {
-            Self::One(_) | Self::Token(_) | Self::Table(_) => Ok(vec![parameter.reshape(stored)?]),
+            Self::One(_) | Self::Token(_) | Self::Table(_) | Self::Grid(_) => Ok(vec![parameter.reshape(stored)?]),
             Self::Stack(names) => parameter.chunk(names.len(), 0),
             Self::NoKey(_) => {
                 let thirds = parameter.chunk(3, 0)?;
@@ -128,6 +134,11 @@ mod tests {
             (WeightMapping::Thirds { name: name(), first: 1, count: 2 }, vec![parameter.clone()], rows(2, 4)),
             (WeightMapping::NoKey([name(), name()]), vec![rows(0, 2), rows(4, 2)], gapped),
             (WeightMapping::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),
+            (
+                WeightMapping::Grid(name()),
+                vec![parameter.reshape((1, 2, 2, 3)).unwrap()],
+                parameter.reshape((1, 4, 3)).unwrap(),
+            ),
             (
                 WeightMapping::Patches(name()),
                 vec![Tensor::new(&[[0f32, 3., 1., 4., 2., 5.], [6., 9., 7., 10., 8., 11.]], &Device::Cpu).unwrap()],

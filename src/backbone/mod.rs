@@ -35,6 +35,7 @@ mod text_formats;
 mod text_spec;
 mod timm;
 mod timm_dinov3;
+mod timm_naflex;
 mod visual_prompts;
 mod vit;
 

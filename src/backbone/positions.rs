@@ -16,6 +16,8 @@ pub enum Resampling {
     Bicubic,
     /// Linear at two taps (timm's `FlexiViT`).
     Bilinear,
+    /// Linear at two taps, the corners of both grids on each other (RADIO).
+    BilinearAligned,
     /// Linear, the kernel widened when shrinking (`SigLIP` 2).
     BilinearAntialiased,
 }
@@ -51,7 +53,10 @@ pub fn resample(positions: &[f32], width: usize, old: usize, new: usize, how: Re
 /// The source positions and weights of output `i`.
 fn weights(i: usize, old: usize, new: usize, how: Resampling) -> Vec<(usize, f64)> {
     let scale = old as f64 / new as f64;
-    let centre = (i as f64 + 0.5) * scale;
+    let centre = match how {
+        Resampling::BilinearAligned => 0.5 + (i * (old - 1)) as f64 / new.saturating_sub(1).max(1) as f64,
+        _ => (i as f64 + 0.5) * scale,
+    };
     // Taps beyond the border repeat the border.
     let tap = |at: f64, weight: f64| ((at.max(0.0) as usize).min(old - 1), weight);
     let start = (centre - 0.5).floor();
@@ -61,7 +66,7 @@ fn weights(i: usize, old: usize, new: usize, how: Resampling) -> Vec<(usize, f64
         Resampling::Bicubic => {
             (-1..=2).map(|i| start + f64::from(i)).map(|at| tap(at, cubic(centre - 0.5 - at, -0.75))).collect()
         }
-        Resampling::Bilinear => {
+        Resampling::Bilinear | Resampling::BilinearAligned => {
             let fraction = centre - 0.5 - start;
             vec![tap(start, 1.0 - fraction), tap(start + 1.0, fraction)]
         }
@@ -73,8 +78,7 @@ fn antialiased(centre: f64, stretch: f64, old: usize, reach: f64, kernel: impl F
     let support = reach * stretch;
     let first = (centre - support + 0.5).floor().max(0.0) as usize;
     let end = ((centre + support + 0.5).floor() as usize).min(old);
-    let raw: Vec<(usize, f64)> =
-        (first..end).map(|at| (at, kernel((at as f64 + 0.5 - centre) / stretch))).collect();
+    let raw: Vec<(usize, f64)> = (first..end).map(|at| (at, kernel((at as f64 + 0.5 - centre) / stretch))).collect();
     let total: f64 = raw.iter().map(|(_, weight)| weight).sum();
     raw.into_iter().map(|(at, weight)| (at, weight / total)).collect()
 }

@@ -77,7 +77,7 @@ pub(super) struct Model<'a> {
 impl Model<'_> {
     /// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
     pub fn spec(&self) -> Result<VitSpec, String> {
-        let entry = entry(self.architecture)?;
+        let entry = entry("architectures", self.architecture)?;
         refuse_unsupported(self.args, KNOWN)?;
         let args = Args { own: self.args, entry };
         let width = args.integer("embed_dim", 768)?;
@@ -108,7 +108,11 @@ impl Model<'_> {
         };
         let norm_after_pool = args.flag("fc_norm", args.text("global_pool").or(self.pool) == Some("avg"));
         let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
-        let bilinear = args.flag("bilinear_positions", false);
+        let resampling = match args.text("positions") {
+            Some("bilinear") => Resampling::Bilinear,
+            Some("bilinear_aligned") => Resampling::BilinearAligned,
+            _ => Resampling::BicubicAntialiased,
+        };
         let (mean, std) = SYMMETRIC;
         Ok(VitSpec {
             architecture: self.architecture.to_owned(),
@@ -119,7 +123,7 @@ impl Model<'_> {
             prefix,
             positions: Positions::Table(PositionTable {
                 prefix: if args.flag("no_embed_class", false) { 0 } else { prefix.count() },
-                resampling: if bilinear { Resampling::Bilinear } else { Resampling::BicubicAntialiased },
+                resampling,
                 rounded: true,
             }),
             norm_pre: pre_norm,
@@ -149,24 +153,26 @@ impl Model<'_> {
         let quick = args.entry["native_quick_gelu"].as_array().is_some_and(|tags| {
             self.args.get("act_layer").is_none() && tags.iter().any(|tag| tag.as_str() == self.tag)
         });
-        match args.text("act_layer") {
-            _ if quick => Ok(Activation::QuickGelu),
-            None | Some("gelu") => Ok(Activation::Gelu),
-            Some("gelu_tanh") => Ok(Activation::GeluTanh),
-            Some("quick_gelu") => Ok(Activation::QuickGelu),
-            Some(other) => Err(format!("act_layer {other:?} is not supported; supported: gelu, gelu_tanh, quick_gelu")),
-        }
+        if quick { Ok(Activation::QuickGelu) } else { activation(args.text("act_layer")) }
     }
 }
 
-/// The architecture's line of the table.
-fn entry(architecture: &str) -> Result<&'static Value, String> {
-    let Some(entry) = TABLE["architectures"].get(architecture) else {
-        let naflex =
-            if architecture.starts_with("naflexvit") { " (NaFlex models take images of any shape)" } else { "" };
+/// An activation by its name in timm.
+pub(super) fn activation(name: Option<&str>) -> Result<Activation, String> {
+    match name {
+        None | Some("gelu") => Ok(Activation::Gelu),
+        Some("gelu_tanh") => Ok(Activation::GeluTanh),
+        Some("quick_gelu") => Ok(Activation::QuickGelu),
+        Some(other) => Err(format!("act_layer {other:?} is not supported; supported: gelu, gelu_tanh, quick_gelu")),
+    }
+}
+
+/// An architecture's line in a section of the table.
+pub(super) fn entry(section: &str, architecture: &str) -> Result<&'static Value, String> {
+    let Some(entry) = TABLE[section].get(architecture) else {
         return Err(format!(
-            "architecture {architecture:?}{naflex} is not one of the vision transformers of timm {} that are supported: \
-             plain ViT, AugReg, DeiT, FlexiViT, CLIP, DINOv2 and SigLIP towers",
+            "architecture {architecture:?} is not one of the vision transformers of timm {} that are supported: \
+             plain ViT, AugReg, DeiT, FlexiViT, CLIP, DINOv2, SigLIP and RADIO towers, NaFlexVit",
             TABLE["timm"].as_str().unwrap_or_default()
         ));
     };
@@ -177,14 +183,16 @@ fn entry(architecture: &str) -> Result<&'static Value, String> {
 }
 
 /// The arguments of a model, where every key is optional.
-struct Args<'a> {
-    own: &'a Value,
-    entry: &'static Value,
+pub(super) struct Args<'a> {
+    /// What the file sets.
+    pub own: &'a Value,
+    /// What the architecture sets.
+    pub entry: &'static Value,
 }
 
 impl Args<'_> {
     /// The value of an argument; one that the file sets to null is absent.
-    fn get(&self, key: &str) -> Option<&Value> {
+    pub fn get(&self, key: &str) -> Option<&Value> {
         self.own.get(key).or_else(|| self.entry.get(key)).filter(|value| !value.is_null())
     }
 
@@ -193,19 +201,23 @@ impl Args<'_> {
         Config(if self.own.get(key).is_some() { self.own } else { self.entry })
     }
 
-    fn integer(&self, key: &str, default: usize) -> Result<usize, String> {
+    /// A whole number.
+    pub fn integer(&self, key: &str, default: usize) -> Result<usize, String> {
         self.holder(key).integer(key, default)
     }
 
-    fn number(&self, key: &str, default: f64) -> f64 {
+    /// A number.
+    pub fn number(&self, key: &str, default: f64) -> f64 {
         self.holder(key).number(key, default)
     }
 
-    fn flag(&self, key: &str, default: bool) -> bool {
+    /// True or false.
+    pub fn flag(&self, key: &str, default: bool) -> bool {
         self.holder(key).flag(key, default)
     }
 
-    fn text(&self, key: &str) -> Option<&str> {
+    /// A word.
+    pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str()
     }
 }

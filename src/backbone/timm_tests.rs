@@ -86,8 +86,6 @@ fn other_architectures_are_refused_by_name() {
         ("vit_base_patch16_xp_224", "norm_layer"),
         ("vit_base_r50_s16_224", "embed_layer"),
         ("vit_base_patch16_rpn_224", "block_fn"),
-        ("vit_base_patch16_radio_v3", "RADIO"),
-        ("naflexvit_base_patch16_siglip", "NaFlex"),
     ] {
         let refused = read(json!({ "architecture": name })).unwrap_err();
         assert!(refused.contains(name) && refused.contains(reason), "{refused}");

@@ -1,0 +1,144 @@
+//! The timm format of `NaFlexVit`, which takes images of any shape, on one square grid of patches; and of RADIO, which timm
+//! builds as one.
+//!
+//! Reference: timm's `naflexvit.py`. The patch embedding is a product with flattened patches, which is a convolution. The
+//! table of positions has a grid of its own, resampled to that of the images in each forward pass; `timm_architectures.json`
+//! has the configuration of each architecture, and a file what differs from it.
+
+use super::family::{Description, Family, Header, outputs};
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName, Part};
+use super::options::Config;
+use super::positions::Resampling;
+use super::spec::{
+    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
+};
+use super::timm::{self, Args};
+use serde_json::Value;
+
+/// timm's `NaFlexVit`.
+pub struct TimmNaflex;
+
+impl Family for TimmNaflex {
+    fn name(&self) -> &'static str {
+        "timm NaFlexVit"
+    }
+
+    fn recognises(&self, config: &Value) -> bool {
+        config["architecture"].as_str().is_some_and(|name| name.starts_with("naflexvit_"))
+    }
+
+    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
+        let config = &description.config;
+        let architecture = config["architecture"].as_str().unwrap_or_default();
+        let args = Args { own: &config["model_args"], entry: timm::entry("naflexvit", architecture)? };
+        timm::refuse_unsupported(args.own, KNOWN)?;
+        let width = args.integer("embed_dim", 768)?;
+        let hidden = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
+        let patch = args.integer("patch_size", 16)?;
+        let pool = match args.text("global_pool").unwrap_or("map") {
+            "token" => Pool::Cls,
+            "avg" => Pool::Avg,
+            "map" => Pool::Attention,
+            other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
+        };
+        let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
+        let fc_norm = args.flag("fc_norm", pool == Pool::Avg);
+        Ok(VitSpec {
+            architecture: architecture.to_owned(),
+            width,
+            depth: args.integer("depth", 12)?,
+            image_size: args.integer("pos_embed_grid_size", 16)? * patch,
+            patch: PatchSpec { size: patch, bias: !pre_norm },
+            prefix: PrefixSpec {
+                class: args.flag("class_token", false),
+                distillation: false,
+                registers: args.integer("reg_tokens", 0)?,
+            },
+            positions: Positions::Table(PositionTable { prefix: 0, resampling: resampling(&args)?, rounded: false }),
+            norm_pre: pre_norm,
+            eps: 1e-6,
+            attention: AttentionSpec {
+                heads: args.integer("num_heads", 12)?,
+                qkv_bias: args.flag("qkv_bias", true),
+                key_bias: true,
+            },
+            mlp: MlpSpec::plain(hidden, timm::activation(args.text("act_layer"))?),
+            layer_scale: args.get("init_values").is_some(),
+            pooling: PoolingSpec { pool, norm: final_norm && !fc_norm, fc_norm: final_norm && fc_norm },
+            outputs: OutputSpec { classes: outputs(header, "head.weight"), projection: 0 },
+            input: timm::input(config.get("pretrained_cfg").unwrap_or(config)),
+        })
+    }
+
+    /// That of the images these weights are for: the grid of the positions is another.
+    fn usual_size(&self, Description { config, .. }: &Description) -> Option<usize> {
+        let trained = config["pretrained_cfg"]["input_size"][1].as_u64().map_or(0, |side| side as usize);
+        Config(&config["model_args"]).integer("img_size", trained).ok()
+    }
+
+    fn mapping(&self, name: ParamName, _header: &Header) -> WeightMapping {
+        match (name.layer, name.part) {
+            (Layer::PosEmbed, _) => WeightMapping::Grid("embeds.pos_embed".into()),
+            (Layer::PatchEmbed, Part::Weight) => WeightMapping::Patches("embeds.proj.weight".into()),
+            (Layer::PatchEmbed, _) => WeightMapping::One("embeds.proj.bias".into()),
+            (Layer::ClsToken | Layer::RegToken, _) => WeightMapping::One(format!("embeds.{name}")),
+            _ => WeightMapping::One(name.into()),
+        }
+    }
+
+    fn ignores(&self, _name: &str, _header: &Header) -> bool {
+        false
+    }
+}
+
+fn resampling(args: &Args<'_>) -> Result<Resampling, String> {
+    let mode = args.text("pos_embed_interp_mode").unwrap_or("bicubic");
+    let (antialias, aligned) = (args.flag("pos_embed_antialias", true), args.flag("pos_embed_align_corners", false));
+    match (mode, antialias, aligned) {
+        ("bicubic", true, false) => Ok(Resampling::BicubicAntialiased),
+        ("bicubic", false, false) => Ok(Resampling::Bicubic),
+        ("bilinear", true, false) => Ok(Resampling::BilinearAntialiased),
+        ("bilinear", false, false) => Ok(Resampling::Bilinear),
+        ("bilinear", false, true) => Ok(Resampling::BilinearAligned),
+        _ => Err(format!(
+            "pos_embed_interp_mode {mode:?} with pos_embed_antialias = {antialias} and pos_embed_align_corners = \
+             {aligned} is not supported"
+        )),
+    }
+}
+
+/// The options whose effect is known here, that only matter to training, or that change nothing on a square grid.
+const KNOWN: &[&str] = &[
+    "act_layer",
+    "attn_drop_rate",
+    "class_token",
+    "depth",
+    "drop_path_rate",
+    "drop_rate",
+    "embed_dim",
+    "fc_norm",
+    "final_norm",
+    "fix_init",
+    "global_pool",
+    "img_size",
+    "in_chans",
+    "init_values",
+    "mlp_ratio",
+    "num_classes",
+    "num_heads",
+    "patch_drop_rate",
+    "patch_size",
+    "pos_drop_rate",
+    "pos_embed_align_corners",
+    "pos_embed_antialias",
+    "pos_embed_ar_preserving",
+    "pos_embed_grid_size",
+    "pos_embed_interp_mode",
+    "pre_norm",
+    "pretrained",
+    "proj_drop_rate",
+    "qkv_bias",
+    "reg_tokens",
+    "weight_init",
+];
