@@ -156,7 +156,7 @@ fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String>
     }
     let model = |pool: Option<&str>| {
         let args = pool.map_or(Value::Null, |pool| serde_json::json!({ "global_pool": pool }));
-        timm::Model { architecture: name, args: &args, pool: None, image_size: None, tag: None }.spec()
+        timm::Model { architecture: name, args: &args, pool: None, image_size: None, tag: None, gated: false }.spec()
     };
     // Without a projection the pooling is given when the tower is built, which also places the norm; with one, the
     // finished tower is told to pool otherwise.

@@ -45,6 +45,7 @@ impl Family for Timm {
             pool: config["global_pool"].as_str().or_else(|| pretrained["global_pool"].as_str()),
             image_size: pretrained["input_size"][1].as_u64().map(|side| side as usize),
             tag: pretrained["tag"].as_str(),
+            gated: is_gated(header),
         };
         let input = input(pretrained);
         let outputs = OutputSpec { classes: outputs(header, "head.weight"), projection: 0 };
@@ -72,6 +73,14 @@ pub(super) struct Model<'a> {
     pub image_size: Option<usize>,
     /// The tag of these weights.
     pub tag: Option<&'a str>,
+    /// Whether the weights are those of a packed `SwiGLU`, which no option of a file says: its class is given in Python.
+    pub gated: bool,
+}
+
+/// Whether the first product of the MLP has twice the outputs that the second one has inputs.
+fn is_gated(header: &Header) -> bool {
+    let first = outputs(header, "blocks.0.mlp.fc1.weight");
+    header.get("blocks.0.mlp.fc2.weight").is_some_and(|shape| shape.len() == 2 && first == 2 * shape[1] && first > 0)
 }
 
 impl Model<'_> {
@@ -87,7 +96,7 @@ impl Model<'_> {
             _ => args.integer("img_size", 224)?,
         };
         let mlp = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
-        let mlp = if args.flag("swiglu", false) {
+        let mlp = if self.gated || args.flag("swiglu", false) {
             MlpSpec { hidden: mlp / 2, kind: MlpKind::SwiGlu }
         } else {
             MlpSpec::plain(mlp, self.activation(&args)?)
