@@ -5,6 +5,7 @@ use super::family::{Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
+use super::pool::fresh_gate;
 use super::positions::resample;
 use super::source::Source;
 use super::spec::{BlockSpec, Pool, Shapes, VitSpec};
@@ -94,17 +95,19 @@ impl Backbone {
         Ok(spec)
     }
 
-    /// Chooses how tokens become features.
+    /// Chooses how tokens become features. What is learnt of it starts from `seed`.
     ///
     /// # Errors
-    /// A usage error when the class token is asked for and there is none.
-    pub fn with_pool(mut self, choice: PoolChoice) -> Result<Self> {
-        let pool = match choice {
-            PoolChoice::Backbone => return Ok(self),
-            PoolChoice::Avg => Pool::Avg,
-            PoolChoice::Cls => Pool::Cls,
-        };
-        if !pool.fits(&self.spec) {
+    /// A usage error when the class token is asked for and there is none, and when the choice is still to be made.
+    pub fn with_pool(mut self, choice: PoolChoice, seed: u64) -> Result<Self> {
+        if choice == PoolChoice::Auto {
+            return Err(Error::usage_hint(
+                "model.pool = \"auto\" is chosen on validation images, which only `vitadapt probe` does",
+                "run `vitadapt probe`, and set model.pool to what it chose",
+            ));
+        }
+        let Some(pool) = Pool::named(choice) else { return Ok(self) };
+        if !self.spec.can_be_pooled_by(pool) {
             return Err(Error::usage_hint(
                 "model.pool = \"cls\", but the backbone has no class token",
                 "set model.pool = \"avg\" or \"backbone\"",
@@ -114,6 +117,9 @@ impl Backbone {
         // What only another pooling reads would get no gradient and fail the check that everything does.
         let needed = self.spec.shapes();
         self.params.retain(|name| name.parse::<ParamName>().is_ok_and(|name| needed.contains_key(&name)));
+        if pool == Pool::Gated {
+            fresh_gate(self.spec.width, seed, &mut self.params)?;
+        }
         Ok(self)
     }
 
@@ -213,7 +219,7 @@ fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
         format!("config.json gives a {name} of {value}")
     } else if spec.image_size < spec.patch.size {
         format!("config.json gives images of {} pixels, smaller than a patch of {}", spec.image_size, spec.patch.size)
-    } else if !spec.pooling.pool.fits(spec) {
+    } else if !spec.can_be_pooled_by(spec.pooling.pool) {
         "config.json asks for the class token, but the weights have none".into()
     } else {
         return Ok(());

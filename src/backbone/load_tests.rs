@@ -178,7 +178,7 @@ fn impossible_sizes_are_refused_before_they_are_used() {
 
 #[test]
 fn another_pooling_drops_what_only_the_first_one_reads() {
-    let pooled = |case: &str, choice| load(&fixture(case)).unwrap().with_pool(choice);
+    let pooled = |case: &str, choice| load(&fixture(case)).unwrap().with_pool(choice, 0);
     let siglip = pooled("hf_siglip_vision", PoolChoice::Avg).unwrap();
     assert_eq!(siglip.spec.pooling.pool, Pool::Avg);
     assert!(siglip.params.iter().all(|(name, _)| !name.starts_with("attn_pool")));

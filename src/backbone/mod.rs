@@ -25,6 +25,7 @@ mod options;
 mod params;
 mod pickle;
 mod pool;
+mod poolings;
 mod positions;
 mod source;
 mod spec;

@@ -93,6 +93,12 @@ spelt! {
         PoolFc1 = "attn_pool.mlp.fc1",
         /// The second product of its MLP.
         PoolFc2 = "attn_pool.mlp.fc2",
+        /// Of gated attention: what the tanh is taken of.
+        GatedV = "gated_pool.v",
+        /// Of gated attention: what the gate is taken of.
+        GatedU = "gated_pool.u",
+        /// Of gated attention: from hidden values to a score.
+        GatedW = "gated_pool.w",
         /// The map from features to the space that images and texts share.
         Projection = "projection",
         /// Learnt words (n, d) before the text tower, from which the head follows.
@@ -162,7 +168,7 @@ pub enum Role {
     Projection,
     /// Learnt words before the text tower.
     Context,
-    /// The classifier.
+    /// The classifier, and a pooling that is learnt with it.
     Head,
 }
 
@@ -254,7 +260,7 @@ impl ParamName {
             (Layer::Prompt, _) => Role::Prompt,
             (Layer::Projection, _) => Role::Projection,
             (Layer::Context, _) => Role::Context,
-            (Layer::Head | Layer::HeadDist, _) => Role::Head,
+            (Layer::Head | Layer::HeadDist | Layer::GatedV | Layer::GatedU | Layer::GatedW, _) => Role::Head,
             _ => Role::Tower,
         }
     }
@@ -347,6 +353,7 @@ mod tests {
             ("fc_norm.weight", Segment::Pool, Role::Tower),
             ("attn_pool.latent", Segment::Pool, Role::Tower),
             ("attn_pool.mlp.fc1.bias", Segment::Pool, Role::Tower),
+            ("gated_pool.w.weight", Segment::Pool, Role::Head),
             ("projection.weight", Segment::Head, Role::Projection),
             ("prompt.context", Segment::Head, Role::Context),
             ("head.logit_scale", Segment::Head, Role::Head),

@@ -6,27 +6,81 @@
 use super::block::layer_norm;
 use super::name::Layer;
 use super::params::Params;
-use super::spec::{Pool, VitSpec};
+use super::poolings::{Pool, gated_shapes};
+use super::spec::VitSpec;
+use crate::nn::pool::{GatedPool, TokenPool};
 use crate::nn::{Activation, AttentionPool};
-use candle_core::{Result, Tensor};
+use crate::rng::{Purpose, Stream};
+use candle_core::{DType, Result, Tensor};
+use std::sync::Arc;
+
+/// Fresh parameters of gated attention, by Xavier's rule with zero biases.
+///
+/// # Errors
+/// When the host is out of memory.
+pub(super) fn fresh_gate(width: usize, seed: u64, params: &mut Params) -> Result<()> {
+    let device = &candle_core::Device::Cpu;
+    for (layer, (name, shape)) in gated_shapes(width).into_iter().enumerate() {
+        let tensor = match shape.as_slice() {
+            &[out, inner] => {
+                let mut stream = Stream::new(seed, Purpose::Init, &[u64::MAX, layer as u64]);
+                let deviation = (2.0 / (out + inner) as f64).sqrt();
+                let values: Vec<f32> = (0..out * inner).map(|_| (stream.normal() * deviation) as f32).collect();
+                Tensor::from_vec(values, (out, inner), device)?
+            }
+            shape => Tensor::zeros(shape, DType::F32, device)?,
+        };
+        params.insert(name, tensor);
+    }
+    Ok(())
+}
 
 /// The pooling layer of a backbone.
 #[derive(Debug, Clone)]
 pub struct Pooling {
     pool: Pool,
+    kind: Kind,
     /// Tokens before the patches.
     prefix: usize,
-    attention: Option<AttentionPool>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Cls,
+    ClsAvg,
+    Distilled,
+    Attention(Box<AttentionPool>),
+    /// A sum over the patches.
+    Patches(Arc<dyn TokenPool>),
 }
 
 impl Pooling {
     /// Builds the layer over `params`.
     ///
     /// # Errors
-    /// When a parameter of the attention pooling is absent.
-    pub fn new(spec: &VitSpec, params: &Params) -> Result<Self> {
-        let attention = (spec.pooling.pool == Pool::Attention).then(|| attention_pool(spec, params)).transpose()?;
-        Ok(Self { pool: spec.pooling.pool, prefix: spec.prefix_tokens(), attention })
+    /// When a parameter of the pooling is absent.
+    pub fn new(spec: &VitSpec, pool: Pool, params: &Params) -> Result<Self> {
+        let kind = match pool {
+            Pool::Cls => Kind::Cls,
+            Pool::ClsAvg => Kind::ClsAvg,
+            Pool::Distilled => Kind::Distilled,
+            Pool::Attention => Kind::Attention(Box::new(attention_pool(spec, params)?)),
+            Pool::Gated => Kind::Patches(Arc::new(GatedPool {
+                v: params.linear(Layer::GatedV.weight())?,
+                u: params.linear(Layer::GatedU.weight())?,
+                w: params.linear(Layer::GatedW.weight())?,
+            })),
+            Pool::Avg | Pool::Max | Pool::Lse | Pool::Topk | Pool::Gem | Pool::Stats => match pool.plain() {
+                Some(plain) => Kind::Patches(plain),
+                None => candle_core::bail!("{pool:?} is no sum over patches"),
+            },
+        };
+        Ok(Self { pool, kind, prefix: spec.prefix_tokens() })
+    }
+
+    /// As [`Pool::is_added`].
+    pub(super) fn is_added(&self) -> bool {
+        self.pool.is_added()
     }
 
     /// Tokens before the patches.
@@ -36,24 +90,36 @@ impl Pooling {
 
     /// How many of the first tokens it reads; none when it reads them all.
     pub(super) fn reads(&self) -> Option<usize> {
-        match self.pool {
-            Pool::Cls => Some(1),
-            Pool::Distilled => Some(2),
-            Pool::Avg | Pool::ClsAvg | Pool::Attention => None,
+        match self.kind {
+            Kind::Cls => Some(1),
+            Kind::Distilled => Some(2),
+            Kind::ClsAvg | Kind::Attention(_) | Kind::Patches(_) => None,
         }
     }
 
-    /// tokens (B, T, d) to features: (B, d), or (B, 2d) for [`Pool::ClsAvg`].
+    /// tokens (B, T, d) to features (B, [`Pool::features`]).
     ///
     /// # Errors
     /// When there are fewer tokens than the architecture has.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        match (self.pool, &self.attention) {
-            (Pool::Cls, _) => token(tokens, 0),
-            (Pool::ClsAvg, _) => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
-            (Pool::Distilled, _) => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
-            (Pool::Attention, Some(attention)) => attention.forward(&patches(tokens, self.prefix)?),
-            (Pool::Avg | Pool::Attention, _) => patch_mean(tokens, self.prefix),
+        match &self.kind {
+            Kind::Cls => token(tokens, 0),
+            Kind::ClsAvg => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
+            Kind::Distilled => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
+            Kind::Attention(attention) => attention.forward(&patches(tokens, self.prefix)?),
+            Kind::Patches(pool) => pool.forward(&patches(tokens, self.prefix)?),
+        }
+    }
+
+    /// What each patch gives to each feature: tokens (B, T, d) to (B, N, w), whose sum over the patches is
+    /// [`Pooling::forward`]; none where features are no sum over patches.
+    ///
+    /// # Errors
+    /// When there are fewer tokens than the architecture has.
+    pub fn contributions(&self, tokens: &Tensor) -> Result<Option<Tensor>> {
+        match &self.kind {
+            Kind::Patches(pool) => pool.contributions(&patches(tokens, self.prefix)?).map(Some),
+            Kind::Cls | Kind::ClsAvg | Kind::Distilled | Kind::Attention(_) => Ok(None),
         }
     }
 
@@ -63,25 +129,29 @@ impl Pooling {
     /// # Errors
     /// When there are fewer tokens than the architecture has.
     pub(super) fn shares(&self, tokens: &Tensor) -> Result<Tensor> {
-        match &self.attention {
-            Some(attention) => {
-                let looks = attention.weights(&patches(tokens, self.prefix)?)?.mean(1)?; // (B, N)
-                looks.pad_with_zeros(1, self.prefix, 0)
+        let looks = match &self.kind {
+            Kind::Attention(attention) => attention.weights(&patches(tokens, self.prefix)?)?.mean(1)?,
+            Kind::Patches(pool) if self.pool.is_added() => {
+                let given = pool.contributions(&patches(tokens, self.prefix)?)?.abs()?;
+                let shares = given.broadcast_div(&(given.sum_keepdim(1)? + f64::from(f32::MIN_POSITIVE))?)?;
+                shares.mean(2)?
             }
-            None => fixed_shares(self.pool, self.prefix, tokens),
-        }
+            _ => return fixed_shares(self.pool, self.prefix, tokens),
+        };
+        looks.pad_with_zeros(1, self.prefix, 0) // (B, N) to (B, T)
     }
 }
 
-/// The share of each token (B, T) in what a pooling without parameters makes of `tokens` (B, T, d).
+/// The share of each token (B, T) in what a mean of some of the `tokens` (B, T, d) is: of the patches, but for poolings that
+/// read the class token.
 pub(super) fn fixed_shares(pool: Pool, prefix: usize, tokens: &Tensor) -> Result<Tensor> {
     let (batch, count, _) = tokens.dims3()?;
     let patch = 1.0 / count.saturating_sub(prefix).max(1) as f32;
     let share = |token: usize| match pool {
         Pool::Cls => f32::from(token == 0),
         Pool::Distilled => 0.5 * f32::from(token < 2),
-        Pool::Avg | Pool::Attention => f32::from(token >= prefix) * patch,
         Pool::ClsAvg => 0.5 * (f32::from(token == 0) + f32::from(token >= prefix) * patch),
+        _ => f32::from(token >= prefix) * patch,
     };
     let row: Vec<f32> = (0..count).map(share).collect();
     Tensor::from_vec(row, (1, count), tokens.device())?.to_dtype(tokens.dtype())?.broadcast_as((batch, count))

@@ -1,7 +1,10 @@
 //! What a pretrained backbone is: its shape, its options and how its inputs were prepared.
 
 use super::name::{Layer, ParamName, Part};
+pub use super::poolings::Pool;
+use super::poolings::{attention_linears, gated_shapes};
 use super::positions::{AxialRotary, Resampling};
+use crate::config::PoolChoice;
 use crate::data::transform::BackboneDefaults;
 use crate::nn::Activation;
 use std::collections::BTreeMap;
@@ -166,38 +169,6 @@ impl MlpSpec {
     }
 }
 
-/// How the tokens after the last block become the features that feed the head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pool {
-    /// The class token.
-    Cls,
-    /// The mean of the patch tokens, without class token and registers.
-    Avg,
-    /// The class token, then the mean of the patch tokens: twice the width (`DINOv2` in transformers).
-    ClsAvg,
-    /// The mean of the class and the distillation token (Touvron et al. 2020).
-    Distilled,
-    /// Attention of a learned query over the patch tokens, with an MLP of its own (`SigLIP`).
-    Attention,
-}
-
-impl Pool {
-    /// Width of the features from tokens of `width`.
-    pub fn features(self, width: usize) -> usize {
-        if self == Self::ClsAvg { 2 * width } else { width }
-    }
-
-    /// Whether a backbone with these tokens can be pooled so.
-    pub fn fits(self, spec: &VitSpec) -> bool {
-        match self {
-            Self::Cls | Self::ClsAvg => spec.prefix.class,
-            Self::Distilled => spec.prefix.class && spec.prefix.distillation,
-            Self::Avg | Self::Attention => true,
-        }
-    }
-}
-
 /// From the last block to the features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolingSpec {
@@ -230,6 +201,24 @@ impl VitSpec {
     /// Width of the features that feed the head.
     pub fn features(&self) -> usize {
         self.pooling.pool.features(self.width)
+    }
+
+    /// Whether its tokens can be pooled so.
+    pub fn can_be_pooled_by(&self, pool: Pool) -> bool {
+        match pool {
+            Pool::Cls | Pool::ClsAvg => self.prefix.class,
+            Pool::Distilled => self.prefix.class && self.prefix.distillation,
+            _ => true,
+        }
+    }
+
+    /// The poolings that have nothing to learn: its own, then the others that it can be pooled by.
+    pub fn poolings(&self) -> Vec<(PoolChoice, Pool)> {
+        use PoolChoice::{Avg, Cls, Gem, Lse, Max, Stats, Topk};
+        let others = [Cls, Avg, Max, Lse, Topk, Gem, Stats];
+        let others = others.into_iter().filter_map(|choice| Some((choice, Pool::named(choice)?)));
+        let others = others.filter(|(_, pool)| *pool != self.pooling.pool && self.can_be_pooled_by(*pool));
+        std::iter::once((PoolChoice::Backbone, self.pooling.pool)).chain(others).collect()
     }
 
     /// Patches along one side.
@@ -296,6 +285,9 @@ impl VitSpec {
                 add(linear.bias(), &[out]);
             }
         }
+        if self.pooling.pool == Pool::Gated {
+            shapes.extend(gated_shapes(d));
+        }
         let block = self.block();
         (0..self.depth).for_each(|index| shapes.extend(block.shapes(index)));
         shapes
@@ -317,17 +309,6 @@ impl VitSpec {
         }
         shapes
     }
-}
-
-/// The linear layers of the attention pooling, with their shapes in terms of width and MLP width.
-fn attention_linears(width: usize, hidden: usize) -> [(Layer, [usize; 2]); 5] {
-    [
-        (Layer::PoolQ, [width, width]),
-        (Layer::PoolKv, [2 * width, width]),
-        (Layer::PoolProj, [width, width]),
-        (Layer::PoolFc1, [hidden, width]),
-        (Layer::PoolFc2, [width, hidden]),
-    ]
 }
 
 /// What the blocks of an image or text tower are, beside their parameters.

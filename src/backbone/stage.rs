@@ -41,12 +41,18 @@ impl Readout {
                 format!("set {section}.features = \"avg\" or \"pool\""),
             ));
         }
+        if features == FeatureChoice::Pool && spec.pooling.pool == Pool::Gated {
+            return Err(Error::usage_hint(
+                format!("model.pool = \"attention\" is learnt in training, and `vitadapt {section}` trains nothing"),
+                "set model.pool to \"max\" or another pooling without parameters",
+            ));
+        }
         // The pooling of one block is the backbone's own; of several, it is repeated on each.
         let features = match (features, blocks, spec.pooling.pool) {
             (FeatureChoice::Pool, 2.., Pool::Cls) => FeatureChoice::Cls,
             (FeatureChoice::Pool, 2.., Pool::Avg) => FeatureChoice::Avg,
             (FeatureChoice::Pool, 2.., Pool::ClsAvg) => FeatureChoice::Both,
-            (FeatureChoice::Pool, 2.., Pool::Attention | Pool::Distilled) => {
+            (FeatureChoice::Pool, 2.., _) => {
                 return Err(Error::usage_hint(
                     format!("{section}.blocks = {blocks}, but the backbone's pooling reads the last block only"),
                     format!("set {section}.blocks = 1, or {section}.features = \"avg\""),
@@ -77,6 +83,8 @@ pub enum Stage {
     Block(usize),
     /// Before the head.
     Features(Readout),
+    /// What every pooling of [`VitSpec::poolings`] makes of an image, one after another.
+    Poolings,
 }
 
 impl Stage {
@@ -96,6 +104,7 @@ impl Stage {
             Self::Pixels => vec![3, spec.image_size, spec.image_size],
             Self::Block(_) => vec![spec.tokens(), spec.width],
             Self::Features(readout) => vec![readout.width(spec)],
+            Self::Poolings => vec![spec.poolings().iter().map(|(_, pool)| pool.features(spec.width)).sum()],
         }
     }
 }
@@ -106,7 +115,7 @@ impl Vit {
         let (embed, first) = match stage {
             Stage::Pixels => (Some(Segment::Embed), 0),
             Stage::Block(block) => (None, block),
-            Stage::Features(_) => return Vec::new(),
+            Stage::Features(_) | Stage::Poolings => return Vec::new(),
         };
         embed.into_iter().chain((first..self.depth()).map(Segment::Block)).chain([Segment::Pool]).collect()
     }
@@ -120,6 +129,7 @@ impl Vit {
             Stage::Pixels => Ok(pixels.clone()),
             Stage::Block(block) => self.prefix(pixels, block, mode),
             Stage::Features(readout) => self.read(readout, pixels, mode),
+            Stage::Poolings => self.pooled_by_all(pixels, mode),
         }
     }
 
@@ -131,7 +141,7 @@ impl Vit {
         match stage {
             Stage::Pixels => self.read(readout, x, mode),
             Stage::Block(block) => self.suffix(x, block, mode),
-            Stage::Features(_) => Ok(x.clone()),
+            Stage::Features(_) | Stage::Poolings => Ok(x.clone()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The pre-norm vision transformer (Dosovitskiy et al. 2020) in the one form that all families share.
 
+mod evidence;
 mod rollout;
 
 pub use rollout::Rollout;
@@ -56,6 +57,8 @@ pub struct Vit {
     prompts: Option<VisualPrompts>,
     norm: Option<LayerNorm>,
     pooling: Pooling,
+    /// Every pooling that has nothing to learn, the own one first.
+    poolings: Vec<Pooling>,
     fc_norm: Option<LayerNorm>,
 }
 
@@ -93,7 +96,12 @@ impl Vit {
             blocks: (0..spec.depth).map(block).collect::<Result<_>>()?,
             prompts,
             norm: norm(spec.pooling.norm, Layer::Norm)?,
-            pooling: Pooling::new(spec, params)?,
+            pooling: Pooling::new(spec, spec.pooling.pool, params)?,
+            poolings: spec
+                .poolings()
+                .into_iter()
+                .map(|(_, pool)| Pooling::new(spec, pool, params))
+                .collect::<Result<_>>()?,
             fc_norm: norm(spec.pooling.fc_norm, Layer::FcNorm)?,
         })
     }
@@ -218,11 +226,23 @@ impl Vit {
 
     /// The tokens (B, T, d) that the last block left, to the features that feed the head.
     fn pooled(&self, x: &Tensor) -> Result<Tensor> {
-        let pooled = self.pooling.forward(&self.normed(x)?)?;
+        self.pooled_by(&self.pooling, x)
+    }
+
+    fn pooled_by(&self, pooling: &Pooling, x: &Tensor) -> Result<Tensor> {
+        let tokens = self.normed(x)?;
         match &self.fc_norm {
-            Some(norm) => norm.forward(&pooled),
-            None => Ok(pooled),
+            Some(norm) if pooling.is_added() => pooling.forward(&norm.forward(&tokens)?),
+            Some(norm) => norm.forward(&pooling.forward(&tokens)?),
+            None => pooling.forward(&tokens),
         }
+    }
+
+    /// pixels (B, 3, S, S) to what every pooling without parameters makes of them (B, …).
+    pub(super) fn pooled_by_all(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let x = self.prefix(pixels, self.blocks.len(), mode)?;
+        let pooled = self.poolings.iter().map(|pooling| self.pooled_by(pooling, &x)).collect::<Result<Vec<_>>>()?;
+        Tensor::cat(&pooled, 1)
     }
 
     /// The tokens after each of the last `blocks` blocks, normed as the last one's are (`DINOv2`'s

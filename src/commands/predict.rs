@@ -4,7 +4,6 @@
 use crate::data::inputs::Inputs;
 use crate::error::{DataError, Error, Result};
 use crate::experiment::predict::{NOT_FINITE, Prediction, Predictor};
-use crate::experiment::saved::SavedRun;
 use crate::report::Console;
 use crate::system::files::Staged;
 use clap::{Args, ValueEnum};
@@ -31,6 +30,9 @@ pub struct PredictArgs {
     /// Classes to name in each row, the likeliest first
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
+    /// Write a picture for each image into this folder: where its class was found, with a box around the strongest place
+    #[arg(long, value_name = "DIR")]
+    maps: Option<PathBuf>,
     /// Device to run on instead of the run's: auto, cpu, cuda:N
     #[arg(long)]
     device: Option<String>,
@@ -49,18 +51,22 @@ enum Format {
 /// # Errors
 /// A data error at the end when files could not be used; each has its row before.
 pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
-    let predictor = Predictor::open(&args.run, args.device.as_deref(), usize::from(args.top), console)?;
+    let mut predictor = Predictor::open(&args.run, args.device.as_deref(), usize::from(args.top), console)?;
+    if let Some(folder) = &args.maps {
+        predictor = predictor.with_maps(folder)?;
+    }
     if predictor.run.record.temperature.is_none() {
         console.detail("the run had no validation images: probabilities are not calibrated");
     }
-    let mut writer = Writer::new(args, &predictor, console)?;
+    let record = predictor.run.record.clone();
+    let mut writer = Writer::new(args, &predictor, &record.classes, console)?;
     let size = predictor.run.session.settings.train.batch_size;
     let mut inputs = Inputs::new(&args.paths, || Box::new(std::io::stdin()))?;
     loop {
         let paths = inputs.batch(size, predictor.depends_on_batch())?;
         if paths.is_empty() {
             predictor.differences(true).iter().for_each(|difference| console.warn(difference));
-            return writer.finish(&predictor.run);
+            return writer.finish(&predictor.run.folder);
         }
         predictor.predict(&paths)?.into_iter().try_for_each(|row| writer.write(row))?;
         predictor.differences(false).iter().for_each(|difference| console.warn(difference));
@@ -84,13 +90,14 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(args: &PredictArgs, predictor: &'a Predictor, console: &'a Console) -> Result<Self> {
+    fn new(args: &PredictArgs, predictor: &Predictor, classes: &'a [String], console: &'a Console) -> Result<Self> {
         let format = (args.out.is_some() || !console.is_json()).then_some(args.format);
         let columns = Columns {
             top: usize::from(args.top),
             inspection: predictor.run.record.inspection.is_some(),
             likeness: predictor.tells_likeness(),
-            classes: &predictor.run.record.classes,
+            located: predictor.draws_maps(),
+            classes,
         };
         let file = args.out.as_ref().map(|out| {
             let staged = Staged::beside(out);
@@ -128,8 +135,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn finish(mut self, run: &SavedRun) -> Result<()> {
-        let mut value = json!({"run": run.folder, "n": self.count, "errors": self.bad});
+    fn finish(mut self, run: &Path) -> Result<()> {
+        let mut value = json!({"run": run, "n": self.count, "errors": self.bad});
         if let Some((file, staged)) = self.file.take() {
             let out = staged.target().to_path_buf();
             let file = file.into_inner().map_err(|error| Error::io("write", &out)(error.into_error()))?;
@@ -152,12 +159,16 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// The columns of a CSV that say where the class was found.
+const LOCATED: [&str; 7] = ["map", "map_kind", "box_left", "box_upper", "box_right", "box_lower", "evidence"];
+
 /// The columns of a CSV: the same for every row of a run, those that only some runs have at the end.
 #[derive(Debug, Clone, Copy)]
 struct Columns<'a> {
     top: usize,
     inspection: bool,
     likeness: bool,
+    located: bool,
     classes: &'a [String],
 }
 
@@ -170,6 +181,9 @@ impl Columns<'_> {
         }
         if self.likeness {
             names.extend(["distance", "unknown", "nearest"].map(String::from));
+        }
+        if self.located {
+            names.extend(LOCATED.map(String::from));
         }
         names.extend(self.classes.iter().map(|class| format!("probability:{class}")));
         csv_line(&names)
@@ -198,6 +212,16 @@ impl Columns<'_> {
             fields.push(likeness.map(|likeness| number(likeness.distance)).unwrap_or_default());
             fields.push(likeness.and_then(|likeness| likeness.unknown).map(|u| u.to_string()).unwrap_or_default());
             fields.push(likeness.map(|likeness| likeness.nearest.clone()).unwrap_or_default());
+        }
+        if self.located {
+            let located = row.located.as_ref();
+            fields.push(located.map(|located| located.map.display().to_string()).unwrap_or_default());
+            fields.push(located.map(|located| located.map_kind.name().to_owned()).unwrap_or_default());
+            let edges = located
+                .and_then(|located| located.place)
+                .map_or([const { String::new() }; 4], |edges| edges.map(|edge| edge.to_string()));
+            fields.extend(edges);
+            fields.push(located.and_then(|located| located.evidence).map(number).unwrap_or_default());
         }
         fields.extend((0..self.classes.len()).map(|class| row.all.get(class).copied().map(number).unwrap_or_default()));
         csv_line(&fields)

@@ -92,6 +92,50 @@ pub enum FeatureChoice {
     Both,
 }
 
+/// `model.pool`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolChoice {
+    /// What the backbone was trained with.
+    Backbone,
+    /// The class token.
+    Cls,
+    /// The mean of the patch tokens.
+    Avg,
+    /// The maximum of the patch tokens, value by value: a small flaw is not averaged away.
+    Max,
+    /// Log-sum-exp of the patch tokens, a smooth maximum (sharpness 5).
+    Lse,
+    /// The mean of the largest values, one of 64 patch tokens.
+    Topk,
+    /// The generalised mean of the patch tokens (GeM, p = 3).
+    Gem,
+    /// The mean, the maximum and the standard deviation of the patch tokens, one after another: three times the width.
+    Stats,
+    /// Gated attention over the patch tokens, learnt in training (Ilse et al. 2018).
+    Attention,
+    /// The one without parameters that does best on validation; for `vitadapt probe`.
+    Auto,
+}
+
+impl PoolChoice {
+    /// As it stands in a config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backbone => "backbone",
+            Self::Cls => "cls",
+            Self::Avg => "avg",
+            Self::Max => "max",
+            Self::Lse => "lse",
+            Self::Topk => "topk",
+            Self::Gem => "gem",
+            Self::Stats => "stats",
+            Self::Attention => "attention",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 impl ProbeMethod {
     /// What its free number is called.
     pub fn setting(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! The settings of a run. These structs are the configuration: a field is a key, its documentation is what editors and
 //! `docs/config.md` show, its attributes are the range and default that reading goes by, and serde writes it back.
 
-use super::feature_settings::{CacheSettings, ProbeSettings, TsneSettings};
+use super::feature_settings::{CacheSettings, PoolChoice, ProbeSettings, TsneSettings};
 use super::fold::Fold;
 use super::inspection_settings::{InspectionSettings, UnknownSettings};
 use super::prompt_settings::PromptSettings;
@@ -243,18 +243,6 @@ pub enum HeadInit {
     Probe,
     /// The embeddings of texts about the classes, with the keys of `[prompts]`: zero-shot, trained on.
     Text,
-}
-
-/// `model.pool`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PoolChoice {
-    /// What the backbone was trained with.
-    Backbone,
-    /// The class token.
-    Cls,
-    /// The mean of the patch tokens.
-    Avg,
 }
 
 /// `[preprocess]`

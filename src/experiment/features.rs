@@ -54,8 +54,22 @@ impl FeatureSet {
     /// not finite.
     pub fn compute(
         session: &Session,
-        (params, weights): (&Params, &str),
+        backbone: (&Params, &str),
         readout: Readout,
+        images: &Images,
+        console: &Console,
+    ) -> Result<Self> {
+        Self::at(session, backbone, Stage::Features(readout), images, console)
+    }
+
+    /// The same of what is found at a stage.
+    ///
+    /// # Errors
+    /// As [`FeatureSet::compute`].
+    pub fn at(
+        session: &Session,
+        (params, weights): (&Params, &str),
+        stage: Stage,
         images: &Images,
         console: &Console,
     ) -> Result<Self> {
@@ -66,7 +80,6 @@ impl FeatureSet {
                 "set preprocess.normalize to \"dataset\" or \"robust\" for features that are computed once",
             ));
         }
-        let stage = Stage::Features(readout);
         let extractor = session.extractor(params, stage)?;
         let positions: Vec<usize> = (0..images.dataset.samples.len()).collect();
         let progress = console.progress(positions.len() as u64, "features");

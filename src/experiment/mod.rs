@@ -4,10 +4,10 @@
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
 //! - what frozen layers make of the images: [`features`], [`frozen`], [`source`];
-//! - what is done with them: [`fit_probe`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`], [`finetune`],
+//! - what is done with them: [`fit_probe`], [`pooling`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`], [`finetune`],
 //!   [`map`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`mod@adopt`].
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`maps`], [`mod@adopt`].
 
 pub mod adopt;
 pub mod device;
@@ -21,8 +21,10 @@ pub mod head;
 pub mod images;
 pub mod loss;
 pub mod map;
+pub mod maps;
 pub mod open;
 pub mod page;
+pub mod pooling;
 pub mod predict;
 pub mod probe;
 pub mod prompt;

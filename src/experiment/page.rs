@@ -13,6 +13,7 @@ use crate::metrics::Evaluation;
 use crate::report::html::{RunPage, save_run_page};
 use crate::report::{Console, RunRecord, read_epochs};
 use crate::system::json::read_json;
+use candle_core::Tensor;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,8 @@ pub struct Page<'a> {
     pub params: &'a Params,
     /// The features that its head reads.
     pub readout: Readout,
+    /// The weights (C, w) of its head, where that is an affine map.
+    pub head: Option<Tensor>,
     /// Its images.
     pub dataset: &'a Dataset,
     /// From file to pixels, without randomness.
@@ -43,6 +46,7 @@ impl<'a> Page<'a> {
             record: &run.record,
             params: &run.model.params,
             readout: run.readout(),
+            head: run.model.linear_head(),
             dataset,
             pipeline,
         }

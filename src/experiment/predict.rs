@@ -1,6 +1,7 @@
 //! What a run's model says of new images: labels with calibrated probabilities, what is to be done with a part, and how
 //! far an image is from those that the model was trained on.
 
+use super::maps::{Located, Maps, Seen};
 use super::saved::SavedRun;
 use crate::backbone::Stage;
 use crate::data::kinds::Watch;
@@ -12,6 +13,7 @@ use crate::linalg::Matrix;
 use crate::metrics::{Decision, softmax};
 use crate::model::Outputs;
 use crate::report::Console;
+use image::RgbImage;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +44,9 @@ pub struct Prediction {
     /// Set when the run remembers its training images.
     #[serde(flatten)]
     pub likeness: Option<Likeness>,
+    /// Set when maps are drawn.
+    #[serde(flatten)]
+    pub located: Option<Located>,
     /// Why there is no label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -86,6 +91,7 @@ impl Prediction {
             all: Vec::new(),
             inspection: None,
             likeness: None,
+            located: None,
             error: None,
         }
     }
@@ -99,6 +105,7 @@ pub struct Predictor {
     watch: Option<Arc<Watch>>,
     known: Option<(ReferenceSet, ReferenceRecord)>,
     top: usize,
+    maps: Option<Maps>,
 }
 
 impl Predictor {
@@ -111,7 +118,7 @@ impl Predictor {
         let run = SavedRun::open(folder, device, Stage::Pixels, &[], console)?;
         let watch = run.watch();
         let pipeline = run.pipeline().watched(watch.clone());
-        Ok(Self { pipeline, watch, known: run.known()?, top, run })
+        Ok(Self { pipeline, watch, known: run.known()?, top, maps: None, run })
     }
 
     /// In what images differ in kind from those of training, if it was not said before; at the `end` also what only all of
@@ -119,6 +126,19 @@ impl Predictor {
     pub fn differences(&self, end: bool) -> Vec<String> {
         let Some(watch) = &self.watch else { return Vec::new() };
         watch.news().into_iter().chain(watch.verdict().filter(|_| end)).collect()
+    }
+
+    /// The same, with a map of each image in `folder`.
+    ///
+    /// # Errors
+    /// As [`Maps::new`].
+    pub fn with_maps(self, folder: &Path) -> Result<Self> {
+        Ok(Self { maps: Some(Maps::new(&self.run, folder)?), ..self })
+    }
+
+    /// Whether predictions say where their class was found.
+    pub fn draws_maps(&self) -> bool {
+        self.maps.is_some()
     }
 
     /// Whether predictions say how far an image is from the training images.
@@ -137,23 +157,48 @@ impl Predictor {
     /// When the device fails; a file that cannot be used is no error here, its prediction says why.
     pub fn predict(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>> {
         let view = View { epoch: 0, sample: 0 };
-        let load = |path: &PathBuf| self.pipeline.load_once(path, view).map_err(|error| error.to_string());
+        let load = |path: &PathBuf| self.pipeline.see_once(path, view).map_err(|error| error.to_string());
         let loaded = self.run.session.workers.map_on_cpu(paths.iter().collect(), load);
         let mut batch = Batch::default();
-        for (index, pixels) in loaded.iter().enumerate() {
-            if let Ok(pixels) = pixels {
-                batch.inputs.extend_from_slice(pixels);
+        for (index, seen) in loaded.iter().enumerate() {
+            if let Ok((square, _)) = seen {
+                batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(square));
                 batch.labels.push(0);
                 batch.indices.push(index);
             }
         }
         self.pipeline.finish(&mut batch.inputs, &vec![view; batch.indices.len()]);
-        let mut answers = self.answers(&batch)?.into_iter();
-        let row = |(path, pixels): (&PathBuf, std::result::Result<Vec<f32>, String>)| match pixels {
-            Ok(_) => answers.next().map_or_else(|| Prediction::of(path), |answer| self.classified(path, &answer)),
-            Err(error) => Prediction { error: Some(error), ..Prediction::of(path) },
+        let answers = self.answers(&batch)?;
+        let mut located = self.located(paths, &loaded, &batch, &answers)?.into_iter();
+        let mut answers = answers.into_iter();
+        let row = |(path, seen): (&PathBuf, &std::result::Result<(RgbImage, (u32, u32)), String>)| match seen {
+            Ok(_) => answers.next().map_or_else(
+                || Prediction::of(path),
+                |answer| Prediction { located: located.next(), ..self.classified(path, &answer) },
+            ),
+            Err(error) => Prediction { error: Some(error.clone()), ..Prediction::of(path) },
         };
-        Ok(paths.iter().zip(loaded).map(row).collect())
+        Ok(paths.iter().zip(&loaded).map(row).collect())
+    }
+
+    /// Where the likeliest class of each image of a batch was found; nothing without maps.
+    fn located(
+        &self,
+        paths: &[PathBuf],
+        loaded: &[std::result::Result<(RgbImage, (u32, u32)), String>],
+        batch: &Batch,
+        answers: &[Answer],
+    ) -> Result<Vec<Located>> {
+        let Some(maps) = self.maps.as_ref().filter(|_| !answers.is_empty()) else { return Ok(Vec::new()) };
+        let seen = paths.iter().zip(loaded).filter_map(|(path, loaded)| {
+            let (square, size) = loaded.as_ref().ok()?;
+            Some(Seen { path, size: *size, square })
+        });
+        let likeliest = |answer: &Answer| {
+            (0..answer.logits.len()).max_by(|&a, &b| answer.logits[a].total_cmp(&answer.logits[b])).unwrap_or(0)
+        };
+        let classes: Vec<usize> = answers.iter().map(likeliest).collect();
+        maps.draw(&self.run, &seen.collect::<Vec<_>>(), &batch.inputs, &classes)
     }
 
     /// The logits of each image of a batch, and how far it is from the training images.

@@ -6,13 +6,14 @@ use super::head;
 use super::images::check_images;
 use super::open::Opened;
 use super::page::Page;
+use super::pooling;
 use super::record::{Completed, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
 use crate::backbone::{Layer, Params, Readout};
-use crate::config::{FeatureChoice, ProbeMethod, ProbeSettings, Settings};
+use crate::config::{FeatureChoice, PoolChoice, ProbeMethod, ProbeSettings, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::model::{CosineHead, Scored, VoteHead};
@@ -28,18 +29,30 @@ use std::time::Instant;
 ///
 /// # Errors
 /// Usage, data and weights errors, all before anything is fitted but for files that change under way; I/O errors.
-pub fn probe(settings: Settings, console: &Console) -> Result<Completed> {
+pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
     let clock = Instant::now();
     let worded = compares_with_texts(&settings.probe)?;
-    let (Opened { session, dataset }, texts) = Opened::with_texts_if(worded, settings, console)?;
-    let wanted = &session.settings.probe;
+    let chooses = settings.model.pool == PoolChoice::Auto;
+    if chooses {
+        check_choice(&settings.probe)?;
+        settings.model.pool = PoolChoice::Backbone;
+    }
+    let (Opened { mut session, dataset }, texts) = Opened::with_texts_if(worded, settings, console)?;
+    let wanted = session.settings.probe.clone();
     let readout = Readout::new("probe", wanted.features, wanted.blocks, &session.backbone.spec)?;
     let checked = check_images(&session, dataset, console)?;
+    let images = checked.images(&session);
+    let chosen = if chooses { Some(pooling::choose(&session, &images, console)?) } else { None };
+    if let Some(chosen) = &chosen {
+        session.set_pool(chosen.choice)?;
+    }
     let (run, mut record) = start_run(&session, &checked, ("probe", head::kind(worded)), console)?;
 
     recorded(&run, &mut record, |record| {
-        let images = checked.images(&session);
-        let features = FeatureSet::compute(&session, session.pretrained(), readout, &images, console)?;
+        let (features, pools) = match chosen {
+            Some(chosen) => (chosen.features, chosen.scores),
+            None => (FeatureSet::compute(&session, session.pretrained(), readout, &images, console)?, Vec::new()),
+        };
         // What the head reads, before texts are compared with it.
         let known = || Ok(ReferenceFeatures::among(&features));
         record.known = reference::remember(run.folder(), &session, &images.dataset, known, console)?;
@@ -66,7 +79,8 @@ pub fn probe(settings: Settings, console: &Console) -> Result<Completed> {
         complete(record, &fitted, &features, readout, &session);
         record.wall_seconds = clock.elapsed().as_secs_f64();
         record.peak_memory_bytes = peak_memory_bytes();
-        let result = RunResult::Probe(Box::new(result(&run, record, &fitted, &scores, &features, &session)));
+        let result = result(&run, record, &fitted, &scores, &features, &session);
+        let result = RunResult::Probe(Box::new(ProbeResult { pools, ..result }));
         record.result = Some(result.clone());
         run.write_record(record)?;
         let page = Page {
@@ -75,6 +89,7 @@ pub fn probe(settings: Settings, console: &Console) -> Result<Completed> {
             record,
             params: &session.backbone.params,
             readout,
+            head: linear_head(&fitted)?,
             dataset: &images.dataset,
             pipeline: &images.pipeline,
         };
@@ -95,6 +110,23 @@ fn compares_with_texts(settings: &ProbeSettings) -> Result<bool> {
         ));
     }
     Ok(true)
+}
+
+/// Refuses to choose a pooling where none is read.
+fn check_choice(settings: &ProbeSettings) -> Result<()> {
+    if settings.method == ProbeMethod::Tip {
+        return Err(Error::usage_hint(
+            "model.pool = \"auto\" chooses among poolings, and probe.method = \"tip\" knows one that was trained with texts",
+            "set probe.method to \"logistic\", or leave model.pool out",
+        ));
+    }
+    if settings.features != FeatureChoice::Pool || settings.blocks != 1 {
+        return Err(Error::usage_hint(
+            "model.pool = \"auto\" chooses what probe.features = \"pool\" reads of the last block, and others are set",
+            "leave probe.features and probe.blocks out, or model.pool",
+        ));
+    }
+    Ok(())
 }
 
 /// The scores on validation (before the refit) and on test (once, after it).
@@ -130,12 +162,21 @@ fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, read
     });
 }
 
+fn tensor(values: &[f32], rows: usize) -> candle_core::Result<Tensor> {
+    Tensor::from_slice(values, (rows, values.len() / rows.max(1)), &Device::Cpu)
+}
+
+/// The weights (C, w) of a linear probe.
+fn linear_head(fitted: &Fitted) -> Result<Option<Tensor>> {
+    match &fitted.model {
+        FittedProbe::Linear(fit) => Ok(Some(tensor(&fit.head.weight, fit.head.bias.len())?)),
+        FittedProbe::Knn(_) | FittedProbe::Tip(_) => Ok(None),
+    }
+}
+
 /// The head, or the images that vote, as the run's best checkpoint.
 fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<()> {
     let mut params = Params::default();
-    let tensor = |values: &[f32], rows: usize| -> candle_core::Result<Tensor> {
-        Tensor::from_slice(values, (rows, values.len() / rows.max(1)), &Device::Cpu)
-    };
     match &fitted.model {
         FittedProbe::Linear(fit) => {
             let classes = fit.head.bias.len();
@@ -245,5 +286,7 @@ fn result(
         target: settings.target,
         advice: advice.sentence(),
         inspection: inspection(scores).cloned(),
+        pool: session.settings.model.pool,
+        pools: Vec::new(),
     }
 }

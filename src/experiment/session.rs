@@ -4,7 +4,7 @@ use super::head::{HeadPlan, PROJECTION, visual_prompts};
 use super::{device, weights};
 use crate::backbone::{Backbone, Params, Readout, Stage};
 use crate::cache::{Cache, Key};
-use crate::config::{RunSettings, Settings};
+use crate::config::{PoolChoice, RunSettings, Settings};
 use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Pipeline, Preprocess};
@@ -45,11 +45,22 @@ impl Session {
         check_threads(&settings.run)?;
         let device = device::open(settings.run.device)?;
         let location = weights::local(&settings.model.backbone, wanted, console)?.into_owned();
-        let mut backbone = Backbone::load(&location, settings.model.image_size)?.with_pool(settings.model.pool)?;
+        let mut backbone = Backbone::load(&location, settings.model.image_size)?;
+        backbone = backbone.with_pool(settings.model.pool, settings.run.seed)?;
         backbone.notes.iter().for_each(|note| console.info(note));
         backbone.params = std::mem::take(&mut backbone.params).to_device(&device)?;
         let workers = Workers::new(settings.run.threads, &device)?;
         Ok(Self { settings, device, workers, backbone, location })
+    }
+
+    /// Pools by another choice from now on, as if it had been the setting.
+    ///
+    /// # Errors
+    /// As [`Backbone::with_pool`].
+    pub fn set_pool(&mut self, choice: PoolChoice) -> Result<()> {
+        self.backbone = self.backbone.clone().with_pool(choice, self.settings.run.seed)?;
+        self.settings.model.pool = choice;
+        Ok(())
     }
 
     /// A head of that kind from the features of `readout` to `classes`.

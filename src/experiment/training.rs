@@ -278,6 +278,7 @@ impl Training {
             record: &self.record,
             params: &self.model.params,
             readout: Readout::POOL,
+            head: self.model.linear_head(),
             dataset: &self.source.dataset,
             pipeline: &self.source.evaluation,
         }

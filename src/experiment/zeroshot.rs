@@ -57,6 +57,7 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
             record,
             params: &zeroshot.model.params,
             readout: Readout::POOL,
+            head: None,
             dataset: &features.dataset,
             pipeline: &images.pipeline,
         };

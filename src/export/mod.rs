@@ -112,10 +112,26 @@ impl ExportModel {
         if self.compares_directions() {
             return Err(cannot(format, &["a head that compares directions of embeddings".into()]));
         }
+        if let Some(pooling) = added_pooling(self.spec.pooling.pool) {
+            return Err(cannot(format, &[format!("{pooling} of the patch tokens")]));
+        }
         if self.readout.features == FeatureChoice::Pool {
             return Ok(());
         }
         Err(cannot(format, &[format!("a head that reads the last {} blocks", self.readout.blocks)]))
+    }
+}
+
+/// A pooling that other libraries' classes do not have, in words.
+fn added_pooling(pool: Pool) -> Option<&'static str> {
+    match pool {
+        Pool::Max => Some("the maximum"),
+        Pool::Lse => Some("the log-sum-exp"),
+        Pool::Topk => Some("the mean of the largest values"),
+        Pool::Gem => Some("the generalised mean"),
+        Pool::Stats => Some("mean, maximum and standard deviation"),
+        Pool::Gated => Some("a gated attention"),
+        Pool::Cls | Pool::Avg | Pool::ClsAvg | Pool::Distilled | Pool::Attention => None,
     }
 }
 

@@ -169,7 +169,7 @@ fn model_args(spec: &VitSpec) -> Value {
     let pool = match spec.pooling.pool {
         Pool::Avg => "avg",
         Pool::Attention => "map",
-        Pool::Cls | Pool::ClsAvg | Pool::Distilled => "token",
+        _ => "token",
     };
     let mut args = json!({
         "img_size": spec.image_size,

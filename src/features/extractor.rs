@@ -52,6 +52,33 @@ impl Extractor {
         Ok(rows.concat())
     }
 
+    /// What each patch adds to the logit of a class over the mean of all classes, by a linear head with the `weights`
+    /// (C, w): for each image of a batch of pixels and its class, in rows from the upper left. Summed over the patches, with
+    /// the bias, it is that logit. None where features are no sum over patches.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn evidence(
+        &self,
+        readout: Readout,
+        weights: &Tensor,
+        pixels: &[f32],
+        classes: &[usize],
+    ) -> Result<Option<Vec<Vec<f32>>>> {
+        let weights = weights.to_device(&self.device)?.to_dtype(DType::F32)?;
+        let weights = weights.broadcast_sub(&weights.mean_keepdim(0)?)?;
+        let side = self.image_size;
+        let images: Vec<(&[f32], &usize)> = pixels.chunks_exact(3 * side * side).zip(classes).collect();
+        let found = self.workers.map(images, |(image, &class)| {
+            let image = Tensor::from_slice(image, (1, 3, side, side), &self.device)?;
+            let Some(given) = self.vit.contributions(readout, &image)? else { return Ok(None) };
+            let weights = weights.narrow(0, class, 1)?.t()?.contiguous()?; // (w, 1)
+            let places = given.squeeze(0)?.to_dtype(DType::F32)?.contiguous()?.matmul(&weights)?;
+            places.flatten_all()?.to_vec1().map(Some)
+        })?;
+        Ok(found.into_iter().collect())
+    }
+
     /// Where the model looks, by attention roll-out, and what it finds: for each image of a batch of pixels the share of
     /// each patch in its features, in rows from the upper left, and these features, those of `readout` whatever the stage.
     ///

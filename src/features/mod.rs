@@ -1,10 +1,12 @@
 //! Features of images: the outputs of frozen layers, computed once and kept in the cache.
 
+mod evidence;
 mod extractor;
 mod identity;
 mod reference;
 mod writer;
 
+pub use evidence::Place;
 pub use extractor::{Extractor, ImageRollout};
 pub use identity::{AugmentIdentity, Identity, image_key};
 pub use reference::{Distance, ReferenceRecord, ReferenceSet, passing_distance};

@@ -5,6 +5,7 @@ pub mod neighbors;
 
 use crate::error::{Error, Result};
 use crate::kernels::simd;
+use std::ops::Range;
 
 /// A dense row-major matrix of feature vectors: one row per image.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,11 @@ impl<'a> Matrix<'a> {
     /// A copy of some rows, in the order of `indices`.
     pub fn select(&self, indices: &[usize]) -> Vec<f32> {
         indices.iter().flat_map(|&i| self.row(i)).copied().collect()
+    }
+
+    /// A copy of some columns of all rows, row-major.
+    pub fn columns(&self, columns: Range<usize>) -> Vec<f32> {
+        (0..self.rows()).flat_map(|i| &self.row(i)[columns.clone()]).copied().collect()
     }
 
     /// Mean of each column.

@@ -15,7 +15,7 @@ pub use head::HeadKind;
 pub use source::{BatchSource, Batches, FrozenInputs, FrozenRows, Scored};
 pub use vote::VoteHead;
 
-use crate::backbone::{Lora, Params, Readout, Role, Stage, VitSpec};
+use crate::backbone::{Layer, Lora, Params, Readout, Role, Stage, VitSpec};
 use crate::data::loader::Batch;
 use crate::features::Extractor;
 use crate::nn::Mode;
@@ -134,6 +134,12 @@ impl Model {
         let Some(directions) = &self.directions else { return Ok(self.params.clone()) };
         directions.refresh(&self.params, &self.workers)?;
         self.params.clone().train_where(|name| matches!(Role::of(name), Some(Role::Context | Role::Head)))
+    }
+
+    /// The weights (C, w) of its head, where that is an affine map.
+    pub fn linear_head(&self) -> Option<Tensor> {
+        let weights = || self.params.get(Layer::Head.weight()).map(|weights| weights.detach());
+        (self.spec.head == HeadKind::Linear).then(weights).flatten()
     }
 
     /// The features and the logits of a batch, without randomness or graph.

@@ -18,6 +18,7 @@ pub mod lora;
 pub mod loss;
 pub mod normalize;
 pub mod patch_embed;
+pub mod pool;
 pub mod residual;
 pub mod rotary;
 mod softmax;

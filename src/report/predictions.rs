@@ -64,6 +64,14 @@ impl Predictions {
         wrong
     }
 
+    /// The right answers of those classes, the surest first.
+    pub fn finds(&self, wanted: &[bool]) -> Vec<&Predicted> {
+        let found = |row: &&Predicted| row.predicted == row.label && wanted.get(row.label) == Some(&true);
+        let mut found: Vec<&Predicted> = self.rows.iter().filter(found).collect();
+        found.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.path.cmp(&b.path)));
+        found
+    }
+
     /// Replaces the file.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ mod zeroshot;
 
 pub use finetune::{FinetuneResult, WorstClass};
 pub use lr_finder::LrFinderResult;
-pub use probe::{PathPoint, ProbeResult};
+pub use probe::{PathPoint, PoolScore, ProbeResult};
 pub use zeroshot::{TemplateScore, ZeroshotResult};
 
 use super::percent;

@@ -140,6 +140,7 @@ impl Plan {
 /// The phase from which a parameter is trained when `blocks` are, the lowest first: one for each block.
 fn phase(name: ParamName, blocks: &[usize]) -> usize {
     match (name.segment(), name.role()) {
+        (_, Role::Head) => 0,
         (Segment::Pool, _) | (_, Role::Projection) => 1,
         (Segment::Head, _) => 0,
         (Segment::Block(block), _) => blocks.iter().filter(|other| **other >= block).count(),

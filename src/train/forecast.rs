@@ -314,7 +314,7 @@ impl Workload<'_> {
         let (start, kept_below) = match self.stage {
             Stage::Pixels => (0.0, 0.0),
             Stage::Block(block) => (block as f64, block as f64),
-            Stage::Features(_) => (spec.depth as f64, spec.depth as f64),
+            Stage::Features(_) | Stage::Poolings => (spec.depth as f64, spec.depth as f64),
         };
         let forward = (spec.depth as f64 - start) * block + if start == 0.0 { embedding } else { 0.0 };
         // Backward is twice the forward pass; checkpointing runs forward once more.

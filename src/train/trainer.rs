@@ -208,7 +208,7 @@ impl Trainer<'_> {
 /// activations than it has use for.
 pub fn rounds(workers: &Workers, spec: &VitSpec, stage: Stage, images: usize) -> usize {
     match stage {
-        Stage::Features(_) => 1,
+        Stage::Features(_) | Stage::Poolings => 1,
         Stage::Pixels | Stage::Block(_) => workers.rounds(images, spec.tokens()),
     }
 }

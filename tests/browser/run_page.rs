@@ -63,7 +63,13 @@ fn mistakes(classes: &[String], n: usize) -> Mistakes {
         heat: heat_map(&square(i), &shares).and_then(|heat| thumbnail(&heat, 224)),
         neighbors: (i..i + 3).map(neighbor).collect(),
     };
-    Mistakes { split: "test".into(), wrong: n + 4, total: 90, shown: (0..n).map(mistake).collect(), without_heat: None }
+    Mistakes {
+        split: "test".into(),
+        wrong: n + 4,
+        total: 90,
+        shown: (0..n).map(mistake).collect(),
+        ..Mistakes::default()
+    }
 }
 
 /// The page of a training run with `k` classes and `n` shown mistakes.

@@ -30,7 +30,7 @@ fn noise(shape: &[usize], scale: f64) -> Tensor {
 
 /// A fixture's backbone with a head of noise on its pooled features, and its own logits for noise.
 fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (ExportModel, Check) {
-    let backbone = Backbone::load(backbone, image_size).unwrap().with_pool(pool).unwrap();
+    let backbone = Backbone::load(backbone, image_size).unwrap().with_pool(pool, 0).unwrap();
     let mut params = backbone.params.clone();
     params.insert("head.weight", noise(&[3, backbone.spec.features()], 0.5));
     params.insert("head.bias", noise(&[3], 0.1));
@@ -134,6 +134,23 @@ fn the_temperature_is_in_the_head_of_every_format() {
                     "{}: {found} for {wanted}",
                     format.name()
                 );
+            }
+        }
+    }
+}
+
+/// Poolings that other libraries' classes do not have, with a layer norm before and behind the backbone's own.
+#[test]
+fn added_poolings_go_to_onnx_only() {
+    use PoolChoice::{Attention, Gem, Lse, Max, Stats, Topk};
+    for case in ["timm_vit_cls", "timm_vit_gap", "hf_siglip"] {
+        for pool in [Max, Lse, Topk, Gem, Stats, Attention] {
+            let (model, check) = model(&fixture(case), None, pool);
+            let found = exported("onnx", &model, &check).unwrap();
+            assert!(found.max_rel_diff <= TOLERANCE, "{case} {pool:?}: {found:?}");
+            for format in ["timm", "transformers"] {
+                let error = exported(format, &model, &check).unwrap_err().to_string();
+                assert!(error.contains("cannot express") && error.contains("of the patch tokens"), "{error}");
             }
         }
     }

@@ -9,6 +9,7 @@ mod head;
 mod lora;
 mod op;
 mod optim;
+mod pool;
 mod probe;
 mod prompt;
 mod rollout;

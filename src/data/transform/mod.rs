@@ -218,9 +218,17 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load`].
     pub fn load_once(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
+        self.see_once(path, view).map(|(square, _)| self.preprocess.normalization.standardize(&square))
+    }
+
+    /// The square of [`Pipeline::load_once`] before it is standardised, and the width and height of the image.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub fn see_once(&self, path: &Path, view: View) -> Result<(RgbImage, (u32, u32)), ImageError> {
         let (image, storage) = decode::decode_described(&decode::read(path)?, self.decode)?;
         self.look_at(&image, &storage);
-        self.view(&image, view)
+        Ok((self.square_view(&image, view)?, image.dimensions()))
     }
 
     fn decoded(&self, path: &Path) -> Result<RgbImage, ImageError> {

@@ -114,12 +114,39 @@ impl Geometry {
             ResizeMode::Squash => self.square_of(image, whole(image)),
             ResizeMode::Crop => self.center_crop(image),
             ResizeMode::Letterbox => {
-                let (width, height) = image.dimensions();
-                let scale = f64::from(self.side()) / f64::from(width.max(height).max(1));
-                let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).clamp(1, self.side());
-                resize(image, whole(image), (scaled(width), scaled(height)), self.interpolation)
+                resize(image, whole(image), self.scaled_to_fit(image.dimensions()), self.interpolation)
             }
         }
+    }
+
+    /// Left, upper, right and lower edge in pixels of the square, as they lie in an image of that width and height.
+    pub fn box_in_image(&self, (width, height): (u32, u32), edges: [f64; 4]) -> [u32; 4] {
+        let side = f64::from(self.side());
+        // Where the square begins in the resized image, how large that is, and which window of the image it shows.
+        let (start, resized, window) = match self.resize {
+            ResizeMode::Squash => ((0.0, 0.0), (side, side), Window { x: 0, y: 0, width, height }),
+            ResizeMode::Letterbox => {
+                let (w, h) = self.scaled_to_fit((width, height));
+                let border = |length: u32| -f64::from((self.side() - length) / 2);
+                ((border(w), border(h)), (f64::from(w), f64::from(h)), Window { x: 0, y: 0, width, height })
+            }
+            ResizeMode::Crop => {
+                let window = trimmed((width, height));
+                let (w, h) = short_side_to(self.short_side(), (window.width, window.height));
+                let start = |length: u32| f64::from(centered(length, self.side()));
+                ((start(w), start(h)), (f64::from(w), f64::from(h)), window)
+            }
+        };
+        let across = |at: f64| f64::from(window.x) + (at + start.0) / resized.0 * f64::from(window.width);
+        let down = |at: f64| f64::from(window.y) + (at + start.1) / resized.1 * f64::from(window.height);
+        let [left, upper, right, lower] = edges;
+        let within = |at: f64, length: u32| (at.round().max(0.0) as u32).min(length);
+        [
+            within(across(left), width),
+            within(down(upper), height),
+            within(across(right), width),
+            within(down(lower), height),
+        ]
     }
 
     /// A window of the image squashed to the square.
@@ -128,6 +155,20 @@ impl Geometry {
     /// When the window has no pixels.
     pub fn square_of(&self, image: &RgbImage, window: Window) -> Result<RgbImage, ImageError> {
         resize(image, window, (self.side(), self.side()), self.interpolation)
+    }
+
+    /// The size of an image whose longer side fills the square.
+    fn scaled_to_fit(&self, (width, height): (u32, u32)) -> (u32, u32) {
+        let scale = f64::from(self.side()) / f64::from(width.max(height).max(1));
+        let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).clamp(1, self.side());
+        (scaled(width), scaled(height))
+    }
+
+    /// The short side of an image before its middle is cut out.
+    fn short_side(&self) -> u32 {
+        // The share comes from files: a tiny one would ask for a gigantic picture.
+        let crop_pct = self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0);
+        ((f64::from(self.side()) / crop_pct).floor() as u32).max(self.side())
     }
 
     fn side(&self) -> u32 {
@@ -143,11 +184,8 @@ impl Geometry {
 
     /// timm's evaluation: the short side to `floor(side / crop_pct)`, then the middle.
     fn center_crop(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
-        // The share comes from files: a tiny one would ask for a gigantic picture.
-        let crop_pct = self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0);
-        let short_side = ((f64::from(self.side()) / crop_pct).floor() as u32).max(self.side());
         let window = trimmed(image.dimensions());
-        let (width, height) = short_side_to(short_side, (window.width, window.height));
+        let (width, height) = short_side_to(self.short_side(), (window.width, window.height));
         let resized = resize(image, window, (width, height), self.interpolation)?;
         let (left, top) = (centered(width, self.side()), centered(height, self.side()));
         Ok(imageops::crop_imm(&resized, left, top, self.side(), self.side()).to_image())

@@ -113,3 +113,27 @@ proptest! {
         }
     }
 }
+
+/// A bright spot is found in the square where the box says that it lies in the image.
+#[test]
+fn boxes_in_the_square_lie_in_the_image_where_their_content_does() {
+    let spot = [60, 20, 70, 30]; // left, upper, right, lower
+    let image = RgbImage::from_fn(100, 60, |x, y| {
+        Rgb([if (spot[0]..spot[2]).contains(&x) && (spot[1]..spot[3]).contains(&y) { 255 } else { 0 }; 3])
+    });
+    for resize in [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::Crop] {
+        let geometry = Geometry { crop_pct: 0.9, ..geometry(120, resize, Interpolation::Bilinear) };
+        let square = geometry.square(&image, Rgb([0; 3])).unwrap();
+        let bright: Vec<(u32, u32)> =
+            square.enumerate_pixels().filter(|(.., pixel)| pixel.0[0] > 127).map(|(x, y, _)| (x, y)).collect();
+        let span = |of: fn(&(u32, u32)) -> u32| {
+            let values = || bright.iter().map(of);
+            [f64::from(values().min().unwrap()), f64::from(values().max().unwrap() + 1)]
+        };
+        let ([left, right], [upper, lower]) = (span(|&(x, _)| x), span(|&(_, y)| y));
+        let found = geometry.box_in_image((100, 60), [left, upper, right, lower]);
+        let off = found.iter().zip(spot).map(|(found, wanted)| found.abs_diff(wanted)).max().unwrap();
+        assert!(off <= 1, "{resize:?}: {found:?}");
+        assert_eq!(geometry.box_in_image((100, 60), [-9.0, -9.0, 999.0, 999.0]), [0, 0, 100, 60], "{resize:?}");
+    }
+}

@@ -1,4 +1,5 @@
-//! The pictures of a page: images that were classified wrongly, where the model looked, and what they are like.
+//! The pictures of a page: images that were classified wrongly and flaws that were found, where the model found its answer
+//! or looked, and what they are like.
 
 use super::Page;
 use crate::backbone::Stage;
@@ -36,6 +37,8 @@ struct Looked {
     heat: Option<RgbImage>,
     /// Names of the nearest training images.
     neighbors: Vec<String>,
+    /// Whether the heat is the class's own evidence.
+    exact: bool,
 }
 
 impl Page<'_> {
@@ -43,7 +46,11 @@ impl Page<'_> {
     pub(super) fn mistakes(&self, split: &str, most: usize, console: &Console) -> Option<Mistakes> {
         let predictions = Predictions::read(&self.folder.join(format!("predictions-{split}.csv"))).ok()?;
         let wrong = predictions.mistakes();
-        let shown = &wrong[..most.min(wrong.len())];
+        let mut shown = wrong[..most.min(wrong.len())].to_vec();
+        let mistakes = shown.len();
+        let finds = self.finds(&predictions);
+        shown.extend(finds.iter().take(most));
+        let shown = shown.as_slice();
         let samples: HashMap<&str, &Sample> =
             self.dataset.samples.iter().map(|sample| (sample.name.as_str(), sample)).collect();
         let pictures = self.pictures(&samples, shown.iter().map(|row| row.path.as_str()).collect());
@@ -53,10 +60,14 @@ impl Page<'_> {
                 "{lost} of the images that were classified wrongly cannot be read and are missing from the page"
             ));
         }
-        let (mut looked, without_heat) = match self.look(&pictures, console) {
+        let predicted: Vec<usize> = shown.iter().map(|row| row.predicted).collect();
+        let (mut looked, without_heat) = match self.look(&pictures, &predicted, console) {
             Ok(looked) => (looked, None),
-            Err(error) => (HashMap::new(), Some(format!("Where the model looked cannot be shown: {error}"))),
+            Err(error) => {
+                (HashMap::<usize, Looked>::new(), Some(format!("Where the model looked cannot be shown: {error}")))
+            }
         };
+        let exact = looked.values().any(|looked| looked.exact);
         let small = self.small_pictures(&samples, looked.values());
         let class = |label: usize| predictions.classes.get(label).cloned().unwrap_or_default();
         let neighbor = |name: String| Neighbor {
@@ -65,7 +76,7 @@ impl Page<'_> {
             path: name.into(),
         };
         let mistake = |(number, (row, picture)): (usize, (&&Predicted, &Option<Picture>))| {
-            let Looked { heat, neighbors } = looked.remove(&number).unwrap_or_default();
+            let Looked { heat, neighbors, .. } = looked.remove(&number).unwrap_or_default();
             Mistake {
                 path: row.path.clone().into(),
                 class: class(row.label),
@@ -76,13 +87,29 @@ impl Page<'_> {
                 neighbors: neighbors.into_iter().map(neighbor).collect(),
             }
         };
+        let mut cards: Vec<Mistake> = shown.iter().zip(&pictures).enumerate().map(mistake).collect();
+        // Found flaws are shown for the place where they were found.
+        let finds = if exact { cards.split_off(mistakes) } else { Vec::new() };
+        cards.truncate(mistakes);
         Some(Mistakes {
             split: split.to_owned(),
             wrong: wrong.len(),
             total: predictions.rows.len(),
-            shown: shown.iter().zip(&pictures).enumerate().map(mistake).collect(),
+            shown: cards,
+            finds,
+            exact,
             without_heat,
         })
+    }
+
+    /// The flaws that were found, the surest first; none without a good class, or where no place can be told.
+    fn finds<'p>(&self, predictions: &'p Predictions) -> Vec<&'p Predicted> {
+        let good = &self.session.settings.inspection.good;
+        if good.is_empty() || self.head.is_none() {
+            return Vec::new();
+        }
+        let flaws: Vec<bool> = predictions.classes.iter().map(|class| !good.contains(class)).collect();
+        predictions.finds(&flaws)
     }
 
     /// Pictures of the neighbours by name, each once.
@@ -109,8 +136,14 @@ impl Page<'_> {
         self.session.workers.map_on_cpu(names, see)
     }
 
-    /// Where the model looked, and what it finds similar: by number, of the images that could be read.
-    fn look(&self, pictures: &[Option<Picture>], console: &Console) -> Result<HashMap<usize, Looked>> {
+    /// Where the model found the class that it predicted, or looked, and what it finds similar: by number, of the images
+    /// that could be read.
+    fn look(
+        &self,
+        pictures: &[Option<Picture>],
+        predicted: &[usize],
+        console: &Console,
+    ) -> Result<HashMap<usize, Looked>> {
         let found: Vec<(usize, &Picture)> =
             pictures.iter().enumerate().filter_map(|(number, picture)| Some((number, picture.as_ref()?))).collect();
         let mut inputs: Vec<f32> = found.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
@@ -122,8 +155,20 @@ impl Page<'_> {
             Vec::new()
         });
         neighbors.resize(found.len(), Vec::new());
-        let looked = found.iter().zip(looks.iter().zip(neighbors)).map(|((number, picture), (look, neighbors))| {
-            (*number, Looked { heat: heat_map(&picture.square, &look.shares), neighbors })
+        let classes: Vec<usize> = found.iter().filter_map(|(number, _)| predicted.get(*number).copied()).collect();
+        let evidence = match &self.head {
+            Some(head) => extractor.evidence(self.readout, head, &inputs, &classes)?,
+            None => None,
+        };
+        let exact = evidence.is_some();
+        let shares: Vec<Vec<f32>> = match evidence {
+            Some(evidence) => {
+                evidence.iter().map(|places| places.iter().map(|place| place.max(0.0)).collect()).collect()
+            }
+            None => looks.into_iter().map(|look| look.shares).collect(),
+        };
+        let looked = found.iter().zip(shares.iter().zip(neighbors)).map(|((number, picture), (shares, neighbors))| {
+            (*number, Looked { heat: heat_map(&picture.square, shares), neighbors, exact })
         });
         Ok(looked.collect())
     }

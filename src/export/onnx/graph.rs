@@ -5,7 +5,7 @@
 use super::builder::Attribute::{Float, Int, Ints};
 use super::builder::{Builder, ValueName};
 use super::proto::GraphProto;
-use crate::backbone::{Layer, MlpKind, ParamName, Part, Pool, Positions, VisualPrompts, VitSpec};
+use crate::backbone::{Layer, MlpKind, ParamName, Part, Positions, VisualPrompts, VitSpec};
 use crate::config::FeatureChoice;
 use crate::export::ExportModel;
 use crate::nn::SHORTEST;
@@ -20,10 +20,10 @@ pub(super) const LOGITS: &str = "logits";
 pub(super) const PROBABILITIES: &str = "probabilities";
 
 /// Writes the nodes of a model.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     model: &'a ExportModel,
-    spec: &'a VitSpec,
-    graph: Builder,
+    pub(super) spec: &'a VitSpec,
+    pub(super) graph: Builder,
 }
 
 /// The graph of a model, without the declarations of its inputs and outputs.
@@ -56,6 +56,10 @@ impl Writer<'_> {
             return Ok(self.graph.node("Concat", &parts, &[Int("axis", 1)]));
         }
         let tokens = self.norm_if(self.spec.pooling.norm, &x, Layer::Norm)?;
+        if self.spec.pooling.pool.is_added() {
+            let tokens = self.norm_if(self.spec.pooling.fc_norm, &tokens, Layer::FcNorm)?;
+            return self.pool(&tokens);
+        }
         let pooled = self.pool(&tokens)?;
         self.norm_if(self.spec.pooling.fc_norm, &pooled, Layer::FcNorm)
     }
@@ -142,7 +146,7 @@ impl Writer<'_> {
     }
 
     /// Some tokens of (N, T, d).
-    fn slice(&mut self, tokens: &str, range: Range<usize>) -> ValueName {
+    pub(super) fn slice(&mut self, tokens: &str, range: Range<usize>) -> ValueName {
         let (start, end) = (self.graph.list(&[range.start as i64]), self.graph.list(&[range.end as i64]));
         let axis = self.graph.list(&[1]);
         self.graph.node("Slice", &[tokens, &start, &end, &axis], &[])
@@ -193,7 +197,7 @@ impl Writer<'_> {
     }
 
     /// softmax(q kᵀ / √e) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).
-    fn attend(&mut self, query: &str, keys: &str, values: &str) -> ValueName {
+    pub(super) fn attend(&mut self, query: &str, keys: &str, values: &str) -> ValueName {
         let head_width = self.spec.width / self.spec.attention.heads;
         let keys = self.heads(keys, &[0, 2, 3, 1]); // (N, heads, e, T)
         let values = self.heads(values, &[0, 2, 1, 3]); // (N, heads, T, e)
@@ -207,30 +211,11 @@ impl Writer<'_> {
     }
 
     /// (N, T, d) to (N, T, heads, e), then its axes in the order `axes`.
-    fn heads(&mut self, x: &str, axes: &[i64]) -> ValueName {
+    pub(super) fn heads(&mut self, x: &str, axes: &[i64]) -> ValueName {
         let (heads, head_width) =
             (self.spec.attention.heads as i64, (self.spec.width / self.spec.attention.heads) as i64);
         let x = self.reshape(x, &[0, 0, heads, head_width]);
         self.graph.node("Transpose", &[&x], &[Ints("perm", axes)])
-    }
-
-    /// Normed tokens (N, T, d) to the features (N, d or 2d).
-    fn pool(&mut self, tokens: &str) -> Result<ValueName> {
-        Ok(match self.spec.pooling.pool {
-            Pool::Cls => self.token(tokens, 0),
-            Pool::Avg => self.patch_mean(tokens),
-            Pool::ClsAvg => {
-                let (token, mean) = (self.token(tokens, 0), self.patch_mean(tokens));
-                self.graph.node("Concat", &[&token, &mean], &[Int("axis", 1)])
-            }
-            Pool::Distilled => {
-                let (first, second) = (self.token(tokens, 0), self.token(tokens, 1));
-                let sum = self.graph.node("Add", &[&first, &second], &[]);
-                let half = self.graph.scalar(0.5);
-                self.graph.node("Mul", &[&sum, &half], &[])
-            }
-            Pool::Attention => self.attention_pool(tokens)?,
-        })
     }
 
     /// What a readout takes of a block's normed tokens: class token, mean patch, or both.
@@ -244,41 +229,6 @@ impl Writer<'_> {
             parts.push(self.patch_mean(tokens));
         }
         parts
-    }
-
-    /// Attention of a learned query over the patches, then a residual MLP.
-    fn attention_pool(&mut self, tokens: &str) -> Result<ValueName> {
-        let patches = self.patches(tokens);
-        let latent = self.parameter(Layer::PoolLatent.whole())?; // (1, 1, d)
-        let query = self.linear(&latent, Layer::PoolQ.weight())?;
-        let query = self.heads(&query, &[0, 2, 1, 3]);
-        let packed = self.linear(&patches, Layer::PoolKv.weight())?;
-        let parts = self.graph.split_last(&packed, 2);
-        let attended = self.attend(&query, &parts[0], &parts[1]);
-        let attended = self.reshape(&attended, &[-1, self.spec.width as i64]);
-        let pooled = self.linear(&attended, Layer::PoolProj.weight())?;
-        let normed = self.norm(&pooled, Layer::PoolNorm.weight())?;
-        let hidden = self.linear(&normed, Layer::PoolFc1.weight())?;
-        let hidden = self.activated(&hidden);
-        let hidden = self.linear(&hidden, Layer::PoolFc2.weight())?;
-        Ok(self.graph.node("Add", &[&pooled, &hidden], &[]))
-    }
-
-    fn token(&mut self, tokens: &str, index: i64) -> ValueName {
-        let index = self.graph.index(index);
-        self.graph.node("Gather", &[tokens, &index], &[Int("axis", 1)])
-    }
-
-    fn patches(&mut self, tokens: &str) -> ValueName {
-        match self.spec.prefix_tokens() {
-            0 => tokens.to_owned(),
-            prefix => self.slice(tokens, prefix..self.spec.tokens()),
-        }
-    }
-
-    fn patch_mean(&mut self, tokens: &str) -> ValueName {
-        let patches = self.patches(tokens);
-        self.graph.node("ReduceMean", &[&patches], &[Ints("axes", &[1]), Int("keepdims", 0)])
     }
 
     /// Features to logits and probabilities.
@@ -311,7 +261,7 @@ impl Writer<'_> {
     }
 
     /// What stands between the two products of an MLP.
-    fn activated(&mut self, x: &str) -> ValueName {
+    pub(super) fn activated(&mut self, x: &str) -> ValueName {
         match self.spec.mlp.kind {
             MlpKind::Plain(activation) => self.graph.activation(activation, x),
             MlpKind::SwiGlu => self.graph.swiglu(x),
@@ -319,7 +269,7 @@ impl Writer<'_> {
     }
 
     /// The linear layer with that weight and, if there is one, the bias beside it.
-    fn linear(&mut self, x: &str, weight: ParamName) -> Result<ValueName> {
+    pub(super) fn linear(&mut self, x: &str, weight: ParamName) -> Result<ValueName> {
         let matrix = self.matrix(weight)?;
         let product = self.graph.node("MatMul", &[x, &matrix], &[]);
         let bias = weight.sibling(Part::Bias);
@@ -331,7 +281,7 @@ impl Writer<'_> {
     }
 
     /// The layer norm with that weight.
-    fn norm(&mut self, x: &str, weight: ParamName) -> Result<ValueName> {
+    pub(super) fn norm(&mut self, x: &str, weight: ParamName) -> Result<ValueName> {
         let (weight, bias) = (self.parameter(weight)?, self.parameter(weight.sibling(Part::Bias))?);
         let options = [Int("axis", -1), Float("epsilon", self.spec.eps)];
         Ok(self.graph.node("LayerNormalization", &[x, &weight, &bias], &options))
@@ -349,12 +299,12 @@ impl Writer<'_> {
         Ok(self.graph.node("Mul", &[branch, &gamma], &[]))
     }
 
-    fn reshape(&mut self, x: &str, shape: &[i64]) -> ValueName {
+    pub(super) fn reshape(&mut self, x: &str, shape: &[i64]) -> ValueName {
         let shape = self.graph.list(shape);
         self.graph.node("Reshape", &[x, &shape], &[])
     }
 
-    fn parameter(&mut self, name: ParamName) -> Result<ValueName> {
+    pub(super) fn parameter(&mut self, name: ParamName) -> Result<ValueName> {
         let tensor = self.model.params.tensor(name)?;
         self.graph.tensor(&name.to_string(), &tensor)
     }

@@ -6,6 +6,7 @@
 mod activation;
 mod builder;
 mod graph;
+mod pool;
 mod proto;
 mod run;
 

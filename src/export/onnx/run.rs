@@ -75,7 +75,13 @@ fn evaluate(node: &NodeProto, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
             let (start, end, axis) = (dims(start)?[0], dims(end)?[0], dims(axis)?[0]);
             x.narrow(axis, start, end - start)?
         }
-        ("ReduceMean", [x]) => x.mean(options.int("axes"))?,
+        ("ReduceMean", [x]) => options.reduced(x.mean_keepdim(options.int("axes"))?)?,
+        ("ReduceMax", [x]) => options.reduced(x.max_keepdim(options.int("axes"))?)?,
+        ("Exp", [x]) => x.exp()?,
+        ("Log", [x]) => x.log()?,
+        ("Sqrt", [x]) => x.sqrt()?,
+        ("Pow", [x, power]) => x.powf(f64::from(power.to_scalar::<f32>()?))?,
+        ("TopK", [x, count]) => largest(x, options.int("axis"), dims(count)?[0])?,
         ("Split", [x]) => return x.chunk(node.output.len(), D::Minus1),
         _ => bail!("{op} of {} inputs is not known", inputs.len()),
     };
@@ -89,6 +95,11 @@ impl Options<'_> {
     fn ints(&self, name: &str) -> Vec<usize> {
         let found = self.0.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name));
         found.map_or_else(Vec::new, |found| found.ints.iter().chain(&found.i).map(|&value| value as usize).collect())
+    }
+
+    /// The result of a reduction, whose axis `keepdims` keeps; by the standard it is 1 unless given.
+    fn reduced(&self, kept: Tensor) -> Result<Tensor> {
+        if self.ints("keepdims") == [0] { kept.squeeze(self.int("axes")) } else { Ok(kept) }
     }
 
     /// One whole number, or the first of several equal ones.
@@ -111,6 +122,12 @@ fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Te
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     centred.broadcast_div(&(variance + eps)?.sqrt()?)?.broadcast_mul(weight)?.broadcast_add(bias)
+}
+
+/// The `count` largest values along an axis, the largest first.
+fn largest(x: &Tensor, axis: usize, count: usize) -> Result<Tensor> {
+    let (sorted, _) = x.transpose(axis, D::Minus1)?.contiguous()?.sort_last_dim(false)?;
+    sorted.narrow(D::Minus1, 0, count)?.transpose(axis, D::Minus1)
 }
 
 /// A convolution without padding.

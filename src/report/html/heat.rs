@@ -27,6 +27,22 @@ pub fn heat_map(image: &RgbImage, shares: &[f32]) -> Option<RgbImage> {
     }))
 }
 
+/// Draws the outline of a box, of which the left, upper, right and lower edge are given, in a colour that no map has.
+pub fn frame(image: &mut RgbImage, [left, upper, right, lower]: [f64; 4]) {
+    const BLUE: Rgb<u8> = Rgb([0, 90, 255]);
+    let thickness = (image.width() / 200).max(1);
+    let inside = |x: u32, y: u32, by: u32| {
+        let within =
+            |at: u32, from: f64, to: f64| f64::from(at) >= from + f64::from(by) && f64::from(at) + f64::from(by) < to;
+        within(x, left, right) && within(y, upper, lower)
+    };
+    for (x, y, pixel) in image.enumerate_pixels_mut() {
+        if inside(x, y, 0) && !inside(x, y, thickness) {
+            *pixel = BLUE;
+        }
+    }
+}
+
 /// Bilinear interpolation of the values at the middles of patches; beyond the outermost middles they go on.
 fn between(grid: usize, (x, y): (f32, f32), level: impl Fn(usize, usize) -> f32) -> f32 {
     let split = |at: f32| {

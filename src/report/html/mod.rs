@@ -6,7 +6,7 @@ mod run;
 mod scatter;
 mod thumbnail;
 
-pub use heat::heat_map;
+pub use heat::{frame, heat_map};
 pub use run::{Mistake, Mistakes, Neighbor, RunPage, save_run_page};
 pub use scatter::save_scatter_page;
 pub use thumbnail::thumbnail;

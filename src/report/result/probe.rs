@@ -2,7 +2,7 @@
 
 use super::{served, share, share_within};
 use crate::cache::CacheUse;
-use crate::config::{FeatureChoice, ProbeMethod};
+use crate::config::{FeatureChoice, PoolChoice, ProbeMethod};
 use crate::data::Split;
 use crate::metrics::{Inspection, SelectionMetric};
 use crate::probe::SettingScore;
@@ -65,6 +65,28 @@ pub struct ProbeResult {
     pub advice: String,
     /// When a good class is named.
     pub inspection: Option<Inspection>,
+    /// How tokens became features.
+    #[serde(default = "own_pool")]
+    pub pool: PoolChoice,
+    /// What each pooling scored that it was chosen from; empty when it was given.
+    #[serde(default)]
+    pub pools: Vec<PoolScore>,
+}
+
+/// A pooling's score on held-out images, at the best setting of the probe.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PoolScore {
+    /// The pooling.
+    pub pool: PoolChoice,
+    /// Accuracy.
+    pub val_accuracy: f64,
+    /// What poolings are compared by.
+    pub val_score: f64,
+}
+
+/// Runs of older versions do not say.
+fn own_pool() -> PoolChoice {
+    PoolChoice::Backbone
 }
 
 /// The scores of one setting.
@@ -120,7 +142,7 @@ impl ProbeResult {
             ProbeMethod::Knn => "knn",
             ProbeMethod::Tip => "tip",
         };
-        key_value_table(&[
+        let mut rows = vec![
             ("probe", method.to_owned()),
             ("chosen", format!("{setting} by {} on {}", metric.in_words(), self.chosen_on)),
             ("training accuracy", share(Some(self.train_accuracy))),
@@ -130,6 +152,14 @@ impl ProbeResult {
             ("time", format!("{:.1} s", self.seconds)),
             ("advice", self.advice.clone()),
             ("run", self.run.display().to_string()),
-        ])
+        ];
+        if !self.pools.is_empty() {
+            let score = |tried: &PoolScore| format!("{} {:.4}", tried.pool.name(), tried.val_score);
+            let scores: Vec<String> = self.pools.iter().map(score).collect();
+            let sentence =
+                format!("{} by {} on {}: {}", self.pool.name(), metric.in_words(), self.chosen_on, scores.join(", "));
+            rows.insert(1, ("pooling", sentence));
+        }
+        key_value_table(&rows)
     }
 }

@@ -17,6 +17,10 @@ pub struct Mistakes {
     pub total: usize,
     /// The most confident wrong answers.
     pub shown: Vec<Mistake>,
+    /// Flaws that were found, the surest first.
+    pub finds: Vec<Mistake>,
+    /// Whether heat maps show the evidence for the predicted class, and not attention.
+    pub exact: bool,
     /// Why no heat maps are drawn, if they are not.
     pub without_heat: Option<String>,
 }
@@ -54,6 +58,22 @@ pub struct Neighbor {
 /// A card for each mistake.
 pub(super) fn gallery(page: &RunPage) -> Html {
     let Some(mistakes) = &page.mistakes else { return Html::default() };
+    [wrong(mistakes), finds(mistakes)].into_iter().collect()
+}
+
+/// The flaws that were found, with their places.
+fn finds(mistakes: &Mistakes) -> Html {
+    if mistakes.finds.is_empty() {
+        return Html::default();
+    }
+    let text = "These flaws were found, the surest first. Beside each image, from yellow to red, is what each place adds to \
+                the score of its class.";
+    let cards: Html = mistakes.finds.iter().map(|find| card(find, "found as")).collect();
+    [note(text), Html::markup(format!("<div class=\"gallery\">\n{cards}</div>"))].into_iter().collect()
+}
+
+/// The wrong answers.
+fn wrong(mistakes: &Mistakes) -> Html {
     if mistakes.wrong == 0 {
         return note(&format!("All {} images of {} were classified correctly.", mistakes.total, mistakes.split));
     }
@@ -68,7 +88,7 @@ pub(super) fn gallery(page: &RunPage) -> Html {
             _ => ", the most confident first.".to_owned(),
         }
     );
-    let cards: Html = mistakes.shown.iter().map(card).collect();
+    let cards: Html = mistakes.shown.iter().map(|mistake| card(mistake, "taken for")).collect();
     [note(&text), explanation(mistakes), Html::markup(format!("<div class=\"gallery\">\n{cards}</div>"))]
         .into_iter()
         .collect()
@@ -77,7 +97,12 @@ pub(super) fn gallery(page: &RunPage) -> Html {
 fn explanation(mistakes: &Mistakes) -> Html {
     let has = |part: fn(&Mistake) -> bool| mistakes.shown.iter().any(part);
     let mut text = "Images are shown as the model sees them.".to_owned();
-    if has(|mistake| mistake.heat.is_some()) {
+    if mistakes.exact && has(|mistake| mistake.heat.is_some()) {
+        text.push_str(
+            " Beside them, from yellow to red, is what each place adds to the score of the predicted class: exactly, for the \
+             score is the sum over all places. Colours are stretched for each image.",
+        );
+    } else if has(|mistake| mistake.heat.is_some()) {
         text.push_str(
             " Beside them, from yellow to red, where it looked most: attention roll-out (Abnar and Zuidema 2020), stretched \
              for each image. It follows attention alone, so it is a hint, not proof.",
@@ -93,13 +118,13 @@ fn explanation(mistakes: &Mistakes) -> Html {
     [note(&text), without].into_iter().collect()
 }
 
-fn card(mistake: &Mistake) -> Html {
+fn card(mistake: &Mistake, verb: &str) -> Html {
     let path = mistake.path.display().to_string();
-    let pictures = [(&mistake.image, "image"), (&mistake.heat, "where the model looked")];
+    let pictures = [(&mistake.image, "image"), (&mistake.heat, "where the model found its answer")];
     let pictures: Html =
         pictures.into_iter().filter_map(|(file, what)| picture(file.as_deref()?, &format!("{path}: {what}"))).collect();
     let words = format!(
-        "<p>{} <span class=\"taken\">taken for</span> {} <span class=\"taken\">({})</span></p>",
+        "<p>{} <span class=\"taken\">{verb}</span> {} <span class=\"taken\">({})</span></p>",
         Html::name(&mistake.class),
         Html::name(&mistake.predicted),
         percent(mistake.confidence)

@@ -1,0 +1,97 @@
+//! Which poolings there are, by what they are called, and the shapes of what they learn.
+
+use super::name::{Layer, ParamName};
+use crate::config::PoolChoice;
+use crate::nn::pool::{GatedPool, Gem, LogSumExp, Max, Mean, Stats, TokenPool, Top};
+use std::sync::Arc;
+
+/// How the tokens after the last block become the features that feed the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// The class token.
+    Cls,
+    /// The mean of the patch tokens, without class token and registers.
+    Avg,
+    /// The class token, then the mean of the patch tokens: twice the width (`DINOv2` in transformers).
+    ClsAvg,
+    /// The mean of the class and the distillation token (Touvron et al. 2020).
+    Distilled,
+    /// Attention of a learned query over the patch tokens, with an MLP of its own (`SigLIP`).
+    Attention,
+    /// The maximum of the patch tokens.
+    Max,
+    /// Their log-sum-exp.
+    Lse,
+    /// The mean of the largest among them.
+    Topk,
+    /// Their generalised mean.
+    Gem,
+    /// Their mean, maximum and standard deviation: three times the width.
+    Stats,
+    /// Gated attention over the patch tokens, which the backbone does not have and training learns.
+    Gated,
+}
+
+impl Pool {
+    /// The pooling that `model.pool` names; none where that is the backbone's own, or still to be chosen.
+    pub fn named(choice: PoolChoice) -> Option<Self> {
+        match choice {
+            PoolChoice::Backbone | PoolChoice::Auto => None,
+            PoolChoice::Cls => Some(Self::Cls),
+            PoolChoice::Avg => Some(Self::Avg),
+            PoolChoice::Max => Some(Self::Max),
+            PoolChoice::Lse => Some(Self::Lse),
+            PoolChoice::Topk => Some(Self::Topk),
+            PoolChoice::Gem => Some(Self::Gem),
+            PoolChoice::Stats => Some(Self::Stats),
+            PoolChoice::Attention => Some(Self::Gated),
+        }
+    }
+
+    /// The layer, where it reads the patch tokens alone and has no parameters.
+    pub fn plain(self) -> Option<Arc<dyn TokenPool>> {
+        match self {
+            Self::Avg => Some(Arc::new(Mean)),
+            Self::Max => Some(Arc::new(Max)),
+            Self::Lse => Some(Arc::new(LogSumExp)),
+            Self::Topk => Some(Arc::new(Top)),
+            Self::Gem => Some(Arc::new(Gem)),
+            Self::Stats => Some(Arc::new(Stats)),
+            Self::Cls | Self::ClsAvg | Self::Distilled | Self::Attention | Self::Gated => None,
+        }
+    }
+
+    /// Whether no pretrained model has it, so that it is none of those that other libraries' classes know. A layer norm
+    /// that the backbone has behind its own pooling stands before these, where it normalises what they compare.
+    pub fn is_added(self) -> bool {
+        matches!(self, Self::Max | Self::Lse | Self::Topk | Self::Gem | Self::Stats | Self::Gated)
+    }
+
+    /// Width of the features from tokens of `width`.
+    pub fn features(self, width: usize) -> usize {
+        match self {
+            Self::ClsAvg => 2 * width,
+            _ => self.plain().map_or(width, |pool| pool.features(width)),
+        }
+    }
+}
+
+/// The parameters of gated attention over tokens of `width`.
+pub(super) fn gated_shapes(width: usize) -> Vec<(ParamName, Vec<usize>)> {
+    let hidden = GatedPool::HIDDEN;
+    let gate = |layer: Layer| [(layer.weight(), vec![hidden, width]), (layer.bias(), vec![hidden])];
+    let attended = (Layer::GatedW.weight(), vec![1, hidden]);
+    gate(Layer::GatedV).into_iter().chain(gate(Layer::GatedU)).chain([attended]).collect()
+}
+
+/// The linear layers of the attention pooling, with their shapes in terms of width and MLP width.
+pub(super) fn attention_linears(width: usize, hidden: usize) -> [(Layer, [usize; 2]); 5] {
+    [
+        (Layer::PoolQ, [width, width]),
+        (Layer::PoolKv, [2 * width, width]),
+        (Layer::PoolProj, [width, width]),
+        (Layer::PoolFc1, [hidden, width]),
+        (Layer::PoolFc2, [width, hidden]),
+    ]
+}

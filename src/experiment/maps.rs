@@ -1,0 +1,135 @@
+//! Where in an image its class was found, as a picture and a box: the class's own evidence at each patch where the
+//! features are a sum over patches and the head is linear, else attention roll-out, which is a hint.
+
+use super::saved::SavedRun;
+use crate::backbone::Stage;
+use crate::data::transform::Geometry;
+use crate::error::{DataError, Error, Result};
+use crate::features::{Extractor, Place};
+use crate::report::html::{frame, heat_map};
+use candle_core::Tensor;
+use image::RgbImage;
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a map shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MapKind {
+    /// What each patch adds to the class's logit, over the mean of all classes. Summed over all patches, with the bias, it
+    /// is that logit.
+    Evidence,
+    /// Attention roll-out, which follows attention alone.
+    Hint,
+}
+
+impl MapKind {
+    /// As it stands in a row.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Evidence => "evidence",
+            Self::Hint => "hint",
+        }
+    }
+}
+
+/// Where a class was found in an image.
+#[derive(Debug, Clone, Serialize)]
+pub struct Located {
+    /// The picture: the image as the model sees it, in grey under colours.
+    pub map: PathBuf,
+    /// What the colours are.
+    pub map_kind: MapKind,
+    /// The strongest place: left, upper, right and lower edge in pixels of the image. None with a hint, and where nothing
+    /// speaks for the class.
+    #[serde(rename = "box")]
+    pub place: Option<[u32; 4]>,
+    /// What the patches of that place add to the class's logit together.
+    pub evidence: Option<f64>,
+}
+
+/// An image as the model sees it.
+pub struct Seen<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Its width and height.
+    pub size: (u32, u32),
+    /// The square.
+    pub square: &'a RgbImage,
+}
+
+/// Draws maps into a folder.
+pub struct Maps {
+    folder: PathBuf,
+    extractor: Extractor,
+    head: Option<Tensor>,
+    geometry: Geometry,
+    /// Pictures so far, which number their names.
+    drawn: AtomicUsize,
+}
+
+impl Maps {
+    /// Maps of a run's answers, in `folder`, which is made if need be.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new(run: &SavedRun, folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            extractor: run.model.extractor(Stage::Pixels)?,
+            head: run.model.linear_head(),
+            geometry: run.record.preprocess.geometry,
+            drawn: AtomicUsize::new(0),
+        })
+    }
+
+    /// Maps of some images with standardised `pixels`, each for one class.
+    ///
+    /// # Errors
+    /// When a picture cannot be written or the device fails.
+    pub fn draw(&self, run: &SavedRun, images: &[Seen<'_>], pixels: &[f32], classes: &[usize]) -> Result<Vec<Located>> {
+        let evidence = match &self.head {
+            Some(head) => self.extractor.evidence(run.readout(), head, pixels, classes)?,
+            None => None,
+        };
+        let (kind, values) = match evidence {
+            Some(evidence) => (MapKind::Evidence, evidence),
+            None => {
+                let looks = self.extractor.rollout(run.readout(), pixels)?;
+                (MapKind::Hint, looks.into_iter().map(|look| look.shares).collect())
+            }
+        };
+        let first = self.drawn.fetch_add(images.len(), Ordering::Relaxed);
+        let drawn = images.iter().zip(values).enumerate();
+        let drawn = drawn.map(|(i, (image, values))| self.picture(first + i, image, kind, &values));
+        drawn.collect()
+    }
+
+    fn picture(&self, number: usize, image: &Seen<'_>, kind: MapKind, values: &[f32]) -> Result<Located> {
+        let shown: Vec<f32> = values.iter().map(|value| value.max(0.0)).collect();
+        let stem = image.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let path = self.folder.join(format!("{number:05}-{stem}.png"));
+        let no_map =
+            || DataError::invalid(format!("{}: no map can be drawn", image.path.display()), "its values are no grid");
+        let mut map = heat_map(image.square, &shown).ok_or_else(no_map)?;
+        let place = if kind == MapKind::Evidence { Place::strongest(values) } else { None };
+        let grid = values.len().isqrt().max(1) as f64;
+        let side = self.geometry.image_size as f64;
+        let edges = place.as_ref().map(|place| {
+            [place.columns.start, place.rows.start, place.columns.end, place.rows.end].map(|at| at as f64 / grid * side)
+        });
+        if let Some(edges) = edges {
+            frame(&mut map, edges);
+        }
+        map.save(&path).map_err(|error| Error::io("write", &path)(std::io::Error::other(error.to_string())))?;
+        Ok(Located {
+            map: path,
+            map_kind: kind,
+            place: edges.map(|edges| self.geometry.box_in_image(image.size, edges)),
+            evidence: place.map(|place| place.evidence),
+        })
+    }
+}

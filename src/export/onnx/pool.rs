@@ -1,0 +1,143 @@
+//! The poolings in ONNX's operators.
+
+use super::builder::Attribute::{Int, Ints};
+use super::builder::ValueName;
+use super::graph::Writer;
+use crate::backbone::{Layer, Pool};
+use crate::nn::pool::{Gem, LogSumExp, Stats, Top};
+use candle_core::Result;
+
+impl Writer<'_> {
+    /// Normed tokens (N, T, d) to the features of the backbone's pooling.
+    pub(super) fn pool(&mut self, tokens: &str) -> Result<ValueName> {
+        Ok(match self.spec.pooling.pool {
+            Pool::Cls => self.token(tokens, 0),
+            Pool::Avg => self.patch_mean(tokens),
+            Pool::ClsAvg => {
+                let (token, mean) = (self.token(tokens, 0), self.patch_mean(tokens));
+                self.graph.node("Concat", &[&token, &mean], &[Int("axis", 1)])
+            }
+            Pool::Distilled => {
+                let (first, second) = (self.token(tokens, 0), self.token(tokens, 1));
+                let sum = self.graph.node("Add", &[&first, &second], &[]);
+                let half = self.graph.scalar(0.5);
+                self.graph.node("Mul", &[&sum, &half], &[])
+            }
+            Pool::Attention => self.attention_pool(tokens)?,
+            Pool::Max => {
+                let patches = self.patches(tokens);
+                self.over_patches("ReduceMax", &patches, false)
+            }
+            Pool::Lse => self.log_sum_exp(tokens),
+            Pool::Topk => self.mean_of_largest(tokens),
+            Pool::Gem => self.generalised_mean(tokens),
+            Pool::Stats => self.statistics(tokens),
+            Pool::Gated => self.gated_attention(tokens)?,
+        })
+    }
+
+    /// Patches (N, T, d) reduced to one, (N, 1, d) where the axis is kept, else (N, d).
+    fn over_patches(&mut self, op: &str, patches: &str, kept: bool) -> ValueName {
+        self.graph.node(op, &[patches], &[Ints("axes", &[1]), Int("keepdims", kept.into())])
+    }
+
+    /// log(mean(exp(r (x - largest)))) / r + largest.
+    fn log_sum_exp(&mut self, tokens: &str) -> ValueName {
+        let patches = self.patches(tokens);
+        let largest = self.over_patches("ReduceMax", &patches, true);
+        let below = self.graph.node("Sub", &[&patches, &largest], &[]);
+        let sharpness = self.graph.scalar(LogSumExp::SHARPNESS as f32);
+        let sharp = self.graph.node("Mul", &[&below, &sharpness], &[]);
+        let exponentials = self.graph.node("Exp", &[&sharp], &[]);
+        let mean = self.over_patches("ReduceMean", &exponentials, true);
+        let logarithm = self.graph.node("Log", &[&mean], &[]);
+        let blunt = self.graph.node("Div", &[&logarithm, &sharpness], &[]);
+        let smooth = self.graph.node("Add", &[&blunt, &largest], &[]);
+        self.reshape(&smooth, &[0, -1])
+    }
+
+    fn mean_of_largest(&mut self, tokens: &str) -> ValueName {
+        let patches = self.patches(tokens);
+        let count = self.graph.list(&[Top::count(self.spec.grid() * self.spec.grid()) as i64]);
+        let largest = format!("largest_{patches}");
+        let outputs = vec![largest.clone(), format!("places_{patches}")];
+        self.graph.named("TopK", &[&patches, &count], &[Int("axis", 1)], outputs);
+        self.over_patches("ReduceMean", &largest, false)
+    }
+
+    /// mean(max(x, ε)³)^(1/3).
+    fn generalised_mean(&mut self, tokens: &str) -> ValueName {
+        let patches = self.patches(tokens);
+        let least = self.graph.scalar(Gem::LEAST as f32);
+        let positive = self.graph.node("Max", &[&patches, &least], &[]);
+        let squares = self.graph.node("Mul", &[&positive, &positive], &[]);
+        let cubes = self.graph.node("Mul", &[&squares, &positive], &[]);
+        let mean = self.over_patches("ReduceMean", &cubes, false);
+        let third = self.graph.scalar(1.0 / 3.0);
+        self.graph.node("Pow", &[&mean, &third], &[])
+    }
+
+    fn statistics(&mut self, tokens: &str) -> ValueName {
+        let patches = self.patches(tokens);
+        let mean = self.over_patches("ReduceMean", &patches, true);
+        let distance = self.graph.node("Sub", &[&patches, &mean], &[]);
+        let squares = self.graph.node("Mul", &[&distance, &distance], &[]);
+        let variance = self.over_patches("ReduceMean", &squares, true);
+        let eps = self.graph.scalar(Stats::EPS as f32);
+        let variance = self.graph.node("Add", &[&variance, &eps], &[]);
+        let deviation = self.graph.node("Sqrt", &[&variance], &[]);
+        let largest = self.over_patches("ReduceMax", &patches, true);
+        let parts = self.graph.node("Concat", &[&mean, &largest, &deviation], &[Int("axis", 2)]);
+        self.reshape(&parts, &[0, -1])
+    }
+
+    /// Σ aₙ xₙ with a = softmax(w · (tanh(V x + b) ⊙ sigmoid(U x + c))).
+    fn gated_attention(&mut self, tokens: &str) -> Result<ValueName> {
+        let patches = self.patches(tokens);
+        let hidden = self.linear(&patches, Layer::GatedV.weight())?;
+        let hidden = self.graph.node("Tanh", &[&hidden], &[]);
+        let gate = self.linear(&patches, Layer::GatedU.weight())?;
+        let gate = self.graph.node("Sigmoid", &[&gate], &[]);
+        let gated = self.graph.node("Mul", &[&hidden, &gate], &[]);
+        let scores = self.linear(&gated, Layer::GatedW.weight())?; // (N, T, 1)
+        let scores = self.graph.node("Transpose", &[&scores], &[Ints("perm", &[0, 2, 1])]);
+        let attention = self.graph.node("Softmax", &[&scores], &[Int("axis", -1)]);
+        let pooled = self.graph.node("MatMul", &[&attention, &patches], &[]); // (N, 1, d)
+        Ok(self.reshape(&pooled, &[0, -1]))
+    }
+
+    /// Attention of a learned query over the patches, then a residual MLP.
+    fn attention_pool(&mut self, tokens: &str) -> Result<ValueName> {
+        let patches = self.patches(tokens);
+        let latent = self.parameter(Layer::PoolLatent.whole())?; // (1, 1, d)
+        let query = self.linear(&latent, Layer::PoolQ.weight())?;
+        let query = self.heads(&query, &[0, 2, 1, 3]);
+        let packed = self.linear(&patches, Layer::PoolKv.weight())?;
+        let parts = self.graph.split_last(&packed, 2);
+        let attended = self.attend(&query, &parts[0], &parts[1]);
+        let attended = self.reshape(&attended, &[-1, self.spec.width as i64]);
+        let pooled = self.linear(&attended, Layer::PoolProj.weight())?;
+        let normed = self.norm(&pooled, Layer::PoolNorm.weight())?;
+        let hidden = self.linear(&normed, Layer::PoolFc1.weight())?;
+        let hidden = self.activated(&hidden);
+        let hidden = self.linear(&hidden, Layer::PoolFc2.weight())?;
+        Ok(self.graph.node("Add", &[&pooled, &hidden], &[]))
+    }
+
+    pub(super) fn token(&mut self, tokens: &str, index: i64) -> ValueName {
+        let index = self.graph.index(index);
+        self.graph.node("Gather", &[tokens, &index], &[Int("axis", 1)])
+    }
+
+    fn patches(&mut self, tokens: &str) -> ValueName {
+        match self.spec.prefix_tokens() {
+            0 => tokens.to_owned(),
+            prefix => self.slice(tokens, prefix..self.spec.tokens()),
+        }
+    }
+
+    pub(super) fn patch_mean(&mut self, tokens: &str) -> ValueName {
+        let patches = self.patches(tokens);
+        self.graph.node("ReduceMean", &[&patches], &[Ints("axes", &[1]), Int("keepdims", 0)])
+    }
+}

@@ -1,0 +1,48 @@
+//! Poolings of tokens, or of the tiles of an image, whose features are sums over what they pool: what each token gave to
+//! each feature is known exactly, and with a linear head the evidence for a class at each place.
+//!
+//! They are compositions of candle's differentiable operations, in f32 whatever the tokens are in: a pooling reads each
+//! token once, which is nothing beside a block.
+
+mod gated;
+mod gem;
+mod lse;
+mod max;
+mod mean;
+mod stats;
+mod top;
+
+pub use gated::GatedPool;
+pub use gem::Gem;
+pub use lse::LogSumExp;
+pub use max::Max;
+pub use mean::Mean;
+pub use stats::Stats;
+pub use top::{Top, top_of};
+
+use candle_core::{Result, Tensor};
+use std::fmt::Debug;
+
+/// From tokens (B, N, d) to features (B, w). A new one is a file here, a choice of `model.pool`, a line in
+/// `Pool::plain`, and its operators in `export/onnx/pool.rs`.
+pub trait TokenPool: Debug + Send + Sync {
+    /// w for tokens of `width` values.
+    fn features(&self, width: usize) -> usize {
+        width
+    }
+
+    /// tokens (B, N, d) to features (B, w).
+    ///
+    /// # Errors
+    /// When there are no tokens.
+    fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.contributions(tokens)?.sum(1)
+    }
+
+    /// What each token gives to each feature: tokens (B, N, d) to (B, N, w), whose sum over the tokens is
+    /// [`TokenPool::forward`].
+    ///
+    /// # Errors
+    /// When there are no tokens.
+    fn contributions(&self, tokens: &Tensor) -> Result<Tensor>;
+}
