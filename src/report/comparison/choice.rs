@@ -140,5 +140,5 @@ pub(super) fn formats(record: &RunRecord) -> Vec<&'static str> {
     let beyond_a_layer =
         record.head() != HeadKind::Linear || record.strategy == "prompt" || record.readout().blocks > 1;
     // The last format expresses most.
-    if beyond_a_layer { all().last().into_iter().collect() } else { all().collect() }
+    if beyond_a_layer { all().next_back().into_iter().collect() } else { all().collect() }
 }
