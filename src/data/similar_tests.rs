@@ -126,7 +126,7 @@ fn in_a_set_of_one_picture_no_pair_stands_out() {
     let signature = Signature::of(&textile()[0]).unwrap();
     let found = near_pairs(&vec![&signature; 150], 2);
     assert_eq!((found.pairs.len(), found.look_alikes), (0, 11_175));
-    assert_eq!(near_pairs(&vec![&signature; 4], 2).pairs.len(), 6, "a few images: each pair by itself");
+    assert_eq!(near_pairs(&[&signature; 4], 2).pairs.len(), 6, "a few images: each pair by itself");
 }
 
 #[test]

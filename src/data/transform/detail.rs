@@ -60,7 +60,7 @@ fn spectrum(image: &RgbImage, side: usize) -> Vec<f32> {
     for top in starts(image.height()) {
         for left in starts(image.width()) {
             let values: Vec<f32> = (0..side * side)
-                .map(|i| luma(*image.get_pixel((left + i % side) as u32, (top + i / side) as u32)) as f32)
+                .map(|i| luma(*image.get_pixel((left + i % side) as u32, (top + i / side) as u32)))
                 .collect();
             let mean = values.iter().sum::<f32>() / values.len() as f32;
             let weighed =
