@@ -23,7 +23,7 @@ pub struct ExtractArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// Features of a run's model instead of a config's backbone
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "set"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = super::CONFIG)]
     run: Option<PathBuf>,
     /// The file to write: .safetensors or .npy; a .csv of paths, labels and splits is written beside it
     #[arg(long, value_name = "FILE")]
@@ -37,9 +37,6 @@ pub struct ExtractArgs {
     /// The images
     #[arg(long, value_enum, default_value = "all")]
     split: SplitArg,
-    /// Device to run on instead of the run's: auto, cpu, cuda:N
-    #[arg(long, requires = "run")]
-    device: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,7 +69,7 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     let table = args.out.with_extension("csv");
     check_table(&args.out, &table)?;
     let source = if let Some(run) = &args.run {
-        let run = SavedRun::open(run, args.device.as_deref(), Stage::Pixels, &[], console)?;
+        let run = SavedRun::open(run, args.config.device(), Stage::Pixels, &[], console)?;
         let readout = readout(args, &run.session, run.readout())?;
         FeatureSource::of_run(run, readout)?
     } else {

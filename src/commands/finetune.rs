@@ -1,6 +1,6 @@
 //! `vitadapt finetune`: data, model, training loop, scores, report.
 
-use super::{ConfigArgs, print_completed};
+use super::{RunArgs, print_completed};
 use crate::error::Result;
 use crate::experiment::finetune::{find_lr, finetune};
 use crate::report::Console;
@@ -10,7 +10,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct FinetuneArgs {
     #[command(flatten)]
-    config: ConfigArgs,
+    config: RunArgs,
     /// Continue the run of this config where it stopped
     #[arg(long)]
     resume: bool,

@@ -2,11 +2,13 @@
 
 mod check;
 mod compare;
+mod config_args;
 mod corrupt;
 mod eval;
 mod export;
 mod extract;
 mod finetune;
+mod init;
 mod predict;
 mod probe;
 mod report;
@@ -17,12 +19,11 @@ mod zeroshot;
 #[cfg(test)]
 mod documentation;
 
-use crate::config::{self, Settings};
 use crate::error::{Error, ExitCode, Result};
 use crate::experiment::record::Completed;
 use crate::report::{Console, RunResult, Verbosity, inspection_first, recall_table};
 use clap::{Args, Parser, Subcommand};
-use std::path::{Path, PathBuf};
+use config_args::{CONFIG, ConfigArgs, RunArgs};
 
 /// Adapts a pretrained vision transformer to a small set of labelled images.
 #[derive(Debug, Parser)]
@@ -51,44 +52,14 @@ struct OutputArgs {
     quiet: u8,
 }
 
-/// Where the settings come from.
-#[derive(Debug, Clone, Args)]
-struct ConfigArgs {
-    /// The TOML file to read
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Override one key of the file, as in train.lr=1e-4; repeatable
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
-}
-
-impl ConfigArgs {
-    /// Reads the settings.
-    ///
-    /// # Errors
-    /// A usage error when there is neither a file nor an override, and every problem of the settings.
-    fn load(&self) -> Result<Settings> {
-        config::load(self.file()?, &self.set)
-    }
-
-    /// The file; none when overrides alone make the settings.
-    ///
-    /// # Errors
-    /// A usage error when there is neither.
-    fn file(&self) -> Result<Option<&Path>> {
-        if self.config.is_none() && self.set.is_empty() {
-            return Err(Error::usage_hint(
-                "no configuration was given",
-                "use --config FILE, or at least --set data.root=FOLDER; configs/quickstart.toml is an example",
-            ));
-        }
-        Ok(self.config.as_deref())
-    }
-}
-
 /// The commands. A new one is a file with its arguments and `run`, and one line here and in [`dispatch`].
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look at images and write a first configuration for them
+    #[command(
+        after_help = "Examples:\n  vitadapt init data/textile\n  vitadapt init images.csv --out configs/first.toml"
+    )]
+    Init(init::InitArgs),
     /// Run the ladder of strategies on the same images, and say which one is worth it
     #[command(after_help = "Example:\n  vitadapt compare --config configs/compare.toml --seeds 3")]
     Compare(compare::CompareArgs),
@@ -96,14 +67,14 @@ enum Command {
     #[command(after_help = "Example:\n  vitadapt check --config configs/quickstart.toml --augment-sheet augmented.png")]
     Check(check::CheckArgs),
     /// Train by the strategy of a config, then score the best epoch
-    #[command(after_help = "Example:\n  vitadapt finetune --config configs/quickstart.toml --set run.name=other")]
+    #[command(after_help = "Examples:\n  vitadapt finetune --config configs/quickstart.toml --name other\n  \
+                            vitadapt finetune --data data/textile --backbone builtin:vit-flaw")]
     Finetune(finetune::FinetuneArgs),
     /// Fit a simple classifier on frozen features: minutes less than training, and a bound to beat
-    #[command(after_help = "Example:\n  vitadapt probe --config configs/quickstart.toml --set run.name=probe")]
+    #[command(after_help = "Example:\n  vitadapt probe --config configs/quickstart.toml --name probe")]
     Probe(probe::ProbeArgs),
     /// Compare images with prompts for the classes by a CLIP or `SigLIP` model, without training
-    #[command(after_help = "Example:\n  vitadapt zeroshot --set data.root=data/textile \
-                            --set model.backbone=openai/clip-vit-base-patch32")]
+    #[command(after_help = "Example:\n  vitadapt zeroshot --data data/textile --backbone openai/clip-vit-base-patch32")]
     Zeroshot(zeroshot::ZeroshotArgs),
     /// Score a run on a split or on another folder
     #[command(after_help = "Example:\n  vitadapt eval --run runs/quickstart --split val --min-accuracy 0.5")]
@@ -130,6 +101,7 @@ enum Command {
 
 fn dispatch(command: Command, console: &Console) -> Result<()> {
     match command {
+        Command::Init(args) => init::run(&args, console),
         Command::Compare(args) => compare::run(&args, console),
         Command::Check(args) => check::run(&args, console),
         Command::Finetune(args) => finetune::run(&args, console),

@@ -1,6 +1,6 @@
 //! `vitadapt probe`: frozen features, a simple classifier on them, its one free number chosen on held-out images.
 
-use super::{ConfigArgs, print_completed};
+use super::{RunArgs, print_completed};
 use crate::error::Result;
 use crate::experiment::probe::probe;
 use crate::report::Console;
@@ -10,7 +10,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
     #[command(flatten)]
-    config: ConfigArgs,
+    config: RunArgs,
 }
 
 /// Fits, scores and saves.

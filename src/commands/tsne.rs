@@ -27,9 +27,6 @@ pub struct TsneArgs {
     /// Folder for the files; default: the run's folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Device to run on instead of the run's: auto, cpu, cuda:N
-    #[arg(long, requires = "run")]
-    device: Option<String>,
 }
 
 /// The images of a command on features.
@@ -66,7 +63,7 @@ pub fn run(args: &TsneArgs, console: &Console) -> Result<()> {
     let mapped = match &args.run {
         Some(run) => {
             let sets = fitting_sets(args)?;
-            Mappable::of_run(SavedRun::open_head(run, args.device.as_deref(), sets, console)?, console)?
+            Mappable::of_run(SavedRun::open_head(run, args.config.device(), &sets, console)?, console)?
         }
         None => Mappable::of_config(args.config.load()?, console)?,
     };
@@ -115,15 +112,16 @@ pub fn run(args: &TsneArgs, console: &Console) -> Result<()> {
 }
 
 /// The overrides; with a run only those that leave its model as it is.
-fn fitting_sets(args: &TsneArgs) -> Result<&[String]> {
-    let sets = &args.config.set;
-    match sets.iter().find(|set| !["tsne.", "cache.", "run.threads="].iter().any(|key| set.starts_with(key))) {
-        None => Ok(sets),
-        Some(set) => Err(Error::usage_hint(
+fn fitting_sets(args: &TsneArgs) -> Result<Vec<String>> {
+    let sets = args.config.sets_beside_run()?;
+    let fits = |set: &&String| ["tsne.", "cache.", "run.threads="].iter().any(|key| set.starts_with(key));
+    if let Some(set) = sets.iter().find(|set| !fits(set)) {
+        return Err(Error::usage_hint(
             format!("--set {set} does not go with --run: the run's own settings made its model"),
             "with --run, override keys of [tsne] and [cache], or run.threads",
-        )),
+        ));
     }
+    Ok(sets)
 }
 
 /// The result as a table for people; every number is the one of the JSON.

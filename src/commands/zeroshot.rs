@@ -1,6 +1,6 @@
 //! `vitadapt zeroshot`: images compared with what is said of the classes, without any training.
 
-use super::{ConfigArgs, print_completed};
+use super::{RunArgs, print_completed};
 use crate::error::Result;
 use crate::experiment::zeroshot::zeroshot;
 use crate::report::Console;
@@ -10,7 +10,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct ZeroshotArgs {
     #[command(flatten)]
-    config: ConfigArgs,
+    config: RunArgs,
     /// Score each template alone beside the ensemble of all. Nothing is chosen by it
     #[arg(long)]
     templates: bool,

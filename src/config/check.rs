@@ -56,7 +56,7 @@ impl Checker<'_> {
             let good = if let Some(known) = entry(schema, name) {
                 self.value(&key, value, known)
             } else {
-                self.unknown(&key, name, prefix, schema);
+                self.unknown((&key, name), prefix, value, schema);
                 false
             };
             if !good {
@@ -102,9 +102,9 @@ impl Checker<'_> {
         self.findings.add(self.document.place(key), key, message, format!("expected {}", expectation(schema)));
     }
 
-    fn unknown(&mut self, key: &str, name: &str, prefix: &str, schema: &Schema) {
+    fn unknown(&mut self, (key, name): (&str, &str), prefix: &str, value: &Value, schema: &Schema) {
         let what = if prefix.is_empty() { "unknown section" } else { "unknown key" };
-        let hint = suggest::for_unknown(name, schema, self.schema);
+        let hint = suggest::for_unknown(prefix, name, value, schema, self.schema);
         self.findings.add(self.document.place(key), key, what, hint);
     }
 }

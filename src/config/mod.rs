@@ -6,6 +6,7 @@
 //! (`choices`, `layers`), and the one document that results is deserialised into [`Settings`]. Settings that contradict
 //! each other are found last (`sense`). All problems are reported at once. Writing is serialising (`write`).
 
+mod aliases;
 mod check;
 mod choices;
 mod document;

@@ -123,6 +123,9 @@ pub struct DataSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1), extend("x-path" = true))]
     pub base: Option<PathBuf>,
+    /// What the columns of the manifest are called, where that is not path, label, split and group.
+    #[serde(default, skip_serializing_if = "ColumnNames::are_usual")]
+    pub columns: ColumnNames,
     /// The manifest's paths may be absolute, have `..` parts and lead elsewhere by links, for data on a read-only share;
     /// with `root`, they are relative to that folder.
     #[schemars(extend("default" = false))]
@@ -162,6 +165,33 @@ impl DataSettings {
                 file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
             }
         }
+    }
+}
+
+/// `data.columns`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ColumnNames {
+    /// The file of the image. Default: path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub path: Option<String>,
+    /// Its class. Default: label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub label: Option<String>,
+    /// Its split, where it is not drawn. Default: split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub split: Option<String>,
+    /// What it shares with images of the same split (part, patient, roll). Default: group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub group: Option<String>,
+}
+
+impl ColumnNames {
+    fn are_usual(&self) -> bool {
+        *self == Self::default()
     }
 }
 

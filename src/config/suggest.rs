@@ -1,6 +1,9 @@
 //! "Did you mean …" for names that do not exist.
 
+use super::aliases;
+use super::document::join;
 use serde_json::Value as Schema;
+use toml::Value;
 
 /// Names less alike than this (Jaro-Winkler, 0 to 1) are no misspelling of each other.
 const ALIKE: f64 = 0.8;
@@ -24,16 +27,30 @@ pub(crate) fn for_unknown_class(name: &str, classes: &[String]) -> String {
     }
 }
 
-/// What may have been meant by the unknown key `name` of `table`: the same key in another section, a name spelt
-/// alike, or else all the keys there are.
-pub(super) fn for_unknown(name: &str, table: &Schema, root: &Schema) -> String {
-    if let Some(section) = section_with(name, root) {
-        return format!("did you mean {section}.{name}?");
+/// What may have been meant by the unknown key `name` of the table `section`: a key of that meaning, the same key in
+/// another section, a name spelt alike, what stands in it, or else all the keys there are.
+pub(super) fn for_unknown(section: &str, name: &str, value: &Value, table: &Schema, root: &Schema) -> String {
+    if let Some(key) = meant(section, name, root) {
+        return format!("did you mean {key}?");
     }
-    match closest(name, names(table)) {
-        Some(close) => format!("did you mean {close}?"),
-        None => format!("known here: {}", names(table).collect::<Vec<_>>().join(", ")),
+    if let Some(close) = closest(name, names(table)) {
+        return format!("did you mean {close}?");
     }
+    let inside = value.as_table().into_iter().flatten();
+    let keys: Vec<String> = inside
+        .filter_map(|(inner, _)| Some(format!("{} for {}", meant(name, inner, root)?, join(name, inner))))
+        .collect();
+    if keys.is_empty() {
+        format!("known here: {}", names(table).collect::<Vec<_>>().join(", "))
+    } else {
+        format!("did you mean {}?", keys.join(", "))
+    }
+}
+
+/// A key that means the same, or that has this name in another section.
+fn meant(section: &str, name: &str, root: &Schema) -> Option<String> {
+    let alias = aliases::meant(section, name).map(str::to_owned);
+    alias.or_else(|| section_with(name, root).map(|section| join(section, name)))
 }
 
 fn names(table: &Schema) -> impl Iterator<Item = &str> {
@@ -62,11 +79,29 @@ mod tests {
     #[test]
     fn unknown_keys_are_looked_for_everywhere() {
         let root = schema();
+        let hint = |section: &str, name: &str| {
+            let table = if section.is_empty() { &root } else { &root["properties"][section] };
+            for_unknown(section, name, &Value::Integer(1), table, &root)
+        };
+        assert_eq!(hint("train", "batchsize"), "did you mean batch_size?");
+        assert_eq!(hint("train", "bananas").split(':').next(), Some("known here"));
+        assert_eq!(hint("train", "patience"), "did you mean early_stop.patience?");
+        assert_eq!(hint("", "trian"), "did you mean train?");
+        assert_eq!(hint("", "lr"), "did you mean train.lr?");
+        assert_eq!(hint("", "epochs"), "did you mean train.epochs?");
+    }
+
+    #[test]
+    fn what_means_the_same_comes_before_what_is_called_the_same() {
+        let root = schema();
         let train = &root["properties"]["train"];
-        assert_eq!(for_unknown("batchsize", train, &root), "did you mean batch_size?");
-        assert_eq!(for_unknown("learning-rate", train, &root).split(':').next(), Some("known here"));
-        assert_eq!(for_unknown("patience", train, &root), "did you mean early_stop.patience?");
-        assert_eq!(for_unknown("trian", &root, &root), "did you mean train?");
-        assert_eq!(for_unknown("lr", &root, &root), "did you mean train.lr?");
+        let learning_rate = for_unknown("train", "learning-rate", &Value::Float(0.1), train, &root);
+        assert_eq!(learning_rate, "did you mean train.lr?", "tsne has a learning_rate");
+        let section: toml::Table = "lr = 1\nmomentum = 0.9\nweight_decay = 0".parse().unwrap();
+        let of_section = for_unknown("", "optimizer", &section.into(), &root, &root);
+        assert_eq!(
+            of_section,
+            "did you mean train.lr for optimizer.lr, train.weight_decay for optimizer.weight_decay?"
+        );
     }
 }

@@ -59,6 +59,11 @@ impl Default for DecodeOptions {
     }
 }
 
+/// Width and height as the head of a file says; none when it cannot be read.
+pub fn dimensions(path: &Path) -> Option<(u32, u32)> {
+    ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok()
+}
+
 /// Why a file is not a usable image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {

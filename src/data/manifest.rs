@@ -2,21 +2,38 @@
 
 use super::listing::{Listing, indented};
 use super::{Dataset, Entry, Split};
+use crate::config::{ColumnNames, DataSettings};
 use crate::error::{DataError, Error, Result};
 use crate::system::digest::hex;
 use crate::system::files::{read_regular, write_atomic};
+use std::borrow::Cow;
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path};
 
-/// All rows of a manifest. Paths are relative to `root`; unless `outside`, they stay inside it, links included.
-pub(super) fn list(file: &Path, root: &Path, outside: bool) -> Result<Listing> {
-    ManifestReader { file, root, outside, links_may_leave: outside }.read()
+/// All rows of a manifest. Paths are relative to the settings' folder; unless they may lead outside, they stay inside it,
+/// links included.
+pub(super) fn list(file: &Path, settings: &DataSettings) -> Result<Listing> {
+    let (root, outside) = (settings.folder(), settings.allow_outside);
+    ManifestReader { file, root, outside, links_may_leave: outside, names: &settings.columns }.read()
 }
 
 /// All rows of a run's `splits.csv`, whose paths were checked when it was written: below a data root, links may lead
 /// anywhere.
 pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Listing> {
-    ManifestReader { file, root, outside, links_may_leave: true }.read()
+    ManifestReader { file, root, outside, links_may_leave: true, names: &ColumnNames::default() }.read()
+}
+
+/// What the columns of a manifest are called.
+///
+/// # Errors
+/// A data error when the file cannot be read.
+pub fn manifest_columns(file: &Path) -> Result<Vec<String>> {
+    let names = &ColumnNames::default();
+    let reader = ManifestReader { file, root: Path::new(""), outside: true, links_may_leave: true, names };
+    let text = reader.text()?;
+    let mut rows = csv::ReaderBuilder::new().delimiter(delimiter(&text)).from_reader(text.as_bytes());
+    let header = rows.headers().map_err(|error| reader.malformed(&error))?;
+    Ok(header.iter().map(str::to_owned).collect())
 }
 
 /// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group,sha256`, where
@@ -74,6 +91,8 @@ struct ManifestReader<'a> {
     /// Paths may be absolute and have `..` parts.
     outside: bool,
     links_may_leave: bool,
+    /// What the columns are called.
+    names: &'a ColumnNames,
 }
 
 /// Positions of the columns.
@@ -159,7 +178,8 @@ impl ManifestReader<'_> {
     fn columns(&self, header: &csv::StringRecord) -> Result<Columns> {
         let names: Vec<String> = header.iter().map(|name| name.trim().to_lowercase()).collect();
         let find = |wanted: &str| {
-            let mut found = names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(at, _)| at);
+            let same = |name: &String| *name == wanted.to_lowercase();
+            let mut found = names.iter().enumerate().filter(|(_, name)| same(name)).map(|(at, _)| at);
             match (found.next(), found.next()) {
                 (_, Some(_)) => Err(self.invalid(&format!("the column {wanted} occurs twice"), "keep one of them")),
                 (first, None) => Ok(first),
@@ -170,12 +190,20 @@ impl ManifestReader<'_> {
                 let message = format!("its first line has no column {wanted:?}, only {}", names.join(", "));
                 self.invalid(
                     &message,
-                    "the first line names the columns, separated by commas: path,label[,split][,group]",
+                    "the first line names the columns, separated by commas: path,label[,split][,group]; data.columns says \
+                     what they are called instead",
                 )
             })
         };
-        let (path, label) = (required("path")?, required("label")?);
-        let (split, group) = (find("split")?, find("group")?);
+        // A column that the settings name has to be there; the usual ones for split and group need not.
+        let optional = |given: &Option<String>, usual: &str| match given {
+            Some(given) => required(given).map(Some),
+            None => find(usual),
+        };
+        let ColumnNames { path, label, split, group } = self.names;
+        let path = required(path.as_deref().unwrap_or("path"))?;
+        let label = required(label.as_deref().unwrap_or("label"))?;
+        let (split, group) = (optional(split, "split")?, optional(group, "group")?);
         for (known, found) in [("split", split), ("group", group)] {
             if let Some(meant) = names.iter().find(|name| found.is_none() && is_misspelling(name, known)) {
                 return Err(self
@@ -197,7 +225,7 @@ impl ManifestReader<'_> {
             let what = format!("has another number of columns than the header: {}, not {}", row.len(), columns.count);
             return Err(Flaw { kind: "with another number of columns", what });
         }
-        let written = field(columns.path);
+        let written = &*self.slashed(field(columns.path));
         let name = self.name(written, real_root)?;
         let class = field(columns.label).trim().to_owned();
         if class.is_empty() {
@@ -213,6 +241,15 @@ impl ManifestReader<'_> {
         self.check_file(written, &path, real_root)?;
         let group = optional(columns.group).map(str::to_owned);
         Ok(Entry { path, name, class, group, split: split.transpose()?, copied: None })
+    }
+
+    /// A path as Windows writes it, where no file is called so.
+    fn slashed<'p>(&self, written: &'p str) -> Cow<'p, str> {
+        if written.contains('\\') && !self.root.join(written).exists() {
+            Cow::Owned(written.replace('\\', "/"))
+        } else {
+            Cow::Borrowed(written)
+        }
     }
 
     /// The path in one spelling: no `.` parts, `/` between parts, relative where it is inside the root.

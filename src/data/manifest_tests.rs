@@ -223,3 +223,24 @@ fn a_pipe_is_refused_at_once() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     assert!(data_error(Dataset::open(&settings(DataSource::Manifest(pipe)))).contains("not a file"));
 }
+
+#[test]
+fn columns_may_be_called_anything() {
+    let root = folder(&["x/1.png", "x/2.png", "x/3.png"]);
+    let csv = "No;File Name;Diagnosis;group\r\n1;x\\1.png;good;train\r\n2;x/2.png;bad;train\r\n3;x/3.png;good;test\r\n";
+    let file = root.path().join("list.csv");
+    std::fs::write(&file, csv).unwrap();
+    let mut settings = settings(DataSource::Manifest(file));
+    let named = |name: &str| Some(name.to_owned());
+    settings.columns.path = named("file name");
+    settings.columns.label = named("Diagnosis");
+    settings.columns.split = named("group");
+    settings.columns.group = named("Patient");
+    let error = data_error(Dataset::open(&settings));
+    assert!(error.contains("has no column \"Patient\"") && error.contains("data.columns"), "{error}");
+    settings.columns.group = named("No");
+    let dataset = Dataset::open(&settings).unwrap();
+    assert_eq!((dataset.classes.len(), dataset.samples[0].name.as_str()), (2, "x/1.png"), "a path of Windows");
+    assert_eq!((dataset.samples[2].split, dataset.samples[2].group.as_deref()), (Split::Test, Some("3")));
+    assert_eq!(manifest_columns(&root.path().join("list.csv")).unwrap()[1], "File Name");
+}

@@ -20,7 +20,7 @@ pub mod similar;
 mod split;
 pub mod transform;
 
-pub use manifest::{SplitRow, read_splits_csv, write_splits_csv};
+pub use manifest::{SplitRow, manifest_columns, read_splits_csv, write_splits_csv};
 
 use crate::config::{DataSettings, DataSource};
 use crate::error::Result;
@@ -131,7 +131,7 @@ impl Dataset {
     pub fn open(settings: &DataSettings) -> Result<Self> {
         let listing = match &settings.source {
             DataSource::Root(root) => folder::list(root)?,
-            DataSource::Manifest(file) => manifest::list(file, settings.folder(), settings.allow_outside)?,
+            DataSource::Manifest(file) => manifest::list(file, settings)?,
         };
         listing.into_dataset(&split::SplitPlan::new(settings))
     }

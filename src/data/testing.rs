@@ -1,7 +1,7 @@
 //! Small data sets for the tests of this module and its users.
 
 use super::{Dataset, Sample, Split};
-use crate::config::{DataSettings, DataSource, OnError};
+use crate::config::{ColumnNames, DataSettings, DataSource, OnError};
 use std::path::Path;
 
 /// The settings' defaults for a source.
@@ -9,6 +9,7 @@ pub(crate) fn settings(source: DataSource) -> DataSettings {
     DataSettings {
         source,
         base: None,
+        columns: ColumnNames::default(),
         allow_outside: false,
         val: 0.15,
         test: 0.15,

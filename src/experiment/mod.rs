@@ -1,6 +1,7 @@
 //! An experiment from settings to a scored run and its answers. The commands say what is typed and printed; what they do
 //! is here, in the order in which data flows:
 //!
+//! - a first configuration for images: [`init`];
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
 //! - what frozen layers make of the images: [`features`], [`frozen`], [`source`];
@@ -19,6 +20,7 @@ pub mod forecast;
 pub mod frozen;
 pub mod head;
 pub mod images;
+pub mod init;
 pub mod loss;
 pub mod map;
 pub mod maps;

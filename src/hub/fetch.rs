@@ -70,6 +70,12 @@ impl Hub {
         self
     }
 
+    /// Whether it can be asked and has the model, by one attempt.
+    pub fn offers(&self, id: &RepoId) -> bool {
+        let asked = || self.client.look_up(id, id.revision(), "config.json", 1);
+        !self.environment.offline && matches!(asked(), Ok(Lookup::File(_)))
+    }
+
     /// Its limits for retries and timeouts.
     pub fn limits(&self) -> RetryLimits {
         self.client.limits

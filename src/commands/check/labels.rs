@@ -25,7 +25,7 @@ const SIDE: u32 = 160;
 /// # Errors
 /// Those of opening the run; failures of drawing and writing.
 pub fn run(folder: &Path, args: &CheckArgs, console: &Console) -> Result<()> {
-    let run = SavedRun::open_head(folder, args.device.as_deref(), &args.config.set, console)?;
+    let run = SavedRun::open_head(folder, args.config.device(), &args.config.sets_beside_run()?, console)?;
     let readout = run.readout();
     let source = FeatureSource::of_run(run, readout)?;
     let (features, dataset) = (source.features(console)?, &source.images.dataset);

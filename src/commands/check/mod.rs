@@ -51,9 +51,6 @@ pub struct CheckArgs {
     /// Suspicious labels to list, the most certain first
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
-    /// Device to run on instead of the run's: auto, cpu, cuda:N
-    #[arg(long, requires = "run")]
-    device: Option<String>,
 }
 
 /// One part of the report.

@@ -3,7 +3,7 @@
 mod gather;
 mod runs;
 
-use super::ConfigArgs;
+use super::{RunArgs, config_args};
 use crate::backbone::TextTower;
 use crate::config::Settings;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use serde_json::json;
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     #[command(flatten)]
-    config: ConfigArgs,
+    config: RunArgs,
     /// Strategies instead of the usual ones: zeroshot, knn, probe, frozen, prompt, partial, lora, full
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
     strategies: Vec<String>,
@@ -51,7 +51,9 @@ impl CompareArgs {
 /// Problems of the config and the data before anything runs; [`Error::Interrupted`] after a signal; after the table,
 /// [`Error::Runs`] when runs failed.
 pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
-    let ladder = Ladder::new(args.config.file()?, &args.config.set)?;
+    let sets = args.config.sets()?;
+    config_args::something(args.config.file(), &sets)?;
+    let ladder = Ladder::new(args.config.file(), &sets)?;
     let rungs = rungs(args, &ladder.base, console)?;
     let runs = ladder.runs(&rungs, args.repeats())?;
     if args.list {

@@ -36,6 +36,7 @@ fn any_data() -> impl Strategy<Value = DataSettings> {
         DataSettings {
             base: (stratified && matches!(source, DataSource::Manifest(_))).then(|| "/base".into()),
             source,
+            columns: ColumnNames { path: stratified.then(|| "File = \"x\"".into()), ..ColumnNames::default() },
             allow_outside: stratified,
             val,
             test: if fold.is_some() { 0.0 } else { test },

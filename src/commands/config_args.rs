@@ -1,0 +1,242 @@
+//! Where the settings of a command come from: a file, overrides, and short forms of the overrides that are typed most.
+
+use crate::config::{self, Settings};
+use crate::error::{Error, Result};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// The settings of a command that takes a configuration.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// The TOML file to read
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override one key of the file, as in train.lr=1e-4; repeatable
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    short: ShortForms,
+}
+
+/// Each is the same as `--set KEY=VALUE` with the key that its help names.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Short forms of --set")]
+struct ShortForms {
+    /// data.root, or data.manifest when it is a file: the images
+    #[arg(long, value_name = "FOLDER|CSV")]
+    data: Option<String>,
+    /// model.backbone: builtin:vit-flaw, a folder, or owner/name of the Hugging Face Hub
+    #[arg(long, value_name = "NAME")]
+    backbone: Option<String>,
+    /// train.epochs: passes over the training images
+    #[arg(long, value_name = "N")]
+    epochs: Option<String>,
+    /// train.lr: the peak learning rate
+    #[arg(long, value_name = "X")]
+    lr: Option<String>,
+    /// `train.batch_size`: images in a step
+    #[arg(long, value_name = "N")]
+    batch_size: Option<String>,
+    /// run.device: auto, cpu, cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// run.seed: of every random draw of the training
+    #[arg(long, value_name = "N")]
+    seed: Option<String>,
+    /// run.name: the folder of the run below run.out
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+/// The same for a command that leaves a run, whose place has a short form too.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// run.out: the folder that holds the runs
+    #[arg(long, value_name = "DIR", help_heading = "Short forms of --set")]
+    out: Option<String>,
+}
+
+/// The arguments that make a configuration, for commands to which a run may be given instead.
+pub const CONFIG: [&str; 9] = ["config", "set", "data", "backbone", "epochs", "lr", "batch_size", "seed", "name"];
+
+impl ConfigArgs {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// As [`Self::sets`], a usage error when nothing was given, and every problem of the settings.
+    pub fn load(&self) -> Result<Settings> {
+        load(self.file(), &self.sets()?)
+    }
+
+    /// The file; none when overrides alone make the settings.
+    pub fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    /// `--device`, which is the run's where a run is given.
+    pub fn device(&self) -> Option<&str> {
+        self.short.device.as_deref()
+    }
+
+    /// All overrides.
+    ///
+    /// # Errors
+    /// A usage error when a key has both its short form and a `--set`.
+    pub fn sets(&self) -> Result<Vec<String>> {
+        let mut sets = self.sets_beside_run()?;
+        self.lay("device", "run.device", self.short.device.as_ref(), &mut sets)?;
+        Ok(sets)
+    }
+
+    /// The overrides without `--device`, for commands that are given a run and take that argument by itself.
+    ///
+    /// # Errors
+    /// As [`Self::sets`].
+    pub fn sets_beside_run(&self) -> Result<Vec<String>> {
+        let mut sets = self.set.clone();
+        let short = &self.short;
+        let is_file = short.data.as_ref().is_some_and(|data| Path::new(data).is_file());
+        let (data, other) = if is_file { ("data.manifest", "data.root") } else { ("data.root", "data.manifest") };
+        self.refuse_twice("data", other, short.data.as_ref())?;
+        for (flag, key, value) in [
+            ("data", data, &short.data),
+            ("backbone", "model.backbone", &short.backbone),
+            ("epochs", "train.epochs", &short.epochs),
+            ("lr", "train.lr", &short.lr),
+            ("batch-size", "train.batch_size", &short.batch_size),
+            ("seed", "run.seed", &short.seed),
+            ("name", "run.name", &short.name),
+        ] {
+            self.lay(flag, key, value.as_ref(), &mut sets)?;
+        }
+        Ok(sets)
+    }
+
+    /// Adds what a short form says.
+    fn lay(&self, flag: &str, key: &str, value: Option<&String>, sets: &mut Vec<String>) -> Result<()> {
+        self.refuse_twice(flag, key, value)?;
+        sets.extend(value.map(|value| format!("{key}={value}")));
+        Ok(())
+    }
+
+    fn refuse_twice(&self, flag: &str, key: &str, value: Option<&String>) -> Result<()> {
+        let says = |set: &&String| set.split_once('=').is_some_and(|(given, _)| given.trim() == key);
+        match (value, self.set.iter().find(says)) {
+            (Some(value), Some(set)) => Err(Error::usage_hint(
+                format!("--{flag} {value} and --set {set} are given both"),
+                format!("--{flag} is short for --set {key}=…: leave one of them out"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RunArgs {
+    /// As [`ConfigArgs::load`].
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn load(&self) -> Result<Settings> {
+        load(self.config.file(), &self.sets()?)
+    }
+
+    /// As [`ConfigArgs::sets`].
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn sets(&self) -> Result<Vec<String>> {
+        let mut sets = self.config.sets()?;
+        self.config.lay("out", "run.out", self.out.as_ref(), &mut sets)?;
+        Ok(sets)
+    }
+
+    /// As [`ConfigArgs::file`].
+    pub fn file(&self) -> Option<&Path> {
+        self.config.file()
+    }
+}
+
+fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
+    something(file, sets)?;
+    config::load(file, sets)
+}
+
+/// Refuses a command line that gives neither a file nor an override.
+///
+/// # Errors
+/// A usage error.
+pub fn something(file: Option<&Path>, sets: &[String]) -> Result<()> {
+    if file.is_some() || !sets.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage_hint(
+        "no configuration was given",
+        "use --config FILE, or at least --data FOLDER; configs/quickstart.toml is an example",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn sets(words: &[&str]) -> Result<Vec<String>> {
+        Line::parse_from(["x"].iter().chain(words)).run.sets()
+    }
+
+    #[test]
+    fn short_forms_are_overrides() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let csv = file.path().to_str().unwrap();
+        let given = sets(&["--set", "train.warmup=0", "--lr", "1e-4", "--data", csv, "--device", "cpu", "--out", "r"]);
+        let manifest = format!("data.manifest={csv}");
+        assert_eq!(given.unwrap(), ["train.warmup=0", &manifest, "train.lr=1e-4", "run.device=cpu", "run.out=r"]);
+        let all = ["--data", "d", "--epochs", "3", "--batch-size", "8", "--seed", "1", "--name", "7"];
+        let settings = Line::parse_from(["x"].iter().chain(&all)).run.load().unwrap();
+        assert_eq!((settings.run.name.as_str(), settings.run.seed, settings.train.batch_size), ("7", 1, 8));
+    }
+
+    #[test]
+    fn a_key_given_twice_is_refused() {
+        for words in [
+            ["--lr", "1", "--set", "train.lr=2"],
+            ["--batch-size", "1", "--set", "train.batch_size = 1"],
+            ["--data", "d", "--set", "data.manifest=m.csv"],
+            ["--data", "d", "--set", "data.root=e"],
+            ["--out", "d", "--set", "run.out=e"],
+            ["--device", "cpu", "--set", "run.device=cpu"],
+        ] {
+            let error = sets(&words).unwrap_err();
+            assert!(matches!(error, Error::Usage { .. }) && error.to_string().contains(words[3]), "{error}");
+        }
+        assert!(sets(&["--lr", "1", "--set", "train.lr_x=2"]).is_ok());
+    }
+
+    #[test]
+    fn short_forms_name_their_key_first() {
+        let schema: serde_json::Value = serde_json::from_str(&config::json_schema()).unwrap();
+        for arg in Line::command().get_arguments().filter(|arg| arg.get_help_heading().is_some()) {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let key = help.split([':', ',']).next().unwrap_or_default().trim_matches('`').to_owned();
+            let (section, name) = key.split_once('.').unwrap_or_else(|| panic!("{help}"));
+            let properties = &schema["properties"][section]["properties"];
+            assert!(properties.get(name).is_some(), "{key} is no key");
+        }
+    }
+
+    #[test]
+    fn arguments_that_make_a_configuration_are_all_listed() {
+        let command = Line::command();
+        let ids: Vec<&str> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+        let missing: Vec<_> = ids.iter().filter(|id| !CONFIG.contains(id) && !["device", "out"].contains(id)).collect();
+        assert!(missing.is_empty() && CONFIG.iter().all(|id| ids.contains(id)), "{missing:?}");
+    }
+}

@@ -1,0 +1,57 @@
+//! `vitadapt init`: a first configuration for images that nothing is known of yet.
+
+use crate::error::Result;
+use crate::experiment::init::{InitOptions, init};
+use crate::report::{Console, key_value_table, printable};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// A folder of class folders, a CSV file with a row for each image, or a tree as `MVTec` AD arranges it
+    #[arg(value_name = "PATH")]
+    data: PathBuf,
+    /// The file to write; default: the name of PATH with the ending .toml, in the current folder
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The backbone, instead of one that fits the time and memory of this machine
+    #[arg(long, value_name = "NAME")]
+    backbone: Option<String>,
+    /// Side of the input in pixels, instead of one that fits the images and the time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(16..=4096))]
+    image_size: Option<u16>,
+    /// The class of sound parts, instead of the one that is called so
+    #[arg(long, value_name = "CLASS")]
+    good: Option<String>,
+}
+
+/// Looks and writes.
+///
+/// # Errors
+/// As [`init`].
+pub fn run(args: &InitArgs, console: &Console) -> Result<()> {
+    let options = InitOptions {
+        out: args.out.clone(),
+        backbone: args.backbone.clone(),
+        image_size: args.image_size.map(usize::from),
+        good: args.good.clone(),
+    };
+    let made = init(&args.data, &options, console)?;
+    console.output(&made, || {
+        let listed = |counts: Vec<(String, usize)>| {
+            counts.iter().map(|(name, n)| format!("{} {n}", printable(name))).collect::<Vec<_>>().join(", ")
+        };
+        let splits = ["train", "val", "test"].map(|split| (split.to_owned(), made.splits[split])).to_vec();
+        let mut rows = vec![
+            ("classes", listed(made.classes.clone().into_iter().collect())),
+            ("splits", listed(splits)),
+            ("backbone", made.backbone.clone()),
+            ("config", made.config.display().to_string()),
+        ];
+        rows.extend(made.manifest.iter().map(|manifest| ("images listed in", manifest.display().to_string())));
+        rows.extend(made.groups.map(|groups| ("groups", groups.to_string())));
+        rows.extend(made.good.iter().map(|good| ("good class", printable(good).to_string())));
+        format!("{}\n\nnext:  {}", key_value_table(&rows), made.next)
+    })
+}

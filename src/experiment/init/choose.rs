@@ -1,0 +1,165 @@
+//! A backbone and a size that this machine takes through all images in minutes.
+
+use super::options::InitOptions;
+use super::survey::Survey;
+use crate::config::DeviceChoice;
+use crate::error::{Error, Result};
+use crate::experiment::device;
+use crate::hub::{Hub, RepoId, RetryLimits};
+use crate::nn::workers::Workers;
+use crate::report::Console;
+use crate::train::forecast::product_rate;
+use std::time::Duration;
+
+/// Frozen features of all images should take no longer, in seconds.
+const BUDGET: f64 = 300.0;
+/// Share of a matrix product's speed that a backbone reaches, decoding included.
+const EFFICIENCY: f64 = 0.5;
+/// How long the hub may take to answer before this counts as offline.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A backbone that is proposed.
+struct Candidate {
+    name: &'static str,
+    why: &'static str,
+    blocks: f64,
+    width: f64,
+    patch: u32,
+    /// Sides of the input, the larger ones first. Multiples of the patch.
+    sides: &'static [u32],
+    /// Whether it has to be fetched.
+    of_hub: bool,
+}
+
+const CANDIDATES: [Candidate; 3] = [
+    Candidate {
+        name: "timm/vit_base_patch14_reg4_dinov2.lvd142m",
+        why: "DINOv2, pretrained on photographs without labels: the best frozen features at this price",
+        blocks: 12.0,
+        width: 768.0,
+        patch: 14,
+        sides: &[448, 336, 224],
+        of_hub: true,
+    },
+    Candidate {
+        name: "timm/vit_small_patch14_reg4_dinov2.lvd142m",
+        why: "DINOv2, pretrained on photographs without labels, in a size that this machine runs in minutes",
+        blocks: 12.0,
+        width: 384.0,
+        patch: 14,
+        sides: &[448, 336, 224],
+        of_hub: true,
+    },
+    Candidate {
+        name: "builtin:vit-flaw",
+        why: "inside the program, pretrained on formula-generated pictures with small flaws; a backbone of the hub knows more",
+        blocks: 6.0,
+        width: 192.0,
+        patch: 8,
+        // The largest is that of the quick start.
+        sides: &[248, 192, 128, 96, 64],
+        of_hub: false,
+    },
+];
+
+impl Candidate {
+    /// Seconds that so many images take through the blocks at `rate` operations a second.
+    fn seconds(&self, side: u32, images: usize, rate: f64) -> f64 {
+        let tokens = f64::from((side / self.patch).pow(2)) + 5.0;
+        let products = 24.0 * tokens * self.width * self.width;
+        let attention = 4.0 * tokens * tokens * self.width;
+        images as f64 * self.blocks * (products + attention) / (rate * EFFICIENCY)
+    }
+
+    /// The largest side in the budget that does not enlarge the images; the smallest where they are smaller than all.
+    fn side(&self, of_images: u32, images: usize, rate: f64) -> Option<u32> {
+        let smallest = self.sides.last()?;
+        let fits = |side: &&u32| self.seconds(**side, images, rate) <= BUDGET;
+        self.sides.iter().filter(|side| **side <= of_images.max(*smallest)).find(fits).copied()
+    }
+}
+
+/// What was chosen.
+pub(super) struct Choice {
+    pub backbone: String,
+    /// The reason, for the file; none when the user chose.
+    pub why: Option<&'static str>,
+    pub image_size: Option<usize>,
+    /// Seconds that the features are expected to take.
+    pub seconds: Option<f64>,
+}
+
+impl Choice {
+    pub(super) fn make(survey: &Survey, options: &InitOptions, console: &Console) -> Result<Self> {
+        let images = survey.dataset.samples.len();
+        let side = survey.side.unwrap_or(224);
+        let device = device::open(DeviceChoice::Auto)?;
+        let rate = product_rate(&Workers::new(0, &device)?, &device)?;
+        let chosen = match &options.backbone {
+            Some(name) => CANDIDATES.iter().find(|candidate| candidate.name == name),
+            None => {
+                let online = online();
+                if !online {
+                    console.info("the hub does not answer or is switched off: a built-in backbone is taken");
+                }
+                Some(propose(online, side, images, rate))
+            }
+        };
+        let size = chosen.and_then(|candidate| candidate.side(side, images, rate).or(candidate.sides.last().copied()));
+        let image_size = options.image_size.or(size.map(|size| size as usize));
+        Ok(Self {
+            backbone: match (&options.backbone, chosen) {
+                (Some(name), _) => name.clone(),
+                (None, Some(candidate)) => candidate.name.to_owned(),
+                (None, None) => CANDIDATES[2].name.to_owned(),
+            },
+            why: chosen.filter(|_| options.backbone.is_none()).map(|candidate| candidate.why),
+            seconds: chosen.zip(image_size).map(|(candidate, size)| candidate.seconds(size as u32, images, rate)),
+            image_size,
+        })
+    }
+}
+
+/// Whether the hub has what is proposed of it.
+fn online() -> bool {
+    let offers = || {
+        let hub = Hub::from_process()?;
+        let limits = RetryLimits { etag_timeout: PATIENCE, ..hub.limits() };
+        let id = RepoId::of_backbone(CANDIDATES[1].name)?;
+        Ok::<_, Error>(id.is_some_and(|id| hub.with_limits(limits).offers(&id)))
+    };
+    offers().unwrap_or(false)
+}
+
+/// The first candidate that can be had and takes its smallest input through all images in time; else the built-in one.
+fn propose(online: bool, side: u32, images: usize, rate: f64) -> &'static Candidate {
+    let usable = |candidate: &&Candidate| online || !candidate.of_hub;
+    let mut usable = CANDIDATES.iter().filter(usable);
+    usable.find(|candidate| candidate.side(side, images, rate).is_some()).unwrap_or(&CANDIDATES[2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_images_or_a_slower_machine_bring_a_smaller_model() {
+        let name = |online, images, rate| propose(online, 1000, images, rate).name;
+        assert_eq!(name(true, 300, 1e13), CANDIDATES[0].name);
+        assert_eq!(name(true, 1000, 1e11), CANDIDATES[1].name);
+        assert_eq!(name(true, 100_000, 1e11), CANDIDATES[2].name);
+        assert_eq!(name(false, 300, 1e13), CANDIDATES[2].name);
+    }
+
+    #[test]
+    fn images_are_not_enlarged_where_that_can_be_avoided() {
+        let flaw = &CANDIDATES[2];
+        assert_eq!(flaw.side(250, 360, 1e11), Some(248));
+        assert_eq!(flaw.side(200, 360, 1e11), Some(192));
+        assert_eq!(flaw.side(28, 360, 1e11), Some(64));
+        assert_eq!(flaw.side(1000, 1_000_000, 1e9), None);
+        assert!(CANDIDATES.iter().all(|candidate| candidate.sides.iter().all(|side| side % candidate.patch == 0)));
+        let (all, none) = (flaw.seconds(248, 360, 1e11), flaw.seconds(248, 0, 1e11));
+        assert!(all > 10.0 && all < 120.0 && none == 0.0, "{all}");
+    }
+}

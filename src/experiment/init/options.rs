@@ -1,0 +1,24 @@
+//! What the user says, and how a path is said to the user.
+
+use std::path::{Path, PathBuf};
+
+/// What the user has decided already.
+#[derive(Debug, Clone, Default)]
+pub struct InitOptions {
+    /// The file to write; by default the name of the data with the ending `.toml`, in the current folder.
+    pub out: Option<PathBuf>,
+    /// `model.backbone`
+    pub backbone: Option<String>,
+    /// `model.image_size`
+    pub image_size: Option<usize>,
+    /// `inspection.good`
+    pub good: Option<String>,
+}
+
+/// A path as it is typed in the current folder, quoted for a shell where it has to be.
+pub(super) fn shown(path: &Path) -> String {
+    let current = std::env::current_dir().unwrap_or_default();
+    let path = path.strip_prefix(current).unwrap_or(path).display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "-_./+,:@".contains(c);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}

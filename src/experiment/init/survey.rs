@@ -1,0 +1,239 @@
+//! What there is: images, classes, groups, sizes, a class of good parts.
+
+use super::groups;
+use crate::config::{self, DataSettings};
+use crate::data::decode::dimensions;
+use crate::data::{Dataset, Split, manifest_columns};
+use crate::error::{DataError, Error, Result};
+use crate::report::Console;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// What sound parts are called, in lower case without separators.
+const GOOD: [&str; 19] = [
+    "good",
+    "ok",
+    "okay",
+    "nominal",
+    "normal",
+    "intact",
+    "sound",
+    "pass",
+    "passed",
+    "nodefect",
+    "defectfree",
+    "nondefective",
+    "healthy",
+    "io",
+    "gut",
+    "clean",
+    "flawless",
+    "negative",
+    "perfect",
+];
+
+/// What columns are called, the likeliest first, in lower case with `_` between words.
+const NAMES: [(&str, &[&str]); 4] = [
+    ("path", &["path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name"]),
+    ("label", &["label", "class", "class_name", "category", "target", "defect", "diagnosis", "label_name", "y"]),
+    ("split", &["split", "subset", "set", "partition"]),
+    ("group", &["group", "patient", "patient_id", "part", "part_id", "lot", "roll", "subject", "subject_id", "serial"]),
+];
+
+/// Images whose size is read.
+const MEASURED: usize = 256;
+
+/// How the images are listed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Listed {
+    /// By folders, which are used as they are.
+    Folders,
+    /// By folders that get a manifest, so that each image has its group.
+    Grouped(BTreeMap<String, String>),
+    /// By folders for anomaly detection: sound parts alone in `train`, and defects in `test`. All go into a manifest.
+    Anomalies,
+    /// By a table: the columns that are not called as ours (ours, theirs), and whether paths lead outside its folder.
+    Table { columns: Vec<(&'static str, String)>, outside: bool },
+}
+
+/// What was found.
+pub(super) struct Survey {
+    pub listed: Listed,
+    pub dataset: Dataset,
+    /// The class of sound parts.
+    pub good: Option<String>,
+    /// Median of the shorter sides, in pixels; none when no size could be read.
+    pub side: Option<u32>,
+    /// Median of the longer sides by the shorter ones.
+    pub elongation: f64,
+    /// Whether the data names its splits.
+    pub split: bool,
+}
+
+impl Survey {
+    pub(super) fn of(data: &Path, good: Option<&str>, console: &Console) -> Result<Self> {
+        let (mut listed, dataset, split) = if data.is_file() {
+            table(data)?
+        } else if let Some(dataset) = anomalies(data)? {
+            (Listed::Anomalies, dataset, false)
+        } else {
+            let dataset = Dataset::open(&settings(&[format!("data.root={}", text(data)?)])?)?;
+            let first = |name: &str| name.split('/').next().and_then(Split::parse);
+            let split = dataset.samples.iter().all(|sample| first(&sample.name).is_some());
+            (Listed::Folders, dataset, split)
+        };
+        dataset.warnings.iter().for_each(|warning| console.warn(warning));
+        if listed == Listed::Folders
+            && !split
+            && let Some(found) = groups::suggested(&dataset)
+        {
+            listed = Listed::Grouped(found.into_iter().map(|(name, group)| (name.to_owned(), group)).collect());
+        }
+        let good = match good {
+            Some(good) if !dataset.classes.iter().any(|class| class == good) => {
+                let hint = config::for_unknown_class(good, &dataset.classes);
+                return Err(Error::usage_hint(format!("--good: the data has no class {good:?}"), hint));
+            }
+            Some(good) => Some(good.to_owned()),
+            None => good_class(&dataset.classes),
+        };
+        let (side, elongation) = measure(&dataset);
+        Ok(Self { listed, dataset, good, side, elongation, split })
+    }
+
+    /// Images of each class.
+    pub(super) fn counts(&self) -> BTreeMap<String, usize> {
+        let count = |label| self.dataset.samples.iter().filter(|sample| sample.label == label).count();
+        self.dataset.classes.iter().enumerate().map(|(label, class)| (class.clone(), count(label))).collect()
+    }
+
+    /// The group of each image that has one.
+    fn groups(&self) -> impl Iterator<Item = &str> {
+        let of_names = match &self.listed {
+            Listed::Grouped(groups) => Some(groups),
+            _ => None,
+        };
+        self.dataset.samples.iter().filter_map(move |sample| match of_names {
+            Some(groups) => groups.get(&sample.name).map(String::as_str),
+            None => sample.group.as_deref(),
+        })
+    }
+
+    /// How many groups there are; none without any.
+    pub(super) fn group_count(&self) -> Option<usize> {
+        Some(self.groups().collect::<BTreeSet<_>>().len()).filter(|&n| n > 0)
+    }
+
+    /// The manifest to write; none where the data is used as it is.
+    pub(super) fn rows(&self) -> Option<Result<Vec<u8>>> {
+        let groups = match &self.listed {
+            Listed::Grouped(groups) => Some(groups),
+            Listed::Anomalies => None,
+            Listed::Folders | Listed::Table { .. } => return None,
+        };
+        let rows = || {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            let header: &[&str] = if groups.is_some() { &["path", "label", "group"] } else { &["path", "label"] };
+            writer.write_record(header)?;
+            for sample in &self.dataset.samples {
+                let class = self.dataset.classes[sample.label].as_str();
+                let group = groups.map(|groups| groups.get(&sample.name).map_or("", String::as_str));
+                writer.write_record([sample.name.as_str(), class].into_iter().chain(group))?;
+            }
+            writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+        };
+        Some(rows().map_err(Error::csv(Path::new("the list of images"))))
+    }
+}
+
+/// The settings of `[data]` with some keys given.
+fn settings(sets: &[String]) -> Result<DataSettings> {
+    config::load(None, sets).map(|settings| settings.data)
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str()
+        .ok_or_else(|| DataError::invalid(format!("{} is not valid UTF-8", path.display()), "rename it").into())
+}
+
+/// A CSV file: which of its columns are which is told by their names.
+fn table(file: &Path) -> Result<(Listed, Dataset, bool)> {
+    let names = manifest_columns(file)?;
+    let normal = |name: &str| name.trim().to_lowercase().replace([' ', '-'], "_");
+    let find = |usual: &[&str]| usual.iter().find_map(|usual| names.iter().find(|name| normal(name) == *usual));
+    let mut columns = Vec::new();
+    let mut given = vec![format!("data.manifest={}", text(file)?)];
+    for (key, usual) in NAMES {
+        if let Some(theirs) = find(usual).filter(|theirs| theirs.trim().to_lowercase() != key) {
+            given.push(format!("data.columns.{key}={}", theirs.trim()));
+            columns.push((key, theirs.trim().to_owned()));
+        }
+    }
+    let split = find(NAMES[2].1).is_some();
+    match Dataset::open(&settings(&given)?) {
+        Ok(dataset) => Ok((Listed::Table { columns, outside: false }, dataset, split)),
+        Err(error) => {
+            given.push("data.allow_outside=true".into());
+            // The error of the stricter reading, unless lifting it is all that is needed.
+            let dataset = Dataset::open(&settings(&given)?).map_err(|_| error)?;
+            Ok((Listed::Table { columns, outside: true }, dataset, split))
+        }
+    }
+}
+
+/// The images of a tree for anomaly detection, as of `MVTec` AD, `VisA` or `BTAD`: one class of sound parts in `train`, and
+/// that class and others in `test`. None when it is no such tree.
+fn anomalies(root: &Path) -> Result<Option<Dataset>> {
+    let (train, test) = (root.join("train"), root.join("test"));
+    let (Some(sound), Some(tested)) = (folders(&train), folders(&test)) else { return Ok(None) };
+    let [only] = sound.as_slice() else { return Ok(None) };
+    if tested.len() < 2 && tested.first() == Some(only) {
+        return Ok(None);
+    }
+    let classes: Vec<String> = sound.iter().chain(&tested).cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut all = Dataset { classes: classes.clone(), ..Dataset::default() };
+    for (folder, name) in [(train, "train"), (test, "test")] {
+        let part = Dataset::from_folder_as(&folder, &classes, Split::Train)?;
+        all.warnings.extend(part.warnings);
+        for mut sample in part.samples {
+            sample.name = format!("{name}/{}", sample.name);
+            all.samples.push(sample);
+        }
+    }
+    Ok(Some(all))
+}
+
+/// The names of the folders in a folder, sorted; none when it cannot be read.
+fn folders(folder: &Path) -> Option<Vec<String>> {
+    let entries = folder.read_dir().ok()?.filter_map(std::result::Result::ok);
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.') && !name.starts_with("__"))
+        .collect();
+    names.sort();
+    Some(names)
+}
+
+/// The one class that is called as sound parts are.
+fn good_class(classes: &[String]) -> Option<String> {
+    let plain = |class: &str| class.to_lowercase().replace(['_', '-', ' '], "");
+    let mut found = classes.iter().filter(|class| GOOD.contains(&plain(class).as_str()));
+    match (found.next(), found.next()) {
+        (Some(class), None) => Some(class.clone()),
+        _ => None,
+    }
+}
+
+/// The medians of the shorter sides and of the elongations.
+fn measure(dataset: &Dataset) -> (Option<u32>, f64) {
+    let step = dataset.samples.len().div_ceil(MEASURED).max(1);
+    let sizes: Vec<(u32, u32)> =
+        dataset.samples.iter().step_by(step).filter_map(|sample| dimensions(&sample.path)).collect();
+    let mut sides: Vec<u32> = sizes.iter().map(|&(width, height)| width.min(height)).collect();
+    sides.sort_unstable();
+    let long = |&(width, height): &(u32, u32)| f64::from(width.max(height)) / f64::from(width.min(height).max(1));
+    let mut elongations: Vec<f64> = sizes.iter().map(long).collect();
+    elongations.sort_by(f64::total_cmp);
+    (sides.get(sides.len() / 2).copied(), elongations.get(elongations.len() / 2).copied().unwrap_or(1.0))
+}

@@ -1,0 +1,85 @@
+use super::*;
+use crate::data::testing::touch;
+use crate::report::Verbosity;
+use std::fs;
+
+fn console() -> Console {
+    Console::new(Verbosity::from_flags(0, 2), false)
+}
+
+/// Runs `init` for `data` in a folder; the builtin backbone, so that nothing asks a network.
+fn init_in(folder: &Path, data: &str) -> Result<(Initialised, String)> {
+    let options = InitOptions {
+        out: Some(folder.join("my.toml")),
+        backbone: Some("builtin:vit-flaw".into()),
+        ..InitOptions::default()
+    };
+    let made = init(&folder.join(data), &options, &console())?;
+    let text = fs::read_to_string(&made.config).unwrap();
+    Ok((made, text))
+}
+
+fn names(folder: &str, n: usize) -> Vec<String> {
+    (0..n).map(|n| format!("{folder}/{n:03}.png")).collect()
+}
+
+fn files(all: &[Vec<String>]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let all: Vec<&str> = all.iter().flatten().map(String::as_str).collect();
+    touch(root.path(), &all);
+    root
+}
+
+#[test]
+fn class_folders_are_used_as_they_are() {
+    let root = files(&[names("d/ok", 40), names("d/scratch", 10)]);
+    let (made, text) = init_in(root.path(), "d").unwrap();
+    assert_eq!((made.good.as_deref(), made.manifest, made.groups), (Some("ok"), None, None));
+    for expected in
+        ["root = \"d\"\n", "val = 0.2", "class_weights = \"balanced\"", "good = \"ok\"", "#   scratch      10\n"]
+    {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert!(made.splits["val"] >= 8 && made.splits["test"] >= 8, "{:?}", made.splits);
+    let again = init_in(root.path(), "d").unwrap_err();
+    assert!(matches!(again, Error::Usage { .. }) && again.to_string().contains("nothing is overwritten"), "{again}");
+}
+
+#[test]
+fn groups_of_names_and_trees_of_anomalies_get_a_manifest() {
+    let parts = |class: &str| (0..24).map(|n| format!("d/{class}/part{}_{n}.png", n / 2)).collect::<Vec<_>>();
+    let root = files(&[parts("good"), parts("bad")]);
+    let (made, text) = init_in(root.path(), "d").unwrap();
+    assert_eq!(made.groups, Some(12));
+    assert!(text.contains("root = \"d\"") && text.contains("names suggest 12 groups"), "{text}");
+    assert!(fs::read_to_string(made.manifest.unwrap()).unwrap().contains("good/part0_1.png,good,part0\n"));
+
+    let root = files(&[
+        names("bottle/train/good", 30),
+        names("bottle/test/good", 5),
+        names("bottle/test/broken_large", 9),
+        names("bottle/ground_truth/broken_large", 9),
+    ]);
+    let (made, text) = init_in(root.path(), "bottle").unwrap();
+    assert_eq!((made.classes["good"], made.classes["broken_large"], made.classes.len()), (35, 9, 2));
+    assert!(text.contains("allow_outside = true") && text.contains("good = \"good\""), "{text}");
+    let splits: Vec<usize> = made.splits.values().copied().collect();
+    assert!(splits.iter().sum::<usize>() == 44 && splits.iter().all(|&n| n > 2), "{splits:?}");
+}
+
+#[test]
+fn columns_of_a_table_are_told_by_their_names() {
+    let root = files(&[names("img", 40)]);
+    let rows: String =
+        (0..40).map(|n| format!("{};img/{n:03}.png;P{};{}\r\n", n, n / 2, ["ok", "crack"][n / 20])).collect();
+    fs::write(root.path().join("list.csv"), format!("\u{feff}No;File Name;Patient-ID;Diagnosis\r\n{rows}")).unwrap();
+    let (made, text) = init_in(root.path(), "list.csv").unwrap();
+    let columns = "columns = { path = \"File Name\", label = \"Diagnosis\", group = \"Patient-ID\" }";
+    assert!(text.contains(columns) && text.contains("manifest = \"list.csv\""), "{text}");
+    assert_eq!((made.groups, made.manifest, made.classes["crack"]), (Some(20), None, 20));
+    let absolute: String = (0..40).map(|n| format!("{}/img/{n:03}.png,{}\n", root.path().display(), n % 2)).collect();
+    fs::create_dir(root.path().join("lists")).unwrap();
+    fs::write(root.path().join("lists/far.csv"), format!("path,label\n{absolute}")).unwrap();
+    fs::remove_file(root.path().join("my.toml")).unwrap();
+    assert!(init_in(root.path(), "lists/far.csv").unwrap().1.contains("allow_outside = true"));
+}

@@ -1,0 +1,138 @@
+//! The configuration as text, each line with what it rests on.
+
+use super::choose::Choice;
+use super::options::shown;
+use super::survey::{Listed, Survey};
+use crate::report::printable;
+use std::path::Path;
+use toml::Value;
+
+/// The largest class has so many times the images of the smallest: then classes are weighted.
+const IMBALANCED: f64 = 3.0;
+/// With fewer images in the smallest class, more of it is held out, so that its scores say something.
+const FEW: usize = 40;
+/// Images this much longer than wide are not squashed.
+const ELONGATED: f64 = 1.3;
+/// Classes that are listed.
+const LISTED: usize = 30;
+
+/// The text of the file `out` for images in `data`; `manifest` is written beside it where one is.
+pub(super) fn config(survey: &Survey, choice: &Choice, (data, out, manifest): (&Path, &Path, &Path)) -> String {
+    let counts = survey.counts();
+    let images = survey.dataset.samples.len();
+    let mut text = format!("# {images} images of {} classes, written by `vitadapt init`.\n#\n", counts.len());
+    let typed = shown(out);
+    text.push_str(&format!(
+        "#   Check:  vitadapt check --config {typed}\n#   Train:  vitadapt finetune --config {typed}\n#\n"
+    ));
+    let widest = counts.keys().map(|class| class.chars().count()).max().unwrap_or(0).min(40);
+    for (class, n) in counts.iter().take(LISTED) {
+        text.push_str(&format!("#   {:widest$}  {n:>6}\n", printable(class)));
+    }
+    if counts.len() > LISTED {
+        text.push_str(&format!("#   and {} more classes\n", counts.len() - LISTED));
+    }
+    text.push_str(&section_data(survey, (data, out, manifest)));
+    text.push_str(&section_model(survey, choice));
+    let (least, most) = (counts.values().min().copied().unwrap_or(0), counts.values().max().copied().unwrap_or(0));
+    let imbalanced = most as f64 >= IMBALANCED * least as f64;
+    text.push_str(
+        "\n[strategy]\nkind = \"frozen\" # only the head learns, so each image passes the backbone once; next: \"partial\"\n\
+         \n[train]\nepochs = 15\nbatch_size = 16\nlr = 3e-4\n",
+    );
+    if imbalanced {
+        let why =
+            format!("the largest class has {most} images, the smallest {least}: look at balanced accuracy and recalls");
+        text.push_str(&format!(
+            "class_weights = \"balanced\" # {why}\n\n[probe]\nclass_weights = \"balanced\" # likewise for what the head starts from\n"
+        ));
+    }
+    text.push_str("\n[early_stop]\nmetric = \"val_loss\" # steadier than the accuracy of few images\n");
+    if let Some(good) = &survey.good {
+        text.push_str(&format!(
+            "\n[inspection]\ngood = {} # all other classes are defects: escapes and false alarms are reported\n",
+            quoted(good)
+        ));
+    }
+    text
+}
+
+fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -> String {
+    let base = out.parent().unwrap_or(Path::new(""));
+    let seen = |path: &Path| {
+        let relative = path.strip_prefix(base).ok().filter(|rest| !rest.as_os_str().is_empty());
+        quoted(&relative.unwrap_or(path).display().to_string())
+    };
+    let mut text = String::from("\n[data]\n");
+    let beside = |why: &str| {
+        let mut text = format!("manifest = {} # {why}\n", seen(manifest));
+        if data != base {
+            text.push_str(&format!("root = {} # what its paths are relative to\nallow_outside = true\n", seen(data)));
+        }
+        text
+    };
+    match &survey.listed {
+        Listed::Folders => text.push_str(&format!("root = {}\n", seen(data))),
+        Listed::Grouped(_) => {
+            let why = format!(
+                "the folders as a list: names suggest {} groups, each of which stays in one split",
+                survey.group_count().unwrap_or(0)
+            );
+            text.push_str(&beside(&why));
+        }
+        Listed::Anomalies => text.push_str(&beside(
+            "train/ and test/ of the tree together, dealt anew: train/ has no defects to learn from, \
+             so scores are not those of anomaly detection",
+        )),
+        Listed::Table { columns, outside } => {
+            text.push_str(&format!("manifest = {}\n", seen(data)));
+            if *outside {
+                text.push_str("allow_outside = true # its paths are absolute or lead out of its folder\n");
+            }
+            if !columns.is_empty() {
+                let pairs: Vec<String> =
+                    columns.iter().map(|(ours, theirs)| format!("{ours} = {}", quoted(theirs))).collect();
+                text.push_str(&format!("columns = {{ {} }} # what its columns are called\n", pairs.join(", ")));
+            }
+            if let Some(groups) = survey.group_count() {
+                text.push_str(&format!("# {groups} groups; images of one group stay in one split\n"));
+            }
+        }
+    }
+    let fewest = survey.counts().values().min().copied().unwrap_or(0);
+    if survey.split {
+        text.push_str("# the splits are those that the data names\n");
+    } else if fewest < FEW {
+        text.push_str(&format!("val = 0.2 # the smallest class has only {fewest} images\ntest = 0.2\n"));
+    } else {
+        text.push_str("val = 0.15 # drawn once by data.split_seed, the same share of every class\ntest = 0.15\n");
+    }
+    text
+}
+
+fn section_model(survey: &Survey, choice: &Choice) -> String {
+    let mut text = format!("\n[model]\nbackbone = {}", quoted(&choice.backbone));
+    text.push_str(&choice.why.map_or_else(|| "\n".to_owned(), |why| format!(" # {why}\n")));
+    if let Some(size) = choice.image_size {
+        let images = survey.side.map_or_else(String::new, |side| format!(" # the images have about {side} pixels"));
+        let time = choice.seconds.map_or_else(String::new, |seconds| match seconds {
+            ..60.0 => format!("; features of all take about {:.0} s here", seconds.max(1.0)),
+            _ => format!("; features of all take about {:.0} min here", seconds / 60.0),
+        });
+        let comment = if images.is_empty() { String::new() } else { format!("{images}{time}") };
+        text.push_str(&format!("image_size = {size}{comment}\n"));
+    }
+    text.push_str("head_init = \"probe\" # the head starts as the linear probe that fits the frozen features best\n");
+    if survey.elongation >= ELONGATED {
+        text.push_str(&format!(
+            "\n[preprocess]\nresize = \"letterbox\" # the images are {:.1} times as long as wide: \"squash\" would distort them\n",
+            survey.elongation
+        ));
+    }
+    text
+}
+
+/// As TOML.
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}

@@ -1,0 +1,121 @@
+//! The first minute: from images to a trained run in two commands, and without a file at all.
+
+use crate::common::workspace::{Workspace, json};
+use crate::snapshot::snapshot;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Writes a configuration with `init`, then trains by it as it is, with fewer epochs.
+fn init_and_train(workspace: &Workspace, data: &str, file: &str) -> (Value, Value) {
+    let init = ["init", data, "--out", file, "--backbone", "builtin:vit-flaw", "--image-size", "32", "--json", "-q"];
+    let made = json(&workspace.command(&init).output().unwrap());
+    let train = ["finetune", "--config", file, "--epochs", "2", "--device", "cpu", "--json", "-q"];
+    (made, json(&workspace.command(&train).output().unwrap()))
+}
+
+#[test]
+fn a_folder_of_images_is_trained_on_in_two_commands() {
+    let workspace = Workspace::new();
+    let (made, trained) = init_and_train(&workspace, "data", "my.toml");
+    assert_eq!((&made["classes"]["local"], &made["splits"]["train"]), (&12.into(), &18.into()), "{made}");
+    assert_eq!(made["good"], "nominal");
+    assert_eq!(made["next"], "vitadapt finetune --config my.toml");
+    assert!(trained["test_accuracy"].is_number() && trained["inspection"].is_object(), "{trained}");
+    let again = workspace.command(&["init", "data", "--out", "my.toml"]).output().unwrap();
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.code() == Some(2) && said.contains("my.toml exists, and nothing is overwritten"), "{said}");
+}
+
+#[test]
+fn a_spreadsheet_is_trained_on_in_two_commands() {
+    let workspace = Workspace::new();
+    let mut rows = String::from("\u{feff}No;File Name;Diagnosis\r\n");
+    let mut n = 0;
+    for split in ["train", "val", "test"] {
+        for class in ["global", "local", "nominal"] {
+            for file in files(&workspace.path(&format!("data/{split}/{class}"))) {
+                n += 1;
+                rows.push_str(&format!("{n};data\\{split}\\{class}\\{file};\"{class} weave\"\r\n"));
+            }
+        }
+    }
+    workspace.write("list.csv", &rows);
+    let (made, trained) = init_and_train(&workspace, "list.csv", "list.toml");
+    assert_eq!(made["classes"]["local weave"], 12, "{made}");
+    assert!(trained["val_accuracy"].is_number(), "{trained}");
+    let text = fs::read_to_string(workspace.path("list.toml")).unwrap();
+    assert!(text.contains("columns = { path = \"File Name\", label = \"Diagnosis\" }"), "{text}");
+}
+
+#[test]
+fn a_tree_for_anomaly_detection_is_trained_on_in_two_commands() {
+    let workspace = Workspace::new();
+    let copy = |from: &str, to: &str| {
+        fs::create_dir_all(workspace.path(to)).unwrap();
+        for file in files(&workspace.path(from)) {
+            fs::copy(workspace.path(from).join(&file), workspace.path(to).join(file)).unwrap();
+        }
+    };
+    copy("data/train/nominal", "fabric/train/good");
+    copy("data/test/nominal", "fabric/test/good");
+    copy("data/train/local", "fabric/test/local");
+    copy("data/train/global", "fabric/test/global");
+    copy("data/train/local", "fabric/ground_truth/local");
+    let (made, trained) = init_and_train(&workspace, "fabric", "fabric.toml");
+    assert_eq!((&made["classes"]["good"], &made["classes"]["local"]), (&9.into(), &6.into()), "{made}");
+    assert!(trained["inspection"].is_object(), "{trained}");
+    assert!(fs::read_to_string(workspace.path("fabric.csv")).unwrap().contains("train/good/"));
+}
+
+#[test]
+fn a_first_run_needs_no_file() {
+    let workspace = Workspace::new();
+    let args = [
+        "finetune",
+        "--data",
+        "data",
+        "--backbone",
+        "builtin:vit-flaw",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--lr",
+        "1e-3",
+        "--seed",
+        "7",
+        "--name",
+        "bare",
+        "--device",
+        "cpu",
+        "--set",
+        "model.image_size=32",
+        "--json",
+        "-q",
+    ];
+    let result = json(&workspace.command(&args).output().unwrap());
+    assert_eq!(
+        (&result["epochs"], &result["run"]),
+        (&1.into(), &workspace.path("runs/bare").display().to_string().into())
+    );
+    let config = fs::read_to_string(workspace.path("runs/bare/config.toml")).unwrap();
+    assert!(config.contains("seed = 7\n") && config.contains("batch_size = 8\n"), "{config}");
+}
+
+#[test]
+fn mistakes_in_short_forms_are_named() {
+    let workspace = Workspace::new();
+    snapshot!(workspace, &["finetune", "--data", "data", "--lr", "1", "--set", "train.lr=2"]);
+    snapshot!(workspace, &["finetune", "--data", "data", "--epochs", "many", "--set", "train.learning_rate=1"]);
+    snapshot!(workspace, &["init", "data", "--good", "nominol"]);
+    snapshot!(workspace, &["init", "no-such-folder"]);
+}
+
+/// The names of the files of a folder, sorted.
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
