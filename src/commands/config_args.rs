@@ -156,6 +156,18 @@ impl RunArgs {
     pub fn file(&self) -> Option<&Path> {
         self.config.file()
     }
+
+    /// `--out`, where `other` is given instead of a configuration.
+    ///
+    /// # Errors
+    /// A usage error when there is a configuration all the same.
+    pub fn only_out(&self, other: &str) -> Result<Option<PathBuf>> {
+        if self.file().is_some() || !self.config.sets()?.is_empty() {
+            let message = format!("{other} takes runs as they are: no configuration goes with it");
+            return Err(Error::usage_hint(message, "leave out --config, --set and its short forms but --out"));
+        }
+        Ok(self.out.as_ref().map(PathBuf::from))
+    }
 }
 
 fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {

@@ -12,6 +12,7 @@ mod init;
 mod predict;
 mod probe;
 mod report;
+mod runs;
 mod schema;
 mod tsne;
 mod zeroshot;
@@ -61,7 +62,8 @@ enum Command {
     )]
     Init(init::InitArgs),
     /// Run the ladder of strategies on the same images, and say which one is worth it
-    #[command(after_help = "Example:\n  vitadapt compare --config configs/compare.toml --seeds 3")]
+    #[command(after_help = "Examples:\n  vitadapt compare --config configs/compare.toml --seeds 3\n  \
+                            vitadapt compare --runs runs/first runs/second --out runs")]
     Compare(compare::CompareArgs),
     /// Audit the machine, the images and the labels before anything is trained
     #[command(after_help = "Example:\n  vitadapt check --config configs/quickstart.toml --augment-sheet augmented.png")]
@@ -76,6 +78,9 @@ enum Command {
     /// Compare images with prompts for the classes by a CLIP or `SigLIP` model, without training
     #[command(after_help = "Example:\n  vitadapt zeroshot --data data/textile --backbone openai/clip-vit-base-patch32")]
     Zeroshot(zeroshot::ZeroshotArgs),
+    /// List the runs in a folder: what they are, how they came out, how much room they take
+    #[command(after_help = "Example:\n  vitadapt runs runs")]
+    Runs(runs::RunsArgs),
     /// Score a run on a split or on another folder
     #[command(after_help = "Example:\n  vitadapt eval --run runs/quickstart --split val --min-accuracy 0.5")]
     Eval(eval::EvalArgs),
@@ -107,6 +112,7 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Probe(args) => probe::run(&args, console),
         Command::Zeroshot(args) => zeroshot::run(&args, console),
+        Command::Runs(args) => runs::run(&args, console),
         Command::Eval(args) => eval::run(&args, console),
         Command::Report(args) => report::run(&args, console),
         Command::Predict(args) => predict::run(&args, console),

@@ -9,6 +9,7 @@
 mod aliases;
 mod check;
 mod choices;
+mod column_names;
 mod document;
 mod feature_settings;
 mod fold;
@@ -33,6 +34,7 @@ mod suggest;
 mod train_settings;
 mod write;
 
+pub use column_names::ColumnNames;
 pub use feature_settings::*;
 pub use fold::Fold;
 pub use head_settings::*;

@@ -1,6 +1,7 @@
 //! The settings of a run. These structs are the configuration: a field is a key, its documentation is what editors and
 //! `docs/config.md` show, its attributes are the range and default that reading goes by, and serde writes it back.
 
+use super::column_names::ColumnNames;
 use super::feature_settings::{CacheSettings, PoolChoice, ProbeSettings, TsneSettings};
 use super::fold::Fold;
 use super::inspection_settings::{InspectionSettings, UnknownSettings};
@@ -165,33 +166,6 @@ impl DataSettings {
                 file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
             }
         }
-    }
-}
-
-/// `data.columns`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ColumnNames {
-    /// The file of the image. Default: path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    pub path: Option<String>,
-    /// Its class. Default: label.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    pub label: Option<String>,
-    /// Its split, where it is not drawn. Default: split.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    pub split: Option<String>,
-    /// What it shares with images of the same split (part, patient, roll). Default: group.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    pub group: Option<String>,
-}
-
-impl ColumnNames {
-    fn are_usual(&self) -> bool {
-        *self == Self::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fine-tuning from settings to a scored run: data, model, training loop, scores, report.
 
 use super::adopt::adopt;
+use super::extension::Extension;
 use super::forecast::{Sizes, forecast};
 use super::frozen;
 use super::head::{self, HeadPlan};
@@ -12,7 +13,7 @@ use super::record::{Completed, create_run, new_record};
 use super::score::read_foremost;
 use super::session::Session;
 use super::texts::ClassTexts;
-use super::training::{FINETUNED, Training, check_wise_ft};
+use super::training::{Begin, FINETUNED, Training, check_wise_ft};
 use crate::backbone::Readout;
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::error::Result;
@@ -27,7 +28,8 @@ use crate::train::forecast::{ImageCounts, Texts};
 use crate::train::soup::clear_ingredients;
 use std::time::Instant;
 
-/// Trains by the settings and scores the best epoch; with `resume` from where an earlier run of these settings stopped.
+/// Trains by the settings and scores the best epoch; with `resume` from where an earlier run of these settings stopped, or
+/// from the end of one that had fewer epochs.
 ///
 /// # Errors
 /// Usage, data and weights errors, before training but for files that change under way; I/O errors; numerical errors of
@@ -37,12 +39,13 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
     let stop = StopRequest::listen()?;
     let ready = Ready::new(settings, console)?;
     let mut record = ready.record();
-    let run = match open_run(&ready, &mut record, resume, console)? {
-        Place::Fresh(run) => run,
+    let (run, begin) = match open_run(&ready, &mut record, resume, console)? {
+        Place::Fresh(run) => (run, if resume { Begin::Resume } else { Begin::Anew }),
+        Place::Extended(run) => (run, Begin::Extend),
         Place::Complete(completed) => return Ok(*completed),
     };
     let mut training = ready.start(run, record, console)?;
-    let ending = training.fit(&stop, console, resume);
+    let ending = training.fit(&stop, console, begin);
     training.record.wall_seconds += clock.elapsed().as_secs_f64();
     training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
     match ending {
@@ -130,6 +133,8 @@ impl Ready {
 enum Place {
     /// New, or with a checkpoint to go on from.
     Fresh(Run),
+    /// Of a run that was completed before, and is to have more epochs.
+    Extended(Run),
     /// Of a run that was completed before.
     Complete(Box<Completed>),
 }
@@ -141,23 +146,31 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
         if let Some(run) = Run::resume(settings)? {
             let mut earlier = RunRecord::read(run.folder())?;
             let saved = config::load(Some(&run.path("config.toml")), &[])?;
+            let extension = Extension::between(&saved, settings, earlier.status)?;
             // What is good and what mistakes cost changes no weight.
             let judged_anew = saved.inspection != settings.inspection;
-            refuse(&changes(&saved, &Settings { inspection: saved.inspection.clone(), ..settings.clone() }))?;
+            let mut before = extension.map_or_else(|| settings.clone(), |extension| extension.undone(settings));
+            before.inspection = saved.inspection.clone();
+            refuse(&changes(&saved, &before))?;
             earlier.check_same(record)?;
-            if earlier.threads != record.threads && earlier.status != Status::Done {
+            let goes_on = earlier.status != Status::Done || extension.is_some();
+            if earlier.threads != record.threads && goes_on {
                 console.warn(format!(
                     "the run began with {} threads and goes on with {}: sums are rounded in another order, so its last bits \
                      may differ from those of an uninterrupted run",
                     earlier.threads, record.threads
                 ));
             }
-            if judged_anew && earlier.status == Status::Done {
+            if judged_anew && !goes_on {
                 let judged = Settings { inspection: settings.inspection.clone(), ..saved };
                 adopt(run.folder(), &mut earlier, &judged, &ready.images.dataset, console)?;
             }
             record.wall_seconds = earlier.wall_seconds;
             record.peak_memory_bytes = earlier.peak_memory_bytes;
+            if let Some(extension) = extension {
+                console.info(extension.sentence(&settings.train, record.data.train));
+                return Ok(Place::Extended(run));
+            }
             return match earlier.result {
                 Some(result) if earlier.status == Status::Done => {
                     console.info(format!("{} is complete, nothing is left to do", run.folder().display()));

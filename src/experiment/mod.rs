@@ -5,14 +5,16 @@
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
 //! - what frozen layers make of the images: [`features`], [`frozen`], [`source`];
-//! - what is done with them: [`fit_probe`], [`pooling`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`], [`finetune`],
-//!   [`map`];
+//! - what is done with them: [`fit_probe`], [`pooling`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`],
+//!   [`extension`], [`finetune`], [`map`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`maps`], [`mod@adopt`].
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`maps`], [`mod@adopt`];
+//!   several of them: [`runs`].
 
 pub mod adopt;
 pub mod device;
 pub mod doubts;
+pub mod extension;
 pub mod features;
 pub mod finetune;
 pub mod fit_probe;
@@ -32,6 +34,7 @@ pub mod probe;
 pub mod prompt;
 pub mod record;
 pub mod reference;
+pub mod runs;
 pub mod saved;
 pub mod score;
 pub mod session;

@@ -40,6 +40,16 @@ impl RunResult {
         }
     }
 
+    /// The accuracy on the validation images, if there are any.
+    pub fn val_accuracy(&self) -> Option<f64> {
+        match self {
+            Self::Finetune(result) => result.val_accuracy,
+            Self::Probe(result) => Some(result.val_accuracy),
+            Self::Zeroshot(result) => result.val_accuracy,
+            Self::LrFinder(_) => None,
+        }
+    }
+
     /// The same for people.
     pub fn table(&self) -> String {
         match self {

@@ -58,6 +58,11 @@ impl EarlyStop {
         patience > 0 && self.waited >= patience
     }
 
+    /// Gives patience anew, as if the last epoch had been the best.
+    pub fn wait_anew(&mut self) {
+        self.waited = 0;
+    }
+
     /// The best epoch so far, from 1.
     pub fn best_epoch(&self) -> Option<usize> {
         self.best.map(|best| best.epoch)

@@ -73,3 +73,11 @@ pub struct Progress {
     /// Whether early stopping has ended the training.
     pub stopped_early: bool,
 }
+
+impl Progress {
+    /// Takes back that early stopping has ended the training, and lets it wait anew.
+    pub fn wait_anew(&mut self) {
+        self.stopped_early = false;
+        self.early_stop.wait_anew();
+    }
+}

@@ -8,6 +8,7 @@ mod common;
 mod compare;
 mod export;
 mod features;
+mod finished;
 mod first;
 mod heads;
 mod honest;

@@ -7,12 +7,14 @@ use super::{RunArgs, config_args};
 use crate::backbone::TextTower;
 use crate::config::Settings;
 use crate::error::{Error, Result};
+use crate::experiment::runs::side_by_side;
 use crate::experiment::weights;
 use crate::hub::Wanted;
 use crate::ladder::{Ladder, PlannedRun, Rung, commonest_provenance};
 use crate::report::{Comparison, Console, Question, Repeats};
 use clap::Args;
 use serde_json::json;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -37,6 +39,10 @@ pub struct CompareArgs {
     /// Run nothing: put the runs that are finished side by side, wherever they ran, and say what is missing
     #[arg(long)]
     collect: bool,
+    /// Run nothing: put these finished runs side by side, each against the one before it, in the folder compare below
+    /// --out (default: beside the first)
+    #[arg(long, value_name = "DIR", num_args = 2.., conflicts_with_all = ["strategies", "seeds", "folds", "list", "collect"])]
+    runs: Vec<PathBuf>,
 }
 
 impl CompareArgs {
@@ -51,6 +57,12 @@ impl CompareArgs {
 /// Problems of the config and the data before anything runs; [`Error::Interrupted`] after a signal; after the table,
 /// [`Error::Runs`] when runs failed.
 pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
+    if let Some(first) = args.runs.first() {
+        let beside = || first.parent().unwrap_or(Path::new("")).to_path_buf();
+        let out = args.config.only_out("--runs")?.unwrap_or_else(beside);
+        let comparison = side_by_side(&args.runs, out.join("compare"), args.target)?;
+        return console.output(&comparison, || comparison.table());
+    }
     let sets = args.config.sets()?;
     config_args::something(args.config.file(), &sets)?;
     let ladder = Ladder::new(args.config.file(), &sets)?;

@@ -13,6 +13,7 @@ pub use outcomes::{Outcomes, PREDICTIONS};
 pub use recommend::Recommendation;
 
 use super::RunRecord;
+use super::html::save_comparison_page;
 use super::plots::{self, Tradeoff, TradeoffPoint};
 use crate::error::{Error, Result};
 use crate::metrics::{standard_deviation, t_interval};
@@ -252,7 +253,7 @@ impl Comparison {
         })
     }
 
-    /// Writes `compare.json`, `compare.csv`, `compare.md` and the picture `plots/compare`.
+    /// Writes `compare.json`, `compare.csv`, `compare.md`, the page `compare.html` and the picture `plots/compare`.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -263,7 +264,11 @@ impl Comparison {
         let table = self.csv().map_err(|error| Error::io("write", &csv)(error.into()))?;
         write_atomic(&csv, &table)?;
         write_atomic(&self.folder.join("compare.md"), self.markdown().as_bytes())?;
-        plots::save_tradeoff(&self.folder.join("plots/compare"), &self.picture())
+        let picture = self.folder.join("plots/compare");
+        plots::save_tradeoff(&picture, &self.picture())?;
+        let svg = picture.with_extension("svg");
+        let svg = std::fs::read_to_string(&svg).map_err(Error::io("read", &svg))?;
+        save_comparison_page(&self.folder.join("compare.html"), self.page(&svg))
     }
 
     fn picture(&self) -> Tradeoff {

@@ -2,6 +2,7 @@
 
 use super::{Comparison, Pair, Repeats, StrategyRow};
 use crate::report::forecast::elapsed;
+use crate::report::html::ComparisonPage;
 use crate::report::{listing_table, mebibytes, percent, thousands};
 
 /// The columns on the left; numbers follow.
@@ -45,6 +46,22 @@ impl Comparison {
             format!("{title}\n{runs}")
         }));
         format!("{}\n", parts.join("\n\n"))
+    }
+
+    /// The same as a page.
+    pub(super) fn page<'a>(&self, picture: &'a str) -> ComparisonPage<'a> {
+        let (header, rows) = self.cells();
+        let found = self.recommendation.as_ref();
+        ComparisonPage {
+            title: self.name.clone(),
+            subtitle: format!("{}, {}", self.backbone, self.counts()),
+            header,
+            rows,
+            conclusion: found
+                .map(|found| format!("Recommended: {}. {}.", found.strategy, sentence_case(&found.sentence))),
+            notes: self.notes().into_iter().chain(self.missing_lines().into_iter().flatten()).collect(),
+            picture,
+        }
     }
 
     /// One row per strategy, in numbers; empty = undefined.

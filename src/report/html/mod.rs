@@ -1,11 +1,13 @@
 //! Self-contained pages: no network, no server, no other file.
 
+mod compare;
 mod heat;
 mod markup;
 mod run;
 mod scatter;
 mod thumbnail;
 
+pub use compare::{ComparisonPage, save_comparison_page};
 pub use heat::{frame, heat_map};
 pub use run::{Mistake, Mistakes, Neighbor, RunPage, save_run_page};
 pub use scatter::save_scatter_page;

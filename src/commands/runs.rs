@@ -1,0 +1,50 @@
+//! `vitadapt runs`: what runs there are.
+
+use crate::error::Result;
+use crate::experiment::runs::{ListedRun, list};
+use crate::report::{Console, listing_table, mebibytes, percent, printable};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Arguments of `runs`.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// The folder that holds the runs
+    #[arg(value_name = "DIR", default_value = "runs")]
+    folder: PathBuf,
+}
+
+/// Lists.
+///
+/// # Errors
+/// As [`list`].
+pub fn run(args: &RunsArgs, console: &Console) -> Result<()> {
+    let runs = list(&args.folder)?;
+    for run in &runs {
+        if let Some(damage) = &run.damage {
+            console.warn(damage);
+        }
+    }
+    console.output(&json!({ "runs": runs }), || table(&runs))
+}
+
+fn table(runs: &[ListedRun]) -> String {
+    if runs.is_empty() {
+        return "no runs".into();
+    }
+    let score = |accuracy: Option<f64>| accuracy.map_or("-".into(), percent);
+    let row = |run: &ListedRun| {
+        vec![
+            printable(&run.run.display().to_string()),
+            run.date.as_deref().map_or("-".into(), |date| date[..16].replace('T', " ")),
+            run.strategy.clone().unwrap_or("-".into()),
+            run.word().to_owned(),
+            score(run.val_accuracy),
+            score(run.test_accuracy),
+            mebibytes(run.bytes),
+        ]
+    };
+    let header = ["run", "date (UTC)", "strategy", "status", "val", "test", "size"];
+    listing_table(4, &header, &runs.iter().map(row).collect::<Vec<_>>())
+}

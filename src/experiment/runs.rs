@@ -1,0 +1,192 @@
+//! Runs that are there already: listed, and put side by side.
+
+use crate::config::{self, Settings};
+use crate::error::{Error, Result};
+use crate::ladder::Rung;
+use crate::report::predictions::Predictions;
+use crate::report::{Comparison, Contender, Finished, PREDICTIONS, Question, Repeats, RunRecord, Status};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use walkdir::WalkDir;
+
+/// How deep runs are looked for: those of a comparison lie in a folder of their own.
+const DEPTH: usize = 3;
+
+/// One run of a list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ListedRun {
+    /// Its directory.
+    pub run: PathBuf,
+    /// When its record was last written, in UTC.
+    pub date: Option<String>,
+    /// How far it has come; none when its record cannot be read.
+    pub status: Option<Status>,
+    /// Why it cannot be read.
+    pub damage: Option<String>,
+    /// What learns.
+    pub strategy: Option<String>,
+    /// `model.backbone`
+    pub backbone: Option<String>,
+    /// On validation images.
+    pub val_accuracy: Option<f64>,
+    /// On test images.
+    pub test_accuracy: Option<f64>,
+    /// Of all its files.
+    pub bytes: u64,
+}
+
+/// The runs in a folder and below it, the newest first.
+///
+/// # Errors
+/// A usage error when there is no such folder.
+pub fn list(folder: &Path) -> Result<Vec<ListedRun>> {
+    if !folder.is_dir() {
+        let hint = "name the folder that holds the runs, run.out of the config; the default is runs";
+        return Err(Error::usage_hint(format!("there is no folder {}", folder.display()), hint));
+    }
+    let mut runs = Vec::new();
+    let mut walk = WalkDir::new(folder).max_depth(DEPTH).sort_by_file_name().into_iter();
+    while let Some(entry) = walk.next() {
+        // What cannot be entered holds no run that could be listed.
+        let Ok(entry) = entry else { continue };
+        let record = entry.path().join("run.json");
+        if entry.file_type().is_dir() && record.is_file() {
+            let changed = record.metadata().and_then(|data| data.modified()).ok();
+            runs.push((changed, ListedRun::of(entry.path(), changed)));
+            walk.skip_current_dir();
+        }
+    }
+    runs.sort_by_key(|(changed, _)| std::cmp::Reverse(*changed));
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
+}
+
+impl ListedRun {
+    fn of(folder: &Path, changed: Option<SystemTime>) -> Self {
+        let files = WalkDir::new(folder).into_iter().filter_map(std::result::Result::ok);
+        let sizes = files.filter_map(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
+        let (record, damage) = match RunRecord::read(folder) {
+            Ok(record) => (Some(record), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let result = record.as_ref().and_then(|record| record.result.as_ref());
+        Self {
+            run: folder.to_path_buf(),
+            date: changed.map(utc),
+            status: record.as_ref().map(|record| record.status),
+            damage,
+            strategy: record.as_ref().map(|record| record.strategy.clone()),
+            backbone: record.as_ref().map(|record| record.backbone.name.clone()),
+            val_accuracy: result.and_then(crate::report::RunResult::val_accuracy),
+            test_accuracy: result.and_then(crate::report::RunResult::test_accuracy),
+            bytes: sizes.map(|data| data.len()).sum(),
+        }
+    }
+
+    /// Its status in a word or two.
+    pub fn word(&self) -> &'static str {
+        match self.status {
+            None => "damaged",
+            Some(Status::Done) => "done",
+            Some(Status::Stopped) => "stopped",
+            Some(Status::Failed) => "failed",
+            Some(Status::Running) => "under way or killed",
+        }
+    }
+}
+
+/// As ISO 8601 writes it, to the second. Of days to a date: Howard Hinnant, "chrono-compatible low-level date algorithms".
+fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Years begin with March here, so that a leap day is their last.
+    let march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march + 2) / 5 + 1;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let year = year_of_era + 400 * era + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Finished runs on the same test images side by side, each against the one before it; written into `out`.
+///
+/// # Errors
+/// A usage error when one is not finished, has no test images, or other ones than the first.
+pub fn side_by_side(folders: &[PathBuf], out: PathBuf, target: Option<f64>) -> Result<Comparison> {
+    let mut contenders = Vec::new();
+    let mut first: Option<(&PathBuf, BTreeSet<(String, String)>)> = None;
+    for folder in folders {
+        let record = RunRecord::read(folder)?;
+        if record.status != Status::Done {
+            let hint = "continue it with `vitadapt finetune --resume`, or leave it out";
+            return Err(Error::usage_hint(format!("{} is not finished", folder.display()), hint));
+        }
+        let images = test_images(folder)?;
+        match &first {
+            None => first = Some((folder, images)),
+            Some((other, known)) if *known != images => {
+                return Err(Error::usage_hint(
+                    format!("{} and {} were tested on other images or classes", other.display(), folder.display()),
+                    "answers are compared image by image: compare runs with the same data.split_seed and classes, or \
+                     score both on one folder with `vitadapt eval --data`",
+                ));
+            }
+            Some(_) => {}
+        }
+        let settings = config::load(Some(&folder.join("config.toml")), &[])?;
+        let name = folder.display().to_string();
+        contenders.push(contender(name, folder, record, &settings));
+    }
+    let question = Question { name: "runs".into(), folder: out, repeats: Repeats::Seeds(1), target };
+    let comparison = Comparison::new(question, &contenders, Vec::new())?;
+    comparison.write()?;
+    Ok(comparison)
+}
+
+/// The test images of a run with their classes.
+fn test_images(folder: &Path) -> Result<BTreeSet<(String, String)>> {
+    let file = folder.join(PREDICTIONS);
+    if !file.is_file() {
+        let hint = "compare runs whose data has test images";
+        return Err(Error::usage_hint(format!("{} has no answers for test images", folder.display()), hint));
+    }
+    let Predictions { classes, rows } = Predictions::read(&file)?;
+    Ok(rows.into_iter().map(|row| (row.path, classes.get(row.label).cloned().unwrap_or_default())).collect())
+}
+
+fn contender(name: String, folder: &Path, record: RunRecord, settings: &Settings) -> Contender {
+    let rung = match record.strategy.as_str() {
+        "zeroshot" => Rung::Zeroshot,
+        "probe" => Rung::Probe,
+        _ => Rung::Full,
+    };
+    let only_head = matches!(rung, Rung::Zeroshot | Rung::Probe);
+    Contender {
+        strategy: name.clone(),
+        backbone_updated: if only_head { "no".into() } else { rung.backbone_updated(settings) },
+        head_updated: rung.head_updated().to_owned(),
+        finished: vec![Finished { name, folder: folder.to_path_buf(), record }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, date) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_827_696, "2000-02-29T12:34:56Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), date);
+        }
+    }
+}

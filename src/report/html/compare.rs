@@ -1,0 +1,58 @@
+//! A comparison as one page: the table, the picture, what follows from them.
+
+use super::Page;
+use super::markup::{Html, TableCell, note, plot, section, table};
+use crate::error::Result;
+use crate::report::printable;
+use crate::system::files::write_atomic;
+use std::path::Path;
+
+/// What stands around the table, beyond the style that all pages share.
+const STYLE: &str = "table { font-variant-numeric: tabular-nums; }\n.plot { margin: 0; background: #ffffff; max-width: 60rem; }\n\
+                     .plot svg { width: 100%; height: auto; }\n.note { color: var(--grey); font-size: 0.9rem; }\n";
+
+/// The content of the page.
+pub struct ComparisonPage<'a> {
+    /// Of the comparison.
+    pub title: String,
+    /// What was compared on.
+    pub subtitle: String,
+    /// The columns.
+    pub header: Vec<String>,
+    /// The rows; the first column names them.
+    pub rows: Vec<Vec<String>>,
+    /// What follows, in a sentence.
+    pub conclusion: Option<String>,
+    /// What the columns are.
+    pub notes: Vec<String>,
+    /// Accuracy against time, as SVG.
+    pub picture: &'a str,
+}
+
+/// Writes the page.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn save_comparison_page(path: &Path, content: ComparisonPage<'_>) -> Result<()> {
+    let header: Vec<Html> = content.header.iter().map(|name| Html::text(name)).collect();
+    let cells = |row: Vec<String>| -> Vec<TableCell> {
+        let named = |(column, text): (usize, String)| if column == 0 { Html::name(&text) } else { Html::text(&text) };
+        row.into_iter().enumerate().map(|cell| TableCell::from(named(cell))).collect()
+    };
+    let conclusion = content.conclusion.iter().map(|text| Html::markup(format!("<p>{}</p>\n", Html::text(text))));
+    let rows = table("numbers", &header, content.rows.into_iter().map(cells).collect());
+    let body: Html = conclusion
+        .chain([rows])
+        .chain(content.notes.iter().map(|text| note(text)))
+        .chain([section("picture", "Accuracy against time", &plot("accuracy against time", content.picture))])
+        .collect();
+    let page = Page {
+        title: &printable(&content.title),
+        subtitle: &printable(&content.subtitle),
+        style: STYLE,
+        body: &body.to_string(),
+        data: "null",
+        script: "",
+    };
+    write_atomic(path, page.render().as_bytes())
+}
