@@ -4,7 +4,9 @@ use super::lora::Lora;
 use super::name::{Layer, ParamName, Part};
 use super::params::Params;
 use super::spec::BlockSpec;
-use crate::nn::{Activation, AdaptedLinear, Attention, LayerNorm, Mode, Rotary, drop_path_factors, residual, swiglu};
+use crate::nn::{
+    Activation, AdaptedLinear, Attention, LayerNorm, Mode, RelativeBias, Rotary, drop_path_factors, residual, swiglu,
+};
 use candle_core::{Result, Tensor};
 
 /// The layer norm with that weight.
@@ -23,6 +25,8 @@ pub(super) struct Block {
     pub(super) fc1: AdaptedLinear,
     /// None for a `SwiGLU`.
     pub(super) activation: Option<Activation>,
+    /// Between the activation and the second product, if there is one.
+    pub(super) mlp_norm: Option<LayerNorm>,
     pub(super) fc2: AdaptedLinear,
     pub(super) scale2: Option<Tensor>,
     pub(super) drop_path: f64,
@@ -34,16 +38,20 @@ impl Block {
     pub fn new(spec: &BlockSpec, params: &Params, index: usize, drop_path: f64) -> Result<Self> {
         let linear = |layer: Layer| params.linear(layer.weight().in_block(index));
         let norm = |layer: Layer| layer_norm(params, layer.weight().in_block(index), spec.eps);
+        let norm_if = |present: bool, layer: Layer| present.then(|| norm(layer)).transpose();
         let scale = |layer: Layer| params.get(layer.part(Part::Gamma).in_block(index));
         let qkv = linear(Layer::Qkv)?;
         let qkv = if spec.attention.key_bias { qkv } else { qkv.without_bias(spec.width..2 * spec.width) };
         Ok(Self {
             norm1: norm(Layer::Norm1)?,
-            attention: Attention::new(qkv, linear(Layer::Proj)?, spec.attention.heads).causal(spec.causal),
+            attention: Attention::new(qkv, linear(Layer::Proj)?, spec.attention.heads)
+                .causal(spec.causal)
+                .norm(norm_if(spec.attention.norm, Layer::ProjNorm)?),
             scale1: scale(Layer::Scale1),
             norm2: norm(Layer::Norm2)?,
             fc1: linear(Layer::Fc1)?.into(),
             activation: spec.mlp.activation(),
+            mlp_norm: norm_if(spec.mlp.norm, Layer::MlpNorm)?,
             fc2: linear(Layer::Fc2)?.into(),
             scale2: scale(Layer::Scale2),
             drop_path,
@@ -55,6 +63,13 @@ impl Block {
     #[must_use]
     pub fn rotary(mut self, rotary: Option<Rotary>) -> Self {
         self.attention = self.attention.rotary(rotary);
+        self
+    }
+
+    /// Adds to the scores of attention.
+    #[must_use]
+    pub fn relative(mut self, bias: Option<RelativeBias>) -> Self {
+        self.attention = self.attention.relative(bias);
         self
     }
 
@@ -83,6 +98,10 @@ impl Block {
         let hidden = match self.activation {
             Some(activation) => activation.forward(&hidden)?,
             None => swiglu(&hidden)?,
+        };
+        let hidden = match &self.mlp_norm {
+            Some(norm) => norm.forward(&hidden)?,
+            None => hidden,
         };
         self.residual(&x, &self.fc2.forward(&hidden, mode)?, self.scale2.as_ref(), 1, mode)
     }

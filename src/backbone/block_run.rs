@@ -7,7 +7,9 @@
 use super::block::Block;
 use crate::kernels::buffer::Buffer;
 use crate::kernels::{fused, keep, read, read_optional, simd};
-use crate::nn::{AdaptedLinear, AttentionKernel, Mode, SwiGlu, add_branch, branch_backward, drop_path_factors};
+use crate::nn::{
+    AdaptedLinear, AttentionKernel, LayerNorm, Mode, SwiGlu, add_branch, branch_backward, drop_path_factors,
+};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +21,7 @@ pub struct Kept {
     sizes: AttentionKernel,
     masks: Masks,
     qkv: Buffer,
-    /// Before the projection (B, R, d).
+    /// Before the projection and its norm (B, R, d).
     attended: Buffer,
     first: Branch,
     /// After attention (B, R, d).
@@ -62,6 +64,8 @@ impl Block {
     pub fn trainable(&self) -> bool {
         self.norm1.trainable()
             || self.norm2.trainable()
+            || self.attention.relative_trainable()
+            || [self.attention.proj_norm(), self.mlp_norm.as_ref()].into_iter().flatten().any(LayerNorm::trainable)
             || self.linears().iter().any(|layer| layer.trainable())
             || [&self.scale1, &self.scale2].into_iter().flatten().any(Tensor::track_op)
     }
@@ -107,13 +111,15 @@ impl Block {
         let mut qkv = Buffer::new(sizes.values());
         self.attention.project_values(&sizes, &normed, masks.qkv.as_deref(), &mut qkv)?;
         let mut attended = Buffer::new(few);
-        sizes.forward_values(&qkv, &mut attended)?;
+        self.attention.attend_values(&sizes, &qkv, &mut attended)?;
         let mut middle = Buffer::new(few);
         read(&x, |x| {
             sizes.copy_query_rows(x, &mut middle);
             Ok(())
         })?;
-        let first = self.add(Which::Attention, (&attended, masks.proj.as_deref()), &sizes, &mut middle, mode)?;
+        let projected = normed_values(self.attention.proj_norm(), &attended)?;
+        let projected = projected.as_deref().unwrap_or(&attended);
+        let first = self.add(Which::Attention, (projected, masks.proj.as_deref()), &sizes, &mut middle, mode)?;
 
         let normed = &mut normed[..few];
         self.norm2.forward_values(&middle, normed)?;
@@ -121,7 +127,9 @@ impl Block {
         let mut activated = Buffer::new(few / width * self.fc2.linear().inputs()?);
         self.activate(&hidden, &mut activated)?;
         let mut output = middle.to_vec();
-        let second = self.add(Which::Mlp, (&activated, masks.fc2.as_deref()), &sizes, &mut output, mode)?;
+        let multiplied = normed_values(self.mlp_norm.as_ref(), &activated)?;
+        let multiplied = multiplied.as_deref().unwrap_or(&activated);
+        let second = self.add(Which::Mlp, (multiplied, masks.fc2.as_deref()), &sizes, &mut output, mode)?;
         Ok((output, Kept { input: x, sizes, masks, qkv, attended, first, middle, hidden, second }))
     }
 
@@ -151,9 +159,15 @@ impl Block {
         let mut activated = Buffer::new(few / width * self.fc2.linear().inputs()?);
         let mut dactivated = Buffer::new(activated.len());
         self.fc2.backward_input(0..width, dbranch, mask2, 0.0, &mut dactivated)?;
+        if let Some(norm) = &self.mlp_norm {
+            self.activate(&hidden, &mut activated)?;
+            dactivated = norm_backward(norm, &activated, &dactivated, store)?;
+        }
         let dhidden = self.activate_backward(&hidden, &mut activated, dactivated)?;
-        self.fc2.backward_weights(&[(0..width, &activated, mask2, dbranch)], store)?;
-        drop((activated, hidden));
+        let multiplied = normed_values(self.mlp_norm.as_ref(), &activated)?;
+        let multiplied_of = multiplied.as_deref().unwrap_or(&activated);
+        self.fc2.backward_weights(&[(0..width, multiplied_of, mask2, dbranch)], store)?;
+        drop((multiplied, activated, hidden));
         let expanded = 0..self.fc1.linear().outputs()?;
         let mut normed = Buffer::new(input.elem_count());
         if self.fc1.trainable() {
@@ -169,15 +183,25 @@ impl Block {
         let dbranch = self.branch_gradient(Which::Attention, &first, &dmiddle, store)?;
         let dbranch = dbranch.as_deref().unwrap_or(&dmiddle);
         let proj = self.attention.proj();
-        proj.backward_weights(&[(0..width, &attended, masks.proj.as_deref(), dbranch)], store)?;
+        let projected = normed_values(self.attention.proj_norm(), &attended)?;
+        let projected_of = projected.as_deref().unwrap_or(&attended);
+        proj.backward_weights(&[(0..width, projected_of, masks.proj.as_deref(), dbranch)], store)?;
         let (below, qkv_trainable) = (wanted || self.norm1.trainable(), self.attention.qkv().trainable());
-        if !below && !qkv_trainable {
+        let inner = self.attention.proj_norm().is_some_and(LayerNorm::trainable) || self.attention.relative_trainable();
+        if !below && !qkv_trainable && !inner {
             return Ok(None);
         }
-        let mut dattended = attended;
+        // The place of what was projected is free for its gradient.
+        let (attended, mut dattended) = match projected {
+            Some(projected) => (Some(attended), projected),
+            None => (None, attended),
+        };
         proj.backward_input(0..width, dbranch, masks.proj.as_deref(), 0.0, &mut dattended)?;
+        if let (Some(norm), Some(attended)) = (self.attention.proj_norm(), attended) {
+            dattended = norm_backward(norm, &attended, &dattended, store)?;
+        }
         let mut dqkv = Buffer::new(qkv.len());
-        sizes.backward_values(&qkv, &dattended, &mut dqkv)?;
+        self.attention.attend_backward(&sizes, &qkv, &dattended, &mut dqkv, store)?;
         drop((qkv, dattended));
         if qkv_trainable {
             read(&input, |x| self.norm1.forward_values(x, &mut normed))?;
@@ -336,6 +360,22 @@ impl CustomOp1 for FrozenBlock {
     fn bwd(&self, _x: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         self.block.backward_plain(take(&self.kept)?, dy, true, &mut GradStore::default())
     }
+}
+
+/// The rows of x, normalised where there is a norm.
+fn normed_values(norm: Option<&LayerNorm>, x: &[f32]) -> Result<Option<Buffer>> {
+    let Some(norm) = norm else { return Ok(None) };
+    let mut normed = Buffer::new(x.len());
+    norm.forward_values(x, &mut normed)?;
+    Ok(Some(normed))
+}
+
+/// The gradient of x from that of its normalised rows.
+fn norm_backward(norm: &LayerNorm, x: &[f32], dnormed: &[f32], store: &mut GradStore) -> Result<Buffer> {
+    let mut dx = Buffer::new(x.len());
+    dx.fill(0.0);
+    norm.backward_values(x, dnormed, &mut dx, store)?;
+    Ok(dx)
 }
 
 fn add_to_rows(rows: &mut [f32], bias: &[f32]) {

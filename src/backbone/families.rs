@@ -11,12 +11,14 @@ use super::hf_siglip2::HfSiglip2;
 use super::hf_vit::HfVit;
 use super::open_clip::OpenClip;
 use super::timm::Timm;
-use super::timm_dinov3::TimmDinov3;
+use super::timm_beit::TimmBeit;
+use super::timm_eva::TimmEva;
 use super::timm_naflex::TimmNaflex;
 
 /// All families, in the order in which they are asked.
 pub const FAMILIES: &[&dyn Family] = &[
-    &TimmDinov3,
+    &TimmEva,
+    &TimmBeit,
     &TimmNaflex,
     &Timm,
     &OpenClip,

@@ -2,10 +2,8 @@
 
 use super::family::Header;
 use super::options::Config;
-use super::positions::Resampling;
-use super::spec::{
-    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
-};
+use super::positions::{PositionTable, Positions, Resampling};
+use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
@@ -39,13 +37,12 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults, input: BackboneDefa
         norm_pre: false,
         eps: config.number("layer_norm_eps", defaults.eps) as f32,
         attention: AttentionSpec {
-            heads: config.integer("num_attention_heads", 12)?,
             qkv_bias: config.flag("qkv_bias", true),
-            key_bias: true,
+            ..AttentionSpec::of(config.integer("num_attention_heads", 12)?)
         },
         mlp: MlpSpec::plain(config.integer("intermediate_size", 3072)?, activation(config, defaults.activation)?),
         layer_scale: false,
-        pooling: PoolingSpec { pool: Pool::Cls, norm: true, fc_norm: false },
+        pooling: PoolingSpec::of(Pool::Cls),
         outputs: OutputSpec::default(),
         input,
     })

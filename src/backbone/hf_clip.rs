@@ -55,7 +55,7 @@ impl Family for HfClip {
             patch: PatchSpec { bias: false, ..spec.patch },
             norm_pre: true,
             attention: AttentionSpec { qkv_bias: true, ..spec.attention },
-            pooling: PoolingSpec { pool, norm: outputs.classes == 0, fc_norm: false },
+            pooling: PoolingSpec { norm: outputs.classes == 0, ..PoolingSpec::of(pool) },
             outputs,
             ..spec
         })

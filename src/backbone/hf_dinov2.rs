@@ -10,8 +10,8 @@ use super::hf_vit;
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::options::{Config, IMAGENET};
-use super::positions::Resampling;
-use super::spec::{MlpKind, MlpSpec, OutputSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec};
+use super::positions::{PositionTable, Positions, Resampling};
+use super::spec::{MlpSpec, OutputSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
@@ -46,7 +46,7 @@ impl Family for HfDinov2 {
             architecture: hf::class_name(&description.config, "Dinov2Model"),
             mlp: if gated {
                 // Two thirds, so that three matrices have the size of two, to a multiple of eight.
-                MlpSpec { hidden: ((hidden as f64 * 2.0 / 3.0) as usize).next_multiple_of(8), kind: MlpKind::SwiGlu }
+                MlpSpec::gated(((hidden as f64 * 2.0 / 3.0) as usize).next_multiple_of(8))
             } else {
                 MlpSpec { hidden, ..spec.mlp }
             },

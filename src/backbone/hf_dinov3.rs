@@ -8,8 +8,8 @@ use super::hf::{self, Defaults};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
 use super::options::{Config, IMAGENET};
-use super::positions::AxialRotary;
-use super::spec::{AttentionSpec, MlpKind, MlpSpec, Positions, PrefixSpec, VitSpec};
+use super::positions::{AxialRotary, Positions};
+use super::spec::{AttentionSpec, MlpKind, MlpSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
@@ -48,7 +48,7 @@ impl Family for HfDinov3 {
         Ok(VitSpec {
             architecture: hf::class_name(&own, "DINOv3ViTModel"),
             prefix: PrefixSpec { registers: config.integer("num_register_tokens", 0)?, ..spec.prefix },
-            positions: Positions::Rotary(AxialRotary { temperature: config.number("rope_theta", 100.0) }),
+            positions: Positions::Rotary(AxialRotary::dinov3(config.number("rope_theta", 100.0))),
             attention: AttentionSpec { qkv_bias, key_bias, ..spec.attention },
             mlp: if gated { MlpSpec { kind: MlpKind::SwiGlu, ..spec.mlp } } else { spec.mlp },
             layer_scale: true,

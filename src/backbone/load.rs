@@ -6,7 +6,7 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
 use super::pool::fresh_gate;
-use super::positions::resample;
+use super::positions::{Positions, Resampling, relative_entries, resample};
 use super::source::Source;
 use super::spec::{BlockSpec, Pool, Shapes, VitSpec};
 use super::tensors::Tensors;
@@ -57,7 +57,9 @@ impl Backbone {
             notes: tensors.notes().to_vec(),
         };
         if let Some(size) = image_size.or_else(|| usual_size(family, &source, &loaded.spec)) {
-            let mapping = family.mapping(Layer::PosEmbed.whole(), &header);
+            let relative = loaded.spec.positions == Positions::Relative;
+            let positions = if relative { Layer::RelPos.whole().in_block(0) } else { Layer::PosEmbed.whole() };
+            let mapping = family.mapping(positions, &header);
             let stored = mapping.names().first().map_or(DType::F32, |name| tensors.float_type(name));
             loaded.resize(size, stored)?;
         }
@@ -129,6 +131,9 @@ impl Backbone {
         let (old, width) = (self.spec.grid(), self.spec.width);
         self.spec.image_size = size;
         let new = self.spec.grid();
+        if self.spec.positions == Positions::Relative && old != new {
+            return self.resize_relative(old, new, stored);
+        }
         let Some(table) = self.spec.positions.table().filter(|_| old != new) else { return Ok(()) };
         let positions = self.params.tensor(Layer::PosEmbed.whole())?.flatten_all()?.to_vec1::<f32>()?;
         let prefix = table.prefix;
@@ -138,6 +143,21 @@ impl Backbone {
         let resampled = Tensor::from_vec(resampled, (1, prefix + new * new, width), &Device::Cpu)?;
         let dtype = if table.rounded { stored } else { DType::F32 };
         self.params.insert(Layer::PosEmbed.whole(), resampled.to_dtype(dtype)?.to_dtype(DType::F32)?);
+        Ok(())
+    }
+
+    /// Prepares the tables of relative positions for another grid. The entries of the class token stay.
+    fn resize_relative(&mut self, old: usize, new: usize, stored: DType) -> Result<()> {
+        let heads = self.spec.attention.heads;
+        for block in 0..self.spec.depth {
+            let name = Layer::RelPos.whole().in_block(block);
+            let values = self.params.tensor(name)?.flatten_all()?.to_vec1::<f32>()?;
+            let (patches, class) = values.split_at(relative_entries(old) * heads);
+            let mut resampled = resample(patches, heads, 2 * old - 1, 2 * new - 1, Resampling::Geometric);
+            resampled.extend(class);
+            let table = Tensor::from_vec(resampled, ((), heads), &Device::Cpu)?;
+            self.params.insert(name, table.to_dtype(stored)?.to_dtype(DType::F32)?);
+        }
         Ok(())
     }
 }

@@ -35,7 +35,9 @@ mod text;
 mod text_formats;
 mod text_spec;
 mod timm;
-mod timm_dinov3;
+mod timm_args;
+mod timm_beit;
+mod timm_eva;
 mod timm_naflex;
 mod visual_prompts;
 mod vit;
@@ -58,16 +60,17 @@ pub use mapping::WeightMapping;
 pub use name::{Layer, ParamName, Part, Role, Segment};
 pub use params::{Param, Params};
 pub use pool::Pooling;
-pub use positions::{AxialRotary, Resampling, resample};
+pub use positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling, resample};
 pub use source::Source;
 pub use spec::{
-    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec,
-    Shapes, VitSpec,
+    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, Shapes, VitSpec,
 };
 pub use stage::{Readout, Stage};
 pub use tensors::{Tensors, check_finite};
 pub use text::{TextEncoder, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
 pub use text_spec::{TextPool, TextSpec};
+pub use timm_beit::TimmBeit;
+pub use timm_eva::TimmEva;
 pub use visual_prompts::VisualPrompts;
-pub use vit::{PlainBlock, Rollout, Vit};
+pub use vit::{PlainBlock, Rollout, Vit, relative_bias};

@@ -61,6 +61,10 @@ spelt! {
         K = "attn.k",
         /// Of a block: the values' third of [`Layer::Qkv`], for adapters.
         V = "attn.v",
+        /// Of a block: the table of relative positions (entries, heads).
+        RelPos = "attn.relative_position_bias_table",
+        /// Of a block: the norm of what was attended, before its projection.
+        ProjNorm = "attn.norm",
         /// Of a block: the projection of what was attended.
         Proj = "attn.proj",
         /// Of a block: the scale of attention's residual branch.
@@ -69,6 +73,8 @@ spelt! {
         Norm2 = "norm2",
         /// Of a block: the first product of the MLP.
         Fc1 = "mlp.fc1",
+        /// Of a block: the norm before the second product of the MLP.
+        MlpNorm = "mlp.norm",
         /// Of a block: the second product of the MLP.
         Fc2 = "mlp.fc2",
         /// Of a block: the scale of the MLP's residual branch.
@@ -215,9 +221,18 @@ impl Layer {
     fn is_of_block(self) -> bool {
         let attention = matches!(
             self,
-            Self::Norm1 | Self::Qkv | Self::Q | Self::K | Self::V | Self::Proj | Self::Scale1 | Self::Prompt
+            Self::Norm1
+                | Self::Qkv
+                | Self::Q
+                | Self::K
+                | Self::V
+                | Self::RelPos
+                | Self::ProjNorm
+                | Self::Proj
+                | Self::Scale1
+                | Self::Prompt
         );
-        attention || matches!(self, Self::Norm2 | Self::Fc1 | Self::Fc2 | Self::Scale2)
+        attention || matches!(self, Self::Norm2 | Self::Fc1 | Self::MlpNorm | Self::Fc2 | Self::Scale2)
     }
 }
 
@@ -269,7 +284,13 @@ impl ParamName {
     pub fn is_token(self) -> bool {
         matches!(
             self.layer,
-            Layer::ClsToken | Layer::DistToken | Layer::RegToken | Layer::PosEmbed | Layer::Prompt | Layer::Context
+            Layer::ClsToken
+                | Layer::DistToken
+                | Layer::RegToken
+                | Layer::PosEmbed
+                | Layer::RelPos
+                | Layer::Prompt
+                | Layer::Context
         )
     }
 }

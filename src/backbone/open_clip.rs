@@ -8,11 +8,10 @@ use super::family::{Description, Family, Header, outputs};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::options::{CLIP, Config};
-use super::positions::Resampling;
-use super::spec::{
-    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
-};
-use super::timm;
+use super::positions::{PositionTable, Positions, Resampling};
+use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::timm_args::Model;
+use super::{timm, timm_eva};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
@@ -55,7 +54,7 @@ impl Family for OpenClip {
         } else if name.layer == Layer::Projection {
             WeightMapping::One("visual.head.proj.weight".into())
         } else {
-            WeightMapping::One(format!("{TRUNK}{name}"))
+            timm_eva::mapping(name, header, TRUNK)
         }
     }
 
@@ -77,6 +76,11 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
     let width = config.integer("width", 768)?;
     let after_pool = config.flag("final_ln_after_pool", false);
     let (mean, std) = CLIP;
+    let pool = match vision["pool_type"].as_str() {
+        None | Some("tok") => Pool::Cls,
+        Some("avg") => Pool::Avg,
+        Some(other) => return Err(format!("vision_cfg.pool_type {other:?} is not supported; supported: tok, avg")),
+    };
     Ok(VitSpec {
         architecture: "open_clip VisionTransformer".into(),
         width,
@@ -91,27 +95,13 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
         }),
         norm_pre: !config.flag("no_ln_pre", false),
         eps: vision["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32,
-        attention: AttentionSpec {
-            heads: width / config.integer("head_width", 64)?.max(1),
-            qkv_bias: true,
-            key_bias: true,
-        },
+        attention: AttentionSpec::of(width / config.integer("head_width", 64)?.max(1)),
         mlp: MlpSpec::plain(
             (width as f64 * config.number("mlp_ratio", 4.0)) as usize,
             activation(model, &vision["act_kwargs"])?,
         ),
         layer_scale: !vision["ls_init_value"].is_null(),
-        pooling: PoolingSpec {
-            pool: match vision["pool_type"].as_str() {
-                None | Some("tok") => Pool::Cls,
-                Some("avg") => Pool::Avg,
-                Some(other) => {
-                    return Err(format!("vision_cfg.pool_type {other:?} is not supported; supported: tok, avg"));
-                }
-            },
-            norm: !after_pool,
-            fc_norm: after_pool,
-        },
+        pooling: PoolingSpec { norm: !after_pool, fc_norm: after_pool, ..PoolingSpec::of(pool) },
         outputs: OutputSpec { classes: 0, projection: Config(model).integer("embed_dim", 0)? },
         input: BackboneDefaults {
             mean,
@@ -148,7 +138,7 @@ pub(super) fn activation(model: &Value, act_kwargs: &Value) -> Result<Activation
 /// A model of timm as image tower. It keeps the architecture's own activation, whatever `quick_gelu` says.
 fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String> {
     let pool = vision["timm_pool"].as_str().unwrap_or("avg");
-    let projection = vision["timm_proj"].as_str().unwrap_or("linear");
+    let projection = vision.get("timm_proj").map_or("linear", |projection| projection.as_str().unwrap_or("none"));
     if !matches!(projection, "linear" | "none" | "") || vision["timm_proj_bias"] == true {
         return Err(format!(
             "vision_cfg.timm_proj {projection:?} is not supported; supported: linear without bias, none"
@@ -156,7 +146,8 @@ fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String>
     }
     let model = |pool: Option<&str>| {
         let args = pool.map_or(Value::Null, |pool| serde_json::json!({ "global_pool": pool }));
-        timm::Model { architecture: name, args: &args, pool: None, image_size: None, tag: None, gated: false }.spec()
+        let model = Model { architecture: name, args: &args, pool: None, image_size: None, tag: None, gated: false };
+        if timm_eva::knows(name) { timm_eva::spec(&model) } else { timm::spec(&model) }
     };
     // Without a projection the pooling is given when the tower is built, which also places the norm; with one, the
     // finished tower is told to pool otherwise.

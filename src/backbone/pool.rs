@@ -7,7 +7,7 @@ use super::block::layer_norm;
 use super::name::Layer;
 use super::params::Params;
 use super::poolings::{Pool, gated_shapes};
-use super::spec::VitSpec;
+use super::spec::{PoolQuery, VitSpec};
 use crate::nn::pool::{GatedPool, TokenPool};
 use crate::nn::{Activation, AttentionPool};
 use crate::rng::{Purpose, Stream};
@@ -49,7 +49,8 @@ enum Kind {
     Cls,
     ClsAvg,
     Distilled,
-    Attention(Box<AttentionPool>),
+    /// The attention pooling, and how many of the first tokens it leaves out.
+    Attention(Box<AttentionPool>, usize),
     /// A sum over the patches.
     Patches(Arc<dyn TokenPool>),
 }
@@ -64,7 +65,11 @@ impl Pooling {
             Pool::Cls => Kind::Cls,
             Pool::ClsAvg => Kind::ClsAvg,
             Pool::Distilled => Kind::Distilled,
-            Pool::Attention => Kind::Attention(Box::new(attention_pool(spec, params)?)),
+            Pool::Attention => {
+                let Some(query) = spec.pool_query() else { candle_core::bail!("the backbone has no attention pooling") };
+                let skipped = if query.reads_prefix { 0 } else { spec.prefix_tokens() };
+                Kind::Attention(Box::new(attention_pool(spec, query, params)?), skipped)
+            }
             Pool::Gated => Kind::Patches(Arc::new(GatedPool {
                 v: params.linear(Layer::GatedV.weight())?,
                 u: params.linear(Layer::GatedU.weight())?,
@@ -93,7 +98,7 @@ impl Pooling {
         match self.kind {
             Kind::Cls => Some(1),
             Kind::Distilled => Some(2),
-            Kind::ClsAvg | Kind::Attention(_) | Kind::Patches(_) => None,
+            Kind::ClsAvg | Kind::Attention(..) | Kind::Patches(_) => None,
         }
     }
 
@@ -106,7 +111,7 @@ impl Pooling {
             Kind::Cls => token(tokens, 0),
             Kind::ClsAvg => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
             Kind::Distilled => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
-            Kind::Attention(attention) => attention.forward(&patches(tokens, self.prefix)?),
+            Kind::Attention(attention, skipped) => attention.forward(&patches(tokens, *skipped)?),
             Kind::Patches(pool) => pool.forward(&patches(tokens, self.prefix)?),
         }
     }
@@ -119,7 +124,7 @@ impl Pooling {
     pub fn contributions(&self, tokens: &Tensor) -> Result<Option<Tensor>> {
         match &self.kind {
             Kind::Patches(pool) => pool.contributions(&patches(tokens, self.prefix)?).map(Some),
-            Kind::Cls | Kind::ClsAvg | Kind::Distilled | Kind::Attention(_) => Ok(None),
+            Kind::Cls | Kind::ClsAvg | Kind::Distilled | Kind::Attention(..) => Ok(None),
         }
     }
 
@@ -129,16 +134,18 @@ impl Pooling {
     /// # Errors
     /// When there are fewer tokens than the architecture has.
     pub(super) fn shares(&self, tokens: &Tensor) -> Result<Tensor> {
-        let looks = match &self.kind {
-            Kind::Attention(attention) => attention.weights(&patches(tokens, self.prefix)?)?.mean(1)?,
+        let (looks, skipped) = match &self.kind {
+            Kind::Attention(attention, skipped) => {
+                (attention.weights(&patches(tokens, *skipped)?)?.mean(1)?, *skipped)
+            }
             Kind::Patches(pool) if self.pool.is_added() => {
                 let given = pool.contributions(&patches(tokens, self.prefix)?)?.abs()?;
                 let shares = given.broadcast_div(&(given.sum_keepdim(1)? + f64::from(f32::MIN_POSITIVE))?)?;
-                shares.mean(2)?
+                (shares.mean(2)?, self.prefix)
             }
             _ => return fixed_shares(self.pool, self.prefix, tokens),
         };
-        looks.pad_with_zeros(1, self.prefix, 0) // (B, N) to (B, T)
+        looks.pad_with_zeros(1, skipped, 0) // (B, N) to (B, T)
     }
 }
 
@@ -171,7 +178,7 @@ fn patches(tokens: &Tensor, prefix: usize) -> Result<Tensor> {
     tokens.narrow(1, prefix, tokens.dim(1)? - prefix)
 }
 
-fn attention_pool(spec: &VitSpec, params: &Params) -> Result<AttentionPool> {
+fn attention_pool(spec: &VitSpec, query: PoolQuery, params: &Params) -> Result<AttentionPool> {
     let linear = |layer: Layer| params.linear(layer.weight());
     Ok(AttentionPool {
         latent: params.tensor(Layer::PoolLatent.whole())?,
@@ -182,6 +189,6 @@ fn attention_pool(spec: &VitSpec, params: &Params) -> Result<AttentionPool> {
         fc1: linear(Layer::PoolFc1)?,
         activation: spec.mlp.activation().unwrap_or(Activation::Gelu),
         fc2: linear(Layer::PoolFc2)?,
-        heads: spec.attention.heads,
+        heads: query.heads,
     })
 }

@@ -7,6 +7,62 @@ use crate::nn::{Pairs, Rotary};
 use candle_core::{Device, Result, Tensor};
 use std::f64::consts::TAU;
 
+/// How tokens know where they lie.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Positions {
+    /// By learnt embeddings that are added to them before the first block.
+    Table(PositionTable),
+    /// By turning queries and keys in every block (Su et al. 2021).
+    Rotary(AxialRotary),
+    /// By what every block adds to the scores of attention for each two places (`BEiT`).
+    Relative,
+    /// By both an embedding and turning.
+    TableAndRotary(PositionTable, AxialRotary),
+}
+
+impl Positions {
+    /// The table of embeddings, if there is one.
+    pub fn table(&self) -> Option<&PositionTable> {
+        match self {
+            Self::Table(table) | Self::TableAndRotary(table, _) => Some(table),
+            Self::Rotary(_) | Self::Relative => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn table_mut(&mut self) -> Option<&mut PositionTable> {
+        match self {
+            Self::Table(table) | Self::TableAndRotary(table, _) => Some(table),
+            Self::Rotary(_) | Self::Relative => None,
+        }
+    }
+
+    /// What turns queries and keys, if anything does.
+    pub fn rotary(&self) -> Option<&AxialRotary> {
+        match self {
+            Self::Table(_) | Self::Relative => None,
+            Self::Rotary(rotary) | Self::TableAndRotary(_, rotary) => Some(rotary),
+        }
+    }
+
+    /// How many of the tokens before the patches have an embedding in the table.
+    pub fn prefix(&self) -> usize {
+        self.table().map_or(0, |table| table.prefix)
+    }
+}
+
+/// Learnt position embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PositionTable {
+    /// How many of the tokens before the patches have one, counted from the first: none, the class token alone, or all.
+    pub prefix: usize,
+    /// How the library resamples those of the patches.
+    pub resampling: Resampling,
+    /// Whether resampled embeddings are rounded to the type of the file: so in libraries that resample while loading,
+    /// unlike those that resample in each forward pass.
+    pub rounded: bool,
+}
+
 /// How a library resamples position embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resampling {
@@ -20,6 +76,9 @@ pub enum Resampling {
     BilinearAligned,
     /// Linear, the kernel widened when shrinking (`SigLIP` 2).
     BilinearAntialiased,
+    /// Linear between places whose distances grow from the middle on, so that the outermost meet (`BEiT`'s tables of
+    /// relative positions).
+    Geometric,
 }
 
 /// Resamples `old` x `old` positions of `width` values, row-major, to `new` x `new`.
@@ -70,7 +129,35 @@ fn weights(i: usize, old: usize, new: usize, how: Resampling) -> Vec<(usize, f64
             let fraction = centre - 0.5 - start;
             vec![tap(start, 1.0 - fraction), tap(start + 1.0, fraction)]
         }
+        Resampling::Geometric => geometric(i, old, new),
     }
+}
+
+/// Weights of the two of `old` places beside the place of output `i`. Both are odd in number and counted from the middle; of
+/// the old ones, each is further from the last than that from the one before, by a ratio found by bisection.
+fn geometric(i: usize, old: usize, new: usize) -> Vec<(usize, f64)> {
+    let (half, reach) = (old / 2, (new / 2) as f64);
+    let (mut left, mut right, mut ratio) = (1.01, 1.5, 1.01);
+    while right - left > 1e-6 {
+        ratio = f64::midpoint(left, right);
+        let sum = (1.0 - f64::powi(ratio, half as i32)) / (1.0 - ratio);
+        if sum > reach { right = ratio } else { left = ratio }
+    }
+    let distances: Vec<f64> = (0..half)
+        .scan((1.0, 1), |(distance, power), _| {
+            let here = *distance;
+            *distance += ratio.powi(*power);
+            *power += 1;
+            Some(here)
+        })
+        .collect();
+    let places: Vec<f64> =
+        distances.iter().rev().map(|distance| -distance).chain([0.0]).chain(distances.iter().copied()).collect();
+    let place = i as f64 - reach;
+    let after = places.partition_point(|at| *at < place).min(old - 1);
+    let before = after.saturating_sub(1);
+    let (from, to) = ((place - places[before]).max(0.0), (places[after] - place).max(0.0));
+    if from + to == 0.0 { vec![(after, 1.0)] } else { vec![(before, to / (from + to)), (after, from / (from + to))] }
 }
 
 /// Weights of a kernel of half width `reach`, `stretch` times as wide, over the positions inside the grid.
@@ -95,22 +182,46 @@ fn cubic(x: f64, a: f64) -> f64 {
     }
 }
 
-/// Rotary positions along both axes (`DINOv3`): a patch's channels are turned by 2π times its coordinate and a frequency, a
-/// quarter of a head's width along y and as many along x. Coordinates are those of patch centres, from -1 to 1 over the
-/// image whatever its size.
+/// Rotary positions along both axes: a patch's channels are turned by its coordinates times frequencies, a quarter of a
+/// head's width along one axis and as many along the other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AxialRotary {
     /// Frequency k of n is its power -k / n.
     pub temperature: f64,
+    /// Where patches lie.
+    pub coordinates: Coordinates,
+    /// Which channels are turned together.
+    pub pairs: Pairs,
+}
+
+/// The coordinates of patches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Coordinates {
+    /// 2π times those of their centres, from -1 to 1 over the image whatever its size; y before x (`DINOv3`).
+    Centres,
+    /// Their numbers in a row or column (EVA02, Perception Encoder, rope-ViT).
+    Numbers {
+        /// The number of the first.
+        first: f64,
+        /// Patches along a side of the pretraining's images, to which numbers are stretched.
+        stretched_to: Option<usize>,
+        /// Whether x comes before y.
+        x_first: bool,
+    },
 }
 
 impl AxialRotary {
+    /// Those of `DINOv3`.
+    pub fn dinov3(temperature: f64) -> Self {
+        Self { temperature, coordinates: Coordinates::Centres, pairs: Pairs::Halves }
+    }
+
     /// What turns queries and keys of a square grid of patches behind `before` tokens that have no place.
     ///
     /// # Errors
     /// When four does not divide the channels of a head.
     pub fn rotary(self, grid: usize, before: usize, head_dim: usize) -> Result<Rotary> {
-        Rotary::new(&self.angles(grid, before, head_dim)?, Pairs::Halves)
+        Rotary::new(&self.angles(grid, before, head_dim)?, self.pairs)
     }
 
     /// The angles (1, before + grid², `head_dim` / 2) of [`AxialRotary::rotary`], for heads of `head_dim` channels.
@@ -122,14 +233,55 @@ impl AxialRotary {
             candle_core::bail!("rotary positions need heads of a multiple of 4 channels, not {head_dim}");
         }
         let count = head_dim / 4;
-        let coordinate = |i: usize| 2.0 * (i as f64 + 0.5) / grid as f64 - 1.0;
         let frequency = |k: usize| self.temperature.powf(-(k as f64) / count as f64);
         let mut angles = vec![0f32; before * 2 * count];
         for (y, x) in (0..grid).flat_map(|y| (0..grid).map(move |x| (y, x))) {
-            let along = |at: usize| (0..count).map(move |k| (TAU * coordinate(at) * frequency(k)) as f32);
-            angles.extend(along(y).chain(along(x)));
+            let along = |at: f64| (0..count).map(move |k| (at * frequency(k)) as f32);
+            let [first, second] = self.coordinates.of(y, x, grid);
+            angles.extend(along(first).chain(along(second)));
         }
         let shape = (1, before + grid * grid, 2 * count);
         Tensor::from_vec(angles, shape, &Device::Cpu)
     }
+}
+
+impl Coordinates {
+    /// The coordinates of a patch of a square grid.
+    fn of(self, y: usize, x: usize, grid: usize) -> [f64; 2] {
+        match self {
+            Self::Centres => [y, x].map(|i| TAU * (2.0 * (i as f64 + 0.5) / grid as f64 - 1.0)),
+            Self::Numbers { first, stretched_to, x_first } => {
+                let stretch = stretched_to.map_or(1.0, |side| side as f64 / grid as f64);
+                let [y, x] = [y, x].map(|i| (i as f64 + first) * stretch);
+                if x_first { [x, y] } else { [y, x] }
+            }
+        }
+    }
+}
+
+/// How many of the entries of a table of relative positions are for the class token: looking, looked at, and both.
+pub(super) const CLASS_ENTRIES: usize = 3;
+
+/// The entries of a table of relative positions of a square grid: one for each distance of two patches.
+pub(super) fn relative_entries(grid: usize) -> usize {
+    (2 * grid - 1) * (2 * grid - 1)
+}
+
+/// The entry of each two tokens of a table of relative positions, in rows those that look: of a class token if `class` is 1,
+/// `learnt` ones that have none, and the patches of a square grid. What has none gets the number behind the last entry.
+pub(super) fn relative_index(grid: usize, class: usize, learnt: usize) -> Vec<u32> {
+    let distances = relative_entries(grid);
+    let patch = |token: usize| (token >= class + learnt).then(|| token - class - learnt);
+    let tokens = class + learnt + grid * grid;
+    let entry = |from: usize, to: usize| match (patch(from), patch(to)) {
+        (Some(from), Some(to)) => {
+            let apart = |a: usize, b: usize| a + grid - 1 - b;
+            apart(from / grid, to / grid) * (2 * grid - 1) + apart(from % grid, to % grid)
+        }
+        (None, Some(_)) if from < class => distances,
+        (Some(_), None) if to < class => distances + 1,
+        (None, None) if from < class && to < class => distances + 2,
+        _ => distances + CLASS_ENTRIES * class,
+    };
+    (0..tokens).flat_map(|from| (0..tokens).map(move |to| entry(from, to) as u32)).collect()
 }

@@ -3,7 +3,7 @@
 use super::name::{Layer, ParamName, Part};
 pub use super::poolings::Pool;
 use super::poolings::{attention_linears, gated_shapes};
-use super::positions::{AxialRotary, Resampling};
+use super::positions::{CLASS_ENTRIES, Positions, relative_entries};
 use crate::config::PoolChoice;
 use crate::data::transform::BackboneDefaults;
 use crate::nn::Activation;
@@ -71,50 +71,6 @@ impl PrefixSpec {
     }
 }
 
-/// How tokens know where they lie.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Positions {
-    /// By learnt embeddings that are added to them before the first block.
-    Table(PositionTable),
-    /// By turning queries and keys in every block (Su et al. 2021).
-    Rotary(AxialRotary),
-}
-
-impl Positions {
-    /// The table of embeddings, if there is one.
-    pub fn table(&self) -> Option<&PositionTable> {
-        match self {
-            Self::Table(table) => Some(table),
-            Self::Rotary(_) => None,
-        }
-    }
-
-    /// The same, to be changed.
-    pub fn table_mut(&mut self) -> Option<&mut PositionTable> {
-        match self {
-            Self::Table(table) => Some(table),
-            Self::Rotary(_) => None,
-        }
-    }
-
-    /// How many of the tokens before the patches have an embedding in the table.
-    pub fn prefix(&self) -> usize {
-        self.table().map_or(0, |table| table.prefix)
-    }
-}
-
-/// Learnt position embeddings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PositionTable {
-    /// How many of the tokens before the patches have one, counted from the first: none, the class token alone, or all.
-    pub prefix: usize,
-    /// How the library resamples those of the patches.
-    pub resampling: Resampling,
-    /// Whether resampled embeddings are rounded to the type of the file: so in libraries that resample while loading,
-    /// unlike those that resample in each forward pass.
-    pub rounded: bool,
-}
-
 /// Self-attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionSpec {
@@ -124,6 +80,15 @@ pub struct AttentionSpec {
     pub qkv_bias: bool,
     /// Whether the keys have one too. Where they have none, their third of the bias is zero and stays so.
     pub key_bias: bool,
+    /// Whether a layer norm stands before the last projection (EVA02's sub-LN).
+    pub norm: bool,
+}
+
+impl AttentionSpec {
+    /// Plain attention, all of whose projections have biases.
+    pub fn of(heads: usize) -> Self {
+        Self { heads, qkv_bias: true, key_bias: true, norm: false }
+    }
 }
 
 /// The MLP of a block.
@@ -133,6 +98,8 @@ pub struct MlpSpec {
     pub hidden: usize,
     /// What stands between its two products.
     pub kind: MlpKind,
+    /// Whether a layer norm follows it there.
+    pub norm: bool,
 }
 
 /// What stands between the two products of an MLP.
@@ -147,7 +114,12 @@ pub enum MlpKind {
 impl MlpSpec {
     /// A plain MLP.
     pub fn plain(hidden: usize, activation: Activation) -> Self {
-        Self { hidden, kind: MlpKind::Plain(activation) }
+        Self { hidden, kind: MlpKind::Plain(activation), norm: false }
+    }
+
+    /// A gated MLP.
+    pub fn gated(hidden: usize) -> Self {
+        Self { hidden, kind: MlpKind::SwiGlu, norm: false }
     }
 
     /// The activation; none of a `SwiGLU`.
@@ -178,6 +150,33 @@ pub struct PoolingSpec {
     pub norm: bool,
     /// Whether a layer norm follows it.
     pub fc_norm: bool,
+    /// The attention pooling, where it differs from [`PoolQuery::like`] the blocks.
+    pub query: Option<PoolQuery>,
+}
+
+impl PoolingSpec {
+    /// Pooling behind a layer norm.
+    pub fn of(pool: Pool) -> Self {
+        Self { pool, norm: true, fc_norm: false, query: None }
+    }
+}
+
+/// An attention pooling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolQuery {
+    /// Its heads.
+    pub heads: usize,
+    /// Hidden width of its MLP.
+    pub hidden: usize,
+    /// Whether it reads the tokens before the patches too.
+    pub reads_prefix: bool,
+}
+
+impl PoolQuery {
+    /// One that has the heads and the hidden width of the blocks and reads the patches alone.
+    pub fn like(attention: AttentionSpec, mlp: MlpSpec) -> Self {
+        Self { heads: attention.heads, hidden: mlp.hidden, reads_prefix: false }
+    }
 }
 
 /// What a file holds behind the features.
@@ -231,6 +230,18 @@ impl VitSpec {
         self.prefix_tokens() + self.grid() * self.grid()
     }
 
+    /// The entries of every block's table of relative positions, where positions are relative.
+    pub(super) fn relative_entries(&self) -> Option<usize> {
+        let entries = relative_entries(self.grid()) + CLASS_ENTRIES * self.prefix_tokens();
+        (self.positions == Positions::Relative).then_some(entries)
+    }
+
+    /// The attention pooling, if there is one.
+    pub fn pool_query(&self) -> Option<PoolQuery> {
+        let like = || PoolQuery::like(self.attention, self.mlp);
+        (self.pooling.pool == Pool::Attention).then(|| self.pooling.query.unwrap_or_else(like))
+    }
+
     /// What every block is.
     pub(super) fn block(&self) -> BlockSpec {
         BlockSpec {
@@ -267,20 +278,20 @@ impl VitSpec {
         if self.patch.bias {
             add(Layer::PatchEmbed.bias(), &[d]);
         }
-        let attends = self.pooling.pool == Pool::Attention;
+        let query = self.pool_query();
         let norms = [
             (self.norm_pre, Layer::NormPre),
             (self.pooling.norm, Layer::Norm),
             (self.pooling.fc_norm, Layer::FcNorm),
-            (attends, Layer::PoolNorm),
+            (query.is_some(), Layer::PoolNorm),
         ];
         for (_, norm) in norms.into_iter().filter(|(present, _)| *present) {
             add(norm.weight(), &[d]);
             add(norm.bias(), &[d]);
         }
-        if attends {
+        if let Some(query) = query {
             add(Layer::PoolLatent.whole(), &[1, 1, d]);
-            for (linear, [out, inner]) in attention_linears(d, self.mlp.hidden) {
+            for (linear, [out, inner]) in attention_linears(d, query.hidden) {
                 add(linear.weight(), &[out, inner]);
                 add(linear.bias(), &[out]);
             }
@@ -290,6 +301,10 @@ impl VitSpec {
         }
         let block = self.block();
         (0..self.depth).for_each(|index| shapes.extend(block.shapes(index)));
+        if let Some(entries) = self.relative_entries() {
+            let table = |index| (Layer::RelPos.whole().in_block(index), vec![entries, self.attention.heads]);
+            shapes.extend((0..self.depth).map(table));
+        }
         shapes
     }
 
@@ -347,6 +362,13 @@ impl BlockSpec {
         ];
         if self.attention.qkv_bias {
             parameters.push((Layer::Qkv.bias(), vec![3 * d]));
+        }
+        for (present, norm, width) in
+            [(self.attention.norm, Layer::ProjNorm, d), (self.mlp.norm, Layer::MlpNorm, hidden)]
+        {
+            if present {
+                parameters.extend([(norm.weight(), vec![width]), (norm.bias(), vec![width])]);
+            }
         }
         if self.layer_scale {
             parameters.extend([Layer::Scale1, Layer::Scale2].map(|scale| (scale.part(Part::Gamma), vec![d])));

@@ -145,7 +145,7 @@ fn clip(config: &Value, header: &Header, largest: bool) -> Result<TextSpec, Stri
         context: values.integer("max_position_embeddings", 77)?,
         width: values.integer("hidden_size", 512)?,
         depth: values.integer("num_hidden_layers", 12)?,
-        attention: AttentionSpec { heads: values.integer("num_attention_heads", 8)?, qkv_bias: true, key_bias: true },
+        attention: AttentionSpec::of(values.integer("num_attention_heads", 8)?),
         mlp: MlpSpec::plain(
             values.integer("intermediate_size", 2048)?,
             hf::activation(&values, Activation::QuickGelu)?,
@@ -170,7 +170,7 @@ fn siglip(config: &Value) -> Result<TextSpec, String> {
         context: values.integer("max_position_embeddings", 64)?,
         width,
         depth: values.integer("num_hidden_layers", 12)?,
-        attention: AttentionSpec { heads: values.integer("num_attention_heads", 12)?, qkv_bias: true, key_bias: true },
+        attention: AttentionSpec::of(values.integer("num_attention_heads", 12)?),
         mlp: MlpSpec::plain(values.integer("intermediate_size", 3072)?, hf::activation(&values, Activation::GeluTanh)?),
         eps: values.number("layer_norm_eps", 1e-6) as f32,
         causal: false,
@@ -194,7 +194,7 @@ fn open(model: &Value) -> Result<TextSpec, String> {
         context: values.integer("context_length", 77)?,
         width,
         depth: values.integer("layers", 12)?,
-        attention: AttentionSpec { heads: values.integer("heads", 8)?, qkv_bias: true, key_bias: true },
+        attention: AttentionSpec::of(values.integer("heads", 8)?),
         mlp: MlpSpec::plain(
             (width as f64 * values.number("mlp_ratio", 4.0)) as usize,
             open_clip::activation(model, &text["act_kwargs"])?,

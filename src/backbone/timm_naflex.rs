@@ -9,11 +9,10 @@ use super::family::{Description, Family, Header, outputs};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
 use super::options::Config;
-use super::positions::Resampling;
-use super::spec::{
-    AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PositionTable, Positions, PrefixSpec, VitSpec,
-};
-use super::timm::{self, Args};
+use super::positions::{PositionTable, Positions, Resampling};
+use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::timm;
+use super::timm_args::{Args, input, refuse_unsupported};
 use serde_json::Value;
 
 /// timm's `NaFlexVit`.
@@ -32,7 +31,7 @@ impl Family for TimmNaflex {
         let config = &description.config;
         let architecture = config["architecture"].as_str().unwrap_or_default();
         let args = Args { own: &config["model_args"], entry: timm::entry("naflexvit", architecture)? };
-        timm::refuse_unsupported(args.own, KNOWN)?;
+        refuse_unsupported(args.own, KNOWN)?;
         let width = args.integer("embed_dim", 768)?;
         let hidden = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
         let patch = args.integer("patch_size", 16)?;
@@ -59,15 +58,18 @@ impl Family for TimmNaflex {
             norm_pre: pre_norm,
             eps: 1e-6,
             attention: AttentionSpec {
-                heads: args.integer("num_heads", 12)?,
                 qkv_bias: args.flag("qkv_bias", true),
-                key_bias: true,
+                ..AttentionSpec::of(args.integer("num_heads", 12)?)
             },
             mlp: MlpSpec::plain(hidden, timm::activation(args.text("act_layer"))?),
             layer_scale: args.get("init_values").is_some(),
-            pooling: PoolingSpec { pool, norm: final_norm && !fc_norm, fc_norm: final_norm && fc_norm },
+            pooling: PoolingSpec {
+                norm: final_norm && !fc_norm,
+                fc_norm: final_norm && fc_norm,
+                ..PoolingSpec::of(pool)
+            },
             outputs: OutputSpec { classes: outputs(header, "head.weight"), projection: 0 },
-            input: timm::input(config.get("pretrained_cfg").unwrap_or(config)),
+            input: input(config.get("pretrained_cfg").unwrap_or(config)),
         })
     }
 

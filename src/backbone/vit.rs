@@ -11,11 +11,13 @@ use super::lora::Lora;
 use super::name::{Layer, Segment};
 use super::params::Params;
 use super::pool::Pooling;
-use super::spec::{Positions, VitSpec};
+use super::positions::{Positions, relative_index};
+use super::spec::VitSpec;
 use super::visual_prompts::VisualPrompts;
-use crate::nn::{LayerNorm, Mode, PatchEmbed};
+use crate::nn::{LayerNorm, Mode, PatchEmbed, RelativeBias};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
+use std::sync::Arc;
 
 /// A block that runs without a graph; see `block_run.rs`.
 pub struct PlainBlock<'a> {
@@ -62,6 +64,38 @@ pub struct Vit {
     fc_norm: Option<LayerNorm>,
 }
 
+/// Where tokens lie to each other, as the tables of relative positions count it.
+struct RelativePlaces {
+    index: Arc<[u32]>,
+    tokens: usize,
+}
+
+impl RelativePlaces {
+    /// What block `index` adds to the scores of attention.
+    fn of_block(&self, params: &Params, index: usize) -> Result<RelativeBias> {
+        RelativeBias::new(params.tensor(Layer::RelPos.whole().in_block(index))?, self.index.clone(), self.tokens)
+    }
+}
+
+/// The places of a backbone's tokens, with the learnt prompts among them, if its positions are relative.
+fn relative_places(spec: &VitSpec, prompts: Option<&VisualPrompts>) -> Result<Option<RelativePlaces>> {
+    if spec.positions != Positions::Relative {
+        return Ok(None);
+    }
+    let learnt = prompts.map_or(Ok(0), |prompts| prompts.span().map(|(_, learnt)| learnt))?;
+    let index = relative_index(spec.grid(), spec.prefix_tokens(), learnt).into();
+    Ok(Some(RelativePlaces { index, tokens: spec.tokens() + learnt }))
+}
+
+/// What block `index` adds to the scores of attention (heads, T, T), if positions are relative.
+///
+/// # Errors
+/// When the block's table is absent.
+pub fn relative_bias(spec: &VitSpec, params: &Params, index: usize) -> Result<Option<Tensor>> {
+    let places = relative_places(spec, VisualPrompts::of(spec, params).as_ref())?;
+    places.map(|places| places.of_block(params, index)?.tensor()).transpose()
+}
+
 impl Vit {
     /// Builds the layers over `params`, with the learnt prompts that are in them. `drop_path` gives the stochastic depth
     /// rate of each block; blocks without one never drop.
@@ -75,16 +109,18 @@ impl Vit {
         let prefix = [Layer::ClsToken, Layer::DistToken, Layer::RegToken];
         let prompts = VisualPrompts::of(spec, params);
         let of_block = spec.block();
-        let rotary = match &spec.positions {
-            Positions::Table(_) => None,
-            Positions::Rotary(rotary) => {
+        let rotary = match spec.positions.rotary() {
+            None => None,
+            Some(rotary) => {
                 let (before, learnt) = prompts.as_ref().map_or(Ok((spec.prefix_tokens(), 0)), VisualPrompts::span)?;
                 Some(rotary.rotary(spec.grid(), before + learnt, spec.width / spec.attention.heads)?)
             }
         };
+        let relative = relative_places(spec, prompts.as_ref())?;
         let block = |index: usize| {
             let block = Block::new(&of_block, params, index, drop_path.get(index).copied().unwrap_or(0.0))?;
-            Ok(block.rotary(rotary.clone()))
+            let bias = relative.as_ref().map(|places| places.of_block(params, index)).transpose()?;
+            Ok(block.rotary(rotary.clone()).relative(bias))
         };
         Ok(Self {
             patch_embed: PatchEmbed::new(&params.tensor(Layer::PatchEmbed.weight())?, patch_bias)?,

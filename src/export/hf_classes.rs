@@ -102,8 +102,10 @@ pub(super) const CLASSES: &[HfClass] = &[
         obstacles: |spec| {
             [
                 tokens(spec, &["class"]),
-                unless(spec.positions.table().is_some(), "rotary positions"),
+                unless(spec.positions.rotary().is_none(), "rotary positions"),
+                unless(spec.positions.table().is_some() || spec.positions.rotary().is_some(), "relative positions"),
                 unless(!spec.mlp.is_gated(), "a SwiGLU"),
+                inner_norms(spec),
                 unless(!spec.layer_scale, "LayerScale"),
                 unless(spec.norm_pre, "a backbone without a layer norm before the blocks"),
                 unless(!spec.patch.bias, "a bias of the patch embedding"),
@@ -179,11 +181,18 @@ fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     found
 }
 
+/// Norms inside attention and MLP, which none of the classes has.
+fn inner_norms(spec: &VitSpec) -> Vec<String> {
+    unless(!spec.attention.norm && !spec.mlp.norm, "layer norms inside attention or MLP")
+}
+
 /// What a plain tower, with a layer norm behind the blocks and nothing else, cannot express.
 fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     let layers = [
-        unless(spec.positions.table().is_some(), "rotary positions"),
+        unless(spec.positions.rotary().is_none(), "rotary positions"),
+        unless(spec.positions.table().is_some() || spec.positions.rotary().is_some(), "relative positions"),
         unless(!spec.mlp.is_gated(), "a SwiGLU"),
+        inner_norms(spec),
         unless(!spec.layer_scale, "LayerScale"),
         unless(!spec.norm_pre, "a layer norm before the blocks"),
         unless(!spec.pooling.fc_norm, "a layer norm after the pooling"),
@@ -198,7 +207,11 @@ fn dinov2(spec: &VitSpec) -> Vec<String> {
     let pool = matches!(spec.pooling.pool, Pool::Cls | Pool::Avg | Pool::ClsAvg);
     [
         plain(
-            &VitSpec { mlp: MlpSpec::plain(spec.mlp.hidden, Activation::Gelu), layer_scale: false, ..spec.clone() },
+            &VitSpec {
+                mlp: MlpSpec { norm: spec.mlp.norm, ..MlpSpec::plain(spec.mlp.hidden, Activation::Gelu) },
+                layer_scale: false,
+                ..spec.clone()
+            },
             &["class", "register"],
         ),
         unless(pool, POOLING),

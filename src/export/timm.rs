@@ -6,12 +6,13 @@
 use super::numbers::{decimal, decimals};
 use super::{ExportModel, Format, Layout, adapt, cannot, card, files, notes, readback, statistics};
 use crate::backbone::{
-    Description, FAMILIES, Header, Layer, OutputSpec, Part, Pool, PositionTable, Positions, Resampling, VitSpec,
+    Coordinates, Description, FAMILIES, Family, Header, Layer, OutputSpec, Part, Pool, PoolingSpec, PositionTable,
+    Resampling, TimmBeit, TimmEva, VitSpec,
 };
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
 use crate::error::Result;
-use crate::nn::Activation;
+use crate::nn::{Activation, Pairs};
 use crate::system::json::write_json;
 use candle_core::Tensor;
 use serde_json::{Value, json};
@@ -21,14 +22,15 @@ use std::path::Path;
 /// timm's format.
 pub struct Timm;
 
-/// Architectures to start from, for models that timm does not have: plain, with CLIP's epsilon, distilled, gated.
+/// Architectures to start from, for models that timm does not have: plain, with CLIP's epsilon, distilled, gated, and
+/// those of the class `Eva` by their epsilon.
 const STARTS: &[&str] = &[
     "vit_base_patch16_224",
     "vit_base_patch16_clip_224",
     "deit_base_distilled_patch16_224",
     "vit_giant_patch14_dinov2",
     "vit_small_patch16_dinov3_qkvb",
-    "vit_small_plus_patch16_dinov3_qkvb",
+    "eva02_tiny_patch14_224",
 ];
 
 impl Format for Timm {
@@ -108,9 +110,6 @@ fn adapted(mut model: ExportModel) -> candle_core::Result<ExportModel> {
     if !model.spec.norm_pre {
         adapt::with_patch_bias(&mut model)?;
     }
-    if model.spec.positions.table().is_none() {
-        adapt::with_layer_scale(&mut model)?;
-    }
     Ok(model)
 }
 
@@ -125,9 +124,15 @@ fn start(spec: &VitSpec) -> Option<VitSpec> {
 
 /// What timm would build from an architecture and the model's options.
 fn reading(spec: &VitSpec, architecture: &str) -> Option<VitSpec> {
-    let config = json!({ "architecture": architecture, "model_args": model_args(spec) });
-    let family = FAMILIES.iter().find(|family| family.recognises(&config))?;
+    let family = family(architecture)?;
+    let config = json!({ "architecture": architecture, "model_args": model_args(spec, family) });
     family.spec(&Description { config, preprocessor: Value::Null }, &Header::new()).ok()
+}
+
+/// The family of one of timm's architectures.
+fn family(architecture: &str) -> Option<&'static dyn Family> {
+    let config = json!({ "architecture": architecture });
+    FAMILIES.iter().copied().find(|family| family.recognises(&config))
 }
 
 /// Whether two architectures compute the same, but for the epsilon.
@@ -135,13 +140,15 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
     let bare = |spec: &VitSpec| VitSpec {
         architecture: String::new(),
         eps: 0.0,
-        positions: match spec.positions {
-            Positions::Rotary(rotary) => Positions::Rotary(rotary),
-            // How they are resampled plays no part once they are.
-            Positions::Table(table) => {
-                Positions::Table(PositionTable { resampling: Resampling::Bicubic, rounded: false, ..table })
+        positions: {
+            let mut positions = spec.positions;
+            if let Some(table) = positions.table_mut() {
+                // How they are resampled plays no part once they are.
+                *table = PositionTable { resampling: Resampling::Bicubic, rounded: false, ..*table };
             }
+            positions
         },
+        pooling: PoolingSpec { query: spec.pool_query(), ..spec.pooling },
         input: a.input,
         outputs: OutputSpec::default(),
         ..spec.clone()
@@ -149,28 +156,88 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
     bare(a) == bare(b)
 }
 
-/// Every option of timm's class.
-fn model_args(spec: &VitSpec) -> Value {
-    if let Positions::Rotary(rotary) = spec.positions {
-        return json!({
-            "img_size": spec.image_size,
-            "patch_size": spec.patch.size,
-            "embed_dim": spec.width,
-            "depth": spec.depth,
-            "num_heads": spec.attention.heads,
-            "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
-            "qkv_bias": spec.attention.qkv_bias,
-            "init_values": 1e-5,
-            "num_reg_tokens": spec.prefix.registers,
-            "rope_temperature": rotary.temperature,
-            "global_pool": if spec.pooling.pool == Pool::Avg { "avg" } else { "token" },
-        });
+/// Every option of the class that a family of timm is.
+fn model_args(spec: &VitSpec, family: &dyn Family) -> Value {
+    match family.name() {
+        name if name == TimmEva.name() => eva_args(spec),
+        name if name == TimmBeit.name() => beit_args(spec),
+        _ => vit_args(spec),
     }
-    let pool = match spec.pooling.pool {
+}
+
+fn pool_name(spec: &VitSpec) -> &'static str {
+    match spec.pooling.pool {
         Pool::Avg => "avg",
         Pool::Attention => "map",
         _ => "token",
-    };
+    }
+}
+
+/// Every option of timm's `Eva`.
+fn eva_args(spec: &VitSpec) -> Value {
+    let query = spec.pool_query();
+    let mut args = json!({
+        "img_size": spec.image_size,
+        "patch_size": spec.patch.size,
+        "embed_dim": spec.width,
+        "depth": spec.depth,
+        "num_heads": spec.attention.heads,
+        "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
+        "swiglu_mlp": spec.mlp.is_gated(),
+        "swiglu_align_to": 0,
+        "scale_mlp": spec.mlp.norm,
+        "scale_attn_inner": spec.attention.norm,
+        "attn_type": if spec.attention.key_bias { "rope" } else { "eva" },
+        "qkv_fused": true,
+        "qkv_bias": spec.attention.qkv_bias,
+        "init_values": if spec.layer_scale { json!(1e-5) } else { Value::Null },
+        "class_token": spec.prefix.class,
+        "num_reg_tokens": spec.prefix.registers,
+        "no_embed_class": spec.positions.prefix() == 0 && spec.prefix_tokens() > 0,
+        "use_abs_pos_emb": spec.positions.table().is_some(),
+        "use_rot_pos_emb": spec.positions.rotary().is_some(),
+        "use_pre_transformer_norm": spec.norm_pre,
+        "use_post_transformer_norm": spec.pooling.norm,
+        "use_fc_norm": spec.pooling.fc_norm,
+        "global_pool": pool_name(spec),
+        "attn_pool_num_heads": query.map(|query| query.heads),
+        "attn_pool_mlp_ratio": query.map(|query| ratio(query.hidden, spec.width)),
+    });
+    if let Some(rotary) = spec.positions.rotary() {
+        let (kind, first, stretched_to, x_first) = match rotary.coordinates {
+            Coordinates::Centres => ("dinov3", 0.0, None, false),
+            Coordinates::Numbers { first, stretched_to, x_first } => ("cat", first, stretched_to, x_first),
+        };
+        args["rope_type"] = json!(kind);
+        args["rope_grid_offset"] = json!(first);
+        args["rope_grid_indexing"] = json!(if x_first { "xy" } else { "ij" });
+        args["ref_feat_shape"] = json!(stretched_to.map(|side| [side, side]));
+        args["rope_temperature"] = json!(rotary.temperature);
+        args["rope_rotate_half"] = json!(rotary.pairs == Pairs::Halves);
+    }
+    args
+}
+
+/// Every option of timm's `Beit`.
+fn beit_args(spec: &VitSpec) -> Value {
+    json!({
+        "img_size": spec.image_size,
+        "patch_size": spec.patch.size,
+        "embed_dim": spec.width,
+        "depth": spec.depth,
+        "num_heads": spec.attention.heads,
+        "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
+        "qkv_bias": spec.attention.qkv_bias,
+        "init_values": if spec.layer_scale { json!(1e-5) } else { Value::Null },
+        "use_abs_pos_emb": false,
+        "use_rel_pos_bias": true,
+        "use_fc_norm": spec.pooling.fc_norm,
+        "global_pool": pool_name(spec),
+    })
+}
+
+/// Every option of timm's `VisionTransformer`.
+fn vit_args(spec: &VitSpec) -> Value {
     let mut args = json!({
         "img_size": spec.image_size,
         "patch_size": spec.patch.size,
@@ -186,7 +253,7 @@ fn model_args(spec: &VitSpec) -> Value {
         "pre_norm": spec.norm_pre,
         "final_norm": spec.pooling.norm || spec.pooling.fc_norm,
         "fc_norm": spec.pooling.fc_norm,
-        "global_pool": pool,
+        "global_pool": pool_name(spec),
     });
     if let Some(activation) = spec.mlp.activation() {
         args["act_layer"] = json!(match activation {
@@ -213,7 +280,7 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
         ResizeMode::Letterbox => ("border", 1.0),
         ResizeMode::Crop => ("center", geometry.crop_pct),
     };
-    let args = model_args(&model.spec);
+    let args = family(architecture).map_or(Value::Null, |family| model_args(&model.spec, family));
     json!({
         "architecture": architecture,
         "num_classes": model.classes.len(),
@@ -242,16 +309,26 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
     })
 }
 
+/// By these names the forms that the options of [`eva_args`] and [`beit_args`] ask for are told from others.
+fn eva_names(spec: &VitSpec) -> Header {
+    let names = [
+        (!spec.attention.key_bias, "attn.q_bias"),
+        (spec.layer_scale, "gamma_1"),
+        (spec.layer_scale, "gamma_2"),
+        (spec.mlp.is_gated() && spec.mlp.norm, "mlp.fc1_g.weight"),
+    ];
+    let named = |block| {
+        names.iter().filter(|(stored, _)| *stored).map(move |(_, name)| (format!("blocks.{block}.{name}"), Vec::new()))
+    };
+    (0..spec.depth).flat_map(named).collect()
+}
+
 /// The tensors by the names of the class that `architecture` is of.
 fn parameters(model: &ExportModel, architecture: &str) -> Result<BTreeMap<String, Tensor>> {
-    let config = json!({ "architecture": architecture });
-    let mut header = Header::new();
-    if model.spec.mlp.is_gated() {
-        // By this a gated MLP in two matrices is told from a packed one, which other classes have.
-        header.extend((0..model.spec.depth).map(|block| (format!("blocks.{block}.mlp.fc1_g.weight"), Vec::new())));
-    }
     let mut tensors = BTreeMap::new();
-    for family in FAMILIES.iter().filter(|family| family.recognises(&config)).take(1) {
+    if let Some(family) = family(architecture) {
+        let separate = [TimmEva.name(), TimmBeit.name()].contains(&family.name());
+        let header = if separate { eva_names(&model.spec) } else { Header::new() };
         for (name, param) in model.params.iter() {
             let Ok(name) = name.parse() else { continue };
             let mapping = family.mapping(name, &header);

@@ -4,8 +4,10 @@
 
 use super::attention_kernel::{AttentionKernel, causal_mask, composed_attention, composed_weights, unpacked};
 use super::dropout::Mode;
+use super::layer_norm::LayerNorm;
 use super::linear::Linear;
 use super::lora::{AdaptedLinear, Adapter};
+use super::relative::RelativeBias;
 use super::rotary::Rotary;
 use crate::kernels::run;
 use candle_core::backprop::GradStore;
@@ -19,12 +21,16 @@ pub struct Attention {
     heads: usize,
     causal: bool,
     rotary: Option<Rotary>,
+    /// Added to the scores.
+    relative: Option<RelativeBias>,
+    /// Before the last projection.
+    proj_norm: Option<LayerNorm>,
 }
 
 impl Attention {
     /// A layer over existing projections; `heads` divides the width.
     pub fn new(qkv: Linear, proj: Linear, heads: usize) -> Self {
-        Self { qkv: qkv.into(), proj: proj.into(), heads, causal: false, rotary: None }
+        Self { qkv: qkv.into(), proj: proj.into(), heads, causal: false, rotary: None, relative: None, proj_norm: None }
     }
 
     /// Whether a token sees only itself and those before it, as in text towers.
@@ -41,6 +47,20 @@ impl Attention {
         self
     }
 
+    /// Adds to the scores by where tokens lie to each other.
+    #[must_use]
+    pub fn relative(mut self, bias: Option<RelativeBias>) -> Self {
+        self.relative = bias;
+        self
+    }
+
+    /// Normalises what was attended before it is projected.
+    #[must_use]
+    pub fn norm(mut self, norm: Option<LayerNorm>) -> Self {
+        self.proj_norm = norm;
+        self
+    }
+
     /// Adds adapters to its projections.
     pub fn adapt(&mut self, qkv: Option<Adapter>, proj: Option<Adapter>) {
         self.qkv.adapt(qkv);
@@ -53,12 +73,59 @@ impl Attention {
     /// When the width is not C.
     pub fn forward(&self, x: &Tensor, queries: usize, mode: Mode<'_>) -> Result<Tensor> {
         let qkv = self.queries_keys_values(x, mode)?;
-        let attended = if queries == x.dim(1)? {
+        let attended = if queries == x.dim(1)? && self.relative.is_none() {
             run(&AttentionKernel::of(&qkv, self.heads, self.causal)?, [&qkv])?
         } else {
-            composed_attention(&qkv, self.heads, queries, self.causal)?
+            composed_attention(&qkv, self.heads, queries, self.mask(&qkv, queries)?.as_ref())?
         };
-        self.proj.forward(&attended, mode)
+        match &self.proj_norm {
+            Some(norm) => self.proj.forward(&norm.forward(&attended)?, mode),
+            None => self.proj.forward(&attended, mode),
+        }
+    }
+
+    /// What is added to the scores of the first `queries` tokens, as a graph: (queries, T) or (heads, queries, T).
+    fn mask(&self, qkv: &Tensor, queries: usize) -> Result<Option<Tensor>> {
+        match &self.relative {
+            Some(bias) => Ok(Some(bias.tensor()?.narrow(1, 0, queries)?.to_dtype(qkv.dtype())?)),
+            None => self.causal.then(|| causal_mask(qkv, queries)).transpose(),
+        }
+    }
+
+    /// The values that the softmax is computed of, laid out as `sizes` tells, to the attended ones (B, queries, C).
+    ///
+    /// # Errors
+    /// When the slices do not fit.
+    pub fn attend_values(&self, sizes: &AttentionKernel, qkv: &[f32], attended: &mut [f32]) -> Result<()> {
+        let bias = self.relative.as_ref().map(RelativeBias::values).transpose()?;
+        sizes.forward_values(qkv, bias.as_deref(), attended)
+    }
+
+    /// [`Attention::attend_values`] backward: the gradient of `qkv` to `dqkv`; that of a trainable bias is left in `store`.
+    ///
+    /// # Errors
+    /// When the slices do not fit.
+    pub fn attend_backward(
+        &self,
+        sizes: &AttentionKernel,
+        qkv: &[f32],
+        dattended: &[f32],
+        dqkv: &mut [f32],
+        store: &mut GradStore,
+    ) -> Result<()> {
+        let Some(relative) = &self.relative else {
+            return sizes.backward_values((qkv, None), dattended, dqkv, None);
+        };
+        let bias = relative.values()?;
+        let mut dbias = vec![0.0; if relative.trainable() { bias.len() } else { 0 }];
+        let wanted = relative.trainable().then_some(&mut *dbias);
+        sizes.backward_values((qkv, Some(&bias)), dattended, dqkv, wanted)?;
+        relative.backward(&dbias, store)
+    }
+
+    /// Whether what is added to the scores is trained.
+    pub fn relative_trainable(&self) -> bool {
+        self.relative.as_ref().is_some_and(RelativeBias::trainable)
     }
 
     /// x (B, T, C) to what the softmax is computed of, packed (B, T, 3C).
@@ -73,6 +140,11 @@ impl Attention {
     /// The projection of queries, keys and values.
     pub fn qkv(&self) -> &AdaptedLinear {
         &self.qkv
+    }
+
+    /// The norm before the projection of the result.
+    pub fn proj_norm(&self) -> Option<&LayerNorm> {
+        self.proj_norm.as_ref()
     }
 
     /// The projection of the result.
@@ -162,11 +234,12 @@ impl Attention {
     /// When the width is not C.
     pub fn mean_weights(&self, x: &Tensor) -> Result<Tensor> {
         let qkv = self.queries_keys_values(x, Mode::Eval)?.detach();
-        let mask = if self.causal { Some(causal_mask(&qkv, qkv.dim(1)?)?) } else { None };
+        let mask = self.mask(&qkv, qkv.dim(1)?)?.map(|mask| mask.detach());
         let [q, k, _] = unpacked(&qkv, self.heads)?;
         let of_head = |head: usize| {
             let (q, k) = (q.narrow(1, head, 1)?.squeeze(1)?, k.narrow(1, head, 1)?.squeeze(1)?);
-            composed_weights(&q.contiguous()?, &k.contiguous()?, mask.as_ref())
+            let mask = mask.as_ref().map(|mask| if mask.rank() == 3 { mask.get(head) } else { Ok(mask.clone()) });
+            composed_weights(&q.contiguous()?, &k.contiguous()?, mask.transpose()?.as_ref())
         };
         let sum = (1..self.heads).try_fold(of_head(0)?, |sum, head| sum + of_head(head)?)?;
         sum * (1.0 / self.heads as f64)

@@ -117,10 +117,10 @@ impl AttentionKernel {
         if self.causal { rows.end } else { self.tokens }
     }
 
-    /// softmax(q kᵀ / √d) of some rows over the tokens they see, into `weights`, which it returns as a matrix.
+    /// softmax(q kᵀ / √d + bias) of some rows over the tokens they see, into `weights`, which it returns as a matrix.
     fn weights<'w>(
         &self,
-        qkv: &[f32],
+        (qkv, bias): (&[f32], Option<&[f32]>),
         [q, k, _]: [Strided; 3],
         rows: Range<usize>,
         weights: &'w mut [f32],
@@ -134,6 +134,12 @@ impl AttentionKernel {
             || {
                 // A loop: `for_each` would be called, not inlined, and so compiled for the baseline.
                 for (row, token) in weights.chunks_exact_mut(tokens).zip(rows) {
+                    if let Some(bias) = bias {
+                        let bias = &bias[token * self.tokens..][..tokens];
+                        for (score, bias) in row.iter_mut().zip(bias) {
+                            *score += bias;
+                        }
+                    }
                     let (seen, hidden) = row.split_at_mut(if self.causal { token + 1 } else { tokens });
                     softmax_row(seen);
                     hidden.fill(0.0);
@@ -153,29 +159,42 @@ impl AttentionKernel {
         Strided { offset: image * self.queries * width + head * self.head_dim, stride: width }
     }
 
-    /// The attended values (B, queries, C) to `out`.
+    /// What is added to the scores of a head, of what is added to those of all (heads, T, T).
+    fn of_head(&self, head: usize) -> Range<usize> {
+        let pairs = self.tokens * self.tokens;
+        head * pairs..(head + 1) * pairs
+    }
+
+    /// The attended values (B, queries, C) to `out`. `bias` (heads, T, T) is added to the scores.
     ///
     /// # Errors
     /// When the slices do not fit.
-    pub fn forward_values(&self, qkv: &[f32], out: &mut [f32]) -> Result<()> {
+    pub fn forward_values(&self, qkv: &[f32], bias: Option<&[f32]>, out: &mut [f32]) -> Result<()> {
         let mut weights = self.tile();
         for (image, head, rows) in self.tiles() {
             let places = self.places(image, head);
             let to = self.output(image, head);
             let first = to.offset + rows.start * to.stride;
             let values = self.rows(qkv, places[2], 0..self.seen(&rows));
-            let weights = self.weights(qkv, places, rows, &mut weights)?;
+            let bias = bias.map(|bias| &bias[self.of_head(head)]);
+            let weights = self.weights((qkv, bias), places, rows, &mut weights)?;
             matmul(weights, values, 1.0, 0.0, &mut out[first..], to.stride)?;
         }
         Ok(())
     }
 
     /// The gradient of q, k and v, laid out as they are, to `dqkv`. With p the weights: dv = pᵀ dy, dp = dy vᵀ,
-    /// ds = p (dp - Σ dp p), dq = ds k / √d, dk = dsᵀ q / √d.
+    /// ds = p (dp - Σ dp p), dq = ds k / √d, dk = dsᵀ q / √d. That of `bias` is Σ ds over the images, added to `dbias`.
     ///
     /// # Errors
     /// When the slices do not fit.
-    pub fn backward_values(&self, qkv: &[f32], dy: &[f32], dqkv: &mut [f32]) -> Result<()> {
+    pub fn backward_values(
+        &self,
+        (qkv, bias): (&[f32], Option<&[f32]>),
+        dy: &[f32],
+        dqkv: &mut [f32],
+        mut dbias: Option<&mut [f32]>,
+    ) -> Result<()> {
         let (mut p, mut ds, scale) = (self.tile(), self.tile(), self.scale());
         if self.causal {
             dqkv.fill(0.0); // the first tile does not reach all tokens
@@ -187,11 +206,19 @@ impl AttentionKernel {
             let dy = self.rows(dy, self.output(image, head), rows.clone());
             // Later tiles of a head add to what the first one has written.
             let beta = if rows.start == 0 { 0.0 } else { 1.0 };
-            let weights = self.weights(qkv, places, rows.clone(), &mut p)?;
+            let bias = bias.map(|bias| &bias[self.of_head(head)]);
+            let weights = self.weights((qkv, bias), places, rows.clone(), &mut p)?;
             matmul(weights.t(), dy, 1.0, beta, &mut dqkv[v.offset..], v.stride)?;
             let ds = &mut ds[..rows.len() * tokens];
             matmul(dy, values.t(), 1.0, 0.0, ds, tokens)?;
             softmax_rows_backward(ds, &p, tokens);
+            if let Some(dbias) = &mut dbias {
+                let dbias = &mut dbias[self.of_head(head)];
+                for (ds, token) in ds.chunks_exact(tokens).zip(rows.clone()) {
+                    let dbias = &mut dbias[token * self.tokens..][..tokens];
+                    dbias.iter_mut().zip(ds).for_each(|(sum, ds)| *sum += ds);
+                }
+            }
             let ds = Mat::new(ds, rows.len(), tokens);
             matmul(ds, keys, scale, 0.0, &mut dqkv[q.offset + rows.start * q.stride..], q.stride)?;
             matmul(ds.t(), self.rows(qkv, q, rows), scale, beta, &mut dqkv[k.offset..], k.stride)?;
@@ -231,13 +258,12 @@ pub(super) fn causal_mask(qkv: &Tensor, queries: usize) -> Result<Tensor> {
     mask.to_dtype(qkv.dtype())
 }
 
-/// Attention of the first `queries` tokens as a composition of differentiable operations.
-pub(super) fn composed_attention(qkv: &Tensor, heads: usize, queries: usize, causal: bool) -> Result<Tensor> {
+/// Attention of the first `queries` tokens as a composition of differentiable operations; `mask` is added to the scores.
+pub(super) fn composed_attention(qkv: &Tensor, heads: usize, queries: usize, mask: Option<&Tensor>) -> Result<Tensor> {
     let (batch, _, packed) = qkv.dims3()?;
     let [q, k, v] = unpacked(qkv, heads)?;
     let q = q.narrow(2, 0, queries)?;
-    let mask = if causal { Some(causal_mask(qkv, queries)?) } else { None };
-    composed_weights(&q, &k, mask.as_ref())?.matmul(&v)?.transpose(1, 2)?.reshape((batch, queries, packed / 3))
+    composed_weights(&q, &k, mask)?.matmul(&v)?.transpose(1, 2)?.reshape((batch, queries, packed / 3))
 }
 
 /// Packed (B, T, 3 · heads · d) to queries, keys and values, each (B, heads, T, d).
@@ -270,12 +296,12 @@ impl Operation<1> for AttentionKernel {
     }
 
     fn forward(&self, [qkv]: [&[f32]; 1], y: &mut [f32]) -> Result<()> {
-        self.forward_values(qkv, y)
+        self.forward_values(qkv, None, y)
     }
 
     fn backward(&self, [qkv]: [&[f32]; 1], _y: &[f32], dy: &[f32], _: [bool; 1]) -> Result<[Option<Vec<f32>>; 1]> {
         let mut dqkv = vec![0.0; self.values()];
-        self.backward_values(qkv, dy, &mut dqkv)?;
+        self.backward_values((qkv, None), dy, &mut dqkv, None)?;
         Ok([Some(dqkv)])
     }
 
@@ -295,7 +321,8 @@ impl Operation<1> for AttentionKernel {
     }
 
     fn composed(&self, [qkv]: [&Tensor; 1]) -> Result<Tensor> {
-        composed_attention(qkv, self.heads, self.queries, self.causal)
+        let mask = self.causal.then(|| causal_mask(qkv, self.queries)).transpose()?;
+        composed_attention(qkv, self.heads, self.queries, mask.as_ref())
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 1]) {
@@ -344,8 +371,8 @@ mod tests {
         let loss = (&expected * tensor(&dy, 4)).unwrap().sum_all().unwrap();
         let gradient = loss.backward().unwrap().remove(var.as_tensor()).unwrap();
         let (mut y, mut dqkv) = (vec![0.0; dy.len()], vec![f32::NAN; qkv.len()]);
-        sizes.forward_values(&qkv, &mut y).unwrap();
-        sizes.backward_values(&qkv, &dy, &mut dqkv).unwrap();
+        sizes.forward_values(&qkv, None, &mut y).unwrap();
+        sizes.backward_values((&qkv, None), &dy, &mut dqkv, None).unwrap();
         for (values, expected) in [(y, expected), (dqkv, gradient)] {
             for (value, expected) in values.iter().zip(expected.flatten_all().unwrap().to_vec1::<f64>().unwrap()) {
                 assert!((f64::from(*value) - expected).abs() < 1e-5, "{value} instead of {expected}");

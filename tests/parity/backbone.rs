@@ -3,7 +3,10 @@
 
 use crate::common::{Expected, assert_close, fixture};
 use candle_core::{DType, Device, Tensor};
-use vitadapt::backbone::{Backbone, FAMILIES, Header, Params, Pool, Source, TextEncoder, TextTower, Vit};
+use vitadapt::backbone::{
+    Backbone, FAMILIES, Header, Lora, Params, Pool, Readout, Source, TextEncoder, TextTower, Vit,
+};
+use vitadapt::config::{LoraTarget, VisualPromptSettings};
 use vitadapt::nn::{Criterion, Linear, Mode, Targets};
 use vitadapt::train::gradients::Gradients;
 
@@ -103,7 +106,7 @@ fn cases() -> Vec<String> {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     cases.sort();
-    assert!(cases.len() >= 38, "{cases:?}");
+    assert!(cases.len() >= 55, "{cases:?}");
     cases
 }
 
@@ -138,6 +141,67 @@ fn a_batch_equals_its_images_one_by_one() {
             assert_close(&case, &single, &batch.narrow(0, image, 1).unwrap(), 1e-5);
         }
     }
+}
+
+/// Adapters of all layers give what the weights merged with them give, on every architecture.
+#[test]
+fn adapters_are_their_merged_weights() {
+    for case in cases() {
+        let pixels = Expected::load(&format!("backbones/{case}/expected.safetensors")).get("pixels.native");
+        let Backbone { spec, mut params, .. } = load(&case, None);
+        let targets =
+            [LoraTarget::Q, LoraTarget::K, LoraTarget::V, LoraTarget::O, LoraTarget::Fc1, LoraTarget::Fc2].to_vec();
+        let lora = Lora { blocks: (0..spec.depth).collect(), targets, rank: 2, alpha: 4.0, dropout: 0.0 };
+        lora.insert(&mut params, 3).unwrap();
+        let wave = |shape: &[usize]| {
+            let values = (0..shape.iter().product()).map(|i: usize| 0.1 * (i as f32 * 1.7).sin()).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        for name in lora.names().iter().map(ToString::to_string).filter(|name| name.ends_with("lora_b")) {
+            let shape = params.tensor(name.as_str()).unwrap().dims().to_vec();
+            params.insert(name, wave(&shape));
+        }
+        let features = |vit: Vit| vit.features(&pixels, Mode::Eval).unwrap();
+        let plain = features(Vit::new(&spec, &load(&case, None).params, &[]).unwrap());
+        let adapted = features(Vit::new(&spec, &params, &[]).unwrap().adapted(&lora, &params).unwrap());
+        let merged = features(Vit::new(&spec, &lora.merged(&params).unwrap(), &[]).unwrap());
+        assert_close(&case, &adapted, &merged, BOUND);
+        let moved = (adapted - plain).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(moved > 1e-2, "{case}: the adapters change nothing");
+    }
+}
+
+/// Learnt tokens that join before the first block are further registers: patches keep their places, and attention
+/// roll-out leaves them out.
+#[test]
+fn prompts_of_rotary_towers_are_registers() {
+    let mut checked = 0;
+    for case in cases() {
+        let Backbone { spec, params, .. } = load(&case, None);
+        let unplaced = spec.positions.rotary().is_some() && (spec.positions.prefix() == 0 || spec.prefix.registers > 0);
+        if !unplaced || spec.norm_pre {
+            continue;
+        }
+        let pixels = Expected::load(&format!("backbones/{case}/expected.safetensors")).get("pixels.native");
+        let mut prompted = params.clone();
+        VisualPromptSettings { tokens: 3, deep: false }.insert(&spec, &mut prompted, 5).unwrap();
+        let prompts = prompted.tensor("blocks.0.prompt").unwrap().unsqueeze(0).unwrap();
+        let mut registered = params;
+        let registers = match registered.get("reg_token") {
+            Some(registers) => Tensor::cat(&[registers, prompts], 1).unwrap(),
+            None => prompts,
+        };
+        registered.insert("reg_token", registers);
+        let mut with_registers = spec.clone();
+        with_registers.prefix.registers += 3;
+        let by_prompts = Vit::new(&spec, &prompted, &[]).unwrap().rollout(Readout::POOL, &pixels).unwrap();
+        let by_registers =
+            Vit::new(&with_registers, &registered, &[]).unwrap().rollout(Readout::POOL, &pixels).unwrap();
+        assert_close(&format!("{case} features"), &by_prompts.features, &by_registers.features, BOUND);
+        assert_close(&format!("{case} shares"), &by_prompts.shares, &by_registers.shares, BOUND);
+        checked += 1;
+    }
+    assert!(checked >= 8, "{checked}");
 }
 
 #[test]

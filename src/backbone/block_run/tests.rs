@@ -6,12 +6,13 @@ use super::super::params::Params;
 use super::super::spec::{AttentionSpec, BlockSpec, MlpKind, MlpSpec};
 use super::*;
 use crate::config::LoraTarget;
-use crate::nn::{Activation, Noise, Pairs, Rotary};
+use crate::nn::{Activation, Noise, Pairs, RelativeBias, Rotary};
 use crate::rng::{Purpose, Stream};
 use candle_core::{Device, Var};
 
 const WIDTH: usize = 24;
 const HIDDEN: usize = 40;
+const ENTRIES: usize = 11;
 const SHAPE: (usize, usize, usize) = (3, 7, WIDTH);
 
 fn random(shape: &[usize], key: u64) -> Tensor {
@@ -28,6 +29,10 @@ struct Kind {
     gated: bool,
     causal: bool,
     rotary: bool,
+    /// With norms inside attention and MLP.
+    normed: bool,
+    /// With a table of relative positions, of which the last entry has none.
+    relative: bool,
     /// The dropout rate of adapters on all layers.
     adapted: Option<f64>,
 }
@@ -57,6 +62,13 @@ impl Kind {
         if self.scaled {
             shapes.extend([("ls1.gamma", vec![WIDTH]), ("ls2.gamma", vec![WIDTH])]);
         }
+        if self.normed {
+            shapes.extend([("attn.norm.weight", vec![WIDTH]), ("attn.norm.bias", vec![WIDTH])]);
+            shapes.extend([("mlp.norm.weight", vec![HIDDEN]), ("mlp.norm.bias", vec![HIDDEN])]);
+        }
+        if self.relative {
+            shapes.push(("attn.relative_position_bias_table", vec![ENTRIES, 3]));
+        }
         let named = |(name, shape)| (format!("blocks.0.{name}").parse().unwrap(), shape);
         let mut shapes: Vec<(ParamName, Vec<usize>)> = shapes.into_iter().map(named).collect();
         if let Some(lora) = self.lora() {
@@ -75,13 +87,18 @@ impl Kind {
         let spec = BlockSpec {
             width: WIDTH,
             eps: 1e-6,
-            attention: AttentionSpec { heads: 3, qkv_bias: true, key_bias: true },
+            attention: AttentionSpec { norm: self.normed, ..AttentionSpec::of(3) },
             causal: self.causal,
-            mlp: MlpSpec { hidden: HIDDEN, kind },
+            mlp: MlpSpec { hidden: HIDDEN, kind, norm: self.normed },
             layer_scale: self.scaled,
         };
         let rotary = self.rotary.then(|| Rotary::new(&angles, Pairs::Halves).unwrap());
-        let mut block = Block::new(&spec, params, 0, self.drop_path).unwrap().rotary(rotary);
+        let bias = self.relative.then(|| {
+            let index: Vec<u32> = (0..SHAPE.1 * SHAPE.1).map(|pair| (pair * 3 % (ENTRIES + 1)) as u32).collect();
+            let table = params.tensor("blocks.0.attn.relative_position_bias_table").unwrap();
+            RelativeBias::new(table, index.into(), SHAPE.1).unwrap()
+        });
+        let mut block = Block::new(&spec, params, 0, self.drop_path).unwrap().rotary(rotary).relative(bias);
         if let Some(lora) = self.lora() {
             block.adapt(&lora, params).unwrap();
         }
@@ -149,6 +166,34 @@ fn gated_causal_and_rotary_blocks_too() {
         check(Kind { causal: true, ..Kind::default() }, rows, &|_| true);
         check(Kind { rotary: true, ..Kind::default() }, rows, &|_| true);
         check(Kind { rotary: true, causal: true, gated: true, ..Kind::default() }, rows, &|name| name.contains("qkv"));
+    }
+}
+
+#[test]
+fn blocks_with_norms_inside_too() {
+    for rows in [SHAPE.1, 1, 2] {
+        for gated in [false, true] {
+            let kind = Kind { normed: true, gated, ..Kind::default() };
+            check(kind, rows, &|_| true);
+            check(kind, rows, &|_| false);
+            for part in ["attn.norm", "mlp.norm", "fc2", "proj", "norm1", "qkv", "fc1"] {
+                check(kind, rows, &|name| name.contains(part));
+            }
+            let adapted = Kind { adapted: Some(0.3), scaled: true, rotary: true, drop_path: 0.5, ..kind };
+            check(adapted, rows, &|name| name.contains("lora"));
+        }
+    }
+}
+
+#[test]
+fn blocks_with_relative_positions_too() {
+    for rows in [SHAPE.1, 1, 2] {
+        let kind = Kind { relative: true, ..Kind::default() };
+        check(kind, rows, &|_| true);
+        check(kind, rows, &|_| false);
+        check(kind, rows, &|name| name.contains("relative"));
+        check(kind, rows, &|name| name.contains("qkv"));
+        check(Kind { adapted: Some(0.3), scaled: true, ..kind }, rows, &|name| name.contains("lora"));
     }
 }
 

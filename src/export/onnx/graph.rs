@@ -2,10 +2,12 @@
 //!
 //! Operators are those of set 17; GELU, which came with 20, is spelt out.
 
+mod positions;
+
 use super::builder::Attribute::{Float, Int, Ints};
 use super::builder::{Builder, ValueName};
 use super::proto::GraphProto;
-use crate::backbone::{Layer, MlpKind, ParamName, Part, Positions, VisualPrompts, VitSpec};
+use crate::backbone::{Layer, MlpKind, ParamName, Part, VisualPrompts, VitSpec};
 use crate::config::FeatureChoice;
 use crate::export::ExportModel;
 use crate::nn::SHORTEST;
@@ -161,6 +163,7 @@ impl Writer<'_> {
         let normed = self.norm(&x, at(Layer::Norm2.weight()))?;
         let hidden = self.linear(&normed, at(Layer::Fc1.weight()))?;
         let hidden = self.activated(&hidden);
+        let hidden = if self.spec.mlp.norm { self.norm(&hidden, at(Layer::MlpNorm.weight()))? } else { hidden };
         let hidden = self.linear(&hidden, at(Layer::Fc2.weight()))?;
         let branch = self.scaled(&hidden, at(Layer::Scale2.part(Part::Gamma)))?;
         Ok(self.graph.node("Add", &[&x, &branch], &[]))
@@ -171,39 +174,27 @@ impl Writer<'_> {
         let packed = self.linear(x, Layer::Qkv.weight().in_block(index))?;
         let parts = self.graph.split_last(&packed, 3);
         let (query, key) = (self.turned(&parts[0])?, self.turned(&parts[1])?);
-        let query = self.heads(&query, &[0, 2, 1, 3]);
-        let attended = self.attend(&query, &key, &parts[2]);
+        let heads = self.spec.attention.heads;
+        let query = self.heads(&query, heads, &[0, 2, 1, 3]);
+        let bias = self.relative(index)?;
+        let attended = self.attend((&query, heads, bias.as_deref()), &key, &parts[2]);
+        let normed = self.spec.attention.norm;
+        let attended = if normed { self.norm(&attended, Layer::ProjNorm.weight().in_block(index))? } else { attended };
         self.linear(&attended, Layer::Proj.weight().in_block(index))
     }
 
-    /// Queries or keys (N, T, d), turned by their positions where these are rotary.
-    fn turned(&mut self, x: &str) -> Result<ValueName> {
-        let Positions::Rotary(rotary) = &self.spec.positions else { return Ok(x.to_owned()) };
-        let prompts = VisualPrompts::of(self.spec, &self.model.params);
-        let (before, learnt) = prompts.as_ref().map_or(Ok((self.spec.prefix_tokens(), 0)), VisualPrompts::span)?;
-        let heads = self.spec.attention.heads;
+    /// softmax(q kᵀ / √e + bias) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).
+    pub(super) fn attend(&mut self, (query, heads, bias): (&str, usize, Option<&str>), keys: &str, values: &str) -> ValueName {
         let head_width = self.spec.width / heads;
-        let angles = rotary.angles(self.spec.grid(), before + learnt, head_width)?.transpose(0, 1)?; // (T, 1, e / 2)
-        let cos = self.graph.tensor("rotary.cos", &angles.cos()?)?;
-        let sin = self.graph.tensor("rotary.sin", &angles.sin()?)?;
-        let x = self.reshape(x, &[0, 0, heads as i64, head_width as i64]);
-        let halves = self.graph.split_last(&x, 2);
-        let mut product = |half: usize, factor: &str| self.graph.node("Mul", &[&halves[half], factor], &[]);
-        let [a_cos, b_sin, b_cos, a_sin] = [product(0, &cos), product(1, &sin), product(1, &cos), product(0, &sin)];
-        let first = self.graph.node("Sub", &[&a_cos, &b_sin], &[]);
-        let second = self.graph.node("Add", &[&b_cos, &a_sin], &[]);
-        let turned = self.graph.node("Concat", &[&first, &second], &[Int("axis", 3)]);
-        Ok(self.reshape(&turned, &[0, 0, self.spec.width as i64]))
-    }
-
-    /// softmax(q kᵀ / √e) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).
-    pub(super) fn attend(&mut self, query: &str, keys: &str, values: &str) -> ValueName {
-        let head_width = self.spec.width / self.spec.attention.heads;
-        let keys = self.heads(keys, &[0, 2, 3, 1]); // (N, heads, e, T)
-        let values = self.heads(values, &[0, 2, 1, 3]); // (N, heads, T, e)
+        let keys = self.heads(keys, heads, &[0, 2, 3, 1]); // (N, heads, e, T)
+        let values = self.heads(values, heads, &[0, 2, 1, 3]); // (N, heads, T, e)
         let scale = self.graph.scalar((head_width as f32).powf(-0.5));
         let query = self.graph.node("Mul", &[query, &scale], &[]);
         let scores = self.graph.node("MatMul", &[&query, &keys], &[]);
+        let scores = match bias {
+            Some(bias) => self.graph.node("Add", &[&scores, bias], &[]),
+            None => scores,
+        };
         let weights = self.graph.node("Softmax", &[&scores], &[Int("axis", -1)]);
         let attended = self.graph.node("MatMul", &[&weights, &values], &[]); // (N, heads, Q, e)
         let attended = self.graph.node("Transpose", &[&attended], &[Ints("perm", &[0, 2, 1, 3])]);
@@ -211,10 +202,8 @@ impl Writer<'_> {
     }
 
     /// (N, T, d) to (N, T, heads, e), then its axes in the order `axes`.
-    pub(super) fn heads(&mut self, x: &str, axes: &[i64]) -> ValueName {
-        let (heads, head_width) =
-            (self.spec.attention.heads as i64, (self.spec.width / self.spec.attention.heads) as i64);
-        let x = self.reshape(x, &[0, 0, heads, head_width]);
+    pub(super) fn heads(&mut self, x: &str, heads: usize, axes: &[i64]) -> ValueName {
+        let x = self.reshape(x, &[0, 0, heads as i64, (self.spec.width / heads) as i64]);
         self.graph.node("Transpose", &[&x], &[Ints("perm", axes)])
     }
 

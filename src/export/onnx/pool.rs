@@ -3,7 +3,7 @@
 use super::builder::Attribute::{Int, Ints};
 use super::builder::ValueName;
 use super::graph::Writer;
-use crate::backbone::{Layer, Pool};
+use crate::backbone::{Layer, Pool, PoolQuery};
 use crate::nn::pool::{Gem, LogSumExp, Stats, Top};
 use candle_core::Result;
 
@@ -106,15 +106,18 @@ impl Writer<'_> {
         Ok(self.reshape(&pooled, &[0, -1]))
     }
 
-    /// Attention of a learned query over the patches, then a residual MLP.
+    /// Attention of a learned query over the patches or all tokens, then a residual MLP.
     fn attention_pool(&mut self, tokens: &str) -> Result<ValueName> {
-        let patches = self.patches(tokens);
+        let Some(PoolQuery { heads, reads_prefix, .. }) = self.spec.pool_query() else {
+            candle_core::bail!("there is no query")
+        };
+        let read = if reads_prefix { tokens.to_owned() } else { self.patches(tokens) };
         let latent = self.parameter(Layer::PoolLatent.whole())?; // (1, 1, d)
         let query = self.linear(&latent, Layer::PoolQ.weight())?;
-        let query = self.heads(&query, &[0, 2, 1, 3]);
-        let packed = self.linear(&patches, Layer::PoolKv.weight())?;
+        let query = self.heads(&query, heads, &[0, 2, 1, 3]);
+        let packed = self.linear(&read, Layer::PoolKv.weight())?;
         let parts = self.graph.split_last(&packed, 2);
-        let attended = self.attend(&query, &parts[0], &parts[1]);
+        let attended = self.attend((&query, heads, None), &parts[0], &parts[1]);
         let attended = self.reshape(&attended, &[-1, self.spec.width as i64]);
         let pooled = self.linear(&attended, Layer::PoolProj.weight())?;
         let normed = self.norm(&pooled, Layer::PoolNorm.weight())?;

@@ -1,0 +1,129 @@
+//! What files of timm say about their models, whichever of timm's classes these are.
+
+use super::family::{Header, outputs};
+use super::options::{Config, SYMMETRIC};
+use super::spec::{OutputSpec, VitSpec};
+use crate::config::ResizeMode;
+use crate::data::transform::BackboneDefaults;
+use serde_json::Value;
+
+/// The architecture that a file describes.
+pub(super) fn described(
+    config: &Value,
+    header: &Header,
+    spec: impl Fn(&Model<'_>) -> Result<VitSpec, String>,
+) -> Result<VitSpec, String> {
+    // Older files have the fields of pretrained_cfg at the top level.
+    let pretrained = config.get("pretrained_cfg").unwrap_or(config);
+    let model = Model {
+        architecture: config["architecture"].as_str().unwrap_or_default(),
+        args: &config["model_args"],
+        pool: config["global_pool"].as_str().or_else(|| pretrained["global_pool"].as_str()),
+        image_size: pretrained["input_size"][1].as_u64().map(|side| side as usize),
+        tag: pretrained["tag"].as_str(),
+        gated: is_gated(header),
+    };
+    let outputs = OutputSpec { classes: outputs(header, "head.weight"), projection: 0 };
+    Ok(VitSpec { outputs, input: input(pretrained), ..spec(&model)? })
+}
+
+/// What a file says about its model.
+pub(super) struct Model<'a> {
+    /// The name of the architecture.
+    pub architecture: &'a str,
+    /// Arguments that differ from the architecture's.
+    pub args: &'a Value,
+    /// The pooling, if neither the arguments nor the architecture set it.
+    pub pool: Option<&'a str>,
+    /// Side of the images of these weights, if the arguments do not set it.
+    pub image_size: Option<usize>,
+    /// The tag of these weights.
+    pub tag: Option<&'a str>,
+    /// Whether the weights are those of a packed `SwiGLU`, which no option of a file says: its class is given in Python.
+    pub gated: bool,
+}
+
+/// Whether the first product of the MLP has twice the outputs that the second one has inputs.
+fn is_gated(header: &Header) -> bool {
+    let first = outputs(header, "blocks.0.mlp.fc1.weight");
+    header.get("blocks.0.mlp.fc2.weight").is_some_and(|shape| shape.len() == 2 && first == 2 * shape[1] && first > 0)
+}
+
+impl Model<'_> {
+    /// Side of its images.
+    pub fn side(&self, args: &Args<'_>) -> Result<usize, String> {
+        match (self.args.get("img_size"), self.image_size) {
+            (None, Some(size)) => Ok(size),
+            _ => args.integer("img_size", 224),
+        }
+    }
+}
+
+/// The arguments of a model, where every key is optional.
+pub(super) struct Args<'a> {
+    /// Those of the file.
+    pub own: &'a Value,
+    /// Those of the architecture.
+    pub entry: &'static Value,
+}
+
+impl Args<'_> {
+    /// The value of an argument; one that the file sets to null is absent.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.own.get(key).or_else(|| self.entry.get(key)).filter(|value| !value.is_null())
+    }
+
+    /// The values that hold `key`, for reading it in one of its types.
+    fn holder(&self, key: &str) -> Config<'_> {
+        Config(if self.own.get(key).is_some() { self.own } else { self.entry })
+    }
+
+    /// A whole number, or a pair of equal ones.
+    pub fn integer(&self, key: &str, default: usize) -> Result<usize, String> {
+        self.holder(key).integer(key, default)
+    }
+
+    /// A number.
+    pub fn number(&self, key: &str, default: f64) -> f64 {
+        self.holder(key).number(key, default)
+    }
+
+    /// True or false.
+    pub fn flag(&self, key: &str, default: bool) -> bool {
+        self.holder(key).flag(key, default)
+    }
+
+    /// A text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_str()
+    }
+}
+
+/// Options that change the arithmetic without changing a tensor's name or shape must be known or refused.
+pub(super) fn refuse_unsupported(model_args: &Value, known: &[&str]) -> Result<(), String> {
+    let Some(values) = model_args.as_object() else { return Ok(()) };
+    if values.get("in_chans").and_then(Value::as_u64).is_some_and(|channels| channels != 3) {
+        return Err("only three input channels are supported (model_args.in_chans)".into());
+    }
+    match values.iter().find(|(key, value)| !known.contains(&key.as_str()) && **value != Value::Bool(false)) {
+        Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
+        None => Ok(()),
+    }
+}
+
+/// How the inputs of the weights were prepared.
+pub(super) fn input(pretrained: &Value) -> BackboneDefaults {
+    let values = Config(pretrained);
+    BackboneDefaults {
+        // timm's own defaults for vision transformers.
+        mean: values.triple("mean", SYMMETRIC.0),
+        std: values.triple("std", SYMMETRIC.1),
+        resize: match pretrained["crop_mode"].as_str() {
+            Some("squash") => ResizeMode::Squash,
+            Some("border") => ResizeMode::Letterbox,
+            _ => ResizeMode::Crop,
+        },
+        interpolation: values.interpolation(),
+        crop_pct: values.number("crop_pct", 0.9),
+    }
+}

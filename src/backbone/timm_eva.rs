@@ -1,0 +1,235 @@
+//! The timm format of what timm builds as its `Eva` class: EVA, EVA02, Perception Encoder, rope-ViT, `DINOv3`.
+//!
+//! Reference: timm's `eva.py`. A file names its architecture and stores only what differs from it, so `timm_eva.json` has
+//! the arguments of each, as written from timm itself by `tests/fixtures/make_timm_table.py`.
+
+use super::family::{Description, Family, Header};
+use super::mapping::WeightMapping;
+use super::name::{Layer, ParamName, Part};
+use super::options::SYMMETRIC;
+use super::positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling};
+use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
+use super::timm_args::{Args, Model, described, refuse_unsupported};
+use crate::config::ResizeMode;
+use crate::data::transform::{BackboneDefaults, Interpolation};
+use crate::nn::{Activation, Pairs};
+use serde_json::Value;
+use std::sync::LazyLock;
+
+/// timm's `Eva`.
+pub struct TimmEva;
+
+/// What each architecture passes to timm's class. Unreadable only if the file in this folder is.
+static TABLE: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("timm_eva.json")).unwrap_or_default());
+
+/// Whether an architecture is of this class.
+pub(super) fn knows(architecture: &str) -> bool {
+    TABLE["architectures"].get(architecture).is_some()
+}
+
+impl Family for TimmEva {
+    fn name(&self) -> &'static str {
+        "timm Eva (EVA02, PE, rope-ViT, DINOv3)"
+    }
+
+    fn recognises(&self, config: &Value) -> bool {
+        config["architecture"].as_str().is_some_and(knows)
+    }
+
+    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
+        described(&description.config, header, spec)
+    }
+
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        mapping(name, header, "")
+    }
+
+    fn ignores(&self, name: &str, _header: &Header) -> bool {
+        // What follows from the grid, in older files.
+        name.starts_with("rope.")
+    }
+}
+
+/// Where a parameter lies behind `prefix`, by the names that the file has.
+pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightMapping {
+    let Some(block) = name.block else { return WeightMapping::One(format!("{prefix}{name}")) };
+    let part = name.part.text();
+    let at = |theirs: &str| format!("{prefix}blocks.{block}.{theirs}");
+    let stored = |theirs: &str| header.contains_key(&at(theirs));
+    let one = |theirs: &str| WeightMapping::One(at(theirs));
+    let projections = ["q_proj", "k_proj", "v_proj"].map(|third| at(&format!("attn.{third}.{part}")));
+    match (name.layer, name.part) {
+        (Layer::Qkv, Part::Bias) if stored("attn.q_bias") => {
+            WeightMapping::NoKey([at("attn.q_bias"), at("attn.v_bias")])
+        }
+        (Layer::Qkv, Part::Bias) if stored("attn.q_proj.bias") && !stored("attn.k_proj.bias") => {
+            let [query, _, value] = projections;
+            WeightMapping::NoKey([query, value])
+        }
+        (Layer::Qkv, _) if stored("attn.q_proj.weight") => WeightMapping::Stack(projections.into()),
+        (Layer::Scale1, _) if stored("gamma_1") => one("gamma_1"),
+        (Layer::Scale2, _) if stored("gamma_2") => one("gamma_2"),
+        (Layer::Fc1, _) if stored("mlp.fc1_g.weight") => {
+            WeightMapping::Stack(["fc1_g", "fc1_x"].map(|half| at(&format!("mlp.{half}.{part}"))).into())
+        }
+        _ => WeightMapping::One(format!("{prefix}{name}")),
+    }
+}
+
+/// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
+pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
+    let entry = &TABLE["architectures"][model.architecture];
+    if let Some(reason) = entry["unsupported"].as_str() {
+        return Err(format!("architecture {:?} is not supported ({reason})", model.architecture));
+    }
+    refuse_unsupported(model.args, KNOWN)?;
+    let args = Args { own: model.args, entry };
+    let width = args.integer("embed_dim", 768)?;
+    let prefix = PrefixSpec {
+        class: args.flag("class_token", true),
+        distillation: false,
+        registers: args.integer("num_reg_tokens", 0)?,
+    };
+    let hidden = |key: &str, ratio: f64| (width as f64 * args.number(key, ratio)) as usize;
+    let gated = args.flag("swiglu_mlp", false);
+    let mlp = if gated {
+        MlpSpec::gated(hidden("mlp_ratio", 4.0).next_multiple_of(args.integer("swiglu_align_to", 0)?.max(1)))
+    } else {
+        MlpSpec::plain(hidden("mlp_ratio", 4.0), Activation::Gelu)
+    };
+    let heads = args.integer("num_heads", 12)?;
+    let attention = AttentionSpec {
+        qkv_bias: args.flag("qkv_bias", true),
+        // timm's other kind of attention has no bias of the keys.
+        key_bias: args.text("attn_type") == Some("rope"),
+        norm: args.flag("scale_attn_inner", false),
+        ..AttentionSpec::of(heads)
+    };
+    let pool = match args.text("global_pool").or(model.pool).unwrap_or("avg") {
+        // Saved without pooling, for its tokens: `model.pool` chooses one, else what fits.
+        "token" | "" if prefix.class => Pool::Cls,
+        "avg" | "" => Pool::Avg,
+        "map" => Pool::Attention,
+        other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
+    };
+    let fc_norm = args.flag("use_fc_norm", pool == Pool::Avg);
+    let norm_pre = args.flag("use_pre_transformer_norm", false);
+    let ratio = args.number("mlp_ratio", 4.0);
+    let query = (pool == Pool::Attention).then(|| {
+        Ok::<_, String>(PoolQuery {
+            heads: args.integer("attn_pool_num_heads", heads)?,
+            hidden: hidden("attn_pool_mlp_ratio", ratio),
+            reads_prefix: true,
+        })
+    });
+    let (mean, std) = SYMMETRIC;
+    Ok(VitSpec {
+        architecture: model.architecture.to_owned(),
+        width,
+        depth: args.integer("depth", 12)?,
+        image_size: model.side(&args)?,
+        patch: PatchSpec { size: args.integer("patch_size", 16)?, bias: !norm_pre },
+        prefix,
+        positions: positions(&args, prefix)?,
+        norm_pre,
+        eps: args.number("eps", 1e-6) as f32,
+        attention,
+        mlp: MlpSpec { norm: args.flag("scale_mlp", false), ..mlp },
+        layer_scale: args.get("init_values").is_some(),
+        pooling: PoolingSpec {
+            norm: args.flag("use_post_transformer_norm", !fc_norm),
+            fc_norm,
+            query: query.transpose()?,
+            ..PoolingSpec::of(pool)
+        },
+        outputs: OutputSpec::default(),
+        input: BackboneDefaults {
+            mean,
+            std,
+            resize: ResizeMode::Crop,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 0.9,
+        },
+    })
+}
+
+/// How tokens know where they lie.
+fn positions(args: &Args<'_>, prefix: PrefixSpec) -> Result<Positions, String> {
+    let table = args.flag("use_abs_pos_emb", true).then(|| PositionTable {
+        prefix: if args.flag("no_embed_class", false) { 0 } else { prefix.count() },
+        resampling: Resampling::BicubicAntialiased,
+        rounded: true,
+    });
+    let rotary = args.flag("use_rot_pos_emb", false).then(|| rotary(args)).transpose()?;
+    match (table, rotary) {
+        (Some(table), None) => Ok(Positions::Table(table)),
+        (None, Some(rotary)) => Ok(Positions::Rotary(rotary)),
+        (Some(table), Some(rotary)) => Ok(Positions::TableAndRotary(table, rotary)),
+        (None, None) => Err("a model without positions is not supported".into()),
+    }
+}
+
+fn rotary(args: &Args<'_>) -> Result<AxialRotary, String> {
+    let first = args.number("rope_grid_offset", 0.0);
+    let coordinates = match args.text("rope_type").unwrap_or("cat") {
+        "dinov3" if first == 0.0 => Coordinates::Centres,
+        "cat" => Coordinates::Numbers {
+            first,
+            stretched_to: args.get("ref_feat_shape").map(|_| args.integer("ref_feat_shape", 0)).transpose()?,
+            x_first: args.text("rope_grid_indexing") == Some("xy"),
+        },
+        other => return Err(format!("rope_type {other:?} with rope_grid_offset {first} is not supported")),
+    };
+    let pairs = if args.flag("rope_rotate_half", false) { Pairs::Halves } else { Pairs::Neighbours };
+    Ok(AxialRotary { temperature: args.number("rope_temperature", 1e4), coordinates, pairs })
+}
+
+/// The options of `model_args` whose effect is known here, or that only matter to training.
+const KNOWN: &[&str] = &[
+    "attn_drop_rate",
+    "attn_pool_mlp_ratio",
+    "attn_pool_num_heads",
+    "attn_type",
+    "class_token",
+    "depth",
+    "drop_path_rate",
+    "drop_rate",
+    "dynamic_img_size",
+    "embed_dim",
+    "global_pool",
+    "head_init_scale",
+    "img_size",
+    "in_chans",
+    "init_values",
+    "mlp_ratio",
+    "no_embed_class",
+    "num_classes",
+    "num_heads",
+    "num_reg_tokens",
+    "patch_drop_rate",
+    "patch_size",
+    "pos_drop_rate",
+    "pretrained",
+    "proj_drop_rate",
+    "qkv_bias",
+    "qkv_fused",
+    "ref_feat_shape",
+    "rope_grid_indexing",
+    "rope_grid_offset",
+    "rope_jitter_coords",
+    "rope_rescale_coords",
+    "rope_rotate_half",
+    "rope_shift_coords",
+    "rope_temperature",
+    "rope_type",
+    "scale_attn_inner",
+    "scale_mlp",
+    "swiglu_align_to",
+    "swiglu_mlp",
+    "use_abs_pos_emb",
+    "use_fc_norm",
+    "use_post_transformer_norm",
+    "use_pre_transformer_norm",
+    "use_rot_pos_emb",
+];
