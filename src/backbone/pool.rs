@@ -66,7 +66,9 @@ impl Pooling {
             Pool::ClsAvg => Kind::ClsAvg,
             Pool::Distilled => Kind::Distilled,
             Pool::Attention => {
-                let Some(query) = spec.pool_query() else { candle_core::bail!("the backbone has no attention pooling") };
+                let Some(query) = spec.pool_query() else {
+                    candle_core::bail!("the backbone has no attention pooling")
+                };
                 let skipped = if query.reads_prefix { 0 } else { spec.prefix_tokens() };
                 Kind::Attention(Box::new(attention_pool(spec, query, params)?), skipped)
             }
@@ -135,9 +137,7 @@ impl Pooling {
     /// When there are fewer tokens than the architecture has.
     pub(super) fn shares(&self, tokens: &Tensor) -> Result<Tensor> {
         let (looks, skipped) = match &self.kind {
-            Kind::Attention(attention, skipped) => {
-                (attention.weights(&patches(tokens, *skipped)?)?.mean(1)?, *skipped)
-            }
+            Kind::Attention(attention, skipped) => (attention.weights(&patches(tokens, *skipped)?)?.mean(1)?, *skipped),
             Kind::Patches(pool) if self.pool.is_added() => {
                 let given = pool.contributions(&patches(tokens, self.prefix)?)?.abs()?;
                 let shares = given.broadcast_div(&(given.sum_keepdim(1)? + f64::from(f32::MIN_POSITIVE))?)?;

@@ -184,7 +184,12 @@ impl Writer<'_> {
     }
 
     /// softmax(q kᵀ / √e + bias) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).
-    pub(super) fn attend(&mut self, (query, heads, bias): (&str, usize, Option<&str>), keys: &str, values: &str) -> ValueName {
+    pub(super) fn attend(
+        &mut self,
+        (query, heads, bias): (&str, usize, Option<&str>),
+        keys: &str,
+        values: &str,
+    ) -> ValueName {
         let head_width = self.spec.width / heads;
         let keys = self.heads(keys, heads, &[0, 2, 3, 1]); // (N, heads, e, T)
         let values = self.heads(values, heads, &[0, 2, 1, 3]); // (N, heads, T, e)
