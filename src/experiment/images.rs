@@ -12,7 +12,7 @@ use crate::data::kinds::ImageKinds;
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::features::Images;
-use crate::report::Console;
+use crate::report::{Console, plots};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,6 +65,15 @@ pub fn check_images_with(
     found.warnings.iter().for_each(|warning| console.warn(warning));
     // Likenesses are for a person to judge, so they are no warnings.
     found.look_alikes.iter().for_each(|found| console.info(format!("look at   {found}")));
+    let missing = plots::missing_letters(&dataset.classes);
+    if !missing.is_empty() {
+        let some: String = missing.iter().take(8).collect();
+        console.info(format!(
+            "no font of this system has {} letters of the class names ({some}): PNGs show their numbers, SVGs and pages the \
+             letters; a font such as Noto Sans mends it",
+            missing.len()
+        ));
+    }
     if !found.skipped.is_empty() {
         console.warn(format!("{} images cannot be used and are left out; see skipped.csv", found.skipped.len()));
     }

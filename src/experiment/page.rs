@@ -9,8 +9,9 @@ use crate::backbone::{Params, Readout};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::metrics::Evaluation;
+use crate::metrics::{Evaluation, Separation};
 use crate::report::html::{RunPage, save_run_page};
+use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, read_epochs};
 use crate::system::json::read_json;
 use candle_core::Tensor;
@@ -83,6 +84,7 @@ impl<'a> Page<'a> {
             settings: self.session.settings.clone(),
             epochs: read_epochs(self.folder),
             mistakes: evaluations.first().and_then(|main| self.mistakes(&main.split, mistakes, console)),
+            separation: evaluations.first().and_then(|main| self.separation(main)),
             evaluations,
             again: [Split::Test, Split::Val].into_iter().filter_map(|split| read_again(self.folder, split)).collect(),
             counts: Split::ALL.into_iter().map(counts).filter(|(_, counts)| counts.iter().any(|&n| n > 0)).collect(),
@@ -92,6 +94,17 @@ impl<'a> Page<'a> {
         let path = self.folder.join("report.html");
         save_run_page(&path, &page)?;
         Ok(path)
+    }
+}
+
+impl Page<'_> {
+    /// Of the predictions that the run has kept; none where they tell nothing.
+    fn separation(&self, evaluation: &Evaluation) -> Option<Separation> {
+        let inspection = evaluation.inspection.as_ref()?;
+        let found = Predictions::read(&self.folder.join(format!("predictions-{}.csv", evaluation.split))).ok()?;
+        let logits: Vec<f32> = found.rows.iter().flat_map(|row| row.logits.iter().copied()).collect();
+        let labels: Vec<usize> = found.rows.iter().map(|row| row.label).collect();
+        inspection.separation(&logits, &labels, &found.classes, evaluation.temperature).ok()?
     }
 }
 

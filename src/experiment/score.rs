@@ -225,6 +225,14 @@ pub fn write_scores(folder: &Path, dataset: &Dataset, scores: &[SplitScore]) -> 
         let title = format!("{name}: accuracy {}", percent(evaluation.accuracy));
         let picture = folder.join(format!("plots/confusion-{name}"));
         plots::save_confusion(&picture, &title, &dataset.classes, &evaluation.confusion)?;
+        if let Some(inspection) = &evaluation.inspection {
+            let (logits, labels) = (&scored.logits, &scored.labels);
+            let separation = inspection.separation(logits, labels, &dataset.classes, evaluation.temperature)?;
+            if let Some(separation) = separation {
+                let title = format!("{name}: scores of parts, and what any threshold would do");
+                plots::save_separation(&folder.join(format!("plots/inspection-{name}")), &title, &separation)?;
+            }
+        }
         // Probabilities that are not finite have no diagram.
         if let Some(reliability) = evaluation.reliability.as_ref().filter(|found| !found.before.is_empty()) {
             let title = format!("{name}, {} images: confidence and accuracy", evaluation.n);

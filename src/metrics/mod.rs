@@ -31,7 +31,7 @@ pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;
 pub use inspection::{
     Band, BandOutcome, Decision, Estimate, Inspection, Interval, OperatingPoint, Rate, RecallAtOverkill, RuleOutcome,
-    Rules, Threshold, ThresholdRule, good_classes,
+    Rules, Separation, Threshold, ThresholdRule, good_classes,
 };
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};

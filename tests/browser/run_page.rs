@@ -105,6 +105,7 @@ pub fn run_page(k: usize, n: usize) -> RunPage {
         again: Vec::new(),
         counts: ["train", "val", "test"].map(|split| (split.to_owned(), vec![10; k])).to_vec(),
         skipped: 2,
+        separation: None,
         mistakes: Some(mistakes(&classes, n)),
     }
 }

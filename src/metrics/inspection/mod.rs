@@ -9,9 +9,11 @@ mod choose;
 mod rate;
 mod report;
 mod resample;
+mod separation;
 
 pub use rate::{Estimate, Interval, Rate};
 pub use report::{BandOutcome, Inspection, OperatingPoint, RecallAtOverkill, RuleOutcome};
+pub use separation::Separation;
 
 use super::{Scores, softmax};
 use crate::config::{BandGoal, Costs, InspectionSettings, for_unknown_class};

@@ -3,6 +3,7 @@
 mod c_path;
 mod confusion;
 mod curves;
+mod fonts;
 mod labels;
 mod lines;
 mod lr_finder;
@@ -10,6 +11,7 @@ pub(in crate::report) mod palette;
 mod reliability;
 mod robustness;
 mod scatter;
+mod separation;
 mod sheet;
 mod smooth;
 pub(in crate::report) mod style;
@@ -31,8 +33,9 @@ use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{DrawingBackend, SVGBackend};
 
+use self::separation::Curve;
 use crate::error::{Error, Result};
-use crate::metrics::{Reliability, ReliabilityBin, Robustness};
+use crate::metrics::{Reliability, ReliabilityBin, Robustness, Separation};
 use crate::system::files::{create_folder, write_atomic};
 use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
@@ -113,6 +116,23 @@ pub fn save_reliability(stem: &Path, title: &str, temperature: f64, reliability:
     save(&reliability::ReliabilityPlot { title, temperature, reliability }, stem)
 }
 
+/// Draws how the scores of good and of defective parts are spread, with the thresholds, and the ROC and precision-recall
+/// curves to `stem`.png and `stem`.svg.
+///
+/// # Errors
+/// [`Error::Plot`] when a side has no parts or the drawing fails, [`Error::Io`] when a file cannot be written.
+pub fn save_separation(stem: &Path, title: &str, separation: &Separation) -> Result<()> {
+    if separation.good.is_empty() || separation.defective.is_empty() {
+        return Err(Error::Plot { path: stem.to_path_buf(), reason: "there are not parts of both kinds".into() });
+    }
+    save(&separation::SeparationPlot { title, separation }, stem)
+}
+
+/// The letters of some names that no font of this system has: a PNG shows their numbers instead.
+pub fn missing_letters(names: &[String]) -> Vec<char> {
+    fonts::missing(names)
+}
+
 /// Draws a contact sheet to the PNG file `path`.
 ///
 /// # Errors
@@ -170,6 +190,12 @@ pub(in crate::report) fn curve_svg(
     measure: Measure,
 ) -> Result<String, String> {
     to_svg(&curves::CurvePanel { curves: curves::Curves { title: "", epochs, best_epoch }, measure })
+}
+
+/// The parts of the picture of [`save_separation`] as SVG texts: the histogram, then the curves.
+pub(in crate::report) fn separation_svgs(separation: &Separation) -> Result<[String; 3], String> {
+    let curve = |curve| to_svg(&separation::CurvePanel(separation, curve));
+    Ok([to_svg(&separation::HistogramPanel(separation))?, curve(Curve::Roc)?, curve(Curve::PrecisionRecall)?])
 }
 
 /// The picture of [`save_robustness`] as SVG text.

@@ -4,8 +4,11 @@
 //! lines and words. It also sets text higher than the SVG backend does for the same anchor.
 
 use plotters::backend::BitMapBackend;
-use plotters::style::{FontDesc, TextStyle};
+use plotters::style::text_anchor::{HPos, Pos};
+use plotters::style::{FontDesc, FontFamily, TextStyle};
 use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
+
+use super::fonts;
 
 /// Pixels drawn for each pixel of the picture, in each direction.
 const SCALE: u32 = 2;
@@ -128,10 +131,34 @@ impl<'a> DrawingBackend for Smooth<'a> {
 
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, place: BackendCoord) -> DrawnBitmap<'a> {
         let size = style.size() * f64::from(SCALE);
-        let font = FontDesc::new(style.family(), size, style.style()).transform(style.transform());
-        let large = TextStyle { font, color: style.color(), pos: style.anchor() };
         let (x, y) = enlarged(place);
-        let (right, down) = style.transform().transform(0, (BASELINE * size).round() as i32);
-        self.0.draw_text(text, &large, (x + right, y + down))
+        let down = (BASELINE * size).round() as i32;
+        let mut draw = |family, text: &str, pos, along: i32| {
+            let font = FontDesc::new(family, size, style.style()).transform(style.transform());
+            let large = TextStyle { font, color: style.color(), pos };
+            let (right, down) = style.transform().transform(along, down);
+            self.0.draw_text(text, &large, (x + right, y + down))
+        };
+        if fonts::is_plain(text) {
+            return draw(style.family(), text, style.anchor(), 0);
+        }
+        let pieces = fonts::pieces(text);
+        let width = |(family, text): &(&'static str, String)| {
+            let font = FontDesc::new(FontFamily::Name(family), size, style.style());
+            font.box_size(text).map_or(0, |(width, _)| width as i32)
+        };
+        let widths: Vec<i32> = pieces.iter().map(width).collect();
+        let all: i32 = widths.iter().sum();
+        let mut along = match style.anchor().h_pos {
+            HPos::Left => 0,
+            HPos::Center => -all / 2,
+            HPos::Right => -all,
+        };
+        for ((family, text), width) in pieces.iter().zip(widths) {
+            let pos = Pos { h_pos: HPos::Left, ..style.anchor() };
+            draw(FontFamily::Name(family), text, pos, along)?;
+            along += width;
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,8 @@ use plotters::style::{
     Color, FontFamily, FontStyle, FontTransform, IntoFont, RGBColor, TextStyle, register_font as register,
 };
 
+use super::fonts;
+
 /// Background.
 pub(in crate::report) const PAPER: RGBColor = RGBColor(255, 255, 255);
 /// Text and axes.
@@ -27,20 +29,17 @@ pub(super) const LABEL: f64 = 28.0;
 /// Height of tick labels.
 pub(super) const TICK: f64 = 24.0;
 
-/// The name the SVG carries; the PNG is drawn with the font registered under it.
-const FONT: &str = "DejaVu Sans, sans-serif";
-static FONT_FILE: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans.ttf");
-
 /// Makes the built-in font known to the drawing library, once.
 pub(super) fn register_font() -> Result<(), String> {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
-    let registered = *REGISTERED.get_or_init(|| register(FONT, FontStyle::Normal, FONT_FILE).is_ok());
+    let registered =
+        *REGISTERED.get_or_init(|| register(fonts::BUILT_IN, FontStyle::Normal, fonts::BUILT_IN_FILE).is_ok());
     if registered { Ok(()) } else { Err("the built-in font is damaged".into()) }
 }
 
 /// Text of a height in pixels, anchored at a point of its own box.
 pub(super) fn text(size: f64, color: RGBColor, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    let font = (FontFamily::Name(FONT), size).into_font();
+    let font = (FontFamily::Name(fonts::BUILT_IN), size).into_font();
     TextStyle { font, color: color.to_backend_color(), pos: Pos::new(horizontal, vertical) }
 }
 
@@ -51,9 +50,14 @@ pub(super) fn upward(size: f64, color: RGBColor, horizontal: HPos, vertical: VPo
 
 /// The width of `content` in pixels.
 pub(super) fn width(content: &str, size: f64) -> i32 {
-    let font = (FontFamily::Name(FONT), size).into_font();
     // Without the font nothing is drawn at all, so its absence is reported there.
-    font.box_size(content).map_or(0, |(width, _)| width as i32)
+    let of = |family, text: &str| {
+        (FontFamily::Name(family), size).into_font().box_size(text).map_or(0, |(width, _)| width as i32)
+    };
+    if fonts::is_plain(content) {
+        return of(fonts::BUILT_IN, content);
+    }
+    fonts::pieces(content).iter().map(|(family, text)| of(family, text)).sum()
 }
 
 /// `content`, cut and closed with an ellipsis where it is wider than `most` pixels.

@@ -29,7 +29,7 @@ fn names(k: usize) -> Vec<String> {
 }
 
 /// Saves into a fresh folder, or into the one named by `VITADAPT_PLOTS` to look at, and returns the SVG.
-fn saved(name: &str, save: impl FnOnce(&Path) -> Result<()>) -> String {
+pub(super) fn saved(name: &str, save: impl FnOnce(&Path) -> Result<()>) -> String {
     let fresh = tempfile::tempdir().unwrap();
     let folder = std::env::var_os("VITADAPT_PLOTS").map_or(fresh.path().to_path_buf(), Into::into);
     save(&folder.join(name)).unwrap();

@@ -3,7 +3,7 @@
 use super::RunPage;
 use crate::report::html::markup::{Html, TableCell, facts, note, plot, table};
 use crate::report::inspection::{outcome_rows, ranking_rows};
-use crate::report::plots::reliability_svg;
+use crate::report::plots::{reliability_svg, separation_svgs};
 
 /// Escapes and overkill under each rule, when a good class is named.
 pub(super) fn operating_points(page: &RunPage) -> Html {
@@ -28,7 +28,22 @@ pub(super) fn operating_points(page: &RunPage) -> Html {
         let rows = ranking_rows(inspection);
         facts(&rows.iter().map(|(name, value)| (*name, Html::text(value))).collect::<Vec<_>>())
     };
-    [parts, table("numbers", &header, rows), ranking].into_iter().collect()
+    [parts, table("numbers", &header, rows), ranking, separation(page)].into_iter().collect()
+}
+
+/// How the scores are spread, and the curves of all thresholds.
+fn separation(page: &RunPage) -> Html {
+    let Some(separation) = &page.separation else { return Html::default() };
+    match separation_svgs(separation) {
+        Ok([histogram, roc, precision]) => {
+            let histogram = plot("scores of good and defective parts, with the thresholds", &histogram);
+            let curves: Html =
+                [plot("ROC curve", &roc), plot("precision against recall", &precision)].into_iter().collect();
+            let text = "Dashed: thresholds; dashed in the curves: what chance would do. Rings: what the thresholds do.";
+            Html::markup(format!("{histogram}{}<div class=\"pair\">{curves}</div>", note(text)))
+        }
+        Err(reason) => note(&format!("The scores cannot be drawn: {reason}")),
+    }
 }
 
 /// Confidence against accuracy, before and after calibration.

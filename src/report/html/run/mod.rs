@@ -15,7 +15,7 @@ use super::Page;
 use super::markup::{Html, section};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::metrics::{Evaluation, Robustness};
+use crate::metrics::{Evaluation, Robustness, Separation};
 use crate::report::{RunRecord, printable};
 use crate::system::files::write_atomic;
 use crate::train::progress::EpochRecord;
@@ -43,6 +43,8 @@ pub struct RunPage {
     pub skipped: usize,
     /// What the first of the evaluations got wrong.
     pub mistakes: Option<Mistakes>,
+    /// The scores of good and defective parts behind the first of the evaluations.
+    pub separation: Option<Separation>,
     /// Scores with flaws on the images, by split.
     pub robustness: Vec<Robustness>,
 }

@@ -1,0 +1,258 @@
+//! How the scores of good and defective parts are spread, with the thresholds, and what any threshold would do: ROC and
+//! precision-recall curves.
+
+use plotters::coord::Shift;
+use plotters::drawing::DrawingArea;
+use plotters::element::{Circle, Rectangle, Text};
+use plotters::prelude::DrawingBackend;
+use plotters::series::{DashedLineSeries, LineSeries};
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, RGBColor, ShapeStyle};
+
+use super::lines::{self, Axes};
+use super::style::{self, BLUE, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
+use super::{Drawn, Picture};
+use crate::metrics::Separation;
+use crate::report::printable;
+
+const SIZE: (u32, u32) = (1720, 1360);
+const HEADER: u32 = 130;
+/// Height of the histogram with the names of the thresholds above it.
+const ABOVE: u32 = 620;
+/// Height of the names of the thresholds.
+const NAMES: u32 = 50;
+/// Of a part by itself.
+const HISTOGRAM: (u32, u32) = (1000, 640);
+const CURVE: (u32, u32) = (860, 640);
+const KEY: u32 = 60;
+/// Bins on each side of a probability of one half, and the decades of odds that they cover.
+const BINS: i32 = 16;
+const DECADES: f64 = 4.0;
+
+/// What is drawn; there are parts of both sides.
+pub(super) struct SeparationPlot<'a> {
+    pub(super) title: &'a str,
+    pub(super) separation: &'a Separation,
+}
+
+impl Picture for SeparationPlot<'_> {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (header, below) = area.split_vertically(HEADER);
+        let width = SIZE.0 as i32;
+        let title = style::fit(&printable(self.title), TITLE, width - 80);
+        header.draw(&Text::new(title, (width / 2, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
+        draw_key(&header, (width / 2, 100), self.separation)?;
+        let (above, curves) = below.split_vertically(ABOVE);
+        draw_histogram(&above, self.separation)?;
+        let (left, right) = curves.split_horizontally(SIZE.0 / 2);
+        draw_curve(&left, self.separation, Curve::Roc)?;
+        draw_curve(&right, self.separation, Curve::PrecisionRecall)
+    }
+}
+
+/// One of the curves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Curve {
+    Roc,
+    PrecisionRecall,
+}
+
+/// The histogram by itself, for narrow places.
+pub(super) struct HistogramPanel<'a>(pub(super) &'a Separation);
+
+impl Picture for HistogramPanel<'_> {
+    fn size(&self) -> (u32, u32) {
+        HISTOGRAM
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let (key, panel) = area.split_vertically(KEY);
+        draw_key(&key, (HISTOGRAM.0 as i32 / 2, KEY as i32 / 2), self.0)?;
+        draw_histogram(&panel, self.0)
+    }
+}
+
+/// One of the curves by itself.
+pub(super) struct CurvePanel<'a>(pub(super) &'a Separation, pub(super) Curve);
+
+impl Picture for CurvePanel<'_> {
+    fn size(&self) -> (u32, u32) {
+        CURVE
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        draw_curve(area, self.0, self.1)
+    }
+}
+
+/// Decadic logarithm of the odds, within what is drawn: thresholds often lie near 0 or 1, where a plain axis shows nothing.
+fn place(score: f64) -> f64 {
+    (score / (1.0 - score)).log10().clamp(-DECADES, DECADES)
+}
+
+/// The probability at a place, for people.
+fn probability(place: f64) -> String {
+    let value = 1.0 / (1.0 + 10f64.powf(-place));
+    let decimals = (place.abs().round() as usize).max(1);
+    format!("{value:.decimals$}")
+}
+
+/// Share of the scores in each bin, in per cent.
+fn shares(scores: &[f64]) -> Vec<f64> {
+    let mut shares = vec![0.0; 2 * BINS as usize];
+    for &score in scores {
+        let bin = ((place(score) / DECADES + 1.0) * f64::from(BINS)) as usize;
+        shares[bin.min(2 * BINS as usize - 1)] += 100.0 / scores.len() as f64;
+    }
+    shares
+}
+
+/// The two sides by colour, with their numbers.
+fn draw_key<B: DrawingBackend>(area: &DrawingArea<B, Shift>, centre: (i32, i32), separation: &Separation) -> Drawn<B> {
+    const SAMPLE: i32 = 36;
+    const BETWEEN: i32 = 56;
+    let entries = [
+        (format!("{} good parts", separation.good.len()), BLUE),
+        (format!("{} defective parts", separation.defective.len()), VERMILION),
+    ];
+    let widths = entries.each_ref().map(|(name, _)| SAMPLE + 14 + style::width(name, LABEL));
+    let mut x = centre.0 - (widths.iter().sum::<i32>() + BETWEEN) / 2;
+    for ((name, color), width) in entries.into_iter().zip(widths) {
+        let corners = [(x, centre.1 - 12), (x + SAMPLE, centre.1 + 12)];
+        area.draw(&Rectangle::new(corners, color.mix(0.75).filled()))?;
+        let text = style::text(LABEL, INK, HPos::Left, VPos::Center);
+        area.draw(&Text::new(name, (x + SAMPLE + 14, centre.1), text))?;
+        x += width + BETWEEN;
+    }
+    Ok(())
+}
+
+fn draw_histogram<B: DrawingBackend>(area: &DrawingArea<B, Shift>, separation: &Separation) -> Drawn<B> {
+    let (names, panel) = area.split_vertically(NAMES);
+    let sides = [(shares(&separation.good), BLUE), (shares(&separation.defective), VERMILION)];
+    let most = sides.iter().flat_map(|(shares, _)| shares).copied().fold(1.0, f64::max);
+    let axes = Axes {
+        x: -DECADES..DECADES,
+        x_name: "probability of a defect, by its odds",
+        x_ticks: 9,
+        x_label: &|&place| probability(place),
+        y: 0.0..1.08 * most,
+        y_name: "share of its kind, %",
+    };
+    let mut chart = lines::draw_axes(&panel, &axes)?;
+    let step = DECADES / f64::from(BINS);
+    for (side, (shares, color)) in sides.iter().enumerate() {
+        let bar = |(bin, &share): (usize, &f64)| {
+            let left = -DECADES + step * (bin as f64 + 0.06 + 0.44 * side as f64);
+            Rectangle::new([(left, 0.0), (left + 0.42 * step, share)], color.mix(0.75).filled())
+        };
+        chart.draw_series(shares.iter().enumerate().filter(|(_, share)| **share > 0.0).map(bar))?;
+    }
+    let mut taken = 0;
+    for (name, threshold) in &separation.thresholds {
+        let x = place(*threshold);
+        chart.draw_series(DashedLineSeries::new([(x, 0.0), (x, axes.y.end)], 8, 8, GREY.stroke_width(3)))?;
+        let at = chart.backend_coord(&(x, axes.y.end)).0 - names.get_base_pixel().0;
+        let width = style::width(name, TICK);
+        // Names of thresholds that lie close together would cover each other: the first stands for them.
+        let (room, left) = (names.dim_in_pixel().0 as i32, (at - width / 2).max(taken));
+        if left <= at && left + width <= room {
+            area.draw(&Text::new(
+                name.as_str(),
+                (left, NAMES as i32 / 2),
+                style::text(TICK, GREY, HPos::Left, VPos::Center),
+            ))?;
+            taken = left + width + 20;
+        }
+    }
+    Ok(())
+}
+
+fn draw_curve<B: DrawingBackend>(area: &DrawingArea<B, Shift>, separation: &Separation, curve: Curve) -> Drawn<B> {
+    let (points, x_name, y_name) = match curve {
+        Curve::Roc => (separation.roc(), "good parts rejected, %", "defects found, %"),
+        Curve::PrecisionRecall => (separation.precision_recall(), "defects found, %", "defects among the rejected, %"),
+    };
+    let axes =
+        Axes { x: -1.5..101.5, x_name, x_ticks: 6, x_label: &|share| format!("{share:.0}"), y: 0.0..101.5, y_name };
+    let mut chart = lines::draw_axes(area, &axes)?;
+    let prevalence = separation.defective.len() as f64 / (separation.good.len() + separation.defective.len()) as f64;
+    // What chance does.
+    let chance = match curve {
+        Curve::Roc => [(0.0, 0.0), (100.0, 100.0)],
+        Curve::PrecisionRecall => [(0.0, 100.0 * prevalence), (100.0, 100.0 * prevalence)],
+    };
+    chart.draw_series(DashedLineSeries::new(chance, 8, 8, GREY.stroke_width(3)))?;
+    let percent = |(x, y): (f64, f64)| (100.0 * x, 100.0 * y);
+    chart.draw_series(LineSeries::new(points.into_iter().map(percent), INK.stroke_width(4)))?;
+    for (_, threshold) in &separation.thresholds {
+        let (rejected, found) = separation.at(*threshold);
+        let (goods, defects) = (separation.good.len() as f64 * rejected, separation.defective.len() as f64 * found);
+        let place = match curve {
+            Curve::Roc => (rejected, found),
+            Curve::PrecisionRecall if goods + defects > 0.0 => (found, defects / (goods + defects)),
+            Curve::PrecisionRecall => continue,
+        };
+        let disc =
+            |(radius, color): (i32, RGBColor)| Circle::new(percent(place), radius, ShapeStyle::from(color).filled());
+        chart.draw_series([(10, INK), (6, PAPER)].map(disc))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::InspectionSettings;
+    use crate::error::Error;
+    use crate::metrics::{Rules, Scores, evaluate};
+    use crate::report::plots::tests::saved;
+    use crate::report::plots::{save_separation, separation_svgs};
+
+    #[test]
+    fn scores_of_parts_of_any_spread() {
+        let classes = ["good", "scratch"].map(str::to_owned);
+        for (name, gap, n) in [("apart", 4.0, 200), ("close", 0.8, 90), ("few", 2.0, 5)] {
+            let logit = |i: usize| {
+                let spread =
+                    2.2 * ((i as f64 * 0.754_877).fract() - 0.5) + 2.2 * ((i as f64 * 0.569_840).fract() - 0.5);
+                if i % 3 == 0 { gap + spread } else { spread - gap }
+            };
+            let logits: Vec<f64> = (0..n).flat_map(|i| [0.0, logit(i)]).collect();
+            let labels: Vec<usize> = (0..n).map(|i| usize::from(i % 3 == 0)).collect();
+            let settings = InspectionSettings { good: vec!["good".into()], ..Default::default() };
+            let held_out = Scores::new(&logits, &labels, 2).unwrap();
+            let rules = Rules::choose(&settings, &classes, Some((&held_out, 1.0))).unwrap().unwrap();
+            let evaluation = evaluate("test", &logits, &labels, &classes, 1.0, &[]).unwrap();
+            let evaluation = evaluation.inspected(&logits, &labels, &classes, &[], &rules).unwrap();
+            let inspection = evaluation.inspection.unwrap();
+            let separation = inspection.separation(&logits, &labels, &classes, 1.0).unwrap().unwrap();
+            assert_eq!(separation.good.len() + separation.defective.len(), n);
+            // The area under the curve that is drawn is the number that is printed.
+            let area: f64 =
+                separation.roc().windows(2).map(|pair| (pair[1].0 - pair[0].0) * (pair[0].1 + pair[1].1) / 2.0).sum();
+            assert!((area - inspection.auroc.value.unwrap()).abs() < 1e-12);
+            let svg = saved(&format!("separation-{name}"), |stem| save_separation(stem, "test, parts", &separation));
+            for word in ["defective parts", "good parts rejected, %", "defects among the rejected, %", "no escapes"] {
+                assert!(svg.contains(word), "{word}");
+            }
+            assert!(separation_svgs(&separation).unwrap().iter().all(|svg| svg.starts_with("<svg")));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let nothing = Separation::default();
+        assert!(matches!(save_separation(&folder.path().join("x"), "", &nothing), Err(Error::Plot { .. })));
+    }
+
+    #[test]
+    fn every_score_has_a_place_and_a_share() {
+        let scores = [0.0, 1e-9, 0.001, 0.5, 0.9, 1.0 - 1e-12, 1.0];
+        assert!((shares(&scores).iter().sum::<f64>() - 100.0).abs() < 1e-9);
+        assert!(scores.iter().all(|&score| (-DECADES..=DECADES).contains(&place(score))));
+        let shown = [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0].map(probability);
+        assert_eq!(shown, ["0.0001", "0.001", "0.01", "0.1", "0.5", "0.9", "0.99", "0.999"]);
+    }
+}
