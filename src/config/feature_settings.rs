@@ -108,7 +108,7 @@ pub enum PoolChoice {
     Lse,
     /// The mean of the largest values, one of 64 patch tokens.
     Topk,
-    /// The generalised mean of the patch tokens (GeM, p = 3).
+    /// The generalised mean of the patch tokens (p = 3).
     Gem,
     /// The mean, the maximum and the standard deviation of the patch tokens, one after another: three times the width.
     Stats,

@@ -95,12 +95,11 @@ impl Maps {
             Some(head) => self.extractor.evidence(run.readout(), head, pixels, classes)?,
             None => None,
         };
-        let (kind, values) = match evidence {
-            Some(evidence) => (MapKind::Evidence, evidence),
-            None => {
-                let looks = self.extractor.rollout(run.readout(), pixels)?;
-                (MapKind::Hint, looks.into_iter().map(|look| look.shares).collect())
-            }
+        let (kind, values) = if let Some(evidence) = evidence {
+            (MapKind::Evidence, evidence)
+        } else {
+            let looks = self.extractor.rollout(run.readout(), pixels)?;
+            (MapKind::Hint, looks.into_iter().map(|look| look.shares).collect())
         };
         let first = self.drawn.fetch_add(images.len(), Ordering::Relaxed);
         let drawn = images.iter().zip(values).enumerate();

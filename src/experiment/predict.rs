@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// The error of an image for which the model gives no finite numbers.
 pub const NOT_FINITE: &str = "the model gives no finite numbers";
 
+/// The square of an image with the image's width and height, or why there is none.
+type Loaded = std::result::Result<(RgbImage, (u32, u32)), String>;
+
 /// What is said of one image; with an `error` in place of a label when the file cannot be used.
 #[derive(Debug, Serialize)]
 pub struct Prediction {
@@ -171,7 +174,7 @@ impl Predictor {
         let answers = self.answers(&batch)?;
         let mut located = self.located(paths, &loaded, &batch, &answers)?.into_iter();
         let mut answers = answers.into_iter();
-        let row = |(path, seen): (&PathBuf, &std::result::Result<(RgbImage, (u32, u32)), String>)| match seen {
+        let row = |(path, seen): (&PathBuf, &Loaded)| match seen {
             Ok(_) => answers.next().map_or_else(
                 || Prediction::of(path),
                 |answer| Prediction { located: located.next(), ..self.classified(path, &answer) },
@@ -182,13 +185,7 @@ impl Predictor {
     }
 
     /// Where the likeliest class of each image of a batch was found; nothing without maps.
-    fn located(
-        &self,
-        paths: &[PathBuf],
-        loaded: &[std::result::Result<(RgbImage, (u32, u32)), String>],
-        batch: &Batch,
-        answers: &[Answer],
-    ) -> Result<Vec<Located>> {
+    fn located(&self, paths: &[PathBuf], loaded: &[Loaded], batch: &Batch, answers: &[Answer]) -> Result<Vec<Located>> {
         let Some(maps) = self.maps.as_ref().filter(|_| !answers.is_empty()) else { return Ok(Vec::new()) };
         let seen = paths.iter().zip(loaded).filter_map(|(path, loaded)| {
             let (square, size) = loaded.as_ref().ok()?;

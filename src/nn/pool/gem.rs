@@ -1,4 +1,4 @@
-//! The generalised mean (GeM, Radenović et al. 2018).
+//! The generalised mean (`GeM`, Radenović et al. 2018).
 
 use super::TokenPool;
 use candle_core::{Result, Tensor};
