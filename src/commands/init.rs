@@ -51,7 +51,7 @@ pub fn run(args: &InitArgs, console: &Console) -> Result<()> {
         ];
         rows.extend(made.manifest.iter().map(|manifest| ("images listed in", manifest.display().to_string())));
         rows.extend(made.groups.map(|groups| ("groups", groups.to_string())));
-        rows.extend(made.good.iter().map(|good| ("good class", printable(good).to_string())));
+        rows.extend(made.good.iter().map(|good| ("good class", printable(good))));
         format!("{}\n\nnext:  {}", key_value_table(&rows), made.next)
     })
 }

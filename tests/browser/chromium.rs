@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 const LOG: &str = "stderr.log";
 /// For each answer; a cold start on a busy machine takes seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running browser with one page open; it ends with the value.
 pub struct Chromium {

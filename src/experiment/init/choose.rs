@@ -95,15 +95,14 @@ impl Choice {
         let side = survey.side.unwrap_or(224);
         let device = device::open(DeviceChoice::Auto)?;
         let rate = product_rate(&Workers::new(0, &device)?, &device)?;
-        let chosen = match &options.backbone {
-            Some(name) => CANDIDATES.iter().find(|candidate| candidate.name == name),
-            None => {
-                let online = online();
-                if !online {
-                    console.info("the hub does not answer or is switched off: a built-in backbone is taken");
-                }
-                Some(propose(online, side, images, rate))
+        let chosen = if let Some(name) = &options.backbone {
+            CANDIDATES.iter().find(|candidate| candidate.name == name)
+        } else {
+            let online = online();
+            if !online {
+                console.info("the hub does not answer or is switched off: a built-in backbone is taken");
             }
+            Some(propose(online, side, images, rate))
         };
         let size = chosen.and_then(|candidate| candidate.side(side, images, rate).or(candidate.sides.last().copied()));
         let image_size = options.image_size.or(size.map(|size| size as usize));

@@ -129,7 +129,7 @@ fn folders() -> Vec<PathBuf> {
 fn files(folders: &[PathBuf]) -> Vec<PathBuf> {
     let all = folders.iter().flat_map(|folder| WalkDir::new(folder).max_depth(6).into_iter().filter_map(Result::ok));
     let is_font = |path: &Path| {
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
         extension.is_some_and(|extension| extension == "ttf" || extension == "otf" || extension == "ttc")
     };
     let small = all.filter(|entry| is_font(entry.path()));

@@ -120,7 +120,7 @@ fn draw_key<B: DrawingBackend>(area: &DrawingArea<B, Shift>, centre: (i32, i32),
         (format!("{} defective parts", separation.defective.len()), VERMILION),
     ];
     let widths = entries.each_ref().map(|(name, _)| SAMPLE + 14 + style::width(name, LABEL));
-    let mut x = centre.0 - (widths.iter().sum::<i32>() + BETWEEN) / 2;
+    let mut x = centre.0 - i32::midpoint(widths.iter().sum(), BETWEEN);
     for ((name, color), width) in entries.into_iter().zip(widths) {
         let corners = [(x, centre.1 - 12), (x + SAMPLE, centre.1 + 12)];
         area.draw(&Rectangle::new(corners, color.mix(0.75).filled()))?;
@@ -220,7 +220,7 @@ mod tests {
             let logit = |i: usize| {
                 let spread =
                     2.2 * ((i as f64 * 0.754_877).fract() - 0.5) + 2.2 * ((i as f64 * 0.569_840).fract() - 0.5);
-                if i % 3 == 0 { gap + spread } else { spread - gap }
+                if i.is_multiple_of(3) { gap + spread } else { spread - gap }
             };
             let logits: Vec<f64> = (0..n).flat_map(|i| [0.0, logit(i)]).collect();
             let labels: Vec<usize> = (0..n).map(|i| usize::from(i % 3 == 0)).collect();
