@@ -365,7 +365,6 @@ mod tests {
         for (text, segment, role) in [
             ("cls_token", Segment::Embed, Role::Tower),
             ("patch_embed.proj.weight", Segment::Embed, Role::Tower),
-            ("norm_pre.bias", Segment::Embed, Role::Tower),
             ("blocks.12.attn.qkv.weight", Segment::Block(12), Role::Tower),
             ("blocks.0.ls2.gamma", Segment::Block(0), Role::Tower),
             ("blocks.1.attn.q.lora_a", Segment::Block(1), Role::Adapter),
