@@ -125,7 +125,7 @@ impl ConfigArgs {
         let says = |set: &&String| set.split_once('=').is_some_and(|(given, _)| given.trim() == key);
         match (value, self.set.iter().find(says)) {
             (Some(value), Some(set)) => Err(Error::usage_hint(
-                format!("--{flag} {value} and --set {set} are given both"),
+                format!("--{flag} {value} and --set {set} are both given"),
                 format!("--{flag} is short for --set {key}=…: leave one of them out"),
             )),
             _ => Ok(()),

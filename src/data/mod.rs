@@ -18,6 +18,7 @@ mod manifest;
 pub mod sampler;
 pub mod similar;
 mod split;
+mod storage;
 pub mod transform;
 
 pub use manifest::{SplitRow, manifest_columns, read_splits_csv, write_splits_csv};

@@ -205,9 +205,9 @@ mod tests {
         assert_eq!((lora.rank, &lora.blocks), (2, &BlockChoice::Last(1)));
         let refused = runs(&["strategy.rank=2"], &[Rung::Full], Repeats::Seeds(1)).unwrap_err();
         assert!(refused.to_string().contains("strategy.rank: belongs to strategy.kind = \"lora\" only"), "{refused}");
-        for (typo, meant) in [("train.epoch=2", "epochs"), ("strategy.rnk=2", "rank")] {
+        for (typo, meant) in [("train.epoch=2", "epochs?"), ("strategy.rnk=2", "rank?")] {
             let typo = runs(&[typo], &[Rung::Full, Rung::Lora], Repeats::Seeds(1)).unwrap_err();
-            assert!(typo.to_string().contains(&format!("did you mean {meant}?")), "{typo}");
+            assert!(typo.to_string().contains("did you mean") && typo.to_string().contains(meant), "{typo}");
         }
     }
 

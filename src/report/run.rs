@@ -246,7 +246,7 @@ impl RunRecord {
             ));
         }
         let value: serde_json::Value = read_json(&path)?;
-        let version = value["version"].as_str().unwrap_or("an unknown version").to_owned();
+        let version = value["version"].as_str().unwrap_or("of an unknown version").to_owned();
         let record = serde_json::from_value::<Self>(value).map_err(|error| error.to_string());
         record.and_then(|record| record.problem().map_or(Ok(record), Err)).map_err(|reason| {
             let hint = (version != env!("CARGO_PKG_VERSION"))

@@ -118,12 +118,13 @@ impl AdamW {
     /// When something of a parameter is missing, a moment has another shape than it, or holds what no update leaves.
     pub fn restore(&mut self, mut tensors: BTreeMap<String, Tensor>, updates: usize) -> Result<()> {
         for (name, moments) in &mut self.moments {
-            let (shape, device) = (moments.first()?.shape().clone(), moments.both.device().clone());
+            let (shape, device, dtype) =
+                (moments.first()?.shape().clone(), moments.both.device().clone(), moments.both.dtype());
             let mut saved = |kind: &str, shape: &Shape, dtype| take(&mut tensors, kind, name, (shape, dtype));
-            let (first, second) = (saved("first", &shape, DType::F32)?, saved("second", &shape, DType::F32)?);
+            let (first, second) = (saved("first", &shape, dtype)?, saved("second", &shape, dtype)?);
             let steps = saved("steps", &Shape::from(()), DType::U32)?.to_scalar()?;
             check_finite(&format!("first.{name}"), &first).map_err(Error::msg)?;
-            if !second.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| *value >= 0.0) {
+            if !second.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().all(|value| *value >= 0.0) {
                 candle_core::bail!("second.{name} has values that no mean of squares has");
             }
             if steps as usize > updates {

@@ -77,7 +77,7 @@ fn probes_adapters_and_prompts_have_pages_too() {
     }
     for run in ["probe", "lora", "visual"] {
         let mistakes = wrong(&workspace, run).len();
-        assert_eq!(page(&workspace, run).matches("where the model looked\"").count(), mistakes, "{run}");
+        assert_eq!(page(&workspace, run).matches("where the model found its answer\"").count(), mistakes, "{run}");
         assert!(page(&workspace, run).contains("<section id=\"confusion\">"));
     }
 }
@@ -88,7 +88,7 @@ fn zero_shot_runs_have_pages_too() {
     let zeroshot = ["zeroshot", "--config", "clip.toml", "--set", "run.name=clip", "--json", "-q"];
     json(&workspace.command(&zeroshot).output().unwrap());
     let mistakes = wrong(&workspace, "clip").len();
-    assert_eq!(page(&workspace, "clip").matches("where the model looked\"").count(), mistakes);
+    assert_eq!(page(&workspace, "clip").matches("where the model found its answer\"").count(), mistakes);
 }
 
 #[test]

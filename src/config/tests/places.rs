@@ -52,7 +52,8 @@ fn files_with_field(key: &str) -> Vec<String> {
 #[test]
 fn a_key_is_its_field_and_what_uses_it() {
     for key in ["label_smoothing", "sam"] {
-        let files = files_with_field(key);
+        let mut files = files_with_field(key);
+        files.retain(|file| file != "src/config/aliases.rs"); // what other programs call keys
         assert!(files.len() <= 3, "{key}: {files:?}");
         let of_config: Vec<&String> = files.iter().filter(|file| file.starts_with("src/config")).collect();
         assert_eq!(of_config, ["src/config/train_settings.rs"], "{key}");

@@ -136,7 +136,7 @@ fn draw_histogram<B: DrawingBackend>(area: &DrawingArea<B, Shift>, separation: &
     let sides = [(shares(&separation.good), BLUE), (shares(&separation.defective), VERMILION)];
     let most = sides.iter().flat_map(|(shares, _)| shares).copied().fold(1.0, f64::max);
     let axes = Axes {
-        x: -DECADES..DECADES,
+        x: -DECADES - 0.15..DECADES + 0.15, // room for the labels at both ends
         x_name: "probability of a defect, by its odds",
         x_ticks: 9,
         x_label: &|&place| probability(place),
