@@ -103,7 +103,7 @@ impl Workspace {
     pub fn interrupt(&self, args: &[&str], run: &str, epochs: usize) -> Output {
         let mut child = self.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let metrics = self.path(&format!("runs/{run}/metrics.jsonl"));
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_mins(2);
         while fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < epochs {
             assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no epoch was finished");
             std::thread::sleep(Duration::from_millis(5));
