@@ -421,7 +421,7 @@ fn predict_answers_each_line_at_once_for_the_file_as_it_is_then() {
     let mut answer = |class: &str| -> Value {
         fs::copy(&textile("test", class)[0], workspace.path("part.jpg")).unwrap();
         writeln!(list, "part.jpg").unwrap();
-        let row = rows.recv_timeout(Duration::from_secs(120)).expect("a row before the next line");
+        let row = rows.recv_timeout(Duration::from_mins(2)).expect("a row before the next line");
         serde_json::from_str(&row).unwrap()
     };
     let answers = ["global", "nominal", "global"].map(&mut answer);
