@@ -1,7 +1,8 @@
 //! An experiment from settings to a scored run and its answers. The commands say what is typed and printed; what they do
 //! is here, in the order in which data flows:
 //!
-//! - a first configuration for images: [`init`];
+//! - a first configuration for images: [`init`]; whether there are enough of them, and fine enough: [`balance`],
+//!   [`resolution`];
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
 //! - what frozen layers make of the images: [`features`], [`frozen`], [`source`];
@@ -12,6 +13,7 @@
 //!   several of them: [`runs`].
 
 pub mod adopt;
+pub mod balance;
 pub mod device;
 pub mod doubts;
 pub mod extension;
@@ -34,6 +36,7 @@ pub mod probe;
 pub mod prompt;
 pub mod record;
 pub mod reference;
+pub mod resolution;
 pub mod runs;
 pub mod saved;
 pub mod score;

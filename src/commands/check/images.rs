@@ -1,7 +1,7 @@
 //! The images: counts, files, sizes, and what the preprocessing does to them.
 
 use super::twins::{self, Features};
-use super::{CheckArgs, Report, Section, augmented, balance, resolution};
+use super::{CheckArgs, Report, Section, augmented};
 use crate::backbone::VitSpec;
 use crate::config::{OnError, ResizeMode, Settings};
 use crate::data::audit::{AuditOptions, Examination, examine};
@@ -9,6 +9,8 @@ use crate::data::decode::DecodeOptions;
 use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess};
 use crate::data::{Dataset, Split};
 use crate::error::{DataError, Result};
+use crate::experiment::balance;
+use crate::experiment::resolution::{self, Resolution};
 use crate::experiment::session::decode_threads;
 use crate::report::{Console, key_value_table, listing_table, percent};
 use serde_json::{Value, json};
@@ -62,7 +64,10 @@ pub fn check(
     let preprocess = report.note(preprocess);
 
     let mut sections = vec![section(&found, &geometry)];
-    sections.extend(resolution::section(&found, geometry, options.decode, report));
+    if let Some(Resolution { text, json, warnings }) = resolution::describe(&found, geometry, options.decode) {
+        report.warnings.extend(warnings);
+        sections.push(Section { name: "resolution", text, json });
+    }
     let features = match preprocess {
         Some(Preprocess { normalization: Normalization::Batch, .. }) if args.embeddings => {
             report

@@ -4,12 +4,10 @@
 //! all are reported at once.
 
 mod augmented;
-mod balance;
 mod images;
 mod labels;
 mod machine;
 mod plan;
-mod resolution;
 mod twins;
 
 use super::ConfigArgs;

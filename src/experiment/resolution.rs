@@ -1,12 +1,11 @@
 //! What the model's resolution does to the images: how small a flaw becomes, and how much of their detail is left.
 
-use super::{Report, Section};
 use crate::config::ResizeMode;
 use crate::data::audit::Examination;
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::transform::{Geometry, detail};
 use crate::report::{key_value_table, percent};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Images whose spectrum is taken.
 const LOOKED_AT: usize = 16;
@@ -19,8 +18,19 @@ const STRONG_REDUCTION: f64 = 4.0;
 /// Longer side for the shorter one from which a squash distorts strongly.
 const STRONG_ASPECT: f64 = 2.0;
 
-/// Describes it; warns of strong reduction and distortion.
-pub fn section(found: &Examination, geometry: Geometry, decode: DecodeOptions, report: &mut Report) -> Option<Section> {
+/// What resolution does to a set of images.
+#[derive(Debug)]
+pub struct Resolution {
+    /// In words.
+    pub text: String,
+    /// In numbers.
+    pub json: Value,
+    /// Of strong reduction and distortion.
+    pub warnings: Vec<String>,
+}
+
+/// Describes it; none of no images.
+pub fn describe(found: &Examination, geometry: Geometry, decode: DecodeOptions) -> Option<Resolution> {
     let geometries = LARGER.map(|times| Geometry { image_size: times * geometry.image_size, ..geometry });
     let scale = |size: (u32, u32)| {
         let (across, down) = geometry.scales(size);
@@ -53,8 +63,8 @@ pub fn section(found: &Examination, geometry: Geometry, decode: DecodeOptions, r
         "of {} images, the median, by the spectrum: edges and textures finer than the input can hold; sensor noise counts too",
         lost.len()
     );
-    report.warnings.extend(reduction_warning(size, (side, scale), &medians, way));
-    report.warnings.extend(distortion_warning(&sizes, geometry.resize));
+    let reduction = reduction_warning(size, (side, scale), &medians, way);
+    let warnings = reduction.into_iter().chain(distortion_warning(&sizes, geometry.resize)).collect();
     let json = json!({
         "image_size": side,
         "resize": geometry.resize,
@@ -64,7 +74,7 @@ pub fn section(found: &Examination, geometry: Geometry, decode: DecodeOptions, r
             .map(|(of, lost)| json!({"image_size": of.image_size, "median": lost})).collect::<Vec<_>>(),
         "images": lost.len(),
     });
-    Some(Section { name: "resolution", text: format!("{}\n{explained}", key_value_table(&shown)), json })
+    Some(Resolution { text: format!("{}\n{explained}", key_value_table(&shown)), json, warnings })
 }
 
 fn way(resize: ResizeMode) -> &'static str {
