@@ -7,7 +7,7 @@
 //!
 //! Where a fixture holds parts in one position, different parts pass both tests. So the set itself says how near to each
 //! other different images lie: a pair counts when its distance, 1 − correlation, is so small a share of that to the
-//! [`REACH`]-th nearest image that chance would bring about one such pair in the whole set. If the images around one lie
+//! `REACH`-th nearest image that chance would bring about one such pair in the whole set. If the images around one lie
 //! in d dimensions, the share of its nearest neighbour is below t with a probability of (k − 1) t^(d/2); d is estimated as
 //! Levina and Bickel (2004) do, averaged over images as `MacKay` and Ghahramani (2005) do, and without the nearest ones,
 //! which may be copies.
@@ -67,7 +67,7 @@ pub struct Likeness {
     pub bits: u32,
     /// Correlation of the reduced pictures, from -1 to 1.
     pub correlation: f64,
-    /// The pair's distance as a share of that to the [`REACH`]-th nearest image; none in a set of a few images.
+    /// The pair's distance as a share of that to the `REACH`-th nearest image; none in a set of a few images.
     pub relative_distance: Option<f64>,
 }
 
@@ -166,7 +166,7 @@ struct Neighborhood {
     candidates: usize,
     /// The nearest of them, as many as can count.
     partners: Vec<(usize, Likeness)>,
-    /// Distance to the [`REACH`]-th nearest image, if it was measured.
+    /// Distance to the `REACH`-th nearest image, if it was measured.
     reach: Option<f64>,
     /// Mean over its farther neighbours of what is 1 / (d / 2) for images that lie in d dimensions around it.
     flatness: f64,

@@ -7,6 +7,7 @@ mod check;
 mod common;
 mod compare;
 mod export;
+mod faults;
 mod features;
 mod finished;
 mod first;
