@@ -7,12 +7,9 @@
 use super::family::{Description, Family, Header};
 use super::mapping::WeightMapping;
 use super::name::ParamName;
-use super::options::SYMMETRIC;
 use super::positions::{PositionTable, Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, Model, described, refuse_unsupported};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
+use super::timm_args::{Args, Model, described, input, refuse_unsupported};
 use crate::nn::Activation;
 use serde_json::Value;
 use std::sync::LazyLock;
@@ -81,7 +78,6 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
         Some("bilinear_aligned") => Resampling::BilinearAligned,
         _ => Resampling::BicubicAntialiased,
     };
-    let (mean, std) = SYMMETRIC;
     Ok(VitSpec {
         architecture: model.architecture.to_owned(),
         width,
@@ -108,13 +104,7 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
             ..PoolingSpec::of(pool)
         },
         outputs: OutputSpec::default(),
-        input: BackboneDefaults {
-            mean,
-            std,
-            resize: ResizeMode::Crop,
-            interpolation: Interpolation::Bicubic,
-            crop_pct: 0.9,
-        },
+        input: input(&Value::Null),
     })
 }
 
@@ -152,35 +142,18 @@ pub(super) fn entry(section: &str, architecture: &str) -> Result<&'static Value,
     }
 }
 
-/// The options of `model_args` whose effect is known here, or that only matter to training.
+/// The options of this class whose effect is known here, or that only matter to training, beside those of all classes.
 const KNOWN: &[&str] = &[
     "act_layer",
-    "attn_drop_rate",
     "class_token",
-    "depth",
-    "drop_path_rate",
-    "drop_rate",
     "dynamic_img_size",
-    "embed_dim",
     "fc_norm",
     "final_norm",
     "fix_init",
-    "global_pool",
-    "img_size",
-    "in_chans",
-    "init_values",
-    "mlp_ratio",
     "no_embed_class",
-    "num_classes",
-    "num_heads",
     "patch_drop_rate",
-    "patch_size",
-    "pos_drop_rate",
     "pre_norm",
-    "pretrained",
     "proj_bias",
-    "proj_drop_rate",
-    "qkv_bias",
     "reg_tokens",
     "weight_init",
 ];

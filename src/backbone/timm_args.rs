@@ -99,19 +99,42 @@ impl Args<'_> {
     }
 }
 
-/// Options that change the arithmetic without changing a tensor's name or shape must be known or refused.
+/// The options that all of timm's classes have.
+const COMMON: &[&str] = &[
+    "attn_drop_rate",
+    "depth",
+    "drop_path_rate",
+    "drop_rate",
+    "embed_dim",
+    "global_pool",
+    "img_size",
+    "in_chans",
+    "init_values",
+    "mlp_ratio",
+    "num_classes",
+    "num_heads",
+    "patch_size",
+    "pos_drop_rate",
+    "pretrained",
+    "proj_drop_rate",
+    "qkv_bias",
+];
+
+/// Options that change the arithmetic without changing a tensor's name or shape must be known or refused: `known` are those
+/// of one class.
 pub(super) fn refuse_unsupported(model_args: &Value, known: &[&str]) -> Result<(), String> {
     let Some(values) = model_args.as_object() else { return Ok(()) };
     if values.get("in_chans").and_then(Value::as_u64).is_some_and(|channels| channels != 3) {
         return Err("only three input channels are supported (model_args.in_chans)".into());
     }
+    let known = [COMMON, known].concat();
     match values.iter().find(|(key, value)| !known.contains(&key.as_str()) && **value != Value::Bool(false)) {
         Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
         None => Ok(()),
     }
 }
 
-/// How the inputs of the weights were prepared.
+/// How the inputs of the weights were prepared; timm's defaults for what `pretrained` does not say.
 pub(super) fn input(pretrained: &Value) -> BackboneDefaults {
     let values = Config(pretrained);
     BackboneDefaults {

@@ -7,13 +7,10 @@
 use super::family::{Description, Family, Header};
 use super::mapping::WeightMapping;
 use super::name::ParamName;
-use super::options::SYMMETRIC;
 use super::positions::Positions;
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, Model, described, refuse_unsupported};
+use super::timm_args::{Args, Model, described, input, refuse_unsupported};
 use super::timm_eva;
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
 use std::sync::LazyLock;
@@ -68,7 +65,6 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
         other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg")),
     };
     let fc_norm = args.flag("use_fc_norm", pool == Pool::Avg);
-    let (mean, std) = SYMMETRIC;
     Ok(VitSpec {
         architecture: model.architecture.to_owned(),
         width,
@@ -88,36 +84,13 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
         layer_scale: args.get("init_values").is_some(),
         pooling: PoolingSpec { norm: !fc_norm, fc_norm, ..PoolingSpec::of(pool) },
         outputs: OutputSpec::default(),
-        input: BackboneDefaults {
-            mean,
-            std,
-            resize: ResizeMode::Crop,
-            interpolation: Interpolation::Bicubic,
-            crop_pct: 0.9,
-        },
+        input: input(&Value::Null),
     })
 }
 
-/// The options of `model_args` whose effect is known here, or that only matter to training.
+/// The options of this class whose effect is known here, or that only matter to training, beside those of all classes.
 const KNOWN: &[&str] = &[
-    "attn_drop_rate",
-    "depth",
-    "drop_path_rate",
-    "drop_rate",
-    "embed_dim",
-    "global_pool",
     "head_init_scale",
-    "img_size",
-    "in_chans",
-    "init_values",
-    "mlp_ratio",
-    "num_classes",
-    "num_heads",
-    "patch_size",
-    "pos_drop_rate",
-    "pretrained",
-    "proj_drop_rate",
-    "qkv_bias",
     "use_abs_pos_emb",
     "use_fc_norm",
     "use_rel_pos_bias",

@@ -6,12 +6,9 @@
 use super::family::{Description, Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
-use super::options::SYMMETRIC;
 use super::positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, Model, described, refuse_unsupported};
-use crate::config::ResizeMode;
-use crate::data::transform::{BackboneDefaults, Interpolation};
+use super::timm_args::{Args, Model, described, input, refuse_unsupported};
 use crate::nn::{Activation, Pairs};
 use serde_json::Value;
 use std::sync::LazyLock;
@@ -123,7 +120,6 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
             reads_prefix: true,
         })
     });
-    let (mean, std) = SYMMETRIC;
     Ok(VitSpec {
         architecture: model.architecture.to_owned(),
         width,
@@ -144,13 +140,7 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
             ..PoolingSpec::of(pool)
         },
         outputs: OutputSpec::default(),
-        input: BackboneDefaults {
-            mean,
-            std,
-            resize: ResizeMode::Crop,
-            interpolation: Interpolation::Bicubic,
-            crop_pct: 0.9,
-        },
+        input: input(&Value::Null),
     })
 }
 
@@ -185,34 +175,17 @@ fn rotary(args: &Args<'_>) -> Result<AxialRotary, String> {
     Ok(AxialRotary { temperature: args.number("rope_temperature", 1e4), coordinates, pairs })
 }
 
-/// The options of `model_args` whose effect is known here, or that only matter to training.
+/// The options of this class whose effect is known here, or that only matter to training, beside those of all classes.
 const KNOWN: &[&str] = &[
-    "attn_drop_rate",
     "attn_pool_mlp_ratio",
     "attn_pool_num_heads",
     "attn_type",
     "class_token",
-    "depth",
-    "drop_path_rate",
-    "drop_rate",
     "dynamic_img_size",
-    "embed_dim",
-    "global_pool",
     "head_init_scale",
-    "img_size",
-    "in_chans",
-    "init_values",
-    "mlp_ratio",
     "no_embed_class",
-    "num_classes",
-    "num_heads",
     "num_reg_tokens",
     "patch_drop_rate",
-    "patch_size",
-    "pos_drop_rate",
-    "pretrained",
-    "proj_drop_rate",
-    "qkv_bias",
     "qkv_fused",
     "ref_feat_shape",
     "rope_grid_indexing",

@@ -110,37 +110,21 @@ fn resampling(args: &Args<'_>) -> Result<Resampling, String> {
     }
 }
 
-/// The options whose effect is known here, that only matter to training, or that change nothing on a square grid.
+/// The options of this class whose effect is known here, that only matter to training, or that change nothing on a square
+/// grid, beside those of all classes.
 const KNOWN: &[&str] = &[
     "act_layer",
-    "attn_drop_rate",
     "class_token",
-    "depth",
-    "drop_path_rate",
-    "drop_rate",
-    "embed_dim",
     "fc_norm",
     "final_norm",
     "fix_init",
-    "global_pool",
-    "img_size",
-    "in_chans",
-    "init_values",
-    "mlp_ratio",
-    "num_classes",
-    "num_heads",
     "patch_drop_rate",
-    "patch_size",
-    "pos_drop_rate",
     "pos_embed_align_corners",
     "pos_embed_antialias",
     "pos_embed_ar_preserving",
     "pos_embed_grid_size",
     "pos_embed_interp_mode",
     "pre_norm",
-    "pretrained",
-    "proj_drop_rate",
-    "qkv_bias",
     "reg_tokens",
     "weight_init",
 ];

@@ -7,7 +7,7 @@ use super::images::check_images;
 use super::open::Opened;
 use super::page::Page;
 use super::pooling;
-use super::record::{Completed, recorded, start_run};
+use super::record::{Completed, conclude, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
@@ -19,7 +19,6 @@ use crate::error::{Error, Result};
 use crate::model::{CosineHead, Scored, VoteHead};
 use crate::probe::{FittedProbe, Selection};
 use crate::report::{Advice, Console, PathPoint, ProbeRecord, ProbeResult, Run, RunRecord, RunResult, Status, plots};
-use crate::system::memory::peak_memory_bytes;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::progress::Progress;
 use candle_core::{Device, Tensor};
@@ -77,12 +76,10 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
         save_selection(&run, &session, &fitted.selection)?;
         save_model(&run, &fitted, texts.as_ref())?;
         complete(record, &fitted, &features, readout, &session);
-        record.wall_seconds = clock.elapsed().as_secs_f64();
-        record.peak_memory_bytes = peak_memory_bytes();
-        let result = result(&run, record, &fitted, &scores, &features, &session);
-        let result = RunResult::Probe(Box::new(ProbeResult { pools, ..result }));
-        record.result = Some(result.clone());
-        run.write_record(record)?;
+        let result = conclude(&run, record, clock, |record| {
+            let result = result(&run, record, &fitted, &scores, &features, &session);
+            RunResult::Probe(Box::new(ProbeResult { pools, ..result }))
+        })?;
         let page = Page {
             folder: run.folder(),
             session: &session,

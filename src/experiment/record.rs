@@ -10,7 +10,9 @@ use crate::metrics::Evaluation;
 use crate::model::HeadKind;
 use crate::report::{Console, DataRecord, Run, RunRecord, RunResult, Status};
 use crate::system::files::write_atomic;
+use crate::system::memory::peak_memory_bytes;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// `run.json` as it stands before the first step.
 pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, head: HeadKind) -> RunRecord {
@@ -98,6 +100,24 @@ pub fn recorded<T>(run: &Run, record: &mut RunRecord, work: impl FnOnce(&mut Run
         record.status = if matches!(error, Error::Stopped { .. }) { Status::Stopped } else { Status::Failed };
         let _ = run.write_record(record);
     })
+}
+
+/// Writes down how long a run took since `clock` and what it came to.
+///
+/// # Errors
+/// When the record cannot be written.
+pub fn conclude(
+    run: &Run,
+    record: &mut RunRecord,
+    clock: Instant,
+    result: impl FnOnce(&RunRecord) -> RunResult,
+) -> Result<RunResult> {
+    record.wall_seconds = clock.elapsed().as_secs_f64();
+    record.peak_memory_bytes = peak_memory_bytes();
+    let result = result(record);
+    record.result = Some(result.clone());
+    run.write_record(record)?;
+    Ok(result)
 }
 
 /// A run at its end.

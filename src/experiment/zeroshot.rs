@@ -5,7 +5,7 @@ use super::head;
 use super::images::{CheckedImages, check_images};
 use super::open::Opened;
 use super::page::Page;
-use super::record::{Completed, recorded, start_run};
+use super::record::{Completed, conclude, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use super::session::Session;
@@ -17,7 +17,6 @@ use crate::data::loader::Batch;
 use crate::error::Result;
 use crate::model::{Model, Scored};
 use crate::report::{Console, Run, RunRecord, RunResult, Status, TemplateScore, ZeroshotResult};
-use crate::system::memory::peak_memory_bytes;
 use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::progress::Progress;
@@ -46,11 +45,9 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
         let templates = if templates { zeroshot.templates()? } else { Vec::new() };
         zeroshot.set_head(&texts.zero_shot()?)?;
         let scores = zeroshot.save(&run, record, &inspection, console)?;
-        record.wall_seconds = clock.elapsed().as_secs_f64();
-        record.peak_memory_bytes = peak_memory_bytes();
-        let result = RunResult::Zeroshot(Box::new(result(&run, record, &texts.prompts, &scores, templates)));
-        record.result = Some(result.clone());
-        run.write_record(record)?;
+        let result = conclude(&run, record, clock, |record| {
+            RunResult::Zeroshot(Box::new(result(&run, record, &texts.prompts, &scores, templates)))
+        })?;
         let page = Page {
             folder: run.folder(),
             session: &session,

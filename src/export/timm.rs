@@ -158,11 +158,20 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
 
 /// Every option of the class that a family of timm is.
 fn model_args(spec: &VitSpec, family: &dyn Family) -> Value {
-    match family.name() {
+    let mut own = match family.name() {
         name if name == TimmEva.name() => eva_args(spec),
         name if name == TimmBeit.name() => beit_args(spec),
         _ => vit_args(spec),
-    }
+    };
+    own["img_size"] = json!(spec.image_size);
+    own["patch_size"] = json!(spec.patch.size);
+    own["embed_dim"] = json!(spec.width);
+    own["depth"] = json!(spec.depth);
+    own["num_heads"] = json!(spec.attention.heads);
+    own["qkv_bias"] = json!(spec.attention.qkv_bias);
+    own["init_values"] = json!(spec.layer_scale.then_some(1e-5));
+    own["global_pool"] = json!(pool_name(spec));
+    own
 }
 
 fn pool_name(spec: &VitSpec) -> &'static str {
@@ -173,15 +182,10 @@ fn pool_name(spec: &VitSpec) -> &'static str {
     }
 }
 
-/// Every option of timm's `Eva`.
+/// What timm's `Eva` has beside.
 fn eva_args(spec: &VitSpec) -> Value {
     let query = spec.pool_query();
     let mut args = json!({
-        "img_size": spec.image_size,
-        "patch_size": spec.patch.size,
-        "embed_dim": spec.width,
-        "depth": spec.depth,
-        "num_heads": spec.attention.heads,
         "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
         "swiglu_mlp": spec.mlp.is_gated(),
         "swiglu_align_to": 0,
@@ -189,8 +193,6 @@ fn eva_args(spec: &VitSpec) -> Value {
         "scale_attn_inner": spec.attention.norm,
         "attn_type": if spec.attention.key_bias { "rope" } else { "eva" },
         "qkv_fused": true,
-        "qkv_bias": spec.attention.qkv_bias,
-        "init_values": if spec.layer_scale { json!(1e-5) } else { Value::Null },
         "class_token": spec.prefix.class,
         "num_reg_tokens": spec.prefix.registers,
         "no_embed_class": spec.positions.prefix() == 0 && spec.prefix_tokens() > 0,
@@ -199,7 +201,6 @@ fn eva_args(spec: &VitSpec) -> Value {
         "use_pre_transformer_norm": spec.norm_pre,
         "use_post_transformer_norm": spec.pooling.norm,
         "use_fc_norm": spec.pooling.fc_norm,
-        "global_pool": pool_name(spec),
         "attn_pool_num_heads": query.map(|query| query.heads),
         "attn_pool_mlp_ratio": query.map(|query| ratio(query.hidden, spec.width)),
     });
@@ -218,42 +219,26 @@ fn eva_args(spec: &VitSpec) -> Value {
     args
 }
 
-/// Every option of timm's `Beit`.
+/// What timm's `Beit` has beside.
 fn beit_args(spec: &VitSpec) -> Value {
     json!({
-        "img_size": spec.image_size,
-        "patch_size": spec.patch.size,
-        "embed_dim": spec.width,
-        "depth": spec.depth,
-        "num_heads": spec.attention.heads,
         "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
-        "qkv_bias": spec.attention.qkv_bias,
-        "init_values": if spec.layer_scale { json!(1e-5) } else { Value::Null },
         "use_abs_pos_emb": false,
         "use_rel_pos_bias": true,
         "use_fc_norm": spec.pooling.fc_norm,
-        "global_pool": pool_name(spec),
     })
 }
 
-/// Every option of timm's `VisionTransformer`.
+/// What timm's `VisionTransformer` has beside.
 fn vit_args(spec: &VitSpec) -> Value {
     let mut args = json!({
-        "img_size": spec.image_size,
-        "patch_size": spec.patch.size,
-        "embed_dim": spec.width,
-        "depth": spec.depth,
-        "num_heads": spec.attention.heads,
         "mlp_ratio": ratio(spec.mlp.expanded(), spec.width),
-        "qkv_bias": spec.attention.qkv_bias,
-        "init_values": if spec.layer_scale { json!(1e-5) } else { Value::Null },
         "class_token": spec.prefix.class,
         "no_embed_class": spec.positions.prefix() == 0 && spec.prefix_tokens() > 0,
         "reg_tokens": spec.prefix.registers,
         "pre_norm": spec.norm_pre,
         "final_norm": spec.pooling.norm || spec.pooling.fc_norm,
         "fc_norm": spec.pooling.fc_norm,
-        "global_pool": pool_name(spec),
     });
     if let Some(activation) = spec.mlp.activation() {
         args["act_layer"] = json!(match activation {
