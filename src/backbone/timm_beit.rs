@@ -89,9 +89,4 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
 }
 
 /// The options of this class whose effect is known here, or that only matter to training, beside those of all classes.
-const KNOWN: &[&str] = &[
-    "head_init_scale",
-    "use_abs_pos_emb",
-    "use_fc_norm",
-    "use_rel_pos_bias",
-];
+const KNOWN: &[&str] = &["head_init_scale", "use_abs_pos_emb", "use_fc_norm", "use_rel_pos_bias"];

@@ -13,7 +13,7 @@ use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scor
 use super::session::Session;
 use super::texts::{self, ClassTexts};
 use crate::backbone::{Layer, Params, Readout};
-use crate::config::{FeatureChoice, PoolChoice, ProbeMethod, ProbeSettings, Settings};
+use crate::config::{FeatureChoice, MetricChoice, PoolChoice, ProbeMethod, ProbeSettings, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::model::{CosineHead, Scored, VoteHead};
@@ -104,6 +104,12 @@ fn compares_with_texts(settings: &ProbeSettings) -> Result<bool> {
         return Err(Error::usage_hint(
             "probe.method = \"tip\" compares images with texts by the features that were trained for it",
             "set probe.features = \"pool\" and probe.blocks = 1",
+        ));
+    }
+    if !matches!(settings.metric, MetricChoice::Auto | MetricChoice::Accuracy) {
+        return Err(Error::usage_hint(
+            "probe.method = \"tip\" chooses its weights by accuracy, and probe.metric names another metric",
+            "leave probe.metric out, or set probe.method to \"logistic\"",
         ));
     }
     Ok(true)

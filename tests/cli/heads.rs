@@ -187,6 +187,7 @@ fn what_has_no_texts_or_no_images_to_choose_on_is_refused() {
     refused(&probe(&["model.backbone=builtin:vit-mini"]), 4, "text");
     refused(&finetune(&["model.pool=avg"]), 2, "model.pool");
     refused(&probe(&["probe.features=both"]), 2, "probe.features");
+    refused(&probe(&["probe.metric=auroc"]), 2, "probe.metric");
     refused(&finetune(&["model.head_init=probe", "probe.method=tip"]), 2, "needs texts");
     fs::remove_dir_all(workspace.path("data/val")).unwrap();
     // Before any image is decoded, of which one is none.

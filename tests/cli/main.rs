@@ -17,6 +17,7 @@ mod inspection;
 mod kill;
 mod memory;
 mod poison;
+mod pools;
 mod prompt;
 mod report;
 mod runs;
