@@ -340,13 +340,11 @@ fn missing_folder(root: &Path) -> DataError {
         let likeness = strsim::jaro_winkler(&name.to_lowercase(), &wanted.to_lowercase());
         (likeness > 0.8).then_some((likeness, folder))
     });
+    let start = "relative paths start at the folder of the configuration file, on the command line where you are";
     let hint = match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((_, folder)) => format!("did you mean {}?", folder.display()),
-        None if parent.is_dir() => "relative paths start at the folder of the configuration file".into(),
-        None => format!(
-            "{} does not exist either; relative paths start at the folder of the configuration file",
-            parent.display()
-        ),
+        None if parent.is_dir() => start.into(),
+        None => format!("{} does not exist either; {start}", parent.display()),
     };
     DataError::invalid(format!("the folder {} does not exist", root.display()), hint)
 }
