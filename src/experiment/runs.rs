@@ -8,7 +8,7 @@ use crate::report::{Comparison, Contender, Finished, PREDICTIONS, Question, Repe
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 use walkdir::WalkDir;
 
 /// How deep runs are looked for: those of a comparison lie in a folder of their own.
@@ -73,7 +73,7 @@ impl ListedRun {
         let result = record.as_ref().and_then(|record| record.result.as_ref());
         Self {
             run: folder.to_path_buf(),
-            date: changed.map(utc),
+            date: changed.and_then(utc),
             status: record.as_ref().map(|record| record.status),
             damage,
             strategy: record.as_ref().map(|record| record.strategy.clone()),
@@ -96,20 +96,9 @@ impl ListedRun {
     }
 }
 
-/// As ISO 8601 writes it, to the second. Of days to a date: Howard Hinnant, "chrono-compatible low-level date algorithms".
-fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Years begin with March here, so that a leap day is their last.
-    let march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march + 2) / 5 + 1;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    let year = year_of_era + 400 * era + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+/// As ISO 8601 writes it, to the second; none for a clock that is millennia off.
+fn utc(time: SystemTime) -> Option<String> {
+    Some(jiff::Timestamp::try_from(time).ok()?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 /// Finished runs on the same test images side by side, each against the one before it; written into `out`.
@@ -176,7 +165,7 @@ fn contender(name: String, folder: &Path, record: RunRecord, settings: &Settings
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn dates_are_those_of_the_calendar() {
@@ -186,7 +175,7 @@ mod tests {
             (1_735_689_599, "2024-12-31T23:59:59Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), date);
+            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)).as_deref(), Some(date));
         }
     }
 }
