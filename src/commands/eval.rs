@@ -3,6 +3,7 @@
 use super::corrupt::{self, CorruptArgs};
 use super::{fraction, within};
 use crate::backbone::Stage;
+use crate::config;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::experiment::adopt::adopt;
@@ -140,7 +141,9 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let mut run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &args.set, console)?;
     if !args.set.is_empty() {
         let (_lock, dataset) = (Lock::acquire(&args.run)?, run.dataset()?);
-        adopt(&args.run, &mut run.record, &run.session.settings, &dataset, console)?;
+        // As they are written down: those of the session are on another device, and without what a head does not need.
+        let settings = config::load(Some(&args.run.join("config.toml")), &args.set)?;
+        adopt(&args.run, &mut run.record, &settings, &dataset, console)?;
     }
     let gates = Gates::from(args.gates);
     if gates.need_inspection() && run.record.inspection.is_none() {

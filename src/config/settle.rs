@@ -82,14 +82,23 @@ impl Rules<'_> {
     /// Where a manifest may lead outside its folder, a root beside it is what its paths are relative to.
     fn manifest_root(&mut self) {
         const ROOT: &str = "data.root";
+        const MANIFEST: &str = "data.manifest";
+        const BASE: &str = "data.base";
         let allowed = self.given.get("data.allow_outside").and_then(Value::as_bool) == Some(true);
-        if !allowed || self.given.get("data.manifest").is_none() {
+        if !allowed || self.given.get(MANIFEST).is_none() {
+            return;
+        }
+        // On the command line one of them takes the place of what the file says, its base included.
+        if self.supersedes(ROOT, MANIFEST) || self.supersedes(MANIFEST, ROOT) && self.given.get(ROOT).is_some() {
+            if !self.given.is_overridden(BASE) {
+                self.given.remove(BASE);
+            }
             return;
         }
         let base = self.base(ROOT).to_path_buf();
         if let Some(Value::String(root)) = self.given.remove(ROOT) {
             let root = paths::absolute(&base, Path::new(&root)).to_string_lossy().into_owned();
-            self.given.insert("data.base", root.into());
+            self.given.insert(BASE, root.into());
         }
     }
 

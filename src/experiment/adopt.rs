@@ -1,7 +1,7 @@
 //! `[inspection]` for a run that is finished: thresholds follow from the logits of its validation images, which it has kept,
 //! so nothing has to be trained or scored again.
 
-use super::score::{read_evaluation, read_foremost};
+use super::score::{draw_inspection, read_evaluation, read_foremost};
 use crate::config::Settings;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -31,13 +31,21 @@ pub fn adopt(
     }
     let groups: BTreeMap<&str, Option<&str>> =
         dataset.samples.iter().map(|sample| (sample.name.as_str(), sample.group.as_deref())).collect();
+    // All are judged before the first is written.
+    let mut judged = Vec::new();
     for split in Split::ALL {
         let Some(evaluation) = read_evaluation(folder, split) else { continue };
+        let found = predictions(folder, split)?;
         let evaluation = match &rules {
-            Some(rules) => inspected(evaluation, &predictions(folder, split)?, record, &groups, rules)?,
+            Some(rules) => inspected(evaluation, &found, record, &groups, rules)?,
             None => Evaluation { inspection: None, ..evaluation },
         };
+        judged.push((split, found, evaluation));
+    }
+    for (split, found, evaluation) in judged {
         write_json(&folder.join(format!("eval-{split}.json")), &evaluation)?;
+        let (logits, labels) = columns(&found);
+        draw_inspection(folder, &record.classes, (&logits, &labels), &evaluation)?;
     }
     record.inspection = rules;
     let inspection = read_foremost(folder).and_then(|foremost| foremost.inspection);

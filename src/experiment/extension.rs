@@ -1,8 +1,11 @@
 //! A finished training that is given more epochs: when that can be, and what it comes to.
 
+use crate::backbone::Params;
 use crate::config::{Schedule, Settings, TrainLength, TrainSettings};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, WeightsError};
 use crate::report::Status;
+use crate::train::checkpoint::{Checkpoints, Saved};
+use crate::train::progress::Progress;
 use crate::train::schedule::LrSchedule;
 
 /// The epochs of a finished training, and those that it is to have.
@@ -10,6 +13,15 @@ use crate::train::schedule::LrSchedule;
 pub struct Extension {
     from: usize,
     to: usize,
+}
+
+/// Where a training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// After how many epochs.
+    pub epoch: usize,
+    /// Whether early stopping ended it.
+    pub early: bool,
 }
 
 impl Extension {
@@ -44,21 +56,49 @@ impl Extension {
         settings
     }
 
-    /// What the schedule makes of it.
-    pub fn sentence(self, train: &TrainSettings, images: usize) -> String {
-        let Self { from, to } = self;
-        let begin = format!("the finished run of {from} epochs goes on to {to}");
+    /// Makes the last checkpoint one that training goes on from, and says where it ended. A run that stopped early waits
+    /// anew; that is saved before its settings are, so that an interruption leaves either run whole.
+    ///
+    /// # Errors
+    /// When there is no such checkpoint, or it cannot be read or written.
+    pub fn reopen(checkpoints: &Checkpoints) -> Result<Ended> {
+        let Some(Saved { params: saved, optimizer, state: mut progress }) = checkpoints.load::<Progress>("last")?
+        else {
+            let reason = "the run has no last checkpoint to go on from";
+            return Err(WeightsError::invalid(checkpoints.path("last"), reason).into());
+        };
+        let ended = Ended { epoch: progress.epoch, early: progress.stopped_early };
+        if ended.early {
+            progress.wait_anew();
+            let mut params = Params::default();
+            saved.into_iter().for_each(|(name, tensor)| params.insert(name, tensor));
+            let params = params.train_where(|_| true)?;
+            checkpoints.save("last", progress.step, &params, optimizer.as_ref(), &progress)?;
+        }
+        Ok(ended)
+    }
+
+    /// What the schedule makes of it after a training that `ended` so.
+    pub fn sentence(self, train: &TrainSettings, images: usize, ended: Ended) -> String {
+        let (Self { from, to }, Ended { epoch, early }) = (self, ended);
+        let begin = if early {
+            format!("the run that stopped early after epoch {epoch} of {from} goes on to {to}, and waits anew")
+        } else {
+            format!("the finished run of {from} epochs goes on to {to}")
+        };
         let steps = images.div_ceil(train.batch_size);
         let curve = |epochs: usize| LrSchedule::new(train.warmup, epochs * steps, train.schedule);
         let (before, after) = (curve(from), curve(to));
-        if train.schedule == Schedule::Constant && before.warmup == after.warmup {
+        let same = train.schedule == Schedule::Constant && before.warmup == after.warmup;
+        if same && !early {
             return format!(
                 "{begin} at the same learning rate: to the bits of a run that was given {to} from the start"
             );
         }
-        let now = 100.0 * after.factor(from * steps);
+        let now = 100.0 * after.factor(epoch * steps);
         let shape = match train.schedule {
-            Schedule::Cosine => format!("where the cosine of {to} epochs is after {from}, at {now:.0} % of the peak"),
+            Schedule::Cosine => format!("where the cosine of {to} epochs is after {epoch}, at {now:.0} % of the peak"),
+            Schedule::Constant if same => "at the same learning rate".into(),
             Schedule::Constant => format!("at {now:.0} % of the peak; its warm-up was a share of {from} epochs"),
         };
         format!("{begin}, {shape}: other bits than a run that was given {to} from the start")
@@ -95,7 +135,18 @@ mod tests {
 
     #[test]
     fn the_rule_is_that_of_the_schedule() {
-        let sentence = |sets: &[&str]| Extension { from: 10, to: 20 }.sentence(&settings(sets).train, 100);
+        let extension = Extension { from: 10, to: 20 };
+        let after =
+            |epoch, early, sets: &[&str]| extension.sentence(&settings(sets).train, 100, Ended { epoch, early });
+        let sentence = |sets: &[&str]| after(10, false, sets);
+        let early = |sets: &[&str]| after(5, true, sets);
+        assert!(
+            early(&["train.warmup=0"]).contains("after epoch 5 of 10 goes on to 20, and waits anew, where the cosine")
+        );
+        assert!(early(&["train.warmup=0"]).contains("after 5, at 85 % of the peak"));
+        assert!(
+            early(&["train.schedule=constant", "train.warmup=5"]).contains("at the same learning rate: other bits")
+        );
         assert!(
             sentence(&["train.schedule=constant", "train.warmup=5"])
                 .ends_with("to the bits of a run that was given 20 from the start")

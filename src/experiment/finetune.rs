@@ -8,13 +8,15 @@ use super::head::{self, HeadPlan};
 use super::images::{CheckedImages, check_images};
 use super::loss::warn_of_double_balance;
 use super::open::Opened;
+use super::page::Page;
 use super::prompt;
 use super::record::{Completed, create_run, new_record};
+use super::saved::SavedRun;
 use super::score::read_foremost;
 use super::session::Session;
 use super::texts::ClassTexts;
-use super::training::{Begin, FINETUNED, Training, check_wise_ft};
-use crate::backbone::Readout;
+use super::training::{FINETUNED, Training, check_wise_ft};
+use crate::backbone::{Readout, Stage};
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::error::Result;
 use crate::model::Model;
@@ -39,13 +41,12 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
     let stop = StopRequest::listen()?;
     let ready = Ready::new(settings, console)?;
     let mut record = ready.record();
-    let (run, begin) = match open_run(&ready, &mut record, resume, console)? {
-        Place::Fresh(run) => (run, if resume { Begin::Resume } else { Begin::Anew }),
-        Place::Extended(run) => (run, Begin::Extend),
+    let run = match open_run(&ready, &mut record, resume, console)? {
+        Place::Open(run) => run,
         Place::Complete(completed) => return Ok(*completed),
     };
     let mut training = ready.start(run, record, console)?;
-    let ending = training.fit(&stop, console, begin);
+    let ending = training.fit(&stop, console, resume);
     training.record.wall_seconds += clock.elapsed().as_secs_f64();
     training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
     match ending {
@@ -132,9 +133,7 @@ impl Ready {
 /// The directory of a run.
 enum Place {
     /// New, or with a checkpoint to go on from.
-    Fresh(Run),
-    /// Of a run that was completed before, and is to have more epochs.
-    Extended(Run),
+    Open(Run),
     /// Of a run that was completed before.
     Complete(Box<Completed>),
 }
@@ -164,12 +163,15 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
             if judged_anew && !goes_on {
                 let judged = Settings { inspection: settings.inspection.clone(), ..saved };
                 adopt(run.folder(), &mut earlier, &judged, &ready.images.dataset, console)?;
+                let saved = SavedRun::open(run.folder(), None, Stage::Pixels, &[], console)?;
+                Page::of_run(&saved, &ready.images.dataset, &saved.pipeline()).leave(console);
             }
             record.wall_seconds = earlier.wall_seconds;
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             if let Some(extension) = extension {
-                console.info(extension.sentence(&settings.train, record.data.train));
-                return Ok(Place::Extended(run));
+                let ended = Extension::reopen(&Checkpoints::of_run(run.folder()))?;
+                console.info(extension.sentence(&settings.train, record.data.train, ended));
+                return Ok(Place::Open(run));
             }
             return match earlier.result {
                 Some(result) if earlier.status == Status::Done => {
@@ -181,12 +183,12 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
                     let (folder, evaluation) = (run.folder().to_path_buf(), read_foremost(run.folder()));
                     Ok(Place::Complete(Box::new(Completed { folder, result, evaluation })))
                 }
-                _ => Ok(Place::Fresh(run)),
+                _ => Ok(Place::Open(run)),
             };
         }
         console.info("there is no run to resume yet, starting it");
     }
-    create_run(settings, console).map(Place::Fresh)
+    create_run(settings, console).map(Place::Open)
 }
 
 fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console: &Console) {

@@ -4,7 +4,7 @@
 use super::saved::SavedRun;
 use crate::backbone::Stage;
 use crate::data::transform::Geometry;
-use crate::error::{DataError, Error, Result};
+use crate::error::{Error, Result};
 use crate::features::{Extractor, Place};
 use crate::report::html::{frame, heat_map};
 use candle_core::Tensor;
@@ -74,9 +74,16 @@ impl Maps {
     /// Maps of a run's answers, in `folder`, which is made if need be.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be made, or holds pictures.
     pub fn new(run: &SavedRun, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let mut files = fs::read_dir(folder).map_err(Error::io("read", folder))?.filter_map(std::result::Result::ok);
+        if files.any(|file| file.path().extension().is_some_and(|ending| ending == "png")) {
+            return Err(Error::usage_hint(
+                format!("--maps {} holds pictures, and nothing is overwritten", folder.display()),
+                "name another folder, or empty that one",
+            ));
+        }
         Ok(Self {
             folder: folder.to_path_buf(),
             extractor: run.model.extractor(Stage::Pixels)?,
@@ -86,11 +93,17 @@ impl Maps {
         })
     }
 
-    /// Maps of some images with standardised `pixels`, each for one class.
+    /// Maps of some images with standardised `pixels`, each for one class; none where its values are not finite.
     ///
     /// # Errors
     /// When a picture cannot be written or the device fails.
-    pub fn draw(&self, run: &SavedRun, images: &[Seen<'_>], pixels: &[f32], classes: &[usize]) -> Result<Vec<Located>> {
+    pub fn draw(
+        &self,
+        run: &SavedRun,
+        images: &[Seen<'_>],
+        pixels: &[f32],
+        classes: &[usize],
+    ) -> Result<Vec<Option<Located>>> {
         let evidence = match &self.head {
             Some(head) => self.extractor.evidence(run.readout(), head, pixels, classes)?,
             None => None,
@@ -107,13 +120,11 @@ impl Maps {
         drawn.collect()
     }
 
-    fn picture(&self, number: usize, image: &Seen<'_>, kind: MapKind, values: &[f32]) -> Result<Located> {
+    fn picture(&self, number: usize, image: &Seen<'_>, kind: MapKind, values: &[f32]) -> Result<Option<Located>> {
         let shown: Vec<f32> = values.iter().map(|value| value.max(0.0)).collect();
         let stem = image.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         let path = self.folder.join(format!("{number:05}-{stem}.png"));
-        let no_map =
-            || DataError::invalid(format!("{}: no map can be drawn", image.path.display()), "its values are no grid");
-        let mut map = heat_map(image.square, &shown).ok_or_else(no_map)?;
+        let Some(mut map) = heat_map(image.square, &shown) else { return Ok(None) };
         let place = if kind == MapKind::Evidence { Place::strongest(values) } else { None };
         let grid = values.len().isqrt().max(1) as f64;
         let side = self.geometry.image_size as f64;
@@ -124,11 +135,11 @@ impl Maps {
             frame(&mut map, edges);
         }
         map.save(&path).map_err(|error| Error::io("write", &path)(std::io::Error::other(error.to_string())))?;
-        Ok(Located {
+        Ok(Some(Located {
             map: path,
             map_kind: kind,
             place: edges.map(|edges| self.geometry.box_in_image(image.size, edges)),
             evidence: place.map(|place| place.evidence),
-        })
+        }))
     }
 }

@@ -177,7 +177,10 @@ impl Predictor {
         let row = |(path, seen): (&PathBuf, &Loaded)| match seen {
             Ok(_) => answers.next().map_or_else(
                 || Prediction::of(path),
-                |answer| Prediction { located: located.next(), ..self.classified(path, &answer) },
+                |answer| {
+                    let (located, prediction) = (located.next().flatten(), self.classified(path, &answer));
+                    if prediction.error.is_some() { prediction } else { Prediction { located, ..prediction } }
+                },
             ),
             Err(error) => Prediction { error: Some(error.clone()), ..Prediction::of(path) },
         };
@@ -185,7 +188,13 @@ impl Predictor {
     }
 
     /// Where the likeliest class of each image of a batch was found; nothing without maps.
-    fn located(&self, paths: &[PathBuf], loaded: &[Loaded], batch: &Batch, answers: &[Answer]) -> Result<Vec<Located>> {
+    fn located(
+        &self,
+        paths: &[PathBuf],
+        loaded: &[Loaded],
+        batch: &Batch,
+        answers: &[Answer],
+    ) -> Result<Vec<Option<Located>>> {
         let Some(maps) = self.maps.as_ref().filter(|_| !answers.is_empty()) else { return Ok(Vec::new()) };
         let seen = paths.iter().zip(loaded).filter_map(|(path, loaded)| {
             let (square, size) = loaded.as_ref().ok()?;

@@ -13,7 +13,7 @@ use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scor
 use super::session::Session;
 use super::texts::{self, ClassTexts};
 use crate::backbone::{Layer, Params, Readout};
-use crate::config::{FeatureChoice, MetricChoice, PoolChoice, ProbeMethod, ProbeSettings, Settings};
+use crate::config::{ClassWeights, FeatureChoice, MetricChoice, PoolChoice, ProbeMethod, ProbeSettings, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::model::{CosineHead, Scored, VoteHead};
@@ -251,6 +251,7 @@ fn result(
     let advice = Advice {
         target: settings.target,
         scored: foremost(scores),
+        balanced: settings.class_weights == ClassWeights::Balanced,
         train_accuracy: chosen.train_accuracy,
         held_out_accuracy: chosen.validation_accuracy,
         // Every image may vote, and Tip-Adapter's range is not the user's.

@@ -1,6 +1,6 @@
 //! Runs that are there already: listed, and put side by side.
 
-use crate::config::{self, Settings};
+use crate::config::{self, ProbeMethod, Settings};
 use crate::error::{Error, Result};
 use crate::ladder::Rung;
 use crate::report::predictions::Predictions;
@@ -150,10 +150,11 @@ fn test_images(folder: &Path) -> Result<BTreeSet<(String, String)>> {
 fn contender(name: String, folder: &Path, record: RunRecord, settings: &Settings) -> Contender {
     let rung = match record.strategy.as_str() {
         "zeroshot" => Rung::Zeroshot,
+        "probe" if record.probe.as_ref().is_some_and(|probe| probe.method == ProbeMethod::Knn) => Rung::Knn,
         "probe" => Rung::Probe,
         _ => Rung::Full,
     };
-    let only_head = matches!(rung, Rung::Zeroshot | Rung::Probe);
+    let only_head = matches!(rung, Rung::Zeroshot | Rung::Knn | Rung::Probe);
     Contender {
         strategy: name.clone(),
         backbone_updated: if only_head { "no".into() } else { rung.backbone_updated(settings) },

@@ -212,6 +212,26 @@ pub fn write_later(folder: &Path, dataset: &Dataset, score: &SplitScore, split: 
     Ok(true)
 }
 
+/// Draws how the scores of good and of defective parts are spread, by the logits (n, classes) and the true classes of an
+/// evaluation with an inspection; nothing of another one, or where there are not parts of both kinds.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn draw_inspection(
+    folder: &Path,
+    classes: &[String],
+    (logits, labels): (&[f32], &[usize]),
+    evaluation: &Evaluation,
+) -> Result<()> {
+    let Some(inspection) = &evaluation.inspection else { return Ok(()) };
+    let Some(separation) = inspection.separation(logits, labels, classes, evaluation.temperature)? else {
+        return Ok(());
+    };
+    let name = &evaluation.split;
+    let title = format!("{name}: scores of parts, and what any threshold would do");
+    plots::save_separation(&folder.join(format!("plots/inspection-{name}")), &title, &separation)
+}
+
 /// Writes `eval-NAME.json`, `predictions-NAME.csv` and the pictures of each split into a run directory.
 ///
 /// # Errors
@@ -225,14 +245,7 @@ pub fn write_scores(folder: &Path, dataset: &Dataset, scores: &[SplitScore]) -> 
         let title = format!("{name}: accuracy {}", percent(evaluation.accuracy));
         let picture = folder.join(format!("plots/confusion-{name}"));
         plots::save_confusion(&picture, &title, &dataset.classes, &evaluation.confusion)?;
-        if let Some(inspection) = &evaluation.inspection {
-            let (logits, labels) = (&scored.logits, &scored.labels);
-            let separation = inspection.separation(logits, labels, &dataset.classes, evaluation.temperature)?;
-            if let Some(separation) = separation {
-                let title = format!("{name}: scores of parts, and what any threshold would do");
-                plots::save_separation(&folder.join(format!("plots/inspection-{name}")), &title, &separation)?;
-            }
-        }
+        draw_inspection(folder, &dataset.classes, (&scored.logits, &scored.labels), evaluation)?;
         // Probabilities that are not finite have no diagram.
         if let Some(reliability) = evaluation.reliability.as_ref().filter(|found| !found.before.is_empty()) {
             let title = format!("{name}, {} images: confidence and accuracy", evaluation.n);

@@ -40,17 +40,6 @@ use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Where a training begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// At the start.
-    Anew,
-    /// At the last checkpoint, if there is one.
-    Resume,
-    /// Likewise, though that one is of a training that had come to its end.
-    Extend,
-}
-
 /// A run under way.
 pub struct Training {
     session: Session,
@@ -111,15 +100,15 @@ impl Training {
         Ok(Self { session, model, plan, objective, source, keys, checkpoints, progress, run, record, texts, start })
     }
 
-    /// The loop, from the start or from the last checkpoint.
+    /// The loop, from the start or, to `resume`, from the last checkpoint.
     ///
     /// # Errors
     /// Data errors of files that changed under way, numerical errors, I/O errors of checkpoints.
-    pub fn fit(&mut self, stop: &StopRequest, console: &Console, begin: Begin) -> Result<Ending> {
+    pub fn fit(&mut self, stop: &StopRequest, console: &Console, resume: bool) -> Result<Ending> {
         if let Some(signal) = self.run_frozen_layers(stop, console)? {
             return Ok(Ending::Stopped(signal));
         }
-        let mut state = self.initial_state(console, begin)?;
+        let mut state = self.initial_state(console, resume)?;
         let settings = &self.session.settings;
         let fit = self.ready(stop);
         fit.check(&state.progress).map_err(|reason| {
@@ -216,9 +205,9 @@ impl Training {
     }
 
     /// From the last checkpoint, or from the start.
-    fn initial_state(&self, console: &Console, begin: Begin) -> Result<TrainState> {
+    fn initial_state(&self, console: &Console, resume: bool) -> Result<TrainState> {
         let settings = &self.session.settings;
-        let saved = if begin == Begin::Anew { None } else { self.last_checkpoint(console)? };
+        let saved = if resume { self.last_checkpoint(console)? } else { None };
         match &saved {
             Some(saved) => load_saved(&self.model.params, &saved.params, &self.checkpoints.path("last"))?,
             None if settings.model.head_init == HeadInit::Probe => self.start_from_probe(console)?,
@@ -230,12 +219,6 @@ impl Training {
             let restored = state.restore(saved.state, saved.optimizer.unwrap_or_default());
             restored.map_err(|error| WeightsError::invalid(self.checkpoints.path("last"), error.to_string()))?;
             console.info(format!("resuming after epoch {}, step {}", state.progress.epoch, state.progress.step));
-        }
-        if begin == Begin::Extend && state.progress.stopped_early {
-            state.progress.wait_anew();
-            // Before anything can interrupt: a run that stops early is at its end.
-            let (params, progress) = (self.model.saved()?, &state.progress);
-            self.checkpoints.save("last", progress.step, &params, Some(&state.tensors()?), progress)?;
         }
         Ok(state)
     }

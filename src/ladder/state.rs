@@ -1,11 +1,12 @@
 //! How far the runs have come, by what is in their directories.
 
 use super::run::PlannedRun;
-use crate::config;
+use crate::config::{self, PoolChoice};
 use crate::report::{PREDICTIONS, RunRecord, Status, changes};
 
-/// Settings that cannot change a result: where something lies, which is compared by content, and the target.
-const IMMATERIAL: [&str; 4] = ["data.root:", "data.manifest:", "model.backbone:", "probe.target:"];
+/// Settings that cannot change a result: where something lies, which is compared by content, the target, and what mistakes
+/// cost.
+const IMMATERIAL: [&str; 5] = ["data.root:", "data.manifest:", "model.backbone:", "probe.target:", "inspection"];
 
 /// The images and weights of a run, by content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +50,10 @@ impl PlannedRun {
             Ok(saved) => saved,
             Err(error) => return RunState::Other(error.to_string()),
         };
-        let material = |change: &String| !IMMATERIAL.iter().any(|key| change.starts_with(key));
+        // A probe that chooses its pooling writes down which.
+        let chosen = self.settings.model.pool == PoolChoice::Auto;
+        let immaterial = |change: &str| IMMATERIAL.iter().any(|key| change.starts_with(key));
+        let material = |change: &String| !(immaterial(change) || chosen && change.starts_with("model.pool:"));
         if let Some(change) = changes(&saved, &self.settings).into_iter().find(material) {
             return RunState::Other(change);
         }

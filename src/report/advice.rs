@@ -10,6 +10,8 @@ pub struct Advice<'a> {
     pub target: Option<f64>,
     /// Of the test images, or of held-out ones when there are none.
     pub scored: Option<&'a Evaluation>,
+    /// Whether the classes counted alike already.
+    pub balanced: bool,
     /// The accuracy on the images the probe was fitted on.
     pub train_accuracy: f64,
     /// The accuracy on images it had not seen.
@@ -56,10 +58,10 @@ impl Advice<'_> {
             }
             if let Some(missed) = missed_classes(scored).first() {
                 let found = (missed.recall * missed.support as f64).round();
+                let weigh = if self.balanced { "" } else { "try probe.class_weights = \"balanced\", or " };
                 let auroc = missed.auroc.map_or(String::new(), |auroc| format!(" (AUROC {auroc:.3})"));
                 return format!(
-                    "misses class {}: {found} of {} found{auroc}; try probe.class_weights = \"balanced\", or judge by score \
-                     ([inspection] good = \"…\")",
+                    "misses class {}: {found} of {} found{auroc}; {weigh}judge by score ([inspection] good = \"…\")",
                     missed.class, missed.support
                 );
             }
@@ -144,7 +146,8 @@ mod tests {
 
     fn advice(target: Option<f64>, scored: &Evaluation) -> String {
         let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
-        Advice { target, scored: Some(scored), train_accuracy, held_out_accuracy, at_edge: None }.sentence()
+        Advice { target, scored: Some(scored), balanced: false, train_accuracy, held_out_accuracy, at_edge: None }
+            .sentence()
     }
 
     #[test]
@@ -195,8 +198,14 @@ mod tests {
     fn the_edge_of_the_grid_is_told() {
         let scored = evaluation([100, 100], [90, 90], false);
         let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
-        let advice =
-            Advice { target: None, scored: Some(&scored), train_accuracy, held_out_accuracy, at_edge: Some("C") };
+        let advice = Advice {
+            target: None,
+            scored: Some(&scored),
+            balanced: true,
+            train_accuracy,
+            held_out_accuracy,
+            at_edge: Some("C"),
+        };
         assert!(
             advice
                 .sentence()

@@ -25,6 +25,16 @@ fn a_folder_of_images_is_trained_on_in_two_commands() {
     let again = workspace.command(&["init", "data", "--out", "my.toml"]).output().unwrap();
     let said = String::from_utf8_lossy(&again.stderr);
     assert!(again.status.code() == Some(2) && said.contains("my.toml exists, and nothing is overwritten"), "{said}");
+    for (wrong, why) in [
+        (["--out", "my.csv", "--image-size", "32"], "a configuration is written"),
+        (["--out", "odd.toml", "--image-size", "100"], "is not a multiple of the patch size 8"),
+    ] {
+        let args = [&["init", "data", "--backbone", "builtin:vit-flaw"][..], &wrong].concat();
+        let refused = workspace.command(&args).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains(why), "{said}");
+        assert!(!workspace.path(wrong[1]).exists());
+    }
 }
 
 #[test]
@@ -66,6 +76,11 @@ fn a_tree_for_anomaly_detection_is_trained_on_in_two_commands() {
     assert_eq!((&made["classes"]["good"], &made["classes"]["local"]), (&9.into(), &6.into()), "{made}");
     assert!(trained["inspection"].is_object(), "{trained}");
     assert!(fs::read_to_string(workspace.path("fabric.csv")).unwrap().contains("train/good/"));
+    // Images named on the command line take the place of the list, not of the folder that it begins at.
+    let check =
+        ["check", "--config", "fabric.toml", "--data", "data", "--json", "-q", "--set", "inspection.good=nominal"];
+    let other = json(&workspace.command(&check).output().unwrap());
+    assert_eq!(other["images"]["images"], 36, "{other}");
 }
 
 #[test]

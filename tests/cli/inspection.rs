@@ -284,3 +284,21 @@ fn images_of_another_kind_are_said() {
     fs::write(workspace.path("runs/part/run.json"), record.to_string()).unwrap();
     assert_eq!(said(&["predict", "--run", "runs/part", "deep", "-q"]), "");
 }
+
+/// Thresholds that are chosen anew change nothing else of what the run has written down, nor make it another run.
+#[test]
+fn a_finished_run_that_is_judged_anew_stays_itself() {
+    let workspace = Workspace::new();
+    run(&workspace, &["probe", "--config", "small.toml", "--json", "-q"]);
+    let config = || fs::read_to_string(workspace.path("runs/small/config.toml")).unwrap();
+    let before = config();
+    run(
+        &workspace,
+        &["eval", "--run", "runs/small", "--device", "cpu", "--set", "inspection.good=nominal", "--json", "-q"],
+    );
+    let after = config();
+    let added: Vec<&str> = after.lines().filter(|line| !before.contains(line)).collect();
+    assert!(before.lines().all(|line| after.contains(line)), "{before}\n{after}");
+    assert!(!added.is_empty() && !added.iter().any(|line| line.contains("device")), "{added:?}");
+    assert!(workspace.path("runs/small/plots/inspection-test.svg").exists());
+}

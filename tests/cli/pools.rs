@@ -39,7 +39,7 @@ fn predict_draws_where_a_class_was_found_and_calls_attention_a_hint() {
         let sets = [format!("run.name={name}"), format!("model.pool={pool}")];
         run(&workspace, "probe", &["--set", &sets[0], "--set", &sets[1], "--set", "inspection.good=nominal"]);
         let folder = format!("runs/{name}");
-        let predict = ["predict", "--run", &folder, "data/test", "--maps", "maps", "--json", "-q"];
+        let predict = ["predict", "--run", &folder, "data/test", "--maps", name, "--json", "-q"];
         let rows = json(&workspace.command(&predict).output().unwrap());
         let rows = rows["predictions"].as_array().unwrap();
         assert!(!rows.is_empty());
@@ -59,7 +59,14 @@ fn predict_draws_where_a_class_was_found_and_calls_attention_a_hint() {
                 _ => assert!(kind == "hint" && row["evidence"].is_null(), "{row}"),
             }
         }
-        let predict = ["predict", "--run", &folder, "data/test", "--maps", "maps", "--format", "csv", "-q"];
+        let again = workspace.command(&predict).output().unwrap();
+        assert!(
+            again.status.code() == Some(2) && stderr(&again).contains("nothing is overwritten"),
+            "{}",
+            stderr(&again)
+        );
+        let other = format!("{name}-csv");
+        let predict = ["predict", "--run", &folder, "data/test", "--maps", &other, "--format", "csv", "-q"];
         let text = String::from_utf8(workspace.command(&predict).output().unwrap().stdout).unwrap();
         assert!(text.lines().next().unwrap().contains("map,map_kind,box_left,box_upper,box_right,box_lower,evidence"));
         assert_eq!(text.lines().nth(1).unwrap().split(',').count(), text.lines().next().unwrap().split(',').count());

@@ -96,6 +96,7 @@ pub fn sections(
     let confirmed: Vec<Option<bool>> = pairs.iter().map(|pair| features.map(|features| features.agree(pair))).collect();
     let mut text = summary(alike, &confirmed);
     if !pairs.is_empty() && !console.is_quiet() {
+        text.push_str(&explanation(pairs));
         text = format!("{text}\n\n{}", table(found, pairs, &cosines));
     }
     let judged = pairs.iter().zip(cosines.iter().zip(&confirmed));
@@ -183,6 +184,12 @@ fn summary(alike: &Resemblances, confirmed: &[Option<bool>]) -> String {
         let others = thousands(alike.look_alikes);
         text.push_str(&format!("\n{others} more pairs look alike, but no more than different images of this set do"));
     }
+    text
+}
+
+/// What stands in the table of the pairs.
+fn explanation(pairs: &[Twins]) -> String {
+    let mut text = String::new();
     if pairs.iter().any(|pair| pair.likeness.is_some_and(|likeness| likeness.relative_distance.is_some())) {
         text.push_str("\ndistance: as a share of that to the 20th nearest image");
     }

@@ -106,6 +106,15 @@ impl Choice {
         };
         let size = chosen.and_then(|candidate| candidate.side(side, images, rate).or(candidate.sides.last().copied()));
         let image_size = options.image_size.or(size.map(|size| size as usize));
+        if let (Some(size), Some(patch)) = (options.image_size, chosen.map(|candidate| candidate.patch as usize))
+            && !size.is_multiple_of(patch)
+        {
+            let near = size.next_multiple_of(patch);
+            return Err(Error::usage_hint(
+                format!("--image-size {size} is not a multiple of the patch size {patch} of the backbone"),
+                format!("for example --image-size {near}"),
+            ));
+        }
         Ok(Self {
             backbone: match (&options.backbone, chosen) {
                 (Some(name), _) => name.clone(),

@@ -16,7 +16,7 @@ pub use options::InitOptions;
 use options::shown;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 use survey::Survey;
@@ -53,6 +53,12 @@ pub fn init(data: &Path, options: &InitOptions, console: &Console) -> Result<Ini
     let data = absolute(data)?;
     let out = absolute(&options.out.clone().unwrap_or_else(|| default_file(&data)))?;
     let manifest = out.with_extension("csv");
+    if manifest == out {
+        return Err(Error::usage_hint(
+            format!("--out {} is the name of a table, and a configuration is written", out.display()),
+            "give it the ending .toml",
+        ));
+    }
     refuse_existing(&out)?;
     let survey = Survey::of(&data, options.good.as_deref(), console)?;
     let writes_manifest = survey.rows().is_some();
@@ -64,9 +70,12 @@ pub fn init(data: &Path, options: &InitOptions, console: &Console) -> Result<Ini
         write_new(&manifest, &rows?)?;
     }
     write_new(&out, text::config(&survey, &choice, (&data, &out, &manifest)).as_bytes())?;
-    // As a training will read it: what it would refuse is refused now.
-    let settings = config::load(Some(&out), &[])?;
-    let dataset = Dataset::open(&settings.data)?;
+    // As a training will read it: what it would refuse of settings and images is refused now, and nothing is left behind.
+    let read = config::load(Some(&out), &[]).and_then(|settings| Ok((Dataset::open(&settings.data)?, settings)));
+    let (dataset, settings) = read.inspect_err(|_| {
+        let written = [Some(&out), writes_manifest.then_some(&manifest)];
+        written.into_iter().flatten().for_each(|file| drop(fs::remove_file(file)));
+    })?;
     let count = |split| (Split::name(split), dataset.indices(split).len());
     Ok(Initialised {
         manifest: matches!(settings.data.source, DataSource::Manifest(_))

@@ -54,7 +54,7 @@ impl Page<'_> {
         let samples: HashMap<&str, &Sample> =
             self.dataset.samples.iter().map(|sample| (sample.name.as_str(), sample)).collect();
         let pictures = self.pictures(&samples, shown.iter().map(|row| row.path.as_str()).collect());
-        let lost = pictures.iter().filter(|picture| picture.is_none()).count();
+        let lost = pictures[..mistakes].iter().filter(|picture| picture.is_none()).count();
         if lost > 0 {
             console.warn(format!(
                 "{lost} of the images that were classified wrongly cannot be read and are missing from the page"

@@ -1,6 +1,6 @@
 //! The learning-rate range test of a config, as a table, a picture and a CSV.
 
-use super::{Begin, Training};
+use super::Training;
 use crate::error::{Error, Result};
 use crate::experiment::record::Completed;
 use crate::report::{Console, LrFinderResult, RunResult, Status, plots};
@@ -19,7 +19,7 @@ impl Training {
     /// # Errors
     /// As training, and when the results cannot be written.
     pub fn find_lr(mut self, stop: &StopRequest, console: &Console) -> Result<Completed> {
-        let mut state = self.initial_state(console, Begin::Anew)?;
+        let mut state = self.initial_state(console, false)?;
         let found = match self.run_frozen_layers(stop, console)? {
             None => self.ready(stop).find_lr(&mut state, &mut Watcher(console))?,
             Some(_) => None,

@@ -1,10 +1,12 @@
 //! On which images a strategy is chosen, what the choice costs on test images, and whether the model can leave.
 
 use super::recommend::{Recommendation, Recommender, StrategyScore};
-use super::{Outcomes, Repeats, StrategyRow};
+use super::{Finished, Outcomes, Repeats, StrategyRow};
+use crate::backbone::Pool;
+use crate::config;
 use crate::export::FORMATS;
 use crate::model::HeadKind;
-use crate::report::{ProbeRecord, RunRecord, percent};
+use crate::report::{ProbeRecord, percent};
 use serde::Serialize;
 
 /// The images that strategies are chosen on.
@@ -15,15 +17,23 @@ pub enum ChosenBy {
     Val,
     /// Each fold's test images, which all its own models had not seen.
     Folds,
-    /// The test images, when there are no others.
+    /// The test images, when there are no others that all were held out from.
     Test,
+}
+
+/// Whether all have been validated on the same images.
+fn same_validation(rows: &[&StrategyRow]) -> bool {
+    let first = rows.first().and_then(|row| row.val_outcomes.as_ref());
+    first.is_some_and(|first| {
+        rows.iter().all(|row| row.val_outcomes.as_ref().is_some_and(|outcomes| outcomes.same_images(first)))
+    })
 }
 
 impl ChosenBy {
     fn of(rows: &[&StrategyRow], repeats: Repeats) -> Self {
         match repeats {
             Repeats::Folds(_) => Self::Folds,
-            Repeats::Seeds(_) if rows.iter().all(|row| row.val_outcomes.is_some()) => Self::Val,
+            Repeats::Seeds(_) if same_validation(rows) => Self::Val,
             Repeats::Seeds(_) => Self::Test,
         }
     }
@@ -79,7 +89,11 @@ fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy, images: us
     let too_good = "so the score of what was chosen is a little too good";
     match by {
         ChosenBy::Folds => return format!("Chosen by the folds that are in the table, {too_good}"),
-        ChosenBy::Test => return format!("There are no validation images: chosen by the test images, {too_good}"),
+        ChosenBy::Test => {
+            return format!(
+                "There are no validation images that all have in common: chosen by the test images, {too_good}"
+            );
+        }
         ChosenBy::Val => {}
     }
     let interval = chosen
@@ -116,29 +130,43 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy) -> Option<
     } else {
         format!("{name} can be exported to {} only", chosen.exportable.join(" and "))
     };
-    let able = rows.iter().copied().filter(|row| lacks.iter().all(|format| row.exportable.contains(format)));
-    Some(match highest(able, |row| by.outcomes(row).accuracy()) {
-        Some(row) => format!(
-            "{cannot}: the best for {} is {} ({} on {})",
-            lacks.join(", "),
-            row.strategy,
-            percent(by.outcomes(row).accuracy()),
-            if by == ChosenBy::Val { "validation" } else { "test" }
-        ),
-        None if rows.len() == 1 => cannot,
-        None => format!("{cannot}, and none of the others can be exported to {}", lacks.join(" or ")),
-    })
+    if rows.len() == 1 {
+        return Some(cannot);
+    }
+    let of = if by == ChosenBy::Val { "validation" } else { "test" };
+    let other = |format: &&str| {
+        let able = rows.iter().copied().filter(|row| row.exportable.contains(format));
+        highest(able, |row| by.outcomes(row).accuracy())
+            .map(|row| format!("{} ({} on {of})", row.strategy, percent(by.outcomes(row).accuracy())))
+    };
+    // Formats with the same answer are named together.
+    let mut others: Vec<(Option<String>, Vec<&str>)> = Vec::new();
+    for format in lacks {
+        let best = other(&format);
+        match others.iter_mut().find(|(known, _)| *known == best) {
+            Some((_, formats)) => formats.push(format),
+            None => others.push((best, vec![format])),
+        }
+    }
+    let said = others.into_iter().map(|(best, formats)| match best {
+        Some(best) => format!("the best for {} is {best}", formats.join(" and ")),
+        None => format!("none can be exported to {}", formats.join(" or ")),
+    });
+    Some(format!("{cannot}: {}", said.collect::<Vec<_>>().join("; ")))
 }
 
 /// The formats that have layers for the head of a run and for what it adds to the backbone. Whether a format has the
 /// backbone is for `export` to say.
-pub(super) fn formats(record: &RunRecord) -> Vec<&'static str> {
+pub(super) fn formats(run: &Finished) -> Vec<&'static str> {
+    let record = &run.record;
     let all = || FORMATS.iter().map(|format| format.name());
     if record.probe.as_ref().is_some_and(ProbeRecord::votes) {
         return Vec::new();
     }
+    let pool = config::load(Some(&run.folder.join("config.toml")), &[]).map(|settings| settings.model.pool);
+    let added_pool = pool.is_ok_and(|pool| Pool::named(pool).is_some_and(Pool::is_added));
     let beyond_a_layer =
-        record.head() != HeadKind::Linear || record.strategy == "prompt" || record.readout().blocks > 1;
+        added_pool || record.head() != HeadKind::Linear || record.strategy == "prompt" || record.readout().blocks > 1;
     // The last format expresses most.
     if beyond_a_layer { all().next_back().into_iter().collect() } else { all().collect() }
 }

@@ -332,7 +332,7 @@ impl StrategyRow {
             seconds: cost.alone,
             measured_seconds: cost.measured,
             peak_memory_bytes: runs.iter().filter_map(|run| run.peak_memory_bytes).max(),
-            exportable: last.map(choice::formats).unwrap_or_default(),
+            exportable: contender.finished.last().map(choice::formats).unwrap_or_default(),
             runs,
             outcomes,
             val_outcomes,

@@ -65,6 +65,11 @@ impl Outcomes {
         self.0.len()
     }
 
+    /// Whether they are of the same images.
+    pub fn same_images(&self, other: &Self) -> bool {
+        self.0.keys().eq(other.0.keys())
+    }
+
     /// Groups of images, when some have one; images without one count as groups.
     pub fn groups(&self) -> Option<usize> {
         self.0.values().any(|outcome| outcome.group.is_some()).then(|| self.units().len())

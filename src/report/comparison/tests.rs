@@ -174,7 +174,10 @@ fn without_validation_images_it_is_said_that_the_test_images_chose() {
     let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
     assert_eq!(comparison.recommended_by, Some(ChosenBy::Test));
     let sentence = &comparison.recommendation.as_ref().unwrap().sentence;
-    assert!(sentence.contains("There are no validation images: chosen by the test images"), "{sentence}");
+    assert!(
+        sentence.contains("There are no validation images that all have in common: chosen by the test images"),
+        "{sentence}"
+    );
 }
 
 #[test]
@@ -205,9 +208,43 @@ fn what_cannot_leave_is_told_with_the_best_that_can() {
     let found = compared(&[knn(), prompt(), contender("full", vec![made("full", 2)])]);
     assert_eq!((found.recommended.as_deref(), found.exportable.len()), (Some("knn"), 0));
     let sentence = &found.recommendation.as_ref().unwrap().sentence;
-    let told = "knn cannot be exported, since its training images vote: the best for transformers, timm, onnx is full";
-    assert!(sentence.ends_with(&format!("{told} (50.0 % on validation)")), "{sentence}");
+    let told = "knn cannot be exported, since its training images vote: the best for transformers and timm is full (50.0 % on \
+                validation); the best for onnx is prompt (90.0 % on validation)";
+    assert!(sentence.ends_with(told), "{sentence}");
     let found = compared(&[prompt(), knn()]);
+    let sentence = &found.recommendation.as_ref().unwrap().sentence;
+    assert!(
+        sentence.ends_with(
+            "none can be exported to transformers or timm; the best for onnx is prompt (90.0 % on validation)"
+        ),
+        "{sentence}"
+    );
     assert_eq!(found.strategies[0].exportable, ["onnx"]);
     assert!(found.strategies[1].exportable.is_empty());
+}
+
+#[test]
+fn validation_images_choose_only_where_all_were_validated_on_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let made = |name: &str, images: usize| {
+        contender(name, vec![validated(run(root.path(), name, 0, &all_but(2), false), &all_but(2)[..images])])
+    };
+    let by = |contenders: &[Contender]| {
+        let question = question(root.path(), Repeats::Seeds(1));
+        Comparison::new(question, contenders, Vec::new()).unwrap().recommended_by
+    };
+    assert_eq!(by(&[made("a", 40), made("b", 40)]), Some(ChosenBy::Val));
+    assert_eq!(by(&[made("a", 40), made("b", 30)]), Some(ChosenBy::Test));
+}
+
+#[test]
+fn a_pooling_that_libraries_do_not_have_leaves_as_onnx_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let formats = |pool: &str| {
+        let run = run(root.path(), pool, 0, &all_but(2), false);
+        let settings = crate::config::load(None, &["data.root=/d".into(), format!("model.pool={pool}")]).unwrap();
+        std::fs::write(run.folder.join("config.toml"), settings.to_toml().unwrap()).unwrap();
+        super::choice::formats(&run)
+    };
+    assert_eq!((formats("max"), formats("avg").len()), (vec!["onnx"], 3));
 }
