@@ -38,7 +38,7 @@ impl Family for HfSiglip2 {
         }
         Ok(VitSpec {
             architecture: hf::class_name(&description.config, "Siglip2Model"),
-            image_size: side * spec.patch.size,
+            image_size: side.checked_mul(spec.patch.size).ok_or("num_patches and patch_size are too large")?,
             // The whole image, as there, though not in its shape.
             input: BackboneDefaults { resize: ResizeMode::Squash, ..spec.input },
             positions: Positions::Table(PositionTable {
@@ -52,8 +52,8 @@ impl Family for HfSiglip2 {
     /// The largest square of as many patches as the image processor allows.
     fn usual_size(&self, description: &Description) -> Option<usize> {
         let processor = &description.preprocessor;
-        let side = |key: &str| processor[key].as_u64().map(|value| value as usize);
-        Some(side("max_num_patches")?.isqrt() * side("patch_size")?)
+        let side = |key: &str| processor[key].as_u64().and_then(|value| usize::try_from(value).ok());
+        side("max_num_patches")?.isqrt().checked_mul(side("patch_size")?)
     }
 
     fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {

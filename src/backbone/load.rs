@@ -174,9 +174,10 @@ fn check_size(size: usize, patch: usize) -> Result<()> {
     ))
 }
 
-/// The size that a family prefers to that of the stored positions, if the patches divide it.
+/// The size that a family prefers to that of the stored positions, if an image can have it and the patches divide it.
 fn usual_size(family: &dyn Family, source: &Source, spec: &VitSpec) -> Option<usize> {
-    family.usual_size(&source.description).filter(|size| *size > 0 && size.is_multiple_of(spec.patch.size))
+    let usual = family.usual_size(&source.description);
+    usual.filter(|size| (1..=LARGEST).contains(size) && size.is_multiple_of(spec.patch.size))
 }
 
 /// The family of a source, and the architecture it describes.

@@ -177,6 +177,26 @@ fn impossible_sizes_are_refused_before_they_are_used() {
 }
 
 #[test]
+fn impossible_usual_sizes_are_passed_over() {
+    let described = |folder: &TempDir| Backbone::describe(folder.path().to_str().unwrap(), None).unwrap().image_size;
+    let naflex = copy("timm_naflex");
+    let path = naflex.path().join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config["model_args"]["img_size"] = Value::Null;
+    for (side, size) in [(1 << 40, 16), (u64::MAX - 15, 16), (384, 384)] {
+        config["pretrained_cfg"]["input_size"] = json!([3, side, side]);
+        fs::write(&path, config.to_string()).unwrap();
+        assert_eq!(described(&naflex), size, "{side}");
+    }
+    let siglip = copy("hf_siglip2");
+    for (patches, patch, size) in [(1u64 << 62, 1u64 << 40, 24), (1 << 40, 4, 24), (256, 4, 64)] {
+        let processor = json!({ "max_num_patches": patches, "patch_size": patch });
+        fs::write(siglip.path().join("preprocessor_config.json"), processor.to_string()).unwrap();
+        assert_eq!(described(&siglip), size, "{patches} of {patch}");
+    }
+}
+
+#[test]
 fn another_pooling_drops_what_only_the_first_one_reads() {
     let pooled = |case: &str, choice| load(&fixture(case)).unwrap().with_pool(choice, 0);
     let siglip = pooled("hf_siglip_vision", PoolChoice::Avg).unwrap();

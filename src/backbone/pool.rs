@@ -114,7 +114,7 @@ impl Pooling {
             Kind::ClsAvg => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
             Kind::Distilled => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
             Kind::Attention(attention, skipped) => attention.forward(&patches(tokens, *skipped)?),
-            Kind::Patches(pool) => pool.forward(&patches(tokens, self.prefix)?),
+            Kind::Patches(pool) => pool.forward(&self.wide_patches(tokens)?),
         }
     }
 
@@ -125,7 +125,7 @@ impl Pooling {
     /// When there are fewer tokens than the architecture has.
     pub fn contributions(&self, tokens: &Tensor) -> Result<Option<Tensor>> {
         match &self.kind {
-            Kind::Patches(pool) => pool.contributions(&patches(tokens, self.prefix)?).map(Some),
+            Kind::Patches(pool) => pool.contributions(&self.wide_patches(tokens)?).map(Some),
             Kind::Cls | Kind::ClsAvg | Kind::Distilled | Kind::Attention(..) => Ok(None),
         }
     }
@@ -139,13 +139,18 @@ impl Pooling {
         let (looks, skipped) = match &self.kind {
             Kind::Attention(attention, skipped) => (attention.weights(&patches(tokens, *skipped)?)?.mean(1)?, *skipped),
             Kind::Patches(pool) if self.pool.is_added() => {
-                let given = pool.contributions(&patches(tokens, self.prefix)?)?.abs()?;
+                let given = pool.contributions(&self.wide_patches(tokens)?)?.abs()?;
                 let shares = given.broadcast_div(&(given.sum_keepdim(1)? + f64::from(f32::MIN_POSITIVE))?)?;
-                (shares.mean(2)?, self.prefix)
+                (shares.mean(2)?.to_dtype(tokens.dtype())?, self.prefix)
             }
             _ => return fixed_shares(self.pool, self.prefix, tokens),
         };
         looks.pad_with_zeros(1, skipped, 0) // (B, N) to (B, T)
+    }
+
+    /// The patches among tokens (B, T, d), in f32: cubes and exponentials leave the range of half types.
+    fn wide_patches(&self, tokens: &Tensor) -> Result<Tensor> {
+        patches(tokens, self.prefix)?.to_dtype(DType::F32)
     }
 }
 
@@ -191,4 +196,26 @@ fn attention_pool(spec: &VitSpec, query: PoolQuery, params: &Params) -> Result<A
         fc2: linear(Layer::PoolFc2)?,
         heads: query.heads,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn sums_over_patches_run_in_f32() {
+        // ε³ of the generalised mean is 0 in f16, and with it a whole column of negative values.
+        let gem = Pooling { pool: Pool::Gem, kind: Kind::Patches(Arc::new(crate::nn::pool::Gem)), prefix: 1 };
+        let tokens = Tensor::new(&[[[9f32, 9.0], [-1.0, 2.0], [-3.0, 0.5]]], &Device::Cpu).unwrap();
+        let half = tokens.to_dtype(DType::F16).unwrap();
+        let values = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let given = |tokens| values(gem.contributions(tokens).unwrap().unwrap());
+        assert_eq!(values(gem.forward(&half).unwrap()), values(gem.forward(&tokens).unwrap()));
+        assert_eq!(given(&half), given(&tokens));
+        assert!(given(&half).iter().all(|value| value.is_finite()));
+        let shares = gem.shares(&half).unwrap();
+        assert_eq!(shares.dtype(), DType::F16, "as the shares that it is multiplied with");
+        assert!(values(shares.to_dtype(DType::F32).unwrap()).iter().all(|value| value.is_finite()));
+    }
 }

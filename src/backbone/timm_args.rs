@@ -19,7 +19,7 @@ pub(super) fn described(
         architecture: config["architecture"].as_str().unwrap_or_default(),
         args: &config["model_args"],
         pool: config["global_pool"].as_str().or_else(|| pretrained["global_pool"].as_str()),
-        image_size: pretrained["input_size"][1].as_u64().map(|side| side as usize),
+        image_size: pretrained["input_size"][1].as_u64().and_then(|side| usize::try_from(side).ok()),
         tag: pretrained["tag"].as_str(),
         gated: is_gated(header),
     };
@@ -120,6 +120,28 @@ const COMMON: &[&str] = &[
     "qkv_bias",
 ];
 
+/// Options that are not supported but false by default in all of timm's classes that have them: false changes nothing there.
+/// Of others it may, as of NaFlexVit's `patchify_channels_last`.
+const OFF: &[&str] = &[
+    "attn_gated",
+    "attn_only_layer_scale",
+    "dynamic_img_pad",
+    "enable_patch_interpolator",
+    "pool_include_prefix",
+    "pos_embed_use_grid_sample",
+    "qk_norm",
+    "rope_rotate_half",
+    "scale_attn_inner",
+    "scale_attn_inner_norm",
+    "scale_attn_norm",
+    "scale_mlp",
+    "scale_mlp_norm",
+    "swiglu_mlp",
+    "use_key_only_attn_mask",
+    "use_post_norm",
+    "use_shared_rel_pos_bias",
+];
+
 /// Options that change the arithmetic without changing a tensor's name or shape must be known or refused: `known` are those
 /// of one class.
 pub(super) fn refuse_unsupported(model_args: &Value, known: &[&str]) -> Result<(), String> {
@@ -128,7 +150,9 @@ pub(super) fn refuse_unsupported(model_args: &Value, known: &[&str]) -> Result<(
         return Err("only three input channels are supported (model_args.in_chans)".into());
     }
     let known = [COMMON, known].concat();
-    match values.iter().find(|(key, value)| !known.contains(&key.as_str()) && **value != Value::Bool(false)) {
+    let refused =
+        |key: &str, value: &Value| !known.contains(&key) && !(*value == Value::Bool(false) && OFF.contains(&key));
+    match values.iter().find(|(key, value)| refused(key, value)) {
         Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
         None => Ok(()),
     }

@@ -103,14 +103,15 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
         norm: args.flag("scale_attn_inner", false),
         ..AttentionSpec::of(heads)
     };
-    let pool = match args.text("global_pool").or(model.pool).unwrap_or("avg") {
+    let pooling = args.text("global_pool").or(model.pool).unwrap_or("avg");
+    let pool = match pooling {
         // Saved without pooling, for its tokens: `model.pool` chooses one, else what fits.
         "token" | "" if prefix.class => Pool::Cls,
         "avg" | "" => Pool::Avg,
         "map" => Pool::Attention,
         other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
     };
-    let fc_norm = args.flag("use_fc_norm", pool == Pool::Avg);
+    let fc_norm = args.flag("use_fc_norm", pooling == "avg");
     let norm_pre = args.flag("use_pre_transformer_norm", false);
     let ratio = args.number("mlp_ratio", 4.0);
     let query = (pool == Pool::Attention).then(|| {
@@ -162,14 +163,19 @@ fn positions(args: &Args<'_>, prefix: PrefixSpec) -> Result<Positions, String> {
 
 fn rotary(args: &Args<'_>) -> Result<AxialRotary, String> {
     let first = args.number("rope_grid_offset", 0.0);
+    let indexing = args.text("rope_grid_indexing").unwrap_or("ij");
     let coordinates = match args.text("rope_type").unwrap_or("cat") {
-        "dinov3" if first == 0.0 => Coordinates::Centres,
+        "dinov3" if first == 0.0 && indexing == "ij" => Coordinates::Centres,
         "cat" => Coordinates::Numbers {
             first,
             stretched_to: args.get("ref_feat_shape").map(|_| args.integer("ref_feat_shape", 0)).transpose()?,
-            x_first: args.text("rope_grid_indexing") == Some("xy"),
+            x_first: indexing == "xy",
         },
-        other => return Err(format!("rope_type {other:?} with rope_grid_offset {first} is not supported")),
+        other => {
+            return Err(format!(
+                "rope_type {other:?} with rope_grid_offset {first} and rope_grid_indexing {indexing:?} is not supported"
+            ));
+        }
     };
     let pairs = if args.flag("rope_rotate_half", false) { Pairs::Halves } else { Pairs::Neighbours };
     Ok(AxialRotary { temperature: args.number("rope_temperature", 1e4), coordinates, pairs })

@@ -47,7 +47,10 @@ impl Family for TimmNaflex {
             architecture: architecture.to_owned(),
             width,
             depth: args.integer("depth", 12)?,
-            image_size: args.integer("pos_embed_grid_size", 16)? * patch,
+            image_size: args
+                .integer("pos_embed_grid_size", 16)?
+                .checked_mul(patch)
+                .ok_or("pos_embed_grid_size and patch_size are too large")?,
             patch: PatchSpec { size: patch, bias: !pre_norm },
             prefix: PrefixSpec {
                 class: args.flag("class_token", false),
@@ -75,8 +78,8 @@ impl Family for TimmNaflex {
 
     /// That of the images these weights are for: the grid of the positions is another.
     fn usual_size(&self, Description { config, .. }: &Description) -> Option<usize> {
-        let trained = config["pretrained_cfg"]["input_size"][1].as_u64().map_or(0, |side| side as usize);
-        Config(&config["model_args"]).integer("img_size", trained).ok()
+        let trained = config["pretrained_cfg"]["input_size"][1].as_u64().and_then(|side| usize::try_from(side).ok());
+        Config(&config["model_args"]).integer("img_size", trained.unwrap_or(0)).ok()
     }
 
     fn mapping(&self, name: ParamName, _header: &Header) -> WeightMapping {

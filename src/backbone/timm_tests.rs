@@ -37,6 +37,13 @@ fn weights_saved_without_pooling_get_one() {
     let without = json!({"architecture": "vit_tiny_patch16_224", "global_pool": "",
                          "model_args": {"class_token": false, "fc_norm": false}});
     assert_eq!(read(without).unwrap().pooling.pool, Pool::Avg);
+    // timm's norm behind the pooling comes with "avg" alone.
+    let eva = |pool: &str| {
+        let args = json!({"class_token": false, "global_pool": pool});
+        read(json!({"architecture": "eva02_tiny_patch14_224", "model_args": args})).unwrap().pooling
+    };
+    assert_eq!((eva("avg").pool, eva("avg").norm, eva("avg").fc_norm), (Pool::Avg, false, true));
+    assert_eq!((eva("").pool, eva("").norm, eva("").fc_norm), (Pool::Avg, true, false));
 }
 
 #[test]
@@ -112,8 +119,25 @@ fn weights_trained_with_quick_gelu_run_with_it() {
 
 #[test]
 fn options_whose_effect_is_unknown_are_refused() {
-    for args in [json!({ "qk_norm": true }), json!({ "norm_layer": "rmsnorm" }), json!({ "in_chans": 1 })] {
-        let refused = read(json!({ "architecture": "vit_base_patch16_224", "model_args": args })).unwrap_err();
+    let (vit, naflex) = ("vit_base_patch16_224", "naflexvit_base_patch16_gap");
+    let dinov3 = "vit_small_patch16_dinov3";
+    for (architecture, args) in [
+        (vit, json!({ "qk_norm": true })),
+        (vit, json!({ "norm_layer": "rmsnorm" })),
+        (vit, json!({ "in_chans": 1 })),
+        // True by default.
+        (naflex, json!({ "patchify_channels_last": false })),
+        (dinov3, json!({ "rope_grid_indexing": "xy" })),
+    ] {
+        let refused = read(json!({ "architecture": architecture, "model_args": args })).unwrap_err();
         assert!(refused.contains(args.as_object().unwrap().keys().next().unwrap()), "{refused}");
+    }
+    for (architecture, args) in [
+        (vit, json!({ "qk_norm": false })),
+        (naflex, json!({ "enable_patch_interpolator": false })),
+        (dinov3, json!({ "rope_grid_indexing": "ij" })),
+    ] {
+        let unsaid = read(json!({ "architecture": architecture })).unwrap();
+        assert_eq!(read(json!({ "architecture": architecture, "model_args": args })).unwrap(), unsaid);
     }
 }

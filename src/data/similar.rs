@@ -43,6 +43,9 @@ const FIRST: usize = 5;
 const FEWEST: usize = 2 * FIRST + 2;
 /// Images by which the set is judged, whether or not they have a candidate.
 const MEASURED: usize = 500;
+/// Others that an image is compared with at most, by pixels: evenly spaced ones for how the set lies around it, and for its
+/// pairs those whose low frequencies differ from the set's as its own do. Sets of up to so many images are searched whole.
+const MOST_COMPARED: usize = 4096;
 /// Smallest distance that is told from none: pixels are whole numbers.
 const LEAST_DISTANCE: f64 = 1e-6;
 
@@ -67,7 +70,8 @@ pub struct Likeness {
     pub bits: u32,
     /// Correlation of the reduced pictures, from -1 to 1.
     pub correlation: f64,
-    /// The pair's distance as a share of that to the `REACH`-th nearest image; none in a set of a few images.
+    /// The pair's distance as a share of that to the `REACH`-th nearest image, in a large set of so many evenly spaced ones;
+    /// none in a set of a few images.
     pub relative_distance: Option<f64>,
 }
 
@@ -127,43 +131,36 @@ pub struct NearPair {
 pub struct NearPairs {
     /// The pairs, the surest first.
     pub pairs: Vec<NearPair>,
-    /// Pairs that look alike, but no more than different images of this set do.
+    /// Pairs that look alike, but no more than different images of this set do; an estimate in a large set of look-alikes.
     pub look_alikes: usize,
 }
 
 /// Finds the pairs of near images on so many threads. Every image is compared with every other by its hash, which takes a
-/// tenth of a second for 10,000, and those that have a candidate by their pixels too.
+/// tenth of a second for 10,000, and those that have a candidate by their pixels too, with thousands at most.
 pub fn near_pairs(signatures: &[&Signature], threads: usize) -> NearPairs {
-    let n = signatures.len();
-    let reach = (n >= FEWEST).then(|| REACH.min(n / 2));
-    let neighborhoods = on_threads(n, threads, |index| Neighborhood::of(index, signatures, reach));
-    let candidates = neighborhoods.iter().map(|found| found.candidates).sum::<usize>() / 2;
-    let most = most_relative(&neighborhoods, reach, n);
-    let near = |first: usize, found: &Neighborhood| -> Vec<NearPair> {
-        let later = found.partners.iter().filter(|&&(second, _)| second > first);
-        let judged = later.map(|&(second, likeness)| {
-            let reach = found.reach.zip(neighborhoods[second].reach).map(|(a, b)| a.min(b));
-            let relative_distance = reach.map(|reach| distance(likeness.correlation) / reach);
-            NearPair { first, second, likeness: Likeness { relative_distance, ..likeness } }
-        });
-        judged.filter(|pair| pair.likeness.relative_distance.is_none_or(|relative| relative < most)).collect()
-    };
-    let mut pairs: Vec<NearPair> = neighborhoods.iter().enumerate().flat_map(|(i, found)| near(i, found)).collect();
-    let doubt =
-        |pair: &NearPair| pair.likeness.relative_distance.unwrap_or_else(|| distance(pair.likeness.correlation));
-    pairs.sort_by(|a, b| doubt(a).total_cmp(&doubt(b)).then((a.first, a.second).cmp(&(b.first, b.second))));
-    NearPairs { look_alikes: candidates - pairs.len(), pairs }
+    Search::new(signatures, MOST_COMPARED).near_pairs(threads)
 }
 
 fn distance(correlation: f64) -> f64 {
     (1.0 - correlation).max(LEAST_DISTANCE)
 }
 
+/// A set of images in which near ones are sought.
+struct Search<'a> {
+    signatures: &'a [&'a Signature],
+    /// Which neighbour's distance a pair's is compared with; none in a set of a few images.
+    reach: Option<usize>,
+    /// Others that an image is compared with at most.
+    most: usize,
+    /// The hash of each image against the set, if there are more than `most`.
+    relative: Vec<u64>,
+}
+
 /// What lies around an image.
 #[derive(Default)]
 struct Neighborhood {
-    /// Images that pass the tests of a pair with it.
-    candidates: usize,
+    /// How many images pass the tests of a pair with it.
+    candidates: f64,
     /// The nearest of them, as many as can count.
     partners: Vec<(usize, Likeness)>,
     /// Distance to the `REACH`-th nearest image, if it was measured.
@@ -172,39 +169,119 @@ struct Neighborhood {
     flatness: f64,
 }
 
-impl Neighborhood {
-    fn of(index: usize, signatures: &[&Signature], reach: Option<usize>) -> Self {
-        let this = signatures[index];
-        let others = || signatures.iter().enumerate().filter(|&(other, _)| other != index);
-        let alike = others().filter(|(_, other)| (this.hash ^ other.hash).count_ones() <= MOST_BITS);
-        let alike = alike.map(|(other, signature)| (other, this.likeness(signature)));
-        let mut partners: Vec<(usize, Likeness)> = alike.filter(|(_, likeness)| likeness.is_near()).collect();
-        let candidates = partners.len();
-        partners.sort_by(|a, b| b.1.correlation.total_cmp(&a.1.correlation));
-        let Some(reach) = reach else { return Self { candidates, partners, ..Self::default() } };
-        // One beyond the reach is no nearer than the image there, so it never counts.
+impl<'a> Search<'a> {
+    fn new(signatures: &'a [&'a Signature], most: usize) -> Self {
+        let n = signatures.len();
+        let relative = if n > most { relative_hashes(signatures) } else { Vec::new() };
+        Self { signatures, reach: (n >= FEWEST).then(|| REACH.min(n / 2)), most, relative }
+    }
+
+    fn near_pairs(&self, threads: usize) -> NearPairs {
+        let around = on_threads(self.signatures.len(), threads, |index| self.around(index));
+        let candidates = (around.iter().map(|found| found.candidates).sum::<f64>() / 2.0) as usize;
+        let most = self.most_relative(&around);
+        let near = |(index, found): (usize, &Neighborhood)| -> Vec<NearPair> {
+            // Each pair once, also where only one of its images has the other among its nearest.
+            let has = |other: usize| around[other].partners.iter().any(|&(partner, _)| partner == index);
+            let once = found.partners.iter().filter(|&&(other, _)| index < other || !has(other));
+            let judged = once.map(|&(other, likeness)| {
+                let reach = found.reach.zip(around[other].reach).map(|(a, b)| a.min(b));
+                let relative_distance = reach.map(|reach| distance(likeness.correlation) / reach);
+                let likeness = Likeness { relative_distance, ..likeness };
+                NearPair { first: index.min(other), second: index.max(other), likeness }
+            });
+            judged.filter(|pair| pair.likeness.relative_distance.is_none_or(|relative| relative < most)).collect()
+        };
+        let mut pairs: Vec<NearPair> = around.iter().enumerate().flat_map(near).collect();
+        let doubt =
+            |pair: &NearPair| pair.likeness.relative_distance.unwrap_or_else(|| distance(pair.likeness.correlation));
+        pairs.sort_by(|a, b| doubt(a).total_cmp(&doubt(b)).then((a.first, a.second).cmp(&(b.first, b.second))));
+        NearPairs { look_alikes: candidates.saturating_sub(pairs.len()), pairs }
+    }
+
+    fn around(&self, index: usize) -> Neighborhood {
+        let this = self.signatures[index];
+        let alike: Vec<usize> = (0..self.signatures.len())
+            .filter(|&other| (this.hash ^ self.signatures[other].hash).count_ones() <= MOST_BITS && other != index)
+            .collect();
+        let whole = alike.len() <= self.most;
+        let mut partners: Vec<(usize, Likeness)> = self
+            .likeliest(index, alike)
+            .into_iter()
+            .map(|other| (other, this.likeness(self.signatures[other])))
+            .filter(|(_, likeness)| likeness.is_near())
+            .collect();
+        let candidates = partners.len() as f64;
+        partners.sort_by(|a, b| b.1.correlation.total_cmp(&a.1.correlation).then(a.0.cmp(&b.0)));
+        let Some(reach) = self.reach else { return Neighborhood { candidates, partners, ..Neighborhood::default() } };
+        // One beyond the reach is no nearer than the image there, so it never counts; nor are more copies needed to find
+        // each of them beside another.
         partners.truncate(reach);
-        if candidates == 0 && !index.is_multiple_of(signatures.len().div_ceil(MEASURED)) {
-            return Self::default();
+        if partners.is_empty() && !index.is_multiple_of(self.signatures.len().div_ceil(MEASURED)) {
+            return Neighborhood::default();
         }
-        let mut distances: Vec<f64> = others().map(|(_, other)| distance(this.likeness(other).correlation)).collect();
+        let others = self.sample().filter(|&other| other != index);
+        let measured: Vec<Likeness> = others.map(|other| this.likeness(self.signatures[other])).collect();
+        let near = || measured.iter().filter(|likeness| likeness.is_near()).count() as f64 * self.images_per_sampled();
+        let candidates = if whole { candidates } else { near().round() };
+        let mut distances: Vec<f64> = measured.iter().map(|likeness| distance(likeness.correlation)).collect();
         let (nearer, &mut farthest, _) = distances.select_nth_unstable_by(reach - 1, f64::total_cmp);
         nearer.sort_by(f64::total_cmp);
         let first = FIRST.min(reach - 1);
         let ladder = nearer[first - 1..].iter().copied().chain([farthest]).collect::<Vec<f64>>();
         let steps = ladder.windows(2).zip(first..).map(|(pair, rank)| rank as f64 * (pair[1] / pair[0]).ln());
         let flatness = steps.sum::<f64>() / (reach - first) as f64;
-        Self { candidates, partners, reach: Some(farthest), flatness }
+        Neighborhood { candidates, partners, reach: Some(farthest), flatness }
+    }
+
+    /// Of the images that are like one by their hash the likeliest to be near it, as many as it is compared with.
+    fn likeliest(&self, index: usize, mut alike: Vec<usize>) -> Vec<usize> {
+        if alike.len() > self.most {
+            let bits = |other: usize| (self.relative[index] ^ self.relative[other]).count_ones();
+            alike.select_nth_unstable_by_key(self.most, |&other| (bits(other), other));
+            alike.truncate(self.most);
+        }
+        alike
+    }
+
+    /// Evenly spaced images, as many as one is compared with; all of a set that has no more.
+    fn sample(&self) -> impl Iterator<Item = usize> {
+        let (n, sampled) = (self.signatures.len(), self.signatures.len().min(self.most));
+        (0..sampled).map(move |at| at * n / sampled)
+    }
+
+    /// How many images of the set each of the sample stands for.
+    fn images_per_sampled(&self) -> f64 {
+        (self.signatures.len() as f64 / self.most as f64).max(1.0)
+    }
+
+    /// The relative distance below which chance would bring about one pair in the set. As many times more images than of the
+    /// sample lie within the reach as there are in the set.
+    fn most_relative(&self, around: &[Neighborhood]) -> f64 {
+        let Some(reach) = self.reach else { return 1.0 };
+        // Evenly spread over the set: images that look like others are not typical of it.
+        let measured = || around.iter().step_by(around.len().div_ceil(MEASURED));
+        let flatness = measured().map(|found| found.flatness).sum::<f64>() / measured().count().max(1) as f64;
+        let within = reach as f64 * self.images_per_sampled() - 1.0;
+        (-flatness * (within * around.len() as f64).ln()).exp()
     }
 }
 
-/// The relative distance below which chance would bring about one pair in a set of n images.
-fn most_relative(neighborhoods: &[Neighborhood], reach: Option<usize>, n: usize) -> f64 {
-    let Some(reach) = reach else { return 1.0 };
-    // Evenly spread over the set: images that look like others are not typical of it.
-    let measured = || neighborhoods.iter().step_by(n.div_ceil(MEASURED));
-    let flatness = measured().map(|found| found.flatness).sum::<f64>() / measured().count().max(1) as f64;
-    (-flatness * (((reach - 1) * n) as f64).ln()).exp()
+/// Of each image the bits that say where a coefficient is above the median of the set. Under a fixed camera all images share
+/// what the plain hash compares, and these tell them apart.
+fn relative_hashes(signatures: &[&Signature]) -> Vec<u64> {
+    let coefficients = |signature: &&Signature| -> Vec<f32> {
+        let scale = signature.inverse_length as f32;
+        low_frequencies(&signature.pixels).into_iter().map(|value| value * scale).collect()
+    };
+    let of_images: Vec<Vec<f32>> = signatures.iter().map(coefficients).collect();
+    let median = |at: usize| {
+        let mut values: Vec<f32> = of_images.iter().map(|values| values[at]).collect();
+        let middle = values.len() / 2;
+        *values.select_nth_unstable_by(middle, f32::total_cmp).1
+    };
+    let medians: Vec<f32> = (0..LOW * LOW - 1).map(median).collect();
+    of_images.iter().map(|values| bits(values.iter().zip(&medians).map(|(value, median)| value > median))).collect()
 }
 
 /// `work` of each index below n, in their order.
@@ -256,7 +333,11 @@ fn hash(coefficients: &[f32]) -> u64 {
     let mut sorted = coefficients.to_vec();
     sorted.sort_by(f32::total_cmp);
     let median = sorted[sorted.len() / 2];
-    coefficients.iter().enumerate().fold(0, |hash, (bit, &value)| hash | u64::from(value > median) << bit)
+    bits(coefficients.iter().map(|&value| value > median))
+}
+
+fn bits(set: impl Iterator<Item = bool>) -> u64 {
+    set.enumerate().fold(0, |bits, (at, set)| bits | u64::from(set) << at)
 }
 
 #[cfg(test)]

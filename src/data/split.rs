@@ -106,26 +106,53 @@ fn place(unit: &Group, split: Split, splits: &mut [Split]) {
 }
 
 /// For each entry the first of those that it must stay with: its group's, and those with the same bytes, unless their
-/// source puts them into different splits.
+/// source puts them into different splits. Which splits it names for a group is known before copies are looked at, so that
+/// they never join two groups which it keeps apart.
 fn together(entries: &[Entry]) -> Vec<usize> {
-    let mut first: Vec<usize> = (0..entries.len()).collect();
-    let mut side: Vec<Option<Split>> = entries.iter().map(|entry| entry.split).collect();
+    let mut units =
+        Units { first: (0..entries.len()).collect(), side: entries.iter().map(|entry| entry.split).collect() };
     let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut copies: BTreeMap<&[u8; 32], usize> = BTreeMap::new();
     for (index, entry) in entries.iter().enumerate() {
-        let of_group = entry.group.as_deref().map(|group| *groups.entry(group).or_insert(index));
-        let of_copies = entry.copied.as_ref().map(|digest| *copies.entry(digest).or_insert(index));
-        for (other, is_group) in of_group.map(|i| (i, true)).into_iter().chain(of_copies.map(|i| (i, false))) {
-            let (a, b) = (first[index].min(first[other]), first[index].max(first[other]));
-            let apart = side[a].zip(side[b]).is_some_and(|(a, b)| a != b);
-            if a != b && (is_group || !apart) {
-                side[a] = side[a].or(side[b]);
-                // All that follow b lie between it and this entry.
-                first[b..=index].iter_mut().filter(|of| **of == b).for_each(|of| *of = a);
-            }
+        if let Some(group) = entry.group.as_deref() {
+            units.join(*groups.entry(group).or_insert(index), index, true);
         }
     }
-    first
+    let mut copies: BTreeMap<&[u8; 32], usize> = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        if let Some(digest) = &entry.copied {
+            units.join(*copies.entry(digest).or_insert(index), index, false);
+        }
+    }
+    (0..entries.len()).map(|index| units.first(index)).collect()
+}
+
+/// Entries that stay together, as trees: the root of each is its first entry.
+struct Units {
+    /// A member nearer to the root.
+    first: Vec<usize>,
+    /// The split that the source names for a root's entries, the first if there are several.
+    side: Vec<Option<Split>>,
+}
+
+impl Units {
+    fn first(&mut self, mut of: usize) -> usize {
+        while self.first[of] != of {
+            self.first[of] = self.first[self.first[of]];
+            of = self.first[of];
+        }
+        of
+    }
+
+    /// Joins the units of two entries; those of different splits only if `anyway`.
+    fn join(&mut self, one: usize, other: usize, anyway: bool) {
+        let (one, other) = (self.first(one), self.first(other));
+        let (a, b) = (one.min(other), one.max(other));
+        let apart = self.side[a].zip(self.side[b]).is_some_and(|(a, b)| a != b);
+        if a != b && (anyway || !apart) {
+            self.side[a] = self.side[a].or(self.side[b]);
+            self.first[b] = a;
+        }
+    }
 }
 
 fn units(entries: &[Entry], seed: u64) -> Result<Vec<Group>> {

@@ -268,3 +268,18 @@ fn copies_are_on_one_side_of_a_drawn_split() {
     let splits = assign(&entries, &labels, 2, &plan(0.3, 0.0, 0)).unwrap();
     assert_eq!((splits[3], splits[41]), (Split::Test, Split::Train));
 }
+
+#[test]
+fn copies_do_not_join_groups_that_the_source_keeps_apart() {
+    let mut entries = listed(&[6]).0;
+    // Two rolls of which only the last rows name a split, and a file that is in both.
+    for (index, roll) in ["one", "two", "one", "two"].into_iter().enumerate() {
+        entries[index].group = Some(roll.into());
+    }
+    entries[0].copied = Some([1; 32]);
+    entries[1].copied = Some([1; 32]);
+    entries[2].split = Some(Split::Train);
+    entries[3].split = Some(Split::Test);
+    let splits = assign(&entries, &[0; 6], 1, &plan(0.2, 0.0, 0)).unwrap();
+    assert_eq!(splits[..4], [Split::Train, Split::Test, Split::Train, Split::Test]);
+}

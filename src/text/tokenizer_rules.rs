@@ -108,6 +108,8 @@ fn growth(rule: &Value) -> u64 {
             let content = rule["content"].as_str().map_or(0, str::len) as u64;
             if rule["pattern"]["Regex"].is_null() { content.max(1) } else { content + 1 }
         }
+        // A character of one byte may become the longest of its texts.
+        Some("Precompiled") => longest(rule[CHARACTERS].as_str().unwrap_or_default()).max(1),
         // Every byte becomes a character, of two bytes at most.
         Some("ByteLevel") => 2,
         Some("TemplateProcessing") => {
@@ -119,6 +121,32 @@ fn growth(rule: &Value) -> u64 {
         }
         _ => 1,
     }
+}
+
+/// Bytes of the longest text that a compiled map of characters has for one of them. The map is base64 of the length of its
+/// tree in four bytes, the tree, and the texts with a zero byte behind each; all of it counts where the length is none.
+fn longest(map: &str) -> u64 {
+    let value = |symbol: u8| match symbol {
+        b'A'..=b'Z' => Some(symbol - b'A'),
+        b'a'..=b'z' => Some(symbol - b'a' + 26),
+        b'0'..=b'9' => Some(symbol - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        // Padding at the end; the library refuses any other.
+        _ => None,
+    };
+    let symbols: Vec<u32> = map.bytes().map_while(value).map(u32::from).collect();
+    let bytes: Vec<u8> = symbols
+        .chunks(4)
+        .flat_map(|chunk| {
+            let group = chunk.iter().enumerate().fold(0, |group, (at, symbol)| group | symbol << (18 - 6 * at));
+            // n + 1 symbols hold n bytes.
+            group.to_be_bytes().into_iter().skip(1).take(chunk.len() - 1)
+        })
+        .collect();
+    let tree = bytes.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize / 4 * 4);
+    let texts = bytes.get(4..).and_then(|rest| rest.get(tree..)).unwrap_or(&bytes);
+    texts.split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0) as u64
 }
 
 fn short(text: &str, most: usize) -> Result<(), String> {
@@ -182,12 +210,20 @@ mod tests {
                 json!({"type": "TemplateProcessing", "single": vec![json!({"Sequence": {"id": "A"}}); texts]});
             json!({"post_processor": {"type": "Sequence", "processors": [template, template, template]}})
         };
+        // Its tree has eight bytes; "aaaa…" of so many characters.
+        let characters = |texts: usize| {
+            let map = format!("CAAAAAAAAAAAAAAA{}", "YWFh".repeat(texts / 3));
+            json!({"type": "Precompiled", "precompiled_charsmap": map})
+        };
         let unigram = json!({"model": {"type": "Unigram", "vocab": [["a".repeat(17 << 20), 0.0]]}});
         for (rules, said) in [
             (split(r"'s|[\p{L}]+|[^\s\p{L}\p{N}]+"), "fine"),
             (sequence(vec![replace(json!({"Regex": r"\s+"}), " "), replace(json!({"String": " "}), "▁")]), "fine"),
             (sequence(vec![replace(json!({"String": "!"}), ""); 500]), "fine"),
             (template(1), "fine"),
+            (sequence(vec![characters(33)]), "fine"),
+            (sequence(vec![characters(33); 4]), "times as long"),
+            (sequence(vec![characters(99_999)]), "times as long"),
             (split(&long), "10485760 bytes"),
             (sequence(vec![replace(json!({"String": "a"}), "aaaaaaaa"); 40]), "times as long"),
             (sequence(vec![replace(json!({"Regex": ""}), "a"); 40]), "times as long"),
@@ -201,5 +237,24 @@ mod tests {
             let found = checked(&rules);
             assert!(found.contains(said), "{found} where {said} is expected");
         }
+    }
+
+    #[test]
+    fn the_longest_text_of_a_map_is_found() {
+        // 0, 1, 2 bytes in the last group; the tree is "tree", the texts "a", "bcd" and "ef".
+        for (map, bytes) in [
+            ("BAAAAHRyZWVhAGJjZABlZgA=", 3),
+            ("BAAAAHRyZWVhAGJjZABlZg==", 3),
+            ("BAAAAHRyZWVhAGJjZGU=", 4),
+            ("", 0),
+            ("/////2E=", 5),
+            ("BAAA", 1),
+            ("A", 0),
+        ] {
+            assert_eq!(longest(map), bytes, "{map}");
+        }
+        let siglip: Value =
+            serde_json::from_str(include_str!("../../tests/fixtures/text/hf_siglip/tokenizer.json")).unwrap();
+        assert_eq!(growth(&siglip["normalizer"]["normalizers"][0]), 33);
     }
 }

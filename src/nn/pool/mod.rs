@@ -1,8 +1,8 @@
 //! Poolings of tokens, or of the tiles of an image, whose features are sums over what they pool: what each token gave to
 //! each feature is known exactly, and with a linear head the evidence for a class at each place.
 //!
-//! They are compositions of candle's differentiable operations, in f32 whatever the tokens are in: a pooling reads each
-//! token once, which is nothing beside a block.
+//! They are compositions of candle's differentiable operations on tokens in f32, which `backbone::Pooling` makes of those of
+//! a model that runs in half: a pooling reads each token once, which is nothing beside a block.
 
 mod gated;
 mod gem;
