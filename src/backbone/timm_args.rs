@@ -121,7 +121,7 @@ const COMMON: &[&str] = &[
 ];
 
 /// Options that are not supported but false by default in all of timm's classes that have them: false changes nothing there.
-/// Of others it may, as of NaFlexVit's `patchify_channels_last`.
+/// Of others it may, as of `NaFlexVit`'s `patchify_channels_last`.
 const OFF: &[&str] = &[
     "attn_gated",
     "attn_only_layer_scale",
@@ -151,7 +151,7 @@ pub(super) fn refuse_unsupported(model_args: &Value, known: &[&str]) -> Result<(
     }
     let known = [COMMON, known].concat();
     let refused =
-        |key: &str, value: &Value| !known.contains(&key) && !(*value == Value::Bool(false) && OFF.contains(&key));
+        |key: &str, value: &Value| !known.contains(&key) && (*value != Value::Bool(false) || !OFF.contains(&key));
     match values.iter().find(|(key, value)| refused(key, value)) {
         Some((key, value)) => Err(format!("model_args.{key} = {value} is not supported")),
         None => Ok(()),
