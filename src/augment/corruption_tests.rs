@@ -1,7 +1,7 @@
 //! What all operations on images of industry have in common; those of each are seen in `docs/augment-sheet.png`.
 
 use super::*;
-use crate::augment::{ImageChange, Jpeg, Step};
+use crate::augment::{Effect, ImageChange, Jpeg};
 use crate::rng::{Purpose, Stream};
 use image::{Rgb, RgbImage};
 use proptest::prelude::*;
@@ -10,8 +10,8 @@ fn operation(settings: &AugmentSettings) -> Box<ImageChange> {
     let mut steps = settings.steps();
     assert_eq!(steps.len(), 1);
     match steps.remove(0).1 {
-        Step::Image(operation) => operation,
-        Step::Window(_) | Step::Pixels(_) => panic!("no operation on images"),
+        Effect::Image(operation) => operation,
+        Effect::Window(_) | Effect::Pixels(_) => panic!("no operation on images"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Random resized crop (Szegedy et al. 2014), with the draws and the fallback of torchvision's `RandomResizedCrop`.
 
-use super::{Operation, Step, Window};
+use super::{Augmentation, Effect, Window};
 use crate::rng::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct RandomResizedCrop {
     pub ratio: [f64; 2],
 }
 
-impl Operation for RandomResizedCrop {
+impl Augmentation for RandomResizedCrop {
     const NUMBER: &'static [&'static str] = &[];
 
     fn acts(&self) -> bool {
@@ -32,8 +32,8 @@ impl Operation for RandomResizedCrop {
         Some(self)
     }
 
-    fn step(self) -> Step {
-        Step::Window(self)
+    fn step(self) -> Effect {
+        Effect::Window(self)
     }
 }
 

@@ -4,7 +4,7 @@
 //! that could be mistaken for a defect.
 
 use super::patch::Patch;
-use super::{Operation, Step};
+use super::{Augmentation, Effect};
 use crate::rng::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub struct Erasing {
     pub ratio: [f64; 2],
 }
 
-impl Operation for Erasing {
+impl Augmentation for Erasing {
     fn acts(&self) -> bool {
         self.p > 0.0
     }
@@ -34,8 +34,8 @@ impl Operation for Erasing {
         Some(Self { p: 1.0, ..self })
     }
 
-    fn step(self) -> Step {
-        Step::Pixels(self)
+    fn step(self) -> Effect {
+        Effect::Pixels(self)
     }
 }
 

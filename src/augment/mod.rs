@@ -65,7 +65,7 @@ pub struct Window {
 pub type ImageChange = dyn Fn(RgbImage, &mut Stream) -> RgbImage + Send + Sync;
 
 /// What an operation works on.
-pub enum Step {
+pub enum Effect {
     /// The choice of a window, in place of the plain resize.
     Window(RandomResizedCrop),
     /// The square image.
@@ -75,7 +75,7 @@ pub enum Step {
 }
 
 /// The settings of an operation, and what it does with them. What `true` means is said by the defaults in its schema.
-pub trait Operation: Copy + Serialize + DeserializeOwned + JsonSchema {
+pub trait Augmentation: Copy + Serialize + DeserializeOwned + JsonSchema {
     /// The keys that a number in place of the table sets; none = a number is not taken.
     const NUMBER: &'static [&'static str] = &["p"];
 
@@ -90,14 +90,14 @@ pub trait Operation: Copy + Serialize + DeserializeOwned + JsonSchema {
     fn certain(self) -> Option<Self>;
 
     /// The operation itself.
-    fn step(self) -> Step;
+    fn step(self) -> Effect;
 }
 
-/// An [`Operation`] on the square image, applied with a probability.
+/// An [`Augmentation`] on the square image, applied with a probability.
 pub trait Augment: Copy + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
-    /// As [`Operation::NUMBER`].
+    /// As [`Augmentation::NUMBER`].
     const NUMBER: &'static [&'static str] = &["p"];
-    /// As [`Operation::FLAW`].
+    /// As [`Augmentation::FLAW`].
     const FLAW: Option<fn(f64) -> Self> = None;
     /// Whether a person who looks at its effect has something to judge.
     const PREVIEWED: bool = true;
@@ -114,7 +114,7 @@ pub trait Augment: Copy + Serialize + DeserializeOwned + JsonSchema + Send + Syn
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage;
 }
 
-impl<T: Augment> Operation for T {
+impl<T: Augment> Augmentation for T {
     const NUMBER: &'static [&'static str] = T::NUMBER;
     const FLAW: Option<fn(f64) -> Self> = T::FLAW;
 
@@ -128,9 +128,9 @@ impl<T: Augment> Operation for T {
         T::PREVIEWED.then_some(self)
     }
 
-    fn step(mut self) -> Step {
+    fn step(mut self) -> Effect {
         let probability = *self.probability();
-        Step::Image(Box::new(move |image, rng| if rng.chance(probability) { self.apply(image, rng) } else { image }))
+        Effect::Image(Box::new(move |image, rng| if rng.chance(probability) { self.apply(image, rng) } else { image }))
     }
 }
 
@@ -157,13 +157,13 @@ macro_rules! operations {
             pub const NONE: Self = Self { preset: AugmentPreset::None, $($key: None),* };
 
             /// The operations that are on, each with the number that keys its stream, in the order of their application.
-            pub fn steps(&self) -> Vec<(u64, Step)> {
+            pub fn steps(&self) -> Vec<(u64, Effect)> {
                 [$(self.$key.map(|on| ($number, on.step()))),*].into_iter().flatten().collect()
             }
 
             /// Each operation that is on, alone and certain to act, by its key, without those that show nothing.
             pub fn alone(&self) -> Vec<(&'static str, Self)> {
-                [$(self.$key.and_then(Operation::certain).map(|on| {
+                [$(self.$key.and_then(Augmentation::certain).map(|on| {
                     (stringify!($key), Self { $key: Some(on), ..Self::NONE })
                 })),*].into_iter().flatten().collect()
             }
@@ -172,8 +172,8 @@ macro_rules! operations {
         impl Corruption {
             /// All of them.
             pub fn all() -> Vec<Self> {
-                [$(<$operation as Operation>::FLAW.map(|_| Self::new(stringify!($key), |strength| AugmentSettings {
-                    $key: <$operation as Operation>::FLAW.map(|flaw| flaw(strength)),
+                [$(<$operation as Augmentation>::FLAW.map(|_| Self::new(stringify!($key), |strength| AugmentSettings {
+                    $key: <$operation as Augmentation>::FLAW.map(|flaw| flaw(strength)),
                     ..AugmentSettings::NONE
                 }))),*].into_iter().flatten().collect()
             }
@@ -218,12 +218,12 @@ operations! {
 }
 
 /// An operation as it is read: `false`, or settings that change nothing, are none.
-fn acting<'de, T: Operation, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn acting<'de, T: Augmentation, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(forms::off_or(deserializer)?.filter(T::acts))
 }
 
 /// The forms an operation may be written in, as a schema: on or off, a number, its table.
-fn written<T: Operation>(schema: &mut Schema) {
+fn written<T: Augmentation>(schema: &mut Schema) {
     /// What `true` means for an operation that is nothing but its probability.
     const EVEN: f64 = 0.5;
     // The preset decides what is on.

@@ -15,7 +15,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use std::sync::{Mutex, PoisonError};
 
 /// What a block keeps for backward, for B images of T tokens, of which the first R go on.
-pub struct Kept {
+pub struct SavedValues {
     /// What entered (B, T, d).
     input: Tensor,
     sizes: AttentionKernel,
@@ -93,13 +93,13 @@ impl Block {
     ///
     /// # Errors
     /// When x has another width.
-    pub fn forward_plain(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<(Tensor, Kept)> {
+    pub fn forward_plain(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<(Tensor, SavedValues)> {
         let (output, kept) = self.values(x, rows, mode)?;
         let output = Tensor::from_vec(output, (kept.sizes.batch, rows, kept.sizes.width()), x.device())?;
         Ok((output, kept))
     }
 
-    fn values(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<(Vec<f32>, Kept)> {
+    fn values(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<(Vec<f32>, SavedValues)> {
         let (batch, tokens, width) = x.dims3()?;
         let x = x.contiguous()?;
         let sizes = self.attention.kernel((batch, tokens, width), rows)?;
@@ -130,7 +130,7 @@ impl Block {
         let multiplied = normed_values(self.mlp_norm.as_ref(), &activated)?;
         let multiplied = multiplied.as_deref().unwrap_or(&activated);
         let second = self.add(Which::Mlp, (multiplied, masks.fc2.as_deref()), &sizes, &mut output, mode)?;
-        Ok((output, Kept { input: x, sizes, masks, qkv, attended, first, middle, hidden, second }))
+        Ok((output, SavedValues { input: x, sizes, masks, qkv, attended, first, middle, hidden, second }))
     }
 
     /// Backward from the gradient of the output (B, rows, d): to that of the input (B, T, d), when it is `wanted`, with
@@ -140,12 +140,12 @@ impl Block {
     /// When the gradient has another shape than the output.
     pub fn backward_plain(
         &self,
-        kept: Kept,
+        kept: SavedValues,
         dy: &Tensor,
         wanted: bool,
         store: &mut GradStore,
     ) -> Result<Option<Tensor>> {
-        let Kept { input, sizes, masks, qkv, attended, first, middle, hidden, second } = kept;
+        let SavedValues { input, sizes, masks, qkv, attended, first, middle, hidden, second } = kept;
         let (few, width) = (sizes.query_values(), sizes.width());
         let mut dmiddle = Buffer::new(few);
         read(dy, |dy| {
@@ -338,7 +338,7 @@ struct FrozenBlock {
     block: Block,
     output: Mutex<Option<Vec<f32>>>,
     shape: Shape,
-    kept: Mutex<Option<Kept>>,
+    kept: Mutex<Option<SavedValues>>,
 }
 
 fn take<T>(waiting: &Mutex<Option<T>>) -> Result<T> {

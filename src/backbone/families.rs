@@ -10,7 +10,7 @@ use super::hf_siglip::HfSiglip;
 use super::hf_siglip2::HfSiglip2;
 use super::hf_vit::HfVit;
 use super::open_clip::OpenClip;
-use super::timm::Timm;
+use super::timm::TimmVit;
 use super::timm_beit::TimmBeit;
 use super::timm_eva::TimmEva;
 use super::timm_naflex::TimmNaflex;
@@ -20,7 +20,7 @@ pub const FAMILIES: &[&dyn Family] = &[
     &TimmEva,
     &TimmBeit,
     &TimmNaflex,
-    &Timm,
+    &TimmVit,
     &OpenClip,
     &HfVit,
     &HfDeit,

@@ -27,9 +27,9 @@ mod pickle;
 mod pool;
 mod poolings;
 mod positions;
+mod readout;
 mod source;
 mod spec;
-mod stage;
 mod tensors;
 mod text;
 mod text_formats;
@@ -51,7 +51,7 @@ mod pickle_tests;
 #[cfg(test)]
 mod timm_tests;
 
-pub use block_run::Kept;
+pub use block_run::SavedValues;
 pub use families::FAMILIES;
 pub use family::{Description, Family, Header};
 pub use load::Backbone;
@@ -61,11 +61,11 @@ pub use name::{Layer, ParamName, Part, Role, Segment};
 pub use params::{Param, Params};
 pub use pool::Pooling;
 pub use positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling, resample};
+pub use readout::{Activations, Readout};
 pub use source::Source;
 pub use spec::{
     AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, Shapes, VitSpec,
 };
-pub use stage::{Readout, Stage};
 pub use tensors::{Tensors, check_finite};
 pub use text::{TextEncoder, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};

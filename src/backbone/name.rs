@@ -151,6 +151,15 @@ pub enum Segment {
 }
 
 impl Segment {
+    /// How many of `depth` blocks run before it.
+    pub fn blocks_before(self, depth: usize) -> usize {
+        match self {
+            Self::Embed => 0,
+            Self::Block(block) => block,
+            Self::Pool | Self::Head => depth,
+        }
+    }
+
     /// Its layer in the sense of layer decay: 0 for the embedding, block + 1, depth + 1 for what follows (timm, `BEiT`).
     pub fn layer(self, depth: usize) -> usize {
         match self {
@@ -308,7 +317,7 @@ impl PartialOrd for ParamName {
     }
 }
 
-/// A text that is no canonical parameter name.
+/// A text that is not a canonical parameter name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownName;
 

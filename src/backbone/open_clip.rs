@@ -10,7 +10,7 @@ use super::name::{Layer, ParamName};
 use super::options::{CLIP, Config};
 use super::positions::{PositionTable, Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::Model;
+use super::timm_args::TimmModel;
 use super::{timm, timm_eva};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
@@ -146,7 +146,8 @@ fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String>
     }
     let model = |pool: Option<&str>| {
         let args = pool.map_or(Value::Null, |pool| serde_json::json!({ "global_pool": pool }));
-        let model = Model { architecture: name, args: &args, pool: None, image_size: None, tag: None, gated: false };
+        let model =
+            TimmModel { architecture: name, args: &args, pool: None, image_size: None, tag: None, gated: false };
         if timm_eva::knows(name) { timm_eva::spec(&model) } else { timm::spec(&model) }
     };
     // Without a projection the pooling is given when the tower is built, which also places the norm; with one, the

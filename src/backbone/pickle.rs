@@ -1,4 +1,4 @@
-//! A look at a file of `torch.save` before it is unpickled: what kind it is, and that it is no bomb.
+//! A look at a file of `torch.save` before it is unpickled: what kind it is, and that it is not a bomb.
 //!
 //! candle's reader keeps every object on a stack and copies what is referred to twice, so that a few hundred kilobytes
 //! can nest deeper than the stack of a thread or stand for more objects than fit into memory. Here only depths and
@@ -18,7 +18,7 @@ const MOST_DEPTH: u32 = 200;
 /// Objects that a pickle may stand for when each reference is a copy.
 const MOST_OBJECTS: u64 = 20_000_000;
 
-/// What a file that is no archive of `torch.save` is instead, with the way out; none when that cannot be told.
+/// What a file that is not an archive of `torch.save` is instead, with the way out; none when that cannot be told.
 pub(super) fn other_kind(start: &[u8]) -> Option<&'static str> {
     let text = String::from_utf8_lossy(start).trim_start().to_lowercase();
     if text.starts_with("version https://git-lfs") {
@@ -39,7 +39,7 @@ pub(super) fn other_kind(start: &[u8]) -> Option<&'static str> {
 /// Checks the pickle in an archive of `torch.save`. Gives the class of a pickled model, when there is one.
 ///
 /// # Errors
-/// A message when it is no such archive, or could not be read within bounds.
+/// A message when it is not such an archive, or could not be read within bounds.
 pub(super) fn inspect(path: &Path) -> Result<Option<String>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut start = Vec::new();

@@ -1,4 +1,4 @@
-//! Files that are no state dict, state dicts inside others, and bombs.
+//! Files that are not state dicts, state dicts inside others, and bombs.
 
 use super::tensors::Tensors;
 use std::fs::File;

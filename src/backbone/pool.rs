@@ -39,13 +39,13 @@ pub(super) fn fresh_gate(width: usize, seed: u64, params: &mut Params) -> Result
 #[derive(Debug, Clone)]
 pub struct Pooling {
     pool: Pool,
-    kind: Kind,
+    kind: PoolLayer,
     /// Tokens before the patches.
     prefix: usize,
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum PoolLayer {
     Cls,
     ClsAvg,
     Distilled,
@@ -62,24 +62,24 @@ impl Pooling {
     /// When a parameter of the pooling is absent.
     pub fn new(spec: &VitSpec, pool: Pool, params: &Params) -> Result<Self> {
         let kind = match pool {
-            Pool::Cls => Kind::Cls,
-            Pool::ClsAvg => Kind::ClsAvg,
-            Pool::Distilled => Kind::Distilled,
+            Pool::Cls => PoolLayer::Cls,
+            Pool::ClsAvg => PoolLayer::ClsAvg,
+            Pool::Distilled => PoolLayer::Distilled,
             Pool::Attention => {
                 let Some(query) = spec.pool_query() else {
                     candle_core::bail!("the backbone has no attention pooling")
                 };
                 let skipped = if query.reads_prefix { 0 } else { spec.prefix_tokens() };
-                Kind::Attention(Box::new(attention_pool(spec, query, params)?), skipped)
+                PoolLayer::Attention(Box::new(attention_pool(spec, query, params)?), skipped)
             }
-            Pool::Gated => Kind::Patches(Arc::new(GatedPool {
+            Pool::Gated => PoolLayer::Patches(Arc::new(GatedPool {
                 v: params.linear(Layer::GatedV.weight())?,
                 u: params.linear(Layer::GatedU.weight())?,
                 w: params.linear(Layer::GatedW.weight())?,
             })),
             Pool::Avg | Pool::Max | Pool::Lse | Pool::Topk | Pool::Gem | Pool::Stats => match pool.plain() {
-                Some(plain) => Kind::Patches(plain),
-                None => candle_core::bail!("{pool:?} is no sum over patches"),
+                Some(plain) => PoolLayer::Patches(plain),
+                None => candle_core::bail!("{pool:?} is not a sum over patches"),
             },
         };
         Ok(Self { pool, kind, prefix: spec.prefix_tokens() })
@@ -98,9 +98,9 @@ impl Pooling {
     /// How many of the first tokens it reads; none when it reads them all.
     pub(super) fn reads(&self) -> Option<usize> {
         match self.kind {
-            Kind::Cls => Some(1),
-            Kind::Distilled => Some(2),
-            Kind::ClsAvg | Kind::Attention(..) | Kind::Patches(_) => None,
+            PoolLayer::Cls => Some(1),
+            PoolLayer::Distilled => Some(2),
+            PoolLayer::ClsAvg | PoolLayer::Attention(..) | PoolLayer::Patches(_) => None,
         }
     }
 
@@ -110,23 +110,23 @@ impl Pooling {
     /// When there are fewer tokens than the architecture has.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         match &self.kind {
-            Kind::Cls => token(tokens, 0),
-            Kind::ClsAvg => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
-            Kind::Distilled => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
-            Kind::Attention(attention, skipped) => attention.forward(&patches(tokens, *skipped)?),
-            Kind::Patches(pool) => pool.forward(&self.wide_patches(tokens)?),
+            PoolLayer::Cls => token(tokens, 0),
+            PoolLayer::ClsAvg => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
+            PoolLayer::Distilled => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
+            PoolLayer::Attention(attention, skipped) => attention.forward(&patches(tokens, *skipped)?),
+            PoolLayer::Patches(pool) => pool.forward(&self.wide_patches(tokens)?),
         }
     }
 
     /// What each patch gives to each feature: tokens (B, T, d) to (B, N, w), whose sum over the patches is
-    /// [`Pooling::forward`]; none where features are no sum over patches.
+    /// [`Pooling::forward`]; none where features are not a sum over patches.
     ///
     /// # Errors
     /// When there are fewer tokens than the architecture has.
     pub fn contributions(&self, tokens: &Tensor) -> Result<Option<Tensor>> {
         match &self.kind {
-            Kind::Patches(pool) => pool.contributions(&self.wide_patches(tokens)?).map(Some),
-            Kind::Cls | Kind::ClsAvg | Kind::Distilled | Kind::Attention(..) => Ok(None),
+            PoolLayer::Patches(pool) => pool.contributions(&self.wide_patches(tokens)?).map(Some),
+            PoolLayer::Cls | PoolLayer::ClsAvg | PoolLayer::Distilled | PoolLayer::Attention(..) => Ok(None),
         }
     }
 
@@ -137,8 +137,10 @@ impl Pooling {
     /// When there are fewer tokens than the architecture has.
     pub(super) fn shares(&self, tokens: &Tensor) -> Result<Tensor> {
         let (looks, skipped) = match &self.kind {
-            Kind::Attention(attention, skipped) => (attention.weights(&patches(tokens, *skipped)?)?.mean(1)?, *skipped),
-            Kind::Patches(pool) if self.pool.is_added() => {
+            PoolLayer::Attention(attention, skipped) => {
+                (attention.weights(&patches(tokens, *skipped)?)?.mean(1)?, *skipped)
+            }
+            PoolLayer::Patches(pool) if self.pool.is_added() => {
                 let given = pool.contributions(&self.wide_patches(tokens)?)?.abs()?;
                 let shares = given.broadcast_div(&(given.sum_keepdim(1)? + f64::from(f32::MIN_POSITIVE))?)?;
                 (shares.mean(2)?.to_dtype(tokens.dtype())?, self.prefix)
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn sums_over_patches_run_in_f32() {
         // ε³ of the generalised mean is 0 in f16, and with it a whole column of negative values.
-        let gem = Pooling { pool: Pool::Gem, kind: Kind::Patches(Arc::new(crate::nn::pool::Gem)), prefix: 1 };
+        let gem = Pooling { pool: Pool::Gem, kind: PoolLayer::Patches(Arc::new(crate::nn::pool::Gem)), prefix: 1 };
         let tokens = Tensor::new(&[[[9f32, 9.0], [-1.0, 2.0], [-3.0, 0.5]]], &Device::Cpu).unwrap();
         let half = tokens.to_dtype(DType::F16).unwrap();
         let values = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -155,7 +155,7 @@ impl TextEncoder {
     /// Which token of each text (B, T) stands for it.
     ///
     /// # Errors
-    /// When `ids` are no rows of numbers.
+    /// When `ids` are not rows of numbers.
     pub fn ends(&self, ids: &Tensor) -> candle_core::Result<Vec<usize>> {
         let rows = ids.to_dtype(DType::U32)?.to_vec2::<u32>()?;
         let end = |ids: &Vec<u32>| match self.pool {

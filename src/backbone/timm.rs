@@ -9,19 +9,19 @@ use super::mapping::WeightMapping;
 use super::name::ParamName;
 use super::positions::{PositionTable, Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, Model, described, input, refuse_unsupported};
+use super::timm_args::{Args, TimmModel, described, input, refuse_unsupported};
 use crate::nn::Activation;
 use serde_json::Value;
 use std::sync::LazyLock;
 
 /// timm's vision transformers.
-pub struct Timm;
+pub struct TimmVit;
 
 /// What each architecture passes to timm's class. Unreadable only if the file in this folder is.
 static TABLE: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("timm_architectures.json")).unwrap_or_default());
 
-impl Family for Timm {
+impl Family for TimmVit {
     fn name(&self) -> &'static str {
         "timm ViT"
     }
@@ -44,7 +44,7 @@ impl Family for Timm {
 }
 
 /// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
-pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
+pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     let entry = entry("architectures", model.architecture)?;
     refuse_unsupported(model.args, KNOWN)?;
     let args = Args { own: model.args, entry };
@@ -110,7 +110,7 @@ pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
 
 /// The activation these weights were trained with. Weights of `OpenAI`, `MetaCLIP` and DFN want `QuickGELU`; timm
 /// says so in a note on them but runs the exact GELU unless the architecture's own `quickgelu` variant is asked for.
-fn activation_of(model: &Model<'_>, args: &Args<'_>) -> Result<Activation, String> {
+fn activation_of(model: &TimmModel<'_>, args: &Args<'_>) -> Result<Activation, String> {
     let quick = args.entry["native_quick_gelu"]
         .as_array()
         .is_some_and(|tags| model.args.get("act_layer").is_none() && tags.iter().any(|tag| tag.as_str() == model.tag));

@@ -11,11 +11,11 @@ use serde_json::Value;
 pub(super) fn described(
     config: &Value,
     header: &Header,
-    spec: impl Fn(&Model<'_>) -> Result<VitSpec, String>,
+    spec: impl Fn(&TimmModel<'_>) -> Result<VitSpec, String>,
 ) -> Result<VitSpec, String> {
     // Older files have the fields of pretrained_cfg at the top level.
     let pretrained = config.get("pretrained_cfg").unwrap_or(config);
-    let model = Model {
+    let model = TimmModel {
         architecture: config["architecture"].as_str().unwrap_or_default(),
         args: &config["model_args"],
         pool: config["global_pool"].as_str().or_else(|| pretrained["global_pool"].as_str()),
@@ -28,7 +28,7 @@ pub(super) fn described(
 }
 
 /// What a file says about its model.
-pub(super) struct Model<'a> {
+pub(super) struct TimmModel<'a> {
     /// The name of the architecture.
     pub architecture: &'a str,
     /// Arguments that differ from the architecture's.
@@ -49,7 +49,7 @@ fn is_gated(header: &Header) -> bool {
     header.get("blocks.0.mlp.fc2.weight").is_some_and(|shape| shape.len() == 2 && first == 2 * shape[1] && first > 0)
 }
 
-impl Model<'_> {
+impl TimmModel<'_> {
     /// Side of its images.
     pub fn side(&self, args: &Args<'_>) -> Result<usize, String> {
         match (self.args.get("img_size"), self.image_size) {

@@ -9,7 +9,7 @@ use super::mapping::WeightMapping;
 use super::name::ParamName;
 use super::positions::Positions;
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, Model, described, input, refuse_unsupported};
+use super::timm_args::{Args, TimmModel, described, input, refuse_unsupported};
 use super::timm_eva;
 use crate::nn::Activation;
 use serde_json::Value;
@@ -51,7 +51,7 @@ impl Family for TimmBeit {
 }
 
 /// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
-pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
+pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     refuse_unsupported(model.args, KNOWN)?;
     let args = Args { own: model.args, entry: &TABLE["architectures"][model.architecture] };
     if args.flag("use_abs_pos_emb", true) || !args.flag("use_rel_pos_bias", false) {

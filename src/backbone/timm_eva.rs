@@ -8,7 +8,7 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
 use super::positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, Model, described, input, refuse_unsupported};
+use super::timm_args::{Args, TimmModel, described, input, refuse_unsupported};
 use crate::nn::{Activation, Pairs};
 use serde_json::Value;
 use std::sync::LazyLock;
@@ -75,7 +75,7 @@ pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightM
 }
 
 /// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
-pub(super) fn spec(model: &Model<'_>) -> Result<VitSpec, String> {
+pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     let entry = &TABLE["architectures"][model.architecture];
     if let Some(reason) = entry["unsupported"].as_str() {
         return Err(format!("architecture {:?} is not supported ({reason})", model.architecture));

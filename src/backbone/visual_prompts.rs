@@ -43,7 +43,7 @@ impl VisualPrompts {
     /// How many tokens stand before the prompts, and how many these are.
     ///
     /// # Errors
-    /// When they are no rows of tokens.
+    /// When they are not rows of tokens.
     pub fn span(&self) -> Result<(usize, usize)> {
         Ok((self.before, self.blocks.first().map_or(Ok(0), |prompt| prompt.dim(0))?))
     }

@@ -6,7 +6,7 @@ mod rollout;
 pub use rollout::Rollout;
 
 use super::block::{Block, layer_norm};
-use super::block_run::Kept;
+use super::block_run::SavedValues;
 use super::lora::Lora;
 use super::name::{Layer, Segment};
 use super::params::Params;
@@ -30,7 +30,7 @@ impl PlainBlock<'_> {
     ///
     /// # Errors
     /// When x has another width.
-    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<(Tensor, Kept)> {
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<(Tensor, SavedValues)> {
         self.block.forward_plain(x, self.rows, mode)
     }
 
@@ -38,7 +38,13 @@ impl PlainBlock<'_> {
     ///
     /// # Errors
     /// When the gradient has another shape than the output.
-    pub fn backward(&self, kept: Kept, dy: &Tensor, wanted: bool, store: &mut GradStore) -> Result<Option<Tensor>> {
+    pub fn backward(
+        &self,
+        kept: SavedValues,
+        dy: &Tensor,
+        wanted: bool,
+        store: &mut GradStore,
+    ) -> Result<Option<Tensor>> {
         self.block.backward_plain(kept, dy, wanted, store)
     }
 }
@@ -225,7 +231,7 @@ impl Vit {
             Segment::Embed => self.embed(x),
             Segment::Block(index) => self.block(index, x, self.rows(index, x.dim(1)?), mode),
             Segment::Pool => self.suffix(x, self.blocks.len(), mode),
-            Segment::Head => candle_core::bail!("the head is no segment of the backbone"),
+            Segment::Head => candle_core::bail!("the head is not a segment of the backbone"),
         }
     }
 

@@ -240,7 +240,7 @@ mod tests {
             let key = help.split([':', ',']).next().unwrap_or_default().trim_matches('`').to_owned();
             let (section, name) = key.split_once('.').unwrap_or_else(|| panic!("{help}"));
             let properties = &schema["properties"][section]["properties"];
-            assert!(properties.get(name).is_some(), "{key} is no key");
+            assert!(properties.get(name).is_some(), "{key} is not a key");
         }
     }
 

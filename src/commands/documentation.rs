@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A page and where it lies in the repository.
-struct Page {
+struct DocPage {
     path: PathBuf,
     text: String,
 }
@@ -19,7 +19,7 @@ fn repository() -> &'static Path {
 }
 
 /// README, CONTRIBUTING and all of `docs/`.
-fn pages() -> Vec<Page> {
+fn pages() -> Vec<DocPage> {
     let docs = repository().join("docs").read_dir().unwrap().map(|entry| entry.unwrap().path());
     let pages: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
     assert!(pages.len() > 5, "docs/ has only {pages:?}");
@@ -27,11 +27,11 @@ fn pages() -> Vec<Page> {
         .into_iter()
         .map(|name| repository().join(name))
         .chain(pages)
-        .map(|path| Page { text: std::fs::read_to_string(&path).unwrap(), path })
+        .map(|path| DocPage { text: std::fs::read_to_string(&path).unwrap(), path })
         .collect()
 }
 
-impl Page {
+impl DocPage {
     /// The blocks between fences of this language.
     fn blocks(&self, language: &str) -> Vec<String> {
         let parts = self.text.split("```").skip(1).step_by(2);
@@ -78,7 +78,7 @@ fn links_lead_somewhere() {
             let found = match anchor {
                 None => target.exists(),
                 Some(id) => std::fs::read_to_string(&target)
-                    .is_ok_and(|text| Page { path: target, text }.anchors().contains(id)),
+                    .is_ok_and(|text| DocPage { path: target, text }.anchors().contains(id)),
             };
             if !found {
                 broken.push(format!("{}: {link}", page.path.display()));

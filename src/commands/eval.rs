@@ -2,14 +2,14 @@
 
 use super::corrupt::{self, CorruptArgs};
 use super::{fraction, within};
-use crate::backbone::Stage;
+use crate::backbone::Segment;
 use crate::config;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::experiment::adopt::adopt;
 use crate::experiment::doubts::doubts;
 use crate::experiment::images::usable_images;
-use crate::experiment::page::Page;
+use crate::experiment::page::PageInputs;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_later};
 use crate::metrics::{Evaluation, Gates, Inspection, Robustness};
@@ -27,7 +27,7 @@ pub struct EvalArgs {
     run: PathBuf,
     /// The split to score
     #[arg(long, value_enum, default_value = "test", conflicts_with = "data")]
-    split: SplitArg,
+    split: EvalSplit,
     /// Score the class folders of another folder instead
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -45,7 +45,7 @@ pub struct EvalArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SplitArg {
+enum EvalSplit {
     Train,
     Val,
     Test,
@@ -138,7 +138,7 @@ impl From<GateArgs> for Gates {
 /// # Errors
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
-    let mut run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &args.set, console)?;
+    let mut run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &args.set, console)?;
     if !args.set.is_empty() {
         let (_lock, dataset) = (Lock::acquire(&args.run)?, run.dataset()?);
         // As they are written down: those of the session are on another device, and without what a head does not need.
@@ -169,7 +169,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         } else {
             console.info(format!("eval-{split}.json stays as it was, these scores are in eval-{split}-again.json"));
         }
-        Page::of_run(&run, &source.dataset, &source.evaluation).leave(console);
+        PageInputs::of_run(&run, &source.dataset, &source.evaluation).leave(console);
     }
     if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
         console.warn(gaps);
@@ -199,9 +199,9 @@ impl EvalArgs {
     /// The split scored; another folder counts as test images.
     fn split(&self) -> Split {
         match (self.data.is_some(), self.split) {
-            (true, _) | (_, SplitArg::Test) => Split::Test,
-            (_, SplitArg::Train) => Split::Train,
-            (_, SplitArg::Val) => Split::Val,
+            (true, _) | (_, EvalSplit::Test) => Split::Test,
+            (_, EvalSplit::Train) => Split::Train,
+            (_, EvalSplit::Val) => Split::Val,
         }
     }
 

@@ -1,6 +1,6 @@
 //! `vitadapt export`: a run's model in the format of another library, checked before it is published.
 
-use crate::backbone::Stage;
+use crate::backbone::Segment;
 use crate::config::ProbeMethod;
 use crate::data::loader::Batch;
 use crate::data::transform::View;
@@ -51,7 +51,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     // Before the model is loaded, not after.
     check_target(format, &args.out)?;
     refuse_votes(&RunRecord::read(&args.run)?)?;
-    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
+    let run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &[], console)?;
     let (check, gone) = match check(&run) {
         Ok(check) => (check, None),
         Err(Error::Data(reason)) => (patterns(&run)?, Some(reason)),

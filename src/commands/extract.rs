@@ -2,7 +2,7 @@
 
 use super::ConfigArgs;
 use super::tsne::SplitArg;
-use crate::backbone::{Readout, Stage};
+use crate::backbone::{Readout, Segment};
 use crate::config::FeatureChoice;
 use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
@@ -69,7 +69,7 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     let table = args.out.with_extension("csv");
     check_table(&args.out, &table)?;
     let source = if let Some(run) = &args.run {
-        let run = SavedRun::open(run, args.config.device(), Stage::Pixels, &[], console)?;
+        let run = SavedRun::open(run, args.config.device(), Segment::Embed, &[], console)?;
         let readout = readout(args, &run.session, run.readout())?;
         FeatureSource::of_run(run, readout)?
     } else {

@@ -152,7 +152,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap chooses the stream: help and version go to stdout, mistakes to stderr. A closed pipe is no failure.
+            // clap chooses the stream: help and version go to stdout, mistakes to stderr. A closed pipe is not a failure.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
         }

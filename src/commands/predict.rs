@@ -23,7 +23,7 @@ pub struct PredictArgs {
     paths: Vec<PathBuf>,
     /// How rows are written (with --json: all rows in one object)
     #[arg(long, value_enum, default_value = "jsonl", conflicts_with = "json")]
-    format: Format,
+    format: RowFormat,
     /// Write the rows to a file instead of stdout; it gets its name when it is complete
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -39,7 +39,7 @@ pub struct PredictArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum RowFormat {
     /// One JSON object a line
     Jsonl,
     /// A header, then one row an image
@@ -59,7 +59,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
         console.detail("the run had no validation images: probabilities are not calibrated");
     }
     let record = predictor.run.record.clone();
-    let mut writer = Writer::new(args, &predictor, &record.classes, console)?;
+    let mut writer = RowWriter::new(args, &predictor, &record.classes, console)?;
     let size = predictor.run.session.settings.train.batch_size;
     let mut inputs = Inputs::new(&args.paths, || Box::new(std::io::stdin()))?;
     loop {
@@ -77,9 +77,9 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
 }
 
 /// Writes rows as they come, or collects them for `--json`.
-struct Writer<'a> {
+struct RowWriter<'a> {
     console: &'a Console,
-    format: Option<Format>,
+    format: Option<RowFormat>,
     columns: Columns<'a>,
     file: Option<(BufWriter<File>, Staged)>,
     collected: Vec<Prediction>,
@@ -89,13 +89,13 @@ struct Writer<'a> {
     count: usize,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> RowWriter<'a> {
     fn new(args: &PredictArgs, predictor: &Predictor, classes: &'a [String], console: &'a Console) -> Result<Self> {
         let format = (args.out.is_some() || !console.is_json()).then_some(args.format);
         let columns = Columns {
             top: usize::from(args.top),
             inspection: predictor.run.record.inspection.is_some(),
-            likeness: predictor.tells_likeness(),
+            novelty: predictor.tells_novelty(),
             located: predictor.draws_maps(),
             classes,
         };
@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
         let file = file.transpose()?;
         let mut writer =
             Self { console, format, columns, file, collected: Vec::new(), bad: 0, not_finite: 0, count: 0 };
-        if format == Some(Format::Csv) {
+        if format == Some(RowFormat::Csv) {
             writer.line(&columns.header()?)?;
         }
         Ok(writer)
@@ -119,8 +119,8 @@ impl<'a> Writer<'a> {
         self.not_finite += usize::from(row.error.as_deref() == Some(NOT_FINITE));
         match self.format {
             None => self.collected.push(row),
-            Some(Format::Csv) => self.line(&self.columns.row(&row)?)?,
-            Some(Format::Jsonl) => {
+            Some(RowFormat::Csv) => self.line(&self.columns.row(&row)?)?,
+            Some(RowFormat::Jsonl) => {
                 let text = serde_json::to_string(&row).map_err(|error| Error::io("write", "stdout")(error.into()))?;
                 self.line(&text)?;
             }
@@ -167,7 +167,7 @@ const LOCATED: [&str; 7] = ["map", "map_kind", "box_left", "box_upper", "box_rig
 struct Columns<'a> {
     top: usize,
     inspection: bool,
-    likeness: bool,
+    novelty: bool,
     located: bool,
     classes: &'a [String],
 }
@@ -179,7 +179,7 @@ impl Columns<'_> {
         if self.inspection {
             names.extend(["defect_probability", "decision"].map(String::from));
         }
-        if self.likeness {
+        if self.novelty {
             names.extend(["distance", "unknown", "nearest"].map(String::from));
         }
         if self.located {
@@ -207,11 +207,11 @@ impl Columns<'_> {
             fields.push(verdict.map(|verdict| number(verdict.defect_probability)).unwrap_or_default());
             fields.push(verdict.map(|verdict| verdict.decision.name().to_owned()).unwrap_or_default());
         }
-        if self.likeness {
-            let likeness = row.likeness.as_ref();
-            fields.push(likeness.map(|likeness| number(likeness.distance)).unwrap_or_default());
-            fields.push(likeness.and_then(|likeness| likeness.unknown).map(|u| u.to_string()).unwrap_or_default());
-            fields.push(likeness.map(|likeness| likeness.nearest.clone()).unwrap_or_default());
+        if self.novelty {
+            let novelty = row.novelty.as_ref();
+            fields.push(novelty.map(|novelty| number(novelty.distance)).unwrap_or_default());
+            fields.push(novelty.and_then(|novelty| novelty.unknown).map(|u| u.to_string()).unwrap_or_default());
+            fields.push(novelty.map(|novelty| novelty.nearest.clone()).unwrap_or_default());
         }
         if self.located {
             let located = row.located.as_ref();

@@ -1,8 +1,8 @@
 //! `vitadapt report`: the page about a run, which the commands that make a run leave too.
 
-use crate::backbone::Stage;
+use crate::backbone::Segment;
 use crate::error::{Error, Result};
-use crate::experiment::page::Page;
+use crate::experiment::page::PageInputs;
 use crate::experiment::saved::SavedRun;
 use crate::report::{Console, key_value_table};
 use clap::Args;
@@ -29,10 +29,10 @@ pub struct ReportArgs {
 /// # Errors
 /// As [`SavedRun::open`]; data errors when the list of images is gone; an I/O error when the page cannot be written.
 pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
-    let run = SavedRun::open(&args.run, args.device.as_deref(), Stage::Pixels, &[], console)?;
+    let run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &[], console)?;
     let dataset = run.dataset()?;
     let pipeline = run.pipeline();
-    let page = Page::of_run(&run, &dataset, &pipeline);
+    let page = PageInputs::of_run(&run, &dataset, &pipeline);
     let mistakes = args.mistakes.map_or(run.session.settings.report.mistakes, usize::from);
     let path = page.write(mistakes, console)?;
     let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();

@@ -1,6 +1,7 @@
 //! `vitadapt tsne`: a map of features in two dimensions, as pictures, table and page.
 
 use super::ConfigArgs;
+use crate::backbone::Segment;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::experiment::map::Mappable;
@@ -63,7 +64,7 @@ pub fn run(args: &TsneArgs, console: &Console) -> Result<()> {
     let mapped = match &args.run {
         Some(run) => {
             let sets = fitting_sets(args)?;
-            Mappable::of_run(SavedRun::open_head(run, args.config.device(), &sets, console)?, console)?
+            Mappable::of_run(SavedRun::open(run, args.config.device(), Segment::Head, &sets, console)?, console)?
         }
         None => Mappable::of_config(args.config.load()?, console)?,
     };

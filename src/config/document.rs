@@ -153,7 +153,7 @@ pub(super) fn scalar_or_list(parsed: &DeValue<'_>) -> Value {
     }
 }
 
-/// The dotted key of `name` in the table `prefix`; names that are no bare keys are quoted.
+/// The dotted key of `name` in the table `prefix`; names that are not bare keys are quoted.
 pub(super) fn join(prefix: &str, name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let name = if bare { name.to_owned() } else { format!("{name:?}") };

@@ -199,8 +199,6 @@ pub enum TsneMethod {
     Auto,
     /// All pairs.
     Exact,
-    /// A tree of far cells (van der Maaten 2014).
-    BarnesHut,
     /// A grid and the fast Fourier transform (Linderman et al. 2019).
     Interpolation,
 }

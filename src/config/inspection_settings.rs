@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct InspectionSettings {
     /// The class of sound parts, or a list of such classes; all others are defects. Without it nothing is said of escapes
     /// and overkill.
-    // Empty = the classes are no verdicts on parts.
+    // Empty = the classes are not verdicts on parts.
     #[serde(default, deserialize_with = "forms::ascending", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1)), transform = forms::one_or_many)]
     pub good: Vec<String>,
@@ -24,7 +24,7 @@ pub struct InspectionSettings {
 
 /// `inspection.costs`, or `inspection.max_escape` and `inspection.max_overkill`
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "Band", into = "Band")]
+#[serde(try_from = "BandKeys", into = "BandKeys")]
 pub enum BandGoal {
     /// The least expected cost.
     Costs(Costs),
@@ -34,7 +34,7 @@ pub enum BandGoal {
 
 /// The keys of a [`BandGoal`].
 #[derive(Serialize, Deserialize, JsonSchema)]
-struct Band {
+struct BandKeys {
     /// What mistakes and looks cost: two thresholds are chosen on the validation images for the least expected cost, and
     /// between them a person looks.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,10 +51,10 @@ struct Band {
     max_overkill: Option<f64>,
 }
 
-impl TryFrom<Band> for BandGoal {
+impl TryFrom<BandKeys> for BandGoal {
     type Error = &'static str;
 
-    fn try_from(Band { costs, max_escape, max_overkill }: Band) -> Result<Self, Self::Error> {
+    fn try_from(BandKeys { costs, max_escape, max_overkill }: BandKeys) -> Result<Self, Self::Error> {
         match (costs, max_escape, max_overkill) {
             (Some(costs), ..) => Ok(Self::Costs(costs)),
             (None, None, None) => Err("neither costs nor limits"),
@@ -65,7 +65,7 @@ impl TryFrom<Band> for BandGoal {
     }
 }
 
-impl From<BandGoal> for Band {
+impl From<BandGoal> for BandKeys {
     fn from(goal: BandGoal) -> Self {
         match goal {
             BandGoal::Costs(costs) => Self { costs: Some(costs), max_escape: None, max_overkill: None },

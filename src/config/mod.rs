@@ -55,7 +55,7 @@ pub use crate::augment::{AugmentPreset, AugmentSettings};
 use crate::error::{ConfigError, Error, Place, Problem, Result};
 use document::{Document, Override};
 use paths::Bases;
-use rules::Rules;
+use rules::RuleCheck;
 use serde::Deserialize;
 use settings::UNFREEZE;
 use std::path::Path;
@@ -90,7 +90,7 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
 
     let mut findings = check::check(&mut document, &schema);
     findings.problems.extend(misplaced);
-    let mut rules = Rules { given: &mut document, schema: &schema, findings: &mut findings, bases: &bases };
+    let mut rules = RuleCheck { given: &mut document, schema: &schema, findings: &mut findings, bases: &bases };
     rules.settle();
     let merged = layers::merge(rules.given, &schema, &default_name(file), &bases.current);
     let settings = merged.and_then(|mut root| {

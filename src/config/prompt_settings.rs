@@ -14,7 +14,7 @@ pub struct PromptSettings {
     /// Names of a class by its label: one, or a list of synonyms and descriptions. Default: the label, with _ and - as
     /// spaces.
     #[serde(default, deserialize_with = "read_classes", skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(with = "BTreeMap<String, Names>", transform = forms::each_one_or_many)]
+    #[schemars(with = "BTreeMap<String, ClassNames>", transform = forms::each_one_or_many)]
     pub classes: BTreeMap<String, Vec<String>>,
 }
 
@@ -33,7 +33,7 @@ pub enum PromptTemplates {
 /// What a class is called.
 #[derive(JsonSchema)]
 #[allow(dead_code)] // only its schema is of use
-struct Names(#[schemars(length(min = 1, max = 1000), inner(length(min = 1)))] Vec<String>);
+struct ClassNames(#[schemars(length(min = 1, max = 1000), inner(length(min = 1)))] Vec<String>);
 
 fn read_classes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
     let classes = BTreeMap::<String, OneOrMany<String>>::deserialize(deserializer)?;

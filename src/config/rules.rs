@@ -12,7 +12,7 @@ use std::path::Path;
 use toml::Value;
 
 /// Checks what is given and collects the problems.
-pub(super) struct Rules<'a> {
+pub(super) struct RuleCheck<'a> {
     /// The file with the overrides over it. What is refused or silenced is taken out.
     pub given: &'a mut Document,
     /// What the keys are.
@@ -23,7 +23,7 @@ pub(super) struct Rules<'a> {
     pub bases: &'a Bases,
 }
 
-impl Rules<'_> {
+impl RuleCheck<'_> {
     /// Notes a problem of one value.
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.findings.add(self.given.place(key), key, message, hint);

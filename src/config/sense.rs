@@ -2,11 +2,11 @@
 
 use super::document::join;
 use super::prompt_settings::{PromptSettings, PromptTemplates};
-use super::rules::Rules;
+use super::rules::RuleCheck;
 use super::settings::{DataSettings, Settings};
 use super::train_settings::{TrainLength, TrainSettings};
 
-impl Rules<'_> {
+impl RuleCheck<'_> {
     /// Notes what cannot be meant.
     pub(super) fn sense(&mut self, settings: &Settings) {
         let name = &settings.run.name;

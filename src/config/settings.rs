@@ -195,7 +195,7 @@ pub enum OnError {
 pub struct ModelSettings {
     /// A built-in backbone, a local folder, or a hub id: `owner/name[@revision]`, with `model.revision` in it.
     #[serde(flatten, deserialize_with = "read_backbone", serialize_with = "write_backbone")]
-    #[schemars(with = "Backbone")]
+    #[schemars(with = "BackboneKeys")]
     pub backbone: String,
     /// Side of the square input in pixels. Default: the backbone's own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -218,7 +218,7 @@ pub struct ModelSettings {
 
 /// The two keys that name a backbone. Once they are read, what is loaded has one name.
 #[derive(Serialize, Deserialize, JsonSchema)]
-struct Backbone {
+struct BackboneKeys {
     /// `builtin:NAME`, a folder with config.json and model.safetensors, or a model of the Hugging Face Hub as
     /// `owner/name` or `owner/name@revision`. A folder of that name comes first; `./owner/name` is always a folder.
     #[schemars(length(min = 1), extend("default" = "builtin:vit-mini"))]
@@ -230,11 +230,11 @@ struct Backbone {
 }
 
 fn read_backbone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Backbone::deserialize(deserializer).map(|named| named.backbone)
+    BackboneKeys::deserialize(deserializer).map(|named| named.backbone)
 }
 
 fn write_backbone<S: Serializer>(backbone: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    Backbone { backbone: backbone.to_owned(), revision: None }.serialize(serializer)
+    BackboneKeys { backbone: backbone.to_owned(), revision: None }.serialize(serializer)
 }
 
 /// `model.head_init`

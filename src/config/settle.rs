@@ -3,14 +3,14 @@
 use super::document::join;
 use super::layers::properties;
 use super::paths;
-use super::rules::Rules;
+use super::rules::RuleCheck;
 use crate::config::{DeviceChoice, Fold};
 use crate::forms::{ONLY, PATH};
 use std::path::Path;
 use std::str::FromStr;
 use toml::Value;
 
-impl Rules<'_> {
+impl RuleCheck<'_> {
     /// Settles all sections.
     pub(super) fn settle(&mut self) {
         self.parsed::<DeviceChoice>("run.device", |text| format!("unknown device {text:?}"));

@@ -5,7 +5,7 @@ use super::document::join;
 use serde_json::Value as Schema;
 use toml::Value;
 
-/// Names less alike than this (Jaro-Winkler, 0 to 1) are no misspelling of each other.
+/// Names less alike than this (Jaro-Winkler, 0 to 1) are not misspellings of each other.
 const ALIKE: f64 = 0.8;
 
 /// The candidate most like `name`, when one is alike enough to be meant.

@@ -107,7 +107,7 @@ pub enum ImageError {
 /// Reads and decodes one file.
 ///
 /// # Errors
-/// Says why the file is no usable image; the caller knows its path.
+/// Says why the file is not a usable image; the caller knows its path.
 pub fn decode_file(path: &Path, options: DecodeOptions) -> Result<RgbImage, ImageError> {
     decode(&read(path)?, options)
 }
@@ -130,7 +130,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
 /// Decodes an image by its content, upright.
 ///
 /// # Errors
-/// Says why the bytes are no usable image. A decoder that panics on hostile bytes counts as a damaged file.
+/// Says why the bytes are not a usable image. A decoder that panics on hostile bytes counts as a damaged file.
 pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageError> {
     decode_any(bytes, options).map(|(image, _)| image)
 }

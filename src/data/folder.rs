@@ -135,7 +135,7 @@ fn list_classes(root: &Path, folder: &Path, split: Option<Split>, listing: &mut 
     check_collisions(classes.iter().map(String::as_str))?;
     check_nested(folder, &children.folders)?;
     for (class_folder, class) in children.folders.iter().zip(classes) {
-        let Contents { images, unread, ignored } = contents(class_folder)?;
+        let FolderContents { images, unread, ignored } = contents(class_folder)?;
         if images.is_empty() {
             let found: Unread = unread.into_iter().map(|(extension, n)| ((class.clone(), extension), n)).collect();
             let found =
@@ -229,7 +229,7 @@ fn children(folder: &Path) -> Result<Children> {
 
 /// All files below a folder, at any depth, but hidden ones.
 #[derive(Default)]
-struct Contents {
+struct FolderContents {
     /// Sorted.
     images: Vec<PathBuf>,
     /// Images that are not read, by extension.
@@ -238,8 +238,8 @@ struct Contents {
     ignored: usize,
 }
 
-fn contents(folder: &Path) -> Result<Contents> {
-    let mut found = Contents::default();
+fn contents(folder: &Path) -> Result<FolderContents> {
+    let mut found = FolderContents::default();
     // The class folder itself may be a link to a hidden folder; only what is below it is filtered.
     let visible = walk(folder).into_iter().filter_entry(|entry| !is_hidden(entry.file_name()));
     for entry in visible {

@@ -11,12 +11,12 @@ use walkdir::WalkDir;
 const LIST_BYTES: usize = 1 << 16;
 
 /// Image files one after another; a list on standard input is read as it comes.
-pub struct Inputs(VecDeque<Source>);
+pub struct Inputs(VecDeque<Argument>);
 
 type Files = Box<dyn Iterator<Item = Result<PathBuf>>>;
 
 /// What one argument stands for.
-enum Source {
+enum Argument {
     Files(Files),
     List(BufReader<Box<dyn Read>>),
 }
@@ -29,7 +29,7 @@ impl Inputs {
     /// A usage error for a malformed pattern or one without a match, a data error for a folder without images, an I/O
     /// error for one that cannot be read.
     pub fn new(arguments: &[PathBuf], list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
-        arguments.iter().map(|argument| Source::new(argument, &list)).collect::<Result<_>>().map(Self)
+        arguments.iter().map(|argument| Argument::new(argument, &list)).collect::<Result<_>>().map(Self)
     }
 
     /// The next files, `most` of them or what is left; none at the end. Once there is one, a list that has no further line
@@ -54,7 +54,7 @@ impl Inputs {
     }
 }
 
-impl Source {
+impl Argument {
     fn new(argument: &Path, list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
         if argument == Path::new("-") {
             return Ok(Self::List(BufReader::with_capacity(LIST_BYTES, list())));
@@ -154,9 +154,9 @@ mod tests {
     use std::fs;
 
     /// Gives its pieces one at a time, as a pipe does.
-    struct Pieces(VecDeque<&'static str>);
+    struct Pipe(VecDeque<&'static str>);
 
-    impl Read for Pieces {
+    impl Read for Pipe {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             let piece = self.0.pop_front().unwrap_or_default();
             buffer[..piece.len()].copy_from_slice(piece.as_bytes());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn inputs(argument: &Path, pieces: &[&'static str]) -> Result<Inputs> {
-        Inputs::new(&[argument.to_path_buf()], || Box::new(Pieces(pieces.iter().copied().collect())))
+        Inputs::new(&[argument.to_path_buf()], || Box::new(Pipe(pieces.iter().copied().collect())))
     }
 
     fn batch(inputs: &mut Inputs, most: usize, full: bool) -> Vec<String> {
@@ -187,7 +187,7 @@ mod tests {
         let mut next = || batch(&mut files, 3, true);
         assert_eq!([next(), next(), next()].map(|names| names.concat()), ["abc", "de", ""]);
         let arguments = ["x.png", "-", "y.png"].map(PathBuf::from);
-        let mut files = Inputs::new(&arguments, || Box::new(Pieces(VecDeque::from(["a\n"])))).unwrap();
+        let mut files = Inputs::new(&arguments, || Box::new(Pipe(VecDeque::from(["a\n"])))).unwrap();
         let mut next = || batch(&mut files, 8, false);
         assert_eq!([next(), next(), next()].map(|names| names.concat()), ["x.png", "a", "y.png"]);
     }

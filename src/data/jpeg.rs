@@ -6,7 +6,7 @@
 
 mod codes;
 
-use codes::{Band, Codes, Huffman, SHORT, WRONG};
+use codes::{Codes, Huffman, SHORT, SpectralRange, WRONG};
 
 /// The values that a progressive image sends bit by bit are whole from this on.
 const ALL_BITS: u8 = 0;
@@ -139,9 +139,9 @@ impl Image {
             parts.push((index, usize::from(pair[1] >> 4), usize::from(pair[1] & 15)));
         }
         let band = if self.progressive {
-            Band { first: usize::from(first), last: usize::from(last), refines: bits >> 4 > 0 }
+            SpectralRange { first: usize::from(first), last: usize::from(last), refines: bits >> 4 > 0 }
         } else {
-            Band { first: 0, last: 63, refines: false }
+            SpectralRange { first: 0, last: 63, refines: false }
         };
         if parts.is_empty() || band.first > band.last || band.last > 63 || (band.first > 0 && parts.len() > 1) {
             return Err(WRONG);
@@ -179,7 +179,7 @@ impl Image {
         index: usize,
         place: usize,
         (dc, ac): (usize, usize),
-        band: Band,
+        band: SpectralRange,
         codes: &mut Codes<'_>,
     ) -> Result<(), &'static str> {
         let table = |kind: usize, at: usize| self.tables[kind].get(at).and_then(Option::as_ref).ok_or(WRONG);

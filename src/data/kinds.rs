@@ -137,11 +137,11 @@ enum Difference {
 #[derive(Debug)]
 pub struct Watch {
     known: ImageKinds,
-    seen: Mutex<Seen>,
+    seen: Mutex<SeenKinds>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenKinds {
     all: ImageKinds,
     counts: BTreeMap<Difference, u64>,
     said: BTreeSet<Difference>,
@@ -218,7 +218,7 @@ impl Watch {
         format!("{count} of {of} images {what}: the model has not learnt to judge such images")
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, SeenKinds> {
         // A thread that panicked has at worst not counted its image.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

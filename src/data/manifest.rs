@@ -96,7 +96,7 @@ struct ManifestReader<'a> {
 }
 
 /// Positions of the columns.
-struct Columns {
+struct ColumnPositions {
     path: usize,
     label: usize,
     split: Option<usize>,
@@ -175,7 +175,7 @@ impl ManifestReader<'_> {
         Ok(text)
     }
 
-    fn columns(&self, header: &csv::StringRecord) -> Result<Columns> {
+    fn columns(&self, header: &csv::StringRecord) -> Result<ColumnPositions> {
         let names: Vec<String> = header.iter().map(|name| name.trim().to_lowercase()).collect();
         let find = |wanted: &str| {
             let same = |name: &String| *name == wanted.to_lowercase();
@@ -214,11 +214,11 @@ impl ManifestReader<'_> {
                     .into());
             }
         }
-        Ok(Columns { path, label, split, group, count: names.len() })
+        Ok(ColumnPositions { path, label, split, group, count: names.len() })
     }
 
     /// One row, or what is wrong with it.
-    fn entry(&self, row: &csv::StringRecord, columns: &Columns, real_root: &Path) -> Result<Entry, Flaw> {
+    fn entry(&self, row: &csv::StringRecord, columns: &ColumnPositions, real_root: &Path) -> Result<Entry, Flaw> {
         let field = |column: usize| row.get(column).unwrap_or_default();
         let optional = |column: Option<usize>| column.map(field).map(str::trim).filter(|value| !value.is_empty());
         if row.len() != columns.count {

@@ -138,7 +138,7 @@ pub struct NearPairs {
 /// Finds the pairs of near images on so many threads. Every image is compared with every other by its hash, which takes a
 /// tenth of a second for 10,000, and those that have a candidate by their pixels too, with thousands at most.
 pub fn near_pairs(signatures: &[&Signature], threads: usize) -> NearPairs {
-    Search::new(signatures, MOST_COMPARED).near_pairs(threads)
+    SimilaritySearch::new(signatures, MOST_COMPARED).near_pairs(threads)
 }
 
 fn distance(correlation: f64) -> f64 {
@@ -146,7 +146,7 @@ fn distance(correlation: f64) -> f64 {
 }
 
 /// A set of images in which near ones are sought.
-struct Search<'a> {
+struct SimilaritySearch<'a> {
     signatures: &'a [&'a Signature],
     /// Which neighbour's distance a pair's is compared with; none in a set of a few images.
     reach: Option<usize>,
@@ -169,7 +169,7 @@ struct Neighborhood {
     flatness: f64,
 }
 
-impl<'a> Search<'a> {
+impl<'a> SimilaritySearch<'a> {
     fn new(signatures: &'a [&'a Signature], most: usize) -> Self {
         let n = signatures.len();
         let relative = if n > most { relative_hashes(signatures) } else { Vec::new() };

@@ -1,7 +1,7 @@
 //! Features of all images of a data set: what `probe`, `tsne` and a head's start read.
 
 use super::session::Session;
-use crate::backbone::{Params, Readout, Stage};
+use crate::backbone::{Activations, Params, Readout};
 use crate::cache::CacheUse;
 use crate::data::transform::Normalization;
 use crate::data::{Dataset, Split};
@@ -59,17 +59,17 @@ impl FeatureSet {
         images: &Images,
         console: &Console,
     ) -> Result<Self> {
-        Self::at(session, backbone, Stage::Features(readout), images, console)
+        Self::at(session, backbone, Activations::Features(readout), images, console)
     }
 
-    /// The same of what is found at a stage.
+    /// The same of other activations.
     ///
     /// # Errors
     /// As [`FeatureSet::compute`].
     pub fn at(
         session: &Session,
         (params, weights): (&Params, &str),
-        stage: Stage,
+        activations: Activations,
         images: &Images,
         console: &Console,
     ) -> Result<Self> {
@@ -80,14 +80,14 @@ impl FeatureSet {
                 "set preprocess.normalize to \"dataset\" or \"robust\" for features that are computed once",
             ));
         }
-        let extractor = session.extractor(params, stage)?;
+        let extractor = session.extractor(params, activations)?;
         let positions: Vec<usize> = (0..images.dataset.samples.len()).collect();
         let progress = console.progress(positions.len() as u64, "features");
         let rows = images.rows(
             &positions,
             0,
             &extractor,
-            &session.identity(stage, &preprocess).of_weights(weights),
+            &session.identity(activations, &preprocess).of_weights(weights),
             &session.cache(),
             &mut |images| {
                 progress.inc(images as u64);

@@ -8,7 +8,7 @@ use super::head::{self, HeadPlan};
 use super::images::{CheckedImages, check_images};
 use super::loss::warn_of_double_balance;
 use super::open::Opened;
-use super::page::Page;
+use super::page::PageInputs;
 use super::prompt;
 use super::record::{Completed, create_run, new_record};
 use super::saved::SavedRun;
@@ -16,7 +16,7 @@ use super::score::read_foremost;
 use super::session::Session;
 use super::texts::ClassTexts;
 use super::training::{FINETUNED, Training, check_wise_ft};
-use crate::backbone::{Readout, Stage};
+use crate::backbone::{Readout, Segment};
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::error::Result;
 use crate::model::Model;
@@ -42,8 +42,8 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
     let ready = Ready::new(settings, console)?;
     let mut record = ready.record();
     let run = match open_run(&ready, &mut record, resume, console)? {
-        Place::Open(run) => run,
-        Place::Complete(completed) => return Ok(*completed),
+        OpenedRun::Open(run) => run,
+        OpenedRun::Complete(completed) => return Ok(*completed),
     };
     let mut training = ready.start(run, record, console)?;
     let ending = training.fit(&stop, console, resume);
@@ -94,8 +94,8 @@ impl Ready {
         // Files that cannot be used may have been the last validation images.
         check_wise_ft(&session.settings, &images.dataset)?;
         let samples = images.dataset.samples.len();
-        let stage = frozen::stage(&session.settings, &session.backbone.spec, &head.plan, samples, console);
-        let model = session.model(stage, &head, words)?;
+        let start = frozen::start(&session.settings, &session.backbone.spec, &head.plan, samples, console);
+        let model = session.model(start, &head, words)?;
         if let Some(texts) = &texts {
             let head = texts.zero_shot()?;
             model.params.assign(|name, _| Ok(head.get(name)))?;
@@ -121,7 +121,7 @@ impl Ready {
             images: ImageCounts { train: record.data.train, val: record.data.val, test: record.data.test },
             texts: model.directions().map(|directions| Texts::of(directions.prompts())),
         };
-        let trained = (&session.backbone.spec, &plan, model.spec().stage);
+        let trained = (&session.backbone.spec, &plan, model.spec().start);
         let forecast = forecast(&session.settings, trained, sizes, (&session.device, &session.workers))?;
         describe(&record, &forecast, &session, console);
         record.forecast = Some(forecast);
@@ -131,7 +131,7 @@ impl Ready {
 }
 
 /// The directory of a run.
-enum Place {
+enum OpenedRun {
     /// New, or with a checkpoint to go on from.
     Open(Run),
     /// Of a run that was completed before.
@@ -139,7 +139,7 @@ enum Place {
 }
 
 /// Creates the run directory, or opens the one to resume after checking that nothing has changed.
-fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Console) -> Result<Place> {
+fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Console) -> Result<OpenedRun> {
     let settings = &ready.session.settings;
     if resume {
         if let Some(run) = Run::resume(settings)? {
@@ -163,15 +163,15 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
             if judged_anew && !goes_on {
                 let judged = Settings { inspection: settings.inspection.clone(), ..saved };
                 adopt(run.folder(), &mut earlier, &judged, &ready.images.dataset, console)?;
-                let saved = SavedRun::open(run.folder(), None, Stage::Pixels, &[], console)?;
-                Page::of_run(&saved, &ready.images.dataset, &saved.pipeline()).leave(console);
+                let saved = SavedRun::open(run.folder(), None, Segment::Embed, &[], console)?;
+                PageInputs::of_run(&saved, &ready.images.dataset, &saved.pipeline()).leave(console);
             }
             record.wall_seconds = earlier.wall_seconds;
             record.peak_memory_bytes = earlier.peak_memory_bytes;
             if let Some(extension) = extension {
                 let ended = Extension::reopen(&Checkpoints::of_run(run.folder()))?;
                 console.info(extension.sentence(&settings.train, record.data.train, ended));
-                return Ok(Place::Open(run));
+                return Ok(OpenedRun::Open(run));
             }
             return match earlier.result {
                 Some(result) if earlier.status == Status::Done => {
@@ -181,14 +181,14 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
                     checkpoints.remove(FINETUNED)?;
                     checkpoints.finish()?;
                     let (folder, evaluation) = (run.folder().to_path_buf(), read_foremost(run.folder()));
-                    Ok(Place::Complete(Box::new(Completed { folder, result, evaluation })))
+                    Ok(OpenedRun::Complete(Box::new(Completed { folder, result, evaluation })))
                 }
-                _ => Ok(Place::Open(run)),
+                _ => Ok(OpenedRun::Open(run)),
             };
         }
         console.info("there is no run to resume yet, starting it");
     }
-    create_run(settings, console).map(Place::Open)
+    create_run(settings, console).map(OpenedRun::Open)
 }
 
 fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console: &Console) {

@@ -10,7 +10,7 @@ use crate::linalg::Matrix;
 use crate::metrics::SelectionMetric;
 use crate::model::Scored;
 use crate::probe::{
-    FittedProbe, LinearHead, ProbeKind, ProbeSpec, Samples, Selection, Stopping, Tip, TipGrid, Validation,
+    FittedProbe, LinearHead, ProbeKind, ProbeSpec, Samples, Selection, Stopping, Tip, TipGrid, ValidationSamples,
     balanced_weights,
 };
 use crate::report::Console;
@@ -80,10 +80,10 @@ pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Con
     let metric = SelectionMetric::new(settings.metric, &features.dataset.class_counts(Split::Train));
     let recipe = ProbeSpec { standardize: settings.standardize, metric, ..ProbeSpec::new(family) };
     let exact = ProbeSpec { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
-    let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
+    let choose = |samples: &Samples<'_>, validation: &ValidationSamples<'_>, watch: &mut Watch<'_>| {
         let selection = recipe.select(samples, validation, &grid, watch)?;
         let (exact, setting) = (exact.clone(), selection.setting());
-        Ok(Choice { selection, fit: Box::new(move |samples| exact.fit(samples, setting)) })
+        Ok(ChosenSetting { selection, fit: Box::new(move |samples| exact.fit(samples, setting)) })
     };
     session.workers.install(|| choose_and_fit(features, session, (refit, metric), &choose, console))
 }
@@ -101,23 +101,23 @@ pub fn fit_tip(
 ) -> Result<Fitted> {
     let values = log_grid(TIP_RANGE[0], TIP_RANGE[1], TIP_VALUES);
     let grid = TipGrid { alphas: values.clone(), betas: values };
-    let choose = |samples: &Samples<'_>, validation: &Validation<'_>, watch: &mut Watch<'_>| {
+    let choose = |samples: &Samples<'_>, validation: &ValidationSamples<'_>, watch: &mut Watch<'_>| {
         let (selection, tip) = Tip::select(texts, samples, validation, &grid, watch)?;
-        Ok(Choice { selection, fit: Box::new(move |_| Ok(FittedProbe::Tip(tip.clone()))) })
+        Ok(ChosenSetting { selection, fit: Box::new(move |_| Ok(FittedProbe::Tip(tip.clone()))) })
     };
     let metric = SelectionMetric::Accuracy;
     session.workers.install(|| choose_and_fit(features, session, (refit, metric), &choose, console))
 }
 
 /// What was chosen, and the fit at the choice.
-struct Choice<'a> {
+struct ChosenSetting<'a> {
     selection: Selection,
     fit: Box<FitSamples<'a>>,
 }
 
 type Watch<'a> = dyn FnMut(usize, usize) + 'a;
 type FitSamples<'a> = dyn Fn(&Samples<'_>) -> Result<FittedProbe> + 'a;
-type Choose<'a> = dyn Fn(&Samples<'_>, &Validation<'_>, &mut Watch<'_>) -> Result<Choice<'a>> + Sync + 'a;
+type Choose<'a> = dyn Fn(&Samples<'_>, &ValidationSamples<'_>, &mut Watch<'_>) -> Result<ChosenSetting<'a>> + Sync + 'a;
 
 fn choose_and_fit(
     features: &FeatureSet,
@@ -132,7 +132,7 @@ fn choose_and_fit(
     let samples = samples(&train, classes, settings)?;
     let progress = console.progress(100, "% of the fits");
     let mut watch = |done: usize, total: usize| progress.set((100 * done / total.max(1)) as u64);
-    let (Choice { selection, fit }, held_out) = if val.labels.is_empty() {
+    let (ChosenSetting { selection, fit }, held_out) = if val.labels.is_empty() {
         let folds = assign_folds(
             &train.labels,
             classes,
@@ -140,12 +140,12 @@ fn choose_and_fit(
             settings.folds,
             Stream::new(session.settings.run.seed, Purpose::Folds, &[]),
         )?;
-        let choice = choose(&samples, &Validation::Folds(&folds), &mut watch)?;
+        let choice = choose(&samples, &ValidationSamples::Folds(&folds), &mut watch)?;
         let held_out = out_of_fold(&choice.fit, &samples, &train, &folds)?;
         (choice, HeldOut { folds: Some(settings.folds), ..held_out })
     } else {
         let held = Samples::new(val.matrix(), &val.labels, classes)?;
-        let choice = choose(&samples, &Validation::HeldOut(&held), &mut watch)?;
+        let choice = choose(&samples, &ValidationSamples::HeldOut(&held), &mut watch)?;
         let logits = (choice.fit)(&samples)?.logits(&samples, val.matrix())?;
         (choice, HeldOut { logits, labels: val.labels.clone(), samples: val.samples.clone(), folds: None })
     };

@@ -4,7 +4,7 @@ use super::device;
 use super::frozen;
 use super::head::visual_prompts;
 use super::session::computation;
-use crate::backbone::{Stage, VitSpec};
+use crate::backbone::{Segment, VitSpec};
 use crate::config::{Settings, TrainLength};
 use crate::error::Result;
 use crate::nn::workers::Workers;
@@ -25,13 +25,13 @@ pub struct Sizes {
     pub texts: Option<Texts>,
 }
 
-/// Estimates memory and time of a training run from `stage` on, and chooses its micro-batches.
+/// Estimates memory and time of a training run that starts at a segment, and chooses its micro-batches.
 ///
 /// # Errors
 /// When the device fails.
 pub fn forecast(
     settings: &Settings,
-    (spec, plan, stage): (&VitSpec, &Plan, Stage),
+    (spec, plan, start): (&VitSpec, &Plan, Segment),
     sizes: Sizes,
     (device, workers): (&Device, &Workers),
 ) -> Result<Forecast> {
@@ -41,7 +41,7 @@ pub fn forecast(
     let workload = Workload {
         spec,
         first_block: plan.first_block,
-        stage,
+        start,
         parameters: sizes.parameters,
         copies: usize::from(train.ema.is_some()) + usize::from(train.sam.is_some()),
         passes: 1 + usize::from(train.sam.is_some()),
@@ -53,7 +53,7 @@ pub fn forecast(
         },
         views: frozen::views(settings),
         workers: workers.count(),
-        rounds: rounds(workers, spec, stage, batch_size),
+        rounds: rounds(workers, spec, start, batch_size),
         layers: Layers::of(&device.location(), settings.run.precision),
         prompt_tokens: visual_prompts(settings).map_or(0, |prompts| prompts.tokens),
         adapters: plan.lora.is_some(),

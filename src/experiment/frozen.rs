@@ -1,7 +1,7 @@
 //! What frozen layers make of a run's images, computed once and replayed every epoch.
 
 use super::session::Session;
-use crate::backbone::{Stage, VitSpec};
+use crate::backbone::{Activations, Readout, Segment, VitSpec};
 use crate::cache::{FeatureRows, Key};
 use crate::config::{NormalizeChoice, Settings};
 use crate::data::Split;
@@ -15,29 +15,29 @@ use crate::system::signals::StopRequest;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The stage that training starts from: the end of the frozen layers, or the images when nothing can be kept.
+/// The segment that training starts from: the first behind the frozen ones, or the embedding when nothing can be kept.
 ///
 /// Nothing is kept when everything is trainable, when every epoch has new views (mixed images are), when an image's pixels
 /// depend on its batch, or when the activations exceed the cache.
-pub fn stage(settings: &Settings, spec: &VitSpec, plan: &Plan, images: usize, console: &Console) -> Stage {
+pub fn start(settings: &Settings, spec: &VitSpec, plan: &Plan, images: usize, console: &Console) -> Segment {
     let new_views = augments(&settings.augment) && settings.cache.views == 0;
-    if plan.frozen_until == Stage::Pixels || new_views || settings.preprocess.normalize == NormalizeChoice::Batch {
-        return Stage::Pixels;
+    if plan.lowest == Segment::Embed || new_views || settings.preprocess.normalize == NormalizeChoice::Batch {
+        return Segment::Embed;
     }
     if settings.train.mixes() {
         console.info("mixing    every step makes images that were never seen: frozen blocks run in every epoch");
-        return Stage::Pixels;
+        return Segment::Embed;
     }
-    let row: usize = plan.frozen_until.shape(spec).iter().product();
+    let row: usize = plan.lowest.input_shape(spec, Readout::POOL).iter().product();
     let bytes = (row * 4 * images * views(settings).max(1)) as u64;
-    if bytes > settings.cache.max_bytes && matches!(plan.frozen_until, Stage::Block(_)) {
+    if bytes > settings.cache.max_bytes && plan.lowest != Segment::Head {
         console.info(format!(
             "cache     activations of {} MiB exceed cache.max_bytes: frozen blocks run in every epoch",
             bytes >> 20
         ));
-        return Stage::Pixels;
+        return Segment::Embed;
     }
-    plan.frozen_until
+    plan.lowest
 }
 
 /// Augmented views that repeat; 0 when there are none.
@@ -45,7 +45,7 @@ pub fn views(settings: &Settings) -> usize {
     if augments(&settings.augment) { settings.cache.views } else { 0 }
 }
 
-/// Computes or finds the inputs of `source` at the stage of the model; none when those are the images.
+/// Computes or finds the inputs of `source` where the model starts; none when those are the images.
 ///
 /// # Errors
 /// Data errors of files that changed under way; [`Error::Stopped`] after a signal.
@@ -57,15 +57,13 @@ pub fn inputs(
     (run, stop): (&Path, &StopRequest),
     console: &Console,
 ) -> Result<Option<FrozenInputs>> {
-    let stage = model.spec().stage;
-    if stage == Stage::Pixels {
-        return Ok(None);
-    }
+    let spec = model.spec();
+    let Some(frozen) = Activations::before(spec.start, spec.vit.depth, spec.readout) else { return Ok(None) };
     let settings = &session.settings;
-    let extractor = model.extractor(stage)?;
+    let extractor = model.extractor(frozen)?;
     let cache = session.cache();
     let preprocess = *source.evaluation.preprocess();
-    let identity = session.identity(stage, &preprocess);
+    let identity = session.identity(frozen, &preprocess);
     let views = views(settings);
     let train = source.dataset.indices(Split::Train);
     let rest: Vec<usize> = (0..source.dataset.samples.len())
@@ -103,7 +101,7 @@ fn warned(rows: FeatureRows, samples: &[usize], console: &Console) -> FrozenRows
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbone::{Backbone, Params, Readout};
+    use crate::backbone::{Backbone, Params};
     use crate::config;
     use crate::experiment::head::{self, HeadPlan};
     use crate::report::Verbosity;
@@ -117,18 +115,18 @@ mod tests {
             let settings = config::load(None, &all).unwrap();
             let head = (head::kind(false), Readout::POOL, 3);
             let head = HeadPlan::new(&settings, (&spec, &Params::default()), head, None).unwrap();
-            stage(&settings, &spec, &head.plan, 100, &Console::new(Verbosity::Quiet, false))
+            start(&settings, &spec, &head.plan, 100, &Console::new(Verbosity::Quiet, false))
         };
-        let features = Stage::Features(Readout::POOL);
+        let features = Segment::Head;
         assert_eq!(starts_at(&["strategy.kind=frozen"]), features);
-        assert_eq!(starts_at(&["strategy.kind=full"]), Stage::Pixels);
+        assert_eq!(starts_at(&["strategy.kind=full"]), Segment::Embed);
         let partial = ["strategy.kind=partial", "strategy.blocks=2"];
-        assert_eq!(starts_at(&partial), Stage::Block(spec.depth - 2));
-        assert_eq!(starts_at(&[partial[0], partial[1], "cache.max_bytes=1000"]), Stage::Pixels);
+        assert_eq!(starts_at(&partial), Segment::Block(spec.depth - 2));
+        assert_eq!(starts_at(&[partial[0], partial[1], "cache.max_bytes=1000"]), Segment::Embed);
         let augmented = "augment.preset=light";
-        assert_eq!(starts_at(&["strategy.kind=frozen", augmented, "cache.views=0"]), Stage::Pixels);
+        assert_eq!(starts_at(&["strategy.kind=frozen", augmented, "cache.views=0"]), Segment::Embed);
         assert_eq!(starts_at(&["strategy.kind=frozen", augmented, "cache.views=4"]), features);
-        assert_eq!(starts_at(&["strategy.kind=frozen", "train.mixup=0.2"]), Stage::Pixels);
-        assert_eq!(starts_at(&["strategy.kind=frozen", "preprocess.normalize=batch"]), Stage::Pixels);
+        assert_eq!(starts_at(&["strategy.kind=frozen", "train.mixup=0.2"]), Segment::Embed);
+        assert_eq!(starts_at(&["strategy.kind=frozen", "preprocess.normalize=batch"]), Segment::Embed);
     }
 }

@@ -63,7 +63,7 @@ pub fn check_images_with(
     progress.finish();
     let found = found?;
     found.warnings.iter().for_each(|warning| console.warn(warning));
-    // Likenesses are for a person to judge, so they are no warnings.
+    // Likenesses are for a person to judge, so they are not warnings.
     found.look_alikes.iter().for_each(|found| console.info(format!("look at   {found}")));
     let missing = plots::missing_letters(&dataset.classes);
     if !missing.is_empty() {

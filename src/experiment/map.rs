@@ -54,7 +54,7 @@ impl Mappable {
         Ok(Self { session: source.session, features, predicted: None, folder, title })
     }
 
-    /// The features that a run's head reads, and what it makes of them; of a run opened by [`SavedRun::open_head`].
+    /// The features that a run's head reads, and what it makes of them; of a run opened from its head on.
     ///
     /// # Errors
     /// As [`FeatureSource::of_run`] and [`FeatureSource::features`].
@@ -179,7 +179,6 @@ fn mapped(features: Matrix<'_>, session: &Session, console: &Console) -> Result<
         method: match settings.method {
             TsneMethod::Auto => Method::Auto,
             TsneMethod::Exact => Method::Exact,
-            TsneMethod::BarnesHut => Method::BarnesHut,
             TsneMethod::Interpolation => Method::Interpolation,
         },
         seed: session.settings.run.seed,

@@ -2,10 +2,10 @@
 //! features are a sum over patches and the head is linear, else attention roll-out, which is a hint.
 
 use super::saved::SavedRun;
-use crate::backbone::Stage;
+use crate::backbone::Activations;
 use crate::data::transform::Geometry;
 use crate::error::{Error, Result};
-use crate::features::{Extractor, Place};
+use crate::features::{Extractor, Region};
 use crate::report::html::{frame, heat_map};
 use candle_core::Tensor;
 use image::RgbImage;
@@ -51,7 +51,7 @@ pub struct Located {
 }
 
 /// An image as the model sees it.
-pub struct Seen<'a> {
+pub struct SeenImage<'a> {
     /// The file.
     pub path: &'a Path,
     /// Its width and height.
@@ -86,7 +86,7 @@ impl Maps {
         }
         Ok(Self {
             folder: folder.to_path_buf(),
-            extractor: run.model.extractor(Stage::Pixels)?,
+            extractor: run.model.extractor(Activations::Features(run.readout()))?,
             head: run.model.linear_head(),
             geometry: run.record.preprocess.geometry,
             drawn: AtomicUsize::new(0),
@@ -100,7 +100,7 @@ impl Maps {
     pub fn draw(
         &self,
         run: &SavedRun,
-        images: &[Seen<'_>],
+        images: &[SeenImage<'_>],
         pixels: &[f32],
         classes: &[usize],
     ) -> Result<Vec<Option<Located>>> {
@@ -120,12 +120,12 @@ impl Maps {
         drawn.collect()
     }
 
-    fn picture(&self, number: usize, image: &Seen<'_>, kind: MapKind, values: &[f32]) -> Result<Option<Located>> {
+    fn picture(&self, number: usize, image: &SeenImage<'_>, kind: MapKind, values: &[f32]) -> Result<Option<Located>> {
         let shown: Vec<f32> = values.iter().map(|value| value.max(0.0)).collect();
         let stem = image.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         let path = self.folder.join(format!("{number:05}-{stem}.png"));
         let Some(mut map) = heat_map(image.square, &shown) else { return Ok(None) };
-        let place = if kind == MapKind::Evidence { Place::strongest(values) } else { None };
+        let place = if kind == MapKind::Evidence { Region::strongest(values) } else { None };
         let grid = values.len().isqrt().max(1) as f64;
         let side = self.geometry.image_size as f64;
         let edges = place.as_ref().map(|place| {

@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the page about a finished run is made of.
-pub struct Page<'a> {
+pub struct PageInputs<'a> {
     /// Its directory.
     pub folder: &'a Path,
     /// Its settings on a device.
@@ -38,7 +38,7 @@ pub struct Page<'a> {
     pub pipeline: &'a Pipeline,
 }
 
-impl<'a> Page<'a> {
+impl<'a> PageInputs<'a> {
     /// A run that was opened again.
     pub fn of_run(run: &'a SavedRun, dataset: &'a Dataset, pipeline: &'a Pipeline) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl<'a> Page<'a> {
     }
 }
 
-impl Page<'_> {
+impl PageInputs<'_> {
     /// Of the predictions that the run has kept; none where they tell nothing.
     fn separation(&self, evaluation: &Evaluation) -> Option<Separation> {
         let inspection = evaluation.inspection.as_ref()?;

@@ -4,7 +4,7 @@
 use super::features::FeatureSet;
 use super::fit_probe::fit;
 use super::session::Session;
-use crate::backbone::Stage;
+use crate::backbone::Activations;
 use crate::config::{PoolChoice, Refit};
 use crate::error::Result;
 use crate::features::Images;
@@ -26,7 +26,7 @@ pub struct ChosenPooling {
 /// # Errors
 /// Those of [`FeatureSet::at`] and [`fit`].
 pub fn choose(session: &Session, images: &Images, console: &Console) -> Result<ChosenPooling> {
-    let all = FeatureSet::at(session, session.pretrained(), Stage::Poolings, images, console)?;
+    let all = FeatureSet::at(session, session.pretrained(), Activations::Poolings, images, console)?;
     let spec = &session.backbone.spec;
     let (mut start, mut scores) = (0, Vec::new());
     let mut best: Option<((f64, f64), ChosenPooling)> = None;

@@ -1,9 +1,9 @@
 //! What a run's model says of new images: labels with calibrated probabilities, what is to be done with a part, and how
 //! far an image is from those that the model was trained on.
 
-use super::maps::{Located, Maps, Seen};
+use super::maps::{Located, Maps, SeenImage};
 use super::saved::SavedRun;
-use crate::backbone::Stage;
+use crate::backbone::Segment;
 use crate::data::kinds::Watch;
 use crate::data::loader::Batch;
 use crate::data::transform::{Normalization, Pipeline, View};
@@ -37,7 +37,7 @@ pub struct Prediction {
     pub probability: Option<f64>,
     /// The likeliest classes, the likeliest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub top: Vec<Candidate>,
+    pub top: Vec<ClassProbability>,
     /// The probability of each class of the run, in their order; empty with an error.
     #[serde(skip)]
     pub all: Vec<f64>,
@@ -46,7 +46,7 @@ pub struct Prediction {
     pub inspection: Option<Judgement>,
     /// Set when the run remembers its training images.
     #[serde(flatten)]
-    pub likeness: Option<Likeness>,
+    pub novelty: Option<Novelty>,
     /// Set when maps are drawn.
     #[serde(flatten)]
     pub located: Option<Located>,
@@ -57,7 +57,7 @@ pub struct Prediction {
 
 /// A class with its probability.
 #[derive(Debug, Serialize)]
-pub struct Candidate {
+pub struct ClassProbability {
     /// The class.
     pub label: String,
     /// From 0 to 1.
@@ -75,7 +75,7 @@ pub struct Judgement {
 
 /// How far an image is from the training images.
 #[derive(Debug, Serialize)]
-pub struct Likeness {
+pub struct Novelty {
     /// Mean cosine distance to the nearest ones.
     pub distance: f64,
     /// Whether that is farther than known images are; none for a run without validation images.
@@ -93,7 +93,7 @@ impl Prediction {
             top: Vec::new(),
             all: Vec::new(),
             inspection: None,
-            likeness: None,
+            novelty: None,
             located: None,
             error: None,
         }
@@ -106,7 +106,7 @@ pub struct Predictor {
     pub run: SavedRun,
     pipeline: Pipeline,
     watch: Option<Arc<Watch>>,
-    known: Option<(ReferenceSet, ReferenceRecord)>,
+    references: Option<(ReferenceSet, ReferenceRecord)>,
     top: usize,
     maps: Option<Maps>,
 }
@@ -116,12 +116,12 @@ impl Predictor {
     /// classes.
     ///
     /// # Errors
-    /// As [`SavedRun::open`] and [`SavedRun::known`].
+    /// As [`SavedRun::open`] and [`SavedRun::reference_set`].
     pub fn open(folder: &Path, device: Option<&str>, top: usize, console: &Console) -> Result<Self> {
-        let run = SavedRun::open(folder, device, Stage::Pixels, &[], console)?;
+        let run = SavedRun::open(folder, device, Segment::Embed, &[], console)?;
         let watch = run.watch();
         let pipeline = run.pipeline().watched(watch.clone());
-        Ok(Self { pipeline, watch, known: run.known()?, top, maps: None, run })
+        Ok(Self { pipeline, watch, references: run.reference_set()?, top, maps: None, run })
     }
 
     /// In what images differ in kind from those of training, if it was not said before; at the `end` also what only all of
@@ -145,8 +145,8 @@ impl Predictor {
     }
 
     /// Whether predictions say how far an image is from the training images.
-    pub fn tells_likeness(&self) -> bool {
-        self.known.is_some()
+    pub fn tells_novelty(&self) -> bool {
+        self.references.is_some()
     }
 
     /// Whether what is said of an image depends on those that are predicted with it.
@@ -157,7 +157,7 @@ impl Predictor {
     /// What the model says of some files as they are now, in their order.
     ///
     /// # Errors
-    /// When the device fails; a file that cannot be used is no error here, its prediction says why.
+    /// When the device fails; a file that cannot be used is not an error here: its prediction says why.
     pub fn predict(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>> {
         let view = View { epoch: 0, sample: 0 };
         let load = |path: &PathBuf| self.pipeline.see_once(path, view).map_err(|error| error.to_string());
@@ -198,7 +198,7 @@ impl Predictor {
         let Some(maps) = self.maps.as_ref().filter(|_| !answers.is_empty()) else { return Ok(Vec::new()) };
         let seen = paths.iter().zip(loaded).filter_map(|(path, loaded)| {
             let (square, size) = loaded.as_ref().ok()?;
-            Some(Seen { path, size: *size, square })
+            Some(SeenImage { path, size: *size, square })
         });
         let likeliest = |answer: &Answer| {
             (0..answer.logits.len()).max_by(|&a, &b| answer.logits[a].total_cmp(&answer.logits[b])).unwrap_or(0)
@@ -215,13 +215,13 @@ impl Predictor {
         }
         let Outputs { features, logits } = self.run.model.run(batch)?;
         let features = Matrix::new(&features, features.len() / images);
-        let distances = match &self.known {
+        let distances = match &self.references {
             // Features that are not finite are reported by their logits.
-            Some((known, record)) if features.check_finite(|_| String::new()).is_ok() => self
+            Some((references, record)) if features.check_finite(|_| String::new()).is_ok() => self
                 .run
                 .session
                 .workers
-                .install(|| known.distances(features, record.k))?
+                .install(|| references.distances(features, record.k))?
                 .into_iter()
                 .map(Some)
                 .collect(),
@@ -243,8 +243,10 @@ impl Predictor {
         }
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        let candidate =
-            |&class: &usize| Candidate { label: record.classes[class].clone(), probability: probabilities[class] };
+        let candidate = |&class: &usize| ClassProbability {
+            label: record.classes[class].clone(),
+            probability: probabilities[class],
+        };
         Prediction {
             label: order.first().map(|&class| record.classes[class].clone()),
             probability: order.first().map(|&class| probabilities[class]),
@@ -253,16 +255,16 @@ impl Predictor {
                 defect_probability: rules.score(&probabilities, &record.classes),
                 decision: rules.decide(&probabilities, &record.classes),
             }),
-            likeness: self.likeness(answer.distance),
+            novelty: self.novelty(answer.distance),
             all: probabilities,
             ..Prediction::of(path)
         }
     }
 
-    fn likeness(&self, distance: Option<Distance>) -> Option<Likeness> {
-        let ((known, record), Distance { distance, nearest }) = (self.known.as_ref()?, distance?);
+    fn novelty(&self, distance: Option<Distance>) -> Option<Novelty> {
+        let ((references, record), Distance { distance, nearest }) = (self.references.as_ref()?, distance?);
         let unknown = record.threshold.map(|threshold| distance > threshold);
-        Some(Likeness { distance, unknown, nearest: known.name(nearest).to_owned() })
+        Some(Novelty { distance, unknown, nearest: references.name(nearest).to_owned() })
     }
 }
 

@@ -5,7 +5,7 @@ use super::fit_probe::{Fitted, fit, fit_tip};
 use super::head;
 use super::images::check_images;
 use super::open::Opened;
-use super::page::Page;
+use super::page::PageInputs;
 use super::pooling;
 use super::record::{Completed, conclude, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
@@ -53,8 +53,8 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
             None => (FeatureSet::compute(&session, session.pretrained(), readout, &images, console)?, Vec::new()),
         };
         // What the head reads, before texts are compared with it.
-        let known = || Ok(ReferenceFeatures::among(&features));
-        record.known = reference::remember(run.folder(), &session, &images.dataset, known, console)?;
+        let references = || Ok(ReferenceFeatures::among(&features));
+        record.reference = reference::remember(run.folder(), &session, &images.dataset, references, console)?;
         let (features, fitted) = match &texts {
             None => {
                 let fitted = fit(&features, &session, wanted.refit, console)?;
@@ -80,7 +80,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
             let result = result(&run, record, &fitted, &scores, &features, &session);
             RunResult::Probe(Box::new(ProbeResult { pools, ..result }))
         })?;
-        let page = Page {
+        let page = PageInputs {
             folder: run.folder(),
             session: &session,
             record,

@@ -39,7 +39,7 @@ pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, hea
         head,
         temperature: None,
         inspection: None,
-        known: None,
+        reference: None,
         probe: None,
         cache: None,
         soup: None,

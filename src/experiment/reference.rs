@@ -2,7 +2,7 @@
 
 use super::features::{FeatureSet, LabelledFeatures};
 use super::session::Session;
-use crate::backbone::{Readout, Stage};
+use crate::backbone::{Readout, Segment};
 use crate::cache::Key;
 use crate::data::transform::Normalization;
 use crate::data::{Dataset, Split};
@@ -42,7 +42,7 @@ impl ReferenceFeatures {
         (source, keys): (&BatchSource, &Arc<Vec<Key>>),
         console: &Console,
     ) -> Result<Self> {
-        let frozen = matches!(plan.frozen_until, Stage::Features(_));
+        let frozen = matches!(plan.lowest, Segment::Head);
         if frozen && source.evaluation.preprocess().normalization != Normalization::Batch {
             let images = session.images(&source.dataset, keys, &source.evaluation);
             let backbone = (&model.params, session.backbone.sha256.as_str());
@@ -69,8 +69,8 @@ impl ReferenceFeatures {
     fn write(&self, folder: &Path, session: &Session, dataset: &Dataset, console: &Console) -> Result<ReferenceRecord> {
         let settings = session.settings.unknown;
         let names = self.train.samples.iter().map(|&sample| dataset.samples[sample].name.clone()).collect();
-        let known = ReferenceSet::new(self.train.matrix(), names)?;
-        let distances = session.workers.install(|| known.distances(self.val.matrix(), settings.k))?;
+        let references = ReferenceSet::new(self.train.matrix(), names)?;
+        let distances = session.workers.install(|| references.distances(self.val.matrix(), settings.k))?;
         let distances: Vec<f64> = distances.iter().map(|found| found.distance).collect();
         let chosen_on = distances.len();
         let passing = passing_distance(distances, settings.quantile);
@@ -84,12 +84,12 @@ impl ReferenceFeatures {
             Some(_) => {}
         }
         Ok(ReferenceRecord {
-            k: settings.k.min(known.len()),
-            images: known.len(),
+            k: settings.k.min(references.len()),
+            images: references.len(),
             threshold: passing.map(|(distance, _)| distance),
             passing: passing.map(|(_, share)| share),
             chosen_on,
-            sha256: known.write(&folder.join(FILE))?,
+            sha256: references.write(&folder.join(FILE))?,
         })
     }
 }

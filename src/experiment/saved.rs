@@ -2,7 +2,7 @@
 
 use super::reference;
 use super::session::{Session, load_saved};
-use crate::backbone::{Readout, Stage};
+use crate::backbone::{Readout, Segment};
 use crate::config::{self, Sampler, Settings, StrategySettings};
 use crate::data::kinds::Watch;
 use crate::data::transform::Pipeline;
@@ -10,7 +10,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::features::{Images, ReferenceRecord, ReferenceSet, image_key};
 use crate::hub::Wanted;
-use crate::model::{BatchSource, HeadKind, Model};
+use crate::model::{BatchSource, CosineHead, HeadKind, Model};
 use crate::report::{Console, RunRecord, no_checkpoint};
 use crate::strategy::Plan;
 use crate::system::digest::hex;
@@ -38,12 +38,18 @@ pub struct SavedRun {
 
 impl SavedRun {
     /// Opens the run in `folder` with the weights of its best epoch, on `device` instead of the run's own if given. The
-    /// model takes what is found at `stage`. `sets` override settings that do not change the model.
+    /// model runs from `start` on. `sets` override settings that do not change the model.
     ///
     /// # Errors
-    /// A usage error when this is no run directory or the backbone is another one by now; a data error when no epoch
+    /// A usage error when this is not a run directory or the backbone is another one by now; a data error when no epoch
     /// was finished; weights errors.
-    pub fn open(folder: &Path, device: Option<&str>, stage: Stage, sets: &[String], console: &Console) -> Result<Self> {
+    pub fn open(
+        folder: &Path,
+        device: Option<&str>,
+        start: Segment,
+        sets: &[String],
+        console: &Console,
+    ) -> Result<Self> {
         let record = RunRecord::read(folder)?;
         let mut settings = config::load(Some(&folder.join("config.toml")), sets)?;
         if let Some(device) = device {
@@ -62,26 +68,17 @@ impl SavedRun {
             ));
         }
         let head = session.head(record.head(), record.readout(), record.classes.len())?;
-        // Images that vote are not trainable, so they are no part of any plan.
+        // Images that vote are not trainable, so they are not part of any plan.
         let vote = matches!(head.kind, HeadKind::Vote(_));
-        let voters = saved.params.iter().filter(|(name, _)| vote || name.starts_with("cache."));
+        let voters = saved.params.iter().filter(|(name, _)| vote || CosineHead::is_cached(name));
         for (name, tensor) in voters {
             session.backbone.params.insert(name, tensor.to_device(&session.device)?);
         }
-        let model = session.model(stage, &head, None)?;
+        let model = session.model(start, &head, None)?;
         load_saved(&model.params, &saved.params, folder)?;
         let model = model.merged()?;
         let weights = weights(&record, &head.plan, &saved.params)?;
         Ok(Self { folder: folder.to_path_buf(), record, session, model, weights })
-    }
-
-    /// The same for a model that starts from the features that its head reads.
-    ///
-    /// # Errors
-    /// As [`SavedRun::open`].
-    pub fn open_head(folder: &Path, device: Option<&str>, sets: &[String], console: &Console) -> Result<Self> {
-        let readout = RunRecord::read(folder)?.readout();
-        Self::open(folder, device, Stage::Features(readout), sets, console)
     }
 
     /// The features that its head reads.
@@ -112,11 +109,11 @@ impl SavedRun {
     ///
     /// # Errors
     /// When their file is gone, or not as the run left it.
-    pub fn known(&self) -> Result<Option<(ReferenceSet, ReferenceRecord)>> {
-        let Some(record) = &self.record.known else { return Ok(None) };
+    pub fn reference_set(&self) -> Result<Option<(ReferenceSet, ReferenceRecord)>> {
+        let Some(record) = &self.record.reference else { return Ok(None) };
         let width = self.readout().width(&self.session.backbone.spec);
-        let known = ReferenceSet::read(&self.folder.join(reference::FILE), &record.sha256, width)?;
-        Ok(Some((known, record.clone())))
+        let references = ReferenceSet::read(&self.folder.join(reference::FILE), &record.sha256, width)?;
+        Ok(Some((references, record.clone())))
     }
 
     /// The class folders of another folder, all of them as test images.
@@ -172,7 +169,7 @@ fn only_head(record: &RunRecord, settings: &Settings) -> bool {
 
 /// The pretrained weights' own address when the backbone was frozen, else one of both.
 fn weights(record: &RunRecord, plan: &Plan, trained: &BTreeMap<String, Tensor>) -> Result<String> {
-    if matches!(plan.frozen_until, Stage::Features(_)) {
+    if matches!(plan.lowest, Segment::Head) {
         return Ok(record.backbone.sha256.clone());
     }
     let mut sum = Sha256::new_with_prefix(&record.backbone.sha256);

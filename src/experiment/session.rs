@@ -2,7 +2,7 @@
 
 use super::head::{HeadPlan, PROJECTION, visual_prompts};
 use super::{device, weights};
-use crate::backbone::{Backbone, Params, Readout, Stage};
+use crate::backbone::{Activations, Backbone, Params, Readout, Segment};
 use crate::cache::{Cache, Key};
 use crate::config::{PoolChoice, RunSettings, Settings};
 use crate::data::Dataset;
@@ -71,12 +71,12 @@ impl Session {
         HeadPlan::new(&self.settings, (&self.backbone.spec, &self.backbone.outputs), (kind, readout, classes), None)
     }
 
-    /// The model with a fresh head, or with one that follows from learnt `words`, whose inputs are found at `stage`. It
-    /// takes the backbone's parameters, so that they are held once.
+    /// The model with a fresh head, or with one that follows from learnt `words`, from `start` on. It takes the
+    /// backbone's parameters, so that they are held once.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn model(&mut self, stage: Stage, head: &HeadPlan, words: Option<ContextPrompts>) -> Result<Model> {
+    pub fn model(&mut self, start: Segment, head: &HeadPlan, words: Option<ContextPrompts>) -> Result<Model> {
         let &HeadPlan { kind, readout, classes, width, ref plan, .. } = head;
         let mut params = std::mem::take(&mut self.backbone.params);
         let seed = self.settings.run.seed;
@@ -90,7 +90,7 @@ impl Session {
         }
         let params = params.train_where(|name| plan.get(name).is_some())?;
         let (vit, lora) = (self.backbone.spec.clone(), plan.lora.clone());
-        let spec = ModelSpec { vit, lora, stage, readout, head: kind, classes };
+        let spec = ModelSpec { vit, lora, start, readout, head: kind, classes };
         let (workers, device) = (self.workers.clone(), self.device.clone());
         Ok(match words {
             Some(words) => Model::prompted(words, spec, params, workers, device)?,
@@ -115,17 +115,17 @@ impl Session {
         (&self.backbone.params, &self.backbone.sha256)
     }
 
-    /// The layers up to `stage` over `params`.
+    /// The layers up to the `wanted` activations over `params`.
     ///
     /// # Errors
     /// When a parameter is absent.
-    pub fn extractor(&self, params: &Params, stage: Stage) -> Result<Extractor> {
-        Ok(Extractor::new(&self.backbone.spec, params, stage, self.workers.clone(), &self.device)?)
+    pub fn extractor(&self, params: &Params, wanted: Activations) -> Result<Extractor> {
+        Ok(Extractor::new(&self.backbone.spec, params, wanted, self.workers.clone(), &self.device)?)
     }
 
     /// What features of this backbone depend on.
-    pub fn identity<'a>(&'a self, stage: Stage, preprocess: &'a Preprocess) -> Identity<'a> {
-        Identity::new(&self.backbone, stage, preprocess, self.settings.data.bit_depth, &self.device)
+    pub fn identity<'a>(&'a self, activations: Activations, preprocess: &'a Preprocess) -> Identity<'a> {
+        Identity::new(&self.backbone, activations, preprocess, self.settings.data.bit_depth, &self.device)
     }
 
     /// The cache of the settings.

@@ -5,7 +5,7 @@ use super::images::check_images;
 use super::open::Opened;
 use super::saved::SavedRun;
 use super::session::Session;
-use crate::backbone::{Params, Readout, Stage};
+use crate::backbone::{Activations, Params, Readout};
 use crate::cache::CacheUse;
 use crate::config::Settings;
 use crate::error::Result;
@@ -70,10 +70,10 @@ impl FeatureSource {
     /// Data errors of files that changed under way; when the file cannot be written, which then is not there.
     pub fn write(&self, path: &Path, samples: &[usize], console: &Console) -> Result<(usize, CacheUse)> {
         let session = &self.session;
-        let stage = Stage::Features(self.readout);
-        let extractor = session.extractor(&self.params, stage)?;
+        let activations = Activations::Features(self.readout);
+        let extractor = session.extractor(&self.params, activations)?;
         let preprocess = *self.images.pipeline.preprocess();
-        let identity = session.identity(stage, &preprocess).of_weights(&self.weights);
+        let identity = session.identity(activations, &preprocess).of_weights(&self.weights);
         let metadata = json!({"weights_sha256": self.weights, "architecture": session.backbone.spec.architecture});
         let mut writer = FeatureWriter::create(path, samples.len(), extractor.width(), &metadata)?;
         let progress = console.progress(samples.len() as u64, "features");

@@ -8,7 +8,7 @@ pub use head_start::{FINETUNED, check_wise_ft};
 use super::frozen;
 use super::images::CheckedImages;
 use super::loss::criterion;
-use super::page::Page;
+use super::page::PageInputs;
 use super::record::{Completed, write_down};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{self, SplitScore, evaluate_splits, score_splits, write_scores};
@@ -249,7 +249,7 @@ impl Training {
         let (scored, val_features) = score_splits(&self.source, &self.model, &splits, console)?;
         let (calibration, scores) = evaluate_splits(&self.source.dataset, scored, inspection)?;
         calibration.record(&mut self.record, console);
-        self.record.known = self.remember(val_features, console)?;
+        self.record.reference = self.remember(val_features, console)?;
         write_scores(self.run.folder(), &self.source.dataset, &scores)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
@@ -271,8 +271,8 @@ impl Training {
     }
 
     /// What its page is made of.
-    fn page(&self) -> Page<'_> {
-        Page {
+    fn page(&self) -> PageInputs<'_> {
+        PageInputs {
             folder: self.run.folder(),
             session: &self.session,
             record: &self.record,

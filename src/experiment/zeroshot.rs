@@ -4,13 +4,13 @@ use super::features::FeatureSet;
 use super::head;
 use super::images::{CheckedImages, check_images};
 use super::open::Opened;
-use super::page::Page;
+use super::page::PageInputs;
 use super::record::{Completed, conclude, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::ClassTexts;
-use crate::backbone::{Params, Readout, Stage};
+use crate::backbone::{Params, Readout, Segment};
 use crate::config::{InspectionSettings, ResizeMode, Settings, StrategySettings};
 use crate::data::Split;
 use crate::data::loader::Batch;
@@ -37,8 +37,8 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
     recorded(&run, &mut record, |record| {
         let images = checked.images(&session);
         let features = FeatureSet::compute(&session, session.pretrained(), Readout::POOL, &images, console)?;
-        let known = || Ok(ReferenceFeatures::among(&features));
-        record.known = reference::remember(run.folder(), &session, &features.dataset, known, console)?;
+        let references = || Ok(ReferenceFeatures::among(&features));
+        record.reference = reference::remember(run.folder(), &session, &features.dataset, references, console)?;
         let inspection = session.settings.inspection.clone();
         let zeroshot = ZeroShot::new(&mut session, &texts, &features)?;
 
@@ -48,7 +48,7 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
         let result = conclude(&run, record, clock, |record| {
             RunResult::Zeroshot(Box::new(result(&run, record, &texts.prompts, &scores, templates)))
         })?;
-        let page = Page {
+        let page = PageInputs {
             folder: run.folder(),
             session: &session,
             record,
@@ -91,7 +91,7 @@ struct ZeroShot<'a> {
 impl<'a> ZeroShot<'a> {
     fn new(session: &mut Session, texts: &'a ClassTexts, features: &'a FeatureSet) -> Result<Self> {
         let head = session.head(head::kind(true), Readout::POOL, features.dataset.classes.len())?;
-        let model = session.model(Stage::Features(Readout::POOL), &head, None)?;
+        let model = session.model(Segment::Head, &head, None)?;
         Ok(Self { features, texts, model })
     }
 

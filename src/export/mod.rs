@@ -31,7 +31,7 @@ pub struct ExportModel {
     /// The architecture.
     pub spec: VitSpec,
     /// Every parameter by canonical name on the host, and the head as `head.weight` and `head.bias`; one that
-    /// compares directions has `head.logit_scale` too, and `projection.weight` if features are no embeddings yet.
+    /// compares directions has `head.logit_scale` too, and `projection.weight` if features are not embeddings yet.
     pub params: Params,
     /// Which features feed the head; the pooling of `spec`, or those of several blocks.
     pub readout: Readout,

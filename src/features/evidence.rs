@@ -8,7 +8,7 @@ const SHARE: f32 = 0.5;
 
 /// Patches that hang together around the strongest one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Place {
+pub struct Region {
     /// From the left.
     pub columns: Range<usize>,
     /// From above.
@@ -17,7 +17,7 @@ pub struct Place {
     pub evidence: f64,
 }
 
-impl Place {
+impl Region {
     /// The strongest place in the values of a square grid in rows from the upper left; none when no patch speaks for the
     /// class, or the values do not form a square grid.
     pub fn strongest(evidence: &[f32]) -> Option<Self> {
@@ -69,16 +69,16 @@ mod tests {
             0.0, 0.0, 0.5, 0.0, //
             0.8, 0.0, 0.0, -2.0,
         ];
-        let place = Place::strongest(&evidence).unwrap();
+        let place = Region::strongest(&evidence).unwrap();
         assert_eq!((place.columns, place.rows), (1..3, 1..3));
         assert!((place.evidence - 2.1).abs() < 1e-6);
-        assert_eq!(Place::strongest(&[3.0]).unwrap(), Place { columns: 0..1, rows: 0..1, evidence: 3.0 });
+        assert_eq!(Region::strongest(&[3.0]).unwrap(), Region { columns: 0..1, rows: 0..1, evidence: 3.0 });
     }
 
     #[test]
     fn nothing_is_found_where_nothing_speaks_for_the_class() {
         for evidence in [&[][..], &[0.0; 4], &[-1.0; 4], &[1.0; 3], &[f32::NAN, 0.0, 0.0, 0.0]] {
-            assert_eq!(Place::strongest(evidence), None, "{evidence:?}");
+            assert_eq!(Region::strongest(evidence), None, "{evidence:?}");
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Runs batches through the frozen layers, sharded over the workers.
 
-use crate::backbone::{Params, Readout, Rollout, Stage, Vit, VitSpec};
+use crate::backbone::{Activations, Params, Readout, Rollout, Vit, VitSpec};
 use crate::data::loader::Batch;
 use crate::nn::Mode;
 use crate::nn::workers::Workers;
 use candle_core::{DType, Device, Result, Tensor};
 
-/// The layers up to a stage.
+/// The layers up to the activations that are wanted.
 pub struct Extractor {
     vit: Vit,
-    stage: Stage,
+    wanted: Activations,
     shape: Vec<usize>,
     image_size: usize,
     workers: Workers,
@@ -21,11 +21,17 @@ impl Extractor {
     ///
     /// # Errors
     /// When a parameter is absent.
-    pub fn new(spec: &VitSpec, params: &Params, stage: Stage, workers: Workers, device: &Device) -> Result<Self> {
+    pub fn new(
+        spec: &VitSpec,
+        params: &Params,
+        wanted: Activations,
+        workers: Workers,
+        device: &Device,
+    ) -> Result<Self> {
         Ok(Self {
             vit: Vit::new(spec, &params.detached(), &[])?,
-            stage,
-            shape: stage.shape(spec),
+            wanted,
+            shape: wanted.shape(spec),
             image_size: spec.image_size,
             workers,
             device: device.clone(),
@@ -46,7 +52,7 @@ impl Extractor {
         let rows = self.workers.map(self.workers.scoring_shards(batch.labels.len()), |shard| {
             let values = &batch.inputs[shard.start * image..shard.end * image];
             let pixels = Tensor::from_slice(values, (shard.len(), 3, self.image_size, self.image_size), &self.device)?;
-            let found = self.vit.run_to(self.stage, &pixels, Mode::Eval)?;
+            let found = self.vit.extract(self.wanted, &pixels, Mode::Eval)?;
             found.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
         })?;
         Ok(rows.concat())
@@ -54,7 +60,7 @@ impl Extractor {
 
     /// What each patch adds to the logit of a class over the mean of all classes, by a linear head with the `weights`
     /// (C, w): for each image of a batch of pixels and its class, in rows from the upper left. Summed over the patches, with
-    /// the bias, it is that logit. None where features are no sum over patches.
+    /// the bias, it is that logit. None where features are not a sum over patches.
     ///
     /// # Errors
     /// When the device fails.
@@ -80,7 +86,7 @@ impl Extractor {
     }
 
     /// Where the model looks, by attention roll-out, and what it finds: for each image of a batch of pixels the share of
-    /// each patch in its features, in rows from the upper left, and these features, those of `readout` whatever the stage.
+    /// each patch in its features, in rows from the upper left, and these features, those of `readout`.
     ///
     /// # Errors
     /// When the device fails.

@@ -1,6 +1,6 @@
 //! Everything that a row of features depends on: equal identities and equal images give bit-identical rows.
 
-use crate::backbone::{Backbone, Pool, Stage};
+use crate::backbone::{Activations, Backbone, Pool};
 use crate::cache::{Key, Namespace};
 use crate::config::AugmentSettings;
 use crate::data::transform::Preprocess;
@@ -22,7 +22,8 @@ pub struct Identity<'a> {
     weights: &'a str,
     image_size: usize,
     pool: Pool,
-    stage: Stage,
+    /// By this name it is part of the address of what is kept.
+    stage: Activations,
     preprocess: &'a Preprocess,
     bit_depth: u8,
     processor: Processor,
@@ -59,10 +60,10 @@ impl Processor {
 }
 
 impl<'a> Identity<'a> {
-    /// Rows at `stage` of a backbone, without augmentation.
+    /// Rows of activations of a backbone, without augmentation.
     pub fn new(
         backbone: &'a Backbone,
-        stage: Stage,
+        activations: Activations,
         preprocess: &'a Preprocess,
         bit_depth: u8,
         device: &Device,
@@ -73,7 +74,7 @@ impl<'a> Identity<'a> {
             weights: &backbone.sha256,
             image_size: backbone.spec.image_size,
             pool: backbone.spec.pooling.pool,
-            stage,
+            stage: activations,
             preprocess,
             bit_depth,
             processor: Processor::of(device),

@@ -6,7 +6,7 @@ mod identity;
 mod reference;
 mod writer;
 
-pub use evidence::Place;
+pub use evidence::Region;
 pub use extractor::{Extractor, ImageRollout};
 pub use identity::{AugmentIdentity, Identity, image_key};
 pub use reference::{Distance, ReferenceRecord, ReferenceSet, passing_distance};

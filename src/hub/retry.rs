@@ -89,7 +89,7 @@ pub(super) fn retry<T>(
 /// do not come back at the same moment.
 fn backoff(limits: &RetryLimits, failed: u32) -> Duration {
     let full = limits.first_wait.saturating_mul(1 << failed.saturating_sub(1).min(16)).min(limits.longest_wait);
-    // Processes must differ here, so this is no draw from the reproducible streams of `rng`.
+    // Processes must differ here, so this is not a draw from the reproducible streams of `rng`.
     let random = RandomState::new().hash_one(failed) as f64 / u64::MAX as f64;
     full.mul_f64(0.5 + random / 2.0)
 }

@@ -81,7 +81,7 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
 
     fn kernel(&self, operands: [&Tensor; N]) -> Result<Tensor> {
         let operands = operands.into_iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
-        let op = Adapter::<F, N>(self.clone());
+        let op = CandleOp::<F, N>(self.clone());
         match operands.as_slice() {
             [x] => x.apply_op1(op),
             [x, y] => x.apply_op2(y, op),
@@ -100,7 +100,7 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
 }
 
 /// An operation as candle takes it; of the three traits, that of N operands is used.
-struct Adapter<F, const N: usize>(F);
+struct CandleOp<F, const N: usize>(F);
 
 /// So many of them; the number is known, but not to the compiler.
 fn exactly<T: Copy, const N: usize>(operands: &[T]) -> Result<[T; N]> {
@@ -110,7 +110,7 @@ fn exactly<T: Copy, const N: usize>(operands: &[T]) -> Result<[T; N]> {
     }
 }
 
-impl<F: Operation<N>, const N: usize> Adapter<F, N> {
+impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
     fn cpu(&self, operands: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
         let operands = exactly::<_, N>(operands)?;
         let shape = self.0.shape(operands.map(|(_, layout)| layout.shape()))?;
@@ -151,7 +151,7 @@ impl<F: Operation<N>, const N: usize> Adapter<F, N> {
     }
 }
 
-impl<F: Operation<N>, const N: usize> CustomOp1 for Adapter<F, N> {
+impl<F: Operation<N>, const N: usize> CustomOp1 for CandleOp<F, N> {
     fn name(&self) -> &'static str {
         self.0.name()
     }
@@ -170,7 +170,7 @@ impl<F: Operation<N>, const N: usize> CustomOp1 for Adapter<F, N> {
     }
 }
 
-impl<F: Operation<N>, const N: usize> CustomOp2 for Adapter<F, N> {
+impl<F: Operation<N>, const N: usize> CustomOp2 for CandleOp<F, N> {
     fn name(&self) -> &'static str {
         self.0.name()
     }
@@ -190,7 +190,7 @@ impl<F: Operation<N>, const N: usize> CustomOp2 for Adapter<F, N> {
     }
 }
 
-impl<F: Operation<N>, const N: usize> CustomOp3 for Adapter<F, N> {
+impl<F: Operation<N>, const N: usize> CustomOp3 for CandleOp<F, N> {
     fn name(&self) -> &'static str {
         self.0.name()
     }

@@ -50,7 +50,7 @@ impl Neighbors {
 }
 
 /// The `k` nearest rows of `base` for each row of `queries`, exact, ties to the smaller index. With `exclude_self`
-/// row i of the base is no neighbour of query i, for queries that are the base. The same for any number of threads.
+/// row i of the base is not a neighbour of query i, for queries that are the base. The same for any number of threads.
 ///
 /// # Errors
 /// When the vectors differ in length.

@@ -1,4 +1,4 @@
-//! Why a score is no estimate of how a model does on images that it has not seen.
+//! Why a score is not an estimate of how a model does on images that it has not seen.
 
 use serde::{Deserialize, Serialize};
 

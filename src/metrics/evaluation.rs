@@ -51,7 +51,7 @@ pub struct Evaluation {
     /// Escapes and overkill, when a good class is named.
     #[serde(default)]
     pub inspection: Option<Inspection>,
-    /// Why this is no estimate of how the model does on images that it has not seen; empty when nothing speaks against it.
+    /// Why this is not an estimate of how the model does on images that it has not seen; empty when nothing speaks against it.
     #[serde(default)]
     pub doubts: Vec<Doubt>,
 }

@@ -2,7 +2,7 @@
 
 use super::ModelSpec;
 use super::head::Head;
-use crate::backbone::{Params, PlainBlock, Readout, Segment, Stage, Vit};
+use crate::backbone::{Params, PlainBlock, Readout, Segment, Vit};
 use crate::kernels::widened;
 use crate::nn::{Mode, dropout};
 use crate::strategy::drop_path_rates;
@@ -24,7 +24,7 @@ pub struct DropRates {
 #[derive(Debug, Clone)]
 pub struct Classifier {
     vit: Vit,
-    stage: Stage,
+    start: Segment,
     readout: Readout,
     head: Head,
     head_dropout: f64,
@@ -42,32 +42,32 @@ impl Classifier {
                 Some(lora) => vit.adapted(lora, params)?,
                 None => vit,
             },
-            stage: spec.stage,
+            start: spec.start,
             readout: spec.readout,
             head: Head::new(spec.head, params, spec.classes)?,
             head_dropout: drop.head,
         })
     }
 
-    /// Inputs of its stage (B, …) to logits (B, classes).
+    /// Its inputs (B, …) to logits (B, classes).
     ///
     /// # Errors
-    /// When the inputs do not have the shape of that stage.
+    /// When the inputs do not have the shape that its first segment reads.
     pub fn logits(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         self.classify(&self.features(inputs, mode)?, mode)
     }
 
-    /// Inputs of its stage (B, …) to the features that the head reads (B, d).
+    /// Its inputs (B, …) to the features that the head reads (B, d).
     ///
     /// # Errors
-    /// When the inputs do not have the shape of that stage.
+    /// When the inputs do not have the shape that its first segment reads.
     pub fn features(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        self.vit.run_from(self.stage, self.readout, inputs, mode)
+        self.vit.run_from(self.start, self.readout, inputs, mode)
     }
 
     /// The segments whose runs, one after another, give the logits of the pooled features. The last one ends in logits.
     pub fn segments(&self) -> Vec<Segment> {
-        self.vit.segments(self.stage)
+        self.vit.segments(self.start)
     }
 
     /// One of [`Classifier::segments`], from what the one before it left.

@@ -8,6 +8,15 @@ use crate::kernels::widened;
 use crate::nn::{Linear, l2_normalize};
 use candle_core::{Result, Tensor};
 
+/// The embeddings (n, E) of the images that vote.
+const KEYS: &str = "cache.keys";
+/// Their classes (C, n).
+const VOTES: &str = "cache.votes";
+/// The weight of all votes together (1).
+const ALPHA: &str = "cache.alpha";
+/// How fast a vote falls with the distance (1).
+const BETA: &str = "cache.beta";
+
 /// Features to logits: project, normalise, product with the directions, scale, bias.
 ///
 /// Its parameters are `projection.weight` (E, d), absent where features are embeddings already (`SigLIP`); `head.weight`
@@ -19,26 +28,26 @@ pub struct CosineHead {
     directions: Linear,
     logit_scale: Tensor,
     bias: Tensor,
-    cache: Option<Cache>,
+    cache: Option<TipCache>,
 }
 
 /// Images that vote: each for its class, with the weight α exp(-β (1 - cosine)).
 #[derive(Debug, Clone)]
-struct Cache {
+struct TipCache {
     keys: Linear,
     votes: Linear,
     alpha: Tensor,
     beta: Tensor,
 }
 
-impl Cache {
+impl TipCache {
     fn new(params: &Params) -> Result<Option<Self>> {
-        let Some(keys) = params.get("cache.keys") else { return Ok(None) };
+        let Some(keys) = params.get(KEYS) else { return Ok(None) };
         Ok(Some(Self {
             keys: Linear::new(keys, None),
-            votes: Linear::new(params.tensor("cache.votes")?, None),
-            alpha: params.tensor("cache.alpha")?,
-            beta: params.tensor("cache.beta")?,
+            votes: Linear::new(params.tensor(VOTES)?, None),
+            alpha: params.tensor(ALPHA)?,
+            beta: params.tensor(BETA)?,
         }))
     }
 
@@ -60,7 +69,7 @@ impl CosineHead {
             directions: Linear::new(params.tensor(Layer::Head.weight())?, None),
             logit_scale: params.tensor(Layer::Head.part(Part::LogitScale))?,
             bias: params.tensor(Layer::Head.bias())?,
-            cache: Cache::new(params)?,
+            cache: TipCache::new(params)?,
         })
     }
 
@@ -100,11 +109,16 @@ impl CosineHead {
         let votes = (0..classes).flat_map(|class| labels.iter().map(move |&label| f32::from(u8::from(label == class))));
         let votes = Tensor::from_iter(votes, device)?.reshape((classes, labels.len()))?;
         let mut params = Params::default();
-        params.insert("cache.votes", votes);
-        params.insert("cache.alpha", Tensor::new(&[alpha as f32], device)?);
-        params.insert("cache.beta", Tensor::new(&[beta as f32], device)?);
-        params.insert("cache.keys", keys);
+        params.insert(VOTES, votes);
+        params.insert(ALPHA, Tensor::new(&[alpha as f32], device)?);
+        params.insert(BETA, Tensor::new(&[beta as f32], device)?);
+        params.insert(KEYS, keys);
         Ok(params)
+    }
+
+    /// Whether a parameter is one of [`CosineHead::cache`].
+    pub fn is_cached(name: &str) -> bool {
+        [KEYS, VOTES, ALPHA, BETA].contains(&name)
     }
 
     /// The parameters of a head with directions (C, E) of unit length, the logarithm of the scale and one bias for all.

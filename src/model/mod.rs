@@ -15,7 +15,7 @@ pub use head::HeadKind;
 pub use source::{BatchSource, Batches, FrozenInputs, FrozenRows, Scored};
 pub use vote::VoteHead;
 
-use crate::backbone::{Layer, Lora, Params, Readout, Role, Stage, VitSpec};
+use crate::backbone::{Activations, Layer, Lora, Params, Readout, Role, Segment, VitSpec};
 use crate::data::loader::Batch;
 use crate::features::Extractor;
 use crate::nn::Mode;
@@ -31,8 +31,8 @@ pub struct ModelSpec {
     pub vit: VitSpec,
     /// The adapters beside the backbone's own parameters.
     pub lora: Option<Lora>,
-    /// What the inputs are: pixels, or what frozen layers have made of them.
-    pub stage: Stage,
+    /// The first segment that it runs. The inputs are what that reads: pixels, or what frozen layers have made of them.
+    pub start: Segment,
     /// Which features feed the head.
     pub readout: Readout,
     /// How the head makes logits of them.
@@ -159,12 +159,12 @@ impl Model {
         Ok(Outputs { features: features.concat(), logits: logits.concat() })
     }
 
-    /// The backbone's layers up to `stage`.
+    /// The backbone's layers up to what is wanted.
     ///
     /// # Errors
     /// When a parameter is absent.
-    pub fn extractor(&self, stage: Stage) -> Result<Extractor> {
-        Extractor::new(&self.spec.vit, &self.params, stage, self.workers.clone(), &self.device)
+    pub fn extractor(&self, wanted: Activations) -> Result<Extractor> {
+        Extractor::new(&self.spec.vit, &self.params, wanted, self.workers.clone(), &self.device)
     }
 
     /// The inputs of a shard of a batch on the device.
@@ -179,7 +179,7 @@ impl Model {
 
     /// Shape of the inputs of `n` images.
     pub fn input_shape(&self, n: usize) -> Vec<usize> {
-        std::iter::once(n).chain(self.spec.stage.shape(&self.spec.vit)).collect()
+        std::iter::once(n).chain(self.spec.start.input_shape(&self.spec.vit, self.spec.readout)).collect()
     }
 }
 

@@ -334,9 +334,9 @@ impl Operation<1> for AttentionKernel {
 
 #[cfg(feature = "cuda")]
 impl AttentionKernel {
-    fn on_cuda(self) -> cuda::attention::Attention {
+    fn on_cuda(self) -> cuda::attention::AttentionSizes {
         let Self { batch, tokens, heads, head_dim, .. } = self;
-        cuda::attention::Attention { batch, tokens, heads, head_dim }
+        cuda::attention::AttentionSizes { batch, tokens, heads, head_dim }
     }
 }
 

@@ -12,12 +12,12 @@ pub enum Mode<'a> {
     /// Deterministic inference.
     Eval,
     /// Training with the given source of randomness.
-    Train(&'a Noise),
+    Train(&'a MaskKeys),
 }
 
 /// The keys of the random masks of one shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noise {
+pub struct MaskKeys {
     /// The run's seed.
     pub seed: u64,
     /// The optimiser step.
@@ -26,7 +26,7 @@ pub struct Noise {
     pub samples: Vec<u64>,
 }
 
-impl Noise {
+impl MaskKeys {
     fn stream(&self, purpose: Purpose, sample: u64, place: u64) -> Stream {
         Stream::new(self.seed, purpose, &[self.step, sample, place])
     }
@@ -99,8 +99,8 @@ mod tests {
     use super::*;
     use candle_core::{DType, Device};
 
-    fn noise(samples: std::ops::Range<u64>) -> Noise {
-        Noise { seed: 7, step: 3, samples: samples.collect() }
+    fn noise(samples: std::ops::Range<u64>) -> MaskKeys {
+        MaskKeys { seed: 7, step: 3, samples: samples.collect() }
     }
 
     #[test]

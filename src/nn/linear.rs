@@ -63,7 +63,7 @@ impl Linear {
     /// Inputs of a row.
     ///
     /// # Errors
-    /// When the weight is no matrix.
+    /// When the weight is not a matrix.
     pub fn inputs(&self) -> Result<usize> {
         self.weight.dim(1)
     }
@@ -160,7 +160,7 @@ impl Linear {
     /// Outputs of a row.
     ///
     /// # Errors
-    /// When the weight is no matrix.
+    /// When the weight is not a matrix.
     pub fn outputs(&self) -> Result<usize> {
         self.weight.dim(0)
     }

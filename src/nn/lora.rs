@@ -302,7 +302,7 @@ fn dropped<'x>(x: &'x [f32], mask: Option<&[f32]>) -> Cow<'x, [f32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Noise;
+    use crate::nn::MaskKeys;
     use candle_core::{DType, Device, Var};
 
     fn values(shape: &[usize], seed: f64, dtype: DType) -> Tensor {
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn values_are_those_of_the_graph() {
-        let noise = Noise { seed: 1, step: 2, samples: vec![7, 9] };
+        let noise = MaskKeys { seed: 1, step: 2, samples: vec![7, 9] };
         let mode = Mode::Train(&noise);
         let mut outputs = Vec::new();
         for dropout in [0.0, 0.4] {

@@ -74,14 +74,14 @@ impl Criterion {
             n if n == classes => self.logit_offsets.clone(),
             n => candle_core::bail!("{n} logit offsets for {classes} classes"),
         };
-        let op = Loss { coefficients, offsets, gamma: self.focal_gamma, normalizer };
+        let op = WeightedLogLikelihood { coefficients, offsets, gamma: self.focal_gamma, normalizer };
         run(&op, [logits])
     }
 }
 
 /// Σ c φ(log p) / normalizer, in f64 inside.
 #[derive(Clone)]
-struct Loss {
+struct WeightedLogLikelihood {
     /// Row-major (B, K).
     coefficients: Vec<f32>,
     /// One a class.
@@ -90,7 +90,7 @@ struct Loss {
     normalizer: f32,
 }
 
-impl Loss {
+impl WeightedLogLikelihood {
     /// Each row's log-probabilities beside its coefficients.
     fn rows<'a>(&'a self, logits: &'a [f32]) -> impl Iterator<Item = (Vec<f64>, &'a [f32])> + 'a {
         let classes = self.offsets.len();
@@ -123,7 +123,7 @@ fn log_softmax(row: &[f32], offsets: &[f32]) -> Vec<f64> {
     values
 }
 
-impl Operation<1> for Loss {
+impl Operation<1> for WeightedLogLikelihood {
     fn name(&self) -> &'static str {
         "classification_loss"
     }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn the_kernel_is_the_composition() {
         for gamma in [0.0, 2.0] {
-            let op = Loss { coefficients: Vec::new(), offsets: Vec::new(), gamma, normalizer: 1.0 };
+            let op = WeightedLogLikelihood { coefficients: Vec::new(), offsets: Vec::new(), gamma, normalizer: 1.0 };
             trials::pass(op, |dtype| [dtype]);
         }
     }

@@ -29,7 +29,7 @@ pub mod workers;
 pub use attention::{Attention, softmax_attention};
 pub use attention_kernel::AttentionKernel;
 pub use attention_pool::AttentionPool;
-pub use dropout::{Mode, Noise, drop_path_factors, dropout};
+pub use dropout::{MaskKeys, Mode, drop_path_factors, dropout};
 pub use gelu::Activation;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;

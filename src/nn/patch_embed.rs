@@ -28,7 +28,7 @@ impl PatchEmbed {
     /// The pixels carry no graph, so no image gradient is computed, unlike a convolution's.
     ///
     /// # Errors
-    /// When the sides are no multiples of the patch.
+    /// When the sides are not multiples of the patch.
     pub fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = pixels.dims4()?;
         let p = self.patch;

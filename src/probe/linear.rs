@@ -1,7 +1,7 @@
 //! What the linear probes share: preparation of the features, and the path along C.
 
 use super::design::Design;
-use super::newton::{Iterate, Loss, Objective, Solution, Stopping};
+use super::newton::{Iterate, PenalizedLoss, ScoreLoss, Solution, Stopping};
 use super::rotation::Rotation;
 use super::{LinearHead, Samples};
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ pub(super) enum Intercept {
 ///
 /// The features are centred (free intercept), rotated to their rank when there are fewer samples than features, and
 /// cut into blocks once for the whole path.
-pub(super) fn path<L: Loss>(
+pub(super) fn path<L: ScoreLoss>(
     samples: &Samples<'_>,
     losses: &[L],
     intercept: Intercept,
@@ -57,7 +57,7 @@ pub(super) fn path<L: Loss>(
     let features = SolverFeatures::new(
         samples.features(),
         intercept == Intercept::Free,
-        losses.iter().map(Loss::outputs).max().unwrap_or(0),
+        losses.iter().map(ScoreLoss::outputs).max().unwrap_or(0),
     )?;
     let weights = total_weights(samples);
     let total: f64 = weights.iter().sum();
@@ -70,7 +70,7 @@ pub(super) fn path<L: Loss>(
             Intercept::Scaled(scale) => penalty / (scale * scale),
         };
         let solve = |(loss, trail): (&L, &mut Trail)| -> Result<Solution> {
-            let objective = Objective { design: &features.design, loss, penalty, bias_penalty, squares: &squares };
+            let objective = PenalizedLoss { design: &features.design, loss, penalty, bias_penalty, squares: &squares };
             let solution = objective.minimize(trail.start(&objective, c)?, stopping)?;
             trail.push(c, &solution.parameters);
             Ok(solution)
@@ -101,7 +101,7 @@ impl Trail {
 
     /// Where to start: at the last solution, or on the line through the last two in ln C when that is lower. Along ln C
     /// solutions move almost straight, most of all where classes are separable and weights grow without end.
-    fn start<L: Loss>(&self, objective: &Objective<'_, L>, c: f64) -> Result<Iterate> {
+    fn start<L: ScoreLoss>(&self, objective: &PenalizedLoss<'_, L>, c: f64) -> Result<Iterate> {
         let Some((last_c, last)) = &self.last else {
             return objective.at(vec![0.0; objective.loss.outputs() * (objective.design.cols() + 1)]);
         };

@@ -6,7 +6,7 @@
 
 use super::Samples;
 use super::linear::{self, Intercept, LinearFit, total_weights};
-use super::newton::{Loss, Stopping};
+use super::newton::{ScoreLoss, Stopping};
 use crate::error::Result;
 use crate::kernels::{math, simd};
 use std::ops::Range;
@@ -42,7 +42,7 @@ struct BinomialLoss {
     weights: Vec<f32>,
 }
 
-impl Loss for BinomialLoss {
+impl ScoreLoss for BinomialLoss {
     fn outputs(&self) -> usize {
         1
     }
@@ -78,7 +78,7 @@ struct SoftmaxLoss {
     classes: usize,
 }
 
-impl Loss for SoftmaxLoss {
+impl ScoreLoss for SoftmaxLoss {
     fn outputs(&self) -> usize {
         self.classes
     }

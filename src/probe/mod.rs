@@ -26,7 +26,7 @@ pub use knn::{Knn, TEMPERATURE, Votes, vote_logits};
 pub use linear::LinearFit;
 pub use logistic::logistic_path;
 pub use newton::Stopping;
-pub use path::{Selection, SettingScore, Validation};
+pub use path::{Selection, SettingScore, ValidationSamples};
 pub use samples::{Samples, balanced_weights};
 pub use select::{FittedProbe, ProbeKind, ProbeSpec};
 pub use standardize::Standardizer;

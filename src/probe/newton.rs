@@ -24,7 +24,7 @@ const FLAT: f64 = 0.1;
 const NOISE: f64 = 1e-7;
 
 /// A loss of linear scores, summed over samples with their weights, which add up to 1.
-pub(super) trait Loss: Sync {
+pub(super) trait ScoreLoss: Sync {
     /// Scores a sample.
     fn outputs(&self) -> usize;
 
@@ -40,7 +40,7 @@ pub(super) trait Loss: Sync {
 }
 
 /// A loss, the features it is of and the penalties: Σ s l + ½ penalty ‖W‖² + ½ `bias_penalty` ‖b‖².
-pub(super) struct Objective<'a, L> {
+pub(super) struct PenalizedLoss<'a, L> {
     pub design: &'a Design,
     pub loss: &'a L,
     pub penalty: f64,
@@ -52,7 +52,7 @@ pub(super) struct Objective<'a, L> {
 /// When to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stopping {
-    /// A solve ends with the step that is predicted to gain less than this share of the objective. This is no bound on
+    /// A solve ends with the step that is predicted to gain less than this share of the objective. This is not a bound on
     /// the gap to the optimum: on nearly singular problems, with about as many features as samples and a large C, the
     /// relative gap at 1e-6 was measured up to 2e-5 for logistic regression and 5e-3 for support vector machines. From
     /// 1e-9, what f32 products can tell, to 0.1.
@@ -98,7 +98,7 @@ struct Direction {
     products: usize,
 }
 
-impl<L: Loss> Objective<'_, L> {
+impl<L: ScoreLoss> PenalizedLoss<'_, L> {
     /// The objective at `parameters`.
     pub(super) fn at(&self, parameters: Vec<f64>) -> Result<Iterate> {
         let scores = self.design.scores(&parameters, self.loss.outputs())?;

@@ -4,7 +4,7 @@ use super::Samples;
 
 /// What the settings are scored on.
 #[derive(Debug, Clone)]
-pub enum Validation<'a> {
+pub enum ValidationSamples<'a> {
     /// Samples apart from the training samples.
     HeldOut(&'a Samples<'a>),
     /// The fold of each training sample, see [`assign_folds`](crate::data::folds::assign_folds); each fold is held out once.

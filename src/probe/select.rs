@@ -6,7 +6,7 @@
 
 use super::head::{accuracy, argmax_rows};
 use super::knn::{Knn, TEMPERATURE, knn_path, vote_logits};
-use super::path::{Selection, SettingScore, Validation};
+use super::path::{Selection, SettingScore, ValidationSamples};
 use super::{LinearFit, Samples, Standardizer, Stopping, Tip, logistic_path, svm_path};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
@@ -76,7 +76,7 @@ impl ProbeSpec {
     pub fn select(
         &self,
         train: &Samples<'_>,
-        validation: &Validation<'_>,
+        validation: &ValidationSamples<'_>,
         grid: &[f64],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Selection> {
@@ -199,7 +199,7 @@ fn neighbours(setting: f64) -> Result<usize> {
     Err(Error::usage_hint(format!("{setting} is not a number of neighbours"), "a whole number from 1"))
 }
 
-impl Validation<'_> {
+impl ValidationSamples<'_> {
     /// The number of divisions.
     pub(super) fn count(&self, train: &Samples<'_>) -> Result<usize> {
         let fold_of = match self {
@@ -320,7 +320,7 @@ mod tests {
         let held = Samples::new(Matrix::new(&held, 2), &held_labels, &names).unwrap();
         let folds = assign_folds(&labels, &names, None, 3, Stream::new(0, Purpose::Folds, &[])).unwrap();
         for (kind, grid) in kinds() {
-            for validation in [Validation::HeldOut(&held), Validation::Folds(&folds)] {
+            for validation in [ValidationSamples::HeldOut(&held), ValidationSamples::Folds(&folds)] {
                 let spec = ProbeSpec { standardize: true, ..ProbeSpec::new(kind) };
                 let selection = spec.select(&train, &validation, &grid, &mut |_, _| ()).unwrap();
                 let best = selection.path.iter().map(|point| point.validation_score).fold(0.0, f64::max);
@@ -329,7 +329,7 @@ mod tests {
                 let chosen = &selection.path[selection.chosen];
                 assert_eq!((chosen.validation_score, chosen.validation_loss), (best, least), "{kind:?}");
                 for point in &selection.path {
-                    let folds = if matches!(validation, Validation::Folds(_)) { 3 } else { 1 };
+                    let folds = if matches!(validation, ValidationSamples::Folds(_)) { 3 } else { 1 };
                     assert_eq!(point.fold_accuracies.len(), folds);
                     assert_eq!(point.objective.is_none(), matches!(kind, ProbeKind::Knn { .. }));
                 }
@@ -353,7 +353,7 @@ mod tests {
         let samples = Samples::new(Matrix::new(&values, 1), &labels, &names).unwrap();
         let select = |grid: &[f64]| {
             let spec = ProbeSpec::new(ProbeKind::Logistic);
-            spec.select(&samples, &Validation::HeldOut(&samples), grid, &mut |_, _| ()).unwrap()
+            spec.select(&samples, &ValidationSamples::HeldOut(&samples), grid, &mut |_, _| ()).unwrap()
         };
         let found = select(&log_grid(1e-6, 1e2, 9));
         assert!(found.path.iter().all(|point| point.validation_accuracy == 1.0));
@@ -371,7 +371,7 @@ mod tests {
         let samples = Samples::new(Matrix::new(&values, 2), &labels, &names).unwrap();
         let knn = ProbeKind::Knn { temperature: 1e3 };
         let spec = ProbeSpec { metric: SelectionMetric::BalancedAccuracy, ..ProbeSpec::new(knn) };
-        let found = spec.select(&samples, &Validation::HeldOut(&samples), &[3.0, 40.0], &mut |_, _| ()).unwrap();
+        let found = spec.select(&samples, &ValidationSamples::HeldOut(&samples), &[3.0, 40.0], &mut |_, _| ()).unwrap();
         // All forty vote: the rare ones are outvoted.
         let scores: Vec<(f64, f64)> =
             found.path.iter().map(|point| (point.validation_accuracy, point.validation_score)).collect();
@@ -384,14 +384,14 @@ mod tests {
         let (train, labels) = values(8, 0);
         let wide = Samples::new(Matrix::new(&train, 4), &labels[..4], &names).unwrap();
         let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
-        let refused = |validation: Validation<'_>, kind, grid: &[f64]| {
+        let refused = |validation: ValidationSamples<'_>, kind, grid: &[f64]| {
             ProbeSpec::new(kind).select(&train, &validation, grid, &mut |_, _| ()).unwrap_err().to_string()
         };
-        assert!(refused(Validation::HeldOut(&wide), ProbeKind::Logistic, &[1.0]).contains("4 values"));
-        assert!(refused(Validation::Folds(&[0, 1]), ProbeKind::Logistic, &[1.0]).contains("2 samples"));
-        assert!(refused(Validation::Folds(&[0; 8]), ProbeKind::Logistic, &[1.0]).contains("1 folds"));
+        assert!(refused(ValidationSamples::HeldOut(&wide), ProbeKind::Logistic, &[1.0]).contains("4 values"));
+        assert!(refused(ValidationSamples::Folds(&[0, 1]), ProbeKind::Logistic, &[1.0]).contains("2 samples"));
+        assert!(refused(ValidationSamples::Folds(&[0; 8]), ProbeKind::Logistic, &[1.0]).contains("1 folds"));
         let halves = [0, 0, 1, 1, 0, 0, 1, 1];
-        assert!(refused(Validation::Folds(&halves), ProbeKind::knn(), &[1.5]).contains("1.5"));
-        assert!(refused(Validation::Folds(&halves), ProbeKind::knn(), &[]).contains("no value to try"));
+        assert!(refused(ValidationSamples::Folds(&halves), ProbeKind::knn(), &[1.5]).contains("1.5"));
+        assert!(refused(ValidationSamples::Folds(&halves), ProbeKind::knn(), &[]).contains("no value to try"));
     }
 }

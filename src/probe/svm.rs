@@ -9,7 +9,7 @@
 
 use super::Samples;
 use super::linear::{self, Intercept, LinearFit, total_weights};
-use super::newton::{Loss, Stopping};
+use super::newton::{ScoreLoss, Stopping};
 use crate::error::{Error, Result};
 use crate::kernels::simd;
 use std::ops::Range;
@@ -59,7 +59,7 @@ impl SquaredHinge {
     }
 }
 
-impl Loss for SquaredHinge {
+impl ScoreLoss for SquaredHinge {
     fn outputs(&self) -> usize {
         1
     }

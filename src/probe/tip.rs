@@ -6,7 +6,7 @@
 
 use super::Samples;
 use super::head::LinearHead;
-use super::path::{Selection, SettingScore, Validation};
+use super::path::{Selection, SettingScore, ValidationSamples};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use rayon::prelude::*;
@@ -59,7 +59,7 @@ impl Tip {
     pub fn select(
         texts: &LinearHead,
         train: &Samples<'_>,
-        validation: &Validation<'_>,
+        validation: &ValidationSamples<'_>,
         grid: &TipGrid,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Selection, Self)> {
@@ -255,14 +255,14 @@ mod tests {
         let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
         let held = Samples::new(Matrix::new(&held, 2), &held_labels, &names).unwrap();
         let folds = assign_folds(&labels, &names, None, 3, Stream::new(0, Purpose::Folds, &[])).unwrap();
-        for validation in [Validation::HeldOut(&held), Validation::Folds(&folds)] {
+        for validation in [ValidationSamples::HeldOut(&held), ValidationSamples::Folds(&folds)] {
             let (selection, tip) = Tip::select(&texts(), &train, &validation, &grid(), &mut |_, _| ()).unwrap();
             let chosen = &selection.path[selection.chosen];
             assert_eq!((selection.path.len(), chosen.setting), (3, tip.beta));
             assert!(tip.alpha > 0.0, "the texts alone are right about half");
             assert!(chosen.validation_accuracy > 0.9 && chosen.train_accuracy > 0.9, "{chosen:?}");
             assert!(selection.path.iter().all(|point| point.validation_accuracy <= chosen.validation_accuracy));
-            if let Validation::HeldOut(held) = validation {
+            if let ValidationSamples::HeldOut(held) = validation {
                 let mut tally = Tally::default();
                 let logits = tip.logits(&train, held.features()).unwrap();
                 tally.add(&logits, &vec![0.0; logits.len()], 0.0, held.labels());
@@ -278,7 +278,8 @@ mod tests {
         let train = Samples::new(Matrix::new(&values, 2), &[0, 1, 0, 1], &names).unwrap();
         let grid = TipGrid { alphas: vec![1.0], betas: vec![100.0] };
         let silent = LinearHead { weight: vec![0.0; 4], bias: vec![0.0; 2] };
-        let (selection, _) = Tip::select(&silent, &train, &Validation::HeldOut(&train), &grid, &mut |_, _| ()).unwrap();
+        let (selection, _) =
+            Tip::select(&silent, &train, &ValidationSamples::HeldOut(&train), &grid, &mut |_, _| ()).unwrap();
         assert_eq!((selection.path[0].train_accuracy, selection.path[0].validation_accuracy), (0.0, 1.0));
     }
 
@@ -299,7 +300,7 @@ mod tests {
         let (train, labels) = circle(8, 0);
         let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
         let grid = TipGrid { alphas: Vec::new(), ..grid() };
-        let refused = Tip::select(&texts(), &train, &Validation::HeldOut(&train), &grid, &mut |_, _| ());
+        let refused = Tip::select(&texts(), &train, &ValidationSamples::HeldOut(&train), &grid, &mut |_, _| ());
         assert!(refused.unwrap_err().to_string().contains("no value to try"));
     }
 }

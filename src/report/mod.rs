@@ -32,7 +32,7 @@ pub use table::{
     robustness_table, template_table, thousands,
 };
 pub use training::{TrainingReport, read_epochs};
-pub use verdict::{Evidence, Kind, Verdict};
+pub use verdict::{Evidence, Verdict, VerdictKind};
 
 pub use crate::system::json::write_json;
 

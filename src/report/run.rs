@@ -133,8 +133,8 @@ pub struct RunRecord {
     #[serde(default)]
     pub inspection: Option<Rules>,
     /// The reference set of its training images; none when that is switched off.
-    #[serde(default)]
-    pub known: Option<ReferenceRecord>,
+    #[serde(default, rename = "known")]
+    pub reference: Option<ReferenceRecord>,
     /// Set when this is a probe and no training.
     #[serde(default)]
     pub probe: Option<ProbeRecord>,

@@ -14,7 +14,7 @@
 //!   5 %, and by more than 5 % and 0.01 nats);
 //! - *too few images*: fewer than 20 validation images, or fewer than 5 of a class in validation and test together.
 //!
-//! On fewer than 20 images nothing but a missed class can be asserted: five images are no trend.
+//! On fewer than 20 images nothing but a missed class can be asserted: five images are not a trend.
 
 mod remedy;
 #[cfg(test)]
@@ -42,7 +42,7 @@ const NAMED: usize = 3;
 
 /// What can be said of a training run, from the gravest to the mildest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum VerdictKind {
     /// It does no better than chance on images that it was not trained on.
     Chance,
     /// It does not find a class.
@@ -57,7 +57,7 @@ pub enum Kind {
     Ok,
 }
 
-impl Kind {
+impl VerdictKind {
     /// The code for scripts.
     pub fn code(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ pub struct Evidence<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// All that holds, the gravest first; never empty.
-    findings: Vec<(Kind, String)>,
+    findings: Vec<(VerdictKind, String)>,
     /// The scores that it is about.
     numbers: String,
     /// Whether the classes have different numbers of images.
@@ -101,8 +101,8 @@ pub struct Verdict {
 
 impl Verdict {
     /// The gravest that holds.
-    pub fn kind(&self) -> Kind {
-        self.findings.first().map_or(Kind::Ok, |(kind, _)| *kind)
+    pub fn kind(&self) -> VerdictKind {
+        self.findings.first().map_or(VerdictKind::Ok, |(kind, _)| *kind)
     }
 
     /// The scores with their uncertainty, then all that holds, in words.
@@ -123,14 +123,14 @@ impl<'a> Evidence<'a> {
     pub fn verdict(&self) -> Verdict {
         let mut findings = Vec::new();
         let mut find = |kind, words: Option<String>| findings.extend(words.map(|words| (kind, words)));
-        find(Kind::Chance, self.chance());
-        find(Kind::MissesClass, self.misses_class());
-        find(Kind::OverFits, self.over_fits());
-        find(Kind::StillImproving, self.still_improving());
-        find(Kind::TooFewImages, self.too_few_images());
+        find(VerdictKind::Chance, self.chance());
+        find(VerdictKind::MissesClass, self.misses_class());
+        find(VerdictKind::OverFits, self.over_fits());
+        find(VerdictKind::StillImproving, self.still_improving());
+        find(VerdictKind::TooFewImages, self.too_few_images());
         if findings.is_empty() {
             let all_right = if self.all_right() { ", and every image is classified right" } else { "" };
-            findings.push((Kind::Ok, format!("no sign of over-fitting{all_right}")));
+            findings.push((VerdictKind::Ok, format!("no sign of over-fitting{all_right}")));
         }
         let last = self.epochs.last().map(|epoch| epoch.epoch);
         Verdict {
@@ -235,7 +235,7 @@ impl<'a> Evidence<'a> {
         let at_lowest = self.epochs.iter().find(|record| record.epoch == epoch).map(train_loss)?;
         let memorises = self.epochs.last().map(train_loss)? < at_lowest;
         let rises = change.difference() > (RISE.0 * change.before).max(RISE.1) && change.interval[0] > 0.0;
-        // More confident and more often right is no over-fitting.
+        // More confident and more often right is not over-fitting.
         let (gained, p) = lowest.gain(last);
         let pays = gained > 0 && p < ROSE;
         (memorises && rises && !pays).then_some((epoch, [change.before, change.after], change.interval))

@@ -11,7 +11,7 @@ mod lora;
 mod partial;
 mod prompt;
 
-use crate::backbone::{Lora, ParamName, Role, Segment, Shapes, Stage};
+use crate::backbone::{Lora, ParamName, Role, Segment, Shapes};
 use crate::config::StrategySettings;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,8 +68,8 @@ pub struct Plan {
     unfreeze: usize,
     /// The lowest block that is trained; `depth` when none is.
     pub first_block: usize,
-    /// The point below which nothing is ever trained: what comes before it is the same in every epoch.
-    pub frozen_until: Stage,
+    /// The lowest segment in which anything is ever trained: what comes before it is the same in every epoch.
+    pub lowest: Segment,
     /// The adapters beside the backbone's own parameters; they are part of the plan.
     pub lora: Option<Lora>,
 }
@@ -103,7 +103,7 @@ impl Plan {
             depth,
             unfreeze: 0,
             first_block: blocks.first().copied().unwrap_or(depth),
-            frozen_until: Stage::before(lowest, depth),
+            lowest,
             blocks,
             lora,
         })
@@ -158,7 +158,6 @@ pub fn drop_path_rates(rate: f64, depth: usize, first_block: usize) -> Vec<f64> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbone::Readout;
     use crate::config::{BlockChoice, LoraSettings, LoraTarget};
 
     const NAMES: &[(&str, &[usize])] = &[
@@ -194,10 +193,10 @@ mod tests {
         let partial = plan(&last(1), 1.0);
         assert_eq!(trained(&partial), ["blocks.1.norm1.weight", "norm.bias", "head.weight"]);
         assert_eq!((partial.first_block, plan(&StrategySettings::Frozen, 1.0).first_block), (1, 2));
-        let until = |settings| plan(&settings, 1.0).frozen_until;
-        assert_eq!(until(StrategySettings::Frozen), Stage::Features(Readout::POOL));
-        assert_eq!(until(last(2)), Stage::Block(0));
-        assert_eq!((partial.frozen_until, until(StrategySettings::Full)), (Stage::Block(1), Stage::Pixels));
+        let until = |settings| plan(&settings, 1.0).lowest;
+        assert_eq!(until(StrategySettings::Frozen), Segment::Head);
+        assert_eq!(until(last(2)), Segment::Block(0));
+        assert_eq!((partial.lowest, until(StrategySettings::Full)), (Segment::Block(1), Segment::Embed));
         assert_eq!(trained(&plan(&StrategySettings::Full, 1.0)).len(), NAMES.len());
     }
 
@@ -205,7 +204,7 @@ mod tests {
     fn the_lowest_chosen_block_decides_what_stays_the_same() {
         let plan = plan(&StrategySettings::Partial { blocks: BlockChoice::First(1) }, 1.0);
         assert_eq!(trained(&plan), ["blocks.0.attn.qkv.weight", "norm.bias", "head.weight"]);
-        assert_eq!((plan.first_block, plan.frozen_until), (0, Stage::Block(0)));
+        assert_eq!((plan.first_block, plan.lowest), (0, Segment::Block(0)));
     }
 
     #[test]
@@ -220,7 +219,7 @@ mod tests {
         for name in &factors {
             assert_eq!(plan.get(name), Some(Treatment { head: false, lr_scale: 0.5, decay: true, phase: 1 }));
         }
-        assert_eq!((plan.first_block, plan.frozen_until), (1, Stage::Block(1)));
+        assert_eq!((plan.first_block, plan.lowest), (1, Segment::Block(1)));
     }
 
     #[test]
@@ -231,7 +230,7 @@ mod tests {
         for (epoch, expected, first_block) in [(0, head, 2), (1, head, 2), (2, top, 1), (3, top, 1)] {
             let phase = plan.at(epoch).unwrap();
             assert_eq!((trained(&phase).as_slice(), phase.first_block), (expected, first_block), "epoch {epoch}");
-            assert_eq!(phase.frozen_until, plan.frozen_until, "the kept inputs stay the same");
+            assert_eq!(phase.lowest, plan.lowest, "the kept inputs stay the same");
         }
         assert_eq!((plan.at(4), plan.epochs_of_unfreezing()), (None, 4));
         assert_eq!(plan.unfreezing(0).at(0), None);
@@ -252,11 +251,11 @@ mod tests {
         assert!(trained(&text).is_empty());
         let context = Treatment { head: false, lr_scale: 1.0, decay: false, phase: 0 };
         assert_eq!(text.get("prompt.context"), Some(context));
-        assert_eq!((text.first_block, text.frozen_until), (2, Stage::Features(Readout::POOL)));
+        assert_eq!((text.first_block, text.lowest), (2, Segment::Head));
         let visual = plan("visual", "blocks.0.prompt");
         assert_eq!(trained(&visual), ["head.weight"]);
         assert_eq!(visual.get("blocks.0.prompt"), Some(Treatment { lr_scale: 0.25, phase: 1, ..context }));
-        assert_eq!((visual.first_block, visual.frozen_until), (0, Stage::Block(0)));
+        assert_eq!((visual.first_block, visual.lowest), (0, Segment::Block(0)));
     }
 
     #[test]

@@ -31,7 +31,7 @@ const MOST_BYTES: u64 = 64 << 20;
 /// Reads a file that holds a value in JSON. The parser bounds how deeply it may be nested.
 ///
 /// # Errors
-/// When the system refuses or it is no regular file, a weights error when it is larger than 64 MiB, or as [`parse_json`].
+/// When the system refuses or it is not a regular file, a weights error when it is larger than 64 MiB, or as [`parse_json`].
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let read = || -> std::io::Result<Vec<u8>> {
         check_regular(path)?;
@@ -49,7 +49,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// The value that the bytes of a file hold.
 ///
 /// # Errors
-/// A weights error when they are no JSON, or that of something else.
+/// A weights error when they are not JSON, or that of something else.
 pub fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes)
         .map_err(|error| WeightsError::invalid(path, format!("not the JSON it should be ({error})")).into())

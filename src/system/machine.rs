@@ -58,7 +58,7 @@ fn instructions() -> Vec<&'static str> {
 /// The memory that this process's control group may take, when there is a limit.
 fn container_limit() -> Option<u64> {
     let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    // Without a limit the first says "max", which is no number, and the second one a number larger than any memory.
+    // Without a limit the first says "max", which is not a number, and the second one a number larger than any memory.
     files.iter().find_map(|file| std::fs::read_to_string(Path::new(file)).ok()?.trim().parse().ok())
 }
 

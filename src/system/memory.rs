@@ -32,7 +32,7 @@ fn control_group_bytes() -> Option<u64> {
 fn control_group_left(groups: &str, mounted: &Path) -> Option<u64> {
     let number = |path: &Path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let left = |folder: &Path, limit: &str, used: &str| {
-        // Without a limit, version 2 says "max", which is no number, and version 1 one larger than any memory.
+        // Without a limit, version 2 says "max", which is not a number, and version 1 one larger than any memory.
         Some(number(&folder.join(limit))?.saturating_sub(number(&folder.join(used))?))
     };
     let second = groups.lines().find_map(|line| line.strip_prefix("0::/")).and_then(|group| {

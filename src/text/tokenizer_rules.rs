@@ -20,9 +20,9 @@ const MOST_IN_ADDED: usize = 4 << 20;
 /// Bytes of all pieces of a unigram model, which keeps a node for each; the largest in use have 4 MB.
 const MOST_IN_PIECES: usize = 16 << 20;
 
-/// What of `tokenizer.json` costs more than its size.
+/// The parts of `tokenizer.json` that can cost more than their size.
 #[derive(Deserialize)]
-struct Rules {
+struct TokenizerFile {
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
@@ -56,10 +56,10 @@ struct Bytes(usize);
 /// Refuses a `tokenizer.json` whose rules would take far more than any tokenizer in use.
 ///
 /// # Errors
-/// A sentence that says what is too much, or that it is no such file.
+/// A sentence that says what is too much, or that it is not one.
 pub(super) fn check(json: &[u8]) -> Result<(), String> {
-    let rules: Rules = serde_json::from_slice(json).map_err(|error| format!("is not a tokenizer ({error})"))?;
-    let mut found = Found { values: 0, growth: 1 };
+    let rules: TokenizerFile = serde_json::from_slice(json).map_err(|error| format!("is not a tokenizer ({error})"))?;
+    let mut found = RuleCount { values: 0, growth: 1 };
     for rule in [&rules.normalizer, &rules.pre_tokenizer, &rules.post_processor, &rules.decoder] {
         found.add(rule)?;
     }
@@ -76,12 +76,12 @@ pub(super) fn check(json: &[u8]) -> Result<(), String> {
     }
 }
 
-struct Found {
+struct RuleCount {
     values: usize,
     growth: u64,
 }
 
-impl Found {
+impl RuleCount {
     fn add(&mut self, rule: &Value) -> Result<(), String> {
         self.values += 1;
         if self.values > MOST_VALUES {

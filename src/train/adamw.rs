@@ -250,7 +250,7 @@ struct OnePass<'a> {
 }
 
 /// What is left to open when moments and gradient are.
-struct Opened<'a, S> {
+struct MomentsAndGradient<'a, S> {
     /// In a cell, since candle lends an operation only shared access to itself.
     moments: RefCell<&'a mut S>,
     moments_layout: &'a Layout,
@@ -264,8 +264,14 @@ impl<'a> OnePass<'a> {
         &self,
         (moments, moments_layout): (&'a mut S, &'a Layout),
         (gradient, gradient_layout): (&'a S, &'a Layout),
-    ) -> Opened<'a, S> {
-        Opened { moments: RefCell::new(moments), moments_layout, gradient, gradient_layout, rule: self.rule }
+    ) -> MomentsAndGradient<'a, S> {
+        MomentsAndGradient {
+            moments: RefCell::new(moments),
+            moments_layout,
+            gradient,
+            gradient_layout,
+            rule: self.rule,
+        }
     }
 }
 
@@ -284,7 +290,7 @@ impl InplaceOp2 for OnePass<'_> {
     }
 }
 
-impl InplaceOp1 for Opened<'_, CpuStorage> {
+impl InplaceOp1 for MomentsAndGradient<'_, CpuStorage> {
     fn name(&self) -> &'static str {
         "adamw"
     }
@@ -302,7 +308,7 @@ impl InplaceOp1 for Opened<'_, CpuStorage> {
 }
 
 #[cfg(feature = "cuda")]
-impl InplaceOp1 for Opened<'_, CudaStorage> {
+impl InplaceOp1 for MomentsAndGradient<'_, CudaStorage> {
     fn name(&self) -> &'static str {
         "adamw"
     }

@@ -5,7 +5,7 @@
 //! backward pass. The random layers draw from keyed streams, so the second run is the first one to the bit.
 
 use super::accumulator::GradientAccumulator;
-use crate::backbone::{Kept, ParamName, PlainBlock, Segment};
+use crate::backbone::{ParamName, PlainBlock, SavedValues, Segment};
 use crate::model::Classifier;
 use crate::nn::Mode;
 use candle_core::backprop::GradStore;
@@ -13,7 +13,7 @@ use candle_core::{Result, Tensor, Var};
 
 /// A shard and what is made of it.
 pub struct Backprop<'a> {
-    /// Inputs of the model's stage (B, …).
+    /// Inputs of the model (B, …).
     pub inputs: &'a Tensor,
     /// With its randomness.
     pub mode: Mode<'a>,
@@ -32,7 +32,7 @@ enum ForBackward<'a> {
     /// What entered: it runs again.
     Input(Tensor),
     /// The activations of a block.
-    Plain(PlainBlock<'a>, Box<Kept>),
+    Plain(PlainBlock<'a>, Box<SavedValues>),
     /// What entered, and what left over a graph.
     Graph(Tensor, Tensor),
 }

@@ -6,7 +6,7 @@
 //! each layer is a composition, it keeps more.
 
 use super::trainer::Computation;
-use crate::backbone::{Stage, VitSpec};
+use crate::backbone::{Readout, Segment, VitSpec};
 use crate::config::Precision;
 use crate::kernels;
 use crate::nn::workers::Workers;
@@ -59,8 +59,8 @@ pub struct Workload<'a> {
     pub spec: &'a VitSpec,
     /// The lowest trainable block; the depth when none is.
     pub first_block: usize,
-    /// Where the inputs of training leave the frozen layers.
-    pub stage: Stage,
+    /// The first segment that training runs; frozen layers before it run once.
+    pub start: Segment,
     /// Trainable values, and all values.
     pub parameters: (usize, usize),
     /// Copies of the trainable values beside the parameters themselves: gradients are counted apart.
@@ -213,7 +213,7 @@ impl Workload<'_> {
     fn activations(&self) -> u64 {
         let spec = self.spec;
         let (tokens, width) = (self.tokens(), spec.width as u64);
-        if matches!(self.stage, Stage::Features(_)) {
+        if self.start == Segment::Head {
             return spec.features() as u64 * 16;
         }
         let trainable = (spec.depth - self.first_block.min(spec.depth)) as u64;
@@ -225,7 +225,7 @@ impl Workload<'_> {
             temporary += 3 * self.product_bytes() * spec.attention.heads as u64 * self.tokens();
         }
         let kept = if self.computation.checkpoint_blocks { trainable * 4 * width + block } else { trainable * block };
-        let embedding = if self.first_block == 0 && self.stage == Stage::Pixels {
+        let embedding = if self.first_block == 0 && self.start == Segment::Embed {
             4 * ((3 * spec.patch.size * spec.patch.size) as u64 + 3 * width)
         } else {
             0
@@ -285,13 +285,13 @@ impl Workload<'_> {
 
     /// Bytes of one image's input.
     fn row(&self) -> u64 {
-        self.stage.shape(self.spec).iter().product::<usize>() as u64 * 4
+        self.start.input_shape(self.spec, Readout::POOL).iter().product::<usize>() as u64 * 4
     }
 
     /// Bytes on disk of what frozen layers make of the images; 0 when nothing is kept.
     pub fn cache(&self) -> u64 {
         let rows = self.images.train * self.views.max(1) + self.images.val + self.images.test;
-        if self.stage == Stage::Pixels { 0 } else { self.row() * rows as u64 }
+        if self.start == Segment::Embed { 0 } else { self.row() * rows as u64 }
     }
 
     /// Bytes of batches and of what is kept of the images. Frozen layers read pixels too, once; kept rows are mapped, and
@@ -300,7 +300,7 @@ impl Workload<'_> {
         let square = (3 * self.spec.image_size * self.spec.image_size) as u64;
         let images = (self.images.train + self.images.val + self.images.test) as u64;
         let batches = |row: u64| (BATCHES_AHEAD + 1) * self.batch_size as u64 * row;
-        let kept = if self.stage == Stage::Pixels { 0 } else { batches(self.row()) + self.cache() };
+        let kept = if self.start == Segment::Embed { 0 } else { batches(self.row()) + self.cache() };
         batches(4 * square) + (images * square).min(MOST_SQUARES) + kept
     }
 
@@ -311,12 +311,8 @@ impl Workload<'_> {
         let block = self.block_operations();
         let embedding = 2.0 * (spec.tokens() * 3 * spec.patch.size * spec.patch.size * spec.width) as f64;
         let trainable = (spec.depth - self.first_block.min(spec.depth)) as f64;
-        let (start, kept_below) = match self.stage {
-            Stage::Pixels => (0.0, 0.0),
-            Stage::Block(block) => (block as f64, block as f64),
-            Stage::Features(_) | Stage::Poolings => (spec.depth as f64, spec.depth as f64),
-        };
-        let forward = (spec.depth as f64 - start) * block + if start == 0.0 { embedding } else { 0.0 };
+        let kept_below = self.start.blocks_before(spec.depth) as f64;
+        let forward = (spec.depth as f64 - kept_below) * block + if kept_below == 0.0 { embedding } else { 0.0 };
         // Backward is twice the forward pass; checkpointing runs forward once more.
         let backward = trainable * block * if self.computation.checkpoint_blocks { 3.0 } else { 2.0 };
         let step = self.passes as f64 * (forward + backward);
@@ -348,8 +344,9 @@ impl Workload<'_> {
 /// When the device fails.
 pub fn product_rate(workers: &Workers, device: &Device) -> Result<f64> {
     const SHAPE: (usize, usize, usize) = (256, 384, 1536);
-    const TIMES: usize = 8;
     let (rows, inner, columns) = SHAPE;
+    // Milliseconds on a CPU, whose start is part of every run; a GPU takes longer to be asked than to answer.
+    let times = if device.is_cpu() { 2 } else { 8 };
     let x = Tensor::ones((rows, inner), DType::F32, device)?;
     let w = Tensor::ones((inner, columns), DType::F32, device)?;
     let run = |times: usize| -> Result<f64> {
@@ -360,8 +357,8 @@ pub fn product_rate(workers: &Workers, device: &Device) -> Result<f64> {
     };
     run(1)?; // warms up
     // The quickest of three: what others do on the machine just now should not count.
-    let seconds = run(TIMES)?.min(run(TIMES)?).min(run(TIMES)?);
-    let operations = 2.0 * (rows * inner * columns * TIMES * workers.count()) as f64;
+    let seconds = run(times)?.min(run(times)?).min(run(times)?);
+    let operations = 2.0 * (rows * inner * columns * times * workers.count()) as f64;
     Ok(operations / seconds.max(1e-9))
 }
 

@@ -1,11 +1,11 @@
 use super::*;
-use crate::backbone::{Backbone, Readout};
+use crate::backbone::Backbone;
 
-fn workload(spec: &VitSpec, first_block: usize, stage: Stage) -> Workload<'_> {
+fn workload(spec: &VitSpec, first_block: usize, start: Segment) -> Workload<'_> {
     Workload {
         spec,
         first_block,
-        stage,
+        start,
         parameters: (2_000_000, 2_700_000),
         copies: 0,
         passes: 1,
@@ -30,16 +30,16 @@ fn spec() -> VitSpec {
 #[test]
 fn smaller_parts_and_checkpointing_take_less() {
     let spec = spec();
-    let full = workload(&spec, 0, Stage::Pixels);
+    let full = workload(&spec, 0, Segment::Embed);
     let activations = |workload: &Workload<'_>, parts| workload.step(parts);
     assert_eq!(activations(&full, 1), 3 * activations(&full, 3));
     let mut checkpointed = full.clone();
     checkpointed.computation.checkpoint_blocks = true;
     assert!(activations(&checkpointed, 1) * 2 < activations(&full, 1));
     assert!((1.2..1.4).contains(&(checkpointed.operations() / full.operations())));
-    let partial = workload(&spec, 4, Stage::Block(4));
+    let partial = workload(&spec, 4, Segment::Block(4));
     assert!(activations(&partial, 1) < activations(&full, 1) && partial.operations() < full.operations() / 2.0);
-    let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+    let frozen = workload(&spec, spec.depth, Segment::Head);
     assert_eq!(full.cache(), 0);
     assert_eq!(partial.cache(), 360 * (spec.tokens() * spec.width * 4) as u64);
     assert_eq!(Workload { views: 3, ..frozen.clone() }.cache(), (3 * 210 + 150) * (spec.width * 4) as u64);
@@ -49,7 +49,7 @@ fn smaller_parts_and_checkpointing_take_less() {
 #[test]
 fn texts_come_on_top_of_the_images() {
     let spec = spec();
-    let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+    let frozen = workload(&spec, spec.depth, Segment::Head);
     let texts = Some(Texts { tokens: 60, values: (1000, 2000), operations: 1e9 });
     let prompted = Workload { texts, ..frozen.clone() };
     // 210 images are nine steps of 24 an epoch.
@@ -62,13 +62,13 @@ fn texts_come_on_top_of_the_images() {
 #[test]
 fn what_is_no_step_counts_too() {
     let spec = spec();
-    let full = workload(&spec, 0, Stage::Pixels);
+    let full = workload(&spec, 0, Segment::Embed);
     let square = (3 * spec.image_size * spec.image_size) as u64;
     let more = Workload { images: ImageCounts { test: 190, ..full.images }, ..full.clone() };
     assert_eq!(more.memory(1).total() - full.memory(1).total(), 100 * square, "images stay decoded");
     let many = Workload { images: ImageCounts { test: 1_000_000, ..full.images }, ..full.clone() };
     assert!(many.memory(1).inputs < MOST_SQUARES + (MOST_SQUARES >> 2));
-    let frozen = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+    let frozen = workload(&spec, spec.depth, Segment::Head);
     assert_eq!(frozen.memory(1).activations, frozen.scoring().max(DRAWING_BYTES));
     let prompted = Workload { layers: Layers::Fused, prompt_tokens: 20, ..full.clone() };
     let graph = Workload { layers: Layers::Fused, ..full.clone() };
@@ -79,7 +79,7 @@ fn what_is_no_step_counts_too() {
 #[test]
 fn steps_are_cut_no_finer_than_the_memory_asks() {
     let spec = spec();
-    let full = Workload { batch_size: 96, ..workload(&spec, 0, Stage::Pixels) };
+    let full = Workload { batch_size: 96, ..workload(&spec, 0, Segment::Embed) };
     assert_eq!(full.micro_batches(u64::MAX), 1);
     let needed = |parts: usize| (full.memory(parts).total() as f64 / USABLE) as u64 + 1;
     for parts in [2, 4, 8, 16] {
@@ -95,7 +95,7 @@ fn operations_follow_the_architecture() {
     // timm's ViT-S/16 at 224 px has 4.6 GMACs; ours counts vit-mini by the same formula.
     let mut spec = spec();
     (spec.width, spec.mlp.hidden, spec.depth, spec.attention.heads) = (384, 1536, 12, 6);
-    let mut once = workload(&spec, spec.depth, Stage::Features(Readout::POOL));
+    let mut once = workload(&spec, spec.depth, Segment::Head);
     (once.images, once.epochs) = (ImageCounts { train: 1, val: 0, test: 0 }, 1.0);
     assert!((once.operations() / 2e9 - 4.6).abs() < 0.1, "{}", once.operations());
 }
@@ -117,7 +117,7 @@ fn a_gpu_with_kernels_keeps_no_compositions() {
 
     let spec = spec();
     let activations = |layers, precision| {
-        let mut full = Workload { layers, ..workload(&spec, 0, Stage::Pixels) };
+        let mut full = Workload { layers, ..workload(&spec, 0, Segment::Embed) };
         full.computation.precision = precision;
         full.memory(1).activations
     };

@@ -9,12 +9,12 @@ pub struct LrSchedule {
     pub warmup: usize,
     /// All steps.
     pub total: usize,
-    shape: Shape,
+    shape: AfterWarmup,
 }
 
 /// What follows the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Shape {
+enum AfterWarmup {
     /// As in training.
     Decay(Schedule),
     /// By the same factor every step, from one multiple of the peak to another.
@@ -25,12 +25,12 @@ impl LrSchedule {
     /// `warmup` below 1 is a share of `total`, from 1 a number of steps; it never takes more than all steps.
     pub fn new(warmup: f64, total: usize, decay: Schedule) -> Self {
         let steps = if warmup < 1.0 { (warmup * total as f64).round() } else { warmup };
-        Self { warmup: (steps as usize).min(total), total, shape: Shape::Decay(decay) }
+        Self { warmup: (steps as usize).min(total), total, shape: AfterWarmup::Decay(decay) }
     }
 
     /// From the multiple `low` to `high`, rising by the same factor every step.
     pub fn sweep(total: usize, (low, high): (f64, f64)) -> Self {
-        Self { warmup: 0, total, shape: Shape::Sweep(low, high) }
+        Self { warmup: 0, total, shape: AfterWarmup::Sweep(low, high) }
     }
 
     /// The factor for the step with this index, from 0.
@@ -41,11 +41,11 @@ impl LrSchedule {
             return (step + 1) as f64 / self.warmup as f64;
         }
         match self.shape {
-            Shape::Sweep(low, high) => {
+            AfterWarmup::Sweep(low, high) => {
                 low * (high / low).powf(step as f64 / self.total.saturating_sub(1).max(1) as f64)
             }
-            Shape::Decay(Schedule::Constant) => 1.0,
-            Shape::Decay(Schedule::Cosine) => {
+            AfterWarmup::Decay(Schedule::Constant) => 1.0,
+            AfterWarmup::Decay(Schedule::Cosine) => {
                 let span = (self.total - self.warmup).max(1) as f64;
                 let progress = ((step - self.warmup) as f64 / span).min(1.0);
                 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())

@@ -5,12 +5,12 @@ use super::backprop::Backprop;
 use super::gradients::Gradients;
 use super::regulariser::Regulariser;
 use super::step_metrics::{PendingMetrics, StepMetrics, hits};
-use crate::backbone::{Layer, Params, Stage, VitSpec};
+use crate::backbone::{Layer, Params, Segment, VitSpec};
 use crate::config::Precision;
 use crate::data::loader::Batch;
 use crate::model::{Classifier, DirectionsGraph, DropRates, Model};
 use crate::nn::workers::{Workers, cut};
-use crate::nn::{Criterion, Mode, Noise, Targets};
+use crate::nn::{Criterion, MaskKeys, Mode, Targets};
 use crate::strategy::Plan;
 use crate::system::signals::StopRequest;
 use candle_core::{DType, Result, Tensor};
@@ -132,7 +132,7 @@ impl Trainer<'_> {
         let (layers, detached) = self.layers(params, phase.first_block)?;
         let (accumulator, mut metrics) = (GradientAccumulator::new(params), PendingMetrics::default());
         let mut parts = 0;
-        let rounds = rounds(workers, &model.spec().vit, model.spec().stage, images).max(options.micro_batches);
+        let rounds = rounds(workers, &model.spec().vit, model.spec().start, images).max(options.micro_batches);
         for part in cut(images, rounds.clamp(1, images.max(1))) {
             if options.stop.is_some_and(|stop| stop.received().is_some()) {
                 return Ok(None);
@@ -142,7 +142,7 @@ impl Trainer<'_> {
             let shards: Vec<_> = (parts..).zip(shards).collect();
             parts += shards.len();
             let results = workers.map(shards, |(part, shard): (usize, Range<usize>)| {
-                let noise = Noise {
+                let noise = MaskKeys {
                     seed: options.seed,
                     step: options.step as u64,
                     samples: batch.indices[shard.clone()].iter().map(|&i| i as u64).collect(),
@@ -206,10 +206,10 @@ impl Trainer<'_> {
 
 /// Into how many parts, one after another, a batch of `images` is cut in any case, so that no worker keeps more
 /// activations than it has use for.
-pub fn rounds(workers: &Workers, spec: &VitSpec, stage: Stage, images: usize) -> usize {
-    match stage {
-        Stage::Features(_) | Stage::Poolings => 1,
-        Stage::Pixels | Stage::Block(_) => workers.rounds(images, spec.tokens()),
+pub fn rounds(workers: &Workers, spec: &VitSpec, start: Segment, images: usize) -> usize {
+    match start {
+        Segment::Head => 1,
+        _ => workers.rounds(images, spec.tokens()),
     }
 }
 

@@ -128,7 +128,7 @@ mod cuda {
     }
 
     impl Sender {
-        /// None when the device is no GPU, or has no second stream to give.
+        /// None when the device is not a GPU, or has no second stream to give.
         pub(super) fn new(device: &Device) -> Option<Self> {
             let device = device.as_cuda_device().ok()?.clone();
             let copies = device.cuda_stream().context().new_stream().ok()?;

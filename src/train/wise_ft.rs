@@ -59,14 +59,14 @@ impl WiseFtRecord {
 }
 
 /// The line in weight space from a model before fine-tuning to the same one after it.
-pub struct Interpolation<'a> {
+pub struct WeightInterpolation<'a> {
     /// The trainable parameters before.
     pub start: &'a BTreeMap<String, Tensor>,
     /// Those after.
     pub end: &'a BTreeMap<String, Tensor>,
 }
 
-impl Interpolation<'_> {
+impl WeightInterpolation<'_> {
     /// Leaves `params` at the mean that is given or scores best, and says how others score: all tenths when it is chosen,
     /// both ends when it is given. Equal scores are decided as between epochs, and then for the start. `validate` scores
     /// the parameters as they are, or gives none without validation images.
@@ -150,7 +150,7 @@ mod tests {
             let first = values(&params)[0];
             Ok(accuracy(first).map(|accuracy| ValScore { score: accuracy, loss: f64::from(first), accuracy }))
         };
-        let line = Interpolation { start: &start, end: &end };
+        let line = WeightInterpolation { start: &start, end: &end };
         let record = line.settle(&params, wise_ft, &mut validate).unwrap();
         (record, values(&params))
     }
@@ -195,7 +195,7 @@ mod tests {
         let params = params.train_where(|_| true).unwrap();
         let (start, end) = (of(5.0, 0.0), of(3.0, 2.0));
         for (alpha, expected) in [(0.0, 0.0), (0.25, 1.5), (1.0, 6.0)] {
-            Interpolation { start: &start, end: &end }.set(&params, alpha).unwrap();
+            WeightInterpolation { start: &start, end: &end }.set(&params, alpha).unwrap();
             let value = |name: &str| params.tensor(name).unwrap().to_vec2::<f32>().unwrap()[0][0];
             assert_eq!(value("blocks.0.attn.q.lora_a") * value("blocks.0.attn.q.lora_b"), expected);
         }
@@ -205,7 +205,7 @@ mod tests {
     fn an_end_must_have_every_parameter() {
         let (start, end) = (at([0.0, 0.0]), BTreeMap::new());
         assert!(
-            Interpolation { start: &start, end: &end }
+            WeightInterpolation { start: &start, end: &end }
                 .set(&params(), 0.5)
                 .unwrap_err()
                 .to_string()

@@ -1,12 +1,11 @@
 //! t-SNE: a map of the features in two dimensions that keeps neighbours together (van der Maaten and Hinton 2008).
 //!
 //! Neighbours and their affinities ([`affinities`]), a start on the principal components ([`pca`]), descent
-//! ([`optimize`]) with the repulsion summed exactly ([`exact`]), by a quad tree ([`barnes_hut`]) or on a grid
+//! ([`optimize`]) with the repulsion summed exactly ([`exact`]) or on a grid
 //! ([`interpolation`]), and how good the map is ([`quality`]). Bit-identical for a seed and any number of threads;
 //! the caller installs the thread pool.
 
 pub mod affinities;
-pub mod barnes_hut;
 pub mod exact;
 pub mod gradient;
 pub mod interpolation;
@@ -21,13 +20,13 @@ use crate::linalg::Matrix;
 use crate::linalg::neighbors::{Metric, nearest};
 use crate::rng::{Purpose, Stream};
 use affinities::Affinities;
-use barnes_hut::BarnesHut;
 use exact::ExactRepulsion;
 use gradient::{Repulsion, divergence};
 use interpolation::GridRepulsion;
 use optimize::{DescentPhases, descend, round};
 
-/// Points up to which the plain sum over all pairs is the fastest; then the grid is. At 2,000 the quad tree is slower than both.
+/// Points up to which the plain sum over all pairs is the fastest; then the grid is. At 2,000 a quad tree (Barnes and Hut 1986)
+/// was slower than both.
 const EXACT_UP_TO: usize = 1500;
 /// Smallest step of the descent chosen by itself.
 const LEAST_RATE: f64 = 50.0;
@@ -48,8 +47,6 @@ pub enum Method {
     Auto,
     /// The sum over all pairs.
     Exact,
-    /// By a quad tree.
-    BarnesHut,
     /// By convolution on a grid.
     Interpolation,
 }
@@ -69,8 +66,6 @@ pub struct TsneOptions {
     pub learning_rate: Option<f64>,
     /// How repulsion is computed.
     pub method: Method,
-    /// Accuracy of the quad tree: 0 is exact.
-    pub theta: f64,
     /// Names the random start of points that have none of their own.
     pub seed: u64,
 }
@@ -84,7 +79,6 @@ impl Default for TsneOptions {
             exaggeration: 12.0,
             learning_rate: None,
             method: Method::Auto,
-            theta: 0.5,
             seed: 0,
         }
     }
@@ -170,7 +164,6 @@ impl TsneOptions {
         let at_least_one = |value: f64| value.is_finite() && value >= 1.0;
         number("perplexity", self.perplexity, at_least_one(self.perplexity), "a number from 1, usually 5 to 50")?;
         number("exaggeration", self.exaggeration, at_least_one(self.exaggeration), "a number from 1")?;
-        number("theta", self.theta, (0.0..=1.0).contains(&self.theta), "a number from 0 to 1")?;
         let rate = self.learning_rate.unwrap_or(1.0);
         number("learning_rate", rate, rate.is_finite() && rate > 0.0, "a positive number, or leave it out")
     }
@@ -179,7 +172,6 @@ impl TsneOptions {
         match self.method {
             Method::Auto if n > EXACT_UP_TO => Box::new(GridRepulsion::default()),
             Method::Auto | Method::Exact => Box::new(ExactRepulsion::default()),
-            Method::BarnesHut => Box::new(BarnesHut::new(self.theta)),
             Method::Interpolation => Box::new(GridRepulsion::default()),
         }
     }

@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use vitadapt::rng::{Purpose, Stream};
 
-/// Thirty steps, a save after each of them, with all that is saved: most moments are inside a save.
+/// Twenty steps, a save after each of them, with all that is saved: most moments are inside a save.
 const SETS: [&str; 8] = [
     "strategy.blocks=3",
-    "train.epochs=6",
+    "train.epochs=4",
     "early_stop.patience=0",
     "train.checkpoint_steps=1",
     "train.ema=0.9",

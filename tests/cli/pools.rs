@@ -37,7 +37,11 @@ fn predict_draws_where_a_class_was_found_and_calls_attention_a_hint() {
     let workspace = Workspace::new();
     for (name, pool, kind) in [("max", "max", "evidence"), ("cls", "cls", "hint")] {
         let sets = [format!("run.name={name}"), format!("model.pool={pool}")];
-        run(&workspace, "probe", &["--set", &sets[0], "--set", &sets[1], "--set", "inspection.good=nominal"]);
+        run(
+            &workspace,
+            "probe",
+            &["--set", &sets[0], "--set", &sets[1], "--set", "inspection.good=nominal", "--set", "probe.c=[1]"],
+        );
         let folder = format!("runs/{name}");
         let predict = ["predict", "--run", &folder, "data/test", "--maps", name, "--json", "-q"];
         let rows = json(&workspace.command(&predict).output().unwrap());
@@ -83,7 +87,7 @@ fn poolings_train_with_a_frozen_and_an_unfrozen_backbone() {
         let sets =
             ["model.pool=", "strategy.kind="].iter().zip([pool, kind]).map(|(key, value)| format!("{key}{value}"));
         let sets: Vec<String> = sets.collect();
-        let result = workspace.finetune(name, &["--set", &sets[0], "--set", &sets[1]]);
+        let result = workspace.finetune(name, &["--set", &sets[0], "--set", &sets[1], "--epochs", "1"]);
         workspace.assert_scores_repeat(name, &result);
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
 
-/// Three epochs of prompts on `backbone`, called `name`.
+/// Two epochs of prompts on `backbone`, called `name`.
 fn finetune(workspace: &Workspace, name: &str, backbone: &str, sets: &[&str]) -> Value {
     json(&workspace.command(&args(&format!("run.name={name}"), backbone, sets)).output().unwrap())
 }
@@ -30,7 +30,7 @@ fn workspace() -> Workspace {
     workspace.write(
         "prompt.toml",
         "[run]\nout = \"runs\"\ndevice = \"cpu\"\nthreads = 2\n\n[data]\nroot = \"data\"\n\n[strategy]\nkind = \"prompt\"\n\n\
-         [train]\nepochs = 3\nbatch_size = 8\n\n[prompts.classes]\nlocal = [\"a small hole\", \"a cut thread\"]\n",
+         [train]\nepochs = 2\nbatch_size = 8\n\n[prompts.classes]\nlocal = [\"a small hole\", \"a cut thread\"]\n",
     );
     workspace
 }

@@ -28,7 +28,7 @@ fn rare_classes_can_be_made_up_for() {
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files[2..].iter().for_each(|file| fs::remove_file(file).unwrap());
-    let plain = finetune(&workspace, "plain", &["augment.preset=none"]);
+    let plain = finetune(&workspace, "plain", &["augment.preset=none", "train.epochs=1"]);
     json(&plain);
     for (name, sets) in [
         ("sampler", ["train.sampler=balanced"].as_slice()),
@@ -36,13 +36,14 @@ fn rare_classes_can_be_made_up_for() {
         ("adjusted", &["train.loss=logit_adjusted"]),
         ("effective", &["train.class_weights=effective", "train.effective_beta=0.9"]),
     ] {
-        let output = finetune(&workspace, name, &[&["augment.preset=none"], sets].concat());
+        let output = finetune(&workspace, name, &[&["augment.preset=none", "train.epochs=1"], sets].concat());
         // Frozen blocks are kept whatever the order of the images.
         assert!(json(&output)["cache"]["hits"].as_u64().unwrap() > 0, "{name}");
         assert!(!stderr(&output).contains("overdo"), "{name}");
         assert!(workspace.tensors(name, "last") != workspace.tensors("plain", "last"), "{name} changed nothing");
     }
-    let twice = finetune(&workspace, "twice", &["train.sampler=balanced", "train.loss=logit_adjusted"]);
+    let twice =
+        finetune(&workspace, "twice", &["train.epochs=1", "train.sampler=balanced", "train.loss=logit_adjusted"]);
     assert!(stderr(&twice).contains("together they overdo it"), "{}", stderr(&twice));
 }
 
@@ -142,7 +143,7 @@ fn a_changed_run_is_not_resumed() {
 #[test]
 fn a_full_disk_leaves_the_old_checkpoint() {
     let workspace = Workspace::new();
-    let sets = ["train.epochs=12", "train.checkpoint_steps=1", "early_stop.patience=0"];
+    let sets = ["train.epochs=5", "train.checkpoint_steps=1", "early_stop.patience=0"];
     let arguments = |name: &str| {
         let mut args = vec!["finetune".to_owned(), "--config".into(), "small.toml".into(), "--resume".into()];
         let name = format!("run.name={name}");

@@ -1,7 +1,7 @@
 //! A model and what trains it, without the command line.
 
 use candle_core::{Device, Tensor};
-use vitadapt::backbone::{Backbone, Params, Readout, Shapes, Stage};
+use vitadapt::backbone::{Backbone, Params, Readout, Segment, Shapes};
 use vitadapt::config::StrategySettings;
 use vitadapt::data::loader::Batch;
 use vitadapt::model::{HeadKind, Model, ModelSpec};
@@ -94,5 +94,5 @@ fn workers(threads: usize) -> Workers {
 
 /// A linear head of no classes on the pooled features of pixels.
 fn pixels(vit: vitadapt::backbone::VitSpec) -> ModelSpec {
-    ModelSpec { vit, lora: None, stage: Stage::Pixels, readout: Readout::POOL, head: HeadKind::Linear, classes: 0 }
+    ModelSpec { vit, lora: None, start: Segment::Embed, readout: Readout::POOL, head: HeadKind::Linear, classes: 0 }
 }

@@ -7,7 +7,7 @@ use vitadapt::backbone::Params;
 use vitadapt::linalg::Matrix;
 use vitadapt::model::CosineHead;
 use vitadapt::nn::{Criterion, Targets};
-use vitadapt::probe::{LinearHead, Samples, Tip, TipGrid, Validation};
+use vitadapt::probe::{LinearHead, Samples, Tip, TipGrid, ValidationSamples};
 use vitadapt::train::gradients::Gradients;
 use vitadapt::train::regulariser::{Regulariser, multipliers};
 
@@ -102,7 +102,8 @@ fn tip_adapter() {
     let (accuracy, loss) = (doubles("accuracy"), doubles("loss"));
     let rank = |i: usize| (accuracy[i], -loss[i]);
     let best = (1..accuracy.len()).fold(0, |best, i| if rank(i) > rank(best) { i } else { best });
-    let (selection, tip) = Tip::select(&texts, &cache, &Validation::HeldOut(&held_out), &grid, &mut |_, _| ()).unwrap();
+    let (selection, tip) =
+        Tip::select(&texts, &cache, &ValidationSamples::HeldOut(&held_out), &grid, &mut |_, _| ()).unwrap();
     assert_eq!((tip.beta, tip.alpha), (grid.betas[best / 4], grid.alphas[best % 4]));
     for (point, row) in selection.path.iter().zip(accuracy.chunks(4)) {
         let best = row.iter().copied().fold(0.0, f64::max);

@@ -2,7 +2,7 @@
 
 use crate::common::{Expected, assert_close, fixture};
 use candle_core::{Device, Tensor, Var};
-use vitadapt::backbone::{Backbone, Readout, Stage};
+use vitadapt::backbone::{Activations, Backbone, Readout};
 use vitadapt::config::{FeatureChoice, PoolChoice};
 use vitadapt::features::Extractor;
 use vitadapt::nn::Linear;
@@ -63,9 +63,9 @@ fn evidence_sums_up_to_the_logit_where_there_is_any() {
             let values: Vec<f32> = pixels.flatten_all().unwrap().to_vec1().unwrap();
             let readouts = [Readout::POOL, Readout { features: FeatureChoice::Avg, blocks: 2 }];
             for readout in readouts {
-                let stage = Stage::Features(readout);
+                let activations = Activations::Features(readout);
                 let extractor =
-                    Extractor::new(&backbone.spec, &backbone.params, stage, workers.clone(), &device).unwrap();
+                    Extractor::new(&backbone.spec, &backbone.params, activations, workers.clone(), &device).unwrap();
                 let head = Tensor::randn(0f32, 1.0, (4, extractor.width()), &device).unwrap();
                 let classes = [2, 0, 3];
                 let Some(evidence) = extractor.evidence(readout, &head, &values, &classes).unwrap() else {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use vitadapt::config::log_grid;
 use vitadapt::linalg::Matrix;
 use vitadapt::probe::{
-    Knn, LinearFit, LinearHead, ProbeKind, ProbeSpec, Samples, Stopping, TEMPERATURE, Validation, logistic_path,
+    Knn, LinearFit, LinearHead, ProbeKind, ProbeSpec, Samples, Stopping, TEMPERATURE, ValidationSamples, logistic_path,
     svm_path,
 };
 
@@ -197,7 +197,8 @@ fn a_c_as_good_is_chosen() {
     assert!(grid.iter().zip(numbers(&expected["grid"])).all(|(a, b)| (a / b - 1.0).abs() < 1e-12));
     let spec = ProbeSpec { stopping: TIGHT, ..ProbeSpec::new(ProbeKind::Logistic) };
     let folds = indices(&expected["folds"]);
-    let ways = [(Validation::HeldOut(&held_out), "held_out", 45), (Validation::Folds(&folds), "by_folds", 225)];
+    let ways =
+        [(ValidationSamples::HeldOut(&held_out), "held_out", 45), (ValidationSamples::Folds(&folds), "by_folds", 225)];
     for (validation, way, solves) in ways {
         let expected = &expected[way];
         let mut told = (0, 0);

@@ -6,7 +6,7 @@ use crate::common::{Expected, assert_close, fixture};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use vitadapt::backbone::{Backbone, Params, Stage};
+use vitadapt::backbone::{Backbone, Params, Segment};
 use vitadapt::config::{
     ContextSettings, ContextStart, NamePosition, Precision, PromptSettings, PromptTemplates, StrategySettings,
     VisualPromptSettings,
@@ -234,7 +234,7 @@ fn tokens_in_the_image_tower() {
                 let computation = Computation { checkpoint_blocks, ..Computation::default() };
                 let visual = VisualPromptSettings { tokens: 3, deep };
                 let training = Training { computation, ..visual_training(case, visual, threads) };
-                assert_eq!(training.plan.frozen_until, Stage::Block(0));
+                assert_eq!(training.plan.lowest, Segment::Block(0));
                 let count = prompts.dim(0).unwrap();
                 for block in 0..count {
                     training.set(&format!("blocks.{block}.prompt"), &prompts.get(block).unwrap());

@@ -3,7 +3,7 @@
 
 use crate::common::{Expected, assert_close, fixture};
 use candle_core::{DType, Device, Tensor};
-use vitadapt::backbone::{Backbone, Params, Readout, Rollout, Stage, Vit};
+use vitadapt::backbone::{Activations, Backbone, Params, Readout, Rollout, Vit};
 use vitadapt::config::FeatureChoice;
 use vitadapt::nn::Mode;
 
@@ -33,7 +33,7 @@ fn rollout(case: &str, extra: Vec<(String, Tensor)>, readout: Readout, dtype: DT
     let pixels = pixels.to_dtype(dtype).unwrap();
     let Rollout { shares, features } = vit.rollout(readout, &pixels).unwrap();
     // The features are those of a forward pass by itself.
-    let read = vit.run_to(Stage::Features(readout), &pixels, Mode::Eval).unwrap();
+    let read = vit.extract(Activations::Features(readout), &pixels, Mode::Eval).unwrap();
     assert_close(&format!("features of {case}"), &features, &read, 1e-5);
     shares
 }

@@ -4,7 +4,7 @@ use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vitadapt::backbone::{Backbone, Readout, Stage};
+use vitadapt::backbone::{Backbone, Readout, Segment};
 use vitadapt::config::{self, Precision, Settings};
 use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::transform::{Pipeline, Preprocess};
@@ -98,7 +98,7 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
     let preprocess = Preprocess::resolve(&settings.preprocess, 32, &backbone.spec.input, None).unwrap();
     let (vit, lora) = (backbone.spec, plan.lora.clone());
-    let spec = ModelSpec { vit, lora, stage: Stage::Pixels, readout: Readout::POOL, head, classes: 2 };
+    let spec = ModelSpec { vit, lora, start: Segment::Embed, readout: Readout::POOL, head, classes: 2 };
     let model = Model::new(spec, params, Workers::new(2, &Device::Cpu).unwrap(), Device::Cpu).unwrap();
     let objective = Objective {
         criterion: Criterion { label_smoothing: 0.1, ..Criterion::default() },

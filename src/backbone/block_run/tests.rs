@@ -6,7 +6,7 @@ use super::super::params::Params;
 use super::super::spec::{AttentionSpec, BlockSpec, MlpKind, MlpSpec};
 use super::*;
 use crate::config::LoraTarget;
-use crate::nn::{Activation, Noise, Pairs, RelativeBias, Rotary};
+use crate::nn::{Activation, MaskKeys, Pairs, RelativeBias, Rotary};
 use crate::rng::{Purpose, Stream};
 use candle_core::{Device, Var};
 
@@ -23,7 +23,7 @@ fn random(shape: &[usize], key: u64) -> Tensor {
 
 /// What a block may be beside the plain pre-norm one.
 #[derive(Clone, Copy, Default)]
-struct Kind {
+struct BlockForm {
     scaled: bool,
     drop_path: f64,
     gated: bool,
@@ -39,7 +39,7 @@ struct Kind {
 
 const TARGETS: [LoraTarget; 5] = [LoraTarget::Q, LoraTarget::V, LoraTarget::O, LoraTarget::Fc1, LoraTarget::Fc2];
 
-impl Kind {
+impl BlockForm {
     fn lora(self) -> Option<Lora> {
         self.adapted.map(|dropout| Lora { blocks: vec![0], targets: TARGETS.into(), rank: 2, alpha: 3.0, dropout })
     }
@@ -115,10 +115,10 @@ fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
 }
 
 /// Outputs and gradients equal those of the graph, whatever is scaled, dropped, adapted, frozen or left out.
-fn check(kind: Kind, rows: usize, trained: &dyn Fn(&str) -> bool) {
+fn check(kind: BlockForm, rows: usize, trained: &dyn Fn(&str) -> bool) {
     let params = kind.params(trained);
     let block = kind.block(&params);
-    let noise = Noise { seed: 1, step: 2, samples: vec![0, 1, 2] };
+    let noise = MaskKeys { seed: 1, step: 2, samples: vec![0, 1, 2] };
     let mode = Mode::Train(&noise);
     let x = Var::from_tensor(&random(&[SHAPE.0, SHAPE.1, SHAPE.2], 99)).unwrap();
     let dy = random(&[SHAPE.0, rows, SHAPE.2], 100);
@@ -152,7 +152,7 @@ fn outputs_and_gradients_are_those_of_the_graph() {
     for rows in [SHAPE.1, 1, 2] {
         for scaled in [false, true] {
             for drop_path in [0.0, 0.5] {
-                check(Kind { scaled, drop_path, ..Kind::default() }, rows, &|_| true);
+                check(BlockForm { scaled, drop_path, ..BlockForm::default() }, rows, &|_| true);
             }
         }
     }
@@ -161,11 +161,13 @@ fn outputs_and_gradients_are_those_of_the_graph() {
 #[test]
 fn gated_causal_and_rotary_blocks_too() {
     for rows in [SHAPE.1, 2] {
-        check(Kind { gated: true, scaled: true, ..Kind::default() }, rows, &|_| true);
-        check(Kind { gated: true, ..Kind::default() }, rows, &|name| !name.contains("fc2"));
-        check(Kind { causal: true, ..Kind::default() }, rows, &|_| true);
-        check(Kind { rotary: true, ..Kind::default() }, rows, &|_| true);
-        check(Kind { rotary: true, causal: true, gated: true, ..Kind::default() }, rows, &|name| name.contains("qkv"));
+        check(BlockForm { gated: true, scaled: true, ..BlockForm::default() }, rows, &|_| true);
+        check(BlockForm { gated: true, ..BlockForm::default() }, rows, &|name| !name.contains("fc2"));
+        check(BlockForm { causal: true, ..BlockForm::default() }, rows, &|_| true);
+        check(BlockForm { rotary: true, ..BlockForm::default() }, rows, &|_| true);
+        check(BlockForm { rotary: true, causal: true, gated: true, ..BlockForm::default() }, rows, &|name| {
+            name.contains("qkv")
+        });
     }
 }
 
@@ -173,13 +175,13 @@ fn gated_causal_and_rotary_blocks_too() {
 fn blocks_with_norms_inside_too() {
     for rows in [SHAPE.1, 1, 2] {
         for gated in [false, true] {
-            let kind = Kind { normed: true, gated, ..Kind::default() };
+            let kind = BlockForm { normed: true, gated, ..BlockForm::default() };
             check(kind, rows, &|_| true);
             check(kind, rows, &|_| false);
             for part in ["attn.norm", "mlp.norm", "fc2", "proj", "norm1", "qkv", "fc1"] {
                 check(kind, rows, &|name| name.contains(part));
             }
-            let adapted = Kind { adapted: Some(0.3), scaled: true, rotary: true, drop_path: 0.5, ..kind };
+            let adapted = BlockForm { adapted: Some(0.3), scaled: true, rotary: true, drop_path: 0.5, ..kind };
             check(adapted, rows, &|name| name.contains("lora"));
         }
     }
@@ -188,12 +190,12 @@ fn blocks_with_norms_inside_too() {
 #[test]
 fn blocks_with_relative_positions_too() {
     for rows in [SHAPE.1, 1, 2] {
-        let kind = Kind { relative: true, ..Kind::default() };
+        let kind = BlockForm { relative: true, ..BlockForm::default() };
         check(kind, rows, &|_| true);
         check(kind, rows, &|_| false);
         check(kind, rows, &|name| name.contains("relative"));
         check(kind, rows, &|name| name.contains("qkv"));
-        check(Kind { adapted: Some(0.3), scaled: true, ..kind }, rows, &|name| name.contains("lora"));
+        check(BlockForm { adapted: Some(0.3), scaled: true, ..kind }, rows, &|name| name.contains("lora"));
     }
 }
 
@@ -201,9 +203,9 @@ fn blocks_with_relative_positions_too() {
 fn adapted_blocks_too() {
     for rows in [SHAPE.1, 1, 2] {
         for dropout in [0.0, 0.3] {
-            let kind = Kind { adapted: Some(dropout), scaled: true, drop_path: 0.5, ..Kind::default() };
+            let kind = BlockForm { adapted: Some(dropout), scaled: true, drop_path: 0.5, ..BlockForm::default() };
             check(kind, rows, &|name| name.contains("lora"));
-            check(Kind { gated: true, rotary: true, ..kind }, rows, &|name| name.contains("lora_b"));
+            check(BlockForm { gated: true, rotary: true, ..kind }, rows, &|name| name.contains("lora_b"));
             check(kind, rows, &|name| name.contains("attn.v.lora"));
         }
     }
@@ -211,10 +213,10 @@ fn adapted_blocks_too() {
 
 #[test]
 fn frozen_parameters_get_no_gradient() {
-    let scaled = Kind { scaled: true, ..Kind::default() };
+    let scaled = BlockForm { scaled: true, ..BlockForm::default() };
     for rows in [SHAPE.1, 1] {
         check(scaled, rows, &|_| false);
-        check(Kind::default(), rows, &|name| name.contains("mlp"));
+        check(BlockForm::default(), rows, &|name| name.contains("mlp"));
         check(scaled, rows, &|name| name.contains("qkv"));
         check(scaled, rows, &|name| name.contains("norm1") || name.contains("bias"));
     }
@@ -223,7 +225,7 @@ fn frozen_parameters_get_no_gradient() {
 /// A frozen block in a graph passes the gradient of its input on, and gives the same bits as without one.
 #[test]
 fn a_frozen_block_is_one_operation_of_a_graph() {
-    for kind in [Kind::default(), Kind { causal: true, gated: true, scaled: true, ..Kind::default() }] {
+    for kind in [BlockForm::default(), BlockForm { causal: true, gated: true, scaled: true, ..BlockForm::default() }] {
         let block = kind.block(&kind.params(&|_| false));
         let x = Var::from_tensor(&random(&[SHAPE.0, SHAPE.1, SHAPE.2], 99)).unwrap();
         let dy = random(&[SHAPE.0, 2, SHAPE.2], 100);

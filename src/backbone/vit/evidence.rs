@@ -2,7 +2,7 @@
 //! in each feature.
 
 use super::Vit;
-use crate::backbone::stage::Readout;
+use crate::backbone::readout::Readout;
 use crate::config::FeatureChoice;
 use crate::nn::Mode;
 use crate::nn::pool::{Mean, TokenPool};
@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor};
 
 impl Vit {
     /// pixels (B, 3, S, S) to what each patch gives to each of the features of `readout`, (B, N, w), in rows from the upper
-    /// left; summed over the patches these are the features. None where they are no such sum: with a class token, with
+    /// left; summed over the patches these are the features. None where they are not such a sum: with a class token, with
     /// `SigLIP`'s attention and its MLP, with a layer norm behind the pooling.
     ///
     /// # Errors

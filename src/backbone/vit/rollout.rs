@@ -7,8 +7,8 @@
 
 use super::Vit;
 use crate::backbone::pool::fixed_shares;
+use crate::backbone::readout::Readout;
 use crate::backbone::spec::Pool;
-use crate::backbone::stage::Readout;
 use crate::config::FeatureChoice;
 use crate::nn::Mode;
 use candle_core::{DType, Result, Tensor};

@@ -2,6 +2,7 @@
 
 use super::twins::thumbnail;
 use super::{CheckArgs, Section};
+use crate::backbone::Segment;
 use crate::data::Dataset;
 use crate::data::decode::DecodeOptions;
 use crate::error::Result;
@@ -25,7 +26,7 @@ const SIDE: u32 = 160;
 /// # Errors
 /// Those of opening the run; failures of drawing and writing.
 pub fn run(folder: &Path, args: &CheckArgs, console: &Console) -> Result<()> {
-    let run = SavedRun::open_head(folder, args.config.device(), &args.config.sets_beside_run()?, console)?;
+    let run = SavedRun::open(folder, args.config.device(), Segment::Head, &args.config.sets_beside_run()?, console)?;
     let readout = run.readout();
     let source = FeatureSource::of_run(run, readout)?;
     let (features, dataset) = (source.features(console)?, &source.images.dataset);

@@ -56,8 +56,8 @@ fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Con
         images: ImageCounts { train: images(Split::Train), val: images(Split::Val), test: images(Split::Test) },
         texts: None,
     };
-    let stage = frozen::stage(settings, spec, &head.plan, dataset.samples.len(), console);
+    let start = frozen::start(settings, spec, &head.plan, dataset.samples.len(), console);
     let device = device::open(settings.run.device)?;
     let workers = Workers::new(settings.run.threads, &device)?;
-    Ok((sizes, forecast(settings, (spec, &head.plan, stage), sizes, (&device, &workers))?))
+    Ok((sizes, forecast(settings, (spec, &head.plan, start), sizes, (&device, &workers))?))
 }

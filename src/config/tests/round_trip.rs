@@ -198,7 +198,7 @@ fn any_tsne() -> impl Strategy<Value = TsneSettings> {
             perplexity,
             iterations,
             learning_rate,
-            method: TsneMethod::BarnesHut,
+            method: TsneMethod::Interpolation,
         },
     )
 }

@@ -5,7 +5,7 @@ pub(super) const WRONG: &str = "a scan holds invalid codes";
 
 /// The coefficients of a scan and their bits.
 #[derive(Clone, Copy)]
-pub(super) struct Band {
+pub(super) struct SpectralRange {
     pub first: usize,
     pub last: usize,
     pub refines: bool,
@@ -156,7 +156,7 @@ impl<'a> Codes<'a> {
     }
 
     /// The upper bits of some values of a block.
-    pub(super) fn first(&mut self, table: &Huffman, band: Band, filled: &mut u64) -> Result<(), &'static str> {
+    pub(super) fn first(&mut self, table: &Huffman, band: SpectralRange, filled: &mut u64) -> Result<(), &'static str> {
         if self.run > 0 {
             self.run -= 1;
             return Ok(());
@@ -186,7 +186,12 @@ impl<'a> Codes<'a> {
     }
 
     /// One more bit of some values of a block: of each that is not zero, and of those that were so far.
-    pub(super) fn refine(&mut self, table: &Huffman, band: Band, filled: &mut u64) -> Result<(), &'static str> {
+    pub(super) fn refine(
+        &mut self,
+        table: &Huffman,
+        band: SpectralRange,
+        filled: &mut u64,
+    ) -> Result<(), &'static str> {
         let mut at = band.first;
         while self.run == 0 && at <= band.last {
             let symbol = self.symbol(table)?;

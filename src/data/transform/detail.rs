@@ -42,7 +42,7 @@ pub fn lost(image: &RgbImage, geometries: &[Geometry]) -> Option<Vec<f64>> {
         let (across, down) = geometry.scales(size);
         1.0 - detail(&|x, y| x <= across / 2.0 && y <= down / 2.0) / all
     };
-    // Rounding alone is no detail.
+    // Rounding alone is not detail.
     let flat = all < 1e-3 * (side * side) as f64;
     (!flat).then(|| geometries.iter().map(|geometry| lost(geometry).max(0.0)).collect())
 }

@@ -18,7 +18,7 @@ pub use resize::{Geometry, Interpolation};
 
 use super::decode::{self, DecodeOptions, ImageError};
 use super::kinds::{Look, Watch};
-use crate::augment::{AugmentSettings, Corruption, Step, Window};
+use crate::augment::{AugmentSettings, Corruption, Effect, Window};
 use crate::config::{PreprocessSettings, ResizeMode};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
@@ -107,26 +107,26 @@ pub struct View {
 struct Augmentation {
     seed: u64,
     purpose: Purpose,
-    steps: Vec<(u64, Step)>,
+    steps: Vec<(u64, Effect)>,
 }
 
 impl Augmentation {
     /// The window of an image of the given width and height that a view shows; none = all of it.
     fn window(&self, size: (u32, u32), view: View) -> Option<Window> {
         self.steps.iter().find_map(|(number, step)| match step {
-            Step::Window(crop) => Some(crop.draw(size, &mut self.stream(view, *number))),
-            Step::Image(_) | Step::Pixels(_) => None,
+            Effect::Window(crop) => Some(crop.draw(size, &mut self.stream(view, *number))),
+            Effect::Image(_) | Effect::Pixels(_) => None,
         })
     }
 
     /// Whether each view has a window of its own.
     fn crops(&self) -> bool {
-        self.steps.iter().any(|(_, step)| matches!(step, Step::Window(_)))
+        self.steps.iter().any(|(_, step)| matches!(step, Effect::Window(_)))
     }
 
     fn apply_to_image(&self, mut image: RgbImage, view: View) -> RgbImage {
         for (number, step) in &self.steps {
-            if let Step::Image(operation) = step {
+            if let Effect::Image(operation) = step {
                 image = operation(image, &mut self.stream(view, *number));
             }
         }
@@ -135,7 +135,7 @@ impl Augmentation {
 
     fn apply_to_pixels(&self, pixels: &mut [f32], side: usize, view: View) {
         for (number, step) in &self.steps {
-            if let Step::Pixels(operation) = step {
+            if let Effect::Pixels(operation) = step {
                 operation.apply(pixels, side, &mut self.stream(view, *number));
             }
         }

@@ -39,7 +39,7 @@ fn certain_operations_do_what_their_names_say() {
     );
     let turned: Vec<RgbImage> =
         (0..60).map(|sample| square(&AugmentSettings { rotate90: Some(Rotate90(1.0)), ..off() }, sample)).collect();
-    assert!(!turned.contains(&plain), "rotation by a multiple of 360 degrees is no rotation");
+    assert!(!turned.contains(&plain), "rotation by a multiple of 360 degrees is not a rotation");
     for expected in
         [image::imageops::rotate90(&plain), image::imageops::rotate180(&plain), image::imageops::rotate270(&plain)]
     {

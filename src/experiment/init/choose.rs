@@ -19,7 +19,7 @@ const EFFICIENCY: f64 = 0.5;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A backbone that is proposed.
-struct Candidate {
+struct Proposal {
     name: &'static str,
     why: &'static str,
     blocks: f64,
@@ -31,8 +31,8 @@ struct Candidate {
     of_hub: bool,
 }
 
-const CANDIDATES: [Candidate; 3] = [
-    Candidate {
+const PROPOSALS: [Proposal; 3] = [
+    Proposal {
         name: "timm/vit_base_patch14_reg4_dinov2.lvd142m",
         why: "DINOv2, pretrained on photographs without labels: the best frozen features at this price",
         blocks: 12.0,
@@ -41,7 +41,7 @@ const CANDIDATES: [Candidate; 3] = [
         sides: &[448, 336, 224],
         of_hub: true,
     },
-    Candidate {
+    Proposal {
         name: "timm/vit_small_patch14_reg4_dinov2.lvd142m",
         why: "DINOv2, pretrained on photographs without labels, in a size that this machine runs in minutes",
         blocks: 12.0,
@@ -50,7 +50,7 @@ const CANDIDATES: [Candidate; 3] = [
         sides: &[448, 336, 224],
         of_hub: true,
     },
-    Candidate {
+    Proposal {
         name: "builtin:vit-flaw",
         why: "inside the program, pretrained on formula-generated pictures with small flaws; a backbone of the hub knows more",
         blocks: 6.0,
@@ -62,7 +62,7 @@ const CANDIDATES: [Candidate; 3] = [
     },
 ];
 
-impl Candidate {
+impl Proposal {
     /// Seconds that so many images take through the blocks at `rate` operations a second.
     fn seconds(&self, side: u32, images: usize, rate: f64) -> f64 {
         let tokens = f64::from((side / self.patch).pow(2)) + 5.0;
@@ -80,7 +80,7 @@ impl Candidate {
 }
 
 /// What was chosen.
-pub(super) struct Choice {
+pub(super) struct ChosenBackbone {
     pub backbone: String,
     /// The reason, for the file; none when the user chose.
     pub why: Option<&'static str>,
@@ -89,14 +89,14 @@ pub(super) struct Choice {
     pub seconds: Option<f64>,
 }
 
-impl Choice {
+impl ChosenBackbone {
     pub(super) fn make(survey: &Survey, options: &InitOptions, console: &Console) -> Result<Self> {
         let images = survey.dataset.samples.len();
         let side = survey.side.unwrap_or(224);
         let device = device::open(DeviceChoice::Auto)?;
         let rate = product_rate(&Workers::new(0, &device)?, &device)?;
         let chosen = if let Some(name) = &options.backbone {
-            CANDIDATES.iter().find(|candidate| candidate.name == name)
+            PROPOSALS.iter().find(|candidate| candidate.name == name)
         } else {
             let online = online();
             if !online {
@@ -119,7 +119,7 @@ impl Choice {
             backbone: match (&options.backbone, chosen) {
                 (Some(name), _) => name.clone(),
                 (None, Some(candidate)) => candidate.name.to_owned(),
-                (None, None) => CANDIDATES[2].name.to_owned(),
+                (None, None) => PROPOSALS[2].name.to_owned(),
             },
             why: chosen.filter(|_| options.backbone.is_none()).map(|candidate| candidate.why),
             seconds: chosen.zip(image_size).map(|(candidate, size)| candidate.seconds(size as u32, images, rate)),
@@ -133,17 +133,17 @@ fn online() -> bool {
     let offers = || {
         let hub = Hub::from_process()?;
         let limits = RetryLimits { etag_timeout: PATIENCE, ..hub.limits() };
-        let id = RepoId::of_backbone(CANDIDATES[1].name)?;
+        let id = RepoId::of_backbone(PROPOSALS[1].name)?;
         Ok::<_, Error>(id.is_some_and(|id| hub.with_limits(limits).offers(&id)))
     };
     offers().unwrap_or(false)
 }
 
 /// The first candidate that can be had and takes its smallest input through all images in time; else the built-in one.
-fn propose(online: bool, side: u32, images: usize, rate: f64) -> &'static Candidate {
-    let usable = |candidate: &&Candidate| online || !candidate.of_hub;
-    let mut usable = CANDIDATES.iter().filter(usable);
-    usable.find(|candidate| candidate.side(side, images, rate).is_some()).unwrap_or(&CANDIDATES[2])
+fn propose(online: bool, side: u32, images: usize, rate: f64) -> &'static Proposal {
+    let usable = |candidate: &&Proposal| online || !candidate.of_hub;
+    let mut usable = PROPOSALS.iter().filter(usable);
+    usable.find(|candidate| candidate.side(side, images, rate).is_some()).unwrap_or(&PROPOSALS[2])
 }
 
 #[cfg(test)]
@@ -153,20 +153,20 @@ mod tests {
     #[test]
     fn more_images_or_a_slower_machine_bring_a_smaller_model() {
         let name = |online, images, rate| propose(online, 1000, images, rate).name;
-        assert_eq!(name(true, 300, 1e13), CANDIDATES[0].name);
-        assert_eq!(name(true, 1000, 1e11), CANDIDATES[1].name);
-        assert_eq!(name(true, 100_000, 1e11), CANDIDATES[2].name);
-        assert_eq!(name(false, 300, 1e13), CANDIDATES[2].name);
+        assert_eq!(name(true, 300, 1e13), PROPOSALS[0].name);
+        assert_eq!(name(true, 1000, 1e11), PROPOSALS[1].name);
+        assert_eq!(name(true, 100_000, 1e11), PROPOSALS[2].name);
+        assert_eq!(name(false, 300, 1e13), PROPOSALS[2].name);
     }
 
     #[test]
     fn images_are_not_enlarged_where_that_can_be_avoided() {
-        let flaw = &CANDIDATES[2];
+        let flaw = &PROPOSALS[2];
         assert_eq!(flaw.side(250, 360, 1e11), Some(248));
         assert_eq!(flaw.side(200, 360, 1e11), Some(192));
         assert_eq!(flaw.side(28, 360, 1e11), Some(64));
         assert_eq!(flaw.side(1000, 1_000_000, 1e9), None);
-        assert!(CANDIDATES.iter().all(|candidate| candidate.sides.iter().all(|side| side % candidate.patch == 0)));
+        assert!(PROPOSALS.iter().all(|candidate| candidate.sides.iter().all(|side| side % candidate.patch == 0)));
         let (all, none) = (flaw.seconds(248, 360, 1e11), flaw.seconds(248, 0, 1e11));
         assert!(all > 10.0 && all < 120.0 && none == 0.0, "{all}");
     }

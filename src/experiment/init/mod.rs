@@ -11,7 +11,7 @@ use crate::config::{self, DataSource};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::report::Console;
-use choose::Choice;
+use choose::ChosenBackbone;
 pub use options::InitOptions;
 use options::shown;
 use serde::Serialize;
@@ -65,7 +65,7 @@ pub fn init(data: &Path, options: &InitOptions, console: &Console) -> Result<Ini
     if writes_manifest {
         refuse_existing(&manifest)?;
     }
-    let choice = Choice::make(&survey, options, console)?;
+    let choice = ChosenBackbone::make(&survey, options, console)?;
     if let Some(rows) = survey.rows() {
         write_new(&manifest, &rows?)?;
     }

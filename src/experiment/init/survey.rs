@@ -182,7 +182,7 @@ fn table(file: &Path) -> Result<(Listed, Dataset, bool)> {
 }
 
 /// The images of a tree for anomaly detection, as of `MVTec` AD, `VisA` or `BTAD`: one class of sound parts in `train`, and
-/// that class and others in `test`. None when it is no such tree.
+/// that class and others in `test`. None when it is not such a tree.
 fn anomalies(root: &Path) -> Result<Option<Dataset>> {
     let (train, test) = (root.join("train"), root.join("test"));
     let (Some(sound), Some(tested)) = (folders(&train), folders(&test)) else { return Ok(None) };

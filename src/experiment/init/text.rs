@@ -1,6 +1,6 @@
 //! The configuration as text, each line with what it rests on.
 
-use super::choose::Choice;
+use super::choose::ChosenBackbone;
 use super::options::shown;
 use super::survey::{Listed, Survey};
 use crate::report::printable;
@@ -17,7 +17,7 @@ const ELONGATED: f64 = 1.3;
 const LISTED: usize = 30;
 
 /// The text of the file `out` for images in `data`; `manifest` is written beside it where one is.
-pub(super) fn config(survey: &Survey, choice: &Choice, (data, out, manifest): (&Path, &Path, &Path)) -> String {
+pub(super) fn config(survey: &Survey, choice: &ChosenBackbone, (data, out, manifest): (&Path, &Path, &Path)) -> String {
     let counts = survey.counts();
     let images = survey.dataset.samples.len();
     let mut text = format!("# {images} images of {} classes, written by `vitadapt init`.\n#\n", counts.len());
@@ -110,7 +110,7 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
     text
 }
 
-fn section_model(survey: &Survey, choice: &Choice) -> String {
+fn section_model(survey: &Survey, choice: &ChosenBackbone) -> String {
     let mut text = format!("\n[model]\nbackbone = {}", quoted(&choice.backbone));
     text.push_str(&choice.why.map_or_else(|| "\n".to_owned(), |why| format!(" # {why}\n")));
     if let Some(size) = choice.image_size {

@@ -1,8 +1,8 @@
 //! The pictures of a page: images that were classified wrongly and flaws that were found, where the model found its answer
 //! or looked, and what they are like.
 
-use super::Page;
-use crate::backbone::Stage;
+use super::PageInputs;
+use crate::backbone::Activations;
 use crate::data::Sample;
 use crate::data::decode;
 use crate::data::transform::View;
@@ -26,7 +26,7 @@ const NEIGHBORS: usize = 3;
 const VIEW: View = View { epoch: 0, sample: 0 };
 
 /// An image as the model sees it.
-struct Picture {
+struct ModelView {
     square: RgbImage,
     pixels: Vec<f32>,
 }
@@ -41,7 +41,7 @@ struct Looked {
     exact: bool,
 }
 
-impl Page<'_> {
+impl PageInputs<'_> {
     /// The surest wrong answers on a split, at most so many; none when it is not known what was answered.
     pub(super) fn mistakes(&self, split: &str, most: usize, console: &Console) -> Option<Mistakes> {
         let predictions = Predictions::read(&self.folder.join(format!("predictions-{split}.csv"))).ok()?;
@@ -75,7 +75,7 @@ impl Page<'_> {
             image: small.get(&name).cloned(),
             path: name.into(),
         };
-        let mistake = |(number, (row, picture)): (usize, (&&Predicted, &Option<Picture>))| {
+        let mistake = |(number, (row, picture)): (usize, (&&Predicted, &Option<ModelView>))| {
             let Looked { heat, neighbors, .. } = looked.remove(&number).unwrap_or_default();
             Mistake {
                 path: row.path.clone().into(),
@@ -121,17 +121,17 @@ impl Page<'_> {
         let names: BTreeSet<&str> = looked.flat_map(|looked| &looked.neighbors).map(String::as_str).collect();
         let pictures = self.pictures(samples, names.iter().copied().collect());
         let small =
-            |(name, picture): (&str, Option<Picture>)| Some((name.to_owned(), thumbnail(&picture?.square, SMALL)?));
+            |(name, picture): (&str, Option<ModelView>)| Some((name.to_owned(), thumbnail(&picture?.square, SMALL)?));
         names.into_iter().zip(pictures).filter_map(small).collect()
     }
 
     /// Reads images again, by name; none of those that cannot be read.
-    fn pictures(&self, samples: &HashMap<&str, &Sample>, names: Vec<&str>) -> Vec<Option<Picture>> {
+    fn pictures(&self, samples: &HashMap<&str, &Sample>, names: Vec<&str>) -> Vec<Option<ModelView>> {
         let see = |name: &str| {
             let image = decode::decode_file(&samples.get(name)?.path, self.session.decode()).ok()?;
             let square = self.pipeline.square_view(&image, VIEW).ok()?;
             let pixels = self.pipeline.preprocess().normalization.standardize(&square);
-            Some(Picture { square, pixels })
+            Some(ModelView { square, pixels })
         };
         self.session.workers.map_on_cpu(names, see)
     }
@@ -140,15 +140,15 @@ impl Page<'_> {
     /// that could be read.
     fn look(
         &self,
-        pictures: &[Option<Picture>],
+        pictures: &[Option<ModelView>],
         predicted: &[usize],
         console: &Console,
     ) -> Result<HashMap<usize, Looked>> {
-        let found: Vec<(usize, &Picture)> =
+        let found: Vec<(usize, &ModelView)> =
             pictures.iter().enumerate().filter_map(|(number, picture)| Some((number, picture.as_ref()?))).collect();
         let mut inputs: Vec<f32> = found.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
         self.pipeline.finish(&mut inputs, &vec![VIEW; found.len()]);
-        let extractor = self.session.extractor(self.params, Stage::Features(self.readout))?;
+        let extractor = self.session.extractor(self.params, Activations::Features(self.readout))?;
         let looks = extractor.rollout(self.readout, &inputs)?;
         let mut neighbors = self.neighbors(&looks, extractor.width()).unwrap_or_else(|error| {
             console.warn(format!("the page has no training images beside the mistakes: {error}"));
@@ -176,12 +176,12 @@ impl Page<'_> {
     /// The names of the training images nearest to each of some images, whose features are `width` wide; none when the
     /// run remembers none.
     fn neighbors(&self, looks: &[ImageRollout], width: usize) -> Result<Vec<Vec<String>>> {
-        let Some(record) = self.record.known.as_ref().filter(|_| !looks.is_empty()) else {
+        let Some(record) = self.record.reference.as_ref().filter(|_| !looks.is_empty()) else {
             return Ok(Vec::new());
         };
-        let known = ReferenceSet::read(&self.folder.join(reference::FILE), &record.sha256, width)?;
+        let references = ReferenceSet::read(&self.folder.join(reference::FILE), &record.sha256, width)?;
         let rows: Vec<f32> = looks.iter().flat_map(|look| &look.features).copied().collect();
-        let found = self.session.workers.install(|| known.neighbors(Matrix::new(&rows, width), NEIGHBORS))?;
-        Ok(found.iter().map(|images| images.iter().map(|&image| known.name(image).to_owned()).collect()).collect())
+        let found = self.session.workers.install(|| references.neighbors(Matrix::new(&rows, width), NEIGHBORS))?;
+        Ok(found.iter().map(|images| images.iter().map(|&image| references.name(image).to_owned()).collect()).collect())
     }
 }

@@ -12,7 +12,7 @@ use crate::report::{Console, percent, plots};
 use crate::train::progress::Progress;
 use crate::train::snapshot::snapshot;
 use crate::train::validation::validate;
-use crate::train::wise_ft::Interpolation;
+use crate::train::wise_ft::WeightInterpolation;
 use candle_core::Tensor;
 
 /// The best weights of training, as long as a mean with those before it is under way.
@@ -108,7 +108,7 @@ impl Training {
         };
         let params = &self.model.params;
         let mut score = || Ok(validate(&self.source, &self.model, self.metric())?.map(|found| found.scores));
-        let line = Interpolation { start: &start, end: &tuned.params };
+        let line = WeightInterpolation { start: &start, end: &tuned.params };
         let record = line.settle(params, wise_ft, &mut score)?;
         self.checkpoints.save("best", tuned.state.step, params, None, &tuned.state)?;
         console.info(format!("wise-ft   {}", record.sentence()));

@@ -22,7 +22,7 @@ pub(super) const LOGITS: &str = "logits";
 pub(super) const PROBABILITIES: &str = "probabilities";
 
 /// Writes the nodes of a model.
-pub(super) struct Writer<'a> {
+pub(super) struct NodeWriter<'a> {
     model: &'a ExportModel,
     pub(super) spec: &'a VitSpec,
     pub(super) graph: Builder,
@@ -33,13 +33,13 @@ pub(super) struct Writer<'a> {
 /// # Errors
 /// When a parameter is absent.
 pub(super) fn of(model: &ExportModel) -> Result<GraphProto> {
-    let mut writer = Writer { model, spec: &model.spec, graph: Builder::default() };
+    let mut writer = NodeWriter { model, spec: &model.spec, graph: Builder::default() };
     let features = writer.features()?;
     writer.head(&features)?;
     Ok(writer.graph.finish(&model.spec.architecture))
 }
 
-impl Writer<'_> {
+impl NodeWriter<'_> {
     /// Pixels to the features (N, d) that feed the head.
     fn features(&mut self) -> Result<ValueName> {
         let several = self.model.readout.features != FeatureChoice::Pool;

@@ -2,12 +2,12 @@
 
 use super::builder::Attribute::{Int, Ints};
 use super::builder::ValueName;
-use super::graph::Writer;
+use super::graph::NodeWriter;
 use crate::backbone::{Layer, Pool, PoolQuery};
 use crate::nn::pool::{Gem, LogSumExp, Stats, Top};
 use candle_core::Result;
 
-impl Writer<'_> {
+impl NodeWriter<'_> {
     /// Normed tokens (N, T, d) to the features of the backbone's pooling.
     pub(super) fn pool(&mut self, tokens: &str) -> Result<ValueName> {
         Ok(match self.spec.pooling.pool {

@@ -1,7 +1,7 @@
 //! Evaluates an exported file node by node, by what ONNX's `Operators.md` says of each operator.
 //!
 //! It knows the operators that `graph` writes, on plain candle operations and none of this crate's own layers, so that
-//! a mistake in the one is no mistake in the other. It is here to check files, not to serve them.
+//! a mistake in the one is not a mistake in the other. It is here to check files, not to serve them.
 
 use super::proto::{FLOAT, GraphProto, INT64, NodeProto, TensorProto};
 use candle_core::{D, DType, Device, Result, Tensor, bail};

@@ -51,7 +51,7 @@ fn score_gradient(weights: Operand<'_>, dweights: Operand<'_>, scale: f32) -> Re
 
 /// Sizes of an attention in which all tokens look at all.
 #[derive(Clone, Copy)]
-pub struct Attention {
+pub struct AttentionSizes {
     /// Images.
     pub batch: usize,
     /// Tokens of an image.
@@ -90,7 +90,7 @@ impl Output {
     }
 }
 
-impl Attention {
+impl AttentionSizes {
     fn scale(self) -> f32 {
         (self.head_dim as f32).powf(-0.5)
     }

@@ -182,7 +182,7 @@ fn the_section_is_a_contract() {
 const REFERENCE: &str = include_str!("../../../tests/fixtures/metrics.json");
 
 #[derive(serde::Deserialize)]
-struct Reference {
+struct ScikitReference {
     name: String,
     temperature: f64,
     good: Vec<usize>,
@@ -205,7 +205,7 @@ struct Logits {
 #[test]
 fn equals_scikit_learn_and_scipy() {
     let all: serde_json::Value = serde_json::from_str(REFERENCE).unwrap();
-    let cases: Vec<Reference> = serde_json::from_value(all["inspections"].clone()).unwrap();
+    let cases: Vec<ScikitReference> = serde_json::from_value(all["inspections"].clone()).unwrap();
     assert!(cases.len() >= 8);
     for case in cases {
         let classes: Vec<String> = (0..case.classes).map(|class| format!("class {class}")).collect();

@@ -103,7 +103,7 @@ fn folds_cover_the_images_between_them() {
     let comparison = Comparison::new(question(root.path(), Repeats::Folds(2)), &[both, half], Vec::new()).unwrap();
     assert_eq!((comparison.test_images, comparison.test_groups), (40, Some(20)));
     assert_eq!(comparison.strategies[0].test_accuracy, 0.75);
-    assert!(comparison.strategies[0].seeds_ci95.is_none(), "folds are no independent repeats");
+    assert!(comparison.strategies[0].seeds_ci95.is_none(), "folds are not independent repeats");
     // Half a strategy is shown, but neither tested nor recommended.
     assert!(!comparison.strategies[1].complete && comparison.tests.is_empty());
     assert_eq!(comparison.recommendation.as_ref().unwrap().strategy, "probe");

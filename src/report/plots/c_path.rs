@@ -6,14 +6,14 @@ use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
 use plotters::prelude::DrawingBackend;
 
-use super::lines::{self, Axes, Kind, Series};
+use super::lines::{self, Axes, Series, SeriesKind};
 use super::{Drawn, Picture};
 
 const SIZE: (u32, u32) = (1160, 760);
 /// Without a title.
 const PANEL: (u32, u32) = (900, 700);
 const MOST_TICKS: f64 = 12.0;
-const KINDS: [Kind; 2] = [Kind::Training, Kind::Validation];
+const KINDS: [SeriesKind; 2] = [SeriesKind::Training, SeriesKind::Validation];
 
 /// How a probe's setting was chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +51,7 @@ impl SelectionPlot {
         short(if self.log_x { 10f64.powf(place) } else { place })
     }
 
-    fn series(&self, kind: Kind, accuracy: fn(&(f64, f64, f64)) -> f64) -> Series {
+    fn series(&self, kind: SeriesKind, accuracy: fn(&(f64, f64, f64)) -> f64) -> Series {
         let mut points: Vec<(f64, f64)> =
             self.points.iter().map(|point| (self.place(point.0), 100.0 * accuracy(point))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -104,7 +104,8 @@ impl SelectionPlot {
     }
 
     fn draw_panel<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let series = [self.series(Kind::Training, |point| point.1), self.series(Kind::Validation, |point| point.2)];
+        let series =
+            [self.series(SeriesKind::Training, |point| point.1), self.series(SeriesKind::Validation, |point| point.2)];
         let axes = Axes {
             x: self.range(),
             x_name: &self.x_label,

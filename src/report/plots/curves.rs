@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
 use plotters::prelude::DrawingBackend;
 
-use super::lines::{self, Axes, Kind, Series};
+use super::lines::{self, Axes, Series, SeriesKind};
 use super::{Drawn, Picture};
 use crate::train::progress::EpochRecord;
 
@@ -59,7 +59,7 @@ impl Picture for CurvePanel<'_> {
 }
 
 impl Curves<'_> {
-    fn series(&self, kind: Kind, value: fn(&EpochRecord) -> Option<f64>) -> Series {
+    fn series(&self, kind: SeriesKind, value: fn(&EpochRecord) -> Option<f64>) -> Series {
         Series::new(kind, self.epochs.iter().map(|e| (e.epoch as f64, value(e).unwrap_or(f64::NAN))))
     }
 
@@ -70,22 +70,22 @@ impl Curves<'_> {
     fn draw_measure<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, measure: Measure) -> Drawn<B> {
         match measure {
             Measure::Loss => {
-                let training = self.series(Kind::Training, |e| Some(e.train_loss));
-                let loss = [training, self.series(Kind::Validation, |e| e.val_loss)];
+                let training = self.series(SeriesKind::Training, |e| Some(e.train_loss));
+                let loss = [training, self.series(SeriesKind::Validation, |e| e.val_loss)];
                 self.draw_panel(area, "loss", lines::loss_range(&loss), &loss)
             }
             Measure::Accuracy => {
-                let training = self.series(Kind::Training, |e| Some(100.0 * e.train_accuracy));
-                let validation = self.series(Kind::Validation, |e| e.val_accuracy.map(|share| 100.0 * share));
+                let training = self.series(SeriesKind::Training, |e| Some(100.0 * e.train_accuracy));
+                let validation = self.series(SeriesKind::Validation, |e| e.val_accuracy.map(|share| 100.0 * share));
                 let accuracy = [training, validation];
                 self.draw_panel(area, "accuracy, %", lines::accuracy_range(&accuracy), &accuracy)
             }
         }
     }
 
-    fn kinds(&self) -> &'static [Kind] {
+    fn kinds(&self) -> &'static [SeriesKind] {
         let validated = self.epochs.iter().any(|e| e.val_loss.is_some() || e.val_accuracy.is_some());
-        if validated { &[Kind::Training, Kind::Validation] } else { &[Kind::Training] }
+        if validated { &[SeriesKind::Training, SeriesKind::Validation] } else { &[SeriesKind::Training] }
     }
 
     fn draw_panel<B: DrawingBackend>(

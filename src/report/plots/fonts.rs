@@ -39,7 +39,7 @@ struct Fallback {
 
 /// What was found so far.
 #[derive(Default)]
-struct Found {
+struct FoundFonts {
     fonts: Vec<Fallback>,
     /// The position of the font of a letter; none = no font has it.
     letters: BTreeMap<char, Option<usize>>,
@@ -47,7 +47,7 @@ struct Found {
 }
 
 static FACE: LazyLock<Option<Face<'static>>> = LazyLock::new(|| Face::parse(BUILT_IN_FILE, 0).ok());
-static FOUND: LazyLock<Mutex<Found>> = LazyLock::new(Mutex::default);
+static FOUND: LazyLock<Mutex<FoundFonts>> = LazyLock::new(Mutex::default);
 
 fn is_built_in(letter: char) -> bool {
     FACE.as_ref().is_none_or(|face| face.glyph_index(letter).is_some())
@@ -94,7 +94,7 @@ enum Drawn {
     AsNumber,
 }
 
-impl Found {
+impl FoundFonts {
     fn font(&mut self, letter: char) -> Drawn {
         if is_built_in(letter) || letter.is_control() {
             return Drawn::BuiltIn;

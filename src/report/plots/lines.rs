@@ -28,18 +28,18 @@ const MARKER: i32 = 7;
 
 /// One curve: a value at each place, NaN where there is none.
 pub(super) struct Series {
-    kind: Kind,
+    kind: SeriesKind,
     points: Vec<(f64, f64)>,
 }
 
 /// Which images a curve is about; each kind looks the same in every picture.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum SeriesKind {
     Training,
     Validation,
 }
 
-impl Kind {
+impl SeriesKind {
     fn name(self) -> &'static str {
         match self {
             Self::Training => "training",
@@ -66,7 +66,7 @@ impl Kind {
 
 impl Series {
     /// Values that are not finite leave gaps.
-    pub(super) fn new(kind: Kind, points: impl Iterator<Item = (f64, f64)>) -> Self {
+    pub(super) fn new(kind: SeriesKind, points: impl Iterator<Item = (f64, f64)>) -> Self {
         let points = points.map(|(x, y)| (x, if y.is_finite() { y } else { f64::NAN })).collect();
         Self { kind, points }
     }
@@ -152,7 +152,7 @@ pub(super) fn draw_axes<'a, B: DrawingBackend>(
 pub(super) fn draw_header<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     title: &str,
-    kinds: &[Kind],
+    kinds: &[SeriesKind],
     marked: Option<String>,
 ) -> Result<DrawingArea<B, Shift>, DrawingAreaErrorKind<B::ErrorType>> {
     let (header, panels) = area.split_vertically(HEADER);
@@ -166,7 +166,7 @@ pub(super) fn draw_header<B: DrawingBackend>(
 /// Draws the legend alone on top; what is left of the area is for the panel.
 pub(super) fn draw_key<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
-    kinds: &[Kind],
+    kinds: &[SeriesKind],
     marked: Option<String>,
 ) -> Result<DrawingArea<B, Shift>, DrawingAreaErrorKind<B::ErrorType>> {
     let (key, panel) = area.split_vertically(KEY);
@@ -178,14 +178,14 @@ pub(super) fn draw_key<B: DrawingBackend>(
 fn draw_legend<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     (centre, y): (i32, i32),
-    kinds: &[Kind],
+    kinds: &[SeriesKind],
     marked: Option<String>,
 ) -> Drawn<B> {
     const SAMPLE: i32 = 64;
     const GAP: i32 = 16;
     const BETWEEN: i32 = 56;
     let curves = kinds.iter().map(|&kind| (kind.name().to_owned(), Some(kind)));
-    let entries: Vec<(String, Option<Kind>)> = curves.chain(marked.map(|name| (name, None))).collect();
+    let entries: Vec<(String, Option<SeriesKind>)> = curves.chain(marked.map(|name| (name, None))).collect();
     let widths: Vec<i32> = entries.iter().map(|(name, _)| SAMPLE + GAP + style::width(name, LABEL)).collect();
     let total = widths.iter().sum::<i32>() + BETWEEN * (entries.len() as i32 - 1);
     let mut x = centre - total / 2;
@@ -201,7 +201,7 @@ fn draw_legend<B: DrawingBackend>(
 /// A piece of a curve, or without a kind of the dashed line, from `(x, y)` to the right.
 fn draw_sample<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
-    kind: Option<Kind>,
+    kind: Option<SeriesKind>,
     (x, y): (i32, i32),
     width: i32,
 ) -> Drawn<B> {

@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
 use plotters::prelude::DrawingBackend;
 
-use super::lines::{self, Axes, Kind, Series};
+use super::lines::{self, Axes, Series, SeriesKind};
 use super::{Drawn, Picture};
 use crate::train::lr_finder::{Sweep, SweepPoint};
 
@@ -23,9 +23,9 @@ impl Picture for LrFinder<'_> {
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
         let suggestion = self.sweep.suggestion.map(|point| format!("suggested: {:.1e}", point.lr));
-        let panel = lines::draw_header(area, self.title, &[Kind::Training], suggestion)?;
+        let panel = lines::draw_header(area, self.title, &[SeriesKind::Training], suggestion)?;
         let points = &self.sweep.points;
-        let smoothed = Series::new(Kind::Training, points.iter().map(|point| (point.lr.log10(), point.smoothed)));
+        let smoothed = Series::new(SeriesKind::Training, points.iter().map(|point| (point.lr.log10(), point.smoothed)));
         let place = |point: Option<&SweepPoint>| point.map_or(0.0, |point| point.lr.log10());
         let (first, last) = (place(points.first()), place(points.last()));
         let (low, high) = lines::extremes(std::slice::from_ref(&smoothed)).unwrap_or((0.0, 1.0));

@@ -194,7 +194,7 @@ pub(in crate::report) fn curve_svg(
 
 /// The parts of the picture of [`save_separation`] as SVG texts: the histogram, then the curves.
 pub(in crate::report) fn separation_svgs(separation: &Separation) -> Result<[String; 3], String> {
-    let curve = |curve| to_svg(&separation::CurvePanel(separation, curve));
+    let curve = |curve| to_svg(&separation::SeparationPanel(separation, curve));
     Ok([to_svg(&separation::HistogramPanel(separation))?, curve(Curve::Roc)?, curve(Curve::PrecisionRecall)?])
 }
 

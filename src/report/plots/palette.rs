@@ -17,7 +17,7 @@ pub(in crate::report) struct Mark {
     pub light: RGBColor,
     /// On the background of dark pages.
     pub dark: RGBColor,
-    pub shape: Shape,
+    pub shape: Outline,
 }
 
 /// The background of dark pages, as their style sheet has it.
@@ -38,7 +38,7 @@ const COLORS: [(RGBColor, RGBColor); 7] = [
 /// The look of class number `class`.
 pub(in crate::report) fn mark(class: usize) -> Mark {
     let (light, dark) = COLORS[class % COLORS.len()];
-    Mark { light, dark, shape: Shape::ALL[class % Shape::ALL.len()] }
+    Mark { light, dark, shape: Outline::ALL[class % Outline::ALL.len()] }
 }
 
 /// Every hue on white with the same on dark pages.
@@ -48,7 +48,7 @@ pub(in crate::report) fn hues() -> impl Iterator<Item = (RGBColor, RGBColor)> {
 
 /// The outline of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::report) enum Shape {
+pub(in crate::report) enum Outline {
     Disc,
     Square,
     Triangle,
@@ -59,7 +59,7 @@ pub(in crate::report) enum Shape {
     Star,
 }
 
-impl Shape {
+impl Outline {
     const ALL: [Self; 8] = [
         Self::Disc,
         Self::Square,
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn no_two_classes_look_alike() {
-        let distinct = COLORS.len() * Shape::ALL.len();
+        let distinct = COLORS.len() * Outline::ALL.len();
         assert_eq!(distinct, 56);
         for a in 0..distinct {
             for b in 0..a {
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn shapes_weigh_the_same() {
-        for shape in Shape::ALL.into_iter().filter(|&shape| shape != Shape::Disc) {
+        for shape in Outline::ALL.into_iter().filter(|&shape| shape != Outline::Disc) {
             let corners = shape.corners();
             let next = corners.iter().cycle().skip(1);
             let twice: f64 = corners.iter().zip(next).map(|(a, b)| a.0 * b.1 - b.0 * a.1).sum();

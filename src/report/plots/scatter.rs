@@ -9,7 +9,7 @@ use plotters::prelude::DrawingBackend;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, Color, RGBColor, ShapeStyle};
 
-use super::palette::{self, Shape};
+use super::palette::{self, Outline};
 use super::style::{self, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE};
 use super::{Drawn, Picture};
 use crate::report::printable;
@@ -105,7 +105,7 @@ const PADDING: i32 = 30;
 const MARGIN: i32 = 40;
 const GAP: i32 = 14;
 const ROW: i32 = 38;
-/// The most rows of the legend, two of them kept for what is no class.
+/// The most rows of the legend, two of them kept for what is not a class.
 const ROWS: usize = (SIDE / ROW) as usize - 2;
 const COLUMNS: usize = 2;
 const LONGEST_NAME: i32 = 340;
@@ -117,7 +117,7 @@ pub(super) struct ScatterPlot<'a> {
     scatter: &'a Scatter,
     /// The shown classes: name and count.
     entries: Vec<(String, String)>,
-    /// Below them: what is no class.
+    /// Below them: what is not a class.
     notes: Vec<Note>,
     column: i32,
     size: (i32, i32),
@@ -202,7 +202,7 @@ impl<'a> ScatterPlot<'a> {
         for (i, note) in self.notes.iter().enumerate() {
             let y = self.top + (rows + i) as i32 * ROW + ROW / 2 + GAP;
             if let Note::Ringed(_) = note {
-                draw_shape(area, Shape::Disc, (left + GAP, y), SAMPLE - 2.0, ShapeStyle::from(GREY).filled())?;
+                draw_shape(area, Outline::Disc, (left + GAP, y), SAMPLE - 2.0, ShapeStyle::from(GREY).filled())?;
                 draw_ring(area, (left + GAP, y), SAMPLE - 2.0)?;
             }
             area.draw(&Text::new(note.text(), (left + 3 * GAP, y), name_style.clone()))?;
@@ -233,7 +233,7 @@ impl Picture for ScatterPlot<'_> {
 /// A mark of a radius in pixels.
 pub(super) fn draw_shape<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
-    shape: Shape,
+    shape: Outline,
     (x, y): (i32, i32),
     radius: f64,
     style: ShapeStyle,

@@ -77,9 +77,9 @@ impl Picture for HistogramPanel<'_> {
 }
 
 /// One of the curves by itself.
-pub(super) struct CurvePanel<'a>(pub(super) &'a Separation, pub(super) Curve);
+pub(super) struct SeparationPanel<'a>(pub(super) &'a Separation, pub(super) Curve);
 
-impl Picture for CurvePanel<'_> {
+impl Picture for SeparationPanel<'_> {
     fn size(&self) -> (u32, u32) {
         CURVE
     }

@@ -25,22 +25,19 @@ pub(super) fn pixels(size: (u32, u32), draw: impl FnOnce(Smooth<'_>) -> Result<(
     Ok(averaged(&buffer, size))
 }
 
-/// The mean of each block of `SCALE` x `SCALE` pixels; `size` is that of the result.
+/// The mean of each block of 2 x 2 pixels; `size` is that of the result.
 fn averaged(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
-    let scale = SCALE as usize;
-    let line = 3 * width as usize;
-    let mut pixels = Vec::with_capacity(line * height as usize);
-    let mut sums = vec![0u16; line];
-    for lines in large.chunks_exact(scale * scale * line) {
-        sums.fill(0);
-        for (at, block) in lines.chunks_exact(3 * scale).enumerate() {
-            let sums = &mut sums[at % width as usize * 3..][..3];
-            for pixel in block.chunks_exact(3) {
-                sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += u16::from(*value));
-            }
+    let line = 3 * (SCALE * width) as usize;
+    let mut pixels = Vec::with_capacity(3 * (width * height) as usize);
+    for lines in large.chunks_exact(SCALE as usize * line) {
+        let (upper, lower) = lines.split_at(line);
+        for (upper, lower) in upper.as_chunks::<6>().0.iter().zip(lower.as_chunks::<6>().0) {
+            let mean = |channel: usize| {
+                let sum = |pair: &[u8; 6]| u16::from(pair[channel]) + u16::from(pair[channel + 3]);
+                ((sum(upper) + sum(lower) + 2) / 4) as u8
+            };
+            pixels.extend([mean(0), mean(1), mean(2)]);
         }
-        let blocks = (SCALE * SCALE) as u16;
-        pixels.extend(sums.iter().map(|sum| ((sum + blocks / 2) / blocks) as u8));
     }
     pixels
 }

@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
 use plotters::prelude::DrawingBackend;
 
-use super::lines::{self, Axes, Kind, Series};
+use super::lines::{self, Axes, Series, SeriesKind};
 use super::{Drawn, Picture};
 use crate::train::wise_ft::{MeanScore, WiseFtRecord};
 
@@ -25,7 +25,7 @@ impl Picture for Means<'_> {
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
         let kept = format!("kept: {:.2}", self.record.alpha);
-        let panels = lines::draw_header(area, self.title, &[Kind::Validation], Some(kept))?;
+        let panels = lines::draw_header(area, self.title, &[SeriesKind::Validation], Some(kept))?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
         let loss = [self.series(|mean| mean.val_loss)];
         self.draw_panel(&left, "loss", lines::loss_range(&loss), &loss)?;
@@ -36,7 +36,7 @@ impl Picture for Means<'_> {
 
 impl Means<'_> {
     fn series(&self, value: fn(&MeanScore) -> f64) -> Series {
-        Series::new(Kind::Validation, self.record.curve.iter().map(|mean| (mean.alpha, value(mean))))
+        Series::new(SeriesKind::Validation, self.record.curve.iter().map(|mean| (mean.alpha, value(mean))))
     }
 
     fn draw_panel<B: DrawingBackend>(

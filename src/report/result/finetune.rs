@@ -57,7 +57,7 @@ pub struct FinetuneResult {
     pub wise_ft: Option<WiseFtRecord>,
     /// When a good class is named.
     pub inspection: Option<Inspection>,
-    /// The [code](crate::report::Kind::code) of the verdict.
+    /// The [code](crate::report::VerdictKind::code) of the verdict.
     pub verdict: String,
     /// The scores with their uncertainty, and all that holds, in words.
     pub verdict_reason: String,

@@ -1,6 +1,6 @@
 //! What to do about a verdict.
 
-use super::{Kind, Verdict};
+use super::{Verdict, VerdictKind};
 use crate::config::{LossWeights, Sampler, Settings, StrategySettings};
 use crate::data::transform::augments;
 
@@ -8,19 +8,19 @@ impl Verdict {
     /// What to do under these settings, when there is something to do.
     pub fn remedy(&self, settings: &Settings) -> Option<String> {
         match self.kind() {
-            Kind::Chance => Some(
+            VerdictKind::Chance => Some(
                 "look at the labels (`vitadapt check`, the mistakes in report.html) and whether the images show what tells \
                  the classes apart at this size (model.image_size); then train longer or more of the model"
                     .into(),
             ),
-            Kind::MissesClass => Some(self.find_the_class(settings)),
-            Kind::OverFits => Some(against_overfitting(settings)),
-            Kind::StillImproving => {
+            VerdictKind::MissesClass => Some(self.find_the_class(settings)),
+            VerdictKind::OverFits => Some(against_overfitting(settings)),
+            VerdictKind::StillImproving => {
                 Some("train longer (train.epochs), faster (train.lr), or more of the model".into())
             }
-            Kind::TooFewImages => Some("hold out more images (data.val), or judge by folds (data.fold)".into()),
-            Kind::Ok if self.best_is_last => Some("the last epoch is the best: more may gain (train.epochs)".into()),
-            Kind::Ok => None,
+            VerdictKind::TooFewImages => Some("hold out more images (data.val), or judge by folds (data.fold)".into()),
+            VerdictKind::Ok if self.best_is_last => Some("the last epoch is the best: more may gain (train.epochs)".into()),
+            VerdictKind::Ok => None,
         }
     }
 

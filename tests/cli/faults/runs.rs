@@ -175,7 +175,7 @@ fn predict(table: &mut Table, workspace: &Workspace) {
 /// A stopped training to go on from, and what is done to a copy of its last checkpoint.
 fn checkpoints(table: &mut Table) {
     let workspace = Workspace::new();
-    let args = ["finetune", "--config", "small.toml", "--set", "train.epochs=15", "--set", "train.checkpoint_steps=1"];
+    let args = ["finetune", "--config", "small.toml", "--set", "train.epochs=6", "--set", "train.checkpoint_steps=1"];
     let stopped = workspace.interrupt(&args, "small", 2);
     assert_eq!(stopped.status.code(), Some(130), "{}", String::from_utf8_lossy(&stopped.stderr));
     let kept = workspace.path("kept");

@@ -1,13 +1,13 @@
 //! How tokens know where they lie, inside attention: turned queries and keys, numbers added to the scores.
 
-use super::Writer;
+use super::NodeWriter;
 use crate::backbone::{Layer, VisualPrompts, relative_bias};
 use crate::export::onnx::builder::Attribute::{Int, Ints};
 use crate::export::onnx::builder::ValueName;
 use crate::nn::Pairs;
 use candle_core::Result;
 
-impl Writer<'_> {
+impl NodeWriter<'_> {
     /// Queries or keys (N, T, d), turned by their positions where these are rotary.
     pub(super) fn turned(&mut self, x: &str) -> Result<ValueName> {
         let Some(rotary) = self.spec.positions.rotary() else { return Ok(x.to_owned()) };

@@ -34,7 +34,7 @@ pub(super) fn data(page: &RunPage) -> Html {
 pub(super) fn settings(page: &RunPage) -> Html {
     let chosen = chosen(&page.settings);
     let rows: Vec<(&str, Html)> = chosen.iter().map(|(key, value)| (key.as_str(), Html::name(value))).collect();
-    // Line by line, since line breaks are no control characters here.
+    // Line by line, since line breaks are not control characters here.
     let lines: String = page.config.lines().map(|line| format!("{}\n", Html::text(line))).collect();
     let all = Html::markup(format!("<pre class=\"scrolls\" tabindex=\"0\">{lines}</pre>\n"));
     [note("What differs from the defaults:"), facts(&rows), folded("The whole config.toml", &all)].into_iter().collect()

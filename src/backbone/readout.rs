@@ -1,4 +1,4 @@
-//! How far into the backbone something reaches: where kept activations leave it, and where training takes them up.
+//! What is read out of the backbone: the features that feed a head, and the activations that frozen layers leave.
 
 use super::name::Segment;
 use super::pool::{patch_mean, token};
@@ -73,35 +73,31 @@ impl Readout {
     }
 }
 
-/// A point between two segments, named by what is found there: what frozen layers leave, and trained ones read.
+/// What may be taken out of a backbone on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// Before the patch embedding.
-    Pixels,
-    /// Before a block, counted from the input.
+pub enum Activations {
+    /// The tokens that a block reads, counted from the input; of `depth`, those after the last.
     Block(usize),
-    /// Before the head.
+    /// The features of a readout.
     Features(Readout),
     /// What every pooling of [`VitSpec::poolings`] makes of an image, one after another.
     Poolings,
 }
 
-impl Stage {
-    /// What a segment reads, in a backbone of `depth` blocks.
-    pub fn before(segment: Segment, depth: usize) -> Self {
+impl Activations {
+    /// Those that `segment` reads, where the head reads those of `readout`; none before the embedding, which reads pixels.
+    pub fn before(segment: Segment, depth: usize, readout: Readout) -> Option<Self> {
         match segment {
-            Segment::Embed => Self::Pixels,
-            Segment::Block(block) => Self::Block(block),
-            Segment::Pool => Self::Block(depth),
-            Segment::Head => Self::Features(Readout::POOL),
+            Segment::Embed => None,
+            Segment::Block(_) | Segment::Pool => Some(Self::Block(segment.blocks_before(depth))),
+            Segment::Head => Some(Self::Features(readout)),
         }
     }
 
-    /// The shape of one image's values at this point.
+    /// The shape of one image's values.
     pub fn shape(self, spec: &VitSpec) -> Vec<usize> {
         match self {
-            Self::Pixels => vec![3, spec.image_size, spec.image_size],
             Self::Block(_) => vec![spec.tokens(), spec.width],
             Self::Features(readout) => vec![readout.width(spec)],
             Self::Poolings => vec![spec.poolings().iter().map(|(_, pool)| pool.features(spec.width)).sum()],
@@ -109,39 +105,49 @@ impl Stage {
     }
 }
 
+impl Segment {
+    /// The shape of what it reads of one image, where the head reads the features of `readout`.
+    pub fn input_shape(self, spec: &VitSpec, readout: Readout) -> Vec<usize> {
+        Activations::before(self, spec.depth, readout)
+            .map_or_else(|| vec![3, spec.image_size, spec.image_size], |read| read.shape(spec))
+    }
+}
+
 impl Vit {
-    /// The segments from `stage` to the features that feed the head; none from those features themselves.
-    pub fn segments(&self, stage: Stage) -> Vec<Segment> {
-        let (embed, first) = match stage {
-            Stage::Pixels => (Some(Segment::Embed), 0),
-            Stage::Block(block) => (None, block),
-            Stage::Features(_) | Stage::Poolings => return Vec::new(),
-        };
-        embed.into_iter().chain((first..self.depth()).map(Segment::Block)).chain([Segment::Pool]).collect()
+    /// The segments from `start` to the features that feed the head; none from the head on.
+    pub fn segments(&self, start: Segment) -> Vec<Segment> {
+        let blocks = (0..self.depth()).map(Segment::Block);
+        let all = [Segment::Embed].into_iter().chain(blocks).chain([Segment::Pool]);
+        all.filter(|segment| *segment >= start).collect()
     }
 
-    /// pixels (B, 3, S, S) to what is found at `stage` (B, …).
+    /// pixels (B, 3, S, S) to what is taken out (B, …).
     ///
     /// # Errors
     /// When the pixels do not have the size of the position embeddings.
-    pub fn run_to(&self, stage: Stage, pixels: &Tensor, mode: Mode<'_>) -> candle_core::Result<Tensor> {
-        match stage {
-            Stage::Pixels => Ok(pixels.clone()),
-            Stage::Block(block) => self.prefix(pixels, block, mode),
-            Stage::Features(readout) => self.read(readout, pixels, mode),
-            Stage::Poolings => self.pooled_by_all(pixels, mode),
+    pub fn extract(&self, wanted: Activations, pixels: &Tensor, mode: Mode<'_>) -> candle_core::Result<Tensor> {
+        match wanted {
+            Activations::Block(block) => self.prefix(pixels, block, mode),
+            Activations::Features(readout) => self.read(readout, pixels, mode),
+            Activations::Poolings => self.pooled_by_all(pixels, mode),
         }
     }
 
-    /// What is found at `stage` (B, …) to the features (B, d) that feed the head; `readout` says which those are.
+    /// What `start` reads (B, …) to the features (B, d) that feed the head; `readout` says which those are.
     ///
     /// # Errors
-    /// When the values do not have the shape of that stage.
-    pub fn run_from(&self, stage: Stage, readout: Readout, x: &Tensor, mode: Mode<'_>) -> candle_core::Result<Tensor> {
-        match stage {
-            Stage::Pixels => self.read(readout, x, mode),
-            Stage::Block(block) => self.suffix(x, block, mode),
-            Stage::Features(_) | Stage::Poolings => Ok(x.clone()),
+    /// When the values do not have the shape that `start` reads.
+    pub fn run_from(
+        &self,
+        start: Segment,
+        readout: Readout,
+        x: &Tensor,
+        mode: Mode<'_>,
+    ) -> candle_core::Result<Tensor> {
+        match start {
+            Segment::Embed => self.read(readout, x, mode),
+            Segment::Block(_) | Segment::Pool => self.suffix(x, start.blocks_before(self.depth()), mode),
+            Segment::Head => Ok(x.clone()),
         }
     }
 
