@@ -28,6 +28,7 @@ mod pool;
 mod poolings;
 mod positions;
 mod readout;
+mod segment;
 mod source;
 mod spec;
 mod tensors;
@@ -57,11 +58,12 @@ pub use family::{Description, Family, Header};
 pub use load::Backbone;
 pub use lora::Lora;
 pub use mapping::WeightMapping;
-pub use name::{Layer, ParamName, Part, Role, Segment};
+pub use name::{Layer, ParamName, Part, Role};
 pub use params::{Param, Params};
 pub use pool::Pooling;
 pub use positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling, resample};
 pub use readout::{Activations, Readout};
+pub use segment::Segment;
 pub use source::Source;
 pub use spec::{
     AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, Shapes, VitSpec,

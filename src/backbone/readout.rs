@@ -1,7 +1,7 @@
 //! What is read out of the backbone: the features that feed a head, and the activations that frozen layers leave.
 
-use super::name::Segment;
 use super::pool::{patch_mean, token};
+use super::segment::Segment;
 use super::spec::{Pool, VitSpec};
 use super::vit::Vit;
 use crate::config::FeatureChoice;
