@@ -11,7 +11,8 @@ use crate::experiment::session::Session;
 use crate::experiment::source::FeatureSource;
 use crate::features::FeatureFormat;
 use crate::report::{Console, key_value_table};
-use crate::system::files::{read_regular, write_atomic};
+use crate::system::files::read_regular;
+use crate::system::tables::write_csv;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -133,14 +134,11 @@ fn check_table(out: &Path, table: &Path) -> Result<()> {
 
 /// One row an image, in the order of the features.
 fn write_table(path: &Path, dataset: &Dataset, samples: &[usize]) -> Result<()> {
-    let failed = Error::csv(path);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(COLUMNS).map_err(failed)?;
-    for &sample in samples {
-        let image = &dataset.samples[sample];
-        writer.write_record([&image.name, &dataset.classes[image.label], image.split.name()]).map_err(failed)?;
-    }
-    let bytes =
-        writer.into_inner().map_err(|error| Error::io("write", path)(std::io::Error::other(error.to_string())))?;
-    write_atomic(path, &bytes)
+    write_csv(path, |table| {
+        table.write_record(COLUMNS)?;
+        samples
+            .iter()
+            .map(|&sample| &dataset.samples[sample])
+            .try_for_each(|image| table.write_record([&image.name, &dataset.classes[image.label], image.split.name()]))
+    })
 }

@@ -3,9 +3,10 @@
 use super::listing::{Listing, indented};
 use super::{Dataset, Entry, Split};
 use crate::config::{ColumnNames, DataSettings};
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use crate::system::digest::hex;
-use crate::system::files::{read_regular, write_atomic};
+use crate::system::files::read_regular;
+use crate::system::tables::write_csv;
 use std::borrow::Cow;
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path};
@@ -44,18 +45,15 @@ pub fn manifest_columns(file: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_splits_csv(path: &Path, dataset: &Dataset, keys: &[[u8; 32]]) -> Result<()> {
-    let failed = Error::csv(path);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["path", "label", "split", "group", "sha256"]).map_err(failed)?;
-    for (index, sample) in dataset.samples.iter().enumerate() {
-        let label = dataset.classes.get(sample.label).map_or("", String::as_str);
-        let group = sample.group.as_deref().unwrap_or_default();
-        let sum = keys.get(index).map(|key| hex(key)).unwrap_or_default();
-        writer.write_record([&sample.name, label, sample.split.name(), group, &sum]).map_err(failed)?;
-    }
-    let bytes =
-        writer.into_inner().map_err(|error| Error::io("write", path)(std::io::Error::other(error.to_string())))?;
-    write_atomic(path, &bytes)
+    write_csv(path, |table| {
+        table.write_record(["path", "label", "split", "group", "sha256"])?;
+        dataset.samples.iter().enumerate().try_for_each(|(index, sample)| {
+            let label = dataset.classes.get(sample.label).map_or("", String::as_str);
+            let group = sample.group.as_deref().unwrap_or_default();
+            let sum = keys.get(index).map(|key| hex(key)).unwrap_or_default();
+            table.write_record([&sample.name, label, sample.split.name(), group, &sum])
+        })
+    })
 }
 
 /// A row of a file of [`write_splits_csv`].

@@ -10,9 +10,10 @@ use crate::data::audit::{AuditOptions, audit, examine};
 use crate::data::decode::DecodeOptions;
 use crate::data::kinds::ImageKinds;
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
-use crate::error::{BadFile, DataError, Error, Result};
+use crate::error::{BadFile, DataError, Result};
 use crate::features::Images;
 use crate::report::{Console, plots};
+use crate::system::tables::write_csv;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -135,12 +136,10 @@ impl CheckedImages {
         if self.skipped.is_empty() {
             return Ok(());
         }
-        let failed = Error::csv(path);
-        let mut writer = csv::Writer::from_path(path).map_err(failed)?;
-        writer.write_record(["path", "reason"]).map_err(failed)?;
-        for bad in &self.skipped {
-            writer.write_record([bad.path.to_string_lossy().as_ref(), bad.reason.as_str()]).map_err(failed)?;
-        }
-        writer.flush().map_err(Error::io("write", path))
+        write_csv(path, |table| {
+            table.write_record(["path", "reason"])?;
+            let mut skipped = self.skipped.iter();
+            skipped.try_for_each(|bad| table.write_record([&bad.path.to_string_lossy(), bad.reason.as_str()]))
+        })
     }
 }

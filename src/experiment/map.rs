@@ -9,13 +9,14 @@ use crate::config::{Settings, TsneMethod};
 use crate::data::Split;
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::loader::Batch;
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use crate::linalg::Matrix;
 use crate::metrics::Scores;
 use crate::model::Model;
 use crate::nn::workers::Workers;
 use crate::report::{Console, html, plots};
-use crate::system::files::{create_folder, write_atomic};
+use crate::system::files::create_folder;
+use crate::system::tables::write_csv;
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
 use crate::tsne::{Embedding, Method, TsneOptions, embed};
 use std::ops::ControlFlow;
@@ -145,20 +146,16 @@ impl FeatureMap<'_> {
 
     /// One row an image: path, class, split, x, y, and the predicted class when there is one.
     fn write_csv(&self, path: &Path) -> Result<()> {
-        let failed = Error::csv(path);
         let dataset = &self.of.features.dataset;
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(["path", "label", "split", "x", "y", "predicted"]).map_err(failed)?;
-        for (&sample, [x, y]) in self.samples.iter().zip(&self.embedding.points) {
-            let image = &dataset.samples[sample];
-            let predicted = self.of.predicted.as_ref().map_or("", |predicted| &dataset.classes[predicted[sample]]);
-            let (x, y) = (x.to_string(), y.to_string());
-            let row = [&image.name, &dataset.classes[image.label], image.split.name(), &x, &y, predicted];
-            writer.write_record(row).map_err(failed)?;
-        }
-        let bytes =
-            writer.into_inner().map_err(|error| Error::io("write", path)(std::io::Error::other(error.to_string())))?;
-        write_atomic(path, &bytes)
+        write_csv(path, |table| {
+            table.write_record(["path", "label", "split", "x", "y", "predicted"])?;
+            self.samples.iter().zip(&self.embedding.points).try_for_each(|(&sample, [x, y])| {
+                let image = &dataset.samples[sample];
+                let predicted = self.of.predicted.as_ref().map_or("", |predicted| &dataset.classes[predicted[sample]]);
+                let (x, y) = (x.to_string(), y.to_string());
+                table.write_record([&image.name, &dataset.classes[image.label], image.split.name(), &x, &y, predicted])
+            })
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
 use crate::metrics::{argmax, softmax};
 use crate::model::Scored;
-use crate::system::files::write_atomic;
+use crate::system::tables::write_csv;
 use std::io;
 use std::path::Path;
 
@@ -77,20 +77,15 @@ impl Predictions {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = Error::csv(path);
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let header = COLUMNS.iter().map(|&name| name.to_owned());
-        writer
-            .write_record(header.chain(self.classes.iter().map(|class| format!("{LOGIT}{class}"))))
-            .map_err(failed)?;
-        for row in &self.rows {
-            let class = |label: usize| self.classes.get(label).cloned().unwrap_or_default();
-            let fields = [row.path.clone(), class(row.label), class(row.predicted), row.confidence.to_string()];
-            writer.write_record(fields.into_iter().chain(row.logits.iter().map(f32::to_string))).map_err(failed)?;
-        }
-        let bytes =
-            writer.into_inner().map_err(|error| Error::io("write", path)(io::Error::other(error.to_string())))?;
-        write_atomic(path, &bytes)
+        write_csv(path, |table| {
+            let header = COLUMNS.iter().map(|&name| name.to_owned());
+            table.write_record(header.chain(self.classes.iter().map(|class| format!("{LOGIT}{class}"))))?;
+            self.rows.iter().try_for_each(|row| {
+                let class = |label: usize| self.classes.get(label).cloned().unwrap_or_default();
+                let fields = [row.path.clone(), class(row.label), class(row.predicted), row.confidence.to_string()];
+                table.write_record(fields.into_iter().chain(row.logits.iter().map(f32::to_string)))
+            })
+        })
     }
 
     /// Reads a file of [`Predictions::write`].

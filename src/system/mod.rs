@@ -9,4 +9,5 @@ pub mod lock;
 pub mod machine;
 pub mod memory;
 pub mod signals;
+pub mod tables;
 pub mod threads;

@@ -6,6 +6,7 @@ use crate::data::decode::dimensions;
 use crate::data::{Dataset, Split, manifest_columns};
 use crate::error::{DataError, Error, Result};
 use crate::report::Console;
+use crate::system::tables::csv_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -131,18 +132,17 @@ impl Survey {
             Listed::Anomalies => None,
             Listed::Folders | Listed::Table { .. } => return None,
         };
-        let rows = || {
-            let mut writer = csv::Writer::from_writer(Vec::new());
+        let rows = csv_bytes(|table| {
             let header: &[&str] = if groups.is_some() { &["path", "label", "group"] } else { &["path", "label"] };
-            writer.write_record(header)?;
+            table.write_record(header)?;
             for sample in &self.dataset.samples {
                 let class = self.dataset.classes[sample.label].as_str();
                 let group = groups.map(|groups| groups.get(&sample.name).map_or("", String::as_str));
-                writer.write_record([sample.name.as_str(), class].into_iter().chain(group))?;
+                table.write_record([sample.name.as_str(), class].into_iter().chain(group))?;
             }
-            writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
-        };
-        Some(rows().map_err(Error::csv(Path::new("the list of images"))))
+            Ok(())
+        });
+        Some(rows.map_err(Error::csv(Path::new("the list of images"))))
     }
 }
 

@@ -1,14 +1,14 @@
 //! The learning-rate range test of a config, as a table, a picture and a CSV.
 
 use super::Training;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::experiment::record::Completed;
 use crate::report::{Console, LrFinderResult, RunResult, Status, plots};
 use crate::system::signals::{Signal, StopRequest};
+use crate::system::tables::write_csv;
 use crate::train::fit::Observer;
 use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
-use std::path::Path;
 
 /// The file of all steps.
 const STEPS: &str = "lr-finder.csv";
@@ -28,7 +28,7 @@ impl Training {
             // Only a signal ends it without a result.
             return Err(self.stopped(stop.received().unwrap_or(Signal::Interrupt))?);
         };
-        write_steps(&self.run.path(STEPS), &sweep)?;
+        write_csv(&self.run.path(STEPS), |table| sweep.points.iter().try_for_each(|point| table.serialize(point)))?;
         plots::save_lr_finder(&self.run.path("plots/lr-finder"), &self.title(), &sweep)?;
         let train = &self.session.settings.train;
         let result = RunResult::LrFinder(LrFinderResult {
@@ -45,13 +45,6 @@ impl Training {
         self.run.write_record(&self.record)?;
         Ok(Completed { folder: self.run.folder().to_path_buf(), result, evaluation: None })
     }
-}
-
-fn write_steps(path: &Path, sweep: &Sweep) -> Result<()> {
-    let failed = Error::csv(path);
-    let mut writer = csv::Writer::from_path(path).map_err(failed)?;
-    sweep.points.iter().try_for_each(|point| writer.serialize(point)).map_err(failed)?;
-    writer.flush().map_err(Error::io("write", path))
 }
 
 /// Warnings are for the user; there are no epochs.

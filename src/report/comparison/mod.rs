@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{standard_deviation, t_interval};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::json::write_json;
+use crate::system::tables::write_csv;
 use outcomes::VAL_PREDICTIONS;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -260,9 +261,7 @@ impl Comparison {
     pub fn write(&self) -> Result<()> {
         create_folder(&self.folder)?;
         write_json(&self.folder.join("compare.json"), self)?;
-        let csv = self.folder.join("compare.csv");
-        let table = self.csv().map_err(|error| Error::io("write", &csv)(error.into()))?;
-        write_atomic(&csv, &table)?;
+        write_csv(&self.folder.join("compare.csv"), |table| self.rows(table))?;
         write_atomic(&self.folder.join("compare.md"), self.markdown().as_bytes())?;
         let picture = self.folder.join("plots/compare");
         plots::save_tradeoff(&picture, &self.picture())?;

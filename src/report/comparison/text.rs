@@ -4,6 +4,7 @@ use super::{Comparison, Pair, Repeats, StrategyRow};
 use crate::report::forecast::elapsed;
 use crate::report::html::ComparisonPage;
 use crate::report::{listing_table, mebibytes, percent, thousands};
+use crate::system::tables::Table;
 
 /// The columns on the left; numbers follow.
 const WORDS: usize = 3;
@@ -65,9 +66,8 @@ impl Comparison {
     }
 
     /// One row per strategy, in numbers; empty = undefined.
-    pub(super) fn csv(&self) -> csv::Result<Vec<u8>> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record([
+    pub(super) fn rows(&self, table: &mut Table) -> csv::Result<()> {
+        table.write_record([
             "strategy",
             "backbone_updated",
             "head_updated",
@@ -96,7 +96,7 @@ impl Comparison {
             let [low, high] = bounds(row.test_accuracy_ci95);
             let [seeds_low, seeds_high] = bounds(row.seeds_ci95);
             let [val_low, val_high] = bounds(row.val_ci95);
-            writer.write_record([
+            table.write_record([
                 row.strategy.clone(),
                 row.backbone_updated.clone(),
                 row.head_updated.clone(),
@@ -120,7 +120,7 @@ impl Comparison {
                 row.exportable.join(" "),
             ])?;
         }
-        writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+        Ok(())
     }
 
     /// Images and repeats, as in `90 test images, 3 seeds`.
