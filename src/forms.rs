@@ -11,13 +11,13 @@ use serde_json::{Map, Value, json};
 pub const ON: &str = "x-on";
 /// The keys of a table that a number in its place sets; `true` is then the table with its defaults.
 pub const NUMBER: &str = "x-number";
-/// The keys beside this one that it cannot stand with.
+/// The keys that exclude this one.
 pub const EXCLUDES: &str = "x-excludes";
 /// The choices that this key belongs to: a list of a key and its values.
 pub const ONLY: &str = "x-only";
 /// A path, relative to the file or, in an override, to the current folder.
 pub const PATH: &str = "x-path";
-/// A list in which nothing may stand twice.
+/// A list without repetitions.
 pub const UNIQUE: &str = "x-unique";
 /// Another word for a choice.
 pub const ALIAS: &str = "x-alias";
@@ -194,7 +194,7 @@ fn described(mut schema: Value, description: &str) -> Value {
     schema
 }
 
-/// The keys of an enum's variants side by side, as they stand in a table that the enum is flattened into.
+/// The keys of an enum's variants side by side, as written in a table that the enum is flattened into.
 ///
 /// With a tag, its key lists the variants, is described by the enum's own documentation, and keys that only some
 /// variants have belong to these. Without one, keys of different variants exclude each other.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// The shapes of a weights file by the library's own tensor names.
 pub type Header = BTreeMap<String, Vec<usize>>;
 
-/// What stands beside the weights.
+/// The files beside the weights.
 #[derive(Debug, Clone, Default)]
 pub struct Description {
     /// `config.json`, or `open_clip_config.json`.

@@ -18,7 +18,7 @@ macro_rules! spelt {
         }
 
         impl $name {
-            /// As it stands in a parameter's name.
+            /// As it is written in a parameter's name.
             pub const fn text(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+

@@ -63,7 +63,7 @@ impl Pool {
     }
 
     /// Whether no pretrained model has it, so that it is none of those that other libraries' classes know. A layer norm
-    /// that the backbone has behind its own pooling stands before these, where it normalises what they compare.
+    /// that the backbone has behind its own pooling comes before these, where it normalises what they compare.
     pub fn is_added(self) -> bool {
         matches!(self, Self::Max | Self::Lse | Self::Topk | Self::Gem | Self::Stats | Self::Gated)
     }

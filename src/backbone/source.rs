@@ -32,7 +32,7 @@ const BUILTIN: &[(&str, &str, &[u8])] = &[
 pub struct Source {
     /// The weights file, or the index of several, for messages.
     pub path: PathBuf,
-    /// What stands beside the weights.
+    /// The files beside the weights.
     pub description: Description,
     weights: Weights,
 }

@@ -26,7 +26,7 @@ pub struct VitSpec {
     pub prefix: PrefixSpec,
     /// How tokens know where they lie.
     pub positions: Positions,
-    /// Whether a layer norm stands before the first block (CLIP).
+    /// Whether there is a layer norm before the first block (CLIP).
     pub norm_pre: bool,
     /// Added to the variance in every layer norm.
     pub eps: f32,
@@ -56,7 +56,7 @@ pub struct PatchSpec {
 /// The tokens before the patches, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PrefixSpec {
-    /// Whether a class token stands before the patches.
+    /// Whether there is a class token before the patches.
     pub class: bool,
     /// Whether a distillation token follows the class token (`DeiT`).
     pub distillation: bool,
@@ -80,7 +80,7 @@ pub struct AttentionSpec {
     pub qkv_bias: bool,
     /// Whether the keys have one too. Where they have none, their third of the bias is zero and stays so.
     pub key_bias: bool,
-    /// Whether a layer norm stands before the last projection (EVA02's sub-LN).
+    /// Whether there is a layer norm before the last projection (EVA02's sub-LN).
     pub norm: bool,
 }
 
@@ -96,13 +96,13 @@ impl AttentionSpec {
 pub struct MlpSpec {
     /// Width of the hidden layer.
     pub hidden: usize,
-    /// What stands between its two products.
+    /// What it does between its two products.
     pub kind: MlpKind,
     /// Whether a layer norm follows it there.
     pub norm: bool,
 }
 
-/// What stands between the two products of an MLP.
+/// What an MLP does between its two products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MlpKind {
     /// An activation.
@@ -146,7 +146,7 @@ impl MlpSpec {
 pub struct PoolingSpec {
     /// The pooling the backbone was trained with.
     pub pool: Pool,
-    /// Whether a layer norm stands before it.
+    /// Whether there is a layer norm before it.
     pub norm: bool,
     /// Whether a layer norm follows it.
     pub fc_norm: bool,

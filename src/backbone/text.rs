@@ -188,7 +188,7 @@ impl TextEncoder {
     }
 }
 
-/// Where `id` stands first; 0 when it is absent.
+/// The first position of `id`; 0 when it is absent.
 fn position(ids: &[u32], id: u32) -> usize {
     ids.iter().position(|&other| other == id).unwrap_or(0)
 }

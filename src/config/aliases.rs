@@ -116,7 +116,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("inspection.good", &["ok_class", "normal_class", "good_class", "negative_class"]),
 ];
 
-/// The key that `name` in the table `section` most likely stands for; none when nothing of that meaning is known.
+/// The key that `name` in the table `section` most likely means; none when nothing of that meaning is known.
 pub(super) fn meant(section: &str, name: &str) -> Option<&'static str> {
     let name = name.to_lowercase().replace(['-', ' '], "_");
     let find = |wanted: &str| ALIASES.iter().find(|(_, names)| names.contains(&wanted)).map(|(key, _)| *key);
@@ -136,7 +136,7 @@ mod tests {
         for (key, names) in ALIASES {
             assert!(at(&schema, key.split('.')).is_some(), "{key} is not a key");
             for name in *names {
-                assert!(seen.insert(name), "{name} stands there twice");
+                assert!(seen.insert(name), "{name} is listed twice");
                 assert!(!name.contains('.') || at(&schema, name.split('.')).is_none(), "{name} is a key itself");
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::augment::AugmentPreset;
 
-/// The layers: a key, its value, and the TOML that it stands for.
+/// The layers: a key, its value, and the TOML that they bring.
 pub(super) fn layers() -> impl Iterator<Item = (&'static str, &'static str, String)> {
     let presets = AugmentPreset::LAYERS.map(|(name, keys)| ("augment.preset", name, format!("augment = {{ {keys} }}")));
     LAYERS.into_iter().map(|(key, value, text)| (key, value, text.to_owned())).chain(presets)

@@ -76,7 +76,7 @@ impl Document {
         names.try_fold(first, |value, name| value.get(name))
     }
 
-    /// Sets the value of a dotted key, which stands where it stood.
+    /// Sets the value of a dotted key, which keeps its place.
     pub(super) fn insert(&mut self, key: &str, value: Value) {
         if let Some((table, name)) = self.around(key) {
             table.insert(name.to_owned(), value);
@@ -99,7 +99,7 @@ impl Document {
         Some((table, name))
     }
 
-    /// Where `key` stands, or else the nearest table around it.
+    /// Where `key` is, or else the nearest table around it.
     pub(super) fn place(&self, key: &str) -> Place {
         let mut key = key;
         loop {
@@ -160,7 +160,7 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name } else { format!("{prefix}.{name}") }
 }
 
-/// A value as it stands in a message: TOML on one line, cut when long.
+/// A value as it is shown in a message: TOML on one line, cut when long.
 pub(super) fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = match value {

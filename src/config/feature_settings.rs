@@ -119,7 +119,7 @@ pub enum PoolChoice {
 }
 
 impl PoolChoice {
-    /// As it stands in a config.
+    /// As it is written in a config.
     pub fn name(self) -> &'static str {
         match self {
             Self::Backbone => "backbone",

@@ -105,7 +105,7 @@ fn complete(table: &mut Table, schema: &Schema) {
     }
 }
 
-/// Whether `table` has a key that `name` cannot stand beside.
+/// Whether `table` has a key that excludes `name`.
 fn excluded(table: &Table, name: &str, schema: &Schema) -> bool {
     let excludes = |key: &str, other: &str| {
         entry(schema, key)

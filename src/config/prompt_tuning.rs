@@ -41,7 +41,7 @@ pub struct ContextSettings {
     pub start: ContextStart,
     /// For prompts of text: one context for all classes, or one for each. Default: true.
     pub shared: bool,
-    /// For prompts of text: where the name of the class stands. Default: end.
+    /// For prompts of text: where the name of the class is placed. Default: end.
     pub position: NamePosition,
 }
 

@@ -99,7 +99,7 @@ impl RuleCheck<'_> {
     }
 
     /// Takes out a key that has a meaning for some values of another key only; an override of the other silences it. A
-    /// default says nothing, and may stand anywhere.
+    /// default says nothing, and may be anywhere.
     fn belonging(&mut self, prefix: &str, key: &str, schema: &Schema) {
         for owner in Owner::all(prefix, schema) {
             let chosen = self.effective(&owner.key).is_some_and(|chosen| owner.values.contains(&chosen.as_str()));

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
-/// The key of `[strategy]` that means the same for every kind, and so stands beside it here.
+/// The key of `[strategy]` that means the same for every kind, and so is beside it here.
 pub(super) const UNFREEZE: &str = "strategy.unfreeze";
 
 /// Configuration of vitadapt. Paths are relative to this file; in `--set` overrides, to the current folder.

@@ -28,7 +28,7 @@ pub(crate) fn for_unknown_class(name: &str, classes: &[String]) -> String {
 }
 
 /// What may have been meant by the unknown key `name` of the table `section`: a key of that meaning, the same key in
-/// another section, a name spelt alike, what stands in it, or else all the keys there are.
+/// another section, a name spelt alike, what is in it, or else all the keys there are.
 pub(super) fn for_unknown(section: &str, name: &str, value: &Value, table: &Schema, root: &Schema) -> String {
     if let Some(key) = meant(section, name, root) {
         return format!("did you mean {key}?");

@@ -60,7 +60,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The hints stand beside each problem, so there is none for the whole.
+    /// Each problem has a hint of its own, so there is none for the whole.
     pub fn hint(&self) -> Option<String> {
         None
     }

@@ -1,4 +1,4 @@
-//! A finished training that is given more epochs: when that can be, and what it comes to.
+//! A finished training that is given more epochs: when that is possible, and how it goes on.
 
 use crate::backbone::Params;
 use crate::config::{Schedule, Settings, TrainLength, TrainSettings};

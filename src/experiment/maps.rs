@@ -26,7 +26,7 @@ pub enum MapKind {
 }
 
 impl MapKind {
-    /// As it stands in a row.
+    /// As it is written in a row.
     pub fn name(self) -> &'static str {
         match self {
             Self::Evidence => "evidence",

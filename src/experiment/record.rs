@@ -14,7 +14,7 @@ use crate::system::memory::peak_memory_bytes;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// `run.json` as it stands before the first step.
+/// `run.json` before the first step.
 pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, head: HeadKind) -> RunRecord {
     let count = |split| images.dataset.indices(split).len();
     RunRecord {
@@ -102,7 +102,7 @@ pub fn recorded<T>(run: &Run, record: &mut RunRecord, work: impl FnOnce(&mut Run
     })
 }
 
-/// Writes down how long a run took since `clock` and what it came to.
+/// Writes down how long a run took since `clock` and its result.
 ///
 /// # Errors
 /// When the record cannot be written.
@@ -124,7 +124,7 @@ pub fn conclude(
 pub struct Completed {
     /// Its directory.
     pub folder: PathBuf,
-    /// What it came to.
+    /// Its result.
     pub result: RunResult,
     /// The scores that a person wants to see first: on test images, or else on validation images.
     pub evaluation: Option<Evaluation>,

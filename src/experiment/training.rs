@@ -51,7 +51,7 @@ pub struct Training {
     checkpoints: Checkpoints,
     progress: Progress,
     run: Run,
-    /// `run.json` as it stands.
+    /// `run.json` so far.
     pub record: RunRecord,
     /// The classes in words, when the head starts from them.
     texts: Option<ClassTexts>,
@@ -295,7 +295,7 @@ impl Training {
         plots::save_curves(&self.run.path("plots/curves"), &self.title(), &self.progress.history, best)
     }
 
-    /// What stands above its pictures.
+    /// The title of its pictures.
     fn title(&self) -> String {
         format!("{}, {}", self.session.settings.run.name, self.session.settings.strategy)
     }

@@ -43,7 +43,7 @@ fn beta_quantile(p: f64, a: f64, b: f64) -> Option<f64> {
 /// The percentile interval over 2000 resamples of whole groups, each (right answers, samples).
 ///
 /// When all answers are right, or all wrong, every resample is the same and says nothing of the spread: the exact
-/// interval with groups as trials stands in. None for fewer than two groups.
+/// interval with groups as trials takes its place. None for fewer than two groups.
 pub fn bootstrap_groups(groups: &[(u64, u64)]) -> Option<[f64; 2]> {
     if groups.len() < 2 {
         return None;

@@ -1,4 +1,4 @@
-//! What a run comes to: printed with `--json` at its end and written into its `run.json`. The table for people shows the
+//! The result of a run: printed with `--json` at its end and written into its `run.json`. The table for people shows the
 //! same numbers.
 
 mod finetune;

@@ -43,7 +43,7 @@ impl Fit<'_> {
 }
 
 impl Safeguard {
-    /// Refuses what it cannot have come to.
+    /// Refuses a state that training cannot have led to.
     fn check(&self, most_parts: usize, precision: Precision) -> Result<(), String> {
         let (parts, scale) = (self.micro_batches, self.loss_scale);
         if !(1..=most_parts).contains(&parts) {

@@ -138,7 +138,7 @@ impl NodeWriter<'_> {
         Ok(x)
     }
 
-    /// The first tokens of (N, T, d), what stands between, and those of a range.
+    /// The first tokens of (N, T, d), those between, and those of a range.
     fn around(&mut self, x: &str, (first, rest): (usize, Range<usize>), between: Option<ValueName>) -> ValueName {
         let front = (first > 0).then(|| self.slice(x, 0..first));
         let back = self.slice(x, rest);
@@ -254,7 +254,7 @@ impl NodeWriter<'_> {
         Ok(self.graph.node("MatMul", &[&unit, &directions], &[]))
     }
 
-    /// What stands between the two products of an MLP.
+    /// What an MLP does between its two products.
     pub(super) fn activated(&mut self, x: &str) -> ValueName {
         match self.spec.mlp.kind {
             MlpKind::Plain(activation) => self.graph.activation(activation, x),

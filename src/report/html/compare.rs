@@ -7,7 +7,7 @@ use crate::report::printable;
 use crate::system::files::write_atomic;
 use std::path::Path;
 
-/// What stands around the table, beyond the style that all pages share.
+/// What surrounds the table, beyond the style that all pages share.
 const STYLE: &str = "table { font-variant-numeric: tabular-nums; }\n.plot { margin: 0; background: #ffffff; max-width: 60rem; }\n\
                      .plot svg { width: 100%; height: auto; }\n.note { color: var(--grey); font-size: 0.9rem; }\n";
 

@@ -20,7 +20,7 @@ const LARGEST_SIDE: i32 = 2400;
 /// Class names are not drawn beside cells lower than this: the classes are numbered then, and the commonest confusions
 /// named below.
 const LABELLED_CELL: i32 = 16;
-/// Most confusions named, and the columns they stand in.
+/// Most confusions named, and the columns they are listed in.
 const NAMED: usize = 24;
 const COLUMNS: usize = 2;
 /// Height of one of them.

@@ -62,7 +62,7 @@ impl Sheet {
         empty.then(|| "there is nothing to show".into())
     }
 
-    /// Rows that stand beside each other.
+    /// Rows side by side.
     fn columns(&self) -> usize {
         self.columns.clamp(1, self.rows.len().max(1))
     }

@@ -1,4 +1,4 @@
-//! What `finetune` comes to.
+//! The result of `finetune`.
 
 use super::{share, share_within};
 use crate::cache::CacheUse;

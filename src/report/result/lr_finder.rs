@@ -1,4 +1,4 @@
-//! What the learning-rate range test comes to.
+//! The result of the learning-rate range test.
 
 use crate::report::key_value_table;
 use serde::{Deserialize, Serialize};

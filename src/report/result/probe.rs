@@ -1,4 +1,4 @@
-//! What `probe` comes to.
+//! The result of `probe`.
 
 use super::{served, share, share_within};
 use crate::cache::CacheUse;

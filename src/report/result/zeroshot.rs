@@ -1,4 +1,4 @@
-//! What `zeroshot` comes to.
+//! The result of `zeroshot`.
 
 use super::{served, share, share_within};
 use crate::cache::CacheUse;

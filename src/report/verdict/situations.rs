@@ -1,7 +1,7 @@
 //! Trainings of all kinds, made up image by image, with the verdict and the advice that each must get.
 //!
 //! An image's logits are noise of its own, scaled by how bold the model is by then, and for its class a signal. The table
-//! stands in `docs/verdicts.md`; `VITADAPT_RENEW=1 cargo test --lib situations` writes it anew.
+//! is in `docs/verdicts.md`; `VITADAPT_RENEW=1 cargo test --lib situations` writes it anew.
 
 use super::*;
 use crate::config;
