@@ -1,7 +1,8 @@
-//! Low-rank adapters (`LoRA`, Hu et al. 2021) of a backbone's blocks: their parameters, and the weights with the adapters folded in.
+//! Low-rank adapters (`LoRA`, Hu et al. 2021) of a backbone's blocks: their parameters, and the weights with the adapters
+//! folded in.
 //!
-//! Beside `blocks.0.attn.qkv.weight` there are `blocks.0.attn.q.lora_a` (rank, in) and `blocks.0.attn.q.lora_b` (out, rank);
-//! queries, keys and values are adapted each on its own, as peft does on layers that are not packed.
+//! Beside `blocks.0.attn.qkv.weight` there are `blocks.0.attn.q.lora_a` (rank, in) and `blocks.0.attn.q.lora_b` (out,
+//! rank); queries, keys and values are adapted each on its own, as peft does on layers that are not packed.
 
 use super::name::{Layer, ParamName, Part};
 use super::params::Params;

@@ -1,4 +1,4 @@
-//! Which poolings there are, by what they are called, and the shapes of what they learn.
+//! The poolings by their names, and the shapes of what they learn.
 
 use super::name::{Layer, ParamName};
 use crate::config::PoolChoice;

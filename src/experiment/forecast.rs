@@ -19,7 +19,7 @@ use candle_core::Device;
 pub struct Sizes {
     /// Trainable values, and all values.
     pub parameters: (usize, usize),
-    /// Images by what they are for.
+    /// Images by their use.
     pub images: ImageCounts,
     /// Prompts that every step takes through a text tower.
     pub texts: Option<Texts>,

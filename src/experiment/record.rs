@@ -90,7 +90,7 @@ pub fn start_run(
     Ok((run, record))
 }
 
-/// Does the work of a run that was started, and writes down when it fails, as well as that may be: the error to end with
+/// Does the work of a run that was started, and writes down when it fails, as far as possible: the error to end with
 /// is the first one.
 ///
 /// # Errors

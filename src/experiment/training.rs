@@ -197,7 +197,7 @@ impl Training {
         Ok(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
     }
 
-    /// Writes down that an error ended the run, as well as that may be: the error to end with is the first one.
+    /// Writes down that an error ended the run, as far as possible: the error to end with is the first one.
     pub fn failed(&mut self, error: Error) -> Error {
         self.record.status = Status::Failed;
         let _ = self.run.write_record(&self.record);

@@ -1,4 +1,4 @@
-//! How far the runs have come, by what is in their directories.
+//! How far the runs have come, read from their directories.
 
 use super::run::PlannedRun;
 use crate::config::{self, PoolChoice};

@@ -1,7 +1,7 @@
 //! Directions of a cosine head that follow from learnt words through a frozen text tower.
 //!
 //! A step goes through the text tower once, whatever the images: forward for all classes, shared out over the workers;
-//! then the images with the directions as if these learnt; then back through the tower with the gradient that the images
+//! then the images with the directions as if these were trainable; then back through the tower with the gradient that the images
 //! gave the directions. That is the chain rule in two pieces, and the same numbers as in one.
 
 use super::cosine::CosineHead;

@@ -1,4 +1,4 @@
-//! What a training run will take, before it starts: memory by what holds it, and time.
+//! What a training run will take, before it starts: memory by its use, and time.
 //!
 //! The counts follow what is saved for the backward pass, in values a token; [`Layers`] tells how a block is computed. Of
 //! one that runs on plain values it is what enters, q, k and v, the attended values, their sum with the input and the
@@ -67,7 +67,7 @@ pub struct Workload<'a> {
     pub copies: usize,
     /// Forward and backward passes of one step.
     pub passes: usize,
-    /// Images by what they are for.
+    /// Images by their use.
     pub images: ImageCounts,
     /// Images a step.
     pub batch_size: usize,
@@ -137,7 +137,7 @@ impl Texts {
     }
 }
 
-/// Bytes by what holds them.
+/// Bytes by their use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Parameters, and their copies in half precision.
