@@ -3,7 +3,7 @@
 use super::listing::{Listing, indented};
 use super::{Dataset, Entry, Split};
 use crate::config::{ColumnNames, DataSettings};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Error, Result};
 use crate::system::digest::hex;
 use crate::system::files::read_regular;
 use crate::system::tables::write_csv;

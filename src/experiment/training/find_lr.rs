@@ -7,7 +7,6 @@ use crate::report::{Console, LrFinderResult, RunResult, Status, plots};
 use crate::system::signals::{Signal, StopRequest};
 use crate::system::tables::write_csv;
 use crate::train::fit::Observer;
-use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
 
 /// The file of all steps.
