@@ -42,13 +42,13 @@ impl TryFrom<bool> for Off {
 pub fn off_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Form<T> {
+    enum OffOr<T> {
         Off(Off),
         On(T),
     }
-    Ok(match Form::deserialize(deserializer)? {
-        Form::Off(_) => None,
-        Form::On(value) => Some(value),
+    Ok(match OffOr::deserialize(deserializer)? {
+        OffOr::Off(_) => None,
+        OffOr::On(value) => Some(value),
     })
 }
 
@@ -84,13 +84,13 @@ pub fn auto_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) 
     }
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Form<T> {
+    enum AutoOr<T> {
         Word(Word),
         Value(T),
     }
-    Ok(match Form::deserialize(deserializer)? {
-        Form::Word(Word::Auto) => None,
-        Form::Value(value) => Some(value),
+    Ok(match AutoOr::deserialize(deserializer)? {
+        AutoOr::Word(Word::Auto) => None,
+        AutoOr::Value(value) => Some(value),
     })
 }
 

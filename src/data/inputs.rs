@@ -11,12 +11,12 @@ use walkdir::WalkDir;
 const LIST_BYTES: usize = 1 << 16;
 
 /// Image files one after another; a list on standard input is read as it comes.
-pub struct Inputs(VecDeque<Argument>);
+pub struct Inputs(VecDeque<InputFiles>);
 
 type Files = Box<dyn Iterator<Item = Result<PathBuf>>>;
 
 /// What one argument stands for.
-enum Argument {
+enum InputFiles {
     Files(Files),
     List(BufReader<Box<dyn Read>>),
 }
@@ -29,7 +29,7 @@ impl Inputs {
     /// A usage error for a malformed pattern or one without a match, a data error for a folder without images, an I/O
     /// error for one that cannot be read.
     pub fn new(arguments: &[PathBuf], list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
-        arguments.iter().map(|argument| Argument::new(argument, &list)).collect::<Result<_>>().map(Self)
+        arguments.iter().map(|argument| InputFiles::new(argument, &list)).collect::<Result<_>>().map(Self)
     }
 
     /// The next files, `most` of them or what is left; none at the end. Once there is one, a list that has no further line
@@ -54,7 +54,7 @@ impl Inputs {
     }
 }
 
-impl Argument {
+impl InputFiles {
     fn new(argument: &Path, list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
         if argument == Path::new("-") {
             return Ok(Self::List(BufReader::with_capacity(LIST_BYTES, list())));

@@ -104,13 +104,13 @@ pub struct View {
 }
 
 /// Random operations on images, each with the number that keys its stream.
-struct Augmentation {
+struct AugmentSteps {
     seed: u64,
     purpose: Purpose,
     steps: Vec<(u64, Effect)>,
 }
 
-impl Augmentation {
+impl AugmentSteps {
     /// The window of an image of the given width and height that a view shows; none = all of it.
     fn window(&self, size: (u32, u32), view: View) -> Option<Window> {
         self.steps.iter().find_map(|(number, step)| match step {
@@ -151,7 +151,7 @@ impl Augmentation {
 pub struct Pipeline {
     decode: DecodeOptions,
     preprocess: Preprocess,
-    augmentation: Option<Augmentation>,
+    augmentation: Option<AugmentSteps>,
     squares: Arc<SquareCache>,
     watch: Option<Arc<Watch>>,
 }
@@ -177,17 +177,17 @@ impl Pipeline {
     /// they keep.
     #[must_use]
     pub fn augmented_by(&self, settings: &AugmentSettings, seed: u64) -> Self {
-        self.with(Augmentation { seed, purpose: Purpose::Augment, steps: settings.steps() })
+        self.with(AugmentSteps { seed, purpose: Purpose::Augment, steps: settings.steps() })
     }
 
     /// The same images with one flaw, drawn from `seed`, not from the seed of training. At another strength a view has the
     /// same flaw, stronger or weaker. Both pipelines share their cached squares.
     #[must_use]
     pub fn corrupted(&self, corruption: Corruption, strength: f64, seed: u64) -> Self {
-        self.with(Augmentation { seed, purpose: Purpose::Corruption, steps: corruption.settings(strength).steps() })
+        self.with(AugmentSteps { seed, purpose: Purpose::Corruption, steps: corruption.settings(strength).steps() })
     }
 
-    fn with(&self, augmentation: Augmentation) -> Self {
+    fn with(&self, augmentation: AugmentSteps) -> Self {
         let squares = Arc::clone(&self.squares);
         let (decode, preprocess) = (self.decode, self.preprocess);
         Self { augmentation: Some(augmentation), squares, decode, preprocess, watch: None }
@@ -262,7 +262,7 @@ impl Pipeline {
 
     /// Whether each view has a window of its own, so that its square cannot be kept.
     fn crops(&self) -> bool {
-        self.augmentation.as_ref().is_some_and(Augmentation::crops)
+        self.augmentation.as_ref().is_some_and(AugmentSteps::crops)
     }
 
     /// The image operations on a square.

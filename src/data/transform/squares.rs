@@ -11,10 +11,10 @@ const MOST_BYTES: usize = 256 << 20;
 /// Resized images by their file. What no longer fits is made anew each time; nothing is ever evicted, since an
 /// epoch visits every image once and a least-recently-used rule would then always miss.
 #[derive(Default)]
-pub(super) struct SquareCache(Mutex<Squares>);
+pub(super) struct SquareCache(Mutex<KeptSquares>);
 
 #[derive(Default)]
-struct Squares {
+struct KeptSquares {
     by_file: HashMap<PathBuf, RgbImage>,
     bytes: usize,
 }
@@ -38,7 +38,7 @@ impl SquareCache {
     }
 
     /// A thread that panicked while holding the lock left a whole map behind: insertion comes last.
-    fn contents(&self) -> std::sync::MutexGuard<'_, Squares> {
+    fn contents(&self) -> std::sync::MutexGuard<'_, KeptSquares> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
