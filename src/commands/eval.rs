@@ -1,7 +1,7 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
 use super::corrupt::{self, CorruptArgs};
-use super::{fraction, within};
+use super::{fraction, one_of, within};
 use crate::backbone::Segment;
 use crate::config;
 use crate::data::{Dataset, Split};
@@ -15,7 +15,7 @@ use crate::experiment::score::{Calibration, SplitScore, score, write_later};
 use crate::metrics::{Evaluation, Gates, Inspection, Robustness};
 use crate::report::{Console, confusion_table, doubts_first, evaluation_table, inspection_first, robustness_table};
 use crate::system::lock::Lock;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -26,8 +26,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// The split to score
-    #[arg(long, value_enum, default_value = "test", conflicts_with = "data")]
-    split: EvalSplit,
+    #[arg(long, value_parser = one_of::<Split>(&["train", "val", "test"]), default_value = "test", conflicts_with = "data")]
+    split: Split,
     /// Score the class folders of another folder instead
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -42,13 +42,6 @@ pub struct EvalArgs {
     corrupt: CorruptArgs,
     #[command(flatten)]
     gates: GateArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum EvalSplit {
-    Train,
-    Val,
-    Test,
 }
 
 /// Thresholds for CI: exit code 8 when one is missed.
@@ -154,7 +147,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     }
     let watch = run.watch();
     let mut source = run.watched_source(dataset(args, &run, console)?, watch.clone());
-    let split = args.split();
+    let split = args.split;
     let doubts = doubts(&run, &source.dataset, split, args.data.is_none())?;
     let scored = score(&source, &run.model, split, console)?;
     let differences = watch.into_iter().flat_map(|watch| watch.news().into_iter().chain(watch.verdict()));
@@ -196,17 +189,8 @@ struct Flawed<'a> {
 }
 
 impl EvalArgs {
-    /// The split scored; another folder counts as test images.
-    fn split(&self) -> Split {
-        match (self.data.is_some(), self.split) {
-            (true, _) | (_, EvalSplit::Test) => Split::Test,
-            (_, EvalSplit::Train) => Split::Train,
-            (_, EvalSplit::Val) => Split::Val,
-        }
-    }
-
     fn name(&self) -> &'static str {
-        if self.data.is_some() { "data" } else { self.split().name() }
+        if self.data.is_some() { "data" } else { self.split.name() }
     }
 }
 
@@ -218,9 +202,9 @@ fn dataset(args: &EvalArgs, run: &SavedRun, console: &Console) -> Result<Dataset
         return usable_images(&run.session.settings, &run.record.preprocess, &dataset, console);
     }
     let dataset = run.dataset()?;
-    if dataset.indices(args.split()).is_empty() {
+    if dataset.indices(args.split).is_empty() {
         return Err(Error::usage_hint(
-            format!("the run has no {} images", args.split().name()),
+            format!("the run has no {} images", args.split.name()),
             "choose another --split, or give a folder with --data",
         ));
     }

@@ -1,7 +1,7 @@
 //! `vitadapt extract`: features to a file, with a table of the images beside it.
 
-use super::ConfigArgs;
 use super::tsne::SplitArg;
+use super::{ConfigArgs, one_of};
 use crate::backbone::{Readout, Segment};
 use crate::config::FeatureChoice;
 use crate::data::Dataset;
@@ -13,7 +13,7 @@ use crate::features::FeatureFormat;
 use crate::report::{Console, key_value_table};
 use crate::system::files::read_regular;
 use crate::system::tables::write_csv;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -30,33 +30,14 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Which tokens; default: probe.features of the config, or what the run's head sees
-    #[arg(long, value_enum)]
-    features: Option<FeaturesArg>,
+    #[arg(long, value_parser = one_of::<FeatureChoice>(&["pool", "cls", "avg", "both"]))]
+    features: Option<FeatureChoice>,
     /// Read them from that many last blocks, one after another
     #[arg(long, value_name = "N", requires = "features", value_parser = clap::value_parser!(u16).range(1..))]
     blocks: Option<u16>,
     /// The images
     #[arg(long, value_enum, default_value = "all")]
     split: SplitArg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FeaturesArg {
-    Pool,
-    Cls,
-    Avg,
-    Both,
-}
-
-impl From<FeaturesArg> for FeatureChoice {
-    fn from(argument: FeaturesArg) -> Self {
-        match argument {
-            FeaturesArg::Pool => Self::Pool,
-            FeaturesArg::Cls => Self::Cls,
-            FeaturesArg::Avg => Self::Avg,
-            FeaturesArg::Both => Self::Both,
-        }
-    }
 }
 
 /// Extracts.
@@ -106,7 +87,7 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
 
 /// What the arguments ask for, else `default`.
 fn readout(args: &ExtractArgs, session: &Session, default: Readout) -> Result<Readout> {
-    let features = args.features.map_or(default.features, FeatureChoice::from);
+    let features = args.features.unwrap_or(default.features);
     let blocks = match (args.features, args.blocks) {
         (None, _) => default.blocks,
         (Some(_), blocks) => blocks.map_or(1, usize::from),

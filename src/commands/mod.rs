@@ -23,8 +23,10 @@ mod documentation;
 use crate::error::{Error, ExitCode, Result};
 use crate::experiment::record::Completed;
 use crate::report::{Console, RunResult, Verbosity, inspection_first, recall_table};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use config_args::{CONFIG, ConfigArgs, RunArgs};
+use serde::de::DeserializeOwned;
 
 /// Adapts a pretrained vision transformer to a small set of labelled images.
 #[derive(Debug, Parser)]
@@ -145,6 +147,13 @@ fn within(text: &str, low: f64, high: f64) -> std::result::Result<f64, String> {
 
 fn fraction(text: &str) -> std::result::Result<f64, String> {
     within(text, 0.0, 1.0)
+}
+
+/// One of the words that a type of the configuration or of run.json is written as.
+fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    words: &[&'static str],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words).try_map(|word| serde_json::from_value(word.into()))
 }
 
 /// Runs the command line of this process and reports a failure on stderr.
