@@ -23,7 +23,8 @@ fn main() {
     let normalization = Normalization::PerChannel { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
     let turn = || {
         // A new pipeline each time: it keeps the squares it has made.
-        let pipeline = Pipeline::evaluation(Preprocess { geometry, normalization }, DecodeOptions::default());
+        let pipeline =
+            Pipeline::evaluation(Preprocess { geometry, normalization, tiles: None }, DecodeOptions::default());
         let started = Instant::now();
         for file in &files {
             black_box(pipeline.load(file, View { epoch: 0, sample: 0 }).unwrap());

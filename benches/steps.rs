@@ -35,7 +35,7 @@ fn pipeline() -> Pipeline {
     let geometry =
         Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation: input.interpolation, crop_pct: 1.0 };
     let normalization = Normalization::PerChannel { mean: input.mean, std: input.std };
-    Pipeline::evaluation(Preprocess { geometry, normalization }, DecodeOptions::default())
+    Pipeline::evaluation(Preprocess { geometry, normalization, tiles: None }, DecodeOptions::default())
 }
 
 fn files() -> Vec<PathBuf> {

@@ -166,6 +166,12 @@ pub fn switch(schema: &mut Schema) {
     wrap(schema, |value| vec![on_or_off(), described(value, "On, with this.")]);
 }
 
+/// On, off, the word `auto` for on, or a value.
+pub fn switch_or_auto(schema: &mut Schema) {
+    let word = json!({ "type": "string", "const": "auto", "description": "On with the defaults." });
+    wrap(schema, |value| vec![on_or_off(), json!({ "oneOf": [word] }), described(value, "On, with this.")]);
+}
+
 /// The word `auto`, or a value.
 pub fn auto(schema: &mut Schema) {
     let word = json!({ "type": "string", "const": "auto", "description": "Found by the program." });

@@ -56,6 +56,11 @@ fn flaws(name: &str) -> std::result::Result<Flaws, String> {
 }
 
 impl CorruptArgs {
+    /// Whether any flaw is asked for.
+    pub fn asks(&self) -> bool {
+        !self.kinds().is_empty()
+    }
+
     /// The flaws asked for, each once, in their own order; none when there is nothing to try.
     fn kinds(&self) -> Vec<Corruption> {
         let asked = self.corrupt.as_deref().unwrap_or_default();

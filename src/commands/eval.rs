@@ -4,16 +4,20 @@ use super::corrupt::{self, CorruptArgs};
 use super::{fraction, one_of, within};
 use crate::backbone::Segment;
 use crate::config;
-use crate::data::{Dataset, Split};
+use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::experiment::adopt::adopt;
 use crate::experiment::doubts::doubts;
-use crate::experiment::images::usable_images;
 use crate::experiment::page::PageInputs;
+use crate::experiment::places::MaskedMaps;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_later};
-use crate::metrics::{Evaluation, Gates, Inspection, Robustness};
-use crate::report::{Console, confusion_table, doubts_first, evaluation_table, inspection_first, robustness_table};
+use crate::experiment::tiles::refuse_tiles;
+use crate::metrics::{Evaluation, Gates, Inspection, Places, Robustness};
+use crate::report::{
+    Console, confusion_table, doubts_first, evaluation_table, inspection_first, places_table, robustness_table,
+    write_json,
+};
 use crate::system::lock::Lock;
 use clap::Args;
 use serde::Serialize;
@@ -31,6 +35,10 @@ pub struct EvalArgs {
     /// Score the class folders of another folder instead
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+    /// Hold the places of most evidence against masks of flaws: of the image bent/000.png DIR/bent/000_mask.png or
+    /// DIR/bent/000.png; default: the folder ground_truth beside the splits, if there is one
+    #[arg(long, value_name = "DIR")]
+    masks: Option<PathBuf>,
     /// Device to run on instead of the run's: auto, cpu, cuda:N
     #[arg(long)]
     device: Option<String>,
@@ -132,6 +140,9 @@ impl From<GateArgs> for Gates {
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
 pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let mut run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &args.set, console)?;
+    if args.corrupt.asks() {
+        refuse_tiles(&run.record.preprocess, "--corrupt draws its flaws on whole squares")?;
+    }
     if !args.set.is_empty() {
         let (_lock, dataset) = (Lock::acquire(&args.run)?, run.dataset()?);
         // As they are written down: those of the session are on another device, and without what a head does not need.
@@ -146,8 +157,9 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         ));
     }
     let watch = run.watch();
-    let mut source = run.watched_source(dataset(args, &run, console)?, watch.clone());
+    let mut source = run.watched_source(run.samples(args.data.as_deref(), args.split, console)?, watch.clone());
     let split = args.split;
+    let maps = MaskedMaps::of(&run, args.masks.as_deref(), args.data.as_deref())?;
     let doubts = doubts(&run, &source.dataset, split, args.data.is_none())?;
     let scored = score(&source, &run.model, split, console)?;
     let differences = watch.into_iter().flat_map(|watch| watch.news().into_iter().chain(watch.verdict()));
@@ -156,9 +168,11 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     score.evaluation.doubts = doubts;
     let evaluation = &score.evaluation;
     let robustness = corrupt::measure(&args.corrupt, &run, &mut source, split, evaluation, console)?;
+    let places = maps.map(|maps| maps.places(args.name(), &source.dataset, &score.scored, console)).transpose()?;
     if args.data.is_none() {
         if write_later(&args.run, &source.dataset, &score, split)? {
             robustness.iter().try_for_each(|robustness| corrupt::write(&args.run, robustness))?;
+            places.iter().try_for_each(|places| write_json(&args.run.join(format!("places-{split}.json")), places))?;
         } else {
             console.info(format!("eval-{split}.json stays as it was, these scores are in eval-{split}-again.json"));
         }
@@ -167,46 +181,32 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
         console.warn(gaps);
     }
-    match &robustness {
-        None => console.output(evaluation, || {
-            let tables = format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation));
-            doubts_first(evaluation, inspection_first(Some(evaluation), tables))
-        })?,
-        Some(robustness) => console
-            .output(&Flawed { evaluation, robustness }, || doubts_first(evaluation, robustness_table(robustness)))?,
-    }
+    let scores = Scores { evaluation, robustness: robustness.as_ref(), places: places.as_ref() };
+    let confused = || format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation));
+    let plain = || inspection_first(Some(evaluation), confused());
+    console.output(&scores, || {
+        let tables = robustness.as_ref().map_or_else(plain, robustness_table);
+        let tables = places.iter().fold(tables, |tables, places| format!("{tables}\n\n{}", places_table(places)));
+        doubts_first(evaluation, tables)
+    })?;
     let mut missed = gates.check(evaluation);
     missed.extend(robustness.iter().flat_map(|robustness| gates.check_robustness(robustness)));
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
 }
 
-/// What `eval --corrupt --json` prints.
+/// What `eval --json` prints.
 #[derive(Serialize)]
-struct Flawed<'a> {
+struct Scores<'a> {
     #[serde(flatten)]
     evaluation: &'a Evaluation,
-    robustness: &'a Robustness,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    robustness: Option<&'a Robustness>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    places: Option<&'a Places>,
 }
 
 impl EvalArgs {
     fn name(&self) -> &'static str {
         if self.data.is_some() { "data" } else { self.split.name() }
     }
-}
-
-/// The samples to score: those of the run's own splits, or of another folder.
-fn dataset(args: &EvalArgs, run: &SavedRun, console: &Console) -> Result<Dataset> {
-    if let Some(folder) = &args.data {
-        let dataset = run.other_dataset(folder)?;
-        dataset.warnings.iter().for_each(|warning| console.warn(warning));
-        return usable_images(&run.session.settings, &run.record.preprocess, &dataset, console);
-    }
-    let dataset = run.dataset()?;
-    if dataset.indices(args.split).is_empty() {
-        return Err(Error::usage_hint(
-            format!("the run has no {} images", args.split.name()),
-            "choose another --split, or give a folder with --data",
-        ));
-    }
-    Ok(dataset)
 }

@@ -7,6 +7,7 @@ use crate::data::transform::View;
 use crate::data::{Dataset, Split};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::experiment::saved::SavedRun;
+use crate::experiment::tiles::refuse_tiles;
 use crate::export::{Check, ExportModel, FORMATS, check_target, export};
 use crate::report::{Console, RunRecord, key_value_table};
 use candle_core::{Device, Tensor};
@@ -50,7 +51,9 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     let format = format.ok_or_else(|| Error::usage(format!("there is no format {}", args.format)))?;
     // Before the model is loaded, not after.
     check_target(format, &args.out)?;
-    refuse_votes(&RunRecord::read(&args.run)?)?;
+    let record = RunRecord::read(&args.run)?;
+    refuse_votes(&record)?;
+    refuse_tiles(&record.preprocess, "no format has a layer that cuts images and pools their tiles")?;
     let run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &[], console)?;
     let (check, gone) = match check(&run) {
         Ok(check) => (check, None),

@@ -60,7 +60,7 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     }
     let record = predictor.run.record.clone();
     let mut writer = RowWriter::new(args, &predictor, &record.classes, console)?;
-    let size = predictor.run.session.settings.train.batch_size;
+    let size = predictor.batch_size();
     let mut inputs = Inputs::new(&args.paths, || Box::new(std::io::stdin()))?;
     loop {
         let paths = inputs.batch(size, predictor.depends_on_batch())?;

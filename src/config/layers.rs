@@ -131,6 +131,7 @@ fn expand(value: &mut Value, schema: &Schema) {
             Value::Float(schema[ON].as_f64().filter(|_| on).unwrap_or(0.0))
         }
         (Value::Boolean(true), Some(_)) => Value::Table(Table::new()),
+        (Value::String(word), Some(_)) if word == "auto" => Value::Table(Table::new()),
         (number @ (Value::Integer(_) | Value::Float(_)), Some(keys)) => {
             Value::Table(keys.iter().filter_map(|key| Some((key.as_str()?.to_owned(), number.clone()))).collect())
         }

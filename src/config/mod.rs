@@ -31,6 +31,7 @@ mod settings;
 mod settle;
 mod strategy_settings;
 mod suggest;
+mod tile_settings;
 mod train_settings;
 mod write;
 
@@ -48,6 +49,7 @@ pub use schema::json_schema;
 pub use settings::*;
 pub use strategy_settings::*;
 pub(crate) use suggest::{closest, for_unknown_class};
+pub use tile_settings::*;
 pub use train_settings::*;
 
 pub use crate::augment::{AugmentPreset, AugmentSettings};

@@ -3,7 +3,7 @@
 use super::document::join;
 use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::rules::RuleCheck;
-use super::settings::{DataSettings, Settings};
+use super::settings::{DataSettings, NormalizeChoice, PreprocessSettings, ResizeMode, Settings};
 use super::train_settings::{TrainLength, TrainSettings};
 
 impl RuleCheck<'_> {
@@ -16,6 +16,7 @@ impl RuleCheck<'_> {
         }
         self.fractions(&settings.data);
         self.length(&settings.train);
+        self.tiles(&settings.preprocess);
         self.prompts(&settings.prompts);
     }
 
@@ -47,6 +48,23 @@ impl RuleCheck<'_> {
         }
         if train.soup == 1 {
             self.problem("train.soup", "the mean of one epoch is that epoch", "expected 0 (off), or at least 2");
+        }
+    }
+
+    /// Tiles take the place of the resize, and each is standardised by itself.
+    fn tiles(&mut self, preprocess: &PreprocessSettings) {
+        const TILES: &str = "preprocess.tiles";
+        if preprocess.tiles.is_none() {
+            return;
+        }
+        if preprocess.resize != ResizeMode::Squash {
+            let hint = "leave preprocess.resize out, or set preprocess.tiles = false";
+            self.conflict(TILES, &["preprocess.resize"], "cuts images, which then are not resized", hint);
+        }
+        if preprocess.normalize == NormalizeChoice::Batch {
+            let hint = "set preprocess.normalize to \"dataset\" or \"robust\", or preprocess.tiles = false";
+            let message = "has no batches of images, by which preprocess.normalize = \"batch\" standardises";
+            self.conflict(TILES, &["preprocess.normalize"], message, hint);
         }
     }
 

@@ -8,6 +8,7 @@ use super::inspection_settings::{InspectionSettings, UnknownSettings};
 use super::prompt_settings::PromptSettings;
 use super::report_settings::ReportSettings;
 use super::strategy_settings::StrategySettings;
+use super::tile_settings::TileSettings;
 use super::train_settings::{EarlyStopSettings, TrainSettings};
 use crate::augment::AugmentSettings;
 use crate::forms;
@@ -255,6 +256,11 @@ pub struct PreprocessSettings {
     /// How an image of any shape becomes a square.
     #[schemars(extend("default" = "squash"))]
     pub resize: ResizeMode,
+    /// Cuts each image into tiles instead, as many as it needs, at its own resolution: `true` or `"auto"` by the sizes of
+    /// image and model, `false`, or a table. For `probe`, `zeroshot`, `extract`, `tsne` and `strategy.kind = "frozen"`.
+    #[serde(default, deserialize_with = "forms::off_or", serialize_with = "forms::write_off_or")]
+    #[schemars(extend("default" = false, "x-number" = []), transform = forms::switch_or_auto)]
+    pub tiles: Option<TileSettings>,
     /// Filter of the resize.
     #[schemars(extend("default" = "backbone"))]
     pub interpolation: InterpolationChoice,

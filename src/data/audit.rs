@@ -4,7 +4,7 @@ use super::decode::{self, DecodeOptions, ImageError, Storage};
 use super::kinds::{ImageKinds, Look};
 use super::listing::{check_classes, indented};
 use super::similar::{Likeness, NearPair, NearPairs, Signature, near_pairs};
-use super::transform::{ChannelStatistics, Geometry, Histograms};
+use super::transform::{ChannelStatistics, Geometry, Histograms, Tiles};
 use super::{Dataset, Sample, Split};
 use crate::config::OnError;
 use crate::error::{BadFile, DataError, Error, Result};
@@ -27,6 +27,8 @@ pub struct AuditOptions {
     pub decode: DecodeOptions,
     /// How images are resized before their pixels are counted.
     pub geometry: Geometry,
+    /// How they are cut instead, if they are: their pixels are counted as they are.
+    pub tiles: Option<Tiles>,
     /// Stop at bad files, or leave them out.
     pub on_error: OnError,
     /// Decoding threads; 0 counts as 1.
@@ -351,8 +353,16 @@ fn take<'a>(samples: &'a [Sample], next: &AtomicUsize) -> Option<(usize, &'a Sam
 fn inspect(sample: &Sample, options: &AuditOptions, histograms: &mut Histograms) -> Result<Finding, ImageError> {
     let bytes = decode::read(&sample.path)?;
     let (image, storage) = decode::decode_described(&bytes, options.decode)?;
-    if sample.split == Split::Train {
-        histograms.add(&options.geometry.content(&image)?);
+    let train = sample.split == Split::Train;
+    match options.tiles {
+        Some(tiles) => {
+            tiles.windows(image.dimensions())?;
+            if train {
+                histograms.add(&image);
+            }
+        }
+        None if train => histograms.add(&options.geometry.content(&image)?),
+        None => {}
     }
     Ok(Finding {
         sha: Sha256::digest(&bytes).into(),

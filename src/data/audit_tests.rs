@@ -7,7 +7,7 @@ use std::cell::Cell;
 fn options(on_error: OnError, threads: usize) -> AuditOptions {
     let interpolation = Interpolation::Bilinear;
     let geometry = Geometry { image_size: 16, resize: ResizeMode::Letterbox, interpolation, crop_pct: 1.0 };
-    AuditOptions { decode: DecodeOptions::default(), geometry, on_error, threads }
+    AuditOptions { decode: DecodeOptions::default(), geometry, tiles: None, on_error, threads }
 }
 
 #[test]
@@ -28,6 +28,28 @@ fn threads_do_not_change_the_findings() {
     assert_eq!(one, look(3));
     assert!(one.skipped.is_empty() && one.warnings.is_empty() && one.look_alikes.is_empty());
     assert_eq!(one.data_hash.len(), 64);
+}
+
+#[test]
+fn pixels_of_images_that_are_cut_are_counted_as_they_are() {
+    let root = tempfile::tempdir().unwrap();
+    let mut dataset = two_classes(root.path(), 1);
+    dataset.samples.truncate(1);
+    // Stripes that a resize to 16 pixels would average away.
+    let stripes = image::RgbImage::from_fn(64, 40, |x, _| image::Rgb([if x % 2 == 0 { 0 } else { 255 }; 3]));
+    stripes.save(&dataset.samples[0].path).unwrap();
+    let tiles = |side| Some(Tiles { side, overlap: side / 2, pool: crate::config::TilePool::Max });
+    let deviation = |tiles| {
+        let options = AuditOptions { tiles, ..options(OnError::Fail, 1) };
+        examine(&dataset, &options, &|_| {}).unwrap().statistics.std[0]
+    };
+    assert!(deviation(None) < 0.1 && (deviation(tiles(16)) - 0.5).abs() < 0.01);
+    let options = AuditOptions { tiles: tiles(2), ..options(OnError::Fail, 1) };
+    stripes.save(&dataset.samples[0].path).unwrap();
+    assert!(examine(&dataset, &options, &|_| {}).unwrap().bad.is_empty());
+    image::RgbImage::new(400, 400).save(&dataset.samples[0].path).unwrap();
+    let bad = examine(&dataset, &options, &|_| {}).unwrap().bad;
+    assert!(bad[0].reason.contains("tiles of 2 pixels; at most"), "{}", bad[0].reason);
 }
 
 #[test]

@@ -93,6 +93,17 @@ pub enum ImageError {
         /// Height in the header.
         height: u64,
     },
+    /// It would be cut into more tiles than [`MOST_TILES`](super::transform::MOST_TILES).
+    #[error(
+        "has {count} tiles of {side} pixels; at most {} are cut: choose a larger preprocess.tiles.side",
+        super::transform::MOST_TILES
+    )]
+    TooManyTiles {
+        /// Its tiles.
+        count: usize,
+        /// Their side.
+        side: u32,
+    },
     /// The file ends too early.
     #[error("is truncated: {0}")]
     Truncated(&'static str),

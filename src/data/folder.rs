@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
+/// The folder beside train and test that holds masks of flaws, as in `MVTec` AD.
+pub(super) const MASKS: &str = "ground_truth";
+
 /// All images below a root, with the split of its folder when there is one.
 pub(super) fn list(root: &Path) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
@@ -102,6 +105,9 @@ fn layout(root: &Path) -> Result<RootLayout> {
     }
     for folder in others {
         // Side folders (annotations, masks) are fine, images that would silently stay out are not.
+        if folder.file_name().is_some_and(|name| name == MASKS) {
+            continue;
+        }
         if !contents(&folder)?.images.is_empty() {
             return Err(DataError::invalid(
                 format!("{} holds images but is beside train, not in it", folder.display()),

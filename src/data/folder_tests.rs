@@ -230,6 +230,16 @@ fn folders_of_systems_and_tools_are_no_classes_and_hold_no_images() {
 }
 
 #[test]
+fn masks_beside_the_splits_are_no_images_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    touch(
+        root.path(),
+        &["train/a/1.png", "train/b/1.png", "test/a/2.png", "test/b/2.png", "ground_truth/b/2_mask.png"],
+    );
+    assert_eq!(open(root.path()).unwrap().samples.len(), 4);
+}
+
+#[test]
 fn white_space_around_a_folder_is_no_part_of_its_class() {
     let root = tempfile::tempdir().unwrap();
     touch(root.path(), &["bad /1.png", "good/1.png"]);

@@ -13,7 +13,7 @@ const SIDE: usize = 16;
 fn preprocess(normalization: Normalization) -> Preprocess {
     let interpolation = Interpolation::Bilinear;
     let geometry = Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation, crop_pct: 1.0 };
-    Preprocess { geometry, normalization }
+    Preprocess { geometry, normalization, tiles: None }
 }
 
 fn everything_on() -> AugmentSettings {

@@ -15,6 +15,7 @@ pub mod kinds;
 mod listing;
 pub mod loader;
 mod manifest;
+pub mod masks;
 pub mod sampler;
 pub mod similar;
 mod split;

@@ -15,6 +15,7 @@ use super::saved::SavedRun;
 use super::score::read_foremost;
 use super::session::Session;
 use super::texts::ClassTexts;
+use super::tiles::check_training;
 use super::training::{FINETUNED, Training, check_wise_ft};
 use crate::backbone::{Readout, Segment};
 use crate::config::{self, HeadInit, Precision, Settings};
@@ -90,6 +91,7 @@ impl Ready {
         let head = (kind, Readout::POOL, dataset.classes.len());
         let backbone = (&session.backbone.spec, &session.backbone.outputs);
         let head = HeadPlan::new(&session.settings, backbone, head, words.as_ref())?;
+        check_training(&session.settings, &head.plan)?;
         let images = check_images(&session, dataset, console)?;
         // Files that cannot be used may have been the last validation images.
         check_wise_ft(&session.settings, &images.dataset)?;

@@ -9,7 +9,7 @@ use crate::data::Dataset;
 use crate::data::audit::{AuditOptions, audit, examine};
 use crate::data::decode::DecodeOptions;
 use crate::data::kinds::ImageKinds;
-use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess};
+use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess, Tiles};
 use crate::error::{BadFile, DataError, Result};
 use crate::features::Images;
 use crate::report::{Console, plots};
@@ -53,9 +53,12 @@ pub fn check_images_with(
     mut dataset: Dataset,
     console: &Console,
 ) -> Result<CheckedImages> {
+    // Before any image is read.
+    let tiles = settings.preprocess.tiles.as_ref().map(|tiles| Tiles::resolve(tiles, spec.image_size)).transpose()?;
     let options = AuditOptions {
         decode: DecodeOptions { bit_depth: settings.data.bit_depth },
         geometry: Geometry::resolve(&settings.preprocess, spec.image_size, &spec.input),
+        tiles,
         on_error: settings.data.on_error,
         threads: decode_threads(settings),
     };
@@ -105,6 +108,7 @@ pub fn usable_images(
     let options = AuditOptions {
         decode: DecodeOptions { bit_depth: settings.data.bit_depth },
         geometry: preprocess.geometry,
+        tiles: preprocess.tiles,
         on_error: settings.data.on_error,
         threads: decode_threads(settings),
     };

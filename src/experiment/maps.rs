@@ -3,12 +3,12 @@
 
 use super::saved::SavedRun;
 use crate::backbone::Activations;
-use crate::data::transform::Geometry;
+use crate::data::transform::{Bag, Geometry};
 use crate::error::{Error, Result};
-use crate::features::{Extractor, Region};
+use crate::features::{Extractor, Grid, Region, TiledImages};
 use crate::report::html::{frame, heat_map};
 use candle_core::Tensor;
-use image::RgbImage;
+use image::{RgbImage, imageops};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,8 +56,22 @@ pub struct SeenImage<'a> {
     pub path: &'a Path,
     /// Its width and height.
     pub size: (u32, u32),
-    /// The square.
-    pub square: &'a RgbImage,
+    /// The square, or all of an image that is cut into tiles, made smaller.
+    pub shown: &'a RgbImage,
+}
+
+/// The longer side of the picture of an image that is cut into tiles, in pixels.
+const LARGEST_PICTURE: u32 = 1600;
+
+/// An image of which the longer side is at most so many pixels.
+pub fn reduced(image: &RgbImage, longest: u32) -> RgbImage {
+    let (width, height) = image.dimensions();
+    if width.max(height) <= longest {
+        return image.clone();
+    }
+    let scale = f64::from(longest) / f64::from(width.max(height));
+    let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
+    imageops::thumbnail(image, side(width), side(height))
 }
 
 /// Draws maps into a folder.
@@ -74,8 +88,16 @@ impl Maps {
     /// Maps of a run's answers, in `folder`, which is made if need be.
     ///
     /// # Errors
-    /// When the folder cannot be made, or holds pictures.
+    /// When the folder cannot be made, or holds pictures; when images are cut into tiles and the head is not linear.
     pub fn new(run: &SavedRun, folder: &Path) -> Result<Self> {
+        let head = run.model.linear_head();
+        if head.is_none() && run.record.preprocess.tiles.is_some() {
+            return Err(Error::usage_hint(
+                "--maps shows what each tile adds to a score, and where images are compared with texts or with others nothing \
+                 is added",
+                "leave --maps out, or fit a run with probe.method = \"logistic\" or \"svm\"",
+            ));
+        }
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let mut files = fs::read_dir(folder).map_err(Error::io("read", folder))?.filter_map(std::result::Result::ok);
         if files.any(|file| file.path().extension().is_some_and(|ending| ending == "png")) {
@@ -87,7 +109,7 @@ impl Maps {
         Ok(Self {
             folder: folder.to_path_buf(),
             extractor: run.model.extractor(Activations::Features(run.readout()))?,
-            head: run.model.linear_head(),
+            head,
             geometry: run.record.preprocess.geometry,
             drawn: AtomicUsize::new(0),
         })
@@ -114,31 +136,58 @@ impl Maps {
             let looks = self.extractor.rollout(run.readout(), pixels)?;
             (MapKind::Hint, looks.into_iter().map(|look| look.shares).collect())
         };
-        let first = self.drawn.fetch_add(images.len(), Ordering::Relaxed);
-        let drawn = images.iter().zip(values).enumerate();
-        let drawn = drawn.map(|(i, (image, values))| self.picture(first + i, image, kind, &values));
+        let side = self.geometry.image_size as f64;
+        let drawn = images.iter().zip(values).map(|(image, values)| {
+            let Some(grid) = Grid::square(values) else { return Ok(None) };
+            self.picture(image, kind, &grid, |place| {
+                self.geometry.box_in_image(image.size, place.edges(&grid).map(|at| at * side))
+            })
+        });
         drawn.collect()
     }
 
-    fn picture(&self, number: usize, image: &SeenImage<'_>, kind: MapKind, values: &[f32]) -> Result<Option<Located>> {
-        let shown: Vec<f32> = values.iter().map(|value| value.max(0.0)).collect();
+    /// The map of an image that is cut into tiles, for one class.
+    ///
+    /// # Errors
+    /// As [`Maps::draw`].
+    pub fn draw_bag(
+        &self,
+        run: &SavedRun,
+        tiled: &TiledImages<'_>,
+        path: &Path,
+        bag: &Bag,
+        class: usize,
+    ) -> Result<Option<Located>> {
+        let Some(head) = &self.head else { return Ok(None) };
+        let (_, grid) = tiled.evidence(run.readout(), head, bag, class)?;
+        let shown = reduced(&bag.image, LARGEST_PICTURE);
+        let seen = SeenImage { path, size: bag.image.dimensions(), shown: &shown };
+        self.picture(&seen, MapKind::Evidence, &grid, |place| place.in_image(&grid, seen.size))
+    }
+
+    /// Draws one; `in_image` tells the edges of a place in pixels of the image.
+    fn picture(
+        &self,
+        image: &SeenImage<'_>,
+        kind: MapKind,
+        grid: &Grid,
+        in_image: impl Fn(&Region) -> [u32; 4],
+    ) -> Result<Option<Located>> {
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
         let stem = image.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         let path = self.folder.join(format!("{number:05}-{stem}.png"));
-        let Some(mut map) = heat_map(image.square, &shown) else { return Ok(None) };
-        let place = if kind == MapKind::Evidence { Region::strongest(values) } else { None };
-        let grid = values.len().isqrt().max(1) as f64;
-        let side = self.geometry.image_size as f64;
-        let edges = place.as_ref().map(|place| {
-            [place.columns.start, place.rows.start, place.columns.end, place.rows.end].map(|at| at as f64 / grid * side)
-        });
-        if let Some(edges) = edges {
-            frame(&mut map, edges);
+        let Some(mut map) = heat_map(image.shown, &grid.positive()) else { return Ok(None) };
+        let place = if kind == MapKind::Evidence { grid.strongest() } else { None };
+        if let Some(place) = &place {
+            let [left, upper, right, lower] = place.edges(grid);
+            let (width, height) = (f64::from(map.width()), f64::from(map.height()));
+            frame(&mut map, [left * width, upper * height, right * width, lower * height]);
         }
         map.save(&path).map_err(|error| Error::io("write", &path)(std::io::Error::other(error.to_string())))?;
         Ok(Some(Located {
             map: path,
             map_kind: kind,
-            place: edges.map(|edges| self.geometry.box_in_image(image.size, edges)),
+            place: place.as_ref().map(in_image),
             evidence: place.map(|place| place.evidence),
         }))
     }

@@ -5,11 +5,11 @@
 //!   [`resolution`];
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
-//! - what frozen layers make of the images: [`features`], [`frozen`], [`source`];
+//! - what frozen layers make of the images: [`features`], [`frozen`], [`source`]; where these may be tiles: [`tiles`];
 //! - what is done with them: [`fit_probe`], [`pooling`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`],
 //!   [`extension`], [`finetune`], [`map`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`maps`], [`mod@adopt`];
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`maps`], [`places`], [`mod@adopt`];
 //!   several of them: [`runs`].
 
 pub mod adopt;
@@ -30,6 +30,7 @@ pub mod map;
 pub mod maps;
 pub mod open;
 pub mod page;
+pub mod places;
 pub mod pooling;
 pub mod predict;
 pub mod probe;
@@ -43,6 +44,7 @@ pub mod score;
 pub mod session;
 pub mod source;
 pub mod texts;
+pub mod tiles;
 pub mod training;
 pub mod weights;
 pub mod zeroshot;

@@ -3,12 +3,12 @@
 
 use super::maps::{Located, Maps, SeenImage};
 use super::saved::SavedRun;
-use crate::backbone::Segment;
+use crate::backbone::{Activations, Segment};
 use crate::data::kinds::Watch;
 use crate::data::loader::Batch;
-use crate::data::transform::{Normalization, Pipeline, View};
+use crate::data::transform::{Bag, Normalization, Pipeline, View};
 use crate::error::Result;
-use crate::features::{Distance, ReferenceRecord, ReferenceSet};
+use crate::features::{Distance, Extractor, ReferenceRecord, ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::metrics::{Decision, softmax};
 use crate::model::Outputs;
@@ -18,11 +18,22 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Without randomness, every view of an image is the same.
+const VIEW: View = View { epoch: 0, sample: 0 };
+
 /// The error of an image for which the model gives no finite numbers.
 pub const NOT_FINITE: &str = "the model gives no finite numbers";
 
-/// The square of an image with the image's width and height, or why there is none.
-type Loaded = std::result::Result<(RgbImage, (u32, u32)), String>;
+/// An image on its way into the model.
+enum Input {
+    /// Its square, and its width and height.
+    Square(RgbImage, (u32, u32)),
+    /// Cut into tiles.
+    Tiles(Bag),
+}
+
+/// The image, or why there is none.
+type Loaded = std::result::Result<Input, String>;
 
 /// What is said of one image; with an `error` in place of a label when the file cannot be used.
 #[derive(Debug, Serialize)]
@@ -109,6 +120,8 @@ pub struct Predictor {
     references: Option<(ReferenceSet, ReferenceRecord)>,
     top: usize,
     maps: Option<Maps>,
+    /// What makes features of tiles, when images are cut.
+    tile_extractor: Option<Extractor>,
 }
 
 impl Predictor {
@@ -121,7 +134,11 @@ impl Predictor {
         let run = SavedRun::open(folder, device, Segment::Embed, &[], console)?;
         let watch = run.watch();
         let pipeline = run.pipeline().watched(watch.clone());
-        Ok(Self { pipeline, watch, references: run.reference_set()?, top, maps: None, run })
+        let tile_extractor = match run.record.preprocess.tiles {
+            Some(_) => Some(run.model.extractor(Activations::Features(run.readout()))?),
+            None => None,
+        };
+        Ok(Self { pipeline, watch, references: run.reference_set()?, top, maps: None, tile_extractor, run })
     }
 
     /// In what images differ in kind from those of training, if it was not said before; at the `end` also what only all of
@@ -154,23 +171,48 @@ impl Predictor {
         self.pipeline.preprocess().normalization == Normalization::Batch
     }
 
+    /// Files that are best predicted at a time: those whose tiles are cut are in memory as they are.
+    pub fn batch_size(&self) -> usize {
+        let usual = self.run.session.settings.train.batch_size;
+        if self.tile_extractor.is_some() { usual.min(self.run.session.decode_threads()) } else { usual }
+    }
+
+    /// The way of images that are cut into tiles.
+    fn tiled(&self) -> Option<TiledImages<'_>> {
+        let tiles = self.pipeline.preprocess().tiles?;
+        Some(TiledImages { extractor: self.tile_extractor.as_ref()?, pipeline: &self.pipeline, tiles })
+    }
+
+    fn load(&self, path: &Path) -> Loaded {
+        let loaded = match self.pipeline.preprocess().tiles {
+            Some(tiles) => self.pipeline.bag_once(&tiles, path).map(Input::Tiles),
+            None => self.pipeline.see_once(path, VIEW).map(|(square, size)| Input::Square(square, size)),
+        };
+        loaded.map_err(|error| error.to_string())
+    }
+
     /// What the model says of some files as they are now, in their order.
     ///
     /// # Errors
     /// When the device fails; a file that cannot be used is not an error here: its prediction says why.
     pub fn predict(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>> {
-        let view = View { epoch: 0, sample: 0 };
-        let load = |path: &PathBuf| self.pipeline.see_once(path, view).map_err(|error| error.to_string());
-        let loaded = self.run.session.workers.map_on_cpu(paths.iter().collect(), load);
+        let loaded = self.run.session.workers.map_on_cpu(paths.iter().collect(), |path: &PathBuf| self.load(path));
         let mut batch = Batch::default();
+        let tiled = self.tiled();
         for (index, seen) in loaded.iter().enumerate() {
-            if let Ok((square, _)) = seen {
-                batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(square));
-                batch.labels.push(0);
-                batch.indices.push(index);
+            match (seen, &tiled) {
+                (Ok(Input::Square(square, _)), _) => {
+                    batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(square));
+                }
+                (Ok(Input::Tiles(bag)), Some(tiled)) => batch.inputs.extend(tiled.pooled(bag)?),
+                _ => continue,
             }
+            batch.labels.push(0);
+            batch.indices.push(index);
         }
-        self.pipeline.finish(&mut batch.inputs, &vec![view; batch.indices.len()]);
+        if tiled.is_none() {
+            self.pipeline.finish(&mut batch.inputs, &vec![VIEW; batch.indices.len()]);
+        }
         let answers = self.answers(&batch)?;
         let mut located = self.located(paths, &loaded, &batch, &answers)?.into_iter();
         let mut answers = answers.into_iter();
@@ -196,15 +238,23 @@ impl Predictor {
         answers: &[Answer],
     ) -> Result<Vec<Option<Located>>> {
         let Some(maps) = self.maps.as_ref().filter(|_| !answers.is_empty()) else { return Ok(Vec::new()) };
-        let seen = paths.iter().zip(loaded).filter_map(|(path, loaded)| {
-            let (square, size) = loaded.as_ref().ok()?;
-            Some(SeenImage { path, size: *size, square })
-        });
         let likeliest = |answer: &Answer| {
             (0..answer.logits.len()).max_by(|&a, &b| answer.logits[a].total_cmp(&answer.logits[b])).unwrap_or(0)
         };
         let classes: Vec<usize> = answers.iter().map(likeliest).collect();
-        maps.draw(&self.run, &seen.collect::<Vec<_>>(), &batch.inputs, &classes)
+        let seen = || paths.iter().zip(loaded).filter_map(|(path, loaded)| Some((path, loaded.as_ref().ok()?)));
+        if let Some(tiled) = self.tiled() {
+            let drawn = seen().zip(&classes).map(|((path, input), &class)| match input {
+                Input::Tiles(bag) => maps.draw_bag(&self.run, &tiled, path, bag, class),
+                Input::Square(..) => Ok(None),
+            });
+            return drawn.collect();
+        }
+        let squares = seen().filter_map(|(path, input)| match input {
+            Input::Square(shown, size) => Some(SeenImage { path, size: *size, shown }),
+            Input::Tiles(_) => None,
+        });
+        maps.draw(&self.run, &squares.collect::<Vec<_>>(), &batch.inputs, &classes)
     }
 
     /// The logits of each image of a batch, and how far it is from the training images.

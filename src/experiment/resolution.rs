@@ -1,9 +1,9 @@
 //! What the model's resolution does to the images: how small a flaw becomes, and how much of their detail is left.
 
-use crate::config::ResizeMode;
+use crate::config::{ResizeMode, TilePool, TileSettings};
 use crate::data::audit::Examination;
 use crate::data::decode::{DecodeOptions, decode_file};
-use crate::data::transform::{Geometry, detail};
+use crate::data::transform::{Geometry, Tiles, detail};
 use crate::report::{key_value_table, percent};
 use serde_json::{Value, json};
 
@@ -30,7 +30,15 @@ pub struct Resolution {
 }
 
 /// Describes it; none of no images.
-pub fn describe(found: &Examination, geometry: Geometry, decode: DecodeOptions) -> Option<Resolution> {
+pub fn describe(
+    found: &Examination,
+    geometry: Geometry,
+    tiles: Option<Tiles>,
+    decode: DecodeOptions,
+) -> Option<Resolution> {
+    if let Some(tiles) = tiles {
+        return cut(found, geometry, tiles, decode);
+    }
     let geometries = LARGER.map(|times| Geometry { image_size: times * geometry.image_size, ..geometry });
     let scale = |size: (u32, u32)| {
         let (across, down) = geometry.scales(size);
@@ -39,13 +47,7 @@ pub fn describe(found: &Examination, geometry: Geometry, decode: DecodeOptions) 
     let mut sizes: Vec<(u32, u32)> = found.findings.iter().map(|finding| finding.size).collect();
     sizes.sort_by(|&a, &b| scale(a).total_cmp(&scale(b)));
     let &size = sizes.get(sizes.len() / 2)?;
-    let samples = &found.dataset.samples;
-    let step = samples.len().div_ceil(LOOKED_AT).max(1);
-    let lost: Vec<Vec<f64>> = samples
-        .iter()
-        .step_by(step)
-        .filter_map(|sample| detail::lost(&decode_file(&sample.path, decode).ok()?, &geometries))
-        .collect();
+    let lost = lost(found, &geometries, decode);
     let medians: Vec<Option<f64>> = (0..LARGER.len()).map(|at| median(lost.iter().map(|lost| lost[at]))).collect();
     let scale = scale(size);
     let (flaw, way) = (FLAW * scale, way(geometry.resize));
@@ -77,6 +79,52 @@ pub fn describe(found: &Examination, geometry: Geometry, decode: DecodeOptions) 
     Some(Resolution { text: format!("{}\n{explained}", key_value_table(&shown)), json, warnings })
 }
 
+/// The same of images that are cut into tiles.
+fn cut(found: &Examination, geometry: Geometry, tiles: Tiles, decode: DecodeOptions) -> Option<Resolution> {
+    let mut sizes: Vec<(u32, u32)> = found.findings.iter().map(|finding| finding.size).collect();
+    sizes.sort_by_key(|&size| tiles.count(size));
+    let (&size, &largest) = (sizes.get(sizes.len() / 2)?, sizes.last()?);
+    let (count, most) = (tiles.count(size), tiles.count(largest));
+    let scale = geometry.image_size as f64 / f64::from(tiles.side);
+    // A whole image at the tiles' scale.
+    let whole = (f64::from(size.0.max(size.1)) * scale.min(1.0)).round() as usize;
+    let whole = Geometry { image_size: whole, resize: ResizeMode::Letterbox, ..geometry };
+    let lost = lost(found, &[whole], decode);
+    let share = median(lost.iter().map(|lost| lost[0]));
+    let text = key_value_table(&[
+        ("input", format!("tiles of {} pixels as {}, {} in common", tiles.side, geometry.image_size, tiles.overlap)),
+        ("typical image", format!("{} x {} pixels, {count} tiles", size.0, size.1)),
+        ("most tiles of an image", most.to_string()),
+        (&format!("a flaw of {FLAW} pixels"), format!("{:.1} pixels of the input", FLAW * scale)),
+        ("detail lost", share.map_or("unknown".to_owned(), percent)),
+    ]);
+    let json = json!({
+        "image_size": geometry.image_size,
+        "tiles": tiles,
+        "typical_size": size,
+        "typical_tiles": count,
+        "most_tiles": most,
+        "scale": scale,
+        "detail_lost": [{"image_size": geometry.image_size, "median": share}],
+        "images": lost.len(),
+    });
+    Some(Resolution { text, json, warnings: Vec::new() })
+}
+
+/// The share of detail that some of the images lose at each geometry.
+fn lost(found: &Examination, geometries: &[Geometry], decode: DecodeOptions) -> Vec<Vec<f64>> {
+    let samples = &found.dataset.samples;
+    let step = samples.len().div_ceil(LOOKED_AT).max(1);
+    let looked_at = samples.iter().step_by(step);
+    looked_at.filter_map(|sample| detail::lost(&decode_file(&sample.path, decode).ok()?, geometries)).collect()
+}
+
+/// How images would be cut by default.
+fn proposed(image_size: usize) -> Option<Tiles> {
+    let settings = TileSettings { side: None, scale: None, overlap: None, pool: TilePool::Max };
+    Tiles::resolve(&settings, image_size).ok()
+}
+
 fn way(resize: ResizeMode) -> &'static str {
     match resize {
         ResizeMode::Squash => "squash",
@@ -100,10 +148,13 @@ fn reduction_warning(
     let [now, twice, _] = lost else { return None };
     let removed = now.map_or(String::new(), |share| format!(" and removes {} of the detail", percent(share)));
     let larger = twice.map_or(String::new(), |share| format!(" ({} would remove {})", 2 * side, percent(share)));
+    let tiles = proposed(side).map_or(String::new(), |tiles| {
+        format!(" in {} tiles, for probe and strategy.kind = \"frozen\"", tiles.count((width, height)))
+    });
     (scale * STRONG_REDUCTION <= 1.0).then(|| {
         format!(
             "a {way} from {width} x {height} to {side} pixels makes {:.1} pixels of a flaw of {FLAW}{removed}: a larger \
-             model.image_size{larger} or cut-outs of the images keep more",
+             model.image_size{larger} keeps more, and preprocess.tiles = true keeps all{tiles}",
             FLAW * scale
         )
     })

@@ -1,5 +1,6 @@
 //! A finished run, opened again with its best weights.
 
+use super::images::usable_images;
 use super::reference;
 use super::session::{Session, load_saved};
 use crate::backbone::{Readout, Segment};
@@ -38,7 +39,8 @@ pub struct SavedRun {
 
 impl SavedRun {
     /// Opens the run in `folder` with the weights of its best epoch, on `device` instead of the run's own if given. The
-    /// model runs from `start` on. `sets` override settings that do not change the model.
+    /// model runs from `start` on, that of images which are cut into tiles from the features on. `sets` override settings
+    /// that do not change the model.
     ///
     /// # Errors
     /// A usage error when this is not a run directory or the backbone is another one by now; a data error when no epoch
@@ -51,6 +53,7 @@ impl SavedRun {
         console: &Console,
     ) -> Result<Self> {
         let record = RunRecord::read(folder)?;
+        let start = if record.preprocess.tiles.is_some() { Segment::Head } else { start };
         let mut settings = config::load(Some(&folder.join("config.toml")), sets)?;
         if let Some(device) = device {
             settings.run.device =
@@ -122,6 +125,26 @@ impl SavedRun {
     /// Data errors that name what is wrong with the folder.
     pub fn other_dataset(&self, folder: &Path) -> Result<Dataset> {
         Dataset::from_folder_as(folder, &self.record.classes, Split::Test)
+    }
+
+    /// The samples to score: those of a split of the run's own images, or of the class folders of another folder.
+    ///
+    /// # Errors
+    /// Data errors of either; a usage error when the split has no images.
+    pub fn samples(&self, folder: Option<&Path>, split: Split, console: &Console) -> Result<Dataset> {
+        if let Some(folder) = folder {
+            let dataset = self.other_dataset(folder)?;
+            dataset.warnings.iter().for_each(|warning| console.warn(warning));
+            return usable_images(&self.session.settings, &self.record.preprocess, &dataset, console);
+        }
+        let dataset = self.dataset()?;
+        if dataset.indices(split).is_empty() {
+            return Err(Error::usage_hint(
+                format!("the run has no {} images", split.name()),
+                "choose another --split, or give a folder with --data",
+            ));
+        }
+        Ok(dataset)
     }
 
     /// A data set on its way to scoring.

@@ -258,7 +258,7 @@ fn ratio(outputs: usize, width: usize) -> f64 {
 }
 
 fn config(model: &ExportModel, architecture: &str) -> Value {
-    let Preprocess { geometry, normalization } = &model.preprocess;
+    let Preprocess { geometry, normalization, .. } = &model.preprocess;
     let (mean, std) = statistics(normalization);
     let (crop_mode, crop_pct) = match geometry.resize {
         ResizeMode::Squash => ("squash", 1.0),

@@ -18,25 +18,89 @@ pub struct Region {
 }
 
 impl Region {
-    /// The strongest place in the values of a square grid in rows from the upper left; none when no patch speaks for the
-    /// class, or the values do not form a square grid.
-    pub fn strongest(evidence: &[f32]) -> Option<Self> {
-        let grid = evidence.len().isqrt();
+    /// Its left, upper, right and lower edge as shares of the picture under the grid.
+    pub fn edges(&self, grid: &Grid) -> [f64; 4] {
+        let [left, right] = [self.columns.start, self.columns.end].map(|at| at as f64 / grid.columns.max(1) as f64);
+        let [upper, lower] = [self.rows.start, self.rows.end].map(|at| at as f64 / grid.rows().max(1) as f64);
+        [left, upper, right, lower]
+    }
+
+    /// The same in pixels of an image of that width and height, all of which lies under the grid.
+    pub fn in_image(&self, grid: &Grid, (width, height): (u32, u32)) -> [u32; 4] {
+        let [left, upper, right, lower] = self.edges(grid);
+        let across = |at: f64| (at * f64::from(width)).round() as u32;
+        let down = |at: f64| (at * f64::from(height)).round() as u32;
+        [across(left), down(upper), across(right), down(lower)]
+    }
+}
+
+/// The evidence for a class at each place of a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    /// Places from left to right.
+    pub columns: usize,
+    /// Row by row from the upper left.
+    pub values: Vec<f32>,
+}
+
+impl Grid {
+    /// The values of a square grid in rows from the upper left; none when they do not form one.
+    pub fn square(values: Vec<f32>) -> Option<Self> {
+        let columns = values.len().isqrt();
+        (columns > 0 && columns * columns == values.len()).then_some(Self { columns, values })
+    }
+
+    /// Nothing everywhere.
+    pub fn empty(columns: usize, rows: usize) -> Self {
+        Self { columns, values: vec![0.0; columns * rows] }
+    }
+
+    /// Places from above to below.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.columns.max(1)
+    }
+
+    /// The same without what speaks against the class.
+    #[must_use]
+    pub fn positive(&self) -> Self {
+        Self { columns: self.columns, values: self.values.iter().map(|value| value.max(0.0)).collect() }
+    }
+
+    /// Spreads a value over a rectangle, of which the left, upper, right and lower edge are given in places: each place
+    /// gets a share by its area.
+    pub fn spread(&mut self, [left, upper, right, lower]: [f64; 4], value: f32) {
+        let area = (right - left) * (lower - upper);
+        let rows = self.rows();
+        let reach = |from: f64, to: f64, count: usize| {
+            (from.max(0.0) as usize).min(count.saturating_sub(1))..(to.ceil().max(0.0) as usize).min(count)
+        };
+        let within = |at: usize, from: f64, to: f64| (to.min(at as f64 + 1.0) - from.max(at as f64)).max(0.0);
+        for row in reach(upper, lower, rows) {
+            for column in reach(left, right, self.columns) {
+                let share = within(column, left, right) * within(row, upper, lower) / area;
+                self.values[row * self.columns + column] += (f64::from(value) * share) as f32;
+            }
+        }
+    }
+
+    /// The strongest place; none when no patch speaks for the class.
+    pub fn strongest(&self) -> Option<Region> {
+        let (evidence, width) = (&self.values, self.columns);
         let first = (0..evidence.len()).max_by(|&a, &b| evidence[a].total_cmp(&evidence[b]))?;
         let least = SHARE * evidence[first];
-        if grid * grid != evidence.len() || !(least > 0.0 && least.is_finite()) {
+        if !(least > 0.0 && least.is_finite()) {
             return None;
         }
         let (mut found, mut seen) = (vec![first], vec![false; evidence.len()]);
         seen[first] = true;
         let mut next = 0;
         while let Some(&at) = found.get(next) {
-            let (row, column) = (at / grid, at % grid);
+            let column = at % width;
             let sides = [
-                (row > 0).then(|| at - grid),
-                (row + 1 < grid).then_some(at + grid),
+                (at >= width).then(|| at - width),
+                (at + width < evidence.len()).then_some(at + width),
                 (column > 0).then(|| at - 1),
-                (column + 1 < grid).then_some(at + 1),
+                (column + 1 < width).then_some(at + 1),
             ];
             for near in sides.into_iter().flatten().filter(|&near| evidence[near] >= least) {
                 if !std::mem::replace(&mut seen[near], true) {
@@ -46,12 +110,12 @@ impl Region {
             next += 1;
         }
         let span = |of: fn(usize, usize) -> usize| {
-            let places = || found.iter().map(|&at| of(at, grid));
+            let places = || found.iter().map(|&at| of(at, width));
             Some(places().min()?..places().max()? + 1)
         };
-        Some(Self {
-            columns: span(|at, grid| at % grid)?,
-            rows: span(|at, grid| at / grid)?,
+        Some(Region {
+            columns: span(|at, width| at % width)?,
+            rows: span(|at, width| at / width)?,
             evidence: found.iter().map(|&at| f64::from(evidence[at])).sum(),
         })
     }
@@ -69,16 +133,28 @@ mod tests {
             0.0, 0.0, 0.5, 0.0, //
             0.8, 0.0, 0.0, -2.0,
         ];
-        let place = Region::strongest(&evidence).unwrap();
+        let strongest = |values: &[f32]| Grid::square(values.to_vec())?.strongest();
+        let place = strongest(&evidence).unwrap();
         assert_eq!((place.columns, place.rows), (1..3, 1..3));
         assert!((place.evidence - 2.1).abs() < 1e-6);
-        assert_eq!(Region::strongest(&[3.0]).unwrap(), Region { columns: 0..1, rows: 0..1, evidence: 3.0 });
+        assert_eq!(strongest(&[3.0]).unwrap(), Region { columns: 0..1, rows: 0..1, evidence: 3.0 });
     }
 
     #[test]
     fn nothing_is_found_where_nothing_speaks_for_the_class() {
         for evidence in [&[][..], &[0.0; 4], &[-1.0; 4], &[1.0; 3], &[f32::NAN, 0.0, 0.0, 0.0]] {
-            assert_eq!(Region::strongest(evidence), None, "{evidence:?}");
+            assert_eq!(Grid::square(evidence.to_vec()).and_then(|grid| grid.strongest()), None, "{evidence:?}");
         }
+    }
+
+    #[test]
+    fn a_value_is_spread_by_area_and_none_of_it_is_lost() {
+        let mut grid = Grid::empty(4, 2);
+        grid.spread([0.5, 0.0, 2.5, 1.5], 6.0);
+        assert_eq!(grid.values, [1.0, 2.0, 1.0, 0.0, 0.5, 1.0, 0.5, 0.0]);
+        grid.spread([3.25, 1.75, 4.0, 2.0], 2.0);
+        assert_eq!((grid.values[7], grid.rows()), (2.0, 2));
+        let place = grid.strongest().unwrap();
+        assert_eq!((place.columns, place.rows), (0..4, 0..2), "from the left over the lower row to the right");
     }
 }

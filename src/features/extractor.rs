@@ -38,6 +38,26 @@ impl Extractor {
         })
     }
 
+    /// What is taken out.
+    pub(super) fn wanted(&self) -> Activations {
+        self.wanted
+    }
+
+    /// Its layers.
+    pub(super) fn vit(&self) -> &Vit {
+        &self.vit
+    }
+
+    /// Who computes.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// Where tensors live.
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Values per image.
     pub fn width(&self) -> usize {
         self.shape.iter().product()

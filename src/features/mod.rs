@@ -4,12 +4,14 @@ mod evidence;
 mod extractor;
 mod identity;
 mod reference;
+mod tiles;
 mod writer;
 
-pub use evidence::Region;
+pub use evidence::{Grid, Region};
 pub use extractor::{Extractor, ImageRollout};
 pub use identity::{AugmentIdentity, Identity, image_key};
 pub use reference::{Distance, ReferenceRecord, ReferenceSet, passing_distance};
+pub use tiles::TiledImages;
 pub use writer::{FeatureFormat, FeatureWriter};
 
 use crate::cache::{Cache, FeatureRows, Key};
@@ -57,6 +59,17 @@ impl Images {
         let keys: Vec<Key> = positions.iter().map(|&i| identity.row_key(&self.keys[i], view, i as u64)).collect();
         let width = extractor.width();
         cache.rows(&identity.namespace(), width, &keys, |missing, sink| {
+            if let Some(tiles) = self.pipeline.preprocess().tiles {
+                let images = TiledImages { extractor, pipeline: &self.pipeline, tiles };
+                for some in missing.chunks(self.threads.max(1)) {
+                    let samples: Vec<usize> = some.iter().map(|&position| positions[position]).collect();
+                    let rows = images.rows(&self.dataset, &samples)?;
+                    Matrix::new(&rows, width).check_finite(|i| self.dataset.samples[samples[i]].name.clone())?;
+                    rows.chunks_exact(width).try_for_each(&mut *sink)?;
+                    on_batch(samples.len())?;
+                }
+                return Ok(());
+            }
             let order: Vec<View> =
                 missing.iter().map(|&position| View { epoch: view, sample: positions[position] as u64 }).collect();
             let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };

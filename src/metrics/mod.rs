@@ -13,6 +13,7 @@ mod gates;
 mod inspection;
 mod interval;
 mod paired;
+mod places;
 mod ranking;
 mod robustness;
 mod scores;
@@ -35,6 +36,7 @@ pub use inspection::{
 };
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
 pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};
+pub use places::{MaskedMap, Places};
 pub use ranking::{auroc, average_precision};
 pub use robustness::{FlawScores, Robustness};
 pub use scores::{Scores, argmax, softmax};

@@ -2,13 +2,15 @@
 //! of them before.
 
 use super::{Model, Outputs};
+use crate::backbone::Activations;
 use crate::cache::{CacheUse, FeatureRows};
 use crate::config::Sampler;
 use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::sampler::epoch_order;
-use crate::data::transform::{Pipeline, View};
+use crate::data::transform::{Pipeline, Tiles, View};
 use crate::data::{Dataset, Split};
 use crate::error::Result;
+use crate::features::TiledImages;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -121,7 +123,7 @@ impl BatchSource {
     /// Data errors of files that changed under way.
     pub fn score(&self, model: &Model, split: Split, each: &mut dyn FnMut(usize, Vec<f32>)) -> Result<Scored> {
         let mut scored = Scored::default();
-        for batch in self.plain(split)? {
+        for batch in self.plain(split, model)? {
             let batch = batch?;
             let Outputs { features, logits } = model.run(&batch)?;
             each(batch.labels.len(), features);
@@ -133,13 +135,27 @@ impl BatchSource {
     }
 
     /// Batches of a split without augmentation, in the order of the data set.
-    fn plain(&self, split: Split) -> Result<Batches<'_>> {
+    fn plain(&self, split: Split, model: &Model) -> Result<Batches<'_>> {
         let samples = self.dataset.indices(split);
+        if let (Some(tiles), None) = (self.evaluation.preprocess().tiles, &self.frozen) {
+            return self.tiled(tiles, samples, model);
+        }
         let order: Vec<View> = samples.into_iter().map(|sample| View { epoch: 0, sample: sample as u64 }).collect();
         match &self.frozen {
             Some(frozen) => Ok(self.replay(|view| frozen.plain(view), order, 0)),
             None => self.load(&order, &self.evaluation, 0),
         }
+    }
+
+    /// Batches of what the frozen layers of a model make of images that are cut into tiles; the model begins behind them.
+    fn tiled(&self, tiles: Tiles, samples: Vec<usize>, model: &Model) -> Result<Batches<'_>> {
+        let extractor = model.extractor(Activations::Features(model.spec().readout))?;
+        let groups: Vec<Vec<usize>> = samples.chunks(self.threads.max(1)).map(<[usize]>::to_vec).collect();
+        Ok(Box::new(groups.into_iter().map(move |indices| {
+            let images = TiledImages { extractor: &extractor, pipeline: &self.evaluation, tiles };
+            let labels = indices.iter().map(|&sample| self.dataset.samples[sample].label).collect();
+            Ok(Batch { inputs: images.rows(&self.dataset, &indices)?, labels, indices, soft_labels: Vec::new() })
+        })))
     }
 
     fn load(&self, order: &[View], pipeline: &Arc<Pipeline>, first_batch: usize) -> Result<Batches<'_>> {

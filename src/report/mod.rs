@@ -28,8 +28,8 @@ pub use result::{
 };
 pub use run::{BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse};
 pub use table::{
-    confusion_table, doubts_first, evaluation_table, key_value_table, listing_table, percent, recall_table,
-    robustness_table, template_table, thousands,
+    confusion_table, doubts_first, evaluation_table, key_value_table, listing_table, percent, places_table,
+    recall_table, robustness_table, template_table, thousands,
 };
 pub use training::{TrainingReport, read_epochs};
 pub use verdict::{Evidence, Verdict, VerdictKind};

@@ -266,7 +266,10 @@ impl RunRecord {
             Normalization::PerChannel { std, .. } => std.into_iter().find(|&value| unusable(f64::from(value))),
             Normalization::Batch => None,
         };
-        if !(1..=LARGEST_SIDE).contains(&image_size) {
+        let tiles = self.preprocess.tiles.filter(|tiles| tiles.side == 0 || tiles.overlap > tiles.side / 2);
+        if let Some(tiles) = tiles {
+            Some(format!("tiles of {} pixels that overlap by {}", tiles.side, tiles.overlap))
+        } else if !(1..=LARGEST_SIDE).contains(&image_size) {
             Some(format!("image_size {image_size} is not between 1 and {LARGEST_SIDE}"))
         } else if unusable(crop_pct) || crop_pct > 1.0 {
             Some(format!("crop_pct {crop_pct} is not above 0 and at most 1"))

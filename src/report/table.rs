@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use super::printable;
-use crate::metrics::{ClassReport, Evaluation, Robustness};
+use crate::metrics::{ClassReport, Evaluation, Places, Robustness};
 
 /// Classes that are listed in full.
 const MANY_CLASSES: usize = 20;
@@ -119,6 +119,19 @@ pub fn robustness_table(robustness: &Robustness) -> String {
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let split = printable(&r.split);
     format!("{split}, {} images: accuracy in % by strength of the flaw\n\n{}", r.n, listing_table(1, &header, &rows))
+}
+
+/// How well maps find flaws.
+pub fn places_table(places: &Places) -> String {
+    let share = |share: Option<f64>| share.map_or("-".to_owned(), percent);
+    let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number:.3}"));
+    key_value_table(&[
+        ("images with a mask", format!("{} of {}, {} regions", places.masked, places.images, places.regions)),
+        ("most evidence lies in the flaw", share(places.pointing_game)),
+        ("the box holds the flaw", share(places.box_holds)),
+        ("AUROC of pixels", number(places.pixel_auroc)),
+        ("overlap with regions (PRO)", number(places.pro)),
+    ])
 }
 
 fn headline(evaluation: &Evaluation) -> String {

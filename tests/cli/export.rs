@@ -48,7 +48,7 @@ fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (Export
         params,
         readout: Readout::POOL,
         classes: CLASSES.map(str::to_owned).to_vec(),
-        preprocess: Preprocess { geometry, normalization },
+        preprocess: Preprocess { geometry, normalization, tiles: None },
         temperature: Some(1.5),
         backbone: "a backbone".into(),
     };

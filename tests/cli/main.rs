@@ -22,5 +22,6 @@ mod prompt;
 mod report;
 mod runs;
 mod snapshot;
+mod tiles;
 mod training;
 mod zeroshot;

@@ -33,6 +33,7 @@ fn batch(per_class: usize) -> Batch {
             crop_pct: 1.0,
         },
         normalization: Normalization::PerChannel { mean: input.mean, std: input.std },
+        tiles: None,
     };
     let pipeline = Pipeline::evaluation(preprocess, DecodeOptions::default());
     let mut batch = Batch::default();

@@ -6,7 +6,7 @@ use crate::backbone::VitSpec;
 use crate::config::{OnError, ResizeMode, Settings};
 use crate::data::audit::{AuditOptions, Examination, examine};
 use crate::data::decode::DecodeOptions;
-use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess};
+use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess, Tiles};
 use crate::data::{Dataset, Split};
 use crate::error::{DataError, Result};
 use crate::experiment::balance;
@@ -42,9 +42,12 @@ pub fn check(
     let usual = (settings.model.image_size.unwrap_or(USUAL_SIZE), USUAL_INPUT);
     let (image_size, defaults) = spec.map_or(usual, |spec| (spec.image_size, spec.input));
     let geometry = Geometry::resolve(&settings.preprocess, image_size, &defaults);
+    let tiles = settings.preprocess.tiles.as_ref().map(|tiles| Tiles::resolve(tiles, image_size)).transpose();
+    let tiles = report.note(tiles).flatten();
     let options = AuditOptions {
         decode: DecodeOptions { bit_depth: settings.data.bit_depth },
         geometry,
+        tiles,
         on_error: settings.data.on_error,
         threads: decode_threads(settings),
     };
@@ -64,7 +67,7 @@ pub fn check(
     let preprocess = report.note(preprocess);
 
     let mut sections = vec![section(&found, &geometry)];
-    if let Some(Resolution { text, json, warnings }) = resolution::describe(&found, geometry, options.decode) {
+    if let Some(Resolution { text, json, warnings }) = resolution::describe(&found, geometry, tiles, options.decode) {
         report.warnings.extend(warnings);
         sections.push(Section { name: "resolution", text, json });
     }

@@ -7,6 +7,7 @@ use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::experiment::forecast::{Sizes, forecast};
 use crate::experiment::head::{self, HeadPlan};
+use crate::experiment::tiles::check_training;
 use crate::experiment::{device, frozen};
 use crate::nn::workers::Workers;
 use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
@@ -50,6 +51,7 @@ pub fn section(
 fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Console) -> Result<(Sizes, Forecast)> {
     let head = (head::kind(false), Readout::POOL, dataset.classes.len());
     let head = HeadPlan::new(settings, (spec, &Params::default()), head, None)?;
+    check_training(settings, &head.plan)?;
     let images = |split| dataset.indices(split).len();
     let sizes = Sizes {
         parameters: head.parameters(),

@@ -54,7 +54,13 @@ fn any_preprocess() -> impl Strategy<Value = PreprocessSettings> {
     let modes = prop::sample::select(vec![Backbone, Imagenet, Symmetric, Dataset, Batch, Robust, Explicit]);
     let statistics = prop::array::uniform3(1e-6f32..100.0);
     (modes, statistics.clone(), statistics).prop_map(|(normalize, mean, std)| PreprocessSettings {
-        resize: ResizeMode::Letterbox,
+        resize: if normalize == Dataset { ResizeMode::Squash } else { ResizeMode::Letterbox },
+        tiles: (normalize == Dataset).then_some(TileSettings {
+            side: None,
+            scale: Some(f64::from(mean[0])).filter(|scale| (0.01..=16.0).contains(scale)),
+            overlap: Some(mean[1] as usize),
+            pool: TilePool::Lse,
+        }),
         interpolation: InterpolationChoice::Bilinear,
         normalize,
         mean: (normalize == Explicit).then_some(mean),

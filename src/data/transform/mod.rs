@@ -11,10 +11,12 @@ pub mod detail;
 mod normalize;
 mod resize;
 mod squares;
+mod tiles;
 
 pub(super) use normalize::Histograms;
 pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
 pub use resize::{Geometry, Interpolation};
+pub use tiles::{Bag, MOST_TILES, Tiles};
 
 use super::decode::{self, DecodeOptions, ImageError};
 use super::kinds::{Look, Watch};
@@ -56,6 +58,9 @@ pub struct Preprocess {
     pub geometry: Geometry,
     /// How its pixels are standardised.
     pub normalization: Normalization,
+    /// How it is cut into tiles, in place of one square; none for one square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<Tiles>,
 }
 
 impl Preprocess {
@@ -63,7 +68,7 @@ impl Preprocess {
     /// needed when [`Normalization::needs_statistics`] says so.
     ///
     /// # Errors
-    /// When statistics are needed but absent, or explicit ones were not given.
+    /// When statistics are needed but absent, or explicit ones were not given; as [`Tiles::resolve`].
     pub fn resolve(
         settings: &PreprocessSettings,
         image_size: usize,
@@ -73,6 +78,7 @@ impl Preprocess {
         Ok(Self {
             geometry: Geometry::resolve(settings, image_size, backbone),
             normalization: Normalization::resolve(settings, backbone, statistics)?,
+            tiles: settings.tiles.as_ref().map(|tiles| Tiles::resolve(tiles, image_size)).transpose()?,
         })
     }
 

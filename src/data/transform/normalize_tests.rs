@@ -12,7 +12,7 @@ const BACKBONE: BackboneDefaults = BackboneDefaults {
 
 fn settings(normalize: NormalizeChoice) -> PreprocessSettings {
     let interpolation = InterpolationChoice::Backbone;
-    PreprocessSettings { resize: ResizeMode::Squash, interpolation, normalize, mean: None, std: None }
+    PreprocessSettings { resize: ResizeMode::Squash, tiles: None, interpolation, normalize, mean: None, std: None }
 }
 
 #[test]

@@ -5,7 +5,11 @@ use image::Rgb;
 
 fn preprocess(resize: ResizeMode) -> Preprocess {
     let geometry = Geometry { image_size: 16, resize, interpolation: Interpolation::Bilinear, crop_pct: 0.875 };
-    Preprocess { geometry, normalization: Normalization::PerChannel { mean: [0.4, 0.5, 0.6], std: [0.2; 3] } }
+    Preprocess {
+        geometry,
+        normalization: Normalization::PerChannel { mean: [0.4, 0.5, 0.6], std: [0.2; 3] },
+        tiles: None,
+    }
 }
 
 fn off() -> AugmentSettings {

@@ -5,16 +5,18 @@ use super::PageInputs;
 use crate::backbone::Activations;
 use crate::data::Sample;
 use crate::data::decode;
-use crate::data::transform::View;
-use crate::error::Result;
+use crate::data::transform::{Tiles, View};
+use crate::error::{BadFile, DataError, Result};
+use crate::experiment::maps::reduced;
 use crate::experiment::reference;
-use crate::features::{ImageRollout, ReferenceSet};
+use crate::features::{Grid, ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::report::Console;
 use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
 use crate::report::predictions::{Predicted, Predictions};
 use image::RgbImage;
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 
 /// The longer side of a picture, in pixels: sharp at the size it has on a page.
 const SIDE: u32 = 224;
@@ -27,7 +29,10 @@ const VIEW: View = View { epoch: 0, sample: 0 };
 
 /// An image as the model sees it.
 struct ModelView {
-    square: RgbImage,
+    path: PathBuf,
+    /// Its square, or all of an image that is cut into tiles, made smaller.
+    shown: RgbImage,
+    /// Those of the square.
     pixels: Vec<f32>,
 }
 
@@ -82,7 +87,7 @@ impl PageInputs<'_> {
                 class: class(row.label),
                 predicted: class(row.predicted),
                 confidence: row.confidence,
-                image: picture.as_ref().and_then(|picture| thumbnail(&picture.square, SIDE)),
+                image: picture.as_ref().and_then(|picture| thumbnail(&picture.shown, SIDE)),
                 heat: heat.and_then(|heat| thumbnail(&heat, SIDE)),
                 neighbors: neighbors.into_iter().map(neighbor).collect(),
             }
@@ -121,17 +126,22 @@ impl PageInputs<'_> {
         let names: BTreeSet<&str> = looked.flat_map(|looked| &looked.neighbors).map(String::as_str).collect();
         let pictures = self.pictures(samples, names.iter().copied().collect());
         let small =
-            |(name, picture): (&str, Option<ModelView>)| Some((name.to_owned(), thumbnail(&picture?.square, SMALL)?));
+            |(name, picture): (&str, Option<ModelView>)| Some((name.to_owned(), thumbnail(&picture?.shown, SMALL)?));
         names.into_iter().zip(pictures).filter_map(small).collect()
     }
 
     /// Reads images again, by name; none of those that cannot be read.
     fn pictures(&self, samples: &HashMap<&str, &Sample>, names: Vec<&str>) -> Vec<Option<ModelView>> {
         let see = |name: &str| {
-            let image = decode::decode_file(&samples.get(name)?.path, self.session.decode()).ok()?;
-            let square = self.pipeline.square_view(&image, VIEW).ok()?;
-            let pixels = self.pipeline.preprocess().normalization.standardize(&square);
-            Some(ModelView { square, pixels })
+            let path = samples.get(name)?.path.clone();
+            let image = decode::decode_file(&path, self.session.decode()).ok()?;
+            let preprocess = self.pipeline.preprocess();
+            if preprocess.tiles.is_some() {
+                return Some(ModelView { path, shown: reduced(&image, SIDE), pixels: Vec::new() });
+            }
+            let shown = self.pipeline.square_view(&image, VIEW).ok()?;
+            let pixels = preprocess.normalization.standardize(&shown);
+            Some(ModelView { path, shown, pixels })
         };
         self.session.workers.map_on_cpu(names, see)
     }
@@ -146,42 +156,80 @@ impl PageInputs<'_> {
     ) -> Result<HashMap<usize, Looked>> {
         let found: Vec<(usize, &ModelView)> =
             pictures.iter().enumerate().filter_map(|(number, picture)| Some((number, picture.as_ref()?))).collect();
+        let classes: Vec<usize> = found.iter().filter_map(|(number, _)| predicted.get(*number).copied()).collect();
+        if let Some(tiles) = self.pipeline.preprocess().tiles {
+            return self.look_at_tiles(tiles, &found, &classes, console);
+        }
         let mut inputs: Vec<f32> = found.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
         self.pipeline.finish(&mut inputs, &vec![VIEW; found.len()]);
         let extractor = self.session.extractor(self.params, Activations::Features(self.readout))?;
         let looks = extractor.rollout(self.readout, &inputs)?;
-        let mut neighbors = self.neighbors(&looks, extractor.width()).unwrap_or_else(|error| {
-            console.warn(format!("the page has no training images beside the mistakes: {error}"));
-            Vec::new()
-        });
-        neighbors.resize(found.len(), Vec::new());
-        let classes: Vec<usize> = found.iter().filter_map(|(number, _)| predicted.get(*number).copied()).collect();
+        let features: Vec<f32> = looks.iter().flat_map(|look| &look.features).copied().collect();
+        let neighbors = self.neighbors_or_none(Matrix::new(&features, extractor.width()), console);
         let evidence = match &self.head {
             Some(head) => extractor.evidence(self.readout, head, &inputs, &classes)?,
             None => None,
         };
         let exact = evidence.is_some();
         let shares: Vec<Vec<f32>> = match evidence {
-            Some(evidence) => {
-                evidence.iter().map(|places| places.iter().map(|place| place.max(0.0)).collect()).collect()
-            }
+            Some(evidence) => evidence,
             None => looks.into_iter().map(|look| look.shares).collect(),
         };
-        let looked = found.iter().zip(shares.iter().zip(neighbors)).map(|((number, picture), (shares, neighbors))| {
-            (*number, Looked { heat: heat_map(&picture.square, shares), neighbors, exact })
-        });
+        let looked =
+            found.iter().zip(shares.into_iter().zip(neighbors)).map(|((number, picture), (shares, neighbors))| {
+                let heat = Grid::square(shares).and_then(|grid| heat_map(&picture.shown, &grid.positive()));
+                (*number, Looked { heat, neighbors, exact })
+            });
         Ok(looked.collect())
     }
 
-    /// The names of the training images nearest to each of some images, whose features are `width` wide; none when the
-    /// run remembers none.
-    fn neighbors(&self, looks: &[ImageRollout], width: usize) -> Result<Vec<Vec<String>>> {
-        let Some(record) = self.record.reference.as_ref().filter(|_| !looks.is_empty()) else {
+    /// The same of images that are cut into tiles, one after another: each is read again, at its own resolution.
+    fn look_at_tiles(
+        &self,
+        tiles: Tiles,
+        found: &[(usize, &ModelView)],
+        classes: &[usize],
+        console: &Console,
+    ) -> Result<HashMap<usize, Looked>> {
+        let extractor = self.session.extractor(self.params, Activations::Features(self.readout))?;
+        let images = TiledImages { extractor: &extractor, pipeline: self.pipeline, tiles };
+        let (mut looked, mut features) = (Vec::new(), Vec::new());
+        for ((number, picture), &class) in found.iter().zip(classes) {
+            let bag = self.pipeline.bag(&tiles, &picture.path).map_err(|error| DataError::BadFiles {
+                files: vec![BadFile { path: picture.path.clone(), reason: error.to_string() }],
+            })?;
+            let heat = if let Some(head) = &self.head {
+                let (row, grid) = images.evidence(self.readout, head, &bag, class)?;
+                features.extend(row);
+                heat_map(&picture.shown, &grid.positive())
+            } else {
+                features.extend(images.pooled(&bag)?);
+                None
+            };
+            looked.push((*number, Looked { exact: heat.is_some(), heat, neighbors: Vec::new() }));
+        }
+        let neighbors = self.neighbors_or_none(Matrix::new(&features, extractor.width()), console);
+        let looked = looked.into_iter().zip(neighbors);
+        Ok(looked.map(|((number, looked), neighbors)| (number, Looked { neighbors, ..looked })).collect())
+    }
+
+    /// As [`PageInputs::neighbors`]; no names of images for which they cannot be found, with a warning.
+    fn neighbors_or_none(&self, features: Matrix<'_>, console: &Console) -> Vec<Vec<String>> {
+        let mut neighbors = self.neighbors(features).unwrap_or_else(|error| {
+            console.warn(format!("the page has no training images beside the mistakes: {error}"));
+            Vec::new()
+        });
+        neighbors.resize(features.rows(), Vec::new());
+        neighbors
+    }
+
+    /// The names of the training images nearest to each of some images; none when the run remembers none.
+    fn neighbors(&self, features: Matrix<'_>) -> Result<Vec<Vec<String>>> {
+        let Some(record) = self.record.reference.as_ref().filter(|_| features.rows() > 0) else {
             return Ok(Vec::new());
         };
-        let references = ReferenceSet::read(&self.folder.join(reference::FILE), &record.sha256, width)?;
-        let rows: Vec<f32> = looks.iter().flat_map(|look| &look.features).copied().collect();
-        let found = self.session.workers.install(|| references.neighbors(Matrix::new(&rows, width), NEIGHBORS))?;
+        let references = ReferenceSet::read(&self.folder.join(reference::FILE), &record.sha256, features.cols())?;
+        let found = self.session.workers.install(|| references.neighbors(features, NEIGHBORS))?;
         Ok(found.iter().map(|images| images.iter().map(|&image| references.name(image).to_owned()).collect()).collect())
     }
 }

@@ -20,8 +20,20 @@ pub use mean::Mean;
 pub use stats::Stats;
 pub use top::{Top, top_of};
 
+use crate::config::TilePool;
 use candle_core::{Result, Tensor};
 use std::fmt::Debug;
+
+/// The pooling of tiles that `preprocess.tiles.pool` names.
+pub fn of_tiles(pool: TilePool) -> &'static dyn TokenPool {
+    match pool {
+        TilePool::Mean => &Mean,
+        TilePool::Max => &Max,
+        TilePool::Lse => &LogSumExp,
+        TilePool::Topk => &Top,
+        TilePool::Gem => &Gem,
+    }
+}
 
 /// From tokens (B, N, d) to features (B, w). A new one is a file here, a choice of `model.pool`, a line in
 /// `Pool::plain`, and its operators in `export/onnx/pool.rs`.

@@ -1,5 +1,6 @@
 //! Where a model looked, laid over the picture that it saw.
 
+use crate::features::Grid;
 use image::{Rgb, RgbImage, imageops};
 
 /// From the smallest share to the largest: three colours of `ColorBrewer`'s `YlOrRd` (Harrower and Brewer
@@ -8,21 +9,21 @@ const COLORS: [[f32; 3]; 3] = [[255.0, 237.0, 160.0], [253.0, 141.0, 60.0], [189
 /// Of the strongest colour; the picture stays recognisable below it.
 const OPACITY: f32 = 0.75;
 
-/// The image in grey under the colours of `shares`, the values of a square grid in rows from the upper left. Colours
-/// stretch from the smallest to the largest value. None when the values do not form a square grid or are not finite.
-pub fn heat_map(image: &RgbImage, shares: &[f32]) -> Option<RgbImage> {
-    let grid = shares.len().isqrt();
-    let numbers = shares.iter().all(|share| share.is_finite());
-    if grid == 0 || grid * grid != shares.len() || !numbers || image.is_empty() {
+/// The image in grey under the colours of a grid of shares. Colours stretch from the smallest to the largest value. None
+/// when values are not finite.
+pub fn heat_map(image: &RgbImage, grid: &Grid) -> Option<RgbImage> {
+    let (columns, rows, shares) = (grid.columns, grid.rows(), &grid.values);
+    if shares.is_empty() || !shares.iter().all(|share| share.is_finite()) || image.is_empty() {
         return None;
     }
     let (low, high) = shares.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
     let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
-    let level = |column: usize, row: usize| (shares[row * grid + column] - low) * scale;
+    let level = |column: usize, row: usize| (shares[row * columns + column] - low) * scale;
     let grey = imageops::grayscale(image);
-    let place = |at: u32, side: u32| (at as f32 + 0.5) / side as f32 * grid as f32 - 0.5;
+    let place = |at: u32, side: u32, places: usize| (at as f32 + 0.5) / side as f32 * places as f32 - 0.5;
     Some(RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let heat = between(grid, (place(x, image.width()), place(y, image.height())), level);
+        let at = (place(x, image.width(), columns), place(y, image.height(), rows));
+        let heat = between((columns, rows), at, level);
         blend(grey.get_pixel(x, y).0[0], heat)
     }))
 }
@@ -44,13 +45,13 @@ pub fn frame(image: &mut RgbImage, [left, upper, right, lower]: [f64; 4]) {
 }
 
 /// Bilinear interpolation of the values at the middles of patches; beyond the outermost middles they go on.
-fn between(grid: usize, (x, y): (f32, f32), level: impl Fn(usize, usize) -> f32) -> f32 {
-    let split = |at: f32| {
-        let at = at.clamp(0.0, (grid - 1) as f32);
+fn between((columns, rows): (usize, usize), (x, y): (f32, f32), level: impl Fn(usize, usize) -> f32) -> f32 {
+    let split = |at: f32, places: usize| {
+        let at = at.clamp(0.0, (places - 1) as f32);
         let first = at as usize;
-        (first, (first + 1).min(grid - 1), at - first as f32)
+        (first, (first + 1).min(places - 1), at - first as f32)
     };
-    let ((left, right, u), (top, bottom, v)) = (split(x), split(y));
+    let ((left, right, u), (top, bottom, v)) = (split(x, columns), split(y, rows));
     let along = |row: usize| level(left, row) * (1.0 - u) + level(right, row) * u;
     along(top) * (1.0 - v) + along(bottom) * v
 }
@@ -70,12 +71,16 @@ fn blend(grey: u8, heat: f32) -> Rgb<u8> {
 mod tests {
     use super::*;
 
+    fn heat(image: &RgbImage, shares: &[f32]) -> Option<RgbImage> {
+        heat_map(image, &Grid::square(shares.to_vec())?)
+    }
+
     #[test]
     fn the_hottest_patch_is_the_reddest() {
         let image = RgbImage::from_pixel(40, 40, Rgb([90, 120, 60]));
         let mut shares = [0.1; 16];
         shares[6] = 0.4; // second row, third column
-        let map = heat_map(&image, &shares).unwrap();
+        let map = heat(&image, &shares).unwrap();
         let redness = |&Rgb([r, g, b]): &Rgb<u8>| i32::from(r) - i32::from(g).max(i32::from(b));
         let (x, y, _) = map.enumerate_pixels().max_by_key(|(_, _, pixel)| redness(pixel)).unwrap();
         assert!((20..30).contains(&x) && (10..20).contains(&y), "{x} {y}");
@@ -86,16 +91,16 @@ mod tests {
     #[test]
     fn equal_values_leave_the_picture_grey() {
         let image = RgbImage::from_pixel(9, 5, Rgb([10, 200, 30]));
-        assert_eq!(heat_map(&image, &[0.3; 9]).unwrap().dimensions(), (9, 5));
-        assert!(heat_map(&image, &[0.3; 9]).unwrap().pixels().all(|Rgb([r, g, b])| r == g && g == b));
-        assert!(heat_map(&image, &[1.0]).is_some());
+        assert_eq!(heat(&image, &[0.3; 9]).unwrap().dimensions(), (9, 5));
+        assert!(heat(&image, &[0.3; 9]).unwrap().pixels().all(|Rgb([r, g, b])| r == g && g == b));
+        assert!(heat(&image, &[1.0]).is_some());
     }
 
     #[test]
     fn what_is_no_grid_of_numbers_is_not_drawn() {
         let image = RgbImage::new(4, 4);
-        assert!(heat_map(&image, &[]).is_none() && heat_map(&image, &[0.1; 3]).is_none());
-        assert!(heat_map(&image, &[0.1, f32::NAN, 0.1, 0.2]).is_none());
-        assert!(heat_map(&RgbImage::new(0, 3), &[0.1]).is_none());
+        assert!(heat(&image, &[]).is_none() && heat(&image, &[0.1; 3]).is_none());
+        assert!(heat(&image, &[0.1, f32::NAN, 0.1, 0.2]).is_none());
+        assert!(heat(&RgbImage::new(0, 3), &[0.1]).is_none());
     }
 }

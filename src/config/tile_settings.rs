@@ -1,0 +1,43 @@
+//! `[preprocess.tiles]`: images cut into squares at their own resolution.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[preprocess.tiles]`
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TileSettings {
+    /// Side of a tile in pixels of the image. Default: that of the model's input, so that no pixel is scaled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 65_535), extend("x-excludes" = ["scale"]))]
+    pub side: Option<usize>,
+    /// Pixels of the input for one of the image, which says how large a tile is in place of `side`: 2 enlarges, 0.5
+    /// reduces. Default: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 16.0), extend("x-excludes" = ["side"]))]
+    pub scale: Option<f64>,
+    /// Pixels of the image that neighbouring tiles have in common at least, at most half of a tile: a flaw that is no
+    /// larger lies whole in one of them. Default: an eighth of the side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 32_767))]
+    pub overlap: Option<usize>,
+    /// How the features of the tiles become those of the image.
+    #[schemars(extend("default" = "max"))]
+    pub pool: TilePool,
+}
+
+/// `preprocess.tiles.pool`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TilePool {
+    /// Their mean: what the image is like all over.
+    Mean,
+    /// Their maximum, value by value: one tile with a flaw is enough.
+    Max,
+    /// Their log-sum-exp, a smooth maximum (sharpness 5).
+    Lse,
+    /// The mean of the largest values, one of 64 tiles.
+    Topk,
+    /// Their generalised mean (p = 3).
+    Gem,
+}

@@ -1,0 +1,125 @@
+//! Masks of flaws: pictures beside the images, in which whatever is not black is flawed.
+
+use super::decode::{DecodeOptions, ImageError, decode_file};
+use super::{Sample, folder};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Endings of a mask's name behind that of its image, as `MVTec` AD and others have them.
+const ENDINGS: [&str; 2] = ["_mask", ""];
+/// Formats of masks: those that lose nothing.
+const FORMATS: [&str; 4] = ["png", "bmp", "tif", "tiff"];
+
+/// A folder of masks: of the image `bent/000.png`, `bent/000_mask.png` or `bent/000.png`.
+#[derive(Debug, Clone)]
+pub struct Masks {
+    folder: PathBuf,
+}
+
+/// The flawed pixels of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Width and height.
+    pub size: (u32, u32),
+    /// Pixels that hang together, diagonals too, each by column and row.
+    pub regions: Vec<Vec<(u32, u32)>>,
+}
+
+impl Masks {
+    /// Those in a folder.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_path_buf() }
+    }
+
+    /// Those that lie beside a root's splits, or a manifest; none when there are none.
+    pub fn beside(root: &Path) -> Option<Self> {
+        Some(Self::new(&root.join(folder::MASKS))).filter(|masks| masks.folder.is_dir())
+    }
+
+    /// The mask of an image; none of one without flaws.
+    pub fn of(&self, sample: &Sample) -> Option<PathBuf> {
+        let class = self.folder_of(sample)?;
+        let stem = sample.path.file_stem()?.to_string_lossy();
+        let names = ENDINGS.iter().flat_map(|end| FORMATS.iter().map(move |format| (end, format)));
+        names.map(|(end, format)| class.join(format!("{stem}{end}.{format}"))).find(|path| path.is_file())
+    }
+
+    /// Whether images in the folder of this one have masks.
+    pub fn has_folder_of(&self, sample: &Sample) -> bool {
+        self.folder_of(sample).is_some_and(|folder| folder.is_dir())
+    }
+
+    fn folder_of(&self, sample: &Sample) -> Option<PathBuf> {
+        Some(self.folder.join(sample.path.parent()?.file_name()?))
+    }
+}
+
+impl Mask {
+    /// Reads a mask.
+    ///
+    /// # Errors
+    /// When the file is not a usable image.
+    pub fn read(path: &Path) -> Result<Self, ImageError> {
+        let image = decode_file(path, DecodeOptions::default())?;
+        let mut left: HashSet<(u32, u32)> = HashSet::new();
+        let mut order = Vec::new();
+        for (x, y, pixel) in image.enumerate_pixels() {
+            if pixel.0 != [0; 3] {
+                left.insert((x, y));
+                order.push((x, y));
+            }
+        }
+        let mut regions = Vec::new();
+        for start in order {
+            if !left.remove(&start) {
+                continue;
+            }
+            let mut region = vec![start];
+            let mut next = 0;
+            while let Some(&(x, y)) = region.get(next) {
+                let near = |at: u32| at.saturating_sub(1)..=at.saturating_add(1);
+                for at in near(y).flat_map(|y| near(x).map(move |x| (x, y))) {
+                    if left.remove(&at) {
+                        region.push(at);
+                    }
+                }
+                next += 1;
+            }
+            regions.push(region);
+        }
+        Ok(Self { size: image.dimensions(), regions })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Split;
+    use image::{Rgb, RgbImage};
+
+    #[test]
+    fn a_mask_is_found_by_the_names_of_folder_and_file_and_falls_into_regions() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("ground_truth/bent");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut image = RgbImage::new(9, 7);
+        // Two pixels that touch at a corner, and one apart.
+        for (x, y) in [(1, 1), (2, 2), (8, 6)] {
+            image.put_pixel(x, y, Rgb([255; 3]));
+        }
+        image.save(folder.join("000_mask.png")).unwrap();
+        let masks = Masks::beside(root.path()).unwrap();
+        let sample = |path: &str| Sample {
+            path: root.path().join(path),
+            name: path.into(),
+            label: 0,
+            group: None,
+            split: Split::Test,
+        };
+        let mask = Mask::read(&masks.of(&sample("test/bent/000.jpg")).unwrap()).unwrap();
+        assert_eq!((mask.size, mask.regions), ((9, 7), vec![vec![(1, 1), (2, 2)], vec![(8, 6)]]));
+        assert_eq!(masks.of(&sample("test/bent/001.jpg")), None);
+        assert!(masks.has_folder_of(&sample("test/bent/001.jpg")) && !masks.has_folder_of(&sample("test/good/1.jpg")));
+        assert!(Masks::beside(&root.path().join("test")).is_none());
+    }
+}

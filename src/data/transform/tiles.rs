@@ -1,0 +1,188 @@
+//! An image cut into tiles at its own resolution. Where they lie is decided here and nowhere else.
+
+use super::{Pipeline, Preprocess};
+use crate::augment::Window;
+use crate::config::{TilePool, TileSettings};
+use crate::data::decode::{self, ImageError};
+use crate::error::{Error, Result};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Most tiles of one image: one of 100 megapixels has so many of 90 pixels that overlap by an eighth.
+pub const MOST_TILES: usize = 16_384;
+
+/// How images are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tiles {
+    /// Side of a tile in pixels of the image.
+    pub side: u32,
+    /// Pixels of the image that neighbouring tiles have in common at least.
+    pub overlap: u32,
+    /// How their features become those of the image.
+    pub pool: TilePool,
+}
+
+/// An image, and the windows that show all of it.
+pub struct Bag {
+    /// The image.
+    pub image: RgbImage,
+    /// Its tiles in rows from the upper left.
+    pub windows: Vec<Window>,
+}
+
+impl Tiles {
+    /// Fills in what the settings leave to the model, whose input has that side.
+    ///
+    /// # Errors
+    /// A usage error when tiles overlap by more than half.
+    pub fn resolve(settings: &TileSettings, image_size: usize) -> Result<Self> {
+        let scaled = |scale: f64| (image_size as f64 / scale).round().max(1.0) as usize;
+        let side = settings.side.unwrap_or_else(|| scaled(settings.scale.unwrap_or(1.0)));
+        let overlap = settings.overlap.unwrap_or(side / 8);
+        if 2 * overlap > side {
+            return Err(Error::usage_hint(
+                format!("preprocess.tiles.overlap = {overlap} is more than half of a tile of {side} pixels"),
+                format!("give at most {}, or larger tiles by preprocess.tiles.side", side / 2),
+            ));
+        }
+        Ok(Self { side: side as u32, overlap: overlap as u32, pool: settings.pool })
+    }
+
+    /// The windows of an image of that width and height, in rows from the upper left: every pixel lies in at least one.
+    /// The last of a row or column ends at the border, so that it may overlap more than the others. Where the image is
+    /// narrower than a tile, its whole width is one.
+    ///
+    /// # Errors
+    /// When there are more than [`MOST_TILES`].
+    pub fn windows(&self, (width, height): (u32, u32)) -> Result<Vec<Window>, ImageError> {
+        let count = self.along(width).saturating_mul(self.along(height));
+        if count > MOST_TILES {
+            return Err(ImageError::TooManyTiles { count, side: self.side });
+        }
+        let columns: Vec<(u32, u32)> = self.spans(width).collect();
+        let row = |(y, height)| columns.iter().map(move |&(x, width)| Window { x, y, width, height });
+        Ok(self.spans(height).flat_map(row).collect())
+    }
+
+    /// How many tiles an image of that width and height has.
+    pub fn count(&self, (width, height): (u32, u32)) -> usize {
+        self.along(width).saturating_mul(self.along(height))
+    }
+
+    /// Tiles along a side of the image.
+    fn along(&self, length: u32) -> usize {
+        1 + length.saturating_sub(self.side).div_ceil(self.stride()) as usize
+    }
+
+    fn stride(&self) -> u32 {
+        self.side.saturating_sub(self.overlap).max(1)
+    }
+
+    /// Start and length of each tile along a side of the image.
+    fn spans(&self, length: u32) -> impl Iterator<Item = (u32, u32)> {
+        let (side, stride) = (self.side.min(length), self.stride());
+        (0..self.along(length)).map(move |tile| ((tile as u32).saturating_mul(stride).min(length - side), side))
+    }
+}
+
+impl Pipeline {
+    /// Decodes a file that is cut into tiles.
+    ///
+    /// # Errors
+    /// When the file is not a usable image, or would have too many tiles.
+    pub fn bag(&self, tiles: &Tiles, path: &Path) -> Result<Bag, ImageError> {
+        let image = self.decoded(path)?;
+        Ok(Bag { windows: tiles.windows(image.dimensions())?, image })
+    }
+
+    /// The same, looked at more closely: for files that are read once.
+    ///
+    /// # Errors
+    /// As [`Pipeline::bag`].
+    pub fn bag_once(&self, tiles: &Tiles, path: &Path) -> Result<Bag, ImageError> {
+        let (image, storage) = decode::decode_described(&decode::read(path)?, self.decode)?;
+        self.look_at(&image, &storage);
+        Ok(Bag { windows: tiles.windows(image.dimensions())?, image })
+    }
+}
+
+impl Preprocess {
+    /// The pixels of one tile, shape (3, side, side), standardised.
+    ///
+    /// # Errors
+    /// When the window has no pixels.
+    pub fn tile(&self, image: &RgbImage, window: Window) -> Result<Vec<f32>, ImageError> {
+        Ok(self.normalization.standardize(&self.geometry.square_of(image, window)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ResizeMode;
+    use crate::data::transform::{Geometry, Interpolation, Normalization};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_pixel_lies_in_a_tile_and_no_tile_leaves_the_image(
+            (width, height) in (1u32..700, 1u32..700), side in 16u32..200, share in 0.0..0.5f64,
+        ) {
+            let tiles = Tiles { side, overlap: (f64::from(side) * share) as u32, pool: TilePool::Max };
+            let windows = tiles.windows((width, height)).unwrap();
+            prop_assert_eq!(windows.len(), tiles.count((width, height)));
+            let mut seen = vec![false; (width * height) as usize];
+            for window in &windows {
+                prop_assert_eq!((window.width, window.height), (side.min(width), side.min(height)));
+                prop_assert!(window.x + window.width <= width && window.y + window.height <= height);
+                for y in window.y..window.y + window.height {
+                    let start = (y * width + window.x) as usize;
+                    seen[start..start + window.width as usize].fill(true);
+                }
+            }
+            prop_assert!(seen.iter().all(|&seen| seen));
+            // Neighbours in a row have what they must have in common.
+            for pair in windows.windows(2).filter(|pair| pair[0].y == pair[1].y) {
+                prop_assert!(pair[1].x > pair[0].x && pair[0].x + pair[0].width >= pair[1].x + tiles.overlap);
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_follow_the_model_and_half_is_the_most_overlap() {
+        let settings = TileSettings { side: None, scale: None, overlap: None, pool: TilePool::Max };
+        let resolved = |settings| Tiles::resolve(&settings, 112).map(|tiles| (tiles.side, tiles.overlap));
+        assert_eq!(resolved(settings).unwrap(), (112, 14));
+        assert_eq!(resolved(TileSettings { scale: Some(0.5), ..settings }).unwrap(), (224, 28));
+        assert_eq!(resolved(TileSettings { side: Some(300), overlap: Some(0), ..settings }).unwrap(), (300, 0));
+        let refused = resolved(TileSettings { overlap: Some(57), ..settings }).unwrap_err();
+        assert!(refused.to_string().contains("overlap = 57 is more than half"), "{refused}");
+    }
+
+    #[test]
+    fn an_image_may_not_have_more_tiles_than_anyone_waits_for() {
+        let tiles = Tiles { side: 16, overlap: 8, pool: TilePool::Max };
+        let refused = tiles.windows((4096, 4096)).err().unwrap().to_string();
+        assert!(refused.contains("261121 tiles") && refused.contains("preprocess.tiles.side"), "{refused}");
+    }
+
+    #[test]
+    fn a_tile_of_the_input_s_own_side_is_copied_pixel_by_pixel() {
+        let geometry = Geometry {
+            image_size: 8,
+            resize: ResizeMode::Squash,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 1.0,
+        };
+        let image = RgbImage::from_fn(20, 13, |x, y| image::Rgb([(x * 11) as u8, (y * 17) as u8, (x * y) as u8]));
+        let normalization = Normalization::PerChannel { mean: [0.0; 3], std: [1.0; 3] };
+        let tiles = Some(Tiles { side: 8, overlap: 1, pool: TilePool::Mean });
+        let preprocess = Preprocess { geometry, normalization, tiles };
+        for window in preprocess.tiles.unwrap().windows((20, 13)).unwrap() {
+            let pixels = preprocess.tile(&image, window).unwrap();
+            let own = image::imageops::crop_imm(&image, window.x, window.y, 8, 8).to_image();
+            assert_eq!(pixels, normalization.standardize(&own));
+        }
+    }
+}

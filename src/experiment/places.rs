@@ -1,0 +1,164 @@
+//! Whether the places of most evidence are where the flaws are: a run's maps held against masks.
+
+use super::saved::SavedRun;
+use crate::backbone::Activations;
+use crate::config::ResizeMode;
+use crate::data::masks::{Mask, Masks};
+use crate::data::transform::{Pipeline, View};
+use crate::data::{Dataset, Sample};
+use crate::error::{BadFile, DataError, Error, Result};
+use crate::features::{Extractor, Grid, TiledImages};
+use crate::metrics::{MaskedMap, Places};
+use crate::model::Scored;
+use crate::report::{Console, RunRecord};
+use candle_core::Tensor;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Exact maps of a run's whole images, to be held against masks.
+pub struct MaskedMaps<'a> {
+    masks: Masks,
+    run: &'a SavedRun,
+    extractor: Extractor,
+    head: Tensor,
+    pipeline: Pipeline,
+}
+
+impl<'a> MaskedMaps<'a> {
+    /// Those of a run: with the masks of a folder or, where these can be used, those beside the images, which are the run's
+    /// own or those below `data`. None where there are none.
+    ///
+    /// # Errors
+    /// A usage error when a folder was given, but the run's scores are no sums over places, or its squares show no whole
+    /// images.
+    pub fn of(run: &'a SavedRun, folder: Option<&Path>, data: Option<&Path>) -> Result<Option<Self>> {
+        if let Some(folder) = folder {
+            return Self::new(run, Masks::new(folder)).map(Some);
+        }
+        let beside = Masks::beside(data.unwrap_or_else(|| run.session.settings.data.folder()));
+        Ok(beside.and_then(|masks| Self::new(run, masks).ok()))
+    }
+
+    fn new(run: &'a SavedRun, masks: Masks) -> Result<Self> {
+        let RunRecord { preprocess, .. } = &run.record;
+        let refused = |why: &str| {
+            Error::usage_hint(
+                format!("masks are held against the evidence at each place, and {why}"),
+                "score a run with a linear head on preprocess.tiles, or on squashed images with model.pool = \"max\" or another \
+                 pooling of patches",
+            )
+        };
+        let head = run.model.linear_head().ok_or_else(|| refused("the head of this run adds nothing up"))?;
+        let maps = Self {
+            masks,
+            run,
+            extractor: run.model.extractor(Activations::Features(run.readout()))?,
+            head,
+            pipeline: run.pipeline(),
+        };
+        if preprocess.tiles.is_some() {
+            return Ok(maps);
+        }
+        if preprocess.geometry.resize != ResizeMode::Squash {
+            return Err(refused("letterboxed and cropped squares show borders or not all"));
+        }
+        let blank = vec![0.0; 3 * preprocess.geometry.image_size.pow(2)];
+        match maps.extractor.evidence(run.readout(), &maps.head, &blank, &[0])? {
+            Some(_) => Ok(maps),
+            None => Err(refused("the features of this run are no sum over patches")),
+        }
+    }
+
+    /// The map of a file for a class, and the file's width and height.
+    fn map(&self, path: &Path, class: usize) -> Result<(Grid, (u32, u32))> {
+        let bad = |reason: String| DataError::BadFiles { files: vec![BadFile { path: path.to_path_buf(), reason }] };
+        if let Some(tiles) = self.run.record.preprocess.tiles {
+            let bag = self.pipeline.bag(&tiles, path).map_err(|error| bad(error.to_string()))?;
+            let tiled = TiledImages { extractor: &self.extractor, pipeline: &self.pipeline, tiles };
+            let (_, grid) = tiled.evidence(self.run.readout(), &self.head, &bag, class)?;
+            return Ok((grid, bag.image.dimensions()));
+        }
+        let view = View { epoch: 0, sample: 0 };
+        let (square, size) = self.pipeline.see_once(path, view).map_err(|error| bad(error.to_string()))?;
+        let mut pixels = self.pipeline.preprocess().normalization.standardize(&square);
+        self.pipeline.finish(&mut pixels, &[view]);
+        let found = self.extractor.evidence(self.run.readout(), &self.head, &pixels, &[class])?;
+        let grid = found.and_then(|mut found| Grid::square(found.pop()?));
+        Ok((grid.ok_or_else(|| bad("has no map".into()))?, size))
+    }
+
+    /// Holds the maps of scored images against their masks: those for the likeliest class of flaws, which are the classes
+    /// that have masks.
+    ///
+    /// # Errors
+    /// A usage error when no image has a mask; data errors of masks that are missing, cannot be read or are of another size
+    /// than their image.
+    pub fn places(&self, name: &str, dataset: &Dataset, scored: &Scored, console: &Console) -> Result<Places> {
+        let samples = || scored.indices.iter().map(|&index| &dataset.samples[index]);
+        let flaws: BTreeSet<usize> =
+            samples().filter(|sample| self.masks.has_folder_of(sample)).map(|sample| sample.label).collect();
+        if flaws.is_empty() {
+            return Err(Error::usage_hint(
+                "there are no masks of these images",
+                "of an image bent/000.png the mask is bent/000_mask.png in the folder of masks",
+            ));
+        }
+        let progress = console.progress(scored.indices.len() as u64, "maps and masks");
+        let classes = dataset.classes.len().max(1);
+        let mut found = Vec::with_capacity(scored.indices.len());
+        for (sample, logits) in samples().zip(scored.logits.chunks_exact(classes)) {
+            let likeliest = flaws.iter().copied().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0);
+            let (grid, size) = self.map(&sample.path, likeliest)?;
+            found.push(masked(&grid, size, sample, &self.masks)?);
+            progress.inc(1);
+        }
+        progress.finish();
+        Ok(Places::new(name, &found))
+    }
+}
+
+/// A map beside the mask of its image.
+fn masked(grid: &Grid, size: (u32, u32), sample: &Sample, masks: &Masks) -> Result<MaskedMap> {
+    let bad =
+        |path: &Path, reason: String| DataError::BadFiles { files: vec![BadFile { path: path.to_path_buf(), reason }] };
+    let regions = match masks.of(sample) {
+        None if masks.has_folder_of(sample) => return Err(bad(&sample.path, "has no mask".into()).into()),
+        None => Vec::new(),
+        Some(path) => {
+            let mask = Mask::read(&path).map_err(|error| bad(&path, error.to_string()))?;
+            if mask.size != size {
+                let (of, is) = (size, mask.size);
+                let reason = format!("has {} x {} pixels, its image {} x {}", is.0, is.1, of.0, of.1);
+                return Err(bad(&path, reason).into());
+            }
+            mask.regions
+        }
+    };
+    let (columns, rows) = (grid.columns, grid.rows());
+    let place_of = |at: u32, places: usize, length: u32| (u64::from(at) * places as u64 / u64::from(length)) as usize;
+    let lengths = |places: usize, length: u32| {
+        let mut lengths = vec![0u32; places];
+        (0..length).for_each(|at| lengths[place_of(at, places, length)] += 1);
+        lengths
+    };
+    let (across, down) = (lengths(columns, size.0), lengths(rows, size.1));
+    let mut sound: Vec<u32> = down.iter().flat_map(|&down| across.iter().map(move |&across| across * down)).collect();
+    let edges = grid.strongest().map(|place| place.in_image(grid, size));
+    let mut holds = false;
+    let mut counted = Vec::new();
+    for region in &regions {
+        let mut by_place = BTreeMap::new();
+        let mut inside = 0;
+        for &(x, y) in region {
+            let place = place_of(y, rows, size.1) * columns + place_of(x, columns, size.0);
+            *by_place.entry(place).or_insert(0u32) += 1;
+            sound[place] -= 1;
+            let is_inside =
+                |[left, upper, right, lower]: [u32; 4]| (left..right).contains(&x) && (upper..lower).contains(&y);
+            inside += usize::from(edges.is_some_and(is_inside));
+        }
+        holds |= 2 * inside >= region.len();
+        counted.push(by_place.into_iter().collect());
+    }
+    Ok(MaskedMap { evidence: grid.values.clone(), sound, regions: counted, box_holds: edges.map(|_| holds) })
+}

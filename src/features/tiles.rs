@@ -1,0 +1,197 @@
+//! Features and evidence of images that are cut into tiles: as many as there are, in memory that does not grow with them.
+
+use super::evidence::Grid;
+use super::extractor::Extractor;
+use crate::backbone::{Activations, Readout};
+use crate::config::TilePool;
+use crate::data::Dataset;
+use crate::data::transform::{Bag, Pipeline, Preprocess, Tiles};
+use crate::error::{BadFile, DataError, Result};
+use crate::nn::pool::of_tiles;
+use candle_core::{DType, Device, Tensor, Var};
+
+/// Tiles that are in memory as pixels at a time.
+const AT_ONCE: usize = 64;
+/// The least side of a place in a map, in pixels of the image.
+const LEAST_PLACE: f64 = 4.0;
+
+/// Image files that are cut into tiles, on their way through frozen layers.
+pub struct TiledImages<'a> {
+    /// The frozen layers.
+    pub extractor: &'a Extractor,
+    /// From file to pixels.
+    pub pipeline: &'a Pipeline,
+    /// How they are cut.
+    pub tiles: Tiles,
+}
+
+impl TiledImages<'_> {
+    /// The features of some samples, row-major (n, width).
+    ///
+    /// # Errors
+    /// A data error of a file that cannot be used; when the device fails.
+    pub fn rows(&self, dataset: &Dataset, samples: &[usize]) -> Result<Vec<f32>> {
+        let load = |&sample: &usize| {
+            let path = &dataset.samples[sample].path;
+            self.pipeline
+                .bag(&self.tiles, path)
+                .map_err(|error| BadFile { path: path.clone(), reason: error.to_string() })
+        };
+        let bags = self.extractor.workers().map_on_cpu(samples.iter().collect(), load);
+        let (mut rows, mut bad) = (Vec::new(), Vec::new());
+        for bag in bags {
+            match bag {
+                Ok(bag) if bad.is_empty() => rows.extend(self.pooled(&bag)?),
+                Ok(_) => {}
+                Err(error) => bad.push(error),
+            }
+        }
+        if bad.is_empty() { Ok(rows) } else { Err(DataError::BadFiles { files: bad }.into()) }
+    }
+
+    /// The features of one image from those of its tiles.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn pooled(&self, bag: &Bag) -> candle_core::Result<Vec<f32>> {
+        pooled(self.tiles.pool, &self.of_tiles(bag, self.extractor.wanted())?)
+    }
+
+    /// What is taken out of each tile of an image, (T, w) on the host.
+    fn of_tiles(&self, bag: &Bag, wanted: Activations) -> candle_core::Result<Tensor> {
+        let all: Vec<usize> = (0..bag.windows.len()).collect();
+        let rows = self.each(bag, &all, |tiles, pixels| {
+            let found = self.extractor.vit().extract(wanted, &pixels, crate::nn::Mode::Eval)?;
+            Ok(vec![found.to_dtype(DType::F32)?.reshape((tiles.len(), ()))?.to_device(&Device::Cpu)?])
+        })?;
+        Tensor::cat(&rows, 0)
+    }
+
+    /// Applies `work` to some tiles of an image and their pixels (n, 3, S, S), a few at a time; results in their order.
+    fn each<R: Send>(
+        &self,
+        bag: &Bag,
+        tiles: &[usize],
+        work: impl Fn(&[usize], Tensor) -> candle_core::Result<Vec<R>> + Sync,
+    ) -> candle_core::Result<Vec<R>> {
+        let preprocess = self.pipeline.preprocess();
+        let side = preprocess.geometry.image_size;
+        let workers = self.extractor.workers();
+        let mut results = Vec::with_capacity(tiles.len());
+        for some in tiles.chunks(AT_ONCE) {
+            let found = workers.map(workers.scoring_shards(some.len()), |shard| {
+                let tiles = &some[shard];
+                let pixels = pixels(preprocess, bag, tiles)?;
+                work(tiles, Tensor::from_vec(pixels, (tiles.len(), 3, side, side), self.extractor.device())?)
+            })?;
+            results.extend(found.into_iter().flatten());
+        }
+        Ok(results)
+    }
+
+    /// The features of an image, and what each place of it adds to the logit of a class over the mean of all classes, by a
+    /// linear head with the `weights` (C, w). Summed over the places, with the bias, it is that logit. Where the features
+    /// of a tile are no sum over its patches, its evidence is spread over all of the tile.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn evidence(
+        &self,
+        readout: Readout,
+        weights: &Tensor,
+        bag: &Bag,
+        class: usize,
+    ) -> candle_core::Result<(Vec<f32>, Grid)> {
+        let weights = weights.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let weights = weights.broadcast_sub(&weights.mean_keepdim(0)?)?.narrow(0, class, 1)?; // (1, w)
+        let features = self.of_tiles(bag, Activations::Features(readout))?;
+        let Shares { slopes, rest } = shares(self.tiles.pool, &features)?;
+        let slopes = slopes.broadcast_mul(&weights)?; // (T, w)
+        let even: Vec<f32> = rest.broadcast_mul(&weights)?.sum(1)?.to_vec1()?;
+        let whole: Vec<f32> = (&slopes * &features)?.sum(1)?.to_vec1()?;
+        // Of many tiles a maximum takes nothing.
+        let taken: Vec<f32> = slopes.abs()?.sum(1)?.to_vec1()?;
+        let looked_at: Vec<usize> = (0..taken.len()).filter(|&tile| taken[tile] > 0.0).collect();
+        let of_patches = self.each(bag, &looked_at, |tiles, pixels| {
+            let Some(given) = self.extractor.vit().contributions(readout, &pixels)? else {
+                return Ok(tiles.iter().map(|&tile| vec![whole[tile]]).collect());
+            };
+            let given = given.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+            let of_tile = |(i, &tile): (usize, &usize)| {
+                given.get(i)?.broadcast_mul(&slopes.narrow(0, tile, 1)?)?.sum(1)?.to_vec1::<f32>()
+            };
+            tiles.iter().enumerate().map(of_tile).collect()
+        })?;
+        let mut map = Map::new(bag, self.tiles, self.pipeline.preprocess(), of_patches.first().map_or(1, Vec::len));
+        even.iter().enumerate().for_each(|(tile, &value)| map.add(tile, &[value]));
+        looked_at.iter().zip(&of_patches).for_each(|(&tile, patches)| map.add(tile, patches));
+        Ok((pooled(self.tiles.pool, &features)?, map.grid))
+    }
+}
+
+/// The pixels of some tiles, one after another.
+fn pixels(preprocess: &Preprocess, bag: &Bag, tiles: &[usize]) -> candle_core::Result<Vec<f32>> {
+    let side = preprocess.geometry.image_size;
+    let mut all = Vec::with_capacity(tiles.len() * 3 * side * side);
+    for &tile in tiles {
+        all.extend(preprocess.tile(&bag.image, bag.windows[tile]).map_err(candle_core::Error::wrap)?);
+    }
+    Ok(all)
+}
+
+/// Features (T, w) of tiles to those (w) of their image.
+fn pooled(pool: TilePool, features: &Tensor) -> candle_core::Result<Vec<f32>> {
+    of_tiles(pool).forward(&features.unsqueeze(0)?)?.flatten_all()?.to_vec1()
+}
+
+/// How a pooling is a sum over tiles: value by value, a tile adds its slope times its feature, and the rest.
+struct Shares {
+    /// What the pooled feature gains with that of the tile (T, w).
+    slopes: Tensor,
+    /// What the tile adds beside (T, w); nothing for a mean or a maximum.
+    rest: Tensor,
+}
+
+fn shares(pool: TilePool, features: &Tensor) -> candle_core::Result<Shares> {
+    let bag = Var::from_tensor(&features.unsqueeze(0)?)?;
+    let gradients = of_tiles(pool).forward(bag.as_tensor())?.sum_all()?.backward()?;
+    let slopes = match gradients.get(bag.as_tensor()) {
+        Some(slopes) => slopes.squeeze(0)?.detach(),
+        None => features.zeros_like()?,
+    };
+    let contributions = of_tiles(pool).contributions(&features.unsqueeze(0)?)?.squeeze(0)?;
+    Ok(Shares { rest: (contributions - (&slopes * features)?)?, slopes })
+}
+
+/// A picture of evidence under way: places of about a patch.
+struct Map<'a> {
+    bag: &'a Bag,
+    grid: Grid,
+}
+
+impl<'a> Map<'a> {
+    /// Nothing yet, for tiles that have so many patches.
+    fn new(bag: &'a Bag, tiles: Tiles, preprocess: &Preprocess, patches: usize) -> Self {
+        let across = if patches > 1 { patches.isqrt() } else { preprocess.geometry.image_size / 16 };
+        let place = (f64::from(tiles.side) / across.max(1) as f64).max(LEAST_PLACE);
+        let places = |length: u32| (f64::from(length) / place).ceil().max(1.0) as usize;
+        Self { bag, grid: Grid::empty(places(bag.image.width()), places(bag.image.height())) }
+    }
+
+    /// Adds the values of a square grid over a tile.
+    fn add(&mut self, tile: usize, values: &[f32]) {
+        let (window, side) = (self.bag.windows[tile], values.len().isqrt().max(1));
+        let across = self.grid.columns as f64 / f64::from(self.bag.image.width());
+        let down = self.grid.rows() as f64 / f64::from(self.bag.image.height());
+        let (width, height) = (f64::from(window.width) / side as f64, f64::from(window.height) / side as f64);
+        for (patch, &value) in values.iter().enumerate().filter(|(_, value)| **value != 0.0) {
+            let left = f64::from(window.x) + (patch % side) as f64 * width;
+            let upper = f64::from(window.y) + (patch / side) as f64 * height;
+            self.grid.spread([left * across, upper * down, (left + width) * across, (upper + height) * down], value);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tiles_tests.rs"]
+mod tests;

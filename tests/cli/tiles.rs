@@ -1,0 +1,180 @@
+//! Images cut into tiles, as a user meets them.
+
+use crate::common::workspace::{CLASSES, Workspace, json};
+use crate::features::{misses, output, run, stderr};
+use serde_json::Value;
+
+/// Tiles of 64 pixels, so that an image of 250 x 250 has 25.
+const TILES: [&str; 4] = ["--set", "preprocess.tiles.side=64", "--set", "preprocess.tiles.overlap=16"];
+
+fn with<'a>(extra: &[&'a str]) -> Vec<&'a str> {
+    [&TILES[..], extra].concat()
+}
+
+/// Makes the training images of all splits oblong, 250 x 150.
+fn make_oblong(workspace: &Workspace) {
+    for split in ["train", "val", "test"] {
+        for class in CLASSES {
+            for file in std::fs::read_dir(workspace.path(&format!("data/{split}/{class}"))).unwrap() {
+                let path = file.unwrap().path();
+                let image = image::open(&path).unwrap().into_rgb8();
+                image::imageops::crop_imm(&image, 0, 40, 250, 150).to_image().save(&path).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_probe_on_tiles_is_a_run_that_every_command_takes() {
+    let workspace = Workspace::new();
+    make_oblong(&workspace);
+    let good = "inspection.good=nominal";
+    let result =
+        run(&workspace, "probe", &with(&["--set", "run.name=tiles", "--set", "model.pool=max", "--set", good]));
+    assert_eq!(misses(&result), 36);
+    let record: Value = serde_json::from_slice(&std::fs::read(workspace.path("runs/tiles/run.json")).unwrap()).unwrap();
+    let tiles = &record["preprocess"]["tiles"];
+    assert_eq!((&tiles["side"], &tiles["overlap"], &tiles["pool"]), (&64.into(), &16.into(), &"max".into()));
+    workspace.assert_scores_repeat("tiles", &result);
+    // The same rows again from the cache; other tiles and other poolings are other rows.
+    let again = run(&workspace, "probe", &with(&["--set", "run.name=again", "--set", "model.pool=max"]));
+    assert_eq!((misses(&again), workspace.tensors("tiles", "best")), (0, workspace.tensors("again", "best")));
+    for other in ["preprocess.tiles.pool=mean", "preprocess.tiles.overlap=20", "preprocess.tiles=false"] {
+        let other =
+            run(&workspace, "probe", &with(&["--set", "run.name=other", "--set", "model.pool=max", "--set", other]));
+        assert_eq!(misses(&other), 36);
+    }
+
+    let predict = ["predict", "--run", "runs/tiles", "data/test", "--maps", "maps", "--json", "-q"];
+    let rows = json(&workspace.command(&predict).output().unwrap());
+    let rows = rows["predictions"].as_array().unwrap();
+    assert_eq!(rows.len(), 9);
+    for row in rows {
+        assert_eq!(row["map_kind"], "evidence");
+        assert_eq!(image::image_dimensions(workspace.path(row["map"].as_str().unwrap())).unwrap(), (250, 150));
+        if let Some(edges) = row["box"].as_array() {
+            let [left, upper, right, lower] = [0, 1, 2, 3].map(|edge| edges[edge].as_u64().unwrap());
+            assert!(left < right && right <= 250 && upper < lower && lower <= 150, "{row}");
+        }
+    }
+    assert!(rows.iter().any(|row| row["box"].is_array()));
+    let page = std::fs::read_to_string(workspace.path("runs/tiles/report.html")).unwrap();
+    assert!(page.contains("is what each place adds to the score") || page.contains("These flaws were found"));
+
+    let extract = ["extract", "--run", "runs/tiles", "--out", "rows.npy", "--json", "-q"];
+    let extracted = json(&workspace.command(&extract).output().unwrap());
+    assert_eq!((extracted["n"].as_u64(), misses(&extracted)), (Some(36), 0), "the rows of the probe");
+    assert!(workspace.command(&["tsne", "--run", "runs/tiles", "-q"]).output().unwrap().status.success());
+    assert!(workspace.command(&["check", "--run", "runs/tiles", "-q"]).output().unwrap().status.success());
+    let refused = |args: &[&str], why: &str| {
+        let output = workspace.command(args).output().unwrap();
+        assert!(output.status.code() == Some(2) && stderr(&output).contains(why), "{}", stderr(&output));
+    };
+    refused(
+        &["export", "--run", "runs/tiles", "--format", "timm", "--out", "out"],
+        "no format has a layer that cuts images",
+    );
+    refused(&["eval", "--run", "runs/tiles", "--corrupt", "all"], "draws its flaws on whole squares");
+}
+
+#[test]
+fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
+    let workspace = Workspace::new();
+    let frozen =
+        with(&["--set", "strategy.kind=frozen", "--set", "augment.preset=none", "--set", "preprocess.tiles.pool=lse"]);
+    let result = workspace.finetune("frozen", &frozen);
+    workspace.assert_scores_repeat("frozen", &result);
+    // One image a batch or four: the rows are the same.
+    let fewer = ["--set", "run.decode_threads=1", "--set", "cache.max_bytes=0"];
+    workspace.finetune("fewer", &[&frozen[..], &fewer].concat());
+    assert_eq!(workspace.tensors("frozen", "best"), workspace.tensors("fewer", "best"));
+
+    for (settings, why) in [
+        (&[][..], "trains layers that see one square at a time"),
+        (&["strategy.kind=frozen", "augment.hflip=true"], "[augment] changes squares"),
+        (&["strategy.kind=frozen", "train.mixup=0.2"], "mix squares"),
+        (&["strategy.kind=frozen", "preprocess.tiles.overlap=40"], "more than half of a tile of 64 pixels"),
+        (&["preprocess.resize=letterbox"], "cuts images, which then are not resized"),
+        (&["preprocess.normalize=batch"], "has no batches of images"),
+        (&["preprocess.tiles.scale=2"], "preprocess.tiles.side"),
+        (&["preprocess.tiles=auto", "strategy.kind=lora"], "trains layers that see one square at a time"),
+    ] {
+        // Nothing is read before: the images are gone.
+        std::fs::rename(workspace.path("data/train/local"), workspace.path("aside")).unwrap();
+        std::fs::create_dir(workspace.path("data/train/local")).unwrap();
+        std::fs::write(workspace.path("data/train/local/broken.png"), "broken").unwrap();
+        let sets: Vec<&str> = settings.iter().flat_map(|&set| ["--set", set]).collect();
+        let refused = output(&workspace, "finetune", &with(&sets));
+        std::fs::remove_dir_all(workspace.path("data/train/local")).unwrap();
+        std::fs::rename(workspace.path("aside"), workspace.path("data/train/local")).unwrap();
+        assert!(
+            refused.status.code() == Some(2) && stderr(&refused).contains(why),
+            "{settings:?}: {}",
+            stderr(&refused)
+        );
+    }
+}
+
+#[test]
+fn texts_are_compared_with_the_mean_of_tiles() {
+    let workspace = Workspace::with_text_models();
+    let args = ["zeroshot", "--config", "clip.toml", "--json", "-q", "--set", "run.name=tiles"];
+    let sets = ["--set", "preprocess.tiles.side=100", "--set", "preprocess.tiles.pool=mean"];
+    let result = json(&workspace.command(&[&args[..], &sets].concat()).output().unwrap());
+    workspace.assert_scores_repeat("tiles", &result);
+    let maps = workspace.command(&["predict", "--run", "runs/tiles", "data/test", "--maps", "maps"]).output().unwrap();
+    assert!(maps.status.code() == Some(2) && stderr(&maps).contains("nothing is added"), "{}", stderr(&maps));
+}
+
+#[test]
+fn places_are_held_against_masks_where_there_are_any() {
+    let workspace = Workspace::new();
+    // A bright square in each image of a class, at its upper left or further down, and its mask.
+    let masks = workspace.path("data/ground_truth/local");
+    std::fs::create_dir_all(&masks).unwrap();
+    for split in ["train", "val", "test"] {
+        for (number, file) in std::fs::read_dir(workspace.path(&format!("data/{split}/local"))).unwrap().enumerate() {
+            let path = file.unwrap().path();
+            let mut image = image::open(&path).unwrap().into_rgb8();
+            let mut mask = image::RgbImage::new(image.width(), image.height());
+            let corner = 20 + 30 * number as u32;
+            for (x, y) in (corner..corner + 24).flat_map(|x| (corner..corner + 24).map(move |y| (x, y))) {
+                let stripe = if (x / 3) % 2 == 0 { 255 } else { 0 };
+                image.put_pixel(x, y, image::Rgb([stripe, 0, 255 - stripe]));
+                mask.put_pixel(x, y, image::Rgb([255; 3]));
+            }
+            image.save(&path).unwrap();
+            mask.save(masks.join(format!("{}_mask.png", path.file_stem().unwrap().to_str().unwrap()))).unwrap();
+        }
+    }
+    for (name, sets) in [("tiles", &TILES[..]), ("squash", &["--set", "model.image_size=128"])] {
+        let named = format!("run.name={name}");
+        let probe = [sets, &["--set", "model.pool=max", "--set", &named]].concat();
+        run(&workspace, "probe", &probe);
+        let folder = format!("runs/{name}");
+        let eval = json(&workspace.command(&["eval", "--run", &folder, "--json", "-q"]).output().unwrap());
+        let places = &eval["places"];
+        assert_eq!((&places["images"], &places["masked"], &places["regions"]), (&9.into(), &3.into(), &3.into()));
+        for number in ["pointing_game", "box_holds", "pixel_auroc", "pro"] {
+            let value = places[number].as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&value), "{name} {number} {value}");
+        }
+        assert!(places["pointing_game"].as_f64().unwrap() > 0.6, "{name}: {places}");
+        assert!(places["pixel_auroc"].as_f64().unwrap() > 0.8, "{name}: {places}");
+        let written = std::fs::read(workspace.path(&folder).join("places-test.json")).unwrap();
+        assert_eq!(&serde_json::from_slice::<Value>(&written).unwrap(), places);
+        let text = workspace.command(&["eval", "--run", &folder, "-q"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&text.stdout).contains("most evidence lies in the flaw"));
+    }
+    // What is given must be of use; what lies there may be.
+    run(&workspace, "probe", &["--set", "run.name=cls", "--set", "model.pool=cls"]);
+    let eval =
+        |extra: &[&str]| workspace.command(&[&["eval", "--run", "runs/cls", "--json", "-q"], extra].concat()).output();
+    assert!(json(&eval(&[]).unwrap())["places"].is_null());
+    let refused = eval(&["--masks", "data/ground_truth"]).unwrap();
+    assert!(
+        refused.status.code() == Some(2) && stderr(&refused).contains("no sum over patches"),
+        "{}",
+        stderr(&refused)
+    );
+}
