@@ -134,7 +134,7 @@ impl From<GateArgs> for Gates {
     }
 }
 
-/// Scores and gates.
+/// EvalOutput and gates.
 ///
 /// # Errors
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.
@@ -181,7 +181,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
         console.warn(gaps);
     }
-    let scores = Scores { evaluation, robustness: robustness.as_ref(), places: places.as_ref() };
+    let scores = EvalOutput { evaluation, robustness: robustness.as_ref(), places: places.as_ref() };
     let confused = || format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation));
     let plain = || inspection_first(Some(evaluation), confused());
     console.output(&scores, || {
@@ -196,7 +196,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
 
 /// What `eval --json` prints.
 #[derive(Serialize)]
-struct Scores<'a> {
+struct EvalOutput<'a> {
     #[serde(flatten)]
     evaluation: &'a Evaluation,
     #[serde(skip_serializing_if = "Option::is_none")]

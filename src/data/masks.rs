@@ -1,4 +1,4 @@
-//! Masks of flaws: pictures beside the images, in which whatever is not black is flawed.
+//! MaskFolder of flaws: pictures beside the images, in which whatever is not black is flawed.
 
 use super::decode::{DecodeOptions, ImageError, decode_file};
 use super::{Sample, folder};
@@ -12,7 +12,7 @@ const FORMATS: [&str; 4] = ["png", "bmp", "tif", "tiff"];
 
 /// A folder of masks: of the image `bent/000.png`, `bent/000_mask.png` or `bent/000.png`.
 #[derive(Debug, Clone)]
-pub struct Masks {
+pub struct MaskFolder {
     folder: PathBuf,
 }
 
@@ -25,7 +25,7 @@ pub struct Mask {
     pub regions: Vec<Vec<(u32, u32)>>,
 }
 
-impl Masks {
+impl MaskFolder {
     /// Those in a folder.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_path_buf() }
@@ -108,7 +108,7 @@ mod tests {
             image.put_pixel(x, y, Rgb([255; 3]));
         }
         image.save(folder.join("000_mask.png")).unwrap();
-        let masks = Masks::beside(root.path()).unwrap();
+        let masks = MaskFolder::beside(root.path()).unwrap();
         let sample = |path: &str| Sample {
             path: root.path().join(path),
             name: path.into(),
@@ -120,6 +120,6 @@ mod tests {
         assert_eq!((mask.size, mask.regions), ((9, 7), vec![vec![(1, 1), (2, 2)], vec![(8, 6)]]));
         assert_eq!(masks.of(&sample("test/bent/001.jpg")), None);
         assert!(masks.has_folder_of(&sample("test/bent/001.jpg")) && !masks.has_folder_of(&sample("test/good/1.jpg")));
-        assert!(Masks::beside(&root.path().join("test")).is_none());
+        assert!(MaskFolder::beside(&root.path().join("test")).is_none());
     }
 }

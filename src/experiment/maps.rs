@@ -5,7 +5,7 @@ use super::saved::SavedRun;
 use crate::backbone::Activations;
 use crate::data::transform::{Bag, Geometry};
 use crate::error::{Error, Result};
-use crate::features::{Extractor, Grid, Region, TiledImages};
+use crate::features::{EvidenceGrid, Extractor, Region, TiledImages};
 use crate::report::html::{frame, heat_map};
 use candle_core::Tensor;
 use image::{RgbImage, imageops};
@@ -138,7 +138,7 @@ impl Maps {
         };
         let side = self.geometry.image_size as f64;
         let drawn = images.iter().zip(values).map(|(image, values)| {
-            let Some(grid) = Grid::square(values) else { return Ok(None) };
+            let Some(grid) = EvidenceGrid::square(values) else { return Ok(None) };
             self.picture(image, kind, &grid, |place| {
                 self.geometry.box_in_image(image.size, place.edges(&grid).map(|at| at * side))
             })
@@ -170,7 +170,7 @@ impl Maps {
         &self,
         image: &SeenImage<'_>,
         kind: MapKind,
-        grid: &Grid,
+        grid: &EvidenceGrid,
         in_image: impl Fn(&Region) -> [u32; 4],
     ) -> Result<Option<Located>> {
         let number = self.drawn.fetch_add(1, Ordering::Relaxed);

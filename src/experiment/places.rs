@@ -3,11 +3,11 @@
 use super::saved::SavedRun;
 use crate::backbone::Activations;
 use crate::config::ResizeMode;
-use crate::data::masks::{Mask, Masks};
+use crate::data::masks::{Mask, MaskFolder};
 use crate::data::transform::{Pipeline, View};
 use crate::data::{Dataset, Sample};
 use crate::error::{BadFile, DataError, Error, Result};
-use crate::features::{Extractor, Grid, TiledImages};
+use crate::features::{EvidenceGrid, Extractor, TiledImages};
 use crate::metrics::{MaskedMap, Places};
 use crate::model::Scored;
 use crate::report::{Console, RunRecord};
@@ -17,7 +17,7 @@ use std::path::Path;
 
 /// Exact maps of a run's whole images, to be held against masks.
 pub struct MaskedMaps<'a> {
-    masks: Masks,
+    masks: MaskFolder,
     run: &'a SavedRun,
     extractor: Extractor,
     head: Tensor,
@@ -33,13 +33,13 @@ impl<'a> MaskedMaps<'a> {
     /// images.
     pub fn of(run: &'a SavedRun, folder: Option<&Path>, data: Option<&Path>) -> Result<Option<Self>> {
         if let Some(folder) = folder {
-            return Self::new(run, Masks::new(folder)).map(Some);
+            return Self::new(run, MaskFolder::new(folder)).map(Some);
         }
-        let beside = Masks::beside(data.unwrap_or_else(|| run.session.settings.data.folder()));
+        let beside = MaskFolder::beside(data.unwrap_or_else(|| run.session.settings.data.folder()));
         Ok(beside.and_then(|masks| Self::new(run, masks).ok()))
     }
 
-    fn new(run: &'a SavedRun, masks: Masks) -> Result<Self> {
+    fn new(run: &'a SavedRun, masks: MaskFolder) -> Result<Self> {
         let RunRecord { preprocess, .. } = &run.record;
         let refused = |why: &str| {
             Error::usage_hint(
@@ -70,7 +70,7 @@ impl<'a> MaskedMaps<'a> {
     }
 
     /// The map of a file for a class, and the file's width and height.
-    fn map(&self, path: &Path, class: usize) -> Result<(Grid, (u32, u32))> {
+    fn map(&self, path: &Path, class: usize) -> Result<(EvidenceGrid, (u32, u32))> {
         let bad = |reason: String| DataError::BadFiles { files: vec![BadFile { path: path.to_path_buf(), reason }] };
         if let Some(tiles) = self.run.record.preprocess.tiles {
             let bag = self.pipeline.bag(&tiles, path).map_err(|error| bad(error.to_string()))?;
@@ -83,7 +83,7 @@ impl<'a> MaskedMaps<'a> {
         let mut pixels = self.pipeline.preprocess().normalization.standardize(&square);
         self.pipeline.finish(&mut pixels, &[view]);
         let found = self.extractor.evidence(self.run.readout(), &self.head, &pixels, &[class])?;
-        let grid = found.and_then(|mut found| Grid::square(found.pop()?));
+        let grid = found.and_then(|mut found| EvidenceGrid::square(found.pop()?));
         Ok((grid.ok_or_else(|| bad("has no map".into()))?, size))
     }
 
@@ -118,7 +118,7 @@ impl<'a> MaskedMaps<'a> {
 }
 
 /// A map beside the mask of its image.
-fn masked(grid: &Grid, size: (u32, u32), sample: &Sample, masks: &Masks) -> Result<MaskedMap> {
+fn masked(grid: &EvidenceGrid, size: (u32, u32), sample: &Sample, masks: &MaskFolder) -> Result<MaskedMap> {
     let bad =
         |path: &Path, reason: String| DataError::BadFiles { files: vec![BadFile { path: path.to_path_buf(), reason }] };
     let regions = match masks.of(sample) {

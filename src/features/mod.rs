@@ -7,7 +7,7 @@ mod reference;
 mod tiles;
 mod writer;
 
-pub use evidence::{Grid, Region};
+pub use evidence::{EvidenceGrid, Region};
 pub use extractor::{Extractor, ImageRollout};
 pub use identity::{AugmentIdentity, Identity, image_key};
 pub use reference::{Distance, ReferenceRecord, ReferenceSet, passing_distance};

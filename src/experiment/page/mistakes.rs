@@ -9,7 +9,7 @@ use crate::data::transform::{Tiles, View};
 use crate::error::{BadFile, DataError, Result};
 use crate::experiment::maps::reduced;
 use crate::experiment::reference;
-use crate::features::{Grid, ReferenceSet, TiledImages};
+use crate::features::{EvidenceGrid, ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::report::Console;
 use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
@@ -177,7 +177,7 @@ impl PageInputs<'_> {
         };
         let looked =
             found.iter().zip(shares.into_iter().zip(neighbors)).map(|((number, picture), (shares, neighbors))| {
-                let heat = Grid::square(shares).and_then(|grid| heat_map(&picture.shown, &grid.positive()));
+                let heat = EvidenceGrid::square(shares).and_then(|grid| heat_map(&picture.shown, &grid.positive()));
                 (*number, Looked { heat, neighbors, exact })
             });
         Ok(looked.collect())

@@ -1,6 +1,6 @@
 //! Where a model looked, laid over the picture that it saw.
 
-use crate::features::Grid;
+use crate::features::EvidenceGrid;
 use image::{Rgb, RgbImage, imageops};
 
 /// From the smallest share to the largest: three colours of `ColorBrewer`'s `YlOrRd` (Harrower and Brewer
@@ -11,7 +11,7 @@ const OPACITY: f32 = 0.75;
 
 /// The image in grey under the colours of a grid of shares. Colours stretch from the smallest to the largest value. None
 /// when values are not finite.
-pub fn heat_map(image: &RgbImage, grid: &Grid) -> Option<RgbImage> {
+pub fn heat_map(image: &RgbImage, grid: &EvidenceGrid) -> Option<RgbImage> {
     let (columns, rows, shares) = (grid.columns, grid.rows(), &grid.values);
     if shares.is_empty() || !shares.iter().all(|share| share.is_finite()) || image.is_empty() {
         return None;
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn heat(image: &RgbImage, shares: &[f32]) -> Option<RgbImage> {
-        heat_map(image, &Grid::square(shares.to_vec())?)
+        heat_map(image, &EvidenceGrid::square(shares.to_vec())?)
     }
 
     #[test]
