@@ -173,3 +173,19 @@ impl Vit {
         Tensor::cat(&parts, 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn kept_activations_keep_their_names_in_addresses() {
+        let named = |segment| json!(Activations::before(segment, 6, Readout::POOL));
+        assert_eq!(named(Segment::Embed), json!(null));
+        assert_eq!(named(Segment::Block(2)), json!({"block": 2}));
+        assert_eq!(named(Segment::Pool), json!({"block": 6}), "as before a block behind the last");
+        assert_eq!(named(Segment::Head), json!({"features": {"features": "pool", "blocks": 1}}));
+        assert_eq!(json!(Activations::Poolings), json!("poolings"));
+    }
+}
