@@ -31,6 +31,8 @@ use zune_jpeg::JpegDecoder;
 pub const MAX_PIXELS: u64 = 100_000_000;
 /// Longest side that is decoded, in pixels; also what JPEG can express.
 pub const MAX_SIDE: u32 = 65_535;
+/// Most tiles of one image: one of 100 megapixels has so many of 90 pixels that overlap by an eighth.
+pub const MAX_TILES: usize = 16_384;
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 /// Most memory that a decoder may ask for, in bytes: 16-bit RGBA at [`MAX_PIXELS`], and room to work.
@@ -93,11 +95,8 @@ pub enum ImageError {
         /// Height in the header.
         height: u64,
     },
-    /// It would be cut into more tiles than [`MOST_TILES`](super::transform::MOST_TILES).
-    #[error(
-        "has {count} tiles of {side} pixels; at most {} are cut: choose a larger preprocess.tiles.side",
-        super::transform::MOST_TILES
-    )]
+    /// It would be cut into more tiles than [`MAX_TILES`].
+    #[error("has {count} tiles of {side} pixels; at most {MAX_TILES} are cut: choose a larger preprocess.tiles.side")]
     TooManyTiles {
         /// Its tiles.
         count: usize,

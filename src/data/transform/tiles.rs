@@ -3,14 +3,11 @@
 use super::{Pipeline, Preprocess};
 use crate::augment::Window;
 use crate::config::{TilePool, TileSettings};
-use crate::data::decode::{self, ImageError};
+use crate::data::decode::{self, ImageError, MAX_TILES};
 use crate::error::{Error, Result};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// Most tiles of one image: one of 100 megapixels has so many of 90 pixels that overlap by an eighth.
-pub const MOST_TILES: usize = 16_384;
 
 /// How images are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,10 +51,10 @@ impl Tiles {
     /// narrower than a tile, its whole width is one.
     ///
     /// # Errors
-    /// When there are more than [`MOST_TILES`].
+    /// When there are more than [`MAX_TILES`].
     pub fn windows(&self, (width, height): (u32, u32)) -> Result<Vec<Window>, ImageError> {
         let count = self.along(width).saturating_mul(self.along(height));
-        if count > MOST_TILES {
+        if count > MAX_TILES {
             return Err(ImageError::TooManyTiles { count, side: self.side });
         }
         let columns: Vec<(u32, u32)> = self.spans(width).collect();
