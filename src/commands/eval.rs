@@ -35,8 +35,8 @@ pub struct EvalArgs {
     /// Score the class folders of another folder instead
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Hold the places of most evidence against masks of flaws: of the image bent/000.png DIR/bent/000_mask.png or
-    /// DIR/bent/000.png; default: the folder ground_truth beside the splits, if there is one
+    /// Hold the places of most evidence against masks of flaws: of the image bent/000.png DIR/bent/000.png, or the same with
+    /// _mask behind its name; default: those beside the splits, if there are any
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
     /// Device to run on instead of the run's: auto, cpu, cuda:N
@@ -134,7 +134,7 @@ impl From<GateArgs> for Gates {
     }
 }
 
-/// EvalOutput and gates.
+/// Scores and gates.
 ///
 /// # Errors
 /// [`Error::Gate`] when a threshold is missed, after the results were printed.

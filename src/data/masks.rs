@@ -1,4 +1,4 @@
-//! MaskFolder of flaws: pictures beside the images, in which whatever is not black is flawed.
+//! Masks of flaws: pictures beside the images, in which whatever is not black is flawed.
 
 use super::decode::{DecodeOptions, ImageError, decode_file};
 use super::{Sample, folder};

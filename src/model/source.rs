@@ -138,7 +138,7 @@ impl BatchSource {
     fn plain(&self, split: Split, model: &Model) -> Result<Batches<'_>> {
         let samples = self.dataset.indices(split);
         if let (Some(tiles), None) = (self.evaluation.preprocess().tiles, &self.frozen) {
-            return self.tiled(tiles, samples, model);
+            return self.tiled(tiles, &samples, model);
         }
         let order: Vec<View> = samples.into_iter().map(|sample| View { epoch: 0, sample: sample as u64 }).collect();
         match &self.frozen {
@@ -148,7 +148,7 @@ impl BatchSource {
     }
 
     /// Batches of what the frozen layers of a model make of images that are cut into tiles; the model begins behind them.
-    fn tiled(&self, tiles: Tiles, samples: Vec<usize>, model: &Model) -> Result<Batches<'_>> {
+    fn tiled(&self, tiles: Tiles, samples: &[usize], model: &Model) -> Result<Batches<'_>> {
         let extractor = model.extractor(Activations::Features(model.spec().readout))?;
         let groups: Vec<Vec<usize>> = samples.chunks(self.threads.max(1)).map(<[usize]>::to_vec).collect();
         Ok(Box::new(groups.into_iter().map(move |indices| {
