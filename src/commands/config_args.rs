@@ -1,7 +1,7 @@
 //! Where the settings of a command come from: a file, overrides, and short forms of the overrides that are typed most.
 
 use crate::config::{self, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,9 @@ pub struct RunArgs {
     out: Option<String>,
 }
 
+/// A short form that was typed: its flag, its key and its value.
+type ShortForm<'a> = (&'static str, &'static str, &'a String);
+
 /// The arguments that make a configuration, for commands to which a run may be given instead.
 pub const CONFIG: [&str; 9] = ["config", "set", "data", "backbone", "epochs", "lr", "batch_size", "seed", "name"];
 
@@ -67,7 +70,7 @@ impl ConfigArgs {
     /// # Errors
     /// As [`Self::sets`], a usage error when nothing was given, and every problem of the settings.
     pub fn load(&self) -> Result<Settings> {
-        load(self.file(), &self.sets()?)
+        load(self.file(), &self.sets()?).map_err(|error| self.as_typed(error))
     }
 
     /// The file; none when overrides alone make the settings.
@@ -96,22 +99,46 @@ impl ConfigArgs {
     /// As [`Self::sets`].
     pub fn sets_beside_run(&self) -> Result<Vec<String>> {
         let mut sets = self.set.clone();
+        let other = if self.data_key() == "data.root" { "data.manifest" } else { "data.root" };
+        self.refuse_twice("data", other, self.short.data.as_ref())?;
+        for (flag, key, value) in self.short_forms() {
+            if flag != "device" {
+                self.lay(flag, key, Some(value), &mut sets)?;
+            }
+        }
+        Ok(sets)
+    }
+
+    /// The key that `--data` is short for.
+    fn data_key(&self) -> &'static str {
+        let is_file = self.short.data.as_ref().is_some_and(|data| Path::new(data).is_file());
+        if is_file { "data.manifest" } else { "data.root" }
+    }
+
+    /// The short forms that were typed: flag, key and value.
+    fn short_forms(&self) -> Vec<ShortForm<'_>> {
         let short = &self.short;
-        let is_file = short.data.as_ref().is_some_and(|data| Path::new(data).is_file());
-        let (data, other) = if is_file { ("data.manifest", "data.root") } else { ("data.root", "data.manifest") };
-        self.refuse_twice("data", other, short.data.as_ref())?;
-        for (flag, key, value) in [
-            ("data", data, &short.data),
+        let all = [
+            ("data", self.data_key(), &short.data),
             ("backbone", "model.backbone", &short.backbone),
             ("epochs", "train.epochs", &short.epochs),
             ("lr", "train.lr", &short.lr),
             ("batch-size", "train.batch_size", &short.batch_size),
             ("seed", "run.seed", &short.seed),
             ("name", "run.name", &short.name),
-        ] {
-            self.lay(flag, key, value.as_ref(), &mut sets)?;
-        }
-        Ok(sets)
+            ("device", "run.device", &short.device),
+        ];
+        all.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.as_ref()?))).collect()
+    }
+
+    /// As [`RunArgs::as_typed`].
+    pub fn as_typed(&self, error: Error) -> Error {
+        named_as(&self.short_forms(), error)
+    }
+
+    /// An override as it was typed.
+    pub fn typed(&self, set: &str) -> String {
+        typed(&self.short_forms(), set).unwrap_or_else(|| format!("--set {set}"))
     }
 
     /// Adds what a short form says.
@@ -139,7 +166,13 @@ impl RunArgs {
     /// # Errors
     /// Likewise.
     pub fn load(&self) -> Result<Settings> {
-        load(self.config.file(), &self.sets()?)
+        load(self.config.file(), &self.sets()?).map_err(|error| self.as_typed(error))
+    }
+
+    /// An error that names what was typed: `--lr fast`, not `--set train.lr=fast`.
+    pub fn as_typed(&self, error: Error) -> Error {
+        let out = self.out.as_ref().map(|value| ("out", "run.out", value));
+        named_as(&[self.config.short_forms(), out.into_iter().collect()].concat(), error)
     }
 
     /// As [`ConfigArgs::sets`].
@@ -168,6 +201,25 @@ impl RunArgs {
         }
         Ok(self.out.as_ref().map(PathBuf::from))
     }
+}
+
+/// The argument that an override came from; none when that was `--set`.
+fn typed(short_forms: &[ShortForm<'_>], set: &str) -> Option<String> {
+    let stands_for = |(_, key, value): &&ShortForm<'_>| set == format!("{key}={value}");
+    short_forms.iter().find(stands_for).map(|(flag, _, value)| format!("--{flag} {value}"))
+}
+
+fn named_as(short_forms: &[ShortForm<'_>], mut error: Error) -> Error {
+    if let Error::Config(found) = &mut error {
+        for problem in &mut found.problems {
+            if let Place::Set(set) = &problem.place
+                && let Some(argument) = typed(short_forms, set)
+            {
+                problem.place = Place::Argument(argument);
+            }
+        }
+    }
+    error
 }
 
 fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
@@ -214,6 +266,20 @@ mod tests {
         let all = ["--data", "d", "--epochs", "3", "--batch-size", "8", "--seed", "1", "--name", "7"];
         let settings = Line::parse_from(["x"].iter().chain(&all)).run.load().unwrap();
         assert_eq!((settings.run.name.as_str(), settings.run.seed, settings.train.batch_size), ("7", 1, 8));
+    }
+
+    #[test]
+    fn an_error_names_what_was_typed() {
+        let run =
+            Line::parse_from(["x", "--data", "d", "--lr", "fast", "--set", "train.epochs=many", "--seed", "-"]).run;
+        let said = run.load().unwrap_err().to_string();
+        for line in ["\n  --lr fast: train.lr: ", "\n  --set train.epochs=many: ", "\n  --seed -: run.seed: "] {
+            assert!(said.contains(line), "{said}");
+        }
+        assert!(said.starts_with("command line: 3 problems") && !said.contains("--set train.lr"), "{said}");
+        let run = Line::parse_from(["x", "--data", "d", "--out", ""]).run;
+        let said = run.load().unwrap_err().to_string();
+        assert!(said.contains("\n  --out : run.out: "), "{said}");
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn fitting_sets(args: &TsneArgs) -> Result<Vec<String>> {
     let fits = |set: &&String| ["tsne.", "cache.", "run.threads="].iter().any(|key| set.starts_with(key));
     if let Some(set) = sets.iter().find(|set| !fits(set)) {
         return Err(Error::usage_hint(
-            format!("--set {set} does not go with --run: the run's own settings made its model"),
+            format!("{} does not go with --run: the run's own settings made its model", args.config.typed(set)),
             "with --run, override keys of [tsne] and [cache], or run.threads",
         ));
     }

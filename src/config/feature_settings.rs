@@ -57,7 +57,8 @@ pub struct ProbeSettings {
     /// Weights of the classes in the objective.
     #[schemars(extend("default" = "none"))]
     pub class_weights: ClassWeights,
-    /// The accuracy that is wanted, for the advice on what to try next.
+    /// The accuracy that is wanted, for the advice on what to try next; balanced accuracy where the probe chooses by a metric
+    /// to which classes count alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub target: Option<f64>,

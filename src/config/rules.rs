@@ -44,7 +44,7 @@ impl RuleCheck<'_> {
         }
         let place = match self.given.place(key) {
             Place::Line(line) => Place::Line(line),
-            Place::Absent | Place::Set(_) => Place::Absent,
+            Place::Absent | Place::Set(_) | Place::Argument(_) => Place::Absent,
         };
         self.findings.add(place, key, "is missing", hint);
     }

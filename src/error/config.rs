@@ -11,6 +11,8 @@ pub enum Place {
     Absent,
     /// An override, as given: `train.lr=fast`.
     Set(String),
+    /// Another argument that stands for an override, as given: `--lr fast`.
+    Argument(String),
 }
 
 impl fmt::Display for Place {
@@ -19,6 +21,7 @@ impl fmt::Display for Place {
             Self::Line(line) => write!(f, "line {line}: "),
             Self::Absent => Ok(()),
             Self::Set(text) => write!(f, "--set {text}: "),
+            Self::Argument(text) => write!(f, "{text}: "),
         }
     }
 }
@@ -53,7 +56,7 @@ impl fmt::Display for Problem {
 /// All problems of one configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, or `--set` when no file was given.
+    /// The file, or the command line when no file was given.
     pub file: String,
     /// At least one problem, in the order of their places.
     pub problems: Vec<Problem>,

@@ -17,7 +17,7 @@ use crate::config::{ClassWeights, FeatureChoice, MetricChoice, PoolChoice, Probe
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::model::{CosineHead, Scored, VoteHead};
-use crate::probe::{FittedProbe, Selection};
+use crate::probe::FittedProbe;
 use crate::report::{Advice, Console, PathPoint, ProbeRecord, ProbeResult, Run, RunRecord, RunResult, Status, plots};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::progress::Progress;
@@ -73,7 +73,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
         calibration.record(record, console);
 
         write_scores(run.folder(), &features.dataset, &scores)?;
-        save_selection(&run, &session, &fitted.selection)?;
+        save_selection(&run, &session, &fitted)?;
         save_model(&run, &fitted, texts.as_ref())?;
         complete(record, &fitted, &features, readout, &session);
         let result = conclude(&run, record, clock, |record| {
@@ -201,7 +201,8 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
     Checkpoints::of_run(run.folder()).save("best", 1, &params.train_where(|_| true)?, None, &Progress::default())
 }
 
-fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result<()> {
+fn save_selection(run: &Run, session: &Session, fitted: &Fitted) -> Result<()> {
+    let selection = &fitted.selection;
     let method = session.settings.probe.method;
     let picture = plots::SelectionPlot {
         title: format!("{}, {}", session.settings.run.name, in_words(method)),
@@ -213,6 +214,7 @@ fn save_selection(run: &Run, session: &Session, selection: &Selection) -> Result
             .map(|point| (point.setting, point.train_accuracy, point.validation_accuracy))
             .collect(),
         chosen: selection.setting(),
+        metric: fitted.metric,
     };
     plots::save_selection(&run.path("plots/selection"), &picture)
 }
@@ -250,6 +252,7 @@ fn result(
     let at_edge = fitted.selection.at_edge();
     let advice = Advice {
         target: settings.target,
+        metric: fitted.metric,
         scored: foremost(scores),
         balanced: settings.class_weights == ClassWeights::Balanced,
         train_accuracy: chosen.train_accuracy,

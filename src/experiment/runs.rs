@@ -1,18 +1,23 @@
 //! Runs that are there already: listed, and put side by side.
 
 use crate::config::{self, ProbeMethod, Settings};
+use crate::data::read_splits_csv;
 use crate::error::{Error, Result};
 use crate::ladder::Rung;
-use crate::report::predictions::Predictions;
+use crate::report::predictions::{Predicted, Predictions};
 use crate::report::{Comparison, Contender, Finished, PREDICTIONS, Question, Repeats, RunRecord, Status};
+use crate::system::digest::sha256;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use walkdir::WalkDir;
 
 /// How deep runs are looked for: those of a comparison lie in a folder of their own.
 const DEPTH: usize = 3;
+/// Longest name of the folder of a comparison; a longer one ends in so many digits of its sum instead.
+const LONGEST_NAME: usize = 100;
+const SUM: usize = 12;
 
 /// One run of a list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -107,7 +112,7 @@ fn utc(time: SystemTime) -> Option<String> {
 /// A usage error when one is not finished, has no test images, or other ones than the first.
 pub fn side_by_side(folders: &[PathBuf], out: PathBuf, target: Option<f64>) -> Result<Comparison> {
     let mut contenders = Vec::new();
-    let mut first: Option<(&PathBuf, BTreeSet<(String, String)>)> = None;
+    let mut first: Option<(&PathBuf, BTreeMap<String, (String, String)>)> = None;
     for folder in folders {
         let record = RunRecord::read(folder)?;
         if record.status != Status::Done {
@@ -117,7 +122,7 @@ pub fn side_by_side(folders: &[PathBuf], out: PathBuf, target: Option<f64>) -> R
         let images = test_images(folder)?;
         match &first {
             None => first = Some((folder, images)),
-            Some((other, known)) if *known != images => {
+            Some((other, known)) if !same_images(known, &images) => {
                 return Err(Error::usage_hint(
                     format!("{} and {} were tested on other images or classes", other.display(), folder.display()),
                     "answers are compared image by image: compare runs with the same data.split_seed and classes, or \
@@ -136,15 +141,43 @@ pub fn side_by_side(folders: &[PathBuf], out: PathBuf, target: Option<f64>) -> R
     Ok(comparison)
 }
 
-/// The test images of a run with their classes.
-fn test_images(folder: &Path) -> Result<BTreeSet<(String, String)>> {
+/// The name of the folder in which runs are put side by side, so that other runs have another one.
+pub fn named_after(runs: &[PathBuf]) -> String {
+    let name = |run: &PathBuf| {
+        let whole = run.canonicalize().unwrap_or_else(|_| run.clone());
+        whole.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
+    };
+    let names: Vec<String> = runs.iter().map(name).collect();
+    let all = format!("compare-{}", names.join("-"));
+    if all.len() <= LONGEST_NAME {
+        return all;
+    }
+    let sum = sha256(all.as_bytes());
+    format!("compare-{}-runs-{}", names.len(), &sum[..SUM])
+}
+
+/// The test images of a run: by name, the class and, where it is known, the content.
+fn test_images(folder: &Path) -> Result<BTreeMap<String, (String, String)>> {
     let file = folder.join(PREDICTIONS);
     if !file.is_file() {
         let hint = "compare runs whose data has test images";
         return Err(Error::usage_hint(format!("{} has no answers for test images", folder.display()), hint));
     }
     let Predictions { classes, rows } = Predictions::read(&file)?;
-    Ok(rows.into_iter().map(|row| (row.path, classes.get(row.label).cloned().unwrap_or_default())).collect())
+    let sums = read_splits_csv(&folder.join("splits.csv"))?.into_iter().map(|row| (row.path, row.sha256));
+    let mut sums: BTreeMap<String, String> = sums.collect();
+    let image = |row: Predicted| {
+        let sum = sums.remove(&row.path).unwrap_or_default();
+        (row.path, (classes.get(row.label).cloned().unwrap_or_default(), sum))
+    };
+    Ok(rows.into_iter().map(image).collect())
+}
+
+/// Whether test images have the same names, classes and, where both are known, contents.
+fn same_images(a: &BTreeMap<String, (String, String)>, b: &BTreeMap<String, (String, String)>) -> bool {
+    let same =
+        |(a, b): (&(String, String), &(String, String))| a.0 == b.0 && (a.1 == b.1 || a.1.is_empty() || b.1.is_empty());
+    a.keys().eq(b.keys()) && a.values().zip(b.values()).all(same)
 }
 
 fn contender(name: String, folder: &Path, record: RunRecord, settings: &Settings) -> Contender {
@@ -167,6 +200,23 @@ fn contender(name: String, folder: &Path, record: RunRecord, settings: &Settings
 mod tests {
     use super::*;
     use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn other_runs_have_another_folder() {
+        let named = |runs: &[&str]| named_after(&runs.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(named(&["runs/first", "runs/second"]), "compare-first-second");
+        let long: Vec<String> = (0..40).map(|i| format!("runs/bearing-partial-{i}")).collect();
+        let long: Vec<&str> = long.iter().map(String::as_str).collect();
+        assert!(named(&long).starts_with("compare-40-runs-") && named(&long) != named(&long[1..]));
+    }
+
+    #[test]
+    fn an_image_that_changed_is_another_one() {
+        let images = |sum: &str| BTreeMap::from([("a.png".to_owned(), ("good".to_owned(), sum.to_owned()))]);
+        assert!(same_images(&images("1"), &images("1")) && !same_images(&images("1"), &images("2")));
+        assert!(same_images(&images("1"), &images("")), "runs of older versions do not know the sums");
+        assert!(!same_images(&images("1"), &BTreeMap::new()));
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

@@ -1,6 +1,6 @@
 //! Whether a classifier does better than chance, as a whole and class by class.
 
-use super::{ClassReport, Evaluation};
+use super::{ClassReport, Evaluation, clopper_pearson};
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, Normal};
 
 /// Classes are unbalanced when the commonest has more than this many times the images of the rarest.
@@ -11,6 +11,8 @@ const TAIL: f64 = 0.025;
 /// The share of a class that must be found, and the p-value below which it surely is not.
 const HALF: f64 = 0.5;
 const SURE: f64 = 0.05;
+/// The AUROC that images have to be enough for before they speak against scores.
+const USEFUL: f64 = 0.85;
 
 /// Whether scores tell the classes apart better than chance: the accuracy's interval lies above always naming the
 /// commonest class, or a class has an AUROC above 1/2 by the test of Mann and Whitney, corrected for the classes.
@@ -19,17 +21,29 @@ pub fn better_than_chance(evaluation: &Evaluation) -> bool {
     by_accuracy || ranks_better_than_chance(evaluation)
 }
 
-fn ranks_better_than_chance(evaluation: &Evaluation) -> bool {
+/// Whether a class has an AUROC above 1/2 by the test of Mann and Whitney, corrected for the classes.
+pub fn ranks_better_than_chance(evaluation: &Evaluation) -> bool {
+    evaluation.per_class.iter().any(|class| class.auroc.is_some_and(|auroc| shows(evaluation, class, auroc)))
+}
+
+/// Whether scores are as good as chance although the images are enough to show useful ones to be better: an AUROC of
+/// [`USEFUL`], or half of the mistakes of always naming the commonest class. With one defect among fifty images not even a
+/// perfect answer is better than chance beyond noise: there nothing can be said.
+pub fn no_better_than_chance(evaluation: &Evaluation) -> bool {
+    let half = f64::midpoint(1.0, evaluation.majority_baseline) * evaluation.n as f64;
+    let tells = clopper_pearson(half.round() as u64, evaluation.n as u64)[0] > evaluation.majority_baseline
+        || evaluation.per_class.iter().any(|class| class.auroc.is_some() && shows(evaluation, class, USEFUL));
+    tells && !better_than_chance(evaluation)
+}
+
+/// Whether an AUROC of a class is above 1/2 beyond noise.
+fn shows(evaluation: &Evaluation, class: &ClassReport, auroc: f64) -> bool {
     let classes = evaluation.per_class.iter().filter(|class| class.auroc.is_some()).count();
-    let Some(limit) = Normal::new(0.0, 1.0).ok().map(|normal| normal.inverse_cdf(1.0 - TAIL / classes.max(1) as f64))
-    else {
-        return false;
-    };
-    evaluation.per_class.iter().any(|class| {
-        let (positive, all) = (class.support as f64, evaluation.n as f64);
-        let deviation = ((all + 1.0) / (12.0 * positive * (all - positive))).sqrt();
-        class.auroc.is_some_and(|auroc| auroc - HALF > limit * deviation)
-    })
+    let Ok(normal) = Normal::new(0.0, 1.0) else { return false };
+    let limit = normal.inverse_cdf(1.0 - TAIL / classes.max(1) as f64);
+    let (positive, all) = (class.support as f64, evaluation.n as f64);
+    let deviation = ((all + 1.0) / (12.0 * positive * (all - positive))).sqrt();
+    auroc - HALF > limit * deviation
 }
 
 /// The classes of which fewer than half are found: not by chance, by the binomial test at 5 % corrected for the classes.
@@ -41,6 +55,12 @@ pub fn missed_classes(evaluation: &Evaluation) -> Vec<&ClassReport> {
         Binomial::new(HALF, class.support).is_ok_and(|binomial| binomial.cdf(found) < SURE / classes)
     };
     present().filter(missed).collect()
+}
+
+/// Whether the commonest class of an evaluation has more than [`UNBALANCED`] times the images of this one.
+pub fn is_rare(class: &ClassReport, evaluation: &Evaluation) -> bool {
+    let most = evaluation.per_class.iter().map(|class| class.support).max().unwrap_or(0);
+    most as f64 > UNBALANCED * class.support as f64
 }
 
 #[cfg(test)]
@@ -73,5 +93,18 @@ mod tests {
         assert!(!better_than_chance(&evaluation(94, 6, |i| f64::from(i % 7 == 0) - 2.0)));
         assert!(better_than_chance(&evaluation(30, 30, |i| if i < 30 { -1.0 } else { 1.0 })));
         assert!(!better_than_chance(&evaluation(30, 30, |i| if i % 2 == 0 { -1.0 } else { 1.0 })));
+    }
+
+    #[test]
+    fn where_good_scores_would_show_nothing_nothing_is_said() {
+        let right = |i: usize, a: usize| if i < a { -1.0 } else { 1.0 };
+        let one_defect = evaluation(49, 1, |i| right(i, 49));
+        assert!(one_defect.accuracy == 1.0 && !better_than_chance(&one_defect) && !no_better_than_chance(&one_defect));
+        let two_defects = evaluation(18, 2, |i| if i % 5 == 0 { -1.0 } else { -2.0 });
+        assert!(!better_than_chance(&two_defects) && !no_better_than_chance(&two_defects));
+        let five = evaluation(3, 2, |i| right(i, 3));
+        assert!(!better_than_chance(&five) && !no_better_than_chance(&five));
+        assert!(no_better_than_chance(&evaluation(30, 30, |i| if i % 2 == 0 { -1.0 } else { 1.0 })));
+        assert!(!no_better_than_chance(&evaluation(30, 30, |i| right(i, 30))));
     }
 }

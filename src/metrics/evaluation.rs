@@ -81,6 +81,16 @@ impl Evaluation {
         let most = self.per_class.iter().map(|class| class.support).max()?;
         self.per_class.iter().find(|class| class.support == most).map(|class| class.class.as_str())
     }
+
+    /// The 95 % interval of the balanced accuracy, put together from those of the recalls; samples count as independent.
+    pub fn balanced_accuracy_ci95(&self) -> Option<[f64; 2]> {
+        let recall = |class: &ClassReport| {
+            let found = (class.recall * class.support as f64).round() as u64;
+            (class.recall, interval::clopper_pearson(found, class.support))
+        };
+        let recalls: Vec<_> = self.per_class.iter().filter(|class| class.support > 0).map(recall).collect();
+        interval::mean_interval(&recalls, true)
+    }
 }
 
 /// Scores logits (n, k), row-major, against n labels, k = `classes.len()`.

@@ -57,6 +57,19 @@ pub fn bootstrap_groups(groups: &[(u64, u64)]) -> Option<[f64; 2]> {
     percentiles(shares, right as f64 / samples as f64)
 }
 
+/// The interval of the mean of shares, each with its own interval, as Zou and Donner (2008) put them together: the distances
+/// to the bounds add as squares where the shares were measured independently, as they are where they are not. None without
+/// shares.
+pub fn mean_interval(shares: &[(f64, [f64; 2])], independent: bool) -> Option<[f64; 2]> {
+    let n = shares.len() as f64;
+    let mean = shares.iter().map(|(share, _)| share).sum::<f64>() / n;
+    let distance = |side: usize| {
+        let distances = shares.iter().map(|(share, bounds)| (bounds[side] - share).abs() / n);
+        if independent { distances.map(|d| d * d).sum::<f64>().sqrt() } else { distances.sum() }
+    };
+    (!shares.is_empty()).then(|| [(mean - distance(0)).max(0.0), (mean + distance(1)).min(1.0)])
+}
+
 /// The percentile interval of resampled values, widened to contain the value of the sample itself; none without values.
 pub(super) fn percentiles(mut resampled: Vec<f64>, value: f64) -> Option<[f64; 2]> {
     resampled.sort_by(f64::total_cmp);
@@ -145,6 +158,20 @@ mod tests {
         assert_eq!(accuracy_interval(&[true; 3], &two), Some(clopper_pearson(2, 2)));
         let own = [Some("a"), None, None];
         assert_eq!(accuracy_interval(&[true, false, true], &own), Some(clopper_pearson(2, 3)));
+    }
+
+    #[test]
+    fn a_mean_of_recalls_is_as_sure_as_its_rarest_class_allows() {
+        // 9 of 9 defects and 291 of 291 good parts: the nine decide. By hand: half the square root of 0.3363² + 0.0126².
+        let recall = |right, of| (right as f64 / of as f64, clopper_pearson(right, of));
+        let [low, high] = mean_interval(&[recall(9, 9), recall(291, 291)], true).unwrap();
+        assert!((low - 0.8317).abs() < 1e-3 && high == 1.0, "{low} {high}");
+        // As wide as that of all images where two classes are alike (normal approximation: 0.8 ± 0.0554).
+        let [low, high] = mean_interval(&[recall(80, 100), recall(80, 100)], true).unwrap();
+        assert!((low - 0.738).abs() < 3e-3 && (high - 0.851).abs() < 3e-3, "{low} {high}");
+        let [wider_low, wider_high] = mean_interval(&[recall(80, 100), recall(80, 100)], false).unwrap();
+        assert!(wider_low < low && high < wider_high);
+        assert_eq!(mean_interval(&[], true), None);
     }
 
     proptest! {

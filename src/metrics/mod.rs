@@ -25,7 +25,9 @@ pub use accuracy::{accuracy, balanced_accuracy, majority_baseline};
 pub use calibration::{
     ECE_BINS, Reliability, ReliabilityBin, TEMPERATURE_BOUNDS, ece, fit_temperature, losses, nll, reliability_bins,
 };
-pub use chance::{UNBALANCED, better_than_chance, missed_classes};
+pub use chance::{
+    UNBALANCED, better_than_chance, is_rare, missed_classes, no_better_than_chance, ranks_better_than_chance,
+};
 pub use confusion::Confusion;
 pub use doubt::{Doubt, DoubtKind};
 pub use evaluation::{ClassReport, Evaluation, evaluate};
@@ -34,8 +36,8 @@ pub use inspection::{
     Band, BandOutcome, Decision, Estimate, Inspection, Interval, OperatingPoint, Rate, RecallAtOverkill, RuleOutcome,
     Rules, Separation, Threshold, ThresholdRule, good_classes,
 };
-pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson};
-pub use paired::{holm, sign_flip_test, standard_deviation, t_interval};
+pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson, mean_interval};
+pub use paired::{PATTERNS, drawn_sign_flip_test, holm, sign_flip_test, standard_deviation, t_interval};
 pub use places::{MaskedMap, Places};
 pub use ranking::{auroc, average_precision};
 pub use robustness::{FlawScores, Robustness};

@@ -1,6 +1,10 @@
 //! Whether classifiers that answered the same images differ by more than chance, and how far training runs scatter.
 
+use crate::rng::{Purpose, Stream};
 use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// Sign patterns that are drawn where they are not all counted.
+pub const PATTERNS: u32 = 9_999;
 
 /// The two-sided p-value of the exact sign-flip test: how likely a sum at least as far from 0 is, if each difference had
 /// either sign with equal probability.
@@ -35,6 +39,19 @@ pub fn sign_flip_test(differences: &[i64]) -> f64 {
     let as_far = |positive: usize| (2 * positive as u64).abs_diff(total as u64) >= observed;
     let p: f64 = probability.iter().enumerate().filter(|(positive, _)| as_far(*positive)).map(|(_, p)| p).sum();
     p.min(1.0)
+}
+
+/// The same for differences of any size, as where images count by their class: of [`PATTERNS`] drawn sign patterns, and the
+/// one that was observed, the share whose sum is at least as far from 0. The draw is always the same.
+pub fn drawn_sign_flip_test(differences: &[f64]) -> f64 {
+    let sizes: Vec<f64> = differences.iter().map(|d| d.abs()).filter(|&size| size > 0.0).collect();
+    let observed = differences.iter().sum::<f64>().abs();
+    // Sums in another order differ in their last bits.
+    let as_far = observed - 1e-9 * sizes.iter().sum::<f64>();
+    let mut stream = Stream::new(0, Purpose::Bootstrap, &[]);
+    let mut drawn = || sizes.iter().map(|&size| if stream.chance(0.5) { size } else { -size }).sum::<f64>().abs();
+    let far = (0..PATTERNS).filter(|_| drawn() >= as_far).count();
+    (1 + far) as f64 / f64::from(PATTERNS + 1)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -107,6 +124,21 @@ mod tests {
             let differences: Vec<i64> = serde_json::from_value(case["differences"].clone()).unwrap();
             assert_near(sign_flip_test(&differences), &case["p"], &case);
         }
+    }
+
+    #[test]
+    fn drawn_patterns_come_near_all_of_them() {
+        for case in cases("sign_flip") {
+            let differences: Vec<i64> = serde_json::from_value(case["differences"].clone()).unwrap();
+            let weighed: Vec<f64> = differences.iter().map(|&d| d as f64 / 7.0).collect();
+            let (drawn, all) = (drawn_sign_flip_test(&weighed), sign_flip_test(&differences));
+            assert!(
+                (drawn - all).abs() < 4.0 * (all * (1.0 - all) / f64::from(PATTERNS)).sqrt() + 2e-4,
+                "{drawn} {all}"
+            );
+        }
+        assert_eq!((drawn_sign_flip_test(&[]), drawn_sign_flip_test(&[0.0; 5])), (1.0, 1.0));
+        assert_eq!(drawn_sign_flip_test(&[0.1; 40]), 1e-4, "no pattern is never as far");
     }
 
     #[test]

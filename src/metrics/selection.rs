@@ -45,6 +45,11 @@ impl SelectionMetric {
         if most as f64 > UNBALANCED * fewest as f64 { Self::BalancedAccuracy } else { Self::Accuracy }
     }
 
+    /// Whether rare classes count as much as common ones.
+    pub fn counts_classes_alike(self) -> bool {
+        !matches!(self, Self::Accuracy | Self::LogLoss)
+    }
+
     /// Its name in words.
     pub fn in_words(self) -> &'static str {
         match self {

@@ -1,13 +1,15 @@
 //! What the score of a probe means, and what to try next.
 
 use super::percent;
-use crate::metrics::{Evaluation, better_than_chance, missed_classes};
+use crate::metrics::{Evaluation, SelectionMetric, better_than_chance, is_rare, missed_classes, no_better_than_chance};
 
 /// What the advice is based on; shares are fractions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Advice<'a> {
-    /// The accuracy that is wanted.
+    /// The score that is wanted.
     pub target: Option<f64>,
+    /// What the setting was chosen by; one to which classes count alike makes the target one of balanced accuracy.
+    pub metric: SelectionMetric,
     /// Of the test images, or of held-out ones when there are none.
     pub scored: Option<&'a Evaluation>,
     /// Whether the classes counted alike already.
@@ -51,25 +53,30 @@ impl Advice<'_> {
     fn next_step(&self) -> String {
         let accuracy = self.scored.map_or(self.held_out_accuracy, |scored| scored.accuracy);
         if let Some(scored) = self.scored {
-            if !better_than_chance(scored) {
-                return "these features do not tell the classes apart better than always naming the commonest: \
-                        try another backbone, a larger model.image_size or probe.features = \"both\""
-                    .into();
+            let below = scored.accuracy <= scored.majority_baseline;
+            if no_better_than_chance(scored) || below && !better_than_chance(scored) {
+                return chance(scored);
             }
             if let Some(missed) = missed_classes(scored).first() {
                 let found = (missed.recall * missed.support as f64).round();
-                let weigh = if self.balanced { "" } else { "try probe.class_weights = \"balanced\", or " };
                 let auroc = missed.auroc.map_or(String::new(), |auroc| format!(" (AUROC {auroc:.3})"));
-                return format!(
-                    "misses class {}: {found} of {} found{auroc}; {weigh}judge by score ([inspection] good = \"…\")",
-                    missed.class, missed.support
-                );
+                let weigh = if self.balanced { "" } else { "try probe.class_weights = \"balanced\", or " };
+                let what = if is_rare(missed, scored) {
+                    format!("{weigh}judge by score ([inspection] good = \"…\")")
+                } else {
+                    "look at its images and labels in report.html; then a larger model.image_size, probe.features = \"both\" \
+                     or strategy.kind = \"partial\""
+                        .into()
+                };
+                return format!("misses class {}: {found} of {} found{auroc}; {what}", missed.class, missed.support);
             }
         }
         if let Some(target) = self.target {
-            return self.against(target, accuracy);
+            return self.against(target);
         }
-        if self.train_accuracy - self.held_out_accuracy > OVERFIT_GAP {
+        // Beyond what so few images may miss it by.
+        let highest = self.scored.and_then(|scored| scored.accuracy_ci95).map_or(1.0, |[_, high]| high);
+        if self.train_accuracy - self.held_out_accuracy > OVERFIT_GAP && highest < self.train_accuracy {
             return "the probe classifies its own images much better than others: more images or fewer features \
                     (probe.features, probe.blocks) before more training"
                 .into();
@@ -81,7 +88,8 @@ impl Advice<'_> {
                 "all {images} images are classified right: training cannot improve on that, test on more images"
             );
         }
-        if self.scored.is_some() && (mistakes <= FEW_MISTAKES.0 || mistakes as f64 <= FEW_MISTAKES.1 * images as f64) {
+        let few = mistakes <= FEW_MISTAKES.0 && accuracy >= NEAR_CEILING;
+        if self.scored.is_some() && (few || mistakes as f64 <= FEW_MISTAKES.1 * images as f64) {
             return format!(
                 "{mistakes} of {images} images are classified wrong: look at them in report.html before any training"
             );
@@ -102,18 +110,25 @@ impl Advice<'_> {
             .into()
     }
 
-    fn against(&self, target: f64, accuracy: f64) -> String {
-        let gap = target - accuracy;
-        let wanted = percent(target);
-        if self.scored.and_then(|scored| scored.accuracy_ci95).is_some_and(|[low, _]| low >= target) {
-            return format!("frozen features reach the wanted {wanted}: no fine-tuning is needed");
+    fn against(&self, target: f64) -> String {
+        let (score, interval, of) = match self.scored {
+            Some(scored) if self.metric.counts_classes_alike() => {
+                (scored.balanced_accuracy, scored.balanced_accuracy_ci95(), " of balanced accuracy")
+            }
+            Some(scored) => (scored.accuracy, scored.accuracy_ci95, ""),
+            None => (self.held_out_accuracy, None, ""),
+        };
+        let gap = target - score;
+        let wanted = format!("the wanted {}{of}", percent(target));
+        if interval.is_some_and(|[low, _]| low >= target) {
+            return format!("frozen features reach {wanted}: no fine-tuning is needed");
         }
         if gap <= 0.0 {
             return format!(
-                "frozen features reach the wanted {wanted}, but the interval does not exclude less: test on more images"
+                "frozen features reach {wanted}, but the interval does not exclude less: test on more images"
             );
         }
-        let short = format!("{:.1} points short of the wanted {wanted}", 100.0 * gap);
+        let short = format!("{:.1} points short of {wanted}", 100.0 * gap);
         if gap <= PARTIAL_GAIN {
             format!("{short}: try strategy.kind = \"partial\" with the last 3 blocks")
         } else if gap <= FULL_GAIN {
@@ -125,6 +140,22 @@ impl Advice<'_> {
             )
         }
     }
+}
+
+/// What is said of scores that may be chance.
+fn chance(scored: &Evaluation) -> String {
+    let remedy = "try another backbone, a larger model.image_size or probe.features = \"both\"";
+    if scored.accuracy <= scored.majority_baseline && no_better_than_chance(scored) {
+        return format!(
+            "these features do not tell the classes apart better than always naming the commonest: {remedy}"
+        );
+    }
+    format!(
+        "{} of {} images are too few to tell from always naming the commonest ({}): test on more, or {remedy}",
+        percent(scored.accuracy),
+        scored.n,
+        percent(scored.majority_baseline)
+    )
 }
 
 #[cfg(test)]
@@ -145,9 +176,24 @@ mod tests {
     }
 
     fn advice(target: Option<f64>, scored: &Evaluation) -> String {
+        of_metric(SelectionMetric::Accuracy, target, scored)
+    }
+
+    fn of_metric(metric: SelectionMetric, target: Option<f64>, scored: &Evaluation) -> String {
         let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
-        Advice { target, scored: Some(scored), balanced: false, train_accuracy, held_out_accuracy, at_edge: None }
-            .sentence()
+        let (balanced, at_edge) = (false, None);
+        Advice { target, metric, scored: Some(scored), balanced, train_accuracy, held_out_accuracy, at_edge }.sentence()
+    }
+
+    /// 3 % defects of which two thirds are found: 99 % accuracy are no 95 % of what matters.
+    #[test]
+    fn a_target_is_one_of_balanced_accuracy_where_classes_count_alike() {
+        let scored = evaluation([291, 9], [291, 6], true);
+        assert!(advice(Some(0.95), &scored).starts_with("frozen features reach the wanted 95.0 %: no fine-tuning"));
+        let said = of_metric(SelectionMetric::BalancedAccuracy, Some(0.95), &scored);
+        assert!(said.starts_with("11.7 points short of the wanted 95.0 % of balanced accuracy"), "{said}");
+        let said = of_metric(SelectionMetric::BalancedAccuracy, Some(0.8), &scored);
+        assert!(said.contains("but the interval does not exclude less"), "nine defects say little: {said}");
     }
 
     #[test]
@@ -176,6 +222,43 @@ mod tests {
     }
 
     #[test]
+    fn few_images_are_not_called_chance() {
+        // All five are right: nothing speaks for chance, though nothing can speak against it.
+        let all = advice(None, &evaluation([3, 2], [3, 2], false));
+        assert_eq!(all, "all 5 images are classified right: training cannot improve on that, test on more images");
+        let undecided = advice(None, &evaluation([12, 12], [8, 8], false));
+        assert!(
+            undecided.starts_with("66.7 % of 24 images are too few to tell from always naming the commonest (50.0 %)"),
+            "{undecided}"
+        );
+        for few in [evaluation([3, 2], [2, 1], false), evaluation([2, 18], [0, 18], false)] {
+            let said = advice(None, &few);
+            assert!(said.contains("are too few to tell from always naming the commonest"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_class_that_is_as_common_as_the_others_is_not_weighted() {
+        let missed = advice(None, &evaluation([60, 60], [60, 20], false));
+        assert!(
+            missed.starts_with("misses class b: 20 of 60 found") && missed.contains("look at its images"),
+            "{missed}"
+        );
+        assert!(!missed.contains("class_weights"), "{missed}");
+    }
+
+    #[test]
+    fn a_gap_within_noise_is_no_overfitting() {
+        let said = |scored: &Evaluation, held_out_accuracy| {
+            let (target, metric, balanced, at_edge) = (None, SelectionMetric::Accuracy, false, None);
+            let (scored, train_accuracy) = (Some(scored), 0.96);
+            Advice { target, metric, scored, balanced, train_accuracy, held_out_accuracy, at_edge }.sentence()
+        };
+        assert!(said(&evaluation([50, 50], [38, 38], false), 0.76).contains("much better than others"));
+        assert!(!said(&evaluation([12, 12], [11, 10], false), 0.8).contains("much better"), "24 images say 68 to 97 %");
+    }
+
+    #[test]
     fn nothing_is_left_to_gain_at_100_percent() {
         let all = advice(None, &evaluation([30, 30], [30, 30], false));
         assert_eq!(all, "all 60 images are classified right: training cannot improve on that, test on more images");
@@ -200,6 +283,7 @@ mod tests {
         let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
         let advice = Advice {
             target: None,
+            metric: SelectionMetric::Accuracy,
             scored: Some(&scored),
             balanced: true,
             train_accuracy,

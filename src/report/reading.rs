@@ -38,7 +38,9 @@ impl Reading<'_> {
                 "the classes form clusters that overlap at their borders: training the last blocks may separate them"
             }
             _ => {
-                "the classes are mixed: these features do not separate them; try another backbone or layer, or train more of it"
+                "the classes are mixed on this map: near images are often of other classes. A linear probe may tell them \
+                 apart all the same, by directions that a map does not show: see what it scores before you try another \
+                 backbone or layer"
             }
         };
         let worst = self
@@ -71,5 +73,7 @@ mod tests {
         assert!(reading(0.3, &[Some(0.5), Some(0.1)]).1.contains("scratch is separated least (silhouette 0.10)"));
         let (word, sentence) = reading(-0.1, &[Some(-0.1), None]);
         assert!(word == "mixed" && !sentence.contains("least"), "{sentence}");
+        // A map of two axes is no proof against a linear classifier of hundreds.
+        assert!(!sentence.contains("do not separate") && sentence.contains("A linear probe may"), "{sentence}");
     }
 }

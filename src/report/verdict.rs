@@ -3,7 +3,8 @@
 //! Everything is judged against chance and with its uncertainty, and a change between epochs on the same images:
 //!
 //! - *chance*: on validation or test images neither is the accuracy's 95 % interval above always naming the commonest
-//!   class, nor does any class have an AUROC above 1/2 (Mann and Whitney's test, Bonferroni over the classes);
+//!   class, nor does any class have an AUROC above 1/2 (Mann and Whitney's test, Bonferroni over the classes), although
+//!   useful scores of as many images would be; an accuracy above the baseline is called undecided, not as bad as chance;
 //! - *misses a class*: fewer than half of its images are found (binomial test at 5 %, Bonferroni over the classes);
 //! - *over-fits*: since the epoch of the lowest validation loss that loss has risen (paired t-test at 5 %, and by more
 //!   than a quarter and 0.1 nats) while the training loss fell, and no more images are right for it; or since the best
@@ -21,7 +22,7 @@ mod remedy;
 mod situations;
 
 use super::table::percent;
-use crate::metrics::{ClassReport, Evaluation, UNBALANCED, better_than_chance, missed_classes};
+use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better_than_chance};
 use crate::train::progress::{EpochRecord, Progress};
 use crate::train::validation::ValidationHistory;
 
@@ -93,8 +94,8 @@ pub struct Verdict {
     findings: Vec<(VerdictKind, String)>,
     /// The scores that it is about.
     numbers: String,
-    /// Whether the classes have different numbers of images.
-    unbalanced: bool,
+    /// Whether a class that it misses is rare.
+    misses_rare: bool,
     /// The last epoch is the kept one, and there is something left to gain.
     best_is_last: bool,
 }
@@ -136,7 +137,9 @@ impl<'a> Evidence<'a> {
         Verdict {
             findings,
             numbers: self.numbers(),
-            unbalanced: self.evaluations().any(is_unbalanced),
+            misses_rare: self
+                .evaluations()
+                .any(|evaluation| self.missed().iter().any(|class| is_rare(class, evaluation))),
             best_is_last: last.is_some() && self.best_epoch == last && self.val.is_some() && !self.all_right(),
         }
     }
@@ -171,17 +174,27 @@ impl<'a> Evidence<'a> {
 
     fn chance(&self) -> Option<String> {
         let telling = self.evaluations().filter(|evaluation| evaluation.n >= FEWEST_IMAGES);
-        let by_chance = telling.into_iter().find(|evaluation| !better_than_chance(evaluation))?;
+        let by_chance = telling.into_iter().find(|evaluation| no_better_than_chance(evaluation))?;
         let highest = by_chance.accuracy_ci95.map_or(by_chance.accuracy, |[_, high]| high);
         let what = if self.train_accuracy() > highest { "learns the training labels only: " } else { "" };
         let split = if by_chance.split == "val" { "validation" } else { &by_chance.split };
+        if by_chance.accuracy > by_chance.majority_baseline {
+            return Some(format!("not shown to be better than chance on {split}"));
+        }
         Some(format!("{what}no better than chance on {split}"))
     }
 
     /// By the test images, or by the validation images when no class is missed there.
+    fn missed(&self) -> Vec<&'a ClassReport> {
+        let missed = [self.test, self.val].into_iter().flatten().map(missed_classes);
+        missed.into_iter().find(|missed| !missed.is_empty()).unwrap_or_default()
+    }
+
     fn misses_class(&self) -> Option<String> {
-        let missed =
-            [self.test, self.val].into_iter().flatten().map(missed_classes).find(|missed| !missed.is_empty())?;
+        let missed = self.missed();
+        if missed.is_empty() {
+            return None;
+        }
         let found = |class: &&ClassReport| {
             let right = (class.recall * class.support as f64).round();
             format!("{}: {right} of {} found", class.class, class.support)
@@ -277,10 +290,4 @@ impl<'a> Evidence<'a> {
             format!("too few images to judge class {name} by: {fewest} in validation and test")
         })
     }
-}
-
-fn is_unbalanced(evaluation: &Evaluation) -> bool {
-    let supports = || evaluation.per_class.iter().map(|class| class.support).filter(|&support| support > 0);
-    let (fewest, most) = (supports().min().unwrap_or(1), supports().max().unwrap_or(1));
-    most as f64 > UNBALANCED * fewest as f64
 }

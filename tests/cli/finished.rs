@@ -71,8 +71,14 @@ fn runs_are_listed_and_put_side_by_side() {
     let compared = json(&workspace.command(&args).output().unwrap());
     assert_eq!(compared["strategies"][0]["test_accuracy"], first);
     assert!(compared["tests"][0]["p_value"].as_f64().unwrap() <= 1.0, "{compared}");
-    let page = fs::read_to_string(workspace.path("runs/compare/compare.html")).unwrap();
+    let page = fs::read_to_string(workspace.path("runs/compare-first-second/compare.html")).unwrap();
     assert!(page.contains("runs/second") && page.contains("<svg"), "{page}");
+    let kept = fs::read(workspace.path("runs/compare-first-second/compare.json")).unwrap();
+    let turned = ["compare", "--runs", "runs/second", "runs/first", "--json", "-q"];
+    json(&workspace.command(&turned).output().unwrap());
+    assert_eq!(fs::read(workspace.path("runs/compare-first-second/compare.json")).unwrap(), kept, "overwritten");
+    json(&workspace.command(&[&turned[..], &["--out", "elsewhere"]].concat()).output().unwrap());
+    assert!(workspace.path("elsewhere/compare/compare.json").is_file());
 
     snapshot!(workspace, &["compare", "--runs", "runs/first", "runs/other"]);
     snapshot!(workspace, &["compare", "--runs", "runs/first", "runs/second", "--config", "small.toml"]);

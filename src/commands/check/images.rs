@@ -122,8 +122,9 @@ impl Spread {
         let mut warnings = Vec::new();
         if 2 * self.small > self.images {
             warnings.push(format!(
-                "{} of {} images are smaller than the input of {image_size} pixels and would be enlarged: a smaller \
-                 model.image_size trains faster and loses nothing",
+                "{} of {} images are smaller than the input of {image_size} pixels and are enlarged, which shows no more of \
+                 them: a smaller model.image_size trains faster, but backbones often do best at the size they were \
+                 pretrained at; compare both",
                 self.small, self.images
             ));
         }

@@ -7,7 +7,7 @@ use super::{RunArgs, config_args};
 use crate::backbone::TextTower;
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::experiment::runs::side_by_side;
+use crate::experiment::runs::{named_after, side_by_side};
 use crate::experiment::weights;
 use crate::hub::Wanted;
 use crate::ladder::{Ladder, PlannedRun, Rung, commonest_provenance};
@@ -30,7 +30,7 @@ pub struct CompareArgs {
     /// Cross-validation instead: all images are dealt to so many folds, and each is tested on once
     #[arg(long, value_name = "K", conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(2..=1000))]
     folds: Option<u64>,
-    /// The accuracy you need, from 0 to 1, instead of `probe.target`
+    /// The score you need, from 0 to 1, instead of `probe.target`: accuracy, or balanced accuracy where the runs choose by it
     #[arg(long, value_name = "X", value_parser = super::fraction)]
     target: Option<f64>,
     /// Print the command line of each run, and run nothing
@@ -40,7 +40,7 @@ pub struct CompareArgs {
     #[arg(long)]
     collect: bool,
     /// Run nothing: put these finished runs side by side, each against the one before it, in the folder compare below
-    /// --out (default: beside the first)
+    /// --out (default: a folder beside the first that is named after the runs)
     #[arg(long, value_name = "DIR", num_args = 2.., conflicts_with_all = ["strategies", "seeds", "folds", "list", "collect"])]
     runs: Vec<PathBuf>,
 }
@@ -58,16 +58,17 @@ impl CompareArgs {
 /// [`Error::Runs`] when runs failed.
 pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
     if let Some(first) = args.runs.first() {
-        let beside = || first.parent().unwrap_or(Path::new("")).to_path_buf();
-        let out = args.config.only_out("--runs")?.unwrap_or_else(beside);
-        let comparison = side_by_side(&args.runs, out.join("compare"), args.target)?;
+        let beside = || first.parent().unwrap_or(Path::new("")).join(named_after(&args.runs));
+        let out = args.config.only_out("--runs")?.map_or_else(beside, |out| out.join("compare"));
+        let comparison = side_by_side(&args.runs, out, args.target)?;
         return console.output(&comparison, || comparison.table());
     }
     let sets = args.config.sets()?;
     config_args::something(args.config.file(), &sets)?;
-    let ladder = Ladder::new(args.config.file(), &sets)?;
+    let as_typed = |error| args.config.as_typed(error);
+    let ladder = Ladder::new(args.config.file(), &sets).map_err(as_typed)?;
     let rungs = rungs(args, &ladder.base, console)?;
-    let runs = ladder.runs(&rungs, args.repeats())?;
+    let runs = ladder.runs(&rungs, args.repeats()).map_err(as_typed)?;
     if args.list {
         return list(&runs, console);
     }

@@ -302,7 +302,10 @@ fn overrides_alone_make_a_configuration() {
     assert_eq!(settings.data.source, DataSource::Root(std::env::current_dir().unwrap().join("images")));
     assert_eq!(settings.augment.color.unwrap().p, 0.25);
     let error = load(&["data.root=images", "train.lr=fast"]).unwrap_err();
-    assert!(error.to_string().starts_with("--set: 1 problem in the configuration\n  --set train.lr=fast: "), "{error}");
+    assert!(
+        error.to_string().starts_with("command line: 1 problem in the configuration\n  --set train.lr=fast: "),
+        "{error}"
+    );
     assert!(load(&[]).unwrap_err().to_string().contains("data.root: is missing"));
     assert!(matches!(load(&["data.root"]), Err(Error::Usage { .. })));
 }

@@ -1,7 +1,7 @@
 //! On which images a strategy is chosen, what the choice costs on test images, and whether the model can leave.
 
 use super::recommend::{Recommendation, Recommender, StrategyScore};
-use super::{Finished, Outcomes, Repeats, StrategyRow};
+use super::{Finished, Measure, Outcomes, Repeats, StrategyRow};
 use crate::backbone::Pool;
 use crate::config;
 use crate::export::FORMATS;
@@ -46,7 +46,7 @@ impl ChosenBy {
 /// Which of the complete rows to take; none without any.
 pub(super) fn recommendation(
     rows: &[StrategyRow],
-    repeats: Repeats,
+    (repeats, measure): (Repeats, Measure),
     target: Option<f64>,
 ) -> Option<(Recommendation, ChosenBy)> {
     let rows: Vec<&StrategyRow> = rows.iter().filter(|row| row.complete).collect();
@@ -57,18 +57,19 @@ pub(super) fn recommendation(
         .zip(&outcomes)
         .map(|(row, outcomes)| StrategyScore {
             name: &row.strategy,
-            accuracy: outcomes.accuracy(),
-            interval: outcomes.interval(),
+            score: outcomes.score(measure),
+            interval: outcomes.interval(measure),
             seconds: row.seconds,
+            tells: row.tells,
         })
         .collect();
-    let majority = outcomes.first().map_or(0.0, |outcomes| outcomes.majority());
-    let p_value = |a: usize, b: usize| outcomes[a].p_value(outcomes[b]);
-    let mut found = Recommender { candidates: &candidates, majority, p_value: &p_value }.recommend(target)?;
+    let chance = outcomes.first().map_or(0.0, |outcomes| outcomes.chance(measure));
+    let p_value = |a: usize, b: usize| outcomes[a].p_value(outcomes[b], measure);
+    let mut found = Recommender { candidates: &candidates, measure, chance, p_value: &p_value }.recommend(target)?;
     let chosen = *rows.iter().find(|row| row.strategy == found.strategy)?;
     let images = by.outcomes(chosen).images();
-    let sentences = (rows.len() > 1).then(|| on_test(&rows, chosen, by, images)).into_iter();
-    let sentences: Vec<String> = sentences.chain(leaving(&rows, chosen, by)).collect();
+    let sentences = (rows.len() > 1).then(|| on_test(&rows, chosen, (by, measure), images)).into_iter();
+    let sentences: Vec<String> = sentences.chain(leaving(&rows, chosen, (by, measure))).collect();
     for sentence in sentences {
         found.sentence = format!("{}. {sentence}", found.sentence);
     }
@@ -84,7 +85,7 @@ fn highest<'a>(
 }
 
 /// What the chosen strategy scores on test images, and what another choice would have scored there.
-fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy, images: usize) -> String {
+fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy, Measure), images: usize) -> String {
     let name = &chosen.strategy;
     let too_good = "so the score of what was chosen is a little too good";
     match by {
@@ -97,28 +98,27 @@ fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy, images: us
         ChosenBy::Val => {}
     }
     let interval = chosen
-        .test_accuracy_ci95
+        .test_ci95
         .map_or(String::new(), |[low, high]| format!(" (95 %: {:.1} to {:.1})", 100.0 * low, 100.0 * high));
     let scored = format!(
-        "These shares are of the {images} validation images that it was chosen on; on the test images {name} scores {}{interval}",
-        percent(chosen.test_accuracy)
+        "These scores are of the {images} validation images that it was chosen on; on the test images {name} scores {}{interval}",
+        percent(chosen.test)
     );
-    let highest =
-        highest(rows.iter().copied(), |row| row.test_accuracy).filter(|row| row.test_accuracy > chosen.test_accuracy);
+    let highest = highest(rows.iter().copied(), |row| row.test).filter(|row| row.test > chosen.test);
     match highest {
         None => format!("{scored}, and none scores higher there"),
         Some(row) => format!(
             "{scored}, and {} scores highest there with {}: the choice costs {:.1} points (paired test, p = {:.3})",
             row.strategy,
-            percent(row.test_accuracy),
-            100.0 * (row.test_accuracy - chosen.test_accuracy),
-            row.outcomes.p_value(&chosen.outcomes)
+            percent(row.test),
+            100.0 * (row.test - chosen.test),
+            row.outcomes.p_value(&chosen.outcomes, measure)
         ),
     }
 }
 
 /// What to take instead where the chosen model cannot be exported to every format; none where it can.
-fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy) -> Option<String> {
+fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy, Measure)) -> Option<String> {
     let lacks: Vec<&str> =
         FORMATS.iter().map(|format| format.name()).filter(|format| !chosen.exportable.contains(format)).collect();
     if lacks.is_empty() {
@@ -136,8 +136,8 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy) -> Option<
     let of = if by == ChosenBy::Val { "validation" } else { "test" };
     let other = |format: &&str| {
         let able = rows.iter().copied().filter(|row| row.exportable.contains(format));
-        highest(able, |row| by.outcomes(row).accuracy())
-            .map(|row| format!("{} ({} on {of})", row.strategy, percent(by.outcomes(row).accuracy())))
+        let score = |row: &StrategyRow| by.outcomes(row).score(measure);
+        highest(able, score).map(|row| format!("{} ({} on {of})", row.strategy, percent(score(row))))
     };
     // Formats with the same answer are named together.
     let mut others: Vec<(Option<String>, Vec<&str>)> = Vec::new();
@@ -149,10 +149,18 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, by: ChosenBy) -> Option<
         }
     }
     let said = others.into_iter().map(|(best, formats)| match best {
-        Some(best) => format!("the best for {} is {best}", formats.join(" and ")),
-        None => format!("none can be exported to {}", formats.join(" or ")),
+        Some(best) => format!("the best for {} is {best}", listed(&formats, "and")),
+        None => format!("none can be exported to {}", listed(&formats, "or")),
     });
     Some(format!("{cannot}: {}", said.collect::<Vec<_>>().join("; ")))
+}
+
+/// `a, b and c`
+fn listed(names: &[&str], word: &str) -> String {
+    match names {
+        [before @ .., next, last] => [before, &[&format!("{next} {word} {last}")]].concat().join(", "),
+        _ => names.concat(),
+    }
 }
 
 /// The formats that have layers for the head of a run and for what it adds to the backbone. Whether a format has the

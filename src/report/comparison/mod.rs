@@ -4,11 +4,13 @@
 
 mod choice;
 mod cost;
+mod measure;
 mod outcomes;
 mod recommend;
 mod text;
 
 pub use choice::ChosenBy;
+pub use measure::Measure;
 pub use outcomes::{Outcomes, PREDICTIONS};
 pub use recommend::Recommendation;
 
@@ -16,13 +18,16 @@ use super::RunRecord;
 use super::html::save_comparison_page;
 use super::plots::{self, Tradeoff, TradeoffPoint};
 use crate::error::{Error, Result};
-use crate::metrics::{standard_deviation, t_interval};
+use crate::metrics::{Evaluation, ranks_better_than_chance, standard_deviation, t_interval};
 use crate::system::files::{create_folder, write_atomic};
-use crate::system::json::write_json;
+use crate::system::json::{read_json, write_json};
 use crate::system::tables::write_csv;
 use outcomes::VAL_PREDICTIONS;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
+
+/// The file of a run with its scores on the test images.
+const EVALUATION: &str = "eval-test.json";
 
 /// What is repeated for each strategy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -98,17 +103,19 @@ pub struct StrategyRow {
     pub total_parameters: usize,
     /// Whether no run is missing. Only complete rows are tested and recommended.
     pub complete: bool,
-    /// The accuracy on validation images, over all runs; none when a run has none.
+    /// By the [`Measure`] of the comparison on validation images, over all runs; none when a run has none.
     pub val: Option<f64>,
     /// Its interval, as that of the test images.
     pub val_ci95: Option<[f64; 2]>,
-    /// The same as `test_accuracy`.
+    /// By the same measure on test images.
     pub test: f64,
-    /// On test images, over all runs.
-    pub test_accuracy: f64,
     /// Over other test images like these; see [`Comparison::interval`].
+    pub test_ci95: Option<[f64; 2]>,
+    /// The share of right answers on test images, over all runs.
+    pub test_accuracy: f64,
+    /// Its interval.
     pub test_accuracy_ci95: Option<[f64; 2]>,
-    /// Standard deviation of the runs' accuracies; none for one run.
+    /// Standard deviation of the runs' scores; none for one run.
     pub run_deviation: Option<f64>,
     /// The 95 % interval of the mean over all seeds on these images, by Student's t; none for one seed, and for folds,
     /// whose runs are not independent.
@@ -125,6 +132,9 @@ pub struct StrategyRow {
     pub exportable: Vec<&'static str>,
     /// The single runs.
     pub runs: Vec<RunScore>,
+    /// Whether the order of every run's scores tells the classes of the test images apart better than chance.
+    #[serde(skip)]
+    tells: bool,
     #[serde(skip)]
     outcomes: Outcomes,
     #[serde(skip)]
@@ -141,7 +151,9 @@ pub struct RunScore {
     pub folder: PathBuf,
     /// `run.seed`
     pub seed: u64,
-    /// On the test images of the run.
+    /// By the measure of the comparison on the test images of the run.
+    pub test: f64,
+    /// The share of right answers there.
     pub test_accuracy: f64,
     /// Wall time.
     pub seconds: f64,
@@ -156,12 +168,12 @@ pub struct Pair {
     pub from: String,
     /// The lower one.
     pub to: String,
-    /// Its accuracy less that of the upper one.
+    /// Its score less that of the upper one.
     pub difference: f64,
     /// Of the paired test.
     pub p_value: f64,
     /// Which test that is.
-    pub test: &'static str,
+    pub test: String,
 }
 
 /// All strategies side by side; the content of `compare.json`.
@@ -176,6 +188,8 @@ pub struct Comparison {
     pub backbone: String,
     /// What was repeated.
     pub repeats: Repeats,
+    /// What strategies are judged by.
+    pub metric: Measure,
     /// Images that were tested on.
     pub test_images: usize,
     /// Groups of them; none without groups.
@@ -209,7 +223,7 @@ pub struct Question {
     pub folder: PathBuf,
     /// What is repeated.
     pub repeats: Repeats,
-    /// The accuracy that is wanted.
+    /// The score that is wanted.
     pub target: Option<f64>,
 }
 
@@ -225,14 +239,15 @@ impl Comparison {
             return Err(nothing_finished(&folder, &missing));
         };
         let costs = cost::costs(&there.iter().map(|contender| contender.finished.as_slice()).collect::<Vec<_>>());
+        let metric = Measure::of(&there)?;
         let mut rows = Vec::new();
         for (contender, cost) in there.iter().zip(costs) {
-            rows.push(StrategyRow::new(contender, cost, repeats)?);
+            rows.push(StrategyRow::new(contender, cost, (repeats, metric))?);
         }
         let all =
             rows.iter().max_by_key(|row| row.outcomes.images()).map(|row| row.outcomes.clone()).unwrap_or_default();
-        let tests = pairs(&rows, repeats);
-        let (recommendation, recommended_by) = choice::recommendation(&rows, repeats, target).unzip();
+        let tests = pairs(&rows, repeats, metric);
+        let (recommendation, recommended_by) = choice::recommendation(&rows, (repeats, metric), target).unzip();
         let recommended = recommendation.as_ref().map(|found: &Recommendation| found.strategy.clone());
         let taken = rows.iter().find(|row| Some(&row.strategy) == recommended.as_ref());
         Ok(Self {
@@ -240,10 +255,11 @@ impl Comparison {
             folder,
             backbone: first.record.backbone.name.clone(),
             repeats,
+            metric,
             test_images: all.images(),
             test_groups: all.groups(),
             majority_baseline: all.majority(),
-            interval: text::interval(repeats, all.images(), all.groups()),
+            interval: text::interval(repeats, metric, all.images(), all.groups()),
             exportable: taken.map(|row| row.exportable.clone()).unwrap_or_default(),
             strategies: rows,
             tests,
@@ -275,12 +291,13 @@ impl Comparison {
         let point = |row: &StrategyRow| TradeoffPoint {
             name: row.strategy.clone(),
             seconds: row.seconds,
-            accuracy: row.test_accuracy,
-            interval: row.test_accuracy_ci95,
+            score: row.test,
+            interval: row.test_ci95,
             recommended: Some(row.strategy.as_str()) == recommended,
         };
         Tradeoff {
-            title: format!("{}: accuracy and cost of each strategy", self.name),
+            title: format!("{}: {} and cost of each strategy", self.name, self.metric.in_words()),
+            measure: self.metric.in_words(),
             subtitle: format!("{}, {}", self.backbone, self.counts()),
             points: self.strategies.iter().map(point).collect(),
         }
@@ -288,7 +305,7 @@ impl Comparison {
 }
 
 impl StrategyRow {
-    fn new(contender: &Contender, cost: cost::Cost, repeats: Repeats) -> Result<Self> {
+    fn new(contender: &Contender, cost: cost::Cost, (repeats, metric): (Repeats, Measure)) -> Result<Self> {
         let mut outcomes = Outcomes::default();
         let mut val_outcomes = Some(Outcomes::default());
         let mut runs = Vec::new();
@@ -305,13 +322,14 @@ impl StrategyRow {
                 name: name.clone(),
                 folder: folder.clone(),
                 seed: record.seed,
+                test: of_run.score(metric),
                 test_accuracy: of_run.accuracy(),
                 seconds: record.wall_seconds,
                 peak_memory_bytes: record.peak_memory_bytes,
             });
             outcomes.add(of_run);
         }
-        let accuracies: Vec<f64> = runs.iter().map(|run| run.test_accuracy).collect();
+        let scores: Vec<f64> = runs.iter().map(|run| run.test).collect();
         let last = contender.finished.last().map(|run| &run.record);
         Ok(Self {
             strategy: contender.strategy.clone(),
@@ -320,18 +338,20 @@ impl StrategyRow {
             trainable_parameters: last.map_or(0, |record| record.trainable_parameters),
             total_parameters: last.map_or(0, |record| record.total_parameters),
             complete: runs.len() == repeats.count(),
-            val: val_outcomes.as_ref().map(Outcomes::accuracy),
-            val_ci95: val_outcomes.as_ref().and_then(Outcomes::interval),
-            test: outcomes.accuracy(),
+            val: val_outcomes.as_ref().map(|of| of.score(metric)),
+            val_ci95: val_outcomes.as_ref().and_then(|of| of.interval(metric)),
+            test: outcomes.score(metric),
+            test_ci95: outcomes.interval(metric),
             test_accuracy: outcomes.accuracy(),
-            test_accuracy_ci95: outcomes.interval(),
-            run_deviation: standard_deviation(&accuracies),
-            seeds_ci95: matches!(repeats, Repeats::Seeds(_)).then(|| t_interval(&accuracies)).flatten(),
+            test_accuracy_ci95: outcomes.interval(Measure::Accuracy),
+            run_deviation: standard_deviation(&scores),
+            seeds_ci95: matches!(repeats, Repeats::Seeds(_)).then(|| t_interval(&scores)).flatten(),
             balanced_accuracy: outcomes.balanced_accuracy(),
             seconds: cost.alone,
             measured_seconds: cost.measured,
             peak_memory_bytes: runs.iter().filter_map(|run| run.peak_memory_bytes).max(),
             exportable: contender.finished.last().map(choice::formats).unwrap_or_default(),
+            tells: contender.finished.iter().all(tells),
             runs,
             outcomes,
             val_outcomes,
@@ -339,15 +359,20 @@ impl StrategyRow {
     }
 }
 
+/// Whether the order of the scores that a run has written down is better than chance.
+fn tells(run: &Finished) -> bool {
+    read_json(&run.folder.join(EVALUATION)).is_ok_and(|evaluation: Evaluation| ranks_better_than_chance(&evaluation))
+}
+
 /// Each complete row beside the next one.
-fn pairs(rows: &[StrategyRow], repeats: Repeats) -> Vec<Pair> {
+fn pairs(rows: &[StrategyRow], repeats: Repeats, metric: Measure) -> Vec<Pair> {
     let complete: Vec<&StrategyRow> = rows.iter().filter(|row| row.complete).collect();
     let pair = |(from, to): (&&StrategyRow, &&StrategyRow)| Pair {
         from: from.strategy.clone(),
         to: to.strategy.clone(),
-        difference: to.test_accuracy - from.test_accuracy,
-        p_value: to.outcomes.p_value(&from.outcomes),
-        test: text::test(repeats, to.outcomes.groups().is_some()),
+        difference: to.test - from.test,
+        p_value: to.outcomes.p_value(&from.outcomes, metric),
+        test: text::test(repeats, metric, to.outcomes.groups().is_some()),
     };
     complete.iter().zip(complete.iter().skip(1)).map(pair).collect()
 }

@@ -1,8 +1,9 @@
 //! How each test image was answered over the runs of a strategy.
 
+use super::Measure;
 use crate::data::read_splits_csv;
 use crate::error::Result;
-use crate::metrics::{bootstrap_groups, clopper_pearson, sign_flip_test};
+use crate::metrics::{bootstrap_groups, clopper_pearson, drawn_sign_flip_test, mean_interval, sign_flip_test};
 use crate::report::predictions::Predictions;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,6 +27,9 @@ struct ImageOutcome {
 
 /// Images that count as one: a group, or an image without one.
 type Unit<'a> = (bool, &'a str);
+
+/// Some of the images, by name.
+type ByName<'a> = BTreeMap<&'a str, &'a ImageOutcome>;
 
 impl Outcomes {
     /// Those of one run, whose predictions are in `file`.
@@ -72,7 +76,15 @@ impl Outcomes {
 
     /// Groups of images, when some have one; images without one count as groups.
     pub fn groups(&self) -> Option<usize> {
-        self.0.values().any(|outcome| outcome.group.is_some()).then(|| self.units().len())
+        self.0.values().any(|outcome| outcome.group.is_some()).then(|| units(&self.by_name()).len())
+    }
+
+    /// What strategies are judged by; NaN without images.
+    pub fn score(&self, measure: Measure) -> f64 {
+        match measure {
+            Measure::Accuracy => self.accuracy(),
+            Measure::BalancedAccuracy => self.balanced_accuracy(),
+        }
     }
 
     /// The share of right answers; NaN without images.
@@ -83,30 +95,56 @@ impl Outcomes {
     /// The mean over the classes of the share of right answers.
     pub fn balanced_accuracy(&self) -> f64 {
         let classes = self.classes();
-        classes.values().map(|outcomes| share(outcomes.iter().copied())).sum::<f64>() / classes.len() as f64
+        classes.values().map(|outcomes| share(outcomes.values().copied())).sum::<f64>() / classes.len() as f64
     }
 
     /// What always naming the commonest class would score.
     pub fn majority(&self) -> f64 {
-        let most = self.classes().values().map(Vec::len).max().unwrap_or(0);
+        let most = self.classes().values().map(BTreeMap::len).max().unwrap_or(0);
         most as f64 / self.images() as f64
     }
 
-    /// The 95 % interval of the accuracy over other test images like these: exact for one answer per image, by bootstrap
-    /// over images where answers are means over seeds, and over groups where there are any. None for a single group.
-    pub fn interval(&self) -> Option<[f64; 2]> {
-        let units: Vec<(u64, u64)> = self.units().into_values().collect();
-        let single = units.len() == self.images() && units.iter().all(|(_, runs)| *runs == 1);
-        if single {
-            return Some(clopper_pearson(units.iter().map(|(right, _)| right).sum(), units.len() as u64));
+    /// What no answer that is always the same can exceed.
+    pub fn chance(&self, measure: Measure) -> f64 {
+        match measure {
+            Measure::Accuracy => self.majority(),
+            Measure::BalancedAccuracy => 1.0 / self.classes().len() as f64,
         }
-        bootstrap_groups(&units)
     }
 
-    /// The p-value of an accuracy as different from `other`'s as this one, were both classifiers equally good: images, or
+    /// Whether the commonest class has more than `ratio` times the images of the rarest.
+    pub fn unbalanced(&self, ratio: f64) -> bool {
+        let classes = self.classes();
+        let sizes = || classes.values().map(BTreeMap::len);
+        sizes().max().unwrap_or(0) as f64 > ratio * sizes().min().unwrap_or(0) as f64
+    }
+
+    /// The 95 % interval of the score over other test images like these: exact for one answer per image, by bootstrap
+    /// over images where answers are means over seeds, and over groups where there are any. None for a single group.
+    /// That of balanced accuracy is put together from those of the recalls.
+    pub fn interval(&self, measure: Measure) -> Option<[f64; 2]> {
+        if measure == Measure::Accuracy {
+            return share_interval(&self.by_name());
+        }
+        let classes = self.classes();
+        let recalls = classes.values().map(|of| Some((share(of.values().copied()), share_interval(of)?)));
+        let recalls: Option<Vec<(f64, [f64; 2])>> = recalls.collect();
+        let within: usize = classes.values().map(|of| units(of).len()).sum();
+        // Classes are independent of each other unless groups hold images of several.
+        mean_interval(&recalls?, within == units(&self.by_name()).len())
+    }
+
+    /// The p-value of a score as different from `other`'s as this one, were both classifiers equally good: images, or
     /// groups of them, are the units, their answers summed over the runs. Images that only one has seen do not count.
-    pub fn p_value(&self, other: &Self) -> f64 {
-        let (ours, theirs) = (self.units(), other.units());
+    pub fn p_value(&self, other: &Self, measure: Measure) -> f64 {
+        match measure {
+            Measure::Accuracy => self.p_value_of_accuracy(other),
+            Measure::BalancedAccuracy => self.p_value_of_recalls(other),
+        }
+    }
+
+    fn p_value_of_accuracy(&self, other: &Self) -> f64 {
+        let (ours, theirs) = (units(&self.by_name()), units(&other.by_name()));
         let difference = |(unit, (right, runs)): (&Unit<'_>, &(u64, u64))| {
             let (their_right, their_runs) = theirs.get(unit)?;
             // Right answers of as many runs each: a x / x and b y / y over the common denominator x y.
@@ -116,23 +154,60 @@ impl Outcomes {
         sign_flip_test(&differences)
     }
 
-    fn classes(&self) -> BTreeMap<&str, Vec<&ImageOutcome>> {
-        let mut classes: BTreeMap<&str, Vec<&ImageOutcome>> = BTreeMap::new();
-        self.0.values().for_each(|outcome| classes.entry(&outcome.class).or_default().push(outcome));
-        classes
+    /// Images count the more, the fewer their class has.
+    fn p_value_of_recalls(&self, other: &Self) -> f64 {
+        let mut differences: BTreeMap<Unit<'_>, f64> = BTreeMap::new();
+        for of in self.classes().values() {
+            let both: Vec<_> = of.iter().filter_map(|(name, ours)| Some((*name, *ours, other.0.get(*name)?))).collect();
+            for (name, ours, theirs) in &both {
+                *differences.entry(unit(name, ours)).or_default() +=
+                    (ours.share() - theirs.share()) / both.len() as f64;
+            }
+        }
+        drawn_sign_flip_test(&differences.into_values().collect::<Vec<f64>>())
     }
 
-    /// (right answers, answers) of each unit.
-    fn units(&self) -> BTreeMap<Unit<'_>, (u64, u64)> {
-        let mut units = BTreeMap::new();
-        for (name, outcome) in &self.0 {
-            let key = outcome.group.as_deref().map_or((false, name.as_str()), |group| (true, group));
-            let unit: &mut (u64, u64) = units.entry(key).or_default();
-            unit.0 += outcome.right;
-            unit.1 += outcome.runs;
-        }
-        units
+    fn by_name(&self) -> ByName<'_> {
+        self.0.iter().map(|(name, outcome)| (name.as_str(), outcome)).collect()
     }
+
+    fn classes(&self) -> BTreeMap<&str, ByName<'_>> {
+        let mut classes: BTreeMap<&str, ByName<'_>> = BTreeMap::new();
+        for (name, outcome) in &self.0 {
+            classes.entry(&outcome.class).or_default().insert(name, outcome);
+        }
+        classes
+    }
+}
+
+impl ImageOutcome {
+    fn share(&self) -> f64 {
+        self.right as f64 / self.runs as f64
+    }
+}
+
+fn unit<'a>(name: &'a str, outcome: &'a ImageOutcome) -> Unit<'a> {
+    outcome.group.as_deref().map_or((false, name), |group| (true, group))
+}
+
+/// (right answers, answers) of each unit.
+fn units<'a>(outcomes: &ByName<'a>) -> BTreeMap<Unit<'a>, (u64, u64)> {
+    let mut units = BTreeMap::new();
+    for (name, outcome) in outcomes {
+        let unit: &mut (u64, u64) = units.entry(unit(name, outcome)).or_default();
+        unit.0 += outcome.right;
+        unit.1 += outcome.runs;
+    }
+    units
+}
+
+fn share_interval(outcomes: &ByName<'_>) -> Option<[f64; 2]> {
+    let units: Vec<(u64, u64)> = units(outcomes).into_values().collect();
+    let single = units.len() == outcomes.len() && units.iter().all(|(_, runs)| *runs == 1);
+    if single {
+        return Some(clopper_pearson(units.iter().map(|(right, _)| right).sum(), units.len() as u64));
+    }
+    bootstrap_groups(&units)
 }
 
 fn share<'a>(outcomes: impl Iterator<Item = &'a ImageOutcome>) -> f64 {
@@ -171,31 +246,62 @@ pub(super) mod tests {
     #[test]
     fn one_answer_an_image_is_binomial_and_several_are_resampled() {
         let right: Vec<u64> = (0..90).map(|i| u64::from(i % 3 != 0)).collect();
-        assert_eq!(outcomes(&right, 1, None).interval(), Some(clopper_pearson(60, 90)));
+        assert_eq!(outcomes(&right, 1, None).interval(Measure::Accuracy), Some(clopper_pearson(60, 90)));
         let twice: Vec<u64> = right.iter().map(|right| 2 * right).collect();
-        let [low, high] = outcomes(&twice, 2, None).interval().unwrap();
+        let [low, high] = outcomes(&twice, 2, None).interval(Measure::Accuracy).unwrap();
         // Two seeds that always agree tell no more than one: nearly the same interval.
         assert!((low - 0.56).abs() < 0.03 && (high - 0.76).abs() < 0.03, "{low} {high}");
         let grouped = outcomes(&right, 1, Some(30));
         assert_eq!(grouped.groups(), Some(3));
-        assert!(outcomes(&right, 1, Some(90)).interval().is_none());
+        assert!(outcomes(&right, 1, Some(90)).interval(Measure::Accuracy).is_none());
         assert_eq!(outcomes(&right, 1, None).groups(), None);
     }
 
     #[test]
     fn pairs_are_images_or_groups_of_them() {
         let (better, worse) = (outcomes(&[1; 12], 1, None), outcomes(&[0; 12], 1, None));
-        assert!((better.p_value(&worse) - 2.0 * 0.5f64.powi(12)).abs() < 1e-12);
+        assert!((better.p_value(&worse, Measure::Accuracy) - 2.0 * 0.5f64.powi(12)).abs() < 1e-12);
         let (better, worse) = (outcomes(&[1; 12], 1, Some(4)), outcomes(&[0; 12], 1, Some(4)));
-        assert!((better.p_value(&worse) - 2.0 * 0.5f64.powi(3)).abs() < 1e-12, "three groups say little");
-        assert_eq!(better.p_value(&better), 1.0);
+        assert!(
+            (better.p_value(&worse, Measure::Accuracy) - 2.0 * 0.5f64.powi(3)).abs() < 1e-12,
+            "three groups say little"
+        );
+        assert_eq!(better.p_value(&better, Measure::Accuracy), 1.0);
+    }
+
+    /// 9 defects and 291 good parts; so many of each are answered right.
+    fn cells(defects: usize, good: usize, group: Option<usize>) -> Outcomes {
+        let outcome = |i: usize| {
+            let (class, right) = if i < 9 { ("defect", i < defects) } else { ("good", i - 9 < good) };
+            let group = group.map(|size| format!("g{}", i % size));
+            (format!("{i:04}"), ImageOutcome { class: class.into(), group, right: right.into(), runs: 1 })
+        };
+        Outcomes((0..300).map(outcome).collect())
+    }
+
+    #[test]
+    fn nine_defects_count_as_much_as_all_good_parts() {
+        let measure = Measure::BalancedAccuracy;
+        let (finds, names_the_commonest) = (cells(9, 280, None), cells(0, 291, None));
+        assert!(names_the_commonest.accuracy() > finds.accuracy());
+        assert!(finds.score(measure) > 0.98 && names_the_commonest.score(measure) == 0.5);
+        assert_eq!((finds.chance(measure), finds.chance(Measure::Accuracy)), (0.5, 0.97));
+        // By accuracy the worthless one is not shown to be worse; defect for defect it surely is.
+        assert!(finds.p_value(&names_the_commonest, Measure::Accuracy) > 0.5);
+        assert!(finds.p_value(&names_the_commonest, measure) < 0.01);
+        let [low, high] = finds.interval(measure).unwrap();
+        assert!((low - 0.81).abs() < 0.02 && high > 0.98, "nine say little: {low} {high}");
+        assert!(finds.unbalanced(1.5) && !outcomes(&[1; 12], 1, None).unbalanced(1.5));
+        // Of parts that are in both classes the recalls may err together.
+        let [grouped, _] = cells(8, 280, Some(60)).interval(measure).unwrap();
+        assert!(grouped < cells(8, 280, None).interval(measure).unwrap()[0], "{grouped}");
     }
 
     proptest! {
         #[test]
         fn the_interval_holds_the_accuracy(right in prop::collection::vec(0u64..=3, 2..60)) {
             let outcomes = outcomes(&right, 3, None);
-            let [low, high] = outcomes.interval().unwrap();
+            let [low, high] = outcomes.interval(Measure::Accuracy).unwrap();
             let accuracy = outcomes.accuracy();
             prop_assert!(0.0 <= low && low <= accuracy && accuracy <= high && high <= 1.0, "{low} {accuracy} {high}");
         }
@@ -207,8 +313,9 @@ pub(super) mod tests {
             let (a, b): (Vec<u64>, Vec<u64>) = pairs.into_iter().unzip();
             let doubled: Vec<u64> = b.iter().map(|right| 2 * right).collect();
             let (a, b, doubled) = (outcomes(&a, 1, None), outcomes(&b, 1, None), outcomes(&doubled, 2, None));
-            prop_assert!((a.p_value(&b) - b.p_value(&a)).abs() < 1e-12);
-            prop_assert!((a.p_value(&b) - a.p_value(&doubled)).abs() < 1e-12);
+            let p = |a: &Outcomes, b: &Outcomes| a.p_value(b, Measure::Accuracy);
+            prop_assert!((p(&a, &b) - p(&b, &a)).abs() < 1e-12);
+            prop_assert!((p(&a, &b) - p(&a, &doubled)).abs() < 1e-12);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Which strategy to take: the cheapest that the numbers cannot tell from the best.
 
+use super::Measure;
 use crate::metrics::holm;
 use crate::report::forecast::elapsed;
 use crate::report::percent;
@@ -17,11 +18,13 @@ pub struct StrategyScore<'a> {
     /// Its name.
     pub name: &'a str,
     /// On the images that it is chosen by.
-    pub accuracy: f64,
-    /// Of the accuracy, 95 %.
+    pub score: f64,
+    /// Of the score, 95 %.
     pub interval: Option<[f64; 2]>,
     /// Wall time of a run alone.
     pub seconds: f64,
+    /// Whether the order of its scores tells the classes of the test images apart better than chance.
+    pub tells: bool,
 }
 
 /// The advice.
@@ -29,9 +32,9 @@ pub struct StrategyScore<'a> {
 pub struct Recommendation {
     /// The strategy to take.
     pub strategy: String,
-    /// The one with the highest accuracy on the images that it was chosen by.
+    /// The one with the highest score on the images that it was chosen by.
     pub best: String,
-    /// The accuracy that was wanted.
+    /// The score that was wanted.
     pub target: Option<f64>,
     /// Why, with its caveats.
     pub sentence: String,
@@ -41,16 +44,17 @@ pub struct Recommendation {
 pub struct Recommender<'a> {
     /// All of them.
     pub candidates: &'a [StrategyScore<'a>],
+    /// What the score is.
+    pub measure: Measure,
     /// What always naming the commonest class scores.
-    pub majority: f64,
+    pub chance: f64,
     /// The p-value of the paired test between two candidates.
     pub p_value: &'a dyn Fn(usize, usize) -> f64,
 }
 
 impl Recommender<'_> {
-    /// Without a target: the cheapest whose interval reaches the highest accuracy. With one: the cheapest whose accuracy
-    /// reaches it, or else the best. Of those that take as long as the cheapest, the most accurate. None without
-    /// candidates.
+    /// Without a target: the cheapest whose interval reaches the highest score. With one: the cheapest whose score reaches
+    /// it, or else the best. Of those that take as long as the cheapest, the best. None without candidates.
     pub fn recommend(&self, target: Option<f64>) -> Option<Recommendation> {
         let best = self.best(0..self.candidates.len())?;
         let (chosen, sentence) = match target {
@@ -59,14 +63,18 @@ impl Recommender<'_> {
             Some(target) => self.for_target(best, target),
             None => self.for_best(best)?,
         };
+        let sentence = match self.measure {
+            Measure::Accuracy => sentence,
+            Measure::BalancedAccuracy => format!("by {}, {sentence}", self.measure.in_words()),
+        };
         let name = |index: usize| self.candidates[index].name.to_owned();
         Some(Recommendation { strategy: name(chosen), best: name(best), target, sentence })
     }
 
-    /// The most accurate, among equals the cheapest.
+    /// The one with the highest score, among equals the cheapest.
     fn best(&self, among: impl Iterator<Item = usize>) -> Option<usize> {
         let of = |index: usize| &self.candidates[index];
-        among.min_by(|&a, &b| of(b).accuracy.total_cmp(&of(a).accuracy).then(of(a).seconds.total_cmp(&of(b).seconds)))
+        among.min_by(|&a, &b| of(b).score.total_cmp(&of(a).score).then(of(a).seconds.total_cmp(&of(b).seconds)))
     }
 
     fn cheapest(&self, which: impl Fn(&StrategyScore<'_>) -> bool) -> Option<usize> {
@@ -81,33 +89,46 @@ impl Recommender<'_> {
     }
 
     fn is_chance(&self, best: usize) -> bool {
-        self.candidates[best].interval.is_some_and(|[low, _]| low <= self.majority)
+        self.candidates[best].interval.is_some_and(|[low, _]| low <= self.chance)
     }
 
     fn chance(&self, best: usize) -> String {
+        let chance = percent(self.chance);
+        let scores =
+            format!("{} scores highest with {}", self.candidates[best].name, percent(self.candidates[best].score));
+        let ranking: Vec<&str> =
+            self.candidates.iter().filter(|candidate| candidate.tells).map(|candidate| candidate.name).collect();
+        if ranking.is_empty() {
+            return format!(
+                "no strategy is better than always naming the commonest class ({chance}) beyond noise; {scores}. Try \
+                 another backbone, a larger model.image_size or more images first"
+            );
+        }
         format!(
-            "no strategy is better than always naming the commonest class ({}) beyond noise; {} scores highest with {}. Try \
-             another backbone, a larger model.image_size or more images first",
-            percent(self.majority),
-            self.candidates[best].name,
-            percent(self.candidates[best].accuracy)
+            "no strategy answers better than always naming the commonest class ({chance}) beyond noise; {scores}. The order \
+             of the scores (AUROC) of {} tells the classes of the test images apart all the same: let rare classes count \
+             (train.class_weights and probe.class_weights = \"balanced\") or judge by score ([inspection] good = \"…\")",
+            ranking.join(" and ")
         )
     }
 
     fn for_best(&self, best: usize) -> Option<(usize, String)> {
         let top = &self.candidates[best];
-        let reaches = |candidate: &StrategyScore<'_>| {
-            candidate.interval.map_or(candidate.accuracy, |[_, high]| high) >= top.accuracy
-        };
+        let reaches =
+            |candidate: &StrategyScore<'_>| candidate.interval.map_or(candidate.score, |[_, high]| high) >= top.score;
         let chosen = self.cheapest(reaches)?;
-        let StrategyScore { name, accuracy, seconds, .. } = &self.candidates[chosen];
+        let StrategyScore { name, score, seconds, .. } = &self.candidates[chosen];
         if chosen == best {
             let cheaper = self.candidates.iter().any(|candidate| SAME_TIME * candidate.seconds < *seconds);
-            let why = if cheaper { "and no cheaper strategy comes near it" } else { "and is the cheapest: take it" };
-            return Some((chosen, format!("{name} scores highest ({}), {why}", percent(*accuracy))));
+            let why = if cheaper {
+                "and the interval of no cheaper one reaches that"
+            } else {
+                "and is the cheapest: take it"
+            };
+            return Some((chosen, format!("{name} scores highest ({}), {why}", percent(*score))));
         }
         let rivals: Vec<usize> =
-            (0..self.candidates.len()).filter(|&other| self.candidates[other].accuracy > *accuracy).collect();
+            (0..self.candidates.len()).filter(|&other| self.candidates[other].score > *score).collect();
         let p_values = holm(&rivals.iter().map(|&rival| (self.p_value)(rival, chosen)).collect::<Vec<f64>>());
         let real: Vec<(usize, f64)> =
             rivals.iter().copied().zip(p_values.iter().copied()).filter(|(_, p)| *p < SIGNIFICANT).collect();
@@ -118,7 +139,7 @@ impl Recommender<'_> {
                 format!(
                     "no strategy is better than {name} beyond noise (paired tests, {}): take it ({}, {cost})",
                     p_of(least, "p ≥ "),
-                    percent(*accuracy)
+                    percent(*score)
                 )
             }
             Some(rival) => {
@@ -127,9 +148,9 @@ impl Recommender<'_> {
                 format!(
                     "{name} is the cheapest whose interval reaches the best ({}, {cost}), but {} is better by {:.1} points \
                      on the same images (paired test, {}): take that one if the points are worth the time",
-                    percent(*accuracy),
+                    percent(*score),
                     better.name,
-                    100.0 * (better.accuracy - accuracy),
+                    100.0 * (better.score - score),
                     p_of(p, "p = ")
                 )
             }
@@ -139,23 +160,23 @@ impl Recommender<'_> {
 
     fn for_target(&self, best: usize, target: f64) -> (usize, String) {
         let wanted = percent(target);
-        if let Some(chosen) = self.cheapest(|candidate| candidate.accuracy >= target) {
-            let StrategyScore { name, accuracy, interval, seconds } = &self.candidates[chosen];
+        if let Some(chosen) = self.cheapest(|candidate| candidate.score >= target) {
+            let StrategyScore { name, score, interval, seconds, .. } = &self.candidates[chosen];
             let doubt = match interval {
                 Some([low, _]) if *low >= target => "",
                 _ => ", but its interval does not exclude less: test on more images",
             };
-            let reached = format!("({}, {})", percent(*accuracy), elapsed(*seconds));
+            let reached = format!("({}, {})", percent(*score), elapsed(*seconds));
             return (chosen, format!("{name} is the cheapest that reaches the wanted {wanted} {reached}{doubt}"));
         }
         let top = &self.candidates[best];
-        let (name, accuracy) = (top.name, percent(top.accuracy));
+        let (name, score) = (top.name, percent(top.score));
         let doubt = if top.interval.is_some_and(|[_, high]| high >= target) {
             "its interval does not exclude it: test on more images"
         } else {
             "its interval ends below: try a larger backbone, a larger model.image_size or more images"
         };
-        (best, format!("no strategy reaches the wanted {wanted}; {name} comes nearest with {accuracy}, and {doubt}"))
+        (best, format!("no strategy reaches the wanted {wanted}; {name} comes nearest with {score}, and {doubt}"))
     }
 }
 
@@ -171,20 +192,22 @@ mod tests {
 
     const NAMES: [&str; 4] = ["knn", "probe", "partial", "full"];
 
-    /// (accuracy, half the interval, seconds) of each.
+    /// (score, half the interval, seconds) of each.
     fn candidates(rows: &[(f64, f64, f64)]) -> Vec<StrategyScore<'static>> {
-        let candidate = |(&(accuracy, half, seconds), name): (&(f64, f64, f64), &'static str)| StrategyScore {
+        let candidate = |(&(score, half, seconds), name): (&(f64, f64, f64), &'static str)| StrategyScore {
             name,
-            accuracy,
-            interval: Some([accuracy - half, accuracy + half]),
+            score,
+            interval: Some([score - half, score + half]),
             seconds,
+            tells: false,
         };
         rows.iter().zip(NAMES).map(candidate).collect()
     }
 
     fn advice(rows: &[(f64, f64, f64)], target: Option<f64>, p: f64) -> Recommendation {
         let candidates = candidates(rows);
-        Recommender { candidates: &candidates, majority: 0.4, p_value: &|_, _| p }.recommend(target).unwrap()
+        let measure = Measure::Accuracy;
+        Recommender { candidates: &candidates, measure, chance: 0.4, p_value: &|_, _| p }.recommend(target).unwrap()
     }
 
     #[test]
@@ -213,7 +236,7 @@ mod tests {
     fn the_best_is_taken_where_nothing_cheaper_comes_near() {
         let found = advice(&[(0.60, 0.02, 2.0), (0.90, 0.03, 90.0)], None, 0.0);
         assert_eq!(found.strategy, "probe");
-        assert!(found.sentence.contains("no cheaper strategy comes near"), "{}", found.sentence);
+        assert!(found.sentence.contains("the interval of no cheaper one reaches that"), "{}", found.sentence);
         let found = advice(&[(0.90, 0.02, 2.0), (0.80, 0.03, 90.0)], None, 0.0);
         assert!(found.strategy == "knn" && found.sentence.contains("is the cheapest"), "{}", found.sentence);
     }
@@ -243,6 +266,19 @@ mod tests {
     fn guessing_is_called_guessing() {
         let found = advice(&[(0.41, 0.05, 1.0), (0.43, 0.05, 2.0)], Some(0.4), 1.0);
         assert!(found.sentence.contains("always naming the commonest class (40.0 %)"), "{}", found.sentence);
+    }
+
+    /// 3 % defects that no answer names: the order of the scores may tell them all the same.
+    #[test]
+    fn a_ranking_is_not_called_guessing() {
+        let mut candidates = candidates(&[(0.5, 0.1, 1.0), (0.52, 0.1, 2.0)]);
+        candidates[0].tells = true;
+        let measure = Measure::BalancedAccuracy;
+        let found = Recommender { candidates: &candidates, measure, chance: 0.5, p_value: &|_, _| 1.0 }.recommend(None);
+        let sentence = found.unwrap().sentence;
+        assert!(sentence.starts_with("by balanced accuracy, no strategy answers better than"), "{sentence}");
+        assert!(sentence.contains("The order of the scores (AUROC) of knn tells the classes"), "{sentence}");
+        assert!(sentence.contains("judge by score") && !sentence.contains("another backbone"), "{sentence}");
     }
 
     proptest! {

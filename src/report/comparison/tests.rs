@@ -132,6 +132,71 @@ fn everything_is_written_and_agrees() {
     );
 }
 
+/// A run on 9 defects and 81 good parts, in validation as in test, of which so many are answered right.
+fn cells(root: &Path, name: &str, defects: usize, good: usize) -> Finished {
+    let folder = root.join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let row = |split: &str, i: usize| {
+        let (label, right) = if i < 9 { (0, i < defects) } else { (1, i - 9 < good) };
+        let predicted = if right { label } else { 1 - label };
+        Predicted { path: format!("{split}/{i:03}.png"), label, predicted, confidence: 0.5, logits: vec![0.0, 1.0] }
+    };
+    for (split, file) in [("val", VAL_PREDICTIONS), ("test", PREDICTIONS)] {
+        let rows = (0..90).map(|i| row(split, i)).collect();
+        let predictions = Predictions { classes: vec!["defect".into(), "good".into()], rows };
+        predictions.write(&folder.join(file)).unwrap();
+    }
+    std::fs::write(folder.join("splits.csv"), "path,label,split,group\n").unwrap();
+    Finished { folder, ..finished(name) }
+}
+
+#[test]
+fn where_classes_are_unbalanced_the_one_that_finds_the_rare_ones_is_taken() {
+    let root = tempfile::tempdir().unwrap();
+    // By accuracy the one that never says "defect" is level with the best, and cheaper.
+    let contenders = [("blind", 0, 81, 1.0), ("finds", 9, 73, 9.0)].map(|(name, defects, good, seconds)| {
+        let mut run = cells(root.path(), name, defects, good);
+        run.record.wall_seconds = seconds;
+        contender(name, vec![run])
+    });
+    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    assert_eq!((comparison.metric, comparison.recommended.as_deref()), (Measure::BalancedAccuracy, Some("finds")));
+    let finds = &comparison.strategies[1];
+    assert!((finds.test - f64::midpoint(1.0, 73.0 / 81.0)).abs() < 1e-12 && finds.val == Some(finds.test));
+    assert!((finds.test_accuracy - 82.0 / 90.0).abs() < 1e-12);
+    assert!((comparison.tests[0].difference - (finds.test - 0.5)).abs() < 1e-12);
+    assert!(comparison.tests[0].p_value < 0.01, "{:?}", comparison.tests);
+    insta::assert_snapshot!(comparison.table().replace(&root.path().display().to_string(), "[TMP]"));
+    comparison.write().unwrap();
+    let csv = std::fs::read_to_string(comparison.folder.join("compare.csv")).unwrap();
+    assert!(csv.lines().nth(1).unwrap().contains(",balanced accuracy,0.5,"), "{csv}");
+    let svg = std::fs::read_to_string(comparison.folder.join("plots/compare.svg")).unwrap();
+    assert!(svg.contains("test balanced accuracy, %"));
+}
+
+#[test]
+fn strategies_are_judged_by_what_their_runs_chose_by() {
+    let root = tempfile::tempdir().unwrap();
+    let measure = |defects: usize, metrics: &[Option<&str>]| {
+        let made = |(i, metric): (usize, &Option<&str>)| {
+            let mut run = cells(root.path(), &format!("{i}"), defects, 81);
+            run.record.result = metric.map(|metric| {
+                serde_json::from_value(json!({
+                    "run": "runs/a", "strategy": "full", "trainable_parameters": 1, "total_parameters": 2, "epochs": 3,
+                    "metric": metric, "seconds": 1.5, "verdict": "ok", "verdict_reason": "",
+                }))
+                .unwrap()
+            });
+            contender(&run.name.clone(), vec![run])
+        };
+        let contenders: Vec<Contender> = metrics.iter().enumerate().map(made).collect();
+        Measure::of(&contenders.iter().collect::<Vec<_>>()).unwrap()
+    };
+    assert_eq!(measure(9, &[Some("accuracy"), None]), Measure::Accuracy, "asked for, although classes are unbalanced");
+    assert_eq!(measure(9, &[Some("accuracy"), Some("auroc")]), Measure::BalancedAccuracy);
+    assert_eq!(measure(9, &[Some("log_loss"), None]), Measure::BalancedAccuracy, "9 of 90 are unbalanced");
+}
+
 #[test]
 fn nothing_finished_is_an_error_that_says_why() {
     let missing = vec![Missing { run: "full-seed42".into(), reason: "stopped by SIGINT".into() }];
@@ -156,7 +221,7 @@ fn the_choice_is_made_on_validation_images_and_its_cost_is_told() {
     let lora = &comparison.strategies[1];
     assert_eq!((lora.val, lora.test), (Some(39.0 / 40.0), 0.75));
     let sentence = &comparison.recommendation.as_ref().unwrap().sentence;
-    let told = "These shares are of the 40 validation images that it was chosen on; on the test images lora scores 75.0 % (95 %: 58.8 to 87.3), and full \
+    let told = "These scores are of the 40 validation images that it was chosen on; on the test images lora scores 75.0 % (95 %: 58.8 to 87.3), and full \
                 scores highest there with 95.0 %: the choice costs 20.0 points (paired test, p = 0.008)";
     assert!(sentence.contains(told), "{sentence}");
     let table = comparison.table();
@@ -211,6 +276,11 @@ fn what_cannot_leave_is_told_with_the_best_that_can() {
     let told = "knn cannot be exported, since its training images vote: the best for transformers and timm is full (50.0 % on \
                 validation); the best for onnx is prompt (90.0 % on validation)";
     assert!(sentence.ends_with(told), "{sentence}");
+    let sentence = compared(&[knn(), contender("full", vec![made("full", 2)])]).recommendation.unwrap().sentence;
+    assert!(
+        sentence.ends_with("the best for transformers, timm and onnx is full (50.0 % on validation)"),
+        "{sentence}"
+    );
     let found = compared(&[prompt(), knn()]);
     let sentence = &found.recommendation.as_ref().unwrap().sentence;
     assert!(

@@ -1,6 +1,7 @@
 //! The comparison in words and tables: for a terminal, in Markdown, as CSV.
 
-use super::{Comparison, Pair, Repeats, StrategyRow};
+use super::{Comparison, Measure, Outcomes, Pair, Repeats, StrategyRow};
+use crate::metrics::PATTERNS;
 use crate::report::forecast::elapsed;
 use crate::report::html::ComparisonPage;
 use crate::report::{listing_table, mebibytes, percent, thousands};
@@ -39,7 +40,7 @@ impl Comparison {
                 .as_ref()
                 .map(|found| format!("**Recommended: {}.** {}.", found.strategy, sentence_case(&found.sentence))),
         );
-        parts.push("![accuracy against wall time](plots/compare.png)".into());
+        parts.push(format!("![{} against wall time](plots/compare.png)", self.metric.in_words()));
         parts.push(self.notes().iter().map(|note| format!("- {note}")).collect::<Vec<_>>().join("\n"));
         parts.extend(self.missing_lines().map(|lines| {
             let (title, runs) = lines.split_first().map_or(("", [].as_slice()), |(title, runs)| (title.as_str(), runs));
@@ -61,6 +62,7 @@ impl Comparison {
             conclusion: found
                 .map(|found| format!("Recommended: {}. {}.", found.strategy, sentence_case(&found.sentence))),
             notes: self.notes().into_iter().chain(self.missing_lines().into_iter().flatten()).collect(),
+            measure: self.metric.in_words(),
             picture,
         }
     }
@@ -89,13 +91,23 @@ impl Comparison {
             "val_ci95_low",
             "val_ci95_high",
             "exportable",
+            "metric",
+            "val",
+            "val_low",
+            "val_high",
+            "test",
+            "test_low",
+            "test_high",
         ])?;
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let bounds = |interval: Option<[f64; 2]>| [0, 1].map(|side| number(interval.map(|bounds| bounds[side])));
         for row in &self.strategies {
             let [low, high] = bounds(row.test_accuracy_ci95);
             let [seeds_low, seeds_high] = bounds(row.seeds_ci95);
-            let [val_low, val_high] = bounds(row.val_ci95);
+            let validated = row.val_outcomes.as_ref();
+            let [val_low, val_high] = bounds(validated.and_then(|of| of.interval(Measure::Accuracy)));
+            let [judged_val_low, judged_val_high] = bounds(row.val_ci95);
+            let [judged_low, judged_high] = bounds(row.test_ci95);
             table.write_record([
                 row.strategy.clone(),
                 row.backbone_updated.clone(),
@@ -114,10 +126,17 @@ impl Comparison {
                 row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string()),
                 number(self.pair_to(row).map(|pair| pair.p_value)),
                 self.is_recommended(row).to_string(),
-                number(row.val),
+                number(validated.map(Outcomes::accuracy)),
                 val_low,
                 val_high,
                 row.exportable.join(" "),
+                self.metric.in_words().to_owned(),
+                number(row.val),
+                judged_val_low,
+                judged_val_high,
+                row.test.to_string(),
+                judged_low,
+                judged_high,
             ])?;
         }
         Ok(())
@@ -141,19 +160,24 @@ impl Comparison {
         self.tests.iter().find(|pair| pair.to == row.strategy)
     }
 
-    /// Header and cells. The spread over runs has a column where there are several.
+    /// Header and cells. The spread over runs has a column where there are several. The score that decides stands beside its
+    /// interval, the other one after it.
     fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let several = self.repeats.count() > 1;
         let validated = self.strategies.iter().any(|row| row.val.is_some());
         let mut header = ["strategy", "backbone updated", "head updated", "trainable"].map(str::to_owned).to_vec();
         header.extend(validated.then(|| "validation".to_owned()));
-        header.extend(["accuracy", "95 % interval"].map(str::to_owned));
+        let (judged, other) = match self.metric {
+            Measure::Accuracy => ("accuracy", "balanced"),
+            Measure::BalancedAccuracy => ("balanced", "accuracy"),
+        };
+        header.extend([judged, "95 % interval"].map(str::to_owned));
         if several {
             header.push(format!("± {}", self.repeats.noun()));
         }
-        header.extend(["balanced", "p", "time", "peak memory"].map(str::to_owned));
+        header.extend([other, "p", "time", "peak memory"].map(str::to_owned));
         let row = |row: &StrategyRow| {
-            let interval = row.test_accuracy_ci95;
+            let interval = row.test_ci95;
             let mut cells = vec![
                 if row.complete { row.strategy.clone() } else { format!("{} (incomplete)", row.strategy) },
                 row.backbone_updated.clone(),
@@ -162,14 +186,14 @@ impl Comparison {
             ];
             cells.extend(validated.then(|| row.val.map_or("-".into(), percent)));
             cells.extend([
-                percent(row.test_accuracy),
+                percent(row.test),
                 interval.map_or("-".into(), |[low, high]| format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)),
             ]);
             if several {
                 cells.push(row.run_deviation.map_or("-".into(), |deviation| format!("{:.1}", 100.0 * deviation)));
             }
             cells.extend([
-                percent(row.balanced_accuracy),
+                percent(if self.metric == Measure::Accuracy { row.balanced_accuracy } else { row.test_accuracy }),
                 self.pair_to(row).map_or("-".into(), |pair| p_value(pair.p_value)),
                 elapsed(row.seconds),
                 row.peak_memory_bytes.map_or("-".into(), mebibytes),
@@ -181,7 +205,14 @@ impl Comparison {
 
     /// What the columns are.
     fn notes(&self) -> Vec<String> {
-        let mut notes = vec![format!("accuracy: on the test images; 95 % interval: {}", self.interval)];
+        let mut notes = vec![match self.metric {
+            Measure::Accuracy => format!("accuracy: on the test images; 95 % interval: {}", self.interval),
+            Measure::BalancedAccuracy => format!(
+                "balanced: mean recall of the classes on the test images, which strategies are judged by, on validation \
+                 too; 95 % interval: {}",
+                self.interval
+            ),
+        }];
         if self.repeats.count() > 1 {
             notes.push(spread(self.repeats).into());
         }
@@ -205,36 +236,38 @@ impl Comparison {
 }
 
 /// What the intervals of the table are and what they do not include.
-pub(super) fn interval(repeats: Repeats, images: usize, groups: Option<usize>) -> String {
+pub(super) fn interval(repeats: Repeats, metric: Measure, images: usize, groups: Option<usize>) -> String {
     let units = groups.map_or(format!("{images} test images"), |groups| format!("{groups} groups of test images"));
-    match (repeats, groups) {
-        (Repeats::Seeds(1), None) => {
-            format!("Clopper-Pearson over the {units}: the noise of which images are tested on, not that of training")
+    let exact = groups.is_none() && !matches!(repeats, Repeats::Seeds(2..));
+    let over = format!("{} over the {units}", if exact { "Clopper-Pearson" } else { "bootstrap" });
+    let over = match metric {
+        Measure::Accuracy => over,
+        Measure::BalancedAccuracy => format!("put together from those of the recalls (Zou and Donner 2008), {over}"),
+    };
+    match repeats {
+        Repeats::Seeds(1) if exact => format!("{over}: the noise of which images are tested on, not that of training"),
+        Repeats::Seeds(1) => format!("{over}: the noise of what is tested on, not that of training"),
+        Repeats::Seeds(seeds) => {
+            format!("{over} of the share of {seeds} seeds that are right: the noise of what is tested on")
         }
-        (Repeats::Seeds(1), Some(_)) => {
-            format!("bootstrap over the {units}: the noise of what is tested on, not that of training")
-        }
-        (Repeats::Seeds(seeds), _) => format!(
-            "bootstrap over the {units} of the share of {seeds} seeds that are right: the noise of what is tested on"
-        ),
-        (Repeats::Folds(_), None) => format!(
-            "Clopper-Pearson over the {units}, each answered by the model that had not seen it; a little too narrow, since \
-             these models share training images"
-        ),
-        (Repeats::Folds(_), Some(_)) => format!(
-            "bootstrap over the {units}, each answered by the model that had not seen it; a little too narrow, since these \
-             models share training images"
+        Repeats::Folds(_) => format!(
+            "{over}, each answered by the model that had not seen it; a little too narrow, since these models share \
+             training images"
         ),
     }
 }
 
 /// The paired test that is made.
-pub(super) fn test(repeats: Repeats, grouped: bool) -> &'static str {
-    match (repeats, grouped) {
-        (Repeats::Seeds(1) | Repeats::Folds(_), false) => "exact McNemar test over test images",
-        (Repeats::Seeds(_), false) => "exact sign-flip test over test images of the mean over seeds",
-        (Repeats::Seeds(1) | Repeats::Folds(_), true) => "exact sign-flip test over groups of test images",
-        (Repeats::Seeds(_), true) => "exact sign-flip test over groups of test images of the mean over seeds",
+pub(super) fn test(repeats: Repeats, metric: Measure, grouped: bool) -> String {
+    let units = if grouped { "groups of test images" } else { "test images" };
+    let several = matches!(repeats, Repeats::Seeds(2..));
+    let means = if several { " of the mean over seeds" } else { "" };
+    match metric {
+        Measure::Accuracy if grouped || several => format!("exact sign-flip test over {units}{means}"),
+        Measure::Accuracy => format!("exact McNemar test over {units}"),
+        Measure::BalancedAccuracy => {
+            format!("sign-flip test over {units}{means}, weighed by class, {PATTERNS} patterns drawn")
+        }
     }
 }
 
@@ -254,6 +287,7 @@ fn sentence_case(text: &str) -> String {
     match text.split_once(' ') {
         Some(("no", rest)) => format!("No {rest}"),
         Some(("only", rest)) => format!("Only {rest}"),
+        Some(("by", rest)) => format!("By {rest}"),
         _ => text.to_owned(),
     }
 }

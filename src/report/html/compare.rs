@@ -25,7 +25,9 @@ pub struct ComparisonPage<'a> {
     pub conclusion: Option<String>,
     /// What the columns are.
     pub notes: Vec<String>,
-    /// Accuracy against time, as SVG.
+    /// What strategies are judged by, in words.
+    pub measure: &'static str,
+    /// That against time, as SVG.
     pub picture: &'a str,
 }
 
@@ -44,7 +46,11 @@ pub fn save_comparison_page(path: &Path, content: ComparisonPage<'_>) -> Result<
     let body: Html = conclusion
         .chain([rows])
         .chain(content.notes.iter().map(|text| note(text)))
-        .chain([section("picture", "Accuracy against time", &plot("accuracy against time", content.picture))])
+        .chain([section(
+            "picture",
+            "Score against time",
+            &plot(&format!("{} against time", content.measure), content.picture),
+        )])
         .collect();
     let page = Page {
         title: &printable(&content.title),

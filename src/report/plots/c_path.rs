@@ -8,6 +8,7 @@ use plotters::prelude::DrawingBackend;
 
 use super::lines::{self, Axes, Series, SeriesKind};
 use super::{Drawn, Picture};
+use crate::metrics::SelectionMetric;
 
 const SIZE: (u32, u32) = (1160, 760);
 /// Without a title.
@@ -28,6 +29,8 @@ pub struct SelectionPlot {
     pub points: Vec<(f64, f64, f64)>,
     /// The setting that was taken.
     pub chosen: f64,
+    /// What it was chosen by.
+    pub metric: SelectionMetric,
 }
 
 impl SelectionPlot {
@@ -46,9 +49,14 @@ impl SelectionPlot {
         if self.log_x { x.log10() } else { x }
     }
 
-    /// The setting at a place on the axis, for people.
+    /// The setting at a place on the axis, for people. Where one tick needs an exponent, all have one.
     fn label(&self, place: f64) -> String {
-        short(if self.log_x { 10f64.powf(place) } else { place })
+        if !self.log_x {
+            return short(place);
+        }
+        let range = self.range();
+        let (setting, plain) = (10f64.powf(place), range.start >= -3.2 && range.end < 5.0);
+        if plain { short(setting) } else { format!("{:e}", rounded(setting)) }
     }
 
     fn series(&self, kind: SeriesKind, accuracy: fn(&(f64, f64, f64)) -> f64) -> Series {
@@ -103,12 +111,20 @@ impl SelectionPlot {
         format!("chosen: {} = {}", self.x_label, short(self.chosen))
     }
 
+    /// The name of the axis; with what decided, where that is not the accuracy that is drawn.
+    fn x_name(&self) -> String {
+        match self.metric {
+            SelectionMetric::Accuracy => self.x_label.clone(),
+            metric => format!("{}, chosen by {}", self.x_label, metric.in_words()),
+        }
+    }
+
     fn draw_panel<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
         let series =
             [self.series(SeriesKind::Training, |point| point.1), self.series(SeriesKind::Validation, |point| point.2)];
         let axes = Axes {
             x: self.range(),
-            x_name: &self.x_label,
+            x_name: &self.x_name(),
             x_ticks: self.ticks(),
             x_label: &|&place| self.label(place),
             y: lines::accuracy_range(&series),
@@ -118,9 +134,14 @@ impl SelectionPlot {
     }
 }
 
+/// To three significant digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
+}
+
 /// Three significant digits, in the notation a config file takes too.
 fn short(value: f64) -> String {
-    let rounded = format!("{value:.2e}").parse().unwrap_or(value);
+    let rounded = rounded(value);
     if rounded == 0.0 || (1e-3..1e5).contains(&rounded.abs()) { format!("{rounded}") } else { format!("{rounded:e}") }
 }
 
@@ -130,7 +151,8 @@ mod tests {
 
     fn selection(log_x: bool, settings: &[f64]) -> SelectionPlot {
         let points = settings.iter().map(|&x| (x, 0.9, 0.8)).collect();
-        SelectionPlot { title: String::new(), x_label: "C".into(), log_x, points, chosen: settings[0] }
+        let (metric, chosen) = (SelectionMetric::Accuracy, settings[0]);
+        SelectionPlot { title: String::new(), x_label: "C".into(), log_x, points, chosen, metric }
     }
 
     #[test]
@@ -155,6 +177,22 @@ mod tests {
                 assert!((2..=12).contains(&selection.ticks()));
             }
         }
+    }
+
+    #[test]
+    fn a_choice_by_another_metric_is_not_drawn_as_one_by_accuracy() {
+        let found = selection(true, &[10.0]);
+        assert_eq!(found.x_name(), "C");
+        let balanced = SelectionPlot { metric: SelectionMetric::BalancedAccuracy, ..found };
+        assert_eq!(balanced.x_name(), "C, chosen by balanced accuracy");
+    }
+
+    #[test]
+    fn all_ticks_are_written_alike() {
+        let labels = |settings: &[f64], places: [f64; 3]| places.map(|place| selection(true, settings).label(place));
+        assert_eq!(labels(&[1e-6, 1e5], [-6.0, 0.0, 4.0]), ["1e-6", "1e0", "1e4"]);
+        assert_eq!(labels(&[0.01, 100.0], [-2.0, 0.0, 2.0]), ["0.01", "1", "100"]);
+        assert_eq!(selection(false, &[1.0, 20.0]).label(10.0), "10");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::metrics::FlawScores;
 use crate::metrics::Scores;
+use crate::metrics::SelectionMetric;
 use crate::train::wise_ft::MeanScore;
 use std::fs;
 
@@ -196,9 +197,10 @@ fn selections() {
         log_x: true,
         points: path(45, &|i| 10f64.powf(-6.0 + 0.25 * i)),
         chosen: 10f64.powf(-6.0 + 0.25 * 24.0),
+        metric: SelectionMetric::BalancedAccuracy,
     };
     let svg = saved("selection-c", |stem| save_selection(stem, &c));
-    for word in ["chosen: C = 1<", "1e-6", "accuracy, %", "validation"] {
+    for word in ["chosen: C = 1<", "1e-6", "1e0", "accuracy, %", "C, chosen by balanced accuracy", "validation"] {
         assert!(svg.replace('\n', "").contains(word), "{word}");
     }
     let k = SelectionPlot { x_label: "k".into(), log_x: false, points: path(10, &|i| 2.0 * i + 1.0), chosen: 9.0, ..c };
@@ -234,13 +236,14 @@ fn strategies_close_together_and_far_apart() {
     let point = |(name, seconds, accuracy, half, recommended): (&str, f64, f64, f64, bool)| TradeoffPoint {
         name: name.into(),
         seconds,
-        accuracy,
+        score: accuracy,
         interval: Some([accuracy - half, (accuracy + half).min(1.0)]),
         recommended,
     };
     let tradeoff = |rows: &[(&str, f64, f64, f64, bool)]| Tradeoff {
         title: "textile: accuracy and cost of each strategy".into(),
         subtitle: "builtin:vit-mini, 90 test images, 3 seeds".into(),
+        measure: "accuracy",
         points: rows.iter().copied().map(point).collect(),
     };
     let near = [
@@ -269,7 +272,7 @@ fn strategies_close_together_and_far_apart() {
     saved("tradeoff-one", |stem| save_tradeoff(stem, &one));
     one.points[0].seconds = 0.0;
     let refused = save_tradeoff(Path::new("nowhere"), &one).unwrap_err();
-    assert!(refused.to_string().contains("the time or the accuracy of knn"), "{refused}");
+    assert!(refused.to_string().contains("the time or the score of knn"), "{refused}");
     assert!(save_tradeoff(Path::new("nowhere"), &Tradeoff::default()).unwrap_err().to_string().contains("no strategy"));
 }
 

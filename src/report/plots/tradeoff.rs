@@ -1,4 +1,4 @@
-//! Accuracy against wall time of each strategy.
+//! The score of each strategy against its wall time.
 
 use std::ops::Range;
 
@@ -21,6 +21,8 @@ pub struct Tradeoff {
     pub title: String,
     /// Below the title.
     pub subtitle: String,
+    /// What is drawn upwards, in words.
+    pub measure: &'static str,
     /// The strategies.
     pub points: Vec<TradeoffPoint>,
 }
@@ -33,8 +35,8 @@ pub struct TradeoffPoint {
     /// Wall time of a run; above 0.
     pub seconds: f64,
     /// As a fraction.
-    pub accuracy: f64,
-    /// Of the accuracy, 95 %.
+    pub score: f64,
+    /// Of the score, 95 %.
     pub interval: Option<[f64; 2]>,
     /// Whether it is the one to take; it has a ring.
     pub recommended: bool,
@@ -47,6 +49,8 @@ const PANEL: Area = Area { left: 130, top: 168, right: SIZE.0 - 50, bottom: SIZE
 const PADDING: i32 = 60;
 const RADIUS: i32 = 9;
 const CAP: i32 = 8;
+/// Length of a mark on an axis, outwards as in the other pictures.
+const MARK: i32 = 5;
 /// Between marks on the time axis, so that their names do not meet.
 const MARK_DISTANCE: i32 = 104;
 /// Units of time, their seconds, and the round numbers of each up to the next.
@@ -63,11 +67,11 @@ impl Tradeoff {
         let bad = |point: &&TradeoffPoint| {
             let seconds = point.seconds.is_finite() && point.seconds > 0.0;
             let shares = point.interval.unwrap_or_default();
-            !seconds || !shares.into_iter().chain([point.accuracy]).all(f64::is_finite)
+            !seconds || !shares.into_iter().chain([point.score]).all(f64::is_finite)
         };
         match self.points.iter().find(bad) {
             _ if self.points.is_empty() => Some("no strategy has finished".into()),
-            Some(point) => Some(format!("the time or the accuracy of {} is not a number", point.name)),
+            Some(point) => Some(format!("the time or the score of {} is not a number", point.name)),
             None => None,
         }
     }
@@ -75,8 +79,8 @@ impl Tradeoff {
     /// Per cent that the panel shows.
     fn shares(&self) -> Range<f64> {
         let shown = |point: &TradeoffPoint| {
-            let [low, high] = point.interval.unwrap_or([point.accuracy; 2]);
-            [100.0 * low.min(point.accuracy), 100.0 * high.max(point.accuracy)]
+            let [low, high] = point.interval.unwrap_or([point.score; 2]);
+            [100.0 * low.min(point.score), 100.0 * high.max(point.score)]
         };
         let (low, high) = extremes(self.points.iter().flat_map(shown));
         // Never so narrow that noise looks like a trend.
@@ -157,11 +161,11 @@ impl Picture for Tradeoff {
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
         let axes = PixelScale { times: self.times(), shares: self.shares() };
         self.draw_titles(area)?;
-        draw_axes(area, &axes)?;
+        draw_axes(area, &axes, self.measure)?;
         self.draw_best(area, &axes)?;
         let across = apart(&self.points.iter().map(|point| axes.x(point.seconds)).collect::<Vec<_>>());
         let places: Vec<(i32, i32)> =
-            across.into_iter().zip(&self.points).map(|(x, point)| (x, axes.y(100.0 * point.accuracy))).collect();
+            across.into_iter().zip(&self.points).map(|(x, point)| (x, axes.y(100.0 * point.score))).collect();
         self.draw_names(area, &axes, &places)?;
         // The recommended one last, so that none lies on it.
         for recommended in [false, true] {
@@ -180,8 +184,12 @@ impl Tradeoff {
             area.draw(&Text::new(line, (SIZE.0 / 2, y), style::text(size, color, HPos::Center, VPos::Center)))?;
         }
         let y = 132;
-        let entries = ["accuracy with its 95 % interval", "recommended", "highest accuracy"];
-        let widths = entries.map(|entry| style::width(entry, TICK) + 110);
+        let entries = [
+            format!("{} with its 95 % interval", self.measure),
+            "recommended".into(),
+            format!("highest {}", self.measure),
+        ];
+        let widths = entries.each_ref().map(|entry| style::width(entry, TICK) + 110);
         let mut x = (SIZE.0 - widths.iter().sum::<i32>()) / 2;
         for (i, (entry, width)) in entries.into_iter().zip(widths).enumerate() {
             match i {
@@ -202,7 +210,7 @@ impl Tradeoff {
 
     /// Where the highest accuracy lies.
     fn best(&self, axes: &PixelScale) -> i32 {
-        axes.y(100.0 * extremes(self.points.iter().map(|point| point.accuracy)).1)
+        axes.y(100.0 * extremes(self.points.iter().map(|point| point.score)).1)
     }
 
     fn draw_names<B: DrawingBackend>(
@@ -240,16 +248,17 @@ impl Tradeoff {
     }
 }
 
-fn draw_axes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, axes: &PixelScale) -> Drawn<B> {
+fn draw_axes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, axes: &PixelScale, measure: &str) -> Drawn<B> {
     let line = |from: (i32, i32), to: (i32, i32), color: RGBColor| PathElement::new([from, to], color.stroke_width(2));
     for percent in axes.percents() {
         let y = axes.y(percent);
         area.draw(&line((PANEL.left, y), (PANEL.right, y), FAINT))?;
+        area.draw(&line((PANEL.left - MARK, y), (PANEL.left, y), GREY))?;
         let text = style::text(TICK, INK, HPos::Right, VPos::Center);
         area.draw(&Text::new(format!("{percent}"), (PANEL.left - 14, y), text))?;
     }
     for (x, name) in axes.marks() {
-        area.draw(&line((x, PANEL.bottom), (x, PANEL.bottom + 10), GREY))?;
+        area.draw(&line((x, PANEL.bottom), (x, PANEL.bottom + MARK), GREY))?;
         area.draw(&Text::new(name, (x, PANEL.bottom + 18), style::text(TICK, INK, HPos::Center, VPos::Top)))?;
     }
     area.draw(&line((PANEL.left, PANEL.top), (PANEL.left, PANEL.bottom), GREY))?;
@@ -257,7 +266,7 @@ fn draw_axes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, axes: &PixelScale)
     let (x, y) = PANEL.centre();
     let below = style::text(LABEL, INK, HPos::Center, VPos::Center);
     area.draw(&Text::new("wall time of a run, logarithmic", (x, SIZE.1 - 34), below))?;
-    area.draw(&Text::new("test accuracy, %", (36, y), style::upward(LABEL, INK, HPos::Center, VPos::Center)))
+    area.draw(&Text::new(format!("test {measure}, %"), (36, y), style::upward(LABEL, INK, HPos::Center, VPos::Center)))
 }
 
 fn draw_interval<B: DrawingBackend>(

@@ -26,7 +26,7 @@ impl Verdict {
 
     fn find_the_class(&self, settings: &Settings) -> String {
         let plain = settings.train.class_weights == LossWeights::None && settings.train.sampler == Sampler::Shuffle;
-        if self.unbalanced && plain {
+        if self.misses_rare && plain {
             "let rare classes count (train.class_weights = \"balanced\" or train.sampler = \"balanced\"), or judge by score \
              ([inspection] good = \"…\")"
                 .into()

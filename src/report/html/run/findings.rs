@@ -1,7 +1,7 @@
 //! How the result came about and how robust it is: curves, the choice of a probe, flaws added to the images.
 
 use super::RunPage;
-use crate::metrics::Robustness;
+use crate::metrics::{Robustness, SelectionMetric};
 use crate::report::html::markup::{Html, TableCell, note, plot, table};
 use crate::report::plots::{Measure, SelectionPlot, curve_svg, robustness_svg, selection_svg};
 use crate::report::{RunResult, percent};
@@ -48,6 +48,7 @@ fn chosen(page: &RunPage) -> Option<SelectionPlot> {
         log_x: true,
         points: result.path.iter().map(|point| (point.setting, point.train_accuracy, point.val_accuracy)).collect(),
         chosen: result.chosen,
+        metric: result.metric.unwrap_or(SelectionMetric::Accuracy),
     })
 }
 

@@ -8,6 +8,8 @@ use crate::report::{RunResult, percent, thousands};
 /// Classes whose confusion is shown as a matrix; of more, the commonest confusions are listed.
 const MATRIX: usize = 30;
 const LISTED: usize = 30;
+/// Of more classes the matrix is drawn dense: narrow cells, names upright, nothing where there is no image.
+const ROOMY: usize = 10;
 
 /// The verdict, the numbers that matter, and one row per split.
 pub(super) fn headline(page: &RunPage) -> Html {
@@ -119,18 +121,21 @@ pub(super) fn confusion(page: &RunPage) -> Html {
 
 fn matrix(evaluation: &Evaluation) -> Html {
     let names = || evaluation.per_class.iter().map(|class| Html::name(&class.class));
+    let dense = evaluation.per_class.len() > ROOMY;
     let header: Vec<Html> = std::iter::once(Html::text("true \\ predicted")).chain(names()).collect();
     let row = |(name, counts): (Html, &Vec<u64>)| {
         let total: u64 = counts.iter().sum();
         let cell = |&count: &u64| {
             let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
-            TableCell::shaded(Html::text(&count.to_string()), share)
+            let shown = if dense && count == 0 { String::new() } else { count.to_string() };
+            TableCell::shaded(Html::text(&shown), share)
         };
         std::iter::once(TableCell::from(name)).chain(counts.iter().map(cell)).collect()
     };
     let rows = names().zip(&evaluation.confusion).map(row).collect();
-    let shade = note(&format!("Images of {}; the shade is the share of the true class.", evaluation.split));
-    [table("confusion", &header, rows), shade].into_iter().collect()
+    let (class, empty) = if dense { ("confusion dense", " An empty cell has no image.") } else { ("confusion", "") };
+    let shade = format!("Images of {}; the shade is the share of the true class.{empty}", evaluation.split);
+    [table(class, &header, rows), note(&shade)].into_iter().collect()
 }
 
 fn commonest(evaluation: &Evaluation) -> Html {
