@@ -150,9 +150,28 @@ fn preprocessor(preprocess: &Preprocess) -> Value {
     });
     if resize == ResizeMode::Crop {
         settings["image_processor_type"] = json!("CLIPImageProcessor");
-        settings["size"] = json!({ "shortest_edge": (side as f64 / crop_pct.clamp(0.1, 1.0)).floor() });
+        // A whole number also in its type: transformers resizes to no float.
+        settings["size"] = json!({ "shortest_edge": (side as f64 / crop_pct.clamp(0.1, 1.0)).floor() as u64 });
         settings["do_center_crop"] = json!(true);
         settings["crop_size"] = square;
     }
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_are_whole_numbers() {
+        let geometry = Geometry {
+            image_size: 224,
+            resize: ResizeMode::Crop,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 0.9,
+        };
+        let written = preprocessor(&Preprocess { geometry, normalization: Normalization::Batch });
+        assert_eq!(written["size"], json!({ "shortest_edge": 248 }));
+        assert_eq!(written["crop_size"], json!({ "height": 224, "width": 224 }));
+    }
 }
