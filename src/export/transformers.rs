@@ -161,6 +161,7 @@ fn preprocessor(preprocess: &Preprocess) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::transform::Normalization;
 
     #[test]
     fn sides_are_whole_numbers() {
