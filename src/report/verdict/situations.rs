@@ -264,34 +264,6 @@ fn situations() -> Vec<Situation> {
             ..SOUND
         },
         Situation {
-            name: "one defect among fifty, every image right",
-            images: &[("defect", 1), ("good", 49)],
-            signal: |_, t| 8.0 * soon(t),
-            verdict: "too_few_images",
-            says: "too few images to judge class defect by: 2 in validation and test",
-            advises: "hold out more images",
-            ..SOUND
-        },
-        Situation {
-            name: "few images, better than chance or not",
-            images: &[("a", 12), ("b", 12)],
-            signal: |_, t| 0.8 * soon(t),
-            train_accuracy: |t| 0.5 + 0.2 * soon(t),
-            verdict: "chance",
-            says: "not shown to be better than chance on",
-            advises: "look at the labels",
-            ..SOUND
-        },
-        Situation {
-            name: "the commonest class missed",
-            images: &[("a", 40), ("b", 20), ("c", 20)],
-            signal: |class, t| if class == 0 { -2.0 * soon(t) } else { 4.0 * soon(t) },
-            verdict: "misses_class",
-            says: "misses class a: ",
-            advises: "look at its images",
-            ..SOUND
-        },
-        Situation {
             name: "26 classes, ever surer of the mistakes",
             images: LEAVES,
             signal: |_, t| 5.0 * soon(2.0 * t),
