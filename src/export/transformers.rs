@@ -171,7 +171,7 @@ mod tests {
             interpolation: Interpolation::Bicubic,
             crop_pct: 0.9,
         };
-        let written = preprocessor(&Preprocess { geometry, normalization: Normalization::Batch });
+        let written = preprocessor(&Preprocess { geometry, normalization: Normalization::Batch, tiles: None });
         assert_eq!(written["size"], json!({ "shortest_edge": 248 }));
         assert_eq!(written["crop_size"], json!({ "height": 224, "width": 224 }));
     }
