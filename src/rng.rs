@@ -37,6 +37,8 @@ pub enum Purpose {
     Mix = 12,
     /// Dealing samples to folds, each of which is the test set in turn.
     TestFolds = 16,
+    /// Which images of a class are kept when it may have only so many.
+    ClassCap = 21,
     /// Flaws added to a sample to measure a model's robustness.
     Corruption = 20,
     /// Resamples of a ranking, whose metrics are not plain shares.

@@ -14,6 +14,7 @@ use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_later};
 use crate::experiment::tiles::refuse_tiles;
 use crate::metrics::{Evaluation, Gates, Inspection, Places, Robustness};
+use crate::report::junit::{self, TestCase};
 use crate::report::{
     Console, confusion_table, doubts_first, evaluation_table, inspection_first, places_table, robustness_table,
     write_json,
@@ -32,9 +33,12 @@ pub struct EvalArgs {
     /// The split to score
     #[arg(long, value_parser = one_of::<Split>(&["train", "val", "test"]), default_value = "test", conflicts_with = "data")]
     split: Split,
-    /// Score the class folders of another folder instead
-    #[arg(long, value_name = "FOLDER")]
+    /// Score other images instead: a folder of class folders, or a CSV file with path,label
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// The paths in that CSV file may be absolute and lead out of its folder
+    #[arg(long, requires = "data")]
+    allow_outside: bool,
     /// Hold the places of most evidence against masks of flaws: of the image bent/000.png DIR/bent/000.png, or the same with
     /// _mask behind its name; default: those beside the splits, if there are any
     #[arg(long, value_name = "DIR")]
@@ -46,6 +50,9 @@ pub struct EvalArgs {
     /// it has kept (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", value_parser = inspection)]
     set: Vec<String>,
+    /// Write the gates as tests to a JUnit XML file, for the pages of CI systems
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
     #[command(flatten)]
     corrupt: CorruptArgs,
     #[command(flatten)]
@@ -157,7 +164,8 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         ));
     }
     let watch = run.watch();
-    let mut source = run.watched_source(run.samples(args.data.as_deref(), args.split, console)?, watch.clone());
+    let other = args.data.as_deref().map(|data| (data, args.allow_outside));
+    let mut source = run.watched_source(run.samples(other, args.split, console)?, watch.clone());
     let split = args.split;
     let maps = MaskedMaps::of(&run, args.masks.as_deref(), args.data.as_deref())?;
     let doubts = doubts(&run, &source.dataset, split, args.data.is_none())?;
@@ -189,8 +197,13 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         let tables = places.iter().fold(tables, |tables, places| format!("{tables}\n\n{}", places_table(places)));
         doubts_first(evaluation, tables)
     })?;
-    let mut missed = gates.check(evaluation);
-    missed.extend(robustness.iter().flat_map(|robustness| gates.check_robustness(robustness)));
+    let gates = gates.check(evaluation, robustness.as_ref());
+    if let Some(file) = &args.junit {
+        let run = args.run.display();
+        let cases: Vec<TestCase> = gates.iter().map(|gate| TestCase::new(&gate.name, gate.missed.clone())).collect();
+        junit::write(file, &format!("eval {run} {}", evaluation.split), &cases)?;
+    }
+    let missed: Vec<String> = gates.into_iter().filter_map(|gate| gate.missed).collect();
     if missed.is_empty() { Ok(()) } else { Err(Error::Gate(missed)) }
 }
 

@@ -14,6 +14,7 @@ mod probe;
 mod report;
 mod runs;
 mod schema;
+mod shell;
 mod tsne;
 mod zeroshot;
 
@@ -101,6 +102,12 @@ enum Command {
     /// Map features in two dimensions: pictures, coordinates, a page to look at images
     #[command(after_help = "Example:\n  vitadapt tsne --run runs/quickstart")]
     Tsne(tsne::TsneArgs),
+    /// Print a script that completes commands and options, for a shell to load
+    #[command(after_help = "Example:\n  vitadapt completions bash")]
+    Completions(shell::CompletionsArgs),
+    /// Write man pages into a folder
+    #[command(hide = true)]
+    Man(shell::ManArgs),
     /// Print the JSON schema of the config file
     #[command(hide = true)]
     Schema,
@@ -121,6 +128,8 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
         Command::Export(args) => export::run(&args, console),
         Command::Extract(args) => extract::run(&args, console),
         Command::Tsne(args) => tsne::run(&args, console),
+        Command::Completions(args) => shell::completions(&args, console),
+        Command::Man(args) => shell::man(&args, console),
         Command::Schema => schema::run(console),
     }
 }

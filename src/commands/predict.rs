@@ -3,6 +3,7 @@
 
 use crate::data::inputs::Inputs;
 use crate::error::{DataError, Error, Result};
+use crate::experiment::answers::Columns;
 use crate::experiment::predict::{NOT_FINITE, Prediction, Predictor};
 use crate::report::Console;
 use crate::system::files::Staged;
@@ -18,7 +19,7 @@ pub struct PredictArgs {
     /// The run directory
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// Images, folders, patterns such as 'new/*.png', or - for a list of files on stdin
+    /// Images, folders, patterns such as 'new/*.png', a CSV file with a column path, or - for a list of files on stdin
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// How rows are written (with --json: all rows in one object)
@@ -61,7 +62,8 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     let record = predictor.run.record.clone();
     let mut writer = RowWriter::new(args, &predictor, &record.classes, console)?;
     let size = predictor.batch_size();
-    let mut inputs = Inputs::new(&args.paths, || Box::new(std::io::stdin()))?;
+    let columns = &predictor.run.session.settings.data.columns;
+    let mut inputs = Inputs::new(&args.paths, columns, || Box::new(std::io::stdin()))?;
     loop {
         let paths = inputs.batch(size, predictor.depends_on_batch())?;
         if paths.is_empty() {
@@ -92,13 +94,7 @@ struct RowWriter<'a> {
 impl<'a> RowWriter<'a> {
     fn new(args: &PredictArgs, predictor: &Predictor, classes: &'a [String], console: &'a Console) -> Result<Self> {
         let format = (args.out.is_some() || !console.is_json()).then_some(args.format);
-        let columns = Columns {
-            top: usize::from(args.top),
-            inspection: predictor.run.record.inspection.is_some(),
-            novelty: predictor.tells_novelty(),
-            located: predictor.draws_maps(),
-            classes,
-        };
+        let columns = Columns::of(predictor, usize::from(args.top), classes);
         let file = args.out.as_ref().map(|out| {
             let staged = Staged::beside(out);
             let file = File::create(staged.path()).map_err(Error::io("create", out))?;
@@ -157,82 +153,4 @@ impl<'a> RowWriter<'a> {
         let message = format!("{} of {} files could not be used", self.bad, self.count);
         Err(DataError::invalid(message, "their rows say why").into())
     }
-}
-
-/// The columns of a CSV that say where the class was found.
-const LOCATED: [&str; 7] = ["map", "map_kind", "box_left", "box_upper", "box_right", "box_lower", "evidence"];
-
-/// The columns of a CSV: the same for every row of a run, those that only some runs have at the end.
-#[derive(Debug, Clone, Copy)]
-struct Columns<'a> {
-    top: usize,
-    inspection: bool,
-    novelty: bool,
-    located: bool,
-    classes: &'a [String],
-}
-
-impl Columns<'_> {
-    fn header(self) -> Result<String> {
-        let mut names: Vec<String> = ["path", "label", "probability", "error"].map(String::from).into();
-        names.extend((1..=self.top).flat_map(|rank| [format!("label_{rank}"), format!("probability_{rank}")]));
-        if self.inspection {
-            names.extend(["defect_probability", "decision"].map(String::from));
-        }
-        if self.novelty {
-            names.extend(["distance", "unknown", "nearest"].map(String::from));
-        }
-        if self.located {
-            names.extend(LOCATED.map(String::from));
-        }
-        names.extend(self.classes.iter().map(|class| format!("probability:{class}")));
-        csv_line(&names)
-    }
-
-    fn row(self, row: &Prediction) -> Result<String> {
-        let number = |value: f64| format!("{value:.6}");
-        let mut fields = vec![
-            row.path.clone(),
-            row.label.clone().unwrap_or_default(),
-            row.probability.map(number).unwrap_or_default(),
-            row.error.clone().unwrap_or_default(),
-        ];
-        for rank in 0..self.top {
-            let candidate = row.top.get(rank);
-            fields.push(candidate.map(|candidate| candidate.label.clone()).unwrap_or_default());
-            fields.push(candidate.map(|candidate| number(candidate.probability)).unwrap_or_default());
-        }
-        if self.inspection {
-            let verdict = row.inspection.as_ref();
-            fields.push(verdict.map(|verdict| number(verdict.defect_probability)).unwrap_or_default());
-            fields.push(verdict.map(|verdict| verdict.decision.name().to_owned()).unwrap_or_default());
-        }
-        if self.novelty {
-            let novelty = row.novelty.as_ref();
-            fields.push(novelty.map(|novelty| number(novelty.distance)).unwrap_or_default());
-            fields.push(novelty.and_then(|novelty| novelty.unknown).map(|u| u.to_string()).unwrap_or_default());
-            fields.push(novelty.map(|novelty| novelty.nearest.clone()).unwrap_or_default());
-        }
-        if self.located {
-            let located = row.located.as_ref();
-            fields.push(located.map(|located| located.map.display().to_string()).unwrap_or_default());
-            fields.push(located.map(|located| located.map_kind.name().to_owned()).unwrap_or_default());
-            let edges = located
-                .and_then(|located| located.place)
-                .map_or([const { String::new() }; 4], |edges| edges.map(|edge| edge.to_string()));
-            fields.extend(edges);
-            fields.push(located.and_then(|located| located.evidence).map(number).unwrap_or_default());
-        }
-        fields.extend((0..self.classes.len()).map(|class| row.all.get(class).copied().map(number).unwrap_or_default()));
-        csv_line(&fields)
-    }
-}
-
-fn csv_line(fields: &[String]) -> Result<String> {
-    let failed = Error::csv(Path::new("stdout"));
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-    writer.write_record(fields).map_err(failed)?;
-    let bytes =
-        writer.into_inner().map_err(|error| Error::io("write", "stdout")(std::io::Error::other(error.to_string())))?;
-    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
 }

@@ -17,6 +17,10 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("data.val", &["val_split", "validation_split", "val_size", "val_ratio", "val_fraction", "valid_size"]),
     ("data.test", &["test_split", "test_size", "test_ratio", "test_fraction"]),
     ("data.split_seed", &["data.seed"]),
+    ("data.classes", &["class_map", "label_map", "merge", "merge_classes", "rename_classes"]),
+    ("data.ignore", &["exclude", "exclude_classes", "ignore_classes", "skip_classes", "drop_classes"]),
+    ("data.max_per_class", &["max_samples_per_class", "samples_per_class", "per_class", "max_images", "max_samples"]),
+    ("data.group_by", &["group_column", "patient", "patient_column"]),
     ("data.stratified", &["stratify"]),
     (
         "model.backbone",

@@ -42,7 +42,7 @@ pub use head_settings::*;
 pub use inspection_settings::*;
 pub use loss_settings::*;
 pub use metric_choice::*;
-pub use prompt_settings::*;
+pub use prompt_settings::{PromptPreset, PromptSettings, PromptTemplates};
 pub use prompt_tuning::*;
 pub use report_settings::*;
 pub use schema::json_schema;

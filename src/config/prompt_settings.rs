@@ -13,7 +13,7 @@ pub struct PromptSettings {
     pub templates: PromptTemplates,
     /// Names of a class by its label: one, or a list of synonyms and descriptions. Default: the label, with _ and - as
     /// spaces.
-    #[serde(default, deserialize_with = "read_classes", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "read_names", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, ClassNames>", transform = forms::each_one_or_many)]
     pub classes: BTreeMap<String, Vec<String>>,
 }
@@ -30,12 +30,15 @@ pub enum PromptTemplates {
     Own(#[schemars(length(min = 1, max = 1000), inner(length(min = 1)))] Vec<String>),
 }
 
-/// What a class is called.
+/// The names of one class.
 #[derive(JsonSchema)]
 #[allow(dead_code)] // only its schema is of use
-struct ClassNames(#[schemars(length(min = 1, max = 1000), inner(length(min = 1)))] Vec<String>);
+pub(super) struct ClassNames(#[schemars(length(min = 1, max = 1000), inner(length(min = 1)))] Vec<String>);
 
-fn read_classes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+/// Lists of names, or single ones, by class.
+pub(super) fn read_names<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
     let classes = BTreeMap::<String, OneOrMany<String>>::deserialize(deserializer)?;
     Ok(classes.into_iter().map(|(class, names)| (class, names.into())).collect())
 }

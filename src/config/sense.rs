@@ -15,9 +15,29 @@ impl RuleCheck<'_> {
             self.problem("run.name", format!("{name:?} is not a plain folder name"), hint);
         }
         self.fractions(&settings.data);
+        self.classes(&settings.data);
         self.length(&settings.train);
         self.tiles(&settings.preprocess);
         self.prompts(&settings.prompts);
+    }
+
+    /// Each class goes one way.
+    fn classes(&mut self, data: &DataSettings) {
+        let mut ways: Vec<(&str, String)> =
+            data.ignore.iter().map(|class| (class.trim(), "data.ignore".to_owned())).collect();
+        for (to, from) in &data.classes {
+            let key = join("data.classes", to);
+            if to.trim().is_empty() {
+                self.problem(&key, "has no name", "write the new name before the equals sign, in quotes");
+            }
+            for class in from {
+                if let Some((_, other)) = ways.iter().find(|(known, _)| *known == class.trim()) {
+                    let message = format!("the class {class:?} is in {other} already");
+                    self.conflict(&key, &[other], message, "leave it out of one of them");
+                }
+                ways.push((class.trim(), key.clone()));
+            }
+        }
     }
 
     fn fractions(&mut self, &DataSettings { val, test, .. }: &DataSettings) {

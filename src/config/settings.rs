@@ -5,7 +5,7 @@ use super::column_names::ColumnNames;
 use super::feature_settings::{CacheSettings, PoolChoice, ProbeSettings, TsneSettings};
 use super::fold::Fold;
 use super::inspection_settings::{InspectionSettings, UnknownSettings};
-use super::prompt_settings::PromptSettings;
+use super::prompt_settings::{ClassNames, PromptSettings, read_names};
 use super::report_settings::ReportSettings;
 use super::strategy_settings::StrategySettings;
 use super::tile_settings::TileSettings;
@@ -14,6 +14,7 @@ use crate::augment::AugmentSettings;
 use crate::forms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The key of `[strategy]` that means the same for every kind, and so is beside it here.
@@ -128,6 +129,23 @@ pub struct DataSettings {
     /// What the columns of the manifest are called, where that is not path, label, split and group.
     #[serde(default, skip_serializing_if = "ColumnNames::are_usual")]
     pub columns: ColumnNames,
+    /// Classes that go by another name or are merged: under the new name, the names that the data has for it. Others stay
+    /// as they are.
+    #[serde(default, deserialize_with = "read_names", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, ClassNames>", transform = forms::each_one_or_many)]
+    pub classes: BTreeMap<String, Vec<String>>,
+    /// Classes that are left out, by the names that the data has for them.
+    #[serde(default, deserialize_with = "forms::ascending", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 1000), inner(length(min = 1)), transform = forms::one_or_many)]
+    pub ignore: Vec<String>,
+    /// The most images of a class, for a first look at a huge set: drawn by `split_seed`, of each split that the data names
+    /// the same share. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_per_class: Option<usize>,
+    /// What images of one split have in common.
+    #[schemars(extend("default" = "listed"))]
+    pub group_by: GroupBy,
     /// The manifest's paths may be absolute, have `..` parts and lead elsewhere by links, for data on a read-only share;
     /// with `root`, they are relative to that folder.
     #[schemars(extend("default" = false))]
@@ -179,6 +197,16 @@ pub enum DataSource {
     Root(#[schemars(length(min = 1), extend("x-path" = true))] PathBuf),
     /// CSV with the columns path,label and optionally split and group.
     Manifest(#[schemars(length(min = 1), extend("x-path" = true))] PathBuf),
+}
+
+/// `data.group_by`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupBy {
+    /// What the manifest's column `group` says, if it has one.
+    Listed,
+    /// The patient's ID in DICOM files, written down as a sum of it.
+    Patient,
 }
 
 /// `data.on_error`

@@ -12,13 +12,14 @@
 //! | CMYK, YCCK in JPEG | `(255 - C) * (255 - K) / 255`, inverted storage as Adobe writes it |
 //! | EXIF or TIFF orientation | applied (Pillow: `ImageOps.exif_transpose`) |
 //! | animation, several pages | the first frame |
+//! | DICOM | its first frame through its first window: see `dicom.rs` |
 //! | floating point | refused: its range is not known |
 //!
 //! Colour profiles are not applied.
 
-use super::jpeg;
 pub use super::storage::Storage;
 use super::storage::{peak, storage};
+use super::{dicom, jpeg};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,13 +40,13 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 const MAX_DECODER_BYTES: u64 = 1_200_000_000;
 
 /// Extensions of the files that count as images in a folder, in lower case.
-pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp"];
+pub const EXTENSIONS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp", "dcm", "dicom"];
 /// Extensions of image files that are not read, in lower case: such files are counted and named, never passed over in
 /// silence.
-pub const UNREAD_EXTENSIONS: [&str; 36] = [
-    "heic", "heif", "hif", "avif", "gif", "apng", "dcm", "dicom", "jp2", "j2k", "jpx", "jpf", "jxl", "jxr", "svg",
-    "psd", "raw", "cr2", "cr3", "nef", "arw", "dng", "orf", "rw2", "raf", "exr", "hdr", "ppm", "pgm", "pbm", "pnm",
-    "tga", "ico", "pcx", "nii", "svs",
+pub const UNREAD_EXTENSIONS: [&str; 34] = [
+    "heic", "heif", "hif", "avif", "gif", "apng", "jp2", "j2k", "jpx", "jpf", "jxl", "jxr", "svg", "psd", "raw", "cr2",
+    "cr3", "nef", "arw", "dng", "orf", "rw2", "raf", "exr", "hdr", "ppm", "pgm", "pbm", "pnm", "tga", "ico", "pcx",
+    "nii", "svs",
 ];
 
 /// What the content of a file does not say by itself.
@@ -63,7 +64,8 @@ impl Default for DecodeOptions {
 
 /// Width and height as the head of a file says; none when it cannot be read.
 pub fn dimensions(path: &Path) -> Option<(u32, u32)> {
-    ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok()
+    let image = || ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok();
+    image().or_else(|| dicom::dimensions(&read(path).ok()?))
 }
 
 /// Why a file is not a usable image.
@@ -82,10 +84,10 @@ pub enum ImageError {
     #[error("is empty (0 bytes)")]
     Empty,
     /// Content that no image format begins with.
-    #[error("is not an image (its content is no JPEG, PNG, BMP, TIFF or WebP)")]
+    #[error("is not an image (its content is no JPEG, PNG, BMP, TIFF, WebP or DICOM)")]
     NotAnImage,
     /// A format that is recognised but not decoded.
-    #[error("is a {0} file; JPEG, PNG, BMP, TIFF and WebP are supported")]
+    #[error("is a {0} file; JPEG, PNG, BMP, TIFF, WebP and DICOM are supported")]
     UnsupportedFormat(String),
     /// The header announces more pixels than [`MAX_PIXELS`] or a side above [`MAX_SIDE`].
     #[error("claims {width} x {height} pixels; at most {MAX_PIXELS} pixels and {MAX_SIDE} a side are decoded")]
@@ -170,6 +172,7 @@ pub(super) fn decode_any(bytes: &[u8], options: DecodeOptions) -> Result<(RgbIma
                 decode_other(bytes, format, options)
             }
             Ok(format) => Err(ImageError::UnsupportedFormat(format!("{format:?}").to_uppercase())),
+            Err(_) if dicom::is_dicom(bytes) => dicom::decode(bytes),
             Err(_) => Err(other_format(bytes)
                 .map_or(ImageError::NotAnImage, |name| ImageError::UnsupportedFormat(name.to_owned()))),
         }));
@@ -194,9 +197,6 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
             b"crx " => "Canon raw (CR3)",
             _ => "video (MP4, MOV or the like)",
         });
-    }
-    if bytes.get(128..132) == Some(b"DICM") {
-        return Some("DICOM");
     }
     let names: [(&[u8], &str); 9] = [
         (b"\0\0\0\x0CjP  ", "JPEG 2000"),
@@ -311,7 +311,7 @@ fn tiff_colours(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn check_dimensions(width: u64, height: u64) -> Result<(), ImageError> {
+pub(super) fn check_dimensions(width: u64, height: u64) -> Result<(), ImageError> {
     if width == 0 || height == 0 {
         return Err(ImageError::Damaged(format!("it has {width} x {height} pixels")));
     }

@@ -1,8 +1,9 @@
 //! Class folders, with or without train/ val/ test/ above them.
 
+use super::classes::Wanted;
 use super::decode::{EXTENSIONS, UNREAD_EXTENSIONS};
-use super::listing::{Listing, check_collisions, class_name, counted, quoted, unread_warning};
-use super::{Dataset, Entry, Sample, Split, Unread};
+use super::listing::{Listing, class_name, counted, quoted};
+use super::{Entry, Split, Unread};
 use crate::error::{DataError, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,23 +12,23 @@ use walkdir::WalkDir;
 /// The folder beside train and test that holds masks of flaws, as in `MVTec` AD.
 pub(super) const MASKS: &str = "ground_truth";
 
-/// All images below a root, with the split of its folder when there is one.
-pub(super) fn list(root: &Path) -> Result<Listing> {
+/// All images below a root, with the split of its folder when there is one; folders of classes that are not wanted are
+/// not looked into.
+pub(super) fn list(root: &Path, wanted: &Wanted) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
     match layout(root)? {
-        RootLayout::Classes => list_classes(root, root, None, &mut listing)?,
+        RootLayout::Classes => list_classes(root, root, None, wanted, &mut listing)?,
         RootLayout::Splits(folders) => {
             for (split, folder) in folders {
-                list_classes(root, &innermost(split, folder)?, Some(split), &mut listing)?;
+                list_classes(root, &innermost(split, folder)?, Some(split), wanted, &mut listing)?;
             }
         }
     }
-    listing.warnings.extend(unread_warning(&listing.unread));
     Ok(listing)
 }
 
-/// The images of another folder with the labels of known classes.
-pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<Dataset> {
+/// The images to be scored below a root: all, or those of its folder for test.
+pub(super) fn list_test(root: &Path, wanted: &Wanted) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
     let folder = match layout(root)? {
         RootLayout::Classes => root.to_path_buf(),
@@ -39,33 +40,8 @@ pub(super) fn list_as(root: &Path, classes: &[String], split: Split) -> Result<D
             innermost(Split::Test, folder)?
         }
     };
-    list_classes(root, &folder, Some(split), &mut listing)?;
-    let label = |class: &str| classes.iter().position(|known| *known == class_name(class));
-    let mut unknown: Vec<&str> = listing.entries.iter().map(|entry| entry.class.as_str()).collect();
-    unknown.retain(|class| label(class).is_none());
-    unknown.dedup();
-    if !unknown.is_empty() {
-        return Err(DataError::invalid(
-            format!("{}: the model does not know the class {}", folder.display(), quoted(&unknown)),
-            format!("it knows {}", quoted(classes)),
-        )
-        .into());
-    }
-    let mut samples: Vec<Sample> = std::mem::take(&mut listing.entries)
-        .into_iter()
-        .map(|Entry { path, name, class, group, .. }| Sample {
-            path,
-            name,
-            label: label(&class).unwrap_or_default(),
-            group,
-            split,
-        })
-        .collect();
-    samples.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut warnings = listing.warnings;
-    warnings.extend(unread_warning(&listing.unread));
-    let Listing { ignored_files, unread, .. } = listing;
-    Ok(Dataset { classes: classes.to_vec(), samples, warnings, ignored_files, unread })
+    list_classes(root, &folder, Some(Split::Test), wanted, &mut listing)?;
+    Ok(listing)
 }
 
 /// How a root is organised.
@@ -120,8 +96,14 @@ fn layout(root: &Path) -> Result<RootLayout> {
 }
 
 /// Adds the images of every class folder in `folder`; names are relative to `root`.
-fn list_classes(root: &Path, folder: &Path, split: Option<Split>, listing: &mut Listing) -> Result<()> {
-    let children = children(folder)?;
+fn list_classes(
+    root: &Path,
+    folder: &Path,
+    split: Option<Split>,
+    wanted: &Wanted,
+    listing: &mut Listing,
+) -> Result<()> {
+    let mut children = children(folder)?;
     if children.folders.is_empty() {
         return Err(DataError::invalid(
             format!("{} has no class folders{}", folder.display(), describe_loose(children.images)),
@@ -137,8 +119,10 @@ fn list_classes(root: &Path, folder: &Path, split: Option<Split>, listing: &mut 
             children.images
         ));
     }
-    let classes = children.folders.iter().map(|folder| file_name(folder)).collect::<Result<Vec<String>>>()?;
-    check_collisions(classes.iter().map(String::as_str))?;
+    let mut classes = children.folders.iter().map(|folder| file_name(folder)).collect::<Result<Vec<String>>>()?;
+    listing.left_out.extend(classes.iter().filter(|class| wanted.ignores(class)).map(|class| class_name(class)));
+    classes.retain(|class| !wanted.ignores(class));
+    children.folders.retain(|folder| file_name(folder).is_ok_and(|class| !wanted.ignores(&class)));
     check_nested(folder, &children.folders)?;
     for (class_folder, class) in children.folders.iter().zip(classes) {
         let FolderContents { images, unread, ignored } = contents(class_folder)?;

@@ -159,23 +159,27 @@ fn names_that_are_not_unicode_are_refused() {
     assert!(error.contains("not valid Unicode"), "{error}");
 }
 
+fn scored(source: &Path, classes: &[String]) -> Result<Dataset> {
+    Dataset::of_classes(source, classes, &settings(DataSource::Root("unused".into())), Split::Test)
+}
+
 #[test]
 fn another_folder_is_labelled_by_known_classes() {
     let root = tempfile::tempdir().unwrap();
     touch(root.path(), &["b/1.png", "b/2.png"]);
     let classes = ["a".to_owned(), "b".to_owned()];
-    let samples = Dataset::from_folder_as(root.path(), &classes, Split::Test).unwrap().samples;
+    let samples = scored(root.path(), &classes).unwrap().samples;
     assert!(samples.iter().all(|sample| sample.label == 1 && sample.split == Split::Test));
     assert_eq!(samples.len(), 2);
 
     touch(root.path(), &["crack/1.png", "dent/1.png"]);
-    let error = data_error(Dataset::from_folder_as(root.path(), &classes, Split::Test));
+    let error = data_error(scored(root.path(), &classes));
     assert!(error.contains("does not know the class \"crack\" and \"dent\""), "{error}");
     assert!(error.contains("it knows \"a\" and \"b\""), "{error}");
 
     let split = tempfile::tempdir().unwrap();
     touch(split.path(), &["train/a/1.png", "train/b/1.png", "test/a/9.png"]);
-    let samples = Dataset::from_folder_as(split.path(), &classes, Split::Test).unwrap().samples;
+    let samples = scored(split.path(), &classes).unwrap().samples;
     assert_eq!(samples.iter().map(|sample| sample.name.as_str()).collect::<Vec<_>>(), ["test/a/9.png"]);
 }
 
@@ -203,16 +207,16 @@ fn the_usual_spellings_of_splits_are_recognised() {
 fn images_that_are_not_read_are_counted_by_class_and_extension() {
     let root = tempfile::tempdir().unwrap();
     let mut names = two_classes_of(3);
-    names.extend(["a/1.heic", "a/2.HEIC", "a/3.gif", "b/1.dcm", "b/1.txt", "b/x.jfif", "b/y.JPE"].map(String::from));
+    names.extend(["a/1.heic", "a/2.HEIC", "a/3.gif", "b/1.jp2", "b/1.txt", "b/x.jfif", "b/y.JPE"].map(String::from));
     touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
     let dataset = open(root.path()).unwrap();
     assert_eq!((dataset.samples.len(), dataset.ignored_files), (8, 5));
     assert_eq!(dataset.unread[&("a".to_owned(), "heic".to_owned())], 2);
     let said =
-        |warnings: &[String]| warnings.iter().any(|text| text.contains("1 .gif and 2 .heic in \"a\", 1 .dcm in \"b\""));
+        |warnings: &[String]| warnings.iter().any(|text| text.contains("1 .gif and 2 .heic in \"a\", 1 .jp2 in \"b\""));
     assert!(said(&dataset.warnings), "{:?}", dataset.warnings);
     let classes = ["a".to_owned(), "b".to_owned()];
-    assert!(said(&Dataset::from_folder_as(root.path(), &classes, Split::Test).unwrap().warnings));
+    assert!(said(&scored(root.path(), &classes).unwrap().warnings));
     let error = refused(&["a/1.png", "b/1.heic"]);
     assert!(error.contains("b has no images that are read, only 1 .heic in \"b\""), "{error}");
 }

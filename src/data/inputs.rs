@@ -1,6 +1,8 @@
 //! What a user names on the command line, as image files: files, folders, patterns, and lists on standard input.
 
 use super::folder::{is_hidden, is_image_like};
+use super::manifest;
+use crate::config::ColumnNames;
 use crate::error::{DataError, Error, Result};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -23,13 +25,14 @@ enum InputFiles {
 
 impl Inputs {
     /// The files that the arguments stand for: a folder's images, sorted, however deep; the matches of a pattern with `*`,
-    /// `?` or `[…]`, sorted; the lines of `list` for `-`; else the file of that name, there or not.
+    /// `?` or `[…]`, sorted; the rows of a CSV file, whose column of files is called as in `columns`, or as usual; the
+    /// lines of `list` for `-`; else the file of that name, there or not.
     ///
     /// # Errors
-    /// A usage error for a malformed pattern or one without a match, a data error for a folder without images, an I/O
-    /// error for one that cannot be read.
-    pub fn new(arguments: &[PathBuf], list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
-        arguments.iter().map(|argument| InputFiles::new(argument, &list)).collect::<Result<_>>().map(Self)
+    /// A usage error for a malformed pattern or one without a match, a data error for a folder without images or a
+    /// malformed CSV file, an I/O error for a folder that cannot be read.
+    pub fn new(arguments: &[PathBuf], columns: &ColumnNames, list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
+        arguments.iter().map(|argument| InputFiles::new(argument, columns, &list)).collect::<Result<_>>().map(Self)
     }
 
     /// The next files, `most` of them or what is left; none at the end. Once there is one, a list that has no further line
@@ -55,12 +58,18 @@ impl Inputs {
 }
 
 impl InputFiles {
-    fn new(argument: &Path, list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
+    fn new(argument: &Path, columns: &ColumnNames, list: impl Fn() -> Box<dyn Read>) -> Result<Self> {
         if argument == Path::new("-") {
             return Ok(Self::List(BufReader::with_capacity(LIST_BYTES, list())));
         }
         if argument.is_dir() {
             return images_below(argument).map(Self::Files);
+        }
+        if argument
+            .extension()
+            .is_some_and(|ending| ["csv", "tsv"].iter().any(|table| ending.eq_ignore_ascii_case(table)))
+        {
+            return Ok(Self::Files(Box::new(manifest::files(argument, columns)?.into_iter().map(Ok))));
         }
         match argument.to_str() {
             Some(pattern) if !argument.exists() && pattern.contains(['*', '?', '[']) => {
@@ -130,7 +139,7 @@ fn images_below(folder: &Path) -> Result<Files> {
     }
     if files.is_empty() {
         let message = format!("{} holds no images", folder.display());
-        return Err(DataError::invalid(message, "JPEG, PNG, BMP, TIFF and WebP files are read").into());
+        return Err(DataError::invalid(message, "JPEG, PNG, BMP, TIFF, WebP and DICOM files are read").into());
     }
     Ok(Box::new(files.into_iter()))
 }
@@ -165,7 +174,9 @@ mod tests {
     }
 
     fn inputs(argument: &Path, pieces: &[&'static str]) -> Result<Inputs> {
-        Inputs::new(&[argument.to_path_buf()], || Box::new(Pipe(pieces.iter().copied().collect())))
+        Inputs::new(&[argument.to_path_buf()], &ColumnNames::default(), || {
+            Box::new(Pipe(pieces.iter().copied().collect()))
+        })
     }
 
     fn batch(inputs: &mut Inputs, most: usize, full: bool) -> Vec<String> {
@@ -187,7 +198,8 @@ mod tests {
         let mut next = || batch(&mut files, 3, true);
         assert_eq!([next(), next(), next()].map(|names| names.concat()), ["abc", "de", ""]);
         let arguments = ["x.png", "-", "y.png"].map(PathBuf::from);
-        let mut files = Inputs::new(&arguments, || Box::new(Pipe(VecDeque::from(["a\n"])))).unwrap();
+        let mut files =
+            Inputs::new(&arguments, &ColumnNames::default(), || Box::new(Pipe(VecDeque::from(["a\n"])))).unwrap();
         let mut next = || batch(&mut files, 8, false);
         assert_eq!([next(), next(), next()].map(|names| names.concat()), ["x.png", "a", "y.png"]);
     }
@@ -225,7 +237,7 @@ mod tests {
     fn a_line_that_is_not_utf8_is_a_file_like_any_other() {
         use std::os::unix::ffi::OsStrExt;
         let bytes: &'static [u8] = b"caf\xe9.png\r\nb.png\n";
-        let mut files = Inputs::new(&[PathBuf::from("-")], || Box::new(bytes)).unwrap();
+        let mut files = Inputs::new(&[PathBuf::from("-")], &ColumnNames::default(), || Box::new(bytes)).unwrap();
         let paths = files.batch(8, true).unwrap();
         assert_eq!(paths[0].as_os_str().as_bytes(), b"caf\xe9.png");
         assert_eq!(paths[1], Path::new("b.png"));

@@ -16,6 +16,9 @@ pub(super) struct Listing {
     pub source: PathBuf,
     pub entries: Vec<Entry>,
     pub warnings: Vec<String>,
+    pub notes: Vec<String>,
+    /// Classes that are there but not wanted.
+    pub left_out: BTreeSet<String>,
     pub ignored_files: usize,
     pub unread: Unread,
 }
@@ -24,6 +27,7 @@ impl Listing {
     /// Numbers the classes, draws missing splits and checks that the result can be trained on.
     pub(super) fn into_dataset(mut self, plan: &split::SplitPlan) -> Result<Dataset> {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        self.warnings.extend(unread_warning(&self.unread));
         let classes = self.classes()?;
         let labels: Vec<usize> = self
             .entries
@@ -55,11 +59,35 @@ impl Listing {
                 Sample { path, name, label, group, split }
             })
             .collect();
-        let Self { warnings, ignored_files, unread, .. } = self;
-        let mut dataset = Dataset { classes, samples, warnings, ignored_files, unread };
+        let Self { warnings, notes, ignored_files, unread, .. } = self;
+        let mut dataset = Dataset { classes, samples, warnings, notes, ignored_files, unread };
         check_classes(&dataset)?;
         dataset.warnings.extend(small_class_warnings(&dataset, plan));
         Ok(dataset)
+    }
+
+    /// Labels all images by known classes, as one split.
+    pub(super) fn labelled(mut self, classes: &[String], split: Split) -> Result<Dataset> {
+        check_collisions(self.entries.iter().map(|entry| entry.class.as_str()).collect::<BTreeSet<_>>().into_iter())?;
+        self.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        self.warnings.extend(unread_warning(&self.unread));
+        let (mut samples, mut unknown) = (Vec::new(), BTreeSet::new());
+        for Entry { path, name, class, group, .. } in self.entries {
+            match classes.iter().position(|known| *known == class_name(&class)) {
+                Some(label) => samples.push(Sample { path, name, label, group, split }),
+                None => drop(unknown.insert(class)),
+            }
+        }
+        if !unknown.is_empty() {
+            let (unknown, source): (Vec<String>, _) = (unknown.into_iter().collect(), self.source.display());
+            return Err(DataError::invalid(
+                format!("{source}: the model does not know the class {}", quoted(&unknown)),
+                format!("it knows {}", quoted(classes)),
+            )
+            .into());
+        }
+        let Self { warnings, notes, ignored_files, unread, .. } = self;
+        Ok(Dataset { classes: classes.to_vec(), samples, warnings, notes, ignored_files, unread })
     }
 
     /// Sorted class names; at least two, no two alike.
@@ -123,7 +151,7 @@ pub(super) fn check_collisions<'a>(names: impl Iterator<Item = &'a str>) -> Resu
         if let Some(other) = folded.insert(key, name) {
             return Err(DataError::invalid(
                 format!("the classes {other:?} and {name:?} differ only in letter case, white space or Unicode form"),
-                "rename one of them, or merge them if they are the same class",
+                "rename one of them, or merge them by data.classes if they are the same class",
             )
             .into());
         }

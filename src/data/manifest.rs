@@ -1,15 +1,14 @@
 //! A CSV file that lists images: `path,label[,split][,group]`, in any order of columns.
 
+use super::columns::{ColumnPositions, Header};
 use super::listing::{Listing, indented};
-use super::{Dataset, Entry, Split};
-use crate::config::{ColumnNames, DataSettings};
+use super::{Entry, Split};
+use crate::config::{ColumnNames, DataSettings, DataSource};
 use crate::error::{DataError, Error, Result};
-use crate::system::digest::hex;
 use crate::system::files::read_regular;
-use crate::system::tables::write_csv;
 use std::borrow::Cow;
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// All rows of a manifest. Paths are relative to the settings' folder; unless they may lead outside, they stay inside it,
 /// links included.
@@ -22,6 +21,46 @@ pub(super) fn list(file: &Path, settings: &DataSettings) -> Result<Listing> {
 /// anywhere.
 pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Listing> {
     ManifestReader { file, root, outside, links_may_leave: true, names: &ColumnNames::default() }.read()
+}
+
+/// The rows of a manifest to be scored: all, or of one that names splits those of test. Its columns are called as the
+/// settings say, or as usual.
+pub(super) fn list_test(file: &Path, settings: &DataSettings) -> Result<Listing> {
+    let columns = settings.columns.among(&manifest_columns(file)?);
+    let source = DataSource::Manifest(file.to_path_buf());
+    let mut listing = list(file, &DataSettings { source, base: None, columns, ..settings.clone() })?;
+    if listing.entries.iter().any(|entry| entry.split.is_some()) {
+        listing.entries.retain(|entry| entry.split == Some(Split::Test));
+    }
+    if listing.entries.is_empty() {
+        let message = format!("{} names splits, but no row is of test", file.display());
+        return Err(DataError::invalid(message, "leave the column out to score all rows").into());
+    }
+    Ok(listing)
+}
+
+/// The files that a manifest lists, there or not, relative to its folder; no label is needed.
+pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let names = &columns.among(&manifest_columns(file)?);
+    let reader = ManifestReader { file, root: folder, outside: true, links_may_leave: true, names };
+    let text = reader.text()?;
+    let mut rows = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
+    let column = Header::new(file, rows.headers().map_err(|error| reader.malformed(&error))?).path(names)?;
+    let mut files = Vec::new();
+    for row in rows.records() {
+        let row = row.map_err(|error| reader.malformed(&error))?;
+        match row.get(column).unwrap_or_default() {
+            "" => {
+                let line = line(&text, row.position().map_or(0, |position| position.byte() as usize));
+                return Err(reader
+                    .invalid(&format!("line {line} names no file"), "fill it in, or remove the row")
+                    .into());
+            }
+            written => files.push(folder.join(&*reader.slashed(written))),
+        }
+    }
+    Ok(files)
 }
 
 /// What the columns of a manifest are called.
@@ -37,51 +76,6 @@ pub fn manifest_columns(file: &Path) -> Result<Vec<String>> {
     Ok(header.iter().map(str::to_owned).collect())
 }
 
-/// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group,sha256`, where
-/// `keys` are the SHA-256 sums of the files in the order of the samples.
-///
-/// The file is a manifest: [`Dataset::from_splits_csv`] reads it again.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_splits_csv(path: &Path, dataset: &Dataset, keys: &[[u8; 32]]) -> Result<()> {
-    write_csv(path, |table| {
-        table.write_record(["path", "label", "split", "group", "sha256"])?;
-        dataset.samples.iter().enumerate().try_for_each(|(index, sample)| {
-            let label = dataset.classes.get(sample.label).map_or("", String::as_str);
-            let group = sample.group.as_deref().unwrap_or_default();
-            let sum = keys.get(index).map(|key| hex(key)).unwrap_or_default();
-            table.write_record([&sample.name, label, sample.split.name(), group, &sum])
-        })
-    })
-}
-
-/// A row of a file of [`write_splits_csv`].
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-pub struct SplitRow {
-    /// [`Sample::name`](super::Sample::name)
-    pub path: String,
-    /// Its split.
-    pub split: Split,
-    /// Its group; empty without one.
-    pub group: String,
-    /// SHA-256 of its file; empty in runs of older versions.
-    #[serde(default)]
-    pub sha256: String,
-}
-
-/// The rows of a file of [`write_splits_csv`]; the images themselves are not looked for.
-///
-/// # Errors
-/// A data error when the file cannot be read.
-pub fn read_splits_csv(path: &Path) -> Result<Vec<SplitRow>> {
-    let failed = |error: csv::Error| {
-        DataError::invalid(format!("cannot read {}: {error}", path.display()), "every run directory has one")
-    };
-    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
-    reader.deserialize().map(|row| row.map_err(|error| failed(error).into())).collect()
-}
-
 struct ManifestReader<'a> {
     file: &'a Path,
     /// What paths are relative to.
@@ -93,16 +87,6 @@ struct ManifestReader<'a> {
     names: &'a ColumnNames,
 }
 
-/// Positions of the columns.
-struct ColumnPositions {
-    path: usize,
-    label: usize,
-    split: Option<usize>,
-    group: Option<usize>,
-    /// How many there are.
-    count: usize,
-}
-
 impl ManifestReader<'_> {
     /// Reads every row; all problems are reported together, with their lines.
     fn read(&self) -> Result<Listing> {
@@ -112,7 +96,8 @@ impl ManifestReader<'_> {
         })?;
         let mut rows =
             csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
-        let columns = self.columns(&rows.headers().map_err(|error| self.malformed(&error))?.clone())?;
+        let header = rows.headers().map_err(|error| self.malformed(&error))?;
+        let columns = Header::new(self.file, header).columns(self.names)?;
         let mut entries = Vec::new();
         let mut problems = Problems::default();
         let mut seen: BTreeMap<String, (usize, String)> = BTreeMap::new();
@@ -171,48 +156,6 @@ impl ManifestReader<'_> {
             return Err(self.invalid("it holds zero bytes, as UTF-16 without a byte order mark does", HINT));
         }
         Ok(text)
-    }
-
-    fn columns(&self, header: &csv::StringRecord) -> Result<ColumnPositions> {
-        let names: Vec<String> = header.iter().map(|name| name.trim().to_lowercase()).collect();
-        let find = |wanted: &str| {
-            let same = |name: &String| *name == wanted.to_lowercase();
-            let mut found = names.iter().enumerate().filter(|(_, name)| same(name)).map(|(at, _)| at);
-            match (found.next(), found.next()) {
-                (_, Some(_)) => Err(self.invalid(&format!("the column {wanted} occurs twice"), "keep one of them")),
-                (first, None) => Ok(first),
-            }
-        };
-        let required = |wanted: &str| {
-            find(wanted)?.ok_or_else(|| {
-                let message = format!("its first line has no column {wanted:?}, only {}", names.join(", "));
-                self.invalid(
-                    &message,
-                    "the first line names the columns, separated by commas: path,label[,split][,group]; data.columns says \
-                     what they are called instead",
-                )
-            })
-        };
-        // A column that the settings name has to be there; the usual ones for split and group need not.
-        let optional = |given: &Option<String>, usual: &str| match given {
-            Some(given) => required(given).map(Some),
-            None => find(usual),
-        };
-        let ColumnNames { path, label, split, group } = self.names;
-        let path = required(path.as_deref().unwrap_or("path"))?;
-        let label = required(label.as_deref().unwrap_or("label"))?;
-        let (split, group) = (optional(split, "split")?, optional(group, "group")?);
-        for (known, found) in [("split", split), ("group", group)] {
-            if let Some(meant) = names.iter().find(|name| found.is_none() && is_misspelling(name, known)) {
-                return Err(self
-                    .invalid(
-                        &format!("unknown column {meant:?}: did you mean {known}?"),
-                        "rename it; if it means something else, give it a name less like one that has a meaning",
-                    )
-                    .into());
-            }
-        }
-        Ok(ColumnPositions { path, label, split, group, count: names.len() })
     }
 
     /// One row, or what is wrong with it.
@@ -381,11 +324,6 @@ fn delimiter(text: &str) -> u8 {
     let count = |delimiter: u8| header.bytes().filter(|&byte| byte == delimiter).count();
     // The first of the most frequent ones.
     [b'\t', b';', b','].into_iter().max_by_key(|&delimiter| count(delimiter)).unwrap_or(b',')
-}
-
-/// Whether a column is likely meant to be the known one: `groups`, `gruop`, `group_id`.
-fn is_misspelling(name: &str, known: &str) -> bool {
-    strsim::damerau_levenshtein(name, known) <= 1 || name.split(['_', '-', ' ']).any(|word| word == known)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::DataSource;
 use crate::data::testing::{data_error, settings, touch};
+use crate::data::{Dataset, read_splits_csv, write_splits_csv};
 
 fn open(root: &Path, csv: &[u8]) -> Result<Dataset> {
     let file = root.join("list.csv");
@@ -243,4 +244,53 @@ fn columns_may_be_called_anything() {
     assert_eq!((dataset.classes.len(), dataset.samples[0].name.as_str()), (2, "x/1.png"), "a path of Windows");
     assert_eq!((dataset.samples[2].split, dataset.samples[2].group.as_deref()), (Split::Test, Some("3")));
     assert_eq!(manifest_columns(&root.path().join("list.csv")).unwrap()[1], "File Name");
+}
+
+#[test]
+fn other_images_are_scored_from_a_manifest() {
+    let root = folder(&["x/1.png", "x/2.png", "x/3.png"]);
+    let list = root.path().join("list.csv");
+    let mut settings = settings(DataSource::Root("unused".into()));
+    let classes = ["bad".to_owned(), "good".to_owned()];
+    let open = |csv: &str, settings: &DataSettings| {
+        std::fs::write(&list, csv).unwrap();
+        Dataset::of_classes(&list, &classes, settings, Split::Test)
+    };
+    let names = |dataset: &Dataset| dataset.samples.iter().map(|sample| sample.name.clone()).collect::<Vec<_>>();
+    // A column that is called as nobody has said, and one class of the two.
+    let dataset = open("File Name;Diagnosis\nx/2.png;good\nx/1.png;good\n", &settings).unwrap();
+    assert_eq!(names(&dataset), ["x/1.png", "x/2.png"]);
+    assert!(dataset.samples.iter().all(|sample| sample.label == 1 && sample.split == Split::Test));
+    // As the run's own columns are called, where the table has them.
+    settings.columns.label = Some("Truth".into());
+    assert_eq!(open("path,label,truth\nx/1.png,?,bad\n", &settings).unwrap().samples[0].label, 0);
+    assert_eq!(open("path,label\nx/1.png,good\n", &settings).unwrap().samples[0].label, 1);
+    // Of one that names splits the rows of test.
+    let split = "path,label,split\nx/1.png,good,train\nx/2.png,bad,test\nx/3.png,bad,\n";
+    assert_eq!(names(&open(split, &settings).unwrap()), ["x/2.png"]);
+    let error = data_error(open("path,label,split\nx/1.png,good,train\n", &settings));
+    assert!(error.contains("no row is of test"), "{error}");
+    let error = data_error(open("path,label\nx/1.png,ugly\n", &settings));
+    assert!(error.contains("does not know the class \"ugly\""), "{error}");
+    let outside = format!("path,label\n{},good\n", root.path().join("x/1.png").display());
+    assert!(data_error(open(&outside, &settings)).contains("absolute path"));
+    settings.allow_outside = true;
+    assert_eq!(names(&open(&outside, &settings).unwrap()), ["x/1.png"]);
+}
+
+#[test]
+fn a_manifest_of_unknown_images_needs_no_labels() {
+    let root = folder(&["x/1.png"]);
+    let list = root.path().join("list.csv");
+    std::fs::write(&list, "No,Image Path\r\n1,x\\1.png\r\n2,\"a, b.png\"\r\n3,/elsewhere/2.png\r\n").unwrap();
+    let files_of = |columns: &ColumnNames| files(&list, columns);
+    let expected = [root.path().join("x/1.png"), root.path().join("a, b.png"), "/elsewhere/2.png".into()];
+    assert_eq!(files_of(&ColumnNames::default()).unwrap(), expected);
+    let number = ColumnNames { path: Some("no".into()), ..ColumnNames::default() };
+    assert_eq!(files_of(&number).unwrap()[0], root.path().join("1"));
+    std::fs::write(&list, "path\na.png\n\" \"\n\"\"\n").unwrap();
+    let error = data_error(files_of(&ColumnNames::default()));
+    assert!(error.contains("line 4 names no file"), "{error}");
+    std::fs::write(&list, "picture\na.png\n").unwrap();
+    assert!(data_error(files_of(&ColumnNames::default())).contains("no column \"path\", only picture"));
 }

@@ -5,8 +5,11 @@
 
 pub mod audit;
 pub mod balance;
+mod classes;
+mod columns;
 mod copies;
 pub mod decode;
+mod dicom;
 mod folder;
 pub mod folds;
 pub mod inputs;
@@ -16,13 +19,16 @@ mod listing;
 pub mod loader;
 mod manifest;
 pub mod masks;
+mod patients;
 pub mod sampler;
 pub mod similar;
 mod split;
+mod splits_csv;
 mod storage;
 pub mod transform;
 
-pub use manifest::{SplitRow, manifest_columns, read_splits_csv, write_splits_csv};
+pub use manifest::manifest_columns;
+pub use splits_csv::{SplitRow, read_splits_csv, write_splits_csv};
 
 use crate::config::{DataSettings, DataSource};
 use crate::error::Result;
@@ -118,6 +124,8 @@ pub struct Dataset {
     pub samples: Vec<Sample>,
     /// Warnings, one sentence each.
     pub warnings: Vec<String>,
+    /// What was done because the settings say so: classes and images that are left out.
+    pub notes: Vec<String>,
     /// Files in class folders whose extension is not that of an image, hidden files not counted.
     pub ignored_files: usize,
     /// Those among them that are images in a format that is not read, by class and extension.
@@ -129,12 +137,20 @@ impl Dataset {
     ///
     /// # Errors
     /// A data error (exit code 3) that names the file or folder: nothing there, unreadable, empty or colliding
-    /// classes, fewer than two classes, a class without training images, a manifest with bad rows.
+    /// classes, fewer than two classes, a class without training images, a manifest with bad rows, classes to merge or
+    /// to leave out that are not there.
     pub fn open(settings: &DataSettings) -> Result<Self> {
-        let listing = match &settings.source {
-            DataSource::Root(root) => folder::list(root)?,
+        let wanted = classes::Wanted::new(settings);
+        let mut listing = match &settings.source {
+            DataSource::Root(root) => folder::list(root, &wanted)?,
             DataSource::Manifest(file) => manifest::list(file, settings)?,
         };
+        wanted.check(&listing)?;
+        wanted.apply(&mut listing);
+        if let Some(most) = settings.max_per_class {
+            classes::cap(&mut listing, most, settings.split_seed);
+        }
+        patients::group(&mut listing, settings.group_by);
         listing.into_dataset(&split::SplitPlan::new(settings))
     }
 
@@ -149,14 +165,20 @@ impl Dataset {
             .into_dataset(&split::SplitPlan::NOTHING_TO_DRAW)
     }
 
-    /// Lists another folder with the classes of a trained model, all of it as `split`.
-    ///
-    /// The folder holds class folders, not necessarily of every class; of one with train/val/test the test part counts.
+    /// Lists other images with the classes of a trained model, all of them as `split`: a folder of class folders, not
+    /// necessarily of every class, or a manifest. Of one with train, val and test the test part counts. Classes are
+    /// merged and left out as the settings say, where they are there, and columns called so; nothing else of the settings
+    /// is about these images but `allow_outside`.
     ///
     /// # Errors
-    /// A data error that names a class folder the model does not know, or a folder without images.
-    pub fn from_folder_as(root: &Path, classes: &[String], split: Split) -> Result<Self> {
-        folder::list_as(root, classes, split)
+    /// A data error that names a class the model does not know, or what holds no images.
+    pub fn of_classes(source: &Path, classes: &[String], settings: &DataSettings, split: Split) -> Result<Self> {
+        let wanted = classes::Wanted::new(settings);
+        let mut listing =
+            if source.is_file() { manifest::list_test(source, settings)? } else { folder::list_test(source, &wanted)? };
+        wanted.apply(&mut listing);
+        patients::group(&mut listing, settings.group_by);
+        listing.labelled(classes, split)
     }
 
     /// Positions of the samples of a split, ascending.

@@ -178,12 +178,15 @@ fn units(entries: &[Entry], seed: u64) -> Result<Vec<Group>> {
                 )
                 .into());
             }
-            let digest = Sha256::digest(name.as_bytes());
-            let digest = digest.iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte));
-            let order = Stream::new(seed, Purpose::Split, &[u64::from(is_group), digest]).below(u64::MAX);
+            let order = Stream::new(seed, Purpose::Split, &[u64::from(is_group), name_key(name)]).below(u64::MAX);
             Ok(Group { members, fixed: sides.first().copied(), order })
         })
         .collect()
+}
+
+/// A number that stands for a name in random streams.
+pub(super) fn name_key(name: &str) -> u64 {
+    Sha256::digest(name.as_bytes()).iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte))
 }
 
 /// How many samples each split still wants, by stratum: a class, or everything when not stratified.

@@ -1,7 +1,8 @@
 //! Small data sets for the tests of this module and its users.
 
 use super::{Dataset, Sample, Split};
-use crate::config::{ColumnNames, DataSettings, DataSource, OnError};
+use crate::config::{ColumnNames, DataSettings, DataSource, GroupBy, OnError};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The settings' defaults for a source.
@@ -10,6 +11,10 @@ pub(crate) fn settings(source: DataSource) -> DataSettings {
         source,
         base: None,
         columns: ColumnNames::default(),
+        classes: BTreeMap::new(),
+        ignore: Vec::new(),
+        max_per_class: None,
+        group_by: GroupBy::Listed,
         allow_outside: false,
         val: 0.15,
         test: 0.15,

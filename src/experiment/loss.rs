@@ -49,9 +49,7 @@ mod tests {
         let dataset = Dataset {
             classes: vec!["common".into(), "rare".into()],
             samples: [0, 0, 0, 1].map(sample).into(),
-            warnings: Vec::new(),
-            ignored_files: 0,
-            unread: std::collections::BTreeMap::new(),
+            ..Dataset::default()
         };
         let criterion =
             |set: &str| criterion(&config::load(None, &["data.root=images".into(), set.into()]).unwrap(), &dataset);

@@ -9,10 +9,11 @@
 //! - what is done with them: [`fit_probe`], [`pooling`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`],
 //!   [`extension`], [`finetune`], [`map`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`maps`], [`places`], [`mod@adopt`];
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], [`places`], [`mod@adopt`];
 //!   several of them: [`runs`].
 
 pub mod adopt;
+pub mod answers;
 pub mod balance;
 pub mod device;
 pub mod doubts;

@@ -67,6 +67,7 @@ impl Opened {
 fn list(settings: &Settings, console: &Console) -> Result<Dataset> {
     let dataset = Dataset::open(&settings.data)?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
+    dataset.notes.iter().for_each(|note| console.info(note));
     good_classes(&settings.inspection.good, &dataset.classes)?;
     Ok(dataset)
 }

@@ -4,7 +4,7 @@ use super::images::usable_images;
 use super::reference;
 use super::session::{Session, load_saved};
 use crate::backbone::{Readout, Segment};
-use crate::config::{self, Sampler, Settings, StrategySettings};
+use crate::config::{self, DataSettings, Sampler, Settings, StrategySettings};
 use crate::data::kinds::Watch;
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
@@ -119,22 +119,26 @@ impl SavedRun {
         Ok(Some((references, record.clone())))
     }
 
-    /// The class folders of another folder, all of them as test images.
+    /// The images of another folder of class folders or of a manifest, all of them as test images; the manifest's paths
+    /// may lead out of its folder if that is `allowed`, or was for the run's own.
     ///
     /// # Errors
-    /// Data errors that name what is wrong with the folder.
-    pub fn other_dataset(&self, folder: &Path) -> Result<Dataset> {
-        Dataset::from_folder_as(folder, &self.record.classes, Split::Test)
+    /// Data errors that name what is wrong with them.
+    pub fn other_dataset(&self, source: &Path, allowed: bool) -> Result<Dataset> {
+        let data = &self.session.settings.data;
+        let data = DataSettings { allow_outside: allowed || data.allow_outside, ..data.clone() };
+        Dataset::of_classes(source, &self.record.classes, &data, Split::Test)
     }
 
-    /// The samples to score: those of a split of the run's own images, or of the class folders of another folder.
+    /// The samples to score: those of a split of the run's own images, or others, as [`Self::other_dataset`] takes them.
     ///
     /// # Errors
     /// Data errors of either; a usage error when the split has no images.
-    pub fn samples(&self, folder: Option<&Path>, split: Split, console: &Console) -> Result<Dataset> {
-        if let Some(folder) = folder {
-            let dataset = self.other_dataset(folder)?;
+    pub fn samples(&self, other: Option<(&Path, bool)>, split: Split, console: &Console) -> Result<Dataset> {
+        if let Some((source, allowed)) = other {
+            let dataset = self.other_dataset(source, allowed)?;
             dataset.warnings.iter().for_each(|warning| console.warn(warning));
+            dataset.notes.iter().for_each(|note| console.info(note));
             return usable_images(&self.session.settings, &self.record.preprocess, &dataset, console);
         }
         let dataset = self.dataset()?;

@@ -36,9 +36,18 @@ pub struct Gates {
     pub max_escapes_ppm: Option<f64>,
 }
 
+/// A gate that was asked for, and how it went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// The metric and the flag with its bound: what is asked.
+    pub name: String,
+    /// Why it is missed; none when it holds.
+    pub missed: Option<String>,
+}
+
 impl Gates {
-    /// One line for each gate that `evaluation` misses; an undefined metric misses its gate.
-    pub fn check(&self, evaluation: &Evaluation) -> Vec<String> {
+    /// The gates that were asked for; an undefined metric misses its gate.
+    pub fn check(&self, evaluation: &Evaluation, robustness: Option<&Robustness>) -> Vec<Gate> {
         let e = evaluation;
         let overall = [
             at_least("accuracy", Some(e.accuracy), "--min-accuracy", self.min_accuracy),
@@ -58,7 +67,11 @@ impl Gates {
             let metric = format!("recall of '{}'", class.class);
             at_least(&metric, Some(class.recall), "--min-class-recall", self.min_class_recall)
         });
-        overall.into_iter().chain(recalls).chain(self.inspection(e)).flatten().collect()
+        let under_flaws = robustness.map(|robustness| {
+            let mean = Some(robustness.mean_accuracy);
+            at_least("mean accuracy under flaws", mean, "--min-corrupt-accuracy", self.min_corrupt_accuracy)
+        });
+        overall.into_iter().chain(recalls).chain(self.inspection(e)).chain(under_flaws).flatten().collect()
     }
 
     /// Whether a gate is set that needs an inspection.
@@ -67,7 +80,7 @@ impl Gates {
         gates.iter().any(Option::is_some)
     }
 
-    fn inspection(&self, evaluation: &Evaluation) -> [Option<String>; 5] {
+    fn inspection(&self, evaluation: &Evaluation) -> [Option<Gate>; 5] {
         let outcome = evaluation.inspection.as_ref().and_then(Inspection::decided);
         let escape = outcome.map(|outcome| outcome.escape);
         let upper = escape.and_then(|escape| escape.ci95).map(|[_, high]| high);
@@ -85,37 +98,30 @@ impl Gates {
     }
 }
 
-impl Gates {
-    /// The same for scores under flaws.
-    pub fn check_robustness(&self, robustness: &Robustness) -> Vec<String> {
-        let mean = Some(robustness.mean_accuracy);
-        let missed = at_least("mean accuracy under flaws", mean, "--min-corrupt-accuracy", self.min_corrupt_accuracy);
-        missed.into_iter().collect()
-    }
+fn at_least(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<Gate> {
+    gate(metric, value, flag, bound?, "below", |value, bound| value >= bound)
 }
 
-fn at_least(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<String> {
-    miss(metric, value, flag, bound?, "below", |value, bound| value >= bound)
+fn at_most(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<Gate> {
+    gate(metric, value, flag, bound?, "above", |value, bound| value <= bound)
 }
 
-fn at_most(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<String> {
-    miss(metric, value, flag, bound?, "above", |value, bound| value <= bound)
-}
-
-/// The message when `value` is undefined, not finite, or does not hold against `bound`; a bound that is NaN never holds.
-fn miss(
+/// A gate is missed when `value` is undefined, not finite, or does not hold against `bound`; a bound that is NaN never
+/// holds.
+fn gate(
     metric: &str,
     value: Option<f64>,
     flag: &str,
     bound: f64,
     side: &str,
     holds: fn(f64, f64) -> bool,
-) -> Option<String> {
-    match value.filter(|value| value.is_finite()) {
+) -> Option<Gate> {
+    let missed = match value.filter(|value| value.is_finite()) {
         None => Some(format!("{metric} is undefined, which misses {flag} {bound}")),
         Some(value) if holds(value, bound) => None,
         Some(value) => Some(format!("{metric} {} is {side} {flag} {bound}", shown(value, bound))),
-    }
+    };
+    Some(Gate { name: format!("{metric} ({flag} {bound})"), missed })
 }
 
 /// Four decimals, or all of them where four would hide the difference.
@@ -136,11 +142,18 @@ mod tests {
         evaluate("test", &logits, &[0, 1, 0], &classes, 1.0, &[]).unwrap()
     }
 
+    fn missed(gates: &Gates, evaluation: &Evaluation) -> Vec<String> {
+        gates.check(evaluation, None).into_iter().filter_map(|gate| gate.missed).collect()
+    }
+
     #[test]
-    fn met_and_absent_gates_are_silent() {
-        assert!(Gates::default().check(&evaluation()).is_empty());
-        let exact = Gates { min_accuracy: Some(2.0 / 3.0), min_class_recall: Some(0.5), ..Gates::default() };
-        assert!(exact.check(&evaluation()).is_empty());
+    fn gates_that_are_met_say_so_and_others_are_not_there() {
+        assert!(Gates::default().check(&evaluation(), None).is_empty());
+        let exact = Gates { min_accuracy: Some(0.6), min_class_recall: Some(0.5), ..Gates::default() };
+        let names = ["accuracy (--min-accuracy 0.6)", "recall of 'crack' (--min-class-recall 0.5)"];
+        let gates = exact.check(&evaluation(), None);
+        assert_eq!(gates[..2].iter().map(|gate| gate.name.as_str()).collect::<Vec<_>>(), names);
+        assert!(gates.len() == 3 && gates.iter().all(|gate| gate.missed.is_none()), "{gates:?}");
     }
 
     #[test]
@@ -152,7 +165,7 @@ mod tests {
             min_mcc: Some(f64::NAN),
             ..Gates::default()
         };
-        let lines = gates.check(&evaluation());
+        let lines = missed(&gates, &evaluation());
         assert_eq!(lines[0], "accuracy 0.6667 is below --min-accuracy 0.9");
         assert!(lines[1].starts_with("MCC ") && lines[1].ends_with("--min-mcc NaN"), "{lines:?}");
         assert!(lines[2].starts_with("ECE 0."), "{lines:?}");
@@ -164,7 +177,7 @@ mod tests {
     fn a_near_miss_shows_its_difference() {
         let close = Evaluation { accuracy: 0.899_999, ..evaluation() };
         let gates = Gates { min_accuracy: Some(0.9), ..Gates::default() };
-        assert_eq!(gates.check(&close), ["accuracy 0.899999 is below --min-accuracy 0.9"]);
+        assert_eq!(missed(&gates, &close), ["accuracy 0.899999 is below --min-accuracy 0.9"]);
     }
 
     #[test]
@@ -185,13 +198,13 @@ mod tests {
         };
         assert!(gates.need_inspection() && !Gates::default().need_inspection());
         assert_eq!(
-            gates.check(&inspected),
+            missed(&gates, &inspected),
             [
                 "escape rate 0.5 is above --max-escape 0.4",
                 "escapes in a million parts is undefined, which misses --max-escapes-ppm 100"
             ]
         );
-        assert_eq!(gates.check(&plain).len(), 5);
+        assert_eq!(missed(&gates, &plain).len(), 5);
     }
 
     #[test]
@@ -199,7 +212,7 @@ mod tests {
         let gates = Gates { min_auroc: Some(0.5), ..Gates::default() };
         for auroc_macro in [None, Some(f64::NAN), Some(f64::INFINITY)] {
             let single = Evaluation { auroc_macro, ..evaluation() };
-            assert_eq!(gates.check(&single), ["macro AUROC is undefined, which misses --min-auroc 0.5"]);
+            assert_eq!(missed(&gates, &single), ["macro AUROC is undefined, which misses --min-auroc 0.5"]);
         }
     }
 }

@@ -6,6 +6,7 @@ mod console;
 mod forecast;
 pub mod html;
 mod inspection;
+pub mod junit;
 pub mod plots;
 pub mod predictions;
 mod reading;

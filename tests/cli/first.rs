@@ -134,3 +134,73 @@ fn files(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[test]
+fn classes_are_merged_for_training_and_for_what_is_scored_after_it() {
+    let workspace = Workspace::new();
+    let merged = ["--set", "data.classes.flaw=[\"global\", \"local\"]", "--set", "data.max_per_class=12"];
+    let trained = workspace.finetune("two", &merged);
+    assert!(trained["test_accuracy"].is_number(), "{trained}");
+    // A table of some of the images, by the old names and the new one, without ours for columns.
+    let mut rows = String::from("File Name;Category\r\n");
+    for (class, label) in [("global", "global"), ("local", "flaw"), ("nominal", "nominal")] {
+        for file in files(&workspace.path(&format!("data/test/{class}"))).iter().take(2) {
+            rows.push_str(&format!("data\\test\\{class}\\{file};{label}\r\n"));
+        }
+    }
+    workspace.write("new.csv", &rows);
+    let eval = ["eval", "--run", "runs/two", "--data", "new.csv", "--json", "-q"];
+    let scored = json(&workspace.command(&eval).output().unwrap());
+    let classes: Vec<&str> =
+        scored["per_class"].as_array().unwrap().iter().map(|row| row["class"].as_str().unwrap()).collect();
+    assert_eq!((classes, &scored["n"]), (vec!["flaw", "nominal"], &6.into()), "{scored}");
+    // Gates as tests of a CI system: those that hold and those that do not.
+    let gates = ["--junit", "gates.xml", "--min-accuracy", "0", "--max-nll", "0", "-q"];
+    let gated = workspace.command(&[&eval[..5], &gates].concat()).output().unwrap();
+    assert_eq!(gated.status.code(), Some(8));
+    let xml = fs::read_to_string(workspace.path("gates.xml")).unwrap();
+    for part in [
+        "<testsuite name=\"eval runs/two data\" tests=\"2\" failures=\"1\"",
+        "name=\"accuracy (--min-accuracy 0)\"/>",
+        "name=\"NLL (--max-nll 0)\">\n      <failure message=\"NLL ",
+    ] {
+        assert!(xml.contains(part), "{part}\n{xml}");
+    }
+    let predict = ["predict", "--run", "runs/two", "new.csv", "--json", "-q"];
+    let rows = json(&workspace.command(&predict).output().unwrap());
+    let rows = rows["predictions"].as_array().unwrap();
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    assert!(rows.iter().all(|row| ["flaw", "nominal"].contains(&row["label"].as_str().unwrap())), "{rows:?}");
+}
+
+#[test]
+fn what_check_finds_are_tests_too() {
+    let workspace = Workspace::new();
+    let check = |extra: &[&str]| {
+        let args = [&["check", "--config", "small.toml", "--junit", "check.xml", "-q"], extra].concat();
+        let code = workspace.command(&args).output().unwrap().status.code();
+        (code, fs::read_to_string(workspace.path("check.xml")).unwrap())
+    };
+    let (code, xml) = check(&[]);
+    assert!(code == Some(0) && xml.contains("tests=\"4\" failures=\"0\""), "{xml}");
+    workspace.write("data/train/local/odd.png", "no image");
+    let (code, xml) = check(&[]);
+    let failed = "name=\"the images, labels and splits\">\n      <failure message=\"";
+    assert!(code == Some(3) && xml.contains(failed) && xml.contains("odd.png"), "{xml}");
+}
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    let workspace = Workspace::new();
+    for (shell, part) in
+        [("bash", "complete -F _vitadapt"), ("zsh", "#compdef vitadapt"), ("fish", "complete -c vitadapt")]
+    {
+        let output = workspace.command(&["completions", shell]).output().unwrap();
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && script.contains(part) && script.contains("min-accuracy"), "{shell}");
+    }
+    assert!(workspace.command(&["man", "share/man1"]).output().unwrap().status.success());
+    let page = |name: &str| fs::read_to_string(workspace.path("share/man1").join(name)).unwrap();
+    assert!(page("vitadapt.1").contains("vitadapt\\-finetune(1)"), "{}", page("vitadapt.1"));
+    assert!(page("vitadapt-eval.1").contains("min\\-accuracy"));
+}

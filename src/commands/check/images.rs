@@ -38,6 +38,7 @@ pub fn check(
     report: &mut Report,
     console: &Console,
 ) -> Result<Vec<Section>> {
+    dataset.notes.iter().for_each(|note| console.info(note));
     report.warnings.extend(dataset.warnings.iter().cloned());
     let usual = (settings.model.image_size.unwrap_or(USUAL_SIZE), USUAL_INPUT);
     let (image_size, defaults) = spec.map_or(usual, |spec| (spec.image_size, spec.input));

@@ -18,10 +18,10 @@ use crate::error::{DataError, Error, ExitCode, Result};
 use crate::experiment::weights;
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
-use crate::report::Console;
+use crate::report::{Console, junit};
 use clap::Args;
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -46,6 +46,9 @@ pub struct CheckArgs {
     /// Images of each class on that sheet
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=50))]
     per_class: u64,
+    /// Write what was looked at as tests to a JUnit XML file, for the pages of CI systems
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    junit: Option<PathBuf>,
     /// Suspicious labels to list, the most certain first
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
@@ -115,7 +118,11 @@ impl Report {
     }
 
     /// Prints everything, then fails if a training run would. Problems of the data decide the exit code before others.
-    fn finish(self, console: &Console) -> Result<()> {
+    fn finish(self, junit: Option<&Path>, console: &Console) -> Result<()> {
+        if let Some(file) = junit {
+            let problems = self.problems.iter().map(|error| (error.exit_code(), message(error)));
+            junit::write(file, "check", &junit::of_problems(&problems.collect::<Vec<_>>()))?;
+        }
         console.output(&self.json(), || self.text(console.is_quiet()))?;
         let count = self.problems.len();
         let first_of_data = self.problems.iter().position(|error| error.exit_code() == ExitCode::Data);
@@ -142,13 +149,15 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
     if let Some(run) = &args.run {
         return labels::run(run, args, console);
     }
-    let settings = args.config.load()?;
+    let (settings, junit) = (args.config.load()?, args.junit.as_deref());
     let mut report = Report::default();
     let machine = machine::section(&settings, &mut report);
     report.sections.push(machine);
     let spec = architecture(&settings, console);
     let spec = report.note(spec);
-    let Some(dataset) = report.note(Dataset::open(&settings.data)) else { return report.finish(console) };
+    let Some(dataset) = report.note(Dataset::open(&settings.data)) else {
+        return report.finish(junit, console);
+    };
     report.note(good_classes(&settings.inspection.good, &dataset.classes));
     let images = images::check(&settings, spec.as_ref(), &dataset, args, &mut report, console)?;
     report.sections.extend(images);
@@ -156,7 +165,7 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
         let plan = plan::section(&settings, spec, &dataset, &mut report, console);
         report.sections.extend(plan);
     }
-    report.finish(console)
+    report.finish(junit, console)
 }
 
 /// The backbone's architecture for the config's image size; its weights are fetched if need be, but not loaded.

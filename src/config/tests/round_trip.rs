@@ -32,11 +32,20 @@ fn any_data() -> impl Strategy<Value = DataSettings> {
     });
     let fold = prop::option::of((2..9usize, 0..9usize).prop_map(|(of, number)| Fold { number: 1 + number % of, of }));
     let fractions = (0.0..0.5, 0.0..0.5);
-    (source, fractions, fold, any::<bool>(), 9..=16u8).prop_map(|(source, (val, test), fold, stratified, bit_depth)| {
-        DataSettings {
+    // Names that are of one class only.
+    let merged = prop::collection::btree_set("[a-yü\"']{0,9}z", 0..3);
+    let classes = merged.prop_map(|names| names.into_iter().map(|name| (format!("{name} new"), vec![name])).collect());
+    let classes = (classes, prop::collection::btree_set("[a-yü\"']{0,9}x", 0..3));
+    let rest = (any::<bool>(), 9..=16u8, classes);
+    (source, fractions, fold, rest).prop_map(
+        |(source, (val, test), fold, (stratified, bit_depth, (classes, ignore)))| DataSettings {
             base: (stratified && matches!(source, DataSource::Manifest(_))).then(|| "/base".into()),
             source,
             columns: ColumnNames { path: stratified.then(|| "File = \"x\"".into()), ..ColumnNames::default() },
+            classes,
+            ignore: ignore.into_iter().collect(),
+            group_by: if stratified { GroupBy::Patient } else { GroupBy::Listed },
+            max_per_class: fold.map(|fold| fold.of * 100),
             allow_outside: stratified,
             val,
             test: if fold.is_some() { 0.0 } else { test },
@@ -45,8 +54,8 @@ fn any_data() -> impl Strategy<Value = DataSettings> {
             stratified,
             on_error: if stratified { OnError::Skip } else { OnError::Fail },
             bit_depth,
-        }
-    })
+        },
+    )
 }
 
 fn any_preprocess() -> impl Strategy<Value = PreprocessSettings> {

@@ -1,7 +1,7 @@
 //! What there is: images, classes, groups, sizes, a class of good parts.
 
 use super::groups;
-use crate::config::{self, DataSettings};
+use crate::config::{self, ColumnNames, DataSettings};
 use crate::data::decode::dimensions;
 use crate::data::{Dataset, Split, manifest_columns};
 use crate::error::{DataError, Error, Result};
@@ -31,14 +31,6 @@ const GOOD: [&str; 19] = [
     "flawless",
     "negative",
     "perfect",
-];
-
-/// What columns are called, the likeliest first, in lower case with `_` between words.
-const NAMES: [(&str, &[&str]); 4] = [
-    ("path", &["path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name"]),
-    ("label", &["label", "class", "class_name", "category", "target", "defect", "diagnosis", "label_name", "y"]),
-    ("split", &["split", "subset", "set", "partition"]),
-    ("group", &["group", "patient", "patient_id", "part", "part_id", "lot", "roll", "subject", "subject_id", "serial"]),
 ];
 
 /// Images whose size is read.
@@ -158,25 +150,21 @@ fn text(path: &Path) -> Result<&str> {
 
 /// A CSV file: which of its columns are which is told by their names.
 fn table(file: &Path) -> Result<(Listed, Dataset, bool)> {
-    let names = manifest_columns(file)?;
-    let normal = |name: &str| name.trim().to_lowercase().replace([' ', '-'], "_");
-    let find = |usual: &[&str]| usual.iter().find_map(|usual| names.iter().find(|name| normal(name) == *usual));
-    let mut columns = Vec::new();
+    let header = manifest_columns(file)?;
+    let ColumnNames { path, label, split, group } = ColumnNames::told(&header);
+    let divided = split.is_some() || header.iter().any(|name| name.trim().eq_ignore_ascii_case("split"));
+    let columns = [("path", path), ("label", label), ("split", split), ("group", group)];
+    let columns: Vec<(&str, String)> =
+        columns.into_iter().filter_map(|(key, theirs)| theirs.map(|theirs| (key, theirs))).collect();
     let mut given = vec![format!("data.manifest={}", text(file)?)];
-    for (key, usual) in NAMES {
-        if let Some(theirs) = find(usual).filter(|theirs| theirs.trim().to_lowercase() != key) {
-            given.push(format!("data.columns.{key}={}", theirs.trim()));
-            columns.push((key, theirs.trim().to_owned()));
-        }
-    }
-    let split = find(NAMES[2].1).is_some();
+    given.extend(columns.iter().map(|(key, theirs)| format!("data.columns.{key}={theirs}")));
     match Dataset::open(&settings(&given)?) {
-        Ok(dataset) => Ok((Listed::Table { columns, outside: false }, dataset, split)),
+        Ok(dataset) => Ok((Listed::Table { columns, outside: false }, dataset, divided)),
         Err(error) => {
             given.push("data.allow_outside=true".into());
             // The error of the stricter reading, unless lifting it is all that is needed.
             let dataset = Dataset::open(&settings(&given)?).map_err(|_| error)?;
-            Ok((Listed::Table { columns, outside: true }, dataset, split))
+            Ok((Listed::Table { columns, outside: true }, dataset, divided))
         }
     }
 }
@@ -192,8 +180,9 @@ fn anomalies(root: &Path) -> Result<Option<Dataset>> {
     }
     let classes: Vec<String> = sound.iter().chain(&tested).cloned().collect::<BTreeSet<_>>().into_iter().collect();
     let mut all = Dataset { classes: classes.clone(), ..Dataset::default() };
+    let settings = settings(&[format!("data.root={}", text(root)?)])?;
     for (folder, name) in [(train, "train"), (test, "test")] {
-        let part = Dataset::from_folder_as(&folder, &classes, Split::Train)?;
+        let part = Dataset::of_classes(&folder, &classes, &settings, Split::Train)?;
         all.warnings.extend(part.warnings);
         for mut sample in part.samples {
             sample.name = format!("{name}/{}", sample.name);

@@ -1,0 +1,106 @@
+use crate::config::{DataSettings, DataSource};
+use crate::data::testing::{data_error, settings, touch};
+use crate::data::{Dataset, Split};
+use std::path::Path;
+
+fn root(names: &[&str]) -> (tempfile::TempDir, DataSettings) {
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), names);
+    let settings = settings(DataSource::Root(root.path().into()));
+    (root, settings)
+}
+
+fn merge(settings: &mut DataSettings, to: &str, from: &[&str]) {
+    settings.classes.insert(to.into(), from.iter().map(|&name| name.to_owned()).collect());
+}
+
+fn labels(dataset: &Dataset) -> Vec<(&str, &str)> {
+    dataset.samples.iter().map(|sample| (sample.name.as_str(), dataset.classes[sample.label].as_str())).collect()
+}
+
+#[test]
+fn classes_are_renamed_merged_and_left_out() {
+    let names = ["dent/1.png", "scratch/1.png", "ok/1.png", "ok/2.png", "defect/1.png", "unsure/1.png", "raw/1.heic"];
+    let (root, mut settings) = root(&names);
+    merge(&mut settings, "defect", &["dent", "scratch"]);
+    merge(&mut settings, "good", &["ok"]);
+    settings.ignore = vec!["raw".into(), "unsure".into()];
+    let dataset = Dataset::open(&settings).unwrap();
+    let expected = [
+        ("defect/1.png", "defect"),
+        ("dent/1.png", "defect"),
+        ("ok/1.png", "good"),
+        ("ok/2.png", "good"),
+        ("scratch/1.png", "defect"),
+    ];
+    assert_eq!(labels(&dataset), expected);
+    assert_eq!(dataset.notes, ["data.ignore leaves out \"raw\" and \"unsure\""]);
+
+    // Other images are labelled by the same names, and need not have all of them.
+    touch(root.path(), &["new/dent/9.png", "new/good/9.png", "new/unsure/9.png"]);
+    let new = Dataset::of_classes(&root.path().join("new"), &dataset.classes, &settings, Split::Test).unwrap();
+    assert_eq!(labels(&new), [("dent/9.png", "defect"), ("good/9.png", "good")]);
+}
+
+#[test]
+fn a_manifest_is_merged_like_folders_and_spellings_become_one_class() {
+    let (root, mut settings) = root(&["1.png", "2.png", "3.png", "4.png"]);
+    let list = root.path().join("list.csv");
+    std::fs::write(&list, "path,label\n1.png,OK\n2.png, ok \n3.png,Crack\n4.png,?\n").unwrap();
+    settings.source = DataSource::Manifest(list);
+    assert!(data_error(Dataset::open(&settings)).contains("data.classes"), "the way out is named");
+    merge(&mut settings, "good", &["OK", "ok"]);
+    settings.ignore = vec!["?".into()];
+    let dataset = Dataset::open(&settings).unwrap();
+    assert_eq!(labels(&dataset), [("1.png", "good"), ("2.png", "good"), ("3.png", "Crack")]);
+}
+
+#[test]
+fn names_that_no_class_has_are_refused() {
+    let (_root, mut settings) = root(&["dent/1.png", "scratch/1.png", "ok/1.png"]);
+    merge(&mut settings, "defect", &["dent", "scrach"]);
+    let error = data_error(Dataset::open(&settings));
+    assert!(error.contains("data.classes: there is no class \"scrach\"") && error.contains("\"scratch\"?"), "{error}");
+    settings.classes.clear();
+    settings.ignore = vec!["foreign".into()];
+    let error = data_error(Dataset::open(&settings));
+    assert!(error.contains("data.ignore") && error.contains("\"dent\", \"ok\" and \"scratch\""), "{error}");
+}
+
+fn many(splits: &[(&str, usize)]) -> (tempfile::TempDir, DataSettings) {
+    let names: Vec<String> =
+        splits.iter().flat_map(|&(place, n)| (0..n).map(move |i| format!("{place}/{i:03}.png"))).collect();
+    root(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn kept(dataset: &Dataset, below: &str) -> Vec<String> {
+    let names = dataset.samples.iter().map(|sample| sample.name.clone());
+    names.filter(|name| Path::new(name).starts_with(below)).collect()
+}
+
+#[test]
+fn a_cap_keeps_a_seeded_choice_that_a_higher_one_keeps_too() {
+    let (_root, mut settings) = many(&[("many", 100), ("few", 7)]);
+    let open = |settings: &DataSettings| Dataset::open(settings).unwrap();
+    settings.max_per_class = Some(20);
+    let twenty = open(&settings);
+    assert_eq!((kept(&twenty, "many").len(), kept(&twenty, "few").len()), (20, 7));
+    assert_eq!(twenty.notes, ["data.max_per_class keeps 20 of 100 images of \"many\""]);
+    assert_eq!(open(&settings), twenty, "the same again");
+    assert!(Split::ALL.iter().all(|&split| twenty.class_counts(split).iter().all(|&n| n > 0)));
+    settings.max_per_class = Some(30);
+    let thirty = kept(&open(&settings), "many");
+    assert!(kept(&twenty, "many").iter().all(|name| thirty.contains(name)));
+    (settings.max_per_class, settings.split_seed) = (Some(20), 1);
+    assert_ne!(kept(&open(&settings), "many"), kept(&twenty, "many"));
+    settings.max_per_class = Some(100);
+    assert!(open(&settings).notes.is_empty());
+}
+
+#[test]
+fn a_cap_takes_the_same_share_of_every_split() {
+    let (_root, mut settings) = many(&[("train/a", 60), ("val/a", 20), ("test/a", 20), ("train/b", 4), ("test/b", 2)]);
+    settings.max_per_class = Some(10);
+    let dataset = Dataset::open(&settings).unwrap();
+    assert_eq!(Split::ALL.map(|split| dataset.class_counts(split)), [[6, 4], [2, 0], [2, 2]]);
+}

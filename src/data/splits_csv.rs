@@ -1,0 +1,52 @@
+//! The file of a run that says which of its images is in which split.
+
+use super::{Dataset, Split};
+use crate::error::{DataError, Result};
+use crate::system::digest::hex;
+use crate::system::tables::write_csv;
+use std::path::Path;
+
+/// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group,sha256`, where
+/// `keys` are the SHA-256 sums of the files in the order of the samples.
+///
+/// The file is a manifest: [`Dataset::from_splits_csv`] reads it again.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_splits_csv(path: &Path, dataset: &Dataset, keys: &[[u8; 32]]) -> Result<()> {
+    write_csv(path, |table| {
+        table.write_record(["path", "label", "split", "group", "sha256"])?;
+        dataset.samples.iter().enumerate().try_for_each(|(index, sample)| {
+            let label = dataset.classes.get(sample.label).map_or("", String::as_str);
+            let group = sample.group.as_deref().unwrap_or_default();
+            let sum = keys.get(index).map(|key| hex(key)).unwrap_or_default();
+            table.write_record([&sample.name, label, sample.split.name(), group, &sum])
+        })
+    })
+}
+
+/// A row of a file of [`write_splits_csv`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct SplitRow {
+    /// [`Sample::name`](super::Sample::name)
+    pub path: String,
+    /// Its split.
+    pub split: Split,
+    /// Its group; empty without one.
+    pub group: String,
+    /// SHA-256 of its file; empty in runs of older versions.
+    #[serde(default)]
+    pub sha256: String,
+}
+
+/// The rows of a file of [`write_splits_csv`]; the images themselves are not looked for.
+///
+/// # Errors
+/// A data error when the file cannot be read.
+pub fn read_splits_csv(path: &Path) -> Result<Vec<SplitRow>> {
+    let failed = |error: csv::Error| {
+        DataError::invalid(format!("cannot read {}: {error}", path.display()), "every run directory has one")
+    };
+    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
+    reader.deserialize().map(|row| row.map_err(|error| failed(error).into())).collect()
+}
