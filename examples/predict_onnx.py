@@ -1,0 +1,57 @@
+"""Answers of an ONNX export for image files, as `vitadapt predict` gives them: with onnxruntime, Pillow and NumPy alone.
+
+    python examples/predict_onnx.py fabric.onnx new/*.jpg
+
+All it needs to know is in the file: which square an image becomes, how colours are standardised, what classes are called,
+and the temperature. One line of JSON an image. Pillow does not scale 16-bit images, so these are for `predict`.
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+FILTERS = {"bicubic": Image.BICUBIC, "bilinear": Image.BILINEAR}
+
+
+def square(image, facts):
+    """The image as the model sees it."""
+    side, how = int(facts["image_size"]), facts["resize"]
+    kernel = FILTERS[facts["interpolation"]]
+    width, height = image.size
+    if how == "squash":
+        return image.resize((side, side), kernel)
+    if how == "letterbox":
+        scale = side / max(width, height)
+        width, height = (max(1, round(length * scale)) for length in (width, height))
+        fill = tuple(round(255 * value) for value in facts["mean"])
+        whole = Image.new("RGB", (side, side), fill)
+        whole.paste(image.resize((width, height), kernel), ((side - width) // 2, (side - height) // 2))
+        return whole
+    short = int(side / facts["crop_pct"])
+    if width <= height:
+        width, height = short, int(short * height / width)
+    else:
+        width, height = int(short * width / height), short
+    left, upper = round((width - side) / 2), round((height - side) / 2)
+    return image.resize((width, height), kernel).crop((left, upper, left + side, upper + side))
+
+
+def main():
+    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    classes, facts = json.loads(metadata["classes"]), json.loads(metadata["input"])
+    for path in sys.argv[2:]:
+        image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        pixels = (np.asarray(square(image, facts)) / 255 - facts["mean"]) / facts["std"]
+        pixels = pixels.transpose(2, 0, 1)[None].astype(np.float32)
+        probabilities = session.run(["probabilities"], {"pixel_values": pixels})[0][0]
+        best = int(probabilities.argmax())
+        everything = {name: round(float(value), 6) for name, value in zip(classes, probabilities)}
+        print(json.dumps({"path": path, "label": classes[best], "probabilities": everything}))
+
+
+if __name__ == "__main__":
+    main()
