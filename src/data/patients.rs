@@ -1,10 +1,11 @@
 //! Images of one patient stay together, where `data.group_by` says so.
 
 use super::listing::Listing;
-use super::{decode, dicom};
+use super::{Dataset, decode, dicom};
 use crate::config::GroupBy;
 use crate::system::digest::hex;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub(super) fn group(listing: &mut Listing, by: GroupBy) {
     let mut unknown = 0;
     for entry in &mut listing.entries {
         match patient(&entry.path) {
-            Some(id) => entry.group = Some(format!("patient {}", &hex(&Sha256::digest(id.as_bytes()))[..16])),
+            Some(patient) => entry.group = Some(patient),
             None => unknown += 1,
         }
     }
@@ -34,7 +35,19 @@ pub(super) fn group(listing: &mut Listing, by: GroupBy) {
     }
 }
 
+impl Dataset {
+    /// The patients that its DICOM files name, as groups are called by them.
+    pub fn patients(&self) -> BTreeSet<String> {
+        self.samples.iter().filter_map(|sample| patient(&sample.path)).collect()
+    }
+}
+
+/// What the group of a file's patient is called.
 fn patient(path: &Path) -> Option<String> {
+    id(path).map(|id| format!("patient {}", &hex(&Sha256::digest(id.as_bytes()))[..16]))
+}
+
+fn id(path: &Path) -> Option<String> {
     std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     let mut head = Vec::new();
     File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
@@ -82,6 +95,10 @@ mod tests {
         assert_eq!(sides.len(), 16);
         assert!(sides.values().all(|splits| splits.len() == 3 && splits.iter().all(|split| *split == splits[0])));
         assert!(sides.keys().all(|group| !group.contains("sick") && !group.contains("well")), "{sides:?}");
+        assert_eq!(
+            dataset.patients().iter().map(String::as_str).collect::<Vec<_>>(),
+            sides.keys().copied().collect::<Vec<_>>()
+        );
         assert!(dataset.warnings.iter().any(|text| text.contains("1 of 49 images")), "{:?}", dataset.warnings);
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct Survey {
     pub elongation: f64,
     /// Whether the data names its splits.
     pub split: bool,
+    /// How many patients DICOM files name, when images of one are to stay together.
+    pub patients: Option<usize>,
 }
 
 impl Survey {
@@ -76,8 +78,11 @@ impl Survey {
             (Listed::Folders, dataset, split)
         };
         dataset.warnings.iter().for_each(|warning| console.warn(warning));
+        let grouped = split || dataset.samples.iter().any(|sample| sample.group.is_some());
+        let patients = if grouped || listed == Listed::Anomalies { None } else { patients(&dataset) };
         if listed == Listed::Folders
             && !split
+            && patients.is_none()
             && let Some(found) = groups::suggested(&dataset)
         {
             listed = Listed::Grouped(found.into_iter().map(|(name, group)| (name.to_owned(), group)).collect());
@@ -91,7 +96,7 @@ impl Survey {
             None => good_class(&dataset.classes),
         };
         let (side, elongation) = measure(&dataset);
-        Ok(Self { listed, dataset, good, side, elongation, split })
+        Ok(Self { listed, dataset, good, side, elongation, split, patients })
     }
 
     /// Images of each class.
@@ -190,6 +195,15 @@ fn anomalies(root: &Path) -> Result<Option<Dataset>> {
         }
     }
     Ok(Some(all))
+}
+
+/// How many patients there are, where most images are DICOM files and some patients have several.
+fn patients(dataset: &Dataset) -> Option<usize> {
+    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    let is_dicom = |path: &Path| ending(path).is_some_and(|ending| ending == "dcm" || ending == "dicom");
+    let files = dataset.samples.iter().filter(|sample| is_dicom(&sample.path)).count();
+    let patients = if 2 * files > dataset.samples.len() { dataset.patients().len() } else { 0 };
+    (patients > 1 && patients < files).then_some(patients)
 }
 
 /// The names of the folders in a folder, sorted; none when it cannot be read.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::testing::touch;
+use crate::data::testing::{fixture, touch};
 use crate::report::Verbosity;
 use std::fs;
 
@@ -82,4 +82,24 @@ fn columns_of_a_table_are_told_by_their_names() {
     fs::write(root.path().join("lists/far.csv"), format!("path,label\n{absolute}")).unwrap();
     fs::remove_file(root.path().join("my.toml")).unwrap();
     assert!(init_in(root.path(), "lists/far.csv").unwrap().1.contains("allow_outside = true"));
+}
+
+#[test]
+fn patients_of_dicom_files_stay_together() {
+    let root = tempfile::tempdir().unwrap();
+    let bytes = fs::read(fixture("dicom_ct.dcm")).unwrap();
+    let at = bytes.windows(5).position(|five| five == b"ID 17").unwrap();
+    for class in ["ill", "well"] {
+        fs::create_dir_all(root.path().join("scans").join(class)).unwrap();
+        for image in 0..24_u8 {
+            let mut bytes = [bytes.clone(), vec![image; 2]].concat();
+            let patient = format!("{class:4}{}", (b'a' + image / 3) as char);
+            bytes[at..at + 5].copy_from_slice(patient.as_bytes());
+            fs::write(root.path().join(format!("scans/{class}/{image}.dcm")), bytes).unwrap();
+        }
+    }
+    let (made, text) = init_in(root.path(), "scans").unwrap();
+    assert!(text.contains("group_by = \"patient\" # 16 patients"), "{text}");
+    assert!(text.contains("root = \"scans\"") && !text.contains("wella"), "{text}");
+    assert_eq!(made.splits.values().sum::<usize>(), 48);
 }

@@ -99,6 +99,11 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
             }
         }
     }
+    if let Some(patients) = survey.patients {
+        text.push_str(&format!(
+            "group_by = \"patient\" # {patients} patients, each of whom stays in one split; no ID is written anywhere\n"
+        ));
+    }
     let fewest = survey.counts().values().min().copied().unwrap_or(0);
     if survey.split {
         text.push_str("# the splits are those that the data names\n");
