@@ -9,13 +9,13 @@ use crate::rng::{Purpose, Stream};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What becomes of classes.
-pub(super) struct Wanted {
+pub(super) struct ClassChoice {
     /// The new name of those that get one.
     names: BTreeMap<String, String>,
     ignored: BTreeSet<String>,
 }
 
-impl Wanted {
+impl ClassChoice {
     pub(super) fn new(settings: &DataSettings) -> Self {
         let merged = settings.classes.iter().flat_map(|(to, from)| from.iter().map(move |from| (from, to)));
         Self {

@@ -50,14 +50,14 @@ pub(super) struct ColumnPositions {
 }
 
 /// The first line of a manifest.
-pub(super) struct Header<'a> {
+pub(super) struct ManifestHeader<'a> {
     /// The manifest, for messages.
     file: &'a Path,
     /// In lower case.
     names: Vec<String>,
 }
 
-impl<'a> Header<'a> {
+impl<'a> ManifestHeader<'a> {
     pub(super) fn new(file: &'a Path, header: &csv::StringRecord) -> Self {
         Self { file, names: header.iter().map(|name| name.trim().to_lowercase()).collect() }
     }

@@ -1,6 +1,6 @@
 //! Class folders, with or without train/ val/ test/ above them.
 
-use super::classes::Wanted;
+use super::classes::ClassChoice;
 use super::decode::{EXTENSIONS, UNREAD_EXTENSIONS};
 use super::listing::{Listing, class_name, counted, quoted};
 use super::{Entry, Split, Unread};
@@ -14,7 +14,7 @@ pub(super) const MASKS: &str = "ground_truth";
 
 /// All images below a root, with the split of its folder when there is one; folders of classes that are not wanted are
 /// not looked into.
-pub(super) fn list(root: &Path, wanted: &Wanted) -> Result<Listing> {
+pub(super) fn list(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
     match layout(root)? {
         RootLayout::Classes => list_classes(root, root, None, wanted, &mut listing)?,
@@ -28,7 +28,7 @@ pub(super) fn list(root: &Path, wanted: &Wanted) -> Result<Listing> {
 }
 
 /// The images to be scored below a root: all, or those of its folder for test.
-pub(super) fn list_test(root: &Path, wanted: &Wanted) -> Result<Listing> {
+pub(super) fn list_test(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
     let folder = match layout(root)? {
         RootLayout::Classes => root.to_path_buf(),
@@ -100,7 +100,7 @@ fn list_classes(
     root: &Path,
     folder: &Path,
     split: Option<Split>,
-    wanted: &Wanted,
+    wanted: &ClassChoice,
     listing: &mut Listing,
 ) -> Result<()> {
     let mut children = children(folder)?;

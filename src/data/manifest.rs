@@ -1,6 +1,6 @@
 //! A CSV file that lists images: `path,label[,split][,group]`, in any order of columns.
 
-use super::columns::{ColumnPositions, Header};
+use super::columns::{ColumnPositions, ManifestHeader};
 use super::listing::{Listing, indented};
 use super::{Entry, Split};
 use crate::config::{ColumnNames, DataSettings, DataSource};
@@ -46,7 +46,7 @@ pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> 
     let reader = ManifestReader { file, root: folder, outside: true, links_may_leave: true, names };
     let text = reader.text()?;
     let mut rows = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
-    let column = Header::new(file, rows.headers().map_err(|error| reader.malformed(&error))?).path(names)?;
+    let column = ManifestHeader::new(file, rows.headers().map_err(|error| reader.malformed(&error))?).path(names)?;
     let mut files = Vec::new();
     for row in rows.records() {
         let row = row.map_err(|error| reader.malformed(&error))?;
@@ -97,7 +97,7 @@ impl ManifestReader<'_> {
         let mut rows =
             csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
         let header = rows.headers().map_err(|error| self.malformed(&error))?;
-        let columns = Header::new(self.file, header).columns(self.names)?;
+        let columns = ManifestHeader::new(self.file, header).columns(self.names)?;
         let mut entries = Vec::new();
         let mut problems = Problems::default();
         let mut seen: BTreeMap<String, (usize, String)> = BTreeMap::new();

@@ -140,7 +140,7 @@ impl Dataset {
     /// classes, fewer than two classes, a class without training images, a manifest with bad rows, classes to merge or
     /// to leave out that are not there.
     pub fn open(settings: &DataSettings) -> Result<Self> {
-        let wanted = classes::Wanted::new(settings);
+        let wanted = classes::ClassChoice::new(settings);
         let mut listing = match &settings.source {
             DataSource::Root(root) => folder::list(root, &wanted)?,
             DataSource::Manifest(file) => manifest::list(file, settings)?,
@@ -173,7 +173,7 @@ impl Dataset {
     /// # Errors
     /// A data error that names a class the model does not know, or what holds no images.
     pub fn of_classes(source: &Path, classes: &[String], settings: &DataSettings, split: Split) -> Result<Self> {
-        let wanted = classes::Wanted::new(settings);
+        let wanted = classes::ClassChoice::new(settings);
         let mut listing =
             if source.is_file() { manifest::list_test(source, settings)? } else { folder::list_test(source, &wanted)? };
         wanted.apply(&mut listing);
