@@ -30,7 +30,7 @@ pub enum PromptTemplates {
     Own(#[schemars(length(min = 1, max = 1000), inner(length(min = 1)))] Vec<String>),
 }
 
-/// The names of one class.
+/// What a class is called.
 #[derive(JsonSchema)]
 #[allow(dead_code)] // only its schema is of use
 pub(super) struct ClassNames(#[schemars(length(min = 1, max = 1000), inner(length(min = 1)))] Vec<String>);
