@@ -7,6 +7,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     vitadapt::system::allocator::keep_freed_memory();
+    vitadapt::system::signals::outlive_file_limits();
     vitadapt::system::threads::leave_cores_to_workers();
     ExitCode::from(vitadapt::commands::main() as u8)
 }

@@ -20,6 +20,10 @@ use serde_json::Value;
 /// transformers' `DINOv2`.
 pub struct HfDinov2;
 
+/// What `image_size` says in the configs of the published weights, and the side of the images their processor makes.
+const PUBLISHED_POSITIONS: usize = 518;
+const PUBLISHED_IMAGES: usize = 224;
+
 const PREFIXES: [&str; 2] = ["dinov2_with_registers.", "dinov2."];
 
 impl Family for HfDinov2 {
@@ -65,9 +69,11 @@ impl Family for HfDinov2 {
         })
     }
 
-    /// The image processor's: positions are stored for 518 pixels, images are cropped to 224.
+    /// The image processor's. Without one it is that of the published weights, whose positions are stored for 518 pixels
+    /// while their processor crops images to 224.
     fn usual_size(&self, description: &Description) -> Option<usize> {
-        hf::input_size(&description.preprocessor)
+        let published = description.config["image_size"] == PUBLISHED_POSITIONS;
+        hf::input_size(&description.preprocessor).or_else(|| published.then_some(PUBLISHED_IMAGES))
     }
 
     fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {

@@ -56,7 +56,14 @@ impl Backbone {
             sha256: source.sha256()?,
             notes: tensors.notes().to_vec(),
         };
-        if let Some(size) = image_size.or_else(|| usual_size(family, &source, &loaded.spec)) {
+        let usual = usual_size(family, &source, &loaded.spec);
+        if let Some(size) = usual.filter(|size| image_size.is_none() && *size != loaded.spec.image_size) {
+            loaded.notes.push(format!(
+                "images of {size} pixels, as the model is usually given; its positions are stored for {} (model.image_size)",
+                loaded.spec.image_size
+            ));
+        }
+        if let Some(size) = image_size.or(usual) {
             let relative = loaded.spec.positions == Positions::Relative;
             let positions = if relative { Layer::RelPos.whole().in_block(0) } else { Layer::PosEmbed.whole() };
             let mapping = family.mapping(positions, &header);

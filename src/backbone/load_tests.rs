@@ -177,6 +177,50 @@ fn impossible_sizes_are_refused_before_they_are_used() {
 }
 
 #[test]
+fn dinov2_takes_the_images_of_its_processor_or_of_the_published_one() {
+    let folder = copy("hf_dinov2");
+    let edit_config = |size: usize| {
+        let path = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        config["image_size"] = json!(size);
+        fs::write(path, config.to_string()).unwrap();
+    };
+    let side = || {
+        let described = Backbone::describe(folder.path().to_str().unwrap(), None).map(|spec| spec.image_size);
+        described.unwrap_or_else(|error| panic!("{error}"))
+    };
+    assert_eq!(side(), 24);
+    let processor = folder.path().join("preprocessor_config.json");
+    fs::write(&processor, json!({ "size": { "shortest_edge": 20 }, "crop_size": { "height": 16 } }).to_string())
+        .unwrap();
+    assert_eq!(side(), 16);
+    let loaded = load(folder.path()).unwrap();
+    assert!(loaded.notes.iter().any(|note| note.contains("of 16 pixels") && note.contains("stored for 24")));
+    assert_eq!(Backbone::load(folder.path().to_str().unwrap(), Some(24)).unwrap().notes, Vec::<String>::new());
+    fs::remove_file(processor).unwrap();
+    edit(&folder.path().join("model.safetensors"), |tensors| {
+        // Patches of 14 pixels, positions for 518 of them.
+        let (width, positions) = (16, (518 / 14) * (518 / 14) + 1);
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+        tensors.insert("embeddings.position_embeddings".into(), zeros(&[1, positions, width]));
+        tensors.insert("embeddings.patch_embeddings.projection.weight".into(), zeros(&[width, 3, 14, 14]));
+    });
+    edit_config(518);
+    let path = folder.path().join("config.json");
+    let config = fs::read_to_string(&path).unwrap().replace("\"patch_size\":4", "\"patch_size\":14");
+    fs::write(path, config).unwrap();
+    assert_eq!(side(), 224);
+    assert!(load(folder.path()).unwrap().notes[0].contains("of 224 pixels"));
+}
+
+#[test]
+fn a_model_in_transformers_wrapper_of_timm_loads_as_timms() {
+    let loaded = load(&fixture("timm_wrapper")).unwrap();
+    assert_eq!(loaded.family, "timm ViT");
+    assert!(loaded.notes[0].contains("\"timm_model.\""), "{:?}", loaded.notes);
+}
+
+#[test]
 fn impossible_usual_sizes_are_passed_over() {
     let described = |folder: &TempDir| Backbone::describe(folder.path().to_str().unwrap(), None).unwrap().image_size;
     let naflex = copy("timm_naflex");

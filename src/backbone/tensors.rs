@@ -4,6 +4,7 @@
 //! more than once in memory.
 
 use super::pickle::{inspect, other_kind};
+use crate::nn::reason;
 use candle_core::pickle::PthTensors;
 use candle_core::{DType, Device, Storage, Tensor};
 use safetensors::tensor::TensorView;
@@ -107,7 +108,7 @@ impl<'a> Tensors<'a> {
             // candle's reader takes the arguments of a hostile file by position and panics when they are absent.
             std::panic::catch_unwind(|| PthTensors::new(path, key))
                 .map_err(|_| "not a state dict that PyTorch saved".to_owned())?
-                .map_err(|error| format!("not a file that PyTorch saved ({error})"))
+                .map_err(|error| format!("not a file that PyTorch saved ({})", reason(&error)))
         };
         for key in NESTED {
             if let Some(file) = open(Some(key)).ok().filter(|file| !file.tensor_infos().is_empty()) {
@@ -172,7 +173,7 @@ impl<'a> Tensors<'a> {
             }
         };
         let tensor = tensor.and_then(|tensor| tensor.to_dtype(DType::F32)?.contiguous());
-        let tensor = tensor.map_err(|error| format!("{name}: {error}"))?;
+        let tensor = tensor.map_err(|error| format!("{name}: {}", reason(&error)))?;
         check_finite(name, &tensor)?;
         Ok(tensor)
     }
@@ -192,7 +193,7 @@ pub fn check_finite(name: &str, tensor: &Tensor) -> Result<(), String> {
             _ => Ok(bad(&values.flatten_all()?.to_vec1::<f32>()?)),
         }
     };
-    match count().map_err(|error| format!("{name}: {error}"))? {
+    match count().map_err(|error| format!("{name}: {}", reason(&error)))? {
         0 => Ok(()),
         bad => Err(format!("{name} has values that are not finite numbers ({bad} of {})", tensor.elem_count())),
     }

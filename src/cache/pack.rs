@@ -101,7 +101,7 @@ impl PackWriter {
     pub fn create(folder: &Path, keys: &[Key], width: usize) -> Result<Self> {
         create_folder(folder)?;
         let name = crate::system::digest::sha256(keys.as_flattened());
-        let staged = Staged::beside(&folder.join(format!("{}.{EXTENSION}", &name[..32])));
+        let staged = Staged::beside(&folder.join(format!("{}.{EXTENSION}", &name[..32])))?;
         let file = File::create(staged.path()).map_err(Error::io("create", staged.path()))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
         file.write_all(&header(keys.len(), width)).map_err(Error::io("write", staged.target()))?;

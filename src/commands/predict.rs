@@ -22,9 +22,9 @@ pub struct PredictArgs {
     /// Images, folders, patterns such as 'new/*.png', a CSV file with a column path, or - for a list of files on stdin
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// How rows are written (with --json: all rows in one object)
-    #[arg(long, value_enum, default_value = "jsonl", conflicts_with = "json")]
-    format: RowFormat,
+    /// How rows are written: jsonl unless --out ends in .csv (with --json: all rows in one object)
+    #[arg(long, value_enum, conflicts_with = "json")]
+    format: Option<RowFormat>,
     /// Write the rows to a file instead of stdout; it gets its name when it is complete
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -93,10 +93,13 @@ struct RowWriter<'a> {
 
 impl<'a> RowWriter<'a> {
     fn new(args: &PredictArgs, predictor: &Predictor, classes: &'a [String], console: &'a Console) -> Result<Self> {
-        let format = (args.out.is_some() || !console.is_json()).then_some(args.format);
+        let ending = args.out.as_deref().and_then(Path::extension);
+        let is_csv = ending.is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
+        let format = args.format.unwrap_or(if is_csv { RowFormat::Csv } else { RowFormat::Jsonl });
+        let format = (args.out.is_some() || !console.is_json()).then_some(format);
         let columns = Columns::of(predictor, usize::from(args.top), classes);
         let file = args.out.as_ref().map(|out| {
-            let staged = Staged::beside(out);
+            let staged = Staged::beside(out)?;
             let file = File::create(staged.path()).map_err(Error::io("create", out))?;
             Ok::<_, Error>((BufWriter::new(file), staged))
         });

@@ -4,7 +4,7 @@ use super::ConfigArgs;
 use crate::backbone::Segment;
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::experiment::map::Mappable;
+use crate::experiment::map::{Mappable, SUMMARY, check_folder};
 use crate::experiment::saved::SavedRun;
 use crate::report::{Console, Reading, key_value_table, printable};
 use crate::system::json::write_json;
@@ -61,6 +61,7 @@ impl SplitArg {
 /// Every failure of the modules it composes.
 pub fn run(args: &TsneArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
+    args.out.as_deref().map_or(Ok(()), check_folder)?;
     let mapped = match &args.run {
         Some(run) => {
             let sets = fitting_sets(args)?;
@@ -108,7 +109,7 @@ pub fn run(args: &TsneArgs, console: &Console) -> Result<()> {
         "seconds": clock.elapsed().as_secs_f64(),
         "warnings": map.embedding.warnings,
     });
-    write_json(&folder.join("tsne.json"), &result)?;
+    write_json(&folder.join(SUMMARY), &result)?;
     console.output(&result, || table(&result))
 }
 

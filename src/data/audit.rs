@@ -245,7 +245,7 @@ impl Examination {
     }
 
     fn class(&self, sample: &Sample) -> String {
-        self.dataset.classes[sample.label].clone()
+        self.dataset.classes[sample.label].escape_debug().to_string()
     }
 
     /// A sentence with its pairs; none without any.

@@ -1,5 +1,6 @@
 //! Which column of a manifest is which.
 
+use super::rows::short;
 use crate::config::ColumnNames;
 use crate::error::DataError;
 use std::path::Path;
@@ -106,7 +107,7 @@ impl<'a> ManifestHeader<'a> {
 
     fn required(&self, wanted: &str) -> Result<usize, DataError> {
         self.find(wanted)?.ok_or_else(|| {
-            let message = format!("its first line has no column {wanted:?}, only {}", self.names.join(", "));
+            let message = format!("its first line has no column {wanted:?}, only {}", short(&self.names.join(", ")));
             self.invalid(
                 &message,
                 "the first line names the columns, separated by commas: path,label[,split][,group]; data.columns says \

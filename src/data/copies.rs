@@ -1,6 +1,7 @@
 //! Files with the same bytes, found before splits are drawn: a drawn split must not part them.
 
 use super::{Entry, decode};
+use crate::system::files::check_regular;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -47,6 +48,7 @@ fn shared<K: Ord>(
 }
 
 fn start(path: &Path) -> std::io::Result<Vec<u8>> {
+    check_regular(path)?;
     let mut bytes = Vec::new();
     File::open(path)?.take(START).read_to_end(&mut bytes)?;
     Ok(Sha256::digest(bytes).to_vec())

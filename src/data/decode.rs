@@ -39,6 +39,10 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 /// Most memory that a decoder may ask for, in bytes: 16-bit RGBA at [`MAX_PIXELS`], and room to work.
 const MAX_DECODER_BYTES: u64 = 1_200_000_000;
 
+/// The same for PNG, whose decoder asks for a few rows and for what stands beside the pixels: a colour profile, which is
+/// not applied, may unpack to any size.
+const MAX_PNG_BYTES: u64 = 64_000_000;
+
 /// Extensions of the files that count as images in a folder, in lower case.
 pub const EXTENSIONS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp", "dcm", "dicom"];
 /// Extensions of image files that are not read, in lower case: such files are counted and named, never passed over in
@@ -273,7 +277,7 @@ fn is_marker(pair: &[u8]) -> bool {
 
 fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    limits.max_alloc = Some(if format == ImageFormat::Png { MAX_PNG_BYTES } else { MAX_DECODER_BYTES });
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let failed = |error: image::ImageError| match image_error(error) {

@@ -125,7 +125,11 @@ fn list_classes(
     children.folders.retain(|folder| file_name(folder).is_ok_and(|class| !wanted.ignores(&class)));
     check_nested(folder, &children.folders)?;
     for (class_folder, class) in children.folders.iter().zip(classes) {
-        let FolderContents { images, unread, ignored } = contents(class_folder)?;
+        let FolderContents { images, unread, ignored, runs } = contents(class_folder)?;
+        if images.is_empty() && unread.is_empty() && runs > 0 {
+            // The default of run.out beside class folders that lie where the configuration does.
+            continue;
+        }
         if images.is_empty() {
             let found: Unread = unread.into_iter().map(|(extension, n)| ((class.clone(), extension), n)).collect();
             let found =
@@ -208,7 +212,10 @@ fn children(folder: &Path) -> Result<Children> {
     let mut children = Children { folders: Vec::new(), images: 0 };
     for entry in walk(folder).max_depth(1) {
         let entry = entry.map_err(|error| unreadable(folder, &error))?;
-        if entry.file_type().is_dir() && !is_hidden(entry.file_name()) {
+        if entry.file_type().is_dir() {
+            if is_hidden(entry.file_name()) || is_of_a_run(entry.path()) {
+                continue;
+            }
             children.folders.push(entry.into_path());
         } else if is_image(entry.path()) {
             children.images += 1;
@@ -217,7 +224,7 @@ fn children(folder: &Path) -> Result<Children> {
     Ok(children)
 }
 
-/// All files below a folder, at any depth, but hidden ones.
+/// All files below a folder, at any depth, but hidden ones and those of runs.
 #[derive(Default)]
 struct FolderContents {
     /// Sorted.
@@ -226,15 +233,21 @@ struct FolderContents {
     unread: BTreeMap<String, usize>,
     /// All files that are not read.
     ignored: usize,
+    /// Folders of runs.
+    runs: usize,
 }
 
 fn contents(folder: &Path) -> Result<FolderContents> {
     let mut found = FolderContents::default();
     // The class folder itself may be a link to a hidden folder; only what is below it is filtered.
-    let visible = walk(folder).into_iter().filter_entry(|entry| !is_hidden(entry.file_name()));
-    for entry in visible {
+    let mut visible = walk(folder).into_iter().filter_entry(|entry| !is_hidden(entry.file_name()));
+    while let Some(entry) = visible.next() {
         let entry = entry.map_err(|error| unreadable(folder, &error))?;
         if entry.file_type().is_dir() {
+            if is_of_a_run(entry.path()) {
+                found.runs += 1;
+                visible.skip_current_dir();
+            }
             continue;
         }
         if is_image(entry.path()) {
@@ -271,6 +284,12 @@ const SYSTEM_FOLDERS: [&str; 9] = [
 /// Dot files, such as `.ipynb_checkpoints`, and [`SYSTEM_FOLDERS`].
 pub(super) fn is_hidden(name: &std::ffi::OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".") || SYSTEM_FOLDERS.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether a folder was left by vitadapt: the pictures in it are plots, not images of a class.
+pub(super) fn is_of_a_run(folder: &Path) -> bool {
+    let holds = |names: [&str; 2]| names.iter().all(|name| folder.join(name).is_file());
+    holds(["run.json", "config.toml"]) || holds(["compare.json", "compare.md"])
 }
 
 pub(super) fn is_image(path: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! What a user names on the command line, as image files: files, folders, patterns, and lists on standard input.
 
-use super::folder::{is_hidden, is_image_like};
+use super::folder::{is_hidden, is_image_like, is_of_a_run};
 use super::manifest;
 use crate::config::ColumnNames;
 use crate::error::{DataError, Error, Result};
@@ -127,7 +127,10 @@ fn path_of(line: Vec<u8>) -> PathBuf {
 fn images_below(folder: &Path) -> Result<Files> {
     let mut files = Vec::new();
     let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
-    for entry in entries.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name())) {
+    let shown = |entry: &walkdir::DirEntry| {
+        !is_hidden(entry.file_name()) && !(entry.file_type().is_dir() && is_of_a_run(entry.path()))
+    };
+    for entry in entries.filter_entry(|entry| entry.depth() == 0 || shown(entry)) {
         match entry {
             Ok(entry) if entry.file_type().is_dir() || !is_image_like(entry.path()) => {}
             Ok(entry) => files.push(Ok(entry.into_path())),

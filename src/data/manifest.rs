@@ -2,6 +2,7 @@
 
 use super::columns::{ColumnPositions, ManifestHeader};
 use super::listing::{Listing, indented};
+use super::rows::{Flaw, Lines, Problems};
 use super::{Entry, Split};
 use crate::config::{ColumnNames, DataSettings, DataSource};
 use crate::error::{DataError, Error, Result};
@@ -100,25 +101,26 @@ impl ManifestReader<'_> {
         let columns = ManifestHeader::new(self.file, header).columns(self.names)?;
         let mut entries = Vec::new();
         let mut problems = Problems::default();
+        let mut lines = Lines::of(&text);
         let mut seen: BTreeMap<String, (usize, String)> = BTreeMap::new();
         for row in rows.records() {
             let row = row.map_err(|error| self.malformed(&error))?;
-            let start = row.position().map_or(0, |position| position.byte() as usize);
+            let line = lines.at(row.position().map_or(0, |position| position.byte() as usize));
             match self.entry(&row, &columns, &real_root) {
                 Ok(entry) => match seen.entry(entry.name.clone()) {
                     MapEntry::Occupied(first) => {
-                        let (place, class) = first.get();
-                        problems.add(line(&text, start), repeated(&entry, line(&text, *place), class));
+                        let (first, class) = first.get();
+                        problems.add(line, repeated(&entry, *first, class));
                     }
                     MapEntry::Vacant(place) => {
-                        place.insert((start, entry.class.clone()));
+                        place.insert((line, entry.class.clone()));
                         entries.push(entry);
                     }
                 },
-                Err(problem) => problems.add(line(&text, start), problem),
+                Err(problem) => problems.add(line, problem),
             }
         }
-        if problems.count > 0 {
+        if problems.count() > 0 {
             return Err(self.rejected(&problems).into());
         }
         if entries.is_empty() {
@@ -254,52 +256,13 @@ impl ManifestReader<'_> {
     }
 
     fn rejected(&self, problems: &Problems) -> DataError {
-        let plural = if problems.count == 1 { "row" } else { "rows" };
-        let message = format!("{} bad {plural} in the manifest:{}", problems.count, indented(problems.lines()));
+        let plural = if problems.count() == 1 { "row" } else { "rows" };
+        let message = format!("{} bad {plural} in the manifest:{}", problems.count(), indented(problems.lines()));
         self.invalid(
             &message,
             "paths are relative to the manifest's folder and stay inside it, unless data.allow_outside is true; each is \
              listed once",
         )
-    }
-}
-
-/// What is wrong with a row.
-struct Flaw {
-    /// Completes "rows …".
-    kind: &'static str,
-    what: String,
-}
-
-/// The flaws of all rows, by kind, so that one mistake made in every row is one message.
-#[derive(Default)]
-struct Problems {
-    count: usize,
-    /// In the order of their first row.
-    kinds: Vec<(&'static str, Vec<String>)>,
-}
-
-impl Problems {
-    fn add(&mut self, line: usize, Flaw { kind, what }: Flaw) {
-        self.count += 1;
-        let text = format!("line {line}: {what}");
-        match self.kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, lines)) => lines.push(text),
-            None => self.kinds.push((kind, vec![text])),
-        }
-    }
-
-    /// The first few of each kind, then their number.
-    fn lines(&self) -> Vec<String> {
-        const SHOWN: usize = 3;
-        let mut all = Vec::new();
-        for (kind, lines) in &self.kinds {
-            all.extend(lines.iter().take(SHOWN).cloned());
-            if lines.len() > SHOWN {
-                all.push(format!("and {} more rows {kind}", lines.len() - SHOWN));
-            }
-        }
-        all
     }
 }
 
@@ -309,13 +272,6 @@ fn repeated(entry: &Entry, first: usize, class: &str) -> Flaw {
     }
     let what = format!("{:?} is labelled {:?}, but {class:?} in line {first}", entry.name, entry.class);
     Flaw { kind: "labelled twice", what }
-}
-
-/// The line, from 1, of the row that starts at a byte. The reader's own count is wrong where lines end with CR LF.
-fn line(text: &str, start: usize) -> usize {
-    let bytes = text.as_bytes();
-    let blank = bytes.iter().skip(start).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    1 + bytes.iter().take(start + blank).filter(|&&byte| byte == b'\n').count()
 }
 
 /// What separates the columns: spreadsheets write semicolons or tabs where the comma is a decimal point.

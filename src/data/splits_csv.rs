@@ -3,6 +3,7 @@
 use super::{Dataset, Split};
 use crate::error::{DataError, Result};
 use crate::system::digest::hex;
+use crate::system::files::read_regular;
 use crate::system::tables::write_csv;
 use std::path::Path;
 
@@ -47,6 +48,7 @@ pub fn read_splits_csv(path: &Path) -> Result<Vec<SplitRow>> {
     let failed = |error: csv::Error| {
         DataError::invalid(format!("cannot read {}: {error}", path.display()), "every run directory has one")
     };
-    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
+    let bytes = read_regular(path).map_err(|error| failed(error.into()))?;
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
     reader.deserialize().map(|row| row.map_err(|error| failed(error).into())).collect()
 }

@@ -224,6 +224,7 @@ fn io_hint(source: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind;
     let hint = match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, or choose another run.out",
+        ErrorKind::FileTooLarge => "the system limits the size of files here: `ulimit -f` shows and sets it",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "check the permissions, or choose another run.out"
         }

@@ -9,16 +9,18 @@ use crate::config::{Settings, TsneMethod};
 use crate::data::Split;
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::loader::Batch;
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Error, Result};
 use crate::linalg::Matrix;
 use crate::metrics::Scores;
 use crate::model::Model;
 use crate::nn::workers::Workers;
 use crate::report::{Console, html, plots};
 use crate::system::files::create_folder;
+use crate::system::json::read_json;
 use crate::system::tables::write_csv;
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
 use crate::tsne::{Embedding, Method, TsneOptions, embed};
+use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,25 @@ const NEIGHBORS: usize = 12;
 const THUMBNAIL: u32 = 96;
 /// Images in the page: about 4 kB each.
 const MOST_THUMBNAILS: usize = 3000;
+
+/// Written last, of a map that is complete.
+pub const SUMMARY: &str = "tsne.json";
+
+/// Refuses to replace files that no map wrote: an earlier one has its summary beside them.
+///
+/// # Errors
+/// A usage error that names one of them.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    let earlier: Value = read_json(&folder.join(SUMMARY)).unwrap_or_default();
+    let files = ["tsne.csv", "tsne.html", "plots/tsne.png", "plots/tsne.svg", SUMMARY].map(|name| folder.join(name));
+    match files.iter().find(|file| !earlier["perplexity"].is_number() && file.exists()) {
+        Some(file) => {
+            let message = format!("{} exists, and no map of this program wrote it", file.display());
+            Err(Error::usage_hint(message, "choose another --out, or move that file"))
+        }
+        None => Ok(()),
+    }
+}
 
 /// What is mapped: features with what is known of their images.
 pub struct Mappable {

@@ -13,6 +13,7 @@ use crate::metrics::{Evaluation, Separation};
 use crate::report::html::{RunPage, save_run_page};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, read_epochs};
+use crate::system::files::read_regular;
 use crate::system::json::read_json;
 use candle_core::Tensor;
 use std::fs;
@@ -110,6 +111,6 @@ impl PageInputs<'_> {
 
 /// How many files a run left out.
 fn skipped(folder: &Path) -> usize {
-    let reader = csv::Reader::from_path(folder.join("skipped.csv"));
-    reader.map_or(0, |mut reader| reader.records().count())
+    let rows = read_regular(&folder.join("skipped.csv")).unwrap_or_default();
+    csv::Reader::from_reader(rows.as_slice()).records().count()
 }

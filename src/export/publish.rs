@@ -81,7 +81,7 @@ pub fn export(format: &dyn Format, model: &ExportModel, check: &Check, out: &Pat
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(parent)?;
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let staged = Staged::beside(out);
+    let staged = Staged::beside(out)?;
     let staging = staged.path();
     create_folder(staging)?;
     let notes = format.write(&model.with_temperature_in_head()?, staging, &name)?;

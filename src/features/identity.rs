@@ -5,6 +5,7 @@ use crate::cache::{Key, Namespace};
 use crate::config::AugmentSettings;
 use crate::data::transform::Preprocess;
 use crate::error::{Error, Result};
+use crate::system::files::read_regular;
 use candle_core::Device;
 use serde::Serialize;
 use serde_json::json;
@@ -117,5 +118,5 @@ impl<'a> Identity<'a> {
 /// # Errors
 /// When it cannot be read.
 pub fn image_key(path: &Path) -> Result<Key> {
-    std::fs::read(path).map(|bytes| Sha256::digest(bytes).into()).map_err(Error::io("read", path))
+    read_regular(path).map(|bytes| Sha256::digest(bytes).into()).map_err(Error::io("read", path))
 }

@@ -6,11 +6,10 @@ use crate::error::{Error, Result, WeightsError};
 use crate::linalg::Matrix;
 use crate::linalg::neighbors::{Metric, Neighbors, nearest};
 use crate::system::digest::sha256;
-use crate::system::files::write_atomic;
+use crate::system::files::{read_regular, write_atomic};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 /// The tensor of the file, and the entry of its metadata with the names as a JSON list.
@@ -131,7 +130,7 @@ impl ReferenceSet {
     /// # Errors
     /// An I/O error when it cannot be read, a weights error when it is not as it was written.
     pub fn read(path: &Path, sum: &str, width: usize) -> Result<Self> {
-        let file = fs::read(path).map_err(Error::io("read", path))?;
+        let file = read_regular(path).map_err(Error::io("read", path))?;
         let invalid = |reason: String| WeightsError::invalid(path, reason);
         if sha256(&file) != sum {
             return Err(invalid("is not the file that the run was saved with".into()).into());
@@ -183,6 +182,7 @@ pub fn passing_distance(mut distances: Vec<f64>, quantile: f64) -> Option<(f64, 
 mod tests {
     use super::*;
     use crate::rng::{Purpose, Stream};
+    use std::fs;
 
     fn images(rows: usize, width: usize, seed: u64) -> Vec<f32> {
         let mut stream = Stream::new(seed, Purpose::Init, &[]);

@@ -70,7 +70,7 @@ impl FeatureWriter {
     /// A usage error for an unknown ending, an I/O error when it cannot be written.
     pub fn create(target: &Path, rows: usize, width: usize, metadata: &serde_json::Value) -> Result<Self> {
         let format = FeatureFormat::of(target)?;
-        let staged = Staged::beside(target);
+        let staged = Staged::beside(target)?;
         let file = File::create(staged.path()).map_err(Error::io("create", staged.path()))?;
         let mut writer = Self { file: BufWriter::new(file), staged };
         writer.write(&format.header(rows, width, metadata))?;

@@ -42,8 +42,35 @@ pub use residual::{add_branch, branch_backward, residual};
 pub use rotary::{Pairs, Rotary};
 pub use swiglu::{SwiGlu, swiglu};
 
+/// What the tensor library says went wrong, without the path that a message names anyway and the backtrace that it adds when
+/// `RUST_BACKTRACE` is set.
+pub fn reason(error: &candle_core::Error) -> String {
+    use candle_core::Error;
+    match error {
+        Error::WithBacktrace { inner, .. } | Error::WithPath { inner, .. } => reason(inner),
+        Error::Context { inner, context } => format!("{context}: {}", reason(inner)),
+        other => other.to_string(),
+    }
+}
+
 impl From<candle_core::Error> for crate::error::Error {
     fn from(error: candle_core::Error) -> Self {
         Self::Tensor(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Error;
+    use std::backtrace::Backtrace;
+
+    #[test]
+    fn a_reason_has_no_backtrace() {
+        let inner = Box::new(Error::Msg("too large".into()));
+        let traced = Error::WithBacktrace { inner, backtrace: Box::new(Backtrace::force_capture()) };
+        assert!(traced.to_string().lines().count() > 1);
+        let traced = Error::WithPath { inner: Box::new(traced), path: "model.bin".into() };
+        let context = Error::Context { inner: Box::new(traced), context: Box::new("w") };
+        assert_eq!(super::reason(&context), "w: too large");
     }
 }

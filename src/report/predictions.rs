@@ -4,6 +4,7 @@ use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
 use crate::metrics::{argmax, softmax};
 use crate::model::Scored;
+use crate::system::files::check_regular;
 use crate::system::tables::write_csv;
 use std::io;
 use std::path::Path;
@@ -93,6 +94,7 @@ impl Predictions {
     /// # Errors
     /// An I/O error when it cannot be opened, a data error that names the line when it is something else.
     pub fn read(path: &Path) -> Result<Self> {
+        check_regular(path).map_err(Error::io("read", path))?;
         let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
         let mut reader = csv::Reader::from_reader(io::BufReader::new(file));
         let invalid = |what: String| {

@@ -3,10 +3,9 @@
 use super::tensorboard::Events;
 use super::{Console, ProgressBar, Run, plots};
 use crate::error::{Error, Result};
-use crate::system::files::{append_line, write_atomic};
+use crate::system::files::{append_line, read_regular, write_atomic};
 use crate::train::fit::Observer;
 use crate::train::progress::{EpochRecord, Progress};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -88,8 +87,8 @@ impl CurvePicture {
 
 /// The epochs that a run directory records, without a last one that was cut off when the run was killed.
 pub fn read_epochs(folder: &Path) -> Vec<EpochRecord> {
-    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
-    text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
+    let bytes = read_regular(&folder.join("metrics.jsonl")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().map_while(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn line(record: &EpochRecord, path: &Path) -> Result<String> {

@@ -1,5 +1,6 @@
 //! SHA-256 sums in hexadecimal, of bytes and of files.
 
+use super::files::check_regular;
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -31,7 +32,8 @@ pub fn sha256_of_file(path: &Path) -> Result<String> {
 pub fn sha256_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<String> {
     let mut hasher = Hasher(Sha256::new());
     for path in paths {
-        File::open(path).and_then(|mut file| io::copy(&mut file, &mut hasher)).map_err(Error::io("read", path))?;
+        let add = |()| io::copy(&mut File::open(path)?, &mut hasher);
+        check_regular(path).and_then(add).map_err(Error::io("read", path))?;
     }
     Ok(hex(&hasher.0.finalize()))
 }

@@ -24,12 +24,18 @@ pub struct Staged {
 
 impl Staged {
     /// A name of its own in the target's folder, so that the rename stays within one file system. Nothing is created.
-    pub fn beside(target: &Path) -> Self {
+    ///
+    /// # Errors
+    /// When the target is a pipe, device or socket: the rename would put a file in its place.
+    pub fn beside(target: &Path) -> Result<Self> {
+        if target.exists() && !target.is_dir() {
+            check_regular(target).map_err(Error::io("replace", target))?;
+        }
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let temporary = target.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
-        Self { temporary, target: target.to_path_buf() }
+        Ok(Self { temporary, target: target.to_path_buf() })
     }
 
     /// Where to write.
@@ -100,7 +106,7 @@ pub fn check_regular(path: &Path) -> io::Result<()> {
 /// # Errors
 /// When the system refuses, naming the path.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let staged = Staged::beside(path);
+    let staged = Staged::beside(path)?;
     write_synced(staged.path(), bytes)?;
     staged.publish()
 }
@@ -161,6 +167,16 @@ mod tests {
         write_atomic(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_not_replaced_by_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("out.csv");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        assert!(write_atomic(&link, b"x").unwrap_err().to_string().contains("out.csv"));
+        assert!(link.is_symlink());
     }
 
     #[test]

@@ -37,6 +37,14 @@ impl Signal {
     }
 }
 
+/// Makes a file that grows beyond the limit of the process (`ulimit -f`) a write that fails, as on a full disk: without this
+/// the system ends the process at once, in the middle of whatever it does.
+pub fn outlive_file_limits() {
+    #[cfg(unix)]
+    // Where a handler cannot be set, the default stays.
+    drop(flag::register(signal_hook::consts::SIGXFSZ, Arc::default()));
+}
+
 impl StopRequest {
     /// Listens to both signals from now on.
     ///

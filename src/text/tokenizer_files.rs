@@ -2,6 +2,7 @@
 
 use super::tokenizer_rules;
 use crate::error::{Error, Result, WeightsError};
+use crate::system::files::check_regular;
 use crate::system::json::parse_json;
 use serde_json::{Value, json};
 use std::fs;
@@ -61,6 +62,7 @@ fn token_text(token: &Value) -> Option<String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
+    check_regular(path).map_err(Error::io("read", path))?;
     if fs::metadata(path).map_err(Error::io("read", path))?.len() > LARGEST {
         return Err(WeightsError::invalid(path, "is too large for the file of a tokenizer").into());
     }

@@ -6,6 +6,7 @@
 
 use crate::backbone::{Params, check_finite};
 use crate::error::{Error, Result, WeightsError};
+use crate::nn::reason;
 use crate::system::digest::{sha256, sha256_of_file};
 use crate::system::files::{create_folder, keeping_mode, sync_folder, write_synced};
 use crate::system::json::{json_text, read_json};
@@ -227,11 +228,14 @@ fn write_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<Strin
 /// Digs the system's reason out of the tensor library's error, so that a full disk is reported as one.
 fn save_error(path: &Path, error: &candle_core::Error) -> Error {
     let kind = match error {
+        candle_core::Error::WithBacktrace { inner, .. } | candle_core::Error::WithPath { inner, .. } => {
+            return save_error(path, inner);
+        }
         candle_core::Error::Io(source)
         | candle_core::Error::SafeTensor(safetensors::SafeTensorError::IoError(source)) => source.kind(),
         _ => std::io::ErrorKind::Other,
     };
-    Error::io("write", path)(std::io::Error::new(kind, error.to_string()))
+    Error::io("write", path)(std::io::Error::new(kind, reason(error)))
 }
 
 fn write_summed(path: &Path, value: &impl Serialize) -> Result<String> {
@@ -256,7 +260,7 @@ fn read_folder<S: DeserializeOwned>(folder: &Path) -> Result<Saved<S>> {
     let tensors = |name: &str| -> Result<BTreeMap<String, Tensor>> {
         let path = folder.join(name);
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
-            .map_err(|error| WeightsError::invalid(&path, error.to_string()))?;
+            .map_err(|error| WeightsError::invalid(&path, reason(&error)))?;
         Ok(tensors.into_iter().collect())
     };
     let optimizer = folder.join(OPTIMIZER).exists().then(|| tensors(OPTIMIZER)).transpose()?;
