@@ -36,6 +36,27 @@ fn a_zero_shot_run_is_a_run() {
 }
 
 #[test]
+fn other_squares_than_the_librarys_are_pointed_out() {
+    let workspace = Workspace::with_text_models();
+    let said = |extra: &[&str]| {
+        let output = workspace.command(&args(extra)).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(!said(&[]).contains("not square"));
+    let oblong = workspace.path("data/test/global/oblong.png");
+    image::RgbImage::from_fn(80, 40, |x, y| image::Rgb([x as u8, y as u8, 90])).save(oblong).unwrap();
+    let warning = said(&[]);
+    assert!(
+        warning.contains("1 of 37 images are not square") && warning.contains("preprocess.resize = \"crop\""),
+        "{warning}"
+    );
+    assert!(!said(&["--set", "preprocess.resize=crop"]).contains("not square"));
+    // The library of this one squashes as well.
+    assert!(!said(&["--set", "model.backbone=hf_siglip"]).contains("not square"));
+}
+
+#[test]
 fn every_template_is_compared_with_all_together() {
     let workspace = Workspace::with_text_models();
     let single = ["--set", "prompts.templates=[\"a photo of a part with {}.\"]", "--json", "-q"];

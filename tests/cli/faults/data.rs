@@ -1,6 +1,7 @@
 //! Folders and manifests.
 
 use super::Table;
+use crate::common::fixture;
 use crate::common::workspace::{CLASSES, Workspace, textile};
 use std::fs;
 
@@ -102,6 +103,20 @@ fn folders(table: &mut Table) {
             row.check(&[], 0, &[IMAGES]);
         }
     });
+    table.row(&Workspace::new(), "runs and comparisons among the classes", "no classes, no images", |row| {
+        for (place, files) in [
+            ("data/train/one", ["run.json", "config.toml"]),
+            ("data/train/runs/one", ["run.json", "config.toml"]),
+            ("data/train/global/runs/one", ["run.json", "config.toml"]),
+            ("data/runs/compare", ["compare.json", "compare.md"]),
+        ] {
+            let folder = row.path(place);
+            fs::create_dir_all(folder.join("plots")).unwrap();
+            files.iter().for_each(|name| fs::write(folder.join(name), "{}").unwrap());
+            fs::copy(fixture("images/palette.png"), folder.join("plots/confusion.png")).unwrap();
+            row.check(&[], 0, &[IMAGES]);
+        }
+    });
     table.row(&Workspace::new(), "class folders alike but for case, white space, Unicode form", "3", |row| {
         for name in ["Global", " global", "global "] {
             let folder = row.path("data/train").join(name);
@@ -111,10 +126,15 @@ fn folders(table: &mut Table) {
             fs::remove_dir_all(folder).unwrap();
         }
     });
-    table.row(&Workspace::new(), "control characters in the name of a class", "escaped on the terminal", |row| {
-        for name in ["a\x1b[31mb", "a\rb", "a\x07b"] {
+    let what = "control characters, line breaks and changes of direction in the name of a class";
+    table.row(&Workspace::new(), what, "escaped on the terminal", |row| {
+        for name in ["a\x1b[31mb", "a\rb", "a\x07b", "a\nb", "a\u{202e}b"] {
             let folder = row.path("data/train").join(name);
             fs::create_dir(&folder).unwrap();
+            // Labelled differently elsewhere, which is a warning that names both classes.
+            fs::copy(&textile("train", "global")[0], folder.join("a.jpg")).unwrap();
+            let all = row.check(&[], 0, &["labelled differently"]);
+            assert!(!all.contains(name), "{all:?}");
             fs::write(folder.join("a.jpg"), "no image").unwrap();
             let all = row.check(&[], 3, &["a.jpg"]);
             assert!(!all.contains(name), "{all:?}");
@@ -126,6 +146,11 @@ fn folders(table: &mut Table) {
 #[cfg(unix)]
 fn outside(table: &mut Table) {
     use std::os::unix::fs::symlink;
+    let circle = Workspace::new();
+    table.row(&circle, "a link of a class folder to the folder that holds it", "3, with both", |row| {
+        symlink(".", row.path("data/train/self")).unwrap();
+        row.check(&[], 3, &["data/train/self is a link to", "which contains it"]);
+    });
     let (workspace, listed) = manifest();
     let share = tempfile::tempdir().unwrap();
     let file = share.path().join("far.jpg");

@@ -35,6 +35,24 @@ fn tiff(big: bool, photometric: u64, samples: u64) -> Vec<u8> {
     file
 }
 
+/// A PNG with a colour profile of a gigabyte of zeros, which deflate to a copy of the last 258 bytes again and again.
+fn png_with_gigabyte() -> Vec<u8> {
+    const COPIES: usize = (1 << 30) / 258;
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(8, 8, image::Rgb([9, 90, 200])).write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let png = png.into_inner();
+    // The last block, of fixed codes; a zero; then as often as wanted length 258 at distance 1; the end.
+    let bits = |text: &str| text.bytes().map(|bit| bit - b'0').collect::<Vec<u8>>();
+    let all = [bits("11000110000"), bits(&"1100010100000".repeat(COPIES)), bits("0000000")].concat();
+    let packed = all.chunks(8).map(|byte| byte.iter().rev().fold(0, |sum, bit| sum << 1 | bit));
+    let sum = (((1 + 258 * COPIES) % 65_521) as u32) << 16 | 1;
+    let profile: Vec<u8> = b"x\0\0\x78\x01".iter().copied().chain(packed).chain(sum.to_be_bytes()).collect();
+    let content = [b"iCCP", &profile[..]].concat();
+    let length = (profile.len() as u32).to_be_bytes();
+    // Behind the signature and the header.
+    [&png[..33], &length, &content, &crc32fast::hash(&content).to_be_bytes(), &png[33..]].concat()
+}
+
 fn images() -> (Vec<u8>, Vec<u8>) {
     let read = |name: &str| fs::read(fixture("images").join(name)).unwrap();
     (read("baseline_420.jpg"), read("progressive.jpg"))
@@ -121,6 +139,30 @@ pub(super) fn rows(table: &mut Table) {
             }
         },
     );
+    table.row(&workspace, "images of 1 x 1, 60000 x 1, 1 x 60000 pixels", "read", |row| {
+        for (width, height) in [(1, 1), (60_000, 1), (1, 60_000)] {
+            let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 7]));
+            image.save_with_format(&place, image::ImageFormat::Png).unwrap();
+            row.check(&[], 0, &["37 in 3 classes"]);
+        }
+    });
+    table.row(
+        &workspace,
+        "a PNG of 7 MB whose colour profile unpacks to a gigabyte",
+        "read, without the profile",
+        |row| {
+            fs::write(&place, png_with_gigabyte()).unwrap();
+            row.check(&[], 0, &["37 in 3 classes"]);
+        },
+    );
+    table.row(&workspace, "a TIFF whose folders of tags go in a circle", "3", |row| {
+        let mut file = fs::read(fixture("images/rgb_lzw.tiff")).unwrap();
+        let first = u32::from_le_bytes(file[4..8].try_into().unwrap()) as usize;
+        let next = first + 2 + 12 * usize::from(u16::from_le_bytes([file[first], file[first + 1]]));
+        file.copy_within(4..8, next);
+        fs::write(&place, file).unwrap();
+        row.check(&[], 3, &["odd.jpg", "cycle"]);
+    });
     let what = "a JPEG cut short with an end marker put behind it, without its last scans, with a damaged stretch";
     table.row(&workspace, what, "3, damaged", |row| {
         for (_, bytes) in damaged_jpegs() {

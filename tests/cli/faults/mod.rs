@@ -1,5 +1,5 @@
 //! Data, weights and files as they come to people: every case is made and tried, and the table in `docs/faults.md` is what
-//! came of it. `VITADAPT_RENEW=1 cargo test --test cli faults` writes the table anew.
+//! came of it; each process has 2 GiB of address space. `VITADAPT_RENEW=1 cargo test --test cli faults` writes the table anew.
 
 mod data;
 mod images;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Nothing may be waited for longer than this, not even on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Nor may anything need more address space, in KiB: what is refused before it is allocated never comes near.
+const MOST_KIB: u64 = 2 << 20;
 const START: &str = "<!-- the table begins: tests/cli/faults writes it -->\n";
 const END: &str = "<!-- the table ends -->\n";
 
@@ -43,6 +45,20 @@ fn run(command: &mut Command) -> Outcome {
     };
     let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
     Outcome { code: status.code(), stdout: text(&out), stderr: text(&err) }
+}
+
+/// The same command behind a few words of a shell, such as its limits.
+fn behind(words: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{words} exec \"$0\" \"$@\"")).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(key, value),
+            None => shell.env_remove(key),
+        };
+    }
+    shell.current_dir(command.get_current_dir().unwrap());
+    shell
 }
 
 /// The rows of a table: what was tried, how often, what came of it; and where another outcome was wanted.
@@ -81,7 +97,15 @@ impl Row<'_> {
 
     /// A case that must end with `code` and say all of `said`, on either stream.
     fn case(&mut self, args: &[&str], code: i32, said: &[&str]) -> String {
-        let Outcome { code: found, stdout, stderr } = run(&mut self.workspace.command(args));
+        self.shell("", args, code, said)
+    }
+
+    /// The same behind a few words of a shell.
+    fn shell(&mut self, before: &str, args: &[&str], code: i32, said: &[&str]) -> String {
+        let command = self.workspace.command(args);
+        let mut limited =
+            if cfg!(unix) { behind(&format!("ulimit -v {MOST_KIB}; {before}"), &command) } else { command };
+        let Outcome { code: found, stdout, stderr } = run(&mut limited);
         let all = stdout + &stderr;
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let unsaid = said.iter().filter(|said| !words(&all).contains(&words(said))).map(|said| format!("no {said:?}"));
@@ -89,7 +113,7 @@ impl Row<'_> {
         let panicked = all.contains("panicked").then(|| "a panic".to_owned());
         let problems: Vec<String> = unsaid.chain(ended).chain(panicked).collect();
         if !problems.is_empty() {
-            self.problems.push(format!("{args:?}: {}\n{all}", problems.join(", ")));
+            self.problems.push(format!("{before} {args:?}: {}\n{all}", problems.join(", ")));
         }
         self.cases += 1;
         all

@@ -95,25 +95,126 @@ pub(super) fn rows(table: &mut Table) {
             row.case(&["extract", "--run", "runs/small", "--out", "x.npy"], 2, &["x.csv"]);
             assert_eq!(fs::read(row.path("x.csv")).unwrap(), b"mine");
             row.case(&["export", "--run", "runs/small", "--format", "timm", "--out", "data"], 2, &["data"]);
+            fs::write(row.path("tsne.csv"), "mine").unwrap();
+            row.case(&["tsne", "--run", "runs/small", "--out", "."], 2, &["tsne.csv"]);
+            assert_eq!(fs::read(row.path("tsne.csv")).unwrap(), b"mine");
+            row.case(&["init", "data", "--out", "small.toml"], 2, &["small.toml"]);
         },
     );
+    #[cfg(unix)]
+    special(table, &workspace);
     table.row(&workspace, "`run.threads`, `run.decode_threads` of 1024", "2", |row| {
         for key in ["run.threads=1024", "run.decode_threads=1024"] {
             row.case(&["finetune", "--config", "small.toml", "--set", key], 2, &["this machine has"]);
         }
     });
-    table.row(&workspace, "a failure after the last epoch", "its own code; `run.json` says `failed`", |row| {
-        fs::create_dir_all(row.path("runs/late")).unwrap();
-        fs::write(row.path("runs/late/plots"), "in the way").unwrap();
-        let late = ["finetune", "--config", "small.toml", "--set", "run.name=late", "--set", "train.steps=2"];
-        row.case(&late, 5, &["plots"]);
-        assert_eq!(read(&row.path("runs/late/run.json"))["status"], "failed");
+    let what = "a failure after the last epoch, also one that `train.steps` cut short";
+    table.row(&workspace, what, "its own code; `run.json` says `failed`; `--resume` scores again", |row| {
+        for steps in ["train.steps=2", "train.steps=7", "train.steps=10"] {
+            fs::create_dir_all(row.path("runs/late")).unwrap();
+            fs::write(row.path("runs/late/plots"), "in the way").unwrap();
+            let late = ["finetune", "--config", "small.toml", "--set", "run.name=late", "--set", steps];
+            row.case(&late, 5, &["plots"]);
+            assert_eq!(read(&row.path("runs/late/run.json"))["status"], "failed");
+            fs::remove_file(row.path("runs/late/plots")).unwrap();
+            row.case(&[&late[..], &["--resume"]].concat(), 0, &[]);
+            fs::remove_dir_all(row.path("runs/late")).unwrap();
+        }
         fs::create_dir_all(row.path("runs/probe")).unwrap();
         fs::write(row.path("runs/probe/plots"), "in the way").unwrap();
         row.case(&["probe", "--config", "small.toml", "--set", "run.name=probe"], 5, &["plots"]);
         assert_eq!(read(&row.path("runs/probe/run.json"))["status"], "failed");
     });
     checkpoints(table);
+}
+
+/// What only Unix has.
+#[cfg(unix)]
+fn special(table: &mut Table, workspace: &Workspace) {
+    use std::os::unix::fs::symlink;
+    let good = textile("test", "global")[0].display().to_string();
+    let (predict, eval) = (["predict", "--run", "runs/small", &good], ["eval", "--run", "runs/small"]);
+    table.row(workspace, "an output that is a device", "5, and it stays one", |row| {
+        let (rows, features) = (row.path("rows.csv"), row.path("device.npy"));
+        [&rows, &features].iter().for_each(|link| symlink("/dev/null", link).unwrap());
+        row.case(&[&predict[..], &["--out", "rows.csv"]].concat(), 5, &["rows.csv", "device"]);
+        row.case(&["extract", "--run", "runs/small", "--out", "device.npy"], 5, &["device.npy", "device"]);
+        for link in [rows, features] {
+            assert!(link.is_symlink());
+            fs::remove_file(link).unwrap();
+        }
+    });
+    table.row(workspace, "a file of a run that is a pipe", "refused at once, 2 to 5, or done without", |row| {
+        for (name, codes) in [
+            ("run.json", [2, 2]),
+            ("config.toml", [2, 2]),
+            ("splits.csv", [3, 0]),
+            ("known.safetensors", [0, 5]),
+            ("metrics.jsonl", [0, 0]),
+            ("checkpoints/best/model.safetensors", [5, 5]),
+            ("checkpoints/best/state.json", [5, 5]),
+            ("checkpoints/best/manifest.json", [5, 5]),
+        ] {
+            let file = row.path("runs/small").join(name);
+            let content = fs::read(&file).unwrap();
+            super::weights::pipe(&file);
+            for (args, code) in [&eval[..], &predict[..]].into_iter().zip(codes) {
+                row.case(args, code, &[]);
+            }
+            fs::remove_file(&file).unwrap();
+            fs::write(file, content).unwrap();
+        }
+    });
+    table.row(workspace, "files that may not grow, as on a full disk", "5, with the file", |row| {
+        let limit = "ulimit -f 40;";
+        let new = ["finetune", "--config", "small.toml", "--set", "run.name=full", "--set", "train.steps=2"];
+        row.shell(limit, &new, 5, &["cannot write", "full/checkpoints", "ulimit -f"]);
+        assert_eq!(read(&row.path("runs/full/run.json"))["status"], "failed");
+        row.shell(limit, &["extract", "--run", "runs/small", "--out", "f.npy"], 5, &["cannot write"]);
+        row.shell(
+            limit,
+            &["export", "--run", "runs/small", "--format", "timm", "--out", "model"],
+            5,
+            &["cannot write"],
+        );
+        for left in ["f.npy", "f.csv", "model"] {
+            assert!(!row.path(left).exists(), "{left}");
+        }
+    });
+    let what = "no home, an unknown locale and time zone, few open files, no streams, a cache that cannot be written";
+    table.row(workspace, what, "done", |row| {
+        for words in [
+            "unset HOME XDG_CACHE_HOME;",
+            "export LC_ALL=xx_YY TZ=Nowhere/None COLUMNS=0 TERM=dumb RAYON_NUM_THREADS=some;",
+            "ulimit -n 16;",
+            "exec <&- >&- 2>&-;",
+            "export XDG_CACHE_HOME=/dev/null/cache;",
+        ] {
+            row.shell(words, &eval, 0, &[]);
+        }
+    });
+    table.row(workspace, "an image that vanishes or changes while a training reads it", "3, with the file", |row| {
+        for (name, content) in [("gone", None), ("changed", Some("no image"))] {
+            let run = format!("run.name={name}");
+            let args = ["finetune", "--config", "small.toml", "--set", &run, "--set", "train.epochs=100000", "-q"];
+            let image = row.path("data/train/local").join(textile("train", "local")[0].file_name().unwrap());
+            let kept = fs::read(&image).unwrap();
+            let metrics = row.path(&format!("runs/{name}/metrics.jsonl"));
+            let place = image.clone();
+            let changer = std::thread::spawn(move || {
+                while !metrics.exists() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                match content {
+                    Some(content) => fs::write(place, content),
+                    None => fs::remove_file(place),
+                }
+            });
+            row.case(&args, 3, &[image.file_name().unwrap().to_str().unwrap(), "cannot be used"]);
+            changer.join().unwrap().unwrap();
+            fs::write(image, kept).unwrap();
+        }
+    });
 }
 
 fn records(table: &mut Table, workspace: &Workspace) {
@@ -155,6 +256,13 @@ fn records(table: &mut Table, workspace: &Workspace) {
 
 fn predict(table: &mut Table, workspace: &Workspace) {
     let good = textile("test", "global")[0].display().to_string();
+    table.row(workspace, "`predict --out` of a name that ends in .csv", "CSV, a column for each class", |row| {
+        for out in ["rows.csv", "ROWS.CSV"] {
+            row.case(&["predict", "--run", "runs/small", &good, "--out", out], 0, &[out]);
+            let rows = fs::read_to_string(row.path(out)).unwrap();
+            assert!(rows.starts_with("path,label,probability,error,") && rows.contains(",probability:nominal\n"));
+        }
+    });
     table.row(
         workspace,
         "`predict` of damaged files, with a good one among them",
@@ -248,9 +356,26 @@ fn checkpoints(table: &mut Table) {
             candle_core::safetensors::save(&tensors, &path).unwrap();
             refused(row, name);
         }
-        anew();
-        fs::write(last.join("optimizer.safetensors"), b"\xff\xff\xff\xff\xff\xff\xff\x7f{}").unwrap();
-        refused(row, "optimizer.safetensors");
+        let gigantic = json!({"head.bias": {"dtype": "F32", "shape": [1u64 << 40], "data_offsets": [0, 1u64 << 42]}});
+        let overflowing =
+            json!({"head.bias": {"dtype": "F32", "shape": [1u64 << 40, 1u64 << 40], "data_offsets": [0, 4]}});
+        let with_header = |header: &Value| {
+            let header = header.to_string();
+            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat()
+        };
+        for file in ["optimizer.safetensors", "model.safetensors"] {
+            for bytes in [
+                b"\xff\xff\xff\xff\xff\xff\xff\x7f{}".to_vec(),
+                b"\0\0\0\0\0\x01\0\0{}".to_vec(),
+                with_header(&gigantic),
+                with_header(&overflowing),
+                Vec::new(),
+            ] {
+                anew();
+                fs::write(last.join(file), bytes).unwrap();
+                refused(row, file);
+            }
+        }
     });
     table.row(&workspace, "a damaged `last`, with the checkpoint before it", "goes on from that, and says so", |row| {
         for file in ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"] {
@@ -260,6 +385,19 @@ fn checkpoints(table: &mut Table) {
             row.case(&[&args[..], &["--resume"]].concat(), 0, &["continuing from"]);
         }
     });
+    #[cfg(unix)]
+    table.row(
+        &workspace,
+        "a checkpoint that cannot be written any more",
+        "5; the one before it is gone on from",
+        |row| {
+            anew();
+            row.shell("ulimit -f 40;", &resume, 5, &["cannot write", "checkpoints"]);
+            let left = names(&row.path("runs/small/checkpoints"));
+            assert!(!left.iter().any(|path| path.extension().is_some_and(|ending| ending == "tmp")), "{left:?}");
+            row.case(&resume, 0, &[]);
+        },
+    );
     table.row(
         &workspace,
         "`--resume` with another number of threads",
