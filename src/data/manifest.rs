@@ -53,7 +53,7 @@ pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> 
         let row = row.map_err(|error| reader.malformed(&error))?;
         match row.get(column).unwrap_or_default() {
             "" => {
-                let line = line(&text, row.position().map_or(0, |position| position.byte() as usize));
+                let line = Lines::of(&text).at(row.position().map_or(0, |position| position.byte() as usize));
                 return Err(reader
                     .invalid(&format!("line {line} names no file"), "fill it in, or remove the row")
                     .into());
