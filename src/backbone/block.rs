@@ -1,23 +1,30 @@
-//! The pre-norm transformer block that image and text towers share.
+//! The transformer block that image and text towers share.
 
 use super::lora::Lora;
 use super::name::{Layer, ParamName, Part};
 use super::params::Params;
-use super::spec::BlockSpec;
+use super::spec::{BlockSpec, NormSpec};
 use crate::nn::{
-    Activation, AdaptedLinear, Attention, LayerNorm, Mode, RelativeBias, Rotary, drop_path_factors, residual, swiglu,
+    Activation, AdaptedLinear, Attention, LayerNorm, Mode, QkNorm, RelativeBias, Rotary, drop_path_factors, residual,
+    swiglu,
 };
 use candle_core::{Result, Tensor};
 
-/// The layer norm with that weight.
-pub(super) fn layer_norm(params: &Params, weight: ParamName, eps: f32) -> Result<LayerNorm> {
-    Ok(LayerNorm::new(params.tensor(weight)?, params.tensor(weight.sibling(Part::Bias))?, eps))
+/// The norm with that weight.
+pub(super) fn norm(params: &Params, weight: ParamName, norms: NormSpec) -> Result<LayerNorm> {
+    let factor = params.tensor(weight)?;
+    if norms.rms {
+        return Ok(LayerNorm::rms(factor, norms.eps));
+    }
+    Ok(LayerNorm::new(factor, params.tensor(weight.sibling(Part::Bias))?, norms.eps))
 }
 
-/// Attention and MLP, each a residual branch behind a layer norm.
+/// Attention and MLP, each a residual branch with a norm before it or at its end.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     pub(super) norm1: LayerNorm,
+    /// Whether both norms stand at the end of the branches.
+    pub(super) behind: bool,
     pub(super) attention: Attention,
     /// Gamma of `LayerScale`, if there is one.
     pub(super) scale1: Option<Tensor>,
@@ -37,15 +44,22 @@ impl Block {
     /// Builds block `index` over `params`.
     pub fn new(spec: &BlockSpec, params: &Params, index: usize, drop_path: f64) -> Result<Self> {
         let linear = |layer: Layer| params.linear(layer.weight().in_block(index));
-        let norm = |layer: Layer| layer_norm(params, layer.weight().in_block(index), spec.eps);
+        let norm = |layer: Layer| norm(params, layer.weight().in_block(index), spec.norms);
         let norm_if = |present: bool, layer: Layer| present.then(|| norm(layer)).transpose();
         let scale = |layer: Layer| params.get(layer.part(Part::Gamma).in_block(index));
         let qkv = linear(Layer::Qkv)?;
         let qkv = if spec.attention.key_bias { qkv } else { qkv.without_bias(spec.width..2 * spec.width) };
+        let qk_norm =
+            match (norm_if(spec.attention.qk_norm, Layer::QNorm)?, norm_if(spec.attention.qk_norm, Layer::KNorm)?) {
+                (Some(q), Some(k)) => Some(QkNorm { q, k }),
+                _ => None,
+            };
         Ok(Self {
             norm1: norm(Layer::Norm1)?,
+            behind: spec.norms.behind,
             attention: Attention::new(qkv, linear(Layer::Proj)?, spec.attention.heads)
                 .causal(spec.causal)
+                .qk_norm(qk_norm)
                 .norm(norm_if(spec.attention.norm, Layer::ProjNorm)?),
             scale1: scale(Layer::Scale1),
             norm2: norm(Layer::Norm2)?,
@@ -91,10 +105,11 @@ impl Block {
 
     /// The same over a graph of operations.
     pub fn compose(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.norm1.forward(x)?, rows, mode)?;
+        let attended = self.attention.forward(&self.before(&self.norm1, x)?, rows, mode)?;
+        let attended = self.at_end(&self.norm1, attended)?;
         let x = &x.narrow(1, 0, rows)?;
         let x = self.residual(x, &attended, self.scale1.as_ref(), 0, mode)?;
-        let hidden = self.fc1.forward(&self.norm2.forward(&x)?, mode)?;
+        let hidden = self.fc1.forward(&self.before(&self.norm2, &x)?, mode)?;
         let hidden = match self.activation {
             Some(activation) => activation.forward(&hidden)?,
             None => swiglu(&hidden)?,
@@ -103,12 +118,23 @@ impl Block {
             Some(norm) => norm.forward(&hidden)?,
             None => hidden,
         };
-        self.residual(&x, &self.fc2.forward(&hidden, mode)?, self.scale2.as_ref(), 1, mode)
+        let branch = self.at_end(&self.norm2, self.fc2.forward(&hidden, mode)?)?;
+        self.residual(&x, &branch, self.scale2.as_ref(), 1, mode)
+    }
+
+    /// What enters a branch.
+    fn before(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
+        if self.behind { Ok(x.clone()) } else { norm.forward(x) }
+    }
+
+    /// What leaves a branch.
+    fn at_end(&self, norm: &LayerNorm, branch: Tensor) -> Result<Tensor> {
+        if self.behind { norm.forward(&branch) } else { Ok(branch) }
     }
 
     /// How much each token looks at each, as the mean over the heads: x (B, T, d) to (B, T, T).
     pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
-        self.attention.mean_weights(&self.norm1.forward(x)?)
+        self.attention.mean_weights(&self.before(&self.norm1, x)?)
     }
 
     fn residual(

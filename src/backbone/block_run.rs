@@ -1,15 +1,16 @@
 //! A block forward and backward on plain values: no graph, each activation kept once, nothing copied that is added anyway.
 //!
 //! A graph of operations starts every gradient at zeros and adds to it, and keeps what both sides of an operation hold. A
-//! pre-norm block is always the same sequence, so its order is written down here, with what is kept; the arithmetic is
+//! block is always the same sequence, so its order is written down here, with what is kept; the arithmetic is
 //! the layers'. It serves f32 on the CPU; elsewhere the graph does. Tests compare the two.
+
+mod branch;
 
 use super::block::Block;
 use crate::kernels::buffer::Buffer;
-use crate::kernels::{fused, keep, read, read_optional, simd};
-use crate::nn::{
-    AdaptedLinear, AttentionKernel, LayerNorm, Mode, SwiGlu, add_branch, branch_backward, drop_path_factors,
-};
+use crate::kernels::{fused, read};
+use crate::nn::{AdaptedLinear, AttentionKernel, LayerNorm, Mode, SwiGlu, Unnormed};
+use branch::{Branch, Which, norm_backward, normed_values};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,8 @@ pub struct SavedValues {
     sizes: AttentionKernel,
     masks: Masks,
     qkv: Buffer,
+    /// Queries and keys before their norms, where they have some.
+    unnormed: Option<Unnormed>,
     /// Before the projection and its norm (B, R, d).
     attended: Buffer,
     first: Branch,
@@ -39,21 +42,6 @@ struct Masks {
     fc2: Option<Vec<f32>>,
 }
 
-/// How a residual branch was added.
-struct Branch {
-    /// Its values (B, R, d), where backward needs them.
-    values: Option<Buffer>,
-    /// Drop path's factor of each sample.
-    factors: Option<Vec<f32>>,
-}
-
-/// The residual branches of a block.
-#[derive(Clone, Copy)]
-enum Which {
-    Attention,
-    Mlp,
-}
-
 impl Block {
     /// Whether x and the layers are such that the block runs on plain values.
     pub fn is_plain(&self, x: &Tensor) -> bool {
@@ -64,8 +52,8 @@ impl Block {
     pub fn trainable(&self) -> bool {
         self.norm1.trainable()
             || self.norm2.trainable()
-            || self.attention.relative_trainable()
-            || [self.attention.proj_norm(), self.mlp_norm.as_ref()].into_iter().flatten().any(LayerNorm::trainable)
+            || self.attention.inside_trainable()
+            || self.mlp_norm.as_ref().is_some_and(LayerNorm::trainable)
             || self.linears().iter().any(|layer| layer.trainable())
             || [&self.scale1, &self.scale2].into_iter().flatten().any(Tensor::track_op)
     }
@@ -107,9 +95,9 @@ impl Block {
         let few = sizes.query_values();
 
         let mut normed = Buffer::new(batch * tokens * width);
-        read(&x, |x| self.norm1.forward_values(x, &mut normed))?;
+        read(&x, |x| self.enter(&self.norm1, x, &mut normed))?;
         let mut qkv = Buffer::new(sizes.values());
-        self.attention.project_values(&sizes, &normed, masks.qkv.as_deref(), &mut qkv)?;
+        let unnormed = self.attention.project_values(&sizes, &normed, masks.qkv.as_deref(), &mut qkv)?;
         let mut attended = Buffer::new(few);
         self.attention.attend_values(&sizes, &qkv, &mut attended)?;
         let mut middle = Buffer::new(few);
@@ -122,7 +110,7 @@ impl Block {
         let first = self.add(Which::Attention, (projected, masks.proj.as_deref()), &sizes, &mut middle, mode)?;
 
         let normed = &mut normed[..few];
-        self.norm2.forward_values(&middle, normed)?;
+        self.enter(&self.norm2, &middle, normed)?;
         let hidden = self.expand(normed, masks.fc1.as_deref(), &sizes)?;
         let mut activated = Buffer::new(few / width * self.fc2.linear().inputs()?);
         self.activate(&hidden, &mut activated)?;
@@ -130,7 +118,7 @@ impl Block {
         let multiplied = normed_values(self.mlp_norm.as_ref(), &activated)?;
         let multiplied = multiplied.as_deref().unwrap_or(&activated);
         let second = self.add(Which::Mlp, (multiplied, masks.fc2.as_deref()), &sizes, &mut output, mode)?;
-        Ok((output, SavedValues { input: x, sizes, masks, qkv, attended, first, middle, hidden, second }))
+        Ok((output, SavedValues { input: x, sizes, masks, qkv, unnormed, attended, first, middle, hidden, second }))
     }
 
     /// Backward from the gradient of the output (B, rows, d): to that of the input (B, T, d), when it is `wanted`, with
@@ -145,7 +133,7 @@ impl Block {
         wanted: bool,
         store: &mut GradStore,
     ) -> Result<Option<Tensor>> {
-        let SavedValues { input, sizes, masks, qkv, attended, first, middle, hidden, second } = kept;
+        let SavedValues { input, sizes, masks, qkv, unnormed, attended, first, middle, hidden, second } = kept;
         let (few, width) = (sizes.query_values(), sizes.width());
         let mut dmiddle = Buffer::new(few);
         read(dy, |dy| {
@@ -171,13 +159,13 @@ impl Block {
         let expanded = 0..self.fc1.linear().outputs()?;
         let mut normed = Buffer::new(input.elem_count());
         if self.fc1.trainable() {
-            self.norm2.forward_values(&middle, &mut normed[..few])?;
+            self.enter(&self.norm2, &middle, &mut normed[..few])?;
             self.fc1.backward_weights(&[(expanded.clone(), &normed[..few], mask1, &dhidden)], store)?;
         }
         let mut dnormed = Buffer::new(input.elem_count());
         self.fc1.backward_input(expanded, &dhidden, mask1, 0.0, &mut dnormed[..few])?;
         drop(dhidden);
-        self.norm2.backward_values(&middle, &dnormed[..few], &mut dmiddle, store)?;
+        self.enter_backward(&self.norm2, &middle, &dnormed[..few], &mut dmiddle, store)?;
         drop(middle);
 
         let dbranch = self.branch_gradient(Which::Attention, &first, &dmiddle, store)?;
@@ -186,9 +174,9 @@ impl Block {
         let projected = normed_values(self.attention.proj_norm(), &attended)?;
         let projected_of = projected.as_deref().unwrap_or(&attended);
         proj.backward_weights(&[(0..width, projected_of, masks.proj.as_deref(), dbranch)], store)?;
-        let (below, qkv_trainable) = (wanted || self.norm1.trainable(), self.attention.qkv().trainable());
-        let inner = self.attention.proj_norm().is_some_and(LayerNorm::trainable) || self.attention.relative_trainable();
-        if !below && !qkv_trainable && !inner {
+        let (below, qkv_trainable) =
+            (wanted || (self.norm1.trainable() && !self.behind), self.attention.qkv().trainable());
+        if !below && !qkv_trainable && !self.attention.inside_trainable() {
             return Ok(None);
         }
         // The place of what was projected is free for its gradient.
@@ -204,16 +192,22 @@ impl Block {
         self.attention.attend_backward(&sizes, &qkv, &dattended, &mut dqkv, store)?;
         drop((qkv, dattended));
         if qkv_trainable {
-            read(&input, |x| self.norm1.forward_values(x, &mut normed))?;
+            read(&input, |x| self.enter(&self.norm1, x, &mut normed))?;
         }
         let dnormed_of = below.then_some(&mut *dnormed);
-        self.attention.project_backward(&sizes, (&normed, masks.qkv.as_deref()), &mut dqkv, dnormed_of, store)?;
+        self.attention.project_backward(
+            &sizes,
+            (&normed, masks.qkv.as_deref(), unnormed.as_ref()),
+            &mut dqkv,
+            dnormed_of,
+            store,
+        )?;
         if !below {
             return Ok(None);
         }
         let mut dx = vec![0.0; input.elem_count()];
         sizes.add_to_query_rows(&dmiddle, &mut dx);
-        read(&input, |x| self.norm1.backward_values(x, &dnormed, &mut dx, store))?;
+        read(&input, |x| self.enter_backward(&self.norm1, x, &dnormed, &mut dx, store))?;
         Tensor::from_vec(dx, input.shape(), input.device()).map(Some)
     }
 
@@ -269,67 +263,6 @@ impl Block {
         })?;
         Ok(dactivated)
     }
-
-    /// The linear layer at the end of a branch, and gamma.
-    fn end(&self, which: Which) -> (&AdaptedLinear, Option<&Tensor>) {
-        match which {
-            Which::Attention => (self.attention.proj(), self.scale1.as_ref()),
-            Which::Mlp => (&self.fc2, self.scale2.as_ref()),
-        }
-    }
-
-    /// Adds a residual branch, which ends in a linear layer of x, to `sum` (B, R, d).
-    fn add(
-        &self,
-        which: Which,
-        (x, mask): (&[f32], Option<&[f32]>),
-        sizes: &AttentionKernel,
-        sum: &mut [f32],
-        mode: Mode<'_>,
-    ) -> Result<Branch> {
-        let (layer, gamma) = self.end(which);
-        let width = layer.linear().outputs()?;
-        let factors = drop_path_factors(sizes.batch, self.drop_path, 2 * self.index + which as u64, mode)?;
-        if gamma.is_none() && factors.is_none() {
-            // The product adds to the residual and the bias in place.
-            layer.linear().with_bias(|bias| {
-                let Some(bias) = bias else { return Ok(()) };
-                add_to_rows(sum, bias);
-                Ok(())
-            })?;
-            layer.multiply(0..width, x, mask, sizes.rows_at_once(), 1.0, sum)?;
-            return Ok(Branch { values: None, factors });
-        }
-        let mut values = Buffer::new(sum.len());
-        layer.forward_values(0..width, x, mask, sizes.rows_at_once(), &mut values)?;
-        read_optional(gamma, |gamma| {
-            add_branch(sum, &values, gamma, factors.as_deref());
-            Ok(())
-        })?;
-        Ok(Branch { values: gamma.is_some_and(Tensor::track_op).then_some(values), factors })
-    }
-
-    /// The gradient of a branch's own output from that of the sum; none when they are the same.
-    fn branch_gradient(
-        &self,
-        which: Which,
-        branch: &Branch,
-        dy: &[f32],
-        store: &mut GradStore,
-    ) -> Result<Option<Buffer>> {
-        let (_, gamma) = self.end(which);
-        if gamma.is_none() && branch.factors.is_none() {
-            return Ok(None);
-        }
-        let mut gradient = Buffer::new(dy.len());
-        gradient.copy_from_slice(dy);
-        let (values, factors) = (branch.values.as_deref(), branch.factors.as_deref());
-        let dgamma = read_optional(gamma, |gamma| Ok(branch_backward(&mut gradient, values, gamma, factors)))?;
-        if let (Some(gamma), Some(dgamma)) = (gamma, dgamma) {
-            keep(store, gamma, || Ok(dgamma))?;
-        }
-        Ok(Some(gradient))
-    }
 }
 
 /// A block that trains nothing as one operation of its input. It has run already: its output waits for candle, and what it
@@ -360,33 +293,6 @@ impl CustomOp1 for FrozenBlock {
     fn bwd(&self, _x: &Tensor, _res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         self.block.backward_plain(take(&self.kept)?, dy, true, &mut GradStore::default())
     }
-}
-
-/// The rows of x, normalised where there is a norm.
-fn normed_values(norm: Option<&LayerNorm>, x: &[f32]) -> Result<Option<Buffer>> {
-    let Some(norm) = norm else { return Ok(None) };
-    let mut normed = Buffer::new(x.len());
-    norm.forward_values(x, &mut normed)?;
-    Ok(Some(normed))
-}
-
-/// The gradient of x from that of its normalised rows.
-fn norm_backward(norm: &LayerNorm, x: &[f32], dnormed: &[f32], store: &mut GradStore) -> Result<Buffer> {
-    let mut dx = Buffer::new(x.len());
-    dx.fill(0.0);
-    norm.backward_values(x, dnormed, &mut dx, store)?;
-    Ok(dx)
-}
-
-fn add_to_rows(rows: &mut [f32], bias: &[f32]) {
-    simd(
-        #[inline(always)]
-        || {
-            for row in rows.chunks_exact_mut(bias.len()) {
-                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
-            }
-        },
-    );
 }
 
 #[cfg(test)]

@@ -14,11 +14,13 @@ use super::timm::TimmVit;
 use super::timm_beit::TimmBeit;
 use super::timm_eva::TimmEva;
 use super::timm_naflex::TimmNaflex;
+use super::timm_relpos::TimmRelPos;
 
 /// All families, in the order in which they are asked.
 pub const FAMILIES: &[&dyn Family] = &[
     &TimmEva,
     &TimmBeit,
+    &TimmRelPos,
     &TimmNaflex,
     &TimmVit,
     &OpenClip,

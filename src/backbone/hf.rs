@@ -3,7 +3,7 @@
 use super::family::Header;
 use super::options::Config;
 use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
@@ -31,11 +31,11 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults, input: BackboneDefa
         width,
         depth: config.integer("num_hidden_layers", 12)?,
         image_size: config.integer("image_size", 224)?,
-        patch: PatchSpec { size: config.integer("patch_size", defaults.patch)?, bias: true },
+        patch: PatchSpec { size: config.integer("patch_size", defaults.patch)?, bias: true, norm: false },
         prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
         positions: Positions::Table(positions(1)),
         norm_pre: false,
-        eps: config.number("layer_norm_eps", defaults.eps) as f32,
+        norms: NormSpec::layer(config.number("layer_norm_eps", defaults.eps) as f32),
         attention: AttentionSpec {
             qkv_bias: config.flag("qkv_bias", true),
             ..AttentionSpec::of(config.integer("num_attention_heads", 12)?)

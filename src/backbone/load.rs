@@ -311,11 +311,11 @@ pub(super) fn differences(
     let mut problems = Vec::new();
     let mut used = BTreeSet::new();
     for (mapping, shape) in wanted {
-        let expected = mapping.stored(&shape);
-        for theirs in mapping.names() {
+        for (which, theirs) in mapping.names().iter().enumerate() {
             if !used.insert(theirs.clone()) {
                 continue;
             }
+            let expected = mapping.stored(&shape, which);
             match header.get(theirs) {
                 None => problems.push(format!("missing: {theirs} {expected:?}")),
                 Some(found) if *found != expected => {

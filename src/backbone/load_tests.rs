@@ -264,10 +264,10 @@ fn empty_configs_mean_the_defaults_of_their_class() {
         (spec.width, spec.depth, spec.attention.heads, spec.mlp.hidden, spec.patch.size, spec.image_size)
     };
     assert_eq!(numbers(&clip), (768, 12, 12, 3072, 32, 224));
-    assert_eq!((clip.mlp.activation(), clip.eps), (Some(Activation::QuickGelu), 1e-5));
+    assert_eq!((clip.mlp.activation(), clip.norms.eps), (Some(Activation::QuickGelu), 1e-5));
     let siglip = described(&HfSiglip, json!({ "model_type": "siglip" }), Value::Null);
     assert_eq!(numbers(&siglip), (768, 12, 12, 3072, 16, 224));
-    assert_eq!((siglip.mlp.activation(), siglip.eps), (Some(Activation::GeluTanh), 1e-6));
+    assert_eq!((siglip.mlp.activation(), siglip.norms.eps), (Some(Activation::GeluTanh), 1e-6));
     assert_eq!(siglip.pooling.pool, Pool::Attention);
     let plain = described(&HfDinov2, json!({ "model_type": "dinov2" }), Value::Null);
     assert_eq!((plain.patch.size, plain.prefix.registers, plain.mlp.hidden), (14, 0, 3072));

@@ -15,6 +15,16 @@ pub enum WeightMapping {
     Grid(String),
     /// Tensors to stack along the first dimension, such as separate queries, keys and values.
     Stack(Vec<String>),
+    /// Separate queries, keys and values to stack, where several heads in turn share their keys and values: each gets a copy,
+    /// which training may move apart.
+    Grouped {
+        /// Queries, keys and values.
+        names: [String; 3],
+        /// Heads that share.
+        heads: usize,
+        /// Channels of a head.
+        head_dim: usize,
+    },
     /// `count` consecutive thirds of a tensor that packs queries, keys and values along the first dimension.
     Thirds {
         /// The packed tensor.
@@ -22,6 +32,15 @@ pub enum WeightMapping {
         /// The first third that is taken.
         first: usize,
         /// How many are taken.
+        count: usize,
+    },
+    /// One of `count` slices along the second dimension of a tensor that holds those of all blocks.
+    OfBlock {
+        /// That tensor.
+        name: String,
+        /// The block.
+        block: usize,
+        /// How many there are.
         count: usize,
     },
     /// The vectors of queries and values of a packed one, whose keys' third is zero.
@@ -43,14 +62,16 @@ impl WeightMapping {
             | Self::Transposed(name)
             | Self::Patches(name)
             | Self::Grid(name)
+            | Self::OfBlock { name, .. }
             | Self::Thirds { name, .. } => std::slice::from_ref(name),
             Self::Stack(names) => names,
             Self::NoKey(names) => names,
+            Self::Grouped { names, .. } => names,
         }
     }
 
-    /// The shape that each of these tensors has in the file when the parameter's is `shape`.
-    pub fn stored(&self, shape: &[usize]) -> Vec<usize> {
+    /// The shape that the tensor `which` of these has in the file when the parameter's is `shape`.
+    pub fn stored(&self, shape: &[usize], which: usize) -> Vec<usize> {
         let mut stored = shape.to_vec();
         match self {
             Self::One(_) => {}
@@ -58,6 +79,8 @@ impl WeightMapping {
             Self::Table(_) => stored = shape[1..].to_vec(),
             Self::Stack(names) => stored[0] /= names.len(),
             Self::NoKey(_) => stored[0] /= 3,
+            Self::Grouped { heads, .. } => stored[0] /= if which == 0 { 3 } else { 3 * heads },
+            Self::OfBlock { count, .. } => stored.insert(1, *count),
             Self::Thirds { count, .. } => stored[0] = 3 * stored[0] / count,
             Self::Transposed(_) => stored.reverse(),
             Self::Grid(_) => stored = vec![1, shape[1].isqrt(), shape[1].isqrt(), shape[2]],
@@ -74,13 +97,18 @@ impl WeightMapping {
         if let (Self::NoKey(_), [query, value]) = (self, parts) {
             return Tensor::cat(&[query, &query.zeros_like()?, value], 0);
         }
+        if let (Self::Grouped { heads, head_dim, .. }, [query, key, value]) = (self, parts) {
+            let copied = |tensor: &Tensor| copied(tensor, *heads, *head_dim);
+            return Tensor::cat(&[query, &copied(key)?, &copied(value)?], 0);
+        }
         let whole = Tensor::cat(parts, 0)?;
         match self {
-            Self::One(_) | Self::Stack(_) | Self::NoKey(_) => Ok(whole),
+            Self::One(_) | Self::Stack(_) | Self::NoKey(_) | Self::Grouped { .. } => Ok(whole),
             Self::Token(_) | Self::Table(_) | Self::Grid(_) => whole.reshape(shape),
+            // A copy of its own, or the part would keep the whole alive.
+            Self::OfBlock { block, .. } => whole.narrow(1, *block, 1)?.squeeze(1)?.force_contiguous(),
             Self::Thirds { first, count, .. } => {
                 let third = whole.dim(0)? / 3;
-                // A copy of its own, or the part would keep the whole alive.
                 whole.narrow(0, first * third, count * third)?.force_contiguous()
             }
             Self::Transposed(_) => whole.t()?.contiguous(),
@@ -95,7 +123,7 @@ impl WeightMapping {
     /// # Errors
     /// When the parameter is a part of what the file packs in one tensor.
     pub fn disassemble(&self, parameter: &Tensor) -> Result<Vec<Tensor>> {
-        let stored = self.stored(parameter.dims());
+        let stored = self.stored(parameter.dims(), 0);
         match self {
             Self::One(_) | Self::Token(_) | Self::Table(_) | Self::Grid(_) => Ok(vec![parameter.reshape(stored)?]),
             Self::Stack(names) => parameter.chunk(names.len(), 0),
@@ -105,9 +133,20 @@ impl WeightMapping {
             }
             Self::Transposed(_) => Ok(vec![parameter.t()?.contiguous()?]),
             Self::Patches(_) => Ok(vec![parameter.permute((0, 2, 3, 1))?.reshape(stored)?]),
-            Self::Thirds { name, .. } => candle_core::bail!("{name} packs more than one parameter"),
+            Self::Thirds { name, .. } | Self::OfBlock { name, .. } => {
+                candle_core::bail!("{name} packs more than one parameter")
+            }
+            Self::Grouped { names, .. } => candle_core::bail!("{} is shared by several heads", names[1]),
         }
     }
+}
+
+/// The rows of each head `times` times.
+fn copied(rows: &Tensor, times: usize, head_dim: usize) -> Result<Tensor> {
+    let rest = &rows.dims()[1..];
+    let split = |count: usize| [&[rows.dims()[0] / head_dim, count, head_dim], rest].concat();
+    let shape = [&[rows.dims()[0] * times], rest].concat();
+    rows.reshape(split(1))?.broadcast_as(split(times))?.contiguous()?.reshape(shape)
 }
 
 #[cfg(test)]
@@ -132,6 +171,16 @@ mod tests {
             (WeightMapping::Table(name()), vec![parameter.clone()], parameter.reshape((1, 6, 2)).unwrap()),
             (WeightMapping::Stack(vec![name(), name()]), vec![rows(0, 3), rows(3, 3)], parameter.clone()),
             (WeightMapping::Thirds { name: name(), first: 1, count: 2 }, vec![parameter.clone()], rows(2, 4)),
+            (
+                WeightMapping::OfBlock { name: name(), block: 1, count: 3 },
+                vec![parameter.reshape((2, 3, 2)).unwrap()],
+                Tensor::new(&[[2f32, 3.], [8., 9.]], &Device::Cpu).unwrap(),
+            ),
+            (
+                WeightMapping::Grouped { names: [name(), name(), name()], heads: 2, head_dim: 1 },
+                vec![rows(0, 2), rows(2, 1), rows(4, 1)],
+                Tensor::cat(&[rows(0, 2), rows(2, 1), rows(2, 1), rows(4, 1), rows(4, 1)], 0).unwrap(),
+            ),
             (WeightMapping::NoKey([name(), name()]), vec![rows(0, 2), rows(4, 2)], gapped),
             (WeightMapping::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),
             (
@@ -146,14 +195,17 @@ mod tests {
             ),
         ];
         for (mapping, parts, expected) in cases {
-            for part in &parts {
-                assert_eq!(part.dims(), mapping.stored(expected.dims()), "{mapping:?}");
+            for (which, part) in parts.iter().enumerate() {
+                assert_eq!(part.dims(), mapping.stored(expected.dims(), which), "{mapping:?}");
             }
             let assembled = mapping.assemble(&parts, expected.dims()).unwrap();
             assert_eq!(assembled.dims(), expected.dims());
             assert_eq!(values(&assembled), values(&expected), "{mapping:?}");
             match mapping.disassemble(&expected) {
-                Err(_) => assert!(matches!(mapping, WeightMapping::Thirds { .. })),
+                Err(_) => {
+                    let packed = matches!(mapping, WeightMapping::Thirds { .. } | WeightMapping::OfBlock { .. });
+                    assert!(packed || matches!(mapping, WeightMapping::Grouped { .. }));
+                }
                 Ok(again) => {
                     assert_eq!(again.len(), parts.len(), "{mapping:?}");
                     for (again, part) in again.iter().zip(&parts) {

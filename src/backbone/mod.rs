@@ -3,8 +3,10 @@
 //! source (files) → tensors (bytes) → family (names, options) → spec (architecture) → params (tensors) → vit (layers)
 //! → pool (features).
 
+mod attention_places;
 mod block;
 mod block_run;
+mod block_spec;
 mod families;
 mod family;
 mod hf;
@@ -40,11 +42,14 @@ mod timm_args;
 mod timm_beit;
 mod timm_eva;
 mod timm_naflex;
+mod timm_relpos;
 mod visual_prompts;
 mod vit;
 
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod name_tests;
 #[cfg(test)]
 mod open_clip_tests;
 #[cfg(test)]
@@ -52,6 +57,7 @@ mod pickle_tests;
 #[cfg(test)]
 mod timm_tests;
 
+pub use attention_places::{relative_bias, rotary_turn};
 pub use block_run::SavedValues;
 pub use families::FAMILIES;
 pub use family::{Description, Family, Header};
@@ -66,13 +72,16 @@ pub use readout::{Activations, Readout};
 pub use segment::Segment;
 pub use source::Source;
 pub use spec::{
-    AttentionSpec, MlpKind, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, Shapes, VitSpec,
+    AttentionSpec, MlpKind, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, Shapes,
+    VitSpec,
 };
 pub use tensors::{Tensors, check_finite};
 pub use text::{TextEncoder, TextTower};
 pub use text_formats::{Cleaning, TextPreparation};
 pub use text_spec::{TextPool, TextSpec};
+pub use timm::keeps_gate_apart;
 pub use timm_beit::TimmBeit;
 pub use timm_eva::TimmEva;
+pub use timm_relpos::TimmRelPos;
 pub use visual_prompts::VisualPrompts;
-pub use vit::{PlainBlock, Rollout, Vit, relative_bias};
+pub use vit::{PlainBlock, Rollout, Vit};

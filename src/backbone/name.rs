@@ -48,6 +48,8 @@ spelt! {
         PosEmbed = "pos_embed",
         /// The patch embedding.
         PatchEmbed = "patch_embed.proj",
+        /// The norm behind the patch embedding.
+        PatchNorm = "patch_embed.norm",
         /// The table of token embeddings (V, d) of a text tower.
         TokenEmbed = "token_embed",
         /// The norm before the first block.
@@ -64,6 +66,16 @@ spelt! {
         V = "attn.v",
         /// Of a block: the table of relative positions (entries, heads).
         RelPos = "attn.relative_position_bias_table",
+        /// Of a block: the first product of the network that makes such a table.
+        RelFc1 = "attn.rel_pos.mlp.fc1",
+        /// Of a block: its second product.
+        RelFc2 = "attn.rel_pos.mlp.fc2",
+        /// Of a block: the frequencies (2, heads, e / 2) of rotary positions along both axes, where they are learnt.
+        RopeFreqs = "attn.rope.freqs",
+        /// Of a block: the norm of the queries, head by head.
+        QNorm = "attn.q_norm",
+        /// Of a block: the norm of the keys, head by head.
+        KNorm = "attn.k_norm",
         /// Of a block: the norm of what was attended, before its projection.
         ProjNorm = "attn.norm",
         /// Of a block: the projection of what was attended.
@@ -203,6 +215,11 @@ impl Layer {
                 | Self::K
                 | Self::V
                 | Self::RelPos
+                | Self::RelFc1
+                | Self::RelFc2
+                | Self::RopeFreqs
+                | Self::QNorm
+                | Self::KNorm
                 | Self::ProjNorm
                 | Self::Proj
                 | Self::Scale1
@@ -236,6 +253,7 @@ impl ParamName {
                 | Layer::RegToken
                 | Layer::PosEmbed
                 | Layer::PatchEmbed
+                | Layer::PatchNorm
                 | Layer::TokenEmbed
                 | Layer::NormPre,
             ) => Segment::Embed,
@@ -265,6 +283,7 @@ impl ParamName {
                 | Layer::RegToken
                 | Layer::PosEmbed
                 | Layer::RelPos
+                | Layer::RopeFreqs
                 | Layer::Prompt
                 | Layer::Context
         )
@@ -329,48 +348,5 @@ impl From<ParamName> for String {
 impl From<&ParamName> for String {
     fn from(name: &ParamName) -> Self {
         name.to_string()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_say_where_and_what_for() {
-        for (text, segment, role) in [
-            ("cls_token", Segment::Embed, Role::Tower),
-            ("patch_embed.proj.weight", Segment::Embed, Role::Tower),
-            ("blocks.12.attn.qkv.weight", Segment::Block(12), Role::Tower),
-            ("blocks.0.ls2.gamma", Segment::Block(0), Role::Tower),
-            ("blocks.1.attn.q.lora_a", Segment::Block(1), Role::Adapter),
-            ("blocks.1.mlp.fc2.lora_b", Segment::Block(1), Role::Adapter),
-            ("blocks.3.prompt", Segment::Block(3), Role::Prompt),
-            ("fc_norm.weight", Segment::Pool, Role::Tower),
-            ("attn_pool.latent", Segment::Pool, Role::Tower),
-            ("attn_pool.mlp.fc1.bias", Segment::Pool, Role::Tower),
-            ("gated_pool.w.weight", Segment::Pool, Role::Head),
-            ("projection.weight", Segment::Head, Role::Projection),
-            ("prompt.context", Segment::Head, Role::Context),
-            ("head.logit_scale", Segment::Head, Role::Head),
-        ] {
-            let name: ParamName = text.parse().unwrap();
-            assert_eq!((name.to_string().as_str(), name.segment(), name.role()), (text, segment, role));
-        }
-    }
-
-    #[test]
-    fn other_texts_are_no_names() {
-        for text in ["", "head.", "adapter.weight", "blocks.x.prompt", "blocks.1", "blocks.1.head.weight", "norm1.bias"]
-        {
-            assert_eq!(text.parse::<ParamName>(), Err(UnknownName), "{text}");
-        }
-    }
-
-    #[test]
-    fn segments_are_in_the_order_of_the_forward_pass() {
-        let segments = [Segment::Embed, Segment::Block(0), Segment::Block(7), Segment::Pool, Segment::Head];
-        assert!(segments.is_sorted());
-        assert_eq!(segments.map(|segment| segment.layer(8)), [0, 1, 8, 9, 9]);
     }
 }

@@ -9,7 +9,7 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::options::{CLIP, Config};
 use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use super::timm_args::TimmModel;
 use super::{timm, timm_eva};
 use crate::config::ResizeMode;
@@ -86,7 +86,7 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
         width,
         depth: config.integer("layers", 12)?,
         image_size: config.integer("image_size", 224)?,
-        patch: PatchSpec { size: config.integer("patch_size", 16)?, bias: false },
+        patch: PatchSpec { size: config.integer("patch_size", 16)?, bias: false, norm: false },
         prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
         positions: Positions::Table(PositionTable {
             prefix: 1,
@@ -94,7 +94,7 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
             rounded: false,
         }),
         norm_pre: !config.flag("no_ln_pre", false),
-        eps: vision["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32,
+        norms: NormSpec::layer(vision["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5) as f32),
         attention: AttentionSpec::of(width / config.integer("head_width", 64)?.max(1)),
         mlp: MlpSpec::plain(
             (width as f64 * config.number("mlp_ratio", 4.0)) as usize,

@@ -16,7 +16,7 @@ fn facts() -> Value {
 fn digest(parameters: impl Iterator<Item = (WeightMapping, Vec<usize>)>) -> String {
     let lines: BTreeSet<String> = parameters
         .flat_map(|(mapping, shape)| {
-            let stored = mapping.stored(&shape);
+            let stored = mapping.stored(&shape, 0);
             mapping.names().iter().map(|name| format!("{name} {stored:?}\n")).collect::<Vec<_>>()
         })
         .collect();

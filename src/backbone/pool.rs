@@ -3,7 +3,7 @@
 //! The rule is: what the library feeds to its classifier. So a distilled `DeiT` gives the mean of its two tokens (timm's
 //! `pre_logits`), `DINOv2` in transformers the class token beside the mean patch, `SigLIP` its attention pooling.
 
-use super::block::layer_norm;
+use super::block::norm;
 use super::name::Layer;
 use super::params::Params;
 use super::poolings::{Pool, gated_shapes};
@@ -192,7 +192,7 @@ fn attention_pool(spec: &VitSpec, query: PoolQuery, params: &Params) -> Result<A
         q: linear(Layer::PoolQ)?,
         kv: linear(Layer::PoolKv)?,
         proj: linear(Layer::PoolProj)?,
-        norm: layer_norm(params, Layer::PoolNorm.weight(), spec.eps)?,
+        norm: norm(params, Layer::PoolNorm.weight(), spec.norms)?,
         fc1: linear(Layer::PoolFc1)?,
         activation: spec.mlp.activation().unwrap_or(Activation::Gelu),
         fc2: linear(Layer::PoolFc2)?,

@@ -3,7 +3,7 @@
 //!
 //! Resampling is equal to `torch.nn.functional.interpolate(align_corners=False)` in the mode that each library asks for.
 
-use crate::nn::{Pairs, Rotary};
+use crate::nn::Pairs;
 use candle_core::{Device, Result, Tensor};
 use std::f64::consts::TAU;
 
@@ -16,6 +16,11 @@ pub enum Positions {
     Rotary(AxialRotary),
     /// By what every block adds to the scores of attention for each two places (`BEiT`).
     Relative,
+    /// The same, where a small network makes it of how far two places lie apart (Liu et al. 2022).
+    RelativeMlp {
+        /// Its hidden width.
+        hidden: usize,
+    },
     /// By both an embedding and turning.
     TableAndRotary(PositionTable, AxialRotary),
 }
@@ -25,7 +30,7 @@ impl Positions {
     pub fn table(&self) -> Option<&PositionTable> {
         match self {
             Self::Table(table) | Self::TableAndRotary(table, _) => Some(table),
-            Self::Rotary(_) | Self::Relative => None,
+            Self::Rotary(_) | Self::Relative | Self::RelativeMlp { .. } => None,
         }
     }
 
@@ -33,16 +38,21 @@ impl Positions {
     pub fn table_mut(&mut self) -> Option<&mut PositionTable> {
         match self {
             Self::Table(table) | Self::TableAndRotary(table, _) => Some(table),
-            Self::Rotary(_) | Self::Relative => None,
+            Self::Rotary(_) | Self::Relative | Self::RelativeMlp { .. } => None,
         }
     }
 
     /// What turns queries and keys, if anything does.
     pub fn rotary(&self) -> Option<&AxialRotary> {
         match self {
-            Self::Table(_) | Self::Relative => None,
+            Self::Table(_) | Self::Relative | Self::RelativeMlp { .. } => None,
             Self::Rotary(rotary) | Self::TableAndRotary(_, rotary) => Some(rotary),
         }
+    }
+
+    /// Whether blocks add to the scores of attention by where tokens lie to each other.
+    pub fn are_relative(&self) -> bool {
+        matches!(self, Self::Relative | Self::RelativeMlp { .. })
     }
 
     /// How many of the tokens before the patches have an embedding in the table.
@@ -192,6 +202,9 @@ pub struct AxialRotary {
     pub coordinates: Coordinates,
     /// Which channels are turned together.
     pub pairs: Pairs,
+    /// Whether every head of every block has frequencies of its own along both axes for each pair, which are learnt (Heo et
+    /// al. 2024); the temperature is not used then.
+    pub learnt: bool,
 }
 
 /// The coordinates of patches.
@@ -213,18 +226,17 @@ pub enum Coordinates {
 impl AxialRotary {
     /// Those of `DINOv3`.
     pub fn dinov3(temperature: f64) -> Self {
-        Self { temperature, coordinates: Coordinates::Centres, pairs: Pairs::Halves }
+        Self { temperature, coordinates: Coordinates::Centres, pairs: Pairs::Halves, learnt: false }
     }
 
-    /// What turns queries and keys of a square grid of patches behind `before` tokens that have no place.
-    ///
-    /// # Errors
-    /// When four does not divide the channels of a head.
-    pub fn rotary(self, grid: usize, before: usize, head_dim: usize) -> Result<Rotary> {
-        Rotary::new(&self.angles(grid, before, head_dim)?, self.pairs)
+    /// Where the tokens of a square grid lie, behind `before` that have no place and lie at 0.
+    pub(super) fn places(self, grid: usize, before: usize) -> Vec<[f32; 2]> {
+        let patches = (0..grid).flat_map(|y| (0..grid).map(move |x| self.coordinates.of(y, x, grid)));
+        vec![[0.0; 2]; before].into_iter().chain(patches.map(|place| place.map(|at| at as f32))).collect()
     }
 
-    /// The angles (1, before + grid², `head_dim` / 2) of [`AxialRotary::rotary`], for heads of `head_dim` channels.
+    /// The angles (1, before + grid², `head_dim` / 2) of a square grid behind `before` tokens that have no place, for heads of
+    /// `head_dim` channels, where frequencies are not learnt.
     ///
     /// # Errors
     /// When four does not divide the channels of a head.

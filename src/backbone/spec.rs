@@ -1,13 +1,13 @@
 //! What a pretrained backbone is: its shape, its options and how its inputs were prepared.
 
-use super::name::{Layer, ParamName, Part};
+pub(super) use super::block_spec::BlockSpec;
+pub use super::block_spec::{AttentionSpec, MlpKind, MlpSpec, NormSpec, Shapes};
+use super::name::{Layer, ParamName};
 pub use super::poolings::Pool;
 use super::poolings::{attention_linears, gated_shapes};
 use super::positions::{CLASS_ENTRIES, Positions, relative_entries};
 use crate::config::PoolChoice;
 use crate::data::transform::BackboneDefaults;
-use crate::nn::Activation;
-use std::collections::BTreeMap;
 
 /// The architecture of a pre-norm vision transformer, in the terms all families share.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +28,8 @@ pub struct VitSpec {
     pub positions: Positions,
     /// Whether there is a layer norm before the first block (CLIP).
     pub norm_pre: bool,
-    /// Added to the variance in every layer norm.
-    pub eps: f32,
+    /// Every norm.
+    pub norms: NormSpec,
     /// The attention of every block.
     pub attention: AttentionSpec,
     /// The MLP of every block.
@@ -51,6 +51,8 @@ pub struct PatchSpec {
     pub size: usize,
     /// Whether it has a bias.
     pub bias: bool,
+    /// Whether a norm follows it, before positions are added (`AIMv2`).
+    pub norm: bool,
 }
 
 /// The tokens before the patches, in their order.
@@ -68,76 +70,6 @@ impl PrefixSpec {
     /// How many there are.
     pub fn count(self) -> usize {
         usize::from(self.class) + usize::from(self.distillation) + self.registers
-    }
-}
-
-/// Self-attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttentionSpec {
-    /// Heads of a block, which divide the width.
-    pub heads: usize,
-    /// Whether the projection to queries, keys and values has a bias.
-    pub qkv_bias: bool,
-    /// Whether the keys have one too. Where they have none, their third of the bias is zero and stays so.
-    pub key_bias: bool,
-    /// Whether there is a layer norm before the last projection (EVA02's sub-LN).
-    pub norm: bool,
-}
-
-impl AttentionSpec {
-    /// Plain attention, all of whose projections have biases.
-    pub fn of(heads: usize) -> Self {
-        Self { heads, qkv_bias: true, key_bias: true, norm: false }
-    }
-}
-
-/// The MLP of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MlpSpec {
-    /// Width of the hidden layer.
-    pub hidden: usize,
-    /// What it does between its two products.
-    pub kind: MlpKind,
-    /// Whether a layer norm follows it there.
-    pub norm: bool,
-}
-
-/// What an MLP does between its two products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MlpKind {
-    /// An activation.
-    Plain(Activation),
-    /// A `SwiGLU`, for which the first product has twice the hidden width.
-    SwiGlu,
-}
-
-impl MlpSpec {
-    /// A plain MLP.
-    pub fn plain(hidden: usize, activation: Activation) -> Self {
-        Self { hidden, kind: MlpKind::Plain(activation), norm: false }
-    }
-
-    /// A gated MLP.
-    pub fn gated(hidden: usize) -> Self {
-        Self { hidden, kind: MlpKind::SwiGlu, norm: false }
-    }
-
-    /// The activation; none of a `SwiGLU`.
-    pub fn activation(self) -> Option<Activation> {
-        match self.kind {
-            MlpKind::Plain(activation) => Some(activation),
-            MlpKind::SwiGlu => None,
-        }
-    }
-
-    /// Whether it is a `SwiGLU`.
-    pub fn is_gated(self) -> bool {
-        self.kind == MlpKind::SwiGlu
-    }
-
-    /// Outputs of the first product.
-    pub fn expanded(self) -> usize {
-        if self.is_gated() { 2 * self.hidden } else { self.hidden }
     }
 }
 
@@ -187,9 +119,6 @@ pub struct OutputSpec {
     /// Outputs of the pretrained projection (CLIP's image embedding); 0 without one.
     pub projection: usize,
 }
-
-/// Parameters with their shapes.
-pub type Shapes = BTreeMap<ParamName, Vec<usize>>;
 
 impl VitSpec {
     /// Tokens before the patches: class token, distillation token, registers.
@@ -246,7 +175,7 @@ impl VitSpec {
     pub(super) fn block(&self) -> BlockSpec {
         BlockSpec {
             width: self.width,
-            eps: self.eps,
+            norms: self.norms,
             attention: self.attention,
             causal: false,
             mlp: self.mlp,
@@ -280,14 +209,14 @@ impl VitSpec {
         }
         let query = self.pool_query();
         let norms = [
+            (self.patch.norm, Layer::PatchNorm),
             (self.norm_pre, Layer::NormPre),
             (self.pooling.norm, Layer::Norm),
             (self.pooling.fc_norm, Layer::FcNorm),
             (query.is_some(), Layer::PoolNorm),
         ];
         for (_, norm) in norms.into_iter().filter(|(present, _)| *present) {
-            add(norm.weight(), &[d]);
-            add(norm.bias(), &[d]);
+            self.norms.parameters(norm).for_each(|name| add(name, &[d]));
         }
         if let Some(query) = query {
             add(Layer::PoolLatent.whole(), &[1, 1, d]);
@@ -301,9 +230,21 @@ impl VitSpec {
         }
         let block = self.block();
         (0..self.depth).for_each(|index| shapes.extend(block.shapes(index)));
+        let mut add_to_blocks = |name: ParamName, shape: &[usize]| {
+            shapes.extend((0..self.depth).map(|index| (name.in_block(index), shape.to_vec())));
+        };
+        let heads = self.attention.heads;
         if let Some(entries) = self.relative_entries() {
-            let table = |index| (Layer::RelPos.whole().in_block(index), vec![entries, self.attention.heads]);
-            shapes.extend((0..self.depth).map(table));
+            add_to_blocks(Layer::RelPos.whole(), &[entries, heads]);
+        }
+        if let Positions::RelativeMlp { hidden } = self.positions {
+            add_to_blocks(Layer::RelFc1.weight(), &[hidden, 2]);
+            add_to_blocks(Layer::RelFc1.bias(), &[hidden]);
+            add_to_blocks(Layer::RelFc2.weight(), &[heads, hidden]);
+            add_to_blocks(Layer::RelFc2.bias(), &[heads]);
+        }
+        if self.positions.rotary().is_some_and(|rotary| rotary.learnt) {
+            add_to_blocks(Layer::RopeFreqs.whole(), &[2, heads, d / heads / 2]);
         }
         shapes
     }
@@ -323,56 +264,5 @@ impl VitSpec {
             shapes.insert(Layer::Projection.weight(), vec![self.outputs.projection, self.features()]);
         }
         shapes
-    }
-}
-
-/// What the blocks of an image or text tower are, beside their parameters.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct BlockSpec {
-    /// Width of the tokens.
-    pub width: usize,
-    /// Added to the variance in both layer norms.
-    pub eps: f32,
-    /// Self-attention.
-    pub attention: AttentionSpec,
-    /// Whether a token sees only itself and those before it.
-    pub causal: bool,
-    /// The MLP.
-    pub mlp: MlpSpec,
-    /// Whether the residual branches are scaled.
-    pub layer_scale: bool,
-}
-
-impl BlockSpec {
-    /// The parameters of block `index`.
-    pub fn shapes(&self, index: usize) -> Shapes {
-        let (d, hidden, expanded) = (self.width, self.mlp.hidden, self.mlp.expanded());
-        let mut parameters = vec![
-            (Layer::Norm1.weight(), vec![d]),
-            (Layer::Norm1.bias(), vec![d]),
-            (Layer::Qkv.weight(), vec![3 * d, d]),
-            (Layer::Proj.weight(), vec![d, d]),
-            (Layer::Proj.bias(), vec![d]),
-            (Layer::Norm2.weight(), vec![d]),
-            (Layer::Norm2.bias(), vec![d]),
-            (Layer::Fc1.weight(), vec![expanded, d]),
-            (Layer::Fc1.bias(), vec![expanded]),
-            (Layer::Fc2.weight(), vec![d, hidden]),
-            (Layer::Fc2.bias(), vec![d]),
-        ];
-        if self.attention.qkv_bias {
-            parameters.push((Layer::Qkv.bias(), vec![3 * d]));
-        }
-        for (present, norm, width) in
-            [(self.attention.norm, Layer::ProjNorm, d), (self.mlp.norm, Layer::MlpNorm, hidden)]
-        {
-            if present {
-                parameters.extend([(norm.weight(), vec![width]), (norm.bias(), vec![width])]);
-            }
-        }
-        if self.layer_scale {
-            parameters.extend([Layer::Scale1, Layer::Scale2].map(|scale| (scale.part(Part::Gamma), vec![d])));
-        }
-        parameters.into_iter().map(|(name, shape)| (name.in_block(index), shape)).collect()
     }
 }

@@ -3,7 +3,7 @@
 //! Canonical names: `token_embed` (V, d), `pos_embed` (1, T, d), `blocks.N.*` as in image towers, `norm`, and
 //! `projection` (E, d) to the space that texts and images share.
 
-use super::block::{Block, layer_norm};
+use super::block::{Block, norm};
 use super::load::{differences, read_parameter, tower_problem};
 use super::name::Layer;
 use super::params::Params;
@@ -120,7 +120,7 @@ impl TextEncoder {
             blocks: (0..spec.depth)
                 .map(|index| Block::new(&block, params, index, 0.0))
                 .collect::<candle_core::Result<_>>()?,
-            norm: layer_norm(params, Layer::Norm.weight(), spec.eps)?,
+            norm: norm(params, Layer::Norm.weight(), spec.block().norms)?,
             causal: spec.causal,
             pool: spec.pool,
             projection: (spec.projection > 0).then(|| params.linear(projection)).transpose()?,

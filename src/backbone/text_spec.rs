@@ -1,7 +1,7 @@
 //! What a text tower is: its shape and its options.
 
 use super::name::Layer;
-use super::spec::{AttentionSpec, BlockSpec, MlpSpec, Shapes};
+use super::spec::{AttentionSpec, BlockSpec, MlpSpec, NormSpec, Shapes};
 
 /// Which token stands for the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl TextSpec {
     /// What every block is.
     pub(super) fn block(&self) -> BlockSpec {
         let Self { width, eps, attention, causal, mlp, .. } = *self;
-        BlockSpec { width, eps, attention, causal, mlp, layer_scale: false }
+        BlockSpec { width, norms: NormSpec::layer(eps), attention, causal, mlp, layer_scale: false }
     }
 
     /// The name and shape of every parameter.

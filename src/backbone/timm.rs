@@ -1,4 +1,4 @@
-//! The timm format: `ViT`, `DeiT`, `AugReg`, CLIP, `DINOv2` and `SigLIP` towers.
+//! The timm format: `ViT`, `DeiT`, `AugReg`, CLIP, `DINOv2`, `SigLIP`, `AIMv2` and BEiT-3 towers.
 //!
 //! Reference: timm's `vision_transformer.py` and `deit.py`. Our canonical parameter names are timm's. A file names its
 //! architecture and stores only what differs from it, so `timm_architectures.json` has the arguments of each, as
@@ -8,8 +8,9 @@ use super::family::{Description, Family, Header};
 use super::mapping::WeightMapping;
 use super::name::ParamName;
 use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, TimmModel, described, input, refuse_unsupported};
+use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
+use super::timm_args::{Args, TimmModel, described, input, norms, refuse_unsupported};
+use super::timm_eva;
 use crate::nn::Activation;
 use serde_json::Value;
 use std::sync::LazyLock;
@@ -34,8 +35,8 @@ impl Family for TimmVit {
         described(&description.config, header, spec)
     }
 
-    fn mapping(&self, name: ParamName, _header: &Header) -> WeightMapping {
-        WeightMapping::One(name.into())
+    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
+        timm_eva::mapping(name, header, "")
     }
 
     fn ignores(&self, _name: &str, _header: &Header) -> bool {
@@ -52,7 +53,9 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     let patch = args.integer("patch_size", 16)?;
     let image_size = model.side(&args)?;
     let mlp = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
-    let mlp = if model.gated || args.flag("swiglu", false) {
+    let mlp = if args.flag("gate_apart", false) {
+        MlpSpec::gated(mlp)
+    } else if model.gated || args.flag("swiglu", false) {
         MlpSpec::gated(mlp / 2)
     } else {
         MlpSpec::plain(mlp, activation_of(model, &args)?)
@@ -71,6 +74,20 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         "map" => Pool::Attention,
         other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
     };
+    let heads = args.integer("num_heads", 12)?;
+    let proj_bias = args.flag("proj_bias", true);
+    let attention = AttentionSpec {
+        qkv_bias: args.flag("qkv_bias", true),
+        norm: args.flag("scale_attn_norm", false),
+        qk_norm: args.flag("qk_norm", false),
+        proj_bias,
+        ..AttentionSpec::of(heads)
+    };
+    let reads_prefix = args.flag("pool_include_prefix", false);
+    if reads_prefix && pool != Pool::Attention {
+        return Err("pool_include_prefix is supported with global_pool \"map\" alone".into());
+    }
+    let norms = norms(&args);
     let norm_after_pool = args.flag("fc_norm", args.text("global_pool").or(model.pool) == Some("avg"));
     let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
     let resampling = match args.text("positions") {
@@ -83,7 +100,7 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         width,
         depth: args.integer("depth", 12)?,
         image_size,
-        patch: PatchSpec { size: patch, bias: !pre_norm },
+        patch: PatchSpec { size: patch, bias: !pre_norm, norm: args.flag("embed_norm", false) },
         prefix,
         positions: Positions::Table(PositionTable {
             prefix: if args.flag("no_embed_class", false) { 0 } else { prefix.count() },
@@ -91,14 +108,13 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
             rounded: true,
         }),
         norm_pre: pre_norm,
-        eps: args.number("eps", 1e-6) as f32,
-        attention: AttentionSpec {
-            qkv_bias: args.flag("qkv_bias", true),
-            ..AttentionSpec::of(args.integer("num_heads", 12)?)
-        },
-        mlp,
-        layer_scale: args.get("init_values").is_some(),
+        norms,
+        attention,
+        mlp: MlpSpec { norm: args.flag("scale_mlp_norm", false), bias: proj_bias, ..mlp },
+        // Norms at the end of branches start from that value instead.
+        layer_scale: args.get("init_values").is_some() && !norms.behind,
         pooling: PoolingSpec {
+            query: reads_prefix.then_some(PoolQuery { reads_prefix, ..PoolQuery::like(attention, mlp) }),
             norm: final_norm && !norm_after_pool,
             fc_norm: final_norm && norm_after_pool,
             ..PoolingSpec::of(pool)
@@ -106,6 +122,11 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         outputs: OutputSpec::default(),
         input: input(&Value::Null),
     })
+}
+
+/// Whether an architecture keeps the two halves of its `SwiGLU` in tensors of their own.
+pub fn keeps_gate_apart(architecture: &str) -> bool {
+    TABLE["architectures"][architecture]["gate_apart"] == Value::Bool(true)
 }
 
 /// The activation these weights were trained with. Weights of `OpenAI`, `MetaCLIP` and DFN want `QuickGELU`; timm
@@ -132,7 +153,7 @@ pub(super) fn entry(section: &str, architecture: &str) -> Result<&'static Value,
     let Some(entry) = TABLE[section].get(architecture) else {
         return Err(format!(
             "architecture {architecture:?} is not one of the vision transformers of timm {} that are supported: \
-             plain ViT, AugReg, DeiT, FlexiViT, CLIP, DINOv2, SigLIP and RADIO towers, NaFlexVit",
+             plain ViT, AugReg, DeiT, FlexiViT, CLIP, DINOv2, SigLIP, AIMv2, BEiT-3 and RADIO towers, NaFlexVit",
             TABLE["timm"].as_str().unwrap_or_default()
         ));
     };
@@ -152,8 +173,12 @@ const KNOWN: &[&str] = &[
     "fix_init",
     "no_embed_class",
     "patch_drop_rate",
+    "pool_include_prefix",
     "pre_norm",
     "proj_bias",
+    "qk_norm",
     "reg_tokens",
+    "scale_attn_norm",
+    "scale_mlp_norm",
     "weight_init",
 ];

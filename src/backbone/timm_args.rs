@@ -2,7 +2,7 @@
 
 use super::family::{Header, outputs};
 use super::options::{Config, SYMMETRIC};
-use super::spec::{OutputSpec, VitSpec};
+use super::spec::{NormSpec, OutputSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::BackboneDefaults;
 use serde_json::Value;
@@ -96,6 +96,15 @@ impl Args<'_> {
     /// A text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str()
+    }
+}
+
+/// The norms, by what the tables note of them.
+pub(super) fn norms(args: &Args<'_>) -> NormSpec {
+    NormSpec {
+        eps: args.number("eps", 1e-6) as f32,
+        rms: args.flag("rms", false),
+        behind: args.flag("use_post_norm", false),
     }
 }
 

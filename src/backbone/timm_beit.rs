@@ -8,7 +8,7 @@ use super::family::{Description, Family, Header};
 use super::mapping::WeightMapping;
 use super::name::ParamName;
 use super::positions::Positions;
-use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use super::timm_args::{Args, TimmModel, described, input, refuse_unsupported};
 use super::timm_eva;
 use crate::nn::Activation;
@@ -70,11 +70,11 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         width,
         depth: args.integer("depth", 12)?,
         image_size: model.side(&args)?,
-        patch: PatchSpec { size: args.integer("patch_size", 16)?, bias: true },
+        patch: PatchSpec { size: args.integer("patch_size", 16)?, bias: true, norm: false },
         prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
         positions: Positions::Relative,
         norm_pre: false,
-        eps: 1e-6,
+        norms: NormSpec::layer(1e-6),
         attention: AttentionSpec {
             qkv_bias: args.flag("qkv_bias", true),
             key_bias: false,

@@ -3,12 +3,12 @@
 //! Reference: timm's `eva.py`. A file names its architecture and stores only what differs from it, so `timm_eva.json` has
 //! the arguments of each, as written from timm itself by `tests/fixtures/make_timm_table.py`.
 
-use super::family::{Description, Family, Header};
+use super::family::{Description, Family, Header, outputs};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
 use super::positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, TimmModel, described, input, refuse_unsupported};
+use super::timm_args::{Args, TimmModel, described, input, norms, refuse_unsupported};
 use crate::nn::{Activation, Pairs};
 use serde_json::Value;
 use std::sync::LazyLock;
@@ -50,6 +50,11 @@ impl Family for TimmEva {
 
 /// Where a parameter lies behind `prefix`, by the names that the file has.
 pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightMapping {
+    if name.layer == Layer::RopeFreqs {
+        let (name, block) = (format!("{prefix}rope.freqs"), name.block.unwrap_or(0));
+        let count = header.get(&name).and_then(|shape| shape.get(1).copied()).unwrap_or(0);
+        return WeightMapping::OfBlock { name, block, count };
+    }
     let Some(block) = name.block else { return WeightMapping::One(format!("{prefix}{name}")) };
     let part = name.part.text();
     let at = |theirs: &str| format!("{prefix}blocks.{block}.{theirs}");
@@ -64,6 +69,11 @@ pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightM
             let [query, _, value] = projections;
             WeightMapping::NoKey([query, value])
         }
+        (Layer::Qkv, _) if grouped(header, &at("attn.")) > 1 => WeightMapping::Grouped {
+            names: projections,
+            heads: grouped(header, &at("attn.")),
+            head_dim: outputs(header, &at("attn.q_norm.weight")),
+        },
         (Layer::Qkv, _) if stored("attn.q_proj.weight") => WeightMapping::Stack(projections.into()),
         (Layer::Scale1, _) if stored("gamma_1") => one("gamma_1"),
         (Layer::Scale2, _) if stored("gamma_2") => one("gamma_2"),
@@ -72,6 +82,14 @@ pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightM
         }
         _ => WeightMapping::One(format!("{prefix}{name}")),
     }
+}
+
+/// How many heads share their keys and values, by the tensors below `attention`, where heads have norms that say their width.
+fn grouped(header: &Header, attention: &str) -> usize {
+    let rows = |name: &str| outputs(header, &format!("{attention}{name}.weight"));
+    let (queries, keys, head_dim) = (rows("q_proj"), rows("k_proj"), rows("q_norm"));
+    let divides = keys > 0 && head_dim > 0 && queries.is_multiple_of(keys) && keys.is_multiple_of(head_dim);
+    if divides { queries / keys } else { 1 }
 }
 
 /// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
@@ -95,12 +113,13 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     } else {
         MlpSpec::plain(hidden("mlp_ratio", 4.0), Activation::Gelu)
     };
-    let heads = args.integer("num_heads", 12)?;
+    let (heads, norms) = (args.integer("num_heads", 12)?, norms(&args));
     let attention = AttentionSpec {
         qkv_bias: args.flag("qkv_bias", true),
         // timm's other kind of attention has no bias of the keys.
         key_bias: args.text("attn_type") == Some("rope"),
         norm: args.flag("scale_attn_inner", false),
+        qk_norm: args.flag("qk_norm", false),
         ..AttentionSpec::of(heads)
     };
     let pooling = args.text("global_pool").or(model.pool).unwrap_or("avg");
@@ -126,14 +145,18 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         width,
         depth: args.integer("depth", 12)?,
         image_size: model.side(&args)?,
-        patch: PatchSpec { size: args.integer("patch_size", 16)?, bias: !norm_pre },
+        patch: PatchSpec { size: args.integer("patch_size", 16)?, bias: !norm_pre, norm: false },
         prefix,
         positions: positions(&args, prefix)?,
         norm_pre,
-        eps: args.number("eps", 1e-6) as f32,
+        norms,
         attention,
-        mlp: MlpSpec { norm: args.flag("scale_mlp", false), ..mlp },
-        layer_scale: args.get("init_values").is_some(),
+        mlp: MlpSpec {
+            norm: args.flag("scale_mlp", false),
+            unscaled: args.flag("attn_only_layer_scale", false),
+            ..mlp
+        },
+        layer_scale: args.get("init_values").is_some() && !norms.behind,
         pooling: PoolingSpec {
             norm: args.flag("use_post_transformer_norm", !fc_norm),
             fc_norm,
@@ -166,6 +189,7 @@ fn rotary(args: &Args<'_>) -> Result<AxialRotary, String> {
     let indexing = args.text("rope_grid_indexing").unwrap_or("ij");
     let coordinates = match args.text("rope_type").unwrap_or("cat") {
         "dinov3" if first == 0.0 && indexing == "ij" => Coordinates::Centres,
+        "mixed" => Coordinates::Numbers { first: 0.0, stretched_to: None, x_first: indexing == "xy" },
         "cat" => Coordinates::Numbers {
             first,
             stretched_to: args.get("ref_feat_shape").map(|_| args.integer("ref_feat_shape", 0)).transpose()?,
@@ -177,12 +201,14 @@ fn rotary(args: &Args<'_>) -> Result<AxialRotary, String> {
             ));
         }
     };
+    let learnt = args.text("rope_type") == Some("mixed");
     let pairs = if args.flag("rope_rotate_half", false) { Pairs::Halves } else { Pairs::Neighbours };
-    Ok(AxialRotary { temperature: args.number("rope_temperature", 1e4), coordinates, pairs })
+    Ok(AxialRotary { temperature: args.number("rope_temperature", 1e4), coordinates, pairs, learnt })
 }
 
 /// The options of this class whose effect is known here, or that only matter to training, beside those of all classes.
 const KNOWN: &[&str] = &[
+    "attn_only_layer_scale",
     "attn_pool_mlp_ratio",
     "attn_pool_num_heads",
     "attn_type",
@@ -190,8 +216,10 @@ const KNOWN: &[&str] = &[
     "dynamic_img_size",
     "head_init_scale",
     "no_embed_class",
+    "num_kv_heads",
     "num_reg_tokens",
     "patch_drop_rate",
+    "qk_norm",
     "qkv_fused",
     "ref_feat_shape",
     "rope_grid_indexing",
@@ -208,6 +236,7 @@ const KNOWN: &[&str] = &[
     "swiglu_mlp",
     "use_abs_pos_emb",
     "use_fc_norm",
+    "use_post_norm",
     "use_post_transformer_norm",
     "use_pre_transformer_norm",
     "use_rot_pos_emb",

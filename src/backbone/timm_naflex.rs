@@ -10,7 +10,7 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
 use super::options::Config;
 use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use super::timm;
 use super::timm_args::{Args, input, refuse_unsupported};
 use serde_json::Value;
@@ -51,7 +51,7 @@ impl Family for TimmNaflex {
                 .integer("pos_embed_grid_size", 16)?
                 .checked_mul(patch)
                 .ok_or("pos_embed_grid_size and patch_size are too large")?,
-            patch: PatchSpec { size: patch, bias: !pre_norm },
+            patch: PatchSpec { size: patch, bias: !pre_norm, norm: false },
             prefix: PrefixSpec {
                 class: args.flag("class_token", false),
                 distillation: false,
@@ -59,7 +59,7 @@ impl Family for TimmNaflex {
             },
             positions: Positions::Table(PositionTable { prefix: 0, resampling: resampling(&args)?, rounded: false }),
             norm_pre: pre_norm,
-            eps: 1e-6,
+            norms: NormSpec::layer(1e-6),
             attention: AttentionSpec {
                 qkv_bias: args.flag("qkv_bias", true),
                 ..AttentionSpec::of(args.integer("num_heads", 12)?)

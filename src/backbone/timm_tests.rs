@@ -57,7 +57,7 @@ fn every_supported_architecture_is_what_timm_builds() {
         let num_classes = config["num_classes"].as_u64().unwrap() as usize;
         assert_eq!(parameters(&spec, num_classes), model["parameters"].as_str().unwrap(), "{name}");
         assert_eq!(
-            f64::from(spec.eps).to_string(),
+            f64::from(spec.norms.eps).to_string(),
             (model["eps"].as_f64().unwrap() as f32 as f64).to_string(),
             "{name}"
         );
@@ -91,11 +91,10 @@ fn other_architectures_are_refused_by_name() {
         assert!(refused.contains(name), "{refused}");
     }
     for (name, reason) in [
-        ("vit_base_patch16_xp_224", "norm_layer"),
+        ("vit_base_patch16_xp_224", "block_fn"),
         ("vit_base_r50_s16_224", "embed_layer"),
-        ("vit_base_patch16_rpn_224", "block_fn"),
-        ("eva02_enormous_patch14_clip_224", "norms behind the branches"),
-        ("vit_base_patch16_sapiens2", "grouped-query attention"),
+        ("vit_pwee_patch16_reg1_gap_256", "block_fn"),
+        ("vit_dwee_patch16_reg1_gap_256", "attn_layer"),
     ] {
         let refused = read(json!({ "architecture": name })).unwrap_err();
         assert!(refused.contains(name) && refused.contains(reason), "{refused}");
@@ -122,7 +121,7 @@ fn options_whose_effect_is_unknown_are_refused() {
     let (vit, naflex) = ("vit_base_patch16_224", "naflexvit_base_patch16_gap");
     let dinov3 = "vit_small_patch16_dinov3";
     for (architecture, args) in [
-        (vit, json!({ "qk_norm": true })),
+        (vit, json!({ "attn_layer": "diff" })),
         (vit, json!({ "norm_layer": "rmsnorm" })),
         (vit, json!({ "in_chans": 1 })),
         // True by default.

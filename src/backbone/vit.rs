@@ -5,20 +5,19 @@ mod rollout;
 
 pub use rollout::Rollout;
 
-use super::block::{Block, layer_norm};
+use super::attention_places::AttentionPlaces;
+use super::block::{self, Block};
 use super::block_run::SavedValues;
 use super::lora::Lora;
 use super::name::Layer;
 use super::params::Params;
 use super::pool::Pooling;
-use super::positions::{Positions, relative_index};
 use super::segment::Segment;
 use super::spec::VitSpec;
 use super::visual_prompts::VisualPrompts;
-use crate::nn::{LayerNorm, Mode, PatchEmbed, RelativeBias};
+use crate::nn::{LayerNorm, Mode, PatchEmbed};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
-use std::sync::Arc;
 
 /// A block that runs without a graph; see `block_run.rs`.
 pub struct PlainBlock<'a> {
@@ -54,6 +53,7 @@ impl PlainBlock<'_> {
 #[derive(Debug, Clone)]
 pub struct Vit {
     patch_embed: PatchEmbed,
+    patch_norm: Option<LayerNorm>,
     /// Class token, distillation token and registers, each (1, n, d).
     prefix: Vec<Tensor>,
     /// Embeddings of positions (1, k + N, d), where they are learnt.
@@ -71,38 +71,6 @@ pub struct Vit {
     fc_norm: Option<LayerNorm>,
 }
 
-/// Where tokens lie to each other, as the tables of relative positions count it.
-struct RelativePlaces {
-    index: Arc<[u32]>,
-    tokens: usize,
-}
-
-impl RelativePlaces {
-    /// What block `index` adds to the scores of attention.
-    fn of_block(&self, params: &Params, index: usize) -> Result<RelativeBias> {
-        RelativeBias::new(params.tensor(Layer::RelPos.whole().in_block(index))?, self.index.clone(), self.tokens)
-    }
-}
-
-/// The places of a backbone's tokens, with the learnt prompts among them, if its positions are relative.
-fn relative_places(spec: &VitSpec, prompts: Option<&VisualPrompts>) -> Result<Option<RelativePlaces>> {
-    if spec.positions != Positions::Relative {
-        return Ok(None);
-    }
-    let learnt = prompts.map_or(Ok(0), |prompts| prompts.span().map(|(_, learnt)| learnt))?;
-    let index = relative_index(spec.grid(), spec.prefix_tokens(), learnt).into();
-    Ok(Some(RelativePlaces { index, tokens: spec.tokens() + learnt }))
-}
-
-/// What block `index` adds to the scores of attention (heads, T, T), if positions are relative.
-///
-/// # Errors
-/// When the block's table is absent.
-pub fn relative_bias(spec: &VitSpec, params: &Params, index: usize) -> Result<Option<Tensor>> {
-    let places = relative_places(spec, VisualPrompts::of(spec, params).as_ref())?;
-    places.map(|places| places.of_block(params, index)?.tensor()).transpose()
-}
-
 impl Vit {
     /// Builds the layers over `params`, with the learnt prompts that are in them. `drop_path` gives the stochastic depth
     /// rate of each block; blocks without one never drop.
@@ -111,26 +79,19 @@ impl Vit {
     /// When a parameter that `spec` asks for is absent.
     pub fn new(spec: &VitSpec, params: &Params, drop_path: &[f64]) -> Result<Self> {
         let norm =
-            |present: bool, layer: Layer| present.then(|| layer_norm(params, layer.weight(), spec.eps)).transpose();
+            |present: bool, layer: Layer| present.then(|| block::norm(params, layer.weight(), spec.norms)).transpose();
         let patch_bias = spec.patch.bias.then(|| params.tensor(Layer::PatchEmbed.bias())).transpose()?;
         let prefix = [Layer::ClsToken, Layer::DistToken, Layer::RegToken];
         let prompts = VisualPrompts::of(spec, params);
         let of_block = spec.block();
-        let rotary = match spec.positions.rotary() {
-            None => None,
-            Some(rotary) => {
-                let (before, learnt) = prompts.as_ref().map_or(Ok((spec.prefix_tokens(), 0)), VisualPrompts::span)?;
-                Some(rotary.rotary(spec.grid(), before + learnt, spec.width / spec.attention.heads)?)
-            }
-        };
-        let relative = relative_places(spec, prompts.as_ref())?;
+        let places = AttentionPlaces::new(spec, prompts.as_ref())?;
         let block = |index: usize| {
             let block = Block::new(&of_block, params, index, drop_path.get(index).copied().unwrap_or(0.0))?;
-            let bias = relative.as_ref().map(|places| places.of_block(params, index)).transpose()?;
-            Ok(block.rotary(rotary.clone()).relative(bias))
+            places.place(block, params, index)
         };
         Ok(Self {
             patch_embed: PatchEmbed::new(&params.tensor(Layer::PatchEmbed.weight())?, patch_bias)?,
+            patch_norm: norm(spec.patch.norm, Layer::PatchNorm)?,
             prefix: prefix.iter().filter_map(|token| params.get(token.whole())).collect(),
             positions: params.get(Layer::PosEmbed.whole()),
             like: params.tensor(Layer::Norm1.weight().in_block(0))?,
@@ -166,6 +127,10 @@ impl Vit {
     /// pixels (B, 3, S, S) to tokens (B, T, d) before the first block.
     fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let patches = self.patch_embed.forward(pixels)?.to_dtype(self.like.dtype())?; // (B, N, d)
+        let patches = match &self.patch_norm {
+            Some(norm) => norm.forward(&patches)?,
+            None => patches,
+        };
         let (batch, _, width) = patches.dims3()?;
         let positions =
             |first: usize, count: usize| self.positions.as_ref().map(|table| table.narrow(1, first, count)).transpose();

@@ -103,9 +103,9 @@ pub(super) const CLASSES: &[HfClass] = &[
             [
                 tokens(spec, &["class"]),
                 unless(spec.positions.rotary().is_none(), "rotary positions"),
-                unless(spec.positions.table().is_some() || spec.positions.rotary().is_some(), "relative positions"),
+                unless(!spec.positions.are_relative(), "relative positions"),
                 unless(!spec.mlp.is_gated(), "a SwiGLU"),
-                inner_norms(spec),
+                other_layers(spec),
                 unless(!spec.layer_scale, "LayerScale"),
                 unless(spec.norm_pre, "a backbone without a layer norm before the blocks"),
                 unless(!spec.patch.bias, "a bias of the patch embedding"),
@@ -181,18 +181,25 @@ fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     found
 }
 
-/// Norms inside attention and MLP, which none of the classes has.
-fn inner_norms(spec: &VitSpec) -> Vec<String> {
-    unless(!spec.attention.norm && !spec.mlp.norm, "layer norms inside attention or MLP")
+/// Other norms and biases than all of the classes have.
+fn other_layers(spec: &VitSpec) -> Vec<String> {
+    [
+        unless(!spec.attention.norm && !spec.attention.qk_norm && !spec.mlp.norm, "norms inside attention or MLP"),
+        unless(!spec.norms.rms, "RMS norms"),
+        unless(!spec.norms.behind, "norms at the end of the branches"),
+        unless(!spec.patch.norm, "a norm of the patch embedding"),
+        unless(spec.attention.proj_bias && spec.mlp.bias, "layers without biases"),
+    ]
+    .concat()
 }
 
 /// What a plain tower, with a layer norm behind the blocks and nothing else, cannot express.
 fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     let layers = [
         unless(spec.positions.rotary().is_none(), "rotary positions"),
-        unless(spec.positions.table().is_some() || spec.positions.rotary().is_some(), "relative positions"),
+        unless(!spec.positions.are_relative(), "relative positions"),
         unless(!spec.mlp.is_gated(), "a SwiGLU"),
-        inner_norms(spec),
+        other_layers(spec),
         unless(!spec.layer_scale, "LayerScale"),
         unless(!spec.norm_pre, "a layer norm before the blocks"),
         unless(!spec.pooling.fc_norm, "a layer norm after the pooling"),
@@ -208,7 +215,11 @@ fn dinov2(spec: &VitSpec) -> Vec<String> {
     [
         plain(
             &VitSpec {
-                mlp: MlpSpec { norm: spec.mlp.norm, ..MlpSpec::plain(spec.mlp.hidden, Activation::Gelu) },
+                mlp: MlpSpec {
+                    norm: spec.mlp.norm,
+                    bias: spec.mlp.bias,
+                    ..MlpSpec::plain(spec.mlp.hidden, Activation::Gelu)
+                },
                 layer_scale: false,
                 ..spec.clone()
             },
@@ -272,7 +283,7 @@ fn common(spec: &VitSpec) -> Value {
             Some(Activation::GeluTanh) => "gelu_pytorch_tanh",
             Some(Activation::QuickGelu) => "quick_gelu",
         },
-        "layer_norm_eps": decimal(spec.eps),
+        "layer_norm_eps": decimal(spec.norms.eps),
         "qkv_bias": spec.attention.qkv_bias,
     })
 }

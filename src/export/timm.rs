@@ -6,8 +6,8 @@
 use super::numbers::{decimal, decimals};
 use super::{ExportModel, Format, Layout, adapt, cannot, card, files, notes, readback, statistics};
 use crate::backbone::{
-    Coordinates, Description, FAMILIES, Family, Header, Layer, OutputSpec, Part, Pool, PoolingSpec, PositionTable,
-    Resampling, TimmBeit, TimmEva, VitSpec,
+    Coordinates, Description, FAMILIES, Family, Header, Layer, NormSpec, OutputSpec, ParamName, Part, Pool,
+    PoolingSpec, PositionTable, Positions, Resampling, TimmBeit, TimmEva, TimmRelPos, VitSpec, keeps_gate_apart,
 };
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
@@ -57,11 +57,11 @@ impl Format for Timm {
             return Err(cannot(self, &[format!("this form of {}", model.spec.architecture)]));
         };
         let mut notes = notes(&model.preprocess);
-        if start.eps != model.spec.eps {
+        if start.norms.eps != model.spec.norms.eps {
             notes.push(format!(
                 "timm's layer norms add {} to the variance, the model's add {}",
-                decimal(start.eps),
-                decimal(model.spec.eps)
+                decimal(start.norms.eps),
+                decimal(model.spec.norms.eps)
             ));
         }
         write_json(&folder.join("config.json"), &config(&model, &start.architecture))?;
@@ -119,13 +119,13 @@ fn start(spec: &VitSpec) -> Option<VitSpec> {
     let candidates = std::iter::once(spec.architecture.as_str()).chain(STARTS.iter().copied());
     let read: Vec<VitSpec> =
         candidates.filter_map(|name| reading(spec, name)).filter(|read| same(read, spec)).collect();
-    read.iter().find(|read| read.eps == spec.eps).or(read.first()).cloned()
+    read.iter().find(|read| read.norms.eps == spec.norms.eps).or(read.first()).cloned()
 }
 
 /// What timm would build from an architecture and the model's options.
 fn reading(spec: &VitSpec, architecture: &str) -> Option<VitSpec> {
     let family = family(architecture)?;
-    let config = json!({ "architecture": architecture, "model_args": model_args(spec, family) });
+    let config = json!({ "architecture": architecture, "model_args": model_args(spec, family, architecture) });
     family.spec(&Description { config, preprocessor: Value::Null }, &Header::new()).ok()
 }
 
@@ -139,7 +139,7 @@ fn family(architecture: &str) -> Option<&'static dyn Family> {
 fn same(a: &VitSpec, b: &VitSpec) -> bool {
     let bare = |spec: &VitSpec| VitSpec {
         architecture: String::new(),
-        eps: 0.0,
+        norms: NormSpec { eps: 0.0, ..spec.norms },
         positions: {
             let mut positions = spec.positions;
             if let Some(table) = positions.table_mut() {
@@ -157,11 +157,12 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
 }
 
 /// Every option of the class that a family of timm is.
-fn model_args(spec: &VitSpec, family: &dyn Family) -> Value {
+fn model_args(spec: &VitSpec, family: &dyn Family, architecture: &str) -> Value {
     let mut own = match family.name() {
         name if name == TimmEva.name() => eva_args(spec),
         name if name == TimmBeit.name() => beit_args(spec),
-        _ => vit_args(spec),
+        name if name == TimmRelPos.name() => relpos_args(spec),
+        _ => vit_args(spec, architecture),
     };
     own["img_size"] = json!(spec.image_size);
     own["patch_size"] = json!(spec.patch.size);
@@ -189,8 +190,12 @@ fn eva_args(spec: &VitSpec) -> Value {
         "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
         "swiglu_mlp": spec.mlp.is_gated(),
         "swiglu_align_to": 0,
+        "use_post_norm": spec.norms.behind,
         "scale_mlp": spec.mlp.norm,
         "scale_attn_inner": spec.attention.norm,
+        "qk_norm": spec.attention.qk_norm,
+        "num_kv_heads": null,
+        "attn_only_layer_scale": spec.mlp.unscaled,
         "attn_type": if spec.attention.key_bias { "rope" } else { "eva" },
         "qkv_fused": true,
         "class_token": spec.prefix.class,
@@ -209,7 +214,7 @@ fn eva_args(spec: &VitSpec) -> Value {
             Coordinates::Centres => ("dinov3", 0.0, None, false),
             Coordinates::Numbers { first, stretched_to, x_first } => ("cat", first, stretched_to, x_first),
         };
-        args["rope_type"] = json!(kind);
+        args["rope_type"] = json!(if rotary.learnt { "mixed" } else { kind });
         args["rope_grid_offset"] = json!(first);
         args["rope_grid_indexing"] = json!(if x_first { "xy" } else { "ij" });
         args["ref_feat_shape"] = json!(stretched_to.map(|side| [side, side]));
@@ -229,14 +234,33 @@ fn beit_args(spec: &VitSpec) -> Value {
     })
 }
 
+/// What timm's `VisionTransformerRelPos` has beside.
+fn relpos_args(spec: &VitSpec) -> Value {
+    let hidden = if let Positions::RelativeMlp { hidden } = spec.positions { hidden } else { 0 };
+    json!({
+        "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
+        "class_token": spec.prefix.class,
+        "fc_norm": spec.pooling.fc_norm,
+        "rel_pos_type": "mlp",
+        "rel_pos_dim": hidden,
+        "shared_rel_pos": false,
+    })
+}
+
 /// What timm's `VisionTransformer` has beside.
-fn vit_args(spec: &VitSpec) -> Value {
+fn vit_args(spec: &VitSpec, architecture: &str) -> Value {
+    let hidden = if keeps_gate_apart(architecture) { spec.mlp.hidden } else { spec.mlp.expanded() };
     let mut args = json!({
-        "mlp_ratio": ratio(spec.mlp.expanded(), spec.width),
+        "mlp_ratio": ratio(hidden, spec.width),
         "class_token": spec.prefix.class,
         "no_embed_class": spec.positions.prefix() == 0 && spec.prefix_tokens() > 0,
         "reg_tokens": spec.prefix.registers,
         "pre_norm": spec.norm_pre,
+        "proj_bias": spec.attention.proj_bias,
+        "scale_attn_norm": spec.attention.norm,
+        "qk_norm": spec.attention.qk_norm,
+        "scale_mlp_norm": spec.mlp.norm,
+        "pool_include_prefix": spec.pool_query().is_some_and(|query| query.reads_prefix),
         "final_norm": spec.pooling.norm || spec.pooling.fc_norm,
         "fc_norm": spec.pooling.fc_norm,
     });
@@ -265,7 +289,7 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
         ResizeMode::Letterbox => ("border", 1.0),
         ResizeMode::Crop => ("center", geometry.crop_pct),
     };
-    let args = family(architecture).map_or(Value::Null, |family| model_args(&model.spec, family));
+    let args = family(architecture).map_or(Value::Null, |family| model_args(&model.spec, family, architecture));
     json!({
         "architecture": architecture,
         "num_classes": model.classes.len(),
@@ -294,13 +318,15 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
     })
 }
 
-/// By these names the forms that the options of [`eva_args`] and [`beit_args`] ask for are told from others.
-fn eva_names(spec: &VitSpec) -> Header {
+/// By these names the forms that the options of [`model_args`] ask for are told from others.
+fn spellings(spec: &VitSpec, family: &dyn Family, architecture: &str) -> Header {
+    let eva = [TimmEva.name(), TimmBeit.name()].contains(&family.name());
     let names = [
-        (!spec.attention.key_bias, "attn.q_bias"),
-        (spec.layer_scale, "gamma_1"),
-        (spec.layer_scale, "gamma_2"),
-        (spec.mlp.is_gated() && spec.mlp.norm, "mlp.fc1_g.weight"),
+        (eva && !spec.attention.key_bias, "attn.q_bias"),
+        (eva && spec.layer_scale, "gamma_1"),
+        (eva && spec.layer_scale, "gamma_2"),
+        (eva && spec.mlp.is_gated() && spec.mlp.norm, "mlp.fc1_g.weight"),
+        (keeps_gate_apart(architecture), "mlp.fc1_g.weight"),
     ];
     let named = |block| {
         names.iter().filter(|(stored, _)| *stored).map(move |(_, name)| (format!("blocks.{block}.{name}"), Vec::new()))
@@ -312,12 +338,22 @@ fn eva_names(spec: &VitSpec) -> Header {
 fn parameters(model: &ExportModel, architecture: &str) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors = BTreeMap::new();
     if let Some(family) = family(architecture) {
-        let separate = [TimmEva.name(), TimmBeit.name()].contains(&family.name());
-        let header = if separate { eva_names(&model.spec) } else { Header::new() };
+        let header = spellings(&model.spec, family, architecture);
+        let mut frequencies = Vec::new();
         for (name, param) in model.params.iter() {
-            let Ok(name) = name.parse() else { continue };
+            let Ok(name) = name.parse::<ParamName>() else { continue };
+            if let (Layer::RopeFreqs, Some(block)) = (name.layer, name.block) {
+                frequencies.push((block, param.tensor().unsqueeze(1)?));
+                continue;
+            }
             let mapping = family.mapping(name, &header);
             tensors.extend(mapping.names().iter().cloned().zip(mapping.disassemble(param.tensor())?));
+        }
+        // Those of all blocks are one tensor there.
+        frequencies.sort_by_key(|(block, _)| *block);
+        let frequencies: Vec<Tensor> = frequencies.into_iter().map(|(_, tensor)| tensor).collect();
+        if !frequencies.is_empty() {
+            tensors.insert("rope.freqs".into(), Tensor::cat(&frequencies, 1)?);
         }
     }
     if model.spec.pooling.pool == Pool::Distilled {

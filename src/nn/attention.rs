@@ -7,6 +7,7 @@ use super::dropout::Mode;
 use super::layer_norm::LayerNorm;
 use super::linear::Linear;
 use super::lora::{AdaptedLinear, Adapter};
+use super::qk_norm::{QkNorm, Unnormed};
 use super::relative::RelativeBias;
 use super::rotary::Rotary;
 use crate::kernels::run;
@@ -20,6 +21,8 @@ pub struct Attention {
     proj: AdaptedLinear,
     heads: usize,
     causal: bool,
+    /// Norms queries and keys before they are turned.
+    qk_norm: Option<QkNorm>,
     rotary: Option<Rotary>,
     /// Added to the scores.
     relative: Option<RelativeBias>,
@@ -30,13 +33,29 @@ pub struct Attention {
 impl Attention {
     /// A layer over existing projections; `heads` divides the width.
     pub fn new(qkv: Linear, proj: Linear, heads: usize) -> Self {
-        Self { qkv: qkv.into(), proj: proj.into(), heads, causal: false, rotary: None, relative: None, proj_norm: None }
+        Self {
+            qkv: qkv.into(),
+            proj: proj.into(),
+            heads,
+            causal: false,
+            qk_norm: None,
+            rotary: None,
+            relative: None,
+            proj_norm: None,
+        }
     }
 
     /// Whether a token sees only itself and those before it, as in text towers.
     #[must_use]
     pub fn causal(mut self, causal: bool) -> Self {
         self.causal = causal;
+        self
+    }
+
+    /// Norms queries and keys, head by head.
+    #[must_use]
+    pub fn qk_norm(mut self, norms: Option<QkNorm>) -> Self {
+        self.qk_norm = norms;
         self
     }
 
@@ -101,7 +120,7 @@ impl Attention {
         sizes.forward_values(qkv, bias.as_deref(), attended)
     }
 
-    /// [`Attention::attend_values`] backward: the gradient of `qkv` to `dqkv`; that of a trainable bias is left in `store`.
+    /// [`Attention::attend_values`] backward: the gradient of `qkv` to `dqkv`; those of trainable positions are left in `store`.
     ///
     /// # Errors
     /// When the slices do not fit.
@@ -113,24 +132,37 @@ impl Attention {
         dqkv: &mut [f32],
         store: &mut GradStore,
     ) -> Result<()> {
-        let Some(relative) = &self.relative else {
-            return sizes.backward_values((qkv, None), dattended, dqkv, None);
-        };
-        let bias = relative.values()?;
-        let mut dbias = vec![0.0; if relative.trainable() { bias.len() } else { 0 }];
-        let wanted = relative.trainable().then_some(&mut *dbias);
-        sizes.backward_values((qkv, Some(&bias)), dattended, dqkv, wanted)?;
-        relative.backward(&dbias, store)
+        match &self.relative {
+            None => sizes.backward_values((qkv, None), dattended, dqkv, None)?,
+            Some(relative) => {
+                let bias = relative.values()?;
+                let mut dbias = vec![0.0; if relative.trainable() { bias.len() } else { 0 }];
+                let wanted = relative.trainable().then_some(&mut *dbias);
+                sizes.backward_values((qkv, Some(&bias)), dattended, dqkv, wanted)?;
+                relative.backward(&dbias, store)?;
+            }
+        }
+        match &self.rotary {
+            Some(rotary) => rotary.backward(sizes, qkv, dqkv, store),
+            None => Ok(()),
+        }
     }
 
-    /// Whether what is added to the scores is trained.
-    pub fn relative_trainable(&self) -> bool {
-        self.relative.as_ref().is_some_and(RelativeBias::trainable)
+    /// Whether it trains something between both projections.
+    pub fn inside_trainable(&self) -> bool {
+        self.proj_norm.as_ref().is_some_and(LayerNorm::trainable)
+            || self.qk_norm.as_ref().is_some_and(QkNorm::trainable)
+            || self.relative.as_ref().is_some_and(RelativeBias::trainable)
+            || self.rotary.as_ref().is_some_and(Rotary::trainable)
     }
 
     /// x (B, T, C) to what the softmax is computed of, packed (B, T, 3C).
     fn queries_keys_values(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let qkv = self.qkv.forward(x, mode)?;
+        let qkv = match &self.qk_norm {
+            Some(norms) => norms.forward(&qkv, self.heads)?,
+            None => qkv,
+        };
         match &self.rotary {
             Some(rotary) => rotary.forward(&qkv, self.heads),
             None => Ok(qkv),
@@ -164,8 +196,8 @@ impl Attention {
         Ok(AttentionKernel { batch, tokens, queries, heads, head_dim: width / heads.max(1), causal })
     }
 
-    /// The values of x (B, T, C) to those that the softmax is computed of, laid out as `sizes` tells. `mask` is the
-    /// adapter's dropout of x.
+    /// The values of x (B, T, C) to those that the softmax is computed of, laid out as `sizes` tells; where queries and keys
+    /// are normed, they are returned as they were before. `mask` is the adapter's dropout of x.
     ///
     /// # Errors
     /// When the slices do not fit.
@@ -175,7 +207,7 @@ impl Attention {
         x: &[f32],
         mask: Option<&[f32]>,
         qkv: &mut [f32],
-    ) -> Result<()> {
+    ) -> Result<Option<Unnormed>> {
         let width = sizes.width();
         if sizes.is_whole() {
             self.qkv.forward_values(0..3 * width, x, mask, sizes.rows_at_once(), qkv)?;
@@ -185,21 +217,22 @@ impl Attention {
             self.qkv.forward_values(0..width, &rows, row_mask.as_deref(), sizes.rows_at_once(), q)?;
             self.qkv.forward_values(width..3 * width, x, mask, usize::MAX, kv)?;
         }
+        let unnormed = self.qk_norm.as_ref().map(|norms| norms.forward_values(sizes, qkv)).transpose()?;
         if let Some(rotary) = &self.rotary {
             rotary.turn(sizes, qkv, false)?;
         }
-        Ok(())
+        Ok(unnormed)
     }
 
     /// [`Attention::project_values`] backward: writes the gradient of x to `dx`, if it is wanted, and leaves those of trainable
-    /// parameters in `store`. `dqkv` is turned back in place.
+    /// parameters in `store`. `dqkv` becomes that of the projection's outputs in place.
     ///
     /// # Errors
     /// When the slices do not fit.
     pub fn project_backward(
         &self,
         sizes: &AttentionKernel,
-        (x, mask): (&[f32], Option<&[f32]>),
+        (x, mask, unnormed): (&[f32], Option<&[f32]>, Option<&Unnormed>),
         dqkv: &mut [f32],
         dx: Option<&mut [f32]>,
         store: &mut GradStore,
@@ -207,6 +240,9 @@ impl Attention {
         let width = sizes.width();
         if let Some(rotary) = &self.rotary {
             rotary.turn(sizes, dqkv, true)?;
+        }
+        if let (Some(norms), Some(unnormed)) = (&self.qk_norm, unnormed) {
+            norms.backward_values(sizes, unnormed, dqkv, store)?;
         }
         if sizes.is_whole() {
             self.qkv.backward_weights(&[(0..3 * width, x, mask, dqkv)], store)?;

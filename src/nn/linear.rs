@@ -152,6 +152,11 @@ impl Linear {
         })
     }
 
+    /// Weight and, if there is one, bias.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+
     /// Whether a parameter is trained.
     pub fn trainable(&self) -> bool {
         self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op)

@@ -2,8 +2,9 @@
 //! where their token lies, so that their products depend on where tokens lie to each other.
 
 use super::attention_kernel::AttentionKernel;
-use crate::kernels::{Operation, run, simd};
-use candle_core::{D, DType, Result, Shape, Tensor};
+use crate::kernels::{Operation, keep, run, simd};
+use candle_core::backprop::GradStore;
+use candle_core::{D, DType, Device, Result, Shape, Tensor};
 use std::sync::Arc;
 
 /// Which channels of a head are turned together.
@@ -18,12 +19,34 @@ pub enum Pairs {
 /// The angles of all tokens.
 #[derive(Debug, Clone)]
 pub struct Rotary {
-    /// Cosine and sine, each (heads, tokens, d / 2); with one head for all.
-    cos: Arc<[f32]>,
-    sin: Arc<[f32]>,
+    angles: RotaryAngles,
     tokens: usize,
     half: usize,
     pairs: Pairs,
+}
+
+#[derive(Debug, Clone)]
+enum RotaryAngles {
+    Fixed(TurnTables),
+    /// Frequencies (2, heads, d / 2), each times a coordinate of the token, and their sum.
+    Learnt {
+        frequencies: Tensor,
+        coordinates: Arc<[[f32; 2]]>,
+    },
+}
+
+/// Cosine and sine, each (heads, tokens, d / 2); with one head for all.
+#[derive(Debug, Clone)]
+struct TurnTables {
+    cos: Arc<[f32]>,
+    sin: Arc<[f32]>,
+}
+
+impl TurnTables {
+    fn of(angles: &Tensor) -> Result<Self> {
+        let values = |of: Tensor| of.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+        Ok(Self { cos: values(angles.cos()?)?.into(), sin: values(angles.sin()?)?.into() })
+    }
 }
 
 impl Rotary {
@@ -33,9 +56,44 @@ impl Rotary {
     /// When the angles have another shape.
     pub fn new(angles: &Tensor, pairs: Pairs) -> Result<Self> {
         let (_, tokens, half) = angles.dims3()?;
-        let values = |of: Tensor| of.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
-        let (cos, sin) = (values(angles.cos()?)?.into(), values(angles.sin()?)?.into());
-        Ok(Self { cos, sin, tokens, half, pairs })
+        Ok(Self { angles: RotaryAngles::Fixed(TurnTables::of(angles)?), tokens, half, pairs })
+    }
+
+    /// By learnt frequencies (2, heads, d / 2) and both coordinates of each token (Heo et al. 2024).
+    ///
+    /// # Errors
+    /// When the frequencies have another shape.
+    pub fn learnt(frequencies: Tensor, coordinates: Arc<[[f32; 2]]>, pairs: Pairs) -> Result<Self> {
+        let (_, _, half) = frequencies.dims3()?;
+        let tokens = coordinates.len();
+        Ok(Self { angles: RotaryAngles::Learnt { frequencies, coordinates }, tokens, half, pairs })
+    }
+
+    /// The cosines and sines now: learnt frequencies change.
+    fn tables(&self) -> Result<TurnTables> {
+        match &self.angles {
+            RotaryAngles::Fixed(tables) => Ok(tables.clone()),
+            RotaryAngles::Learnt { frequencies, coordinates } => {
+                TurnTables::of(&learnt_angles(&frequencies.detach(), coordinates)?)
+            }
+        }
+    }
+
+    /// Cosine and sine as graphs on a device, each (1 or heads, T, d / 2), in f32 unless the frequencies are in f64.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn tensors(&self, device: &Device) -> Result<[Tensor; 2]> {
+        match &self.angles {
+            RotaryAngles::Fixed(TurnTables { cos, sin }) => {
+                let shape = ((), self.tokens, self.half);
+                Ok([Tensor::from_slice(cos, shape, device)?, Tensor::from_slice(sin, shape, device)?])
+            }
+            RotaryAngles::Learnt { frequencies, coordinates } => {
+                let angles = learnt_angles(frequencies, coordinates)?.to_device(device)?;
+                Ok([angles.cos()?, angles.sin()?])
+            }
+        }
     }
 
     /// Packed q, k, v (B, T, 3 · heads · d) with q and k turned.
@@ -43,7 +101,9 @@ impl Rotary {
     /// # Errors
     /// When there are other numbers of tokens or channels than angles.
     pub fn forward(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
-        run(&Turn { rotary: self.clone(), sizes: AttentionKernel::of(qkv, heads, false)? }, [qkv])
+        let turn = Turn { rotary: self.clone(), sizes: AttentionKernel::of(qkv, heads, false)? };
+        // The kernel knows no gradient of the angles.
+        if self.trainable() { turn.composed([qkv]) } else { run(&turn, [qkv]) }
     }
 
     /// Turns q and k, laid out as `sizes` tells; `back` by the opposite angles, which is the gradient's way.
@@ -53,12 +113,13 @@ impl Rotary {
     pub fn turn(&self, sizes: &AttentionKernel, qkv: &mut [f32], back: bool) -> Result<()> {
         self.check(sizes)?;
         let (sign, width) = (if back { -1.0 } else { 1.0 }, sizes.head_dim);
+        let TurnTables { cos, sin } = self.tables()?;
         for (image, head) in (0..sizes.batch).flat_map(|image| (0..sizes.heads).map(move |head| (image, head))) {
             let [q, k, _] = sizes.places(image, head);
             for (place, rows) in [(q, sizes.queries), (k, sizes.tokens)] {
-                let angles = self.first(head)..self.first(head) + rows * self.half;
-                let angles =
-                    self.cos[angles.clone()].chunks_exact(self.half).zip(self.sin[angles].chunks_exact(self.half));
+                let first = if cos.len() == self.tokens * self.half { 0 } else { head * self.tokens * self.half };
+                let angles = first..first + rows * self.half;
+                let angles = cos[angles.clone()].chunks_exact(self.half).zip(sin[angles].chunks_exact(self.half));
                 simd(
                     #[inline(always)]
                     || {
@@ -73,19 +134,72 @@ impl Rotary {
         Ok(())
     }
 
+    /// Leaves the gradient of trained frequencies in `store`, from the turned q and k and their gradients, laid out as `sizes`
+    /// tells. A pair (a, b) moves by (-b, a) when its angle grows.
+    ///
+    /// # Errors
+    /// When there are other numbers of tokens or channels than angles.
+    pub fn backward(&self, sizes: &AttentionKernel, qkv: &[f32], dqkv: &[f32], store: &mut GradStore) -> Result<()> {
+        let RotaryAngles::Learnt { frequencies, coordinates } = &self.angles else { return Ok(()) };
+        self.check(sizes)?;
+        keep(store, frequencies, || {
+            let (half, heads) = (self.half, sizes.heads);
+            let mut gradient = vec![0.0; 2 * heads * half];
+            let (along_first, along_second) = gradient.split_at_mut(heads * half);
+            for (image, head) in (0..sizes.batch).flat_map(|image| (0..heads).map(move |head| (image, head))) {
+                let [q, k, _] = sizes.places(image, head);
+                let (first, second) =
+                    (&mut along_first[head * half..][..half], &mut along_second[head * half..][..half]);
+                for (place, rows) in [(q, sizes.queries), (k, sizes.tokens)] {
+                    for (row, at) in coordinates.iter().enumerate().take(rows) {
+                        let row = place.offset + row * place.stride;
+                        let (x, dx) = (&qkv[row..][..2 * half], &dqkv[row..][..2 * half]);
+                        for pair in 0..half {
+                            let [a, b] = match self.pairs {
+                                Pairs::Halves => [pair, half + pair],
+                                Pairs::Neighbours => [2 * pair, 2 * pair + 1],
+                            };
+                            let angle = dx[b] * x[a] - dx[a] * x[b];
+                            first[pair] += angle * at[0];
+                            second[pair] += angle * at[1];
+                        }
+                    }
+                }
+            }
+            Ok(gradient)
+        })
+    }
+
+    /// Whether its frequencies are trained.
+    pub fn trainable(&self) -> bool {
+        match &self.angles {
+            RotaryAngles::Fixed(_) => false,
+            RotaryAngles::Learnt { frequencies, .. } => frequencies.track_op(),
+        }
+    }
+
     fn check(&self, sizes: &AttentionKernel) -> Result<()> {
-        let tables = self.cos.len() / (self.tokens * self.half).max(1);
+        let tables = match &self.angles {
+            RotaryAngles::Fixed(tables) => tables.cos.len() / (self.tokens * self.half).max(1),
+            RotaryAngles::Learnt { frequencies, .. } => frequencies.dim(1)?,
+        };
         if sizes.tokens != self.tokens || sizes.head_dim != 2 * self.half || (tables != 1 && tables != sizes.heads) {
             candle_core::bail!("{tables} tables of {} angles for {} tokens got {sizes:?}", self.half, self.tokens);
         }
         Ok(())
     }
+}
 
-    /// Where the angles of a head begin.
-    fn first(&self, head: usize) -> usize {
-        let table = self.tokens * self.half;
-        if self.cos.len() == table { 0 } else { head * table }
-    }
+/// Frequencies (2, heads, d / 2) times coordinates, to angles (heads, T, d / 2).
+fn learnt_angles(frequencies: &Tensor, coordinates: &[[f32; 2]]) -> Result<Tensor> {
+    let dtype = if frequencies.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let frequencies = frequencies.to_dtype(dtype)?;
+    let along = |axis: usize| {
+        let at: Vec<f32> = coordinates.iter().map(|at| at[axis]).collect();
+        let at = Tensor::from_vec(at, (1, coordinates.len(), 1), frequencies.device())?.to_dtype(dtype)?;
+        at.broadcast_mul(&frequencies.get(axis)?.unsqueeze(1)?)
+    };
+    along(0)? + along(1)?
 }
 
 #[inline(always)]
@@ -145,13 +259,14 @@ impl Operation<1> for Turn {
         self.rotary.check(&self.sizes)?;
         let AttentionKernel { batch, tokens, heads, head_dim, .. } = self.sizes;
         let half = head_dim / 2;
-        // Angles in f32, whatever the type of q and k.
-        let table = |values: &[f32]| -> Result<Tensor> {
-            let table = Tensor::from_slice(values, ((), tokens, half), qkv.device())?.transpose(0, 1)?; // (T, 1 or H, d/2)
+        // RotaryAngles in f32, whatever the type of q and k.
+        let table = |table: &Tensor| -> Result<Tensor> {
+            let table = table.transpose(0, 1)?; // (T, 1 or H, d/2)
             let dtype = if qkv.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
             table.unsqueeze(1)?.unsqueeze(D::Minus1)?.to_dtype(dtype) // (T, 1, 1 or H, d/2, 1)
         };
-        let (cos, sin) = (table(&self.rotary.cos)?, table(&self.rotary.sin)?);
+        let [cos, sin] = self.rotary.tensors(qkv.device())?;
+        let (cos, sin) = (table(&cos)?, table(&sin)?);
         let qkv = qkv.reshape((batch, tokens, 3, heads, head_dim))?;
         let qk = qkv.narrow(2, 0, 2)?.to_dtype(cos.dtype())?;
         let pairs = match self.rotary.pairs {
@@ -175,7 +290,8 @@ impl Operation<1> for Turn {
         let angles: Vec<f32> = (0..heads * tokens * head_dim / 2).map(|i| i as f32 * 0.7).collect();
         let values = |f: fn(f32) -> f32| angles.iter().copied().map(f).collect();
         let (cos, sin) = (values(f32::cos), values(f32::sin));
-        let rotary = Rotary { cos, sin, tokens, half: head_dim / 2, pairs: self.rotary.pairs };
+        let angles = RotaryAngles::Fixed(TurnTables { cos, sin });
+        let rotary = Rotary { angles, tokens, half: head_dim / 2, pairs: self.rotary.pairs };
         (Self { rotary, sizes }, [vec![batch, tokens, 3 * heads * head_dim]])
     }
 }
@@ -184,7 +300,6 @@ impl Operation<1> for Turn {
 mod tests {
     use super::*;
     use crate::kernels::trials;
-    use candle_core::Device;
 
     #[test]
     fn the_kernel_is_the_composition() {

@@ -256,7 +256,8 @@ impl Workload<'_> {
     fn block_bytes(&self) -> u64 {
         let spec = self.spec;
         let (width, fc1, hidden) = (spec.width as u64, self.fc1_width(), spec.mlp.hidden as u64);
-        let scaled = if spec.layer_scale { 2 * width } else { 0 };
+        // What a factor or a norm at the end of a branch reads is kept too.
+        let scaled = if spec.layer_scale || spec.norms.behind { 2 * width } else { 0 };
         // Learnt tokens join in a copy, and leave in one.
         let joined = if self.prompt_tokens > 0 { 2 * width } else { 0 };
         // An adapter's inputs, its outputs and their sums are copies too; on plain values, what it drops is remembered.

@@ -3,10 +3,10 @@
 use super::super::lora::Lora;
 use super::super::name::ParamName;
 use super::super::params::Params;
-use super::super::spec::{AttentionSpec, BlockSpec, MlpKind, MlpSpec};
+use super::super::spec::{AttentionSpec, BlockSpec, MlpKind, MlpSpec, NormSpec};
 use super::*;
 use crate::config::LoraTarget;
-use crate::nn::{Activation, MaskKeys, Pairs, RelativeBias, Rotary};
+use crate::nn::{Activation, CoordinateMlp, MaskKeys, Pairs, RelativeBias, Rotary};
 use crate::rng::{Purpose, Stream};
 use candle_core::{Device, Var};
 
@@ -33,6 +33,16 @@ struct BlockForm {
     normed: bool,
     /// With a table of relative positions, of which the last entry has none.
     relative: bool,
+    /// Rotary, by learnt frequencies.
+    learnt: bool,
+    /// With relative positions that a network makes of distances.
+    distances: bool,
+    /// With norms of queries and keys.
+    qk_normed: bool,
+    /// With RMS norms and no biases.
+    rms: bool,
+    /// With norms at the end of the branches.
+    behind: bool,
     /// The dropout rate of adapters on all layers.
     adapted: Option<f64>,
 }
@@ -69,6 +79,20 @@ impl BlockForm {
         if self.relative {
             shapes.push(("attn.relative_position_bias_table", vec![ENTRIES, 3]));
         }
+        if self.learnt {
+            shapes.push(("attn.rope.freqs", vec![2, 3, WIDTH / 6]));
+        }
+        if self.distances {
+            shapes.extend([("attn.rel_pos.mlp.fc1.weight", vec![5, 2]), ("attn.rel_pos.mlp.fc1.bias", vec![5])]);
+            shapes.extend([("attn.rel_pos.mlp.fc2.weight", vec![3, 5]), ("attn.rel_pos.mlp.fc2.bias", vec![3])]);
+        }
+        if self.qk_normed {
+            shapes.extend([("attn.q_norm.weight", vec![WIDTH / 3]), ("attn.q_norm.bias", vec![WIDTH / 3])]);
+            shapes.extend([("attn.k_norm.weight", vec![WIDTH / 3]), ("attn.k_norm.bias", vec![WIDTH / 3])]);
+        }
+        if self.rms {
+            shapes.retain(|(name, _)| !name.ends_with("bias"));
+        }
         let named = |(name, shape)| (format!("blocks.0.{name}").parse().unwrap(), shape);
         let mut shapes: Vec<(ParamName, Vec<usize>)> = shapes.into_iter().map(named).collect();
         if let Some(lora) = self.lora() {
@@ -86,19 +110,34 @@ impl BlockForm {
         let kind = if self.gated { MlpKind::SwiGlu } else { MlpKind::Plain(Activation::Gelu) };
         let spec = BlockSpec {
             width: WIDTH,
-            eps: 1e-6,
-            attention: AttentionSpec { norm: self.normed, ..AttentionSpec::of(3) },
+            norms: NormSpec { behind: self.behind, rms: self.rms, ..NormSpec::layer(1e-6) },
+            attention: AttentionSpec { norm: self.normed, qk_norm: self.qk_normed, ..AttentionSpec::of(3) },
             causal: self.causal,
-            mlp: MlpSpec { hidden: HIDDEN, kind, norm: self.normed },
+            mlp: MlpSpec { hidden: HIDDEN, kind, norm: self.normed, bias: true, unscaled: false },
             layer_scale: self.scaled,
         };
         let rotary = self.rotary.then(|| Rotary::new(&angles, Pairs::Halves).unwrap());
-        let bias = self.relative.then(|| {
-            let index: Vec<u32> = (0..SHAPE.1 * SHAPE.1).map(|pair| (pair * 3 % (ENTRIES + 1)) as u32).collect();
-            let table = params.tensor("blocks.0.attn.relative_position_bias_table").unwrap();
-            RelativeBias::new(table, index.into(), SHAPE.1).unwrap()
+        let rotary = if self.learnt {
+            let frequencies = params.tensor("blocks.0.attn.rope.freqs").unwrap();
+            let places: Vec<[f32; 2]> = (0..SHAPE.1).map(|token| [token as f32, 4.0 - 0.7 * token as f32]).collect();
+            Some(Rotary::learnt(frequencies, places.into(), Pairs::Neighbours).unwrap())
+        } else {
+            rotary
+        };
+        let index: Vec<u32> = (0..SHAPE.1 * SHAPE.1).map(|pair| (pair * 3 % (ENTRIES + 1)) as u32).collect();
+        let linear =
+            |name: &str| params.linear(format!("blocks.0.attn.rel_pos.mlp.{name}.weight").parse().unwrap()).unwrap();
+        let distances = self.distances.then(|| {
+            let coordinates = random(&[ENTRIES, 2], 78).affine(9.0, 0.0).unwrap();
+            let mlp = CoordinateMlp { coordinates, fc1: linear("fc1"), fc2: linear("fc2") };
+            RelativeBias::of_mlp(mlp, index.clone().into(), SHAPE.1).unwrap()
         });
-        let mut block = Block::new(&spec, params, 0, self.drop_path).unwrap().rotary(rotary).relative(bias);
+        let bias = self.relative.then(|| {
+            let table = params.tensor("blocks.0.attn.relative_position_bias_table").unwrap();
+            RelativeBias::new(table, index.clone().into(), SHAPE.1).unwrap()
+        });
+        let mut block =
+            Block::new(&spec, params, 0, self.drop_path).unwrap().rotary(rotary).relative(bias.or(distances));
         if let Some(lora) = self.lora() {
             block.adapt(&lora, params).unwrap();
         }
@@ -196,6 +235,52 @@ fn blocks_with_relative_positions_too() {
         check(kind, rows, &|name| name.contains("relative"));
         check(kind, rows, &|name| name.contains("qkv"));
         check(BlockForm { adapted: Some(0.3), scaled: true, ..kind }, rows, &|name| name.contains("lora"));
+    }
+}
+
+#[test]
+fn blocks_with_other_norms_too() {
+    for rows in [SHAPE.1, 1, 2] {
+        for (rms, behind) in [(true, false), (false, true), (true, true)] {
+            let kind = BlockForm { rms, behind, gated: rms, ..BlockForm::default() };
+            check(kind, rows, &|_| true);
+            check(kind, rows, &|_| false);
+            check(BlockForm { normed: true, scaled: true, ..kind }, rows, &|_| true);
+            for part in ["norm1", "norm2", "fc2", "proj", "qkv"] {
+                check(BlockForm { drop_path: 0.5, ..kind }, rows, &|name| name.contains(part));
+            }
+            check(BlockForm { adapted: Some(0.3), ..kind }, rows, &|name| name.contains("lora"));
+        }
+    }
+}
+
+#[test]
+fn blocks_with_norms_of_queries_and_keys_too() {
+    for rows in [SHAPE.1, 1, 2] {
+        for rms in [false, true] {
+            let kind = BlockForm { qk_normed: true, rotary: true, rms, ..BlockForm::default() };
+            check(kind, rows, &|_| true);
+            check(kind, rows, &|_| false);
+            for part in ["q_norm", "k_norm", "qkv"] {
+                check(kind, rows, &|name| name.contains(part));
+            }
+            check(BlockForm { adapted: Some(0.3), ..kind }, rows, &|name| name.contains("lora"));
+        }
+    }
+}
+
+#[test]
+fn blocks_that_learn_places_too() {
+    for rows in [SHAPE.1, 1, 2] {
+        let learnt = BlockForm { learnt: true, ..BlockForm::default() };
+        let distances = BlockForm { distances: true, ..BlockForm::default() };
+        for (kind, part) in [(learnt, "rope"), (distances, "rel_pos"), (distances, "rel_pos.mlp.fc1")] {
+            check(kind, rows, &|_| true);
+            check(kind, rows, &|_| false);
+            check(kind, rows, &|name| name.contains(part));
+            check(kind, rows, &|name| name.contains("qkv"));
+            check(BlockForm { adapted: Some(0.3), scaled: true, ..kind }, rows, &|name| name.contains("lora"));
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl NodeWriter<'_> {
         let grid = self.reshape(&grid, &[0, self.spec.width as i64, -1]);
         let patches = self.graph.node("Transpose", &[&grid], &[Ints("perm", &[0, 2, 1])]); // (N, g², d)
         let (prefix, positions) = self.constants()?;
-        let mut x = patches;
+        let mut x = self.norm_if(self.spec.patch.norm, &patches, Layer::PatchNorm)?;
         if let Some(positions) = positions {
             let positions = self.graph.tensor("pos_embed.patches", &positions)?;
             x = self.graph.node("Add", &[&x, &positions], &[]);
@@ -156,15 +156,21 @@ impl NodeWriter<'_> {
 
     fn block(&mut self, x: &str, index: usize) -> Result<ValueName> {
         let at = |name: ParamName| name.in_block(index);
-        let normed = self.norm(x, at(Layer::Norm1.weight()))?;
-        let attended = self.attention(&normed, index)?;
+        let behind = self.spec.norms.behind;
+        let norm_if = |writer: &mut Self, present: bool, x: &str, norm: Layer| {
+            if present { writer.norm(x, norm.weight().in_block(index)) } else { Ok(x.to_owned()) }
+        };
+        let entered = norm_if(self, !behind, x, Layer::Norm1)?;
+        let attended = self.attention(&entered, index)?;
+        let attended = norm_if(self, behind, &attended, Layer::Norm1)?;
         let branch = self.scaled(&attended, at(Layer::Scale1.part(Part::Gamma)))?;
         let x = self.graph.node("Add", &[x, &branch], &[]);
-        let normed = self.norm(&x, at(Layer::Norm2.weight()))?;
-        let hidden = self.linear(&normed, at(Layer::Fc1.weight()))?;
+        let entered = norm_if(self, !behind, &x, Layer::Norm2)?;
+        let hidden = self.linear(&entered, at(Layer::Fc1.weight()))?;
         let hidden = self.activated(&hidden);
-        let hidden = if self.spec.mlp.norm { self.norm(&hidden, at(Layer::MlpNorm.weight()))? } else { hidden };
+        let hidden = norm_if(self, self.spec.mlp.norm, &hidden, Layer::MlpNorm)?;
         let hidden = self.linear(&hidden, at(Layer::Fc2.weight()))?;
+        let hidden = norm_if(self, behind, &hidden, Layer::Norm2)?;
         let branch = self.scaled(&hidden, at(Layer::Scale2.part(Part::Gamma)))?;
         Ok(self.graph.node("Add", &[&x, &branch], &[]))
     }
@@ -173,7 +179,9 @@ impl NodeWriter<'_> {
     fn attention(&mut self, x: &str, index: usize) -> Result<ValueName> {
         let packed = self.linear(x, Layer::Qkv.weight().in_block(index))?;
         let parts = self.graph.split_last(&packed, 3);
-        let (query, key) = (self.turned(&parts[0])?, self.turned(&parts[1])?);
+        let (query, key) =
+            (self.heads_normed(&parts[0], Layer::QNorm, index)?, self.heads_normed(&parts[1], Layer::KNorm, index)?);
+        let (query, key) = (self.turned(&query, index)?, self.turned(&key, index)?);
         let heads = self.spec.attention.heads;
         let query = self.heads(&query, heads, &[0, 2, 1, 3]);
         let bias = self.relative(index)?;
@@ -181,6 +189,17 @@ impl NodeWriter<'_> {
         let normed = self.spec.attention.norm;
         let attended = if normed { self.norm(&attended, Layer::ProjNorm.weight().in_block(index))? } else { attended };
         self.linear(&attended, Layer::Proj.weight().in_block(index))
+    }
+
+    /// Queries or keys (N, T, d) with each head normed, where they have norms.
+    fn heads_normed(&mut self, x: &str, norm: Layer, index: usize) -> Result<ValueName> {
+        if !self.spec.attention.qk_norm {
+            return Ok(x.to_owned());
+        }
+        let (width, heads) = (self.spec.width, self.spec.attention.heads);
+        let x = self.reshape(x, &[0, 0, heads as i64, (width / heads) as i64]);
+        let x = self.norm(&x, norm.weight().in_block(index))?;
+        Ok(self.reshape(&x, &[0, 0, width as i64]))
     }
 
     /// softmax(q kᵀ / √e + bias) v: queries (N or 1, heads, Q, e), keys and values (N, T, d) to (N, Q, d).
@@ -274,10 +293,20 @@ impl NodeWriter<'_> {
         Ok(self.graph.node("Add", &[&product, &bias], &[]))
     }
 
-    /// The layer norm with that weight.
+    /// The norm with that weight.
     pub(super) fn norm(&mut self, x: &str, weight: ParamName) -> Result<ValueName> {
+        if self.spec.norms.rms {
+            let square = self.graph.node("Mul", &[x, x], &[]);
+            let square = self.graph.node("ReduceMean", &[&square], &[Ints("axes", &[-1]), Int("keepdims", 1)]);
+            let eps = self.graph.scalar(self.spec.norms.eps);
+            let square = self.graph.node("Add", &[&square, &eps], &[]);
+            let root = self.graph.node("Sqrt", &[&square], &[]);
+            let unit = self.graph.node("Div", &[x, &root], &[]);
+            let weight = self.parameter(weight)?;
+            return Ok(self.graph.node("Mul", &[&unit, &weight], &[]));
+        }
         let (weight, bias) = (self.parameter(weight)?, self.parameter(weight.sibling(Part::Bias))?);
-        let options = [Int("axis", -1), Float("epsilon", self.spec.eps)];
+        let options = [Int("axis", -1), Float("epsilon", self.spec.norms.eps)];
         Ok(self.graph.node("LayerNormalization", &[x, &weight, &bias], &options))
     }
 
@@ -286,7 +315,7 @@ impl NodeWriter<'_> {
     }
 
     fn scaled(&mut self, branch: &str, gamma: ParamName) -> Result<ValueName> {
-        if !self.spec.layer_scale {
+        if self.model.params.get(gamma).is_none() {
             return Ok(branch.to_owned());
         }
         let gamma = self.parameter(gamma)?;

@@ -75,6 +75,7 @@ fn evaluate(node: &NodeProto, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
             let (start, end, axis) = (dims(start)?[0], dims(end)?[0], dims(axis)?[0]);
             x.narrow(axis, start, end - start)?
         }
+        ("ReduceMean", [x]) if options.is_last_axis() => x.mean_keepdim(D::Minus1)?,
         ("ReduceMean", [x]) => options.reduced(x.mean_keepdim(options.int("axes"))?)?,
         ("ReduceMax", [x]) => options.reduced(x.max_keepdim(options.int("axes"))?)?,
         ("Exp", [x]) => x.exp()?,
@@ -100,6 +101,12 @@ impl Options<'_> {
     /// The result of a reduction, whose axis `keepdims` keeps; by the standard it is 1 unless given.
     fn reduced(&self, kept: Tensor) -> Result<Tensor> {
         if self.ints("keepdims") == [0] { kept.squeeze(self.int("axes")) } else { Ok(kept) }
+    }
+
+    /// Whether a reduction goes along the last axis and keeps it.
+    fn is_last_axis(&self) -> bool {
+        let axes = self.0.attribute.iter().find(|attribute| attribute.name.as_deref() == Some("axes"));
+        axes.is_some_and(|axes| axes.ints == [-1]) && self.ints("keepdims") != [0]
     }
 
     /// One whole number, or the first of several equal ones.

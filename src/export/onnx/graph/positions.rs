@@ -1,7 +1,7 @@
 //! How tokens know where they lie, inside attention: turned queries and keys, numbers added to the scores.
 
 use super::NodeWriter;
-use crate::backbone::{Layer, VisualPrompts, relative_bias};
+use crate::backbone::{Layer, relative_bias, rotary_turn};
 use crate::export::onnx::builder::Attribute::{Int, Ints};
 use crate::export::onnx::builder::ValueName;
 use crate::nn::Pairs;
@@ -9,15 +9,15 @@ use candle_core::Result;
 
 impl NodeWriter<'_> {
     /// Queries or keys (N, T, d), turned by their positions where these are rotary.
-    pub(super) fn turned(&mut self, x: &str) -> Result<ValueName> {
+    pub(super) fn turned(&mut self, x: &str, index: usize) -> Result<ValueName> {
         let Some(rotary) = self.spec.positions.rotary() else { return Ok(x.to_owned()) };
-        let prompts = VisualPrompts::of(self.spec, &self.model.params);
-        let (before, learnt) = prompts.as_ref().map_or(Ok((self.spec.prefix_tokens(), 0)), VisualPrompts::span)?;
         let heads = self.spec.attention.heads;
         let head_width = self.spec.width / heads;
-        let angles = rotary.angles(self.spec.grid(), before + learnt, head_width)?.transpose(0, 1)?; // (T, 1, e / 2)
-        let cos = self.graph.tensor("rotary.cos", &angles.cos()?)?;
-        let sin = self.graph.tensor("rotary.sin", &angles.sin()?)?;
+        let Some(turn) = rotary_turn(self.spec, &self.model.params, index)? else { return Ok(x.to_owned()) };
+        let [cos, sin] = turn.map(|table| table.transpose(0, 1)); // (T, 1 or heads, e / 2)
+        let name = if rotary.learnt { format!("blocks.{index}.rotary") } else { "rotary".to_owned() };
+        let cos = self.graph.tensor(&format!("{name}.cos"), &cos?)?;
+        let sin = self.graph.tensor(&format!("{name}.sin"), &sin?)?;
         // Each half holds one channel of every pair.
         let x = match rotary.pairs {
             Pairs::Halves => self.reshape(x, &[0, 0, heads as i64, head_width as i64]),

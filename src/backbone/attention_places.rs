@@ -1,0 +1,135 @@
+//! Where tokens lie, as attention reads it: what turns queries and keys, and what is added to the scores.
+
+use super::block::Block;
+use super::name::Layer;
+use super::params::Params;
+use super::positions::{AxialRotary, Positions, relative_index};
+use super::spec::VitSpec;
+use super::visual_prompts::VisualPrompts;
+use crate::nn::{CoordinateMlp, RelativeBias, Rotary};
+use candle_core::{Device, Result, Tensor};
+use std::sync::Arc;
+
+/// The places of a backbone's tokens, with the learnt prompts among them.
+pub(super) struct AttentionPlaces {
+    rotary: Option<RotaryPlaces>,
+    relative: Option<RelativePlaces>,
+}
+
+/// What turns queries and keys.
+enum RotaryPlaces {
+    /// By the same angles in all blocks.
+    Fixed(Rotary),
+    /// By frequencies of each block, times these coordinates.
+    Learnt(AxialRotary, Arc<[[f32; 2]]>),
+}
+
+/// Where tokens lie to each other, as tables of relative positions count it.
+struct RelativePlaces {
+    index: Arc<[u32]>,
+    tokens: usize,
+    /// What a network makes the table of (entries, 2), if one does.
+    coordinates: Option<Tensor>,
+}
+
+impl AttentionPlaces {
+    /// Those of a backbone.
+    ///
+    /// # Errors
+    /// When four does not divide the channels of a head that is turned.
+    pub fn new(spec: &VitSpec, prompts: Option<&VisualPrompts>) -> Result<Self> {
+        let (before, learnt) = prompts.map_or(Ok((spec.prefix_tokens(), 0)), VisualPrompts::span)?;
+        let rotary = match spec.positions.rotary().copied() {
+            None => None,
+            Some(axial) if axial.learnt => {
+                Some(RotaryPlaces::Learnt(axial, axial.places(spec.grid(), before + learnt).into()))
+            }
+            Some(axial) => {
+                let angles = axial.angles(spec.grid(), before + learnt, spec.width / spec.attention.heads)?;
+                Some(RotaryPlaces::Fixed(Rotary::new(&angles, axial.pairs)?))
+            }
+        };
+        Ok(Self { rotary, relative: relative(spec, learnt)? })
+    }
+
+    /// Block `index` with them.
+    ///
+    /// # Errors
+    /// When a parameter of the block is absent.
+    pub fn place(&self, block: Block, params: &Params, index: usize) -> Result<Block> {
+        Ok(block.rotary(self.rotary(params, index)?).relative(self.relative(params, index)?))
+    }
+
+    fn rotary(&self, params: &Params, index: usize) -> Result<Option<Rotary>> {
+        Ok(match &self.rotary {
+            None => None,
+            Some(RotaryPlaces::Fixed(rotary)) => Some(rotary.clone()),
+            Some(RotaryPlaces::Learnt(axial, places)) => {
+                let frequencies = params.tensor(Layer::RopeFreqs.whole().in_block(index))?;
+                Some(Rotary::learnt(frequencies, places.clone(), axial.pairs)?)
+            }
+        })
+    }
+
+    fn relative(&self, params: &Params, index: usize) -> Result<Option<RelativeBias>> {
+        let Some(places) = &self.relative else { return Ok(None) };
+        let at = |layer: Layer| layer.weight().in_block(index);
+        let (index_of, tokens) = (places.index.clone(), places.tokens);
+        let bias = match &places.coordinates {
+            None => RelativeBias::new(params.tensor(Layer::RelPos.whole().in_block(index))?, index_of, tokens),
+            Some(coordinates) => {
+                let (fc1, fc2) = (params.linear(at(Layer::RelFc1))?, params.linear(at(Layer::RelFc2))?);
+                let device = params.tensor(at(Layer::RelFc1))?.device().clone();
+                let mlp = CoordinateMlp { coordinates: coordinates.to_device(&device)?, fc1, fc2 };
+                RelativeBias::of_mlp(mlp, index_of, tokens)
+            }
+        };
+        bias.map(Some)
+    }
+}
+
+/// What block `index` adds to the scores of attention (heads, T, T), if positions are relative.
+///
+/// # Errors
+/// When a parameter of the block is absent.
+pub fn relative_bias(spec: &VitSpec, params: &Params, index: usize) -> Result<Option<Tensor>> {
+    let places = AttentionPlaces::new(spec, VisualPrompts::of(spec, params).as_ref())?;
+    places.relative(params, index)?.map(|bias| bias.tensor()).transpose()
+}
+
+/// What block `index` turns queries and keys by: the cosine and the sine of the angles, each (1 or heads, T, `head_dim` / 2).
+///
+/// # Errors
+/// When a parameter of the block is absent.
+pub fn rotary_turn(spec: &VitSpec, params: &Params, index: usize) -> Result<Option<[Tensor; 2]>> {
+    let places = AttentionPlaces::new(spec, VisualPrompts::of(spec, params).as_ref())?;
+    places.rotary(params, index)?.map(|rotary| rotary.tensors(&Device::Cpu)).transpose()
+}
+
+/// The places, with `learnt` prompts among the tokens, if positions are relative.
+fn relative(spec: &VitSpec, learnt: usize) -> Result<Option<RelativePlaces>> {
+    let (grid, prefix, tokens) = (spec.grid(), spec.prefix_tokens(), spec.tokens() + learnt);
+    Ok(match spec.positions {
+        Positions::Relative => {
+            Some(RelativePlaces { index: relative_index(grid, prefix, learnt).into(), tokens, coordinates: None })
+        }
+        // Tokens before the patches have no place.
+        Positions::RelativeMlp { .. } => Some(RelativePlaces {
+            index: relative_index(grid, 0, prefix + learnt).into(),
+            tokens,
+            coordinates: Some(distances(grid)?),
+        }),
+        Positions::Table(_) | Positions::Rotary(_) | Positions::TableAndRotary(..) => None,
+    })
+}
+
+/// The distances (entries, 2) of two patches along both axes, y first: their logarithms, with their signs.
+fn distances(grid: usize) -> Result<Tensor> {
+    let along = |entry: usize| {
+        let apart = entry as f32 - (grid - 1) as f32;
+        apart.signum() * apart.abs().ln_1p()
+    };
+    let side = 2 * grid - 1;
+    let values: Vec<f32> = (0..side * side).flat_map(|entry| [along(entry / side), along(entry % side)]).collect();
+    Tensor::from_vec(values, (side * side, 2), &Device::Cpu)
+}
