@@ -40,7 +40,7 @@ pub struct EvalArgs {
     #[arg(long, requires = "data")]
     allow_outside: bool,
     /// Hold the places of most evidence against masks of flaws: of the image bent/000.png DIR/bent/000.png, or the same with
-    /// _mask behind its name; default: those beside the splits, if there are any
+    /// `_mask` behind its name; default: those beside the splits, if there are any
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
     /// Device to run on instead of the run's: auto, cpu, cuda:N
