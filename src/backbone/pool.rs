@@ -150,9 +150,11 @@ impl Pooling {
         looks.pad_with_zeros(1, skipped, 0) // (B, N) to (B, T)
     }
 
-    /// The patches among tokens (B, T, d), in f32: cubes and exponentials leave the range of half types.
+    /// The patches among tokens (B, T, d), in f32 if they are in half: cubes and exponentials leave its range.
     fn wide_patches(&self, tokens: &Tensor) -> Result<Tensor> {
-        patches(tokens, self.prefix)?.to_dtype(DType::F32)
+        let patches = patches(tokens, self.prefix)?;
+        let is_half = matches!(tokens.dtype(), DType::F16 | DType::BF16);
+        if is_half { patches.to_dtype(DType::F32) } else { Ok(patches) }
     }
 }
 

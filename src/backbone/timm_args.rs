@@ -5,7 +5,7 @@ use super::options::{Config, SYMMETRIC};
 use super::spec::{NormSpec, OutputSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::BackboneDefaults;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The architecture that a file describes.
 pub(super) fn described(
@@ -50,8 +50,13 @@ fn is_gated(header: &Header) -> bool {
 }
 
 impl TimmModel<'_> {
-    /// Side of its images.
+    /// Side of its images; of others than squares the first, where positions are computed for any grid.
     pub fn side(&self, args: &Args<'_>) -> Result<usize, String> {
+        if !args.flag("use_abs_pos_emb", true)
+            && let Some([height, _]) = args.get("img_size").and_then(Value::as_array).map(Vec::as_slice)
+        {
+            return Config(&json!({ "img_size": height })).integer("img_size", 224);
+        }
         match (self.args.get("img_size"), self.image_size) {
             (None, Some(size)) => Ok(size),
             _ => args.integer("img_size", 224),

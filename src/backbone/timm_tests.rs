@@ -85,7 +85,7 @@ fn every_supported_architecture_is_what_timm_builds() {
 fn other_architectures_are_refused_by_name() {
     let facts = facts();
     let others = facts["others"].as_array().unwrap();
-    assert!(others.len() > 15);
+    assert!(!others.is_empty());
     for name in others.iter().map(|name| name.as_str().unwrap()) {
         let refused = read(json!({ "architecture": name })).unwrap_err();
         assert!(refused.contains(name), "{refused}");

@@ -1,6 +1,6 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
-use super::corrupt::{self, CorruptArgs};
+use super::corrupt::CorruptArgs;
 use super::{fraction, one_of, within};
 use crate::backbone::Segment;
 use crate::config;
@@ -10,6 +10,7 @@ use crate::experiment::adopt::adopt;
 use crate::experiment::doubts::doubts;
 use crate::experiment::page::PageInputs;
 use crate::experiment::places::MaskedMaps;
+use crate::experiment::robustness;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_later};
 use crate::experiment::tiles::refuse_tiles;
@@ -175,11 +176,18 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let mut score = SplitScore::new(args.name(), &source.dataset, scored, &Calibration::of(&run.record))?;
     score.evaluation.doubts = doubts;
     let evaluation = &score.evaluation;
-    let robustness = corrupt::measure(&args.corrupt, &run, &mut source, split, evaluation, console)?;
+    let robustness = robustness::measure(
+        (&args.corrupt.kinds(), args.corrupt.levels),
+        &run,
+        &mut source,
+        split,
+        evaluation,
+        console,
+    )?;
     let places = maps.map(|maps| maps.places(args.name(), &source.dataset, &score.scored, console)).transpose()?;
     if args.data.is_none() {
         if write_later(&args.run, &source.dataset, &score, split)? {
-            robustness.iter().try_for_each(|robustness| corrupt::write(&args.run, robustness))?;
+            robustness.iter().try_for_each(|robustness| robustness::write(&args.run, robustness))?;
             places.iter().try_for_each(|places| write_json(&args.run.join(format!("places-{split}.json")), places))?;
         } else {
             console.info(format!("eval-{split}.json stays as it was, these scores are in eval-{split}-again.json"));

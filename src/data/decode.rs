@@ -17,6 +17,8 @@
 //!
 //! Colour profiles are not applied.
 
+pub use super::readable::{ImageError, MAX_PIXELS, MAX_SIDE, MAX_TILES};
+use super::readable::{MAX_FILE_BYTES, check_dimensions};
 pub use super::storage::Storage;
 use super::storage::{peak, storage};
 use super::{dicom, jpeg};
@@ -28,14 +30,6 @@ use zune_core::bytestream::ZCursor;
 use zune_core::{colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
 
-/// Largest image that is decoded, in pixels: 100 megapixels are 300 MB of RGB.
-pub const MAX_PIXELS: u64 = 100_000_000;
-/// Longest side that is decoded, in pixels; also what JPEG can express.
-pub const MAX_SIDE: u32 = 65_535;
-/// Most tiles of one image: one of 100 megapixels has so many of 90 pixels that overlap by an eighth.
-pub const MAX_TILES: usize = 16_384;
-/// Largest file that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 1 << 30;
 /// Most memory that a decoder may ask for, in bytes: 16-bit RGBA at [`MAX_PIXELS`], and room to work.
 const MAX_DECODER_BYTES: u64 = 1_200_000_000;
 
@@ -70,54 +64,6 @@ impl Default for DecodeOptions {
 pub fn dimensions(path: &Path) -> Option<(u32, u32)> {
     let image = || ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok();
     image().or_else(|| dicom::dimensions(&read(path).ok()?))
-}
-
-/// Why a file is not a usable image.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The system refused to read it.
-    #[error("cannot be read: {0}")]
-    Unreadable(#[from] std::io::Error),
-    /// A folder, pipe or device.
-    #[error("is not a regular file")]
-    NotAFile,
-    /// More bytes than an image of [`MAX_PIXELS`] needs.
-    #[error("has {0} bytes; at most {MAX_FILE_BYTES} are read")]
-    FileTooLarge(u64),
-    /// No bytes at all.
-    #[error("is empty (0 bytes)")]
-    Empty,
-    /// Content that no image format begins with.
-    #[error("is not an image (its content is no JPEG, PNG, BMP, TIFF, WebP or DICOM)")]
-    NotAnImage,
-    /// A format that is recognised but not decoded.
-    #[error("is a {0} file; JPEG, PNG, BMP, TIFF, WebP and DICOM are supported")]
-    UnsupportedFormat(String),
-    /// The header announces more pixels than [`MAX_PIXELS`] or a side above [`MAX_SIDE`].
-    #[error("claims {width} x {height} pixels; at most {MAX_PIXELS} pixels and {MAX_SIDE} a side are decoded")]
-    TooManyPixels {
-        /// Width in the header.
-        width: u64,
-        /// Height in the header.
-        height: u64,
-    },
-    /// It would be cut into more tiles than [`MAX_TILES`].
-    #[error("has {count} tiles of {side} pixels; at most {MAX_TILES} are cut: choose a larger preprocess.tiles.side")]
-    TooManyTiles {
-        /// Its tiles.
-        count: usize,
-        /// Their side.
-        side: u32,
-    },
-    /// The file ends too early.
-    #[error("is truncated: {0}")]
-    Truncated(&'static str),
-    /// The content contradicts its format.
-    #[error("is damaged: {0}")]
-    Damaged(String),
-    /// A variant of its format that is not decoded.
-    #[error("cannot be converted to 8-bit RGB: {0}")]
-    Unsupported(String),
 }
 
 /// Reads and decodes one file.
@@ -313,16 +259,6 @@ fn tiff_colours(bytes: &[u8]) -> Option<&'static str> {
         8..=10 => Some("its colours are CIE L*a*b*; save it as RGB, or as PNG"),
         _ => None,
     }
-}
-
-pub(super) fn check_dimensions(width: u64, height: u64) -> Result<(), ImageError> {
-    if width == 0 || height == 0 {
-        return Err(ImageError::Damaged(format!("it has {width} x {height} pixels")));
-    }
-    if width.max(height) > u64::from(MAX_SIDE) || width.saturating_mul(height) > MAX_PIXELS {
-        return Err(ImageError::TooManyPixels { width, height });
-    }
-    Ok(())
 }
 
 fn upright(mut image: DynamicImage, orientation: Option<Orientation>) -> DynamicImage {

@@ -5,7 +5,8 @@
 //! the image is black and the largest white. Of the header, only what these steps need is taken into memory, and the
 //! patient's ID where images are to be grouped by it; nothing of it is written anywhere.
 
-use super::decode::{ImageError, Storage, check_dimensions};
+use super::readable::{ImageError, check_dimensions};
+use super::storage::Storage;
 use dicom_core::value::PixelFragmentSequence;
 use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::tags;

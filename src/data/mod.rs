@@ -20,6 +20,7 @@ pub mod loader;
 mod manifest;
 pub mod masks;
 mod patients;
+mod readable;
 mod rows;
 pub mod sampler;
 pub mod similar;

@@ -9,7 +9,7 @@
 //! - what is done with them: [`fit_probe`], [`pooling`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`],
 //!   [`extension`], [`finetune`], [`map`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], [`places`], [`mod@adopt`];
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], [`places`], [`robustness`], [`mod@adopt`];
 //!   several of them: [`runs`].
 
 pub mod adopt;
@@ -39,6 +39,7 @@ pub mod prompt;
 pub mod record;
 pub mod reference;
 pub mod resolution;
+pub mod robustness;
 pub mod runs;
 pub mod saved;
 pub mod score;

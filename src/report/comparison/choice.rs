@@ -1,12 +1,14 @@
 //! On which images a strategy is chosen, what the choice costs on test images, and whether the model can leave.
 
 use super::recommend::{Recommendation, Recommender, StrategyScore};
-use super::{Finished, Measure, Outcomes, Repeats, StrategyRow};
+use super::{Contender, Finished, Measure, Outcomes, PREDICTIONS, Repeats, StrategyRow};
 use crate::backbone::Pool;
 use crate::config;
+use crate::error::Result;
 use crate::export::FORMATS;
+use crate::metrics::{SelectionMetric, UNBALANCED};
 use crate::model::HeadKind;
-use crate::report::{ProbeRecord, percent};
+use crate::report::{ProbeRecord, RunResult, percent};
 use serde::Serialize;
 
 /// The images that strategies are chosen on.
@@ -177,4 +179,28 @@ pub(super) fn formats(run: &Finished) -> Vec<&'static str> {
         added_pool || record.head() != HeadKind::Linear || record.strategy == "prompt" || record.readout().blocks > 1;
     // The last format expresses most.
     if beyond_a_layer { all().next_back().into_iter().collect() } else { all().collect() }
+}
+
+/// The accuracy where all runs have chosen their epoch or setting by it, balanced accuracy where one has chosen by a
+/// metric to which classes count alike. Runs that have chosen by neither, or nothing, leave it to the classes of the
+/// images that the first was tested on.
+///
+/// # Errors
+/// When the answers of the first run cannot be read.
+pub(super) fn measured_by(contenders: &[&Contender]) -> Result<Measure> {
+    let results = contenders.iter().flat_map(|c| &c.finished).filter_map(|run| run.record.result.as_ref());
+    let chosen: Vec<SelectionMetric> = results
+        .filter_map(|result| match result {
+            RunResult::Finetune(result) => result.metric,
+            RunResult::Probe(result) => result.metric,
+            RunResult::Zeroshot(_) | RunResult::LrFinder(_) => None,
+        })
+        .filter(|metric| *metric != SelectionMetric::LogLoss)
+        .collect();
+    let first = contenders.iter().flat_map(|contender| &contender.finished).next();
+    let accuracy = match first {
+        Some(first) if chosen.is_empty() => !Outcomes::of_run(&first.folder, PREDICTIONS)?.unbalanced(UNBALANCED),
+        _ => !chosen.iter().any(|metric| metric.counts_classes_alike()),
+    };
+    Ok(if accuracy { Measure::Accuracy } else { Measure::BalancedAccuracy })
 }

@@ -239,7 +239,7 @@ impl Comparison {
             return Err(nothing_finished(&folder, &missing));
         };
         let costs = cost::costs(&there.iter().map(|contender| contender.finished.as_slice()).collect::<Vec<_>>());
-        let metric = Measure::of(&there)?;
+        let metric = choice::measured_by(&there)?;
         let mut rows = Vec::new();
         for (contender, cost) in there.iter().zip(costs) {
             rows.push(StrategyRow::new(contender, cost, (repeats, metric))?);

@@ -190,7 +190,7 @@ fn strategies_are_judged_by_what_their_runs_chose_by() {
             contender(&run.name.clone(), vec![run])
         };
         let contenders: Vec<Contender> = metrics.iter().enumerate().map(made).collect();
-        Measure::of(&contenders.iter().collect::<Vec<_>>()).unwrap()
+        choice::measured_by(&contenders.iter().collect::<Vec<_>>()).unwrap()
     };
     assert_eq!(measure(9, &[Some("accuracy"), None]), Measure::Accuracy, "asked for, although classes are unbalanced");
     assert_eq!(measure(9, &[Some("accuracy"), Some("auroc")]), Measure::BalancedAccuracy);
