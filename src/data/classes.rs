@@ -1,6 +1,5 @@
 //! The classes that the settings want: `data.classes`, `data.ignore` and `data.max_per_class`.
 
-use super::Split;
 use super::listing::{Listing, class_name, quoted};
 use super::split::name_key;
 use crate::config::{DataSettings, closest};
@@ -75,7 +74,7 @@ impl ClassChoice {
 /// Keeps at most so many images of each class, of every split that the data names the same share. Which ones depends on the
 /// seed and their names only: those that are kept are kept under a higher cap too.
 pub(super) fn cap(listing: &mut Listing, most: usize, seed: u64) {
-    let mut strata: BTreeMap<(String, Option<Split>), Vec<(u64, usize)>> = BTreeMap::new();
+    let mut strata = BTreeMap::<_, Vec<(u64, usize)>>::new();
     for (index, entry) in listing.entries.iter().enumerate() {
         let order = Stream::new(seed, Purpose::ClassCap, &[name_key(&entry.name)]).below(u64::MAX);
         strata.entry((class_name(&entry.class), entry.split)).or_default().push((order, index));

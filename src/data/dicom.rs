@@ -267,15 +267,14 @@ fn grey(stored: &DecodedPixelData<'_>, frame: &[u8]) -> Result<Vec<u8>, ImageErr
     };
     let window = stored.window().ok().flatten().and_then(|windows| windows.first().copied());
     let function = stored.voi_lut_function().ok().flatten().and_then(|all| all.first().copied()).unwrap_or_default();
-    let shown: Box<dyn Fn(f64) -> f64> = match window {
-        Some(window) => Box::new(move |value| through_window(value, window, function)),
-        None => {
-            let ends = raw
-                .iter()
-                .map(|&raw| rescaled(raw))
-                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-            Box::new(move |value| if ends.1 > ends.0 { (value - ends.0) / (ends.1 - ends.0) } else { 0.0 })
-        }
+    let shown: Box<dyn Fn(f64) -> f64> = if let Some(window) = window {
+        Box::new(move |value| through_window(value, window, function))
+    } else {
+        let ends = raw
+            .iter()
+            .map(|&raw| rescaled(raw))
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        Box::new(move |value| if ends.1 > ends.0 { (value - ends.0) / (ends.1 - ends.0) } else { 0.0 })
     };
     // There are at most 65,536 different values.
     let table: Vec<u8> = (0..1_u32 << allocated)

@@ -128,7 +128,7 @@ fn images_below(folder: &Path) -> Result<Files> {
     let mut files = Vec::new();
     let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
     let shown = |entry: &walkdir::DirEntry| {
-        !is_hidden(entry.file_name()) && !(entry.file_type().is_dir() && is_of_a_run(entry.path()))
+        !(is_hidden(entry.file_name()) || entry.file_type().is_dir() && is_of_a_run(entry.path()))
     };
     for entry in entries.filter_entry(|entry| entry.depth() == 0 || shown(entry)) {
         match entry {

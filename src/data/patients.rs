@@ -62,10 +62,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     /// A file of the fixtures with another patient of the same length.
-    fn of_patient(name: &str, id: &[u8; 5]) -> Vec<u8> {
+    fn of_patient(name: &str, id: [u8; 5]) -> Vec<u8> {
         let mut bytes = std::fs::read(fixture(name)).unwrap();
         let at = bytes.windows(5).position(|five| five == b"ID 17").unwrap();
-        bytes[at..at + 5].copy_from_slice(id);
+        bytes[at..at + 5].copy_from_slice(&id);
         bytes
     }
 

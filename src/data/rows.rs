@@ -76,7 +76,7 @@ impl<'a> Lines<'a> {
     pub fn at(&mut self, start: usize) -> usize {
         let blank = self.bytes.iter().skip(start).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let end = (start + blank).clamp(self.at, self.bytes.len());
-        self.line += self.bytes[self.at..end].iter().filter(|&&byte| byte == b'\n').count();
+        self.line += self.bytes[self.at..end].split(|&byte| byte == b'\n').count() - 1;
         self.at = end;
         self.line
     }

@@ -112,7 +112,7 @@ fn utc(time: SystemTime) -> Option<String> {
 /// A usage error when one is not finished, has no test images, or other ones than the first.
 pub fn side_by_side(folders: &[PathBuf], out: PathBuf, target: Option<f64>) -> Result<Comparison> {
     let mut contenders = Vec::new();
-    let mut first: Option<(&PathBuf, BTreeMap<String, (String, String)>)> = None;
+    let mut first: Option<(&PathBuf, TestImages)> = None;
     for folder in folders {
         let record = RunRecord::read(folder)?;
         if record.status != Status::Done {
@@ -157,7 +157,9 @@ pub fn named_after(runs: &[PathBuf]) -> String {
 }
 
 /// The test images of a run: by name, the class and, where it is known, the content.
-fn test_images(folder: &Path) -> Result<BTreeMap<String, (String, String)>> {
+type TestImages = BTreeMap<String, (String, String)>;
+
+fn test_images(folder: &Path) -> Result<TestImages> {
     let file = folder.join(PREDICTIONS);
     if !file.is_file() {
         let hint = "compare runs whose data has test images";

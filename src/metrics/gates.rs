@@ -99,29 +99,22 @@ impl Gates {
 }
 
 fn at_least(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<Gate> {
-    gate(metric, value, flag, bound?, "below", |value, bound| value >= bound)
+    bound.map(|bound| gate(metric, value, flag, bound, "below", |value, bound| value >= bound))
 }
 
 fn at_most(metric: &str, value: Option<f64>, flag: &str, bound: Option<f64>) -> Option<Gate> {
-    gate(metric, value, flag, bound?, "above", |value, bound| value <= bound)
+    bound.map(|bound| gate(metric, value, flag, bound, "above", |value, bound| value <= bound))
 }
 
 /// A gate is missed when `value` is undefined, not finite, or does not hold against `bound`; a bound that is NaN never
 /// holds.
-fn gate(
-    metric: &str,
-    value: Option<f64>,
-    flag: &str,
-    bound: f64,
-    side: &str,
-    holds: fn(f64, f64) -> bool,
-) -> Option<Gate> {
+fn gate(metric: &str, value: Option<f64>, flag: &str, bound: f64, side: &str, holds: fn(f64, f64) -> bool) -> Gate {
     let missed = match value.filter(|value| value.is_finite()) {
         None => Some(format!("{metric} is undefined, which misses {flag} {bound}")),
         Some(value) if holds(value, bound) => None,
         Some(value) => Some(format!("{metric} {} is {side} {flag} {bound}", shown(value, bound))),
     };
-    Some(Gate { name: format!("{metric} ({flag} {bound})"), missed })
+    Gate { name: format!("{metric} ({flag} {bound})"), missed }
 }
 
 /// Four decimals, or all of them where four would hide the difference.

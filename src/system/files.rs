@@ -28,10 +28,10 @@ impl Staged {
     /// # Errors
     /// When the target is a pipe, device or socket: the rename would put a file in its place.
     pub fn beside(target: &Path) -> Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         if target.exists() && !target.is_dir() {
             check_regular(target).map_err(Error::io("replace", target))?;
         }
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let temporary = target.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));

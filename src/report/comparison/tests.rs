@@ -178,7 +178,7 @@ fn where_classes_are_unbalanced_the_one_that_finds_the_rare_ones_is_taken() {
 fn strategies_are_judged_by_what_their_runs_chose_by() {
     let root = tempfile::tempdir().unwrap();
     let measure = |defects: usize, metrics: &[Option<&str>]| {
-        let made = |(i, metric): (usize, &Option<&str>)| {
+        let made = |(i, metric): (usize, Option<&str>)| {
             let mut run = cells(root.path(), &format!("{i}"), defects, 81);
             run.record.result = metric.map(|metric| {
                 serde_json::from_value(json!({
@@ -189,7 +189,7 @@ fn strategies_are_judged_by_what_their_runs_chose_by() {
             });
             contender(&run.name.clone(), vec![run])
         };
-        let contenders: Vec<Contender> = metrics.iter().enumerate().map(made).collect();
+        let contenders: Vec<Contender> = metrics.iter().copied().enumerate().map(made).collect();
         choice::measured_by(&contenders.iter().collect::<Vec<_>>()).unwrap()
     };
     assert_eq!(measure(9, &[Some("accuracy"), None]), Measure::Accuracy, "asked for, although classes are unbalanced");

@@ -71,6 +71,7 @@ pub(super) fn damaged_jpegs() -> Vec<(&'static str, Vec<u8>)> {
     vec![("cut", cut), ("scans", [&progressive[..last], &end].concat()), ("stretch", stretch)]
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of cases")]
 pub(super) fn rows(table: &mut Table) {
     let workspace = Workspace::new();
     let place = workspace.path("data/train/global/odd.jpg");

@@ -281,6 +281,7 @@ fn predict(table: &mut Table, workspace: &Workspace) {
 }
 
 /// A stopped training to go on from, and what is done to a copy of its last checkpoint.
+#[expect(clippy::too_many_lines, reason = "a list of cases")]
 fn checkpoints(table: &mut Table) {
     let workspace = Workspace::new();
     let args = ["finetune", "--config", "small.toml", "--set", "train.epochs=6", "--set", "train.checkpoint_steps=1"];
