@@ -27,7 +27,7 @@ pub fn ranks_better_than_chance(evaluation: &Evaluation) -> bool {
 }
 
 /// Whether scores are as good as chance although the images are enough to show useful ones to be better: an AUROC of
-/// [`USEFUL`], or half of the mistakes of always naming the commonest class. With one defect among fifty images not even a
+/// `USEFUL`, or half of the mistakes of always naming the commonest class. With one defect among fifty images not even a
 /// perfect answer is better than chance beyond noise: there nothing can be said.
 pub fn no_better_than_chance(evaluation: &Evaluation) -> bool {
     let half = f64::midpoint(1.0, evaluation.majority_baseline) * evaluation.n as f64;
