@@ -4,6 +4,7 @@ use super::Table;
 use crate::common::fixture;
 use crate::common::workspace::{Workspace, textile};
 use std::fs;
+use std::path::Path;
 
 /// A TIFF of 2 x 2 pixels in little-endian order, with these tags (number, type, count, value) beside the usual ones.
 fn tiff(big: bool, photometric: u64, samples: u64) -> Vec<u8> {
@@ -71,7 +72,6 @@ pub(super) fn damaged_jpegs() -> Vec<(&'static str, Vec<u8>)> {
     vec![("cut", cut), ("scans", [&progressive[..last], &end].concat()), ("stretch", stretch)]
 }
 
-#[expect(clippy::too_many_lines, reason = "a list of cases")]
 pub(super) fn rows(table: &mut Table) {
     let workspace = Workspace::new();
     let place = workspace.path("data/train/global/odd.jpg");
@@ -129,56 +129,64 @@ pub(super) fn rows(table: &mut Table) {
             row.check(&[], 3, &["odd.jpg"]);
         },
     );
+    extremes(table, &workspace, &place);
+    damage(table, &workspace, &place);
+    fs::remove_file(&place).unwrap();
+    special(table, &workspace);
+}
+
+fn extremes(table: &mut Table, workspace: &Workspace, place: &Path) {
     table.row(
-        &workspace,
+        workspace,
         "bombs: gigantic sizes in small files (PNG, JPEG, BMP, TIFF)",
         "3, nothing allocated",
         |row| {
             for name in ["bomb.png", "bomb.jpg", "bomb.bmp", "huge_width.tiff"] {
-                fs::copy(fixture("images/bad").join(name), &place).unwrap();
+                fs::copy(fixture("images/bad").join(name), place).unwrap();
                 row.check(&[], 3, &["odd.jpg"]);
             }
         },
     );
-    table.row(&workspace, "images of 1 x 1, 60000 x 1, 1 x 60000 pixels", "read", |row| {
+    table.row(workspace, "images of 1 x 1, 60000 x 1, 1 x 60000 pixels", "read", |row| {
         for (width, height) in [(1, 1), (60_000, 1), (1, 60_000)] {
             let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 7]));
-            image.save_with_format(&place, image::ImageFormat::Png).unwrap();
+            image.save_with_format(place, image::ImageFormat::Png).unwrap();
             row.check(&[], 0, &["37 in 3 classes"]);
         }
     });
     table.row(
-        &workspace,
+        workspace,
         "a PNG of 7 MB whose colour profile unpacks to a gigabyte",
         "read, without the profile",
         |row| {
-            fs::write(&place, png_with_gigabyte()).unwrap();
+            fs::write(place, png_with_gigabyte()).unwrap();
             row.check(&[], 0, &["37 in 3 classes"]);
         },
     );
-    table.row(&workspace, "a TIFF whose folders of tags go in a circle", "3", |row| {
+    table.row(workspace, "a TIFF whose folders of tags go in a circle", "3", |row| {
         let mut file = fs::read(fixture("images/rgb_lzw.tiff")).unwrap();
         let first = u32::from_le_bytes(file[4..8].try_into().unwrap()) as usize;
         let next = first + 2 + 12 * usize::from(u16::from_le_bytes([file[first], file[first + 1]]));
         file.copy_within(4..8, next);
-        fs::write(&place, file).unwrap();
+        fs::write(place, file).unwrap();
         row.check(&[], 3, &["odd.jpg", "cycle"]);
     });
+}
+
+fn damage(table: &mut Table, workspace: &Workspace, place: &Path) {
     let what = "a JPEG cut short with an end marker put behind it, without its last scans, with a damaged stretch";
-    table.row(&workspace, what, "3, damaged", |row| {
+    table.row(workspace, what, "3, damaged", |row| {
         for (_, bytes) in damaged_jpegs() {
-            fs::write(&place, bytes).unwrap();
+            fs::write(place, bytes).unwrap();
             row.check(&[], 3, &["odd.jpg", "damaged"]);
         }
     });
-    table.row(&workspace, "the same with `data.on_error = \"skip\"`", "left out, and said", |row| {
+    table.row(workspace, "the same with `data.on_error = \"skip\"`", "left out, and said", |row| {
         for (_, bytes) in damaged_jpegs() {
-            fs::write(&place, bytes).unwrap();
+            fs::write(place, bytes).unwrap();
             row.check(&["data.on_error=skip"], 0, &["36 in 3 classes", "odd.jpg"]);
         }
     });
-    fs::remove_file(&place).unwrap();
-    special(table, &workspace);
 }
 
 #[cfg(unix)]

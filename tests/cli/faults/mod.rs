@@ -1,6 +1,7 @@
 //! Data, weights and files as they come to people: every case is made and tried, and the table in `docs/faults.md` is what
 //! came of it; each process has 2 GiB of address space. `VITADAPT_RENEW=1 cargo test --test cli faults` writes the table anew.
 
+mod checkpoints;
 mod data;
 mod images;
 mod runs;
@@ -134,6 +135,7 @@ fn every_case_has_the_outcome_that_is_documented() {
     images::rows(&mut table);
     weights::rows(&mut table);
     runs::rows(&mut table);
+    checkpoints::rows(&mut table);
     assert!(table.problems.is_empty(), "{} cases: {}", table.problems.len(), table.problems.join("\n\n"));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/faults.md");
     let page = fs::read_to_string(&path).unwrap();

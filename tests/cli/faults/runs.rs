@@ -1,21 +1,18 @@
 //! Runs and their files, and what commands leave.
 
+use super::Table;
 use super::images::damaged_jpegs;
-use super::{Row, Table};
 use crate::common::workspace::{Workspace, textile};
-use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn read(path: &Path) -> Value {
+pub(super) fn read(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// Changes one value of a JSON file; true as a test of the path.
-fn forge(path: &Path, keys: &[&str], value: Value) {
+pub(super) fn forge(path: &Path, keys: &[&str], value: Value) {
     let mut all = read(path);
     let mut place = &mut all;
     for key in keys {
@@ -25,19 +22,7 @@ fn forge(path: &Path, keys: &[&str], value: Value) {
     fs::write(path, all.to_string()).unwrap();
 }
 
-/// Makes a checkpoint's manifest fit its files.
-fn sign(checkpoint: &Path) {
-    let manifest = checkpoint.join("manifest.json");
-    let mut found = read(&manifest);
-    for (name, sum) in found["files"].as_object_mut().unwrap() {
-        let bytes = fs::read(checkpoint.join(name)).unwrap();
-        let hex: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        *sum = hex.into();
-    }
-    fs::write(manifest, found.to_string()).unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -50,7 +35,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn names(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn names(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -125,7 +110,6 @@ pub(super) fn rows(table: &mut Table) {
         row.case(&["probe", "--config", "small.toml", "--set", "run.name=probe"], 5, &["plots"]);
         assert_eq!(read(&row.path("runs/probe/run.json"))["status"], "failed");
     });
-    checkpoints(table);
 }
 
 /// What only Unix has.
@@ -276,136 +260,6 @@ fn predict(table: &mut Table, workspace: &Workspace) {
                     row.case(&["predict", "--run", "runs/small", "odd.jpg", &good], 3, &["1 of 2 files", "\"error\""]);
                 assert!(all.contains("\"probability\""), "{all}");
             }
-        },
-    );
-}
-
-/// A stopped training to go on from, and what is done to a copy of its last checkpoint.
-#[expect(clippy::too_many_lines, reason = "a list of cases")]
-fn checkpoints(table: &mut Table) {
-    let workspace = Workspace::new();
-    let args = ["finetune", "--config", "small.toml", "--set", "train.epochs=6", "--set", "train.checkpoint_steps=1"];
-    let stopped = workspace.interrupt(&args, "small", 2);
-    assert_eq!(stopped.status.code(), Some(130), "{}", String::from_utf8_lossy(&stopped.stderr));
-    let kept = workspace.path("kept");
-    copy(&workspace.path("runs/small"), &kept);
-    let last = workspace.path("runs/small/checkpoints/last");
-    let resume = [&args[..], &["--resume", "-q"]].concat();
-    let anew = || {
-        fs::remove_dir_all(workspace.path("runs/small")).unwrap();
-        copy(&kept, &workspace.path("runs/small"));
-        let _ = fs::remove_dir_all(workspace.path("runs/small/checkpoints/.last.old"));
-    };
-    let refused = |row: &mut Row<'_>, said: &str| {
-        sign(&last);
-        row.case(&resume, 4, &["last", said]);
-    };
-    table.row(&workspace, "a checkpoint with a forged state", "4, with the reason", |row| {
-        let safeguard = |key: &str, value: Value| (vec!["safeguard".to_owned(), key.to_owned()], value);
-        let plain = |key: &str, value: Value| (vec![key.to_owned()], value);
-        for ((keys, value), said) in [
-            (safeguard("loss_scale", json!(0.0)), "loss scale"),
-            (safeguard("loss_scale", json!(-1.0)), "loss scale"),
-            (safeguard("loss_scale", json!(1e300)), "loss scale"),
-            (safeguard("loss_scale", json!(65536.0)), "loss scale"),
-            (safeguard("loss_scale", Value::Null), "state.json"),
-            (safeguard("micro_batches", json!(0)), "micro-batches"),
-            (safeguard("micro_batches", json!(u64::MAX)), "micro-batches"),
-            (plain("step", json!(1u64 << 40)), "step 1099511627776"),
-            (plain("epoch", json!(0)), "epochs"),
-            (plain("batch", json!(1u64 << 50)), "batches"),
-            (plain("updates", json!(1u64 << 50)), "updates"),
-            (plain("skipped", json!(1u64 << 50)), "skipped"),
-            (plain("history", json!([])), "records of 0 epochs"),
-        ] {
-            anew();
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            forge(&last.join("state.json"), &keys, value);
-            refused(row, said);
-        }
-        for bytes in [b"\xff\xfe".to_vec(), vec![b'['; 1 << 20], b"[]".to_vec()] {
-            anew();
-            fs::write(last.join("state.json"), bytes).unwrap();
-            refused(row, "state.json");
-        }
-    });
-    table.row(&workspace, "a checkpoint with a forged optimiser state or weights", "4, with the tensor", |row| {
-        let bias = |value: f32| Tensor::full(value, 3, &Device::Cpu).unwrap();
-        let steps = |steps: u32| Tensor::new(steps, &Device::Cpu).unwrap();
-        let wide = Tensor::zeros(1 << 16, DType::F32, &Device::Cpu).unwrap();
-        for (file, name, tensor) in [
-            ("optimizer", "first.head.bias", Some(bias(f32::NAN))),
-            ("optimizer", "first.head.bias", Some(bias(f32::INFINITY))),
-            ("optimizer", "second.head.bias", Some(bias(-1.0))),
-            ("optimizer", "second.head.bias", Some(bias(f32::NAN))),
-            ("optimizer", "second.head.bias", Some(bias(0.0).to_dtype(DType::F16).unwrap())),
-            ("optimizer", "first.head.bias", Some(wide.clone())),
-            ("optimizer", "first.head.bias", None),
-            ("optimizer", "steps.head.bias", Some(steps(u32::MAX))),
-            ("optimizer", "steps.head.bias", Some(bias(1.0))),
-            ("model", "head.bias", Some(bias(f32::NAN))),
-            ("model", "head.bias", Some(wide)),
-            ("model", "head.bias", None),
-        ] {
-            anew();
-            let path = last.join(format!("{file}.safetensors"));
-            let mut tensors: HashMap<String, Tensor> = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
-            match tensor {
-                Some(tensor) => drop(tensors.insert(name.into(), tensor)),
-                None => drop(tensors.remove(name)),
-            }
-            candle_core::safetensors::save(&tensors, &path).unwrap();
-            refused(row, name);
-        }
-        let gigantic = json!({"head.bias": {"dtype": "F32", "shape": [1u64 << 40], "data_offsets": [0, 1u64 << 42]}});
-        let overflowing =
-            json!({"head.bias": {"dtype": "F32", "shape": [1u64 << 40, 1u64 << 40], "data_offsets": [0, 4]}});
-        let with_header = |header: &Value| {
-            let header = header.to_string();
-            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat()
-        };
-        for file in ["optimizer.safetensors", "model.safetensors"] {
-            for bytes in [
-                b"\xff\xff\xff\xff\xff\xff\xff\x7f{}".to_vec(),
-                b"\0\0\0\0\0\x01\0\0{}".to_vec(),
-                with_header(&gigantic),
-                with_header(&overflowing),
-                Vec::new(),
-            ] {
-                anew();
-                fs::write(last.join(file), bytes).unwrap();
-                refused(row, file);
-            }
-        }
-    });
-    table.row(&workspace, "a damaged `last`, with the checkpoint before it", "goes on from that, and says so", |row| {
-        for file in ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"] {
-            anew();
-            copy(&last, &workspace.path("runs/small/checkpoints/.last.old"));
-            fs::write(last.join(file), "damaged").unwrap();
-            row.case(&[&args[..], &["--resume"]].concat(), 0, &["continuing from"]);
-        }
-    });
-    #[cfg(unix)]
-    table.row(
-        &workspace,
-        "a checkpoint that cannot be written any more",
-        "5; the one before it is gone on from",
-        |row| {
-            anew();
-            row.shell("ulimit -f 40;", &resume, 5, &["cannot write", "checkpoints"]);
-            let left = names(&row.path("runs/small/checkpoints"));
-            assert!(!left.iter().any(|path| path.extension().is_some_and(|ending| ending == "tmp")), "{left:?}");
-            row.case(&resume, 0, &[]);
-        },
-    );
-    table.row(
-        &workspace,
-        "`--resume` with another number of threads",
-        "goes on; a warning that the last bits may differ",
-        |row| {
-            anew();
-            row.case(&[&resume[..], &["--set", "run.threads=1"]].concat(), 0, &["its last bits may differ"]);
         },
     );
 }
