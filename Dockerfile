@@ -1,6 +1,6 @@
 # The program alone on a small system, CPU only:
 #   docker build -t vitadapt .
-#   docker run --rm -v "$PWD:/data" vitadapt finetune --config my.toml
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" vitadapt finetune --config my.toml
 FROM rust:1.94-slim-bookworm AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
@@ -10,7 +10,7 @@ RUN cargo build --release --locked
 
 FROM debian:bookworm-slim
 COPY --from=build /source/target/release/vitadapt /usr/local/bin/vitadapt
-# What it computes and downloads stays in the mounted folder, owned by whoever runs it: docker run --user "$(id -u)".
+# What it computes and downloads stays in the mounted folder.
 ENV XDG_CACHE_HOME=/data/.cache
 WORKDIR /data
 USER 1000

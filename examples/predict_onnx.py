@@ -2,8 +2,8 @@
 
     python examples/predict_onnx.py fabric.onnx new/*.jpg
 
-All it needs to know is in the file: which square an image becomes, how colours are standardised, what classes are called,
-and the temperature. One line of JSON an image. Pillow does not scale 16-bit images, so these are for `predict`.
+All it needs to know is in the file: which square an image becomes, how colours are standardised, what classes are called.
+Prints one line of JSON for each image. Pillow does not scale 16-bit images, so these are for `predict`.
 """
 
 import json

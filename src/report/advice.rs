@@ -75,7 +75,7 @@ impl Advice<'_> {
             return self.against(target);
         }
         // Beyond what so few images may miss it by.
-        let highest = self.scored.and_then(|scored| scored.accuracy_ci95).map_or(1.0, |[_, high]| high);
+        let highest = self.scored.and_then(|scored| scored.accuracy_ci95).map_or(accuracy, |[_, high]| high);
         if self.train_accuracy - accuracy > OVERFIT_GAP && highest < self.train_accuracy {
             return "the probe classifies its own images much better than others: more images or fewer features \
                     (probe.features, probe.blocks) before more training"
@@ -113,7 +113,7 @@ impl Advice<'_> {
     fn against(&self, target: f64) -> String {
         let (score, interval, of) = match self.scored {
             Some(scored) if self.metric.counts_classes_alike() => {
-                (scored.balanced_accuracy, scored.balanced_accuracy_ci95(), " of balanced accuracy")
+                (scored.balanced_accuracy, scored.balanced_accuracy_ci95(), " balanced accuracy")
             }
             Some(scored) => (scored.accuracy, scored.accuracy_ci95, ""),
             None => (self.held_out_accuracy, None, ""),
@@ -151,7 +151,7 @@ fn chance(scored: &Evaluation) -> String {
         );
     }
     format!(
-        "{} of {} images are too few to tell from always naming the commonest ({}): test on more, or {remedy}",
+        "{} on {} images is not shown to be better than always naming the commonest ({}): test on more, or {remedy}",
         percent(scored.accuracy),
         scored.n,
         percent(scored.majority_baseline)
@@ -191,7 +191,7 @@ mod tests {
         let scored = evaluation([291, 9], [291, 6], true);
         assert!(advice(Some(0.95), &scored).starts_with("frozen features reach the wanted 95.0 %: no fine-tuning"));
         let said = of_metric(SelectionMetric::BalancedAccuracy, Some(0.95), &scored);
-        assert!(said.starts_with("11.7 points short of the wanted 95.0 % of balanced accuracy"), "{said}");
+        assert!(said.starts_with("11.7 points short of the wanted 95.0 % balanced accuracy"), "{said}");
         let said = of_metric(SelectionMetric::BalancedAccuracy, Some(0.8), &scored);
         assert!(said.contains("but the interval does not exclude less"), "nine defects say little: {said}");
     }
@@ -228,12 +228,13 @@ mod tests {
         assert_eq!(all, "all 5 images are classified right: training cannot improve on that, test on more images");
         let undecided = advice(None, &evaluation([12, 12], [8, 8], false));
         assert!(
-            undecided.starts_with("66.7 % of 24 images are too few to tell from always naming the commonest (50.0 %)"),
+            undecided
+                .starts_with("66.7 % on 24 images is not shown to be better than always naming the commonest (50.0 %)"),
             "{undecided}"
         );
         for few in [evaluation([3, 2], [2, 1], false), evaluation([2, 18], [0, 18], false)] {
             let said = advice(None, &few);
-            assert!(said.contains("are too few to tell from always naming the commonest"), "{said}");
+            assert!(said.contains("is not shown to be better than always naming the commonest"), "{said}");
         }
     }
 

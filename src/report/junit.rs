@@ -22,7 +22,7 @@ impl TestCase {
 /// What a check looked at: one test for each kind of problem that it can find, told by the exit code.
 pub fn of_problems(problems: &[(ExitCode, String)]) -> Vec<TestCase> {
     const KINDS: [(&str, ExitCode); 4] = [
-        ("the settings", ExitCode::Usage),
+        ("the settings and all else", ExitCode::Usage),
         ("the images, labels and splits", ExitCode::Data),
         ("the weights", ExitCode::Weights),
         ("files and downloads", ExitCode::Io),

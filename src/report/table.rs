@@ -128,7 +128,7 @@ pub fn places_table(places: &Places) -> String {
     key_value_table(&[
         ("images with a mask", format!("{} of {}, {} regions", places.masked, places.images, places.regions)),
         ("most evidence lies in the flaw", share(places.pointing_game)),
-        ("the box holds the flaw", share(places.box_holds)),
+        ("the box holds half of a flaw", share(places.box_holds)),
         ("AUROC of pixels", number(places.pixel_auroc)),
         ("overlap with regions (PRO)", number(places.pro)),
     ])

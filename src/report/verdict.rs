@@ -137,9 +137,12 @@ impl<'a> Evidence<'a> {
         Verdict {
             findings,
             numbers: self.numbers(),
-            misses_rare: self
-                .evaluations()
-                .any(|evaluation| self.missed().iter().any(|class| is_rare(class, evaluation))),
+            // Of the first split that misses any: how rare a class is depends on the images of its own split.
+            misses_rare: [self.test, self.val]
+                .into_iter()
+                .flatten()
+                .find(|evaluation| !missed_classes(evaluation).is_empty())
+                .is_some_and(|evaluation| missed_classes(evaluation).iter().any(|class| is_rare(class, evaluation))),
             best_is_last: last.is_some() && self.best_epoch == last && self.val.is_some() && !self.all_right(),
         }
     }

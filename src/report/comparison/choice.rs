@@ -1,6 +1,6 @@
 //! On which images a strategy is chosen, what the choice costs on test images, and whether the model can leave.
 
-use super::recommend::{Recommendation, Recommender, StrategyScore};
+use super::recommend::{Recommendation, Recommender, StrategyScore, listed};
 use super::{Contender, Finished, Measure, Outcomes, PREDICTIONS, Repeats, StrategyRow};
 use crate::backbone::Pool;
 use crate::config;
@@ -130,7 +130,7 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
     let cannot = if chosen.exportable.is_empty() {
         format!("{name} cannot be exported, since its training images vote")
     } else {
-        format!("{name} can be exported to {} only", chosen.exportable.join(" and "))
+        format!("{name} can be exported to {} only", listed(&chosen.exportable, "and"))
     };
     if rows.len() == 1 {
         return Some(cannot);
@@ -155,14 +155,6 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
         None => format!("none can be exported to {}", listed(&formats, "or")),
     });
     Some(format!("{cannot}: {}", said.collect::<Vec<_>>().join("; ")))
-}
-
-/// `a, b and c`
-fn listed(names: &[&str], word: &str) -> String {
-    match names {
-        [before @ .., next, last] => [before, &[&format!("{next} {word} {last}")]].concat().join(", "),
-        _ => names.concat(),
-    }
 }
 
 /// The formats that have layers for the head of a run and for what it adds to the backbone. Whether a format has the

@@ -108,7 +108,7 @@ impl Recommender<'_> {
             "no strategy answers better than always naming the commonest class ({chance}) beyond noise; {scores}. The order \
              of the scores (AUROC) of {} tells the classes of the test images apart all the same: let rare classes count \
              (train.class_weights and probe.class_weights = \"balanced\") or judge by score ([inspection] good = \"…\")",
-            ranking.join(" and ")
+            listed(&ranking, "and")
         )
     }
 
@@ -183,6 +183,14 @@ impl Recommender<'_> {
 /// `p = 0.031`, and `p < 0.001` where that says enough.
 fn p_of(p: f64, sign: &str) -> String {
     if p < 0.001 { "p < 0.001".into() } else { format!("{sign}{p:.3}") }
+}
+
+/// `a, b and c`
+pub(super) fn listed(names: &[&str], word: &str) -> String {
+    match names {
+        [before @ .., next, last] => [before, &[&format!("{next} {word} {last}")]].concat().join(", "),
+        _ => names.concat(),
+    }
 }
 
 #[cfg(test)]

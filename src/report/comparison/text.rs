@@ -92,12 +92,12 @@ impl Comparison {
             "val_ci95_high",
             "exportable",
             "metric",
-            "val",
-            "val_low",
-            "val_high",
-            "test",
-            "test_low",
-            "test_high",
+            "judged_val",
+            "judged_val_ci95_low",
+            "judged_val_ci95_high",
+            "judged_test",
+            "judged_test_ci95_low",
+            "judged_test_ci95_high",
         ])?;
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let bounds = |interval: Option<[f64; 2]>| [0, 1].map(|side| number(interval.map(|bounds| bounds[side])));
