@@ -25,7 +25,7 @@ def square(image, facts):
         return image.resize((side, side), kernel)
     if how == "letterbox":
         scale = side / max(width, height)
-        width, height = (max(1, round(length * scale)) for length in (width, height))
+        width, height = (max(1, int(length * scale + 0.5)) for length in (width, height))
         fill = tuple(round(255 * value) for value in facts["mean"])
         whole = Image.new("RGB", (side, side), fill)
         whole.paste(image.resize((width, height), kernel), ((side - width) // 2, (side - height) // 2))

@@ -49,11 +49,8 @@ impl Block {
         let scale = |layer: Layer| params.get(layer.part(Part::Gamma).in_block(index));
         let qkv = linear(Layer::Qkv)?;
         let qkv = if spec.attention.key_bias { qkv } else { qkv.without_bias(spec.width..2 * spec.width) };
-        let qk_norm =
-            match (norm_if(spec.attention.qk_norm, Layer::QNorm)?, norm_if(spec.attention.qk_norm, Layer::KNorm)?) {
-                (Some(q), Some(k)) => Some(QkNorm { q, k }),
-                _ => None,
-            };
+        let normed = || Result::Ok(QkNorm { q: norm(Layer::QNorm)?, k: norm(Layer::KNorm)? });
+        let qk_norm = spec.attention.qk_norm.then(normed).transpose()?;
         Ok(Self {
             norm1: norm(Layer::Norm1)?,
             behind: spec.norms.behind,

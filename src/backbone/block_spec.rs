@@ -63,7 +63,7 @@ impl MlpSpec {
 
     /// A gated MLP.
     pub fn gated(hidden: usize) -> Self {
-        Self { hidden, kind: MlpKind::SwiGlu, norm: false, bias: true, unscaled: false }
+        Self { kind: MlpKind::SwiGlu, ..Self::plain(hidden, Activation::Gelu) }
     }
 
     /// The activation; none of a `SwiGLU`.

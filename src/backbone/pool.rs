@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(given(&half), given(&tokens));
         assert!(given(&half).iter().all(|value| value.is_finite()));
         let shares = gem.shares(&half).unwrap();
-        assert_eq!(shares.dtype(), DType::F16, "as the shares that it is multiplied with");
+        assert_eq!(shares.dtype(), DType::F16, "the type of what the shares are multiplied by");
         assert!(values(shares.to_dtype(DType::F32).unwrap()).iter().all(|value| value.is_finite()));
     }
 }

@@ -50,15 +50,14 @@ fn is_gated(header: &Header) -> bool {
 }
 
 impl TimmModel<'_> {
-    /// Side of its images; of others than squares the first, where positions are computed for any grid.
+    /// Side of its images; the height of images that are not square, where positions are computed for any grid.
     pub fn side(&self, args: &Args<'_>) -> Result<usize, String> {
-        if !args.flag("use_abs_pos_emb", true)
-            && let Some([height, _]) = args.get("img_size").and_then(Value::as_array).map(Vec::as_slice)
-        {
-            return Config(&json!({ "img_size": height })).integer("img_size", 224);
+        if let (None, Some(size)) = (self.args.get("img_size"), self.image_size) {
+            return Ok(size);
         }
-        match (self.args.get("img_size"), self.image_size) {
-            (None, Some(size)) => Ok(size),
+        let computed = !args.flag("use_abs_pos_emb", true) && !args.flag("use_rel_pos_bias", false);
+        match args.get("img_size").and_then(Value::as_array).map(Vec::as_slice) {
+            Some([height, _]) if computed => Config(&json!({ "img_size": height })).integer("img_size", 224),
             _ => args.integer("img_size", 224),
         }
     }

@@ -20,7 +20,8 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("data.classes", &["class_map", "label_map", "merge", "merge_classes", "rename_classes"]),
     ("data.ignore", &["exclude", "exclude_classes", "ignore_classes", "skip_classes", "drop_classes"]),
     ("data.max_per_class", &["max_samples_per_class", "samples_per_class", "per_class", "max_images", "max_samples"]),
-    ("data.group_by", &["group_column", "patient", "patient_column"]),
+    ("data.group_by", &["patient"]),
+    ("data.columns.group", &["group_column", "patient_column"]),
     ("data.stratified", &["stratify"]),
     (
         "model.backbone",

@@ -79,7 +79,7 @@ impl RuleCheck<'_> {
         }
         if preprocess.resize != ResizeMode::Squash {
             let hint = "leave preprocess.resize out, or set preprocess.tiles = false";
-            self.conflict(TILES, &["preprocess.resize"], "cuts images, which then are not resized", hint);
+            self.conflict(TILES, &["preprocess.resize"], "cuts images instead of resizing them", hint);
         }
         if preprocess.normalize == NormalizeChoice::Batch {
             let hint = "set preprocess.normalize to \"dataset\" or \"robust\", or preprocess.tiles = false";

@@ -25,7 +25,7 @@ impl ColumnNames {
         Self { path: find(&PATH), label: find(&LABEL), split: find(&SPLIT), group: find(&GROUP) }
     }
 
-    /// These names where the table has such columns, and else what [`Self::told`] makes of it.
+    /// These names where the table has such columns, and else what [`Self::told`] makes of it, but for the split.
     #[must_use]
     pub(super) fn among(&self, header: &[String]) -> Self {
         let has = |name: &&String| header.iter().any(|theirs| theirs.trim().to_lowercase() == name.to_lowercase());
@@ -34,7 +34,8 @@ impl ColumnNames {
         Self {
             path: either(&self.path, told.path),
             label: either(&self.label, told.label),
-            split: either(&self.split, told.split),
+            // Not told by its name: a column `set` may mean anything.
+            split: self.split.as_ref().filter(has).cloned(),
             group: either(&self.group, told.group),
         }
     }

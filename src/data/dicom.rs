@@ -222,14 +222,14 @@ fn check_jpeg(object: &Object, header: (u32, u32)) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Width and height in the frame header of a JPEG.
+/// Width and height in the frame header of a JPEG or JPEG-LS (0xF7).
 fn jpeg_size(bytes: &[u8]) -> Option<(u32, u32)> {
     let mut at = 2;
     loop {
         let &[mark, kind, high, low] = bytes.get(at..)?.first_chunk::<4>()?;
         match (mark, kind) {
             (0xFF, 0xFF) => at += 1,
-            (0xFF, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) => {
+            (0xFF, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7) => {
                 let &[height_high, height_low, width_high, width_low] = bytes.get(at + 5..)?.first_chunk::<4>()?;
                 let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
                 return Some((side(width_high, width_low), side(height_high, height_low)));

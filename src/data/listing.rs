@@ -86,6 +86,13 @@ impl Listing {
             )
             .into());
         }
+        if samples.is_empty() {
+            return Err(DataError::invalid(
+                format!("{} holds no images to score", self.source.display()),
+                "the run's data.ignore may leave out all of its classes",
+            )
+            .into());
+        }
         let Self { warnings, notes, ignored_files, unread, .. } = self;
         Ok(Dataset { classes: classes.to_vec(), samples, warnings, notes, ignored_files, unread })
     }
@@ -96,6 +103,13 @@ impl Listing {
         check_collisions(written.iter().copied())?;
         let mut classes: Vec<String> = written.into_iter().map(class_name).collect();
         classes.sort();
+        if classes.is_empty() {
+            return Err(DataError::invalid(
+                format!("{}: no class is left", self.source.display()),
+                "data.ignore leaves out all of them",
+            )
+            .into());
+        }
         if let [only] = classes.as_slice() {
             return Err(DataError::invalid(
                 format!("{}: there is only one class, {only:?}", self.source.display()),

@@ -133,7 +133,7 @@ impl ManifestReader<'_> {
     fn text(&self) -> Result<String> {
         let bytes = read_regular(self.file).map_err(|error| {
             let message = format!("cannot read the manifest {}: {error}", self.file.display());
-            DataError::invalid(message, "data.manifest names a CSV file with the columns path,label[,split][,group]")
+            DataError::invalid(message, "it should be a CSV file whose first line names its columns")
         })?;
         let wide = |decode: fn([u8; 2]) -> u16| {
             let units = bytes[2..].chunks_exact(2).map(|pair| decode([pair[0], pair[1]]));

@@ -1,8 +1,7 @@
-//! Masks of flaws: pictures beside the images, in which whatever is not black is flawed.
+//! Masks of flaws: pictures beside the images, in which whatever is not black is flawed, in 8 bits.
 
 use super::decode::{DecodeOptions, ImageError, decode_file};
 use super::{Sample, folder};
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Endings of a mask's name behind that of its image, as `MVTec` AD and others have them.
@@ -61,17 +60,15 @@ impl Mask {
     /// When the file is not a usable image.
     pub fn read(path: &Path) -> Result<Self, ImageError> {
         let image = decode_file(path, DecodeOptions::default())?;
-        let mut left: HashSet<(u32, u32)> = HashSet::new();
-        let mut order = Vec::new();
-        for (x, y, pixel) in image.enumerate_pixels() {
-            if pixel.0 != [0; 3] {
-                left.insert((x, y));
-                order.push((x, y));
-            }
-        }
+        let (width, height) = image.dimensions();
+        let mut left: Vec<bool> = image.pixels().map(|pixel| pixel.0 != [0; 3]).collect();
+        let mut take = |(x, y): (u32, u32)| {
+            let inside = x < width && y < height;
+            inside && std::mem::take(&mut left[y as usize * width as usize + x as usize])
+        };
         let mut regions = Vec::new();
-        for start in order {
-            if !left.remove(&start) {
+        for start in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
+            if !take(start) {
                 continue;
             }
             let mut region = vec![start];
@@ -79,7 +76,7 @@ impl Mask {
             while let Some(&(x, y)) = region.get(next) {
                 let near = |at: u32| at.saturating_sub(1)..=at.saturating_add(1);
                 for at in near(y).flat_map(|y| near(x).map(move |x| (x, y))) {
-                    if left.remove(&at) {
+                    if take(at) {
                         region.push(at);
                     }
                 }
@@ -87,7 +84,7 @@ impl Mask {
             }
             regions.push(region);
         }
-        Ok(Self { size: image.dimensions(), regions })
+        Ok(Self { size: (width, height), regions })
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) fn group(listing: &mut Listing, by: GroupBy) {
     if unknown > 0 {
         let all = listing.entries.len();
         listing.warnings.push(format!(
-            "data.group_by = \"patient\": {unknown} of {all} images are no DICOM files with a patient ID and stay by \
-             themselves"
+            "data.group_by = \"patient\": no patient ID was found in {unknown} of {all} images; they are not grouped by \
+             patient"
         ));
     }
 }
@@ -51,6 +51,9 @@ fn id(path: &Path) -> Option<String> {
     std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     let mut head = Vec::new();
     File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    if !dicom::is_dicom(&head) {
+        return None;
+    }
     dicom::patient(&head).or_else(|| dicom::patient(&decode::read(path).ok()?))
 }
 

@@ -165,8 +165,11 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
             if judged_anew && !goes_on {
                 let judged = Settings { inspection: settings.inspection.clone(), ..saved };
                 adopt(run.folder(), &mut earlier, &judged, &ready.images.dataset, console)?;
-                let saved = SavedRun::open(run.folder(), None, Segment::Embed, &[], console)?;
-                PageInputs::of_run(&saved, &ready.images.dataset, &saved.pipeline()).leave(console);
+                match SavedRun::open(run.folder(), Some(&settings.run.device.to_string()), Segment::Embed, &[], console)
+                {
+                    Ok(saved) => PageInputs::of_run(&saved, &ready.images.dataset, &saved.pipeline()).leave(console),
+                    Err(error) => console.warn(error.to_string()),
+                }
             }
             record.wall_seconds = earlier.wall_seconds;
             record.peak_memory_bytes = earlier.peak_memory_bytes;

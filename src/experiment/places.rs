@@ -5,7 +5,7 @@ use crate::backbone::Activations;
 use crate::config::ResizeMode;
 use crate::data::masks::{Mask, MaskFolder};
 use crate::data::transform::{Pipeline, View};
-use crate::data::{Dataset, Sample};
+use crate::data::{Dataset, Sample, Split};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::features::{EvidenceGrid, Extractor, TiledImages};
 use crate::metrics::{MaskedMap, Places};
@@ -18,6 +18,8 @@ use std::path::Path;
 /// Exact maps of a run's whole images, to be held against masks.
 pub struct MaskedMaps<'a> {
     masks: MaskFolder,
+    /// Whether masks were asked for: else what is wrong with them is a warning.
+    asked: bool,
     run: &'a SavedRun,
     extractor: Extractor,
     head: Tensor,
@@ -25,21 +27,50 @@ pub struct MaskedMaps<'a> {
 }
 
 impl<'a> MaskedMaps<'a> {
-    /// Those of a run: with the masks of a folder or, where these can be used, those beside the images, which are the run's
-    /// own or those below `data`. None where there are none.
+    /// Those of a run for the images of a split: with the masks of a folder or, where these can be used, those beside the
+    /// images, which are the test images of the run itself or those below `data`. None where there are none.
     ///
     /// # Errors
-    /// A usage error when a folder was given, but the run's scores are no sums over places, or its squares show no whole
-    /// images.
-    pub fn of(run: &'a SavedRun, folder: Option<&Path>, data: Option<&Path>) -> Result<Option<Self>> {
+    /// A usage error when a folder was given, but the run's scores are no sums over places, its squares show no whole images,
+    /// or no image has a mask; a data error when one lacks its mask.
+    pub fn of(
+        run: &'a SavedRun,
+        (dataset, split): (&Dataset, Split),
+        folder: Option<&Path>,
+        data: Option<&Path>,
+    ) -> Result<Option<Self>> {
         if let Some(folder) = folder {
-            return Self::new(run, MaskFolder::new(folder)).map(Some);
+            let maps = Self::new(run, MaskFolder::new(folder), true)?;
+            maps.check(dataset, split)?;
+            return Ok(Some(maps));
+        }
+        // Folders of masks are those of test images: of others the names may be the same.
+        if data.is_none() && split != Split::Test {
+            return Ok(None);
         }
         let beside = MaskFolder::beside(data.unwrap_or_else(|| run.session.settings.data.folder()));
-        Ok(beside.and_then(|masks| Self::new(run, masks).ok()))
+        let maps = beside.and_then(|masks| Self::new(run, masks, false).ok());
+        Ok(maps.filter(|maps| maps.check(dataset, split).is_ok()))
     }
 
-    fn new(run: &'a SavedRun, masks: MaskFolder) -> Result<Self> {
+    /// What can be known before anything is computed.
+    fn check(&self, dataset: &Dataset, split: Split) -> Result<()> {
+        let samples = || dataset.indices(split).into_iter().map(|index| &dataset.samples[index]);
+        if !samples().any(|sample| self.masks.has_folder_of(sample)) {
+            return Err(Error::usage_hint(
+                "there are no masks of these images",
+                "of an image bent/000.png the mask is bent/000_mask.png in the folder of masks",
+            ));
+        }
+        let lacks = |sample: &&Sample| self.masks.has_folder_of(sample) && self.masks.of(sample).is_none();
+        let files: Vec<BadFile> = samples()
+            .filter(lacks)
+            .map(|sample| BadFile { path: sample.path.clone(), reason: "has no mask".into() })
+            .collect();
+        if files.is_empty() { Ok(()) } else { Err(DataError::BadFiles { files }.into()) }
+    }
+
+    fn new(run: &'a SavedRun, masks: MaskFolder, asked: bool) -> Result<Self> {
         let RunRecord { preprocess, .. } = &run.record;
         let refused = |why: &str| {
             Error::usage_hint(
@@ -51,6 +82,7 @@ impl<'a> MaskedMaps<'a> {
         let head = run.model.linear_head().ok_or_else(|| refused("the head of this run adds nothing up"))?;
         let maps = Self {
             masks,
+            asked,
             run,
             extractor: run.model.extractor(Activations::Features(run.readout()))?,
             head,
@@ -91,18 +123,22 @@ impl<'a> MaskedMaps<'a> {
     /// that have masks.
     ///
     /// # Errors
-    /// A usage error when no image has a mask; data errors of masks that are missing, cannot be read or are of another size
-    /// than their image.
-    pub fn places(&self, name: &str, dataset: &Dataset, scored: &Scored, console: &Console) -> Result<Places> {
+    /// Data errors of masks that cannot be read or are of another size than their image, where masks were asked for; else a
+    /// warning says so, and there are none.
+    pub fn places(&self, name: &str, dataset: &Dataset, scored: &Scored, console: &Console) -> Result<Option<Places>> {
+        match self.measured(name, dataset, scored, console) {
+            Err(error) if !self.asked => {
+                console.warn(format!("maps are not held against the masks beside the images: {error}"));
+                Ok(None)
+            }
+            measured => measured.map(Some),
+        }
+    }
+
+    fn measured(&self, name: &str, dataset: &Dataset, scored: &Scored, console: &Console) -> Result<Places> {
         let samples = || scored.indices.iter().map(|&index| &dataset.samples[index]);
         let flaws: BTreeSet<usize> =
             samples().filter(|sample| self.masks.has_folder_of(sample)).map(|sample| sample.label).collect();
-        if flaws.is_empty() {
-            return Err(Error::usage_hint(
-                "there are no masks of these images",
-                "of an image bent/000.png the mask is bent/000_mask.png in the folder of masks",
-            ));
-        }
         let progress = console.progress(scored.indices.len() as u64, "maps and masks");
         let classes = dataset.classes.len().max(1);
         let mut found = Vec::with_capacity(scored.indices.len());

@@ -143,17 +143,18 @@ pub fn side_by_side(folders: &[PathBuf], out: PathBuf, target: Option<f64>) -> R
 
 /// The name of the folder in which runs are put side by side, so that other runs have another one.
 pub fn named_after(runs: &[PathBuf]) -> String {
-    let name = |run: &PathBuf| {
-        let whole = run.canonicalize().unwrap_or_else(|_| run.clone());
-        whole.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
-    };
-    let names: Vec<String> = runs.iter().map(name).collect();
+    let whole: Vec<PathBuf> = runs.iter().map(|run| run.canonicalize().unwrap_or_else(|_| run.clone())).collect();
+    let name = |run: &PathBuf| run.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
+    let names: Vec<String> = whole.iter().map(name).collect();
     let all = format!("compare-{}", names.join("-"));
-    if all.len() <= LONGEST_NAME {
-        return all;
+    let paths: Vec<u8> = whole.iter().flat_map(|run| [run.as_os_str().as_encoded_bytes(), b"\n"].concat()).collect();
+    let sum = sha256(&paths);
+    let together = whole.iter().all(|run| run.parent() == whole[0].parent());
+    match all.len() {
+        ..=LONGEST_NAME if together => all,
+        ..=LONGEST_NAME => format!("{all}-{}", &sum[..SUM]),
+        _ => format!("compare-{}-runs-{}", names.len(), &sum[..SUM]),
     }
-    let sum = sha256(all.as_bytes());
-    format!("compare-{}-runs-{}", names.len(), &sum[..SUM])
 }
 
 /// The test images of a run: by name, the class and, where it is known, the content.

@@ -186,6 +186,7 @@ fn other_layers(spec: &VitSpec) -> Vec<String> {
     [
         unless(!spec.attention.norm && !spec.attention.qk_norm && !spec.mlp.norm, "norms inside attention or MLP"),
         unless(!spec.norms.rms, "RMS norms"),
+        unless(!spec.mlp.unscaled, "LayerScale on attention alone"),
         unless(!spec.norms.behind, "norms at the end of the branches"),
         unless(!spec.patch.norm, "a norm of the patch embedding"),
         unless(spec.attention.proj_bias && spec.mlp.bias, "layers without biases"),

@@ -325,8 +325,7 @@ fn spellings(spec: &VitSpec, family: &dyn Family, architecture: &str) -> Header 
         (eva && !spec.attention.key_bias, "attn.q_bias"),
         (eva && spec.layer_scale, "gamma_1"),
         (eva && spec.layer_scale, "gamma_2"),
-        (eva && spec.mlp.is_gated() && spec.mlp.norm, "mlp.fc1_g.weight"),
-        (keeps_gate_apart(architecture), "mlp.fc1_g.weight"),
+        (keeps_gate_apart(architecture) || (eva && spec.mlp.is_gated() && spec.mlp.norm), "mlp.fc1_g.weight"),
     ];
     let named = |block| {
         names.iter().filter(|(stored, _)| *stored).map(move |(_, name)| (format!("blocks.{block}.{name}"), Vec::new()))

@@ -259,7 +259,7 @@ impl Operation<1> for Turn {
         self.rotary.check(&self.sizes)?;
         let AttentionKernel { batch, tokens, heads, head_dim, .. } = self.sizes;
         let half = head_dim / 2;
-        // RotaryAngles in f32, whatever the type of q and k.
+        // Angles in f32, whatever the type of q and k.
         let table = |table: &Tensor| -> Result<Tensor> {
             let table = table.transpose(0, 1)?; // (T, 1 or H, d/2)
             let dtype = if qkv.dtype() == DType::F64 { DType::F64 } else { DType::F32 };

@@ -258,24 +258,30 @@ impl Workload<'_> {
         let (width, fc1, hidden) = (spec.width as u64, self.fc1_width(), spec.mlp.hidden as u64);
         // What a factor or a norm at the end of a branch reads is kept too.
         let scaled = if spec.layer_scale || spec.norms.behind { 2 * width } else { 0 };
+        // Of queries and keys that are normed, what they were before is kept.
+        let unnormed = if spec.attention.qk_norm { 2 * width } else { 0 };
         // Learnt tokens join in a copy, and leave in one.
         let joined = if self.prompt_tokens > 0 { 2 * width } else { 0 };
         // An adapter's inputs, its outputs and their sums are copies too; on plain values, what it drops is remembered.
         let (adapted, dropped) = if self.adapters { (4 * width, width) } else { (0, 0) };
         match self.layers {
             // What enters, q, k and v, the attended values, what enters the MLP, and its hidden values.
-            Layers::Plain => 4 * (6 * width + scaled + fc1 + joined + dropped),
+            Layers::Plain => 4 * (6 * width + scaled + unnormed + fc1 + joined + dropped),
             // Both sums and both norms in f32. What products take and give is shorter in half precision, and the norms
             // are there once more.
             Layers::Fused => {
                 let copies = if self.product_bytes() == 4 { 0 } else { 2 * width };
-                4 * (4 * width + joined) + self.product_bytes() * (6 * width + copies + adapted + fc1 + hidden)
+                // RMS norms are compositions there: a square and a unit row each.
+                let composed = if spec.norms.rms { 4 * width } else { 0 };
+                let ends = if spec.norms.behind { 2 * width } else { 0 };
+                4 * (4 * width + joined + unnormed + composed + ends)
+                    + self.product_bytes() * (6 * width + copies + adapted + fc1 + hidden)
             }
             // Norms keep centred, squared and normalised rows, products their sum without bias, attention its packed
             // copy and five matrices of scores.
             Layers::Composed => {
                 let scores = 5 * spec.attention.heads as u64 * self.tokens();
-                4 * (26 * width + scaled + joined + adapted + 2 * fc1 + hidden + scores)
+                4 * (26 * width + scaled + unnormed + joined + adapted + 2 * fc1 + hidden + scores)
             }
         }
     }
@@ -346,7 +352,7 @@ impl Workload<'_> {
 pub fn product_rate(workers: &Workers, device: &Device) -> Result<f64> {
     const SHAPE: (usize, usize, usize) = (256, 384, 1536);
     let (rows, inner, columns) = SHAPE;
-    // Milliseconds on a CPU, whose start is part of every run; a GPU takes longer to be asked than to answer.
+    // On a CPU one product takes milliseconds, so two are enough; on a GPU launching one takes longer than computing it.
     let times = if device.is_cpu() { 2 } else { 8 };
     let x = Tensor::ones((rows, inner), DType::F32, device)?;
     let w = Tensor::ones((inner, columns), DType::F32, device)?;

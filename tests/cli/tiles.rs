@@ -94,7 +94,7 @@ fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
         (&["strategy.kind=frozen", "augment.hflip=true"], "[augment] changes squares"),
         (&["strategy.kind=frozen", "train.mixup=0.2"], "mix squares"),
         (&["strategy.kind=frozen", "preprocess.tiles.overlap=40"], "more than half of a tile of 64 pixels"),
-        (&["preprocess.resize=letterbox"], "cuts images, which then are not resized"),
+        (&["preprocess.resize=letterbox"], "cuts images instead of resizing them"),
         (&["preprocess.normalize=batch"], "has no batches of images"),
         (&["preprocess.tiles.scale=2"], "preprocess.tiles.side"),
         (&["preprocess.tiles=auto", "strategy.kind=lora"], "trains layers that see one square at a time"),

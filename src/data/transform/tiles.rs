@@ -93,7 +93,7 @@ impl Pipeline {
         Ok(Bag { windows: tiles.windows(image.dimensions())?, image })
     }
 
-    /// The same, looked at more closely: for files that are read once.
+    /// The same, with the storage described in full: for files that are read once.
     ///
     /// # Errors
     /// As [`Pipeline::bag`].
