@@ -40,6 +40,16 @@ fn classes_are_renamed_merged_and_left_out() {
     touch(root.path(), &["new/dent/9.png", "new/good/9.png", "new/unsure/9.png"]);
     let new = Dataset::of_classes(&root.path().join("new"), &dataset.classes, &settings, Split::Test).unwrap();
     assert_eq!(labels(&new), [("dent/9.png", "defect"), ("good/9.png", "good")]);
+
+    let doubtful = tempfile::tempdir().unwrap();
+    touch(doubtful.path(), &["unsure/9.png"]);
+    let none = Dataset::of_classes(doubtful.path(), &dataset.classes, &settings, Split::Test);
+    assert!(data_error(none).contains("holds no images to score"));
+    std::fs::remove_dir_all(root.path().join("new")).unwrap();
+    settings.classes.clear();
+    settings.ignore = ["defect", "dent", "ok", "raw", "scratch", "unsure"].map(String::from).into();
+    let none = data_error(Dataset::open(&settings));
+    assert!(none.contains("no class is left") && none.contains("data.ignore"), "{none}");
 }
 
 #[test]

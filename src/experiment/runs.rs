@@ -208,6 +208,11 @@ mod tests {
     fn other_runs_have_another_folder() {
         let named = |runs: &[&str]| named_after(&runs.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert_eq!(named(&["runs/first", "runs/second"]), "compare-first-second");
+        let apart = [named(&["a/first", "b/second"]), named(&["a/first", "c/second"])];
+        assert!(
+            apart.iter().all(|name| name.starts_with("compare-first-second-")) && apart[0] != apart[1],
+            "{apart:?}"
+        );
         let long: Vec<String> = (0..40).map(|i| format!("runs/bearing-partial-{i}")).collect();
         let long: Vec<&str> = long.iter().map(String::as_str).collect();
         assert!(named(&long).starts_with("compare-40-runs-") && named(&long) != named(&long[1..]));
