@@ -54,7 +54,7 @@ pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightM
         let (name, block) = (format!("{prefix}rope.freqs"), name.block.unwrap_or(0));
         // Of the blocks, not of the tensor itself, whose shape is held against it.
         let is_block = |block: &usize| header.contains_key(&format!("{prefix}blocks.{block}.norm1.weight"));
-        let count = (0..).take_while(is_block).count();
+        let count = (0..header.len()).take_while(is_block).count();
         return WeightMapping::OfBlock { name, block, count };
     }
     let Some(block) = name.block else { return WeightMapping::One(format!("{prefix}{name}")) };
