@@ -41,6 +41,8 @@ pub enum Purpose {
     ClassCap = 21,
     /// Flaws added to a sample to measure a model's robustness.
     Corruption = 20,
+    /// The projection and the first point of a coreset.
+    Coreset = 22,
     /// Resamples of a ranking, whose metrics are not plain shares.
     RankingBootstrap = 13,
 }

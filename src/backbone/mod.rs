@@ -68,7 +68,7 @@ pub use name::{Layer, ParamName, Part, Role};
 pub use params::{Param, Params};
 pub use pool::Pooling;
 pub use positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling, resample};
-pub use readout::{Activations, Readout};
+pub use readout::{Activations, PatchReadout, Readout};
 pub use segment::Segment;
 pub use source::Source;
 pub use spec::{

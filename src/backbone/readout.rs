@@ -73,6 +73,48 @@ impl Readout {
     }
 }
 
+/// Which tokens are the patches of an image, for methods that compare patches: those behind two blocks, joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchReadout {
+    /// The blocks, counted from 1, the lower one first; the same one twice is read once.
+    pub blocks: [usize; 2],
+    /// Each patch is the mean of a square of so many a side around it, with zeros beyond the border; 1 = itself.
+    pub neighborhood: usize,
+}
+
+impl PatchReadout {
+    /// Holds a choice of blocks against the backbone; without one these are at half and at two thirds of the depth.
+    ///
+    /// # Errors
+    /// A usage error when it has fewer blocks.
+    pub fn new(blocks: &[usize], neighborhood: usize, spec: &VitSpec) -> Result<Self> {
+        let depth = spec.depth;
+        let blocks = match *blocks {
+            [] => [depth.div_ceil(2), (2 * depth).div_ceil(3)],
+            [only] => [only, only],
+            [one, other, ..] => [one.min(other), one.max(other)],
+        };
+        if let Some(block) = blocks.into_iter().find(|block| !(1..=depth).contains(block)) {
+            return Err(Error::usage_hint(
+                format!("probe.patch_blocks names block {block}, but the backbone has {depth} blocks"),
+                format!("give one or two numbers from 1 to {depth}"),
+            ));
+        }
+        Ok(Self { blocks, neighborhood })
+    }
+
+    /// The blocks, each once.
+    pub fn distinct(&self) -> &[usize] {
+        let [first, last] = self.blocks;
+        &self.blocks[..if first == last { 1 } else { 2 }]
+    }
+
+    /// Values of a patch.
+    pub fn width(&self, spec: &VitSpec) -> usize {
+        self.distinct().len() * spec.width
+    }
+}
+
 /// What may be taken out of a backbone on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +125,8 @@ pub enum Activations {
     Features(Readout),
     /// What every pooling of [`VitSpec::poolings`] makes of an image, one after another.
     Poolings,
+    /// The patches of an image, one after another.
+    Patches(PatchReadout),
 }
 
 impl Activations {
@@ -100,6 +144,7 @@ impl Activations {
         match self {
             Self::Block(_) => vec![spec.tokens(), spec.width],
             Self::Features(readout) => vec![readout.width(spec)],
+            Self::Patches(patches) => vec![spec.grid() * spec.grid(), patches.width(spec)],
             Self::Poolings => vec![spec.poolings().iter().map(|(_, pool)| pool.features(spec.width)).sum()],
         }
     }
@@ -130,6 +175,7 @@ impl Vit {
             Activations::Block(block) => self.prefix(pixels, block, mode),
             Activations::Features(readout) => self.read(readout, pixels, mode),
             Activations::Poolings => self.pooled_by_all(pixels, mode),
+            Activations::Patches(patches) => self.patches(patches, pixels, mode),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The pre-norm vision transformer (Dosovitskiy et al. 2020) in the one form that all families share.
 
 mod evidence;
+mod patches;
 mod rollout;
 
 pub use rollout::Rollout;

@@ -111,6 +111,7 @@ fn refuse_votes(record: &RunRecord) -> Result<()> {
     let Some(probe) = &record.probe else { return Ok(()) };
     let what = match (probe.knn(), probe.method) {
         (Some(knn), _) => format!("a kNN probe: {} of its training images vote", knn.k),
+        (None, ProbeMethod::Patchcore) => "a patchcore: patches are compared with those of sound parts".to_owned(),
         (None, ProbeMethod::Tip) => "a Tip-Adapter: all its training images vote".to_owned(),
         _ => return Ok(()),
     };

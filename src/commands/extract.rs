@@ -6,7 +6,7 @@ use crate::backbone::{Readout, Segment};
 use crate::config::FeatureChoice;
 use crate::data::Dataset;
 use crate::error::{DataError, Error, Result};
-use crate::experiment::saved::SavedRun;
+use crate::experiment::saved::{SavedRun, refuse_patches};
 use crate::experiment::session::Session;
 use crate::experiment::source::FeatureSource;
 use crate::features::FeatureFormat;
@@ -52,6 +52,7 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     check_table(&args.out, &table)?;
     let source = if let Some(run) = &args.run {
         let run = SavedRun::open(run, args.config.device(), Segment::Embed, &[], console)?;
+        refuse_patches(&run.record)?;
         let readout = readout(args, &run.session, run.readout())?;
         FeatureSource::of_run(run, readout)?
     } else {

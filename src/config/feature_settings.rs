@@ -57,6 +57,29 @@ pub struct ProbeSettings {
     /// Weights of the classes in the objective.
     #[schemars(extend("default" = "none"))]
     pub class_weights: ClassWeights,
+    /// The blocks whose patches are compared, counted from the input, one or two of them (patchcore). Default: those at half
+    /// and at two thirds of the depth.
+    #[serde(default, deserialize_with = "forms::ascending", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 2),
+        inner(range(min = 1, max = 1000)),
+        transform = forms::one_or_many,
+        extend("x-only" = [{ "key": "method", "values": ["patchcore"] }])
+    )]
+    pub patch_blocks: Vec<usize>,
+    /// Each patch is averaged over a square of so many patches a side, an odd number (patchcore): 1 = none, which is best for flaws no
+    /// larger than a patch; 3 as in the paper.
+    #[schemars(
+        range(min = 1, max = 31),
+        extend("default" = 1, "x-only" = [{ "key": "method", "values": ["patchcore"] }])
+    )]
+    pub neighborhood: usize,
+    /// The share of the sound images' patches that is kept to compare with (patchcore).
+    #[schemars(
+        range(max = 1.0),
+        extend("exclusiveMinimum" = 0.0, "default" = 0.01, "x-only" = [{ "key": "method", "values": ["patchcore"] }])
+    )]
+    pub coreset: f64,
     /// The accuracy that is wanted, for the advice on what to try next; balanced accuracy where the probe chooses by a metric
     /// to which classes count alike.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +100,8 @@ pub enum ProbeMethod {
     /// Texts about the classes, and beside them the votes of all training images, the nearer the stronger (Tip-Adapter,
     /// Zhang et al. 2022); for models with a text tower, with the keys of `[prompts]`.
     Tip,
+    /// Distances of patches to those of sound images, for which images of sound parts suffice (`PatchCore`, Roth et al. 2022).
+    Patchcore,
 }
 
 /// `probe.features`, `tsne.features`
@@ -144,6 +169,7 @@ impl ProbeMethod {
             Self::Logistic | Self::Svm => "C",
             Self::Knn => "k",
             Self::Tip => "β",
+            Self::Patchcore => "coreset",
         }
     }
 }

@@ -19,6 +19,11 @@ impl RuleCheck<'_> {
         self.length(&settings.train);
         self.tiles(&settings.preprocess);
         self.prompts(&settings.prompts);
+        let side = settings.probe.neighborhood;
+        if side % 2 == 0 {
+            let message = format!("a square of {side} patches a side has no patch in its middle");
+            self.problem("probe.neighborhood", message, "expected an odd number, such as 1 or 3");
+        }
     }
 
     /// Each class goes one way.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::DataSource;
-use crate::data::Dataset;
+use crate::data::{Dataset, Labels};
 use crate::data::testing::{data_error, settings, touch};
 
 fn open(root: &Path) -> Result<Dataset> {
@@ -117,7 +117,9 @@ fn names_are_normalised_but_paths_are_not() {
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
     crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
-    let again = Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into()))).unwrap();
+    let again =
+        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into())), super::super::Labels::Classes)
+            .unwrap();
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
 
@@ -135,7 +137,9 @@ fn links_are_followed_but_loops_and_dead_links_are_errors() {
     let csv = elsewhere.path().join("splits.csv");
     crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
     assert_eq!(
-        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into()))).unwrap().samples,
+        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into())), super::super::Labels::Classes)
+            .unwrap()
+            .samples,
         dataset.samples
     );
 
@@ -160,7 +164,7 @@ fn names_that_are_not_unicode_are_refused() {
 }
 
 fn scored(source: &Path, classes: &[String]) -> Result<Dataset> {
-    Dataset::of_classes(source, classes, &settings(DataSource::Root("unused".into())), Split::Test)
+    Dataset::of_classes(source, classes, Labels::Classes, &settings(DataSource::Root("unused".into())), Split::Test)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a folder or a manifest lists, before labels are numbers and splits are drawn.
 
-use super::{Dataset, Entry, Sample, Split, Unread, copies, split};
+use super::{Dataset, Entry, Labels, Sample, Split, Unread, copies, parts, split};
 use crate::error::{DataError, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,10 +25,10 @@ pub(super) struct Listing {
 
 impl Listing {
     /// Numbers the classes, draws missing splits and checks that the result can be trained on.
-    pub(super) fn into_dataset(mut self, plan: &split::SplitPlan) -> Result<Dataset> {
+    pub(super) fn into_dataset(mut self, plan: &split::SplitPlan, wanted: Labels<'_>) -> Result<Dataset> {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.warnings.extend(unread_warning(&self.unread));
-        let classes = self.classes()?;
+        let classes = self.classes(wanted)?;
         let labels: Vec<usize> = self
             .entries
             .iter()
@@ -56,25 +56,31 @@ impl Listing {
         let samples = samples
             .map(|((entry, label), split)| {
                 let Entry { path, name, group, .. } = entry;
-                Sample { path, name, label, group, split }
+                Sample { path, name, label, kind: None, group, split }
             })
             .collect();
         let Self { warnings, notes, ignored_files, unread, .. } = self;
         let mut dataset = Dataset { classes, samples, warnings, notes, ignored_files, unread };
-        check_classes(&dataset)?;
-        dataset.warnings.extend(small_class_warnings(&dataset, plan));
-        Ok(dataset)
+        match wanted {
+            Labels::Classes => {
+                check_classes(&dataset)?;
+                dataset.warnings.extend(small_class_warnings(&dataset, plan));
+                Ok(dataset)
+            }
+            Labels::Parts(good) => Ok(parts::label(dataset, good)?),
+        }
     }
 
     /// Labels all images by known classes, as one split.
-    pub(super) fn labelled(mut self, classes: &[String], split: Split) -> Result<Dataset> {
+    pub(super) fn labelled(mut self, classes: &[String], wanted: Labels<'_>, split: Split) -> Result<Dataset> {
         check_collisions(self.entries.iter().map(|entry| entry.class.as_str()).collect::<BTreeSet<_>>().into_iter())?;
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.warnings.extend(unread_warning(&self.unread));
         let (mut samples, mut unknown) = (Vec::new(), BTreeSet::new());
         for Entry { path, name, class, group, .. } in self.entries {
-            match classes.iter().position(|known| *known == class_name(&class)) {
-                Some(label) => samples.push(Sample { path, name, label, group, split }),
+            let (label, kind) = wanted.of(class_name(&class));
+            match classes.iter().position(|known| *known == label) {
+                Some(label) => samples.push(Sample { path, name, label, kind, group, split }),
                 None => drop(unknown.insert(class)),
             }
         }
@@ -97,8 +103,8 @@ impl Listing {
         Ok(Dataset { classes: classes.to_vec(), samples, warnings, notes, ignored_files, unread })
     }
 
-    /// Sorted class names; at least two, no two alike.
-    fn classes(&self) -> Result<Vec<String>> {
+    /// Sorted class names, no two alike; at least two where these are told apart.
+    fn classes(&self, wanted: Labels<'_>) -> Result<Vec<String>> {
         let written: BTreeSet<&str> = self.entries.iter().map(|entry| entry.class.as_str()).collect();
         check_collisions(written.iter().copied())?;
         let mut classes: Vec<String> = written.into_iter().map(class_name).collect();
@@ -110,10 +116,11 @@ impl Listing {
             )
             .into());
         }
-        if let [only] = classes.as_slice() {
+        if let (Labels::Classes, [only]) = (wanted, classes.as_slice()) {
             return Err(DataError::invalid(
                 format!("{}: there is only one class, {only:?}", self.source.display()),
-                "a classifier needs at least two classes, one folder (or one label of the manifest) each",
+                "a classifier needs at least two classes, one folder (or one label of the manifest) each; \
+                 `vitadapt probe` with probe.method = \"patchcore\" needs images of sound parts alone",
             )
             .into());
         }
@@ -183,7 +190,8 @@ pub(super) fn check_classes(dataset: &Dataset) -> Result<(), DataError> {
     }
     Err(DataError::invalid(
         format!("no training image of {}", quoted(&missing)),
-        "every class needs images in train; move some there, or remove the class",
+        "every class needs images in train; move some there, or remove the class. `vitadapt probe` with probe.method = \
+         \"patchcore\" needs images of sound parts alone",
     ))
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::DataSource;
 use crate::data::testing::{data_error, settings, touch};
-use crate::data::{Dataset, read_splits_csv, write_splits_csv};
+use crate::data::{Dataset, Labels, read_splits_csv, write_splits_csv};
 
 fn open(root: &Path, csv: &[u8]) -> Result<Dataset> {
     let file = root.join("list.csv");
@@ -111,7 +111,9 @@ fn splits_read_back_as_they_were_written() {
     let file = root.path().join("out.csv");
     write_splits_csv(&file, &dataset, &[]).unwrap();
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group,sha256\nd/00.png,a,"));
-    let again = Dataset::from_splits_csv(&file, &settings(DataSource::Root(root.path().into()))).unwrap();
+    let again =
+        Dataset::from_splits_csv(&file, &settings(DataSource::Root(root.path().into())), super::super::Labels::Classes)
+            .unwrap();
     assert_eq!(again.classes, ["a", "b, \"c\"\nd"]);
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
@@ -123,6 +125,7 @@ fn groups_and_sums_come_back_from_a_runs_splits() {
         path: name.into(),
         name: name.into(),
         label: 0,
+        kind: None,
         group: group.map(str::to_owned),
         split: Split::Test,
     };
@@ -207,7 +210,10 @@ fn paths_lead_outside_when_the_settings_say_so() {
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
     write_splits_csv(&csv, &dataset, &[]).unwrap();
-    assert_eq!(Dataset::from_splits_csv(&csv, &settings).unwrap().samples, dataset.samples);
+    assert_eq!(
+        Dataset::from_splits_csv(&csv, &settings, super::super::Labels::Classes).unwrap().samples,
+        dataset.samples
+    );
 
     // With data.root, its paths are relative to that folder, and absolute ones inside it are named alike.
     std::fs::write(&file, format!("path,label\n{absolute},a\nb/3.png,b\n")).unwrap();
@@ -254,7 +260,7 @@ fn other_images_are_scored_from_a_manifest() {
     let classes = ["bad".to_owned(), "good".to_owned()];
     let open = |csv: &str, settings: &DataSettings| {
         std::fs::write(&list, csv).unwrap();
-        Dataset::of_classes(&list, &classes, settings, Split::Test)
+        Dataset::of_classes(&list, &classes, Labels::Classes, settings, Split::Test)
     };
     let names = |dataset: &Dataset| dataset.samples.iter().map(|sample| sample.name.clone()).collect::<Vec<_>>();
     // A column that is called as nobody has said, and one class of the two.

@@ -110,6 +110,7 @@ mod tests {
             path: root.path().join(path),
             name: path.into(),
             label: 0,
+            kind: None,
             group: None,
             split: Split::Test,
         };

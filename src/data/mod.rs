@@ -19,6 +19,7 @@ mod listing;
 pub mod loader;
 mod manifest;
 pub mod masks;
+mod parts;
 mod patients;
 mod readable;
 mod rows;
@@ -30,6 +31,7 @@ mod storage;
 pub mod transform;
 
 pub use manifest::manifest_columns;
+pub use parts::Labels;
 pub use splits_csv::{SplitRow, read_splits_csv, write_splits_csv};
 
 use crate::config::{DataSettings, DataSource};
@@ -111,6 +113,8 @@ pub struct Sample {
     pub name: String,
     /// Index into [`Dataset::classes`].
     pub label: usize,
+    /// What its source calls it, where the label says only whether it is sound; none where the label is that.
+    pub kind: Option<String>,
     /// Images of one group (part, patient, roll) are always in the same split.
     pub group: Option<String>,
     /// Its split.
@@ -142,6 +146,14 @@ impl Dataset {
     /// classes, fewer than two classes, a class without training images, a manifest with bad rows, classes to merge or
     /// to leave out that are not there.
     pub fn open(settings: &DataSettings) -> Result<Self> {
+        Self::open_as(settings, Labels::Classes)
+    }
+
+    /// The same with other labels than classes.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`], of what these labels ask for.
+    pub fn open_as(settings: &DataSettings, labels: Labels<'_>) -> Result<Self> {
         let wanted = classes::ClassChoice::new(settings);
         let mut listing = match &settings.source {
             DataSource::Root(root) => folder::list(root, &wanted)?,
@@ -153,7 +165,7 @@ impl Dataset {
             classes::cap(&mut listing, most, settings.split_seed);
         }
         patients::group(&mut listing, settings.group_by);
-        listing.into_dataset(&split::SplitPlan::new(settings))
+        listing.into_dataset(&split::SplitPlan::new(settings), labels)
     }
 
     /// Reads a file of [`write_splits_csv`] again: the same samples in the same splits.
@@ -162,9 +174,9 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::open`] for a manifest.
-    pub fn from_splits_csv(file: &Path, settings: &DataSettings) -> Result<Self> {
+    pub fn from_splits_csv(file: &Path, settings: &DataSettings, labels: Labels<'_>) -> Result<Self> {
         manifest::list_splits(file, settings.folder(), settings.allow_outside)?
-            .into_dataset(&split::SplitPlan::NOTHING_TO_DRAW)
+            .into_dataset(&split::SplitPlan::NOTHING_TO_DRAW, labels)
     }
 
     /// Lists other images with the classes of a trained model, all of them as `split`: a folder of class folders, not
@@ -174,13 +186,19 @@ impl Dataset {
     ///
     /// # Errors
     /// A data error that names a class the model does not know, or what holds no images.
-    pub fn of_classes(source: &Path, classes: &[String], settings: &DataSettings, split: Split) -> Result<Self> {
+    pub fn of_classes(
+        source: &Path,
+        classes: &[String],
+        labels: Labels<'_>,
+        settings: &DataSettings,
+        split: Split,
+    ) -> Result<Self> {
         let wanted = classes::ClassChoice::new(settings);
         let mut listing =
             if source.is_file() { manifest::list_test(source, settings)? } else { folder::list_test(source, &wanted)? };
         wanted.apply(&mut listing);
         patients::group(&mut listing, settings.group_by);
-        listing.labelled(classes, split)
+        listing.labelled(classes, labels, split)
     }
 
     /// Positions of the samples of a split, ascending.

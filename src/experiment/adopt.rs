@@ -25,6 +25,12 @@ pub fn adopt(
     dataset: &Dataset,
     console: &Console,
 ) -> Result<()> {
+    if record.sound_class().is_some() {
+        return Err(Error::usage_hint(
+            format!("{} is a patchcore run: its threshold was chosen with its memory of sound parts", folder.display()),
+            "set [inspection] in its config and run `vitadapt probe` again; the patches are cached",
+        ));
+    }
     let rules = rules(folder, record, settings)?;
     if let Some(doubts) = rules.as_ref().and_then(Rules::doubts) {
         console.warn(doubts);
@@ -53,7 +59,7 @@ pub fn adopt(
         Some(RunResult::Finetune(result)) => result.inspection = inspection,
         Some(RunResult::Probe(result)) => result.inspection = inspection,
         Some(RunResult::Zeroshot(result)) => result.inspection = inspection,
-        Some(RunResult::LrFinder(_)) | None => {}
+        Some(RunResult::LrFinder(_) | RunResult::Patchcore(_)) | None => {}
     }
     write_json(&folder.join("run.json"), record)?;
     write_atomic(&folder.join("config.toml"), settings.to_toml()?.as_bytes())?;

@@ -12,6 +12,7 @@ const LOCATED: [&str; 7] = ["map", "map_kind", "box_left", "box_upper", "box_rig
 pub struct Columns<'a> {
     top: usize,
     inspection: bool,
+    strangeness: bool,
     novelty: bool,
     located: bool,
     classes: &'a [String],
@@ -23,6 +24,7 @@ impl<'a> Columns<'a> {
         Self {
             top,
             inspection: predictor.run.record.inspection.is_some(),
+            strangeness: predictor.tells_strangeness(),
             novelty: predictor.tells_novelty(),
             located: predictor.draws_maps(),
             classes,
@@ -38,6 +40,9 @@ impl<'a> Columns<'a> {
         names.extend((1..=self.top).flat_map(|rank| [format!("label_{rank}"), format!("probability_{rank}")]));
         if self.inspection {
             names.extend(["defect_probability", "decision"].map(String::from));
+        }
+        if self.strangeness {
+            names.extend(["score", "threshold"].map(String::from));
         }
         if self.novelty {
             names.extend(["distance", "unknown", "nearest"].map(String::from));
@@ -70,6 +75,11 @@ impl<'a> Columns<'a> {
             let verdict = row.inspection.as_ref();
             fields.push(verdict.map(|verdict| number(verdict.defect_probability)).unwrap_or_default());
             fields.push(verdict.map(|verdict| verdict.decision.name().to_owned()).unwrap_or_default());
+        }
+        if self.strangeness {
+            let found = row.strangeness.as_ref();
+            fields.push(found.map(|found| number(found.score)).unwrap_or_default());
+            fields.push(found.map(|found| number(found.threshold)).unwrap_or_default());
         }
         if self.novelty {
             let novelty = row.novelty.as_ref();

@@ -169,6 +169,11 @@ fn family(settings: &ProbeSettings) -> Result<(ProbeKind, Vec<f64>)> {
             "probe.method = \"tip\" needs texts, and this asks for a probe of features alone",
             "set probe.method to \"logistic\" or \"svm\"",
         )),
+        ProbeMethod::Patchcore => Err(Error::usage_hint(
+            "probe.method = \"patchcore\" compares patches with those of sound parts, and this asks for a probe that tells \
+             classes apart",
+            "set probe.method to \"logistic\" or \"svm\"",
+        )),
     }
 }
 

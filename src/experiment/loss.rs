@@ -44,8 +44,14 @@ mod tests {
 
     #[test]
     fn rare_classes_weigh_more_when_the_settings_say_so() {
-        let sample =
-            |label| Sample { path: "a.png".into(), name: "a.png".into(), label, group: None, split: Split::Train };
+        let sample = |label| Sample {
+            path: "a.png".into(),
+            name: "a.png".into(),
+            label,
+            kind: None,
+            group: None,
+            split: Split::Train,
+        };
         let dataset = Dataset {
             classes: vec!["common".into(), "rare".into()],
             samples: [0, 0, 0, 1].map(sample).into(),

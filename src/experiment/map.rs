@@ -1,7 +1,7 @@
 //! A map of features in two dimensions: made, judged, and left as pictures, table and page.
 
 use super::features::FeatureSet;
-use super::saved::SavedRun;
+use super::saved::{SavedRun, refuse_patches};
 use super::session::Session;
 use super::source::FeatureSource;
 use crate::backbone::Readout;
@@ -81,6 +81,7 @@ impl Mappable {
     /// # Errors
     /// As [`FeatureSource::of_run`] and [`FeatureSource::features`].
     pub fn of_run(run: SavedRun, console: &Console) -> Result<Self> {
+        refuse_patches(&run.record)?;
         let backbone = (&run.model.params, run.weights.as_str());
         let features = FeatureSet::compute(&run.session, backbone, run.readout(), &run.images()?, console)?;
         let predicted = predictions(&run.model, features.matrix(), run.record.classes.len())?;

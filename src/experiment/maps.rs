@@ -6,12 +6,14 @@ use crate::backbone::Activations;
 use crate::data::transform::{Bag, Geometry};
 use crate::error::{Error, Result};
 use crate::features::{EvidenceGrid, Extractor, Region, TiledImages};
-use crate::report::html::{frame, heat_map};
+use crate::model::{HeadKind, PatchHead};
+use crate::report::html::{frame, heat_map, heat_map_up_to};
 use candle_core::Tensor;
 use image::{RgbImage, imageops};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a map shows.
@@ -21,6 +23,8 @@ pub enum MapKind {
     /// What each patch adds to the class's logit, over the mean of all classes. Summed over all patches, with the bias, it
     /// is that logit.
     Evidence,
+    /// How far each patch is from the nearest one of sound parts.
+    Distance,
     /// Attention roll-out, which follows attention alone.
     Hint,
 }
@@ -30,6 +34,7 @@ impl MapKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Evidence => "evidence",
+            Self::Distance => "distance",
             Self::Hint => "hint",
         }
     }
@@ -46,7 +51,8 @@ pub struct Located {
     /// speaks for the class.
     #[serde(rename = "box")]
     pub place: Option<[u32; 4]>,
-    /// What the patches of that place add to the class's logit together.
+    /// What the patches of that place add to the class's logit together; of distances, how far beyond the image's usual ones
+    /// they are together.
     pub evidence: Option<f64>,
 }
 
@@ -79,6 +85,7 @@ pub struct Maps {
     folder: PathBuf,
     extractor: Extractor,
     head: Option<Tensor>,
+    patches: Option<Arc<PatchHead>>,
     geometry: Geometry,
     /// Pictures so far, which number their names.
     drawn: AtomicUsize,
@@ -108,8 +115,12 @@ impl Maps {
         }
         Ok(Self {
             folder: folder.to_path_buf(),
-            extractor: run.model.extractor(Activations::Features(run.readout()))?,
+            extractor: run.model.extractor(match run.record.head() {
+                HeadKind::Patches(readout) => Activations::Patches(readout),
+                _ => Activations::Features(run.readout()),
+            })?,
             head,
+            patches: run.model.patch_head(),
             geometry: run.record.preprocess.geometry,
             drawn: AtomicUsize::new(0),
         })
@@ -126,6 +137,23 @@ impl Maps {
         pixels: &[f32],
         classes: &[usize],
     ) -> Result<Vec<Option<Located>>> {
+        let side = self.geometry.image_size as f64;
+        let in_image = |grid: &EvidenceGrid, image: &SeenImage<'_>, place: &Region| {
+            self.geometry.box_in_image(image.size, place.edges(grid).map(|at| at * side))
+        };
+        if let Some(head) = &self.patches {
+            let compare = || head.compare_pixels(&self.extractor, pixels, images.len());
+            let compared = run.session.workers.install(compare)?;
+            let drawn = images.iter().zip(compared).map(|(image, found)| {
+                let Some(Strange { grid, reach }) = Strange::new(found.patches, head.threshold()) else {
+                    return Ok(None);
+                };
+                let shown = heat_map_up_to(image.shown, &grid.positive(), reach);
+                let place = if found.score < head.threshold() { None } else { grid.strongest() };
+                self.picture(image, MapKind::Distance, &grid, (shown, place), |place| in_image(&grid, image, place))
+            });
+            return drawn.collect();
+        }
         let evidence = match &self.head {
             Some(head) => self.extractor.evidence(run.readout(), head, pixels, classes)?,
             None => None,
@@ -136,12 +164,11 @@ impl Maps {
             let looks = self.extractor.rollout(run.readout(), pixels)?;
             (MapKind::Hint, looks.into_iter().map(|look| look.shares).collect())
         };
-        let side = self.geometry.image_size as f64;
         let drawn = images.iter().zip(values).map(|(image, values)| {
             let Some(grid) = EvidenceGrid::square(values) else { return Ok(None) };
-            self.picture(image, kind, &grid, |place| {
-                self.geometry.box_in_image(image.size, place.edges(&grid).map(|at| at * side))
-            })
+            let place = if kind == MapKind::Evidence { grid.strongest() } else { None };
+            let shown = heat_map(image.shown, &grid.positive());
+            self.picture(image, kind, &grid, (shown, place), |place| in_image(&grid, image, place))
         });
         drawn.collect()
     }
@@ -162,22 +189,23 @@ impl Maps {
         let (_, grid) = tiled.evidence(run.readout(), head, bag, class)?;
         let shown = reduced(&bag.image, LARGEST_PICTURE);
         let seen = SeenImage { path, size: bag.image.dimensions(), shown: &shown };
-        self.picture(&seen, MapKind::Evidence, &grid, |place| place.in_image(&grid, seen.size))
+        let drawn = (heat_map(&shown, &grid.positive()), grid.strongest());
+        self.picture(&seen, MapKind::Evidence, &grid, drawn, |place| place.in_image(&grid, seen.size))
     }
 
-    /// Draws one; `in_image` tells the edges of a place in pixels of the image.
+    /// Saves one with its strongest place; `in_image` tells the edges of a place in pixels of the image.
     fn picture(
         &self,
         image: &SeenImage<'_>,
         kind: MapKind,
         grid: &EvidenceGrid,
+        (map, place): (Option<RgbImage>, Option<Region>),
         in_image: impl Fn(&Region) -> [u32; 4],
     ) -> Result<Option<Located>> {
         let number = self.drawn.fetch_add(1, Ordering::Relaxed);
         let stem = image.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         let path = self.folder.join(format!("{number:05}-{stem}.png"));
-        let Some(mut map) = heat_map(image.shown, &grid.positive()) else { return Ok(None) };
-        let place = if kind == MapKind::Evidence { grid.strongest() } else { None };
+        let Some(mut map) = map else { return Ok(None) };
         if let Some(place) = &place {
             let [left, upper, right, lower] = place.edges(grid);
             let (width, height) = (f64::from(map.width()), f64::from(map.height()));
@@ -190,5 +218,24 @@ impl Maps {
             place: place.as_ref().map(in_image),
             evidence: place.map(|place| place.evidence),
         }))
+    }
+}
+
+/// Distances of an image's patches to those of sound parts, as a map shows them.
+pub struct Strange {
+    /// The distances less their median, which is what is usual in the image.
+    pub grid: EvidenceGrid,
+    /// The threshold less the same: colours reach so far at least, so that an image without anything strange stays pale.
+    pub reach: f32,
+}
+
+impl Strange {
+    /// The distances of the patches of a square grid; none when they do not form one.
+    pub fn new(distances: Vec<f32>, threshold: f32) -> Option<Self> {
+        let mut sorted = distances.clone();
+        sorted.sort_by(f32::total_cmp);
+        let median = *sorted.get(sorted.len() / 2)?;
+        let grid = EvidenceGrid::square(distances.into_iter().map(|distance| distance - median).collect())?;
+        Some(Self { grid, reach: threshold - median })
     }
 }

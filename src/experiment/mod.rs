@@ -31,6 +31,7 @@ pub mod map;
 pub mod maps;
 pub mod open;
 pub mod page;
+mod patchcore;
 pub mod places;
 pub mod pooling;
 pub mod predict;

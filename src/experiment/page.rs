@@ -10,6 +10,7 @@ use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::{Evaluation, Separation};
+use crate::model::PatchHead;
 use crate::report::html::{RunPage, save_run_page};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, read_epochs};
@@ -18,6 +19,7 @@ use crate::system::json::read_json;
 use candle_core::Tensor;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What the page about a finished run is made of.
 pub struct PageInputs<'a> {
@@ -33,6 +35,8 @@ pub struct PageInputs<'a> {
     pub readout: Readout,
     /// The weights (C, w) of its head, where that is an affine map.
     pub head: Option<Tensor>,
+    /// What its head compares patches with, where it does.
+    pub patches: Option<Arc<PatchHead>>,
     /// Its images.
     pub dataset: &'a Dataset,
     /// From file to pixels, without randomness.
@@ -49,6 +53,7 @@ impl<'a> PageInputs<'a> {
             params: &run.model.params,
             readout: run.readout(),
             head: run.model.linear_head(),
+            patches: run.model.patch_head(),
             dataset,
             pipeline,
         }

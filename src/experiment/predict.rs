@@ -55,6 +55,9 @@ pub struct Prediction {
     /// Set when the run has a good class.
     #[serde(flatten)]
     pub inspection: Option<Judgement>,
+    /// Set when the run compares patches with those of sound parts.
+    #[serde(flatten)]
+    pub strangeness: Option<PartScore>,
     /// Set when the run remembers its training images.
     #[serde(flatten)]
     pub novelty: Option<Novelty>,
@@ -84,6 +87,15 @@ pub struct Judgement {
     pub decision: Decision,
 }
 
+/// How far the patches of a part are from those of sound ones.
+#[derive(Debug, Serialize)]
+pub struct PartScore {
+    /// The larger, the stranger.
+    pub score: f64,
+    /// A part is defective from this score on.
+    pub threshold: f64,
+}
+
 /// How far an image is from the training images.
 #[derive(Debug, Serialize)]
 pub struct Novelty {
@@ -104,6 +116,7 @@ impl Prediction {
             top: Vec::new(),
             all: Vec::new(),
             inspection: None,
+            strangeness: None,
             novelty: None,
             located: None,
             error: None,
@@ -159,6 +172,11 @@ impl Predictor {
     /// Whether predictions say where their class was found.
     pub fn draws_maps(&self) -> bool {
         self.maps.is_some()
+    }
+
+    /// Whether predictions say how far a part is from sound ones.
+    pub fn tells_strangeness(&self) -> bool {
+        self.run.record.sound_class().is_some()
     }
 
     /// Whether predictions say how far an image is from the training images.
@@ -305,10 +323,20 @@ impl Predictor {
                 defect_probability: rules.score(&probabilities, &record.classes),
                 decision: rules.decide(&probabilities, &record.classes),
             }),
+            strangeness: self.strangeness(&answer.logits),
             novelty: self.novelty(answer.distance),
             all: probabilities,
             ..Prediction::of(path)
         }
+    }
+
+    fn strangeness(&self, logits: &[f64]) -> Option<PartScore> {
+        let head = self.run.model.patch_head()?;
+        let rule = head.rule?;
+        let of_sound: f64 =
+            logits.iter().enumerate().filter(|(class, _)| *class != head.defect()).map(|(_, l)| l).sum();
+        let score = rule.score(logits.get(head.defect())? - of_sound);
+        Some(PartScore { score, threshold: f64::from(rule.threshold) })
     }
 
     fn novelty(&self, distance: Option<Distance>) -> Option<Novelty> {

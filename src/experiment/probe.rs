@@ -6,6 +6,7 @@ use super::head;
 use super::images::check_images;
 use super::open::Opened;
 use super::page::PageInputs;
+use super::patchcore::patchcore;
 use super::pooling;
 use super::record::{Completed, conclude, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
@@ -29,6 +30,9 @@ use std::time::Instant;
 /// # Errors
 /// Usage, data and weights errors, all before anything is fitted but for files that change under way; I/O errors.
 pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
+    if settings.probe.method == ProbeMethod::Patchcore {
+        return patchcore(settings, console);
+    }
     let clock = Instant::now();
     let worded = compares_with_texts(&settings.probe)?;
     let chooses = settings.model.pool == PoolChoice::Auto;
@@ -87,6 +91,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
             params: &session.backbone.params,
             readout,
             head: linear_head(&fitted)?,
+            patches: None,
             dataset: &images.dataset,
             pipeline: &images.pipeline,
         };
@@ -161,6 +166,7 @@ fn complete(record: &mut RunRecord, fitted: &Fitted, features: &FeatureSet, read
         readout,
         chosen: fitted.selection.setting(),
         alpha: alpha(fitted),
+        patches: None,
         fitted_on: fitted.splits.clone(),
     });
 }
@@ -226,6 +232,7 @@ fn in_words(method: ProbeMethod) -> &'static str {
         ProbeMethod::Svm => "linear SVM",
         ProbeMethod::Knn => "nearest neighbours",
         ProbeMethod::Tip => "Tip-Adapter",
+        ProbeMethod::Patchcore => "PatchCore",
     }
 }
 

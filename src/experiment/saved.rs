@@ -11,7 +11,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::features::{Images, ReferenceRecord, ReferenceSet, image_key};
 use crate::hub::Wanted;
-use crate::model::{BatchSource, CosineHead, HeadKind, Model};
+use crate::model::{BatchSource, CosineHead, Model};
 use crate::report::{Console, RunRecord, no_checkpoint};
 use crate::strategy::Plan;
 use crate::system::digest::hex;
@@ -71,9 +71,9 @@ impl SavedRun {
             ));
         }
         let head = session.head(record.head(), record.readout(), record.classes.len())?;
-        // Images that vote are not trainable, so they are not part of any plan.
-        let vote = matches!(head.kind, HeadKind::Vote(_));
-        let voters = saved.params.iter().filter(|(name, _)| vote || CosineHead::is_cached(name));
+        // What is remembered of images is not trainable, so it is not part of any plan.
+        let remembers = head.kind.remembers();
+        let voters = saved.params.iter().filter(|(name, _)| remembers || CosineHead::is_cached(name));
         for (name, tensor) in voters {
             session.backbone.params.insert(name, tensor.to_device(&session.device)?);
         }
@@ -94,7 +94,7 @@ impl SavedRun {
     /// # Errors
     /// Data errors when they are gone.
     pub fn dataset(&self) -> Result<Dataset> {
-        Dataset::from_splits_csv(&self.folder.join("splits.csv"), &self.session.settings.data)
+        Dataset::from_splits_csv(&self.folder.join("splits.csv"), &self.session.settings.data, self.record.labels())
     }
 
     /// The same on their way to the backbone.
@@ -127,7 +127,7 @@ impl SavedRun {
     pub fn other_dataset(&self, source: &Path, allowed: bool) -> Result<Dataset> {
         let data = &self.session.settings.data;
         let data = DataSettings { allow_outside: allowed || data.allow_outside, ..data.clone() };
-        Dataset::of_classes(source, &self.record.classes, &data, Split::Test)
+        Dataset::of_classes(source, &self.record.classes, self.record.labels(), &data, Split::Test)
     }
 
     /// The samples to score: those of a split of the run's own images, or others, as [`Self::other_dataset`] takes them.
@@ -184,6 +184,21 @@ impl SavedRun {
     /// From file to pixels as in training, without randomness.
     pub fn pipeline(&self) -> Pipeline {
         Pipeline::evaluation(self.record.preprocess, self.session.decode())
+    }
+}
+
+/// Refuses a run whose head reads patches where the features of whole images are wanted.
+///
+/// # Errors
+/// A usage error.
+pub fn refuse_patches(record: &RunRecord) -> Result<()> {
+    match record.sound_class() {
+        None => Ok(()),
+        Some(_) => Err(Error::usage_hint(
+            "the run is a patchcore, whose head compares patches: it reads no features of whole images",
+            "give the configuration instead of the run for the features of its backbone; eval, predict and report work with \
+             the run",
+        )),
     }
 }
 

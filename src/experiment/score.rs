@@ -3,7 +3,10 @@
 use crate::config::InspectionSettings;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::metrics::{Evaluation, Inspection, Rules, Scores, evaluate, fit_temperature};
+use crate::metrics::{
+    Decision, Evaluation, Inspection, KindScore, Rules, ScoredPart, Scores, evaluate, fit_temperature, kind_scores,
+    softmax,
+};
 use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, percent, plots};
@@ -74,8 +77,29 @@ impl SplitScore {
             Some(rules) => evaluation.inspected(&scored.logits, &scored.labels, classes, &groups, rules)?,
             None => evaluation,
         };
+        let kinds = calibration.rules.as_ref().map(|rules| kinds(dataset, &scored, rules, temperature));
+        let evaluation = Evaluation { kinds: kinds.unwrap_or_default(), ..evaluation };
         Ok(Self { scored, evaluation })
     }
+}
+
+/// How each kind of part fared; nothing where labels say the kind.
+fn kinds(dataset: &Dataset, scored: &Scored, rules: &Rules, temperature: f64) -> Vec<KindScore> {
+    let classes = &dataset.classes;
+    let sound: Vec<bool> = classes.iter().map(|class| rules.good.contains(class)).collect();
+    let rows = scored.logits.chunks_exact(classes.len().max(1)).zip(&scored.labels).zip(&scored.indices);
+    let part = |((logits, &label), &index): ((&[f32], &usize), &usize)| {
+        let wide: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
+        let sign = |&sound: &bool| if sound { -1.0 } else { 1.0 };
+        Some(ScoredPart {
+            kind: dataset.samples[index].kind.as_deref()?,
+            sound: sound[label],
+            // Not the probability, in which high scores are all 1.
+            score: wide.iter().zip(&sound).map(|(logit, sound)| logit * sign(sound)).sum(),
+            accepted: rules.decide(&softmax(&wide, temperature), classes) == Decision::Good,
+        })
+    };
+    kind_scores(&rows.filter_map(part).collect::<Vec<_>>())
 }
 
 /// What splits were scored, each with its logits.

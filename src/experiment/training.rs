@@ -279,6 +279,7 @@ impl Training {
             params: &self.model.params,
             readout: Readout::POOL,
             head: self.model.linear_head(),
+            patches: None,
             dataset: &self.source.dataset,
             pipeline: &self.source.evaluation,
         }

@@ -55,6 +55,7 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
             params: &zeroshot.model.params,
             readout: Readout::POOL,
             head: None,
+            patches: None,
             dataset: &features.dataset,
             pipeline: &images.pipeline,
         };

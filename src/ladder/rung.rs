@@ -94,7 +94,7 @@ impl Rung {
     pub(super) fn sets(self, base: &Settings) -> Vec<String> {
         let linear = match base.probe.method {
             ProbeMethod::Svm => "svm",
-            ProbeMethod::Logistic | ProbeMethod::Knn | ProbeMethod::Tip => "logistic",
+            ProbeMethod::Logistic | ProbeMethod::Knn | ProbeMethod::Tip | ProbeMethod::Patchcore => "logistic",
         };
         let (kind, method) = match self {
             Self::Zeroshot => ("frozen", None),

@@ -277,7 +277,8 @@ fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f64, f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + tail
 }
 
-fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+/// The squared Euclidean distance of two vectors, in f64 and in a fixed order.
+pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
     simd(|| sum_pairs(a, b, |x, y| (x - y) * (x - y)))
 }
 

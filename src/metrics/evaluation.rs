@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kinds::KindScore;
 use super::{Confusion, Doubt, Inspection, Reliability, Rules, Scores, accuracy, calibration, interval, ranking};
 use crate::error::{DataError, Result};
 
@@ -51,6 +52,9 @@ pub struct Evaluation {
     /// Escapes and overkill, when a good class is named.
     #[serde(default)]
     pub inspection: Option<Inspection>,
+    /// How parts of each kind fared, where labels only say which are sound.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindScore>,
     /// Why this is not an estimate of how the model does on images that it has not seen; empty when nothing speaks against it.
     #[serde(default)]
     pub doubts: Vec<Doubt>,
@@ -140,6 +144,7 @@ pub fn evaluate<T: Copy + Into<f64>>(
         confusion: confusion.into_counts(),
         reliability: Some(Reliability::new(&scores, temperature)),
         inspection: None,
+        kinds: Vec::new(),
         doubts: Vec::new(),
     })
 }

@@ -12,6 +12,7 @@ mod evaluation;
 mod gates;
 mod inspection;
 mod interval;
+mod kinds;
 mod paired;
 mod places;
 mod ranking;
@@ -37,6 +38,7 @@ pub use inspection::{
     Rules, Separation, Threshold, ThresholdRule, good_classes,
 };
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson, mean_interval};
+pub use kinds::{KindScore, ScoredPart, kind_scores};
 pub use paired::{PATTERNS, drawn_sign_flip_test, holm, sign_flip_test, standard_deviation, t_interval};
 pub use places::{MaskedMap, Places};
 pub use ranking::{auroc, average_precision};

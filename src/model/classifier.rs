@@ -1,12 +1,14 @@
 //! The layers of a model over parameters: the backbone, the dropout before the head, the head.
 
 use super::ModelSpec;
-use super::head::Head;
-use crate::backbone::{Params, PlainBlock, Readout, Segment, Vit};
+use super::head::{Head, HeadKind};
+use super::patches::PatchHead;
+use crate::backbone::{Activations, Params, PatchReadout, PlainBlock, Readout, Segment, Vit};
 use crate::kernels::widened;
 use crate::nn::{Mode, dropout};
 use crate::strategy::drop_path_rates;
 use candle_core::{Result, Tensor};
+use std::sync::Arc;
 
 /// Marks the head's dropout among the random masks; blocks use small numbers.
 const HEAD: u64 = u64::MAX;
@@ -26,6 +28,8 @@ pub struct Classifier {
     vit: Vit,
     start: Segment,
     readout: Readout,
+    /// What the head reads instead of features.
+    patches: Option<PatchReadout>,
     head: Head,
     head_dropout: f64,
 }
@@ -44,6 +48,10 @@ impl Classifier {
             },
             start: spec.start,
             readout: spec.readout,
+            patches: match spec.head {
+                HeadKind::Patches(patches) => Some(patches),
+                _ => None,
+            },
             head: Head::new(spec.head, params, spec.classes)?,
             head_dropout: drop.head,
         })
@@ -62,7 +70,18 @@ impl Classifier {
     /// # Errors
     /// When the inputs do not have the shape that its first segment reads.
     pub fn features(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        self.vit.run_from(self.start, self.readout, inputs, mode)
+        match (self.patches, self.start) {
+            (Some(patches), Segment::Embed) => self.vit.extract(Activations::Patches(patches), inputs, mode),
+            _ => self.vit.run_from(self.start, self.readout, inputs, mode),
+        }
+    }
+
+    /// What the head compares patches with, where it does.
+    pub(super) fn patch_head(&self) -> Option<Arc<PatchHead>> {
+        match &self.head {
+            Head::Patches(head) => Some(Arc::clone(head)),
+            Head::Linear(_) | Head::Cosine(_) | Head::Vote(_) => None,
+        }
     }
 
     /// The segments whose runs, one after another, give the logits of the pooled features. The last one ends in logits.

@@ -1,8 +1,9 @@
 //! The kinds of heads, from features to logits: which parameters each has, how they start, how they compute.
 
 use super::cosine::CosineHead;
+use super::patches::PatchHead;
 use super::vote::VoteHead;
-use crate::backbone::{Layer, Params, Part, Shapes};
+use crate::backbone::{Layer, Params, Part, PatchReadout, Shapes};
 use crate::nn::Linear;
 use crate::probe::Knn;
 use crate::rng::{Purpose, Stream};
@@ -22,20 +23,28 @@ pub enum HeadKind {
     /// A vote of remembered images. In files it is told by the probe that it comes from.
     #[serde(skip)]
     Vote(Knn),
+    /// Distances of patches to those of sound parts. In files it is told by the probe that it comes from.
+    #[serde(skip)]
+    Patches(PatchReadout),
 }
 
 impl HeadKind {
+    /// Whether all that it is lies in parameters that no plan trains: what it remembers of images.
+    pub fn remembers(self) -> bool {
+        matches!(self, Self::Vote(_) | Self::Patches(_))
+    }
+
     /// The shapes of what may be trained of a head on features of `width` values; for a cosine head, on embeddings.
     pub fn shapes(self, width: usize, classes: usize) -> Shapes {
         let linear = || [(Layer::Head.weight(), vec![classes, width]), (Layer::Head.bias(), vec![classes])];
         match self {
             Self::Linear => linear().into(),
             Self::Cosine => linear().into_iter().chain([(Layer::Head.part(Part::LogitScale), vec![1])]).collect(),
-            Self::Vote(_) => Shapes::new(),
+            Self::Vote(_) | Self::Patches(_) => Shapes::new(),
         }
     }
 
-    /// The parameters of a fresh head: none of a vote, which remembers what it is given.
+    /// The parameters of a fresh head: none of one that remembers what it is given.
     ///
     /// A linear head starts from a normal distribution of standard deviation 0.02 cut at two deviations, with a zero bias:
     /// not from zero, which would stop the first gradient from reaching the backbone. The directions of a cosine head are
@@ -54,7 +63,7 @@ impl HeadKind {
                 Ok(params)
             }
             Self::Cosine => CosineHead::params(&Tensor::zeros((classes, width), DType::F32, device)?, 0.0, 0.0),
-            Self::Vote(_) => Ok(Params::default()),
+            Self::Vote(_) | Self::Patches(_) => Ok(Params::default()),
         }
     }
 }
@@ -74,6 +83,7 @@ pub(super) enum Head {
     Linear(Linear),
     Cosine(CosineHead),
     Vote(Arc<VoteHead>),
+    Patches(Arc<PatchHead>),
 }
 
 impl Head {
@@ -81,6 +91,7 @@ impl Head {
         Ok(match kind {
             HeadKind::Linear => Self::Linear(params.linear(Layer::Head.weight())?),
             HeadKind::Cosine => Self::Cosine(CosineHead::new(params)?),
+            HeadKind::Patches(_) => Self::Patches(Arc::new(PatchHead::new(params)?)),
             HeadKind::Vote(knn) => Self::Vote(Arc::new(VoteHead::new(knn, params, classes)?)),
         })
     }
@@ -91,6 +102,7 @@ impl Head {
             Self::Linear(head) => head.forward(features),
             Self::Cosine(head) => head.forward(features),
             Self::Vote(head) => head.forward(features),
+            Self::Patches(head) => head.forward(features),
         }
     }
 }

@@ -5,6 +5,7 @@ mod classifier;
 mod cosine;
 mod directions;
 mod head;
+mod patches;
 mod source;
 mod vote;
 
@@ -12,6 +13,7 @@ pub use classifier::{Classifier, DropRates};
 pub use cosine::CosineHead;
 pub use directions::{CONTEXT, Directions, DirectionsGraph};
 pub use head::HeadKind;
+pub use patches::{PatchHead, ScoreRule};
 pub use source::{BatchSource, Batches, FrozenInputs, FrozenRows, Scored};
 pub use vote::VoteHead;
 
@@ -23,6 +25,7 @@ use crate::nn::workers::Workers;
 use crate::text::ContextPrompts;
 use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a model is made of besides its parameters.
 #[derive(Debug, Clone)]
@@ -140,6 +143,11 @@ impl Model {
     pub fn linear_head(&self) -> Option<Tensor> {
         let weights = || self.params.get(Layer::Head.weight()).map(|weights| weights.detach());
         (self.spec.head == HeadKind::Linear).then(weights).flatten()
+    }
+
+    /// What its head compares patches with, where it does.
+    pub fn patch_head(&self) -> Option<Arc<PatchHead>> {
+        self.layers.patch_head()
     }
 
     /// The features and the logits of a batch, without randomness or graph.

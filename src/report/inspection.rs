@@ -2,14 +2,26 @@
 
 use super::printable;
 use super::table::{key_value_table, listing_table, percent};
-use crate::metrics::{Estimate, Evaluation, Inspection, Interval, Rate, RuleOutcome, ThresholdRule};
+use crate::metrics::{Estimate, Evaluation, Inspection, Interval, KindScore, Rate, RuleOutcome, ThresholdRule};
 
 /// The inspection table above everything else that a command prints; `rest` alone when no good class is named.
 pub fn inspection_first(evaluation: Option<&Evaluation>, rest: String) -> String {
-    match evaluation.and_then(|evaluation| Some((&evaluation.split, evaluation.inspection.as_ref()?))) {
-        Some((split, inspection)) => format!("{}\n\n{rest}", inspection_table(split, inspection)),
-        None => rest,
+    let Some(evaluation) = evaluation else { return rest };
+    let Some(inspection) = &evaluation.inspection else { return rest };
+    let table = inspection_table(&evaluation.split, inspection);
+    if evaluation.kinds.is_empty() {
+        return format!("{table}\n\n{rest}");
     }
+    format!("{table}\n\n{}\n\n{rest}", kind_table(&evaluation.kinds))
+}
+
+/// One line a kind of part.
+fn kind_table(kinds: &[KindScore]) -> String {
+    let row = |kind: &KindScore| {
+        let auroc = kind.auroc.map_or("-".to_owned(), |auroc| format!("{auroc:.3}"));
+        vec![printable(&kind.kind), kind.images.to_string(), kind.rejected.to_string(), auroc]
+    };
+    listing_table(1, &["kind of part", "images", "rejected", "AUROC"], &kinds.iter().map(row).collect::<Vec<_>>())
 }
 
 /// The outcome of every rule, one per line, then what the ranking alone would allow.

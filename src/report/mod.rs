@@ -24,8 +24,8 @@ pub use forecast::{Forecast, mebibytes};
 pub use inspection::{inspection_first, inspection_table};
 pub use reading::Reading;
 pub use result::{
-    FinetuneResult, LrFinderResult, PathPoint, PoolScore, ProbeResult, RunResult, TemplateScore, WorstClass,
-    ZeroshotResult,
+    FinetuneResult, LrFinderResult, PatchcoreResult, PathPoint, PoolScore, ProbeResult, RunResult, TemplateScore,
+    WorstClass, ZeroshotResult,
 };
 pub use run::{BackboneRecord, DataRecord, ProbeRecord, Run, RunRecord, Status, changes, no_checkpoint, refuse};
 pub use table::{

@@ -132,8 +132,14 @@ mod tests {
     use crate::data::{Sample, Split};
 
     fn dataset() -> Dataset {
-        let sample =
-            |name: &str, label| Sample { path: name.into(), name: name.into(), label, group: None, split: Split::Test };
+        let sample = |name: &str, label| Sample {
+            path: name.into(),
+            name: name.into(),
+            label,
+            kind: None,
+            group: None,
+            split: Split::Test,
+        };
         Dataset {
             classes: vec!["a, \"b\"\nc".into(), "label".into()],
             samples: vec![sample("x/1.png", 0), sample("y, z/2.png", 1)],

@@ -3,11 +3,13 @@
 
 mod finetune;
 mod lr_finder;
+mod patchcore;
 mod probe;
 mod zeroshot;
 
 pub use finetune::{FinetuneResult, WorstClass};
 pub use lr_finder::LrFinderResult;
+pub use patchcore::PatchcoreResult;
 pub use probe::{PathPoint, PoolScore, ProbeResult};
 pub use zeroshot::{TemplateScore, ZeroshotResult};
 
@@ -23,6 +25,8 @@ pub enum RunResult {
     Finetune(Box<FinetuneResult>),
     /// Of `probe`.
     Probe(Box<ProbeResult>),
+    /// Of `probe` with patchcore.
+    Patchcore(Box<PatchcoreResult>),
     /// Of `zeroshot`.
     Zeroshot(Box<ZeroshotResult>),
     /// Of `finetune --find-lr`.
@@ -35,6 +39,7 @@ impl RunResult {
         match self {
             Self::Finetune(result) => result.test_accuracy,
             Self::Probe(result) => result.test_accuracy,
+            Self::Patchcore(result) => result.test_accuracy,
             Self::Zeroshot(result) => result.test_accuracy,
             Self::LrFinder(_) => None,
         }
@@ -45,6 +50,7 @@ impl RunResult {
         match self {
             Self::Finetune(result) => result.val_accuracy,
             Self::Probe(result) => Some(result.val_accuracy),
+            Self::Patchcore(result) => result.val_accuracy,
             Self::Zeroshot(result) => result.val_accuracy,
             Self::LrFinder(_) => None,
         }
@@ -55,6 +61,7 @@ impl RunResult {
         match self {
             Self::Finetune(result) => result.table(),
             Self::Probe(result) => result.table(),
+            Self::Patchcore(result) => result.table(),
             Self::Zeroshot(result) => result.table(),
             Self::LrFinder(result) => result.table(),
         }

@@ -2,12 +2,12 @@
 
 use super::forecast::Forecast;
 use super::result::RunResult;
-use crate::backbone::Readout;
+use crate::backbone::{PatchReadout, Readout};
 use crate::cache::CacheUse;
 use crate::config::{ProbeMethod, Settings};
-use crate::data::Split;
 use crate::data::kinds::ImageKinds;
 use crate::data::transform::{Geometry, Normalization, Preprocess};
+use crate::data::{Labels, Split};
 use crate::error::{DataError, Error, Result, WeightsError};
 use crate::features::ReferenceRecord;
 use crate::metrics::Rules;
@@ -73,11 +73,14 @@ pub struct ProbeRecord {
     pub method: ProbeMethod,
     /// The features it reads.
     pub readout: Readout,
-    /// The chosen C, k or β.
+    /// The chosen C, k or β, or the share of patches that is kept.
     pub chosen: f64,
     /// Beside β, the weight of the votes.
     #[serde(default)]
     pub alpha: Option<f64>,
+    /// The patches that it compares, when it is patchcore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patches: Option<PatchReadout>,
     /// The images it was fitted on in the end.
     pub fitted_on: Vec<Split>,
 }
@@ -223,9 +226,22 @@ impl Run {
 }
 
 impl RunRecord {
-    /// How its head makes logits of features: a vote, where its probe says so.
+    /// How its head makes logits of features: by what it remembers of images, where its probe says so.
     pub fn head(&self) -> HeadKind {
-        self.probe.as_ref().and_then(ProbeRecord::knn).map_or(self.head, HeadKind::Vote)
+        let Some(probe) = &self.probe else { return self.head };
+        let patches = probe.patches.map(HeadKind::Patches);
+        patches.or(probe.knn().map(HeadKind::Vote)).unwrap_or(self.head)
+    }
+
+    /// The class of sound parts, where these are told from all others by their patches.
+    pub fn sound_class(&self) -> Option<&String> {
+        self.probe.as_ref()?.patches?;
+        self.inspection.as_ref()?.good.first()
+    }
+
+    /// What the labels of its images say.
+    pub fn labels(&self) -> Labels<'_> {
+        self.sound_class().map_or(Labels::Classes, |good| Labels::Parts(std::slice::from_ref(good)))
     }
 
     /// The features that its head reads.

@@ -16,6 +16,7 @@ mod honest;
 mod inspection;
 mod kill;
 mod memory;
+mod patchcore;
 mod poison;
 mod pools;
 mod prompt;

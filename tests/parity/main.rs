@@ -9,6 +9,7 @@ mod head;
 mod lora;
 mod op;
 mod optim;
+mod patchcore;
 mod pool;
 mod probe;
 mod prompt;

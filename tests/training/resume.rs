@@ -75,6 +75,7 @@ fn dataset() -> Dataset {
                 name: path.display().to_string(),
                 path,
                 label,
+                kind: None,
                 group: None,
                 split,
             }));

@@ -17,8 +17,8 @@ fn every_shipped_configuration_loads() {
         let text = std::fs::read_to_string(&file).unwrap();
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         assert!(text.starts_with("#:schema ./vitadapt.schema.json\n"), "{name} names no schema");
-        let command =
-            ["finetune", "zeroshot", "compare"].map(|command| format!("vitadapt {command} --config configs/{name}"));
+        let command = ["finetune", "probe", "zeroshot", "compare"]
+            .map(|command| format!("vitadapt {command} --config configs/{name}"));
         assert!(command.iter().any(|command| text.contains(command)), "the header of {name} lacks its command");
         for word in ["Score:", "Run time:"] {
             assert!(text.contains(word), "the header of {name} lacks {word:?}");

@@ -184,8 +184,13 @@ fn any_cache() -> impl Strategy<Value = CacheSettings> {
 }
 
 fn any_probe() -> impl Strategy<Value = ProbeSettings> {
-    let method =
-        prop::sample::select(vec![ProbeMethod::Logistic, ProbeMethod::Svm, ProbeMethod::Knn, ProbeMethod::Tip]);
+    let method = prop::sample::select(vec![
+        ProbeMethod::Logistic,
+        ProbeMethod::Svm,
+        ProbeMethod::Knn,
+        ProbeMethod::Tip,
+        ProbeMethod::Patchcore,
+    ]);
     let c = prop::collection::btree_set(1..=1_000_000u32, 1..9);
     let k = prop::collection::btree_set(1..=1000usize, 1..9);
     (method, c, k, 2..=100usize, prop::option::of(0.0..=1.0f64)).prop_map(|(method, c, k, folds, target)| {
@@ -200,6 +205,9 @@ fn any_probe() -> impl Strategy<Value = ProbeSettings> {
             folds,
             refit: Refit::Train,
             class_weights: ClassWeights::Balanced,
+            patch_blocks: if method == ProbeMethod::Patchcore { vec![2, 3 + folds] } else { Vec::new() },
+            neighborhood: if method == ProbeMethod::Patchcore { 3 } else { 1 },
+            coreset: if method == ProbeMethod::Patchcore { 1.0 / folds as f64 } else { 0.01 },
             target,
         }
     })

@@ -86,6 +86,7 @@ mod tests {
                     path: "x".into(),
                     name: format!("good/part{}_{n}.png", n / per_part),
                     label: 0,
+                    kind: None,
                     group: None,
                     split: Split::Train,
                 })

@@ -3,7 +3,7 @@
 use super::groups;
 use crate::config::{self, ColumnNames, DataSettings};
 use crate::data::decode::dimensions;
-use crate::data::{Dataset, Split, manifest_columns};
+use crate::data::{Dataset, Labels, Split, manifest_columns};
 use crate::error::{DataError, Error, Result};
 use crate::report::Console;
 use crate::system::tables::csv_bytes;
@@ -187,7 +187,7 @@ fn anomalies(root: &Path) -> Result<Option<Dataset>> {
     let mut all = Dataset { classes: classes.clone(), ..Dataset::default() };
     let settings = settings(&[format!("data.root={}", text(root)?)])?;
     for (folder, name) in [(train, "train"), (test, "test")] {
-        let part = Dataset::of_classes(&folder, &classes, &settings, Split::Train)?;
+        let part = Dataset::of_classes(&folder, &classes, Labels::Classes, &settings, Split::Train)?;
         all.warnings.extend(part.warnings);
         for mut sample in part.samples {
             sample.name = format!("{name}/{}", sample.name);

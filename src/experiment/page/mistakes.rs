@@ -7,12 +7,12 @@ use crate::data::Sample;
 use crate::data::decode;
 use crate::data::transform::{Tiles, View};
 use crate::error::{BadFile, DataError, Result};
-use crate::experiment::maps::reduced;
+use crate::experiment::maps::{Strange, reduced};
 use crate::experiment::reference;
 use crate::features::{EvidenceGrid, ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::report::Console;
-use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
+use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, heat_map_up_to, thumbnail};
 use crate::report::predictions::{Predicted, Predictions};
 use image::RgbImage;
 use std::collections::{BTreeSet, HashMap};
@@ -110,7 +110,7 @@ impl PageInputs<'_> {
     /// The flaws that were found, the surest first; none without a good class, or where no place can be told.
     fn finds<'p>(&self, predictions: &'p Predictions) -> Vec<&'p Predicted> {
         let good = &self.session.settings.inspection.good;
-        if good.is_empty() || self.head.is_none() {
+        if good.is_empty() || self.head.is_none() && self.patches.is_none() {
             return Vec::new();
         }
         let flaws: Vec<bool> = predictions.classes.iter().map(|class| !good.contains(class)).collect();
@@ -162,6 +162,17 @@ impl PageInputs<'_> {
         }
         let mut inputs: Vec<f32> = found.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
         self.pipeline.finish(&mut inputs, &vec![VIEW; found.len()]);
+        if let (Some(head), Some(readout)) = (&self.patches, self.record.probe.as_ref().and_then(|probe| probe.patches))
+        {
+            let extractor = self.session.extractor(self.params, Activations::Patches(readout))?;
+            let compared = self.session.workers.install(|| head.compare_pixels(&extractor, &inputs, found.len()))?;
+            let looked = found.iter().zip(compared).map(|((number, picture), compared)| {
+                let heat = Strange::new(compared.patches, head.threshold())
+                    .and_then(|strange| heat_map_up_to(&picture.shown, &strange.grid.positive(), strange.reach));
+                (*number, Looked { heat, neighbors: Vec::new(), exact: true })
+            });
+            return Ok(looked.collect());
+        }
         let extractor = self.session.extractor(self.params, Activations::Features(self.readout))?;
         let looks = extractor.rollout(self.readout, &inputs)?;
         let features: Vec<f32> = looks.iter().flat_map(|look| &look.features).copied().collect();

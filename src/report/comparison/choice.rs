@@ -185,7 +185,7 @@ pub(super) fn measured_by(contenders: &[&Contender]) -> Result<Measure> {
         .filter_map(|result| match result {
             RunResult::Finetune(result) => result.metric,
             RunResult::Probe(result) => result.metric,
-            RunResult::Zeroshot(_) | RunResult::LrFinder(_) => None,
+            RunResult::Patchcore(_) | RunResult::Zeroshot(_) | RunResult::LrFinder(_) => None,
         })
         .filter(|metric| *metric != SelectionMetric::LogLoss)
         .collect();

@@ -255,6 +255,7 @@ fn what_cannot_leave_is_told_with_the_best_that_can() {
             readout: crate::backbone::Readout::POOL,
             chosen: 5.0,
             alpha: None,
+            patches: None,
             fitted_on,
         });
         run

@@ -12,11 +12,17 @@ const OPACITY: f32 = 0.75;
 /// The image in grey under the colours of a grid of shares. Colours stretch from the smallest to the largest value. None
 /// when values are not finite.
 pub fn heat_map(image: &RgbImage, grid: &EvidenceGrid) -> Option<RgbImage> {
+    heat_map_up_to(image, grid, f32::NEG_INFINITY)
+}
+
+/// The same where colours stretch at least to the value `least`, so that small values stay pale.
+pub fn heat_map_up_to(image: &RgbImage, grid: &EvidenceGrid, least: f32) -> Option<RgbImage> {
     let (columns, rows, shares) = (grid.columns, grid.rows(), &grid.values);
     if shares.is_empty() || !shares.iter().all(|share| share.is_finite()) || image.is_empty() {
         return None;
     }
     let (low, high) = shares.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
+    let high = high.max(least);
     let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
     let level = |column: usize, row: usize| (shares[row * columns + column] - low) * scale;
     let grey = imageops::grayscale(image);

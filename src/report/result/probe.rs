@@ -141,6 +141,7 @@ impl ProbeResult {
             ProbeMethod::Svm => "svm",
             ProbeMethod::Knn => "knn",
             ProbeMethod::Tip => "tip",
+            ProbeMethod::Patchcore => "patchcore",
         };
         let mut rows = vec![
             ("probe", method.to_owned()),

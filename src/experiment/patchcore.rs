@@ -1,0 +1,355 @@
+//! A probe that knows sound parts alone: patches of sound training images are remembered, and held-out sound images say how
+//! far from them a part may be.
+
+use super::images::{CheckedImages, check_images};
+use super::page::PageInputs;
+use super::record::{Completed, conclude, recorded, start_run};
+use super::score::{Calibration, SplitScore, foremost, inspection, of, score, write_scores};
+use super::session::Session;
+use crate::backbone::{Activations, PatchReadout, Readout, Segment};
+use crate::cache::CacheUse;
+use crate::config::{BandGoal, InspectionSettings, PoolChoice, ProbeMethod, Sampler, Settings, StrategySettings};
+use crate::data::transform::Normalization;
+use crate::data::{Dataset, Labels, Split};
+use crate::error::{DataError, Error, Result};
+use crate::features::{Images, passing_distance};
+use crate::hub::Wanted;
+use crate::linalg::Matrix;
+use crate::metrics::{Rules, Scores};
+use crate::model::{BatchSource, HeadKind, Model, PatchHead, ScoreRule, Scored};
+use crate::probe::{Projection, coreset, first_point};
+use crate::report::{Console, PatchcoreResult, ProbeRecord, Run, RunRecord, RunResult, Status};
+use crate::train::checkpoint::Checkpoints;
+use crate::train::progress::Progress;
+use candle_core::{Device, Tensor};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Images whose patches are in memory at a time.
+const CHUNK: usize = 32;
+/// The overkill that is aimed at where none is stated.
+const OVERKILL: f64 = 0.01;
+/// The least spread of the logarithms of scores, and that of too few images to tell.
+const SPREADS: [f64; 2] = [0.01, 0.1];
+
+/// Fits, scores and saves a probe with `probe.method = "patchcore"`.
+///
+/// # Errors
+/// Usage, data and weights errors, all before anything is computed but for files that change under way; I/O errors.
+pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed> {
+    let clock = Instant::now();
+    let dataset = Dataset::open_as(&settings.data, Labels::Parts(&settings.inspection.good))?;
+    dataset.warnings.iter().for_each(|warning| console.warn(warning));
+    let sound = sound_label(&dataset, &settings.inspection)?;
+    settings.inspection.good = vec![dataset.classes[sound].clone()];
+    // The backbone is as it was pretrained, and no token is pooled, whatever the settings say about training.
+    (settings.strategy, settings.model.pool) = (StrategySettings::Frozen, PoolChoice::Backbone);
+    let mut session = Session::open(settings, Wanted::Backbone, console)?;
+    let wanted = session.settings.probe.clone();
+    let readout = PatchReadout::new(&wanted.patch_blocks, wanted.neighborhood, &session.backbone.spec)?;
+    let checked = check_images(&session, dataset, console)?;
+    if checked.preprocess.normalization == Normalization::Batch {
+        return Err(Error::usage_hint(
+            "preprocess.normalize = \"batch\" makes an image's patches depend on its neighbours",
+            "set preprocess.normalize to \"dataset\" or \"robust\"",
+        ));
+    }
+    if checked.preprocess.tiles.is_some() {
+        return Err(Error::usage_hint(
+            "probe.method = \"patchcore\" compares the patches of whole images, and preprocess.tiles cuts them",
+            "leave preprocess.tiles out and set model.image_size to the size of the images, or use another probe.method",
+        ));
+    }
+    let images = checked.images(&session);
+    let (run, mut record) = start_run(&session, &checked, ("probe", HeadKind::Linear), console)?;
+
+    recorded(&run, &mut record, |record| {
+        let fitted = Bank::fit(&session, &images, (readout, sound), console)?;
+        let total = session.backbone.params.counts().1;
+        let scored = fitted.score(&mut session, &checked, &images, console)?;
+        Checkpoints::of_run(run.folder()).save(
+            "best",
+            1,
+            &fitted.params(Some(scored.rule))?.train_where(|_| true)?,
+            None,
+            &Progress::default(),
+        )?;
+        write_scores(run.folder(), &images.dataset, &scored.scores)?;
+        (record.status, record.cache, record.total_parameters) = (Status::Done, Some(fitted.usage), total);
+        record.inspection.clone_from(&scored.rules);
+        record.probe = Some(ProbeRecord {
+            method: ProbeMethod::Patchcore,
+            readout: Readout::POOL,
+            chosen: wanted.coreset,
+            alpha: None,
+            patches: Some(readout),
+            fitted_on: vec![Split::Train],
+        });
+        let result = conclude(&run, record, clock, |record| {
+            RunResult::Patchcore(Box::new(result(&run, record, readout, &fitted, &scored)))
+        })?;
+        let page = PageInputs {
+            folder: run.folder(),
+            session: &session,
+            record,
+            params: &scored.model.params,
+            readout: Readout::POOL,
+            head: None,
+            patches: scored.model.patch_head(),
+            dataset: &images.dataset,
+            pipeline: &images.pipeline,
+        };
+        page.leave(console);
+        Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scored.scores).cloned() })
+    })
+}
+
+/// The label of sound parts, of which there must be training and validation images.
+fn sound_label(dataset: &Dataset, settings: &InspectionSettings) -> Result<usize> {
+    // Without a name, sound parts alone have training images.
+    let trained = dataset.indices(Split::Train).first().map_or(0, |&sample| dataset.samples[sample].label);
+    let sound = settings.good.first().and_then(|good| dataset.classes.iter().position(|class| class == good));
+    let sound = sound.unwrap_or(trained);
+    if dataset.class_counts(Split::Val)[sound] == 0 {
+        return Err(DataError::invalid(
+            format!(
+                "no validation image of {:?} says how far from the training images sound parts are",
+                dataset.classes[sound]
+            ),
+            "set data.val to the share of the training images to hold out, such as 0.15, or put some of them into val",
+        )
+        .into());
+    }
+    Ok(sound)
+}
+
+/// Patches of sound training images.
+struct Bank {
+    readout: PatchReadout,
+    /// Row-major (kept, width).
+    values: Vec<f32>,
+    width: usize,
+    /// Sound training images.
+    images: usize,
+    /// Their patches.
+    patches: usize,
+    /// The label of sound parts.
+    sound: usize,
+    usage: CacheUse,
+}
+
+impl Bank {
+    /// Chooses the patches. Those of all images are seen twice, first to choose by and then to keep the chosen ones, so that
+    /// only projections of all of them are held at once.
+    fn fit(
+        session: &Session,
+        images: &Images,
+        (readout, sound): (PatchReadout, usize),
+        console: &Console,
+    ) -> Result<Self> {
+        let settings = &session.settings;
+        let (stage, preprocess) = (Activations::Patches(readout), *images.pipeline.preprocess());
+        let extractor = session.extractor(&session.backbone.params, stage)?;
+        let identity = session.identity(stage, &preprocess);
+        let width = readout.width(&session.backbone.spec);
+        let each = extractor.width() / width;
+        let mut samples = images.dataset.indices(Split::Train);
+        samples.retain(|&sample| images.dataset.samples[sample].label == sound);
+
+        let projection = Projection::new(width, settings.run.seed);
+        let mut projected = Vec::with_capacity(samples.len() * each * projection.projected());
+        let mut usage = CacheUse::default();
+        let progress = console.progress(samples.len() as u64, "patches of sound parts");
+        let rows = |chunk: &[usize], progress: &mut dyn FnMut(usize)| {
+            let mut seen = |images| {
+                progress(images);
+                Ok(())
+            };
+            images.rows(chunk, 0, &extractor, &identity, &session.cache(), &mut seen)
+        };
+        for chunk in samples.chunks(CHUNK) {
+            let rows = rows(chunk, &mut |images| progress.inc(images as u64))?;
+            rows.warnings.iter().for_each(|warning| console.warn(warning));
+            for image in 0..rows.len() {
+                let patches = Matrix::new(rows.row(image), width);
+                projected.extend(session.workers.install(|| projection.apply(patches))?);
+            }
+            usage += rows.usage;
+        }
+        progress.finish();
+
+        let points = Matrix::new(&projected, projection.projected());
+        let count = ((settings.probe.coreset * points.rows() as f64).ceil() as usize).max(1);
+        let first = first_point(points.rows(), settings.run.seed);
+        let progress = console.progress(count as u64, "patches kept");
+        let chosen = session.workers.install(|| coreset(points, count, first, |_| progress.inc(1)));
+        progress.finish();
+
+        let mut values = vec![0f32; chosen.len() * width];
+        for (number, chunk) in samples.chunks(CHUNK).enumerate() {
+            let (rows, start) = (rows(chunk, &mut |_| ())?, number * CHUNK);
+            for (kept, &patch) in values.chunks_exact_mut(width).zip(&chosen) {
+                if let Some(image) = (patch / each).checked_sub(start).filter(|&image| image < chunk.len()) {
+                    kept.copy_from_slice(&rows.row(image)[patch % each * width..][..width]);
+                }
+            }
+        }
+        Ok(Self { readout, values, width, images: samples.len(), patches: points.rows(), sound, usage })
+    }
+
+    fn kept(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    fn params(&self, rule: Option<ScoreRule>) -> Result<crate::backbone::Params> {
+        let bank = Tensor::from_slice(&self.values, (self.kept(), self.width), &Device::Cpu)?;
+        Ok(PatchHead::params(bank, 1 - self.sound, rule)?)
+    }
+
+    /// Chooses the rule on validation images, then scores them and the test images by it.
+    fn score(
+        &self,
+        session: &mut Session,
+        checked: &CheckedImages,
+        images: &Images,
+        console: &Console,
+    ) -> Result<BankScores> {
+        let classes = &checked.dataset.classes;
+        let head = session.head(HeadKind::Patches(self.readout), Readout::POOL, classes.len())?;
+        session.backbone.params.extend(self.params(None)?);
+        let model = session.model(Segment::Embed, &head, None)?;
+        let source = BatchSource {
+            dataset: Arc::clone(&images.dataset),
+            training: Arc::clone(&images.pipeline),
+            evaluation: Arc::clone(&images.pipeline),
+            sampler: Sampler::Shuffle,
+            seed: 0,
+            batch_size: images.batch_size,
+            threads: images.threads,
+            views: 0,
+            frozen: None,
+        };
+        let mut val = score(&source, &model, Split::Val, console)?;
+        let raw = |row: usize| val.logits[row * classes.len() + 1 - self.sound];
+        let held_out = (0..val.labels.len()).filter(|&row| val.labels[row] == self.sound).map(raw).collect();
+        let overkill = match session.settings.inspection.band {
+            Some(BandGoal::Limits(limits)) => limits.max_overkill,
+            Some(BandGoal::Costs(_)) | None => OVERKILL,
+        };
+        let chosen = Chosen::on(held_out, overkill)?;
+        for pair in val.logits.chunks_exact_mut(classes.len()) {
+            pair[1 - self.sound] = chosen.rule.logit(pair[1 - self.sound]);
+        }
+        let mut params = model.params.clone();
+        params.extend(self.params(Some(chosen.rule))?);
+        let model = Model::new(model.spec().clone(), params, session.workers.clone(), session.device.clone())?;
+        let rules = self.rules(&session.settings.inspection, classes, &val)?;
+        let calibration = Calibration { temperature: None, rules };
+        let test = match source.len(Split::Test) {
+            0 => None,
+            _ => Some(score(&source, &model, Split::Test, console)?),
+        };
+        let splits = [(Split::Val, Some(val)), (Split::Test, test)];
+        let evaluate = |(split, scored): (Split, Option<Scored>)| {
+            Some(SplitScore::new(split.name(), &images.dataset, scored?, &calibration))
+        };
+        let scores = splits.into_iter().filter_map(evaluate).collect::<Result<_>>()?;
+        Ok(BankScores { model, rule: chosen.rule, overkill, chosen, rules: calibration.rules, scores })
+    }
+
+    /// How parts are judged: by the rule, unless mistakes have a price.
+    fn rules(&self, settings: &InspectionSettings, classes: &[String], val: &Scored) -> Result<Option<Rules>> {
+        let band = settings.band.filter(|goal| matches!(goal, BandGoal::Costs(_)));
+        let settings = InspectionSettings { band, ..settings.clone() };
+        Rules::choose(&settings, classes, Some((&Scores::new(&val.logits, &val.labels, classes.len())?, 1.0)))
+    }
+}
+
+/// A rule, and what it was chosen on.
+struct Chosen {
+    rule: ScoreRule,
+    /// The share of sound parts that is thereby shown to pass.
+    passing: f64,
+    /// Held-out sound images.
+    images: usize,
+}
+
+impl Chosen {
+    /// The rule by which at most a share of `overkill` of images like those with these scores is rejected.
+    fn on(scores: Vec<f32>, overkill: f64) -> Result<Self> {
+        let wide: Vec<f64> = scores.iter().map(|&score| f64::from(score)).collect();
+        let images = wide.len();
+        if wide.iter().any(|score| !score.is_finite()) {
+            return Err(Error::NotFinite("the scores of validation images are not finite numbers".into()));
+        }
+        let logs: Vec<f64> = wide.iter().map(|score| score.max(f64::from(f32::MIN_POSITIVE)).ln()).collect();
+        let mean = logs.iter().sum::<f64>() / images.max(1) as f64;
+        let squares: f64 = logs.iter().map(|log| (log - mean) * (log - mean)).sum();
+        let [least, usual] = SPREADS;
+        let spread = if images > 1 { (squares / (images - 1) as f64).sqrt().max(least) } else { usual };
+        let (threshold, passing) = passing_distance(wide, 1.0 - overkill).unwrap_or((f64::MAX, 0.0));
+        // What is no farther than the threshold passes, and from the rule's own on a part is defective.
+        let threshold = (threshold as f32).max(f32::MIN_POSITIVE).next_up();
+        Ok(Self { rule: ScoreRule { threshold, spread: spread as f32 }, passing, images })
+    }
+}
+
+/// What the rule makes of held-out and test images.
+struct BankScores {
+    model: Model,
+    rule: ScoreRule,
+    /// What was aimed at.
+    overkill: f64,
+    chosen: Chosen,
+    rules: Option<Rules>,
+    scores: Vec<SplitScore>,
+}
+
+/// What `probe --json` prints.
+fn result(run: &Run, record: &RunRecord, readout: PatchReadout, bank: &Bank, scored: &BankScores) -> PatchcoreResult {
+    let (test, val) = (of(&scored.scores, Split::Test), of(&scored.scores, Split::Val));
+    PatchcoreResult {
+        run: run.folder().to_path_buf(),
+        strategy: record.strategy.clone(),
+        method: ProbeMethod::Patchcore,
+        patch_blocks: readout.distinct().to_vec(),
+        neighborhood: readout.neighborhood,
+        sound_images: bank.images,
+        patches: bank.patches,
+        bank: bank.kept(),
+        threshold: f64::from(scored.rule.threshold),
+        overkill: scored.overkill,
+        passing: scored.chosen.passing,
+        held_out_images: scored.chosen.images,
+        trainable_parameters: 0,
+        total_parameters: record.total_parameters,
+        val_accuracy: val.map(|val| val.accuracy),
+        test_accuracy: test.map(|test| test.accuracy),
+        test_accuracy_ci95: test.and_then(|test| test.accuracy_ci95),
+        kinds: foremost(&scored.scores).map(|found| found.kinds.clone()).unwrap_or_default(),
+        seconds: record.wall_seconds,
+        peak_memory_bytes: record.peak_memory_bytes,
+        cache: bank.usage,
+        inspection: inspection(&scored.scores).cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_out_scores_pass_and_what_is_beyond_them_does_not() {
+        let scores: Vec<f32> = (1..=100).map(|i| 2.0 + i as f32 / 100.0).collect();
+        let rejected = |overkill| {
+            let rule = Chosen::on(scores.clone(), overkill).unwrap().rule;
+            scores.iter().filter(|&&score| rule.logit(score) >= 0.0).count()
+        };
+        assert_eq!([rejected(0.0), rejected(0.01), rejected(0.1)], [0, 0, 9]);
+        let few = Chosen::on(vec![1.0, 1.1, 1.2], 0.01).unwrap();
+        assert!((few.passing - 0.75).abs() < 1e-12 && few.images == 3, "three images show no more");
+        assert!(few.rule.logit(1.2) < 0.0 && few.rule.logit(1.21) > 0.0);
+        assert!(Chosen::on(vec![1.0, f32::NAN], 0.01).is_err());
+        assert!(Chosen::on(vec![1.0; 4], 0.01).unwrap().rule.logit(1.0) < 0.0, "equal scores have a spread too");
+    }
+}
