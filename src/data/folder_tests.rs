@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::DataSource;
-use crate::data::{Dataset, Labels};
 use crate::data::testing::{data_error, settings, touch};
+use crate::data::{Dataset, Labels};
 
 fn open(root: &Path) -> Result<Dataset> {
     Dataset::open(&settings(DataSource::Root(root.to_path_buf())))

@@ -2,6 +2,7 @@
 
 use super::listing::quoted;
 use super::{Dataset, Split};
+use crate::config::{ProbeMethod, Settings};
 use crate::error::DataError;
 
 /// What the labels of a data set say.
@@ -14,7 +15,15 @@ pub enum Labels<'a> {
     Parts(&'a [String]),
 }
 
-impl Labels<'_> {
+impl<'a> Labels<'a> {
+    /// As `probe` takes the images of these settings.
+    pub fn of_probe(settings: &'a Settings) -> Self {
+        match settings.probe.method {
+            ProbeMethod::Patchcore => Self::Parts(&settings.inspection.good),
+            _ => Self::Classes,
+        }
+    }
+
     /// The label of an image of a class, and its kind where the label does not say it.
     pub(super) fn of(self, class: String) -> (String, Option<String>) {
         match self {

@@ -38,7 +38,7 @@ const SPREADS: [f64; 2] = [0.01, 0.1];
 /// Usage, data and weights errors, all before anything is computed but for files that change under way; I/O errors.
 pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed> {
     let clock = Instant::now();
-    let dataset = Dataset::open_as(&settings.data, Labels::Parts(&settings.inspection.good))?;
+    let dataset = Dataset::open_as(&settings.data, Labels::of_probe(&settings))?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
     let sound = sound_label(&dataset, &settings.inspection)?;
     settings.inspection.good = vec![dataset.classes[sound].clone()];

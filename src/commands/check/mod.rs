@@ -12,7 +12,7 @@ mod twins;
 
 use super::ConfigArgs;
 use crate::backbone::{Backbone, VitSpec};
-use crate::config::{ProbeMethod, Settings};
+use crate::config::Settings;
 use crate::data::{Dataset, Labels};
 use crate::error::{DataError, Error, ExitCode, Result};
 use crate::experiment::weights;
@@ -155,7 +155,7 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
     report.sections.push(machine);
     let spec = architecture(&settings, console);
     let spec = report.note(spec);
-    let Some(dataset) = report.note(listed(&settings)) else {
+    let Some(dataset) = report.note(Dataset::open_as(&settings.data, Labels::of_probe(&settings))) else {
         return report.finish(junit, console);
     };
     report.note(good_classes(&settings.inspection.good, &dataset.classes));
@@ -172,12 +172,4 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
 fn architecture(settings: &Settings, console: &Console) -> Result<VitSpec> {
     let backbone = weights::local(&settings.model.backbone, Wanted::Backbone, console)?;
     Backbone::describe(&backbone, settings.model.image_size)
-}
-
-/// The images as `probe` takes them: with patchcore only sound parts need training images.
-fn listed(settings: &Settings) -> Result<Dataset> {
-    match settings.probe.method {
-        ProbeMethod::Patchcore => Dataset::open_as(&settings.data, Labels::Parts(&settings.inspection.good)),
-        _ => Dataset::open(&settings.data),
-    }
 }
