@@ -131,6 +131,7 @@ fn model(run: &SavedRun) -> Result<ExportModel> {
         readout: run.readout(),
         classes: record.classes.clone(),
         preprocess: record.preprocess,
+        bit_depth: session.settings.data.bit_depth,
         temperature: record.temperature,
         backbone: record.backbone.name.clone(),
     };

@@ -39,6 +39,8 @@ pub struct ExportModel {
     pub classes: Vec<String>,
     /// How images become input.
     pub preprocess: Preprocess,
+    /// Significant bits of 16-bit images: `2^bit_depth - 1` becomes white.
+    pub bit_depth: u8,
     /// Divides the logits to calibrate probabilities, if it was fitted; it goes into the head that is written.
     pub temperature: Option<f64>,
     /// The pretrained weights it started from.

@@ -49,6 +49,7 @@ fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (Export
         readout: Readout::POOL,
         classes: CLASSES.map(str::to_owned).to_vec(),
         preprocess: Preprocess { geometry, normalization, tiles: None },
+        bit_depth: 16,
         temperature: Some(1.5),
         backbone: "a backbone".into(),
     };

@@ -113,6 +113,7 @@ fn facts(model: &ExportModel) -> Value {
         "input": {
             "name": PIXELS,
             "layout": "N, 3 (RGB), height, width; values in 0..1, less the mean, divided by std",
+            "bit_depth": model.bit_depth,
             "image_size": image_size,
             "resize": geometry.resize,
             "interpolation": geometry.interpolation,

@@ -1,0 +1,124 @@
+//! Answers of an ONNX export for image files, as `vitadapt predict` gives them: with tract, in Rust alone.
+//!
+//! The JSON file beside the export says what must be known of it: which square an image becomes, how colours are
+//! standardised, what classes are called. Prints one line of JSON for each image.
+
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage, imageops, metadata::Orientation};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use tract_onnx::prelude::*;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let file = arguments.next().ok_or("usage: predict_onnx FILE.onnx IMAGE...")?;
+    let facts: Value = serde_json::from_slice(&std::fs::read(file.with_extension("json"))?)?;
+    let input = Input::of(&facts["input"]).ok_or("the JSON file is not of an export")?;
+    let classes: Vec<String> = serde_json::from_value(facts["classes"].clone())?;
+    let side = input.side as usize;
+    let model = tract_onnx::onnx()
+        .model_for_path(&file)?
+        .with_input_fact(0, f32::fact([1, 3, side, side]).into())?
+        .with_outputs_by_name(["probabilities"])?
+        .into_optimized()?
+        .into_runnable()?;
+    for path in arguments {
+        let pixels = input.pixels(&input.square(&input.upright(&path)?)?);
+        let pixels = Tensor::from_shape(&[1, 3, side, side], &pixels)?;
+        let outputs = model.run(tvec!(pixels.into()))?;
+        let probabilities: Vec<f32> = outputs[0].view().as_slice::<f32>()?.to_vec();
+        let best = (0..classes.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]));
+        let everything: Map<_, _> = classes.iter().cloned().zip(probabilities.iter().map(|&p| json!(p))).collect();
+        println!("{}", json!({ "path": path, "label": best.map(|best| &classes[best]), "probabilities": everything }));
+    }
+    Ok(())
+}
+
+/// What an image becomes.
+struct Input {
+    side: u32,
+    white: u32,
+    resize: String,
+    filter: FilterType,
+    crop_pct: f64,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+impl Input {
+    fn of(facts: &Value) -> Option<Self> {
+        let colours = |key: &str| serde_json::from_value(facts[key].clone()).ok();
+        Some(Self {
+            side: facts["image_size"].as_u64()?.try_into().ok()?,
+            white: (1 << facts["bit_depth"].as_u64()?) - 1,
+            resize: facts["resize"].as_str()?.to_owned(),
+            filter: match facts["interpolation"].as_str()? {
+                "bicubic" => FilterType::CatmullRom,
+                _ => FilterType::Bilinear,
+            },
+            crop_pct: facts["crop_pct"].as_f64()?,
+            mean: colours("mean")?,
+            std: colours("std")?,
+        })
+    }
+
+    /// The image as the model sees it.
+    fn square(&self, image: &RgbImage) -> Result<RgbImage> {
+        let (side, (width, height)) = (self.side, image.dimensions());
+        match self.resize.as_str() {
+            "squash" => self.resized(image, side, side),
+            "letterbox" => {
+                let scale = f64::from(side) / f64::from(width.max(height));
+                let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
+                let content = self.resized(image, scaled(width), scaled(height))?;
+                let fill = Rgb(self.mean.map(|mean| (mean * 255.0).round() as u8));
+                let mut square = RgbImage::from_pixel(side, side, fill);
+                let (left, upper) = ((side - content.width()) / 2, (side - content.height()) / 2);
+                imageops::replace(&mut square, &content, left.into(), upper.into());
+                Ok(square)
+            }
+            _ => {
+                let short = (f64::from(side) / self.crop_pct) as u32;
+                let long = (u64::from(short) * u64::from(width.max(height)) / u64::from(width.min(height))) as u32;
+                let (width, height) = if width <= height { (short, long) } else { (long, short) };
+                let start = |length: u32| (f64::from(length - side) / 2.0).round_ties_even() as u32;
+                let content = self.resized(image, width, height)?;
+                Ok(imageops::crop_imm(&content, start(width), start(height), side, side).to_image())
+            }
+        }
+    }
+
+    /// The rows first, then the columns, each rounded to 8 bits: the order shows.
+    fn resized(&self, image: &RgbImage, width: u32, height: u32) -> Result<RgbImage> {
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(self.filter));
+        let mut rows = RgbImage::new(width, image.height());
+        Resizer::new().resize(image, &mut rows, &options)?;
+        let mut whole = RgbImage::new(width, height);
+        Resizer::new().resize(&rows, &mut whole, &options)?;
+        Ok(whole)
+    }
+
+    /// Standardised values, colour after colour.
+    fn pixels(&self, square: &RgbImage) -> Vec<f32> {
+        let value = |(channel, pixel): (usize, &Rgb<u8>)| {
+            (f32::from(pixel[channel]) / 255.0 - self.mean[channel]) / self.std[channel]
+        };
+        (0..3).flat_map(|channel| square.pixels().map(move |pixel| value((channel, pixel)))).collect()
+    }
+
+    /// An image as a camera held it, in 8-bit RGB.
+    fn upright(&self, path: &Path) -> Result<RgbImage> {
+        let mut decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder()?;
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        if image.color().bytes_per_pixel() / image.color().channel_count() == 1 {
+            return Ok(image.into_rgb8());
+        }
+        let scaled = |value: &u16| ((u32::from(*value) * 255 + self.white / 2) / self.white).min(255) as u8;
+        let (width, height, wide) = (image.width(), image.height(), image.into_rgb16());
+        Ok(RgbImage::from_raw(width, height, wide.iter().map(scaled).collect()).ok_or("an image without pixels")?)
+    }
+}
