@@ -16,11 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// Backbones inside the binary: name, `config.json`, `model.safetensors`.
 const BUILTIN: &[(&str, &str, &[u8])] = &[
-    (
-        "vit-flaw",
-        include_str!("../../assets/vit-flaw/config.json"),
-        include_bytes!("../../assets/vit-flaw/model.safetensors"),
-    ),
+    ("vit-flaw", vitadapt_vit_flaw::CONFIG, vitadapt_vit_flaw::WEIGHTS),
     (
         "vit-mini",
         include_str!("../../assets/vit-mini/config.json"),

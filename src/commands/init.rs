@@ -24,6 +24,9 @@ pub struct InitArgs {
     /// The class of sound parts, instead of the one that is called so
     #[arg(long, value_name = "CLASS")]
     good: Option<String>,
+    /// The column of the labels in a CSV file, instead of the one that is called or looks so
+    #[arg(long, value_name = "NAME")]
+    label_column: Option<String>,
 }
 
 /// Looks and writes.
@@ -36,6 +39,7 @@ pub fn run(args: &InitArgs, console: &Console) -> Result<()> {
         backbone: args.backbone.clone(),
         image_size: args.image_size.map(usize::from),
         good: args.good.clone(),
+        label_column: args.label_column.clone(),
     };
     let made = init(&args.data, &options, console)?;
     console.output(&made, || {

@@ -1,8 +1,10 @@
 //! Which column of a manifest is which.
 
+use super::decode::EXTENSIONS;
 use super::rows::short;
 use crate::config::ColumnNames;
 use crate::error::DataError;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What columns are called in other people's tables, the likeliest first, in lower case with `_` between words.
@@ -23,6 +25,47 @@ impl ColumnNames {
             (theirs.trim().to_lowercase() != words[0]).then(|| theirs.trim().to_owned())
         };
         Self { path: find(&PATH), label: find(&LABEL), split: find(&SPLIT), group: find(&GROUP) }
+    }
+
+    /// The same of a whole table: where no column is called as files or labels are, files are told by their endings, and
+    /// labels as the one column that is filled in and repeats itself without being the same throughout. `label` says
+    /// which has the labels.
+    ///
+    /// # Errors
+    /// The columns that labels may be in, when that is not one.
+    pub(super) fn told_by_rows(
+        header: &[String],
+        rows: &[csv::StringRecord],
+        label: Option<&str>,
+    ) -> Result<Self, Vec<String>> {
+        let mut told = Self::told(header);
+        let has = |name: &str| header.iter().any(|theirs| theirs.trim().eq_ignore_ascii_case(name));
+        let values = |at: usize| rows.iter().map(move |row| row.get(at).unwrap_or_default().trim());
+        let is_image = |value: &str| {
+            let ending = Path::new(value).extension().map(|ending| ending.to_string_lossy().to_lowercase());
+            ending.is_some_and(|ending| EXTENSIONS.contains(&ending.as_str()))
+        };
+        let files = |at: &usize| 10 * values(*at).filter(|value| is_image(value)).count() > 9 * rows.len();
+        if told.path.is_none() && !has("path") {
+            told.path = (0..header.len()).find(files).map(|at| header[at].trim().to_owned());
+        }
+        if let Some(label) = label {
+            told.label = Some(label.to_owned());
+        } else if told.label.is_none() && !has("label") {
+            let others = [&told.path, &told.split, &told.group];
+            let free = |name: &str| others.iter().all(|other| other.as_deref() != Some(name));
+            let repeats = |at: usize| {
+                let kinds: BTreeSet<&str> = values(at).collect();
+                kinds.len() > 1 && 2 * kinds.len() <= rows.len() && !kinds.contains("") && !values(at).any(is_image)
+            };
+            let candidates = (0..header.len()).filter(|&at| repeats(at)).map(|at| header[at].trim().to_owned());
+            let candidates: Vec<String> = candidates.filter(|name| free(name)).collect();
+            match candidates.as_slice() {
+                [only] => told.label = Some(only.clone()),
+                _ => return Err(candidates),
+            }
+        }
+        Ok(told)
     }
 
     /// These names where the table has such columns, and else what [`Self::told`] makes of it, but for the split.

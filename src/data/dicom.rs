@@ -39,6 +39,9 @@ const NEEDED: [Tag; 15] = [
     tags::RESCALE_INTERCEPT,
     tags::RESCALE_SLOPE,
 ];
+const PALETTE: &str = "its pixels are indices into a palette, which is not read in DICOM; save it as RGB, or as PNG";
+/// The way out for pixels or data in a form that is not read.
+const PLAIN: &str = "write it uncompressed first, as `gdcmconv --raw` does";
 /// Bytes before the letters `DICM`.
 const PREAMBLE: usize = 128;
 
@@ -54,6 +57,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Storage), ImageError> {
     let mut wanted = NEEDED.to_vec();
     wanted.push(tags::PIXEL_DATA);
     let object = read(bytes, &wanted)?;
+    check_compression(&object)?;
     let (width, height) = size(&object)?;
     check_dimensions(width.into(), height.into())?;
     if is_jpeg(&object) {
@@ -95,7 +99,7 @@ fn read(bytes: &[u8], wanted: &[Tag]) -> Result<Object, ImageError> {
     let meta = FileMetaTable::from_reader(&mut source).map_err(damaged)?;
     let syntax = meta.transfer_syntax();
     let syntax = TransferSyntaxRegistry.get(syntax).filter(|syntax| syntax.can_decode_dataset()).ok_or_else(|| {
-        ImageError::Unsupported(format!("its transfer syntax {} is not read", syntax.escape_default()))
+        ImageError::Unsupported(format!("its transfer syntax {} is not read; {PLAIN}", syntax.escape_default()))
     })?;
     let mut elements = LazyDataSetReader::new_with_ts(source, syntax).map_err(damaged)?;
     let mut object = FileDicomObject::new_empty_with_meta(meta);
@@ -195,6 +199,18 @@ fn fragments(
     Ok(PixelFragmentSequence::new(offsets, items))
 }
 
+/// Refuses pixels in a compression that is not read, by its name.
+fn check_compression(object: &Object) -> Result<(), ImageError> {
+    let id = object.meta().transfer_syntax();
+    match TransferSyntaxRegistry.get(id) {
+        Some(syntax) if !syntax.can_decode_all() => Err(ImageError::Unsupported(format!(
+            "its pixels are stored as {} (transfer syntax {id}), which is not read; {PLAIN}",
+            syntax.name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn size(object: &Object) -> Result<(u32, u32), ImageError> {
     let side = |tag: Tag, name| {
         let value = object.get(tag).and_then(|element| element.to_int::<u16>().ok());
@@ -250,6 +266,7 @@ fn grey(stored: &DecodedPixelData<'_>, frame: &[u8]) -> Result<Vec<u8>, ImageErr
     let inverted = match stored.photometric_interpretation().as_str() {
         "MONOCHROME1" => true,
         "MONOCHROME2" => false,
+        "PALETTE COLOR" => return Err(ImageError::Unsupported(PALETTE.into())),
         other => return Err(ImageError::Unsupported(format!("its colours are {}", other.escape_default()))),
     };
     let above = (u32::from(stored.high_bit()) + 1).clamp(bits, allocated) - bits;

@@ -47,3 +47,25 @@ fn a_jpeg_that_claims_another_size_is_refused() {
     let error = decode(&bytes).unwrap_err().to_string();
     assert!(error.contains("65535 x 65535") && error.contains("27 x 18"), "{error}");
 }
+
+#[test]
+fn what_is_not_read_is_named_with_a_way_out() {
+    let changed = |name: &str, from: &[u8], to: &[u8]| {
+        let mut bytes = std::fs::read(fixture(name)).unwrap();
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        bytes.splice(at..at + from.len(), to.iter().copied());
+        decode(&bytes).unwrap_err().to_string()
+    };
+    for (ending, name) in
+        [(b"80", "JPEG-LS Lossless"), (b"81", "JPEG-LS Lossy"), (b"90", "JPEG 2000"), (b"91", "JPEG 2000")]
+    {
+        let id = [b"1.2.840.10008.1.2.4.".as_slice(), ending].concat();
+        let error = changed("dicom_jpeg.dcm", b"1.2.840.10008.1.2.4.50", &id);
+        let id = String::from_utf8(id).unwrap();
+        assert!(error.contains(name) && error.contains(&id) && error.contains("gdcmconv --raw"), "{error}");
+    }
+    let error = changed("dicom_ct.dcm", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.9");
+    assert!(error.contains("1.2.840.10008.1.2.9 is not read") && error.contains("gdcmconv --raw"), "{error}");
+    let error = changed("dicom_ct.dcm", b"CS\x0c\0MONOCHROME2 ", b"CS\x0e\0PALETTE COLOR ");
+    assert!(error.contains("palette") && error.contains("save it as RGB"), "{error}");
+}

@@ -2,7 +2,7 @@
 
 use super::columns::{ColumnPositions, ManifestHeader};
 use super::listing::{Listing, indented};
-use super::rows::{Flaw, Lines, Problems};
+use super::rows::{Flaw, Lines, Problems, short};
 use super::{Entry, Split};
 use crate::config::{ColumnNames, DataSettings, DataSource};
 use crate::error::{DataError, Error, Result};
@@ -27,7 +27,7 @@ pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Lis
 /// The rows of a manifest to be scored: all, or of one that names splits those of test. Its columns are called as the
 /// settings say, or as usual.
 pub(super) fn list_test(file: &Path, settings: &DataSettings) -> Result<Listing> {
-    let columns = settings.columns.among(&manifest_columns(file)?);
+    let columns = settings.columns.among(&manifest_table(file)?.0);
     let source = DataSource::Manifest(file.to_path_buf());
     let mut listing = list(file, &DataSettings { source, base: None, columns, ..settings.clone() })?;
     if listing.entries.iter().any(|entry| entry.split.is_some()) {
@@ -43,7 +43,7 @@ pub(super) fn list_test(file: &Path, settings: &DataSettings) -> Result<Listing>
 /// The files that a manifest lists, there or not, relative to its folder; no label is needed.
 pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> {
     let folder = file.parent().unwrap_or(Path::new(""));
-    let names = &columns.among(&manifest_columns(file)?);
+    let names = &columns.among(&manifest_table(file)?.0);
     let reader = ManifestReader { file, root: folder, outside: true, links_may_leave: true, names };
     let text = reader.text()?;
     let mut rows = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
@@ -64,17 +64,33 @@ pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> 
     Ok(files)
 }
 
-/// What the columns of a manifest are called.
+/// Which columns a manifest that nobody has described means, by their names or by what is in them, and whether one of them
+/// names splits. `label` is the column of the labels, if it is known.
 ///
 /// # Errors
-/// A data error when the file cannot be read.
-pub fn manifest_columns(file: &Path) -> Result<Vec<String>> {
+/// A data error when the file cannot be read, or when no column or several may have the labels.
+pub fn tell_columns(file: &Path, label: Option<&str>) -> Result<(ColumnNames, bool)> {
+    let (header, rows) = manifest_table(file)?;
+    let told = ColumnNames::told_by_rows(&header, &rows, label).map_err(|candidates| {
+        let (like, shown) = if candidates.is_empty() { ("none looks", &header) } else { ("several look", &candidates) };
+        let (file, shown) = (file.display(), shown.join(", "));
+        let message = format!("{file}: no column is called as labels are, and {like} like them: {}", short(&shown));
+        DataError::invalid(message, "say which column has the labels: --label-column NAME")
+    })?;
+    let divided = told.split.is_some() || header.iter().any(|name| name.trim().eq_ignore_ascii_case("split"));
+    Ok((told, divided))
+}
+
+/// What the columns of a manifest are called, and its rows as they are.
+fn manifest_table(file: &Path) -> Result<(Vec<String>, Vec<csv::StringRecord>)> {
     let names = &ColumnNames::default();
     let reader = ManifestReader { file, root: Path::new(""), outside: true, links_may_leave: true, names };
     let text = reader.text()?;
-    let mut rows = csv::ReaderBuilder::new().delimiter(delimiter(&text)).from_reader(text.as_bytes());
+    let mut rows = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
     let header = rows.headers().map_err(|error| reader.malformed(&error))?;
-    Ok(header.iter().map(str::to_owned).collect())
+    let header = header.iter().map(str::to_owned).collect();
+    let rows = rows.records().collect::<std::result::Result<_, _>>().map_err(|error| reader.malformed(&error))?;
+    Ok((header, rows))
 }
 
 struct ManifestReader<'a> {

@@ -30,7 +30,7 @@ mod splits_csv;
 mod storage;
 pub mod transform;
 
-pub use manifest::manifest_columns;
+pub use manifest::tell_columns;
 pub use parts::Labels;
 pub use splits_csv::{SplitRow, read_splits_csv, write_splits_csv};
 

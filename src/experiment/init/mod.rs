@@ -60,7 +60,7 @@ pub fn init(data: &Path, options: &InitOptions, console: &Console) -> Result<Ini
         ));
     }
     refuse_existing(&out)?;
-    let survey = Survey::of(&data, options.good.as_deref(), console)?;
+    let survey = Survey::of(&data, options, console)?;
     let writes_manifest = survey.rows().is_some();
     if writes_manifest {
         refuse_existing(&manifest)?;

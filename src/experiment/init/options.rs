@@ -13,6 +13,8 @@ pub struct InitOptions {
     pub image_size: Option<usize>,
     /// `inspection.good`
     pub good: Option<String>,
+    /// `data.columns.label`
+    pub label_column: Option<String>,
 }
 
 /// A path as it is typed in the current folder, quoted for a shell where it has to be.

@@ -1,16 +1,16 @@
 //! What there is: images, classes, groups, sizes, a class of good parts.
 
-use super::groups;
+use super::{InitOptions, groups};
 use crate::config::{self, ColumnNames, DataSettings};
 use crate::data::decode::dimensions;
-use crate::data::{Dataset, Labels, Split, manifest_columns};
+use crate::data::{Dataset, Labels, Split, tell_columns};
 use crate::error::{DataError, Error, Result};
 use crate::report::Console;
 use crate::system::tables::csv_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What sound parts are called, in lower case without separators.
+/// What sound parts are called, in lower case without separators and points.
 const GOOD: [&str; 19] = [
     "good",
     "ok",
@@ -66,9 +66,9 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    pub(super) fn of(data: &Path, good: Option<&str>, console: &Console) -> Result<Self> {
+    pub(super) fn of(data: &Path, options: &InitOptions, console: &Console) -> Result<Self> {
         let (mut listed, dataset, split) = if data.is_file() {
-            table(data)?
+            table(data, options.label_column.as_deref())?
         } else if let Some(dataset) = anomalies(data)? {
             (Listed::Anomalies, dataset, false)
         } else {
@@ -87,7 +87,7 @@ impl Survey {
         {
             listed = Listed::Grouped(found.into_iter().map(|(name, group)| (name.to_owned(), group)).collect());
         }
-        let good = match good {
+        let good = match options.good.as_deref() {
             Some(good) if !dataset.classes.iter().any(|class| class == good) => {
                 let hint = config::for_unknown_class(good, &dataset.classes);
                 return Err(Error::usage_hint(format!("--good: the data has no class {good:?}"), hint));
@@ -153,11 +153,9 @@ fn text(path: &Path) -> Result<&str> {
         .ok_or_else(|| DataError::invalid(format!("{} is not valid UTF-8", path.display()), "rename it").into())
 }
 
-/// A CSV file: which of its columns are which is told by their names.
-fn table(file: &Path) -> Result<(Listed, Dataset, bool)> {
-    let header = manifest_columns(file)?;
-    let ColumnNames { path, label, split, group } = ColumnNames::told(&header);
-    let divided = split.is_some() || header.iter().any(|name| name.trim().eq_ignore_ascii_case("split"));
+/// A CSV file: which of its columns are which is told by their names, or by what is in them.
+fn table(file: &Path, label: Option<&str>) -> Result<(Listed, Dataset, bool)> {
+    let (ColumnNames { path, label, split, group }, divided) = tell_columns(file, label)?;
     let columns = [("path", path), ("label", label), ("split", split), ("group", group)];
     let columns: Vec<(&str, String)> =
         columns.into_iter().filter_map(|(key, theirs)| theirs.map(|theirs| (key, theirs))).collect();
@@ -220,7 +218,7 @@ fn folders(folder: &Path) -> Option<Vec<String>> {
 
 /// The one class that is called as sound parts are.
 fn good_class(classes: &[String]) -> Option<String> {
-    let plain = |class: &str| class.to_lowercase().replace(['_', '-', ' '], "");
+    let plain = |class: &str| class.to_lowercase().replace(['_', '-', ' ', '.'], "");
     let mut found = classes.iter().filter(|class| GOOD.contains(&plain(class).as_str()));
     match (found.next(), found.next()) {
         (Some(class), None) => Some(class.clone()),

@@ -85,6 +85,35 @@ fn columns_of_a_table_are_told_by_their_names() {
 }
 
 #[test]
+fn columns_that_are_called_otherwise_are_told_by_what_is_in_them() {
+    let root = files(&[names("Bilder", 40)]);
+    let write = |more: &str, value: &dyn Fn(usize) -> String| {
+        let row =
+            |n: usize| format!("Bilder\\{n:03}.png;\"{}\";Müller{}\r\n", ["i. O.", "Riss, tief"][n / 20], value(n));
+        let rows: String = (0..40).map(row).collect();
+        fs::write(root.path().join("liste.csv"), format!("\u{feff}Datei;Befund;Prüfer{more}\r\n{rows}")).unwrap();
+    };
+    write(";Nr", &|n| format!(";{n}"));
+    let (made, text) = init_in(root.path(), "liste.csv").unwrap();
+    assert!(text.contains("columns = { path = \"Datei\", label = \"Befund\" }"), "{text}");
+    assert_eq!((made.good.as_deref(), made.classes["Riss, tief"]), (Some("i. O."), 20));
+
+    write(";Schicht", &|n| format!(";{}", n % 3));
+    let error = init_in(root.path(), "liste.csv").unwrap_err().to_string();
+    assert!(error.contains("several look like them: Befund, Schicht"), "{error}");
+    let options = InitOptions {
+        out: Some(root.path().join("other.toml")),
+        backbone: Some("builtin:vit-flaw".into()),
+        label_column: Some("Schicht".into()),
+        ..InitOptions::default()
+    };
+    assert_eq!(init(&root.path().join("liste.csv"), &options, &console()).unwrap().classes.len(), 3);
+    fs::write(root.path().join("one.csv"), "Datei;Befund\r\nBilder\\000.png;gut\r\n").unwrap();
+    let error = init_in(root.path(), "one.csv").unwrap_err().to_string();
+    assert!(error.contains("none looks like them: Datei, Befund"), "{error}");
+}
+
+#[test]
 fn patients_of_dicom_files_stay_together() {
     let root = tempfile::tempdir().unwrap();
     let bytes = fs::read(fixture("dicom_ct.dcm")).unwrap();
