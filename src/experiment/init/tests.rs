@@ -98,6 +98,7 @@ fn columns_that_are_called_otherwise_are_told_by_what_is_in_them() {
     assert!(text.contains("columns = { path = \"Datei\", label = \"Befund\" }"), "{text}");
     assert_eq!((made.good.as_deref(), made.classes["Riss, tief"]), (Some("i. O."), 20));
 
+    fs::remove_file(root.path().join("my.toml")).unwrap();
     write(";Schicht", &|n| format!(";{}", n % 3));
     let error = init_in(root.path(), "liste.csv").unwrap_err().to_string();
     assert!(error.contains("several look like them: Befund, Schicht"), "{error}");
