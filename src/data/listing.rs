@@ -60,7 +60,7 @@ impl Listing {
             })
             .collect();
         let Self { warnings, notes, ignored_files, unread, .. } = self;
-        let mut dataset = Dataset { classes, samples, warnings, notes, ignored_files, unread };
+        let mut dataset = Dataset { classes, sound: None, samples, warnings, notes, ignored_files, unread };
         match wanted {
             Labels::Classes => {
                 check_classes(&dataset)?;
@@ -100,7 +100,8 @@ impl Listing {
             .into());
         }
         let Self { warnings, notes, ignored_files, unread, .. } = self;
-        Ok(Dataset { classes: classes.to_vec(), samples, warnings, notes, ignored_files, unread })
+        let (classes, sound) = (classes.to_vec(), wanted.sound(classes));
+        Ok(Dataset { classes, sound, samples, warnings, notes, ignored_files, unread })
     }
 
     /// Sorted class names, no two alike; at least two where these are told apart.
@@ -180,11 +181,18 @@ pub(super) fn check_collisions<'a>(names: impl Iterator<Item = &'a str>) -> Resu
     Ok(())
 }
 
-/// Every class needs training images.
+/// Every class needs training images, of parts the sound ones.
 pub(super) fn check_classes(dataset: &Dataset) -> Result<(), DataError> {
     let counts = dataset.class_counts(Split::Train);
-    let missing: Vec<&str> =
-        dataset.classes.iter().zip(counts).filter(|&(_, n)| n == 0).map(|(class, _)| class.as_str()).collect();
+    let needed = |label: usize| dataset.sound.is_none_or(|sound| sound == label);
+    let missing: Vec<&String> = dataset
+        .classes
+        .iter()
+        .zip(counts)
+        .enumerate()
+        .filter(|&(label, (_, n))| n == 0 && needed(label))
+        .map(|(_, (class, _))| class)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -126,6 +126,8 @@ pub struct Sample {
 pub struct Dataset {
     /// Class names in Unicode normalisation form C; a label is an index into them.
     pub classes: Vec<String>,
+    /// The label of sound parts, where labels say only whether a part is sound; no other class needs training images.
+    pub sound: Option<usize>,
     /// Every sample of every split.
     pub samples: Vec<Sample>,
     /// Warnings, one sentence each.

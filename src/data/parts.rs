@@ -24,6 +24,12 @@ impl<'a> Labels<'a> {
         }
     }
 
+    /// The label of sound parts among the classes.
+    pub(super) fn sound(self, classes: &[String]) -> Option<usize> {
+        let Self::Parts([good]) = self else { return None };
+        classes.iter().position(|class| class == good)
+    }
+
     /// The label of an image of a class, and its kind where the label does not say it.
     pub(super) fn of(self, class: String) -> (String, Option<String>) {
         match self {
@@ -69,10 +75,10 @@ pub(super) fn label(dataset: Dataset, good: &[String]) -> Result<Dataset, DataEr
     let Dataset { classes: kinds, mut samples, .. } = dataset;
     let mut classes = vec![defect_class(&good).to_owned(), good.clone()];
     classes.sort();
-    let label = |sound: bool| usize::from((classes[1] == good) == sound);
+    let sound = usize::from(classes[1] == good);
     for sample in &mut samples {
         let kind = kinds[sample.label].clone();
-        (sample.label, sample.kind) = (label(kind == good), Some(kind));
+        (sample.label, sample.kind) = (if kind == good { sound } else { 1 - sound }, Some(kind));
     }
-    Ok(Dataset { classes, samples, ..dataset })
+    Ok(Dataset { classes, sound: Some(sound), samples, ..dataset })
 }

@@ -40,7 +40,7 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
     let clock = Instant::now();
     let dataset = Dataset::open_as(&settings.data, Labels::of_probe(&settings))?;
     dataset.warnings.iter().for_each(|warning| console.warn(warning));
-    let sound = sound_label(&dataset, &settings.inspection)?;
+    let sound = sound_label(&dataset)?;
     settings.inspection.good = vec![dataset.classes[sound].clone()];
     // The backbone is as it was pretrained, and no token is pooled, whatever the settings say about training.
     (settings.strategy, settings.model.pool) = (StrategySettings::Frozen, PoolChoice::Backbone);
@@ -104,12 +104,9 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
     })
 }
 
-/// The label of sound parts, of which there must be training and validation images.
-fn sound_label(dataset: &Dataset, settings: &InspectionSettings) -> Result<usize> {
-    // Without a name, sound parts alone have training images.
-    let trained = dataset.indices(Split::Train).first().map_or(0, |&sample| dataset.samples[sample].label);
-    let sound = settings.good.first().and_then(|good| dataset.classes.iter().position(|class| class == good));
-    let sound = sound.unwrap_or(trained);
+/// The label of sound parts, of which there must be validation images.
+fn sound_label(dataset: &Dataset) -> Result<usize> {
+    let sound = dataset.sound.unwrap_or_default();
     if dataset.class_counts(Split::Val)[sound] == 0 {
         return Err(DataError::invalid(
             format!(
