@@ -18,33 +18,35 @@ pub struct ConfigArgs {
     short: ShortForms,
 }
 
+/// What the help lists them under: said of each, as clap would carry it on to all that follow them.
+const SHORT: &str = "Short forms of --set";
+
 /// Each is the same as `--set KEY=VALUE` with the key that its help names.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Short forms of --set")]
 struct ShortForms {
     /// data.root, or data.manifest when it is a file: the images
-    #[arg(long, value_name = "FOLDER|CSV")]
+    #[arg(long, value_name = "FOLDER|CSV", help_heading = SHORT)]
     data: Option<String>,
     /// model.backbone: builtin:vit-flaw, a folder, or owner/name of the Hugging Face Hub
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = SHORT)]
     backbone: Option<String>,
     /// train.epochs: passes over the training images
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHORT)]
     epochs: Option<String>,
     /// train.lr: the peak learning rate
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", help_heading = SHORT)]
     lr: Option<String>,
     /// `train.batch_size`: images in a step
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHORT)]
     batch_size: Option<String>,
     /// run.device: auto, cpu, cuda:N
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", help_heading = SHORT)]
     device: Option<String>,
     /// run.seed: of every random draw of the training
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHORT)]
     seed: Option<String>,
     /// run.name: the folder of the run below run.out
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = SHORT)]
     name: Option<String>,
 }
 
@@ -54,7 +56,7 @@ pub struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// run.out: the folder that holds the runs
-    #[arg(long, value_name = "DIR", help_heading = "Short forms of --set")]
+    #[arg(long, value_name = "DIR", help_heading = SHORT)]
     out: Option<String>,
 }
 
@@ -307,6 +309,18 @@ mod tests {
             let (section, name) = key.split_once('.').unwrap_or_else(|| panic!("{help}"));
             let properties = &schema["properties"][section]["properties"];
             assert!(properties.get(name).is_some(), "{key} is not a key");
+        }
+    }
+
+    #[test]
+    fn only_short_forms_stand_under_their_heading() {
+        for command in crate::commands::Cli::command().get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| arg.get_help_heading() == Some(SHORT)) {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.trim_start_matches('`').contains('.') && help.contains([':', ',']), "{help}");
+                let own = CONFIG.contains(&arg.get_id().as_str()) || ["device", "out"].contains(&arg.get_id().as_str());
+                assert!(own, "{} {}", command.get_name(), arg.get_id());
+            }
         }
     }
 

@@ -40,14 +40,14 @@ pub struct EvalArgs {
     /// The paths in that CSV file may be absolute and lead out of its folder
     #[arg(long, requires = "data")]
     allow_outside: bool,
-    /// Hold the places of most evidence against masks of flaws: of the image bent/000.png DIR/bent/000.png, or the same with
-    /// `_mask` behind its name; default: those beside the splits, if there are any
+    /// Compare the places of most evidence with masks of flaws: of the image bent/000.png, `DIR/bent/000_mask.png` or
+    /// DIR/bent/000.png; default: those beside the splits, if any
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
     /// Device to run on instead of the run's: auto, cpu, cuda:N
     #[arg(long)]
     device: Option<String>,
-    /// Give the run a setting of [inspection], finished as it is: thresholds are chosen anew on the validation logits that
+    /// Give the finished run a setting of [inspection]: thresholds are chosen anew on the validation logits that
     /// it has kept (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", value_parser = inspection)]
     set: Vec<String>,
@@ -82,10 +82,10 @@ struct GateArgs {
     /// Lowest Matthews correlation, from -1 to 1
     #[arg(long, value_name = "X", value_parser = correlation, allow_negative_numbers = true)]
     min_mcc: Option<f64>,
-    /// Highest negative log-likelihood in nats
+    /// Highest negative log-likelihood in nats, before calibration
     #[arg(long, value_name = "X", value_parser = non_negative)]
     max_nll: Option<f64>,
-    /// Highest expected calibration error
+    /// Highest expected calibration error, before calibration: not that of the probabilities which predict prints
     #[arg(long, value_name = "X", value_parser = fraction)]
     max_ece: Option<f64>,
     /// Lowest mean accuracy over flaws and strengths, with --corrupt
@@ -118,7 +118,10 @@ fn inspection(text: &str) -> std::result::Result<String, String> {
 }
 
 fn non_negative(text: &str) -> std::result::Result<f64, String> {
-    within(text, 0.0, f64::MAX)
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err(format!("{text:?} is not a number of at least 0")),
+    }
 }
 
 impl From<GateArgs> for Gates {

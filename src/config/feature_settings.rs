@@ -132,7 +132,7 @@ pub enum PoolChoice {
     Max,
     /// Log-sum-exp of the patch tokens, a smooth maximum (sharpness 5).
     Lse,
-    /// The mean of the largest values, one of 64 patch tokens.
+    /// The mean of the largest values: of every 64 patch tokens one.
     Topk,
     /// The generalised mean of the patch tokens (p = 3).
     Gem,

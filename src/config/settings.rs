@@ -143,7 +143,7 @@ pub struct DataSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_per_class: Option<usize>,
-    /// What images of one split have in common.
+    /// What keeps images together in one split.
     #[schemars(extend("default" = "listed"))]
     pub group_by: GroupBy,
     /// The manifest's paths may be absolute, have `..` parts and lead elsewhere by links, for data on a read-only share;
@@ -205,7 +205,7 @@ pub enum DataSource {
 pub enum GroupBy {
     /// What the manifest's column `group` says, if it has one.
     Listed,
-    /// The patient's ID in DICOM files, written down as a sum of it.
+    /// The patient's ID in DICOM files, of which only a hash is written down.
     Patient,
 }
 

@@ -36,7 +36,7 @@ pub enum TilePool {
     Max,
     /// Their log-sum-exp, a smooth maximum (sharpness 5).
     Lse,
-    /// The mean of the largest values, one of 64 tiles.
+    /// The mean of the largest values: of every 64 tiles one.
     Topk,
     /// Their generalised mean (p = 3).
     Gem,

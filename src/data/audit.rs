@@ -153,7 +153,7 @@ impl Examination {
         let white = |bits: u8| (1u32 << bits.min(16)) - 1;
         if u32::from(peak) > white(set) {
             return Some(format!(
-                "images of 16 bits have values up to {peak}: with data.bit_depth = {set} all above {} are white",
+                "images of 16 bits have values up to {peak}: with data.bit_depth = {set} all above {} are white; data.bit_depth = {used} fits",
                 white(set)
             ));
         }

@@ -276,8 +276,8 @@ impl ManifestReader<'_> {
         let message = format!("{} bad {plural} in the manifest:{}", problems.count(), indented(problems.lines()));
         self.invalid(
             &message,
-            "paths are relative to the manifest's folder and stay inside it, unless data.allow_outside is true; each is \
-             listed once",
+            "paths are relative to the manifest's folder and stay inside it, unless data.allow_outside = true (of `eval \
+             --data`: --allow-outside); each is listed once",
         )
     }
 }

@@ -206,7 +206,8 @@ impl Error {
                 Some("lower train.lr, add warm-up (train.warmup) or clip harder (train.clip_grad)".into())
             }
             Self::NotFinite(_) => Some(
-                "weights without such numbers are in range but too large: try run.precision = \"f32\", or other weights"
+                "the weights themselves are finite (that was checked when they were loaded), so values overflow inside the model: \
+                 try run.precision = \"f32\", or other weights"
                     .into(),
             ),
             Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),

@@ -52,10 +52,10 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
     training.record.peak_memory_bytes = peak_memory_bytes().max(training.record.peak_memory_bytes);
     match ending {
         Ok(Ending::Finished) => training.finish(console),
-        Ok(Ending::Stopped(signal)) => return Err(training.stopped(signal)?),
+        Ok(Ending::Stopped(signal)) => Err(training.stopped(signal)),
         Err(error) => Err(error),
     }
-    .map_err(|error| training.failed(error))
+    .map_err(|error| training.ended(error))
 }
 
 /// Trains nothing: tests learning rates for the settings, in a run of its own whose name ends in `-lr`.
@@ -68,7 +68,8 @@ pub fn find_lr(mut settings: Settings, console: &Console) -> Result<Completed> {
     let ready = Ready::new(settings, console)?;
     let run = create_run(&ready.session.settings, console)?;
     let record = ready.record();
-    ready.start(run, record, console)?.find_lr(&stop, console)
+    let mut training = ready.start(run, record, console)?;
+    training.find_lr(&stop, console).map_err(|error| training.ended(error))
 }
 
 /// A model and its images, before anything is written or trained.

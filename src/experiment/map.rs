@@ -242,8 +242,9 @@ fn thumbnails(
 ) -> Vec<Option<Vec<u8>>> {
     let n = scatter.points.len();
     let step = n.div_ceil(MOST_THUMBNAILS);
-    let chosen = (0..n).filter(|&i| i % step.max(1) == 0 || scatter.points[i].misclassified());
-    let chosen: Vec<usize> = chosen.take(MOST_THUMBNAILS).collect();
+    let (mistakes, others): (Vec<usize>, Vec<usize>) = (0..n).partition(|&i| scatter.points[i].misclassified());
+    let evenly = others.into_iter().filter(|i| i % step.max(1) == 0);
+    let chosen: Vec<usize> = mistakes.into_iter().chain(evenly).take(MOST_THUMBNAILS).collect();
     let progress = console.progress(chosen.len() as u64, "thumbnails");
     let made = workers.map_on_cpu(chosen.clone(), |i| {
         progress.inc(1);

@@ -99,7 +99,7 @@ pub struct PartScore {
 /// How far an image is from the training images.
 #[derive(Debug, Serialize)]
 pub struct Novelty {
-    /// Mean cosine distance to the nearest ones.
+    /// Euclidean distance of the features, each scaled to length 1, to the nearest but a few.
     pub distance: f64,
     /// Whether that is farther than known images are; none for a run without validation images.
     pub unknown: Option<bool>,

@@ -96,10 +96,13 @@ pub fn start_run(
 /// # Errors
 /// Those of `work`.
 pub fn recorded<T>(run: &Run, record: &mut RunRecord, work: impl FnOnce(&mut RunRecord) -> Result<T>) -> Result<T> {
-    work(record).inspect_err(|error| {
-        record.status = if matches!(error, Error::Stopped { .. }) { Status::Stopped } else { Status::Failed };
-        let _ = run.write_record(record);
-    })
+    work(record).inspect_err(|error| record_end(run, record, error))
+}
+
+/// Writes down which error ended a run, as far as possible: the error to end with is that one.
+pub fn record_end(run: &Run, record: &mut RunRecord, error: &Error) {
+    record.status = if matches!(error, Error::Stopped { .. }) { Status::Stopped } else { Status::Failed };
+    let _ = run.write_record(record);
 }
 
 /// Writes down how long a run took since `clock` and its result.

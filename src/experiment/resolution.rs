@@ -6,6 +6,7 @@ use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::transform::{Geometry, Tiles, detail};
 use crate::report::{key_value_table, percent};
 use serde_json::{Value, json};
+use statrs::statistics::{Data, Median};
 
 /// Images whose spectrum is taken.
 const LOOKED_AT: usize = 16;
@@ -48,7 +49,7 @@ pub fn describe(
     sizes.sort_by(|&a, &b| scale(a).total_cmp(&scale(b)));
     let &size = sizes.get(sizes.len() / 2)?;
     let lost = lost(found, &geometries, decode);
-    let medians: Vec<Option<f64>> = (0..LARGER.len()).map(|at| median(lost.iter().map(|lost| lost[at]))).collect();
+    let medians: Vec<Option<f64>> = (0..LARGER.len()).map(|at| median(&lost, at)).collect();
     let scale = scale(size);
     let (flaw, way) = (FLAW * scale, way(geometry.resize));
     let side = geometry.image_size;
@@ -90,7 +91,7 @@ fn cut(found: &Examination, geometry: Geometry, tiles: Tiles, decode: DecodeOpti
     let whole = (f64::from(size.0.max(size.1)) * scale.min(1.0)).round() as usize;
     let whole = Geometry { image_size: whole, resize: ResizeMode::Letterbox, ..geometry };
     let lost = lost(found, &[whole], decode);
-    let share = median(lost.iter().map(|lost| lost[0]));
+    let share = median(&lost, 0);
     let text = key_value_table(&[
         ("input", format!("tiles of {} pixels as {}, {} in common", tiles.side, geometry.image_size, tiles.overlap)),
         ("typical image", format!("{} x {} pixels, {count} tiles", size.0, size.1)),
@@ -133,10 +134,9 @@ fn way(resize: ResizeMode) -> &'static str {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+fn median(lost: &[Vec<f64>], of: usize) -> Option<f64> {
+    let values: Vec<f64> = lost.iter().map(|lost| lost[of]).collect();
+    (!values.is_empty()).then(|| Data::new(values).median())
 }
 
 fn reduction_warning(

@@ -198,7 +198,10 @@ pub fn inspection(scores: &[SplitScore]) -> Option<&Inspection> {
 
 /// The scores of a split that a run directory holds; none when it was not scored or the file is damaged.
 pub fn read_evaluation(folder: &Path, split: Split) -> Option<Evaluation> {
-    read_json(&folder.join(format!("eval-{split}.json"))).ok()
+    let found: Evaluation = read_json(&folder.join(format!("eval-{split}.json"))).ok()?;
+    let classes = found.per_class.len();
+    let square = found.confusion.len() == classes && found.confusion.iter().all(|row| row.len() == classes);
+    square.then_some(found)
 }
 
 /// The scores that a person wants to see first, of those that a run directory holds.

@@ -9,7 +9,7 @@ use super::frozen;
 use super::images::CheckedImages;
 use super::loss::criterion;
 use super::page::PageInputs;
-use super::record::{Completed, write_down};
+use super::record::{Completed, record_end, write_down};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{self, SplitScore, evaluate_splits, score_splits, write_scores};
 use super::session::{Session, computation, load_saved};
@@ -186,21 +186,14 @@ impl Training {
         }
     }
 
-    /// Writes down that a signal ended the run; the error to end with.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn stopped(&mut self, signal: Signal) -> Result<Error> {
-        self.record.status = Status::Stopped;
-        self.run.write_record(&self.record)?;
-        let run = self.run.folder().to_path_buf();
-        Ok(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run })
+    /// The error that a run ends with after a signal.
+    pub fn stopped(&self, signal: Signal) -> Error {
+        Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: self.run.folder().to_path_buf() }
     }
 
-    /// Writes down that an error ended the run, as far as possible: the error to end with is the first one.
-    pub fn failed(&mut self, error: Error) -> Error {
-        self.record.status = Status::Failed;
-        let _ = self.run.write_record(&self.record);
+    /// Writes down which error ended the run: the one to end with.
+    pub fn ended(&mut self, error: Error) -> Error {
+        record_end(&self.run, &mut self.record, &error);
         error
     }
 

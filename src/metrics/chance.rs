@@ -30,8 +30,9 @@ pub fn ranks_better_than_chance(evaluation: &Evaluation) -> bool {
 /// `USEFUL`, or half of the mistakes of always naming the commonest class. With one defect among fifty images not even a
 /// perfect answer is better than chance beyond noise: there nothing can be said.
 pub fn no_better_than_chance(evaluation: &Evaluation) -> bool {
-    let half = f64::midpoint(1.0, evaluation.majority_baseline) * evaluation.n as f64;
-    let tells = clopper_pearson(half.round() as u64, evaluation.n as u64)[0] > evaluation.majority_baseline
+    let all: u64 = evaluation.per_class.iter().map(ClassReport::independent).sum();
+    let half = f64::midpoint(1.0, evaluation.majority_baseline) * all as f64;
+    let tells = clopper_pearson(half.round() as u64, all)[0] > evaluation.majority_baseline
         || evaluation.per_class.iter().any(|class| class.auroc.is_some() && shows(evaluation, class, USEFUL));
     tells && !better_than_chance(evaluation)
 }
@@ -41,7 +42,8 @@ fn shows(evaluation: &Evaluation, class: &ClassReport, auroc: f64) -> bool {
     let classes = evaluation.per_class.iter().filter(|class| class.auroc.is_some()).count();
     let Ok(normal) = Normal::new(0.0, 1.0) else { return false };
     let limit = normal.inverse_cdf(1.0 - TAIL / classes.max(1) as f64);
-    let (positive, all) = (class.support as f64, evaluation.n as f64);
+    let all = evaluation.per_class.iter().map(ClassReport::independent).sum::<u64>() as f64;
+    let positive = class.independent() as f64;
     let deviation = ((all + 1.0) / (12.0 * positive * (all - positive))).sqrt();
     auroc - HALF > limit * deviation
 }
@@ -51,8 +53,8 @@ pub fn missed_classes(evaluation: &Evaluation) -> Vec<&ClassReport> {
     let present = || evaluation.per_class.iter().filter(|class| class.support > 0);
     let classes = present().count().max(1) as f64;
     let missed = |class: &&ClassReport| {
-        let found = (class.recall * class.support as f64).round() as u64;
-        Binomial::new(HALF, class.support).is_ok_and(|binomial| binomial.cdf(found) < SURE / classes)
+        Binomial::new(HALF, class.independent())
+            .is_ok_and(|binomial| binomial.cdf(class.independent_found()) < SURE / classes)
     };
     present().filter(missed).collect()
 }
@@ -82,6 +84,19 @@ mod tests {
         assert!(missed_classes(&always_a(60, 5)).is_empty());
         assert_eq!(missed_classes(&always_a(60, 6))[0].class, "b");
         assert!(missed_classes(&evaluation(60, 60, |i| if i % 2 == 0 { 1.0 } else { -1.0 })).is_empty());
+    }
+
+    #[test]
+    fn photographs_of_one_part_are_one_proof() {
+        let (labels, classes): (Vec<usize>, _) =
+            ((0..80).map(|i| usize::from(i >= 60)).collect(), ["a".into(), "b".into()]);
+        let logits: Vec<f64> = (0..80).flat_map(|_| [0.0, -1.0]).collect();
+        let missed = |parts: usize| {
+            let names: Vec<String> = (0..80).map(|i| format!("{}", if i < 60 { i } else { 100 + i % parts })).collect();
+            let groups: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
+            missed_classes(&evaluate("val", &logits, &labels, &classes, 1.0, &groups).unwrap()).len()
+        };
+        assert_eq!((missed(1), missed(5), missed(6), missed(20)), (0, 0, 1, 1));
     }
 
     #[test]

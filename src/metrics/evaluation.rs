@@ -1,6 +1,7 @@
 //! All numbers of one split: the content of `eval-<split>.json`.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 use super::kinds::KindScore;
 use super::{Confusion, Doubt, Inspection, Reliability, Rules, Scores, accuracy, calibration, interval, ranking};
@@ -73,6 +74,9 @@ pub struct ClassReport {
     pub f1: f64,
     /// Samples of this class.
     pub support: u64,
+    /// Groups of those samples, each of which counts once in tests; none where every sample is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<u64>,
     /// This class against the rest, by its probability; undefined when either side has no sample.
     pub auroc: Option<f64>,
     /// Area under the precision-recall steps; undefined when either side has no sample.
@@ -86,14 +90,25 @@ impl Evaluation {
         self.per_class.iter().find(|class| class.support == most).map(|class| class.class.as_str())
     }
 
-    /// The 95 % interval of the balanced accuracy, put together from those of the recalls; samples count as independent.
+    /// The 95 % interval of the balanced accuracy, put together from those of the recalls.
     pub fn balanced_accuracy_ci95(&self) -> Option<[f64; 2]> {
         let recall = |class: &ClassReport| {
-            let found = (class.recall * class.support as f64).round() as u64;
-            (class.recall, interval::clopper_pearson(found, class.support))
+            (class.recall, interval::clopper_pearson(class.independent_found(), class.independent()))
         };
         let recalls: Vec<_> = self.per_class.iter().filter(|class| class.support > 0).map(recall).collect();
         interval::mean_interval(&recalls, true)
+    }
+}
+
+impl ClassReport {
+    /// What its samples count as in tests: its groups, or the samples where each is its own.
+    pub fn independent(&self) -> u64 {
+        self.groups.unwrap_or(self.support)
+    }
+
+    /// How many of those were found, at the recall of the samples.
+    pub fn independent_found(&self) -> u64 {
+        (self.recall * self.independent() as f64).round() as u64
     }
 }
 
@@ -122,7 +137,7 @@ pub fn evaluate<T: Copy + Into<f64>>(
     let predicted = scores.predicted();
     let right: Vec<bool> = predicted.iter().zip(labels).map(|(p, label)| p == label).collect();
     let confusion = Confusion::new(labels, &predicted, classes.len());
-    let per_class = class_reports(&scores, &confusion, classes);
+    let per_class = class_reports(&scores, &confusion, classes, groups);
     Ok(Evaluation {
         split: split.to_owned(),
         n: scores.len(),
@@ -168,17 +183,26 @@ impl Evaluation {
     }
 }
 
-fn class_reports(scores: &Scores, confusion: &Confusion, classes: &[String]) -> Vec<ClassReport> {
+fn class_reports(
+    scores: &Scores,
+    confusion: &Confusion,
+    classes: &[String],
+    groups: &[Option<&str>],
+) -> Vec<ClassReport> {
     let probabilities = scores.probabilities(1.0);
+    let unit = interval::units(scores.len(), groups);
     let report = |(c, class): (usize, &String)| {
         let column: Vec<f64> = probabilities.iter().skip(c).step_by(classes.len()).copied().collect();
         let positive: Vec<bool> = scores.labels().iter().map(|&label| label == c).collect();
+        let support = confusion.support(c);
+        let distinct: BTreeSet<usize> = unit.iter().zip(&positive).filter(|(_, own)| **own).map(|(u, _)| *u).collect();
         ClassReport {
             class: class.clone(),
             precision: confusion.precision(c),
             recall: confusion.recall(c),
             f1: confusion.f1(c),
-            support: confusion.support(c),
+            support,
+            groups: Some(distinct.len() as u64).filter(|groups| *groups < support),
             auroc: ranking::auroc(&column, &positive),
             average_precision: ranking::average_precision(&column, &positive),
         }

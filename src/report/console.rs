@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Verbosity {
-    /// Milestones, warnings and errors; no progress bars (`-q`).
+    /// Warnings and errors; no progress bars (`-q`).
     Quiet,
     /// What is being done as well.
     #[default]

@@ -117,8 +117,11 @@ fn estimate(estimate: Estimate) -> String {
     }
 }
 
-/// Four significant digits.
+/// Four significant digits; no score is above 1.
 fn short(threshold: f64) -> String {
+    if threshold > 1.0 {
+        return "none reaches it".into();
+    }
     let rounded: f64 = format!("{threshold:.3e}").parse().unwrap_or(threshold);
     if rounded != 0.0 && rounded < 1e-3 { format!("{rounded:e}") } else { format!("{rounded}") }
 }

@@ -20,6 +20,12 @@ fn a_learning_rate_is_suggested_in_a_folder_of_its_own() {
         assert!(workspace.path(name).is_file(), "{name}");
     }
     assert!(!workspace.path("runs/small").exists());
+    fs::create_dir_all(workspace.path("runs/late-lr")).unwrap();
+    fs::write(workspace.path("runs/late-lr/plots"), "in the way").unwrap();
+    let late = ["finetune", "--config", "small.toml", "--find-lr", "--name", "late"];
+    assert_eq!(workspace.command(&late).output().unwrap().status.code(), Some(5));
+    let record: Value = serde_json::from_slice(&fs::read(workspace.path("runs/late-lr/run.json")).unwrap()).unwrap();
+    assert_eq!(record["status"], "failed");
 }
 
 #[test]

@@ -26,7 +26,7 @@ const SIDE: u32 = 160;
 /// # Errors
 /// Those of opening the run; failures of drawing and writing.
 pub fn run(folder: &Path, args: &CheckArgs, console: &Console) -> Result<()> {
-    let run = SavedRun::open(folder, args.config.device(), Segment::Head, &args.config.sets_beside_run()?, console)?;
+    let run = SavedRun::open(folder, args.config.device(), Segment::Head, &[], console)?;
     let readout = run.readout();
     let source = FeatureSource::of_run(run, readout)?;
     let (features, dataset) = (source.features(console)?, &source.images.dataset);
@@ -81,7 +81,8 @@ fn draw(
     console: &Console,
 ) -> Result<()> {
     if found.is_empty() || top == 0 {
-        console.info("no label is suspicious: there is no sheet to draw");
+        let why = if found.is_empty() { "no label is suspicious" } else { "--top 0 lists none" };
+        console.info(format!("{why}: there is no sheet to draw"));
         return Ok(());
     }
     let rows = found.iter().take(top).map(|suspect| {

@@ -29,7 +29,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// List the images of a run whose labels their neighbours contradict, instead of auditing a config
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = super::CONFIG)]
     run: Option<PathBuf>,
     /// Compare images by the backbone's features too
     #[arg(long, conflicts_with = "run")]

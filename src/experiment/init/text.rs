@@ -38,7 +38,7 @@ pub(super) fn config(survey: &Survey, choice: &ChosenBackbone, (data, out, manif
     let imbalanced = most as f64 >= IMBALANCED * least as f64;
     text.push_str(
         "\n[strategy]\nkind = \"frozen\" # only the head learns, so each image passes the backbone once; next: \"partial\"\n\
-         \n[train]\nepochs = 15\nbatch_size = 16\nlr = 3e-4\n",
+         \n[train]\nepochs = 15\nbatch_size = 16\nhead_lr = 3e-4 # of the head, which starts fitted; train.lr is left to the strategy\n",
     );
     if imbalanced {
         let why =

@@ -17,7 +17,7 @@ impl Training {
     ///
     /// # Errors
     /// As training, and when the results cannot be written.
-    pub fn find_lr(mut self, stop: &StopRequest, console: &Console) -> Result<Completed> {
+    pub fn find_lr(&mut self, stop: &StopRequest, console: &Console) -> Result<Completed> {
         let mut state = self.initial_state(console, false)?;
         let found = match self.run_frozen_layers(stop, console)? {
             None => self.ready(stop).find_lr(&mut state, &mut Watcher(console))?,
@@ -25,7 +25,7 @@ impl Training {
         };
         let Some(sweep) = found else {
             // Only a signal ends it without a result.
-            return Err(self.stopped(stop.received().unwrap_or(Signal::Interrupt))?);
+            return Err(self.stopped(stop.received().unwrap_or(Signal::Interrupt)));
         };
         write_csv(&self.run.path(STEPS), |table| sweep.points.iter().try_for_each(|point| table.serialize(point)))?;
         plots::save_lr_finder(&self.run.path("plots/lr-finder"), &self.title(), &sweep)?;

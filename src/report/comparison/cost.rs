@@ -1,6 +1,7 @@
 //! The time that a strategy would have taken alone, although its runs shared a feature cache with others.
 
 use super::Finished;
+use statrs::statistics::{Data, Median};
 
 /// Median wall time in seconds of the runs of a strategy: the median, since a run may have waited for others.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,15 +35,9 @@ pub fn costs(strategies: &[&[Finished]]) -> Vec<Cost> {
     strategies.iter().zip(&prices).map(cost).collect()
 }
 
-/// The middle value, or the mean of the two in the middle; NaN without values.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let half = values.len() / 2;
-    match values.get(half) {
-        None => f64::NAN,
-        Some(&upper) if values.len() % 2 == 1 => upper,
-        Some(&upper) => f64::midpoint(values[half - 1], upper),
-    }
+/// NaN without values.
+fn median(values: Vec<f64>) -> f64 {
+    Data::new(values).median()
 }
 
 /// Seconds that an image's features took.

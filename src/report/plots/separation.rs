@@ -91,6 +91,8 @@ impl Picture for SeparationPanel<'_> {
 
 /// Decadic logarithm of the odds, within what is drawn: thresholds often lie near 0 or 1, where a plain axis shows nothing.
 fn place(score: f64) -> f64 {
+    // No score reaches some thresholds.
+    let score = score.clamp(0.0, 1.0);
     (score / (1.0 - score)).log10().clamp(-DECADES, DECADES)
 }
 

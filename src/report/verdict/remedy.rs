@@ -10,13 +10,13 @@ impl Verdict {
         match self.kind() {
             VerdictKind::Chance => Some(
                 "look at the labels (`vitadapt check`, the mistakes in report.html) and whether the images show what tells \
-                 the classes apart at this size (model.image_size); then train longer or more of the model"
+                 the classes apart at this size (model.image_size); then train for longer, or train more of the model"
                     .into(),
             ),
             VerdictKind::MissesClass => Some(self.find_the_class(settings)),
             VerdictKind::OverFits => Some(against_overfitting(settings)),
             VerdictKind::StillImproving => {
-                Some("train longer (train.epochs), faster (train.lr), or more of the model".into())
+                Some("raise train.epochs (or train.steps) or train.lr, or train more of the model".into())
             }
             VerdictKind::TooFewImages => Some("hold out more images (data.val), or judge by folds (data.fold)".into()),
             VerdictKind::Ok if self.best_is_last => Some("the last epoch is the best: more may gain (train.epochs)".into()),
