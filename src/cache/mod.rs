@@ -17,12 +17,16 @@ use crate::system::digest::sha256;
 use pack::{Pack, PackWriter};
 use rows::{FeatureRowsBuilder, RowLocation};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The content address of one row: a SHA-256 sum.
 pub type Key = [u8; 32];
+
+/// Hexadecimal digits in the name of a folder.
+const NAME: usize = 32;
 
 /// Bytes of rows in one pack: few enough that a stopped computation keeps most of its work, and that the bound on
 /// the folder is met closely.
@@ -70,7 +74,7 @@ impl Cache {
         keys: &[Key],
         compute: impl FnOnce(&[usize], RowSink<'_>) -> Result<()>,
     ) -> Result<FeatureRows> {
-        let folder = self.folder.join(&namespace.0[..32]);
+        let folder = self.folder.join(&namespace.0[..NAME]);
         let mut builder = FeatureRowsBuilder::new(width, keys.len());
         let stored = self.stored(&folder, width, keys, &mut builder);
         let mut first = HashMap::new();
@@ -160,8 +164,9 @@ impl Cache {
         packs.sort();
         let mut total: u64 = packs.iter().map(|(_, bytes, _)| bytes).sum();
         for (modified, bytes, path) in packs {
-            let finished = path.extension().is_some_and(|extension| extension == pack::EXTENSION);
-            let stale = SystemTime::now().duration_since(modified).is_ok_and(|age| age > STALE);
+            let ends_in = |ending: &str| path.extension().is_some_and(|own| own == ending);
+            let finished = ends_in(pack::EXTENSION);
+            let stale = ends_in("tmp") && SystemTime::now().duration_since(modified).is_ok_and(|age| age > STALE);
             let over = total + wanted > self.max_bytes;
             // A map of a removed pack stays valid where the system allows the removal at all.
             if (finished && over || !finished && stale) && fs::remove_file(&path).is_ok() {
@@ -251,8 +256,13 @@ impl<'a> Store<'a> {
     }
 }
 
+/// Those that this cache has named: its folder may hold others, which are not its own to remove.
 fn subfolders(folder: &Path) -> Vec<PathBuf> {
-    entries(folder).into_iter().filter(|path| path.is_dir()).collect()
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        name.len() == NAME && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    entries(folder).into_iter().filter(|path| path.is_dir() && is_ours(path)).collect()
 }
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {

@@ -52,7 +52,7 @@ impl Pack {
         };
         let n = tensors.tensor("crc").map_err(|error| error.to_string())?.shape().first().copied().unwrap_or(0);
         let (rows, keys, crc) = (part("rows", &[n, width])?, part("keys", &[n, 32])?, part("crc", &[n])?);
-        if rows.start % ALIGNMENT != 0 || rows.len() != n * width * 4 {
+        if rows.start % ALIGNMENT != 0 || [rows.len(), keys.len(), crc.len()] != [n * width * 4, n * 32, n * 4] {
             return Err("its rows are not aligned 32-bit floats".into());
         }
         Ok(Self { map, rows, keys, crc, width })
@@ -102,7 +102,7 @@ impl PackWriter {
         create_folder(folder)?;
         let name = crate::system::digest::sha256(keys.as_flattened());
         let staged = Staged::beside(&folder.join(format!("{}.{EXTENSION}", &name[..32])))?;
-        let file = File::create(staged.path()).map_err(Error::io("create", staged.path()))?;
+        let file = File::create_new(staged.path()).map_err(Error::io("create", staged.path()))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
         file.write_all(&header(keys.len(), width)).map_err(Error::io("write", staged.target()))?;
         Ok(Self { file, staged, keys: keys.to_vec(), width, crc: Vec::with_capacity(keys.len()) })

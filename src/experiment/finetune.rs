@@ -39,8 +39,9 @@ use std::time::Instant;
 /// the loop; [`Error::Stopped`](crate::error::Error::Stopped) after a signal, when everything is saved.
 pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<Completed> {
     let clock = Instant::now();
-    let stop = StopRequest::listen()?;
     let ready = Ready::new(settings, console)?;
+    // Until here there is nothing to save: a signal ends the process.
+    let stop = StopRequest::listen()?;
     let mut record = ready.record();
     let run = match open_run(&ready, &mut record, resume, console)? {
         OpenedRun::Open(run) => run,
@@ -64,8 +65,9 @@ pub fn finetune(settings: Settings, resume: bool, console: &Console) -> Result<C
 /// As [`finetune`].
 pub fn find_lr(mut settings: Settings, console: &Console) -> Result<Completed> {
     settings.run.name.push_str("-lr");
-    let stop = StopRequest::listen()?;
     let ready = Ready::new(settings, console)?;
+    // Until here there is nothing to save: a signal ends the process.
+    let stop = StopRequest::listen()?;
     let run = create_run(&ready.session.settings, console)?;
     let record = ready.record();
     let mut training = ready.start(run, record, console)?;
@@ -147,6 +149,9 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
     if resume {
         if let Some(run) = Run::resume(settings)? {
             let mut earlier = RunRecord::read(run.folder())?;
+            if matches!(earlier.strategy.as_str(), "probe" | "zeroshot") {
+                refuse(&[format!("it was made by `vitadapt {}`, which trains nothing", earlier.strategy)])?;
+            }
             let saved = config::load(Some(&run.path("config.toml")), &[])?;
             let extension = Extension::between(&saved, settings, earlier.status)?;
             // What is good and what mistakes cost changes no weight.

@@ -40,6 +40,9 @@ impl MapKind {
     }
 }
 
+/// Characters of an image's name that its map takes over: file systems end a name at 255 bytes.
+const LONGEST_STEM: usize = 60;
+
 /// Where a class was found in an image.
 #[derive(Debug, Clone, Serialize)]
 pub struct Located {
@@ -203,7 +206,10 @@ impl Maps {
         in_image: impl Fn(&Region) -> [u32; 4],
     ) -> Result<Option<Located>> {
         let number = self.drawn.fetch_add(1, Ordering::Relaxed);
-        let stem = image.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let stem = image
+            .path
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().chars().take(LONGEST_STEM).collect());
         let path = self.folder.join(format!("{number:05}-{stem}.png"));
         let Some(mut map) = map else { return Ok(None) };
         if let Some(place) = &place {

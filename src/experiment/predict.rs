@@ -10,7 +10,7 @@ use crate::data::transform::{Bag, Normalization, Pipeline, View};
 use crate::error::Result;
 use crate::features::{Distance, Extractor, ReferenceRecord, ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
-use crate::metrics::{Decision, softmax};
+use crate::metrics::{Decision, argmax, softmax};
 use crate::model::Outputs;
 use crate::report::Console;
 use image::RgbImage;
@@ -99,7 +99,7 @@ pub struct PartScore {
 /// How far an image is from the training images.
 #[derive(Debug, Serialize)]
 pub struct Novelty {
-    /// Euclidean distance of the features, each scaled to length 1, to the nearest but a few.
+    /// To the k-th nearest one, among features of unit length: from 0 to 2.
     pub distance: f64,
     /// Whether that is farther than known images are; none for a run without validation images.
     pub unknown: Option<bool>,
@@ -161,7 +161,7 @@ impl Predictor {
         watch.news().into_iter().chain(watch.verdict().filter(|_| end)).collect()
     }
 
-    /// The same, with a map of each image in `folder`.
+    /// Draws a map of each image into `folder` as well.
     ///
     /// # Errors
     /// As [`Maps::new`].
@@ -256,9 +256,7 @@ impl Predictor {
         answers: &[Answer],
     ) -> Result<Vec<Option<Located>>> {
         let Some(maps) = self.maps.as_ref().filter(|_| !answers.is_empty()) else { return Ok(Vec::new()) };
-        let likeliest = |answer: &Answer| {
-            (0..answer.logits.len()).max_by(|&a, &b| answer.logits[a].total_cmp(&answer.logits[b])).unwrap_or(0)
-        };
+        let likeliest = |answer: &Answer| argmax(&answer.logits);
         let classes: Vec<usize> = answers.iter().map(likeliest).collect();
         let seen = || paths.iter().zip(loaded).filter_map(|(path, loaded)| Some((path, loaded.as_ref().ok()?)));
         if let Some(tiled) = self.tiled() {

@@ -261,7 +261,9 @@ fn result(
         target: settings.target,
         metric: fitted.metric,
         scored: foremost(scores),
-        balanced: settings.class_weights == ClassWeights::Balanced,
+        // Votes have no weights of classes.
+        balanced: settings.class_weights == ClassWeights::Balanced
+            || matches!(settings.method, ProbeMethod::Knn | ProbeMethod::Tip),
         train_accuracy: chosen.train_accuracy,
         held_out_accuracy: chosen.validation_accuracy,
         // Every image may vote, and Tip-Adapter's range is not the user's.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::features::{Images, ReferenceRecord, ReferenceSet, image_key};
 use crate::hub::Wanted;
 use crate::model::{BatchSource, CosineHead, Model};
-use crate::report::{Console, RunRecord, no_checkpoint};
+use crate::report::{Console, RunRecord, Status, no_checkpoint};
 use crate::strategy::Plan;
 use crate::system::digest::hex;
 use crate::train::checkpoint::Checkpoints;
@@ -53,6 +53,13 @@ impl SavedRun {
         console: &Console,
     ) -> Result<Self> {
         let record = RunRecord::read(folder)?;
+        if record.status != Status::Done {
+            console.warn(format!(
+                "{} is not finished: this is its best epoch so far, without calibrated probabilities, thresholds and known \
+                 images; finish it with `vitadapt finetune --resume`",
+                folder.display()
+            ));
+        }
         let start = if record.preprocess.tiles.is_some() { Segment::Head } else { start };
         let mut settings = config::load(Some(&folder.join("config.toml")), sets)?;
         if let Some(device) = device {

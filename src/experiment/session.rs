@@ -125,7 +125,9 @@ impl Session {
 
     /// What features of this backbone depend on.
     pub fn identity<'a>(&'a self, activations: Activations, preprocess: &'a Preprocess) -> Identity<'a> {
-        Identity::new(&self.backbone, activations, preprocess, self.settings.data.bit_depth, &self.device)
+        let Settings { data, run, .. } = &self.settings;
+        Identity::new(&self.backbone, activations, preprocess, data.bit_depth, &self.device)
+            .drawn(&self.backbone, run.seed)
     }
 
     /// The cache of the settings.

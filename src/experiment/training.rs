@@ -299,7 +299,9 @@ impl Training {
         let (val, test) = (score::of(scores, Split::Val), score::of(scores, Split::Test));
         let foremost = score::foremost(scores);
         let history = &self.progress.history;
-        let verdict = Evidence::new(&self.progress, val, test).verdict();
+        let mixed = self.record.soup.as_ref().is_some_and(|soup| soup.epochs.len() > 1)
+            || self.record.wise_ft.as_ref().is_some_and(|mean| mean.alpha < 1.0);
+        let verdict = Evidence { mixed, ..Evidence::new(&self.progress, val, test) }.verdict();
         let images = self.record.data.train as f64;
         let seconds: f64 = history.iter().map(|epoch| images / epoch.images_per_second).sum();
         let images_per_second = images * history.len() as f64 / seconds;

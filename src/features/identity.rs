@@ -13,16 +13,18 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Raised when the meaning of a row changes within a version.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Everything but the image that can change a row's numbers.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Identity<'a> {
     format: u32,
     version: &'static str,
     weights: &'a str,
-    image_size: usize,
-    pool: Pool,
+    /// What stands beside the weights decides too: an activation, the epsilon of a norm.
+    architecture: String,
+    /// The seed of a pooling that is drawn, not pretrained.
+    drawn_from: Option<u64>,
     /// By this name it is part of the address of what is kept.
     stage: Activations,
     preprocess: &'a Preprocess,
@@ -73,14 +75,21 @@ impl<'a> Identity<'a> {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION"),
             weights: &backbone.sha256,
-            image_size: backbone.spec.image_size,
-            pool: backbone.spec.pooling.pool,
+            architecture: format!("{:?}", backbone.spec),
+            drawn_from: None,
             stage: activations,
             preprocess,
             bit_depth,
             processor: Processor::of(device),
             augmentation: None,
         }
+    }
+
+    /// The same where `seed` has drawn a pooling that the pretrained weights do not have.
+    #[must_use]
+    pub fn drawn(self, backbone: &Backbone, seed: u64) -> Self {
+        let drawn = backbone.spec.pooling.pool == Pool::Gated && matches!(self.stage, Activations::Features(_));
+        Self { drawn_from: drawn.then_some(seed), ..self }
     }
 
     /// The same with augmentation.

@@ -21,8 +21,6 @@ pub struct LinearFit {
     pub head: LinearHead,
     /// The objective, per unit of sample weight: (1/S) Σ s l + ‖W‖² / (2 C S).
     pub objective: f64,
-    /// The largest absolute component of its gradient, by intercepts and centred features.
-    pub gradient_norm: f64,
     /// Newton steps from the solution at the next smaller C, over all machines of an SVM.
     pub iterations: usize,
     /// Products with the Hessian in these steps: where the time goes.
@@ -175,7 +173,6 @@ impl SolverFeatures {
             c,
             head: LinearHead::from_vectors(&weight, &bias),
             objective: solutions.iter().map(|solution| solution.value).sum(),
-            gradient_norm: solutions.iter().map(|solution| solution.gradient_norm).fold(0.0, f64::max),
             iterations: solutions.iter().map(|solution| solution.iterations).sum(),
             products: solutions.iter().map(|solution| solution.products).sum(),
             converged: solutions.iter().all(|solution| solution.converged),

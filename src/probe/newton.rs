@@ -72,8 +72,6 @@ impl Default for Stopping {
 pub(super) struct Solution {
     pub parameters: Vec<f64>,
     pub value: f64,
-    /// The largest absolute component of the gradient.
-    pub gradient_norm: f64,
     /// Newton steps.
     pub iterations: usize,
     /// Hessian-vector products.
@@ -123,8 +121,7 @@ impl<L: ScoreLoss> PenalizedLoss<'_, L> {
             (now, iterations) = (next, iterations + 1);
             gradient = self.gradient(&now)?;
         }
-        let gradient_norm = gradient.iter().fold(0f64, |most, g| most.max(g.abs()));
-        Ok(Solution { parameters: now.parameters, value: now.value, gradient_norm, iterations, products, converged })
+        Ok(Solution { parameters: now.parameters, value: now.value, iterations, products, converged })
     }
 
     fn evaluate(&self, parameters: Vec<f64>, scores: Vec<f32>) -> Iterate {

@@ -81,6 +81,8 @@ pub struct Evidence<'a> {
     pub best_epoch: Option<usize>,
     /// Image by image.
     pub history: &'a ValidationHistory,
+    /// Whether a mean of weights took the place of that epoch.
+    pub mixed: bool,
     /// The kept model on the validation images.
     pub val: Option<&'a Evaluation>,
     /// The kept model on the test images.
@@ -117,7 +119,7 @@ impl<'a> Evidence<'a> {
     /// Of a training run at its end, and of the model that it leaves.
     pub fn new(progress: &'a Progress, val: Option<&'a Evaluation>, test: Option<&'a Evaluation>) -> Self {
         let best_epoch = progress.early_stop.best_epoch();
-        Self { epochs: &progress.history, best_epoch, history: &progress.validation, val, test }
+        Self { epochs: &progress.history, best_epoch, history: &progress.validation, mixed: false, val, test }
     }
 
     /// Judges by the rules above.
@@ -213,6 +215,7 @@ impl<'a> Evidence<'a> {
     fn over_fits(&self) -> Option<String> {
         let val = self.telling()?;
         let kept = |epoch: usize| match self.best_epoch {
+            _ if self.mixed => " (a mean of weights is kept)".to_owned(),
             Some(best) if best == epoch => ", which is kept".to_owned(),
             Some(best) => format!(" (epoch {best} is kept)"),
             None => String::new(),
@@ -230,7 +233,8 @@ impl<'a> Evidence<'a> {
             if gained < 0 && p < FELL {
                 let lost = -gained;
                 return Some(format!(
-                    "over-fits after epoch {epoch}, which is kept: {lost} of {} validation images fewer are right at the last",
+                    "over-fits after epoch {epoch}{}: {lost} of {} validation images fewer are right at the last",
+                    kept(epoch),
                     val.n
                 ));
             }

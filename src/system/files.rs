@@ -4,7 +4,9 @@ use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
 /// Creates a folder and its parents.
 ///
@@ -29,12 +31,14 @@ impl Staged {
     /// When the target is a pipe, device or socket: the rename would put a file in its place.
     pub fn beside(target: &Path) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
+        /// Tells this process from those of the same number in other containers and on other machines.
+        static BORN: LazyLock<u128> = LazyLock::new(|| UNIX_EPOCH.elapsed().map_or(0, |age| age.as_nanos()));
         if target.exists() && !target.is_dir() {
             check_regular(target).map_err(Error::io("replace", target))?;
         }
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let temporary = target.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
+        let temporary = target.with_file_name(format!(".{name}.{}-{:x}-{number}.tmp", std::process::id(), *BORN));
         Ok(Self { temporary, target: target.to_path_buf() })
     }
 

@@ -32,7 +32,7 @@ pub struct Checkpoints {
 /// What was read from a checkpoint.
 #[derive(Debug)]
 pub struct Saved<S> {
-    /// Learning parameters by name.
+    /// Trainable parameters by name.
     pub params: BTreeMap<String, Tensor>,
     /// The tensors of the optimiser and the like, when they were saved.
     pub optimizer: Option<BTreeMap<String, Tensor>>,
@@ -155,7 +155,7 @@ impl Checkpoints {
         Ok(damage)
     }
 
-    /// The names of checkpoints that something lies beside.
+    /// The names of checkpoints that have a temporary or replaced version beside them.
     fn interrupted(&self) -> Result<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))? {

@@ -67,6 +67,7 @@ impl Fit<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Option<Step>> {
         let Sent { batch, .. } = sent;
+        let before = progress.safeguard;
         let options =
             StepOptions { stop: Some(self.stop), inputs: sent.inputs(), ..StepOptions::new(self.seed, progress.step) };
         let compute = |options: StepOptions<'_>| self.trainer.step(phase, batch, options);
@@ -77,6 +78,10 @@ impl Fit<'_> {
         let Some(here) = pass()? else { return Ok(None) };
         let Some(radius) = self.settings.sam.filter(|_| here.norm.is_finite()) else { return Ok(Some(here)) };
         let sharp = uphill(&phase.params, &here.gradients, here.norm, radius, || Ok(pass()?))?;
+        if sharp.is_none() {
+            // After resumption the whole step is taken anew.
+            progress.safeguard = before;
+        }
         Ok(sharp.map(|sharp| Step { loss: here.loss, correct: here.correct, ..sharp }))
     }
 
