@@ -20,7 +20,7 @@ pub(super) struct Defaults {
 }
 
 /// The architecture of a transformers config: class token, positions for it and the patches, a final norm, no head.
-/// `config` may be a sub-config; `names` is the whole, which names the class.
+/// `config` may be a sub-config.
 pub(super) fn base(config: &Config<'_>, defaults: &Defaults, input: BackboneDefaults) -> Result<VitSpec, String> {
     if config.integer("num_channels", 3)? != 3 {
         return Err("only three input channels are supported".into());

@@ -48,6 +48,7 @@ impl Family for HfClip {
         let outputs = OutputSpec {
             classes: outputs(header, CLASSIFIER),
             projection: outputs(header, "visual_projection.weight"),
+            ..OutputSpec::default()
         };
         let pool = if outputs.classes > 0 { Pool::Avg } else { Pool::Cls };
         Ok(VitSpec {

@@ -45,7 +45,7 @@ impl Family for HfDeit {
             prefix: PrefixSpec { distillation: true, ..spec.prefix },
             positions: Positions::Table(hf::positions(2)),
             pooling: PoolingSpec { pool, ..spec.pooling },
-            outputs: OutputSpec { classes: taught.max(outputs(header, "classifier.weight")), projection: 0 },
+            outputs: OutputSpec { classes: taught.max(outputs(header, "classifier.weight")), ..OutputSpec::default() },
             ..spec
         })
     }

@@ -64,7 +64,7 @@ impl Family for HfDinov2 {
             }),
             layer_scale: true,
             pooling: PoolingSpec { pool: Pool::ClsAvg, ..spec.pooling },
-            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), projection: 0 },
+            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
             ..spec
         })
     }

@@ -56,6 +56,10 @@ impl Family for HfDinov3 {
         })
     }
 
+    fn usual_size(&self, description: &Description) -> Option<usize> {
+        hf::input_size(&description.preprocessor)
+    }
+
     fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
         let part = name.part.text();
         let Some(block) = name.block else {

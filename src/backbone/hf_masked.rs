@@ -52,7 +52,7 @@ impl Family for HfMasked {
             prefix: PrefixSpec { class, ..spec.prefix },
             positions: Positions::Table(hf::positions(usize::from(class))),
             pooling: PoolingSpec { pool: if class { Pool::Cls } else { Pool::Avg }, ..spec.pooling },
-            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), projection: 0 },
+            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
             ..spec
         })
     }

@@ -68,7 +68,7 @@ pub(super) fn spec(
         positions: Positions::Table(hf::positions(0)),
         attention: AttentionSpec { qkv_bias: true, ..spec.attention },
         pooling: PoolingSpec { pool, ..spec.pooling },
-        outputs: OutputSpec { classes, projection: 0 },
+        outputs: OutputSpec { classes, ..OutputSpec::default() },
         ..spec
     })
 }

@@ -36,7 +36,7 @@ impl Family for HfVit {
         let input = hf::input(&description.preprocessor, input)?;
         Ok(VitSpec {
             architecture: hf::class_name(&description.config, "ViTModel"),
-            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), projection: 0 },
+            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
             ..hf::base(&Config(&description.config), &defaults, input)?
         })
     }

@@ -59,7 +59,7 @@ impl Backbone {
         let usual = usual_size(family, &source, &loaded.spec);
         if let Some(size) = usual.filter(|size| image_size.is_none() && *size != loaded.spec.image_size) {
             loaded.notes.push(format!(
-                "images of {size} pixels, as the model is usually given; its positions are stored for {} (model.image_size)",
+                "images of {size} pixels, as the model is usually given; its config says {} (model.image_size)",
                 loaded.spec.image_size
             ));
         }
@@ -118,7 +118,7 @@ impl Backbone {
         let Some(pool) = Pool::named(choice) else { return Ok(self) };
         if !self.spec.can_be_pooled_by(pool) {
             return Err(Error::usage_hint(
-                "model.pool = \"cls\", but the backbone has no class token",
+                format!("model.pool = \"{}\", but the backbone has no class token", choice.name()),
                 "set model.pool = \"avg\" or \"backbone\"",
             ));
         }

@@ -21,6 +21,8 @@ use serde_json::Value;
 pub struct OpenClip;
 
 const TRUNK: &str = "visual.trunk.";
+/// The projection behind such a tower, where it has one.
+const PROJ: &str = "visual.head.proj.weight";
 
 /// The text tower, inside the model or, with `custom_text`, as a part of its own, and what compares both.
 const TEXT: &[&str] = &["transformer.", "token_embedding.", "ln_final.", "text_projection", "text.", "logit_"];
@@ -52,7 +54,8 @@ impl Family for OpenClip {
         if !header.keys().any(|name| name.starts_with(TRUNK)) {
             native_mapping(name)
         } else if name.layer == Layer::Projection {
-            WeightMapping::One("visual.head.proj.weight".into())
+            let module = if header.contains_key(PROJ) { "head.proj" } else { "trunk.head" };
+            WeightMapping::One(format!("visual.{module}.{}", name.part.text()))
         } else {
             timm_eva::mapping(name, header, TRUNK)
         }
@@ -102,7 +105,7 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
         ),
         layer_scale: !vision["ls_init_value"].is_null(),
         pooling: PoolingSpec { norm: !after_pool, fc_norm: after_pool, ..PoolingSpec::of(pool) },
-        outputs: OutputSpec { classes: 0, projection: Config(model).integer("embed_dim", 0)? },
+        outputs: OutputSpec { projection: Config(model).integer("embed_dim", 0)?, ..OutputSpec::default() },
         input: BackboneDefaults {
             mean,
             std,
@@ -156,9 +159,12 @@ fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String>
     if projection == "linear" && !pool.is_empty() {
         spec.pooling.pool = model(Some(pool))?.pooling.pool;
     }
+    // Without a projection behind it, the head of timm's tower is the projection: it is never a classifier here.
+    let head = "visual.trunk.head";
     spec.outputs = OutputSpec {
-        classes: outputs(header, "visual.trunk.head.weight"),
-        projection: outputs(header, "visual.head.proj.weight"),
+        projection: outputs(header, PROJ).max(outputs(header, &format!("{head}.weight"))),
+        projection_bias: header.contains_key(&format!("{head}.bias")),
+        ..OutputSpec::default()
     };
     Ok(spec)
 }

@@ -38,9 +38,10 @@ impl Config<'_> {
         self.0[key].as_bool().unwrap_or(default)
     }
 
-    /// One value per colour channel.
+    /// One value per colour channel, or one for all.
     pub fn triple(&self, key: &str, default: [f32; 3]) -> [f32; 3] {
-        let channel = |i: usize| self.0[key][i].as_f64().map(|value| value as f32);
+        let given = &self.0[key];
+        let channel = |i: usize| given.as_f64().or_else(|| given[i].as_f64()).map(|value| value as f32);
         match (channel(0), channel(1), channel(2)) {
             (Some(r), Some(g), Some(b)) => [r, g, b],
             _ => default,

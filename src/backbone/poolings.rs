@@ -40,6 +40,7 @@ impl Pool {
             PoolChoice::Backbone | PoolChoice::Auto => None,
             PoolChoice::Cls => Some(Self::Cls),
             PoolChoice::Avg => Some(Self::Avg),
+            PoolChoice::ClsAvg => Some(Self::ClsAvg),
             PoolChoice::Max => Some(Self::Max),
             PoolChoice::Lse => Some(Self::Lse),
             PoolChoice::Topk => Some(Self::Topk),

@@ -171,14 +171,13 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn read_preprocessor(folder: &Path) -> Result<Value> {
-    let Some(path) = PREPROCESSORS.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else {
-        return Ok(Value::Null);
-    };
-    let mut settings: Value = read_json(&path)?;
-    Ok(match settings.get_mut("image_processor") {
-        Some(nested) => nested.take(),
-        None => settings,
-    })
+    let [alone, nested] = PREPROCESSORS.map(|name| folder.join(name));
+    let read = |path: &Path| if path.is_file() { read_json::<Value>(path) } else { Ok(Value::Null) };
+    // As transformers chooses where both are there.
+    match read(&nested)?["image_processor"].take() {
+        Value::Null => read(&alone),
+        settings => Ok(settings),
+    }
 }
 
 /// What a folder is that holds what peft saves beside a model's own weights.

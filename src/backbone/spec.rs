@@ -118,6 +118,8 @@ pub struct OutputSpec {
     pub classes: usize,
     /// Outputs of the pretrained projection (CLIP's image embedding); 0 without one.
     pub projection: usize,
+    /// Whether that has a bias.
+    pub projection_bias: bool,
 }
 
 impl VitSpec {
@@ -262,6 +264,9 @@ impl VitSpec {
         }
         if self.outputs.projection > 0 {
             shapes.insert(Layer::Projection.weight(), vec![self.outputs.projection, self.features()]);
+        }
+        if self.outputs.projection_bias {
+            shapes.insert(Layer::Projection.bias(), vec![self.outputs.projection]);
         }
         shapes
     }

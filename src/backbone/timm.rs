@@ -74,6 +74,9 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         "map" => Pool::Attention,
         other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
     };
+    if pool == Pool::Attention && mlp.is_gated() {
+        return Err("global_pool \"map\" behind a gated MLP is not supported".into());
+    }
     let heads = args.integer("num_heads", 12)?;
     let proj_bias = args.flag("proj_bias", true);
     let attention = AttentionSpec {

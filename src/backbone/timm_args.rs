@@ -1,7 +1,7 @@
 //! What files of timm say about their models, whichever of timm's classes these are.
 
 use super::family::{Header, outputs};
-use super::options::{Config, SYMMETRIC};
+use super::options::{Config, IMAGENET};
 use super::spec::{NormSpec, OutputSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::BackboneDefaults;
@@ -20,11 +20,17 @@ pub(super) fn described(
         args: &config["model_args"],
         pool: config["global_pool"].as_str().or_else(|| pretrained["global_pool"].as_str()),
         image_size: pretrained["input_size"][1].as_u64().and_then(|side| usize::try_from(side).ok()),
-        tag: pretrained["tag"].as_str(),
+        // The tag outlives fine-tuning in timm, which runs the exact GELU then: published heads are projections.
+        tag: pretrained["tag"].as_str().filter(|_| is_projection(config["num_classes"].as_u64())),
         gated: is_gated(header),
     };
-    let outputs = OutputSpec { classes: outputs(header, "head.weight"), projection: 0 };
+    let outputs = OutputSpec { classes: outputs(header, "head.weight"), ..OutputSpec::default() };
     Ok(VitSpec { outputs, input: input(pretrained), ..spec(&model)? })
+}
+
+/// Whether a head of so many outputs is a projection to an embedding, or absent, rather than a classifier.
+fn is_projection(outputs: Option<u64>) -> bool {
+    outputs.is_none_or(|n| n == 0 || (n >= 512 && n % 128 == 0))
 }
 
 /// What a file says about its model.
@@ -175,15 +181,14 @@ pub(super) fn refuse_unsupported(model_args: &Value, known: &[&str]) -> Result<(
 pub(super) fn input(pretrained: &Value) -> BackboneDefaults {
     let values = Config(pretrained);
     BackboneDefaults {
-        // timm's own defaults for vision transformers.
-        mean: values.triple("mean", SYMMETRIC.0),
-        std: values.triple("std", SYMMETRIC.1),
+        mean: values.triple("mean", IMAGENET.0),
+        std: values.triple("std", IMAGENET.1),
         resize: match pretrained["crop_mode"].as_str() {
             Some("squash") => ResizeMode::Squash,
             Some("border") => ResizeMode::Letterbox,
             _ => ResizeMode::Crop,
         },
         interpolation: values.interpolation(),
-        crop_pct: values.number("crop_pct", 0.9),
+        crop_pct: values.number("crop_pct", 0.875),
     }
 }

@@ -71,7 +71,7 @@ impl Family for TimmNaflex {
                 fc_norm: final_norm && fc_norm,
                 ..PoolingSpec::of(pool)
             },
-            outputs: OutputSpec { classes: outputs(header, "head.weight"), projection: 0 },
+            outputs: OutputSpec { classes: outputs(header, "head.weight"), ..OutputSpec::default() },
             input: input(config.get("pretrained_cfg").unwrap_or(config)),
         })
     }

@@ -19,7 +19,7 @@ fn read(config: Value) -> Result<VitSpec, String> {
 
 /// The sum over all names and shapes, the classifier included.
 fn parameters(spec: &VitSpec, classes: usize) -> String {
-    let spec = VitSpec { outputs: OutputSpec { classes, projection: 0 }, ..spec.clone() };
+    let spec = VitSpec { outputs: OutputSpec { classes, ..OutputSpec::default() }, ..spec.clone() };
     let mut lines: Vec<String> = spec
         .shapes()
         .into_iter()

@@ -128,6 +128,8 @@ pub enum PoolChoice {
     Cls,
     /// The mean of the patch tokens.
     Avg,
+    /// The class token, then the mean of the patch tokens: twice the width.
+    ClsAvg,
     /// The maximum of the patch tokens, value by value: a small flaw is not averaged away.
     Max,
     /// Log-sum-exp of the patch tokens, a smooth maximum (sharpness 5).
@@ -151,6 +153,7 @@ impl PoolChoice {
             Self::Backbone => "backbone",
             Self::Cls => "cls",
             Self::Avg => "avg",
+            Self::ClsAvg => "cls_avg",
             Self::Max => "max",
             Self::Lse => "lse",
             Self::Topk => "topk",

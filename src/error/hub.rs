@@ -141,7 +141,7 @@ impl HubError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Name { .. } | Self::Environment { .. } => ExitCode::Usage,
-            Self::Content { .. } => ExitCode::Weights,
+            Self::Content { .. } | Self::NoFile { .. } => ExitCode::Weights,
             _ => ExitCode::Io,
         }
     }
@@ -181,7 +181,12 @@ impl HubError {
                 "try again; if it happens again, a proxy or mirror on the way changes the files".into()
             }
             Self::Cache { source, .. } => return cache_hint(source),
-            Self::Name { .. } | Self::Environment { .. } | Self::NoFile { .. } | Self::Content { .. } => return None,
+            Self::NoFile { .. } | Self::Content { .. } => {
+                "give a repository with config.json and model.safetensors, or \
+                with open_clip_config.json and open_clip_model.safetensors"
+                    .into()
+            }
+            Self::Name { .. } | Self::Environment { .. } => return None,
         })
     }
 }

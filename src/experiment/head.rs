@@ -9,7 +9,7 @@ use crate::strategy::Plan;
 use crate::text::ContextPrompts;
 
 /// The map from features to the space of texts, among [`Backbone::outputs`](crate::backbone::Backbone::outputs).
-pub const PROJECTION: ParamName = Layer::Projection.weight();
+pub const PROJECTION: [ParamName; 2] = [Layer::Projection.weight(), Layer::Projection.bias()];
 
 /// How a head makes logits that starts from the texts of the classes, follows from learnt words or is compared with
 /// texts; and how any other does.
@@ -62,8 +62,9 @@ impl HeadPlan {
         if let Some(visual) = visual_prompts(settings) {
             shapes.extend(visual.shapes(spec));
         }
-        if let (HeadKind::Cosine, Some(projection)) = (kind, outputs.get(PROJECTION)) {
-            shapes.insert(PROJECTION, projection.dims().to_vec());
+        if kind == HeadKind::Cosine {
+            let projections = PROJECTION.into_iter().filter_map(|name| Some((name, outputs.get(name)?)));
+            shapes.extend(projections.map(|(name, projection)| (name, projection.dims().to_vec())));
         }
         if let Some(words) = words {
             shapes.insert(CONTEXT, words.start().dims().to_vec());

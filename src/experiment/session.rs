@@ -104,8 +104,10 @@ impl Session {
     /// When the device is out of memory.
     pub fn cosine_params(&self, head: &Params) -> Result<Params> {
         let mut params = head.clone();
-        if let Some(projection) = self.backbone.outputs.get(PROJECTION) {
-            params.insert(PROJECTION, projection.to_device(&self.device)?);
+        for name in PROJECTION {
+            if let Some(projection) = self.backbone.outputs.get(name) {
+                params.insert(name, projection.to_device(&self.device)?);
+            }
         }
         Ok(params)
     }

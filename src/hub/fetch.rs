@@ -4,7 +4,7 @@ use super::cache::RepoCache;
 use super::client::{Client, Lookup};
 use super::download::{Download, OnProgress};
 use super::environment::Environment;
-use super::files::{Gathered, Wanted};
+use super::files::{Gathered, PREPROCESSORS, Wanted};
 use super::id::{RepoId, is_commit};
 use super::retry::RetryLimits;
 use crate::error::{Error, HubError, Result};
@@ -124,7 +124,20 @@ impl Fetch<'_> {
         let revision = self.id.revision();
         let commit = self.cache.commit(revision).ok_or_else(|| missing(format!("revision {revision:?}")))?;
         match self.gather(&commit, &mut |file| Ok(self.cache.has(&commit, file)))? {
-            Gathered::Complete => Ok(self.snapshot(commit)),
+            Gathered::Complete => {
+                let known = |file: &&str| self.cache.has(&commit, file);
+                let may_exist = |file: &&str| !self.cache.lacks(&commit, file);
+                let unknown = !PREPROCESSORS.iter().any(known) && PREPROCESSORS.iter().any(may_exist);
+                let mut snapshot = self.snapshot(commit);
+                if unknown {
+                    snapshot.warnings.push(format!(
+                        "the cache does not have the image processor's settings of {} and cannot tell whether there are \
+                         any: those usual for its kind are used",
+                        self.id
+                    ));
+                }
+                Ok(snapshot)
+            }
             Gathered::Missing(what) => Err(missing(what).into()),
         }
     }

@@ -21,7 +21,7 @@ pub const LAYOUTS: &[(&str, &str)] = &[
 ];
 
 /// Where transformers saves the settings of the image processor: a file of its own, or a part of the processor's.
-pub const PREPROCESSORS: &[&str] = &["preprocessor_config.json", "processor_config.json"];
+pub const PREPROCESSORS: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
 
 const TOKENIZER: &[&str] =
     &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"];
@@ -60,9 +60,7 @@ impl Wanted {
             return Ok(Gathered::Missing(CONFIG.into()));
         }
         for file in PREPROCESSORS {
-            if have(file)? {
-                break;
-            }
+            have(file)?;
         }
         if self == Self::BackboneAndTokenizer {
             for file in TOKENIZER {

@@ -65,7 +65,9 @@ impl CosineHead {
     /// When a parameter is absent.
     pub fn new(params: &Params) -> Result<Self> {
         Ok(Self {
-            projection: params.get(Layer::Projection.weight()).map(|weight| Linear::new(weight, None)),
+            projection: params
+                .get(Layer::Projection.weight())
+                .map(|weight| Linear::new(weight, params.get(Layer::Projection.bias()))),
             directions: Linear::new(params.tensor(Layer::Head.weight())?, None),
             logit_scale: params.tensor(Layer::Head.part(Part::LogitScale))?,
             bias: params.tensor(Layer::Head.bias())?,

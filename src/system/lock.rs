@@ -22,6 +22,10 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked(folder.to_path_buf())),
+            // Some shared file systems have no locks: better unguarded than not at all.
+            Err(TryLockError::Error(source)) if source.kind() == std::io::ErrorKind::Unsupported => {
+                Ok(Self { _file: file })
+            }
             Err(TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
         }
     }

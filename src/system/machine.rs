@@ -1,6 +1,6 @@
 //! The processor and memory of this machine.
 
-use super::memory::proc_bytes;
+use super::memory::{free_memory_bytes, proc_bytes};
 use serde::Serialize;
 use std::path::Path;
 
@@ -29,7 +29,7 @@ impl Machine {
             instructions: instructions(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: proc_bytes("/proc/meminfo", "MemTotal:").map(within),
-            available_bytes: proc_bytes("/proc/meminfo", "MemAvailable:").map(within),
+            available_bytes: free_memory_bytes(),
         }
     }
 }

@@ -33,9 +33,6 @@ pub struct Onnx;
 /// A protobuf message cannot be larger.
 const LARGEST: usize = i32::MAX as usize;
 
-/// Kept free for the graph beside the parameters.
-const ROOM: usize = 16 << 20;
-
 impl Format for Onnx {
     fn name(&self) -> &'static str {
         "onnx"
@@ -50,13 +47,6 @@ impl Format for Onnx {
     }
 
     fn write(&self, model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> {
-        let size: usize = model.params.iter().map(|(_, param)| 4 * param.tensor().elem_count()).sum();
-        if size > LARGEST - ROOM {
-            return Err(Error::usage_hint(
-                format!("the parameters take {size} bytes, and an ONNX file can hold no more than {LARGEST}"),
-                "use --format timm or --format transformers",
-            ));
-        }
         let facts = facts(model);
         let mut graph = graph::of(model)?;
         let (side, classes) = (model.spec.image_size, model.classes.len());
@@ -70,6 +60,13 @@ impl Format for Onnx {
             opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(17) }],
             metadata_props: metadata(&facts),
         };
+        let size = file.encoded_len();
+        if size > LARGEST {
+            return Err(Error::usage_hint(
+                format!("the file would take {size} bytes, and an ONNX file can hold no more than {LARGEST}"),
+                "use --format timm or --format transformers",
+            ));
+        }
         let path = folder.join(name);
         write_synced(&path, &file.encode_to_vec())?;
         write_json(&sidecar(&path), &facts)?;
