@@ -29,8 +29,15 @@ fn header(model: &Value) -> Header {
     let embed_dim = config["embed_dim"].as_u64().unwrap() as usize;
     if config["vision_cfg"]["timm_model_name"].is_string() {
         header.insert("visual.trunk.pos_embed".into(), vec![]);
-        if config["vision_cfg"]["timm_proj"] == "linear" {
+        let vision = &config["vision_cfg"];
+        if vision["timm_proj"] == "linear" {
             header.insert("visual.head.proj.weight".into(), vec![embed_dim]);
+        }
+        // Without a projection of open_clip's, timm builds its own head as one.
+        if vision.get("timm_proj").is_some_and(Value::is_null) {
+            for part in ["weight", "bias"] {
+                header.insert(format!("visual.trunk.head.{part}"), vec![embed_dim]);
+            }
         }
     }
     let prefix = if model["custom_text"] == true { "text." } else { "" };

@@ -5,7 +5,7 @@ use super::saved::{SavedRun, refuse_patches};
 use super::session::Session;
 use super::source::FeatureSource;
 use crate::backbone::Readout;
-use crate::config::{Settings, TsneMethod};
+use crate::config::Settings;
 use crate::data::Split;
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::loader::Batch;
@@ -19,7 +19,7 @@ use crate::system::files::create_folder;
 use crate::system::json::read_json;
 use crate::system::tables::write_csv;
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
-use crate::tsne::{Embedding, Method, TsneOptions, embed};
+use crate::tsne::{Embedding, TsneOptions, embed};
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -195,11 +195,7 @@ fn mapped(features: Matrix<'_>, session: &Session, console: &Console) -> Result<
         perplexity: settings.perplexity,
         iterations: settings.iterations,
         learning_rate: settings.learning_rate,
-        method: match settings.method {
-            TsneMethod::Auto => Method::Auto,
-            TsneMethod::Exact => Method::Exact,
-            TsneMethod::Interpolation => Method::Interpolation,
-        },
+        method: settings.method,
         seed: session.settings.run.seed,
         ..TsneOptions::default()
     };

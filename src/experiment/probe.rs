@@ -213,7 +213,6 @@ fn save_selection(run: &Run, session: &Session, fitted: &Fitted) -> Result<()> {
     let picture = plots::SelectionPlot {
         title: format!("{}, {}", session.settings.run.name, in_words(method)),
         x_label: method.setting().into(),
-        log_x: true,
         points: selection
             .path
             .iter()

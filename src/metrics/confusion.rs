@@ -6,6 +6,18 @@ pub struct Confusion {
     counts: Vec<Vec<u64>>,
 }
 
+/// The confusions of a matrix whose rows are true classes, the commonest first and, among equals, those of the first
+/// classes: images, true class, predicted class.
+pub fn confusions(counts: &[Vec<u64>]) -> Vec<(u64, usize, usize)> {
+    let pairs = counts.iter().enumerate().flat_map(|(truth, row)| {
+        let wrong = row.iter().enumerate().filter(move |(predicted, count)| *predicted != truth && **count > 0);
+        wrong.map(move |(predicted, &count)| (count, truth, predicted))
+    });
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    pairs
+}
+
 impl Confusion {
     /// Counts pairs of true and predicted class. Pairs with a class not below `classes` are the caller's bug and are
     /// not counted.

@@ -29,7 +29,7 @@ pub use calibration::{
 pub use chance::{
     UNBALANCED, better_than_chance, is_rare, missed_classes, no_better_than_chance, ranks_better_than_chance,
 };
-pub use confusion::Confusion;
+pub use confusion::{Confusion, confusions};
 pub use doubt::{Doubt, DoubtKind};
 pub use evaluation::{ClassReport, Evaluation, evaluate};
 pub use gates::Gates;

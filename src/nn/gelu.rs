@@ -22,6 +22,21 @@ const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 const QUICK: f32 = 1.702;
 
+/// The same expression for each kind as a constant, so that each loop in it vectorises.
+macro_rules! for_each_kind {
+    ($activation:expr, |$kind:ident| $run:expr) => {
+        for_each_kind!($activation, $kind, $run, Gelu, GeluTanh, QuickGelu)
+    };
+    ($activation:expr, $kind:ident, $run:expr, $($name:ident),*) => {
+        match $activation {
+            $(Activation::$name => {
+                const $kind: Activation = Activation::$name;
+                $run
+            })*
+        }
+    };
+}
+
 impl Activation {
     /// Element by element; any shape.
     ///
@@ -71,60 +86,25 @@ impl Activation {
 
     /// y = f(x + bias) for rows of x.
     pub fn forward_values(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-        // The match stands outside the loop so that each loop vectorises.
-        match self {
-            Self::Gelu => map(
-                x,
-                bias,
-                y,
-                #[inline(always)]
-                |x| Self::Gelu.value(x),
-            ),
-            Self::GeluTanh => map(
-                x,
-                bias,
-                y,
-                #[inline(always)]
-                |x| Self::GeluTanh.value(x),
-            ),
-            Self::QuickGelu => map(
-                x,
-                bias,
-                y,
-                #[inline(always)]
-                |x| Self::QuickGelu.value(x),
-            ),
-        }
+        for_each_kind!(self, |KIND| map(
+            x,
+            bias,
+            y,
+            #[inline(always)]
+            |x| KIND.value(x)
+        ));
     }
 
     /// dy becomes dx = dy f'(x + bias), and y = f(x + bias), which the layer behind needs for its weights.
     pub fn backward_values(self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32], dy: &mut [f32]) {
-        match self {
-            Self::Gelu => map_back(
-                x,
-                bias,
-                y,
-                dy,
-                #[inline(always)]
-                |x| Self::Gelu.both(x),
-            ),
-            Self::GeluTanh => map_back(
-                x,
-                bias,
-                y,
-                dy,
-                #[inline(always)]
-                |x| Self::GeluTanh.both(x),
-            ),
-            Self::QuickGelu => map_back(
-                x,
-                bias,
-                y,
-                dy,
-                #[inline(always)]
-                |x| Self::QuickGelu.both(x),
-            ),
-        }
+        for_each_kind!(self, |KIND| map_back(
+            x,
+            bias,
+            y,
+            dy,
+            #[inline(always)]
+            |x| KIND.both(x)
+        ));
     }
 }
 

@@ -15,6 +15,7 @@ pub mod quality;
 
 pub use optimize::DescentObserver;
 
+use crate::config::TsneMethod;
 use crate::error::{DataError, Error, Result};
 use crate::linalg::Matrix;
 use crate::linalg::neighbors::{Metric, nearest};
@@ -40,17 +41,6 @@ const SHAKE: f64 = 0.1 * START;
 /// Standard deviation of the noise that separates duplicates at the start.
 const JITTER: f64 = 1e-3 * START;
 
-/// How the repulsion of all pairs is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// Whichever is fastest for the number of points.
-    Auto,
-    /// The sum over all pairs.
-    Exact,
-    /// By convolution on a grid.
-    Interpolation,
-}
-
 /// Settings of the map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TsneOptions {
@@ -65,7 +55,7 @@ pub struct TsneOptions {
     /// Step of the descent, for the gradient with its factor 4; chosen by the number of points when absent.
     pub learning_rate: Option<f64>,
     /// How repulsion is computed.
-    pub method: Method,
+    pub method: TsneMethod,
     /// Names the random start of points that have none of their own.
     pub seed: u64,
 }
@@ -78,7 +68,7 @@ impl Default for TsneOptions {
             early_iterations: 250,
             exaggeration: 12.0,
             learning_rate: None,
-            method: Method::Auto,
+            method: TsneMethod::Auto,
             seed: 0,
         }
     }
@@ -170,9 +160,9 @@ impl TsneOptions {
 
     fn repulsion(&self, n: usize) -> Box<dyn Repulsion> {
         match self.method {
-            Method::Auto if n > EXACT_UP_TO => Box::new(GridRepulsion::default()),
-            Method::Auto | Method::Exact => Box::new(ExactRepulsion::default()),
-            Method::Interpolation => Box::new(GridRepulsion::default()),
+            TsneMethod::Auto if n > EXACT_UP_TO => Box::new(GridRepulsion::default()),
+            TsneMethod::Auto | TsneMethod::Exact => Box::new(ExactRepulsion::default()),
+            TsneMethod::Interpolation => Box::new(GridRepulsion::default()),
         }
     }
 

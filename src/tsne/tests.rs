@@ -158,7 +158,7 @@ fn the_grid_takes_wide_and_tiny_maps_in_turn() {
 fn the_map_is_as_good_as_scikit_learns() {
     let reference = reference();
     // With so few points the grid ends in a slightly worse minimum; `Auto` does not use it here.
-    for (method, bound) in [(Method::Auto, 1.01), (Method::Interpolation, 1.1)] {
+    for (method, bound) in [(TsneMethod::Auto, 1.01), (TsneMethod::Interpolation, 1.1)] {
         let options = TsneOptions { perplexity: reference.perplexity, method, ..TsneOptions::default() };
         let mut reports = Vec::new();
         let found = embed(Matrix::new(&reference.points, COLS), &options, &mut |iteration, total, kl| {
@@ -266,7 +266,7 @@ fn the_observer_ends_the_descent() {
 #[test]
 fn threads_change_nothing() {
     let reference = reference();
-    for method in [Method::Exact, Method::Interpolation] {
+    for method in [TsneMethod::Exact, TsneMethod::Interpolation] {
         let options = TsneOptions { method, iterations: 300, ..TsneOptions::default() };
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -23,8 +23,6 @@ pub struct SelectionPlot {
     pub title: String,
     /// The name of the setting: "C" or "k".
     pub x_label: String,
-    /// Whether the axis is logarithmic.
-    pub log_x: bool,
     /// The setting, training accuracy and validation accuracy, both as fractions; one that is not finite is left out.
     pub points: Vec<(f64, f64, f64)>,
     /// The setting that was taken.
@@ -39,21 +37,18 @@ impl SelectionPlot {
         if self.points.is_empty() {
             return Some(format!("no {} was tried", self.x_label));
         }
-        let bad = |x: f64| !x.is_finite() || (self.log_x && x <= 0.0);
+        let bad = |x: f64| !x.is_finite() || x <= 0.0;
         let mut settings = self.points.iter().map(|point| point.0).chain([self.chosen]);
         settings.find(|&x| bad(x)).map(|x| format!("{x} cannot be drawn on the axis of {}", self.x_label))
     }
 
-    /// Where a setting lies on the axis.
-    fn place(&self, x: f64) -> f64 {
-        if self.log_x { x.log10() } else { x }
+    /// Where a setting lies on the axis, which is logarithmic.
+    fn place(x: f64) -> f64 {
+        x.log10()
     }
 
     /// The setting at a place on the axis, for people. Where one tick needs an exponent, all have one.
     fn label(&self, place: f64) -> String {
-        if !self.log_x {
-            return short(place);
-        }
         let range = self.range();
         let (setting, plain) = (10f64.powf(place), range.start >= -3.2 && range.end < 5.0);
         if plain { short(setting) } else { format!("{:e}", rounded(setting)) }
@@ -61,16 +56,16 @@ impl SelectionPlot {
 
     fn series(&self, kind: SeriesKind, accuracy: fn(&(f64, f64, f64)) -> f64) -> Series {
         let mut points: Vec<(f64, f64)> =
-            self.points.iter().map(|point| (self.place(point.0), 100.0 * accuracy(point))).collect();
+            self.points.iter().map(|point| (Self::place(point.0), 100.0 * accuracy(point))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         Series::new(kind, points.into_iter())
     }
 
     /// All settings with a margin; never empty.
     fn range(&self) -> Range<f64> {
-        let places = self.points.iter().map(|point| self.place(point.0)).chain([self.place(self.chosen)]);
+        let places = self.points.iter().map(|point| Self::place(point.0)).chain([Self::place(self.chosen)]);
         let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-        let margin = (0.04 * (high - low)).max(1e-3 * high.abs()).max(if self.log_x { 0.1 } else { 0.5 });
+        let margin = (0.04 * (high - low)).max(1e-3 * high.abs()).max(0.1);
         low - margin..high + margin
     }
 
@@ -78,7 +73,7 @@ impl SelectionPlot {
     fn ticks(&self) -> usize {
         let range = self.range();
         let span = range.end - range.start;
-        if self.log_x && span >= 2.0 { (span.floor() + 1.0).min(MOST_TICKS) as usize } else { 8 }
+        if span >= 2.0 { (span.floor() + 1.0).min(MOST_TICKS) as usize } else { 8 }
     }
 }
 
@@ -130,7 +125,7 @@ impl SelectionPlot {
             y: lines::accuracy_range(&series),
             y_name: "accuracy, %",
         };
-        lines::draw_panel(area, &axes, Some(self.place(self.chosen)), &series)
+        lines::draw_panel(area, &axes, Some(Self::place(self.chosen)), &series)
     }
 }
 
@@ -149,39 +144,36 @@ fn short(value: f64) -> String {
 mod tests {
     use super::*;
 
-    fn selection(log_x: bool, settings: &[f64]) -> SelectionPlot {
+    fn selection(settings: &[f64]) -> SelectionPlot {
         let points = settings.iter().map(|&x| (x, 0.9, 0.8)).collect();
         let (metric, chosen) = (SelectionMetric::Accuracy, settings[0]);
-        SelectionPlot { title: String::new(), x_label: "C".into(), log_x, points, chosen, metric }
+        SelectionPlot { title: String::new(), x_label: "C".into(), points, chosen, metric }
     }
 
     #[test]
     fn settings_without_a_place_are_named() {
-        assert_eq!(selection(true, &[1.0, 10.0]).problem(), None);
-        assert_eq!(selection(false, &[0.0, 10.0]).problem(), None);
+        assert_eq!(selection(&[1.0, 10.0]).problem(), None);
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let problem = selection(true, &[1.0, wrong]).problem().unwrap();
+            let problem = selection(&[1.0, wrong]).problem().unwrap();
             assert!(problem.contains(&wrong.to_string()), "{problem}");
         }
-        let nothing = SelectionPlot { points: Vec::new(), ..selection(true, &[1.0]) };
+        let nothing = SelectionPlot { points: Vec::new(), ..selection(&[1.0]) };
         assert_eq!(nothing.problem().unwrap(), "no C was tried");
     }
 
     #[test]
     fn the_axis_holds_every_setting() {
         for settings in [&[1.0][..], &[1e-6, 1e5], &[0.5, 0.7], &[1e300], &[5.0, 1.0, 3.0]] {
-            for log_x in [true, false] {
-                let selection = selection(log_x, settings);
-                let range = selection.range();
-                assert!(settings.iter().all(|&x| range.contains(&selection.place(x))), "{settings:?}");
-                assert!((2..=12).contains(&selection.ticks()));
-            }
+            let selection = selection(settings);
+            let range = selection.range();
+            assert!(settings.iter().all(|&x| range.contains(&SelectionPlot::place(x))), "{settings:?}");
+            assert!((2..=12).contains(&selection.ticks()));
         }
     }
 
     #[test]
     fn a_choice_by_another_metric_is_not_drawn_as_one_by_accuracy() {
-        let found = selection(true, &[10.0]);
+        let found = selection(&[10.0]);
         assert_eq!(found.x_name(), "C");
         let balanced = SelectionPlot { metric: SelectionMetric::BalancedAccuracy, ..found };
         assert_eq!(balanced.x_name(), "C, chosen by balanced accuracy");
@@ -189,10 +181,9 @@ mod tests {
 
     #[test]
     fn all_ticks_are_written_alike() {
-        let labels = |settings: &[f64], places: [f64; 3]| places.map(|place| selection(true, settings).label(place));
+        let labels = |settings: &[f64], places: [f64; 3]| places.map(|place| selection(settings).label(place));
         assert_eq!(labels(&[1e-6, 1e5], [-6.0, 0.0, 4.0]), ["1e-6", "1e0", "1e4"]);
         assert_eq!(labels(&[0.01, 100.0], [-2.0, 0.0, 2.0]), ["0.01", "1", "100"]);
-        assert_eq!(selection(false, &[1.0, 20.0]).label(10.0), "10");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The confusion matrix: counts as numbers, the share of the true class as colour.
 
+use crate::metrics::confusions;
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
 use plotters::element::{Rectangle, Text};
@@ -259,16 +260,8 @@ impl Picture for ConfusionPlot<'_> {
 
 /// The commonest confusions in words, with the numbers of their classes.
 fn commonest(classes: &[String], counts: &[Vec<u64>]) -> Vec<String> {
-    let wrong = counts.iter().enumerate().flat_map(|(truth, row)| {
-        row.iter()
-            .enumerate()
-            .filter(move |&(other, &n)| other != truth && n > 0)
-            .map(move |(other, &n)| (n, truth, other))
-    });
-    let mut wrong: Vec<(u64, usize, usize)> = wrong.collect();
-    wrong.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
     let named = |class: usize| format!("{} {}", class + 1, printable(&classes[class]));
-    wrong
+    confusions(counts)
         .into_iter()
         .take(NAMED)
         .map(|(n, truth, other)| format!("{n} x  {} taken for {}", named(truth), named(other)))

@@ -194,7 +194,6 @@ fn selections() {
     let c = SelectionPlot {
         title: "textile: logistic regression".into(),
         x_label: "C".into(),
-        log_x: true,
         points: path(45, &|i| 10f64.powf(-6.0 + 0.25 * i)),
         chosen: 10f64.powf(-6.0 + 0.25 * 24.0),
         metric: SelectionMetric::BalancedAccuracy,
@@ -203,9 +202,9 @@ fn selections() {
     for word in ["chosen: C = 1<", "1e-6", "1e0", "accuracy, %", "C, chosen by balanced accuracy", "validation"] {
         assert!(svg.replace('\n', "").contains(word), "{word}");
     }
-    let k = SelectionPlot { x_label: "k".into(), log_x: false, points: path(10, &|i| 2.0 * i + 1.0), chosen: 9.0, ..c };
+    let k = SelectionPlot { x_label: "k".into(), points: path(10, &|i| 2.0 * i + 1.0), chosen: 9.0, ..c };
     saved("selection-k", |stem| save_selection(stem, &k));
-    let one = SelectionPlot { points: vec![(0.3, 0.9, f64::NAN)], chosen: 0.3, log_x: true, ..k };
+    let one = SelectionPlot { points: vec![(0.3, 0.9, f64::NAN)], chosen: 0.3, ..k };
     saved("selection-one", |stem| save_selection(stem, &one));
     let wrong = SelectionPlot { chosen: -1.0, ..one };
     let folder = tempfile::tempdir().unwrap();

@@ -45,7 +45,6 @@ fn chosen(page: &RunPage) -> Option<SelectionPlot> {
     Some(SelectionPlot {
         title: String::new(),
         x_label: result.method.setting().into(),
-        log_x: true,
         points: result.path.iter().map(|point| (point.setting, point.train_accuracy, point.val_accuracy)).collect(),
         chosen: result.chosen,
         metric: result.metric.unwrap_or(SelectionMetric::Accuracy),

@@ -1,7 +1,7 @@
 //! Verdict and scores.
 
 use super::RunPage;
-use crate::metrics::{Evaluation, Inspection, Rate};
+use crate::metrics::{Evaluation, Inspection, Rate, confusions};
 use crate::report::html::markup::{Html, TableCell, note, table};
 use crate::report::{RunResult, percent, thousands};
 
@@ -140,13 +140,7 @@ fn matrix(evaluation: &Evaluation) -> Html {
 
 fn commonest(evaluation: &Evaluation) -> Html {
     let classes = &evaluation.per_class;
-    let pairs = evaluation.confusion.iter().enumerate().flat_map(|(truth, counts)| {
-        let wrong = counts.iter().enumerate().filter(move |(predicted, count)| *predicted != truth && **count > 0);
-        wrong.map(move |(predicted, &count)| (count, truth, predicted))
-    });
-    let mut pairs: Vec<(u64, usize, usize)> = pairs.collect();
-    // Among equals the first classes come first.
-    pairs.sort_by(|a, b| b.0.cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    let pairs = confusions(&evaluation.confusion);
     let row = |&(count, truth, predicted): &(u64, usize, usize)| -> Vec<TableCell> {
         let share = count as f64 / classes[truth].support.max(1) as f64;
         vec![
