@@ -29,6 +29,10 @@ fn header(model: &Value) -> Header {
     let embed_dim = config["embed_dim"].as_u64().unwrap() as usize;
     if config["vision_cfg"]["timm_model_name"].is_string() {
         header.insert("visual.trunk.pos_embed".into(), vec![]);
+        for (name, rows) in model["block"].as_object().unwrap() {
+            let rows = rows.as_u64().unwrap() as usize;
+            header.extend((0..50).map(|block| (format!("visual.trunk.blocks.{block}.{name}"), vec![rows])));
+        }
         let vision = &config["vision_cfg"];
         if vision["timm_proj"] == "linear" {
             header.insert("visual.head.proj.weight".into(), vec![embed_dim]);

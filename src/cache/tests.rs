@@ -94,6 +94,25 @@ fn without_room_or_a_folder_rows_stay_in_memory() {
 }
 
 #[test]
+fn what_others_keep_beside_the_cache_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = SystemTime::now() - 2 * STALE;
+    let keep = |folder: &str, file: &str| {
+        fs::create_dir_all(folder).unwrap();
+        let path = Path::new(folder).join(file);
+        fs::write(&path, [0; 4000]).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        path
+    };
+    let own = folder.path().join(&Namespace::new("a").0[..NAME]).display().to_string();
+    let beside = folder.path().join("good").display().to_string();
+    let others = [keep(&beside, "0001.png"), keep(&beside, "model.safetensors"), keep(&own, "notes.txt")];
+    let stale = keep(&own, ".x.safetensors.1-0.tmp");
+    ask(&cache(folder.path(), 3000), "a", 7, &[1, 2]);
+    assert!(others.iter().all(|path| path.exists()) && !stale.exists());
+}
+
+#[test]
 fn rows_go_to_several_packs_and_a_failure_keeps_the_complete_ones() {
     let folder = tempfile::tempdir().unwrap();
     let cache = cache(folder.path(), 1 << 30);

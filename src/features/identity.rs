@@ -129,3 +129,35 @@ impl<'a> Identity<'a> {
 pub fn image_key(path: &Path) -> Result<Key> {
     read_regular(path).map(|bytes| Sha256::digest(bytes).into()).map_err(Error::io("read", path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbone::Readout;
+    use crate::config::{PoolChoice, ResizeMode};
+    use crate::data::transform::{Geometry, Interpolation, Normalization};
+
+    #[test]
+    fn an_address_depends_on_what_stands_beside_the_weights_and_on_a_seed_that_draws() {
+        let geometry = Geometry {
+            image_size: 32,
+            resize: ResizeMode::Squash,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 1.0,
+        };
+        let normalization = Normalization::PerChannel { mean: [0.5; 3], std: [0.25; 3] };
+        let preprocess = Preprocess { geometry, normalization, tiles: None };
+        let namespace = |backbone: &Backbone, seed: u64| {
+            let features = Activations::Features(Readout::POOL);
+            Identity::new(backbone, features, &preprocess, 8, &Device::Cpu).drawn(backbone, seed).namespace()
+        };
+        let load = |pool| Backbone::load("builtin:vit-mini", Some(32)).unwrap().with_pool(pool, 1).unwrap();
+        let mut backbone = load(PoolChoice::Backbone);
+        let plain = namespace(&backbone, 1);
+        assert_eq!(namespace(&backbone, 2), plain);
+        backbone.spec.norms.eps *= 2.0;
+        assert_ne!(namespace(&backbone, 1), plain);
+        let gated = load(PoolChoice::Attention);
+        assert_ne!(namespace(&gated, 1), namespace(&gated, 2));
+    }
+}

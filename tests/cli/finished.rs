@@ -16,6 +16,15 @@ fn resume(workspace: &Workspace, name: &str, extra: &[&str]) -> (String, Value) 
 }
 
 #[test]
+fn a_probe_is_no_training_to_resume() {
+    let workspace = Workspace::new();
+    assert!(workspace.command(&["probe", "--config", "small.toml"]).output().unwrap().status.success());
+    let output = workspace.command(&["finetune", "--config", "small.toml", "--resume"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("made by `vitadapt probe`"), "{said}");
+}
+
+#[test]
 fn a_finished_run_is_extended_to_the_bits_of_a_longer_one() {
     let workspace = Workspace::new();
     workspace.finetune("long", &[&CONSTANT[..], &["--epochs", "4"]].concat());

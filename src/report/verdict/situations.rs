@@ -167,7 +167,7 @@ fn situations() -> Vec<Situation> {
             train_accuracy: |_| 0.36,
             verdict: "chance",
             says: "baseline 33.3 %: no better than chance on validation",
-            advises: "train longer",
+            advises: "train for longer",
             ..SOUND
         },
         Situation {
@@ -207,7 +207,7 @@ fn situations() -> Vec<Situation> {
             train_accuracy: |t| 0.4 + 0.3 * t,
             verdict: "still_improving",
             says: "still improving at the last epoch",
-            advises: "train longer",
+            advises: "raise train.epochs",
             ..SOUND
         },
         Situation {
