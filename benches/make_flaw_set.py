@@ -7,8 +7,9 @@ Writes OUT/train and OUT/test with the classes good and flawed, so many pictures
 flaw of each as a mask of the same name, and OUT/boxes.csv. A picture is woven from crops of the nominal textile images in
 data/textile, those of its own split, half of them upside down, that fade into each other over 40 pixels. A flaw is
 one of four, equally often: grain (noise of twice the deviation of its surroundings), a smear (its surroundings blurred),
-a spot (darker or brighter by 1.5 deviations), a thread (a bright or dark line of 3 pixels). Its outline is a ragged
-ellipse, but for the thread, and its longer side is drawn from 12 to 24 pixels.
+a spot (darker or brighter by 4.5 deviations), a thread (a line of 3 pixels, darker or brighter by 5). Its outline is a
+ragged ellipse, but for the thread, and its longer side is drawn from 12 to 24 pixels. Spots of 1.5 deviations and threads of
+2.5 lie within what the texture itself does: no filter of that size and shape finds them.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def add_flaw(picture, rng):
         image = Image.fromarray(np.clip(patch, 0, 255).round().astype(np.uint8))
         changed = np.asarray(image.filter(ImageFilter.GaussianBlur(4)), np.float32)
     else:
-        changed = patch + sign * (1.5 if kind == "spot" else 2.5) * deviation
+        changed = patch + sign * (4.5 if kind == "spot" else 5) * deviation
     patch[mask] = changed[mask]
     whole = np.zeros(picture.shape[:2], bool)
     whole[top : top + side, left : left + side] = mask

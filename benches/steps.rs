@@ -52,7 +52,7 @@ fn batch() -> Batch {
         inputs: files[..BATCH].iter().flat_map(pixels).collect(),
         labels: (0..BATCH).map(|image| image % CLASSES).collect(),
         indices: (0..BATCH).collect(),
-        soft_labels: Vec::new(),
+        ..Batch::default()
     }
 }
 

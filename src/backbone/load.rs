@@ -5,7 +5,7 @@ use super::family::{Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
-use super::pool::fresh_gate;
+use super::pool::{fresh_gate, unmeasured_whitening};
 use super::positions::{Positions, Resampling, relative_entries, resample};
 use super::source::Source;
 use super::spec::{BlockSpec, Pool, Shapes, VitSpec};
@@ -123,6 +123,12 @@ impl Backbone {
             ));
         }
         self.spec.pooling.pool = pool;
+        if pool == Pool::Mahalanobis {
+            // What textures are like is clearest there, and what the backbone was trained to tell apart is not yet all.
+            self.spec.depth = (2 * self.spec.depth).div_ceil(3);
+            (self.spec.pooling.norm, self.spec.pooling.fc_norm) = (false, false);
+            unmeasured_whitening(self.spec.width, &mut self.params)?;
+        }
         // What only another pooling reads would get no gradient and fail the check that everything does.
         let needed = self.spec.shapes();
         self.params.retain(|name| name.parse::<ParamName>().is_ok_and(|name| needed.contains_key(&name)));

@@ -118,6 +118,8 @@ spelt! {
         GatedU = "gated_pool.u",
         /// Of gated attention: from hidden values to a score.
         GatedW = "gated_pool.w",
+        /// Of Mahalanobis distances: the map by which tokens have mean 0 and covariance 1.
+        Whitening = "whitening",
         /// The map from features to the space that images and texts share.
         Projection = "projection",
         /// Learnt words (n, d) before the text tower, from which the head follows.
@@ -269,7 +271,9 @@ impl ParamName {
             (Layer::Prompt, _) => Role::Prompt,
             (Layer::Projection, _) => Role::Projection,
             (Layer::Context, _) => Role::Context,
-            (Layer::Head | Layer::HeadDist | Layer::GatedV | Layer::GatedU | Layer::GatedW, _) => Role::Head,
+            (Layer::Head | Layer::HeadDist | Layer::GatedV | Layer::GatedU | Layer::GatedW | Layer::Whitening, _) => {
+                Role::Head
+            }
             _ => Role::Tower,
         }
     }

@@ -8,7 +8,7 @@ use super::name::Layer;
 use super::params::Params;
 use super::poolings::{Pool, gated_shapes};
 use super::spec::{PoolQuery, VitSpec};
-use crate::nn::pool::{GatedPool, TokenPool};
+use crate::nn::pool::{GatedPool, Mahalanobis, TokenPool};
 use crate::nn::{Activation, AttentionPool};
 use crate::rng::{Purpose, Stream};
 use candle_core::{DType, Result, Tensor};
@@ -32,6 +32,17 @@ pub(super) fn fresh_gate(width: usize, seed: u64, params: &mut Params) -> Result
         };
         params.insert(name, tensor);
     }
+    Ok(())
+}
+
+/// What stands for the whitening until tokens are measured: the map that leaves them as they are.
+///
+/// # Errors
+/// When the host is out of memory.
+pub(super) fn unmeasured_whitening(width: usize, params: &mut Params) -> Result<()> {
+    let device = &candle_core::Device::Cpu;
+    params.insert(Layer::Whitening.weight(), Tensor::eye(width, DType::F32, device)?);
+    params.insert(Layer::Whitening.bias(), Tensor::zeros(width, DType::F32, device)?);
     Ok(())
 }
 
@@ -77,6 +88,10 @@ impl Pooling {
                 u: params.linear(Layer::GatedU.weight())?,
                 w: params.linear(Layer::GatedW.weight())?,
             })),
+            Pool::Mahalanobis => {
+                let whitening = params.linear(Layer::Whitening.weight())?;
+                PoolLayer::Patches(Arc::new(Mahalanobis { whitening }))
+            }
             Pool::Avg | Pool::Max | Pool::Lse | Pool::Topk | Pool::Gem | Pool::Stats => match pool.plain() {
                 Some(plain) => PoolLayer::Patches(plain),
                 None => candle_core::bail!("{pool:?} is not a sum over patches"),
@@ -118,15 +133,22 @@ impl Pooling {
         }
     }
 
+    /// Whether the features are a sum over the patches.
+    pub(super) fn is_over_patches(&self) -> bool {
+        matches!(self.kind, PoolLayer::Patches(_))
+    }
+
     /// What each patch gives to each feature: tokens (B, T, d) to (B, N, w), whose sum over the patches is
-    /// [`Pooling::forward`]; none where features are not a sum over patches.
+    /// [`Pooling::forward`].
     ///
     /// # Errors
-    /// When there are fewer tokens than the architecture has.
-    pub fn contributions(&self, tokens: &Tensor) -> Result<Option<Tensor>> {
+    /// When there are fewer tokens than the architecture has, and where features are not a sum over patches.
+    pub fn contributions(&self, tokens: &Tensor) -> Result<Tensor> {
         match &self.kind {
-            PoolLayer::Patches(pool) => pool.contributions(&self.wide_patches(tokens)?).map(Some),
-            PoolLayer::Cls | PoolLayer::ClsAvg | PoolLayer::Distilled | PoolLayer::Attention(..) => Ok(None),
+            PoolLayer::Patches(pool) => pool.contributions(&self.wide_patches(tokens)?),
+            PoolLayer::Cls | PoolLayer::ClsAvg | PoolLayer::Distilled | PoolLayer::Attention(..) => {
+                candle_core::bail!("{:?} is not a sum over patches", self.pool)
+            }
         }
     }
 
@@ -214,7 +236,7 @@ mod tests {
         let tokens = Tensor::new(&[[[9f32, 9.0], [-1.0, 2.0], [-3.0, 0.5]]], &Device::Cpu).unwrap();
         let half = tokens.to_dtype(DType::F16).unwrap();
         let values = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let given = |tokens| values(gem.contributions(tokens).unwrap().unwrap());
+        let given = |tokens| values(gem.contributions(tokens).unwrap());
         assert_eq!(values(gem.forward(&half).unwrap()), values(gem.forward(&tokens).unwrap()));
         assert_eq!(given(&half), given(&tokens));
         assert!(given(&half).iter().all(|value| value.is_finite()));

@@ -31,6 +31,8 @@ pub enum Pool {
     Stats,
     /// Gated attention over the patch tokens, which the backbone does not have and training learns.
     Gated,
+    /// The largest Mahalanobis distance of a patch token, from those of training images.
+    Mahalanobis,
 }
 
 impl Pool {
@@ -47,6 +49,7 @@ impl Pool {
             PoolChoice::Gem => Some(Self::Gem),
             PoolChoice::Stats => Some(Self::Stats),
             PoolChoice::Attention => Some(Self::Gated),
+            PoolChoice::Mahalanobis => Some(Self::Mahalanobis),
         }
     }
 
@@ -59,20 +62,22 @@ impl Pool {
             Self::Topk => Some(Arc::new(Top)),
             Self::Gem => Some(Arc::new(Gem)),
             Self::Stats => Some(Arc::new(Stats)),
-            Self::Cls | Self::ClsAvg | Self::Distilled | Self::Attention | Self::Gated => None,
+            Self::Cls | Self::ClsAvg | Self::Distilled | Self::Attention | Self::Gated | Self::Mahalanobis => None,
         }
     }
 
     /// Whether no pretrained model has it, so that it is none of those that other libraries' classes know. A layer norm
     /// that the backbone has behind its own pooling comes before these, where it normalises what they compare.
     pub fn is_added(self) -> bool {
-        matches!(self, Self::Max | Self::Lse | Self::Topk | Self::Gem | Self::Stats | Self::Gated)
+        use Pool::{Gated, Gem, Lse, Mahalanobis, Max, Stats, Topk};
+        matches!(self, Max | Lse | Topk | Gem | Stats | Gated | Mahalanobis)
     }
 
     /// Width of the features from tokens of `width`.
     pub fn features(self, width: usize) -> usize {
         match self {
             Self::ClsAvg => 2 * width,
+            Self::Mahalanobis => 1,
             _ => self.plain().map_or(width, |pool| pool.features(width)),
         }
     }
@@ -84,6 +89,11 @@ pub(super) fn gated_shapes(width: usize) -> Vec<(ParamName, Vec<usize>)> {
     let gate = |layer: Layer| [(layer.weight(), vec![hidden, width]), (layer.bias(), vec![hidden])];
     let attended = (Layer::GatedW.weight(), vec![1, hidden]);
     gate(Layer::GatedV).into_iter().chain(gate(Layer::GatedU)).chain([attended]).collect()
+}
+
+/// The parameters of Mahalanobis distances of tokens of `width`.
+pub(super) fn whitening_shapes(width: usize) -> [(ParamName, Vec<usize>); 2] {
+    [(Layer::Whitening.weight(), vec![width, width]), (Layer::Whitening.bias(), vec![width])]
 }
 
 /// The linear layers of the attention pooling, with their shapes in terms of width and MLP width.

@@ -47,6 +47,15 @@ impl Readout {
                 "set model.pool to \"max\" or another pooling without parameters",
             ));
         }
+        if spec.pooling.pool == Pool::Mahalanobis && (section != "probe" || features != FeatureChoice::Pool) {
+            return Err(Error::usage_hint(
+                format!(
+                    "model.pool = \"mahalanobis\" is measured on training images, which {section}.features = \"pool\" of \
+                         `vitadapt probe` does, and nothing else"
+                ),
+                "set model.pool to \"max\" or another pooling",
+            ));
+        }
         // The pooling of one block is the backbone's own; of several, it is repeated on each.
         let features = match (features, blocks, spec.pooling.pool) {
             (FeatureChoice::Pool, 2.., Pool::Cls) => FeatureChoice::Cls,

@@ -4,7 +4,7 @@ pub(super) use super::block_spec::BlockSpec;
 pub use super::block_spec::{AttentionSpec, MlpKind, MlpSpec, NormSpec, Shapes};
 use super::name::{Layer, ParamName};
 pub use super::poolings::Pool;
-use super::poolings::{attention_linears, gated_shapes};
+use super::poolings::{attention_linears, gated_shapes, whitening_shapes};
 use super::positions::{CLASS_ENTRIES, Positions, relative_entries};
 use crate::config::PoolChoice;
 use crate::data::transform::BackboneDefaults;
@@ -229,6 +229,9 @@ impl VitSpec {
         }
         if self.pooling.pool == Pool::Gated {
             shapes.extend(gated_shapes(d));
+        }
+        if self.pooling.pool == Pool::Mahalanobis {
+            shapes.extend(whitening_shapes(d));
         }
         let block = self.block();
         (0..self.depth).for_each(|index| shapes.extend(block.shapes(index)));

@@ -22,6 +22,10 @@ pub struct ColumnNames {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub group: Option<String>,
+    /// A mask of its flaws, a picture that is not black where they are. Default: mask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub mask: Option<String>,
 }
 
 impl ColumnNames {

@@ -142,6 +142,9 @@ pub enum PoolChoice {
     Stats,
     /// Gated attention over the patch tokens, learnt in training (Ilse et al. 2018).
     Attention,
+    /// How unusual the most unusual patch is: the largest Mahalanobis distance from the patches of the training images, two
+    /// thirds up the backbone; for `vitadapt probe`.
+    Mahalanobis,
     /// The one without parameters that does best on validation; for `vitadapt probe`.
     Auto,
 }
@@ -160,6 +163,7 @@ impl PoolChoice {
             Self::Gem => "gem",
             Self::Stats => "stats",
             Self::Attention => "attention",
+            Self::Mahalanobis => "mahalanobis",
             Self::Auto => "auto",
         }
     }

@@ -285,7 +285,7 @@ pub struct PreprocessSettings {
     #[schemars(extend("default" = "squash"))]
     pub resize: ResizeMode,
     /// Cuts each image into tiles instead, as many as it needs, at its own resolution: `true` or `"auto"` by the sizes of
-    /// image and model, `false`, or a table. For `probe`, `zeroshot`, `extract`, `tsne` and `strategy.kind = "frozen"`.
+    /// image and model, `false`, or a table.
     #[serde(default, deserialize_with = "forms::off_or", serialize_with = "forms::write_off_or")]
     #[schemars(extend("default" = false, "x-number" = []), transform = forms::switch_or_auto)]
     pub tiles: Option<TileSettings>,

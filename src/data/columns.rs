@@ -15,6 +15,7 @@ const LABEL: [&str; 9] =
 const SPLIT: [&str; 4] = ["split", "subset", "set", "partition"];
 const GROUP: [&str; 10] =
     ["group", "patient", "patient_id", "part", "part_id", "lot", "roll", "subject", "subject_id", "serial"];
+const MASK: [&str; 5] = ["mask", "mask_path", "mask_file", "ground_truth", "segmentation"];
 
 impl ColumnNames {
     /// What the columns of a table are called that nobody has described: told by their names.
@@ -24,7 +25,7 @@ impl ColumnNames {
             let theirs = words.iter().find_map(|word| header.iter().find(|name| normal(name) == *word))?;
             (theirs.trim().to_lowercase() != words[0]).then(|| theirs.trim().to_owned())
         };
-        Self { path: find(&PATH), label: find(&LABEL), split: find(&SPLIT), group: find(&GROUP) }
+        Self { path: find(&PATH), label: find(&LABEL), split: find(&SPLIT), group: find(&GROUP), mask: find(&MASK) }
     }
 
     /// The same of a whole table: where no column is called as files or labels are, files are told by their endings, and
@@ -80,6 +81,7 @@ impl ColumnNames {
             // Not told by its name: a column `set` may mean anything.
             split: self.split.as_ref().filter(has).cloned(),
             group: either(&self.group, told.group),
+            mask: either(&self.mask, told.mask),
         }
     }
 }
@@ -90,6 +92,7 @@ pub(super) struct ColumnPositions {
     pub label: usize,
     pub split: Option<usize>,
     pub group: Option<usize>,
+    pub mask: Option<usize>,
     /// How many there are.
     pub count: usize,
 }
@@ -117,10 +120,10 @@ impl<'a> ManifestHeader<'a> {
             Some(given) => self.required(given).map(Some),
             None => self.find(usual),
         };
-        let ColumnNames { path: _, label, split, group } = names;
+        let ColumnNames { path: _, label, split, group, mask } = names;
         let path = self.path(names)?;
         let label = self.required(label.as_deref().unwrap_or("label"))?;
-        let (split, group) = (optional(split, "split")?, optional(group, "group")?);
+        let (split, group, mask) = (optional(split, "split")?, optional(group, "group")?, optional(mask, "mask")?);
         for (known, found) in [("split", split), ("group", group)] {
             if let Some(meant) = self.names.iter().find(|name| found.is_none() && is_misspelling(name, known)) {
                 return Err(self.invalid(
@@ -129,7 +132,7 @@ impl<'a> ManifestHeader<'a> {
                 ));
             }
         }
-        Ok(ColumnPositions { path, label, split, group, count: self.names.len() })
+        Ok(ColumnPositions { path, label, split, group, mask, count: self.names.len() })
     }
 
     /// Where the column of the files is.
@@ -154,7 +157,7 @@ impl<'a> ManifestHeader<'a> {
             let message = format!("its first line has no column {wanted:?}, only {}", short(&self.names.join(", ")));
             self.invalid(
                 &message,
-                "the first line names the columns, separated by commas: path,label[,split][,group]; data.columns says \
+                "the first line names the columns, separated by commas: path,label[,split][,group][,mask]; data.columns says \
                  what they are called instead",
             )
         })

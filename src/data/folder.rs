@@ -146,7 +146,15 @@ fn list_classes(
         }
         for path in images {
             let name = relative_name(root, &path)?;
-            listing.entries.push(Entry { path, name, class: class.clone(), group: None, split, copied: None });
+            listing.entries.push(Entry {
+                path,
+                name,
+                class: class.clone(),
+                group: None,
+                mask: None,
+                split,
+                copied: None,
+            });
         }
     }
     Ok(())

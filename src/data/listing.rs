@@ -55,8 +55,8 @@ impl Listing {
         let samples = self.entries.into_iter().zip(labels).zip(splits);
         let samples = samples
             .map(|((entry, label), split)| {
-                let Entry { path, name, group, .. } = entry;
-                Sample { path, name, label, kind: None, group, split }
+                let Entry { path, name, group, mask, .. } = entry;
+                Sample { path, name, label, kind: None, group, mask, split }
             })
             .collect();
         let Self { warnings, notes, ignored_files, unread, .. } = self;
@@ -77,10 +77,10 @@ impl Listing {
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.warnings.extend(unread_warning(&self.unread));
         let (mut samples, mut unknown) = (Vec::new(), BTreeSet::new());
-        for Entry { path, name, class, group, .. } in self.entries {
+        for Entry { path, name, class, group, mask, .. } in self.entries {
             let (label, kind) = wanted.of(class_name(&class));
             match classes.iter().position(|known| *known == label) {
-                Some(label) => samples.push(Sample { path, name, label, kind, group, split }),
+                Some(label) => samples.push(Sample { path, name, label, kind, group, mask, split }),
                 None => drop(unknown.insert(class)),
             }
         }

@@ -5,7 +5,7 @@
 //! the order asked for, and memory is bounded.
 
 use super::decode::ImageError;
-use super::transform::{Pipeline, View};
+use super::transform::{Bags, Pipeline, View};
 use super::{Dataset, Sample};
 use crate::error::{BadFile, DataError, Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +27,8 @@ pub struct Batch {
     pub indices: Vec<usize>,
     /// A distribution over the classes for each sample, row-major (n, classes), where samples were mixed; else empty.
     pub soft_labels: Vec<f32>,
+    /// In place of the inputs, images that are cut into tiles and go through layers that are trained.
+    pub bags: Option<Bags>,
 }
 
 /// How a [`Loader`] works.
@@ -134,7 +136,7 @@ impl Loader {
         }
         self.pipeline.finish(&mut pixels, &views);
         let labels = indices.iter().map(|&index| dataset.samples[index].label).collect();
-        Ok(Batch { inputs: pixels, labels, indices, soft_labels: Vec::new() })
+        Ok(Batch { inputs: pixels, labels, indices, ..Batch::default() })
     }
 
     fn stop(&mut self) {

@@ -1,9 +1,9 @@
-//! A CSV file that lists images: `path,label[,split][,group]`, in any order of columns.
+//! A CSV file that lists images: `path,label[,split][,group][,mask]`, in any order of columns.
 
 use super::columns::{ColumnPositions, ManifestHeader};
 use super::listing::{Listing, indented};
 use super::rows::{Flaw, Lines, Problems, short};
-use super::{Entry, Split};
+use super::{Entry, MaskFile, Split};
 use crate::config::{ColumnNames, DataSettings, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::system::files::read_regular;
@@ -199,7 +199,17 @@ impl ManifestReader<'_> {
         let path = self.root.join(&name);
         self.check_file(written, &path, real_root)?;
         let group = optional(columns.group).map(str::to_owned);
-        Ok(Entry { path, name, class, group, split: split.transpose()?, copied: None })
+        let mask = optional(columns.mask).map(|written| self.mask(written, real_root)).transpose()?;
+        Ok(Entry { path, name, class, group, mask, split: split.transpose()?, copied: None })
+    }
+
+    /// The mask of an image.
+    fn mask(&self, written: &str, real_root: &Path) -> Result<MaskFile, Flaw> {
+        let written = &*self.slashed(written);
+        let name = self.name(written, real_root)?;
+        let path = self.root.join(&name);
+        self.check_file(written, &path, real_root)?;
+        Ok(MaskFile { path, name })
     }
 
     /// A path as Windows writes it, where no file is called so.

@@ -29,6 +29,24 @@ fn any_column_order_and_a_byte_order_mark() {
 }
 
 #[test]
+fn a_manifest_names_masks_and_a_runs_splits_keep_them() {
+    let root = folder(&["x/1.png", "x/2.png", "m/2.png"]);
+    let csv = "path,label,split,mask\nx/1.png,good,train,\nx/2.png,bad,train,./m/2.png\n";
+    let dataset = open(root.path(), csv.as_bytes()).unwrap();
+    let masks: Vec<Option<&str>> =
+        dataset.samples.iter().map(|sample| sample.mask.as_ref().map(|mask| mask.name.as_str())).collect();
+    assert_eq!(masks, [None, Some("m/2.png")]);
+    assert_eq!(dataset.samples[1].mask.as_ref().unwrap().path, root.path().join("m/2.png"));
+    let file = root.path().join("splits.csv");
+    write_splits_csv(&file, &dataset, &[]).unwrap();
+    let again = list_splits(&file, root.path(), false).unwrap();
+    assert!(again.entries.iter().map(|entry| &entry.mask).eq(dataset.samples.iter().map(|sample| &sample.mask)));
+
+    let error = data_error(open(root.path(), csv.replace("./m/2.png", "m/3.png").as_bytes()));
+    assert!(error.contains("line 3: \"m/3.png\" does not exist"), "{error}");
+}
+
+#[test]
 fn all_bad_rows_are_reported_with_their_lines() {
     let root = folder(&["in/1.png", "in/2.png"]);
     let csv = "path,label,split\nin/1.png,a,\n../2.png,a,\n/etc/passwd,a,\nin/none.png,a,\nin/1.png,a,\nin/./1.png,b,\n\
@@ -127,6 +145,7 @@ fn groups_and_sums_come_back_from_a_runs_splits() {
         label: 0,
         kind: None,
         group: group.map(str::to_owned),
+        mask: None,
         split: Split::Test,
     };
     let samples = vec![sample("a, \"b\"/1.png", Some("roll 1")), sample("x/2.png", None)];

@@ -2,6 +2,7 @@
 
 use super::decode::{DecodeOptions, ImageError, decode_file};
 use super::{Sample, folder};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Endings of a mask's name behind that of its image, as `MVTec` AD and others have them.
@@ -9,10 +10,13 @@ const ENDINGS: [&str; 2] = ["_mask", ""];
 /// Formats of masks: those that lose nothing.
 const FORMATS: [&str; 4] = ["png", "bmp", "tif", "tiff"];
 
-/// A folder of masks: of the image `bent/000.png`, `bent/000_mask.png` or `bent/000.png`.
+/// Where the masks of images are.
 #[derive(Debug, Clone)]
-pub struct MaskFolder {
-    folder: PathBuf,
+pub enum Masks {
+    /// A folder: of the image `bent/000.png`, `bent/000_mask.png` or `bent/000.png` there.
+    Folder(PathBuf),
+    /// Where a manifest names them; the classes that have some.
+    Named(BTreeSet<usize>),
 }
 
 /// The flawed pixels of an image.
@@ -24,32 +28,38 @@ pub struct Mask {
     pub regions: Vec<Vec<(u32, u32)>>,
 }
 
-impl MaskFolder {
-    /// Those in a folder.
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_path_buf() }
-    }
-
+impl Masks {
     /// Those that lie beside a root's splits, or a manifest; none when there are none.
     pub fn beside(root: &Path) -> Option<Self> {
-        Some(Self::new(&root.join(folder::MASKS))).filter(|masks| masks.folder.is_dir())
+        let folder = root.join(folder::MASKS);
+        folder.is_dir().then_some(Self::Folder(folder))
+    }
+
+    /// Those that a manifest names for some images; none when it names none.
+    pub fn named<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<Self> {
+        let classes: BTreeSet<usize> =
+            samples.filter_map(|sample| sample.mask.as_ref().map(|_| sample.label)).collect();
+        (!classes.is_empty()).then_some(Self::Named(classes))
     }
 
     /// The mask of an image; none of one without flaws.
     pub fn of(&self, sample: &Sample) -> Option<PathBuf> {
-        let class = self.folder_of(sample)?;
+        let Self::Folder(folder) = self else { return sample.mask.as_ref().map(|mask| mask.path.clone()) };
+        let class = folder.join(sample.path.parent()?.file_name()?);
         let stem = sample.path.file_stem()?.to_string_lossy();
         let names = ENDINGS.iter().flat_map(|end| FORMATS.iter().map(move |format| (end, format)));
         names.map(|(end, format)| class.join(format!("{stem}{end}.{format}"))).find(|path| path.is_file())
     }
 
-    /// Whether images in the folder of this one have masks.
-    pub fn has_folder_of(&self, sample: &Sample) -> bool {
-        self.folder_of(sample).is_some_and(|folder| folder.is_dir())
-    }
-
-    fn folder_of(&self, sample: &Sample) -> Option<PathBuf> {
-        Some(self.folder.join(sample.path.parent()?.file_name()?))
+    /// Whether images of the kind of this one have masks: those in its folder, or of its class.
+    pub fn has_some_like(&self, sample: &Sample) -> bool {
+        match self {
+            Self::Folder(folder) => {
+                let class = sample.path.parent().and_then(Path::file_name);
+                class.is_some_and(|class| folder.join(class).is_dir())
+            }
+            Self::Named(classes) => classes.contains(&sample.label),
+        }
     }
 }
 
@@ -91,7 +101,7 @@ impl Mask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Split;
+    use crate::data::{MaskFile, Split};
     use image::{Rgb, RgbImage};
 
     #[test]
@@ -105,19 +115,28 @@ mod tests {
             image.put_pixel(x, y, Rgb([255; 3]));
         }
         image.save(folder.join("000_mask.png")).unwrap();
-        let masks = MaskFolder::beside(root.path()).unwrap();
+        let masks = Masks::beside(root.path()).unwrap();
         let sample = |path: &str| Sample {
             path: root.path().join(path),
             name: path.into(),
             label: 0,
             kind: None,
             group: None,
+            mask: None,
             split: Split::Test,
         };
         let mask = Mask::read(&masks.of(&sample("test/bent/000.jpg")).unwrap()).unwrap();
         assert_eq!((mask.size, mask.regions), ((9, 7), vec![vec![(1, 1), (2, 2)], vec![(8, 6)]]));
         assert_eq!(masks.of(&sample("test/bent/001.jpg")), None);
-        assert!(masks.has_folder_of(&sample("test/bent/001.jpg")) && !masks.has_folder_of(&sample("test/good/1.jpg")));
-        assert!(MaskFolder::beside(&root.path().join("test")).is_none());
+        assert!(masks.has_some_like(&sample("test/bent/001.jpg")) && !masks.has_some_like(&sample("test/good/1.jpg")));
+        assert!(Masks::beside(&root.path().join("test")).is_none());
+
+        // As a manifest names them: images of a class of which one has a mask.
+        let file = MaskFile { path: folder.join("000_mask.png"), name: "000_mask.png".into() };
+        let (plain, masked) = (sample("a/1.jpg"), Sample { label: 1, mask: Some(file.clone()), ..sample("a/2.jpg") });
+        assert!(Masks::named([&plain].into_iter()).is_none());
+        let named = Masks::named([&plain, &masked].into_iter()).unwrap();
+        assert_eq!((named.of(&plain), named.of(&masked)), (None, Some(file.path)));
+        assert!(named.has_some_like(&masked) && !named.has_some_like(&plain));
     }
 }

@@ -98,6 +98,7 @@ struct Entry {
     /// The class as written, not normalised.
     class: String,
     group: Option<String>,
+    mask: Option<MaskFile>,
     /// None when it is still to be drawn.
     split: Option<Split>,
     /// SHA-256 of its bytes where another file has the same and splits are drawn.
@@ -117,8 +118,19 @@ pub struct Sample {
     pub kind: Option<String>,
     /// Images of one group (part, patient, roll) are always in the same split.
     pub group: Option<String>,
+    /// The mask of its flaws, where a manifest names one.
+    pub mask: Option<MaskFile>,
     /// Its split.
     pub split: Split,
+}
+
+/// A file that a manifest names in its column `mask`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaskFile {
+    /// The file to open.
+    pub path: PathBuf,
+    /// As [`Sample::name`].
+    pub name: String,
 }
 
 /// All samples, sorted by name, and the classes, sorted too.

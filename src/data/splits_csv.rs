@@ -8,7 +8,7 @@ use crate::system::tables::write_csv;
 use std::path::Path;
 
 /// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group,sha256`, where
-/// `keys` are the SHA-256 sums of the files in the order of the samples.
+/// `keys` are the SHA-256 sums of the files in the order of the samples, and `mask` where samples have masks.
 ///
 /// The file is a manifest: [`Dataset::from_splits_csv`] reads it again.
 ///
@@ -16,12 +16,16 @@ use std::path::Path;
 /// When the file cannot be written.
 pub fn write_splits_csv(path: &Path, dataset: &Dataset, keys: &[[u8; 32]]) -> Result<()> {
     write_csv(path, |table| {
-        table.write_record(["path", "label", "split", "group", "sha256"])?;
+        let masked = dataset.samples.iter().any(|sample| sample.mask.is_some());
+        let columns = ["path", "label", "split", "group", "sha256"];
+        table.write_record(columns.into_iter().chain(masked.then_some("mask")))?;
         dataset.samples.iter().enumerate().try_for_each(|(index, sample)| {
             let label = dataset.classes.get(sample.label).map_or("", String::as_str);
             let group = sample.group.as_deref().unwrap_or_default();
             let sum = keys.get(index).map(|key| hex(key)).unwrap_or_default();
-            table.write_record([&sample.name, label, sample.split.name(), group, &sum])
+            let mask = sample.mask.as_ref().map_or("", |mask| &mask.name);
+            let row = [&sample.name, label, sample.split.name(), group, &sum];
+            table.write_record(row.into_iter().chain(masked.then_some(mask)))
         })
     })
 }

@@ -50,7 +50,7 @@ pub(crate) fn two_classes(root: &Path, per_class: u32) -> Dataset {
             let path = root.join(&name);
             let shade = |x: u32, y: u32| image::Rgb([(x * 7 + i * 11) as u8, (y * 5) as u8, (label * 100) as u8]);
             image::RgbImage::from_fn(20 + i, 16, shade).save(&path).unwrap();
-            samples.push(Sample { path, name, label, kind: None, group: None, split: Split::Train });
+            samples.push(Sample { path, name, label, kind: None, group: None, mask: None, split: Split::Train });
         }
     }
     Dataset { classes: vec!["bad".into(), "good".into()], samples, ..Dataset::default() }

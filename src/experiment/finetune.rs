@@ -17,6 +17,7 @@ use super::session::Session;
 use super::texts::ClassTexts;
 use super::tiles::check_training;
 use super::training::{FINETUNED, Training, check_wise_ft};
+use super::unusual;
 use crate::backbone::{Readout, Segment};
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::error::Result;
@@ -27,7 +28,7 @@ use crate::system::memory::peak_memory_bytes;
 use crate::system::signals::StopRequest;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::fit::Ending;
-use crate::train::forecast::{ImageCounts, Texts};
+use crate::train::forecast::{ImageCounts, Texts, TileCounts};
 use crate::train::soup::clear_ingredients;
 use std::time::Instant;
 
@@ -94,7 +95,8 @@ impl Ready {
         let head = (kind, Readout::POOL, dataset.classes.len());
         let backbone = (&session.backbone.spec, &session.backbone.outputs);
         let head = HeadPlan::new(&session.settings, backbone, head, words.as_ref())?;
-        check_training(&session.settings, &head.plan)?;
+        check_training(&session.settings)?;
+        unusual::refuse(session.settings.model.pool, "finetune")?;
         let images = check_images(&session, dataset, console)?;
         // Files that cannot be used may have been the last validation images.
         check_wise_ft(&session.settings, &images.dataset)?;
@@ -124,6 +126,7 @@ impl Ready {
         let sizes = Sizes {
             parameters: (record.trainable_parameters, record.total_parameters),
             images: ImageCounts { train: record.data.train, val: record.data.val, test: record.data.test },
+            tiles: images.preprocess.tiles.map(|tiles| TileCounts::of(&tiles, &images.sizes, session.decode_threads())),
             texts: model.directions().map(|directions| Texts::of(directions.prompts())),
         };
         let trained = (&session.backbone.spec, &plan, model.spec().start);

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::nn::workers::Workers;
 use crate::report::Forecast;
 use crate::strategy::Plan;
-use crate::train::forecast::{ImageCounts, Layers, Texts, Workload, product_rate};
+use crate::train::forecast::{ImageCounts, Layers, Texts, TileCounts, Workload, product_rate};
 use crate::train::trainer::rounds;
 use candle_core::Device;
 
@@ -21,6 +21,8 @@ pub struct Sizes {
     pub parameters: (usize, usize),
     /// Images by their use.
     pub images: ImageCounts,
+    /// Their tiles, if they are cut.
+    pub tiles: Option<TileCounts>,
     /// Prompts that every step takes through a text tower.
     pub texts: Option<Texts>,
 }
@@ -46,6 +48,7 @@ pub fn forecast(
         copies: usize::from(train.ema.is_some()) + usize::from(train.sam.is_some()),
         passes: 1 + usize::from(train.sam.is_some()),
         images: sizes.images,
+        tiles: sizes.tiles,
         batch_size,
         epochs: match train.length {
             TrainLength::Epochs(epochs) => epochs as f64,
@@ -53,7 +56,7 @@ pub fn forecast(
         },
         views: frozen::views(settings),
         workers: workers.count(),
-        rounds: rounds(workers, spec, start, batch_size),
+        rounds: rounds(workers, spec, start, sizes.tiles.map_or(batch_size, |tiles| tiles.most)),
         layers: Layers::of(&device.location(), settings.run.precision),
         prompt_tokens: visual_prompts(settings).map_or(0, |prompts| prompts.tokens),
         adapters: plan.lora.is_some(),

@@ -28,6 +28,10 @@ pub fn start(settings: &Settings, spec: &VitSpec, plan: &Plan, images: usize, co
         console.info("mixing    every step makes images that were never seen: frozen blocks run in every epoch");
         return Segment::Embed;
     }
+    // Tiles have rows of features; activations of them all are too many to keep.
+    if settings.preprocess.tiles.is_some() && plan.lowest != Segment::Head {
+        return Segment::Embed;
+    }
     let row: usize = plan.lowest.input_shape(spec, Readout::POOL).iter().product();
     let bytes = (row * 4 * images * views(settings).max(1)) as u64;
     if bytes > settings.cache.max_bytes && plan.lowest != Segment::Head {
@@ -127,6 +131,8 @@ mod tests {
         assert_eq!(starts_at(&["strategy.kind=frozen", augmented, "cache.views=0"]), Segment::Embed);
         assert_eq!(starts_at(&["strategy.kind=frozen", augmented, "cache.views=4"]), features);
         assert_eq!(starts_at(&["strategy.kind=frozen", "train.mixup=0.2"]), Segment::Embed);
+        assert_eq!(starts_at(&["strategy.kind=frozen", "preprocess.tiles=true"]), features);
+        assert_eq!(starts_at(&[partial[0], partial[1], "preprocess.tiles=true"]), Segment::Embed);
         assert_eq!(starts_at(&["strategy.kind=frozen", "preprocess.normalize=batch"]), Segment::Embed);
     }
 }

@@ -50,6 +50,7 @@ mod tests {
             label,
             kind: None,
             group: None,
+            mask: None,
             split: Split::Train,
         };
         let dataset = Dataset {

@@ -3,9 +3,9 @@
 
 use super::saved::SavedRun;
 use crate::backbone::Activations;
-use crate::data::transform::{Bag, Geometry};
+use crate::data::transform::Geometry;
 use crate::error::{Error, Result};
-use crate::features::{EvidenceGrid, Extractor, Region, TiledImages};
+use crate::features::{EvidenceGrid, Extractor, Looked, LookedBag, Region};
 use crate::model::{HeadKind, PatchHead};
 use crate::report::html::{frame, heat_map, heat_map_up_to};
 use candle_core::Tensor;
@@ -129,7 +129,17 @@ impl Maps {
         })
     }
 
-    /// Maps of some images with standardised `pixels`, each for one class; none where its values are not finite.
+    /// What exact maps of images with standardised `pixels` are made of; none where maps are hints.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn look(&self, run: &SavedRun, pixels: &[f32]) -> Result<Option<Looked>> {
+        let exact = self.head.is_some() && run.record.preprocess.tiles.is_none();
+        Ok(if exact { self.extractor.look(run.readout(), pixels)? } else { None })
+    }
+
+    /// Maps of some images with standardised `pixels`, which were `looked` at by [`Maps::look`], each for one class; none
+    /// where its values are not finite.
     ///
     /// # Errors
     /// When a picture cannot be written or the device fails.
@@ -137,7 +147,7 @@ impl Maps {
         &self,
         run: &SavedRun,
         images: &[SeenImage<'_>],
-        pixels: &[f32],
+        (pixels, looked): (&[f32], Option<&Looked>),
         classes: &[usize],
     ) -> Result<Vec<Option<Located>>> {
         let side = self.geometry.image_size as f64;
@@ -157,12 +167,8 @@ impl Maps {
             });
             return drawn.collect();
         }
-        let evidence = match &self.head {
-            Some(head) => self.extractor.evidence(run.readout(), head, pixels, classes)?,
-            None => None,
-        };
-        let (kind, values) = if let Some(evidence) = evidence {
-            (MapKind::Evidence, evidence)
+        let (kind, values) = if let (Some(head), Some(looked)) = (&self.head, looked) {
+            (MapKind::Evidence, self.extractor.evidence(run.readout(), head, looked, classes)?)
         } else {
             let looks = self.extractor.rollout(run.readout(), pixels)?;
             (MapKind::Hint, looks.into_iter().map(|look| look.shares).collect())
@@ -180,18 +186,11 @@ impl Maps {
     ///
     /// # Errors
     /// As [`Maps::draw`].
-    pub fn draw_bag(
-        &self,
-        run: &SavedRun,
-        tiled: &TiledImages<'_>,
-        path: &Path,
-        bag: &Bag,
-        class: usize,
-    ) -> Result<Option<Located>> {
+    pub fn draw_bag(&self, path: &Path, looked: &LookedBag<'_>, class: usize) -> Result<Option<Located>> {
         let Some(head) = &self.head else { return Ok(None) };
-        let (_, grid) = tiled.evidence(run.readout(), head, bag, class)?;
-        let shown = reduced(&bag.image, LARGEST_PICTURE);
-        let seen = SeenImage { path, size: bag.image.dimensions(), shown: &shown };
+        let (grid, image) = (looked.evidence(head, class)?, looked.image());
+        let shown = reduced(image, LARGEST_PICTURE);
+        let seen = SeenImage { path, size: image.dimensions(), shown: &shown };
         let drawn = (heat_map(&shown, &grid.positive()), grid.strongest());
         self.picture(&seen, MapKind::Evidence, &grid, drawn, |place| place.in_image(&grid, seen.size))
     }

@@ -49,5 +49,6 @@ pub mod source;
 pub mod texts;
 pub mod tiles;
 pub mod training;
+pub mod unusual;
 pub mod weights;
 pub mod zeroshot;

@@ -3,12 +3,12 @@
 use super::saved::SavedRun;
 use crate::backbone::Activations;
 use crate::config::ResizeMode;
-use crate::data::masks::{Mask, MaskFolder};
+use crate::data::masks::{Mask, Masks};
 use crate::data::transform::{Pipeline, View};
 use crate::data::{Dataset, Sample, Split};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::features::{EvidenceGrid, Extractor, TiledImages};
-use crate::metrics::{MaskedMap, Places};
+use crate::metrics::{MaskedMap, PlaceTally, Places};
 use crate::model::Scored;
 use crate::report::{Console, RunRecord};
 use candle_core::Tensor;
@@ -17,7 +17,7 @@ use std::path::Path;
 
 /// Exact maps of a run's whole images, to be held against masks.
 pub struct MaskedMaps<'a> {
-    masks: MaskFolder,
+    masks: Masks,
     /// Whether masks were asked for: else what is wrong with them is a warning.
     asked: bool,
     run: &'a SavedRun,
@@ -27,8 +27,9 @@ pub struct MaskedMaps<'a> {
 }
 
 impl<'a> MaskedMaps<'a> {
-    /// Those of a run for the images of a split: with the masks of a folder or, where these can be used, those beside the
-    /// images, which are the test images of the run itself or those below `data`. None where there are none.
+    /// Those of a run for the images of a split: with the masks of a folder or, where these can be used, those that a manifest
+    /// names, else those beside the images, which are the test images of the run itself or those below `data`. None where
+    /// there are none.
     ///
     /// # Errors
     /// A usage error when a folder was given, but the run's scores are no sums over places, its squares show no whole images,
@@ -40,29 +41,30 @@ impl<'a> MaskedMaps<'a> {
         data: Option<&Path>,
     ) -> Result<Option<Self>> {
         if let Some(folder) = folder {
-            let maps = Self::new(run, MaskFolder::new(folder), true)?;
+            let maps = Self::new(run, Masks::Folder(folder.to_path_buf()), true)?;
             maps.check(dataset, split)?;
             return Ok(Some(maps));
         }
         // Folders of masks are those of test images: of others the names may be the same.
-        if data.is_none() && split != Split::Test {
-            return Ok(None);
-        }
-        let beside = MaskFolder::beside(data.unwrap_or_else(|| run.session.settings.data.folder()));
-        let maps = beside.and_then(|masks| Self::new(run, masks, false).ok());
+        let beside = (data.is_some() || split == Split::Test)
+            .then(|| Masks::beside(data.unwrap_or_else(|| run.session.settings.data.folder())));
+        let scored = dataset.indices(split);
+        let named = Masks::named(scored.iter().map(|&index| &dataset.samples[index]));
+        let maps = named.or(beside.flatten()).and_then(|masks| Self::new(run, masks, false).ok());
         Ok(maps.filter(|maps| maps.check(dataset, split).is_ok()))
     }
 
     /// What can be known before anything is computed.
     fn check(&self, dataset: &Dataset, split: Split) -> Result<()> {
         let samples = || dataset.indices(split).into_iter().map(|index| &dataset.samples[index]);
-        if !samples().any(|sample| self.masks.has_folder_of(sample)) {
+        if !samples().any(|sample| self.masks.has_some_like(sample)) {
             return Err(Error::usage_hint(
                 "there are no masks of these images",
-                "of an image bent/000.png the mask is bent/000_mask.png in the folder of masks",
+                "of an image bent/000.png the mask is bent/000_mask.png in the folder of masks; a manifest names masks in its column \
+                 mask",
             ));
         }
-        let lacks = |sample: &&Sample| self.masks.has_folder_of(sample) && self.masks.of(sample).is_none();
+        let lacks = |sample: &&Sample| self.masks.has_some_like(sample) && self.masks.of(sample).is_none();
         let files: Vec<BadFile> = samples()
             .filter(lacks)
             .map(|sample| BadFile { path: sample.path.clone(), reason: "has no mask".into() })
@@ -70,7 +72,7 @@ impl<'a> MaskedMaps<'a> {
         if files.is_empty() { Ok(()) } else { Err(DataError::BadFiles { files }.into()) }
     }
 
-    fn new(run: &'a SavedRun, masks: MaskFolder, asked: bool) -> Result<Self> {
+    fn new(run: &'a SavedRun, masks: Masks, asked: bool) -> Result<Self> {
         let RunRecord { preprocess, .. } = &run.record;
         let refused = |why: &str| {
             Error::usage_hint(
@@ -94,11 +96,10 @@ impl<'a> MaskedMaps<'a> {
         if preprocess.geometry.resize != ResizeMode::Squash {
             return Err(refused("letterboxed and cropped squares show borders or not all"));
         }
-        let blank = vec![0.0; 3 * preprocess.geometry.image_size.pow(2)];
-        match maps.extractor.evidence(run.readout(), &maps.head, &blank, &[0])? {
-            Some(_) => Ok(maps),
-            None => Err(refused("the features of this run are no sum over patches")),
+        if !maps.extractor.adds_up(run.readout()) {
+            return Err(refused("the features of this run are no sum over patches"));
         }
+        Ok(maps)
     }
 
     /// The map of a file for a class, and the file's width and height.
@@ -107,15 +108,19 @@ impl<'a> MaskedMaps<'a> {
         if let Some(tiles) = self.run.record.preprocess.tiles {
             let bag = self.pipeline.bag(&tiles, path).map_err(|error| bad(error.to_string()))?;
             let tiled = TiledImages { extractor: &self.extractor, pipeline: &self.pipeline, tiles };
-            let (_, grid) = tiled.evidence(self.run.readout(), &self.head, &bag, class)?;
+            let grid = tiled.look(self.run.readout(), &bag)?.evidence(&self.head, class)?;
             return Ok((grid, bag.image.dimensions()));
         }
         let view = View { epoch: 0, sample: 0 };
         let (square, size) = self.pipeline.see_once(path, view).map_err(|error| bad(error.to_string()))?;
         let mut pixels = self.pipeline.preprocess().normalization.standardize(&square);
         self.pipeline.finish(&mut pixels, &[view]);
-        let found = self.extractor.evidence(self.run.readout(), &self.head, &pixels, &[class])?;
-        let grid = found.and_then(|mut found| EvidenceGrid::square(found.pop()?));
+        let readout = self.run.readout();
+        let found = match self.extractor.look(readout, &pixels)? {
+            Some(looked) => self.extractor.evidence(readout, &self.head, &looked, &[class])?,
+            None => Vec::new(),
+        };
+        let grid = found.into_iter().next().and_then(EvidenceGrid::square);
         Ok((grid.ok_or_else(|| bad("has no map".into()))?, size))
     }
 
@@ -138,27 +143,27 @@ impl<'a> MaskedMaps<'a> {
     fn measured(&self, name: &str, dataset: &Dataset, scored: &Scored, console: &Console) -> Result<Places> {
         let samples = || scored.indices.iter().map(|&index| &dataset.samples[index]);
         let flaws: BTreeSet<usize> =
-            samples().filter(|sample| self.masks.has_folder_of(sample)).map(|sample| sample.label).collect();
+            samples().filter(|sample| self.masks.has_some_like(sample)).map(|sample| sample.label).collect();
         let progress = console.progress(scored.indices.len() as u64, "maps and masks");
         let classes = dataset.classes.len().max(1);
-        let mut found = Vec::with_capacity(scored.indices.len());
+        let mut tally = PlaceTally::default();
         for (sample, logits) in samples().zip(scored.logits.chunks_exact(classes)) {
             let likeliest = flaws.iter().copied().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0);
             let (grid, size) = self.map(&sample.path, likeliest)?;
-            found.push(masked(&grid, size, sample, &self.masks)?);
+            tally.add(&masked(&grid, size, sample, &self.masks)?);
             progress.inc(1);
         }
         progress.finish();
-        Ok(Places::new(name, &found))
+        Ok(tally.places(name))
     }
 }
 
 /// A map beside the mask of its image.
-fn masked(grid: &EvidenceGrid, size: (u32, u32), sample: &Sample, masks: &MaskFolder) -> Result<MaskedMap> {
+fn masked(grid: &EvidenceGrid, size: (u32, u32), sample: &Sample, masks: &Masks) -> Result<MaskedMap> {
     let bad =
         |path: &Path, reason: String| DataError::BadFiles { files: vec![BadFile { path: path.to_path_buf(), reason }] };
     let regions = match masks.of(sample) {
-        None if masks.has_folder_of(sample) => return Err(bad(&sample.path, "has no mask".into()).into()),
+        None if masks.has_some_like(sample) => return Err(bad(&sample.path, "has no mask".into()).into()),
         None => Vec::new(),
         Some(path) => {
             let mask = Mask::read(&path).map_err(|error| bad(&path, error.to_string()))?;

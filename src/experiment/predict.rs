@@ -8,7 +8,7 @@ use crate::data::kinds::Watch;
 use crate::data::loader::Batch;
 use crate::data::transform::{Bag, Normalization, Pipeline, View};
 use crate::error::Result;
-use crate::features::{Distance, Extractor, ReferenceRecord, ReferenceSet, TiledImages};
+use crate::features::{Distance, Extractor, Looked, LookedBag, ReferenceRecord, ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::metrics::{Decision, argmax, softmax};
 use crate::model::Outputs;
@@ -192,7 +192,12 @@ impl Predictor {
     /// Files that are best predicted at a time: those whose tiles are cut are in memory as they are.
     pub fn batch_size(&self) -> usize {
         let usual = self.run.session.settings.train.batch_size;
-        if self.tile_extractor.is_some() { usual.min(self.run.session.decode_threads()) } else { usual }
+        match (&self.tile_extractor, &self.maps) {
+            (None, _) => usual,
+            (Some(_), None) => usual.min(self.run.session.decode_threads()),
+            // Maps are made of the tokens of a whole image.
+            (Some(_), Some(_)) => 1,
+        }
     }
 
     /// The way of images that are cut into tiles.
@@ -216,11 +221,16 @@ impl Predictor {
     pub fn predict(&self, paths: &[PathBuf]) -> Result<Vec<Prediction>> {
         let loaded = self.run.session.workers.map_on_cpu(paths.iter().collect(), |path: &PathBuf| self.load(path));
         let mut batch = Batch::default();
-        let tiled = self.tiled();
+        let (tiled, mut bags) = (self.tiled(), Vec::new());
         for (index, seen) in loaded.iter().enumerate() {
             match (seen, &tiled) {
                 (Ok(Input::Square(square, _)), _) => {
                     batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(square));
+                }
+                (Ok(Input::Tiles(bag)), Some(tiled)) if self.maps.is_some() => {
+                    let looked = tiled.look(self.run.readout(), bag)?;
+                    batch.inputs.extend(looked.pooled()?);
+                    bags.push(looked);
                 }
                 (Ok(Input::Tiles(bag)), Some(tiled)) => batch.inputs.extend(tiled.pooled(bag)?),
                 _ => continue,
@@ -231,8 +241,13 @@ impl Predictor {
         if tiled.is_none() {
             self.pipeline.finish(&mut batch.inputs, &vec![VIEW; batch.indices.len()]);
         }
-        let answers = self.answers(&batch)?;
-        let mut located = self.located(paths, &loaded, &batch, &answers)?.into_iter();
+        let looked = match &self.maps {
+            Some(maps) if !batch.indices.is_empty() => maps.look(&self.run, &batch.inputs)?,
+            _ => None,
+        };
+        let answers = self.answers(&batch, looked.as_ref())?;
+        let views = Views { squares: (&batch.inputs, looked.as_ref()), bags: &bags };
+        let mut located = self.located(paths, &loaded, &views, &answers)?.into_iter();
         let mut answers = answers.into_iter();
         let row = |(path, seen): (&PathBuf, &Loaded)| match seen {
             Ok(_) => answers.next().map_or_else(
@@ -252,34 +267,34 @@ impl Predictor {
         &self,
         paths: &[PathBuf],
         loaded: &[Loaded],
-        batch: &Batch,
+        views: &Views<'_>,
         answers: &[Answer],
     ) -> Result<Vec<Option<Located>>> {
         let Some(maps) = self.maps.as_ref().filter(|_| !answers.is_empty()) else { return Ok(Vec::new()) };
         let likeliest = |answer: &Answer| argmax(&answer.logits);
         let classes: Vec<usize> = answers.iter().map(likeliest).collect();
         let seen = || paths.iter().zip(loaded).filter_map(|(path, loaded)| Some((path, loaded.as_ref().ok()?)));
-        if let Some(tiled) = self.tiled() {
-            let drawn = seen().zip(&classes).map(|((path, input), &class)| match input {
-                Input::Tiles(bag) => maps.draw_bag(&self.run, &tiled, path, bag, class),
-                Input::Square(..) => Ok(None),
-            });
-            return drawn.collect();
+        if !views.bags.is_empty() {
+            let drawn = seen().zip(views.bags).zip(&classes);
+            return drawn.map(|(((path, _), looked), &class)| maps.draw_bag(path, looked, class)).collect();
         }
         let squares = seen().filter_map(|(path, input)| match input {
             Input::Square(shown, size) => Some(SeenImage { path, size: *size, shown }),
             Input::Tiles(_) => None,
         });
-        maps.draw(&self.run, &squares.collect::<Vec<_>>(), &batch.inputs, &classes)
+        maps.draw(&self.run, &squares.collect::<Vec<_>>(), views.squares, &classes)
     }
 
     /// The logits of each image of a batch, and how far it is from the training images.
-    fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {
+    fn answers(&self, batch: &Batch, looked: Option<&Looked>) -> Result<Vec<Answer>> {
         let images = batch.indices.len();
         if images == 0 {
             return Ok(Vec::new());
         }
-        let Outputs { features, logits } = self.run.model.run(batch)?;
+        let Outputs { features, logits } = match looked {
+            Some(looked) => self.run.model.classify(&looked.features, images)?,
+            None => self.run.model.run(batch)?,
+        };
         let features = Matrix::new(&features, features.len() / images);
         let distances = match &self.references {
             // Features that are not finite are reported by their logits.
@@ -342,6 +357,14 @@ impl Predictor {
         let unknown = record.threshold.map(|threshold| distance > threshold);
         Some(Novelty { distance, unknown, nearest: references.name(nearest).to_owned() })
     }
+}
+
+/// What maps of a batch are made of.
+struct Views<'a> {
+    /// Pixels of squares, and what was seen in them if that is what exact maps need.
+    squares: (&'a [f32], Option<&'a Looked>),
+    /// Images that are cut into tiles.
+    bags: &'a [LookedBag<'a>],
 }
 
 /// What the model says of one image.

@@ -13,6 +13,7 @@ use super::reference::{self, ReferenceFeatures};
 use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
+use super::unusual;
 use crate::backbone::{Layer, Params, Readout};
 use crate::config::{ClassWeights, FeatureChoice, MetricChoice, PoolChoice, ProbeMethod, ProbeSettings, Settings};
 use crate::data::Split;
@@ -45,6 +46,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
     let readout = Readout::new("probe", wanted.features, wanted.blocks, &session.backbone.spec)?;
     let checked = check_images(&session, dataset, console)?;
     let images = checked.images(&session);
+    let weights = unusual::measure(&mut session, &images, console)?;
     let chosen = if chooses { Some(pooling::choose(&session, &images, console)?) } else { None };
     if let Some(chosen) = &chosen {
         session.set_pool(chosen.choice)?;
@@ -54,7 +56,10 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
     recorded(&run, &mut record, |record| {
         let (features, pools) = match chosen {
             Some(chosen) => (chosen.features, chosen.scores),
-            None => (FeatureSet::compute(&session, session.pretrained(), readout, &images, console)?, Vec::new()),
+            None => {
+                let backbone = (&session.backbone.params, weights.as_str());
+                (FeatureSet::compute(&session, backbone, readout, &images, console)?, Vec::new())
+            }
         };
         // What the head reads, before texts are compared with it.
         let references = || Ok(ReferenceFeatures::among(&features));
@@ -78,7 +83,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
 
         write_scores(run.folder(), &features.dataset, &scores)?;
         save_selection(&run, &session, &fitted)?;
-        save_model(&run, &fitted, texts.as_ref())?;
+        save_model(&run, &fitted, texts.as_ref(), &session.backbone.params)?;
         complete(record, &fitted, &features, readout, &session);
         let result = conclude(&run, record, clock, |record| {
             let result = result(&run, record, &fitted, &scores, &features, &session);
@@ -184,8 +189,13 @@ fn linear_head(fitted: &Fitted) -> Result<Option<Tensor>> {
 }
 
 /// The head, or the images that vote, as the run's best checkpoint.
-fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<()> {
+fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>, backbone: &Params) -> Result<()> {
     let mut params = Params::default();
+    for name in [Layer::Whitening.weight(), Layer::Whitening.bias()] {
+        if let Some(measured) = backbone.get(name) {
+            params.insert(name, measured.to_device(&Device::Cpu)?);
+        }
+    }
     match &fitted.model {
         FittedProbe::Linear(fit) => {
             let classes = fit.head.bias.len();
@@ -194,7 +204,7 @@ fn save_model(run: &Run, fitted: &Fitted, texts: Option<&ClassTexts>) -> Result<
         }
         FittedProbe::Knn(_) => {
             let labels = &fitted.rows.labels;
-            params = VoteHead::params(tensor(&fitted.rows.values, labels.len())?, labels)?;
+            params.extend(VoteHead::params(tensor(&fitted.rows.values, labels.len())?, labels)?);
         }
         FittedProbe::Tip(tip) => {
             let (keys, labels) = (tensor(&fitted.rows.values, fitted.rows.labels.len())?, &fitted.rows.labels);

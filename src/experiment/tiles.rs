@@ -1,27 +1,24 @@
-//! Where images may be cut into tiles: everywhere that features are computed once. What takes whole squares says so before
-//! anything is read.
+//! Where images may be cut into tiles. What takes whole squares says so before anything is read.
 
-use crate::backbone::Segment;
-use crate::config::Settings;
+use crate::config::{Settings, StrategySettings};
 use crate::data::transform::{Preprocess, augments};
 use crate::error::{Error, Result};
-use crate::strategy::Plan;
 
-/// Refuses tiles where training needs the pixels of an image, or new views of it.
+/// Refuses tiles where training needs the pixels of whole images, or new views of them.
 ///
 /// # Errors
 /// A usage error.
-pub fn check_training(settings: &Settings, plan: &Plan) -> Result<()> {
-    let obstacle = if plan.lowest != Segment::Head {
-        format!("{} trains layers that see one square at a time", settings.strategy)
+pub fn check_training(settings: &Settings) -> Result<()> {
+    let obstacle = if matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text()) {
+        "learnt words are compared with one square"
     } else if augments(&settings.augment) {
-        "[augment] changes squares".to_owned()
+        "[augment] changes squares"
     } else if settings.train.mixes() {
-        "train.mixup and train.cutmix mix squares".to_owned()
+        "train.mixup and train.cutmix mix squares"
     } else {
         return Ok(());
     };
-    refuse(settings.preprocess.tiles.is_some(), &obstacle)
+    refuse(settings.preprocess.tiles.is_some(), obstacle)
 }
 
 /// Refuses tiles for something that is done with squares, in the words of `obstacle`.
@@ -38,7 +35,7 @@ fn refuse(tiled: bool, obstacle: &str) -> Result<()> {
     }
     Err(Error::usage_hint(
         format!("preprocess.tiles: {obstacle}"),
-        "tiles work with probe, zeroshot, extract, tsne, eval and predict, and with finetune where strategy.kind = \"frozen\" \
-         and [augment] is off; or leave preprocess.tiles out",
+        "tiles work with probe, zeroshot, extract, tsne, eval and predict, and with finetune without learnt words, [augment] \
+         and mixing; or leave preprocess.tiles out",
     ))
 }

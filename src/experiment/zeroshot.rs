@@ -10,6 +10,7 @@ use super::reference::{self, ReferenceFeatures};
 use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::ClassTexts;
+use super::unusual;
 use crate::backbone::{Params, Readout, Segment};
 use crate::config::{InspectionSettings, ResizeMode, Settings, StrategySettings};
 use crate::data::Split;
@@ -28,6 +29,7 @@ use std::time::Instant;
 /// Usage, data and weights errors, all before images are embedded but for files that change under way; I/O errors.
 pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Result<Completed> {
     let clock = Instant::now();
+    unusual::refuse(settings.model.pool, "zeroshot")?;
     // A run of the pretrained backbone with another head, whatever the settings say about fine-tuning.
     let settings = Settings { strategy: StrategySettings::Frozen, ..settings };
     let (Opened { mut session, dataset }, texts) = Opened::with_texts(settings, console)?;
@@ -108,8 +110,7 @@ impl<'a> ZeroShot<'a> {
             if rows.labels.is_empty() {
                 continue;
             }
-            let batch =
-                Batch { inputs: rows.values, labels: rows.labels, indices: rows.samples, soft_labels: Vec::new() };
+            let batch = Batch { inputs: rows.values, labels: rows.labels, indices: rows.samples, ..Batch::default() };
             let logits = self.model.run(&batch)?.logits;
             scored.push((split, Scored { logits, labels: batch.labels, indices: batch.indices }));
         }

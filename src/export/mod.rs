@@ -133,6 +133,7 @@ fn added_pooling(pool: Pool) -> Option<&'static str> {
         Pool::Gem => Some("the generalised mean"),
         Pool::Stats => Some("mean, maximum and standard deviation"),
         Pool::Gated => Some("a gated attention"),
+        Pool::Mahalanobis => Some("the largest Mahalanobis distance"),
         Pool::Cls | Pool::Avg | Pool::ClsAvg | Pool::Distilled | Pool::Attention => None,
     }
 }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-/// Beside the strongest patch those belong to its place that touch it, directly or through others, and have this share of
-/// its evidence.
+/// Patches belong to the strongest place whose evidence together with that of their eight neighbours has this share of the
+/// most there is, if they touch: a flaw that two patches share speaks from both, and a maximum takes one value from one
+/// patch and the next from its neighbour.
 const SHARE: f32 = 0.5;
 
-/// Patches that hang together around the strongest one.
+/// Patches that hang together around the strongest ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Region {
     /// From the left.
@@ -83,9 +84,19 @@ impl EvidenceGrid {
         }
     }
 
+    /// The evidence of each place and its neighbours together.
+    fn with_neighbors(&self) -> Vec<f32> {
+        let (columns, rows) = (self.columns, self.rows());
+        let near = |at: usize, count: usize| at.saturating_sub(1)..(at + 2).min(count);
+        let sum = |row: usize, column: usize| {
+            near(row, rows).map(|y| self.values[y * columns..][near(column, columns)].iter().sum::<f32>()).sum()
+        };
+        (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(y, x)| sum(y, x)).collect()
+    }
+
     /// The strongest place; none when no patch speaks for the class.
     pub fn strongest(&self) -> Option<Region> {
-        let (evidence, width) = (&self.values, self.columns);
+        let (evidence, width) = (&self.with_neighbors(), self.columns);
         let first = (0..evidence.len()).max_by(|&a, &b| evidence[a].total_cmp(&evidence[b]))?;
         let least = SHARE * evidence[first];
         if !(least > 0.0 && least.is_finite()) {
@@ -116,7 +127,7 @@ impl EvidenceGrid {
         Some(Region {
             columns: span(|at, width| at % width)?,
             rows: span(|at, width| at / width)?,
-            evidence: found.iter().map(|&at| f64::from(evidence[at])).sum(),
+            evidence: found.iter().map(|&at| f64::from(self.values[at])).sum(),
         })
     }
 }
@@ -126,17 +137,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_strongest_place_is_what_hangs_together_with_the_strongest_patch() {
-        let evidence = [
-            0.1, 0.0, 0.0, 0.9, //
-            0.0, 0.6, 1.0, 0.0, //
-            0.0, 0.0, 0.5, 0.0, //
-            0.8, 0.0, 0.0, -2.0,
-        ];
+    fn the_strongest_place_is_around_what_speaks_together() {
+        let mut evidence = [0.0; 64];
         let strongest = |values: &[f32]| EvidenceGrid::square(values.to_vec())?.strongest();
+        // One patch: with its neighbours.
+        evidence[3 * 8 + 2] = 1.0;
         let place = strongest(&evidence).unwrap();
-        assert_eq!((place.columns, place.rows), (1..3, 1..3));
-        assert!((place.evidence - 2.1).abs() < 1e-6);
+        assert_eq!((place.columns, place.rows, place.evidence), (1..4, 2..5, 1.0));
+        // A stronger patch alone is less than three that share a flaw, whichever of them has most.
+        (evidence[3 * 8 + 2], evidence[7 * 8 + 7]) = (0.6, 0.9);
+        (evidence[3 * 8 + 3], evidence[4 * 8 + 2], evidence[8]) = (0.5, 0.4, -2.0);
+        let place = strongest(&evidence).unwrap();
+        assert_eq!((place.columns, place.rows), (1..4, 2..5));
+        assert!((place.evidence - 1.5).abs() < 1e-6);
         assert_eq!(strongest(&[3.0]).unwrap(), Region { columns: 0..1, rows: 0..1, evidence: 3.0 });
     }
 
@@ -155,6 +168,6 @@ mod tests {
         grid.spread([3.25, 1.75, 4.0, 2.0], 2.0);
         assert_eq!((grid.values[7], grid.rows()), (2.0, 2));
         let place = grid.strongest().unwrap();
-        assert_eq!((place.columns, place.rows), (3..4, 1..2));
+        assert_eq!((place.columns, place.rows, place.evidence), (0..4, 0..2, 8.0));
     }
 }

@@ -73,14 +73,40 @@ impl Extractor {
             let values = &batch.inputs[shard.start * image..shard.end * image];
             let pixels = Tensor::from_slice(values, (shard.len(), 3, self.image_size, self.image_size), &self.device)?;
             let found = self.vit.extract(self.wanted, &pixels, Mode::Eval)?;
-            found.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
+            on_host(&found)?.to_vec1::<f32>()
         })?;
         Ok(rows.concat())
     }
 
+    /// Whether the features of `readout` are sums over the patches, so that maps of them are exact.
+    pub fn adds_up(&self, readout: Readout) -> bool {
+        self.vit.adds_up(readout)
+    }
+
+    /// The features of a batch of pixels, with what they are sums over: all that maps of [`Extractor::evidence`] are made
+    /// of, in one pass. None where features are not a sum over patches.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn look(&self, readout: Readout, pixels: &[f32]) -> Result<Option<Looked>> {
+        if !self.vit.adds_up(readout) {
+            return Ok(None);
+        }
+        let side = self.image_size;
+        let image = 3 * side * side;
+        let found = self.workers.map(self.workers.scoring_shards(pixels.len() / image), |shard| {
+            let values = &pixels[shard.start * image..shard.end * image];
+            let pixels = Tensor::from_slice(values, (shard.len(), 3, side, side), &self.device)?;
+            let ends = self.vit.summands(readout, &pixels)?;
+            Ok((on_host(&self.vit.summed(readout, &ends)?)?.to_vec1()?, single(&ends, shard.len())?))
+        })?;
+        let (features, summands): (Vec<Vec<f32>>, Vec<_>) = found.into_iter().unzip();
+        Ok(Some(Looked { features: features.concat(), summands: summands.concat() }))
+    }
+
     /// What each patch adds to the logit of a class over the mean of all classes, by a linear head with the `weights`
-    /// (C, w): for each image of a batch of pixels and its class, in rows from the upper left. Summed over the patches, with
-    /// the bias, it is that logit. None where features are not a sum over patches.
+    /// (C, w): for each image that was looked at and its class, in rows from the upper left. Summed over the patches, with
+    /// the bias, it is that logit.
     ///
     /// # Errors
     /// When the device fails.
@@ -88,21 +114,16 @@ impl Extractor {
         &self,
         readout: Readout,
         weights: &Tensor,
-        pixels: &[f32],
+        looked: &Looked,
         classes: &[usize],
-    ) -> Result<Option<Vec<Vec<f32>>>> {
+    ) -> Result<Vec<Vec<f32>>> {
         let weights = weights.to_device(&self.device)?.to_dtype(DType::F32)?;
         let weights = weights.broadcast_sub(&weights.mean_keepdim(0)?)?;
-        let side = self.image_size;
-        let images: Vec<(&[f32], &usize)> = pixels.chunks_exact(3 * side * side).zip(classes).collect();
-        let found = self.workers.map(images, |(image, &class)| {
-            let image = Tensor::from_slice(image, (1, 3, side, side), &self.device)?;
-            let Some(given) = self.vit.contributions(readout, &image)? else { return Ok(None) };
+        self.workers.map(looked.summands.iter().zip(classes).collect(), |(ends, &class): (&Vec<Tensor>, _)| {
+            let given = self.vit.contributions(readout, ends)?;
             let weights = weights.narrow(0, class, 1)?.t()?.contiguous()?; // (w, 1)
-            let places = given.squeeze(0)?.to_dtype(DType::F32)?.contiguous()?.matmul(&weights)?;
-            places.flatten_all()?.to_vec1().map(Some)
-        })?;
-        Ok(found.into_iter().collect())
+            on_host(&given.squeeze(0)?.to_dtype(DType::F32)?.contiguous()?.matmul(&weights)?)?.to_vec1()
+        })
     }
 
     /// Where the model looks, by attention roll-out, and what it finds: for each image of a batch of pixels the share of
@@ -119,6 +140,24 @@ impl Extractor {
             Ok(ImageRollout { shares: values(shares)?, features: values(features)? })
         })
     }
+}
+
+/// What the frozen layers make of some images whose features are sums over patches.
+pub struct Looked {
+    /// The features, row-major (n, w).
+    pub features: Vec<f32>,
+    /// Of each image the tokens (1, T, d) behind each block that is read.
+    summands: Vec<Vec<Tensor>>,
+}
+
+/// The tokens (B, T, d) behind some blocks, image by image.
+pub(super) fn single(ends: &[Tensor], images: usize) -> Result<Vec<Vec<Tensor>>> {
+    (0..images).map(|image| ends.iter().map(|end| end.narrow(0, image, 1)).collect()).collect()
+}
+
+/// All values in f32, in one row, on the host.
+pub(super) fn on_host(values: &Tensor) -> Result<Tensor> {
+    values.to_dtype(DType::F32)?.flatten_all()?.to_device(&Device::Cpu)
 }
 
 /// Where the model looks in an image, and what it finds.

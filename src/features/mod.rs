@@ -3,15 +3,17 @@
 mod evidence;
 mod extractor;
 mod identity;
+mod moments;
 mod reference;
 mod tiles;
 mod writer;
 
 pub use evidence::{EvidenceGrid, Region};
-pub use extractor::{Extractor, ImageRollout};
+pub use extractor::{Extractor, ImageRollout, Looked};
 pub use identity::{AugmentIdentity, Identity, image_key};
+pub use moments::Moments;
 pub use reference::{Distance, ReferenceRecord, ReferenceSet, passing_distance};
-pub use tiles::TiledImages;
+pub use tiles::{LookedBag, TILES_AT_ONCE, TiledImages};
 pub use writer::{FeatureFormat, FeatureWriter};
 
 use crate::cache::{Cache, FeatureRows, Key};

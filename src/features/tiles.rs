@@ -1,7 +1,7 @@
 //! Features and evidence of images that are cut into tiles: as many as there are, in memory that does not grow with them.
 
 use super::evidence::EvidenceGrid;
-use super::extractor::Extractor;
+use super::extractor::{Extractor, on_host, single};
 use crate::backbone::{Activations, Readout};
 use crate::config::TilePool;
 use crate::data::Dataset;
@@ -9,9 +9,12 @@ use crate::data::transform::{Bag, Pipeline, Preprocess, Tiles};
 use crate::error::{BadFile, DataError, Result};
 use crate::nn::pool::of_tiles;
 use candle_core::{DType, Device, Tensor, Var};
+use image::RgbImage;
 
 /// Tiles that are in memory as pixels at a time.
-const AT_ONCE: usize = 64;
+pub const TILES_AT_ONCE: usize = 64;
+/// Tokens of an image that are kept for its map, so that its tiles need not run again.
+const KEPT_BYTES: usize = 256 << 20;
 /// The least side of a place in a map, in pixels of the image.
 const LEAST_PLACE: f64 = 4.0;
 
@@ -59,84 +62,130 @@ impl TiledImages<'_> {
 
     /// What is taken out of each tile of an image, (T, w) on the host.
     fn of_tiles(&self, bag: &Bag, wanted: Activations) -> candle_core::Result<Tensor> {
-        let all: Vec<usize> = (0..bag.windows.len()).collect();
-        let rows = self.each(bag, &all, |tiles, pixels| {
+        let rows = self.each(bag, all(bag), |tiles, pixels| {
             let found = self.extractor.vit().extract(wanted, &pixels, crate::nn::Mode::Eval)?;
-            Ok(vec![found.to_dtype(DType::F32)?.reshape((tiles.len(), ()))?.to_device(&Device::Cpu)?])
+            Ok(vec![on_host(&found)?.reshape((tiles.len(), ()))?])
         })?;
         Tensor::cat(&rows, 0)
     }
 
+    /// One image behind the frozen layers, with what its evidence is made of.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn look<'a>(&'a self, readout: Readout, bag: &'a Bag) -> candle_core::Result<LookedBag<'a>> {
+        let vit = self.extractor.vit();
+        if !vit.adds_up(readout) {
+            let features = self.of_tiles(bag, Activations::Features(readout))?;
+            return Ok(LookedBag { images: self, readout, bag, features, summands: Vec::new() });
+        }
+        let looks = self.each(bag, all(bag), |tiles, pixels| {
+            let ends = vit.summands(readout, &pixels)?;
+            let features = on_host(&vit.summed(readout, &ends)?)?.reshape((tiles.len(), ()))?;
+            let bytes: usize = ends.iter().map(|end| end.elem_count() * end.dtype().size_in_bytes()).sum();
+            let kept = (KEPT_BYTES / (bytes / tiles.len()).max(1)).min(bag.windows.len());
+            let kept = tiles.iter().filter(|&&tile| tile < kept).count();
+            Ok(vec![(features, single(&ends, kept)?)])
+        })?;
+        let (features, summands): (Vec<_>, Vec<_>) = looks.into_iter().unzip();
+        let features = Tensor::cat(&features, 0)?;
+        Ok(LookedBag { images: self, readout, bag, features, summands: summands.concat() })
+    }
+
     /// Applies `work` to some tiles of an image and their pixels (n, 3, S, S), a few at a time; results in their order.
-    fn each<R: Send>(
+    pub(super) fn each<R: Send>(
         &self,
         bag: &Bag,
-        tiles: &[usize],
+        tiles: Vec<usize>,
         work: impl Fn(&[usize], Tensor) -> candle_core::Result<Vec<R>> + Sync,
     ) -> candle_core::Result<Vec<R>> {
         let preprocess = self.pipeline.preprocess();
         let side = preprocess.geometry.image_size;
         let workers = self.extractor.workers();
         let mut results = Vec::with_capacity(tiles.len());
-        for some in tiles.chunks(AT_ONCE) {
+        for some in tiles.chunks(TILES_AT_ONCE) {
             let found = workers.map(workers.scoring_shards(some.len()), |shard| {
                 let tiles = &some[shard];
-                let pixels = pixels(preprocess, bag, tiles)?;
+                let pixels = preprocess.tiles_of(bag, tiles).map_err(candle_core::Error::wrap)?;
                 work(tiles, Tensor::from_vec(pixels, (tiles.len(), 3, side, side), self.extractor.device())?)
             })?;
             results.extend(found.into_iter().flatten());
         }
         Ok(results)
     }
+}
 
-    /// The features of an image, and what each place of it adds to the logit of a class over the mean of all classes, by a
-    /// linear head with the `weights` (C, w). Summed over the places, with the bias, it is that logit. Where the features
-    /// of a tile are no sum over its patches, its evidence is spread over all of the tile.
+/// An image behind the frozen layers: the features of its tiles, and of as many as are kept the tokens that these are sums
+/// over.
+pub struct LookedBag<'a> {
+    images: &'a TiledImages<'a>,
+    readout: Readout,
+    bag: &'a Bag,
+    /// (T, w), on the host.
+    features: Tensor,
+    /// Of the first tiles the tokens (1, N, d) behind each block that is read.
+    summands: Vec<Vec<Tensor>>,
+}
+
+impl LookedBag<'_> {
+    /// The image.
+    pub fn image(&self) -> &RgbImage {
+        &self.bag.image
+    }
+
+    /// The features of the image.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn evidence(
-        &self,
-        readout: Readout,
-        weights: &Tensor,
-        bag: &Bag,
-        class: usize,
-    ) -> candle_core::Result<(Vec<f32>, EvidenceGrid)> {
+    pub fn pooled(&self) -> candle_core::Result<Vec<f32>> {
+        pooled(self.images.tiles.pool, &self.features)
+    }
+
+    /// What each place of the image adds to the logit of a class over the mean of all classes, by a linear head with the
+    /// `weights` (C, w). Summed over the places, with the bias, it is that logit. Where the features of a tile are no sum
+    /// over its patches, its evidence is spread over all of the tile. Tiles whose tokens are not kept run again.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn evidence(&self, weights: &Tensor, class: usize) -> candle_core::Result<EvidenceGrid> {
+        let Self { images, bag, features, .. } = self;
+        let vit = images.extractor.vit();
         let weights = weights.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
         let weights = weights.broadcast_sub(&weights.mean_keepdim(0)?)?.narrow(0, class, 1)?; // (1, w)
-        let features = self.of_tiles(bag, Activations::Features(readout))?;
-        let Shares { slopes, rest } = shares(self.tiles.pool, &features)?;
+        let Shares { slopes, rest } = shares(images.tiles.pool, features)?;
         let slopes = slopes.broadcast_mul(&weights)?; // (T, w)
         let even: Vec<f32> = rest.broadcast_mul(&weights)?.sum(1)?.to_vec1()?;
-        let whole: Vec<f32> = (&slopes * &features)?.sum(1)?.to_vec1()?;
         // Of many tiles a maximum takes nothing.
         let taken: Vec<f32> = slopes.abs()?.sum(1)?.to_vec1()?;
         let looked_at: Vec<usize> = (0..taken.len()).filter(|&tile| taken[tile] > 0.0).collect();
-        let of_patches = self.each(bag, &looked_at, |tiles, pixels| {
-            let Some(given) = self.extractor.vit().contributions(readout, &pixels)? else {
-                return Ok(tiles.iter().map(|&tile| vec![whole[tile]]).collect());
+        let of_patches: Vec<Vec<f32>> = if vit.adds_up(self.readout) {
+            let of_tile = |tile: usize, ends: &[Tensor]| {
+                let given = vit.contributions(self.readout, ends)?.squeeze(0)?.to_dtype(DType::F32)?;
+                given.to_device(&Device::Cpu)?.broadcast_mul(&slopes.narrow(0, tile, 1)?)?.sum(1)?.to_vec1::<f32>()
             };
-            let given = given.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-            let of_tile = |(i, &tile): (usize, &usize)| {
-                given.get(i)?.broadcast_mul(&slopes.narrow(0, tile, 1)?)?.sum(1)?.to_vec1::<f32>()
-            };
-            tiles.iter().enumerate().map(of_tile).collect()
-        })?;
-        let mut map = Map::new(bag, self.tiles, self.pipeline.preprocess(), of_patches.first().map_or(1, Vec::len));
+            let (kept, others) = looked_at.split_at(looked_at.partition_point(|&tile| tile < self.summands.len()));
+            let workers = images.extractor.workers();
+            let mut found = workers.map(kept.to_vec(), |tile| of_tile(tile, &self.summands[tile]))?;
+            found.extend(images.each(bag, others.to_vec(), |tiles, pixels| {
+                let ends = single(&vit.summands(self.readout, &pixels)?, tiles.len())?;
+                tiles.iter().zip(&ends).map(|(&tile, ends)| of_tile(tile, ends)).collect()
+            })?);
+            found
+        } else {
+            let whole: Vec<f32> = (&slopes * features)?.sum(1)?.to_vec1()?;
+            looked_at.iter().map(|&tile| vec![whole[tile]]).collect()
+        };
+        let preprocess = images.pipeline.preprocess();
+        let mut map = Map::new(bag, images.tiles, preprocess, of_patches.first().map_or(1, Vec::len));
         even.iter().enumerate().for_each(|(tile, &value)| map.add(tile, &[value]));
         looked_at.iter().zip(&of_patches).for_each(|(&tile, patches)| map.add(tile, patches));
-        Ok((pooled(self.tiles.pool, &features)?, map.grid))
+        Ok(map.grid)
     }
 }
 
-/// The pixels of some tiles, one after another.
-fn pixels(preprocess: &Preprocess, bag: &Bag, tiles: &[usize]) -> candle_core::Result<Vec<f32>> {
-    let side = preprocess.geometry.image_size;
-    let mut all = Vec::with_capacity(tiles.len() * 3 * side * side);
-    for &tile in tiles {
-        all.extend(preprocess.tile(&bag.image, bag.windows[tile]).map_err(candle_core::Error::wrap)?);
-    }
-    Ok(all)
+/// The tiles of an image.
+fn all(bag: &Bag) -> Vec<usize> {
+    (0..bag.windows.len()).collect()
 }
 
 /// Features (T, w) of tiles to those (w) of their image.

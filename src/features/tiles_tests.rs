@@ -77,8 +77,12 @@ fn the_evidence_of_all_places_is_the_logit_for_every_pooling_of_tiles_and_tokens
             let tiles = Tiles { side: SIDE as u32, overlap: 8, pool };
             let (pipeline, bag) = (pipeline(tiles), bag(&tiles));
             let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
-            let (features, grid) = images.evidence(Readout::POOL, &weights, &bag, 1).unwrap();
+            let looked = images.look(Readout::POOL, &bag).unwrap();
+            let (features, grid) = (looked.pooled().unwrap(), looked.evidence(&weights, 1).unwrap());
             assert_eq!(features, images.pooled(&bag).unwrap());
+            // Tiles whose tokens are not kept run again, to the same end.
+            let few = LookedBag { summands: looked.summands.iter().take(7).cloned().collect(), ..looked };
+            assert_eq!(few.evidence(&weights, 1).unwrap(), grid);
             let logits: Vec<f64> = (0..3)
                 .map(|class| {
                     let row: Vec<f32> = weights.get(class).unwrap().to_vec1().unwrap();
@@ -114,7 +118,7 @@ fn the_evidence_of_a_change_lies_where_the_change_is() {
     let weights: Vec<f32> = rows[1].iter().zip(&rows[0]).map(|(odd, sound)| (odd - sound).max(0.0)).collect();
     let width = weights.len();
     let weights = Tensor::from_vec([weights, vec![0.0; width]].concat(), (2, width), &Device::Cpu).unwrap();
-    let (_, grid) = images.evidence(Readout::POOL, &weights, &odd, 0).unwrap();
+    let grid = images.look(Readout::POOL, &odd).unwrap().evidence(&weights, 0).unwrap();
     let place = grid.strongest().unwrap();
     assert!(place.columns.start >= 4 && place.columns.end <= 8, "{place:?}");
     assert!(place.rows.start >= 2 && place.rows.end <= 6, "{place:?}");
@@ -132,7 +136,8 @@ fn a_readout_of_several_blocks_has_its_places_too() {
     let (pipeline, bag) = (pipeline(tiles), bag(&tiles));
     let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
     let weights = Tensor::ones((2, extractor.width()), DType::F32, &Device::Cpu).unwrap();
-    let (features, grid) = images.evidence(readout, &weights, &bag, 0).unwrap();
+    let looked = images.look(readout, &bag).unwrap();
+    let (features, grid) = (looked.pooled().unwrap(), looked.evidence(&weights, 0).unwrap());
     assert_eq!(features.len(), 2 * backbone.spec.width);
     // Two classes of equal weights: nothing speaks for either.
     assert!(

@@ -40,7 +40,7 @@ pub use inspection::{
 pub use interval::{accuracy_interval, bootstrap_groups, clopper_pearson, mean_interval};
 pub use kinds::{KindScore, ScoredPart, kind_scores};
 pub use paired::{PATTERNS, drawn_sign_flip_test, holm, sign_flip_test, standard_deviation, t_interval};
-pub use places::{MaskedMap, Places};
+pub use places::{MaskedMap, PlaceTally, Places};
 pub use ranking::{auroc, average_precision};
 pub use robustness::{FlawScores, Robustness};
 pub use scores::{Scores, argmax, softmax};

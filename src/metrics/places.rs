@@ -2,8 +2,8 @@
 //!
 //! A map has one value a place, so pixels of one place count together; all is counted in pixels of the images.
 
-use super::mean;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The share of sound pixels up to which overlap with regions is averaged (Bergmann et al. 2020).
 const PRO_LIMIT: f64 = 0.3;
@@ -43,42 +43,111 @@ pub struct Places {
     pub pro: Option<f64>,
 }
 
-/// Pixels of one place.
-struct Counted {
-    evidence: f32,
-    sound: u32,
-    /// Of each region: its number and pixels.
-    regions: Vec<(usize, u32)>,
+/// Places whose evidence is the same to one part in 4096.
+#[derive(Debug, Clone, Copy, Default)]
+struct Level {
+    /// Pixels that are not masked.
+    sound: u64,
+    /// Masked ones.
+    flawed: u64,
+    /// The same, each as a share of its region.
+    regions: f64,
 }
 
-impl Places {
-    /// Of the maps of a split.
-    pub fn new(split: &str, maps: &[MaskedMap]) -> Self {
-        let masked = || maps.iter().filter(|map| !map.regions.is_empty());
-        let share = |hits: &dyn Fn(&MaskedMap) -> bool| mean(masked().map(|map| f64::from(u8::from(hits(map)))));
-        let (mut places, mut sizes) = (Vec::new(), Vec::new());
-        for map in maps {
-            let first = sizes.len();
-            sizes.extend(map.regions.iter().map(|region| region.iter().map(|&(_, n)| u64::from(n)).sum::<u64>()));
-            let mut regions: Vec<Vec<(usize, u32)>> = vec![Vec::new(); map.evidence.len()];
-            for (number, region) in map.regions.iter().enumerate() {
-                region.iter().for_each(|&(place, n)| regions[place].push((first + number, n)));
-            }
-            let each = map.evidence.iter().zip(&map.sound).zip(regions);
-            places.extend(each.map(|((&evidence, &sound), regions)| Counted { evidence, sound, regions }));
+/// What maps have shown so far: of any number of images, in bounded memory.
+#[derive(Debug, Clone, Default)]
+pub struct PlaceTally {
+    images: usize,
+    masked: usize,
+    regions: usize,
+    pointed: usize,
+    boxed: usize,
+    /// By evidence, ascending.
+    levels: BTreeMap<u32, Level>,
+}
+
+impl PlaceTally {
+    /// Counts one more image.
+    pub fn add(&mut self, map: &MaskedMap) {
+        let masked = !map.regions.is_empty();
+        self.images += 1;
+        self.masked += usize::from(masked);
+        self.regions += map.regions.len();
+        self.pointed += usize::from(masked && points_at_a_region(map));
+        self.boxed += usize::from(masked && map.box_holds == Some(true));
+        for (&evidence, &sound) in map.evidence.iter().zip(&map.sound) {
+            self.levels.entry(level(evidence)).or_default().sound += u64::from(sound);
         }
-        places.sort_by(|a, b| b.evidence.total_cmp(&a.evidence));
-        Self {
-            split: split.to_owned(),
-            images: maps.len(),
-            masked: masked().count(),
-            regions: sizes.len(),
-            pointing_game: share(&points_at_a_region),
-            box_holds: share(&|map| map.box_holds == Some(true)),
-            pixel_auroc: pixel_auroc(&places),
-            pro: per_region_overlap(&places, &sizes),
+        for region in &map.regions {
+            let size: u64 = region.iter().map(|&(_, pixels)| u64::from(pixels)).sum();
+            for &(place, pixels) in region {
+                let level = self.levels.entry(level(map.evidence[place])).or_default();
+                level.flawed += u64::from(pixels);
+                level.regions += f64::from(pixels) / size as f64;
+            }
         }
     }
+
+    /// How well they have found flaws, under the name of their split.
+    pub fn places(&self, split: &str) -> Places {
+        let share = |hits: usize| (self.masked > 0).then(|| hits as f64 / self.masked as f64);
+        Places {
+            split: split.to_owned(),
+            images: self.images,
+            masked: self.masked,
+            regions: self.regions,
+            pointing_game: share(self.pointed),
+            box_holds: share(self.boxed),
+            pixel_auroc: self.pixel_auroc(),
+            pro: self.per_region_overlap(),
+        }
+    }
+
+    /// The most evidence first.
+    fn descending(&self) -> impl Iterator<Item = &Level> {
+        self.levels.values().rev()
+    }
+
+    fn sound(&self) -> f64 {
+        self.levels.values().map(|level| level.sound).sum::<u64>() as f64
+    }
+
+    fn pixel_auroc(&self) -> Option<f64> {
+        let (mut above, mut area) = (0.0, 0.0);
+        for level in self.descending() {
+            let found = level.flawed as f64;
+            area += level.sound as f64 * (above + found / 2.0);
+            above += found;
+        }
+        let pairs = self.sound() * above;
+        (pairs > 0.0).then(|| area / pairs)
+    }
+
+    fn per_region_overlap(&self) -> Option<f64> {
+        let all_sound = self.sound();
+        if all_sound == 0.0 || self.regions == 0 {
+            return None;
+        }
+        let (mut rate, mut overlap, mut area) = (0.0, 0.0, 0.0);
+        for level in self.descending() {
+            let (step, rise) = (level.sound as f64 / all_sound, level.regions / self.regions as f64);
+            let within = if step > 0.0 { ((PRO_LIMIT - rate) / step).min(1.0) } else { 1.0 };
+            area += step * within * (overlap + rise * within / 2.0);
+            rate += step;
+            overlap += rise;
+            if rate >= PRO_LIMIT {
+                break;
+            }
+        }
+        Some(area / PRO_LIMIT)
+    }
+}
+
+/// Numbers in the order of the evidence, equal for values that are nearly so: its sign, exponent and first 11 binary digits.
+fn level(evidence: f32) -> u32 {
+    let bits = (evidence + 0.0).to_bits(); // -0 is 0
+    let ordered = if evidence.is_sign_negative() && bits != 0 { !bits } else { bits | 1 << 31 };
+    ordered >> 12
 }
 
 /// Whether the first place of most evidence has a pixel of a region.
@@ -87,51 +156,27 @@ fn points_at_a_region(map: &MaskedMap) -> bool {
     most.is_some_and(|most| map.regions.iter().flatten().any(|&(place, _)| place == most))
 }
 
-/// Places of equal evidence together, the most first.
-fn ties(places: &[Counted]) -> impl Iterator<Item = &[Counted]> {
-    places.chunk_by(|a, b| a.evidence == b.evidence)
-}
-
-fn sound(places: &[Counted]) -> f64 {
-    places.iter().map(|place| f64::from(place.sound)).sum()
-}
-
-fn pixel_auroc(places: &[Counted]) -> Option<f64> {
-    let flawed = |places: &[Counted]| places.iter().flat_map(|p| &p.regions).map(|&(_, n)| f64::from(n)).sum::<f64>();
-    let (all_sound, all_flawed) = (sound(places), flawed(places));
-    let (mut above, mut area) = (0.0, 0.0);
-    for tied in ties(places) {
-        let found = flawed(tied);
-        area += sound(tied) * (above + found / 2.0);
-        above += found;
-    }
-    (all_sound > 0.0 && all_flawed > 0.0).then(|| area / all_sound / all_flawed)
-}
-
-fn per_region_overlap(places: &[Counted], sizes: &[u64]) -> Option<f64> {
-    let all_sound = sound(places);
-    if all_sound == 0.0 || sizes.is_empty() {
-        return None;
-    }
-    let (mut rate, mut overlap, mut area) = (0.0, 0.0, 0.0);
-    for tied in ties(places) {
-        let found: f64 =
-            tied.iter().flat_map(|p| &p.regions).map(|&(region, n)| f64::from(n) / sizes[region] as f64).sum();
-        let (step, rise) = (sound(tied) / all_sound, found / sizes.len() as f64);
-        let within = if step > 0.0 { ((PRO_LIMIT - rate) / step).min(1.0) } else { 1.0 };
-        area += step * within * (overlap + rise * within / 2.0);
-        rate += step;
-        overlap += rise;
-        if rate >= PRO_LIMIT {
-            break;
-        }
-    }
-    Some(area / PRO_LIMIT)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn places(maps: &[MaskedMap]) -> Places {
+        let mut tally = PlaceTally::default();
+        maps.iter().for_each(|map| tally.add(map));
+        tally.places("test")
+    }
+
+    #[test]
+    fn levels_keep_the_order_of_evidence_and_are_few() {
+        let values = [f32::NEG_INFINITY, -3.0, -2.999, -1e-9, 0.0, 1e-9, 0.5, 0.6, 7.0, 7.1, f32::INFINITY];
+        assert!(values.windows(2).all(|pair| level(pair[0]) < level(pair[1])), "{:?}", values.map(level));
+        assert_eq!((level(-0.0), level(1.0)), (level(0.0), level(1.000_1)));
+        // However many places there are, their levels are no more than those of their range.
+        let mut tally = PlaceTally::default();
+        let evidence: Vec<f32> = (0..200_000).map(|place| 1.0 + place as f32 / 200_000.0).collect();
+        tally.add(&MaskedMap { sound: vec![1; evidence.len()], evidence, ..MaskedMap::default() });
+        assert!(tally.levels.len() <= 2048 + 1, "{}", tally.levels.len());
+    }
 
     /// A map of ten places of ten pixels each.
     fn map(evidence: [f32; 10], regions: &[&[(usize, u32)]]) -> MaskedMap {
@@ -149,10 +194,10 @@ mod tests {
     fn a_map_that_is_the_mask_is_perfect_and_one_that_is_flat_knows_nothing() {
         let mut evidence = [0.0; 10];
         evidence[3] = 1.0;
-        let sharp = Places::new("test", &[map(evidence, &[&[(3, 10)]]), map([0.0; 10], &[])]);
+        let sharp = places(&[map(evidence, &[&[(3, 10)]]), map([0.0; 10], &[])]);
         assert_eq!((sharp.images, sharp.masked, sharp.regions), (2, 1, 1));
         assert_eq!((sharp.pointing_game, sharp.pixel_auroc, sharp.pro), (Some(1.0), Some(1.0), Some(1.0)));
-        let flat = Places::new("test", &[map([0.5; 10], &[&[(3, 10)]])]);
+        let flat = places(&[map([0.5; 10], &[&[(3, 10)]])]);
         assert_eq!((flat.pointing_game, flat.pixel_auroc), (Some(0.0), Some(0.5)));
         // Overlap rises with the share of sound pixels from 0 to 0.3: half of that on average.
         assert!((flat.pro.unwrap() - 0.15).abs() < 1e-9);
@@ -163,14 +208,14 @@ mod tests {
         // The large region is found first, the small one after 9 of 79 sound pixels... that is within the limit.
         let mut evidence = [0.0; 10];
         (evidence[0], evidence[1], evidence[2]) = (3.0, 2.0, 1.0);
-        let found = Places::new("test", &[map(evidence, &[&[(0, 10), (1, 10)], &[(2, 1)]])]);
+        let found = places(&[map(evidence, &[&[(0, 10), (1, 10)], &[(2, 1)]])]);
         // All of the large region at rate 0; the small one within the step of 9 of 79.
         let step = 9.0 / 79.0;
         let expected = (0.5 * 0.3 + 0.5 * (step / 2.0 + 0.3 - step)) / 0.3;
         assert!((found.pro.unwrap() - expected).abs() < 1e-9);
         // Pairs: 20 pixels above all 79; the small one above 70 and level with 9.
         assert!((found.pixel_auroc.unwrap() - (20.0 + 74.5 / 79.0) / 21.0).abs() < 1e-9);
-        let none = Places::new("test", &[map([0.0; 10], &[])]);
+        let none = places(&[map([0.0; 10], &[])]);
         assert_eq!((none.pointing_game, none.pixel_auroc, none.pro), (None, None, None));
     }
 }

@@ -30,7 +30,8 @@ pub struct Classifier {
     readout: Readout,
     /// What the head reads instead of features.
     patches: Option<PatchReadout>,
-    head: Head,
+    /// None where it ends in the features.
+    head: Option<Head>,
     head_dropout: f64,
 }
 
@@ -52,9 +53,15 @@ impl Classifier {
                 HeadKind::Patches(patches) => Some(patches),
                 _ => None,
             },
-            head: Head::new(spec.head, params, spec.classes)?,
+            head: Some(Head::new(spec.head, params, spec.classes)?),
             head_dropout: drop.head,
         })
+    }
+
+    /// The same layers, ending in the features that the head reads.
+    #[must_use]
+    pub fn without_head(self) -> Self {
+        Self { head: None, ..self }
     }
 
     /// Its inputs (B, …) to logits (B, classes).
@@ -79,8 +86,8 @@ impl Classifier {
     /// What the head compares patches with, where it does.
     pub(super) fn patch_head(&self) -> Option<Arc<PatchHead>> {
         match &self.head {
-            Head::Patches(head) => Some(Arc::clone(head)),
-            Head::Linear(_) | Head::Cosine(_) | Head::Vote(_) => None,
+            Some(Head::Patches(head)) => Some(Arc::clone(head)),
+            Some(Head::Linear(_) | Head::Cosine(_) | Head::Vote(_)) | None => None,
         }
     }
 
@@ -111,11 +118,14 @@ impl Classifier {
         self.vit.plain_block(segment, x)
     }
 
-    /// features (B, d) to logits (B, classes), never in half precision.
+    /// features (B, d) to logits (B, classes), never in half precision; unchanged without a head.
     ///
     /// # Errors
     /// When the features have another width.
     pub fn classify(&self, features: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        widened(&self.head.forward(&dropout(features, self.head_dropout, HEAD, mode)?)?)
+        match &self.head {
+            Some(head) => widened(&head.forward(&dropout(features, self.head_dropout, HEAD, mode)?)?),
+            None => Ok(features.clone()),
+        }
     }
 }

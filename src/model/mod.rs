@@ -167,6 +167,23 @@ impl Model {
         Ok(Outputs { features: features.concat(), logits: logits.concat() })
     }
 
+    /// The logits of features (n, d) that the head reads, beside them.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn classify(&self, features: &[f32], n: usize) -> Result<Outputs> {
+        if let Some(directions) = &self.directions {
+            directions.refresh(&self.params, &self.workers)?;
+        }
+        let width = features.len() / n.max(1);
+        let logits = self.workers.map(self.workers.scoring_shards(n), |shard| {
+            let rows = &features[shard.start * width..shard.end * width];
+            let features = Tensor::from_slice(rows, (shard.len(), width), &self.device)?;
+            values(&self.layers.classify(&features, Mode::Eval)?)
+        })?;
+        Ok(Outputs { features: features.to_vec(), logits: logits.concat() })
+    }
+
     /// The backbone's layers up to what is wanted.
     ///
     /// # Errors

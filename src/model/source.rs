@@ -7,9 +7,9 @@ use crate::cache::{CacheUse, FeatureRows};
 use crate::config::Sampler;
 use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::sampler::epoch_order;
-use crate::data::transform::{Pipeline, Tiles, View};
+use crate::data::transform::{Bags, Pipeline, Tiles, View};
 use crate::data::{Dataset, Split};
-use crate::error::Result;
+use crate::error::{BadFile, DataError, Result};
 use crate::features::TiledImages;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -110,9 +110,10 @@ impl BatchSource {
         if self.views > 0 {
             order.iter_mut().for_each(|view| view.epoch %= self.views as u64);
         }
-        match &self.frozen {
-            Some(frozen) => Ok(self.replay(|view| frozen.augmented(view), order, first_batch)),
-            None => self.load(&order, &self.training, first_batch),
+        match (&self.frozen, self.training.preprocess().tiles) {
+            (Some(frozen), _) => Ok(self.replay(|view| frozen.augmented(view), order, first_batch)),
+            (None, Some(tiles)) => Ok(self.bags(tiles, order, first_batch)),
+            (None, None) => self.load(&order, &self.training, first_batch),
         }
     }
 
@@ -123,9 +124,15 @@ impl BatchSource {
     /// Data errors of files that changed under way.
     pub fn score(&self, model: &Model, split: Split, each: &mut dyn FnMut(usize, Vec<f32>)) -> Result<Scored> {
         let mut scored = Scored::default();
+        let tiled = self.evaluation.preprocess().tiles.is_some();
+        // A model that is trained has its adapters beside its weights.
+        let merged = if tiled && model.spec().lora.is_some() { Some(model.merged()?) } else { None };
+        let model = merged.as_ref().unwrap_or(model);
         for batch in self.plain(split, model)? {
             let batch = batch?;
-            let Outputs { features, logits } = model.run(&batch)?;
+            let n = batch.labels.len();
+            let Outputs { features, logits } =
+                if tiled { model.classify(&batch.inputs, n)? } else { model.run(&batch)? };
             each(batch.labels.len(), features);
             scored.logits.extend(logits);
             scored.labels.extend(batch.labels);
@@ -147,14 +154,32 @@ impl BatchSource {
         }
     }
 
-    /// Batches of what the frozen layers of a model make of images that are cut into tiles; the model begins behind them.
+    /// Batches of images that are cut into tiles, for layers that are trained.
+    fn bags(&self, tiles: Tiles, order: Vec<View>, first_batch: usize) -> Batches<'_> {
+        let size = self.batch_size.max(1);
+        let count = order.len().div_ceil(size);
+        Box::new((first_batch..count).map(move |batch| {
+            let views = &order[batch * size..((batch + 1) * size).min(order.len())];
+            let indices: Vec<usize> = views.iter().map(|view| view.sample as usize).collect();
+            let samples = || indices.iter().map(|&sample| &self.dataset.samples[sample]);
+            let files = samples().map(|sample| sample.path.as_path());
+            let bags = Bags::decode(&self.training, &tiles, files).map_err(|(at, error)| {
+                let path = self.dataset.samples[indices[at]].path.clone();
+                DataError::BadFiles { files: vec![BadFile { path, reason: error.to_string() }] }
+            })?;
+            let labels = samples().map(|sample| sample.label).collect();
+            Ok(Batch { bags: Some(bags), labels, indices, ..Batch::default() })
+        }))
+    }
+
+    /// Batches of the features by which a model's head knows images that are cut into tiles.
     fn tiled(&self, tiles: Tiles, samples: &[usize], model: &Model) -> Result<Batches<'_>> {
         let extractor = model.extractor(Activations::Features(model.spec().readout))?;
         let groups: Vec<Vec<usize>> = samples.chunks(self.threads.max(1)).map(<[usize]>::to_vec).collect();
         Ok(Box::new(groups.into_iter().map(move |indices| {
             let images = TiledImages { extractor: &extractor, pipeline: &self.evaluation, tiles };
             let labels = indices.iter().map(|&sample| self.dataset.samples[sample].label).collect();
-            Ok(Batch { inputs: images.rows(&self.dataset, &indices)?, labels, indices, soft_labels: Vec::new() })
+            Ok(Batch { inputs: images.rows(&self.dataset, &indices)?, labels, indices, ..Batch::default() })
         })))
     }
 
@@ -179,7 +204,7 @@ impl BatchSource {
                 inputs: views.iter().flat_map(|&view| row(view)).copied().collect(),
                 labels: indices.iter().map(|&sample| self.dataset.samples[sample].label).collect(),
                 indices,
-                soft_labels: Vec::new(),
+                ..Batch::default()
             })
         }))
     }

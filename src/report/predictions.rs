@@ -138,6 +138,7 @@ mod tests {
             label,
             kind: None,
             group: None,
+            mask: None,
             split: Split::Test,
         };
         Dataset {

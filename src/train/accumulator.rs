@@ -72,6 +72,14 @@ impl<'a> GradientAccumulator<'a> {
     /// # Errors
     /// When a trainable parameter received no gradient from one of them: some operation cut the graph.
     pub fn finish(self, parts: usize) -> Result<Gradients> {
+        self.sums(parts).map(Gradients::of_sums)
+    }
+
+    /// The same, each with its name and the sum of its squares where that is known.
+    ///
+    /// # Errors
+    /// As [`GradientAccumulator::finish`].
+    pub(super) fn sums(self, parts: usize) -> Result<Vec<(String, Tensor, Option<f64>)>> {
         let mut sums = Vec::with_capacity(self.sums.len());
         for (name, sum) in self.sums {
             match sum.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -81,7 +89,7 @@ impl<'a> GradientAccumulator<'a> {
                 _ => candle_core::bail!("the trainable parameter {name:?} received no gradient"),
             }
         }
-        Ok(Gradients::of_sums(sums))
+        Ok(sums)
     }
 }
 

@@ -8,6 +8,8 @@
 use super::trainer::Computation;
 use crate::backbone::{Readout, Segment, VitSpec};
 use crate::config::Precision;
+use crate::data::transform::Tiles;
+use crate::features::TILES_AT_ONCE;
 use crate::kernels;
 use crate::nn::workers::Workers;
 use crate::text::ContextPrompts;
@@ -69,6 +71,8 @@ pub struct Workload<'a> {
     pub passes: usize,
     /// Images by their use.
     pub images: ImageCounts,
+    /// Their tiles, if they are cut.
+    pub tiles: Option<TileCounts>,
     /// Images a step.
     pub batch_size: usize,
     /// Passes over the training images.
@@ -100,6 +104,33 @@ pub struct ImageCounts {
     pub val: usize,
     /// Scored at the end.
     pub test: usize,
+}
+
+/// Images that are cut into tiles, each of which is one pass of the backbone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TileCounts {
+    /// Tiles of an image, on average.
+    pub mean: f64,
+    /// Tiles of the image that has the most.
+    pub most: usize,
+    /// Bytes of the largest image as pixels.
+    pub image_bytes: u64,
+    /// Images that are in memory as pixels at a time.
+    pub decoded: usize,
+}
+
+impl TileCounts {
+    /// Of images of these sizes, of which so many are `decoded` at a time.
+    pub fn of(tiles: &Tiles, sizes: &[(u32, u32)], decoded: usize) -> Self {
+        let counts = || sizes.iter().map(|&size| tiles.count(size));
+        let bytes = |&(width, height): &(u32, u32)| 3 * u64::from(width) * u64::from(height);
+        Self {
+            mean: counts().sum::<usize>() as f64 / sizes.len().max(1) as f64,
+            most: counts().max().unwrap_or(0),
+            image_bytes: sizes.iter().map(bytes).max().unwrap_or(0),
+            decoded,
+        }
+    }
 }
 
 /// Prompts that go forward and backward through a frozen text tower.
@@ -206,7 +237,9 @@ impl Workload<'_> {
     /// Bytes of activations of a step that is cut into so many parts.
     fn step(&self, rounds: usize) -> u64 {
         let texts = self.texts.map_or(0, |texts| texts.bytes(self.layers));
-        self.batch_size.div_ceil(rounds.max(1)) as u64 * self.activations() + texts
+        // Images that are cut go one after another, their tiles in the parts of a step.
+        let passes = self.tiles.filter(|_| self.start == Segment::Embed).map_or(self.batch_size, |tiles| tiles.most);
+        passes.div_ceil(rounds.max(1)) as u64 * self.activations() + texts
     }
 
     /// Bytes of activations an image.
@@ -308,7 +341,16 @@ impl Workload<'_> {
         let images = (self.images.train + self.images.val + self.images.test) as u64;
         let batches = |row: u64| (BATCHES_AHEAD + 1) * self.batch_size as u64 * row;
         let kept = if self.start == Segment::Embed { 0 } else { batches(self.row()) + self.cache() };
-        batches(4 * square) + (images * square).min(MOST_SQUARES) + kept
+        let pixels = match self.tiles {
+            // Some tiles at a time as input, and the rows of all of an image.
+            Some(tiles) => {
+                let rows = tiles.most as u64 * self.spec.features() as u64 * 4;
+                let decoded = if self.start == Segment::Embed { self.batch_size } else { tiles.decoded };
+                decoded as u64 * tiles.image_bytes + TILES_AT_ONCE as u64 * 4 * square + rows
+            }
+            None => batches(4 * square) + (images * square).min(MOST_SQUARES),
+        };
+        pixels + kept
     }
 
     /// Floating-point operations of the whole training, products only.
@@ -320,15 +362,17 @@ impl Workload<'_> {
         let trainable = (spec.depth - self.first_block.min(spec.depth)) as f64;
         let kept_below = self.start.blocks_before(spec.depth) as f64;
         let forward = (spec.depth as f64 - kept_below) * block + if kept_below == 0.0 { embedding } else { 0.0 };
-        // Backward is twice the forward pass; checkpointing runs forward once more.
-        let backward = trainable * block * if self.computation.checkpoint_blocks { 3.0 } else { 2.0 };
+        // Backward is twice the forward pass; checkpointing runs forward once more, and so do tiles.
+        let again = if self.tiles.is_some() { forward } else { 0.0 };
+        let backward = again + trainable * block * if self.computation.checkpoint_blocks { 3.0 } else { 2.0 };
         let step = self.passes as f64 * (forward + backward);
         let once = kept_below * block + if kept_below > 0.0 { embedding } else { 0.0 };
         let views = self.views.max(1) as f64;
         // Of a frozen tower, the backward pass has the gradients of activations only.
         let texts = self.texts.map_or(0.0, |texts| 2.0 * texts.operations);
         let steps = self.epochs * (train / self.batch_size.max(1) as f64).ceil();
-        self.epochs * (train * step + val * forward) + once * (train * views + val) + steps * texts
+        let tiles = self.tiles.map_or(1.0, |tiles| tiles.mean);
+        tiles * (self.epochs * (train * step + val * forward) + once * (train * views + val)) + steps * texts
     }
 
     /// Operations of one block on one image: four square products, the MLP, and attention's two.

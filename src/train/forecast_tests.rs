@@ -10,6 +10,7 @@ fn workload(spec: &VitSpec, first_block: usize, start: Segment) -> Workload<'_> 
         copies: 0,
         passes: 1,
         images: ImageCounts { train: 210, val: 60, test: 90 },
+        tiles: None,
         batch_size: 24,
         epochs: 10.0,
         views: 0,
@@ -44,6 +45,23 @@ fn smaller_parts_and_checkpointing_take_less() {
     assert_eq!(partial.cache(), 360 * (spec.tokens() * spec.width * 4) as u64);
     assert_eq!(Workload { views: 3, ..frozen.clone() }.cache(), (3 * 210 + 150) * (spec.width * 4) as u64);
     assert!(frozen.operations() < partial.operations() && frozen.memory(1).total() < partial.memory(1).total());
+}
+
+#[test]
+fn every_tile_is_a_pass_and_few_are_in_memory() {
+    let spec = spec();
+    let frozen = workload(&spec, spec.depth, Segment::Head);
+    let tiles = Tiles { side: 224, overlap: 24, pool: crate::config::TilePool::Max };
+    // 4 x 3 and 15 x 10 tiles.
+    let counts = TileCounts::of(&tiles, &[(800, 600), (3000, 2000)], 2);
+    assert_eq!((counts.mean, counts.most, counts.image_bytes), (81.0, 150, 18_000_000));
+    let tiled = Workload { tiles: Some(counts), ..frozen.clone() };
+    assert!((tiled.operations() / frozen.operations() - 81.0).abs() < 1e-6);
+    let many = Workload { tiles: Some(TileCounts { most: 15_000, ..counts }), ..frozen.clone() };
+    let rows = |tiles: u64| tiles * spec.width as u64 * 4;
+    assert_eq!(many.memory(1).inputs - tiled.memory(1).inputs, rows(15_000) - rows(150), "only their features");
+    let large = Workload { tiles: Some(TileCounts { image_bytes: 36_000_000, ..counts }), ..frozen };
+    assert_eq!(large.memory(1).inputs - tiled.memory(1).inputs, 36_000_000, "two images at a time");
 }
 
 #[test]

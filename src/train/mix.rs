@@ -151,7 +151,7 @@ mod tests {
             inputs: (0..labels.len()).flat_map(image).collect(),
             labels: labels.to_vec(),
             indices: (0..labels.len()).collect(),
-            soft_labels: Vec::new(),
+            ..Batch::default()
         }
     }
 

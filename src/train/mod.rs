@@ -6,6 +6,7 @@
 mod accumulator;
 pub mod adamw;
 mod backprop;
+mod bags;
 pub mod checkpoint;
 pub mod early_stop;
 pub mod ema;

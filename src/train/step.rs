@@ -8,6 +8,7 @@ use super::schedule::LrSchedule;
 use super::state::TrainState;
 use super::trainer::{Phase, Step, StepOptions};
 use super::upload::Sent;
+use crate::data::transform::Bags;
 use crate::error::{Error, Result};
 
 impl Fit<'_> {
@@ -72,7 +73,7 @@ impl Fit<'_> {
             StepOptions { stop: Some(self.stop), inputs: sent.inputs(), ..StepOptions::new(self.seed, progress.step) };
         let compute = |options: StepOptions<'_>| self.trainer.step(phase, batch, options);
         let mut pass = || {
-            let images = batch.labels.len();
+            let images = batch.bags.as_ref().map_or(batch.labels.len(), Bags::most);
             progress.safeguard.step((images, options), compute, &mut |why| observer.warn(why))
         };
         let Some(here) = pass()? else { return Ok(None) };

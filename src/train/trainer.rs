@@ -2,6 +2,7 @@
 
 use super::accumulator::GradientAccumulator;
 use super::backprop::Backprop;
+use super::bags::BagBackprop;
 use super::gradients::Gradients;
 use super::regulariser::Regulariser;
 use super::step_metrics::{PendingMetrics, StepMetrics, hits};
@@ -129,7 +130,39 @@ impl Trainer<'_> {
             Some(directions) => (directions.params(), Some(directions.forward(&phase.params, workers)?)),
             None => (&phase.params, None),
         };
-        let (layers, detached) = self.layers(params, phase.first_block)?;
+        let (layers, detached) = self.layers(params, phase.first_block, batch.bags.is_some())?;
+        let found = match (&batch.bags, &detached) {
+            (Some(bags), Some(detached)) => {
+                let (layers, checkpoints) = ((&layers, detached), self.computation.checkpoint_blocks);
+                let loss = (criterion, normalizer);
+                BagBackprop { model, layers, checkpoints, batch, bags, loss, options }.run(params)?
+            }
+            _ => self.through_squares((params, &layers, detached.as_ref()), batch, normalizer, options)?,
+        };
+        let Some((mut gradients, mut metrics)) = found else { return Ok(None) };
+        gradients.scale(1.0 / options.loss_scale);
+        if let Some(graph) = words {
+            gradients = through_words(graph, &gradients, &phase.params, workers)?;
+        }
+        if let Some(regulariser) = &objective.regulariser
+            && let Some(penalty) = regulariser.add_penalty(&phase.params, &mut gradients)?
+        {
+            metrics.add_loss(penalty);
+        }
+        let StepMetrics { loss, correct, norm } = metrics.read(&gradients, workers)?;
+        Ok(Some(Step { gradients, loss, correct, norm }))
+    }
+
+    /// The gradients over a batch of inputs of one size, with the factor on the loss, and what it gave.
+    fn through_squares(
+        &self,
+        (params, layers, detached): (&Params, &Classifier, Option<&Classifier>),
+        batch: &Batch,
+        normalizer: f32,
+        options: StepOptions<'_>,
+    ) -> Result<Option<(Gradients, PendingMetrics)>> {
+        let Self { model, objective, .. } = self;
+        let (workers, criterion, images) = (&model.workers, &objective.criterion, batch.labels.len());
         let (accumulator, mut metrics) = (GradientAccumulator::new(params), PendingMetrics::default());
         let mut parts = 0;
         let rounds = rounds(workers, &model.spec().vit, model.spec().start, images).max(options.micro_batches);
@@ -159,23 +192,12 @@ impl Trainer<'_> {
                     loss: &|logits| criterion.forward(logits, &targets, normalizer),
                     loss_scale: options.loss_scale,
                 };
-                let (logits, loss) = backprop.run(&layers, detached.as_ref())?;
+                let (logits, loss) = backprop.run(layers, detached)?;
                 Ok((loss, hits(&logits, &batch.labels[shard])?))
             })?;
             results.into_iter().for_each(|(loss, hits)| metrics.add(loss, hits));
         }
-        let mut gradients = accumulator.finish(parts)?;
-        gradients.scale(1.0 / options.loss_scale);
-        if let Some(graph) = words {
-            gradients = through_words(graph, &gradients, &phase.params, workers)?;
-        }
-        if let Some(regulariser) = &objective.regulariser
-            && let Some(penalty) = regulariser.add_penalty(&phase.params, &mut gradients)?
-        {
-            metrics.add_loss(penalty);
-        }
-        let StepMetrics { loss, correct, norm } = metrics.read(&gradients, workers)?;
-        Ok(Some(Step { gradients, loss, correct, norm }))
+        Ok(Some((accumulator.finish(parts)?, metrics)))
     }
 
     /// Puts the parameters back within their bounds; to be called after each update.
@@ -186,9 +208,9 @@ impl Trainer<'_> {
         self.objective.regulariser.as_ref().map_or(Ok(()), |regulariser| regulariser.constrain(&self.model.params))
     }
 
-    /// The layers over the parameters as they are now, and with gradient checkpointing those without a graph. They are
-    /// built for each step: nothing is copied, but in half precision the weights are rounded anew.
-    fn layers(&self, params: &Params, first_block: usize) -> Result<(Classifier, Option<Classifier>)> {
+    /// The layers over the parameters as they are now, and with gradient checkpointing, or where they are `wanted`, those
+    /// without a graph. They are built for each step: nothing is copied, but in half precision the weights are rounded anew.
+    fn layers(&self, params: &Params, first_block: usize, wanted: bool) -> Result<(Classifier, Option<Classifier>)> {
         let half = match self.computation.precision {
             Precision::F32 => None,
             Precision::Bf16 => Some(DType::BF16),
@@ -199,7 +221,7 @@ impl Trainer<'_> {
             let params = rounded.as_ref().unwrap_or(params);
             Classifier::new(self.model.spec(), params, self.objective.drop, first_block)
         };
-        let detached = self.computation.checkpoint_blocks.then(|| build(&params.detached())).transpose()?;
+        let detached = (wanted || self.computation.checkpoint_blocks).then(|| build(&params.detached())).transpose()?;
         Ok((build(params)?, detached))
     }
 }
@@ -214,7 +236,7 @@ pub fn rounds(workers: &Workers, spec: &VitSpec, start: Segment, images: usize) 
 }
 
 /// What some samples of a batch should be classified as.
-fn targets(batch: &Batch, samples: Range<usize>) -> Targets<'_> {
+pub(super) fn targets(batch: &Batch, samples: Range<usize>) -> Targets<'_> {
     if batch.soft_labels.is_empty() {
         return Targets::Hard(&batch.labels[samples]);
     }

@@ -138,6 +138,9 @@ mod cuda {
         /// Starts sending the inputs of a batch. When that fails, as for lack of memory, they stay with the batch, and who
         /// needs them sends them in parts.
         pub(super) fn send(&mut self, shape: Vec<usize>, batch: Batch) -> Sent {
+            if batch.inputs.is_empty() {
+                return Sent::from(batch);
+            }
             let (crossing, inputs) = self.start(&batch.inputs, shape).ok().unzip();
             Sent { batch, crossing, inputs }
         }

@@ -143,9 +143,9 @@ fn the_temperature_is_in_the_head_of_every_format() {
 /// Poolings that other libraries' classes do not have, with a layer norm before and behind the backbone's own.
 #[test]
 fn added_poolings_go_to_onnx_only() {
-    use PoolChoice::{Attention, Gem, Lse, Max, Stats, Topk};
+    use PoolChoice::{Attention, Gem, Lse, Mahalanobis, Max, Stats, Topk};
     for case in ["timm_vit_cls", "timm_vit_gap", "hf_siglip"] {
-        for pool in [Max, Lse, Topk, Gem, Stats, Attention] {
+        for pool in [Max, Lse, Topk, Gem, Stats, Attention, Mahalanobis] {
             let (model, check) = model(&fixture(case), None, pool);
             let found = exported("onnx", &model, &check).unwrap();
             assert!(found.max_rel_diff <= TOLERANCE, "{case} {pool:?}: {found:?}");

@@ -90,14 +90,14 @@ fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
     assert_eq!(workspace.tensors("frozen", "best"), workspace.tensors("fewer", "best"));
 
     for (settings, why) in [
-        (&[][..], "trains layers that see one square at a time"),
+        (&["strategy.kind=lora", "augment.hflip=true"][..], "[augment] changes squares"),
         (&["strategy.kind=frozen", "augment.hflip=true"], "[augment] changes squares"),
         (&["strategy.kind=frozen", "train.mixup=0.2"], "mix squares"),
         (&["strategy.kind=frozen", "preprocess.tiles.overlap=40"], "more than half of a tile of 64 pixels"),
         (&["preprocess.resize=letterbox"], "cuts images instead of resizing them"),
         (&["preprocess.normalize=batch"], "has no batches of images"),
         (&["preprocess.tiles.scale=2"], "preprocess.tiles.side"),
-        (&["preprocess.tiles=auto", "strategy.kind=lora"], "trains layers that see one square at a time"),
+        (&["strategy.kind=frozen", "model.pool=mahalanobis", "augment.preset=none"], "measured on training images"),
     ] {
         // Nothing is read before: the images are gone.
         std::fs::rename(workspace.path("data/train/local"), workspace.path("aside")).unwrap();
@@ -113,6 +113,45 @@ fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
             stderr(&refused)
         );
     }
+}
+
+#[test]
+fn layers_train_on_tiles_and_go_on_where_they_stopped() {
+    let workspace = Workspace::new();
+    let plain = ["--set", "augment.preset=none", "--set", "model.pool=max"];
+    for strategy in ["strategy.kind=lora", "strategy.kind=partial"] {
+        let args = with(&[&plain[..], &["--set", strategy]].concat());
+        let whole = workspace.finetune("whole", &args);
+        assert_eq!(misses(&whole), 0, "tiles run in every epoch");
+        workspace.assert_scores_repeat("whole", &whole);
+        // An epoch, and then the others: the same bits.
+        workspace.finetune("parts", &[&args[..], &["--set", "train.epochs=1"]].concat());
+        workspace.finetune("parts", &[&args[..], &["--resume"]].concat());
+        assert_eq!(workspace.tensors("whole", "best"), workspace.tensors("parts", "best"), "{strategy}");
+        std::fs::remove_dir_all(workspace.path("runs")).unwrap();
+    }
+}
+
+#[test]
+fn a_probe_of_the_most_unusual_patch_is_a_run_like_others() {
+    let workspace = Workspace::new();
+    for (name, tiles) in [("tiles", &TILES[..]), ("squares", &[][..])] {
+        let named = format!("run.name={name}");
+        let sets = [tiles, &["--set", "model.pool=mahalanobis", "--set", &named]].concat();
+        let result = run(&workspace, "probe", &sets);
+        workspace.assert_scores_repeat(name, &result);
+        let folder = format!("runs/{name}");
+        let predict = ["predict", "--run", &folder, "data/test", "--maps", name, "--json", "-q"];
+        let rows = json(&workspace.command(&predict).output().unwrap());
+        for row in rows["predictions"].as_array().unwrap() {
+            assert_eq!(row["map_kind"], "evidence");
+        }
+        // Another measure has other rows, though all else is the same.
+        let fewer = [&sets[..], &["--set", "run.name=other", "--set", "data.ignore=['global']"]].concat();
+        assert!(misses(&run(&workspace, "probe", &fewer)) > 0);
+    }
+    let refused = output(&workspace, "tsne", &["--set", "model.pool=mahalanobis"]);
+    assert!(stderr(&refused).contains("measured on training images"), "{}", stderr(&refused));
 }
 
 #[test]
@@ -159,6 +198,21 @@ fn places_are_held_against_masks_where_there_are_any() {
             let value = places[number].as_f64().unwrap();
             assert!((0.0..=1.0).contains(&value), "{name} {number} {value}");
         }
+        // The same masks as a manifest names them.
+        let mut list = "path,label,mask\n".to_owned();
+        for class in CLASSES {
+            for file in std::fs::read_dir(workspace.path(&format!("data/test/{class}"))).unwrap() {
+                let name = file.unwrap().file_name().into_string().unwrap();
+                let stem = name.rsplit_once('.').unwrap().0;
+                let mask =
+                    if class == "local" { format!("data/ground_truth/local/{stem}_mask.png") } else { String::new() };
+                list.push_str(&format!("data/test/{class}/{name},{class},{mask}\n"));
+            }
+        }
+        workspace.write("list.csv", &list);
+        let named = ["eval", "--run", &folder, "--data", "list.csv", "--json", "-q"];
+        let named = &json(&workspace.command(&named).output().unwrap())["places"];
+        assert_eq!((&named["pro"], &named["pointing_game"]), (&places["pro"], &places["pointing_game"]));
         let written = std::fs::read(workspace.path(&folder).join("places-test.json")).unwrap();
         assert_eq!(&serde_json::from_slice::<Value>(&written).unwrap(), places);
         let text = workspace.command(&["eval", "--run", &folder, "-q"]).output().unwrap();

@@ -6,7 +6,7 @@ use vitadapt::backbone::{Activations, Backbone, Readout};
 use vitadapt::config::{FeatureChoice, PoolChoice};
 use vitadapt::features::Extractor;
 use vitadapt::nn::Linear;
-use vitadapt::nn::pool::{GatedPool, Gem, LogSumExp, Max, Stats, TokenPool, Top};
+use vitadapt::nn::pool::{GatedPool, Gem, LogSumExp, Mahalanobis, Max, Stats, TokenPool, Top};
 use vitadapt::nn::workers::Workers;
 
 const BOUND: f64 = 1e-5;
@@ -48,14 +48,21 @@ fn gated_attention_is_that_of_pytorch() {
     check("gated", &pool, &names.into_iter().zip(&vars).collect::<Vec<_>>());
 }
 
+#[test]
+fn mahalanobis_distances_are_those_of_the_textbook() {
+    let expected = Expected::load("pools.safetensors");
+    let whitening = Linear::new(expected.get("mahalanobis.weight"), Some(expected.get("mahalanobis.bias")));
+    check("mahalanobis", &Mahalanobis { whitening }, &[]);
+}
+
 /// Summed over the patches, the evidence for a class is its logit over the mean of all, but for the bias.
 #[test]
 fn evidence_sums_up_to_the_logit_where_there_is_any() {
-    use PoolChoice::{Attention, Avg, Backbone as Own, Cls, Gem, Lse, Max, Stats, Topk};
+    use PoolChoice::{Attention, Avg, Backbone as Own, Cls, Gem, Lse, Mahalanobis, Max, Stats, Topk};
     let device = Device::Cpu;
     let workers = Workers::new(2, &device).unwrap();
     for case in ["timm_vit_cls", "timm_vit_reg4_gap"] {
-        for pool in [Avg, Max, Lse, Topk, Gem, Stats, Attention, Own, Cls] {
+        for pool in [Avg, Max, Lse, Topk, Gem, Stats, Attention, Mahalanobis, Own, Cls] {
             let load = Backbone::load(fixture(&format!("backbones/{case}")).to_str().unwrap(), None).unwrap();
             let Ok(backbone) = load.with_pool(pool, 0) else { continue };
             let side = backbone.spec.image_size;
@@ -68,16 +75,18 @@ fn evidence_sums_up_to_the_logit_where_there_is_any() {
                     Extractor::new(&backbone.spec, &backbone.params, activations, workers.clone(), &device).unwrap();
                 let head = Tensor::randn(0f32, 1.0, (4, extractor.width()), &device).unwrap();
                 let classes = [2, 0, 3];
-                let Some(evidence) = extractor.evidence(readout, &head, &values, &classes).unwrap() else {
+                let Some(looked) = extractor.look(readout, &values).unwrap() else {
                     let sums = readout.features == FeatureChoice::Avg || !matches!(pool, Own | Cls | Avg);
                     assert!(!sums, "{case} {pool:?} {readout:?} has no evidence");
                     continue;
                 };
+                let evidence = extractor.evidence(readout, &head, &looked, &classes).unwrap();
                 assert!(pool != Cls || readout.features == FeatureChoice::Avg, "a class token is no sum over patches");
                 let batch =
                     vitadapt::data::loader::Batch { inputs: values.clone(), labels: vec![0; 3], ..Default::default() };
-                let features =
-                    Tensor::from_vec(extractor.rows(&batch).unwrap(), (3, extractor.width()), &device).unwrap();
+                let rows = extractor.rows(&batch).unwrap();
+                assert_eq!(looked.features, rows, "{case} {pool:?}: the same pass");
+                let features = Tensor::from_vec(rows, (3, extractor.width()), &device).unwrap();
                 let logits = features.matmul(&head.t().unwrap()).unwrap().to_vec2::<f32>().unwrap();
                 for ((places, &class), logits) in evidence.iter().zip(&classes).zip(&logits) {
                     let wanted = logits[class] - logits.iter().sum::<f32>() / 4.0;

@@ -62,7 +62,7 @@ fn text_batch(case: &str) -> Batch {
 
 fn batch(pixels: &Tensor, labels: Vec<usize>) -> Batch {
     let inputs = pixels.flatten_all().unwrap().to_vec1().unwrap();
-    Batch { inputs, indices: (0..labels.len()).collect(), labels, soft_labels: Vec::new() }
+    Batch { inputs, indices: (0..labels.len()).collect(), labels, ..Batch::default() }
 }
 
 /// The bytes of all parameters but those that a prefix selects.
@@ -292,12 +292,8 @@ fn tokens_learn_eight_images_by_heart() {
     visual.insert(&backbone.spec, &mut backbone.params, 1).unwrap();
     let training = Training::new(backbone, &strategy("visual"), 4, 2);
     let noise = (0..8 * 3 * 32 * 32).map(|i| ((f64::from(i) * 12.9898).sin() * 43_758.547).fract() as f32).collect();
-    let batch = Batch {
-        inputs: noise,
-        labels: (0..8).map(|i| i % 4).collect(),
-        indices: (0..8).collect(),
-        soft_labels: vec![],
-    };
+    let batch =
+        Batch { inputs: noise, labels: (0..8).map(|i| i % 4).collect(), indices: (0..8).collect(), ..Batch::default() };
     let mut optimizer = training.optimizer();
     // The rates of the defaults.
     let rates = Rates { lr: 2e-3, head_lr: 1e-3, weight_decay: 0.0 };

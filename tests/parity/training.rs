@@ -73,7 +73,7 @@ fn batches_are_mixed_as_timm_mixes() {
             },
         };
         let mut batch =
-            Batch { inputs: images.clone(), labels: labels.clone(), indices: (0..5).collect(), soft_labels: vec![] };
+            Batch { inputs: images.clone(), labels: labels.clone(), indices: (0..5).collect(), ..Batch::default() };
         mixture.apply(&mut batch, 4, 12);
         let tensor = |values: Vec<f32>, shape: &[usize]| Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
         let mixed = tensor(batch.inputs, &[5, 3, 12, 12]);

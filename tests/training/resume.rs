@@ -77,6 +77,7 @@ fn dataset() -> Dataset {
                 label,
                 kind: None,
                 group: None,
+                mask: None,
                 split,
             }));
         }

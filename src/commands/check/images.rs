@@ -13,6 +13,7 @@ use crate::experiment::balance;
 use crate::experiment::resolution::{self, Resolution};
 use crate::experiment::session::decode_threads;
 use crate::report::{Console, key_value_table, listing_table, percent};
+use crate::train::forecast::TileCounts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ const USUAL_INPUT: BackboneDefaults = BackboneDefaults {
     crop_pct: 1.0,
 };
 
-/// Looks at every image once; draws the sheets that were asked for.
+/// Looks at every image once; draws the sheets that were asked for. Counts the tiles, if images are cut.
 ///
 /// # Errors
 /// When a sheet cannot be written; everything else is noted in the report.
@@ -37,7 +38,7 @@ pub fn check(
     args: &CheckArgs,
     report: &mut Report,
     console: &Console,
-) -> Result<Vec<Section>> {
+) -> Result<(Vec<Section>, Option<TileCounts>)> {
     dataset.notes.iter().for_each(|note| console.info(note));
     report.warnings.extend(dataset.warnings.iter().cloned());
     let usual = (settings.model.image_size.unwrap_or(USUAL_SIZE), USUAL_INPUT);
@@ -92,7 +93,8 @@ pub fn check(
     if let (Some(file), Some(preprocess)) = (&args.augment_sheet, preprocess) {
         augmented::draw(file, settings, preprocess, &found.dataset, args)?;
     }
-    Ok(sections)
+    let sizes: Vec<_> = found.findings.iter().map(|finding| finding.size).collect();
+    Ok((sections, tiles.map(|tiles| TileCounts::of(&tiles, &sizes, options.threads))))
 }
 
 /// What the sizes of the images have to do with the input.

@@ -159,10 +159,10 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
         return report.finish(junit, console);
     };
     report.note(good_classes(&settings.inspection.good, &dataset.classes));
-    let images = images::check(&settings, spec.as_ref(), &dataset, args, &mut report, console)?;
+    let (images, tiles) = images::check(&settings, spec.as_ref(), &dataset, args, &mut report, console)?;
     report.sections.extend(images);
     if let Some(spec) = &spec {
-        let plan = plan::section(&settings, spec, &dataset, &mut report, console);
+        let plan = plan::section(&settings, spec, (&dataset, tiles), &mut report, console);
         report.sections.extend(plan);
     }
     report.finish(junit, console)

@@ -11,14 +11,14 @@ use crate::experiment::tiles::check_training;
 use crate::experiment::{device, frozen};
 use crate::nn::workers::Workers;
 use crate::report::{Console, Forecast, key_value_table, mebibytes, thousands};
-use crate::train::forecast::ImageCounts;
+use crate::train::forecast::{ImageCounts, TileCounts};
 use serde_json::json;
 
 /// Describes the plan; one that does not fit is a warning, one that the backbone does not allow a problem.
 pub fn section(
     settings: &Settings,
     spec: &VitSpec,
-    dataset: &Dataset,
+    (dataset, tiles): (&Dataset, Option<TileCounts>),
     report: &mut Report,
     console: &Console,
 ) -> Option<Section> {
@@ -26,7 +26,7 @@ pub fn section(
     if matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text()) {
         return None;
     }
-    let (sizes, forecast) = report.note(planned(settings, spec, dataset, console))?;
+    let (sizes, forecast) = report.note(planned(settings, spec, (dataset, tiles), console))?;
     report.warnings.extend(forecast.warning());
     let (trainable, all) = sizes.parameters;
     let mut rows = vec![
@@ -48,14 +48,20 @@ pub fn section(
     Some(Section { name: "plan", text: key_value_table(&rows), json })
 }
 
-fn planned(settings: &Settings, spec: &VitSpec, dataset: &Dataset, console: &Console) -> Result<(Sizes, Forecast)> {
+fn planned(
+    settings: &Settings,
+    spec: &VitSpec,
+    (dataset, tiles): (&Dataset, Option<TileCounts>),
+    console: &Console,
+) -> Result<(Sizes, Forecast)> {
     let head = (head::kind(false), Readout::POOL, dataset.classes.len());
     let head = HeadPlan::new(settings, (spec, &Params::default()), head, None)?;
-    check_training(settings, &head.plan)?;
+    check_training(settings)?;
     let images = |split| dataset.indices(split).len();
     let sizes = Sizes {
         parameters: head.parameters(),
         images: ImageCounts { train: images(Split::Train), val: images(Split::Val), test: images(Split::Test) },
+        tiles,
         texts: None,
     };
     let start = frozen::start(settings, spec, &head.plan, dataset.samples.len(), console);

@@ -16,7 +16,7 @@ mod tiles;
 pub(super) use normalize::Histograms;
 pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
 pub use resize::{Geometry, Interpolation};
-pub use tiles::{Bag, Tiles};
+pub use tiles::{Bag, Bags, Tiles};
 
 use super::decode::{self, DecodeOptions, ImageError};
 use super::kinds::{Look, Watch};

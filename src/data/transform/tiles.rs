@@ -21,11 +21,65 @@ pub struct Tiles {
 }
 
 /// An image, and the windows that show all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bag {
     /// The image.
     pub image: RgbImage,
     /// Its tiles in rows from the upper left.
     pub windows: Vec<Window>,
+}
+
+/// Images that are cut into tiles, and how these become pixels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bags {
+    images: Vec<Bag>,
+    preprocess: Preprocess,
+    /// How the features of the tiles of an image become its own.
+    pub pool: TilePool,
+}
+
+impl Bags {
+    /// Decodes files.
+    ///
+    /// # Errors
+    /// The first file that is not a usable image, or would have too many tiles, by its position.
+    pub fn decode<'a>(
+        pipeline: &Pipeline,
+        tiles: &Tiles,
+        files: impl Iterator<Item = &'a Path>,
+    ) -> Result<Self, (usize, ImageError)> {
+        let bag = |(at, file)| pipeline.bag(tiles, file).map_err(|error| (at, error));
+        let images = files.enumerate().map(bag).collect::<Result<_, _>>()?;
+        Ok(Self { images, preprocess: *pipeline.preprocess(), pool: tiles.pool })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// Number of tiles of an image.
+    pub fn tiles(&self, image: usize) -> usize {
+        self.images[image].windows.len()
+    }
+
+    /// Tiles of the image that has the most.
+    pub fn most(&self) -> usize {
+        self.images.iter().map(|bag| bag.windows.len()).max().unwrap_or(0)
+    }
+
+    /// The pixels of some tiles of an image, one after another, each of shape (3, side, side).
+    ///
+    /// # Errors
+    /// When a tile has no pixels.
+    pub fn pixels(&self, image: usize, tiles: &[usize]) -> Result<Vec<f32>, ImageError> {
+        self.preprocess.tiles_of(&self.images[image], tiles)
+    }
 }
 
 impl Tiles {
@@ -111,6 +165,18 @@ impl Preprocess {
     /// When the window has no pixels.
     pub fn tile(&self, image: &RgbImage, window: Window) -> Result<Vec<f32>, ImageError> {
         Ok(self.normalization.standardize(&self.geometry.square_of(image, window)?))
+    }
+
+    /// The pixels of some tiles of an image, one after another.
+    ///
+    /// # Errors
+    /// When a window has no pixels.
+    pub fn tiles_of(&self, bag: &Bag, tiles: &[usize]) -> Result<Vec<f32>, ImageError> {
+        let mut all = Vec::with_capacity(tiles.len() * 3 * self.geometry.image_size.pow(2));
+        for &tile in tiles {
+            all.extend(self.tile(&bag.image, bag.windows[tile])?);
+        }
+        Ok(all)
     }
 }
 

@@ -88,6 +88,7 @@ mod tests {
                     label: 0,
                     kind: None,
                     group: None,
+                    mask: None,
                     split: Split::Train,
                 })
                 .collect(),

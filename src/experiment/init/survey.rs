@@ -155,8 +155,8 @@ fn text(path: &Path) -> Result<&str> {
 
 /// A CSV file: which of its columns are which is told by their names, or by what is in them.
 fn table(file: &Path, label: Option<&str>) -> Result<(Listed, Dataset, bool)> {
-    let (ColumnNames { path, label, split, group }, divided) = tell_columns(file, label)?;
-    let columns = [("path", path), ("label", label), ("split", split), ("group", group)];
+    let (ColumnNames { path, label, split, group, mask }, divided) = tell_columns(file, label)?;
+    let columns = [("path", path), ("label", label), ("split", split), ("group", group), ("mask", mask)];
     let columns: Vec<(&str, String)> =
         columns.into_iter().filter_map(|(key, theirs)| theirs.map(|theirs| (key, theirs))).collect();
     let mut given = vec![format!("data.manifest={}", text(file)?)];

@@ -174,18 +174,17 @@ impl PageInputs<'_> {
             return Ok(looked.collect());
         }
         let extractor = self.session.extractor(self.params, Activations::Features(self.readout))?;
-        let looks = extractor.rollout(self.readout, &inputs)?;
-        let features: Vec<f32> = looks.iter().flat_map(|look| &look.features).copied().collect();
+        let summed = if self.head.is_some() { extractor.look(self.readout, &inputs)? } else { None };
+        let (features, shares, exact) = if let (Some(head), Some(looked)) = (&self.head, summed) {
+            let evidence = extractor.evidence(self.readout, head, &looked, &classes)?;
+            (looked.features, evidence, true)
+        } else {
+            let looks = extractor.rollout(self.readout, &inputs)?;
+            let (shares, features): (Vec<_>, Vec<_>) =
+                looks.into_iter().map(|look| (look.shares, look.features)).unzip();
+            (features.concat(), shares, false)
+        };
         let neighbors = self.neighbors_or_none(Matrix::new(&features, extractor.width()), console);
-        let evidence = match &self.head {
-            Some(head) => extractor.evidence(self.readout, head, &inputs, &classes)?,
-            None => None,
-        };
-        let exact = evidence.is_some();
-        let shares: Vec<Vec<f32>> = match evidence {
-            Some(evidence) => evidence,
-            None => looks.into_iter().map(|look| look.shares).collect(),
-        };
         let looked =
             found.iter().zip(shares.into_iter().zip(neighbors)).map(|((number, picture), (shares, neighbors))| {
                 let heat = EvidenceGrid::square(shares).and_then(|grid| heat_map(&picture.shown, &grid.positive()));
@@ -210,9 +209,9 @@ impl PageInputs<'_> {
                 files: vec![BadFile { path: picture.path.clone(), reason: error.to_string() }],
             })?;
             let heat = if let Some(head) = &self.head {
-                let (row, grid) = images.evidence(self.readout, head, &bag, class)?;
-                features.extend(row);
-                heat_map(&picture.shown, &grid.positive())
+                let looked = images.look(self.readout, &bag)?;
+                features.extend(looked.pooled()?);
+                heat_map(&picture.shown, &looked.evidence(head, class)?.positive())
             } else {
                 features.extend(images.pooled(&bag)?);
                 None

@@ -33,6 +33,7 @@ impl NodeWriter<'_> {
             Pool::Gem => self.generalised_mean(tokens),
             Pool::Stats => self.statistics(tokens),
             Pool::Gated => self.gated_attention(tokens)?,
+            Pool::Mahalanobis => self.largest_distance(tokens)?,
         })
     }
 
@@ -89,6 +90,16 @@ impl NodeWriter<'_> {
         let largest = self.over_patches("ReduceMax", &patches, true);
         let parts = self.graph.node("Concat", &[&mean, &largest, &deviation], &[Int("axis", 2)]);
         self.reshape(&parts, &[0, -1])
+    }
+
+    /// max(√mean((W x + b)²)).
+    fn largest_distance(&mut self, tokens: &str) -> Result<ValueName> {
+        let patches = self.patches(tokens);
+        let white = self.linear(&patches, Layer::Whitening.weight())?;
+        let squares = self.graph.node("Mul", &[&white, &white], &[]);
+        let mean = self.graph.node("ReduceMean", &[&squares], &[Ints("axes", &[2]), Int("keepdims", 1)]);
+        let distances = self.graph.node("Sqrt", &[&mean], &[]); // (N, T, 1)
+        Ok(self.over_patches("ReduceMax", &distances, false))
     }
 
     /// Σ aₙ xₙ with a = softmax(w · (tanh(V x + b) ⊙ sigmoid(U x + c))).

@@ -7,6 +7,7 @@
 mod gated;
 mod gem;
 mod lse;
+mod mahalanobis;
 mod max;
 mod mean;
 mod stats;
@@ -15,6 +16,7 @@ mod top;
 pub use gated::GatedPool;
 pub use gem::Gem;
 pub use lse::LogSumExp;
+pub use mahalanobis::Mahalanobis;
 pub use max::Max;
 pub use mean::Mean;
 pub use stats::Stats;

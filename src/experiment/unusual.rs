@@ -1,0 +1,60 @@
+//! `model.pool = "mahalanobis"`: what is usual among the patches of the training images, before features are computed.
+
+use super::session::Session;
+use crate::backbone::{Activations, Layer};
+use crate::config::PoolChoice;
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::features::Images;
+use crate::report::Console;
+use crate::system::digest::hex;
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
+
+/// Measures the patch tokens of the training images and leaves their whitening among the parameters of the backbone: the
+/// content address of these, or of the pretrained ones where the pooling is another.
+///
+/// # Errors
+/// Data errors of files that changed under way; a numerical error when tokens are not finite.
+pub fn measure(session: &mut Session, images: &Images, console: &Console) -> Result<String> {
+    let (params, sha256) = session.pretrained();
+    if session.settings.model.pool != PoolChoice::Mahalanobis {
+        return Ok(sha256.to_owned());
+    }
+    let spec = &session.backbone.spec;
+    let (width, prefix) = (spec.width, spec.prefix_tokens());
+    let extractor = session.extractor(params, Activations::Block(spec.depth))?;
+    let train = images.dataset.indices(Split::Train);
+    let progress = console.progress(train.len() as u64, "usual patches");
+    let moments = images.moments(&train, (&extractor, width, prefix), &mut |images| {
+        progress.inc(images as u64);
+        Ok(())
+    });
+    progress.finish();
+    let (weight, bias) = moments?
+        .whitening()
+        .ok_or_else(|| Error::Numerics("the tokens of the training images are not finite".into()))?;
+    let mut sum = Sha256::new_with_prefix(sha256);
+    [&weight, &bias].into_iter().for_each(|values| sum.update(bytemuck::cast_slice::<f32, u8>(values)));
+    let device = session.device.clone();
+    let on_device =
+        |values: Vec<f32>, shape: &[usize]| Tensor::from_vec(values, shape, &Device::Cpu)?.to_device(&device);
+    let params = &mut session.backbone.params;
+    params.insert(Layer::Whitening.weight(), on_device(weight, &[width, width])?);
+    params.insert(Layer::Whitening.bias(), on_device(bias, &[width])?);
+    Ok(hex(&sum.finalize()))
+}
+
+/// Refuses the pooling where no training images are looked at before their features.
+///
+/// # Errors
+/// A usage error.
+pub fn refuse(pool: PoolChoice, command: &str) -> Result<()> {
+    if pool != PoolChoice::Mahalanobis {
+        return Ok(());
+    }
+    Err(Error::usage_hint(
+        format!("model.pool = \"mahalanobis\" is measured on training images, which `vitadapt {command}` does not do"),
+        "use `vitadapt probe`, or set model.pool to \"max\" or another pooling",
+    ))
+}
