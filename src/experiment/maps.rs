@@ -54,7 +54,7 @@ pub struct Located {
     /// speaks for the class.
     #[serde(rename = "box")]
     pub place: Option<[u32; 4]>,
-    /// What the patches of that place add to the class's logit together; of distances, how far beyond the image's usual ones
+    /// What the patches of that place that speak for the class add to its logit; of distances, how far beyond the image's usual ones
     /// they are together.
     pub evidence: Option<f64>,
 }

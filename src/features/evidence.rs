@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Patches belong to the strongest place whose evidence together with that of their eight neighbours has this share of the
+/// Patches belong to the strongest place where what speaks for the class there and at the eight neighbours has this share of the
 /// most there is, if they touch: a flaw that two patches share speaks from both, and a maximum takes one value from one
 /// patch and the next from its neighbour.
 const SHARE: f32 = 0.5;
@@ -14,7 +14,7 @@ pub struct Region {
     pub columns: Range<usize>,
     /// From above.
     pub rows: Range<usize>,
-    /// What they add to the logit together.
+    /// What those add to the logit that speak for the class.
     pub evidence: f64,
 }
 
@@ -84,12 +84,12 @@ impl EvidenceGrid {
         }
     }
 
-    /// The evidence of each place and its neighbours together.
+    /// What speaks for the class at each place and its neighbours together.
     fn with_neighbors(&self) -> Vec<f32> {
-        let (columns, rows) = (self.columns, self.rows());
+        let (columns, rows, values) = (self.columns, self.rows(), self.positive().values);
         let near = |at: usize, count: usize| at.saturating_sub(1)..(at + 2).min(count);
         let sum = |row: usize, column: usize| {
-            near(row, rows).map(|y| self.values[y * columns..][near(column, columns)].iter().sum::<f32>()).sum()
+            near(row, rows).map(|y| values[y * columns..][near(column, columns)].iter().sum::<f32>()).sum()
         };
         (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(y, x)| sum(y, x)).collect()
     }
@@ -127,7 +127,7 @@ impl EvidenceGrid {
         Some(Region {
             columns: span(|at, width| at % width)?,
             rows: span(|at, width| at / width)?,
-            evidence: found.iter().map(|&at| f64::from(self.values[at])).sum(),
+            evidence: found.iter().map(|&at| f64::from(self.values[at].max(0.0))).sum(),
         })
     }
 }

@@ -122,7 +122,7 @@ fn layers_train_on_tiles_and_go_on_where_they_stopped() {
     for strategy in ["strategy.kind=lora", "strategy.kind=partial"] {
         let args = with(&[&plain[..], &["--set", strategy]].concat());
         let whole = workspace.finetune("whole", &args);
-        assert_eq!(misses(&whole), 0, "tiles run in every epoch");
+        assert!(whole["cache"].is_null(), "tiles run in every epoch");
         workspace.assert_scores_repeat("whole", &whole);
         // An epoch, and then the others: the same bits.
         workspace.finetune("parts", &[&args[..], &["--set", "train.epochs=1"]].concat());
