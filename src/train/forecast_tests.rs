@@ -1,5 +1,6 @@
 use super::*;
 use crate::backbone::Backbone;
+use crate::data::transform::Tiles;
 
 fn workload(spec: &VitSpec, first_block: usize, start: Segment) -> Workload<'_> {
     Workload {
