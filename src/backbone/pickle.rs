@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
-use zip::ZipArchive;
+use zip::{CompressionMethod, ZipArchive};
 
 /// Far above the pickle of any model: it has names, shapes and types, the values lie beside it.
 const MOST_BYTES: u64 = 64 << 20;
@@ -55,6 +55,13 @@ pub(super) fn inspect(path: &Path) -> Result<Option<String>, String> {
         return Err("is a TorchScript program: save its parameters, \
                     `torch.save(torch.jit.load(FILE, map_location=\"cpu\").state_dict(), \"pytorch_model.bin\")`"
             .into());
+    }
+    for index in 0..archive.len() {
+        if archive.by_index_raw(index).map_err(damaged)?.compression() != CompressionMethod::Stored {
+            return Err("is compressed, which PyTorch's own files are not: load it and save it again, \
+                        `torch.save(torch.load(FILE, map_location=\"cpu\"), FILE)`"
+                .into());
+        }
     }
     let mut class = None;
     for name in names.iter().filter(|name| name.ends_with("data.pkl")) {

@@ -5,6 +5,7 @@
 
 use super::pickle::{inspect, other_kind};
 use crate::nn::reason;
+use crate::system::shown::Shown;
 use candle_core::pickle::PthTensors;
 use candle_core::{DType, Device, Storage, Tensor};
 use safetensors::tensor::TensorView;
@@ -112,7 +113,7 @@ impl<'a> Tensors<'a> {
         };
         for key in NESTED {
             if let Some(file) = open(Some(key)).ok().filter(|file| !file.tensor_infos().is_empty()) {
-                self.notes.push(format!("took the weights under {key:?} of {}", path.display()));
+                self.notes.push(format!("took the weights under {key:?} of {}", path.shown()));
                 return Ok(file);
             }
         }

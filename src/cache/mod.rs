@@ -14,6 +14,7 @@ pub use rows::{CacheUse, FeatureRows};
 use crate::config::CacheSettings;
 use crate::error::{Error, Result};
 use crate::system::digest::sha256;
+use crate::system::shown::Shown;
 use pack::{Pack, PackWriter};
 use rows::{FeatureRowsBuilder, RowLocation};
 use std::collections::HashMap;
@@ -248,7 +249,7 @@ impl<'a> Store<'a> {
         self.to_disk = false;
         let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
         self.builder
-            .warn(format!("features cannot be stored in {} ({reason}); they stay in memory", self.folder.display()));
+            .warn(format!("features cannot be stored in {} ({reason}); they stay in memory", self.folder.shown()));
     }
 
     fn finish(self) -> Vec<RowLocation> {

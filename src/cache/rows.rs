@@ -2,6 +2,7 @@
 
 use super::pack::Pack;
 use crate::error::{Error, Result};
+use crate::system::shown::Shown;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -108,7 +109,7 @@ impl FeatureRowsBuilder {
     }
 
     pub fn warn_damaged(&mut self, path: &Path, reason: &str) {
-        self.warn(format!("{} is damaged ({reason}); its features are computed again", path.display()));
+        self.warn(format!("{} is damaged ({reason}); its features are computed again", path.shown()));
     }
 
     /// Keeps a row in memory.

@@ -21,6 +21,7 @@ use crate::report::{
     write_json,
 };
 use crate::system::lock::Lock;
+use crate::system::shown::Shown;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -213,7 +214,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     })?;
     let gates = gates.check(evaluation, robustness.as_ref());
     if let Some(file) = &args.junit {
-        let run = args.run.display();
+        let run = args.run.shown();
         let cases: Vec<TestCase> = gates.iter().map(|gate| TestCase::new(&gate.name, gate.missed.clone())).collect();
         junit::write(file, &format!("eval {run} {}", evaluation.split), &cases)?;
     }

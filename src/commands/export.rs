@@ -10,6 +10,7 @@ use crate::experiment::saved::SavedRun;
 use crate::experiment::tiles::refuse_tiles;
 use crate::export::{Check, ExportModel, FORMATS, check_target, export};
 use crate::report::{Console, RunRecord, key_value_table};
+use crate::system::shown::Shown;
 use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -84,7 +85,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
         "notes": exported.notes,
     });
     console.output(&result, || {
-        let files: Vec<String> = exported.files.iter().map(|file| file.display().to_string()).collect();
+        let files: Vec<String> = exported.files.iter().map(|file| file.shown()).collect();
         let mut rows = vec![
             ("format", format.name().to_owned()),
             ("files", files.join(", ")),

@@ -12,6 +12,7 @@ use crate::experiment::source::FeatureSource;
 use crate::features::FeatureFormat;
 use crate::report::{Console, key_value_table};
 use crate::system::files::read_regular;
+use crate::system::shown::Shown;
 use crate::system::tables::write_csv;
 use clap::Args;
 use serde_json::json;
@@ -78,8 +79,8 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     });
     console.output(&result, || {
         key_value_table(&[
-            ("features", format!("{} ({} x {width})", args.out.display(), samples.len())),
-            ("table", table.display().to_string()),
+            ("features", format!("{} ({} x {width})", args.out.shown(), samples.len())),
+            ("table", table.shown()),
             ("computed", format!("{}, {} from the cache", usage.misses, usage.hits)),
             ("time", format!("{:.1} s", clock.elapsed().as_secs_f64())),
         ])
@@ -109,7 +110,7 @@ fn check_table(out: &Path, table: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::usage_hint(
-        format!("{} exists, and a table of that name would be written beside {}", table.display(), out.display()),
+        format!("{} exists, and a table of that name would be written beside {}", table.shown(), out.shown()),
         "choose another --out, or move that file",
     ))
 }

@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 use crate::experiment::init::{InitOptions, init};
-use crate::report::{Console, key_value_table, printable};
+use crate::report::{Console, key_value_table};
+use crate::system::shown::Shown;
+use crate::system::shown::printable;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -51,9 +53,9 @@ pub fn run(args: &InitArgs, console: &Console) -> Result<()> {
             ("classes", listed(made.classes.clone().into_iter().collect())),
             ("splits", listed(splits)),
             ("backbone", made.backbone.clone()),
-            ("config", made.config.display().to_string()),
+            ("config", made.config.shown()),
         ];
-        rows.extend(made.manifest.iter().map(|manifest| ("images listed in", manifest.display().to_string())));
+        rows.extend(made.manifest.iter().map(|manifest| ("images listed in", manifest.shown())));
         rows.extend(made.groups.map(|groups| ("groups", groups.to_string())));
         rows.extend(made.good.iter().map(|good| ("good class", printable(good))));
         format!("{}\n\nnext:  {}", key_value_table(&rows), made.next)

@@ -7,6 +7,7 @@ use crate::experiment::answers::Columns;
 use crate::experiment::predict::{NOT_FINITE, Prediction, Predictor};
 use crate::report::Console;
 use crate::system::files::Staged;
+use crate::system::shown::Shown;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::fs::File;
@@ -142,7 +143,7 @@ impl<'a> RowWriter<'a> {
             file.sync_all().map_err(Error::io("write", &out))?;
             staged.publish()?;
             value["out"] = json!(out);
-            self.console.output(&value, || format!("{} files: {}", self.count, out.display()))?;
+            self.console.output(&value, || format!("{} files: {}", self.count, out.shown()))?;
         } else if self.format.is_none() {
             value["predictions"] = json!(self.collected);
             self.console.output(&value, String::new)?;

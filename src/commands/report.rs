@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::experiment::page::PageInputs;
 use crate::experiment::saved::SavedRun;
 use crate::report::{Console, key_value_table};
+use crate::system::shown::Shown;
 use clap::Args;
 use serde_json::json;
 use std::fs;
@@ -39,6 +40,6 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     let result = json!({"run": args.run, "report": path, "bytes": bytes});
     console.output(&result, || {
         let size = format!("{} kB", bytes.div_ceil(1000));
-        key_value_table(&[("report", path.display().to_string()), ("size", size)])
+        key_value_table(&[("report", path.shown()), ("size", size)])
     })
 }

@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::experiment::runs::{ListedRun, list};
-use crate::report::{Console, listing_table, mebibytes, percent, printable};
+use crate::report::{Console, listing_table, mebibytes, percent};
+use crate::system::shown::Shown;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ fn table(runs: &[ListedRun]) -> String {
     let score = |accuracy: Option<f64>| accuracy.map_or("-".into(), percent);
     let row = |run: &ListedRun| {
         vec![
-            printable(&run.run.display().to_string()),
+            run.run.shown(),
             run.date.as_deref().map_or("-".into(), |date| date[..16].replace('T', " ")),
             run.strategy.clone().unwrap_or("-".into()),
             run.word().to_owned(),

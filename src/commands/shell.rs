@@ -4,6 +4,7 @@
 use super::Cli;
 use crate::error::{Error, Result};
 use crate::report::Console;
+use crate::system::shown::Shown;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -42,6 +43,6 @@ pub fn man(args: &ManArgs, console: &Console) -> Result<()> {
     let failed = |error| Error::io("write", &args.out)(error);
     std::fs::create_dir_all(&args.out).map_err(failed)?;
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &args.out).map_err(failed)?;
-    console.info(format!("the pages are in {}", args.out.display()));
+    console.info(format!("the pages are in {}", args.out.shown()));
     Ok(())
 }

@@ -110,4 +110,8 @@ pub struct UnknownSettings {
     /// validation images is unknown.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0, "default" = 0.99))]
     pub quantile: f64,
+    /// Training images to keep and compare with. Of more, all of the small classes and equally many of each other are kept,
+    /// so that predictions need no more time and memory.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 10_000))]
+    pub images: usize,
 }

@@ -55,6 +55,7 @@ pub use train_settings::*;
 pub use crate::augment::{AugmentPreset, AugmentSettings};
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
+use crate::system::shown::Shown;
 use document::{Document, Override};
 use paths::Bases;
 use rules::RuleCheck;
@@ -128,7 +129,7 @@ fn disagreement(error: &toml::de::Error) -> Problem {
 
 /// What the problems are headed with.
 fn title(file: Option<&Path>) -> String {
-    file.map_or_else(|| "command line".into(), |file| file.display().to_string())
+    file.map_or_else(|| "command line".into(), |file| file.shown())
 }
 
 /// `run.name` when it is not given: the file's stem where it can be one.

@@ -2,6 +2,7 @@
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
 use crate::system::files::check_regular;
+use crate::system::shown::Shown;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -16,7 +17,7 @@ const MOST_BYTES: u64 = 1 << 20;
 pub(super) fn text(file: &Path) -> Result<String> {
     let bytes = bytes(file).map_err(|error| unreadable(file, &error))?;
     if bytes.len() as u64 > MOST_BYTES {
-        let message = format!("{} is larger than 1 MiB", file.display());
+        let message = format!("{} is larger than 1 MiB", file.shown());
         return Err(Error::usage_hint(message, "give the TOML file that configures the run"));
     }
     String::from_utf8(bytes).map_err(|error| not_utf8(file, error.as_bytes(), error.utf8_error().valid_up_to()))
@@ -30,7 +31,7 @@ fn bytes(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Error {
-    let message = format!("cannot read the configuration {}: {error}", file.display());
+    let message = format!("cannot read the configuration {}: {error}", file.shown());
     let nearby = if error.kind() == ErrorKind::NotFound { nearby(file) } else { Vec::new() };
     let hint = (!nearby.is_empty()).then(|| format!("TOML files there: {}", nearby.join(", ")));
     Error::Usage { message, hint }
@@ -61,5 +62,5 @@ fn not_utf8(file: &Path, bytes: &[u8], valid: usize) -> Error {
         message: "not valid UTF-8".into(),
         hint: Some("save the file as UTF-8".into()),
     };
-    Error::Config(ConfigError { file: file.display().to_string(), problems: vec![problem] })
+    Error::Config(ConfigError { file: file.shown(), problems: vec![problem] })
 }

@@ -6,6 +6,7 @@ use super::paths;
 use super::rules::RuleCheck;
 use crate::config::{DeviceChoice, Fold};
 use crate::forms::{ONLY, PATH};
+use crate::system::shown::Shown;
 use std::path::Path;
 use std::str::FromStr;
 use toml::Value;
@@ -157,7 +158,7 @@ impl RuleCheck<'_> {
                 self.given.insert(BACKBONE, backbone.into());
             }
             Err(path) => {
-                let message = format!("{} is not valid UTF-8", path.display());
+                let message = format!("{} is not valid UTF-8", path.shown());
                 self.problem(BACKBONE, message, "rename the folder, or move the weights");
             }
         }
@@ -198,7 +199,7 @@ impl RuleCheck<'_> {
             match paths::absolute(self.base(&key), Path::new(&text)).into_os_string().into_string() {
                 Ok(path) => self.given.insert(&key, path.into()),
                 Err(path) => {
-                    let message = format!("{} is not valid UTF-8", path.display());
+                    let message = format!("{} is not valid UTF-8", path.shown());
                     self.problem(&key, message, "rename the folder");
                 }
             }

@@ -1,6 +1,6 @@
 //! One look at every file before training: bad files, duplicates across splits, statistics, and a fingerprint.
 
-use super::decode::{self, DecodeOptions, ImageError, Storage};
+use super::decode::{self, DecodeOptions, Decoded, ImageError, Storage};
 use super::kinds::{ImageKinds, Look};
 use super::listing::{check_classes, indented};
 use super::similar::{Likeness, NearPair, NearPairs, Signature, near_pairs};
@@ -9,6 +9,7 @@ use super::{Dataset, Sample, Split};
 use crate::config::OnError;
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::system::digest::hex;
+use crate::system::shown::{Shown, printable};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -245,7 +246,7 @@ impl Examination {
     }
 
     fn class(&self, sample: &Sample) -> String {
-        self.dataset.classes[sample.label].escape_debug().to_string()
+        printable(&self.dataset.classes[sample.label])
     }
 
     /// A sentence with its pairs; none without any.
@@ -337,7 +338,7 @@ fn inspect_all(
     let complete = results.into_iter().zip(samples).map(|(result, sample)| {
         result.ok_or_else(|| {
             Error::from(DataError::invalid(
-                format!("reading {} failed unexpectedly", sample.path.display()),
+                format!("reading {} failed unexpectedly", sample.path.shown()),
                 "remove the file, and please report it",
             ))
         })
@@ -352,7 +353,7 @@ fn take<'a>(samples: &'a [Sample], next: &AtomicUsize) -> Option<(usize, &'a Sam
 
 fn inspect(sample: &Sample, options: &AuditOptions, histograms: &mut Histograms) -> Result<Finding, ImageError> {
     let bytes = decode::read(&sample.path)?;
-    let (image, storage) = decode::decode_described(&bytes, options.decode)?;
+    let Decoded { image, storage, room: _room } = decode::decode_described(&bytes, options.decode)?;
     let train = sample.split == Split::Train;
     match options.tiles {
         Some(tiles) => {

@@ -5,6 +5,7 @@ use super::split::name_key;
 use crate::config::{DataSettings, closest};
 use crate::error::{DataError, Result};
 use crate::rng::{Purpose, Stream};
+use crate::system::shown::Shown;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What becomes of classes.
@@ -40,7 +41,7 @@ impl ClassChoice {
                     || format!("the classes are {}", quoted(&known.iter().collect::<Vec<_>>())),
                     |close| format!("did you mean {close:?}?"),
                 );
-                let message = format!("{}: {key}: there is no class {name:?}", listing.source.display());
+                let message = format!("{}: {key}: there is no class {name:?}", listing.source.shown());
                 return Err(DataError::invalid(message, hint).into());
             }
         }

@@ -4,6 +4,7 @@ use super::decode::EXTENSIONS;
 use super::rows::short;
 use crate::config::ColumnNames;
 use crate::error::DataError;
+use crate::system::shown::Shown;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -164,7 +165,7 @@ impl<'a> ManifestHeader<'a> {
     }
 
     fn invalid(&self, message: &str, hint: &str) -> DataError {
-        DataError::invalid(format!("{}: {message}", self.file.display()), hint)
+        DataError::invalid(format!("{}: {message}", self.file.shown()), hint)
     }
 }
 

@@ -17,8 +17,10 @@
 //!
 //! Colour profiles are not applied.
 
+use super::readable::MAX_FILE_BYTES;
 pub use super::readable::{ImageError, MAX_PIXELS, MAX_SIDE, MAX_TILES};
-use super::readable::{MAX_FILE_BYTES, check_dimensions};
+pub use super::room::Decoded;
+use super::room::Room;
 pub use super::storage::Storage;
 use super::storage::{peak, storage};
 use super::{dicom, jpeg};
@@ -94,7 +96,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
 /// # Errors
 /// Says why the bytes are not a usable image. A decoder that panics on hostile bytes counts as a damaged file.
 pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageError> {
-    decode_any(bytes, options).map(|(image, _)| image)
+    decode_any(bytes, options).map(|decoded| decoded.image)
 }
 
 /// Like [`decode`], and says how the pixels were stored. It looks more closely, for files that are seen for the first
@@ -102,16 +104,16 @@ pub fn decode(bytes: &[u8], options: DecodeOptions) -> Result<RgbImage, ImageErr
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_described(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
+pub fn decode_described(bytes: &[u8], options: DecodeOptions) -> Result<Decoded, ImageError> {
     let decoded = decode_any(bytes, options)?;
-    if decoded.1.format == "JPEG" {
+    if decoded.storage.format == "JPEG" {
         jpeg::check(bytes).map_err(|reason| ImageError::Damaged(reason.into()))?;
     }
     Ok(decoded)
 }
 
 /// Decodes like [`decode`], and says how the pixels were stored.
-pub(super) fn decode_any(bytes: &[u8], options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
+pub(super) fn decode_any(bytes: &[u8], options: DecodeOptions) -> Result<Decoded, ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }
@@ -163,7 +165,7 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// Strict where libjpeg only warns: a damaged scan is an error, not a grey area.
-fn decode_jpeg(bytes: &[u8]) -> Result<(RgbImage, Storage), ImageError> {
+fn decode_jpeg(bytes: &[u8]) -> Result<Decoded, ImageError> {
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(MAX_SIDE as usize)
@@ -177,7 +179,7 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(RgbImage, Storage), ImageError> {
     }
     decoder.decode_headers().map_err(damaged)?;
     let (width, height) = decoder.dimensions().unwrap_or_default();
-    check_dimensions(width as u64, height as u64)?;
+    let room = Room::for_image(width as u64, height as u64)?;
     let pixels = decoder.decode().map_err(damaged)?;
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     let image = RgbImage::from_raw(width as u32, height as u32, pixels)
@@ -188,7 +190,7 @@ fn decode_jpeg(bytes: &[u8]) -> Result<(RgbImage, Storage), ImageError> {
         _ => "colour",
     };
     let storage = Storage { format: "JPEG", channels, bits: 8, peak: None };
-    Ok((upright(DynamicImage::ImageRgb8(image), orientation).into_rgb8(), storage))
+    Ok(Decoded { image: upright(DynamicImage::ImageRgb8(image), orientation).into_rgb8(), storage, room })
 }
 
 /// Walks the markers of a JPEG stream up to its end-of-image marker.
@@ -221,7 +223,7 @@ fn is_marker(pair: &[u8]) -> bool {
     pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF)
 }
 
-fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Result<(RgbImage, Storage), ImageError> {
+fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Result<Decoded, ImageError> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(if format == ImageFormat::Png { MAX_PNG_BYTES } else { MAX_DECODER_BYTES });
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -234,13 +236,13 @@ fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Re
     };
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
-    check_dimensions(width.into(), height.into())?;
+    let room = Room::for_image(width.into(), height.into())?;
     // An orientation that cannot be read is no reason to refuse the pixels.
     let orientation = decoder.orientation().ok();
     let storage = storage(format, decoder.original_color_type());
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     let storage = Storage { peak: peak(&image), ..storage };
-    Ok((to_rgb8(upright(image, orientation), options)?, storage))
+    Ok(Decoded { image: to_rgb8(upright(image, orientation), options)?, storage, room })
 }
 
 /// Why the colours of a TIFF file are not read, by the tag that says what they are.

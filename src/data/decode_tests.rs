@@ -53,8 +53,9 @@ fn dicom_files_equal_pydicom() {
         folder.filter(|name| Path::new(name).extension().is_some_and(|ending| ending == "dcm")).collect();
     assert!(names.len() >= 15, "{names:?}");
     for name in names {
-        let (image, storage) = decode_described(&read(&fixture(&name)).unwrap(), DecodeOptions::default())
-            .unwrap_or_else(|e| panic!("{name} {e}"));
+        let Decoded { image, storage, .. } =
+            decode_described(&read(&fixture(&name)).unwrap(), DecodeOptions::default())
+                .unwrap_or_else(|e| panic!("{name} {e}"));
         // Decoders of JPEG round differently.
         let most = u8::from(name == "dicom_jpeg.dcm");
         assert!(difference(&image, &by_pillow(&name)).0 <= most, "{name}");

@@ -5,7 +5,8 @@
 //! the image is black and the largest white. Of the header, only what these steps need is taken into memory, and the
 //! patient's ID where images are to be grouped by it; nothing of it is written anywhere.
 
-use super::readable::{ImageError, check_dimensions};
+use super::readable::ImageError;
+use super::room::{Decoded, Room};
 use super::storage::Storage;
 use dicom_core::value::PixelFragmentSequence;
 use dicom_core::{DataElement, Tag, VR};
@@ -53,13 +54,13 @@ pub(super) fn is_dicom(bytes: &[u8]) -> bool {
 }
 
 /// Decodes the first frame.
-pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Storage), ImageError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
     let mut wanted = NEEDED.to_vec();
     wanted.push(tags::PIXEL_DATA);
     let object = read(bytes, &wanted)?;
     check_compression(&object)?;
     let (width, height) = size(&object)?;
-    check_dimensions(width.into(), height.into())?;
+    let room = Room::for_image(width.into(), height.into())?;
     if is_jpeg(&object) {
         check_jpeg(&object, (width, height))?;
     }
@@ -72,7 +73,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Storage), ImageError> {
         other => return Err(ImageError::Unsupported(format!("it has {other} samples per pixel"))),
     };
     let image = RgbImage::from_raw(width, height, pixels);
-    Ok((image.ok_or(ImageError::Truncated("it has fewer pixels than its header says"))?, storage))
+    let image = image.ok_or(ImageError::Truncated("it has fewer pixels than its header says"))?;
+    Ok(Decoded { image, storage, room })
 }
 
 /// Width and height as the header says; none when it cannot be read.

@@ -5,6 +5,7 @@ use super::decode::{EXTENSIONS, UNREAD_EXTENSIONS};
 use super::listing::{Listing, class_name, counted, quoted};
 use super::{Entry, Split, Unread};
 use crate::error::{DataError, Result};
+use crate::system::shown::Shown;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -34,7 +35,7 @@ pub(super) fn list_test(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
         RootLayout::Classes => root.to_path_buf(),
         RootLayout::Splits(mut folders) => {
             let folder = folders.remove(&Split::Test).ok_or_else(|| {
-                let message = format!("{} holds train but no test folder", root.display());
+                let message = format!("{} holds train but no test folder", root.shown());
                 DataError::invalid(message, "name the folder that holds the class folders to score")
             })?;
             innermost(Split::Test, folder)?
@@ -61,7 +62,7 @@ fn layout(root: &Path) -> Result<RootLayout> {
             Some(split) => {
                 if let Some(first) = splits.insert(split, folder.clone()) {
                     return Err(DataError::invalid(
-                        format!("{} and {} are both the {split} split", first.display(), folder.display()),
+                        format!("{} and {} are both the {split} split", first.shown(), folder.shown()),
                         "keep one of them",
                     )
                     .into());
@@ -76,7 +77,7 @@ fn layout(root: &Path) -> Result<RootLayout> {
             return Ok(RootLayout::Classes);
         }
         let found: Vec<&str> = splits.keys().map(|split| split.name()).collect();
-        let message = format!("{} holds {} but no train folder", root.display(), quoted(&found));
+        let message = format!("{} holds {} but no train folder", root.shown(), quoted(&found));
         return Err(DataError::invalid(message, "add train/ with one folder of images per class").into());
     }
     for folder in others {
@@ -86,7 +87,7 @@ fn layout(root: &Path) -> Result<RootLayout> {
         }
         if !contents(&folder)?.images.is_empty() {
             return Err(DataError::invalid(
-                format!("{} holds images but is beside train, not in it", folder.display()),
+                format!("{} holds images but is beside train, not in it", folder.shown()),
                 "move it into train/, val/ or test/, or out of the root",
             )
             .into());
@@ -106,14 +107,14 @@ fn list_classes(
     let mut children = children(folder)?;
     if children.folders.is_empty() {
         return Err(DataError::invalid(
-            format!("{} has no class folders{}", folder.display(), describe_loose(children.images)),
+            format!("{} has no class folders{}", folder.shown(), describe_loose(children.images)),
             "put the images of each class into a folder of its own, or use data.manifest",
         )
         .into());
     }
     if children.images > 0 {
         let plural = if children.images == 1 { "image is" } else { "images are" };
-        let place = folder.display();
+        let place = folder.shown();
         listing.warnings.push(format!(
             "{} {plural} directly in {place}, in no class folder, and left out of the data",
             children.images
@@ -135,7 +136,7 @@ fn list_classes(
             let found =
                 if found.is_empty() { String::new() } else { format!(" that are read, only {}", counted(&found)) };
             return Err(DataError::invalid(
-                format!("the class folder {} has no images{found}", class_folder.display()),
+                format!("the class folder {} has no images{found}", class_folder.shown()),
                 format!("add images ({}), or remove the folder", EXTENSIONS.join(", ")),
             )
             .into());
@@ -188,7 +189,7 @@ fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
             return Err(DataError::invalid(
                 format!(
                     "{}: {} both hold a folder {name:?}, so they are hardly classes",
-                    folder.display(),
+                    folder.shown(),
                     quoted(&classes)
                 ),
                 "splits are folders named train, val and test above the class folders; if these are the classes, put \
@@ -327,14 +328,14 @@ fn relative_name(root: &Path, path: &Path) -> Result<String> {
 }
 
 fn not_unicode(path: &Path) -> DataError {
-    DataError::invalid(format!("the name {} is not valid Unicode", path.display()), "rename it")
+    DataError::invalid(format!("the name {} is not valid Unicode", path.shown()), "rename it")
 }
 
 fn unreadable(folder: &Path, error: &walkdir::Error) -> DataError {
-    let path = error.path().unwrap_or(folder).display();
+    let path = error.path().unwrap_or(folder).shown();
     if let Some(ancestor) = error.loop_ancestor() {
         return DataError::invalid(
-            format!("{path} is a link to {}, which contains it", ancestor.display()),
+            format!("{path} is a link to {}, which contains it", ancestor.shown()),
             "remove the link: a folder cannot be inside itself",
         );
     }
@@ -346,7 +347,7 @@ fn unreadable(folder: &Path, error: &walkdir::Error) -> DataError {
 fn missing_folder(root: &Path) -> DataError {
     if root.exists() {
         return DataError::invalid(
-            format!("data.root {} is not a folder", root.display()),
+            format!("data.root {} is not a folder", root.shown()),
             "name the folder that holds the class folders; a CSV file belongs in data.manifest",
         );
     }
@@ -359,11 +360,11 @@ fn missing_folder(root: &Path) -> DataError {
     });
     let start = "relative paths start at the folder of the configuration file, on the command line where you are";
     let hint = match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((_, folder)) => format!("did you mean {}?", folder.display()),
+        Some((_, folder)) => format!("did you mean {}?", folder.shown()),
         None if parent.is_dir() => start.into(),
-        None => format!("{} does not exist either; {start}", parent.display()),
+        None => format!("{} does not exist either; {start}", parent.shown()),
     };
-    DataError::invalid(format!("the folder {} does not exist", root.display()), hint)
+    DataError::invalid(format!("the folder {} does not exist", root.shown()), hint)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::folder::{is_hidden, is_image_like, is_of_a_run};
 use super::manifest;
 use crate::config::ColumnNames;
 use crate::error::{DataError, Error, Result};
+use crate::system::shown::Shown;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -141,7 +142,7 @@ fn images_below(folder: &Path) -> Result<Files> {
         }
     }
     if files.is_empty() {
-        let message = format!("{} holds no images", folder.display());
+        let message = format!("{} holds no images", folder.shown());
         return Err(DataError::invalid(message, "JPEG, PNG, BMP, TIFF, WebP and DICOM files are read").into());
     }
     Ok(Box::new(files.into_iter()))

@@ -2,6 +2,7 @@
 
 use super::{Dataset, Entry, Labels, Sample, Split, Unread, copies, parts, split};
 use crate::error::{DataError, Result};
+use crate::system::shown::Shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use unicode_normalization::UnicodeNormalization;
@@ -45,7 +46,7 @@ impl Listing {
         }
         if let Some(fold) = plan.fold {
             if self.entries.iter().any(|entry| entry.split.is_some()) {
-                let source = self.source.display();
+                let source = self.source.shown();
                 self.warnings
                     .push(format!("data.fold divides all images anew: the splits named in {source} are ignored"));
             }
@@ -85,7 +86,7 @@ impl Listing {
             }
         }
         if !unknown.is_empty() {
-            let (unknown, source): (Vec<String>, _) = (unknown.into_iter().collect(), self.source.display());
+            let (unknown, source): (Vec<String>, _) = (unknown.into_iter().collect(), self.source.shown());
             return Err(DataError::invalid(
                 format!("{source}: the model does not know the class {}", quoted(&unknown)),
                 format!("it knows {}", quoted(classes)),
@@ -94,7 +95,7 @@ impl Listing {
         }
         if samples.is_empty() {
             return Err(DataError::invalid(
-                format!("{} holds no images to score", self.source.display()),
+                format!("{} holds no images to score", self.source.shown()),
                 "the run's data.ignore may leave out all of its classes",
             )
             .into());
@@ -112,14 +113,14 @@ impl Listing {
         classes.sort();
         if classes.is_empty() {
             return Err(DataError::invalid(
-                format!("{}: no class is left", self.source.display()),
+                format!("{}: no class is left", self.source.shown()),
                 "data.ignore leaves out all of them",
             )
             .into());
         }
         if let (Labels::Classes, [only]) = (wanted, classes.as_slice()) {
             return Err(DataError::invalid(
-                format!("{}: there is only one class, {only:?}", self.source.display()),
+                format!("{}: there is only one class, {only:?}", self.source.shown()),
                 "a classifier needs at least two classes, one folder (or one label of the manifest) each; \
                  `vitadapt probe` with probe.method = \"patchcore\" needs images of sound parts alone",
             )

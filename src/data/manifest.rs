@@ -7,6 +7,7 @@ use super::{Entry, MaskFile, Split};
 use crate::config::{ColumnNames, DataSettings, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::system::files::read_regular;
+use crate::system::shown::Shown;
 use std::borrow::Cow;
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path, PathBuf};
@@ -34,7 +35,7 @@ pub(super) fn list_test(file: &Path, settings: &DataSettings) -> Result<Listing>
         listing.entries.retain(|entry| entry.split == Some(Split::Test));
     }
     if listing.entries.is_empty() {
-        let message = format!("{} names splits, but no row is of test", file.display());
+        let message = format!("{} names splits, but no row is of test", file.shown());
         return Err(DataError::invalid(message, "leave the column out to score all rows").into());
     }
     Ok(listing)
@@ -109,7 +110,7 @@ impl ManifestReader<'_> {
     fn read(&self) -> Result<Listing> {
         let text = self.text()?;
         let real_root = self.root.canonicalize().map_err(|error| {
-            DataError::invalid(format!("cannot read {}: {error}", self.root.display()), "check that the folder exists")
+            DataError::invalid(format!("cannot read {}: {error}", self.root.shown()), "check that the folder exists")
         })?;
         let mut rows =
             csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
@@ -148,7 +149,7 @@ impl ManifestReader<'_> {
     /// The content as text; UTF-16 is told by its byte order mark.
     fn text(&self) -> Result<String> {
         let bytes = read_regular(self.file).map_err(|error| {
-            let message = format!("cannot read the manifest {}: {error}", self.file.display());
+            let message = format!("cannot read the manifest {}: {error}", self.file.shown());
             DataError::invalid(message, "it should be a CSV file whose first line names its columns")
         })?;
         let wide = |decode: fn([u8; 2]) -> u16| {
@@ -258,12 +259,12 @@ impl ManifestReader<'_> {
         let real = path.canonicalize().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Flaw {
                 kind: "whose file does not exist",
-                what: format!("{written:?} does not exist in {}", self.root.display()),
+                what: format!("{written:?} does not exist in {}", self.root.shown()),
             },
             _ => Flaw { kind: "whose file cannot be read", what: format!("{written:?} cannot be read: {error}") },
         })?;
         if !self.links_may_leave && !real.starts_with(real_root) {
-            let what = format!("{written:?} leads outside the manifest's folder, to {}", real.display());
+            let what = format!("{written:?} leads outside the manifest's folder, to {}", real.shown());
             return Err(Flaw { kind: "that lead outside", what });
         }
         if !real.is_file() {
@@ -273,7 +274,7 @@ impl ManifestReader<'_> {
     }
 
     fn invalid(&self, message: &str, hint: &str) -> DataError {
-        DataError::invalid(format!("{}: {message}", self.file.display()), hint)
+        DataError::invalid(format!("{}: {message}", self.file.shown()), hint)
     }
 
     fn malformed(&self, error: &csv::Error) -> Error {

@@ -22,6 +22,7 @@ pub mod masks;
 mod parts;
 mod patients;
 mod readable;
+mod room;
 mod rows;
 pub mod sampler;
 pub mod similar;

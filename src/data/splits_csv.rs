@@ -4,6 +4,7 @@ use super::{Dataset, Split};
 use crate::error::{DataError, Result};
 use crate::system::digest::hex;
 use crate::system::files::read_regular;
+use crate::system::shown::Shown;
 use crate::system::tables::write_csv;
 use std::path::Path;
 
@@ -50,7 +51,7 @@ pub struct SplitRow {
 /// A data error when the file cannot be read.
 pub fn read_splits_csv(path: &Path) -> Result<Vec<SplitRow>> {
     let failed = |error: csv::Error| {
-        DataError::invalid(format!("cannot read {}: {error}", path.display()), "every run directory has one")
+        DataError::invalid(format!("cannot read {}: {error}", path.shown()), "every run directory has one")
     };
     let bytes = read_regular(path).map_err(|error| failed(error.into()))?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());

@@ -1,5 +1,6 @@
 //! Problems of the configuration, all reported at once.
 
+use crate::system::shown::printable;
 use std::fmt;
 
 /// Where in the configuration a problem is. The order is that of the report.
@@ -20,8 +21,8 @@ impl fmt::Display for Place {
         match self {
             Self::Line(line) => write!(f, "line {line}: "),
             Self::Absent => Ok(()),
-            Self::Set(text) => write!(f, "--set {text}: "),
-            Self::Argument(text) => write!(f, "{text}: "),
+            Self::Set(text) => write!(f, "--set {}: ", printable(text)),
+            Self::Argument(text) => write!(f, "{}: ", printable(text)),
         }
     }
 }

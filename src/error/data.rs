@@ -1,5 +1,6 @@
 //! Problems of images, labels and splits.
 
+use crate::system::shown::{Shown, printable};
 use std::path::PathBuf;
 
 /// A file that cannot be used, with the reason.
@@ -48,5 +49,5 @@ impl DataError {
 }
 
 fn list(files: &[BadFile]) -> String {
-    files.iter().map(|bad| format!("\n  {}: {}", bad.path.display(), bad.reason)).collect()
+    files.iter().map(|bad| format!("\n  {}: {}", bad.path.shown(), printable(&bad.reason))).collect()
 }

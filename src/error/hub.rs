@@ -3,6 +3,7 @@
 //! No variant holds a token or the query of a signed address, so that any of them may be printed.
 
 use super::ExitCode;
+use crate::system::shown::{Shown, printable};
 use std::path::PathBuf;
 
 /// A model that cannot be obtained.
@@ -27,7 +28,7 @@ pub enum HubError {
         reason: String,
     },
     /// The network is off and the cache does not hold what is needed.
-    #[error("{model}: {what} is not in the cache {}, and HF_HUB_OFFLINE forbids fetching it", cache.display())]
+    #[error("{model}: {what} is not in the cache {}, and HF_HUB_OFFLINE forbids fetching it", cache.shown())]
     NotCached {
         /// Repository and revision.
         model: String,
@@ -37,7 +38,7 @@ pub enum HubError {
         cache: PathBuf,
     },
     /// The server cannot be reached, breaks off or is overloaded.
-    #[error("cannot fetch {url}: {reason}{}", tried(*attempts))]
+    #[error("cannot fetch {}: {}{}", printable(url), printable(reason), tried(*attempts))]
     Unreachable {
         /// Without query and credentials.
         url: String,
@@ -93,7 +94,7 @@ pub enum HubError {
         with_token: bool,
     },
     /// An answer that the Hub would not give.
-    #[error("{url}: {reason}")]
+    #[error("{}: {}", printable(url), printable(reason))]
     Protocol {
         /// Without query and credentials.
         url: String,
@@ -101,7 +102,7 @@ pub enum HubError {
         reason: String,
     },
     /// What arrived is not what the hub announced. Nothing of it was kept.
-    #[error("{file} of {repo} arrived damaged: {reason}")]
+    #[error("{file} of {repo} arrived damaged: {}", printable(reason))]
     Damaged {
         /// `owner/name`.
         repo: String,
@@ -111,7 +112,7 @@ pub enum HubError {
         reason: String,
     },
     /// The files arrived as they are on the hub, but cannot be used.
-    #[error("the model {repo}: {reason}")]
+    #[error("the model {repo}: {}", printable(reason))]
     Content {
         /// `owner/name`.
         repo: String,
@@ -119,7 +120,7 @@ pub enum HubError {
         reason: String,
     },
     /// The cache cannot be read or written.
-    #[error("cannot {action} {} in the hub's cache", path.display())]
+    #[error("cannot {action} {} in the hub's cache", path.shown())]
     Cache {
         /// A verb.
         action: &'static str,

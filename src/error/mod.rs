@@ -13,6 +13,7 @@ pub use data::{BadFile, DataError};
 pub use hub::HubError;
 pub use weights::WeightsError;
 
+use crate::system::shown::Shown;
 use std::path::{Path, PathBuf};
 
 /// The result type of the whole crate.
@@ -91,7 +92,7 @@ pub enum Error {
     #[error(transparent)]
     Hub(#[from] HubError),
     /// The operating system refused an operation on a path.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", path.shown())]
     Io {
         /// A verb: "read", "write", "create".
         action: &'static str,
@@ -107,13 +108,13 @@ pub enum Error {
     #[error("{0}")]
     NotFinite(String),
     /// The run directory is in use.
-    #[error("{} is in use by another vitadapt process", .0.display())]
+    #[error("{} is in use by another vitadapt process", .0.shown())]
     Locked(PathBuf),
     /// Quality gates that were missed, one line each.
     #[error("{}", .0.join("\n"))]
     Gate(Vec<String>),
     /// A signal ended the run after its state was saved.
-    #[error("stopped by {signal}; the state is saved in {}", run.display())]
+    #[error("stopped by {signal}; the state is saved in {}", run.shown())]
     Stopped {
         /// `SIGINT` or `SIGTERM`.
         signal: &'static str,
@@ -123,7 +124,7 @@ pub enum Error {
         run: PathBuf,
     },
     /// A signal ended a comparison between or in its runs, which are saved.
-    #[error("stopped by {signal}; the finished runs are kept in {}", folder.display())]
+    #[error("stopped by {signal}; the finished runs are kept in {}", folder.shown())]
     Interrupted {
         /// `SIGINT` or `SIGTERM`.
         signal: &'static str,
@@ -146,7 +147,7 @@ pub enum Error {
     #[error("tensor operation failed: {0}")]
     Tensor(Box<dyn std::error::Error + Send + Sync>),
     /// A drawing could not be made.
-    #[error("cannot draw {}: {reason}", path.display())]
+    #[error("cannot draw {}: {reason}", path.shown())]
     Plot {
         /// The picture's path.
         path: PathBuf,

@@ -1,5 +1,6 @@
 //! Problems of pretrained weights and checkpoints.
 
+use crate::system::shown::{Shown, printable};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The tensors do not match the architecture; every difference is listed.
-    #[error("{} does not fit the {family} architecture:{}", path.display(), lines(problems))]
+    #[error("{} does not fit the {family} architecture:{}", path.shown(), lines(problems))]
     Mismatch {
         /// The weights file.
         path: PathBuf,
@@ -17,7 +18,7 @@ pub enum WeightsError {
         problems: Vec<String>,
     },
     /// The file is damaged or of an unknown kind.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", path.shown(), printable(reason))]
     Invalid {
         /// The file or folder.
         path: PathBuf,
@@ -53,7 +54,7 @@ fn lines(problems: &[String]) -> String {
         let count = counts.entry(kind(problem)).or_default();
         *count += 1;
         if *count <= SHOWN {
-            text.push_str(&format!("\n  {problem}"));
+            text.push_str(&format!("\n  {}", printable(problem)));
         }
     }
     for (kind, count) in counts.iter().filter(|(_, count)| **count > SHOWN) {

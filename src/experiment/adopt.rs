@@ -10,6 +10,7 @@ use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, RunResult};
 use crate::system::files::write_atomic;
 use crate::system::json::write_json;
+use crate::system::shown::Shown;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -76,7 +77,7 @@ fn rules(folder: &Path, record: &RunRecord, settings: &Settings) -> Result<Optio
     let known = predictions(folder, Split::Val).ok().filter(|found| found.classes == record.classes);
     let Some(found) = known else {
         return Err(Error::usage_hint(
-            format!("{} has kept no logits of validation images to choose thresholds on", folder.display()),
+            format!("{} has kept no logits of validation images to choose thresholds on", folder.shown()),
             "make the run again with [inspection]",
         ));
     };

@@ -89,7 +89,7 @@ impl<'a> Columns<'a> {
         }
         if self.located {
             let located = row.located.as_ref();
-            fields.push(located.map(|located| located.map.display().to_string()).unwrap_or_default());
+            fields.push(located.map(|located| located.map.to_string_lossy().into_owned()).unwrap_or_default());
             fields.push(located.map(|located| located.map_kind.name().to_owned()).unwrap_or_default());
             let edges = located
                 .and_then(|located| located.place)

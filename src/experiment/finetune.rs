@@ -25,6 +25,7 @@ use crate::model::Model;
 use crate::report::{Console, Forecast, Run, RunRecord, Status, changes, refuse, thousands};
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
+use crate::system::shown::Shown;
 use crate::system::signals::StopRequest;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::fit::Ending;
@@ -189,7 +190,7 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
             }
             return match earlier.result {
                 Some(result) if earlier.status == Status::Done => {
-                    console.info(format!("{} is complete, nothing is left to do", run.folder().display()));
+                    console.info(format!("{} is complete, nothing is left to do", run.folder().shown()));
                     let checkpoints = Checkpoints::of_run(run.folder());
                     clear_ingredients(&checkpoints, earlier.soup.as_ref())?;
                     checkpoints.remove(FINETUNED)?;

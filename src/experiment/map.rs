@@ -17,6 +17,7 @@ use crate::nn::workers::Workers;
 use crate::report::{Console, html, plots};
 use crate::system::files::create_folder;
 use crate::system::json::read_json;
+use crate::system::shown::Shown;
 use crate::system::tables::write_csv;
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
 use crate::tsne::{Embedding, TsneOptions, embed};
@@ -43,7 +44,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     let files = ["tsne.csv", "tsne.html", "plots/tsne.png", "plots/tsne.svg", SUMMARY].map(|name| folder.join(name));
     match files.iter().find(|file| !earlier["perplexity"].is_number() && file.exists()) {
         Some(file) => {
-            let message = format!("{} exists, and no map of this program wrote it", file.display());
+            let message = format!("{} exists, and no map of this program wrote it", file.shown());
             Err(Error::usage_hint(message, "choose another --out, or move that file"))
         }
         None => Ok(()),

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::features::{EvidenceGrid, Extractor, Looked, LookedBag, Region};
 use crate::model::{HeadKind, PatchHead};
 use crate::report::html::{frame, heat_map, heat_map_up_to};
+use crate::system::shown::Shown;
 use candle_core::Tensor;
 use image::{RgbImage, imageops};
 use serde::Serialize;
@@ -112,7 +113,7 @@ impl Maps {
         let mut files = fs::read_dir(folder).map_err(Error::io("read", folder))?.filter_map(std::result::Result::ok);
         if files.any(|file| file.path().extension().is_some_and(|ending| ending == "png")) {
             return Err(Error::usage_hint(
-                format!("--maps {} holds pictures, and nothing is overwritten", folder.display()),
+                format!("--maps {} holds pictures, and nothing is overwritten", folder.shown()),
                 "name another folder, or empty that one",
             ));
         }

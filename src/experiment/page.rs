@@ -16,6 +16,7 @@ use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, read_epochs};
 use crate::system::files::read_regular;
 use crate::system::json::read_json;
+use crate::system::shown::Shown;
 use candle_core::Tensor;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ impl<'a> PageInputs<'a> {
             return;
         }
         match self.write(settings.mistakes, console) {
-            Ok(path) => console.info(format!("report    {}", path.display())),
+            Ok(path) => console.info(format!("report    {}", path.shown())),
             Err(error) => console.warn(format!("report.html could not be written: {error}")),
         }
     }

@@ -110,7 +110,7 @@ pub struct Novelty {
 impl Prediction {
     fn of(path: &Path) -> Self {
         Self {
-            path: path.display().to_string(),
+            path: path.to_string_lossy().into_owned(),
             label: None,
             probability: None,
             top: Vec::new(),

@@ -11,6 +11,7 @@ use crate::model::HeadKind;
 use crate::report::{Console, DataRecord, Run, RunRecord, RunResult, Status};
 use crate::system::files::write_atomic;
 use crate::system::memory::peak_memory_bytes;
+use crate::system::shown::Shown;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -58,7 +59,7 @@ pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, hea
 pub fn create_run(settings: &Settings, console: &Console) -> Result<Run> {
     let (run, aside) = Run::create(settings)?;
     if let Some(aside) = aside {
-        console.info(format!("the earlier run of this name is kept as {}", aside.display()));
+        console.info(format!("the earlier run of this name is kept as {}", aside.shown()));
     }
     Ok(run)
 }

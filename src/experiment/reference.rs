@@ -7,7 +7,8 @@ use crate::cache::Key;
 use crate::data::transform::Normalization;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
-use crate::features::{ReferenceRecord, ReferenceSet, passing_distance};
+use crate::features::{ReferenceRecord, ReferenceSet, passing_distance, spread};
+use crate::linalg::Matrix;
 use crate::model::{BatchSource, Model};
 use crate::report::{Console, percent};
 use crate::strategy::Plan;
@@ -68,8 +69,14 @@ impl ReferenceFeatures {
     /// When features are not finite; when the file cannot be written.
     fn write(&self, folder: &Path, session: &Session, dataset: &Dataset, console: &Console) -> Result<ReferenceRecord> {
         let settings = session.settings.unknown;
-        let names = self.train.samples.iter().map(|&sample| dataset.samples[sample].name.clone()).collect();
-        let references = ReferenceSet::new(self.train.matrix(), names)?;
+        let known = self.train.samples.len();
+        let kept = spread(&self.train.labels, dataset.classes.len(), settings.images);
+        if kept.len() < known {
+            console.info(format!("unknown   keeps {} of {known} training images to compare with", kept.len()));
+        }
+        let (all, name) = (self.train.matrix(), |&i: &usize| dataset.samples[self.train.samples[i]].name.clone());
+        let features: Vec<f32> = kept.iter().flat_map(|&i| all.row(i)).copied().collect();
+        let references = ReferenceSet::new(Matrix::new(&features, all.cols()), kept.iter().map(name).collect())?;
         let distances = session.workers.install(|| references.distances(self.val.matrix(), settings.k))?;
         let distances: Vec<f64> = distances.iter().map(|found| found.distance).collect();
         let chosen_on = distances.len();

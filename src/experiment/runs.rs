@@ -7,6 +7,7 @@ use crate::ladder::Rung;
 use crate::report::predictions::{Predicted, Predictions};
 use crate::report::{Comparison, Contender, Finished, PREDICTIONS, Question, Repeats, RunRecord, Status};
 use crate::system::digest::sha256;
+use crate::system::shown::Shown;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ pub struct ListedRun {
 pub fn list(folder: &Path) -> Result<Vec<ListedRun>> {
     if !folder.is_dir() {
         let hint = "name the folder that holds the runs, run.out of the config; the default is runs";
-        return Err(Error::usage_hint(format!("there is no folder {}", folder.display()), hint));
+        return Err(Error::usage_hint(format!("there is no folder {}", folder.shown()), hint));
     }
     let mut runs = Vec::new();
     let mut walk = WalkDir::new(folder).max_depth(DEPTH).sort_by_file_name().into_iter();
@@ -117,14 +118,14 @@ pub fn side_by_side(folders: &[PathBuf], out: PathBuf, target: Option<f64>) -> R
         let record = RunRecord::read(folder)?;
         if record.status != Status::Done {
             let hint = "continue it with `vitadapt finetune --resume`, or leave it out";
-            return Err(Error::usage_hint(format!("{} is not finished", folder.display()), hint));
+            return Err(Error::usage_hint(format!("{} is not finished", folder.shown()), hint));
         }
         let images = test_images(folder)?;
         match &first {
             None => first = Some((folder, images)),
             Some((other, known)) if !same_images(known, &images) => {
                 return Err(Error::usage_hint(
-                    format!("{} and {} were tested on other images or classes", other.display(), folder.display()),
+                    format!("{} and {} were tested on other images or classes", other.shown(), folder.shown()),
                     "answers are compared image by image: compare runs with the same data.split_seed and classes, or \
                      score both on one folder with `vitadapt eval --data`",
                 ));
@@ -132,7 +133,7 @@ pub fn side_by_side(folders: &[PathBuf], out: PathBuf, target: Option<f64>) -> R
             Some(_) => {}
         }
         let settings = config::load(Some(&folder.join("config.toml")), &[])?;
-        let name = folder.display().to_string();
+        let name = folder.to_string_lossy().into_owned();
         contenders.push(contender(name, folder, record, &settings));
     }
     let question = Question { name: "runs".into(), folder: out, repeats: Repeats::Seeds(1), target };
@@ -164,7 +165,7 @@ fn test_images(folder: &Path) -> Result<TestImages> {
     let file = folder.join(PREDICTIONS);
     if !file.is_file() {
         let hint = "compare runs whose data has test images";
-        return Err(Error::usage_hint(format!("{} has no answers for test images", folder.display()), hint));
+        return Err(Error::usage_hint(format!("{} has no answers for test images", folder.shown()), hint));
     }
     let Predictions { classes, rows } = Predictions::read(&file)?;
     let sums = read_splits_csv(&folder.join("splits.csv"))?.into_iter().map(|row| (row.path, row.sha256));

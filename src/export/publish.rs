@@ -4,6 +4,7 @@ use super::{ExportModel, Format, Layout};
 use crate::error::{Error, Result, WeightsError};
 use crate::metrics::softmax;
 use crate::system::files::{Staged, create_folder, sync_folder};
+use crate::system::shown::Shown;
 use candle_core::Tensor;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub struct Exported {
 pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
     if out.file_name().is_none() {
         return Err(Error::usage_hint(
-            format!("--out {} does not name a file", out.display()),
+            format!("--out {} does not name a file", out.shown()),
             "give a path that ends in a name",
         ));
     }
@@ -54,7 +55,7 @@ pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
         && out.extension().is_none_or(|found| found != extension)
     {
         return Err(Error::usage_hint(
-            format!("--out {} is not a .{extension} file", out.display()),
+            format!("--out {} is not a .{extension} file", out.shown()),
             format!("end it in .{extension}"),
         ));
     }
@@ -65,7 +66,7 @@ pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
     match taken {
         None => Ok(()),
         Some(path) => Err(Error::usage_hint(
-            format!("{} exists and is not overwritten", path.display()),
+            format!("{} exists and is not overwritten", path.shown()),
             "choose another --out, or remove it first",
         )),
     }

@@ -12,7 +12,7 @@ pub use evidence::{EvidenceGrid, Region};
 pub use extractor::{Extractor, ImageRollout, Looked};
 pub use identity::{AugmentIdentity, Identity, image_key};
 pub use moments::Moments;
-pub use reference::{Distance, ReferenceRecord, ReferenceSet, passing_distance};
+pub use reference::{Distance, ReferenceRecord, ReferenceSet, passing_distance, spread};
 pub use tiles::{LookedBag, TILES_AT_ONCE, TiledImages};
 pub use writer::{FeatureFormat, FeatureWriter};
 

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result, WeightsError};
 use crate::linalg::Matrix;
-use crate::linalg::neighbors::{Metric, Neighbors, nearest};
+use crate::linalg::neighbors::{Base, Metric, Neighbors};
 use crate::system::digest::sha256;
 use crate::system::files::{read_regular, write_atomic};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -46,8 +46,7 @@ pub struct Distance {
 /// Training images by name, with features of unit length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReferenceSet {
-    values: Vec<f32>,
-    width: usize,
+    base: Base<'static>,
     names: Vec<String>,
 }
 
@@ -58,7 +57,7 @@ impl ReferenceSet {
     /// When features are not finite, naming the image.
     pub fn new(features: Matrix<'_>, names: Vec<String>) -> Result<Self> {
         features.check_finite(|i| names.get(i).cloned().unwrap_or_default())?;
-        Ok(Self { values: unit_rows(features), width: features.cols(), names })
+        Ok(Self { base: Base::new(unit_rows(features), features.cols(), Metric::Euclidean), names })
     }
 
     /// Images.
@@ -105,8 +104,7 @@ impl ReferenceSet {
 
     fn nearest(&self, queries: Matrix<'_>, n: usize) -> Result<Neighbors> {
         let of_unit_length = unit_rows(queries);
-        let queries = Matrix::new(&of_unit_length, queries.cols());
-        nearest(queries, Matrix::new(&self.values, self.width), n.max(1), Metric::Euclidean, false)
+        self.base.nearest(Matrix::new(&of_unit_length, queries.cols()), n.max(1), false)
     }
 
     /// Writes the file; its SHA-256.
@@ -114,9 +112,10 @@ impl ReferenceSet {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<String> {
-        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let features = self.base.matrix();
+        let bytes: Vec<u8> = features.values().iter().flat_map(|value| value.to_le_bytes()).collect();
         let failed = |reason: String| Error::io("write", path)(std::io::Error::other(reason));
-        let view = TensorView::new(Dtype::F32, vec![self.len(), self.width], &bytes);
+        let view = TensorView::new(Dtype::F32, vec![self.len(), features.cols()], &bytes);
         let view = view.map_err(|error| failed(error.to_string()))?;
         let names = serde_json::to_string(&self.names).map_err(|error| failed(error.to_string()))?;
         let metadata = HashMap::from([(NAMES.to_owned(), names)]);
@@ -150,8 +149,34 @@ impl ReferenceSet {
         if !values.iter().all(|value| value.is_finite()) {
             return Err(invalid("holds features that are not finite".into()).into());
         }
-        Ok(Self { values, width, names })
+        Ok(Self { base: Base::new(values, width, Metric::Euclidean), names })
     }
+}
+
+/// At most `most` of the images with these labels, which are below `classes`: all images of the small classes, and equally
+/// many of each of the others, one at least, evenly spread over their order.
+pub fn spread(labels: &[usize], classes: usize, most: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    labels.iter().for_each(|&label| counts[label] += 1);
+    let (mut ascending, mut room, mut share) = (counts.clone(), most, usize::MAX);
+    ascending.sort_unstable();
+    for (i, count) in ascending.into_iter().enumerate() {
+        let equal = room / (classes - i);
+        if count > equal {
+            share = equal.max(1);
+            break;
+        }
+        room -= count;
+    }
+    let mut seen = vec![0; classes];
+    let kept = |&image: &usize| {
+        let label = labels[image];
+        let (n, rank) = (counts[label], seen[label]);
+        seen[label] += 1;
+        let share = share.min(n);
+        (rank + 1) * share / n > rank * share / n
+    };
+    (0..labels.len()).filter(kept).collect()
 }
 
 /// Rows of unit length; a row of zeros stays one.
@@ -250,6 +275,20 @@ mod tests {
                 .to_string()
                 .contains("a.png")
         );
+    }
+
+    #[test]
+    fn of_large_classes_equally_many_are_kept() {
+        let labels: Vec<usize> = (0..1000).map(|i| if i % 100 == 7 { 1 } else { 2 * (i % 2) }).collect();
+        let counts = |kept: &[usize]| [0, 1, 2, 3].map(|class| kept.iter().filter(|&&i| labels[i] == class).count());
+        assert_eq!(spread(&labels, 4, 1000), (0..1000).collect::<Vec<_>>());
+        let kept = spread(&labels, 4, 111);
+        assert_eq!(counts(&kept), [50, 10, 50, 0]);
+        // Evenly spread: one of each ten.
+        let first: Vec<usize> = kept.iter().copied().filter(|&i| labels[i] == 0).collect();
+        assert!(first.windows(2).all(|pair| (18..=22).contains(&(pair[1] - pair[0]))), "{first:?}");
+        assert_eq!(counts(&spread(&labels, 4, 1)), [1, 1, 1, 0]);
+        assert!(spread(&[], 0, 5).is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::system::files::Staged;
+use crate::system::shown::Shown;
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -26,7 +27,7 @@ impl FeatureFormat {
             Some("safetensors") => Ok(Self::Safetensors),
             Some("npy") => Ok(Self::Npy),
             _ => Err(Error::usage_hint(
-                format!("--out {} has no known ending", path.display()),
+                format!("--out {} has no known ending", path.shown()),
                 "end it in .safetensors or .npy",
             )),
         }

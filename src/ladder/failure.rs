@@ -2,6 +2,7 @@
 
 use crate::error::ExitCode;
 use crate::system::child::killed_by;
+use crate::system::shown::Shown;
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -25,7 +26,7 @@ impl RunFailure {
         let reason = match (killed_by(status), status.code()) {
             (Some(9), _) => "was killed (signal 9), as happens when the system runs out of memory".into(),
             (Some(signal), _) => format!("was killed by signal {signal}"),
-            (None, Some(code)) => said.unwrap_or_else(|| format!("ended with exit code {code}; see {}", log.display())),
+            (None, Some(code)) => said.unwrap_or_else(|| format!("ended with exit code {code}; see {}", log.shown())),
             (None, None) => "ended for an unknown reason".into(),
         };
         let code = status.code().and_then(ExitCode::of_number).unwrap_or(ExitCode::Unexpected);

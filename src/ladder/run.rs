@@ -5,6 +5,7 @@ use super::shell;
 use crate::config::{self, Fold, Settings};
 use crate::error::{Error, Place, Result};
 use crate::report::Repeats;
+use crate::system::shown::Shown;
 use std::path::{Path, PathBuf};
 
 /// Overrides that belong to some rungs only: where ours contradict them, they are left out instead of being refused.
@@ -101,7 +102,7 @@ impl<'a> Ladder<'a> {
         let name = format!("{rung}-{suffix}");
         let folder = self.folder();
         let folder = folder.to_str().ok_or_else(|| {
-            let message = format!("run.out: {} is not valid UTF-8", folder.display());
+            let message = format!("run.out: {} is not valid UTF-8", folder.shown());
             Error::usage_hint(message, "rename the folder, or choose another run.out")
         })?;
         let mut ours = vec![format!("run.name={name}"), format!("run.out={folder}")];
@@ -109,7 +110,9 @@ impl<'a> Ladder<'a> {
         ours.push(repeat.to_owned());
         let (settings, kept) = load(self.config, self.sets, &ours)?;
         let mut args = vec![rung.command().to_owned()];
-        args.extend(self.config.into_iter().flat_map(|file| ["--config".to_owned(), file.display().to_string()]));
+        args.extend(
+            self.config.into_iter().flat_map(|file| ["--config".to_owned(), file.to_string_lossy().into_owned()]),
+        );
         args.extend(kept.iter().chain(&ours).flat_map(|set| ["--set".to_owned(), set.clone()]));
         Ok((PlannedRun { rung, name, settings, args }, kept))
     }

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::kernels::gemm::{Mat, matmul};
 use crate::kernels::simd;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Queries of one task. A constant, so that the work is cut up alike for any number of threads.
 const QUERY_BLOCK: usize = 128;
@@ -49,8 +50,7 @@ impl Neighbors {
     }
 }
 
-/// The `k` nearest rows of `base` for each row of `queries`, exact, ties to the smaller index. With `exclude_self`
-/// row i of the base is not a neighbour of query i, for queries that are the base. The same for any number of threads.
+/// The `k` nearest rows of `base` for each row of `queries`, as [`Base::nearest`].
 ///
 /// # Errors
 /// When the vectors differ in length.
@@ -61,26 +61,66 @@ pub fn nearest(
     metric: Metric,
     exclude_self: bool,
 ) -> Result<Neighbors> {
-    if queries.cols() != base.cols() {
-        return Err(Error::usage(format!(
-            "vectors of {} and of {} values have no distance",
-            queries.cols(),
-            base.cols()
-        )));
+    Base::new(base.values(), base.cols(), metric).nearest(queries, k, exclude_self)
+}
+
+/// Vectors among which neighbours are sought, prepared once for any number of searches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Base<'a> {
+    values: Cow<'a, [f32]>,
+    cols: usize,
+    metric: Metric,
+    centre: Vec<f64>,
+    prepared: NormalizedRows,
+}
+
+impl<'a> Base<'a> {
+    /// Rows of `cols` values.
+    pub fn new(values: impl Into<Cow<'a, [f32]>>, cols: usize, metric: Metric) -> Self {
+        let values = values.into();
+        let matrix = Matrix::new(&values, cols);
+        let centre = matrix.means();
+        let prepared = NormalizedRows::new(matrix, metric, &centre);
+        Self { prepared, centre, metric, cols, values }
     }
-    let k = k.min(base.rows().saturating_sub(usize::from(exclude_self)));
-    if k == 0 {
-        return Ok(Neighbors { k, indices: Vec::new(), distances: Vec::new() });
+
+    /// The rows.
+    pub fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(&self.values, self.cols)
     }
-    let search = Search::new(queries, base, k, metric, exclude_self);
-    let blocks: Vec<usize> = (0..queries.rows()).step_by(QUERY_BLOCK).collect();
-    let found: Vec<Vec<(u32, f32)>> = blocks.par_iter().map(|&first| search.block(first)).collect::<Result<_>>()?;
-    let (indices, distances) = found.into_iter().flatten().unzip();
-    Ok(Neighbors { k, indices, distances })
+
+    /// The `k` nearest rows for each row of `queries`, exact, ties to the smaller index. With `exclude_self` row i is not a
+    /// neighbour of query i, for queries that are these rows. The same for any number of threads.
+    ///
+    /// # Errors
+    /// When the vectors differ in length.
+    pub fn nearest(&self, queries: Matrix<'_>, k: usize, exclude_self: bool) -> Result<Neighbors> {
+        let (width, rows) = (queries.cols(), self.matrix().rows());
+        if width != self.cols {
+            return Err(Error::usage(format!("vectors of {width} and of {} values have no distance", self.cols)));
+        }
+        let k = k.min(rows.saturating_sub(usize::from(exclude_self)));
+        if k == 0 {
+            return Ok(Neighbors { k, indices: Vec::new(), distances: Vec::new() });
+        }
+        let search = Search {
+            prepared_queries: NormalizedRows::new(queries, self.metric, &self.centre),
+            error: (self.cols + 16) as f32 * (f32::EPSILON / 2.0),
+            base: self,
+            queries,
+            k,
+            exclude_self,
+        };
+        let blocks: Vec<usize> = (0..queries.rows()).step_by(QUERY_BLOCK).collect();
+        let found: Vec<Vec<(u32, f32)>> = blocks.par_iter().map(|&first| search.block(first)).collect::<Result<_>>()?;
+        let (indices, distances) = found.into_iter().flatten().unzip();
+        Ok(Neighbors { k, indices, distances })
+    }
 }
 
 /// Vectors as the products take them: centred (Euclidean) or scaled to length 1 (cosine), so that f32
 /// loses as little as possible.
+#[derive(Debug, Clone, PartialEq)]
 struct NormalizedRows {
     values: Vec<f32>,
     square_norms: Vec<f32>,
@@ -112,42 +152,26 @@ impl NormalizedRows {
 
 struct Search<'a> {
     queries: Matrix<'a>,
-    base: Matrix<'a>,
+    base: &'a Base<'a>,
     prepared_queries: NormalizedRows,
-    prepared_base: NormalizedRows,
     k: usize,
-    metric: Metric,
     exclude_self: bool,
     /// Relative bound on the error of a key: its sum of `cols` products, its preparation and its norms.
     error: f32,
 }
 
-impl<'a> Search<'a> {
-    fn new(queries: Matrix<'a>, base: Matrix<'a>, k: usize, metric: Metric, exclude_self: bool) -> Self {
-        let centre = base.means();
-        Self {
-            prepared_queries: NormalizedRows::new(queries, metric, &centre),
-            prepared_base: NormalizedRows::new(base, metric, &centre),
-            error: (base.cols() + 16) as f32 * (f32::EPSILON / 2.0),
-            queries,
-            base,
-            k,
-            metric,
-            exclude_self,
-        }
-    }
-
+impl Search<'_> {
     /// The neighbours of the queries from `first` on, query after query.
     fn block(&self, first: usize) -> Result<Vec<(u32, f32)>> {
-        let cols = self.base.cols();
+        let (cols, rows) = (self.base.cols, self.base.matrix().rows());
         let count = QUERY_BLOCK.min(self.queries.rows() - first);
         let queries = Mat::new(&self.prepared_queries.values[first * cols..(first + count) * cols], count, cols);
         let mut candidates: Vec<Candidates> = (0..count).map(|_| Candidates::new(self.k)).collect();
         let mut products = vec![0f32; count * BASE_BLOCK];
-        for start in (0..self.base.rows()).step_by(BASE_BLOCK) {
-            let width = BASE_BLOCK.min(self.base.rows() - start);
-            let rows = &self.prepared_base.values[start * cols..(start + width) * cols];
-            matmul(queries, Mat::new(rows, width, cols).t(), 1.0, 0.0, &mut products, BASE_BLOCK)?;
+        for start in (0..rows).step_by(BASE_BLOCK) {
+            let width = BASE_BLOCK.min(rows - start);
+            let block = &self.base.prepared.values[start * cols..(start + width) * cols];
+            matmul(queries, Mat::new(block, width, cols).t(), 1.0, 0.0, &mut products, BASE_BLOCK)?;
             for (row, candidates) in candidates.iter_mut().enumerate() {
                 self.collect(first + row, start, &products[row * BASE_BLOCK..][..width], candidates);
             }
@@ -158,10 +182,10 @@ impl<'a> Search<'a> {
 
     /// Offers the base vectors from `start` on to the candidates of one query.
     fn collect(&self, query: usize, start: usize, products: &[f32], candidates: &mut Candidates) {
-        let norms = &self.prepared_base.square_norms[start..start + products.len()];
+        let norms = &self.base.prepared.square_norms[start..start + products.len()];
         let query_norm = self.prepared_queries.square_norms[query];
         // A key is the squared distance less what is the same for all, or minus twice the similarity.
-        let weight = if self.metric == Metric::Euclidean { 1.0 } else { 0.0 };
+        let weight = if self.base.metric == Metric::Euclidean { 1.0 } else { 0.0 };
         let bounds = |product: f32, norm: f32| {
             let key = weight * norm - 2.0 * product;
             let error = self.error * (query_norm + norm);
@@ -195,8 +219,8 @@ impl<'a> Search<'a> {
             .finish()
             .into_iter()
             .map(|index| {
-                let row = self.base.row(index as usize);
-                let order = match self.metric {
+                let row = self.base.matrix().row(index as usize);
+                let order = match self.base.metric {
                     Metric::Euclidean => squared_distance(query, row),
                     Metric::Cosine => -cosine(dot(query, row), query_norm * dot(row, row).sqrt()),
                 };
@@ -204,7 +228,7 @@ impl<'a> Search<'a> {
             })
             .collect();
         exact.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let sign = if self.metric == Metric::Euclidean { 1.0 } else { -1.0 };
+        let sign = if self.base.metric == Metric::Euclidean { 1.0 } else { -1.0 };
         exact.into_iter().take(self.k).map(move |(order, index)| (index, (sign * order) as f32))
     }
 }

@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar as Bar, ProgressDrawTarget, ProgressS
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::system::shown::harmless;
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -170,19 +171,6 @@ impl Console {
             writer.flush()
         })
     }
-}
-
-/// Text that cannot steer a terminal. Names of files and classes, and what servers say, may hold escape sequences and
-/// marks that reverse the direction of writing.
-fn harmless(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| {
-        c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(steers) {
-        return Cow::Borrowed(text);
-    }
-    let escaped = |c: char| if steers(c) { c.escape_default().to_string() } else { c.to_string() };
-    Cow::Owned(text.chars().map(escaped).collect())
 }
 
 /// A progress bar. Clones of the handle are not needed: every method takes `&self` and may be called by any thread.

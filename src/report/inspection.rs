@@ -1,8 +1,8 @@
 //! Escapes, overkill and reviews as tables for people.
 
-use super::printable;
 use super::table::{key_value_table, listing_table, percent};
 use crate::metrics::{Estimate, Evaluation, Inspection, Interval, KindScore, Rate, RuleOutcome, ThresholdRule};
+use crate::system::shown::printable;
 
 /// The inspection table above everything else that a command prints; `rest` alone when no good class is named.
 pub fn inspection_first(evaluation: Option<&Evaluation>, rest: String) -> String {

@@ -36,8 +36,3 @@ pub use training::{TrainingReport, read_epochs};
 pub use verdict::{Evidence, Verdict, VerdictKind};
 
 pub use crate::system::json::write_json;
-
-/// A name as one line of a table or picture shows it: control characters become visible escapes.
-pub fn printable(name: &str) -> String {
-    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-}

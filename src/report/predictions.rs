@@ -5,6 +5,7 @@ use crate::error::{DataError, Error, Result};
 use crate::metrics::{argmax, softmax};
 use crate::model::Scored;
 use crate::system::files::check_regular;
+use crate::system::shown::Shown;
 use crate::system::tables::write_csv;
 use std::io;
 use std::path::Path;
@@ -98,7 +99,7 @@ impl Predictions {
         let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
         let mut reader = csv::Reader::from_reader(io::BufReader::new(file));
         let invalid = |what: String| {
-            DataError::invalid(format!("{}: {what}", path.display()), "run `vitadapt eval` to write it again")
+            DataError::invalid(format!("{}: {what}", path.shown()), "run `vitadapt eval` to write it again")
         };
         let header = reader.headers().map_err(|error| invalid(error.to_string()))?.clone();
         let names = header.iter().skip(COLUMNS.len()).map(|name| name.strip_prefix(LOGIT).map(str::to_owned));

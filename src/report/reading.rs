@@ -1,6 +1,6 @@
 //! What a t-SNE map says about the classes, in words.
 
-use super::printable;
+use crate::system::shown::printable;
 
 /// Above this mean silhouette of the map, classes form islands (Kaufman and Rousseeuw 1990 call it a reasonable
 /// structure); below [`MIXED`], they lie among each other.

@@ -17,6 +17,7 @@ use crate::system::files::create_folder;
 use crate::system::json::read_json;
 use crate::system::json::write_json;
 use crate::system::lock::Lock;
+use crate::system::shown::Shown;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
 use serde::{Deserialize, Serialize};
@@ -257,7 +258,7 @@ impl RunRecord {
         let path = folder.join("run.json");
         if !path.is_file() {
             return Err(Error::usage_hint(
-                format!("{} is not a run directory: it has no run.json", folder.display()),
+                format!("{} is not a run directory: it has no run.json", folder.shown()),
                 "give the folder that `vitadapt finetune` printed, such as runs/quickstart",
             ));
         }
@@ -353,7 +354,7 @@ pub fn refuse(differences: &[String]) -> Result<()> {
 /// A run that cannot be scored because it never finished an epoch.
 pub fn no_checkpoint(folder: &Path) -> Error {
     DataError::invalid(
-        format!("{} has no finished epoch yet", folder.display()),
+        format!("{} has no finished epoch yet", folder.shown()),
         "continue it with `vitadapt finetune --resume`",
     )
     .into()

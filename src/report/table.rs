@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use super::printable;
 use crate::metrics::{ClassReport, Evaluation, Places, Robustness};
+use crate::system::shown::printable;
 
 /// Classes that are listed in full.
 const MANY_CLASSES: usize = 20;

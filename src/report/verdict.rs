@@ -23,6 +23,7 @@ mod situations;
 
 use super::table::percent;
 use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better_than_chance};
+use crate::system::shown::printable;
 use crate::train::progress::{EpochRecord, Progress};
 use crate::train::validation::ValidationHistory;
 
@@ -293,7 +294,7 @@ impl<'a> Evidence<'a> {
         // Of many classes none is judged alone.
         let rare = fewest < FEWEST_OF_CLASS && fewest > 0 && val.per_class.len() <= FEWEST_IMAGES;
         rare.then(|| {
-            let name = &val.per_class[rarest].class;
+            let name = printable(&val.per_class[rarest].class);
             format!("too few images to judge class {name} by: {fewest} in validation and test")
         })
     }

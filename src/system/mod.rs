@@ -8,6 +8,7 @@ pub mod json;
 pub mod lock;
 pub mod machine;
 pub mod memory;
+pub mod shown;
 pub mod signals;
 pub mod tables;
 pub mod threads;

@@ -152,6 +152,24 @@ fn files_are_short_and_commands_thin() {
 }
 
 #[test]
+fn paths_reach_messages_in_one_way() {
+    let modules = Crate::read(&source());
+    // Of the modules in a file the outermost comes last.
+    let files: BTreeMap<&Path, bool> =
+        modules.modules().map(|module| (module.file.as_path(), module.test)).rev().collect();
+    let mut raw = Vec::new();
+    for (file, _) in files.into_iter().filter(|(_, test)| !test) {
+        let text = fs::read_to_string(file).unwrap();
+        // Tests are the last in a file.
+        let lines = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default().lines().enumerate();
+        raw.extend(
+            lines.filter(|(_, line)| line.contains(".display()")).map(|(i, _)| format!("{}:{}", name(file), i + 1)),
+        );
+    }
+    assert!(raw.is_empty(), "system::shown escapes what steers a terminal, `display` does not:\n{}", raw.join("\n"));
+}
+
+#[test]
 fn every_form_of_use_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();

@@ -238,8 +238,11 @@ fn inspection_weighs_costs_or_keeps_limits() {
     let file = "data.root = '/data'\n[inspection]\ngood = 'ok'\nmax_escape = 0.1\n";
     let sets = ["inspection.costs={ escape = 100, overkill = 5, look = 0.5 }"];
     assert_eq!(load_text(file, &sets).unwrap().inspection.band, costs);
-    assert_eq!(settings("").unknown, UnknownSettings { k: 5, quantile: 0.99 });
-    assert_eq!(settings("unknown = { k = 0, quantile = 0.5 }").unknown, UnknownSettings { k: 0, quantile: 0.5 });
+    assert_eq!(settings("").unknown, UnknownSettings { k: 5, quantile: 0.99, images: 10_000 });
+    assert_eq!(
+        settings("unknown = { k = 0, quantile = 0.5, images = 9 }").unknown,
+        UnknownSettings { k: 0, quantile: 0.5, images: 9 }
+    );
 }
 
 #[test]

@@ -253,7 +253,11 @@ fn any_inspection() -> impl Strategy<Value = InspectionSettings> {
 }
 
 fn any_unknown() -> impl Strategy<Value = UnknownSettings> {
-    (0..1000usize, 1e-6..0.999f64).prop_map(|(k, quantile)| UnknownSettings { k, quantile })
+    (0..1000usize, 1e-6..0.999f64, 1..99_999usize).prop_map(|(k, quantile, images)| UnknownSettings {
+        k,
+        quantile,
+        images,
+    })
 }
 
 fn any_blocks() -> impl Strategy<Value = BlockChoice> {

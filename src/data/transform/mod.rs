@@ -18,7 +18,7 @@ pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
 pub use resize::{Geometry, Interpolation};
 pub use tiles::{Bag, Bags, Tiles};
 
-use super::decode::{self, DecodeOptions, ImageError};
+use super::decode::{self, DecodeOptions, Decoded, ImageError};
 use super::kinds::{Look, Watch};
 use crate::augment::{AugmentSettings, Corruption, Effect, Window};
 use crate::config::{PreprocessSettings, ResizeMode};
@@ -211,9 +211,9 @@ impl Pipeline {
     /// When the file is not a usable image.
     pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
         if self.crops() {
-            return self.view(&self.decoded(path)?, view);
+            return self.view(&self.decoded(path)?.image, view);
         }
-        let square = || self.preprocess.square(&self.decoded(path)?);
+        let square = || self.preprocess.square(&self.decoded(path)?.image);
         let square = self.squares.get_or_make(path, square)?;
         Ok(self.preprocess.normalization.standardize(&self.augmented(square, view)))
     }
@@ -232,20 +232,20 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load`].
     pub fn see_once(&self, path: &Path, view: View) -> Result<(RgbImage, (u32, u32)), ImageError> {
-        let (image, storage) = decode::decode_described(&decode::read(path)?, self.decode)?;
-        self.look_at(&image, &storage);
-        Ok((self.square_view(&image, view)?, image.dimensions()))
+        let seen = decode::decode_described(&decode::read(path)?, self.decode)?;
+        self.look_at(&seen);
+        Ok((self.square_view(&seen.image, view)?, seen.image.dimensions()))
     }
 
-    fn decoded(&self, path: &Path) -> Result<RgbImage, ImageError> {
-        let (image, storage) = decode::decode_any(&decode::read(path)?, self.decode)?;
-        self.look_at(&image, &storage);
-        Ok(image)
+    fn decoded(&self, path: &Path) -> Result<Decoded, ImageError> {
+        let decoded = decode::decode_any(&decode::read(path)?, self.decode)?;
+        self.look_at(&decoded);
+        Ok(decoded)
     }
 
-    fn look_at(&self, image: &RgbImage, storage: &decode::Storage) {
+    fn look_at(&self, decoded: &Decoded) {
         if let Some(watch) = &self.watch {
-            watch.note(Look::of(image, storage));
+            watch.note(Look::of(&decoded.image, &decoded.storage));
         }
     }
 

@@ -143,7 +143,7 @@ impl Pipeline {
     /// # Errors
     /// When the file is not a usable image, or would have too many tiles.
     pub fn bag(&self, tiles: &Tiles, path: &Path) -> Result<Bag, ImageError> {
-        let image = self.decoded(path)?;
+        let image = self.decoded(path)?.image;
         Ok(Bag { windows: tiles.windows(image.dimensions())?, image })
     }
 
@@ -152,8 +152,9 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::bag`].
     pub fn bag_once(&self, tiles: &Tiles, path: &Path) -> Result<Bag, ImageError> {
-        let (image, storage) = decode::decode_described(&decode::read(path)?, self.decode)?;
-        self.look_at(&image, &storage);
+        let decoded = decode::decode_described(&decode::read(path)?, self.decode)?;
+        self.look_at(&decoded);
+        let image = decoded.image;
         Ok(Bag { windows: tiles.windows(image.dimensions())?, image })
     }
 }

@@ -11,6 +11,7 @@ use crate::config::{self, DataSource};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::report::Console;
+use crate::system::shown::Shown;
 use choose::ChosenBackbone;
 pub use options::InitOptions;
 use options::shown;
@@ -55,7 +56,7 @@ pub fn init(data: &Path, options: &InitOptions, console: &Console) -> Result<Ini
     let manifest = out.with_extension("csv");
     if manifest == out {
         return Err(Error::usage_hint(
-            format!("--out {} is the name of a table, and a configuration is written", out.display()),
+            format!("--out {} is the name of a table, and a configuration is written", out.shown()),
             "give it the ending .toml",
         ));
     }
@@ -116,7 +117,7 @@ fn refuse_existing(path: &Path) -> Result<()> {
 }
 
 fn exists(path: &Path) -> Error {
-    let message = format!("{} exists, and nothing is overwritten", path.display());
+    let message = format!("{} exists, and nothing is overwritten", path.shown());
     Error::usage_hint(message, "name another file with --out, or move that one")
 }
 

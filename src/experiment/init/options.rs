@@ -1,5 +1,6 @@
 //! What the user says, and how a path is said to the user.
 
+use crate::system::shown::Shown;
 use std::path::{Path, PathBuf};
 
 /// What the user has decided already.
@@ -20,7 +21,7 @@ pub struct InitOptions {
 /// A path as it is typed in the current folder, quoted for a shell where it has to be.
 pub(super) fn shown(path: &Path) -> String {
     let current = std::env::current_dir().unwrap_or_default();
-    let path = path.strip_prefix(current).unwrap_or(path).display().to_string();
+    let path = path.strip_prefix(current).unwrap_or(path).shown();
     let plain = |c: char| c.is_alphanumeric() || "-_./+,:@".contains(c);
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

@@ -6,6 +6,7 @@ use crate::data::decode::dimensions;
 use crate::data::{Dataset, Labels, Split, tell_columns};
 use crate::error::{DataError, Error, Result};
 use crate::report::Console;
+use crate::system::shown::Shown;
 use crate::system::tables::csv_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -149,8 +150,7 @@ fn settings(sets: &[String]) -> Result<DataSettings> {
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str()
-        .ok_or_else(|| DataError::invalid(format!("{} is not valid UTF-8", path.display()), "rename it").into())
+    path.to_str().ok_or_else(|| DataError::invalid(format!("{} is not valid UTF-8", path.shown()), "rename it").into())
 }
 
 /// A CSV file: which of its columns are which is told by their names, or by what is in them.

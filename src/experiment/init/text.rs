@@ -3,7 +3,7 @@
 use super::choose::ChosenBackbone;
 use super::options::shown;
 use super::survey::{Listed, Survey};
-use crate::report::printable;
+use crate::system::shown::printable;
 use std::path::Path;
 use toml::Value;
 
@@ -61,7 +61,7 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
     let base = out.parent().unwrap_or(Path::new(""));
     let seen = |path: &Path| {
         let relative = path.strip_prefix(base).ok().filter(|rest| !rest.as_os_str().is_empty());
-        quoted(&relative.unwrap_or(path).display().to_string())
+        quoted(&relative.unwrap_or(path).to_string_lossy().into_owned())
     };
     let mut text = String::from("\n[data]\n");
     let beside = |why: &str| {

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{Evaluation, ranks_better_than_chance, standard_deviation, t_interval};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::json::{read_json, write_json};
+use crate::system::shown::Shown;
 use crate::system::tables::write_csv;
 use outcomes::VAL_PREDICTIONS;
 use serde::{Serialize, Serializer};
@@ -380,14 +381,14 @@ fn pairs(rows: &[StrategyRow], repeats: Repeats, metric: Measure) -> Vec<Pair> {
 fn nothing_finished(folder: &Path, missing: &[Missing]) -> Error {
     let reasons: String = missing.iter().map(|Missing { run, reason }| format!("\n  {run}: {reason}")).collect();
     Error::usage_hint(
-        format!("no run of the comparison in {} is finished:{reasons}", folder.display()),
+        format!("no run of the comparison in {} is finished:{reasons}", folder.shown()),
         "start them with `vitadapt compare`, or one by one by the lines of `vitadapt compare --list`",
     )
 }
 
 /// A path as text, whatever its bytes.
 fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
+    serializer.collect_str(&path.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::metrics::PATTERNS;
 use crate::report::forecast::elapsed;
 use crate::report::html::ComparisonPage;
 use crate::report::{listing_table, mebibytes, percent, thousands};
+use crate::system::shown::Shown;
 use crate::system::tables::Table;
 
 /// The columns on the left; numbers follow.
@@ -19,7 +20,7 @@ impl Comparison {
         parts.extend(self.recommendation.as_ref().map(|found| format!("recommended: {}", found.strategy)));
         parts.extend(self.recommendation.as_ref().map(|found| sentence_case(&found.sentence)));
         parts.extend(self.missing_lines().map(|lines| lines.join("\n")));
-        parts.push(self.folder.display().to_string());
+        parts.push(self.folder.shown());
         parts.join("\n\n")
     }
 

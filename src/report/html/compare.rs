@@ -3,8 +3,8 @@
 use super::Page;
 use super::markup::{Html, TableCell, note, plot, section, table};
 use crate::error::Result;
-use crate::report::printable;
 use crate::system::files::write_atomic;
+use crate::system::shown::printable;
 use std::path::Path;
 
 /// What surrounds the table, beyond the style that all pages share.

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::escaped;
-use crate::report::printable;
+use crate::system::shown::printable;
 
 /// A piece of a page in which everything is escaped that has to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,5 +1,6 @@
 //! The scatter plot as a page: zoom, and the image behind every point.
 
+use crate::system::shown::Shown;
 use std::path::Path;
 
 use serde::Serialize;
@@ -7,8 +8,8 @@ use serde::Serialize;
 use super::{Page, data_uri, hex, json};
 use crate::error::{Error, Result};
 use crate::report::plots::{Scatter, drawing_order, opacity, palette, radius};
-use crate::report::printable;
 use crate::system::files::{create_folder, write_atomic};
+use crate::system::shown::printable;
 
 /// What `scatter.js` reads.
 #[derive(Serialize)]
@@ -87,7 +88,7 @@ fn data<'a>(scatter: &'a Scatter, thumbnails: &mut dyn FnMut(usize) -> Option<Ve
             class: point.class,
             predicted: point.predicted,
             split: splits.binary_search(&point.split.as_str()).unwrap_or(0),
-            path: printable(&point.path.display().to_string()),
+            path: point.path.shown(),
             image: thumbnails(i).as_deref().and_then(data_uri),
         }
     };

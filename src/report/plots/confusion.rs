@@ -10,7 +10,7 @@ use plotters::style::{Color, RGBColor, ShapeStyle};
 
 use super::style::{self, GREY, INK, LABEL, PAPER, TICK, TITLE};
 use super::{Drawn, Picture};
-use crate::report::printable;
+use crate::system::shown::printable;
 
 /// The side of a matrix whose cells are neither at their largest nor at their smallest.
 const SIDE: i32 = 1200;

@@ -146,7 +146,7 @@ fn load(file: &Path, letter: char) -> Option<Fallback> {
     Face::parse(&bytes, 0).ok()?.glyph_index(letter)?;
     // The drawing library keeps fonts for ever; there are as many as scripts.
     let bytes: &'static [u8] = Vec::leak(bytes);
-    let family: &'static str = String::leak(file.display().to_string());
+    let family: &'static str = String::leak(file.to_string_lossy().into_owned());
     register(family, FontStyle::Normal, bytes).ok()?;
     Some(Fallback { family, face: Face::parse(bytes, 0).ok()? })
 }

@@ -15,7 +15,7 @@ use plotters::style::{Color, RGBColor, ShapeStyle};
 
 use super::Drawn;
 use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
-use crate::report::printable;
+use crate::system::shown::printable;
 
 /// Beyond this many values markers would merge into the line.
 const MARKED_VALUES: usize = 50;

@@ -13,7 +13,7 @@ use super::lines::Chart;
 use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
 use super::{Drawn, Picture};
 use crate::metrics::{ECE_BINS, Reliability, ReliabilityBin};
-use crate::report::printable;
+use crate::system::shown::printable;
 
 const SIZE: (u32, u32) = (1720, 1180);
 const HEADER: u32 = 130;

@@ -14,7 +14,7 @@ use super::scatter::draw_shape;
 use super::style::{self, INK, TICK, TITLE};
 use super::{Drawn, Picture};
 use crate::metrics::Robustness;
-use crate::report::printable;
+use crate::system::shown::printable;
 
 const SIZE: (u32, u32) = (1320, 760);
 const HEADER: u32 = 76;

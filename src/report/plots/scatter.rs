@@ -1,5 +1,6 @@
 //! Points of labelled images in a plane, such as t-SNE makes it: the data, and the picture.
 
+use crate::system::shown::Shown;
 use std::path::PathBuf;
 
 use plotters::coord::Shift;
@@ -12,7 +13,7 @@ use plotters::style::{BLACK, Color, RGBColor, ShapeStyle};
 use super::palette::{self, Outline};
 use super::style::{self, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE};
 use super::{Drawn, Picture};
-use crate::report::printable;
+use crate::system::shown::printable;
 
 /// What a scatter plot shows. The axes have no unit, so only distances count.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -56,7 +57,7 @@ impl Scatter {
     pub(in crate::report) fn problem(&self) -> Option<String> {
         let k = self.classes.len();
         let bad = |point: &ScatterPoint| {
-            let name = point.path.display();
+            let name = point.path.shown();
             if !(point.x.is_finite() && point.y.is_finite()) {
                 Some(format!("the position of {name} is not a number"))
             } else if point.class >= k || point.predicted.is_some_and(|predicted| predicted >= k) {

@@ -13,7 +13,7 @@ use super::lines::{self, Axes};
 use super::style::{self, BLUE, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
 use super::{Drawn, Picture};
 use crate::metrics::Separation;
-use crate::report::printable;
+use crate::system::shown::printable;
 
 const SIZE: (u32, u32) = (1720, 1360);
 const HEADER: u32 = 130;

@@ -12,7 +12,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::style::{self, GREY, INK};
 use super::{Drawn, Picture};
-use crate::report::printable;
+use crate::system::shown::printable;
 
 const MARGIN: i32 = 24;
 /// Between thumbnails, and between rows.

@@ -12,7 +12,7 @@ use plotters::style::{Color, RGBColor, ShapeStyle};
 use super::labels::{self, Area};
 use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
 use super::{Drawn, Picture};
-use crate::report::printable;
+use crate::system::shown::printable;
 
 /// What is drawn.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -4,6 +4,7 @@ use super::{share, share_within};
 use crate::cache::CacheUse;
 use crate::metrics::{Evaluation, Inspection, SelectionMetric};
 use crate::report::{key_value_table, mebibytes, thousands};
+use crate::system::shown::Shown;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
 use serde::{Deserialize, Serialize};
@@ -113,7 +114,7 @@ impl FinetuneResult {
         }
         rows.extend([("peak memory", memory), ("verdict", self.verdict_reason.clone())]);
         rows.extend(self.remedy.clone().map(|remedy| ("advice", remedy)));
-        rows.push(("run", self.run.display().to_string()));
+        rows.push(("run", self.run.shown()));
         key_value_table(&rows)
     }
 }

@@ -1,6 +1,7 @@
 //! The result of the learning-rate range test.
 
 use crate::report::key_value_table;
+use crate::system::shown::Shown;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -33,7 +34,7 @@ impl LrFinderResult {
             ("suggestion", set("lr", self.lr, self.current_lr)),
             ("for the head", set("head_lr", self.head_lr, self.current_head_lr)),
             ("steps", self.steps.to_string()),
-            ("picture", self.picture.display().to_string()),
+            ("picture", self.picture.shown()),
         ])
     }
 }

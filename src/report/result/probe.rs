@@ -7,6 +7,7 @@ use crate::data::Split;
 use crate::metrics::{Inspection, SelectionMetric};
 use crate::probe::SettingScore;
 use crate::report::key_value_table;
+use crate::system::shown::Shown;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -152,7 +153,7 @@ impl ProbeResult {
             ("features", served(self.cache)),
             ("time", format!("{:.1} s", self.seconds)),
             ("advice", self.advice.clone()),
-            ("run", self.run.display().to_string()),
+            ("run", self.run.shown()),
         ];
         if !self.pools.is_empty() {
             let score = |tried: &PoolScore| format!("{} {:.4}", tried.pool.name(), tried.val_score);

@@ -4,6 +4,7 @@ use super::{served, share, share_within};
 use crate::cache::CacheUse;
 use crate::metrics::Inspection;
 use crate::report::{key_value_table, template_table};
+use crate::system::shown::Shown;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -70,7 +71,7 @@ impl ZeroshotResult {
             ("probabilities", calibrated),
             ("features", served(self.cache.unwrap_or_default())),
             ("time", format!("{:.1} s", self.seconds)),
-            ("run", self.run.display().to_string()),
+            ("run", self.run.shown()),
         ]);
         if self.templates.is_empty() {
             return summary;

@@ -87,7 +87,10 @@ pub(super) fn rows(table: &mut Table) {
         },
     );
     #[cfg(unix)]
-    special(table, &workspace);
+    {
+        names_shown(table, &workspace);
+        special(table, &workspace);
+    }
     table.row(&workspace, "`run.threads`, `run.decode_threads` of 1024", "2", |row| {
         for key in ["run.threads=1024", "run.decode_threads=1024"] {
             row.case(&["finetune", "--config", "small.toml", "--set", key], 2, &["this machine has"]);
@@ -109,6 +112,49 @@ pub(super) fn rows(table: &mut Table) {
         fs::write(row.path("runs/probe/plots"), "in the way").unwrap();
         row.case(&["probe", "--config", "small.toml", "--set", "run.name=probe"], 5, &["plots"]);
         assert_eq!(read(&row.path("runs/probe/run.json"))["status"], "failed");
+    });
+}
+
+/// Names that steer a terminal or imitate a line of it, wherever a command takes a path.
+#[cfg(unix)]
+fn names_shown(table: &mut Table, workspace: &Workspace) {
+    let what = "line breaks, control characters and changes of direction in the names of files and folders";
+    table.row(workspace, what, "escaped, on one line", |row| {
+        for name in ["k7\nq8", "k7\rq8", "k7\x1b[31mq8", "k7\u{202e}q8"] {
+            let [toml, csv, jpg] = ["toml", "csv", "jpg"].map(|ending| format!("{name}.{ending}"));
+            let (run, damaged) = (format!("{name}/run"), row.path("data/train/global").join(jpg));
+            copy(&row.path("runs/small"), &row.path(&run));
+            fs::write(row.path(&run).join("weights.safetensors"), "damaged").unwrap();
+            fs::write(&damaged, "no image").unwrap();
+            fs::write(row.path(&csv), "path,label\nabsent.jpg,a\n").unwrap();
+            let [root, manifest] =
+                [("root", &toml), ("manifest", &csv)].map(|(key, value)| format!("data.{key}={value}"));
+            let backbone = format!("model.backbone=./{name}");
+            let commands: [(&[&str], i32); 15] = [
+                (&["check", "--config", &toml], 2),
+                (&["check", "--config", "small.toml"], 3),
+                (&["check", "--config", "small.toml", "--set", &root], 3),
+                (&["check", "--config", "small.toml", "--set", &manifest], 3),
+                (&["check", "--config", "small.toml", "--set", &backbone], 4),
+                (&["finetune", "--config", "small.toml"], 3),
+                (&["init", &toml], 3),
+                (&["init", "data", "--out", &csv], 2),
+                (&["predict", "--run", "runs/small", name], 3),
+                (&["predict", "--run", name, "data/test"], 2),
+                (&["predict", "--run", &run, "data/test"], 4),
+                (&["eval", "--run", &run], 4),
+                (&["export", "--run", "runs/small", "--format", "timm", "--out", name], 2),
+                (&["extract", "--run", "runs/small", "--out", &csv], 2),
+                (&["tsne", "--run", "runs/small", "--out", &csv], 5),
+            ];
+            for (command, code) in commands {
+                let all = row.case(command, code, &["q8"]);
+                assert!(!all.contains(name), "{command:?}: {all:?}");
+            }
+            fs::remove_file(damaged).unwrap();
+            fs::remove_file(row.path(&csv)).unwrap();
+            fs::remove_dir_all(row.path(name)).unwrap();
+        }
     });
 }
 

@@ -63,6 +63,13 @@ fn archive(pickle: &[u8], beside: &[&str]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
+/// The same as other programs pack it anew: its entries say that they are compressed.
+fn compressed(mut archive: Vec<u8>) -> Vec<u8> {
+    let central = archive.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+    archive[central + 10] = 8;
+    archive
+}
+
 /// A folder of weights with the config of the small model.
 fn folder() -> Workspace {
     let workspace = Workspace::new();
@@ -151,6 +158,7 @@ fn pickles(table: &mut Table, workspace: &Workspace) {
             (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), "git lfs pull"),
             (b"<html>".to_vec(), "web page"),
             (archive(&pickle(b"}"), &[]), "no tensors"),
+            (compressed(archive(&pickle(b"}"), &[])), "is compressed"),
             (b"PK\x03\x04".to_vec(), "not a file that PyTorch saved"),
         ] {
             fs::write(&file, bytes).unwrap();

@@ -4,6 +4,7 @@ use super::RunPage;
 use crate::report::html::data_uri;
 use crate::report::html::markup::{Html, note};
 use crate::report::percent;
+use crate::system::shown::Shown;
 use std::path::PathBuf;
 
 /// The mistakes of a split that are shown.
@@ -119,7 +120,7 @@ fn explanation(mistakes: &Mistakes) -> Html {
 }
 
 fn card(mistake: &Mistake, verb: &str) -> Html {
-    let path = mistake.path.display().to_string();
+    let path = mistake.path.shown();
     let pictures = [(&mistake.image, "image"), (&mistake.heat, "where the model found its answer")];
     let pictures: Html =
         pictures.into_iter().filter_map(|(file, what)| picture(file.as_deref()?, &format!("{path}: {what}"))).collect();
@@ -140,7 +141,7 @@ fn card(mistake: &Mistake, verb: &str) -> Html {
 
 /// A neighbour; of the true class it speaks against the answer, which the style shows.
 fn neighbor(neighbor: &Neighbor, truth: &str) -> Html {
-    let path = neighbor.path.display().to_string();
+    let path = neighbor.path.shown();
     let image = neighbor.image.as_deref().and_then(|file| picture(file, &path)).unwrap_or_default();
     let class = if neighbor.class == truth { " class=\"same\"" } else { "" };
     Html::markup(format!("<li{class} title=\"{}\">{image}{}</li>", Html::text(&path), Html::name(&neighbor.class)))

@@ -16,8 +16,9 @@ use super::markup::{Html, section};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::metrics::{Evaluation, Robustness, Separation};
-use crate::report::{RunRecord, printable};
+use crate::report::RunRecord;
 use crate::system::files::write_atomic;
+use crate::system::shown::printable;
 use crate::train::progress::EpochRecord;
 
 /// The content of the page. What is absent has no section.
