@@ -322,3 +322,38 @@ fn image_processors_are_read_in_all_spellings() {
         .unwrap();
     assert_eq!(load(folder.path()).unwrap().spec.input.crop_pct, 0.875);
 }
+
+#[test]
+fn the_names_of_dinov2_itself_are_read_with_a_config_of_timm() {
+    for case in ["timm_dinov2", "timm_vit_reg4", "timm_dinov2_giant"] {
+        let expected = load(&fixture(case)).unwrap();
+        let folder = copy(case);
+        edit(&folder.path().join("model.safetensors"), |tensors| {
+            let class = tensors["cls_token"].clone();
+            tensors.insert("mask_token".into(), class.squeeze(0).unwrap());
+            if let Some(registers) = tensors.remove("reg_token") {
+                tensors.insert("register_tokens".into(), registers);
+                let place = (&class * 0.5).unwrap();
+                tensors.insert("cls_token".into(), place.clone());
+                let table = Tensor::cat(&[&place, &tensors["pos_embed"]], 1).unwrap();
+                tensors.insert("pos_embed".into(), table);
+            }
+            if case == "timm_dinov2_giant" {
+                let renamed = |name: String| name.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3.");
+                *tensors = std::mem::take(tensors).into_iter().map(|(name, value)| (renamed(name), value)).collect();
+            }
+        });
+        let found = load(folder.path()).unwrap();
+        assert_eq!(found.params.iter().count(), expected.params.iter().count());
+        for (name, param) in expected.params.iter() {
+            let other = found.params.tensor(name).unwrap();
+            let difference = (param.tensor() - other).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+            assert!(difference.to_scalar::<f32>().unwrap() < 1e-6, "{case}: {name}");
+        }
+        // What no one can tell is still refused.
+        edit(&folder.path().join("model.safetensors"), |tensors| {
+            tensors.insert("other_token".into(), tensors["mask_token"].clone());
+        });
+        assert!(refusal(&folder).contains("unexpected: other_token"));
+    }
+}

@@ -13,6 +13,15 @@ pub enum WeightMapping {
     Table(String),
     /// A table of positions (1, n · n, d) stored as (1, n, n, d).
     Grid(String),
+    /// A table of positions (1, T, d) stored behind another row, as (1, T + 1, d).
+    WithoutFirst(String),
+    /// A token (1, 1, d) stored without its position, which is the first row of a table (1, `rows`, d).
+    Positioned {
+        /// The token and the table.
+        names: [String; 2],
+        /// Rows of the table.
+        rows: usize,
+    },
     /// Tensors to stack along the first dimension, such as separate queries, keys and values.
     Stack(Vec<String>),
     /// Separate queries, keys and values to stack, where several heads in turn share their keys and values: each gets a copy,
@@ -62,10 +71,11 @@ impl WeightMapping {
             | Self::Transposed(name)
             | Self::Patches(name)
             | Self::Grid(name)
+            | Self::WithoutFirst(name)
             | Self::OfBlock { name, .. }
             | Self::Thirds { name, .. } => std::slice::from_ref(name),
             Self::Stack(names) => names,
-            Self::NoKey(names) => names,
+            Self::NoKey(names) | Self::Positioned { names, .. } => names,
             Self::Grouped { names, .. } => names,
         }
     }
@@ -79,6 +89,8 @@ impl WeightMapping {
             Self::Table(_) => stored = shape[1..].to_vec(),
             Self::Stack(names) => stored[0] /= names.len(),
             Self::NoKey(_) => stored[0] /= 3,
+            Self::WithoutFirst(_) => stored[1] += 1,
+            Self::Positioned { rows, .. } => stored[1] = if which == 0 { 1 } else { *rows },
             Self::Grouped { heads, .. } => stored[0] /= if which == 0 { 3 } else { 3 * heads },
             Self::OfBlock { count, .. } => stored.insert(1, *count),
             Self::Thirds { count, .. } => stored[0] = 3 * stored[0] / count,
@@ -101,9 +113,15 @@ impl WeightMapping {
             let copied = |tensor: &Tensor| copied(tensor, *heads, *head_dim);
             return Tensor::cat(&[query, &copied(key)?, &copied(value)?], 0);
         }
+        if let (Self::Positioned { .. }, [token, table]) = (self, parts) {
+            return token + table.narrow(1, 0, 1)?;
+        }
         let whole = Tensor::cat(parts, 0)?;
         match self {
-            Self::One(_) | Self::Stack(_) | Self::NoKey(_) | Self::Grouped { .. } => Ok(whole),
+            Self::One(_) | Self::Stack(_) | Self::NoKey(_) | Self::Grouped { .. } | Self::Positioned { .. } => {
+                Ok(whole)
+            }
+            Self::WithoutFirst(_) => whole.narrow(1, 1, shape[1])?.force_contiguous(),
             Self::Token(_) | Self::Table(_) | Self::Grid(_) => whole.reshape(shape),
             // A copy of its own, or the part would keep the whole alive.
             Self::OfBlock { block, .. } => whole.narrow(1, *block, 1)?.squeeze(1)?.force_contiguous(),
@@ -133,9 +151,10 @@ impl WeightMapping {
             }
             Self::Transposed(_) => Ok(vec![parameter.t()?.contiguous()?]),
             Self::Patches(_) => Ok(vec![parameter.permute((0, 2, 3, 1))?.reshape(stored)?]),
-            Self::Thirds { name, .. } | Self::OfBlock { name, .. } => {
+            Self::Thirds { name, .. } | Self::OfBlock { name, .. } | Self::WithoutFirst(name) => {
                 candle_core::bail!("{name} packs more than one parameter")
             }
+            Self::Positioned { names, .. } => candle_core::bail!("{} packs more than one parameter", names[1]),
             Self::Grouped { names, .. } => candle_core::bail!("{} is shared by several heads", names[1]),
         }
     }
@@ -180,6 +199,19 @@ mod tests {
                 WeightMapping::Grouped { names: [name(), name(), name()], heads: 2, head_dim: 1 },
                 vec![rows(0, 2), rows(2, 1), rows(4, 1)],
                 Tensor::cat(&[rows(0, 2), rows(2, 1), rows(2, 1), rows(4, 1), rows(4, 1)], 0).unwrap(),
+            ),
+            (
+                WeightMapping::WithoutFirst(name()),
+                vec![parameter.reshape((1, 6, 2)).unwrap()],
+                rows(1, 5).reshape((1, 5, 2)).unwrap(),
+            ),
+            (
+                WeightMapping::Positioned { names: [name(), name()], rows: 6 },
+                vec![
+                    Tensor::new(&[[[5f32, 7.]]], &Device::Cpu).unwrap(),
+                    (&parameter + 1.0).unwrap().unsqueeze(0).unwrap(),
+                ],
+                Tensor::new(&[[[6f32, 9.]]], &Device::Cpu).unwrap(),
             ),
             (WeightMapping::NoKey([name(), name()]), vec![rows(0, 2), rows(4, 2)], gapped),
             (WeightMapping::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),

@@ -6,7 +6,7 @@
 
 use super::family::{Description, Family, Header};
 use super::mapping::WeightMapping;
-use super::name::ParamName;
+use super::name::{Layer, ParamName};
 use super::positions::{PositionTable, Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
 use super::timm_args::{Args, TimmModel, described, input, norms, refuse_unsupported};
@@ -36,11 +36,36 @@ impl Family for TimmVit {
     }
 
     fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        timm_eva::mapping(name, header, "")
+        of_dinov2(name, header).unwrap_or_else(|| timm_eva::mapping(name, header, ""))
     }
 
-    fn ignores(&self, _name: &str, _header: &Header) -> bool {
-        false
+    fn ignores(&self, name: &str, _header: &Header) -> bool {
+        name == DINOV2_MASK
+    }
+}
+
+/// What DINOv2 puts in the place of hidden patches, in pretraining only.
+const DINOV2_MASK: &str = "mask_token";
+
+/// Where a parameter lies in the files that DINOv2 itself publishes, where those differ from timm's: a packed `SwiGLU` has
+/// other names, and beside registers the class token and its position are apart. As timm's `_convert_dinov2`.
+fn of_dinov2(name: ParamName, header: &Header) -> Option<WeightMapping> {
+    const REGISTERS: &str = "register_tokens";
+    let own = name.to_string();
+    let packed = own.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3.");
+    if packed != own && header.contains_key(&packed) {
+        return Some(WeightMapping::One(packed));
+    }
+    let rows = |table: &str| header.get(table).and_then(|shape| shape.get(1)).copied().unwrap_or_default();
+    match name.layer {
+        _ if !header.contains_key(REGISTERS) => None,
+        Layer::RegToken => Some(WeightMapping::One(REGISTERS.into())),
+        Layer::PosEmbed => Some(WeightMapping::WithoutFirst(own)),
+        Layer::ClsToken => {
+            let table = "pos_embed";
+            Some(WeightMapping::Positioned { names: [own, table.into()], rows: rows(table) })
+        }
+        _ => None,
     }
 }
 
