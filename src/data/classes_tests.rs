@@ -63,6 +63,16 @@ fn classes_are_renamed_merged_and_left_out() {
 }
 
 #[test]
+fn a_folder_beside_the_splits_may_be_left_out_by_name() {
+    let (_root, mut settings) = root(&["seg_train/a/1.png", "seg_train/b/1.png", "seg_pred/1.png"]);
+    assert!(data_error(Dataset::open(&settings)).contains("data.ignore = [\"seg_pred\"]"));
+    settings.ignore = vec!["seg_pred".into()];
+    let dataset = Dataset::open(&settings).unwrap();
+    assert_eq!((dataset.samples.len(), dataset.classes.len()), (2, 2));
+    assert_eq!(dataset.notes, ["data.ignore leaves out \"seg_pred\""]);
+}
+
+#[test]
 fn a_manifest_is_merged_like_folders_and_spellings_become_one_class() {
     let (root, mut settings) = root(&["1.png", "2.png", "3.png", "4.png"]);
     let list = root.path().join("list.csv");

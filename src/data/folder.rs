@@ -17,7 +17,7 @@ pub(super) const MASKS: &str = "ground_truth";
 /// not looked into.
 pub(super) fn list(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
-    match layout(root)? {
+    match layout(root, wanted, &mut listing)? {
         RootLayout::Classes => list_classes(root, root, None, wanted, &mut listing)?,
         RootLayout::Splits(folders) => {
             for (split, folder) in folders {
@@ -31,7 +31,7 @@ pub(super) fn list(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
 /// The images to be scored below a root: all, or those of its folder for test.
 pub(super) fn list_test(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
-    let folder = match layout(root)? {
+    let folder = match layout(root, wanted, &mut listing)? {
         RootLayout::Classes => root.to_path_buf(),
         RootLayout::Splits(mut folders) => {
             let folder = folders.remove(&Split::Test).ok_or_else(|| {
@@ -51,7 +51,8 @@ enum RootLayout {
     Splits(BTreeMap<Split, PathBuf>),
 }
 
-fn layout(root: &Path) -> Result<RootLayout> {
+/// Folders beside the splits that hold images must be ignored by name.
+fn layout(root: &Path, wanted: &ClassChoice, listing: &mut Listing) -> Result<RootLayout> {
     if !root.is_dir() {
         return Err(missing_folder(root).into());
     }
@@ -85,10 +86,15 @@ fn layout(root: &Path) -> Result<RootLayout> {
         if folder.file_name().is_some_and(|name| name == MASKS) {
             continue;
         }
+        let name = file_name(&folder)?;
+        if wanted.ignores(&name) {
+            listing.left_out.insert(class_name(&name));
+            continue;
+        }
         if !contents(&folder)?.images.is_empty() {
             return Err(DataError::invalid(
                 format!("{} holds images but is beside train, not in it", folder.shown()),
-                "move it into train/, val/ or test/, or out of the root",
+                format!("move it into train/, val/ or test/, or leave it out: data.ignore = [{name:?}]"),
             )
             .into());
         }

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod data;
 mod images;
+mod models;
 mod runs;
 mod weights;
 
@@ -134,6 +135,7 @@ fn every_case_has_the_outcome_that_is_documented() {
     data::rows(&mut table);
     images::rows(&mut table);
     weights::rows(&mut table);
+    models::rows(&mut table);
     runs::rows(&mut table);
     checkpoints::rows(&mut table);
     assert!(table.problems.is_empty(), "{} cases: {}", table.problems.len(), table.problems.join("\n\n"));

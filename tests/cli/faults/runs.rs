@@ -88,6 +88,7 @@ pub(super) fn rows(table: &mut Table) {
     );
     #[cfg(unix)]
     {
+        lists(table, &workspace);
         names_shown(table, &workspace);
         special(table, &workspace);
     }
@@ -112,6 +113,52 @@ pub(super) fn rows(table: &mut Table) {
         fs::write(row.path("runs/probe/plots"), "in the way").unwrap();
         row.case(&["probe", "--config", "small.toml", "--set", "run.name=probe"], 5, &["plots"]);
         assert_eq!(read(&row.path("runs/probe/run.json"))["status"], "failed");
+    });
+}
+
+/// What `predict` is given and asked for by other programs, and the modes of what commands write.
+#[cfg(unix)]
+fn lists(table: &mut Table, workspace: &Workspace) {
+    let predict = ["predict", "--run", "runs/small", "-"];
+    let what = "`predict` of a list with a name that is not UTF-8, a dead link, a pipe, a device, an empty line";
+    table.row(workspace, what, "3; a row each, the good ones predicted", |row| {
+        fs::copy(&textile("test", "global")[0], row.path("good.jpg")).unwrap();
+        std::os::unix::fs::symlink("nowhere.jpg", row.path("dead.jpg")).unwrap();
+        super::weights::pipe(&row.path("pipe.jpg"));
+        for bad in [&b"caf\xe9.jpg"[..], b"dead.jpg", b"pipe.jpg", b"/dev/zero", b"\r"] {
+            fs::write(row.path("list"), [b"good.jpg\n", bad, b"\n\ngood.jpg"].concat()).unwrap();
+            let bads = usize::from(bad != b"\r");
+            let said = format!("{bads} of {} files", 2 + bads);
+            let said = if bads == 0 { "good.jpg" } else { &said };
+            let all = row.shell("exec <list;", &predict, if bads == 0 { 0 } else { 3 }, &[said]);
+            assert_eq!(all.matches("\"top\"").count(), 2, "{all}");
+        }
+    });
+    table.row(workspace, "`predict` of an endless list, whose reader takes one row", "ends, 0", |row| {
+        row.shell("yes good.jpg | \"$0\" \"$@\" | head -1; exit;", &predict, 0, &["good.jpg"]);
+    });
+    table.row(workspace, "what commands write under `umask 027`", "0640, as that asks for", |row| {
+        use std::os::unix::fs::PermissionsExt;
+        let umask = "umask 027;";
+        row.shell(umask, &["predict", "--run", "runs/small", "good.jpg", "--out", "mode.csv"], 0, &[]);
+        row.shell(umask, &["extract", "--run", "runs/small", "--out", "mode.npy"], 0, &[]);
+        row.shell(umask, &["export", "--run", "runs/small", "--format", "timm", "--out", "mode"], 0, &[]);
+        let run = ["finetune", "--config", "small.toml", "--set", "run.name=mode", "--set", "train.steps=1"];
+        row.shell(umask, &run, 0, &[]);
+        let written = names(&row.path("mode")).into_iter().chain(names(&row.path("runs/mode")));
+        for file in written.chain([row.path("mode.csv"), row.path("mode.npy")]).filter(|path| path.is_file()) {
+            let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o640, "{}", file.display());
+        }
+    });
+    table.row(workspace, "`export` of a run whose images are gone", "0, on made-up patterns, and said", |row| {
+        fs::rename(row.path("data"), row.path("away")).unwrap();
+        for format in ["timm", "onnx"] {
+            let out = format!("blind.{format}");
+            let export = ["export", "--run", "runs/small", "--format", format, "--out", &out];
+            row.case(&export, 0, &["made-up patterns"]);
+        }
+        fs::rename(row.path("away"), row.path("data")).unwrap();
     });
 }
 

@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-const EXTRACT: [&str; 7] = ["extract", "--config", "small.toml", "--set", "model.backbone=./weights", "--out", "f.npy"];
+pub(super) const EXTRACT: [&str; 7] =
+    ["extract", "--config", "small.toml", "--set", "model.backbone=./weights", "--out", "f.npy"];
 const ZEROSHOT: [&str; 5] = ["zeroshot", "--config", "clip.toml", "--set", "run.name=zero"];
 
 /// A pipe that nobody writes to.
@@ -19,13 +20,13 @@ pub(super) fn pipe(path: &Path) {
 }
 
 /// A small model of timm, its header and its values.
-struct Weights {
-    header: Map<String, Value>,
-    values: Vec<u8>,
+pub(super) struct Weights {
+    pub(super) header: Map<String, Value>,
+    pub(super) values: Vec<u8>,
 }
 
 impl Weights {
-    fn read() -> Self {
+    pub(super) fn read() -> Self {
         let bytes = fs::read(fixture("backbones/timm_vit_cls/model.safetensors")).unwrap();
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -52,13 +53,14 @@ impl Weights {
 }
 
 /// An archive as `torch.save` writes it.
-fn archive(pickle: &[u8], beside: &[&str]) -> Vec<u8> {
+pub(super) fn archive(pickle: &[u8], beside: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     archive.start_file("archive/data.pkl", options).unwrap();
     archive.write_all(pickle).unwrap();
-    for name in beside {
+    for (name, content) in beside {
         archive.start_file(*name, options).unwrap();
+        archive.write_all(content).unwrap();
     }
     archive.finish().unwrap().into_inner()
 }
@@ -71,7 +73,7 @@ fn compressed(mut archive: Vec<u8>) -> Vec<u8> {
 }
 
 /// A folder of weights with the config of the small model.
-fn folder() -> Workspace {
+pub(super) fn folder() -> Workspace {
     let workspace = Workspace::new();
     fs::create_dir(workspace.path("weights")).unwrap();
     fs::copy(fixture("backbones/timm_vit_cls/config.json"), workspace.path("weights/config.json")).unwrap();
@@ -153,7 +155,7 @@ fn pickles(table: &mut Table, workspace: &Workspace) {
     table.row(workspace, "files of PyTorch that are no state dict", "4, with the way out", |row| {
         for (bytes, said) in [
             (b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec(), "before 1.6"),
-            (archive(&pickle(b"}"), &["archive/constants.pkl"]), "TorchScript"),
+            (archive(&pickle(b"}"), &[("archive/constants.pkl", b"")]), "TorchScript"),
             (archive(&pickle(b"ctimm.models\nVisionTransformer\n)\x81"), &[]), "VisionTransformer"),
             (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), "git lfs pull"),
             (b"<html>".to_vec(), "web page"),
