@@ -235,8 +235,12 @@ mod tests {
             assert_eq!(values(&assembled), values(&expected), "{mapping:?}");
             match mapping.disassemble(&expected) {
                 Err(_) => {
-                    let packed = matches!(mapping, WeightMapping::Thirds { .. } | WeightMapping::OfBlock { .. });
-                    assert!(packed || matches!(mapping, WeightMapping::Grouped { .. }));
+                    use WeightMapping::{Grouped, OfBlock, Positioned, Thirds, WithoutFirst};
+                    let packs = matches!(
+                        mapping,
+                        Thirds { .. } | OfBlock { .. } | Grouped { .. } | WithoutFirst(_) | Positioned { .. }
+                    );
+                    assert!(packs, "{mapping:?}");
                 }
                 Ok(again) => {
                     assert_eq!(again.len(), parts.len(), "{mapping:?}");

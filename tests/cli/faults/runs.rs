@@ -140,13 +140,13 @@ fn lists(table: &mut Table, workspace: &Workspace) {
     table.row(workspace, "what commands write under `umask 027`", "0640, as that asks for", |row| {
         use std::os::unix::fs::PermissionsExt;
         let umask = "umask 027;";
-        row.shell(umask, &["predict", "--run", "runs/small", "good.jpg", "--out", "mode.csv"], 0, &[]);
+        row.shell(umask, &["predict", "--run", "runs/small", "good.jpg", "--out", "rows-mode.csv"], 0, &[]);
         row.shell(umask, &["extract", "--run", "runs/small", "--out", "mode.npy"], 0, &[]);
         row.shell(umask, &["export", "--run", "runs/small", "--format", "timm", "--out", "mode"], 0, &[]);
         let run = ["finetune", "--config", "small.toml", "--set", "run.name=mode", "--set", "train.steps=1"];
         row.shell(umask, &run, 0, &[]);
         let written = names(&row.path("mode")).into_iter().chain(names(&row.path("runs/mode")));
-        for file in written.chain([row.path("mode.csv"), row.path("mode.npy")]).filter(|path| path.is_file()) {
+        for file in written.chain([row.path("rows-mode.csv"), row.path("mode.npy")]).filter(|path| path.is_file()) {
             let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o640, "{}", file.display());
         }
@@ -171,7 +171,7 @@ fn names_shown(table: &mut Table, workspace: &Workspace) {
             let [toml, csv, jpg] = ["toml", "csv", "jpg"].map(|ending| format!("{name}.{ending}"));
             let (run, damaged) = (format!("{name}/run"), row.path("data/train/global").join(jpg));
             copy(&row.path("runs/small"), &row.path(&run));
-            fs::write(row.path(&run).join("weights.safetensors"), "damaged").unwrap();
+            fs::write(row.path(&run).join("checkpoints/best/model.safetensors"), "damaged").unwrap();
             fs::write(&damaged, "no image").unwrap();
             fs::write(row.path(&csv), "path,label\nabsent.jpg,a\n").unwrap();
             let [root, manifest] =
@@ -182,7 +182,7 @@ fn names_shown(table: &mut Table, workspace: &Workspace) {
                 (&["check", "--config", "small.toml"], 3),
                 (&["check", "--config", "small.toml", "--set", &root], 3),
                 (&["check", "--config", "small.toml", "--set", &manifest], 3),
-                (&["check", "--config", "small.toml", "--set", &backbone], 4),
+                (&["check", "--config", "small.toml", "--set", &backbone], 3),
                 (&["finetune", "--config", "small.toml"], 3),
                 (&["init", &toml], 3),
                 (&["init", "data", "--out", &csv], 2),
