@@ -4,19 +4,16 @@ use super::tsne::SplitArg;
 use super::{ConfigArgs, one_of};
 use crate::backbone::{Readout, Segment};
 use crate::config::FeatureChoice;
-use crate::data::Dataset;
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use crate::experiment::saved::{SavedRun, refuse_patches};
 use crate::experiment::session::Session;
 use crate::experiment::source::FeatureSource;
-use crate::features::FeatureFormat;
+use crate::features::{FeatureFormat, table};
 use crate::report::{Console, key_value_table};
-use crate::system::files::read_regular;
 use crate::system::shown::Shown;
-use crate::system::tables::write_csv;
 use clap::Args;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Arguments of `extract`.
@@ -49,8 +46,8 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     let clock = Instant::now();
     // Before hours of work, not after.
     FeatureFormat::of(&args.out)?;
-    let table = args.out.with_extension("csv");
-    check_table(&args.out, &table)?;
+    let listed = args.out.with_extension("csv");
+    table::check(&args.out, &listed)?;
     let source = if let Some(run) = &args.run {
         let run = SavedRun::open(run, args.config.device(), Segment::Embed, &[], console)?;
         refuse_patches(&run.record)?;
@@ -67,10 +64,10 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
         return Err(DataError::invalid("there are no images in this split", "choose another --split").into());
     }
     let (width, usage) = source.write(&args.out, &samples, console)?;
-    write_table(&table, dataset, &samples)?;
+    table::write(&listed, dataset, &samples)?;
     let result = json!({
         "features": args.out,
-        "table": table,
+        "table": listed,
         "n": samples.len(),
         "width": width,
         "readout": source.readout,
@@ -80,7 +77,7 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
     console.output(&result, || {
         key_value_table(&[
             ("features", format!("{} ({} x {width})", args.out.shown(), samples.len())),
-            ("table", table.shown()),
+            ("table", listed.shown()),
             ("computed", format!("{}, {} from the cache", usage.misses, usage.hits)),
             ("time", format!("{:.1} s", clock.elapsed().as_secs_f64())),
         ])
@@ -95,33 +92,4 @@ fn readout(args: &ExtractArgs, session: &Session, default: Readout) -> Result<Re
         (Some(_), blocks) => blocks.map_or(1, usize::from),
     };
     Readout::new("extract", features, blocks, &session.backbone.spec)
-}
-
-/// The columns of the table.
-const COLUMNS: [&str; 3] = ["path", "label", "split"];
-
-/// Refuses to replace a table that was not written with a file of features, such as the manifest of the images.
-fn check_table(out: &Path, table: &Path) -> Result<()> {
-    let is_ours = || {
-        let text = read_regular(table).unwrap_or_default();
-        out.exists() && text.starts_with(format!("{}\n", COLUMNS.join(",")).as_bytes())
-    };
-    if !table.exists() || is_ours() {
-        return Ok(());
-    }
-    Err(Error::usage_hint(
-        format!("{} exists, and a table of that name would be written beside {}", table.shown(), out.shown()),
-        "choose another --out, or move that file",
-    ))
-}
-
-/// One row an image, in the order of the features.
-fn write_table(path: &Path, dataset: &Dataset, samples: &[usize]) -> Result<()> {
-    write_csv(path, |table| {
-        table.write_record(COLUMNS)?;
-        samples
-            .iter()
-            .map(|&sample| &dataset.samples[sample])
-            .try_for_each(|image| table.write_record([&image.name, &dataset.classes[image.label], image.split.name()]))
-    })
 }

@@ -3,8 +3,7 @@
 use crate::error::Result;
 use crate::experiment::init::{InitOptions, init};
 use crate::report::{Console, key_value_table};
-use crate::system::shown::Shown;
-use crate::system::shown::printable;
+use crate::system::shown::{Shown, printable};
 use clap::Args;
 use std::path::PathBuf;
 

@@ -28,7 +28,7 @@ pub fn adopt(
 ) -> Result<()> {
     if record.sound_class().is_some() {
         return Err(Error::usage_hint(
-            format!("{} is a patchcore run: its threshold was chosen with its memory of sound parts", folder.display()),
+            format!("{} is a patchcore run: its threshold was chosen with its memory of sound parts", folder.shown()),
             "set [inspection] in its config and run `vitadapt probe` again; the patches are cached",
         ));
     }

@@ -5,6 +5,7 @@ mod extractor;
 mod identity;
 mod moments;
 mod reference;
+pub mod table;
 mod tiles;
 mod writer;
 

@@ -1,6 +1,5 @@
 //! The scatter plot as a page: zoom, and the image behind every point.
 
-use crate::system::shown::Shown;
 use std::path::Path;
 
 use serde::Serialize;
@@ -9,7 +8,7 @@ use super::{Page, data_uri, hex, json};
 use crate::error::{Error, Result};
 use crate::report::plots::{Scatter, drawing_order, opacity, palette, radius};
 use crate::system::files::{create_folder, write_atomic};
-use crate::system::shown::printable;
+use crate::system::shown::{Shown, printable};
 
 /// What `scatter.js` reads.
 #[derive(Serialize)]

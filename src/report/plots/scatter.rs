@@ -1,6 +1,5 @@
 //! Points of labelled images in a plane, such as t-SNE makes it: the data, and the picture.
 
-use crate::system::shown::Shown;
 use std::path::PathBuf;
 
 use plotters::coord::Shift;
@@ -13,7 +12,7 @@ use plotters::style::{BLACK, Color, RGBColor, ShapeStyle};
 use super::palette::{self, Outline};
 use super::style::{self, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE};
 use super::{Drawn, Picture};
-use crate::system::shown::printable;
+use crate::system::shown::{Shown, printable};
 
 /// What a scatter plot shows. The axes have no unit, so only distances count.
 #[derive(Debug, Clone, PartialEq, Default)]

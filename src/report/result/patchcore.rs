@@ -5,6 +5,7 @@ use crate::cache::CacheUse;
 use crate::config::ProbeMethod;
 use crate::metrics::{Inspection, KindScore};
 use crate::report::{key_value_table, percent, thousands};
+use crate::system::shown::Shown;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -91,7 +92,7 @@ impl PatchcoreResult {
             ("test accuracy", share_within(self.test_accuracy, self.test_accuracy_ci95)),
             ("features", served(self.cache)),
             ("time", format!("{:.1} s", self.seconds)),
-            ("run", self.run.display().to_string()),
+            ("run", self.run.shown()),
         ])
     }
 }
