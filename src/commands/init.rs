@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::experiment::init::{InitOptions, init};
 use crate::report::{Console, key_value_table};
-use crate::system::shown::{Shown, printable};
+use crate::system::shown::Shown;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -44,19 +44,17 @@ pub fn run(args: &InitArgs, console: &Console) -> Result<()> {
     };
     let made = init(&args.data, &options, console)?;
     console.output(&made, || {
-        let listed = |counts: Vec<(String, usize)>| {
-            counts.iter().map(|(name, n)| format!("{} {n}", printable(name))).collect::<Vec<_>>().join(", ")
-        };
-        let splits = ["train", "val", "test"].map(|split| (split.to_owned(), made.splits[split])).to_vec();
+        let classes: Vec<String> = made.classes.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let splits = ["train", "val", "test"].map(|split| format!("{split} {}", made.splits[split]));
         let mut rows = vec![
-            ("classes", listed(made.classes.clone().into_iter().collect())),
-            ("splits", listed(splits)),
+            ("classes", classes.join(", ")),
+            ("splits", splits.join(", ")),
             ("backbone", made.backbone.clone()),
             ("config", made.config.shown()),
         ];
         rows.extend(made.manifest.iter().map(|manifest| ("images listed in", manifest.shown())));
         rows.extend(made.groups.map(|groups| ("groups", groups.to_string())));
-        rows.extend(made.good.iter().map(|good| ("good class", printable(good))));
+        rows.extend(made.good.iter().map(|good| ("good class", good.clone())));
         format!("{}\n\nnext:  {}", key_value_table(&rows), made.next)
     })
 }

@@ -39,7 +39,6 @@ pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
     let result = json!({"run": args.run, "report": path, "bytes": bytes});
     console.output(&result, || {
-        let size = format!("{} kB", bytes.div_ceil(1000));
-        key_value_table(&[("report", path.shown()), ("size", size)])
+        key_value_table(&[("report", path.shown()), ("size", format!("{} kB", bytes.div_ceil(1000)))])
     })
 }

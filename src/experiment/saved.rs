@@ -15,6 +15,7 @@ use crate::model::{BatchSource, CosineHead, Model};
 use crate::report::{Console, RunRecord, Status, no_checkpoint};
 use crate::strategy::Plan;
 use crate::system::digest::hex;
+use crate::system::shown::Shown;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::progress::Progress;
 use candle_core::Tensor;
@@ -57,7 +58,7 @@ impl SavedRun {
             console.warn(format!(
                 "{} is not finished: this is its best epoch so far, without calibrated probabilities, thresholds and known \
                  images; finish it with `vitadapt finetune --resume`",
-                folder.display()
+                folder.shown()
             ));
         }
         let start = if record.preprocess.tiles.is_some() { Segment::Head } else { start };
