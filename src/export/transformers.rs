@@ -42,13 +42,7 @@ impl Format for Transformers {
             }
         };
         let mut notes = notes(&model.preprocess);
-        if model.preprocess.geometry.resize == ResizeMode::Letterbox {
-            notes.push(
-                "no image processor of transformers pads to a square as preprocess.resize = \"letterbox\" does: \
-                 preprocessor_config.json squashes, so pad images before"
-                    .into(),
-            );
-        }
+        notes.extend(limits(model.preprocess.geometry.resize).map(str::to_owned));
         let mut adapted = model.clone();
         (class.adapt)(&mut adapted)?;
         let config = config(class, &adapted);
@@ -125,6 +119,21 @@ fn tensors(class: &HfClass, model: &ExportModel, config: &Value, folder: &Path) 
         }
     }
     Ok(tensors)
+}
+
+/// What no image processor of the library does as the model was trained.
+fn limits(resize: ResizeMode) -> Option<&'static str> {
+    match resize {
+        ResizeMode::Squash => None,
+        ResizeMode::Letterbox => Some(
+            "no image processor of transformers pads to a square as preprocess.resize = \"letterbox\" does: \
+             preprocessor_config.json squashes, so pad images before",
+        ),
+        ResizeMode::Crop => Some(
+            "where a resized image is longer than its centre crop by 3 pixels, 7, 11 and so on, transformers crops one \
+             pixel before the place of timm and of this model: its probabilities of such an image are others",
+        ),
+    }
 }
 
 /// The settings of the image processor.

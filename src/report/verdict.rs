@@ -97,6 +97,8 @@ pub struct Verdict {
     findings: Vec<(VerdictKind, String)>,
     /// The scores that it is about.
     numbers: String,
+    /// Whether scores that may be chance are above the baseline, so that more images may show them to be better.
+    undecided: bool,
     /// Whether a class that it misses is rare.
     misses_rare: bool,
     /// The last epoch is the kept one, and there is something left to gain.
@@ -114,6 +116,10 @@ impl Verdict {
         let words: Vec<&str> = self.findings.iter().map(|(_, words)| words.as_str()).collect();
         format!("{}: {}", self.numbers, words.join("; "))
     }
+}
+
+fn above_baseline(evaluation: &Evaluation) -> bool {
+    evaluation.accuracy > evaluation.majority_baseline
 }
 
 impl<'a> Evidence<'a> {
@@ -140,6 +146,7 @@ impl<'a> Evidence<'a> {
         Verdict {
             findings,
             numbers: self.numbers(),
+            undecided: self.by_chance().is_some_and(above_baseline),
             // Of the first split that misses any: how rare a class is depends on the images of its own split.
             misses_rare: [self.test, self.val]
                 .into_iter()
@@ -178,15 +185,19 @@ impl<'a> Evidence<'a> {
         self.val.filter(|val| val.n >= FEWEST_IMAGES)
     }
 
+    /// The first scores that are no better than chance.
+    fn by_chance(&self) -> Option<&'a Evaluation> {
+        self.evaluations().find(|evaluation| evaluation.n >= FEWEST_IMAGES && no_better_than_chance(evaluation))
+    }
+
     fn chance(&self) -> Option<String> {
-        let telling = self.evaluations().filter(|evaluation| evaluation.n >= FEWEST_IMAGES);
-        let by_chance = telling.into_iter().find(|evaluation| no_better_than_chance(evaluation))?;
-        let highest = by_chance.accuracy_ci95.map_or(by_chance.accuracy, |[_, high]| high);
-        let what = if self.train_accuracy() > highest { "learns the training labels only: " } else { "" };
+        let by_chance = self.by_chance()?;
         let split = if by_chance.split == "val" { "validation" } else { &by_chance.split };
-        if by_chance.accuracy > by_chance.majority_baseline {
+        if above_baseline(by_chance) {
             return Some(format!("not shown to be better than chance on {split}"));
         }
+        let highest = by_chance.accuracy_ci95.map_or(by_chance.accuracy, |[_, high]| high);
+        let what = if self.train_accuracy() > highest { "learns the training labels only: " } else { "" };
         Some(format!("{what}no better than chance on {split}"))
     }
 

@@ -81,6 +81,9 @@ fn what_is_absent_leaves_no_trace() {
 #[test]
 fn many_classes_and_mistakes_stay_moderate() {
     let page = saved(&run_page(200, 12));
-    assert!(page.contains("commonest of") && !page.contains("<table class=\"confusion\">"));
+    assert!(page.contains("the commonest first") && !page.contains("<table class=\"confusion\">"));
+    let (shown, folded) = page.split_once("<summary>All 200 classes</summary>").unwrap();
+    assert!(shown.contains("The 30 of 200 classes with the lowest recall."), "200 rows are no overview");
+    assert!(!shown.contains("class 199</span></th>") && folded.contains("class 199</span></th>"));
     assert!(page.len() < 1_000_000, "{} bytes", page.len());
 }

@@ -199,8 +199,11 @@ impl<'a> ConfusionPlot<'a> {
             area.draw(&Text::new(text.to_owned(), (x, y), style::text(TICK, INK, HPos::Left, VPos::Top)))
         };
         let top = self.size.1 - MARGIN - self.list + LINE / 2;
-        if let Some(count) = (!self.listed.is_empty()).then_some(self.listed.len()) {
-            line(&format!("classes are numbered in their order; the {count} commonest confusions:"), (MARGIN, top))?;
+        if !self.listed.is_empty() {
+            let (named, all) = (self.listed.len(), confusions(self.counts).len());
+            let what =
+                format!("classes are numbered in their order; {named} of {all} confusions, the commonest first:");
+            line(&what, (MARGIN, top))?;
         }
         let rows = self.listed.len().div_ceil(COLUMNS).max(1);
         let width = (self.size.0 - 2 * MARGIN) / COLUMNS as i32;

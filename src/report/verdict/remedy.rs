@@ -4,22 +4,25 @@ use super::{Verdict, VerdictKind};
 use crate::config::{LossWeights, Sampler, Settings, StrategySettings};
 use crate::data::transform::augments;
 
+const MORE_IMAGES: &str = "hold out more images (data.val), or judge by folds (data.fold)";
+const LOOK_AT_LABELS: &str = "look at the labels (`vitadapt check`, the mistakes in report.html) and whether the images show \
+                              what tells the classes apart at this size (model.image_size)";
+
 impl Verdict {
     /// What to do under these settings, when there is something to do.
     pub fn remedy(&self, settings: &Settings) -> Option<String> {
         match self.kind() {
-            VerdictKind::Chance => Some(
-                "look at the labels (`vitadapt check`, the mistakes in report.html) and whether the images show what tells \
-                 the classes apart at this size (model.image_size); then train for longer, or train more of the model"
-                    .into(),
-            ),
+            VerdictKind::Chance if self.undecided => Some(format!("{MORE_IMAGES}; then {LOOK_AT_LABELS}")),
+            VerdictKind::Chance => Some(format!("{LOOK_AT_LABELS}; then train for longer, or train more of the model")),
             VerdictKind::MissesClass => Some(self.find_the_class(settings)),
             VerdictKind::OverFits => Some(against_overfitting(settings)),
             VerdictKind::StillImproving => {
                 Some("raise train.epochs (or train.steps) or train.lr, or train more of the model".into())
             }
-            VerdictKind::TooFewImages => Some("hold out more images (data.val), or judge by folds (data.fold)".into()),
-            VerdictKind::Ok if self.best_is_last => Some("the last epoch is the best: more may gain (train.epochs)".into()),
+            VerdictKind::TooFewImages => Some(MORE_IMAGES.into()),
+            VerdictKind::Ok if self.best_is_last => {
+                Some("the last epoch is the best: more may gain (train.epochs)".into())
+            }
             VerdictKind::Ok => None,
         }
     }

@@ -36,34 +36,7 @@ struct Situation {
 const TEXTILE: &[(&str, usize)] = &[("global", 20), ("local", 20), ("nominal", 20)];
 const CELLS: &[(&str, usize)] = &[("defect", 9), ("good", 291)];
 const PARTS: &[(&str, usize)] = &[("defect", 15), ("good", 135)];
-const LEAVES: &[(&str, usize)] = &[
-    ("a", 8),
-    ("b", 8),
-    ("c", 8),
-    ("d", 8),
-    ("e", 8),
-    ("f", 8),
-    ("g", 8),
-    ("h", 8),
-    ("i", 8),
-    ("j", 8),
-    ("k", 8),
-    ("l", 8),
-    ("m", 8),
-    ("n", 8),
-    ("o", 8),
-    ("p", 8),
-    ("q", 8),
-    ("r", 8),
-    ("s", 8),
-    ("t", 8),
-    ("u", 8),
-    ("v", 8),
-    ("w", 8),
-    ("x", 8),
-    ("y", 8),
-    ("z", 8),
-];
+const LEAVES: &[(&str, usize)] = &[("leaf", 8); 26];
 
 /// Soon near 1.
 fn soon(t: f64) -> f64 {
@@ -261,6 +234,36 @@ fn situations() -> Vec<Situation> {
             verdict: "too_few_images",
             says: "too few images to judge class defect by: 4 in validation and test",
             advises: "hold out more images",
+            ..SOUND
+        },
+        Situation {
+            name: "one defect in 50",
+            images: &[("defect", 1), ("good", 49)],
+            signal: |class, t| if class == 0 { -2.0 * soon(t) } else { 5.0 * soon(t) },
+            verdict: "too_few_images",
+            says: "too few images to judge class defect by: 2 in validation and test",
+            advises: "hold out more images",
+            ..SOUND
+        },
+        Situation {
+            name: "24 images, undecided",
+            images: &[("a", 12), ("b", 12)],
+            signal: |_, t| 0.7 * soon(t),
+            noise: |_| 1.0,
+            train_loss: |t| 0.7 - 0.2 * soon(t),
+            train_accuracy: |t| 0.5 + 0.2 * soon(t),
+            verdict: "chance",
+            says: "not shown to be better than chance on validation",
+            advises: "hold out more images",
+            ..SOUND
+        },
+        Situation {
+            name: "the commonest class missed",
+            images: &[("good", 60), ("hole", 20), ("stain", 20)],
+            signal: |class, t| if class == 0 { -2.0 * soon(t) } else { 4.0 * soon(t) },
+            verdict: "misses_class",
+            says: "misses class good: ",
+            advises: "look at its images",
             ..SOUND
         },
         Situation {

@@ -1,11 +1,11 @@
 //! Verdict and scores.
 
 use super::RunPage;
-use crate::metrics::{Evaluation, Inspection, Rate, confusions};
-use crate::report::html::markup::{Html, TableCell, note, table};
+use crate::metrics::{ClassReport, Evaluation, Inspection, Rate, confusions};
+use crate::report::html::markup::{Html, TableCell, folded, note, table};
 use crate::report::{RunResult, percent, thousands};
 
-/// Classes whose confusion is shown as a matrix; of more, the commonest confusions are listed.
+/// Classes whose confusion is shown as a matrix; of more, the commonest confusions and the worst classes are listed.
 const MATRIX: usize = 30;
 const LISTED: usize = 30;
 /// Of more classes the matrix is drawn dense: narrow cells, names upright, nothing where there is no image.
@@ -153,15 +153,32 @@ fn commonest(evaluation: &Evaluation) -> Html {
     let header = ["true class", "taken for", "images", "of the true class"].map(Html::text);
     let rows: Vec<_> = pairs.iter().take(LISTED).map(row).collect();
     let which =
-        format!("The {} commonest of {} confusions between {} classes.", rows.len(), pairs.len(), classes.len());
+        format!("{} of {} confusions between {} classes, the commonest first.", rows.len(), pairs.len(), classes.len());
     [table("bars", &header, rows), note(&which)].into_iter().collect()
 }
 
-/// One row per class.
+/// One row per class; of many those with the lowest recall first, and all of them folded.
 pub(super) fn classes(page: &RunPage) -> Html {
     let Some(evaluation) = page.main() else { return Html::default() };
+    let all: Vec<&ClassReport> = evaluation.per_class.iter().collect();
+    let explained = note(
+        "Precision: right among those taken for the class. Recall: found among those of the class. AUROC and AP (average \
+         precision) rank images by the probability of the class.",
+    );
+    if all.len() <= MATRIX {
+        return [class_table(&all), explained].into_iter().collect();
+    }
+    let mut worst: Vec<&ClassReport> = all.iter().copied().filter(|class| class.support > 0).collect();
+    worst.sort_by(|a, b| a.recall.total_cmp(&b.recall));
+    worst.truncate(LISTED);
+    let which = note(&format!("The {} of {} classes with the lowest recall.", worst.len(), all.len()));
+    let folded = folded(&format!("All {} classes", all.len()), &class_table(&all));
+    [class_table(&worst), which, explained, folded].into_iter().collect()
+}
+
+fn class_table(classes: &[&ClassReport]) -> Html {
     let header = ["class", "images", "precision", "recall", "F1", "AUROC", "AP"].map(Html::text);
-    let rows = evaluation.per_class.iter().map(|class| -> Vec<TableCell> {
+    let rows = classes.iter().map(|class| -> Vec<TableCell> {
         vec![
             Html::name(&class.class).into(),
             class.support.to_string().into(),
@@ -172,10 +189,7 @@ pub(super) fn classes(page: &RunPage) -> Html {
             decimal(class.average_precision).into(),
         ]
     });
-    let body = table("bars", &header, rows.collect());
-    let explained = "Precision: right among those taken for the class. Recall: found among those of the class. AUROC and AP \
-                     (average precision) rank images by the probability of the class.";
-    [body, note(explained)].into_iter().collect()
+    table("bars", &header, rows.collect())
 }
 
 /// Three decimals; a dash for what is undefined.
