@@ -17,7 +17,7 @@ pub(super) fn keys() -> Vec<&'static str> {
     keys
 }
 
-const LAYERS: [(&str, &str, &str); 8] = [
+const LAYERS: [(&str, &str, &str); 9] = [
     (
         "strategy.kind",
         "frozen",
@@ -59,6 +59,9 @@ const LAYERS: [(&str, &str, &str); 8] = [
         "strategy = { modality = 'auto', context = 16, shared = true, position = 'end', tokens = 10, deep = true }
          train = { epochs = 50, lr = 2e-3, head_lr = 1e-3, weight_decay = 0.0, layer_decay = 1.0 }",
     ),
+    // Patches are compared at the resolution of the images, by a backbone at its own size: on generated textures better
+    // than whole images at their size.
+    ("probe.method", "patchcore", "preprocess.tiles = true"),
     // The exponent that Lin et al. found best.
     ("train.loss", "focal", "train.focal_gamma = 2.0"),
     // The strength for which logit adjustment is consistent with the balanced error (Menon et al. 2021).

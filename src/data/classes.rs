@@ -1,7 +1,8 @@
 //! The classes that the settings want: `data.classes`, `data.ignore` and `data.max_per_class`.
 
-use super::listing::{Listing, class_name, quoted};
+use super::listing::{Listing, class_name};
 use super::split::name_key;
+use super::words::quoted;
 use crate::config::{DataSettings, closest};
 use crate::error::{DataError, Result};
 use crate::rng::{Purpose, Stream};

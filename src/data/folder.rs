@@ -2,7 +2,8 @@
 
 use super::classes::ClassChoice;
 use super::decode::{EXTENSIONS, UNREAD_EXTENSIONS};
-use super::listing::{Listing, class_name, counted, quoted};
+use super::listing::{Listing, class_name, counted};
+use super::words::quoted;
 use super::{Entry, Split, Unread};
 use crate::error::{DataError, Result};
 use crate::system::shown::Shown;

@@ -1,5 +1,6 @@
 //! What a folder or a manifest lists, before labels are numbers and splits are drawn.
 
+use super::words::quoted;
 use super::{Dataset, Entry, Labels, Sample, Split, Unread, copies, parts, split};
 use crate::error::{DataError, Result};
 use crate::system::shown::Shown;
@@ -245,14 +246,4 @@ pub(super) fn indented(mut lines: Vec<String>) -> String {
         lines.push(format!("and {more} more"));
     }
     format!("\n  {}", lines.join("\n  "))
-}
-
-/// `"a", "b" and "c"`
-pub(super) fn quoted<T: AsRef<str>>(names: &[T]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("{:?}", name.as_ref())).collect();
-    match names.as_slice() {
-        [] => "nothing".into(),
-        [only] => only.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
 }

@@ -30,6 +30,7 @@ mod split;
 mod splits_csv;
 mod storage;
 pub mod transform;
+mod words;
 
 pub use manifest::tell_columns;
 pub use parts::Labels;

@@ -1,6 +1,6 @@
 //! Labels of parts: sound or not, whatever their class folder is called.
 
-use super::listing::quoted;
+use super::words::quoted;
 use super::{Dataset, Split};
 use crate::config::{ProbeMethod, Settings};
 use crate::error::DataError;

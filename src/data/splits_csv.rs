@@ -21,7 +21,7 @@ pub fn write_splits_csv(path: &Path, dataset: &Dataset, keys: &[[u8; 32]]) -> Re
         let columns = ["path", "label", "split", "group", "sha256"];
         table.write_record(columns.into_iter().chain(masked.then_some("mask")))?;
         dataset.samples.iter().enumerate().try_for_each(|(index, sample)| {
-            let label = dataset.classes.get(sample.label).map_or("", String::as_str);
+            let label = sample.kind.as_ref().or(dataset.classes.get(sample.label)).map_or("", String::as_str);
             let group = sample.group.as_deref().unwrap_or_default();
             let sum = keys.get(index).map(|key| hex(key)).unwrap_or_default();
             let mask = sample.mask.as_ref().map_or("", |mask| &mask.name);

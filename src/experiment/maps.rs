@@ -2,11 +2,10 @@
 //! features are a sum over patches and the head is linear, else attention roll-out, which is a hint.
 
 use super::saved::SavedRun;
-use crate::backbone::Activations;
-use crate::data::transform::Geometry;
+use crate::data::transform::{Bag, Geometry};
 use crate::error::{Error, Result};
-use crate::features::{EvidenceGrid, Extractor, Looked, LookedBag, Region};
-use crate::model::{HeadKind, PatchHead};
+use crate::features::{EvidenceGrid, Extractor, Looked, LookedBag, Region, TiledImages};
+use crate::model::PatchHead;
 use crate::report::html::{frame, heat_map, heat_map_up_to};
 use crate::system::shown::Shown;
 use candle_core::Tensor;
@@ -102,7 +101,7 @@ impl Maps {
     /// When the folder cannot be made, or holds pictures; when images are cut into tiles and the head is not linear.
     pub fn new(run: &SavedRun, folder: &Path) -> Result<Self> {
         let head = run.model.linear_head();
-        if head.is_none() && run.record.preprocess.tiles.is_some() {
+        if head.is_none() && run.model.patch_head().is_none() && run.record.preprocess.tiles.is_some() {
             return Err(Error::usage_hint(
                 "--maps shows what each tile adds to a score, and where images are compared with texts or with others nothing \
                  is added",
@@ -119,10 +118,7 @@ impl Maps {
         }
         Ok(Self {
             folder: folder.to_path_buf(),
-            extractor: run.model.extractor(match run.record.head() {
-                HeadKind::Patches(readout) => Activations::Patches(readout),
-                _ => Activations::Features(run.readout()),
-            })?,
+            extractor: run.model.extractor(run.model.read())?,
             head,
             patches: run.model.patch_head(),
             geometry: run.record.preprocess.geometry,
@@ -159,7 +155,8 @@ impl Maps {
             let compare = || head.compare_pixels(&self.extractor, pixels, images.len());
             let compared = run.session.workers.install(compare)?;
             let drawn = images.iter().zip(compared).map(|(image, found)| {
-                let Some(Strange { grid, reach }) = Strange::new(found.patches, head.threshold()) else {
+                let strange = Strange::new(found.patches, head.threshold(), EvidenceGrid::square);
+                let Some(Strange { grid, reach }) = strange else {
                     return Ok(None);
                 };
                 let shown = heat_map_up_to(image.shown, &grid.positive(), reach);
@@ -194,6 +191,30 @@ impl Maps {
         let seen = SeenImage { path, size: image.dimensions(), shown: &shown };
         let drawn = (heat_map(&shown, &grid.positive()), grid.strongest());
         self.picture(&seen, MapKind::Evidence, &grid, drawn, |place| place.in_image(&grid, seen.size))
+    }
+
+    /// The map of an image that is cut into tiles, of how far its patches are from those of sound parts.
+    ///
+    /// # Errors
+    /// As [`Maps::draw`].
+    pub fn draw_strange(
+        &self,
+        run: &SavedRun,
+        tiled: &TiledImages<'_>,
+        path: &Path,
+        bag: &Bag,
+    ) -> Result<Option<Located>> {
+        let Some(head) = &self.patches else { return Ok(None) };
+        let Some(found) = run.session.workers.install(|| head.compare(&tiled.unpooled(bag)?, 1))?.pop() else {
+            return Ok(None);
+        };
+        let strange = Strange::new(found.patches, head.threshold(), |values| Some(tiled.largest(bag, &values)));
+        let Some(Strange { grid, reach }) = strange else { return Ok(None) };
+        let shown = reduced(&bag.image, LARGEST_PICTURE);
+        let seen = SeenImage { path, size: bag.image.dimensions(), shown: &shown };
+        let place = if found.score < head.threshold() { None } else { grid.strongest() };
+        let drawn = (heat_map_up_to(&shown, &grid.positive(), reach), place);
+        self.picture(&seen, MapKind::Distance, &grid, drawn, |place| place.in_image(&grid, seen.size))
     }
 
     /// Saves one with its strongest place; `in_image` tells the edges of a place in pixels of the image.
@@ -236,12 +257,16 @@ pub struct Strange {
 }
 
 impl Strange {
-    /// The distances of the patches of a square grid; none when they do not form one.
-    pub fn new(distances: Vec<f32>, threshold: f32) -> Option<Self> {
+    /// The distances of patches, of which `grid` makes a picture; none when it cannot.
+    pub fn new(
+        distances: Vec<f32>,
+        threshold: f32,
+        grid: impl FnOnce(Vec<f32>) -> Option<EvidenceGrid>,
+    ) -> Option<Self> {
         let mut sorted = distances.clone();
         sorted.sort_by(f32::total_cmp);
         let median = *sorted.get(sorted.len() / 2)?;
-        let grid = EvidenceGrid::square(distances.into_iter().map(|distance| distance - median).collect())?;
+        let grid = grid(distances.into_iter().map(|distance| distance - median).collect())?;
         Some(Self { grid, reach: threshold - median })
     }
 }

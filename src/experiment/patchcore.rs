@@ -12,7 +12,7 @@ use crate::config::{BandGoal, InspectionSettings, PoolChoice, ProbeMethod, Sampl
 use crate::data::transform::Normalization;
 use crate::data::{Dataset, Labels, Split};
 use crate::error::{DataError, Error, Result};
-use crate::features::{Images, passing_distance};
+use crate::features::{Images, TiledImages, passing_distance};
 use crate::hub::Wanted;
 use crate::linalg::Matrix;
 use crate::metrics::{Rules, Scores};
@@ -52,12 +52,6 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
         return Err(Error::usage_hint(
             "preprocess.normalize = \"batch\" makes an image's patches depend on its neighbours",
             "set preprocess.normalize to \"dataset\" or \"robust\"",
-        ));
-    }
-    if checked.preprocess.tiles.is_some() {
-        return Err(Error::usage_hint(
-            "probe.method = \"patchcore\" compares the patches of whole images, and preprocess.tiles cuts them",
-            "leave preprocess.tiles out and set model.image_size to the size of the images, or use another probe.method",
         ));
     }
     let images = checked.images(&session);
@@ -149,29 +143,39 @@ impl Bank {
         let extractor = session.extractor(&session.backbone.params, stage)?;
         let identity = session.identity(stage, &preprocess);
         let width = readout.width(&session.backbone.spec);
-        let each = extractor.width() / width;
         let mut samples = images.dataset.indices(Split::Train);
         samples.retain(|&sample| images.dataset.samples[sample].label == sound);
+        let mut usage = CacheUse::default();
+
+        // An image that is cut into tiles has as many patches as it needs, and comes alone.
+        let tiles =
+            preprocess.tiles.map(|tiles| TiledImages { extractor: &extractor, pipeline: &images.pipeline, tiles });
+        let at_once = if tiles.is_some() { 1 } else { CHUNK };
+        let mut rows = |chunk: &[usize], warn: bool| -> Result<Vec<Vec<f32>>> {
+            if let Some(tiles) = &tiles {
+                let patches = tiles.rows_by(&images.dataset, chunk, |bag| Ok(tiles.unpooled(bag)?))?;
+                Matrix::new(&patches, width).check_finite(|_| images.dataset.samples[chunk[0]].name.clone())?;
+                usage.misses += usize::from(warn);
+                return Ok(vec![patches]);
+            }
+            let rows = images.rows(chunk, 0, &extractor, &identity, &session.cache(), &mut |_| Ok(()))?;
+            if warn {
+                rows.warnings.iter().for_each(|warning| console.warn(warning));
+                usage += rows.usage;
+            }
+            Ok((0..rows.len()).map(|image| rows.row(image).to_vec()).collect())
+        };
 
         let projection = Projection::new(width, settings.run.seed);
-        let mut projected = Vec::with_capacity(samples.len() * each * projection.projected());
-        let mut usage = CacheUse::default();
+        let (mut projected, mut starts) = (Vec::new(), vec![0]);
         let progress = console.progress(samples.len() as u64, "patches of sound parts");
-        let rows = |chunk: &[usize], progress: &mut dyn FnMut(usize)| {
-            let mut seen = |images| {
-                progress(images);
-                Ok(())
-            };
-            images.rows(chunk, 0, &extractor, &identity, &session.cache(), &mut seen)
-        };
-        for chunk in samples.chunks(CHUNK) {
-            let rows = rows(chunk, &mut |images| progress.inc(images as u64))?;
-            rows.warnings.iter().for_each(|warning| console.warn(warning));
-            for image in 0..rows.len() {
-                let patches = Matrix::new(rows.row(image), width);
+        for chunk in samples.chunks(at_once) {
+            for image in rows(chunk, true)? {
+                let patches = Matrix::new(&image, width);
                 projected.extend(session.workers.install(|| projection.apply(patches))?);
+                starts.push(projected.len() / projection.projected());
             }
-            usage += rows.usage;
+            progress.inc(chunk.len() as u64);
         }
         progress.finish();
 
@@ -183,11 +187,13 @@ impl Bank {
         progress.finish();
 
         let mut values = vec![0f32; chosen.len() * width];
-        for (number, chunk) in samples.chunks(CHUNK).enumerate() {
-            let (rows, start) = (rows(chunk, &mut |_| ())?, number * CHUNK);
-            for (kept, &patch) in values.chunks_exact_mut(width).zip(&chosen) {
-                if let Some(image) = (patch / each).checked_sub(start).filter(|&image| image < chunk.len()) {
-                    kept.copy_from_slice(&rows.row(image)[patch % each * width..][..width]);
+        let mut starts = starts.into_iter();
+        for chunk in samples.chunks(at_once) {
+            for (image, start) in rows(chunk, false)?.iter().zip(&mut starts) {
+                for (kept, &patch) in values.chunks_exact_mut(width).zip(&chosen) {
+                    if let Some(patch) = patch.checked_sub(start).filter(|patch| (patch + 1) * width <= image.len()) {
+                        kept.copy_from_slice(&image[patch * width..][..width]);
+                    }
                 }
             }
         }
@@ -214,7 +220,8 @@ impl Bank {
         let classes = &checked.dataset.classes;
         let head = session.head(HeadKind::Patches(self.readout), Readout::POOL, classes.len())?;
         session.backbone.params.extend(self.params(None)?);
-        let model = session.model(Segment::Embed, &head, None)?;
+        let start = if images.pipeline.preprocess().tiles.is_some() { Segment::Head } else { Segment::Embed };
+        let model = session.model(start, &head, None)?;
         let source = BatchSource {
             dataset: Arc::clone(&images.dataset),
             training: Arc::clone(&images.pipeline),

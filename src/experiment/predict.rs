@@ -3,7 +3,7 @@
 
 use super::maps::{Located, Maps, SeenImage};
 use super::saved::SavedRun;
-use crate::backbone::{Activations, Segment};
+use crate::backbone::Segment;
 use crate::data::kinds::Watch;
 use crate::data::loader::Batch;
 use crate::data::transform::{Bag, Normalization, Pipeline, View};
@@ -148,7 +148,7 @@ impl Predictor {
         let watch = run.watch();
         let pipeline = run.pipeline().watched(watch.clone());
         let tile_extractor = match run.record.preprocess.tiles {
-            Some(_) => Some(run.model.extractor(Activations::Features(run.readout()))?),
+            Some(_) => Some(run.model.extractor(run.model.read())?),
             None => None,
         };
         Ok(Self { pipeline, watch, references: run.reference_set()?, top, maps: None, tile_extractor, run })
@@ -227,12 +227,12 @@ impl Predictor {
                 (Ok(Input::Square(square, _)), _) => {
                     batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(square));
                 }
-                (Ok(Input::Tiles(bag)), Some(tiled)) if self.maps.is_some() => {
+                (Ok(Input::Tiles(bag)), Some(tiled)) if self.maps.is_some() && self.run.model.patch_head().is_none() => {
                     let looked = tiled.look(self.run.readout(), bag)?;
                     batch.inputs.extend(looked.pooled()?);
                     bags.push(looked);
                 }
-                (Ok(Input::Tiles(bag)), Some(tiled)) => batch.inputs.extend(tiled.pooled(bag)?),
+                (Ok(Input::Tiles(bag)), Some(tiled)) => batch.inputs.extend(self.run.model.row_of(tiled, bag)?),
                 _ => continue,
             }
             batch.labels.push(0);
@@ -277,6 +277,13 @@ impl Predictor {
         if !views.bags.is_empty() {
             let drawn = seen().zip(views.bags).zip(&classes);
             return drawn.map(|(((path, _), looked), &class)| maps.draw_bag(path, looked, class)).collect();
+        }
+        if let Some(tiled) = self.tiled() {
+            let drawn = seen().map(|(path, input)| match input {
+                Input::Tiles(bag) => maps.draw_strange(&self.run, &tiled, path, bag),
+                Input::Square(..) => Ok(None),
+            });
+            return drawn.collect();
         }
         let squares = seen().filter_map(|(path, input)| match input {
             Input::Square(shown, size) => Some(SeenImage { path, size: *size, shown }),

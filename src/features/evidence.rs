@@ -84,6 +84,20 @@ impl EvidenceGrid {
         }
     }
 
+    /// Raises the places whose middle lies in a rectangle to a value, if it is larger; edges as of [`EvidenceGrid::spread`].
+    pub fn raise(&mut self, [left, upper, right, lower]: [f64; 4], value: f32) {
+        let within = |from: f64, to: f64, count: usize| {
+            let first_after = |edge: f64| ((edge - 0.5).ceil().max(0.0) as usize).min(count);
+            first_after(from)..first_after(to)
+        };
+        for row in within(upper, lower, self.rows()) {
+            for column in within(left, right, self.columns) {
+                let place = &mut self.values[row * self.columns + column];
+                *place = place.max(value);
+            }
+        }
+    }
+
     /// What speaks for the class at each place and its neighbours together.
     fn with_neighbors(&self) -> Vec<f32> {
         let (columns, rows, values) = (self.columns, self.rows(), self.positive().values);
@@ -169,5 +183,14 @@ mod tests {
         assert_eq!((grid.values[7], grid.rows()), (2.0, 2));
         let place = grid.strongest().unwrap();
         assert_eq!((place.columns, place.rows, place.evidence), (0..4, 0..2, 8.0));
+    }
+
+    #[test]
+    fn the_places_whose_middle_is_covered_are_raised() {
+        let mut grid = EvidenceGrid::empty(4, 2);
+        grid.raise([0.5, 0.0, 2.5, 1.5], 6.0);
+        assert_eq!(grid.values, [6.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        grid.raise([1.0, 0.0, 9.0, 9.0], 2.0);
+        assert_eq!(grid.values, [6.0, 6.0, 2.0, 2.0, 0.0, 2.0, 2.0, 2.0]);
     }
 }

@@ -32,8 +32,21 @@ impl TiledImages<'_> {
     /// The features of some samples, row-major (n, width).
     ///
     /// # Errors
-    /// A data error of a file that cannot be used; when the device fails.
+    /// As [`TiledImages::rows_by`].
     pub fn rows(&self, dataset: &Dataset, samples: &[usize]) -> Result<Vec<f32>> {
+        self.rows_by(dataset, samples, |bag| Ok(self.pooled(bag)?))
+    }
+
+    /// What `row` makes of each of some samples, one after another.
+    ///
+    /// # Errors
+    /// A data error of a file that cannot be used; when the device fails.
+    pub fn rows_by(
+        &self,
+        dataset: &Dataset,
+        samples: &[usize],
+        row: impl Fn(&Bag) -> Result<Vec<f32>>,
+    ) -> Result<Vec<f32>> {
         let load = |&sample: &usize| {
             let path = &dataset.samples[sample].path;
             self.pipeline
@@ -44,7 +57,7 @@ impl TiledImages<'_> {
         let (mut rows, mut bad) = (Vec::new(), Vec::new());
         for bag in bags {
             match bag {
-                Ok(bag) if bad.is_empty() => rows.extend(self.pooled(&bag)?),
+                Ok(bag) if bad.is_empty() => rows.extend(row(&bag)?),
                 Ok(_) => {}
                 Err(error) => bad.push(error),
             }
@@ -58,6 +71,23 @@ impl TiledImages<'_> {
     /// When the device fails.
     pub fn pooled(&self, bag: &Bag) -> candle_core::Result<Vec<f32>> {
         pooled(self.tiles.pool, &self.of_tiles(bag, self.extractor.wanted())?)
+    }
+
+    /// What is taken out of each tile of an image, one tile's values after another's.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn unpooled(&self, bag: &Bag) -> candle_core::Result<Vec<f32>> {
+        self.of_tiles(bag, self.extractor.wanted())?.flatten_all()?.to_vec1()
+    }
+
+    /// A picture of values of all patches of all tiles: at each place that of the patch there, the largest where tiles
+    /// overlap; nothing is below 0.
+    pub fn largest(&self, bag: &Bag, values: &[f32]) -> EvidenceGrid {
+        let each = (values.len() / bag.windows.len().max(1)).max(1);
+        let mut map = Map::new(bag, self.tiles, self.pipeline.preprocess(), each);
+        values.chunks_exact(each).enumerate().for_each(|(tile, values)| map.raise(tile, values));
+        map.grid
     }
 
     /// What is taken out of each tile of an image, (T, w) on the host.
@@ -229,15 +259,27 @@ impl<'a> Map<'a> {
 
     /// Adds the values of a square grid over a tile.
     fn add(&mut self, tile: usize, values: &[f32]) {
-        let (window, side) = (self.bag.windows[tile], values.len().isqrt().max(1));
+        for (patch, &value) in values.iter().enumerate().filter(|(_, value)| **value != 0.0) {
+            self.grid.spread(self.edges(tile, patch, values.len()), value);
+        }
+    }
+
+    /// Raises to the values of a square grid over a tile the places whose middle lies in them.
+    fn raise(&mut self, tile: usize, values: &[f32]) {
+        for (patch, &value) in values.iter().enumerate() {
+            self.grid.raise(self.edges(tile, patch, values.len()), value);
+        }
+    }
+
+    /// The left, upper, right and lower edge, in places, of one of so many patches of a tile.
+    fn edges(&self, tile: usize, patch: usize, patches: usize) -> [f64; 4] {
+        let (window, side) = (self.bag.windows[tile], patches.isqrt().max(1));
         let across = self.grid.columns as f64 / f64::from(self.bag.image.width());
         let down = self.grid.rows() as f64 / f64::from(self.bag.image.height());
         let (width, height) = (f64::from(window.width) / side as f64, f64::from(window.height) / side as f64);
-        for (patch, &value) in values.iter().enumerate().filter(|(_, value)| **value != 0.0) {
-            let left = f64::from(window.x) + (patch % side) as f64 * width;
-            let upper = f64::from(window.y) + (patch / side) as f64 * height;
-            self.grid.spread([left * across, upper * down, (left + width) * across, (upper + height) * down], value);
-        }
+        let left = f64::from(window.x) + (patch % side) as f64 * width;
+        let upper = f64::from(window.y) + (patch / side) as f64 * height;
+        [left * across, upper * down, (left + width) * across, (upper + height) * down]
     }
 }
 

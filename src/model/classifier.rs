@@ -79,6 +79,7 @@ impl Classifier {
     pub fn features(&self, inputs: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match (self.patches, self.start) {
             (Some(patches), Segment::Embed) => self.vit.extract(Activations::Patches(patches), inputs, mode),
+            (Some(_), Segment::Head) => Ok(inputs.clone()),
             _ => self.vit.run_from(self.start, self.readout, inputs, mode),
         }
     }

@@ -19,7 +19,8 @@ pub use vote::VoteHead;
 
 use crate::backbone::{Activations, Layer, Lora, Params, Readout, Role, Segment, VitSpec};
 use crate::data::loader::Batch;
-use crate::features::Extractor;
+use crate::data::transform::Bag;
+use crate::features::{Extractor, TiledImages};
 use crate::nn::Mode;
 use crate::nn::workers::Workers;
 use crate::text::ContextPrompts;
@@ -150,6 +151,26 @@ impl Model {
         self.layers.patch_head()
     }
 
+    /// What is taken out of its backbone for its head.
+    pub fn read(&self) -> Activations {
+        match self.spec.head {
+            HeadKind::Patches(patches) => Activations::Patches(patches),
+            _ => Activations::Features(self.spec.readout),
+        }
+    }
+
+    /// What its head reads of an image that is cut into tiles, from [`Model::read`] of these: the pooled features, or the
+    /// patch that is farthest from those of sound parts, which has the image's score.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn row_of(&self, images: &TiledImages<'_>, bag: &Bag) -> crate::error::Result<Vec<f32>> {
+        match self.patch_head() {
+            Some(head) => self.workers.install(|| Ok(head.farthest(&images.unpooled(bag)?)?.to_vec())),
+            None => Ok(images.pooled(bag)?),
+        }
+    }
+
     /// The features and the logits of a batch, without randomness or graph.
     ///
     /// # Errors
@@ -204,7 +225,11 @@ impl Model {
 
     /// Shape of the inputs of `n` images.
     pub fn input_shape(&self, n: usize) -> Vec<usize> {
-        std::iter::once(n).chain(self.spec.start.input_shape(&self.spec.vit, self.spec.readout)).collect()
+        match (self.spec.head, self.spec.start) {
+            // One patch of an image that is cut into tiles.
+            (HeadKind::Patches(patches), Segment::Head) => vec![n, 1, patches.width(&self.spec.vit)],
+            (_, start) => std::iter::once(n).chain(start.input_shape(&self.spec.vit, self.spec.readout)).collect(),
+        }
     }
 }
 

@@ -95,6 +95,15 @@ impl PatchHead {
         patches.chunks_exact(each).map(|image| self.bank.compare(Matrix::new(image, width))).collect()
     }
 
+    /// The farthest of an image's patches (N, w) from those of sound parts: alone it has the image's score.
+    ///
+    /// # Errors
+    /// When the patches have another width, or are not finite numbers.
+    pub fn farthest<'a>(&self, patches: &'a [f32]) -> crate::error::Result<&'a [f32]> {
+        let patches = Matrix::new(patches, self.bank.patches().cols());
+        Ok(patches.row(self.bank.compare(patches)?.farthest))
+    }
+
     /// The same by standardised pixels, whose patches an extractor makes.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 //! of them before.
 
 use super::{Model, Outputs};
-use crate::backbone::Activations;
 use crate::cache::{CacheUse, FeatureRows};
 use crate::config::Sampler;
 use crate::data::loader::{Batch, Loader, LoaderOptions};
@@ -142,7 +141,7 @@ impl BatchSource {
     }
 
     /// Batches of a split without augmentation, in the order of the data set.
-    fn plain(&self, split: Split, model: &Model) -> Result<Batches<'_>> {
+    fn plain<'a>(&'a self, split: Split, model: &'a Model) -> Result<Batches<'a>> {
         let samples = self.dataset.indices(split);
         if let (Some(tiles), None) = (self.evaluation.preprocess().tiles, &self.frozen) {
             return self.tiled(tiles, &samples, model);
@@ -173,13 +172,14 @@ impl BatchSource {
     }
 
     /// Batches of the features by which a model's head knows images that are cut into tiles.
-    fn tiled(&self, tiles: Tiles, samples: &[usize], model: &Model) -> Result<Batches<'_>> {
-        let extractor = model.extractor(Activations::Features(model.spec().readout))?;
+    fn tiled<'a>(&'a self, tiles: Tiles, samples: &[usize], model: &'a Model) -> Result<Batches<'a>> {
+        let extractor = model.extractor(model.read())?;
         let groups: Vec<Vec<usize>> = samples.chunks(self.threads.max(1)).map(<[usize]>::to_vec).collect();
         Ok(Box::new(groups.into_iter().map(move |indices| {
             let images = TiledImages { extractor: &extractor, pipeline: &self.evaluation, tiles };
             let labels = indices.iter().map(|&sample| self.dataset.samples[sample].label).collect();
-            Ok(Batch { inputs: images.rows(&self.dataset, &indices)?, labels, indices, ..Batch::default() })
+            let inputs = images.rows_by(&self.dataset, &indices, |bag| model.row_of(&images, bag))?;
+            Ok(Batch { inputs, labels, indices, ..Batch::default() })
         })))
     }
 

@@ -110,6 +110,8 @@ pub struct Strangeness {
     pub score: f32,
     /// Of each patch, its distance to the nearest one of the bank.
     pub patches: Vec<f32>,
+    /// Which of them is farthest: alone it has the image's score.
+    pub farthest: usize,
 }
 
 /// Patches of sound images.
@@ -151,7 +153,7 @@ impl MemoryBank {
         let share = (near[0] - largest).exp() / total;
         // Of one patch nothing is around, and the weight would be 0 whatever the distance.
         let weight = if near.len() > 1 { 1.0 - share } else { 1.0 };
-        Ok(Strangeness { score: (weight * f64::from(distance)) as f32, patches: distances })
+        Ok(Strangeness { score: (weight * f64::from(distance)) as f32, patches: distances, farthest })
     }
 }
 
@@ -200,6 +202,7 @@ mod tests {
         let bank = MemoryBank::new(vec![0.0, 1.0], 1);
         let found = bank.compare(Matrix::new(&[0.0, 4.0, 0.5], 1)).unwrap();
         assert_eq!(found.patches, [0.0, 3.0, 0.5]);
+        assert_eq!(bank.compare(Matrix::new(&[4.0], 1)).unwrap().score, found.score, "its farthest patch alone");
         // The nearest one is at 3, the other at 4: a share of 1 / (1 + e).
         let weight = 1.0 - 1.0 / (1.0 + 1f64.exp());
         assert!((f64::from(found.score) - 3.0 * weight).abs() < 1e-6, "{found:?}");

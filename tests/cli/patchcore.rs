@@ -26,7 +26,7 @@ fn command(workspace: &Workspace, args: &[&str]) -> std::process::Output {
     workspace.command(args).output().unwrap()
 }
 
-const PROBE: [&str; 11] = [
+const PROBE: [&str; 13] = [
     "probe",
     "--config",
     "small.toml",
@@ -38,6 +38,8 @@ const PROBE: [&str; 11] = [
     "model.backbone=builtin:vit-flaw",
     "--set",
     "model.image_size=64",
+    "--set",
+    "preprocess.tiles=false",
 ];
 
 #[test]
@@ -107,6 +109,35 @@ fn sound_parts_alone_suffice_in_mvtec_s_layout() {
     ] {
         let refused = command(&workspace, args);
         assert!(refused.status.code() == Some(2) && stderr(&refused).contains(why), "{args:?}: {}", stderr(&refused));
+    }
+}
+
+#[test]
+fn images_are_compared_at_their_own_resolution_in_tiles() {
+    let workspace = Workspace::new();
+    mvtec(&workspace);
+    // Without another word: 250 pixels are three tiles of 112 a side, of 196 patches each.
+    let probe = ["probe", "--config", "small.toml", "--json", "-q", "--set", "probe.method=patchcore"];
+    let more = ["--set", "model.backbone=builtin:vit-flaw", "--set", "run.name=tiles", "--set", "data.val=0.2"];
+    let result = json(&command(&workspace, &[&probe[..], &more].concat()));
+    assert_eq!(result["patches"], result["sound_images"].as_u64().unwrap() * 9 * 196);
+    assert!(result["kinds"][1]["auroc"].as_f64().unwrap() > 0.9, "four flaws and four sound parts: {result}");
+
+    let eval = json(&command(&workspace, &["eval", "--run", "runs/tiles", "--data", "data", "--json", "-q"]));
+    assert_eq!(eval["kinds"], result["kinds"]);
+    let predict = ["predict", "--run", "runs/tiles", "data/test", "--maps", "maps", "--json", "-q"];
+    let rows = json(&command(&workspace, &predict));
+    let rows = rows["predictions"].as_array().unwrap();
+    let rejected = rows.iter().filter(|row| row["decision"] == "defect").count() as u64;
+    let of_kinds = result["kinds"].as_array().unwrap().iter().map(|kind| kind["rejected"].as_u64().unwrap());
+    assert_eq!(rejected, of_kinds.sum::<u64>(), "predict judges as the test did");
+    for row in rows {
+        assert_eq!(
+            (&row["map_kind"], row["box"].is_null()),
+            (&Value::from("distance"), row["decision"] != "defect"),
+            "{row}"
+        );
+        assert_eq!(image::open(workspace.path(row["map"].as_str().unwrap())).unwrap().width(), 250);
     }
 }
 

@@ -167,7 +167,7 @@ impl PageInputs<'_> {
             let extractor = self.session.extractor(self.params, Activations::Patches(readout))?;
             let compared = self.session.workers.install(|| head.compare_pixels(&extractor, &inputs, found.len()))?;
             let looked = found.iter().zip(compared).map(|((number, picture), compared)| {
-                let heat = Strange::new(compared.patches, head.threshold())
+                let heat = Strange::new(compared.patches, head.threshold(), EvidenceGrid::square)
                     .and_then(|strange| heat_map_up_to(&picture.shown, &strange.grid.positive(), strange.reach));
                 (*number, Looked { heat, neighbors: Vec::new(), exact: true })
             });
@@ -201,7 +201,9 @@ impl PageInputs<'_> {
         classes: &[usize],
         console: &Console,
     ) -> Result<HashMap<usize, Looked>> {
-        let extractor = self.session.extractor(self.params, Activations::Features(self.readout))?;
+        let wanted = self.record.probe.as_ref().and_then(|probe| probe.patches);
+        let wanted = wanted.map_or(Activations::Features(self.readout), Activations::Patches);
+        let extractor = self.session.extractor(self.params, wanted)?;
         let images = TiledImages { extractor: &extractor, pipeline: self.pipeline, tiles };
         let (mut looked, mut features) = (Vec::new(), Vec::new());
         for ((number, picture), &class) in found.iter().zip(classes) {
@@ -212,6 +214,12 @@ impl PageInputs<'_> {
                 let looked = images.look(self.readout, &bag)?;
                 features.extend(looked.pooled()?);
                 heat_map(&picture.shown, &looked.evidence(head, class)?.positive())
+            } else if let Some(head) = &self.patches {
+                let compared = self.session.workers.install(|| head.compare(&images.unpooled(&bag)?, 1))?.pop();
+                let whole = |values: Vec<f32>| Some(images.largest(&bag, &values));
+                compared
+                    .and_then(|found| Strange::new(found.patches, head.threshold(), whole))
+                    .and_then(|strange| heat_map_up_to(&picture.shown, &strange.grid.positive(), strange.reach))
             } else {
                 features.extend(images.pooled(&bag)?);
                 None
