@@ -67,8 +67,8 @@ pub struct ProbeSettings {
         extend("x-only" = [{ "key": "method", "values": ["patchcore"] }])
     )]
     pub patch_blocks: Vec<usize>,
-    /// Each patch is averaged over a square of so many patches a side, an odd number (patchcore): 1 = none, which is best for flaws no
-    /// larger than a patch; 3 as in the paper.
+    /// Each patch is averaged over a square of so many patches a side, an odd number (patchcore): 1 = none, 3 as in the
+    /// paper.
     #[schemars(
         range(min = 1, max = 31),
         extend("default" = 1, "x-only" = [{ "key": "method", "values": ["patchcore"] }])

@@ -1,7 +1,7 @@
 //! Whether the places of most evidence are where the flaws are: a run's maps held against masks.
 
+use super::maps::Strange;
 use super::saved::SavedRun;
-use crate::backbone::Activations;
 use crate::config::ResizeMode;
 use crate::data::masks::{Mask, Masks};
 use crate::data::transform::{Pipeline, View};
@@ -9,11 +9,13 @@ use crate::data::{Dataset, Sample, Split};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::features::{EvidenceGrid, Extractor, TiledImages};
 use crate::metrics::{MaskedMap, PlaceTally, Places};
-use crate::model::Scored;
+use crate::model::{PatchHead, Scored};
+use crate::probe::Strangeness;
 use crate::report::{Console, RunRecord};
 use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Exact maps of a run's whole images, to be held against masks.
 pub struct MaskedMaps<'a> {
@@ -22,8 +24,16 @@ pub struct MaskedMaps<'a> {
     asked: bool,
     run: &'a SavedRun,
     extractor: Extractor,
-    head: Tensor,
+    head: PlacedHead,
     pipeline: Pipeline,
+}
+
+/// A head that says of each place what it does to the score.
+enum PlacedHead {
+    /// Weights (C, w): what each place adds.
+    Linear(Tensor),
+    /// How far each place is from sound parts.
+    Patches(Arc<PatchHead>),
 }
 
 impl<'a> MaskedMaps<'a> {
@@ -81,12 +91,15 @@ impl<'a> MaskedMaps<'a> {
                  pooling of patches",
             )
         };
-        let head = run.model.linear_head().ok_or_else(|| refused("the head of this run adds nothing up"))?;
+        let linear = run.model.linear_head().map(PlacedHead::Linear);
+        let head = linear
+            .or_else(|| run.model.patch_head().map(PlacedHead::Patches))
+            .ok_or_else(|| refused("the head of this run adds nothing up"))?;
         let maps = Self {
             masks,
             asked,
             run,
-            extractor: run.model.extractor(Activations::Features(run.readout()))?,
+            extractor: run.model.extractor(run.model.read())?,
             head,
             pipeline: run.pipeline(),
         };
@@ -96,7 +109,7 @@ impl<'a> MaskedMaps<'a> {
         if preprocess.geometry.resize != ResizeMode::Squash {
             return Err(refused("letterboxed and cropped squares show borders or not all"));
         }
-        if !maps.extractor.adds_up(run.readout()) {
+        if matches!(maps.head, PlacedHead::Linear(_)) && !maps.extractor.adds_up(run.readout()) {
             return Err(refused("the features of this run are no sum over patches"));
         }
         Ok(maps)
@@ -108,7 +121,14 @@ impl<'a> MaskedMaps<'a> {
         if let Some(tiles) = self.run.record.preprocess.tiles {
             let bag = self.pipeline.bag(&tiles, path).map_err(|error| bad(error.to_string()))?;
             let tiled = TiledImages { extractor: &self.extractor, pipeline: &self.pipeline, tiles };
-            let grid = tiled.look(self.run.readout(), &bag)?.evidence(&self.head, class)?;
+            let grid = match &self.head {
+                PlacedHead::Linear(head) => tiled.look(self.run.readout(), &bag)?.evidence(head, class)?,
+                PlacedHead::Patches(head) => {
+                    let patches = tiled.unpooled(&bag)?;
+                    self.strange(head, || head.compare(&patches, 1), |values| Some(tiled.largest(&bag, &values)))?
+                        .ok_or_else(|| bad("has no map".into()))?
+                }
+            };
             return Ok((grid, bag.image.dimensions()));
         }
         let view = View { epoch: 0, sample: 0 };
@@ -116,12 +136,31 @@ impl<'a> MaskedMaps<'a> {
         let mut pixels = self.pipeline.preprocess().normalization.standardize(&square);
         self.pipeline.finish(&mut pixels, &[view]);
         let readout = self.run.readout();
-        let found = match self.extractor.look(readout, &pixels)? {
-            Some(looked) => self.extractor.evidence(readout, &self.head, &looked, &[class])?,
-            None => Vec::new(),
+        let grid = match &self.head {
+            PlacedHead::Linear(head) => match self.extractor.look(readout, &pixels)? {
+                Some(looked) => {
+                    let found = self.extractor.evidence(readout, head, &looked, &[class])?;
+                    found.into_iter().next().and_then(EvidenceGrid::square)
+                }
+                None => None,
+            },
+            PlacedHead::Patches(head) => {
+                self.strange(head, || head.compare_pixels(&self.extractor, &pixels, 1), EvidenceGrid::square)?
+            }
         };
-        let grid = found.into_iter().next().and_then(EvidenceGrid::square);
         Ok((grid.ok_or_else(|| bad("has no map".into()))?, size))
+    }
+
+    /// The distances of one image's patches as its map shows them.
+    fn strange(
+        &self,
+        head: &PatchHead,
+        compare: impl FnOnce() -> Result<Vec<Strangeness>> + Send,
+        grid: impl FnOnce(Vec<f32>) -> Option<EvidenceGrid>,
+    ) -> Result<Option<EvidenceGrid>> {
+        let found = self.run.session.workers.install(compare)?.pop();
+        let strange = found.and_then(|found| Strange::new(found.patches, head.threshold(), grid));
+        Ok(strange.map(|strange| strange.grid.positive()))
     }
 
     /// Holds the maps of scored images against their masks: those for the likeliest class of flaws, which are the classes

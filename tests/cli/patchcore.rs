@@ -116,6 +116,19 @@ fn sound_parts_alone_suffice_in_mvtec_s_layout() {
 fn images_are_compared_at_their_own_resolution_in_tiles() {
     let workspace = Workspace::new();
     mvtec(&workspace);
+    let (holes, masks) = (workspace.path("data/test/hole"), workspace.path("data/ground_truth/hole"));
+    [&holes, &masks].into_iter().for_each(|folder| fs::remove_dir_all(folder).unwrap());
+    [&holes, &masks].into_iter().for_each(|folder| fs::create_dir(folder).unwrap());
+    for (number, file) in textile("test", "nominal").iter().skip(4).take(4).enumerate() {
+        let mut image = image::open(file).unwrap().to_rgb8();
+        let mut mask = image::GrayImage::new(image.width(), image.height());
+        for (x, y) in (0..14).flat_map(|x| (0..10).map(move |y| (40 + 50 * number as u32 + x, 200 - y))) {
+            image.put_pixel(x, y, image::Rgb([if (x * 7 + y * 5) % 3 == 0 { 250 } else { 5 }; 3]));
+            mask.put_pixel(x, y, image::Luma([255]));
+        }
+        image.save(holes.join(format!("{number}.png"))).unwrap();
+        mask.save(masks.join(format!("{number}_mask.png"))).unwrap();
+    }
     // Without another word: 250 pixels are three tiles of 112 a side, of 196 patches each.
     let probe = ["probe", "--config", "small.toml", "--json", "-q", "--set", "probe.method=patchcore"];
     let more = ["--set", "model.backbone=builtin:vit-flaw", "--set", "run.name=tiles", "--set", "data.val=0.2"];
@@ -125,6 +138,8 @@ fn images_are_compared_at_their_own_resolution_in_tiles() {
 
     let eval = json(&command(&workspace, &["eval", "--run", "runs/tiles", "--data", "data", "--json", "-q"]));
     assert_eq!(eval["kinds"], result["kinds"]);
+    assert_eq!(eval["places"]["pointing_game"], 1.0, "{eval}");
+    assert!(eval["places"]["pixel_auroc"].as_f64().unwrap() > 0.95, "{eval}");
     let predict = ["predict", "--run", "runs/tiles", "data/test", "--maps", "maps", "--json", "-q"];
     let rows = json(&command(&workspace, &predict));
     let rows = rows["predictions"].as_array().unwrap();
