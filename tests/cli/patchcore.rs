@@ -129,9 +129,10 @@ fn images_are_compared_at_their_own_resolution_in_tiles() {
         image.save(holes.join(format!("{number}.png"))).unwrap();
         mask.save(masks.join(format!("{number}_mask.png"))).unwrap();
     }
-    // Without another word: 250 pixels are three tiles of 112 a side, of 196 patches each.
+    // No word of tiles: 250 pixels are three of 112 a side, of 196 patches each.
     let probe = ["probe", "--config", "small.toml", "--json", "-q", "--set", "probe.method=patchcore"];
-    let more = ["--set", "model.backbone=builtin:vit-flaw", "--set", "run.name=tiles", "--set", "data.val=0.2"];
+    let more = ["model.backbone=builtin:vit-flaw", "model.image_size=112", "run.name=tiles", "data.val=0.2"];
+    let more: Vec<&str> = more.iter().flat_map(|set| ["--set", set]).collect();
     let result = json(&command(&workspace, &[&probe[..], &more].concat()));
     assert_eq!(result["patches"], result["sound_images"].as_u64().unwrap() * 9 * 196);
     assert!(result["kinds"][1]["auroc"].as_f64().unwrap() > 0.9, "four flaws and four sound parts: {result}");
