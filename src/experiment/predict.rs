@@ -227,7 +227,9 @@ impl Predictor {
                 (Ok(Input::Square(square, _)), _) => {
                     batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(square));
                 }
-                (Ok(Input::Tiles(bag)), Some(tiled)) if self.maps.is_some() && self.run.model.patch_head().is_none() => {
+                (Ok(Input::Tiles(bag)), Some(tiled))
+                    if self.maps.is_some() && self.run.model.patch_head().is_none() =>
+                {
                     let looked = tiled.look(self.run.readout(), bag)?;
                     batch.inputs.extend(looked.pooled()?);
                     bags.push(looked);
