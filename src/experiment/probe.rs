@@ -54,12 +54,11 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
     let (run, mut record) = start_run(&session, &checked, ("probe", head::kind(worded)), console)?;
 
     recorded(&run, &mut record, |record| {
-        let (features, pools) = match chosen {
-            Some(chosen) => (chosen.features, chosen.scores),
-            None => {
-                let backbone = (&session.backbone.params, weights.as_str());
-                (FeatureSet::compute(&session, backbone, readout, &images, console)?, Vec::new())
-            }
+        let (features, pools) = if let Some(chosen) = chosen {
+            (chosen.features, chosen.scores)
+        } else {
+            let backbone = (&session.backbone.params, weights.as_str());
+            (FeatureSet::compute(&session, backbone, readout, &images, console)?, Vec::new())
         };
         // What the head reads, before texts are compared with it.
         let references = || Ok(ReferenceFeatures::among(&features));

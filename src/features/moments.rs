@@ -104,7 +104,8 @@ impl Images {
                     files: vec![BadFile { path: path.clone(), reason: error.to_string() }],
                 })?;
                 let wanted: Activations = extractor.wanted();
-                let found = images.each(&bag, (0..bag.windows.len()).collect(), |_, pixels| {
+                let tiles: Vec<usize> = (0..bag.windows.len()).collect();
+                let found = images.each(&bag, &tiles, |_, pixels| {
                     Ok(vec![of_tokens(&extractor.vit().extract(wanted, &pixels, crate::nn::Mode::Eval)?)?])
                 })?;
                 found.iter().for_each(|moments| all.add(moments));

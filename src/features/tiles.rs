@@ -92,7 +92,7 @@ impl TiledImages<'_> {
 
     /// What is taken out of each tile of an image, (T, w) on the host.
     fn of_tiles(&self, bag: &Bag, wanted: Activations) -> candle_core::Result<Tensor> {
-        let rows = self.each(bag, all(bag), |tiles, pixels| {
+        let rows = self.each(bag, &all(bag), |tiles, pixels| {
             let found = self.extractor.vit().extract(wanted, &pixels, crate::nn::Mode::Eval)?;
             Ok(vec![on_host(&found)?.reshape((tiles.len(), ()))?])
         })?;
@@ -109,7 +109,7 @@ impl TiledImages<'_> {
             let features = self.of_tiles(bag, Activations::Features(readout))?;
             return Ok(LookedBag { images: self, readout, bag, features, summands: Vec::new() });
         }
-        let looks = self.each(bag, all(bag), |tiles, pixels| {
+        let looks = self.each(bag, &all(bag), |tiles, pixels| {
             let ends = vit.summands(readout, &pixels)?;
             let features = on_host(&vit.summed(readout, &ends)?)?.reshape((tiles.len(), ()))?;
             let bytes: usize = ends.iter().map(|end| end.elem_count() * end.dtype().size_in_bytes()).sum();
@@ -126,7 +126,7 @@ impl TiledImages<'_> {
     pub(super) fn each<R: Send>(
         &self,
         bag: &Bag,
-        tiles: Vec<usize>,
+        tiles: &[usize],
         work: impl Fn(&[usize], Tensor) -> candle_core::Result<Vec<R>> + Sync,
     ) -> candle_core::Result<Vec<R>> {
         let preprocess = self.pipeline.preprocess();
@@ -196,7 +196,7 @@ impl LookedBag<'_> {
             let (kept, others) = looked_at.split_at(looked_at.partition_point(|&tile| tile < self.summands.len()));
             let workers = images.extractor.workers();
             let mut found = workers.map(kept.to_vec(), |tile| of_tile(tile, &self.summands[tile]))?;
-            found.extend(images.each(bag, others.to_vec(), |tiles, pixels| {
+            found.extend(images.each(bag, others, |tiles, pixels| {
                 let ends = single(&vit.summands(self.readout, &pixels)?, tiles.len())?;
                 tiles.iter().zip(&ends).map(|(&tile, ends)| of_tile(tile, ends)).collect()
             })?);

@@ -64,7 +64,7 @@ impl BagBackprop<'_> {
                 features_only.1.features(&inputs, Mode::Train(&self.noise(image, tiles)))?.to_dtype(DType::F32)
             })?;
             let features = Var::from_tensor(&Tensor::cat(&rows, 0)?)?;
-            let upstream = self.from_loss(image, &features, &head, &mut metrics)?;
+            let upstream = self.loss_backward(image, &features, &head, &mut metrics)?;
             if !trains_body {
                 continue;
             }
@@ -99,7 +99,7 @@ impl BagBackprop<'_> {
 
     /// From the features of an image's tiles (T, w) to the gradient of the loss with respect to them; that of the head is
     /// accumulated.
-    fn from_loss(
+    fn loss_backward(
         &self,
         image: usize,
         features: &Var,
