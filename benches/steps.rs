@@ -19,7 +19,8 @@ use vitadapt::nn::Mode;
 use vitadapt::nn::workers::Workers;
 use vitadapt::strategy::Plan;
 use vitadapt::train::adamw::{AdamW, Rates};
-use vitadapt::train::trainer::{Computation, Objective, StepOptions, Trainer};
+use vitadapt::train::step_options::StepOptions;
+use vitadapt::train::trainer::{Computation, Objective, Trainer};
 
 const SIDE: usize = 224;
 const BATCH: usize = 8;

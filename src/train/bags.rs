@@ -9,7 +9,7 @@ use super::accumulator::GradientAccumulator;
 use super::backprop::Backprop;
 use super::gradients::Gradients;
 use super::step_metrics::{PendingMetrics, hits};
-use super::trainer::{StepOptions, targets};
+use super::step_options::{StepOptions, targets};
 use crate::backbone::{Params, Role};
 use crate::data::loader::Batch;
 use crate::data::transform::Bags;

@@ -27,6 +27,7 @@ pub mod soup;
 pub mod state;
 mod step;
 mod step_metrics;
+pub mod step_options;
 mod tile_counts;
 pub mod trainer;
 pub mod upload;

@@ -3,7 +3,8 @@
 //!
 //! No images are lost: it is the same step that is repeated, with the same randomness.
 
-use super::trainer::{Step, StepOptions};
+use super::step_options::StepOptions;
+use super::trainer::Step;
 use crate::config::Precision;
 use candle_core::Result;
 use serde::{Deserialize, Serialize};

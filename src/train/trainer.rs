@@ -6,15 +6,15 @@ use super::bags::BagBackprop;
 use super::gradients::Gradients;
 use super::regulariser::Regulariser;
 use super::step_metrics::{PendingMetrics, StepMetrics, hits};
+use super::step_options::{StepOptions, targets};
 use crate::backbone::{Layer, Params, Segment, VitSpec};
 use crate::config::Precision;
 use crate::data::loader::Batch;
 use crate::model::{Classifier, DirectionsGraph, DropRates, Model};
 use crate::nn::workers::{Workers, cut};
-use crate::nn::{Criterion, MaskKeys, Mode, Targets};
+use crate::nn::{Criterion, MaskKeys, Mode};
 use crate::strategy::Plan;
-use crate::system::signals::StopRequest;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result};
 use std::ops::Range;
 
 /// What training minimises.
@@ -56,30 +56,6 @@ pub struct Phase {
     pub params: Params,
     /// The lowest block among them; the depth when none is.
     first_block: usize,
-}
-
-/// Which step it is, and how it is cut.
-#[derive(Debug, Clone, Copy)]
-pub struct StepOptions<'a> {
-    /// Seed of the random layers.
-    pub seed: u64,
-    /// The optimiser step.
-    pub step: usize,
-    /// Parts that are computed one after another.
-    pub micro_batches: usize,
-    /// Factor on the loss in the backward pass, against underflow in f16; the gradients come without it.
-    pub loss_scale: f64,
-    /// Where a signal may ask to leave the step before its next part.
-    pub stop: Option<&'a StopRequest>,
-    /// The inputs of the whole batch where they are on the device already; else those of the batch are sent, in parts.
-    pub inputs: Option<&'a Tensor>,
-}
-
-impl StepOptions<'_> {
-    /// The whole batch at once, without a factor.
-    pub fn new(seed: u64, step: usize) -> Self {
-        Self { seed, step, micro_batches: 1, loss_scale: 1.0, stop: None, inputs: None }
-    }
 }
 
 /// What one batch gave.
@@ -233,15 +209,6 @@ pub fn rounds(workers: &Workers, spec: &VitSpec, start: Segment, images: usize) 
         Segment::Head => 1,
         _ => workers.rounds(images, spec.tokens()),
     }
-}
-
-/// What some samples of a batch should be classified as.
-pub(super) fn targets(batch: &Batch, samples: Range<usize>) -> Targets<'_> {
-    if batch.soft_labels.is_empty() {
-        return Targets::Hard(&batch.labels[samples]);
-    }
-    let classes = batch.soft_labels.len() / batch.labels.len();
-    Targets::Soft(&batch.soft_labels[samples.start * classes..samples.end * classes])
 }
 
 /// From the gradient of the directions to that of the learnt words in `params`.

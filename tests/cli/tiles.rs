@@ -118,7 +118,13 @@ fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
 #[test]
 fn layers_train_on_tiles_and_go_on_where_they_stopped() {
     let workspace = Workspace::new();
-    let plain = ["--set", "augment.preset=none", "--set", "model.pool=max"];
+    let plain = [
+        ["--set", "augment.preset=none"],
+        ["--set", "model.pool=max"],
+        ["--set", "train.schedule=constant"],
+        ["--set", "train.warmup=0"],
+    ]
+    .concat();
     for strategy in ["strategy.kind=lora", "strategy.kind=partial"] {
         let args = with(&[&plain[..], &["--set", strategy]].concat());
         let whole = workspace.finetune("whole", &args);
@@ -127,7 +133,7 @@ fn layers_train_on_tiles_and_go_on_where_they_stopped() {
         // An epoch, and then the others: the same bits.
         workspace.finetune("parts", &[&args[..], &["--set", "train.epochs=1"]].concat());
         workspace.finetune("parts", &[&args[..], &["--resume"]].concat());
-        assert_eq!(workspace.tensors("whole", "best"), workspace.tensors("parts", "best"), "{strategy}");
+        assert!(workspace.tensors("whole", "best") == workspace.tensors("parts", "best"), "{strategy}");
         std::fs::remove_dir_all(workspace.path("runs")).unwrap();
     }
 }

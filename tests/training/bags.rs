@@ -15,7 +15,7 @@ use vitadapt::model::{Classifier, DropRates};
 use vitadapt::nn::pool::of_tiles;
 use vitadapt::nn::{Mode, Targets};
 use vitadapt::train::gradients::Gradients;
-use vitadapt::train::trainer::StepOptions;
+use vitadapt::train::step_options::StepOptions;
 
 const SIDE: usize = 32;
 const POOLS: [TilePool; 5] = [TilePool::Mean, TilePool::Max, TilePool::Lse, TilePool::Topk, TilePool::Gem];

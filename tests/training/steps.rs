@@ -14,7 +14,8 @@ use vitadapt::nn::Criterion;
 use vitadapt::strategy::Plan;
 use vitadapt::train::adamw::Rates;
 use vitadapt::train::regulariser::Regulariser;
-use vitadapt::train::trainer::{Computation, Objective, Step, StepOptions, Trainer};
+use vitadapt::train::step_options::StepOptions;
+use vitadapt::train::trainer::{Computation, Objective, Step, Trainer};
 
 const SIZE: usize = 64;
 const EVERY_TARGET: [LoraTarget; 6] =
