@@ -9,7 +9,8 @@ use vitadapt::nn::workers::Workers;
 use vitadapt::strategy::Plan;
 use vitadapt::text::ContextPrompts;
 use vitadapt::train::adamw::{AdamW, Rates};
-use vitadapt::train::trainer::{Computation, Objective, Step, StepOptions, Trainer};
+use vitadapt::train::step_options::StepOptions;
+use vitadapt::train::trainer::{Computation, Objective, Step, Trainer};
 
 pub struct Training {
     pub model: Model,

@@ -18,7 +18,8 @@ use vitadapt::text::{ContextPrompts, Prompts, TextModel};
 use vitadapt::train::adamw::{AdamW, Rates};
 use vitadapt::train::checkpoint::Checkpoints;
 use vitadapt::train::progress::Progress;
-use vitadapt::train::trainer::{Computation, StepOptions};
+use vitadapt::train::step_options::StepOptions;
+use vitadapt::train::trainer::Computation;
 
 const BOUND: f64 = 1e-4;
 const NAMES: [&str; 3] = ["normal", "inner race fault", "damaged outer ring"];
