@@ -85,7 +85,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
         "notes": exported.notes,
     });
     console.output(&result, || {
-        let files: Vec<String> = exported.files.iter().map(|file| file.shown()).collect();
+        let files: Vec<String> = exported.files.iter().map(Shown::shown).collect();
         let mut rows = vec![
             ("format", format.name().to_owned()),
             ("files", files.join(", ")),

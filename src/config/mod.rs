@@ -129,7 +129,7 @@ fn disagreement(error: &toml::de::Error) -> Problem {
 
 /// What the problems are headed with.
 fn title(file: Option<&Path>) -> String {
-    file.map_or_else(|| "command line".into(), |file| file.shown())
+    file.map_or_else(|| "command line".into(), Shown::shown)
 }
 
 /// `run.name` when it is not given: the file's stem where it can be one.

@@ -20,7 +20,7 @@ impl RuleCheck<'_> {
         self.tiles(&settings.preprocess);
         self.prompts(&settings.prompts);
         let side = settings.probe.neighborhood;
-        if side % 2 == 0 {
+        if side.is_multiple_of(2) {
             let message = format!("a square of {side} patches a side has no patch in its middle");
             self.problem("probe.neighborhood", message, "expected an odd number, such as 1 or 3");
         }

@@ -54,8 +54,10 @@ impl ColumnNames {
         if let Some(label) = label {
             told.label = Some(label.to_owned());
         } else if told.label.is_none() && !has("label") {
-            let others = [&told.path, &told.split, &told.group];
-            let free = |name: &str| others.iter().all(|other| other.as_deref() != Some(name));
+            let others = [(&told.path, "path"), (&told.split, "split"), (&told.group, "group"), (&told.mask, "mask")];
+            let free = |name: &str| {
+                others.iter().all(|(other, usual)| !other.as_deref().unwrap_or(usual).eq_ignore_ascii_case(name))
+            };
             let repeats = |at: usize| {
                 let kinds: BTreeSet<&str> = values(at).collect();
                 kinds.len() > 1 && 2 * kinds.len() <= rows.len() && !kinds.contains("") && !values(at).any(is_image)

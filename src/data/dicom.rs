@@ -70,7 +70,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageError> {
     let (pixels, storage) = match stored.samples_per_pixel() {
         1 => (grey(&stored, frame)?.into_iter().flat_map(|value| [value; 3]).collect(), storage("grey")),
         3 => (colour(&object, &stored, frame)?, storage("colour")),
-        other => return Err(ImageError::Unsupported(format!("it has {other} samples per pixel"))),
+        other => {
+            return Err(ImageError::Unsupported(format!(
+                "it has {other} samples per pixel, and 1 or 3 are read; save it as PNG"
+            )));
+        }
     };
     let image = RgbImage::from_raw(width, height, pixels);
     let image = image.ok_or(ImageError::Truncated("it has fewer pixels than its header says"))?;
@@ -263,13 +267,20 @@ fn grey(stored: &DecodedPixelData<'_>, frame: &[u8]) -> Result<Vec<u8>, ImageErr
     let bits = u32::from(stored.bits_stored());
     let allocated = u32::from(stored.bits_allocated());
     if !matches!(allocated, 8 | 16) || bits == 0 || bits > allocated {
-        return Err(ImageError::Unsupported(format!("{bits} of {allocated} bits a pixel; 8 and 16 are read")));
+        return Err(ImageError::Unsupported(format!(
+            "it has {bits} of {allocated} bits a pixel, and 8 and 16 are read; save it as PNG"
+        )));
     }
     let inverted = match stored.photometric_interpretation().as_str() {
         "MONOCHROME1" => true,
         "MONOCHROME2" => false,
         "PALETTE COLOR" => return Err(ImageError::Unsupported(PALETTE.into())),
-        other => return Err(ImageError::Unsupported(format!("its colours are {}", other.escape_default()))),
+        other => {
+            return Err(ImageError::Unsupported(format!(
+                "its colours are {}, which are not read; save it as RGB, or as PNG",
+                other.escape_default()
+            )));
+        }
     };
     let above = (u32::from(stored.high_bit()) + 1).clamp(bits, allocated) - bits;
     let signed = stored.pixel_representation() == PixelRepresentation::Signed;
@@ -323,7 +334,10 @@ fn colour(object: &Object, stored: &DecodedPixelData<'_>, frame: &[u8]) -> Resul
     // What a JPEG holds has become red, green and blue when it was decoded.
     if stored.bits_allocated() != 8 || !(colours == "RGB" || is_jpeg(object)) {
         let bits = stored.bits_allocated();
-        return Err(ImageError::Unsupported(format!("its colours are {} in {bits} bits", colours.escape_default())));
+        return Err(ImageError::Unsupported(format!(
+            "its colours are {} in {bits} bits, which are not read; save it as RGB of 8 bits, or as PNG",
+            colours.escape_default()
+        )));
     }
     // Plane after plane, where it is not pixel after pixel.
     if stored.planar_configuration() == PlanarConfiguration::PixelFirst {

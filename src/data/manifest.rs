@@ -75,7 +75,7 @@ pub fn tell_columns(file: &Path, label: Option<&str>) -> Result<(ColumnNames, bo
     let told = ColumnNames::told_by_rows(&header, &rows, label).map_err(|candidates| {
         let (like, shown) = if candidates.is_empty() { ("none looks", &header) } else { ("several look", &candidates) };
         let (file, shown) = (file.shown(), shown.join(", "));
-        let message = format!("{file}: no column is called as labels are, and {like} like them: {}", short(&shown));
+        let message = format!("{file}: no column has a usual name for labels, and {like} like them: {}", short(&shown));
         DataError::invalid(message, "say which column has the labels: --label-column NAME")
     })?;
     let divided = told.split.is_some() || header.iter().any(|name| name.trim().eq_ignore_ascii_case("split"));

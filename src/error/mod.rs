@@ -208,7 +208,7 @@ impl Error {
             }
             Self::NotFinite(_) => Some(
                 "the weights themselves are finite (that was checked when they were loaded), so values overflow inside the model: \
-                 try run.precision = \"f32\", or other weights"
+                 try run.precision = \"f32\" unless it is that already, and else other weights"
                     .into(),
             ),
             Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),

@@ -29,7 +29,7 @@ pub fn adopt(
     if record.sound_class().is_some() {
         return Err(Error::usage_hint(
             format!("{} is a patchcore run: its threshold was chosen with its memory of sound parts", folder.shown()),
-            "set [inspection] in its config and run `vitadapt probe` again; the patches are cached",
+            "set [inspection] in its config and run `vitadapt probe` again",
         ));
     }
     let rules = rules(folder, record, settings)?;

@@ -48,6 +48,8 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
     let wanted = session.settings.probe.clone();
     let readout = PatchReadout::new(&wanted.patch_blocks, wanted.neighborhood, &session.backbone.spec)?;
     let checked = check_images(&session, dataset, console)?;
+    // Files that cannot be used may have been the last sound ones of a split.
+    sound_label(&checked.dataset)?;
     if checked.preprocess.normalization == Normalization::Batch {
         return Err(Error::usage_hint(
             "preprocess.normalize = \"batch\" makes an image's patches depend on its neighbours",
@@ -188,6 +190,7 @@ impl Bank {
 
         let mut values = vec![0f32; chosen.len() * width];
         let mut starts = starts.into_iter();
+        let progress = console.progress(samples.len() as u64, "images of the kept patches");
         for chunk in samples.chunks(at_once) {
             for (image, start) in rows(chunk, false)?.iter().zip(&mut starts) {
                 for (kept, &patch) in values.chunks_exact_mut(width).zip(&chosen) {
@@ -196,7 +199,9 @@ impl Bank {
                     }
                 }
             }
+            progress.inc(chunk.len() as u64);
         }
+        progress.finish();
         Ok(Self { readout, values, width, images: samples.len(), patches: points.rows(), sound, usage })
     }
 
@@ -235,19 +240,20 @@ impl Bank {
         };
         let mut val = score(&source, &model, Split::Val, console)?;
         let raw = |row: usize| val.logits[row * classes.len() + 1 - self.sound];
-        let held_out = (0..val.labels.len()).filter(|&row| val.labels[row] == self.sound).map(raw).collect();
+        let held_out =
+            (0..val.labels.len()).filter(|&row| val.labels[row] == self.sound).map(raw).collect::<Vec<f32>>();
         let overkill = match session.settings.inspection.band {
             Some(BandGoal::Limits(limits)) => limits.max_overkill,
             Some(BandGoal::Costs(_)) | None => OVERKILL,
         };
-        let chosen = Chosen::on(held_out, overkill)?;
+        let chosen = Chosen::on(&held_out, overkill)?;
         for pair in val.logits.chunks_exact_mut(classes.len()) {
             pair[1 - self.sound] = chosen.rule.logit(pair[1 - self.sound]);
         }
         let mut params = model.params.clone();
         params.extend(self.params(Some(chosen.rule))?);
         let model = Model::new(model.spec().clone(), params, session.workers.clone(), session.device.clone())?;
-        let rules = self.rules(&session.settings.inspection, classes, &val)?;
+        let rules = Self::rules(&session.settings.inspection, classes, &val)?;
         let calibration = Calibration { temperature: None, rules };
         let test = match source.len(Split::Test) {
             0 => None,
@@ -262,7 +268,7 @@ impl Bank {
     }
 
     /// How parts are judged: by the rule, unless mistakes have a price.
-    fn rules(&self, settings: &InspectionSettings, classes: &[String], val: &Scored) -> Result<Option<Rules>> {
+    fn rules(settings: &InspectionSettings, classes: &[String], val: &Scored) -> Result<Option<Rules>> {
         let band = settings.band.filter(|goal| matches!(goal, BandGoal::Costs(_)));
         let settings = InspectionSettings { band, ..settings.clone() };
         Rules::choose(&settings, classes, Some((&Scores::new(&val.logits, &val.labels, classes.len())?, 1.0)))
@@ -280,7 +286,7 @@ struct Chosen {
 
 impl Chosen {
     /// The rule by which at most a share of `overkill` of images like those with these scores is rejected.
-    fn on(scores: Vec<f32>, overkill: f64) -> Result<Self> {
+    fn on(scores: &[f32], overkill: f64) -> Result<Self> {
         let wide: Vec<f64> = scores.iter().map(|&score| f64::from(score)).collect();
         let images = wide.len();
         if wide.iter().any(|score| !score.is_finite()) {
@@ -346,14 +352,14 @@ mod tests {
     fn held_out_scores_pass_and_what_is_beyond_them_does_not() {
         let scores: Vec<f32> = (1..=100).map(|i| 2.0 + i as f32 / 100.0).collect();
         let rejected = |overkill| {
-            let rule = Chosen::on(scores.clone(), overkill).unwrap().rule;
+            let rule = Chosen::on(&scores, overkill).unwrap().rule;
             scores.iter().filter(|&&score| rule.logit(score) >= 0.0).count()
         };
         assert_eq!([rejected(0.0), rejected(0.01), rejected(0.1)], [0, 0, 9]);
-        let few = Chosen::on(vec![1.0, 1.1, 1.2], 0.01).unwrap();
+        let few = Chosen::on(&[1.0, 1.1, 1.2], 0.01).unwrap();
         assert!((few.passing - 0.75).abs() < 1e-12 && few.images == 3, "three images show no more");
         assert!(few.rule.logit(1.2) < 0.0 && few.rule.logit(1.21) > 0.0);
-        assert!(Chosen::on(vec![1.0, f32::NAN], 0.01).is_err());
-        assert!(Chosen::on(vec![1.0; 4], 0.01).unwrap().rule.logit(1.0) < 0.0, "equal scores have a spread too");
+        assert!(Chosen::on(&[1.0, f32::NAN], 0.01).is_err());
+        assert!(Chosen::on(&[1.0; 4], 0.01).unwrap().rule.logit(1.0) < 0.0, "equal scores have a spread too");
     }
 }

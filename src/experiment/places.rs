@@ -172,7 +172,7 @@ impl<'a> MaskedMaps<'a> {
     pub fn places(&self, name: &str, dataset: &Dataset, scored: &Scored, console: &Console) -> Result<Option<Places>> {
         match self.measured(name, dataset, scored, console) {
             Err(error) if !self.asked => {
-                console.warn(format!("maps are not held against the masks beside the images: {error}"));
+                console.warn(format!("maps are not held against masks: {error}"));
                 Ok(None)
             }
             measured => measured.map(Some),

@@ -33,7 +33,7 @@ pub fn measure(session: &mut Session, images: &Images, console: &Console) -> Res
     progress.finish();
     let (weight, bias) = moments?
         .whitening()
-        .ok_or_else(|| Error::Numerics("the tokens of the training images are not finite".into()))?;
+        .ok_or_else(|| Error::NotFinite("the tokens of the training images have no usable covariance".into()))?;
     let mut sum = Sha256::new_with_prefix(sha256);
     [&weight, &bias].into_iter().for_each(|values| sum.update(bytemuck::cast_slice::<f32, u8>(values)));
     let device = session.device.clone();

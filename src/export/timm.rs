@@ -287,7 +287,7 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
     let (crop_mode, crop_pct) = match geometry.resize {
         ResizeMode::Squash => ("squash", 1.0),
         ResizeMode::Letterbox => ("border", 1.0),
-        ResizeMode::Crop => ("center", geometry.crop_pct),
+        ResizeMode::Crop => ("center", geometry.crop_pct()),
     };
     let args = family(architecture).map_or(Value::Null, |family| model_args(&model.spec, family, architecture));
     json!({

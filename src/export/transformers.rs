@@ -138,7 +138,7 @@ fn limits(resize: ResizeMode) -> Option<&'static str> {
 
 /// The settings of the image processor.
 fn preprocessor(preprocess: &Preprocess) -> Value {
-    let Geometry { image_size: side, resize, interpolation, crop_pct } = preprocess.geometry;
+    let Geometry { image_size: side, resize, interpolation, .. } = preprocess.geometry;
     let (mean, std) = statistics(&preprocess.normalization);
     let square = json!({ "height": side, "width": side });
     let mut settings = json!({
@@ -160,7 +160,7 @@ fn preprocessor(preprocess: &Preprocess) -> Value {
     if resize == ResizeMode::Crop {
         settings["image_processor_type"] = json!("CLIPImageProcessor");
         // A whole number also in its type: transformers resizes to no float.
-        settings["size"] = json!({ "shortest_edge": (side as f64 / crop_pct.clamp(0.1, 1.0)).floor() as u64 });
+        settings["size"] = json!({ "shortest_edge": (side as f64 / preprocess.geometry.crop_pct()).floor() as u64 });
         settings["do_center_crop"] = json!(true);
         settings["crop_size"] = square;
     }

@@ -132,7 +132,7 @@ impl Fetch<'_> {
                 if unknown {
                     snapshot.warnings.push(format!(
                         "the cache does not have the image processor's settings of {} and cannot tell whether there are \
-                         any: those usual for its kind are used",
+                         any, so the usual ones of its kind are used; fetch the model once without HF_HUB_OFFLINE to be sure",
                         self.id
                     ));
                 }

@@ -81,7 +81,7 @@ impl<'a> Base<'a> {
         let matrix = Matrix::new(&values, cols);
         let centre = matrix.means();
         let prepared = NormalizedRows::new(matrix, metric, &centre);
-        Self { prepared, centre, metric, cols, values }
+        Self { values, cols, metric, centre, prepared }
     }
 
     /// The rows.

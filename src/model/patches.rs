@@ -25,7 +25,7 @@ impl ScoreRule {
     /// The logit of a defect against that of a sound part, 0 at the threshold: how many times the spread the score's
     /// logarithm lies above the threshold's.
     pub fn logit(self, score: f32) -> f32 {
-        let ln = |score: f32| f64::from(score.max(f32::MIN_POSITIVE)).ln();
+        let ln = |score: f32| f64::from(score.clamp(f32::MIN_POSITIVE, f32::INFINITY)).ln();
         ((ln(score) - ln(self.threshold)) / f64::from(self.spread)) as f32
     }
 

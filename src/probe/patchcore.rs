@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::kernels::gemm::{Mat, matmul};
 use crate::linalg::Matrix;
-use crate::linalg::neighbors::{Metric, nearest, squared_distance};
+use crate::linalg::neighbors::{Base, Metric, squared_distance};
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
 
@@ -115,21 +115,20 @@ pub struct Strangeness {
 }
 
 /// Patches of sound images.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct MemoryBank {
-    values: Vec<f32>,
-    width: usize,
+    base: Base<'static>,
 }
 
 impl MemoryBank {
     /// A bank of patches (n, `width`), row-major.
     pub fn new(values: Vec<f32>, width: usize) -> Self {
-        Self { values, width }
+        Self { base: Base::new(values, width, Metric::Euclidean) }
     }
 
     /// The patches.
     pub fn patches(&self) -> Matrix<'_> {
-        Matrix::new(&self.values, self.width)
+        self.base.matrix()
     }
 
     /// How far an image with patches (n, width) is from the bank.
@@ -138,14 +137,17 @@ impl MemoryBank {
     /// A usage error when the patches have another width, or there are none here or there.
     pub fn compare(&self, patches: Matrix<'_>) -> Result<Strangeness> {
         let bank = self.patches();
-        let found = nearest(patches, bank, 1, Metric::Euclidean, false)?;
+        let found = self.base.nearest(patches, 1, false)?;
         let distances: Vec<f32> = found.distances.iter().map(|squared| squared.sqrt()).collect();
-        let farthest = (1..distances.len()).fold(0, |best, i| if distances[i] > distances[best] { i } else { best });
+        let farthest = (1..distances.len()).fold(0, |best, i| {
+            // One that is no number makes the score none.
+            if distances[i] > distances[best] || distances[i].is_nan() { i } else { best }
+        });
         let (Some(&distance), Some(&like)) = (distances.get(farthest), found.indices.get(farthest)) else {
             return Err(Error::usage("there are no patches to compare"));
         };
-        let (patch, like) = (patches.row(farthest), Matrix::new(bank.row(like as usize), self.width));
-        let around = nearest(like, bank, NEIGHBORS, Metric::Euclidean, false)?;
+        let (patch, like) = (patches.row(farthest), Matrix::new(bank.row(like as usize), bank.cols()));
+        let around = self.base.nearest(like, NEIGHBORS, false)?;
         let near: Vec<f64> =
             around.of(0).iter().map(|&i| squared_distance(patch, bank.row(i as usize)).sqrt()).collect();
         let largest = near.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -172,6 +174,15 @@ mod tests {
         assert_eq!(coreset(Matrix::new(&points, 1), 3, 0, |_| ()), [0, 2, 4]);
         assert_eq!(coreset(Matrix::new(&points, 1), 9, 0, |_| ()), [0, 2, 4, 1], "copies add nothing");
         assert!(coreset(Matrix::new(&[], 3), 5, 0, |_| ()).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_sound() {
+        let bank = MemoryBank::new(vec![0.0, 1.0, 2.0], 1);
+        for patches in [[0.5, f32::NAN, 9.0], [f32::NAN, 0.5, 9.0]] {
+            let found = bank.compare(Matrix::new(&patches, 1));
+            assert!(found.is_err() || found.is_ok_and(|found| found.score.is_nan()), "{patches:?}");
+        }
     }
 
     #[test]

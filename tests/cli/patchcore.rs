@@ -1,11 +1,11 @@
-//! A probe of sound parts alone as a user meets it, on a folder laid out like MVTec's data sets.
+//! A probe of sound parts alone as a user meets it, on a folder laid out like `MVTec`'s data sets.
 
 use crate::common::workspace::{Workspace, json, textile};
 use crate::features::stderr;
 use serde_json::Value;
 use std::fs;
 
-/// train/good, test/good, test/hole and ground_truth/hole, nothing else.
+/// train/good, test/good, test/hole and `ground_truth`/hole, nothing else.
 fn mvtec(workspace: &Workspace) {
     fs::remove_dir_all(workspace.path("data")).unwrap();
     for (split, class, from, count) in

@@ -59,6 +59,11 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// The share of the short side that a crop keeps, within what is followed.
+    pub fn crop_pct(&self) -> f64 {
+        self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0)
+    }
+
     /// Fills in what the settings leave to the backbone.
     pub fn resolve(settings: &PreprocessSettings, image_size: usize, backbone: &BackboneDefaults) -> Self {
         let interpolation = match settings.interpolation {
@@ -87,7 +92,7 @@ impl Geometry {
         if self.resize != ResizeMode::Crop || long == 0.0 {
             return 0.0;
         }
-        let side = self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0) * short;
+        let side = self.crop_pct() * short;
         1.0 - side * side / (short * long)
     }
 
@@ -98,7 +103,7 @@ impl Geometry {
             ResizeMode::Squash => (side / width, side / height),
             ResizeMode::Letterbox => (side / width.max(height), side / width.max(height)),
             ResizeMode::Crop => {
-                let short = self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0) * width.min(height);
+                let short = self.crop_pct() * width.min(height);
                 (side / short, side / short)
             }
         };
@@ -167,7 +172,7 @@ impl Geometry {
     /// The short side of an image before its middle is cut out.
     fn short_side(&self) -> u32 {
         // The share comes from files: a tiny one would ask for a gigantic picture.
-        let crop_pct = self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0);
+        let crop_pct = self.crop_pct();
         ((f64::from(self.side()) / crop_pct).floor() as u32).max(self.side())
     }
 

@@ -61,7 +61,7 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
     let base = out.parent().unwrap_or(Path::new(""));
     let seen = |path: &Path| {
         let relative = path.strip_prefix(base).ok().filter(|rest| !rest.as_os_str().is_empty());
-        quoted(&relative.unwrap_or(path).to_string_lossy().into_owned())
+        quoted(&relative.unwrap_or(path).to_string_lossy())
     };
     let mut text = String::from("\n[data]\n");
     let beside = |why: &str| {

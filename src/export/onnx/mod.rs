@@ -114,7 +114,7 @@ fn facts(model: &ExportModel) -> Value {
             "image_size": image_size,
             "resize": geometry.resize,
             "interpolation": geometry.interpolation,
-            "crop_pct": geometry.crop_pct,
+            "crop_pct": geometry.crop_pct(),
             "mean": decimals(mean),
             "std": decimals(std),
         },

@@ -128,7 +128,7 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
     }
     let name = &chosen.strategy;
     let cannot = if chosen.exportable.is_empty() {
-        format!("{name} cannot be exported: training images vote in it, or images are cut into tiles")
+        format!("{name} cannot be exported: training images are part of it, or images are cut into tiles")
     } else {
         format!("{name} can be exported to {} only", listed(&chosen.exportable, "and"))
     };
@@ -162,7 +162,8 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
 pub(super) fn formats(run: &Finished) -> Vec<&'static str> {
     let record = &run.record;
     let all = || FORMATS.iter().map(|format| format.name());
-    if record.probe.as_ref().is_some_and(ProbeRecord::votes) || record.preprocess.tiles.is_some() {
+    let remembers = record.head().remembers() || record.probe.as_ref().is_some_and(ProbeRecord::votes);
+    if remembers || record.preprocess.tiles.is_some() {
         return Vec::new();
     }
     let pool = config::load(Some(&run.folder.join("config.toml")), &[]).map(|settings| settings.model.pool);
