@@ -192,3 +192,15 @@ pub(super) fn input(pretrained: &Value) -> BackboneDefaults {
         crop_pct: values.number("crop_pct", 0.875),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_projection;
+
+    #[test]
+    fn a_head_of_classes_is_no_projection() {
+        let projections = [None, Some(0), Some(512), Some(768), Some(1024)];
+        assert!(projections.into_iter().all(is_projection));
+        assert!([3, 10, 1000].into_iter().all(|classes| !is_projection(Some(classes))));
+    }
+}
