@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use chromium::{Chromium, Screen};
 use image::{Rgb, RgbImage};
-use run_page::HOSTILE;
+use run_page::{HOSTILE, SHOWN};
 use serde_json::{Value, json};
 use vitadapt::report::html::{save_scatter_page, thumbnail};
 use vitadapt::report::plots::{Scatter, ScatterPoint};
@@ -106,7 +106,7 @@ fn pointing_at_a_point_shows_its_image() {
         browser.mouse("mouseMoved", x + 3.0, y + 3.0);
         let facts = card(&mut browser);
         let path = "images/39<&>'\".png";
-        assert_eq!(facts, json!({"class": NAMES[0], "predicted": NAMES[1], "split": "test", "path": path}));
+        assert_eq!(facts, json!({"class": SHOWN, "predicted": NAMES[1], "split": "test", "path": path}));
         assert_eq!(browser.evaluate("byId('card-image').decode().then(() => byId('card-image').naturalWidth)"), 96);
         browser.settle();
         browser.screenshot(name);
@@ -122,12 +122,12 @@ fn hostile_names_are_text() {
     let (_folder, path) = page(12, 3);
     let mut browser = Chromium::start();
     browser.open(&path, DESK);
-    assert_eq!(browser.evaluate("document.querySelector('#legend .name').textContent"), HOSTILE);
-    assert_eq!(browser.evaluate("document.querySelector('header p').textContent"), HOSTILE);
+    assert_eq!(browser.evaluate("document.querySelector('#legend .name').textContent"), SHOWN);
+    assert_eq!(browser.evaluate("document.querySelector('header p').textContent"), SHOWN);
     assert_eq!(browser.evaluate("document.querySelectorAll('b, [onclick]').length"), 0);
     click(&mut browser, "#table summary");
     assert_eq!(browser.evaluate("document.querySelectorAll('#rows tr').length"), 12);
-    assert_eq!(browser.evaluate("document.querySelector('#rows td').textContent"), HOSTILE);
+    assert_eq!(browser.evaluate("document.querySelector('#rows td').textContent"), SHOWN);
     assert_eq!(browser.evaluate("document.querySelectorAll('b, [onclick]').length"), 0);
     assert_faultless(&mut browser);
 }
@@ -173,7 +173,7 @@ fn the_keyboard_reaches_everything() {
         "only-wrong",
         "canvas",
         "toggle-all",
-        &format!("{HOSTILE}5"),
+        &format!("{SHOWN}5"),
         &format!("{}4", NAMES[1]),
     ];
     for name in expected {

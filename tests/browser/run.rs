@@ -1,7 +1,7 @@
 //! The page about a run.
 
 use super::chromium::{Chromium, Screen};
-use super::run_page::{HOSTILE, run_page};
+use super::run_page::{SHOWN, run_page};
 use super::{DARK, DESK, assert_faultless, click};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -89,10 +89,10 @@ fn hostile_names_are_text() {
     let (_folder, path) = page(3, 3);
     let mut browser = Chromium::start();
     browser.open(&path, DESK);
-    assert_eq!(browser.evaluate("document.querySelector('h1').textContent"), HOSTILE);
-    assert_eq!(browser.evaluate("document.querySelector('#classes tbody .name').textContent"), HOSTILE);
-    assert_eq!(browser.evaluate("document.querySelector('.mistake .name').textContent"), HOSTILE);
-    assert!(browser.evaluate("document.querySelector('pre').textContent").as_str().unwrap().contains(HOSTILE));
+    assert_eq!(browser.evaluate("document.querySelector('h1').textContent"), SHOWN);
+    assert_eq!(browser.evaluate("document.querySelector('#classes tbody .name').textContent"), SHOWN);
+    assert_eq!(browser.evaluate("document.querySelector('.mistake .name').textContent"), SHOWN);
+    assert!(browser.evaluate("document.querySelector('pre').textContent").as_str().unwrap().contains(SHOWN));
     assert_eq!(browser.evaluate("document.querySelectorAll('b, [onclick]').length"), 0);
     assert_faultless(&mut browser);
 }

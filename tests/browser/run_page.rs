@@ -9,6 +9,8 @@ use vitadapt::report::html::{Mistake, Mistakes, Neighbor, RunPage, heat_map, thu
 use vitadapt::train::progress::EpochRecord;
 
 pub const HOSTILE: &str = "</script><b onclick=\"alert('1')\">&\u{2028}\u{202e}日本 <!--";
+/// The same as it is shown: what turns the direction of text is escaped.
+pub const SHOWN: &str = "</script><b onclick=\"alert('1')\">&\u{2028}\\u{202e}日本 <!--";
 
 /// Of `k` classes, the first with a hostile name and the second with a long one.
 pub fn classes(k: usize) -> Vec<String> {
