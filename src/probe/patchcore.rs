@@ -17,7 +17,7 @@ pub const PROJECTED: usize = 128;
 /// Points of one task: a constant, so that the work is cut up alike for any number of threads.
 const BLOCK: usize = 1024;
 
-/// A random map to [`PROJECTED`] values that nearly keeps distances (Johnson and Lindenstrauss 1984); nothing is projected
+/// A random map to `PROJECTED` values that nearly keeps distances (Johnson and Lindenstrauss 1984); nothing is projected
 /// that has no more.
 #[derive(Debug, Clone)]
 pub struct Projection {
