@@ -19,7 +19,7 @@ mod tsne;
 mod zeroshot;
 
 #[cfg(test)]
-mod documentation;
+mod documentation_tests;
 
 use crate::error::{Error, ExitCode, Result};
 use crate::experiment::record::Completed;

@@ -118,8 +118,7 @@ fn names_are_normalised_but_paths_are_not() {
     let csv = root.path().join("splits.csv");
     crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
     let again =
-        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into())), super::super::Labels::Classes)
-            .unwrap();
+        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into())), Labels::Classes).unwrap();
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
 
@@ -137,7 +136,7 @@ fn links_are_followed_but_loops_and_dead_links_are_errors() {
     let csv = elsewhere.path().join("splits.csv");
     crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
     assert_eq!(
-        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into())), super::super::Labels::Classes)
+        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into())), Labels::Classes)
             .unwrap()
             .samples,
         dataset.samples

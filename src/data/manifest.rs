@@ -28,7 +28,7 @@ pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Lis
 /// The rows of a manifest to be scored: all, or of one that names splits those of test. Its columns are called as the
 /// settings say, or as usual.
 pub(super) fn list_test(file: &Path, settings: &DataSettings) -> Result<Listing> {
-    let columns = settings.columns.among(&manifest_table(file)?.0);
+    let columns = settings.columns.among(&manifest_table(file, 0)?.0);
     let source = DataSource::Manifest(file.to_path_buf());
     let mut listing = list(file, &DataSettings { source, base: None, columns, ..settings.clone() })?;
     if listing.entries.iter().any(|entry| entry.split.is_some()) {
@@ -44,7 +44,7 @@ pub(super) fn list_test(file: &Path, settings: &DataSettings) -> Result<Listing>
 /// The files that a manifest lists, there or not, relative to its folder; no label is needed.
 pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> {
     let folder = file.parent().unwrap_or(Path::new(""));
-    let names = &columns.among(&manifest_table(file)?.0);
+    let names = &columns.among(&manifest_table(file, 0)?.0);
     let reader = ManifestReader { file, root: folder, outside: true, links_may_leave: true, names };
     let text = reader.text()?;
     let mut rows = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
@@ -71,7 +71,7 @@ pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> 
 /// # Errors
 /// A data error when the file cannot be read, or when no column or several may have the labels.
 pub fn tell_columns(file: &Path, label: Option<&str>) -> Result<(ColumnNames, bool)> {
-    let (header, rows) = manifest_table(file)?;
+    let (header, rows) = manifest_table(file, usize::MAX)?;
     let told = ColumnNames::told_by_rows(&header, &rows, label).map_err(|candidates| {
         let (like, shown) = if candidates.is_empty() { ("none looks", &header) } else { ("several look", &candidates) };
         let (file, shown) = (file.shown(), shown.join(", "));
@@ -82,15 +82,16 @@ pub fn tell_columns(file: &Path, label: Option<&str>) -> Result<(ColumnNames, bo
     Ok((told, divided))
 }
 
-/// What the columns of a manifest are called, and its rows as they are.
-fn manifest_table(file: &Path) -> Result<(Vec<String>, Vec<csv::StringRecord>)> {
+/// What the columns of a manifest are called, and its first rows as they are, at most so many.
+fn manifest_table(file: &Path, most: usize) -> Result<(Vec<String>, Vec<csv::StringRecord>)> {
     let names = &ColumnNames::default();
     let reader = ManifestReader { file, root: Path::new(""), outside: true, links_may_leave: true, names };
     let text = reader.text()?;
     let mut rows = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
     let header = rows.headers().map_err(|error| reader.malformed(&error))?;
     let header = header.iter().map(str::to_owned).collect();
-    let rows = rows.records().collect::<std::result::Result<_, _>>().map_err(|error| reader.malformed(&error))?;
+    let rows =
+        rows.records().take(most).collect::<std::result::Result<_, _>>().map_err(|error| reader.malformed(&error))?;
     Ok((header, rows))
 }
 

@@ -268,7 +268,7 @@ fn columns_may_be_called_anything() {
     let dataset = Dataset::open(&settings).unwrap();
     assert_eq!((dataset.classes.len(), dataset.samples[0].name.as_str()), (2, "x/1.png"), "a path of Windows");
     assert_eq!((dataset.samples[2].split, dataset.samples[2].group.as_deref()), (Split::Test, Some("3")));
-    assert_eq!(manifest_table(&root.path().join("list.csv")).unwrap().0[1], "File Name");
+    assert_eq!(manifest_table(&root.path().join("list.csv"), 0).unwrap().0[1], "File Name");
 }
 
 #[test]

@@ -153,9 +153,6 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
     if resume {
         if let Some(run) = Run::resume(settings)? {
             let mut earlier = RunRecord::read(run.folder())?;
-            if matches!(earlier.strategy.as_str(), "probe" | "zeroshot") {
-                refuse(&[format!("it was made by `vitadapt {}`, which trains nothing", earlier.strategy)])?;
-            }
             let saved = config::load(Some(&run.path("config.toml")), &[])?;
             let extension = Extension::between(&saved, settings, earlier.status)?;
             // What is good and what mistakes cost changes no weight.

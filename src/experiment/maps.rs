@@ -2,11 +2,12 @@
 //! features are a sum over patches and the head is linear, else attention roll-out, which is a hint.
 
 use super::saved::SavedRun;
+use super::strange::Strange;
 use crate::data::transform::{Bag, Geometry};
 use crate::error::{Error, Result};
 use crate::features::{EvidenceGrid, Extractor, Looked, LookedBag, Region, TiledImages};
 use crate::model::PatchHead;
-use crate::report::html::{frame, heat_map, heat_map_up_to};
+use crate::report::html::{frame, heat_map};
 use crate::system::shown::Shown;
 use candle_core::Tensor;
 use image::{RgbImage, imageops};
@@ -152,16 +153,11 @@ impl Maps {
             self.geometry.box_in_image(image.size, place.edges(grid).map(|at| at * side))
         };
         if let Some(head) = &self.patches {
-            let compare = || head.compare_pixels(&self.extractor, pixels, images.len());
-            let compared = run.session.workers.install(compare)?;
-            let drawn = images.iter().zip(compared).map(|(image, found)| {
-                let strange = Strange::new(found.patches, head.threshold(), EvidenceGrid::square);
-                let Some(Strange { grid, reach }) = strange else {
-                    return Ok(None);
-                };
-                let shown = heat_map_up_to(image.shown, &grid.positive(), reach);
-                let place = if found.score < head.threshold() { None } else { grid.strongest() };
-                self.picture(image, MapKind::Distance, &grid, (shown, place), |place| in_image(&grid, image, place))
+            let found = Strange::of_squares(head, &self.extractor, pixels, images.len())?;
+            let drawn = images.iter().zip(found).map(|(image, found)| {
+                let Some(found) = found else { return Ok(None) };
+                let shown = (found.heat(image.shown), found.place());
+                self.picture(image, MapKind::Distance, &found.grid, shown, |place| in_image(&found.grid, image, place))
             });
             return drawn.collect();
         }
@@ -197,24 +193,13 @@ impl Maps {
     ///
     /// # Errors
     /// As [`Maps::draw`].
-    pub fn draw_strange(
-        &self,
-        run: &SavedRun,
-        tiled: &TiledImages<'_>,
-        path: &Path,
-        bag: &Bag,
-    ) -> Result<Option<Located>> {
+    pub fn draw_strange(&self, tiled: &TiledImages<'_>, path: &Path, bag: &Bag) -> Result<Option<Located>> {
         let Some(head) = &self.patches else { return Ok(None) };
-        let Some(found) = run.session.workers.install(|| head.compare(&tiled.unpooled(bag)?, 1))?.pop() else {
-            return Ok(None);
-        };
-        let strange = Strange::new(found.patches, head.threshold(), |values| Some(tiled.largest(bag, &values)));
-        let Some(Strange { grid, reach }) = strange else { return Ok(None) };
+        let Some(found) = Strange::of_bag(head, tiled, bag)? else { return Ok(None) };
         let shown = reduced(&bag.image, LARGEST_PICTURE);
         let seen = SeenImage { path, size: bag.image.dimensions(), shown: &shown };
-        let place = if found.score < head.threshold() { None } else { grid.strongest() };
-        let drawn = (heat_map_up_to(&shown, &grid.positive(), reach), place);
-        self.picture(&seen, MapKind::Distance, &grid, drawn, |place| place.in_image(&grid, seen.size))
+        let drawn = (found.heat(&shown), found.place());
+        self.picture(&seen, MapKind::Distance, &found.grid, drawn, |place| place.in_image(&found.grid, seen.size))
     }
 
     /// Saves one with its strongest place; `in_image` tells the edges of a place in pixels of the image.
@@ -245,28 +230,5 @@ impl Maps {
             place: place.as_ref().map(in_image),
             evidence: place.map(|place| place.evidence),
         }))
-    }
-}
-
-/// Distances of an image's patches to those of sound parts, as a map shows them.
-pub struct Strange {
-    /// The distances less their median, which is what is usual in the image.
-    pub grid: EvidenceGrid,
-    /// The threshold less the same: colours reach so far at least, so that an image without anything strange stays pale.
-    pub reach: f32,
-}
-
-impl Strange {
-    /// The distances of patches, of which `grid` makes a picture; none when it cannot.
-    pub fn new(
-        distances: Vec<f32>,
-        threshold: f32,
-        grid: impl FnOnce(Vec<f32>) -> Option<EvidenceGrid>,
-    ) -> Option<Self> {
-        let mut sorted = distances.clone();
-        sorted.sort_by(f32::total_cmp);
-        let median = *sorted.get(sorted.len() / 2)?;
-        let grid = grid(distances.into_iter().map(|distance| distance - median).collect())?;
-        Some(Self { grid, reach: threshold - median })
     }
 }

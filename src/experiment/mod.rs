@@ -6,10 +6,10 @@
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
 //! - what frozen layers make of the images: [`features`], [`frozen`], [`source`]; where these may be tiles: [`tiles`];
-//! - what is done with them: [`fit_probe`], [`pooling`], [`probe`], [`zeroshot`], [`forecast`], [`loss`], [`training`],
+//! - what is done with them: [`pooling`], [`unusual`], [`fit_probe`], [`probe`], `patchcore`, [`zeroshot`], [`forecast`], [`loss`], [`training`],
 //!   [`extension`], [`finetune`], [`map`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], [`places`], [`robustness`], [`mod@adopt`];
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], `strange`, [`places`], [`robustness`], [`mod@adopt`];
 //!   several of them: [`runs`].
 
 pub mod adopt;
@@ -46,6 +46,7 @@ pub mod saved;
 pub mod score;
 pub mod session;
 pub mod source;
+mod strange;
 pub mod texts;
 pub mod tiles;
 pub mod training;

@@ -10,7 +10,7 @@ use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::{Evaluation, Separation};
-use crate::model::PatchHead;
+use crate::model::{Model, PatchHead};
 use crate::report::html::{RunPage, save_run_page};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, read_epochs};
@@ -45,19 +45,20 @@ pub struct PageInputs<'a> {
 }
 
 impl<'a> PageInputs<'a> {
+    /// Of a run's directory, session and record, with its model.
+    pub fn of_model(
+        (folder, session, record): (&'a Path, &'a Session, &'a RunRecord),
+        model: &'a Model,
+        (dataset, pipeline): (&'a Dataset, &'a Pipeline),
+    ) -> Self {
+        let (params, readout) = (&model.params, model.spec().readout);
+        let (head, patches) = (model.linear_head(), model.patch_head());
+        Self { folder, session, record, params, readout, head, patches, dataset, pipeline }
+    }
+
     /// A run that was opened again.
     pub fn of_run(run: &'a SavedRun, dataset: &'a Dataset, pipeline: &'a Pipeline) -> Self {
-        Self {
-            folder: &run.folder,
-            session: &run.session,
-            record: &run.record,
-            params: &run.model.params,
-            readout: run.readout(),
-            head: run.model.linear_head(),
-            patches: run.model.patch_head(),
-            dataset,
-            pipeline,
-        }
+        Self::of_model((&run.folder, &run.session, &run.record), &run.model, (dataset, pipeline))
     }
 
     /// Writes the page if the settings want one. What goes wrong is a warning: a run is never lost for its page.

@@ -84,18 +84,8 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
         let result = conclude(&run, record, clock, |record| {
             RunResult::Patchcore(Box::new(result(&run, record, readout, &fitted, &scored)))
         })?;
-        let page = PageInputs {
-            folder: run.folder(),
-            session: &session,
-            record,
-            params: &scored.model.params,
-            readout: Readout::POOL,
-            head: None,
-            patches: scored.model.patch_head(),
-            dataset: &images.dataset,
-            pipeline: &images.pipeline,
-        };
-        page.leave(console);
+        let page = (run.folder(), &session, &*record);
+        PageInputs::of_model(page, &scored.model, (&images.dataset, &images.pipeline)).leave(console);
         Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scored.scores).cloned() })
     })
 }

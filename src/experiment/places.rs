@@ -1,7 +1,7 @@
 //! Whether the places of most evidence are where the flaws are: a run's maps held against masks.
 
-use super::maps::Strange;
 use super::saved::SavedRun;
+use super::strange::Strange;
 use crate::config::ResizeMode;
 use crate::data::masks::{Mask, Masks};
 use crate::data::transform::{Pipeline, View};
@@ -10,7 +10,6 @@ use crate::error::{BadFile, DataError, Error, Result};
 use crate::features::{EvidenceGrid, Extractor, TiledImages};
 use crate::metrics::{MaskedMap, PlaceTally, Places};
 use crate::model::{PatchHead, Scored};
-use crate::probe::Strangeness;
 use crate::report::{Console, RunRecord};
 use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,9 +123,8 @@ impl<'a> MaskedMaps<'a> {
             let grid = match &self.head {
                 PlacedHead::Linear(head) => tiled.look(self.run.readout(), &bag)?.evidence(head, class)?,
                 PlacedHead::Patches(head) => {
-                    let patches = tiled.unpooled(&bag)?;
-                    self.strange(head, || head.compare(&patches, 1), |values| Some(tiled.largest(&bag, &values)))?
-                        .ok_or_else(|| bad("has no map".into()))?
+                    let found = Strange::of_bag(head, &tiled, &bag)?.ok_or_else(|| bad("has no map".into()))?;
+                    found.grid.positive()
                 }
             };
             return Ok((grid, bag.image.dimensions()));
@@ -145,22 +143,11 @@ impl<'a> MaskedMaps<'a> {
                 None => None,
             },
             PlacedHead::Patches(head) => {
-                self.strange(head, || head.compare_pixels(&self.extractor, &pixels, 1), EvidenceGrid::square)?
+                let found = Strange::of_squares(head, &self.extractor, &pixels, 1)?.pop().flatten();
+                found.map(|found| found.grid.positive())
             }
         };
         Ok((grid.ok_or_else(|| bad("has no map".into()))?, size))
-    }
-
-    /// The distances of one image's patches as its map shows them.
-    fn strange(
-        &self,
-        head: &PatchHead,
-        compare: impl FnOnce() -> Result<Vec<Strangeness>> + Send,
-        grid: impl FnOnce(Vec<f32>) -> Option<EvidenceGrid>,
-    ) -> Result<Option<EvidenceGrid>> {
-        let found = self.run.session.workers.install(compare)?.pop();
-        let strange = found.and_then(|found| Strange::new(found.patches, head.threshold(), grid));
-        Ok(strange.map(|strange| strange.grid.positive()))
     }
 
     /// Holds the maps of scored images against their masks: those for the likeliest class of flaws, which are the classes

@@ -282,7 +282,7 @@ impl Predictor {
         }
         if let Some(tiled) = self.tiled() {
             let drawn = seen().map(|(path, input)| match input {
-                Input::Tiles(bag) => maps.draw_strange(&self.run, &tiled, path, bag),
+                Input::Tiles(bag) => maps.draw_strange(&tiled, path, bag),
                 Input::Square(..) => Ok(None),
             });
             return drawn.collect();

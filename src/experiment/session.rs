@@ -128,8 +128,7 @@ impl Session {
     /// What features of this backbone depend on.
     pub fn identity<'a>(&'a self, activations: Activations, preprocess: &'a Preprocess) -> Identity<'a> {
         let Settings { data, run, .. } = &self.settings;
-        Identity::new(&self.backbone, activations, preprocess, data.bit_depth, &self.device)
-            .drawn(&self.backbone, run.seed)
+        Identity::new(&self.backbone, activations, preprocess, (data.bit_depth, run.seed), &self.device)
     }
 
     /// The cache of the settings.

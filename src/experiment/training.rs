@@ -14,7 +14,6 @@ use super::reference::{self, ReferenceFeatures};
 use super::score::{self, SplitScore, evaluate_splits, score_splits, write_scores};
 use super::session::{Session, computation, load_saved};
 use super::texts::ClassTexts;
-use crate::backbone::Readout;
 use crate::cache::Key;
 use crate::config::HeadInit;
 use crate::data::Split;
@@ -265,17 +264,8 @@ impl Training {
 
     /// What its page is made of.
     fn page(&self) -> PageInputs<'_> {
-        PageInputs {
-            folder: self.run.folder(),
-            session: &self.session,
-            record: &self.record,
-            params: &self.model.params,
-            readout: Readout::POOL,
-            head: self.model.linear_head(),
-            patches: None,
-            dataset: &self.source.dataset,
-            pipeline: &self.source.evaluation,
-        }
+        let images = (&*self.source.dataset, &*self.source.evaluation);
+        PageInputs::of_model((self.run.folder(), &self.session, &self.record), &self.model, images)
     }
 
     fn remember(&self, val_features: Vec<f32>, console: &Console) -> Result<Option<ReferenceRecord>> {

@@ -11,11 +11,14 @@ use crate::system::digest::hex;
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
+/// The way out.
+const ELSE: &str = "set model.pool to \"max\" or another pooling";
+
 /// Measures the patch tokens of the training images and leaves their whitening among the parameters of the backbone: the
 /// content address of these, or of the pretrained ones where the pooling is another.
 ///
 /// # Errors
-/// Data errors of files that changed under way; a numerical error when tokens are not finite.
+/// Data errors of files that changed under way; a usage error when there is nothing to tell patches apart by.
 pub fn measure(session: &mut Session, images: &Images, console: &Console) -> Result<String> {
     let (params, sha256) = session.pretrained();
     if session.settings.model.pool != PoolChoice::Mahalanobis {
@@ -31,9 +34,12 @@ pub fn measure(session: &mut Session, images: &Images, console: &Console) -> Res
         Ok(())
     });
     progress.finish();
-    let (weight, bias) = moments?
-        .whitening()
-        .ok_or_else(|| Error::NotFinite("the tokens of the training images have no usable covariance".into()))?;
+    let (weight, bias) = moments?.whitening().ok_or_else(|| {
+        Error::usage_hint(
+            "model.pool = \"mahalanobis\": the patches of the training images are all alike, or not finite",
+            ELSE,
+        )
+    })?;
     let mut sum = Sha256::new_with_prefix(sha256);
     [&weight, &bias].into_iter().for_each(|values| sum.update(bytemuck::cast_slice::<f32, u8>(values)));
     let device = session.device.clone();
@@ -55,6 +61,6 @@ pub fn refuse(pool: PoolChoice, command: &str) -> Result<()> {
     }
     Err(Error::usage_hint(
         format!("model.pool = \"mahalanobis\" is measured on training images, which `vitadapt {command}` does not do"),
-        "use `vitadapt probe`, or set model.pool to \"max\" or another pooling",
+        format!("use `vitadapt probe`, or {ELSE}"),
     ))
 }

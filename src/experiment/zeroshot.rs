@@ -50,18 +50,8 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
         let result = conclude(&run, record, clock, |record| {
             RunResult::Zeroshot(Box::new(result(&run, record, &texts.prompts, &scores, templates)))
         })?;
-        let page = PageInputs {
-            folder: run.folder(),
-            session: &session,
-            record,
-            params: &zeroshot.model.params,
-            readout: Readout::POOL,
-            head: None,
-            patches: None,
-            dataset: &features.dataset,
-            pipeline: &images.pipeline,
-        };
-        page.leave(console);
+        let page = (run.folder(), &session, &*record);
+        PageInputs::of_model(page, &zeroshot.model, (&features.dataset, &images.pipeline)).leave(console);
         Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
     })
 }

@@ -63,33 +63,27 @@ impl Processor {
 }
 
 impl<'a> Identity<'a> {
-    /// Rows of activations of a backbone, without augmentation.
+    /// Rows of activations of a backbone in a run with that seed, without augmentation.
     pub fn new(
         backbone: &'a Backbone,
         activations: Activations,
         preprocess: &'a Preprocess,
-        bit_depth: u8,
+        (bit_depth, seed): (u8, u64),
         device: &Device,
     ) -> Self {
+        let drawn = backbone.spec.pooling.pool == Pool::Gated && matches!(activations, Activations::Features(_));
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION"),
             weights: &backbone.sha256,
             architecture: format!("{:?}", backbone.spec),
-            drawn_from: None,
+            drawn_from: drawn.then_some(seed),
             stage: activations,
             preprocess,
             bit_depth,
             processor: Processor::of(device),
             augmentation: None,
         }
-    }
-
-    /// The same where `seed` has drawn a pooling that the pretrained weights do not have.
-    #[must_use]
-    pub fn drawn(self, backbone: &Backbone, seed: u64) -> Self {
-        let drawn = backbone.spec.pooling.pool == Pool::Gated && matches!(self.stage, Activations::Features(_));
-        Self { drawn_from: drawn.then_some(seed), ..self }
     }
 
     /// The same with augmentation.
@@ -149,7 +143,7 @@ mod tests {
         let preprocess = Preprocess { geometry, normalization, tiles: None };
         let namespace = |backbone: &Backbone, seed: u64| {
             let features = Activations::Features(Readout::POOL);
-            Identity::new(backbone, features, &preprocess, 8, &Device::Cpu).drawn(backbone, seed).namespace()
+            Identity::new(backbone, features, &preprocess, (8, seed), &Device::Cpu).namespace()
         };
         let load = |pool| Backbone::load("builtin:vit-mini", Some(32)).unwrap().with_pool(pool, 1).unwrap();
         let mut backbone = load(PoolChoice::Backbone);

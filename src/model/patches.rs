@@ -98,7 +98,7 @@ impl PatchHead {
     /// The farthest of an image's patches (N, w) from those of sound parts: alone it has the image's score.
     ///
     /// # Errors
-    /// When the patches have another width, or are not finite numbers.
+    /// When the patches have another width, or there are none.
     pub fn farthest<'a>(&self, patches: &'a [f32]) -> crate::error::Result<&'a [f32]> {
         let patches = Matrix::new(patches, self.bank.patches().cols());
         Ok(patches.row(self.bank.compare(patches)?.farthest))

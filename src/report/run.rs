@@ -306,12 +306,16 @@ impl RunRecord {
         }
     }
 
-    /// Refuses to continue a run whose data, classes or backbone have changed, listing every difference.
+    /// Refuses to continue a run whose strategy, data, classes or backbone have changed, listing every difference.
     ///
     /// # Errors
     /// A usage error.
     pub fn check_same(&self, now: &Self) -> Result<()> {
         let mut differences = Vec::new();
+        // A probe and a training may have the same settings and name.
+        if self.strategy != now.strategy {
+            differences.push(format!("strategy: {} then, {} now", self.strategy, now.strategy));
+        }
         if self.classes != now.classes {
             differences.push(format!("classes: {} then, {} now", self.classes.join(", "), now.classes.join(", ")));
         }

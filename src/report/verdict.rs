@@ -19,7 +19,7 @@
 
 mod remedy;
 #[cfg(test)]
-mod situations;
+mod situations_tests;
 
 use super::table::percent;
 use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better_than_chance};

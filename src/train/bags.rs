@@ -70,11 +70,11 @@ impl BagBackprop<'_> {
             }
             let taken: Vec<f32> = upstream.abs()?.sum(1)?.to_vec1()?;
             // A gradient that is not finite goes on, to be found; an image that gives none counts with its first tile.
-            let mut heard: Vec<usize> = (0..taken.len()).filter(|&tile| taken[tile] != 0.0).collect();
-            if heard.is_empty() {
-                heard.push(0);
+            let mut used: Vec<usize> = (0..taken.len()).filter(|&tile| taken[tile] != 0.0).collect();
+            if used.is_empty() {
+                used.push(0);
             }
-            let ran = self.few_at_a_time(&heard, |part, tiles| {
+            let ran = self.few_at_a_time(&used, |part, tiles| {
                 let positions: Vec<u32> = tiles.iter().map(|&tile| tile as u32).collect();
                 let positions = Tensor::new(positions, upstream.device())?;
                 let upstream = upstream.index_select(&positions, 0)?;

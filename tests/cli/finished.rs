@@ -21,7 +21,7 @@ fn a_probe_is_no_training_to_resume() {
     assert!(workspace.command(&["probe", "--config", "small.toml"]).output().unwrap().status.success());
     let output = workspace.command(&["finetune", "--config", "small.toml", "--resume"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && said.contains("made by `vitadapt probe`"), "{said}");
+    assert!(output.status.code() == Some(2) && said.contains("strategy: probe then, "), "{said}");
 }
 
 #[test]

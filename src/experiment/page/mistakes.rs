@@ -7,12 +7,13 @@ use crate::data::Sample;
 use crate::data::decode;
 use crate::data::transform::{Tiles, View};
 use crate::error::{BadFile, DataError, Result};
-use crate::experiment::maps::{Strange, reduced};
+use crate::experiment::maps::reduced;
 use crate::experiment::reference;
+use crate::experiment::strange::Strange;
 use crate::features::{EvidenceGrid, ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::report::Console;
-use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, heat_map_up_to, thumbnail};
+use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
 use crate::report::predictions::{Predicted, Predictions};
 use image::RgbImage;
 use std::collections::{BTreeSet, HashMap};
@@ -165,10 +166,9 @@ impl PageInputs<'_> {
         if let (Some(head), Some(readout)) = (&self.patches, self.record.probe.as_ref().and_then(|probe| probe.patches))
         {
             let extractor = self.session.extractor(self.params, Activations::Patches(readout))?;
-            let compared = self.session.workers.install(|| head.compare_pixels(&extractor, &inputs, found.len()))?;
-            let looked = found.iter().zip(compared).map(|((number, picture), compared)| {
-                let heat = Strange::new(compared.patches, head.threshold(), EvidenceGrid::square)
-                    .and_then(|strange| heat_map_up_to(&picture.shown, &strange.grid.positive(), strange.reach));
+            let strange = Strange::of_squares(head, &extractor, &inputs, found.len())?;
+            let looked = found.iter().zip(strange).map(|((number, picture), strange)| {
+                let heat = strange.and_then(|strange| strange.heat(&picture.shown));
                 (*number, Looked { heat, neighbors: Vec::new(), exact: true })
             });
             return Ok(looked.collect());
@@ -215,11 +215,7 @@ impl PageInputs<'_> {
                 features.extend(looked.pooled()?);
                 heat_map(&picture.shown, &looked.evidence(head, class)?.positive())
             } else if let Some(head) = &self.patches {
-                let compared = self.session.workers.install(|| head.compare(&images.unpooled(&bag)?, 1))?.pop();
-                let whole = |values: Vec<f32>| Some(images.largest(&bag, &values));
-                compared
-                    .and_then(|found| Strange::new(found.patches, head.threshold(), whole))
-                    .and_then(|strange| heat_map_up_to(&picture.shown, &strange.grid.positive(), strange.reach))
+                Strange::of_bag(head, &images, &bag)?.and_then(|strange| strange.heat(&picture.shown))
             } else {
                 features.extend(images.pooled(&bag)?);
                 None
