@@ -95,6 +95,15 @@ fn manifest_table(file: &Path, most: usize) -> Result<(Vec<String>, Vec<csv::Str
     Ok((header, rows))
 }
 
+/// Kinds of flaws that hints are about.
+const UPWARD: &str = "with a `..` part";
+const ABSOLUTE: &str = "with an absolute path";
+const ABSENT: &str = "whose file does not exist";
+const OUTSIDE: &str = "that lead outside";
+const OF_PATHS: [&str; 4] = [UPWARD, ABSOLUTE, ABSENT, OUTSIDE];
+const LISTED_TWICE: &str = "listed before";
+const LABELLED_TWICE: &str = "labelled twice";
+
 struct ManifestReader<'a> {
     file: &'a Path,
     /// What paths are relative to.
@@ -240,13 +249,10 @@ impl ManifestReader<'_> {
                 Component::RootDir if self.outside => parts.push(String::new()),
                 Component::Prefix(prefix) if self.outside => parts.push(prefix.as_os_str().to_string_lossy().into()),
                 Component::ParentDir => {
-                    return Err(Flaw { kind: "with a `..` part", what: format!("{written:?} has a `..` part") });
+                    return Err(Flaw { kind: UPWARD, what: format!("{written:?} has a `..` part") });
                 }
                 Component::RootDir | Component::Prefix(_) => {
-                    return Err(Flaw {
-                        kind: "with an absolute path",
-                        what: format!("{written:?} is an absolute path"),
-                    });
+                    return Err(Flaw { kind: ABSOLUTE, what: format!("{written:?} is an absolute path") });
                 }
             }
         }
@@ -258,15 +264,14 @@ impl ManifestReader<'_> {
 
     fn check_file(&self, written: &str, path: &Path, real_root: &Path) -> Result<(), Flaw> {
         let real = path.canonicalize().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Flaw {
-                kind: "whose file does not exist",
-                what: format!("{written:?} does not exist in {}", self.root.shown()),
-            },
+            std::io::ErrorKind::NotFound => {
+                Flaw { kind: ABSENT, what: format!("{written:?} does not exist in {}", self.root.shown()) }
+            }
             _ => Flaw { kind: "whose file cannot be read", what: format!("{written:?} cannot be read: {error}") },
         })?;
         if !self.links_may_leave && !real.starts_with(real_root) {
             let what = format!("{written:?} leads outside the manifest's folder, to {}", real.shown());
-            return Err(Flaw { kind: "that lead outside", what });
+            return Err(Flaw { kind: OUTSIDE, what });
         }
         if !real.is_file() {
             return Err(Flaw { kind: "that are no files", what: format!("{written:?} is not a regular file") });
@@ -286,20 +291,24 @@ impl ManifestReader<'_> {
     fn rejected(&self, problems: &Problems) -> DataError {
         let plural = if problems.count() == 1 { "row" } else { "rows" };
         let message = format!("{} bad {plural} in the manifest:{}", problems.count(), indented(problems.lines()));
-        self.invalid(
-            &message,
+        let hint = if problems.any_of(&OF_PATHS) {
             "paths are relative to the manifest's folder and stay inside it, unless data.allow_outside = true (of `eval \
-             --data`: --allow-outside); each is listed once",
-        )
+             --data`: --allow-outside)"
+        } else if problems.any_of(&[LISTED_TWICE, LABELLED_TWICE]) {
+            "each image is listed once, with one label"
+        } else {
+            "each row has a path and a label, and where there is a column of splits one of train, val and test"
+        };
+        self.invalid(&message, hint)
     }
 }
 
 fn repeated(entry: &Entry, first: usize, class: &str) -> Flaw {
     if entry.class == class {
-        return Flaw { kind: "listed before", what: format!("{:?} is listed before, in line {first}", entry.name) };
+        return Flaw { kind: LISTED_TWICE, what: format!("{:?} is listed before, in line {first}", entry.name) };
     }
     let what = format!("{:?} is labelled {:?}, but {class:?} in line {first}", entry.name, entry.class);
-    Flaw { kind: "labelled twice", what }
+    Flaw { kind: LABELLED_TWICE, what }
 }
 
 /// What separates the columns: spreadsheets write semicolons or tabs where the comma is a decimal point.

@@ -37,6 +37,11 @@ impl Problems {
         self.kinds.iter().map(|(_, count, _)| count).sum()
     }
 
+    /// Whether there is one of these kinds.
+    pub fn any_of(&self, kinds: &[&str]) -> bool {
+        self.kinds.iter().any(|(kind, ..)| kinds.contains(kind))
+    }
+
     /// The first few of each kind, then their number.
     pub fn lines(&self) -> Vec<String> {
         let mut all = Vec::new();

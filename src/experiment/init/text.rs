@@ -80,10 +80,11 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
             );
             text.push_str(&beside(&why));
         }
-        Listed::Anomalies => text.push_str(&beside(
-            "train/ and test/ of the tree together, dealt anew: train/ has no defects to learn from, \
-             so scores are not those of anomaly detection",
-        )),
+        Listed::Anomalies => text.push_str(&beside(&format!(
+            "train/ and test/ of the tree together, dealt anew: train/ has no defects to learn from, so scores are not those of \
+             anomaly detection, for which there is `vitadapt probe --data {} --set probe.method=patchcore`",
+            shown(data)
+        ))),
         Listed::Table { columns, outside } => {
             text.push_str(&format!("manifest = {}\n", seen(data)));
             if *outside {
