@@ -73,7 +73,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Train by the strategy of a config, then score the best epoch
     #[command(after_help = "Examples:\n  vitadapt finetune --config configs/quickstart.toml --name other\n  \
-                            vitadapt finetune --data data/textile --backbone builtin:vit-flaw")]
+                            vitadapt finetune --data data/textile")]
     Finetune(finetune::FinetuneArgs),
     /// Fit a simple classifier on frozen features: minutes less than training, and a bound to beat
     #[command(after_help = "Example:\n  vitadapt probe --config configs/quickstart.toml --name probe")]

@@ -43,7 +43,8 @@ fn table(runs: &[ListedRun]) -> String {
             run.word().to_owned(),
             score(run.val_accuracy),
             score(run.test_accuracy),
-            mebibytes(run.bytes),
+            // Begun ones count, as on a disk.
+            mebibytes(run.bytes.next_multiple_of(1 << 20)),
         ]
     };
     let header = ["run", "date (UTC)", "strategy", "status", "val", "test", "size"];

@@ -249,7 +249,8 @@ pub struct ModelSettings {
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct BackboneKeys {
     /// `builtin:NAME`, a folder with config.json and model.safetensors, or a model of the Hugging Face Hub as
-    /// `owner/name` or `owner/name@revision`. A folder of that name comes first; `./owner/name` is always a folder.
+    /// `owner/name` or `owner/name@revision`. A folder of that name comes first; `./owner/name` is always a folder. A
+    /// command without a file takes the backbone of the quick start, `builtin:vit-flaw` at 248 pixels.
     #[schemars(length(min = 1), extend("default" = "builtin:vit-mini"))]
     backbone: String,
     /// Branch, tag or full commit of a model of the hub, instead of `@revision`. Default: main.

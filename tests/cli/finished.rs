@@ -75,6 +75,7 @@ fn runs_are_listed_and_put_side_by_side() {
     let table = workspace.command(&["runs", "-q"]).output().unwrap();
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
     assert!(table.contains("damaged") && table.contains("runs/second"), "{table}");
+    assert!(!table.contains(" 0 MiB"), "{table}");
 
     let args = ["compare", "--runs", "runs/first", "runs/second", "--json", "-q"];
     let compared = json(&workspace.command(&args).output().unwrap());

@@ -1,8 +1,9 @@
-//! A backbone and a size that this machine takes through all images in minutes.
+//! A backbone, and a size or tiles that this machine takes through all images in minutes.
 
 use super::options::InitOptions;
 use super::survey::Survey;
-use crate::config::DeviceChoice;
+use crate::config::{DeviceChoice, TilePool, TileSettings};
+use crate::data::transform::Tiles;
 use crate::error::{Error, Result};
 use crate::experiment::device;
 use crate::hub::{Hub, RepoId, RetryLimits};
@@ -15,6 +16,10 @@ use std::time::Duration;
 const BUDGET: f64 = 300.0;
 /// Share of a matrix product's speed that a backbone reaches, decoding included.
 const EFFICIENCY: f64 = 0.5;
+/// Images so many times as wide as the input lose small flaws when they are squashed into it.
+const SHRUNK: u32 = 2;
+/// Pixels of a tile for one of the image, the more exact ones first.
+const SCALES: [f64; 3] = [1.0, 0.5, 0.25];
 /// How long the hub may take to answer before this counts as offline.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -27,6 +32,8 @@ struct Proposal {
     patch: u32,
     /// Sides of the input, the larger ones first. Multiples of the patch.
     sides: &'static [u32],
+    /// Side of a tile.
+    tile: u32,
     /// Whether it has to be fetched.
     of_hub: bool,
 }
@@ -39,6 +46,7 @@ const PROPOSALS: [Proposal; 3] = [
         width: 768.0,
         patch: 14,
         sides: &[448, 336, 224],
+        tile: 224,
         of_hub: true,
     },
     Proposal {
@@ -48,6 +56,7 @@ const PROPOSALS: [Proposal; 3] = [
         width: 384.0,
         patch: 14,
         sides: &[448, 336, 224],
+        tile: 224,
         of_hub: true,
     },
     Proposal {
@@ -58,6 +67,7 @@ const PROPOSALS: [Proposal; 3] = [
         patch: 8,
         // The largest is that of the quick start.
         sides: &[248, 192, 128, 96, 64],
+        tile: 112,
         of_hub: false,
     },
 ];
@@ -71,6 +81,19 @@ impl Proposal {
         images as f64 * self.blocks * (products + attention) / (rate * EFFICIENCY)
     }
 
+    /// Tiles in place of a squash to `side`: the most exact in the budget, if they show more than the squash.
+    fn tiles(&self, (width, height): (u32, u32), side: u32, images: usize, rate: f64) -> Option<ChosenTiles> {
+        let shorter = width.min(height);
+        let exact = SCALES.into_iter().filter(|scale| scale * f64::from(shorter) > f64::from(side));
+        let cut = exact.map(|scale| {
+            let settings = TileSettings { side: None, scale: Some(scale), overlap: None, pool: TilePool::Max };
+            let count = Tiles::resolve(&settings, self.tile as usize).map_or(0, |tiles| tiles.count((width, height)));
+            ChosenTiles { scale, count, squashed_to: side }
+        });
+        let fits = |tiles: &ChosenTiles| self.seconds(self.tile, images * tiles.count, rate) <= BUDGET;
+        if shorter < SHRUNK * side { None } else { cut.filter(|tiles| tiles.count > 0).find(fits) }
+    }
+
     /// The largest side in the budget that does not enlarge the images; the smallest where they are smaller than all.
     fn side(&self, of_images: u32, images: usize, rate: f64) -> Option<u32> {
         let smallest = self.sides.last()?;
@@ -79,12 +102,25 @@ impl Proposal {
     }
 }
 
+/// Tiles that were chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ChosenTiles {
+    /// `preprocess.tiles.scale`
+    pub scale: f64,
+    /// How many an image of the usual size has.
+    pub count: usize,
+    /// What the image would be squashed to.
+    pub squashed_to: u32,
+}
+
 /// What was chosen.
 pub(super) struct ChosenBackbone {
     pub backbone: String,
     /// The reason, for the file; none when the user chose.
     pub why: Option<&'static str>,
     pub image_size: Option<usize>,
+    /// For parts with small flaws, unless the user chose the size.
+    pub tiles: Option<ChosenTiles>,
     /// Seconds that the features are expected to take.
     pub seconds: Option<f64>,
 }
@@ -105,6 +141,13 @@ impl ChosenBackbone {
             Some(propose(online, side, images, rate))
         };
         let size = chosen.and_then(|candidate| candidate.side(side, images, rate).or(candidate.sides.last().copied()));
+        // Where one class is good, the others differ from it in one small place, as a rule.
+        let longer = (f64::from(side) * survey.elongation).round() as u32;
+        let tiles = chosen
+            .zip(size)
+            .filter(|_| options.image_size.is_none() && survey.good.is_some())
+            .and_then(|(candidate, size)| candidate.tiles((longer, side), size, images, rate));
+        let size = if tiles.is_some() { chosen.map(|candidate| candidate.tile) } else { size };
         let image_size = options.image_size.or(size.map(|size| size as usize));
         if let (Some(size), Some(patch)) = (options.image_size, chosen.map(|candidate| candidate.patch as usize))
             && !size.is_multiple_of(patch)
@@ -122,8 +165,11 @@ impl ChosenBackbone {
                 (None, None) => PROPOSALS[2].name.to_owned(),
             },
             why: chosen.filter(|_| options.backbone.is_none()).map(|candidate| candidate.why),
-            seconds: chosen.zip(image_size).map(|(candidate, size)| candidate.seconds(size as u32, images, rate)),
+            seconds: chosen.zip(image_size).map(|(candidate, size)| {
+                candidate.seconds(size as u32, images * tiles.map_or(1, |tiles| tiles.count), rate)
+            }),
             image_size,
+            tiles,
         })
     }
 }
@@ -169,5 +215,17 @@ mod tests {
         assert!(PROPOSALS.iter().all(|candidate| candidate.sides.iter().all(|side| side % candidate.patch == 0)));
         let (all, none) = (flaw.seconds(248, 360, 1e11), flaw.seconds(248, 0, 1e11));
         assert!(all > 10.0 && all < 120.0 && none == 0.0, "{all}");
+    }
+
+    #[test]
+    fn large_images_are_cut_where_time_allows() {
+        let flaw = &PROPOSALS[2];
+        let scale = |size, images, rate| flaw.tiles(size, 248, images, rate).map(|tiles| (tiles.scale, tiles.count));
+        assert_eq!(scale((750, 500), 60, 1e11), Some((1.0, 40)));
+        assert_eq!(scale((3000, 2000), 100, 1e12), Some((1.0, 651)));
+        // Half the resolution is a quarter of the tiles.
+        assert_eq!(scale((3000, 2000), 400, 1e12).unwrap().0, 0.5);
+        assert_eq!(scale((3000, 2000), 100_000, 1e11), None);
+        assert_eq!(scale((480, 400), 60, 1e12), None);
     }
 }

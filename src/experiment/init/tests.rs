@@ -133,3 +133,24 @@ fn patients_of_dicom_files_stay_together() {
     assert!(text.contains("root = \"scans\"") && !text.contains("wella"), "{text}");
     assert_eq!(made.splits.values().sum::<usize>(), 48);
 }
+
+#[test]
+fn large_images_of_parts_are_cut_into_tiles() {
+    let root = tempfile::tempdir().unwrap();
+    for class in ["good", "bent"] {
+        fs::create_dir_all(root.path().join("d").join(class)).unwrap();
+        for n in 0..8 {
+            let image = image::RgbImage::from_fn(600, 500, |x, y| image::Rgb([x as u8, y as u8, n]));
+            image.save(root.path().join(format!("d/{class}/{n}.png"))).unwrap();
+        }
+    }
+    let (made, text) = init_in(root.path(), "d").unwrap();
+    assert_eq!(made.image_size, Some(112));
+    let settings = config::load(Some(&made.config), &[]).unwrap();
+    assert!(settings.preprocess.tiles.is_some() && text.contains("squash to 248 pixels"), "{text}");
+    // Where no class is good, the picture as a whole may decide.
+    fs::rename(root.path().join("d/good"), root.path().join("d/oak")).unwrap();
+    fs::remove_file(made.config).unwrap();
+    let (made, text) = init_in(root.path(), "d").unwrap();
+    assert!(made.image_size == Some(248) && !text.contains("tiles"), "{text}");
+}

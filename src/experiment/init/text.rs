@@ -1,6 +1,6 @@
 //! The configuration as text, each line with what it rests on.
 
-use super::choose::ChosenBackbone;
+use super::choose::{ChosenBackbone, ChosenTiles};
 use super::options::shown;
 use super::survey::{Listed, Survey};
 use crate::system::shown::printable;
@@ -128,8 +128,16 @@ fn section_model(survey: &Survey, choice: &ChosenBackbone) -> String {
         let comment = if images.is_empty() { String::new() } else { format!("{images}{time}") };
         text.push_str(&format!("image_size = {size}{comment}\n"));
     }
+    if choice.tiles.is_some() {
+        text.push_str("pool = \"max\" # the most conspicuous place of a tile; with \"mahalanobis\", for `probe`, the most unusual one\n");
+    }
     text.push_str("head_init = \"probe\" # the head starts as the linear probe that fits the frozen features best\n");
-    if survey.elongation >= ELONGATED {
+    if let Some(ChosenTiles { scale, count, squashed_to }) = choice.tiles {
+        text.push_str(&format!(
+            "\n[preprocess.tiles] # about {count} of an image: a small flaw would be lost in a squash to {squashed_to} pixels\n\
+             scale = {scale:?} # pixels of a tile for one of the image\npool = \"max\" # one tile with a flaw is enough\n"
+        ));
+    } else if survey.elongation >= ELONGATED {
         text.push_str(&format!(
             "\n[preprocess]\nresize = \"letterbox\" # the images are {:.1} times as long as wide: \"squash\" would distort them\n",
             survey.elongation
