@@ -43,10 +43,6 @@ impl ColumnNames {
         let mut told = Self::told(header);
         let has = |name: &str| header.iter().any(|theirs| theirs.trim().eq_ignore_ascii_case(name));
         let values = |at: usize| rows.iter().map(move |row| row.get(at).unwrap_or_default().trim());
-        let is_image = |value: &str| {
-            let ending = Path::new(value).extension().map(|ending| ending.to_string_lossy().to_lowercase());
-            ending.is_some_and(|ending| EXTENSIONS.contains(&ending.as_str()))
-        };
         let files = |at: &usize| 10 * values(*at).filter(|value| is_image(value)).count() > 9 * rows.len();
         if told.path.is_none() && !has("path") {
             told.path = (0..header.len()).find(files).map(|at| header[at].trim().to_owned());
@@ -62,7 +58,8 @@ impl ColumnNames {
                 let kinds: BTreeSet<&str> = values(at).collect();
                 kinds.len() > 1 && 2 * kinds.len() <= rows.len() && !kinds.contains("") && !values(at).any(is_image)
             };
-            let candidates = (0..header.len()).filter(|&at| repeats(at)).map(|at| header[at].trim().to_owned());
+            let named = (0..header.len()).filter(|&at| !header[at].trim().is_empty());
+            let candidates = named.filter(|&at| repeats(at)).map(|at| header[at].trim().to_owned());
             let candidates: Vec<String> = candidates.filter(|name| free(name)).collect();
             match candidates.as_slice() {
                 [only] => told.label = Some(only.clone()),
@@ -87,6 +84,12 @@ impl ColumnNames {
             mask: either(&self.mask, told.mask),
         }
     }
+}
+
+/// Whether a text ends as the names of images do.
+pub(super) fn is_image(text: &str) -> bool {
+    let ending = Path::new(text.trim()).extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| EXTENSIONS.contains(&ending.as_str()))
 }
 
 /// Positions of the columns.

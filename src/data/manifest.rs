@@ -1,6 +1,6 @@
 //! A CSV file that lists images: `path,label[,split][,group][,mask]`, in any order of columns.
 
-use super::columns::{ColumnPositions, ManifestHeader};
+use super::columns::{ColumnPositions, ManifestHeader, is_image};
 use super::listing::{Listing, indented};
 use super::rows::{Flaw, Lines, Problems, short};
 use super::{Entry, MaskFile, Split};
@@ -47,10 +47,10 @@ pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> 
     let names = &columns.among(&manifest_table(file, 0)?.0);
     let reader = ManifestReader { file, root: folder, outside: true, links_may_leave: true, names };
     let text = reader.text()?;
-    let mut rows = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
+    let mut rows = table(&text);
     let column = ManifestHeader::new(file, rows.headers().map_err(|error| reader.malformed(&error))?).path(names)?;
     let mut files = Vec::new();
-    for row in rows.records() {
+    for row in filled(&mut rows) {
         let row = row.map_err(|error| reader.malformed(&error))?;
         match row.get(column).unwrap_or_default() {
             "" => {
@@ -72,6 +72,11 @@ pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> 
 /// A data error when the file cannot be read, or when no column or several may have the labels.
 pub fn tell_columns(file: &Path, label: Option<&str>) -> Result<(ColumnNames, bool)> {
     let (header, rows) = manifest_table(file, usize::MAX)?;
+    if let Some(image) = header.iter().find(|name| is_image(name)) {
+        let message =
+            format!("{}: its first line has an image, {:?}, not the names of the columns", file.shown(), short(image));
+        return Err(DataError::invalid(message, "put a line such as path,label above it").into());
+    }
     let told = ColumnNames::told_by_rows(&header, &rows, label).map_err(|candidates| {
         let (like, shown) = if candidates.is_empty() { ("none looks", &header) } else { ("several look", &candidates) };
         let (file, shown) = (file.shown(), shown.join(", "));
@@ -87,11 +92,13 @@ fn manifest_table(file: &Path, most: usize) -> Result<(Vec<String>, Vec<csv::Str
     let names = &ColumnNames::default();
     let reader = ManifestReader { file, root: Path::new(""), outside: true, links_may_leave: true, names };
     let text = reader.text()?;
-    let mut rows = csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
+    let mut rows = table(&text);
     let header = rows.headers().map_err(|error| reader.malformed(&error))?;
     let header = header.iter().map(str::to_owned).collect();
-    let rows =
-        rows.records().take(most).collect::<std::result::Result<_, _>>().map_err(|error| reader.malformed(&error))?;
+    let rows = filled(&mut rows)
+        .take(most)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|error| reader.malformed(&error))?;
     Ok((header, rows))
 }
 
@@ -122,15 +129,14 @@ impl ManifestReader<'_> {
         let real_root = self.root.canonicalize().map_err(|error| {
             DataError::invalid(format!("cannot read {}: {error}", self.root.shown()), "check that the folder exists")
         })?;
-        let mut rows =
-            csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(&text)).from_reader(text.as_bytes());
+        let mut rows = table(&text);
         let header = rows.headers().map_err(|error| self.malformed(&error))?;
         let columns = ManifestHeader::new(self.file, header).columns(self.names)?;
         let mut entries = Vec::new();
         let mut problems = Problems::default();
         let mut lines = Lines::of(&text);
         let mut seen: BTreeMap<String, (usize, String)> = BTreeMap::new();
-        for row in rows.records() {
+        for row in filled(&mut rows) {
             let row = row.map_err(|error| self.malformed(&error))?;
             let line = lines.at(row.position().map_or(0, |position| position.byte() as usize));
             match self.entry(&row, &columns, &real_root) {
@@ -166,12 +172,16 @@ impl ManifestReader<'_> {
             let units = bytes[2..].chunks_exact(2).map(|pair| decode([pair[0], pair[1]]));
             char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>()
         };
-        Ok(match bytes.as_slice() {
+        let text = match bytes.as_slice() {
             [0xFF, 0xFE, ..] => wide(u16::from_le_bytes),
             [0xFE, 0xFF, ..] => wide(u16::from_be_bytes),
             [0xEF, 0xBB, 0xBF, rest @ ..] => self.utf8(rest)?.to_owned(),
             all => self.utf8(all)?.to_owned(),
-        })
+        };
+        // A line `sep=;` for spreadsheets becomes a blank one, which counts as a line and is passed over.
+        let after =
+            text.strip_prefix("sep=").and_then(|rest| rest.find('\n').filter(|&end| end <= 3).map(|end| &rest[end..]));
+        Ok(after.map_or_else(|| text.clone(), str::to_owned))
     }
 
     fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<&'b str, DataError> {
@@ -311,9 +321,20 @@ fn repeated(entry: &Entry, first: usize, class: &str) -> Flaw {
     Flaw { kind: LABELLED_TWICE, what }
 }
 
+/// The header and rows of a table.
+fn table(text: &str) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().flexible(true).delimiter(delimiter(text)).from_reader(text.as_bytes())
+}
+
+/// The rows that have anything in them: spreadsheets write separators for rows that were emptied.
+fn filled<'a>(rows: &'a mut csv::Reader<&[u8]>) -> impl Iterator<Item = csv::Result<csv::StringRecord>> + use<'a, '_> {
+    let is_blank = |row: &csv::StringRecord| row.iter().all(|field| field.trim().is_empty());
+    rows.records().filter(move |row| !row.as_ref().is_ok_and(is_blank))
+}
+
 /// What separates the columns: spreadsheets write semicolons or tabs where the comma is a decimal point.
 fn delimiter(text: &str) -> u8 {
-    let header = text.lines().next().unwrap_or_default();
+    let header = text.lines().find(|line| !line.is_empty()).unwrap_or_default();
     let count = |delimiter: u8| header.bytes().filter(|&byte| byte == delimiter).count();
     // The first of the most frequent ones.
     [b'\t', b';', b','].into_iter().max_by_key(|&delimiter| count(delimiter)).unwrap_or(b',')

@@ -9,7 +9,7 @@ use crate::report::Console;
 use crate::system::shown::Shown;
 use crate::system::tables::csv_bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What sound parts are called, in lower case without separators and points.
 const GOOD: [&str; 19] = [
@@ -37,6 +37,9 @@ const GOOD: [&str; 19] = [
 /// Images whose size is read.
 const MEASURED: usize = 256;
 
+/// Folders beside a table that are tried for its images.
+const BESIDE: usize = 20;
+
 /// How the images are listed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Listed {
@@ -46,8 +49,9 @@ pub(super) enum Listed {
     Grouped(BTreeMap<String, String>),
     /// By folders for anomaly detection: sound parts alone in `train`, and defects in `test`. All go into a manifest.
     Anomalies,
-    /// By a table: the columns that are not called as ours (ours, theirs), and whether paths lead outside its folder.
-    Table { columns: Vec<(&'static str, String)>, outside: bool },
+    /// By a table: the columns that are not called as ours (ours, theirs), whether paths lead outside its folder, and the
+    /// folder that they are relative to, if it is another one.
+    Table { columns: Vec<(&'static str, String)>, outside: bool, root: Option<PathBuf> },
 }
 
 /// What was found.
@@ -161,15 +165,26 @@ fn table(file: &Path, label: Option<&str>) -> Result<(Listed, Dataset, bool)> {
         columns.into_iter().filter_map(|(key, theirs)| theirs.map(|theirs| (key, theirs))).collect();
     let mut given = vec![format!("data.manifest={}", text(file)?)];
     given.extend(columns.iter().map(|(key, theirs)| format!("data.columns.{key}={theirs}")));
-    match Dataset::open(&settings(&given)?) {
-        Ok(dataset) => Ok((Listed::Table { columns, outside: false }, dataset, divided)),
-        Err(error) => {
-            given.push("data.allow_outside=true".into());
-            // The error of the stricter reading, unless lifting it is all that is needed.
-            let dataset = Dataset::open(&settings(&given)?).map_err(|_| error)?;
-            Ok((Listed::Table { columns, outside: true }, dataset, divided))
-        }
+    let open = |given: &[String]| Dataset::open(&settings(given)?);
+    let error = match open(&given) {
+        Ok(dataset) => return Ok((Listed::Table { columns, outside: false, root: None }, dataset, divided)),
+        Err(error) => error,
+    };
+    given.push("data.allow_outside=true".into());
+    if let Ok(dataset) = open(&given) {
+        return Ok((Listed::Table { columns, outside: true, root: None }, dataset, divided));
     }
+    // Names alone, of images in a folder beside the table.
+    let beside = file.parent().unwrap_or(Path::new(""));
+    for root in folders(beside).unwrap_or_default().iter().take(BESIDE).map(|name| beside.join(name)) {
+        given.push(format!("data.root={}", text(&root)?));
+        if let Ok(dataset) = open(&given) {
+            return Ok((Listed::Table { columns, outside: true, root: Some(root) }, dataset, divided));
+        }
+        given.pop();
+    }
+    // That of the strictest reading.
+    Err(error)
 }
 
 /// The images of a tree for anomaly detection, as of `MVTec` AD, `VisA` or `BTAD`: one class of sound parts in `train`, and

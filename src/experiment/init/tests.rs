@@ -154,3 +154,19 @@ fn large_images_of_parts_are_cut_into_tiles() {
     let (made, text) = init_in(root.path(), "d").unwrap();
     assert!(made.image_size == Some(248) && !text.contains("tiles"), "{text}");
 }
+
+#[test]
+fn tables_are_read_as_spreadsheets_leave_them() {
+    let root = files(&[names("pictures", 40)]);
+    let rows: String = (0..40).map(|n| format!("{n:03}.png;{};;\r\n", ["ok", "crack"][n / 20])).collect();
+    // A line about the separator, columns without a name, rows that were emptied, images in a folder beside.
+    let text = format!("sep=;\r\nBild;Befund;;\r\n{rows};;;\r\n;;;\r\n");
+    fs::write(root.path().join("list.csv"), text).unwrap();
+    let (made, text) = init_in(root.path(), "list.csv").unwrap();
+    assert_eq!((made.classes["ok"], made.classes["crack"]), (20, 20));
+    assert!(text.contains("root = \"pictures\"") && text.contains("label = \"Befund\""), "{text}");
+    // A row is no header.
+    fs::write(root.path().join("bare.csv"), &rows).unwrap();
+    let error = init_in(root.path(), "bare.csv").unwrap_err().to_string();
+    assert!(error.contains("first line has an image, \"000.png\""), "{error}");
+}

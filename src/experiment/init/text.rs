@@ -85,9 +85,11 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
              anomaly detection, for which there is `vitadapt probe --data {} --set probe.method=patchcore`",
             shown(data)
         ))),
-        Listed::Table { columns, outside } => {
+        Listed::Table { columns, outside, root } => {
             text.push_str(&format!("manifest = {}\n", seen(data)));
-            if *outside {
+            if let Some(root) = root {
+                text.push_str(&format!("root = {} # what its paths are relative to\nallow_outside = true\n", seen(root)));
+            } else if *outside {
                 text.push_str("allow_outside = true # its paths are absolute or lead out of its folder\n");
             }
             if !columns.is_empty() {
