@@ -17,6 +17,9 @@ use dicom_pixeldata::{DecodedPixelData, PixelDecoder, PlanarConfiguration};
 use dicom_transfer_syntax_registry::{TransferSyntaxIndex, TransferSyntaxRegistry};
 use elements::read;
 use image::RgbImage;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 /// What an image is made of.
 const NEEDED: [Tag; 24] = [
@@ -56,6 +59,16 @@ type Object = FileDicomObject<InMemDicomObject>;
 /// Whether the bytes are a file of PS3.10.
 pub(super) fn is_dicom(bytes: &[u8]) -> bool {
     bytes.get(PREAMBLE..PREAMBLE + 4) == Some(b"DICM")
+}
+
+/// Whether a file is one of PS3.10, by its first bytes, and no index of others (`DICOMDIR`).
+pub(super) fn is_image_file(path: &Path) -> bool {
+    let is_index = path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("DICOMDIR"));
+    if is_index || !path.is_file() {
+        return false;
+    }
+    let mut head = [0; PREAMBLE + 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && is_dicom(&head)
 }
 
 /// Decodes the first frame.

@@ -2,6 +2,7 @@
 
 use super::classes::ClassChoice;
 use super::decode::{EXTENSIONS, UNREAD_EXTENSIONS};
+use super::dicom;
 use super::listing::{Listing, class_name, counted};
 use super::words::quoted;
 use super::{Entry, Split, Unread};
@@ -308,8 +309,12 @@ pub(super) fn is_of_a_run(folder: &Path) -> bool {
     holds(["run.json", "config.toml"]) || holds(["compare.json", "compare.md"])
 }
 
+/// By its ending; DICOM files often have none, or end with the digits of an identifier, and are known by their content.
 pub(super) fn is_image(path: &Path) -> bool {
-    EXTENSIONS.contains(&extension(path).as_str()) && !path.file_name().is_some_and(is_hidden)
+    let ending = extension(path);
+    !path.file_name().is_some_and(is_hidden)
+        && (EXTENSIONS.contains(&ending.as_str())
+            || ending.bytes().all(|byte| byte.is_ascii_digit()) && dicom::is_image_file(path))
 }
 
 /// An image by its name, whether it is read or not.

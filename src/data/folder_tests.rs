@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::DataSource;
-use crate::data::testing::{data_error, settings, touch};
+use crate::data::testing::{data_error, fixture, settings, touch};
 use crate::data::{Dataset, Labels};
 
 fn open(root: &Path) -> Result<Dataset> {
@@ -34,6 +34,20 @@ fn class_folders_with_everything_that_lies_about() {
     assert_eq!(dataset.class_counts(Split::Val), [2, 2]);
     assert_eq!(dataset.class_counts(Split::Test), [2, 2]);
     assert!(dataset.warnings.len() == 1 && dataset.warnings[0].starts_with("1 image is directly in"));
+}
+
+#[test]
+fn dicom_files_need_no_ending() {
+    let root = tempfile::tempdir().unwrap();
+    touch(root.path(), &two_classes_of(10).iter().map(String::as_str).collect::<Vec<_>>());
+    for name in ["IM0001", "1.2.840.113619.2.5", "DICOMDIR", "dicomdir"] {
+        std::fs::copy(fixture("dicom_ct.dcm"), root.path().join("a").join(name)).unwrap();
+    }
+    std::fs::write(root.path().join("a/README"), [0; 500]).unwrap();
+    let dataset = open(root.path()).unwrap();
+    let dicom: Vec<&str> =
+        dataset.samples.iter().map(|sample| &*sample.name).filter(|name| !name.ends_with(".png")).collect();
+    assert_eq!((dicom, dataset.ignored_files), (vec!["a/1.2.840.113619.2.5", "a/IM0001"], 3));
 }
 
 #[test]

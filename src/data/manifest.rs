@@ -327,7 +327,7 @@ fn table(text: &str) -> csv::Reader<&[u8]> {
 }
 
 /// The rows that have anything in them: spreadsheets write separators for rows that were emptied.
-fn filled<'a>(rows: &'a mut csv::Reader<&[u8]>) -> impl Iterator<Item = csv::Result<csv::StringRecord>> + use<'a, '_> {
+fn filled(rows: &mut csv::Reader<&[u8]>) -> impl Iterator<Item = csv::Result<csv::StringRecord>> {
     let is_blank = |row: &csv::StringRecord| row.iter().all(|field| field.trim().is_empty());
     rows.records().filter(move |row| !row.as_ref().is_ok_and(is_blank))
 }

@@ -212,8 +212,12 @@ fn anomalies(root: &Path) -> Result<Option<Dataset>> {
 
 /// How many patients there are, where most images are DICOM files and some patients have several.
 fn patients(dataset: &Dataset) -> Option<usize> {
-    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-    let is_dicom = |path: &Path| ending(path).is_some_and(|ending| ending == "dcm" || ending == "dicom");
+    let ending = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    // Without an ending, or with the digits of an identifier for one.
+    let is_dicom = |path: &Path| match ending(path).as_str() {
+        "dcm" | "dicom" => true,
+        other => other.bytes().all(|byte| byte.is_ascii_digit()),
+    };
     let files = dataset.samples.iter().filter(|sample| is_dicom(&sample.path)).count();
     let patients = if 2 * files > dataset.samples.len() { dataset.patients().len() } else { 0 };
     (patients > 1 && patients < files).then_some(patients)
