@@ -313,7 +313,8 @@ fn a_manifest_of_unknown_images_needs_no_labels() {
     assert_eq!(files_of(&ColumnNames::default()).unwrap(), expected);
     let number = ColumnNames { path: Some("no".into()), ..ColumnNames::default() };
     assert_eq!(files_of(&number).unwrap()[0], root.path().join("1"));
-    std::fs::write(&list, "path\na.png\n\" \"\n\"\"\n").unwrap();
+    // A row that was emptied is none.
+    std::fs::write(&list, "path,no\na.png,1\n,\n,3\n").unwrap();
     let error = data_error(files_of(&ColumnNames::default()));
     assert!(error.contains("line 4 names no file"), "{error}");
     std::fs::write(&list, "picture\na.png\n").unwrap();

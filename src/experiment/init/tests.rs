@@ -166,6 +166,7 @@ fn tables_are_read_as_spreadsheets_leave_them() {
     assert_eq!((made.classes["ok"], made.classes["crack"]), (20, 20));
     assert!(text.contains("root = \"pictures\"") && text.contains("label = \"Befund\""), "{text}");
     // A row is no header.
+    fs::remove_file(made.config).unwrap();
     fs::write(root.path().join("bare.csv"), &rows).unwrap();
     let error = init_in(root.path(), "bare.csv").unwrap_err().to_string();
     assert!(error.contains("first line has an image, \"000.png\""), "{error}");
