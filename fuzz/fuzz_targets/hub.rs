@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vitadapt_fuzz::hub(bytes));
+#[macro_use]
+mod target;
+
+target!(hub);

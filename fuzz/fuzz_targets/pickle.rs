@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vitadapt_fuzz::pickle(bytes));
+#[macro_use]
+mod target;
+
+target!(pickle);

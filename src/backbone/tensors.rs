@@ -21,8 +21,19 @@ use std::rc::Rc;
 const NESTED: [&str; 6] = ["state_dict_ema", "model_ema", "model", "state_dict", "module", "teacher"];
 
 /// What wrappers put before the names of all parameters.
-const WRAPPERS: [&str; 9] =
-    ["module.", "_orig_mod.", "timm_model.", "model.", "backbone.", "net.", "teacher.", "student.", "ema."];
+const WRAPPERS: [&str; 11] = [
+    "module.",
+    "_orig_mod.",
+    "timm_model.",
+    "model.",
+    "backbone.",
+    "encoder.",
+    "trunk.",
+    "net.",
+    "teacher.",
+    "student.",
+    "ema.",
+];
 
 /// Tensors by the library's names.
 #[derive(Default)]

@@ -214,8 +214,13 @@ impl<'a> Store<'a> {
     fn open_writer(&mut self, width: usize) {
         let rows = (PACK_BYTES / (width * 4).max(1)).clamp(1, (self.keys.len() - self.done).max(1));
         let keys = &self.keys[self.done..(self.done + rows).min(self.keys.len())];
-        if !self.cache.make_room(PackWriter::size(keys.len(), width)) {
+        let wanted = PackWriter::size(keys.len(), width);
+        if !self.cache.make_room(wanted) {
             self.to_disk = false;
+            let most = self.cache.max_bytes;
+            self.builder.warn(format!(
+                "{wanted} bytes of features have no room in cache.max_bytes = {most}: they are computed again next time"
+            ));
             return;
         }
         match PackWriter::create(self.folder, keys, width) {

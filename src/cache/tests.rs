@@ -27,6 +27,16 @@ fn ask(cache: &Cache, namespace: &str, width: usize, keys: &[u8]) -> (FeatureRow
     (rows, computed)
 }
 
+#[test]
+fn features_that_have_no_room_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = |max_bytes| ask(&cache(folder.path(), max_bytes), "a", 64, &[1, 2, 3]);
+    assert!(rows(100).0.warnings[0].contains("no room in cache.max_bytes = 100"));
+    assert!(rows(0).0.warnings.is_empty(), "without a cache there is nothing to say");
+    assert!(rows(1 << 20).0.warnings.is_empty());
+    assert!(rows(1 << 20).1.is_empty());
+}
+
 fn only_pack(folder: &Path) -> PathBuf {
     let packs: Vec<PathBuf> = subfolders(folder).iter().flat_map(|folder| packs_in(folder)).collect();
     assert_eq!(packs.len(), 1, "{packs:?}");

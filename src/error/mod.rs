@@ -113,15 +113,15 @@ pub enum Error {
     /// Quality gates that were missed, one line each.
     #[error("{}", .0.join("\n"))]
     Gate(Vec<String>),
-    /// A signal ended the run after its state was saved.
-    #[error("stopped by {signal}; the state is saved in {}", run.shown())]
+    /// A signal ended the run after its state was saved, if it has any.
+    #[error("stopped by {signal}; {}", saved_in(run.as_deref()))]
     Stopped {
         /// `SIGINT` or `SIGTERM`.
         signal: &'static str,
         /// The exit code the signal asks for.
         code: ExitCode,
-        /// The run directory to resume.
-        run: PathBuf,
+        /// The run directory to resume; none when the work is short and starts anew.
+        run: Option<PathBuf>,
     },
     /// A signal ended a comparison between or in its runs, which are saved.
     #[error("stopped by {signal}; the finished runs are kept in {}", folder.shown())]
@@ -212,7 +212,8 @@ impl Error {
                     .into(),
             ),
             Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),
-            Self::Stopped { .. } => Some("continue with the same command and --resume".into()),
+            Self::Stopped { run: Some(_), .. } => Some("continue with the same command and --resume".into()),
+            Self::Stopped { run: None, .. } => Some("the same command starts anew".into()),
             Self::Interrupted { .. } => Some("the same command continues where this one stopped".into()),
             Self::Runs { .. } => {
                 Some("the folder logs holds the output of each run; the same command retries those that failed".into())
@@ -220,6 +221,10 @@ impl Error {
             Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => None,
         }
     }
+}
+
+fn saved_in(run: Option<&Path>) -> String {
+    run.map_or_else(|| "nothing is saved".into(), |run| format!("the state is saved in {}", run.shown()))
 }
 
 fn io_hint(source: &std::io::Error) -> Option<String> {
@@ -233,4 +238,21 @@ fn io_hint(source: &std::io::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_saved_can_be_resumed() {
+        let stopped = |run| Error::Stopped { signal: "SIGINT", code: ExitCode::Interrupted, run };
+        let said = |error: Error| format!("{error}; {}", error.hint().unwrap_or_default());
+        let saved = said(stopped(Some("runs/a".into())));
+        assert_eq!(
+            saved,
+            "stopped by SIGINT; the state is saved in runs/a; continue with the same command and --resume"
+        );
+        assert_eq!(said(stopped(None)), "stopped by SIGINT; nothing is saved; the same command starts anew");
+    }
 }

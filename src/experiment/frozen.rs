@@ -79,7 +79,7 @@ pub fn inputs(
         match stop.received() {
             None => Ok(()),
             Some(signal) => {
-                Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: run.to_path_buf() })
+                Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: Some(run.to_path_buf()) })
             }
         }
     };

@@ -101,7 +101,8 @@ impl Events {
             ("peak_memory_mib", record.peak_memory_bytes.map(|bytes| bytes as f64 / f64::from(1 << 20))),
         ];
         let value = |(tag, number): (&str, Option<f64>)| {
-            Some(ScalarValue { tag: tag.to_owned(), simple_value: Some(number? as f32) })
+            let number = number.filter(|number| number.is_finite())?;
+            Some(ScalarValue { tag: tag.to_owned(), simple_value: Some(number as f32) })
         };
         let summary = Summary { value: numbers.into_iter().filter_map(value).collect() };
         self.write(&Event { summary: Some(summary), ..Event::at(record.step) })

@@ -25,7 +25,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomic(path, json_text(path, value)?.as_bytes())
 }
 
-/// Far above any JSON file that is read here: keeps a wrong or forged one out of memory.
+/// Far above any JSON file that is usually read here: keeps a wrong or forged one out of memory.
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Reads a file that holds a value in JSON. The parser bounds how deeply it may be nested.
@@ -33,15 +33,24 @@ const MOST_BYTES: u64 = 64 << 20;
 /// # Errors
 /// When the system refuses or it is not a regular file, a weights error when it is larger than 64 MiB, or as [`parse_json`].
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    read_large_json(path, MOST_BYTES)
+}
+
+/// Like [`read_json`], of a file of at most `most` bytes.
+///
+/// # Errors
+/// As [`read_json`].
+pub fn read_large_json<T: DeserializeOwned>(path: &Path, most: u64) -> Result<T> {
     let read = || -> std::io::Result<Vec<u8>> {
         check_regular(path)?;
         let mut bytes = Vec::new();
-        File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = read().map_err(Error::io("read", path))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(WeightsError::invalid(path, "larger than 64 MiB, which no JSON file of a model or run is").into());
+    if bytes.len() as u64 > most {
+        let message = format!("larger than {} MiB, which no such file of a model or run is", most >> 20);
+        return Err(WeightsError::invalid(path, message).into());
     }
     parse_json(path, &bytes)
 }
@@ -66,6 +75,11 @@ mod tests {
         write_json(&path, &[0.1, 1e-300]).unwrap();
         assert_eq!(read_json::<[f64; 2]>(&path).unwrap(), [0.1, 1e-300]);
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("]\n"));
+        let text = format!("[0.5,{}0.25]", " ".repeat(100));
+        std::fs::write(&path, &text).unwrap();
+        let read = |most| read_large_json::<[f64; 2]>(&path, most);
+        assert_eq!(read(text.len() as u64).unwrap(), [0.5, 0.25]);
+        assert!(read(text.len() as u64 - 1).unwrap_err().to_string().contains("larger than"));
         for (bytes, reason) in [("[0.1", "EOF"), ("[0.1, \"b\"]", "invalid type")] {
             std::fs::write(&path, bytes).unwrap();
             let error = read_json::<[f64; 2]>(&path).unwrap_err().to_string();

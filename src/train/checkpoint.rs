@@ -9,7 +9,7 @@ use crate::error::{Error, Result, WeightsError};
 use crate::nn::reason;
 use crate::system::digest::{sha256, sha256_of_file};
 use crate::system::files::{create_folder, keeping_mode, sync_folder, write_synced};
-use crate::system::json::{json_text, read_json};
+use crate::system::json::{json_text, read_json, read_large_json};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+/// It holds the scores of each validation image for up to six epochs: enough for four million images.
+const MOST_STATE_BYTES: u64 = 1 << 30;
 const MANIFEST: &str = "manifest.json";
 /// The checkpoint that training goes on from.
 const LAST: &str = "last";
@@ -268,7 +270,7 @@ fn read_folder<S: DeserializeOwned>(folder: &Path) -> Result<Saved<S>> {
     for (name, tensor) in &params {
         check_finite(name, tensor).map_err(|reason| WeightsError::invalid(folder.join(MODEL), reason))?;
     }
-    Ok(Saved { params, optimizer, state: read_json(&folder.join(STATE))? })
+    Ok(Saved { params, optimizer, state: read_large_json(&folder.join(STATE), MOST_STATE_BYTES)? })
 }
 
 fn remove_folder(path: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use super::schedule::LrSchedule;
 use super::state::TrainState;
 use super::validation::{Validation, validate};
 use crate::backbone::Role;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::system::memory::peak_memory_bytes;
 use std::time::Instant;
 
@@ -32,9 +32,6 @@ impl Fit<'_> {
         let clock = Instant::now();
         let validation = self.validate()?;
         let running = std::mem::take(&mut progress.running);
-        if running.seen == 0 {
-            return Err(Error::Numerics(format!("no step of epoch {} was finite", progress.epoch + 1)));
-        }
         progress.epoch += 1;
         progress.batch = 0;
         let scores = validation.as_ref().map(|found| found.scores);

@@ -3,7 +3,7 @@
 use super::early_stop::EarlyStop;
 use super::safeguard::Safeguard;
 use super::validation::ValidationHistory;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -14,9 +14,12 @@ pub struct EpochRecord {
     pub step: usize,
     /// Learning rate of the epoch's last step, of the backbone or, when it is frozen, of the head.
     pub lr: f64,
-    /// Mean over the epoch, on augmented images, while the parameters moved.
+    /// Mean over the epoch, on augmented images, while the parameters moved; NaN, in the file `null`, when each of its
+    /// few steps was skipped.
+    #[serde(deserialize_with = "number_or_nan")]
     pub train_loss: f64,
     /// Likewise, as a fraction.
+    #[serde(deserialize_with = "number_or_nan")]
     pub train_accuracy: f64,
     /// After the epoch, without smoothing or class weights; none without validation images.
     pub val_loss: Option<f64>,
@@ -31,6 +34,11 @@ pub struct EpochRecord {
     pub seconds: f64,
     /// Largest resident memory of the process so far.
     pub peak_memory_bytes: Option<u64>,
+}
+
+/// JSON has no NaN: `null` stands for it.
+fn number_or_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
 }
 
 /// Sums over the part of an epoch that is done.
@@ -79,5 +87,20 @@ impl Progress {
     pub fn wait_anew(&mut self) {
         self.stopped_early = false;
         self.early_stop.wait_anew();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_without_a_finite_step_comes_back() {
+        let record = EpochRecord { epoch: 1, train_loss: f64::NAN, train_accuracy: f64::NAN, ..Default::default() };
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.contains("\"train_loss\":null"), "{text}");
+        let read: EpochRecord = serde_json::from_str(&text).unwrap();
+        assert!(read.epoch == 1 && read.train_loss.is_nan() && read.train_accuracy.is_nan());
+        assert!(serde_json::from_str::<EpochRecord>("{\"epoch\":1}").is_err(), "what is absent is no null");
     }
 }

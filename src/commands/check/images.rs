@@ -59,7 +59,10 @@ pub fn check(
     let alike = found.resemblances(options.threads);
     report.warnings.extend(found.warnings(&alike.twins, options.decode));
     report.look_alikes.extend(found.look_alikes(&alike.twins));
-    report.warnings.extend(Spread::of(&found, &geometry).warnings(image_size));
+    // The usual size stands for that of a backbone that cannot be read: nothing follows from it.
+    if spec.is_some() || settings.model.image_size.is_some() {
+        report.warnings.extend(Spread::of(&found, &geometry).warnings(image_size));
+    }
     report.warnings.extend(balance::warnings(&found.dataset, settings));
     if settings.data.on_error == OnError::Skip && !found.bad.is_empty() {
         report.warnings.push(DataError::BadFiles { files: found.bad.clone() }.to_string());

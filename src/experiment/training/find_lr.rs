@@ -1,7 +1,7 @@
 //! The learning-rate range test of a config, as a table, a picture and a CSV.
 
 use super::Training;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::record::Completed;
 use crate::report::{Console, LrFinderResult, RunResult, Status, plots};
 use crate::system::signals::{Signal, StopRequest};
@@ -25,7 +25,8 @@ impl Training {
         };
         let Some(sweep) = found else {
             // Only a signal ends it without a result.
-            return Err(self.stopped(stop.received().unwrap_or(Signal::Interrupt)));
+            let signal = stop.received().unwrap_or(Signal::Interrupt);
+            return Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: None });
         };
         write_csv(&self.run.path(STEPS), |table| sweep.points.iter().try_for_each(|point| table.serialize(point)))?;
         plots::save_lr_finder(&self.run.path("plots/lr-finder"), &self.title(), &sweep)?;

@@ -84,8 +84,17 @@ pub(super) fn rows(table: &mut Table) {
     let (workspace, weights) = (folder(), Weights::read());
     let file = workspace.path("weights/model.safetensors");
     table.row(&workspace, "weights with a wrapper's prefix on all names", "loaded, and said", |row| {
-        let prefixes =
-            ["module.", "_orig_mod.", "timm_model.", "model.", "backbone.", "net.", "teacher.", "module.model."];
+        let prefixes = [
+            "module.",
+            "_orig_mod.",
+            "timm_model.",
+            "model.",
+            "backbone.",
+            "encoder.",
+            "net.",
+            "teacher.",
+            "module.model.",
+        ];
         for prefix in prefixes {
             fs::write(&file, weights.renamed(|name| format!("{prefix}{name}"))).unwrap();
             row.case(&EXTRACT, 0, &[prefix]);
