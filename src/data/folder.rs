@@ -8,7 +8,7 @@ use super::words::quoted;
 use super::{Entry, Split, Unread};
 use crate::error::{DataError, Result};
 use crate::system::shown::Shown;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -183,12 +183,15 @@ fn innermost(split: Split, mut folder: PathBuf) -> Result<PathBuf> {
 }
 
 /// Refuses folders that hold the same names: then these are the classes, and what was taken for classes is something
-/// else, such as splits in a spelling that is not known, or cameras.
+/// else, such as splits in a spelling that is not known, or cameras. Likewise a folder with splits of its own, as archives
+/// put around them.
 fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
     let mut first_with: BTreeMap<String, &PathBuf> = BTreeMap::new();
     for class_folder in class_folders {
-        for inner in children(class_folder)?.folders {
-            let name = file_name(&inner)?;
+        let inner_folders = children(class_folder)?.folders;
+        let names = inner_folders.iter().map(|inner| file_name(inner)).collect::<Result<Vec<String>>>()?;
+        let splits: BTreeSet<Split> = names.iter().filter_map(|name| Split::parse(name)).collect();
+        for (inner, name) in inner_folders.into_iter().zip(names) {
             if contents(&inner)?.images.is_empty() {
                 continue;
             }
@@ -202,6 +205,13 @@ fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
                 ),
                 "splits are folders named train, val and test above the class folders; if these are the classes, put \
                  their images directly into them, or list the images in a data.manifest",
+            )
+            .into());
+        }
+        if splits.len() > 1 && splits.contains(&Split::Train) {
+            return Err(DataError::invalid(
+                format!("{} holds splits of its own, so it is hardly a class", class_folder.shown()),
+                format!("name that folder: data.root = {:?}", class_folder.shown().to_string()),
             )
             .into());
         }

@@ -75,8 +75,9 @@ fn a_missing_split_is_drawn() {
 
 #[test]
 fn unusable_layouts_say_why() {
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["a/train/1.png", "b/train/1.png", "b/test/2.png"], "both hold a folder \"train\""),
+        (&["set/train/a/1.png", "set/Testing/a/2.png", "other/1.png"], "set holds splits of its own"),
         (&["day 1/a/1.png", "day 1/b/1.png", "Day 2/A/1.png"], "\"Day 2\" and \"day 1\" both hold a folder"),
         (&["bad/1.png", "bad /1.png"], "\"bad\" and \"bad \" differ only in letter case, white space"),
         (&["a/1.png"], "only one class, \"a\""),

@@ -9,7 +9,7 @@ use crate::backbone::{Params, Readout};
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::metrics::{Evaluation, Separation};
+use crate::metrics::{Evaluation, Robustness, Separation};
 use crate::model::{Model, PatchHead};
 use crate::report::html::{RunPage, save_run_page};
 use crate::report::predictions::Predictions;
@@ -78,6 +78,9 @@ impl<'a> PageInputs<'a> {
     /// # Errors
     /// I/O errors; data errors of images that can no longer be read.
     pub fn write(&self, mistakes: usize, console: &Console) -> Result<PathBuf> {
+        for path in self.damaged() {
+            console.warn(format!("{} is damaged: the page goes without it", path.shown()));
+        }
         let evaluations: Vec<Evaluation> = [Split::Test, Split::Val, Split::Train]
             .into_iter()
             .filter_map(|split| read_evaluation(self.folder, split))
@@ -106,6 +109,28 @@ impl<'a> PageInputs<'a> {
 }
 
 impl PageInputs<'_> {
+    /// What the page is made of and cannot be read, of the files that are there.
+    fn damaged(&self) -> Vec<PathBuf> {
+        let folder = self.folder;
+        let whole = |path: &Path| {
+            let lines = read_regular(path).map(|bytes| bytes.split_inclusive(|&byte| byte == b'\n').count());
+            lines.is_ok_and(|lines| lines > 0 && lines == read_epochs(folder).len())
+        };
+        let found = |name: String, sound: &dyn Fn(&Path) -> bool| {
+            Some(folder.join(name)).filter(|path| path.exists() && !sound(path))
+        };
+        let of_split = |split: Split| {
+            [
+                found(format!("eval-{split}.json"), &|_| read_evaluation(folder, split).is_some()),
+                found(format!("eval-{split}-again.json"), &|_| read_again(folder, split).is_some()),
+                found(format!("predictions-{split}.csv"), &|path| Predictions::read(path).is_ok()),
+                found(format!("robustness-{split}.json"), &|path| read_json::<Robustness>(path).is_ok()),
+            ]
+        };
+        let of_splits = Split::ALL.into_iter().flat_map(of_split);
+        of_splits.chain([found("metrics.jsonl".into(), &whole)]).flatten().collect()
+    }
+
     /// Of the predictions that the run has kept; none where they tell nothing.
     fn separation(&self, evaluation: &Evaluation) -> Option<Separation> {
         let inspection = evaluation.inspection.as_ref()?;

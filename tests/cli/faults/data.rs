@@ -95,6 +95,12 @@ fn folders(table: &mut Table) {
     table.row(&spelt(["one", "two", "three"]), "classes that hold folders of the same names", "3", |row| {
         row.check(&["data.root=other"], 3, &["global", "both hold a folder"]);
     });
+    table.row(&Workspace::new(), "a folder around the splits, as archives have it", "3, with that folder", |row| {
+        let around = row.path("around");
+        fs::create_dir(&around).unwrap();
+        fs::rename(row.path("data"), around.join("set")).unwrap();
+        row.check(&["data.root=around"], 3, &["set holds splits of its own", "data.root = "]);
+    });
     table.row(&Workspace::new(), "folders of systems and tools beside the classes", "no classes, no images", |row| {
         for name in ["@eaDir", "$RECYCLE.BIN", ".ipynb_checkpoints", "__MACOSX", "System Volume Information", ".git"] {
             let folder = row.path("data/train").join(name);

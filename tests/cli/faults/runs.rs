@@ -242,6 +242,26 @@ fn special(table: &mut Table, workspace: &Workspace) {
             fs::write(file, content).unwrap();
         }
     });
+    table.row(
+        workspace,
+        "a damaged file that the page about a run is made of",
+        "a warning; the page goes without it",
+        |row| {
+            for (name, damage) in [
+                ("eval-val.json", &b"{}"[..]),
+                ("eval-test.json", b"\0"),
+                ("predictions-test.csv", b"path,label\n\xff"),
+                ("metrics.jsonl", b""),
+                ("metrics.jsonl", b"{\"epoch\":1}\n"),
+            ] {
+                let file = row.path("runs/small").join(name);
+                let content = fs::read(&file).unwrap();
+                fs::write(&file, damage).unwrap();
+                row.case(&["report", "--run", "runs/small"], 0, &["warning: ", name, "damaged"]);
+                fs::write(file, content).unwrap();
+            }
+        },
+    );
     table.row(workspace, "files that may not grow, as on a full disk", "5, with the file", |row| {
         let limit = "ulimit -f 40;";
         let new = ["finetune", "--config", "small.toml", "--set", "run.name=full", "--set", "train.steps=2"];
