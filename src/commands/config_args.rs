@@ -224,34 +224,22 @@ fn named_as(short_forms: &[ShortForm<'_>], mut error: Error) -> Error {
     error
 }
 
-/// What a command without a file starts from, unless a backbone is named: the built-in one that sees small flaws, as the
-/// quick start and `init` have it. On the textile images it makes 96 % of 68 %.
-const WITHOUT_FILE: [(&str, &str); 3] =
-    [("model.backbone", "builtin:vit-flaw"), ("model.image_size", "248"), ("model.head_init", "probe")];
-
 fn load(file: Option<&Path>, sets: Vec<String>) -> Result<Settings> {
-    config::load(file, &with_backbone(file, sets)?)
+    config::load(file, &complete(file, sets)?)
 }
 
-/// The overrides, and where there is no file and none of them names a backbone, what makes up for it.
+/// The overrides, with what makes up for a file where there is none.
 ///
 /// # Errors
 /// A usage error for a command line that gives neither a file nor an override.
-pub fn with_backbone(file: Option<&Path>, mut sets: Vec<String>) -> Result<Vec<String>> {
-    if file.is_none() && sets.is_empty() {
-        return Err(Error::usage_hint(
-            "no configuration was given",
-            "use --config FILE, or at least --data FOLDER; configs/quickstart.toml is an example",
-        ));
+pub fn complete(file: Option<&Path>, sets: Vec<String>) -> Result<Vec<String>> {
+    if file.is_some() || !sets.is_empty() {
+        return Ok(config::with_backbone(file, sets));
     }
-    let given: Vec<String> =
-        sets.iter().filter_map(|set| set.split_once('=')).map(|(key, _)| key.trim().to_owned()).collect();
-    let names = |key: &str| given.iter().any(|given| given == key);
-    if file.is_none() && !names("model") && !names("model.backbone") {
-        let missing = WITHOUT_FILE.iter().filter(|(key, _)| !names(key));
-        sets.extend(missing.map(|(key, value)| format!("{key}={value}")));
-    }
-    Ok(sets)
+    Err(Error::usage_hint(
+        "no configuration was given",
+        "use --config FILE, or at least --data FOLDER; configs/quickstart.toml is an example",
+    ))
 }
 
 #[cfg(test)]
@@ -279,29 +267,7 @@ mod tests {
         let all = ["--data", "d", "--epochs", "3", "--batch-size", "8", "--seed", "1", "--name", "7"];
         let settings = Line::parse_from(["x"].iter().chain(&all)).run.load().unwrap();
         assert_eq!((settings.run.name.as_str(), settings.run.seed, settings.train.batch_size), ("7", 1, 8));
-    }
-
-    #[test]
-    fn without_a_file_the_model_is_that_of_the_quick_start() {
-        let model = |words: &[&str]| {
-            let settings = Line::parse_from(["x"].iter().chain(words)).run.load().unwrap();
-            (settings.model.backbone, settings.model.image_size, settings.model.head_init)
-        };
-        let quickstart = config::load(Some(Path::new("configs/quickstart.toml")), &[]).unwrap().model;
-        let usual = (quickstart.backbone, quickstart.image_size, quickstart.head_init);
-        assert_eq!(model(&["--data", "d"]), usual);
-        let smaller = model(&["--data", "d", "--set", "model.image_size=64"]);
-        assert_eq!((&smaller.0, smaller.2), (&usual.0, usual.2));
-        assert_eq!(
-            smaller.1,
-            config::load(None, &["data.root=d".into(), "model.image_size=64".into()]).unwrap().model.image_size
-        );
-        // A backbone that is named, and a file, say themselves what goes with them.
-        let bare = config::load(None, &["data.root=d".into()]).unwrap().model;
-        let bare = (bare.backbone, bare.image_size, bare.head_init);
-        assert_eq!(model(&["--data", "d", "--backbone", &bare.0]), bare);
-        let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-        assert_eq!(model(&["--config", file.path().to_str().unwrap(), "--data", "d"]), bare);
+        assert_eq!(settings.model.backbone, "builtin:vit-flaw");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! each other are found last (`sense`). All problems are reported at once. Writing is serialising (`write`).
 
 mod aliases;
+mod bare;
 mod check;
 mod choices;
 mod column_names;
@@ -35,6 +36,7 @@ mod tile_settings;
 mod train_settings;
 mod write;
 
+pub use bare::with_backbone;
 pub use column_names::ColumnNames;
 pub use feature_settings::*;
 pub use fold::Fold;

@@ -63,7 +63,7 @@ pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
         let comparison = side_by_side(&args.runs, out, args.target)?;
         return console.output(&comparison, || comparison.table());
     }
-    let sets = config_args::with_backbone(args.config.file(), args.config.sets()?)?;
+    let sets = config_args::complete(args.config.file(), args.config.sets()?)?;
     let as_typed = |error| args.config.as_typed(error);
     let ladder = Ladder::new(args.config.file(), &sets).map_err(as_typed)?;
     let rungs = rungs(args, &ladder.base, console)?;
