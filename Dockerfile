@@ -1,9 +1,8 @@
 # The program alone on a small system, CPU only:
 #   docker build -t vitadapt .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" vitadapt finetune --config my.toml
+# It has a C compiler, and no C++ is compiled.
 FROM rust:1.94-slim-bookworm AS build
-# hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
 RUN cargo build --release --locked
