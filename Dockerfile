@@ -1,7 +1,7 @@
 # The program alone on a small system, CPU only:
 #   docker build -t vitadapt .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" vitadapt finetune --config my.toml
-# It has a C compiler, and no C++ is compiled.
+# It brings a C compiler, and no C++ is compiled.
 FROM rust:1.94-slim-bookworm AS build
 WORKDIR /source
 COPY . .
