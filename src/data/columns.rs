@@ -164,7 +164,7 @@ impl<'a> ManifestHeader<'a> {
             self.invalid(
                 &message,
                 "the first line names the columns, separated by commas: path,label[,split][,group][,mask]; data.columns says \
-                 what they are called instead",
+                 what they are called instead, and `vitadapt init` finds that out",
             )
         })
     }

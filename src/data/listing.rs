@@ -200,8 +200,8 @@ pub(super) fn check_classes(dataset: &Dataset) -> Result<(), DataError> {
     }
     Err(DataError::invalid(
         format!("no training image of {}", quoted(&missing)),
-        "every class needs images in train; move some there, or remove the class. `vitadapt probe` with probe.method = \
-         \"patchcore\" needs images of sound parts alone",
+        "every class needs images in train; move some there, or remove the class. Of a tree with sound parts alone in train/ \
+         `vitadapt init` makes a list that is dealt anew, and `vitadapt probe` with probe.method = \"patchcore\" needs no others",
     ))
 }
 
