@@ -1,7 +1,7 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
 use super::corrupt::CorruptArgs;
-use super::{fraction, one_of, within};
+use super::one_of;
 use crate::backbone::Segment;
 use crate::config;
 use crate::data::Split;
@@ -58,92 +58,12 @@ pub struct EvalArgs {
     #[command(flatten)]
     corrupt: CorruptArgs,
     #[command(flatten)]
-    gates: GateArgs,
-}
-
-/// Thresholds for CI: exit code 8 when one is missed.
-#[derive(Debug, Clone, Copy, Args)]
-#[command(next_help_heading = "Quality gates (exit code 8 when missed)")]
-struct GateArgs {
-    /// Lowest accuracy, from 0 to 1
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    min_accuracy: Option<f64>,
-    /// Lowest mean of the recalls
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    min_balanced_accuracy: Option<f64>,
-    /// Lowest unweighted mean of the F1 scores
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    min_macro_f1: Option<f64>,
-    /// Lowest recall of any class
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    min_class_recall: Option<f64>,
-    /// Lowest mean one-vs-rest area under the ROC curve
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    min_auroc: Option<f64>,
-    /// Lowest Matthews correlation, from -1 to 1
-    #[arg(long, value_name = "X", value_parser = correlation, allow_negative_numbers = true)]
-    min_mcc: Option<f64>,
-    /// Highest negative log-likelihood in nats, before calibration
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    max_nll: Option<f64>,
-    /// Highest expected calibration error, before calibration: not that of the probabilities which predict prints
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    max_ece: Option<f64>,
-    /// Lowest mean accuracy over flaws and strengths, with --corrupt
-    #[arg(long, value_name = "X", value_parser = fraction, requires = "corrupt")]
-    min_corrupt_accuracy: Option<f64>,
-    /// Highest share of defective parts that are accepted, when the run has a good class
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    max_escape: Option<f64>,
-    /// Highest upper end of the 95 % interval of that share: what the images prove
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    max_escape_upper: Option<f64>,
-    /// Highest share of good parts that are rejected
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    max_overkill: Option<f64>,
-    /// Highest share of parts that a person has to look at
-    #[arg(long, value_name = "X", value_parser = fraction)]
-    max_review: Option<f64>,
-    /// Most escapes in a million parts, for a run with inspection.prevalence
-    #[arg(long, value_name = "N", value_parser = non_negative)]
-    max_escapes_ppm: Option<f64>,
-}
-
-fn correlation(text: &str) -> std::result::Result<f64, String> {
-    within(text, -1.0, 1.0)
+    gates: Gates,
 }
 
 /// The only settings that a finished run can still be given.
 fn inspection(text: &str) -> std::result::Result<String, String> {
     if text.starts_with("inspection.") { Ok(text.to_owned()) } else { Err("only inspection.KEY=VALUE".into()) }
-}
-
-fn non_negative(text: &str) -> std::result::Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        _ => Err(format!("{text:?} is not a number of at least 0")),
-    }
-}
-
-impl From<GateArgs> for Gates {
-    fn from(args: GateArgs) -> Self {
-        Self {
-            min_accuracy: args.min_accuracy,
-            min_balanced_accuracy: args.min_balanced_accuracy,
-            min_macro_f1: args.min_macro_f1,
-            min_class_recall: args.min_class_recall,
-            min_auroc: args.min_auroc,
-            min_mcc: args.min_mcc,
-            max_nll: args.max_nll,
-            max_ece: args.max_ece,
-            min_corrupt_accuracy: args.min_corrupt_accuracy,
-            max_escape: args.max_escape,
-            max_escape_upper: args.max_escape_upper,
-            max_overkill: args.max_overkill,
-            max_review: args.max_review,
-            max_escapes_ppm: args.max_escapes_ppm,
-        }
-    }
 }
 
 /// Scores and gates.
@@ -161,7 +81,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         let settings = config::load(Some(&args.run.join("config.toml")), &args.set)?;
         adopt(&args.run, &mut run.record, &settings, &dataset, console)?;
     }
-    let gates = Gates::from(args.gates);
+    let gates = &args.gates;
     if gates.need_inspection() && run.record.inspection.is_none() {
         return Err(Error::usage_hint(
             "the run knows no good class, so nothing is an escape or overkill",

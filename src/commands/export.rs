@@ -5,7 +5,7 @@ use crate::config::ProbeMethod;
 use crate::data::loader::Batch;
 use crate::data::transform::View;
 use crate::data::{Dataset, Split};
-use crate::error::{BadFile, DataError, Error, Result};
+use crate::error::{DataError, Error, Result};
 use crate::experiment::saved::SavedRun;
 use crate::experiment::tiles::refuse_tiles;
 use crate::export::{Check, ExportModel, FORMATS, check_target, export};
@@ -144,16 +144,12 @@ fn check(run: &SavedRun) -> Result<Check> {
     let dataset = run.dataset()?;
     let samples = samples(&dataset);
     let (pipeline, side) = (run.pipeline(), run.session.backbone.spec.image_size);
-    let view = View { epoch: 0, sample: 0 };
     let mut batch = Batch { labels: vec![0; samples.len()], indices: samples.clone(), ..Batch::default() };
     for &sample in &samples {
         let path = &dataset.samples[sample].path;
-        let pixels = pipeline.load_once(path, view).map_err(|error| DataError::BadFiles {
-            files: vec![BadFile { path: path.clone(), reason: error.to_string() }],
-        })?;
-        batch.inputs.extend(pixels);
+        batch.inputs.extend(pipeline.load_once(path, View::PLAIN).map_err(|error| DataError::bad_file(path, error))?);
     }
-    pipeline.finish(&mut batch.inputs, &vec![view; samples.len()]);
+    pipeline.finish(&mut batch.inputs, &vec![View::PLAIN; samples.len()]);
     let logits = run.model.run(&batch)?.logits;
     let pixels = Tensor::from_vec(batch.inputs, (samples.len(), 3, side, side), &Device::Cpu)?;
     Ok(Check { pixels, logits })

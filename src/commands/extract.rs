@@ -1,6 +1,6 @@
 //! `vitadapt extract`: features to a file, with a table of the images beside it.
 
-use super::tsne::SplitArg;
+use super::tsne::{SPLITS, splits};
 use super::{ConfigArgs, one_of};
 use crate::backbone::{Readout, Segment};
 use crate::config::FeatureChoice;
@@ -34,8 +34,8 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "N", requires = "features", value_parser = clap::value_parser!(u16).range(1..))]
     blocks: Option<u16>,
     /// The images
-    #[arg(long, value_enum, default_value = "all")]
-    split: SplitArg,
+    #[arg(long, value_parser = SPLITS, default_value = "all")]
+    split: String,
 }
 
 /// Extracts.
@@ -59,7 +59,7 @@ pub fn run(args: &ExtractArgs, console: &Console) -> Result<()> {
         FeatureSource::of_config(settings, |session| readout(args, session, default), console)?
     };
     let dataset = &source.images.dataset;
-    let samples: Vec<usize> = args.split.splits().iter().flat_map(|&split| dataset.indices(split)).collect();
+    let samples: Vec<usize> = splits(&args.split).into_iter().flat_map(|split| dataset.indices(split)).collect();
     if samples.is_empty() {
         return Err(DataError::invalid("there are no images in this split", "choose another --split").into());
     }

@@ -148,16 +148,6 @@ fn print_completed(completed: &Completed, console: &Console) -> Result<()> {
     })
 }
 
-/// A number from `low` to `high`, for clap.
-fn within(text: &str, low: f64, high: f64) -> std::result::Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if (low..=high).contains(&value) { Ok(value) } else { Err(format!("{value} is not between {low} and {high}")) }
-}
-
-fn fraction(text: &str) -> std::result::Result<f64, String> {
-    within(text, 0.0, 1.0)
-}
-
 /// One of the words that a type of the configuration or of run.json is written as.
 fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
     words: &[&'static str],

@@ -10,7 +10,7 @@ use crate::report::{Console, Reading, key_value_table};
 use crate::system::json::write_json;
 use crate::system::shown::printable;
 use crate::tsne::quality::Silhouettes;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -24,36 +24,19 @@ pub struct TsneArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     run: Option<PathBuf>,
     /// The images to map
-    #[arg(long, value_enum, default_value = "all")]
-    split: SplitArg,
+    #[arg(long, value_parser = SPLITS, default_value = "all")]
+    split: String,
     /// Folder for the files; default: the run's folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 /// The images of a command on features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SplitArg {
-    /// Every split
-    All,
-    /// The training images
-    Train,
-    /// The validation images
-    Val,
-    /// The test images
-    Test,
-}
+pub const SPLITS: [&str; 4] = ["all", "train", "val", "test"];
 
-impl SplitArg {
-    /// The splits, in the order of their rows.
-    pub fn splits(self) -> Vec<Split> {
-        match self {
-            Self::All => Split::ALL.to_vec(),
-            Self::Train => vec![Split::Train],
-            Self::Val => vec![Split::Val],
-            Self::Test => vec![Split::Test],
-        }
-    }
+/// Those of [`SPLITS`], in the order of their rows.
+pub fn splits(word: &str) -> Vec<Split> {
+    Split::ALL.into_iter().filter(|split| word == "all" || word == split.name()).collect()
 }
 
 /// Maps, judges, draws.
@@ -70,7 +53,7 @@ pub fn run(args: &TsneArgs, console: &Console) -> Result<()> {
         }
         None => Mappable::of_config(args.config.load()?, console)?,
     };
-    let map = mapped.map(&args.split.splits(), console)?;
+    let map = mapped.map(&splits(&args.split), console)?;
     let (folder, classes) = (args.out.as_ref().unwrap_or(&mapped.folder), &mapped.features.dataset.classes);
     map.write(folder, console)?;
     let reading = map.quality.map.as_ref().map(|found| {

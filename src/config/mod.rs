@@ -144,4 +144,6 @@ fn default_name(file: Option<&Path>) -> String {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::listing::{check_classes, indented};
 use super::similar::{Likeness, NearPair, NearPairs, Signature, near_pairs};
 use super::transform::{ChannelStatistics, Geometry, Histograms, Tiles};
 use super::{Dataset, Sample, Split};
-use crate::config::OnError;
+use crate::config::{DataSettings, OnError};
 use crate::error::{BadFile, DataError, Error, Result};
 use crate::system::digest::hex;
 use crate::system::shown::{Shown, printable};
@@ -34,6 +34,14 @@ pub struct AuditOptions {
     pub on_error: OnError,
     /// Decoding threads; 0 counts as 1.
     pub threads: usize,
+}
+
+impl AuditOptions {
+    /// Those of the settings, for images that become squares by a geometry unless they are cut.
+    pub fn new(settings: &DataSettings, geometry: Geometry, tiles: Option<Tiles>, threads: usize) -> Self {
+        let decode = DecodeOptions { bit_depth: settings.bit_depth };
+        Self { decode, geometry, tiles, on_error: settings.on_error, threads }
+    }
 }
 
 /// What an audit found.

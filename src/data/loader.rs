@@ -7,7 +7,7 @@
 use super::decode::ImageError;
 use super::transform::{Bags, Pipeline, View};
 use super::{Dataset, Sample};
-use crate::error::{BadFile, DataError, Error, Result};
+use crate::error::{DataError, Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -104,7 +104,7 @@ impl Loader {
                 let result =
                     result.unwrap_or_else(|_| Err(ImageError::Damaged("preparing it failed unexpectedly".into())));
                 // The receiver is gone when the loader was dropped: nobody wants the rest.
-                if sender.send(result.map_err(|error| bad_file(sample, &error))).is_err() {
+                if sender.send(result.map_err(|error| DataError::bad_file(&sample.path, error).into())).is_err() {
                     return;
                 }
             }
@@ -118,8 +118,10 @@ impl Loader {
         let turn = self.turn;
         self.turn = (turn + 1) % self.channels.len().max(1);
         let received = self.channels.get(turn).and_then(|channel| channel.recv().ok());
-        received
-            .unwrap_or_else(|| Err(bad_file(sample, &ImageError::Damaged("its thread stopped unexpectedly".into()))))
+        received.unwrap_or_else(|| {
+            let error = ImageError::Damaged("its thread stopped unexpectedly".into());
+            Err(DataError::bad_file(&sample.path, error).into())
+        })
     }
 
     fn next_batch(&mut self) -> Result<Batch> {
@@ -173,10 +175,6 @@ impl Drop for Loader {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn bad_file(sample: &Sample, error: &ImageError) -> Error {
-    DataError::BadFiles { files: vec![BadFile { path: sample.path.clone(), reason: error.to_string() }] }.into()
 }
 
 #[cfg(test)]

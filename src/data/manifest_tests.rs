@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::DataSource;
-use crate::data::testing::{data_error, settings, touch};
+use crate::data::testing::{data_error, sample, settings, touch};
 use crate::data::{Dataset, Labels, read_splits_csv, write_splits_csv};
 
 fn open(root: &Path, csv: &[u8]) -> Result<Dataset> {
@@ -140,13 +140,8 @@ fn splits_read_back_as_they_were_written() {
 fn groups_and_sums_come_back_from_a_runs_splits() {
     let root = tempfile::tempdir().unwrap();
     let sample = |name: &str, group: Option<&str>| super::super::Sample {
-        path: name.into(),
-        name: name.into(),
-        label: 0,
-        kind: None,
         group: group.map(str::to_owned),
-        mask: None,
-        split: Split::Test,
+        ..sample(name, 0, Split::Test)
     };
     let samples = vec![sample("a, \"b\"/1.png", Some("roll 1")), sample("x/2.png", None)];
     let dataset = Dataset { classes: vec!["x".into()], samples, ..Dataset::default() };

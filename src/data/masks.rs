@@ -101,6 +101,7 @@ impl Mask {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::testing::sample;
     use crate::data::{MaskFile, Split};
     use image::{Rgb, RgbImage};
 
@@ -116,15 +117,7 @@ mod tests {
         }
         image.save(folder.join("000_mask.png")).unwrap();
         let masks = Masks::beside(root.path()).unwrap();
-        let sample = |path: &str| Sample {
-            path: root.path().join(path),
-            name: path.into(),
-            label: 0,
-            kind: None,
-            group: None,
-            mask: None,
-            split: Split::Test,
-        };
+        let sample = |path: &str| Sample { path: root.path().join(path), ..sample(path, 0, Split::Test) };
         let mask = Mask::read(&masks.of(&sample("test/bent/000.jpg")).unwrap()).unwrap();
         assert_eq!((mask.size, mask.regions), ((9, 7), vec![vec![(1, 1), (2, 2)], vec![(8, 6)]]));
         assert_eq!(masks.of(&sample("test/bent/001.jpg")), None);

@@ -35,6 +35,11 @@ pub(crate) fn touch(root: &Path, names: &[&str]) {
     }
 }
 
+/// An image that only its name is needed of.
+pub(crate) fn sample(name: &str, label: usize, split: Split) -> Sample {
+    Sample { path: name.into(), name: name.into(), label, kind: None, group: None, mask: None, split }
+}
+
 /// A file of the committed fixtures.
 pub(crate) fn fixture(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name)
@@ -50,7 +55,7 @@ pub(crate) fn two_classes(root: &Path, per_class: u32) -> Dataset {
             let path = root.join(&name);
             let shade = |x: u32, y: u32| image::Rgb([(x * 7 + i * 11) as u8, (y * 5) as u8, (label * 100) as u8]);
             image::RgbImage::from_fn(20 + i, 16, shade).save(&path).unwrap();
-            samples.push(Sample { path, name, label, kind: None, group: None, mask: None, split: Split::Train });
+            samples.push(Sample { path, ..sample(&name, label, Split::Train) });
         }
     }
     Dataset { classes: vec!["bad".into(), "good".into()], samples, ..Dataset::default() }

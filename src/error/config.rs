@@ -63,13 +63,6 @@ pub struct ConfigError {
     pub problems: Vec<Problem>,
 }
 
-impl ConfigError {
-    /// Each problem has a hint of its own, so there is none for the whole.
-    pub fn hint(&self) -> Option<String> {
-        None
-    }
-}
-
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.problems.len();

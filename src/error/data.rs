@@ -1,7 +1,8 @@
 //! Problems of images, labels and splits.
 
 use crate::system::shown::{Shown, printable};
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 /// A file that cannot be used, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,11 @@ impl DataError {
     /// A data error with its remedy.
     pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// One file that cannot be used.
+    pub fn bad_file(path: &Path, reason: impl Display) -> Self {
+        Self::BadFiles { files: vec![BadFile { path: path.to_path_buf(), reason: reason.to_string() }] }
     }
 
     /// What the user can do about it.

@@ -198,7 +198,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } => hint.clone(),
-            Self::Config(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Weights(error) => error.hint(),
             Self::Hub(error) => error.hint(),
@@ -218,7 +217,8 @@ impl Error {
             Self::Runs { .. } => {
                 Some("the folder logs holds the output of each run; the same command retries those that failed".into())
             }
-            Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => None,
+            // Each problem of a configuration has a hint of its own.
+            Self::Config(_) | Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => None,
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn adopt(
     let mut judged = Vec::new();
     for split in Split::ALL {
         let Some(evaluation) = read_evaluation(folder, split) else { continue };
-        let found = predictions(folder, split)?;
+        let found = Predictions::of_run(folder, split.name())?;
         let evaluation = match &rules {
             Some(rules) => inspected(evaluation, &found, record, &groups, rules)?,
             None => Evaluation { inspection: None, ..evaluation },
@@ -51,7 +51,7 @@ pub fn adopt(
     }
     for (split, found, evaluation) in judged {
         write_json(&folder.join(format!("eval-{split}.json")), &evaluation)?;
-        let (logits, labels) = columns(&found);
+        let (logits, labels) = found.columns();
         draw_inspection(folder, &record.classes, (&logits, &labels), &evaluation)?;
     }
     record.inspection = rules;
@@ -68,20 +68,17 @@ pub fn adopt(
     Ok(())
 }
 
-fn predictions(folder: &Path, split: Split) -> Result<Predictions> {
-    Predictions::read(&folder.join(format!("predictions-{split}.csv")))
-}
-
 /// Chosen on the validation images, as at the end of the run.
 fn rules(folder: &Path, record: &RunRecord, settings: &Settings) -> Result<Option<Rules>> {
-    let known = predictions(folder, Split::Val).ok().filter(|found| found.classes == record.classes);
+    let kept = Predictions::of_run(folder, Split::Val.name());
+    let known = kept.ok().filter(|found| found.classes == record.classes);
     let Some(found) = known else {
         return Err(Error::usage_hint(
             format!("{} has kept no logits of validation images to choose thresholds on", folder.shown()),
             "make the run again with [inspection]",
         ));
     };
-    let (logits, labels) = columns(&found);
+    let (logits, labels) = found.columns();
     let scores = Scores::new(&logits, &labels, record.classes.len())?;
     Rules::choose(&settings.inspection, &record.classes, Some((&scores, record.temperature.unwrap_or(1.0))))
 }
@@ -93,15 +90,9 @@ fn inspected(
     groups: &BTreeMap<&str, Option<&str>>,
     rules: &Rules,
 ) -> Result<Evaluation> {
-    let (logits, labels) = columns(found);
+    let (logits, labels) = found.columns();
     let groups: Vec<Option<&str>> =
         found.rows.iter().map(|row| groups.get(row.path.as_str()).copied().flatten()).collect();
     let groups = if groups.iter().all(Option::is_none) { Vec::new() } else { groups };
     evaluation.inspected(&logits, &labels, &record.classes, &groups, rules)
-}
-
-/// The logits (n, classes) and the true classes.
-fn columns(found: &Predictions) -> (Vec<f32>, Vec<usize>) {
-    let logits = found.rows.iter().flat_map(|row| row.logits.iter().copied()).collect();
-    (logits, found.rows.iter().map(|row| row.label).collect())
 }

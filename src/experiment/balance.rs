@@ -58,17 +58,14 @@ fn few(dataset: &Dataset) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use crate::data::testing::two_classes;
+    use crate::config::testing::settings;
+    use crate::data::testing::sample;
 
     fn dataset(counts: [[usize; 3]; 2]) -> Dataset {
-        let root = tempfile::tempdir().unwrap();
-        let mut dataset = two_classes(root.path(), 1);
-        let model = dataset.samples[0].clone();
-        dataset.samples.clear();
+        let mut dataset = Dataset { classes: vec!["bad".into(), "good".into()], ..Dataset::default() };
         for (label, counts) in counts.into_iter().enumerate() {
             for (split, n) in Split::ALL.into_iter().zip(counts) {
-                dataset.samples.extend((0..n).map(|_| crate::data::Sample { label, split, ..model.clone() }));
+                dataset.samples.extend((0..n).map(|_| sample("a.png", label, split)));
             }
         }
         dataset
@@ -76,15 +73,14 @@ mod tests {
 
     #[test]
     fn thirty_four_to_one_with_five_defects_in_a_split_is_said() {
-        let settings = config::load(None, &["data.root=.".into()]).unwrap();
-        let found = warnings(&dataset([[15, 5, 5], [510, 170, 170]]), &settings);
+        let found = warnings(&dataset([[15, 5, 5], [510, 170, 170]]), &settings(&[]));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("34 to 1 in training (\"good\" 510, \"bad\" 15)"), "{found:?}");
         assert!(found[0].contains("is right in 97.1 %") && found[0].contains("train.class_weights"), "{found:?}");
         assert!(found[1].contains("5 of \"bad\" in val, 5 of \"bad\" in test"), "{found:?}");
         assert!(found[1].contains("by 20 points"), "{found:?}");
-        assert_eq!(warnings(&dataset([[40, 10, 0], [90, 20, 0]]), &settings), Vec::<String>::new());
-        let weighed = config::load(None, &["data.root=.".into(), "train.sampler=balanced".into()]).unwrap();
+        assert_eq!(warnings(&dataset([[40, 10, 0], [90, 20, 0]]), &settings(&[])), Vec::<String>::new());
+        let weighed = settings(&["train.sampler=balanced"]);
         assert!(!warnings(&dataset([[15, 15, 15], [510, 15, 15]]), &weighed)[0].contains("class_weights"));
     }
 }

@@ -108,12 +108,7 @@ impl Extension {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-
-    fn settings(sets: &[&str]) -> Settings {
-        let sets: Vec<String> = ["data.root=/d"].iter().chain(sets).map(|&set| set.to_owned()).collect();
-        config::load(None, &sets).unwrap()
-    }
+    use crate::config::testing::settings;
 
     #[test]
     fn only_more_epochs_of_a_finished_run_extend_it() {

@@ -106,7 +106,7 @@ fn warned(rows: FeatureRows, samples: &[usize], console: &Console) -> FrozenRows
 mod tests {
     use super::*;
     use crate::backbone::{Backbone, Params};
-    use crate::config;
+    use crate::config::testing::settings;
     use crate::experiment::head::{self, HeadPlan};
     use crate::report::Verbosity;
 
@@ -114,9 +114,7 @@ mod tests {
     fn training_starts_where_the_frozen_layers_end_unless_nothing_can_be_kept() {
         let spec = Backbone::describe("builtin:vit-mini", None).unwrap();
         let starts_at = |sets: &[&str]| {
-            let mut all = vec!["data.root=images".to_owned()];
-            all.extend(sets.iter().map(|&set| set.to_owned()));
-            let settings = config::load(None, &all).unwrap();
+            let settings = settings(sets);
             let head = (head::kind(false), Readout::POOL, 3);
             let head = HeadPlan::new(&settings, (&spec, &Params::default()), head, None).unwrap();
             start(&settings, &spec, &head.plan, 100, &Console::new(Verbosity::Quiet, false))

@@ -88,15 +88,13 @@ impl HeadPlan {
 mod tests {
     use super::*;
     use crate::backbone::Backbone;
-    use crate::config;
+    use crate::config::testing::settings;
 
     #[test]
     fn what_is_trainable_follows_from_strategy_and_head() {
         let spec = Backbone::describe("builtin:vit-mini", None).unwrap();
         let planned = |sets: &[&str], with_texts| {
-            let mut all = vec!["data.root=images".to_owned()];
-            all.extend(sets.iter().map(|&set| set.to_owned()));
-            let settings = config::load(None, &all).unwrap();
+            let settings = settings(sets);
             HeadPlan::new(&settings, (&spec, &Params::default()), (kind(with_texts), Readout::POOL, 3), None).unwrap()
         };
         let (width, backbone) = (Readout::POOL.width(&spec), planned(&[], false).parameters().1);

@@ -7,7 +7,6 @@ use crate::cache::Key;
 use crate::config::{OnError, Settings};
 use crate::data::Dataset;
 use crate::data::audit::{AuditOptions, audit, examine};
-use crate::data::decode::DecodeOptions;
 use crate::data::kinds::ImageKinds;
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess, Tiles};
 use crate::error::{BadFile, DataError, Result};
@@ -55,13 +54,8 @@ pub fn check_images_with(
 ) -> Result<CheckedImages> {
     // Before any image is read.
     let tiles = settings.preprocess.tiles.as_ref().map(|tiles| Tiles::resolve(tiles, spec.image_size)).transpose()?;
-    let options = AuditOptions {
-        decode: DecodeOptions { bit_depth: settings.data.bit_depth },
-        geometry: Geometry::resolve(&settings.preprocess, spec.image_size, &spec.input),
-        tiles,
-        on_error: settings.data.on_error,
-        threads: decode_threads(settings),
-    };
+    let geometry = Geometry::resolve(&settings.preprocess, spec.image_size, &spec.input);
+    let options = AuditOptions::new(&settings.data, geometry, tiles, decode_threads(settings));
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
     let found = audit(&mut dataset, &options, &|done| progress.set(done as u64));
     progress.finish();
@@ -105,13 +99,8 @@ pub fn usable_images(
     dataset: &Dataset,
     console: &Console,
 ) -> Result<Dataset> {
-    let options = AuditOptions {
-        decode: DecodeOptions { bit_depth: settings.data.bit_depth },
-        geometry: preprocess.geometry,
-        tiles: preprocess.tiles,
-        on_error: settings.data.on_error,
-        threads: decode_threads(settings),
-    };
+    let Preprocess { geometry, tiles, .. } = *preprocess;
+    let options = AuditOptions::new(&settings.data, geometry, tiles, decode_threads(settings));
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
     let found = examine(dataset, &options, &|done| progress.set(done as u64));
     progress.finish();

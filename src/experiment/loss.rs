@@ -39,27 +39,17 @@ pub fn warn_of_double_balance(settings: &Settings, console: &Console) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use crate::data::Sample;
+    use crate::config::testing::settings;
+    use crate::data::testing::sample;
 
     #[test]
     fn rare_classes_weigh_more_when_the_settings_say_so() {
-        let sample = |label| Sample {
-            path: "a.png".into(),
-            name: "a.png".into(),
-            label,
-            kind: None,
-            group: None,
-            mask: None,
-            split: Split::Train,
-        };
         let dataset = Dataset {
             classes: vec!["common".into(), "rare".into()],
-            samples: [0, 0, 0, 1].map(sample).into(),
+            samples: [0, 0, 0, 1].map(|label| sample("a.png", label, Split::Train)).into(),
             ..Dataset::default()
         };
-        let criterion =
-            |set: &str| criterion(&config::load(None, &["data.root=images".into(), set.into()]).unwrap(), &dataset);
+        let criterion = |set: &str| criterion(&settings(&[set]), &dataset);
         let plain = criterion("train.label_smoothing=0.25");
         assert_eq!((plain.label_smoothing, plain.class_weights.len(), plain.logit_offsets.len()), (0.25, 0, 0));
         let weights = criterion("train.class_weights=inverse").class_weights;

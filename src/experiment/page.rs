@@ -134,9 +134,8 @@ impl PageInputs<'_> {
     /// Of the predictions that the run has kept; none where they tell nothing.
     fn separation(&self, evaluation: &Evaluation) -> Option<Separation> {
         let inspection = evaluation.inspection.as_ref()?;
-        let found = Predictions::read(&self.folder.join(format!("predictions-{}.csv", evaluation.split))).ok()?;
-        let logits: Vec<f32> = found.rows.iter().flat_map(|row| row.logits.iter().copied()).collect();
-        let labels: Vec<usize> = found.rows.iter().map(|row| row.label).collect();
+        let found = Predictions::of_run(self.folder, &evaluation.split).ok()?;
+        let (logits, labels) = found.columns();
         inspection.separation(&logits, &labels, &found.classes, evaluation.temperature).ok()?
     }
 }

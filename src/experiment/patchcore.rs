@@ -8,7 +8,7 @@ use super::score::{Calibration, SplitScore, foremost, inspection, of, score, wri
 use super::session::Session;
 use crate::backbone::{Activations, PatchReadout, Readout, Segment};
 use crate::cache::CacheUse;
-use crate::config::{BandGoal, InspectionSettings, PoolChoice, ProbeMethod, Sampler, Settings, StrategySettings};
+use crate::config::{BandGoal, InspectionSettings, PoolChoice, ProbeMethod, Settings, StrategySettings};
 use crate::data::transform::Normalization;
 use crate::data::{Dataset, Labels, Split};
 use crate::error::{DataError, Error, Result};
@@ -217,17 +217,8 @@ impl Bank {
         session.backbone.params.extend(self.params(None)?);
         let start = if images.pipeline.preprocess().tiles.is_some() { Segment::Head } else { Segment::Embed };
         let model = session.model(start, &head, None)?;
-        let source = BatchSource {
-            dataset: Arc::clone(&images.dataset),
-            training: Arc::clone(&images.pipeline),
-            evaluation: Arc::clone(&images.pipeline),
-            sampler: Sampler::Shuffle,
-            seed: 0,
-            batch_size: images.batch_size,
-            threads: images.threads,
-            views: 0,
-            frozen: None,
-        };
+        let (dataset, pipeline) = (Arc::clone(&images.dataset), Arc::clone(&images.pipeline));
+        let source = BatchSource::for_scoring(dataset, pipeline, images.batch_size, images.threads);
         let mut val = score(&source, &model, Split::Val, console)?;
         let raw = |row: usize| val.logits[row * classes.len() + 1 - self.sound];
         let held_out =

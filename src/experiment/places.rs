@@ -116,23 +116,23 @@ impl<'a> MaskedMaps<'a> {
 
     /// The map of a file for a class, and the file's width and height.
     fn map(&self, path: &Path, class: usize) -> Result<(EvidenceGrid, (u32, u32))> {
-        let bad = |reason: String| DataError::BadFiles { files: vec![BadFile { path: path.to_path_buf(), reason }] };
+        let no_map = || DataError::bad_file(path, "has no map");
         if let Some(tiles) = self.run.record.preprocess.tiles {
-            let bag = self.pipeline.bag(&tiles, path).map_err(|error| bad(error.to_string()))?;
+            let bag = self.pipeline.bag(&tiles, path).map_err(|error| DataError::bad_file(path, error))?;
             let tiled = TiledImages { extractor: &self.extractor, pipeline: &self.pipeline, tiles };
             let grid = match &self.head {
                 PlacedHead::Linear(head) => tiled.look(self.run.readout(), &bag)?.evidence(head, class)?,
                 PlacedHead::Patches(head) => {
-                    let found = Strange::of_bag(head, &tiled, &bag)?.ok_or_else(|| bad("has no map".into()))?;
+                    let found = Strange::of_bag(head, &tiled, &bag)?.ok_or_else(no_map)?;
                     found.grid.positive()
                 }
             };
             return Ok((grid, bag.image.dimensions()));
         }
-        let view = View { epoch: 0, sample: 0 };
-        let (square, size) = self.pipeline.see_once(path, view).map_err(|error| bad(error.to_string()))?;
+        let seen = self.pipeline.see_once(path, View::PLAIN);
+        let (square, size) = seen.map_err(|error| DataError::bad_file(path, error))?;
         let mut pixels = self.pipeline.preprocess().normalization.standardize(&square);
-        self.pipeline.finish(&mut pixels, &[view]);
+        self.pipeline.finish(&mut pixels, &[View::PLAIN]);
         let readout = self.run.readout();
         let grid = match &self.head {
             PlacedHead::Linear(head) => match self.extractor.look(readout, &pixels)? {
@@ -147,7 +147,7 @@ impl<'a> MaskedMaps<'a> {
                 found.map(|found| found.grid.positive())
             }
         };
-        Ok((grid.ok_or_else(|| bad("has no map".into()))?, size))
+        Ok((grid.ok_or_else(no_map)?, size))
     }
 
     /// Holds the maps of scored images against their masks: those for the likeliest class of flaws, which are the classes
@@ -186,17 +186,15 @@ impl<'a> MaskedMaps<'a> {
 
 /// A map beside the mask of its image.
 fn masked(grid: &EvidenceGrid, size: (u32, u32), sample: &Sample, masks: &Masks) -> Result<MaskedMap> {
-    let bad =
-        |path: &Path, reason: String| DataError::BadFiles { files: vec![BadFile { path: path.to_path_buf(), reason }] };
     let regions = match masks.of(sample) {
-        None if masks.has_some_like(sample) => return Err(bad(&sample.path, "has no mask".into()).into()),
+        None if masks.has_some_like(sample) => return Err(DataError::bad_file(&sample.path, "has no mask").into()),
         None => Vec::new(),
         Some(path) => {
-            let mask = Mask::read(&path).map_err(|error| bad(&path, error.to_string()))?;
+            let mask = Mask::read(&path).map_err(|error| DataError::bad_file(&path, error))?;
             if mask.size != size {
                 let (of, is) = (size, mask.size);
                 let reason = format!("has {} x {} pixels, its image {} x {}", is.0, is.1, of.0, of.1);
-                return Err(bad(&path, reason).into());
+                return Err(DataError::bad_file(&path, reason).into());
             }
             mask.regions
         }

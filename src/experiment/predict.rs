@@ -18,9 +18,6 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Without randomness, every view of an image is the same.
-const VIEW: View = View { epoch: 0, sample: 0 };
-
 /// The error of an image for which the model gives no finite numbers.
 pub const NOT_FINITE: &str = "the model gives no finite numbers";
 
@@ -36,7 +33,7 @@ enum Input {
 type Loaded = std::result::Result<Input, String>;
 
 /// What is said of one image; with an `error` in place of a label when the file cannot be used.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Prediction {
     /// The file, as it was named.
     pub path: String,
@@ -109,18 +106,7 @@ pub struct Novelty {
 
 impl Prediction {
     fn of(path: &Path) -> Self {
-        Self {
-            path: path.to_string_lossy().into_owned(),
-            label: None,
-            probability: None,
-            top: Vec::new(),
-            all: Vec::new(),
-            inspection: None,
-            strangeness: None,
-            novelty: None,
-            located: None,
-            error: None,
-        }
+        Self { path: path.to_string_lossy().into_owned(), ..Self::default() }
     }
 }
 
@@ -209,7 +195,7 @@ impl Predictor {
     fn load(&self, path: &Path) -> Loaded {
         let loaded = match self.pipeline.preprocess().tiles {
             Some(tiles) => self.pipeline.bag_once(&tiles, path).map(Input::Tiles),
-            None => self.pipeline.see_once(path, VIEW).map(|(square, size)| Input::Square(square, size)),
+            None => self.pipeline.see_once(path, View::PLAIN).map(|(square, size)| Input::Square(square, size)),
         };
         loaded.map_err(|error| error.to_string())
     }
@@ -241,7 +227,7 @@ impl Predictor {
             batch.indices.push(index);
         }
         if tiled.is_none() {
-            self.pipeline.finish(&mut batch.inputs, &vec![VIEW; batch.indices.len()]);
+            self.pipeline.finish(&mut batch.inputs, &vec![View::PLAIN; batch.indices.len()]);
         }
         let looked = match &self.maps {
             Some(maps) if !batch.indices.is_empty() => maps.look(&self.run, &batch.inputs)?,

@@ -4,7 +4,7 @@ use super::images::usable_images;
 use super::reference;
 use super::session::{Session, load_saved};
 use crate::backbone::{Readout, Segment};
-use crate::config::{self, DataSettings, Sampler, Settings, StrategySettings};
+use crate::config::{self, DataSettings, Settings, StrategySettings};
 use crate::data::kinds::Watch;
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
@@ -159,29 +159,11 @@ impl SavedRun {
         Ok(dataset)
     }
 
-    /// A data set on its way to scoring.
-    pub fn source(&self, dataset: Dataset) -> BatchSource {
-        self.source_of(dataset, self.pipeline())
-    }
-
-    /// The same where each image is held against those of training.
+    /// A data set on its way to scoring, where each image is held against those of training if there is a watch.
     pub fn watched_source(&self, dataset: Dataset, watch: Option<Arc<Watch>>) -> BatchSource {
-        self.source_of(dataset, self.pipeline().watched(watch))
-    }
-
-    fn source_of(&self, dataset: Dataset, pipeline: Pipeline) -> BatchSource {
-        let pipeline = Arc::new(pipeline);
-        BatchSource {
-            dataset: Arc::new(dataset),
-            training: Arc::clone(&pipeline),
-            evaluation: pipeline,
-            sampler: Sampler::Shuffle,
-            seed: 0,
-            batch_size: self.session.settings.train.batch_size,
-            threads: self.session.decode_threads(),
-            views: 0,
-            frozen: None,
-        }
+        let pipeline = Arc::new(self.pipeline().watched(watch));
+        let (batch_size, threads) = (self.session.settings.train.batch_size, self.session.decode_threads());
+        BatchSource::for_scoring(Arc::new(dataset), pipeline, batch_size, threads)
     }
 
     /// Knows what kind of images it was trained on; none for runs of older versions.

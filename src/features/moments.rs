@@ -4,7 +4,7 @@ use super::{Extractor, Images, TiledImages};
 use crate::backbone::Activations;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::transform::View;
-use crate::error::{BadFile, DataError, Result};
+use crate::error::{DataError, Result};
 use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
@@ -100,9 +100,7 @@ impl Images {
             let images = TiledImages { extractor, pipeline: &self.pipeline, tiles };
             for &position in positions {
                 let path = &self.dataset.samples[position].path;
-                let bag = self.pipeline.bag(&tiles, path).map_err(|error| DataError::BadFiles {
-                    files: vec![BadFile { path: path.clone(), reason: error.to_string() }],
-                })?;
+                let bag = self.pipeline.bag(&tiles, path).map_err(|error| DataError::bad_file(path, error))?;
                 let wanted: Activations = extractor.wanted();
                 let tiles: Vec<usize> = (0..bag.windows.len()).collect();
                 let found = images.each(&bag, &tiles, |_, pixels| {

@@ -32,11 +32,6 @@ impl Confusion {
     }
 
     /// The matrix, row by row.
-    pub fn counts(&self) -> &[Vec<u64>] {
-        &self.counts
-    }
-
-    /// The matrix itself.
     pub fn into_counts(self) -> Vec<Vec<u64>> {
         self.counts
     }
@@ -130,8 +125,8 @@ mod tests {
     #[test]
     fn rows_are_true_and_columns_predicted() {
         let confusion = Confusion::new(&[0, 0, 1], &[1, 0, 1], 2);
-        assert_eq!(confusion.counts(), [vec![1, 1], vec![0, 1]]);
         assert_eq!((confusion.precision(1), confusion.recall(0)), (0.5, 0.5));
+        assert_eq!(confusion.into_counts(), [vec![1, 1], vec![0, 1]]);
     }
 
     #[test]

@@ -1,38 +1,54 @@
 //! Quality gates: what a CI job asks of an evaluation.
 
 use super::{Evaluation, Inspection, Robustness};
+use clap::Args;
 
-/// The bounds a caller set; none = not asked for. Probabilities are judged as the model gave them, before
-/// temperature scaling.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// Thresholds for CI, as arguments of a command line: a gate is named by its flag. None = not asked for. Probabilities are
+/// judged as the model gave them, before temperature scaling.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Args)]
+#[command(next_help_heading = "Quality gates (exit code 8 when missed)")]
 pub struct Gates {
-    /// Least accuracy.
+    /// Lowest accuracy, from 0 to 1
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub min_accuracy: Option<f64>,
-    /// Least mean recall.
+    /// Lowest mean of the recalls
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub min_balanced_accuracy: Option<f64>,
-    /// Least mean F1.
+    /// Lowest unweighted mean of the F1 scores
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub min_macro_f1: Option<f64>,
-    /// Least recall of every class that has samples.
+    /// Lowest recall of any class
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub min_class_recall: Option<f64>,
-    /// Least mean one-vs-rest AUROC.
+    /// Lowest mean one-vs-rest area under the ROC curve
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub min_auroc: Option<f64>,
-    /// Least Matthews' correlation coefficient.
+    /// Lowest Matthews correlation, from -1 to 1
+    #[arg(long, value_name = "X", value_parser = correlation, allow_negative_numbers = true)]
     pub min_mcc: Option<f64>,
-    /// Largest negative log-likelihood.
+    /// Highest negative log-likelihood in nats, before calibration
+    #[arg(long, value_name = "X", value_parser = non_negative)]
     pub max_nll: Option<f64>,
-    /// Largest expected calibration error.
+    /// Highest expected calibration error, before calibration: not that of the probabilities which predict prints
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub max_ece: Option<f64>,
-    /// Least mean accuracy over flaws and their strengths.
+    /// Lowest mean accuracy over flaws and strengths, with --corrupt
+    #[arg(long, value_name = "X", value_parser = fraction, requires = "corrupt")]
     pub min_corrupt_accuracy: Option<f64>,
-    /// Largest share of defective parts accepted by the decision that `predict` makes.
+    /// Highest share of defective parts that are accepted, when the run has a good class
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub max_escape: Option<f64>,
-    /// The same for the upper end of its 95 % interval: what these images prove.
+    /// Highest upper end of the 95 % interval of that share: what the images prove
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub max_escape_upper: Option<f64>,
-    /// Largest share of good parts rejected by that decision.
+    /// Highest share of good parts that are rejected
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub max_overkill: Option<f64>,
-    /// Largest share of parts that a person reviews.
+    /// Highest share of parts that a person has to look at
+    #[arg(long, value_name = "X", value_parser = fraction)]
     pub max_review: Option<f64>,
-    /// Most escapes in a million parts at the stated prevalence.
+    /// Most escapes in a million parts, for a run with inspection.prevalence
+    #[arg(long, value_name = "N", value_parser = non_negative)]
     pub max_escapes_ppm: Option<f64>,
 }
 
@@ -95,6 +111,31 @@ impl Gates {
             at_most("share of parts to review", review, "--max-review", self.max_review),
             at_most("escapes in a million parts", ppm, "--max-escapes-ppm", self.max_escapes_ppm),
         ]
+    }
+}
+
+/// A number from `low` to `high`, for clap.
+fn within(text: &str, low: f64, high: f64) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if (low..=high).contains(&value) { Ok(value) } else { Err(format!("{value} is not between {low} and {high}")) }
+}
+
+/// A share from 0 to 1, for clap.
+///
+/// # Errors
+/// When it is none.
+pub fn fraction(text: &str) -> Result<f64, String> {
+    within(text, 0.0, 1.0)
+}
+
+fn correlation(text: &str) -> Result<f64, String> {
+    within(text, -1.0, 1.0)
+}
+
+fn non_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err(format!("{text:?} is not a number of at least 0")),
     }
 }
 

@@ -32,7 +32,7 @@ pub use chance::{
 pub use confusion::{Confusion, confusions};
 pub use doubt::{Doubt, DoubtKind};
 pub use evaluation::{ClassReport, Evaluation, evaluate};
-pub use gates::Gates;
+pub use gates::{Gates, fraction};
 pub use inspection::{
     Band, BandOutcome, Decision, Estimate, Inspection, Interval, OperatingPoint, Rate, RecallAtOverkill, RuleOutcome,
     Rules, Separation, Threshold, ThresholdRule, good_classes,

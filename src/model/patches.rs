@@ -75,11 +75,6 @@ impl PatchHead {
         Ok(params)
     }
 
-    /// Whether a parameter is one of [`PatchHead::params`].
-    pub fn owns(name: &str) -> bool {
-        name == BANK || name == RULE
-    }
-
     /// Which of the two classes is that of defects.
     pub fn defect(&self) -> usize {
         self.defect

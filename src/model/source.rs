@@ -8,7 +8,7 @@ use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::sampler::epoch_order;
 use crate::data::transform::{Bags, Pipeline, Tiles, View};
 use crate::data::{Dataset, Split};
-use crate::error::{BadFile, DataError, Result};
+use crate::error::{DataError, Result};
 use crate::features::TiledImages;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,6 +95,13 @@ pub struct Scored {
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch>> + Send + 'a>;
 
 impl BatchSource {
+    /// Of images that are scored and not trained on.
+    pub fn for_scoring(dataset: Arc<Dataset>, pipeline: Arc<Pipeline>, batch_size: usize, threads: usize) -> Self {
+        let (training, evaluation) = (Arc::clone(&pipeline), pipeline);
+        let (sampler, seed, views, frozen) = (Sampler::Shuffle, 0, 0, None);
+        Self { dataset, training, evaluation, sampler, seed, batch_size, threads, views, frozen }
+    }
+
     /// Number of samples of a split.
     pub fn len(&self, split: Split) -> usize {
         self.dataset.samples.iter().filter(|sample| sample.split == split).count()
@@ -162,10 +169,8 @@ impl BatchSource {
             let indices: Vec<usize> = views.iter().map(|view| view.sample as usize).collect();
             let samples = || indices.iter().map(|&sample| &self.dataset.samples[sample]);
             let files = samples().map(|sample| sample.path.as_path());
-            let bags = Bags::decode(&self.training, &tiles, files).map_err(|(at, error)| {
-                let path = self.dataset.samples[indices[at]].path.clone();
-                DataError::BadFiles { files: vec![BadFile { path, reason: error.to_string() }] }
-            })?;
+            let bags = Bags::decode(&self.training, &tiles, files)
+                .map_err(|(at, error)| DataError::bad_file(&self.dataset.samples[indices[at]].path, error))?;
             let labels = samples().map(|sample| sample.label).collect();
             Ok(Batch { bags: Some(bags), labels, indices, ..Batch::default() })
         }))

@@ -74,6 +74,20 @@ impl Predictions {
         found
     }
 
+    /// The logits (n, classes), row-major, and the true classes.
+    pub fn columns(&self) -> (Vec<f32>, Vec<usize>) {
+        let logits = self.rows.iter().flat_map(|row| row.logits.iter().copied()).collect();
+        (logits, self.rows.iter().map(|row| row.label).collect())
+    }
+
+    /// Those of a split that a run has kept.
+    ///
+    /// # Errors
+    /// As [`Predictions::read`].
+    pub fn of_run(folder: &Path, split: &str) -> Result<Self> {
+        Self::read(&folder.join(format!("predictions-{split}.csv")))
+    }
+
     /// Replaces the file.
     ///
     /// # Errors
@@ -130,21 +144,13 @@ fn parse(record: &csv::StringRecord, classes: &[String]) -> Option<Predicted> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Sample, Split};
+    use crate::data::Split;
+    use crate::data::testing::sample;
 
     fn dataset() -> Dataset {
-        let sample = |name: &str, label| Sample {
-            path: name.into(),
-            name: name.into(),
-            label,
-            kind: None,
-            group: None,
-            mask: None,
-            split: Split::Test,
-        };
         Dataset {
             classes: vec!["a, \"b\"\nc".into(), "label".into()],
-            samples: vec![sample("x/1.png", 0), sample("y, z/2.png", 1)],
+            samples: vec![sample("x/1.png", 0, Split::Test), sample("y, z/2.png", 1, Split::Test)],
             ..Dataset::default()
         }
     }

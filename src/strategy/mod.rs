@@ -158,6 +158,7 @@ pub fn drop_path_rates(rate: f64, depth: usize, first_block: usize) -> Vec<f64> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::testing::settings;
     use crate::config::{BlockChoice, LoraSettings, LoraTarget};
 
     const NAMES: &[(&str, &[usize])] = &[
@@ -238,10 +239,8 @@ mod tests {
 
     #[test]
     fn prompts_learn_beside_frozen_towers() {
-        let settings = |modality: &str| {
-            let sets = ["data.root=/data", "strategy.kind=prompt", &format!("strategy.modality={modality}")];
-            crate::config::load(None, &sets.map(str::to_owned)).unwrap().strategy
-        };
+        let settings =
+            |modality: &str| settings(&["strategy.kind=prompt", &format!("strategy.modality={modality}")]).strategy;
         let plan = |modality: &str, prompt: &'static str| {
             let mut shapes = shapes(NAMES);
             shapes.insert(prompt.parse().unwrap(), vec![4, 8]);

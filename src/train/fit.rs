@@ -212,8 +212,7 @@ mod tests {
     #[test]
     fn a_save_is_due_by_steps_or_by_minutes() {
         let due = |set: &str, step: usize, minutes: u64| {
-            let sets = ["data.root=/data".to_owned(), set.to_owned()];
-            let settings = config::load(None, &sets).unwrap().train;
+            let settings = config::testing::settings(&[set]).train;
             let time = Instant::now().checked_sub(Duration::from_secs(60 * minutes)).unwrap();
             LastSave { time, ..LastSave::now(10) }.is_due(&settings, step)
         };

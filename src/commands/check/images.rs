@@ -5,7 +5,6 @@ use super::{CheckArgs, Report, Section, augmented};
 use crate::backbone::VitSpec;
 use crate::config::{OnError, ResizeMode, Settings};
 use crate::data::audit::{AuditOptions, Examination, examine};
-use crate::data::decode::DecodeOptions;
 use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normalization, Preprocess, Tiles};
 use crate::data::{Dataset, Split};
 use crate::error::{DataError, Result};
@@ -46,13 +45,7 @@ pub fn check(
     let geometry = Geometry::resolve(&settings.preprocess, image_size, &defaults);
     let tiles = settings.preprocess.tiles.as_ref().map(|tiles| Tiles::resolve(tiles, image_size)).transpose();
     let tiles = report.note(tiles).flatten();
-    let options = AuditOptions {
-        decode: DecodeOptions { bit_depth: settings.data.bit_depth },
-        geometry,
-        tiles,
-        on_error: settings.data.on_error,
-        threads: decode_threads(settings),
-    };
+    let options = AuditOptions::new(&settings.data, geometry, tiles, decode_threads(settings));
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
     let found = examine(dataset, &options, &|done| progress.set(done as u64))?;
     progress.finish();

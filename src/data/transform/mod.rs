@@ -89,15 +89,6 @@ impl Preprocess {
     pub fn square(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
         self.geometry.square(image, self.normalization.neutral_color())
     }
-
-    /// Pixels for the backbone, shape (3, side, side). [`Normalization::Batch`] leaves them in 0..1 until their batch
-    /// is complete.
-    ///
-    /// # Errors
-    /// When the image has no pixels.
-    pub fn to_pixels(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
-        Ok(self.normalization.standardize(&self.square(image)?))
-    }
 }
 
 /// Which augmented view of a sample is meant.
@@ -107,6 +98,11 @@ pub struct View {
     pub epoch: u64,
     /// Index of the sample in the data set.
     pub sample: u64,
+}
+
+impl View {
+    /// Without randomness, every view of an image is the same.
+    pub const PLAIN: Self = Self { epoch: 0, sample: 0 };
 }
 
 /// Random operations on images, each with the number that keys its stream.

@@ -62,7 +62,8 @@ fn is_number(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Sample, Split};
+    use crate::data::Split;
+    use crate::data::testing::sample;
 
     #[test]
     fn names_say_their_group_or_do_not() {
@@ -81,17 +82,7 @@ mod tests {
     #[test]
     fn few_images_of_many_parts_are_no_groups() {
         let dataset = |per_part: usize| Dataset {
-            samples: (0..24)
-                .map(|n| Sample {
-                    path: "x".into(),
-                    name: format!("good/part{}_{n}.png", n / per_part),
-                    label: 0,
-                    kind: None,
-                    group: None,
-                    mask: None,
-                    split: Split::Train,
-                })
-                .collect(),
+            samples: (0..24).map(|n| sample(&format!("good/part{}_{n}.png", n / per_part), 0, Split::Train)).collect(),
             ..Dataset::default()
         };
         assert_eq!(suggested(&dataset(3)).unwrap().len(), 24);

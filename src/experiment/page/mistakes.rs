@@ -6,7 +6,7 @@ use crate::backbone::Activations;
 use crate::data::Sample;
 use crate::data::decode;
 use crate::data::transform::{Tiles, View};
-use crate::error::{BadFile, DataError, Result};
+use crate::error::{DataError, Result};
 use crate::experiment::maps::reduced;
 use crate::experiment::reference;
 use crate::experiment::strange::Strange;
@@ -25,8 +25,6 @@ const SIDE: u32 = 224;
 const SMALL: u32 = 96;
 /// Neighbours of a mistake.
 const NEIGHBORS: usize = 3;
-/// Without randomness, every view of an image is the same.
-const VIEW: View = View { epoch: 0, sample: 0 };
 
 /// An image as the model sees it.
 struct ModelView {
@@ -50,7 +48,7 @@ struct Looked {
 impl PageInputs<'_> {
     /// The surest wrong answers on a split, at most so many; none when it is not known what was answered.
     pub(super) fn mistakes(&self, split: &str, most: usize, console: &Console) -> Option<Mistakes> {
-        let predictions = Predictions::read(&self.folder.join(format!("predictions-{split}.csv"))).ok()?;
+        let predictions = Predictions::of_run(self.folder, split).ok()?;
         let wrong = predictions.mistakes();
         let mut shown = wrong[..most.min(wrong.len())].to_vec();
         let mistakes = shown.len();
@@ -140,7 +138,7 @@ impl PageInputs<'_> {
             if preprocess.tiles.is_some() {
                 return Some(ModelView { path, shown: reduced(&image, SIDE), pixels: Vec::new() });
             }
-            let shown = self.pipeline.square_view(&image, VIEW).ok()?;
+            let shown = self.pipeline.square_view(&image, View::PLAIN).ok()?;
             let pixels = preprocess.normalization.standardize(&shown);
             Some(ModelView { path, shown, pixels })
         };
@@ -162,7 +160,7 @@ impl PageInputs<'_> {
             return self.look_at_tiles(tiles, &found, &classes, console);
         }
         let mut inputs: Vec<f32> = found.iter().flat_map(|(_, picture)| &picture.pixels).copied().collect();
-        self.pipeline.finish(&mut inputs, &vec![VIEW; found.len()]);
+        self.pipeline.finish(&mut inputs, &vec![View::PLAIN; found.len()]);
         if let (Some(head), Some(readout)) = (&self.patches, self.record.probe.as_ref().and_then(|probe| probe.patches))
         {
             let extractor = self.session.extractor(self.params, Activations::Patches(readout))?;
@@ -207,9 +205,8 @@ impl PageInputs<'_> {
         let images = TiledImages { extractor: &extractor, pipeline: self.pipeline, tiles };
         let (mut looked, mut features) = (Vec::new(), Vec::new());
         for ((number, picture), &class) in found.iter().zip(classes) {
-            let bag = self.pipeline.bag(&tiles, &picture.path).map_err(|error| DataError::BadFiles {
-                files: vec![BadFile { path: picture.path.clone(), reason: error.to_string() }],
-            })?;
+            let bag = self.pipeline.bag(&tiles, &picture.path);
+            let bag = bag.map_err(|error| DataError::bad_file(&picture.path, error))?;
             let heat = if let Some(head) = &self.head {
                 let looked = images.look(self.readout, &bag)?;
                 features.extend(looked.pooled()?);

@@ -313,7 +313,7 @@ fn a_pooling_that_libraries_do_not_have_leaves_as_onnx_alone() {
     let root = tempfile::tempdir().unwrap();
     let formats = |pool: &str| {
         let run = run(root.path(), pool, 0, &all_but(2), false);
-        let settings = crate::config::load(None, &["data.root=/d".into(), format!("model.pool={pool}")]).unwrap();
+        let settings = crate::config::testing::settings(&[&format!("model.pool={pool}")]);
         std::fs::write(run.folder.join("config.toml"), settings.to_toml().unwrap()).unwrap();
         super::choice::formats(&run)
     };

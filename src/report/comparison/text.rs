@@ -70,75 +70,51 @@ impl Comparison {
 
     /// One row per strategy, in numbers; empty = undefined.
     pub(super) fn rows(&self, table: &mut Table) -> csv::Result<()> {
-        table.write_record([
-            "strategy",
-            "backbone_updated",
-            "head_updated",
-            "trainable_parameters",
-            "runs",
-            "test_accuracy",
-            "ci95_low",
-            "ci95_high",
-            "run_deviation",
-            "seeds_ci95_low",
-            "seeds_ci95_high",
-            "balanced_accuracy",
-            "seconds",
-            "measured_seconds",
-            "peak_memory_bytes",
-            "p_value",
-            "recommended",
-            "val_accuracy",
-            "val_ci95_low",
-            "val_ci95_high",
-            "exportable",
-            "metric",
-            "judged_val",
-            "judged_val_ci95_low",
-            "judged_val_ci95_high",
-            "judged_test",
-            "judged_test_ci95_low",
-            "judged_test_ci95_high",
-        ])?;
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let bounds = |interval: Option<[f64; 2]>| [0, 1].map(|side| number(interval.map(|bounds| bounds[side])));
-        for row in &self.strategies {
+        for (i, row) in self.strategies.iter().enumerate() {
             let [low, high] = bounds(row.test_accuracy_ci95);
             let [seeds_low, seeds_high] = bounds(row.seeds_ci95);
             let validated = row.val_outcomes.as_ref();
             let [val_low, val_high] = bounds(validated.and_then(|of| of.interval(Measure::Accuracy)));
             let [judged_val_low, judged_val_high] = bounds(row.val_ci95);
             let [judged_low, judged_high] = bounds(row.test_ci95);
-            table.write_record([
-                row.strategy.clone(),
-                row.backbone_updated.clone(),
-                row.head_updated.clone(),
-                row.trainable_parameters.to_string(),
-                row.runs.len().to_string(),
-                row.test_accuracy.to_string(),
-                low,
-                high,
-                number(row.run_deviation),
-                seeds_low,
-                seeds_high,
-                row.balanced_accuracy.to_string(),
-                row.seconds.to_string(),
-                row.measured_seconds.to_string(),
-                row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string()),
-                number(self.pair_to(row).map(|pair| pair.p_value)),
-                self.is_recommended(row).to_string(),
-                number(validated.map(Outcomes::accuracy)),
-                val_low,
-                val_high,
-                row.exportable.join(" "),
-                self.metric.in_words().to_owned(),
-                number(row.val),
-                judged_val_low,
-                judged_val_high,
-                row.test.to_string(),
-                judged_low,
-                judged_high,
-            ])?;
+            let (names, cells): (Vec<&str>, Vec<String>) = [
+                ("strategy", row.strategy.clone()),
+                ("backbone_updated", row.backbone_updated.clone()),
+                ("head_updated", row.head_updated.clone()),
+                ("trainable_parameters", row.trainable_parameters.to_string()),
+                ("runs", row.runs.len().to_string()),
+                ("test_accuracy", row.test_accuracy.to_string()),
+                ("ci95_low", low),
+                ("ci95_high", high),
+                ("run_deviation", number(row.run_deviation)),
+                ("seeds_ci95_low", seeds_low),
+                ("seeds_ci95_high", seeds_high),
+                ("balanced_accuracy", row.balanced_accuracy.to_string()),
+                ("seconds", row.seconds.to_string()),
+                ("measured_seconds", row.measured_seconds.to_string()),
+                ("peak_memory_bytes", row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string())),
+                ("p_value", number(self.pair_to(row).map(|pair| pair.p_value))),
+                ("recommended", self.is_recommended(row).to_string()),
+                ("val_accuracy", number(validated.map(Outcomes::accuracy))),
+                ("val_ci95_low", val_low),
+                ("val_ci95_high", val_high),
+                ("exportable", row.exportable.join(" ")),
+                ("metric", self.metric.in_words().to_owned()),
+                ("judged_val", number(row.val)),
+                ("judged_val_ci95_low", judged_val_low),
+                ("judged_val_ci95_high", judged_val_high),
+                ("judged_test", row.test.to_string()),
+                ("judged_test_ci95_low", judged_low),
+                ("judged_test_ci95_high", judged_high),
+            ]
+            .into_iter()
+            .unzip();
+            if i == 0 {
+                table.write_record(&names)?;
+            }
+            table.write_record(&cells)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! is in `docs/verdicts.md`; `VITADAPT_RENEW=1 cargo test --lib situations` writes it anew.
 
 use super::*;
-use crate::config;
+use crate::config::testing::settings;
 use crate::metrics::{Scores, evaluate, losses};
 use crate::rng::{Purpose, Stream};
 use crate::train::early_stop::ValScore;
@@ -348,7 +348,7 @@ impl Situation {
 
 #[test]
 fn each_situation_gets_its_verdict_and_advice() {
-    let settings = config::load(None, &["data.root=/data".into()]).unwrap();
+    let settings = settings(&[]);
     let mut wrong = String::new();
     for situation in situations() {
         let found = situation.run();
@@ -363,7 +363,7 @@ fn each_situation_gets_its_verdict_and_advice() {
 
 #[test]
 fn the_table_of_the_situations_is_documented() {
-    let settings = config::load(None, &["data.root=/data".into()]).unwrap();
+    let settings = settings(&[]);
     let mut table = String::from("| training | `verdict` | `verdict_reason` | `remedy` |\n|---|---|---|---|\n");
     for situation in situations() {
         let found = situation.run();

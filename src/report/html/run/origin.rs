@@ -103,8 +103,7 @@ mod tests {
     #[test]
     fn what_a_choice_brings_along_is_not_what_differs() {
         let rows = |sets: &[&str]| {
-            let sets: Vec<String> = [&["data.root=x"], sets].concat().into_iter().map(str::to_owned).collect();
-            let rows = chosen(&config::load(None, &sets).unwrap());
+            let rows = chosen(&config::testing::settings(sets));
             rows.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
         };
         assert!(rows(&[]).is_empty());
