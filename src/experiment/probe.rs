@@ -230,7 +230,7 @@ fn save_selection(run: &Run, session: &Session, fitted: &Fitted) -> Result<()> {
         chosen: selection.setting(),
         metric: fitted.metric,
     };
-    plots::save_selection(&run.path("plots/selection"), &picture)
+    plots::save(&picture, &run.path("plots/selection"))
 }
 
 /// A method in words.

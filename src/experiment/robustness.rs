@@ -60,5 +60,6 @@ pub fn write(folder: &Path, robustness: &Robustness) -> Result<()> {
         percent(robustness.clean_accuracy),
         percent(robustness.mean_accuracy)
     );
-    plots::save_robustness(&folder.join(format!("plots/robustness-{split}")), &title, robustness)
+    let picture = plots::RobustnessPlot { title: &title, scores: robustness };
+    plots::save(&picture, &folder.join(format!("plots/robustness-{split}")))
 }

@@ -256,7 +256,8 @@ pub fn draw_inspection(
     };
     let name = &evaluation.split;
     let title = format!("{name}: scores of parts, and what any threshold would do");
-    plots::save_separation(&folder.join(format!("plots/inspection-{name}")), &title, &separation)
+    let picture = plots::SeparationPlot { title: &title, separation: &separation };
+    plots::save(&picture, &folder.join(format!("plots/inspection-{name}")))
 }
 
 /// Writes `eval-NAME.json`, `predictions-NAME.csv` and the pictures of each split into a run directory.
@@ -276,8 +277,8 @@ pub fn write_scores(folder: &Path, dataset: &Dataset, scores: &[SplitScore]) -> 
         // Probabilities that are not finite have no diagram.
         if let Some(reliability) = evaluation.reliability.as_ref().filter(|found| !found.before.is_empty()) {
             let title = format!("{name}, {} images: confidence and accuracy", evaluation.n);
-            let picture = folder.join(format!("plots/reliability-{name}"));
-            plots::save_reliability(&picture, &title, evaluation.temperature, reliability)?;
+            let picture = plots::ReliabilityPlot { title: &title, temperature: evaluation.temperature, reliability };
+            plots::save(&picture, &folder.join(format!("plots/reliability-{name}")))?;
         }
     }
     Ok(())

@@ -275,8 +275,9 @@ impl Training {
     }
 
     fn draw_curves(&self) -> Result<()> {
-        let best = self.progress.early_stop.best_epoch();
-        plots::save_curves(&self.run.path("plots/curves"), &self.title(), &self.progress.history, best)
+        let (title, best_epoch) = (self.title(), self.progress.early_stop.best_epoch());
+        let picture = plots::Curves { title: &title, epochs: &self.progress.history, best_epoch };
+        plots::save(&picture, &self.run.path("plots/curves"))
     }
 
     /// The title of its pictures.

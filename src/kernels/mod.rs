@@ -21,10 +21,21 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 
 /// Runs a closure compiled for the best instruction set of this CPU. What it calls must be inlined into it: a function or
-/// closure that is called instead is compiled for the baseline. So it is `#[inline(always)]` where it is large.
+/// closure that is called instead is compiled for the baseline. A large one is given to the macro of this name.
 pub fn simd<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
+
+/// [`simd`] of a block that is inlined however large it is.
+macro_rules! simd_block {
+    ($block:block) => {
+        $crate::kernels::simd(
+            #[inline(always)]
+            || $block,
+        )
+    };
+}
+pub(crate) use simd_block as simd;
 
 /// The contiguous f32 values of a custom operation's argument.
 ///

@@ -13,11 +13,13 @@ pub trait Operation<const N: usize>: Clone + Send + Sync + 'static {
     /// Tells apart what needs a trial of its own.
     fn name(&self) -> &'static str;
 
-    /// The shape of the result.
+    /// The shape of the result: that of the first operand, unless it is said otherwise.
     ///
     /// # Errors
     /// When the operands have shapes that do not fit.
-    fn shape(&self, operands: [&Shape; N]) -> Result<Shape>;
+    fn shape(&self, operands: [&Shape; N]) -> Result<Shape> {
+        Ok(operands[0].clone())
+    }
 
     /// Writes the result to y, which has zeros.
     ///

@@ -5,7 +5,7 @@ use crate::kernels::cuda;
 use crate::kernels::{Operation, buffer::Buffer, math, run, simd};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
 /// The activation of the MLP. A wrong one gives plausible, worse numbers and no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,10 +117,6 @@ impl Operation<1> for Activation {
         }
     }
 
-    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape> {
-        Ok(x.clone())
-    }
-
     fn forward(&self, [x]: [&[f32]; 1], y: &mut [f32]) -> Result<()> {
         self.forward_values(x, None, y);
         Ok(())
@@ -164,53 +160,34 @@ fn width(x: &[f32], bias: Option<&[f32]>) -> usize {
 #[inline(always)]
 fn map(x: &[f32], bias: Option<&[f32]>, y: &mut [f32], f: impl Fn(f32) -> f32) {
     let width = width(x, bias);
-    simd(
-        #[inline(always)]
-        || {
-            for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-                match bias {
-                    Some(bias) => y.iter_mut().zip(x).zip(bias).for_each(|((y, x), b)| *y = f(x + b)),
-                    None => y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x)),
-                }
+    simd!({
+        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            match bias {
+                Some(bias) => y.iter_mut().zip(x).zip(bias).for_each(|((y, x), b)| *y = f(x + b)),
+                None => y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x)),
             }
-        },
-    );
+        }
+    });
 }
 
 /// `f` gives value and derivative.
 #[inline(always)]
 fn map_back(x: &[f32], bias: Option<&[f32]>, y: &mut [f32], dy: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
     let width = width(x, bias);
-    simd(
-        #[inline(always)]
-        || {
-            let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(dy.chunks_exact_mut(width));
-            for ((x, y), dy) in rows {
-                let values = x.iter().zip(y).zip(dy);
-                match bias {
-                    Some(bias) => values.zip(bias).for_each(|(((x, y), dy), b)| set(f(x + b), y, dy)),
-                    None => values.for_each(|((x, y), dy)| set(f(*x), y, dy)),
-                }
+    simd!({
+        let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(dy.chunks_exact_mut(width));
+        for ((x, y), dy) in rows {
+            let values = x.iter().zip(y).zip(dy);
+            match bias {
+                Some(bias) => values.zip(bias).for_each(|(((x, y), dy), b)| set(f(x + b), y, dy)),
+                None => values.for_each(|((x, y), dy)| set(f(*x), y, dy)),
             }
-        },
-    );
+        }
+    });
 }
 
 #[inline(always)]
 fn set((value, derivative): (f32, f32), y: &mut f32, dy: &mut f32) {
     *y = value;
     *dy *= derivative;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::trials;
-
-    #[test]
-    fn the_trial_of_its_kernel_is_fair() {
-        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
-            trials::pass(activation, |dtype| [dtype]);
-        }
-    }
 }

@@ -25,6 +25,8 @@ pub mod residual;
 pub mod rotary;
 mod softmax;
 pub mod swiglu;
+#[cfg(test)]
+mod trial_tests;
 pub mod workers;
 
 pub use attention::{Attention, softmax_attention};

@@ -27,20 +27,17 @@ pub fn add_branch(sum: &mut [f32], branch: &[f32], gamma: Option<&[f32]>, factor
     for (index, (sum, branch)) in sum.chunks_exact_mut(sample).zip(branch.chunks_exact(sample)).enumerate() {
         let factor = factors.map_or(1.0, |factors| factors[index]);
         let width = gamma.map_or(sample, <[f32]>::len);
-        simd(
-            #[inline(always)]
-            || {
-                for (sum, branch) in sum.chunks_exact_mut(width).zip(branch.chunks_exact(width)) {
-                    match gamma {
-                        Some(gamma) => {
-                            let values = sum.iter_mut().zip(branch).zip(gamma);
-                            values.for_each(|((sum, value), gamma)| *sum += factor * (gamma * value));
-                        }
-                        None => sum.iter_mut().zip(branch).for_each(|(sum, value)| *sum += factor * value),
+        simd!({
+            for (sum, branch) in sum.chunks_exact_mut(width).zip(branch.chunks_exact(width)) {
+                match gamma {
+                    Some(gamma) => {
+                        let values = sum.iter_mut().zip(branch).zip(gamma);
+                        values.for_each(|((sum, value), gamma)| *sum += factor * (gamma * value));
                     }
+                    None => sum.iter_mut().zip(branch).for_each(|(sum, value)| *sum += factor * value),
                 }
-            },
-        );
+            }
+        });
     }
 }
 
@@ -59,14 +56,11 @@ pub fn branch_backward(
     }
     let gamma = gamma?;
     let dgamma = branch.map(|branch| column_dots(dy, branch, gamma.len()));
-    simd(
-        #[inline(always)]
-        || {
-            for row in dy.chunks_exact_mut(gamma.len()) {
-                row.iter_mut().zip(gamma).for_each(|(value, gamma)| *value *= gamma);
-            }
-        },
-    );
+    simd!({
+        for row in dy.chunks_exact_mut(gamma.len()) {
+            row.iter_mut().zip(gamma).for_each(|(value, gamma)| *value *= gamma);
+        }
+    });
     dgamma
 }
 
@@ -78,21 +72,18 @@ fn sample(values: usize, factors: Option<&[f32]>) -> usize {
 /// Σ a b over the rows, for each of `width` columns.
 fn column_dots(a: &[f32], b: &[f32], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0; width];
-    simd(
-        #[inline(always)]
-        || {
-            for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
-                sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
-            }
-        },
-    );
+    simd!({
+        for (a, b) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
+            sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
+        }
+    });
     sums
 }
 
 #[derive(Clone)]
-struct Residual {
+pub(super) struct Residual {
     /// Of each sample, by drop path; none for 1.
-    factors: Option<Vec<f32>>,
+    pub factors: Option<Vec<f32>>,
 }
 
 impl Residual {
@@ -220,17 +211,5 @@ impl Operation<3> for Residual {
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {
         (Self { factors: Some(vec![1.25, 0.0, 2.0]) }, [vec![3, 30, 40], vec![3, 30, 40], vec![40]])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::trials;
-
-    #[test]
-    fn the_trial_of_its_kernel_is_fair() {
-        trials::pass::<_, 2>(Residual { factors: None }, |dtype| [DType::F32, dtype]);
-        trials::pass::<_, 3>(Residual { factors: None }, |dtype| [DType::F32, dtype, DType::F32]);
     }
 }

@@ -4,7 +4,7 @@
 use super::attention_kernel::AttentionKernel;
 use crate::kernels::{Operation, keep, run, simd};
 use candle_core::backprop::GradStore;
-use candle_core::{D, DType, Device, Result, Shape, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 use std::sync::Arc;
 
 /// Which channels of a head are turned together.
@@ -120,15 +120,12 @@ impl Rotary {
                 let first = if cos.len() == self.tokens * self.half { 0 } else { head * self.tokens * self.half };
                 let angles = first..first + rows * self.half;
                 let angles = cos[angles.clone()].chunks_exact(self.half).zip(sin[angles].chunks_exact(self.half));
-                simd(
-                    #[inline(always)]
-                    || {
-                        for (row, (cos, sin)) in angles.enumerate() {
-                            let first = place.offset + row * place.stride;
-                            turn_row(&mut qkv[first..first + width], cos, sin, sign, self.pairs);
-                        }
-                    },
-                );
+                simd!({
+                    for (row, (cos, sin)) in angles.enumerate() {
+                        let first = place.offset + row * place.stride;
+                        turn_row(&mut qkv[first..first + width], cos, sin, sign, self.pairs);
+                    }
+                });
             }
         }
         Ok(())
@@ -234,10 +231,6 @@ struct Turn {
 impl Operation<1> for Turn {
     fn name(&self) -> &'static str {
         "rotary"
-    }
-
-    fn shape(&self, [qkv]: [&Shape; 1]) -> Result<Shape> {
-        Ok(qkv.clone())
     }
 
     fn forward(&self, [qkv]: [&[f32]; 1], y: &mut [f32]) -> Result<()> {

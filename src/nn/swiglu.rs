@@ -112,14 +112,3 @@ impl Operation<1> for SwiGlu {
         (Self { half: 40 }, [vec![3, 80]])
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::trials;
-
-    #[test]
-    fn the_trial_of_its_kernel_is_fair() {
-        trials::pass(SwiGlu { half: 1 }, |dtype| [dtype]);
-    }
-}

@@ -79,7 +79,8 @@ impl CurvePicture {
 
     fn draw(&mut self) -> Result<()> {
         let clock = Instant::now();
-        plots::save_curves(&self.path, &self.title, &self.epochs, self.best)?;
+        let Self { title, epochs, best, .. } = self;
+        plots::save(&plots::Curves { title, epochs, best_epoch: *best }, &self.path)?;
         self.next = Instant::now() + DRAWING_SHARE * clock.elapsed().max(Duration::from_millis(1));
         Ok(())
     }

@@ -173,17 +173,14 @@ impl Rule {
         let (first, second) = moments.split_at_mut(gradient.len());
         let [factor, beta1, beta2, keep, rate, inverse_root, eps] = self.coefficients();
         let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
-        simd(
-            #[inline(always)]
-            || {
-                for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
-                    let g = factor * g;
-                    *m = beta1 * *m + rest1 * g;
-                    *v = beta2 * *v + rest2 * g * g;
-                    *w = keep * *w - rate * *m / (v.sqrt() * inverse_root + eps);
-                }
-            },
-        );
+        simd!({
+            for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
+                let g = factor * g;
+                *m = beta1 * *m + rest1 * g;
+                *v = beta2 * *v + rest2 * g * g;
+                *w = keep * *w - rate * *m / (v.sqrt() * inverse_root + eps);
+            }
+        });
     }
 
     /// Factor, β₁, β₂, keep, rate, 1 / `root_correction`, eps: as the kernels take them.

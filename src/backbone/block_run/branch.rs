@@ -132,14 +132,11 @@ impl Block {
 }
 
 fn add_to_rows(rows: &mut [f32], bias: &[f32]) {
-    simd(
-        #[inline(always)]
-        || {
-            for row in rows.chunks_exact_mut(bias.len()) {
-                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
-            }
-        },
-    );
+    simd!({
+        for row in rows.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+        }
+    });
 }
 
 /// The rows of x, normalised where there is a norm.

@@ -29,7 +29,8 @@ impl Training {
             return Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: None });
         };
         write_csv(&self.run.path(STEPS), |table| sweep.points.iter().try_for_each(|point| table.serialize(point)))?;
-        plots::save_lr_finder(&self.run.path("plots/lr-finder"), &self.title(), &sweep)?;
+        let picture = plots::LrFinder { title: &self.title(), sweep: &sweep };
+        plots::save(&picture, &self.run.path("plots/lr-finder"))?;
         let train = &self.session.settings.train;
         let result = RunResult::LrFinder(LrFinderResult {
             run: self.run.folder().to_path_buf(),

@@ -113,7 +113,8 @@ impl Training {
         self.checkpoints.save("best", tuned.state.step, params, None, &tuned.state)?;
         console.info(format!("wise-ft   {}", record.sentence()));
         if !record.curve.is_empty() {
-            plots::save_wise_ft(&self.run.path("plots/wise-ft"), &self.title(), &record)?;
+            let picture = plots::Means { title: &self.title(), record: &record };
+            plots::save(&picture, &self.run.path("plots/wise-ft"))?;
         }
         self.record.wise_ft = Some(record);
         Ok(())

@@ -281,7 +281,7 @@ impl Comparison {
         write_csv(&self.folder.join("compare.csv"), |table| self.rows(table))?;
         write_atomic(&self.folder.join("compare.md"), self.markdown().as_bytes())?;
         let picture = self.folder.join("plots/compare");
-        plots::save_tradeoff(&picture, &self.picture())?;
+        plots::save(&self.picture(), &picture)?;
         let svg = picture.with_extension("svg");
         let svg = std::fs::read_to_string(&svg).map_err(Error::io("read", &svg))?;
         save_comparison_page(&self.folder.join("compare.html"), self.page(&svg))

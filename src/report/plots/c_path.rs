@@ -32,16 +32,6 @@ pub struct SelectionPlot {
 }
 
 impl SelectionPlot {
-    /// Why it cannot be drawn.
-    pub(super) fn problem(&self) -> Option<String> {
-        if self.points.is_empty() {
-            return Some(format!("no {} was tried", self.x_label));
-        }
-        let bad = |x: f64| !x.is_finite() || x <= 0.0;
-        let mut settings = self.points.iter().map(|point| point.0).chain([self.chosen]);
-        settings.find(|&x| bad(x)).map(|x| format!("{x} cannot be drawn on the axis of {}", self.x_label))
-    }
-
     /// Where a setting lies on the axis, which is logarithmic.
     fn place(x: f64) -> f64 {
         x.log10()
@@ -80,6 +70,15 @@ impl SelectionPlot {
 impl Picture for SelectionPlot {
     fn size(&self) -> (u32, u32) {
         SIZE
+    }
+
+    fn problem(&self) -> Option<String> {
+        if self.points.is_empty() {
+            return Some(format!("no {} was tried", self.x_label));
+        }
+        let bad = |x: f64| !x.is_finite() || x <= 0.0;
+        let mut settings = self.points.iter().map(|point| point.0).chain([self.chosen]);
+        settings.find(|&x| bad(x)).map(|x| format!("{x} cannot be drawn on the axis of {}", self.x_label))
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {

@@ -14,16 +14,23 @@ const SIZE: (u32, u32) = (1720, 760);
 /// Of one panel by itself.
 const PANEL: (u32, u32) = (900, 700);
 
-/// What is drawn; there is at least one epoch.
-pub(super) struct Curves<'a> {
-    pub(super) title: &'a str,
-    pub(super) epochs: &'a [EpochRecord],
-    pub(super) best_epoch: Option<usize>,
+/// Loss and accuracy over the epochs; a value that is not finite leaves a gap.
+pub struct Curves<'a> {
+    /// Above the picture.
+    pub title: &'a str,
+    /// In their order.
+    pub epochs: &'a [EpochRecord],
+    /// The one that is marked.
+    pub best_epoch: Option<usize>,
 }
 
 impl Picture for Curves<'_> {
     fn size(&self) -> (u32, u32) {
         SIZE
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.epochs.is_empty().then(|| "no epoch has ended yet".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {

@@ -10,15 +10,21 @@ use crate::train::lr_finder::{Sweep, SweepPoint};
 
 const SIZE: (u32, u32) = (1160, 760);
 
-/// What is drawn; there is at least one point.
-pub(super) struct LrFinder<'a> {
-    pub(super) title: &'a str,
-    pub(super) sweep: &'a Sweep,
+/// The losses of a learning-rate range test; the suggested rate is marked.
+pub struct LrFinder<'a> {
+    /// Above the picture.
+    pub title: &'a str,
+    /// The test.
+    pub sweep: &'a Sweep,
 }
 
 impl Picture for LrFinder<'_> {
     fn size(&self) -> (u32, u32) {
         SIZE
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.sweep.points.is_empty().then(|| "no step was taken".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {

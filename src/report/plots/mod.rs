@@ -19,11 +19,17 @@ mod tradeoff;
 mod wise_ft;
 
 pub use c_path::SelectionPlot;
+pub use curves::Curves;
 pub(in crate::report) use curves::Measure;
+pub use lr_finder::LrFinder;
+pub use reliability::ReliabilityPlot;
+pub use robustness::RobustnessPlot;
 pub use scatter::{Scatter, ScatterPoint};
 pub(in crate::report) use scatter::{drawing_order, opacity, radius};
+pub use separation::SeparationPlot;
 pub use sheet::{Sheet, SheetRow, Thumbnail};
 pub use tradeoff::{Tradeoff, TradeoffPoint};
+pub use wise_ft::Means;
 
 use std::path::Path;
 
@@ -35,24 +41,9 @@ use plotters::prelude::{DrawingBackend, SVGBackend};
 
 use self::separation::Curve;
 use crate::error::{Error, Result};
-use crate::metrics::{Reliability, ReliabilityBin, Robustness, Separation};
+use crate::metrics::{ReliabilityBin, Robustness, Separation};
 use crate::system::files::{create_folder, write_atomic};
-use crate::train::lr_finder::Sweep;
 use crate::train::progress::EpochRecord;
-use crate::train::wise_ft::WiseFtRecord;
-
-/// Draws loss and accuracy over the epochs to `stem`.png and `stem`.svg; `best_epoch` is marked.
-///
-/// A value that is not finite leaves a gap.
-///
-/// # Errors
-/// [`Error::Plot`] when there are no epochs or the drawing fails, [`Error::Io`] when a file cannot be written.
-pub fn save_curves(stem: &Path, title: &str, epochs: &[EpochRecord], best_epoch: Option<usize>) -> Result<()> {
-    if epochs.is_empty() {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no epoch has ended yet".into() });
-    }
-    save(&curves::Curves { title, epochs, best_epoch }, stem)
-}
 
 /// Draws a confusion matrix (rows true, columns predicted) to `stem`.png and `stem`.svg: counts as numbers, the
 /// share of the row as colour. `counts` is (k, k) with k = `classes.len()`.
@@ -81,53 +72,6 @@ pub fn save_scatter(stem: &Path, scatter: &Scatter) -> Result<()> {
     save(&scatter::ScatterPlot::new(scatter), stem)
 }
 
-/// Draws a probe's accuracy against the setting it was chosen by to `stem`.png and `stem`.svg; the chosen one is marked.
-///
-/// # Errors
-/// [`Error::Plot`] when no setting was tried, one is not finite (or, on a logarithmic axis, not positive) or the drawing
-/// fails, [`Error::Io`] when a file cannot be written.
-pub fn save_selection(stem: &Path, selection: &SelectionPlot) -> Result<()> {
-    if let Some(reason) = selection.problem() {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason });
-    }
-    save(selection, stem)
-}
-
-/// Draws the losses of a learning-rate range test to `stem`.png and `stem`.svg; the suggested rate is marked.
-///
-/// # Errors
-/// [`Error::Plot`] when no step was taken or the drawing fails, [`Error::Io`] when a file cannot be written.
-pub fn save_lr_finder(stem: &Path, title: &str, sweep: &Sweep) -> Result<()> {
-    if sweep.points.is_empty() {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no step was taken".into() });
-    }
-    save(&lr_finder::LrFinder { title, sweep }, stem)
-}
-
-/// Draws how often answers of a confidence are right, before and after division by the temperature, to `stem`.png and
-/// `stem`.svg.
-///
-/// # Errors
-/// [`Error::Plot`] when there is no bin or the drawing fails, [`Error::Io`] when a file cannot be written.
-pub fn save_reliability(stem: &Path, title: &str, temperature: f64, reliability: &Reliability) -> Result<()> {
-    if reliability.before.is_empty() || reliability.after.is_empty() {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no probability is finite".into() });
-    }
-    save(&reliability::ReliabilityPlot { title, temperature, reliability }, stem)
-}
-
-/// Draws how the scores of good and of defective parts are spread, with the thresholds, and the ROC and precision-recall
-/// curves to `stem`.png and `stem`.svg.
-///
-/// # Errors
-/// [`Error::Plot`] when a side has no parts or the drawing fails, [`Error::Io`] when a file cannot be written.
-pub fn save_separation(stem: &Path, title: &str, separation: &Separation) -> Result<()> {
-    if separation.good.is_empty() || separation.defective.is_empty() {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason: "there are not parts of both kinds".into() });
-    }
-    save(&separation::SeparationPlot { title, separation }, stem)
-}
-
 /// The letters of some names that no font of this system has: a PNG shows their numbers instead.
 pub fn missing_letters(names: &[String]) -> Vec<char> {
     fonts::missing(names)
@@ -148,84 +92,64 @@ pub fn save_sheet(path: &Path, sheet: &Sheet) -> Result<()> {
     write_atomic(path, &encoded(&drawn).map_err(failed)?)
 }
 
-/// Draws loss and accuracy on the validation images along the line from the weights before training to those after it to
-/// `stem`.png and `stem`.svg; the mean that was kept is marked.
-///
-/// # Errors
-/// [`Error::Plot`] when no mean was scored or the drawing fails, [`Error::Io`] when a file cannot be written.
-pub fn save_wise_ft(stem: &Path, title: &str, record: &WiseFtRecord) -> Result<()> {
-    if record.curve.is_empty() {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no mean was scored".into() });
-    }
-    save(&wise_ft::Means { title, record }, stem)
-}
-
-/// Draws accuracies against wall times to `stem`.png and `stem`.svg, with names beside the points and a ring around the
-/// recommended one.
-///
-/// # Errors
-/// [`Error::Plot`] when there are no points, one has no finite position or the drawing fails, [`Error::Io`] when a file
-/// cannot be written.
-pub fn save_tradeoff(stem: &Path, tradeoff: &Tradeoff) -> Result<()> {
-    let problem = tradeoff.problem().map_or_else(style::register_font, Err);
-    problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
-    save(tradeoff, stem)
-}
-
-/// Draws accuracy against the strength of each flaw to `stem`.png and `stem`.svg, with the mean over the flaws.
-///
-/// # Errors
-/// [`Error::Plot`] when nothing was scored or the drawing fails, [`Error::Io`] when a file cannot be written.
-pub fn save_robustness(stem: &Path, title: &str, scores: &Robustness) -> Result<()> {
-    if scores.kinds.is_empty() || scores.strengths.is_empty() {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason: "no flaw was tried".into() });
-    }
-    save(&robustness::RobustnessPlot { title, scores }, stem)
-}
-
 /// Loss or accuracy over the epochs as SVG text. There is at least one epoch.
 pub(in crate::report) fn curve_svg(
     epochs: &[EpochRecord],
     best_epoch: Option<usize>,
     measure: Measure,
 ) -> Result<String, String> {
-    to_svg(&curves::CurvePanel { curves: curves::Curves { title: "", epochs, best_epoch }, measure })
+    to_svg(&curves::CurvePanel { curves: Curves { title: "", epochs, best_epoch }, measure })
 }
 
-/// The parts of the picture of [`save_separation`] as SVG texts: the histogram, then the curves.
+/// The parts of a [`SeparationPlot`] as SVG texts: the histogram, then the curves.
 pub(in crate::report) fn separation_svgs(separation: &Separation) -> Result<[String; 3], String> {
     let curve = |curve| to_svg(&separation::SeparationPanel(separation, curve));
     Ok([to_svg(&separation::HistogramPanel(separation))?, curve(Curve::Roc)?, curve(Curve::PrecisionRecall)?])
 }
 
-/// The picture of [`save_robustness`] as SVG text.
+/// A [`RobustnessPlot`] as SVG text.
 pub(in crate::report) fn robustness_svg(scores: &Robustness) -> Result<String, String> {
     to_svg(&robustness::NarrowRobustness(scores))
 }
 
-/// One side of the picture of [`save_reliability`] as SVG text.
+/// One side of a [`ReliabilityPlot`] as SVG text.
 pub(in crate::report) fn reliability_svg(name: &str, bins: &[ReliabilityBin]) -> Result<String, String> {
     to_svg(&reliability::Side { name, bins })
 }
 
-/// The picture of [`save_selection`] as SVG text.
+/// A [`SelectionPlot`] as SVG text.
 pub(in crate::report) fn selection_svg(selection: &SelectionPlot) -> Result<String, String> {
     selection.problem().map_or_else(|| to_svg(&c_path::SelectionPanel(selection)), Err)
 }
 
 /// What drawing on backend `B` returns.
-type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+pub type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// A picture that any backend can draw.
-trait Picture {
+pub trait Picture {
     /// Width and height in pixels.
     fn size(&self) -> (u32, u32);
 
+    /// Why it cannot be drawn, if so.
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
     /// Draws on a white area of that size.
+    ///
+    /// # Errors
+    /// When the backend fails.
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B>;
 }
 
-fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
+/// Draws a picture to `stem`.png and `stem`.svg.
+///
+/// # Errors
+/// [`Error::Plot`] when there is nothing to show, a number has no place or the drawing fails, [`Error::Io`] when a file
+/// cannot be written.
+pub fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
+    let problem = picture.problem().map_or_else(style::register_font, Err);
+    problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
     let with_extension = |extension: &str| {
         // Not `with_extension`, which would cut "run-0.5" down to "run-0".
         let mut path = stem.as_os_str().to_owned();

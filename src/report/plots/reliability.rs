@@ -26,16 +26,24 @@ const CAP: f64 = 0.8;
 /// Space between bars, likewise.
 const INSET: f64 = 0.4;
 
-/// What is drawn; there is at least one bin.
-pub(super) struct ReliabilityPlot<'a> {
-    pub(super) title: &'a str,
-    pub(super) temperature: f64,
-    pub(super) reliability: &'a Reliability,
+/// How often answers of a confidence are right, before and after division by the temperature.
+pub struct ReliabilityPlot<'a> {
+    /// Above the picture.
+    pub title: &'a str,
+    /// Divides the logits.
+    pub temperature: f64,
+    /// By confidence.
+    pub reliability: &'a Reliability,
 }
 
 impl Picture for ReliabilityPlot<'_> {
     fn size(&self) -> (u32, u32) {
         SIZE
+    }
+
+    fn problem(&self) -> Option<String> {
+        let Reliability { before, after } = self.reliability;
+        (before.is_empty() || after.is_empty()).then(|| "no probability is finite".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {

@@ -33,10 +33,12 @@ const PANEL: (u32, u32) = (900, 640);
 const COLUMNS: usize = 2;
 const MARGIN: i32 = 120;
 
-/// What is drawn; there is at least one flaw and one strength.
-pub(super) struct RobustnessPlot<'a> {
-    pub(super) title: &'a str,
-    pub(super) scores: &'a Robustness,
+/// Accuracy against the strength of each flaw, with the mean over the flaws.
+pub struct RobustnessPlot<'a> {
+    /// Above the picture.
+    pub title: &'a str,
+    /// What is drawn.
+    pub scores: &'a Robustness,
 }
 
 /// One curve, from the images as they are to the strongest flaw.
@@ -131,6 +133,11 @@ impl RobustnessPlot<'_> {
 impl Picture for RobustnessPlot<'_> {
     fn size(&self) -> (u32, u32) {
         SIZE
+    }
+
+    fn problem(&self) -> Option<String> {
+        let Robustness { kinds, strengths, .. } = self.scores;
+        (kinds.is_empty() || strengths.is_empty()).then(|| "no flaw was tried".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {

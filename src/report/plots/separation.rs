@@ -29,15 +29,22 @@ const KEY: u32 = 60;
 const BINS: i32 = 16;
 const DECADES: f64 = 4.0;
 
-/// What is drawn; there are parts of both sides.
-pub(super) struct SeparationPlot<'a> {
-    pub(super) title: &'a str,
-    pub(super) separation: &'a Separation,
+/// How the scores of good and of defective parts are spread, with the thresholds, and the ROC and precision-recall curves.
+pub struct SeparationPlot<'a> {
+    /// Above the picture.
+    pub title: &'a str,
+    /// The scores.
+    pub separation: &'a Separation,
 }
 
 impl Picture for SeparationPlot<'_> {
     fn size(&self) -> (u32, u32) {
         SIZE
+    }
+
+    fn problem(&self) -> Option<String> {
+        let Separation { good, defective, .. } = self.separation;
+        (good.is_empty() || defective.is_empty()).then(|| "there are not parts of both kinds".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
@@ -210,10 +217,9 @@ fn draw_curve<B: DrawingBackend>(area: &DrawingArea<B, Shift>, separation: &Sepa
 mod tests {
     use super::*;
     use crate::config::InspectionSettings;
-    use crate::error::Error;
     use crate::metrics::{Rules, Scores, evaluate};
-    use crate::report::plots::tests::saved;
-    use crate::report::plots::{save_separation, separation_svgs};
+    use crate::report::plots::separation_svgs;
+    use crate::report::plots::tests::{refused, saved};
 
     #[test]
     fn scores_of_parts_of_any_spread() {
@@ -238,15 +244,14 @@ mod tests {
             let area: f64 =
                 separation.roc().windows(2).map(|pair| (pair[1].0 - pair[0].0) * (pair[0].1 + pair[1].1) / 2.0).sum();
             assert!((area - inspection.auroc.value.unwrap()).abs() < 1e-12);
-            let svg = saved(&format!("separation-{name}"), |stem| save_separation(stem, "test, parts", &separation));
+            let svg =
+                saved(&format!("separation-{name}"), &SeparationPlot { title: "test, parts", separation: &separation });
             for word in ["defective parts", "good parts rejected, %", "defects among the rejected, %", "no escapes"] {
                 assert!(svg.contains(word), "{word}");
             }
             assert!(separation_svgs(&separation).unwrap().iter().all(|svg| svg.starts_with("<svg")));
         }
-        let folder = tempfile::tempdir().unwrap();
-        let nothing = Separation::default();
-        assert!(matches!(save_separation(&folder.path().join("x"), "", &nothing), Err(Error::Plot { .. })));
+        assert!(refused(&SeparationPlot { title: "", separation: &Separation::default() }).contains("both kinds"));
     }
 
     #[test]

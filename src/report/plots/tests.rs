@@ -1,8 +1,7 @@
 use super::*;
-use crate::metrics::FlawScores;
-use crate::metrics::Scores;
-use crate::metrics::SelectionMetric;
-use crate::train::wise_ft::MeanScore;
+use crate::metrics::{FlawScores, Reliability, Scores, SelectionMetric};
+use crate::train::lr_finder::Sweep;
+use crate::train::wise_ft::{MeanScore, WiseFtRecord};
 use std::fs;
 
 fn epochs(n: usize) -> Vec<EpochRecord> {
@@ -29,10 +28,31 @@ fn names(k: usize) -> Vec<String> {
     (0..k).map(|c| format!("class {c}")).collect()
 }
 
-/// Saves into a fresh folder, or into the one named by `VITADAPT_PLOTS` to look at, and returns the SVG.
-pub(super) fn saved(name: &str, save: impl FnOnce(&Path) -> Result<()>) -> String {
+/// A fresh folder, and it or the one named by `VITADAPT_PLOTS`.
+fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
     let fresh = tempfile::tempdir().unwrap();
     let folder = std::env::var_os("VITADAPT_PLOTS").map_or(fresh.path().to_path_buf(), Into::into);
+    (fresh, folder)
+}
+
+/// Why a picture is not drawn.
+pub(super) fn refused(picture: &impl Picture) -> String {
+    let error = save(picture, Path::new("nowhere/x")).unwrap_err();
+    assert!(matches!(error, Error::Plot { .. }) && !Path::new("nowhere").exists(), "{error}");
+    error.to_string()
+}
+
+fn curves<'a>(title: &'a str, epochs: &'a [EpochRecord], best_epoch: Option<usize>) -> Curves<'a> {
+    Curves { title, epochs, best_epoch }
+}
+
+/// Saves into a fresh folder, or into the one named by `VITADAPT_PLOTS` to look at, and returns the SVG.
+pub(super) fn saved(name: &str, picture: &impl Picture) -> String {
+    saved_by(name, |stem| save(picture, stem))
+}
+
+fn saved_by(name: &str, save: impl FnOnce(&Path) -> Result<()>) -> String {
+    let (_fresh, folder) = folder();
     save(&folder.join(name)).unwrap();
     let png = image::open(folder.join(format!("{name}.png"))).unwrap().into_rgb8();
     assert!(png.pixels().any(|pixel| pixel.0 != [255; 3]), "an empty picture");
@@ -45,8 +65,7 @@ pub(super) fn saved(name: &str, save: impl FnOnce(&Path) -> Result<()>) -> Strin
 #[test]
 fn curves_of_any_length() {
     for n in [1, 2, 5, 10, 100] {
-        let svg =
-            saved(&format!("curves-{n}"), |stem| save_curves(stem, "bearing-partial", &epochs(n), Some(n.div_ceil(2))));
+        let svg = saved(&format!("curves-{n}"), &curves("bearing-partial", &epochs(n), Some(n.div_ceil(2))));
         assert!(svg.contains("DejaVu Sans, sans-serif") && svg.trim_end().ends_with("</svg>"));
         for word in ["epoch", "loss", "accuracy, %", "training", "validation", "bearing-partial"] {
             assert!(svg.contains(word), "{word}");
@@ -60,10 +79,10 @@ fn losses_of_a_range_test() {
     let steps: Vec<(f64, f64, f64)> =
         (0..90).map(|i| 3e-7 * 10f64.powf(f64::from(i) / 18.0)).map(|lr| (lr, lr, loss(lr))).collect();
     let sweep = Sweep::new(&steps);
-    let svg = saved("lr-finder", |stem| save_lr_finder(stem, "bearing, full", &sweep));
+    let svg = saved("lr-finder", &LrFinder { title: "bearing, full", sweep: &sweep });
     assert!(svg.contains("learning rate") && svg.contains("suggested:") && svg.contains("smoothed loss"));
     let nothing = Sweep::new(&[]);
-    assert!(save_lr_finder(Path::new("nowhere"), "", &nothing).unwrap_err().to_string().contains("no step"));
+    assert!(refused(&LrFinder { title: "", sweep: &nothing }).contains("no step"));
 }
 
 #[test]
@@ -72,31 +91,31 @@ fn gaps_and_missing_validation() {
     gappy[3].train_loss = f64::NAN;
     gappy[5].val_loss = Some(f64::INFINITY);
     gappy[7].val_loss = None;
-    saved("curves-gaps", |stem| save_curves(stem, "gaps", &gappy, None));
+    saved("curves-gaps", &curves("gaps", &gappy, None));
     let blind: Vec<_> = epochs(6).iter().map(|e| EpochRecord { val_loss: None, val_accuracy: None, ..*e }).collect();
-    let svg = saved("curves-blind", |stem| save_curves(stem, "no validation", &blind, None));
+    let svg = saved("curves-blind", &curves("no validation", &blind, None));
     assert!(!svg.contains("validation</text>") && !svg.contains("best epoch"));
     let nothing: Vec<_> =
         blind.iter().map(|e| EpochRecord { train_loss: f64::NAN, train_accuracy: f64::NAN, ..*e }).collect();
-    saved("curves-nan", |stem| save_curves(stem, "all NaN", &nothing, Some(1)));
+    saved("curves-nan", &curves("all NaN", &nothing, Some(1)));
 }
 
 #[test]
 fn nothing_to_draw_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let stem = folder.path().join("x");
-    assert!(matches!(save_curves(&stem, "", &[], None), Err(Error::Plot { .. })));
+    assert!(refused(&curves("", &[], None)).contains("no epoch"));
     assert!(matches!(save_confusion(&stem, "", &[], &[]), Err(Error::Plot { .. })));
     assert!(matches!(save_confusion(&stem, "", &names(2), &matrix(3, 9)), Err(Error::Plot { .. })));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     fs::write(&stem, "in the way").unwrap();
-    assert!(matches!(save_curves(&stem.join("curves"), "", &epochs(1), None), Err(Error::Io { .. })));
+    assert!(matches!(save(&curves("", &epochs(1), None), &stem.join("curves")), Err(Error::Io { .. })));
 }
 
 #[test]
 fn matrices_of_any_size() {
     for k in [1, 3, 10, 26, 50, 120] {
-        saved(&format!("confusion-{k}"), |stem| save_confusion(stem, "test, 90 images", &names(k), &matrix(k, 30)));
+        saved_by(&format!("confusion-{k}"), |stem| save_confusion(stem, "test, 90 images", &names(k), &matrix(k, 30)));
     }
 }
 
@@ -108,7 +127,7 @@ fn six_hundred_classes_are_a_small_file_that_names_the_commonest_confusions() {
         row[(class * 7 + 3) % 600] += 1 + class as u64 % 4;
     }
     counts[17][400] = 40;
-    let svg = saved("confusion-600", |stem| save_confusion(stem, "test, 9000 images", &names(600), &counts));
+    let svg = saved_by("confusion-600", |stem| save_confusion(stem, "test, 9000 images", &names(600), &counts));
     assert!(svg.len() < 400_000, "{} bytes", svg.len());
     assert!(svg.contains("40 x  18 class 17 taken for 401 class 400"), "the commonest by name");
     assert!(svg.matches("</text>").count() > 40 && svg.contains("600</text>") || svg.contains("600\n</text>"));
@@ -123,13 +142,13 @@ fn names_and_counts_of_any_length() {
     counts[1] = vec![0; 4];
     counts[2][2] = 123_456_789;
     let title = "a long title: validation split of the run bearing-partial-3-blocks, 123456789 images";
-    let svg = saved("confusion-names", |stem| save_confusion(stem, title, &classes, &counts));
+    let svg = saved_by("confusion-names", |stem| save_confusion(stem, title, &classes, &counts));
     assert!(svg.contains("&amp; &lt;Kratzer&gt;") && svg.contains('…') && svg.contains("ok\\n"));
 }
 
 #[test]
 fn a_dot_in_the_name_is_kept() {
-    saved("run-0.5", |stem| save_curves(stem, "run-0.5", &epochs(3), None));
+    saved("run-0.5", &curves("run-0.5", &epochs(3), None));
 }
 
 /// `n` points in `k` clouds, some of them taken for the next class.
@@ -161,7 +180,7 @@ fn clouds(n: usize, k: usize) -> Scatter {
 #[test]
 fn scatters_of_any_size() {
     for (n, k) in [(1, 1), (3, 2), (200, 2), (360, 3), (1200, 12), (4000, 50), (300, 120)] {
-        let svg = saved(&format!("scatter-{n}-{k}"), |stem| save_scatter(stem, &clouds(n, k)));
+        let svg = saved_by(&format!("scatter-{n}-{k}"), |stem| save_scatter(stem, &clouds(n, k)));
         assert!(svg.contains(&format!("misclassified: {} of {n}", n / 29)));
         assert!(svg.contains("&amp; &lt;Kratzer&gt;") && (k < 4 || svg.contains('…') && svg.contains("ok\\n")));
         assert_eq!(svg.contains("more classes"), k == 120);
@@ -173,7 +192,7 @@ fn points_on_one_place_and_without_predictions() {
     let mut scatter = clouds(5, 2);
     scatter.subtitle.clear();
     scatter.points.iter_mut().for_each(|point| (point.x, point.y, point.predicted) = (4.0, 4.0, None));
-    let svg = saved("scatter-equal", |stem| save_scatter(stem, &scatter));
+    let svg = saved_by("scatter-equal", |stem| save_scatter(stem, &scatter));
     assert!(!svg.contains("misclassified"));
     scatter.points.clear();
     let folder = tempfile::tempdir().unwrap();
@@ -182,7 +201,7 @@ fn points_on_one_place_and_without_predictions() {
 
 #[test]
 fn twenty_thousand_points() {
-    saved("scatter-20000", |stem| save_scatter(stem, &clouds(20_000, 10)));
+    saved_by("scatter-20000", |stem| save_scatter(stem, &clouds(20_000, 10)));
 }
 
 #[test]
@@ -198,17 +217,16 @@ fn selections() {
         chosen: 10f64.powf(-6.0 + 0.25 * 24.0),
         metric: SelectionMetric::BalancedAccuracy,
     };
-    let svg = saved("selection-c", |stem| save_selection(stem, &c));
+    let svg = saved("selection-c", &c);
     for word in ["chosen: C = 1<", "1e-6", "1e0", "accuracy, %", "C, chosen by balanced accuracy", "validation"] {
         assert!(svg.replace('\n', "").contains(word), "{word}");
     }
     let k = SelectionPlot { x_label: "k".into(), points: path(10, &|i| 2.0 * i + 1.0), chosen: 9.0, ..c };
-    saved("selection-k", |stem| save_selection(stem, &k));
+    saved("selection-k", &k);
     let one = SelectionPlot { points: vec![(0.3, 0.9, f64::NAN)], chosen: 0.3, ..k };
-    saved("selection-one", |stem| save_selection(stem, &one));
+    saved("selection-one", &one);
     let wrong = SelectionPlot { chosen: -1.0, ..one };
-    let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(save_selection(&folder.path().join("x"), &wrong), Err(Error::Plot { .. })));
+    assert!(refused(&wrong).contains("-1"));
 }
 
 #[test]
@@ -219,15 +237,14 @@ fn means_between_start_and_end() {
         MeanScore { alpha, val_loss, val_accuracy, val_score: val_accuracy }
     };
     let record = WiseFtRecord { alpha: 0.6, curve: (0..=10).map(mean).collect() };
-    let svg = saved("wise-ft", |stem| save_wise_ft(stem, "bearing-clip, full", &record));
+    let svg = saved("wise-ft", &Means { title: "bearing-clip, full", record: &record });
     for word in ["kept: 0.60", "share of the fine-tuned weights", "loss", "accuracy, %", "validation"] {
         assert!(svg.contains(word), "{word}");
     }
     let given = WiseFtRecord { alpha: 0.25, curve: [0, 10].map(mean).to_vec() };
-    saved("wise-ft-given", |stem| save_wise_ft(stem, "given", &given));
+    saved("wise-ft-given", &Means { title: "given", record: &given });
     let nothing = WiseFtRecord { curve: Vec::new(), ..given };
-    let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(save_wise_ft(&folder.path().join("x"), "", &nothing), Err(Error::Plot { .. })));
+    assert!(refused(&Means { title: "", record: &nothing }).contains("no mean"));
 }
 
 #[test]
@@ -253,26 +270,25 @@ fn strategies_close_together_and_far_apart() {
         ("lora", 6.1, 0.681, 0.1, false),
         ("full", 10.0, 0.66, 0.09, false),
     ];
-    let svg = saved("tradeoff-near", |stem| save_tradeoff(stem, &tradeoff(&near)));
+    let svg = saved("tradeoff-near", &tradeoff(&near));
     for word in ["recommended", "wall time of a run", "test accuracy, %", ">lora", "10 s"] {
         assert!(svg.replace('\n', "").contains(word), "{word}");
     }
     let far =
         [("zeroshot", 40.0, 0.55, 0.03, false), ("probe", 300.0, 0.795, 0.02, false), ("full", 9e3, 0.99, 0.02, true)];
-    saved("tradeoff-far", |stem| save_tradeoff(stem, &tradeoff(&far)));
+    saved("tradeoff-far", &tradeoff(&far));
     let same = [
         ("knn", 2.0, 0.7, 0.1, false),
         ("probe", 2.0, 0.7, 0.1, true),
         ("a <long> name of a strategy", 2.0, 0.7, 0.1, false),
     ];
-    saved("tradeoff-same", |stem| save_tradeoff(stem, &tradeoff(&same)));
+    saved("tradeoff-same", &tradeoff(&same));
     let mut one = tradeoff(&near[..1]);
     one.points[0].interval = None;
-    saved("tradeoff-one", |stem| save_tradeoff(stem, &one));
+    saved("tradeoff-one", &one);
     one.points[0].seconds = 0.0;
-    let refused = save_tradeoff(Path::new("nowhere"), &one).unwrap_err();
-    assert!(refused.to_string().contains("the time or the score of knn"), "{refused}");
-    assert!(save_tradeoff(Path::new("nowhere"), &Tradeoff::default()).unwrap_err().to_string().contains("no strategy"));
+    assert!(refused(&one).contains("the time or the score of knn"));
+    assert!(refused(&Tradeoff::default()).contains("no strategy"));
 }
 
 #[test]
@@ -285,14 +301,14 @@ fn reliability_of_any_shape() {
     for (n, k, scale) in [(1, 2, 1.0), (90, 3, 8.0), (5000, 5, 6.0), (40, 2, 1e6)] {
         let reliability = Reliability::new(&scores(n, k, scale), 2.5);
         let name = format!("reliability-{n}-{k}");
-        let svg = saved(&name, |stem| save_reliability(stem, "test, Ölfleck & <Kratzer>", 2.5, &reliability));
+        let title = "test, Ölfleck & <Kratzer>";
+        let svg = saved(&name, &ReliabilityPlot { title, temperature: 2.5, reliability: &reliability });
         for word in ["accuracy, %", "confidence, %", "images", "at temperature 2.50", "&amp; &lt;Kratzer&gt;"] {
             assert!(svg.contains(word), "{word}");
         }
     }
     let nothing = Reliability { before: Vec::new(), after: Vec::new() };
-    let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(save_reliability(&folder.path().join("x"), "", 1.0, &nothing), Err(Error::Plot { .. })));
+    assert!(refused(&ReliabilityPlot { title: "", temperature: 1.0, reliability: &nothing }).contains("finite"));
 }
 
 #[test]
@@ -322,14 +338,14 @@ fn flaws_of_growing_strength() {
         kinds: names.iter().enumerate().map(kind).collect(),
         strengths: strengths.clone(),
     };
-    let svg = saved("robustness", |stem| save_robustness(stem, "test: accuracy 91.0 %, with flaws 70.0 %", &scores));
+    let title = "test: accuracy 91.0 %, with flaws 70.0 %";
+    let svg = saved("robustness", &RobustnessPlot { title, scores: &scores });
     for word in ["strength", "accuracy, %", "mean", "stains", "a &lt;long&gt; name"] {
         assert!(svg.contains(word), "{word}");
     }
     assert!(robustness_svg(&scores).unwrap().contains("stripes"));
     let nothing = Robustness { kinds: Vec::new(), ..scores };
-    let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(save_robustness(&folder.path().join("x"), "", &nothing), Err(Error::Plot { .. })));
+    assert!(refused(&RobustnessPlot { title: "", scores: &nothing }).contains("no flaw"));
 }
 
 fn thumbnail(width: u32, height: u32, shade: u8) -> Thumbnail {
@@ -346,8 +362,7 @@ fn a_sheet_shows_every_thumbnail_in_its_place() {
         row(vec![thumbnail(100, 100, 4)]),
     ];
     let sheet = Sheet { title: "a title that is much wider than the sheet ".repeat(4), side: 100, columns: 1, rows };
-    let fresh = tempfile::tempdir().unwrap();
-    let folder = std::env::var_os("VITADAPT_PLOTS").map_or(fresh.path().to_path_buf(), Into::into);
+    let (_fresh, folder) = folder();
     save_sheet(&folder.join("sheets/sheet.png"), &sheet).unwrap();
     let png = image::open(folder.join("sheets/sheet.png")).unwrap().into_rgb8();
     let area = |shade: u8| png.pixels().filter(|pixel| pixel.0 == [shade, 0, 200]).count();
@@ -360,8 +375,7 @@ fn a_sheet_shows_every_thumbnail_in_its_place() {
 fn rows_of_a_sheet_stand_in_columns() {
     let rows = (0..10).map(|i| SheetRow { heading: format!("pair {i}"), thumbnails: vec![thumbnail(90, 90, i); 2] });
     let sheet = Sheet { title: "10 of 10 pairs".into(), side: 100, columns: 4, rows: rows.collect() };
-    let fresh = tempfile::tempdir().unwrap();
-    let folder = std::env::var_os("VITADAPT_PLOTS").map_or(fresh.path().to_path_buf(), Into::into);
+    let (_fresh, folder) = folder();
     save_sheet(&folder.join("sheets/columns.png"), &sheet).unwrap();
     let png = image::open(folder.join("sheets/columns.png")).unwrap().into_rgb8();
     assert!(png.width() > 800 && png.height() < 600, "{:?}", png.dimensions());

@@ -62,20 +62,6 @@ const UNITS: [(&str, f64, &[f64]); 4] = [
 ];
 
 impl Tradeoff {
-    /// Why it cannot be drawn.
-    pub(super) fn problem(&self) -> Option<String> {
-        let bad = |point: &&TradeoffPoint| {
-            let seconds = point.seconds.is_finite() && point.seconds > 0.0;
-            let shares = point.interval.unwrap_or_default();
-            !seconds || !shares.into_iter().chain([point.score]).all(f64::is_finite)
-        };
-        match self.points.iter().find(bad) {
-            _ if self.points.is_empty() => Some("no strategy has finished".into()),
-            Some(point) => Some(format!("the time or the score of {} is not a number", point.name)),
-            None => None,
-        }
-    }
-
     /// Per cent that the panel shows.
     fn shares(&self) -> Range<f64> {
         let shown = |point: &TradeoffPoint| {
@@ -156,6 +142,19 @@ impl PixelScale {
 impl Picture for Tradeoff {
     fn size(&self) -> (u32, u32) {
         (SIZE.0 as u32, SIZE.1 as u32)
+    }
+
+    fn problem(&self) -> Option<String> {
+        let bad = |point: &&TradeoffPoint| {
+            let seconds = point.seconds.is_finite() && point.seconds > 0.0;
+            let shares = point.interval.unwrap_or_default();
+            !seconds || !shares.into_iter().chain([point.score]).all(f64::is_finite)
+        };
+        match self.points.iter().find(bad) {
+            _ if self.points.is_empty() => Some("no strategy has finished".into()),
+            Some(point) => Some(format!("the time or the score of {} is not a number", point.name)),
+            None => None,
+        }
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {

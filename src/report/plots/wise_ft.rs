@@ -12,15 +12,22 @@ use crate::train::wise_ft::{MeanScore, WiseFtRecord};
 
 const SIZE: (u32, u32) = (1720, 760);
 
-/// What is drawn; there is at least one mean.
-pub(super) struct Means<'a> {
-    pub(super) title: &'a str,
-    pub(super) record: &'a WiseFtRecord,
+/// Loss and accuracy on the validation images along the line from the weights before training to those after it; the mean
+/// that was kept is marked.
+pub struct Means<'a> {
+    /// Above the picture.
+    pub title: &'a str,
+    /// The means.
+    pub record: &'a WiseFtRecord,
 }
 
 impl Picture for Means<'_> {
     fn size(&self) -> (u32, u32) {
         SIZE
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.record.curve.is_empty().then(|| "no mean was scored".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
