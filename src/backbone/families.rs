@@ -1,35 +1,23 @@
 //! The registry of weight families.
 
 use super::family::Family;
-use super::hf_clip::HfClip;
-use super::hf_deit::HfDeit;
-use super::hf_dinov2::HfDinov2;
-use super::hf_dinov3::HfDinov3;
-use super::hf_masked::HfMasked;
-use super::hf_siglip::HfSiglip;
-use super::hf_siglip2::HfSiglip2;
-use super::hf_vit::HfVit;
-use super::open_clip::OpenClip;
-use super::timm::TimmVit;
-use super::timm_beit::TimmBeit;
-use super::timm_eva::TimmEva;
-use super::timm_naflex::TimmNaflex;
-use super::timm_relpos::TimmRelPos;
+use super::{hf_clip, hf_deit, hf_dinov2, hf_dinov3, hf_masked, hf_siglip, hf_siglip2, hf_vit};
+use super::{open_clip, timm, timm_beit, timm_eva, timm_naflex, timm_relpos};
 
 /// All families, in the order in which they are asked.
-pub const FAMILIES: &[&dyn Family] = &[
-    &TimmEva,
-    &TimmBeit,
-    &TimmRelPos,
-    &TimmNaflex,
-    &TimmVit,
-    &OpenClip,
-    &HfVit,
-    &HfDeit,
-    &HfClip,
-    &HfDinov2,
-    &HfDinov3,
-    &HfSiglip,
-    &HfSiglip2,
-    &HfMasked,
+pub const FAMILIES: &[&Family] = &[
+    &timm_eva::FAMILY,
+    &timm_beit::FAMILY,
+    &timm_relpos::FAMILY,
+    &timm_naflex::FAMILY,
+    &timm::FAMILY,
+    &open_clip::FAMILY,
+    &hf_vit::FAMILY,
+    &hf_deit::FAMILY,
+    &hf_clip::FAMILY,
+    &hf_dinov2::FAMILY,
+    &hf_dinov3::FAMILY,
+    &hf_siglip::FAMILY,
+    &hf_siglip2::FAMILY,
+    &hf_masked::FAMILY,
 ];

@@ -18,30 +18,20 @@ pub struct Description {
     pub preprocessor: Value,
 }
 
-/// One library's format. A new family is one file that implements this and one line in [`super::FAMILIES`].
-pub trait Family: Sync {
+/// One library's format. A new family is one file with one of these, and one line in [`super::FAMILIES`].
+pub struct Family {
     /// The name in messages.
-    fn name(&self) -> &'static str;
-
+    pub name: &'static str,
     /// Whether a `config.json` is of this family.
-    fn recognises(&self, config: &Value) -> bool;
-
-    /// The architecture that the files describe.
-    ///
-    /// # Errors
-    /// A sentence saying what is unsupported or contradictory.
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String>;
-
+    pub recognises: fn(&Value) -> bool,
+    /// The architecture that the files describe, or a sentence saying what is unsupported or contradictory.
+    pub spec: fn(&Description, &Header) -> Result<VitSpec, String>,
     /// Side of the images that the weights are usually given, where that is not what their positions were made for.
-    fn usual_size(&self, _description: &Description) -> Option<usize> {
-        None
-    }
-
-    /// Where the canonical parameter `name` lies in this file.
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping;
-
+    pub usual_size: fn(&Description) -> Option<usize>,
+    /// Where a canonical parameter lies in such a file.
+    pub mapping: fn(ParamName, &Header) -> WeightMapping,
     /// Whether a tensor may be present without being used, such as a text tower or a pooler that no classifier reads.
-    fn ignores(&self, name: &str, header: &Header) -> bool;
+    pub ignores: fn(&str, &Header) -> bool,
 }
 
 /// Outputs of a linear layer: the first dimension of its weight in the file, 0 when it is absent.

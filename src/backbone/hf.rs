@@ -17,11 +17,14 @@ pub(super) struct Defaults {
     pub activation: Activation,
     /// Epsilon of the layer norms.
     pub eps: f64,
+    /// How inputs are prepared where no image processor says otherwise: as the published weights were trained.
+    pub input: BackboneDefaults,
 }
 
 /// The architecture of a transformers config: class token, positions for it and the patches, a final norm, no head.
 /// `config` may be a sub-config.
-pub(super) fn base(config: &Config<'_>, defaults: &Defaults, input: BackboneDefaults) -> Result<VitSpec, String> {
+pub(super) fn base(config: &Config<'_>, defaults: &Defaults, preprocessor: &Value) -> Result<VitSpec, String> {
+    let input = input(preprocessor, defaults.input)?;
     if config.integer("num_channels", 3)? != 3 {
         return Err("only three input channels are supported".into());
     }
@@ -76,7 +79,7 @@ pub(super) fn class_name(config: &Value, fallback: &str) -> String {
 /// How inputs were prepared, by the image processor's settings; `defaults` fill what is absent.
 ///
 /// Sizes are written as a number (older files), as `{"shortest_edge": n}` or as `{"height": n, "width": n}`.
-pub(super) fn input(preprocessor: &Value, defaults: BackboneDefaults) -> Result<BackboneDefaults, String> {
+fn input(preprocessor: &Value, defaults: BackboneDefaults) -> Result<BackboneDefaults, String> {
     let values = Config(preprocessor);
     let flag = |key: &str| preprocessor[key].as_bool();
     let (mean, std) = match flag("do_normalize") {
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn the_scale_of_pixels_is_honoured() {
         let (resize, interpolation) = (ResizeMode::Squash, Interpolation::Bicubic);
-        let defaults = BackboneDefaults { mean: [0.5; 3], std: [0.25; 3], resize, interpolation, crop_pct: 1.0 };
+        let defaults = BackboneDefaults::new(([0.5; 3], [0.25; 3]), resize, interpolation, 1.0);
         let of = |settings: Value| input(&settings, defaults).map(|input| (input.mean[0], input.std[0]));
         assert_eq!(of(json!({"do_rescale": true, "rescale_factor": 0.003_921_568})), Ok((0.5, 0.25)));
         // Pixels of 0 to 255 with statistics of that range.

@@ -15,9 +15,6 @@ use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
 
-/// transformers' CLIP.
-pub struct HfClip;
-
 const PREFIX: &str = "vision_model.";
 const CLASSIFIER: &str = "classifier.weight";
 
@@ -27,57 +24,55 @@ const WHOLE: [&str; 4] = ["clip", "metaclip_2", "chinese_clip", "altclip"];
 /// The text tower and what compares both, in a file of the whole model.
 const TEXT: &[&str] = &["text_model.", "text_projection.", "logit_scale"];
 
-impl Family for HfClip {
-    fn name(&self) -> &'static str {
-        "transformers CLIP"
-    }
+/// transformers' CLIP.
+pub const FAMILY: Family =
+    Family { name: "transformers CLIP", recognises, spec, usual_size: |_| None, mapping, ignores };
 
-    fn recognises(&self, config: &Value) -> bool {
-        let model = config["model_type"].as_str().unwrap_or_default();
-        WHOLE.contains(&model.strip_suffix("_vision_model").unwrap_or(model))
-    }
+fn recognises(config: &Value) -> bool {
+    let model = config["model_type"].as_str().unwrap_or_default();
+    WHOLE.contains(&model.strip_suffix("_vision_model").unwrap_or(model))
+}
 
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        let vision = vision_config(&description.config);
-        let defaults = Defaults { patch: 32, activation: Activation::QuickGelu, eps: 1e-5 };
-        let (mean, std) = CLIP;
-        let resize = ResizeMode::Crop;
-        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
-        let input = hf::input(&description.preprocessor, input)?;
-        let spec = hf::base(&Config(vision), &defaults, input)?;
-        let outputs = OutputSpec {
-            classes: outputs(header, CLASSIFIER),
-            projection: outputs(header, "visual_projection.weight"),
-            ..OutputSpec::default()
-        };
-        let pool = if outputs.classes > 0 { Pool::Avg } else { Pool::Cls };
-        Ok(VitSpec {
-            architecture: hf::class_name(&description.config, "CLIPModel"),
-            patch: PatchSpec { bias: false, ..spec.patch },
-            norm_pre: true,
-            attention: AttentionSpec { qkv_bias: true, ..spec.attention },
-            pooling: PoolingSpec { norm: outputs.classes == 0, ..PoolingSpec::of(pool) },
-            outputs,
-            ..spec
+/// The architecture.
+fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
+    let vision = vision_config(&description.config);
+    let input = BackboneDefaults::new(CLIP, ResizeMode::Crop, Interpolation::Bicubic, 1.0);
+    let defaults = Defaults { patch: 32, activation: Activation::QuickGelu, eps: 1e-5, input };
+    let spec = hf::base(&Config(vision), &defaults, &description.preprocessor)?;
+    let outputs = OutputSpec {
+        classes: outputs(header, CLASSIFIER),
+        projection: outputs(header, "visual_projection.weight"),
+        ..OutputSpec::default()
+    };
+    let pool = if outputs.classes > 0 { Pool::Avg } else { Pool::Cls };
+    Ok(VitSpec {
+        architecture: hf::class_name(&description.config, "CLIPModel"),
+        patch: PatchSpec { bias: false, ..spec.patch },
+        norm_pre: true,
+        attention: AttentionSpec { qkv_bias: true, ..spec.attention },
+        pooling: PoolingSpec { norm: outputs.classes == 0, ..PoolingSpec::of(pool) },
+        outputs,
+        ..spec
+    })
+}
+
+/// Where a parameter lies.
+fn mapping(name: ParamName, header: &Header) -> WeightMapping {
+    let (prefix, part) = (prefix_if_used(header, PREFIX), name.part.text());
+    tower(name, prefix).unwrap_or_else(|| {
+        WeightMapping::One(match name.layer {
+            Layer::NormPre => format!("{prefix}pre_layrnorm.{part}"),
+            Layer::Head => format!("classifier.{part}"),
+            Layer::Projection => format!("visual_projection.{part}"),
+            _ => name.into(),
         })
-    }
+    })
+}
 
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        let (prefix, part) = (prefix_if_used(header, PREFIX), name.part.text());
-        tower(name, prefix).unwrap_or_else(|| {
-            WeightMapping::One(match name.layer {
-                Layer::NormPre => format!("{prefix}pre_layrnorm.{part}"),
-                Layer::Head => format!("classifier.{part}"),
-                Layer::Projection => format!("visual_projection.{part}"),
-                _ => name.into(),
-            })
-        })
-    }
-
-    fn ignores(&self, name: &str, header: &Header) -> bool {
-        let unused_norm = header.contains_key(CLASSIFIER) && name.starts_with("vision_model.post_layernorm.");
-        unused_norm || TEXT.iter().any(|text| name.starts_with(text)) || is_index(name)
-    }
+/// What lies beside the image tower, or is not read by the classifier.
+fn ignores(name: &str, header: &Header) -> bool {
+    let unused_norm = header.contains_key(CLASSIFIER) && name.starts_with("vision_model.post_layernorm.");
+    unused_norm || TEXT.iter().any(|text| name.starts_with(text)) || is_index(name)
 }
 
 /// The vision part of a config. The older key `vision_config_dict` takes precedence, as in the library.

@@ -17,95 +17,87 @@ use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
 
-/// transformers' `DINOv2`.
-pub struct HfDinov2;
-
 /// What `image_size` says in the configs of the published weights, and the side of the images their processor makes.
 const PUBLISHED_POSITIONS: usize = 518;
 const PUBLISHED_IMAGES: usize = 224;
 
 const PREFIXES: [&str; 2] = ["dinov2_with_registers.", "dinov2."];
 
-impl Family for HfDinov2 {
-    fn name(&self) -> &'static str {
-        "transformers DINOv2"
-    }
+/// transformers' `DINOv2`.
+pub const FAMILY: Family = Family {
+    name: "transformers DINOv2",
+    recognises: |config| config["model_type"] == "dinov2" || has_registers(config),
+    spec,
+    usual_size,
+    mapping,
+    ignores: |name, _| name.ends_with("embeddings.mask_token"),
+};
 
-    fn recognises(&self, config: &Value) -> bool {
-        config["model_type"] == "dinov2" || has_registers(config)
-    }
+/// The architecture.
+fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
+    let config = Config(&description.config);
+    let registers = has_registers(&description.config);
+    // 224 of 256 pixels.
+    let input = BackboneDefaults::new(IMAGENET, ResizeMode::Crop, Interpolation::Bicubic, 0.875);
+    let patch = if registers { 16 } else { 14 };
+    let defaults = Defaults { patch, activation: Activation::Gelu, eps: 1e-6, input };
+    let spec = hf::base(&config, &defaults, &description.preprocessor)?;
+    let hidden = (spec.width as f64 * config.number("mlp_ratio", 4.0)) as usize;
+    let gated = config.flag("use_swiglu_ffn", false);
+    Ok(VitSpec {
+        architecture: hf::class_name(&description.config, "Dinov2Model"),
+        mlp: if gated {
+            // Two thirds, so that three matrices have the size of two, to a multiple of eight.
+            MlpSpec::gated(((hidden as f64 * 2.0 / 3.0) as usize).next_multiple_of(8))
+        } else {
+            MlpSpec { hidden, ..spec.mlp }
+        },
+        prefix: PrefixSpec {
+            registers: if registers { config.integer("num_register_tokens", 4)? } else { 0 },
+            ..spec.prefix
+        },
+        positions: Positions::Table(PositionTable {
+            resampling: if registers { Resampling::BicubicAntialiased } else { Resampling::Bicubic },
+            ..hf::positions(1)
+        }),
+        layer_scale: true,
+        pooling: PoolingSpec { pool: Pool::ClsAvg, ..spec.pooling },
+        outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
+        ..spec
+    })
+}
 
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        let config = Config(&description.config);
-        let registers = has_registers(&description.config);
-        let defaults = Defaults { patch: if registers { 16 } else { 14 }, activation: Activation::Gelu, eps: 1e-6 };
-        // As the published weights were trained; 224 of 256 pixels.
-        let (mean, std) = IMAGENET;
-        let resize = ResizeMode::Crop;
-        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bicubic, crop_pct: 0.875 };
-        let spec = hf::base(&config, &defaults, hf::input(&description.preprocessor, input)?)?;
-        let hidden = (spec.width as f64 * config.number("mlp_ratio", 4.0)) as usize;
-        let gated = config.flag("use_swiglu_ffn", false);
-        Ok(VitSpec {
-            architecture: hf::class_name(&description.config, "Dinov2Model"),
-            mlp: if gated {
-                // Two thirds, so that three matrices have the size of two, to a multiple of eight.
-                MlpSpec::gated(((hidden as f64 * 2.0 / 3.0) as usize).next_multiple_of(8))
-            } else {
-                MlpSpec { hidden, ..spec.mlp }
-            },
-            prefix: PrefixSpec {
-                registers: if registers { config.integer("num_register_tokens", 4)? } else { 0 },
-                ..spec.prefix
-            },
-            positions: Positions::Table(PositionTable {
-                resampling: if registers { Resampling::BicubicAntialiased } else { Resampling::Bicubic },
-                ..hf::positions(1)
-            }),
-            layer_scale: true,
-            pooling: PoolingSpec { pool: Pool::ClsAvg, ..spec.pooling },
-            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
-            ..spec
-        })
-    }
+/// The image processor's. Without one it is that of the published weights, whose positions are stored for 518 pixels
+/// while their processor crops images to 224.
+fn usual_size(description: &Description) -> Option<usize> {
+    let published = description.config["image_size"] == PUBLISHED_POSITIONS;
+    hf::input_size(&description.preprocessor).or_else(|| published.then_some(PUBLISHED_IMAGES))
+}
 
-    /// The image processor's. Without one it is that of the published weights, whose positions are stored for 518 pixels
-    /// while their processor crops images to 224.
-    fn usual_size(&self, description: &Description) -> Option<usize> {
-        let published = description.config["image_size"] == PUBLISHED_POSITIONS;
-        hf::input_size(&description.preprocessor).or_else(|| published.then_some(PUBLISHED_IMAGES))
+/// Where a parameter lies.
+fn mapping(name: ParamName, header: &Header) -> WeightMapping {
+    let prefix = PREFIXES.iter().map(|prefix| prefix_if_used(header, prefix)).find(|p| !p.is_empty()).unwrap_or("");
+    if name.layer == Layer::RegToken {
+        return WeightMapping::One(format!("{prefix}embeddings.register_tokens"));
     }
-
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        let prefix = PREFIXES.iter().map(|prefix| prefix_if_used(header, prefix)).find(|p| !p.is_empty()).unwrap_or("");
-        if name.layer == Layer::RegToken {
-            return WeightMapping::One(format!("{prefix}embeddings.register_tokens"));
-        }
-        let Some(block) = name.block else { return hf_vit::mapping(name, header, prefix) };
-        let block = format!("{prefix}encoder.layer.{block}");
-        let at = |module: &str| format!("{block}.{module}.{}", name.part.text());
-        let has = |module: &str| header.contains_key(&format!("{block}.{module}.weight"));
-        let stack = |modules: &[&str]| WeightMapping::Stack(modules.iter().map(|module| at(module)).collect());
-        let one = |module: &str| WeightMapping::One(at(module));
-        match name.layer {
-            Layer::Qkv if has("attention.q_proj") => {
-                stack(&["attention.q_proj", "attention.k_proj", "attention.v_proj"])
-            }
-            Layer::Qkv => stack(&["attention.attention.query", "attention.attention.key", "attention.attention.value"]),
-            Layer::Proj if has("attention.o_proj") => one("attention.o_proj"),
-            Layer::Proj => one("attention.output.dense"),
-            Layer::Scale1 => WeightMapping::One(format!("{block}.layer_scale1.lambda1")),
-            Layer::Scale2 => WeightMapping::One(format!("{block}.layer_scale2.lambda1")),
-            Layer::Fc1 if has("mlp.gate_proj") => stack(&["mlp.gate_proj", "mlp.up_proj"]),
-            Layer::Fc1 if has("mlp.weights_in") => one("mlp.weights_in"),
-            Layer::Fc2 if has("mlp.down_proj") => one("mlp.down_proj"),
-            Layer::Fc2 if has("mlp.weights_out") => one("mlp.weights_out"),
-            other => one(other.text()),
-        }
-    }
-
-    fn ignores(&self, name: &str, _header: &Header) -> bool {
-        name.ends_with("embeddings.mask_token")
+    let Some(block) = name.block else { return hf_vit::mapping(name, header, prefix) };
+    let block = format!("{prefix}encoder.layer.{block}");
+    let at = |module: &str| format!("{block}.{module}.{}", name.part.text());
+    let has = |module: &str| header.contains_key(&format!("{block}.{module}.weight"));
+    let stack = |modules: &[&str]| WeightMapping::Stack(modules.iter().map(|module| at(module)).collect());
+    let one = |module: &str| WeightMapping::One(at(module));
+    match name.layer {
+        Layer::Qkv if has("attention.q_proj") => stack(&["attention.q_proj", "attention.k_proj", "attention.v_proj"]),
+        Layer::Qkv => stack(&["attention.attention.query", "attention.attention.key", "attention.attention.value"]),
+        Layer::Proj if has("attention.o_proj") => one("attention.o_proj"),
+        Layer::Proj => one("attention.output.dense"),
+        Layer::Scale1 => WeightMapping::One(format!("{block}.layer_scale1.lambda1")),
+        Layer::Scale2 => WeightMapping::One(format!("{block}.layer_scale2.lambda1")),
+        Layer::Fc1 if has("mlp.gate_proj") => stack(&["mlp.gate_proj", "mlp.up_proj"]),
+        Layer::Fc1 if has("mlp.weights_in") => one("mlp.weights_in"),
+        Layer::Fc2 if has("mlp.down_proj") => one("mlp.down_proj"),
+        Layer::Fc2 if has("mlp.weights_out") => one("mlp.weights_out"),
+        other => one(other.text()),
     }
 }
 

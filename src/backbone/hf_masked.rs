@@ -15,61 +15,47 @@ use super::spec::{OutputSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
-use serde_json::Value;
-
-/// transformers' `ViT-MAE`, `MSN` and `I-JEPA`.
-pub struct HfMasked;
 
 const PREFIXES: [&str; 2] = ["vit.", "ijepa."];
 
-impl Family for HfMasked {
-    fn name(&self) -> &'static str {
-        "transformers ViT-MAE, MSN and I-JEPA"
-    }
+/// transformers' `ViT-MAE`, `MSN` and `I-JEPA`.
+pub const FAMILY: Family = Family {
+    name: "transformers ViT-MAE, MSN and I-JEPA",
+    recognises: |config| ["vit_mae", "vit_msn", "ijepa"].iter().any(|model| config["model_type"] == **model),
+    spec,
+    usual_size: |_| None,
+    mapping,
+    ignores: |name, _| name.starts_with("decoder.") || hf_vit::ignores(name),
+};
 
-    fn recognises(&self, config: &Value) -> bool {
-        ["vit_mae", "vit_msn", "ijepa"].iter().any(|model| config["model_type"] == **model)
-    }
+/// The architecture.
+fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
+    let config = &description.config;
+    let eps = if config["model_type"] == "vit_msn" { 1e-6 } else { 1e-12 };
+    let input = BackboneDefaults::new(IMAGENET, ResizeMode::Squash, Interpolation::Bilinear, 1.0);
+    let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps, input };
+    let spec = hf::base(&Config(config), &defaults, &description.preprocessor)?;
+    // The classifiers of the library read the class token where there is one.
+    let class = config["model_type"] != "ijepa";
+    Ok(VitSpec {
+        architecture: hf::class_name(config, "ViTMAEModel"),
+        prefix: PrefixSpec { class, ..spec.prefix },
+        positions: Positions::Table(hf::positions(usize::from(class))),
+        pooling: PoolingSpec { pool: if class { Pool::Cls } else { Pool::Avg }, ..spec.pooling },
+        outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
+        ..spec
+    })
+}
 
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        let config = &description.config;
-        let eps = if config["model_type"] == "vit_msn" { 1e-6 } else { 1e-12 };
-        let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps };
-        // As the published weights were trained.
-        let (mean, std) = IMAGENET;
-        let input = BackboneDefaults {
-            mean,
-            std,
-            resize: ResizeMode::Squash,
-            interpolation: Interpolation::Bilinear,
-            crop_pct: 1.0,
-        };
-        let spec = hf::base(&Config(config), &defaults, hf::input(&description.preprocessor, input)?)?;
-        // The classifiers of the library read the class token where there is one.
-        let class = config["model_type"] != "ijepa";
-        Ok(VitSpec {
-            architecture: hf::class_name(config, "ViTMAEModel"),
-            prefix: PrefixSpec { class, ..spec.prefix },
-            positions: Positions::Table(hf::positions(usize::from(class))),
-            pooling: PoolingSpec { pool: if class { Pool::Cls } else { Pool::Avg }, ..spec.pooling },
-            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
-            ..spec
-        })
-    }
-
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        // transformers 5 saves the blocks of MSN's classifier without the prefix that all else has.
-        let used = |prefix: &&&str| match name.block {
-            None => !prefix_if_used(header, prefix).is_empty(),
-            Some(_) => ["encoder.", "layers."].iter().any(|blocks| {
-                let blocks = format!("{prefix}{blocks}");
-                header.keys().any(|name| name.starts_with(&blocks))
-            }),
-        };
-        hf_vit::mapping(name, header, PREFIXES.iter().find(used).copied().unwrap_or(""))
-    }
-
-    fn ignores(&self, name: &str, _header: &Header) -> bool {
-        name.starts_with("decoder.") || hf_vit::ignores(name)
-    }
+/// Where a parameter lies.
+fn mapping(name: ParamName, header: &Header) -> WeightMapping {
+    // transformers 5 saves the blocks of MSN's classifier without the prefix that all else has.
+    let used = |prefix: &&&str| match name.block {
+        None => !prefix_if_used(header, prefix).is_empty(),
+        Some(_) => ["encoder.", "layers."].iter().any(|blocks| {
+            let blocks = format!("{prefix}{blocks}");
+            header.keys().any(|name| name.starts_with(&blocks))
+        }),
+    };
+    hf_vit::mapping(name, header, PREFIXES.iter().find(used).copied().unwrap_or(""))
 }

@@ -14,10 +14,6 @@ use super::spec::{AttentionSpec, OutputSpec, Pool, PoolingSpec, PrefixSpec, VitS
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
-use serde_json::Value;
-
-/// transformers' `SigLIP`.
-pub struct HfSiglip;
 
 const PREFIX: &str = "vision_model.";
 const CLASSIFIER: &str = "classifier.weight";
@@ -25,27 +21,15 @@ const CLASSIFIER: &str = "classifier.weight";
 /// The text tower and what compares both, in a file of the whole model.
 const TEXT: &[&str] = &["text_model.", "logit_scale", "logit_bias"];
 
-impl Family for HfSiglip {
-    fn name(&self) -> &'static str {
-        "transformers SigLIP"
-    }
-
-    fn recognises(&self, config: &Value) -> bool {
-        config["model_type"] == "siglip" || config["model_type"] == "siglip_vision_model"
-    }
-
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        spec(description, header, Interpolation::Bicubic)
-    }
-
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        mapping(name, header)
-    }
-
-    fn ignores(&self, name: &str, header: &Header) -> bool {
-        ignores(name, header)
-    }
-}
+/// transformers' `SigLIP`.
+pub const FAMILY: Family = Family {
+    name: "transformers SigLIP",
+    recognises: |config| config["model_type"] == "siglip" || config["model_type"] == "siglip_vision_model",
+    spec: |description, header| spec(description, header, Interpolation::Bicubic),
+    usual_size: |_| None,
+    mapping,
+    ignores,
+};
 
 /// The architecture, with images resized by `interpolation` where no image processor says otherwise.
 pub(super) fn spec(
@@ -54,13 +38,11 @@ pub(super) fn spec(
     interpolation: Interpolation,
 ) -> Result<VitSpec, String> {
     let vision = Config(vision_config(&description.config));
-    let defaults = Defaults { patch: 16, activation: Activation::GeluTanh, eps: 1e-6 };
-    let (mean, std) = SYMMETRIC;
-    let input = BackboneDefaults { mean, std, resize: ResizeMode::Squash, interpolation, crop_pct: 1.0 };
-    let input = hf::input(&description.preprocessor, input)?;
+    let input = BackboneDefaults::new(SYMMETRIC, ResizeMode::Squash, interpolation, 1.0);
+    let defaults = Defaults { patch: 16, activation: Activation::GeluTanh, eps: 1e-6, input };
     let classes = outputs(header, CLASSIFIER);
     let attention = classes == 0 && vision.flag("vision_use_head", true);
-    let spec = hf::base(&vision, &defaults, input)?;
+    let spec = hf::base(&vision, &defaults, &description.preprocessor)?;
     let pool = if attention { Pool::Attention } else { Pool::Avg };
     Ok(VitSpec {
         architecture: hf::class_name(&description.config, "SiglipModel"),

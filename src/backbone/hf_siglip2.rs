@@ -14,56 +14,47 @@ use super::spec::VitSpec;
 use super::{hf, hf_clip};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
-use serde_json::Value;
 
 /// transformers' `SigLIP` 2.
-pub struct HfSiglip2;
+pub const FAMILY: Family = Family {
+    name: "transformers SigLIP 2",
+    recognises: |config| config["model_type"] == "siglip2" || config["model_type"] == "siglip2_vision_model",
+    spec,
+    usual_size,
+    mapping,
+    ignores: hf_siglip::ignores,
+};
 
-impl Family for HfSiglip2 {
-    fn name(&self) -> &'static str {
-        "transformers SigLIP 2"
+/// The architecture.
+fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
+    let vision = Config(hf_clip::vision_config(&description.config));
+    let spec = hf_siglip::spec(description, header, Interpolation::Bilinear)?;
+    let patches = vision.integer("num_patches", 256)?;
+    let side = patches.isqrt();
+    if side * side != patches {
+        return Err(format!("num_patches = {patches} is no square"));
     }
+    Ok(VitSpec {
+        architecture: hf::class_name(&description.config, "Siglip2Model"),
+        image_size: side.checked_mul(spec.patch.size).ok_or("num_patches and patch_size are too large")?,
+        // The whole image, as there, though not in its shape.
+        input: BackboneDefaults { resize: ResizeMode::Squash, ..spec.input },
+        positions: Positions::Table(PositionTable { resampling: Resampling::BilinearAntialiased, ..hf::positions(0) }),
+        ..spec
+    })
+}
 
-    fn recognises(&self, config: &Value) -> bool {
-        config["model_type"] == "siglip2" || config["model_type"] == "siglip2_vision_model"
-    }
+/// The largest square of as many patches as the image processor allows.
+fn usual_size(description: &Description) -> Option<usize> {
+    let processor = &description.preprocessor;
+    let side = |key: &str| processor[key].as_u64().and_then(|value| usize::try_from(value).ok());
+    side("max_num_patches")?.isqrt().checked_mul(side("patch_size")?)
+}
 
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        let vision = Config(hf_clip::vision_config(&description.config));
-        let spec = hf_siglip::spec(description, header, Interpolation::Bilinear)?;
-        let patches = vision.integer("num_patches", 256)?;
-        let side = patches.isqrt();
-        if side * side != patches {
-            return Err(format!("num_patches = {patches} is no square"));
-        }
-        Ok(VitSpec {
-            architecture: hf::class_name(&description.config, "Siglip2Model"),
-            image_size: side.checked_mul(spec.patch.size).ok_or("num_patches and patch_size are too large")?,
-            // The whole image, as there, though not in its shape.
-            input: BackboneDefaults { resize: ResizeMode::Squash, ..spec.input },
-            positions: Positions::Table(PositionTable {
-                resampling: Resampling::BilinearAntialiased,
-                ..hf::positions(0)
-            }),
-            ..spec
-        })
-    }
-
-    /// The largest square of as many patches as the image processor allows.
-    fn usual_size(&self, description: &Description) -> Option<usize> {
-        let processor = &description.preprocessor;
-        let side = |key: &str| processor[key].as_u64().and_then(|value| usize::try_from(value).ok());
-        side("max_num_patches")?.isqrt().checked_mul(side("patch_size")?)
-    }
-
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        match (name.layer, name.part, hf_siglip::mapping(name, header)) {
-            (Layer::PatchEmbed, Part::Weight, WeightMapping::One(theirs)) => WeightMapping::Patches(theirs),
-            (.., mapping) => mapping,
-        }
-    }
-
-    fn ignores(&self, name: &str, header: &Header) -> bool {
-        hf_siglip::ignores(name, header)
+/// Where a parameter lies.
+fn mapping(name: ParamName, header: &Header) -> WeightMapping {
+    match (name.layer, name.part, hf_siglip::mapping(name, header)) {
+        (Layer::PatchEmbed, Part::Weight, WeightMapping::One(theirs)) => WeightMapping::Patches(theirs),
+        (.., mapping) => mapping,
     }
 }

@@ -12,42 +12,28 @@ use super::spec::{OutputSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
-use serde_json::Value;
-
-/// transformers' `ViT`.
-pub struct HfVit;
 
 const PREFIX: &str = "vit.";
 
-impl Family for HfVit {
-    fn name(&self) -> &'static str {
-        "transformers ViT"
-    }
+/// transformers' `ViT`.
+pub const FAMILY: Family = Family {
+    name: "transformers ViT",
+    recognises: |config| config["model_type"] == "vit",
+    spec,
+    usual_size: |_| None,
+    mapping: |name, header| mapping(name, header, prefix_if_used(header, PREFIX)),
+    ignores: |name, _| ignores(name),
+};
 
-    fn recognises(&self, config: &Value) -> bool {
-        config["model_type"] == "vit"
-    }
-
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps: 1e-12 };
-        let (mean, std) = SYMMETRIC;
-        let resize = ResizeMode::Squash;
-        let input = BackboneDefaults { mean, std, resize, interpolation: Interpolation::Bilinear, crop_pct: 1.0 };
-        let input = hf::input(&description.preprocessor, input)?;
-        Ok(VitSpec {
-            architecture: hf::class_name(&description.config, "ViTModel"),
-            outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
-            ..hf::base(&Config(&description.config), &defaults, input)?
-        })
-    }
-
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        mapping(name, header, prefix_if_used(header, PREFIX))
-    }
-
-    fn ignores(&self, name: &str, _header: &Header) -> bool {
-        ignores(name)
-    }
+/// The architecture.
+fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
+    let input = BackboneDefaults::new(SYMMETRIC, ResizeMode::Squash, Interpolation::Bilinear, 1.0);
+    let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps: 1e-12, input };
+    Ok(VitSpec {
+        architecture: hf::class_name(&description.config, "ViTModel"),
+        outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
+        ..hf::base(&Config(&description.config), &defaults, &description.preprocessor)?
+    })
 }
 
 /// The names that `ViT` and `DeiT` share, behind the prefix of classifiers.

@@ -52,7 +52,7 @@ impl Backbone {
             params: file.read(spec.shapes())?,
             outputs: file.read(spec.output_shapes())?,
             spec,
-            family: family.name(),
+            family: family.name,
             sha256: source.sha256()?,
             notes: tensors.notes().to_vec(),
         };
@@ -66,7 +66,7 @@ impl Backbone {
         if let Some(size) = image_size.or(usual) {
             let relative = loaded.spec.positions == Positions::Relative;
             let positions = if relative { Layer::RelPos.whole().in_block(0) } else { Layer::PosEmbed.whole() };
-            let mapping = family.mapping(positions, &header);
+            let mapping = (family.mapping)(positions, &header);
             let stored = mapping.names().first().map_or(DType::F32, |name| tensors.float_type(name));
             loaded.resize(size, stored)?;
         }
@@ -188,32 +188,32 @@ fn check_size(size: usize, patch: usize) -> Result<()> {
 }
 
 /// The size that a family prefers to that of the stored positions, if an image can have it and the patches divide it.
-fn usual_size(family: &dyn Family, source: &Source, spec: &VitSpec) -> Option<usize> {
-    let usual = family.usual_size(&source.description);
+fn usual_size(family: &Family, source: &Source, spec: &VitSpec) -> Option<usize> {
+    let usual = (family.usual_size)(&source.description);
     usual.filter(|size| (1..=LARGEST).contains(size) && size.is_multiple_of(spec.patch.size))
 }
 
 /// The family of a source, and the architecture it describes.
-fn described(source: &Source, header: &Header) -> Result<(&'static dyn Family, VitSpec)> {
+fn described(source: &Source, header: &Header) -> Result<(&'static Family, VitSpec)> {
     let family = recognise(source, header)?;
-    let spec = family.spec(&source.description, header).map_err(|reason| WeightsError::Invalid {
+    let spec = (family.spec)(&source.description, header).map_err(|reason| WeightsError::Invalid {
         path: source.path.clone(),
-        reason: format!("{} model: {reason}", family.name()),
+        reason: format!("{} model: {reason}", family.name),
         hint: nearest(header),
     })?;
     validate(&spec, &source.path)?;
     Ok((family, spec))
 }
 
-fn recognise(source: &Source, header: &Header) -> Result<&'static dyn Family> {
-    if let Some(family) = FAMILIES.iter().find(|family| family.recognises(&source.description.config)) {
+fn recognise(source: &Source, header: &Header) -> Result<&'static Family> {
+    if let Some(family) = FAMILIES.iter().find(|family| (family.recognises)(&source.description.config)) {
         return Ok(*family);
     }
     let described = ["architecture", "model_type"]
         .iter()
         .find_map(|key| source.description.config[*key].as_str().map(|value| format!("{key} {value:?}")))
         .unwrap_or_else(|| "neither \"architecture\" nor \"model_type\"".into());
-    let supported: Vec<&str> = FAMILIES.iter().map(|family| family.name()).collect();
+    let supported: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
     let nearest = nearest(header).map_or_else(String::new, |nearest| format!("; {nearest}"));
     Err(WeightsError::Invalid {
         path: source.path.clone(),
@@ -277,7 +277,7 @@ pub(super) fn tower_problem(block: &BlockSpec, depth: usize) -> Option<String> {
 
 /// A weights file and the family that knows its names.
 struct File<'a> {
-    family: &'static dyn Family,
+    family: &'static Family,
     header: &'a Header,
     tensors: &'a Tensors<'a>,
     path: &'a Path,
@@ -287,12 +287,12 @@ impl File<'_> {
     /// Lists everything that is missing, wrongly shaped or unexpected.
     fn verify(&self, spec: &VitSpec) -> Result<()> {
         let shapes = spec.shapes().into_iter().chain(spec.output_shapes());
-        let wanted = shapes.map(|(name, shape)| (self.family.mapping(name, self.header), shape));
-        let problems = differences(wanted, self.header, |name| self.family.ignores(name, self.header));
+        let wanted = shapes.map(|(name, shape)| ((self.family.mapping)(name, self.header), shape));
+        let problems = differences(wanted, self.header, |name| (self.family.ignores)(name, self.header));
         if problems.is_empty() {
             return Ok(());
         }
-        let family = format!("{} ({})", self.family.name(), spec.architecture);
+        let family = format!("{} ({})", self.family.name, spec.architecture);
         Err(WeightsError::Mismatch { path: self.path.to_path_buf(), family, problems }.into())
     }
 
@@ -300,7 +300,7 @@ impl File<'_> {
     fn read(&self, shapes: Shapes) -> Result<Params> {
         let mut params = Params::default();
         for (name, shape) in shapes {
-            let mapping = self.family.mapping(name, self.header);
+            let mapping = (self.family.mapping)(name, self.header);
             params.insert(name, read_parameter(&mapping, &shape, self.tensors, self.path)?);
         }
         Ok(params)

@@ -2,11 +2,9 @@
 
 use super::families::FAMILIES;
 use super::family::{Description, Family, Header};
-use super::hf_clip::HfClip;
-use super::hf_dinov2::HfDinov2;
-use super::hf_siglip::HfSiglip;
 use super::options::{CLIP, IMAGENET};
 use super::{Backbone, Pool, Source, TextTower};
+use super::{hf_clip, hf_dinov2, hf_siglip};
 use crate::config::PoolChoice;
 use crate::data::transform::Interpolation;
 use crate::nn::Activation;
@@ -147,7 +145,7 @@ fn unknown_models_are_named_with_what_is_supported() {
         let error = load(folder.path()).unwrap_err();
         assert!(error.to_string().contains(named), "{error}");
         let hint = error.hint().unwrap();
-        assert!(FAMILIES.iter().all(|family| hint.contains(family.name())), "{hint}");
+        assert!(FAMILIES.iter().all(|family| hint.contains(family.name)), "{hint}");
         assert!(hint.contains("million parameters is timm/vit_tiny_patch16_224.augreg_in21k with 5.7"), "{hint}");
     }
 }
@@ -253,32 +251,32 @@ fn another_pooling_drops_what_only_the_first_one_reads() {
     assert_eq!((dinov2.spec.pooling.pool, dinov2.spec.features()), (Pool::Cls, 16));
 }
 
-fn described(family: &dyn Family, config: Value, preprocessor: Value) -> super::VitSpec {
-    family.spec(&Description { config, preprocessor }, &Header::new()).unwrap()
+fn described(family: &Family, config: Value, preprocessor: Value) -> super::VitSpec {
+    (family.spec)(&Description { config, preprocessor }, &Header::new()).unwrap()
 }
 
 #[test]
 fn empty_configs_mean_the_defaults_of_their_class() {
-    let clip = described(&HfClip, json!({ "model_type": "clip", "vision_config": {} }), Value::Null);
+    let clip = described(&hf_clip::FAMILY, json!({ "model_type": "clip", "vision_config": {} }), Value::Null);
     let numbers = |spec: &super::VitSpec| {
         (spec.width, spec.depth, spec.attention.heads, spec.mlp.hidden, spec.patch.size, spec.image_size)
     };
     assert_eq!(numbers(&clip), (768, 12, 12, 3072, 32, 224));
     assert_eq!((clip.mlp.activation(), clip.norms.eps), (Some(Activation::QuickGelu), 1e-5));
-    let siglip = described(&HfSiglip, json!({ "model_type": "siglip" }), Value::Null);
+    let siglip = described(&hf_siglip::FAMILY, json!({ "model_type": "siglip" }), Value::Null);
     assert_eq!(numbers(&siglip), (768, 12, 12, 3072, 16, 224));
     assert_eq!((siglip.mlp.activation(), siglip.norms.eps), (Some(Activation::GeluTanh), 1e-6));
     assert_eq!(siglip.pooling.pool, Pool::Attention);
-    let plain = described(&HfDinov2, json!({ "model_type": "dinov2" }), Value::Null);
+    let plain = described(&hf_dinov2::FAMILY, json!({ "model_type": "dinov2" }), Value::Null);
     assert_eq!((plain.patch.size, plain.prefix.registers, plain.mlp.hidden), (14, 0, 3072));
-    let registers = described(&HfDinov2, json!({ "model_type": "dinov2_with_registers" }), Value::Null);
+    let registers = described(&hf_dinov2::FAMILY, json!({ "model_type": "dinov2_with_registers" }), Value::Null);
     assert_eq!((registers.patch.size, registers.prefix.registers), (16, 4));
     let giant = json!({ "model_type": "dinov2", "hidden_size": 1536, "use_swiglu_ffn": true });
-    assert_eq!(described(&HfDinov2, giant, Value::Null).mlp.hidden, 4096);
+    assert_eq!(described(&hf_dinov2::FAMILY, giant, Value::Null).mlp.hidden, 4096);
     // An older key holds the config of the tower and takes precedence.
     let older = json!({ "model_type": "clip", "vision_config": { "patch_size": 14 },
         "vision_config_dict": { "patch_size": 16 } });
-    assert_eq!(described(&HfClip, older, Value::Null).patch.size, 16);
+    assert_eq!(described(&hf_clip::FAMILY, older, Value::Null).patch.size, 16);
 }
 
 #[test]
@@ -305,11 +303,11 @@ fn image_processors_are_read_in_all_spellings() {
     ];
     for (mut settings, interpolation, crop_pct) in cases {
         settings.as_object_mut().unwrap().extend(statistics.as_object().unwrap().clone());
-        let input = described(&HfDinov2, json!({ "model_type": "dinov2" }), settings.clone()).input;
+        let input = described(&hf_dinov2::FAMILY, json!({ "model_type": "dinov2" }), settings.clone()).input;
         assert_eq!((input.interpolation, input.crop_pct), (interpolation, crop_pct), "{settings}");
         assert_eq!((input.mean, input.std), (mean, std));
     }
-    let absent = described(&HfDinov2, json!({ "model_type": "dinov2" }), Value::Null).input;
+    let absent = described(&hf_dinov2::FAMILY, json!({ "model_type": "dinov2" }), Value::Null).input;
     assert_eq!((absent.mean, absent.std, absent.crop_pct), (IMAGENET.0, IMAGENET.1, 0.875));
     // transformers 5 nests them in the processor's file.
     let folder = copy("hf_clip");

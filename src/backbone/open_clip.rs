@@ -17,9 +17,6 @@ use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
 use serde_json::Value;
 
-/// `open_clip`'s image towers.
-pub struct OpenClip;
-
 const TRUNK: &str = "visual.trunk.";
 /// The projection behind such a tower, where it has one.
 const PROJ: &str = "visual.head.proj.weight";
@@ -31,40 +28,43 @@ const TEXT: &[&str] = &["transformer.", "token_embedding.", "ln_final.", "text_p
 const UNSUPPORTED: &[&str] =
     &["qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
 
-impl Family for OpenClip {
-    fn name(&self) -> &'static str {
-        "open_clip"
-    }
+/// `open_clip`'s image towers.
+pub const FAMILY: Family = Family {
+    name: "open_clip",
+    recognises: |config| config["model_cfg"]["vision_cfg"].is_object(),
+    spec,
+    usual_size: |_| None,
+    mapping,
+    ignores,
+};
 
-    fn recognises(&self, config: &Value) -> bool {
-        config["model_cfg"]["vision_cfg"].is_object()
-    }
+/// The architecture.
+fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
+    let model = &description.config["model_cfg"];
+    let vision = &model["vision_cfg"];
+    let spec = match vision["timm_model_name"].as_str() {
+        Some(name) => trunk(name, vision, header)?,
+        None => native(model, vision)?,
+    };
+    Ok(VitSpec { input: input(&description.config["preprocess_cfg"]), ..spec })
+}
 
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        let model = &description.config["model_cfg"];
-        let vision = &model["vision_cfg"];
-        let spec = match vision["timm_model_name"].as_str() {
-            Some(name) => trunk(name, vision, header)?,
-            None => native(model, vision)?,
-        };
-        Ok(VitSpec { input: input(&description.config["preprocess_cfg"]), ..spec })
+/// Where a parameter lies.
+fn mapping(name: ParamName, header: &Header) -> WeightMapping {
+    if !header.keys().any(|name| name.starts_with(TRUNK)) {
+        native_mapping(name)
+    } else if name.layer == Layer::Projection {
+        let module = if header.contains_key(PROJ) { "head.proj" } else { "trunk.head" };
+        WeightMapping::One(format!("visual.{module}.{}", name.part.text()))
+    } else {
+        timm_eva::mapping(name, header, TRUNK)
     }
+}
 
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        if !header.keys().any(|name| name.starts_with(TRUNK)) {
-            native_mapping(name)
-        } else if name.layer == Layer::Projection {
-            let module = if header.contains_key(PROJ) { "head.proj" } else { "trunk.head" };
-            WeightMapping::One(format!("visual.{module}.{}", name.part.text()))
-        } else {
-            timm_eva::mapping(name, header, TRUNK)
-        }
-    }
-
-    fn ignores(&self, name: &str, _header: &Header) -> bool {
-        let whole = ["positional_embedding", "attn_mask"];
-        whole.contains(&name) || TEXT.iter().any(|text| name.starts_with(text))
-    }
+/// What lies beside the image tower, or is not read by the classifier.
+fn ignores(name: &str, _: &Header) -> bool {
+    let whole = ["positional_embedding", "attn_mask"];
+    whole.contains(&name) || TEXT.iter().any(|text| name.starts_with(text))
 }
 
 /// `open_clip`'s own vision transformer.
@@ -78,7 +78,6 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
     let config = Config(vision);
     let width = config.integer("width", 768)?;
     let after_pool = config.flag("final_ln_after_pool", false);
-    let (mean, std) = CLIP;
     let pool = match vision["pool_type"].as_str() {
         None | Some("tok") => Pool::Cls,
         Some("avg") => Pool::Avg,
@@ -106,13 +105,7 @@ fn native(model: &Value, vision: &Value) -> Result<VitSpec, String> {
         layer_scale: !vision["ls_init_value"].is_null(),
         pooling: PoolingSpec { norm: !after_pool, fc_norm: after_pool, ..PoolingSpec::of(pool) },
         outputs: OutputSpec { projection: Config(model).integer("embed_dim", 0)?, ..OutputSpec::default() },
-        input: BackboneDefaults {
-            mean,
-            std,
-            resize: ResizeMode::Crop,
-            interpolation: Interpolation::Bicubic,
-            crop_pct: 1.0,
-        },
+        input: BackboneDefaults::new(CLIP, ResizeMode::Crop, Interpolation::Bicubic, 1.0),
     })
 }
 
@@ -151,7 +144,7 @@ fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String>
         let args = pool.map_or(Value::Null, |pool| serde_json::json!({ "global_pool": pool }));
         let model =
             TimmModel { architecture: name, args: &args, pool: None, image_size: None, tag: None, gated: false };
-        if timm_eva::knows(name) { timm_eva::spec(&model) } else { timm::spec(&model) }
+        if timm_eva::TABLE.knows(name) { timm_eva::spec(&model) } else { timm::spec(&model) }
     };
     // Without a projection the pooling is given when the tower is built, which also places the norm; with one, the
     // finished tower is told to pool otherwise.

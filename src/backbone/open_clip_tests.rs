@@ -1,8 +1,8 @@
 //! Our reading of `open_clip`'s own configurations against the names and shapes that it builds from them.
 
-use super::family::{Description, Family, Header};
+use super::family::{Description, Header};
 use super::mapping::WeightMapping;
-use super::open_clip::OpenClip;
+use super::open_clip::FAMILY;
 use super::text_formats::TextFormat;
 use crate::system::digest::sha256;
 use serde_json::{Value, json};
@@ -57,11 +57,11 @@ fn both_towers_have_the_names_and_shapes_of_the_library() {
     for (name, model) in facts()["models"].as_object().unwrap() {
         let config = json!({ "model_cfg": model["model_cfg"] });
         let header = header(model);
-        assert!(OpenClip.recognises(&config));
+        assert!((FAMILY.recognises)(&config));
         let description = Description { config: config.clone(), preprocessor: Value::Null };
-        let spec = OpenClip.spec(&description, &header).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        let spec = (FAMILY.spec)(&description, &header).unwrap_or_else(|reason| panic!("{name}: {reason}"));
         let image = spec.shapes().into_iter().chain(spec.output_shapes());
-        let image = digest(image.map(|(name, shape)| (OpenClip.mapping(name, &header), shape)));
+        let image = digest(image.map(|(name, shape)| ((FAMILY.mapping)(name, &header), shape)));
         assert_eq!(image, model["image"].as_str().unwrap(), "{name}: image tower {spec:?}");
         let format = TextFormat::of(&config).unwrap();
         let spec = format.spec(&config, &header).unwrap();
@@ -74,7 +74,7 @@ fn both_towers_have_the_names_and_shapes_of_the_library() {
 fn other_towers_are_refused_by_name() {
     for (name, model) in facts()["refused"].as_object().unwrap() {
         let config = json!({ "model_cfg": model["model_cfg"] });
-        let refused = OpenClip.spec(&Description { config, preprocessor: Value::Null }, &Header::new()).unwrap_err();
+        let refused = (FAMILY.spec)(&Description { config, preprocessor: Value::Null }, &Header::new()).unwrap_err();
         assert!(refused.contains(model["names"].as_str().unwrap()), "{name}: {refused}");
     }
 }

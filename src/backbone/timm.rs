@@ -4,45 +4,29 @@
 //! architecture and stores only what differs from it, so `timm_architectures.json` has the arguments of each, as
 //! written from timm itself by `tests/fixtures/make_timm_table.py`.
 
-use super::family::{Description, Family, Header};
+use super::family::{Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, TimmModel, described, input, norms, refuse_unsupported};
+use super::spec::{AttentionSpec, MlpSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
+use super::timm_args::{Args, TimmModel, base, described, parsed, refuse_unsupported};
 use super::timm_eva;
 use crate::nn::Activation;
 use serde_json::Value;
 use std::sync::LazyLock;
 
-/// timm's vision transformers.
-pub struct TimmVit;
-
 /// What each architecture passes to timm's class. Unreadable only if the file in this folder is.
-static TABLE: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("timm_architectures.json")).unwrap_or_default());
+static TABLE: LazyLock<Value> = LazyLock::new(|| parsed(include_str!("timm_architectures.json")));
 
-impl Family for TimmVit {
-    fn name(&self) -> &'static str {
-        "timm ViT"
-    }
-
-    fn recognises(&self, config: &Value) -> bool {
-        config.get("architecture").is_some_and(Value::is_string)
-    }
-
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        described(&description.config, header, spec)
-    }
-
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        of_dinov2(name, header).unwrap_or_else(|| timm_eva::mapping(name, header, ""))
-    }
-
-    fn ignores(&self, name: &str, _header: &Header) -> bool {
-        name == DINOV2_MASK
-    }
-}
+/// timm's vision transformers.
+pub const FAMILY: Family = Family {
+    name: "timm ViT",
+    recognises: |config| config.get("architecture").is_some_and(Value::is_string),
+    spec: |description, header| described(&description.config, header, spec),
+    usual_size: |_| None,
+    mapping: |name, header| of_dinov2(name, header).unwrap_or_else(|| timm_eva::mapping(name, header, "")),
+    ignores: |name, _| name == DINOV2_MASK,
+};
 
 /// What DINOv2 puts in the place of hidden patches, in pretraining only.
 const DINOV2_MASK: &str = "mask_token";
@@ -75,7 +59,6 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     refuse_unsupported(model.args, KNOWN)?;
     let args = Args { own: model.args, entry };
     let width = args.integer("embed_dim", 768)?;
-    let patch = args.integer("patch_size", 16)?;
     let image_size = model.side(&args)?;
     let mlp = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
     let mlp = if args.flag("gate_apart", false) {
@@ -102,20 +85,18 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     if pool == Pool::Attention && mlp.is_gated() {
         return Err("global_pool \"map\" behind a gated MLP is not supported".into());
     }
-    let heads = args.integer("num_heads", 12)?;
+    let spec = base(model.architecture, &args, image_size, pool)?;
     let proj_bias = args.flag("proj_bias", true);
     let attention = AttentionSpec {
-        qkv_bias: args.flag("qkv_bias", true),
         norm: args.flag("scale_attn_norm", false),
         qk_norm: args.flag("qk_norm", false),
         proj_bias,
-        ..AttentionSpec::of(heads)
+        ..spec.attention
     };
     let reads_prefix = args.flag("pool_include_prefix", false);
     if reads_prefix && pool != Pool::Attention {
         return Err("pool_include_prefix is supported with global_pool \"map\" alone".into());
     }
-    let norms = norms(&args);
     let norm_after_pool = args.flag("fc_norm", args.text("global_pool").or(model.pool) == Some("avg"));
     let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
     let resampling = match args.text("positions") {
@@ -124,11 +105,7 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         _ => Resampling::BicubicAntialiased,
     };
     Ok(VitSpec {
-        architecture: model.architecture.to_owned(),
-        width,
-        depth: args.integer("depth", 12)?,
-        image_size,
-        patch: PatchSpec { size: patch, bias: !pre_norm, norm: args.flag("embed_norm", false) },
+        patch: PatchSpec { bias: !pre_norm, norm: args.flag("embed_norm", false), ..spec.patch },
         prefix,
         positions: Positions::Table(PositionTable {
             prefix: if args.flag("no_embed_class", false) { 0 } else { prefix.count() },
@@ -136,19 +113,15 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
             rounded: true,
         }),
         norm_pre: pre_norm,
-        norms,
         attention,
         mlp: MlpSpec { norm: args.flag("scale_mlp_norm", false), bias: proj_bias, ..mlp },
-        // Norms at the end of branches start from that value instead.
-        layer_scale: args.get("init_values").is_some() && !norms.behind,
         pooling: PoolingSpec {
             query: reads_prefix.then_some(PoolQuery { reads_prefix, ..PoolQuery::like(attention, mlp) }),
             norm: final_norm && !norm_after_pool,
             fc_norm: final_norm && norm_after_pool,
-            ..PoolingSpec::of(pool)
+            ..spec.pooling
         },
-        outputs: OutputSpec::default(),
-        input: input(&Value::Null),
+        ..spec
     })
 }
 

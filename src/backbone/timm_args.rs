@@ -2,10 +2,13 @@
 
 use super::family::{Header, outputs};
 use super::options::{Config, IMAGENET};
-use super::spec::{NormSpec, OutputSpec, VitSpec};
+use super::positions::Positions;
+use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::BackboneDefaults;
+use crate::nn::Activation;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// The architecture that a file describes.
 pub(super) fn described(
@@ -31,6 +34,67 @@ pub(super) fn described(
 /// Whether a head of so many outputs is a projection to an embedding, or absent, rather than a classifier.
 fn is_projection(outputs: Option<u64>) -> bool {
     outputs.is_none_or(|n| n == 0 || (n >= 512 && n % 128 == 0))
+}
+
+/// What the architectures of one of timm's classes pass to it, as read from a file in this folder.
+pub(super) struct Table(LazyLock<Value>);
+
+impl Table {
+    /// As [`parsed`] reads it.
+    pub const fn new(read: fn() -> Value) -> Self {
+        Self(LazyLock::new(read))
+    }
+
+    /// Whether an architecture is of this class.
+    pub fn knows(&self, architecture: &str) -> bool {
+        self.0["architectures"].get(architecture).is_some()
+    }
+
+    /// Whether the architecture of a config is of this class.
+    pub fn recognises(&self, config: &Value) -> bool {
+        config["architecture"].as_str().is_some_and(|architecture| self.knows(architecture))
+    }
+
+    /// The arguments of a model: those of the file over those of the table.
+    pub fn args<'a>(&'static self, model: &TimmModel<'a>) -> Result<Args<'a>, String> {
+        let entry = &self.0["architectures"][model.architecture];
+        match entry["unsupported"].as_str() {
+            Some(reason) => Err(format!("architecture {:?} is not supported ({reason})", model.architecture)),
+            None => Ok(Args { own: model.args, entry }),
+        }
+    }
+}
+
+/// The JSON of a file in this folder: nothing only where that is damaged.
+pub(super) fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// What timm's classes have in common, with a class token, an exact GELU and a layer scale where the arguments ask for one.
+pub(super) fn base(architecture: &str, args: &Args<'_>, image_size: usize, pool: Pool) -> Result<VitSpec, String> {
+    let width = args.integer("embed_dim", 768)?;
+    let norms = norms(args);
+    Ok(VitSpec {
+        architecture: architecture.to_owned(),
+        width,
+        depth: args.integer("depth", 12)?,
+        image_size,
+        patch: PatchSpec { size: args.integer("patch_size", 16)?, bias: true, norm: false },
+        prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
+        positions: Positions::Relative,
+        norm_pre: false,
+        norms,
+        attention: AttentionSpec {
+            qkv_bias: args.flag("qkv_bias", true),
+            ..AttentionSpec::of(args.integer("num_heads", 12)?)
+        },
+        mlp: MlpSpec::plain((width as f64 * args.number("mlp_ratio", 4.0)) as usize, Activation::Gelu),
+        // Norms at the end of branches start from that value instead.
+        layer_scale: args.get("init_values").is_some() && !norms.behind,
+        pooling: PoolingSpec::of(pool),
+        outputs: OutputSpec::default(),
+        input: input(&Value::Null),
+    })
 }
 
 /// What a file says about its model.

@@ -3,50 +3,26 @@
 //! Reference: timm's `eva.py`. A file names its architecture and stores only what differs from it, so `timm_eva.json` has
 //! the arguments of each, as written from timm itself by `tests/fixtures/make_timm_table.py`.
 
-use super::family::{Description, Family, Header, outputs};
+use super::family::{Family, Header, outputs};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
 use super::positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, OutputSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
-use super::timm_args::{Args, TimmModel, described, input, norms, refuse_unsupported};
+use super::spec::{AttentionSpec, MlpSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
+use super::timm_args::{Args, Table, TimmModel, base, described, parsed, refuse_unsupported};
 use crate::nn::{Activation, Pairs};
-use serde_json::Value;
-use std::sync::LazyLock;
+
+pub(super) static TABLE: Table = Table::new(|| parsed(include_str!("timm_eva.json")));
 
 /// timm's `Eva`.
-pub struct TimmEva;
-
-/// What each architecture passes to timm's class. Unreadable only if the file in this folder is.
-static TABLE: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("timm_eva.json")).unwrap_or_default());
-
-/// Whether an architecture is of this class.
-pub(super) fn knows(architecture: &str) -> bool {
-    TABLE["architectures"].get(architecture).is_some()
-}
-
-impl Family for TimmEva {
-    fn name(&self) -> &'static str {
-        "timm Eva (EVA02, PE, rope-ViT, DINOv3)"
-    }
-
-    fn recognises(&self, config: &Value) -> bool {
-        config["architecture"].as_str().is_some_and(knows)
-    }
-
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        described(&description.config, header, spec)
-    }
-
-    fn mapping(&self, name: ParamName, header: &Header) -> WeightMapping {
-        mapping(name, header, "")
-    }
-
-    fn ignores(&self, name: &str, _header: &Header) -> bool {
-        // What follows from the grid, in older files.
-        name.starts_with("rope.")
-    }
-}
+pub const FAMILY: Family = Family {
+    name: "timm Eva (EVA02, PE, rope-ViT, DINOv3)",
+    recognises: |config| TABLE.recognises(config),
+    spec: |description, header| described(&description.config, header, spec),
+    usual_size: |_| None,
+    mapping: |name, header| mapping(name, header, ""),
+    // What follows from the grid, in older files.
+    ignores: |name, _| name.starts_with("rope."),
+};
 
 /// Where a parameter lies behind `prefix`, by the names that the file has.
 pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightMapping {
@@ -96,12 +72,8 @@ fn grouped(header: &Header, attention: &str) -> usize {
 
 /// The architecture: the arguments of the file over those of the table over the defaults of timm's class.
 pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
-    let entry = &TABLE["architectures"][model.architecture];
-    if let Some(reason) = entry["unsupported"].as_str() {
-        return Err(format!("architecture {:?} is not supported ({reason})", model.architecture));
-    }
+    let args = TABLE.args(model)?;
     refuse_unsupported(model.args, KNOWN)?;
-    let args = Args { own: model.args, entry };
     let width = args.integer("embed_dim", 768)?;
     let prefix = PrefixSpec {
         class: args.flag("class_token", true),
@@ -115,15 +87,6 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     } else {
         MlpSpec::plain(hidden("mlp_ratio", 4.0), Activation::Gelu)
     };
-    let (heads, norms) = (args.integer("num_heads", 12)?, norms(&args));
-    let attention = AttentionSpec {
-        qkv_bias: args.flag("qkv_bias", true),
-        // timm's other kind of attention has no bias of the keys.
-        key_bias: args.text("attn_type") == Some("rope"),
-        norm: args.flag("scale_attn_inner", false),
-        qk_norm: args.flag("qk_norm", false),
-        ..AttentionSpec::of(heads)
-    };
     let pooling = args.text("global_pool").or(model.pool).unwrap_or("avg");
     let pool = match pooling {
         // Saved without pooling, for its tokens: `model.pool` chooses one, else what fits.
@@ -132,41 +95,42 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         "map" => Pool::Attention,
         other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
     };
+    let spec = base(model.architecture, &args, model.side(&args)?, pool)?;
+    let attention = AttentionSpec {
+        // timm's other kind of attention has no bias of the keys.
+        key_bias: args.text("attn_type") == Some("rope"),
+        norm: args.flag("scale_attn_inner", false),
+        qk_norm: args.flag("qk_norm", false),
+        ..spec.attention
+    };
     let fc_norm = args.flag("use_fc_norm", pooling == "avg");
     let norm_pre = args.flag("use_pre_transformer_norm", false);
     let ratio = args.number("mlp_ratio", 4.0);
     let query = (pool == Pool::Attention).then(|| {
         Ok::<_, String>(PoolQuery {
-            heads: args.integer("attn_pool_num_heads", heads)?,
+            heads: args.integer("attn_pool_num_heads", attention.heads)?,
             hidden: hidden("attn_pool_mlp_ratio", ratio),
             reads_prefix: true,
         })
     });
     Ok(VitSpec {
-        architecture: model.architecture.to_owned(),
-        width,
-        depth: args.integer("depth", 12)?,
-        image_size: model.side(&args)?,
-        patch: PatchSpec { size: args.integer("patch_size", 16)?, bias: !norm_pre, norm: false },
+        patch: PatchSpec { bias: !norm_pre, ..spec.patch },
         prefix,
         positions: positions(&args, prefix)?,
         norm_pre,
-        norms,
         attention,
         mlp: MlpSpec {
             norm: args.flag("scale_mlp", false),
             unscaled: args.flag("attn_only_layer_scale", false),
             ..mlp
         },
-        layer_scale: args.get("init_values").is_some() && !norms.behind,
         pooling: PoolingSpec {
             norm: args.flag("use_post_transformer_norm", !fc_norm),
             fc_norm,
             query: query.transpose()?,
-            ..PoolingSpec::of(pool)
+            ..spec.pooling
         },
-        outputs: OutputSpec::default(),
-        input: input(&Value::Null),
+        ..spec
     })
 }
 

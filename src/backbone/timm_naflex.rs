@@ -10,90 +10,71 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
 use super::options::Config;
 use super::positions::{PositionTable, Positions, Resampling};
-use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
+use super::spec::{MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use super::timm;
-use super::timm_args::{Args, input, refuse_unsupported};
-use serde_json::Value;
+use super::timm_args::{Args, base, input, refuse_unsupported};
 
 /// timm's `NaFlexVit`.
-pub struct TimmNaflex;
+pub const FAMILY: Family = Family {
+    name: "timm NaFlexVit",
+    recognises: |config| config["architecture"].as_str().is_some_and(|name| name.starts_with("naflexvit_")),
+    spec,
+    usual_size,
+    mapping,
+    ignores: |_, _| false,
+};
 
-impl Family for TimmNaflex {
-    fn name(&self) -> &'static str {
-        "timm NaFlexVit"
-    }
+/// The architecture.
+fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
+    let config = &description.config;
+    let architecture = config["architecture"].as_str().unwrap_or_default();
+    let args = Args { own: &config["model_args"], entry: timm::entry("naflexvit", architecture)? };
+    refuse_unsupported(args.own, KNOWN)?;
+    let patch = args.integer("patch_size", 16)?;
+    let pool = match args.text("global_pool").unwrap_or("map") {
+        "token" => Pool::Cls,
+        "avg" => Pool::Avg,
+        "map" => Pool::Attention,
+        other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
+    };
+    let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
+    let fc_norm = args.flag("fc_norm", pool == Pool::Avg);
+    let side = args.integer("pos_embed_grid_size", 16)?.checked_mul(patch);
+    let image_size = side.ok_or("pos_embed_grid_size and patch_size are too large")?;
+    let spec = base(architecture, &args, image_size, pool)?;
+    Ok(VitSpec {
+        patch: PatchSpec { bias: !pre_norm, ..spec.patch },
+        prefix: PrefixSpec {
+            class: args.flag("class_token", false),
+            distillation: false,
+            registers: args.integer("reg_tokens", 0)?,
+        },
+        positions: Positions::Table(PositionTable { prefix: 0, resampling: resampling(&args)?, rounded: false }),
+        norm_pre: pre_norm,
+        norms: NormSpec::layer(1e-6),
+        mlp: MlpSpec::plain(spec.mlp.hidden, timm::activation(args.text("act_layer"))?),
+        layer_scale: args.get("init_values").is_some(),
+        pooling: PoolingSpec { norm: final_norm && !fc_norm, fc_norm: final_norm && fc_norm, ..spec.pooling },
+        outputs: OutputSpec { classes: outputs(header, "head.weight"), ..OutputSpec::default() },
+        input: input(config.get("pretrained_cfg").unwrap_or(config)),
+        ..spec
+    })
+}
 
-    fn recognises(&self, config: &Value) -> bool {
-        config["architecture"].as_str().is_some_and(|name| name.starts_with("naflexvit_"))
-    }
+/// That of the images these weights are for: the grid of the positions is another.
+fn usual_size(Description { config, .. }: &Description) -> Option<usize> {
+    let trained = config["pretrained_cfg"]["input_size"][1].as_u64().and_then(|side| usize::try_from(side).ok());
+    Config(&config["model_args"]).integer("img_size", trained.unwrap_or(0)).ok()
+}
 
-    fn spec(&self, description: &Description, header: &Header) -> Result<VitSpec, String> {
-        let config = &description.config;
-        let architecture = config["architecture"].as_str().unwrap_or_default();
-        let args = Args { own: &config["model_args"], entry: timm::entry("naflexvit", architecture)? };
-        refuse_unsupported(args.own, KNOWN)?;
-        let width = args.integer("embed_dim", 768)?;
-        let hidden = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
-        let patch = args.integer("patch_size", 16)?;
-        let pool = match args.text("global_pool").unwrap_or("map") {
-            "token" => Pool::Cls,
-            "avg" => Pool::Avg,
-            "map" => Pool::Attention,
-            other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
-        };
-        let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
-        let fc_norm = args.flag("fc_norm", pool == Pool::Avg);
-        Ok(VitSpec {
-            architecture: architecture.to_owned(),
-            width,
-            depth: args.integer("depth", 12)?,
-            image_size: args
-                .integer("pos_embed_grid_size", 16)?
-                .checked_mul(patch)
-                .ok_or("pos_embed_grid_size and patch_size are too large")?,
-            patch: PatchSpec { size: patch, bias: !pre_norm, norm: false },
-            prefix: PrefixSpec {
-                class: args.flag("class_token", false),
-                distillation: false,
-                registers: args.integer("reg_tokens", 0)?,
-            },
-            positions: Positions::Table(PositionTable { prefix: 0, resampling: resampling(&args)?, rounded: false }),
-            norm_pre: pre_norm,
-            norms: NormSpec::layer(1e-6),
-            attention: AttentionSpec {
-                qkv_bias: args.flag("qkv_bias", true),
-                ..AttentionSpec::of(args.integer("num_heads", 12)?)
-            },
-            mlp: MlpSpec::plain(hidden, timm::activation(args.text("act_layer"))?),
-            layer_scale: args.get("init_values").is_some(),
-            pooling: PoolingSpec {
-                norm: final_norm && !fc_norm,
-                fc_norm: final_norm && fc_norm,
-                ..PoolingSpec::of(pool)
-            },
-            outputs: OutputSpec { classes: outputs(header, "head.weight"), ..OutputSpec::default() },
-            input: input(config.get("pretrained_cfg").unwrap_or(config)),
-        })
-    }
-
-    /// That of the images these weights are for: the grid of the positions is another.
-    fn usual_size(&self, Description { config, .. }: &Description) -> Option<usize> {
-        let trained = config["pretrained_cfg"]["input_size"][1].as_u64().and_then(|side| usize::try_from(side).ok());
-        Config(&config["model_args"]).integer("img_size", trained.unwrap_or(0)).ok()
-    }
-
-    fn mapping(&self, name: ParamName, _header: &Header) -> WeightMapping {
-        match (name.layer, name.part) {
-            (Layer::PosEmbed, _) => WeightMapping::Grid("embeds.pos_embed".into()),
-            (Layer::PatchEmbed, Part::Weight) => WeightMapping::Patches("embeds.proj.weight".into()),
-            (Layer::PatchEmbed, _) => WeightMapping::One("embeds.proj.bias".into()),
-            (Layer::ClsToken | Layer::RegToken, _) => WeightMapping::One(format!("embeds.{name}")),
-            _ => WeightMapping::One(name.into()),
-        }
-    }
-
-    fn ignores(&self, _name: &str, _header: &Header) -> bool {
-        false
+/// Where a parameter lies.
+fn mapping(name: ParamName, _: &Header) -> WeightMapping {
+    match (name.layer, name.part) {
+        (Layer::PosEmbed, _) => WeightMapping::Grid("embeds.pos_embed".into()),
+        (Layer::PatchEmbed, Part::Weight) => WeightMapping::Patches("embeds.proj.weight".into()),
+        (Layer::PatchEmbed, _) => WeightMapping::One("embeds.proj.bias".into()),
+        (Layer::ClsToken | Layer::RegToken, _) => WeightMapping::One(format!("embeds.{name}")),
+        _ => WeightMapping::One(name.into()),
     }
 }
 

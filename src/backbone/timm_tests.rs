@@ -13,8 +13,8 @@ fn facts() -> Value {
 }
 
 fn read(config: Value) -> Result<VitSpec, String> {
-    let family = FAMILIES.iter().find(|family| family.recognises(&config)).unwrap();
-    family.spec(&Description { config, preprocessor: Value::Null }, &Header::new())
+    let family = FAMILIES.iter().find(|family| (family.recognises)(&config)).unwrap();
+    (family.spec)(&Description { config, preprocessor: Value::Null }, &Header::new())
 }
 
 /// The sum over all names and shapes, the classifier included.

@@ -7,7 +7,7 @@ use super::numbers::{decimal, decimals};
 use super::{ExportModel, Format, Layout, adapt, cannot, card, files, notes, readback, statistics};
 use crate::backbone::{
     Coordinates, Description, FAMILIES, Family, Header, Layer, NormSpec, OutputSpec, ParamName, Part, Pool,
-    PoolingSpec, PositionTable, Positions, Resampling, TimmBeit, TimmEva, TimmRelPos, VitSpec, keeps_gate_apart,
+    PoolingSpec, PositionTable, Positions, Resampling, TIMM_BEIT, TIMM_EVA, TIMM_RELPOS, VitSpec, keeps_gate_apart,
 };
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
@@ -126,13 +126,13 @@ fn start(spec: &VitSpec) -> Option<VitSpec> {
 fn reading(spec: &VitSpec, architecture: &str) -> Option<VitSpec> {
     let family = family(architecture)?;
     let config = json!({ "architecture": architecture, "model_args": model_args(spec, family, architecture) });
-    family.spec(&Description { config, preprocessor: Value::Null }, &Header::new()).ok()
+    (family.spec)(&Description { config, preprocessor: Value::Null }, &Header::new()).ok()
 }
 
 /// The family of one of timm's architectures.
-fn family(architecture: &str) -> Option<&'static dyn Family> {
+fn family(architecture: &str) -> Option<&'static Family> {
     let config = json!({ "architecture": architecture });
-    FAMILIES.iter().copied().find(|family| family.recognises(&config))
+    FAMILIES.iter().copied().find(|family| (family.recognises)(&config))
 }
 
 /// Whether two architectures compute the same, but for the epsilon.
@@ -157,11 +157,11 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
 }
 
 /// Every option of the class that a family of timm is.
-fn model_args(spec: &VitSpec, family: &dyn Family, architecture: &str) -> Value {
-    let mut own = match family.name() {
-        name if name == TimmEva.name() => eva_args(spec),
-        name if name == TimmBeit.name() => beit_args(spec),
-        name if name == TimmRelPos.name() => relpos_args(spec),
+fn model_args(spec: &VitSpec, family: &Family, architecture: &str) -> Value {
+    let mut own = match family.name {
+        name if name == TIMM_EVA.name => eva_args(spec),
+        name if name == TIMM_BEIT.name => beit_args(spec),
+        name if name == TIMM_RELPOS.name => relpos_args(spec),
         _ => vit_args(spec, architecture),
     };
     own["img_size"] = json!(spec.image_size);
@@ -319,8 +319,8 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
 }
 
 /// By these names the forms that the options of [`model_args`] ask for are told from others.
-fn spellings(spec: &VitSpec, family: &dyn Family, architecture: &str) -> Header {
-    let eva = [TimmEva.name(), TimmBeit.name()].contains(&family.name());
+fn spellings(spec: &VitSpec, family: &Family, architecture: &str) -> Header {
+    let eva = [TIMM_EVA.name, TIMM_BEIT.name].contains(&family.name);
     let names = [
         (eva && !spec.attention.key_bias, "attn.q_bias"),
         (eva && spec.layer_scale, "gamma_1"),
@@ -345,7 +345,7 @@ fn parameters(model: &ExportModel, architecture: &str) -> Result<BTreeMap<String
                 frequencies.push((block, param.tensor().unsqueeze(1)?));
                 continue;
             }
-            let mapping = family.mapping(name, &header);
+            let mapping = (family.mapping)(name, &header);
             tensors.extend(mapping.names().iter().cloned().zip(mapping.disassemble(param.tensor())?));
         }
         // Those of all blocks are one tensor there.

@@ -101,13 +101,13 @@ fn config(class: &HfClass, model: &ExportModel) -> Value {
 
 /// The tensors by the names of the class.
 fn tensors(class: &HfClass, model: &ExportModel, config: &Value, folder: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let family = FAMILIES.iter().find(|family| family.recognises(config));
+    let family = FAMILIES.iter().find(|family| (family.recognises)(config));
     let family = family.ok_or_else(|| WeightsError::invalid(folder, format!("no family reads {}", class.kind)))?;
     // Which of several spellings the family uses depends on what it finds in the file.
     let header: Header = class.seeds(&model.spec).into_iter().map(|name| (name, Vec::new())).collect();
     let mut tensors = class.unused(model.spec.width)?;
     let mut add = |name: ParamName, tensor: &Tensor| -> Result<()> {
-        let mapping = family.mapping(name, &header);
+        let mapping = (family.mapping)(name, &header);
         tensors.extend(mapping.names().iter().cloned().zip(mapping.disassemble(tensor)?));
         Ok(())
     };

@@ -68,8 +68,8 @@ fn assert_gradient(what: &str, gradient: &Tensor, expected: &Tensor) {
 
 /// Where one of our parameters lies in the file.
 fn mapped(backbone: &Backbone, header: &Header, name: &str) -> WeightMapping {
-    let family = FAMILIES.iter().find(|family| family.name() == backbone.family).unwrap();
-    family.mapping(name.parse().unwrap(), header)
+    let family = FAMILIES.iter().find(|family| family.name == backbone.family).unwrap();
+    (family.mapping)(name.parse().unwrap(), header)
 }
 
 /// The library's gradient of one of our parameters, put together as the parameter is.

@@ -50,6 +50,18 @@ pub struct BackboneDefaults {
     pub crop_pct: f64,
 }
 
+impl BackboneDefaults {
+    /// With this mean and standard deviation.
+    pub const fn new(
+        (mean, std): ([f32; 3], [f32; 3]),
+        resize: ResizeMode,
+        interpolation: Interpolation,
+        crop_pct: f64,
+    ) -> Self {
+        Self { mean, std, resize, interpolation, crop_pct }
+    }
+}
+
 /// The resolved way from a decoded image to pixels. It is saved with a trained model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
