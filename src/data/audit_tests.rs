@@ -12,8 +12,7 @@ fn options(on_error: OnError, threads: usize) -> AuditOptions {
 
 #[test]
 fn threads_do_not_change_the_findings() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 6);
+    let (_root, dataset) = two_classes(6);
     let look = |threads| {
         let calls = Cell::new(0);
         let progress = |done: usize| {
@@ -32,8 +31,7 @@ fn threads_do_not_change_the_findings() {
 
 #[test]
 fn pixels_of_images_that_are_cut_are_counted_as_they_are() {
-    let root = tempfile::tempdir().unwrap();
-    let mut dataset = two_classes(root.path(), 1);
+    let (_root, mut dataset) = two_classes(1);
     dataset.samples.truncate(1);
     // Stripes that a resize to 16 pixels would average away.
     let stripes = image::RgbImage::from_fn(64, 40, |x, _| image::Rgb([if x % 2 == 0 { 0 } else { 255 }; 3]));
@@ -54,8 +52,7 @@ fn pixels_of_images_that_are_cut_are_counted_as_they_are() {
 
 #[test]
 fn the_hash_follows_names_labels_and_bytes() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 3);
+    let (_root, dataset) = two_classes(3);
     let hash = |dataset: &Dataset| audit(&mut dataset.clone(), &options(OnError::Fail, 1), &|_| {}).unwrap().data_hash;
     let original = hash(&dataset);
     let mut renamed = dataset.clone();
@@ -72,8 +69,7 @@ fn the_hash_follows_names_labels_and_bytes() {
 
 #[test]
 fn bad_files_are_all_listed_or_all_left_out() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 4);
+    let (_root, dataset) = two_classes(4);
     for index in [1, 6] {
         std::fs::write(&dataset.samples[index].path, b"no image").unwrap();
     }
@@ -96,8 +92,7 @@ fn bad_files_are_all_listed_or_all_left_out() {
 
 #[test]
 fn duplicates_across_splits_are_an_error_within_one_a_warning() {
-    let root = tempfile::tempdir().unwrap();
-    let mut dataset = two_classes(root.path(), 4);
+    let (_root, mut dataset) = two_classes(4);
     std::fs::copy(&dataset.samples[0].path, &dataset.samples[5].path).unwrap();
     let found = audit(&mut dataset.clone(), &options(OnError::Fail, 1), &|_| {}).unwrap();
     assert!(found.warnings[0].contains("\"bad/00.png\" (bad) = \"good/01.png\" (good)"), "{:?}", found.warnings);
@@ -109,8 +104,7 @@ fn duplicates_across_splits_are_an_error_within_one_a_warning() {
 
 #[test]
 fn statistics_are_of_training_images_without_border() {
-    let root = tempfile::tempdir().unwrap();
-    let mut dataset = two_classes(root.path(), 3);
+    let (_root, mut dataset) = two_classes(3);
     for (index, sample) in dataset.samples.iter_mut().enumerate() {
         let split = if index % 3 == 2 { Split::Val } else { Split::Train };
         sample.split = split;
@@ -126,8 +120,7 @@ fn statistics_are_of_training_images_without_border() {
 
 #[test]
 fn near_images_are_reported_with_what_is_wrong_about_them() {
-    let root = tempfile::tempdir().unwrap();
-    let mut dataset = two_classes(root.path(), 4);
+    let (_root, mut dataset) = two_classes(4);
     // A picture with structure, and itself as another file.
     let wavy = image::RgbImage::from_fn(64, 64, |x, y| {
         image::Rgb([(128.0 + 90.0 * ((x * x) as f32 / 300.0).sin() * ((y * 7) as f32 / 40.0).cos()) as u8; 3])
@@ -149,8 +142,7 @@ fn near_images_are_reported_with_what_is_wrong_about_them() {
 
 #[test]
 fn every_problem_is_found_in_one_look() {
-    let root = tempfile::tempdir().unwrap();
-    let mut dataset = two_classes(root.path(), 3);
+    let (_root, mut dataset) = two_classes(3);
     std::fs::write(&dataset.samples[1].path, b"no image").unwrap();
     std::fs::copy(&dataset.samples[0].path, &dataset.samples[2].path).unwrap();
     dataset.samples[2].split = Split::Test;
@@ -169,8 +161,7 @@ fn every_problem_is_found_in_one_look() {
 
 #[test]
 fn twelve_bits_in_sixteen_are_said() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 3);
+    let (_root, dataset) = two_classes(3);
     let warned = |most: u16, bit_depth: u8| {
         for (index, sample) in dataset.samples.iter().enumerate() {
             let value = |x: u32, y: u32| (u32::from(most) * (x + y + index as u32) / 46) as u16;

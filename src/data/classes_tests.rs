@@ -1,11 +1,10 @@
 use crate::config::{DataSettings, DataSource};
-use crate::data::testing::{data_error, settings, touch};
+use crate::data::testing::{data_error, folder, settings, touch};
 use crate::data::{Dataset, Labels, Split};
 use std::path::Path;
 
-fn root(names: &[&str]) -> (tempfile::TempDir, DataSettings) {
-    let root = tempfile::tempdir().unwrap();
-    touch(root.path(), names);
+fn root<N: AsRef<str>>(names: &[N]) -> (tempfile::TempDir, DataSettings) {
+    let root = folder(names);
     let settings = settings(DataSource::Root(root.path().into()));
     (root, settings)
 }
@@ -51,8 +50,7 @@ fn classes_are_renamed_merged_and_left_out() {
     let kinds: Vec<_> = parts.samples.iter().map(|sample| sample.kind.as_deref().unwrap()).collect();
     assert_eq!(kinds, ["defect", "good", "never seen"]);
 
-    let doubtful = tempfile::tempdir().unwrap();
-    touch(doubtful.path(), &["unsure/9.png"]);
+    let doubtful = folder(&["unsure/9.png"]);
     let none = Dataset::of_classes(doubtful.path(), &dataset.classes, Labels::Classes, &settings, Split::Test);
     assert!(data_error(none).contains("holds no images to score"));
     std::fs::remove_dir_all(root.path().join("new")).unwrap();
@@ -100,7 +98,7 @@ fn names_that_no_class_has_are_refused() {
 fn many(splits: &[(&str, usize)]) -> (tempfile::TempDir, DataSettings) {
     let names: Vec<String> =
         splits.iter().flat_map(|&(place, n)| (0..n).map(move |i| format!("{place}/{i:03}.png"))).collect();
-    root(&names.iter().map(String::as_str).collect::<Vec<_>>())
+    root(&names)
 }
 
 fn kept(dataset: &Dataset, below: &str) -> Vec<String> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::DataSource;
-use crate::data::testing::{data_error, fixture, settings, touch};
+use crate::data::testing::{data_error, fixture, folder, listed, settings, touch};
 use crate::data::{Dataset, Labels};
 
 fn open(root: &Path) -> Result<Dataset> {
@@ -9,8 +9,7 @@ fn open(root: &Path) -> Result<Dataset> {
 
 /// The message of opening a folder with these files.
 fn refused(names: &[&str]) -> String {
-    let root = tempfile::tempdir().unwrap();
-    touch(root.path(), names);
+    let root = folder(names);
     data_error(open(root.path()))
 }
 
@@ -20,11 +19,10 @@ fn two_classes_of(n: usize) -> Vec<String> {
 
 #[test]
 fn class_folders_with_everything_that_lies_about() {
-    let root = tempfile::tempdir().unwrap();
     let mut names = two_classes_of(10);
     let odd = ["a/x.JPG", "a/deep/er/y.Tiff", "b/notes.txt", "b/.DS_Store", "a/.hidden/z.png", "b/._y.png", "top.png"];
     names.extend(odd.map(String::from));
-    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let root = folder(&names);
     let dataset = open(root.path()).unwrap();
     assert_eq!(dataset.classes, ["a", "b"]);
     assert_eq!(dataset.samples.len(), 22);
@@ -61,10 +59,9 @@ fn textile_has_its_own_splits() {
 
 #[test]
 fn a_missing_split_is_drawn() {
-    let root = tempfile::tempdir().unwrap();
     let mut names: Vec<String> = two_classes_of(10).iter().map(|name| format!("Train/{name}")).collect();
     names.extend(["validation/a/1.png", "validation/b/1.png", "masks/readme.txt"].map(String::from));
-    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let root = folder(&names);
     let dataset = open(root.path()).unwrap();
     assert_eq!(dataset.class_counts(Split::Val), [1, 1]);
     assert_eq!(dataset.class_counts(Split::Test), [2, 2]);
@@ -101,8 +98,7 @@ fn unusable_layouts_say_why() {
 
 #[test]
 fn a_missing_root_names_its_neighbour() {
-    let parent = tempfile::tempdir().unwrap();
-    touch(parent.path(), &["textile/a/1.png", "other/a/1.png"]);
+    let parent = folder(&["textile/a/1.png", "other/a/1.png"]);
     let error = data_error(open(&parent.path().join("textiles")));
     assert!(
         error.contains("does not exist") && error.contains("did you mean") && error.contains("textile?"),
@@ -114,8 +110,7 @@ fn a_missing_root_names_its_neighbour() {
 
 #[test]
 fn small_classes_are_warned_about() {
-    let root = tempfile::tempdir().unwrap();
-    touch(root.path(), &["one/1.png", "two/1.png", "two/2.png", "three/1.png", "three/2.png", "three/3.png"]);
+    let root = folder(&["one/1.png", "two/1.png", "two/2.png", "three/1.png", "three/2.png", "three/3.png"]);
     let dataset = open(root.path()).unwrap();
     let warned = |text: &str| dataset.warnings.iter().any(|warning| warning.contains(text));
     assert!(warned("class \"one\" has one image"), "{:?}", dataset.warnings);
@@ -125,15 +120,13 @@ fn small_classes_are_warned_about() {
 
 #[test]
 fn names_are_normalised_but_paths_are_not() {
-    let root = tempfile::tempdir().unwrap();
-    touch(root.path(), &["cafe\u{301}/a\nb, \"c\".png", "tea/1.png"]);
+    let root = folder(&["cafe\u{301}/a\nb, \"c\".png", "tea/1.png"]);
     let dataset = open(root.path()).unwrap();
     assert_eq!(dataset.classes, ["caf\u{e9}", "tea"]);
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
     crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
-    let again =
-        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into())), Labels::Classes).unwrap();
+    let again = listed(&csv, &settings(DataSource::Root(root.path().into())));
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
 
@@ -141,21 +134,14 @@ fn names_are_normalised_but_paths_are_not() {
 #[test]
 fn links_are_followed_but_loops_and_dead_links_are_errors() {
     use std::os::unix::fs::symlink;
-    let root = tempfile::tempdir().unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
-    touch(root.path(), &["a/1.png", "b/1.png"]);
-    touch(elsewhere.path(), &["2.png", "3.png"]);
+    let root = folder(&["a/1.png", "b/1.png"]);
+    let elsewhere = folder(&["2.png", "3.png"]);
     symlink(elsewhere.path(), root.path().join("c")).unwrap();
     let dataset = open(root.path()).unwrap();
     assert_eq!(dataset.classes, ["a", "b", "c"]);
     let csv = elsewhere.path().join("splits.csv");
     crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
-    assert_eq!(
-        Dataset::from_splits_csv(&csv, &settings(DataSource::Root(root.path().into())), Labels::Classes)
-            .unwrap()
-            .samples,
-        dataset.samples
-    );
+    assert_eq!(listed(&csv, &settings(DataSource::Root(root.path().into()))).samples, dataset.samples);
 
     symlink(root.path(), root.path().join("a/loop")).unwrap();
     let error = data_error(open(root.path()));
@@ -170,8 +156,7 @@ fn links_are_followed_but_loops_and_dead_links_are_errors() {
 #[test]
 fn names_that_are_not_unicode_are_refused() {
     use std::os::unix::ffi::OsStrExt;
-    let root = tempfile::tempdir().unwrap();
-    touch(root.path(), &["a/1.png", "b/1.png"]);
+    let root = folder(&["a/1.png", "b/1.png"]);
     std::fs::write(root.path().join("a").join(std::ffi::OsStr::from_bytes(b"\xff.png")), b"").unwrap();
     let error = data_error(open(root.path()));
     assert!(error.contains("not valid Unicode"), "{error}");
@@ -183,8 +168,7 @@ fn scored(source: &Path, classes: &[String]) -> Result<Dataset> {
 
 #[test]
 fn another_folder_is_labelled_by_known_classes() {
-    let root = tempfile::tempdir().unwrap();
-    touch(root.path(), &["b/1.png", "b/2.png"]);
+    let root = folder(&["b/1.png", "b/2.png"]);
     let classes = ["a".to_owned(), "b".to_owned()];
     let samples = scored(root.path(), &classes).unwrap().samples;
     assert!(samples.iter().all(|sample| sample.label == 1 && sample.split == Split::Test));
@@ -195,8 +179,7 @@ fn another_folder_is_labelled_by_known_classes() {
     assert!(error.contains("does not know the class \"crack\" and \"dent\""), "{error}");
     assert!(error.contains("it knows \"a\" and \"b\""), "{error}");
 
-    let split = tempfile::tempdir().unwrap();
-    touch(split.path(), &["train/a/1.png", "train/b/1.png", "test/a/9.png"]);
+    let split = folder(&["train/a/1.png", "train/b/1.png", "test/a/9.png"]);
     let samples = scored(split.path(), &classes).unwrap().samples;
     assert_eq!(samples.iter().map(|sample| sample.name.as_str()).collect::<Vec<_>>(), ["test/a/9.png"]);
 }
@@ -209,9 +192,8 @@ fn the_usual_spellings_of_splits_are_recognised() {
         ["seg_train/seg_train", "seg_val", "seg_test/seg_test"],
         ["TRAIN", "Valid", "TEST-images"],
     ] {
-        let root = tempfile::tempdir().unwrap();
         let folders = [train, val, test].map(|split| [format!("{split}/a/1.png"), format!("{split}/b/1.png")]);
-        touch(root.path(), &folders.iter().flatten().map(String::as_str).collect::<Vec<_>>());
+        let root = folder(folders.as_flattened());
         let dataset = open(root.path()).unwrap();
         assert_eq!(dataset.classes, ["a", "b"], "{train}");
         assert!(Split::ALL.iter().all(|&split| dataset.class_counts(split) == [1, 1]), "{train}");
@@ -223,10 +205,9 @@ fn the_usual_spellings_of_splits_are_recognised() {
 
 #[test]
 fn images_that_are_not_read_are_counted_by_class_and_extension() {
-    let root = tempfile::tempdir().unwrap();
     let mut names = two_classes_of(3);
     names.extend(["a/1.heic", "a/2.HEIC", "a/3.gif", "b/1.jp2", "b/1.txt", "b/x.jfif", "b/y.JPE"].map(String::from));
-    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let root = folder(&names);
     let dataset = open(root.path()).unwrap();
     assert_eq!((dataset.samples.len(), dataset.ignored_files), (8, 5));
     assert_eq!(dataset.unread[&("a".to_owned(), "heic".to_owned())], 2);
@@ -241,38 +222,31 @@ fn images_that_are_not_read_are_counted_by_class_and_extension() {
 
 #[test]
 fn folders_of_systems_and_tools_are_no_classes_and_hold_no_images() {
-    let root = tempfile::tempdir().unwrap();
     let mut names = two_classes_of(3);
     for folder in ["@eaDir", "$RECYCLE.BIN", ".ipynb_checkpoints", "__MACOSX", "System Volume Information"] {
         names.extend([format!("{folder}/1.png"), format!("a/{folder}/1.png")]);
     }
-    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let root = folder(&names);
     let dataset = open(root.path()).unwrap();
     assert_eq!((dataset.classes.len(), dataset.samples.len()), (2, 6));
 }
 
 #[test]
 fn masks_beside_the_splits_are_no_images_left_out() {
-    let root = tempfile::tempdir().unwrap();
-    touch(
-        root.path(),
-        &["train/a/1.png", "train/b/1.png", "test/a/2.png", "test/b/2.png", "ground_truth/b/2_mask.png"],
-    );
+    let root = folder(&["train/a/1.png", "train/b/1.png", "test/a/2.png", "test/b/2.png", "ground_truth/b/2_mask.png"]);
     assert_eq!(open(root.path()).unwrap().samples.len(), 4);
 }
 
 #[test]
 fn white_space_around_a_folder_is_no_part_of_its_class() {
-    let root = tempfile::tempdir().unwrap();
-    touch(root.path(), &["bad /1.png", "good/1.png"]);
+    let root = folder(&["bad /1.png", "good/1.png"]);
     assert_eq!(open(root.path()).unwrap().classes, ["bad", "good"]);
 }
 
 #[test]
 fn one_warning_for_many_small_classes() {
-    let root = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..40).map(|i| format!("class {i:02}/1.png")).collect();
-    touch(root.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let root = folder(&names);
     let dataset = open(root.path()).unwrap();
     assert_eq!(dataset.warnings.len(), 1, "{:?}", dataset.warnings);
     assert!(dataset.warnings[0].starts_with("40 classes (\"class 00\", "), "{:?}", dataset.warnings);

@@ -48,8 +48,7 @@ fn batches(dataset: &Dataset, pipeline: &Arc<Pipeline>, order: &[View], options:
 
 #[test]
 fn threads_do_not_change_the_batches() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 5);
+    let (_root, dataset) = two_classes(5);
     let order = shuffled(&dataset);
     let symmetric = Normalization::PerChannel { mean: [0.5; 3], std: [0.5; 3] };
     for normalization in [symmetric, Normalization::Batch] {
@@ -71,8 +70,7 @@ fn threads_do_not_change_the_batches() {
 
 #[test]
 fn resuming_gives_the_rest_of_the_epoch() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 5);
+    let (_root, dataset) = two_classes(5);
     let order = shuffled(&dataset);
     let pipeline =
         Arc::new(Pipeline::training(preprocess(Normalization::Batch), DecodeOptions::default(), &everything_on(), 7));
@@ -85,8 +83,7 @@ fn resuming_gives_the_rest_of_the_epoch() {
 
 #[test]
 fn views_change_with_the_epoch_only_in_training() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 2);
+    let (_root, dataset) = two_classes(2);
     let symmetric = preprocess(Normalization::PerChannel { mean: [0.5; 3], std: [0.5; 3] });
     let training = Arc::new(Pipeline::training(symmetric, DecodeOptions::default(), &everything_on(), 7));
     let evaluation = Arc::new(Pipeline::evaluation(symmetric, DecodeOptions::default()));
@@ -97,8 +94,7 @@ fn views_change_with_the_epoch_only_in_training() {
 
 #[test]
 fn batch_normalisation_standardises_each_channel() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 3);
+    let (_root, dataset) = two_classes(3);
     let pipeline = Arc::new(Pipeline::evaluation(preprocess(Normalization::Batch), DecodeOptions::default()));
     let batch = &batches(&dataset, &pipeline, &views(0, [0, 3, 5]), options(1))[0];
     for channel in 0..3 {
@@ -112,8 +108,7 @@ fn batch_normalisation_standardises_each_channel() {
 
 #[test]
 fn a_bad_file_ends_the_loading_with_its_name() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = two_classes(root.path(), 5);
+    let (_root, dataset) = two_classes(5);
     std::fs::write(&dataset.samples[4].path, b"gone").unwrap();
     let pipeline = Arc::new(Pipeline::evaluation(preprocess(Normalization::Batch), DecodeOptions::default()));
     let order = views(0, 0..10);
@@ -126,8 +121,8 @@ fn a_bad_file_ends_the_loading_with_its_name() {
 
 #[test]
 fn dropping_a_loader_stops_its_threads() {
-    let root = tempfile::tempdir().unwrap();
-    let dataset = Arc::new(two_classes(root.path(), 3));
+    let (_root, dataset) = two_classes(3);
+    let dataset = Arc::new(dataset);
     let pipeline = Arc::new(Pipeline::evaluation(preprocess(Normalization::Batch), DecodeOptions::default()));
     let order = views(0, (0..6).cycle().take(10_000));
     let mut loader = Loader::new(Arc::clone(&dataset), &order, pipeline, options(4)).unwrap();

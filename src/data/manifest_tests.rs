@@ -1,18 +1,12 @@
 use super::*;
 use crate::config::DataSource;
-use crate::data::testing::{data_error, sample, settings, touch};
+use crate::data::testing::{data_error, folder, listed, sample, settings};
 use crate::data::{Dataset, Labels, read_splits_csv, write_splits_csv};
 
 fn open(root: &Path, csv: &[u8]) -> Result<Dataset> {
     let file = root.join("list.csv");
     std::fs::write(&file, csv).unwrap();
     Dataset::open(&settings(DataSource::Manifest(file)))
-}
-
-fn folder(names: &[&str]) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    touch(root.path(), names);
-    root
 }
 
 #[test]
@@ -121,7 +115,7 @@ fn links_out_of_the_folder_are_refused() {
 #[test]
 fn splits_read_back_as_they_were_written() {
     let names: Vec<String> = (0..30).map(|i| format!("d/{i:02}.png")).collect();
-    let root = folder(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let root = folder(&names);
     let labels = ["a", "\"b, \"\"c\"\"\nd\""];
     let rows = names.iter().enumerate().map(|(i, name)| format!("{name},{},g{}", labels[i % 2], i / 3));
     let csv = ["path,label,group".to_owned()].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
@@ -129,9 +123,7 @@ fn splits_read_back_as_they_were_written() {
     let file = root.path().join("out.csv");
     write_splits_csv(&file, &dataset, &[]).unwrap();
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group,sha256\nd/00.png,a,"));
-    let again =
-        Dataset::from_splits_csv(&file, &settings(DataSource::Root(root.path().into())), super::super::Labels::Classes)
-            .unwrap();
+    let again = listed(&file, &settings(DataSource::Root(root.path().into())));
     assert_eq!(again.classes, ["a", "b, \"c\"\nd"]);
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
@@ -224,10 +216,7 @@ fn paths_lead_outside_when_the_settings_say_so() {
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
     write_splits_csv(&csv, &dataset, &[]).unwrap();
-    assert_eq!(
-        Dataset::from_splits_csv(&csv, &settings, super::super::Labels::Classes).unwrap().samples,
-        dataset.samples
-    );
+    assert_eq!(listed(&csv, &settings).samples, dataset.samples);
 
     // With data.root, its paths are relative to that folder, and absolute ones inside it are named alike.
     std::fs::write(&file, format!("path,label\n{absolute},a\nb/3.png,b\n")).unwrap();

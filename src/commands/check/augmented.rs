@@ -86,8 +86,7 @@ mod tests {
 
     #[test]
     fn every_class_is_shown_and_the_seed_chooses() {
-        let root = tempfile::tempdir().unwrap();
-        let dataset = two_classes(root.path(), 5);
+        let (_root, dataset) = two_classes(5);
         assert_eq!(chosen(&dataset, 0, 2), [0, 2, 5, 7]);
         assert_eq!(chosen(&dataset, 4, 2), [4, 1, 9, 6]);
         assert_eq!(chosen(&dataset, 3, 9).len(), 10, "there are only five of each");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::testing::{fixture, touch};
+use crate::data::testing::{fixture, folder};
 use crate::report::Verbosity;
 use std::fs;
 
@@ -24,10 +24,7 @@ fn names(folder: &str, n: usize) -> Vec<String> {
 }
 
 fn files(all: &[Vec<String>]) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let all: Vec<&str> = all.iter().flatten().map(String::as_str).collect();
-    touch(root.path(), &all);
-    root
+    folder(&all.concat())
 }
 
 #[test]
