@@ -29,12 +29,8 @@ type Tap = ((i32, i32), f32);
 impl Augment for Blur {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength: 0.04 * strength });
 
-    fn probability(&mut self) -> &mut f64 {
-        &mut self.p
-    }
-
-    fn changes(&self) -> bool {
-        self.strength > 0.0
+    fn dials(&mut self) -> (&mut f64, f64) {
+        (&mut self.p, self.strength)
     }
 
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage {

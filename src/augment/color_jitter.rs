@@ -43,12 +43,8 @@ enum Adjustment {
 impl Augment for ColorJitter {
     const NUMBER: &'static [&'static str] = &["brightness", "contrast", "saturation"];
 
-    fn probability(&mut self) -> &mut f64 {
-        &mut self.p
-    }
-
-    fn changes(&self) -> bool {
-        [self.brightness, self.contrast, self.saturation, self.hue].iter().any(|x| *x > 0.0)
+    fn dials(&mut self) -> (&mut f64, f64) {
+        (&mut self.p, self.brightness + self.contrast + self.saturation + self.hue)
     }
 
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {

@@ -22,12 +22,8 @@ pub struct Illumination {
 impl Augment for Illumination {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength });
 
-    fn probability(&mut self) -> &mut f64 {
-        &mut self.p
-    }
-
-    fn changes(&self) -> bool {
-        self.strength > 0.0
+    fn dials(&mut self) -> (&mut f64, f64) {
+        (&mut self.p, self.strength)
     }
 
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {

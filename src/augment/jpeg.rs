@@ -27,8 +27,8 @@ impl Augment for Jpeg {
     const FLAW: Option<fn(f64) -> Self> =
         Some(|strength| Self { p: 1.0, quality: [(100.0 - 99.0 * strength).round() as u8; 2] });
 
-    fn probability(&mut self) -> &mut f64 {
-        &mut self.p
+    fn dials(&mut self) -> (&mut f64, f64) {
+        (&mut self.p, 1.0)
     }
 
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage {

@@ -9,7 +9,6 @@ mod color_jitter;
 mod corruption;
 mod crop;
 mod erasing;
-mod hflip;
 mod illumination;
 mod jpeg;
 mod noise;
@@ -17,28 +16,25 @@ mod occlusion;
 mod paint;
 mod patch;
 mod preset;
-mod rotate90;
 mod scratches;
 mod stains;
 mod stripes;
-mod vflip;
+mod turns;
 
 pub use blur::Blur;
 pub use color_jitter::{ColorJitter, luma};
 pub use corruption::Corruption;
 pub use crop::RandomResizedCrop;
 pub use erasing::Erasing;
-pub use hflip::HorizontalFlip;
 pub use illumination::Illumination;
 pub use jpeg::Jpeg;
 pub use noise::Noise;
 pub use occlusion::Occlusion;
 pub use preset::AugmentPreset;
-pub use rotate90::Rotate90;
 pub use scratches::Scratches;
 pub use stains::Stains;
 pub use stripes::Stripes;
-pub use vflip::VerticalFlip;
+pub use turns::{HorizontalFlip, Rotate90, VerticalFlip};
 
 use crate::forms;
 use crate::rng::Stream;
@@ -102,13 +98,8 @@ pub trait Augment: Copy + Serialize + DeserializeOwned + JsonSchema + Send + Syn
     /// Whether a person who looks at its effect has something to judge.
     const PREVIEWED: bool = true;
 
-    /// How often it is applied, from 0 to 1.
-    fn probability(&mut self) -> &mut f64;
-
-    /// Whether applying it changes anything.
-    fn changes(&self) -> bool {
-        true
-    }
+    /// How often it is applied, from 0 to 1, and how strongly: at a strength of 0 it changes nothing.
+    fn dials(&mut self) -> (&mut f64, f64);
 
     /// The changed image, of the same size but for swapped sides.
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage;
@@ -120,17 +111,18 @@ impl<T: Augment> Augmentation for T {
 
     fn acts(&self) -> bool {
         let mut settings = *self;
-        *settings.probability() > 0.0 && self.changes()
+        let (p, strength) = settings.dials();
+        *p > 0.0 && strength > 0.0
     }
 
     fn certain(mut self) -> Option<Self> {
-        *self.probability() = 1.0;
+        *self.dials().0 = 1.0;
         T::PREVIEWED.then_some(self)
     }
 
     fn step(mut self) -> Effect {
-        let probability = *self.probability();
-        Effect::Image(Box::new(move |image, rng| if rng.chance(probability) { self.apply(image, rng) } else { image }))
+        let p = *self.dials().0;
+        Effect::Image(Box::new(move |image, rng| if rng.chance(p) { self.apply(image, rng) } else { image }))
     }
 }
 

@@ -33,8 +33,8 @@ impl Augment for Occlusion {
     const FLAW: Option<fn(f64) -> Self> =
         Some(|strength| Self { p: 1.0, area: [0.4 * strength; 2], ratio: [0.5, 2.0] });
 
-    fn probability(&mut self) -> &mut f64 {
-        &mut self.p
+    fn dials(&mut self) -> (&mut f64, f64) {
+        (&mut self.p, 1.0)
     }
 
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {

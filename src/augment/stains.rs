@@ -34,12 +34,8 @@ pub struct Stains {
 impl Augment for Stains {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength, count: [4, 8], size: [0.05, 0.25] });
 
-    fn probability(&mut self) -> &mut f64 {
-        &mut self.p
-    }
-
-    fn changes(&self) -> bool {
-        self.strength > 0.0
+    fn dials(&mut self) -> (&mut f64, f64) {
+        (&mut self.p, self.strength)
     }
 
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {

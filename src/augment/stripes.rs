@@ -25,12 +25,8 @@ pub struct Stripes {
 impl Augment for Stripes {
     const FLAW: Option<fn(f64) -> Self> = Some(|strength| Self { p: 1.0, strength, width: [0.02, 0.1] });
 
-    fn probability(&mut self) -> &mut f64 {
-        &mut self.p
-    }
-
-    fn changes(&self) -> bool {
-        self.strength > 0.0
+    fn dials(&mut self) -> (&mut f64, f64) {
+        (&mut self.p, self.strength)
     }
 
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {

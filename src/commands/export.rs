@@ -39,7 +39,7 @@ pub struct ExportArgs {
 
 /// The formats of the registry, for the command line.
 fn names() -> PossibleValuesParser {
-    PossibleValuesParser::new(FORMATS.iter().map(|format| PossibleValue::new(format.name()).help(format.opened_by())))
+    PossibleValuesParser::new(FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.opened_by)))
 }
 
 /// Exports.
@@ -48,7 +48,7 @@ fn names() -> PossibleValuesParser {
 /// A usage error when the target is taken or the format cannot express the model, a weights error when what was written
 /// gives other logits.
 pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
-    let format = FORMATS.iter().find(|format| format.name() == args.format).copied();
+    let format = FORMATS.into_iter().find(|format| format.name == args.format);
     let format = format.ok_or_else(|| Error::usage(format!("there is no format {}", args.format)))?;
     // Before the model is loaded, not after.
     check_target(format, &args.out)?;
@@ -73,7 +73,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     }
     let result = json!({
         "run": args.run,
-        "format": format.name(),
+        "format": format.name,
         "out": args.out,
         "files": exported.files,
         "bytes": exported.bytes,
@@ -87,7 +87,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     console.output(&result, || {
         let files: Vec<String> = exported.files.iter().map(Shown::shown).collect();
         let mut rows = vec![
-            ("format", format.name().to_owned()),
+            ("format", format.name.to_owned()),
             ("files", files.join(", ")),
             ("size", format!("{:.1} MB", exported.bytes as f64 / 1e6)),
             (

@@ -107,7 +107,7 @@ impl ExportModel {
 
     /// Refuses what other libraries' models do not have: learnt prompts, and heads that are not an affine map of the pooled
     /// features.
-    fn refuse_additions(&self, format: &dyn Format) -> Result<()> {
+    fn refuse_additions(&self, format: &Format) -> Result<()> {
         if VisualPrompts::of(&self.spec, &self.params).is_some() {
             return Err(cannot(format, &["learnt prompts among the tokens".into()]));
         }
@@ -139,15 +139,15 @@ fn added_pooling(pool: Pool) -> Option<&'static str> {
 }
 
 /// The error of a format that cannot express the model; it suggests those that may.
-fn cannot(format: &dyn Format, obstacles: &[String]) -> Error {
+fn cannot(format: &Format, obstacles: &[String]) -> Error {
     let others: Vec<String> = FORMATS
         .iter()
-        .skip_while(|other| other.name() != format.name())
+        .skip_while(|other| other.name != format.name)
         .skip(1)
-        .map(|other| format!("--format {}", other.name()))
+        .map(|other| format!("--format {}", other.name))
         .collect();
     Error::usage_hint(
-        format!("the {} format cannot express {}", format.name(), obstacles.join(", nor ")),
+        format!("the {} format cannot express {}", format.name, obstacles.join(", nor ")),
         format!("use {}, which can express more", others.join(" or ")),
     )
 }
@@ -161,35 +161,27 @@ pub enum Layout {
     File(&'static str),
 }
 
-/// One library's format. A new one is one file that implements this and one line in [`FORMATS`].
-pub trait Format: Sync {
+/// One library's format. A new one is one file with such a record and one word in [`FORMATS`].
+#[derive(Debug)]
+pub struct Format {
     /// Its name on the command line.
-    fn name(&self) -> &'static str;
-
+    pub name: &'static str,
     /// How it is opened, for the help of the command line.
-    fn opened_by(&self) -> &'static str;
-
+    pub opened_by: &'static str,
     /// What it writes.
-    fn layout(&self) -> Layout;
-
-    /// Writes the model into a new folder, where a file is called `name`; returns notes for the user.
-    ///
-    /// # Errors
-    /// A usage error that names what the format cannot express, an I/O error.
-    fn write(&self, model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>>;
-
-    /// The logits (B, classes) of what was written for standardised pixels (B, 3, S, S), from the files alone.
-    ///
-    /// # Errors
-    /// Weights errors.
-    fn logits(&self, folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor>;
-
+    pub layout: Layout,
+    /// Writes the model into a new folder, where a file is called by the name given; returns notes for the user. The error
+    /// is a usage error that names what the format cannot express, or an I/O error.
+    pub write: fn(&ExportModel, &Path, &str) -> Result<Vec<String>>,
+    /// The logits (B, classes) of what was written into a folder, under a name, for standardised pixels (B, 3, S, S), from
+    /// the files alone; or a weights error.
+    pub logits: fn(&Path, &str, &Tensor) -> Result<Tensor>,
     /// How [`Format::logits`] runs the files.
-    fn checked_by(&self) -> &'static str;
+    pub checked_by: &'static str,
 }
 
 /// All formats, those that express more behind those that express less.
-pub const FORMATS: &[&dyn Format] = &[&transformers::Transformers, &timm::Timm, &onnx::Onnx];
+pub const FORMATS: [&Format; 3] = [&transformers::FORMAT, &timm::FORMAT, &onnx::FORMAT];
 
 /// Mean and standard deviation; those that change nothing when a batch is its own measure.
 fn statistics(normalization: &Normalization) -> ([f32; 3], [f32; 3]) {

@@ -44,14 +44,14 @@ pub struct Exported {
 ///
 /// # Errors
 /// A usage error that names it.
-pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
+pub fn check_target(format: &Format, out: &Path) -> Result<()> {
     if out.file_name().is_none() {
         return Err(Error::usage_hint(
             format!("--out {} does not name a file", out.shown()),
             "give a path that ends in a name",
         ));
     }
-    if let Layout::File(extension) = format.layout()
+    if let Layout::File(extension) = format.layout
         && out.extension().is_none_or(|found| found != extension)
     {
         return Err(Error::usage_hint(
@@ -59,7 +59,7 @@ pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
             format!("end it in .{extension}"),
         ));
     }
-    let taken = match format.layout() {
+    let taken = match format.layout {
         Layout::File(_) => [out.to_path_buf(), sidecar(out)].into_iter().find(|path| path.symlink_metadata().is_ok()),
         Layout::Folder => (out.symlink_metadata().is_ok() && !is_empty_folder(out)).then(|| out.to_path_buf()),
     };
@@ -77,7 +77,7 @@ pub fn check_target(format: &dyn Format, out: &Path) -> Result<()> {
 /// # Errors
 /// A usage error when the target is taken or the format cannot express the model, a weights error when the logits
 /// differ; nothing is left behind then.
-pub fn export(format: &dyn Format, model: &ExportModel, check: &Check, out: &Path) -> Result<Exported> {
+pub fn export(format: &Format, model: &ExportModel, check: &Check, out: &Path) -> Result<Exported> {
     check_target(format, out)?;
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(parent)?;
@@ -85,10 +85,10 @@ pub fn export(format: &dyn Format, model: &ExportModel, check: &Check, out: &Pat
     let staged = Staged::beside(out)?;
     let staging = staged.path();
     create_folder(staging)?;
-    let notes = format.write(&model.with_temperature_in_head()?, staging, &name)?;
+    let notes = (format.write)(&model.with_temperature_in_head()?, staging, &name)?;
     let differences = compare(format, model, check, (staging, &name)).map_err(|error| error.at(out, &notes))?;
     sync_folder(staging)?;
-    let (files, bytes) = publish(format.layout(), staging, out)?;
+    let (files, bytes) = publish(format.layout, staging, out)?;
     sync_folder(parent)?;
     Ok(Exported {
         files,
@@ -96,7 +96,7 @@ pub fn export(format: &dyn Format, model: &ExportModel, check: &Check, out: &Pat
         max_abs_diff: differences.absolute,
         max_rel_diff: differences.relative,
         max_probability_diff: differences.probability,
-        checked_by: format.checked_by(),
+        checked_by: format.checked_by,
         notes,
     })
 }
@@ -150,13 +150,13 @@ impl Rejection {
 
 /// Runs the files on the images of the check.
 fn compare(
-    format: &dyn Format,
+    format: &Format,
     model: &ExportModel,
     check: &Check,
     (folder, name): (&Path, &str),
 ) -> Result<Differences, Rejection> {
     let run =
-        || -> Result<Vec<f32>> { Ok(format.logits(folder, name, &check.pixels)?.flatten_all()?.to_vec1::<f32>()?) };
+        || -> Result<Vec<f32>> { Ok((format.logits)(folder, name, &check.pixels)?.flatten_all()?.to_vec1::<f32>()?) };
     let again: Vec<f64> = run().map_err(Rejection::Unreadable)?.into_iter().map(f64::from).collect();
     let own: Vec<f64> = check.logits.iter().map(|&logit| f64::from(logit) / model.divisor()).collect();
     let probabilities = |logits: &[f64]| -> Vec<f64> {

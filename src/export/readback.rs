@@ -13,7 +13,7 @@ pub(super) const BY: &str = "vitadapt's own reader of the format";
 ///
 /// # Errors
 /// Weights errors: the folder is checked as strictly as any backbone.
-pub(super) fn logits(folder: &Path, pixels: &Tensor) -> Result<Tensor> {
+pub(super) fn logits(folder: &Path, _name: &str, pixels: &Tensor) -> Result<Tensor> {
     let backbone = Backbone::load(&folder.to_string_lossy(), None)?;
     let vit = Vit::new(&backbone.spec, &backbone.params, &[])?;
     let head = backbone.outputs.linear(Layer::Head.weight())?;

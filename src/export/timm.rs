@@ -20,7 +20,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// timm's format.
-pub struct Timm;
+pub const FORMAT: Format = Format {
+    name: "timm",
+    opened_by: "A folder for timm.create_model(\"local-dir:PATH\", pretrained=True)",
+    layout: Layout::Folder,
+    write,
+    logits: readback::logits,
+    checked_by: readback::BY,
+};
 
 /// Architectures to start from, for models that timm does not have: plain, with CLIP's epsilon, distilled, gated, and
 /// those of the class `Eva` by their epsilon.
@@ -33,56 +40,34 @@ const STARTS: &[&str] = &[
     "eva02_tiny_patch14_224",
 ];
 
-impl Format for Timm {
-    fn name(&self) -> &'static str {
-        "timm"
+fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
+    model.refuse_additions(&FORMAT)?;
+    let obstacles = obstacles(&model.spec);
+    if !obstacles.is_empty() {
+        return Err(cannot(&FORMAT, &obstacles));
     }
-
-    fn opened_by(&self) -> &'static str {
-        "A folder for timm.create_model(\"local-dir:PATH\", pretrained=True)"
+    let model = adapted(model.clone())?;
+    let Some(start) = start(&model.spec) else {
+        return Err(cannot(&FORMAT, &[format!("this form of {}", model.spec.architecture)]));
+    };
+    let mut notes = notes(&model.preprocess);
+    if start.norms.eps != model.spec.norms.eps {
+        notes.push(format!(
+            "timm's layer norms add {} to the variance, the model's add {}",
+            decimal(start.norms.eps),
+            decimal(model.spec.norms.eps)
+        ));
     }
-
-    fn layout(&self) -> Layout {
-        Layout::Folder
-    }
-
-    fn write(&self, model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
-        model.refuse_additions(self)?;
-        let obstacles = obstacles(&model.spec);
-        if !obstacles.is_empty() {
-            return Err(cannot(self, &obstacles));
-        }
-        let model = adapted(model.clone())?;
-        let Some(start) = start(&model.spec) else {
-            return Err(cannot(self, &[format!("this form of {}", model.spec.architecture)]));
-        };
-        let mut notes = notes(&model.preprocess);
-        if start.norms.eps != model.spec.norms.eps {
-            notes.push(format!(
-                "timm's layer norms add {} to the variance, the model's add {}",
-                decimal(start.norms.eps),
-                decimal(model.spec.norms.eps)
-            ));
-        }
-        write_json(&folder.join("config.json"), &config(&model, &start.architecture))?;
-        files::write_tensors(folder, &parameters(&model, &start.architecture)?)?;
-        let usage = format!(
-            "```python\nimport timm\nmodel = timm.create_model(\"local-dir:{}\", pretrained=True).eval()\n\
+    write_json(&folder.join("config.json"), &config(&model, &start.architecture))?;
+    files::write_tensors(folder, &parameters(&model, &start.architecture)?)?;
+    let usage = format!(
+        "```python\nimport timm\nmodel = timm.create_model(\"local-dir:{}\", pretrained=True).eval()\n\
              transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model), is_training=False)\n\
              ```",
-            card::PLACE
-        );
-        card::write(folder, &model, &usage, &notes)?;
-        Ok(notes)
-    }
-
-    fn logits(&self, folder: &Path, _name: &str, pixels: &Tensor) -> Result<Tensor> {
-        readback::logits(folder, pixels)
-    }
-
-    fn checked_by(&self) -> &'static str {
-        readback::BY
-    }
+        card::PLACE
+    );
+    card::write(folder, &model, &usage, &notes)?;
+    Ok(notes)
 }
 
 /// What timm's classes cannot do.

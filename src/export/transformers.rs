@@ -18,54 +18,39 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// transformers' format.
-pub struct Transformers;
+pub const FORMAT: Format = Format {
+    name: "transformers",
+    opened_by: "A folder for the auto classes of transformers",
+    layout: Layout::Folder,
+    write,
+    logits: readback::logits,
+    checked_by: readback::BY,
+};
 
-impl Format for Transformers {
-    fn name(&self) -> &'static str {
-        "transformers"
-    }
-
-    fn opened_by(&self) -> &'static str {
-        "A folder for the auto classes of transformers"
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::Folder
-    }
-
-    fn write(&self, model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
-        model.refuse_additions(self)?;
-        let class = match nearest(model) {
-            (class, obstacles) if obstacles.is_empty() => class,
-            (class, obstacles) => {
-                return Err(cannot(self, &[format!("{} (nearest: {})", obstacles.join(", nor "), class.name)]));
-            }
-        };
-        let mut notes = notes(&model.preprocess);
-        notes.extend(limits(model.preprocess.geometry.resize).map(str::to_owned));
-        let mut adapted = model.clone();
-        (class.adapt)(&mut adapted)?;
-        let config = config(class, &adapted);
-        write_tensors(folder, &tensors(class, &adapted, &config, folder)?)?;
-        write_json(&folder.join("config.json"), &config)?;
-        write_json(&folder.join("preprocessor_config.json"), &preprocessor(&model.preprocess))?;
-        let usage = format!(
-            "```python\nfrom transformers import AutoImageProcessor, AutoModelForImageClassification\n\
+fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
+    model.refuse_additions(&FORMAT)?;
+    let class = match nearest(model) {
+        (class, obstacles) if obstacles.is_empty() => class,
+        (class, obstacles) => {
+            return Err(cannot(&FORMAT, &[format!("{} (nearest: {})", obstacles.join(", nor "), class.name)]));
+        }
+    };
+    let mut notes = notes(&model.preprocess);
+    notes.extend(limits(model.preprocess.geometry.resize).map(str::to_owned));
+    let mut adapted = model.clone();
+    (class.adapt)(&mut adapted)?;
+    let config = config(class, &adapted);
+    write_tensors(folder, &tensors(class, &adapted, &config, folder)?)?;
+    write_json(&folder.join("config.json"), &config)?;
+    write_json(&folder.join("preprocessor_config.json"), &preprocessor(&model.preprocess))?;
+    let usage = format!(
+        "```python\nfrom transformers import AutoImageProcessor, AutoModelForImageClassification\n\
              model = AutoModelForImageClassification.from_pretrained(\"{place}\")\n\
              processor = AutoImageProcessor.from_pretrained(\"{place}\")\n```",
-            place = card::PLACE
-        );
-        card::write(folder, model, &usage, &notes)?;
-        Ok(notes)
-    }
-
-    fn logits(&self, folder: &Path, _name: &str, pixels: &Tensor) -> Result<Tensor> {
-        readback::logits(folder, pixels)
-    }
-
-    fn checked_by(&self) -> &'static str {
-        readback::BY
-    }
+        place = card::PLACE
+    );
+    card::write(folder, model, &usage, &notes)?;
+    Ok(notes)
 }
 
 /// The first class that can express the model, or the one that lacks least, and what it lacks.

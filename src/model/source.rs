@@ -162,17 +162,28 @@ impl BatchSource {
 
     /// Batches of images that are cut into tiles, for layers that are trained.
     fn bags(&self, tiles: Tiles, order: Vec<View>, first_batch: usize) -> Batches<'_> {
-        let size = self.batch_size.max(1);
-        let count = order.len().div_ceil(size);
-        Box::new((first_batch..count).map(move |batch| {
-            let views = &order[batch * size..((batch + 1) * size).min(order.len())];
-            let indices: Vec<usize> = views.iter().map(|view| view.sample as usize).collect();
+        self.batches(order, first_batch, move |_, indices| {
             let samples = || indices.iter().map(|&sample| &self.dataset.samples[sample]);
             let files = samples().map(|sample| sample.path.as_path());
             let bags = Bags::decode(&self.training, &tiles, files)
                 .map_err(|(at, error)| DataError::bad_file(&self.dataset.samples[indices[at]].path, error))?;
             let labels = samples().map(|sample| sample.label).collect();
             Ok(Batch { bags: Some(bags), labels, indices, ..Batch::default() })
+        })
+    }
+
+    /// What `batch` makes of the views of each batch and of the numbers of their images.
+    fn batches<'a>(
+        &self,
+        order: Vec<View>,
+        first: usize,
+        batch: impl Fn(&[View], Vec<usize>) -> Result<Batch> + Send + 'a,
+    ) -> Batches<'a> {
+        let size = self.batch_size.max(1);
+        let count = order.len().div_ceil(size);
+        Box::new((first..count).map(move |index| {
+            let views = &order[index * size..((index + 1) * size).min(order.len())];
+            batch(views, views.iter().map(|view| view.sample as usize).collect())
         }))
     }
 
@@ -200,17 +211,13 @@ impl BatchSource {
         order: Vec<View>,
         first_batch: usize,
     ) -> Batches<'a> {
-        let size = self.batch_size.max(1);
-        let count = order.len().div_ceil(size);
-        Box::new((first_batch..count).map(move |batch| {
-            let views = &order[batch * size..((batch + 1) * size).min(order.len())];
-            let indices: Vec<usize> = views.iter().map(|view| view.sample as usize).collect();
+        self.batches(order, first_batch, move |views, indices| {
             Ok(Batch {
                 inputs: views.iter().flat_map(|&view| row(view)).copied().collect(),
                 labels: indices.iter().map(|&sample| self.dataset.samples[sample].label).collect(),
                 indices,
                 ..Batch::default()
             })
-        }))
+        })
     }
 }

@@ -43,10 +43,6 @@ struct BinomialLoss {
 }
 
 impl ScoreLoss for BinomialLoss {
-    fn outputs(&self) -> usize {
-        1
-    }
-
     fn evaluate(&self, rows: Range<usize>, scores: &mut [f32], curvature: &mut [f32]) -> f64 {
         let (signs, weights) = (&self.signs[rows.clone()], &self.weights[rows]);
         let mut loss = 0f64;
@@ -60,14 +56,6 @@ impl ScoreLoss for BinomialLoss {
             *z = -y * s * wrong as f32;
         }
         loss
-    }
-
-    fn curve(&self, _rows: Range<usize>, curvature: &[f32], direction: &mut [f32]) {
-        simd(|| direction.iter_mut().zip(curvature).for_each(|(d, h)| *d *= h));
-    }
-
-    fn add_diagonal(&self, _rows: Range<usize>, curvature: &[f32], sums: &mut [f64]) {
-        sums[0] += curvature.iter().map(|&h| f64::from(h)).sum::<f64>();
     }
 }
 

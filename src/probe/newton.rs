@@ -23,20 +23,27 @@ const FLAT: f64 = 0.1;
 /// What rounding of the scores may do to the objective, relative.
 const NOISE: f64 = 1e-7;
 
-/// A loss of linear scores, summed over samples with their weights, which add up to 1.
+/// A loss of linear scores, summed over samples with their weights, which add up to 1; of one score a sample unless it
+/// says otherwise.
 pub(super) trait ScoreLoss: Sync {
     /// Scores a sample.
-    fn outputs(&self) -> usize;
+    fn outputs(&self) -> usize {
+        1
+    }
 
     /// Replaces the scores (outputs, rows) of some rows by the derivatives of their loss, writes what [`Self::curve`]
     /// needs to `curvature` (outputs, rows), and returns the loss.
     fn evaluate(&self, rows: Range<usize>, scores: &mut [f32], curvature: &mut [f32]) -> f64;
 
     /// Replaces `direction` (outputs, rows), a change of the scores, by its product with the second derivatives.
-    fn curve(&self, rows: Range<usize>, curvature: &[f32], direction: &mut [f32]);
+    fn curve(&self, _rows: Range<usize>, curvature: &[f32], direction: &mut [f32]) {
+        simd(|| direction.iter_mut().zip(curvature).for_each(|(d, h)| *d *= h));
+    }
 
     /// Adds the diagonal of the second derivatives, summed over some rows, to `sums` (outputs).
-    fn add_diagonal(&self, rows: Range<usize>, curvature: &[f32], sums: &mut [f64]);
+    fn add_diagonal(&self, _rows: Range<usize>, curvature: &[f32], sums: &mut [f64]) {
+        sums[0] += curvature.iter().map(|&h| f64::from(h)).sum::<f64>();
+    }
 }
 
 /// A loss, the features it is of and the penalties: Σ s l + ½ penalty ‖W‖² + ½ `bias_penalty` ‖b‖².

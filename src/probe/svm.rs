@@ -11,7 +11,6 @@ use super::Samples;
 use super::linear::{self, Intercept, LinearFit, total_weights};
 use super::newton::{ScoreLoss, Stopping};
 use crate::error::{Error, Result};
-use crate::kernels::simd;
 use std::ops::Range;
 
 /// Fits at each C of an ascending grid, each from the solution before, and hands the fits to `each` in turn. Objectives
@@ -60,10 +59,6 @@ impl SquaredHinge {
 }
 
 impl ScoreLoss for SquaredHinge {
-    fn outputs(&self) -> usize {
-        1
-    }
-
     fn evaluate(&self, rows: Range<usize>, scores: &mut [f32], curvature: &mut [f32]) -> f64 {
         let (sides, weights) = (&self.sides[rows.clone()], &self.weights[rows]);
         let mut loss = 0f64;
@@ -74,13 +69,5 @@ impl ScoreLoss for SquaredHinge {
             *z = -2.0 * weight * side * short;
         }
         loss
-    }
-
-    fn curve(&self, _rows: Range<usize>, curvature: &[f32], direction: &mut [f32]) {
-        simd(|| direction.iter_mut().zip(curvature).for_each(|(d, h)| *d *= h));
-    }
-
-    fn add_diagonal(&self, _rows: Range<usize>, curvature: &[f32], sums: &mut [f64]) {
-        sums[0] += curvature.iter().map(|&h| f64::from(h)).sum::<f64>();
     }
 }

@@ -97,8 +97,8 @@ fn of_export(workspace: &Workspace, run: &str, format: &str, record: &RunRecord,
     let pixels = Tensor::from_vec(pixels, (names.len(), 3, side, side), &Device::Cpu).unwrap();
     let out = workspace.path(&out);
     let folder: &Path = if format == "onnx" { out.parent().unwrap() } else { &out };
-    let format = FORMATS.iter().find(|known| known.name() == format).unwrap();
-    let logits = format.logits(folder, &name, &pixels).unwrap().to_vec2::<f32>().unwrap();
+    let format = FORMATS.iter().find(|known| known.name == format).unwrap();
+    let logits = (format.logits)(folder, &name, &pixels).unwrap().to_vec2::<f32>().unwrap();
     let answers = logits.into_iter().map(|row| softmax(row.into_iter().map(f64::from)));
     names.iter().map(|name| (*name).clone()).zip(answers).collect()
 }

@@ -17,8 +17,8 @@ use vitadapt::nn::{Linear, Mode};
 const CLASSES: [&str; 3] = ["global", "local", "nominal"];
 const SIDE: usize = 32;
 
-fn format(name: &str) -> &'static dyn Format {
-    *FORMATS.iter().find(|format| format.name() == name).unwrap()
+fn format(name: &str) -> &'static Format {
+    FORMATS.into_iter().find(|format| format.name == name).unwrap()
 }
 
 /// Numbers without a pattern, the same each time.
@@ -81,22 +81,22 @@ fn every_backbone_leaves_with_its_logits_or_is_refused_by_name() {
     for name in &names {
         let (model, check) = model(&fixture(name), None, PoolChoice::Backbone);
         for format in FORMATS {
-            match exported(format.name(), &model, &check) {
+            match exported(format.name, &model, &check) {
                 Ok(exported) => assert!(
                     exported.max_rel_diff <= TOLERANCE && exported.max_probability_diff <= TOLERANCE,
                     "{name} as {}",
-                    format.name()
+                    format.name
                 ),
                 // timm's layer norms cannot have the epsilon of transformers' ViT, and these tokens are tiny.
                 Err(error) if error.exit_code() == ExitCode::Weights => {
                     let why = "timm's layer norms add 0.000001 to the variance, the model's add 0.000000000001";
-                    assert!(error.to_string().contains(why), "{name} as {}: {error}", format.name());
-                    refused.push((format.name(), name.as_str()));
+                    assert!(error.to_string().contains(why), "{name} as {}: {error}", format.name);
+                    refused.push((format.name, name.as_str()));
                 }
                 Err(error) => {
-                    assert_eq!(error.exit_code(), ExitCode::Usage, "{name} as {}: {error}", format.name());
+                    assert_eq!(error.exit_code(), ExitCode::Usage, "{name} as {}: {error}", format.name);
                     assert!(error.to_string().contains("cannot express"), "{error}");
-                    refused.push((format.name(), name.as_str()));
+                    refused.push((format.name, name.as_str()));
                 }
             }
         }
@@ -122,18 +122,18 @@ fn the_temperature_is_in_the_head_of_every_format() {
         let model = ExportModel { temperature, ..model.clone() };
         for format in FORMATS {
             let folder = tempfile::tempdir().unwrap();
-            let out = target(&folder, format.name());
-            let exported = export(*format, &model, &check, &out).unwrap();
+            let out = target(&folder, format.name);
+            let exported = export(format, &model, &check, &out).unwrap();
             assert!(exported.max_probability_diff <= TOLERANCE, "{exported:?}");
             let (place, name) = if out.is_dir() { (out.as_path(), "model") } else { (folder.path(), "model.onnx") };
             let found: Vec<f32> =
-                format.logits(place, name, &check.pixels).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+                (format.logits)(place, name, &check.pixels).unwrap().flatten_all().unwrap().to_vec1().unwrap();
             for (found, own) in found.iter().zip(&check.logits) {
                 let wanted = own / divisor;
                 assert!(
                     (found - wanted).abs() <= 1e-3 * wanted.abs().max(1.0),
                     "{}: {found} for {wanted}",
-                    format.name()
+                    format.name
                 );
             }
         }

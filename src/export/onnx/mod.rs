@@ -28,63 +28,52 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// ONNX.
-pub struct Onnx;
+pub const FORMAT: Format = Format {
+    name: "onnx",
+    opened_by: "One .onnx file with a .json beside it, for any runtime",
+    layout: Layout::File("onnx"),
+    write,
+    logits,
+    checked_by: "vitadapt's own evaluation of the file's nodes (not a run in onnxruntime)",
+};
 
 /// A protobuf message cannot be larger.
 const LARGEST: usize = i32::MAX as usize;
 
-impl Format for Onnx {
-    fn name(&self) -> &'static str {
-        "onnx"
+fn write(model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> {
+    let facts = facts(model);
+    let mut graph = graph::of(model)?;
+    let (side, classes) = (model.spec.image_size, model.classes.len());
+    graph.input = vec![declared(PIXELS, &[3, side, side])];
+    graph.output = vec![declared(LOGITS, &[classes]), declared(PROBABILITIES, &[classes])];
+    let file = ModelProto {
+        ir_version: Some(8),
+        producer_name: Some("vitadapt".into()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").into()),
+        graph: Some(graph),
+        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(17) }],
+        metadata_props: metadata(&facts),
+    };
+    let size = file.encoded_len();
+    if size > LARGEST {
+        return Err(Error::usage_hint(
+            format!("the file would take {size} bytes, and an ONNX file can hold no more than {LARGEST}"),
+            "use --format timm or --format transformers",
+        ));
     }
+    let path = folder.join(name);
+    write_synced(&path, &file.encode_to_vec())?;
+    write_json(&sidecar(&path), &facts)?;
+    Ok(notes(&model.preprocess))
+}
 
-    fn opened_by(&self) -> &'static str {
-        "One .onnx file with a .json beside it, for any runtime"
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::File("onnx")
-    }
-
-    fn write(&self, model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> {
-        let facts = facts(model);
-        let mut graph = graph::of(model)?;
-        let (side, classes) = (model.spec.image_size, model.classes.len());
-        graph.input = vec![declared(PIXELS, &[3, side, side])];
-        graph.output = vec![declared(LOGITS, &[classes]), declared(PROBABILITIES, &[classes])];
-        let file = ModelProto {
-            ir_version: Some(8),
-            producer_name: Some("vitadapt".into()),
-            producer_version: Some(env!("CARGO_PKG_VERSION").into()),
-            graph: Some(graph),
-            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(17) }],
-            metadata_props: metadata(&facts),
-        };
-        let size = file.encoded_len();
-        if size > LARGEST {
-            return Err(Error::usage_hint(
-                format!("the file would take {size} bytes, and an ONNX file can hold no more than {LARGEST}"),
-                "use --format timm or --format transformers",
-            ));
-        }
-        let path = folder.join(name);
-        write_synced(&path, &file.encode_to_vec())?;
-        write_json(&sidecar(&path), &facts)?;
-        Ok(notes(&model.preprocess))
-    }
-
-    fn logits(&self, folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor> {
-        let path = folder.join(name);
-        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let file = ModelProto::decode(bytes.as_slice())
-            .map_err(|error| WeightsError::invalid(&path, format!("not a valid ONNX file ({error})")))?;
-        let graph = file.graph.unwrap_or_default();
-        Ok(run::output(graph, PIXELS, pixels, LOGITS)?)
-    }
-
-    fn checked_by(&self) -> &'static str {
-        "vitadapt's own evaluation of the file's nodes (not a run in onnxruntime)"
-    }
+fn logits(folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor> {
+    let path = folder.join(name);
+    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let file = ModelProto::decode(bytes.as_slice())
+        .map_err(|error| WeightsError::invalid(&path, format!("not a valid ONNX file ({error})")))?;
+    let graph = file.graph.unwrap_or_default();
+    Ok(run::output(graph, PIXELS, pixels, LOGITS)?)
 }
 
 /// A tensor of f32 of any number of images.

@@ -122,7 +122,7 @@ fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
 /// What to take instead where the chosen model cannot be exported to every format; none where it can.
 fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy, Measure)) -> Option<String> {
     let lacks: Vec<&str> =
-        FORMATS.iter().map(|format| format.name()).filter(|format| !chosen.exportable.contains(format)).collect();
+        FORMATS.iter().map(|format| format.name).filter(|format| !chosen.exportable.contains(format)).collect();
     if lacks.is_empty() {
         return None;
     }
@@ -161,7 +161,7 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
 /// backbone is for `export` to say.
 pub(super) fn formats(run: &Finished) -> Vec<&'static str> {
     let record = &run.record;
-    let all = || FORMATS.iter().map(|format| format.name());
+    let all = || FORMATS.iter().map(|format| format.name);
     let remembers = record.head().remembers() || record.probe.as_ref().is_some_and(ProbeRecord::votes);
     if remembers || record.preprocess.tiles.is_some() {
         return Vec::new();
