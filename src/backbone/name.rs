@@ -169,7 +169,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// That of the parameter of a canonical name; none of other names.
+    /// The role of the parameter with a canonical name; none for other names.
     pub fn of(name: &str) -> Option<Self> {
         name.parse().ok().map(ParamName::role)
     }

@@ -61,7 +61,7 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     })
 }
 
-/// That of the images these weights are for: the grid of the positions is another.
+/// The side of the images these weights are for: the grid of the positions is another.
 fn usual_size(Description { config, .. }: &Description) -> Option<usize> {
     let trained = config["pretrained_cfg"]["input_size"][1].as_u64().and_then(|side| usize::try_from(side).ok());
     Config(&config["model_args"]).integer("img_size", trained.unwrap_or(0)).ok()

@@ -84,7 +84,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let gates = &args.gates;
     if gates.need_inspection() && run.record.inspection.is_none() {
         return Err(Error::usage_hint(
-            "the run knows no good class, so nothing is an escape or overkill",
+            "the run has no good class, so nothing is an escape or overkill",
             "name it with --set inspection.good=CLASS",
         ));
     }

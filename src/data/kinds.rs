@@ -33,7 +33,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Of a decoded image.
+    /// The look of a decoded image.
     pub fn of(image: &RgbImage, storage: &Storage) -> Self {
         let spread = |[r, g, b]: [u8; 3]| u64::from(r.max(g).max(b) - r.min(g).min(b));
         let total: u64 = image.pixels().map(|pixel| spread(pixel.0)).sum();

@@ -214,7 +214,7 @@ impl ManifestReader<'_> {
         let split = optional(columns.split).map(|value| {
             Split::parse(value).ok_or_else(|| Flaw {
                 kind: "with an unknown split",
-                what: format!("the split {value:?} is none of train, val, test (or empty: drawn)"),
+                what: format!("the split {value:?} is not one of train, val, test (or empty: drawn)"),
             })
         });
         let path = self.root.join(&name);

@@ -54,7 +54,7 @@ fn all_bad_rows_are_reported_with_their_lines() {
         "line 6: \"in/1.png\" is listed before, in line 2",
         "line 7: \"in/1.png\" is labelled \"b\", but \"a\" in line 2",
         "line 8: \"in/2.png\" has no label",
-        "line 9: the split \"dev\" is none of train, val, test",
+        "line 9: the split \"dev\" is not one of train, val, test",
         "line 10: \"in\" is not a regular file",
         "line 11: the path is empty",
     ] {

@@ -59,7 +59,7 @@ pub struct Signature {
     /// The luma of the reduced picture.
     pixels: Vec<u8>,
     mean: f64,
-    /// Of the pixels around their mean; 0 for a flat picture, where only rounding would be compared.
+    /// The inverse length of the pixels around their mean; 0 for a flat picture, where only rounding would be compared.
     inverse_length: f64,
 }
 

@@ -21,7 +21,7 @@ impl std::fmt::Display for Storage {
     }
 }
 
-/// Of a file of that format and colours.
+/// The storage of a file of that format and colours.
 pub(super) fn storage(format: ImageFormat, color: ExtendedColorType) -> Storage {
     let channels = match (color, color.channel_count()) {
         (ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16, _) => "CMYK",

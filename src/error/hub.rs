@@ -42,7 +42,7 @@ pub enum HubError {
     Unreachable {
         /// Without query and credentials.
         url: String,
-        /// Of the last attempt.
+        /// Why the last attempt failed.
         reason: String,
         /// Number of attempts.
         attempts: u32,

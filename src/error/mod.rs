@@ -140,7 +140,7 @@ pub enum Error {
         failed: Vec<String>,
         /// How many there were.
         total: usize,
-        /// That of the runs, when they agree.
+        /// The exit code of the runs, when they agree.
         code: ExitCode,
     },
     /// The tensor library failed.

@@ -37,7 +37,7 @@ fn fitted_on(record: &RunRecord) -> Vec<Split> {
     }
 }
 
-/// Of a split of the run: pairs of name and sum, beside those of its rows.
+/// The doubts about a split of the run: pairs of name and sum, beside those of its rows.
 fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Split]) -> Vec<Doubt> {
     let then: BTreeMap<&str, &str> =
         rows.iter().filter(|row| !row.sha256.is_empty()).map(|row| (row.path.as_str(), row.sha256.as_str())).collect();
@@ -62,7 +62,7 @@ fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Sp
     doubts
 }
 
-/// Of any other images.
+/// The doubts about any other images.
 fn of_others(rows: &[SplitRow], scored: &[(&str, &str)], fitted: &[Split]) -> Vec<Doubt> {
     let among = |wanted: &dyn Fn(Split) -> bool| {
         let sums: BTreeSet<&str> = rows.iter().filter(|row| wanted(row.split)).map(|row| row.sha256.as_str()).collect();

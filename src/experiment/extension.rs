@@ -82,7 +82,9 @@ impl Extension {
     pub fn sentence(self, train: &TrainSettings, images: usize, ended: Ended) -> String {
         let (Self { from, to }, Ended { epoch, early }) = (self, ended);
         let begin = if early {
-            format!("the run that stopped early after epoch {epoch} of {from} goes on to {to}, and waits anew")
+            format!(
+                "the run that stopped early after epoch {epoch} of {from} goes on to {to}, with its patience renewed"
+            )
         } else {
             format!("the finished run of {from} epochs goes on to {to}")
         };
@@ -92,7 +94,7 @@ impl Extension {
         let same = train.schedule == Schedule::Constant && before.warmup == after.warmup;
         if same && !early {
             return format!(
-                "{begin} at the same learning rate: to the bits of a run that was given {to} from the start"
+                "{begin} at the same learning rate: bit for bit the run that was given {to} from the start"
             );
         }
         let now = 100.0 * after.factor(epoch * steps);
@@ -101,7 +103,7 @@ impl Extension {
             Schedule::Constant if same => "at the same learning rate".into(),
             Schedule::Constant => format!("at {now:.0} % of the peak; its warm-up was a share of {from} epochs"),
         };
-        format!("{begin}, {shape}: other bits than a run that was given {to} from the start")
+        format!("{begin}, {shape}: not bit for bit the run that was given {to} from the start")
     }
 }
 
@@ -136,7 +138,8 @@ mod tests {
         let sentence = |sets: &[&str]| after(10, false, sets);
         let early = |sets: &[&str]| after(5, true, sets);
         assert!(
-            early(&["train.warmup=0"]).contains("after epoch 5 of 10 goes on to 20, and waits anew, where the cosine")
+            early(&["train.warmup=0"])
+                .contains("after epoch 5 of 10 goes on to 20, with its patience renewed, where the cosine")
         );
         assert!(early(&["train.warmup=0"]).contains("after 5, at 85 % of the peak"));
         assert!(
@@ -144,7 +147,7 @@ mod tests {
         );
         assert!(
             sentence(&["train.schedule=constant", "train.warmup=5"])
-                .ends_with("to the bits of a run that was given 20 from the start")
+                .ends_with("bit for bit the run that was given 20 from the start")
         );
         assert!(sentence(&["train.schedule=constant"]).contains("at 100 % of the peak; its warm-up was a share"));
         assert!(

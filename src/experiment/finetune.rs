@@ -143,7 +143,7 @@ impl Ready {
 enum OpenedRun {
     /// New, or with a checkpoint to go on from.
     Open(Run),
-    /// Of a run that was completed before.
+    /// The run was completed before.
     Complete(Box<Completed>),
 }
 

@@ -166,11 +166,11 @@ fn family(settings: &ProbeSettings) -> Result<(ProbeKind, Vec<f64>)> {
         ProbeMethod::Svm => Ok((ProbeKind::Svm { intercept_scaling: 1.0 }, settings.c.clone())),
         ProbeMethod::Knn => Ok((ProbeKind::knn(), settings.k.iter().map(|&k| k as f64).collect())),
         ProbeMethod::Tip => Err(Error::usage_hint(
-            "probe.method = \"tip\" needs texts, and this asks for a probe of features alone",
+            "probe.method = \"tip\" needs texts, and here a probe of features alone is fitted",
             "set probe.method to \"logistic\" or \"svm\"",
         )),
         ProbeMethod::Patchcore => Err(Error::usage_hint(
-            "probe.method = \"patchcore\" compares patches with those of sound parts, and this asks for a probe that tells \
+            "probe.method = \"patchcore\" compares patches with those of sound parts, and here a probe is fitted that tells \
              classes apart",
             "set probe.method to \"logistic\" or \"svm\"",
         )),

@@ -38,7 +38,7 @@ pub struct HeadPlan {
     pub width: usize,
     /// Which parameters are trainable.
     pub plan: Plan,
-    /// Of all parameters, but for adapters.
+    /// The shapes of all parameters but adapters.
     shapes: Shapes,
 }
 

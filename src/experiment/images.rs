@@ -68,7 +68,7 @@ pub fn check_images_with(
         let some: String = missing.iter().take(8).collect();
         console.info(format!(
             "no font of this system has {} letters of the class names ({some}): PNGs show their numbers, SVGs and pages the \
-             letters; a font such as Noto Sans mends it",
+             letters; a font such as Noto Sans adds them",
             missing.len()
         ));
     }

@@ -45,7 +45,7 @@ pub struct PageInputs<'a> {
 }
 
 impl<'a> PageInputs<'a> {
-    /// Of a run's directory, session and record, with its model.
+    /// The page of a run, from its directory, session, record and model.
     pub fn of_model(
         (folder, session, record): (&'a Path, &'a Session, &'a RunRecord),
         model: &'a Model,
@@ -131,7 +131,7 @@ impl PageInputs<'_> {
         of_splits.chain([found("metrics.jsonl".into(), &whole)]).flatten().collect()
     }
 
-    /// Of the predictions that the run has kept; none where they tell nothing.
+    /// The separation shown by the predictions that the run has kept; none where they show nothing.
     fn separation(&self, evaluation: &Evaluation) -> Option<Separation> {
         let inspection = evaluation.inspection.as_ref()?;
         let found = Predictions::of_run(self.folder, &evaluation.split).ok()?;

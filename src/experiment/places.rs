@@ -69,7 +69,7 @@ impl<'a> MaskedMaps<'a> {
         if !samples().any(|sample| self.masks.has_some_like(sample)) {
             return Err(Error::usage_hint(
                 "there are no masks of these images",
-                "of an image bent/000.png the mask is bent/000_mask.png in the folder of masks; a manifest names masks in its column \
+                "the mask of bent/000.png is bent/000_mask.png in the folder of masks; a manifest names masks in its column \
                  mask",
             ));
         }
@@ -106,10 +106,10 @@ impl<'a> MaskedMaps<'a> {
             return Ok(maps);
         }
         if preprocess.geometry.resize != ResizeMode::Squash {
-            return Err(refused("letterboxed and cropped squares show borders or not all"));
+            return Err(refused("letterboxed squares have borders and cropped ones do not show all"));
         }
         if matches!(maps.head, PlacedHead::Linear(_)) && !maps.extractor.adds_up(run.readout()) {
-            return Err(refused("the features of this run are no sum over patches"));
+            return Err(refused("the features of this run are not a sum over patches"));
         }
         Ok(maps)
     }

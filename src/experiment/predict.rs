@@ -78,7 +78,7 @@ pub struct ClassProbability {
 /// What is to be done with a part.
 #[derive(Debug, Serialize)]
 pub struct Judgement {
-    /// Of all classes that are not good.
+    /// The summed probability of all classes that are not good.
     pub defect_probability: f64,
     /// By the rules of the run.
     pub decision: Decision,

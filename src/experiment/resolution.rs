@@ -26,7 +26,7 @@ pub struct Resolution {
     pub text: String,
     /// In numbers.
     pub json: Value,
-    /// Of strong reduction and distortion.
+    /// Warnings of strong reduction and distortion.
     pub warnings: Vec<String>,
 }
 

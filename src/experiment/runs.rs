@@ -39,7 +39,7 @@ pub struct ListedRun {
     pub val_accuracy: Option<f64>,
     /// On test images.
     pub test_accuracy: Option<f64>,
-    /// Of all its files.
+    /// The bytes of all its files.
     pub bytes: u64,
 }
 

@@ -47,7 +47,7 @@ impl Calibration {
         Ok(Self { temperature, rules })
     }
 
-    /// Of a run, as it was fixed at its end.
+    /// What was fixed at the end of a run.
     pub fn of(record: &RunRecord) -> Self {
         Self { temperature: record.temperature, rules: record.inspection.clone() }
     }

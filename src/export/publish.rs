@@ -120,11 +120,11 @@ enum Rejection {
 
 /// The largest differences.
 struct Differences {
-    /// Of a logit.
+    /// The largest difference of a logit.
     absolute: f64,
     /// The same relative to the largest logit.
     relative: f64,
-    /// Of a probability.
+    /// The largest difference of a probability.
     probability: f64,
 }
 

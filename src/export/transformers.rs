@@ -116,7 +116,7 @@ fn limits(resize: ResizeMode) -> Option<&'static str> {
         ),
         ResizeMode::Crop => Some(
             "where a resized image is longer than its centre crop by 3 pixels, 7, 11 and so on, transformers crops one \
-             pixel before the place of timm and of this model: its probabilities of such an image are others",
+             pixel before the place of timm and of this model: its probabilities for such an image differ",
         ),
     }
 }

@@ -146,7 +146,7 @@ impl Extractor {
 pub struct Looked {
     /// The features, row-major (n, w).
     pub features: Vec<f32>,
-    /// Of each image the tokens (1, T, d) behind each block that is read.
+    /// For each image, the tokens (1, T, d) after each block that is read.
     summands: Vec<Vec<Tensor>>,
 }
 

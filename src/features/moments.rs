@@ -17,17 +17,17 @@ pub struct Moments {
     count: f64,
     /// (d)
     sum: Vec<f64>,
-    /// Of the products of all pairs of values, row-major (d, d).
+    /// The sums of the products of all pairs of values, row-major (d, d).
     products: Vec<f64>,
 }
 
 impl Moments {
-    /// Of no tokens of `width`.
+    /// The moments of no tokens, of `width` values each.
     pub fn new(width: usize) -> Self {
         Self { count: 0.0, sum: vec![0.0; width], products: vec![0.0; width * width] }
     }
 
-    /// Of tokens (n, d).
+    /// The moments of tokens (n, d).
     ///
     /// # Errors
     /// When the device fails.

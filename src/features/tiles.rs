@@ -153,7 +153,7 @@ pub struct LookedBag<'a> {
     bag: &'a Bag,
     /// (T, w), on the host.
     features: Tensor,
-    /// Of the first tiles the tokens (1, N, d) behind each block that is read.
+    /// For the first tiles, the tokens (1, N, d) after each block that is read.
     summands: Vec<Vec<Tensor>>,
 }
 

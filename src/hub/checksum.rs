@@ -11,9 +11,9 @@ use std::path::Path;
 /// What an `ETag` of the hub is a sum of. Its text is the blob's name in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Checksum {
-    /// Of the bytes: large files, which git knows only by a pointer.
+    /// The sum of the bytes: large files, which git knows only by a pointer.
     Sha256(String),
-    /// Of the bytes after a header with their number: small files, stored in git itself.
+    /// The sum of the bytes after a header with their number: small files, stored in git itself.
     GitBlob(String),
 }
 

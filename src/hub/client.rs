@@ -24,7 +24,7 @@ const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 pub(super) struct RemoteFile {
     /// The commit that the revision stands for.
     pub commit: String,
-    /// Of the contents.
+    /// The checksum of the contents.
     pub sum: Checksum,
     /// In bytes, where the server tells.
     pub size: Option<u64>,

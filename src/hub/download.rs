@@ -116,7 +116,7 @@ impl Download<'_> {
             }
             // What is there does not fit the file: it is cut, and the next attempt begins anew.
             StatusCode::RANGE_NOT_SATISFIABLE => Err(FailedAttempt {
-                error: self.protocol("has no more bytes than those that are there".into()).error,
+                error: self.protocol("has no more bytes than are there already".into()).error,
                 again: Retry::Once,
             }),
             _ => match (

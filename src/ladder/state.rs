@@ -18,7 +18,7 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// That of a run.
+    /// The provenance of a run.
     pub fn of(record: &RunRecord) -> Self {
         Self { data: record.data.sha256.clone(), weights: record.backbone.sha256.clone() }
     }
@@ -31,7 +31,7 @@ pub enum RunState {
     Finished(Box<RunRecord>),
     /// Interrupted or under way, with these settings.
     Unfinished(Status),
-    /// Of other settings, images or weights, or damaged: it has to start anew. With the first reason.
+    /// Made with other settings, images or weights, or damaged: it has to start anew. With the first reason.
     Other(String),
     /// Never started.
     Absent,

@@ -13,7 +13,7 @@ pub struct KindScore {
     pub images: u64,
     /// Those that were not accepted.
     pub rejected: u64,
-    /// How well its scores are told from those of sound parts; none of sound parts themselves.
+    /// How well its scores can be told from those of sound parts; none for sound parts themselves.
     pub auroc: Option<f64>,
 }
 

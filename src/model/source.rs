@@ -37,9 +37,9 @@ pub struct BatchSource {
 
 /// Inputs computed once, in place of pixels.
 pub struct FrozenInputs {
-    /// Of images without augmentation.
+    /// The rows of images without augmentation.
     pub evaluation: FrozenRows,
-    /// Of training images, for each augmented view; empty when there is no augmentation.
+    /// The rows of the training images, one set for each augmented view; empty when there is no augmentation.
     pub views: Vec<FrozenRows>,
 }
 
@@ -95,7 +95,7 @@ pub struct Scored {
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch>> + Send + 'a>;
 
 impl BatchSource {
-    /// Of images that are scored and not trained on.
+    /// A source of images that are scored and not trained on.
     pub fn for_scoring(dataset: Arc<Dataset>, pipeline: Arc<Pipeline>, batch_size: usize, threads: usize) -> Self {
         let (training, evaluation) = (Arc::clone(&pipeline), pipeline);
         let (sampler, seed, views, frozen) = (Sampler::Shuffle, 0, 0, None);

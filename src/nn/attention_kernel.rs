@@ -279,7 +279,7 @@ pub(super) fn composed_weights(q: &Tensor, k: &Tensor, mask: Option<&Tensor>) ->
     }
 }
 
-/// Of all tokens.
+/// The attention of all tokens.
 impl Operation<1> for AttentionKernel {
     fn name(&self) -> &'static str {
         if self.causal { "causal attention" } else { "attention" }

@@ -216,7 +216,7 @@ impl Affine {
     }
 }
 
-/// Of a few rows.
+/// An operation on a few rows, for the trial.
 const SMALL: (Affine, [usize; 3], [usize; 2]) = (Affine { inputs: 24, outputs: 40 }, [3, 30, 24], [40, 24]);
 
 impl Operation<2> for Affine {

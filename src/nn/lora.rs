@@ -29,7 +29,7 @@ pub struct Factors {
 /// What is added to a frozen layer.
 #[derive(Debug, Clone)]
 pub struct Adapter {
-    /// Of each adapted projection, all of one rank, in the order of the outputs.
+    /// The factors of each adapted projection, all of one rank, in the order of the outputs.
     pub factors: Vec<Factors>,
     /// alpha / rank.
     pub scale: f64,

@@ -10,9 +10,9 @@ use std::ops::Range;
 /// One norm of the queries and one of the keys, each over the channels of a head.
 #[derive(Debug, Clone)]
 pub struct QkNorm {
-    /// Of the queries.
+    /// The norm of the queries.
     pub q: LayerNorm,
-    /// Of the keys.
+    /// The norm of the keys.
     pub k: LayerNorm,
 }
 

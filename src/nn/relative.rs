@@ -28,7 +28,7 @@ enum TableSource {
 /// product.
 #[derive(Debug, Clone)]
 pub struct CoordinateMlp {
-    /// Of each entry (entries, 2).
+    /// The coordinates of each entry (entries, 2).
     pub coordinates: Tensor,
     /// (hidden, 2).
     pub fc1: Linear,

@@ -82,7 +82,7 @@ fn column_dots(a: &[f32], b: &[f32], width: usize) -> Vec<f32> {
 
 #[derive(Clone)]
 pub(super) struct Residual {
-    /// Of each sample, by drop path; none for 1.
+    /// The factor of each sample, by drop path; none for 1.
     pub factors: Option<Vec<f32>>,
 }
 

@@ -106,9 +106,9 @@ pub fn coreset(points: Matrix<'_>, count: usize, first: usize, mut watch: impl F
 /// How far an image is from sound ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Strangeness {
-    /// Of the image.
+    /// The score of the image.
     pub score: f32,
-    /// Of each patch, its distance to the nearest one of the bank.
+    /// The distance of each patch to the nearest one in the bank.
     pub patches: Vec<f32>,
     /// Which of them is farthest: alone it has the image's score.
     pub farthest: usize,
@@ -140,7 +140,7 @@ impl MemoryBank {
         let found = self.base.nearest(patches, 1, false)?;
         let distances: Vec<f32> = found.distances.iter().map(|squared| squared.sqrt()).collect();
         let farthest = (1..distances.len()).fold(0, |best, i| {
-            // One that is no number makes the score none.
+            // A NaN among them makes the score NaN.
             if distances[i] > distances[best] || distances[i].is_nan() { i } else { best }
         });
         let (Some(&distance), Some(&like)) = (distances.get(farthest), found.indices.get(farthest)) else {

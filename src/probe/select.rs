@@ -24,7 +24,7 @@ pub enum ProbeKind {
     },
     /// Nearest neighbours by cosine.
     Knn {
-        /// Of the vote.
+        /// The temperature of the vote.
         temperature: f64,
     },
 }

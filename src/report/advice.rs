@@ -10,7 +10,7 @@ pub struct Advice<'a> {
     pub target: Option<f64>,
     /// What the setting was chosen by; one to which classes count alike makes the target one of balanced accuracy.
     pub metric: SelectionMetric,
-    /// Of the test images, or of held-out ones when there are none.
+    /// The scores of the test images, or of held-out ones when there are none.
     pub scored: Option<&'a Evaluation>,
     /// Whether the classes counted alike already.
     pub balanced: bool,

@@ -21,15 +21,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RunResult {
-    /// Of `finetune`.
+    /// The result of `finetune`.
     Finetune(Box<FinetuneResult>),
-    /// Of `probe`.
+    /// The result of `probe`.
     Probe(Box<ProbeResult>),
-    /// Of `probe` with patchcore.
+    /// The result of `probe` with patchcore.
     Patchcore(Box<PatchcoreResult>),
-    /// Of `zeroshot`.
+    /// The result of `zeroshot`.
     Zeroshot(Box<ZeroshotResult>),
-    /// Of `finetune --find-lr`.
+    /// The result of `finetune --find-lr`.
     LrFinder(LrFinderResult),
 }
 

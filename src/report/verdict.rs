@@ -123,7 +123,7 @@ fn above_baseline(evaluation: &Evaluation) -> bool {
 }
 
 impl<'a> Evidence<'a> {
-    /// Of a training run at its end, and of the model that it leaves.
+    /// The evidence of a training run at its end, and of the model that it leaves.
     pub fn new(progress: &'a Progress, val: Option<&'a Evaluation>, test: Option<&'a Evaluation>) -> Self {
         let best_epoch = progress.early_stop.best_epoch();
         Self { epochs: &progress.history, best_epoch, history: &progress.validation, mixed: false, val, test }

@@ -125,7 +125,7 @@ impl AdamW {
             let steps = saved("steps", &Shape::from(()), DType::U32)?.to_scalar()?;
             check_finite(&format!("first.{name}"), &first).map_err(Error::msg)?;
             if !second.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().all(|value| *value >= 0.0) {
-                candle_core::bail!("second.{name} has values that no mean of squares has");
+                candle_core::bail!("second.{name} has values that a mean of squares cannot have");
             }
             if steps as usize > updates {
                 candle_core::bail!("steps.{name} is {steps} after {updates} updates");

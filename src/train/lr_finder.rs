@@ -25,7 +25,7 @@ const CAUTION: f64 = 10.0;
 pub struct SweepPoint {
     /// Learning rate of the backbone.
     pub lr: f64,
-    /// Of the head, which keeps its ratio to the backbone's.
+    /// The learning rate of the head, which keeps its ratio to the backbone's.
     pub head_lr: f64,
     /// Loss of the step's batch.
     pub loss: f64,

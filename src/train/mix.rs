@@ -29,12 +29,12 @@ pub struct Mixer {
 pub enum Mixture {
     /// A weighted mean.
     Blend {
-        /// Of the image itself; the rest is the partner's.
+        /// The share of the image itself; the rest is its partner's.
         share: f64,
     },
     /// The partner's pixels in a rectangle.
     Paste {
-        /// Of the image itself: what lies outside of the rectangle.
+        /// The share of the image itself: what lies outside the rectangle.
         share: f64,
         /// The rectangle's rows.
         rows: Range<usize>,

@@ -20,7 +20,7 @@ pub(super) struct StepMetrics {
     pub loss: f64,
     /// The sum of the hits.
     pub correct: usize,
-    /// Of the gradients.
+    /// The norm of the gradients.
     pub norm: f64,
 }
 

@@ -16,7 +16,7 @@ pub struct TileCounts {
 }
 
 impl TileCounts {
-    /// Of images of these sizes, of which so many are `decoded` at a time.
+    /// The counts for images of these sizes, of which so many are `decoded` at a time.
     pub fn of(tiles: &Tiles, sizes: &[(u32, u32)], decoded: usize) -> Self {
         let counts = || sizes.iter().map(|&size| tiles.count(size));
         let bytes = |&(width, height): &(u32, u32)| 3 * u64::from(width) * u64::from(height);

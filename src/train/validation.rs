@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Validation {
     /// The loss without smoothing or class weights; NaN when it is not finite.
     pub scores: ValScore,
-    /// Of each image.
+    /// The scores of each image.
     pub images: ImageScores,
 }
 

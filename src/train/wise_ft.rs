@@ -62,7 +62,7 @@ impl WiseFtRecord {
 pub struct WeightInterpolation<'a> {
     /// The trainable parameters before.
     pub start: &'a BTreeMap<String, Tensor>,
-    /// Those after.
+    /// The weights after training.
     pub end: &'a BTreeMap<String, Tensor>,
 }
 

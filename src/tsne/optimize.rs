@@ -15,7 +15,7 @@ const LEAST_GAIN: f64 = 0.01;
 pub struct DescentPhases {
     /// Iterations in all.
     pub iterations: usize,
-    /// Of these, with exaggerated attraction.
+    /// How many of these have exaggerated attraction.
     pub early_iterations: usize,
     /// Factor of the attraction in the first phase.
     pub exaggeration: f64,

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 /// The longer side of a picture, in pixels: sharp at the size it has on a page.
 const SIDE: u32 = 224;
-/// That of a neighbour.
+/// The longer side of a neighbour's picture.
 const SMALL: u32 = 96;
 /// Neighbours of a mistake.
 const NEIGHBORS: usize = 3;

@@ -146,7 +146,7 @@ pub struct ValueInfoProto {
 /// A type; here always that of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    /// Of which kind it is.
+    /// Which kind it is.
     #[prost(oneof = "TypeValue", tags = "1")]
     pub value: Option<TypeValue>,
 }

@@ -29,7 +29,7 @@ impl TokenPool for Stats {
         Tensor::cat(&[Mean.forward(tokens)?, Max.forward(tokens)?, deviation.squeeze(1)?], 1)
     }
 
-    /// Of the standard deviation by the share of a token in the variance.
+    /// The standard deviation is shared out by what each token adds to the variance.
     fn contributions(&self, tokens: &Tensor) -> Result<Tensor> {
         let (squares, deviation) = Self::deviations(tokens)?;
         let uneven = squares.broadcast_div(&(deviation * tokens.dim(1)? as f64)?)?;

@@ -8,7 +8,7 @@ use candle_core::{DType, Result, Tensor};
 pub struct Top;
 
 impl Top {
-    /// Of so many tokens one counts.
+    /// One in so many tokens counts.
     pub const ONE_IN: usize = 64;
 
     /// How many of `tokens` count.

@@ -171,7 +171,7 @@ pub struct Pair {
     pub to: String,
     /// Its score less that of the upper one.
     pub difference: f64,
-    /// Of the paired test.
+    /// The p-value of the paired test.
     pub p_value: f64,
     /// Which test that is.
     pub test: String,
@@ -180,7 +180,7 @@ pub struct Pair {
 /// All strategies side by side; the content of `compare.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Of the config.
+    /// The name of the config.
     pub name: String,
     /// Where everything lies.
     #[serde(serialize_with = "as_text")]
@@ -218,7 +218,7 @@ pub struct Comparison {
 /// The name and the settings of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
-    /// Of the config.
+    /// The name of the config.
     pub name: String,
     /// Where everything lies.
     pub folder: PathBuf,

@@ -121,7 +121,7 @@ impl Outcomes {
 
     /// The 95 % interval of the score over other test images like these: exact for one answer per image, by bootstrap
     /// over images where answers are means over seeds, and over groups where there are any. None for a single group.
-    /// That of balanced accuracy is put together from those of the recalls.
+    /// The interval of balanced accuracy is put together from those of the recalls.
     pub fn interval(&self, measure: Measure) -> Option<[f64; 2]> {
         if measure == Measure::Accuracy {
             return share_interval(&self.by_name());

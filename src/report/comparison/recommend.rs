@@ -19,7 +19,7 @@ pub struct StrategyScore<'a> {
     pub name: &'a str,
     /// On the images that it is chosen by.
     pub score: f64,
-    /// Of the score, 95 %.
+    /// The 95 % interval of the score.
     pub interval: Option<[f64; 2]>,
     /// Wall time of a run alone.
     pub seconds: f64,

@@ -13,7 +13,7 @@ const STYLE: &str = "table { font-variant-numeric: tabular-nums; }\n.plot { marg
 
 /// The content of the page.
 pub struct ComparisonPage<'a> {
-    /// Of the comparison.
+    /// The title of the comparison.
     pub title: String,
     /// What was compared on.
     pub subtitle: String,
@@ -27,7 +27,7 @@ pub struct ComparisonPage<'a> {
     pub notes: Vec<String>,
     /// What strategies are judged by, in words.
     pub measure: &'static str,
-    /// That against time, as SVG.
+    /// The scores against time, as SVG.
     pub picture: &'a str,
 }
 

@@ -6,7 +6,7 @@ use image::{Rgb, RgbImage, imageops};
 /// From the smallest share to the largest: three colours of `ColorBrewer`'s `YlOrRd` (Harrower and Brewer
 /// 2003), which keep their order in grey and for every kind of colour vision.
 const COLORS: [[f32; 3]; 3] = [[255.0, 237.0, 160.0], [253.0, 141.0, 60.0], [189.0, 0.0, 38.0]];
-/// Of the strongest colour; the picture stays recognisable below it.
+/// The opacity of the strongest colour; the picture stays recognisable below it.
 const OPACITY: f32 = 0.75;
 
 /// The image in grey under the colours of a grid of shares. Colours stretch from the smallest to the largest value. None

@@ -70,7 +70,7 @@ pub(super) fn facts(rows: &[(&str, Html)]) -> Html {
 /// A cell of a table, its style as declarations of CSS custom properties.
 pub(super) struct TableCell {
     content: Html,
-    /// Of 0 to 1, drawn as a bar or a shade.
+    /// A share from 0 to 1, drawn as a bar or a shade.
     share: Option<f64>,
 }
 

@@ -4,7 +4,7 @@ use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops;
 
-/// Of 100: flaws of the compression are just invisible at this size.
+/// The quality of the JPEG, out of 100: compression artefacts are just invisible at this size.
 const QUALITY: u8 = 80;
 
 /// A JPEG file of the image, its longer side reduced to `side` pixels but never enlarged; one of 96 pixels

@@ -11,7 +11,7 @@ use super::{Drawn, Picture};
 use crate::train::progress::EpochRecord;
 
 const SIZE: (u32, u32) = (1720, 760);
-/// Of one panel by itself.
+/// The size of a panel drawn by itself.
 const PANEL: (u32, u32) = (900, 700);
 
 /// Loss and accuracy over the epochs; a value that is not finite leaves a gap.

@@ -10,7 +10,7 @@ pub(super) struct Area {
 }
 
 impl Area {
-    /// Of this width and height around a place.
+    /// A box of this width and height around a place.
     pub(super) fn around((x, y): (i32, i32), width: i32, height: i32) -> Self {
         let (left, top) = (x - width / 2, y - height / 2);
         Self { left, top, right: left + width, bottom: top + height }

@@ -18,17 +18,17 @@ use crate::system::shown::printable;
 
 const SIZE: (u32, u32) = (1320, 760);
 const HEADER: u32 = 76;
-/// Of the curve of a flaw, and of the mean.
+/// Widths of the curve of a flaw and of the mean.
 const LINE: u32 = 3;
 const MEAN_LINE: u32 = 7;
 const MARKER: f64 = 8.0;
-/// Of the legend to the right of the panel.
+/// The width of the legend to the right of the panel.
 const LEGEND: i32 = 300;
 const ROW: i32 = 48;
 const SAMPLE: i32 = 56;
 const GAP: i32 = 14;
 
-/// Of the panel by itself, and the columns of the legend below.
+/// The size of the panel drawn by itself, and the columns of the legend below it.
 const PANEL: (u32, u32) = (900, 640);
 const COLUMNS: usize = 2;
 const MARGIN: i32 = 120;

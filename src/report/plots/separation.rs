@@ -21,7 +21,7 @@ const HEADER: u32 = 130;
 const ABOVE: u32 = 620;
 /// Height of the names of the thresholds.
 const NAMES: u32 = 50;
-/// Of a part by itself.
+/// The size of a panel drawn by itself.
 const HISTOGRAM: (u32, u32) = (1000, 640);
 const CURVE: (u32, u32) = (860, 640);
 const KEY: u32 = 60;

@@ -36,7 +36,7 @@ pub struct TradeoffPoint {
     pub seconds: f64,
     /// As a fraction.
     pub score: f64,
-    /// Of the score, 95 %.
+    /// The 95 % interval of the score.
     pub interval: Option<[f64; 2]>,
     /// Whether it is the one to take; it has a ring.
     pub recommended: bool,

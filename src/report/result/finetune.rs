@@ -28,15 +28,15 @@ pub struct FinetuneResult {
     pub metric: Option<SelectionMetric>,
     /// The epoch that was scored, from 1; none when no epoch was finished.
     pub best_epoch: Option<usize>,
-    /// Of the best epoch.
+    /// The accuracy of the best epoch on the validation images.
     pub val_accuracy: Option<f64>,
     /// Likewise the mean recall of the classes.
     pub val_balanced_accuracy: Option<f64>,
-    /// Of the best epoch.
+    /// Its accuracy on the test images.
     pub test_accuracy: Option<f64>,
     /// Its 95 % interval.
     pub test_accuracy_ci95: Option<[f64; 2]>,
-    /// Of the best epoch.
+    /// Its mean recall of the classes there.
     pub test_balanced_accuracy: Option<f64>,
     /// The accuracy of always naming the commonest class of the test images, or else of the validation images.
     pub baseline: Option<f64>,
@@ -78,7 +78,7 @@ pub struct WorstClass {
 }
 
 impl WorstClass {
-    /// Of the classes that have images; the first among equals.
+    /// The worst of the classes that have images; the first among equals.
     pub fn of(evaluation: &Evaluation) -> Option<Self> {
         let present = evaluation.per_class.iter().filter(|class| class.support > 0);
         let worst = present.min_by(|a, b| a.recall.total_cmp(&b.recall))?;

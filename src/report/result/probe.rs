@@ -22,7 +22,7 @@ pub struct ProbeResult {
     pub method: ProbeMethod,
     /// Which tokens it reads.
     pub features: FeatureChoice,
-    /// Of how many last blocks.
+    /// From how many last blocks they are read.
     pub blocks: usize,
     /// The chosen C, k or β.
     pub chosen: f64,

@@ -8,7 +8,7 @@ use crate::report::{RunResult, percent, thousands};
 /// Classes whose confusion is shown as a matrix; of more, the commonest confusions and the worst classes are listed.
 const MATRIX: usize = 30;
 const LISTED: usize = 30;
-/// Of more classes the matrix is drawn dense: narrow cells, names upright, nothing where there is no image.
+/// With more classes the matrix is drawn dense: narrow cells, names upright, nothing where there is no image.
 const ROOMY: usize = 10;
 
 /// The verdict, the numbers that matter, and one row per split.
