@@ -118,7 +118,7 @@ impl Backbone {
         let Some(pool) = Pool::named(choice) else { return Ok(self) };
         if !self.spec.can_be_pooled_by(pool) {
             return Err(Error::usage_hint(
-                format!("model.pool = \"{}\", but the backbone has no class token", choice.name()),
+                format!("model.pool = \"{choice}\", but the backbone has no class token"),
                 "set model.pool = \"avg\" or \"backbone\"",
             ));
         }

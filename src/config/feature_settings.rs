@@ -4,6 +4,7 @@ use super::metric_choice::MetricChoice;
 use crate::forms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 
 /// `[cache]`: features and activations of frozen blocks, computed once.
@@ -149,23 +150,10 @@ pub enum PoolChoice {
     Auto,
 }
 
-impl PoolChoice {
-    /// As it is written in a config.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Backbone => "backbone",
-            Self::Cls => "cls",
-            Self::Avg => "avg",
-            Self::ClsAvg => "cls_avg",
-            Self::Max => "max",
-            Self::Lse => "lse",
-            Self::Topk => "topk",
-            Self::Gem => "gem",
-            Self::Stats => "stats",
-            Self::Attention => "attention",
-            Self::Mahalanobis => "mahalanobis",
-            Self::Auto => "auto",
-        }
+/// As it is written in a config.
+impl fmt::Display for PoolChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

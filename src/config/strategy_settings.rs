@@ -141,17 +141,10 @@ pub enum LoraTarget {
     Fc2,
 }
 
-impl LoraTarget {
-    /// As in the config.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Q => "q",
-            Self::K => "k",
-            Self::V => "v",
-            Self::O => "o",
-            Self::Fc1 => "fc1",
-            Self::Fc2 => "fc2",
-        }
+/// As in the config.
+impl fmt::Display for LoraTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -175,7 +168,7 @@ impl fmt::Display for StrategySettings {
             Self::Partial { blocks } => write!(f, "partial ({blocks})"),
             Self::Prompt(prompt) => write!(f, "{prompt}"),
             Self::Lora(lora) => {
-                let targets: Vec<&str> = lora.targets.iter().map(|target| target.name()).collect();
+                let targets: Vec<String> = lora.targets.iter().map(LoraTarget::to_string).collect();
                 let (targets, LoraSettings { blocks, rank, alpha, .. }) = (targets.join(", "), lora);
                 write!(f, "lora (rank {rank}, alpha {alpha}, on {targets} of {blocks})")
             }

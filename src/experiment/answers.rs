@@ -74,7 +74,7 @@ impl<'a> Columns<'a> {
         if self.inspection {
             let verdict = row.inspection.as_ref();
             fields.push(verdict.map(|verdict| number(verdict.defect_probability)).unwrap_or_default());
-            fields.push(verdict.map(|verdict| verdict.decision.name().to_owned()).unwrap_or_default());
+            fields.push(verdict.map(|verdict| verdict.decision.to_string()).unwrap_or_default());
         }
         if self.strangeness {
             let found = row.strangeness.as_ref();
@@ -90,7 +90,7 @@ impl<'a> Columns<'a> {
         if self.located {
             let located = row.located.as_ref();
             fields.push(located.map(|located| located.map.to_string_lossy().into_owned()).unwrap_or_default());
-            fields.push(located.map(|located| located.map_kind.name().to_owned()).unwrap_or_default());
+            fields.push(located.map(|located| located.map_kind.to_string()).unwrap_or_default());
             let edges = located
                 .and_then(|located| located.place)
                 .map_or([const { String::new() }; 4], |edges| edges.map(|edge| edge.to_string()));

@@ -12,6 +12,7 @@ use crate::system::shown::Shown;
 use candle_core::Tensor;
 use image::{RgbImage, imageops};
 use serde::Serialize;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,14 +31,10 @@ pub enum MapKind {
     Hint,
 }
 
-impl MapKind {
-    /// As it is written in a row.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Evidence => "evidence",
-            Self::Distance => "distance",
-            Self::Hint => "hint",
-        }
+/// As it is written in a row.
+impl fmt::Display for MapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

@@ -319,7 +319,7 @@ impl Training {
             soup: self.record.soup.clone(),
             wise_ft: self.record.wise_ft.clone(),
             inspection: score::inspection(scores).cloned(),
-            verdict: verdict.kind().code().to_owned(),
+            verdict: verdict.kind().to_string(),
             verdict_reason: verdict.sentence(),
             remedy: verdict.remedy(&self.session.settings),
         }

@@ -73,10 +73,7 @@ impl Images {
                 }
                 return Ok(());
             }
-            let order: Vec<View> =
-                missing.iter().map(|&position| View { epoch: view, sample: positions[position] as u64 }).collect();
-            let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };
-            for batch in Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)? {
+            for batch in self.batches(missing.iter().map(|&position| positions[position]), view)? {
                 let batch = batch?;
                 let rows = extractor.rows(&batch)?;
                 Matrix::new(&rows, width).check_finite(|i| self.dataset.samples[batch.indices[i]].name.clone())?;
@@ -85,5 +82,12 @@ impl Images {
             }
             Ok(())
         })
+    }
+
+    /// The pixels of some samples, of an augmented view.
+    fn batches(&self, samples: impl Iterator<Item = usize>, view: u64) -> Result<Loader> {
+        let order: Vec<View> = samples.map(|sample| View { epoch: view, sample: sample as u64 }).collect();
+        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };
+        Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)
     }
 }

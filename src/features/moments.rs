@@ -2,11 +2,8 @@
 
 use super::{Extractor, Images, TiledImages};
 use crate::backbone::Activations;
-use crate::data::loader::{Loader, LoaderOptions};
-use crate::data::transform::View;
 use crate::error::{DataError, Result};
 use candle_core::{DType, Device, Tensor};
-use std::sync::Arc;
 
 /// Share of the mean variance that is added to each: directions in which tokens hardly differ count for no more than that.
 const RIDGE: f64 = 1e-3;
@@ -111,9 +108,7 @@ impl Images {
             }
             return Ok(all);
         }
-        let order: Vec<View> = positions.iter().map(|&sample| View { epoch: 0, sample: sample as u64 }).collect();
-        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };
-        for batch in Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)? {
+        for batch in self.batches(positions.iter().copied(), 0)? {
             let batch = batch?;
             let images = batch.labels.len();
             let rows =

@@ -1,11 +1,11 @@
 //! The sums by which the hub names its blobs.
 
 use super::id::is_lower_hex;
-use crate::system::digest::{hex, sha256_of_file};
+use crate::system::digest::{Hasher, hex, sha256_of_file};
 use sha1::{Digest, Sha1};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 /// What an `ETag` of the hub is a sum of. Its text is the blob's name in the cache.
@@ -57,15 +57,10 @@ impl fmt::Display for Checksum {
 
 fn git_blob(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let mut sum = Sha1::new();
-    sum.update(format!("blob {}\0", file.metadata()?.len()));
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&sum.finalize())),
-            read => sum.update(&buffer[..read]),
-        }
-    }
+    let mut sum = Hasher(Sha1::new());
+    sum.0.update(format!("blob {}\0", file.metadata()?.len()));
+    io::copy(&mut file, &mut sum)?;
+    Ok(hex(&sum.0.finalize()))
 }
 
 #[cfg(test)]

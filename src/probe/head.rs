@@ -61,10 +61,14 @@ impl LinearHead {
     }
 }
 
+/// The index of the largest value, the first among equals.
+pub(super) fn first_largest<T: PartialOrd>(values: &[T]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
 /// The index of the largest value of each row of `width` values, the first among equals.
 pub(super) fn argmax_rows(values: &[f32], width: usize) -> Vec<usize> {
-    let best = |row: &[f32]| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-    values.chunks_exact(width.max(1)).map(best).collect()
+    values.chunks_exact(width.max(1)).map(first_largest).collect()
 }
 
 /// The share of predictions that are right; 0 of none.

@@ -1,6 +1,7 @@
 //! What each setting of a probe scored, on what, and which was chosen.
 
 use super::Samples;
+use super::head::first_largest;
 
 /// What the settings are scored on.
 #[derive(Debug, Clone)]
@@ -47,8 +48,8 @@ pub struct Selection {
 impl Selection {
     /// Chooses the best score, among equals the lowest loss, and then the smallest setting.
     pub(super) fn best(path: Vec<SettingScore>) -> Self {
-        let rank = |i: usize| (path[i].validation_score, -path[i].validation_loss);
-        let chosen = (1..path.len()).fold(0, |best, i| if rank(i) > rank(best) { i } else { best });
+        let rank = |point: &SettingScore| (point.validation_score, -point.validation_loss);
+        let chosen = first_largest(&path.iter().map(rank).collect::<Vec<_>>());
         Self { path, chosen }
     }
 

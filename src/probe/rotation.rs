@@ -3,6 +3,7 @@
 //! With G = X Xᵀ = L Lᵀ (Cholesky with pivots, L is (n, r), r the rank), X = L Q where Q has r orthonormal rows. A
 //! penalised linear classifier on L has the same optimum as on X: w = Qᵀ v keeps every score and the norm.
 
+use super::head::first_largest;
 use crate::error::Result;
 use crate::kernels::gemm::{Mat, matmul};
 use crate::kernels::simd;
@@ -91,7 +92,7 @@ fn pivoted_cholesky(gram: &[f64], n: usize) -> (Vec<f64>, Vec<usize>) {
     let mut order = Vec::with_capacity(n);
     let mut taken = vec![false; n];
     for column in 0..n {
-        let pivot = (1..n).fold(0, |best, i| if left[i] > left[best] { i } else { best });
+        let pivot = first_largest(&left);
         if column > 0 && left[pivot] <= RANK_TOLERANCE * largest {
             break;
         }

@@ -5,7 +5,7 @@
 //! each data set by hand; one grid covers them all here.)
 
 use super::Samples;
-use super::head::LinearHead;
+use super::head::{LinearHead, first_largest};
 use super::path::{Selection, SettingScore, ValidationSamples};
 use crate::error::{Error, Result};
 use crate::linalg::Matrix;
@@ -136,7 +136,7 @@ impl GridCell {
 
 /// The best of some cells and its index; the first among equals, with the smallest weight of the votes.
 fn best(cells: &[GridCell]) -> (usize, &GridCell) {
-    let best = (1..cells.len()).fold(0, |best, i| if cells[i].rank() > cells[best].rank() { i } else { best });
+    let best = first_largest(&cells.iter().map(GridCell::rank).collect::<Vec<_>>());
     (best, &cells[best])
 }
 
@@ -173,7 +173,7 @@ impl Tally {
         let mut row = vec![0f32; classes];
         for ((logits, votes), &label) in logits.chunks_exact(classes).zip(votes.chunks_exact(classes)).zip(labels) {
             row.iter_mut().zip(logits.iter().zip(votes)).for_each(|(sum, (logit, vote))| *sum = logit + alpha * vote);
-            let largest = (1..classes).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+            let largest = first_largest(&row);
             let total: f64 = row.iter().map(|&logit| f64::from(logit - row[largest]).exp()).sum();
             self.right += usize::from(largest == label);
             self.loss += total.ln() - f64::from(row[label] - row[largest]);

@@ -26,6 +26,8 @@ use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better
 use crate::system::shown::printable;
 use crate::train::progress::{EpochRecord, Progress};
 use crate::train::validation::ValidationHistory;
+use serde::Serialize;
+use std::fmt;
 
 const HIGH_TRAIN: f64 = 0.95;
 const LOW_ACCURACY: f64 = 0.80;
@@ -43,7 +45,8 @@ const FEWEST_OF_CLASS: u64 = 5;
 const NAMED: usize = 3;
 
 /// What can be said of a training run, from the gravest to the mildest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum VerdictKind {
     /// It does no better than chance on images that it was not trained on.
     Chance,
@@ -59,17 +62,10 @@ pub enum VerdictKind {
     Ok,
 }
 
-impl VerdictKind {
-    /// The code for scripts.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Chance => "chance",
-            Self::MissesClass => "misses_class",
-            Self::OverFits => "over_fits",
-            Self::StillImproving => "still_improving",
-            Self::TooFewImages => "too_few_images",
-            Self::Ok => "ok",
-        }
+/// The code for scripts.
+impl fmt::Display for VerdictKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

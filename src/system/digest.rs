@@ -38,10 +38,10 @@ pub fn sha256_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<
     Ok(hex(&hasher.0.finalize()))
 }
 
-/// Adds what is written to it to the sum.
-struct Hasher(Sha256);
+/// Adds what is written to it to a sum.
+pub(crate) struct Hasher<D>(pub D);
 
-impl Write for Hasher {
+impl<D: Digest> Write for Hasher<D> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

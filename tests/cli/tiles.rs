@@ -231,7 +231,7 @@ fn places_are_held_against_masks_where_there_are_any() {
     assert!(json(&eval(&[]).unwrap())["places"].is_null());
     let refused = eval(&["--masks", "data/ground_truth"]).unwrap();
     assert!(
-        refused.status.code() == Some(2) && stderr(&refused).contains("no sum over patches"),
+        refused.status.code() == Some(2) && stderr(&refused).contains("not a sum over patches"),
         "{}",
         stderr(&refused)
     );

@@ -96,14 +96,10 @@ pub enum Decision {
     Review,
 }
 
-impl Decision {
-    /// The word in files and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Defect => "defect",
-            Self::Review => "review",
-        }
+/// The word in files and tables.
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

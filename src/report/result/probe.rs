@@ -156,10 +156,10 @@ impl ProbeResult {
             ("run", self.run.shown()),
         ];
         if !self.pools.is_empty() {
-            let score = |tried: &PoolScore| format!("{} {:.4}", tried.pool.name(), tried.val_score);
+            let score = |tried: &PoolScore| format!("{} {:.4}", tried.pool, tried.val_score);
             let scores: Vec<String> = self.pools.iter().map(score).collect();
             let sentence =
-                format!("{} by {} on {}: {}", self.pool.name(), metric.in_words(), self.chosen_on, scores.join(", "));
+                format!("{} by {} on {}: {}", self.pool, metric.in_words(), self.chosen_on, scores.join(", "));
             rows.insert(1, ("pooling", sentence));
         }
         key_value_table(&rows)

@@ -355,10 +355,10 @@ fn situations_get_their_verdicts_and_advice_and_are_documented() {
         let found = situation.run();
         let (sentence, remedy) = (found.sentence(), found.remedy(&settings).unwrap_or_default());
         let advised = if situation.advises.is_empty() { remedy.is_empty() } else { remedy.contains(situation.advises) };
-        if found.kind().code() != situation.verdict || !sentence.contains(situation.says) || !advised {
-            writeln!(wrong, "{}: {}, {sentence} | {remedy}", situation.name, found.kind().code()).unwrap();
+        if found.kind().to_string() != situation.verdict || !sentence.contains(situation.says) || !advised {
+            writeln!(wrong, "{}: {}, {sentence} | {remedy}", situation.name, found.kind()).unwrap();
         }
-        writeln!(table, "| {} | `{}` | {sentence} | {remedy} |", situation.name, found.kind().code()).unwrap();
+        writeln!(table, "| {} | `{}` | {sentence} | {remedy} |", situation.name, found.kind()).unwrap();
     }
     assert!(wrong.is_empty(), "{wrong}");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verdicts.md");
