@@ -216,14 +216,10 @@ impl Examination {
     /// Each image whose bytes came before, with the first of its kind.
     fn copies(&self) -> Vec<Twins> {
         let mut first_of: BTreeMap<Sha, usize> = BTreeMap::new();
-        let mut twins = Vec::new();
-        for (second, finding) in self.findings.iter().enumerate() {
-            let first = *first_of.entry(finding.sha).or_insert(second);
-            if first != second {
-                twins.push(Twins { first, second, likeness: None });
-            }
-        }
-        twins
+        let shas = self.findings.iter().enumerate().map(|(second, finding)| (second, finding.sha));
+        let pairs = shas.map(|(second, sha)| (*first_of.entry(sha).or_insert(second), second));
+        let copies = pairs.filter(|(first, second)| first != second);
+        copies.map(|(first, second)| Twins { first, second, likeness: None }).collect()
     }
 
     /// The error of images whose bytes are in two splits.
@@ -363,15 +359,13 @@ fn inspect(sample: &Sample, options: &AuditOptions, histograms: &mut Histograms)
     let bytes = decode::read(&sample.path)?;
     let Decoded { image, storage, room: _room } = decode::decode_described(&bytes, options.decode)?;
     let train = sample.split == Split::Train;
+    if let Some(tiles) = options.tiles {
+        tiles.windows(image.dimensions())?;
+    }
     match options.tiles {
-        Some(tiles) => {
-            tiles.windows(image.dimensions())?;
-            if train {
-                histograms.add(&image);
-            }
-        }
+        Some(_) if train => histograms.add(&image),
         None if train => histograms.add(&options.geometry.content(&image)?),
-        None => {}
+        _ => {}
     }
     Ok(Finding {
         sha: Sha256::digest(&bytes).into(),

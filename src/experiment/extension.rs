@@ -143,7 +143,8 @@ mod tests {
         );
         assert!(early(&["train.warmup=0"]).contains("after 5, at 85 % of the peak"));
         assert!(
-            early(&["train.schedule=constant", "train.warmup=5"]).contains("at the same learning rate: other bits")
+            early(&["train.schedule=constant", "train.warmup=5"])
+                .contains("at the same learning rate: not bit for bit")
         );
         assert!(
             sentence(&["train.schedule=constant", "train.warmup=5"])
