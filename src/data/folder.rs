@@ -211,7 +211,7 @@ fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
         if splits.len() > 1 && splits.contains(&Split::Train) {
             return Err(DataError::invalid(
                 format!("{} holds splits of its own, so it is hardly a class", class_folder.shown()),
-                format!("name that folder: data.root = {:?}", class_folder.shown().to_string()),
+                format!("name that folder: data.root = {:?}", class_folder.shown()),
             )
             .into());
         }
