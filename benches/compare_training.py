@@ -35,7 +35,8 @@ def ours(strategy: str, seed: int, arguments: argparse.Namespace, out: str) -> d
         # Of its own, so that no run finds what another has computed.
         "cache.dir": f"{out}/cache-{strategy}-{seed}",
         "run.threads": arguments.threads, "data.root": REPOSITORY / "data" / "textile",
-        "model.image_size": arguments.image_size, "strategy.kind": strategy, "train.lr": lr, "train.head_lr": head_lr,
+        "model.backbone": "builtin:vit-mini", "model.image_size": arguments.image_size, "strategy.kind": strategy,
+        "train.lr": lr, "train.head_lr": head_lr,
         "train.layer_decay": layer_decay, "train.weight_decay": 0.05, "train.epochs": arguments.epochs,
         "train.batch_size": 16, "early_stop.patience": 0,
     }
