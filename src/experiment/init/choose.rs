@@ -1,4 +1,4 @@
-//! A backbone, and a size or tiles that this machine takes through all images in minutes.
+//! A backbone that this machine has room for, and a size or tiles that it takes through all images in minutes.
 
 use super::options::InitOptions;
 use super::survey::Survey;
@@ -20,6 +20,8 @@ const EFFICIENCY: f64 = 0.5;
 const SHRUNK: u32 = 2;
 /// Pixels of a tile for one of the image, the more exact ones first.
 const SCALES: [f64; 3] = [1.0, 0.5, 0.25];
+/// The free memory has room for the weights so many times: images and activations need the rest.
+const ROOM: f64 = 4.0;
 /// How long the hub may take to answer before this counts as offline.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -73,6 +75,12 @@ const PROPOSALS: [Proposal; 3] = [
 ];
 
 impl Proposal {
+    /// Whether there is room for it; where nobody knows how much there is, yes.
+    fn fits(&self, free: Option<u64>) -> bool {
+        let weights = 4.0 * 12.0 * self.blocks * self.width * self.width;
+        free.is_none_or(|free| ROOM * weights <= free as f64)
+    }
+
     /// Seconds that so many images take through the blocks at `rate` operations a second.
     fn seconds(&self, side: u32, images: usize, rate: f64) -> f64 {
         let tokens = f64::from((side / self.patch).pow(2)) + 5.0;
@@ -138,7 +146,7 @@ impl ChosenBackbone {
             if !online {
                 console.info("the hub does not answer or is switched off: a built-in backbone is taken");
             }
-            Some(propose(online, side, images, rate))
+            Some(propose(online, side, images, (rate, device::free_bytes(&device))))
         };
         let size = chosen.and_then(|candidate| candidate.side(side, images, rate).or(candidate.sides.last().copied()));
         // Where one class is good, the others differ from it in one small place, as a rule.
@@ -185,11 +193,12 @@ fn online() -> bool {
     offers().unwrap_or(false)
 }
 
-/// The first candidate that can be had and takes its smallest input through all images in time; else the built-in one.
-fn propose(online: bool, side: u32, images: usize, rate: f64) -> &'static Proposal {
-    let usable = |candidate: &&Proposal| online || !candidate.of_hub;
+/// The first candidate that can be had, has room and takes its smallest input through all images in time; else the built-in
+/// one. `machine`: operations a second, and free bytes.
+fn propose(online: bool, side: u32, images: usize, machine: (f64, Option<u64>)) -> &'static Proposal {
+    let usable = |candidate: &&Proposal| (online || !candidate.of_hub) && candidate.fits(machine.1);
     let mut usable = PROPOSALS.iter().filter(usable);
-    usable.find(|candidate| candidate.side(side, images, rate).is_some()).unwrap_or(&PROPOSALS[2])
+    usable.find(|candidate| candidate.side(side, images, machine.0).is_some()).unwrap_or(&PROPOSALS[2])
 }
 
 #[cfg(test)]
@@ -198,11 +207,14 @@ mod tests {
 
     #[test]
     fn more_images_or_a_slower_machine_bring_a_smaller_model() {
-        let name = |online, images, rate| propose(online, 1000, images, rate).name;
+        let name = |online, images, rate| propose(online, 1000, images, (rate, None)).name;
         assert_eq!(name(true, 300, 1e13), PROPOSALS[0].name);
         assert_eq!(name(true, 1000, 1e11), PROPOSALS[1].name);
         assert_eq!(name(true, 100_000, 1e11), PROPOSALS[2].name);
         assert_eq!(name(false, 300, 1e13), PROPOSALS[2].name);
+        let with_free = |free: u64| propose(true, 1000, 300, (1e13, Some(free << 20))).name;
+        let names = PROPOSALS.map(|candidate| candidate.name);
+        assert_eq!([2000, 1000, 200, 1].map(with_free), [names[0], names[1], names[2], names[2]]);
     }
 
     #[test]
