@@ -3,7 +3,6 @@
 //! The JSON file beside the export says what must be known of it: which square an image becomes, how colours are
 //! standardised, what classes are called. Prints one line of JSON for each image.
 
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage, imageops, metadata::Orientation};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -25,7 +24,7 @@ fn main() -> Result<()> {
         .into_optimized()?
         .into_runnable()?;
     for path in arguments {
-        let pixels = input.pixels(&input.square(&input.upright(&path)?)?);
+        let pixels = input.pixels(&input.square(&input.upright(&path)?));
         let pixels = Tensor::from_shape(&[1, 3, side, side], &pixels)?;
         let outputs = model.run(tvec!(pixels.into()))?;
         let probabilities: Vec<f32> = outputs[0].view().as_slice::<f32>()?.to_vec();
@@ -41,7 +40,7 @@ struct Input {
     side: u32,
     white: u32,
     resize: String,
-    filter: FilterType,
+    bicubic: bool,
     crop_pct: f64,
     mean: [f32; 3],
     std: [f32; 3],
@@ -54,10 +53,7 @@ impl Input {
             side: facts["image_size"].as_u64()?.try_into().ok()?,
             white: (1 << facts["bit_depth"].as_u64()?) - 1,
             resize: facts["resize"].as_str()?.to_owned(),
-            filter: match facts["interpolation"].as_str()? {
-                "bicubic" => FilterType::CatmullRom,
-                _ => FilterType::Bilinear,
-            },
+            bicubic: facts["interpolation"] == "bicubic",
             crop_pct: facts["crop_pct"].as_f64()?,
             mean: colours("mean")?,
             std: colours("std")?,
@@ -65,39 +61,63 @@ impl Input {
     }
 
     /// The image as the model sees it.
-    fn square(&self, image: &RgbImage) -> Result<RgbImage> {
+    fn square(&self, image: &RgbImage) -> RgbImage {
         let (side, (width, height)) = (self.side, image.dimensions());
         match self.resize.as_str() {
             "squash" => self.resized(image, side, side),
             "letterbox" => {
-                let scale = f64::from(side) / f64::from(width.max(height));
-                let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-                let content = self.resized(image, scaled(width), scaled(height))?;
+                let ratio = f64::from(width.max(height)) / f64::from(side);
+                let scaled = |length: u32| ((f64::from(length) / ratio).round_ties_even() as u32).max(1);
+                let content = self.resized(image, scaled(width), scaled(height));
                 let fill = Rgb(self.mean.map(|mean| (mean * 255.0).round() as u8));
                 let mut square = RgbImage::from_pixel(side, side, fill);
                 let (left, upper) = ((side - content.width()) / 2, (side - content.height()) / 2);
                 imageops::replace(&mut square, &content, left.into(), upper.into());
-                Ok(square)
+                square
             }
             _ => {
                 let short = (f64::from(side) / self.crop_pct) as u32;
                 let long = (u64::from(short) * u64::from(width.max(height)) / u64::from(width.min(height))) as u32;
                 let (width, height) = if width <= height { (short, long) } else { (long, short) };
                 let start = |length: u32| (f64::from(length - side) / 2.0).round_ties_even() as u32;
-                let content = self.resized(image, width, height)?;
-                Ok(imageops::crop_imm(&content, start(width), start(height), side, side).to_image())
+                let content = self.resized(image, width, height);
+                imageops::crop_imm(&content, start(width), start(height), side, side).to_image()
             }
         }
     }
 
-    /// The rows first, then the columns, each rounded to 8 bits: the order shows.
-    fn resized(&self, image: &RgbImage, width: u32, height: u32) -> Result<RgbImage> {
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(self.filter));
-        let mut rows = RgbImage::new(width, image.height());
-        Resizer::new().resize(image, &mut rows, &options)?;
-        let mut whole = RgbImage::new(width, height);
-        Resizer::new().resize(&rows, &mut whole, &options)?;
-        Ok(whole)
+    /// Pillow's `resize`: the rows first, then the columns, each rounded to 8 bits.
+    fn resized(&self, image: &RgbImage, width: u32, height: u32) -> RgbImage {
+        let across = self.weights(image.width(), width);
+        let rows = RgbImage::from_fn(width, image.height(), |x, y| mean(&across[x as usize], |at| image[(at, y)]));
+        let down = self.weights(image.height(), height);
+        RgbImage::from_fn(width, height, |x, y| mean(&down[y as usize], |at| rows[(x, at)]))
+    }
+
+    /// For each pixel of the result the first that it is the mean of, and their weights with 22 bits after the point.
+    fn weights(&self, from: u32, to: u32) -> Vec<(u32, Vec<i32>)> {
+        let scale = f64::from(from) / f64::from(to);
+        let stretch = scale.max(1.0);
+        let reach = if self.bicubic { 2.0 * stretch } else { stretch };
+        let of_pixel = |pixel: u32| {
+            let centre = (f64::from(pixel) + 0.5) * scale;
+            let (first, end) = ((centre - reach + 0.5).max(0.0) as u32, ((centre + reach + 0.5) as u32).min(from));
+            let exact = (first..end).map(|at| self.weight((f64::from(at) - centre + 0.5) / stretch));
+            let exact: Vec<f64> = exact.collect();
+            let sum: f64 = exact.iter().sum();
+            (first, exact.iter().map(|weight| (weight / sum * f64::from(1 << 22)).round() as i32).collect())
+        };
+        (0..to).map(of_pixel).collect()
+    }
+
+    fn weight(&self, distance: f64) -> f64 {
+        let x = distance.abs();
+        match self.bicubic {
+            false => (1.0 - x).max(0.0),
+            true if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+            true if x < 2.0 => -0.5 * (((x - 5.0) * x + 8.0) * x - 4.0),
+            true => 0.0,
+        }
     }
 
     /// Standardised values, colour after colour.
@@ -121,4 +141,12 @@ impl Input {
         let (width, height, wide) = (image.width(), image.height(), image.into_rgb16());
         Ok(RgbImage::from_raw(width, height, wide.iter().map(scaled).collect()).ok_or("an image without pixels")?)
     }
+}
+
+fn mean((first, weights): &(u32, Vec<i32>), pixel: impl Fn(u32) -> Rgb<u8>) -> Rgb<u8> {
+    let mut sums = [1 << 21; 3];
+    for (at, weight) in (*first..).zip(weights) {
+        sums.iter_mut().zip(pixel(at).0).for_each(|(sum, level)| *sum += weight * i32::from(level));
+    }
+    Rgb(sums.map(|sum| (sum >> 22).clamp(0, 255) as u8))
 }

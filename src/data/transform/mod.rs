@@ -9,6 +9,7 @@
 
 pub mod detail;
 mod normalize;
+mod resample;
 mod resize;
 mod squares;
 mod tiles;

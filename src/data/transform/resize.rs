@@ -1,16 +1,13 @@
 //! From an image of any shape to a square: squash, letterbox or centre crop.
 //!
-//! The filters are Pillow's (antialiased triangle; cubic with a = -1/2), computed with SIMD in coarser fixed point.
-//! Against Pillow a value differs by at most one level, in about one of a hundred; the worst seen is two levels, for
-//! enlarged white noise. `tests/fixtures/make_image_fixtures.py` makes the pictures that the tests compare with.
+//! Every value is Pillow's (see `resample`): `tests/fixtures/make_image_fixtures.py` makes the pictures that the tests
+//! compare with.
 
 use super::BackboneDefaults;
+use super::resample::resample;
 use crate::augment::Window;
 use crate::config::{InterpolationChoice, PreprocessSettings, ResizeMode};
 use crate::data::decode::ImageError;
-use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{Rgb, RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 
@@ -29,15 +26,6 @@ pub enum Interpolation {
     Bilinear,
     /// Cubic filter with a = -1/2, antialiased.
     Bicubic,
-}
-
-impl Interpolation {
-    fn filter(self) -> FilterType {
-        match self {
-            Self::Bilinear => FilterType::Bilinear,
-            Self::Bicubic => FilterType::CatmullRom,
-        }
-    }
 }
 
 /// All of an image.
@@ -162,10 +150,10 @@ impl Geometry {
         resize(image, window, (self.side(), self.side()), self.interpolation)
     }
 
-    /// The size of an image whose longer side fills the square.
+    /// The size of an image whose longer side fills the square, halves rounded to even, as in timm.
     fn scaled_to_fit(&self, (width, height): (u32, u32)) -> (u32, u32) {
-        let scale = f64::from(self.side()) / f64::from(width.max(height).max(1));
-        let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).clamp(1, self.side());
+        let ratio = f64::from(width.max(height).max(1)) / f64::from(self.side());
+        let scaled = |length: u32| ((f64::from(length) / ratio).round_ties_even() as u32).clamp(1, self.side());
         (scaled(width), scaled(height))
     }
 
@@ -218,34 +206,19 @@ fn centered(length: u32, crop: u32) -> u32 {
 }
 
 /// Resizes a window of an image; pixels outside the window have no influence.
-///
-/// The rows first, then the columns, each rounded to 8 bits, as Pillow does: where a cubic overshoots, the order shows.
 fn resize(
     image: &RgbImage,
     window: Window,
-    (width, height): (u32, u32),
+    size: (u32, u32),
     interpolation: Interpolation,
 ) -> Result<RgbImage, ImageError> {
-    if image.as_raw().is_empty() || window.width == 0 || window.height == 0 {
-        return Err(failed(&"the image has no pixels"));
+    let Window { x, y, width, height } = window;
+    let within =
+        |from: u32, length: u32, whole: u32| length > 0 && from.checked_add(length).is_some_and(|end| end <= whole);
+    if !within(x, width, image.width()) || !within(y, height, image.height()) || size.0 == 0 || size.1 == 0 {
+        return Err(ImageError::Unsupported("resizing failed: the image has no pixels".into()));
     }
-    // Typed images: the untyped ones would compile the resize of every kind of pixel into this crate.
-    let whole = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw());
-    let whole = whole.map_err(|error| failed(&error))?;
-    let source = TypedCroppedImage::new(whole, window.x, window.y, window.width, window.height);
-    let source = source.map_err(|error| failed(&error))?;
-    let mut resizer = Resizer::new();
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(interpolation.filter()));
-    let mut rows = TypedImage::<U8x3>::new(width, window.height);
-    resizer.resize_typed(&source, &mut rows, &options).map_err(|error| failed(&error))?;
-    let mut target = RgbImage::new(width, height);
-    let mut view = TypedImage::<U8x3>::from_buffer(width, height, &mut target).map_err(|error| failed(&error))?;
-    resizer.resize_typed(&rows, &mut view, &options).map_err(|error| failed(&error))?;
-    Ok(target)
-}
-
-fn failed(reason: &dyn std::fmt::Display) -> ImageError {
-    ImageError::Unsupported(format!("resizing failed: {reason}"))
+    Ok(resample(image, window, size, interpolation))
 }
 
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! Pillow's resampling of 8-bit pictures, bit for bit: antialiased filters in fixed point of 22 bits, the rows first,
+//! then the columns, each rounded to 8 bits (`Resample.c`, as `Image.resize` calls it).
+//!
+//! What a model answers for a file is then what timm, transformers or ONNX Runtime answer for the file as Pillow reads it.
+
+use super::Interpolation;
+use crate::augment::Window;
+use crate::kernels::simd;
+use image::RgbImage;
+use std::iter::zip;
+
+/// Bits after the point of a weight: 8 are for the levels and 2 for what a cubic overshoots.
+const FRACTION: u32 = 32 - 8 - 2;
+const HALF: i32 = 1 << (FRACTION - 1);
+/// Rows that are resampled side by side: as many sums as registers hold.
+const ROWS: usize = 16;
+
+/// A window of an image, which must lie inside it, resized to the size; pixels outside the window have no influence. The
+/// size must not be empty.
+pub(super) fn resample(
+    image: &RgbImage,
+    window: Window,
+    (width, height): (u32, u32),
+    filter: Interpolation,
+) -> RgbImage {
+    let across = Weights::new(window.width as usize, width as usize, filter);
+    let down = Weights::new(window.height as usize, height as usize, filter);
+    let [left, right] = [window.x, window.x + window.width].map(|x| 3 * x as usize);
+    let lines = image.as_raw().chunks_exact(3 * image.width() as usize);
+    let lines: Vec<&[u8]> =
+        lines.skip(window.y as usize).take(window.height as usize).map(|line| &line[left..right]).collect();
+    let mut rows = vec![0; 3 * width as usize * lines.len()];
+    let mut target = RgbImage::new(width, height);
+    simd(
+        #[inline(always)]
+        || {
+            resample_rows(&lines, &across, &mut rows);
+            resample_columns(&rows, &down, 3 * width as usize, &mut target);
+        },
+    );
+    target
+}
+
+/// The pixels that each pixel of the result is the weighted mean of.
+struct Weights {
+    /// The first of them, for each.
+    first: Vec<usize>,
+    /// Their weights, `most` for each; the rest is zero.
+    weights: Vec<i32>,
+    most: usize,
+}
+
+impl Weights {
+    /// Of `to` pixels in place of `from`.
+    fn new(from: usize, to: usize, filter: Interpolation) -> Self {
+        let (reach, weight): (f64, fn(f64) -> f64) = match filter {
+            Interpolation::Bilinear => (1.0, triangle),
+            Interpolation::Bicubic => (2.0, cubic),
+        };
+        let scale = from as f64 / to as f64;
+        let stretch = scale.max(1.0);
+        let reach = reach * stretch;
+        let most = 2 * reach.ceil() as usize + 1;
+        let (mut first, mut weights) = (Vec::with_capacity(to), vec![0; most * to]);
+        for (pixel, own) in weights.chunks_exact_mut(most).enumerate() {
+            let centre = (pixel as f64 + 0.5) * scale;
+            let begin = (centre - reach + 0.5).max(0.0) as usize;
+            let end = ((centre + reach + 0.5) as usize).min(from);
+            let exact = (begin..end).map(|at| weight((at as f64 - centre + 0.5) * (1.0 / stretch)));
+            let exact: Vec<f64> = exact.collect();
+            let sum: f64 = exact.iter().sum();
+            zip(own, exact).for_each(|(own, exact)| *own = (exact / sum * f64::from(1 << FRACTION)).round() as i32);
+            first.push(begin);
+        }
+        Self { first, weights, most }
+    }
+
+    /// The first pixel and the weights of each pixel of the result.
+    fn each(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        zip(self.first.iter().copied(), self.weights.chunks_exact(self.most))
+    }
+}
+
+fn triangle(x: f64) -> f64 {
+    (1.0 - x.abs()).max(0.0)
+}
+
+/// The cubic with a = -1/2.
+fn cubic(x: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        (1.5 * x - 2.5) * x * x + 1.0
+    } else if x < 2.0 {
+        -0.5 * (((x - 5.0) * x + 8.0) * x - 4.0)
+    } else {
+        0.0
+    }
+}
+
+/// Resamples along the lines: several of them are laid side by side, so that the sums of one column are neighbours.
+#[inline(always)]
+fn resample_rows(lines: &[&[u8]], weights: &Weights, rows: &mut [u8]) {
+    let width = 3 * weights.first.len();
+    let mut columns = vec![[[0; ROWS]; 3]; lines.first().map_or(0, |line| line.len() / 3)];
+    for (lines, rows) in zip(lines.chunks(ROWS), rows.chunks_mut(ROWS * width)) {
+        for (at, line) in lines.iter().enumerate() {
+            for (column, pixel) in zip(&mut columns, line.as_chunks::<3>().0) {
+                for channel in 0..3 {
+                    column[channel][at] = pixel[channel];
+                }
+            }
+        }
+        for (x, (first, weights)) in weights.each().enumerate() {
+            let (mut red, mut green, mut blue) = ([HALF; ROWS], [HALF; ROWS], [HALF; ROWS]);
+            for (column, &weight) in zip(&columns[first..], weights) {
+                add(&mut red, weight, &column[0]);
+                add(&mut green, weight, &column[1]);
+                add(&mut blue, weight, &column[2]);
+            }
+            let [red, green, blue] = [red, green, blue].map(|sums| sums.map(level));
+            for (at, row) in rows.chunks_exact_mut(width).enumerate() {
+                row[3 * x..3 * x + 3].copy_from_slice(&[red[at], green[at], blue[at]]);
+            }
+        }
+    }
+}
+
+/// Resamples rows of so many levels from top to bottom.
+#[inline(always)]
+fn resample_columns(rows: &[u8], weights: &Weights, width: usize, target: &mut [u8]) {
+    let mut sums = vec![0; width];
+    for (target, (first, weights)) in zip(target.chunks_exact_mut(width), weights.each()) {
+        sums.fill(HALF);
+        for (row, &weight) in zip(rows.chunks_exact(width).skip(first), weights) {
+            add(&mut sums, weight, row);
+        }
+        zip(target, &sums).for_each(|(target, &sum)| *target = level(sum));
+    }
+}
+
+/// Adds weighted levels. No sum overflows, by [`FRACTION`]; what wraps needs no check of that.
+#[inline(always)]
+fn add(sums: &mut [i32], weight: i32, levels: &[u8]) {
+    for (sum, &level) in zip(sums, levels) {
+        *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(level)));
+    }
+}
+
+/// The level of a sum.
+#[inline(always)]
+fn level(sum: i32) -> u8 {
+    (sum >> FRACTION).clamp(0, 255) as u8
+}
