@@ -4,12 +4,9 @@ use super::Augment;
 use super::paint::count;
 use crate::rng::Stream;
 use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
+use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress, decompress_to};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use zune_core::bytestream::ZCursor;
-use zune_core::{colorspace::ColorSpace, options::DecoderOptions};
-use zune_jpeg::JpegDecoder;
 
 /// `augment.jpeg`: compressed and decompressed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,10 +35,10 @@ impl Augment for Jpeg {
     }
 }
 
+/// Written with half the resolution of colours, as Pillow does by default.
 fn compressed(image: &RgbImage, quality: u8) -> Option<RgbImage> {
-    let mut file = Vec::new();
-    JpegEncoder::new_with_quality(&mut file, quality).encode_image(image).ok()?;
-    let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
-    let pixels = JpegDecoder::new_with_options(ZCursor::new(file), options).decode().ok()?;
-    RgbImage::from_raw(image.width(), image.height(), pixels)
+    let (width, height) = image.dimensions();
+    let size = (width as usize, height as usize);
+    let file = compress(image.as_raw(), size.0, size.1, PixelFormat::Rgb, quality, Subsampling::S420).ok()?;
+    RgbImage::from_raw(width, height, decompress_to(&file, PixelFormat::Rgb).ok()?.data)
 }

@@ -25,12 +25,10 @@ pub use super::storage::Storage;
 use super::storage::{peak, storage};
 use super::{dicom, jpeg};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
+use libjpeg_turbo_rs::{ColorSpace, DecodeLimits, Decoder, JpegError, PixelFormat};
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use zune_core::bytestream::ZCursor;
-use zune_core::{colorspace::ColorSpace, options::DecoderOptions};
-use zune_jpeg::JpegDecoder;
 
 /// Most memory that a decoder may ask for, in bytes: 16-bit RGBA at [`MAX_PIXELS`], and room to work.
 const MAX_DECODER_BYTES: u64 = 1_200_000_000;
@@ -164,33 +162,41 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
     names.into_iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, name)| name)
 }
 
-/// Strict where libjpeg only warns: a damaged scan is an error, not a grey area.
+/// The pixels of libjpeg-turbo, which Pillow and torchvision decode with, bit for bit; strict where it only warns: a
+/// damaged scan is an error, not a grey area.
 fn decode_jpeg(bytes: &[u8]) -> Result<Decoded, ImageError> {
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(MAX_SIDE as usize)
-        .set_max_height(MAX_SIDE as usize)
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let damaged = |error: zune_jpeg::errors::DecodeErrors| ImageError::Damaged(error.to_string());
+    let damaged = |error: JpegError| ImageError::Damaged(error.to_string());
     // Looked for first, because a cut file fails in many ways and this is the reason a person can use.
     if !reaches_end_of_jpeg(bytes) {
         return Err(ImageError::Truncated("it has no end-of-image marker"));
     }
-    decoder.decode_headers().map_err(damaged)?;
-    let (width, height) = decoder.dimensions().unwrap_or_default();
-    let room = Room::for_image(width as u64, height as u64)?;
-    let pixels = decoder.decode().map_err(damaged)?;
-    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    let image = RgbImage::from_raw(width as u32, height as u32, pixels)
-        .ok_or_else(|| ImageError::Damaged("its size changes while it is decoded".into()))?;
-    let channels = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => "grey",
-        Some(ColorSpace::CMYK | ColorSpace::YCCK) => "CMYK",
-        _ => "colour",
+    let limits = DecodeLimits { max_memory: Some(MAX_DECODER_BYTES), ..DecodeLimits::default() };
+    let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(damaged)?;
+    let (width, height) = (u32::from(decoder.header().width), u32::from(decoder.header().height));
+    let room = Room::for_image(width.into(), height.into())?;
+    if decoder.header().precision > 8 {
+        return Err(ImageError::Unsupported("a JPEG of more than 8 bits is not read; save it as a 16-bit PNG".into()));
+    }
+    let (channels, format) = match decoder.jpeg_color_space() {
+        ColorSpace::Grayscale => ("grey", PixelFormat::Rgb),
+        ColorSpace::Cmyk | ColorSpace::Ycck => ("CMYK", PixelFormat::Cmyk),
+        _ => ("colour", PixelFormat::Rgb),
     };
+    decoder.set_output_format(format);
+    decoder.set_stop_on_warning(true);
+    let decoded = decoder.decode_image().map_err(damaged)?;
+    let pixels = if format == PixelFormat::Cmyk { inks_to_rgb(&decoded.data) } else { decoded.data };
+    let orientation = decoded.exif_data.and_then(|exif| Orientation::from_exif_chunk(&exif));
+    let image = RgbImage::from_raw(width, height, pixels)
+        .ok_or_else(|| ImageError::Damaged("its size changes while it is decoded".into()))?;
     let storage = Storage { format: "JPEG", channels, bits: 8, peak: None };
     Ok(Decoded { image: upright(DynamicImage::ImageRgb8(image), orientation).into_rgb8(), storage, room })
+}
+
+/// Four values for each pixel, the inks stored inverted as Adobe does, to three.
+fn inks_to_rgb(inks: &[u8]) -> Vec<u8> {
+    let colour = |ink: u8, black: u8| ((u16::from(ink) * u16::from(black) + 127) / 255) as u8;
+    inks.as_chunks::<4>().0.iter().flat_map(|&[c, m, y, k]| [c, m, y].map(|ink| colour(ink, k))).collect()
 }
 
 /// Walks the markers of a JPEG stream up to its end-of-image marker.

@@ -1,5 +1,5 @@
-//! Pillow's resampling of 8-bit pictures, bit for bit: antialiased filters in fixed point of 22 bits, the rows first,
-//! then the columns, each rounded to 8 bits (`Resample.c`, as `Image.resize` calls it).
+//! Pillow's resampling of 8-bit pictures, bit for bit: antialiased filters in fixed point of 22 bits, one direction after
+//! the other, each rounded to 8 bits (`Resample.c` of Pillow 13, as `Image.resize` calls it).
 //!
 //! What a model answers for a file is then what timm, transformers or ONNX Runtime answer for the file as Pillow reads it.
 
@@ -29,16 +29,26 @@ pub(super) fn resample(
     let lines = image.as_raw().chunks_exact(3 * image.width() as usize);
     let lines: Vec<&[u8]> =
         lines.skip(window.y as usize).take(window.height as usize).map(|line| &line[left..right]).collect();
-    let mut rows = vec![0; 3 * width as usize * lines.len()];
-    let mut target = RgbImage::new(width, height);
-    simd(
+    // Pillow 13 starts with the pass that leaves less for the other; the order shows where values are rounded.
+    let [fewer_rows, fewer_columns] =
+        [(window.height, height), (window.width, width)].map(|(from, to)| i64::from(from) - i64::from(to));
+    let vertical_first = fewer_rows > 0 && fewer_rows > 2 * fewer_columns;
+    let pixels = simd(
         #[inline(always)]
         || {
-            resample_rows(&lines, &across, &mut rows);
-            resample_columns(&rows, &down, 3 * width as usize, &mut target);
+            if vertical_first {
+                horizontal(&split(&vertical(&lines, &down), window.width), &across)
+            } else {
+                vertical(&split(&horizontal(&lines, &across), width), &down)
+            }
         },
     );
-    target
+    RgbImage::from_raw(width, height, pixels).unwrap_or_default()
+}
+
+/// The lines of an image that is so many pixels wide.
+fn split(pixels: &[u8], width: u32) -> Vec<&[u8]> {
+    pixels.chunks_exact(3 * width as usize).collect()
 }
 
 /// The pixels that each pixel of the result is the weighted mean of.
@@ -99,10 +109,11 @@ fn cubic(x: f64) -> f64 {
 
 /// Resamples along the lines: several of them are laid side by side, so that the sums of one column are neighbours.
 #[inline(always)]
-fn resample_rows(lines: &[&[u8]], weights: &Weights, rows: &mut [u8]) {
+fn horizontal(lines: &[&[u8]], weights: &Weights) -> Vec<u8> {
     let width = 3 * weights.first.len();
+    let mut resampled = vec![0; width * lines.len()];
     let mut columns = vec![[[0; ROWS]; 3]; lines.first().map_or(0, |line| line.len() / 3)];
-    for (lines, rows) in zip(lines.chunks(ROWS), rows.chunks_mut(ROWS * width)) {
+    for (lines, resampled) in zip(lines.chunks(ROWS), resampled.chunks_mut(ROWS * width)) {
         for (at, line) in lines.iter().enumerate() {
             for (column, pixel) in zip(&mut columns, line.as_chunks::<3>().0) {
                 for channel in 0..3 {
@@ -118,24 +129,28 @@ fn resample_rows(lines: &[&[u8]], weights: &Weights, rows: &mut [u8]) {
                 add(&mut blue, weight, &column[2]);
             }
             let [red, green, blue] = [red, green, blue].map(|sums| sums.map(level));
-            for (at, row) in rows.chunks_exact_mut(width).enumerate() {
-                row[3 * x..3 * x + 3].copy_from_slice(&[red[at], green[at], blue[at]]);
+            for (at, line) in resampled.chunks_exact_mut(width).enumerate() {
+                line[3 * x..3 * x + 3].copy_from_slice(&[red[at], green[at], blue[at]]);
             }
         }
     }
+    resampled
 }
 
-/// Resamples rows of so many levels from top to bottom.
+/// Resamples from top to bottom.
 #[inline(always)]
-fn resample_columns(rows: &[u8], weights: &Weights, width: usize, target: &mut [u8]) {
+fn vertical(lines: &[&[u8]], weights: &Weights) -> Vec<u8> {
+    let width = lines.first().map_or(0, |line| line.len());
+    let mut resampled = vec![0; width * weights.first.len()];
     let mut sums = vec![0; width];
-    for (target, (first, weights)) in zip(target.chunks_exact_mut(width), weights.each()) {
+    for (target, (first, weights)) in zip(resampled.chunks_exact_mut(width), weights.each()) {
         sums.fill(HALF);
-        for (row, &weight) in zip(rows.chunks_exact(width).skip(first), weights) {
-            add(&mut sums, weight, row);
+        for (line, &weight) in zip(&lines[first..], weights) {
+            add(&mut sums, weight, line);
         }
         zip(target, &sums).for_each(|(target, &sum)| *target = level(sum));
     }
+    resampled
 }
 
 /// Adds weighted levels. No sum overflows, by [`FRACTION`]; what wraps needs no check of that.

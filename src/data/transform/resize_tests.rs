@@ -34,6 +34,17 @@ fn squash_follows_pillow() {
     }
 }
 
+/// Pillow resizes a picture whose height shrinks most from top to bottom first.
+#[test]
+fn the_order_of_passes_is_that_of_pillow() {
+    let source = picture("source");
+    let window = Window { x: 0, y: 0, width: 20, height: source.height() };
+    for (filter, interpolation) in FILTERS {
+        let ours = geometry(24, ResizeMode::Squash, interpolation).square_of(&source, window).unwrap();
+        assert_same(&ours, &format!("tall_{filter}"));
+    }
+}
+
 #[test]
 fn crop_follows_torchvision() {
     let source = picture("source");
