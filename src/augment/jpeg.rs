@@ -35,10 +35,10 @@ impl Augment for Jpeg {
     }
 }
 
-/// Written with half the resolution of colours, as Pillow does by default.
+/// Colours keep their resolution: halving it would change a picture much at the best quality too.
 fn compressed(image: &RgbImage, quality: u8) -> Option<RgbImage> {
     let (width, height) = image.dimensions();
     let size = (width as usize, height as usize);
-    let file = compress(image.as_raw(), size.0, size.1, PixelFormat::Rgb, quality, Subsampling::S420).ok()?;
+    let file = compress(image.as_raw(), size.0, size.1, PixelFormat::Rgb, quality, Subsampling::S444).ok()?;
     RgbImage::from_raw(width, height, decompress_to(&file, PixelFormat::Rgb).ok()?.data)
 }
