@@ -16,7 +16,8 @@ mod tiles;
 
 pub(super) use normalize::Histograms;
 pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
-pub use resize::{Geometry, Interpolation};
+pub use resample::Interpolation;
+pub use resize::Geometry;
 pub use tiles::{Bag, Bags, Tiles};
 
 use super::decode::{self, DecodeOptions, Decoded, ImageError};

@@ -3,10 +3,10 @@
 //!
 //! What a model answers for a file is then what timm, transformers or ONNX Runtime answer for the file as Pillow reads it.
 
-use super::Interpolation;
 use crate::augment::Window;
 use crate::kernels::simd;
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 use std::iter::zip;
 
 /// Bits after the point of a weight: 8 are for the levels and 2 for what a cubic overshoots.
@@ -14,6 +14,16 @@ const FRACTION: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (FRACTION - 1);
 /// Rows that are resampled side by side: as many sums as registers hold.
 const ROWS: usize = 16;
+
+/// A filter, once the backbone's own is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    /// Triangle filter, antialiased.
+    Bilinear,
+    /// Cubic filter with a = -1/2, antialiased.
+    Bicubic,
+}
 
 /// A window of an image, which must lie inside it, resized to the size; pixels outside the window have no influence. The
 /// size must not be empty.

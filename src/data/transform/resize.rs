@@ -4,7 +4,7 @@
 //! compare with.
 
 use super::BackboneDefaults;
-use super::resample::resample;
+use super::resample::{Interpolation, resample};
 use crate::augment::Window;
 use crate::config::{InterpolationChoice, PreprocessSettings, ResizeMode};
 use crate::data::decode::ImageError;
@@ -17,16 +17,6 @@ const LONGEST_ASPECT: u32 = 16;
 
 /// Smallest `crop_pct` that is followed.
 const SMALLEST_CROP_PCT: f64 = 0.1;
-
-/// A filter, once the backbone's own is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Interpolation {
-    /// Triangle filter, antialiased.
-    Bilinear,
-    /// Cubic filter with a = -1/2, antialiased.
-    Bicubic,
-}
 
 /// All of an image.
 fn whole(image: &RgbImage) -> Window {
