@@ -58,7 +58,7 @@ pub struct FinetuneResult {
     pub wise_ft: Option<WiseFtRecord>,
     /// When a good class is named.
     pub inspection: Option<Inspection>,
-    /// The [code](crate::report::VerdictKind::code) of the verdict.
+    /// The [verdict](crate::report::VerdictKind), as it is written.
     pub verdict: String,
     /// The scores with their uncertainty, and all that holds, in words.
     pub verdict_reason: String,
