@@ -11,63 +11,37 @@ enum OnOr {
     Number(f64),
 }
 
-/// `train.head_pull`: how strongly the directions of the classes are drawn to those of their texts.
+/// A number that is found by the data, which is written as `true`, or given: `train.head_pull`, how strongly the directions
+/// of the classes are drawn to those of their texts (Silva-Rodríguez et al. 2024), and `train.wise_ft`, the share of the
+/// trained weights in their mean with those before (Wortsman et al. 2022).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(from = "OnOr", into = "OnOr")]
-pub enum HeadPull {
-    /// Each class as strongly as its texts are right about the training images (Silva-Rodríguez et al. 2024).
-    Adaptive,
-    /// Every class alike.
-    Constant(f64),
+pub enum FoundOrGiven {
+    /// The pull by how right the texts of each class are about the training images; the share on validation images.
+    Found,
+    /// The number.
+    Given(f64),
 }
 
-impl From<OnOr> for HeadPull {
+impl From<OnOr> for FoundOrGiven {
     fn from(written: OnOr) -> Self {
         match written {
-            OnOr::On(_) => Self::Adaptive,
-            OnOr::Number(strength) => Self::Constant(strength),
+            OnOr::On(_) => Self::Found,
+            OnOr::Number(number) => Self::Given(number),
         }
     }
 }
 
-impl From<HeadPull> for OnOr {
-    fn from(pull: HeadPull) -> Self {
-        match pull {
-            HeadPull::Adaptive => Self::On(true),
-            HeadPull::Constant(strength) => Self::Number(strength),
+impl From<FoundOrGiven> for OnOr {
+    fn from(value: FoundOrGiven) -> Self {
+        match value {
+            FoundOrGiven::Found => Self::On(true),
+            FoundOrGiven::Given(number) => Self::Number(number),
         }
     }
 }
 
 /// `train.head_pull` as it is read: a strength of 0 is none.
-pub(super) fn read_pull<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HeadPull>, D::Error> {
-    Ok(forms::off_or(deserializer)?.filter(|pull| *pull != HeadPull::Constant(0.0)))
-}
-
-/// `train.wise_ft`: the mean of the weights before and after training (Wortsman et al. 2022).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(from = "OnOr", into = "OnOr")]
-pub enum WiseFt {
-    /// The share of the trained weights is chosen on validation images.
-    Chosen,
-    /// It is given: 1 = the trained weights alone.
-    Share(f64),
-}
-
-impl From<OnOr> for WiseFt {
-    fn from(written: OnOr) -> Self {
-        match written {
-            OnOr::On(_) => Self::Chosen,
-            OnOr::Number(share) => Self::Share(share),
-        }
-    }
-}
-
-impl From<WiseFt> for OnOr {
-    fn from(wise_ft: WiseFt) -> Self {
-        match wise_ft {
-            WiseFt::Chosen => Self::On(true),
-            WiseFt::Share(share) => Self::Number(share),
-        }
-    }
+pub(super) fn read_pull<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FoundOrGiven>, D::Error> {
+    Ok(forms::off_or(deserializer)?.filter(|pull| *pull != FoundOrGiven::Given(0.0)))
 }

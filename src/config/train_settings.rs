@@ -1,6 +1,6 @@
 //! The settings of `[train]` and `[early_stop]`.
 
-use super::head_settings::{HeadPull, WiseFt, read_pull};
+use super::head_settings::{FoundOrGiven, read_pull};
 use super::loss_settings::{LossSettings, LossWeights, Sampler};
 use super::metric_choice::MetricChoice;
 use crate::forms;
@@ -101,7 +101,7 @@ pub struct TrainSettings {
         extend("default" = false, "x-only" = [{ "key": "model.head_init", "values": ["text"] }]),
         transform = forms::switch
     )]
-    pub head_pull: Option<HeadPull>,
+    pub head_pull: Option<FoundOrGiven>,
     /// For `model.head_init = "text"`: keeps a weighted mean of the weights before and after training (WiSE-FT, Wortsman
     /// et al. 2022). The share of those after, or true to choose it on the validation images; false = off.
     #[serde(deserialize_with = "forms::off_or", serialize_with = "forms::write_off_or")]
@@ -115,7 +115,7 @@ pub struct TrainSettings {
         ),
         transform = forms::switch
     )]
-    pub wise_ft: Option<WiseFt>,
+    pub wise_ft: Option<FoundOrGiven>,
     /// Gradient checkpointing: keep only what enters each block and run the block again in the backward pass. Much less
     /// memory, about a fifth more time, the same result.
     #[schemars(extend("default" = false))]

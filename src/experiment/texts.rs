@@ -3,7 +3,7 @@
 use super::features::FeatureSet;
 use super::session::Session;
 use crate::backbone::{Layer, Params};
-use crate::config::{HeadPull, PoolChoice, Settings};
+use crate::config::{FoundOrGiven, PoolChoice, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result, WeightsError};
 use crate::model::CosineHead;
@@ -93,7 +93,7 @@ impl ClassTexts {
     /// Those of `features`.
     pub fn regulariser(
         &self,
-        pull: Option<HeadPull>,
+        pull: Option<FoundOrGiven>,
         params: &Params,
         features: impl FnOnce() -> Result<FeatureSet>,
     ) -> Result<Regulariser> {
@@ -101,8 +101,8 @@ impl ClassTexts {
         let classes = directions.dim(0)?;
         let multipliers = match pull {
             None => Vec::new(),
-            Some(HeadPull::Constant(strength)) => vec![strength as f32; classes],
-            Some(HeadPull::Adaptive) => {
+            Some(FoundOrGiven::Given(strength)) => vec![strength as f32; classes],
+            Some(FoundOrGiven::Found) => {
                 let train = embedded(&features()?, params)?.of(&[Split::Train]);
                 multipliers(&self.linear()?.logits(train.matrix())?, &train.labels, classes)
             }

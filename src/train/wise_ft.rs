@@ -5,7 +5,7 @@
 
 use super::early_stop::{Rank, ValScore};
 use crate::backbone::{ParamName, Params, Part};
-use crate::config::WiseFt;
+use crate::config::FoundOrGiven;
 use crate::error::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -76,13 +76,13 @@ impl WeightInterpolation<'_> {
     pub fn settle(
         &self,
         params: &Params,
-        wise_ft: WiseFt,
+        wise_ft: FoundOrGiven,
         validate: &mut dyn FnMut() -> Result<Option<ValScore>>,
     ) -> Result<WiseFtRecord> {
         let alphas = match wise_ft {
-            WiseFt::Chosen => (0..=STEPS).map(|i| i as f64 / STEPS as f64).collect(),
-            WiseFt::Share(1.0) => vec![0.0, 1.0],
-            WiseFt::Share(share) => vec![0.0, share, 1.0],
+            FoundOrGiven::Found => (0..=STEPS).map(|i| i as f64 / STEPS as f64).collect(),
+            FoundOrGiven::Given(1.0) => vec![0.0, 1.0],
+            FoundOrGiven::Given(share) => vec![0.0, share, 1.0],
         };
         let mut curve: Vec<MeanScore> = Vec::new();
         for alpha in alphas {
@@ -91,8 +91,8 @@ impl WeightInterpolation<'_> {
             curve.push(MeanScore { alpha, val_loss: loss, val_accuracy: accuracy, val_score: score });
         }
         let alpha = match wise_ft {
-            WiseFt::Chosen => best(&curve),
-            WiseFt::Share(share) => share,
+            FoundOrGiven::Found => best(&curve),
+            FoundOrGiven::Given(share) => share,
         };
         self.set(params, alpha)?;
         Ok(WiseFtRecord { alpha, curve })
@@ -144,7 +144,7 @@ mod tests {
     }
 
     /// Settles between 0.3 and 1.7, where the accuracy is `accuracy` of the first value and the loss that value.
-    fn settle(wise_ft: WiseFt, accuracy: impl Fn(f32) -> Option<f64>) -> (WiseFtRecord, Vec<f32>) {
+    fn settle(wise_ft: FoundOrGiven, accuracy: impl Fn(f32) -> Option<f64>) -> (WiseFtRecord, Vec<f32>) {
         let (params, start, end) = (params(), at([0.3, 1.0]), at([1.7, 1.0]));
         let mut validate = || {
             let first = values(&params)[0];
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_best_share_is_kept_and_equal_ones_are_decided_by_the_loss() {
-        let (record, kept) = settle(WiseFt::Chosen, |x| Some(if (0.9..=1.3).contains(&x) { 0.8 } else { 0.5 }));
+        let (record, kept) = settle(FoundOrGiven::Found, |x| Some(if (0.9..=1.3).contains(&x) { 0.8 } else { 0.5 }));
         assert_eq!((record.curve.len(), record.alpha), (11, 0.5));
         assert!((kept[0] - 1.0).abs() < 1e-6 && kept[1] == 1.0, "{kept:?}");
         assert!(record.sentence().contains("val 80.0 %; start 50.0 %, fine-tuned 50.0 %"), "{}", record.sentence());
@@ -166,19 +166,19 @@ mod tests {
     #[test]
     fn the_ends_are_exact() {
         for (bias, alpha, expected) in [(-1.0, 0.0, 0.3), (1.0, 1.0, 1.7)] {
-            let (record, kept) = settle(WiseFt::Chosen, |x| Some(bias * f64::from(x)));
+            let (record, kept) = settle(FoundOrGiven::Found, |x| Some(bias * f64::from(x)));
             assert_eq!((record.alpha, kept[0]), (alpha, expected));
         }
-        assert_eq!(settle(WiseFt::Share(1.0), |_| Some(0.5)).1, [1.7, 1.0]);
+        assert_eq!(settle(FoundOrGiven::Given(1.0), |_| Some(0.5)).1, [1.7, 1.0]);
     }
 
     #[test]
     fn a_given_share_needs_no_validation_and_no_number_never_wins() {
-        let (record, kept) = settle(WiseFt::Share(0.25), |_| None);
+        let (record, kept) = settle(FoundOrGiven::Given(0.25), |_| None);
         assert!((kept[0] - 0.65).abs() < 1e-6 && record.curve.is_empty() && record.alpha == 0.25);
         assert!(record.sentence().starts_with("0.25 of the fine-tuned weights"));
-        assert_eq!(settle(WiseFt::Share(0.25), |_| Some(0.5)).0.curve.len(), 3);
-        assert_eq!(settle(WiseFt::Chosen, |x| Some(if x < 1.0 { f64::NAN } else { 0.1 })).0.alpha, 0.5);
+        assert_eq!(settle(FoundOrGiven::Given(0.25), |_| Some(0.5)).0.curve.len(), 3);
+        assert_eq!(settle(FoundOrGiven::Found, |x| Some(if x < 1.0 { f64::NAN } else { 0.1 })).0.alpha, 0.5);
     }
 
     #[test]

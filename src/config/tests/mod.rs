@@ -203,9 +203,9 @@ fn a_head_from_texts_has_keys_of_its_own() {
     let plain = text("");
     assert_eq!((plain.head_pull, plain.wise_ft), (None, None));
     let on = text("head_pull = true\nwise_ft = true");
-    assert_eq!((on.head_pull, on.wise_ft), (Some(HeadPull::Adaptive), Some(WiseFt::Chosen)));
+    assert_eq!((on.head_pull, on.wise_ft), (Some(FoundOrGiven::Found), Some(FoundOrGiven::Found)));
     let given = text("head_pull = 2\nwise_ft = 0.5");
-    assert_eq!((given.head_pull, given.wise_ft), (Some(HeadPull::Constant(2.0)), Some(WiseFt::Share(0.5))));
+    assert_eq!((given.head_pull, given.wise_ft), (Some(FoundOrGiven::Given(2.0)), Some(FoundOrGiven::Given(0.5))));
     let off = text("head_pull = 0\nwise_ft = false");
     assert_eq!((off.head_pull, off.wise_ft), (None, None));
     // Such a head does not start from nothing, and is trained as the blocks are.

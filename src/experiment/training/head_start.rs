@@ -2,7 +2,7 @@
 
 use super::Training;
 use crate::backbone::{Layer, Readout, Role};
-use crate::config::{Refit, Settings, WiseFt};
+use crate::config::{FoundOrGiven, Refit, Settings};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::experiment::features::FeatureSet;
@@ -23,7 +23,7 @@ pub const FINETUNED: &str = "finetuned";
 /// # Errors
 /// A usage error.
 pub fn check_wise_ft(settings: &Settings, dataset: &Dataset) -> Result<()> {
-    if settings.train.wise_ft == Some(WiseFt::Chosen) && dataset.indices(Split::Val).is_empty() {
+    if settings.train.wise_ft == Some(FoundOrGiven::Found) && dataset.indices(Split::Val).is_empty() {
         return Err(Error::usage_hint(
             "train.wise_ft = true chooses the share of the fine-tuned weights on validation images, and there are none",
             "give the share, such as train.wise_ft = 0.5, or validation images",
