@@ -33,6 +33,10 @@ fn a_value_is_no_longer_than_its_file() {
     let bytes = [head("dicom_ct.dcm"), b"\x28\0\x50\x10OB\0\0\0\0\0\x80".to_vec()].concat();
     let error = decode(&bytes).unwrap_err().to_string();
     assert!(error.contains("longer than the file"), "{error}");
+    // A gigabyte in the first group, behind an element of another one.
+    let group = b"DICM\x02\0\0\0UL\x04\0\xFF\0\0\0\0\0\x01\0OB\0\0\0\0\0\0\x02\0\x12\0UN\0\0\x42\x42\x42\x42";
+    let error = decode(&[&[0; 128], &group[..]].concat()).unwrap_err().to_string();
+    assert!(error.contains("longer than the file"), "{error}");
     let whole = std::fs::read(fixture("dicom_ct.dcm")).unwrap();
     for length in [whole.len() - 1, whole.len() - 500] {
         assert!(decode(&whole[..length]).is_err(), "cut at {length}");

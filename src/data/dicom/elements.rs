@@ -116,21 +116,30 @@ impl Kept {
 }
 
 /// Refuses values of the first group, which is always written explicitly and in little endian, that claim more than there
-/// is: a value is read into memory of the length that it claims.
+/// is: a value is read into memory of the length that it claims. Whatever lies within the length of the group is read as
+/// one of its elements.
 fn check_meta(bytes: &[u8]) -> Result<(), ImageError> {
     /// Kinds of values with a length of two bytes; all others, known or not, have four.
     const SHORT: [&[u8; 2]; 21] = [
         b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
         b"ST", b"TM", b"UI", b"UL", b"US",
     ];
+    /// Where the first element, which comes first, has its value: the length of all others.
+    const GROUP_LENGTH: usize = 8;
     let number = |at: usize, n: usize| {
         let digits = bytes.get(at..at + n)?;
         Some(digits.iter().rev().fold(0, |number, &digit| number << 8 | usize::from(digit)))
     };
+    let end = number(GROUP_LENGTH, 4).map_or(0, |length| GROUP_LENGTH + 4 + length);
     let mut at = 0;
-    while number(at, 2) == Some(2) {
+    while at < end || number(at, 2) == Some(2) {
         let short = bytes.get(at + 4..at + 6).is_some_and(|vr| SHORT.iter().any(|short| short.as_slice() == vr));
-        let (length, head) = if short { (number(at + 6, 2), 8) } else { (number(at + 8, 4), 12) };
+        let (length, head) = match number(at, 2) {
+            // Items have no kind.
+            Some(0xFFFE) => (number(at + 4, 4), 8),
+            _ if short => (number(at + 6, 2), 8),
+            _ => (number(at + 8, 4), 12),
+        };
         at += head + length.ok_or(ImageError::Truncated("its header ends too early"))?;
         if at > bytes.len() {
             return Err(ImageError::Truncated("a value is longer than the file"));
