@@ -50,10 +50,10 @@ fn in_scratch<T>(work: impl FnOnce(&Scratch) -> T) -> T {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    // Below the manifest of vitadapt or of this crate.
+    // Beside the manifest of vitadapt, or above that of this crate.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = if here.ends_with("fuzz") { here.parent().unwrap_or(here) } else { here };
-    root.join("tests/fixtures").join(name)
+    let mut places = here.ancestors().map(|folder| folder.join("tests/fixtures").join(name));
+    places.find(|place| place.exists()).expect("the fixtures of vitadapt")
 }
 
 /// An image.
