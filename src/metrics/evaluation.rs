@@ -84,6 +84,11 @@ pub struct ClassReport {
 }
 
 impl Evaluation {
+    /// What its images are called in a sentence: validation, test.
+    pub fn split_name(&self) -> &str {
+        if self.split == "val" { "validation" } else { &self.split }
+    }
+
     /// The name of the split's most frequent class, the first among equals.
     pub fn majority_class(&self) -> Option<&str> {
         let most = self.per_class.iter().map(|class| class.support).max()?;

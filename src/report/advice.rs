@@ -68,7 +68,8 @@ impl Advice<'_> {
                      or strategy.kind = \"partial\""
                         .into()
                 };
-                return format!("misses class {}: {found} of {} found{auroc}; {what}", missed.class, missed.support);
+                let (class, images, split) = (&missed.class, missed.support, scored.split_name());
+                return format!("misses class {class}: {found} of {images} found on {split}{auroc}; {what}");
             }
         }
         if let Some(target) = self.target {
@@ -218,7 +219,10 @@ mod tests {
             "2 of 300 images are classified wrong: look at them in report.html before any training"
         );
         let missed = advice(None, &evaluation([291, 9], [291, 0], true));
-        assert!(missed.starts_with("misses class b: 0 of 9 found (AUROC 1.000); try probe.class_weights"), "{missed}");
+        assert!(
+            missed.starts_with("misses class b: 0 of 9 found on test (AUROC 1.000); try probe.class_weights"),
+            "{missed}"
+        );
     }
 
     #[test]
@@ -242,7 +246,7 @@ mod tests {
     fn a_class_that_is_as_common_as_the_others_is_not_weighted() {
         let missed = advice(None, &evaluation([60, 60], [60, 20], false));
         assert!(
-            missed.starts_with("misses class b: 20 of 60 found") && missed.contains("look at its images"),
+            missed.starts_with("misses class b: 20 of 60 found on test") && missed.contains("look at its images"),
             "{missed}"
         );
         assert!(!missed.contains("class_weights"), "{missed}");

@@ -143,12 +143,7 @@ impl<'a> Evidence<'a> {
             findings,
             numbers: self.numbers(),
             undecided: self.by_chance().is_some_and(above_baseline),
-            // Of the first split that misses any: how rare a class is depends on the images of its own split.
-            misses_rare: [self.test, self.val]
-                .into_iter()
-                .flatten()
-                .find(|evaluation| !missed_classes(evaluation).is_empty())
-                .is_some_and(|evaluation| missed_classes(evaluation).iter().any(|class| is_rare(class, evaluation))),
+            misses_rare: self.missed().is_some_and(|(by, missed)| missed.iter().any(|class| is_rare(class, by))),
             best_is_last: last.is_some() && self.best_epoch == last && self.val.is_some() && !self.all_right(),
         }
     }
@@ -188,7 +183,7 @@ impl<'a> Evidence<'a> {
 
     fn chance(&self) -> Option<String> {
         let by_chance = self.by_chance()?;
-        let split = if by_chance.split == "val" { "validation" } else { &by_chance.split };
+        let split = by_chance.split_name();
         if above_baseline(by_chance) {
             return Some(format!("not shown to be better than chance on {split}"));
         }
@@ -197,17 +192,14 @@ impl<'a> Evidence<'a> {
         Some(format!("{what}no better than chance on {split}"))
     }
 
-    /// By the test images, or by the validation images when no class is missed there.
-    fn missed(&self) -> Vec<&'a ClassReport> {
-        let missed = [self.test, self.val].into_iter().flatten().map(missed_classes);
-        missed.into_iter().find(|missed| !missed.is_empty()).unwrap_or_default()
+    /// The classes that are not found and the images by which: those of test, or of validation when none is missed there.
+    fn missed(&self) -> Option<(&'a Evaluation, Vec<&'a ClassReport>)> {
+        let missed = [self.test, self.val].into_iter().flatten().map(|split| (split, missed_classes(split)));
+        missed.into_iter().find(|(_, missed)| !missed.is_empty())
     }
 
     fn misses_class(&self) -> Option<String> {
-        let missed = self.missed();
-        if missed.is_empty() {
-            return None;
-        }
+        let (by, missed) = self.missed()?;
         let found = |class: &&ClassReport| {
             let right = (class.recall * class.support as f64).round();
             format!("{}: {right} of {} found", class.class, class.support)
@@ -217,7 +209,7 @@ impl<'a> Evidence<'a> {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        Some(format!("misses class {}{more}", named.join(", ")))
+        Some(format!("misses class {}{more} on {}", named.join(", "), by.split_name()))
     }
 
     fn over_fits(&self) -> Option<String> {

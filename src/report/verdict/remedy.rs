@@ -34,9 +34,13 @@ impl Verdict {
              ([inspection] good = \"…\")"
                 .into()
         } else {
-            "look at its images (the mistakes in report.html) and its labels; more of them, a larger model.image_size, or \
-             more of the model"
-                .into()
+            let sharper = match settings.preprocess.tiles {
+                Some(_) => "more of the model",
+                None => {
+                    "a larger model.image_size, tiles (preprocess.tiles) where its flaws are small, or more of the model"
+                }
+            };
+            format!("look at its images (the mistakes in report.html) and its labels; more of them, {sharper}")
         }
     }
 }
