@@ -92,7 +92,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let other = args.data.as_deref().map(|data| (data, args.allow_outside));
     let mut source = run.watched_source(run.samples(other, args.split, console)?, watch.clone());
     let split = args.split;
-    let maps = MaskedMaps::of(&run, (&source.dataset, split), args.masks.as_deref(), args.data.as_deref())?;
+    let maps = MaskedMaps::of(&run, (&source.dataset, split), args.masks.as_deref(), args.data.as_deref(), console)?;
     let doubts = doubts(&run, &source.dataset, split, args.data.is_none())?;
     let scored = score(&source, &run.model, split, console)?;
     let differences = watch.into_iter().flat_map(|watch| watch.news().into_iter().chain(watch.verdict()));

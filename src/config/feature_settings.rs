@@ -146,7 +146,7 @@ pub enum PoolChoice {
     /// How unusual the most unusual patch is: the largest Mahalanobis distance from the patches of the training images, two
     /// thirds up the backbone; for `vitadapt probe`.
     Mahalanobis,
-    /// The one without parameters that does best on validation; for `vitadapt probe`.
+    /// The one that does best on validation, of all but `attention`; for `vitadapt probe`.
     Auto,
 }
 

@@ -121,6 +121,12 @@ impl FeatureSet {
         Ok(Self { values, width, dataset: Arc::clone(&self.dataset), usage: self.usage })
     }
 
+    /// The same, computed with that use of the cache.
+    #[must_use]
+    pub fn used(self, usage: CacheUse) -> Self {
+        Self { usage, ..self }
+    }
+
     /// Those of the samples in some splits, in the order of the splits.
     pub fn of(&self, splits: &[Split]) -> LabelledFeatures {
         let samples: Vec<usize> = splits.iter().flat_map(|&split| self.dataset.indices(split)).collect();

@@ -9,7 +9,7 @@ use super::session::Session;
 use crate::backbone::{Activations, PatchReadout, Readout, Segment};
 use crate::cache::CacheUse;
 use crate::config::{BandGoal, InspectionSettings, PoolChoice, ProbeMethod, Settings, StrategySettings};
-use crate::data::transform::Normalization;
+use crate::data::transform::{Bag, Normalization};
 use crate::data::{Dataset, Labels, Split};
 use crate::error::{DataError, Error, Result};
 use crate::features::{Images, TiledImages, passing_distance};
@@ -17,8 +17,8 @@ use crate::hub::Wanted;
 use crate::linalg::Matrix;
 use crate::metrics::{Rules, Scores};
 use crate::model::{BatchSource, HeadKind, Model, PatchHead, ScoreRule, Scored};
-use crate::probe::{Projection, coreset, first_point};
-use crate::report::{Console, PatchcoreResult, ProbeRecord, Run, RunRecord, RunResult, Status};
+use crate::probe::{Projection, coreset, draw, first_point};
+use crate::report::{Console, PatchcoreResult, ProbeRecord, Run, RunRecord, RunResult, Status, percent, thousands};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::progress::Progress;
 use candle_core::{Device, Tensor};
@@ -27,6 +27,8 @@ use std::time::Instant;
 
 /// Images whose patches are in memory at a time.
 const CHUNK: usize = 32;
+/// Bytes of the patches that are chosen among.
+const ROOM: usize = 512 << 20;
 /// The overkill that is aimed at where none is stated.
 const OVERKILL: f64 = 0.01;
 /// The least spread of the logarithms of scores, and that of too few images to tell.
@@ -60,7 +62,7 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
     let (run, mut record) = start_run(&session, &checked, ("probe", HeadKind::Linear), console)?;
 
     recorded(&run, &mut record, |record| {
-        let fitted = Bank::fit(&session, &images, (readout, sound), console)?;
+        let fitted = Bank::fit(&session, (&checked, &images), (readout, sound), console)?;
         let total = session.backbone.params.counts().1;
         let scored = fitted.score(&mut session, &checked, &images, console)?;
         Checkpoints::of_run(run.folder()).save(
@@ -116,83 +118,85 @@ struct Bank {
     images: usize,
     /// Their patches.
     patches: usize,
+    /// Those among which it was chosen.
+    drawn: usize,
     /// The label of sound parts.
     sound: usize,
     usage: CacheUse,
 }
 
 impl Bank {
-    /// Chooses the patches. Those of all images are seen twice, first to choose by and then to keep the chosen ones, so that
-    /// only projections of all of them are held at once.
+    /// Chooses the patches. Each image is seen once, and of its patches those are held that are drawn to choose among: all of
+    /// them, unless they need more room than [`ROOM`].
     fn fit(
         session: &Session,
-        images: &Images,
+        (checked, images): (&CheckedImages, &Images),
         (readout, sound): (PatchReadout, usize),
         console: &Console,
     ) -> Result<Self> {
-        let settings = &session.settings;
+        let (settings, spec) = (&session.settings, &session.backbone.spec);
         let (stage, preprocess) = (Activations::Patches(readout), *images.pipeline.preprocess());
         let extractor = session.extractor(&session.backbone.params, stage)?;
         let identity = session.identity(stage, &preprocess);
-        let width = readout.width(&session.backbone.spec);
+        let (width, seed) = (readout.width(spec), settings.run.seed);
         let mut samples = images.dataset.indices(Split::Train);
         samples.retain(|&sample| images.dataset.samples[sample].label == sound);
-        let mut usage = CacheUse::default();
 
-        // An image that is cut into tiles has as many patches as it needs, and comes alone.
-        let tiles =
-            preprocess.tiles.map(|tiles| TiledImages { extractor: &extractor, pipeline: &images.pipeline, tiles });
-        let at_once = if tiles.is_some() { 1 } else { CHUNK };
-        let mut rows = |chunk: &[usize], warn: bool| -> Result<Vec<Vec<f32>>> {
-            if let Some(tiles) = &tiles {
-                let patches = tiles.rows_by(&images.dataset, chunk, |bag| Ok(tiles.unpooled(bag)?))?;
-                Matrix::new(&patches, width).check_finite(|_| images.dataset.samples[chunk[0]].name.clone())?;
-                usage.misses += usize::from(warn);
-                return Ok(vec![patches]);
+        let of_square = spec.grid() * spec.grid();
+        let squares = |&sample: &usize| preprocess.tiles.map_or(1, |tiles| tiles.count(checked.sizes[sample]));
+        let patches = of_square * samples.iter().map(squares).sum::<usize>();
+        let projection = Projection::new(width, seed);
+        let bytes = size_of::<f32>() * (width + projection.projected());
+        let share = (ROOM / bytes) as f64 / patches.max(1) as f64;
+        console.info(forecast(patches, share, bytes));
+
+        let mut usage = CacheUse::default();
+        let mut values = Vec::with_capacity((patches as f64 * share.min(1.0)) as usize * width);
+        let progress = console.progress(samples.len() as u64, "patches of sound parts");
+        if let Some(tiles) = preprocess.tiles {
+            let tiled = TiledImages { extractor: &extractor, pipeline: &images.pipeline, tiles };
+            for &sample in &samples {
+                let drawn_of = |bag: &Bag| -> Result<Vec<f32>> {
+                    let drawn = draw(of_square * bag.windows.len(), share, seed, sample);
+                    let parts = tiled.in_parts(bag, |tile, patches| {
+                        let (patches, first) = (Matrix::new(patches, width), tile * of_square);
+                        let start = drawn.partition_point(|&patch| patch < first);
+                        let end = drawn.partition_point(|&patch| patch < first + patches.rows());
+                        let here: Vec<usize> = drawn[start..end].iter().map(|patch| patch - first).collect();
+                        Ok(patches.select(&here))
+                    })?;
+                    Ok(parts.concat())
+                };
+                let drawn = tiled.rows_by(&images.dataset, &[sample], drawn_of)?;
+                Matrix::new(&drawn, width).check_finite(|_| images.dataset.samples[sample].name.clone())?;
+                values.extend(drawn);
+                usage.misses += 1;
+                progress.inc(1);
             }
-            let rows = images.rows(chunk, 0, &extractor, &identity, &session.cache(), &mut |_| Ok(()))?;
-            if warn {
+        } else {
+            for chunk in samples.chunks(CHUNK) {
+                let rows = images.rows(chunk, 0, &extractor, &identity, &session.cache(), &mut |_| Ok(()))?;
                 rows.warnings.iter().for_each(|warning| console.warn(warning));
                 usage += rows.usage;
+                for (image, &sample) in chunk.iter().enumerate() {
+                    let drawn = draw(of_square, share, seed, sample);
+                    values.extend(Matrix::new(rows.row(image), width).select(&drawn));
+                }
+                progress.inc(chunk.len() as u64);
             }
-            Ok((0..rows.len()).map(|image| rows.row(image).to_vec()).collect())
-        };
-
-        let projection = Projection::new(width, settings.run.seed);
-        let (mut projected, mut starts) = (Vec::new(), vec![0]);
-        let progress = console.progress(samples.len() as u64, "patches of sound parts");
-        for chunk in samples.chunks(at_once) {
-            for image in rows(chunk, true)? {
-                let patches = Matrix::new(&image, width);
-                projected.extend(session.workers.install(|| projection.apply(patches))?);
-                starts.push(projected.len() / projection.projected());
-            }
-            progress.inc(chunk.len() as u64);
         }
         progress.finish();
 
+        let drawn = Matrix::new(&values, width);
+        let projected = session.workers.install(|| projection.apply(drawn))?;
         let points = Matrix::new(&projected, projection.projected());
         let count = ((settings.probe.coreset * points.rows() as f64).ceil() as usize).max(1);
-        let first = first_point(points.rows(), settings.run.seed);
+        let first = first_point(points.rows(), seed);
         let progress = console.progress(count as u64, "patches kept");
         let chosen = session.workers.install(|| coreset(points, count, first, |_| progress.inc(1)));
         progress.finish();
-
-        let mut values = vec![0f32; chosen.len() * width];
-        let mut starts = starts.into_iter();
-        let progress = console.progress(samples.len() as u64, "images of the kept patches");
-        for chunk in samples.chunks(at_once) {
-            for (image, start) in rows(chunk, false)?.iter().zip(&mut starts) {
-                for (kept, &patch) in values.chunks_exact_mut(width).zip(&chosen) {
-                    if let Some(patch) = patch.checked_sub(start).filter(|patch| (patch + 1) * width <= image.len()) {
-                        kept.copy_from_slice(&image[patch * width..][..width]);
-                    }
-                }
-            }
-            progress.inc(chunk.len() as u64);
-        }
-        progress.finish();
-        Ok(Self { readout, values, width, images: samples.len(), patches: points.rows(), sound, usage })
+        let (values, drawn) = (drawn.select(&chosen), drawn.rows());
+        Ok(Self { readout, values, width, images: samples.len(), patches, drawn, sound, usage })
     }
 
     fn kept(&self) -> usize {
@@ -285,6 +289,17 @@ impl Chosen {
     }
 }
 
+/// What choosing among a share of so many patches takes, in words.
+fn forecast(patches: usize, share: f64, bytes: usize) -> String {
+    let drawn = (patches as f64 * share.min(1.0)) as usize;
+    let all = if share < 1.0 {
+        format!("an even {} of {} patches", percent(share), thousands(patches))
+    } else {
+        format!("{} patches", thousands(patches))
+    };
+    format!("memory    {} MiB for {all} of sound parts", (drawn * bytes) >> 20)
+}
+
 /// What the rule makes of held-out and test images.
 struct BankScores {
     model: Model,
@@ -307,6 +322,7 @@ fn result(run: &Run, record: &RunRecord, readout: PatchReadout, bank: &Bank, sco
         neighborhood: readout.neighborhood,
         sound_images: bank.images,
         patches: bank.patches,
+        drawn: bank.drawn,
         bank: bank.kept(),
         threshold: f64::from(scored.rule.threshold),
         overkill: scored.overkill,

@@ -38,7 +38,7 @@ enum PlacedHead {
 impl<'a> MaskedMaps<'a> {
     /// Those of a run for the images of a split: with the masks of a folder or, where these can be used, those that a manifest
     /// names, else those beside the images, which are the test images of the run itself or those below `data`. None where
-    /// there are none.
+    /// there are none, and with a warning where one is missing among others.
     ///
     /// # Errors
     /// A usage error when a folder was given, but the run's scores are no sums over places, its squares show no whole images,
@@ -48,11 +48,11 @@ impl<'a> MaskedMaps<'a> {
         (dataset, split): (&Dataset, Split),
         folder: Option<&Path>,
         data: Option<&Path>,
+        console: &Console,
     ) -> Result<Option<Self>> {
         if let Some(folder) = folder {
             let maps = Self::new(run, Masks::Folder(folder.to_path_buf()), true)?;
-            maps.check(dataset, split)?;
-            return Ok(Some(maps));
+            return if maps.check(dataset, split)? { Ok(Some(maps)) } else { Err(no_masks()) };
         }
         // Folders of masks are those of test images: of others the names may be the same.
         let beside = (data.is_some() || split == Split::Test)
@@ -60,25 +60,29 @@ impl<'a> MaskedMaps<'a> {
         let scored = dataset.indices(split);
         let named = Masks::named(scored.iter().map(|&index| &dataset.samples[index]));
         let maps = named.or(beside.flatten()).and_then(|masks| Self::new(run, masks, false).ok());
-        Ok(maps.filter(|maps| maps.check(dataset, split).is_ok()))
+        Ok(maps.filter(|maps| {
+            maps.check(dataset, split).unwrap_or_else(|error| {
+                console.warn(unheld(&error));
+                false
+            })
+        }))
     }
 
-    /// What can be known before anything is computed.
-    fn check(&self, dataset: &Dataset, split: Split) -> Result<()> {
+    /// Whether any of the images have masks, before anything is computed.
+    ///
+    /// # Errors
+    /// A data error when one lacks its mask.
+    fn check(&self, dataset: &Dataset, split: Split) -> Result<bool> {
         let samples = || dataset.indices(split).into_iter().map(|index| &dataset.samples[index]);
-        if !samples().any(|sample| self.masks.has_some_like(sample)) {
-            return Err(Error::usage_hint(
-                "there are no masks of these images",
-                "the mask of bent/000.png is bent/000_mask.png in the folder of masks; a manifest names masks in its column \
-                 mask",
-            ));
-        }
         let lacks = |sample: &&Sample| self.masks.has_some_like(sample) && self.masks.of(sample).is_none();
         let files: Vec<BadFile> = samples()
             .filter(lacks)
             .map(|sample| BadFile { path: sample.path.clone(), reason: "has no mask".into() })
             .collect();
-        if files.is_empty() { Ok(()) } else { Err(DataError::BadFiles { files }.into()) }
+        if !files.is_empty() {
+            return Err(DataError::BadFiles { files }.into());
+        }
+        Ok(samples().any(|sample| self.masks.has_some_like(sample)))
     }
 
     fn new(run: &'a SavedRun, masks: Masks, asked: bool) -> Result<Self> {
@@ -159,7 +163,7 @@ impl<'a> MaskedMaps<'a> {
     pub fn places(&self, name: &str, dataset: &Dataset, scored: &Scored, console: &Console) -> Result<Option<Places>> {
         match self.measured(name, dataset, scored, console) {
             Err(error) if !self.asked => {
-                console.warn(format!("maps are not held against masks: {error}"));
+                console.warn(unheld(&error));
                 Ok(None)
             }
             measured => measured.map(Some),
@@ -182,6 +186,17 @@ impl<'a> MaskedMaps<'a> {
         progress.finish();
         Ok(tally.places(name))
     }
+}
+
+fn unheld(error: &Error) -> String {
+    format!("maps are not held against masks: {error}")
+}
+
+fn no_masks() -> Error {
+    Error::usage_hint(
+        "there are no masks of these images",
+        "the mask of bent/000.png is bent/000_mask.png in the folder of masks; a manifest names masks in its column mask",
+    )
 }
 
 /// A map beside the mask of its image.

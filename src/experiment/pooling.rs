@@ -1,10 +1,11 @@
-//! `model.pool = "auto"`: the pooling is chosen on the images that the probe's own number is chosen on, from features that
-//! one forward pass gives for all of them.
+//! `model.pool = "auto"`: the pooling is chosen on the images that the probe's own number is chosen on. One forward pass gives
+//! the features of all but the most unusual patch, which is measured in passes of its own.
 
 use super::features::FeatureSet;
 use super::fit_probe::fit;
 use super::session::Session;
-use crate::backbone::Activations;
+use super::unusual;
+use crate::backbone::{Activations, Readout};
 use crate::config::{PoolChoice, Refit};
 use crate::error::Result;
 use crate::features::Images;
@@ -16,24 +17,32 @@ pub struct ChosenPooling {
     pub features: FeatureSet,
     /// What each scored.
     pub scores: Vec<PoolScore>,
-    /// The chosen one.
-    pub choice: PoolChoice,
 }
 
 /// Chooses the best score on held-out images, among equals the lowest cross-entropy, and then the one that comes first: the
-/// backbone's own.
+/// backbone's own. From then on the session pools so.
 ///
 /// # Errors
-/// Those of [`FeatureSet::at`] and [`fit`].
-pub fn choose(session: &Session, images: &Images, console: &Console) -> Result<ChosenPooling> {
+/// Those of [`FeatureSet::at`], [`unusual::measure`] and [`fit`].
+pub fn choose(session: &mut Session, images: &Images, console: &Console) -> Result<ChosenPooling> {
     let all = FeatureSet::at(session, session.pretrained(), Activations::Poolings, images, console)?;
-    let spec = &session.backbone.spec;
-    let (mut start, mut scores) = (0, Vec::new());
-    let mut best: Option<((f64, f64), ChosenPooling)> = None;
-    for (choice, pool) in spec.poolings() {
-        let width = pool.features(spec.width);
-        let features = all.mapped(|rows| Ok((rows.columns(start..start + width), width)))?;
+    let (own, mut usage) = (session.backbone.clone(), all.usage);
+    let (mut start, mut candidates) = (0, Vec::new());
+    for (choice, pool) in own.spec.poolings() {
+        let width = pool.features(own.spec.width);
+        candidates.push((choice, all.mapped(|rows| Ok((rows.columns(start..start + width), width)))?));
         start += width;
+    }
+    session.set_pool(PoolChoice::Mahalanobis)?;
+    if let Some(weights) = unusual::measured(session, images, console)? {
+        let backbone = (&session.backbone.params, weights.as_str());
+        let features = FeatureSet::compute(session, backbone, Readout::POOL, images, console)?;
+        usage += features.usage;
+        candidates.push((PoolChoice::Mahalanobis, features));
+    }
+
+    let (mut scores, mut best): (_, Option<((f64, f64), PoolChoice, FeatureSet)>) = (Vec::new(), None);
+    for (choice, features) in candidates {
         let fitted = fit(&features, session, Refit::Train, console)?;
         let point = &fitted.selection.path[fitted.selection.chosen];
         scores.push(PoolScore {
@@ -42,12 +51,14 @@ pub fn choose(session: &Session, images: &Images, console: &Console) -> Result<C
             val_score: point.validation_score,
         });
         let rank = (point.validation_score, -point.validation_loss);
-        if best.as_ref().is_none_or(|(found, _)| rank > *found) {
-            best = Some((rank, ChosenPooling { features, scores: Vec::new(), choice }));
+        if best.as_ref().is_none_or(|(found, ..)| rank > *found) {
+            best = Some((rank, choice, features));
         }
     }
-    match best {
-        Some((_, chosen)) => Ok(ChosenPooling { scores, ..chosen }),
-        None => Ok(ChosenPooling { features: all, scores, choice: PoolChoice::Backbone }),
+    let (choice, features) = best.map_or((PoolChoice::Backbone, all), |(_, choice, features)| (choice, features));
+    if choice != PoolChoice::Mahalanobis {
+        session.backbone = own;
+        session.set_pool(choice)?;
     }
+    Ok(ChosenPooling { features: features.used(usage), scores })
 }

@@ -47,10 +47,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
     let checked = check_images(&session, dataset, console)?;
     let images = checked.images(&session);
     let weights = unusual::measure(&mut session, &images, console)?;
-    let chosen = if chooses { Some(pooling::choose(&session, &images, console)?) } else { None };
-    if let Some(chosen) = &chosen {
-        session.set_pool(chosen.choice)?;
-    }
+    let chosen = if chooses { Some(pooling::choose(&mut session, &images, console)?) } else { None };
     let (run, mut record) = start_run(&session, &checked, ("probe", head::kind(worded)), console)?;
 
     recorded(&run, &mut record, |record| {

@@ -20,10 +20,23 @@ const ELSE: &str = "set model.pool to \"max\" or another pooling";
 /// # Errors
 /// Data errors of files that changed under way; a usage error when there is nothing to tell patches apart by.
 pub fn measure(session: &mut Session, images: &Images, console: &Console) -> Result<String> {
-    let (params, sha256) = session.pretrained();
     if session.settings.model.pool != PoolChoice::Mahalanobis {
-        return Ok(sha256.to_owned());
+        return Ok(session.pretrained().1.to_owned());
     }
+    measured(session, images, console)?.ok_or_else(|| {
+        Error::usage_hint(
+            "model.pool = \"mahalanobis\": the patches of the training images are all alike, or not finite",
+            ELSE,
+        )
+    })
+}
+
+/// The same where the pooling is this one; none when there is nothing to tell patches apart by.
+///
+/// # Errors
+/// Data errors of files that changed under way.
+pub fn measured(session: &mut Session, images: &Images, console: &Console) -> Result<Option<String>> {
+    let (params, sha256) = session.pretrained();
     let spec = &session.backbone.spec;
     let (width, prefix) = (spec.width, spec.prefix_tokens());
     let extractor = session.extractor(params, Activations::Block(spec.depth))?;
@@ -34,12 +47,7 @@ pub fn measure(session: &mut Session, images: &Images, console: &Console) -> Res
         Ok(())
     });
     progress.finish();
-    let (weight, bias) = moments?.whitening().ok_or_else(|| {
-        Error::usage_hint(
-            "model.pool = \"mahalanobis\": the patches of the training images are all alike, or not finite",
-            ELSE,
-        )
-    })?;
+    let Some((weight, bias)) = moments?.whitening() else { return Ok(None) };
     let mut sum = Sha256::new_with_prefix(sha256);
     [&weight, &bias].into_iter().for_each(|values| sum.update(bytemuck::cast_slice::<f32, u8>(values)));
     let device = session.device.clone();
@@ -48,7 +56,7 @@ pub fn measure(session: &mut Session, images: &Images, console: &Console) -> Res
     let params = &mut session.backbone.params;
     params.insert(Layer::Whitening.weight(), on_device(weight, &[width, width])?);
     params.insert(Layer::Whitening.bias(), on_device(bias, &[width])?);
-    Ok(hex(&sum.finalize()))
+    Ok(Some(hex(&sum.finalize())))
 }
 
 /// Refuses the pooling where no training images are looked at before their features.

@@ -73,12 +73,21 @@ impl TiledImages<'_> {
         pooled(self.tiles.pool, &self.of_tiles(bag, self.extractor.wanted())?)
     }
 
-    /// What is taken out of each tile of an image, one tile's values after another's.
+    /// Applies `work` to what is taken out of some tiles of an image, one tile's values after another's, with the number of
+    /// the first of them: a few tiles at a time, results in their order.
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn unpooled(&self, bag: &Bag) -> candle_core::Result<Vec<f32>> {
-        self.of_tiles(bag, self.extractor.wanted())?.flatten_all()?.to_vec1()
+    /// When the device fails; those of `work`.
+    pub fn in_parts<R: Send>(
+        &self,
+        bag: &Bag,
+        work: impl Fn(usize, &[f32]) -> Result<R> + Sync,
+    ) -> candle_core::Result<Vec<R>> {
+        self.each(bag, &all(bag), |tiles, pixels| {
+            let found = self.extractor.vit().extract(self.extractor.wanted(), &pixels, crate::nn::Mode::Eval)?;
+            let values = on_host(&found)?.to_vec1::<f32>()?;
+            Ok(vec![work(tiles[0], &values).map_err(candle_core::Error::wrap)?])
+        })
     }
 
     /// A picture of values of all patches of all tiles: at each place that of the patch there, the largest where tiles

@@ -166,7 +166,7 @@ impl Model {
     /// When the device fails.
     pub fn row_of(&self, images: &TiledImages<'_>, bag: &Bag) -> crate::error::Result<Vec<f32>> {
         match self.patch_head() {
-            Some(head) => self.workers.install(|| Ok(head.farthest(&images.unpooled(bag)?)?.to_vec())),
+            Some(head) => Ok(head.compare_bag(images, bag)?.1),
             None => Ok(images.pooled(bag)?),
         }
     }

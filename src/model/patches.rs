@@ -2,7 +2,9 @@
 
 use crate::backbone::Params;
 use crate::data::loader::Batch;
-use crate::features::Extractor;
+use crate::data::transform::Bag;
+use crate::error::Error;
+use crate::features::{Extractor, TiledImages};
 use crate::linalg::Matrix;
 use crate::probe::{MemoryBank, Strangeness};
 use candle_core::{Result, Tensor};
@@ -90,13 +92,24 @@ impl PatchHead {
         patches.chunks_exact(each).map(|image| self.bank.compare(Matrix::new(image, width))).collect()
     }
 
-    /// The farthest of an image's patches (N, w) from those of sound parts: alone it has the image's score.
+    /// How far an image that is cut into tiles is from sound parts, and its farthest patch (w), which alone has the image's
+    /// score. The patches of a few tiles are in memory at a time.
     ///
     /// # Errors
-    /// When the patches have another width, or there are none.
-    pub fn farthest<'a>(&self, patches: &'a [f32]) -> crate::error::Result<&'a [f32]> {
-        let patches = Matrix::new(patches, self.bank.patches().cols());
-        Ok(patches.row(self.bank.compare(patches)?.farthest))
+    /// When the patches have another width, or the device fails.
+    pub fn compare_bag(&self, images: &TiledImages<'_>, bag: &Bag) -> crate::error::Result<(Strangeness, Vec<f32>)> {
+        let parts = images.in_parts(bag, |_, patches| {
+            let patches = Matrix::new(patches, self.bank.patches().cols());
+            let found = self.bank.compare(patches)?;
+            let farthest = patches.row(found.farthest).to_vec();
+            Ok((found, farthest))
+        })?;
+        let joined = parts.into_iter().reduce(|(mut whole, kept), (part, farthest)| {
+            let before = whole.patches.len();
+            let kept = if whole.add(part) >= before { farthest } else { kept };
+            (whole, kept)
+        });
+        joined.ok_or_else(|| Error::usage("there are no tiles to compare"))
     }
 
     /// The same by standardised pixels, whose patches an extractor makes.

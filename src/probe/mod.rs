@@ -27,7 +27,7 @@ pub use knn::{Knn, TEMPERATURE, Votes, vote_logits};
 pub use linear::LinearFit;
 pub use logistic::logistic_path;
 pub use newton::Stopping;
-pub use patchcore::{MemoryBank, Projection, Strangeness, coreset, first_point};
+pub use patchcore::{MemoryBank, Projection, Strangeness, coreset, draw, first_point};
 pub use path::{Selection, SettingScore, ValidationSamples};
 pub use samples::{Samples, balanced_weights};
 pub use select::{FittedProbe, ProbeKind, ProbeSpec};

@@ -64,6 +64,18 @@ pub fn first_point(n: usize, seed: u64) -> usize {
     Stream::new(seed, Purpose::Coreset, &[1]).below(n as u64) as usize
 }
 
+/// Which of the `n` patches of an image a coreset is chosen among, ascending: an even share of them, at least one, that a
+/// seed draws.
+pub fn draw(n: usize, share: f64, seed: u64, image: usize) -> Vec<usize> {
+    let mut drawn: Vec<usize> = (0..n).collect();
+    if share < 1.0 {
+        Stream::new(seed, Purpose::Coreset, &[2, image as u64]).shuffle(&mut drawn);
+        drawn.truncate(((n as f64 * share) as usize).max(1));
+        drawn.sort_unstable();
+    }
+    drawn
+}
+
 /// The greedy coreset (k-centre, Sener and Savarese 2018): beginning with the point `first`, always the point that is
 /// farthest from all those chosen before, the first among equals, `count` in all.
 pub fn coreset(points: Matrix<'_>, count: usize, first: usize, mut watch: impl FnMut(usize)) -> Vec<usize> {
@@ -112,6 +124,19 @@ pub struct Strangeness {
     pub patches: Vec<f32>,
     /// Which of them is farthest: alone it has the image's score.
     pub farthest: usize,
+}
+
+impl Strangeness {
+    /// Adds further patches of the image, and tells the number of the patch that is farthest now: the first among equals.
+    pub fn add(&mut self, others: Self) -> usize {
+        let [mine, other] = [&*self, &others].map(|part| part.patches[part.farthest]);
+        // One that is no number makes the score none.
+        if other > mine || (other.is_nan() && !mine.is_nan()) {
+            (self.score, self.farthest) = (others.score, self.patches.len() + others.farthest);
+        }
+        self.patches.extend(others.patches);
+        self.farthest
+    }
 }
 
 /// Patches of sound images.
@@ -177,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn an_even_share_of_patches_is_drawn() {
+        assert_eq!(draw(5, 1.0, 0, 0), [0, 1, 2, 3, 4]);
+        let drawn = draw(1000, 0.1, 7, 3);
+        assert!(drawn.len() == 100 && drawn.is_sorted_by(|a, b| a < b) && drawn[99] < 1000, "{drawn:?}");
+        assert!(drawn == draw(1000, 0.1, 7, 3) && drawn != draw(1000, 0.1, 7, 4) && drawn != draw(1000, 0.1, 8, 3));
+        assert_eq!(draw(3, 1e-9, 0, 0).len(), 1);
+    }
+
+    #[test]
     fn what_is_no_number_is_not_sound() {
         let bank = MemoryBank::new(vec![0.0, 1.0, 2.0], 1);
         for patches in [[0.5, f32::NAN, 9.0], [f32::NAN, 0.5, 9.0]] {
@@ -214,6 +248,13 @@ mod tests {
         let found = bank.compare(Matrix::new(&[0.0, 4.0, 0.5], 1)).unwrap();
         assert_eq!(found.patches, [0.0, 3.0, 0.5]);
         assert_eq!(bank.compare(Matrix::new(&[4.0], 1)).unwrap().score, found.score, "its farthest patch alone");
+        for cut in 1..4 {
+            let patches = [0.0, 4.0, 0.5, 4.0];
+            let whole = bank.compare(Matrix::new(&patches, 1)).unwrap();
+            let mut parts = bank.compare(Matrix::new(&patches[..cut], 1)).unwrap();
+            assert_eq!(parts.add(bank.compare(Matrix::new(&patches[cut..], 1)).unwrap()), 1);
+            assert_eq!(parts, whole, "in parts of {cut} and the others");
+        }
         // The nearest one is at 3, the other at 4: a share of 1 / (1 + e).
         let weight = 1.0 - 1.0 / (1.0 + 1f64.exp());
         assert!((f64::from(found.score) - 3.0 * weight).abs() < 1e-6, "{found:?}");

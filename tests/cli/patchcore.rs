@@ -135,6 +135,8 @@ fn images_are_compared_at_their_own_resolution_in_tiles() {
     let more: Vec<&str> = more.iter().flat_map(|set| ["--set", set]).collect();
     let result = json(&command(&workspace, &[&probe[..], &more].concat()));
     assert_eq!(result["patches"], result["sound_images"].as_u64().unwrap() * 9 * 196);
+    assert_eq!(result["drawn"], result["patches"], "there is room for all");
+    assert_eq!(result["cache"]["misses"], result["sound_images"], "each image is seen once");
     assert!(result["kinds"][1]["auroc"].as_f64().unwrap() > 0.9, "four flaws and four sound parts: {result}");
 
     let eval = json(&command(&workspace, &["eval", "--run", "runs/tiles", "--data", "data", "--json", "-q"]));

@@ -219,6 +219,18 @@ fn places_are_held_against_masks_where_there_are_any() {
         let named = ["eval", "--run", &folder, "--data", "list.csv", "--json", "-q"];
         let named = &json(&workspace.command(&named).output().unwrap())["places"];
         assert_eq!((&named["pro"], &named["pointing_game"]), (&places["pro"], &places["pointing_game"]));
+        // A name that is left out is not passed over in silence.
+        let (missing, _) = list.rsplit_once(",local,data").unwrap();
+        let rest = list[missing.len()..].split_once('\n').unwrap().1;
+        workspace.write("missing.csv", &format!("{missing},local,\n{rest}"));
+        let missing = ["eval", "--run", &folder, "--data", "missing.csv", "--json"];
+        let missing = workspace.command(&missing).output().unwrap();
+        assert!(json(&missing)["places"].is_null());
+        assert!(
+            stderr(&missing).contains("maps are not held against masks") && stderr(&missing).contains("has no mask"),
+            "{}",
+            stderr(&missing)
+        );
         let written = std::fs::read(workspace.path(&folder).join("places-test.json")).unwrap();
         assert_eq!(&serde_json::from_slice::<Value>(&written).unwrap(), places);
         let text = workspace.command(&["eval", "--run", &folder, "-q"]).output().unwrap();

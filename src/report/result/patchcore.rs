@@ -26,7 +26,9 @@ pub struct PatchcoreResult {
     pub sound_images: usize,
     /// Their patches.
     pub patches: usize,
-    /// How many of these are kept to compare with.
+    /// How many of these were drawn to choose among: all, if there is room for them.
+    pub drawn: usize,
+    /// How many of the drawn ones are kept to compare with.
     pub bank: usize,
     /// A part is defective from this score on.
     pub threshold: f64,
