@@ -179,8 +179,9 @@ impl<'a> MaskedMaps<'a> {
         let mut tally = PlaceTally::default();
         for (sample, logits) in samples().zip(scored.logits.chunks_exact(classes)) {
             let likeliest = flaws.iter().copied().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0);
+            let found = logits.iter().all(|&logit| logit <= logits[likeliest]);
             let (grid, size) = self.map(&sample.path, likeliest)?;
-            tally.add(&masked(&grid, size, sample, &self.masks)?);
+            tally.add(&masked((&grid, found), size, sample, &self.masks)?);
             progress.inc(1);
         }
         progress.finish();
@@ -199,8 +200,8 @@ fn no_masks() -> Error {
     )
 }
 
-/// A map beside the mask of its image.
-fn masked(grid: &EvidenceGrid, size: (u32, u32), sample: &Sample, masks: &Masks) -> Result<MaskedMap> {
+/// A map beside the mask of its image, which was found to be flawed or not.
+fn masked((grid, found): (&EvidenceGrid, bool), size: (u32, u32), sample: &Sample, masks: &Masks) -> Result<MaskedMap> {
     let regions = match masks.of(sample) {
         None if masks.has_some_like(sample) => return Err(DataError::bad_file(&sample.path, "has no mask").into()),
         None => Vec::new(),
@@ -240,5 +241,5 @@ fn masked(grid: &EvidenceGrid, size: (u32, u32), sample: &Sample, masks: &Masks)
         holds |= 2 * inside >= region.len();
         counted.push(by_place.into_iter().collect());
     }
-    Ok(MaskedMap { evidence: grid.values.clone(), sound, regions: counted, box_holds: edges.map(|_| holds) })
+    Ok(MaskedMap { evidence: grid.values.clone(), sound, regions: counted, box_holds: edges.map(|_| holds), found })
 }

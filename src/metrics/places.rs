@@ -19,6 +19,8 @@ pub struct MaskedMap {
     pub regions: Vec<Vec<(usize, u32)>>,
     /// Whether the box around the strongest place holds half of a region at least; none without a box.
     pub box_holds: Option<bool>,
+    /// Whether the image is told to be flawed: its likeliest class has masks.
+    pub found: bool,
 }
 
 /// How well maps find flaws.
@@ -36,6 +38,11 @@ pub struct Places {
     pub pointing_game: Option<f64>,
     /// The share of masked images whose box around the strongest place holds half of a region at least.
     pub box_holds: Option<f64>,
+    /// Masked images that are told to be flawed.
+    #[serde(default)]
+    pub finds: usize,
+    /// The share of these whose box holds half of a region at least.
+    pub box_holds_in_finds: Option<f64>,
     /// The chance that a masked pixel has more evidence than one that is not, ties counting half.
     pub pixel_auroc: Option<f64>,
     /// The share of a region that is found, on average over regions, and over the thresholds at which up to 30 % of the
@@ -62,6 +69,8 @@ pub struct PlaceTally {
     regions: usize,
     pointed: usize,
     boxed: usize,
+    finds: usize,
+    boxed_finds: usize,
     /// By evidence, ascending.
     levels: BTreeMap<u32, Level>,
 }
@@ -74,7 +83,10 @@ impl PlaceTally {
         self.masked += usize::from(masked);
         self.regions += map.regions.len();
         self.pointed += usize::from(masked && points_at_a_region(map));
-        self.boxed += usize::from(masked && map.box_holds == Some(true));
+        let boxed = masked && map.box_holds == Some(true);
+        self.boxed += usize::from(boxed);
+        self.finds += usize::from(masked && map.found);
+        self.boxed_finds += usize::from(boxed && map.found);
         for (&evidence, &sound) in map.evidence.iter().zip(&map.sound) {
             self.levels.entry(level(evidence)).or_default().sound += u64::from(sound);
         }
@@ -90,7 +102,8 @@ impl PlaceTally {
 
     /// How well they have found flaws, under the name of their split.
     pub fn places(&self, split: &str) -> Places {
-        let share = |hits: usize| (self.masked > 0).then(|| hits as f64 / self.masked as f64);
+        let share_of = |all: usize, hits: usize| (all > 0).then(|| hits as f64 / all as f64);
+        let share = |hits: usize| share_of(self.masked, hits);
         Places {
             split: split.to_owned(),
             images: self.images,
@@ -98,6 +111,8 @@ impl PlaceTally {
             regions: self.regions,
             pointing_game: share(self.pointed),
             box_holds: share(self.boxed),
+            finds: self.finds,
+            box_holds_in_finds: share_of(self.finds, self.boxed_finds),
             pixel_auroc: self.pixel_auroc(),
             pro: self.per_region_overlap(),
         }
@@ -187,7 +202,19 @@ mod tests {
             sound: (0..10).map(|place| 10 - masked(place)).collect(),
             regions: regions.iter().map(|region| region.to_vec()).collect(),
             box_holds: None,
+            found: false,
         }
+    }
+
+    #[test]
+    fn boxes_count_among_flaws_and_among_those_that_are_found() {
+        let flawed = |holds, found| MaskedMap { box_holds: Some(holds), found, ..map([0.0; 10], &[&[(3, 10)]]) };
+        let sound = MaskedMap { found: true, ..map([0.0; 10], &[]) };
+        let shares =
+            places(&[flawed(true, true), flawed(true, true), flawed(false, true), flawed(false, false), sound]);
+        assert_eq!((shares.box_holds, shares.finds), (Some(0.5), 3));
+        assert_eq!(shares.box_holds_in_finds, Some(2.0 / 3.0));
+        assert_eq!(places(&[flawed(true, false)]).box_holds_in_finds, None);
     }
 
     #[test]

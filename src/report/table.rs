@@ -129,6 +129,7 @@ pub fn places_table(places: &Places) -> String {
         ("images with a mask", format!("{} of {}, {} regions", places.masked, places.images, places.regions)),
         ("most evidence lies in the flaw", share(places.pointing_game)),
         ("the box holds half of a flaw", share(places.box_holds)),
+        ("the same where the flaw is found", share(places.box_holds_in_finds)),
         ("AUROC of pixels", number(places.pixel_auroc)),
         ("overlap with regions (PRO)", number(places.pro)),
     ])
