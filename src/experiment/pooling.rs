@@ -41,21 +41,19 @@ pub fn choose(session: &mut Session, images: &Images, console: &Console) -> Resu
         candidates.push((PoolChoice::Mahalanobis, features));
     }
 
-    let (mut scores, mut best): (_, Option<((f64, f64), PoolChoice, FeatureSet)>) = (Vec::new(), None);
-    for (choice, features) in candidates {
-        let fitted = fit(&features, session, Refit::Train, console)?;
+    let (mut scores, mut ranks) = (Vec::new(), Vec::new());
+    for (choice, features) in &candidates {
+        let fitted = fit(features, session, Refit::Train, console)?;
         let point = &fitted.selection.path[fitted.selection.chosen];
         scores.push(PoolScore {
-            pool: choice,
+            pool: *choice,
             val_accuracy: point.validation_accuracy,
             val_score: point.validation_score,
         });
-        let rank = (point.validation_score, -point.validation_loss);
-        if best.as_ref().is_none_or(|(found, ..)| rank > *found) {
-            best = Some((rank, choice, features));
-        }
+        ranks.push((point.validation_score, -point.validation_loss));
     }
-    let (choice, features) = best.map_or((PoolChoice::Backbone, all), |(_, choice, features)| (choice, features));
+    let best = (1..ranks.len()).fold(0, |best, at| if ranks[at] > ranks[best] { at } else { best });
+    let (choice, features) = candidates.swap_remove(best);
     if choice != PoolChoice::Mahalanobis {
         session.backbone = own;
         session.set_pool(choice)?;
