@@ -66,7 +66,7 @@ struct Weights {
     /// The first of them, for each.
     first: Vec<usize>,
     /// Their weights, `most` for each; the rest is zero.
-    weights: Vec<i32>,
+    values: Vec<i32>,
     most: usize,
 }
 
@@ -92,12 +92,12 @@ impl Weights {
             zip(own, exact).for_each(|(own, exact)| *own = (exact / sum * f64::from(1 << FRACTION)).round() as i32);
             first.push(begin);
         }
-        Self { first, weights, most }
+        Self { first, values: weights, most }
     }
 
     /// The first pixel and the weights of each pixel of the result.
     fn each(&self) -> impl Iterator<Item = (usize, &[i32])> {
-        zip(self.first.iter().copied(), self.weights.chunks_exact(self.most))
+        zip(self.first.iter().copied(), self.values.chunks_exact(self.most))
     }
 }
 

@@ -207,6 +207,7 @@ fn names_shown(table: &mut Table, workspace: &Workspace) {
 
 /// What only Unix has.
 #[cfg(unix)]
+#[allow(clippy::too_many_lines)] // a table
 fn special(table: &mut Table, workspace: &Workspace) {
     use std::os::unix::fs::symlink;
     let good = textile("test", "global")[0].display().to_string();
