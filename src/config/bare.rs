@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// Unless a backbone is named: the built-in one that sees small flaws, as the quick start and `init` have it. On the textile
-/// images it makes 96 % of 68 %.
+/// Unless a backbone is named: the built-in one that sees small flaws, as the quick start and `init` have it. It raises the
+/// accuracy on the textile images from 68 % to 96 %.
 const WITHOUT_FILE: [(&str, &str); 3] =
     [("model.backbone", "builtin:vit-flaw"), ("model.image_size", "248"), ("model.head_init", "probe")];
 
