@@ -3,7 +3,7 @@
 use super::words::quoted;
 use super::{Dataset, Entry, Labels, Sample, Split, Unread, copies, parts, split};
 use crate::error::{DataError, Result};
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, printable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use unicode_normalization::UnicodeNormalization;
@@ -154,8 +154,10 @@ pub(super) fn counted(unread: &Unread) -> String {
     for ((class, extension), n) in unread {
         by_class.entry(class).or_default().push(format!("{n} .{extension}"));
     }
-    let mut parts: Vec<String> =
-        by_class.iter().map(|(class, counts)| format!("{} in {class:?}", counts.join(" and "))).collect();
+    let mut parts: Vec<String> = by_class
+        .iter()
+        .map(|(class, counts)| format!("{} in \"{}\"", counts.join(" and "), printable(class)))
+        .collect();
     let more = parts.len().saturating_sub(LISTED);
     parts.truncate(LISTED);
     if more > 0 {

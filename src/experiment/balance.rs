@@ -3,6 +3,7 @@
 use crate::config::{LossWeights, Sampler, Settings};
 use crate::data::{Dataset, Split};
 use crate::report::percent;
+use crate::system::shown::printable;
 
 /// Training images of the commonest class for one of the rarest, from which accuracy misleads.
 const STRONG_IMBALANCE: f64 = 10.0;
@@ -43,8 +44,11 @@ fn few(dataset: &Dataset) -> Option<String> {
     let mut found: Vec<(usize, Split, &String)> = of(Split::Val).chain(of(Split::Test)).collect();
     found.sort_by_key(|found| found.0);
     let (least, ..) = found.first()?;
-    let mut named: Vec<String> =
-        found.iter().take(NAMED).map(|(n, split, class)| format!("{n} of {class:?} in {split}")).collect();
+    let mut named: Vec<String> = found
+        .iter()
+        .take(NAMED)
+        .map(|(n, split, class)| format!("{n} of \"{}\" in {split}", printable(class)))
+        .collect();
     if found.len() > NAMED {
         named.push(format!("{} more", found.len() - NAMED));
     }

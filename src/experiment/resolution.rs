@@ -18,6 +18,8 @@ const FLAW: f64 = 20.0;
 const STRONG_REDUCTION: f64 = 4.0;
 /// Longer side for the shorter one from which a squash distorts strongly.
 const STRONG_ASPECT: f64 = 2.0;
+/// Detail that a larger size must keep more of to be proposed, as a share.
+const LEAST_GAIN: f64 = 0.01;
 
 /// What resolution does to a set of images.
 #[derive(Debug)]
@@ -147,14 +149,18 @@ fn reduction_warning(
 ) -> Option<String> {
     let [now, twice, _] = lost else { return None };
     let removed = now.map_or(String::new(), |share| format!(" and removes {} of the detail", percent(share)));
-    let larger = twice.map_or(String::new(), |share| format!(" ({} would remove {})", 2 * side, percent(share)));
+    // A larger size that removes as much is no help.
+    let helps = now.zip(*twice).is_some_and(|(now, twice)| now - twice >= LEAST_GAIN);
+    let larger = twice.filter(|_| helps).map_or(":".to_owned(), |share| {
+        format!(": a larger model.image_size ({} would remove {}) keeps more, and", 2 * side, percent(share))
+    });
     let tiles = proposed(side).map_or(String::new(), |tiles| {
         format!(" in {} tiles, for probe and strategy.kind = \"frozen\"", tiles.count((width, height)))
     });
     (scale * STRONG_REDUCTION <= 1.0).then(|| {
         format!(
-            "a {way} from {width} x {height} to {side} pixels makes {:.1} pixels of a flaw of {FLAW}{removed}: a larger \
-             model.image_size{larger} keeps more, and preprocess.tiles = true keeps all{tiles}",
+            "a {way} from {width} x {height} to {side} pixels makes {:.1} pixels of a flaw of {FLAW}{removed}{larger} \
+             preprocess.tiles = true keeps all{tiles}",
             FLAW * scale
         )
     })

@@ -41,7 +41,8 @@ const FEW_MISTAKES: (usize, f64) = (2, 0.01);
 impl Advice<'_> {
     /// A few sentences.
     pub fn sentence(&self) -> String {
-        let edge = self.at_edge.map(|setting| {
+        // What classifies everything right cannot be told from what is better.
+        let edge = self.at_edge.filter(|_| self.held_out_accuracy < 1.0).map(|setting| {
             format!(
                 "; the best {setting} is at the edge of the values that were tried: try others beyond it (probe.{})",
                 setting.to_lowercase()
@@ -89,17 +90,23 @@ impl Advice<'_> {
                 "all {images} images are classified right: training cannot improve on that, test on more images"
             );
         }
+        // Of a rare class few mistakes may be many.
+        let rare = |scored: &&Evaluation| scored.per_class.iter().any(|class| is_rare(class, scored));
+        let balanced = self
+            .scored
+            .filter(rare)
+            .map_or(String::new(), |scored| format!(", balanced accuracy {}", percent(scored.balanced_accuracy)));
+        let are = if mistakes == 1 { "is" } else { "are" };
+        let wrong = format!("{mistakes} of {images} images {are} classified wrong");
         let few = mistakes <= FEW_MISTAKES.0 && accuracy >= NEAR_CEILING;
         if self.scored.is_some() && (few || mistakes as f64 <= FEW_MISTAKES.1 * images as f64) {
-            return format!(
-                "{mistakes} of {images} images are classified wrong: look at them in report.html before any training"
-            );
+            return format!("{wrong}{balanced}: look at them in report.html before any training");
         }
         if let Some(scored) = self.scored.filter(|_| PARTIAL_SHARE * (mistakes as f64) < LEAST_SHOWN) {
             let [low, high] = scored.accuracy_ci95.unwrap_or([0.0, 1.0]);
             let ceiling = if accuracy >= NEAR_CEILING { "near the ceiling: " } else { "" };
             return format!(
-                "{ceiling}{mistakes} of {images} images are classified wrong (95 %: {} to {} are right); fine-tuning usually \
+                "{ceiling}{wrong} (95 %: {} to {} are right){balanced}; fine-tuning usually \
                  spares about a third of the mistakes, which is less than so few images can show: look at them in \
                  report.html, test on more images, or compare strategies with `vitadapt compare --folds 5`",
                 percent(low),
@@ -216,7 +223,7 @@ mod tests {
         let found = evaluation([291, 9], [291, 7], true);
         assert_eq!(
             advice(None, &found),
-            "2 of 300 images are classified wrong: look at them in report.html before any training"
+            "2 of 300 images are classified wrong, balanced accuracy 88.9 %: look at them in report.html before any training"
         );
         let missed = advice(None, &evaluation([291, 9], [291, 0], true));
         assert!(

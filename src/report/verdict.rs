@@ -13,7 +13,8 @@
 //!   with its interval below that of training;
 //! - *still improving*: the last epoch is the best, and the validation loss of the last epochs falls (paired t-test at
 //!   5 %, and by more than 5 % and 0.01 nats);
-//! - *too few images*: fewer than 20 validation images, or fewer than 5 of a class in validation and test together.
+//! - *too few images*: fewer than 20 validation images, or fewer than 5 of a class in validation and test together, or a
+//!   class of which fewer than half are found, but of so few that this may be chance.
 //!
 //! On fewer than 20 images nothing but a missed class can be asserted: five images are not a trend.
 
@@ -95,8 +96,14 @@ pub struct Verdict {
     numbers: String,
     /// Whether scores that may be chance are above the baseline, so that more images may show them to be better.
     undecided: bool,
-    /// Whether a class that it misses is rare.
+    /// Whether a class that it misses, or of which it finds few, is rare.
     misses_rare: bool,
+    /// Whether it finds fewer than half of a class, of so few images that this may be chance.
+    found_few: bool,
+    /// Whether its training images are nearly all right.
+    memorised: bool,
+    /// Whether the epoch that is kept came after the lowest validation loss.
+    kept_later: bool,
     /// The last epoch is the kept one, and there is something left to gain.
     best_is_last: bool,
 }
@@ -112,6 +119,11 @@ impl Verdict {
         let words: Vec<&str> = self.findings.iter().map(|(_, words)| words.as_str()).collect();
         format!("{}: {}", self.numbers, words.join("; "))
     }
+}
+
+/// `1 of 8`
+fn found_of(class: &ClassReport) -> String {
+    format!("{} of {}", (class.recall * class.support as f64).round(), class.support)
 }
 
 fn above_baseline(evaluation: &Evaluation) -> bool {
@@ -134,6 +146,14 @@ impl<'a> Evidence<'a> {
         find(VerdictKind::OverFits, self.over_fits());
         find(VerdictKind::StillImproving, self.still_improving());
         find(VerdictKind::TooFewImages, self.too_few_images());
+        let few = self.finds_few();
+        find(
+            VerdictKind::TooFewImages,
+            few.map(|(by, class)| {
+                let (name, split) = (printable(&class.class), by.split_name());
+                format!("too few images to say whether class {name} is missed: {} found on {split}", found_of(class))
+            }),
+        );
         if findings.is_empty() {
             let all_right = if self.all_right() { ", and every image is classified right" } else { "" };
             findings.push((VerdictKind::Ok, format!("no sign of over-fitting{all_right}")));
@@ -143,7 +163,11 @@ impl<'a> Evidence<'a> {
             findings,
             numbers: self.numbers(),
             undecided: self.by_chance().is_some_and(above_baseline),
-            misses_rare: self.missed().is_some_and(|(by, missed)| missed.iter().any(|class| is_rare(class, by))),
+            misses_rare: self.missed().is_some_and(|(by, missed)| missed.iter().any(|class| is_rare(class, by)))
+                || few.is_some_and(|(by, class)| is_rare(class, by)),
+            found_few: few.is_some(),
+            memorised: self.train_accuracy() > HIGH_TRAIN,
+            kept_later: self.history.lowest().zip(self.best_epoch).is_some_and(|((lowest, _), best)| lowest < best),
             best_is_last: last.is_some() && self.best_epoch == last && self.val.is_some() && !self.all_right(),
         }
     }
@@ -200,16 +224,27 @@ impl<'a> Evidence<'a> {
 
     fn misses_class(&self) -> Option<String> {
         let (by, missed) = self.missed()?;
-        let found = |class: &&ClassReport| {
-            let right = (class.recall * class.support as f64).round();
-            format!("{}: {right} of {} found", class.class, class.support)
-        };
+        let found = |class: &&ClassReport| format!("{}: {} found", class.class, found_of(class));
         let named: Vec<String> = missed.iter().take(NAMED).map(found).collect();
         let more = match missed.len().saturating_sub(NAMED) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
         Some(format!("misses class {}{more} on {}", named.join(", "), by.split_name()))
+    }
+
+    /// The class of which the smallest share is found, if that is fewer than half and might be chance, and the images by
+    /// which; none where worse is said already, and of many classes, some of which have few images right.
+    fn finds_few(&self) -> Option<(&'a Evaluation, &'a ClassReport)> {
+        if self.by_chance().is_some() || self.missed().is_some() {
+            return None;
+        }
+        let few = |by: &'a Evaluation| {
+            let classes = by.per_class.iter().filter(|class| class.support >= FEWEST_OF_CLASS && class.recall < 0.5);
+            let least = classes.min_by(|a, b| a.recall.total_cmp(&b.recall))?;
+            (by.n >= FEWEST_IMAGES && by.per_class.len() <= FEWEST_IMAGES).then_some((by, least))
+        };
+        self.test.and_then(few).or_else(|| self.val.and_then(few))
     }
 
     fn over_fits(&self) -> Option<String> {

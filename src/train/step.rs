@@ -46,10 +46,16 @@ impl Fit<'_> {
             let (epoch, number) = (progress.epoch + 1, progress.step + 1);
             let numbers = format!("the loss is {} and the gradient norm {}", step.loss, step.norm);
             if progress.skipped >= MOST_SKIPPED.min(self.total_steps()) {
-                return Err(Error::Numerics(format!(
+                let found = format!(
                     "{} steps in a row were not finite: in epoch {epoch}, step {number}, {numbers}",
                     progress.skipped
-                )));
+                );
+                // Before the first update no learning rate is to blame.
+                return Err(if progress.updates == 0 && !step.loss.is_finite() {
+                    Error::NotFinite(found)
+                } else {
+                    Error::Numerics(found)
+                });
             }
             observer.warn(&format!("epoch {epoch}, step {number} is skipped: {numbers}"));
         }

@@ -343,7 +343,8 @@ fn the_command_exports_a_finetuned_run() {
 fn adapters_are_merged() {
     let workspace = Workspace::new();
     let strategy = ["strategy.kind=lora", "strategy.targets=[\"q\", \"o\", \"fc1\"]", "strategy.blocks=[1, 4]"];
-    workspace.make("finetune", "adapted", &[&strategy[..], &["train.lr=3e-2", "train.head_lr=1e-3"]].concat());
+    let settings = ["model.backbone=builtin:vit-mini", "train.lr=3e-2", "train.head_lr=1e-3"];
+    workspace.make("finetune", "adapted", &[&strategy[..], &settings].concat());
     let stored = Path::new("runs/adapted/checkpoints/best/model.safetensors");
     let stored = candle_core::safetensors::load(workspace.path(stored.to_str().unwrap()), &Device::Cpu).unwrap();
     assert_eq!(stored.len(), 2 * 3 * 2 + 2, "adapters and head alone are stored");

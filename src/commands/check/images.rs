@@ -108,7 +108,8 @@ impl Spread {
         let images = found.findings.len();
         let discarded: Vec<f64> = sizes().map(|size| geometry.discarded(size)).collect();
         Self {
-            small: sizes().filter(|(width, height)| (*width.min(height) as usize) < geometry.image_size).count(),
+            // Of a long image squashed into the square one side may grow while detail is lost along the other.
+            small: sizes().filter(|(width, height)| (*width.max(height) as usize) < geometry.image_size).count(),
             discarded: (
                 discarded.iter().sum::<f64>() / images.max(1) as f64,
                 discarded.iter().copied().fold(0.0, f64::max),

@@ -13,11 +13,22 @@ impl Verdict {
     pub fn remedy(&self, settings: &Settings) -> Option<String> {
         match self.kind() {
             VerdictKind::Chance if self.undecided => Some(format!("{MORE_IMAGES}; then {LOOK_AT_LABELS}")),
+            // What knows its training images by heart has trained enough.
+            VerdictKind::Chance if self.memorised => {
+                Some(format!("{LOOK_AT_LABELS}; then more images, or another backbone"))
+            }
             VerdictKind::Chance => Some(format!("{LOOK_AT_LABELS}; then train for longer, or train more of the model")),
             VerdictKind::MissesClass => Some(self.find_the_class(settings)),
+            VerdictKind::OverFits if self.kept_later => Some(format!(
+                "keep the epoch of the lowest loss (early_stop.metric = \"log_loss\"), or {}",
+                against_overfitting(settings)
+            )),
             VerdictKind::OverFits => Some(against_overfitting(settings)),
             VerdictKind::StillImproving => {
                 Some("raise train.epochs (or train.steps) or train.lr, or train more of the model".into())
+            }
+            VerdictKind::TooFewImages if self.found_few => {
+                Some(format!("{MORE_IMAGES}; {}", self.find_the_class(settings)))
             }
             VerdictKind::TooFewImages => Some(MORE_IMAGES.into()),
             VerdictKind::Ok if self.best_is_last => {
@@ -30,9 +41,14 @@ impl Verdict {
     fn find_the_class(&self, settings: &Settings) -> String {
         let plain = settings.train.class_weights == LossWeights::None && settings.train.sampler == Sampler::Shuffle;
         if self.misses_rare && plain {
-            "let rare classes count (train.class_weights = \"balanced\" or train.sampler = \"balanced\"), or judge by score \
-             ([inspection] good = \"…\")"
-                .into()
+            let judge = if settings.inspection.good.is_empty() {
+                "judge by score ([inspection] good = \"…\")"
+            } else {
+                "judge by the thresholds of [inspection], not by the largest probability"
+            };
+            format!(
+                "let rare classes count (train.class_weights = \"balanced\" or train.sampler = \"balanced\"), or {judge}"
+            )
         } else {
             let sharper = match settings.preprocess.tiles {
                 Some(_) => "more of the model",

@@ -118,7 +118,7 @@ fn situations() -> Vec<Situation> {
             noise: |t| 3.0 * t,
             verdict: "chance",
             says: "learns the training labels only: no better than chance on validation",
-            advises: "look at the labels",
+            advises: "then more images",
             ..memorised
         },
         Situation {
@@ -168,6 +168,15 @@ fn situations() -> Vec<Situation> {
             signal: |class, t| if class == 0 { -2.5 * soon(t) } else { 5.0 * soon(t) },
             verdict: "misses_class",
             says: "misses class defect: 0 of 9 found",
+            advises: "train.class_weights = \"balanced\"",
+            ..SOUND
+        },
+        Situation {
+            name: "few rare defects, most of them missed",
+            images: &[("defect", 8), ("good", 260)],
+            signal: |class, t| if class == 0 { -1.1 * soon(t) } else { 5.0 * soon(t) },
+            verdict: "too_few_images",
+            says: "too few images to say whether class defect is missed: 3 of 8 found on test",
             advises: "train.class_weights = \"balanced\"",
             ..SOUND
         },

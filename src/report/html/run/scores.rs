@@ -95,7 +95,7 @@ fn splits(page: &RunPage) -> Html {
     let calibrated = |e: &Evaluation, before, after| if e.temperature == 1.0 { before } else { after };
     let row = |e: &Evaluation| -> Vec<TableCell> {
         vec![
-            e.split.clone().into(),
+            if e.doubts.is_empty() { e.split.clone() } else { format!("{} (no honest estimate)", e.split) }.into(),
             thousands(e.n).into(),
             percent(e.accuracy).into(),
             percent(e.balanced_accuracy).into(),
