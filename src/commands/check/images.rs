@@ -106,10 +106,14 @@ impl Spread {
     fn of(found: &Examination, geometry: &Geometry) -> Self {
         let sizes = || found.findings.iter().map(|finding| finding.size);
         let images = found.findings.len();
+        // The side that fills the square: of a long image squashed into it the other one may grow while detail is lost.
+        let filling = |&(width, height): &(u32, u32)| match geometry.resize {
+            ResizeMode::Crop => width.min(height),
+            ResizeMode::Squash | ResizeMode::Letterbox => width.max(height),
+        };
         let discarded: Vec<f64> = sizes().map(|size| geometry.discarded(size)).collect();
         Self {
-            // Of a long image squashed into the square one side may grow while detail is lost along the other.
-            small: sizes().filter(|(width, height)| (*width.max(height) as usize) < geometry.image_size).count(),
+            small: sizes().filter(|size| (filling(size) as usize) < geometry.image_size).count(),
             discarded: (
                 discarded.iter().sum::<f64>() / images.max(1) as f64,
                 discarded.iter().copied().fold(0.0, f64::max),
