@@ -2,12 +2,17 @@
 //! them, looked for when the first one comes up. A bundled font for all scripts would outweigh the program (Noto Sans CJK
 //! alone has 16 MB). Letters that no font has are drawn as their numbers, so that names stay apart; SVGs and pages hold
 //! the letters themselves, which whoever shows them draws.
+//!
+//! What is written from right to left is put in the order in which it is seen, and letters of Arabic get the forms that join.
 
+use ar_reshaper::ArabicReshaper;
 use plotters::style::{FontStyle, register_font as register};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use ttf_parser::Face;
+use unicode_bidi::BidiInfo;
 use walkdir::WalkDir;
 
 /// The name the SVG carries; the PNG is drawn with the font registered under it.
@@ -56,6 +61,21 @@ fn is_built_in(letter: char) -> bool {
 /// Whether the built-in font alone draws a text.
 pub(super) fn is_plain(text: &str) -> bool {
     text.chars().all(is_built_in)
+}
+
+/// A name as it is seen, from left to right: what is drawn letter by letter has neither direction nor joined forms.
+pub(super) fn seen(text: &str) -> Cow<'_, str> {
+    let ordered = |text: &str| {
+        let info = BidiInfo::new(text, None);
+        let lines = info.paragraphs.iter().map(|paragraph| info.reorder_line(paragraph, paragraph.range.clone()));
+        lines.collect::<String>()
+    };
+    if !BidiInfo::new(text, None).has_rtl() {
+        return Cow::Borrowed(text);
+    }
+    let joined = ArabicReshaper::default().reshape(text);
+    // A font of the system that has the letters need not have their forms.
+    Cow::Owned(ordered(if is_plain(&joined) { &joined } else { text }))
 }
 
 /// A text in pieces, each with the font that has its letters.
@@ -159,6 +179,14 @@ mod tests {
     fn letters_of_the_built_in_font_are_plain() {
         assert!(is_plain("Ölfleck Трещина ρωγμή") && !is_plain("日本") && !is_plain("ok 日"));
         assert_eq!(pieces("Riß"), [(BUILT_IN, "Riß".to_owned())]);
+    }
+
+    #[test]
+    fn names_from_right_to_left_are_seen_so() {
+        assert!(matches!(seen("scratch 3"), Cow::Borrowed("scratch 3")));
+        assert_eq!(seen("שרט 3"), "3 טרש");
+        // The first letter is joined to the left, the second to the right, the third to none.
+        assert_eq!(seen("خدش"), "\u{FEB5}\u{FEAA}\u{FEA7}");
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl<'a> DrawingBackend for Smooth<'a> {
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, place: BackendCoord) -> DrawnBitmap<'a> {
         let size = style.size() * f64::from(SCALE);
         let (x, y) = enlarged(place);
+        let text = &*fonts::seen(text);
         let down = (BASELINE * size).round() as i32;
         let mut draw = |family, text: &str, pos, along: i32| {
             let font = FontDesc::new(family, size, style.style()).transform(style.transform());

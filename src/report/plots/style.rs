@@ -54,6 +54,7 @@ pub(super) fn width(content: &str, size: f64) -> i32 {
     let of = |family, text: &str| {
         (FontFamily::Name(family), size).into_font().box_size(text).map_or(0, |(width, _)| width as i32)
     };
+    let content = &*fonts::seen(content);
     if fonts::is_plain(content) {
         return of(fonts::BUILT_IN, content);
     }
