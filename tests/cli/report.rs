@@ -37,7 +37,9 @@ fn a_run_leaves_its_page_and_it_can_be_made_again() {
 
     fs::remove_file(workspace.path("runs/full/report.html")).unwrap();
     let eval = workspace.command(&["eval", "--run", "runs/full", "--split", "train"]).output().unwrap();
-    assert!(eval.status.success() && page(&workspace, "full").contains("<th scope=\"row\">train (no honest estimate)</th>"));
+    assert!(
+        eval.status.success() && page(&workspace, "full").contains("<th scope=\"row\">train (no honest estimate)</th>")
+    );
 }
 
 #[test]
