@@ -37,6 +37,9 @@ const MAX_DECODER_BYTES: u64 = 1_200_000_000;
 /// not applied, may unpack to any size.
 const MAX_PNG_BYTES: u64 = 64_000_000;
 
+/// Each scan of a progressive JPEG goes over the whole image: encoders write about ten, a bomb thousands.
+const MAX_SCANS: usize = 500;
+
 /// Extensions of the files that count as images in a folder, in lower case.
 pub const EXTENSIONS: [&str; 11] = ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "tif", "tiff", "webp", "dcm", "dicom"];
 /// Extensions of image files that are not read, in lower case: such files are counted and named, never passed over in
@@ -170,7 +173,7 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Decoded, ImageError> {
     if !reaches_end_of_jpeg(bytes) {
         return Err(ImageError::Truncated("it has no end-of-image marker"));
     }
-    let limits = DecodeLimits { max_memory: Some(MAX_DECODER_BYTES), ..DecodeLimits::default() };
+    let limits = DecodeLimits { max_memory: Some(MAX_DECODER_BYTES), max_scans: MAX_SCANS, ..DecodeLimits::default() };
     let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(damaged)?;
     let (width, height) = (u32::from(decoder.header().width), u32::from(decoder.header().height));
     let room = Room::for_image(width.into(), height.into())?;

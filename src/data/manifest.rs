@@ -172,16 +172,17 @@ impl ManifestReader<'_> {
             let units = bytes[2..].chunks_exact(2).map(|pair| decode([pair[0], pair[1]]));
             char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>()
         };
-        let text = match bytes.as_slice() {
+        let mut text = match bytes.as_slice() {
             [0xFF, 0xFE, ..] => wide(u16::from_le_bytes),
             [0xFE, 0xFF, ..] => wide(u16::from_be_bytes),
             [0xEF, 0xBB, 0xBF, rest @ ..] => self.utf8(rest)?.to_owned(),
             all => self.utf8(all)?.to_owned(),
         };
         // A line `sep=;` for spreadsheets becomes a blank one, which counts as a line and is passed over.
-        let after =
-            text.strip_prefix("sep=").and_then(|rest| rest.find('\n').filter(|&end| end <= 3).map(|end| &rest[end..]));
-        Ok(after.map_or_else(|| text.clone(), str::to_owned))
+        if let Some(end) = text.find('\n').filter(|&end| text.starts_with("sep=") && end <= "sep=".len() + 3) {
+            text.drain(..end);
+        }
+        Ok(text)
     }
 
     fn utf8<'b>(&self, bytes: &'b [u8]) -> Result<&'b str, DataError> {

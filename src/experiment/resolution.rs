@@ -179,3 +179,20 @@ fn distortion_warning(sizes: &[(u32, u32)], resize: ResizeMode) -> Option<String
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_larger_size_is_proposed_where_it_shows_more() {
+        let said =
+            |twice| reduction_warning((3000, 2000), (224, 0.1), &[Some(0.997), Some(twice), None], "squash").unwrap();
+        assert!(said(0.6).contains("(448 would remove 60.0 %) keeps more, and preprocess.tiles = true keeps all"));
+        assert!(
+            said(0.99).contains("removes 99.7 % of the detail: preprocess.tiles = true keeps all"),
+            "{}",
+            said(0.99)
+        );
+    }
+}

@@ -295,18 +295,14 @@ mod tests {
     fn the_edge_of_the_grid_is_told() {
         let scored = evaluation([100, 100], [90, 90], false);
         let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
-        let advice = Advice {
-            target: None,
-            metric: SelectionMetric::Accuracy,
-            scored: Some(&scored),
-            balanced: true,
-            train_accuracy,
-            held_out_accuracy,
-            at_edge: Some("C"),
+        let said = |held_out_accuracy| {
+            let (target, metric, balanced, at_edge) = (None, SelectionMetric::Accuracy, true, Some("C"));
+            let scored = Some(&scored);
+            Advice { target, metric, scored, balanced, train_accuracy, held_out_accuracy, at_edge }.sentence()
         };
+        assert!(!said(1.0).contains("edge"), "nothing beyond it is better than all");
         assert!(
-            advice
-                .sentence()
+            said(held_out_accuracy)
                 .ends_with("the best C is at the edge of the values that were tried: try others beyond it (probe.c)")
         );
     }

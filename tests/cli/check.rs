@@ -91,6 +91,9 @@ fn what_the_preprocessing_loses_is_said() {
     let found = json(&workspace.command(&[&CHECK[..], &sets, &["--json", "-q"]].concat()).output().unwrap());
     let (images, warnings) = (&found["images"], found["warnings"].as_array().unwrap());
     assert_eq!((images["images"].as_u64(), images["smaller_than_input"].as_u64()), (Some(54), Some(18)));
+    let sets = ["--set", "preprocess.resize=letterbox", "--set", "model.image_size=128", "--set", "data.on_error=skip"];
+    let boxed = json(&workspace.command(&[&CHECK[..], &sets, &["--json", "-q"]].concat()).output().unwrap());
+    assert_eq!(boxed["images"]["smaller_than_input"], 0, "the longer side fills the square");
     assert!(images["crop_discards"]["max"].as_f64().unwrap() >= 0.64, "{images}");
     assert_eq!(images["height"], serde_json::json!([90, 250]));
     for words in ["leaves out", "1 image cannot be used"] {

@@ -1,5 +1,5 @@
-//! One value that is not a number in the weights, whatever the command: it ends with its own code, says which tensor it
-//! was, and passes no gate.
+//! Values in the weights that are not numbers, or too large to compute with, whatever the command: it ends with its own
+//! code, says which tensor it was, and passes no gate.
 
 use crate::common::workspace::Workspace;
 use safetensors::SafeTensors;
@@ -9,13 +9,18 @@ use std::path::Path;
 use std::process::Output;
 use vitadapt::system::digest::sha256_of_file;
 
-/// Makes the first value of a tensor NaN.
-fn poison(file: &Path, tensor: &str) {
+/// Makes all values of a tensor this one.
+fn fill(file: &Path, tensor: &str, value: f32) {
     let mut bytes = fs::read(file).unwrap();
     let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-    let start = 8 + header + metadata.info(tensor).unwrap().data_offsets.0;
-    bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let (start, end) = metadata.info(tensor).unwrap().data_offsets;
+    let values = bytes[8 + header + start..8 + header + end].as_chunks_mut::<4>().0;
+    values.fill(value.to_le_bytes());
     fs::write(file, bytes).unwrap();
+}
+
+fn poison(file: &Path, tensor: &str) {
+    fill(file, tensor, f32::NAN);
 }
 
 fn refused(output: &Output, tensor: &str) {
@@ -43,6 +48,20 @@ fn towers_and_scales_that_are_not_finite_are_refused() {
             refused(&workspace.command(&args).output().unwrap(), tensor.rsplit('.').nth(1).unwrap_or(tensor));
         }
         assert!(!workspace.path("features.npy").exists());
+    }
+}
+
+/// No learning rate is to blame for what is not finite before the first update.
+#[test]
+fn weights_that_overflow_are_said_to() {
+    let workspace = Workspace::with_text_models();
+    fill(&workspace.path("hf_clip/model.safetensors"), "vision_model.post_layernorm.weight", 3e38);
+    for kind in ["full", "frozen"] {
+        let set = format!("strategy.kind={kind}");
+        let output = workspace.command(&["finetune", "--config", "clip.toml", "-q", "--set", &set]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{stderr}");
+        assert!(stderr.contains("values overflow inside the model") && !stderr.contains("lower train.lr"), "{stderr}");
     }
 }
 

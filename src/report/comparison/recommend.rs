@@ -53,7 +53,8 @@ pub struct Recommender<'a> {
 }
 
 impl Recommender<'_> {
-    /// Without a target: the cheapest whose interval reaches the highest score. With one: the cheapest whose score reaches
+    /// Without a target: the cheapest whose interval reaches the highest score, or that a paired test cannot tell from a
+    /// perfect one. With one: the cheapest whose score reaches
     /// it, or else the best. Of those that take as long as the cheapest, the best. None without candidates.
     pub fn recommend(&self, target: Option<f64>) -> Option<Recommendation> {
         let best = self.best(0..self.candidates.len())?;

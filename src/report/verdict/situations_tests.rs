@@ -379,3 +379,20 @@ fn situations_get_their_verdicts_and_advice_and_are_documented() {
     }
     assert!(page == wanted, "docs/verdicts.md is not what this prints; VITADAPT_RENEW=1 writes it");
 }
+
+#[test]
+fn advice_knows_the_settings_and_which_epoch_is_kept() {
+    let of = |name: &str| situations().into_iter().find(|situation| situation.name == name).unwrap().run();
+    let inspected = of("rare defects missed (3 %)").remedy(&settings(&["inspection.good=good"])).unwrap();
+    assert!(
+        inspected.ends_with("judge by the thresholds of [inspection], not by the largest probability"),
+        "{inspected}"
+    );
+    let mut later = of("over-fitted");
+    later.kept_later = true;
+    let remedy = later.remedy(&settings(&[])).unwrap();
+    assert!(
+        remedy.starts_with("keep the epoch of the lowest loss (early_stop.metric = \"log_loss\"), or try "),
+        "{remedy}"
+    );
+}
