@@ -1,6 +1,6 @@
 """Decoding, squashing and standardising side by side with Pillow and torchvision, one thread each, in turn.
 
-    cargo bench --no-run --bench decode_run      # prints the path of the binary
+    cargo bench -p benches --no-run --bench decode_run      # prints the path of the binary
     pip install torch==2.15.0 torchvision pillow numpy
     python benches/compare_decode.py BINARY [--turns 3]
 

@@ -1,6 +1,6 @@
 """vitadapt and scikit-learn side by side: a probe at 45 values of C, on the same features, in turn.
 
-    cargo build --release && cargo bench --no-run --bench probe_path
+    cargo build --release && cargo bench -p benches --no-run --bench probe_path
     pip install scikit-learn==1.9.1 safetensors==0.8.0
     python benches/compare_probe.py BENCH [--repeats 3] [--threads 2]
 

@@ -1,6 +1,6 @@
 """vitadapt's t-SNE beside scikit-learn's and openTSNE's, on the features of real images.
 
-    cargo bench --no-run --bench tsne_run
+    cargo bench -p benches --no-run --bench tsne_run
     pip install torch==2.15.0 timm==1.0.31 scikit-learn==1.9.1 openTSNE==1.0.4 pillow==13.0.0 safetensors==0.8.0
     python benches/compare_tsne.py --model FOLDER --images FOLDER [--points 2000 10000] [--rounds 3]
 
@@ -56,7 +56,8 @@ def ours(points, threads: int, program: str | None):
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "features.safetensors", Path(folder) / "map"
         save_file({"features": points}, source)
-        command = [program] if program else ["cargo", "bench", "--quiet", "--bench", "tsne_run", "--"]
+        bench = ["cargo", "bench", "--quiet", "--package", "benches", "--bench", "tsne_run", "--"]
+        command = [program] if program else bench
         done = subprocess.run([*command, str(source), str(out)], check=True, capture_output=True, text=True,
                               cwd=REPOSITORY, env={**os.environ, "RAYON_NUM_THREADS": str(threads)})
         return np.fromfile(out).reshape(-1, 2), json.loads(done.stdout)["seconds"]

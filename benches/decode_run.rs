@@ -1,6 +1,7 @@
 //! Decoding, squashing and standardising the images of a folder, for `compare_decode.py` and by hand; prints one JSON line.
 //!
-//! `cargo bench --bench decode_run -- FOLDER [SIDE]`: every image once a turn, in one thread, nine turns, the median.
+//! `cargo bench -p benches --bench decode_run -- FOLDER [SIDE]`: every image once a turn, in one thread, nine turns, the
+//! median.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)] // a bench stops at the first surprise
 
 use std::hint::black_box;
@@ -14,7 +15,8 @@ const TURNS: usize = 9;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let folder = arguments.first().map_or("data/textile/test/nominal", String::as_str);
+    let textile = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/textile/test/nominal");
+    let folder = arguments.first().map_or(textile, String::as_str);
     let image_size = arguments.get(1).map_or(224, |side| side.parse().unwrap());
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();

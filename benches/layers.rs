@@ -1,6 +1,6 @@
 //! Single layers at the shapes of ViT-B/16 with 4 images of 224 px: the forward pass, and forward with backward.
 //!
-//! `cargo bench --bench layers`. One thread, as each worker runs them.
+//! `cargo bench -p benches --bench layers`. One thread, as each worker runs them.
 #![allow(missing_docs, clippy::unwrap_used)] // a bench stops at the first surprise
 
 use candle_core::{DType, Device, Result, Tensor, Var};

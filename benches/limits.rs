@@ -2,7 +2,8 @@
 //! multiply-adds from registers, matrix products of a transformer's shapes, and the way to memory; and what share of it a
 //! forward pass and a step would need.
 //!
-//! `cargo bench --bench limits [-- THREADS]`: each thread does the same work by itself, as workers do; the best of five.
+//! `cargo bench -p benches --bench limits [-- THREADS]`: each thread does the same work by itself, as workers do; the best
+//! of five.
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)] // a bench stops at the first surprise
 
 use pulp::{Arch, Simd, WithSimd};

@@ -1,8 +1,8 @@
 //! A probe's path along 45 values of C: seconds and objectives, as one JSON line.
 //!
-//! `cargo bench --bench probe_path -- [FEATURES.safetensors] [--svm] [--threads N] [--repeats R] [--tolerance T]`. The
-//! file has `features` (n, d) in f32 and `labels` (n) in i64; without one, features are drawn. `compare_probe.py` runs
-//! this and scikit-learn in turn.
+//! `cargo bench -p benches --bench probe_path -- [FEATURES.safetensors] [--svm] [--threads N] [--repeats R]
+//! [--tolerance T]`. The file has `features` (n, d) in f32 and `labels` (n) in i64; without one, features are drawn.
+//! `compare_probe.py` runs this and scikit-learn in turn.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)] // a bench stops at the first surprise
 
 use safetensors::SafeTensors;

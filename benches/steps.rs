@@ -1,7 +1,7 @@
 //! A block, whole optimiser steps of each strategy, and the way of an image from its file to pixels.
 //!
-//! `cargo bench --bench steps`: vit-mini (ViT-Ti/16 with 6 blocks) at 224 px on textile images. Blocks and images in one
-//! thread, as each worker runs them; steps on two workers.
+//! `cargo bench -p benches --bench steps`: vit-mini (ViT-Ti/16 with 6 blocks) at 224 px on textile images. Blocks and images
+//! in one thread, as each worker runs them; steps on two workers.
 #![allow(missing_docs, clippy::unwrap_used)] // a bench stops at the first surprise
 
 use candle_core::backprop::GradStore;
@@ -40,7 +40,7 @@ fn pipeline() -> Pipeline {
 }
 
 fn files() -> Vec<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/textile/train/local");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../data/textile/train/local");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files

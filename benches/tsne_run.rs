@@ -1,8 +1,8 @@
 //! One t-SNE as a whole, for `compare_tsne.py` and by hand; prints one JSON line.
 //!
-//! `cargo bench --bench tsne_run -- [FEATURES.safetensors [MAP]]`: the first tensor of the file, (points, values) in f32, or
-//! made-up clusters. Coordinates go to MAP, x and y in f64 (little endian) point after point. `RAYON_NUM_THREADS`
-//! chooses the threads.
+//! `cargo bench -p benches --bench tsne_run -- [FEATURES.safetensors [MAP]]`: the first tensor of the file, (points, values)
+//! in f32, or made-up clusters. Coordinates go to MAP, x and y in f64 (little endian) point after point.
+//! `RAYON_NUM_THREADS` chooses the threads.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)] // a bench stops at the first surprise
 
 use safetensors::SafeTensors;
