@@ -22,17 +22,8 @@ const NESTED: [&str; 6] = ["state_dict_ema", "model_ema", "model", "state_dict",
 
 /// What wrappers put before the names of all parameters.
 const WRAPPERS: [&str; 11] = [
-    "module.",
-    "_orig_mod.",
-    "timm_model.",
-    "model.",
-    "backbone.",
-    "encoder.",
-    "trunk.",
-    "net.",
-    "teacher.",
-    "student.",
-    "ema.",
+    "module.", "_orig_mod.", "timm_model.", "model.", "backbone.", "encoder.", "trunk.", "net.", "teacher.",
+    "student.", "ema.",
 ];
 
 /// Tensors by the library's names.

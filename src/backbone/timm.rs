@@ -166,20 +166,7 @@ pub(super) fn entry(section: &str, architecture: &str) -> Result<&'static Value,
 
 /// The options of this class whose effect is known here, or that only matter to training, beside those of all classes.
 const KNOWN: &[&str] = &[
-    "act_layer",
-    "class_token",
-    "dynamic_img_size",
-    "fc_norm",
-    "final_norm",
-    "fix_init",
-    "no_embed_class",
-    "patch_drop_rate",
-    "pool_include_prefix",
-    "pre_norm",
-    "proj_bias",
-    "qk_norm",
-    "reg_tokens",
-    "scale_attn_norm",
-    "scale_mlp_norm",
-    "weight_init",
+    "act_layer", "class_token", "dynamic_img_size", "fc_norm", "final_norm", "fix_init", "no_embed_class",
+    "patch_drop_rate", "pool_include_prefix", "pre_norm", "proj_bias", "qk_norm", "reg_tokens", "scale_attn_norm",
+    "scale_mlp_norm", "weight_init",
 ];

@@ -184,44 +184,17 @@ pub(super) fn norms(args: &Args<'_>) -> NormSpec {
 
 /// The options that all of timm's classes have.
 const COMMON: &[&str] = &[
-    "attn_drop_rate",
-    "depth",
-    "drop_path_rate",
-    "drop_rate",
-    "embed_dim",
-    "global_pool",
-    "img_size",
-    "in_chans",
-    "init_values",
-    "mlp_ratio",
-    "num_classes",
-    "num_heads",
-    "patch_size",
-    "pos_drop_rate",
-    "pretrained",
-    "proj_drop_rate",
-    "qkv_bias",
+    "attn_drop_rate", "depth", "drop_path_rate", "drop_rate", "embed_dim", "global_pool", "img_size", "in_chans",
+    "init_values", "mlp_ratio", "num_classes", "num_heads", "patch_size", "pos_drop_rate", "pretrained",
+    "proj_drop_rate", "qkv_bias",
 ];
 
 /// Options that are not supported but false by default in all of timm's classes that have them: false changes nothing there.
 /// Of others it may, as of `NaFlexVit`'s `patchify_channels_last`.
 const OFF: &[&str] = &[
-    "attn_gated",
-    "attn_only_layer_scale",
-    "dynamic_img_pad",
-    "enable_patch_interpolator",
-    "pool_include_prefix",
-    "pos_embed_use_grid_sample",
-    "qk_norm",
-    "rope_rotate_half",
-    "scale_attn_inner",
-    "scale_attn_inner_norm",
-    "scale_attn_norm",
-    "scale_mlp",
-    "scale_mlp_norm",
-    "swiglu_mlp",
-    "use_key_only_attn_mask",
-    "use_post_norm",
+    "attn_gated", "attn_only_layer_scale", "dynamic_img_pad", "enable_patch_interpolator", "pool_include_prefix",
+    "pos_embed_use_grid_sample", "qk_norm", "rope_rotate_half", "scale_attn_inner", "scale_attn_inner_norm",
+    "scale_attn_norm", "scale_mlp", "scale_mlp_norm", "swiglu_mlp", "use_key_only_attn_mask", "use_post_norm",
     "use_shared_rel_pos_bias",
 ];
 

@@ -97,18 +97,7 @@ fn resampling(args: &Args<'_>) -> Result<Resampling, String> {
 /// The options of this class whose effect is known here, that only matter to training, or that change nothing on a square
 /// grid, beside those of all classes.
 const KNOWN: &[&str] = &[
-    "act_layer",
-    "class_token",
-    "fc_norm",
-    "final_norm",
-    "fix_init",
-    "patch_drop_rate",
-    "pos_embed_align_corners",
-    "pos_embed_antialias",
-    "pos_embed_ar_preserving",
-    "pos_embed_grid_size",
-    "pos_embed_interp_mode",
-    "pre_norm",
-    "reg_tokens",
-    "weight_init",
+    "act_layer", "class_token", "fc_norm", "final_norm", "fix_init", "patch_drop_rate", "pos_embed_align_corners",
+    "pos_embed_antialias", "pos_embed_ar_preserving", "pos_embed_grid_size", "pos_embed_interp_mode", "pre_norm",
+    "reg_tokens", "weight_init",
 ];

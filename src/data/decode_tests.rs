@@ -17,29 +17,10 @@ fn by_pillow(name: &str) -> RgbImage {
 #[test]
 fn lossless_formats_equal_pillow() {
     for name in [
-        "rgb.png",
-        "grey.png",
-        "bilevel.png",
-        "alpha.png",
-        "grey_alpha.png",
-        "palette.png",
-        "palette_transparent.png",
-        "oriented.png",
-        "animated.png",
-        "grey16.png",
-        "rgb16.png",
-        "rgb.bmp",
-        "palette.bmp",
-        "rgb_lzw.tiff",
-        "grey_deflate.tiff",
-        "bilevel.tiff",
-        "oriented.tiff",
-        "pages.tiff",
-        "grey16.tiff",
-        "lossless.webp",
-        "alpha.webp",
-        "oriented.webp",
-        "animated.webp",
+        "rgb.png", "grey.png", "bilevel.png", "alpha.png", "grey_alpha.png", "palette.png", "palette_transparent.png",
+        "oriented.png", "animated.png", "grey16.png", "rgb16.png", "rgb.bmp", "palette.bmp", "rgb_lzw.tiff",
+        "grey_deflate.tiff", "bilevel.tiff", "oriented.tiff", "pages.tiff", "grey16.tiff", "lossless.webp",
+        "alpha.webp", "oriented.webp", "animated.webp",
     ] {
         let image = decode_file(&fixture(name), DecodeOptions::default()).unwrap_or_else(|e| panic!("{name} {e}"));
         assert_eq!(difference(&image, &by_pillow(name)), (0, 0.0), "{name}");
@@ -172,16 +153,8 @@ fn formats_that_are_not_read_are_called_what_they_are() {
 #[test]
 fn flipped_bytes_never_panic() {
     for name in [
-        "progressive.jpg",
-        "baseline_420.jpg",
-        "rgb.png",
-        "rgb_lzw.tiff",
-        "lossy.webp",
-        "palette.bmp",
-        "dicom_ct.dcm",
-        "dicom_ct_implicit.dcm",
-        "dicom_rle.dcm",
-        "dicom_jpeg.dcm",
+        "progressive.jpg", "baseline_420.jpg", "rgb.png", "rgb_lzw.tiff", "lossy.webp", "palette.bmp", "dicom_ct.dcm",
+        "dicom_ct_implicit.dcm", "dicom_rle.dcm", "dicom_jpeg.dcm",
     ] {
         let bytes = std::fs::read(fixture(name)).unwrap();
         for at in 0..bytes.len() {

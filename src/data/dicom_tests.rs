@@ -83,9 +83,7 @@ fn a_header_that_cannot_be_followed_is_refused_by_the_tag() {
         ("dicom_sigmoid.dcm", b"SIGMOID ", b"SPECIAL ", "VOI LUT Function (0028,1056) is SPECIAL"),
         ("dicom_narrow.dcm", b"\x51\x10DS\x04\x001.0 ", b"\x51\x10DS\x04\x000.0 ", "Window Width (0028,1051) is 0"),
         (
-            "dicom_narrow.dcm",
-            b"\x51\x10DS\x04\x001.0 ",
-            b"\x51\x10DS\x04\x00x.0 ",
+            "dicom_narrow.dcm", b"\x51\x10DS\x04\x001.0 ", b"\x51\x10DS\x04\x00x.0 ",
             "Window Width (0028,1051) is no number",
         ),
         ("dicom_narrow.dcm", b"\x51\x10DS\x04\x001.0 ", b"\x51\x10DS\0\0", "only one of Window Center (0028,1050)"),

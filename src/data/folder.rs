@@ -297,15 +297,8 @@ fn walk(folder: &Path) -> WalkDir {
 
 /// Folders that systems and tools leave among others: archives of macOS, network storage, waste bins, Python.
 const SYSTEM_FOLDERS: [&str; 9] = [
-    "__MACOSX",
-    "@eaDir",
-    "#recycle",
-    "@Recycle",
-    "$RECYCLE.BIN",
-    "System Volume Information",
-    "lost+found",
-    "__pycache__",
-    "node_modules",
+    "__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+    "__pycache__", "node_modules",
 ];
 
 /// Dot files, such as `.ipynb_checkpoints`, and [`SYSTEM_FOLDERS`].

@@ -32,12 +32,8 @@ pub const FORMAT: Format = Format {
 /// Architectures to start from, for models that timm does not have: plain, with CLIP's epsilon, distilled, gated, and
 /// those of the class `Eva` by their epsilon.
 const STARTS: &[&str] = &[
-    "vit_base_patch16_224",
-    "vit_base_patch16_clip_224",
-    "deit_base_distilled_patch16_224",
-    "vit_giant_patch14_dinov2",
-    "vit_small_patch16_dinov3_qkvb",
-    "eva02_tiny_patch14_224",
+    "vit_base_patch16_224", "vit_base_patch16_clip_224", "deit_base_distilled_patch16_224", "vit_giant_patch14_dinov2",
+    "vit_small_patch16_dinov3_qkvb", "eva02_tiny_patch14_224",
 ];
 
 fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {

@@ -182,28 +182,8 @@ mod tests {
     #[test]
     fn malformed_ids_and_revisions_are_refused() {
         for text in [
-            "",
-            "name",
-            "/name",
-            "owner/",
-            "a/b/c",
-            "a--b/c",
-            "a/b..c",
-            "a/.b",
-            "a/b-",
-            "a/b.git",
-            "a/b c",
-            "a/ü",
-            "../b",
-            "a/..",
-            "a\\b/c",
-            "a/b@",
-            "a/b@x..y",
-            "a/b@/x",
-            "a/b@x//y",
-            "a/b@x y",
-            "a/b@.x",
-            "a/b@x.lock",
+            "", "name", "/name", "owner/", "a/b/c", "a--b/c", "a/b..c", "a/.b", "a/b-", "a/b.git", "a/b c", "a/ü",
+            "../b", "a/..", "a\\b/c", "a/b@", "a/b@x..y", "a/b@/x", "a/b@x//y", "a/b@x y", "a/b@.x", "a/b@x.lock",
             "a/b@x@y",
         ] {
             let error = RepoId::parse(text).unwrap_err();

@@ -44,8 +44,7 @@ impl Knn {
     pub(super) fn check(&self) -> Result<()> {
         if self.k == 0 {
             return Err(Error::usage_hint(
-                "no neighbour can vote with k = 0",
-                "k is 1 or more; DINOv2 tries 10 to 200",
+                "no neighbour can vote with k = 0", "k is 1 or more; DINOv2 tries 10 to 200",
             ));
         }
         if !(self.temperature.is_finite() && self.temperature > 0.0) {

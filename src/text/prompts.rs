@@ -89,23 +89,15 @@ fn templates(settings: &PromptTemplates) -> Vec<String> {
 
 /// For things: variations of view and quality, as in the short list that CLIP's authors recommend.
 const SIMPLE: [&str; 7] = [
-    "a photo of a {}.",
-    "a photo of the {}.",
-    "a close-up photo of a {}.",
-    "a blurry photo of a {}.",
-    "a dark photo of a {}.",
-    "a black and white photo of a {}.",
-    "a cropped photo of a {}.",
+    "a photo of a {}.", "a photo of the {}.", "a close-up photo of a {}.", "a blurry photo of a {}.",
+    "a dark photo of a {}.", "a black and white photo of a {}.", "a cropped photo of a {}.",
 ];
 
 /// For machine faults: five sentences about the condition of a part. They follow the idea of the article that the bearing
 /// recipe comes from; its own wording is not at hand.
 const ARTICLE: [&str; 5] = [
-    "an image of a machine part with {}",
-    "a photo of a component that shows {}",
-    "a picture of {} in a rotating machine",
-    "an industrial image that shows {}",
-    "a close-up of a bearing with {}",
+    "an image of a machine part with {}", "a photo of a component that shows {}",
+    "a picture of {} in a rotating machine", "an industrial image that shows {}", "a close-up of a bearing with {}",
 ];
 
 /// For surfaces under inspection, where a class is a condition: "a scratch", "an intact surface".

@@ -43,11 +43,7 @@ impl Chromium {
         let mut command = Command::new("sh");
         command.args(["-c", r#"exec "$@" 3<&0 4>&1 1>&2"#, "sh"]).arg(executable());
         command.args([
-            "--headless=new",
-            "--remote-debugging-pipe",
-            "--disable-gpu",
-            "--no-first-run",
-            "--hide-scrollbars",
+            "--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
         ]);
         command.args(["--disable-dev-shm-usage", "--disable-background-networking", "--force-color-profile=srgb"]);
         command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));

@@ -18,15 +18,7 @@ fn sections(page: &str) -> Vec<&str> {
 fn everything_has_its_section() {
     let page = saved(&run_page(3, 6));
     let expected = [
-        "curves",
-        "confusion",
-        "classes",
-        "decisions",
-        "reliability",
-        "mistakes",
-        "robustness",
-        "data",
-        "settings",
+        "curves", "confusion", "classes", "decisions", "reliability", "mistakes", "robustness", "data", "settings",
         "provenance",
     ];
     assert_eq!(sections(&page), expected);

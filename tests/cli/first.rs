@@ -87,27 +87,8 @@ fn a_tree_for_anomaly_detection_is_trained_on_in_two_commands() {
 fn a_first_run_needs_no_file() {
     let workspace = Workspace::new();
     let args = [
-        "finetune",
-        "--data",
-        "data",
-        "--backbone",
-        "builtin:vit-flaw",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "8",
-        "--lr",
-        "1e-3",
-        "--seed",
-        "7",
-        "--name",
-        "bare",
-        "--device",
-        "cpu",
-        "--set",
-        "model.image_size=32",
-        "--json",
-        "-q",
+        "finetune", "--data", "data", "--backbone", "builtin:vit-flaw", "--epochs", "1", "--batch-size", "8", "--lr",
+        "1e-3", "--seed", "7", "--name", "bare", "--device", "cpu", "--set", "model.image_size=32", "--json", "-q",
     ];
     let result = json(&workspace.command(&args).output().unwrap());
     assert_eq!(

@@ -11,14 +11,8 @@ use vitadapt::rng::{Purpose, Stream};
 
 /// Twenty steps, a save after each of them, with all that is saved: most moments are inside a save.
 const SETS: [&str; 8] = [
-    "strategy.blocks=3",
-    "train.epochs=4",
-    "early_stop.patience=0",
-    "train.checkpoint_steps=1",
-    "train.ema=0.9",
-    "train.soup=2",
-    "train.sampler=balanced",
-    "train.mixup=true",
+    "strategy.blocks=3", "train.epochs=4", "early_stop.patience=0", "train.checkpoint_steps=1", "train.ema=0.9",
+    "train.soup=2", "train.sampler=balanced", "train.mixup=true",
 ];
 
 /// How long a process lives at most, as a share of a whole run.
@@ -106,11 +100,8 @@ fn is_half_saved(workspace: &Workspace, run: &str) -> bool {
 fn outcome(workspace: &Workspace, run: &str) -> (Vec<Vec<u8>>, Vec<Value>, Vec<String>) {
     let folder = workspace.path(&format!("runs/{run}"));
     let files = [
-        "checkpoints/last/model.safetensors",
-        "checkpoints/last/optimizer.safetensors",
-        "checkpoints/best/model.safetensors",
-        "eval-val.json",
-        "eval-test.json",
+        "checkpoints/last/model.safetensors", "checkpoints/last/optimizer.safetensors",
+        "checkpoints/best/model.safetensors", "eval-val.json", "eval-test.json",
     ];
     let bytes = files.map(|file| fs::read(folder.join(file)).unwrap()).to_vec();
     let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();

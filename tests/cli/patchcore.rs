@@ -27,19 +27,8 @@ fn command(workspace: &Workspace, args: &[&str]) -> std::process::Output {
 }
 
 const PROBE: [&str; 13] = [
-    "probe",
-    "--config",
-    "small.toml",
-    "--json",
-    "-q",
-    "--set",
-    "probe.method=patchcore",
-    "--set",
-    "model.backbone=builtin:vit-flaw",
-    "--set",
-    "model.image_size=64",
-    "--set",
-    "preprocess.tiles=false",
+    "probe", "--config", "small.toml", "--json", "-q", "--set", "probe.method=patchcore", "--set",
+    "model.backbone=builtin:vit-flaw", "--set", "model.image_size=64", "--set", "preprocess.tiles=false",
 ];
 
 #[test]

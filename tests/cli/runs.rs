@@ -34,41 +34,17 @@ fn finetune_then_eval_leaves_a_complete_run() {
     let result = workspace.finetune("full", &[]);
     let keys: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).collect();
     for key in [
-        "run",
-        "strategy",
-        "trainable_parameters",
-        "total_parameters",
-        "epochs",
-        "best_epoch",
-        "val_accuracy",
-        "test_accuracy",
-        "seconds",
-        "images_per_second",
-        "peak_memory_bytes",
-        "val_balanced_accuracy",
-        "test_balanced_accuracy",
-        "test_accuracy_ci95",
-        "baseline",
-        "worst_class",
-        "verdict",
-        "verdict_reason",
+        "run", "strategy", "trainable_parameters", "total_parameters", "epochs", "best_epoch", "val_accuracy",
+        "test_accuracy", "seconds", "images_per_second", "peak_memory_bytes", "val_balanced_accuracy",
+        "test_balanced_accuracy", "test_accuracy_ci95", "baseline", "worst_class", "verdict", "verdict_reason",
     ] {
         assert!(keys.contains(&key), "{key} is missing from {keys:?}");
     }
     assert_eq!((result["strategy"].as_str(), result["epochs"].as_u64()), (Some("partial"), Some(2)));
     for file in [
-        "config.toml",
-        "run.json",
-        "splits.csv",
-        "metrics.jsonl",
-        "checkpoints/last/optimizer.safetensors",
-        "checkpoints/best/model.safetensors",
-        "eval-val.json",
-        "eval-test.json",
-        "plots/curves.png",
-        "plots/curves.svg",
-        "plots/confusion-test.png",
-        "plots/confusion-test.svg",
+        "config.toml", "run.json", "splits.csv", "metrics.jsonl", "checkpoints/last/optimizer.safetensors",
+        "checkpoints/best/model.safetensors", "eval-val.json", "eval-test.json", "plots/curves.png",
+        "plots/curves.svg", "plots/confusion-test.png", "plots/confusion-test.svg",
     ] {
         assert!(workspace.path("runs/full").join(file).is_file(), "{file} is missing");
     }

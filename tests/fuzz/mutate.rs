@@ -4,30 +4,9 @@ use vitadapt::rng::{Purpose, Stream};
 
 /// What parsers stumble over.
 const PIECES: [&[u8]; 24] = [
-    b"\xff\xff\xff\xff",
-    b"\0\0\0\0",
-    b"\x7f\xff\xff\xff",
-    b"\xff\xff\xff\xff\xff\xff\xff\x7f",
-    b"\x80",
-    b"\xff\xd9",
-    b"-1",
-    b"0",
-    b"1e999",
-    b"18446744073709551616",
-    b"4294967296",
-    b"NaN",
-    b"null",
-    b"true",
-    b"[]",
-    b"{}",
-    b"\"\"",
-    b"[[[[[[[[",
-    b"{\"a\":",
-    b"\r\n",
-    b"\x1e",
-    b"\xef\xbb\xbf",
-    b"\\u0000",
-    b"../",
+    b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x80", b"\xff\xd9",
+    b"-1", b"0", b"1e999", b"18446744073709551616", b"4294967296", b"NaN", b"null", b"true", b"[]", b"{}", b"\"\"",
+    b"[[[[[[[[", b"{\"a\":", b"\r\n", b"\x1e", b"\xef\xbb\xbf", b"\\u0000", b"../",
 ];
 
 /// An endless sequence of inputs, the same for the same seeds.

@@ -201,18 +201,9 @@ fn every_form_of_use_is_read() {
     assert_eq!(
         found,
         [
-            "b: b::x::X of b::x",
-            "b: b::x::make of b::x",
-            "b: b::y of b::y",
-            "b::x: a of a",
-            "b::x: a::A of a",
-            "b::x: a::C of a",
-            "b::x: a::f of a",
-            "b::x: a::inner of a::inner",
-            "b::x: a::inner::I of a::inner",
-            "b::x: b::Y of b::y",
-            "b::x::tests: b::built of b::x in tests",
-            "b::x::tests: b::x of b::x in tests",
+            "b: b::x::X of b::x", "b: b::x::make of b::x", "b: b::y of b::y", "b::x: a of a", "b::x: a::A of a",
+            "b::x: a::C of a", "b::x: a::f of a", "b::x: a::inner of a::inner", "b::x: a::inner::I of a::inner",
+            "b::x: b::Y of b::y", "b::x::tests: b::built of b::x in tests", "b::x::tests: b::x of b::x in tests",
         ]
     );
 }

@@ -51,12 +51,8 @@ const LAST_BLOCK: [&str; 2] = ["strategy.kind=partial", "strategy.blocks=1"];
 
 fn settings(strategy: &[&str], own: &[&str]) -> Settings {
     let fixed = [
-        "data.root=data/textile",
-        "model.image_size=32",
-        "model.drop_path=0.2",
-        "model.head_dropout=0.1",
-        "augment.preset=light",
-        "train.batch_size=4",
+        "data.root=data/textile", "model.image_size=32", "model.drop_path=0.2", "model.head_dropout=0.1",
+        "augment.preset=light", "train.batch_size=4",
     ];
     let sets: Vec<String> = fixed.iter().chain(strategy).chain(own).map(ToString::to_string).collect();
     config::load(None, &sets).unwrap()

@@ -13,25 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// What sound parts are called, in lower case without separators and points.
 const GOOD: [&str; 19] = [
-    "good",
-    "ok",
-    "okay",
-    "nominal",
-    "normal",
-    "intact",
-    "sound",
-    "pass",
-    "passed",
-    "nodefect",
-    "defectfree",
-    "nondefective",
-    "healthy",
-    "io",
-    "gut",
-    "clean",
-    "flawless",
-    "negative",
-    "perfect",
+    "good", "ok", "okay", "nominal", "normal", "intact", "sound", "pass", "passed", "nodefect", "defectfree",
+    "nondefective", "healthy", "io", "gut", "clean", "flawless", "negative", "perfect",
 ];
 
 /// Images whose size is read.

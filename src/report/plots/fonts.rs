@@ -21,14 +21,8 @@ pub(super) static BUILT_IN_FILE: &[u8] = include_bytes!("../../../assets/fonts/D
 
 /// Where systems keep fonts; the first two are below a user's home.
 const FOLDERS: [&str; 8] = [
-    ".fonts",
-    ".local/share/fonts",
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "/Library/Fonts",
-    "/System/Library/Fonts",
-    "C:\\Windows\\Fonts",
-    "/usr/share/texmf/fonts",
+    ".fonts", ".local/share/fonts", "/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts",
+    "/System/Library/Fonts", "C:\\Windows\\Fonts", "/usr/share/texmf/fonts",
 ];
 /// Files looked at, and the largest of them in bytes.
 const MOST_FILES: usize = 1000;

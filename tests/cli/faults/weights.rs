@@ -85,14 +85,7 @@ pub(super) fn rows(table: &mut Table) {
     let file = workspace.path("weights/model.safetensors");
     table.row(&workspace, "weights with a wrapper's prefix on all names", "loaded, and said", |row| {
         let prefixes = [
-            "module.",
-            "_orig_mod.",
-            "timm_model.",
-            "model.",
-            "backbone.",
-            "encoder.",
-            "net.",
-            "teacher.",
+            "module.", "_orig_mod.", "timm_model.", "model.", "backbone.", "encoder.", "net.", "teacher.",
             "module.model.",
         ];
         for prefix in prefixes {
