@@ -4,9 +4,6 @@ use super::predict::{Prediction, Predictor};
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// The columns of a CSV that say where the class was found.
-const LOCATED: [&str; 7] = ["map", "map_kind", "box_left", "box_upper", "box_right", "box_lower", "evidence"];
-
 /// The columns of a CSV: the same for every row of a run, those that only some runs have at the end.
 #[derive(Debug, Clone, Copy)]
 pub struct Columns<'a> {
@@ -36,22 +33,7 @@ impl<'a> Columns<'a> {
     /// # Errors
     /// When a name cannot be written.
     pub fn header(self) -> Result<String> {
-        let mut names: Vec<String> = ["path", "label", "probability", "error"].map(String::from).into();
-        names.extend((1..=self.top).flat_map(|rank| [format!("label_{rank}"), format!("probability_{rank}")]));
-        if self.inspection {
-            names.extend(["defect_probability", "decision"].map(String::from));
-        }
-        if self.strangeness {
-            names.extend(["score", "threshold"].map(String::from));
-        }
-        if self.novelty {
-            names.extend(["distance", "unknown", "nearest"].map(String::from));
-        }
-        if self.located {
-            names.extend(LOCATED.map(String::from));
-        }
-        names.extend(self.classes.iter().map(|class| format!("probability:{class}")));
-        csv_line(&names)
+        csv_line(self.fields(&Prediction::default()).into_iter().map(|(name, _)| name))
     }
 
     /// One answer as a line.
@@ -59,50 +41,57 @@ impl<'a> Columns<'a> {
     /// # Errors
     /// When a field cannot be written.
     pub fn row(self, row: &Prediction) -> Result<String> {
+        csv_line(self.fields(row).into_iter().map(|(_, value)| value.unwrap_or_default()))
+    }
+
+    /// Each column with what an answer says there.
+    fn fields(self, row: &Prediction) -> Vec<(String, Option<String>)> {
         let number = |value: f64| format!("{value:.6}");
         let mut fields = vec![
-            row.path.clone(),
-            row.label.clone().unwrap_or_default(),
-            row.probability.map(number).unwrap_or_default(),
-            row.error.clone().unwrap_or_default(),
+            ("path".to_owned(), Some(row.path.clone())),
+            ("label".to_owned(), row.label.clone()),
+            ("probability".to_owned(), row.probability.map(number)),
+            ("error".to_owned(), row.error.clone()),
         ];
-        for rank in 0..self.top {
-            let candidate = row.top.get(rank);
-            fields.push(candidate.map(|candidate| candidate.label.clone()).unwrap_or_default());
-            fields.push(candidate.map(|candidate| number(candidate.probability)).unwrap_or_default());
+        for rank in 1..=self.top {
+            let candidate = row.top.get(rank - 1);
+            fields.push((format!("label_{rank}"), candidate.map(|candidate| candidate.label.clone())));
+            fields.push((format!("probability_{rank}"), candidate.map(|candidate| number(candidate.probability))));
         }
+        let mut add = |name: &str, value| fields.push((name.to_owned(), value));
         if self.inspection {
             let verdict = row.inspection.as_ref();
-            fields.push(verdict.map(|verdict| number(verdict.defect_probability)).unwrap_or_default());
-            fields.push(verdict.map(|verdict| verdict.decision.to_string()).unwrap_or_default());
+            add("defect_probability", verdict.map(|verdict| number(verdict.defect_probability)));
+            add("decision", verdict.map(|verdict| verdict.decision.to_string()));
         }
         if self.strangeness {
             let found = row.strangeness.as_ref();
-            fields.push(found.map(|found| number(found.score)).unwrap_or_default());
-            fields.push(found.map(|found| number(found.threshold)).unwrap_or_default());
+            add("score", found.map(|found| number(found.score)));
+            add("threshold", found.map(|found| number(found.threshold)));
         }
         if self.novelty {
             let novelty = row.novelty.as_ref();
-            fields.push(novelty.map(|novelty| number(novelty.distance)).unwrap_or_default());
-            fields.push(novelty.and_then(|novelty| novelty.unknown).map(|u| u.to_string()).unwrap_or_default());
-            fields.push(novelty.map(|novelty| novelty.nearest.clone()).unwrap_or_default());
+            add("distance", novelty.map(|novelty| number(novelty.distance)));
+            add("unknown", novelty.and_then(|novelty| novelty.unknown).map(|unknown| unknown.to_string()));
+            add("nearest", novelty.map(|novelty| novelty.nearest.clone()));
         }
         if self.located {
             let located = row.located.as_ref();
-            fields.push(located.map(|located| located.map.to_string_lossy().into_owned()).unwrap_or_default());
-            fields.push(located.map(|located| located.map_kind.to_string()).unwrap_or_default());
-            let edges = located
-                .and_then(|located| located.place)
-                .map_or([const { String::new() }; 4], |edges| edges.map(|edge| edge.to_string()));
-            fields.extend(edges);
-            fields.push(located.and_then(|located| located.evidence).map(number).unwrap_or_default());
+            add("map", located.map(|located| located.map.to_string_lossy().into_owned()));
+            add("map_kind", located.map(|located| located.map_kind.to_string()));
+            let edges = located.and_then(|located| located.place);
+            for (at, name) in ["box_left", "box_upper", "box_right", "box_lower"].into_iter().enumerate() {
+                add(name, edges.map(|edges| edges[at].to_string()));
+            }
+            add("evidence", located.and_then(|located| located.evidence).map(number));
         }
-        fields.extend((0..self.classes.len()).map(|class| row.all.get(class).copied().map(number).unwrap_or_default()));
-        csv_line(&fields)
+        let all = self.classes.iter().enumerate();
+        fields.extend(all.map(|(at, class)| (format!("probability:{class}"), row.all.get(at).copied().map(number))));
+        fields
     }
 }
 
-fn csv_line(fields: &[String]) -> Result<String> {
+fn csv_line(fields: impl Iterator<Item = String>) -> Result<String> {
     let failed = Error::csv(Path::new("stdout"));
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
     writer.write_record(fields).map_err(failed)?;

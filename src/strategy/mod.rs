@@ -5,43 +5,31 @@
 //! accident in part.
 
 mod blocks;
-mod frozen;
-mod full;
-mod lora;
-mod partial;
-mod prompt;
 
 use crate::backbone::{Lora, ParamName, Role, Segment, Shapes};
-use crate::config::StrategySettings;
+use crate::config::{LoraSettings, PromptModality, StrategySettings};
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A way of adapting a backbone. A new one is one file that implements this and one line in `strategy()`.
-pub trait Strategy {
-    /// Whether a parameter is trainable.
-    fn trainable(&self, name: ParamName) -> bool;
-
-    /// The adapters it adds to the backbone.
-    fn lora(&self) -> Option<&Lora> {
-        None
+/// Whether a strategy trains a parameter; `blocks` are those that it names. A new strategy is a case here.
+fn trains(settings: &StrategySettings, blocks: &[usize], name: ParamName) -> bool {
+    match (settings, name.role()) {
+        // The backbone is a fixed feature extractor.
+        (StrategySettings::Frozen, role) => role == Role::Head,
+        // Some blocks, the final norm and the head; all else stays as pretrained, the map to the space of texts too.
+        (StrategySettings::Partial { .. }, Role::Tower) => match name.segment() {
+            Segment::Block(block) => blocks.contains(&block),
+            segment => segment == Segment::Pool,
+        },
+        (StrategySettings::Partial { .. }, role) => role == Role::Head,
+        // Everything, usually with layer decay so that the lower layers move less.
+        (StrategySettings::Full, _) => true,
+        (StrategySettings::Lora(_), role) => matches!(role, Role::Adapter | Role::Head),
+        // Both towers stay as pretrained (`CoOp`, Zhou et al. 2022; VPT, Jia et al. 2022). The directions of the classes
+        // follow from the context.
+        (StrategySettings::Prompt(prompt), Role::Head) => prompt.modality != PromptModality::Text,
+        (StrategySettings::Prompt(_), role) => matches!(role, Role::Context | Role::Prompt),
     }
-}
-
-/// The registry: settings to strategy, for a backbone of `depth` blocks.
-fn strategy(settings: &StrategySettings, depth: usize) -> Result<Box<dyn Strategy>> {
-    Ok(match settings {
-        StrategySettings::Frozen => Box::new(frozen::Frozen),
-        StrategySettings::Partial { blocks } => Box::new(partial::Partial { blocks: blocks::chosen(blocks, depth)? }),
-        StrategySettings::Prompt(prompt) => Box::new(prompt::Prompt { modality: prompt.modality }),
-        StrategySettings::Full => Box::new(full::Full),
-        StrategySettings::Lora(lora) => Box::new(lora::Adapted(Lora {
-            blocks: blocks::chosen(&lora.blocks, depth)?,
-            targets: lora.targets.clone(),
-            rank: lora.rank,
-            alpha: lora.alpha,
-            dropout: lora.dropout,
-        })),
-    })
 }
 
 /// How one trainable parameter is updated.
@@ -80,11 +68,18 @@ impl Plan {
     /// # Errors
     /// A usage error when the strategy asks for more blocks than there are.
     pub fn new(settings: &StrategySettings, layer_decay: f64, depth: usize, shapes: &Shapes) -> Result<Self> {
-        let strategy = strategy(settings, depth)?;
-        let lora = strategy.lora().cloned();
+        let (mut chosen, mut lora) = (Vec::new(), None);
+        match settings {
+            StrategySettings::Partial { blocks } => chosen = blocks::chosen(blocks, depth)?,
+            StrategySettings::Lora(settings) => {
+                let LoraSettings { blocks, targets, rank, alpha, dropout } = settings.clone();
+                lora = Some(Lora { blocks: blocks::chosen(&blocks, depth)?, targets, rank, alpha, dropout });
+            }
+            StrategySettings::Frozen | StrategySettings::Full | StrategySettings::Prompt(_) => {}
+        }
         let factors = lora.iter().flat_map(Lora::names).map(|name| (name, true));
         let all = shapes.iter().map(|(name, shape)| (*name, shape.len() > 1)).chain(factors);
-        let trainable: Vec<(ParamName, bool)> = all.filter(|(name, _)| strategy.trainable(*name)).collect();
+        let trainable: Vec<(ParamName, bool)> = all.filter(|(name, _)| trains(settings, &chosen, *name)).collect();
         let blocks: BTreeSet<usize> = trainable.iter().filter_map(|(name, _)| name.block).collect();
         let blocks: Vec<usize> = blocks.into_iter().collect();
         let lowest = trainable.iter().map(|(name, _)| name.segment()).min().unwrap_or(Segment::Head);
@@ -159,7 +154,7 @@ pub fn drop_path_rates(rate: f64, depth: usize, first_block: usize) -> Vec<f64> 
 mod tests {
     use super::*;
     use crate::config::testing::settings;
-    use crate::config::{BlockChoice, LoraSettings, LoraTarget};
+    use crate::config::{BlockChoice, LoraTarget};
 
     const NAMES: &[(&str, &[usize])] = &[
         ("cls_token", &[1, 1, 8]),

@@ -187,125 +187,74 @@ fn check(kind: BlockForm, rows: usize, trained: &dyn Fn(&str) -> bool) {
     }
 }
 
+/// Checks a form with all of its parameters trained, with none, and with those alone whose name holds one of `parts`; then
+/// with adapters, which are trained alone.
+fn check_parts(form: BlockForm, parts: &[&str]) {
+    let adapted = BlockForm { adapted: Some(0.3), scaled: true, drop_path: 0.5, ..form };
+    for rows in [SHAPE.1, 1, 2] {
+        check(form, rows, &|_| true);
+        check(form, rows, &|_| false);
+        parts.iter().for_each(|part| check(form, rows, &|name| name.contains(part)));
+        check(BlockForm { adapted: Some(0.3), ..form }, rows, &|name| name.contains("lora"));
+        for part in ["lora", "lora_b", "attn.v.lora"] {
+            check(adapted, rows, &|name| name.contains(part));
+        }
+    }
+}
+
+const PLAIN: [&str; 7] = ["norm1", "norm2", "qkv", "proj", "fc1", "fc2", "bias"];
+
 #[test]
 fn outputs_and_gradients_are_those_of_the_graph() {
-    for rows in [SHAPE.1, 1, 2] {
-        for scaled in [false, true] {
-            for drop_path in [0.0, 0.5] {
-                check(BlockForm { scaled, drop_path, ..BlockForm::default() }, rows, &|_| true);
-            }
+    for (scaled, drop_path, dropout) in [(false, 0.0, 0.0), (false, 0.5, 0.0), (true, 0.0, 0.3), (true, 0.5, 0.0)] {
+        let form = BlockForm { scaled, drop_path, ..BlockForm::default() };
+        check_parts(form, &PLAIN);
+        for rows in [SHAPE.1, 1, 2] {
+            check(form, rows, &|name| name.contains("mlp"));
+            check(form, rows, &|name| name.contains("norm1") || name.contains("bias"));
+            check(BlockForm { adapted: Some(dropout), ..form }, rows, &|name| name.contains("lora"));
         }
     }
 }
 
 #[test]
 fn gated_causal_and_rotary_blocks_too() {
-    for rows in [SHAPE.1, 2] {
-        check(BlockForm { gated: true, scaled: true, ..BlockForm::default() }, rows, &|_| true);
-        check(BlockForm { gated: true, ..BlockForm::default() }, rows, &|name| !name.contains("fc2"));
-        check(BlockForm { causal: true, ..BlockForm::default() }, rows, &|_| true);
-        check(BlockForm { rotary: true, ..BlockForm::default() }, rows, &|_| true);
-        check(BlockForm { rotary: true, causal: true, gated: true, ..BlockForm::default() }, rows, &|name| {
-            name.contains("qkv")
-        });
-    }
-}
-
-#[test]
-fn blocks_with_norms_inside_too() {
+    let gated = BlockForm { gated: true, ..BlockForm::default() };
     for rows in [SHAPE.1, 1, 2] {
-        for gated in [false, true] {
-            let kind = BlockForm { normed: true, gated, ..BlockForm::default() };
-            check(kind, rows, &|_| true);
-            check(kind, rows, &|_| false);
-            for part in ["attn.norm", "mlp.norm", "fc2", "proj", "norm1", "qkv", "fc1"] {
-                check(kind, rows, &|name| name.contains(part));
-            }
-            let adapted = BlockForm { adapted: Some(0.3), scaled: true, rotary: true, drop_path: 0.5, ..kind };
-            check(adapted, rows, &|name| name.contains("lora"));
-        }
+        check(gated, rows, &|name| !name.contains("fc2"));
+    }
+    check_parts(BlockForm { scaled: true, ..gated }, &PLAIN);
+    check_parts(BlockForm { causal: true, ..BlockForm::default() }, &["qkv"]);
+    check_parts(BlockForm { rotary: true, ..BlockForm::default() }, &["qkv"]);
+    check_parts(BlockForm { rotary: true, causal: true, ..gated }, &["qkv"]);
+}
+
+#[test]
+fn blocks_with_more_or_other_norms_too() {
+    for gated in [false, true] {
+        let normed = BlockForm { normed: true, gated, ..BlockForm::default() };
+        check_parts(normed, &["attn.norm", "mlp.norm", "norm1", "qkv", "proj", "fc1", "fc2"]);
+        check_parts(BlockForm { rotary: true, ..normed }, &[]);
+    }
+    for (rms, behind) in [(true, false), (false, true), (true, true)] {
+        let form = BlockForm { rms, behind, gated: rms, ..BlockForm::default() };
+        check_parts(form, &[]);
+        check_parts(BlockForm { drop_path: 0.5, ..form }, &PLAIN);
+        check_parts(BlockForm { normed: true, scaled: true, ..form }, &[]);
+    }
+    for rms in [false, true] {
+        check_parts(
+            BlockForm { qk_normed: true, rotary: true, rms, ..BlockForm::default() },
+            &["q_norm", "k_norm", "qkv"],
+        );
     }
 }
 
 #[test]
-fn blocks_with_relative_positions_too() {
-    for rows in [SHAPE.1, 1, 2] {
-        let kind = BlockForm { relative: true, ..BlockForm::default() };
-        check(kind, rows, &|_| true);
-        check(kind, rows, &|_| false);
-        check(kind, rows, &|name| name.contains("relative"));
-        check(kind, rows, &|name| name.contains("qkv"));
-        check(BlockForm { adapted: Some(0.3), scaled: true, ..kind }, rows, &|name| name.contains("lora"));
-    }
-}
-
-#[test]
-fn blocks_with_other_norms_too() {
-    for rows in [SHAPE.1, 1, 2] {
-        for (rms, behind) in [(true, false), (false, true), (true, true)] {
-            let kind = BlockForm { rms, behind, gated: rms, ..BlockForm::default() };
-            check(kind, rows, &|_| true);
-            check(kind, rows, &|_| false);
-            check(BlockForm { normed: true, scaled: true, ..kind }, rows, &|_| true);
-            for part in ["norm1", "norm2", "fc2", "proj", "qkv"] {
-                check(BlockForm { drop_path: 0.5, ..kind }, rows, &|name| name.contains(part));
-            }
-            check(BlockForm { adapted: Some(0.3), ..kind }, rows, &|name| name.contains("lora"));
-        }
-    }
-}
-
-#[test]
-fn blocks_with_norms_of_queries_and_keys_too() {
-    for rows in [SHAPE.1, 1, 2] {
-        for rms in [false, true] {
-            let kind = BlockForm { qk_normed: true, rotary: true, rms, ..BlockForm::default() };
-            check(kind, rows, &|_| true);
-            check(kind, rows, &|_| false);
-            for part in ["q_norm", "k_norm", "qkv"] {
-                check(kind, rows, &|name| name.contains(part));
-            }
-            check(BlockForm { adapted: Some(0.3), ..kind }, rows, &|name| name.contains("lora"));
-        }
-    }
-}
-
-#[test]
-fn blocks_that_learn_places_too() {
-    for rows in [SHAPE.1, 1, 2] {
-        let learnt = BlockForm { learnt: true, ..BlockForm::default() };
-        let distances = BlockForm { distances: true, ..BlockForm::default() };
-        for (kind, part) in [(learnt, "rope"), (distances, "rel_pos"), (distances, "rel_pos.mlp.fc1")] {
-            check(kind, rows, &|_| true);
-            check(kind, rows, &|_| false);
-            check(kind, rows, &|name| name.contains(part));
-            check(kind, rows, &|name| name.contains("qkv"));
-            check(BlockForm { adapted: Some(0.3), scaled: true, ..kind }, rows, &|name| name.contains("lora"));
-        }
-    }
-}
-
-#[test]
-fn adapted_blocks_too() {
-    for rows in [SHAPE.1, 1, 2] {
-        for dropout in [0.0, 0.3] {
-            let kind = BlockForm { adapted: Some(dropout), scaled: true, drop_path: 0.5, ..BlockForm::default() };
-            check(kind, rows, &|name| name.contains("lora"));
-            check(BlockForm { gated: true, rotary: true, ..kind }, rows, &|name| name.contains("lora_b"));
-            check(kind, rows, &|name| name.contains("attn.v.lora"));
-        }
-    }
-}
-
-#[test]
-fn frozen_parameters_get_no_gradient() {
-    let scaled = BlockForm { scaled: true, ..BlockForm::default() };
-    for rows in [SHAPE.1, 1] {
-        check(scaled, rows, &|_| false);
-        check(BlockForm::default(), rows, &|name| name.contains("mlp"));
-        check(scaled, rows, &|name| name.contains("qkv"));
-        check(scaled, rows, &|name| name.contains("norm1") || name.contains("bias"));
-    }
+fn blocks_with_relative_and_learnt_positions_too() {
+    check_parts(BlockForm { relative: true, ..BlockForm::default() }, &["relative", "qkv"]);
+    check_parts(BlockForm { learnt: true, ..BlockForm::default() }, &["rope", "qkv"]);
+    check_parts(BlockForm { distances: true, ..BlockForm::default() }, &["rel_pos", "rel_pos.mlp.fc1", "qkv"]);
 }
 
 /// A frozen block in a graph passes the gradient of its input on, and gives the same bits as without one.

@@ -5,22 +5,10 @@
 //! a model that runs in half: a pooling reads each token once, which is nothing beside a block.
 
 mod gated;
-mod gem;
-mod lse;
-mod mahalanobis;
-mod max;
-mod mean;
-mod stats;
-mod top;
+mod plain;
 
 pub use gated::GatedPool;
-pub use gem::Gem;
-pub use lse::LogSumExp;
-pub use mahalanobis::Mahalanobis;
-pub use max::Max;
-pub use mean::Mean;
-pub use stats::Stats;
-pub use top::{Top, top_of};
+pub use plain::{Gem, LogSumExp, Mahalanobis, Max, Mean, Stats, Top, top_of};
 
 use crate::config::TilePool;
 use candle_core::{Result, Tensor};
@@ -37,7 +25,7 @@ pub fn of_tiles(pool: TilePool) -> &'static dyn TokenPool {
     }
 }
 
-/// From tokens (B, N, d) to features (B, w). A new one is a file here, a choice of `model.pool`, a line in
+/// From tokens (B, N, d) to features (B, w). A new one is an implementation here, a choice of `model.pool`, a line in
 /// `Pool::plain`, and its operators in `export/onnx/pool.rs`.
 pub trait TokenPool: Debug + Send + Sync {
     /// w for tokens of `width` values.
