@@ -56,8 +56,10 @@ impl AttentionPlaces {
     ///
     /// # Errors
     /// When a parameter of the block is absent.
-    pub fn place(&self, block: Block, params: &Params, index: usize) -> Result<Block> {
-        Ok(block.rotary(self.rotary(params, index)?).relative(self.relative(params, index)?))
+    pub fn place(&self, mut block: Block, params: &Params, index: usize) -> Result<Block> {
+        block.attention.rotary = self.rotary(params, index)?;
+        block.attention.relative = self.relative(params, index)?;
+        Ok(block)
     }
 
     fn rotary(&self, params: &Params, index: usize) -> Result<Option<Rotary>> {

@@ -4,10 +4,7 @@ use super::lora::Lora;
 use super::name::{Layer, ParamName, Part};
 use super::params::Params;
 use super::spec::{BlockSpec, NormSpec};
-use crate::nn::{
-    Activation, AdaptedLinear, Attention, LayerNorm, Mode, QkNorm, RelativeBias, Rotary, drop_path_factors, residual,
-    swiglu,
-};
+use crate::nn::{Activation, AdaptedLinear, Attention, LayerNorm, Mode, QkNorm, drop_path_factors, residual, swiglu};
 use candle_core::{Result, Tensor};
 
 /// The norm with that weight.
@@ -54,10 +51,16 @@ impl Block {
         Ok(Self {
             norm1: norm(Layer::Norm1)?,
             behind: spec.norms.behind,
-            attention: Attention::new(qkv, linear(Layer::Proj)?, spec.attention.heads)
-                .causal(spec.causal)
-                .qk_norm(qk_norm)
-                .norm(norm_if(spec.attention.norm, Layer::ProjNorm)?),
+            attention: Attention {
+                qkv: qkv.into(),
+                proj: linear(Layer::Proj)?.into(),
+                heads: spec.attention.heads,
+                causal: spec.causal,
+                qk_norm,
+                rotary: None,
+                relative: None,
+                proj_norm: norm_if(spec.attention.norm, Layer::ProjNorm)?,
+            },
             scale1: scale(Layer::Scale1),
             norm2: norm(Layer::Norm2)?,
             fc1: linear(Layer::Fc1)?.into(),
@@ -68,20 +71,6 @@ impl Block {
             drop_path,
             index: index as u64,
         })
-    }
-
-    /// Turns queries and keys by their positions.
-    #[must_use]
-    pub fn rotary(mut self, rotary: Option<Rotary>) -> Self {
-        self.attention = self.attention.rotary(rotary);
-        self
-    }
-
-    /// Adds to the scores of attention.
-    #[must_use]
-    pub fn relative(mut self, bias: Option<RelativeBias>) -> Self {
-        self.attention = self.attention.relative(bias);
-        self
     }
 
     /// Adds the adapters that `lora` has for this block.

@@ -59,7 +59,7 @@ impl Block {
     }
 
     fn linears(&self) -> [&AdaptedLinear; 4] {
-        [self.attention.qkv(), self.attention.proj(), &self.fc1, &self.fc2]
+        [&self.attention.qkv, &self.attention.proj, &self.fc1, &self.fc2]
     }
 
     /// A frozen block on plain values, x (B, T, d) to the first `rows` of its tokens (B, rows, d): where x has a graph, one
@@ -105,7 +105,7 @@ impl Block {
             sizes.copy_query_rows(x, &mut middle);
             Ok(())
         })?;
-        let projected = normed_values(self.attention.proj_norm(), &attended)?;
+        let projected = normed_values(self.attention.proj_norm.as_ref(), &attended)?;
         let projected = projected.as_deref().unwrap_or(&attended);
         let first = self.add(Which::Attention, (projected, masks.proj.as_deref()), &sizes, &mut middle, mode)?;
 
@@ -170,12 +170,12 @@ impl Block {
 
         let dbranch = self.branch_gradient(Which::Attention, &first, &dmiddle, store)?;
         let dbranch = dbranch.as_deref().unwrap_or(&dmiddle);
-        let proj = self.attention.proj();
-        let projected = normed_values(self.attention.proj_norm(), &attended)?;
+        let proj = &self.attention.proj;
+        let projected = normed_values(self.attention.proj_norm.as_ref(), &attended)?;
         let projected_of = projected.as_deref().unwrap_or(&attended);
         proj.backward_weights(&[(0..width, projected_of, masks.proj.as_deref(), dbranch)], store)?;
         let (below, qkv_trainable) =
-            (wanted || (self.norm1.trainable() && !self.behind), self.attention.qkv().trainable());
+            (wanted || (self.norm1.trainable() && !self.behind), self.attention.qkv.trainable());
         if !below && !qkv_trainable && !self.attention.inside_trainable() {
             return Ok(None);
         }
@@ -185,7 +185,7 @@ impl Block {
             None => (None, attended),
         };
         proj.backward_input(0..width, dbranch, masks.proj.as_deref(), 0.0, &mut dattended)?;
-        if let (Some(norm), Some(attended)) = (self.attention.proj_norm(), attended) {
+        if let (Some(norm), Some(attended)) = (self.attention.proj_norm.as_ref(), attended) {
             dattended = norm_backward(norm, &attended, &dattended, store)?;
         }
         let mut dqkv = Buffer::new(qkv.len());
@@ -216,8 +216,8 @@ impl Block {
         let of =
             |layer: &AdaptedLinear, tokens: usize| layer.mask((sizes.batch, tokens * layer.linear().inputs()?), mode);
         Ok(Masks {
-            qkv: of(self.attention.qkv(), sizes.tokens)?,
-            proj: of(self.attention.proj(), sizes.queries)?,
+            qkv: of(&self.attention.qkv, sizes.tokens)?,
+            proj: of(&self.attention.proj, sizes.queries)?,
             fc1: of(&self.fc1, sizes.queries)?,
             fc2: of(&self.fc2, sizes.queries)?,
         })

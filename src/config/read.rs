@@ -1,10 +1,9 @@
 //! Reading the file itself.
 
 use crate::error::{ConfigError, Error, Place, Problem, Result};
-use crate::system::files::check_regular;
+use crate::system::files::read_at_most;
 use crate::system::shown::Shown;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 /// Far above any configuration; keeps a wrong argument (a model, a device) out of memory.
@@ -15,19 +14,11 @@ const MOST_BYTES: u64 = 1 << 20;
 /// # Errors
 /// A usage error when it cannot be read, with the TOML files beside it; a [`ConfigError`] when it is not UTF-8.
 pub(super) fn text(file: &Path) -> Result<String> {
-    let bytes = bytes(file).map_err(|error| unreadable(file, &error))?;
-    if bytes.len() as u64 > MOST_BYTES {
+    let Some(bytes) = read_at_most(file, MOST_BYTES).map_err(|error| unreadable(file, &error))? else {
         let message = format!("{} is larger than 1 MiB", file.shown());
         return Err(Error::usage_hint(message, "give the TOML file that configures the run"));
-    }
+    };
     String::from_utf8(bytes).map_err(|error| not_utf8(file, error.as_bytes(), error.utf8_error().valid_up_to()))
-}
-
-fn bytes(file: &Path) -> io::Result<Vec<u8>> {
-    check_regular(file)?;
-    let mut bytes = Vec::new();
-    File::open(file)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Error {

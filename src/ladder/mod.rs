@@ -3,7 +3,7 @@
 mod failure;
 mod run;
 mod rung;
-mod shell;
+pub mod shell;
 mod state;
 
 pub use failure::RunFailure;

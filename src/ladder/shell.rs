@@ -6,7 +6,7 @@ pub fn line<T: AsRef<str>>(words: &[T]) -> String {
 }
 
 /// A word as it is where it means nothing else to a shell, in single quotes otherwise.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=:,./@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -5,7 +5,6 @@
 use super::attention_kernel::{AttentionKernel, causal_mask, composed_attention, composed_weights, unpacked};
 use super::dropout::Mode;
 use super::layer_norm::LayerNorm;
-use super::linear::Linear;
 use super::lora::{AdaptedLinear, Adapter};
 use super::qk_norm::{QkNorm, Unnormed};
 use super::relative::RelativeBias;
@@ -14,72 +13,28 @@ use crate::kernels::run;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 
-/// Self-attention with one product for queries, keys and values: `qkv` (3C, C), `proj` (C, C).
+/// Self-attention with one product for queries, keys and values.
 #[derive(Debug, Clone)]
 pub struct Attention {
-    qkv: AdaptedLinear,
-    proj: AdaptedLinear,
-    heads: usize,
-    causal: bool,
-    /// Norms queries and keys before they are turned.
-    qk_norm: Option<QkNorm>,
-    rotary: Option<Rotary>,
-    /// Added to the scores.
-    relative: Option<RelativeBias>,
-    /// Before the last projection.
-    proj_norm: Option<LayerNorm>,
+    /// The projection of queries, keys and values (3C, C).
+    pub qkv: AdaptedLinear,
+    /// The projection of the result (C, C).
+    pub proj: AdaptedLinear,
+    /// Divides the width.
+    pub heads: usize,
+    /// Whether a token sees only itself and those before it, as in text towers.
+    pub causal: bool,
+    /// Norms queries and keys, head by head, before they are turned.
+    pub qk_norm: Option<QkNorm>,
+    /// Turns queries and keys by their positions.
+    pub rotary: Option<Rotary>,
+    /// Added to the scores by where tokens lie to each other.
+    pub relative: Option<RelativeBias>,
+    /// Normalises what was attended before it is projected.
+    pub proj_norm: Option<LayerNorm>,
 }
 
 impl Attention {
-    /// A layer over existing projections; `heads` divides the width.
-    pub fn new(qkv: Linear, proj: Linear, heads: usize) -> Self {
-        Self {
-            qkv: qkv.into(),
-            proj: proj.into(),
-            heads,
-            causal: false,
-            qk_norm: None,
-            rotary: None,
-            relative: None,
-            proj_norm: None,
-        }
-    }
-
-    /// Whether a token sees only itself and those before it, as in text towers.
-    #[must_use]
-    pub fn causal(mut self, causal: bool) -> Self {
-        self.causal = causal;
-        self
-    }
-
-    /// Norms queries and keys, head by head.
-    #[must_use]
-    pub fn qk_norm(mut self, norms: Option<QkNorm>) -> Self {
-        self.qk_norm = norms;
-        self
-    }
-
-    /// Turns queries and keys by their positions.
-    #[must_use]
-    pub fn rotary(mut self, rotary: Option<Rotary>) -> Self {
-        self.rotary = rotary;
-        self
-    }
-
-    /// Adds to the scores by where tokens lie to each other.
-    #[must_use]
-    pub fn relative(mut self, bias: Option<RelativeBias>) -> Self {
-        self.relative = bias;
-        self
-    }
-
-    /// Normalises what was attended before it is projected.
-    #[must_use]
-    pub fn norm(mut self, norm: Option<LayerNorm>) -> Self {
-        self.proj_norm = norm;
-        self
-    }
-
     /// Adds adapters to its projections.
     pub fn adapt(&mut self, qkv: Option<Adapter>, proj: Option<Adapter>) {
         self.qkv.adapt(qkv);
@@ -167,21 +122,6 @@ impl Attention {
             Some(rotary) => rotary.forward(&qkv, self.heads),
             None => Ok(qkv),
         }
-    }
-
-    /// The projection of queries, keys and values.
-    pub fn qkv(&self) -> &AdaptedLinear {
-        &self.qkv
-    }
-
-    /// The norm before the projection of the result.
-    pub fn proj_norm(&self) -> Option<&LayerNorm> {
-        self.proj_norm.as_ref()
-    }
-
-    /// The projection of the result.
-    pub fn proj(&self) -> &AdaptedLinear {
-        &self.proj
     }
 
     /// Sizes of the attention of the first `queries` tokens of `batch` images.

@@ -1,11 +1,9 @@
 //! JSON files, with their path in every error.
 
-use super::files::{check_regular, write_atomic};
+use super::files::{read_at_most, write_atomic};
 use crate::error::{Error, Result, WeightsError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// JSON for people: indented, with a line break at the end. `path` is where it will be written.
@@ -41,17 +39,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// # Errors
 /// As [`read_json`].
 pub fn read_large_json<T: DeserializeOwned>(path: &Path, most: u64) -> Result<T> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        check_regular(path)?;
-        let mut bytes = Vec::new();
-        File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(Error::io("read", path))?;
-    if bytes.len() as u64 > most {
+    let Some(bytes) = read_at_most(path, most).map_err(Error::io("read", path))? else {
         let message = format!("larger than {} MiB, which no such file of a model or run is", most >> 20);
         return Err(WeightsError::invalid(path, message).into());
-    }
+    };
     parse_json(path, &bytes)
 }
 

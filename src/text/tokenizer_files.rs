@@ -2,10 +2,9 @@
 
 use super::tokenizer_rules;
 use crate::error::{Error, Result, WeightsError};
-use crate::system::files::check_regular;
+use crate::system::files::read_at_most;
 use crate::system::json::parse_json;
 use serde_json::{Value, json};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Above the largest tokenizer in use, that of `SigLIP` 2 with 34 MB: a wrong file must not fill the memory.
@@ -62,11 +61,8 @@ fn token_text(token: &Value) -> Option<String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    check_regular(path).map_err(Error::io("read", path))?;
-    if fs::metadata(path).map_err(Error::io("read", path))?.len() > LARGEST {
-        return Err(WeightsError::invalid(path, "is too large for the file of a tokenizer").into());
-    }
-    fs::read(path).map_err(Error::io("read", path))
+    let bytes = read_at_most(path, LARGEST).map_err(Error::io("read", path))?;
+    bytes.ok_or_else(|| WeightsError::invalid(path, "is too large for the file of a tokenizer").into())
 }
 
 fn read_json(path: &Path) -> Result<Value> {

@@ -35,7 +35,7 @@ impl Block {
     /// The end of a branch.
     fn end(&self, which: Which) -> BranchEnd<'_> {
         let (layer, gamma, norm) = match which {
-            Which::Attention => (self.attention.proj(), &self.scale1, &self.norm1),
+            Which::Attention => (&self.attention.proj, &self.scale1, &self.norm1),
             Which::Mlp => (&self.fc2, &self.scale2, &self.norm2),
         };
         BranchEnd { layer, gamma: gamma.as_ref(), norm: self.behind.then_some(norm) }

@@ -136,8 +136,8 @@ impl BlockForm {
             let table = params.tensor("blocks.0.attn.relative_position_bias_table").unwrap();
             RelativeBias::new(table, index.clone().into(), SHAPE.1).unwrap()
         });
-        let mut block =
-            Block::new(&spec, params, 0, self.drop_path).unwrap().rotary(rotary).relative(bias.or(distances));
+        let mut block = Block::new(&spec, params, 0, self.drop_path).unwrap();
+        (block.attention.rotary, block.attention.relative) = (rotary, bias.or(distances));
         if let Some(lora) = self.lora() {
             block.adapt(&lora, params).unwrap();
         }

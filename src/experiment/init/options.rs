@@ -1,5 +1,6 @@
 //! What the user says, and how a path is said to the user.
 
+use crate::ladder::shell;
 use crate::system::shown::Shown;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,5 @@ pub struct InitOptions {
 /// A path as it is typed in the current folder, quoted for a shell where it has to be.
 pub(super) fn shown(path: &Path) -> String {
     let current = std::env::current_dir().unwrap_or_default();
-    let path = path.strip_prefix(current).unwrap_or(path).shown();
-    let plain = |c: char| c.is_alphanumeric() || "-_./+,:@".contains(c);
-    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    shell::quoted(&path.strip_prefix(current).unwrap_or(path).shown())
 }
