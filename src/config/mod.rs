@@ -7,7 +7,6 @@
 //! each other are found last (`sense`). All problems are reported at once. Writing is serialising (`write`).
 
 mod aliases;
-mod bare;
 mod check;
 mod choices;
 mod column_names;
@@ -34,9 +33,9 @@ mod strategy_settings;
 mod suggest;
 mod tile_settings;
 mod train_settings;
+mod without_file;
 mod write;
 
-pub use bare::with_backbone;
 pub use column_names::ColumnNames;
 pub use feature_settings::*;
 pub use fold::Fold;
@@ -53,6 +52,7 @@ pub use strategy_settings::*;
 pub(crate) use suggest::{closest, for_unknown_class};
 pub use tile_settings::*;
 pub use train_settings::*;
+pub use without_file::with_backbone;
 
 pub use crate::augment::{AugmentPreset, AugmentSettings};
 

@@ -2,11 +2,10 @@
 
 use super::listing::{Listing, class_name};
 use super::split::name_key;
-use super::words::quoted;
 use crate::config::{DataSettings, closest};
 use crate::error::{DataError, Result};
 use crate::rng::{Purpose, Stream};
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, quoted};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What becomes of classes.

@@ -17,10 +17,10 @@
 //!
 //! Colour profiles are not applied.
 
-use super::readable::MAX_FILE_BYTES;
-pub use super::readable::{ImageError, MAX_PIXELS, MAX_SIDE, MAX_TILES};
-pub use super::room::Decoded;
-use super::room::Room;
+pub use super::decode_memory::Decoded;
+use super::decode_memory::Room;
+use super::image_error::MAX_FILE_BYTES;
+pub use super::image_error::{ImageError, MAX_PIXELS, MAX_SIDE, MAX_TILES};
 pub use super::storage::Storage;
 use super::storage::{peak, storage};
 use super::{dicom, jpeg};

@@ -7,8 +7,8 @@
 mod elements;
 mod grey;
 
-use super::readable::ImageError;
-use super::room::{Decoded, Room};
+use super::decode_memory::{Decoded, Room};
+use super::image_error::ImageError;
 use super::storage::Storage;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;

@@ -1,9 +1,8 @@
 //! What a folder or a manifest lists, before labels are numbers and splits are drawn.
 
-use super::words::quoted;
 use super::{Dataset, Entry, Labels, Sample, Split, Unread, copies, parts, split};
 use crate::error::{DataError, Result};
-use crate::system::shown::{Shown, printable};
+use crate::system::shown::{Shown, printable, quoted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use unicode_normalization::UnicodeNormalization;

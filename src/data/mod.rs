@@ -4,14 +4,16 @@
 //! pixels for the backbone, [`loader`] delivers them in batches.
 
 pub mod audit;
-pub mod balance;
+pub mod class_weights;
 mod classes;
 mod columns;
 mod copies;
 pub mod decode;
+mod decode_memory;
 mod dicom;
 mod folder;
 pub mod folds;
+mod image_error;
 pub mod inputs;
 mod jpeg;
 pub mod kinds;
@@ -21,8 +23,6 @@ mod manifest;
 pub mod masks;
 mod parts;
 mod patients;
-mod readable;
-mod room;
 mod rows;
 pub mod sampler;
 pub mod similar;
@@ -30,7 +30,6 @@ mod split;
 mod splits_csv;
 mod storage;
 pub mod transform;
-mod words;
 
 pub use manifest::tell_columns;
 pub use parts::Labels;

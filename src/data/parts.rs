@@ -1,9 +1,9 @@
 //! Labels of parts: sound or not, whatever their class folder is called.
 
-use super::words::quoted;
 use super::{Dataset, Split};
 use crate::config::{ProbeMethod, Settings};
 use crate::error::DataError;
+use crate::system::shown::quoted;
 
 /// What the labels of a data set say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

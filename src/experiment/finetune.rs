@@ -7,6 +7,7 @@ use super::frozen;
 use super::head::{self, HeadPlan};
 use super::images::{CheckedImages, check_images};
 use super::loss::warn_of_double_balance;
+use super::mahalanobis;
 use super::open::Opened;
 use super::page::PageInputs;
 use super::prompt;
@@ -17,7 +18,6 @@ use super::session::Session;
 use super::texts::ClassTexts;
 use super::tiles::check_training;
 use super::training::{FINETUNED, Training, check_wise_ft};
-use super::unusual;
 use crate::backbone::{Readout, Segment};
 use crate::config::{self, HeadInit, Precision, Settings};
 use crate::error::Result;
@@ -97,7 +97,7 @@ impl Ready {
         let backbone = (&session.backbone.spec, &session.backbone.outputs);
         let head = HeadPlan::new(&session.settings, backbone, head, words.as_ref())?;
         check_training(&session.settings)?;
-        unusual::refuse(session.settings.model.pool, "finetune")?;
+        mahalanobis::refuse(session.settings.model.pool, "finetune")?;
         let images = check_images(&session, dataset, console)?;
         // Files that cannot be used may have been the last validation images.
         check_wise_ft(&session.settings, &images.dataset)?;

@@ -1,7 +1,8 @@
 //! What the settings do about classes of unequal size.
 
 use crate::config::{LossSettings, LossWeights, Sampler, Settings};
-use crate::data::{Dataset, Split, balance};
+use crate::data::class_weights::{class_weights, logit_offsets};
+use crate::data::{Dataset, Split};
 use crate::nn::Criterion;
 use crate::report::Console;
 
@@ -12,11 +13,11 @@ pub fn criterion(settings: &Settings, dataset: &Dataset) -> Criterion {
     let (focal_gamma, logit_offsets) = match train.loss {
         LossSettings::CrossEntropy => (0.0, Vec::new()),
         LossSettings::Focal { gamma } => (gamma, Vec::new()),
-        LossSettings::LogitAdjusted { tau } => (0.0, balance::logit_offsets(tau, &counts)),
+        LossSettings::LogitAdjusted { tau } => (0.0, logit_offsets(tau, &counts)),
     };
     Criterion {
         label_smoothing: train.label_smoothing as f32,
-        class_weights: balance::class_weights(train.class_weights, &counts),
+        class_weights: class_weights(train.class_weights, &counts),
         focal_gamma,
         logit_offsets,
     }

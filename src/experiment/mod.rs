@@ -5,9 +5,9 @@
 //!   [`resolution`];
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
-//! - what frozen layers make of the images: [`features`], [`frozen`], [`source`]; where these may be tiles: [`tiles`];
-//! - what is done with them: [`pooling`], [`unusual`], [`fit_probe`], [`probe`], `patchcore`, [`zeroshot`], [`forecast`], [`loss`], [`training`],
-//!   [`extension`], [`finetune`], [`map`];
+//! - what frozen layers make of the images: [`features`], [`frozen`], [`feature_source`]; where these may be tiles: [`tiles`];
+//! - what is done with them: [`pooling`], [`mahalanobis`], [`fit_probe`], [`probe`], `patchcore`, [`zeroshot`], [`forecast`],
+//!   [`loss`], [`training`], [`extension`], [`finetune`], [`tsne`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
 //! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], `strange`, [`places`], [`robustness`], [`mod@adopt`];
 //!   several of them: [`runs`].
@@ -18,6 +18,7 @@ pub mod balance;
 pub mod device;
 pub mod doubts;
 pub mod extension;
+pub mod feature_source;
 pub mod features;
 pub mod finetune;
 pub mod fit_probe;
@@ -27,7 +28,7 @@ pub mod head;
 pub mod images;
 pub mod init;
 pub mod loss;
-pub mod map;
+pub mod mahalanobis;
 pub mod maps;
 pub mod open;
 pub mod page;
@@ -45,11 +46,10 @@ pub mod runs;
 pub mod saved;
 pub mod score;
 pub mod session;
-pub mod source;
 mod strange;
 pub mod texts;
 pub mod tiles;
 pub mod training;
-pub mod unusual;
+pub mod tsne;
 pub mod weights;
 pub mod zeroshot;

@@ -3,8 +3,8 @@
 
 use super::features::FeatureSet;
 use super::fit_probe::fit;
+use super::mahalanobis;
 use super::session::Session;
-use super::unusual;
 use crate::backbone::{Activations, Readout};
 use crate::config::{PoolChoice, Refit};
 use crate::error::Result;
@@ -23,7 +23,7 @@ pub struct ChosenPooling {
 /// backbone's own. From then on the session pools so.
 ///
 /// # Errors
-/// Those of [`FeatureSet::at`], [`unusual::measure`] and [`fit`].
+/// Those of [`FeatureSet::at`], [`mahalanobis::measure`] and [`fit`].
 pub fn choose(session: &mut Session, images: &Images, console: &Console) -> Result<ChosenPooling> {
     let all = FeatureSet::at(session, session.pretrained(), Activations::Poolings, images, console)?;
     let (own, mut usage) = (session.backbone.clone(), all.usage);
@@ -34,7 +34,7 @@ pub fn choose(session: &mut Session, images: &Images, console: &Console) -> Resu
         start += width;
     }
     session.set_pool(PoolChoice::Mahalanobis)?;
-    if let Some(weights) = unusual::measured(session, images, console)? {
+    if let Some(weights) = mahalanobis::measured(session, images, console)? {
         let backbone = (&session.backbone.params, weights.as_str());
         let features = FeatureSet::compute(session, backbone, Readout::POOL, images, console)?;
         usage += features.usage;

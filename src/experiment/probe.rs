@@ -4,6 +4,7 @@ use super::features::FeatureSet;
 use super::fit_probe::{Fitted, fit, fit_tip};
 use super::head;
 use super::images::check_images;
+use super::mahalanobis;
 use super::open::Opened;
 use super::page::PageInputs;
 use super::patchcore::patchcore;
@@ -13,7 +14,6 @@ use super::reference::{self, ReferenceFeatures};
 use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
-use super::unusual;
 use crate::backbone::{Layer, Params, Readout};
 use crate::config::{ClassWeights, FeatureChoice, MetricChoice, PoolChoice, ProbeMethod, ProbeSettings, Settings};
 use crate::data::Split;
@@ -46,7 +46,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
     let readout = Readout::new("probe", wanted.features, wanted.blocks, &session.backbone.spec)?;
     let checked = check_images(&session, dataset, console)?;
     let images = checked.images(&session);
-    let weights = unusual::measure(&mut session, &images, console)?;
+    let weights = mahalanobis::measure(&mut session, &images, console)?;
     let chosen = if chooses { Some(pooling::choose(&mut session, &images, console)?) } else { None };
     let (run, mut record) = start_run(&session, &checked, ("probe", head::kind(worded)), console)?;
 

@@ -3,6 +3,7 @@
 use super::features::FeatureSet;
 use super::head;
 use super::images::{CheckedImages, check_images};
+use super::mahalanobis;
 use super::open::Opened;
 use super::page::PageInputs;
 use super::record::{Completed, conclude, recorded, start_run};
@@ -10,7 +11,6 @@ use super::reference::{self, ReferenceFeatures};
 use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::ClassTexts;
-use super::unusual;
 use crate::backbone::{Params, Readout, Segment};
 use crate::config::{InspectionSettings, ResizeMode, Settings, StrategySettings};
 use crate::data::Split;
@@ -29,7 +29,7 @@ use std::time::Instant;
 /// Usage, data and weights errors, all before images are embedded but for files that change under way; I/O errors.
 pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Result<Completed> {
     let clock = Instant::now();
-    unusual::refuse(settings.model.pool, "zeroshot")?;
+    mahalanobis::refuse(settings.model.pool, "zeroshot")?;
     // A run of the pretrained backbone with another head, whatever the settings say about fine-tuning.
     let settings = Settings { strategy: StrategySettings::Frozen, ..settings };
     let (Opened { mut session, dataset }, texts) = Opened::with_texts(settings, console)?;

@@ -9,12 +9,12 @@ mod inspection;
 pub mod junit;
 pub mod plots;
 pub mod predictions;
-mod reading;
 mod result;
 mod run;
 mod table;
 mod tensorboard;
 mod training;
+mod tsne;
 mod verdict;
 
 pub use advice::Advice;
@@ -22,7 +22,6 @@ pub use comparison::{Comparison, Contender, Finished, Missing, PREDICTIONS, Ques
 pub use console::{Console, ProgressBar, Verbosity};
 pub use forecast::{Forecast, mebibytes};
 pub use inspection::{inspection_first, inspection_table};
-pub use reading::Reading;
 pub use result::{
     FinetuneResult, LrFinderResult, PatchcoreResult, PathPoint, PoolScore, ProbeResult, RunResult, TemplateScore,
     WorstClass, ZeroshotResult,
@@ -33,6 +32,7 @@ pub use table::{
     recall_table, robustness_table, template_table, thousands,
 };
 pub use training::{TrainingReport, read_epochs};
+pub use tsne::Reading;
 pub use verdict::{Evidence, Verdict, VerdictKind};
 
 pub use crate::system::json::write_json;

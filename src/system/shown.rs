@@ -39,6 +39,16 @@ impl<T: AsRef<OsStr> + ?Sized> Shown for T {
     }
 }
 
+/// `"a", "b" and "c"`
+pub fn quoted<T: AsRef<str>>(names: &[T]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{:?}", name.as_ref())).collect();
+    match names.as_slice() {
+        [] => "nothing".into(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

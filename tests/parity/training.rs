@@ -5,7 +5,7 @@ use crate::common::{Expected, assert_close};
 use candle_core::{DType, Device, Tensor, Var};
 use vitadapt::backbone::Params;
 use vitadapt::config::StrategySettings;
-use vitadapt::data::balance::logit_offsets;
+use vitadapt::data::class_weights::logit_offsets;
 use vitadapt::data::loader::Batch;
 use vitadapt::nn::workers::Workers;
 use vitadapt::nn::{Criterion, Linear, Targets};

@@ -1,7 +1,7 @@
 //! The elements of a file, one by one.
 
 use super::{Object, PLAIN, PREAMBLE, damaged, is_dicom};
-use crate::data::readable::ImageError;
+use crate::data::image_error::ImageError;
 use dicom_core::value::{DataSetSequence, PixelFragmentSequence};
 use dicom_core::{DataElement, Tag, VR};
 use dicom_dictionary_std::tags;

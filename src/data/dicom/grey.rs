@@ -8,7 +8,7 @@
 //! values for unsigned ones where there is no window.
 
 use super::Object;
-use crate::data::readable::ImageError;
+use crate::data::image_error::ImageError;
 use dicom_core::header::HasLength;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;

@@ -1,9 +1,9 @@
 //! A map of features in two dimensions: made, judged, and left as pictures, table and page.
 
+use super::feature_source::FeatureSource;
 use super::features::FeatureSet;
 use super::saved::{SavedRun, refuse_patches};
 use super::session::Session;
-use super::source::FeatureSource;
 use crate::backbone::Readout;
 use crate::config::Settings;
 use crate::data::Split;

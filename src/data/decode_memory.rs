@@ -1,7 +1,7 @@
 //! Memory for images on their way to their squares: all decoders of the process share one bound, so that many workers do
 //! not hold many large images at once.
 
-use super::readable::{ImageError, check_dimensions};
+use super::image_error::{ImageError, check_dimensions};
 use super::storage::Storage;
 use crate::system::memory::free_memory_bytes;
 use image::RgbImage;
