@@ -2,7 +2,7 @@
 
     python examples/predict_onnx.py fabric.onnx new/*.jpg
 
-All it needs to know is in the file: which square an image becomes, how colours are standardised, what classes are called.
+All it needs to know is in the file: which square or tiles an image becomes, how colours are standardised, what classes are called.
 Prints one line of JSON for each image.
 """
 
@@ -48,13 +48,27 @@ def square(image, facts):
     return image.resize((width, height), kernel).crop((left, upper, left + side, upper + side))
 
 
+def tiles(image, facts):
+    """The tiles that the image is cut into, in rows from the upper left; the last of each ends at the border."""
+    side, stride = facts["tiles"]["side"], facts["tiles"]["side"] - facts["tiles"]["overlap"]
+
+    def spans(length):
+        count = 1 + max(0, -(-(length - side) // stride))
+        own = min(side, length)
+        return [(min(tile * stride, length - own), own) for tile in range(count)]
+
+    squares = [(x, y, x + w, y + h) for y, h in spans(image.height) for x, w in spans(image.width)]
+    return [square(image.crop(edges), facts) for edges in squares]
+
+
 def main():
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     classes, facts = json.loads(metadata["classes"]), json.loads(metadata["input"])
     for path in sys.argv[2:]:
-        pixels = (np.asarray(square(upright(path, facts), facts)) / 255 - facts["mean"]) / facts["std"]
-        pixels = pixels.transpose(2, 0, 1)[None].astype(np.float32)
+        image = upright(path, facts)
+        squares = np.stack(tiles(image, facts) if "tiles" in facts else [square(image, facts)])
+        pixels = ((squares / 255 - facts["mean"]) / facts["std"]).transpose(0, 3, 1, 2).astype(np.float32)
         probabilities = session.run(["probabilities"], {"pixel_values": pixels})[0][0]
         best = int(probabilities.argmax())
         everything = {name: round(float(value), 6) for name, value in zip(classes, probabilities)}

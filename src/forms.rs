@@ -166,10 +166,11 @@ pub fn switch(schema: &mut Schema) {
     wrap(schema, |value| vec![on_or_off(), described(value, "On, with this.")]);
 }
 
-/// On, off, the word `auto` for on, or a value.
+/// On, off, the words `auto` and `none` for these, or a value.
 pub fn switch_or_auto(schema: &mut Schema) {
-    let word = json!({ "type": "string", "const": "auto", "description": "On with the defaults." });
-    wrap(schema, |value| vec![on_or_off(), json!({ "oneOf": [word] }), described(value, "On, with this.")]);
+    let word = |word: &str, description: &str| json!({ "type": "string", "const": word, "description": description });
+    let words = json!({ "oneOf": [word("auto", "On with the defaults."), word("none", "Off.")] });
+    wrap(schema, |value| vec![on_or_off(), words, described(value, "On, with this.")]);
 }
 
 /// The word `auto`, or a value.

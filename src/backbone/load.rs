@@ -6,11 +6,12 @@ use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
 use super::pool::{fresh_gate, unmeasured_whitening};
+use super::poolings::{OF_PATCHES, OF_TILES};
 use super::positions::{Positions, Resampling, relative_entries, resample};
 use super::source::Source;
 use super::spec::{BlockSpec, Pool, Shapes, VitSpec};
 use super::tensors::Tensors;
-use crate::config::PoolChoice;
+use crate::config::{PoolChoice, TilePool};
 use crate::error::{Error, Result, WeightsError};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeSet;
@@ -133,7 +134,19 @@ impl Backbone {
         let needed = self.spec.shapes();
         self.params.retain(|name| name.parse::<ParamName>().is_ok_and(|name| needed.contains_key(&name)));
         if pool == Pool::Gated {
-            fresh_gate(self.spec.width, seed, &mut self.params)?;
+            fresh_gate(OF_PATCHES, self.spec.width, seed, &mut self.params)?;
+        }
+        Ok(self)
+    }
+
+    /// Chooses how the features of the tiles of an image become its own. What is learnt of it starts from `seed`.
+    ///
+    /// # Errors
+    /// When the host is out of memory.
+    pub fn with_tile_pool(mut self, pool: TilePool, seed: u64) -> Result<Self> {
+        self.spec.pooling.tiles = pool;
+        if pool == TilePool::Attention {
+            fresh_gate(OF_TILES, self.spec.features(), seed, &mut self.params)?;
         }
         Ok(self)
     }

@@ -67,6 +67,7 @@ pub use mapping::WeightMapping;
 pub use name::{Layer, ParamName, Part, Role};
 pub use params::{Param, Params};
 pub use pool::Pooling;
+pub use poolings::{TILE_POOLS, tile_factor};
 pub use positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling, resample};
 pub use readout::{Activations, PatchReadout, Readout};
 pub use segment::Segment;

@@ -118,6 +118,12 @@ spelt! {
         GatedU = "gated_pool.u",
         /// Of gated attention: from hidden values to a score.
         GatedW = "gated_pool.w",
+        /// The same of gated attention over the tiles of an image.
+        TileV = "tile_pool.v",
+        /// The same of its gate.
+        TileU = "tile_pool.u",
+        /// The same of its scores.
+        TileW = "tile_pool.w",
         /// Of Mahalanobis distances: the map by which tokens have mean 0 and covariance 1.
         Whitening = "whitening",
         /// The map from features to the space that images and texts share.
@@ -260,6 +266,7 @@ impl ParamName {
                 | Layer::NormPre,
             ) => Segment::Embed,
             (None, Layer::Projection | Layer::Context | Layer::Head | Layer::HeadDist) => Segment::Head,
+            (None, Layer::TileV | Layer::TileU | Layer::TileW) => Segment::Head,
             (None, _) => Segment::Pool,
         }
     }
@@ -271,9 +278,9 @@ impl ParamName {
             (Layer::Prompt, _) => Role::Prompt,
             (Layer::Projection, _) => Role::Projection,
             (Layer::Context, _) => Role::Context,
-            (Layer::Head | Layer::HeadDist | Layer::GatedV | Layer::GatedU | Layer::GatedW | Layer::Whitening, _) => {
-                Role::Head
-            }
+            (Layer::Head | Layer::HeadDist | Layer::Whitening, _) => Role::Head,
+            (Layer::GatedV | Layer::GatedU | Layer::GatedW, _) => Role::Head,
+            (Layer::TileV | Layer::TileU | Layer::TileW, _) => Role::Head,
             _ => Role::Tower,
         }
     }

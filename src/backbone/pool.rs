@@ -6,9 +6,10 @@
 use super::block::norm;
 use super::name::Layer;
 use super::params::Params;
-use super::poolings::{Pool, gated_shapes};
+use super::poolings::{OF_PATCHES, OF_TILES, Pool, TILE_POOLS, gated_shapes};
 use super::spec::{PoolQuery, VitSpec};
-use crate::nn::pool::{GatedPool, Mahalanobis, TokenPool};
+use crate::config::TilePool;
+use crate::nn::pool::{GatedPool, Mahalanobis, SideBySide, TokenPool};
 use crate::nn::{Activation, AttentionPool};
 use crate::rng::{Purpose, Stream};
 use candle_core::{DType, Result, Tensor};
@@ -18,9 +19,9 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the host is out of memory.
-pub(super) fn fresh_gate(width: usize, seed: u64, params: &mut Params) -> Result<()> {
+pub(super) fn fresh_gate(layers: [Layer; 3], width: usize, seed: u64, params: &mut Params) -> Result<()> {
     let device = &candle_core::Device::Cpu;
-    for (layer, (name, shape)) in gated_shapes(width).into_iter().enumerate() {
+    for (layer, (name, shape)) in gated_shapes(layers, width).into_iter().enumerate() {
         let tensor = match shape.as_slice() {
             &[out, inner] => {
                 let mut stream = Stream::new(seed, Purpose::Init, &[u64::MAX, layer as u64]);
@@ -44,6 +45,29 @@ pub(super) fn unmeasured_whitening(width: usize, params: &mut Params) -> Result<
     params.insert(Layer::Whitening.weight(), Tensor::eye(width, DType::F32, device)?);
     params.insert(Layer::Whitening.bias(), Tensor::zeros(width, DType::F32, device)?);
     Ok(())
+}
+
+fn gated([v, u, w]: [Layer; 3], params: &Params) -> Result<GatedPool> {
+    let linear = |layer: Layer| params.linear(layer.weight());
+    Ok(GatedPool { v: linear(v)?, u: linear(u)?, w: linear(w)? })
+}
+
+/// The pooling that joins the tiles of an image; all that have nothing to learn, side by side, where it is still to be
+/// chosen.
+///
+/// # Errors
+/// When a parameter of the pooling is absent.
+pub(super) fn of_tiles(pool: TilePool, params: &Params) -> Result<Arc<dyn TokenPool>> {
+    match Pool::of_tiles(pool) {
+        Some(pool) => match pool.plain() {
+            Some(plain) => Ok(plain),
+            None => Ok(Arc::new(gated(OF_TILES, params)?)),
+        },
+        None => {
+            let pools = TILE_POOLS.into_iter().map(|pool| of_tiles(pool, params));
+            Ok(Arc::new(SideBySide(pools.collect::<Result<_>>()?)))
+        }
+    }
 }
 
 /// The pooling layer of a backbone.
@@ -83,11 +107,7 @@ impl Pooling {
                 let skipped = if query.reads_prefix { 0 } else { spec.prefix_tokens() };
                 PoolLayer::Attention(Box::new(attention_pool(spec, query, params)?), skipped)
             }
-            Pool::Gated => PoolLayer::Patches(Arc::new(GatedPool {
-                v: params.linear(Layer::GatedV.weight())?,
-                u: params.linear(Layer::GatedU.weight())?,
-                w: params.linear(Layer::GatedW.weight())?,
-            })),
+            Pool::Gated => PoolLayer::Patches(Arc::new(gated(OF_PATCHES, params)?)),
             Pool::Mahalanobis => {
                 let whitening = params.linear(Layer::Whitening.weight())?;
                 PoolLayer::Patches(Arc::new(Mahalanobis { whitening }))

@@ -1,7 +1,7 @@
 //! The poolings by their names, and the shapes of what they learn.
 
 use super::name::{Layer, ParamName};
-use crate::config::PoolChoice;
+use crate::config::{PoolChoice, TilePool};
 use crate::nn::pool::{GatedPool, Gem, LogSumExp, Max, Mean, Stats, TokenPool, Top};
 use std::sync::Arc;
 
@@ -53,6 +53,20 @@ impl Pool {
         }
     }
 
+    /// What a pooling of tiles is of patches; none where it is still to be chosen.
+    pub fn of_tiles(choice: TilePool) -> Option<Self> {
+        match choice {
+            TilePool::Avg => Some(Self::Avg),
+            TilePool::Max => Some(Self::Max),
+            TilePool::Lse => Some(Self::Lse),
+            TilePool::Topk => Some(Self::Topk),
+            TilePool::Gem => Some(Self::Gem),
+            TilePool::Stats => Some(Self::Stats),
+            TilePool::Attention => Some(Self::Gated),
+            TilePool::Auto => None,
+        }
+    }
+
     /// The layer, where it reads the patch tokens alone and has no parameters.
     pub fn plain(self) -> Option<Arc<dyn TokenPool>> {
         match self {
@@ -83,12 +97,24 @@ impl Pool {
     }
 }
 
+/// What the tanh, the gate and the scores of gated attention are taken of, for the patches of an image and for its tiles.
+pub(super) const OF_PATCHES: [Layer; 3] = [Layer::GatedV, Layer::GatedU, Layer::GatedW];
+pub(super) const OF_TILES: [Layer; 3] = [Layer::TileV, Layer::TileU, Layer::TileW];
+
 /// The parameters of gated attention over tokens of `width`.
-pub(super) fn gated_shapes(width: usize) -> Vec<(ParamName, Vec<usize>)> {
+pub(super) fn gated_shapes([v, u, w]: [Layer; 3], width: usize) -> Vec<(ParamName, Vec<usize>)> {
     let hidden = GatedPool::HIDDEN;
     let gate = |layer: Layer| [(layer.weight(), vec![hidden, width]), (layer.bias(), vec![hidden])];
-    let attended = (Layer::GatedW.weight(), vec![1, hidden]);
-    gate(Layer::GatedV).into_iter().chain(gate(Layer::GatedU)).chain([attended]).collect()
+    gate(v).into_iter().chain(gate(u)).chain([(w.weight(), vec![1, hidden])]).collect()
+}
+
+/// The poolings of tiles that have nothing to learn.
+pub const TILE_POOLS: [TilePool; 6] =
+    [TilePool::Max, TilePool::Avg, TilePool::Lse, TilePool::Topk, TilePool::Gem, TilePool::Stats];
+
+/// Width of the features of an image by those of its tiles, for each value of theirs.
+pub fn tile_factor(pool: TilePool) -> usize {
+    Pool::of_tiles(pool).map_or_else(|| TILE_POOLS.into_iter().map(tile_factor).sum(), |pool| pool.features(1))
 }
 
 /// The parameters of Mahalanobis distances of tokens of `width`.

@@ -1,10 +1,11 @@
 //! What is read out of the backbone: the features that feed a head, and the activations that frozen layers leave.
 
 use super::pool::{patch_mean, token};
+use super::poolings::tile_factor;
 use super::segment::Segment;
 use super::spec::{Pool, VitSpec};
 use super::vit::Vit;
-use crate::config::FeatureChoice;
+use crate::config::{FeatureChoice, TilePool};
 use crate::error::{Error, Result};
 use crate::nn::Mode;
 use candle_core::Tensor;
@@ -41,10 +42,14 @@ impl Readout {
                 format!("set {section}.features = \"avg\" or \"pool\""),
             ));
         }
-        if features == FeatureChoice::Pool && spec.pooling.pool == Pool::Gated {
+        let learnt = [
+            ("model.pool", features == FeatureChoice::Pool && spec.pooling.pool == Pool::Gated),
+            ("model.tile_pool", spec.pooling.tiles == TilePool::Attention),
+        ];
+        if let Some((key, _)) = learnt.into_iter().find(|(_, is_learnt)| *is_learnt) {
             return Err(Error::usage_hint(
-                format!("model.pool = \"attention\" is learnt in training, and `vitadapt {section}` trains nothing"),
-                "set model.pool to \"max\" or another pooling without parameters",
+                format!("{key} = \"attention\" is learnt in training, and `vitadapt {section}` trains nothing"),
+                format!("set {key} to \"max\" or another pooling without parameters"),
             ));
         }
         if spec.pooling.pool == Pool::Mahalanobis && (section != "probe" || features != FeatureChoice::Pool) {
@@ -74,11 +79,12 @@ impl Readout {
 
     /// Values an image.
     pub fn width(&self, spec: &VitSpec) -> usize {
-        match self.features {
+        let of_square = match self.features {
             FeatureChoice::Pool => spec.features(),
             FeatureChoice::Cls | FeatureChoice::Avg => self.blocks * spec.width,
             FeatureChoice::Both => 2 * self.blocks * spec.width,
-        }
+        };
+        tile_factor(spec.pooling.tiles) * of_square
     }
 }
 
@@ -154,7 +160,10 @@ impl Activations {
             Self::Block(_) => vec![spec.tokens(), spec.width],
             Self::Features(readout) => vec![readout.width(spec)],
             Self::Patches(patches) => vec![spec.grid() * spec.grid(), patches.width(spec)],
-            Self::Poolings => vec![spec.poolings().iter().map(|(_, pool)| pool.features(spec.width)).sum()],
+            Self::Poolings => {
+                let of_square: usize = spec.poolings().iter().map(|(_, pool)| pool.features(spec.width)).sum();
+                vec![tile_factor(spec.pooling.tiles) * of_square]
+            }
         }
     }
 }

@@ -4,9 +4,9 @@ pub(super) use super::block_spec::BlockSpec;
 pub use super::block_spec::{AttentionSpec, MlpKind, MlpSpec, NormSpec, Shapes};
 use super::name::{Layer, ParamName};
 pub use super::poolings::Pool;
-use super::poolings::{attention_linears, gated_shapes, whitening_shapes};
+use super::poolings::{OF_PATCHES, OF_TILES, attention_linears, gated_shapes, whitening_shapes};
 use super::positions::{CLASS_ENTRIES, Positions, relative_entries};
-use crate::config::PoolChoice;
+use crate::config::{PoolChoice, TilePool};
 use crate::data::transform::BackboneDefaults;
 
 /// The architecture of a pre-norm vision transformer, in the terms all families share.
@@ -84,12 +84,14 @@ pub struct PoolingSpec {
     pub fc_norm: bool,
     /// The attention pooling, where it differs from [`PoolQuery::like`] the blocks.
     pub query: Option<PoolQuery>,
+    /// What joins the features of the tiles of an image that is cut into some.
+    pub tiles: TilePool,
 }
 
 impl PoolingSpec {
     /// Pooling behind a layer norm.
     pub fn of(pool: Pool) -> Self {
-        Self { pool, norm: true, fc_norm: false, query: None }
+        Self { pool, norm: true, fc_norm: false, query: None, tiles: TilePool::Max }
     }
 }
 
@@ -128,7 +130,7 @@ impl VitSpec {
         self.prefix.count()
     }
 
-    /// Width of the features that feed the head.
+    /// Width of the features of a square.
     pub fn features(&self) -> usize {
         self.pooling.pool.features(self.width)
     }
@@ -228,7 +230,10 @@ impl VitSpec {
             }
         }
         if self.pooling.pool == Pool::Gated {
-            shapes.extend(gated_shapes(d));
+            shapes.extend(gated_shapes(OF_PATCHES, d));
+        }
+        if self.pooling.tiles == TilePool::Attention {
+            shapes.extend(gated_shapes(OF_TILES, self.features()));
         }
         if self.pooling.pool == Pool::Mahalanobis {
             shapes.extend(whitening_shapes(d));

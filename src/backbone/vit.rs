@@ -12,13 +12,15 @@ use super::block_run::SavedValues;
 use super::lora::Lora;
 use super::name::Layer;
 use super::params::Params;
-use super::pool::Pooling;
+use super::pool::{Pooling, of_tiles};
 use super::segment::Segment;
 use super::spec::VitSpec;
 use super::visual_prompts::VisualPrompts;
+use crate::nn::pool::TokenPool;
 use crate::nn::{LayerNorm, Mode, PatchEmbed};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
+use std::sync::Arc;
 
 /// A block that runs without a graph; see `block_run.rs`.
 pub struct PlainBlock<'a> {
@@ -70,6 +72,7 @@ pub struct Vit {
     /// Every pooling that has nothing to learn, the own one first.
     poolings: Vec<Pooling>,
     fc_norm: Option<LayerNorm>,
+    tile_pool: Arc<dyn TokenPool>,
 }
 
 impl Vit {
@@ -108,7 +111,13 @@ impl Vit {
                 .map(|(_, pool)| Pooling::new(spec, pool, params))
                 .collect::<Result<_>>()?,
             fc_norm: norm(spec.pooling.fc_norm, Layer::FcNorm)?,
+            tile_pool: of_tiles(spec.pooling.tiles, params)?,
         })
+    }
+
+    /// What joins the features of the tiles of an image: (1, T, w) to those of the image.
+    pub fn tile_pool(&self) -> &dyn TokenPool {
+        &*self.tile_pool
     }
 
     /// Adds the adapters that `lora` has in `params`.

@@ -2,23 +2,16 @@
 
 use crate::backbone::Segment;
 use crate::config::ProbeMethod;
-use crate::data::loader::Batch;
-use crate::data::transform::View;
-use crate::data::{Dataset, Split};
-use crate::error::{DataError, Error, Result};
+use crate::error::{Error, Result};
+use crate::experiment::exporting;
 use crate::experiment::saved::SavedRun;
-use crate::experiment::tiles::refuse_tiles;
-use crate::export::{Check, ExportModel, FORMATS, check_target, export};
+use crate::export::{FORMATS, check_target, export};
 use crate::report::{Console, RunRecord, key_value_table};
 use crate::system::shown::Shown;
-use candle_core::{Device, Tensor};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use serde_json::json;
 use std::path::PathBuf;
-
-/// Images on which the export is compared with the model.
-const IMAGES: usize = 16;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
@@ -54,16 +47,15 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     check_target(format, &args.out)?;
     let record = RunRecord::read(&args.run)?;
     refuse_votes(&record)?;
-    refuse_tiles(&record.preprocess, "no format has a layer that cuts images and pools their tiles")?;
     let run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &[], console)?;
-    let (check, gone) = match check(&run) {
+    let (check, gone) = match exporting::of_images(&run) {
         Ok(check) => (check, None),
-        Err(Error::Data(reason)) => (patterns(&run)?, Some(reason)),
+        Err(Error::Data(reason)) => (exporting::of_patterns(&run)?, Some(reason)),
         Err(error) => return Err(error),
     };
-    let count = check.pixels.dim(0)?;
+    let count = check.logits.len() / run.record.classes.len().max(1);
     let images = if gone.is_some() { 0 } else { count };
-    let model = model(&run)?;
+    let model = exporting::model(&run)?;
     let mut exported = export(format, &model, &check, &args.out)?;
     if let Some(reason) = gone {
         let first = reason.to_string().lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
@@ -120,62 +112,4 @@ fn refuse_votes(record: &RunRecord) -> Result<()> {
         format!("the run is {what}, and no format has a layer for that"),
         "export a run of finetune, or of a probe with probe.method = \"logistic\" or \"svm\"",
     ))
-}
-
-fn model(run: &SavedRun) -> Result<ExportModel> {
-    let (record, session) = (&run.record, &run.session);
-    let name = run.folder.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
-    let model = ExportModel {
-        name,
-        spec: session.backbone.spec.clone(),
-        params: run.model.params.detached().to_device(&Device::Cpu)?,
-        readout: run.readout(),
-        classes: record.classes.clone(),
-        preprocess: record.preprocess,
-        bit_depth: session.settings.data.bit_depth,
-        temperature: record.temperature,
-        backbone: record.backbone.name.clone(),
-    };
-    Ok(model.with_plain_pooling())
-}
-
-/// Some of the run's own images, and what its model makes of them.
-fn check(run: &SavedRun) -> Result<Check> {
-    let dataset = run.dataset()?;
-    let samples = samples(&dataset);
-    let (pipeline, side) = (run.pipeline(), run.session.backbone.spec.image_size);
-    let mut batch = Batch { labels: vec![0; samples.len()], indices: samples.clone(), ..Batch::default() };
-    for &sample in &samples {
-        let path = &dataset.samples[sample].path;
-        batch.inputs.extend(pipeline.load_once(path, View::PLAIN).map_err(|error| DataError::bad_file(path, error))?);
-    }
-    pipeline.finish(&mut batch.inputs, &vec![View::PLAIN; samples.len()]);
-    let logits = run.model.run(&batch)?.logits;
-    let pixels = Tensor::from_vec(batch.inputs, (samples.len(), 3, side, side), &Device::Cpu)?;
-    Ok(Check { pixels, logits })
-}
-
-/// Waves in place of images, for a run whose images are no longer there: any input tells whether the files compute what
-/// the model does.
-fn patterns(run: &SavedRun) -> Result<Check> {
-    const COUNT: usize = 4;
-    let side = run.session.backbone.spec.image_size;
-    let values = 3 * side * side;
-    let wave = |at: usize| {
-        let (pattern, place) = (at / values, at % values);
-        1.5 * (place as f32 * (0.011 + 0.007 * pattern as f32)).sin()
-    };
-    let inputs: Vec<f32> = (0..COUNT * values).map(wave).collect();
-    let batch = Batch { inputs, labels: vec![0; COUNT], indices: (0..COUNT).collect(), ..Batch::default() };
-    let logits = run.model.run(&batch)?.logits;
-    let pixels = Tensor::from_vec(batch.inputs, (COUNT, 3, side, side), &Device::Cpu)?;
-    Ok(Check { pixels, logits })
-}
-
-/// Evenly spread over the test images, or over the training images when there are none: samples are sorted by class.
-fn samples(dataset: &Dataset) -> Vec<usize> {
-    let test = dataset.indices(Split::Test);
-    let all = if test.is_empty() { dataset.indices(Split::Train) } else { test };
-    let step = all.len().div_ceil(IMAGES).max(1);
-    all.into_iter().step_by(step).collect()
 }

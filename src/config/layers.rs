@@ -132,6 +132,7 @@ fn expand(value: &mut Value, schema: &Schema) {
         }
         (Value::Boolean(true), Some(_)) => Value::Table(Table::new()),
         (Value::String(word), Some(_)) if word == "auto" => Value::Table(Table::new()),
+        (Value::String(word), Some(_)) if word == "none" => Value::Boolean(false),
         (number @ (Value::Integer(_) | Value::Float(_)), Some(keys)) => {
             Value::Table(keys.iter().filter_map(|key| Some((key.as_str()?.to_owned(), number.clone()))).collect())
         }

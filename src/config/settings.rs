@@ -8,7 +8,7 @@ use super::inspection_settings::{InspectionSettings, UnknownSettings};
 use super::prompt_settings::{ClassNames, PromptSettings, read_names};
 use super::report_settings::ReportSettings;
 use super::strategy_settings::StrategySettings;
-use super::tile_settings::TileSettings;
+use super::tile_settings::{TilePool, TileSettings};
 use super::train_settings::{EarlyStopSettings, TrainSettings};
 use crate::augment::AugmentSettings;
 use crate::forms;
@@ -233,6 +233,9 @@ pub struct ModelSettings {
     /// How tokens become one feature vector.
     #[schemars(extend("default" = "backbone"))]
     pub pool: PoolChoice,
+    /// How the features of the tiles of an image become its own, where `preprocess.tiles` cuts it.
+    #[schemars(extend("default" = "max"))]
+    pub tile_pool: TilePool,
     /// Highest stochastic depth rate, reached in the last block.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "default" = 0.0))]
     pub drop_path: f64,
@@ -286,7 +289,7 @@ pub struct PreprocessSettings {
     #[schemars(extend("default" = "squash"))]
     pub resize: ResizeMode,
     /// Cuts each image into tiles instead, as many as it needs, at its own resolution: `true` or `"auto"` by the sizes of
-    /// image and model, `false`, or a table.
+    /// image and model, `false` or `"none"`, or a table.
     #[serde(default, deserialize_with = "forms::off_or", serialize_with = "forms::write_off_or")]
     #[schemars(extend("default" = false, "x-number" = []), transform = forms::switch_or_auto)]
     pub tiles: Option<TileSettings>,

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// `[preprocess.tiles]`
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,17 +22,14 @@ pub struct TileSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 32_767))]
     pub overlap: Option<usize>,
-    /// How the features of the tiles become those of the image.
-    #[schemars(extend("default" = "max"))]
-    pub pool: TilePool,
 }
 
-/// `preprocess.tiles.pool`
+/// `model.tile_pool`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TilePool {
     /// Their mean: what the image is like all over.
-    Mean,
+    Avg,
     /// Their maximum, value by value: one tile with a flaw is enough.
     Max,
     /// Their log-sum-exp, a smooth maximum (sharpness 5).
@@ -40,4 +38,17 @@ pub enum TilePool {
     Topk,
     /// Their generalised mean (p = 3).
     Gem,
+    /// Their mean, maximum and standard deviation, one after another: three times the width.
+    Stats,
+    /// Gated attention over the tiles, learnt in training (Ilse et al. 2018).
+    Attention,
+    /// The one that does best on validation, of all but `attention`; for `vitadapt probe`.
+    Auto,
+}
+
+/// As it is written in a config.
+impl fmt::Display for TilePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }

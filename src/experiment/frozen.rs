@@ -3,7 +3,7 @@
 use super::session::Session;
 use crate::backbone::{Activations, Readout, Segment, VitSpec};
 use crate::cache::{FeatureRows, Key};
-use crate::config::{NormalizeChoice, Settings};
+use crate::config::{NormalizeChoice, Settings, TilePool};
 use crate::data::Split;
 use crate::data::transform::augments;
 use crate::error::{Error, Result};
@@ -29,7 +29,9 @@ pub fn start(settings: &Settings, spec: &VitSpec, plan: &Plan, images: usize, co
         return Segment::Embed;
     }
     // Tiles have rows of features; activations of them all are too many to keep.
-    if settings.preprocess.tiles.is_some() && plan.lowest != Segment::Head {
+    if settings.preprocess.tiles.is_some()
+        && (plan.lowest != Segment::Head || settings.model.tile_pool == TilePool::Attention)
+    {
         return Segment::Embed;
     }
     let row: usize = plan.lowest.input_shape(spec, Readout::POOL).iter().product();

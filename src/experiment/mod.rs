@@ -9,7 +9,8 @@
 //! - what is done with them: [`pooling`], [`mahalanobis`], [`fit_probe`], [`probe`], `patchcore`, [`zeroshot`], [`forecast`],
 //!   [`loss`], [`training`], [`extension`], [`finetune`], [`tsne`];
 //! - what is left: [`record`], [`score`], [`mod@reference`], [`page`];
-//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], `strange`, [`places`], [`robustness`], [`mod@adopt`];
+//! - a run that is opened again: [`saved`], [`doubts`], [`predict`], [`answers`], [`maps`], `strange`, [`places`], [`robustness`], [`mod@adopt`],
+//!   [`exporting`];
 //!   several of them: [`runs`].
 
 pub mod adopt;
@@ -17,6 +18,7 @@ pub mod answers;
 pub mod balance;
 pub mod device;
 pub mod doubts;
+pub mod exporting;
 pub mod extension;
 pub mod feature_source;
 pub mod features;

@@ -1,15 +1,67 @@
-//! `model.pool = "auto"`: the pooling is chosen on the images that the probe's own number is chosen on. One forward pass gives
-//! the features of all but the most unusual patch, which is measured in passes of its own.
+//! `model.pool = "auto"` and `model.tile_pool = "auto"`: the pooling is chosen on the images that the probe's own number is
+//! chosen on. One forward pass gives the features of all but the most unusual patch, which is measured in passes of its own.
 
 use super::features::FeatureSet;
 use super::fit_probe::fit;
 use super::mahalanobis;
 use super::session::Session;
-use crate::backbone::{Activations, Readout};
-use crate::config::{PoolChoice, Refit};
-use crate::error::Result;
+use crate::backbone::{Activations, Readout, TILE_POOLS, tile_factor};
+use crate::config::{FeatureChoice, PoolChoice, ProbeMethod, ProbeSettings, Refit, Settings, TilePool};
+use crate::error::{Error, Result};
 use crate::features::Images;
 use crate::report::{Console, PoolScore};
+
+/// Which poolings are still to be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenChoices {
+    /// That of the tokens.
+    pub pool: bool,
+    /// That of the tiles.
+    pub tiles: bool,
+}
+
+impl OpenChoices {
+    /// Those of the settings, whose backbone is opened by its own pooling until then; none when all is given.
+    ///
+    /// # Errors
+    /// A usage error where no pooling is read.
+    pub fn of(settings: &mut Settings) -> Result<Option<Self>> {
+        let model = &mut settings.model;
+        if settings.preprocess.tiles.is_none() && model.tile_pool == TilePool::Auto {
+            model.tile_pool = TilePool::Max;
+        }
+        let open = Self { pool: model.pool == PoolChoice::Auto, tiles: model.tile_pool == TilePool::Auto };
+        if !open.pool && !open.tiles {
+            return Ok(None);
+        }
+        open.check(&settings.probe)?;
+        if open.pool {
+            model.pool = PoolChoice::Backbone;
+        }
+        Ok(Some(open))
+    }
+
+    fn check(self, settings: &ProbeSettings) -> Result<()> {
+        let key = if self.pool { "model.pool" } else { "model.tile_pool" };
+        if settings.method == ProbeMethod::Tip {
+            return Err(Error::usage_hint(
+                format!(
+                    "{key} = \"auto\" chooses among poolings, and probe.method = \"tip\" knows one that was trained with texts"
+                ),
+                format!("set probe.method to \"logistic\", or leave {key} out"),
+            ));
+        }
+        if settings.features != FeatureChoice::Pool || settings.blocks != 1 {
+            return Err(Error::usage_hint(
+                format!(
+                    "{key} = \"auto\" chooses what probe.features = \"pool\" reads of the last block, and others are set"
+                ),
+                format!("leave probe.features and probe.blocks out, or {key}"),
+            ));
+        }
+        Ok(())
+    }
+}
 
 /// The features by the pooling that was chosen, and what each scored.
 pub struct ChosenPooling {
@@ -20,43 +72,105 @@ pub struct ChosenPooling {
 }
 
 /// Chooses the best score on held-out images, among equals the lowest cross-entropy, and then the one that comes first: the
-/// backbone's own. From then on the session pools so.
+/// backbone's own, and the maximum of tiles. From then on the session pools so. `weights` is the content address of the
+/// session's parameters.
 ///
 /// # Errors
-/// Those of [`FeatureSet::at`], [`mahalanobis::measure`] and [`fit`].
-pub fn choose(session: &mut Session, images: &Images, console: &Console) -> Result<ChosenPooling> {
-    let all = FeatureSet::at(session, session.pretrained(), Activations::Poolings, images, console)?;
-    let (own, mut usage) = (session.backbone.clone(), all.usage);
-    let (mut start, mut candidates) = (0, Vec::new());
-    for (choice, pool) in own.spec.poolings() {
-        let width = pool.features(own.spec.width);
-        candidates.push((choice, all.mapped(|rows| Ok((rows.columns(start..start + width), width)))?));
-        start += width;
-    }
-    session.set_pool(PoolChoice::Mahalanobis)?;
-    if let Some(weights) = mahalanobis::measured(session, images, console)? {
-        let backbone = (&session.backbone.params, weights.as_str());
-        let features = FeatureSet::compute(session, backbone, Readout::POOL, images, console)?;
-        usage += features.usage;
-        candidates.push((PoolChoice::Mahalanobis, features));
+/// Those of [`FeatureSet::at`], [`mahalanobis::measured`] and [`fit`].
+pub fn choose(
+    session: &mut Session,
+    (open, weights): (OpenChoices, &str),
+    images: &Images,
+    console: &Console,
+) -> Result<ChosenPooling> {
+    let given = session.settings.model.pool;
+    let spec = &session.backbone.spec;
+    let own = |(choice, pool): (PoolChoice, crate::backbone::Pool)| (choice, pool.features(spec.width));
+    let (wanted, pools) = if open.pool {
+        (Activations::Poolings, spec.poolings().into_iter().map(own).collect())
+    } else {
+        (Activations::Features(Readout::POOL), vec![(given, spec.features())])
+    };
+    let all = FeatureSet::at(session, (&session.backbone.params, weights), wanted, images, console)?;
+    let tiles = if open.tiles { TILE_POOLS.to_vec() } else { vec![session.settings.model.tile_pool] };
+    let mut choice = Choice { best: None, scores: Vec::new(), tiles: &tiles };
+    choice.among(&all, &pools, session, console)?;
+    let (backbone, mut usage) = (session.backbone.clone(), all.usage);
+    if open.pool {
+        session.set_pool(PoolChoice::Mahalanobis)?;
+        if let Some(weights) = mahalanobis::measured(session, images, console)? {
+            let measured = (&session.backbone.params, weights.as_str());
+            let features = FeatureSet::compute(session, measured, Readout::POOL, images, console)?;
+            usage += features.usage;
+            choice.among(&features, &[(PoolChoice::Mahalanobis, 1)], session, console)?;
+        }
     }
 
-    let (mut scores, mut ranks) = (Vec::new(), Vec::new());
-    for (choice, features) in &candidates {
-        let fitted = fit(features, session, Refit::Train, console)?;
-        let point = &fitted.selection.path[fitted.selection.chosen];
-        scores.push(PoolScore {
-            pool: *choice,
-            val_accuracy: point.validation_accuracy,
-            val_score: point.validation_score,
-        });
-        ranks.push((point.validation_score, -point.validation_loss));
+    let Choice { best: Some(best), scores, .. } = choice else {
+        return Err(Error::usage("there is no pooling to choose"));
+    };
+    if best.pool != PoolChoice::Mahalanobis {
+        session.backbone = backbone;
+        session.set_pool(best.pool)?;
     }
-    let best = (1..ranks.len()).fold(0, |best, at| if ranks[at] > ranks[best] { at } else { best });
-    let (choice, features) = candidates.swap_remove(best);
-    if choice != PoolChoice::Mahalanobis {
-        session.backbone = own;
-        session.set_pool(choice)?;
+    session.backbone.spec.pooling.tiles = best.tiles;
+    session.settings.model.tile_pool = best.tiles;
+    Ok(ChosenPooling { features: best.features.used(usage), scores })
+}
+
+/// A choice under way.
+struct Choice<'a> {
+    best: Option<Best>,
+    scores: Vec<PoolScore>,
+    /// The poolings of tiles to try.
+    tiles: &'a [TilePool],
+}
+
+/// The best one so far.
+struct Best {
+    pool: PoolChoice,
+    tiles: TilePool,
+    features: FeatureSet,
+    /// The score, and the cross-entropy with a minus.
+    rank: (f64, f64),
+}
+
+impl Choice<'_> {
+    /// Tries poolings of these widths, whose features lie side by side, once for each pooling of tiles.
+    fn among(
+        &mut self,
+        all: &FeatureSet,
+        pools: &[(PoolChoice, usize)],
+        session: &Session,
+        console: &Console,
+    ) -> Result<()> {
+        let together: usize = pools.iter().map(|(_, width)| width).sum();
+        let mut first = 0;
+        for &tiles in self.tiles {
+            let parts = tile_factor(tiles);
+            let mut start = first;
+            for &(pool, width) in pools {
+                let columns: Vec<usize> =
+                    (0..parts).flat_map(|part| start + part * together..start + part * together + width).collect();
+                let picked = |row: &[f32]| columns.iter().map(|&at| row[at]).collect::<Vec<_>>();
+                let features = all
+                    .mapped(|rows| Ok(((0..rows.rows()).flat_map(|i| picked(rows.row(i))).collect(), columns.len())))?;
+                let fitted = fit(&features, session, Refit::Train, console)?;
+                let point = &fitted.selection.path[fitted.selection.chosen];
+                let rank = (point.validation_score, -point.validation_loss);
+                self.scores.push(PoolScore {
+                    pool,
+                    tile_pool: (self.tiles.len() > 1).then_some(tiles),
+                    val_accuracy: point.validation_accuracy,
+                    val_score: point.validation_score,
+                });
+                if self.best.as_ref().is_none_or(|best| rank > best.rank) {
+                    self.best = Some(Best { pool, tiles, features, rank });
+                }
+                start += width;
+            }
+            first += parts * together;
+        }
+        Ok(())
     }
-    Ok(ChosenPooling { features: features.used(usage), scores })
 }

@@ -8,14 +8,14 @@ use super::mahalanobis;
 use super::open::Opened;
 use super::page::PageInputs;
 use super::patchcore::patchcore;
-use super::pooling;
+use super::pooling::{self, OpenChoices};
 use super::record::{Completed, conclude, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
 use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
 use crate::backbone::{Layer, Params, Readout};
-use crate::config::{ClassWeights, FeatureChoice, MetricChoice, PoolChoice, ProbeMethod, ProbeSettings, Settings};
+use crate::config::{ClassWeights, FeatureChoice, MetricChoice, ProbeMethod, ProbeSettings, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::model::{CosineHead, Scored, VoteHead};
@@ -36,18 +36,14 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
     }
     let clock = Instant::now();
     let worded = compares_with_texts(&settings.probe)?;
-    let chooses = settings.model.pool == PoolChoice::Auto;
-    if chooses {
-        check_choice(&settings.probe)?;
-        settings.model.pool = PoolChoice::Backbone;
-    }
+    let open = OpenChoices::of(&mut settings)?;
     let (Opened { mut session, dataset }, texts) = Opened::with_texts_if(worded, settings, console)?;
     let wanted = session.settings.probe.clone();
     let readout = Readout::new("probe", wanted.features, wanted.blocks, &session.backbone.spec)?;
     let checked = check_images(&session, dataset, console)?;
     let images = checked.images(&session);
     let weights = mahalanobis::measure(&mut session, &images, console)?;
-    let chosen = if chooses { Some(pooling::choose(&mut session, &images, console)?) } else { None };
+    let chosen = open.map(|open| pooling::choose(&mut session, (open, &weights), &images, console)).transpose()?;
     let (run, mut record) = start_run(&session, &checked, ("probe", head::kind(worded)), console)?;
 
     recorded(&run, &mut record, |record| {
@@ -119,23 +115,6 @@ fn compares_with_texts(settings: &ProbeSettings) -> Result<bool> {
         ));
     }
     Ok(true)
-}
-
-/// Refuses to choose a pooling where none is read.
-fn check_choice(settings: &ProbeSettings) -> Result<()> {
-    if settings.method == ProbeMethod::Tip {
-        return Err(Error::usage_hint(
-            "model.pool = \"auto\" chooses among poolings, and probe.method = \"tip\" knows one that was trained with texts",
-            "set probe.method to \"logistic\", or leave model.pool out",
-        ));
-    }
-    if settings.features != FeatureChoice::Pool || settings.blocks != 1 {
-        return Err(Error::usage_hint(
-            "model.pool = \"auto\" chooses what probe.features = \"pool\" reads of the last block, and others are set",
-            "leave probe.features and probe.blocks out, or model.pool",
-        ));
-    }
-    Ok(())
 }
 
 /// The scores on validation (before the refit) and on test (once, after it).
@@ -308,6 +287,7 @@ fn result(
         advice: advice.sentence(),
         inspection: inspection(scores).cloned(),
         pool: session.settings.model.pool,
+        tile_pool: session.settings.preprocess.tiles.map(|_| session.settings.model.tile_pool),
         pools: Vec::new(),
     }
 }

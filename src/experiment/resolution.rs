@@ -1,6 +1,6 @@
 //! What the model's resolution does to the images: how small a flaw becomes, and how much of their detail is left.
 
-use crate::config::{ResizeMode, TilePool, TileSettings};
+use crate::config::{ResizeMode, TileSettings};
 use crate::data::audit::Examination;
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::transform::{Geometry, Tiles, detail};
@@ -124,7 +124,7 @@ fn lost(found: &Examination, geometries: &[Geometry], decode: DecodeOptions) -> 
 
 /// How images would be cut by default.
 fn proposed(image_size: usize) -> Option<Tiles> {
-    let settings = TileSettings { side: None, scale: None, overlap: None, pool: TilePool::Max };
+    let settings = TileSettings { side: None, scale: None, overlap: None };
     Tiles::resolve(&settings, image_size).ok()
 }
 

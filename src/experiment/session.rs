@@ -47,6 +47,9 @@ impl Session {
         let location = weights::local(&settings.model.backbone, wanted, console)?.into_owned();
         let mut backbone = Backbone::load(&location, settings.model.image_size)?;
         backbone = backbone.with_pool(settings.model.pool, settings.run.seed)?;
+        if settings.preprocess.tiles.is_some() {
+            backbone = backbone.with_tile_pool(settings.model.tile_pool, settings.run.seed)?;
+        }
         backbone.notes.iter().for_each(|note| console.info(note));
         backbone.params = std::mem::take(&mut backbone.params).to_device(&device)?;
         let workers = Workers::new(settings.run.threads, &device)?;

@@ -3,7 +3,7 @@
 use super::features::FeatureSet;
 use super::session::Session;
 use crate::backbone::{Layer, Params};
-use crate::config::{FoundOrGiven, PoolChoice, Settings};
+use crate::config::{FoundOrGiven, PoolChoice, Settings, TilePool};
 use crate::data::Split;
 use crate::error::{Error, Result, WeightsError};
 use crate::model::CosineHead;
@@ -23,6 +23,16 @@ pub fn prompts(settings: &Settings, classes: &[String], console: &Console) -> Re
         return Err(Error::usage_hint(
             "model.pool gives other features than those that were trained beside texts",
             "set model.pool = \"backbone\" to compare with texts",
+        ));
+    }
+    let widens = matches!(settings.model.tile_pool, TilePool::Stats | TilePool::Attention | TilePool::Auto);
+    if settings.preprocess.tiles.is_some() && widens {
+        return Err(Error::usage_hint(
+            format!(
+                "model.tile_pool = \"{}\" gives other features than those that were trained beside texts",
+                settings.model.tile_pool
+            ),
+            "set model.tile_pool = \"avg\" to compare with texts",
         ));
     }
     let prompts = Prompts::new(&settings.prompts, classes)?;

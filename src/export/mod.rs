@@ -111,6 +111,9 @@ impl ExportModel {
         if VisualPrompts::of(&self.spec, &self.params).is_some() {
             return Err(cannot(format, &["learnt prompts among the tokens".into()]));
         }
+        if self.preprocess.tiles.is_some() {
+            return Err(cannot(format, &["images that are cut into tiles".into()]));
+        }
         if self.compares_directions() {
             return Err(cannot(format, &["a head that compares directions of embeddings".into()]));
         }

@@ -15,9 +15,10 @@ pub const TOLERANCE: f64 = 1e-4;
 /// Images and the model's logits for them.
 #[derive(Debug)]
 pub struct Check {
-    /// Standardised pixels (B, 3, S, S) on the host.
-    pub pixels: Tensor,
-    /// The model's own logits before the temperature, row-major (B, classes).
+    /// What the files are run on, one after another, on the host: standardised pixels (B, 3, S, S) of images, or those of the
+    /// tiles of one.
+    pub inputs: Vec<Tensor>,
+    /// The model's own logits before the temperature, row-major (images, classes).
     pub logits: Vec<f32>,
 }
 
@@ -155,9 +156,11 @@ fn compare(
     check: &Check,
     (folder, name): (&Path, &str),
 ) -> Result<Differences, Rejection> {
-    let run =
-        || -> Result<Vec<f32>> { Ok((format.logits)(folder, name, &check.pixels)?.flatten_all()?.to_vec1::<f32>()?) };
-    let again: Vec<f64> = run().map_err(Rejection::Unreadable)?.into_iter().map(f64::from).collect();
+    let run = |pixels: &Tensor| -> Result<Vec<f32>> {
+        Ok((format.logits)(folder, name, pixels)?.flatten_all()?.to_vec1::<f32>()?)
+    };
+    let again = check.inputs.iter().map(run).collect::<Result<Vec<_>>>().map_err(Rejection::Unreadable)?;
+    let again: Vec<f64> = again.concat().into_iter().map(f64::from).collect();
     let own: Vec<f64> = check.logits.iter().map(|&logit| f64::from(logit) / model.divisor()).collect();
     let probabilities = |logits: &[f64]| -> Vec<f64> {
         logits.chunks(model.classes.len().max(1)).flat_map(|row| softmax(row, 1.0)).collect()

@@ -2,7 +2,7 @@
 
 use crate::backbone::{Activations, Backbone, Pool};
 use crate::cache::{Key, Namespace};
-use crate::config::AugmentSettings;
+use crate::config::{AugmentSettings, TilePool};
 use crate::data::transform::Preprocess;
 use crate::error::{Error, Result};
 use crate::system::files::read_regular;
@@ -71,7 +71,9 @@ impl<'a> Identity<'a> {
         (bit_depth, seed): (u8, u64),
         device: &Device,
     ) -> Self {
-        let drawn = backbone.spec.pooling.pool == Pool::Gated && matches!(activations, Activations::Features(_));
+        let pooling = backbone.spec.pooling;
+        let drawn = (pooling.pool == Pool::Gated || pooling.tiles == TilePool::Attention)
+            && matches!(activations, Activations::Features(_));
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION"),

@@ -7,6 +7,8 @@ use candle_core::{DType, Device, Tensor};
 
 /// Share of the mean variance that is added to each: directions in which tokens hardly differ count for no more than that.
 const RIDGE: f64 = 1e-3;
+/// Patches that are enough: where tiles have more, evenly spaced ones of each image are looked at.
+const PATCHES: usize = 2 << 20;
 
 /// Sums over tokens.
 #[derive(Debug, Clone)]
@@ -95,11 +97,13 @@ impl Images {
         };
         if let Some(tiles) = self.pipeline.preprocess().tiles {
             let images = TiledImages { extractor, pipeline: &self.pipeline, tiles };
-            for &position in positions {
+            let patches = extractor.width() / width - prefix;
+            let most = (PATCHES / (positions.len() * patches).max(1)).max(1);
+            for (at, &position) in positions.iter().enumerate() {
                 let path = &self.dataset.samples[position].path;
                 let bag = self.pipeline.bag(&tiles, path).map_err(|error| DataError::bad_file(path, error))?;
                 let wanted: Activations = extractor.wanted();
-                let tiles: Vec<usize> = (0..bag.windows.len()).collect();
+                let tiles = spread(bag.windows.len(), most, at);
                 let found = images.each(&bag, &tiles, |_, pixels| {
                     Ok(vec![of_tokens(&extractor.vit().extract(wanted, &pixels, crate::nn::Mode::Eval)?)?])
                 })?;
@@ -120,9 +124,25 @@ impl Images {
     }
 }
 
+/// At most so many of `count` tiles, evenly spaced, from another one on in each image.
+fn spread(count: usize, most: usize, image: usize) -> Vec<usize> {
+    let stride = count.div_ceil(most).max(1);
+    (image % stride..count).step_by(stride).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tiles_are_spread_evenly_and_no_place_is_left_out_in_all_images() {
+        assert_eq!(spread(5, 5, 3), [0, 1, 2, 3, 4]);
+        assert_eq!(spread(10, 4, 4), [1, 4, 7]);
+        let mut seen: Vec<usize> = (0..15).flat_map(|image| spread(651, 44, image)).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..651).collect::<Vec<_>>());
+        assert_eq!(spread(3, 1, 4), [1]);
+    }
 
     #[test]
     fn whitened_values_have_mean_0_and_covariance_1() {

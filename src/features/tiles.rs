@@ -3,12 +3,10 @@
 use super::evidence::EvidenceGrid;
 use super::extractor::{Extractor, on_host, single};
 use crate::backbone::{Activations, Readout};
-use crate::config::TilePool;
 use crate::data::Dataset;
 use crate::data::transform::{Bag, Pipeline, Preprocess, Tiles};
 use crate::error::{BadFile, DataError, Result};
-use crate::nn::pool::of_tiles;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
 /// Tiles that are in memory as pixels at a time.
@@ -70,7 +68,7 @@ impl TiledImages<'_> {
     /// # Errors
     /// When the device fails.
     pub fn pooled(&self, bag: &Bag) -> candle_core::Result<Vec<f32>> {
-        pooled(self.tiles.pool, &self.of_tiles(bag, self.extractor.wanted())?)
+        pooled(self.extractor, &self.of_tiles(bag, self.extractor.wanted())?)
     }
 
     /// Applies `work` to what is taken out of some tiles of an image, one tile's values after another's, with the number of
@@ -177,7 +175,7 @@ impl LookedBag<'_> {
     /// # Errors
     /// When the device fails.
     pub fn pooled(&self) -> candle_core::Result<Vec<f32>> {
-        pooled(self.images.tiles.pool, &self.features)
+        pooled(self.images.extractor, &self.features)
     }
 
     /// What each place of the image adds to the logit of a class over the mean of all classes, by a linear head with the
@@ -191,8 +189,14 @@ impl LookedBag<'_> {
         let vit = images.extractor.vit();
         let weights = weights.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
         let weights = weights.broadcast_sub(&weights.mean_keepdim(0)?)?.narrow(0, class, 1)?; // (1, w)
-        let Shares { slopes, rest } = shares(images.tiles.pool, features)?;
-        let slopes = slopes.broadcast_mul(&weights)?; // (T, w)
+        // Value by value, a tile adds its slope times its feature, and the rest: nothing for a mean or a maximum.
+        let (tiles, width) = features.dims2()?;
+        let tokens = features.unsqueeze(0)?.to_device(images.extractor.device())?;
+        let host = |values: Tensor| values.squeeze(0)?.to_device(&Device::Cpu);
+        let slopes = host(vit.tile_pool().slopes(&tokens)?)?; // (T, k w)
+        let times = slopes.dim(1)? / width;
+        let rest = (host(vit.tile_pool().contributions(&tokens)?)? - (&slopes * features.repeat((1, times))?)?)?;
+        let slopes = slopes.broadcast_mul(&weights)?.reshape((tiles, times, width))?.sum(1)?; // (T, w)
         let even: Vec<f32> = rest.broadcast_mul(&weights)?.sum(1)?.to_vec1()?;
         // Of many tiles a maximum takes nothing.
         let taken: Vec<f32> = slopes.abs()?.sum(1)?.to_vec1()?;
@@ -228,27 +232,9 @@ fn all(bag: &Bag) -> Vec<usize> {
 }
 
 /// Features (T, w) of tiles to those (w) of their image.
-fn pooled(pool: TilePool, features: &Tensor) -> candle_core::Result<Vec<f32>> {
-    of_tiles(pool).forward(&features.unsqueeze(0)?)?.flatten_all()?.to_vec1()
-}
-
-/// How a pooling is a sum over tiles: value by value, a tile adds its slope times its feature, and the rest.
-struct Shares {
-    /// What the pooled feature gains with that of the tile (T, w).
-    slopes: Tensor,
-    /// What the tile adds beside (T, w); nothing for a mean or a maximum.
-    rest: Tensor,
-}
-
-fn shares(pool: TilePool, features: &Tensor) -> candle_core::Result<Shares> {
-    let bag = Var::from_tensor(&features.unsqueeze(0)?)?;
-    let gradients = of_tiles(pool).forward(bag.as_tensor())?.sum_all()?.backward()?;
-    let slopes = match gradients.get(bag.as_tensor()) {
-        Some(slopes) => slopes.squeeze(0)?.detach(),
-        None => features.zeros_like()?,
-    };
-    let contributions = of_tiles(pool).contributions(&features.unsqueeze(0)?)?.squeeze(0)?;
-    Ok(Shares { rest: (contributions - (&slopes * features)?)?, slopes })
+fn pooled(extractor: &Extractor, features: &Tensor) -> candle_core::Result<Vec<f32>> {
+    let pooled = extractor.vit().tile_pool().forward(&features.unsqueeze(0)?.to_device(extractor.device())?)?;
+    on_host(&pooled)?.to_vec1()
 }
 
 /// A picture of evidence under way: places of about a patch.

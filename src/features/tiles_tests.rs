@@ -1,16 +1,18 @@
 use super::*;
 use crate::backbone::Backbone;
-use crate::config::{FeatureChoice, PoolChoice, ResizeMode};
+use crate::config::{FeatureChoice, PoolChoice, ResizeMode, TilePool};
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Geometry, Interpolation, Normalization};
 use crate::nn::workers::Workers;
 use image::{Rgb, RgbImage};
 
 const SIDE: usize = 32;
-const POOLS: [TilePool; 5] = [TilePool::Mean, TilePool::Max, TilePool::Lse, TilePool::Topk, TilePool::Gem];
+const POOLS: [TilePool; 7] =
+    [TilePool::Avg, TilePool::Max, TilePool::Lse, TilePool::Topk, TilePool::Gem, TilePool::Stats, TilePool::Attention];
 
-fn backbone(pool: PoolChoice) -> Backbone {
-    Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(pool, 1).unwrap()
+fn backbone(pool: PoolChoice, tiles: TilePool) -> Backbone {
+    let backbone = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(pool, 1).unwrap();
+    backbone.with_tile_pool(tiles, 1).unwrap()
 }
 
 fn extractor(backbone: &Backbone, threads: usize) -> Extractor {
@@ -38,10 +40,10 @@ fn near(a: &[f32], b: &[f32]) -> bool {
 
 #[test]
 fn a_bag_is_what_its_tiles_are_one_by_one_whatever_their_order_and_the_workers() {
-    let backbone = backbone(PoolChoice::Max);
-    let single = extractor(&backbone, 1);
     for pool in POOLS {
-        let tiles = Tiles { side: SIDE as u32, overlap: 8, pool };
+        let backbone = backbone(PoolChoice::Max, pool);
+        let single = extractor(&backbone, 1);
+        let tiles = Tiles { side: SIDE as u32, overlap: 8 };
         let (pipeline, bag) = (pipeline(tiles), bag(&tiles));
         assert_eq!(bag.windows.len(), 20);
         let images = |extractor| TiledImages { extractor, pipeline: &pipeline, tiles };
@@ -54,7 +56,7 @@ fn a_bag_is_what_its_tiles_are_one_by_one_whatever_their_order_and_the_workers()
             images(&single).of_tiles(&bag, Activations::Features(Readout::POOL)).unwrap()
         };
         let rows: Vec<Tensor> = bag.windows.iter().map(alone).collect();
-        let of_single = pooled(pool, &Tensor::cat(&rows, 0).unwrap()).unwrap();
+        let of_single = pooled(&single, &Tensor::cat(&rows, 0).unwrap()).unwrap();
         assert!(near(&whole, &of_single), "single passes, {pool:?}");
 
         let mut windows = bag.windows.clone();
@@ -68,13 +70,13 @@ fn a_bag_is_what_its_tiles_are_one_by_one_whatever_their_order_and_the_workers()
 #[test]
 fn the_evidence_of_all_places_is_the_logit_for_every_pooling_of_tiles_and_tokens() {
     for (tokens, exact) in [(PoolChoice::Max, true), (PoolChoice::Avg, true), (PoolChoice::Cls, false)] {
-        let backbone = backbone(tokens);
-        let extractor = extractor(&backbone, 2);
-        let width = extractor.width();
-        let weights: Vec<f32> = (0..3 * width).map(|i| (i as f32 * 0.37).sin()).collect();
-        let weights = Tensor::from_vec(weights, (3, width), &Device::Cpu).unwrap();
         for pool in POOLS {
-            let tiles = Tiles { side: SIDE as u32, overlap: 8, pool };
+            let backbone = backbone(tokens, pool);
+            let extractor = extractor(&backbone, 2);
+            let width = extractor.width();
+            let weights: Vec<f32> = (0..3 * width).map(|i| (i as f32 * 0.37).sin()).collect();
+            let weights = Tensor::from_vec(weights, (3, width), &Device::Cpu).unwrap();
+            let tiles = Tiles { side: SIDE as u32, overlap: 8 };
             let (pipeline, bag) = (pipeline(tiles), bag(&tiles));
             let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
             let looked = images.look(Readout::POOL, &bag).unwrap();
@@ -100,9 +102,9 @@ fn the_evidence_of_all_places_is_the_logit_for_every_pooling_of_tiles_and_tokens
 
 #[test]
 fn the_evidence_of_a_change_lies_where_the_change_is() {
-    let backbone = backbone(PoolChoice::Max);
+    let backbone = backbone(PoolChoice::Max, TilePool::Max);
     let extractor = extractor(&backbone, 2);
-    let tiles = Tiles { side: SIDE as u32, overlap: 8, pool: TilePool::Max };
+    let tiles = Tiles { side: SIDE as u32, overlap: 8 };
     let pipeline = pipeline(tiles);
     let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
     let plain = RgbImage::from_pixel(120, 90, Rgb([120, 120, 120]));
@@ -126,13 +128,13 @@ fn the_evidence_of_a_change_lies_where_the_change_is() {
 
 #[test]
 fn a_readout_of_several_blocks_has_its_places_too() {
-    let backbone = backbone(PoolChoice::Backbone);
+    let backbone = backbone(PoolChoice::Backbone, TilePool::Avg);
     let readout = Readout { features: FeatureChoice::Avg, blocks: 2 };
     let workers = Workers::new(2, &Device::Cpu).unwrap();
     let extractor =
         Extractor::new(&backbone.spec, &backbone.params, Activations::Features(readout), workers, &Device::Cpu)
             .unwrap();
-    let tiles = Tiles { side: 48, overlap: 6, pool: TilePool::Mean };
+    let tiles = Tiles { side: 48, overlap: 6 };
     let (pipeline, bag) = (pipeline(tiles), bag(&tiles));
     let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
     let weights = Tensor::ones((2, extractor.width()), DType::F32, &Device::Cpu).unwrap();

@@ -1,7 +1,7 @@
 //! How far the runs have come, read from their directories.
 
 use super::run::PlannedRun;
-use crate::config::{self, PoolChoice};
+use crate::config::{self, PoolChoice, TilePool};
 use crate::report::{PREDICTIONS, RunRecord, Status, changes};
 
 /// Settings that cannot change a result: where something lies, which is compared by content, the target, and what mistakes
@@ -51,9 +51,12 @@ impl PlannedRun {
             Err(error) => return RunState::Other(error.to_string()),
         };
         // A probe that chooses its pooling writes down which.
-        let chosen = self.settings.model.pool == PoolChoice::Auto;
+        let model = &self.settings.model;
+        let choices =
+            [("model.pool:", model.pool == PoolChoice::Auto), ("model.tile_pool:", model.tile_pool == TilePool::Auto)];
+        let chosen = |change: &str| choices.iter().any(|(key, open)| *open && change.starts_with(key));
         let immaterial = |change: &str| IMMATERIAL.iter().any(|key| change.starts_with(key));
-        let material = |change: &String| !(immaterial(change) || chosen && change.starts_with("model.pool:"));
+        let material = |change: &String| !(immaterial(change) || chosen(change));
         if let Some(change) = changes(&saved, &self.settings).into_iter().find(material) {
             return RunState::Other(change);
         }

@@ -119,6 +119,14 @@ impl Classifier {
         self.vit.plain_block(segment, x)
     }
 
+    /// The features of the tiles of an image (1, T, d) to those of the image, which the head reads.
+    ///
+    /// # Errors
+    /// When there are no tiles.
+    pub fn of_tiles(&self, features: &Tensor) -> Result<Tensor> {
+        self.vit.tile_pool().forward(features)
+    }
+
     /// features (B, d) to logits (B, classes), never in half precision; unchanged without a head.
     ///
     /// # Errors

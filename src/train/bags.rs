@@ -10,12 +10,11 @@ use super::backprop::Backprop;
 use super::gradients::Gradients;
 use super::step_metrics::{PendingMetrics, hits};
 use super::step_options::{StepOptions, targets};
-use crate::backbone::{Params, Role};
+use crate::backbone::{ParamName, Params, Segment};
 use crate::data::loader::Batch;
 use crate::data::transform::Bags;
 use crate::features::TILES_AT_ONCE;
 use crate::model::{Classifier, Model};
-use crate::nn::pool::of_tiles;
 use crate::nn::workers::cut;
 use crate::nn::{Criterion, MaskKeys, Mode};
 use candle_core::{DType, Result, Tensor, Var};
@@ -48,7 +47,7 @@ impl BagBackprop<'_> {
     /// # Errors
     /// When the device fails, or an operation cut the graph.
     pub fn run(&self, params: &Params) -> Result<Option<(Gradients, PendingMetrics)>> {
-        let is_head = |name: &str| Role::of(name) == Some(Role::Head);
+        let is_head = |name: &str| name.parse::<ParamName>().is_ok_and(|name| name.segment() == Segment::Head);
         let (of_head, of_tiles) = (params.restricted(is_head), params.restricted(|name| !is_head(name)));
         let (head, body) = (GradientAccumulator::new(&of_head), GradientAccumulator::new(&of_tiles));
         let features_only = (self.layers.0.clone().without_head(), self.layers.1.clone().without_head());
@@ -107,7 +106,7 @@ impl BagBackprop<'_> {
         metrics: &mut PendingMetrics,
     ) -> Result<Tensor> {
         let keys = self.keys(vec![self.batch.indices[image] as u64]);
-        let pooled = of_tiles(self.bags.pool).forward(&features.as_tensor().unsqueeze(0)?)?;
+        let pooled = self.layers.0.of_tiles(&features.as_tensor().unsqueeze(0)?)?;
         let logits = self.layers.0.classify(&pooled, Mode::Train(&keys))?;
         let (criterion, normalizer) = self.loss;
         let loss = criterion.forward(&logits, &targets(self.batch, image..image + 1), normalizer)?;

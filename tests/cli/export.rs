@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
-use vitadapt::backbone::{Backbone, Pool, Readout, Vit};
-use vitadapt::config::{FeatureChoice, PoolChoice, ResizeMode, VisualPromptSettings};
-use vitadapt::data::transform::{Geometry, Interpolation, Normalization, Preprocess};
+use vitadapt::backbone::{Backbone, Pool, Readout, TILE_POOLS, Vit};
+use vitadapt::config::{FeatureChoice, PoolChoice, ResizeMode, TilePool, VisualPromptSettings};
+use vitadapt::data::transform::{Geometry, Interpolation, Normalization, Preprocess, Tiles};
 use vitadapt::error::{Error, ExitCode};
 use vitadapt::export::{Check, ExportModel, Exported, FORMATS, Format, TOLERANCE, export};
 use vitadapt::nn::{Linear, Mode};
@@ -53,7 +53,40 @@ fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (Export
         temperature: Some(1.5),
         backbone: "a backbone".into(),
     };
-    (model, Check { pixels, logits: logits.flatten_all().unwrap().to_vec1().unwrap() })
+    (model, Check { inputs: vec![pixels], logits: logits.flatten_all().unwrap().to_vec1().unwrap() })
+}
+
+/// ONNX has every pooling of tiles, for any number of them; what else libraries have takes one square.
+#[test]
+fn tiles_are_pooled_in_the_file() {
+    for pool in [PoolChoice::Max, PoolChoice::Backbone] {
+        for tile_pool in TILE_POOLS.into_iter().chain([TilePool::Attention]) {
+            let (mut model, _) = model(&fixture("timm_vit_cls"), None, pool);
+            let backbone = Backbone::load(&fixture("timm_vit_cls"), None).unwrap().with_pool(pool, 0).unwrap();
+            let backbone = backbone.with_tile_pool(tile_pool, 3).unwrap();
+            model.params.extend(backbone.params);
+            (model.spec, model.preprocess.tiles) = (backbone.spec, Some(Tiles { side: 32, overlap: 4 }));
+            let width = Readout::POOL.width(&model.spec);
+            model.params.insert("head.weight", noise(&[3, width], 0.5));
+            let vit = Vit::new(&model.spec, &model.params, &[]).unwrap();
+            let head = Linear::new(model.params.tensor("head.weight").unwrap(), model.params.get("head.bias"));
+            let side = model.spec.image_size;
+            let mut check = Check { inputs: Vec::new(), logits: Vec::new() };
+            for tiles in [1, 70] {
+                let pixels = noise(&[tiles, 3, side, side], 1.0);
+                let features = vit.features(&pixels, Mode::Eval).unwrap().unsqueeze(0).unwrap();
+                let logits = head.forward(&vit.tile_pool().forward(&features).unwrap()).unwrap();
+                check.logits.extend(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+                check.inputs.push(pixels);
+            }
+            let exported_as = exported("onnx", &model, &check).unwrap();
+            assert!(exported_as.max_rel_diff <= TOLERANCE, "{pool} {tile_pool}: {exported_as:?}");
+            for other in ["timm", "transformers"] {
+                let error = exported(other, &model, &check).unwrap_err();
+                assert!(error.to_string().contains("cannot express images that are cut into tiles"), "{error}");
+            }
+        }
+    }
 }
 
 fn fixture(name: &str) -> String {
@@ -127,7 +160,7 @@ fn the_temperature_is_in_the_head_of_every_format() {
             assert!(exported.max_probability_diff <= TOLERANCE, "{exported:?}");
             let (place, name) = if out.is_dir() { (out.as_path(), "model") } else { (folder.path(), "model.onnx") };
             let found: Vec<f32> =
-                (format.logits)(place, name, &check.pixels).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+                (format.logits)(place, name, &check.inputs[0]).unwrap().flatten_all().unwrap().to_vec1().unwrap();
             for (found, own) in found.iter().zip(&check.logits) {
                 let wanted = own / divisor;
                 assert!(
@@ -166,7 +199,7 @@ fn learnt_tokens_go_to_onnx_only() {
             VisualPromptSettings { tokens: 3, deep }.insert(&model.spec, &mut model.params, 1).unwrap();
             let vit = Vit::new(&model.spec, &model.params, &[]).unwrap();
             let head = Linear::new(model.params.tensor("head.weight").unwrap(), model.params.get("head.bias"));
-            let logits = head.forward(&vit.features(&check.pixels, Mode::Eval).unwrap()).unwrap();
+            let logits = head.forward(&vit.features(&check.inputs[0], Mode::Eval).unwrap()).unwrap();
             check.logits = logits.flatten_all().unwrap().to_vec1().unwrap();
             assert_ne!(check.logits, plain);
             assert!(exported("onnx", &model, &check).unwrap().max_rel_diff <= TOLERANCE, "{case}");
@@ -182,7 +215,7 @@ fn learnt_tokens_go_to_onnx_only() {
 fn a_readout_of_one_block_is_a_pooling_and_of_several_goes_to_onnx_only() {
     let (plain, mut check) = model(&fixture("timm_vit_cls"), None, PoolChoice::Backbone);
     let vit = Vit::new(&plain.spec, &plain.params, &[]).unwrap();
-    let tokens = vit.last_tokens(&check.pixels, 2, Mode::Eval).unwrap();
+    let tokens = vit.last_tokens(&check.inputs[0], 2, Mode::Eval).unwrap();
     for (features, blocks) in [(FeatureChoice::Both, 1), (FeatureChoice::Avg, 1), (FeatureChoice::Both, 2)] {
         let mut parts = Vec::new();
         for tokens in &tokens[2 - blocks..] {

@@ -2,6 +2,7 @@
 
 use crate::common::workspace::{CLASSES, Workspace, json};
 use crate::features::{misses, output, run, stderr};
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 /// Tiles of 64 pixels, so that an image of 250 x 250 has 25.
@@ -34,12 +35,12 @@ fn a_probe_on_tiles_is_a_run_that_every_command_takes() {
     assert_eq!(misses(&result), 36);
     let record: Value = serde_json::from_slice(&std::fs::read(workspace.path("runs/tiles/run.json")).unwrap()).unwrap();
     let tiles = &record["preprocess"]["tiles"];
-    assert_eq!((&tiles["side"], &tiles["overlap"], &tiles["pool"]), (&64.into(), &16.into(), &"max".into()));
+    assert_eq!((&tiles["side"], &tiles["overlap"]), (&64.into(), &16.into()));
     workspace.assert_scores_repeat("tiles", &result);
     // The same rows again from the cache; other tiles and other poolings are other rows.
     let again = run(&workspace, "probe", &with(&["--set", "run.name=again", "--set", "model.pool=max"]));
     assert_eq!((misses(&again), workspace.tensors("tiles", "best")), (0, workspace.tensors("again", "best")));
-    for other in ["preprocess.tiles.pool=mean", "preprocess.tiles.overlap=20", "preprocess.tiles=false"] {
+    for other in ["model.tile_pool=avg", "preprocess.tiles.overlap=20", "preprocess.tiles=false"] {
         let other =
             run(&workspace, "probe", &with(&["--set", "run.name=other", "--set", "model.pool=max", "--set", other]));
         assert_eq!(misses(&other), 36);
@@ -72,8 +73,13 @@ fn a_probe_on_tiles_is_a_run_that_every_command_takes() {
     };
     refused(
         &["export", "--run", "runs/tiles", "--format", "timm", "--out", "out"],
-        "no format has a layer that cuts images",
+        "cannot express images that are cut into tiles",
     );
+    let exported = ["export", "--run", "runs/tiles", "--format", "onnx", "--out", "out.onnx", "--json", "-q"];
+    let exported = json(&workspace.command(&exported).output().unwrap());
+    assert!(exported["max_probability_diff"].as_f64().unwrap() < 1e-5, "{exported}");
+    let facts: Value = serde_json::from_slice(&std::fs::read(workspace.path("out.json")).unwrap()).unwrap();
+    assert_eq!(facts["input"]["tiles"], serde_json::json!({ "side": 64, "overlap": 16 }));
     refused(&["eval", "--run", "runs/tiles", "--corrupt", "all"], "draws its flaws on whole squares");
 }
 
@@ -81,7 +87,7 @@ fn a_probe_on_tiles_is_a_run_that_every_command_takes() {
 fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
     let workspace = Workspace::new();
     let frozen =
-        with(&["--set", "strategy.kind=frozen", "--set", "augment.preset=none", "--set", "preprocess.tiles.pool=lse"]);
+        with(&["--set", "strategy.kind=frozen", "--set", "augment.preset=none", "--set", "model.tile_pool=lse"]);
     let result = workspace.finetune("frozen", &frozen);
     workspace.assert_scores_repeat("frozen", &result);
     // One image a batch or four: the rows are the same.
@@ -164,7 +170,7 @@ fn a_probe_of_the_most_unusual_patch_is_a_run_like_others() {
 fn texts_are_compared_with_the_mean_of_tiles() {
     let workspace = Workspace::with_text_models();
     let args = ["zeroshot", "--config", "clip.toml", "--json", "-q", "--set", "run.name=tiles"];
-    let sets = ["--set", "preprocess.tiles.side=100", "--set", "preprocess.tiles.pool=mean"];
+    let sets = ["--set", "preprocess.tiles.side=100", "--set", "model.tile_pool=avg"];
     let result = json(&workspace.command(&[&args[..], &sets].concat()).output().unwrap());
     workspace.assert_scores_repeat("tiles", &result);
     let maps = workspace.command(&["predict", "--run", "runs/tiles", "data/test", "--maps", "maps"]).output().unwrap();
@@ -247,4 +253,39 @@ fn places_are_held_against_masks_where_there_are_any() {
         "{}",
         stderr(&refused)
     );
+}
+
+#[test]
+fn tiles_are_pooled_by_what_does_best_and_by_attention_that_is_learnt() {
+    let workspace = Workspace::new();
+    make_oblong(&workspace);
+    let auto = run(&workspace, "probe", &with(&["--set", "run.name=auto", "--set", "model.tile_pool=auto"]));
+    let pools = auto["pools"].as_array().unwrap();
+    let score = |pool: &Value| pool["val_score"].as_f64().unwrap();
+    assert_eq!(pools.len(), 6, "{pools:?}");
+    let chosen = pools.iter().find(|pool| pool["tile_pool"] == auto["tile_pool"]).unwrap();
+    assert!(pools.iter().all(|pool| score(pool) <= score(chosen)), "{pools:?} but {}", auto["tile_pool"]);
+    workspace.assert_scores_repeat("auto", &auto);
+    // What was chosen, given by name, is the same probe.
+    let pool = format!("model.tile_pool={}", auto["tile_pool"].as_str().unwrap());
+    let given = run(&workspace, "probe", &with(&["--set", "run.name=given", "--set", &pool]));
+    assert_eq!(given["test_accuracy"], auto["test_accuracy"]);
+    let both = with(&["--set", "run.name=both", "--set", "model.tile_pool=auto", "--set", "model.pool=auto"]);
+    let both = run(&workspace, "probe", &both);
+    assert!(both["pools"].as_array().unwrap().len() > 36, "{}", both["pools"]);
+    workspace.assert_scores_repeat("both", &both);
+
+    for pool in ["stats", "attention"] {
+        let pooled = format!("model.tile_pool={pool}");
+        let sets = ["--set", "strategy.kind=frozen", "--set", "augment.preset=none", "--set", &pooled];
+        let result = workspace.finetune(pool, &with(&sets));
+        workspace.assert_scores_repeat(pool, &result);
+        let predict = format!("predict --run runs/{pool} data/test --maps maps-{pool} --json -q");
+        let rows = json(&workspace.command(&predict.split(' ').collect::<Vec<_>>()).output().unwrap());
+        assert!(rows["predictions"].as_array().unwrap().iter().all(|row| row["map_kind"] == "evidence"), "{rows}");
+    }
+    let saved = workspace.tensors("attention", "best");
+    assert!(SafeTensors::deserialize(&saved).unwrap().names().contains(&"tile_pool.w.weight"));
+    let refused = output(&workspace, "probe", &with(&["--set", "model.tile_pool=attention"]));
+    assert!(stderr(&refused).contains("model.tile_pool = \"attention\" is learnt in training"), "{}", stderr(&refused));
 }

@@ -27,7 +27,7 @@ pub fn plan(strategy: &StrategySettings, depth: usize, shapes: &Shapes) -> Plan 
 impl Training {
     /// From pixels to a fresh linear head.
     pub fn new(mut backbone: Backbone, strategy: &StrategySettings, classes: usize, threads: usize) -> Self {
-        let width = backbone.spec.width;
+        let width = Readout::POOL.width(&backbone.spec);
         backbone.params.extend(HeadKind::Linear.fresh(width, classes, 1, &Device::Cpu).unwrap());
         let shapes = shapes(&backbone.params);
         let plan = plan(strategy, backbone.spec.depth, &shapes);

@@ -12,18 +12,18 @@ use vitadapt::data::decode::DecodeOptions;
 use vitadapt::data::loader::Batch;
 use vitadapt::data::transform::{Bags, Geometry, Interpolation, Normalization, Pipeline, Preprocess, Tiles};
 use vitadapt::model::{Classifier, DropRates};
-use vitadapt::nn::pool::of_tiles;
 use vitadapt::nn::{Mode, Targets};
 use vitadapt::train::gradients::Gradients;
 use vitadapt::train::step_options::StepOptions;
 
 const SIDE: usize = 32;
-const POOLS: [TilePool; 5] = [TilePool::Mean, TilePool::Max, TilePool::Lse, TilePool::Topk, TilePool::Gem];
+const POOLS: [TilePool; 7] =
+    [TilePool::Avg, TilePool::Max, TilePool::Attention, TilePool::Stats, TilePool::Lse, TilePool::Topk, TilePool::Gem];
 
 /// Two pictures of 20 and 6 tiles, of the classes 0 and 2.
-fn batch(pool: TilePool) -> Batch {
+fn batch() -> Batch {
     let folder = tempfile::tempdir().unwrap();
-    let tiles = Tiles { side: SIDE as u32, overlap: 8, pool };
+    let tiles = Tiles { side: SIDE as u32, overlap: 8 };
     let geometry =
         Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
     let normalization = Normalization::PerChannel { mean: [0.5; 3], std: [0.25; 3] };
@@ -40,8 +40,13 @@ fn batch(pool: TilePool) -> Batch {
     Batch { labels: vec![0, 2], indices: vec![4, 1], bags: Some(bags), ..Batch::default() }
 }
 
-fn training(strategy: &StrategySettings, threads: usize) -> Training {
-    let backbone = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(PoolChoice::Max, 0).unwrap();
+fn training(strategy: &StrategySettings, pool: TilePool, threads: usize) -> Training {
+    pooled(PoolChoice::Max, strategy, pool, threads)
+}
+
+fn pooled(tokens: PoolChoice, strategy: &StrategySettings, pool: TilePool, threads: usize) -> Training {
+    let backbone = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(tokens, 0).unwrap();
+    let backbone = backbone.with_tile_pool(pool, 0).unwrap();
     Training::new(backbone, strategy, 3, threads)
 }
 
@@ -57,7 +62,7 @@ fn in_one_pass(training: &Training, batch: &Batch) -> (f64, Gradients) {
             let pixels = bags.pixels(image, &all).unwrap();
             let pixels = Tensor::from_vec(pixels, (all.len(), 3, SIDE, SIDE), &Device::Cpu).unwrap();
             let features = headless.features(&pixels, Mode::Eval).unwrap();
-            of_tiles(bags.pool).forward(&features.unsqueeze(0).unwrap()).unwrap()
+            layers.of_tiles(&features.unsqueeze(0).unwrap()).unwrap()
         })
         .collect();
     let logits = layers.classify(&Tensor::cat(&pooled, 0).unwrap(), Mode::Eval).unwrap();
@@ -83,9 +88,9 @@ fn bags_in_parts_have_the_gradients_of_one_pass_over_all_tiles() {
         dropout: 0.0,
     });
     let partial = StrategySettings::Partial { blocks: BlockChoice::Last(2) };
-    for (strategy, pools) in [(StrategySettings::Full, &POOLS[..]), (partial, &POOLS[1..2]), (lora, &POOLS[..2])] {
+    for (strategy, pools) in [(StrategySettings::Full, &POOLS[..]), (partial, &POOLS[1..3]), (lora, &POOLS[..3])] {
         for &pool in pools {
-            let (training, batch) = (training(&strategy, 2), batch(pool));
+            let (training, batch) = (training(&strategy, pool, 2), batch());
             let (loss, whole) = in_one_pass(&training, &batch);
             for micro_batches in [1, 7] {
                 let step = training.step(&batch, StepOptions { micro_batches, ..StepOptions::new(0, 0) });
@@ -98,11 +103,21 @@ fn bags_in_parts_have_the_gradients_of_one_pass_over_all_tiles() {
 }
 
 #[test]
+fn attention_over_patches_learns_beside_attention_over_tiles() {
+    let (training, batch) = (pooled(PoolChoice::Attention, &StrategySettings::Frozen, TilePool::Attention, 2), batch());
+    let (_, whole) = in_one_pass(&training, &batch);
+    let step = training.step(&batch, StepOptions::new(0, 0));
+    assert!(error(&step.gradients, &whole) < 1e-4);
+    let learnt: Vec<&str> = step.gradients.names().collect();
+    assert!(learnt.contains(&"gated_pool.v.weight") && learnt.contains(&"tile_pool.v.weight"), "{learnt:?}");
+}
+
+#[test]
 fn steps_of_bags_repeat_bit_for_bit_and_random_layers_draw_the_same_in_any_parts() {
     let strategy = StrategySettings::Full;
-    let mut training = training(&strategy, 2);
+    let mut training = training(&strategy, TilePool::Max, 2);
     training.objective.drop = DropRates { path: 0.3, head: 0.2 };
-    let batch = batch(TilePool::Max);
+    let batch = batch();
     let step = |micro_batches| training.step(&batch, StepOptions { micro_batches, ..StepOptions::new(5, 3) });
     let (once, again, cut) = (step(1), step(1), step(5));
     assert_eq!((once.loss, once.norm), (again.loss, again.norm));

@@ -1,11 +1,13 @@
 //! Answers of an ONNX export for image files, as `vitadapt predict` gives them: with tract, in Rust alone.
 //!
-//! The JSON file beside the export says what must be known of it: which square an image becomes, how colours are
+//! The JSON file beside the export says what must be known of it: which square or tiles an image becomes, how colours are
 //! standardised, what classes are called. Prints one line of JSON for each image.
 
 use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage, imageops, metadata::Orientation};
 use libjpeg_turbo_rs::{PixelFormat, decompress_to};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use tract_onnx::prelude::*;
@@ -19,16 +21,24 @@ fn main() -> Result<()> {
     let input = Input::of(&facts["input"]).ok_or("the JSON file is not of an export")?;
     let classes: Vec<String> = serde_json::from_value(facts["classes"].clone())?;
     let side = input.side as usize;
-    let model = tract_onnx::onnx()
-        .model_for_path(&file)?
-        .with_input_fact(0, f32::fact([1, 3, side, side]).into())?
-        .with_outputs_by_name(["probabilities"])?
-        .into_optimized()?
-        .into_runnable()?;
+    // One for each number of tiles.
+    let mut models = HashMap::new();
     for path in arguments {
-        let pixels = input.pixels(&input.square(&input.upright(&path)?));
-        let pixels = Tensor::from_shape(&[1, 3, side, side], &pixels)?;
-        let outputs = model.run(tvec!(pixels.into()))?;
+        let squares = input.squares(&input.upright(&path)?);
+        let shape = [squares.len(), 3, side, side];
+        let model = match models.entry(squares.len()) {
+            Entry::Occupied(model) => model.into_mut(),
+            Entry::Vacant(place) => place.insert(
+                tract_onnx::onnx()
+                    .model_for_path(&file)?
+                    .with_input_fact(0, f32::fact(shape).into())?
+                    .with_outputs_by_name(["probabilities"])?
+                    .into_optimized()?
+                    .into_runnable()?,
+            ),
+        };
+        let pixels: Vec<f32> = squares.iter().flat_map(|square| input.pixels(square)).collect();
+        let outputs = model.run(tvec!(Tensor::from_shape(&shape, &pixels)?.into()))?;
         let probabilities: Vec<f32> = outputs[0].view().as_slice::<f32>()?.to_vec();
         let best = (0..classes.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]));
         let everything: Map<_, _> = classes.iter().cloned().zip(probabilities.iter().map(|&p| json!(p))).collect();
@@ -46,6 +56,8 @@ struct Input {
     crop_pct: f64,
     mean: [f32; 3],
     std: [f32; 3],
+    /// Side and overlap of the tiles that images are cut into.
+    tiles: Option<[u32; 2]>,
 }
 
 impl Input {
@@ -59,7 +71,24 @@ impl Input {
             crop_pct: facts["crop_pct"].as_f64()?,
             mean: colours("mean")?,
             std: colours("std")?,
+            tiles: match &facts["tiles"] {
+                Value::Null => None,
+                tiles => Some([tiles["side"].as_u64()? as u32, tiles["overlap"].as_u64()? as u32]),
+            },
         })
+    }
+
+    /// The squares that the model sees of the image: one, or its tiles in rows from the upper left, the last of each ending
+    /// at the border.
+    fn squares(&self, image: &RgbImage) -> Vec<RgbImage> {
+        let Some([side, overlap]) = self.tiles else { return vec![self.square(image)] };
+        let stride = side - overlap;
+        let spans = |length: u32| {
+            let own = side.min(length);
+            (0..=length.saturating_sub(side).div_ceil(stride)).map(move |tile| ((tile * stride).min(length - own), own))
+        };
+        let tile = |x, y, width, height| self.square(&imageops::crop_imm(image, x, y, width, height).to_image());
+        spans(image.height()).flat_map(|(y, h)| spans(image.width()).map(move |(x, w)| tile(x, y, w, h))).collect()
     }
 
     /// The image as the model sees it.

@@ -2,7 +2,7 @@
 
 use super::{Pipeline, Preprocess};
 use crate::augment::Window;
-use crate::config::{TilePool, TileSettings};
+use crate::config::TileSettings;
 use crate::data::decode::{self, ImageError, MAX_TILES};
 use crate::error::{Error, Result};
 use image::RgbImage;
@@ -16,8 +16,6 @@ pub struct Tiles {
     pub side: u32,
     /// Pixels of the image that neighbouring tiles have in common at least.
     pub overlap: u32,
-    /// How their features become those of the image.
-    pub pool: TilePool,
 }
 
 /// An image, and the windows that show all of it.
@@ -34,8 +32,6 @@ pub struct Bag {
 pub struct Bags {
     images: Vec<Bag>,
     preprocess: Preprocess,
-    /// How the features of the tiles of an image become its own.
-    pub pool: TilePool,
 }
 
 impl Bags {
@@ -50,7 +46,7 @@ impl Bags {
     ) -> Result<Self, (usize, ImageError)> {
         let bag = |(at, file)| pipeline.bag(tiles, file).map_err(|error| (at, error));
         let images = files.enumerate().map(bag).collect::<Result<_, _>>()?;
-        Ok(Self { images, preprocess: *pipeline.preprocess(), pool: tiles.pool })
+        Ok(Self { images, preprocess: *pipeline.preprocess() })
     }
 
     /// Number of images.
@@ -97,7 +93,7 @@ impl Tiles {
                 format!("give at most {}, or larger tiles by preprocess.tiles.side", side / 2),
             ));
         }
-        Ok(Self { side: side as u32, overlap: overlap as u32, pool: settings.pool })
+        Ok(Self { side: side as u32, overlap: overlap as u32 })
     }
 
     /// The windows of an image of that width and height, in rows from the upper left: every pixel lies in at least one.
@@ -193,7 +189,7 @@ mod tests {
         fn every_pixel_lies_in_a_tile_and_no_tile_leaves_the_image(
             (width, height) in (1u32..700, 1u32..700), side in 16u32..200, share in 0.0..0.5f64,
         ) {
-            let tiles = Tiles { side, overlap: (f64::from(side) * share) as u32, pool: TilePool::Max };
+            let tiles = Tiles { side, overlap: (f64::from(side) * share) as u32 };
             let windows = tiles.windows((width, height)).unwrap();
             prop_assert_eq!(windows.len(), tiles.count((width, height)));
             let mut seen = vec![false; (width * height) as usize];
@@ -215,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_defaults_follow_the_model_and_half_is_the_most_overlap() {
-        let settings = TileSettings { side: None, scale: None, overlap: None, pool: TilePool::Max };
+        let settings = TileSettings { side: None, scale: None, overlap: None };
         let resolved = |settings| Tiles::resolve(&settings, 112).map(|tiles| (tiles.side, tiles.overlap));
         assert_eq!(resolved(settings).unwrap(), (112, 14));
         assert_eq!(resolved(TileSettings { scale: Some(0.5), ..settings }).unwrap(), (224, 28));
@@ -226,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_image_may_not_have_more_tiles_than_anyone_waits_for() {
-        let tiles = Tiles { side: 16, overlap: 8, pool: TilePool::Max };
+        let tiles = Tiles { side: 16, overlap: 8 };
         let refused = tiles.windows((4096, 4096)).err().unwrap().to_string();
         assert!(refused.contains("261121 tiles") && refused.contains("preprocess.tiles.side"), "{refused}");
     }
@@ -241,7 +237,7 @@ mod tests {
         };
         let image = RgbImage::from_fn(20, 13, |x, y| image::Rgb([(x * 11) as u8, (y * 17) as u8, (x * y) as u8]));
         let normalization = Normalization::PerChannel { mean: [0.0; 3], std: [1.0; 3] };
-        let tiles = Some(Tiles { side: 8, overlap: 1, pool: TilePool::Mean });
+        let tiles = Some(Tiles { side: 8, overlap: 1 });
         let preprocess = Preprocess { geometry, normalization, tiles };
         for window in preprocess.tiles.unwrap().windows((20, 13)).unwrap() {
             let pixels = preprocess.tile(&image, window).unwrap();

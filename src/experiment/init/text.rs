@@ -131,13 +131,14 @@ fn section_model(survey: &Survey, choice: &ChosenBackbone) -> String {
         text.push_str(&format!("image_size = {size}{comment}\n"));
     }
     if choice.tiles.is_some() {
-        text.push_str("pool = \"max\" # the most conspicuous place of a tile; with \"mahalanobis\", for `probe`, the most unusual one\n");
+        text.push_str("pool = \"max\" # the most conspicuous place of a tile; with \"mahalanobis\", for `probe`, the most unusual one\n\
+             tile_pool = \"max\" # one tile with a flaw is enough\n");
     }
     text.push_str("head_init = \"probe\" # the head starts as the linear probe that fits the frozen features best\n");
     if let Some(ChosenTiles { scale, count, squashed_to }) = choice.tiles {
         text.push_str(&format!(
             "\n[preprocess.tiles] # about {count} of an image: a small flaw would be lost in a squash to {squashed_to} pixels; leave this out for `export`\n\
-             scale = {scale:?} # pixels of a tile for one of the image\npool = \"max\" # one tile with a flaw is enough\n"
+             scale = {scale:?} # pixels of a tile for one of the image\n"
         ));
     } else if survey.elongation >= ELONGATED {
         text.push_str(&format!(

@@ -14,11 +14,11 @@ use crate::nn::SHORTEST;
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
-/// The input: standardised pixels (N, 3, S, S).
+/// The input: standardised pixels (N, 3, S, S) of images, or of the tiles of one.
 pub(super) const PIXELS: &str = "pixel_values";
-/// The first output, (N, classes).
+/// The first output, (N, classes), or (1, classes) for tiles.
 pub(super) const LOGITS: &str = "logits";
-/// The second output, (N, classes): the calibrated probabilities.
+/// The second output, of the same shape: the calibrated probabilities.
 pub(super) const PROBABILITIES: &str = "probabilities";
 
 /// Writes the nodes of a model.
@@ -34,7 +34,10 @@ pub(super) struct NodeWriter<'a> {
 /// When a parameter is absent.
 pub(super) fn of(model: &ExportModel) -> Result<GraphProto> {
     let mut writer = NodeWriter { model, spec: &model.spec, graph: Builder::default() };
-    let features = writer.features()?;
+    let mut features = writer.features()?;
+    if model.preprocess.tiles.is_some() {
+        features = writer.pool_tiles(&features)?;
+    }
     writer.head(&features)?;
     Ok(writer.graph.finish(&model.spec.architecture))
 }

@@ -37,6 +37,10 @@ pub const FORMAT: Format = Format {
     checked_by: "vitadapt's own evaluation of the file's nodes (not a run in onnxruntime)",
 };
 
+/// What the first dimension of the input is called.
+const BATCH: &str = "batch";
+const TILES: &str = "tiles";
+
 /// A protobuf message cannot be larger.
 const LARGEST: usize = i32::MAX as usize;
 
@@ -44,8 +48,11 @@ fn write(model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> 
     let facts = facts(model);
     let mut graph = graph::of(model)?;
     let (side, classes) = (model.spec.image_size, model.classes.len());
-    graph.input = vec![declared(PIXELS, &[3, side, side])];
-    graph.output = vec![declared(LOGITS, &[classes]), declared(PROBABILITIES, &[classes])];
+    let tiled = model.preprocess.tiles.is_some();
+    graph.input = vec![declared(PIXELS, if tiled { TILES } else { BATCH }, &[3, side, side])];
+    graph.output = [LOGITS, PROBABILITIES]
+        .map(|name| if tiled { fixed(name, &[1, classes]) } else { declared(name, BATCH, &[classes]) })
+        .into();
     let file = ModelProto {
         ir_version: Some(8),
         producer_name: Some("vitadapt".into()),
@@ -64,7 +71,11 @@ fn write(model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> 
     let path = folder.join(name);
     write_synced(&path, &file.encode_to_vec())?;
     write_json(&sidecar(&path), &facts)?;
-    Ok(notes(&model.preprocess))
+    let mut notes = notes(&model.preprocess);
+    if tiled {
+        notes.push("the file takes the tiles of one image at a time, which examples/predict_onnx.py cuts".into());
+    }
+    Ok(notes)
 }
 
 fn logits(folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor> {
@@ -76,11 +87,19 @@ fn logits(folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor> {
     Ok(run::output(graph, PIXELS, pixels, LOGITS)?)
 }
 
-/// A tensor of f32 of any number of images.
-fn declared(name: &str, shape: &[usize]) -> ValueInfoProto {
-    let dimension = |value| Dimension { value: Some(value) };
-    let fixed = shape.iter().map(|&dim| dimension(DimensionValue::Value(dim as i64)));
-    let dim = std::iter::once(dimension(DimensionValue::Param("batch".into()))).chain(fixed).collect();
+/// A tensor of f32 for any number of images or tiles.
+fn declared(name: &str, any: &str, shape: &[usize]) -> ValueInfoProto {
+    let sizes = shape.iter().map(|&dim| DimensionValue::Value(dim as i64));
+    of_sizes(name, std::iter::once(DimensionValue::Param(any.into())).chain(sizes))
+}
+
+/// A tensor of f32 of that shape.
+fn fixed(name: &str, shape: &[usize]) -> ValueInfoProto {
+    of_sizes(name, shape.iter().map(|&dim| DimensionValue::Value(dim as i64)))
+}
+
+fn of_sizes(name: &str, sizes: impl Iterator<Item = DimensionValue>) -> ValueInfoProto {
+    let dim = sizes.map(|value| Dimension { value: Some(value) }).collect();
     let tensor = TensorTypeProto { elem_type: Some(proto::FLOAT), shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
 }
@@ -90,7 +109,8 @@ fn facts(model: &ExportModel) -> Value {
     let VitSpec { image_size, architecture, .. } = &model.spec;
     let geometry = &model.preprocess.geometry;
     let (mean, std) = statistics(&model.preprocess.normalization);
-    json!({
+    let layout = "N, 3 (RGB), height, width; values in 0..1, less the mean, divided by std";
+    let mut facts = json!({
         "name": model.name,
         "architecture": architecture,
         "backbone": model.backbone,
@@ -98,7 +118,7 @@ fn facts(model: &ExportModel) -> Value {
         "calibration": card::calibration(model),
         "input": {
             "name": PIXELS,
-            "layout": "N, 3 (RGB), height, width; values in 0..1, less the mean, divided by std",
+            "layout": layout,
             "bit_depth": model.bit_depth,
             "image_size": image_size,
             "resize": geometry.resize,
@@ -108,7 +128,12 @@ fn facts(model: &ExportModel) -> Value {
             "std": decimals(std),
         },
         "outputs": [LOGITS, PROBABILITIES],
-    })
+    });
+    if let Some(tiles) = &model.preprocess.tiles {
+        facts["input"]["layout"] = format!("the tiles of one image as {layout}").into();
+        facts["input"]["tiles"] = json!({ "side": tiles.side, "overlap": tiles.overlap });
+    }
+    facts
 }
 
 /// The facts as keys and values: text as it is, anything else as JSON.

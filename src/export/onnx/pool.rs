@@ -7,12 +7,19 @@ use crate::backbone::{Layer, Pool, PoolQuery};
 use crate::nn::pool::{Gem, LogSumExp, Stats, Top};
 use candle_core::Result;
 
+/// How many tokens are pooled.
+enum Count {
+    /// The patches of a square.
+    Fixed(usize),
+    /// The tiles of an image: as many as this value (1) says.
+    Counted(ValueName),
+}
+
 impl NodeWriter<'_> {
     /// Normed tokens (N, T, d) to the features of the backbone's pooling.
     pub(super) fn pool(&mut self, tokens: &str) -> Result<ValueName> {
         Ok(match self.spec.pooling.pool {
             Pool::Cls => self.token(tokens, 0),
-            Pool::Avg => self.patch_mean(tokens),
             Pool::ClsAvg => {
                 let (token, mean) = (self.token(tokens, 0), self.patch_mean(tokens));
                 self.graph.node("Concat", &[&token, &mean], &[Int("axis", 1)])
@@ -24,16 +31,38 @@ impl NodeWriter<'_> {
                 self.graph.node("Mul", &[&sum, &half], &[])
             }
             Pool::Attention => self.attention_pool(tokens)?,
-            Pool::Max => {
-                let patches = self.patches(tokens);
-                self.over_patches("ReduceMax", &patches, false)
+            pool => {
+                let (patches, count) = (self.patches(tokens), Count::Fixed(self.spec.grid() * self.spec.grid()));
+                self.pooled(pool, &patches, (count, [Layer::GatedV, Layer::GatedU, Layer::GatedW]))?
             }
+        })
+    }
+
+    /// The features of the tiles of an image (T, w) to those of the image (1, k w).
+    pub(super) fn pool_tiles(&mut self, features: &str) -> Result<ValueName> {
+        let Some(pool) = Pool::of_tiles(self.spec.pooling.tiles) else {
+            candle_core::bail!("the pooling of tiles is still to be chosen")
+        };
+        let count = self.graph.node("Shape", &[features], &[Int("start", 0), Int("end", 1)]);
+        let axis = self.graph.list(&[0]);
+        let tiles = self.graph.node("Unsqueeze", &[features, &axis], &[]); // (1, T, w)
+        self.pooled(pool, &tiles, (Count::Counted(count), [Layer::TileV, Layer::TileU, Layer::TileW]))
+    }
+
+    /// Tokens (N, T, d) to the features (N, w) of a pooling that reads them all; `gate` are the layers of gated attention.
+    fn pooled(&mut self, pool: Pool, tokens: &str, (count, gate): (Count, [Layer; 3])) -> Result<ValueName> {
+        Ok(match pool {
+            Pool::Avg => self.over_patches("ReduceMean", tokens, false),
+            Pool::Max => self.over_patches("ReduceMax", tokens, false),
             Pool::Lse => self.log_sum_exp(tokens),
-            Pool::Topk => self.mean_of_largest(tokens),
+            Pool::Topk => self.mean_of_largest(tokens, count),
             Pool::Gem => self.generalised_mean(tokens),
             Pool::Stats => self.statistics(tokens),
-            Pool::Gated => self.gated_attention(tokens)?,
+            Pool::Gated => self.gated_attention(tokens, gate)?,
             Pool::Mahalanobis => self.largest_distance(tokens)?,
+            Pool::Cls | Pool::ClsAvg | Pool::Distilled | Pool::Attention => {
+                candle_core::bail!("{pool:?} reads more than patches")
+            }
         })
     }
 
@@ -43,10 +72,9 @@ impl NodeWriter<'_> {
     }
 
     /// log(mean(exp(r (x - largest)))) / r + largest.
-    fn log_sum_exp(&mut self, tokens: &str) -> ValueName {
-        let patches = self.patches(tokens);
-        let largest = self.over_patches("ReduceMax", &patches, true);
-        let below = self.graph.node("Sub", &[&patches, &largest], &[]);
+    fn log_sum_exp(&mut self, patches: &str) -> ValueName {
+        let largest = self.over_patches("ReduceMax", patches, true);
+        let below = self.graph.node("Sub", &[patches, &largest], &[]);
         let sharpness = self.graph.scalar(LogSumExp::SHARPNESS as f32);
         let sharp = self.graph.node("Mul", &[&below, &sharpness], &[]);
         let exponentials = self.graph.node("Exp", &[&sharp], &[]);
@@ -57,20 +85,26 @@ impl NodeWriter<'_> {
         self.reshape(&smooth, &[0, -1])
     }
 
-    fn mean_of_largest(&mut self, tokens: &str) -> ValueName {
-        let patches = self.patches(tokens);
-        let count = self.graph.list(&[Top::count(self.spec.grid() * self.spec.grid()) as i64]);
+    fn mean_of_largest(&mut self, patches: &str, count: Count) -> ValueName {
+        let count = match count {
+            Count::Fixed(count) => self.graph.list(&[Top::count(count) as i64]),
+            // Rounded up.
+            Count::Counted(count) => {
+                let (more, of) = (self.graph.list(&[Top::ONE_IN as i64 - 1]), self.graph.list(&[Top::ONE_IN as i64]));
+                let sum = self.graph.node("Add", &[&count, &more], &[]);
+                self.graph.node("Div", &[&sum, &of], &[])
+            }
+        };
         let largest = format!("largest_{patches}");
         let outputs = vec![largest.clone(), format!("places_{patches}")];
-        self.graph.named("TopK", &[&patches, &count], &[Int("axis", 1)], outputs);
+        self.graph.named("TopK", &[patches, &count], &[Int("axis", 1)], outputs);
         self.over_patches("ReduceMean", &largest, false)
     }
 
     /// mean(max(x, ε)³)^(1/3).
-    fn generalised_mean(&mut self, tokens: &str) -> ValueName {
-        let patches = self.patches(tokens);
+    fn generalised_mean(&mut self, patches: &str) -> ValueName {
         let least = self.graph.scalar(Gem::LEAST as f32);
-        let positive = self.graph.node("Max", &[&patches, &least], &[]);
+        let positive = self.graph.node("Max", &[patches, &least], &[]);
         let squares = self.graph.node("Mul", &[&positive, &positive], &[]);
         let cubes = self.graph.node("Mul", &[&squares, &positive], &[]);
         let mean = self.over_patches("ReduceMean", &cubes, false);
@@ -78,24 +112,22 @@ impl NodeWriter<'_> {
         self.graph.node("Pow", &[&mean, &third], &[])
     }
 
-    fn statistics(&mut self, tokens: &str) -> ValueName {
-        let patches = self.patches(tokens);
-        let mean = self.over_patches("ReduceMean", &patches, true);
-        let distance = self.graph.node("Sub", &[&patches, &mean], &[]);
+    fn statistics(&mut self, patches: &str) -> ValueName {
+        let mean = self.over_patches("ReduceMean", patches, true);
+        let distance = self.graph.node("Sub", &[patches, &mean], &[]);
         let squares = self.graph.node("Mul", &[&distance, &distance], &[]);
         let variance = self.over_patches("ReduceMean", &squares, true);
         let eps = self.graph.scalar(Stats::EPS as f32);
         let variance = self.graph.node("Add", &[&variance, &eps], &[]);
         let deviation = self.graph.node("Sqrt", &[&variance], &[]);
-        let largest = self.over_patches("ReduceMax", &patches, true);
+        let largest = self.over_patches("ReduceMax", patches, true);
         let parts = self.graph.node("Concat", &[&mean, &largest, &deviation], &[Int("axis", 2)]);
         self.reshape(&parts, &[0, -1])
     }
 
     /// max(√mean((W x + b)²)).
-    fn largest_distance(&mut self, tokens: &str) -> Result<ValueName> {
-        let patches = self.patches(tokens);
-        let white = self.linear(&patches, Layer::Whitening.weight())?;
+    fn largest_distance(&mut self, patches: &str) -> Result<ValueName> {
+        let white = self.linear(patches, Layer::Whitening.weight())?;
         let squares = self.graph.node("Mul", &[&white, &white], &[]);
         let mean = self.graph.node("ReduceMean", &[&squares], &[Ints("axes", &[2]), Int("keepdims", 1)]);
         let distances = self.graph.node("Sqrt", &[&mean], &[]); // (N, T, 1)
@@ -103,17 +135,16 @@ impl NodeWriter<'_> {
     }
 
     /// Σ aₙ xₙ with a = softmax(w · (tanh(V x + b) ⊙ sigmoid(U x + c))).
-    fn gated_attention(&mut self, tokens: &str) -> Result<ValueName> {
-        let patches = self.patches(tokens);
-        let hidden = self.linear(&patches, Layer::GatedV.weight())?;
+    fn gated_attention(&mut self, patches: &str, [v, u, w]: [Layer; 3]) -> Result<ValueName> {
+        let hidden = self.linear(patches, v.weight())?;
         let hidden = self.graph.node("Tanh", &[&hidden], &[]);
-        let gate = self.linear(&patches, Layer::GatedU.weight())?;
+        let gate = self.linear(patches, u.weight())?;
         let gate = self.graph.node("Sigmoid", &[&gate], &[]);
         let gated = self.graph.node("Mul", &[&hidden, &gate], &[]);
-        let scores = self.linear(&gated, Layer::GatedW.weight())?; // (N, T, 1)
+        let scores = self.linear(&gated, w.weight())?; // (N, T, 1)
         let scores = self.graph.node("Transpose", &[&scores], &[Ints("perm", &[0, 2, 1])]);
         let attention = self.graph.node("Softmax", &[&scores], &[Int("axis", -1)]);
-        let pooled = self.graph.node("MatMul", &[&attention, &patches], &[]); // (N, 1, d)
+        let pooled = self.graph.node("MatMul", &[&attention, patches], &[]); // (N, 1, d)
         Ok(self.reshape(&pooled, &[0, -1]))
     }
 
@@ -152,6 +183,6 @@ impl NodeWriter<'_> {
 
     pub(super) fn patch_mean(&mut self, tokens: &str) -> ValueName {
         let patches = self.patches(tokens);
-        self.graph.node("ReduceMean", &[&patches], &[Ints("axes", &[1]), Int("keepdims", 0)])
+        self.over_patches("ReduceMean", &patches, false)
     }
 }

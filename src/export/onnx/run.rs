@@ -66,6 +66,7 @@ fn evaluate(node: &NodeProto, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         ("LayerNormalization", [x, weight, bias]) => layer_norm(x, weight, bias, options.float("epsilon", 1e-5))?,
         ("Conv", [x, weight, rest @ ..]) => patches(x, weight, rest.first(), options.int("strides"))?,
         ("Reshape", [x, shape]) => reshape(x, shape)?,
+        ("Unsqueeze", [x, axis]) => x.unsqueeze(dims(axis)?[0])?,
         ("Transpose", [x]) => x.permute(options.ints("perm"))?.contiguous()?,
         ("Concat", parts) => Tensor::cat(parts, options.int("axis"))?,
         ("Expand", [x, shape]) => x.broadcast_as(dims(shape)?)?.contiguous()?,

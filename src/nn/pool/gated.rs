@@ -41,6 +41,11 @@ impl TokenPool for GatedPool {
     fn contributions(&self, tokens: &Tensor) -> Result<Tensor> {
         tokens.broadcast_mul(&self.attention(tokens)?)
     }
+
+    /// The attention, which is taken as given.
+    fn slopes(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.attention(tokens)?.detach().broadcast_as(tokens.shape())?.contiguous()
+    }
 }
 
 #[cfg(test)]

@@ -6,24 +6,14 @@
 
 mod gated;
 mod plain;
+mod side_by_side;
 
 pub use gated::GatedPool;
 pub use plain::{Gem, LogSumExp, Mahalanobis, Max, Mean, Stats, Top, top_of};
+pub use side_by_side::SideBySide;
 
-use crate::config::TilePool;
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 use std::fmt::Debug;
-
-/// The pooling of tiles that `preprocess.tiles.pool` names.
-pub fn of_tiles(pool: TilePool) -> &'static dyn TokenPool {
-    match pool {
-        TilePool::Mean => &Mean,
-        TilePool::Max => &Max,
-        TilePool::Lse => &LogSumExp,
-        TilePool::Topk => &Top,
-        TilePool::Gem => &Gem,
-    }
-}
 
 /// From tokens (B, N, d) to features (B, w). A new one is an implementation here, a choice of `model.pool`, a line in
 /// `Pool::plain`, and its operators in `export/onnx/pool.rs`.
@@ -47,4 +37,21 @@ pub trait TokenPool: Debug + Send + Sync {
     /// # Errors
     /// When there are no tokens.
     fn contributions(&self, tokens: &Tensor) -> Result<Tensor>;
+
+    /// What each feature gains with the value of a token that it is made of: tokens (B, N, d) to (B, N, w). Where it is the
+    /// k-th of k d features side by side, value i makes the features i, d + i, and so on.
+    ///
+    /// # Errors
+    /// When there are no tokens.
+    fn slopes(&self, tokens: &Tensor) -> Result<Tensor> {
+        let width = tokens.dim(2)?;
+        let leaf = Var::from_tensor(tokens)?;
+        let features = self.forward(leaf.as_tensor())?;
+        let of_part = |part: usize| match features.narrow(1, part * width, width)?.sum_all()?.backward()?.remove(&leaf)
+        {
+            Some(slopes) => Ok(slopes.detach()),
+            None => tokens.zeros_like(),
+        };
+        Tensor::cat(&(0..features.dim(1)? / width).map(of_part).collect::<Result<Vec<_>>>()?, 2)
+    }
 }

@@ -128,7 +128,7 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
     }
     let name = &chosen.strategy;
     let cannot = if chosen.exportable.is_empty() {
-        format!("{name} cannot be exported: training images are part of it, or images are cut into tiles")
+        format!("{name} cannot be exported: training images are part of it")
     } else {
         format!("{name} can be exported to {} only", listed(&chosen.exportable, "and"))
     };
@@ -163,13 +163,16 @@ pub(super) fn formats(run: &Finished) -> Vec<&'static str> {
     let record = &run.record;
     let all = || FORMATS.iter().map(|format| format.name);
     let remembers = record.head().remembers() || record.probe.as_ref().is_some_and(ProbeRecord::votes);
-    if remembers || record.preprocess.tiles.is_some() {
+    if remembers {
         return Vec::new();
     }
     let pool = config::load(Some(&run.folder.join("config.toml")), &[]).map(|settings| settings.model.pool);
     let added_pool = pool.is_ok_and(|pool| Pool::named(pool).is_some_and(Pool::is_added));
-    let beyond_a_layer =
-        added_pool || record.head() != HeadKind::Linear || record.strategy == "prompt" || record.readout().blocks > 1;
+    let beyond_a_layer = added_pool
+        || record.preprocess.tiles.is_some()
+        || record.head() != HeadKind::Linear
+        || record.strategy == "prompt"
+        || record.readout().blocks > 1;
     // The last format expresses most.
     if beyond_a_layer { all().next_back().into_iter().collect() } else { all().collect() }
 }

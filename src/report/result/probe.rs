@@ -2,7 +2,7 @@
 
 use super::{served, share, share_within};
 use crate::cache::CacheUse;
-use crate::config::{FeatureChoice, PoolChoice, ProbeMethod};
+use crate::config::{FeatureChoice, PoolChoice, ProbeMethod, TilePool};
 use crate::data::Split;
 use crate::metrics::{Inspection, SelectionMetric};
 use crate::probe::SettingScore;
@@ -69,6 +69,9 @@ pub struct ProbeResult {
     /// How tokens became features.
     #[serde(default = "own_pool")]
     pub pool: PoolChoice,
+    /// How the tiles of an image became one, where images were cut.
+    #[serde(default)]
+    pub tile_pool: Option<TilePool>,
     /// What each pooling scored that it was chosen from; empty when it was given.
     #[serde(default)]
     pub pools: Vec<PoolScore>,
@@ -79,6 +82,9 @@ pub struct ProbeResult {
 pub struct PoolScore {
     /// The pooling.
     pub pool: PoolChoice,
+    /// That of the tiles, where it was chosen too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tile_pool: Option<TilePool>,
     /// Accuracy.
     pub val_accuracy: f64,
     /// What poolings are compared by.
@@ -156,10 +162,15 @@ impl ProbeResult {
             ("run", self.run.shown()),
         ];
         if !self.pools.is_empty() {
-            let score = |tried: &PoolScore| format!("{} {:.4}", tried.pool, tried.val_score);
+            let named = |pool: PoolChoice, tiles: Option<TilePool>| match tiles {
+                Some(tiles) => format!("{pool}, {tiles} of tiles"),
+                None => pool.to_string(),
+            };
+            let score = |tried: &PoolScore| format!("{} {:.4}", named(tried.pool, tried.tile_pool), tried.val_score);
             let scores: Vec<String> = self.pools.iter().map(score).collect();
-            let sentence =
-                format!("{} by {} on {}: {}", self.pool, metric.in_words(), self.chosen_on, scores.join(", "));
+            let of_tiles = self.tile_pool.filter(|_| self.pools.iter().any(|tried| tried.tile_pool.is_some()));
+            let (chosen, metric) = (named(self.pool, of_tiles), metric.in_words());
+            let sentence = format!("{chosen} by {metric} on {}: {}", self.chosen_on, scores.join("; "));
             rows.insert(1, ("pooling", sentence));
         }
         key_value_table(&rows)
