@@ -213,6 +213,11 @@ impl Layer {
         self.part(Part::Bias)
     }
 
+    /// Whether it pools the tiles of an image.
+    fn is_of_tiles(self) -> bool {
+        matches!(self, Self::TileV | Self::TileU | Self::TileW)
+    }
+
     /// Whether it is a layer of a block.
     fn is_of_block(self) -> bool {
         let attention = matches!(
@@ -266,7 +271,7 @@ impl ParamName {
                 | Layer::NormPre,
             ) => Segment::Embed,
             (None, Layer::Projection | Layer::Context | Layer::Head | Layer::HeadDist) => Segment::Head,
-            (None, Layer::TileV | Layer::TileU | Layer::TileW) => Segment::Head,
+            (None, layer) if layer.is_of_tiles() => Segment::Head,
             (None, _) => Segment::Pool,
         }
     }
@@ -278,9 +283,10 @@ impl ParamName {
             (Layer::Prompt, _) => Role::Prompt,
             (Layer::Projection, _) => Role::Projection,
             (Layer::Context, _) => Role::Context,
-            (Layer::Head | Layer::HeadDist | Layer::Whitening, _) => Role::Head,
-            (Layer::GatedV | Layer::GatedU | Layer::GatedW, _) => Role::Head,
-            (Layer::TileV | Layer::TileU | Layer::TileW, _) => Role::Head,
+            (Layer::Head | Layer::HeadDist | Layer::GatedV | Layer::GatedU | Layer::GatedW | Layer::Whitening, _) => {
+                Role::Head
+            }
+            (layer, _) if layer.is_of_tiles() => Role::Head,
             _ => Role::Tower,
         }
     }

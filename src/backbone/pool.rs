@@ -58,16 +58,11 @@ fn gated([v, u, w]: [Layer; 3], params: &Params) -> Result<GatedPool> {
 /// # Errors
 /// When a parameter of the pooling is absent.
 pub(super) fn of_tiles(pool: TilePool, params: &Params) -> Result<Arc<dyn TokenPool>> {
-    match Pool::of_tiles(pool) {
-        Some(pool) => match pool.plain() {
-            Some(plain) => Ok(plain),
-            None => Ok(Arc::new(gated(OF_TILES, params)?)),
-        },
-        None => {
-            let pools = TILE_POOLS.into_iter().map(|pool| of_tiles(pool, params));
-            Ok(Arc::new(SideBySide(pools.collect::<Result<_>>()?)))
-        }
-    }
+    let Some(pool) = Pool::of_tiles(pool) else {
+        let pools = TILE_POOLS.into_iter().map(|pool| of_tiles(pool, params));
+        return Ok(Arc::new(SideBySide(pools.collect::<Result<_>>()?)));
+    };
+    pool.plain().map_or_else(|| Ok(Arc::new(gated(OF_TILES, params)?) as Arc<dyn TokenPool>), Ok)
 }
 
 /// The pooling layer of a backbone.

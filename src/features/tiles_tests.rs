@@ -29,7 +29,7 @@ fn pipeline(tiles: Tiles) -> Pipeline {
 }
 
 /// A picture of 5 x 4 tiles of 32 pixels that overlap by 8, the last of each row and column by more.
-fn bag(tiles: &Tiles) -> Bag {
+fn bag(tiles: Tiles) -> Bag {
     let image = RgbImage::from_fn(120, 90, |x, y| Rgb([(x * 7 + y) as u8, (x ^ y) as u8, (y * 13) as u8]));
     Bag { windows: tiles.windows((120, 90)).unwrap(), image }
 }
@@ -44,7 +44,7 @@ fn a_bag_is_what_its_tiles_are_one_by_one_whatever_their_order_and_the_workers()
         let backbone = backbone(PoolChoice::Max, pool);
         let single = extractor(&backbone, 1);
         let tiles = Tiles { side: SIDE as u32, overlap: 8 };
-        let (pipeline, bag) = (pipeline(tiles), bag(&tiles));
+        let (pipeline, bag) = (pipeline(tiles), bag(tiles));
         assert_eq!(bag.windows.len(), 20);
         let images = |extractor| TiledImages { extractor, pipeline: &pipeline, tiles };
         let whole = images(&single).pooled(&bag).unwrap();
@@ -77,7 +77,7 @@ fn the_evidence_of_all_places_is_the_logit_for_every_pooling_of_tiles_and_tokens
             let weights: Vec<f32> = (0..3 * width).map(|i| (i as f32 * 0.37).sin()).collect();
             let weights = Tensor::from_vec(weights, (3, width), &Device::Cpu).unwrap();
             let tiles = Tiles { side: SIDE as u32, overlap: 8 };
-            let (pipeline, bag) = (pipeline(tiles), bag(&tiles));
+            let (pipeline, bag) = (pipeline(tiles), bag(tiles));
             let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
             let looked = images.look(Readout::POOL, &bag).unwrap();
             let (features, grid) = (looked.pooled().unwrap(), looked.evidence(&weights, 1).unwrap());
@@ -135,7 +135,7 @@ fn a_readout_of_several_blocks_has_its_places_too() {
         Extractor::new(&backbone.spec, &backbone.params, Activations::Features(readout), workers, &Device::Cpu)
             .unwrap();
     let tiles = Tiles { side: 48, overlap: 6 };
-    let (pipeline, bag) = (pipeline(tiles), bag(&tiles));
+    let (pipeline, bag) = (pipeline(tiles), bag(tiles));
     let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
     let weights = Tensor::ones((2, extractor.width()), DType::F32, &Device::Cpu).unwrap();
     let looked = images.look(readout, &bag).unwrap();

@@ -255,11 +255,16 @@ fn places_are_held_against_masks_where_there_are_any() {
     );
 }
 
+/// Few tiles of each image.
+fn large<'a>(extra: &[&'a str]) -> Vec<&'a str> {
+    [&["--set", "preprocess.tiles.side=125"], extra].concat()
+}
+
 #[test]
 fn tiles_are_pooled_by_what_does_best_and_by_attention_that_is_learnt() {
     let workspace = Workspace::new();
     make_oblong(&workspace);
-    let auto = run(&workspace, "probe", &with(&["--set", "run.name=auto", "--set", "model.tile_pool=auto"]));
+    let auto = run(&workspace, "probe", &large(&["--set", "run.name=auto", "--set", "model.tile_pool=auto"]));
     let pools = auto["pools"].as_array().unwrap();
     let score = |pool: &Value| pool["val_score"].as_f64().unwrap();
     assert_eq!(pools.len(), 6, "{pools:?}");
@@ -268,9 +273,9 @@ fn tiles_are_pooled_by_what_does_best_and_by_attention_that_is_learnt() {
     workspace.assert_scores_repeat("auto", &auto);
     // What was chosen, given by name, is the same probe.
     let pool = format!("model.tile_pool={}", auto["tile_pool"].as_str().unwrap());
-    let given = run(&workspace, "probe", &with(&["--set", "run.name=given", "--set", &pool]));
+    let given = run(&workspace, "probe", &large(&["--set", "run.name=given", "--set", &pool]));
     assert_eq!(given["test_accuracy"], auto["test_accuracy"]);
-    let both = with(&["--set", "run.name=both", "--set", "model.tile_pool=auto", "--set", "model.pool=auto"]);
+    let both = large(&["--set", "run.name=both", "--set", "model.tile_pool=auto", "--set", "model.pool=auto"]);
     let both = run(&workspace, "probe", &both);
     assert!(both["pools"].as_array().unwrap().len() > 36, "{}", both["pools"]);
     workspace.assert_scores_repeat("both", &both);
@@ -278,7 +283,7 @@ fn tiles_are_pooled_by_what_does_best_and_by_attention_that_is_learnt() {
     for pool in ["stats", "attention"] {
         let pooled = format!("model.tile_pool={pool}");
         let sets = ["--set", "strategy.kind=frozen", "--set", "augment.preset=none", "--set", &pooled];
-        let result = workspace.finetune(pool, &with(&sets));
+        let result = workspace.finetune(pool, &large(&sets));
         workspace.assert_scores_repeat(pool, &result);
         let predict = format!("predict --run runs/{pool} data/test --maps maps-{pool} --json -q");
         let rows = json(&workspace.command(&predict.split(' ').collect::<Vec<_>>()).output().unwrap());
@@ -286,6 +291,6 @@ fn tiles_are_pooled_by_what_does_best_and_by_attention_that_is_learnt() {
     }
     let saved = workspace.tensors("attention", "best");
     assert!(SafeTensors::deserialize(&saved).unwrap().names().contains(&"tile_pool.w.weight"));
-    let refused = output(&workspace, "probe", &with(&["--set", "model.tile_pool=attention"]));
+    let refused = output(&workspace, "probe", &large(&["--set", "model.tile_pool=attention"]));
     assert!(stderr(&refused).contains("model.tile_pool = \"attention\" is learnt in training"), "{}", stderr(&refused));
 }

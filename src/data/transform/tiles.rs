@@ -118,11 +118,11 @@ impl Tiles {
     }
 
     /// Tiles along a side of the image.
-    fn along(&self, length: u32) -> usize {
+    fn along(self, length: u32) -> usize {
         1 + length.saturating_sub(self.side).div_ceil(self.stride()) as usize
     }
 
-    fn stride(&self) -> u32 {
+    fn stride(self) -> u32 {
         self.side.saturating_sub(self.overlap).max(1)
     }
 
