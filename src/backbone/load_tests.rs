@@ -40,6 +40,14 @@ fn edit(path: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
     candle_core::safetensors::save(&tensors, path).unwrap();
 }
 
+/// Rewrites `config.json`.
+fn edit_config(folder: &TempDir, change: impl FnOnce(&mut Value)) {
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut config);
+    fs::write(path, config.to_string()).unwrap();
+}
+
 fn refusal(folder: &TempDir) -> String {
     load(folder.path()).unwrap_err().to_string()
 }
@@ -162,10 +170,7 @@ fn impossible_sizes_are_refused_before_they_are_used() {
         ("text_config", "vocab_size", json!(u64::MAX)),
     ] {
         let folder = copy("hf_clip");
-        let path = folder.path().join("config.json");
-        let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        config[tower][key] = value;
-        fs::write(path, config.to_string()).unwrap();
+        edit_config(&folder, |config| config[tower][key] = value);
         let refused = match tower {
             "text_config" => TextTower::load(folder.path().to_str().unwrap()).err(),
             _ => load(folder.path()).err(),
@@ -177,12 +182,6 @@ fn impossible_sizes_are_refused_before_they_are_used() {
 #[test]
 fn dinov2_takes_the_images_of_its_processor_or_of_the_published_one() {
     let folder = copy("hf_dinov2");
-    let edit_config = |size: usize| {
-        let path = folder.path().join("config.json");
-        let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        config["image_size"] = json!(size);
-        fs::write(path, config.to_string()).unwrap();
-    };
     let side = || {
         let described = Backbone::describe(folder.path().to_str().unwrap(), None).map(|spec| spec.image_size);
         described.unwrap_or_else(|error| panic!("{error}"))
@@ -203,10 +202,7 @@ fn dinov2_takes_the_images_of_its_processor_or_of_the_published_one() {
         tensors.insert("embeddings.position_embeddings".into(), zeros(&[1, positions, width]));
         tensors.insert("embeddings.patch_embeddings.projection.weight".into(), zeros(&[width, 3, 14, 14]));
     });
-    edit_config(518);
-    let path = folder.path().join("config.json");
-    let config = fs::read_to_string(&path).unwrap().replace("\"patch_size\":4", "\"patch_size\":14");
-    fs::write(path, config).unwrap();
+    edit_config(&folder, |config| (config["image_size"], config["patch_size"]) = (json!(518), json!(14)));
     assert_eq!(side(), 224);
     assert!(load(folder.path()).unwrap().notes[0].contains("of 224 pixels"));
 }
@@ -222,12 +218,11 @@ fn a_model_in_transformers_wrapper_of_timm_loads_as_timms() {
 fn impossible_usual_sizes_are_passed_over() {
     let described = |folder: &TempDir| Backbone::describe(folder.path().to_str().unwrap(), None).unwrap().image_size;
     let naflex = copy("timm_naflex");
-    let path = naflex.path().join("config.json");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    config["model_args"]["img_size"] = Value::Null;
-    for (side, size) in [(1 << 40, 16), (u64::MAX - 15, 16), (384, 384)] {
-        config["pretrained_cfg"]["input_size"] = json!([3, side, side]);
-        fs::write(&path, config.to_string()).unwrap();
+    for (side, size) in [(1u64 << 40, 16), (u64::MAX - 15, 16), (384, 384)] {
+        edit_config(&naflex, |config| {
+            config["model_args"]["img_size"] = Value::Null;
+            config["pretrained_cfg"]["input_size"] = json!([3, side, side]);
+        });
         assert_eq!(described(&naflex), size, "{side}");
     }
     let siglip = copy("hf_siglip2");

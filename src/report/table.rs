@@ -15,10 +15,15 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Names on the left, values on the right, one pair per line.
-pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String {
+fn styled() -> Table {
     let mut table = Table::new();
     table.load_style(STYLE);
+    table
+}
+
+/// Names on the left, values on the right, one pair per line.
+pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String {
+    let mut table = styled();
     for (key, value) in rows {
         table.add_row([printable(key.as_ref()), printable(value.as_ref())]);
     }
@@ -27,8 +32,7 @@ pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String 
 
 /// One row per line below a header; the first `words` columns on the left, the numbers after them on the right.
 pub fn listing_table(words: usize, header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut table = Table::new();
-    table.load_style(STYLE);
+    let mut table = styled();
     table.set_header(header.iter().copied());
     for row in rows {
         table.add_row(row.iter().map(|cell| printable(cell)));
@@ -75,8 +79,7 @@ pub fn recall_table(evaluation: &Evaluation) -> String {
 /// The confusion matrix: one row per true class, one column per predicted class.
 pub fn confusion_table(evaluation: &Evaluation) -> String {
     let names: Vec<String> = evaluation.per_class.iter().map(|class| printable(&class.class)).collect();
-    let mut table = Table::new();
-    table.load_style(STYLE);
+    let mut table = styled();
     table.set_header(std::iter::once("true \\ predicted".to_owned()).chain(names.iter().cloned()));
     for (name, counts) in names.iter().zip(&evaluation.confusion) {
         table.add_row(std::iter::once(name.clone()).chain(counts.iter().map(u64::to_string)));
@@ -87,8 +90,7 @@ pub fn confusion_table(evaluation: &Evaluation) -> String {
 /// Accuracies on validation and test images, one row per template.
 pub fn template_table(rows: &[(&str, Option<f64>, Option<f64>)]) -> String {
     let share = |accuracy: Option<f64>| accuracy.map_or("-".to_owned(), percent);
-    let mut table = Table::new();
-    table.load_style(STYLE);
+    let mut table = styled();
     table.set_header(["template", "validation", "test"]);
     for (template, val, test) in rows {
         table.add_row([printable(template), share(*val), share(*test)]);
@@ -167,8 +169,7 @@ fn overall_rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
 }
 
 fn class_table(classes: &[ClassReport]) -> String {
-    let mut table = Table::new();
-    table.load_style(STYLE);
+    let mut table = styled();
     table.set_header(["class", "images", "precision", "recall", "F1", "AUROC", "AP"]);
     for class in classes {
         table.add_row([

@@ -207,3 +207,29 @@ fn every_form_of_use_is_read() {
         ]
     );
 }
+
+/// A newcomer follows them: whole paths anywhere, and in the table names of files after the folder that they lie in.
+#[test]
+fn every_path_in_contributing_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let top = ["src/", "tests/", "docs/", "benches/", "examples/", "configs/", "fuzz/", ".ci/"];
+    let (mut seen, mut absent) = (0, Vec::new());
+    for line in text.lines() {
+        let mut folder = root.to_path_buf();
+        for word in line.split('`').skip(1).step_by(2).filter(|word| !word.contains("NAME") && !word.contains(' ')) {
+            let whole = top.iter().any(|top| word.starts_with(top));
+            let part = line.starts_with('|') && (word.ends_with(".rs") || word.ends_with('/'));
+            let path = if whole { root.join(word) } else { folder.join(word) };
+            if whole {
+                folder = if path.is_dir() { path.clone() } else { path.parent().unwrap().to_path_buf() };
+            }
+            if whole || part {
+                seen += 1;
+                let listed = word.contains('*') || path.exists();
+                absent.extend((!listed).then(|| word.to_owned()));
+            }
+        }
+    }
+    assert!(absent.is_empty() && seen > 80, "{seen} paths, not there: {absent:?}");
+}
