@@ -14,14 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Whether a strategy trains a parameter; `blocks` are those that it names. A new strategy is a case here.
 fn trains(settings: &StrategySettings, blocks: &[usize], name: ParamName) -> bool {
     match (settings, name.role()) {
-        // The backbone is a fixed feature extractor.
-        (StrategySettings::Frozen, role) => role == Role::Head,
         // Some blocks, the final norm and the head; all else stays as pretrained, the map to the space of texts too.
         (StrategySettings::Partial { .. }, Role::Tower) => match name.segment() {
             Segment::Block(block) => blocks.contains(&block),
             segment => segment == Segment::Pool,
         },
-        (StrategySettings::Partial { .. }, role) => role == Role::Head,
+        // The backbone, or the rest of it, is a fixed feature extractor.
+        (StrategySettings::Frozen | StrategySettings::Partial { .. }, role) => role == Role::Head,
         // Everything, usually with layer decay so that the lower layers move less.
         (StrategySettings::Full, _) => true,
         (StrategySettings::Lora(_), role) => matches!(role, Role::Adapter | Role::Head),
