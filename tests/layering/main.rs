@@ -219,7 +219,8 @@ fn every_path_in_contributing_is_there() {
         let mut folder = root.to_path_buf();
         for word in line.split('`').skip(1).step_by(2).filter(|word| !word.contains("NAME") && !word.contains(' ')) {
             let whole = top.iter().any(|top| word.starts_with(top));
-            let part = line.starts_with('|') && (word.ends_with(".rs") || word.ends_with('/'));
+            let is_source = Path::new(word).extension().is_some_and(|extension| extension == "rs");
+            let part = line.starts_with('|') && (is_source || word.ends_with('/'));
             let path = if whole { root.join(word) } else { folder.join(word) };
             if whole {
                 folder = if path.is_dir() { path.clone() } else { path.parent().unwrap().to_path_buf() };
