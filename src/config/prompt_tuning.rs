@@ -98,13 +98,6 @@ fn of_images(schema: &mut Schema) {
     of(schema, "visual");
 }
 
-impl PromptTuning {
-    /// Whether the text tower may be needed.
-    pub fn may_be_text(&self) -> bool {
-        self.modality != PromptModality::Visual
-    }
-}
-
 impl fmt::Display for PromptTuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.modality {

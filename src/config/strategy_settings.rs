@@ -1,6 +1,6 @@
 //! The settings of `[strategy]`: which parameters are trained.
 
-use super::prompt_tuning::PromptTuning;
+use super::prompt_tuning::{PromptModality, PromptTuning};
 use crate::forms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,11 @@ impl StrategySettings {
             Self::Lora(_) => "lora",
             Self::Prompt(_) => "prompt",
         }
+    }
+
+    /// Whether words may be learnt, which need a text tower and its tokenizer.
+    pub fn may_learn_words(&self) -> bool {
+        matches!(self, Self::Prompt(prompt) if prompt.modality != PromptModality::Visual)
     }
 }
 

@@ -55,7 +55,7 @@ impl Opened {
     }
 
     fn load(settings: Settings, dataset: Dataset, texts: bool, console: &Console) -> Result<Self> {
-        let tokenizer = texts || prompt::may_be_words(&settings);
+        let tokenizer = texts || settings.strategy.may_learn_words();
         let wanted = if tokenizer { Wanted::BackboneAndTokenizer } else { Wanted::Backbone };
         let mut session = Session::open(settings, wanted, console)?;
         prompt::settle(&mut session.settings, &session.location)?;

@@ -8,11 +8,6 @@ use crate::error::{Error, Result};
 use crate::report::Console;
 use crate::text::{ContextPrompts, TextModel};
 
-/// Whether learnt prompts may be words, which need a tokenizer.
-pub fn may_be_words(settings: &Settings) -> bool {
-    matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text())
-}
-
 /// Decides whether learnt prompts are words or tokens of the image tower, where the settings leave that to the model at
 /// `location`.
 ///

@@ -195,8 +195,7 @@ pub fn refuse_patches(record: &RunRecord) -> Result<()> {
 /// Whether all that was saved is a head on the pretrained backbone: a probe's, whatever the config says about fine-tuning,
 /// and the directions that came from learnt words.
 fn only_head(record: &RunRecord, settings: &Settings) -> bool {
-    let words = matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text());
-    record.probe.is_some() || words
+    record.probe.is_some() || settings.strategy.may_learn_words()
 }
 
 /// The pretrained weights' own address when the backbone was frozen, else one of both.

@@ -1,6 +1,6 @@
 //! Where images may be cut into tiles. What takes whole squares says so before anything is read.
 
-use crate::config::{Settings, StrategySettings};
+use crate::config::Settings;
 use crate::data::transform::{Preprocess, augments};
 use crate::error::{Error, Result};
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// A usage error.
 pub fn check_training(settings: &Settings) -> Result<()> {
-    let obstacle = if matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text()) {
+    let obstacle = if settings.strategy.may_learn_words() {
         "learnt words are compared with one square"
     } else if augments(&settings.augment) {
         "[augment] changes squares"

@@ -2,7 +2,7 @@
 
 use super::{Report, Section};
 use crate::backbone::{Params, Readout, VitSpec};
-use crate::config::{Settings, StrategySettings};
+use crate::config::Settings;
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 use crate::experiment::forecast::{Sizes, forecast};
@@ -23,7 +23,7 @@ pub fn section(
     console: &Console,
 ) -> Option<Section> {
     // The cost of learnt words depends on a text tower, and no file of one has been read yet.
-    if matches!(&settings.strategy, StrategySettings::Prompt(prompt) if prompt.may_be_text()) {
+    if settings.strategy.may_learn_words() {
         return None;
     }
     let (sizes, forecast) = report.note(planned(settings, spec, (dataset, tiles), console))?;
