@@ -112,7 +112,7 @@ pub fn rotary_turn(spec: &VitSpec, params: &Params, index: usize) -> Result<Opti
 fn relative(spec: &VitSpec, learnt: usize) -> Result<Option<RelativePlaces>> {
     let (grid, prefix, tokens) = (spec.grid(), spec.prefix_tokens(), spec.tokens() + learnt);
     Ok(match spec.positions {
-        Positions::Relative => {
+        Positions::Relative(_) => {
             Some(RelativePlaces { index: relative_index(grid, prefix, learnt).into(), tokens, coordinates: None })
         }
         // Tokens before the patches have no place.

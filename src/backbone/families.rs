@@ -1,7 +1,7 @@
 //! The registry of weight families.
 
 use super::family::Family;
-use super::{hf_clip, hf_deit, hf_dinov2, hf_dinov3, hf_masked, hf_siglip, hf_siglip2, hf_vit};
+use super::{hf_aimv2, hf_beit, hf_clip, hf_deit, hf_dinov2, hf_dinov3, hf_masked, hf_siglip, hf_siglip2, hf_vit};
 use super::{open_clip, timm, timm_beit, timm_eva, timm_naflex, timm_relpos};
 
 /// All families, in the order in which they are asked.
@@ -13,6 +13,7 @@ pub const FAMILIES: &[&Family] = &[
     &timm::FAMILY,
     &open_clip::FAMILY,
     &hf_vit::FAMILY,
+    &hf_beit::FAMILY,
     &hf_deit::FAMILY,
     &hf_clip::FAMILY,
     &hf_dinov2::FAMILY,
@@ -20,4 +21,5 @@ pub const FAMILIES: &[&Family] = &[
     &hf_siglip::FAMILY,
     &hf_siglip2::FAMILY,
     &hf_masked::FAMILY,
+    &hf_aimv2::FAMILY,
 ];

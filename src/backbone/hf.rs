@@ -7,7 +7,7 @@ use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool,
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Defaults in which the config classes differ; the sizes of ViT-B/… at 224 pixels are common to all.
 pub(super) struct Defaults {
@@ -68,6 +68,27 @@ pub(super) fn activation(config: &Config<'_>, default: Activation) -> Result<Act
                 "hidden_act {value} is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, quick_gelu"
             )),
         },
+    }
+}
+
+/// The config with the sizes that the library's class gives where it has none.
+pub(super) fn completed(config: &Value, sizes: &[(&str, usize)]) -> Value {
+    let mut config = config.clone();
+    for (key, default) in sizes {
+        let value = &mut config[*key];
+        if value.is_null() {
+            *value = json!(default);
+        }
+    }
+    config
+}
+
+/// The config of a tower with gated MLPs without their activation, which must be `SiLU`; `default` is the class's.
+pub(super) fn gated(mut config: Value, default: &str) -> Result<Value, String> {
+    let activation = config["hidden_act"].take();
+    match activation.as_str().unwrap_or(default) {
+        "silu" => Ok(config),
+        _ => Err(format!("hidden_act {activation} in a gated MLP is not supported; supported: silu")),
     }
 }
 
@@ -189,7 +210,6 @@ pub(super) fn prefix_if_used<'a>(header: &Header, prefix: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_scale_of_pixels_is_honoured() {

@@ -13,7 +13,6 @@ use super::spec::{AttentionSpec, MlpKind, MlpSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
-use serde_json::{Value, json};
 
 /// transformers' `DINOv3`.
 pub const FAMILY: Family = Family {
@@ -28,7 +27,8 @@ pub const FAMILY: Family = Family {
 /// The architecture.
 fn spec(description: &Description, _: &Header) -> Result<VitSpec, String> {
     let gated = description.config["use_gated_mlp"] == true;
-    let own = completed(&description.config, gated)?;
+    let own = hf::completed(&description.config, SIZES);
+    let own = if gated { hf::gated(own, "gelu")? } else { own };
     let config = Config(&own);
     let input = BackboneDefaults::new(IMAGENET, ResizeMode::Squash, Interpolation::Bilinear, 1.0);
     let defaults = Defaults { patch: 16, activation: Activation::Gelu, eps: 1e-5, input };
@@ -83,23 +83,5 @@ fn mapping(name: ParamName, header: &Header) -> WeightMapping {
     }
 }
 
-/// The config with the sizes that the library's class gives where it has none, and without the activation of a gated MLP,
-/// which must be `SiLU`.
-fn completed(config: &Value, gated: bool) -> Result<Value, String> {
-    let mut config = config.clone();
-    if gated {
-        if config["hidden_act"] != "silu" {
-            return Err(format!(
-                "hidden_act {} in a gated MLP is not supported; supported: silu",
-                config["hidden_act"]
-            ));
-        }
-        config["hidden_act"] = Value::Null;
-    }
-    for (key, default) in [("hidden_size", 384), ("num_attention_heads", 6), ("intermediate_size", 1536)] {
-        if config[key].is_null() {
-            config[key] = json!(default);
-        }
-    }
-    Ok(config)
-}
+/// Sizes in which the library's class differs from others.
+const SIZES: &[(&str, usize)] = &[("hidden_size", 384), ("num_attention_heads", 6), ("intermediate_size", 1536)];

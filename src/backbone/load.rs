@@ -65,8 +65,10 @@ impl Backbone {
             ));
         }
         if let Some(size) = image_size.or(usual) {
-            let relative = loaded.spec.positions == Positions::Relative;
-            let positions = if relative { Layer::RelPos.whole().in_block(0) } else { Layer::PosEmbed.whole() };
+            let positions = match loaded.spec.positions {
+                Positions::Relative(_) => Layer::RelPos.whole().in_block(0),
+                _ => Layer::PosEmbed.whole(),
+            };
             let mapping = (family.mapping)(positions, &header);
             let stored = mapping.names().first().map_or(DType::F32, |name| tensors.float_type(name));
             loaded.resize(size, stored)?;
@@ -157,8 +159,8 @@ impl Backbone {
         let (old, width) = (self.spec.grid(), self.spec.width);
         self.spec.image_size = size;
         let new = self.spec.grid();
-        if self.spec.positions == Positions::Relative && old != new {
-            return self.resize_relative(old, new, stored);
+        if let (Positions::Relative(how), true) = (self.spec.positions, old != new) {
+            return self.resize_relative(old, new, how, stored);
         }
         let Some(table) = self.spec.positions.table().filter(|_| old != new) else { return Ok(()) };
         let positions = self.params.tensor(Layer::PosEmbed.whole())?.flatten_all()?.to_vec1::<f32>()?;
@@ -172,17 +174,19 @@ impl Backbone {
         Ok(())
     }
 
-    /// Prepares the tables of relative positions for another grid. The entries of the class token stay.
-    fn resize_relative(&mut self, old: usize, new: usize, stored: DType) -> Result<()> {
+    /// Prepares the tables of relative positions for another grid. The entries of the class token stay. timm's, whose places
+    /// are geometric, are resampled while loading and rounded to the type of the file.
+    fn resize_relative(&mut self, old: usize, new: usize, how: Resampling, stored: DType) -> Result<()> {
         let heads = self.spec.attention.heads;
         for block in 0..self.spec.depth {
             let name = Layer::RelPos.whole().in_block(block);
             let values = self.params.tensor(name)?.flatten_all()?.to_vec1::<f32>()?;
             let (patches, class) = values.split_at(relative_entries(old) * heads);
-            let mut resampled = resample(patches, heads, 2 * old - 1, 2 * new - 1, Resampling::Geometric);
+            let mut resampled = resample(patches, heads, 2 * old - 1, 2 * new - 1, how);
             resampled.extend(class);
             let table = Tensor::from_vec(resampled, ((), heads), &Device::Cpu)?;
-            self.params.insert(name, table.to_dtype(stored)?.to_dtype(DType::F32)?);
+            let dtype = if how == Resampling::Geometric { stored } else { DType::F32 };
+            self.params.insert(name, table.to_dtype(dtype)?.to_dtype(DType::F32)?);
         }
         Ok(())
     }

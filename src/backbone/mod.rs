@@ -10,6 +10,8 @@ mod block_spec;
 mod families;
 mod family;
 mod hf;
+mod hf_aimv2;
+mod hf_beit;
 mod hf_clip;
 mod hf_deit;
 mod hf_dinov2;

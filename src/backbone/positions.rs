@@ -14,8 +14,9 @@ pub enum Positions {
     Table(PositionTable),
     /// By turning queries and keys in every block (Su et al. 2021).
     Rotary(AxialRotary),
-    /// By what every block adds to the scores of attention for each two places (`BEiT`).
-    Relative,
+    /// By what every block adds to the scores of attention for each two places (`BEiT`), from a table that is resampled so
+    /// for another grid.
+    Relative(Resampling),
     /// The same, where a small network makes it of how far two places lie apart (Liu et al. 2022).
     RelativeMlp {
         /// Its hidden width.
@@ -30,7 +31,7 @@ impl Positions {
     pub fn table(&self) -> Option<&PositionTable> {
         match self {
             Self::Table(table) | Self::TableAndRotary(table, _) => Some(table),
-            Self::Rotary(_) | Self::Relative | Self::RelativeMlp { .. } => None,
+            Self::Rotary(_) | Self::Relative(_) | Self::RelativeMlp { .. } => None,
         }
     }
 
@@ -38,21 +39,21 @@ impl Positions {
     pub fn table_mut(&mut self) -> Option<&mut PositionTable> {
         match self {
             Self::Table(table) | Self::TableAndRotary(table, _) => Some(table),
-            Self::Rotary(_) | Self::Relative | Self::RelativeMlp { .. } => None,
+            Self::Rotary(_) | Self::Relative(_) | Self::RelativeMlp { .. } => None,
         }
     }
 
     /// What turns queries and keys, if anything does.
     pub fn rotary(&self) -> Option<&AxialRotary> {
         match self {
-            Self::Table(_) | Self::Relative | Self::RelativeMlp { .. } => None,
+            Self::Table(_) | Self::Relative(_) | Self::RelativeMlp { .. } => None,
             Self::Rotary(rotary) | Self::TableAndRotary(_, rotary) => Some(rotary),
         }
     }
 
     /// Whether blocks add to the scores of attention by where tokens lie to each other.
     pub fn are_relative(&self) -> bool {
-        matches!(self, Self::Relative | Self::RelativeMlp { .. })
+        matches!(self, Self::Relative(_) | Self::RelativeMlp { .. })
     }
 
     /// How many of the tokens before the patches have an embedding in the table.

@@ -166,7 +166,7 @@ impl VitSpec {
     /// The entries of every block's table of relative positions, where positions are relative.
     pub(super) fn relative_entries(&self) -> Option<usize> {
         let entries = relative_entries(self.grid()) + CLASS_ENTRIES * self.prefix_tokens();
-        (self.positions == Positions::Relative).then_some(entries)
+        matches!(self.positions, Positions::Relative(_)).then_some(entries)
     }
 
     /// The attention pooling, if there is one.

@@ -2,7 +2,7 @@
 
 use super::family::{Header, outputs};
 use super::options::{Config, IMAGENET};
-use super::positions::Positions;
+use super::positions::{Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::BackboneDefaults;
@@ -81,7 +81,7 @@ pub(super) fn base(architecture: &str, args: &Args<'_>, image_size: usize, pool:
         image_size,
         patch: PatchSpec { size: args.integer("patch_size", 16)?, bias: true, norm: false },
         prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
-        positions: Positions::Relative,
+        positions: Positions::Relative(Resampling::Geometric),
         norm_pre: false,
         norms,
         attention: AttentionSpec {

@@ -1,10 +1,12 @@
 //! What each image classifier of transformers can express, and how a model is brought into its form.
 //!
-//! Reference: transformers' `modeling_{vit,dinov2,dinov2_with_registers,deit,siglip,clip}.py`.
+//! Reference: transformers' `modeling_{vit,vit_msn,ijepa,beit,data2vec_vision,dinov2,dinov2_with_registers,deit,siglip,clip,
+//! metaclip_2}.py`. `Siglip2ForImageClassification` is none of them: its image processor keeps the shape of an image, which
+//! a model trained on squares does not.
 
 use super::numbers::decimal;
 use super::{ExportModel, adapt};
-use crate::backbone::{Layer, MlpSpec, Pool, VitSpec};
+use crate::backbone::{Layer, MlpSpec, Pool, Positions, VitSpec};
 use crate::nn::Activation;
 use candle_core::{DType, Device, Result, Tensor};
 use serde_json::{Value, json};
@@ -28,17 +30,8 @@ pub(super) struct HfClass {
 
 /// The classes, the plainest first.
 pub(super) const CLASSES: &[HfClass] = &[
-    HfClass {
-        name: "ViTForImageClassification",
-        kind: "vit",
-        prefix: "vit.",
-        obstacles: |spec| [plain(spec, &["class"]), unless(spec.pooling.pool == Pool::Cls, POOLING)].concat(),
-        adapt: |model| {
-            adapt::with_patch_bias(model)?;
-            adapt::with_positioned_prefix(model, 1)
-        },
-        config: common,
-    },
+    VIT,
+    HfClass { name: "ViTMSNForImageClassification", kind: "vit_msn", ..VIT },
     HfClass {
         name: "Dinov2ForImageClassification",
         kind: "dinov2",
@@ -83,7 +76,7 @@ pub(super) const CLASSES: &[HfClass] = &[
         name: "SiglipForImageClassification",
         kind: "siglip",
         prefix: "vision_model.",
-        obstacles: |spec| [plain(spec, &[]), unless(spec.pooling.pool == Pool::Avg, POOLING)].concat(),
+        obstacles: averaged,
         adapt: |model| {
             adapt::with_patch_bias(model)?;
             adapt::with_qkv_bias(model)
@@ -96,31 +89,95 @@ pub(super) const CLASSES: &[HfClass] = &[
         },
     },
     HfClass {
-        name: "CLIPForImageClassification",
-        kind: "clip",
-        prefix: "vision_model.",
-        obstacles: |spec| {
-            [
-                tokens(spec, &["class"]),
-                unless(spec.positions.rotary().is_none(), "rotary positions"),
-                unless(!spec.positions.are_relative(), "relative positions"),
-                unless(!spec.mlp.is_gated(), "a SwiGLU"),
-                other_layers(spec),
-                unless(!spec.layer_scale, "LayerScale"),
-                unless(spec.norm_pre, "a backbone without a layer norm before the blocks"),
-                unless(!spec.patch.bias, "a bias of the patch embedding"),
-                unless(!spec.pooling.norm && !spec.pooling.fc_norm, "a layer norm after the blocks"),
-                unless(spec.pooling.pool == Pool::Avg, POOLING),
-            ]
-            .concat()
-        },
-        adapt: |model| {
-            adapt::with_qkv_bias(model)?;
-            adapt::with_positioned_prefix(model, 1)
-        },
-        config: |spec| json!({ "vision_config": common(spec) }),
+        name: "IJepaForImageClassification",
+        kind: "ijepa",
+        prefix: "ijepa.",
+        obstacles: averaged,
+        adapt: adapt::with_patch_bias,
+        config: common,
+    },
+    CLIP,
+    HfClass { name: "MetaClip2ForImageClassification", kind: "metaclip_2", ..CLIP },
+    BEIT,
+    HfClass {
+        name: "Data2VecVisionForImageClassification",
+        kind: "data2vec-vision",
+        prefix: "data2vec_vision.",
+        ..BEIT
     },
 ];
+
+const VIT: HfClass = HfClass {
+    name: "ViTForImageClassification",
+    kind: "vit",
+    prefix: "vit.",
+    obstacles: |spec| [plain(spec, &["class"]), unless(spec.pooling.pool == Pool::Cls, POOLING)].concat(),
+    adapt: |model| {
+        adapt::with_patch_bias(model)?;
+        adapt::with_positioned_prefix(model, 1)
+    },
+    config: common,
+};
+
+const CLIP: HfClass = HfClass {
+    name: "CLIPForImageClassification",
+    kind: "clip",
+    prefix: "vision_model.",
+    obstacles: |spec| {
+        [
+            tokens(spec, &["class"]),
+            unless(spec.positions.rotary().is_none(), "rotary positions"),
+            unless(!spec.positions.are_relative(), "relative positions"),
+            unless(!spec.mlp.is_gated(), "a SwiGLU"),
+            other_layers(spec),
+            unless(!spec.layer_scale, "LayerScale"),
+            unless(spec.norm_pre, "a backbone without a layer norm before the blocks"),
+            unless(!spec.patch.bias, "a bias of the patch embedding"),
+            unless(!spec.pooling.norm && !spec.pooling.fc_norm, "a layer norm after the blocks"),
+            unless(spec.pooling.pool == Pool::Avg, POOLING),
+        ]
+        .concat()
+    },
+    adapt: |model| {
+        adapt::with_qkv_bias(model)?;
+        adapt::with_positioned_prefix(model, 1)
+    },
+    config: |spec| json!({ "vision_config": common(spec) }),
+};
+
+const BEIT: HfClass = HfClass {
+    name: "BeitForImageClassification",
+    kind: "beit",
+    prefix: "beit.",
+    obstacles: |spec| {
+        let mean = spec.pooling.pool == Pool::Avg && spec.pooling.fc_norm && !spec.pooling.norm;
+        let class = spec.pooling.pool == Pool::Cls && spec.pooling.norm && !spec.pooling.fc_norm;
+        [
+            tokens(spec, &["class"]),
+            unless(matches!(spec.positions, Positions::Table(_) | Positions::Relative(_)), "such positions"),
+            unless(!spec.mlp.is_gated(), "a SwiGLU"),
+            other_layers(spec),
+            unless(!spec.norm_pre, "a layer norm before the blocks"),
+            unless(mean || class, POOLING),
+        ]
+        .concat()
+    },
+    adapt: |model| {
+        adapt::with_patch_bias(model)?;
+        adapt::with_qkv_bias(model)?;
+        // It would add the same to every score of a query: softmax does not see it.
+        model.spec.attention.key_bias = false;
+        adapt::with_positioned_prefix(model, 1)
+    },
+    config: |spec| {
+        let mut config = common(spec);
+        config["use_absolute_position_embeddings"] = json!(spec.positions.table().is_some());
+        config["use_relative_position_bias"] = json!(spec.positions.are_relative());
+        config["use_mean_pooling"] = json!(spec.pooling.pool == Pool::Avg);
+        config["layer_scale_init_value"] = json!(if spec.layer_scale { 0.1 } else { 0.0 });
+        config
+    },
+};
 
 const WITH_TEACHER: &str = "DeiTForImageClassificationWithTeacher";
 const POOLING: &str = "this pooling of the tokens";
@@ -128,7 +185,7 @@ const POOLING: &str = "this pooling of the tokens";
 impl HfClass {
     /// Names that show a family which of its spellings is meant: those of the hub, with the prefix of classifiers.
     pub fn seeds(&self, spec: &VitSpec) -> Vec<String> {
-        let mut names = vec![self.prefix.to_owned()];
+        let mut names = vec![format!("{}encoder.", self.prefix)];
         if self.two_heads() {
             names.push("cls_classifier.weight".into());
         }
@@ -140,6 +197,12 @@ impl HfClass {
         names
     }
 
+    /// How long the part of its name is by which an architecture's begins, which then is the same model's; else 0.
+    pub fn likeness(&self, architecture: &str) -> usize {
+        let model = self.name.split("ForImage").next().unwrap_or_default();
+        if architecture.starts_with(model) { model.len() } else { 0 }
+    }
+
     /// Whether it averages the logits of a classifier on each of two tokens.
     pub fn two_heads(&self) -> bool {
         self.name == WITH_TEACHER
@@ -149,7 +212,7 @@ impl HfClass {
     pub fn unused(&self, width: usize) -> Result<BTreeMap<String, Tensor>> {
         let at = |name: &str| format!("{}{name}", self.prefix);
         let mut tensors = BTreeMap::new();
-        if self.kind == "clip" {
+        if ["clip", "metaclip_2"].contains(&self.kind) {
             let ones = Tensor::ones(width, DType::F32, &Device::Cpu)?;
             tensors.insert(at("post_layernorm.weight"), ones);
             tensors.insert(at("post_layernorm.bias"), adapt::zeros(&[width])?);
@@ -207,6 +270,11 @@ fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
         unless(spec.pooling.norm || spec.pooling.fc_norm, "a backbone without a final layer norm"),
     ];
     [tokens(spec, wanted), layers.concat()].concat()
+}
+
+/// What a plain tower cannot express that has no token before the patches and reads their mean.
+fn averaged(spec: &VitSpec) -> Vec<String> {
+    [plain(spec, &[]), unless(spec.pooling.pool == Pool::Avg, POOLING)].concat()
 }
 
 /// What `DINOv2` cannot express, whatever its registers. It reads the class token beside the mean patch, so that each

@@ -11,7 +11,7 @@ use crate::backbone::{
 };
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{Activation, Pairs};
 use crate::system::json::write_json;
 use candle_core::Tensor;
@@ -30,21 +30,37 @@ pub const FORMAT: Format = Format {
 };
 
 /// Architectures to start from, for models that timm does not have: plain, with CLIP's epsilon, distilled, gated, and
-/// those of the class `Eva` by their epsilon.
+/// those of the class `Eva` by their epsilon, with relative positions, with RMS norms.
 const STARTS: &[&str] = &[
     "vit_base_patch16_224", "vit_base_patch16_clip_224", "deit_base_distilled_patch16_224", "vit_giant_patch14_dinov2",
-    "vit_small_patch16_dinov3_qkvb", "eva02_tiny_patch14_224",
+    "vit_small_patch16_dinov3_qkvb", "eva02_tiny_patch14_224", "beit_base_patch16_224", "aimv2_large_patch14_224",
 ];
 
 fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
     model.refuse_additions(&FORMAT)?;
+    let usage = format!(
+        "```python\nimport timm\nmodel = timm.create_model(\"local-dir:{}\", pretrained=True).eval()\n\
+             transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model), is_training=False)\n\
+             ```",
+        card::PLACE
+    );
+    write_as(model, folder, &usage, |obstacles| cannot(&FORMAT, obstacles))
+}
+
+/// Writes the model with a card that says how it is used, or gives the error made of what timm's classes cannot do.
+pub(super) fn write_as(
+    model: &ExportModel,
+    folder: &Path,
+    usage: &str,
+    refusal: impl Fn(&[String]) -> Error,
+) -> Result<Vec<String>> {
     let obstacles = obstacles(&model.spec);
     if !obstacles.is_empty() {
-        return Err(cannot(&FORMAT, &obstacles));
+        return Err(refusal(&obstacles));
     }
     let model = adapted(model.clone())?;
     let Some(start) = start(&model.spec) else {
-        return Err(cannot(&FORMAT, &[format!("this form of {}", model.spec.architecture)]));
+        return Err(refusal(&[format!("this form of {}", model.spec.architecture)]));
     };
     let mut notes = notes(&model.preprocess);
     if start.norms.eps != model.spec.norms.eps {
@@ -56,13 +72,7 @@ fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>>
     }
     write_json(&folder.join("config.json"), &config(&model, &start.architecture))?;
     files::write_tensors(folder, &parameters(&model, &start.architecture)?)?;
-    let usage = format!(
-        "```python\nimport timm\nmodel = timm.create_model(\"local-dir:{}\", pretrained=True).eval()\n\
-             transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model), is_training=False)\n\
-             ```",
-        card::PLACE
-    );
-    card::write(folder, &model, &usage, &notes)?;
+    card::write(folder, &model, usage, &notes)?;
     Ok(notes)
 }
 
@@ -122,9 +132,12 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
         architecture: String::new(),
         norms: NormSpec { eps: 0.0, ..spec.norms },
         positions: {
+            // How they are resampled plays no part once they are.
             let mut positions = spec.positions;
+            if let Positions::Relative(how) = &mut positions {
+                *how = Resampling::Geometric;
+            }
             if let Some(table) = positions.table_mut() {
-                // How they are resampled plays no part once they are.
                 *table = PositionTable { resampling: Resampling::Bicubic, rounded: false, ..*table };
             }
             positions

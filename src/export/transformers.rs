@@ -1,19 +1,21 @@
 //! transformers' format: `AutoModelForImageClassification.from_pretrained(FOLDER)`.
 //!
 //! A class of the library has one pooling and one set of layers; `hf_classes` says what each can express. The names of
-//! tensors are those by which `crate::backbone` reads the same class, so there is one place for each.
+//! tensors are those by which `crate::backbone` reads the same class, so there is one place for each. What no class can
+//! express leaves as a model of timm, which the library wraps.
 
 use super::files::write_tensors;
 use super::hf_classes::{CLASSES, HfClass};
 use super::numbers::decimals;
-use super::{ExportModel, Format, Layout, cannot, card, notes, readback, statistics};
+use super::{ExportModel, Format, Layout, cannot, card, notes, readback, statistics, timm};
 use crate::backbone::{FAMILIES, Header, Layer, ParamName, Role};
 use crate::config::ResizeMode;
 use crate::data::transform::{Geometry, Interpolation, Preprocess};
-use crate::error::{Result, WeightsError};
+use crate::error::{Error, Result, WeightsError};
 use crate::system::json::write_json;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -29,12 +31,13 @@ pub const FORMAT: Format = Format {
 
 fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
     model.refuse_additions(&FORMAT)?;
-    let class = match nearest(model) {
-        (class, obstacles) if obstacles.is_empty() => class,
-        (class, obstacles) => {
-            return Err(cannot(&FORMAT, &[format!("{} (nearest: {})", obstacles.join(", nor "), class.name)]));
-        }
-    };
+    let (class, obstacles) = nearest(model);
+    if !obstacles.is_empty() {
+        return write_wrapped(model, folder, |timm| {
+            let obstacles = format!("{} (nearest: {})", obstacles.join(", nor "), class.name);
+            cannot(&FORMAT, &[obstacles, format!("{} (as a model of timm)", timm.join(", nor "))])
+        });
+    }
     let mut notes = notes(&model.preprocess);
     notes.extend(limits(model.preprocess.geometry.resize).map(str::to_owned));
     let mut adapted = model.clone();
@@ -54,16 +57,34 @@ fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>>
     Ok(notes)
 }
 
-/// The first class that can express the model, or the one that lacks least, and what it lacks.
+/// Writes the model as one of timm. A folder of timm is one of transformers too, which reads it by its `TimmWrapper`.
+fn write_wrapped(model: &ExportModel, folder: &Path, refusal: impl Fn(&[String]) -> Error) -> Result<Vec<String>> {
+    let usage = format!(
+        "```python\nfrom transformers import AutoImageProcessor, AutoModelForImageClassification\n\
+             # Both need the package timm.\n\
+             model = AutoModelForImageClassification.from_pretrained(\"{place}\")\n\
+             processor = AutoImageProcessor.from_pretrained(\"{place}\")\n```",
+        place = card::PLACE
+    );
+    let mut notes = timm::write_as(model, folder, &usage, refusal)?;
+    notes.push(
+        "no class of transformers computes this model: TimmWrapperForImageClassification opens it, which needs the package \
+         timm where it is used"
+            .into(),
+    );
+    Ok(notes)
+}
+
+/// The class that can express the model, or the one that lacks least, and what it lacks; of several the one that the
+/// backbone came from, else the plainest.
 fn nearest(model: &ExportModel) -> (&'static HfClass, Vec<String>) {
-    let mut best: (&HfClass, Vec<String>) = (&CLASSES[0], (CLASSES[0].obstacles)(&model.spec));
-    for class in &CLASSES[1..] {
-        let obstacles = (class.obstacles)(&model.spec);
-        if obstacles.len() < best.1.len() {
-            best = (class, obstacles);
-        }
-    }
-    best
+    let ranked = |class: &'static HfClass| (class, (class.obstacles)(&model.spec));
+    CLASSES[1..].iter().map(ranked).fold(ranked(&CLASSES[0]), |best, next| {
+        let rank = |(class, obstacles): &(&HfClass, Vec<String>)| {
+            (Reverse(obstacles.len()), class.likeness(&model.spec.architecture))
+        };
+        if rank(&next) > rank(&best) { next } else { best }
+    })
 }
 
 fn config(class: &HfClass, model: &ExportModel) -> Value {

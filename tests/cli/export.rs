@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use insta_cmd::get_cargo_bin;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -108,18 +109,29 @@ fn exported(format_name: &str, model: &ExportModel, check: &Check) -> Result<Exp
 fn every_backbone_leaves_with_its_logits_or_is_refused_by_name() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backbones");
     let mut refused = Vec::new();
+    let mut classes = BTreeMap::new();
     let mut names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     for name in &names {
         let (model, check) = model(&fixture(name), None, PoolChoice::Backbone);
         for format in FORMATS {
-            match exported(format.name, &model, &check) {
-                Ok(exported) => assert!(
-                    exported.max_rel_diff <= TOLERANCE && exported.max_probability_diff <= TOLERANCE,
-                    "{name} as {}",
-                    format.name
-                ),
+            let folder = tempfile::tempdir().unwrap();
+            match export(format, &model, &check, &target(&folder, format.name)) {
+                Ok(exported) => {
+                    let differ = exported.max_rel_diff.max(exported.max_probability_diff);
+                    assert!(differ <= TOLERANCE, "{name} as {}: {exported:?}", format.name);
+                    if format.name == "transformers" {
+                        let config = fs::read(folder.path().join("model/config.json")).unwrap();
+                        let config: Value = serde_json::from_slice(&config).unwrap();
+                        let class = config["architectures"][0].as_str().unwrap_or("TimmWrapper").to_owned();
+                        assert_eq!(
+                            class == "TimmWrapper",
+                            exported.notes.iter().any(|note| note.contains("package timm"))
+                        );
+                        classes.insert(name.as_str(), class);
+                    }
+                }
                 // timm's layer norms cannot have the epsilon of transformers' ViT, and these tokens are tiny.
                 Err(error) if error.exit_code() == ExitCode::Weights => {
                     let why = "timm's layer norms add 0.000001 to the variance, the model's add 0.000000000001";
@@ -136,14 +148,60 @@ fn every_backbone_leaves_with_its_logits_or_is_refused_by_name() {
     }
     assert!(names.len() > 30);
     assert!(!refused.iter().any(|(format, _)| *format == "onnx"), "ONNX can express all: {refused:?}");
-    for (format, name) in [("transformers", "hf_siglip"), ("timm", "hf_dinov2"), ("timm", "hf_deit")] {
+    assert!(
+        !refused.iter().any(|(format, _)| *format == "transformers"),
+        "the wrapper expresses the rest: {refused:?}"
+    );
+    for (format, name) in [("timm", "hf_dinov2"), ("timm", "hf_deit")] {
         assert!(refused.contains(&(format, name)), "{name} as {format} is not refused: {refused:?}");
     }
     let refused = |format: &str, name: &str| refused.contains(&(format, name));
     let theirs = names.iter().filter(|name| !refused("timm", name)).filter(|name| name.starts_with("timm"));
     assert_eq!(theirs.count(), names.iter().filter(|name| name.starts_with("timm")).count());
-    for name in ["hf_vit", "hf_dinov2", "hf_dinov2_swiglu", "hf_dinov2_registers", "hf_deit", "hf_deit_teacher"] {
-        assert!(!refused("transformers", name), "{name}");
+    for (name, class) in CLASSES_OF_TRANSFORMERS {
+        assert_eq!(classes[name], *class, "{name}");
+    }
+}
+
+/// In which class of transformers a backbone leaves: its own where that computes the same.
+const CLASSES_OF_TRANSFORMERS: &[(&str, &str)] = &[
+    ("hf_vit", "ViTForImageClassification"),
+    ("hf_mae", "ViTForImageClassification"),
+    ("hf_msn", "ViTMSNForImageClassification"),
+    ("hf_ijepa", "IJepaForImageClassification"),
+    ("hf_deit", "DeiTForImageClassification"),
+    ("hf_deit_teacher", "DeiTForImageClassificationWithTeacher"),
+    ("hf_beit", "BeitForImageClassification"),
+    ("hf_beit_v5_names", "BeitForImageClassification"),
+    ("hf_data2vec", "Data2VecVisionForImageClassification"),
+    ("timm_beit", "BeitForImageClassification"),
+    ("timm_beitv2_token", "BeitForImageClassification"),
+    ("timm_vit_avg", "BeitForImageClassification"),
+    ("hf_dinov2", "Dinov2ForImageClassification"),
+    ("hf_dinov2_swiglu", "Dinov2ForImageClassification"),
+    ("hf_dinov2_registers", "Dinov2WithRegistersForImageClassification"),
+    ("hf_clip_classifier", "CLIPForImageClassification"),
+    ("hf_metaclip2_classifier", "MetaClip2ForImageClassification"),
+    ("hf_siglip_classifier", "SiglipForImageClassification"),
+    ("hf_siglip", "TimmWrapper"),
+    ("hf_clip", "TimmWrapper"),
+    ("hf_aimv2", "TimmWrapper"),
+    ("hf_dinov3", "TimmWrapper"),
+    ("timm_dinov3_plus", "TimmWrapper"),
+    ("timm_eva02", "TimmWrapper"),
+    ("timm_pe_core", "TimmWrapper"),
+];
+
+/// What neither a class of transformers nor timm can do is named for both.
+#[test]
+fn a_refusal_names_the_nearest_class_and_timm() {
+    let (model, check) = model(&fixture("timm_qk_norm"), None, PoolChoice::ClsAvg);
+    let refusal = exported("transformers", &model, &check).unwrap_err().to_string();
+    for part in [
+        "norms inside attention or MLP (nearest: Dinov2ForImageClassification)",
+        "features of the class token beside the mean patch (as a model of timm)",
+    ] {
+        assert!(refusal.contains(part), "{refusal}");
     }
 }
 
