@@ -3,10 +3,11 @@
     cargo build --release
     pip install torch==2.15.0 timm==1.0.31 pillow==13.0.0 safetensors==0.8.0
     python benches/compare_backbones.py [--models vit_tiny_patch16_224 ...] [--turns 1]
+    python benches/compare_backbones.py --models vit_small_patch16_dinov3 vit_base_patch16_dinov3
     python benches/compare_backbones.py --curves
     python benches/compare_backbones.py --before PATH/OF/AN/EARLIER/vitadapt
 
-Random weights, written by timm; textile images (a part of them for training, so that ViT-B takes minutes); no cache from
+Any ViT of timm that vitadapt reads can be named, at 224 px whatever its own size. Random weights, written by timm; textile images (a part of them for training, so that ViT-B takes minutes); no cache from
 before. The two programs take turns; medians. Forward is `vitadapt extract` as a whole process, with starting, decoding
 and writing, against PyTorch's bare loop over tensors that are there already. The images per second of full fine-tuning
 are those of the training loop, in which vitadapt decodes and PyTorch does not. Frozen and partial (the last three
@@ -108,7 +109,7 @@ def forward(model: Path, arguments: argparse.Namespace) -> tuple[dict, dict]:
     us = extracted(BINARY)
     if arguments.before:
         return us, extracted(arguments.before)
-    them = theirs("--forward", model.name, "--threads", arguments.threads)
+    them = theirs("--forward", model.name, "--forward-size", IMAGE_SIZE, "--threads", arguments.threads)
     them["rate"] = them["images_per_second"][model.name]
     return us, them
 

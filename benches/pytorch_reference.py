@@ -271,8 +271,8 @@ def train(seed: int, splits: dict[str, Split], classes: int, arguments: argparse
 @torch.inference_mode()
 def forward_speed(name: str, arguments: argparse.Namespace) -> float:
     """Images per second of a model with random weights: the median batch after one to warm up."""
-    model = timm.create_model(name, num_classes=0).eval()
-    size = model.pretrained_cfg["input_size"][-1]
+    size = arguments.forward_size or timm.get_pretrained_cfg(name).input_size[-1]
+    model = timm.create_model(name, num_classes=0, img_size=size).eval()
     images = torch.randn(arguments.forward_batch, 3, size, size)
     model(images)
     seconds = []
@@ -362,6 +362,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--head", type=Path, help="start from head.weight and head.bias of this file")
     parser.add_argument("--data", type=Path, default=REPOSITORY / "data" / "textile")
     parser.add_argument("--forward", nargs="*", metavar="MODEL", help="measure forward speed instead of training")
+    parser.add_argument("--forward-size", type=int, help="side of its images; default: the model's own")
     parser.add_argument("--forward-batch", type=int, default=32)
     parser.add_argument("--forward-batches", type=int, default=8)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

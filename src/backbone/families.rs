@@ -1,7 +1,10 @@
 //! The registry of weight families.
 
 use super::family::Family;
-use super::{hf_aimv2, hf_beit, hf_clip, hf_deit, hf_dinov2, hf_dinov3, hf_masked, hf_siglip, hf_siglip2, hf_vit};
+use super::{
+    hf_aimv2, hf_beit, hf_clip, hf_deit, hf_dinov2, hf_dinov3, hf_internvl, hf_masked, hf_radio, hf_siglip, hf_siglip2,
+    hf_tips, hf_vit,
+};
 use super::{open_clip, timm, timm_beit, timm_eva, timm_naflex, timm_relpos};
 
 /// All families, in the order in which they are asked.
@@ -22,4 +25,7 @@ pub const FAMILIES: &[&Family] = &[
     &hf_siglip2::FAMILY,
     &hf_masked::FAMILY,
     &hf_aimv2::FAMILY,
+    &hf_internvl::FAMILY,
+    &hf_tips::FAMILY,
+    &hf_radio::FAMILY,
 ];

@@ -40,18 +40,9 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     // 224 of 256 pixels.
     let input = BackboneDefaults::new(IMAGENET, ResizeMode::Crop, Interpolation::Bicubic, 0.875);
     let patch = if registers { 16 } else { 14 };
-    let defaults = Defaults { patch, activation: Activation::Gelu, eps: 1e-6, input };
-    let spec = hf::base(&config, &defaults, &description.preprocessor)?;
-    let hidden = (spec.width as f64 * config.number("mlp_ratio", 4.0)) as usize;
-    let gated = config.flag("use_swiglu_ffn", false);
+    let spec = tower(&description.config, patch, input, &description.preprocessor)?;
     Ok(VitSpec {
         architecture: hf::class_name(&description.config, "Dinov2Model"),
-        mlp: if gated {
-            // Two thirds, so that three matrices have the size of two, to a multiple of eight.
-            MlpSpec::gated(((hidden as f64 * 2.0 / 3.0) as usize).next_multiple_of(8))
-        } else {
-            MlpSpec { hidden, ..spec.mlp }
-        },
         prefix: PrefixSpec {
             registers: if registers { config.integer("num_register_tokens", 4)? } else { 0 },
             ..spec.prefix
@@ -60,11 +51,30 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
             resampling: if registers { Resampling::BicubicAntialiased } else { Resampling::Bicubic },
             ..hf::positions(1)
         }),
-        layer_scale: true,
         pooling: PoolingSpec { pool: Pool::ClsAvg, ..spec.pooling },
         outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
         ..spec
     })
+}
+
+/// What all towers of its kind have in common, with a class token: LayerScale, an MLP by its ratio or a `SwiGLU`.
+pub(super) fn tower(
+    config: &Value,
+    patch: usize,
+    input: BackboneDefaults,
+    preprocessor: &Value,
+) -> Result<VitSpec, String> {
+    let config = Config(config);
+    let defaults = Defaults { patch, activation: Activation::Gelu, eps: 1e-6, input };
+    let spec = hf::base(&config, &defaults, preprocessor)?;
+    let hidden = (spec.width as f64 * config.number("mlp_ratio", 4.0)) as usize;
+    let mlp = if config.flag("use_swiglu_ffn", false) {
+        // Two thirds, so that three matrices have the size of two, to a multiple of eight.
+        MlpSpec::gated(((hidden as f64 * 2.0 / 3.0) as usize).next_multiple_of(8))
+    } else {
+        MlpSpec { hidden, ..spec.mlp }
+    };
+    Ok(VitSpec { mlp, layer_scale: true, ..spec })
 }
 
 /// The image processor's. Without one it is that of the published weights, whose positions are stored for 518 pixels
@@ -77,6 +87,11 @@ fn usual_size(description: &Description) -> Option<usize> {
 /// Where a parameter lies.
 fn mapping(name: ParamName, header: &Header) -> WeightMapping {
     let prefix = PREFIXES.iter().map(|prefix| prefix_if_used(header, prefix)).find(|p| !p.is_empty()).unwrap_or("");
+    prefixed(name, header, prefix)
+}
+
+/// The names behind a prefix.
+pub(super) fn prefixed(name: ParamName, header: &Header, prefix: &str) -> WeightMapping {
     if name.layer == Layer::RegToken {
         return WeightMapping::One(format!("{prefix}embeddings.register_tokens"));
     }

@@ -38,9 +38,13 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
 
 /// The names that `ViT` and `DeiT` share, behind the prefix of classifiers.
 pub(super) fn mapping(name: ParamName, header: &Header, prefix: &str) -> WeightMapping {
+    spelled(name, Spelling::of(header, prefix), prefix)
+}
+
+/// The same where blocks are named by `names`.
+pub(super) fn spelled(name: ParamName, names: &Spelling, prefix: &str) -> WeightMapping {
     let part = name.part.text();
     if let Some(block) = name.block {
-        let names = Spelling::of(header, prefix);
         let at = |module: &str| format!("{prefix}{}.{block}.{module}.{part}", names.blocks);
         return match name.layer {
             Layer::Qkv => WeightMapping::Stack(names.qkv.iter().map(|module| at(module)).collect()),

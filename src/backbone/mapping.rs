@@ -52,6 +52,15 @@ pub enum WeightMapping {
         /// How many there are.
         count: usize,
     },
+    /// Consecutive rows of a tensor (`of`, d), as tokens (1, n, d).
+    Rows {
+        /// That tensor.
+        name: String,
+        /// The first row that is taken.
+        first: usize,
+        /// How many there are.
+        of: usize,
+    },
     /// The vectors of queries and values of a packed one, whose keys' third is zero.
     NoKey([String; 2]),
     /// A matrix stored as (in, out).
@@ -59,6 +68,8 @@ pub enum WeightMapping {
     /// The kernels (d, C, p, p) of a patch embedding, stored as (d, p · p · C): a product with flattened patches, whose
     /// channels lie innermost.
     Patches(String),
+    /// The same with channels outermost.
+    Flattened(String),
 }
 
 impl WeightMapping {
@@ -70,9 +81,11 @@ impl WeightMapping {
             | Self::Table(name)
             | Self::Transposed(name)
             | Self::Patches(name)
+            | Self::Flattened(name)
             | Self::Grid(name)
             | Self::WithoutFirst(name)
             | Self::OfBlock { name, .. }
+            | Self::Rows { name, .. }
             | Self::Thirds { name, .. } => std::slice::from_ref(name),
             Self::Stack(names) => names,
             Self::NoKey(names) | Self::Positioned { names, .. } => names,
@@ -96,7 +109,8 @@ impl WeightMapping {
             Self::Thirds { count, .. } => stored[0] = 3 * stored[0] / count,
             Self::Transposed(_) => stored.reverse(),
             Self::Grid(_) => stored = vec![1, shape[1].isqrt(), shape[1].isqrt(), shape[2]],
-            Self::Patches(_) => stored = vec![shape[0], shape[1..].iter().product()],
+            Self::Patches(_) | Self::Flattened(_) => stored = vec![shape[0], shape[1..].iter().product()],
+            Self::Rows { of, .. } => stored = vec![*of, shape[2]],
         }
         stored
     }
@@ -122,7 +136,8 @@ impl WeightMapping {
                 Ok(whole)
             }
             Self::WithoutFirst(_) => whole.narrow(1, 1, shape[1])?.force_contiguous(),
-            Self::Token(_) | Self::Table(_) | Self::Grid(_) => whole.reshape(shape),
+            Self::Token(_) | Self::Table(_) | Self::Grid(_) | Self::Flattened(_) => whole.reshape(shape),
+            Self::Rows { first, .. } => whole.narrow(0, *first, shape[1])?.unsqueeze(0)?.force_contiguous(),
             // A copy of its own, or the part would keep the whole alive.
             Self::OfBlock { block, .. } => whole.narrow(1, *block, 1)?.squeeze(1)?.force_contiguous(),
             Self::Thirds { first, count, .. } => {
@@ -143,7 +158,9 @@ impl WeightMapping {
     pub fn disassemble(&self, parameter: &Tensor) -> Result<Vec<Tensor>> {
         let stored = self.stored(parameter.dims(), 0);
         match self {
-            Self::One(_) | Self::Token(_) | Self::Table(_) | Self::Grid(_) => Ok(vec![parameter.reshape(stored)?]),
+            Self::One(_) | Self::Token(_) | Self::Table(_) | Self::Grid(_) | Self::Flattened(_) => {
+                Ok(vec![parameter.reshape(stored)?])
+            }
             Self::Stack(names) => parameter.chunk(names.len(), 0),
             Self::NoKey(_) => {
                 let thirds = parameter.chunk(3, 0)?;
@@ -151,7 +168,10 @@ impl WeightMapping {
             }
             Self::Transposed(_) => Ok(vec![parameter.t()?.contiguous()?]),
             Self::Patches(_) => Ok(vec![parameter.permute((0, 2, 3, 1))?.reshape(stored)?]),
-            Self::Thirds { name, .. } | Self::OfBlock { name, .. } | Self::WithoutFirst(name) => {
+            Self::Thirds { name, .. }
+            | Self::OfBlock { name, .. }
+            | Self::Rows { name, .. }
+            | Self::WithoutFirst(name) => {
                 candle_core::bail!("{name} packs more than one parameter")
             }
             Self::Positioned { names, .. } => candle_core::bail!("{} packs more than one parameter", names[1]),
@@ -213,6 +233,12 @@ mod tests {
                 ],
                 Tensor::new(&[[[6f32, 9.]]], &Device::Cpu).unwrap(),
             ),
+            (
+                WeightMapping::Rows { name: name(), first: 2, of: 6 },
+                vec![parameter.clone()],
+                rows(2, 3).unsqueeze(0).unwrap(),
+            ),
+            (WeightMapping::Flattened(name()), vec![parameter.clone()], parameter.reshape((6, 2, 1, 1)).unwrap()),
             (WeightMapping::NoKey([name(), name()]), vec![rows(0, 2), rows(4, 2)], gapped),
             (WeightMapping::Transposed(name()), vec![parameter.t().unwrap()], parameter.clone()),
             (
@@ -235,10 +261,15 @@ mod tests {
             assert_eq!(values(&assembled), values(&expected), "{mapping:?}");
             match mapping.disassemble(&expected) {
                 Err(_) => {
-                    use WeightMapping::{Grouped, OfBlock, Positioned, Thirds, WithoutFirst};
+                    use WeightMapping::{Grouped, OfBlock, Positioned, Rows, Thirds, WithoutFirst};
                     let packs = matches!(
                         mapping,
-                        Thirds { .. } | OfBlock { .. } | Grouped { .. } | WithoutFirst(_) | Positioned { .. }
+                        Thirds { .. }
+                            | OfBlock { .. }
+                            | Rows { .. }
+                            | Grouped { .. }
+                            | WithoutFirst(_)
+                            | Positioned { .. }
                     );
                     assert!(packs, "{mapping:?}");
                 }

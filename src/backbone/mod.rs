@@ -16,9 +16,12 @@ mod hf_clip;
 mod hf_deit;
 mod hf_dinov2;
 mod hf_dinov3;
+mod hf_internvl;
 mod hf_masked;
+mod hf_radio;
 mod hf_siglip;
 mod hf_siglip2;
+mod hf_tips;
 mod hf_vit;
 mod load;
 mod lora;
@@ -48,6 +51,8 @@ mod timm_relpos;
 mod visual_prompts;
 mod vit;
 
+#[cfg(test)]
+mod hf_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]

@@ -135,10 +135,8 @@ pub(super) fn activation(model: &Value, act_kwargs: &Value) -> Result<Activation
 fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String> {
     let pool = vision["timm_pool"].as_str().unwrap_or("avg");
     let projection = vision.get("timm_proj").map_or("linear", |projection| projection.as_str().unwrap_or("none"));
-    if !matches!(projection, "linear" | "none" | "") || vision["timm_proj_bias"] == true {
-        return Err(format!(
-            "vision_cfg.timm_proj {projection:?} is not supported; supported: linear without bias, none"
-        ));
+    if !matches!(projection, "linear" | "none" | "") {
+        return Err(format!("vision_cfg.timm_proj {projection:?} is not supported; supported: linear, none"));
     }
     let model = |pool: Option<&str>| {
         let args = pool.map_or(Value::Null, |pool| serde_json::json!({ "global_pool": pool }));
@@ -156,7 +154,7 @@ fn trunk(name: &str, vision: &Value, header: &Header) -> Result<VitSpec, String>
     let head = "visual.trunk.head";
     spec.outputs = OutputSpec {
         projection: outputs(header, PROJ).max(outputs(header, &format!("{head}.weight"))),
-        projection_bias: header.contains_key(&format!("{head}.bias")),
+        projection_bias: [head, "visual.head.proj"].iter().any(|head| header.contains_key(&format!("{head}.bias"))),
         ..OutputSpec::default()
     };
     Ok(spec)

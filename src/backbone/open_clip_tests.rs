@@ -37,6 +37,9 @@ fn header(model: &Value) -> Header {
         if vision["timm_proj"] == "linear" {
             header.insert("visual.head.proj.weight".into(), vec![embed_dim]);
         }
+        if vision["timm_proj_bias"] == true {
+            header.insert("visual.head.proj.bias".into(), vec![embed_dim]);
+        }
         // Without a projection of open_clip's, timm builds its own head as one.
         if vision.get("timm_proj").is_some_and(Value::is_null) {
             for part in ["weight", "bias"] {
