@@ -86,18 +86,18 @@ pub fn choices(settings: &Settings) -> Vec<String> {
 /// values, in the order of their lines.
 pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Settings> {
     let schema = schema::schema();
-    let overrides = sets.iter().map(|text| Override::parse(text, &schema)).collect::<Result<Vec<_>>>()?;
+    let overrides = sets.iter().map(|text| Override::parse(text, schema)).collect::<Result<Vec<_>>>()?;
     let bases = Bases::of(file)?;
     let refuse = |problems| Error::Config(ConfigError { file: title(file), problems });
     let text = file.map_or_else(|| Ok(String::new()), read::text)?;
     let mut document = Document::parse(&text).map_err(|problem| refuse(vec![problem]))?;
     let misplaced: Vec<Problem> = overrides.into_iter().filter_map(|over| document.set(over).err()).collect();
 
-    let mut findings = check::check(&mut document, &schema);
+    let mut findings = check::check(&mut document, schema);
     findings.problems.extend(misplaced);
-    let mut rules = RuleCheck { given: &mut document, schema: &schema, findings: &mut findings, bases: &bases };
+    let mut rules = RuleCheck { given: &mut document, schema, findings: &mut findings, bases: &bases };
     rules.settle();
-    let merged = layers::merge(rules.given, &schema, &default_name(file), &bases.current);
+    let merged = layers::merge(rules.given, schema, &default_name(file), &bases.current);
     let settings = merged.and_then(|mut root| {
         // The one key that the settings hold beside its section.
         if let Some(Value::Table(strategy)) = root.get_mut("strategy")

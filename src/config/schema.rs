@@ -5,10 +5,11 @@ use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, RestrictFormats};
 use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
 /// The JSON schema (draft 2020-12) of the configuration file, indented.
 pub fn json_schema() -> String {
-    let mut schema = schema();
+    let mut schema = schema().clone();
     strip(&mut schema);
     format!("{schema:#}")
 }
@@ -26,8 +27,13 @@ fn strip(schema: &mut Value) {
 }
 
 /// The same schema as a value, without references and with the notes of `forms`: what a key means stands where the key
-/// is.
-pub(super) fn schema() -> Value {
+/// is. It is made once.
+pub(super) fn schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(generated);
+    &SCHEMA
+}
+
+fn generated() -> Value {
     let mut schema = SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
         .with_transform(RecursiveTransform(drop_null))

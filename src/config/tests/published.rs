@@ -51,7 +51,7 @@ fn schema_defaults_are_the_real_ones() {
     let all_on = format!("preprocess.tiles = true\n{operations}");
     let written: toml::Table = settings(&all_on).to_toml().unwrap().parse().unwrap();
     let mut seen = 0;
-    compare_defaults("", &schema, &serde_json::to_value(written).unwrap(), &mut seen);
+    compare_defaults("", schema, &serde_json::to_value(written).unwrap(), &mut seen);
     assert!(seen > 60, "only {seen} defaults found in the schema");
 }
 
@@ -78,7 +78,7 @@ fn compare_defaults(key: &str, schema: &serde_json::Value, written: &serde_json:
 fn layers_of_choices_have_known_keys_and_values_in_range() {
     for (key, value, text) in choices::layers() {
         let mut layer = document::Document::parse(&text).unwrap_or_else(|problem| panic!("{key} = {value}: {problem}"));
-        let findings = check::check(&mut layer, &schema::schema());
+        let findings = check::check(&mut layer, schema::schema());
         assert!(findings.problems.is_empty(), "{key} = {value}: {:?}", findings.problems);
         let choice = schema::at(&schema::schema(), key.split('.'))
             .and_then(schema::choices)

@@ -18,7 +18,7 @@ line. Editors complete the file with the help of
 #[test]
 fn config_reference_is_current() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md");
-    let page = page(&schema::schema());
+    let page = page(schema::schema());
     if std::env::var_os("VITADAPT_RENEW").is_some() {
         std::fs::write(&file, &page).unwrap();
     }
