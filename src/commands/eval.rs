@@ -1,6 +1,7 @@
 //! `vitadapt eval`: scores a run on one of its splits or on another folder, and gates on the result.
 
 use super::corrupt::CorruptArgs;
+use super::gates::Gates;
 use super::one_of;
 use crate::backbone::Segment;
 use crate::config;
@@ -14,7 +15,7 @@ use crate::experiment::robustness;
 use crate::experiment::saved::SavedRun;
 use crate::experiment::score::{Calibration, SplitScore, score, write_later};
 use crate::experiment::tiles::refuse_tiles;
-use crate::metrics::{Evaluation, Gates, Inspection, Places, Robustness};
+use crate::metrics::{Evaluation, Inspection, Places, Robustness};
 use crate::report::junit::{self, TestCase};
 use crate::report::{
     Console, confusion_table, doubts_first, evaluation_table, inspection_first, places_table, robustness_table,

@@ -8,6 +8,7 @@ mod eval;
 mod export;
 mod extract;
 mod finetune;
+mod gates;
 mod init;
 mod predict;
 mod probe;

@@ -2,7 +2,7 @@
 //! is here, in the order in which data flows:
 //!
 //! - a first configuration for images: [`init`]; whether there are enough of them, and fine enough: [`balance`],
-//!   [`resolution`];
+//!   [`resolution`], [`image_neighbors`];
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
 //! - what frozen layers make of the images: [`features`], [`frozen`], [`feature_source`]; where these may be tiles: [`tiles`];
@@ -27,6 +27,7 @@ pub mod fit_probe;
 pub mod forecast;
 pub mod frozen;
 pub mod head;
+pub mod image_neighbors;
 pub mod images;
 pub mod init;
 pub mod loss;

@@ -1,7 +1,7 @@
 //! How good a classifier is: numbers from logits and labels, in f64, equal to scikit-learn's.
 //!
 //! One file a family. A new metric is a function in its family's file and a field in [`Evaluation`], filled in
-//! [`evaluate`]; a new gate is one row in [`Gates::check`].
+//! [`evaluate`].
 
 mod accuracy;
 mod calibration;
@@ -9,7 +9,6 @@ mod chance;
 mod confusion;
 mod doubt;
 mod evaluation;
-mod gates;
 mod inspection;
 mod interval;
 mod kinds;
@@ -32,7 +31,6 @@ pub use chance::{
 pub use confusion::{Confusion, confusions};
 pub use doubt::{Doubt, DoubtKind};
 pub use evaluation::{ClassReport, Evaluation, evaluate};
-pub use gates::{Gates, fraction};
 pub use inspection::{
     Band, BandOutcome, Decision, Estimate, Inspection, Interval, OperatingPoint, Rate, RecallAtOverkill, RuleOutcome,
     Rules, Separation, Threshold, ThresholdRule, good_classes,

@@ -1,7 +1,6 @@
 //! The images: counts, files, sizes, and what the preprocessing does to them.
 
-use super::twins::{self, Features};
-use super::{CheckArgs, Report, Section, augmented};
+use super::{CheckArgs, Report, Section, augmented, twins};
 use crate::backbone::VitSpec;
 use crate::config::{OnError, ResizeMode, Settings};
 use crate::data::audit::{AuditOptions, Examination, examine};
@@ -9,6 +8,7 @@ use crate::data::transform::{BackboneDefaults, Geometry, Interpolation, Normaliz
 use crate::data::{Dataset, Split};
 use crate::error::{DataError, Result};
 use crate::experiment::balance;
+use crate::experiment::image_neighbors::ImageNeighbors;
 use crate::experiment::resolution::{self, Resolution};
 use crate::experiment::session::decode_threads;
 use crate::report::{Console, key_value_table, listing_table, percent};
@@ -77,7 +77,7 @@ pub fn check(
             None
         }
         Some(preprocess) if args.embeddings && spec.is_some() => {
-            let features = Features::compute(settings, preprocess, &found, console);
+            let features = ImageNeighbors::compute(settings, preprocess, &found, console);
             report.note(features)
         }
         _ => None,

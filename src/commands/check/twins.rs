@@ -1,22 +1,15 @@
 //! Images that are the same or nearly so, by their pixels and, if asked for, by the backbone's features.
 
 use super::Section;
-use crate::backbone::Readout;
-use crate::config::Settings;
 use crate::data::Sample;
 use crate::data::audit::{Examination, Resemblances, Twins};
 use crate::data::decode::{DecodeOptions, decode_file};
-use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::Result;
-use crate::experiment::features::FeatureSet;
-use crate::experiment::session::Session;
-use crate::hub::Wanted;
-use crate::linalg::neighbors::{Metric, Neighbors, nearest};
+use crate::experiment::image_neighbors::{ImageNeighbors, NEIGHBORS};
 use crate::report::plots::{Sheet, SheetRow, Thumbnail, save_sheet};
 use crate::report::{Console, listing_table, percent, thousands};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Rows of a table: with what stands around it, a screenful.
 const LISTED: usize = 20;
@@ -25,69 +18,12 @@ const DRAWN: usize = 40;
 /// Side of a picture on the sheet, and pairs beside each other.
 const SIDE: u32 = 200;
 const COLUMNS: usize = 4;
-/// Neighbours of an image by features: the backbone, too, takes two images for the same when one is among these. A rank
-/// and no cosine, because how near to 1 the cosines of different images lie depends on the backbone.
-const NEIGHBORS: usize = 10;
-
-/// The backbone's view of the images.
-pub struct Features {
-    set: FeatureSet,
-    neighbors: Neighbors,
-}
-
-impl Features {
-    /// Computes the features of all usable images, or finds them in the cache.
-    ///
-    /// # Errors
-    /// Those of the weights and of the device.
-    pub fn compute(
-        settings: &Settings,
-        preprocess: Preprocess,
-        found: &Examination,
-        console: &Console,
-    ) -> Result<Self> {
-        let session = Session::open(settings.clone(), Wanted::Backbone, console)?;
-        let keys = Arc::new(found.findings.iter().map(|finding| finding.sha).collect::<Vec<_>>());
-        let pipeline = Arc::new(Pipeline::evaluation(preprocess, session.decode()));
-        let images = session.images(&Arc::new(found.dataset.clone()), &keys, &pipeline);
-        let set = FeatureSet::compute(&session, session.pretrained(), Readout::POOL, &images, console)?;
-        let all = set.matrix();
-        let neighbors = session.workers.install(|| nearest(all, all, NEIGHBORS, Metric::Cosine, true))?;
-        Ok(Self { set, neighbors })
-    }
-
-    /// Whether one of two images is among the other's nearest.
-    fn agree(&self, pair: &Twins) -> bool {
-        let near = |of: usize, other: usize| self.neighbors.of(of).contains(&(other as u32));
-        near(pair.first, pair.second) || near(pair.second, pair.first)
-    }
-
-    fn cosine(&self, first: usize, second: usize) -> f64 {
-        let (a, b) = (self.set.matrix().row(first), self.set.matrix().row(second));
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
-        let lengths = (dot(a, a) * dot(b, b)).sqrt();
-        if lengths == 0.0 { 0.0 } else { dot(a, b) / lengths }
-    }
-
-    /// Neighbours in different splits, the most alike first, each pair once.
-    fn across_splits(&self, samples: &[Sample]) -> Vec<(usize, usize, f64)> {
-        let mut pairs: Vec<(usize, usize, f64)> = (0..samples.len())
-            .flat_map(|i| self.neighbors.of(i).iter().zip(self.neighbors.distances_of(i)).map(move |(j, s)| (i, j, s)))
-            .map(|(i, &j, &similarity)| (i.min(j as usize), i.max(j as usize), f64::from(similarity)))
-            .filter(|&(i, j, _)| samples[i].split != samples[j].split)
-            .collect();
-        pairs.sort_by(|a, b| b.2.total_cmp(&a.2).then((a.0, a.1).cmp(&(b.0, b.1))));
-        pairs.dedup_by_key(|pair| (pair.0, pair.1));
-        pairs
-    }
-}
-
 /// The pairs as tables: those by pixels and, with features, the nearest images of different splits. A quiet console gets
 /// their number alone.
 pub fn sections(
     found: &Examination,
     alike: &Resemblances,
-    features: Option<&Features>,
+    features: Option<&ImageNeighbors>,
     console: &Console,
 ) -> Vec<Section> {
     let pairs = &alike.twins;
@@ -147,7 +83,7 @@ fn pair_json(found: &Examination, pair: &Twins, cosine: Option<f64>, confirmed: 
 }
 
 /// The images of different splits that the features find most alike.
-fn neighbors(found: &Examination, features: &Features) -> Section {
+fn neighbors(found: &Examination, features: &ImageNeighbors) -> Section {
     let samples = &found.dataset.samples;
     let mut nearest = features.across_splits(samples);
     nearest.truncate(LISTED);

@@ -31,7 +31,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "K", conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(2..=1000))]
     folds: Option<u64>,
     /// The score you need, from 0 to 1, instead of `probe.target`: accuracy, or balanced accuracy where the runs choose by it
-    #[arg(long, value_name = "X", value_parser = crate::metrics::fraction)]
+    #[arg(long, value_name = "X", value_parser = crate::commands::gates::fraction)]
     target: Option<f64>,
     /// Print the command line of each run, and run nothing
     #[arg(long, conflicts_with = "collect")]
