@@ -22,6 +22,26 @@ pub const UNIQUE: &str = "x-unique";
 /// Another word for a choice.
 pub const ALIAS: &str = "x-alias";
 
+/// A type that is read from text by its `FromStr` and written as its `Display`.
+macro_rules! as_text {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = <Self as std::str::FromStr>::Err;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+pub(crate) use as_text;
+
 /// `false`, and nothing else.
 #[derive(Deserialize)]
 #[serde(try_from = "bool")]

@@ -1,6 +1,6 @@
 //! `data.fold`: which part of a cross-validation a run is.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::fmt;
 use std::str::FromStr;
 
@@ -39,16 +39,4 @@ impl FromStr for Fold {
     }
 }
 
-impl TryFrom<String> for Fold {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl Serialize for Fold {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+crate::forms::as_text!(Fold);
