@@ -19,6 +19,7 @@ it compiles) does not count.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -150,7 +151,7 @@ def our_training(work: Path, name: str, strategy: str, arguments: argparse.Names
         run = ours("finetune", settings, [], arguments, kernels)["run"]
     epochs = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
     return {
-        "images_per_second": statistics.median(epoch["images_per_second"] for epoch in epochs[1:]),
+        "images_per_second": statistics.median(epoch["images_per_second"] or math.nan for epoch in epochs[1:]),
         "memory": memory.mebibytes,
     }
 

@@ -11,6 +11,7 @@ programs take turns, seed by seed, so that a slow spell meets both.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -84,7 +85,8 @@ def main() -> None:
 def report(strategy: str, pairs: list[tuple[dict, dict]]) -> None:
     medians = []
     for name, results in zip(("vitadapt", "PyTorch"), zip(*pairs)):
-        median = {key: statistics.median(result[key] for result in results)
+        # None where frozen layers had run before: that is no speed of the model.
+        median = {key: statistics.median(result[key] or math.nan for result in results)
                   for key in ("images_per_second", "wall", "peak_memory_bytes")}
         medians.append(median)
         accuracies = [spread([100 * result[key] for result in results]) for key in ("test_accuracy", "val_accuracy")]

@@ -5,10 +5,10 @@ use super::gates::Gates;
 use super::one_of;
 use crate::backbone::Segment;
 use crate::config;
-use crate::data::Split;
+use crate::data::{ScoredSplit, Split};
 use crate::error::{Error, Result};
 use crate::experiment::adopt::adopt;
-use crate::experiment::doubts::doubts;
+use crate::experiment::doubts::{doubts, doubts_of_others};
 use crate::experiment::page::PageInputs;
 use crate::experiment::places::MaskedMaps;
 use crate::experiment::robustness;
@@ -33,9 +33,9 @@ pub struct EvalArgs {
     /// The run directory, as finetune printed it
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// The split to score
-    #[arg(long, value_parser = one_of::<Split>(&["train", "val", "test"]), default_value = "test", conflicts_with = "data")]
-    split: Split,
+    /// The split to score, of the run or of --data where that names splits; default: test
+    #[arg(long, value_parser = one_of::<Split>(&["train", "val", "test"]))]
+    split: Option<Split>,
     /// Score other images instead: a folder of class folders, or a CSV file with path,label
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
@@ -90,15 +90,26 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         ));
     }
     let watch = run.watch();
-    let other = args.data.as_deref().map(|data| (data, args.allow_outside));
-    let mut source = run.watched_source(run.samples(other, args.split, console)?, watch.clone());
-    let split = args.split;
+    // Other images count as test images.
+    let split = args.split.filter(|_| args.data.is_none()).unwrap_or(Split::Test);
+    let (dataset, doubts) = match &args.data {
+        None => {
+            let dataset = run.own_samples(split)?;
+            let doubts = doubts(&run, &dataset, split)?;
+            (dataset, doubts)
+        }
+        Some(data) => {
+            let found = run.other_samples(data, args.split, args.allow_outside, console)?;
+            (found.dataset, doubts_of_others(&run, &found.findings, console)?)
+        }
+    };
+    let mut source = run.watched_source(dataset, watch.clone());
+    let name = if args.data.is_some() { "data" } else { split.name() };
     let maps = MaskedMaps::of(&run, (&source.dataset, split), args.masks.as_deref(), args.data.as_deref(), console)?;
-    let doubts = doubts(&run, &source.dataset, split, args.data.is_none())?;
     let scored = score(&source, &run.model, split, console)?;
     let differences = watch.into_iter().flat_map(|watch| watch.news().into_iter().chain(watch.verdict()));
     differences.for_each(|difference| console.warn(difference));
-    let mut score = SplitScore::new(args.name(), &source.dataset, scored, &Calibration::of(&run.record))?;
+    let mut score = SplitScore::new(name, &source.dataset, scored, &Calibration::of(&run.record))?;
     score.evaluation.doubts = doubts;
     let evaluation = &score.evaluation;
     let robustness = robustness::measure(
@@ -110,7 +121,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
         console,
     )?;
     let places = match maps {
-        Some(maps) => maps.places(args.name(), &source.dataset, &score.scored, console)?,
+        Some(maps) => maps.places(name, &source.dataset, &score.scored, console)?,
         None => None,
     };
     if args.data.is_none() {
@@ -125,13 +136,18 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     if let Some(gaps) = evaluation.inspection.as_ref().and_then(Inspection::gaps) {
         console.warn(gaps);
     }
-    let scores = EvalOutput { evaluation, robustness: robustness.as_ref(), places: places.as_ref() };
+    let part = source.dataset.part.as_ref();
+    let scores = EvalOutput { evaluation, part, robustness: robustness.as_ref(), places: places.as_ref() };
     let confused = || format!("{}\n\n{}", evaluation_table(evaluation), confusion_table(evaluation));
     let plain = || inspection_first(Some(evaluation), confused());
     console.output(&scores, || {
         let tables = robustness.as_ref().map_or_else(plain, robustness_table);
         let tables = places.iter().fold(tables, |tables, places| format!("{tables}\n\n{}", places_table(places)));
-        doubts_first(evaluation, tables)
+        let tables = doubts_first(evaluation, tables);
+        match part.zip(args.data.as_ref()) {
+            None => tables,
+            Some((part, data)) => format!("{}\n\n{tables}", part.sentence(data)),
+        }
     })?;
     let gates = gates.check(evaluation, robustness.as_ref());
     if let Some(file) = &args.junit {
@@ -147,14 +163,10 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
 struct EvalOutput<'a> {
     #[serde(flatten)]
     evaluation: &'a Evaluation,
+    #[serde(rename = "data_splits", skip_serializing_if = "Option::is_none")]
+    part: Option<&'a ScoredSplit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     robustness: Option<&'a Robustness>,
     #[serde(skip_serializing_if = "Option::is_none")]
     places: Option<&'a Places>,
-}
-
-impl EvalArgs {
-    fn name(&self) -> &'static str {
-        if self.data.is_some() { "data" } else { self.split.name() }
-    }
 }

@@ -1,48 +1,22 @@
 //! One look at every file before training: bad files, duplicates across splits, statistics, and a fingerprint.
 
-use super::decode::{self, DecodeOptions, Decoded, ImageError, Storage};
-use super::kinds::{ImageKinds, Look};
+use super::decode::DecodeOptions;
+pub use super::findings::{AuditOptions, Finding};
+use super::findings::{Sha, inspect_all};
+use super::kinds::ImageKinds;
 use super::listing::{check_classes, indented};
 use super::similar::{Likeness, NearPair, NearPairs, Signature, near_pairs};
-use super::transform::{ChannelStatistics, Geometry, Histograms, Tiles};
-use super::{Dataset, Sample, Split};
-use crate::config::{DataSettings, OnError};
-use crate::error::{BadFile, DataError, Error, Result};
+use super::transform::ChannelStatistics;
+use super::{Dataset, PixelSum, Split};
+use crate::config::OnError;
+use crate::error::{BadFile, DataError, Result};
 use crate::system::digest::hex;
-use crate::system::shown::{Shown, printable};
+use crate::system::shown::printable;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-
-/// SHA-256 of a file's bytes.
-type Sha = [u8; 32];
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Pairs that a message lists.
 const LISTED: usize = 10;
-
-/// How the images are read.
-#[derive(Debug, Clone, Copy)]
-pub struct AuditOptions {
-    /// How files are decoded.
-    pub decode: DecodeOptions,
-    /// How images are resized before their pixels are counted.
-    pub geometry: Geometry,
-    /// How they are cut instead, if they are: their pixels are counted as they are.
-    pub tiles: Option<Tiles>,
-    /// Stop at bad files, or leave them out.
-    pub on_error: OnError,
-    /// Decoding threads; 0 counts as 1.
-    pub threads: usize,
-}
-
-impl AuditOptions {
-    /// Those of the settings, for images that become squares by a geometry unless they are cut.
-    pub fn new(settings: &DataSettings, geometry: Geometry, tiles: Option<Tiles>, threads: usize) -> Self {
-        let decode = DecodeOptions { bit_depth: settings.bit_depth };
-        Self { decode, geometry, tiles, on_error: settings.on_error, threads }
-    }
-}
 
 /// What an audit found.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +27,8 @@ pub struct Audit {
     pub data_hash: String,
     /// SHA-256 of the bytes of every image left, in the order of the samples.
     pub keys: Vec<Sha>,
+    /// The sum of the pixels of every image left, likewise.
+    pub pixels: Vec<PixelSum>,
     /// Width and height of every image left, likewise.
     pub sizes: Vec<(u32, u32)>,
     /// Files left out under [`OnError::Skip`], by name.
@@ -63,21 +39,6 @@ pub struct Audit {
     pub look_alikes: Vec<String>,
     /// What kind of images the training images are.
     pub kinds: ImageKinds,
-}
-
-/// What is known of one file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Finding {
-    /// SHA-256 of its bytes.
-    pub sha: Sha,
-    /// Width and height in pixels.
-    pub size: (u32, u32),
-    /// How its pixels are stored.
-    pub storage: Storage,
-    /// What kind of image it is.
-    pub look: Look,
-    /// Compared to find images like it.
-    pub signature: Signature,
 }
 
 /// The files of a data set, each read once, before any judgement.
@@ -176,38 +137,37 @@ impl Examination {
         })
     }
 
-    /// Warnings of depth and copies, one sentence each.
-    pub fn warnings(&self, twins: &[Twins], decode: DecodeOptions) -> Vec<String> {
-        let copies = || twins.iter().filter(|pair| pair.likeness.is_none());
-        let repeated: Vec<_> = copies().filter(|pair| !self.is_across(pair)).collect();
-        let contradicting: Vec<_> = copies().filter(|pair| self.is_contradicting(pair)).collect();
-        let copies = [
-            (format!("{} repeated within a split", images(repeated.len())), repeated),
-            (format!("{} labelled differently, although the same", images(contradicting.len())), contradicting),
-        ];
-        let copies = copies.into_iter().filter_map(|(what, pairs)| self.message(&what, &pairs, &|of| self.class(of)));
+    /// Warnings of depth and copies, one sentence each, with the pairs if they are to be `listed`.
+    pub fn warnings(&self, twins: &[Twins], decode: DecodeOptions, listed: bool) -> Vec<String> {
+        let copies = twins.iter().filter(|pair| pair.likeness.is_none() && !self.is_across(pair));
+        let copies = self.message("the same file as another of its split", copies.collect(), listed);
         self.depth_warning(decode).into_iter().chain(copies).collect()
     }
 
-    /// What a person should look at among images that are nearly the same, one sentence each.
-    pub fn look_alikes(&self, twins: &[Twins]) -> Vec<String> {
+    /// What a person should look at among images that are nearly the same, one sentence each, likewise.
+    pub fn look_alikes(&self, twins: &[Twins], listed: bool) -> Vec<String> {
         let near = || twins.iter().filter(|pair| pair.likeness.is_some());
-        let leaks: Vec<_> = near().filter(|pair| self.is_across(pair)).collect();
-        let contradicting: Vec<_> = near().filter(|pair| self.is_contradicting(pair)).collect();
-        let leaking = format!("{} in two splits, nearly identical", images(leaks.len()));
-        let labelled = format!("{} labelled differently, although nearly identical", images(contradicting.len()));
-        let leaking = self.message(&leaking, &leaks, &|sample| sample.split.to_string());
-        leaking.into_iter().chain(self.message(&labelled, &contradicting, &|sample| self.class(sample))).collect()
+        let leaks = near().filter(|pair| self.is_across(pair)).collect();
+        let leaks = self.message("nearly identical to one of another split", leaks, listed);
+        // Those that are in two splits as well have been named.
+        let labelled = near().filter(|pair| self.is_contradicting(pair) && !self.is_across(pair)).collect();
+        leaks.into_iter().chain(self.message("nearly identical to another of its split", labelled, listed)).collect()
     }
 
     /// All pairs of images that are the same or nearly so, found on so many threads.
     pub fn resemblances(&self, threads: usize) -> Resemblances {
-        let different = |pair: &NearPair| self.findings[pair.first].sha != self.findings[pair.second].sha;
-        let signatures: Vec<&Signature> = self.findings.iter().map(|finding| &finding.signature).collect();
+        let copies = self.copies();
+        let copied: BTreeSet<usize> = copies.iter().map(|pair| pair.second).collect();
+        // The first of its kind stands for its copies.
+        let firsts: Vec<usize> = (0..self.findings.len()).filter(|index| !copied.contains(index)).collect();
+        let signatures: Vec<&Signature> = firsts.iter().map(|&index| &self.findings[index].signature).collect();
         let NearPairs { pairs, look_alikes } = near_pairs(&signatures, threads);
-        let near = pairs.into_iter().filter(different);
-        let near = near.map(|NearPair { first, second, likeness }| Twins { first, second, likeness: Some(likeness) });
-        let mut twins: Vec<Twins> = self.copies().into_iter().chain(near).collect();
+        let near = pairs.into_iter().map(|NearPair { first, second, likeness }| Twins {
+            first: firsts[first],
+            second: firsts[second],
+            likeness: Some(likeness),
+        });
+        let mut twins: Vec<Twins> = copies.into_iter().chain(near).collect();
         // Stable: the surest stay first.
         twins.sort_by_key(|pair| (pair.likeness.is_some(), !self.is_across(pair)));
         Resemblances { twins, look_alikes }
@@ -225,11 +185,11 @@ impl Examination {
     /// The error of images whose bytes are in two splits.
     fn leak(&self) -> Option<DataError> {
         let twins = self.copies();
-        let across: Vec<&Twins> = twins.iter().filter(|pair| self.is_across(pair)).collect();
+        let across: Vec<&Twins> = twins.iter().filter(|pair| self.is_leak(pair)).collect();
         if across.is_empty() {
             return None;
         }
-        let listed = self.listed(&across, &|sample| sample.split.to_string());
+        let listed = self.listed(&across);
         Some(DataError::invalid(
             format!("{} in two splits, so a score would partly measure memory:{listed}", images(across.len())),
             "remove one of each pair, or keep copies together with the group column of a manifest",
@@ -241,6 +201,11 @@ impl Examination {
         self.dataset.samples[index].split
     }
 
+    /// Whether a pair is the same file in two splits, which is an error.
+    pub fn is_leak(&self, pair: &Twins) -> bool {
+        pair.likeness.is_none() && self.is_across(pair)
+    }
+
     fn is_across(&self, pair: &Twins) -> bool {
         self.split(pair.first) != self.split(pair.second)
     }
@@ -249,20 +214,22 @@ impl Examination {
         self.dataset.samples[pair.first].label != self.dataset.samples[pair.second].label
     }
 
-    fn class(&self, sample: &Sample) -> String {
-        printable(&self.dataset.classes[sample.label])
+    /// A sentence about images that are alike, with the pairs if they are to be `listed`; none without any.
+    fn message(&self, what: &str, twins: Vec<&Twins>, listed: bool) -> Option<String> {
+        let labelled = match twins.iter().filter(|pair| self.is_contradicting(pair)).count() {
+            0 => String::new(),
+            all if all == twins.len() => ", but labelled differently".into(),
+            some => format!(", {some} of them labelled differently"),
+        };
+        let list = if listed { format!(":{}", self.listed(&twins)) } else { String::new() };
+        (!twins.is_empty()).then(|| format!("{} {what}{labelled}{list}", images(twins.len())))
     }
 
-    /// A sentence with its pairs; none without any.
-    fn message(&self, what: &str, twins: &[&Twins], describe: &dyn Fn(&Sample) -> String) -> Option<String> {
-        (!twins.is_empty()).then(|| format!("{what}:{}", self.listed(twins, describe)))
-    }
-
-    /// One line per pair, [`LISTED`] at most.
-    fn listed(&self, twins: &[&Twins], describe: &dyn Fn(&Sample) -> String) -> String {
+    /// One line per pair with class and split of each, [`LISTED`] at most.
+    fn listed(&self, twins: &[&Twins]) -> String {
         let name = |index: usize| {
             let sample = &self.dataset.samples[index];
-            format!("{:?} ({})", sample.name, describe(sample))
+            format!("{:?} ({}, {})", sample.name, printable(&self.dataset.classes[sample.label]), sample.split)
         };
         let sign = |pair: &Twins| if pair.likeness.is_none() { '=' } else { '~' };
         let line = |pair: &&Twins| format!("{} {} {}", name(pair.first), sign(pair), name(pair.second));
@@ -287,92 +254,19 @@ pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(us
         return Err(problem.into());
     }
     let twins = found.resemblances(options.threads).twins;
-    let (warnings, look_alikes) = (found.warnings(&twins, options.decode), found.look_alikes(&twins));
+    let (warnings, look_alikes) = (found.warnings(&twins, options.decode, true), found.look_alikes(&twins, true));
     let kinds = found.kinds(Split::Train);
     *dataset = found.dataset;
     Ok(Audit {
         statistics: found.statistics,
         data_hash: data_hash(dataset, &found.findings),
         keys: found.findings.iter().map(|finding| finding.sha).collect(),
+        pixels: found.findings.iter().map(|finding| finding.pixels).collect(),
         sizes: found.findings.iter().map(|finding| finding.size).collect(),
         skipped: found.bad,
         warnings,
         look_alikes,
         kinds,
-    })
-}
-
-/// Inspects on worker threads; results are in the order of the samples whatever the number of threads.
-fn inspect_all(
-    samples: &[Sample],
-    options: &AuditOptions,
-    progress: &dyn Fn(usize),
-) -> Result<(Vec<Result<Finding, ImageError>>, Histograms)> {
-    let next = AtomicUsize::new(0);
-    let (sender, receiver) = mpsc::channel();
-    let mut results: Vec<Option<Result<Finding, ImageError>>> = samples.iter().map(|_| None).collect();
-    let mut histograms = Histograms::new();
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.threads.clamp(1, samples.len().max(1)))
-            .map(|_| {
-                let (sender, next) = (sender.clone(), &next);
-                scope.spawn(move || {
-                    let mut histograms = Histograms::new();
-                    while let Some((index, sample)) = take(samples, next) {
-                        if sender.send((index, inspect(sample, options, &mut histograms))).is_err() {
-                            break;
-                        }
-                    }
-                    histograms
-                })
-            })
-            .collect();
-        drop(sender);
-        for (done, (index, result)) in receiver.iter().enumerate() {
-            results[index] = Some(result);
-            progress(done + 1);
-        }
-        for worker in workers {
-            // A worker that panicked leaves its sample without a result, which is reported below.
-            if let Ok(found) = worker.join() {
-                histograms.merge(&found);
-            }
-        }
-    });
-    let complete = results.into_iter().zip(samples).map(|(result, sample)| {
-        result.ok_or_else(|| {
-            Error::from(DataError::invalid(
-                format!("reading {} failed unexpectedly", sample.path.shown()),
-                "remove the file, and please report it",
-            ))
-        })
-    });
-    Ok((complete.collect::<Result<_>>()?, histograms))
-}
-
-fn take<'a>(samples: &'a [Sample], next: &AtomicUsize) -> Option<(usize, &'a Sample)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    samples.get(index).map(|sample| (index, sample))
-}
-
-fn inspect(sample: &Sample, options: &AuditOptions, histograms: &mut Histograms) -> Result<Finding, ImageError> {
-    let bytes = decode::read(&sample.path)?;
-    let Decoded { image, storage, room: _room } = decode::decode_described(&bytes, options.decode)?;
-    let train = sample.split == Split::Train;
-    if let Some(tiles) = options.tiles {
-        tiles.windows(image.dimensions())?;
-    }
-    match options.tiles {
-        Some(_) if train => histograms.add(&image),
-        None if train => histograms.add(&options.geometry.content(&image)?),
-        _ => {}
-    }
-    Ok(Finding {
-        sha: Sha256::digest(&bytes).into(),
-        size: image.dimensions(),
-        look: Look::of(&image, &storage),
-        storage,
-        signature: Signature::of(&image)?,
     })
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::ResizeMode;
 use crate::data::testing::{data_error, two_classes};
-use crate::data::transform::Interpolation;
+use crate::data::transform::{Geometry, Interpolation, Tiles};
 use std::cell::Cell;
 
 fn options(on_error: OnError, threads: usize) -> AuditOptions {
@@ -95,11 +95,19 @@ fn duplicates_across_splits_are_an_error_within_one_a_warning() {
     let (_root, mut dataset) = two_classes(4);
     std::fs::copy(&dataset.samples[0].path, &dataset.samples[5].path).unwrap();
     let found = audit(&mut dataset.clone(), &options(OnError::Fail, 1), &|_| {}).unwrap();
-    assert!(found.warnings[0].contains("\"bad/00.png\" (bad) = \"good/01.png\" (good)"), "{:?}", found.warnings);
+    assert!(
+        found.warnings[0].contains("\"bad/00.png\" (bad, train) = \"good/01.png\" (good, train)"),
+        "{:?}",
+        found.warnings
+    );
+    assert_eq!(found.warnings.len(), 1, "each pair once, with all that is wrong about it");
+    assert!(
+        found.warnings[0].starts_with("1 image is the same file as another of its split, but labelled differently:")
+    );
     dataset.samples[5].split = Split::Test;
     let error = data_error(audit(&mut dataset, &options(OnError::Fail, 1), &|_| {}));
     assert!(error.contains("1 image is in two splits"), "{error}");
-    assert!(error.contains("\"bad/00.png\" (train) = \"good/01.png\" (test)"), "{error}");
+    assert!(error.contains("\"bad/00.png\" (bad, train) = \"good/01.png\" (good, test)"), "{error}");
 }
 
 #[test]
@@ -132,12 +140,21 @@ fn near_images_are_reported_with_what_is_wrong_about_them() {
     let twins = found.resemblances(2).twins;
     let near = twins.iter().find(|pair| (pair.first, pair.second) == (0, 5)).unwrap();
     assert!(near.likeness.unwrap().correlation > 0.99);
-    assert!(found.warnings(&twins, DecodeOptions::default()).is_empty(), "no copies of files");
-    let warnings = found.look_alikes(&twins);
-    let warned = |what: &str, pair: &str| warnings.iter().any(|text| text.contains(what) && text.contains(pair));
-    assert!(warned("in two splits", "\"bad/00.png\" (train) ~ \"good/01.png\" (test)"), "{warnings:?}");
-    assert!(warned("labelled differently", "\"bad/00.png\" (bad) ~ \"good/01.png\" (good)"), "{warnings:?}");
+    assert!(found.warnings(&twins, DecodeOptions::default(), true).is_empty(), "no copies of files");
+    let said = "1 image is nearly identical to one of another split, but labelled differently";
+    let pair = ":\n  \"bad/00.png\" (bad, train) ~ \"good/01.png\" (good, test)";
+    assert_eq!(found.look_alikes(&twins, true), [format!("{said}{pair}")]);
+    assert_eq!(found.look_alikes(&twins, false), [said]);
     assert!(found.problems(OnError::Fail).is_empty(), "near images stop nothing");
+
+    // A copy of either is named as that, and not once more as like the other.
+    for (copy, of) in [(1, 0), (6, 5)] {
+        std::fs::copy(&dataset.samples[of].path, &dataset.samples[copy].path).unwrap();
+        dataset.samples[copy].split = dataset.samples[of].split;
+    }
+    let twins = examine(&dataset, &options(OnError::Fail, 2), &|_| {}).unwrap().resemblances(2).twins;
+    let pairs: Vec<_> = twins.iter().map(|pair| (pair.first, pair.second, pair.likeness.is_some())).collect();
+    assert_eq!(pairs, [(0, 1, false), (5, 6, false), (0, 5, true)]);
 }
 
 #[test]

@@ -37,21 +37,28 @@ fn classes_are_renamed_merged_and_left_out() {
 
     // Other images are labelled by the same names, and need not have all of them.
     touch(root.path(), &["new/dent/9.png", "new/good/9.png", "new/unsure/9.png"]);
-    let new = Dataset::of_classes(&root.path().join("new"), &dataset.classes, Labels::Classes, &settings, Split::Test)
-        .unwrap();
+    let new = Dataset::of_classes(
+        &root.path().join("new"),
+        &dataset.classes,
+        Labels::Classes,
+        &settings,
+        (None, Split::Test),
+    )
+    .unwrap();
     assert_eq!(labels(&new), [("dent/9.png", "defect"), ("good/9.png", "good")]);
 
     // Where a part is sound or not, all other classes are one, and what they are called is the kind.
     touch(root.path(), &["new/never seen/9.png"]);
     let (good, classes) = (["good".to_owned()], ["defect".to_owned(), "good".to_owned()]);
-    let parts = Dataset::of_classes(&root.path().join("new"), &classes, Labels::Parts(&good), &settings, Split::Test);
+    let parts =
+        Dataset::of_classes(&root.path().join("new"), &classes, Labels::Parts(&good), &settings, (None, Split::Test));
     let parts = parts.unwrap();
     assert_eq!(labels(&parts), [("dent/9.png", "defect"), ("good/9.png", "good"), ("never seen/9.png", "defect")]);
     let kinds: Vec<_> = parts.samples.iter().map(|sample| sample.kind.as_deref().unwrap()).collect();
     assert_eq!(kinds, ["defect", "good", "never seen"]);
 
     let doubtful = folder(&["unsure/9.png"]);
-    let none = Dataset::of_classes(doubtful.path(), &dataset.classes, Labels::Classes, &settings, Split::Test);
+    let none = Dataset::of_classes(doubtful.path(), &dataset.classes, Labels::Classes, &settings, (None, Split::Test));
     assert!(data_error(none).contains("holds no images to score"));
     std::fs::remove_dir_all(root.path().join("new")).unwrap();
     settings.classes.clear();

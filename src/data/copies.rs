@@ -11,22 +11,20 @@ use std::path::Path;
 /// Bytes at the start of a file that tell most files of one size apart.
 const START: u64 = 1 << 16;
 
-/// Marks the entries whose bytes are those of another one; the number of files that are copies of an earlier one.
+/// Marks the entries whose bytes are those of another one, which are named when the files are looked at.
 ///
 /// Sizes are compared first, then the starts, so that few files are read whole. A file that is empty or cannot be
 /// read is like no other here; what is wrong with it is said when it is decoded.
-pub(super) fn mark(entries: &mut [Entry]) -> usize {
+pub(super) fn mark(entries: &mut [Entry]) {
     let size = |entry: &Entry| std::fs::metadata(&entry.path).ok().map(|found| found.len()).filter(|&bytes| bytes > 0);
     let start = |entry: &Entry| start(&entry.path).ok();
     let whole = |entry: &Entry| decode::read(&entry.path).map(|bytes| <[u8; 32]>::from(Sha256::digest(bytes))).ok();
     let all: Vec<usize> = (0..entries.len()).collect();
     let alike = shared(entries, vec![all], size).into_iter().map(|(_, members)| members).collect();
     let alike = shared(entries, alike, start).into_iter().map(|(_, members)| members).collect();
-    let copies = shared(entries, alike, whole);
-    for (digest, members) in &copies {
-        members.iter().for_each(|&member| entries[member].copied = Some(*digest));
+    for (digest, members) in shared(entries, alike, whole) {
+        members.iter().for_each(|&member| entries[member].copied = Some(digest));
     }
-    copies.iter().map(|(_, members)| members.len() - 1).sum()
 }
 
 /// The members of each class that share a key with another one.
@@ -79,7 +77,7 @@ mod tests {
         let mut entries: Vec<Entry> = contents.iter().enumerate().map(entry).collect();
         let gone = Entry { path: root.path().join("gone"), ..entries[0].clone() };
         entries.push(gone);
-        assert_eq!(mark(&mut entries), 2);
+        mark(&mut entries);
         let marked: Vec<usize> = (0..entries.len()).filter(|&index| entries[index].copied.is_some()).collect();
         assert_eq!(marked, [0, 3, 5]);
     }

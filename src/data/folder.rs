@@ -4,7 +4,7 @@ use super::classes::ClassChoice;
 use super::decode::{EXTENSIONS, UNREAD_EXTENSIONS};
 use super::dicom;
 use super::listing::{Listing, class_name, counted};
-use super::{Entry, Split, Unread};
+use super::{Entry, ScoredSplit, Split, Unread};
 use crate::error::{DataError, Result};
 use crate::system::shown::{Shown, quoted};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub(super) const MASKS: &str = "ground_truth";
 /// not looked into.
 pub(super) fn list(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
-    match layout(root, wanted, &mut listing)? {
+    match layout(root, wanted, true, &mut listing)? {
         RootLayout::Classes => list_classes(root, root, None, wanted, &mut listing)?,
         RootLayout::Splits(folders) => {
             for (split, folder) in folders {
@@ -29,20 +29,20 @@ pub(super) fn list(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
     Ok(listing)
 }
 
-/// The images to be scored below a root: all, or those of its folder for test.
-pub(super) fn list_test(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
+/// The images to be scored below a root: all, or where it has a folder for each split those of `part`, or of test.
+pub(super) fn list_scored(root: &Path, wanted: &ClassChoice, part: Option<Split>) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
-    let folder = match layout(root, wanted, &mut listing)? {
-        RootLayout::Classes => root.to_path_buf(),
-        RootLayout::Splits(mut folders) => {
-            let folder = folders.remove(&Split::Test).ok_or_else(|| {
-                let message = format!("{} holds train but no test folder", root.shown());
-                DataError::invalid(message, "name the folder that holds the class folders to score")
-            })?;
-            innermost(Split::Test, folder)?
-        }
+    let mut folders = match layout(root, wanted, false, &mut listing)? {
+        RootLayout::Classes => BTreeMap::new(),
+        RootLayout::Splits(folders) => folders,
     };
-    list_classes(root, &folder, Some(Split::Test), wanted, &mut listing)?;
+    listing.part = ScoredSplit::of(root, folders.keys().copied().collect(), part)?;
+    let of_part = |part: &ScoredSplit| Some((part.scored, folders.remove(&part.scored)?));
+    let folder = match listing.part.as_ref().and_then(of_part) {
+        None => root.to_path_buf(),
+        Some((split, folder)) => innermost(split, folder)?,
+    };
+    list_classes(root, &folder, None, wanted, &mut listing)?;
     Ok(listing)
 }
 
@@ -52,8 +52,9 @@ enum RootLayout {
     Splits(BTreeMap<Split, PathBuf>),
 }
 
-/// Folders beside the splits that hold images must be ignored by name.
-fn layout(root: &Path, wanted: &ClassChoice, listing: &mut Listing) -> Result<RootLayout> {
+/// Folders beside the splits that hold images must be ignored by name. Among the splits must be train if that is `trained`
+/// on.
+fn layout(root: &Path, wanted: &ClassChoice, trained: bool, listing: &mut Listing) -> Result<RootLayout> {
     if !root.is_dir() {
         return Err(missing_folder(root).into());
     }
@@ -77,6 +78,9 @@ fn layout(root: &Path, wanted: &ClassChoice, listing: &mut Listing) -> Result<Ro
         // Folders named val or test beside other folders are classes; alone they are splits without their train.
         if splits.is_empty() || !others.is_empty() {
             return Ok(RootLayout::Classes);
+        }
+        if !trained {
+            return Ok(RootLayout::Splits(splits));
         }
         let found: Vec<&str> = splits.keys().map(|split| split.name()).collect();
         let message = format!("{} holds {} but no train folder", root.shown(), quoted(&found));

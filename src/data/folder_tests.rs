@@ -125,7 +125,7 @@ fn names_are_normalised_but_paths_are_not() {
     assert_eq!(dataset.classes, ["caf\u{e9}", "tea"]);
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
-    crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
+    crate::data::write_splits_csv(&csv, &dataset, (&[], &[])).unwrap();
     let again = listed(&csv, &settings(DataSource::Root(root.path().into())));
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
 }
@@ -140,7 +140,7 @@ fn links_are_followed_but_loops_and_dead_links_are_errors() {
     let dataset = open(root.path()).unwrap();
     assert_eq!(dataset.classes, ["a", "b", "c"]);
     let csv = elsewhere.path().join("splits.csv");
-    crate::data::write_splits_csv(&csv, &dataset, &[]).unwrap();
+    crate::data::write_splits_csv(&csv, &dataset, (&[], &[])).unwrap();
     assert_eq!(listed(&csv, &settings(DataSource::Root(root.path().into()))).samples, dataset.samples);
 
     symlink(root.path(), root.path().join("a/loop")).unwrap();
@@ -163,7 +163,13 @@ fn names_that_are_not_unicode_are_refused() {
 }
 
 fn scored(source: &Path, classes: &[String]) -> Result<Dataset> {
-    Dataset::of_classes(source, classes, Labels::Classes, &settings(DataSource::Root("unused".into())), Split::Test)
+    Dataset::of_classes(
+        source,
+        classes,
+        Labels::Classes,
+        &settings(DataSource::Root("unused".into())),
+        (None, Split::Test),
+    )
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a folder or a manifest lists, before labels are numbers and splits are drawn.
 
-use super::{Dataset, Entry, Labels, Sample, Split, Unread, copies, parts, split};
+use super::{Dataset, Entry, Labels, Sample, ScoredSplit, Split, Unread, copies, parts, split};
 use crate::error::{DataError, Result};
 use crate::system::shown::{Shown, printable, quoted};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,8 @@ pub(super) struct Listing {
     pub entries: Vec<Entry>,
     pub warnings: Vec<String>,
     pub notes: Vec<String>,
+    /// What is taken of it to be scored, where it names splits.
+    pub part: Option<ScoredSplit>,
     /// Classes that are there but not wanted.
     pub left_out: BTreeSet<String>,
     pub ignored_files: usize,
@@ -36,13 +38,7 @@ impl Listing {
             .map(|entry| classes.binary_search(&class_name(&entry.class)).unwrap_or_default())
             .collect();
         if plan.draws(&self.entries) {
-            let copies = copies::mark(&mut self.entries);
-            if copies > 0 {
-                let (files, are) = if copies == 1 { ("file", "is a copy") } else { ("files", "are copies") };
-                self.warnings.push(format!(
-                    "{copies} {files} {are} of another, byte for byte: drawn splits keep copies on one side"
-                ));
-            }
+            copies::mark(&mut self.entries);
         }
         if let Some(fold) = plan.fold {
             if self.entries.iter().any(|entry| entry.split.is_some()) {
@@ -61,7 +57,7 @@ impl Listing {
             })
             .collect();
         let Self { warnings, notes, ignored_files, unread, .. } = self;
-        let mut dataset = Dataset { classes, sound: None, samples, warnings, notes, ignored_files, unread };
+        let mut dataset = Dataset { classes, sound: None, samples, warnings, notes, part: None, ignored_files, unread };
         match wanted {
             Labels::Classes => {
                 check_classes(&dataset)?;
@@ -100,9 +96,9 @@ impl Listing {
             )
             .into());
         }
-        let Self { warnings, notes, ignored_files, unread, .. } = self;
+        let Self { warnings, notes, part, ignored_files, unread, .. } = self;
         let (classes, sound) = (classes.to_vec(), wanted.sound(classes));
-        Ok(Dataset { classes, sound, samples, warnings, notes, ignored_files, unread })
+        Ok(Dataset { classes, sound, samples, warnings, notes, part, ignored_files, unread })
     }
 
     /// Sorted class names, no two alike; at least two where these are told apart.

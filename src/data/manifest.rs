@@ -3,7 +3,7 @@
 use super::columns::{ColumnPositions, ManifestHeader, is_image};
 use super::listing::{Listing, indented};
 use super::rows::{Flaw, Lines, Problems, short};
-use super::{Entry, MaskFile, Split};
+use super::{Entry, MaskFile, ScoredSplit, Split};
 use crate::config::{ColumnNames, DataSettings, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::system::files::read_regular;
@@ -25,18 +25,15 @@ pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Lis
     ManifestReader { file, root, outside, links_may_leave: true, names: &ColumnNames::default() }.read()
 }
 
-/// The rows of a manifest to be scored: all, or of one that names splits those of test. Its columns are called as the
-/// settings say, or as usual.
-pub(super) fn list_test(file: &Path, settings: &DataSettings) -> Result<Listing> {
+/// The rows of a manifest to be scored: all, or of one that names splits those of `part`, or of test. Its columns are called
+/// as the settings say, or as usual.
+pub(super) fn list_scored(file: &Path, settings: &DataSettings, part: Option<Split>) -> Result<Listing> {
     let columns = settings.columns.among(&manifest_table(file, 0)?.0);
     let source = DataSource::Manifest(file.to_path_buf());
     let mut listing = list(file, &DataSettings { source, base: None, columns, ..settings.clone() })?;
-    if listing.entries.iter().any(|entry| entry.split.is_some()) {
-        listing.entries.retain(|entry| entry.split == Some(Split::Test));
-    }
-    if listing.entries.is_empty() {
-        let message = format!("{} names splits, but no row is of test", file.shown());
-        return Err(DataError::invalid(message, "leave the column out to score all rows").into());
+    listing.part = ScoredSplit::of(file, listing.entries.iter().filter_map(|entry| entry.split).collect(), part)?;
+    if let Some(part) = &listing.part {
+        listing.entries.retain(|entry| entry.split == Some(part.scored));
     }
     Ok(listing)
 }

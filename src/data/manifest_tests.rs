@@ -32,7 +32,7 @@ fn a_manifest_names_masks_and_a_runs_splits_keep_them() {
     assert_eq!(masks, [None, Some("m/2.png")]);
     assert_eq!(dataset.samples[1].mask.as_ref().unwrap().path, root.path().join("m/2.png"));
     let file = root.path().join("splits.csv");
-    write_splits_csv(&file, &dataset, &[]).unwrap();
+    write_splits_csv(&file, &dataset, (&[], &[])).unwrap();
     let again = list_splits(&file, root.path(), false).unwrap();
     assert!(again.entries.iter().map(|entry| &entry.mask).eq(dataset.samples.iter().map(|sample| &sample.mask)));
 
@@ -121,8 +121,8 @@ fn splits_read_back_as_they_were_written() {
     let csv = ["path,label,group".to_owned()].into_iter().chain(rows).collect::<Vec<_>>().join("\n");
     let dataset = open(root.path(), csv.as_bytes()).unwrap();
     let file = root.path().join("out.csv");
-    write_splits_csv(&file, &dataset, &[]).unwrap();
-    assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group,sha256\nd/00.png,a,"));
+    write_splits_csv(&file, &dataset, (&[], &[])).unwrap();
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("path,label,split,group,sha256,pixels\nd/00.png,a,"));
     let again = listed(&file, &settings(DataSource::Root(root.path().into())));
     assert_eq!(again.classes, ["a", "b, \"c\"\nd"]);
     assert_eq!((again.classes, again.samples), (dataset.classes, dataset.samples));
@@ -138,12 +138,14 @@ fn groups_and_sums_come_back_from_a_runs_splits() {
     let samples = vec![sample("a, \"b\"/1.png", Some("roll 1")), sample("x/2.png", None)];
     let dataset = Dataset { classes: vec!["x".into()], samples, ..Dataset::default() };
     let file = root.path().join("splits.csv");
-    write_splits_csv(&file, &dataset, &[[0xab; 32], [0x01; 32]]).unwrap();
+    let black = crate::data::PixelSum::of(&image::RgbImage::new(2, 2));
+    write_splits_csv(&file, &dataset, (&[[0xab; 32], [0x01; 32]], &[black, black])).unwrap();
     let row = |path: &str, group: &str, byte: &str| super::super::SplitRow {
         path: path.into(),
         split: Split::Test,
         group: group.into(),
         sha256: byte.repeat(32),
+        pixels: black.text(),
     };
     assert_eq!(read_splits_csv(&file).unwrap(), [row("a, \"b\"/1.png", "roll 1", "ab"), row("x/2.png", "", "01")]);
     assert!(data_error(read_splits_csv(&root.path().join("none.csv"))).contains("none.csv"));
@@ -215,7 +217,7 @@ fn paths_lead_outside_when_the_settings_say_so() {
     assert_eq!(names, ["../lists/here.png", &absolute, "link/3.png"]);
     assert!(dataset.samples.iter().all(|sample| sample.path.is_file()));
     let csv = root.path().join("splits.csv");
-    write_splits_csv(&csv, &dataset, &[]).unwrap();
+    write_splits_csv(&csv, &dataset, (&[], &[])).unwrap();
     assert_eq!(listed(&csv, &settings).samples, dataset.samples);
 
     // With data.root, its paths are relative to that folder, and absolute ones inside it are named alike.
@@ -263,7 +265,7 @@ fn other_images_are_scored_from_a_manifest() {
     let classes = ["bad".to_owned(), "good".to_owned()];
     let open = |csv: &str, settings: &DataSettings| {
         std::fs::write(&list, csv).unwrap();
-        Dataset::of_classes(&list, &classes, Labels::Classes, settings, Split::Test)
+        Dataset::of_classes(&list, &classes, Labels::Classes, settings, (None, Split::Test))
     };
     let names = |dataset: &Dataset| dataset.samples.iter().map(|sample| sample.name.clone()).collect::<Vec<_>>();
     // A column that is called as nobody has said, and one class of the two.
@@ -278,7 +280,7 @@ fn other_images_are_scored_from_a_manifest() {
     let split = "path,label,split\nx/1.png,good,train\nx/2.png,bad,test\nx/3.png,bad,\n";
     assert_eq!(names(&open(split, &settings).unwrap()), ["x/2.png"]);
     let error = data_error(open("path,label,split\nx/1.png,good,train\n", &settings));
-    assert!(error.contains("no row is of test"), "{error}");
+    assert!(error.contains("names \"train\", but has no test images"), "{error}");
     let error = data_error(open("path,label\nx/1.png,ugly\n", &settings));
     assert!(error.contains("does not know the class \"ugly\""), "{error}");
     let outside = format!("path,label\n{},good\n", root.path().join("x/1.png").display());

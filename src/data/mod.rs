@@ -11,6 +11,7 @@ mod copies;
 pub mod decode;
 mod decode_memory;
 mod dicom;
+mod findings;
 mod folder;
 pub mod folds;
 mod image_error;
@@ -23,8 +24,10 @@ mod manifest;
 pub mod masks;
 mod parts;
 mod patients;
+mod pixels;
 mod rows;
 pub mod sampler;
+mod scored_split;
 pub mod similar;
 mod split;
 mod splits_csv;
@@ -33,6 +36,8 @@ pub mod transform;
 
 pub use manifest::tell_columns;
 pub use parts::Labels;
+pub use pixels::PixelSum;
+pub use scored_split::ScoredSplit;
 pub use splits_csv::{SplitRow, read_splits_csv, write_splits_csv};
 
 use crate::config::{DataSettings, DataSource};
@@ -147,6 +152,8 @@ pub struct Dataset {
     pub warnings: Vec<String>,
     /// What was done because the settings say so: classes and images that are left out.
     pub notes: Vec<String>,
+    /// What is taken of a source that names splits, where it is to be scored.
+    pub part: Option<ScoredSplit>,
     /// Files in class folders whose extension is not that of an image, hidden files not counted.
     pub ignored_files: usize,
     /// Those among them that are images in a format that is not read, by class and extension.
@@ -195,22 +202,25 @@ impl Dataset {
     }
 
     /// Lists other images with the classes of a trained model, all of them as `split`: a folder of class folders, not
-    /// necessarily of every class, or a manifest. Of one with train, val and test the test part counts. Classes are
-    /// merged and left out as the settings say, where they are there, and columns called so; nothing else of the settings
-    /// is about these images but `allow_outside`.
+    /// necessarily of every class, or a manifest. Of one that names splits those of `part` are taken, or of test. Classes
+    /// are merged and left out as the settings say, where they are there, and columns called so; nothing else of the
+    /// settings is about these images but `allow_outside`.
     ///
     /// # Errors
-    /// A data error that names a class the model does not know, or what holds no images.
+    /// A data error that names a class the model does not know, or what holds no images; those of [`ScoredSplit`].
     pub fn of_classes(
         source: &Path,
         classes: &[String],
         labels: Labels<'_>,
         settings: &DataSettings,
-        split: Split,
+        (part, split): (Option<Split>, Split),
     ) -> Result<Self> {
         let wanted = classes::ClassChoice::new(settings);
-        let mut listing =
-            if source.is_file() { manifest::list_test(source, settings)? } else { folder::list_test(source, &wanted)? };
+        let mut listing = if source.is_file() {
+            manifest::list_scored(source, settings, part)?
+        } else {
+            folder::list_scored(source, &wanted, part)?
+        };
         wanted.apply(&mut listing);
         patients::group(&mut listing, settings.group_by);
         listing.labelled(classes, labels, split)

@@ -1,21 +1,38 @@
 //! What speaks against a score: images that are no longer those of the run, or that its model has seen.
 
 use super::saved::SavedRun;
+use crate::data::audit::Finding;
 use crate::data::{Dataset, Sample, Split, SplitRow, read_splits_csv};
 use crate::error::Result;
 use crate::features::image_key;
 use crate::metrics::{Doubt, DoubtKind};
-use crate::report::RunRecord;
+use crate::report::{Console, RunRecord};
 use crate::system::digest::hex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What speaks against the score of `split` of a data set. It is the run's `own`, or any other, whose images are known by
-/// their content, wherever they lie.
+/// What speaks against the score of other images, wherever they lie: they are known by their files, or by their pixels
+/// where these are in other files.
+///
+/// # Errors
+/// When the splits of the run cannot be read.
+pub fn doubts_of_others(run: &SavedRun, found: &[Finding], console: &Console) -> Result<Vec<Doubt>> {
+    let rows = read_splits_csv(&run.folder.join("splits.csv"))?;
+    if rows.iter().all(|row| row.pixels.is_empty()) {
+        console.info(
+            "the run was made by an older version, without sums of its images' pixels: only files with the same bytes as its \
+             own were looked for",
+        );
+    }
+    let scored: Vec<(String, String)> = found.iter().map(|image| (hex(&image.sha), image.pixels.text())).collect();
+    Ok(of_others(&rows, &scored, &fitted_on(&run.record)))
+}
+
+/// What speaks against the score of a split of the run's own images.
 ///
 /// # Errors
 /// When an image or the splits of the run cannot be read.
-pub fn doubts(run: &SavedRun, dataset: &Dataset, split: Split, own: bool) -> Result<Vec<Doubt>> {
+pub fn doubts(run: &SavedRun, dataset: &Dataset, split: Split) -> Result<Vec<Doubt>> {
     let rows = read_splits_csv(&run.folder.join("splits.csv"))?;
     let scored: Vec<&Sample> = dataset.samples.iter().filter(|sample| sample.split == split).collect();
     let paths: Vec<&Path> = scored.iter().map(|sample| sample.path.as_path()).collect();
@@ -24,7 +41,7 @@ pub fn doubts(run: &SavedRun, dataset: &Dataset, split: Split, own: bool) -> Res
     let fitted = fitted_on(&run.record);
     let named: Vec<(&str, &str)> =
         scored.iter().map(|sample| sample.name.as_str()).zip(sums.iter().map(String::as_str)).collect();
-    Ok(if own { of_own(&rows, &named, split, &fitted) } else { of_others(&rows, &named, &fitted) })
+    Ok(of_own(&rows, &named, split, &fitted))
 }
 
 /// The splits that a model was fitted on.
@@ -62,26 +79,36 @@ fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Sp
     doubts
 }
 
-/// The doubts about any other images.
-fn of_others(rows: &[SplitRow], scored: &[(&str, &str)], fitted: &[Split]) -> Vec<Doubt> {
+/// The doubts about any other images: pairs of the sums of a file and of its pixels.
+fn of_others(rows: &[SplitRow], scored: &[(String, String)], fitted: &[Split]) -> Vec<Doubt> {
+    // How many there are, and in words which of them are other files.
     let among = |wanted: &dyn Fn(Split) -> bool| {
-        let sums: BTreeSet<&str> = rows.iter().filter(|row| wanted(row.split)).map(|row| row.sha256.as_str()).collect();
-        scored.iter().filter(|(_, sum)| sums.contains(sum)).count()
+        let known = rows.iter().filter(|row| wanted(row.split));
+        let (files, pixels): (BTreeSet<&str>, BTreeSet<&str>) =
+            known.map(|row| (row.sha256.as_str(), row.pixels.as_str())).unzip();
+        let same = scored.iter().filter(|(sum, _)| files.contains(sum.as_str())).count();
+        let all = scored.iter().filter(|(sum, sight)| files.contains(sum.as_str()) || pixels.contains(sight.as_str()));
+        let all = all.count();
+        let copies = match all - same {
+            0 => String::new(),
+            copies => format!(", {copies} of them as other files with the same pixels"),
+        };
+        (all, copies)
     };
     let n = scored.len();
-    let trained = among(&|split| fitted.contains(&split));
-    let chosen = among(&|split| split == Split::Val && !fitted.contains(&split));
+    let (trained, copies) = among(&|split| fitted.contains(&split));
+    let (chosen, copies_chosen) = among(&|split| split == Split::Val && !fitted.contains(&split));
     let mut doubts = Vec::new();
     if trained > 0 {
         let sentence = format!(
-            "{trained} of {n} images are among those that the model was fitted on: a score of what it has seen is no \
+            "{trained} of {n} images are among those that the model was fitted on{copies}: a score of what it has seen is no \
              estimate of its accuracy"
         );
         doubts.push(Doubt { kind: DoubtKind::TrainedOn, images: trained, sentence });
     }
     if chosen > 0 {
         let sentence = format!(
-            "{chosen} of {n} images are validation images of the run, on which it was chosen: the score is a little too \
+            "{chosen} of {n} images are validation images of the run, on which it was chosen{copies_chosen}: the score is a little too \
              good"
         );
         doubts.push(Doubt { kind: DoubtKind::ChosenOn, images: chosen, sentence });
@@ -99,6 +126,7 @@ mod tests {
             split,
             group: String::new(),
             sha256: sum.into(),
+            pixels: sum.to_uppercase(),
         };
         [
             ("1", Split::Train, "a"),
@@ -133,11 +161,23 @@ mod tests {
     #[test]
     fn other_images_are_known_by_their_content() {
         let (rows, train) = (rows(), [Split::Train]);
-        assert!(of_others(&rows, &[("other", "d"), ("new", "z")], &train).is_empty());
-        let seen = [("elsewhere/1", "a"), ("elsewhere/3", "c"), ("new", "z")];
+        let scored = |sums: &[(&str, &str)]| -> Vec<(String, String)> {
+            sums.iter().map(|&(file, pixels)| (file.into(), pixels.into())).collect()
+        };
+        assert!(of_others(&rows, &scored(&[("d", "D"), ("z", "Z")]), &train).is_empty());
+        let seen = scored(&[("a", "A"), ("c", "C"), ("z", "Z")]);
         assert_eq!(found(&of_others(&rows, &seen, &train)), [(DoubtKind::TrainedOn, 1), (DoubtKind::ChosenOn, 1)]);
         let refitted = of_others(&rows, &seen, &[Split::Train, Split::Val]);
         assert_eq!(found(&refitted), [(DoubtKind::TrainedOn, 2)]);
         assert!(refitted[0].sentence.starts_with("2 of 3 images are among those"), "{refitted:?}");
+        // The same pixels in another format.
+        let copied = of_others(&rows, &scored(&[("a", "A"), ("y", "B"), ("x", "C"), ("w", "D")]), &train);
+        assert_eq!(found(&copied), [(DoubtKind::TrainedOn, 2), (DoubtKind::ChosenOn, 1)]);
+        assert!(
+            copied[0].sentence.contains("fitted on, 1 of them as other files with the same pixels: "),
+            "{copied:?}"
+        );
+        let unknown: Vec<SplitRow> = rows.into_iter().map(|row| SplitRow { pixels: String::new(), ..row }).collect();
+        assert!(of_others(&unknown, &scored(&[("y", "B")]), &train).is_empty());
     }
 }

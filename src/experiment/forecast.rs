@@ -71,6 +71,7 @@ pub fn forecast(
         free_bytes,
         micro_batches,
         seconds: workload.seconds(product_rate(workers, device)?),
+        work: workload.work(),
         fits: free_bytes.is_none_or(|free| workload.fits(micro_batches, free)),
         checkpointed_bytes: (!workload.computation.checkpoint_blocks).then(|| checkpointed(workload, micro_batches)),
     })

@@ -5,10 +5,10 @@ use super::session::{Session, decode_threads};
 use crate::backbone::VitSpec;
 use crate::cache::Key;
 use crate::config::{OnError, Settings};
-use crate::data::Dataset;
-use crate::data::audit::{AuditOptions, audit, examine};
+use crate::data::audit::{AuditOptions, Examination, audit, examine};
 use crate::data::kinds::ImageKinds;
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess, Tiles};
+use crate::data::{Dataset, PixelSum};
 use crate::error::{BadFile, DataError, Result};
 use crate::features::Images;
 use crate::report::{Console, plots};
@@ -26,6 +26,8 @@ pub struct CheckedImages {
     pub data_hash: String,
     /// Content address of every sample.
     pub keys: Arc<Vec<Key>>,
+    /// The sum of the pixels of every sample.
+    pub pixels: Vec<PixelSum>,
     /// Width and height of every sample.
     pub sizes: Vec<(u32, u32)>,
     /// The resolved preprocessing.
@@ -84,12 +86,13 @@ pub fn check_images_with(
         data_hash: found.data_hash,
         kinds: found.kinds,
         keys: Arc::new(found.keys),
+        pixels: found.pixels,
         sizes: found.sizes,
     })
 }
 
 /// The images of a data set that are only scored, without those that cannot be used: they are looked at as closely as
-/// those that are trained on.
+/// those that are trained on, and what is known of them is given.
 ///
 /// # Errors
 /// A data error that lists every bad file, unless `data.on_error` says to leave them out.
@@ -98,20 +101,20 @@ pub fn usable_images(
     preprocess: &Preprocess,
     dataset: &Dataset,
     console: &Console,
-) -> Result<Dataset> {
+) -> Result<Examination> {
     let Preprocess { geometry, tiles, .. } = *preprocess;
     let options = AuditOptions::new(&settings.data, geometry, tiles, decode_threads(settings));
     let progress = console.progress(dataset.samples.len() as u64, "checking images");
     let found = examine(dataset, &options, &|done| progress.set(done as u64));
     progress.finish();
     let found = found?;
-    let bad = DataError::BadFiles { files: found.bad };
+    let bad = DataError::BadFiles { files: found.bad.clone() };
     match (&bad, settings.data.on_error) {
         (DataError::BadFiles { files }, _) if files.is_empty() => {}
         (_, OnError::Skip) => console.warn(format!("left out: {bad}")),
         (_, OnError::Fail) => return Err(bad.into()),
     }
-    Ok(found.dataset)
+    Ok(found)
 }
 
 impl CheckedImages {

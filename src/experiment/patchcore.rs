@@ -83,7 +83,7 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
             patches: Some(readout),
             fitted_on: vec![Split::Train],
         });
-        let result = conclude(&run, record, clock, |record| {
+        let result = conclude((&run, record), (&session, &checked), clock, |record| {
             RunResult::Patchcore(Box::new(result(&run, record, readout, &fitted, &scored)))
         })?;
         let page = (run.folder(), &session, &*record);

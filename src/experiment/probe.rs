@@ -18,6 +18,7 @@ use crate::backbone::{Layer, Params, Readout};
 use crate::config::{ClassWeights, FeatureChoice, MetricChoice, ProbeMethod, ProbeSettings, Settings};
 use crate::data::Split;
 use crate::error::{Error, Result};
+use crate::metrics::Evaluation;
 use crate::model::{CosineHead, Scored, VoteHead};
 use crate::probe::FittedProbe;
 use crate::report::{Advice, Console, PathPoint, ProbeRecord, ProbeResult, Run, RunRecord, RunResult, Status, plots};
@@ -71,14 +72,19 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
         let held_out = Scored::from(&fitted.held_out);
         let calibration = Calibration::fit(Some(&held_out), &record.classes, &session.settings.inspection)?;
         let scores = scores(&features, &fitted, held_out, &calibration)?;
+        // Without images of their own to be scored on, folds of the training images are what there is.
+        let judged = match foremost(&scores) {
+            Some(evaluation) => evaluation.clone(),
+            None => SplitScore::new("held-out", &features.dataset, (&fitted.held_out).into(), &calibration)?.evaluation,
+        };
         calibration.record(record, console);
 
         write_scores(run.folder(), &features.dataset, &scores)?;
         save_selection(&run, &session, &fitted)?;
         save_model(&run, &fitted, texts.as_ref(), &session.backbone.params)?;
         complete(record, &fitted, &features, readout, &session);
-        let result = conclude(&run, record, clock, |record| {
-            let result = result(&run, record, &fitted, &scores, &features, &session);
+        let result = conclude((&run, record), (&session, &checked), clock, |record| {
+            let result = result((&run, record), &fitted, (&scores, &judged), &features, &session);
             RunResult::Probe(Box::new(ProbeResult { pools, ..result }))
         })?;
         let page = PageInputs {
@@ -230,10 +236,9 @@ fn alpha(fitted: &Fitted) -> Option<f64> {
 
 /// What `probe --json` prints.
 fn result(
-    run: &Run,
-    record: &RunRecord,
+    (run, record): (&Run, &RunRecord),
     fitted: &Fitted,
-    scores: &[SplitScore],
+    (scores, judged): (&[SplitScore], &Evaluation),
     features: &FeatureSet,
     session: &Session,
 ) -> ProbeResult {
@@ -244,7 +249,7 @@ fn result(
     let advice = Advice {
         target: settings.target,
         metric: fitted.metric,
-        scored: foremost(scores),
+        scored: judged,
         // Votes have no weights of classes.
         balanced: settings.class_weights == ClassWeights::Balanced
             || matches!(settings.method, ProbeMethod::Knn | ProbeMethod::Tip),

@@ -12,6 +12,7 @@ use crate::report::{Console, DataRecord, Run, RunRecord, RunResult, Status};
 use crate::system::files::write_atomic;
 use crate::system::memory::peak_memory_bytes;
 use crate::system::shown::Shown;
+use crate::train::work;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -46,6 +47,7 @@ pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, hea
         soup: None,
         wise_ft: None,
         forecast: None,
+        operations: None,
         wall_seconds: 0.0,
         peak_memory_bytes: None,
         result: None,
@@ -70,7 +72,7 @@ pub fn create_run(settings: &Settings, console: &Console) -> Result<Run> {
 /// When it cannot be written.
 pub fn write_down(run: &Run, settings: &Settings, images: &CheckedImages, record: &RunRecord) -> Result<()> {
     write_atomic(&run.path("config.toml"), settings.to_toml()?.as_bytes())?;
-    write_splits_csv(&run.path("splits.csv"), &images.dataset, &images.keys)?;
+    write_splits_csv(&run.path("splits.csv"), &images.dataset, (&images.keys, &images.pixels))?;
     images.write_skipped(&run.path("skipped.csv"))?;
     run.write_record(record)
 }
@@ -106,16 +108,20 @@ pub fn record_end(run: &Run, record: &mut RunRecord, error: &Error) {
     let _ = run.write_record(record);
 }
 
-/// Writes down how long a run took since `clock` and its result.
+/// Writes down how long a run took since `clock`, in which the pretrained backbone of `session` has seen each of the images
+/// once, and its result.
 ///
 /// # Errors
 /// When the record cannot be written.
 pub fn conclude(
-    run: &Run,
-    record: &mut RunRecord,
+    (run, record): (&Run, &mut RunRecord),
+    (session, images): (&Session, &CheckedImages),
     clock: Instant,
     result: impl FnOnce(&RunRecord) -> RunResult,
 ) -> Result<RunResult> {
+    let squares = |&size: &(u32, u32)| images.preprocess.tiles.map_or(1, |tiles| tiles.count(size));
+    let squares: usize = images.sizes.iter().map(squares).sum();
+    record.operations = Some(squares as f64 * work::forward(&session.backbone.spec));
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();
     let result = result(record);

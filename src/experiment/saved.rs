@@ -5,6 +5,7 @@ use super::reference;
 use super::session::{Session, load_saved};
 use crate::backbone::{Readout, Segment};
 use crate::config::{self, DataSettings, Settings, StrategySettings};
+use crate::data::audit::Examination;
 use crate::data::kinds::Watch;
 use crate::data::transform::Pipeline;
 use crate::data::{Dataset, Split};
@@ -127,28 +128,33 @@ impl SavedRun {
         Ok(Some((references, record.clone())))
     }
 
-    /// The images of another folder of class folders or of a manifest, all of them as test images; the manifest's paths
-    /// may lead out of its folder if that is `allowed`, or was for the run's own.
+    /// The usable images of another folder of class folders or of a manifest, all of them as test images: where it names
+    /// splits those of `part`, or of test. The manifest's paths may lead out of its folder if that is `allowed`, or was for
+    /// the run's own.
     ///
     /// # Errors
     /// Data errors that name what is wrong with them.
-    pub fn other_dataset(&self, source: &Path, allowed: bool) -> Result<Dataset> {
-        let data = &self.session.settings.data;
+    pub fn other_samples(
+        &self,
+        source: &Path,
+        part: Option<Split>,
+        allowed: bool,
+        console: &Console,
+    ) -> Result<Examination> {
+        let Settings { data, .. } = &self.session.settings;
         let data = DataSettings { allow_outside: allowed || data.allow_outside, ..data.clone() };
-        Dataset::of_classes(source, &self.record.classes, self.record.labels(), &data, Split::Test)
+        let (classes, labels) = (&self.record.classes, self.record.labels());
+        let dataset = Dataset::of_classes(source, classes, labels, &data, (part, Split::Test))?;
+        dataset.warnings.iter().for_each(|warning| console.warn(warning));
+        dataset.notes.iter().for_each(|note| console.info(note));
+        usable_images(&self.session.settings, &self.record.preprocess, &dataset, console)
     }
 
-    /// The samples to score: those of a split of the run's own images, or others, as [`Self::other_dataset`] takes them.
+    /// The run's own images, among which there are some of a split.
     ///
     /// # Errors
-    /// Data errors of either; a usage error when the split has no images.
-    pub fn samples(&self, other: Option<(&Path, bool)>, split: Split, console: &Console) -> Result<Dataset> {
-        if let Some((source, allowed)) = other {
-            let dataset = self.other_dataset(source, allowed)?;
-            dataset.warnings.iter().for_each(|warning| console.warn(warning));
-            dataset.notes.iter().for_each(|note| console.info(note));
-            return usable_images(&self.session.settings, &self.record.preprocess, &dataset, console);
-        }
+    /// Data errors when they are gone; a usage error when the split has no images.
+    pub fn own_samples(&self, split: Split) -> Result<Dataset> {
         let dataset = self.dataset()?;
         if dataset.indices(split).is_empty() {
             return Err(Error::usage_hint(

@@ -126,14 +126,7 @@ impl Training {
                 unfreezing + 1
             ));
         }
-        let mut report = TrainingReport::new(
-            console,
-            &self.run,
-            self.title(),
-            (epochs, images),
-            &state.progress,
-            self.record.cache.is_none(),
-        )?;
+        let mut report = TrainingReport::new(console, &self.run, self.title(), (epochs, images), &state.progress)?;
         let ending = fit.run(&mut state, &mut report)?;
         let TrainState { progress, optimizer, average } = state;
         // Before anything is scored: the largest buffers of training.
@@ -245,6 +238,7 @@ impl Training {
         write_scores(self.run.folder(), &self.source.dataset, &scores)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
+        self.record.operations = self.record.forecast.map(|forecast| forecast.work.of(self.progress.step as f64));
         self.record.peak_memory_bytes = peak_memory_bytes().max(self.record.peak_memory_bytes);
         let result = RunResult::Finetune(Box::new(self.result(&scores)));
         self.record.result = Some(result.clone());
@@ -293,9 +287,11 @@ impl Training {
         let mixed = self.record.soup.as_ref().is_some_and(|soup| soup.epochs.len() > 1)
             || self.record.wise_ft.as_ref().is_some_and(|mean| mean.alpha < 1.0);
         let verdict = Evidence { mixed, ..Evidence::new(&self.progress, val, test) }.verdict();
+        // Of an epoch that has no speed, its seconds are not known either.
         let images = self.record.data.train as f64;
-        let seconds: f64 = history.iter().map(|epoch| images / epoch.images_per_second).sum();
-        let images_per_second = images * history.len() as f64 / seconds;
+        let seconds: Option<f64> =
+            history.iter().map(|epoch| epoch.images_per_second.map(|speed| images / speed)).sum();
+        let images_per_second = seconds.map(|seconds| images * history.len() as f64 / seconds);
         FinetuneResult {
             run: self.run.folder().to_path_buf(),
             strategy: self.record.strategy.clone(),
@@ -312,7 +308,7 @@ impl Training {
             baseline: foremost.map(|foremost| foremost.majority_baseline),
             worst_class: foremost.and_then(WorstClass::of),
             seconds: self.record.wall_seconds,
-            images_per_second: images_per_second.is_finite().then_some(images_per_second),
+            images_per_second: images_per_second.filter(|speed| speed.is_finite()),
             peak_memory_bytes: self.record.peak_memory_bytes,
             expected_memory_bytes: self.record.forecast.map(|forecast| forecast.memory.total()),
             cache: self.record.cache,

@@ -47,7 +47,7 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
         let templates = if templates { zeroshot.templates()? } else { Vec::new() };
         zeroshot.set_head(&texts.zero_shot()?)?;
         let scores = zeroshot.save(&run, record, &inspection, console)?;
-        let result = conclude(&run, record, clock, |record| {
+        let result = conclude((&run, record), (&session, &checked), clock, |record| {
             RunResult::Zeroshot(Box::new(result(&run, record, &texts.prompts, &scores, templates)))
         })?;
         let page = (run.folder(), &session, &*record);

@@ -1,6 +1,7 @@
 //! What the score of a probe means, and what to try next.
 
 use super::percent;
+use crate::data::Split;
 use crate::metrics::{Evaluation, SelectionMetric, better_than_chance, is_rare, missed_classes, no_better_than_chance};
 
 /// What the advice is based on; shares are fractions.
@@ -10,8 +11,8 @@ pub struct Advice<'a> {
     pub target: Option<f64>,
     /// What the setting was chosen by; one to which classes count alike makes the target one of balanced accuracy.
     pub metric: SelectionMetric,
-    /// The scores of the test images, or of held-out ones when there are none.
-    pub scored: Option<&'a Evaluation>,
+    /// The scores of the test images, or when there are none of the images that the setting was chosen on.
+    pub scored: &'a Evaluation,
     /// Whether the classes counted alike already.
     pub balanced: bool,
     /// The accuracy on the images the probe was fitted on.
@@ -48,62 +49,62 @@ impl Advice<'_> {
                 setting.to_lowercase()
             )
         });
-        format!("{}{}", self.next_step(), edge.unwrap_or_default())
+        let chosen = (self.scored.split != Split::Test.name()).then_some(
+            "; there are no test images, and the setting was chosen on these: the score is a little too good",
+        );
+        format!("{}{}{}", self.next_step(), edge.unwrap_or_default(), chosen.unwrap_or_default())
     }
 
     fn next_step(&self) -> String {
-        let accuracy = self.scored.map_or(self.held_out_accuracy, |scored| scored.accuracy);
-        if let Some(scored) = self.scored {
-            let below = scored.accuracy <= scored.majority_baseline;
-            if no_better_than_chance(scored) || below && !better_than_chance(scored) {
-                return chance(scored);
-            }
-            if let Some(missed) = missed_classes(scored).first() {
-                let found = (missed.recall * missed.support as f64).round();
-                let auroc = missed.auroc.map_or(String::new(), |auroc| format!(" (AUROC {auroc:.3})"));
-                let weigh = if self.balanced { "" } else { "try probe.class_weights = \"balanced\", or " };
-                let what = if is_rare(missed, scored) {
-                    format!("{weigh}judge by score ([inspection] good = \"…\")")
-                } else {
-                    "look at its images and labels in report.html; then a larger model.image_size, probe.features = \"both\" \
-                     or strategy.kind = \"partial\""
-                        .into()
-                };
-                let (class, images, split) = (&missed.class, missed.support, scored.split_name());
-                return format!("misses class {class}: {found} of {images} found on {split}{auroc}; {what}");
-            }
+        let scored = self.scored;
+        let (accuracy, images, split) = (scored.accuracy, scored.n, scored.split_name());
+        let below = accuracy <= scored.majority_baseline;
+        if no_better_than_chance(scored) || below && !better_than_chance(scored) {
+            return chance(scored);
+        }
+        if let Some(missed) = missed_classes(scored).first() {
+            let found = (missed.recall * missed.support as f64).round();
+            let auroc = missed.auroc.map_or(String::new(), |auroc| format!(" (AUROC {auroc:.3})"));
+            let weigh = if self.balanced { "" } else { "try probe.class_weights = \"balanced\", or " };
+            let what = if is_rare(missed, scored) {
+                format!("{weigh}judge by score ([inspection] good = \"…\")")
+            } else {
+                "look at its images and labels in report.html; then a larger model.image_size, probe.features = \"both\" or \
+                 strategy.kind = \"partial\""
+                    .into()
+            };
+            let (class, images) = (&missed.class, missed.support);
+            return format!("misses class {class}: {found} of {images} found on {split}{auroc}; {what}");
         }
         if let Some(target) = self.target {
             return self.against(target);
         }
+        let [low, high] = scored.accuracy_ci95.unwrap_or([0.0, 1.0]);
         // Beyond what so few images may miss it by.
-        let highest = self.scored.and_then(|scored| scored.accuracy_ci95).map_or(accuracy, |[_, high]| high);
-        if self.train_accuracy - accuracy > OVERFIT_GAP && highest < self.train_accuracy {
+        if self.train_accuracy - accuracy > OVERFIT_GAP && high < self.train_accuracy {
             return "the probe classifies its own images much better than others: more images or fewer features \
                     (probe.features, probe.blocks) before more training"
                 .into();
         }
-        let images = self.scored.map_or(0, |scored| scored.n);
         let mistakes = (images as f64 * (1.0 - accuracy)).round() as usize;
-        if self.scored.is_some() && mistakes == 0 {
+        if mistakes == 0 {
             return format!(
-                "all {images} images are classified right: training cannot improve on that, test on more images"
+                "all {images} {split} images are classified right: training cannot improve on that, test on more images"
             );
         }
         // Of a rare class few mistakes may be many.
-        let rare = |scored: &&Evaluation| scored.per_class.iter().any(|class| is_rare(class, scored));
-        let balanced = self
-            .scored
-            .filter(rare)
-            .map_or(String::new(), |scored| format!(", balanced accuracy {}", percent(scored.balanced_accuracy)));
+        let balanced = if scored.per_class.iter().any(|class| is_rare(class, scored)) {
+            format!(", balanced accuracy {}", percent(scored.balanced_accuracy))
+        } else {
+            String::new()
+        };
         let are = if mistakes == 1 { "is" } else { "are" };
-        let wrong = format!("{mistakes} of {images} images {are} classified wrong");
+        let wrong = format!("{mistakes} of {images} {split} images {are} classified wrong");
         let few = mistakes <= FEW_MISTAKES.0 && accuracy >= NEAR_CEILING;
-        if self.scored.is_some() && (few || mistakes as f64 <= FEW_MISTAKES.1 * images as f64) {
+        if few || mistakes as f64 <= FEW_MISTAKES.1 * images as f64 {
             return format!("{wrong}{balanced}: look at them in report.html before any training");
         }
-        if let Some(scored) = self.scored.filter(|_| PARTIAL_SHARE * (mistakes as f64) < LEAST_SHOWN) {
-            let [low, high] = scored.accuracy_ci95.unwrap_or([0.0, 1.0]);
+        if PARTIAL_SHARE * (mistakes as f64) < LEAST_SHOWN {
             let ceiling = if accuracy >= NEAR_CEILING { "near the ceiling: " } else { "" };
             return format!(
                 "{ceiling}{wrong} (95 %: {} to {} are right){balanced}; fine-tuning usually \
@@ -119,12 +120,11 @@ impl Advice<'_> {
     }
 
     fn against(&self, target: f64) -> String {
-        let (score, interval, of) = match self.scored {
-            Some(scored) if self.metric.counts_classes_alike() => {
-                (scored.balanced_accuracy, scored.balanced_accuracy_ci95(), " balanced accuracy")
-            }
-            Some(scored) => (scored.accuracy, scored.accuracy_ci95, ""),
-            None => (self.held_out_accuracy, None, ""),
+        let scored = self.scored;
+        let (score, interval, of) = if self.metric.counts_classes_alike() {
+            (scored.balanced_accuracy, scored.balanced_accuracy_ci95(), " balanced accuracy")
+        } else {
+            (scored.accuracy, scored.accuracy_ci95, "")
         };
         let gap = target - score;
         let wanted = format!("the wanted {}{of}", percent(target));
@@ -159,9 +159,10 @@ fn chance(scored: &Evaluation) -> String {
         );
     }
     format!(
-        "{} on {} images is not shown to be better than always naming the commonest ({}): test on more, or {remedy}",
+        "{} on {} {} images is not shown to be better than always naming the commonest ({}): test on more, or {remedy}",
         percent(scored.accuracy),
         scored.n,
+        scored.split_name(),
         percent(scored.majority_baseline)
     )
 }
@@ -190,7 +191,7 @@ mod tests {
     fn of_metric(metric: SelectionMetric, target: Option<f64>, scored: &Evaluation) -> String {
         let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
         let (balanced, at_edge) = (false, None);
-        Advice { target, metric, scored: Some(scored), balanced, train_accuracy, held_out_accuracy, at_edge }.sentence()
+        Advice { target, metric, scored, balanced, train_accuracy, held_out_accuracy, at_edge }.sentence()
     }
 
     /// 3 % defects of which two thirds are found: 99 % accuracy are no 95 % of what matters.
@@ -223,7 +224,7 @@ mod tests {
         let found = evaluation([291, 9], [291, 7], true);
         assert_eq!(
             advice(None, &found),
-            "2 of 300 images are classified wrong, balanced accuracy 88.9 %: look at them in report.html before any training"
+            "2 of 300 test images are classified wrong, balanced accuracy 88.9 %: look at them in report.html before any training"
         );
         let missed = advice(None, &evaluation([291, 9], [291, 0], true));
         assert!(
@@ -236,11 +237,12 @@ mod tests {
     fn few_images_are_not_called_chance() {
         // All five are right: nothing speaks for chance, though nothing can speak against it.
         let all = advice(None, &evaluation([3, 2], [3, 2], false));
-        assert_eq!(all, "all 5 images are classified right: training cannot improve on that, test on more images");
+        assert_eq!(all, "all 5 test images are classified right: training cannot improve on that, test on more images");
         let undecided = advice(None, &evaluation([12, 12], [8, 8], false));
         assert!(
-            undecided
-                .starts_with("66.7 % on 24 images is not shown to be better than always naming the commonest (50.0 %)"),
+            undecided.starts_with(
+                "66.7 % on 24 test images is not shown to be better than always naming the commonest (50.0 %)"
+            ),
             "{undecided}"
         );
         for few in [evaluation([3, 2], [2, 1], false), evaluation([2, 18], [0, 18], false)] {
@@ -263,7 +265,7 @@ mod tests {
     fn a_gap_within_noise_is_no_overfitting() {
         let said = |scored: &Evaluation, held_out_accuracy| {
             let (target, metric, balanced, at_edge) = (None, SelectionMetric::Accuracy, false, None);
-            let (scored, train_accuracy) = (Some(scored), 0.96);
+            let train_accuracy = 0.96;
             Advice { target, metric, scored, balanced, train_accuracy, held_out_accuracy, at_edge }.sentence()
         };
         assert!(said(&evaluation([50, 50], [38, 38], false), 0.76).contains("much better than others"));
@@ -275,20 +277,35 @@ mod tests {
     #[test]
     fn nothing_is_left_to_gain_at_100_percent() {
         let all = advice(None, &evaluation([30, 30], [30, 30], false));
-        assert_eq!(all, "all 60 images are classified right: training cannot improve on that, test on more images");
+        assert_eq!(
+            all,
+            "all 60 test images are classified right: training cannot improve on that, test on more images"
+        );
     }
 
     #[test]
     fn a_gain_that_no_test_could_show_is_not_promised() {
         let near = advice(None, &evaluation([30, 60], [28, 58], false));
         assert!(
-            near.starts_with("near the ceiling: 4 of 90 images are classified wrong (95 %: 89.0 % to 98.8 %"),
+            near.starts_with("near the ceiling: 4 of 90 test images are classified wrong (95 %: 89.0 % to 98.8 %"),
             "{near}"
         );
         assert!(!near.contains("usually gains"), "{near}");
         let few = advice(None, &evaluation([10, 10], [8, 8], false));
-        assert!(few.starts_with("4 of 20 images are classified wrong"), "{few}");
+        assert!(few.starts_with("4 of 20 test images are classified wrong"), "{few}");
         assert!(advice(None, &evaluation([50, 50], [40, 42], false)).contains("\"partial\" usually gains"));
+    }
+
+    /// C was chosen where it is judged.
+    #[test]
+    fn without_test_images_it_is_said_which_ones_these_are() {
+        let unseen = |split: &str| Evaluation { split: split.into(), ..evaluation([10, 10], [8, 8], false) };
+        let caveat = "; there are no test images, and the setting was chosen on these: the score is a little too good";
+        for (split, said) in [("val", "4 of 20 validation images"), ("held-out", "4 of 20 held-out images")] {
+            let advice = advice(None, &unseen(split));
+            assert!(advice.starts_with(said) && advice.ends_with(caveat), "{advice}");
+        }
+        assert!(!advice(None, &unseen("test")).contains("too good"));
     }
 
     #[test]
@@ -297,7 +314,7 @@ mod tests {
         let (train_accuracy, held_out_accuracy) = (0.9, 0.85);
         let said = |held_out_accuracy| {
             let (target, metric, balanced, at_edge) = (None, SelectionMetric::Accuracy, true, Some("C"));
-            let scored = Some(&scored);
+            let scored = &scored;
             Advice { target, metric, scored, balanced, train_accuracy, held_out_accuracy, at_edge }.sentence()
         };
         assert!(!said(1.0).contains("edge"), "nothing beyond it is better than all");

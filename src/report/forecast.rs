@@ -1,6 +1,7 @@
 //! The memory and time that training will take, in words.
 
 use crate::train::forecast::Memory;
+use crate::train::work::Work;
 use serde::{Deserialize, Serialize};
 
 /// An estimate of training before it starts.
@@ -17,6 +18,9 @@ pub struct Forecast {
     pub micro_batches: usize,
     /// Estimated time of the training, without reading the images.
     pub seconds: f64,
+    /// What is computed.
+    #[serde(default)]
+    pub work: Work,
     /// Whether the estimate leaves room to spare.
     pub fits: bool,
     /// Estimated peak with gradient checkpointing; none when it is on.
@@ -122,6 +126,7 @@ mod tests {
             free_bytes: Some(3 << 30),
             micro_batches: 2,
             seconds: 200.0,
+            work: Work::default(),
             fits,
             checkpointed_bytes,
         }

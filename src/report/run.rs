@@ -14,8 +14,7 @@ use crate::metrics::Rules;
 use crate::model::HeadKind;
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::create_folder;
-use crate::system::json::read_json;
-use crate::system::json::write_json;
+use crate::system::json::{read_json, write_json};
 use crate::system::lock::Lock;
 use crate::system::shown::Shown;
 use crate::train::soup::SoupRecord;
@@ -154,6 +153,9 @@ pub struct RunRecord {
     /// The forecast of memory and time; none for a probe.
     #[serde(default)]
     pub forecast: Option<Forecast>,
+    /// Floating-point operations of the backbone in it, as if nothing had been in the cache; none before its end.
+    #[serde(default)]
+    pub operations: Option<f64>,
     /// Wall time of all processes that worked on it.
     pub wall_seconds: f64,
     /// Largest resident memory.
@@ -321,13 +323,8 @@ impl RunRecord {
         }
         if self.data != now.data {
             let describe = |data: &DataRecord| {
-                format!(
-                    "{}/{}/{} images ({}…)",
-                    data.train,
-                    data.val,
-                    data.test,
-                    &data.sha256[..12.min(data.sha256.len())]
-                )
+                let DataRecord { sha256, train, val, test } = data;
+                format!("{train}/{val}/{test} images ({}…)", &sha256[..12.min(sha256.len())])
             };
             differences.push(format!("data: {} then, {} now", describe(&self.data), describe(&now.data)));
         }

@@ -97,7 +97,7 @@ impl Events {
             ("accuracy/train", Some(record.train_accuracy)),
             ("accuracy/val", record.val_accuracy),
             ("learning_rate", Some(record.lr)),
-            ("images_per_second", Some(record.images_per_second)),
+            ("images_per_second", record.images_per_second),
             ("peak_memory_mib", record.peak_memory_bytes.map(|bytes| bytes as f64 / f64::from(1 << 20))),
         ];
         let value = |(tag, number): (&str, Option<f64>)| {
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!((events.len(), events[0].file_version.as_deref()), (2, Some("brain.Event:2")));
         let values = &events[1].summary.as_ref().unwrap().value;
         let tags: Vec<&str> = values.iter().map(|value| value.tag.as_str()).collect();
-        assert_eq!(tags, ["loss/train", "accuracy/train", "accuracy/val", "learning_rate", "images_per_second"]);
+        assert_eq!(tags, ["loss/train", "accuracy/train", "accuracy/val", "learning_rate"]);
         assert_eq!((events[1].step, values[0].simple_value), (7, Some(0.5)));
         let events = read(&second.path);
         assert_eq!((events[1].session_log.as_ref().unwrap().status, events[1].step, events[2].step), (START, 8, 14));

@@ -20,8 +20,6 @@ pub struct TrainingReport<'a> {
     curves: CurvePicture,
     epochs: usize,
     images: usize,
-    /// Whether the layers run for each image of each epoch, so that their speed is the model's.
-    runs_all_layers: bool,
     bar: Option<ProgressBar>,
 }
 
@@ -47,7 +45,6 @@ impl<'a> TrainingReport<'a> {
         title: String,
         (epochs, images): (usize, usize),
         progress: &Progress,
-        runs_all_layers: bool,
     ) -> Result<Self> {
         let metrics = run.path("metrics.jsonl");
         let mut text = String::new();
@@ -64,7 +61,7 @@ impl<'a> TrainingReport<'a> {
             next: Instant::now(),
         };
         let events = Events::create(run.folder(), progress.step)?;
-        Ok(Self { console, metrics, events, curves, epochs, images, runs_all_layers, bar: None })
+        Ok(Self { console, metrics, events, curves, epochs, images, bar: None })
     }
 }
 
@@ -117,8 +114,7 @@ impl Observer for TrainingReport<'_> {
             (None, Some(_)) => ", val loss is not finite".to_owned(),
             _ => String::new(),
         };
-        let speed =
-            if self.runs_all_layers { format!(", {:.0} images/s", record.images_per_second) } else { String::new() };
+        let speed = record.images_per_second.map_or(String::new(), |speed| format!(", {speed:.0} images/s"));
         self.console.info(format!(
             "epoch {:>2}/{}  train loss {:.4} accuracy {}{validation}{speed}{}",
             record.epoch,

@@ -100,8 +100,8 @@ pub struct Verdict {
     misses_rare: bool,
     /// Whether it finds fewer than half of a class, of so few images that this may be chance.
     found_few: bool,
-    /// Whether its training images are nearly all right.
-    memorised: bool,
+    /// Whether its scores are by chance, but not those of the images that it was trained on.
+    learns_labels_only: bool,
     /// Whether the epoch that is kept came after the lowest validation loss.
     kept_later: bool,
     /// The last epoch is the kept one, and there is something left to gain.
@@ -166,7 +166,7 @@ impl<'a> Evidence<'a> {
             misses_rare: self.missed().is_some_and(|(by, missed)| missed.iter().any(|class| is_rare(class, by)))
                 || few.is_some_and(|(by, class)| is_rare(class, by)),
             found_few: few.is_some(),
-            memorised: self.train_accuracy() > HIGH_TRAIN,
+            learns_labels_only: self.by_chance().is_some_and(|by_chance| self.knows_more_than(by_chance)),
             kept_later: self.history.lowest().zip(self.best_epoch).is_some_and(|((lowest, _), best)| lowest < best),
             best_is_last: last.is_some() && self.best_epoch == last && self.val.is_some() && !self.all_right(),
         }
@@ -211,9 +211,13 @@ impl<'a> Evidence<'a> {
         if above_baseline(by_chance) {
             return Some(format!("not shown to be better than chance on {split}"));
         }
-        let highest = by_chance.accuracy_ci95.map_or(by_chance.accuracy, |[_, high]| high);
-        let what = if self.train_accuracy() > highest { "learns the training labels only: " } else { "" };
+        let what = if self.knows_more_than(by_chance) { "learns the training labels only: " } else { "" };
         Some(format!("{what}no better than chance on {split}"))
+    }
+
+    /// Whether it answers the images that it was trained on better than these, beyond noise.
+    fn knows_more_than(&self, others: &Evaluation) -> bool {
+        self.train_accuracy() > others.accuracy_ci95.map_or(others.accuracy, |[_, high]| high)
     }
 
     /// The classes that are not found and the images by which: those of test, or of validation when none is missed there.

@@ -2,7 +2,7 @@
 
 use super::early_stop::ValScore;
 use super::fit::{Fit, Observer};
-use super::progress::{EpochRecord, Progress, Running};
+use super::progress::{EpochRecord, Progress};
 use super::schedule::LrSchedule;
 use super::state::TrainState;
 use super::validation::{Validation, validate};
@@ -44,7 +44,12 @@ impl Fit<'_> {
             val_loss: scores.map(|scores| scores.loss).filter(|loss| loss.is_finite()),
             val_accuracy: scores.map(|scores| scores.accuracy),
             val_score: scores.map(|scores| scores.score).filter(|score| score.is_finite()),
-            images_per_second: images_per_second(&running),
+            images_per_second: self
+                .source
+                .frozen
+                .is_none()
+                .then(|| running.seen as f64 / running.seconds)
+                .filter(|speed| speed.is_finite()),
             seconds: running.seconds + clock.elapsed().as_secs_f64(),
             peak_memory_bytes: peak_memory_bytes(),
         };
@@ -73,8 +78,4 @@ impl Fit<'_> {
         let only_head = self.trainer.model.params.trained().all(|(name, _)| Role::of(name) == Some(Role::Head));
         if only_head { self.settings.head_lr } else { self.settings.lr }
     }
-}
-
-fn images_per_second(running: &Running) -> f64 {
-    if running.seconds > 0.0 { running.seen as f64 / running.seconds } else { 0.0 }
 }

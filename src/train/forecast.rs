@@ -114,7 +114,7 @@ pub struct Texts {
     /// Values that the tower keeps of a token on plain values, and over a graph.
     values: (u64, u64),
     /// Operations of the tower on all tokens.
-    operations: f64,
+    pub(super) operations: f64,
 }
 
 impl Texts {
@@ -326,38 +326,9 @@ impl Workload<'_> {
         pixels + kept
     }
 
-    /// Floating-point operations of the whole training, products only.
-    pub fn operations(&self) -> f64 {
-        let (train, val) = (self.images.train as f64, self.images.val as f64);
-        let spec = self.spec;
-        let block = self.block_operations();
-        let embedding = 2.0 * (spec.tokens() * 3 * spec.patch.size * spec.patch.size * spec.width) as f64;
-        let trainable = (spec.depth - self.first_block.min(spec.depth)) as f64;
-        let kept_below = self.start.blocks_before(spec.depth) as f64;
-        let forward = (spec.depth as f64 - kept_below) * block + if kept_below == 0.0 { embedding } else { 0.0 };
-        // Backward is twice the forward pass; checkpointing runs forward once more, and so do tiles.
-        let again = if self.tiles.is_some() { forward } else { 0.0 };
-        let backward = again + trainable * block * if self.computation.checkpoint_blocks { 3.0 } else { 2.0 };
-        let step = self.passes as f64 * (forward + backward);
-        let once = kept_below * block + if kept_below > 0.0 { embedding } else { 0.0 };
-        let views = self.views.max(1) as f64;
-        // Of a frozen tower, the backward pass has the gradients of activations only.
-        let texts = self.texts.map_or(0.0, |texts| 2.0 * texts.operations);
-        let steps = self.epochs * (train / self.batch_size.max(1) as f64).ceil();
-        let tiles = self.tiles.map_or(1.0, |tiles| tiles.mean);
-        tiles * (self.epochs * (train * step + val * forward) + once * (train * views + val)) + steps * texts
-    }
-
-    /// Operations of one block on one image: four square products, the MLP, and attention's two.
-    fn block_operations(&self) -> f64 {
-        let (tokens, width) = (self.spec.tokens() as f64, self.spec.width as f64);
-        let mlp = width * (self.fc1_width() as f64 + self.spec.mlp.hidden as f64);
-        2.0 * tokens * (4.0 * width * width + mlp) + 4.0 * tokens * tokens * width
-    }
-
-    /// Seconds on a machine whose products run at `rate` operations a second, without decoding and scoring at the end.
+    /// Seconds on a machine whose products run at `rate` operations a second, without decoding.
     pub fn seconds(&self, rate: f64) -> f64 {
-        self.operations() / (EFFICIENCY * rate.max(1.0))
+        self.work().of(self.epochs * self.steps_per_epoch()) / (EFFICIENCY * rate.max(1.0))
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::backbone::Backbone;
 use crate::data::transform::Tiles;
+use crate::train::work::forward;
 
 fn workload(spec: &VitSpec, first_block: usize, start: Segment) -> Workload<'_> {
     Workload {
@@ -25,6 +26,10 @@ fn workload(spec: &VitSpec, first_block: usize, start: Segment) -> Workload<'_> 
     }
 }
 
+fn operations(workload: &Workload<'_>) -> f64 {
+    workload.work().of(workload.epochs * workload.steps_per_epoch())
+}
+
 fn spec() -> VitSpec {
     Backbone::load("builtin:vit-mini", Some(224)).unwrap().spec
 }
@@ -38,14 +43,14 @@ fn smaller_parts_and_checkpointing_take_less() {
     let mut checkpointed = full.clone();
     checkpointed.computation.checkpoint_blocks = true;
     assert!(activations(&checkpointed, 1) * 2 < activations(&full, 1));
-    assert!((1.2..1.4).contains(&(checkpointed.operations() / full.operations())));
+    assert!((1.2..1.4).contains(&(operations(&checkpointed) / operations(&full))));
     let partial = workload(&spec, 4, Segment::Block(4));
-    assert!(activations(&partial, 1) < activations(&full, 1) && partial.operations() < full.operations() / 2.0);
+    assert!(activations(&partial, 1) < activations(&full, 1) && operations(&partial) < operations(&full) / 2.0);
     let frozen = workload(&spec, spec.depth, Segment::Head);
     assert_eq!(full.cache(), 0);
     assert_eq!(partial.cache(), 360 * (spec.tokens() * spec.width * 4) as u64);
     assert_eq!(Workload { views: 3, ..frozen.clone() }.cache(), (3 * 210 + 150) * (spec.width * 4) as u64);
-    assert!(frozen.operations() < partial.operations() && frozen.memory(1).total() < partial.memory(1).total());
+    assert!(operations(&frozen) < operations(&partial) && frozen.memory(1).total() < partial.memory(1).total());
 }
 
 #[test]
@@ -57,7 +62,7 @@ fn every_tile_is_a_pass_and_few_are_in_memory() {
     let counts = TileCounts::of(&tiles, &[(800, 600), (3000, 2000)], 2);
     assert_eq!((counts.mean, counts.most, counts.image_bytes), (81.0, 150, 18_000_000));
     let tiled = Workload { tiles: Some(counts), ..frozen.clone() };
-    assert!((tiled.operations() / frozen.operations() - 81.0).abs() < 1e-6);
+    assert!((operations(&tiled) / operations(&frozen) - 81.0).abs() < 1e-6);
     let many = Workload { tiles: Some(TileCounts { most: 15_000, ..counts }), ..frozen.clone() };
     let rows = |tiles: u64| tiles * spec.width as u64 * 4;
     assert_eq!(many.memory(1).inputs - tiled.memory(1).inputs, rows(15_000) - rows(150), "only their features");
@@ -72,7 +77,7 @@ fn texts_come_on_top_of_the_images() {
     let texts = Some(Texts { tokens: 60, values: (1000, 2000), operations: 1e9 });
     let prompted = Workload { texts, ..frozen.clone() };
     // 210 images are nine steps of 24 an epoch.
-    assert!((prompted.operations() - frozen.operations() - 10.0 * 9.0 * 2e9).abs() < 1e6);
+    assert!((operations(&prompted) - operations(&frozen) - 10.0 * 9.0 * 2e9).abs() < 1e6);
     for parts in [1, 4] {
         assert_eq!(prompted.step(parts) - frozen.step(parts), 240_000);
     }
@@ -116,7 +121,23 @@ fn operations_follow_the_architecture() {
     (spec.width, spec.mlp.hidden, spec.depth, spec.attention.heads) = (384, 1536, 12, 6);
     let mut once = workload(&spec, spec.depth, Segment::Head);
     (once.images, once.epochs) = (ImageCounts { train: 1, val: 0, test: 0 }, 1.0);
-    assert!((once.operations() / 2e9 - 4.6).abs() < 0.1, "{}", once.operations());
+    assert!((operations(&once) / 2e9 - 4.6).abs() < 0.1, "{}", operations(&once));
+}
+
+#[test]
+fn what_stops_early_or_trains_fewer_weights_computes_less() {
+    let spec = spec();
+    let full = workload(&spec, 0, Segment::Embed);
+    // Nine steps an epoch: three epochs of ten, and the test images once in either case.
+    let (all, some) = (full.work().of(90.0), full.work().of(27.0));
+    assert!((some - full.work().once - 0.3 * (all - full.work().once)).abs() < 1e-6 * all);
+    assert!((full.work().once - 150.0 * forward(&spec)).abs() < 1e-6 * all);
+    let adapted = operations(&Workload { adapters: true, ..full.clone() });
+    assert!((0.6..0.8).contains(&(adapted / operations(&full))), "no gradients of frozen weights");
+    // Whatever is trained on what frozen layers give, these see each image once, as those of a probe do.
+    let frozen = workload(&spec, spec.depth, Segment::Head);
+    assert!((operations(&frozen) / (360.0 * forward(&spec)) - 1.0).abs() < 1e-12);
+    assert_eq!(operations(&frozen), operations(&Workload { epochs: 50.0, ..frozen.clone() }));
 }
 
 #[test]

@@ -33,3 +33,4 @@ pub mod trainer;
 pub mod upload;
 pub mod validation;
 pub mod wise_ft;
+pub mod work;

@@ -28,8 +28,9 @@ pub struct EpochRecord {
     /// Likewise what decides which epoch is best, higher is better.
     #[serde(default)]
     pub val_score: Option<f64>,
-    /// Training images a second, without validation.
-    pub images_per_second: f64,
+    /// Training images a second, without validation; none when frozen layers had run before, since that is not the speed
+    /// of the model.
+    pub images_per_second: Option<f64>,
     /// Wall time of the epoch, validation included.
     pub seconds: f64,
     /// Largest resident memory of the process so far.

@@ -143,7 +143,7 @@ fn runs_that_were_made_elsewhere_are_collected() {
         &args(&[extra.as_slice(), &["--collect"]].concat()),
         // The columns of time and memory, as wide as what stands in them.
         (r" +\d+\.\d s +\d+ MiB", "  [TIME]  [MEMORY]"),
-        (r"p +time +peak memory\n─+", "p  time  peak memory\n─")
+        (r"p +work +time +peak memory\n─+", "p  work  time  peak memory\n─")
     );
     // A run of other images is not compared with the rest.
     let image = fs::read_dir(workspace.path("data/train/local")).unwrap().next().unwrap().unwrap().path();

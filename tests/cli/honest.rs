@@ -4,6 +4,7 @@ use crate::common::workspace::{Workspace, json};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+use vitadapt::data::decode::{DecodeOptions, decode_file};
 
 fn eval(workspace: &Workspace, run: &str, extra: &[&str]) -> Value {
     let folder = format!("runs/{run}");
@@ -73,6 +74,51 @@ fn images_that_the_run_has_seen_are_known_in_any_folder() {
     assert_eq!(doubts(&eval(&workspace, "tuned", &["--data", "data/train"])), [("trained_on", 18)]);
     assert_eq!(doubts(&eval(&workspace, "tuned", &["--data", "data/test"])), []);
     assert_eq!(doubts(&eval(&workspace, "tuned", &["--split", "train"])), [("trained_on", 18)]);
+
+    // Saved without loss in other formats: other bytes, the same pixels, which are known without the original files.
+    for (class, ending) in [("global", "png"), ("local", "bmp"), ("nominal", "tiff")] {
+        let target = workspace.path(&format!("again/{class}"));
+        fs::create_dir_all(&target).unwrap();
+        for (split, name) in [("train", "x"), ("val", "y"), ("test", "z")] {
+            let source = first_image(&workspace.path(&format!("data/{split}/{class}")));
+            decode_file(&source, DecodeOptions::default())
+                .unwrap()
+                .save(target.join(name).with_extension(ending))
+                .unwrap();
+        }
+    }
+    for split in ["train", "val"] {
+        fs::rename(workspace.path(&format!("data/{split}")), workspace.path(&format!("{split} of then"))).unwrap();
+    }
+    let again = eval(&workspace, "tuned", &["--data", "again"]);
+    assert_eq!(doubts(&again), [("trained_on", 3), ("chosen_on", 3)]);
+    let sentence = again["doubts"][0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("3 of them as other files with the same pixels"), "{sentence}");
+}
+
+#[test]
+fn it_is_said_which_split_of_another_folder_is_scored() {
+    let workspace = Workspace::new();
+    workspace.finetune("tuned", &[]);
+    let whole = eval(&workspace, "tuned", &["--data", "data"]);
+    let found = ["train", "val", "test"];
+    assert_eq!(whole["data_splits"], serde_json::json!({"found": found, "scored": "test"}));
+    assert_eq!(whole["n"], 9);
+    let part = eval(&workspace, "tuned", &["--data", "data", "--split", "val"]);
+    assert_eq!(part["data_splits"], serde_json::json!({"found": found, "scored": "val"}));
+    assert_eq!((&part["split"], doubts(&part)), (&Value::from("data"), vec![("chosen_on", 9)]));
+    let table = workspace.command(&["eval", "--run", "runs/tuned", "--data", "data", "-q"]).output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    let said =
+        "scored: the test images of data alone, which names \"train\" and \"val\" too: --split train scores those";
+    assert!(table.starts_with(said), "{table}");
+
+    // Class folders name no splits; splits without train can be scored all the same.
+    assert!(eval(&workspace, "tuned", &["--data", "data/test"]).get("data_splits").is_none());
+    let wrong = ["eval", "--run", "runs/tuned", "--data", "data/test", "--split", "val"];
+    assert_eq!(workspace.command(&wrong).output().unwrap().status.code(), Some(2));
+    fs::rename(workspace.path("data/train"), workspace.path("elsewhere")).unwrap();
+    assert_eq!(eval(&workspace, "tuned", &["--data", "data"])["n"], 9);
 }
 
 #[test]

@@ -63,6 +63,26 @@ fn finetune_then_eval_leaves_a_complete_run() {
 }
 
 #[test]
+fn rows_from_the_cache_are_no_speed_of_the_model() {
+    let workspace = Workspace::new();
+    let speeds = |run: &str| -> Vec<Option<f64>> {
+        let metrics = fs::read_to_string(workspace.path(&format!("runs/{run}/metrics.jsonl"))).unwrap();
+        let line = |line: &str| serde_json::from_str::<Value>(line).unwrap()["images_per_second"].clone();
+        metrics.lines().map(|text| serde_json::from_value(line(text)).unwrap()).collect()
+    };
+    let cached = ["--set", "augment.preset=none", "--set", "early_stop.patience=0"];
+    let result = workspace.finetune("cached", &cached);
+    assert!(result["cache"].is_object() && result["images_per_second"].is_null(), "{result}");
+    assert_eq!(speeds("cached"), [None, None]);
+    // It goes on from what it has written, and the page about it is made.
+    let longer = workspace.finetune("cached", &[&cached[..], &["--epochs", "3", "--resume"]].concat());
+    assert!(longer["images_per_second"].is_null() && workspace.path("runs/cached/report.html").is_file());
+    assert_eq!(speeds("cached"), [None; 3]);
+    let whole = workspace.finetune("whole", &["--set", "strategy.kind=full", "--epochs", "1"]);
+    assert!(whole["images_per_second"].is_number() && speeds("whole")[0].is_some(), "{whole}");
+}
+
+#[test]
 fn one_seed_gives_one_result_whatever_the_decoding_threads() {
     let workspace = Workspace::new();
     workspace.finetune("first", &["--set", "run.decode_threads=1", "--epochs", "1"]);

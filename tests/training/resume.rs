@@ -156,7 +156,7 @@ fn tensors(run: &Path) -> Vec<Vec<u8>> {
 /// The records without what the clock and the system say.
 fn numbers(progress: &Progress) -> Vec<EpochRecord> {
     let timeless =
-        |e: &EpochRecord| EpochRecord { images_per_second: 0.0, seconds: 0.0, peak_memory_bytes: None, ..*e };
+        |e: &EpochRecord| EpochRecord { images_per_second: None, seconds: 0.0, peak_memory_bytes: None, ..*e };
     progress.history.iter().map(timeless).collect()
 }
 

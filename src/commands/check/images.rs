@@ -50,8 +50,10 @@ pub fn check(
     let found = examine(dataset, &options, &|done| progress.set(done as u64))?;
     progress.finish();
     let alike = found.resemblances(options.threads);
-    report.warnings.extend(found.warnings(&alike.twins, options.decode));
-    report.look_alikes.extend(found.look_alikes(&alike.twins));
+    // The table has the pairs, which a quiet console does not get.
+    let listed = console.is_quiet();
+    report.warnings.extend(found.warnings(&alike.twins, options.decode, listed));
+    report.look_alikes.extend(found.look_alikes(&alike.twins, listed));
     // The usual size stands for that of a backbone that cannot be read: nothing follows from it.
     if spec.is_some() || settings.model.image_size.is_some() {
         report.warnings.extend(Spread::of(&found, &geometry).warnings(image_size));

@@ -31,7 +31,8 @@ pub fn sections(
         pairs.iter().map(|pair| features.map(|features| features.cosine(pair.first, pair.second))).collect();
     let confirmed: Vec<Option<bool>> = pairs.iter().map(|pair| features.map(|features| features.agree(pair))).collect();
     let mut text = summary(alike, &confirmed);
-    if !pairs.is_empty() && !console.is_quiet() {
+    // The problems name those that are in two splits.
+    if !pairs.iter().all(|pair| found.is_leak(pair)) && !console.is_quiet() {
         text.push_str(&explanation(pairs));
         text = format!("{text}\n\n{}", table(found, pairs, &cosines));
     }
@@ -64,7 +65,8 @@ fn table(found: &Examination, pairs: &[Twins], cosines: &[Option<f64>]) -> Strin
         cells.truncate(columns);
         cells
     };
-    let rows: Vec<Vec<String>> = pairs.iter().zip(cosines).take(LISTED).map(row).collect();
+    let rows = pairs.iter().zip(cosines).filter(|(pair, _)| !found.is_leak(pair));
+    let rows: Vec<Vec<String>> = rows.take(LISTED).map(row).collect();
     listing_table(2, &header[..columns], &rows)
 }
 

@@ -183,7 +183,7 @@ fn anomalies(root: &Path) -> Result<Option<Dataset>> {
     let mut all = Dataset { classes: classes.clone(), ..Dataset::default() };
     let settings = settings(&[format!("data.root={}", text(root)?)])?;
     for (folder, name) in [(train, "train"), (test, "test")] {
-        let part = Dataset::of_classes(&folder, &classes, Labels::Classes, &settings, Split::Train)?;
+        let part = Dataset::of_classes(&folder, &classes, Labels::Classes, &settings, (None, Split::Train))?;
         all.warnings.extend(part.warnings);
         for mut sample in part.samples {
             sample.name = format!("{name}/{}", sample.name);

@@ -45,7 +45,7 @@ impl ChosenBy {
     }
 }
 
-/// Which of the complete rows to take; none without any.
+/// Which of the complete rows to take; none without any, or when one does not say what it cost.
 pub(super) fn recommendation(
     rows: &[StrategyRow],
     (repeats, measure): (Repeats, Measure),
@@ -57,14 +57,17 @@ pub(super) fn recommendation(
     let candidates: Vec<StrategyScore<'_>> = rows
         .iter()
         .zip(&outcomes)
-        .map(|(row, outcomes)| StrategyScore {
-            name: &row.strategy,
-            score: outcomes.score(measure),
-            interval: outcomes.interval(measure),
-            seconds: row.seconds,
-            tells: row.tells,
+        .map(|(row, outcomes)| {
+            Some(StrategyScore {
+                name: &row.strategy,
+                score: outcomes.score(measure),
+                interval: outcomes.interval(measure),
+                operations: row.operations?,
+                trainable: row.trainable_parameters,
+                tells: row.tells,
+            })
         })
-        .collect();
+        .collect::<Option<_>>()?;
     let chance = outcomes.first().map_or(0.0, |outcomes| outcomes.chance(measure));
     let p_value = |a: usize, b: usize| outcomes[a].p_value(outcomes[b], measure);
     let mut found = Recommender { candidates: &candidates, measure, chance, p_value: &p_value }.recommend(target)?;

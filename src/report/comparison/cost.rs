@@ -1,18 +1,22 @@
-//! The time that a strategy would have taken alone, although its runs shared a feature cache with others.
+//! What a strategy costs: the work of its runs, which decides which one is cheapest, and the time that they took.
 
 use super::Finished;
 use statrs::statistics::{Data, Median};
 
-/// Median wall time in seconds of the runs of a strategy: the median, since a run may have waited for others.
+/// The costs of a run of a strategy. Times are wall times in seconds: the median, since a run may have waited for others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
-    /// As measured, with whatever the cache had by then.
+    /// Mean floating-point operations; none when a run does not say.
+    pub operations: Option<f64>,
+    /// Time as measured, with whatever the cache had by then.
     pub measured: f64,
-    /// As if each run had computed all of its features itself.
+    /// Time as if each run had computed all of its features itself.
     pub alone: f64,
 }
 
-/// The costs of all strategies; NaN for one without runs.
+/// The costs of all strategies; times are NaN for one without runs.
+///
+/// Operations depend on the model, the images and the steps alone; times scatter with what else the machine has to do.
 ///
 /// The first run pays for features that later ones find. So the time that went into features is taken out of each run, and
 /// what all its features cost is put in: at the price an image that the strategy's own runs paid, or, when they found
@@ -23,6 +27,8 @@ pub fn costs(strategies: &[&[Finished]]) -> Vec<Cost> {
     let highest = prices.iter().flatten().copied().reduce(f64::max);
     let cost = |(runs, own): (&&[Finished], &Option<f64>)| {
         let of_runs = |value: &dyn Fn(&Finished) -> f64| median(runs.iter().map(value).collect());
+        let operations: Option<f64> = runs.iter().map(|run| run.record.operations).sum();
+        let operations = operations.filter(|_| !runs.is_empty()).map(|all| all / runs.len() as f64);
         let measured = of_runs(&|run| run.record.wall_seconds);
         let alone = of_runs(&|run| match (run.record.cache, own.or(highest)) {
             (Some(cache), Some(price)) => {
@@ -30,7 +36,7 @@ pub fn costs(strategies: &[&[Finished]]) -> Vec<Cost> {
             }
             _ => run.record.wall_seconds,
         });
-        Cost { measured, alone }
+        Cost { operations, measured, alone }
     };
     strategies.iter().zip(&prices).map(cost).collect()
 }
@@ -60,27 +66,42 @@ mod tests {
         run
     }
 
+    fn times(cost: Cost) -> (f64, f64) {
+        (cost.measured, cost.alone)
+    }
+
+    #[test]
+    fn operations_are_known_when_all_runs_say_them() {
+        let of = |operations: &[Option<f64>]| {
+            let told = |&operations: &Option<f64>| {
+                let mut run = run(1.0, None);
+                run.record.operations = operations;
+                run
+            };
+            costs(&[&operations.iter().map(told).collect::<Vec<_>>()])[0].operations
+        };
+        assert_eq!([of(&[Some(1e9), Some(2e9)]), of(&[Some(1e9), None]), of(&[])], [Some(1.5e9), None, None]);
+    }
+
     #[test]
     fn who_comes_first_makes_no_difference() {
         let first = [run(12.0, Some((0, 100, 10.0))), run(2.0, Some((100, 0, 0.0)))];
         let found = [run(3.0, Some((100, 0, 0.0)))];
         let without = [run(40.0, None)];
-        let costs = costs(&[&first, &found, &without]);
-        assert_eq!(costs[0], Cost { measured: 7.0, alone: 12.0 });
-        assert_eq!(costs[1], Cost { measured: 3.0, alone: 13.0 });
-        assert_eq!(costs[2], Cost { measured: 40.0, alone: 40.0 });
+        let costs: [Cost; 3] = costs(&[&first, &found, &without]).try_into().unwrap();
+        assert_eq!(costs.map(times), [(7.0, 12.0), (3.0, 13.0), (40.0, 40.0)]);
     }
 
     #[test]
     fn a_run_that_had_to_wait_does_not_count_for_more() {
         let runs = [run(1.0, None), run(24.0, None), run(2.0, None)];
-        assert_eq!(costs(&[&runs]), [Cost { measured: 2.0, alone: 2.0 }]);
+        assert_eq!(times(costs(&[&runs])[0]), (2.0, 2.0));
         assert!(median(Vec::new()).is_nan());
     }
 
     #[test]
     fn a_cache_that_was_full_tells_nothing() {
         let found = [run(3.0, Some((100, 0, 0.0)))];
-        assert_eq!(costs(&[&found]), [Cost { measured: 3.0, alone: 3.0 }]);
+        assert_eq!(times(costs(&[&found])[0]), (3.0, 3.0));
     }
 }

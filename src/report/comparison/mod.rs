@@ -10,7 +10,7 @@ mod recommend;
 mod text;
 
 pub use choice::ChosenBy;
-pub use measure::Measure;
+pub use measure::{Measure, Repeats};
 pub use outcomes::{Outcomes, PREDICTIONS};
 pub use recommend::Recommendation;
 
@@ -29,32 +29,6 @@ use std::path::{Path, PathBuf};
 
 /// The file of a run with its scores on the test images.
 const EVALUATION: &str = "eval-test.json";
-
-/// What is repeated for each strategy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Repeats {
-    /// Trainings with so many seeds on one split.
-    Seeds(usize),
-    /// One training per fold, each tested on its own part of the images.
-    Folds(usize),
-}
-
-impl Repeats {
-    /// Runs of a strategy.
-    pub fn count(self) -> usize {
-        match self {
-            Self::Seeds(count) | Self::Folds(count) => count,
-        }
-    }
-
-    fn noun(self) -> &'static str {
-        match self {
-            Self::Seeds(_) => "seeds",
-            Self::Folds(_) => "folds",
-        }
-    }
-}
 
 /// A finished run.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,6 +97,9 @@ pub struct StrategyRow {
     pub seeds_ci95: Option<[f64; 2]>,
     /// Mean recall of the classes.
     pub balanced_accuracy: f64,
+    /// Floating-point operations of a run alone, the mean over the runs: what is cheapest is decided by them. None when a run
+    /// does not say, as those of older versions.
+    pub operations: Option<f64>,
     /// Median wall time of a run alone, had it computed all features itself.
     pub seconds: f64,
     /// Median wall time as it was, with features that were in the cache.
@@ -348,6 +325,7 @@ impl StrategyRow {
             run_deviation: standard_deviation(&scores),
             seeds_ci95: matches!(repeats, Repeats::Seeds(_)).then(|| t_interval(&scores)).flatten(),
             balanced_accuracy: outcomes.balanced_accuracy(),
+            operations: cost.operations,
             seconds: cost.alone,
             measured_seconds: cost.measured,
             peak_memory_bytes: runs.iter().filter_map(|run| run.peak_memory_bytes).max(),

@@ -2,15 +2,14 @@
 
 use super::Measure;
 use crate::metrics::holm;
-use crate::report::forecast::elapsed;
 use crate::report::percent;
 use serde::Serialize;
 
 /// Below this, a difference is called real.
 const SIGNIFICANT: f64 = 0.05;
 
-/// Wall times that differ by less than this factor are called equal. On a machine with other work they scatter by more.
-const SAME_TIME: f64 = 1.1;
+/// Work that differs by less than this factor is called equal: what is not counted is of that order.
+const SAME_WORK: f64 = 1.1;
 
 /// What the choice of a strategy is based on.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,8 +20,10 @@ pub struct StrategyScore<'a> {
     pub score: f64,
     /// The 95 % interval of the score.
     pub interval: Option<[f64; 2]>,
-    /// Wall time of a run alone.
-    pub seconds: f64,
+    /// Floating-point operations of a run alone.
+    pub operations: f64,
+    /// Trainable parameters.
+    pub trainable: usize,
     /// Whether the order of its scores tells the classes of the test images apart better than chance.
     pub tells: bool,
 }
@@ -55,7 +56,7 @@ pub struct Recommender<'a> {
 impl Recommender<'_> {
     /// Without a target: the cheapest whose interval reaches the highest score, or that a paired test cannot tell from a
     /// perfect one. With one: the cheapest whose score reaches
-    /// it, or else the best. Of those that take as long as the cheapest, the best. None without candidates.
+    /// it, or else the best. Of those that compute no more than the cheapest, the best. None without candidates.
     pub fn recommend(&self, target: Option<f64>) -> Option<Recommendation> {
         let best = self.best(0..self.candidates.len())?;
         let (chosen, sentence) = match target {
@@ -72,17 +73,21 @@ impl Recommender<'_> {
         Some(Recommendation { strategy: name(chosen), best: name(best), target, sentence })
     }
 
-    /// The one with the highest score, among equals the cheapest.
+    /// The one with the highest score, among equals the cheapest, and of these the one that trains the fewest parameters.
     fn best(&self, among: impl Iterator<Item = usize>) -> Option<usize> {
         let of = |index: usize| &self.candidates[index];
-        among.min_by(|&a, &b| of(b).score.total_cmp(&of(a).score).then(of(a).seconds.total_cmp(&of(b).seconds)))
+        among.min_by(|&a, &b| {
+            let (a, b) = (of(a), of(b));
+            let cost = a.operations.total_cmp(&b.operations).then(a.trainable.cmp(&b.trainable));
+            b.score.total_cmp(&a.score).then(cost)
+        })
     }
 
     fn cheapest(&self, which: impl Fn(usize) -> bool) -> Option<usize> {
         let fit: Vec<usize> = (0..self.candidates.len()).filter(|&index| which(index)).collect();
-        let seconds = |index: usize| self.candidates[index].seconds;
-        let least = fit.iter().map(|&index| seconds(index)).reduce(f64::min)?;
-        self.best(fit.into_iter().filter(|&index| seconds(index) <= SAME_TIME * least))
+        let work = |index: usize| self.candidates[index].operations;
+        let least = fit.iter().map(|&index| work(index)).reduce(f64::min)?;
+        self.best(fit.into_iter().filter(|&index| work(index) <= SAME_WORK * least))
     }
 
     fn alone(&self, only: usize) -> String {
@@ -122,13 +127,13 @@ impl Recommender<'_> {
                 || top.score == 1.0 && (self.p_value)(best, index) >= SIGNIFICANT
         };
         let chosen = self.cheapest(reaches)?;
-        let StrategyScore { name, score, seconds, .. } = &self.candidates[chosen];
+        let StrategyScore { name, score, operations, .. } = &self.candidates[chosen];
         if chosen == best {
-            let cheaper = self.candidates.iter().any(|candidate| SAME_TIME * candidate.seconds < *seconds);
+            let cheaper = self.candidates.iter().any(|candidate| SAME_WORK * candidate.operations < *operations);
             let why = if cheaper {
                 "and the interval of no cheaper one reaches that"
             } else {
-                "and is the cheapest: take it"
+                "and none is cheaper: take it"
             };
             return Some((chosen, format!("{name} scores highest ({}), {why}", percent(*score))));
         }
@@ -137,7 +142,7 @@ impl Recommender<'_> {
         let p_values = holm(&rivals.iter().map(|&rival| (self.p_value)(rival, chosen)).collect::<Vec<f64>>());
         let real: Vec<(usize, f64)> =
             rivals.iter().copied().zip(p_values.iter().copied()).filter(|(_, p)| *p < SIGNIFICANT).collect();
-        let cost = format!("{} against {} for {}", elapsed(*seconds), elapsed(top.seconds), top.name);
+        let cost = format!("with {} of the work of {}", share(operations / top.operations), top.name);
         let sentence = match self.best(real.iter().map(|(rival, _)| *rival)) {
             None => {
                 let least = p_values.iter().copied().fold(1.0, f64::min);
@@ -152,7 +157,7 @@ impl Recommender<'_> {
                 let better = &self.candidates[rival];
                 format!(
                     "{name} is the cheapest whose interval reaches the best ({}, {cost}), but {} is better by {:.1} points \
-                     on the same images (paired test, {}): take that one if the points are worth the time",
+                     on the same images (paired test, {}): take that one if the points are worth the work",
                     percent(*score),
                     better.name,
                     100.0 * (better.score - score),
@@ -166,13 +171,13 @@ impl Recommender<'_> {
     fn for_target(&self, best: usize, target: f64) -> (usize, String) {
         let wanted = percent(target);
         if let Some(chosen) = self.cheapest(|index| self.candidates[index].score >= target) {
-            let StrategyScore { name, score, interval, seconds, .. } = &self.candidates[chosen];
+            let StrategyScore { name, score, interval, .. } = &self.candidates[chosen];
             let doubt = match interval {
                 Some([low, _]) if *low >= target => "",
                 _ => ", but its interval does not exclude less: test on more images",
             };
-            let reached = format!("({}, {})", percent(*score), elapsed(*seconds));
-            return (chosen, format!("{name} is the cheapest that reaches the wanted {wanted} {reached}{doubt}"));
+            let reached = percent(*score);
+            return (chosen, format!("{name} is the cheapest that reaches the wanted {wanted} ({reached}){doubt}"));
         }
         let top = &self.candidates[best];
         let (name, score) = (top.name, percent(top.score));
@@ -183,6 +188,11 @@ impl Recommender<'_> {
         };
         (best, format!("no strategy reaches the wanted {wanted}; {name} comes nearest with {score}, and {doubt}"))
     }
+}
+
+/// A share of work in per cent.
+fn share(of_work: f64) -> String {
+    if of_work < 0.001 { "less than 0.1 %".into() } else { percent(of_work) }
 }
 
 /// `p = 0.031`, and `p < 0.001` where that says enough.
@@ -205,13 +215,14 @@ mod tests {
 
     const NAMES: [&str; 4] = ["knn", "probe", "partial", "full"];
 
-    /// (score, half the interval, seconds) of each.
+    /// (score, half the interval, operations) of each.
     fn candidates(rows: &[(f64, f64, f64)]) -> Vec<StrategyScore<'static>> {
-        let candidate = |(&(score, half, seconds), name): (&(f64, f64, f64), &'static str)| StrategyScore {
+        let candidate = |(&(score, half, operations), name): (&(f64, f64, f64), &'static str)| StrategyScore {
             name,
             score,
             interval: Some([score - half, score + half]),
-            seconds,
+            operations,
+            trainable: 0,
             tells: false,
         };
         rows.iter().zip(NAMES).map(candidate).collect()
@@ -241,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_take_as_long_the_better_one_is_taken() {
+    fn of_two_that_compute_as_much_the_better_one_is_taken() {
         let found = advice(&[(0.65, 0.09, 4.7), (0.70, 0.09, 4.8), (0.73, 0.08, 12.0)], None, 0.3);
         assert_eq!(found.strategy, "probe");
     }
@@ -259,14 +270,14 @@ mod tests {
         assert_eq!(found.strategy, "probe");
         assert!(found.sentence.contains("the interval of no cheaper one reaches that"), "{}", found.sentence);
         let found = advice(&[(0.90, 0.02, 2.0), (0.80, 0.03, 90.0)], None, 0.0);
-        assert!(found.strategy == "knn" && found.sentence.contains("is the cheapest"), "{}", found.sentence);
+        assert!(found.strategy == "knn" && found.sentence.contains("and none is cheaper"), "{}", found.sentence);
     }
 
     #[test]
     fn a_target_is_reached_for_sure_perhaps_or_not() {
         let rows = [(0.80, 0.02, 1.0), (0.90, 0.05, 2.0), (0.95, 0.03, 9.0)];
         for (target, strategy, said) in [
-            (0.77, "knn", "reaches the wanted 77.0 % (80.0 %, 1.0 s)"),
+            (0.77, "knn", "reaches the wanted 77.0 % (80.0 %)"),
             (0.88, "probe", "does not exclude less"),
             (0.97, "partial", "does not exclude it"),
             (0.99, "partial", "ends below"),
@@ -312,7 +323,7 @@ mod tests {
             let best = rows.iter().map(|row| row.0).fold(0.0, f64::max);
             prop_assert!(rows[at].0 + rows[at].1 >= best);
             let reaching = rows.iter().filter(|row| row.0 + row.1 >= best);
-            prop_assert!(reaching.clone().all(|row| SAME_TIME * row.2 >= rows[at].2));
+            prop_assert!(reaching.clone().all(|row| SAME_WORK * row.2 >= rows[at].2));
             prop_assert!(reaching.clone().all(|row| row.2 > rows[at].2 || row.0 <= rows[at].0));
         }
     }

@@ -14,7 +14,7 @@ pub(super) fn finished(name: &str) -> Finished {
             "normalization": {"kind": "batch"},
         },
         "trainable_parameters": 1234, "total_parameters": 2_826_816, "temperature": null,
-        "wall_seconds": 2.0, "peak_memory_bytes": 200 << 20, "result": null,
+        "operations": 2e9, "wall_seconds": 2.0, "peak_memory_bytes": 200 << 20, "result": null,
     });
     Finished { name: name.into(), folder: name.into(), record: serde_json::from_value(record).unwrap() }
 }
@@ -74,6 +74,7 @@ fn seeds_are_put_together_image_by_image() {
             let mut run = run(root.path(), &format!("{name}-seed{seed}"), 0, &all_but(n + seed), false);
             run.record.seed = seed as u64;
             run.record.wall_seconds = n as f64;
+            run.record.operations = Some(1e9 * n as f64);
             run
         };
         contender(name, vec![seed(0), seed(1)])
@@ -154,9 +155,9 @@ fn cells(root: &Path, name: &str, defects: usize, good: usize) -> Finished {
 fn where_classes_are_unbalanced_the_one_that_finds_the_rare_ones_is_taken() {
     let root = tempfile::tempdir().unwrap();
     // By accuracy the one that never says "defect" is level with the best, and cheaper.
-    let contenders = [("blind", 0, 81, 1.0), ("finds", 9, 73, 9.0)].map(|(name, defects, good, seconds)| {
+    let contenders = [("blind", 0, 81, 1e9), ("finds", 9, 73, 9e9)].map(|(name, defects, good, operations)| {
         let mut run = cells(root.path(), name, defects, good);
-        run.record.wall_seconds = seconds;
+        run.record.operations = Some(operations);
         contender(name, vec![run])
     });
     let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
@@ -211,7 +212,7 @@ fn the_choice_is_made_on_validation_images_and_its_cost_is_told() {
     // On validation images lora does best, on test images full does.
     let contenders = [("probe", 2, 3), ("lora", 40, 4), ("full", 3, 20)].map(|(name, val, test)| {
         let mut run = validated(run(root.path(), name, 0, &all_but(test), false), &all_but(val));
-        run.record.wall_seconds = test as f64;
+        run.record.operations = Some(1e9 * test as f64);
         contender(name, vec![run])
     });
     let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
@@ -229,6 +230,45 @@ fn the_choice_is_made_on_validation_images_and_its_cost_is_told() {
     let json = serde_json::to_value(&comparison).unwrap();
     assert_eq!((&json["recommended"], &json["recommended_by"]), (&json!("lora"), &json!("val")));
     assert_eq!((&json["strategies"][1]["val"], &json["strategies"][1]["test"]), (&json!(0.975), &json!(0.75)));
+}
+
+/// The same runs on a machine that was busy now with this one and now with that one.
+#[test]
+fn whatever_the_times_the_same_strategy_is_recommended() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = [("knn", 7, 1e9), ("probe", 9, 1e9), ("partial", 10, 7e9), ("full", 20, 40e9)].map(|(name, n, work)| {
+        let mut run = validated(run(root.path(), name, 0, &all_but(n), false), &all_but(n));
+        run.record.operations = Some(work);
+        run
+    });
+    let found = |times: [f64; 4], target: Option<f64>| {
+        let mut runs = runs.clone();
+        runs.iter_mut().zip(times).for_each(|(run, seconds)| run.record.wall_seconds = seconds);
+        let contenders = runs.map(|run| contender(&run.name.clone(), vec![run]));
+        let question = Question { target, ..question(root.path(), Repeats::Seeds(1)) };
+        let comparison = Comparison::new(question, &contenders, Vec::new()).unwrap();
+        assert_eq!(comparison.strategies[3].seconds, times[3], "the time stays as measured");
+        comparison.recommendation.unwrap()
+    };
+    for (target, strategy) in [(None, "probe"), (Some(0.84), "probe"), (Some(0.89), "partial")] {
+        let idle = found([1.0, 2.0, 12.0, 30.0], target);
+        assert_eq!(idle.strategy, strategy);
+        for busy in [[30.0, 12.0, 2.0, 1.0], [1.0, 40.0, 2.0, 3.0], [90.0, 60.0, 12.0, 1.0], [2.0, 1.0, 30.0, 12.0]] {
+            assert_eq!(found(busy, target), idle);
+        }
+    }
+    assert!(found([1.0; 4], None).sentence.contains("with 2.5 % of the work of full"));
+}
+
+#[test]
+fn without_the_work_of_every_run_none_is_called_cheapest() {
+    let root = tempfile::tempdir().unwrap();
+    let mut contenders =
+        [("old", 8), ("new", 9)].map(|(name, n)| contender(name, vec![run(root.path(), name, 0, &all_but(n), false)]));
+    contenders[0].finished[0].record.operations = None;
+    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    assert_eq!(comparison.recommended, None);
+    assert!(comparison.table().contains("no strategy is recommended: old does not say what it computed"));
 }
 
 #[test]
@@ -274,7 +314,7 @@ fn what_cannot_leave_is_told_with_the_best_that_can() {
     let found = compared(&[knn(), prompt(), contender("full", vec![made("full", 2)])]);
     assert_eq!((found.recommended.as_deref(), found.exportable.len()), (Some("knn"), 0));
     let sentence = &found.recommendation.as_ref().unwrap().sentence;
-    let told = "knn cannot be exported: training images are part of it, or images are cut into tiles: the best for transformers and timm is full (50.0 % on \
+    let told = "knn cannot be exported: training images are part of it: the best for transformers and timm is full (50.0 % on \
                 validation); the best for onnx is prompt (90.0 % on validation)";
     assert!(sentence.ends_with(told), "{sentence}");
     let sentence = compared(&[knn(), contender("full", vec![made("full", 2)])]).recommendation.unwrap().sentence;

@@ -92,6 +92,7 @@ impl Comparison {
                 ("seeds_ci95_low", seeds_low),
                 ("seeds_ci95_high", seeds_high),
                 ("balanced_accuracy", row.balanced_accuracy.to_string()),
+                ("operations", number(row.operations)),
                 ("seconds", row.seconds.to_string()),
                 ("measured_seconds", row.measured_seconds.to_string()),
                 ("peak_memory_bytes", row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string())),
@@ -152,7 +153,8 @@ impl Comparison {
         if several {
             header.push(format!("± {}", self.repeats.noun()));
         }
-        header.extend([other, "p", "time", "peak memory"].map(str::to_owned));
+        header.extend([other, "p", "work", "time", "peak memory"].map(str::to_owned));
+        let least = self.strategies.iter().filter_map(|row| row.operations).reduce(f64::min).unwrap_or(1.0);
         let row = |row: &StrategyRow| {
             let interval = row.test_ci95;
             let mut cells = vec![
@@ -172,6 +174,7 @@ impl Comparison {
             cells.extend([
                 percent(if self.metric == Measure::Accuracy { row.balanced_accuracy } else { row.test_accuracy }),
                 self.pair_to(row).map_or("-".into(), |pair| p_value(pair.p_value)),
+                row.operations.map_or("-".into(), |operations| format!("{:.1} x", operations / least)),
                 elapsed(row.seconds),
                 row.peak_memory_bytes.map_or("-".into(), mebibytes),
             ]);
@@ -199,9 +202,19 @@ impl Comparison {
                 pair.test
             ));
         }
+        let unknown = self.strategies.iter().find(|row| row.complete && row.operations.is_none());
+        notes.push(match unknown {
+            None => "work: floating-point operations of one run alone, against the least: by them, and not by the time, one \
+                     strategy is cheaper than another, whatever else the machine had to do"
+                .into(),
+            Some(row) => format!(
+                "no strategy is recommended: {} does not say what it computed, as runs of older versions do not",
+                row.strategy
+            ),
+        });
         let middle = if self.repeats.count() > 1 { ", median" } else { "" };
         notes.push(format!(
-            "time: of one run alone{middle}, features that it found in the cache counted at what they cost"
+            "time: measured, of one run alone{middle}, features that it found in the cache counted at what they cost"
         ));
         notes
     }

@@ -44,7 +44,8 @@ pub struct FinetuneResult {
     pub worst_class: Option<WorstClass>,
     /// Wall time of all processes that worked on it.
     pub seconds: f64,
-    /// Training images a second; none when nothing was trained.
+    /// Training images a second; none when nothing was trained, or frozen layers had run once for all epochs: it would not
+    /// be the model that is so fast.
     pub images_per_second: Option<f64>,
     /// Largest resident memory.
     pub peak_memory_bytes: Option<u64>,
@@ -108,10 +109,7 @@ impl FinetuneResult {
             ("baseline", share(self.baseline)),
             ("time", format!("{:.1} s", self.seconds)),
         ];
-        // Where the layers before were run once, it is not the model that is so fast.
-        if let (None, Some(speed)) = (self.cache, self.images_per_second) {
-            rows.push(("training speed", format!("{speed:.0} images/s")));
-        }
+        rows.extend(self.images_per_second.map(|speed| ("training speed", format!("{speed:.0} images/s"))));
         rows.extend([("peak memory", memory), ("verdict", self.verdict_reason.clone())]);
         rows.extend(self.remedy.clone().map(|remedy| ("advice", remedy)));
         rows.push(("run", self.run.shown()));

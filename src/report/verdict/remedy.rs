@@ -13,11 +13,11 @@ impl Verdict {
     pub fn remedy(&self, settings: &Settings) -> Option<String> {
         match self.kind() {
             VerdictKind::Chance if self.undecided => Some(format!("{MORE_IMAGES}; then {LOOK_AT_LABELS}")),
-            // What knows its training images by heart has trained enough.
-            VerdictKind::Chance if self.memorised => {
+            // What answers its training images has trained enough.
+            VerdictKind::Chance if self.learns_labels_only => {
                 Some(format!("{LOOK_AT_LABELS}; then more images, or another backbone"))
             }
-            VerdictKind::Chance => Some(format!("{LOOK_AT_LABELS}; then train for longer, or train more of the model")),
+            VerdictKind::Chance => Some(format!("{LOOK_AT_LABELS}; then train for longer, or {}", more_of(settings))),
             VerdictKind::MissesClass => Some(self.find_the_class(settings)),
             VerdictKind::OverFits if self.kept_later => Some(format!(
                 "keep the epoch of the lowest loss (early_stop.metric = \"log_loss\"), or {}",
@@ -25,7 +25,7 @@ impl Verdict {
             )),
             VerdictKind::OverFits => Some(against_overfitting(settings)),
             VerdictKind::StillImproving => {
-                Some("raise train.epochs (or train.steps) or train.lr, or train more of the model".into())
+                Some(format!("raise train.epochs (or train.steps) or train.lr, or {}", more_of(settings)))
             }
             VerdictKind::TooFewImages if self.found_few => {
                 Some(format!("{MORE_IMAGES}; {}", self.find_the_class(settings)))
@@ -51,14 +51,20 @@ impl Verdict {
             )
         } else {
             let sharper = match settings.preprocess.tiles {
-                Some(_) => "more of the model",
-                None => {
-                    "a larger model.image_size, tiles (preprocess.tiles) where its flaws are small, or more of the model"
-                }
+                Some(_) => "",
+                None => "a larger model.image_size, tiles (preprocess.tiles) where its flaws are small, ",
             };
-            format!("look at its images (the mistakes in report.html) and its labels; more of them, {sharper}")
+            let more = more_of(settings);
+            format!(
+                "look at its images (the mistakes in report.html) and its labels; then collect more of them, {sharper}or {more}"
+            )
         }
     }
+}
+
+/// What can learn more than what was trained: not more of a model of which all was.
+fn more_of(settings: &Settings) -> &'static str {
+    if settings.strategy == StrategySettings::Full { "take a larger backbone" } else { "train more of the model" }
 }
 
 /// The remedies of the article that are not in use yet, then what is left.
@@ -74,5 +80,41 @@ fn against_overfitting(settings: &Settings) -> String {
         [] => "more images, fewer epochs or a smaller backbone".into(),
         [one] => format!("try {one}"),
         [before @ .., last] => format!("try {} or {last}", before.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::settings;
+
+    fn remedy(kind: VerdictKind, learns_labels_only: bool, strategy: &str) -> String {
+        let verdict = Verdict {
+            findings: vec![(kind, String::new())],
+            numbers: String::new(),
+            undecided: false,
+            misses_rare: false,
+            found_few: false,
+            learns_labels_only,
+            kept_later: false,
+            best_is_last: false,
+        };
+        verdict.remedy(&settings(&[&format!("strategy.kind={strategy}")])).unwrap()
+    }
+
+    #[test]
+    fn what_was_trained_whole_cannot_be_trained_more() {
+        for kind in [VerdictKind::Chance, VerdictKind::StillImproving, VerdictKind::MissesClass] {
+            assert!(remedy(kind, false, "partial").contains("or train more of the model"), "{kind}");
+            let full = remedy(kind, false, "full");
+            assert!(full.contains("or take a larger backbone") && !full.contains("more of the model"), "{full}");
+        }
+    }
+
+    #[test]
+    fn what_has_learnt_its_training_labels_is_not_to_train_for_longer() {
+        assert!(remedy(VerdictKind::Chance, false, "full").contains("train for longer"));
+        let learnt = remedy(VerdictKind::Chance, true, "full");
+        assert!(learnt.ends_with("then more images, or another backbone"), "{learnt}");
     }
 }
