@@ -5,6 +5,7 @@ use super::family::{Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
+use super::patch_size::Sizes;
 use super::pool::{fresh_gate, unmeasured_whitening};
 use super::poolings::{OF_PATCHES, OF_TILES};
 use super::positions::{Positions, Resampling, relative_entries, resample};
@@ -36,13 +37,14 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Loads `builtin:NAME` or a folder for square inputs of `image_size` pixels (none: the backbone's own), resampling
-    /// the position embeddings as the family's library does.
+    /// Loads `builtin:NAME` or a folder for square inputs of a size in pixels (none: the backbone's own) and patches of a
+    /// size, resampling the position embeddings as the family's library does.
     ///
     /// # Errors
     /// Weights errors list all missing, unexpected and wrongly shaped tensors; a usage error names an image size that
     /// the patches do not divide.
-    pub fn load(backbone: &str, image_size: Option<usize>) -> Result<Self> {
+    pub fn load(backbone: &str, sizes: impl Into<Sizes>) -> Result<Self> {
+        let sizes = sizes.into();
         let source = Source::open(backbone)?;
         let tensors = source.tensors()?;
         let header = tensors.header();
@@ -58,20 +60,27 @@ impl Backbone {
             notes: tensors.notes().to_vec(),
         };
         let usual = usual_size(family, &source, &loaded.spec);
-        if let Some(size) = usual.filter(|size| image_size.is_none() && *size != loaded.spec.image_size) {
+        if let Some(size) = usual.filter(|size| sizes.image.is_none() && *size != loaded.spec.image_size) {
             loaded.notes.push(format!(
                 "images of {size} pixels, as the model is usually given; its config says {} (model.image_size)",
                 loaded.spec.image_size
             ));
         }
-        if let Some(size) = image_size.or(usual) {
+        let stored = |name: ParamName| {
+            let mapping = (family.mapping)(name, &header);
+            mapping.names().first().map_or(DType::F32, |name| tensors.float_type(name))
+        };
+        let own = loaded.spec.image_size;
+        let patch = sizes.patch.filter(|size| *size != loaded.spec.patch.size);
+        if let Some(patch) = patch {
+            loaded.resize_patches(patch, stored(Layer::PatchEmbed.weight()))?;
+        }
+        if let Some(size) = sizes.image.or(usual).or(patch.map(|_| own)) {
             let positions = match loaded.spec.positions {
                 Positions::Relative(_) => Layer::RelPos.whole().in_block(0),
                 _ => Layer::PosEmbed.whole(),
             };
-            let mapping = (family.mapping)(positions, &header);
-            let stored = mapping.names().first().map_or(DType::F32, |name| tensors.float_type(name));
-            loaded.resize(size, stored)?;
+            loaded.resize(size, stored(positions))?;
         }
         Ok(loaded)
     }
@@ -89,20 +98,23 @@ impl Backbone {
         if self.spec.outputs.projection > 0 { self.spec.outputs.projection } else { self.spec.features() }
     }
 
-    /// The architecture for square inputs of `image_size` pixels, from what stands beside the weights and in their
+    /// The architecture for square inputs and patches of those sizes, from what stands beside the weights and in their
     /// header, which must agree: nothing is loaded.
     ///
     /// # Errors
     /// As [`Backbone::load`], but for damaged tensors.
-    pub fn describe(backbone: &str, image_size: Option<usize>) -> Result<VitSpec> {
+    pub fn describe(backbone: &str, sizes: impl Into<Sizes>) -> Result<VitSpec> {
+        let sizes = sizes.into();
         let source = Source::open(backbone)?;
         let tensors = source.tensors()?;
         let header = tensors.header();
         let (family, mut spec) = described(&source, &header)?;
         File { family, header: &header, tensors: &tensors, path: &source.path }.verify(&spec)?;
-        if let Some(size) = image_size.or_else(|| usual_size(family, &source, &spec)) {
-            check_size(size, spec.patch.size)?;
-            spec.image_size = size;
+        let asked = sizes.image.or_else(|| usual_size(family, &source, &spec));
+        spec.image_size = asked.unwrap_or(spec.image_size);
+        spec.patch.size = sizes.patch.unwrap_or(spec.patch.size);
+        if asked.is_some() || sizes.patch.is_some() {
+            check_size(spec.image_size, spec.patch.size)?;
         }
         Ok(spec)
     }

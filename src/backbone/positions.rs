@@ -121,7 +121,7 @@ pub fn resample(positions: &[f32], width: usize, old: usize, new: usize, how: Re
 }
 
 /// The source positions and weights of output `i`.
-fn weights(i: usize, old: usize, new: usize, how: Resampling) -> Vec<(usize, f64)> {
+pub(super) fn weights(i: usize, old: usize, new: usize, how: Resampling) -> Vec<(usize, f64)> {
     let scale = old as f64 / new as f64;
     let centre = match how {
         Resampling::BilinearAligned => 0.5 + (i * (old - 1)) as f64 / new.saturating_sub(1).max(1) as f64,

@@ -45,7 +45,7 @@ impl Session {
         check_threads(&settings.run)?;
         let device = device::open(settings.run.device)?;
         let location = weights::local(&settings.model.backbone, wanted, console)?.into_owned();
-        let mut backbone = Backbone::load(&location, settings.model.image_size)?;
+        let mut backbone = Backbone::load(&location, &settings.model)?;
         backbone = backbone.with_pool(settings.model.pool, settings.run.seed)?;
         if settings.preprocess.tiles.is_some() {
             backbone = backbone.with_tile_pool(settings.model.tile_pool, settings.run.seed)?;

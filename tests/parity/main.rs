@@ -9,6 +9,7 @@ mod head;
 mod lora;
 mod op;
 mod optim;
+mod patch;
 mod patchcore;
 mod pool;
 mod probe;

@@ -171,5 +171,5 @@ pub fn run(args: &CheckArgs, console: &Console) -> Result<()> {
 /// The backbone's architecture for the config's image size; its weights are fetched if need be, but not loaded.
 fn architecture(settings: &Settings, console: &Console) -> Result<VitSpec> {
     let backbone = weights::local(&settings.model.backbone, Wanted::Backbone, console)?;
-    Backbone::describe(&backbone, settings.model.image_size)
+    Backbone::describe(&backbone, &settings.model)
 }

@@ -36,7 +36,7 @@ pub fn provenance(runs: &[PlannedRun], base: &Settings, console: &Console) -> Re
         .into());
     }
     let location = weights::local(&base.model.backbone, Wanted::Backbone, console)?;
-    let spec = Backbone::describe(&location, base.model.image_size)?;
+    let spec = Backbone::describe(&location, &base.model)?;
     let images = check_images_with(base, &spec, dataset, console)?;
     Ok(Provenance { data: images.data_hash, weights: Backbone::checksum(&location)? })
 }

@@ -1,0 +1,42 @@
+//! Patch embedding kernels resampled to another size, as timm resamples them.
+
+use super::common::{Expected, assert_close, fixture};
+use vitadapt::backbone::{Backbone, Params, Sizes, Vit};
+use vitadapt::nn::{Criterion, Linear, Mode, Targets};
+use vitadapt::train::gradients::Gradients;
+
+const BOUND: f64 = 1e-4;
+
+#[test]
+fn patches_of_other_sizes() {
+    let expected = Expected::load("patches.safetensors");
+    let mut checked = 0;
+    for (case, patch, image) in [("timm_flexivit", 6, 24), ("timm_flexivit", 3, 24), ("timm_vit_cls", 6, 24)] {
+        let folder = fixture("backbones").join(case);
+        let sizes = Sizes { image: Some(image), patch: Some(patch) };
+        let backbone = Backbone::load(folder.to_str().unwrap(), sizes).unwrap();
+        assert_eq!(Backbone::describe(folder.to_str().unwrap(), sizes).unwrap(), backbone.spec);
+        let mut params = Params::default();
+        for (name, param) in backbone.params.iter().chain(backbone.outputs.iter()) {
+            params.insert(name, param.tensor().clone());
+        }
+        let params = params.train_where(|_| true).unwrap();
+        let of = |name: &str| expected.get(&format!("{case}.{patch}.{name}"));
+        let what = |name: &str| format!("{case} in patches of {patch}: {name}");
+        assert_close(&what("kernel"), &params.tensor("patch_embed.proj.weight").unwrap(), &of("kernel"), BOUND);
+        let vit = Vit::new(&backbone.spec, &params, &[]).unwrap();
+        let features = vit.features(&of("pixels"), Mode::Eval).unwrap();
+        assert_close(&what("features"), &features, &of("features"), BOUND);
+        let head = Linear::new(params.tensor("head.weight").unwrap(), params.get("head.bias"));
+        let logits = head.forward(&features).unwrap();
+        assert_close(&what("logits"), &logits, &of("logits"), BOUND);
+        let loss = Criterion::default().forward(&logits, &Targets::Hard(&[3, 1]), 2.0).unwrap();
+        let gradients = Gradients::of(&loss, &params).unwrap();
+        for name in gradients.names() {
+            // The positions' own gradient is that of what they were resampled to, there and here.
+            assert_close(&what(name), &gradients.get(name).unwrap(), &of(&format!("grad.{name}")), BOUND);
+            checked += 1;
+        }
+    }
+    assert!(checked > 60, "{checked}");
+}
