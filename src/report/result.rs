@@ -117,7 +117,7 @@ mod tests {
             "trainable_parameters": 1, "total_parameters": 2, "train_accuracy": 1.0, "val_accuracy": 0.7,
             "test_accuracy": 0.1, "test_accuracy_ci95": [0.05, 0.2], "seconds": 1.5, "peak_memory_bytes": null,
             "cache": cache, "path": [point], "target": null, "advice": "none", "inspection": null,
-            "pool": "backbone", "pools": [],
+            "pool": "backbone", "tile_pool": null, "pools": [],
         });
         assert_reads_back(&probe, |result| {
             matches!(result, RunResult::Probe(_)) && result.test_accuracy() == Some(0.1)
