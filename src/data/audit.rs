@@ -140,18 +140,18 @@ impl Examination {
     /// Warnings of depth and copies, one sentence each, with the pairs if they are to be `listed`.
     pub fn warnings(&self, twins: &[Twins], decode: DecodeOptions, listed: bool) -> Vec<String> {
         let copies = twins.iter().filter(|pair| pair.likeness.is_none() && !self.is_across(pair));
-        let copies = self.message("the same file as another of its split", copies.collect(), listed);
+        let copies = self.message("the same file as another of its split", &copies.collect::<Vec<_>>(), listed);
         self.depth_warning(decode).into_iter().chain(copies).collect()
     }
 
     /// What a person should look at among images that are nearly the same, one sentence each, likewise.
     pub fn look_alikes(&self, twins: &[Twins], listed: bool) -> Vec<String> {
         let near = || twins.iter().filter(|pair| pair.likeness.is_some());
-        let leaks = near().filter(|pair| self.is_across(pair)).collect();
-        let leaks = self.message("nearly identical to one of another split", leaks, listed);
+        let leaks: Vec<_> = near().filter(|pair| self.is_across(pair)).collect();
+        let leaks = self.message("nearly identical to one of another split", &leaks, listed);
         // Those that are in two splits as well have been named.
-        let labelled = near().filter(|pair| self.is_contradicting(pair) && !self.is_across(pair)).collect();
-        leaks.into_iter().chain(self.message("nearly identical to another of its split", labelled, listed)).collect()
+        let labelled: Vec<_> = near().filter(|pair| self.is_contradicting(pair) && !self.is_across(pair)).collect();
+        leaks.into_iter().chain(self.message("nearly identical to another of its split", &labelled, listed)).collect()
     }
 
     /// All pairs of images that are the same or nearly so, found on so many threads.
@@ -215,13 +215,13 @@ impl Examination {
     }
 
     /// A sentence about images that are alike, with the pairs if they are to be `listed`; none without any.
-    fn message(&self, what: &str, twins: Vec<&Twins>, listed: bool) -> Option<String> {
+    fn message(&self, what: &str, twins: &[&Twins], listed: bool) -> Option<String> {
         let labelled = match twins.iter().filter(|pair| self.is_contradicting(pair)).count() {
             0 => String::new(),
             all if all == twins.len() => ", but labelled differently".into(),
             some => format!(", {some} of them labelled differently"),
         };
-        let list = if listed { format!(":{}", self.listed(&twins)) } else { String::new() };
+        let list = if listed { format!(":{}", self.listed(twins)) } else { String::new() };
         (!twins.is_empty()).then(|| format!("{} {what}{labelled}{list}", images(twins.len())))
     }
 
