@@ -1,7 +1,7 @@
-//! The transformers format of InternVL's image tower (`InternViT`).
+//! The transformers format of `InternVL`'s image tower (`InternViT`).
 //!
-//! Reference: transformers' `modeling_internvl.py`. A ViT with a LayerScale, and with a last norm only where the class token
-//! is read.
+//! Reference: transformers' `modeling_internvl.py`. The blocks are google/vit's with a LayerScale; a last norm stands only
+//! where the class token is read.
 
 use super::family::{Description, Family, Header};
 use super::hf::{self, Defaults, Spelling};

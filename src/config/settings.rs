@@ -230,8 +230,8 @@ pub struct ModelSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16, max = 4096))]
     pub image_size: Option<usize>,
-    /// Side of a patch in pixels, to which the pretrained kernels are resampled: smaller ones see smaller things. FlexiViT
-    /// was trained for patches of 8 to 48 pixels; other models are hurt. Default: the backbone's own.
+    /// Side of a patch in pixels, to which the pretrained kernels are resampled: smaller ones see smaller things.
+    /// `FlexiViT` was trained for patches of 8 to 48 pixels; other models are hurt. Default: the backbone's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
     pub patch_size: Option<usize>,
