@@ -111,10 +111,10 @@ mod tests {
         let schema = schema();
         let mut seen = BTreeSet::new();
         for (key, names) in ALIASES {
-            assert!(at(&schema, key.split('.')).is_some(), "{key} is not a key");
+            assert!(at(schema, key.split('.')).is_some(), "{key} is not a key");
             for name in *names {
                 assert!(seen.insert(name), "{name} is listed twice");
-                assert!(!name.contains('.') || at(&schema, name.split('.')).is_none(), "{name} is a key itself");
+                assert!(!name.contains('.') || at(schema, name.split('.')).is_none(), "{name} is a key itself");
             }
         }
     }

@@ -36,7 +36,7 @@ mod tests {
     use crate::config::schema::schema;
 
     fn value(text: &str) -> Value {
-        Override::parse(text, &schema()).unwrap().value
+        Override::parse(text, schema()).unwrap().value
     }
 
     #[test]
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn malformed_overrides_are_usage_errors() {
         for text in ["foo", "=1", "train.=1", ".lr=1", ""] {
-            let error = Override::parse(text, &schema()).unwrap_err();
+            let error = Override::parse(text, schema()).unwrap_err();
             assert!(matches!(error, Error::Usage { .. }) && error.hint().is_some(), "{text}");
         }
     }

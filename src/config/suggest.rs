@@ -80,8 +80,8 @@ mod tests {
     fn unknown_keys_are_looked_for_everywhere() {
         let root = schema();
         let hint = |section: &str, name: &str| {
-            let table = if section.is_empty() { &root } else { &root["properties"][section] };
-            for_unknown(section, name, &Value::Integer(1), table, &root)
+            let table = if section.is_empty() { root } else { &root["properties"][section] };
+            for_unknown(section, name, &Value::Integer(1), table, root)
         };
         assert_eq!(hint("train", "batchsize"), "did you mean batch_size?");
         assert_eq!(hint("train", "bananas").split(':').next(), Some("known here"));
@@ -95,10 +95,10 @@ mod tests {
     fn what_means_the_same_comes_before_what_is_called_the_same() {
         let root = schema();
         let train = &root["properties"]["train"];
-        let learning_rate = for_unknown("train", "learning-rate", &Value::Float(0.1), train, &root);
+        let learning_rate = for_unknown("train", "learning-rate", &Value::Float(0.1), train, root);
         assert_eq!(learning_rate, "did you mean train.lr?", "tsne has a learning_rate");
         let section: toml::Table = "lr = 1\nmomentum = 0.9\nweight_decay = 0".parse().unwrap();
-        let of_section = for_unknown("", "optimizer", &section.into(), &root, &root);
+        let of_section = for_unknown("", "optimizer", &section.into(), root, root);
         assert_eq!(
             of_section,
             "did you mean train.lr for optimizer.lr, train.weight_decay for optimizer.weight_decay?"

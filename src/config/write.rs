@@ -26,7 +26,7 @@ impl Settings {
         if self.data.fold.is_some() {
             document.remove("data.test");
         }
-        drop_foreign(&mut document, &schema());
+        drop_foreign(&mut document, schema());
         Ok(format!("{HEADER}{}", toml::to_string(&document.root).map_err(failed)?))
     }
 }

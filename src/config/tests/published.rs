@@ -80,7 +80,7 @@ fn layers_of_choices_have_known_keys_and_values_in_range() {
         let mut layer = document::Document::parse(&text).unwrap_or_else(|problem| panic!("{key} = {value}: {problem}"));
         let findings = check::check(&mut layer, schema::schema());
         assert!(findings.problems.is_empty(), "{key} = {value}: {:?}", findings.problems);
-        let choice = schema::at(&schema::schema(), key.split('.'))
+        let choice = schema::at(schema::schema(), key.split('.'))
             .and_then(schema::choices)
             .is_some_and(|all| all.contains(&value));
         assert!(choice, "{key} has no value {value}");

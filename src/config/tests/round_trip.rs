@@ -58,7 +58,7 @@ fn any_table(schema: &Schema, rng: &mut Stream) -> Table {
 
 /// The settings of a drawn file, without the keys that do not go with the others.
 fn any_settings(rng: &mut Stream) -> Settings {
-    let mut file = Document::of(any_table(&schema::schema(), rng));
+    let mut file = Document::of(any_table(schema::schema(), rng));
     loop {
         let text = toml::to_string(&file.root).unwrap();
         let problems = match load_text(&text, &[]) {
