@@ -2,7 +2,8 @@
 
     python examples/predict_onnx.py fabric.onnx new/*.jpg
 
-All it needs to know is in the file: which square or tiles an image becomes, how colours are standardised, what classes are called.
+All it needs to know is in the file: which square or tiles an image becomes, how colours are standardised, what classes are
+called.
 Prints one line of JSON for each image.
 """
 

@@ -71,7 +71,7 @@ pub(super) fn activation(config: &Config<'_>, default: Activation) -> Result<Act
     }
 }
 
-/// The config with the sizes that the library's class gives where it has none.
+/// The config, completed with the default sizes of the library's class.
 pub(super) fn completed(config: &Value, sizes: &[(&str, usize)]) -> Value {
     let mut config = config.clone();
     for (key, default) in sizes {
@@ -83,7 +83,8 @@ pub(super) fn completed(config: &Value, sizes: &[(&str, usize)]) -> Value {
     config
 }
 
-/// The config of a tower with gated MLPs without their activation, which must be `SiLU`; `default` is the class's.
+/// The config of a tower with gated MLPs, less their activation, which must be `SiLU`; `default` holds where the config names
+/// none.
 pub(super) fn gated(mut config: Value, default: &str) -> Result<Value, String> {
     let activation = config["hidden_act"].take();
     match activation.as_str().unwrap_or(default) {

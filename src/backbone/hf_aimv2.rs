@@ -1,8 +1,8 @@
 //! The transformers format of `AIMv2`'s image tower, alone or in a whole model.
 //!
 //! Reference: transformers' `modeling_aimv2.py`. RMS norms, one of them behind the patch embedding, a `SwiGLU`, hardly any
-//! biases. The library has no classifier; the features are the mean of the patches after the last norm, as timm's are. It
-//! runs at one size, so positions for another are resampled as its other models do.
+//! biases. The library has no classifier; the features are the mean of the patches after the final norm, as in timm. The
+//! library runs it at one size only; positions for another are resampled as its other models do.
 
 use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
@@ -18,7 +18,7 @@ use crate::nn::Activation;
 
 const PREFIX: &str = "vision_model.";
 
-/// The text tower and what compares both, in a file of the whole model.
+/// Prefixes of the text tower and of what compares texts with images, in a file of the whole model.
 const TEXT: &[&str] = &["text_model.", "text_projection.", "logit_scale"];
 
 /// transformers' `AIMv2`.
@@ -36,10 +36,10 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     let own = hf::gated(hf::completed(vision_config(&description.config), SIZES), "silu")?;
     let config = Config(&own);
     if config.flag("is_native", false) {
-        return Err("is_native = true (positions that are computed for any shape) is not supported".into());
+        return Err("is_native = true (positions computed for images of any shape) is not supported".into());
     }
     if config.flag("use_head", true) {
-        return Err("use_head = true (an attention pooling of its own kind) is not supported".into());
+        return Err("use_head = true (attention pooling) is not supported".into());
     }
     let input = BackboneDefaults::new(CLIP, ResizeMode::Crop, Interpolation::Bicubic, 1.0);
     let defaults = Defaults { patch: 14, activation: Activation::Gelu, eps: 1e-5, input };
@@ -59,7 +59,7 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     })
 }
 
-/// Sizes in which the library's class differs from others.
+/// Default sizes of the library's class, where they differ from those of other classes.
 const SIZES: &[(&str, usize)] =
     &[("hidden_size", 1024), ("intermediate_size", 2816), ("num_hidden_layers", 24), ("num_attention_heads", 8)];
 

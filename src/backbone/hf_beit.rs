@@ -1,8 +1,8 @@
 //! The transformers formats of `BEiT`, `BEiT` v2 and `Data2VecVision`, which are one architecture.
 //!
-//! Reference: transformers' `modeling_beit.py` and `modeling_data2vec_vision.py`. The blocks are google/vit's with a
-//! LayerScale, without a bias of the keys, and with tables of relative positions, resampled in each forward pass. Where
-//! all blocks share one table, each has a copy, which training may move apart.
+//! Reference: transformers' `modeling_beit.py` and `modeling_data2vec_vision.py`. The blocks are google/vit's with
+//! LayerScale, without a bias of the keys, and with tables of relative positions that are resampled in each forward pass.
+//! Where all blocks share one table, each gets a copy of its own, and training may move the copies apart.
 
 use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, Spelling, prefix_if_used};
@@ -91,12 +91,12 @@ fn mapping(name: ParamName, header: &Header) -> WeightMapping {
     }
 }
 
-/// Whether the norm behind the blocks is that of masked pretraining's predictions.
+/// Whether the final norm is the one before the predictions of masked pretraining.
 fn predicts(header: &Header, prefix: &str) -> bool {
     header.contains_key("layernorm.weight") && !header.contains_key(&format!("{prefix}layernorm.weight"))
 }
 
-/// What served pretraining only, and what follows from the grid, in older files.
+/// What served pretraining only, and the indices in older files, which follow from the grid.
 fn ignores(name: &str, header: &Header) -> bool {
     let unread_norm = name.starts_with("layernorm.") && !predicts(header, prefix(header));
     unread_norm || name.starts_with("lm_head.") || name.ends_with("relative_position_index") || hf_vit::ignores(name)

@@ -1,8 +1,8 @@
 //! The transformers format of CLIP's image tower, alone, with its projection, or inside the whole model, and of the models
 //! that differ from CLIP in their text towers only: `MetaCLIP` 2, Chinese-CLIP and `AltCLIP`.
 //!
-//! Reference: transformers' `modeling_{clip,metaclip_2,chinese_clip,altclip}.py`. The features are the class token after `post_layernorm`; only
-//! image classifiers feed their classifier something else, the mean of the patch tokens without that norm.
+//! Reference: transformers' `modeling_{clip,metaclip_2,chinese_clip,altclip}.py`. The features are the class token after
+//! `post_layernorm`; only the classes with a classifier read something else, the mean of the patch tokens without that norm.
 
 use super::family::{Description, Family, Header, outputs};
 use super::hf::{self, Defaults, prefix_if_used};
@@ -18,10 +18,10 @@ use serde_json::Value;
 const PREFIX: &str = "vision_model.";
 const CLASSIFIER: &str = "classifier.weight";
 
-/// The whole models, as a config names them; their image towers alone have `_vision_model` behind.
+/// The `model_type` of the whole models; that of their image towers alone ends in `_vision_model`.
 const WHOLE: [&str; 4] = ["clip", "metaclip_2", "chinese_clip", "altclip"];
 
-/// The text tower and what compares both, in a file of the whole model.
+/// Prefixes of the text tower and of what compares texts with images, in a file of the whole model.
 const TEXT: &[&str] = &["text_model.", "text_projection.", "logit_scale"];
 
 /// transformers' CLIP.

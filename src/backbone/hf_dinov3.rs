@@ -83,5 +83,5 @@ fn mapping(name: ParamName, header: &Header) -> WeightMapping {
     }
 }
 
-/// Sizes in which the library's class differs from others.
+/// Default sizes of the library's class, where they differ from those of other classes.
 const SIZES: &[(&str, usize)] = &[("hidden_size", 384), ("num_attention_heads", 6), ("intermediate_size", 1536)];

@@ -1,7 +1,7 @@
 //! The transformers format of `InternVL`'s image tower (`InternViT`).
 //!
-//! Reference: transformers' `modeling_internvl.py`. The blocks are google/vit's with a LayerScale; a last norm stands only
-//! where the class token is read.
+//! Reference: transformers' `modeling_internvl.py`. A ViT with LayerScale, and with a final norm only where the class token is
+//! read.
 
 use super::family::{Description, Family, Header};
 use super::hf::{self, Defaults, Spelling};
@@ -33,7 +33,7 @@ const NAMES: Spelling = Spelling {
     fc2: "mlp.fc2",
 };
 
-/// Sizes in which the library's class differs from others.
+/// Default sizes of the library's class, where they differ from those of other classes.
 const SIZES: &[(&str, usize)] = &[
     ("hidden_size", 1024),
     ("num_hidden_layers", 24),

@@ -1,8 +1,8 @@
 //! The transformers format of RADIO.
 //!
 //! Reference: transformers' `modeling_radio.py`. The patch embedding is a product with flattened patches, which is a
-//! convolution; one tensor holds the class tokens and the registers. Several tokens summarise an image there; the first is
-//! the class token here, as in timm, and the others are registers. The model normalises its pixels itself.
+//! convolution; one tensor holds the class tokens and the registers. Several tokens summarise an image in RADIO; here, as
+//! in timm, the first is the class token and the others are registers. The model normalises its pixels itself.
 
 use super::family::{Description, Family, Header, outputs};
 use super::hf;
@@ -37,7 +37,7 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     // The images that the stored positions are for.
     own["image_size"] = json!(largest);
     let config = Config(&own);
-    // What the image processor does, then what the model does.
+    // First the image processor's statistics, then those of the model.
     let input = BackboneDefaults::new(([0.0; 3], [1.0; 3]), ResizeMode::Crop, Interpolation::Bicubic, 1.0);
     let spec = hf_dinov2::tower(&own, 16, input, &description.preprocessor)?;
     let (mean, std) = (config.triple("norm_mean", CLIP.0), config.triple("norm_std", CLIP.1));

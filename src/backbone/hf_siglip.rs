@@ -18,7 +18,7 @@ use crate::nn::Activation;
 const PREFIX: &str = "vision_model.";
 const CLASSIFIER: &str = "classifier.weight";
 
-/// The text tower and what compares both, in a file of the whole model.
+/// Prefixes of the text tower and of what compares texts with images, in a file of the whole model.
 const TEXT: &[&str] = &["text_model.", "logit_scale", "logit_bias"];
 
 /// transformers' `SigLIP`.

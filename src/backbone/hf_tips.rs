@@ -1,7 +1,7 @@
 //! The transformers format of `TIPSv2`'s image tower, alone or in a whole model.
 //!
-//! Reference: transformers' `modeling_tipsv2.py`. It is `DINOv2` with a register that is a second class token, which is not
-//! read here, and with positions resampled by the linear filter. The features are the class token, as in the library.
+//! Reference: transformers' `modeling_tipsv2.py`. It is `DINOv2` with a register that serves as a second class token, which is
+//! not read here, and with positions resampled by the bilinear filter. The features are the class token, as in the library.
 
 use super::family::{Description, Family, Header};
 use super::hf;
@@ -18,7 +18,7 @@ use crate::data::transform::{BackboneDefaults, Interpolation};
 /// What stands before the names, in the files of the hub and as transformers names them in memory.
 const PREFIXES: [&str; 2] = ["vision_encoder.", "vision_model."];
 
-/// The text tower and what compares both, in a file of the whole model.
+/// Prefixes of the text tower and of what compares texts with images, in a file of the whole model.
 const TEXT: [&str; 3] = ["text_encoder.", "text_model.", "temperature"];
 
 /// transformers' `TIPSv2`.

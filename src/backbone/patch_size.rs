@@ -1,7 +1,7 @@
 //! Patches of another size than the pretrained ones, as `FlexiViT` was trained for (Beyer et al. 2023).
 //!
-//! Reference: timm's `resample_patch_embed`. Kernels are moved by the pseudo-inverse of resizing, so that images resized
-//! with them give the same tokens, as nearly as that can be.
+//! Reference: timm's `resample_patch_embed`. Kernels are resampled by the pseudo-inverse of resizing, so that images
+//! resized along with them give the same tokens as nearly as possible.
 
 use super::load::Backbone;
 use super::name::Layer;
@@ -10,7 +10,7 @@ use crate::config::ModelSettings;
 use crate::error::Result;
 use candle_core::{DType, Device, Tensor};
 
-/// The sizes that are asked for in pixels; none means the backbone's own.
+/// The sizes that are asked for, in pixels; none means the backbone's own.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sizes {
     /// Side of the square input.

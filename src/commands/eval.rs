@@ -33,7 +33,7 @@ pub struct EvalArgs {
     /// The run directory, as finetune printed it
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// The split to score, of the run or of --data where that names splits; default: test
+    /// The split to score: one of the run, or of --data where that names splits; default: test
     #[arg(long, value_parser = one_of::<Split>(&["train", "val", "test"]))]
     split: Option<Split>,
     /// Score other images instead: a folder of class folders, or a CSV file with path,label

@@ -22,10 +22,10 @@ pub struct InitArgs {
     /// Side of the input in pixels, instead of one that fits the images and the time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(16..=4096))]
     image_size: Option<u16>,
-    /// The class of sound parts, instead of the one that is called so
+    /// The class of sound parts, instead of the one whose name says so
     #[arg(long, value_name = "CLASS")]
     good: Option<String>,
-    /// The column of the labels in a CSV file, instead of the one that is called or looks so
+    /// The column of the labels in a CSV file, instead of the one that its name or content suggests
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
 }

@@ -76,7 +76,7 @@ enum Command {
     #[command(after_help = "Examples:\n  vitadapt finetune --config configs/quickstart.toml --name other\n  \
                             vitadapt finetune --data data/textile")]
     Finetune(finetune::FinetuneArgs),
-    /// Fit a simple classifier on frozen features: minutes less than training, and a bound to beat
+    /// Fit a simple classifier on frozen features: far quicker than training, and a score for training to beat
     #[command(after_help = "Example:\n  vitadapt probe --config configs/quickstart.toml --name probe")]
     Probe(probe::ProbeArgs),
     /// Compare images with prompts for the classes by a CLIP or `SigLIP` model, without training

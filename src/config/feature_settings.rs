@@ -135,7 +135,7 @@ pub enum PoolChoice {
     Max,
     /// Log-sum-exp of the patch tokens, a smooth maximum (sharpness 5).
     Lse,
-    /// The mean of the largest values: of every 64 patch tokens one.
+    /// The mean of the largest 1 in 64 of the patch tokens' values.
     Topk,
     /// The generalised mean of the patch tokens (p = 3).
     Gem,

@@ -88,7 +88,8 @@ impl RuleCheck<'_> {
         }
         if preprocess.normalize == NormalizeChoice::Batch {
             let hint = "set preprocess.normalize to \"dataset\" or \"robust\", or preprocess.tiles = false";
-            let message = "has no batches of images, by which preprocess.normalize = \"batch\" standardises";
+            let message =
+                "leaves no batches of whole images for preprocess.normalize = \"batch\" to take its statistics from";
             self.conflict(TILES, &["preprocess.normalize"], message, hint);
         }
     }

@@ -230,15 +230,15 @@ pub struct ModelSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16, max = 4096))]
     pub image_size: Option<usize>,
-    /// Side of a patch in pixels, to which the pretrained kernels are resampled: smaller ones see smaller things.
-    /// `FlexiViT` was trained for patches of 8 to 48 pixels; other models are hurt. Default: the backbone's own.
+    /// Side of a patch in pixels. The pretrained kernels are resampled to it; smaller patches show smaller things. `FlexiViT`
+    /// was trained for patches of 8 to 48 pixels; other models lose accuracy. Default: the backbone's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
     pub patch_size: Option<usize>,
     /// How tokens become one feature vector.
     #[schemars(extend("default" = "backbone"))]
     pub pool: PoolChoice,
-    /// How the features of the tiles of an image become its own, where `preprocess.tiles` cuts it.
+    /// How the features of an image's tiles become those of the image, where `preprocess.tiles` cuts it.
     #[schemars(extend("default" = "max"))]
     pub tile_pool: TilePool,
     /// Highest stochastic depth rate, reached in the last block.
@@ -293,8 +293,8 @@ pub struct PreprocessSettings {
     /// How an image of any shape becomes a square.
     #[schemars(extend("default" = "squash"))]
     pub resize: ResizeMode,
-    /// Cuts each image into tiles instead, as many as it needs, at its own resolution: `true` or `"auto"` by the sizes of
-    /// image and model, `false` or `"none"`, or a table.
+    /// Cuts each image into tiles at its own resolution instead, as many as it needs: `true` or `"auto"` (side and
+    /// overlap follow from the model), `false` or `"none"` (off), or a table.
     #[serde(default, deserialize_with = "forms::off_or", serialize_with = "forms::write_off_or")]
     #[schemars(extend("default" = false, "x-number" = []), transform = forms::switch_or_auto)]
     pub tiles: Option<TileSettings>,

@@ -12,13 +12,13 @@ pub struct TileSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16, max = 65_535), extend("x-excludes" = ["scale"]))]
     pub side: Option<usize>,
-    /// Pixels of the input for one of the image, which says how large a tile is in place of `side`: 2 enlarges, 0.5
-    /// reduces. Default: 1.
+    /// Pixels of the input for one of the image. It sets the size of a tile in place of `side`: 2 enlarges, 0.5 reduces.
+    /// Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 16.0), extend("x-excludes" = ["side"]))]
     pub scale: Option<f64>,
-    /// Pixels of the image that neighbouring tiles have in common at least, at most half of a tile: a flaw that is no
-    /// larger lies whole in one of them. Default: an eighth of the side.
+    /// Pixels of the image that neighbouring tiles share at least, up to half of a tile: a flaw that is no larger lies whole in
+    /// one of them. Default: an eighth of the side.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 32_767))]
     pub overlap: Option<usize>,
@@ -34,7 +34,7 @@ pub enum TilePool {
     Max,
     /// Their log-sum-exp, a smooth maximum (sharpness 5).
     Lse,
-    /// The mean of the largest values: of every 64 tiles one.
+    /// The mean of the largest 1 in 64 of the values: a softer maximum.
     Topk,
     /// Their generalised mean (p = 3).
     Gem,

@@ -29,7 +29,7 @@ pub(super) fn list(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
     Ok(listing)
 }
 
-/// The images to be scored below a root: all, or where it has a folder for each split those of `part`, or of test.
+/// The images to be scored below a root: all, or, where it has a folder for each split, those of `part` (none: test).
 pub(super) fn list_scored(root: &Path, wanted: &ClassChoice, part: Option<Split>) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
     let mut folders = match layout(root, wanted, false, &mut listing)? {

@@ -18,7 +18,7 @@ pub(super) struct Listing {
     pub entries: Vec<Entry>,
     pub warnings: Vec<String>,
     pub notes: Vec<String>,
-    /// What is taken of it to be scored, where it names splits.
+    /// The split that is scored, where the source names splits.
     pub part: Option<ScoredSplit>,
     /// Classes that are there but not wanted.
     pub left_out: BTreeSet<String>,

@@ -25,8 +25,8 @@ pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Lis
     ManifestReader { file, root, outside, links_may_leave: true, names: &ColumnNames::default() }.read()
 }
 
-/// The rows of a manifest to be scored: all, or of one that names splits those of `part`, or of test. Its columns are called
-/// as the settings say, or as usual.
+/// The rows of a manifest to be scored: all, or, where it names splits, those of `part` (none: test). Its columns are called as
+/// the settings say, or by the usual names.
 pub(super) fn list_scored(file: &Path, settings: &DataSettings, part: Option<Split>) -> Result<Listing> {
     let columns = settings.columns.among(&manifest_table(file, 0)?.0);
     let source = DataSource::Manifest(file.to_path_buf());

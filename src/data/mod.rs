@@ -152,7 +152,7 @@ pub struct Dataset {
     pub warnings: Vec<String>,
     /// What was done because the settings say so: classes and images that are left out.
     pub notes: Vec<String>,
-    /// What is taken of a source that names splits, where it is to be scored.
+    /// The split that is scored, of a source that names splits.
     pub part: Option<ScoredSplit>,
     /// Files in class folders whose extension is not that of an image, hidden files not counted.
     pub ignored_files: usize,
@@ -202,12 +202,12 @@ impl Dataset {
     }
 
     /// Lists other images with the classes of a trained model, all of them as `split`: a folder of class folders, not
-    /// necessarily of every class, or a manifest. Of one that names splits those of `part` are taken, or of test. Classes
-    /// are merged and left out as the settings say, where they are there, and columns called so; nothing else of the
-    /// settings is about these images but `allow_outside`.
+    /// necessarily of every class, or a manifest. Where it names splits, those of `part` are listed (none: test). The settings
+    /// say how classes are merged and left out, where they are there, what columns are called, and `allow_outside`; nothing
+    /// else in them is about these images.
     ///
     /// # Errors
-    /// A data error that names a class the model does not know, or what holds no images; those of [`ScoredSplit`].
+    /// A data error that names a class the model does not know, or a source without images; those of [`ScoredSplit`].
     pub fn of_classes(
         source: &Path,
         classes: &[String],

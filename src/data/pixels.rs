@@ -1,12 +1,12 @@
-//! A sum of the pixels of an image: the same for a lossless copy in another format, whose bytes differ.
+//! A checksum of the pixels of an image: the same for a lossless copy in another format, whose bytes differ.
 
 use crc32fast::Hasher;
 use image::RgbImage;
 
-/// Rows that go to different checksums: where two images differ in a few rows, several checksums differ.
+/// Checksums that take turns at the rows, so that images that differ in several rows differ in several checksums.
 const LANES: usize = 4;
 
-/// The size of an image and the CRC-32 of each fourth row of its pixels.
+/// The size of an image, and a CRC-32 for each lane: row r is in lane r modulo [`LANES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PixelSum {
     size: (u32, u32),
@@ -14,7 +14,7 @@ pub struct PixelSum {
 }
 
 impl PixelSum {
-    /// The sum of an upright image.
+    /// The checksum of an image that is upright already.
     pub fn of(image: &RgbImage) -> Self {
         let mut lanes = [(); LANES].map(|()| Hasher::new());
         let row = 3 * image.width().max(1) as usize;

@@ -1,4 +1,4 @@
-//! Which images of another source are scored.
+//! Which split of another source is scored.
 
 use super::Split;
 use crate::error::{DataError, Error, Result};
@@ -10,17 +10,17 @@ use std::path::Path;
 /// The splits that a source names, and the one that is scored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ScoredSplit {
-    /// Those with images.
+    /// The splits that hold images.
     pub found: BTreeSet<Split>,
-    /// One of them.
+    /// The one of them that is scored.
     pub scored: Split,
 }
 
 impl ScoredSplit {
-    /// The `wanted` one of those that are `found` in a source, or that of test. None of a source that names no splits.
+    /// The `wanted` split of those `found` in a source, or its test split. None for a source that names no splits.
     ///
     /// # Errors
-    /// A usage error when one is wanted of a source that names none, a data error when it is not there.
+    /// A usage error when a split is wanted of a source that names none, a data error when the source lacks it.
     pub(super) fn of(source: &Path, found: BTreeSet<Split>, wanted: Option<Split>) -> Result<Option<Self>> {
         let scored = wanted.unwrap_or(Split::Test);
         if found.contains(&scored) {

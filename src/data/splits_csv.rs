@@ -8,8 +8,8 @@ use crate::system::shown::Shown;
 use crate::system::tables::write_csv;
 use std::path::Path;
 
-/// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group,sha256,pixels`, the
-/// last two the sums of the files and of what is in them in the order of the samples, and `mask` where samples have masks.
+/// Writes which sample is in which split, one row per sample, sorted by name: `path,label,split,group,sha256,pixels`, and `mask`
+/// where samples have masks. `keys` and `pixels` are the checksums of the files and of their pixels, in the order of samples.
 ///
 /// The file is a manifest: [`Dataset::from_splits_csv`] reads it again.
 ///

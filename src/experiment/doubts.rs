@@ -79,9 +79,9 @@ fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Sp
     doubts
 }
 
-/// The doubts about any other images: pairs of the sums of a file and of its pixels.
+/// The doubts about any other images, given as pairs of the checksum of a file and that of its pixels.
 fn of_others(rows: &[SplitRow], scored: &[(String, String)], fitted: &[Split]) -> Vec<Doubt> {
-    // How many there are, and in words which of them are other files.
+    // How many there are, and how many of them are other files, in words.
     let among = |wanted: &dyn Fn(Split) -> bool| {
         let known = rows.iter().filter(|row| wanted(row.split));
         let (files, pixels): (BTreeSet<&str>, BTreeSet<&str>) =

@@ -12,8 +12,8 @@ use image::{Rgb, RgbImage};
 
 /// Images on which the files are compared with the model.
 const IMAGES: usize = 16;
-/// The same of images that are cut into tiles, and how many of their tiles take part: two of these are the largest of their
-/// kind.
+/// The same for images that are cut into tiles, and how many tiles of each are compared: these few already make the largest
+/// inputs of all checks.
 const TILED_IMAGES: usize = 2;
 const TILES: usize = 80;
 
@@ -63,8 +63,8 @@ pub fn of_images(run: &SavedRun) -> Result<Check> {
     of_squares(run, inputs)
 }
 
-/// Waves in place of images, for a run whose images are no longer there: any input tells whether the files compute what
-/// the model does.
+/// Wave patterns instead of images, for a run whose images are gone: any input shows whether the files compute what the
+/// model does.
 ///
 /// # Errors
 /// When the device fails.
@@ -94,7 +94,7 @@ fn of_squares(run: &SavedRun, inputs: Vec<f32>) -> Result<Check> {
     Ok(Check { inputs: vec![Tensor::from_vec(batch.inputs, (count, 3, side, side), &Device::Cpu)?], logits })
 }
 
-/// What the model makes of images by the first of their tiles.
+/// What the model makes of images, each cut down to its first tiles.
 fn of_bags(run: &SavedRun, tiles: Tiles, bags: Vec<Bag>) -> Result<Check> {
     let (pipeline, side) = (run.pipeline(), run.session.backbone.spec.image_size);
     let extractor = run.model.extractor(run.model.read())?;
@@ -111,8 +111,8 @@ fn of_bags(run: &SavedRun, tiles: Tiles, bags: Vec<Bag>) -> Result<Check> {
     Ok(check)
 }
 
-/// At most about so many samples, evenly spread over the test images, or over the training images when there are none:
-/// samples are sorted by class.
+/// At most `most` samples, evenly spaced among the test images, or among the training images when there are none. Samples are
+/// sorted by class, so the choice spreads over the classes.
 fn samples(dataset: &Dataset, most: usize) -> Vec<usize> {
     let test = dataset.indices(Split::Test);
     let all = if test.is_empty() { dataset.indices(Split::Train) } else { test };

@@ -1,4 +1,4 @@
-//! Which images a backbone takes for near ones, beside those that are alike by their pixels.
+//! Which images are near each other for a backbone, beside those that are alike by their pixels.
 
 use super::features::FeatureSet;
 use super::session::Session;
@@ -13,8 +13,8 @@ use crate::linalg::neighbors::{Metric, Neighbors, nearest};
 use crate::report::Console;
 use std::sync::Arc;
 
-/// Neighbours of an image by features: the backbone, too, takes two images for the same when one is among these. A rank
-/// and no cosine, because how near to 1 the cosines of different images lie depends on the backbone.
+/// Neighbours of an image by features: the backbone, too, calls two images alike when one is among these. The rank counts and
+/// not the cosine, because how near to 1 the cosines of different images are depends on the backbone.
 pub const NEIGHBORS: usize = 10;
 
 /// The backbone's view of images.

@@ -1,4 +1,5 @@
-//! `model.pool = "mahalanobis"`: what is usual among the patches of the training images, before features are computed.
+//! `model.pool = "mahalanobis"`: mean and covariance of the patches of the training images, measured before features are
+//! computed.
 
 use super::session::Session;
 use crate::backbone::{Activations, Layer};
@@ -11,11 +12,11 @@ use crate::system::digest::hex;
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
-/// The way out.
+/// What to do instead.
 const ELSE: &str = "set model.pool to \"max\" or another pooling";
 
-/// Measures the patch tokens of the training images and leaves their whitening among the parameters of the backbone: the
-/// content address of these, or of the pretrained ones where the pooling is another.
+/// Measures the patch tokens of the training images and stores their whitening among the parameters of the backbone. Returns
+/// the content address of the parameters, which for any other pooling are the pretrained ones.
 ///
 /// # Errors
 /// Data errors of files that changed under way; a usage error when there is nothing to tell patches apart by.
@@ -31,7 +32,7 @@ pub fn measure(session: &mut Session, images: &Images, console: &Console) -> Res
     })
 }
 
-/// The same where the pooling is this one; none when there is nothing to tell patches apart by.
+/// As [`measure`], for a session with this pooling; none when there is nothing to tell patches apart by.
 ///
 /// # Errors
 /// Data errors of files that changed under way.
@@ -68,7 +69,9 @@ pub fn refuse(pool: PoolChoice, command: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::usage_hint(
-        format!("model.pool = \"mahalanobis\" is measured on training images, which `vitadapt {command}` does not do"),
+        format!(
+            "model.pool = \"mahalanobis\" is measured on training images, which `vitadapt {command}` does not read"
+        ),
         format!("use `vitadapt probe`, or {ELSE}"),
     ))
 }

@@ -1,5 +1,5 @@
-//! `model.pool = "auto"` and `model.tile_pool = "auto"`: the pooling is chosen on the images that the probe's own number is
-//! chosen on. One forward pass gives the features of all but the most unusual patch, which is measured in passes of its own.
+//! `model.pool = "auto"` and `model.tile_pool = "auto"`: the pooling is chosen on the images that the probe chooses C (or k)
+//! on. One forward pass gives the features of every pooling but `mahalanobis`, which needs passes of its own.
 
 use super::features::FeatureSet;
 use super::fit_probe::fit;
@@ -21,10 +21,11 @@ pub struct OpenChoices {
 }
 
 impl OpenChoices {
-    /// Those of the settings, whose backbone is opened by its own pooling until then; none when all is given.
+    /// The choices that the settings leave open; none when both poolings are given. Until one is chosen, the backbone is opened
+    /// with its own pooling.
     ///
     /// # Errors
-    /// A usage error where no pooling is read.
+    /// A usage error where the probe does not read pooled features.
     pub fn of(settings: &mut Settings) -> Result<Option<Self>> {
         let model = &mut settings.model;
         if settings.preprocess.tiles.is_none() && model.tile_pool == TilePool::Auto {
@@ -46,7 +47,7 @@ impl OpenChoices {
         if settings.method == ProbeMethod::Tip {
             return Err(Error::usage_hint(
                 format!(
-                    "{key} = \"auto\" chooses among poolings, and probe.method = \"tip\" knows one that was trained with texts"
+                    "{key} = \"auto\" chooses among poolings, but probe.method = \"tip\" needs the one that was trained with texts"
                 ),
                 format!("set probe.method to \"logistic\", or leave {key} out"),
             ));
@@ -54,7 +55,7 @@ impl OpenChoices {
         if settings.features != FeatureChoice::Pool || settings.blocks != 1 {
             return Err(Error::usage_hint(
                 format!(
-                    "{key} = \"auto\" chooses what probe.features = \"pool\" reads of the last block, and others are set"
+                    "{key} = \"auto\" chooses what probe.features = \"pool\" reads of the last block, but probe.features or probe.blocks asks for other features"
                 ),
                 format!("leave probe.features and probe.blocks out, or {key}"),
             ));
@@ -71,8 +72,8 @@ pub struct ChosenPooling {
     pub scores: Vec<PoolScore>,
 }
 
-/// Chooses the best score on held-out images, among equals the lowest cross-entropy, and then the one that comes first: the
-/// backbone's own, and the maximum of tiles. From then on the session pools so. `weights` is the content address of the
+/// Chooses the pooling with the best score on held-out images; ties go to the lowest cross-entropy, then to the one that comes
+/// first (the backbone's own; of tiles, the maximum). From then on the session pools so. `weights` is the content address of the
 /// session's parameters.
 ///
 /// # Errors
@@ -131,12 +132,13 @@ struct Best {
     pool: PoolChoice,
     tiles: TilePool,
     features: FeatureSet,
-    /// The score, and the cross-entropy with a minus.
+    /// The score, then the negative cross-entropy: larger is better.
     rank: (f64, f64),
 }
 
 impl Choice<'_> {
-    /// Tries poolings of these widths, whose features lie side by side, once for each pooling of tiles.
+    /// Fits a probe for each of these poolings with each pooling of tiles; their features lie side by side in the columns of
+    /// `all`, as wide as is given.
     fn among(
         &mut self,
         all: &FeatureSet,

@@ -95,7 +95,13 @@ fn cut(found: &Examination, geometry: Geometry, tiles: Tiles, decode: DecodeOpti
     let lost = lost(found, &[whole], decode);
     let share = median(&lost, 0);
     let text = key_value_table(&[
-        ("input", format!("tiles of {} pixels as {}, {} in common", tiles.side, geometry.image_size, tiles.overlap)),
+        (
+            "input",
+            format!(
+                "tiles of {} pixels resized to {}, overlapping by {}",
+                tiles.side, geometry.image_size, tiles.overlap
+            ),
+        ),
         ("typical image", format!("{} x {} pixels, {count} tiles", size.0, size.1)),
         ("most tiles of an image", most.to_string()),
         (&format!("a flaw of {FLAW} pixels"), format!("{:.1} pixels of the input", FLAW * scale)),
@@ -154,12 +160,11 @@ fn reduction_warning(
     let larger = twice.filter(|_| helps).map_or(":".to_owned(), |share| {
         format!(": a larger model.image_size ({} would remove {}) keeps more, and", 2 * side, percent(share))
     });
-    let tiles = proposed(side).map_or(String::new(), |tiles| {
-        format!(" in {} tiles, for probe and strategy.kind = \"frozen\"", tiles.count((width, height)))
-    });
+    let tiles =
+        proposed(side).map_or(String::new(), |tiles| format!(", in {} tiles an image", tiles.count((width, height))));
     (scale * STRONG_REDUCTION <= 1.0).then(|| {
         format!(
-            "a {way} from {width} x {height} to {side} pixels makes {:.1} pixels of a flaw of {FLAW}{removed}{larger} \
+            "a {way} from {width} x {height} to {side} pixels shrinks a flaw of {FLAW} pixels to {:.1}{removed}{larger} \
              preprocess.tiles = true keeps all{tiles}",
             FLAW * scale
         )

@@ -128,8 +128,8 @@ impl SavedRun {
         Ok(Some((references, record.clone())))
     }
 
-    /// The usable images of another folder of class folders or of a manifest, all of them as test images: where it names
-    /// splits those of `part`, or of test. The manifest's paths may lead out of its folder if that is `allowed`, or was for
+    /// The usable images of another folder of class folders or of a manifest, all of them as test images; where it names
+    /// splits, those of `part` (none: test). The manifest's paths may lead out of its folder if that is `allowed`, or was for
     /// the run's own.
     ///
     /// # Errors

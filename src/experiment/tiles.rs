@@ -35,7 +35,7 @@ fn refuse(tiled: bool, obstacle: &str) -> Result<()> {
     }
     Err(Error::usage_hint(
         format!("preprocess.tiles: {obstacle}"),
-        "tiles work with probe, zeroshot, extract, tsne, eval and predict, and with finetune without learnt words, [augment] \
-         and mixing; or leave preprocess.tiles out",
+        "leave preprocess.tiles out; tiles work with probe, zeroshot, extract, tsne, eval, predict, `export --format onnx`, and \
+         finetune without learnt words, [augment] and mixing",
     ))
 }

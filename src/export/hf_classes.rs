@@ -1,8 +1,8 @@
 //! What each image classifier of transformers can express, and how a model is brought into its form.
 //!
 //! Reference: transformers' `modeling_{vit,vit_msn,ijepa,beit,data2vec_vision,dinov2,dinov2_with_registers,deit,siglip,clip,
-//! metaclip_2}.py`. `Siglip2ForImageClassification` is none of them: its image processor keeps the shape of an image, which
-//! a model trained on squares does not.
+//! metaclip_2}.py`. `Siglip2ForImageClassification` is not among them: its image processor keeps the shape of an image,
+//! but these models are trained on squares.
 
 use super::numbers::decimal;
 use super::{ExportModel, adapt};
@@ -154,7 +154,7 @@ const BEIT: HfClass = HfClass {
         let class = spec.pooling.pool == Pool::Cls && spec.pooling.norm && !spec.pooling.fc_norm;
         [
             tokens(spec, &["class"]),
-            unless(matches!(spec.positions, Positions::Table(_) | Positions::Relative(_)), "such positions"),
+            unless(matches!(spec.positions, Positions::Table(_) | Positions::Relative(_)), "positions of this kind"),
             unless(!spec.mlp.is_gated(), "a SwiGLU"),
             other_layers(spec),
             unless(!spec.norm_pre, "a layer norm before the blocks"),
@@ -165,7 +165,7 @@ const BEIT: HfClass = HfClass {
     adapt: |model| {
         adapt::with_patch_bias(model)?;
         adapt::with_qkv_bias(model)?;
-        // It would add the same to every score of a query: softmax does not see it.
+        // A bias of the keys would add the same to all scores of a query, which softmax does not see.
         model.spec.attention.key_bias = false;
         adapt::with_positioned_prefix(model, 1)
     },
@@ -183,7 +183,7 @@ const WITH_TEACHER: &str = "DeiTForImageClassificationWithTeacher";
 const POOLING: &str = "this pooling of the tokens";
 
 impl HfClass {
-    /// Names that show a family which of its spellings is meant: those of the hub, with the prefix of classifiers.
+    /// Names by which a family recognises the spelling to use: that of files on the hub, with the prefix of classifiers.
     pub fn seeds(&self, spec: &VitSpec) -> Vec<String> {
         let mut names = vec![format!("{}encoder.", self.prefix)];
         if self.two_heads() {
@@ -197,7 +197,8 @@ impl HfClass {
         names
     }
 
-    /// How long the part of its name is by which an architecture's begins, which then is the same model's; else 0.
+    /// The length of the model's name in that of the class, if the architecture is called so too, else 0: the longest names the
+    /// class that the backbone came from.
     pub fn likeness(&self, architecture: &str) -> usize {
         let model = self.name.split("ForImage").next().unwrap_or_default();
         if architecture.starts_with(model) { model.len() } else { 0 }
@@ -208,7 +209,7 @@ impl HfClass {
         self.name == WITH_TEACHER
     }
 
-    /// Tensors that the class has although the classifier does not read them: without them the library would warn.
+    /// Tensors that the class has but its classifier does not read; without them the library would warn.
     pub fn unused(&self, width: usize) -> Result<BTreeMap<String, Tensor>> {
         let at = |name: &str| format!("{}{name}", self.prefix);
         let mut tensors = BTreeMap::new();
@@ -229,7 +230,7 @@ fn unless(holds: bool, what: &str) -> Vec<String> {
     if holds { Vec::new() } else { vec![what.to_owned()] }
 }
 
-/// Tokens before the patches other than those of `wanted`.
+/// Tokens before the patches that are not `wanted`, and wanted ones that are missing.
 fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     let token = |present: bool, name: &str| match (present, wanted.contains(&name)) {
         (true, false) => vec![format!("a {name} token")],
@@ -244,7 +245,7 @@ fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     found
 }
 
-/// Other norms and biases than all of the classes have.
+/// Norms and biases that none of the classes can express.
 fn other_layers(spec: &VitSpec) -> Vec<String> {
     [
         unless(!spec.attention.norm && !spec.attention.qk_norm && !spec.mlp.norm, "norms inside attention or MLP"),

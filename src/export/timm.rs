@@ -47,7 +47,8 @@ fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>>
     write_as(model, folder, &usage, |obstacles| cannot(&FORMAT, obstacles))
 }
 
-/// Writes the model with a card that says how it is used, or gives the error made of what timm's classes cannot do.
+/// Writes the model with a card that says how it is used. Where timm's classes lack something, the error is what `refusal`
+/// makes of it.
 pub(super) fn write_as(
     model: &ExportModel,
     folder: &Path,
@@ -104,8 +105,8 @@ fn adapted(mut model: ExportModel) -> candle_core::Result<ExportModel> {
     Ok(model)
 }
 
-/// The architecture to start from as it reads with the model's options: its own name if that is timm's, else one that
-/// differs by the epsilon at most.
+/// The architecture to start from, read with the model's options: the model's own if timm has that name, else one that differs
+/// in the epsilon at most.
 fn start(spec: &VitSpec) -> Option<VitSpec> {
     let candidates = std::iter::once(spec.architecture.as_str()).chain(STARTS.iter().copied());
     let read: Vec<VitSpec> =
@@ -132,7 +133,7 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
         architecture: String::new(),
         norms: NormSpec { eps: 0.0, ..spec.norms },
         positions: {
-            // How they are resampled plays no part once they are.
+            // How positions are resampled no longer matters once they are.
             let mut positions = spec.positions;
             if let Positions::Relative(how) = &mut positions {
                 *how = Resampling::Geometric;
@@ -150,7 +151,7 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
     bare(a) == bare(b)
 }
 
-/// Every option of the class that a family of timm is.
+/// Every option of the timm class of this family.
 fn model_args(spec: &VitSpec, family: &Family, architecture: &str) -> Value {
     let mut own = match family.name {
         name if name == TIMM_EVA.name => eva_args(spec),
@@ -177,7 +178,7 @@ fn pool_name(spec: &VitSpec) -> &'static str {
     }
 }
 
-/// What timm's `Eva` has beside.
+/// The further options of timm's `Eva`.
 fn eva_args(spec: &VitSpec) -> Value {
     let query = spec.pool_query();
     let mut args = json!({
@@ -218,7 +219,7 @@ fn eva_args(spec: &VitSpec) -> Value {
     args
 }
 
-/// What timm's `Beit` has beside.
+/// The further options of timm's `Beit`.
 fn beit_args(spec: &VitSpec) -> Value {
     json!({
         "mlp_ratio": ratio(spec.mlp.hidden, spec.width),
@@ -228,7 +229,7 @@ fn beit_args(spec: &VitSpec) -> Value {
     })
 }
 
-/// What timm's `VisionTransformerRelPos` has beside.
+/// The further options of timm's `VisionTransformerRelPos`.
 fn relpos_args(spec: &VitSpec) -> Value {
     let hidden = if let Positions::RelativeMlp { hidden } = spec.positions { hidden } else { 0 };
     json!({
@@ -241,7 +242,7 @@ fn relpos_args(spec: &VitSpec) -> Value {
     })
 }
 
-/// What timm's `VisionTransformer` has beside.
+/// The further options of timm's `VisionTransformer`.
 fn vit_args(spec: &VitSpec, architecture: &str) -> Value {
     let hidden = if keeps_gate_apart(architecture) { spec.mlp.hidden } else { spec.mlp.expanded() };
     let mut args = json!({
@@ -312,7 +313,7 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
     })
 }
 
-/// By these names the forms that the options of [`model_args`] ask for are told from others.
+/// Names by which a family recognises the forms that the options of [`model_args`] ask for.
 fn spellings(spec: &VitSpec, family: &Family, architecture: &str) -> Header {
     let eva = [TIMM_EVA.name, TIMM_BEIT.name].contains(&family.name);
     let names = [

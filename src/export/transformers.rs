@@ -2,7 +2,7 @@
 //!
 //! A class of the library has one pooling and one set of layers; `hf_classes` says what each can express. The names of
 //! tensors are those by which `crate::backbone` reads the same class, so there is one place for each. What no class can
-//! express leaves as a model of timm, which the library wraps.
+//! express is written as a model of timm, which the library wraps.
 
 use super::files::write_tensors;
 use super::hf_classes::{CLASSES, HfClass};
@@ -68,8 +68,7 @@ fn write_wrapped(model: &ExportModel, folder: &Path, refusal: impl Fn(&[String])
     );
     let mut notes = timm::write_as(model, folder, &usage, refusal)?;
     notes.push(
-        "no class of transformers computes this model: TimmWrapperForImageClassification opens it, which needs the package \
-         timm where it is used"
+        "no class of transformers computes this model: TimmWrapperForImageClassification opens it, and needs the package timm"
             .into(),
     );
     Ok(notes)
@@ -137,8 +136,8 @@ fn limits(resize: ResizeMode) -> Option<&'static str> {
              preprocessor_config.json squashes, so pad images before",
         ),
         ResizeMode::Crop => Some(
-            "where a resized image is longer than its centre crop by 3 pixels, 7, 11 and so on, transformers crops one \
-             pixel before the place of timm and of this model: its probabilities for such an image differ",
+            "where a resized image is 3, 7, 11, ... pixels longer than its centre crop, transformers crops one pixel earlier \
+             than timm and this model do: its probabilities for such an image differ",
         ),
     }
 }

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 /// Share of the mean variance that is added to each: directions in which tokens hardly differ count for no more than that.
 const RIDGE: f64 = 1e-3;
-/// Patches that are enough: where tiles have more, evenly spaced ones of each image are looked at.
+/// As many patches as are enough: where tiles have more, evenly spaced tiles of each image are measured.
 const PATCHES: usize = 2 << 20;
 
 /// Sums over tokens.
@@ -124,7 +124,7 @@ impl Images {
     }
 }
 
-/// At most so many of `count` tiles, evenly spaced, from another one on in each image.
+/// At most `most` of `count` tiles, evenly spaced; which one is the first differs from image to image.
 fn spread(count: usize, most: usize, image: usize) -> Vec<usize> {
     let stride = count.div_ceil(most).max(1);
     (image % stride..count).step_by(stride).collect()

@@ -108,7 +108,7 @@ impl Advice<'_> {
             let ceiling = if accuracy >= NEAR_CEILING { "near the ceiling: " } else { "" };
             return format!(
                 "{ceiling}{wrong} (95 %: {} to {} are right){balanced}; fine-tuning usually \
-                 spares about a third of the mistakes, which is less than so few images can show: look at them in \
+                 avoids about a third of the mistakes, which is less than so few images can show: look at them in \
                  report.html, test on more images, or compare strategies with `vitadapt compare --folds 5`",
                 percent(low),
                 percent(high)

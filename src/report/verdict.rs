@@ -100,7 +100,7 @@ pub struct Verdict {
     misses_rare: bool,
     /// Whether it finds fewer than half of a class, of so few images that this may be chance.
     found_few: bool,
-    /// Whether its scores are by chance, but not those of the images that it was trained on.
+    /// Whether it scores no better than chance, but does on the images that it was trained on.
     learns_labels_only: bool,
     /// Whether the epoch that is kept came after the lowest validation loss.
     kept_later: bool,

@@ -1,7 +1,7 @@
 //! What a run computes, in floating-point operations: the same on every machine, however busy it is.
 //!
-//! Matrix products alone are counted, those of the backbone and of a text tower. What a head, norms and decoding take is
-//! left out, so runs that differ by less than a tenth are equal.
+//! Only matrix products are counted, those of the backbone and of a text tower. Heads, norms and decoding are left out, so runs
+//! that differ by less than a tenth count as equal.
 
 use super::forecast::Workload;
 use crate::backbone::VitSpec;
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The operations of a training run.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Work {
-    /// Whatever the length of the training: of frozen layers that run once, and of scoring at its end.
+    /// Those that do not depend on the length of the training: of frozen layers that run once, and of the scoring at the end.
     pub once: f64,
-    /// Of each step of the optimiser, with its share of the validation after every epoch.
+    /// Those of each step of the optimiser, with its share of the validation after every epoch.
     pub step: f64,
 }
 

@@ -27,7 +27,7 @@ pub struct CompareArgs {
     /// Runs of each strategy, with `run.seed` and the seeds after it, on one split
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
-    /// Cross-validation instead: all images are dealt to so many folds, and each is tested on once
+    /// Cross-validation instead: all images are dealt into so many folds, and each image is tested on once
     #[arg(long, value_name = "K", conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(2..=1000))]
     folds: Option<u64>,
     /// The score you need, from 0 to 1, instead of `probe.target`: accuracy, or balanced accuracy where the runs choose by it

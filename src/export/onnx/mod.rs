@@ -37,7 +37,7 @@ pub const FORMAT: Format = Format {
     checked_by: "vitadapt's own evaluation of the file's nodes (not a run in onnxruntime)",
 };
 
-/// What the first dimension of the input is called.
+/// The name of the first dimension of the input: for whole images, and for tiles.
 const BATCH: &str = "batch";
 const TILES: &str = "tiles";
 
@@ -73,7 +73,9 @@ fn write(model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> 
     write_json(&sidecar(&path), &facts)?;
     let mut notes = notes(&model.preprocess);
     if tiled {
-        notes.push("the file takes the tiles of one image at a time, which examples/predict_onnx.py cuts".into());
+        notes.push(
+            "the file takes all tiles of one image at a time: examples/predict_onnx.py shows how they are cut".into(),
+        );
     }
     Ok(notes)
 }
@@ -87,7 +89,7 @@ fn logits(folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor> {
     Ok(run::output(graph, PIXELS, pixels, LOGITS)?)
 }
 
-/// A tensor of f32 for any number of images or tiles.
+/// A tensor of f32 whose first dimension, called `any`, is free: any number of images or tiles.
 fn declared(name: &str, any: &str, shape: &[usize]) -> ValueInfoProto {
     let sizes = shape.iter().map(|&dim| DimensionValue::Value(dim as i64));
     of_sizes(name, std::iter::once(DimensionValue::Param(any.into())).chain(sizes))
@@ -104,7 +106,7 @@ fn of_sizes(name: &str, sizes: impl Iterator<Item = DimensionValue>) -> ValueInf
     ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
 }
 
-/// What a program that runs the file must know.
+/// What a program that runs the file must know of it.
 fn facts(model: &ExportModel) -> Value {
     let VitSpec { image_size, architecture, .. } = &model.spec;
     let geometry = &model.preprocess.geometry;

@@ -42,7 +42,7 @@ impl TokenPool for GatedPool {
         tokens.broadcast_mul(&self.attention(tokens)?)
     }
 
-    /// The attention, which is taken as given.
+    /// The attention weights, taken as constants.
     fn slopes(&self, tokens: &Tensor) -> Result<Tensor> {
         self.attention(tokens)?.detach().broadcast_as(tokens.shape())?.contiguous()
     }

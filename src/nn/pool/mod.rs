@@ -1,8 +1,8 @@
-//! Poolings of tokens, or of the tiles of an image, whose features are sums over what they pool: what each token gave to
-//! each feature is known exactly, and with a linear head the evidence for a class at each place.
+//! Poolings of tokens, or of the tiles of an image, whose features are sums over what they pool: what each token contributes
+//! to each feature is known exactly, and so, with a linear head, is the evidence for a class at each place.
 //!
-//! They are compositions of candle's differentiable operations on tokens in f32, which `backbone::Pooling` makes of those of
-//! a model that runs in half: a pooling reads each token once, which is nothing beside a block.
+//! They are compositions of candle's differentiable operations on tokens in f32; `backbone::Pooling` converts the tokens of a
+//! model that runs in half precision. A pooling reads each token once, which costs next to nothing beside a block.
 
 mod gated;
 mod plain;
@@ -15,8 +15,8 @@ pub use side_by_side::SideBySide;
 use candle_core::{Result, Tensor, Var};
 use std::fmt::Debug;
 
-/// From tokens (B, N, d) to features (B, w). A new one is an implementation here, a choice of `model.pool`, a line in
-/// `Pool::plain`, and its operators in `export/onnx/pool.rs`.
+/// From tokens (B, N, d) to features (B, w). A new one is an implementation in this folder, a choice of `model.pool`, a line in
+/// `Pool::plain` (`backbone/poolings.rs`), and its operators in `export/onnx/pool.rs`.
 pub trait TokenPool: Debug + Send + Sync {
     /// w for tokens of `width` values.
     fn features(&self, width: usize) -> usize {
@@ -38,8 +38,8 @@ pub trait TokenPool: Debug + Send + Sync {
     /// When there are no tokens.
     fn contributions(&self, tokens: &Tensor) -> Result<Tensor>;
 
-    /// What each feature gains with the value of a token that it is made of: tokens (B, N, d) to (B, N, w). Where it is the
-    /// k-th of k d features side by side, value i makes the features i, d + i, and so on.
+    /// How fast each feature grows with the token value that it is made of: tokens (B, N, d) to (B, N, w). Where w is a
+    /// multiple of d, value i makes the features i, d + i, 2 d + i, and so on.
     ///
     /// # Errors
     /// When there are no tokens.

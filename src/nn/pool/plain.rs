@@ -63,13 +63,13 @@ impl TokenPool for LogSumExp {
     }
 }
 
-/// The generalised mean (`GeM`, Radenović et al. 2018), mean(max(x, ε)³)^(1/3) of each value over the tokens: the authors'
-/// start, p = 3, where p stays.
+/// The generalised mean (`GeM`, Radenović et al. 2018), mean(max(x, ε)³)^(1/3) of each value over the tokens: p is fixed at 3,
+/// where the authors' learnt p starts.
 #[derive(Debug, Clone, Copy)]
 pub struct Gem;
 
 impl Gem {
-    /// ε, below which a value counts as it.
+    /// ε, the least that a value counts as.
     pub const LEAST: f64 = 1e-6;
 
     fn cubes(tokens: &Tensor) -> Result<Tensor> {
@@ -91,7 +91,7 @@ impl TokenPool for Gem {
     }
 }
 
-/// The mean, value by value, of the largest of one token in [`Top::ONE_IN`], at least one.
+/// Value by value, the mean of the largest: one token in [`Top::ONE_IN`] counts, and at least one.
 #[derive(Debug, Clone, Copy)]
 pub struct Top;
 

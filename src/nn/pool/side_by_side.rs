@@ -1,10 +1,10 @@
-//! Several poolings one after another, for a choice among them.
+//! Several poolings side by side, for a choice among them.
 
 use super::TokenPool;
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
 
-/// The features of each, in their order.
+/// The features of each pooling, one after another in their order.
 #[derive(Debug, Clone)]
 pub struct SideBySide(pub Vec<Arc<dyn TokenPool>>);
 

@@ -131,7 +131,7 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
     }
     let name = &chosen.strategy;
     let cannot = if chosen.exportable.is_empty() {
-        format!("{name} cannot be exported: training images are part of it")
+        format!("{name} cannot be exported, since training images are part of it")
     } else {
         format!("{name} can be exported to {} only", listed(&chosen.exportable, "and"))
     };
@@ -157,7 +157,7 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
         Some(best) => format!("the best for {} is {best}", listed(&formats, "and")),
         None => format!("none can be exported to {}", listed(&formats, "or")),
     });
-    Some(format!("{cannot}: {}", said.collect::<Vec<_>>().join("; ")))
+    Some(format!("{cannot}; {}", said.collect::<Vec<_>>().join("; ")))
 }
 
 /// The formats that have layers for the head of a run and for what it adds to the backbone. Whether a format has the

@@ -16,7 +16,7 @@ pub struct Cost {
 
 /// The costs of all strategies; times are NaN for one without runs.
 ///
-/// Operations depend on the model, the images and the steps alone; times scatter with what else the machine has to do.
+/// Operations depend only on the model, the images and the steps; times also depend on what else the machine has to do.
 ///
 /// The first run pays for features that later ones find. So the time that went into features is taken out of each run, and
 /// what all its features cost is put in: at the price an image that the strategy's own runs paid, or, when they found

@@ -314,7 +314,7 @@ fn what_cannot_leave_is_told_with_the_best_that_can() {
     let found = compared(&[knn(), prompt(), contender("full", vec![made("full", 2)])]);
     assert_eq!((found.recommended.as_deref(), found.exportable.len()), (Some("knn"), 0));
     let sentence = &found.recommendation.as_ref().unwrap().sentence;
-    let told = "knn cannot be exported: training images are part of it: the best for transformers and timm is full (50.0 % on \
+    let told = "knn cannot be exported, since training images are part of it; the best for transformers and timm is full (50.0 % on \
                 validation); the best for onnx is prompt (90.0 % on validation)";
     assert!(sentence.ends_with(told), "{sentence}");
     let sentence = compared(&[knn(), contender("full", vec![made("full", 2)])]).recommendation.unwrap().sentence;

@@ -204,11 +204,12 @@ impl Comparison {
         }
         let unknown = self.strategies.iter().find(|row| row.complete && row.operations.is_none());
         notes.push(match unknown {
-            None => "work: floating-point operations of one run alone, against the least: by them, and not by the time, one \
-                     strategy is cheaper than another, whatever else the machine had to do"
+            None => "work: floating-point operations of one run alone, as a multiple of the least; it decides which strategy is \
+                     cheaper, since times depend on what else the machine had to do"
                 .into(),
             Some(row) => format!(
-                "no strategy is recommended: {} does not say what it computed, as runs of older versions do not",
+                "no strategy is recommended: the runs of {} do not say how many operations they took, as those of older \
+                 versions do not",
                 row.strategy
             ),
         });

@@ -13,7 +13,7 @@ impl Verdict {
     pub fn remedy(&self, settings: &Settings) -> Option<String> {
         match self.kind() {
             VerdictKind::Chance if self.undecided => Some(format!("{MORE_IMAGES}; then {LOOK_AT_LABELS}")),
-            // What answers its training images has trained enough.
+            // A model that answers its training images right has been trained for long enough.
             VerdictKind::Chance if self.learns_labels_only => {
                 Some(format!("{LOOK_AT_LABELS}; then more images, or another backbone"))
             }
@@ -32,7 +32,7 @@ impl Verdict {
             }
             VerdictKind::TooFewImages => Some(MORE_IMAGES.into()),
             VerdictKind::Ok if self.best_is_last => {
-                Some("the last epoch is the best: more may gain (train.epochs)".into())
+                Some("the last epoch is the best: more epochs may gain (train.epochs)".into())
             }
             VerdictKind::Ok => None,
         }
@@ -62,12 +62,12 @@ impl Verdict {
     }
 }
 
-/// What can learn more than what was trained: not more of a model of which all was.
+/// How to give training more capacity; of a model that was trained as a whole there is no more to train.
 fn more_of(settings: &Settings) -> &'static str {
     if settings.strategy == StrategySettings::Full { "take a larger backbone" } else { "train more of the model" }
 }
 
-/// The remedies of the article that are not in use yet, then what is left.
+/// The usual remedies that are not in use yet, then what is left.
 fn against_overfitting(settings: &Settings) -> String {
     let all = [
         (settings.model.head_dropout == 0.0, "dropout (model.head_dropout = 0.2)"),
