@@ -47,7 +47,8 @@ impl OpenChoices {
         if settings.method == ProbeMethod::Tip {
             return Err(Error::usage_hint(
                 format!(
-                    "{key} = \"auto\" chooses among poolings, but probe.method = \"tip\" needs the one that was trained with texts"
+                    "{key} = \"auto\" chooses among poolings, but probe.method = \"tip\" needs the one that was trained with \
+                     texts"
                 ),
                 format!("set probe.method to \"logistic\", or leave {key} out"),
             ));
@@ -55,7 +56,8 @@ impl OpenChoices {
         if settings.features != FeatureChoice::Pool || settings.blocks != 1 {
             return Err(Error::usage_hint(
                 format!(
-                    "{key} = \"auto\" chooses what probe.features = \"pool\" reads of the last block, but probe.features or probe.blocks asks for other features"
+                    "{key} = \"auto\" chooses what probe.features = \"pool\" reads of the last block, but probe.features or \
+                     probe.blocks asks for other features"
                 ),
                 format!("leave probe.features and probe.blocks out, or {key}"),
             ));

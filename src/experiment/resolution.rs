@@ -97,10 +97,7 @@ fn cut(found: &Examination, geometry: Geometry, tiles: Tiles, decode: DecodeOpti
     let text = key_value_table(&[
         (
             "input",
-            format!(
-                "tiles of {} pixels resized to {}, overlapping by {}",
-                tiles.side, geometry.image_size, tiles.overlap
-            ),
+            format!("tiles of {} pixels resized to {}, overlap {}", tiles.side, geometry.image_size, tiles.overlap),
         ),
         ("typical image", format!("{} x {} pixels, {count} tiles", size.0, size.1)),
         ("most tiles of an image", most.to_string()),

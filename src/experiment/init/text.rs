@@ -137,7 +137,8 @@ fn section_model(survey: &Survey, choice: &ChosenBackbone) -> String {
     text.push_str("head_init = \"probe\" # the head starts as the linear probe that fits the frozen features best\n");
     if let Some(ChosenTiles { scale, count, squashed_to }) = choice.tiles {
         text.push_str(&format!(
-            "\n[preprocess.tiles] # about {count} tiles an image: a small flaw would be lost in a squash to {squashed_to} pixels; of the formats of `export`, ONNX alone has tiles\n\
+            "\n[preprocess.tiles] # about {count} tiles an image: a small flaw would be lost in a squash to {squashed_to} pixels;\n\
+             # of the formats of `export`, only ONNX has tiles\n\
              scale = {scale:?} # pixels of the input for one of the image\n"
         ));
     } else if survey.elongation >= ELONGATED {

@@ -268,7 +268,11 @@ fn without_the_work_of_every_run_none_is_called_cheapest() {
     contenders[0].finished[0].record.operations = None;
     let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
     assert_eq!(comparison.recommended, None);
-    assert!(comparison.table().contains("no strategy is recommended: old does not say what it computed"));
+    assert!(
+        comparison
+            .table()
+            .contains("no strategy is recommended: the runs of old do not say how many operations they took")
+    );
 }
 
 #[test]
