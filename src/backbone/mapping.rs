@@ -45,20 +45,20 @@ pub enum WeightMapping {
     },
     /// One of `count` slices along the second dimension of a tensor that holds those of all blocks.
     OfBlock {
-        /// That tensor.
+        /// The name of that tensor.
         name: String,
         /// The block.
         block: usize,
         /// How many there are.
         count: usize,
     },
-    /// Consecutive rows of a tensor (`of`, d), as tokens (1, n, d).
+    /// Consecutive rows of a tensor (`of`, d) that holds several kinds of tokens, as tokens (1, n, d).
     Rows {
-        /// That tensor.
+        /// The name of that tensor.
         name: String,
         /// The first row that is taken.
         first: usize,
-        /// How many there are.
+        /// Rows in all.
         of: usize,
     },
     /// The vectors of queries and values of a packed one, whose keys' third is zero.
@@ -68,7 +68,7 @@ pub enum WeightMapping {
     /// The kernels (d, C, p, p) of a patch embedding, stored as (d, p · p · C): a product with flattened patches, whose
     /// channels lie innermost.
     Patches(String),
-    /// The same with channels outermost.
+    /// The same, stored as (d, C · p · p): channels lie outermost.
     Flattened(String),
 }
 

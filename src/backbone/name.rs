@@ -112,17 +112,17 @@ spelt! {
         PoolFc1 = "attn_pool.mlp.fc1",
         /// The second product of its MLP.
         PoolFc2 = "attn_pool.mlp.fc2",
-        /// Of gated attention: what the tanh is taken of.
+        /// Of gated attention over patches: the map to what the tanh is taken of.
         GatedV = "gated_pool.v",
-        /// Of gated attention: what the gate is taken of.
+        /// Of gated attention over patches: the map to what the gate is taken of.
         GatedU = "gated_pool.u",
-        /// Of gated attention: from hidden values to a score.
+        /// Of gated attention over patches: the map from hidden values to a score.
         GatedW = "gated_pool.w",
-        /// The same of gated attention over the tiles of an image.
+        /// As [`Layer::GatedV`], over the tiles of an image.
         TileV = "tile_pool.v",
-        /// The same of its gate.
+        /// As [`Layer::GatedU`], over the tiles of an image.
         TileU = "tile_pool.u",
-        /// The same of its scores.
+        /// As [`Layer::GatedW`], over the tiles of an image.
         TileW = "tile_pool.w",
         /// Of Mahalanobis distances: the map by which tokens have mean 0 and covariance 1.
         Whitening = "whitening",

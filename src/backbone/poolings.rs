@@ -53,7 +53,7 @@ impl Pool {
         }
     }
 
-    /// What a pooling of tiles is of patches; none where it is still to be chosen.
+    /// The pooling of patches that does the same as one of tiles; none while that is still to be chosen.
     pub fn of_tiles(choice: TilePool) -> Option<Self> {
         match choice {
             TilePool::Avg => Some(Self::Avg),
@@ -97,7 +97,7 @@ impl Pool {
     }
 }
 
-/// What the tanh, the gate and the scores of gated attention are taken of, for the patches of an image and for its tiles.
+/// The layers of gated attention (tanh, gate, scores), over the patches of an image and over its tiles.
 pub(super) const OF_PATCHES: [Layer; 3] = [Layer::GatedV, Layer::GatedU, Layer::GatedW];
 pub(super) const OF_TILES: [Layer; 3] = [Layer::TileV, Layer::TileU, Layer::TileW];
 
@@ -112,7 +112,7 @@ pub(super) fn gated_shapes([v, u, w]: [Layer; 3], width: usize) -> Vec<(ParamNam
 pub const TILE_POOLS: [TilePool; 6] =
     [TilePool::Max, TilePool::Avg, TilePool::Lse, TilePool::Topk, TilePool::Gem, TilePool::Stats];
 
-/// Width of the features of an image by those of its tiles, for each value of theirs.
+/// How many times as wide as the features of a tile those of its image are.
 pub fn tile_factor(pool: TilePool) -> usize {
     Pool::of_tiles(pool).map_or_else(|| TILE_POOLS.into_iter().map(tile_factor).sum(), |pool| pool.features(1))
 }

@@ -14,10 +14,10 @@ pub enum Positions {
     Table(PositionTable),
     /// By turning queries and keys in every block (Su et al. 2021).
     Rotary(AxialRotary),
-    /// By what every block adds to the scores of attention for each two places (`BEiT`), from a table that is resampled so
-    /// for another grid.
+    /// By what every block adds to the attention score of each pair of places (`BEiT`), from a table; for another grid it is
+    /// resampled this way.
     Relative(Resampling),
-    /// The same, where a small network makes it of how far two places lie apart (Liu et al. 2022).
+    /// The same, computed by a small network from how far two places are apart (Liu et al. 2022).
     RelativeMlp {
         /// Its hidden width.
         hidden: usize,

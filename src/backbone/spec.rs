@@ -84,7 +84,7 @@ pub struct PoolingSpec {
     pub fc_norm: bool,
     /// The attention pooling, where it differs from [`PoolQuery::like`] the blocks.
     pub query: Option<PoolQuery>,
-    /// What joins the features of the tiles of an image that is cut into some.
+    /// How the features of the tiles of an image are joined, where it is cut.
     pub tiles: TilePool,
 }
 
