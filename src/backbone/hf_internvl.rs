@@ -1,7 +1,7 @@
 //! The transformers format of `InternVL`'s image tower (`InternViT`).
 //!
-//! Reference: transformers' `modeling_internvl.py`. A ViT with LayerScale, and with a final norm only where the class token is
-//! read.
+//! Reference: transformers' `modeling_internvl.py`. The blocks are google/vit's with LayerScale; there is a final norm only
+//! where the class token is read.
 
 use super::family::{Description, Family, Header};
 use super::hf::{self, Defaults, Spelling};
