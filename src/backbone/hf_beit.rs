@@ -48,14 +48,16 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
         }
     };
     let mean = config.flag("use_mean_pooling", true);
-    // A file of masked pretraining has the norm of its predictions instead of the pooler's.
-    let fc_norm = mean && header.contains_key(&format!("{}pooler.layernorm.weight", prefix(header)));
+    let prefix = prefix(header);
+    let fc_norm = mean && header.contains_key(&format!("{prefix}pooler.layernorm.weight"));
+    // A file of masked pretraining has the norm of its predictions instead of the pooler's, one without a pooler has none.
+    let norm = !mean || predicts(header, prefix);
     Ok(VitSpec {
         architecture: hf::class_name(&description.config, "BeitModel"),
         positions,
         attention: AttentionSpec { qkv_bias: true, key_bias: false, ..spec.attention },
         layer_scale: config.number("layer_scale_init_value", 0.1) > 0.0,
-        pooling: PoolingSpec { norm: !fc_norm, fc_norm, ..PoolingSpec::of(if mean { Pool::Avg } else { Pool::Cls }) },
+        pooling: PoolingSpec { norm, fc_norm, ..PoolingSpec::of(if mean { Pool::Avg } else { Pool::Cls }) },
         outputs: OutputSpec { classes: outputs(header, "classifier.weight"), ..OutputSpec::default() },
         ..spec
     })

@@ -2,10 +2,13 @@
 
 use super::families::FAMILIES;
 use super::family::{Description, Header};
+use super::load::Backbone;
 use super::spec::VitSpec;
 use crate::config::ResizeMode;
 use crate::data::transform::Interpolation;
+use candle_core::Device;
 use serde_json::{Value, json};
+use std::path::Path;
 
 fn read(config: Value, preprocessor: Value) -> Result<VitSpec, String> {
     let family = FAMILIES.iter().find(|family| (family.recognises)(&config)).unwrap();
@@ -29,6 +32,20 @@ fn what_would_change_the_arithmetic_is_refused_by_name() {
         let refused = read(config.clone(), Value::Null).unwrap_err();
         assert!(refused.contains(words), "{config}: {refused}");
     }
+}
+
+/// `BeitModel(config, add_pooling_layer=False)` and its like: where patches are averaged, nothing normalises them.
+#[test]
+fn a_model_without_its_pooler_is_read() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backbones/hf_data2vec");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(from.join("config.json"), folder.path().join("config.json")).unwrap();
+    let mut tensors = candle_core::safetensors::load(from.join("model.safetensors"), &Device::Cpu).unwrap();
+    assert!(tensors.keys().any(|name| name.contains("pooler.")));
+    tensors.retain(|name, _| !name.contains("pooler.") && !name.starts_with("classifier."));
+    candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
+    let loaded = Backbone::load(&folder.path().to_string_lossy(), None).unwrap();
+    assert!(!loaded.spec.pooling.norm && !loaded.spec.pooling.fc_norm);
 }
 
 /// As the image processors of the published weights say.
