@@ -5,7 +5,7 @@ use super::family::{Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
-use super::patch_size::Sizes;
+use super::patch_size::{Sizes, resize_patches};
 use super::pool::{fresh_gate, unmeasured_whitening};
 use super::poolings::{OF_PATCHES, OF_TILES};
 use super::positions::{Positions, Resampling, relative_entries, resample};
@@ -73,7 +73,7 @@ impl Backbone {
         let own = loaded.spec.image_size;
         let patch = sizes.patch.filter(|size| *size != loaded.spec.patch.size);
         if let Some(patch) = patch {
-            loaded.resize_patches(patch, stored(Layer::PatchEmbed.weight()))?;
+            resize_patches(&mut loaded.spec, &mut loaded.params, patch, stored(Layer::PatchEmbed.weight()))?;
         }
         if let Some(size) = sizes.image.or(usual).or(patch.map(|_| own)) {
             let positions = match loaded.spec.positions {
@@ -125,10 +125,7 @@ impl Backbone {
     /// A usage error when the class token is asked for and there is none, and when the choice is still to be made.
     pub fn with_pool(mut self, choice: PoolChoice, seed: u64) -> Result<Self> {
         if choice == PoolChoice::Auto {
-            return Err(Error::usage_hint(
-                "model.pool = \"auto\" is chosen on validation images, which only `vitadapt probe` does",
-                "run `vitadapt probe`, and set model.pool to what it chose",
-            ));
+            return Err(unmade_choice("model.pool"));
         }
         let Some(pool) = Pool::named(choice) else { return Ok(self) };
         if !self.spec.can_be_pooled_by(pool) {
@@ -156,8 +153,11 @@ impl Backbone {
     /// Chooses how the features of the tiles of an image become its own. What is learnt of it starts from `seed`.
     ///
     /// # Errors
-    /// When the host is out of memory.
+    /// A usage error when the choice is still to be made; when the host is out of memory.
     pub fn with_tile_pool(mut self, pool: TilePool, seed: u64) -> Result<Self> {
+        if pool == TilePool::Auto {
+            return Err(unmade_choice("model.tile_pool"));
+        }
         self.spec.pooling.tiles = pool;
         if pool == TilePool::Attention {
             fresh_gate(OF_TILES, self.spec.features(), seed, &mut self.params)?;
@@ -377,4 +377,11 @@ pub(super) fn read_parameter(
     let read = |name: &String| tensors.read(name).map_err(|reason| WeightsError::invalid(path, reason));
     let parts = mapping.names().iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(mapping.assemble(&parts, shape)?)
+}
+
+fn unmade_choice(key: &str) -> Error {
+    Error::usage_hint(
+        format!("{key} = \"auto\" is chosen on validation images, which only `vitadapt probe` does"),
+        format!("run `vitadapt probe`, and set {key} to what it chose"),
+    )
 }

@@ -3,9 +3,10 @@
 //! Reference: timm's `resample_patch_embed`. Kernels are resampled by the pseudo-inverse of resizing, so that images
 //! resized along with them give the same tokens as nearly as possible.
 
-use super::load::Backbone;
 use super::name::Layer;
+use super::params::Params;
 use super::positions::{Resampling, weights};
+use super::spec::VitSpec;
 use crate::config::ModelSettings;
 use crate::error::Result;
 use candle_core::{DType, Device, Tensor};
@@ -31,26 +32,27 @@ impl From<&ModelSettings> for Sizes {
     }
 }
 
-impl Backbone {
-    /// Gives the patch embedding kernels for patches of `size` pixels, rounded to the type that the file has, `stored`. The grid
-    /// stays, and with it the positions: images grow or shrink.
-    pub(super) fn resize_patches(&mut self, size: usize, stored: DType) -> Result<()> {
-        let (old, grid) = (self.spec.patch.size, self.spec.grid());
-        // As timm resamples positions.
-        let how = match self.spec.positions.table().map(|table| table.resampling) {
-            Some(Resampling::Bilinear | Resampling::BilinearAligned) => Resampling::Bilinear,
-            _ => Resampling::BicubicAntialiased,
-        };
-        let name = Layer::PatchEmbed.weight();
-        let kernels = self.params.tensor(name)?;
-        let (width, channels) = (kernels.dim(0)?, kernels.dim(1)?);
-        let resampled = resample_kernels(&kernels.flatten_all()?.to_vec1()?, old, size, how);
-        let resampled = Tensor::from_vec(resampled, (width, channels, size, size), &Device::Cpu)?;
-        self.params.insert(name, resampled.to_dtype(stored)?.to_dtype(DType::F32)?);
-        self.spec.patch.size = size;
-        self.spec.image_size = grid * size;
-        Ok(())
-    }
+/// Gives the patch embedding kernels for patches of `size` pixels, rounded to the type that the file has, `stored`. The grid
+/// stays, and with it the positions: images grow or shrink.
+///
+/// # Errors
+/// When the kernels are absent.
+pub(super) fn resize_patches(spec: &mut VitSpec, params: &mut Params, size: usize, stored: DType) -> Result<()> {
+    let (old, grid) = (spec.patch.size, spec.grid());
+    // As timm resamples positions.
+    let how = match spec.positions.table().map(|table| table.resampling) {
+        Some(Resampling::Bilinear | Resampling::BilinearAligned) => Resampling::Bilinear,
+        _ => Resampling::BicubicAntialiased,
+    };
+    let name = Layer::PatchEmbed.weight();
+    let kernels = params.tensor(name)?;
+    let (width, channels) = (kernels.dim(0)?, kernels.dim(1)?);
+    let resampled = resample_kernels(&kernels.flatten_all()?.to_vec1()?, old, size, how);
+    let resampled = Tensor::from_vec(resampled, (width, channels, size, size), &Device::Cpu)?;
+    params.insert(name, resampled.to_dtype(stored)?.to_dtype(DType::F32)?);
+    spec.patch.size = size;
+    spec.image_size = grid * size;
+    Ok(())
 }
 
 /// Kernels of `old` x `old` values one behind the other, for `new` x `new`. Resizing goes along both axes alike, and so does

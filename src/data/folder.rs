@@ -86,6 +86,7 @@ fn layout(root: &Path, wanted: &ClassChoice, trained: bool, listing: &mut Listin
         let message = format!("{} holds {} but no train folder", root.shown(), quoted(&found));
         return Err(DataError::invalid(message, "add train/ with one folder of images per class").into());
     }
+    let train = splits.get(&Split::Train).map(|folder| file_name(folder)).transpose()?.unwrap_or_default();
     for folder in others {
         // Side folders (annotations, masks) are fine, images that would silently stay out are not.
         if folder.file_name().is_some_and(|name| name == MASKS) {
@@ -98,8 +99,8 @@ fn layout(root: &Path, wanted: &ClassChoice, trained: bool, listing: &mut Listin
         }
         if !contents(&folder)?.images.is_empty() {
             return Err(DataError::invalid(
-                format!("{} holds images but is beside train, not in it", folder.shown()),
-                format!("move it into train/, val/ or test/, or leave it out: data.ignore = [{name:?}]"),
+                format!("{} holds images but is beside {train}, not in it", folder.shown()),
+                format!("move it into the folder of a split, or leave it out: data.ignore = [{name:?}]"),
             )
             .into());
         }
@@ -190,6 +191,8 @@ fn innermost(split: Split, mut folder: PathBuf) -> Result<PathBuf> {
 /// put around them.
 fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
     let mut first_with: BTreeMap<String, &PathBuf> = BTreeMap::new();
+    let lower = |folder: &PathBuf| file_name(folder).map(|name| name.to_lowercase());
+    let classes = class_folders.iter().map(lower).collect::<Result<BTreeSet<String>>>()?;
     for class_folder in class_folders {
         let inner_folders = children(class_folder)?.folders;
         let names = inner_folders.iter().map(|inner| file_name(inner)).collect::<Result<Vec<String>>>()?;
@@ -198,14 +201,18 @@ fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
             if contents(&inner)?.images.is_empty() {
                 continue;
             }
+            let (place, own) = (class_folder.shown(), file_name(class_folder)?);
+            if classes.contains(&name.to_lowercase()) && name.to_lowercase() != own.to_lowercase() {
+                let message =
+                    format!("{place} holds a folder {name:?}, as a class beside it is called: hardly a class itself");
+                let hint =
+                    "if it is a split, move the other class folders into a folder train beside it; or leave it out:";
+                return Err(DataError::invalid(message, format!("{hint} data.ignore = [{own:?}]")).into());
+            }
             let Some(first) = first_with.insert(name.to_lowercase(), class_folder) else { continue };
-            let classes = [file_name(first)?, file_name(class_folder)?];
+            let both = quoted(&[file_name(first)?, own]);
             return Err(DataError::invalid(
-                format!(
-                    "{}: {} both hold a folder {name:?}, so they are hardly classes",
-                    folder.shown(),
-                    quoted(&classes)
-                ),
+                format!("{}: {both} both hold a folder {name:?}, so they are hardly classes", folder.shown()),
                 "splits are folders named train, val and test above the class folders; if these are the classes, put \
                  their images directly into them, or list the images in a data.manifest",
             )

@@ -39,6 +39,9 @@ impl OpenChoices {
         if open.pool {
             model.pool = PoolChoice::Backbone;
         }
+        if open.tiles {
+            model.tile_pool = TilePool::Max;
+        }
         Ok(Some(open))
     }
 
@@ -86,6 +89,10 @@ pub fn choose(
     images: &Images,
     console: &Console,
 ) -> Result<ChosenPooling> {
+    if open.tiles {
+        // All of them, side by side.
+        session.backbone.spec.pooling.tiles = TilePool::Auto;
+    }
     let given = session.settings.model.pool;
     let spec = &session.backbone.spec;
     let own = |(choice, pool): (PoolChoice, crate::backbone::Pool)| (choice, pool.features(spec.width));

@@ -189,7 +189,9 @@ fn eva_args(spec: &VitSpec) -> Value {
         "scale_mlp": spec.mlp.norm,
         "scale_attn_inner": spec.attention.norm,
         "qk_norm": spec.attention.qk_norm,
-        "num_kv_heads": null,
+        // Written even where it says what timm's class does by itself: the architecture may say otherwise, and a null that is
+        // passed on by transformers does not change that.
+        "num_kv_heads": (!spec.norms.behind).then_some(spec.attention.heads),
         "attn_only_layer_scale": spec.mlp.unscaled,
         "attn_type": if spec.attention.key_bias { "rope" } else { "eva" },
         "qkv_fused": true,

@@ -291,6 +291,12 @@ fn tiles_are_pooled_by_what_does_best_and_by_attention_that_is_learnt() {
     }
     let saved = workspace.tensors("attention", "best");
     assert!(SafeTensors::deserialize(&saved).unwrap().names().contains(&"tile_pool.w.weight"));
+    for command in ["finetune", "extract", "tsne"] {
+        let mut auto = large(&["--set", "model.tile_pool=auto", "--set", "strategy.kind=frozen"]);
+        auto.extend((command == "extract").then_some(["--out", "auto.npy"]).into_iter().flatten());
+        let refused = output(&workspace, command, &auto);
+        assert!(stderr(&refused).contains("model.tile_pool = \"auto\" is chosen on validation images"), "{refused:?}");
+    }
     let refused = output(&workspace, "probe", &large(&["--set", "model.tile_pool=attention"]));
     assert!(stderr(&refused).contains("model.tile_pool = \"attention\" is learnt in training"), "{}", stderr(&refused));
 }
