@@ -73,7 +73,10 @@ fn a_missing_split_is_drawn() {
 #[test]
 fn unusable_layouts_say_why() {
     let cases: [(&[&str], &str); 15] = [
-        (&["a/1.png", "b/1.png", "test/a/2.png", "test/b/2.png"], "test holds a folder \"a\", as a class beside it is called"),
+        (
+            &["a/1.png", "b/1.png", "test/a/2.png", "test/b/2.png"],
+            "test holds a folder \"a\", as a class beside it is called",
+        ),
         (&["a/train/1.png", "b/train/1.png", "b/test/2.png"], "both hold a folder \"train\""),
         (&["set/train/a/1.png", "set/Testing/a/2.png", "other/1.png"], "set holds splits of its own"),
         (&["day 1/a/1.png", "day 1/b/1.png", "Day 2/A/1.png"], "\"Day 2\" and \"day 1\" both hold a folder"),
