@@ -112,7 +112,8 @@ impl ExportModel {
             return Err(cannot(format, &["learnt prompts among the tokens".into()]));
         }
         if self.preprocess.tiles.is_some() {
-            return Err(cannot(format, &["images that are cut into tiles".into()]));
+            let message = format!("the {} format cannot express images that are cut into tiles", format.name);
+            return Err(Error::usage_hint(message, "use --format onnx, which can"));
         }
         if self.compares_directions() {
             return Err(cannot(format, &["a head that compares directions of embeddings".into()]));
