@@ -101,7 +101,7 @@ fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
         (&["strategy.kind=frozen", "train.mixup=0.2"], "mix squares"),
         (&["strategy.kind=frozen", "preprocess.tiles.overlap=40"], "more than half of a tile of 64 pixels"),
         (&["preprocess.resize=letterbox"], "cuts images instead of resizing them"),
-        (&["preprocess.normalize=batch"], "has no batches of images"),
+        (&["preprocess.normalize=batch"], "leaves no batches of whole images"),
         (&["preprocess.tiles.scale=2"], "preprocess.tiles.side"),
         (&["strategy.kind=frozen", "model.pool=mahalanobis", "augment.preset=none"], "measured on training images"),
     ] {
