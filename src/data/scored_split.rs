@@ -45,13 +45,15 @@ impl ScoredSplit {
     pub fn sentence(&self, source: &Path) -> String {
         let (scored, source) = (self.scored, source.shown());
         let others: BTreeSet<Split> = self.found.iter().copied().filter(|&split| split != scored).collect();
-        match others.first() {
-            None => format!("scored: the {scored} images of {source}"),
-            Some(other) => format!(
-                "scored: the {scored} images of {source} alone, which names {} too: --split {other} scores those",
-                quoted(&names(&others))
-            ),
+        if others.is_empty() {
+            return format!("scored: the {scored} images of {source}");
         }
+        let flags: Vec<String> = others.iter().map(|other| format!("--split {other}")).collect();
+        format!(
+            "scored: the {scored} images of {source} alone, which names {} too: {} scores those",
+            quoted(&names(&others)),
+            flags.join(" or ")
+        )
     }
 }
 
@@ -69,7 +71,8 @@ mod tests {
         let sentence = |found: &[Split], wanted| of(found, wanted).unwrap().unwrap().sentence(Path::new("x"));
         assert_eq!(
             sentence(&Split::ALL, None),
-            "scored: the test images of x alone, which names \"train\" and \"val\" too: --split train scores those"
+            "scored: the test images of x alone, which names \"train\" and \"val\" too: --split train or --split val \
+             scores those"
         );
         assert!(sentence(&Split::ALL, Some(Split::Val)).starts_with("scored: the val images of x alone"));
         assert_eq!(sentence(&[Split::Test], None), "scored: the test images of x");

@@ -109,8 +109,8 @@ fn it_is_said_which_split_of_another_folder_is_scored() {
     assert_eq!((&part["split"], doubts(&part)), (&Value::from("data"), vec![("chosen_on", 9)]));
     let table = workspace.command(&["eval", "--run", "runs/tuned", "--data", "data", "-q"]).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
-    let said =
-        "scored: the test images of data alone, which names \"train\" and \"val\" too: --split train scores those";
+    let said = "scored: the test images of data alone, which names \"train\" and \"val\" too: --split train or --split val \
+                scores those";
     assert!(table.starts_with(said), "{table}");
 
     // Class folders name no splits; splits without train can be scored all the same.
