@@ -6,7 +6,7 @@ use image::RgbImage;
 /// Checksums that take turns at the rows, so that images that differ in several rows differ in several checksums.
 const LANES: usize = 4;
 
-/// The size of an image, and a CRC-32 for each lane: row r is in lane r modulo [`LANES`].
+/// The size of an image, and a CRC-32 for each lane: row r is in lane r modulo the number of lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PixelSum {
     size: (u32, u32),
