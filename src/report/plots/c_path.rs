@@ -1,13 +1,7 @@
 //! Accuracy against the value that a probe was chosen by: C of a linear model, k of the nearest neighbours.
 
-use std::ops::Range;
-
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::prelude::DrawingBackend;
-
 use super::lines::{self, Axes, Series, SeriesKind};
-use super::{Drawn, Picture};
+use super::prelude::*;
 use crate::metrics::SelectionMetric;
 
 const SIZE: (u32, u32) = (1160, 760);
@@ -54,7 +48,7 @@ impl SelectionPlot {
     /// All settings with a margin; never empty.
     fn range(&self) -> Range<f64> {
         let places = self.points.iter().map(|point| Self::place(point.0)).chain([Self::place(self.chosen)]);
-        let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+        let (low, high) = style::extremes(places);
         let margin = (0.04 * (high - low)).max(1e-3 * high.abs()).max(0.1);
         low - margin..high + margin
     }
@@ -81,23 +75,17 @@ impl Picture for SelectionPlot {
         settings.find(|&x| bad(x)).map(|x| format!("{x} cannot be drawn on the axis of {}", self.x_label))
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let panel = lines::draw_header(area, &self.title, &KINDS, Some(self.chosen_in_words()))?;
         self.draw_panel(&panel)
     }
 }
 
-/// The same for narrow places.
-pub(super) struct SelectionPanel<'a>(pub(super) &'a SelectionPlot);
-
-impl Picture for SelectionPanel<'_> {
-    fn size(&self) -> (u32, u32) {
-        PANEL
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        self.0.draw_panel(&lines::draw_key(area, &KINDS, Some(self.0.chosen_in_words()))?)
-    }
+/// A [`SelectionPlot`] as SVG text.
+pub(in crate::report) fn selection_svg(selection: &SelectionPlot) -> Result<String, String> {
+    selection.problem().map_or(Ok(()), Err)?;
+    let marked = Some(selection.chosen_in_words());
+    panel_svg(PANEL, |area| selection.draw_panel(&lines::draw_key(area, &KINDS, marked)?))
 }
 
 impl SelectionPlot {
@@ -113,7 +101,7 @@ impl SelectionPlot {
         }
     }
 
-    fn draw_panel<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_panel<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let series =
             [self.series(SeriesKind::Training, |point| point.1), self.series(SeriesKind::Validation, |point| point.2)];
         let axes = Axes {

@@ -1,16 +1,7 @@
 //! The confusion matrix: counts as numbers, the share of the true class as colour.
 
+use super::prelude::*;
 use crate::metrics::confusions;
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::element::{Rectangle, Text};
-use plotters::prelude::DrawingBackend;
-use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{Color, RGBColor, ShapeStyle};
-
-use super::style::{self, GREY, INK, LABEL, PAPER, TICK, TITLE};
-use super::{Drawn, Picture};
-use crate::system::shown::printable;
 
 /// The side of a matrix whose cells are neither at their largest nor at their smallest.
 const SIDE: i32 = 1200;
@@ -104,7 +95,7 @@ impl<'a> ConfusionPlot<'a> {
         self.cell * self.counts.len() as i32
     }
 
-    fn draw_cells<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_cells<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let (x, y) = self.origin;
         if self.cell < READABLE_CELL {
             // Empty cells are one area: of many classes nearly all are empty.
@@ -126,13 +117,7 @@ impl<'a> ConfusionPlot<'a> {
         Ok(())
     }
 
-    fn draw_cell<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        (x, y): (i32, i32),
-        count: u64,
-        share: f64,
-    ) -> Drawn<B> {
+    fn draw_cell<B: DrawingBackend>(&self, area: &Canvas<B>, (x, y): (i32, i32), count: u64, share: f64) -> Drawn<B> {
         // A thin line of paper between cells, where they are large enough to spare it.
         let inset = i32::from(self.cell >= READABLE_CELL);
         let corners = [(x + inset, y + inset), (x + self.cell - inset, y + self.cell - inset)];
@@ -150,23 +135,23 @@ impl<'a> ConfusionPlot<'a> {
             INK
         };
         let (centre, middle) = (x + self.cell / 2, y + self.cell / 2);
-        let number = style::text(self.count_size, color, HPos::Center, VPos::Center);
+        let number = style::centred(self.count_size, color);
         let two_lines = count > 0 && self.cell >= TWO_LINE_CELL;
         let raised = if two_lines { self.cell / 8 } else { 0 };
         area.draw(&Text::new(count.to_string(), (centre, middle - raised), number))?;
         if two_lines {
-            let percentage = style::text(TICK, color, HPos::Center, VPos::Center);
+            let percentage = style::centred(TICK, color);
             let place = (centre, middle + self.cell / 5);
             area.draw(&Text::new(format!("{:.0} %", 100.0 * share), place, percentage))?;
         }
         Ok(())
     }
 
-    fn draw_names<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_names<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let (left, bottom) = (self.origin.0 - GAP, self.origin.1 + self.side() + GAP);
-        let beside = style::text(self.name_size, INK, HPos::Right, VPos::Center);
+        let beside = style::right(self.name_size, INK);
         let below = if self.upright {
-            style::upward(self.name_size, INK, HPos::Right, VPos::Center)
+            style::upward(style::right(self.name_size, INK))
         } else {
             style::text(self.name_size, INK, HPos::Center, VPos::Top)
         };
@@ -182,7 +167,7 @@ impl<'a> ConfusionPlot<'a> {
     }
 
     /// The classes by number, at round distances, and below the matrix the commonest confusions by name.
-    fn draw_numbers<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_numbers<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let classes = self.counts.len() as i32;
         let apart = |&step: &i32| step * self.cell >= TICK_DISTANCE;
         let step = [10, 20, 25, 50, 100, 200, 250, 500].into_iter().find(apart).unwrap_or(1000);
@@ -190,7 +175,7 @@ impl<'a> ConfusionPlot<'a> {
         for number in numbers {
             let middle = (number - 1) * self.cell + self.cell / 2;
             let (x, y) = self.origin;
-            let beside = style::text(TICK, INK, HPos::Right, VPos::Center);
+            let beside = style::right(TICK, INK);
             area.draw(&Text::new(number.to_string(), (x - GAP, y + middle), beside))?;
             let below = style::text(TICK, INK, HPos::Center, VPos::Top);
             area.draw(&Text::new(number.to_string(), (x + middle, y + self.side() + GAP), below))?;
@@ -214,13 +199,13 @@ impl<'a> ConfusionPlot<'a> {
         Ok(())
     }
 
-    fn draw_titles<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_titles<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let (centre, middle) = (self.origin.0 + self.side() / 2, self.origin.1 + self.side() / 2);
         let title = style::text(TITLE, INK, HPos::Center, VPos::Top);
         area.draw(&Text::new(self.title.as_str(), (self.size.0 / 2, MARGIN), title))?;
         let columns = style::text(LABEL, INK, HPos::Center, VPos::Bottom);
         area.draw(&Text::new("predicted class", (centre, self.size.1 - MARGIN - self.list), columns))?;
-        let rows = style::upward(LABEL, INK, HPos::Center, VPos::Center);
+        let rows = style::upward(style::centred(LABEL, INK));
         let numbers = || style::width(&self.counts.len().to_string(), TICK);
         let widest = self.names.iter().map(|name| style::width(name, self.name_size)).max().unwrap_or_else(numbers);
         let x = self.origin.0 - widest - 3 * GAP - LABEL as i32 / 2;
@@ -228,7 +213,7 @@ impl<'a> ConfusionPlot<'a> {
     }
 
     /// The colours of 0 to 100 %, top to bottom from full to empty.
-    fn draw_bar<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_bar<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let (x, y) = (self.origin.0 + self.side() + 3 * GAP, self.origin.1);
         let side = self.side();
         for step in 0..BAR_STEPS {
@@ -237,14 +222,14 @@ impl<'a> ConfusionPlot<'a> {
             area.draw(&Rectangle::new(corners, ShapeStyle::from(shade(share)).filled()))?;
         }
         area.draw(&Rectangle::new([(x, y), (x + BAR, y + side)], GREY.stroke_width(1)))?;
-        let label = style::text(TICK, INK, HPos::Left, VPos::Center);
+        let label = style::left(TICK, INK);
         for quarter in 0..=4 {
             let place = (x + BAR + GAP, y + side - side * quarter / 4);
             area.draw(&Text::new(format!("{} %", 25 * quarter), place, label.clone()))?;
         }
         let name = style::fit("share of the true class", TICK, side);
         let place = (x + BAR + 3 * GAP + style::width("100 %", TICK) + LABEL as i32 / 2, y + side / 2);
-        area.draw(&Text::new(name, place, style::upward(TICK, INK, HPos::Center, VPos::Center)))
+        area.draw(&Text::new(name, place, style::upward(style::centred(TICK, INK))))
     }
 }
 
@@ -253,7 +238,7 @@ impl Picture for ConfusionPlot<'_> {
         (self.size.0 as u32, self.size.1 as u32)
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         self.draw_cells(area)?;
         self.draw_names(area)?;
         self.draw_titles(area)?;

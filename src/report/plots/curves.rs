@@ -1,13 +1,7 @@
 //! Loss and accuracy over the epochs, side by side.
 
-use std::ops::Range;
-
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::prelude::DrawingBackend;
-
 use super::lines::{self, Axes, Series, SeriesKind};
-use super::{Drawn, Picture};
+use super::prelude::*;
 use crate::train::progress::EpochRecord;
 
 const SIZE: (u32, u32) = (1720, 760);
@@ -33,7 +27,7 @@ impl Picture for Curves<'_> {
         self.epochs.is_empty().then(|| "no epoch has ended yet".into())
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let panels = lines::draw_header(area, self.title, self.kinds(), self.best())?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
         self.draw_measure(&left, Measure::Loss)?;
@@ -48,21 +42,14 @@ pub(in crate::report) enum Measure {
     Accuracy,
 }
 
-/// One measure by itself, for narrow places.
-pub(super) struct CurvePanel<'a> {
-    pub(super) curves: Curves<'a>,
-    pub(super) measure: Measure,
-}
-
-impl Picture for CurvePanel<'_> {
-    fn size(&self) -> (u32, u32) {
-        PANEL
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let panel = lines::draw_key(area, self.curves.kinds(), self.curves.best())?;
-        self.curves.draw_measure(&panel, self.measure)
-    }
+/// Loss or accuracy over the epochs as SVG text. There is at least one epoch.
+pub(in crate::report) fn curve_svg(
+    epochs: &[EpochRecord],
+    best_epoch: Option<usize>,
+    measure: Measure,
+) -> Result<String, String> {
+    let curves = Curves { title: "", epochs, best_epoch };
+    panel_svg(PANEL, |area| curves.draw_measure(&lines::draw_key(area, curves.kinds(), curves.best())?, measure))
 }
 
 impl Curves<'_> {
@@ -74,7 +61,7 @@ impl Curves<'_> {
         self.best_epoch.map(|epoch| format!("best epoch: {epoch}"))
     }
 
-    fn draw_measure<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, measure: Measure) -> Drawn<B> {
+    fn draw_measure<B: DrawingBackend>(&self, area: &Canvas<B>, measure: Measure) -> Drawn<B> {
         match measure {
             Measure::Loss => {
                 let training = self.series(SeriesKind::Training, |e| Some(e.train_loss));
@@ -97,12 +84,12 @@ impl Curves<'_> {
 
     fn draw_panel<B: DrawingBackend>(
         &self,
-        area: &DrawingArea<B, Shift>,
+        area: &Canvas<B>,
         name: &str,
         y: Range<f64>,
         series: &[Series],
     ) -> Drawn<B> {
-        let (first, last) = self.first_and_last();
+        let (first, last) = style::extremes(self.epochs.iter().map(|e| e.epoch as f64));
         let axes = Axes {
             x: first - 0.5..last + 0.5,
             x_name: "epoch",
@@ -112,10 +99,5 @@ impl Curves<'_> {
             y_name: name,
         };
         lines::draw_panel(area, &axes, self.best_epoch.map(|epoch| epoch as f64), series)
-    }
-
-    fn first_and_last(&self) -> (f64, f64) {
-        let epochs = self.epochs.iter().map(|e| e.epoch as f64);
-        epochs.fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), epoch| (first.min(epoch), last.max(epoch)))
     }
 }

@@ -1,21 +1,9 @@
 //! What pictures of curves share: axes, curves that differ without colour too, a marked place, the legend.
 
-use std::ops::Range;
-
+use super::prelude::*;
 use plotters::chart::{ChartBuilder, ChartContext};
-use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::types::RangedCoordf64;
-use plotters::drawing::{DrawingArea, DrawingAreaErrorKind};
-use plotters::element::{Circle, PathElement, Text};
-use plotters::prelude::DrawingBackend;
-use plotters::series::{DashedLineSeries, LineSeries};
-use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{Color, RGBColor, ShapeStyle};
-
-use super::Drawn;
-use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
-use crate::system::shown::printable;
 
 /// Beyond this many values markers would merge into the line.
 const MARKED_VALUES: usize = 50;
@@ -56,10 +44,10 @@ impl SeriesKind {
 
     /// A disc, or a ring with a white middle.
     fn marker<C: Clone>(self, at: C) -> Vec<Circle<C, i32>> {
-        let disc = Circle::new(at.clone(), MARKER, ShapeStyle::from(self.color()).filled());
+        let disc = style::disc(at.clone(), MARKER, self.color());
         match self {
             Self::Training => vec![disc],
-            Self::Validation => vec![disc, Circle::new(at, MARKER - 3, ShapeStyle::from(PAPER).filled())],
+            Self::Validation => vec![disc, style::disc(at, MARKER - 3, PAPER)],
         }
     }
 }
@@ -102,7 +90,7 @@ pub(super) struct Axes<'a> {
 
 /// Draws the axes, a dashed line at `marked` and the curves.
 pub(super) fn draw_panel<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
+    area: &Canvas<B>,
     axes: &Axes<'_>,
     marked: Option<f64>,
     series: &[Series],
@@ -116,10 +104,7 @@ pub(super) fn draw_panel<B: DrawingBackend>(
 }
 
 /// Draws the axes alone; curves go into the chart.
-pub(super) fn draw_axes<'a, B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
-    axes: &Axes<'_>,
-) -> Result<Chart<'a, B>, DrawingAreaErrorKind<B::ErrorType>> {
+pub(super) fn draw_axes<'a, B: DrawingBackend>(area: &Canvas<B>, axes: &Axes<'_>) -> Drawn<B, Chart<'a, B>> {
     let decimals = decimals_of(&axes.y);
     let mut chart = ChartBuilder::on(area)
         .margin_left(20)
@@ -140,8 +125,8 @@ pub(super) fn draw_axes<'a, B: DrawingBackend>(
         .max_light_lines(1)
         .x_label_formatter(&axes.x_label)
         .y_label_formatter(&|value| format!("{value:.decimals$}"))
-        .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
-        .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
+        .label_style(style::centred(TICK, INK))
+        .axis_desc_style(style::centred(LABEL, INK))
         .x_desc(axes.x_name)
         .y_desc(axes.y_name)
         .draw()?;
@@ -150,25 +135,23 @@ pub(super) fn draw_axes<'a, B: DrawingBackend>(
 
 /// Draws the title and, below it, the legend; what is left of the area is for the panels.
 pub(super) fn draw_header<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
+    area: &Canvas<B>,
     title: &str,
     kinds: &[SeriesKind],
     marked: Option<String>,
-) -> Result<DrawingArea<B, Shift>, DrawingAreaErrorKind<B::ErrorType>> {
+) -> Drawn<B, Canvas<B>> {
     let (header, panels) = area.split_vertically(HEADER);
-    let width = area.dim_in_pixel().0 as i32;
-    let title = style::fit(&printable(title), TITLE, width - 80);
-    header.draw(&Text::new(title, (width / 2, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
-    draw_legend(&header, (width / 2, 100), kinds, marked)?;
+    style::draw_title(&header, title)?;
+    draw_legend(&header, (area.dim_in_pixel().0 as i32 / 2, 100), kinds, marked)?;
     Ok(panels)
 }
 
 /// Draws the legend alone on top; what is left of the area is for the panel.
 pub(super) fn draw_key<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
+    area: &Canvas<B>,
     kinds: &[SeriesKind],
     marked: Option<String>,
-) -> Result<DrawingArea<B, Shift>, DrawingAreaErrorKind<B::ErrorType>> {
+) -> Drawn<B, Canvas<B>> {
     let (key, panel) = area.split_vertically(KEY);
     draw_legend(&key, (area.dim_in_pixel().0 as i32 / 2, KEY as i32 / 2), kinds, marked)?;
     Ok(panel)
@@ -176,7 +159,7 @@ pub(super) fn draw_key<B: DrawingBackend>(
 
 /// Draws samples of the curves with their names and `marked`, the name of the dashed line, centred in one row.
 fn draw_legend<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
+    area: &Canvas<B>,
     (centre, y): (i32, i32),
     kinds: &[SeriesKind],
     marked: Option<String>,
@@ -192,7 +175,7 @@ fn draw_legend<B: DrawingBackend>(
     for ((name, kind), width) in entries.into_iter().zip(widths) {
         draw_sample(area, kind, (x, y), SAMPLE)?;
         let place = (x + SAMPLE + GAP, y);
-        area.draw(&Text::new(name, place, style::text(LABEL, INK, HPos::Left, VPos::Center)))?;
+        area.draw(&Text::new(name, place, style::left(LABEL, INK)))?;
         x += width + BETWEEN;
     }
     Ok(())
@@ -200,26 +183,32 @@ fn draw_legend<B: DrawingBackend>(
 
 /// A piece of a curve, or without a kind of the dashed line, from `(x, y)` to the right.
 fn draw_sample<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
+    area: &Canvas<B>,
     kind: Option<SeriesKind>,
     (x, y): (i32, i32),
     width: i32,
 ) -> Drawn<B> {
-    let Some(kind) = kind else {
-        let mut dashes = (x..x + width).step_by(16);
-        return dashes
-            .try_for_each(|dash| area.draw(&PathElement::new([(dash, y), (dash + 8, y)], GREY.stroke_width(3))));
-    };
+    let Some(kind) = kind else { return draw_dashes(area, (x, x + width), y, 3) };
     area.draw(&PathElement::new([(x, y), (x + width, y)], kind.color().stroke_width(LINE)))?;
     kind.marker((x + width / 2, y)).iter().try_for_each(|shape| area.draw(shape))
+}
+
+/// A dashed line across, so many pixels thick.
+pub(super) fn draw_dashes<B: DrawingBackend>(
+    area: &Canvas<B>,
+    (left, right): (i32, i32),
+    y: i32,
+    thickness: u32,
+) -> Drawn<B> {
+    let style = GREY.stroke_width(thickness);
+    let mut dashes = (left..right).step_by(16);
+    dashes.try_for_each(|x| area.draw(&PathElement::new([(x, y), ((x + 8).min(right), y)], style)))
 }
 
 /// The smallest and largest value of all curves; none when there is none.
 pub(super) fn extremes(series: &[Series]) -> Option<(f64, f64)> {
     let values = series.iter().flat_map(|s| &s.points).map(|point| point.1).filter(|value| !value.is_nan());
-    values.fold(None, |range, value| {
-        range.map_or(Some((value, value)), |(low, high)| Some((value.min(low), value.max(high))))
-    })
+    Some(style::extremes(values)).filter(|(low, high)| low <= high)
 }
 
 /// From 0, unless that would waste more than half of the axis; never so narrow that noise looks like a trend.

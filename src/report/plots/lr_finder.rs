@@ -1,11 +1,7 @@
 //! Loss against the learning rate of a range test.
 
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::prelude::DrawingBackend;
-
 use super::lines::{self, Axes, Series, SeriesKind};
-use super::{Drawn, Picture};
+use super::prelude::*;
 use crate::train::lr_finder::{Sweep, SweepPoint};
 
 const SIZE: (u32, u32) = (1160, 760);
@@ -27,7 +23,7 @@ impl Picture for LrFinder<'_> {
         self.sweep.points.is_empty().then(|| "no step was taken".into())
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let suggestion = self.sweep.suggestion.map(|point| format!("suggested: {:.1e}", point.lr));
         let panel = lines::draw_header(area, self.title, &[SeriesKind::Training], suggestion)?;
         let points = &self.sweep.points;

@@ -19,14 +19,18 @@ mod tradeoff;
 mod wise_ft;
 
 pub use c_path::SelectionPlot;
+pub(in crate::report) use c_path::selection_svg;
 pub use curves::Curves;
-pub(in crate::report) use curves::Measure;
+pub(in crate::report) use curves::{Measure, curve_svg};
 pub use lr_finder::LrFinder;
 pub use reliability::ReliabilityPlot;
+pub(in crate::report) use reliability::reliability_svg;
 pub use robustness::RobustnessPlot;
+pub(in crate::report) use robustness::robustness_svg;
 pub use scatter::{Scatter, ScatterPoint};
 pub(in crate::report) use scatter::{drawing_order, opacity, radius};
 pub use separation::SeparationPlot;
+pub(in crate::report) use separation::separation_svgs;
 pub use sheet::{Sheet, SheetRow, Thumbnail};
 pub use tradeoff::{Tradeoff, TradeoffPoint};
 pub use wise_ft::Means;
@@ -39,11 +43,8 @@ use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{DrawingBackend, SVGBackend};
 
-use self::separation::Curve;
 use crate::error::{Error, Result};
-use crate::metrics::{ReliabilityBin, Robustness, Separation};
 use crate::system::files::{create_folder, write_atomic};
-use crate::train::progress::EpochRecord;
 
 /// Draws a confusion matrix (rows true, columns predicted) to `stem`.png and `stem`.svg: counts as numbers, the
 /// share of the row as colour. `counts` is (k, k) with k = `classes.len()`.
@@ -92,38 +93,24 @@ pub fn save_sheet(path: &Path, sheet: &Sheet) -> Result<()> {
     write_atomic(path, &encoded(&drawn).map_err(failed)?)
 }
 
-/// Loss or accuracy over the epochs as SVG text. There is at least one epoch.
-pub(in crate::report) fn curve_svg(
-    epochs: &[EpochRecord],
-    best_epoch: Option<usize>,
-    measure: Measure,
-) -> Result<String, String> {
-    to_svg(&curves::CurvePanel { curves: Curves { title: "", epochs, best_epoch }, measure })
-}
-
-/// The parts of a [`SeparationPlot`] as SVG texts: the histogram, then the curves.
-pub(in crate::report) fn separation_svgs(separation: &Separation) -> Result<[String; 3], String> {
-    let curve = |curve| to_svg(&separation::SeparationPanel(separation, curve));
-    Ok([to_svg(&separation::HistogramPanel(separation))?, curve(Curve::Roc)?, curve(Curve::PrecisionRecall)?])
-}
-
-/// A [`RobustnessPlot`] as SVG text.
-pub(in crate::report) fn robustness_svg(scores: &Robustness) -> Result<String, String> {
-    to_svg(&robustness::NarrowRobustness(scores))
-}
-
-/// One side of a [`ReliabilityPlot`] as SVG text.
-pub(in crate::report) fn reliability_svg(name: &str, bins: &[ReliabilityBin]) -> Result<String, String> {
-    to_svg(&reliability::Side { name, bins })
-}
-
-/// A [`SelectionPlot`] as SVG text.
-pub(in crate::report) fn selection_svg(selection: &SelectionPlot) -> Result<String, String> {
-    selection.problem().map_or_else(|| to_svg(&c_path::SelectionPanel(selection)), Err)
-}
-
 /// What drawing on backend `B` returns.
-pub type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+pub type Drawn<B, T = ()> = std::result::Result<T, DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+/// What is drawn on.
+pub type Canvas<B> = DrawingArea<B, Shift>;
+
+/// What all pictures are drawn with.
+mod prelude {
+    pub(super) use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
+    pub(super) use super::{Canvas, Drawn, Picture, panel_svg};
+    pub(super) use crate::system::shown::printable;
+    pub(super) use plotters::element::{Circle, PathElement, Polygon, Rectangle, Text};
+    pub(super) use plotters::prelude::DrawingBackend;
+    pub(super) use plotters::series::{DashedLineSeries, LineSeries};
+    pub(super) use plotters::style::text_anchor::{HPos, VPos};
+    pub(super) use plotters::style::{Color, RGBColor, ShapeStyle};
+    pub(super) use std::ops::Range;
+}
 
 /// A picture that any backend can draw.
 pub trait Picture {
@@ -139,7 +126,7 @@ pub trait Picture {
     ///
     /// # Errors
     /// When the backend fails.
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B>;
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B>;
 }
 
 /// Draws a picture to `stem`.png and `stem`.svg.
@@ -163,13 +150,14 @@ pub fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
         .map_err(|reason| Error::Plot { path: png.clone(), reason })?;
     write_atomic(&png, &bytes)?;
     let svg = with_extension(".svg");
-    let text = to_svg(picture).map_err(|reason| Error::Plot { path: svg.clone(), reason })?;
+    let text = panel_svg(picture.size(), |area| picture.draw(area))
+        .map_err(|reason| Error::Plot { path: svg.clone(), reason })?;
     write_atomic(&svg, text.as_bytes())
 }
 
 fn pixels(picture: &impl Picture) -> Result<RgbImage, String> {
     let (width, height) = picture.size();
-    let pixels = smooth::pixels((width, height), |backend| draw_on(picture, backend))?;
+    let pixels = smooth::pixels((width, height), |backend| draw_on(backend, |area| picture.draw(area)))?;
     RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its size changed while it was drawn".into())
 }
 
@@ -189,16 +177,20 @@ fn encoded(image: &RgbImage) -> Result<Vec<u8>, String> {
     Ok(png)
 }
 
-fn to_svg(picture: &impl Picture) -> Result<String, String> {
+/// A part of a picture by itself as SVG text, for narrow places.
+fn panel_svg(
+    size: (u32, u32),
+    draw: impl FnOnce(&Canvas<SVGBackend<'_>>) -> Drawn<SVGBackend<'static>>,
+) -> Result<String, String> {
     let mut svg = String::new();
-    draw_on(picture, SVGBackend::with_string(&mut svg, picture.size()))?;
+    draw_on(SVGBackend::with_string(&mut svg, size), draw)?;
     Ok(svg)
 }
 
-fn draw_on<B: DrawingBackend>(picture: &impl Picture, backend: B) -> Result<(), String> {
+fn draw_on<B: DrawingBackend>(backend: B, draw: impl FnOnce(&Canvas<B>) -> Drawn<B>) -> Result<(), String> {
     style::register_font()?;
     let area = backend.into_drawing_area();
-    let drawn = area.fill(&style::PAPER).and_then(|()| picture.draw(&area)).and_then(|()| area.present());
+    let drawn = area.fill(&style::PAPER).and_then(|()| draw(&area)).and_then(|()| area.present());
     drawn.map_err(|error| error.to_string())
 }
 

@@ -1,19 +1,9 @@
 //! The reliability diagram: how often answers of a confidence are right, before and after temperature scaling.
 
-use plotters::chart::ChartBuilder;
-use plotters::coord::Shift;
-use plotters::drawing::{DrawingArea, DrawingAreaErrorKind};
-use plotters::element::{Circle, PathElement, Rectangle, Text};
-use plotters::prelude::DrawingBackend;
-use plotters::series::DashedLineSeries;
-use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{Color, RGBColor, ShapeStyle};
-
 use super::lines::Chart;
-use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
-use super::{Drawn, Picture};
+use super::prelude::*;
 use crate::metrics::{ECE_BINS, Reliability, ReliabilityBin};
-use crate::system::shown::printable;
+use plotters::chart::ChartBuilder;
 
 const SIZE: (u32, u32) = (1720, 1180);
 const HEADER: u32 = 130;
@@ -46,43 +36,29 @@ impl Picture for ReliabilityPlot<'_> {
         (before.is_empty() || after.is_empty()).then(|| "no probability is finite".into())
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let (header, panels) = area.split_vertically(HEADER);
-        let width = SIZE.0 as i32;
-        let centred = |size, color| style::text(size, color, HPos::Center, VPos::Center);
-        let title = style::fit(&printable(self.title), TITLE, width - 80);
-        header.draw(&Text::new(title, (width / 2, 44), centred(TITLE, INK)))?;
+        style::draw_title(&header, self.title)?;
         let said = "bars: share that is right, with its 95 % interval; ring: mean confidence; dashed: the two agree; hatched: no images";
-        header.draw(&Text::new(said, (width / 2, 100), centred(TICK, GREY)))?;
+        header.draw(&Text::new(said, (SIZE.0 as i32 / 2, 100), style::centred(TICK, GREY)))?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
         draw_side(&left, "as the model gives it", &self.reliability.before)?;
         draw_side(&right, &format!("at temperature {:.2}", self.temperature), &self.reliability.after)
     }
 }
 
-/// One of the two sides by itself, for narrow places.
-pub(super) struct Side<'a> {
-    pub(super) name: &'a str,
-    pub(super) bins: &'a [ReliabilityBin],
+/// One side of a [`ReliabilityPlot`] as SVG text.
+pub(in crate::report) fn reliability_svg(name: &str, bins: &[ReliabilityBin]) -> Result<String, String> {
+    panel_svg((SIZE.0 / 2, SIZE.1 - HEADER), |area| draw_side(area, name, bins))
 }
 
-impl Picture for Side<'_> {
-    fn size(&self) -> (u32, u32) {
-        (SIZE.0 / 2, SIZE.1 - HEADER)
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        draw_side(area, self.name, self.bins)
-    }
-}
-
-fn draw_side<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
+fn draw_side<B: DrawingBackend>(area: &Canvas<B>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
     let (above, below) = area.split_vertically(SIZE.1 - HEADER - COUNTS);
     draw_accuracies(&above, name, bins)?;
     draw_counts(&below, bins)
 }
 
-fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
+fn draw_accuracies<B: DrawingBackend>(area: &Canvas<B>, name: &str, bins: &[ReliabilityBin]) -> Drawn<B> {
     let mut chart = panel(area, (name, ""), (101.5, 6, "accuracy, %"))?;
     chart.draw_series(empty(bins).flat_map(|bin| hatched(bin, 100.0, 24)))?;
     chart.draw_series(bins.iter().map(|bin| bar(bin, 100.0 * bin.accuracy, BLUE)))?;
@@ -97,13 +73,12 @@ fn draw_accuracies<B: DrawingBackend>(area: &DrawingArea<B, Shift>, name: &str, 
             line((middle - CAP, high), (middle + CAP, high)),
         ])?;
         let at = (100.0 * bin.confidence, 100.0 * bin.confidence);
-        let disc = |(radius, color): (i32, RGBColor)| Circle::new(at, radius, ShapeStyle::from(color).filled());
-        chart.draw_series([(9, VERMILION), (5, PAPER)].map(disc))?;
+        chart.draw_series([style::disc(at, 9, VERMILION), style::disc(at, 5, PAPER)])?;
     }
     Ok(())
 }
 
-fn draw_counts<B: DrawingBackend>(area: &DrawingArea<B, Shift>, bins: &[ReliabilityBin]) -> Drawn<B> {
+fn draw_counts<B: DrawingBackend>(area: &Canvas<B>, bins: &[ReliabilityBin]) -> Drawn<B> {
     let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1) as f64;
     let mut chart = panel(area, ("", "confidence, %"), (1.08 * most, 3, "images"))?;
     chart.draw_series(empty(bins).flat_map(|bin| hatched(bin, 1.08 * most, 8)))?;
@@ -113,13 +88,13 @@ fn draw_counts<B: DrawingBackend>(area: &DrawingArea<B, Shift>, bins: &[Reliabil
 /// Axes from 0: confidence to the right, in per cent, `top` upwards with at most so many labels, all of them whole numbers.
 /// The name above and that of the confidences may be empty.
 fn panel<'a, B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
+    area: &Canvas<B>,
     (above, below): (&str, &str),
     (top, labels, upwards): (f64, usize, &str),
-) -> Result<Chart<'a, B>, DrawingAreaErrorKind<B::ErrorType>> {
+) -> Drawn<B, Chart<'a, B>> {
     let mut builder = ChartBuilder::on(area);
     if !above.is_empty() {
-        builder.caption(above, style::text(LABEL, INK, HPos::Center, VPos::Center));
+        builder.caption(above, style::centred(LABEL, INK));
     }
     let mut chart = builder
         .margin(10)
@@ -143,8 +118,8 @@ fn panel<'a, B: DrawingBackend>(
         .max_light_lines(1)
         .x_label_formatter(&whole)
         .y_label_formatter(&whole)
-        .label_style(style::text(TICK, INK, HPos::Center, VPos::Center))
-        .axis_desc_style(style::text(LABEL, INK, HPos::Center, VPos::Center))
+        .label_style(style::centred(TICK, INK))
+        .axis_desc_style(style::centred(LABEL, INK))
         .y_desc(upwards)
         .draw()?;
     Ok(chart)

@@ -1,20 +1,10 @@
 //! Accuracy against the strength of flaws: one curve per flaw, and their mean.
 
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::element::{PathElement, Text};
-use plotters::prelude::DrawingBackend;
-use plotters::series::LineSeries;
-use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{Color, RGBColor, ShapeStyle};
-
 use super::lines::{self, Axes};
 use super::palette::{self, Mark};
+use super::prelude::*;
 use super::scatter::draw_shape;
-use super::style::{self, INK, TICK, TITLE};
-use super::{Drawn, Picture};
 use crate::metrics::Robustness;
-use crate::system::shown::printable;
 
 const SIZE: (u32, u32) = (1320, 760);
 const HEADER: u32 = 76;
@@ -59,7 +49,7 @@ impl StrengthCurve {
         self.color().stroke_width(if self.mark.is_some() { LINE } else { MEAN_LINE })
     }
 
-    fn draw_mark<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, place: (i32, i32)) -> Drawn<B> {
+    fn draw_mark<B: DrawingBackend>(&self, area: &Canvas<B>, place: (i32, i32)) -> Drawn<B> {
         let Some(mark) = self.mark else { return Ok(()) };
         draw_shape(area, mark.shape, place, MARKER, ShapeStyle::from(mark.light).filled())
     }
@@ -86,11 +76,7 @@ impl RobustnessPlot<'_> {
     }
 
     /// Into `panel`, a part of the whole `area`.
-    fn draw_curves<B: DrawingBackend>(
-        area: &DrawingArea<B, Shift>,
-        panel: &DrawingArea<B, Shift>,
-        curves: &[StrengthCurve],
-    ) -> Drawn<B> {
+    fn draw_curves<B: DrawingBackend>(area: &Canvas<B>, panel: &Canvas<B>, curves: &[StrengthCurve]) -> Drawn<B> {
         let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
         let axes = Axes {
             x: -0.03..1.03,
@@ -111,13 +97,9 @@ impl RobustnessPlot<'_> {
     }
 
     /// The curves by name, in the order in which they end, in so many columns.
-    fn draw_legend<B: DrawingBackend>(
-        area: &DrawingArea<B, Shift>,
-        mut curves: Vec<StrengthCurve>,
-        columns: usize,
-    ) -> Drawn<B> {
+    fn draw_legend<B: DrawingBackend>(area: &Canvas<B>, mut curves: Vec<StrengthCurve>, columns: usize) -> Drawn<B> {
         curves.sort_by(|a, b| b.last().total_cmp(&a.last()));
-        let text = style::text(TICK, INK, HPos::Left, VPos::Center);
+        let text = style::left(TICK, INK);
         let rows = curves.len().div_ceil(columns);
         for (place, curve) in curves.iter().enumerate() {
             let (x, y) = ((place / rows) as i32 * LEGEND, ROW / 2 + (place % rows) as i32 * ROW);
@@ -140,11 +122,9 @@ impl Picture for RobustnessPlot<'_> {
         (kinds.is_empty() || strengths.is_empty()).then(|| "no flaw was tried".into())
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let (header, below) = area.split_vertically(HEADER);
-        let title = style::fit(&printable(self.title), TITLE, SIZE.0 as i32 - 80);
-        let place = (SIZE.0 as i32 / 2, 44);
-        header.draw(&Text::new(title, place, style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
+        style::draw_title(&header, self.title)?;
         let (panel, legend) = below.split_horizontally(SIZE.0 as i32 - LEGEND);
         let curves = self.curves();
         Self::draw_curves(area, &panel, &curves)?;
@@ -152,22 +132,14 @@ impl Picture for RobustnessPlot<'_> {
     }
 }
 
-/// The same without a title, and with the legend below, for narrow places.
-pub(super) struct NarrowRobustness<'a>(pub(super) &'a Robustness);
-
-impl Picture for NarrowRobustness<'_> {
-    fn size(&self) -> (u32, u32) {
-        let rows = (self.0.kinds.len() + 1).div_ceil(COLUMNS) as u32;
-        (PANEL.0, PANEL.1 + rows * ROW as u32 + MARGIN as u32)
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let plot = RobustnessPlot { title: "", scores: self.0 };
-        let (panel, below) = area.split_vertically(PANEL.1);
-        let height = below.dim_in_pixel().1 as i32;
-        let legend = below.shrink((MARGIN, 0), (PANEL.0 as i32 - MARGIN, height));
-        let curves = plot.curves();
+/// A [`RobustnessPlot`] as SVG text, without a title and with the legend below.
+pub(in crate::report) fn robustness_svg(scores: &Robustness) -> Result<String, String> {
+    let curves = RobustnessPlot { title: "", scores }.curves();
+    let below = curves.len().div_ceil(COLUMNS) as u32 * ROW as u32 + MARGIN as u32;
+    panel_svg((PANEL.0, PANEL.1 + below), |area| {
+        let (panel, legend) = area.split_vertically(PANEL.1);
+        let legend = legend.shrink((MARGIN, 0), (PANEL.0 as i32 - MARGIN, below as i32));
         RobustnessPlot::draw_curves(area, &panel, &curves)?;
         RobustnessPlot::draw_legend(&legend, curves, COLUMNS)
-    }
+    })
 }

@@ -1,18 +1,10 @@
 //! Points of labelled images in a plane, such as t-SNE makes it: the data, and the picture.
 
-use std::path::PathBuf;
-
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::element::{Circle, Polygon, Rectangle, Text};
-use plotters::prelude::DrawingBackend;
-use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{BLACK, Color, RGBColor, ShapeStyle};
-
 use super::palette::{self, Outline};
-use super::style::{self, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE};
-use super::{Drawn, Picture};
-use crate::system::shown::{Shown, printable};
+use super::prelude::*;
+use crate::system::shown::Shown;
+use plotters::style::BLACK;
+use std::path::PathBuf;
 
 /// What a scatter plot shows. The axes have no unit, so only distances count.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -73,9 +65,7 @@ impl Scatter {
     pub(in crate::report) fn places(&self) -> Vec<(f64, f64)> {
         // Halves, because the whole extent may overflow.
         let middle = |value: fn(&ScatterPoint) -> f64| {
-            let values = self.points.iter().map(|point| value(point) / 2.0);
-            let (low, high) =
-                values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+            let (low, high) = style::extremes(self.points.iter().map(|point| value(point) / 2.0));
             (low + high, high - low)
         };
         let ((x, half_width), (y, half_height)) = (middle(|point| point.x), middle(|point| point.y));
@@ -156,7 +146,7 @@ impl<'a> ScatterPlot<'a> {
         Self { scatter, entries, notes, column, size, top }
     }
 
-    fn draw_titles<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_titles<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let room = self.size.0 - 2 * MARGIN;
         let lines = [(&self.scatter.title, TITLE, INK, 0), (&self.scatter.subtitle, LABEL, GREY, TITLE as i32 + GAP)];
         lines.into_iter().try_for_each(|(line, size, color, down)| {
@@ -166,7 +156,7 @@ impl<'a> ScatterPlot<'a> {
         })
     }
 
-    fn draw_points<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_points<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let frame = [(MARGIN, self.top), (MARGIN + SIDE, self.top + SIDE)];
         area.draw(&Rectangle::new(frame, FAINT.stroke_width(2)))?;
         let points = &self.scatter.points;
@@ -186,10 +176,10 @@ impl<'a> ScatterPlot<'a> {
         wrong.into_iter().try_for_each(|(_, place)| draw_ring(area, place, radius))
     }
 
-    fn draw_legend<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_legend<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let left = MARGIN + SIDE + 3 * GAP;
-        let name_style = style::text(TICK, INK, HPos::Left, VPos::Center);
-        let count_style = style::text(TICK, GREY, HPos::Right, VPos::Center);
+        let name_style = style::left(TICK, INK);
+        let count_style = style::right(TICK, GREY);
         let rows = self.entries.len().min(ROWS);
         for (i, (name, count)) in self.entries.iter().enumerate() {
             let x = left + (i / ROWS) as i32 * (self.column + 3 * GAP);
@@ -223,7 +213,7 @@ impl Picture for ScatterPlot<'_> {
         (self.size.0 as u32, self.size.1 as u32)
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         self.draw_titles(area)?;
         self.draw_points(area)?;
         self.draw_legend(area)
@@ -232,7 +222,7 @@ impl Picture for ScatterPlot<'_> {
 
 /// A mark of a radius in pixels.
 pub(super) fn draw_shape<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
+    area: &Canvas<B>,
     shape: Outline,
     (x, y): (i32, i32),
     radius: f64,
@@ -248,7 +238,7 @@ pub(super) fn draw_shape<B: DrawingBackend>(
 }
 
 /// The sign of a misclassified point: a dark ring around it, with a bright one that sets it off from its neighbours.
-fn draw_ring<B: DrawingBackend>(area: &DrawingArea<B, Shift>, place: (i32, i32), radius: f64) -> Drawn<B> {
+fn draw_ring<B: DrawingBackend>(area: &Canvas<B>, place: (i32, i32), radius: f64) -> Drawn<B> {
     let ring = (1.35 * radius + 1.5).round() as i32;
     let rings: [(RGBColor, i32); 2] = [(PAPER, ring + 2), (BLACK, ring)];
     rings.into_iter().try_for_each(|(color, radius)| area.draw(&Circle::new(place, radius, color.stroke_width(2))))

@@ -1,19 +1,9 @@
 //! How the scores of good and defective parts are spread, with the thresholds, and what any threshold would do: ROC and
 //! precision-recall curves.
 
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::element::{Circle, Rectangle, Text};
-use plotters::prelude::DrawingBackend;
-use plotters::series::{DashedLineSeries, LineSeries};
-use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{Color, RGBColor, ShapeStyle};
-
 use super::lines::{self, Axes};
-use super::style::{self, BLUE, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
-use super::{Drawn, Picture};
+use super::prelude::*;
 use crate::metrics::Separation;
-use crate::system::shown::printable;
 
 const SIZE: (u32, u32) = (1720, 1360);
 const HEADER: u32 = 130;
@@ -47,12 +37,10 @@ impl Picture for SeparationPlot<'_> {
         (good.is_empty() || defective.is_empty()).then(|| "there are not parts of both kinds".into())
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let (header, below) = area.split_vertically(HEADER);
-        let width = SIZE.0 as i32;
-        let title = style::fit(&printable(self.title), TITLE, width - 80);
-        header.draw(&Text::new(title, (width / 2, 44), style::text(TITLE, INK, HPos::Center, VPos::Center)))?;
-        draw_key(&header, (width / 2, 100), self.separation)?;
+        style::draw_title(&header, self.title)?;
+        draw_key(&header, (SIZE.0 as i32 / 2, 100), self.separation)?;
         let (above, curves) = below.split_vertically(ABOVE);
         draw_histogram(&above, self.separation)?;
         let (left, right) = curves.split_horizontally(SIZE.0 / 2);
@@ -63,37 +51,20 @@ impl Picture for SeparationPlot<'_> {
 
 /// One of the curves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Curve {
+enum Curve {
     Roc,
     PrecisionRecall,
 }
 
-/// The histogram by itself, for narrow places.
-pub(super) struct HistogramPanel<'a>(pub(super) &'a Separation);
-
-impl Picture for HistogramPanel<'_> {
-    fn size(&self) -> (u32, u32) {
-        HISTOGRAM
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+/// The parts of a [`SeparationPlot`] as SVG texts: the histogram, then the curves.
+pub(in crate::report) fn separation_svgs(separation: &Separation) -> Result<[String; 3], String> {
+    let histogram = panel_svg(HISTOGRAM, |area| {
         let (key, panel) = area.split_vertically(KEY);
-        draw_key(&key, (HISTOGRAM.0 as i32 / 2, KEY as i32 / 2), self.0)?;
-        draw_histogram(&panel, self.0)
-    }
-}
-
-/// One of the curves by itself.
-pub(super) struct SeparationPanel<'a>(pub(super) &'a Separation, pub(super) Curve);
-
-impl Picture for SeparationPanel<'_> {
-    fn size(&self) -> (u32, u32) {
-        CURVE
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        draw_curve(area, self.0, self.1)
-    }
+        draw_key(&key, (HISTOGRAM.0 as i32 / 2, KEY as i32 / 2), separation)?;
+        draw_histogram(&panel, separation)
+    })?;
+    let curve = |curve| panel_svg(CURVE, |area| draw_curve(area, separation, curve));
+    Ok([histogram, curve(Curve::Roc)?, curve(Curve::PrecisionRecall)?])
 }
 
 /// Decadic logarithm of the odds, within what is drawn: thresholds often lie near 0 or 1, where a plain axis shows nothing.
@@ -121,7 +92,7 @@ fn shares(scores: &[f64]) -> Vec<f64> {
 }
 
 /// The two sides by colour, with their numbers.
-fn draw_key<B: DrawingBackend>(area: &DrawingArea<B, Shift>, centre: (i32, i32), separation: &Separation) -> Drawn<B> {
+fn draw_key<B: DrawingBackend>(area: &Canvas<B>, centre: (i32, i32), separation: &Separation) -> Drawn<B> {
     const SAMPLE: i32 = 36;
     const BETWEEN: i32 = 56;
     let entries = [
@@ -133,14 +104,14 @@ fn draw_key<B: DrawingBackend>(area: &DrawingArea<B, Shift>, centre: (i32, i32),
     for ((name, color), width) in entries.into_iter().zip(widths) {
         let corners = [(x, centre.1 - 12), (x + SAMPLE, centre.1 + 12)];
         area.draw(&Rectangle::new(corners, color.mix(0.75).filled()))?;
-        let text = style::text(LABEL, INK, HPos::Left, VPos::Center);
+        let text = style::left(LABEL, INK);
         area.draw(&Text::new(name, (x + SAMPLE + 14, centre.1), text))?;
         x += width + BETWEEN;
     }
     Ok(())
 }
 
-fn draw_histogram<B: DrawingBackend>(area: &DrawingArea<B, Shift>, separation: &Separation) -> Drawn<B> {
+fn draw_histogram<B: DrawingBackend>(area: &Canvas<B>, separation: &Separation) -> Drawn<B> {
     let (names, panel) = area.split_vertically(NAMES);
     let sides = [(shares(&separation.good), BLUE), (shares(&separation.defective), VERMILION)];
     let most = sides.iter().flat_map(|(shares, _)| shares).copied().fold(1.0, f64::max);
@@ -170,18 +141,14 @@ fn draw_histogram<B: DrawingBackend>(area: &DrawingArea<B, Shift>, separation: &
         // Names of thresholds that lie close together would cover each other: the first stands for them.
         let (room, left) = (names.dim_in_pixel().0 as i32, (at - width / 2).max(taken));
         if left <= at && left + width <= room {
-            area.draw(&Text::new(
-                name.as_str(),
-                (left, NAMES as i32 / 2),
-                style::text(TICK, GREY, HPos::Left, VPos::Center),
-            ))?;
+            area.draw(&Text::new(name.as_str(), (left, NAMES as i32 / 2), style::left(TICK, GREY)))?;
             taken = left + width + 20;
         }
     }
     Ok(())
 }
 
-fn draw_curve<B: DrawingBackend>(area: &DrawingArea<B, Shift>, separation: &Separation, curve: Curve) -> Drawn<B> {
+fn draw_curve<B: DrawingBackend>(area: &Canvas<B>, separation: &Separation, curve: Curve) -> Drawn<B> {
     let (points, x_name, y_name) = match curve {
         Curve::Roc => (separation.roc(), "good parts rejected, %", "defects found, %"),
         Curve::PrecisionRecall => (separation.precision_recall(), "defects found, %", "defects among the rejected, %"),
@@ -206,9 +173,7 @@ fn draw_curve<B: DrawingBackend>(area: &DrawingArea<B, Shift>, separation: &Sepa
             Curve::PrecisionRecall if goods + defects > 0.0 => (found, defects / (goods + defects)),
             Curve::PrecisionRecall => continue,
         };
-        let disc =
-            |(radius, color): (i32, RGBColor)| Circle::new(percent(place), radius, ShapeStyle::from(color).filled());
-        chart.draw_series([(10, INK), (6, PAPER)].map(disc))?;
+        chart.draw_series([style::disc(percent(place), 10, INK), style::disc(percent(place), 6, PAPER)])?;
     }
     Ok(())
 }
@@ -218,7 +183,6 @@ mod tests {
     use super::*;
     use crate::config::InspectionSettings;
     use crate::metrics::{Rules, Scores, evaluate};
-    use crate::report::plots::separation_svgs;
     use crate::report::plots::tests::{refused, saved};
 
     #[test]

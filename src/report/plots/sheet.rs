@@ -3,16 +3,8 @@
 //! Text is drawn as in every other picture; the thumbnails are laid over it pixel by pixel, so that nothing is
 //! smoothed away that a person should see.
 
+use super::prelude::*;
 use image::{RgbImage, imageops};
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::element::Text;
-use plotters::prelude::DrawingBackend;
-use plotters::style::text_anchor::{HPos, VPos};
-
-use super::style::{self, GREY, INK};
-use super::{Drawn, Picture};
-use crate::system::shown::printable;
 
 const MARGIN: i32 = 24;
 /// Between thumbnails, and between rows.
@@ -107,7 +99,7 @@ impl Picture for Sheet {
         (width.max(1) as u32, (bottom - HEADING as i32 - 2 * GAP + MARGIN) as u32)
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let side = self.side as i32;
         let room = self.size().0 as i32 - 2 * MARGIN;
         let line = |text: &str, size: f64, room: i32| style::fit(&printable(text), size, room);

@@ -1,13 +1,14 @@
 //! How every picture looks: one font, one palette, one set of sizes.
 
-use std::sync::OnceLock;
-
+use super::{Canvas, Drawn, fonts};
+use crate::system::shown::printable;
+use plotters::element::{Circle, Text};
+use plotters::prelude::DrawingBackend;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{
-    Color, FontFamily, FontStyle, FontTransform, IntoFont, RGBColor, TextStyle, register_font as register,
+    Color, FontFamily, FontStyle, FontTransform, IntoFont, RGBColor, ShapeStyle, TextStyle, register_font as register,
 };
-
-use super::fonts;
+use std::sync::OnceLock;
 
 /// Background.
 pub(in crate::report) const PAPER: RGBColor = RGBColor(255, 255, 255);
@@ -37,15 +38,46 @@ pub(super) fn register_font() -> Result<(), String> {
     if registered { Ok(()) } else { Err("the built-in font is damaged".into()) }
 }
 
+/// Draws the title into the header of a picture, in the middle.
+pub(super) fn draw_title<B: DrawingBackend>(header: &Canvas<B>, title: &str) -> Drawn<B> {
+    let width = header.dim_in_pixel().0 as i32;
+    header.draw(&Text::new(fit(&printable(title), TITLE, width - 80), (width / 2, 44), centred(TITLE, INK)))
+}
+
+/// A disc with this radius in pixels.
+pub(super) fn disc<C>(at: C, radius: i32, color: RGBColor) -> Circle<C, i32> {
+    Circle::new(at, radius, ShapeStyle::from(color).filled())
+}
+
+/// The smallest and the largest of some values; reversed and infinite when there are none.
+pub(super) fn extremes(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+}
+
 /// Text of a height in pixels, anchored at a point of its own box.
 pub(super) fn text(size: f64, color: RGBColor, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
     let font = (FontFamily::Name(fonts::BUILT_IN), size).into_font();
     TextStyle { font, color: color.to_backend_color(), pos: Pos::new(horizontal, vertical) }
 }
 
-/// The same, turned to read upwards.
-pub(super) fn upward(size: f64, color: RGBColor, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    text(size, color, horizontal, vertical).transform(FontTransform::Rotate270)
+/// Text whose middle is at its place.
+pub(super) fn centred(size: f64, color: RGBColor) -> TextStyle<'static> {
+    text(size, color, HPos::Center, VPos::Center)
+}
+
+/// Text that begins at its place.
+pub(super) fn left(size: f64, color: RGBColor) -> TextStyle<'static> {
+    text(size, color, HPos::Left, VPos::Center)
+}
+
+/// Text that ends at its place.
+pub(super) fn right(size: f64, color: RGBColor) -> TextStyle<'static> {
+    text(size, color, HPos::Right, VPos::Center)
+}
+
+/// The same as a text, turned to read upwards.
+pub(super) fn upward(text: TextStyle<'static>) -> TextStyle<'static> {
+    text.transform(FontTransform::Rotate270)
 }
 
 /// The width of `content` in pixels.

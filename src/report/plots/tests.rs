@@ -1,6 +1,8 @@
 use super::*;
+use crate::metrics::Robustness;
 use crate::metrics::{FlawScores, Reliability, Scores, SelectionMetric};
 use crate::train::lr_finder::Sweep;
+use crate::train::progress::EpochRecord;
 use crate::train::wise_ft::{MeanScore, WiseFtRecord};
 use std::fs;
 

@@ -1,18 +1,8 @@
 //! The score of each strategy against its wall time.
 
-use std::ops::Range;
-
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::element::{Circle, PathElement, Rectangle, Text};
-use plotters::prelude::DrawingBackend;
-use plotters::style::text_anchor::{HPos, VPos};
-use plotters::style::{Color, RGBColor, ShapeStyle};
-
 use super::labels::{self, Area};
-use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
-use super::{Drawn, Picture};
-use crate::system::shown::printable;
+use super::lines;
+use super::prelude::*;
 
 /// What is drawn.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -68,7 +58,7 @@ impl Tradeoff {
             let [low, high] = point.interval.unwrap_or([point.score; 2]);
             [100.0 * low.min(point.score), 100.0 * high.max(point.score)]
         };
-        let (low, high) = extremes(self.points.iter().flat_map(shown));
+        let (low, high) = style::extremes(self.points.iter().flat_map(shown));
         // Never so narrow that noise looks like a trend.
         let margin = (0.05 * (high - low)).max(2.5 - 0.5 * (high - low)).max(0.5);
         low - margin..high + margin
@@ -76,15 +66,11 @@ impl Tradeoff {
 
     /// Decadic logarithms of the seconds that the panel shows.
     fn times(&self) -> Range<f64> {
-        let (low, high) = extremes(self.points.iter().map(|point| point.seconds.log10()));
+        let (low, high) = style::extremes(self.points.iter().map(|point| point.seconds.log10()));
         // At least a factor of three, so that there are marks to read it by.
         let margin = (0.04 * (high - low)).max(0.25 - 0.5 * (high - low));
         low - margin..high + margin
     }
-}
-
-fn extremes(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
 }
 
 /// Places moved to the right as far as it takes for their intervals not to lie on each other.
@@ -157,11 +143,11 @@ impl Picture for Tradeoff {
         }
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let axes = PixelScale { times: self.times(), shares: self.shares() };
         self.draw_titles(area)?;
         draw_axes(area, &axes, self.measure)?;
-        self.draw_best(area, &axes)?;
+        lines::draw_dashes(area, (PANEL.left, PANEL.right), self.best(&axes), 2)?;
         let across = apart(&self.points.iter().map(|point| axes.x(point.seconds)).collect::<Vec<_>>());
         let places: Vec<(i32, i32)> =
             across.into_iter().zip(&self.points).map(|(x, point)| (x, axes.y(100.0 * point.score))).collect();
@@ -177,10 +163,10 @@ impl Picture for Tradeoff {
 }
 
 impl Tradeoff {
-    fn draw_titles<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw_titles<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         for (line, size, color, y) in [(&self.title, TITLE, INK, 44), (&self.subtitle, TICK, GREY, 88)] {
             let line = style::fit(&printable(line), size, SIZE.0 - 80);
-            area.draw(&Text::new(line, (SIZE.0 / 2, y), style::text(size, color, HPos::Center, VPos::Center)))?;
+            area.draw(&Text::new(line, (SIZE.0 / 2, y), style::centred(size, color)))?;
         }
         let y = 132;
         let entries = [
@@ -194,30 +180,20 @@ impl Tradeoff {
             match i {
                 0 => draw_mark(area, (x + 30, y), false)?,
                 1 => draw_mark(area, (x + 30, y), true)?,
-                _ => draw_dashes(area, (x, x + 60), y)?,
+                _ => lines::draw_dashes(area, (x, x + 60), y, 2)?,
             }
-            area.draw(&Text::new(entry, (x + 76, y), style::text(TICK, INK, HPos::Left, VPos::Center)))?;
+            area.draw(&Text::new(entry, (x + 76, y), style::left(TICK, INK)))?;
             x += width;
         }
         Ok(())
     }
 
-    /// What cheaper strategies' intervals are compared with.
-    fn draw_best<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, axes: &PixelScale) -> Drawn<B> {
-        draw_dashes(area, (PANEL.left, PANEL.right), self.best(axes))
-    }
-
-    /// Where the highest accuracy lies.
+    /// Where the highest accuracy lies, with which cheaper strategies' intervals are compared.
     fn best(&self, axes: &PixelScale) -> i32 {
-        axes.y(100.0 * extremes(self.points.iter().map(|point| point.score)).1)
+        axes.y(100.0 * style::extremes(self.points.iter().map(|point| point.score)).1)
     }
 
-    fn draw_names<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        axes: &PixelScale,
-        places: &[(i32, i32)],
-    ) -> Drawn<B> {
+    fn draw_names<B: DrawingBackend>(&self, area: &Canvas<B>, axes: &PixelScale, places: &[(i32, i32)]) -> Drawn<B> {
         const FAR: i32 = 30;
         let height = LABEL as i32 + 6;
         let names: Vec<String> =
@@ -241,19 +217,19 @@ impl Tradeoff {
             let corners = [(label.left, label.top), (label.right, label.bottom)];
             area.draw(&Rectangle::new(corners, ShapeStyle::from(PAPER).filled()))?;
             let color = if point.recommended { VERMILION } else { INK };
-            area.draw(&Text::new(name, label.centre(), style::text(LABEL, color, HPos::Center, VPos::Center)))?;
+            area.draw(&Text::new(name, label.centre(), style::centred(LABEL, color)))?;
         }
         Ok(())
     }
 }
 
-fn draw_axes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, axes: &PixelScale, measure: &str) -> Drawn<B> {
+fn draw_axes<B: DrawingBackend>(area: &Canvas<B>, axes: &PixelScale, measure: &str) -> Drawn<B> {
     let line = |from: (i32, i32), to: (i32, i32), color: RGBColor| PathElement::new([from, to], color.stroke_width(2));
     for percent in axes.percents() {
         let y = axes.y(percent);
         area.draw(&line((PANEL.left, y), (PANEL.right, y), FAINT))?;
         area.draw(&line((PANEL.left - MARK, y), (PANEL.left, y), GREY))?;
-        let text = style::text(TICK, INK, HPos::Right, VPos::Center);
+        let text = style::right(TICK, INK);
         area.draw(&Text::new(format!("{percent}"), (PANEL.left - 14, y), text))?;
     }
     for (x, name) in axes.marks() {
@@ -263,17 +239,12 @@ fn draw_axes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, axes: &PixelScale,
     area.draw(&line((PANEL.left, PANEL.top), (PANEL.left, PANEL.bottom), GREY))?;
     area.draw(&line((PANEL.left, PANEL.bottom), (PANEL.right, PANEL.bottom), GREY))?;
     let (x, y) = PANEL.centre();
-    let below = style::text(LABEL, INK, HPos::Center, VPos::Center);
+    let below = style::centred(LABEL, INK);
     area.draw(&Text::new("wall time of a run, logarithmic", (x, SIZE.1 - 34), below))?;
-    area.draw(&Text::new(format!("test {measure}, %"), (36, y), style::upward(LABEL, INK, HPos::Center, VPos::Center)))
+    area.draw(&Text::new(format!("test {measure}, %"), (36, y), style::upward(style::centred(LABEL, INK))))
 }
 
-fn draw_interval<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
-    axes: &PixelScale,
-    x: i32,
-    point: &TradeoffPoint,
-) -> Drawn<B> {
+fn draw_interval<B: DrawingBackend>(area: &Canvas<B>, axes: &PixelScale, x: i32, point: &TradeoffPoint) -> Drawn<B> {
     let Some([low, high]) = point.interval else { return Ok(()) };
     let (top, bottom) = (axes.y(100.0 * high), axes.y(100.0 * low));
     let color = if point.recommended { VERMILION } else { BLUE };
@@ -284,16 +255,11 @@ fn draw_interval<B: DrawingBackend>(
 }
 
 /// A disc; with a ring around it for the recommended one.
-fn draw_mark<B: DrawingBackend>(area: &DrawingArea<B, Shift>, place: (i32, i32), recommended: bool) -> Drawn<B> {
+fn draw_mark<B: DrawingBackend>(area: &Canvas<B>, place: (i32, i32), recommended: bool) -> Drawn<B> {
     let color = if recommended { VERMILION } else { BLUE };
     if recommended {
-        area.draw(&Circle::new(place, RADIUS + 6, ShapeStyle::from(PAPER).filled()))?;
+        area.draw(&style::disc(place, RADIUS + 6, PAPER))?;
         area.draw(&Circle::new(place, RADIUS + 6, color.stroke_width(3)))?;
     }
-    area.draw(&Circle::new(place, RADIUS, ShapeStyle::from(color).filled()))
-}
-
-fn draw_dashes<B: DrawingBackend>(area: &DrawingArea<B, Shift>, (left, right): (i32, i32), y: i32) -> Drawn<B> {
-    let mut dashes = (left..right).step_by(16);
-    dashes.try_for_each(|x| area.draw(&PathElement::new([(x, y), ((x + 8).min(right), y)], GREY.stroke_width(2))))
+    area.draw(&style::disc(place, RADIUS, color))
 }

@@ -1,13 +1,7 @@
 //! Loss and accuracy of the means between the weights before and after fine-tuning, side by side.
 
-use std::ops::Range;
-
-use plotters::coord::Shift;
-use plotters::drawing::DrawingArea;
-use plotters::prelude::DrawingBackend;
-
 use super::lines::{self, Axes, Series, SeriesKind};
-use super::{Drawn, Picture};
+use super::prelude::*;
 use crate::train::wise_ft::{MeanScore, WiseFtRecord};
 
 const SIZE: (u32, u32) = (1720, 760);
@@ -30,7 +24,7 @@ impl Picture for Means<'_> {
         self.record.curve.is_empty().then(|| "no mean was scored".into())
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+    fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let kept = format!("kept: {:.2}", self.record.alpha);
         let panels = lines::draw_header(area, self.title, &[SeriesKind::Validation], Some(kept))?;
         let (left, right) = panels.split_horizontally(SIZE.0 / 2);
@@ -48,7 +42,7 @@ impl Means<'_> {
 
     fn draw_panel<B: DrawingBackend>(
         &self,
-        area: &DrawingArea<B, Shift>,
+        area: &Canvas<B>,
         y_name: &str,
         y: Range<f64>,
         series: &[Series],
