@@ -23,8 +23,8 @@ use super::transform::{Geometry, Interpolation};
 use crate::augment::luma;
 use crate::config::ResizeMode;
 use image::{Rgb, RgbImage};
+use rayon::prelude::*;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Side of the reduced picture.
 const SIDE: usize = 32;
@@ -177,7 +177,10 @@ impl<'a> SimilaritySearch<'a> {
     }
 
     fn near_pairs(&self, threads: usize) -> NearPairs {
-        let around = on_threads(self.signatures.len(), threads, |index| self.around(index));
+        let all = || (0..self.signatures.len()).into_par_iter().map(|index| self.around(index)).collect();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
+        // Where no threads can be started, those of the process do it.
+        let around: Vec<Neighborhood> = pool.map_or_else(|_| all(), |pool| pool.install(all));
         let candidates = (around.iter().map(|found| found.candidates).sum::<f64>() / 2.0) as usize;
         let most = self.most_relative(&around);
         let near = |(index, found): (usize, &Neighborhood)| -> Vec<NearPair> {
@@ -282,29 +285,6 @@ fn relative_hashes(signatures: &[&Signature]) -> Vec<u64> {
     };
     let medians: Vec<f32> = (0..LOW * LOW - 1).map(median).collect();
     of_images.iter().map(|values| bits(values.iter().zip(&medians).map(|(value, median)| value > median))).collect()
-}
-
-/// `work` of each index below n, in their order.
-fn on_threads<T: Send>(n: usize, threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let next = AtomicUsize::new(0);
-    let claimed = || {
-        std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < n))
-            .map(|index| (index, work(index)))
-            .collect::<Vec<_>>()
-    };
-    let mut done: Vec<(usize, T)> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.clamp(1, n.max(1))).map(|_| scope.spawn(claimed)).collect();
-        let mut done = claimed();
-        for other in others {
-            match other.join() {
-                Ok(part) => done.extend(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        done
-    });
-    done.sort_by_key(|&(index, _)| index);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Row k is the k-th cosine of the DCT-II, without its scale, which does not change a sign.

@@ -48,10 +48,8 @@ pub struct Evaluation {
     /// Cohen's kappa; undefined when labels and predictions are one and the same class.
     pub kappa: Option<f64>,
     /// Probabilities against what came true; absent in files of older versions.
-    #[serde(default)]
     pub reliability: Option<Reliability>,
     /// Escapes and overkill, when a good class is named.
-    #[serde(default)]
     pub inspection: Option<Inspection>,
     /// How parts of each kind fared, where labels only say which are sound.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -76,7 +76,6 @@ pub struct ProbeRecord {
     /// The chosen C, k or β, or the share of patches that is kept.
     pub chosen: f64,
     /// Beside β, the weight of the votes.
-    #[serde(default)]
     pub alpha: Option<f64>,
     /// The patches that it compares, when it is patchcore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +120,6 @@ pub struct RunRecord {
     /// How images become input, statistics included.
     pub preprocess: Preprocess,
     /// What kind of images it was trained on; none in runs of older versions.
-    #[serde(default)]
     pub images: Option<ImageKinds>,
     /// Trainable parameters.
     pub trainable_parameters: usize,
@@ -133,28 +131,21 @@ pub struct RunRecord {
     /// Divides the logits for calibrated probabilities; fitted on validation, none without validation images.
     pub temperature: Option<f64>,
     /// How parts are judged, when a good class is named.
-    #[serde(default)]
     pub inspection: Option<Rules>,
     /// The reference set of its training images; none when that is switched off.
     #[serde(default, rename = "known")]
     pub reference: Option<ReferenceRecord>,
     /// Set when this is a probe and no training.
-    #[serde(default)]
     pub probe: Option<ProbeRecord>,
     /// How many rows were cached, how many computed; none without a cache.
-    #[serde(default)]
     pub cache: Option<CacheUse>,
     /// The mean of the best epochs and its scores, when it was requested.
-    #[serde(default)]
     pub soup: Option<SoupRecord>,
     /// The mean with the weights before training and its scores, when it was requested.
-    #[serde(default)]
     pub wise_ft: Option<WiseFtRecord>,
     /// The forecast of memory and time; none for a probe.
-    #[serde(default)]
     pub forecast: Option<Forecast>,
     /// Floating-point operations of the backbone in it, as if nothing had been in the cache; none before its end.
-    #[serde(default)]
     pub operations: Option<f64>,
     /// Wall time of all processes that worked on it.
     pub wall_seconds: f64,

@@ -26,7 +26,6 @@ pub struct EpochRecord {
     /// Likewise, as a fraction.
     pub val_accuracy: Option<f64>,
     /// Likewise what decides which epoch is best, higher is better.
-    #[serde(default)]
     pub val_score: Option<f64>,
     /// Training images a second, without validation; none when frozen layers had run before, since that is not the speed
     /// of the model.

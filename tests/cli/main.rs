@@ -11,6 +11,7 @@ mod faults;
 mod features;
 mod finished;
 mod first;
+mod formats;
 mod heads;
 mod honest;
 mod inspection;

@@ -19,35 +19,36 @@ pub(super) fn finished(name: &str) -> Finished {
     Finished { name: name.into(), folder: name.into(), record: serde_json::from_value(record).unwrap() }
 }
 
+/// Writes answers to images `split/NUMBER.png` from `first` on, each of this label and right or not.
+fn answer(folder: &Path, file: &str, (split, first): (&str, usize), answers: &[(usize, bool)]) {
+    let row = |(i, &(label, right)): (usize, &(usize, bool))| {
+        let (path, predicted) = (format!("{split}/{:03}.png", first + i), if right { label } else { 1 - label });
+        Predicted { path, label, predicted, confidence: 0.5, logits: vec![0.0, 1.0] }
+    };
+    let rows = answers.iter().enumerate().map(row).collect();
+    let predictions = Predictions { classes: vec!["a".into(), "b".into()], rows };
+    std::fs::create_dir_all(folder).unwrap();
+    predictions.write(&folder.join(file)).unwrap();
+}
+
+/// Images of both classes by turns, from `first` on.
+fn by_turns(first: usize, right: &[bool]) -> Vec<(usize, bool)> {
+    right.iter().enumerate().map(|(i, &right)| ((first + i) % 2, right)).collect()
+}
+
 /// The same run with validation images that are answered right where `right` says so.
 fn validated(run: Finished, right: &[bool]) -> Finished {
-    let row = |(i, &right): (usize, &bool)| {
-        let (label, predicted) = (i % 2, if right { i % 2 } else { 1 - i % 2 });
-        Predicted { path: format!("val/{i:03}.png"), label, predicted, confidence: 0.5, logits: vec![0.0, 1.0] }
-    };
-    let rows = right.iter().enumerate().map(row).collect();
-    let predictions = Predictions { classes: vec!["a".into(), "b".into()], rows };
-    predictions.write(&run.folder.join(VAL_PREDICTIONS)).unwrap();
+    answer(&run.folder, VAL_PREDICTIONS, ("val", 0), &by_turns(0, right));
     run
 }
 
 /// A run in `root` whose images from `first` on are answered right where `right` says so; two images a group if grouped.
 fn run(root: &Path, name: &str, first: usize, right: &[bool], grouped: bool) -> Finished {
     let folder = root.join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let image = |i: usize| format!("{}/{i:03}.png", ["a", "b"][i % 2]);
-    let row = |(i, &right): (usize, &bool)| {
-        let label = (first + i) % 2;
-        let predicted = if right { label } else { 1 - label };
-        Predicted { path: image(first + i), label, predicted, confidence: 0.5, logits: vec![0.0, 1.0] }
-    };
-    let rows = right.iter().enumerate().map(row).collect();
-    let predictions = Predictions { classes: vec!["a".into(), "b".into()], rows };
-    predictions.write(&folder.join(PREDICTIONS)).unwrap();
+    answer(&folder, PREDICTIONS, ("test", first), &by_turns(first, right));
     let group = |i: usize| if grouped { format!("part {}", i / 2) } else { String::new() };
-    let rows: String = (first..first + right.len())
-        .map(|i| format!("{},{},test,{}\n", image(i), ["a", "b"][i % 2], group(i)))
-        .collect();
+    let images = first..first + right.len();
+    let rows: String = images.map(|i| format!("test/{i:03}.png,{},test,{}\n", ["a", "b"][i % 2], group(i))).collect();
     std::fs::write(folder.join("splits.csv"), format!("path,label,split,group\n{rows}")).unwrap();
     Finished { folder, ..finished(name) }
 }
@@ -59,6 +60,11 @@ fn contender(strategy: &str, finished: Vec<Finished>) -> Contender {
 
 fn question(root: &Path, repeats: Repeats) -> Question {
     Question { name: "textile".into(), folder: root.join("textile-compare"), repeats, target: None }
+}
+
+/// Runs of one seed side by side.
+fn compared(root: &Path, contenders: &[Contender]) -> Comparison {
+    Comparison::new(question(root, Repeats::Seeds(1)), contenders, Vec::new()).unwrap()
 }
 
 /// Right but for every `n`-th of 40.
@@ -116,7 +122,7 @@ fn everything_is_written_and_agrees() {
     let root = tempfile::tempdir().unwrap();
     let contenders = [("knn", 3), ("probe", 9)]
         .map(|(name, n)| contender(name, vec![run(root.path(), name, 0, &all_but(n), false)]));
-    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    let comparison = compared(root.path(), &contenders);
     comparison.write().unwrap();
     let read = |name: &str| std::fs::read_to_string(comparison.folder.join(name)).unwrap();
     let json: Value = serde_json::from_str(&read("compare.json")).unwrap();
@@ -134,19 +140,11 @@ fn everything_is_written_and_agrees() {
 }
 
 /// A run on 9 defects and 81 good parts, in validation as in test, of which so many are answered right.
-fn cells(root: &Path, name: &str, defects: usize, good: usize) -> Finished {
+fn parts(root: &Path, name: &str, defects: usize, good: usize) -> Finished {
     let folder = root.join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let row = |split: &str, i: usize| {
-        let (label, right) = if i < 9 { (0, i < defects) } else { (1, i - 9 < good) };
-        let predicted = if right { label } else { 1 - label };
-        Predicted { path: format!("{split}/{i:03}.png"), label, predicted, confidence: 0.5, logits: vec![0.0, 1.0] }
-    };
-    for (split, file) in [("val", VAL_PREDICTIONS), ("test", PREDICTIONS)] {
-        let rows = (0..90).map(|i| row(split, i)).collect();
-        let predictions = Predictions { classes: vec!["defect".into(), "good".into()], rows };
-        predictions.write(&folder.join(file)).unwrap();
-    }
+    let answers: Vec<_> = (0..90).map(|i| if i < 9 { (0, i < defects) } else { (1, i - 9 < good) }).collect();
+    answer(&folder, VAL_PREDICTIONS, ("val", 0), &answers);
+    answer(&folder, PREDICTIONS, ("test", 0), &answers);
     std::fs::write(folder.join("splits.csv"), "path,label,split,group\n").unwrap();
     Finished { folder, ..finished(name) }
 }
@@ -156,11 +154,11 @@ fn where_classes_are_unbalanced_the_one_that_finds_the_rare_ones_is_taken() {
     let root = tempfile::tempdir().unwrap();
     // By accuracy the one that never says "defect" is level with the best, and cheaper.
     let contenders = [("blind", 0, 81, 1e9), ("finds", 9, 73, 9e9)].map(|(name, defects, good, operations)| {
-        let mut run = cells(root.path(), name, defects, good);
+        let mut run = parts(root.path(), name, defects, good);
         run.record.operations = Some(operations);
         contender(name, vec![run])
     });
-    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    let comparison = compared(root.path(), &contenders);
     assert_eq!((comparison.metric, comparison.recommended.as_deref()), (Measure::BalancedAccuracy, Some("finds")));
     let finds = &comparison.strategies[1];
     assert!((finds.test - f64::midpoint(1.0, 73.0 / 81.0)).abs() < 1e-12 && finds.val == Some(finds.test));
@@ -180,7 +178,7 @@ fn strategies_are_judged_by_what_their_runs_chose_by() {
     let root = tempfile::tempdir().unwrap();
     let measure = |defects: usize, metrics: &[Option<&str>]| {
         let made = |(i, metric): (usize, Option<&str>)| {
-            let mut run = cells(root.path(), &format!("{i}"), defects, 81);
+            let mut run = parts(root.path(), &format!("{i}"), defects, 81);
             run.record.result = metric.map(|metric| {
                 serde_json::from_value(json!({
                     "run": "runs/a", "strategy": "full", "trainable_parameters": 1, "total_parameters": 2, "epochs": 3,
@@ -215,7 +213,7 @@ fn the_choice_is_made_on_validation_images_and_its_cost_is_told() {
         run.record.operations = Some(1e9 * test as f64);
         contender(name, vec![run])
     });
-    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    let comparison = compared(root.path(), &contenders);
     assert_eq!(comparison.recommended.as_deref(), Some("lora"));
     assert_eq!(comparison.recommended_by, Some(ChosenBy::Val));
     assert_eq!(comparison.exportable, ["transformers", "timm", "onnx"]);
@@ -266,7 +264,7 @@ fn without_the_work_of_every_run_none_is_called_cheapest() {
     let mut contenders =
         [("old", 8), ("new", 9)].map(|(name, n)| contender(name, vec![run(root.path(), name, 0, &all_but(n), false)]));
     contenders[0].finished[0].record.operations = None;
-    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    let comparison = compared(root.path(), &contenders);
     assert_eq!(comparison.recommended, None);
     assert!(
         comparison
@@ -280,7 +278,7 @@ fn without_validation_images_it_is_said_that_the_test_images_chose() {
     let root = tempfile::tempdir().unwrap();
     let contenders = [("probe", 2), ("full", 20)]
         .map(|(name, n)| contender(name, vec![run(root.path(), name, 0, &all_but(n), false)]));
-    let comparison = Comparison::new(question(root.path(), Repeats::Seeds(1)), &contenders, Vec::new()).unwrap();
+    let comparison = compared(root.path(), &contenders);
     assert_eq!(comparison.recommended_by, Some(ChosenBy::Test));
     let sentence = &comparison.recommendation.as_ref().unwrap().sentence;
     assert!(
@@ -309,10 +307,7 @@ fn what_cannot_leave_is_told_with_the_best_that_can() {
         run
     };
     let made = |name: &str, n: usize| validated(run(root.path(), name, 0, &all_but(n), false), &all_but(n));
-    let compared = |contenders: &[Contender]| {
-        let question = question(root.path(), Repeats::Seeds(1));
-        Comparison::new(question, contenders, Vec::new()).unwrap()
-    };
+    let compared = |contenders: &[Contender]| compared(root.path(), contenders);
     let knn = || contender("knn", vec![voting(made("knn", 20))]);
     let prompt = || contender("prompt", vec![prompted(made("prompt", 10))]);
     let found = compared(&[knn(), prompt(), contender("full", vec![made("full", 2)])]);
@@ -344,10 +339,7 @@ fn validation_images_choose_only_where_all_were_validated_on_the_same() {
     let made = |name: &str, images: usize| {
         contender(name, vec![validated(run(root.path(), name, 0, &all_but(2), false), &all_but(2)[..images])])
     };
-    let by = |contenders: &[Contender]| {
-        let question = question(root.path(), Repeats::Seeds(1));
-        Comparison::new(question, contenders, Vec::new()).unwrap().recommended_by
-    };
+    let by = |contenders: &[Contender]| compared(root.path(), contenders).recommended_by;
     assert_eq!(by(&[made("a", 40), made("b", 40)]), Some(ChosenBy::Val));
     assert_eq!(by(&[made("a", 40), made("b", 30)]), Some(ChosenBy::Test));
 }

@@ -24,7 +24,6 @@ pub struct FinetuneResult {
     /// Epochs trained.
     pub epochs: usize,
     /// What decided which one is best, on the validation images; equal ones by the loss.
-    #[serde(default)]
     pub metric: Option<SelectionMetric>,
     /// The epoch that was scored, from 1; none when no epoch was finished.
     pub best_epoch: Option<usize>,

@@ -30,7 +30,6 @@ pub struct ProbeResult {
     #[serde(default)]
     pub at_edge: bool,
     /// What settings were compared by on held-out images; equal ones by the cross-entropy.
-    #[serde(default)]
     pub metric: Option<SelectionMetric>,
     /// Beside β, the weight of the votes.
     pub alpha: Option<f64>,
@@ -70,7 +69,6 @@ pub struct ProbeResult {
     #[serde(default = "own_pool")]
     pub pool: PoolChoice,
     /// How the tiles of an image became one, where images were cut.
-    #[serde(default)]
     pub tile_pool: Option<TilePool>,
     /// What each pooling scored that it was chosen from; empty when it was given.
     #[serde(default)]
@@ -106,10 +104,8 @@ pub struct PathPoint {
     /// On images it had not seen.
     pub val_accuracy: f64,
     /// There, the metric that settings are compared by.
-    #[serde(default)]
     pub val_score: Option<f64>,
     /// There, the mean cross-entropy; none when it is not finite.
-    #[serde(default)]
     pub val_loss: Option<f64>,
     /// The objective; none where images vote.
     pub objective: Option<f64>,
