@@ -41,7 +41,7 @@ fn the_command_exports_a_finetuned_run() {
     ] {
         let output = export(&workspace, "tuned", format, out);
         let result = json(&output);
-        assert_eq!((result["format"].as_str(), result["checked_images"].as_u64()), (Some(format), Some(6)));
+        assert_eq!((result["format"].as_str(), result["checked_images"].as_u64()), (Some(format), Some(9)));
         assert!(result["max_rel_diff"].as_f64().unwrap() <= TOLERANCE, "{result}");
         assert_eq!(result["notes"].as_array().unwrap().len(), usize::from(format == "transformers"), "{result}");
         let written = result["files"].as_array().unwrap().iter().map(|file| workspace.path(file.as_str().unwrap()));
