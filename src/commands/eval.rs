@@ -107,8 +107,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     let name = if args.data.is_some() { "data" } else { split.name() };
     let maps = MaskedMaps::of(&run, (&source.dataset, split), args.masks.as_deref(), args.data.as_deref(), console)?;
     let scored = score(&source, &run.model, split, console)?;
-    let differences = watch.into_iter().flat_map(|watch| watch.news().into_iter().chain(watch.verdict()));
-    differences.for_each(|difference| console.warn(difference));
+    watch.iter().flat_map(|watch| watch.notices()).for_each(|notice| console.warn(notice));
     let mut score = SplitScore::new(name, &source.dataset, scored, &Calibration::of(&run.record))?;
     score.evaluation.doubts = doubts;
     let evaluation = &score.evaluation;

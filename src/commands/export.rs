@@ -7,7 +7,7 @@ use crate::experiment::exporting;
 use crate::experiment::saved::SavedRun;
 use crate::export::{FORMATS, check_target, export};
 use crate::report::{Console, RunRecord, key_value_table};
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, counted};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use serde_json::json;
@@ -59,7 +59,10 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
     let mut exported = export(format, &model, &check, &args.out)?;
     if let Some(reason) = gone {
         let first = reason.to_string().lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
-        let note = format!("not checked on images, which cannot be read ({first}), but on {count} made-up patterns");
+        let note = format!(
+            "not checked on images, which cannot be read ({first}), but on {}",
+            counted(count, "made-up pattern")
+        );
         console.warn(&note);
         exported.notes.push(note);
     }
@@ -91,7 +94,7 @@ pub fn run(args: &ExportArgs, console: &Console) -> Result<()> {
             ),
             (
                 "checked on",
-                format!("{count} {} by {}", if images > 0 { "images" } else { "patterns" }, exported.checked_by),
+                format!("{} by {}", counted(count, if images > 0 { "image" } else { "pattern" }), exported.checked_by),
             ),
         ];
         rows.extend(exported.notes.iter().map(|note| ("note", note.clone())));

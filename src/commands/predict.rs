@@ -7,7 +7,7 @@ use crate::experiment::answers::Columns;
 use crate::experiment::predict::{NOT_FINITE, Prediction, Predictor};
 use crate::report::Console;
 use crate::system::files::Staged;
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, counted, part_of};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::fs::File;
@@ -68,11 +68,10 @@ pub fn run(args: &PredictArgs, console: &Console) -> Result<()> {
     loop {
         let paths = inputs.batch(size, predictor.depends_on_batch())?;
         if paths.is_empty() {
-            predictor.differences(true).iter().for_each(|difference| console.warn(difference));
+            predictor.notices().iter().for_each(|notice| console.warn(notice));
             return writer.finish(&predictor.run.folder);
         }
         predictor.predict(&paths)?.into_iter().try_for_each(|row| writer.write(row))?;
-        predictor.differences(false).iter().for_each(|difference| console.warn(difference));
         if args.out.is_none() && console.is_unread() {
             return Ok(());
         }
@@ -143,7 +142,7 @@ impl<'a> RowWriter<'a> {
             file.sync_all().map_err(Error::io("write", &out))?;
             staged.publish()?;
             value["out"] = json!(out);
-            self.console.output(&value, || format!("{} files: {}", self.count, out.shown()))?;
+            self.console.output(&value, || format!("{}: {}", counted(self.count, "file"), out.shown()))?;
         } else if self.format.is_none() {
             value["predictions"] = json!(self.collected);
             self.console.output(&value, String::new)?;
@@ -152,9 +151,9 @@ impl<'a> RowWriter<'a> {
             return Ok(());
         }
         if self.not_finite > 0 {
-            return Err(Error::NotFinite(format!("{NOT_FINITE} for {} of {} files", self.not_finite, self.count)));
+            return Err(Error::NotFinite(format!("{NOT_FINITE} for {}", part_of(self.not_finite, self.count, "file"))));
         }
-        let message = format!("{} of {} files could not be used", self.bad, self.count);
+        let message = format!("{} could not be used", part_of(self.bad, self.count, "file"));
         Err(DataError::invalid(message, "their rows say why").into())
     }
 }

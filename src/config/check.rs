@@ -7,6 +7,7 @@ use super::schema::{alternatives, choices, entry, expectation, kind, limit};
 use super::suggest;
 use crate::error::{Place, Problem};
 use crate::forms::UNIQUE;
+use crate::system::shown::counted;
 use serde_json::Value as Schema;
 use std::collections::BTreeSet;
 use toml::{Table, Value};
@@ -169,7 +170,7 @@ fn list_fault(value: &Value, list: &[Value], schema: &Schema) -> Option<String> 
     let n = list.len();
     let too_few = limit(schema, "minItems").is_some_and(|least| (n as f64) < least);
     if too_few || limit(schema, "maxItems").is_some_and(|most| n as f64 > most) {
-        return Some(format!("{} has {n} item{}", shown(value), if n == 1 { "" } else { "s" }));
+        return Some(format!("{} has {}", shown(value), counted(n, "item")));
     }
     let item = schema.get("items")?;
     let of_items = list.iter().find_map(|entry| {

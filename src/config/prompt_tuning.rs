@@ -1,6 +1,7 @@
 //! The settings of learnt prompts: `strategy.kind = "prompt"`.
 
 use crate::forms;
+use crate::system::shown::counted;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -111,7 +112,7 @@ impl fmt::Display for PromptTuning {
 impl fmt::Display for ContextSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.start {
-            ContextStart::Random(count) => write!(f, "{count} words")?,
+            ContextStart::Random(count) => f.write_str(&counted(*count, "word"))?,
             ContextStart::Words(words) => write!(f, "words from {words:?}")?,
         }
         write!(f, "{}", if self.shared { "" } else { " of each class" })
@@ -120,6 +121,11 @@ impl fmt::Display for ContextSettings {
 
 impl fmt::Display for VisualPromptSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tokens {}", self.tokens, if self.deep { "in every block" } else { "before the first block" })
+        write!(
+            f,
+            "{} {}",
+            counted(self.tokens, "token"),
+            if self.deep { "in every block" } else { "before the first block" }
+        )
     }
 }

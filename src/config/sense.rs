@@ -5,6 +5,7 @@ use super::prompt_settings::{PromptSettings, PromptTemplates};
 use super::rules::RuleCheck;
 use super::settings::{DataSettings, NormalizeChoice, PreprocessSettings, ResizeMode, Settings};
 use super::train_settings::{TrainLength, TrainSettings};
+use crate::system::shown::{agree, counted};
 
 impl RuleCheck<'_> {
     /// Notes what cannot be meant.
@@ -58,7 +59,7 @@ impl RuleCheck<'_> {
         const WARMUP: &str = "train.warmup";
         let (batch_size, warmup) = (train.batch_size, train.warmup);
         if let Some(accumulate) = train.accumulate.filter(|&parts| parts > batch_size) {
-            let message = format!("cannot cut {batch_size} images into {accumulate} micro-batches");
+            let message = format!("cannot cut {} into {accumulate} micro-batches", counted(batch_size, "image"));
             self.conflict("train.accumulate", &["train.batch_size"], message, "expected at most train.batch_size");
         }
         if warmup >= 1.0 && warmup.fract() != 0.0 {
@@ -68,7 +69,13 @@ impl RuleCheck<'_> {
             && warmup >= 1.0
             && warmup >= steps as f64
         {
-            let message = format!("{warmup} steps of warm-up leave none of the {steps} steps to train at full rate");
+            let message = {
+                let (of_warmup, all) = (counted(warmup as usize, "step"), counted(steps, "step"));
+                format!(
+                    "{of_warmup} of warm-up out of {all} {} none to train at full rate",
+                    agree(warmup as usize, "leaves", "leave")
+                )
+            };
             self.conflict(WARMUP, &["train.steps"], message, "expected fewer than train.steps");
         }
         if train.soup == 1 {

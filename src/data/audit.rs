@@ -11,7 +11,7 @@ use super::{Dataset, PixelSum, Split};
 use crate::config::OnError;
 use crate::error::{BadFile, DataError, Result};
 use crate::system::digest::hex;
-use crate::system::shown::printable;
+use crate::system::shown::{are, counted, printable};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -271,7 +271,7 @@ pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(us
 }
 
 fn images(n: usize) -> String {
-    if n == 1 { "1 image is".into() } else { format!("{n} images are") }
+    format!("{} {}", counted(n, "image"), are(n))
 }
 
 fn data_hash(dataset: &Dataset, findings: &[Finding]) -> String {

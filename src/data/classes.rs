@@ -5,7 +5,7 @@ use super::split::name_key;
 use crate::config::{DataSettings, closest};
 use crate::error::{DataError, Result};
 use crate::rng::{Purpose, Stream};
-use crate::system::shown::{Shown, quoted};
+use crate::system::shown::{Shown, part_of, quoted};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What becomes of classes.
@@ -93,7 +93,7 @@ pub(super) fn cap(listing: &mut Listing, most: usize, seed: u64) {
         if images.len() > most {
             images.sort_by(|a, b| a.0.total_cmp(&b.0));
             images[most..].iter().for_each(|&(_, index)| kept[index] = false);
-            capped.push(format!("{most} of {} images of {class:?}", images.len()));
+            capped.push(format!("{} of {class:?}", part_of(most, images.len(), "image")));
         }
     }
     if !capped.is_empty() {

@@ -3,10 +3,10 @@
 use super::classes::ClassChoice;
 use super::decode::{EXTENSIONS, UNREAD_EXTENSIONS};
 use super::dicom;
-use super::listing::{Listing, class_name, counted};
+use super::listing::{Listing, by_extension, class_name};
 use super::{Entry, ScoredSplit, Split, Unread};
 use crate::error::{DataError, Result};
-use crate::system::shown::{Shown, quoted};
+use crate::system::shown::{Shown, are, counted, quoted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -125,11 +125,11 @@ fn list_classes(
         .into());
     }
     if children.images > 0 {
-        let plural = if children.images == 1 { "image is" } else { "images are" };
         let place = folder.shown();
         listing.warnings.push(format!(
-            "{} {plural} directly in {place}, in no class folder, and left out of the data",
-            children.images
+            "{} {} directly in {place}, in no class folder, and left out of the data",
+            counted(children.images, "image"),
+            are(children.images)
         ));
     }
     let mut classes = children.folders.iter().map(|folder| file_name(folder)).collect::<Result<Vec<String>>>()?;
@@ -146,7 +146,7 @@ fn list_classes(
         if images.is_empty() {
             let found: Unread = unread.into_iter().map(|(extension, n)| ((class.clone(), extension), n)).collect();
             let found =
-                if found.is_empty() { String::new() } else { format!(" that are read, only {}", counted(&found)) };
+                if found.is_empty() { String::new() } else { format!(" that are read, only {}", by_extension(&found)) };
             return Err(DataError::invalid(
                 format!("the class folder {} has no images{found}", class_folder.shown()),
                 format!("add images ({}), or remove the folder", EXTENSIONS.join(", ")),
@@ -232,8 +232,7 @@ fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
 fn describe_loose(images: usize) -> String {
     match images {
         0 => String::new(),
-        1 => ", only 1 image".into(),
-        n => format!(", only {n} images"),
+        n => format!(", only {}", counted(n, "image")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{DataError, Error, Result};
 use crate::rng::Stream;
+use crate::system::shown::agree;
 use std::collections::BTreeMap;
 
 /// The fold of each sample, from 0 to `folds` − 1.
@@ -22,7 +23,11 @@ pub fn assign_folds(
 ) -> Result<Vec<usize>> {
     let mut units = units(labels.len(), groups);
     if folds < 2 || folds > units.len() {
-        let message = format!("{} images or groups of images cannot be dealt to {folds} folds", units.len());
+        let message = {
+            let n = units.len();
+            let units = agree(n, "image or group of images", "images or groups of images");
+            format!("{n} {units} cannot be dealt to {folds} folds")
+        };
         return Err(Error::usage_hint(message, "take at least 2 folds, and at most one for each group"));
     }
     stream.shuffle(&mut units);

@@ -2,9 +2,10 @@
 //! a model is asked about later are held against it: a model answers for any picture, and as surely as ever.
 
 use super::decode::Storage;
+use crate::system::shown::{agree, are, part_of};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bits of a channel beyond which an image is deep.
@@ -143,8 +144,7 @@ pub struct Watch {
 #[derive(Debug, Default)]
 struct SeenKinds {
     all: ImageKinds,
-    counts: BTreeMap<Difference, u64>,
-    said: BTreeSet<Difference>,
+    counts: BTreeMap<Difference, usize>,
 }
 
 impl Watch {
@@ -162,42 +162,38 @@ impl Watch {
         }
     }
 
-    /// What has come up that was not said before, one sentence for each way in which images differ.
-    pub fn news(&self) -> Vec<String> {
-        let mut seen = self.seen();
-        let new: Vec<(Difference, u64)> =
-            seen.counts.iter().filter(|(kind, _)| !seen.said.contains(kind)).map(|(kind, n)| (*kind, *n)).collect();
-        seen.said.extend(new.iter().map(|(kind, _)| *kind));
-        new.into_iter().map(|(kind, count)| self.sentence(kind, count, &seen.all)).collect()
-    }
-
-    /// What only all images together show: that none of them uses its depth, while training images did.
-    pub fn verdict(&self) -> Option<String> {
-        let all = self.seen().all;
-        let (depth, peak) = (all.depth()?, self.known.peak?);
-        let differs = all.deep >= FEW && u32::from(peak) >= 1 << depth;
-        differs.then(|| {
-            format!(
+    /// One sentence for each way in which images differ, and what only all together show: that none of them uses its depth,
+    /// while training images did.
+    pub fn notices(&self) -> Vec<String> {
+        let SeenKinds { all, counts } = &*self.seen();
+        let mut notices: Vec<String> = counts.iter().map(|(&kind, &count)| self.sentence(kind, count, all)).collect();
+        if let Some((depth, peak)) = all.depth().zip(self.known.peak)
+            && all.deep >= FEW
+            && u32::from(peak) >= 1 << depth
+        {
+            notices.push(format!(
                 "no value of the {} images of 16 bits is above {}, as in {depth}-bit data, while training images reach \
                  {peak}: they look darker to the model than any it has seen",
                 all.deep,
                 (1u32 << depth) - 1
-            )
-        })
+            ));
+        }
+        notices
     }
 
-    fn sentence(&self, difference: Difference, count: u64, all: &ImageKinds) -> String {
-        let (known, of) = (&self.known, all.images);
+    fn sentence(&self, difference: Difference, count: usize, all: &ImageKinds) -> String {
+        let known = &self.known;
+        let (are, have) = (are(count), agree(count, "has", "have"));
         let what = match difference {
             Difference::Deeper => {
                 let depth = all.depth().map_or(String::new(), |depth| {
                     format!(" (no value above {}, as in {depth}-bit data)", (1u32 << depth) - 1)
                 });
-                format!("have 16 bits a channel{depth}, the training images 8")
+                format!("{have} 16 bits a channel{depth}, the training images 8")
             }
-            Difference::Shallower => "have 8 bits a channel, the training images 16".into(),
-            Difference::Colored => "show colour, the training images none".into(),
-            Difference::Grey => "are grey, the training images in colour".into(),
+            Difference::Shallower => format!("{have} 8 bits a channel, the training images 16"),
+            Difference::Colored => format!("{} colour, the training images none", agree(count, "shows", "show")),
+            Difference::Grey => format!("{are} grey, the training images in colour"),
             Difference::Larger => format!(
                 "are far larger than the training images (a side of up to {} pixels, there {})",
                 all.longer_side.1, known.longer_side.1
@@ -215,7 +211,8 @@ impl Watch {
                 all.aspect.0, known.aspect.0
             ),
         };
-        format!("{count} of {of} images {what}: the model has not learnt to judge such images")
+        let images = part_of(count, all.images as usize, "image");
+        format!("{images} {what}: the model has not learnt to judge such images")
     }
 
     fn seen(&self) -> MutexGuard<'_, SeenKinds> {
@@ -233,10 +230,7 @@ mod tests {
     fn watched(training: &[Look], later: &[Look]) -> Vec<String> {
         let watch = Watch::new(training.iter().copied().collect());
         later.iter().for_each(|&look| watch.note(look));
-        let mut found = watch.news();
-        assert!(watch.news().is_empty(), "each is said once");
-        found.extend(watch.verdict());
-        found
+        watch.notices()
     }
 
     #[test]
@@ -251,7 +245,7 @@ mod tests {
     fn each_other_kind_has_its_sentence() {
         let deep = Look { bits: 16, peak: Some(4000), ..GREY };
         let cases = [
-            (deep, "1 of 1 images have 16 bits a channel (no value above 4095, as in 12-bit data)"),
+            (deep, "1 of 1 image has 16 bits a channel (no value above 4095, as in 12-bit data)"),
             (Look { colored: true, ..GREY }, "show colour"),
             (
                 Look { size: (3000, 2000), ..GREY },

@@ -2,7 +2,7 @@
 
 use super::{Dataset, Entry, Labels, Sample, ScoredSplit, Split, Unread, copies, parts, split};
 use crate::error::{DataError, Result};
-use crate::system::shown::{Shown, printable, quoted};
+use crate::system::shown::{Shown, counted, printable, quoted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use unicode_normalization::UnicodeNormalization;
@@ -139,12 +139,15 @@ fn nfc(text: &str) -> String {
 /// What the user should know of images that are not read.
 pub(super) fn unread_warning(unread: &Unread) -> Option<String> {
     (!unread.is_empty()).then(|| {
-        format!("images in formats that are not read are left out: {}; convert them to PNG or JPEG", counted(unread))
+        format!(
+            "images in formats that are not read are left out: {}; convert them to PNG or JPEG",
+            by_extension(unread)
+        )
     })
 }
 
 /// `3 .heic and 1 .gif in "good", 2 .heic in "bad"`
-pub(super) fn counted(unread: &Unread) -> String {
+pub(super) fn by_extension(unread: &Unread) -> String {
     let mut by_class: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for ((class, extension), n) in unread {
         by_class.entry(class).or_default().push(format!("{n} .{extension}"));
@@ -156,7 +159,7 @@ pub(super) fn counted(unread: &Unread) -> String {
     let more = parts.len().saturating_sub(LISTED);
     parts.truncate(LISTED);
     if more > 0 {
-        parts.push(format!("and in {more} more classes"));
+        parts.push(format!("and in {}", counted(more, "more class")));
     }
     parts.join(", ")
 }

@@ -7,7 +7,7 @@ use super::{Entry, MaskFile, ScoredSplit, Split};
 use crate::config::{ColumnNames, DataSettings, DataSource};
 use crate::error::{DataError, Error, Result};
 use crate::system::files::read_regular;
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, counted};
 use std::borrow::Cow;
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::path::{Component, Path, PathBuf};
@@ -297,8 +297,8 @@ impl ManifestReader<'_> {
     }
 
     fn rejected(&self, problems: &Problems) -> DataError {
-        let plural = if problems.count() == 1 { "row" } else { "rows" };
-        let message = format!("{} bad {plural} in the manifest:{}", problems.count(), indented(problems.lines()));
+        let message =
+            format!("{} in the manifest:{}", counted(problems.count(), "bad row"), indented(problems.lines()));
         let hint = if problems.any_of(&OF_PATHS) {
             "paths are relative to the manifest's folder and stay inside it, unless data.allow_outside = true (of `eval \
              --data`: --allow-outside)"

@@ -4,6 +4,7 @@ use super::listing::Listing;
 use super::{Dataset, decode, dicom};
 use crate::config::GroupBy;
 use crate::system::digest::hex;
+use crate::system::shown::{are, part_of};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -29,8 +30,10 @@ pub(super) fn group(listing: &mut Listing, by: GroupBy) {
     if unknown > 0 {
         let all = listing.entries.len();
         listing.warnings.push(format!(
-            "data.group_by = \"patient\": no patient ID was found in {unknown} of {all} images; they are not grouped by \
-             patient"
+            "data.group_by = \"patient\": no patient ID was found in {}, which {} not grouped by \
+             patient",
+            part_of(unknown, all, "image"),
+            are(unknown)
         ));
     }
 }

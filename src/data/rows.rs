@@ -1,5 +1,6 @@
 //! The rows of a table that people write: in which lines they stand, and what is wrong with them.
 
+use crate::system::shown::counted;
 use std::borrow::Cow;
 
 /// What is wrong with a row.
@@ -48,7 +49,7 @@ impl Problems {
         for (kind, count, lines) in &self.kinds {
             all.extend(lines.iter().cloned());
             if *count > lines.len() {
-                all.push(format!("and {} more rows {kind}", count - lines.len()));
+                all.push(format!("and {} {kind}", counted(count - lines.len(), "more row")));
             }
         }
         all

@@ -1,6 +1,6 @@
 //! Problems of the configuration, all reported at once.
 
-use crate::system::shown::printable;
+use crate::system::shown::{counted, printable};
 use std::fmt;
 
 /// Where in the configuration a problem is. The order is that of the report.
@@ -65,8 +65,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n = self.problems.len();
-        write!(f, "{}: {n} problem{} in the configuration", self.file, if n == 1 { "" } else { "s" })?;
+        write!(f, "{}: {} in the configuration", self.file, counted(self.problems.len(), "problem"))?;
         self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }

@@ -1,6 +1,6 @@
 //! Problems of images, labels and splits.
 
-use crate::system::shown::{Shown, printable};
+use crate::system::shown::{Shown, counted, printable};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct BadFile {
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Files that cannot be decoded or read, all of them.
-    #[error("{} image{} cannot be used:{}", files.len(), if files.len() == 1 { "" } else { "s" }, list(files))]
+    #[error("{} cannot be used:{}", counted(files.len(), "image"), list(files))]
     BadFiles {
         /// Every bad file found.
         files: Vec<BadFile>,

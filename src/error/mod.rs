@@ -13,7 +13,7 @@ pub use data::{BadFile, DataError};
 pub use hub::HubError;
 pub use weights::WeightsError;
 
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, part_of};
 use std::path::{Path, PathBuf};
 
 /// The result type of the whole crate.
@@ -134,7 +134,7 @@ pub enum Error {
         folder: PathBuf,
     },
     /// Runs of a comparison failed; the others were made.
-    #[error("{} of {total} runs failed:\n  {}", failed.len(), failed.join("\n  "))]
+    #[error("{} failed:\n  {}", part_of(failed.len(), *total, "run"), failed.join("\n  "))]
     Runs {
         /// Each with its reason.
         failed: Vec<String>,

@@ -8,6 +8,7 @@ use crate::features::image_key;
 use crate::metrics::{Doubt, DoubtKind};
 use crate::report::{Console, RunRecord};
 use crate::system::digest::hex;
+use crate::system::shown::{agree, are, part_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -67,8 +68,11 @@ fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Sp
     if let Some(first) = changed.first() {
         let (images, n) = (changed.len(), scored.len());
         let sentence = format!(
-            "{images} of {n} {split} images are other files than at the time of the run ({first:?} is the first): this is \
-             the score of what lies there now"
+            "{} {} not the same {} as at the time of the run ({first:?} is the first): this is the score of what lies there \
+             now",
+            part_of(images, n, &format!("{split} image")),
+            are(images),
+            agree(images, "file", "files")
         );
         doubts.push(Doubt { kind: DoubtKind::Changed, images, sentence });
     }
@@ -101,15 +105,19 @@ fn of_others(rows: &[SplitRow], scored: &[(String, String)], fitted: &[Split]) -
     let mut doubts = Vec::new();
     if trained > 0 {
         let sentence = format!(
-            "{trained} of {n} images are among those that the model was fitted on{copies}: a score of what it has seen is no \
-             estimate of its accuracy"
+            "{} {} among those that the model was fitted on{copies}: a score of what it has seen is no \
+             estimate of its accuracy",
+            part_of(trained, n, "image"),
+            are(trained)
         );
         doubts.push(Doubt { kind: DoubtKind::TrainedOn, images: trained, sentence });
     }
     if chosen > 0 {
         let sentence = format!(
-            "{chosen} of {n} images are validation images of the run, on which it was chosen{copies_chosen}: the score is a little too \
-             good"
+            "{} {} among the validation images of the run, on which it was chosen{copies_chosen}: the score is a little too \
+             good",
+            part_of(chosen, n, "image"),
+            are(chosen)
         );
         doubts.push(Doubt { kind: DoubtKind::ChosenOn, images: chosen, sentence });
     }

@@ -4,6 +4,7 @@ use crate::backbone::Params;
 use crate::config::{Schedule, Settings, TrainLength, TrainSettings};
 use crate::error::{Error, Result, WeightsError};
 use crate::report::Status;
+use crate::system::shown::counted;
 use crate::train::checkpoint::{Checkpoints, Saved};
 use crate::train::progress::Progress;
 use crate::train::schedule::LrSchedule;
@@ -86,7 +87,7 @@ impl Extension {
                 "the run that stopped early after epoch {epoch} of {from} goes on to {to}, with its patience renewed"
             )
         } else {
-            format!("the finished run of {from} epochs goes on to {to}")
+            format!("the finished run of {} goes on to {to}", counted(from, "epoch"))
         };
         let steps = images.div_ceil(train.batch_size);
         let curve = |epochs: usize| LrSchedule::new(train.warmup, epochs * steps, train.schedule);
@@ -101,7 +102,9 @@ impl Extension {
         let shape = match train.schedule {
             Schedule::Cosine => format!("where the cosine of {to} epochs is after {epoch}, at {now:.0} % of the peak"),
             Schedule::Constant if same => "at the same learning rate".into(),
-            Schedule::Constant => format!("at {now:.0} % of the peak; its warm-up was a share of {from} epochs"),
+            Schedule::Constant => {
+                format!("at {now:.0} % of the peak; its warm-up was a share of {}", counted(from, "epoch"))
+            }
         };
         format!("{begin}, {shape}: not bit for bit the run that was given {to} from the start")
     }

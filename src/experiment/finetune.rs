@@ -25,7 +25,7 @@ use crate::model::Model;
 use crate::report::{Console, Forecast, Run, RunRecord, Status, changes, refuse, thousands};
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, counted};
 use crate::system::signals::StopRequest;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::fit::Ending;
@@ -164,9 +164,10 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
             let goes_on = earlier.status != Status::Done || extension.is_some();
             if earlier.threads != record.threads && goes_on {
                 console.warn(format!(
-                    "the run began with {} threads and goes on with {}: sums are rounded in another order, so its last bits \
+                    "the run began with {} and goes on with {}: sums are rounded in another order, so its last bits \
                      may differ from those of an uninterrupted run",
-                    earlier.threads, record.threads
+                    counted(earlier.threads, "thread"),
+                    record.threads
                 ));
             }
             if judged_anew && !goes_on {
@@ -207,15 +208,15 @@ fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console:
     let (backbone, data) = (&record.backbone, &record.data);
     let spec = &session.backbone.spec;
     console.info(format!(
-        "backbone  {} ({}, {}), {} px, {} tokens",
+        "backbone  {} ({}, {}), {} px, {}",
         backbone.name,
         backbone.family,
         backbone.architecture,
         spec.image_size,
-        spec.tokens()
+        counted(spec.tokens(), "token")
     ));
-    let classes = record.classes.len();
-    console.info(format!("data      {} train, {} val, {} test, {classes} classes", data.train, data.val, data.test));
+    let classes = counted(record.classes.len(), "class");
+    console.info(format!("data      {} train, {} val, {} test, {classes}", data.train, data.val, data.test));
     let (trainable, total) = (record.trainable_parameters, record.total_parameters);
     let joining = match session.settings.unfreeze {
         0 => String::new(),
@@ -229,7 +230,7 @@ fn describe(record: &RunRecord, forecast: &Forecast, session: &Session, console:
         thousands(total),
         100.0 * trainable as f64 / total as f64
     ));
-    console.info(format!("device    {}, {} worker(s)", record.device, record.threads));
+    console.info(format!("device    {}, {}", record.device, counted(record.threads, "worker")));
     console.info(format!("plan      {}", forecast.sentence()));
     for (part, bytes) in forecast.parts() {
         console.detail(format!("          {part} {bytes}"));

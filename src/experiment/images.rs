@@ -12,6 +12,7 @@ use crate::data::{Dataset, PixelSum};
 use crate::error::{BadFile, DataError, Result};
 use crate::features::Images;
 use crate::report::{Console, plots};
+use crate::system::shown::{are, counted};
 use crate::system::tables::write_csv;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,7 +76,8 @@ pub fn check_images_with(
         ));
     }
     if !found.skipped.is_empty() {
-        console.warn(format!("{} images cannot be used and are left out; see skipped.csv", found.skipped.len()));
+        let n = found.skipped.len();
+        console.warn(format!("{} cannot be used and {} left out; see skipped.csv", counted(n, "image"), are(n)));
     }
     let statistics: Option<&ChannelStatistics> =
         Normalization::needs_statistics(settings.preprocess.normalize).then_some(&found.statistics);

@@ -140,11 +140,9 @@ impl Predictor {
         Ok(Self { pipeline, watch, references: run.reference_set()?, top, maps: None, tile_extractor, run })
     }
 
-    /// In what images differ in kind from those of training, if it was not said before; at the `end` also what only all of
-    /// them show.
-    pub fn differences(&self, end: bool) -> Vec<String> {
-        let Some(watch) = &self.watch else { return Vec::new() };
-        watch.news().into_iter().chain(watch.verdict().filter(|_| end)).collect()
+    /// In what the images that were seen differ in kind from those of training.
+    pub fn notices(&self) -> Vec<String> {
+        self.watch.as_ref().map(|watch| watch.notices()).unwrap_or_default()
     }
 
     /// Draws a map of each image into `folder` as well.

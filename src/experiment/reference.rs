@@ -12,6 +12,7 @@ use crate::linalg::Matrix;
 use crate::model::{BatchSource, Model};
 use crate::report::{Console, percent};
 use crate::strategy::Plan;
+use crate::system::shown::{counted, part_of};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl ReferenceFeatures {
         let known = self.train.samples.len();
         let kept = spread(&self.train.labels, dataset.classes.len(), settings.images);
         if kept.len() < known {
-            console.info(format!("unknown   keeps {} of {known} training images to compare with", kept.len()));
+            console.info(format!("unknown   keeps {} to compare with", part_of(kept.len(), known, "training image")));
         }
         let (all, name) = (self.train.matrix(), |&i: &usize| dataset.samples[self.train.samples[i]].name.clone());
         let features: Vec<f32> = kept.iter().flat_map(|&i| all.row(i)).copied().collect();
@@ -84,7 +85,8 @@ impl ReferenceFeatures {
         match passing {
             None => console.detail("no validation images: distances to the training images have no threshold"),
             Some((_, share)) if share < settings.quantile => console.detail(format!(
-                "unknown   {chosen_on} validation images can show that {} of known images pass, not {}",
+                "unknown   {} can show that {} of known images pass, not {}",
+                counted(chosen_on, "validation image"),
                 percent(share),
                 percent(settings.quantile)
             )),

@@ -5,6 +5,7 @@ use crate::data::audit::Examination;
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::transform::{Geometry, Tiles, detail};
 use crate::report::{key_value_table, percent};
+use crate::system::shown::{are, counted, part_of};
 use serde_json::{Value, json};
 use statrs::statistics::{Data, Median};
 
@@ -65,8 +66,8 @@ pub fn describe(
     rows.extend(named.map(|(of, &share)| (format!("detail lost at {}", of.image_size), percentage(share))));
     let shown: Vec<(&str, String)> = rows.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     let explained = format!(
-        "of {} images, the median, by the spectrum: edges and textures finer than the input can hold; sensor noise counts too",
-        lost.len()
+        "of {}, the median, by the spectrum: edges and textures finer than the input can hold; sensor noise counts too",
+        counted(lost.len(), "image")
     );
     let reduction = reduction_warning(size, (side, scale), &medians, way);
     let warnings = reduction.into_iter().chain(distortion_warning(&sizes, geometry.resize)).collect();
@@ -99,7 +100,7 @@ fn cut(found: &Examination, geometry: Geometry, tiles: Tiles, decode: DecodeOpti
             "input",
             format!("tiles of {} pixels resized to {}, overlap {}", tiles.side, geometry.image_size, tiles.overlap),
         ),
-        ("typical image", format!("{} x {} pixels, {count} tiles", size.0, size.1)),
+        ("typical image", format!("{} x {} pixels, {}", size.0, size.1, counted(count, "tile"))),
         ("most tiles of an image", most.to_string()),
         (&format!("a flaw of {FLAW} pixels"), format!("{:.1} pixels of the input", FLAW * scale)),
         ("detail lost", share.map_or("unknown".to_owned(), percent)),
@@ -157,8 +158,8 @@ fn reduction_warning(
     let larger = twice.filter(|_| helps).map_or(":".to_owned(), |share| {
         format!(": a larger model.image_size ({} would remove {}) keeps more, and", 2 * side, percent(share))
     });
-    let tiles =
-        proposed(side).map_or(String::new(), |tiles| format!(", in {} tiles an image", tiles.count((width, height))));
+    let tiles = proposed(side)
+        .map_or(String::new(), |tiles| format!(", in {} an image", counted(tiles.count((width, height)), "tile")));
     (scale * STRONG_REDUCTION <= 1.0).then(|| {
         format!(
             "a {way} from {width} x {height} to {side} pixels shrinks a flaw of {FLAW} pixels to {:.1}{removed}{larger} \
@@ -174,10 +175,10 @@ fn distortion_warning(sizes: &[(u32, u32)], resize: ResizeMode) -> Option<String
     let most = long.iter().copied().fold(0.0, f64::max);
     (resize == ResizeMode::Squash && 10 * long.len() > sizes.len()).then(|| {
         format!(
-            "{} of {} images are more than {STRONG_ASPECT} times as long as wide (up to {most:.1}), and a squash presses them \
-             into a square: preprocess.resize = \"letterbox\" keeps their shape, at fewer pixels",
-            long.len(),
-            sizes.len()
+            "{} {} more than {STRONG_ASPECT} times as long as wide (up to {most:.1}), and a squash presses that \
+             into a square: preprocess.resize = \"letterbox\" keeps the shape, at fewer pixels",
+            part_of(long.len(), sizes.len(), "image"),
+            are(long.len())
         )
     })
 }

@@ -11,6 +11,7 @@ use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
 use crate::report::{Console, RunRecord, percent, plots};
 use crate::system::json::{read_json, write_json};
+use crate::system::shown::{counted, part_of};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -114,7 +115,8 @@ fn check_finite(scored: &Scored, dataset: &Dataset) -> Result<()> {
     let name = &dataset.samples[scored.indices[first]].name;
     let images = scored.labels.len();
     Err(Error::NotFinite(format!(
-        "the logits of {all} of {images} images are not finite numbers, the first those of {name:?}"
+        "the logits of {} are not finite numbers, the first those of {name:?}",
+        part_of(all, images, "image")
     )))
 }
 
@@ -276,7 +278,7 @@ pub fn write_scores(folder: &Path, dataset: &Dataset, scores: &[SplitScore]) -> 
         draw_inspection(folder, &dataset.classes, (&scored.logits, &scored.labels), evaluation)?;
         // Probabilities that are not finite have no diagram.
         if let Some(reliability) = evaluation.reliability.as_ref().filter(|found| !found.before.is_empty()) {
-            let title = format!("{name}, {} images: confidence and accuracy", evaluation.n);
+            let title = format!("{name}, {}: confidence and accuracy", counted(evaluation.n, "image"));
             let picture = plots::ReliabilityPlot { title: &title, temperature: evaluation.temperature, reliability };
             plots::save(&picture, &folder.join(format!("plots/reliability-{name}")))?;
         }

@@ -17,7 +17,7 @@ use crate::nn::workers::Workers;
 use crate::report::{Console, html, plots};
 use crate::system::files::create_folder;
 use crate::system::json::read_json;
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, counted};
 use crate::system::tables::write_csv;
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
 use crate::tsne::{Embedding, TsneOptions, embed};
@@ -156,8 +156,8 @@ impl FeatureMap<'_> {
         plots::Scatter {
             title: format!("t-SNE of {}", self.of.title),
             subtitle: format!(
-                "{} images, perplexity {:.0}, KL {:.3}{}",
-                self.samples.len(),
+                "{}, perplexity {:.0}, KL {:.3}{}",
+                counted(self.samples.len(), "image"),
                 self.embedding.perplexity,
                 self.embedding.kl,
                 trust.unwrap_or_default()

@@ -18,6 +18,7 @@ use crate::data::loader::Batch;
 use crate::error::Result;
 use crate::model::{Model, Scored};
 use crate::report::{Console, Run, RunRecord, RunResult, Status, TemplateScore, ZeroshotResult};
+use crate::system::shown::{are, part_of};
 use crate::text::Prompts;
 use crate::train::checkpoint::Checkpoints;
 use crate::train::progress::Progress;
@@ -67,9 +68,10 @@ fn warn_of_other_squares(session: &Session, checked: &CheckedImages, console: &C
         return;
     }
     console.warn(format!(
-        "{count} of {} images are not square: the model's own library cuts a square from their middle, here they are {}, \
+        "{} {} not square: the model's own library cuts a square from their middle, here they are {}, \
          so probabilities differ from its own; preprocess.resize = \"crop\" is as it does",
-        checked.sizes.len(),
+        part_of(count, checked.sizes.len(), "image"),
+        are(count),
         if taken == ResizeMode::Squash { "squashed" } else { "given a border" }
     ));
 }

@@ -21,17 +21,23 @@ impl RunFailure {
         if status.success() {
             return None;
         }
-        let text = std::fs::read_to_string(log).unwrap_or_default();
-        let said = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);
         let reason = match (killed_by(status), status.code()) {
             (Some(9), _) => "was killed (signal 9), as happens when the system runs out of memory".into(),
             (Some(signal), _) => format!("was killed by signal {signal}"),
-            (None, Some(code)) => said.unwrap_or_else(|| format!("ended with exit code {code}; see {}", log.shown())),
+            (None, Some(code)) => {
+                said(log).unwrap_or_else(|| format!("ended with exit code {code}; see {}", log.shown()))
+            }
             (None, None) => "ended for an unknown reason".into(),
         };
         let code = status.code().and_then(ExitCode::of_number).unwrap_or(ExitCode::Unexpected);
         Some(Self { reason, code })
     }
+}
+
+/// The last error in the log of a run.
+pub fn said(log: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(log).ok()?;
+    text.lines().rev().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned)
 }
 
 #[cfg(all(test, unix))]

@@ -6,7 +6,7 @@ mod rung;
 pub mod shell;
 mod state;
 
-pub use failure::RunFailure;
-pub use run::{Ladder, PlannedRun};
+pub use failure::{RunFailure, said};
+pub use run::{LOGS, Ladder, PlannedRun};
 pub use rung::Rung;
 pub use state::{Provenance, RunState, commonest_provenance};

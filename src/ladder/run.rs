@@ -2,7 +2,7 @@
 
 use super::rung::Rung;
 use super::shell;
-use crate::config::{self, Fold, Settings};
+use crate::config::{self, BlockChoice, Fold, Settings, StrategySettings};
 use crate::error::{Error, Place, Result};
 use crate::report::Repeats;
 use crate::system::shown::Shown;
@@ -12,6 +12,12 @@ use std::path::{Path, PathBuf};
 const OF_STRATEGIES: &str = "strategy.";
 /// Likewise, for folds.
 const TEST_FRACTION: &str = "data.test=";
+
+/// The last blocks that `partial` trains unless the config says otherwise.
+const USUAL_BLOCKS: usize = 3;
+
+/// The folder of a comparison in which the logs of its runs are.
+pub const LOGS: &str = "logs";
 
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +36,11 @@ impl PlannedRun {
     /// Its run directory.
     pub fn folder(&self) -> PathBuf {
         self.settings.run.out.join(&self.settings.run.name)
+    }
+
+    /// Where what it says is written.
+    pub fn log(&self) -> PathBuf {
+        self.settings.run.out.join(LOGS).join(format!("{}.log", self.name))
     }
 
     /// What follows the program's name. With `resume`, an interrupted run continues, and others start.
@@ -51,6 +62,7 @@ pub struct Ladder<'a> {
     sets: &'a [String],
     /// What all runs share, with a frozen backbone.
     pub base: Settings,
+    depth: usize,
 }
 
 impl<'a> Ladder<'a> {
@@ -60,7 +72,13 @@ impl<'a> Ladder<'a> {
     /// As [`config::load`], but for keys of strategies that it does not name.
     pub fn new(config: Option<&'a Path>, sets: &'a [String]) -> Result<Self> {
         let (base, _) = load(config, sets, &["strategy.kind=frozen".to_owned()])?;
-        Ok(Self { config, sets, base })
+        Ok(Self { config, sets, base, depth: usize::MAX })
+    }
+
+    /// The same for a backbone of so many blocks: where those that `partial` usually trains would be all, it trains one
+    /// less than all.
+    pub fn of_depth(self, depth: usize) -> Self {
+        Self { depth, ..self }
     }
 
     /// The folder of the comparison.
@@ -108,7 +126,11 @@ impl<'a> Ladder<'a> {
         let mut ours = vec![format!("run.name={name}"), format!("run.out={folder}")];
         ours.extend(rung.sets(&self.base));
         ours.push(repeat.to_owned());
-        let (settings, kept) = load(self.config, self.sets, &ours)?;
+        let (mut settings, mut kept) = load(self.config, self.sets, &ours)?;
+        if self.depth <= USUAL_BLOCKS && settings.strategy == last_blocks(USUAL_BLOCKS) {
+            ours.push(format!("strategy.blocks={}", self.depth.saturating_sub(1).max(1)));
+            (settings, kept) = load(self.config, self.sets, &ours)?;
+        }
         let mut args = vec![rung.command().to_owned()];
         args.extend(
             self.config.into_iter().flat_map(|file| ["--config".to_owned(), file.to_string_lossy().into_owned()]),
@@ -137,6 +159,10 @@ impl<'a> Ladder<'a> {
     }
 }
 
+fn last_blocks(count: usize) -> StrategySettings {
+    StrategySettings::Partial { blocks: BlockChoice::Last(count) }
+}
+
 /// The settings under the user's overrides and ours, without those of the user that ours contradict; and what was kept.
 fn load(config: Option<&Path>, sets: &[String], ours: &[String]) -> Result<(Settings, Vec<String>)> {
     let mut kept = sets.to_vec();
@@ -162,7 +188,7 @@ fn load(config: Option<&Path>, sets: &[String], ours: &[String]) -> Result<(Sett
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BlockChoice, StrategySettings, TrainLength};
+    use crate::config::TrainLength;
 
     const CONFIG: &str = "[run]\nname = \"textile\"\nout = \"/runs\"\n\n[data]\nroot = \"/data\"\ntest = 0.2\n\n[strategy]\n\
                           kind = \"partial\"\nblocks = 2\n\n[train]\nepochs = 4\n";
@@ -212,6 +238,23 @@ mod tests {
             let typo = runs(&[typo], &[Rung::Full, Rung::Lora], Repeats::Seeds(1)).unwrap_err();
             assert!(typo.to_string().contains("did you mean") && typo.to_string().contains(meant), "{typo}");
         }
+    }
+
+    #[test]
+    fn partial_leaves_a_block_of_a_small_backbone_as_it_is() {
+        let blocks = |depth: usize, sets: &[&str]| {
+            let sets: Vec<String> = ["data.root=/data"].iter().chain(sets).map(ToString::to_string).collect();
+            let ladder = Ladder::new(None, &sets).unwrap().of_depth(depth);
+            let runs = ladder.runs(&[Rung::Partial, Rung::Full], Repeats::Seeds(1)).unwrap();
+            let args = runs[0].args(false).iter().filter(|arg| arg.starts_with("strategy.blocks=")).cloned().collect();
+            (runs[0].settings.strategy.to_string(), args)
+        };
+        let changed = |to: &str| vec![format!("strategy.blocks={to}")];
+        assert_eq!(blocks(12, &[]), ("partial (last 3 blocks)".to_owned(), vec![]));
+        assert_eq!(blocks(3, &[]), ("partial (last 2 blocks)".to_owned(), changed("2")));
+        assert_eq!(blocks(2, &[]), ("partial (last block)".to_owned(), changed("1")));
+        assert_eq!(blocks(2, &["strategy.blocks=2"]), ("partial (last 2 blocks)".to_owned(), changed("2")));
+        assert_eq!(blocks(1, &[]), ("partial (last block)".to_owned(), changed("1")));
     }
 
     #[test]

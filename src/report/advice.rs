@@ -3,6 +3,7 @@
 use super::percent;
 use crate::data::Split;
 use crate::metrics::{Evaluation, SelectionMetric, better_than_chance, is_rare, missed_classes, no_better_than_chance};
+use crate::system::shown::{are, counted, part_of};
 
 /// What the advice is based on; shares are fractions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,7 +90,12 @@ impl Advice<'_> {
         let mistakes = (images as f64 * (1.0 - accuracy)).round() as usize;
         if mistakes == 0 {
             return format!(
-                "all {images} {split} images are classified right: training cannot improve on that, test on more images"
+                "{} classified right: training cannot improve on that, test on more images",
+                if images == 1 {
+                    format!("the only {split} image is")
+                } else {
+                    format!("all {images} {split} images are")
+                }
             );
         }
         // Of a rare class few mistakes may be many.
@@ -98,8 +104,8 @@ impl Advice<'_> {
         } else {
             String::new()
         };
-        let are = if mistakes == 1 { "is" } else { "are" };
-        let wrong = format!("{mistakes} of {images} {split} images {are} classified wrong");
+        let of_all = part_of(mistakes, images, &format!("{split} image"));
+        let wrong = format!("{of_all} {} classified wrong", are(mistakes));
         let few = mistakes <= FEW_MISTAKES.0 && accuracy >= NEAR_CEILING;
         if few || mistakes as f64 <= FEW_MISTAKES.1 * images as f64 {
             return format!("{wrong}{balanced}: look at them in report.html before any training");
@@ -159,10 +165,9 @@ fn chance(scored: &Evaluation) -> String {
         );
     }
     format!(
-        "{} on {} {} images is not shown to be better than always naming the commonest ({}): test on more, or {remedy}",
+        "{} on {} is not shown to be better than always naming the commonest ({}): test on more, or {remedy}",
         percent(scored.accuracy),
-        scored.n,
-        scored.split_name(),
+        counted(scored.n, &format!("{} image", scored.split_name())),
         percent(scored.majority_baseline)
     )
 }

@@ -2,7 +2,7 @@
 
 use super::table::{key_value_table, listing_table, percent};
 use crate::metrics::{Estimate, Evaluation, Inspection, Interval, KindScore, Rate, RuleOutcome, ThresholdRule};
-use crate::system::shown::printable;
+use crate::system::shown::{counted, printable, significant};
 
 /// The inspection table above everything else that a command prints; `rest` alone when no good class is named.
 pub fn inspection_first(evaluation: Option<&Evaluation>, rest: String) -> String {
@@ -28,7 +28,7 @@ fn kind_table(kinds: &[KindScore]) -> String {
 pub fn inspection_table(split: &str, inspection: &Inspection) -> String {
     let good = inspection.good.iter().map(|class| printable(class)).collect::<Vec<_>>().join(", ");
     let (split, goods, defects) = (printable(split), inspection.goods, inspection.defects);
-    let headline = format!("{split}, {goods} good ({good}) and {defects} defective parts");
+    let headline = format!("{split}, {goods} good ({good}) and {}", counted(defects as usize, "defective part"));
     let table = outcome_table(inspection);
     format!("{headline}\n\n{table}\n\n{}", ranking_table(inspection))
 }
@@ -117,13 +117,9 @@ fn estimate(estimate: Estimate) -> String {
     }
 }
 
-/// Four significant digits; no score is above 1.
+/// No score is above 1.
 fn short(threshold: f64) -> String {
-    if threshold > 1.0 {
-        return "none reaches it".into();
-    }
-    let rounded: f64 = format!("{threshold:.3e}").parse().unwrap_or(threshold);
-    if rounded != 0.0 && rounded < 1e-3 { format!("{rounded:e}") } else { format!("{rounded}") }
+    if threshold > 1.0 { "none reaches it".into() } else { significant(threshold, 4) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
 use crate::metrics::{ClassReport, Evaluation, Places, Robustness};
-use crate::system::shown::printable;
+use crate::system::shown::{counted, printable};
 
 /// Classes that are listed in full.
 const MANY_CLASSES: usize = 20;
@@ -120,7 +120,8 @@ pub fn robustness_table(robustness: &Robustness) -> String {
     rows.push(row("mean", &r.mean_by_strength, r.mean_accuracy, r.relative_accuracy));
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let split = printable(&r.split);
-    format!("{split}, {} images: accuracy in % by strength of the flaw\n\n{}", r.n, listing_table(1, &header, &rows))
+    let images = counted(r.n, "image");
+    format!("{split}, {images}: accuracy in % by strength of the flaw\n\n{}", listing_table(1, &header, &rows))
 }
 
 /// How well maps find flaws.
@@ -128,7 +129,10 @@ pub fn places_table(places: &Places) -> String {
     let share = |share: Option<f64>| share.map_or("-".to_owned(), percent);
     let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number:.3}"));
     key_value_table(&[
-        ("images with a mask", format!("{} of {}, {} regions", places.masked, places.images, places.regions)),
+        (
+            "images with a mask",
+            format!("{} of {}, {}", places.masked, places.images, counted(places.regions, "region")),
+        ),
         ("most evidence lies in the flaw", share(places.pointing_game)),
         ("the box holds half of a flaw", share(places.box_holds)),
         ("the same where the flaw is found", share(places.box_holds_in_finds)),

@@ -24,7 +24,7 @@ mod situations_tests;
 
 use super::table::percent;
 use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better_than_chance};
-use crate::system::shown::printable;
+use crate::system::shown::{are, printable};
 use crate::train::progress::{EpochRecord, Progress};
 use crate::train::validation::ValidationHistory;
 use serde::Serialize;
@@ -272,9 +272,10 @@ impl<'a> Evidence<'a> {
             if gained < 0 && p < FELL {
                 let lost = -gained;
                 return Some(format!(
-                    "over-fits after epoch {epoch}{}: {lost} of {} validation images fewer are right at the last",
+                    "over-fits after epoch {epoch}{}: {lost} of {} validation images fewer {} right at the last",
                     kept(epoch),
-                    val.n
+                    val.n,
+                    are(lost as usize)
                 ));
             }
         }

@@ -49,10 +49,73 @@ pub fn quoted<T: AsRef<str>>(names: &[T]) -> String {
     }
 }
 
+/// `1 image`, `2 images`: so many of what a noun in the singular names, whose last word takes the ending.
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {}", plural(noun)) }
+}
+
+fn plural(noun: &str) -> String {
+    let ends = |endings: &[&str]| endings.iter().any(|ending| noun.ends_with(ending));
+    match noun.strip_suffix('y') {
+        Some(stem) if !ends(&["ay", "ey", "oy"]) => format!("{stem}ies"),
+        _ if ends(&["s", "x", "ch", "sh"]) => format!("{noun}es"),
+        _ => format!("{noun}s"),
+    }
+}
+
+/// `2 of 6 images`
+pub fn part_of(part: usize, whole: usize, noun: &str) -> String {
+    format!("{part} of {}", counted(whole, noun))
+}
+
+/// The form of a word after such a count.
+pub fn agree<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
+    if count == 1 { one } else { many }
+}
+
+/// `is` or `are`
+pub fn are(count: usize) -> &'static str {
+    agree(count, "is", "are")
+}
+
+/// A number of at most so many significant digits, with an exponent only where it is very small or large. A config file
+/// takes the same notation.
+pub fn significant(value: f64, digits: usize) -> String {
+    let rounded: f64 = format!("{value:.*e}", digits.saturating_sub(1)).parse().unwrap_or(value);
+    if rounded == 0.0 || (1e-3..1e5).contains(&rounded.abs()) { format!("{rounded}") } else { format!("{rounded:e}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::path::Path;
+
+    #[test]
+    fn one_is_singular() {
+        for (count, noun, expected) in [
+            (0, "image", "0 images"),
+            (1, "image", "1 image"),
+            (2, "validation image", "2 validation images"),
+            (1, "class", "1 class"),
+            (3, "class", "3 classes"),
+            (2, "copy", "2 copies"),
+            (2, "array", "2 arrays"),
+            (5, "patch", "5 patches"),
+        ] {
+            assert_eq!(counted(count, noun), expected);
+        }
+        assert_eq!([are(0), are(1), are(2)], ["are", "is", "are"]);
+        assert_eq!([part_of(1, 1, "image"), part_of(1, 6, "image")], ["1 of 1 image", "1 of 6 images"]);
+    }
+
+    #[test]
+    fn numbers_are_as_short_as_their_digits() {
+        for (value, expected) in
+            [(5.623_413e0, "5.623"), (5000.0, "5000"), (0.5, "0.5"), (1e-6, "1e-6"), (123_456.0, "1.235e5"), (0.0, "0")]
+        {
+            assert_eq!(significant(value, 4), expected);
+        }
+    }
 
     #[test]
     fn only_what_steers_is_escaped() {

@@ -6,6 +6,7 @@
 use super::step_options::StepOptions;
 use super::trainer::Step;
 use crate::config::Precision;
+use crate::system::shown::counted;
 use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +61,8 @@ impl Safeguard {
                 Err(error) if is_out_of_memory(&error) && micro_batches < images => {
                     self.micro_batches = (2 * micro_batches).min(images);
                     say(&format!(
-                        "out of device memory with {} images at a time: continuing with {}",
-                        images.div_ceil(micro_batches),
+                        "out of device memory with {} at a time: continuing with {}",
+                        counted(images.div_ceil(micro_batches), "image"),
                         images.div_ceil(self.micro_batches)
                     ));
                     continue;

@@ -20,6 +20,7 @@ use crate::error::{DataError, Error, Result};
 use crate::linalg::Matrix;
 use crate::linalg::neighbors::{Metric, nearest};
 use crate::rng::{Purpose, Stream};
+use crate::system::shown::counted;
 use affinities::Affinities;
 use exact::ExactRepulsion;
 use gradient::{Repulsion, divergence};
@@ -187,8 +188,8 @@ fn usable_perplexity(wanted: f64, n: usize) -> (f64, Vec<String>) {
     if wanted <= most {
         return (wanted, Vec::new());
     }
-    let points = if n == 1 { "point" } else { "points" };
-    (most, vec![format!("a perplexity of {wanted} is too large for {n} {points}; {most:.1} is used")])
+    let points = counted(n, "point");
+    (most, vec![format!("a perplexity of {wanted} is too large for {points}; {most:.1} is used")])
 }
 
 /// With the sum over all pairs, whatever the number of points: a single pass is quick.

@@ -137,7 +137,7 @@ fn runs_that_were_made_elsewhere_are_collected() {
     assert_eq!(collected["missing"], serde_json::json!([{"run": "probe-seed43", "reason": "not started"}]));
     let complete: Vec<_> = collected["strategies"].as_array().unwrap().iter().map(|row| &row["complete"]).collect();
     assert_eq!(complete, [true, false]);
-    assert_eq!(collected["recommendation"]["strategy"], "knn");
+    assert_eq!(collected["recommended"], Value::Null, "one alone is no choice");
     snapshot!(
         workspace,
         &args(&[extra.as_slice(), &["--collect"]].concat()),
@@ -167,6 +167,8 @@ fn a_run_that_fails_is_told_and_the_others_are_compared() {
     let reason = result["missing"][0]["reason"].as_str().unwrap();
     assert!(result["missing"][0]["run"] == "partial-seed42" && reason.contains("99"), "{reason}");
     assert!(stderr(&output).contains("error: 1 of 3 runs failed:\n  partial-seed42: "), "{}", stderr(&output));
+    let later = json(&workspace.command(&[line.as_slice(), &["--collect"]].concat()).output().unwrap());
+    assert_eq!(later["missing"][0]["reason"], format!("failed: {reason}"));
     let alone = workspace.command(&args(&["--strategies", "partial", "--set", "strategy.blocks=99"])).output().unwrap();
     assert_eq!((alone.status.code(), alone.stdout.len()), (Some(2), 0), "nothing to compare, nothing printed");
 }

@@ -12,6 +12,7 @@ use crate::experiment::image_neighbors::ImageNeighbors;
 use crate::experiment::resolution::{self, Resolution};
 use crate::experiment::session::decode_threads;
 use crate::report::{Console, key_value_table, listing_table, percent};
+use crate::system::shown::{are, counted, part_of};
 use crate::train::forecast::TileCounts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -128,10 +129,12 @@ impl Spread {
         let mut warnings = Vec::new();
         if 2 * self.small > self.images {
             warnings.push(format!(
-                "{} of {} images are smaller than the input of {image_size} pixels and are enlarged, which shows no more of \
-                 them: a smaller model.image_size trains faster, but backbones often do best at the size they were \
+                "{} {} smaller than the input of {image_size} pixels and {} enlarged, which shows no more of \
+                 the picture: a smaller model.image_size trains faster, but backbones often do best at the size they were \
                  pretrained at; compare both",
-                self.small, self.images
+                part_of(self.small, self.images, "image"),
+                are(self.small),
+                are(self.small)
             ));
         }
         if self.discarded.0 > 0.05 {
@@ -162,21 +165,21 @@ fn overall(found: &Examination, geometry: &Geometry, counts: &[[usize; 3]]) -> S
     let spread = Spread::of(found, geometry);
     let pixels = |range: Option<(u32, u32)>| match range {
         None => "none".into(),
-        Some((low, high)) if low == high => format!("{low} pixels"),
+        Some((low, high)) if low == high => counted(low as usize, "pixel"),
         Some((low, high)) => format!("{low} to {high} pixels"),
     };
     let stored: Vec<String> = stored(found).iter().map(|(kind, n)| format!("{kind}: {n}")).collect();
     let aspect = aspect(found).map_or_else(|| "none".into(), |(low, high)| format!("{low:.2} to {high:.2}"));
     let (mean, most) = spread.discarded;
     key_value_table(&[
-        ("usable images", format!("{} in {} classes", dataset.samples.len(), dataset.classes.len())),
+        ("usable images", format!("{} in {}", dataset.samples.len(), counted(dataset.classes.len(), "class"))),
         ("unusable files", found.bad.len().to_string()),
         ("files passed over", dataset.ignored_files.to_string()),
         ("stored as", stored.join("; ")),
         ("width", pixels(range(found, |size| size.0))),
         ("height", pixels(range(found, |size| size.1))),
         ("width / height", aspect),
-        ("below the input", format!("{} (a side under {} pixels)", spread.small, geometry.image_size)),
+        ("below the input", format!("{} (a side under {})", spread.small, counted(geometry.image_size, "pixel"))),
         ("left out by a crop", format!("{} on average, {} at most", percent(mean), percent(most))),
         ("imbalance", imbalance(counts).map_or_else(|| "-".into(), |ratio| format!("{ratio:.1} to 1 in training"))),
     ])

@@ -11,6 +11,7 @@ use crate::experiment::saved::SavedRun;
 use crate::probe::{Samples, Suspect, suspects};
 use crate::report::plots::{Sheet, SheetRow, save_sheet};
 use crate::report::{Console, listing_table, percent};
+use crate::system::shown::{agree, part_of};
 use serde_json::json;
 use std::path::Path;
 
@@ -49,8 +50,9 @@ fn section(dataset: &Dataset, found: &[Suspect], top: usize) -> Section {
     let rows: Vec<Vec<String>> = found.iter().take(top).map(row).collect();
     let total = dataset.samples.len();
     let mut text = format!(
-        "{} of {total} images have a label that the vote of their {NEIGHBORS} nearest others contradicts",
-        found.len()
+        "{} {} a label that the vote of the {NEIGHBORS} nearest others contradicts",
+        part_of(found.len(), total, "image"),
+        agree(found.len(), "has", "have")
     );
     if !rows.is_empty() {
         let table = listing_table(4, &["image", "split", "labelled", "looks like", "vote"], &rows);

@@ -19,6 +19,7 @@ use crate::experiment::weights;
 use crate::hub::Wanted;
 use crate::metrics::good_classes;
 use crate::report::{Console, junit};
+use crate::system::shown::{agree, counted};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -130,7 +131,7 @@ impl Report {
         if first_of_data.is_none() {
             return Err(first);
         }
-        let what = if count == 1 { "1 problem stops".into() } else { format!("{count} problems stop") };
+        let what = format!("{} {}", counted(count, "problem"), agree(count, "stops", "stop"));
         Err(DataError::Invalid { message: format!("{what} a training run"), hint: None }.into())
     }
 }

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::experiment::image_neighbors::{ImageNeighbors, NEIGHBORS};
 use crate::report::plots::{Sheet, SheetRow, Thumbnail, save_sheet};
 use crate::report::{Console, listing_table, percent, thousands};
+use crate::system::shown::{agree, are, counted, part_of};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -115,12 +116,14 @@ fn summary(alike: &Resemblances, confirmed: &[Option<bool>]) -> String {
     } else {
         String::new()
     };
-    let copies = if same == 1 { "copy" } else { "copies" };
-    let what = if near == 1 { "pair" } else { "pairs" };
-    let mut text = format!("{same} {copies} of a file, {near} {what} of nearly identical images{confirmed}");
+    let (copies, what) = (counted(same, "copy"), counted(near, "pair"));
+    let mut text = format!("{copies} of a file, {what} of nearly identical images{confirmed}");
     if alike.look_alikes > 0 {
         let others = thousands(alike.look_alikes);
-        text.push_str(&format!("\n{others} more pairs look alike, but no more than different images of this set do"));
+        text.push_str(&format!(
+            "\n{others} more {}, but no more than different images of this set do",
+            agree(alike.look_alikes, "pair looks alike", "pairs look alike")
+        ));
     }
     text
 }
@@ -160,7 +163,7 @@ pub fn draw(file: &Path, found: &Examination, pairs: &[Twins], decode: DecodeOpt
         let thumbnail = |index: usize| thumbnail(&samples[index], &found.dataset.classes, decode);
         SheetRow { heading, thumbnails: [pair.first, pair.second].into_iter().filter_map(thumbnail).collect() }
     });
-    let title = format!("{} of {} pairs that are alike", pairs.len().min(DRAWN), pairs.len());
+    let title = format!("{} that {} alike", part_of(pairs.len().min(DRAWN), pairs.len(), "pair"), are(pairs.len()));
     save_sheet(file, &Sheet { title, side: SIDE, columns: COLUMNS, rows: rows.collect() })
 }
 

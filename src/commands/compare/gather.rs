@@ -1,8 +1,9 @@
 //! What the runs have left behind, sorted by strategy.
 
 use super::runs::Failed;
-use crate::ladder::{PlannedRun, Provenance, RunState, Rung};
+use crate::ladder::{PlannedRun, Provenance, RunState, Rung, said};
 use crate::report::{Contender, Finished, Missing, Status};
+use crate::system::shown::Shown;
 
 /// The finished runs of each rung, and why the others are not among them.
 pub fn contenders(
@@ -39,10 +40,13 @@ fn reason(run: &PlannedRun, state: &RunState, failed: &[Failed]) -> String {
     if let Some((_, failure)) = failed.iter().find(|(name, _)| *name == run.name) {
         return failure.reason.clone();
     }
+    let log = run.log();
+    let failed = || said(&log).map(|reason| format!("failed: {reason}"));
     match state {
-        RunState::Absent => "not started".into(),
+        RunState::Absent if !log.is_file() => "not started".into(),
+        RunState::Absent => failed().unwrap_or_else(|| format!("has written nothing down yet; see {}", log.shown())),
         RunState::Unfinished(Status::Stopped) => "stopped by a signal".into(),
-        RunState::Unfinished(Status::Failed) => "failed".into(),
+        RunState::Unfinished(Status::Failed) => failed().unwrap_or_else(|| "failed".into()),
         RunState::Unfinished(_) => "under way, or killed".into(),
         RunState::Other(why) => why.clone(),
         RunState::Finished(_) => String::new(),

@@ -4,7 +4,7 @@ mod gather;
 mod runs;
 
 use super::{RunArgs, config_args};
-use crate::backbone::TextTower;
+use crate::backbone::{Backbone, TextTower};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::experiment::runs::{named_after, side_by_side};
@@ -65,8 +65,13 @@ pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
     }
     let sets = config_args::complete(args.config.file(), args.config.sets()?)?;
     let as_typed = |error| args.config.as_typed(error);
-    let ladder = Ladder::new(args.config.file(), &sets).map_err(as_typed)?;
+    let mut ladder = Ladder::new(args.config.file(), &sets).map_err(as_typed)?;
     let rungs = rungs(args, &ladder.base, console)?;
+    if rungs.contains(&Rung::Partial) {
+        let location = weights::local(&ladder.base.model.backbone, Wanted::Backbone, console)?;
+        let depth = Backbone::describe(&location, &ladder.base.model)?.depth;
+        ladder = ladder.of_depth(depth);
+    }
     let runs = ladder.runs(&rungs, args.repeats()).map_err(as_typed)?;
     if args.list {
         return list(&runs, console);

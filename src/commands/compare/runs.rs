@@ -7,7 +7,7 @@ use crate::error::{DataError, Error, ExitCode, Result};
 use crate::experiment::images::check_images_with;
 use crate::experiment::weights;
 use crate::hub::Wanted;
-use crate::ladder::{PlannedRun, Provenance, RunFailure, RunState};
+use crate::ladder::{LOGS, PlannedRun, Provenance, RunFailure, RunState};
 use crate::report::{Console, RunResult, percent};
 use crate::system::child::run_to_end;
 use crate::system::files::create_folder;
@@ -47,8 +47,7 @@ pub fn provenance(runs: &[PlannedRun], base: &Settings, console: &Console) -> Re
 /// [`Error::Interrupted`] after a signal, which the run under way has got too; when the folder is in use or cannot be
 /// written, or the program cannot be started.
 pub fn all(runs: &[PlannedRun], provenance: &Provenance, folder: &Path, console: &Console) -> Result<Vec<Failed>> {
-    let logs = folder.join("logs");
-    create_folder(&logs)?;
+    create_folder(&folder.join(LOGS))?;
     let _lock = Lock::acquire(folder)?;
     let stop = StopRequest::listen()?;
     let progress = console.progress(runs.len() as u64, "runs");
@@ -60,8 +59,7 @@ pub fn all(runs: &[PlannedRun], provenance: &Provenance, folder: &Path, console:
             console.info(format!("{place}  {}: already finished", run.name));
         } else {
             console.info(format!("{place}  {}{}", run.name, intention(&state)));
-            let log = logs.join(format!("{}.log", run.name));
-            let failure = one(run, &state, &log, &stop)?;
+            let failure = one(run, &state, &stop)?;
             if let Some(signal) = stop.received() {
                 return Err(Error::Interrupted {
                     signal: signal.name(),
@@ -90,14 +88,15 @@ pub fn error(failed: &[Failed], total: usize) -> Option<Error> {
     Some(Error::Runs { failed, total, code })
 }
 
-fn one(run: &PlannedRun, state: &RunState, log: &Path, stop: &StopRequest) -> Result<Option<RunFailure>> {
+fn one(run: &PlannedRun, state: &RunState, stop: &StopRequest) -> Result<Option<RunFailure>> {
     let program = std::env::current_exe().map_err(Error::io("find", PathBuf::from("this program")))?;
-    let file = File::create(log).map_err(Error::io("create", log))?;
+    let log = run.log();
+    let file = File::create(&log).map_err(Error::io("create", &log))?;
     // A run of other settings cannot go on; it is set aside by the new one.
     let resume = !matches!(state, RunState::Other(_));
     let mut command = Command::new(program);
     command.args(run.args(resume)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-    Ok(RunFailure::of(run_to_end(&mut command, stop)?, log))
+    Ok(RunFailure::of(run_to_end(&mut command, stop)?, &log))
 }
 
 fn intention(state: &RunState) -> String {

@@ -3,7 +3,7 @@
 use super::choose::{ChosenBackbone, ChosenTiles};
 use super::options::shown;
 use super::survey::{Listed, Survey};
-use crate::system::shown::printable;
+use crate::system::shown::{counted, printable};
 use std::path::Path;
 use toml::Value;
 
@@ -20,7 +20,11 @@ const LISTED: usize = 30;
 pub(super) fn config(survey: &Survey, choice: &ChosenBackbone, (data, out, manifest): (&Path, &Path, &Path)) -> String {
     let counts = survey.counts();
     let images = survey.dataset.samples.len();
-    let mut text = format!("# {images} images of {} classes, written by `vitadapt init`.\n#\n", counts.len());
+    let mut text = format!(
+        "# {} of {}, written by `vitadapt init`.\n#\n",
+        counted(images, "image"),
+        counted(counts.len(), "class")
+    );
     let typed = shown(out);
     text.push_str(&format!(
         "#   Check:  vitadapt check --config {typed}\n#   Train:  vitadapt finetune --config {typed}\n#\n"
@@ -30,7 +34,7 @@ pub(super) fn config(survey: &Survey, choice: &ChosenBackbone, (data, out, manif
         text.push_str(&format!("#   {:widest$}  {n:>6}\n", printable(class)));
     }
     if counts.len() > LISTED {
-        text.push_str(&format!("#   and {} more classes\n", counts.len() - LISTED));
+        text.push_str(&format!("#   and {}\n", counted(counts.len() - LISTED, "more class")));
     }
     text.push_str(&section_data(survey, (data, out, manifest)));
     text.push_str(&section_model(survey, choice));
@@ -41,8 +45,10 @@ pub(super) fn config(survey: &Survey, choice: &ChosenBackbone, (data, out, manif
          \n[train]\nepochs = 15\nbatch_size = 16\nhead_lr = 3e-4 # of the head, which starts fitted; train.lr is left to the strategy\n",
     );
     if imbalanced {
-        let why =
-            format!("the largest class has {most} images, the smallest {least}: look at balanced accuracy and recalls");
+        let why = format!(
+            "the largest class has {}, the smallest {least}: look at balanced accuracy and recalls",
+            counted(most, "image")
+        );
         text.push_str(&format!(
             "class_weights = \"balanced\" # {why}\n\n[probe]\nclass_weights = \"balanced\" # likewise for what the head starts from\n"
         ));
@@ -98,20 +104,21 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
                 text.push_str(&format!("columns = {{ {} }} # what its columns are called\n", pairs.join(", ")));
             }
             if let Some(groups) = survey.group_count() {
-                text.push_str(&format!("# {groups} groups; images of one group stay in one split\n"));
+                text.push_str(&format!("# {}; images of one group stay in one split\n", counted(groups, "group")));
             }
         }
     }
     if let Some(patients) = survey.patients {
         text.push_str(&format!(
-            "group_by = \"patient\" # {patients} patients, each of whom stays in one split; no ID is written anywhere\n"
+            "group_by = \"patient\" # {}, each of whom stays in one split; no ID is written anywhere\n",
+            counted(patients, "patient")
         ));
     }
     let fewest = survey.counts().values().min().copied().unwrap_or(0);
     if survey.split {
         text.push_str("# the splits are those that the data names\n");
     } else if fewest < FEW {
-        text.push_str(&format!("val = 0.2 # the smallest class has only {fewest} images\ntest = 0.2\n"));
+        text.push_str(&format!("val = 0.2 # the smallest class has only {}\ntest = 0.2\n", counted(fewest, "image")));
     } else {
         text.push_str("val = 0.15 # drawn once by data.split_seed, the same share of every class\ntest = 0.15\n");
     }
@@ -137,9 +144,10 @@ fn section_model(survey: &Survey, choice: &ChosenBackbone) -> String {
     text.push_str("head_init = \"probe\" # the head starts as the linear probe that fits the frozen features best\n");
     if let Some(ChosenTiles { scale, count, squashed_to }) = choice.tiles {
         text.push_str(&format!(
-            "\n[preprocess.tiles] # about {count} tiles an image: a small flaw would be lost in a squash to {squashed_to} pixels;\n\
+            "\n[preprocess.tiles] # about {} an image: a small flaw would be lost in a squash to {squashed_to} pixels;\n\
              # of the formats of `export`, only ONNX has tiles\n\
-             scale = {scale:?} # pixels of the input for one of the image\n"
+             scale = {scale:?} # pixels of the input for one of the image\n",
+            counted(count, "tile")
         ));
     } else if survey.elongation >= ELONGATED {
         text.push_str(&format!(

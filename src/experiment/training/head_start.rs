@@ -48,7 +48,7 @@ impl Training {
         };
         let chosen = &fitted.selection.path[fitted.selection.chosen];
         console.info(format!(
-            "head      from a probe with C = {:.3e}: {} on held-out images",
+            "head      from a probe with C = {}: {} on held-out images",
             chosen.setting,
             percent(chosen.validation_accuracy)
         ));

@@ -1,6 +1,6 @@
 //! On which images a strategy is chosen, what the choice costs on test images, and whether the model can leave.
 
-use super::recommend::{Recommendation, Recommender, StrategyScore, listed};
+use super::recommend::{Recommendation, Recommender, StrategyScore, listed, scores};
 use super::{Contender, Finished, Measure, Outcomes, PREDICTIONS, Repeats, StrategyRow};
 use crate::backbone::Pool;
 use crate::config;
@@ -9,6 +9,7 @@ use crate::export::FORMATS;
 use crate::metrics::{SelectionMetric, UNBALANCED};
 use crate::model::HeadKind;
 use crate::report::{ProbeRecord, RunResult, percent};
+use crate::system::shown::{are, counted};
 use serde::Serialize;
 
 /// The images that strategies are chosen on.
@@ -40,53 +41,79 @@ impl ChosenBy {
         }
     }
 
+    /// After a score.
+    fn in_words(self) -> &'static str {
+        if self == Self::Val { " on validation" } else { " on test" }
+    }
+
     fn outcomes(self, row: &StrategyRow) -> &Outcomes {
         row.val_outcomes.as_ref().filter(|_| self == Self::Val).unwrap_or(&row.outcomes)
     }
 }
 
-/// Which of the complete rows to take; none without any, or when one does not say what it cost.
+/// Which row to take of those that are complete and say what they cost, and on which images it was chosen. `waiting`:
+/// strategies without a finished run.
 pub(super) fn recommendation(
-    rows: &[StrategyRow],
+    all: &[StrategyRow],
+    waiting: &[&str],
     (repeats, measure): (Repeats, Measure),
     target: Option<f64>,
-) -> Option<(Recommendation, ChosenBy)> {
-    let rows: Vec<&StrategyRow> = rows.iter().filter(|row| row.complete).collect();
-    let by = ChosenBy::of(&rows, repeats);
-    let outcomes: Vec<&Outcomes> = rows.iter().map(|row| by.outcomes(row)).collect();
-    let candidates: Vec<StrategyScore<'_>> = rows
-        .iter()
-        .zip(&outcomes)
-        .map(|(row, outcomes)| {
-            Some(StrategyScore {
-                name: &row.strategy,
-                score: outcomes.score(measure),
-                interval: outcomes.interval(measure),
-                operations: row.operations?,
-                trainable: row.trainable_parameters,
-                tells: row.tells,
-            })
-        })
-        .collect::<Option<_>>()?;
+) -> (Recommendation, Option<ChosenBy>) {
+    let (complete, begun): (Vec<&StrategyRow>, Vec<&StrategyRow>) = all.iter().partition(|row| row.complete);
+    let by = ChosenBy::of(&complete, repeats);
+    let score = |row: &StrategyRow| by.outcomes(row).score(measure);
+    let incomplete: Vec<&str> = begun.iter().map(|row| row.strategy.as_str()).chain(waiting.iter().copied()).collect();
+    let mut left_out = Vec::new();
+    if !incomplete.is_empty() {
+        left_out.push(format!("{} {} not complete", listed(&incomplete, "and"), are(incomplete.len())));
+    }
+    let mut candidates = Vec::new();
+    let (mut outcomes, mut costless): (Vec<&Outcomes>, Vec<String>) = Default::default();
+    for row in &complete {
+        let Some(operations) = row.operations else {
+            costless.push(format!("{} ({}{})", row.strategy, percent(score(row)), by.in_words()));
+            continue;
+        };
+        outcomes.push(by.outcomes(row));
+        candidates.push(StrategyScore {
+            name: &row.strategy,
+            score: score(row),
+            interval: by.outcomes(row).interval(measure),
+            operations,
+            trainable: row.trainable_parameters,
+            formats: row.exportable.len(),
+            tells: row.tells,
+        });
+    }
+    if !costless.is_empty() {
+        left_out.push(format!(
+            "the runs of {} do not say how many operations they took, as those of older versions do not",
+            listed(&costless, "and")
+        ));
+    }
     let chance = outcomes.first().map_or(0.0, |outcomes| outcomes.chance(measure));
     let p_value = |a: usize, b: usize| outcomes[a].p_value(outcomes[b], measure);
-    let mut found = Recommender { candidates: &candidates, measure, chance, p_value: &p_value }.recommend(target)?;
-    let chosen = *rows.iter().find(|row| row.strategy == found.strategy)?;
+    let recommender = Recommender { candidates: &candidates, left_out: &left_out, measure, chance, p_value: &p_value };
+    let mut found = recommender.recommend(target);
+    let Some(chosen) = complete.iter().copied().find(|row| Some(&row.strategy) == found.strategy.as_ref()) else {
+        return (found, None);
+    };
     let images = by.outcomes(chosen).images();
-    let sentences = (rows.len() > 1).then(|| on_test(&rows, chosen, (by, measure), images)).into_iter();
-    let sentences: Vec<String> = sentences.chain(leaving(&rows, chosen, (by, measure))).collect();
-    for sentence in sentences {
+    let test = (candidates.len() > 1).then(|| on_test(&complete, chosen, (by, measure), images));
+    for sentence in test.into_iter().chain(leaving(&complete, chosen, (by, measure))) {
         found.sentence = format!("{}. {sentence}", found.sentence);
     }
-    Some((found, by))
+    (found, Some(by))
 }
 
-/// The row with the highest of some scores, the first among equals.
+/// The rows with the highest of some scores.
 fn highest<'a>(
     rows: impl Iterator<Item = &'a StrategyRow>,
     score: impl Fn(&StrategyRow) -> f64,
-) -> Option<&'a StrategyRow> {
-    rows.reduce(|best, row| if score(row) > score(best) { row } else { best })
+) -> Vec<&'a StrategyRow> {
+    let rows: Vec<&StrategyRow> = rows.collect();
+    let top = rows.iter().map(|row| score(row)).fold(f64::NEG_INFINITY, f64::max);
+    rows.into_iter().filter(|row| score(row) == top).collect()
 }
 
 /// What the chosen strategy scores on test images, and what another choice would have scored there.
@@ -106,17 +133,20 @@ fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
         .test_ci95
         .map_or(String::new(), |[low, high]| format!(" (95 %: {:.1} to {:.1})", 100.0 * low, 100.0 * high));
     let scored = format!(
-        "These scores are of the {images} validation images that it was chosen on; on the test images {name} scores {}{interval}",
+        "These scores are of the {} that it was chosen on; on the test images {name} scores {}{interval}",
+        counted(images, "validation image"),
         percent(chosen.test)
     );
-    let highest = highest(rows.iter().copied(), |row| row.test).filter(|row| row.test > chosen.test);
-    match highest {
+    let highest = highest(rows.iter().copied(), |row| row.test);
+    let names: Vec<&str> = highest.iter().map(|row| row.strategy.as_str()).collect();
+    match highest.first().filter(|row| row.test > chosen.test) {
         None => format!("{scored}, and none scores higher there"),
         Some(row) => format!(
-            "{scored}, and {} scores highest there with {}: the choice costs {:.1} points (paired test, p = {:.3})",
-            row.strategy,
+            "{scored}, and {} highest there with {}: the choice costs {:.1} points (paired test{}, p = {:.3})",
+            scores(&names),
             percent(row.test),
             100.0 * (row.test - chosen.test),
+            if names.len() == 1 { String::new() } else { format!(" with {}", row.strategy) },
             row.outcomes.p_value(&chosen.outcomes, measure)
         ),
     }
@@ -138,11 +168,12 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
     if rows.len() == 1 {
         return Some(cannot);
     }
-    let of = if by == ChosenBy::Val { "validation" } else { "test" };
     let other = |format: &&str| {
         let able = rows.iter().copied().filter(|row| row.exportable.contains(format));
         let score = |row: &StrategyRow| by.outcomes(row).score(measure);
-        highest(able, score).map(|row| format!("{} ({} on {of})", row.strategy, percent(score(row))))
+        let work = |row: &&StrategyRow| row.operations.unwrap_or(f64::INFINITY);
+        let cheapest = highest(able, score).into_iter().min_by(|a, b| work(a).total_cmp(&work(b)));
+        cheapest.map(|row| format!("{} ({}{})", row.strategy, percent(score(row)), by.in_words()))
     };
     // Formats with the same answer are named together.
     let mut others: Vec<(Option<String>, Vec<&str>)> = Vec::new();

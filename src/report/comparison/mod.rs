@@ -186,8 +186,8 @@ pub struct Comparison {
     pub recommended_by: Option<ChosenBy>,
     /// The formats that it can be exported to.
     pub exportable: Vec<&'static str>,
-    /// Why it, with its caveats.
-    pub recommendation: Option<Recommendation>,
+    /// Why it, with its caveats, or why none.
+    pub recommendation: Recommendation,
     /// Runs that are not there.
     pub missing: Vec<Missing>,
 }
@@ -225,8 +225,13 @@ impl Comparison {
         let all =
             rows.iter().max_by_key(|row| row.outcomes.images()).map(|row| row.outcomes.clone()).unwrap_or_default();
         let tests = pairs(&rows, repeats, metric);
-        let (recommendation, recommended_by) = choice::recommendation(&rows, (repeats, metric), target).unzip();
-        let recommended = recommendation.as_ref().map(|found: &Recommendation| found.strategy.clone());
+        let waiting: Vec<&str> = contenders
+            .iter()
+            .filter(|contender| contender.finished.is_empty())
+            .map(|contender| contender.strategy.as_str())
+            .collect();
+        let (recommendation, recommended_by) = choice::recommendation(&rows, &waiting, (repeats, metric), target);
+        let recommended = recommendation.strategy.clone();
         let taken = rows.iter().find(|row| Some(&row.strategy) == recommended.as_ref());
         Ok(Self {
             name,
@@ -265,13 +270,12 @@ impl Comparison {
     }
 
     fn picture(&self) -> Tradeoff {
-        let recommended = self.recommendation.as_ref().map(|recommendation| recommendation.strategy.as_str());
         let point = |row: &StrategyRow| TradeoffPoint {
             name: row.strategy.clone(),
             seconds: row.seconds,
             score: row.test,
             interval: row.test_ci95,
-            recommended: Some(row.strategy.as_str()) == recommended,
+            recommended: Some(&row.strategy) == self.recommended.as_ref(),
         };
         Tradeoff {
             title: format!("{}: {} and cost of each strategy", self.name, self.metric.in_words()),

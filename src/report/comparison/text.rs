@@ -1,11 +1,12 @@
 //! The comparison in words and tables: for a terminal, in Markdown, as CSV.
 
+use super::recommend::sentence_case;
 use super::{Comparison, Measure, Outcomes, Pair, Repeats, StrategyRow};
 use crate::metrics::PATTERNS;
 use crate::report::forecast::elapsed;
 use crate::report::html::ComparisonPage;
 use crate::report::{listing_table, mebibytes, percent, thousands};
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, agree, counted};
 use crate::system::tables::Table;
 
 /// The columns on the left; numbers follow.
@@ -17,8 +18,8 @@ impl Comparison {
         let (header, rows) = self.cells();
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         let mut parts = vec![listing_table(WORDS, &header, &rows), self.notes().join("\n")];
-        parts.extend(self.recommendation.as_ref().map(|found| format!("recommended: {}", found.strategy)));
-        parts.extend(self.recommendation.as_ref().map(|found| sentence_case(&found.sentence)));
+        parts.extend(self.recommended.as_ref().map(|strategy| format!("recommended: {strategy}")));
+        parts.push(sentence_case(&self.recommendation.sentence));
         parts.extend(self.missing_lines().map(|lines| lines.join("\n")));
         parts.push(self.folder.shown());
         parts.join("\n\n")
@@ -29,18 +30,13 @@ impl Comparison {
         let (header, rows) = self.cells();
         let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
         let rule: Vec<String> = (0..header.len()).map(|i| if i < WORDS { "---" } else { "---:" }.to_owned()).collect();
-        let recommended = self.recommendation.as_ref().map(|found| found.strategy.clone());
         let bold = |row: &Vec<String>| {
-            let marked = row.first() == recommended.as_ref();
+            let marked = self.recommended.is_some() && row.first() == self.recommended.as_ref();
             line(&row.iter().map(|cell| if marked { format!("**{cell}**") } else { cell.clone() }).collect::<Vec<_>>())
         };
         let table: Vec<String> = [line(&header), line(&rule)].into_iter().chain(rows.iter().map(bold)).collect();
         let mut parts = vec![format!("# {}: {}", self.name, self.counts()), table.join("\n")];
-        parts.extend(
-            self.recommendation
-                .as_ref()
-                .map(|found| format!("**Recommended: {}.** {}.", found.strategy, sentence_case(&found.sentence))),
-        );
+        parts.push(self.conclusion("**"));
         parts.push(format!("![{} against wall time](plots/compare.png)", self.metric.in_words()));
         parts.push(self.notes().iter().map(|note| format!("- {note}")).collect::<Vec<_>>().join("\n"));
         parts.extend(self.missing_lines().map(|lines| {
@@ -54,18 +50,22 @@ impl Comparison {
     /// The same as a page.
     pub(super) fn page<'a>(&self, picture: &'a str) -> ComparisonPage<'a> {
         let (header, rows) = self.cells();
-        let found = self.recommendation.as_ref();
         ComparisonPage {
             title: self.name.clone(),
             subtitle: format!("{}, {}", self.backbone, self.counts()),
             header,
             rows,
-            conclusion: found
-                .map(|found| format!("Recommended: {}. {}.", found.strategy, sentence_case(&found.sentence))),
+            conclusion: self.conclusion(""),
             notes: self.notes().into_iter().chain(self.missing_lines().into_iter().flatten()).collect(),
             measure: self.metric.in_words(),
             picture,
         }
+    }
+
+    /// Which strategy to take, between such marks, and why.
+    fn conclusion(&self, mark: &str) -> String {
+        let taken = self.recommended.as_ref().map(|taken| format!("{mark}Recommended: {taken}.{mark} "));
+        format!("{}{}.", taken.unwrap_or_default(), sentence_case(&self.recommendation.sentence))
     }
 
     /// One row per strategy, in numbers; empty = undefined.
@@ -126,11 +126,11 @@ impl Comparison {
             Repeats::Seeds(1) => String::new(),
             repeats => format!(", {} {}", repeats.count(), repeats.noun()),
         };
-        format!("{} test images{repeats}", self.test_images)
+        format!("{}{repeats}", counted(self.test_images, "test image"))
     }
 
     fn is_recommended(&self, row: &StrategyRow) -> bool {
-        self.recommendation.as_ref().is_some_and(|found| found.strategy == row.strategy)
+        self.recommended.as_ref() == Some(&row.strategy)
     }
 
     /// The test of a row against the one above it.
@@ -202,17 +202,11 @@ impl Comparison {
                 pair.test
             ));
         }
-        let unknown = self.strategies.iter().find(|row| row.complete && row.operations.is_none());
-        notes.push(match unknown {
-            None => "work: floating-point operations of one run alone, as a multiple of the least; it decides which strategy is \
-                     cheaper, since times depend on what else the machine had to do"
+        notes.push(
+            "work: floating-point operations of one run alone, as a multiple of the least; it decides which strategy is \
+             cheaper, since times depend on what else the machine had to do"
                 .into(),
-            Some(row) => format!(
-                "no strategy is recommended: the runs of {} do not say how many operations they took, as those of older \
-                 versions do not",
-                row.strategy
-            ),
-        });
+        );
         let middle = if self.repeats.count() > 1 { ", median" } else { "" };
         notes.push(format!(
             "time: measured, of one run alone{middle}, features that it found in the cache counted at what they cost"
@@ -228,7 +222,10 @@ impl Comparison {
 
 /// What the intervals of the table are and what they do not include.
 pub(super) fn interval(repeats: Repeats, metric: Measure, images: usize, groups: Option<usize>) -> String {
-    let units = groups.map_or(format!("{images} test images"), |groups| format!("{groups} groups of test images"));
+    let units = groups.map_or_else(
+        || counted(images, "test image"),
+        |groups| format!("{groups} {} of test images", agree(groups, "group", "groups")),
+    );
     let exact = groups.is_none() && !matches!(repeats, Repeats::Seeds(2..));
     let over = format!("{} over the {units}", if exact { "Clopper-Pearson" } else { "bootstrap" });
     let over = match metric {
@@ -271,14 +268,4 @@ fn spread(repeats: Repeats) -> &'static str {
 
 fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") }
-}
-
-/// The first letter large, unless it begins a name.
-fn sentence_case(text: &str) -> String {
-    match text.split_once(' ') {
-        Some(("no", rest)) => format!("No {rest}"),
-        Some(("only", rest)) => format!("Only {rest}"),
-        Some(("by", rest)) => format!("By {rest}"),
-        _ => text.to_owned(),
-    }
 }

@@ -22,7 +22,7 @@ pub struct ComparisonPage<'a> {
     /// The rows; the first column names them.
     pub rows: Vec<Vec<String>>,
     /// What follows, in a sentence.
-    pub conclusion: Option<String>,
+    pub conclusion: String,
     /// What the columns are.
     pub notes: Vec<String>,
     /// What strategies are judged by, in words.
@@ -41,10 +41,10 @@ pub fn save_comparison_page(path: &Path, content: ComparisonPage<'_>) -> Result<
         let named = |(column, text): (usize, String)| if column == 0 { Html::name(&text) } else { Html::text(&text) };
         row.into_iter().enumerate().map(|cell| TableCell::from(named(cell))).collect()
     };
-    let conclusion = content.conclusion.iter().map(|text| Html::markup(format!("<p>{}</p>\n", Html::text(text))));
+    let conclusion = Html::markup(format!("<p>{}</p>\n", Html::text(&content.conclusion)));
     let rows = table("numbers", &header, content.rows.into_iter().map(cells).collect());
-    let body: Html = conclusion
-        .chain([rows])
+    let body: Html = [conclusion, rows]
+        .into_iter()
         .chain(content.notes.iter().map(|text| note(text)))
         .chain([section(
             "picture",

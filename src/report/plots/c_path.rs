@@ -3,6 +3,7 @@
 use super::lines::{self, Axes, Series, SeriesKind};
 use super::prelude::*;
 use crate::metrics::SelectionMetric;
+use crate::system::shown::significant;
 
 const SIZE: (u32, u32) = (1160, 760);
 /// Without a title.
@@ -121,10 +122,8 @@ fn rounded(value: f64) -> f64 {
     format!("{value:.2e}").parse().unwrap_or(value)
 }
 
-/// Three significant digits, in the notation a config file takes too.
 fn short(value: f64) -> String {
-    let rounded = rounded(value);
-    if rounded == 0.0 || (1e-3..1e5).contains(&rounded.abs()) { format!("{rounded}") } else { format!("{rounded:e}") }
+    significant(value, 3)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::palette::{self, Outline};
 use super::prelude::*;
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, counted};
 use plotters::style::BLACK;
 use std::path::PathBuf;
 
@@ -128,7 +128,7 @@ impl<'a> ScatterPlot<'a> {
         let entries: Vec<_> = scatter.classes.iter().zip(scatter.counts()).take(shown).map(entry).collect();
         let mut notes = Vec::new();
         if shown < scatter.classes.len() {
-            notes.push(Note::Text(format!("and {} more classes", scatter.classes.len() - shown)));
+            notes.push(Note::Text(format!("and {}", counted(scatter.classes.len() - shown, "more class"))));
         }
         if let Some((wrong, predicted)) = scatter.mistakes() {
             notes.push(Note::Ringed(format!("misclassified: {wrong} of {predicted}")));

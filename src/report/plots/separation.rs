@@ -4,6 +4,7 @@
 use super::lines::{self, Axes};
 use super::prelude::*;
 use crate::metrics::Separation;
+use crate::system::shown::counted;
 
 const SIZE: (u32, u32) = (1720, 1360);
 const HEADER: u32 = 130;
@@ -96,8 +97,8 @@ fn draw_key<B: DrawingBackend>(area: &Canvas<B>, centre: (i32, i32), separation:
     const SAMPLE: i32 = 36;
     const BETWEEN: i32 = 56;
     let entries = [
-        (format!("{} good parts", separation.good.len()), BLUE),
-        (format!("{} defective parts", separation.defective.len()), VERMILION),
+        (counted(separation.good.len(), "good part"), BLUE),
+        (counted(separation.defective.len(), "defective part"), VERMILION),
     ];
     let widths = entries.each_ref().map(|(name, _)| SAMPLE + 14 + style::width(name, LABEL));
     let mut x = centre.0 - i32::midpoint(widths.iter().sum(), BETWEEN);

@@ -5,7 +5,7 @@ use crate::cache::CacheUse;
 use crate::config::ProbeMethod;
 use crate::metrics::{Inspection, KindScore};
 use crate::report::{key_value_table, percent, thousands};
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, agree};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -63,7 +63,8 @@ pub struct PatchcoreResult {
 impl PatchcoreResult {
     pub(super) fn table(&self) -> String {
         let blocks: Vec<String> = self.patch_blocks.iter().map(usize::to_string).collect();
-        let plural = if blocks.len() > 1 { "blocks" } else { "block" };
+        let plural = agree(blocks.len(), "block", "blocks");
+        let (sound, held_out) = (self.sound_images, self.held_out_images);
         let shown = 1.0 - self.passing;
         let limit = if shown > self.overkill + 1e-9 {
             format!("; so few can show no less than {} overkill", percent(shown))
@@ -75,20 +76,22 @@ impl PatchcoreResult {
             (
                 "memory",
                 format!(
-                    "{} of {} patches of {} sound images, {plural} {}",
+                    "{} of {} patches of {} sound {}, {plural} {}",
                     thousands(self.bank),
                     thousands(self.patches),
-                    thousands(self.sound_images),
+                    thousands(sound),
+                    agree(sound, "image", "images"),
                     blocks.join(" and ")
                 ),
             ),
             (
                 "threshold",
                 format!(
-                    "{:.4}, for {} overkill, by {} held-out sound images{limit}",
+                    "{:.4}, for {} overkill, by {} held-out sound {}{limit}",
                     self.threshold,
                     percent(self.overkill),
-                    thousands(self.held_out_images)
+                    thousands(held_out),
+                    agree(held_out, "image", "images")
                 ),
             ),
             ("test accuracy", share_within(self.test_accuracy, self.test_accuracy_ci95)),

@@ -7,7 +7,7 @@ use crate::data::Split;
 use crate::metrics::{Inspection, SelectionMetric};
 use crate::probe::SettingScore;
 use crate::report::key_value_table;
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, significant};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -134,9 +134,9 @@ impl ProbeResult {
     pub(super) fn table(&self) -> String {
         let chosen = self.chosen;
         let setting = match (self.method, self.alpha) {
-            (_, Some(alpha)) => format!("α = {alpha:.2}, β = {chosen:.2}"),
+            (_, Some(alpha)) => format!("α = {}, β = {}", significant(alpha, 4), significant(chosen, 4)),
             (ProbeMethod::Knn, None) => format!("k = {chosen}"),
-            _ => format!("C = {chosen:.3e}"),
+            _ => format!("C = {}", significant(chosen, 4)),
         };
         let metric = self.metric.unwrap_or(SelectionMetric::Accuracy);
         let method = match self.method {

@@ -4,7 +4,7 @@ use super::{served, share, share_within};
 use crate::cache::CacheUse;
 use crate::metrics::Inspection;
 use crate::report::{key_value_table, template_table};
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, counted};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ impl ZeroshotResult {
             None => "not calibrated: no validation images".to_owned(),
         };
         let summary = key_value_table(&[
-            ("prompts", format!("{prompts} for {} classes", self.prompts.len())),
+            ("prompts", format!("{prompts} for {}", counted(self.prompts.len(), "class"))),
             ("validation accuracy", share(self.val_accuracy)),
             ("test accuracy", share_within(self.test_accuracy, self.test_accuracy_ci95)),
             ("always the largest class", share(self.majority_baseline)),

@@ -4,6 +4,7 @@ use super::RunPage;
 use crate::report::html::markup::{Html, TableCell, facts, note, plot, table};
 use crate::report::inspection::{outcome_rows, ranking_rows};
 use crate::report::plots::{reliability_svg, separation_svgs};
+use crate::system::shown::counted;
 
 /// Escapes and overkill under each rule, when a good class is named.
 pub(super) fn operating_points(page: &RunPage) -> Html {
@@ -15,11 +16,11 @@ pub(super) fn operating_points(page: &RunPage) -> Html {
     let rows = rows.into_iter().map(|row| row.into_iter().map(TableCell::from).collect()).collect();
     let names: Vec<String> = inspection.good.iter().map(|class| Html::name(class).to_string()).collect();
     let parts = Html::markup(format!(
-        "<p class=\"note\">{} good ({}) and {} defective parts of {}. Thresholds of the probability of a defect were chosen \
+        "<p class=\"note\">{} good ({}) and {} of {}. Thresholds of the probability of a defect were chosen \
          on the validation images.</p>\n",
         inspection.goods,
         names.join(", "),
-        inspection.defects,
+        counted(inspection.defects as usize, "defective part"),
         Html::text(&evaluation.split)
     ));
     let ranking = if let Some(gaps) = inspection.gaps() {

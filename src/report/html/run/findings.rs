@@ -5,6 +5,7 @@ use crate::metrics::{Robustness, SelectionMetric};
 use crate::report::html::markup::{Html, TableCell, note, plot, table};
 use crate::report::plots::{Measure, SelectionPlot, curve_svg, robustness_svg, selection_svg};
 use crate::report::{RunResult, percent};
+use crate::system::shown::counted;
 
 /// Loss and accuracy over the epochs.
 pub(super) fn curves(page: &RunPage) -> Html {
@@ -22,9 +23,9 @@ pub(super) fn curves(page: &RunPage) -> Html {
     let both = [draw(Measure::Loss, "loss over the epochs"), draw(Measure::Accuracy, "accuracy over the epochs")];
     let seconds: f64 = page.epochs.iter().map(|epoch| epoch.seconds).sum();
     let text = format!(
-        "{} epochs of {:.1} s on average. Training numbers are means over an epoch while the parameters moved, with \
+        "{} of {:.1} s on average. Training numbers are means over an epoch while the parameters moved, with \
          augmentation if there is any.",
-        page.epochs.len(),
+        counted(page.epochs.len(), "epoch"),
         seconds / page.epochs.len() as f64
     );
     Html::markup(format!("<div class=\"pair\">{}</div>{}", both.into_iter().collect::<Html>(), note(&text)))
@@ -73,14 +74,14 @@ fn flaws(scores: &Robustness) -> Html {
     };
     let rows = scores.kinds.iter().map(row).collect();
     let text = format!(
-        "{} images of {}: accuracy {} as they are, {} with flaws, as a mean over {} kinds and {} strengths. At strength 1 \
+        "{} of {}: accuracy {} as they are, {} with flaws, as a mean over {} and {}. At strength 1 \
          images are worse than any that would be used.",
-        scores.n,
+        counted(scores.n, "image"),
         scores.split,
         percent(scores.clean_accuracy),
         percent(scores.mean_accuracy),
-        scores.kinds.len(),
-        scores.strengths.len()
+        counted(scores.kinds.len(), "kind"),
+        counted(scores.strengths.len(), "strength")
     );
     [note(&text), picture, table("bars", &header, rows)].into_iter().collect()
 }

@@ -4,7 +4,7 @@ use super::RunPage;
 use crate::report::html::data_uri;
 use crate::report::html::markup::{Html, note};
 use crate::report::percent;
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, agree, are, part_of};
 use std::path::PathBuf;
 
 /// The mistakes of a split that are shown.
@@ -76,16 +76,26 @@ fn finds(mistakes: &Mistakes) -> Html {
 /// The wrong answers.
 fn wrong(mistakes: &Mistakes) -> Html {
     if mistakes.wrong == 0 {
-        return note(&format!("All {} images of {} were classified correctly.", mistakes.total, mistakes.split));
+        let all = match mistakes.total {
+            1 => "The only image".to_owned(),
+            total => format!("All {total} images"),
+        };
+        return note(&format!(
+            "{all} of {} {} classified correctly.",
+            mistakes.split,
+            agree(mistakes.total, "was", "were")
+        ));
     }
     let text = format!(
-        "{} of {} images of {} were classified wrongly{}",
-        mistakes.wrong,
-        mistakes.total,
+        "{} of {} {} classified wrongly{}",
+        part_of(mistakes.wrong, mistakes.total, "image"),
         mistakes.split,
+        agree(mistakes.wrong, "was", "were"),
         match mistakes.shown.len() {
             0 => ".".to_owned(),
-            shown if shown < mistakes.wrong => format!("; here are the {shown} most confident mistakes."),
+            shown if shown < mistakes.wrong => {
+                format!("; here {} the {} most confident.", are(shown), agree(shown, "one", &shown.to_string()))
+            }
             _ => ", the most confident first.".to_owned(),
         }
     );

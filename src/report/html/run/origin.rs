@@ -6,6 +6,7 @@ use crate::report::forecast::elapsed;
 use crate::report::html::markup::{Html, TableCell, facts, folded, note, table};
 use crate::report::run::flatten;
 use crate::report::{mebibytes, thousands};
+use crate::system::shown::{agree, counted};
 
 /// Counts by class and split.
 pub(super) fn data(page: &RunPage) -> Html {
@@ -24,8 +25,11 @@ pub(super) fn data(page: &RunPage) -> Html {
     lines.push(line(Html::text("all classes"), &|counts| counts.iter().sum()));
     let skipped = match page.skipped {
         0 => Html::default(),
-        1 => note("One file could not be used and was left out; see skipped.csv."),
-        n => note(&format!("{n} files could not be used and were left out; see skipped.csv.")),
+        n => note(&format!(
+            "{} could not be used and {} left out; see skipped.csv.",
+            counted(n, "file"),
+            agree(n, "was", "were")
+        )),
     };
     [table("numbers totals", &header, lines), skipped].into_iter().collect()
 }
@@ -73,12 +77,13 @@ pub(super) fn provenance(page: &RunPage) -> Html {
     let text = |value: String| Html::text(&value);
     let memory = record.peak_memory_bytes.map_or("unknown".to_owned(), mebibytes);
     let cache = record.cache.map_or("not used".to_owned(), |usage| {
-        format!("{} rows found, {} computed", thousands(usage.hits), thousands(usage.misses))
+        let rows = agree(usage.hits, "row", "rows");
+        format!("{} {rows} found, {} computed", thousands(usage.hits), thousands(usage.misses))
     });
     let mut rows = vec![
         ("vitadapt", Html::text(&record.version)),
         ("seed", text(record.seed.to_string())),
-        ("device", text(format!("{}, {} threads", record.device, record.threads))),
+        ("device", text(format!("{}, {}", record.device, counted(record.threads, "thread")))),
         ("wall time", text(elapsed(record.wall_seconds))),
         ("peak memory", Html::text(&memory)),
         ("feature cache", Html::text(&cache)),

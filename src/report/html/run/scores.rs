@@ -4,6 +4,7 @@ use super::RunPage;
 use crate::metrics::{ClassReport, Evaluation, Inspection, Rate, confusions};
 use crate::report::html::markup::{Html, TableCell, folded, note, table};
 use crate::report::{RunResult, percent, thousands};
+use crate::system::shown::{agree, part_of};
 
 /// Classes whose confusion is shown as a matrix; of more, the commonest confusions and the worst classes are listed.
 const MATRIX: usize = 30;
@@ -20,7 +21,8 @@ pub(super) fn headline(page: &RunPage) -> Html {
 fn again(page: &RunPage) -> Html {
     let scored = |evaluation: &Evaluation| {
         let (accuracy, n, split) = (percent(evaluation.accuracy), thousands(evaluation.n), &evaluation.split);
-        let headline = Html::text(&format!("Scored again: {accuracy} of {n} {split} images, which is in doubt"));
+        let images = agree(evaluation.n, "image", "images");
+        let headline = Html::text(&format!("Scored again: {accuracy} of {n} {split} {images}, which is in doubt"));
         let doubts =
             evaluation.doubts.iter().map(|doubt| Html::markup(format!("<p>{}</p>", Html::text(&doubt.sentence))));
         let doubts: Html = doubts.collect();
@@ -152,8 +154,11 @@ fn commonest(evaluation: &Evaluation) -> Html {
     };
     let header = ["true class", "taken for", "images", "of the true class"].map(Html::text);
     let rows: Vec<_> = pairs.iter().take(LISTED).map(row).collect();
-    let which =
-        format!("{} of {} confusions between {} classes, the commonest first.", rows.len(), pairs.len(), classes.len());
+    let which = format!(
+        "{} between {} classes, the commonest first.",
+        part_of(rows.len(), pairs.len(), "confusion"),
+        classes.len()
+    );
     [table("bars", &header, rows), note(&which)].into_iter().collect()
 }
 
