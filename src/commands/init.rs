@@ -28,6 +28,9 @@ pub struct InitArgs {
     /// The column of the labels in a CSV file, instead of the one that its name or content suggests
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
+    /// Leave out a class, or a folder beside those of the splits; may be repeated
+    #[arg(long, value_name = "NAME")]
+    ignore: Vec<String>,
 }
 
 /// Looks and writes.
@@ -41,6 +44,7 @@ pub fn run(args: &InitArgs, console: &Console) -> Result<()> {
         image_size: args.image_size.map(usize::from),
         good: args.good.clone(),
         label_column: args.label_column.clone(),
+        ignore: args.ignore.clone(),
     };
     let made = init(&args.data, &options, console)?;
     console.output(&made, || {

@@ -28,10 +28,16 @@ pub struct ReportArgs {
 /// Writes the page again.
 ///
 /// # Errors
-/// As [`SavedRun::open`]; data errors when the list of images is gone; an I/O error when the page cannot be written.
+/// As [`SavedRun::open`]; data errors when the list of images is gone, or an image has changed; an I/O error when the page cannot be written.
 pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     let run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &[], console)?;
-    let dataset = run.dataset()?;
+    let dataset = run.dataset().or_else(|error| {
+        let Error::Data(reason) = &error else { return Err(error) };
+        let dataset = run.listed()?;
+        let first = reason.to_string().lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
+        console.warn(format!("images of the run are gone ({first}): the page is made without their pictures"));
+        Ok(dataset)
+    })?;
     let pipeline = run.pipeline();
     let page = PageInputs::of_run(&run, &dataset, &pipeline);
     let mistakes = args.mistakes.map_or(run.session.settings.report.mistakes, usize::from);

@@ -141,13 +141,18 @@ impl Examination {
     pub fn warnings(&self, twins: &[Twins], decode: DecodeOptions, listed: bool) -> Vec<String> {
         let copies = twins.iter().filter(|pair| pair.likeness.is_none() && !self.is_across(pair));
         let copies = self.message("the same file as another of its split", &copies.collect::<Vec<_>>(), listed);
-        self.depth_warning(decode).into_iter().chain(copies).collect()
+        let all = self.pixel_copies();
+        let across: Vec<&Twins> = all.iter().filter(|pair| self.is_across(pair)).collect();
+        let what = "the same picture as one of another split, in another file, so a score would partly measure memory";
+        let pictures = self.message(what, &across, listed);
+        self.depth_warning(decode).into_iter().chain(copies).chain(pictures).collect()
     }
 
     /// What a person should look at among images that are nearly the same, one sentence each, likewise.
     pub fn look_alikes(&self, twins: &[Twins], listed: bool) -> Vec<String> {
         let near = || twins.iter().filter(|pair| pair.likeness.is_some());
-        let leaks: Vec<_> = near().filter(|pair| self.is_across(pair)).collect();
+        // Those of the same pixels are warned of.
+        let leaks: Vec<_> = near().filter(|pair| self.is_across(pair) && !self.shows_the_same(pair)).collect();
         let leaks = self.message("nearly identical to one of another split", &leaks, listed);
         // Those that are in two splits as well have been named.
         let labelled: Vec<_> = near().filter(|pair| self.is_contradicting(pair) && !self.is_across(pair)).collect();
@@ -180,6 +185,19 @@ impl Examination {
         let pairs = shas.map(|(second, sha)| (*first_of.entry(sha).or_insert(second), second));
         let copies = pairs.filter(|(first, second)| first != second);
         copies.map(|(first, second)| Twins { first, second, likeness: None }).collect()
+    }
+
+    /// Each image that shows the pixels of an earlier one in another file, as a lossless copy does.
+    fn pixel_copies(&self) -> Vec<Twins> {
+        let mut first_of: BTreeMap<PixelSum, usize> = BTreeMap::new();
+        let sums = self.findings.iter().enumerate().map(|(second, finding)| (second, finding.pixels));
+        let pairs = sums.map(|(second, sum)| (*first_of.entry(sum).or_insert(second), second));
+        let copies = pairs.filter(|&(first, second)| self.findings[first].sha != self.findings[second].sha);
+        copies.map(|(first, second)| Twins { first, second, likeness: None }).collect()
+    }
+
+    fn shows_the_same(&self, pair: &Twins) -> bool {
+        self.findings[pair.first].pixels == self.findings[pair.second].pixels
     }
 
     /// The error of images whose bytes are in two splits.

@@ -197,3 +197,21 @@ fn twelve_bits_in_sixteen_are_said() {
     assert_eq!([warned(4095, 12), warned(65_535, 16)], [None, None]);
     assert!(warned(65_535, 12).unwrap().contains("all above 4095 are white"));
 }
+
+#[test]
+fn the_same_pixels_in_two_splits_are_warned_of_whatever_the_file() {
+    let (_root, mut dataset) = two_classes(3);
+    let wavy =
+        image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 5) as u8, (y * 8) as u8, ((x * y) % 251) as u8]));
+    wavy.save(&dataset.samples[0].path).unwrap();
+    let mut bytes = Vec::new();
+    wavy.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Bmp).unwrap();
+    std::fs::write(&dataset.samples[1].path, bytes).unwrap();
+    let warned = |dataset: &Dataset| audit(&mut dataset.clone(), &options(OnError::Fail, 1), &|_| {}).unwrap();
+    assert!(warned(&dataset).warnings.is_empty(), "of one split");
+    dataset.samples[1].split = Split::Test;
+    let found = warned(&dataset);
+    let said = "1 image is the same picture as one of another split, in another file, so a score would partly measure \
+                memory:\n  \"bad/00.png\" (bad, train) = \"bad/01.png\" (bad, test)";
+    assert_eq!((found.warnings, found.look_alikes), (vec![said.to_owned()], Vec::new()), "once");
+}

@@ -139,3 +139,29 @@ fn a_cap_takes_the_same_share_of_every_split() {
     let dataset = Dataset::open(&settings).unwrap();
     assert_eq!(Split::ALL.map(|split| dataset.class_counts(split)), [[6, 4], [2, 0], [2, 2]]);
 }
+
+/// Kaggle's Intel set: folders repeat their names, and images of no class lie beside the splits.
+#[test]
+fn images_of_no_class_beside_repeated_folders_are_found_and_left_out() {
+    let files = ["seg_train/seg_train/a/1.png", "seg_train/seg_train/b/1.png", "seg_test/seg_test/a/2.png"];
+    let (root, mut settings) = root(&[&files[..], &["seg_test/seg_test/b/2.png", "seg_pred/seg_pred/3.png"]].concat());
+    assert_eq!(crate::data::beside_splits(root.path()).unwrap(), ["seg_pred"]);
+    let refused = data_error(Dataset::open(&settings));
+    assert!(refused.contains("--ignore \"seg_pred\""), "{refused}");
+    settings.ignore = vec!["seg_pred".into()];
+    let dataset = Dataset::open(&settings).unwrap();
+    assert_eq!((dataset.classes.len(), dataset.named), (2, vec![Split::Train, Split::Test]));
+    // What lies beside the repeated folder is no class.
+    std::fs::create_dir_all(root.path().join("seg_train/extra")).unwrap();
+    std::fs::copy(root.path().join("seg_pred/seg_pred/3.png"), root.path().join("seg_train/extra/3.png")).unwrap();
+    let refused = data_error(Dataset::open(&settings));
+    assert!(refused.contains("seg_train/seg_train holds the classes, but beside it there are \"extra\""), "{refused}");
+    settings.ignore.push("extra".into());
+    assert_eq!(Dataset::open(&settings).unwrap().samples.len(), 4);
+}
+
+#[test]
+fn a_class_may_be_called_as_its_split() {
+    let (_root, settings) = root(&["train/train/1.png", "train/bus/1.png", "train/car/1.png"]);
+    assert_eq!(Dataset::open(&settings).unwrap().classes, ["bus", "car", "train"]);
+}

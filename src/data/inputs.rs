@@ -1,7 +1,7 @@
 //! What a user names on the command line, as image files: files, folders, patterns, and lists on standard input.
 
-use super::folder::{is_hidden, is_image_like, is_of_a_run};
 use super::manifest;
+use super::tree::{is_hidden, is_image_like, is_of_a_run};
 use crate::config::ColumnNames;
 use crate::error::{DataError, Error, Result};
 use crate::system::shown::Shown;

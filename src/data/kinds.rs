@@ -195,19 +195,19 @@ impl Watch {
             Difference::Colored => format!("{} colour, the training images none", agree(count, "shows", "show")),
             Difference::Grey => format!("{are} grey, the training images in colour"),
             Difference::Larger => format!(
-                "are far larger than the training images (a side of up to {} pixels, there {})",
+                "{are} far larger than the training images (a side of up to {} pixels, there {})",
                 all.longer_side.1, known.longer_side.1
             ),
             Difference::Smaller => format!(
-                "are far smaller than the training images (a side of down to {} pixels, there {})",
+                "{are} far smaller than the training images (a side of down to {} pixels, there {})",
                 all.longer_side.0, known.longer_side.0
             ),
             Difference::Wider => format!(
-                "are far wider than the training images (width / height up to {:.2}, there {:.2})",
+                "{are} far wider than the training images (width / height up to {:.2}, there {:.2})",
                 all.aspect.1, known.aspect.1
             ),
             Difference::Taller => format!(
-                "are far taller than the training images (width / height down to {:.2}, there {:.2})",
+                "{are} far taller than the training images (width / height down to {:.2}, there {:.2})",
                 all.aspect.0, known.aspect.0
             ),
         };
@@ -246,12 +246,12 @@ mod tests {
         let deep = Look { bits: 16, peak: Some(4000), ..GREY };
         let cases = [
             (deep, "1 of 1 image has 16 bits a channel (no value above 4095, as in 12-bit data)"),
-            (Look { colored: true, ..GREY }, "show colour"),
+            (Look { colored: true, ..GREY }, "1 of 1 image shows colour"),
             (
                 Look { size: (3000, 2000), ..GREY },
                 "far larger than the training images (a side of up to 3000 pixels, there 300)",
             ),
-            (Look { size: (90, 60), ..GREY }, "far smaller"),
+            (Look { size: (90, 60), ..GREY }, "1 of 1 image is far smaller"),
             (Look { size: (300, 100), ..GREY }, "far wider"),
             (Look { size: (200, 300), ..GREY }, "far taller"),
         ];
@@ -260,7 +260,8 @@ mod tests {
             assert!(found.len() == 1 && found[0].contains(words), "{words}: {found:?}");
         }
         assert!(watched(&[deep], &[GREY])[0].contains("8 bits a channel, the training images 16"));
-        assert!(watched(&[Look { colored: true, ..GREY }], &[GREY])[0].contains("are grey"));
+        assert!(watched(&[Look { colored: true, ..GREY }], &[GREY])[0].contains("is grey"));
+        assert!(watched(&[GREY], &[deep, deep, GREY])[0].starts_with("2 of 3 images have 16 bits"), "once, of all");
     }
 
     #[test]

@@ -40,6 +40,8 @@ impl Listing {
         if plan.draws(&self.entries) {
             copies::mark(&mut self.entries);
         }
+        let split = |split: &Split| self.entries.iter().any(|entry| entry.split == Some(*split));
+        let named = Split::ALL.into_iter().filter(split).collect();
         if let Some(fold) = plan.fold {
             if self.entries.iter().any(|entry| entry.split.is_some()) {
                 let source = self.source.shown();
@@ -57,7 +59,8 @@ impl Listing {
             })
             .collect();
         let Self { warnings, notes, ignored_files, unread, .. } = self;
-        let mut dataset = Dataset { classes, sound: None, samples, warnings, notes, part: None, ignored_files, unread };
+        let mut dataset =
+            Dataset { classes, sound: None, samples, warnings, notes, named, part: None, ignored_files, unread };
         match wanted {
             Labels::Classes => {
                 check_classes(&dataset)?;
@@ -97,8 +100,8 @@ impl Listing {
             .into());
         }
         let Self { warnings, notes, part, ignored_files, unread, .. } = self;
-        let (classes, sound) = (classes.to_vec(), wanted.sound(classes));
-        Ok(Dataset { classes, sound, samples, warnings, notes, part, ignored_files, unread })
+        let (classes, sound, named) = (classes.to_vec(), wanted.sound(classes), Vec::new());
+        Ok(Dataset { classes, sound, samples, warnings, notes, named, part, ignored_files, unread })
     }
 
     /// Sorted class names, no two alike; at least two where these are told apart.

@@ -16,13 +16,13 @@ use std::path::{Component, Path, PathBuf};
 /// links included.
 pub(super) fn list(file: &Path, settings: &DataSettings) -> Result<Listing> {
     let (root, outside) = (settings.folder(), settings.allow_outside);
-    ManifestReader { file, root, outside, links_may_leave: outside, names: &settings.columns }.read()
+    ManifestReader { file, root, outside, links_may_leave: outside, gone: false, names: &settings.columns }.read()
 }
 
 /// All rows of a run's `splits.csv`, whose paths were checked when it was written: below a data root, links may lead
-/// anywhere.
-pub(super) fn list_splits(file: &Path, root: &Path, outside: bool) -> Result<Listing> {
-    ManifestReader { file, root, outside, links_may_leave: true, names: &ColumnNames::default() }.read()
+/// anywhere. Where images may be `gone`, they are not looked for.
+pub(super) fn list_splits(file: &Path, root: &Path, outside: bool, gone: bool) -> Result<Listing> {
+    ManifestReader { file, root, outside, links_may_leave: true, gone, names: &ColumnNames::default() }.read()
 }
 
 /// The rows of a manifest to be scored: all, or, where it names splits, those of `part` (none: test). Its columns are called as
@@ -42,7 +42,7 @@ pub(super) fn list_scored(file: &Path, settings: &DataSettings, part: Option<Spl
 pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let names = &columns.among(&manifest_table(file, 0)?.0);
-    let reader = ManifestReader { file, root: folder, outside: true, links_may_leave: true, names };
+    let reader = ManifestReader { file, root: folder, outside: true, links_may_leave: true, gone: false, names };
     let text = reader.text()?;
     let mut rows = table(&text);
     let column = ManifestHeader::new(file, rows.headers().map_err(|error| reader.malformed(&error))?).path(names)?;
@@ -62,32 +62,30 @@ pub(super) fn files(file: &Path, columns: &ColumnNames) -> Result<Vec<PathBuf>> 
     Ok(files)
 }
 
-/// Which columns a manifest that nobody has described means, by their names or by what is in them, and whether one of them
-/// names splits. `label` is the column of the labels, if it is known.
+/// Which columns a manifest that nobody has described means, by their names or by what is in them. `label` is the column of
+/// the labels, if it is known.
 ///
 /// # Errors
 /// A data error when the file cannot be read, or when no column or several may have the labels.
-pub fn tell_columns(file: &Path, label: Option<&str>) -> Result<(ColumnNames, bool)> {
+pub fn tell_columns(file: &Path, label: Option<&str>) -> Result<ColumnNames> {
     let (header, rows) = manifest_table(file, usize::MAX)?;
     if let Some(image) = header.iter().find(|name| is_image(name)) {
         let message =
             format!("{}: its first line has an image, {:?}, not the names of the columns", file.shown(), short(image));
         return Err(DataError::invalid(message, "put a line such as path,label above it").into());
     }
-    let told = ColumnNames::told_by_rows(&header, &rows, label).map_err(|candidates| {
+    ColumnNames::told_by_rows(&header, &rows, label).map_err(|candidates| {
         let (like, shown) = if candidates.is_empty() { ("none looks", &header) } else { ("several look", &candidates) };
         let (file, shown) = (file.shown(), shown.join(", "));
         let message = format!("{file}: no column has a usual name for labels, and {like} like them: {}", short(&shown));
-        DataError::invalid(message, "say which column has the labels: --label-column NAME")
-    })?;
-    let divided = told.split.is_some() || header.iter().any(|name| name.trim().eq_ignore_ascii_case("split"));
-    Ok((told, divided))
+        DataError::invalid(message, "say which column has the labels: --label-column NAME").into()
+    })
 }
 
 /// What the columns of a manifest are called, and its first rows as they are, at most so many.
 fn manifest_table(file: &Path, most: usize) -> Result<(Vec<String>, Vec<csv::StringRecord>)> {
     let names = &ColumnNames::default();
-    let reader = ManifestReader { file, root: Path::new(""), outside: true, links_may_leave: true, names };
+    let reader = ManifestReader { file, root: Path::new(""), outside: true, links_may_leave: true, gone: false, names };
     let text = reader.text()?;
     let mut rows = table(&text);
     let header = rows.headers().map_err(|error| reader.malformed(&error))?;
@@ -115,6 +113,8 @@ struct ManifestReader<'a> {
     /// Paths may be absolute and have `..` parts.
     outside: bool,
     links_may_leave: bool,
+    /// Files may be missing.
+    gone: bool,
     /// What the columns are called.
     names: &'a ColumnNames,
 }
@@ -123,9 +123,14 @@ impl ManifestReader<'_> {
     /// Reads every row; all problems are reported together, with their lines.
     fn read(&self) -> Result<Listing> {
         let text = self.text()?;
-        let real_root = self.root.canonicalize().map_err(|error| {
-            DataError::invalid(format!("cannot read {}: {error}", self.root.shown()), "check that the folder exists")
-        })?;
+        let real_root = match self.root.canonicalize() {
+            Ok(real) => real,
+            Err(_) if self.gone => self.root.to_path_buf(),
+            Err(error) => {
+                let message = format!("cannot read {}: {error}", self.root.shown());
+                return Err(DataError::invalid(message, "check that the folder exists").into());
+            }
+        };
         let mut rows = table(&text);
         let header = rows.headers().map_err(|error| self.malformed(&error))?;
         let columns = ManifestHeader::new(self.file, header).columns(self.names)?;
@@ -271,6 +276,9 @@ impl ManifestReader<'_> {
     }
 
     fn check_file(&self, written: &str, path: &Path, real_root: &Path) -> Result<(), Flaw> {
+        if self.gone {
+            return Ok(());
+        }
         let real = path.canonicalize().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Flaw { kind: ABSENT, what: format!("{written:?} does not exist in {}", self.root.shown()) }

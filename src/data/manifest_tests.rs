@@ -33,7 +33,7 @@ fn a_manifest_names_masks_and_a_runs_splits_keep_them() {
     assert_eq!(dataset.samples[1].mask.as_ref().unwrap().path, root.path().join("m/2.png"));
     let file = root.path().join("splits.csv");
     write_splits_csv(&file, &dataset, (&[], &[])).unwrap();
-    let again = list_splits(&file, root.path(), false).unwrap();
+    let again = list_splits(&file, root.path(), false, false).unwrap();
     assert!(again.entries.iter().map(|entry| &entry.mask).eq(dataset.samples.iter().map(|sample| &sample.mask)));
 
     let error = data_error(open(root.path(), csv.replace("./m/2.png", "m/3.png").as_bytes()));

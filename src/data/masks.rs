@@ -1,7 +1,7 @@
 //! Masks of flaws: pictures beside the images, in which whatever is not black is flawed, in 8 bits.
 
 use super::decode::{DecodeOptions, ImageError, decode_file};
-use super::{Sample, folder};
+use super::{Sample, split_folders};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub struct Mask {
 impl Masks {
     /// Those that lie beside a root's splits, or a manifest; none when there are none.
     pub fn beside(root: &Path) -> Option<Self> {
-        let folder = root.join(folder::MASKS);
+        let folder = root.join(split_folders::MASKS);
         folder.is_dir().then_some(Self::Folder(folder))
     }
 

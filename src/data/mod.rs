@@ -30,14 +30,17 @@ pub mod sampler;
 mod scored_split;
 pub mod similar;
 mod split;
+mod split_folders;
 mod splits_csv;
 mod storage;
 pub mod transform;
+mod tree;
 
 pub use manifest::tell_columns;
 pub use parts::Labels;
 pub use pixels::PixelSum;
 pub use scored_split::ScoredSplit;
+pub use split_folders::beside_splits;
 pub use splits_csv::{SplitRow, read_splits_csv, write_splits_csv};
 
 use crate::config::{DataSettings, DataSource};
@@ -152,6 +155,8 @@ pub struct Dataset {
     pub warnings: Vec<String>,
     /// What was done because the settings say so: classes and images that are left out.
     pub notes: Vec<String>,
+    /// The splits that the source names; the others are drawn.
+    pub named: Vec<Split>,
     /// The split that is scored, of a source that names splits.
     pub part: Option<ScoredSplit>,
     /// Files in class folders whose extension is not that of an image, hidden files not counted.
@@ -197,7 +202,16 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`] for a manifest.
     pub fn from_splits_csv(file: &Path, settings: &DataSettings, labels: Labels<'_>) -> Result<Self> {
-        manifest::list_splits(file, settings.folder(), settings.allow_outside)?
+        manifest::list_splits(file, settings.folder(), settings.allow_outside, false)?
+            .into_dataset(&split::SplitPlan::NOTHING_TO_DRAW, labels)
+    }
+
+    /// The same where images may be gone: they are not looked for.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_splits_csv`], but for missing images.
+    pub fn listed_in_splits_csv(file: &Path, settings: &DataSettings, labels: Labels<'_>) -> Result<Self> {
+        manifest::list_splits(file, settings.folder(), settings.allow_outside, true)?
             .into_dataset(&split::SplitPlan::NOTHING_TO_DRAW, labels)
     }
 

@@ -7,7 +7,7 @@ use image::RgbImage;
 const LANES: usize = 4;
 
 /// The size of an image, and a CRC-32 for each lane: row r is in lane r modulo the number of lanes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PixelSum {
     size: (u32, u32),
     lanes: [u32; LANES],

@@ -80,7 +80,24 @@ fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Sp
         let sentence = format!("the model was fitted on the {split} images: this is no estimate of its accuracy");
         doubts.push(Doubt { kind: DoubtKind::TrainedOn, images: scored.len(), sentence });
     }
+    doubts.extend(copied(rows, split, fitted));
     doubts
+}
+
+/// That images of a split show the pixels of others which the model was fitted or chosen on.
+fn copied(rows: &[SplitRow], split: Split, fitted: &[Split]) -> Option<Doubt> {
+    let seen = |of: Split| of != split && (fitted.contains(&of) || of == Split::Val);
+    let known = rows.iter().filter(|row| seen(row.split) && !row.pixels.is_empty());
+    let pixels: BTreeSet<&str> = known.map(|row| row.pixels.as_str()).collect();
+    let scored: Vec<&SplitRow> = rows.iter().filter(|row| row.split == split).collect();
+    let images = scored.iter().filter(|row| pixels.contains(row.pixels.as_str())).count();
+    let sentence = format!(
+        "{} {} the same pixels as images that the model was fitted or chosen on, in other files: the score is partly one of \
+         memory",
+        part_of(images, scored.len(), &format!("{split} image")),
+        agree(images, "shows", "show")
+    );
+    (images > 0).then_some(Doubt { kind: DoubtKind::Copied, images, sentence })
 }
 
 /// The doubts about any other images, given as pairs of the checksum of a file and that of its pixels.
@@ -157,10 +174,14 @@ mod tests {
         assert!(of_own(&rows, &[("4", "d"), ("5", "e")], Split::Test, &train).is_empty());
         let changed = of_own(&rows, &[("4", "x"), ("5", "e")], Split::Test, &train);
         assert_eq!(found(&changed), [(DoubtKind::Changed, 1)]);
-        assert!(changed[0].sentence.starts_with("1 of 2 test images are other files"), "{changed:?}");
+        assert!(changed[0].sentence.starts_with("1 of 2 test images is not the same file"), "{changed:?}");
         let refitted = of_own(&rows, &[("3", "c")], Split::Val, &[Split::Train, Split::Val]);
         assert_eq!(found(&refitted), [(DoubtKind::TrainedOn, 1)]);
         assert!(of_own(&rows, &[("3", "c")], Split::Val, &train).is_empty());
+        let copy = SplitRow { pixels: "A".into(), ..rows[3].clone() };
+        let copied = of_own(&[&rows[..3], &[copy, rows[4].clone()]].concat(), &[("4", "d")], Split::Test, &train);
+        assert_eq!(found(&copied), [(DoubtKind::Copied, 1)]);
+        assert!(copied[0].sentence.starts_with("1 of 2 test images shows the same pixels"), "{copied:?}");
         // Runs of older versions do not know the sums.
         let unknown: Vec<SplitRow> = rows.into_iter().map(|row| SplitRow { sha256: String::new(), ..row }).collect();
         assert!(of_own(&unknown, &[("4", "x")], Split::Test, &train).is_empty());

@@ -106,6 +106,15 @@ impl SavedRun {
         Dataset::from_splits_csv(&self.folder.join("splits.csv"), &self.session.settings.data, self.record.labels())
     }
 
+    /// The same from their list, where the images themselves may be gone.
+    ///
+    /// # Errors
+    /// A data error when the list cannot be read.
+    pub fn listed(&self) -> Result<Dataset> {
+        let data = &self.session.settings.data;
+        Dataset::listed_in_splits_csv(&self.folder.join("splits.csv"), data, self.record.labels())
+    }
+
     /// The same on their way to the backbone.
     ///
     /// # Errors

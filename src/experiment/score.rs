@@ -4,8 +4,8 @@ use crate::config::InspectionSettings;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::metrics::{
-    Decision, Evaluation, Inspection, KindScore, Rules, ScoredPart, Scores, evaluate, fit_temperature, kind_scores,
-    softmax,
+    Decision, DoubtKind, Evaluation, Inspection, KindScore, Rules, ScoredPart, Scores, evaluate, fit_temperature,
+    kind_scores, softmax,
 };
 use crate::model::{BatchSource, Model, Scored};
 use crate::report::predictions::Predictions;
@@ -229,7 +229,7 @@ pub fn read_again(folder: &Path, split: Split) -> Option<Evaluation> {
 pub fn write_later(folder: &Path, dataset: &Dataset, score: &SplitScore, split: Split) -> Result<bool> {
     let again = again(folder, split);
     // There is no honest number of training images.
-    if split != Split::Train && !score.evaluation.doubts.is_empty() {
+    if split != Split::Train && score.evaluation.doubts.iter().any(|doubt| doubt.kind != DoubtKind::Copied) {
         write_json(&again, &score.evaluation)?;
         return Ok(false);
     }

@@ -36,6 +36,12 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
     let (Opened { mut session, dataset }, texts) = Opened::with_texts(settings, console)?;
     let checked = check_images(&session, dataset, console)?;
     warn_of_other_squares(&session, &checked, console);
+    if session.settings.preprocess.tiles.is_some() {
+        console.info(format!(
+            "tiles     one feature of all tiles of an image: model.tile_pool = \"{}\" (\"avg\" or \"max\" of each value)",
+            session.settings.model.tile_pool
+        ));
+    }
     let (run, mut record) = start_run(&session, &checked, ("zeroshot", head::kind(true)), console)?;
     recorded(&run, &mut record, |record| {
         let images = checked.images(&session);

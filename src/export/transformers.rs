@@ -49,7 +49,8 @@ fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>>
     let usage = format!(
         "```python\nfrom transformers import AutoImageProcessor, AutoModelForImageClassification\n\
              model = AutoModelForImageClassification.from_pretrained(\"{place}\")\n\
-             # Pillow's resize gives the pixels of `vitadapt predict`; images with an orientation in EXIF: ImageOps.exif_transpose\n\
+             # Pillow's resize gives the pixels of `vitadapt predict`: the default backend differs by some thousandths of a\n\
+             # probability, and transformers 4 says use_fast=False. Images with an orientation in EXIF: ImageOps.exif_transpose\n\
              processor = AutoImageProcessor.from_pretrained(\"{place}\", backend=\"pil\")\n```",
         place = card::PLACE
     );

@@ -23,4 +23,7 @@ pub enum DoubtKind {
     TrainedOn,
     /// Its epoch, setting or temperature was chosen on them.
     ChosenOn,
+    /// They show the same pixels as images that it was fitted or chosen on, in other files: so they did at the time of the
+    /// run, whose own score is in the same doubt.
+    Copied,
 }

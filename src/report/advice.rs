@@ -61,7 +61,7 @@ impl Advice<'_> {
         let (accuracy, images, split) = (scored.accuracy, scored.n, scored.split_name());
         let below = accuracy <= scored.majority_baseline;
         if no_better_than_chance(scored) || below && !better_than_chance(scored) {
-            return chance(scored);
+            return format!("{}{}", chance(scored), self.wanted());
         }
         if let Some(missed) = missed_classes(scored).first() {
             let found = (missed.recall * missed.support as f64).round();
@@ -75,7 +75,8 @@ impl Advice<'_> {
                     .into()
             };
             let (class, images) = (&missed.class, missed.support);
-            return format!("misses class {class}: {found} of {images} found on {split}{auroc}; {what}");
+            let wanted = self.wanted();
+            return format!("misses class {class}: {found} of {images} found on {split}{auroc}{wanted}; {what}");
         }
         if let Some(target) = self.target {
             return self.against(target);
@@ -125,13 +126,26 @@ impl Advice<'_> {
             .into()
     }
 
-    fn against(&self, target: f64) -> String {
+    /// What the target is about: the score, its interval and its name where that is not the accuracy.
+    fn judged(&self) -> (f64, Option<[f64; 2]>, &'static str) {
         let scored = self.scored;
-        let (score, interval, of) = if self.metric.counts_classes_alike() {
+        if self.metric.counts_classes_alike() {
             (scored.balanced_accuracy, scored.balanced_accuracy_ci95(), " balanced accuracy")
         } else {
             (scored.accuracy, scored.accuracy_ci95, "")
-        };
+        }
+    }
+
+    /// What became of the target where something graver is said; nothing without one.
+    fn wanted(&self) -> String {
+        let Some(target) = self.target else { return String::new() };
+        let (score, _, of) = self.judged();
+        let reached = if score >= target { "reached all the same" } else { "not reached" };
+        format!("; the wanted {}{of} is {reached} ({})", percent(target), percent(score))
+    }
+
+    fn against(&self, target: f64) -> String {
+        let (score, interval, of) = self.judged();
         let gap = target - score;
         let wanted = format!("the wanted {}{of}", percent(target));
         if interval.is_some_and(|[low, _]| low >= target) {
@@ -220,7 +234,16 @@ mod tests {
         assert!(advice(Some(0.98), &scored).contains("\"full\""));
         assert!(advice(Some(0.995), &scored).contains("larger backbone"));
         assert!(advice(None, &scored).contains("probe.target"));
-        assert!(advice(Some(0.5), &evaluation([40, 40], [20, 20], false)).contains("commonest"));
+        let guessed = advice(Some(0.7), &evaluation([40, 40], [20, 20], false));
+        assert!(
+            guessed.contains("commonest") && guessed.contains("the wanted 70.0 % is not reached (50.0 %)"),
+            "{guessed}"
+        );
+        let missed = advice(Some(0.6), &evaluation([60, 60], [60, 20], false));
+        assert!(
+            missed.contains("misses class b") && missed.contains("60.0 % is reached all the same (66.7 %)"),
+            "{missed}"
+        );
     }
 
     /// 3 % defects, all ranked last and most of them found: the accuracy is that of the commonest class and says nothing.

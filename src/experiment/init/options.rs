@@ -17,6 +17,8 @@ pub struct InitOptions {
     pub good: Option<String>,
     /// `data.columns.label`
     pub label_column: Option<String>,
+    /// `data.ignore`
+    pub ignore: Vec<String>,
 }
 
 /// A path as it is typed in the current folder, quoted for a shell where it has to be.

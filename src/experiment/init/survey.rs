@@ -3,7 +3,7 @@
 use super::{InitOptions, groups};
 use crate::config::{self, ColumnNames, DataSettings};
 use crate::data::decode::dimensions;
-use crate::data::{Dataset, Labels, Split, tell_columns};
+use crate::data::{Dataset, Labels, Split, beside_splits, tell_columns};
 use crate::error::{DataError, Error, Result};
 use crate::report::Console;
 use crate::system::shown::Shown;
@@ -47,25 +47,30 @@ pub(super) struct Survey {
     pub side: Option<u32>,
     /// Median of the longer sides by the shorter ones.
     pub elongation: f64,
-    /// Whether the data names its splits.
-    pub split: bool,
+    /// Classes and folders that are left out.
+    pub ignored: Vec<String>,
     /// How many patients DICOM files name, when images of one are to stay together.
     pub patients: Option<usize>,
 }
 
 impl Survey {
     pub(super) fn of(data: &Path, options: &InitOptions, console: &Console) -> Result<Self> {
-        let (mut listed, dataset, split) = if data.is_file() {
-            table(data, options.label_column.as_deref())?
-        } else if let Some(dataset) = anomalies(data)? {
-            (Listed::Anomalies, dataset, false)
+        let mut ignored = options.ignore.clone();
+        let (mut listed, dataset) = if data.is_file() {
+            table(data, options.label_column.as_deref(), &ignored)?
+        } else if let Some(dataset) = anomalies(data, &ignored)? {
+            (Listed::Anomalies, dataset)
         } else {
-            let dataset = Dataset::open(&settings(&[format!("data.root={}", text(data)?)])?)?;
-            let first = |name: &str| name.split('/').next().and_then(Split::parse);
-            let split = dataset.samples.iter().all(|sample| first(&sample.name).is_some());
-            (Listed::Folders, dataset, split)
+            let beside = beside_splits(data).unwrap_or_default();
+            ignored.extend(beside.into_iter().filter(|name| !options.ignore.contains(name)));
+            (
+                Listed::Folders,
+                Dataset::open(&settings(&[vec![format!("data.root={}", text(data)?)], ignores(&ignored)].concat())?)?,
+            )
         };
         dataset.warnings.iter().for_each(|warning| console.warn(warning));
+        dataset.notes.iter().for_each(|note| console.info(note));
+        let split = !dataset.named.is_empty();
         let grouped = split || dataset.samples.iter().any(|sample| sample.group.is_some());
         let patients = if grouped || listed == Listed::Anomalies { None } else { patients(&dataset) };
         if listed == Listed::Folders
@@ -84,7 +89,7 @@ impl Survey {
             None => good_class(&dataset.classes),
         };
         let (side, elongation) = measure(&dataset);
-        Ok(Self { listed, dataset, good, side, elongation, split, patients })
+        Ok(Self { listed, dataset, ignored, good, side, elongation, patients })
     }
 
     /// Images of each class.
@@ -131,6 +136,11 @@ impl Survey {
     }
 }
 
+/// The override that leaves names out; none without any.
+fn ignores(names: &[String]) -> Vec<String> {
+    if names.is_empty() { Vec::new() } else { vec![format!("data.ignore={names:?}")] }
+}
+
 /// The settings of `[data]` with some keys given.
 fn settings(sets: &[String]) -> Result<DataSettings> {
     config::load(None, sets).map(|settings| settings.data)
@@ -141,28 +151,28 @@ fn text(path: &Path) -> Result<&str> {
 }
 
 /// A CSV file: which of its columns are which is told by their names, or by what is in them.
-fn table(file: &Path, label: Option<&str>) -> Result<(Listed, Dataset, bool)> {
-    let (ColumnNames { path, label, split, group, mask }, divided) = tell_columns(file, label)?;
+fn table(file: &Path, label: Option<&str>, ignored: &[String]) -> Result<(Listed, Dataset)> {
+    let ColumnNames { path, label, split, group, mask } = tell_columns(file, label)?;
     let columns = [("path", path), ("label", label), ("split", split), ("group", group), ("mask", mask)];
     let columns: Vec<(&str, String)> =
         columns.into_iter().filter_map(|(key, theirs)| theirs.map(|theirs| (key, theirs))).collect();
-    let mut given = vec![format!("data.manifest={}", text(file)?)];
+    let mut given = [vec![format!("data.manifest={}", text(file)?)], ignores(ignored)].concat();
     given.extend(columns.iter().map(|(key, theirs)| format!("data.columns.{key}={theirs}")));
     let open = |given: &[String]| Dataset::open(&settings(given)?);
     let error = match open(&given) {
-        Ok(dataset) => return Ok((Listed::Table { columns, outside: false, root: None }, dataset, divided)),
+        Ok(dataset) => return Ok((Listed::Table { columns, outside: false, root: None }, dataset)),
         Err(error) => error,
     };
     given.push("data.allow_outside=true".into());
     if let Ok(dataset) = open(&given) {
-        return Ok((Listed::Table { columns, outside: true, root: None }, dataset, divided));
+        return Ok((Listed::Table { columns, outside: true, root: None }, dataset));
     }
     // Names alone, of images in a folder beside the table.
     let beside = file.parent().unwrap_or(Path::new(""));
     for root in folders(beside).unwrap_or_default().iter().take(BESIDE).map(|name| beside.join(name)) {
         given.push(format!("data.root={}", text(&root)?));
         if let Ok(dataset) = open(&given) {
-            return Ok((Listed::Table { columns, outside: true, root: Some(root) }, dataset, divided));
+            return Ok((Listed::Table { columns, outside: true, root: Some(root) }, dataset));
         }
         given.pop();
     }
@@ -172,16 +182,17 @@ fn table(file: &Path, label: Option<&str>) -> Result<(Listed, Dataset, bool)> {
 
 /// The images of a tree for anomaly detection, as of `MVTec` AD, `VisA` or `BTAD`: one class of sound parts in `train`, and
 /// that class and others in `test`. None when it is not such a tree.
-fn anomalies(root: &Path) -> Result<Option<Dataset>> {
+fn anomalies(root: &Path, ignored: &[String]) -> Result<Option<Dataset>> {
     let (train, test) = (root.join("train"), root.join("test"));
     let (Some(sound), Some(tested)) = (folders(&train), folders(&test)) else { return Ok(None) };
+    let tested: Vec<String> = tested.into_iter().filter(|class| !ignored.contains(class)).collect();
     let [only] = sound.as_slice() else { return Ok(None) };
     if tested.len() < 2 && tested.first() == Some(only) {
         return Ok(None);
     }
     let classes: Vec<String> = sound.iter().chain(&tested).cloned().collect::<BTreeSet<_>>().into_iter().collect();
     let mut all = Dataset { classes: classes.clone(), ..Dataset::default() };
-    let settings = settings(&[format!("data.root={}", text(root)?)])?;
+    let settings = settings(&[vec![format!("data.root={}", text(root)?)], ignores(ignored)].concat())?;
     for (folder, name) in [(train, "train"), (test, "test")] {
         let part = Dataset::of_classes(&folder, &classes, Labels::Classes, &settings, (None, Split::Train))?;
         all.warnings.extend(part.warnings);

@@ -168,3 +168,31 @@ fn tables_are_read_as_spreadsheets_leave_them() {
     let error = init_in(root.path(), "bare.csv").unwrap_err().to_string();
     assert!(error.contains("first line has an image, \"000.png\""), "{error}");
 }
+
+#[test]
+fn what_lies_beside_the_splits_is_left_out_and_drawn_splits_are_called_so() {
+    let root = files(&[
+        names("d/seg_train/seg_train/a", 30),
+        names("d/seg_train/seg_train/b", 30),
+        names("d/seg_test/seg_test/a", 9),
+        names("d/seg_test/seg_test/b", 9),
+        names("d/seg_pred/seg_pred", 5),
+    ]);
+    let (made, text) = init_in(root.path(), "d").unwrap();
+    assert_eq!((made.classes.len(), made.splits["test"]), (2, 18));
+    assert!(made.splits["val"] > 5, "{:?}", made.splits);
+    for expected in
+        ["ignore = [\"seg_pred\"]", "# of splits the data names train and test only\nval = 0.2 # the smallest"]
+    {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains("test = ") && !text.contains("the splits are those"), "{text}");
+    let options = InitOptions {
+        out: Some(root.path().join("other.toml")),
+        backbone: Some("builtin:vit-flaw".into()),
+        ignore: vec!["seg_pred".into(), "b".into()],
+        ..InitOptions::default()
+    };
+    let error = init(&root.path().join("d"), &options, &console()).unwrap_err().to_string();
+    assert!(error.contains("there is only one class, \"a\""), "{error}");
+}

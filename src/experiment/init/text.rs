@@ -3,6 +3,7 @@
 use super::choose::{ChosenBackbone, ChosenTiles};
 use super::options::shown;
 use super::survey::{Listed, Survey};
+use crate::data::Split;
 use crate::system::shown::{counted, printable};
 use std::path::Path;
 use toml::Value;
@@ -114,13 +115,26 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
             counted(patients, "patient")
         ));
     }
+    if !survey.ignored.is_empty() && matches!(survey.listed, Listed::Folders | Listed::Table { .. }) {
+        text.push_str(&format!("ignore = {:?} # left out of the data\n", survey.ignored));
+    }
+    let named = &survey.dataset.named;
+    let drawn: Vec<Split> = [Split::Val, Split::Test].into_iter().filter(|split| !named.contains(split)).collect();
+    let names: Vec<&str> = named.iter().map(|split| split.name()).collect();
+    match (names.as_slice(), drawn.as_slice()) {
+        ([], _) => {}
+        (_, []) => text.push_str("# the splits are those that the data names\n"),
+        _ => text.push_str(&format!("# of splits the data names {} only\n", names.join(" and "))),
+    }
     let fewest = survey.counts().values().min().copied().unwrap_or(0);
-    if survey.split {
-        text.push_str("# the splits are those that the data names\n");
-    } else if fewest < FEW {
-        text.push_str(&format!("val = 0.2 # the smallest class has only {}\ntest = 0.2\n", counted(fewest, "image")));
+    let (share, why) = if fewest < FEW {
+        (0.2, format!("the smallest class has only {}", counted(fewest, "image")))
     } else {
-        text.push_str("val = 0.15 # drawn once by data.split_seed, the same share of every class\ntest = 0.15\n");
+        (0.15, "drawn once by data.split_seed, the same share of every class".to_owned())
+    };
+    for (index, split) in drawn.iter().enumerate() {
+        let comment = if index == 0 { format!(" # {why}") } else { String::new() };
+        text.push_str(&format!("{split} = {share}{comment}\n"));
     }
     text
 }

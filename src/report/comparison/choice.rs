@@ -3,7 +3,7 @@
 use super::recommend::{Recommendation, Recommender, StrategyScore, listed, scores};
 use super::{Contender, Finished, Measure, Outcomes, PREDICTIONS, Repeats, StrategyRow};
 use crate::backbone::Pool;
-use crate::config;
+use crate::config::{self, ClassWeights, LossWeights, Sampler, Settings};
 use crate::error::Result;
 use crate::export::FORMATS;
 use crate::metrics::{SelectionMetric, UNBALANCED};
@@ -93,7 +93,10 @@ pub(super) fn recommendation(
     }
     let chance = outcomes.first().map_or(0.0, |outcomes| outcomes.chance(measure));
     let p_value = |a: usize, b: usize| outcomes[a].p_value(outcomes[b], measure);
-    let recommender = Recommender { candidates: &candidates, left_out: &left_out, measure, chance, p_value: &p_value };
+    let weighable =
+        complete.iter().any(|row| row.plain) && outcomes.first().is_some_and(|of| of.unbalanced(UNBALANCED));
+    let (candidates, left_out) = (candidates.as_slice(), left_out.as_slice());
+    let recommender = Recommender { candidates, left_out, measure, chance, weighable, p_value: &p_value };
     let mut found = recommender.recommend(target);
     let Some(chosen) = complete.iter().copied().find(|row| Some(&row.strategy) == found.strategy.as_ref()) else {
         return (found, None);
@@ -191,6 +194,19 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
     Some(format!("{cannot}; {}", said.collect::<Vec<_>>().join("; ")))
 }
 
+/// Whether classes count in a run by how common they are.
+pub(super) fn is_plain(run: &Finished) -> bool {
+    let probe = run.record.strategy == "probe";
+    settings(run).is_none_or(|Settings { probe: of_probe, train, .. }| match probe {
+        true => of_probe.class_weights == ClassWeights::None,
+        false => train.class_weights == LossWeights::None && train.sampler == Sampler::Shuffle,
+    })
+}
+
+fn settings(run: &Finished) -> Option<Settings> {
+    config::load(Some(&run.folder.join("config.toml")), &[]).ok()
+}
+
 /// The formats that have layers for the head of a run and for what it adds to the backbone. Whether a format has the
 /// backbone is for `export` to say.
 pub(super) fn formats(run: &Finished) -> Vec<&'static str> {
@@ -200,8 +216,8 @@ pub(super) fn formats(run: &Finished) -> Vec<&'static str> {
     if remembers {
         return Vec::new();
     }
-    let pool = config::load(Some(&run.folder.join("config.toml")), &[]).map(|settings| settings.model.pool);
-    let added_pool = pool.is_ok_and(|pool| Pool::named(pool).is_some_and(Pool::is_added));
+    let pool = settings(run).map(|settings| settings.model.pool);
+    let added_pool = pool.is_some_and(|pool| Pool::named(pool).is_some_and(Pool::is_added));
     let beyond_a_layer = added_pool
         || record.preprocess.tiles.is_some()
         || record.head() != HeadKind::Linear

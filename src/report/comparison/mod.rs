@@ -113,6 +113,9 @@ pub struct StrategyRow {
     /// Whether the order of every run's scores tells the classes of the test images apart better than chance.
     #[serde(skip)]
     tells: bool,
+    /// Whether classes count by how common they are in any of the runs.
+    #[serde(skip)]
+    plain: bool,
     #[serde(skip)]
     outcomes: Outcomes,
     #[serde(skip)]
@@ -335,6 +338,7 @@ impl StrategyRow {
             peak_memory_bytes: runs.iter().filter_map(|run| run.peak_memory_bytes).max(),
             exportable: contender.finished.last().map(choice::formats).unwrap_or_default(),
             tells: contender.finished.iter().all(tells),
+            plain: contender.finished.iter().any(choice::is_plain),
             runs,
             outcomes,
             val_outcomes,

@@ -1,10 +1,10 @@
 //! Verdict and scores.
 
 use super::RunPage;
-use crate::metrics::{ClassReport, Evaluation, Inspection, Rate, confusions};
+use crate::metrics::{ClassReport, Doubt, DoubtKind, Evaluation, Inspection, Rate, confusions};
 use crate::report::html::markup::{Html, TableCell, folded, note, table};
 use crate::report::{RunResult, percent, thousands};
-use crate::system::shown::{agree, part_of};
+use crate::system::shown::{agree, counted, part_of};
 
 /// Classes whose confusion is shown as a matrix; of more, the commonest confusions and the worst classes are listed.
 const MATRIX: usize = 30;
@@ -97,7 +97,14 @@ fn splits(page: &RunPage) -> Html {
     let calibrated = |e: &Evaluation, before, after| if e.temperature == 1.0 { before } else { after };
     let row = |e: &Evaluation| -> Vec<TableCell> {
         vec![
-            if e.doubts.is_empty() { e.split.clone() } else { format!("{} (no honest estimate)", e.split) }.into(),
+            match e.doubts.as_slice() {
+                [] => e.split.clone(),
+                [Doubt { kind: DoubtKind::Copied, images, .. }] => {
+                    format!("{} ({} seen in training)", e.split, counted(*images, "image"))
+                }
+                _ => format!("{} (no honest estimate)", e.split),
+            }
+            .into(),
             thousands(e.n).into(),
             percent(e.accuracy).into(),
             percent(e.balanced_accuracy).into(),
