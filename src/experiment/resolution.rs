@@ -60,7 +60,15 @@ pub fn describe(
     let mut rows = vec![
         ("input".to_owned(), format!("{side} pixels, {way}")),
         ("typical image".into(), format!("{} x {} pixels", size.0, size.1)),
-        (format!("a flaw of {FLAW} pixels"), format!("{flaw:.1} pixels of the input")),
+        (
+            format!("a flaw of {FLAW} pixels"),
+            // Where all is enlarged, no more of it is seen.
+            if (size.0.max(size.1) as usize) < side {
+                "all of its pixels, enlarged".into()
+            } else {
+                format!("{flaw:.1} pixels of the input")
+            },
+        ),
     ];
     let named = geometries.iter().zip(&medians);
     rows.extend(named.map(|(of, &share)| (format!("detail lost at {}", of.image_size), percentage(share))));

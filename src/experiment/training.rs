@@ -26,6 +26,7 @@ use crate::report::{
 };
 use crate::strategy::Plan;
 use crate::system::memory::peak_memory_bytes;
+use crate::system::shown::counted;
 use crate::system::signals::{Signal, StopRequest};
 use crate::train::checkpoint::{Checkpoints, Saved};
 use crate::train::fit::{Ending, Fit};
@@ -121,7 +122,8 @@ impl Training {
         let unfreezing = self.plan.epochs_of_unfreezing();
         if unfreezing >= epochs {
             console.warn(format!(
-                "training has {epochs} epochs, but with strategy.unfreeze = {} all blocks are trained only from epoch {}",
+                "training has {}, but with strategy.unfreeze = {} all blocks are trained only from epoch {}",
+                counted(epochs, "epoch"),
                 settings.unfreeze,
                 unfreezing + 1
             ));

@@ -45,7 +45,10 @@ fn test_images_that_changed_since_the_run_are_noticed() {
     assert_eq!(fs::read(&honest).unwrap(), kept, "the honest number was replaced");
     let table = workspace.command(&["eval", "--run", "runs/first", "-q"]).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
-    assert!(table.starts_with("doubtful: 1 of 9 test images are other files than at the time of the run"), "{table}");
+    assert!(
+        table.starts_with("doubtful: 1 of 9 test images is not the same file as at the time of the run"),
+        "{table}"
+    );
     assert!(page(&workspace, "first").contains("Scored again"));
     let again: Value =
         serde_json::from_slice(&fs::read(workspace.path("runs/first/eval-test-again.json")).unwrap()).unwrap();
@@ -134,4 +137,24 @@ fn a_probe_that_was_fitted_on_validation_images_keeps_its_honest_score() {
     assert_eq!(fs::read(&honest).unwrap(), before, "the honest number was replaced");
     assert!(page(&workspace, "p").contains("the model was fitted on the val images"));
     assert_eq!(doubts(&eval(&workspace, "p", &["--data", "data/val"])), [("trained_on", 9)]);
+}
+
+#[test]
+fn a_lossless_copy_of_a_training_image_among_the_test_images_is_said() {
+    let workspace = Workspace::new();
+    let (seen, tested) = ("data/train/nominal", "data/test/nominal");
+    let copy = workspace.path(tested).join("copy.bmp");
+    image::open(first_image(&workspace.path(seen))).unwrap().to_rgb8().save(&copy).unwrap();
+    let probe = ["probe", "--config", "small.toml", "--set", "run.name=copied"];
+    let made = workspace.command(&probe).output().unwrap();
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(
+        made.status.success() && said.contains("warning: 1 image is the same picture as one of another split"),
+        "{said}"
+    );
+    let found = eval(&workspace, "copied", &[]);
+    assert_eq!(doubts(&found), [("copied", 1)]);
+    // The run's own score is in the same doubt, so this is no other one.
+    assert!(!workspace.path("runs/copied/eval-test-again.json").exists());
+    assert!(page(&workspace, "copied").contains("test (1 image seen in training)"));
 }

@@ -66,6 +66,25 @@ fn a_page_is_never_worth_a_run() {
 }
 
 #[test]
+fn a_run_whose_images_are_gone_has_a_page_without_pictures() {
+    let workspace = Workspace::new();
+    let probe = ["probe", "--config", "small.toml", "--set", "run.name=probe", "-q"];
+    assert!(workspace.command(&probe).status().unwrap().success());
+    let before = page(&workspace, "probe");
+    let report = || workspace.command(&["report", "--run", "runs/probe"]).output().unwrap();
+    fs::remove_dir_all(workspace.path("data/test/local")).unwrap();
+    let some = report();
+    let said = String::from_utf8_lossy(&some.stderr);
+    assert!(some.status.success() && said.contains("warning: images of the run are gone"), "{said}");
+    fs::remove_dir_all(workspace.path("data")).unwrap();
+    let none = report();
+    assert!(none.status.success(), "{}", String::from_utf8_lossy(&none.stderr));
+    let after = page(&workspace, "probe");
+    assert!(before.contains("<img ") && !after.contains("<img "));
+    assert!(wrong(&workspace, "probe").iter().all(|path| after.contains(path.as_str())), "they are named all the same");
+}
+
+#[test]
 fn probes_adapters_and_prompts_have_pages_too() {
     let workspace = Workspace::new();
     let probe = ["probe", "--config", "small.toml", "--set", "run.name=probe", "--json", "-q"];

@@ -120,11 +120,11 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
     }
     let named = &survey.dataset.named;
     let drawn: Vec<Split> = [Split::Val, Split::Test].into_iter().filter(|split| !named.contains(split)).collect();
-    let names: Vec<&str> = named.iter().map(|split| split.name()).collect();
-    match (names.as_slice(), drawn.as_slice()) {
+    let names = |splits: &[Split]| splits.iter().map(|split| split.name()).collect::<Vec<_>>().join(" and ");
+    match (named.as_slice(), drawn.as_slice()) {
         ([], _) => {}
         (_, []) => text.push_str("# the splits are those that the data names\n"),
-        _ => text.push_str(&format!("# of splits the data names {} only\n", names.join(" and "))),
+        _ => text.push_str(&format!("# the data names {}, not {}:\n", names(named), names(&drawn))),
     }
     let fewest = survey.counts().values().min().copied().unwrap_or(0);
     let (share, why) = if fewest < FEW {

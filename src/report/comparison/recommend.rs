@@ -62,7 +62,8 @@ pub struct Recommender<'a> {
 impl Recommender<'_> {
     /// Without a target: the cheapest whose interval reaches the highest score, or that a paired test cannot tell from a
     /// perfect one. With one: the cheapest whose score reaches it, or else the best. Of those that compute no more than the
-    /// cheapest, the best. None where there are fewer than two candidates, but the only one if it reaches the target.
+    /// cheapest, the best. None where there are fewer than two candidates, but the only one if it reaches the target; nor
+    /// where none is shown to be better than chance.
     pub fn recommend(&self, target: Option<f64>) -> Recommendation {
         let name = |index: usize| self.candidates[index].name.to_owned();
         let left_out = self.left_out.join("; ");
@@ -72,16 +73,15 @@ impl Recommender<'_> {
         };
         let alone = self.candidates.len() == 1;
         let (chosen, found) = match target {
-            _ if self.is_chance(best) => (best, self.chance(best, target)),
+            _ if self.is_chance(best) => self.chance(best, target),
             Some(target) => self.for_target(best, target),
-            None if alone => (best, String::new()),
+            None if alone => (None, String::new()),
             None => self.for_best(best),
         };
         let found = match self.measure {
             Measure::BalancedAccuracy if !found.is_empty() => format!("by {}, {found}", self.measure.in_words()),
             _ => found,
         };
-        let reaches = target.is_some_and(|target| self.candidates[chosen].score >= target) && !self.is_chance(best);
         let sentence = match (alone, self.left_out) {
             (false, []) => found,
             (false, _) => format!("{found}. Left out of the choice: {left_out}"),
@@ -94,7 +94,8 @@ impl Recommender<'_> {
                 if found.is_empty() { alone } else { format!("{alone}. {}", sentence_case(&found)) }
             }
         };
-        let strategy = (!alone || reaches).then(|| name(chosen));
+        let reaches = |chosen: usize| target.is_some_and(|target| self.candidates[chosen].score >= target);
+        let strategy = chosen.filter(|&chosen| !alone || reaches(chosen)).map(name);
         Recommendation { strategy, best: Some(name(best)), target, sentence }
     }
 
@@ -175,7 +176,7 @@ impl Recommender<'_> {
         self.candidates[best].interval.is_some_and(|[low, _]| low <= self.chance)
     }
 
-    fn chance(&self, best: usize, target: Option<f64>) -> String {
+    fn chance(&self, best: usize, target: Option<f64>) -> (Option<usize>, String) {
         let (chance, score) = (percent(self.chance), self.candidates[best].score);
         let wanted = target.map_or(String::new(), |target| {
             let (wanted, than) = (percent(target), if score < target { "less" } else { "no less" });
@@ -183,28 +184,30 @@ impl Recommender<'_> {
             format!(", {than} than the wanted {wanted}{guessed}")
         });
         let scores = format!("{} highest with {}{wanted}", self.scores(best), percent(score));
-        let ranking: Vec<&str> =
-            self.candidates.iter().filter(|candidate| candidate.tells).map(|candidate| candidate.name).collect();
-        if ranking.is_empty() {
-            return format!(
+        let telling: Vec<usize> = (0..self.candidates.len()).filter(|&index| self.candidates[index].tells).collect();
+        let ranking: Vec<&str> = telling.iter().map(|&index| self.candidates[index].name).collect();
+        let Some(chosen) = self.best(telling) else {
+            let sentence = format!(
                 "no strategy is better than always naming the commonest class ({chance}) beyond noise; {scores}. Try \
                  another backbone, a larger model.image_size or more images first"
             );
-        }
+            return (None, sentence);
+        };
         let remedy = if self.weighable {
             "let rare classes count (train.class_weights and probe.class_weights = \"balanced\") or"
         } else {
             "train for longer or on more images, or"
         };
-        format!(
+        let sentence = format!(
             "no strategy answers better than always naming the commonest class ({chance}) beyond noise; {scores}. The order \
              of the scores (AUROC) of {} tells the classes of the test images apart all the same: {remedy} judge by score \
              ([inspection] good = \"…\")",
             listed(&ranking, "and")
-        )
+        );
+        (Some(chosen), sentence)
     }
 
-    fn for_best(&self, best: usize) -> (usize, String) {
+    fn for_best(&self, best: usize) -> (Option<usize>, String) {
         let top = &self.candidates[best];
         // The interval of a score ends below 100 % after any mistake: a perfect one is compared image by image.
         let reaches = |index: usize| {
@@ -218,7 +221,7 @@ impl Recommender<'_> {
             let cheaper = self.candidates.iter().any(|candidate| SAME_WORK * candidate.operations < *operations);
             let why = if cheaper { "and the interval of no cheaper one reaches that" } else { "and none is cheaper" };
             let sentence = format!("{} highest ({}), {why}: take {name}", self.scores(best), percent(*score));
-            return (chosen, format!("{sentence}{}", self.tie(chosen)));
+            return (Some(chosen), format!("{sentence}{}", self.tie(chosen)));
         }
         let rivals: Vec<usize> =
             (0..self.candidates.len()).filter(|&other| self.candidates[other].score > *score).collect();
@@ -248,10 +251,10 @@ impl Recommender<'_> {
                 )
             }
         };
-        (chosen, format!("{sentence}{}", self.tie(chosen)))
+        (Some(chosen), format!("{sentence}{}", self.tie(chosen)))
     }
 
-    fn for_target(&self, best: usize, target: f64) -> (usize, String) {
+    fn for_target(&self, best: usize, target: f64) -> (Option<usize>, String) {
         let wanted = percent(target);
         if let Some(chosen) = self.cheapest_of(|index| self.candidates[index].score >= target) {
             let StrategyScore { name, score, interval, .. } = &self.candidates[chosen];
@@ -262,7 +265,7 @@ impl Recommender<'_> {
             let reached = percent(*score);
             let what = if self.candidates.len() == 1 { "reaches" } else { "is the cheapest that reaches" };
             let tie = self.tie(chosen);
-            return (chosen, format!("{name} {what} the wanted {wanted} ({reached}){doubt}{tie}"));
+            return (Some(chosen), format!("{name} {what} the wanted {wanted} ({reached}){doubt}{tie}"));
         }
         let top = &self.candidates[best];
         let (name, score) = (top.name, percent(top.score));
@@ -272,7 +275,10 @@ impl Recommender<'_> {
             "its interval ends below: try a larger backbone, a larger model.image_size or more images"
         };
         let tie = self.tie(best);
-        (best, format!("no strategy reaches the wanted {wanted}; {name} comes nearest with {score}, and {doubt}{tie}"))
+        (
+            Some(best),
+            format!("no strategy reaches the wanted {wanted}; {name} comes nearest with {score}, and {doubt}{tie}"),
+        )
     }
 }
 

@@ -130,6 +130,7 @@ fn a_tie_is_called_one_and_goes_to_what_can_be_exported() {
 #[test]
 fn guessing_is_called_guessing() {
     let rows = [(0.41, 0.05, 1.0), (0.43, 0.05, 2.0)];
+    assert_eq!(advice(&rows, None, 1.0).strategy, None, "nothing is worth taking");
     for (target, said) in [
         (None, "beyond noise; probe scores highest with 43.0 %. Try"),
         (Some(0.4), "43.0 %, no less than the wanted 40.0 %, which guessing reaches. Try"),
@@ -150,7 +151,9 @@ fn a_ranking_is_not_called_guessing() {
     let (candidates, left_out, measure) = (candidates.as_slice(), &[], Measure::BalancedAccuracy);
     let sentence = |weighable| {
         let found = Recommender { candidates, left_out, measure, chance: 0.5, weighable, p_value: &|_, _| 1.0 };
-        found.recommend(None).sentence
+        let found = found.recommend(None);
+        assert_eq!((strategy(&found), found.best.as_deref()), ("knn", Some("probe")), "the one that ranks");
+        found.sentence
     };
     let weighed = sentence(false);
     assert!(!weighed.contains("rare classes") && weighed.contains("judge by score"), "{weighed}");

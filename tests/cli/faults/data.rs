@@ -95,6 +95,29 @@ fn folders(table: &mut Table) {
     table.row(&spelt(["one", "two", "three"]), "classes that hold folders of the same names", "3", |row| {
         row.check(&["data.root=other"], 3, &["global", "both hold a folder"]);
     });
+    let repeated = spelt(["seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"]);
+    let loose = |place: &str| {
+        fs::create_dir_all(repeated.path(place)).unwrap();
+        fs::copy(&textile("train", "global")[20], repeated.path(place).join("a.jpg")).unwrap();
+    };
+    let what = "images of no class in a folder beside those of splits";
+    table.row(&repeated, what, "3, with the way out; `init` finds it", |row| {
+        loose("other/seg_pred/seg_pred");
+        row.check(&["data.root=other"], 3, &["is beside seg_train, not in it", "data.ignore = [\"seg_pred\"]"]);
+        row.check(&["data.root=other", "data.ignore=[\"seg_pred\"]"], 0, &[IMAGES]);
+        row.case(
+            &["init", "other", "--backbone", "builtin:vit-mini", "-o", "other.toml"],
+            0,
+            &["leaves out \"seg_pred\""],
+        );
+        row.case(&["check", "--config", "other.toml"], 0, &[IMAGES]);
+    });
+    table.row(&repeated, "a folder beside the one that repeats the name of its split", "3, with the way out", |row| {
+        loose("other/seg_train/extra");
+        let root = "data.root=other";
+        row.check(&[root, "data.ignore=[\"seg_pred\"]"], 3, &["beside it there are \"extra\"", "data.ignore"]);
+        row.check(&[root, "data.ignore=[\"seg_pred\", \"extra\"]"], 0, &[IMAGES]);
+    });
     table.row(&Workspace::new(), "a folder around the splits, as archives have it", "3, with that folder", |row| {
         let around = row.path("around");
         fs::create_dir(&around).unwrap();

@@ -151,6 +151,20 @@ fn lists(table: &mut Table, workspace: &Workspace) {
             assert_eq!(mode, 0o640, "{}", file.display());
         }
     });
+    table.row(
+        workspace,
+        "`report` of a run whose images are gone, some or all",
+        "0, a page without them, and said",
+        |row| {
+            let report = ["report", "--run", "runs/small"];
+            for gone in ["data/test/global", "data"] {
+                fs::rename(row.path(gone), row.path("away")).unwrap();
+                row.case(&report, 0, &["images of the run are gone"]);
+                fs::rename(row.path("away"), row.path(gone)).unwrap();
+            }
+            row.case(&report, 0, &["report.html"]);
+        },
+    );
     table.row(workspace, "`export` of a run whose images are gone", "0, on made-up patterns, and said", |row| {
         fs::rename(row.path("data"), row.path("away")).unwrap();
         for format in ["timm", "onnx"] {
