@@ -48,7 +48,7 @@ fn other_squares_than_the_librarys_are_pointed_out() {
     image::RgbImage::from_fn(80, 40, |x, y| image::Rgb([x as u8, y as u8, 90])).save(oblong).unwrap();
     let warning = said(&[]);
     assert!(
-        warning.contains("1 of 37 images are not square") && warning.contains("preprocess.resize = \"crop\""),
+        warning.contains("1 of 37 images is not square") && warning.contains("preprocess.resize = \"crop\""),
         "{warning}"
     );
     assert!(!said(&["--set", "preprocess.resize=crop"]).contains("not square"));

@@ -348,7 +348,7 @@ fn what_cannot_leave_is_told_with_the_best_that_can() {
 fn validation_images_choose_only_where_all_were_validated_on_the_same() {
     let root = tempfile::tempdir().unwrap();
     let made = |name: &str, images: usize| {
-        contender(name, vec![validated(run(root.path(), name, 0, &all_but(2), false), &all_but(2)[..images])])
+        contender(name, vec![validated(run(root.path(), name, 0, &all_but(9), false), &all_but(9)[..images])])
     };
     let by = |contenders: &[Contender]| compared(root.path(), contenders).recommended_by;
     assert_eq!(by(&[made("a", 40), made("b", 40)]), Some(ChosenBy::Val));
