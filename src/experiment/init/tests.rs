@@ -181,9 +181,7 @@ fn what_lies_beside_the_splits_is_left_out_and_drawn_splits_are_called_so() {
     let (made, text) = init_in(root.path(), "d").unwrap();
     assert_eq!((made.classes.len(), made.splits["test"]), (2, 18));
     assert!(made.splits["val"] > 5, "{:?}", made.splits);
-    for expected in
-        ["ignore = [\"seg_pred\"]", "# the data names train and test, not val:\nval = 0.2 # the smallest"]
-    {
+    for expected in ["ignore = [\"seg_pred\"]", "# the data names train and test, not val:\nval = 0.2 # the smallest"] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     assert!(!text.contains("test = ") && !text.contains("the splits are those"), "{text}");
