@@ -74,7 +74,7 @@ fn mapping(name: ParamName, header: &Header) -> WeightMapping {
     };
     let rows = |first| {
         let name = tokens(header).unwrap_or(TOKENS[1]);
-        WeightMapping::Rows { name: name.into(), first, of: outputs(header, name) }
+        WeightMapping::Rows { name: name.into(), first, of: outputs(header, name), batched: false }
     };
     match name.layer {
         Layer::ClsToken => rows(0),

@@ -5,7 +5,7 @@ use super::family::{Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
-use super::patch_size::{Sizes, resize_patches};
+use super::patch_size::{Sizes, resize_patches, unpractised};
 use super::pool::{fresh_gate, unmeasured_whitening};
 use super::poolings::{OF_PATCHES, OF_TILES};
 use super::positions::{Positions, Resampling, relative_entries, resample};
@@ -72,10 +72,15 @@ impl Backbone {
         };
         let own = loaded.spec.image_size;
         let patch = sizes.patch.filter(|size| *size != loaded.spec.patch.size);
+        let size = sizes.image.or(usual).or(patch.map(|_| own));
+        if let Some(size) = size {
+            sizes.check(size, patch.unwrap_or(loaded.spec.patch.size))?;
+        }
         if let Some(patch) = patch {
+            loaded.notes.extend(unpractised(&loaded.spec, patch));
             resize_patches(&mut loaded.spec, &mut loaded.params, patch, stored(Layer::PatchEmbed.weight()))?;
         }
-        if let Some(size) = sizes.image.or(usual).or(patch.map(|_| own)) {
+        if let Some(size) = size {
             let positions = match loaded.spec.positions {
                 Positions::Relative(_) => Layer::RelPos.whole().in_block(0),
                 _ => Layer::PosEmbed.whole(),
@@ -114,7 +119,7 @@ impl Backbone {
         spec.image_size = asked.unwrap_or(spec.image_size);
         spec.patch.size = sizes.patch.unwrap_or(spec.patch.size);
         if asked.is_some() || sizes.patch.is_some() {
-            check_size(spec.image_size, spec.patch.size)?;
+            sizes.check(spec.image_size, spec.patch.size)?;
         }
         Ok(spec)
     }
@@ -167,7 +172,6 @@ impl Backbone {
 
     /// Prepares the position embeddings, stored as `stored`, for another image size.
     fn resize(&mut self, size: usize, stored: DType) -> Result<()> {
-        check_size(size, self.spec.patch.size)?;
         let (old, width) = (self.spec.grid(), self.spec.width);
         self.spec.image_size = size;
         let new = self.spec.grid();
@@ -202,18 +206,6 @@ impl Backbone {
         }
         Ok(())
     }
-}
-
-/// Refuses a side that the patches do not divide.
-fn check_size(size: usize, patch: usize) -> Result<()> {
-    if size > 0 && size.is_multiple_of(patch) {
-        return Ok(());
-    }
-    let below = (size / patch).max(1) * patch;
-    Err(Error::usage_hint(
-        format!("model.image_size = {size} is not a multiple of the backbone's patch size {patch}"),
-        format!("nearest: {below} or {}", below + patch),
-    ))
 }
 
 /// The size that a family prefers to that of the stored positions, if an image can have it and the patches divide it.

@@ -52,7 +52,7 @@ pub enum WeightMapping {
         /// How many there are.
         count: usize,
     },
-    /// Consecutive rows of a tensor (`of`, d) that holds several kinds of tokens, as tokens (1, n, d).
+    /// Consecutive rows of a tensor (`of`, d), or (1, `of`, d), that holds several kinds of tokens, as tokens (1, n, d).
     Rows {
         /// The name of that tensor.
         name: String,
@@ -60,6 +60,8 @@ pub enum WeightMapping {
         first: usize,
         /// Rows in all.
         of: usize,
+        /// Whether the tensor has a first dimension of one.
+        batched: bool,
     },
     /// The vectors of queries and values of a packed one, whose keys' third is zero.
     NoKey([String; 2]),
@@ -110,7 +112,8 @@ impl WeightMapping {
             Self::Transposed(_) => stored.reverse(),
             Self::Grid(_) => stored = vec![1, shape[1].isqrt(), shape[1].isqrt(), shape[2]],
             Self::Patches(_) | Self::Flattened(_) => stored = vec![shape[0], shape[1..].iter().product()],
-            Self::Rows { of, .. } => stored = vec![*of, shape[2]],
+            Self::Rows { of, batched: false, .. } => stored = vec![*of, shape[2]],
+            Self::Rows { of, .. } => stored[1] = *of,
         }
         stored
     }
@@ -137,7 +140,9 @@ impl WeightMapping {
             }
             Self::WithoutFirst(_) => whole.narrow(1, 1, shape[1])?.force_contiguous(),
             Self::Token(_) | Self::Table(_) | Self::Grid(_) | Self::Flattened(_) => whole.reshape(shape),
-            Self::Rows { first, .. } => whole.narrow(0, *first, shape[1])?.unsqueeze(0)?.force_contiguous(),
+            Self::Rows { first, of, .. } => {
+                whole.reshape((1, *of, shape[2]))?.narrow(1, *first, shape[1])?.force_contiguous()
+            }
             // A copy of its own, or the part would keep the whole alive.
             Self::OfBlock { block, .. } => whole.narrow(1, *block, 1)?.squeeze(1)?.force_contiguous(),
             Self::Thirds { first, count, .. } => {
@@ -234,8 +239,13 @@ mod tests {
                 Tensor::new(&[[[6f32, 9.]]], &Device::Cpu).unwrap(),
             ),
             (
-                WeightMapping::Rows { name: name(), first: 2, of: 6 },
+                WeightMapping::Rows { name: name(), first: 2, of: 6, batched: false },
                 vec![parameter.clone()],
+                rows(2, 3).unsqueeze(0).unwrap(),
+            ),
+            (
+                WeightMapping::Rows { name: name(), first: 2, of: 6, batched: true },
+                vec![parameter.unsqueeze(0).unwrap()],
                 rows(2, 3).unsqueeze(0).unwrap(),
             ),
             (WeightMapping::Flattened(name()), vec![parameter.clone()], parameter.reshape((6, 2, 1, 1)).unwrap()),

@@ -18,6 +18,7 @@ mod hf_dinov2;
 mod hf_dinov3;
 mod hf_internvl;
 mod hf_masked;
+mod hf_pixio;
 mod hf_radio;
 mod hf_siglip;
 mod hf_siglip2;

@@ -8,7 +8,7 @@ use super::params::Params;
 use super::positions::{Resampling, weights};
 use super::spec::VitSpec;
 use crate::config::ModelSettings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 
 /// The sizes that are asked for, in pixels; none means the backbone's own.
@@ -30,6 +30,40 @@ impl From<&ModelSettings> for Sizes {
     fn from(settings: &ModelSettings) -> Self {
         Self { image: settings.image_size, patch: settings.patch_size }
     }
+}
+
+impl Sizes {
+    /// Refuses images of `size` pixels that patches of `patch` do not divide, and blames what was asked for.
+    pub(super) fn check(self, size: usize, patch: usize) -> Result<()> {
+        if size > 0 && size.is_multiple_of(patch) {
+            return Ok(());
+        }
+        let below = (size / patch).max(1) * patch;
+        let nearest = format!("{below} or {}", below + patch);
+        let of = if self.patch.is_some() { "model.patch_size =" } else { "the backbone's patch size" };
+        Err(if let Self { image: None, patch: Some(_) } = self {
+            Error::usage_hint(
+                format!("model.patch_size = {patch} does not divide the backbone's images of {size} pixels"),
+                format!("set model.image_size too, to {nearest}"),
+            )
+        } else {
+            Error::usage_hint(
+                format!("model.image_size = {size} is not a multiple of {of} {patch}"),
+                format!("nearest: {nearest}"),
+            )
+        })
+    }
+}
+
+/// What other patches than a backbone's own cost it, unless it was trained for many sizes.
+pub(super) fn unpractised(spec: &VitSpec, patch: usize) -> Option<String> {
+    (!spec.architecture.starts_with("flexivit")).then(|| {
+        format!(
+            "kernels of {} pixels resampled to patches of {patch} (model.patch_size), for which this backbone, unlike \
+             FlexiViT, was not trained: it loses accuracy",
+            spec.patch.size
+        )
+    })
 }
 
 /// Gives the patch embedding kernels for patches of `size` pixels, rounded to the type that the file has, `stored`. The grid

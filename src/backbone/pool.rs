@@ -78,7 +78,8 @@ pub struct Pooling {
 enum PoolLayer {
     Cls,
     ClsAvg,
-    Distilled,
+    /// The mean of that many of the first tokens.
+    Distilled(usize),
     /// The attention pooling, and how many of the first tokens it leaves out.
     Attention(Box<AttentionPool>, usize),
     /// A sum over the patches.
@@ -94,7 +95,7 @@ impl Pooling {
         let kind = match pool {
             Pool::Cls => PoolLayer::Cls,
             Pool::ClsAvg => PoolLayer::ClsAvg,
-            Pool::Distilled => PoolLayer::Distilled,
+            Pool::Distilled => PoolLayer::Distilled(spec.prefix_tokens()),
             Pool::Attention => {
                 let Some(query) = spec.pool_query() else {
                     candle_core::bail!("the backbone has no attention pooling")
@@ -129,7 +130,7 @@ impl Pooling {
     pub(super) fn reads(&self) -> Option<usize> {
         match self.kind {
             PoolLayer::Cls => Some(1),
-            PoolLayer::Distilled => Some(2),
+            PoolLayer::Distilled(count) => Some(count),
             PoolLayer::ClsAvg | PoolLayer::Attention(..) | PoolLayer::Patches(_) => None,
         }
     }
@@ -142,7 +143,7 @@ impl Pooling {
         match &self.kind {
             PoolLayer::Cls => token(tokens, 0),
             PoolLayer::ClsAvg => Tensor::cat(&[token(tokens, 0)?, patch_mean(tokens, self.prefix)?], 1),
-            PoolLayer::Distilled => (token(tokens, 0)? + token(tokens, 1)?)? * 0.5,
+            PoolLayer::Distilled(count) => tokens.narrow(1, 0, *count)?.mean(1),
             PoolLayer::Attention(attention, skipped) => attention.forward(&patches(tokens, *skipped)?),
             PoolLayer::Patches(pool) => pool.forward(&self.wide_patches(tokens)?),
         }
@@ -161,7 +162,7 @@ impl Pooling {
     pub fn contributions(&self, tokens: &Tensor) -> Result<Tensor> {
         match &self.kind {
             PoolLayer::Patches(pool) => pool.contributions(&self.wide_patches(tokens)?),
-            PoolLayer::Cls | PoolLayer::ClsAvg | PoolLayer::Distilled | PoolLayer::Attention(..) => {
+            PoolLayer::Cls | PoolLayer::ClsAvg | PoolLayer::Distilled(_) | PoolLayer::Attention(..) => {
                 candle_core::bail!("{:?} is not a sum over patches", self.pool)
             }
         }
@@ -202,7 +203,7 @@ pub(super) fn fixed_shares(pool: Pool, prefix: usize, tokens: &Tensor) -> Result
     let patch = 1.0 / count.saturating_sub(prefix).max(1) as f32;
     let share = |token: usize| match pool {
         Pool::Cls => f32::from(token == 0),
-        Pool::Distilled => 0.5 * f32::from(token < 2),
+        Pool::Distilled => f32::from(token < prefix) / prefix as f32,
         Pool::ClsAvg => 0.5 * (f32::from(token == 0) + f32::from(token >= prefix) * patch),
         _ => f32::from(token >= prefix) * patch,
     };

@@ -15,7 +15,7 @@ pub enum Pool {
     Avg,
     /// The class token, then the mean of the patch tokens: twice the width (`DINOv2` in transformers).
     ClsAvg,
-    /// The mean of the class and the distillation token (Touvron et al. 2020).
+    /// The mean of the tokens before the patches: class and distillation token (Touvron et al. 2020), or several class tokens.
     Distilled,
     /// Attention of a learned query over the patch tokens, with an MLP of its own (`SigLIP`).
     Attention,

@@ -139,7 +139,7 @@ impl VitSpec {
     pub fn can_be_pooled_by(&self, pool: Pool) -> bool {
         match pool {
             Pool::Cls | Pool::ClsAvg => self.prefix.class,
-            Pool::Distilled => self.prefix.class && self.prefix.distillation,
+            Pool::Distilled => self.prefix.class && self.prefix_tokens() > 1,
             _ => true,
         }
     }
@@ -264,7 +264,7 @@ impl VitSpec {
     pub fn output_shapes(&self) -> Shapes {
         let mut shapes = Shapes::new();
         if self.outputs.classes > 0 {
-            let distilled = self.pooling.pool == Pool::Distilled;
+            let distilled = self.pooling.pool == Pool::Distilled && self.prefix.distillation;
             for head in [Layer::Head].into_iter().chain(distilled.then_some(Layer::HeadDist)) {
                 shapes.insert(head.weight(), vec![self.outputs.classes, self.features()]);
                 shapes.insert(head.bias(), vec![self.outputs.classes]);

@@ -47,6 +47,15 @@ pub struct TextPreparation {
     pub cleaning: Cleaning,
     /// After it: whether the context is filled with zeros, or else with the tokenizer's own padding token.
     pub zero_padding: bool,
+    /// Whether zeros take the place of the token that separates sentences and ends them (CLIPA).
+    pub strips_separator: bool,
+}
+
+impl TextPreparation {
+    /// Cleaning alone.
+    pub fn of(cleaning: Cleaning) -> Self {
+        Self { cleaning, zero_padding: false, strips_separator: false }
+    }
 }
 
 const HF_PREFIX: &str = "text_model.";
@@ -97,8 +106,8 @@ impl TextFormat {
     /// What the library does to a text around its tokenizer.
     pub fn preparation(self, config: &Value) -> Result<TextPreparation, String> {
         match self {
-            Self::HfClip => Ok(TextPreparation { cleaning: Cleaning::AsIs, zero_padding: false }),
-            Self::HfSiglip => Ok(TextPreparation { cleaning: Cleaning::Siglip, zero_padding: false }),
+            Self::HfClip => Ok(TextPreparation::of(Cleaning::AsIs)),
+            Self::HfSiglip => Ok(TextPreparation::of(Cleaning::Siglip)),
             Self::OpenClip => open_preparation(&config["model_cfg"]["text_cfg"]),
         }
     }
@@ -220,9 +229,9 @@ fn open(model: &Value) -> Result<TextSpec, String> {
 /// `open_clip`'s `get_tokenizer`: its own byte-pair encoding, or a tokenizer of the hub, each with its cleaning.
 fn open_preparation(text: &Value) -> Result<TextPreparation, String> {
     let options = &text["tokenizer_kwargs"];
-    let unsupported = ["strip_sep_token", "reduction_mask"].iter().find(|key| !is_off(&options[**key]));
-    if let Some(key) = unsupported {
-        return Err(format!("text_cfg.tokenizer_kwargs.{key} = {} is not supported", options[*key]));
+    if !is_off(&options["reduction_mask"]) {
+        let mask = &options["reduction_mask"];
+        return Err(format!("text_cfg.tokenizer_kwargs.reduction_mask = {mask} is not supported"));
     }
     if !is_off(&text["tokenizer_mode"]) {
         return Err(format!("text_cfg.tokenizer_mode = {} is not supported", text["tokenizer_mode"]));
@@ -239,7 +248,7 @@ fn open_preparation(text: &Value) -> Result<TextPreparation, String> {
             ));
         }
     };
-    Ok(TextPreparation { cleaning, zero_padding: own })
+    Ok(TextPreparation { cleaning, zero_padding: own, strips_separator: !is_off(&options["strip_sep_token"]) })
 }
 
 fn is_off(value: &Value) -> bool {

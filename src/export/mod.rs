@@ -105,26 +105,16 @@ impl ExportModel {
         self.params.get(Layer::Head.part(Part::LogitScale)).is_some()
     }
 
-    /// Refuses what other libraries' models do not have: learnt prompts, and heads that are not an affine map of the pooled
+    /// What other libraries' models do not have: learnt prompts, tiles, and heads that are not an affine map of the pooled
     /// features.
-    fn refuse_additions(&self, format: &Format) -> Result<()> {
-        if VisualPrompts::of(&self.spec, &self.params).is_some() {
-            return Err(cannot(format, &["learnt prompts among the tokens".into()]));
-        }
-        if self.preprocess.tiles.is_some() {
-            let message = format!("the {} format cannot express images that are cut into tiles", format.name);
-            return Err(Error::usage_hint(message, "use --format onnx, which can"));
-        }
-        if self.compares_directions() {
-            return Err(cannot(format, &["a head that compares directions of embeddings".into()]));
-        }
-        if let Some(pooling) = added_pooling(self.spec.pooling.pool) {
-            return Err(cannot(format, &[format!("{pooling} of the patch tokens")]));
-        }
-        if self.readout.features == FeatureChoice::Pool {
-            return Ok(());
-        }
-        Err(cannot(format, &[format!("a head that reads the last {} blocks", self.readout.blocks)]))
+    fn additions(&self) -> Vec<String> {
+        let prompts = VisualPrompts::of(&self.spec, &self.params).map(|_| "learnt prompts among the tokens".to_owned());
+        let tiles = self.preprocess.tiles.as_ref().map(|_| "images that are cut into tiles".to_owned());
+        let directions = self.compares_directions().then(|| "a head that compares directions of embeddings".to_owned());
+        let pooling = added_pooling(self.spec.pooling.pool).map(|pooling| format!("{pooling} of the patch tokens"));
+        let blocks = (self.readout.features != FeatureChoice::Pool)
+            .then(|| format!("a head that reads the last {} blocks", self.readout.blocks));
+        [prompts, tiles, directions, pooling, blocks].into_iter().flatten().collect()
     }
 }
 
@@ -142,17 +132,13 @@ fn added_pooling(pool: Pool) -> Option<&'static str> {
     }
 }
 
-/// The error of a format that cannot express the model; it suggests those that may.
-fn cannot(format: &Format, obstacles: &[String]) -> Error {
-    let others: Vec<String> = FORMATS
-        .iter()
-        .skip_while(|other| other.name != format.name)
-        .skip(1)
-        .map(|other| format!("--format {}", other.name))
-        .collect();
+/// The error of a format that cannot express the model; it suggests those that can.
+fn cannot(format: &Format, model: &ExportModel, obstacles: &[String]) -> Error {
+    let others = FORMATS.iter().filter(|other| other.name != format.name && (other.obstacles)(model).is_empty());
+    let others: Vec<String> = others.map(|other| format!("--format {}", other.name)).collect();
     Error::usage_hint(
         format!("the {} format cannot express {}", format.name, obstacles.join(", nor ")),
-        format!("use {}, which can express more", others.join(" or ")),
+        format!("use {}, which can", others.join(" or ")),
     )
 }
 
@@ -174,8 +160,10 @@ pub struct Format {
     pub opened_by: &'static str,
     /// What it writes.
     pub layout: Layout,
+    /// What of the model it cannot express, in words; empty when it can be written.
+    pub obstacles: fn(&ExportModel) -> Vec<String>,
     /// Writes the model into a new folder, where a file is called by the name given; returns notes for the user. The error
-    /// is a usage error that names what the format cannot express, or an I/O error.
+    /// is an I/O error, or a usage error of a file that would be too large.
     pub write: fn(&ExportModel, &Path, &str) -> Result<Vec<String>>,
     /// The logits (B, classes) of what was written into a folder, under a name, for standardised pixels (B, 3, S, S), from
     /// the files alone; or a weights error.
@@ -184,7 +172,7 @@ pub struct Format {
     pub checked_by: &'static str,
 }
 
-/// All formats, those that express more behind those that express less.
+/// All formats.
 pub const FORMATS: [&Format; 3] = [&transformers::FORMAT, &timm::FORMAT, &onnx::FORMAT];
 
 /// Mean and standard deviation; those that change nothing when a batch is its own measure.

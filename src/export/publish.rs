@@ -1,6 +1,6 @@
 //! From a model to files that are known to work: written under a temporary name, read back, compared, then renamed.
 
-use super::{ExportModel, Format, Layout};
+use super::{ExportModel, Format, Layout, cannot};
 use crate::error::{Error, Result, WeightsError};
 use crate::metrics::softmax;
 use crate::system::files::{Staged, create_folder, sync_folder};
@@ -80,6 +80,10 @@ pub fn check_target(format: &Format, out: &Path) -> Result<()> {
 /// differ; nothing is left behind then.
 pub fn export(format: &Format, model: &ExportModel, check: &Check, out: &Path) -> Result<Exported> {
     check_target(format, out)?;
+    let obstacles = (format.obstacles)(model);
+    if !obstacles.is_empty() {
+        return Err(cannot(format, model, &obstacles));
+    }
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(parent)?;
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();

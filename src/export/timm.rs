@@ -11,7 +11,7 @@ use crate::backbone::{
 };
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nn::{Activation, Pairs};
 use crate::system::json::write_json;
 use candle_core::Tensor;
@@ -24,6 +24,10 @@ pub const FORMAT: Format = Format {
     name: "timm",
     opened_by: "A folder for timm.create_model(\"local-dir:PATH\", pretrained=True)",
     layout: Layout::Folder,
+    obstacles: |model| {
+        let additions = model.additions();
+        if additions.is_empty() { lacking(model) } else { additions }
+    },
     write,
     logits: readback::logits,
     checked_by: readback::BY,
@@ -37,32 +41,19 @@ const STARTS: &[&str] = &[
 ];
 
 fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
-    model.refuse_additions(&FORMAT)?;
     let usage = format!(
         "```python\nimport timm\nmodel = timm.create_model(\"local-dir:{}\", pretrained=True).eval()\n\
              transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model), is_training=False)\n\
              ```",
         card::PLACE
     );
-    write_as(model, folder, &usage, |obstacles| cannot(&FORMAT, obstacles))
+    write_as(model, folder, &usage)
 }
 
-/// Writes the model with a card that says how it is used. Where timm's classes lack something, the error is what `refusal`
-/// makes of it.
-pub(super) fn write_as(
-    model: &ExportModel,
-    folder: &Path,
-    usage: &str,
-    refusal: impl Fn(&[String]) -> Error,
-) -> Result<Vec<String>> {
-    let obstacles = obstacles(&model.spec);
-    if !obstacles.is_empty() {
-        return Err(refusal(&obstacles));
-    }
+/// Writes the model with a card that says how it is used.
+pub(super) fn write_as(model: &ExportModel, folder: &Path, usage: &str) -> Result<Vec<String>> {
     let model = adapted(model.clone())?;
-    let Some(start) = start(&model.spec) else {
-        return Err(refusal(&[format!("this form of {}", model.spec.architecture)]));
-    };
+    let start = start(&model.spec).ok_or_else(|| cannot(&FORMAT, &model, &[form(&model.spec)]))?;
     let mut notes = notes(&model.preprocess);
     if start.norms.eps != model.spec.norms.eps {
         notes.push(format!(
@@ -77,7 +68,18 @@ pub(super) fn write_as(
     Ok(notes)
 }
 
-/// What timm's classes cannot do.
+/// What timm's classes cannot do of a model without additions.
+pub(super) fn lacking(model: &ExportModel) -> Vec<String> {
+    let found = obstacles(&model.spec);
+    let formless = || adapted(model.clone()).is_ok_and(|model| start(&model.spec).is_none());
+    if found.is_empty() && formless() { vec![form(&model.spec)] } else { found }
+}
+
+fn form(spec: &VitSpec) -> String {
+    format!("this form of {}", spec.architecture)
+}
+
+/// What no options of timm's classes say.
 fn obstacles(spec: &VitSpec) -> Vec<String> {
     let all = [
         (spec.pooling.pool == Pool::ClsAvg, "features of the class token beside the mean patch"),
@@ -85,6 +87,7 @@ fn obstacles(spec: &VitSpec) -> Vec<String> {
             spec.prefix.distillation && spec.pooling.pool != Pool::Distilled,
             "another pooling than the mean of class and distillation token",
         ),
+        (!spec.prefix.distillation && spec.pooling.pool == Pool::Distilled, "the mean of several class tokens"),
         (spec.prefix.distillation && spec.mlp.is_gated(), "a SwiGLU beside a distillation token"),
         (spec.prefix.distillation && spec.prefix.registers > 0, "registers beside a distillation token"),
         (spec.norm_pre && spec.patch.bias, "a bias of the patch embedding before a layer norm"),

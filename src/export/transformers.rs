@@ -7,11 +7,11 @@
 use super::files::write_tensors;
 use super::hf_classes::{CLASSES, HfClass};
 use super::numbers::decimals;
-use super::{ExportModel, Format, Layout, cannot, card, notes, readback, statistics, timm};
+use super::{ExportModel, Format, Layout, card, notes, readback, statistics, timm};
 use crate::backbone::{FAMILIES, Header, Layer, ParamName, Role};
 use crate::config::ResizeMode;
 use crate::data::transform::{Geometry, Interpolation, Preprocess};
-use crate::error::{Error, Result, WeightsError};
+use crate::error::{Result, WeightsError};
 use crate::system::json::write_json;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
@@ -24,19 +24,32 @@ pub const FORMAT: Format = Format {
     name: "transformers",
     opened_by: "A folder for the auto classes of transformers",
     layout: Layout::Folder,
+    obstacles,
     write,
     logits: readback::logits,
     checked_by: readback::BY,
 };
 
+/// What neither a class of the library nor timm can do.
+fn obstacles(model: &ExportModel) -> Vec<String> {
+    let additions = model.additions();
+    let (class, obstacles) = nearest(model);
+    if !additions.is_empty() || obstacles.is_empty() {
+        return additions;
+    }
+    match timm::lacking(model) {
+        timm if timm.is_empty() => timm,
+        timm => vec![
+            format!("{} (nearest: {})", obstacles.join(", nor "), class.name),
+            format!("{} (as a model of timm)", timm.join(", nor ")),
+        ],
+    }
+}
+
 fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>> {
-    model.refuse_additions(&FORMAT)?;
     let (class, obstacles) = nearest(model);
     if !obstacles.is_empty() {
-        return write_wrapped(model, folder, |timm| {
-            let obstacles = format!("{} (nearest: {})", obstacles.join(", nor "), class.name);
-            cannot(&FORMAT, &[obstacles, format!("{} (as a model of timm)", timm.join(", nor "))])
-        });
+        return write_wrapped(model, folder);
     }
     let mut notes = notes(&model.preprocess);
     notes.extend(limits(model.preprocess.geometry.resize).map(str::to_owned));
@@ -59,7 +72,7 @@ fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>>
 }
 
 /// Writes the model as one of timm. A folder of timm is one of transformers too, which reads it by its `TimmWrapper`.
-fn write_wrapped(model: &ExportModel, folder: &Path, refusal: impl Fn(&[String]) -> Error) -> Result<Vec<String>> {
+fn write_wrapped(model: &ExportModel, folder: &Path) -> Result<Vec<String>> {
     let usage = format!(
         "```python\nfrom transformers import AutoImageProcessor, AutoModelForImageClassification\n\
              # Both need the package timm.\n\
@@ -67,7 +80,7 @@ fn write_wrapped(model: &ExportModel, folder: &Path, refusal: impl Fn(&[String])
              processor = AutoImageProcessor.from_pretrained(\"{place}\")\n```",
         place = card::PLACE
     );
-    let mut notes = timm::write_as(model, folder, &usage, refusal)?;
+    let mut notes = timm::write_as(model, folder, &usage)?;
     notes.push(
         "no class of transformers computes this model: TimmWrapperForImageClassification opens it, and needs the package timm"
             .into(),

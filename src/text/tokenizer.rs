@@ -18,6 +18,8 @@ pub struct Tokenizer {
     padding: u32,
     /// Whether padding comes before the text.
     pads_left: bool,
+    /// The token that zeros take the place of.
+    stripped: Option<u32>,
     context: usize,
     vocabulary: usize,
 }
@@ -35,7 +37,9 @@ impl Tokenizer {
             Some(token) if !zeros => files.tokenizer.token_to_id(token).unwrap_or(0),
             _ => 0,
         };
+        let separator = Some(&files.separator).filter(|_| tower.preparation.strips_separator);
         let tokenizer = Self {
+            stripped: separator.and_then(|token| files.tokenizer.token_to_id(token)),
             encoder: files.tokenizer,
             path: files.path,
             config: files.config,
@@ -65,7 +69,9 @@ impl Tokenizer {
         // As when the file is read: rules that contradict each other make the library panic.
         let encoding = std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
             .map_err(|_| invalid(format!("cannot encode {text:?}")))?;
-        let tokens = encoding.map_err(|error| invalid(format!("cannot encode {text:?} ({error})")))?.get_ids().to_vec();
+        let encoding = encoding.map_err(|error| invalid(format!("cannot encode {text:?} ({error})")))?;
+        let kept = |&token: &u32| if self.stripped == Some(token) { 0 } else { token };
+        let tokens: Vec<u32> = encoding.get_ids().iter().map(kept).collect();
         match tokens.iter().find(|token| **token as usize >= self.vocabulary) {
             Some(token) => {
                 let reason = format!("gives token {token}, but the text tower has {} tokens", self.vocabulary);

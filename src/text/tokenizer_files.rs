@@ -20,6 +20,8 @@ pub(super) struct TokenizerFiles {
     pub config: Value,
     /// The text of the padding token, if one is named.
     pub padding: Option<String>,
+    /// The text of the token that separates sentences; BERT's where none is named.
+    pub separator: String,
 }
 
 impl TokenizerFiles {
@@ -50,8 +52,10 @@ impl TokenizerFiles {
         tokenizer.with_truncation(None).map_err(|error| WeightsError::invalid(&path, error.to_string()))?;
         let config = optional(&folder.join("tokenizer_config.json"))?;
         let special = optional(&folder.join("special_tokens_map.json"))?;
-        let padding = token_text(&config["pad_token"]).or_else(|| token_text(&special["pad_token"])).or(saved_padding);
-        Ok(Self { path, tokenizer, config, padding })
+        let named = |key: &str| token_text(&config[key]).or_else(|| token_text(&special[key]));
+        let padding = named("pad_token").or(saved_padding);
+        let separator = named("sep_token").unwrap_or_else(|| "[SEP]".into());
+        Ok(Self { path, tokenizer, config, padding, separator })
     }
 }
 

@@ -40,3 +40,30 @@ fn patches_of_other_sizes() {
     }
     assert!(checked > 60, "{checked}");
 }
+
+#[test]
+fn only_flexivit_takes_other_patches_without_a_warning() {
+    let load = |case: &str, patch| {
+        let sizes = Sizes { image: Some(24), patch: Some(patch) };
+        Backbone::load(fixture("backbones").join(case).to_str().unwrap(), sizes).unwrap().notes
+    };
+    assert_eq!(load("timm_flexivit", 6), load("timm_flexivit", 4));
+    let warned = load("timm_vit_cls", 6).into_iter().filter(|note| !load("timm_vit_cls", 4).contains(note));
+    let warned: Vec<String> = warned.collect();
+    assert!(warned.len() == 1 && warned[0].contains("it loses accuracy"), "{warned:?}");
+}
+
+#[test]
+fn a_size_of_patches_that_does_not_fit_is_blamed_itself() {
+    let folder = fixture("backbones").join("timm_vit_cls");
+    for (image, patch, message) in [
+        (None, 7, "model.patch_size = 7 does not divide the backbone's images of 16 pixels"),
+        (Some(24), 7, "model.image_size = 24 is not a multiple of model.patch_size = 7"),
+        (Some(18), 4, "model.image_size = 18 is not a multiple of model.patch_size = 4"),
+    ] {
+        let sizes = Sizes { image, patch: Some(patch) };
+        let loaded = Backbone::load(folder.to_str().unwrap(), sizes).unwrap_err();
+        let described = Backbone::describe(folder.to_str().unwrap(), sizes).unwrap_err();
+        assert_eq!((loaded.to_string(), described.to_string()), (message.to_owned(), message.to_owned()));
+    }
+}

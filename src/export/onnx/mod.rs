@@ -32,6 +32,7 @@ pub const FORMAT: Format = Format {
     name: "onnx",
     opened_by: "One .onnx file with a .json beside it, for any runtime",
     layout: Layout::File("onnx"),
+    obstacles: |_| Vec::new(),
     write,
     logits,
     checked_by: "vitadapt's own evaluation of the file's nodes (not a run in onnxruntime)",

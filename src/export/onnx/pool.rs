@@ -25,10 +25,14 @@ impl NodeWriter<'_> {
                 self.graph.node("Concat", &[&token, &mean], &[Int("axis", 1)])
             }
             Pool::Distilled => {
-                let (first, second) = (self.token(tokens, 0), self.token(tokens, 1));
-                let sum = self.graph.node("Add", &[&first, &second], &[]);
-                let half = self.graph.scalar(0.5);
-                self.graph.node("Mul", &[&sum, &half], &[])
+                let count = self.spec.prefix_tokens();
+                let first = self.token(tokens, 0);
+                let sum = (1..count).fold(first, |sum, index| {
+                    let token = self.token(tokens, index as i64);
+                    self.graph.node("Add", &[&sum, &token], &[])
+                });
+                let share = self.graph.scalar(1.0 / count as f32);
+                self.graph.node("Mul", &[&sum, &share], &[])
             }
             Pool::Attention => self.attention_pool(tokens)?,
             pool => {
