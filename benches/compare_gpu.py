@@ -40,9 +40,9 @@ from timm.models import save_for_hf
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = ["vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224"]
-STRATEGIES = ["frozen", "partial", "full"]
+STRATEGIES = ["forward", "frozen", "partial", "lora", "full"]
 CLASSES = ["a", "b"]
-LR, WEIGHT_DECAY, CLIP_GRAD, LAST_BLOCKS = 1e-5, 0.05, 1.0, 3
+LR, WEIGHT_DECAY, CLIP_GRAD, LAST_BLOCKS, RANK = 1e-5, 0.05, 1.0, 3, 8
 WARMUP_STEPS = 5
 
 
@@ -138,11 +138,19 @@ def difference(work: Path, name: str, arguments: argparse.Namespace, kernels: st
 
 
 def our_training(work: Path, name: str, strategy: str, arguments: argparse.Namespace, kernels: str | None) -> dict:
-    """Speed of the later epochs and memory of the GPU."""
-    settings = common_settings(work, name, arguments) | {
+    """Speed of the later epochs, or of features alone, and memory of the GPU."""
+    common = common_settings(work, name, arguments) | {"train.batch_size": arguments.batch_size}
+    if strategy == "forward":
+        out = work / f"forward-{name}-{kernels}.npy"
+        # Of its own, so that features are computed and not found.
+        settings = common | {"run.precision": "bf16", "cache.dir": work / f"forward-{name}-{kernels}"}
+        with GpuMemory() as memory:
+            computed = ours("extract", settings, ["--out", out, "--split", "train"], arguments, kernels)["cache"]
+        return {"images_per_second": computed["misses"] / computed["seconds"], "memory": memory.mebibytes}
+    settings = common | {
         "run.name": f"{name}-{strategy}-{kernels}", "run.precision": "bf16", "strategy.kind": strategy,
         "train.lr": LR, "train.head_lr": LR, "train.weight_decay": WEIGHT_DECAY, "train.clip_grad": CLIP_GRAD,
-        "train.epochs": arguments.epochs, "train.batch_size": arguments.batch_size, "train.accumulate": 1,
+        "train.epochs": arguments.epochs, "train.accumulate": 1,
         "augment.hflip": 0.5, "early_stop.patience": 0, "report.html": "false",
     }
     if strategy == "partial":
@@ -167,15 +175,44 @@ def their_training(work: Path, name: str, strategy: str, arguments: argparse.Nam
     return {**json.loads(done.stdout), "memory": memory.mebibytes}
 
 
+class Lora(torch.nn.Module):
+    """A linear layer with a product of two small matrices beside it (Hu et al. 2021)."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+        self.down = torch.nn.Linear(linear.in_features, RANK, bias=False)
+        self.up = torch.nn.Linear(RANK, linear.out_features, bias=False)
+        torch.nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + self.up(self.down(x))
+
+
+def groups_of(model: torch.nn.Module, strategy: str) -> list[dict]:
+    """Parameters to train, with their learning rates; freezes the rest. Adapters are those that vitadapt has by default."""
+    recipe = argparse.Namespace(
+        strategy="frozen" if strategy == "lora" else strategy, blocks=LAST_BLOCKS, lr=LR, head_lr=LR, layer_decay=1.0,
+        weight_decay=WEIGHT_DECAY)
+    groups = [{**group, "lr": group["peak"]} for group in parameter_groups(model, recipe)]
+    if strategy == "lora":
+        adapters = []
+        for block in model.blocks:
+            block.attn.qkv = Lora(block.attn.qkv).to(block.attn.qkv.weight.device)
+            adapters += [*block.attn.qkv.down.parameters(), *block.attn.qkv.up.parameters()]
+        groups.append({"params": adapters, "lr": LR, "weight_decay": WEIGHT_DECAY})
+    return groups
+
+
 def their_steps(arguments: argparse.Namespace) -> dict:
-    """Trains on batches that lie ready, for as many steps as vitadapt's later epochs have."""
+    """Trains on batches that lie ready, for as many steps as vitadapt's later epochs have, or runs them forward."""
     device, size, gpu = arguments.device, arguments.image_size, arguments.device == "cuda"
     model = timm.create_model(
         f"local-dir:{arguments.their_steps}", pretrained=True, num_classes=len(CLASSES), img_size=size)
-    recipe = argparse.Namespace(
-        strategy=arguments.strategies[0], blocks=LAST_BLOCKS, lr=LR, head_lr=LR, layer_decay=1.0,
-        weight_decay=WEIGHT_DECAY)
-    groups = [{**group, "lr": group["peak"]} for group in parameter_groups(model.to(device).train(), recipe)]
+    strategy = arguments.strategies[0]
+    forward = strategy == "forward"
+    model = model.to(device).train(not forward)
+    groups = groups_of(model, "frozen" if forward else strategy)
     trainable = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.AdamW(groups, fused=gpu)
     compiled = model if arguments.eager else torch.compile(model)
@@ -187,6 +224,10 @@ def their_steps(arguments: argparse.Namespace) -> dict:
     labels = torch.arange(arguments.batch_size, device=device) % len(CLASSES)
 
     def step(number: int) -> None:
+        if forward:
+            with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+                compiled(batches[number % len(batches)].to(device, non_blocking=True)).float().cpu()
+            return
         images = batches[number % len(batches)].to(device, non_blocking=True)
         with torch.autocast(device, torch.bfloat16):
             logits = compiled(images)

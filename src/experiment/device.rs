@@ -20,12 +20,34 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
             "build with `cargo install --path . --features cuda`, or set run.device = \"cpu\"",
         )),
         DeviceChoice::Cuda(ordinal) => open_cuda(ordinal).map_err(|error| {
-            let reason = error.to_string();
             Error::usage_hint(
-                format!("run.device = \"cuda:{ordinal}\" cannot be opened: {}", reason.lines().next().unwrap_or("")),
+                format!("run.device = \"cuda:{ordinal}\" cannot be opened: {}", reason(&error)),
                 "`nvidia-smi -L` lists the GPUs; run.device = \"auto\" falls back to the CPU",
             )
         }),
+    }
+}
+
+/// Why no GPU is taken where one would be; none when there is one.
+pub fn without_gpu() -> Option<String> {
+    if cfg!(feature = "cuda") {
+        open_cuda(0).err().map(|error| reason(&error))
+    } else {
+        Some("this vitadapt was built without CUDA".into())
+    }
+}
+
+/// The driver's code where there is one, as `CUDA_ERROR_NO_DEVICE`, else the first line.
+fn reason(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    let code = text.find("CUDA_ERROR_").map(|start| {
+        let code = &text[start..];
+        &code[..code.find(|c: char| !c.is_ascii_uppercase() && c != '_').unwrap_or(code.len())]
+    });
+    match code {
+        Some("CUDA_ERROR_NO_DEVICE") => "the driver finds no GPU (CUDA_ERROR_NO_DEVICE)".into(),
+        Some(code) => format!("the driver says {code}"),
+        None => text.lines().next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -109,6 +109,13 @@ pub fn fused(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
+/// The width to which heads are padded where a GPU attends them on tensor cores, in half precision; none for widths that
+/// have no such kernel.
+pub fn tensor_core_heads(head_dim: usize) -> Option<usize> {
+    let padded = head_dim.next_multiple_of(32);
+    (head_dim.is_multiple_of(8) && (32..=128).contains(&padded)).then_some(padded)
+}
+
 /// Half-precision values in f32, for sums that would lose their digits; other types stay as they are.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
-use crate::kernels::{Operation, keep, lane_sum, read, read_all, run, simd};
+use crate::kernels::{Operation, keep, lane_sum, read, read_all, run, simd, widened};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
@@ -138,10 +138,11 @@ impl Operation<3> for Normalize {
     }
 
     fn composed(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
+        let (dtype, [x, weight, bias]) = (x.dtype(), [widened(x)?, widened(weight)?, widened(bias)?]);
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let normalized = centred.broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?;
-        normalized.broadcast_mul(weight)?.broadcast_add(bias)
+        normalized.broadcast_mul(&weight)?.broadcast_add(&bias)?.to_dtype(dtype)
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {

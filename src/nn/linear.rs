@@ -3,7 +3,7 @@
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
 use crate::kernels::gemm::{Mat, matmul, product};
-use crate::kernels::{Operation, add_rows, keep, read, read_optional, run};
+use crate::kernels::{Operation, add_rows, keep, read, read_optional, run, widened};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
@@ -307,7 +307,9 @@ impl Operation<3> for Affine {
     }
 
     fn composed(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
-        Self::composed(*self, x, weight)?.broadcast_add(bias)
+        // In f32, so that the bias's gradient, a sum over all rows, keeps its digits.
+        let product = Self::composed(*self, x, weight)?;
+        widened(&product)?.broadcast_add(&widened(bias)?)?.to_dtype(product.dtype())
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {

@@ -6,9 +6,9 @@ use super::linear::Affine;
 use super::loss::WeightedLogLikelihood;
 use super::residual::Residual;
 use super::softmax::Softmax;
-use super::{Activation, swiglu::SwiGlu};
+use super::{Activation, LayerNorm, Linear, swiglu::SwiGlu};
 use crate::kernels::trials::pass;
-use candle_core::DType;
+use candle_core::{DType, Device, Tensor, Var};
 
 #[test]
 fn the_trial_of_each_kernel_is_fair() {
@@ -29,5 +29,23 @@ fn the_trial_of_each_kernel_is_fair() {
     for causal in [false, true] {
         let sizes = AttentionKernel { batch: 1, tokens: 1, queries: 1, heads: 1, head_dim: 1, causal };
         pass(sizes, |dtype| [dtype]);
+    }
+}
+
+/// A running sum of ones in bf16 ends at 256.
+#[test]
+fn a_bias_gradient_is_summed_in_single_precision() {
+    for dtype in [DType::F16, DType::BF16] {
+        let tensor = |shape: (usize, usize)| Tensor::ones(shape, dtype, &Device::Cpu).unwrap();
+        let bias = Var::from_tensor(&tensor((1, 8)).flatten_all().unwrap()).unwrap();
+        let linear = Linear::new(tensor((8, 4)), Some(bias.as_tensor().clone())).forward(&tensor((2000, 4)));
+        let normed = LayerNorm::new(tensor((1, 8)).flatten_all().unwrap(), bias.as_tensor().clone(), 1e-6);
+        for y in [linear.unwrap(), normed.forward(&tensor((2000, 8))).unwrap()] {
+            assert_eq!(y.dtype(), dtype);
+            // Without a sum of its own, whose gradient would be the one that is too short.
+            let gradients = y.backward().unwrap();
+            let sum = gradients.get(&bias).unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(sum, [2000.0; 8], "{dtype:?}");
+        }
     }
 }

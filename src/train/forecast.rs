@@ -227,8 +227,7 @@ impl Workload<'_> {
         // Temporaries: the gradients beside a block in its backward pass, and what it computes again there.
         let mut temporary = 4 * (4 * width + self.fc1_width() + spec.mlp.hidden as u64);
         if self.layers == Layers::Fused {
-            // The weights of attention, and the gradients of weights and scores.
-            temporary += 3 * self.product_bytes() * spec.attention.heads as u64 * self.tokens();
+            temporary += spec.attention.heads as u64 * self.score_bytes();
         }
         let kept = if self.computation.checkpoint_blocks { trainable * 4 * width + block } else { trainable * block };
         let embedding = if self.first_block == 0 && self.start == Segment::Embed {
@@ -251,6 +250,17 @@ impl Workload<'_> {
     /// Tokens of an image, learnt ones included.
     fn tokens(&self) -> u64 {
         (self.spec.tokens() + self.prompt_tokens) as u64
+    }
+
+    /// Bytes a token and head that backward through attention takes for a while on a GPU.
+    fn score_bytes(&self) -> u64 {
+        let head_dim = self.spec.width / self.spec.attention.heads.max(1);
+        let tiled = !self.spec.positions.are_relative() && kernels::tensor_core_heads(head_dim).is_some();
+        if tiled && self.product_bytes() < 4 {
+            return 8; // a sum and a product of each row in f32: the weights are never stored
+        }
+        // The weights, and the gradients of weights and scores.
+        3 * self.product_bytes() * self.tokens()
     }
 
     /// Bytes of a value that a product takes and gives.

@@ -165,4 +165,14 @@ fn a_gpu_with_kernels_keeps_no_compositions() {
     let (single, half) = (activations(Layers::Fused, Precision::F32), activations(Layers::Fused, Precision::Bf16));
     assert!(half < single && single < activations(Layers::Composed, Precision::F32));
     assert!(2 * half < composed, "{half} of {composed}");
+
+    // On tensor cores the weights of attention are never stored: memory grows with the tokens, not with their square.
+    let large = VitSpec { image_size: 4 * spec.image_size, ..spec.clone() };
+    let of = |spec: &VitSpec, precision| {
+        let mut full = Workload { layers: Layers::Fused, ..workload(spec, 0, Segment::Embed) };
+        full.computation.precision = precision;
+        full.memory(1).activations as f64 / spec.tokens() as f64
+    };
+    assert!((of(&large, Precision::Bf16) / of(&spec, Precision::Bf16) - 1.0).abs() < 0.01);
+    assert!(of(&large, Precision::F32) > 1.1 * of(&spec, Precision::F32));
 }

@@ -1,6 +1,6 @@
-// Runs CUDA kernels on the host. The threads of a block are fibers that give way only at barriers and shuffles; blocks run
-// one after another. What cannot be is an error: a barrier that not all threads of a block reach, a shuffle that not all
-// lanes of a warp take part in.
+// Runs CUDA kernels on the host. The threads of a block are fibers that give way only at barriers and where the lanes of a
+// warp exchange values; blocks run one after another. What cannot be is an error: a barrier that not all threads of a
+// block reach, an exchange that not all lanes of a warp take part in.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -15,6 +15,11 @@
 #define __global__
 #define __device__
 #define __shared__ static // one block runs at a time
+#define __launch_bounds__(...)
+
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 
 struct Dim {
     unsigned x, y, z;
@@ -23,12 +28,12 @@ inline Dim threadIdx, blockIdx, blockDim, gridDim;
 
 namespace simulator {
 
-enum State { READY, AT_BARRIER, AT_SHUFFLE, DONE };
+enum State { READY, AT_BARRIER, AT_EXCHANGE, DONE };
 
 struct Fiber {
     ucontext_t context;
     State state;
-    unsigned shuffles;
+    unsigned exchanges;
     std::vector<char> stack;
 };
 
@@ -39,8 +44,6 @@ inline unsigned current;
 inline std::function<void()> body;
 // The order in which fibers run between barriers: a kernel with a barrier too few gives other results backwards.
 inline bool backwards = false;
-// Of two shuffles in turn each has slots of its own: a fast lane may enter the next while others still read.
-inline float slots[2][1024];
 
 [[noreturn]] inline void fail(const char* what) {
     std::fprintf(stderr, "block (%u, %u), thread %u: %s\n", blockIdx.x, blockIdx.y, current, what);
@@ -72,7 +75,7 @@ inline bool release(unsigned threads) {
         for (unsigned i = from; i < to; i++) fibers[i].state = READY;
         released = true;
     };
-    for (unsigned warp = 0; warp < threads; warp += LANES) pass(warp, warp + LANES, AT_SHUFFLE);
+    for (unsigned warp = 0; warp < threads; warp += LANES) pass(warp, warp + LANES, AT_EXCHANGE);
     pass(0, threads, AT_BARRIER);
     return released;
 }
@@ -86,7 +89,7 @@ inline void run_block(unsigned threads) {
         fiber.context.uc_stack.ss_size = fiber.stack.size();
         fiber.context.uc_link = &scheduler;
         fiber.state = READY;
-        fiber.shuffles = 0;
+        fiber.exchanges = 0;
         makecontext(&fiber.context, enter, 0);
     }
     do {
@@ -109,16 +112,23 @@ inline void launch(unsigned columns, unsigned rows, unsigned threads, std::funct
         for (blockIdx.x = 0; blockIdx.x < columns; blockIdx.x++) run_block(threads);
 }
 
+// Shows a value to the other lanes of the warp: what each of the block's threads shows.
+template <typename X>
+const X* exchange(X mine) {
+    // Of two exchanges in turn each has values of its own: a fast lane may enter the next while others still read.
+    static X shown[2][1024];
+    X* now = shown[fibers[current].exchanges++ % 2];
+    now[current] = mine;
+    wait(AT_EXCHANGE);
+    return now;
+}
+
 } // namespace simulator
 
 inline void __syncthreads() { simulator::wait(simulator::AT_BARRIER); }
 
 inline float __shfl_xor_sync(unsigned mask, float value, unsigned other) {
-    using namespace simulator;
-    if (mask != 0xffffffffu) fail("a shuffle of part of a warp");
-    const unsigned me = current;
-    float* slot = slots[fibers[me].shuffles++ % 2];
-    slot[me] = value;
-    wait(AT_SHUFFLE);
-    return slot[me ^ other];
+    if (mask != 0xffffffffu) simulator::fail("a shuffle of part of a warp");
+    const unsigned me = simulator::current;
+    return simulator::exchange(value)[me ^ other];
 }

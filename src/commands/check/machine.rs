@@ -18,7 +18,7 @@ pub fn section(settings: &Settings, report: &mut Report) -> Section {
         ("processor", format!("{}, {}", machine.architecture, listed(&machine.instructions))),
         ("cores", machine.cores.to_string()),
         ("memory", format!("{}, {} free", size(machine.memory_bytes), size(machine.available_bytes))),
-        ("GPU", gpu.as_ref().map_or_else(|| without_gpu().into(), describe)),
+        ("GPU", gpu.as_ref().map_or_else(without_gpu, describe)),
         ("device", device.clone().unwrap_or_else(|| format!("{} cannot be opened", settings.run.device))),
     ];
     let json = json!({"processor": machine, "cuda_build": cfg!(feature = "cuda"), "gpu": gpu, "device": device});
@@ -29,8 +29,8 @@ fn listed(instructions: &[&str]) -> String {
     if instructions.is_empty() { "no vector instructions known".into() } else { instructions.join(", ") }
 }
 
-fn without_gpu() -> &'static str {
-    if cfg!(feature = "cuda") { "none in use" } else { "none: this vitadapt was built without CUDA" }
+fn without_gpu() -> String {
+    device::without_gpu().map_or_else(|| "not in use".into(), |reason| format!("none: {reason}"))
 }
 
 fn describe(gpu: &Gpu) -> String {

@@ -1,14 +1,33 @@
 //! Softmax and multi-head attention on the GPU; see [`crate::nn::softmax_attention`].
 //!
-//! Heads are split, cuBLAS multiplies them, and the softmax between the products is a kernel. The weights are computed
-//! again in backward, so that nothing but q, k and v is kept.
+//! In f16 and bf16 one kernel on tensor cores does it all and never stores the weights. Elsewhere heads are split, cuBLAS
+//! multiplies them, and the softmax between the products is a kernel. Either computes the weights again in backward, so
+//! that nothing but q, k, v and the result is kept.
 
 use super::{Argument, Grid, Module, Operand, Output, launch, ptx, with};
+use crate::kernels::tensor_core_heads;
 use candle_core::backend::BackendStorage;
-use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Tensor};
+use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Tensor};
 
+const ATTENTION: Module = Module { name: "attention", ptx: ptx::ATTENTION };
 const HEADS: Module = Module { name: "heads", ptx: ptx::HEADS };
 const SOFTMAX: Module = Module { name: "softmax", ptx: ptx::SOFTMAX };
+
+/// Rows of a block of `attention.cu`.
+const TILE_ROWS: usize = 64;
+
+/// Values that `attention.cu` reads at once.
+const PIECE: usize = 8;
+
+/// The kernels of `attention.cu` for heads of that width: forward, and backward for queries and for keys and values.
+fn tiled_kernels(head_dim: usize) -> Option<[&'static str; 3]> {
+    Some(match tensor_core_heads(head_dim)? {
+        32 => ["attention_32", "attention_dq_32", "attention_dkv_32"],
+        64 => ["attention_64", "attention_dq_64", "attention_dkv_64"],
+        96 => ["attention_96", "attention_dq_96", "attention_dkv_96"],
+        _ => ["attention_128", "attention_dq_128", "attention_dkv_128"],
+    })
+}
 
 /// softmax(scale · scores) over the last dimension.
 ///
@@ -95,6 +114,11 @@ impl AttentionSizes {
         (self.head_dim as f32).powf(-0.5)
     }
 
+    /// Tells apart what needs a trial of its own: heads of other widths have other kernels.
+    pub fn kind(self) -> &'static str {
+        tiled_kernels(self.head_dim).map_or("attention", |[forward, ..]| forward)
+    }
+
     /// Values of q, of k, of v, and of the result.
     fn count(self) -> usize {
         self.batch * self.tokens * self.heads * self.head_dim
@@ -105,6 +129,11 @@ impl AttentionSizes {
     /// # Errors
     /// When shapes disagree.
     pub fn forward(self, qkv: Operand<'_>) -> Result<CudaStorage> {
+        if let Some([forward, ..]) = self.tiled(&[qkv]) {
+            let mut y = Output::new(qkv.device(), qkv.dtype(), self.count())?;
+            self.launch_tiles(forward, [qkv.read(qkv.dtype(), 3 * self.count())?, y.write()?], qkv)?;
+            return Ok(y.storage);
+        }
         let apart = self.split(qkv, 3)?;
         let [q, k, v] = [0, 1, 2].map(|part| self.part(&apart, part));
         let weights = self.weights(&q, &k)?;
@@ -114,12 +143,15 @@ impl AttentionSizes {
         Ok(y.storage)
     }
 
-    /// The gradient of qkv. With p the weights: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ dp p) / √d, dq = ds k, dk = dsᵀ q.
+    /// The gradient of qkv, given the result y and its gradient. With p the weights: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ dp p) / √d, dq = ds k, dk = dsᵀ q.
     ///
     /// # Errors
     /// When shapes disagree.
-    pub fn backward(self, qkv: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        with([qkv, dy], |[of_qkv, of_dy]| {
+    pub fn backward(self, qkv: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        with([qkv, y, dy], |[of_qkv, of_y, of_dy]| {
+            if let Some([_, dq, dkv]) = self.tiled(&[of_qkv, of_y, of_dy]) {
+                return Ok(self.backward_tiles((dq, dkv), of_qkv, of_y, of_dy)?.tensor(qkv.shape()));
+            }
             let (apart, dy) = (self.split(of_qkv, 3)?, self.split(of_dy, 1)?);
             let [q, k, v] = [0, 1, 2].map(|part| self.part(&apart, part));
             let dy = self.part(&dy, 0);
@@ -133,6 +165,42 @@ impl AttentionSizes {
             self.merge(&ds.matrices().t()?.times(&q)?, &mut dqkv, (3, 1))?;
             Ok(dqkv.tensor(qkv.shape()))
         })
+    }
+
+    /// The kernels on tensor cores, where there are some for these values.
+    fn tiled(self, operands: &[Operand<'_>]) -> Option<[&'static str; 3]> {
+        let half =
+            |operand: &Operand<'_>| matches!(operand.dtype(), DType::F16 | DType::BF16) && operand.aligned(PIECE);
+        if operands.iter().all(half) { tiled_kernels(self.head_dim) } else { None }
+    }
+
+    /// [`Self::backward`] on tensor cores.
+    fn backward_tiles(
+        self,
+        (dq, dkv): (&str, &str),
+        qkv: Operand<'_>,
+        y: Operand<'_>,
+        dy: Operand<'_>,
+    ) -> Result<Output> {
+        let (dtype, device, count) = (qkv.dtype(), qkv.device(), self.count());
+        let rows = self.batch * self.heads * self.tokens;
+        let mut dqkv = Output::new(device, dtype, 3 * count)?;
+        let mut log_sums = Output::new(device, DType::F32, rows)?;
+        let mut dots = Output::new(device, DType::F32, rows)?;
+        let values = || qkv.read(dtype, 3 * count);
+        let (y, gradient) = (y.read(dtype, count)?, || dy.read(dtype, count));
+        let queries = [values()?, y, gradient()?, dqkv.write()?, log_sums.write()?, dots.write()?];
+        self.launch_tiles(dq, queries, qkv)?;
+        self.launch_tiles(dkv, [values()?, gradient()?, log_sums.read()?, dots.read()?, dqkv.write()?], qkv)?;
+        Ok(dqkv)
+    }
+
+    /// Runs a kernel of `attention.cu` with these pointers, for values of the type and on the device of `qkv`.
+    fn launch_tiles<const N: usize>(self, name: &str, pointers: [Argument<'_>; N], qkv: Operand<'_>) -> Result<()> {
+        let sizes = [self.tokens, self.heads, self.head_dim].map(Argument::Size);
+        let mut arguments: Vec<_> = pointers.into_iter().chain(sizes).chain([Argument::Real(self.scale())]).collect();
+        let tiles = Grid::Tiles(self.tokens.div_ceil(TILE_ROWS) * self.batch * self.heads);
+        launch(qkv.device(), ATTENTION, name, qkv.dtype(), tiles, &mut arguments)
     }
 
     /// softmax(q kᵀ / √d), (B · heads, T, T).

@@ -42,6 +42,8 @@ pub enum Grid {
     Rows(usize),
     /// 256 threads for each block.
     Blocks(usize),
+    /// Four warps for each block, with a tile of rows between them.
+    Tiles(usize),
     /// 32 columns and a share of the rows for each block, as in `columns.cuh`.
     Columns {
         /// Columns.
@@ -56,6 +58,7 @@ impl Grid {
         let (blocks, threads) = match self {
             Self::Rows(rows) => ((rows.div_ceil(4), 1), 4 * WARP),
             Self::Blocks(blocks) => ((blocks, 1), 8 * WARP),
+            Self::Tiles(blocks) => ((blocks, 1), 4 * WARP),
             Self::Columns { width, shares } => ((width.div_ceil(WARP), shares), 8 * WARP),
         };
         let whole = |count: usize| u32::try_from(count).map_err(candle_core::Error::wrap);
@@ -106,6 +109,11 @@ impl<'a> Operand<'a> {
     /// Their number.
     pub fn count(&self) -> usize {
         self.shape().elem_count()
+    }
+
+    /// Whether pieces of `count` values can be read at once from where they begin.
+    fn aligned(&self, count: usize) -> bool {
+        self.layout.start_offset().is_multiple_of(count)
     }
 
     /// Rows and the length of a row.

@@ -1,0 +1,162 @@
+// Products on tensor cores: a warp multiplies tiles of 16-bit values that lie in shared memory and adds them up in f32.
+//
+// mma.sync.m16n8k16 multiplies a (16, 16) by b (16, 8). Of a, a lane holds four pairs of neighbours in a row: rows
+// lane / 4 and 8 below, columns 2 (lane % 4) and 8 to the right, in the order of ldmatrix. Of the sums (16, 8) it holds
+// the pairs at columns 2 (lane % 4) of the same two rows. So sums become the next product's a where they are.
+#pragma once
+#include "common.cuh"
+
+#ifdef __CUDACC__
+// On chips before Ampere the sums are no numbers, so that the trial refuses the kernel.
+#if __CUDA_ARCH__ >= 800
+#define MMA(type)                                                                                                    \
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, " \
+        "{%0, %1, %2, %3};"                                                                                          \
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])                                                 \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+#else
+#define MMA(type) sums[0] = sums[1] = sums[2] = sums[3] = NAN
+#endif
+template <typename T>
+__device__ inline void multiply_add(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1);
+template <>
+__device__ inline void multiply_add<__half>(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    MMA("f16");
+}
+template <>
+__device__ inline void multiply_add<__nv_bfloat16>(
+    float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    MMA("bf16");
+}
+
+// Four 8 by 8 matrices; lane i names row i % 8 of matrix i / 8, whose 8 values lie together.
+template <bool TRANSPOSED, typename T>
+__device__ inline void load_matrices(unsigned (&to)[4], const T* row) {
+    const unsigned from = (unsigned)__cvta_generic_to_shared(row);
+    if (TRANSPOSED)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "r"(from));
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "r"(from));
+}
+#else
+#include "tensor_cores_on_host.h"
+#endif
+
+__device__ inline unsigned pair(float low, float high, __half) {
+    const __half2 both = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const unsigned*>(&both);
+}
+__device__ inline unsigned pair(float low, float high, __nv_bfloat16) {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const unsigned*>(&both);
+}
+
+// Rows of D values in shared memory. The 16 bytes between rows spread a column over the banks.
+template <typename T, int D>
+using Row = T[D + 8];
+
+// Rows of `width` values (at most D, a multiple of 8, as is `stride`) to shared memory, with zeros beyond them.
+template <int ROWS, int D, typename T>
+__device__ inline void load_rows(
+    Row<T, D>* to, const T* from, size_t stride, size_t first, size_t rows, unsigned width) {
+    constexpr unsigned AT_ONCE = 8, PIECES = D / AT_ONCE;
+    for (unsigned i = threadIdx.x; i < ROWS * PIECES; i += blockDim.x) {
+        const unsigned row = i / PIECES, column = i % PIECES * AT_ONCE;
+        uint4 piece = {0, 0, 0, 0};
+        if (first + row < rows && column < width)
+            piece = *reinterpret_cast<const uint4*>(from + (first + row) * stride + column);
+        *reinterpret_cast<uint4*>(&to[row][column]) = piece;
+    }
+}
+
+// Columns 16 k to 16 k + 15 of 16 rows in shared memory, as a.
+template <int D, typename T>
+__device__ inline void fragment(unsigned (&a)[4], const Row<T, D>* rows, unsigned k) {
+    load_matrices<false>(a, &rows[lane() % 16][16 * k + lane() / 16 * 8]);
+}
+
+// 16 rows of this warp in global memory, from `first` on, as a; zeros beyond them.
+template <int D, typename T>
+__device__ inline void load_fragments(
+    unsigned (&a)[D / 16][4], const T* from, size_t stride, size_t first, size_t rows, unsigned width) {
+    for (int k = 0; k < D / 16; k++)
+        for (int i = 0; i < 4; i++) {
+            const size_t row = first + lane() / 4 + i % 2 * 8;
+            const unsigned column = 16 * k + 2 * (lane() % 4) + i / 2 * 8;
+            a[k][i] = row < rows && column < width ? *reinterpret_cast<const unsigned*>(from + row * stride + column) : 0;
+        }
+}
+
+// Sums of N columns as a of the next product.
+template <typename T, int N>
+__device__ inline void to_fragments(unsigned (&a)[N / 16][4], const float (&sums)[N / 8][4]) {
+#pragma unroll
+    for (int k = 0; k < N / 16; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) a[k][i] = pair(sums[2 * k + i / 2][i % 2 * 2], sums[2 * k + i / 2][i % 2 * 2 + 1], T());
+}
+
+// sums (16, N) = a (16, D) times the transposed rows (N, D); fragment_of(a, k) gives a.
+template <int N, int D, typename T, typename Fragment>
+__device__ inline void times_rows(float (&sums)[N / 8][4], Fragment fragment_of, const Row<T, D>* rows) {
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+        for (int i = 0; i < 4; i++) sums[n][i] = 0;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        unsigned a[4], b[4];
+        fragment_of(a, k);
+#pragma unroll
+        for (int n = 0; n < N / 8; n += 2) {
+            load_matrices<false>(b, &rows[8 * n + lane() / 16 * 8 + lane() % 8][16 * k + lane() / 8 % 2 * 8]);
+            multiply_add<T>(sums[n], a, b[0], b[1]);
+            multiply_add<T>(sums[n + 1], a, b[2], b[3]);
+        }
+    }
+}
+
+// sums (16, D) += a (16, N) times rows (N, D).
+template <int N, int D, typename T>
+__device__ inline void add_product(float (&sums)[D / 8][4], const unsigned (&a)[N / 16][4], const Row<T, D>* rows) {
+#pragma unroll
+    for (int k = 0; k < N / 16; k++)
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 2) {
+            unsigned b[4];
+            load_matrices<true>(b, &rows[16 * k + lane() % 16][8 * n + lane() / 16 * 8]);
+            multiply_add<T>(sums[n], a[k], b[0], b[1]);
+            multiply_add<T>(sums[n + 1], a[k], b[2], b[3]);
+        }
+}
+
+// factor[half] * sums of this warp's 16 rows to global memory, rounded; `half` tells rows 0 to 7 from 8 to 15.
+template <int D, typename T>
+__device__ inline void store_rows(
+    T* to, const float (&sums)[D / 8][4], const float (&factor)[2], size_t stride, size_t first, size_t rows,
+    unsigned width) {
+    for (int half = 0; half < 2; half++) {
+        const size_t row = first + lane() / 4 + 8 * half;
+        if (row >= rows) continue;
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+            const unsigned column = 8 * n + 2 * (lane() % 4);
+            if (column >= width) continue;
+            const float low = sums[n][2 * half] * factor[half], high = sums[n][2 * half + 1] * factor[half];
+            *reinterpret_cast<unsigned*>(to + row * stride + column) = pair(low, high, T());
+        }
+    }
+}
+
+// Over the four lanes that share a row of sums.
+__device__ inline float quad_sum(float x) {
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+__device__ inline float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
