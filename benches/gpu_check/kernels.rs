@@ -40,12 +40,12 @@ fn wave(shape: &[usize], seed: usize) -> Tensor {
     Tensor::from_vec(values.collect::<Vec<f64>>(), shape, &Device::Cpu).unwrap()
 }
 
-/// Output and gradients of the operands.
-fn results(operands: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<Vec<Tensor>> {
+/// Output and gradients of the operands, for a gradient of the output that is rounded to `dtype`.
+fn results(operands: &[Tensor], dtype: DType, op: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<Vec<Tensor>> {
     let vars = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let y = op(&tensors)?;
-    let upstream = wave(y.dims(), 9).to_dtype(y.dtype())?.to_device(y.device())?;
+    let upstream = wave(y.dims(), 9).to_dtype(dtype)?.to_dtype(y.dtype())?.to_device(y.device())?;
     let gradients = (&y * upstream)?.sum_all()?.backward()?;
     let of_vars = vars.iter().map(|var| gradients.get(var).unwrap().clone());
     [y.detach()].into_iter().chain(of_vars).map(|x| x.to_device(&Device::Cpu)?.to_dtype(DType::F64)).collect()
@@ -84,9 +84,9 @@ impl Check {
                 .collect();
             let exact: Vec<Tensor> = operands.iter().map(|x| x.to_dtype(DType::F64).unwrap()).collect();
             let there: Vec<Tensor> = operands.iter().map(|x| x.to_device(&self.device).unwrap()).collect();
-            let expected = results(&exact, &op).unwrap();
+            let expected = results(&exact, dtype, &op).unwrap();
             let what = format!("{name} {shapes:?}");
-            match results(&there, &op) {
+            match results(&there, dtype, &op) {
                 Ok(got) => {
                     let off: Vec<f64> = got.iter().zip(&expected).map(|(got, expected)| off(got, expected)).collect();
                     self.say("kernel", &what, dtype, &off);
