@@ -22,6 +22,11 @@ pub struct TileSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 32_767))]
     pub overlap: Option<usize>,
+    /// One more tile in the middle of every four: twice as many, whose patches lie between those of the others. A flaw
+    /// that is hardly larger than a patch is then seen by one that lies on it.
+    #[serde(default)]
+    #[schemars(extend("default" = false))]
+    pub staggered: bool,
 }
 
 /// `model.tile_pool`

@@ -106,7 +106,13 @@ fn cut(found: &Examination, geometry: Geometry, tiles: Tiles, decode: DecodeOpti
     let text = key_value_table(&[
         (
             "input",
-            format!("tiles of {} pixels resized to {}, overlap {}", tiles.side, geometry.image_size, tiles.overlap),
+            format!(
+                "tiles of {} pixels resized to {}, overlap {}{}",
+                tiles.side,
+                geometry.image_size,
+                tiles.overlap,
+                if tiles.staggered { ", staggered" } else { "" }
+            ),
         ),
         ("typical image", format!("{} x {} pixels, {}", size.0, size.1, counted(count, "tile"))),
         ("most tiles of an image", most.to_string()),
@@ -136,7 +142,7 @@ fn lost(found: &Examination, geometries: &[Geometry], decode: DecodeOptions) -> 
 
 /// How images would be cut by default.
 fn proposed(image_size: usize) -> Option<Tiles> {
-    let settings = TileSettings { side: None, scale: None, overlap: None };
+    let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false };
     Tiles::resolve(&settings, image_size).ok()
 }
 

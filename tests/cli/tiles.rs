@@ -79,7 +79,7 @@ fn a_probe_on_tiles_is_a_run_that_every_command_takes() {
     let exported = json(&workspace.command(&exported).output().unwrap());
     assert!(exported["max_probability_diff"].as_f64().unwrap() < 1e-5, "{exported}");
     let facts: Value = serde_json::from_slice(&std::fs::read(workspace.path("out.json")).unwrap()).unwrap();
-    assert_eq!(facts["input"]["tiles"], serde_json::json!({ "side": 64, "overlap": 16 }));
+    assert_eq!(facts["input"]["tiles"], serde_json::json!({ "side": 64, "overlap": 16, "staggered": false }));
     refused(&["eval", "--run", "runs/tiles", "--corrupt", "all"], "draws its flaws on whole squares");
 }
 

@@ -16,6 +16,9 @@ pub struct Tiles {
     pub side: u32,
     /// Pixels of the image that neighbouring tiles have in common at least.
     pub overlap: u32,
+    /// Whether one more tile lies in the middle of every four.
+    #[serde(default)]
+    pub staggered: bool,
 }
 
 /// An image, and the windows that show all of it.
@@ -23,7 +26,7 @@ pub struct Tiles {
 pub struct Bag {
     /// The image.
     pub image: RgbImage,
-    /// Its tiles in rows from the upper left.
+    /// Its tiles in rows from the upper left; those in the middle of others come last.
     pub windows: Vec<Window>,
 }
 
@@ -93,28 +96,33 @@ impl Tiles {
                 format!("give at most {}, or larger tiles by preprocess.tiles.side", side / 2),
             ));
         }
-        Ok(Self { side: side as u32, overlap: overlap as u32 })
+        Ok(Self { side: side as u32, overlap: overlap as u32, staggered: settings.staggered })
     }
 
     /// The windows of an image of that width and height, in rows from the upper left: every pixel lies in at least one.
     /// The last of a row or column ends at the border, so that it may overlap more than the others. Where the image is
-    /// narrower than a tile, its whole width is one.
+    /// narrower than a tile, its whole width is one. Those in the middle of four others follow, in rows too.
     ///
     /// # Errors
     /// When there are more than [`MAX_TILES`].
     pub fn windows(&self, (width, height): (u32, u32)) -> Result<Vec<Window>, ImageError> {
-        let count = self.along(width).saturating_mul(self.along(height));
+        let count = self.count((width, height));
         if count > MAX_TILES {
             return Err(ImageError::TooManyTiles { count, side: self.side });
         }
-        let columns: Vec<(u32, u32)> = self.spans(width).collect();
-        let row = |(y, height)| columns.iter().map(move |&(x, width)| Window { x, y, width, height });
-        Ok(self.spans(height).flat_map(row).collect())
+        let (columns, rows): (Vec<_>, Vec<_>) = (self.spans(width).collect(), self.spans(height).collect());
+        let mut windows = grid(&columns, &rows);
+        if self.staggered {
+            windows.extend(grid(&middles(&columns), &middles(&rows)));
+        }
+        Ok(windows)
     }
 
     /// How many tiles an image of that width and height has.
     pub fn count(&self, (width, height): (u32, u32)) -> usize {
-        self.along(width).saturating_mul(self.along(height))
+        let (across, down) = (self.along(width), self.along(height));
+        let between = if self.staggered { (across - 1).saturating_mul(down - 1) } else { 0 };
+        across.saturating_mul(down).saturating_add(between)
     }
 
     /// Tiles along a side of the image.
@@ -131,6 +139,17 @@ impl Tiles {
         let (side, stride) = (self.side.min(length), self.stride());
         (0..self.along(length)).map(move |tile| ((tile as u32).saturating_mul(stride).min(length - side), side))
     }
+}
+
+/// The windows with these starts and lengths across and down, row by row.
+fn grid(columns: &[(u32, u32)], rows: &[(u32, u32)]) -> Vec<Window> {
+    let row = |&(y, height)| columns.iter().map(move |&(x, width)| Window { x, y, width, height });
+    rows.iter().flat_map(row).collect()
+}
+
+/// The spans half way between neighbours.
+fn middles(spans: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    spans.windows(2).map(|pair| (u32::midpoint(pair[0].0, pair[1].0), pair[0].1)).collect()
 }
 
 impl Pipeline {
@@ -187,9 +206,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_pixel_lies_in_a_tile_and_no_tile_leaves_the_image(
-            (width, height) in (1u32..700, 1u32..700), side in 16u32..200, share in 0.0..0.5f64,
+            (width, height) in (1u32..700, 1u32..700), side in 16u32..200, share in 0.0..0.5f64, staggered: bool,
         ) {
-            let tiles = Tiles { side, overlap: (f64::from(side) * share) as u32 };
+            let tiles = Tiles { side, overlap: (f64::from(side) * share) as u32, staggered };
             let windows = tiles.windows((width, height)).unwrap();
             prop_assert_eq!(windows.len(), tiles.count((width, height)));
             let mut seen = vec![false; (width * height) as usize];
@@ -202,6 +221,8 @@ mod tests {
                 }
             }
             prop_assert!(seen.iter().all(|&seen| seen));
+            let plain = Tiles { staggered: false, ..tiles }.windows((width, height)).unwrap();
+            prop_assert_eq!(&windows[..plain.len()], plain);
             // Neighbours in a row have what they must have in common.
             for pair in windows.windows(2).filter(|pair| pair[0].y == pair[1].y) {
                 prop_assert!(pair[1].x > pair[0].x && pair[0].x + pair[0].width >= pair[1].x + tiles.overlap);
@@ -211,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_defaults_follow_the_model_and_half_is_the_most_overlap() {
-        let settings = TileSettings { side: None, scale: None, overlap: None };
+        let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false };
         let resolved = |settings| Tiles::resolve(&settings, 112).map(|tiles| (tiles.side, tiles.overlap));
         assert_eq!(resolved(settings).unwrap(), (112, 14));
         assert_eq!(resolved(TileSettings { scale: Some(0.5), ..settings }).unwrap(), (224, 28));
@@ -221,8 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn staggered_tiles_lie_in_the_middle_of_four_others() {
+        let tiles = Tiles { side: 112, overlap: 52, staggered: true };
+        let corners = |size| tiles.windows(size).unwrap().iter().map(|window| (window.x, window.y)).collect::<Vec<_>>();
+        assert_eq!(
+            corners((232, 180)),
+            [(0, 0), (60, 0), (120, 0), (0, 60), (60, 60), (120, 60), (0, 68), (60, 68), (120, 68)]
+                .into_iter()
+                .chain([(30, 30), (90, 30), (30, 64), (90, 64)])
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(tiles.count((3000, 2000)), 1650 + 49 * 32);
+        assert_eq!(corners((100, 172)), [(0, 0), (0, 60)], "between the tiles of one column there is nothing");
+    }
+
+    #[test]
     fn an_image_may_not_have_more_tiles_than_anyone_waits_for() {
-        let tiles = Tiles { side: 16, overlap: 8 };
+        let tiles = Tiles { side: 16, overlap: 8, staggered: false };
         let refused = tiles.windows((4096, 4096)).err().unwrap().to_string();
         assert!(refused.contains("261121 tiles") && refused.contains("preprocess.tiles.side"), "{refused}");
     }
@@ -237,7 +273,7 @@ mod tests {
         };
         let image = RgbImage::from_fn(20, 13, |x, y| image::Rgb([(x * 11) as u8, (y * 17) as u8, (x * y) as u8]));
         let normalization = Normalization::PerChannel { mean: [0.0; 3], std: [1.0; 3] };
-        let tiles = Some(Tiles { side: 8, overlap: 1 });
+        let tiles = Some(Tiles { side: 8, overlap: 1, staggered: false });
         let preprocess = Preprocess { geometry, normalization, tiles };
         for window in preprocess.tiles.unwrap().windows((20, 13)).unwrap() {
             let pixels = preprocess.tile(&image, window).unwrap();

@@ -134,7 +134,7 @@ fn facts(model: &ExportModel) -> Value {
     });
     if let Some(tiles) = &model.preprocess.tiles {
         facts["input"]["layout"] = format!("the tiles of one image as {layout}").into();
-        facts["input"]["tiles"] = json!({ "side": tiles.side, "overlap": tiles.overlap });
+        facts["input"]["tiles"] = json!({ "side": tiles.side, "overlap": tiles.overlap, "staggered": tiles.staggered });
     }
     facts
 }
