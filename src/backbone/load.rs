@@ -124,11 +124,13 @@ impl Backbone {
         Ok(spec)
     }
 
-    /// Chooses how tokens become features. What is learnt of it starts from `seed`.
+    /// Chooses how tokens become features; those behind `block`, counted from the input, where the pooling is one of a block
+    /// before the last. What is learnt of it starts from `seed`.
     ///
     /// # Errors
-    /// A usage error when the class token is asked for and there is none, and when the choice is still to be made.
-    pub fn with_pool(mut self, choice: PoolChoice, seed: u64) -> Result<Self> {
+    /// A usage error when the class token is asked for and there is none, when there is no such block, and when the choice is
+    /// still to be made.
+    pub fn with_pool(mut self, choice: PoolChoice, block: Option<usize>, seed: u64) -> Result<Self> {
         if choice == PoolChoice::Auto {
             return Err(unmade_choice("model.pool"));
         }
@@ -141,8 +143,15 @@ impl Backbone {
         }
         self.spec.pooling.pool = pool;
         if pool == Pool::Mahalanobis {
+            let depth = self.spec.depth;
             // What textures are like is clearest there, and what the backbone was trained to tell apart is not yet all.
-            self.spec.depth = (2 * self.spec.depth).div_ceil(3);
+            self.spec.depth = block.unwrap_or((2 * depth).div_ceil(3));
+            if !(1..=depth).contains(&self.spec.depth) {
+                return Err(Error::usage_hint(
+                    format!("model.pool_block = {}, but the backbone has {depth} blocks", self.spec.depth),
+                    format!("give 1 to {depth}"),
+                ));
+            }
             (self.spec.pooling.norm, self.spec.pooling.fc_norm) = (false, false);
             unmeasured_whitening(self.spec.width, &mut self.params)?;
         }

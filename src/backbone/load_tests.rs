@@ -235,7 +235,7 @@ fn impossible_usual_sizes_are_passed_over() {
 
 #[test]
 fn another_pooling_drops_what_only_the_first_one_reads() {
-    let pooled = |case: &str, choice| load(&fixture(case)).unwrap().with_pool(choice, 0);
+    let pooled = |case: &str, choice| load(&fixture(case)).unwrap().with_pool(choice, None, 0);
     let siglip = pooled("hf_siglip_vision", PoolChoice::Avg).unwrap();
     assert_eq!(siglip.spec.pooling.pool, Pool::Avg);
     assert!(siglip.params.iter().all(|(name, _)| !name.starts_with("attn_pool")));
@@ -244,6 +244,25 @@ fn another_pooling_drops_what_only_the_first_one_reads() {
     assert_eq!((dinov2.spec.pooling.pool, dinov2.spec.features()), (Pool::ClsAvg, 32));
     let dinov2 = pooled("hf_dinov2", PoolChoice::Cls).unwrap();
     assert_eq!((dinov2.spec.pooling.pool, dinov2.spec.features()), (Pool::Cls, 16));
+}
+
+#[test]
+fn patches_are_measured_behind_the_block_that_is_named() {
+    let measured = |block| load(&fixture("timm_vit_cls")).unwrap().with_pool(PoolChoice::Mahalanobis, block, 0);
+    let depth = load(&fixture("timm_vit_cls")).unwrap().spec.depth;
+    assert_eq!(measured(None).unwrap().spec.depth, (2 * depth).div_ceil(3));
+    for block in 1..=depth {
+        let backbone = measured(Some(block)).unwrap();
+        assert_eq!(backbone.spec.depth, block);
+        assert!(backbone.params.iter().all(|(name, _)| !name.starts_with(&format!("blocks.{block}."))));
+    }
+    for block in [0, depth + 1] {
+        let refused = measured(Some(block)).err().unwrap().to_string();
+        assert!(
+            refused.contains(&format!("model.pool_block = {block}, but the backbone has {depth} blocks")),
+            "{refused}"
+        );
+    }
 }
 
 fn described(family: &Family, config: Value, preprocessor: Value) -> super::VitSpec {

@@ -143,8 +143,8 @@ pub enum PoolChoice {
     Stats,
     /// Gated attention over the patch tokens, learnt in training (Ilse et al. 2018).
     Attention,
-    /// How unusual the most unusual patch is: the largest Mahalanobis distance from the patches of the training images, two
-    /// thirds up the backbone; for `vitadapt probe`.
+    /// How unusual the most unusual patch is: the largest Mahalanobis distance from the patches of the training images,
+    /// behind the block `model.pool_block`; for `vitadapt probe`.
     Mahalanobis,
     /// The one that does best on validation, of all but `attention`; for `vitadapt probe`.
     Auto,

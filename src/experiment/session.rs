@@ -46,7 +46,7 @@ impl Session {
         let device = device::open(settings.run.device)?;
         let location = weights::local(&settings.model.backbone, wanted, console)?.into_owned();
         let mut backbone = Backbone::load(&location, &settings.model)?;
-        backbone = backbone.with_pool(settings.model.pool, settings.run.seed)?;
+        backbone = backbone.with_pool(settings.model.pool, settings.model.pool_block, settings.run.seed)?;
         if settings.preprocess.tiles.is_some() {
             backbone = backbone.with_tile_pool(settings.model.tile_pool, settings.run.seed)?;
         }
@@ -61,7 +61,8 @@ impl Session {
     /// # Errors
     /// As [`Backbone::with_pool`].
     pub fn set_pool(&mut self, choice: PoolChoice) -> Result<()> {
-        self.backbone = self.backbone.clone().with_pool(choice, self.settings.run.seed)?;
+        let (block, seed) = (self.settings.model.pool_block, self.settings.run.seed);
+        self.backbone = self.backbone.clone().with_pool(choice, block, seed)?;
         self.settings.model.pool = choice;
         Ok(())
     }

@@ -147,7 +147,7 @@ mod tests {
             let features = Activations::Features(Readout::POOL);
             Identity::new(backbone, features, &preprocess, (8, seed), &Device::Cpu).namespace()
         };
-        let load = |pool| Backbone::load("builtin:vit-mini", Some(32)).unwrap().with_pool(pool, 1).unwrap();
+        let load = |pool| Backbone::load("builtin:vit-mini", Some(32)).unwrap().with_pool(pool, None, 1).unwrap();
         let mut backbone = load(PoolChoice::Backbone);
         let plain = namespace(&backbone, 1);
         assert_eq!(namespace(&backbone, 2), plain);

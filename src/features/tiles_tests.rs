@@ -11,7 +11,7 @@ const POOLS: [TilePool; 7] =
     [TilePool::Avg, TilePool::Max, TilePool::Lse, TilePool::Topk, TilePool::Gem, TilePool::Stats, TilePool::Attention];
 
 fn backbone(pool: PoolChoice, tiles: TilePool) -> Backbone {
-    let backbone = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(pool, 1).unwrap();
+    let backbone = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(pool, None, 1).unwrap();
     backbone.with_tile_pool(tiles, 1).unwrap()
 }
 

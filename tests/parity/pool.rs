@@ -64,7 +64,7 @@ fn evidence_sums_up_to_the_logit_where_there_is_any() {
     for case in ["timm_vit_cls", "timm_vit_reg4_gap"] {
         for pool in [Avg, Max, Lse, Topk, Gem, Stats, Attention, Mahalanobis, Own, Cls] {
             let load = Backbone::load(fixture(&format!("backbones/{case}")).to_str().unwrap(), None).unwrap();
-            let Ok(backbone) = load.with_pool(pool, 0) else { continue };
+            let Ok(backbone) = load.with_pool(pool, None, 0) else { continue };
             let side = backbone.spec.image_size;
             let pixels = Tensor::randn(0f32, 1.0, (3, 3, side, side), &device).unwrap();
             let values: Vec<f32> = pixels.flatten_all().unwrap().to_vec1().unwrap();

@@ -45,7 +45,7 @@ fn training(strategy: &StrategySettings, pool: TilePool, threads: usize) -> Trai
 }
 
 fn pooled(tokens: PoolChoice, strategy: &StrategySettings, pool: TilePool, threads: usize) -> Training {
-    let backbone = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(tokens, 0).unwrap();
+    let backbone = Backbone::load("builtin:vit-mini", Some(SIDE)).unwrap().with_pool(tokens, None, 0).unwrap();
     let backbone = backbone.with_tile_pool(pool, 0).unwrap();
     Training::new(backbone, strategy, 3, threads)
 }
