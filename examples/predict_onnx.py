@@ -50,7 +50,8 @@ def square(image, facts):
 
 
 def tiles(image, facts):
-    """The tiles that the image is cut into, in rows from the upper left; the last of each ends at the border."""
+    """The tiles that the image is cut into, in rows from the upper left; the last of each ends at the border. Staggered, one
+    more lies in the middle of every four."""
     side, stride = facts["tiles"]["side"], facts["tiles"]["side"] - facts["tiles"]["overlap"]
 
     def spans(length):
@@ -58,7 +59,12 @@ def tiles(image, facts):
         own = min(side, length)
         return [(min(tile * stride, length - own), own) for tile in range(count)]
 
-    squares = [(x, y, x + w, y + h) for y, h in spans(image.height) for x, w in spans(image.width)]
+    def between(spans):
+        return [((one + other) // 2, own) for (one, own), (other, _) in zip(spans, spans[1:])]
+
+    across, down = spans(image.width), spans(image.height)
+    grids = [(across, down)] + [(between(across), between(down))] * facts["tiles"]["staggered"]
+    squares = [(x, y, x + w, y + h) for columns, rows in grids for y, h in rows for x, w in columns]
     return [square(image.crop(edges), facts) for edges in squares]
 
 

@@ -17,8 +17,8 @@ pub struct TileSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 16.0), extend("x-excludes" = ["side"]))]
     pub scale: Option<f64>,
-    /// Pixels of the image that neighbouring tiles share at least, up to half of a tile: a flaw that is no larger lies whole in
-    /// one of them. Default: an eighth of the side.
+    /// Pixels of the image that neighbouring tiles share at least, up to three quarters of a tile: a flaw that is no larger lies
+    /// whole in one of them. Default: an eighth of the side.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 32_767))]
     pub overlap: Option<usize>,

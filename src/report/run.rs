@@ -276,7 +276,7 @@ impl RunRecord {
             Normalization::PerChannel { std, .. } => std.into_iter().find(|&value| unusable(f64::from(value))),
             Normalization::Batch => None,
         };
-        let tiles = self.preprocess.tiles.filter(|tiles| tiles.side == 0 || tiles.overlap > tiles.side / 2);
+        let tiles = self.preprocess.tiles.filter(|tiles| tiles.side == 0 || tiles.overlap > tiles.most_overlap());
         if let Some(tiles) = tiles {
             Some(format!("tiles of {} pixels that overlap by {}", tiles.side, tiles.overlap))
         } else if !(1..=LARGEST_SIDE).contains(&image_size) {

@@ -40,7 +40,10 @@ fn a_probe_on_tiles_is_a_run_that_every_command_takes() {
     // The same rows again from the cache; other tiles and other poolings are other rows.
     let again = run(&workspace, "probe", &with(&["--set", "run.name=again", "--set", "model.pool=max"]));
     assert_eq!((misses(&again), workspace.tensors("tiles", "best")), (0, workspace.tensors("again", "best")));
-    for other in ["model.tile_pool=avg", "preprocess.tiles.overlap=20", "preprocess.tiles=false"] {
+    for other in [
+        "model.tile_pool=avg", "preprocess.tiles.overlap=20", "preprocess.tiles.staggered=true",
+        "preprocess.tiles=false",
+    ] {
         let other =
             run(&workspace, "probe", &with(&["--set", "run.name=other", "--set", "model.pool=max", "--set", other]));
         assert_eq!(misses(&other), 36);
@@ -99,7 +102,7 @@ fn a_frozen_backbone_trains_on_tiles_and_what_needs_squares_says_so_first() {
         (&["strategy.kind=lora", "augment.hflip=true"][..], "[augment] changes squares"),
         (&["strategy.kind=frozen", "augment.hflip=true"], "[augment] changes squares"),
         (&["strategy.kind=frozen", "train.mixup=0.2"], "mix squares"),
-        (&["strategy.kind=frozen", "preprocess.tiles.overlap=40"], "more than half of a tile of 64 pixels"),
+        (&["strategy.kind=frozen", "preprocess.tiles.overlap=49"], "more than three quarters of a tile of 64 pixels"),
         (&["preprocess.resize=letterbox"], "cuts images instead of resizing them"),
         (&["preprocess.normalize=batch"], "leaves no batches of whole images"),
         (&["preprocess.tiles.scale=2"], "preprocess.tiles.side"),
@@ -147,7 +150,8 @@ fn layers_train_on_tiles_and_go_on_where_they_stopped() {
 #[test]
 fn a_probe_of_the_most_unusual_patch_is_a_run_like_others() {
     let workspace = Workspace::new();
-    for (name, tiles) in [("tiles", &TILES[..]), ("squares", &[][..])] {
+    let staggered = with(&["--set", "preprocess.tiles.staggered=true", "--set", "model.pool_block=1"]);
+    for (name, tiles) in [("tiles", &TILES[..]), ("staggered", &staggered), ("squares", &[][..])] {
         let named = format!("run.name={name}");
         let sets = [tiles, &["--set", "model.pool=mahalanobis", "--set", &named]].concat();
         let result = run(&workspace, "probe", &sets);

@@ -56,8 +56,8 @@ struct Input {
     crop_pct: f64,
     mean: [f32; 3],
     std: [f32; 3],
-    /// Side and overlap of the tiles that images are cut into.
-    tiles: Option<[u32; 2]>,
+    /// Side and overlap of the tiles that images are cut into, and whether one more lies in the middle of every four.
+    tiles: Option<(u32, u32, bool)>,
 }
 
 impl Input {
@@ -73,22 +73,36 @@ impl Input {
             std: colours("std")?,
             tiles: match &facts["tiles"] {
                 Value::Null => None,
-                tiles => Some([tiles["side"].as_u64()? as u32, tiles["overlap"].as_u64()? as u32]),
+                tiles => {
+                    let pixels = |key: &str| tiles[key].as_u64().and_then(|value| u32::try_from(value).ok());
+                    Some((pixels("side")?, pixels("overlap")?, tiles["staggered"].as_bool()?))
+                }
             },
         })
     }
 
     /// The squares that the model sees of the image: one, or its tiles in rows from the upper left, the last of each ending
-    /// at the border.
+    /// at the border, and the staggered ones behind them.
     fn squares(&self, image: &RgbImage) -> Vec<RgbImage> {
-        let Some([side, overlap]) = self.tiles else { return vec![self.square(image)] };
+        let Some((side, overlap, staggered)) = self.tiles else { return vec![self.square(image)] };
         let stride = side - overlap;
-        let spans = |length: u32| {
-            let own = side.min(length);
-            (0..=length.saturating_sub(side).div_ceil(stride)).map(move |tile| ((tile * stride).min(length - own), own))
+        let spans = |length: u32| -> Vec<(u32, u32)> {
+            let (own, last) = (side.min(length), length.saturating_sub(side).div_ceil(stride));
+            (0..=last).map(|tile| ((tile * stride).min(length - own), own)).collect()
+        };
+        let between = |spans: &[(u32, u32)]| -> Vec<(u32, u32)> {
+            spans.windows(2).map(|pair| (u32::midpoint(pair[0].0, pair[1].0), pair[0].1)).collect()
         };
         let tile = |x, y, width, height| self.square(&imageops::crop_imm(image, x, y, width, height).to_image());
-        spans(image.height()).flat_map(|(y, h)| spans(image.width()).map(move |(x, w)| tile(x, y, w, h))).collect()
+        let (across, down) = (spans(image.width()), spans(image.height()));
+        let mut grids = vec![(across.clone(), down.clone())];
+        if staggered {
+            grids.push((between(&across), between(&down)));
+        }
+        let rows = |(across, down): &(Vec<(u32, u32)>, Vec<(u32, u32)>)| -> Vec<RgbImage> {
+            down.iter().flat_map(|&(y, h)| across.iter().map(move |&(x, w)| tile(x, y, w, h))).collect()
+        };
+        grids.iter().flat_map(rows).collect()
     }
 
     /// The image as the model sees it.

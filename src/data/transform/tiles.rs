@@ -85,18 +85,25 @@ impl Tiles {
     /// Fills in what the settings leave to the model, whose input has that side.
     ///
     /// # Errors
-    /// A usage error when tiles overlap by more than half.
+    /// A usage error when tiles overlap by more than three quarters.
     pub fn resolve(settings: &TileSettings, image_size: usize) -> Result<Self> {
         let scaled = |scale: f64| (image_size as f64 / scale).round().max(1.0) as usize;
         let side = settings.side.unwrap_or_else(|| scaled(settings.scale.unwrap_or(1.0)));
         let overlap = settings.overlap.unwrap_or(side / 8);
-        if 2 * overlap > side {
+        let tiles = Self { side: side as u32, overlap: overlap as u32, staggered: settings.staggered };
+        let most = tiles.most_overlap();
+        if tiles.overlap > most {
             return Err(Error::usage_hint(
-                format!("preprocess.tiles.overlap = {overlap} is more than half of a tile of {side} pixels"),
-                format!("give at most {}, or larger tiles by preprocess.tiles.side", side / 2),
+                format!("preprocess.tiles.overlap = {overlap} is more than three quarters of a tile of {side} pixels"),
+                format!("give at most {most}, or larger tiles by preprocess.tiles.side"),
             ));
         }
-        Ok(Self { side: side as u32, overlap: overlap as u32, staggered: settings.staggered })
+        Ok(tiles)
+    }
+
+    /// The largest overlap: a pixel lies in up to sixteen tiles then.
+    pub fn most_overlap(self) -> u32 {
+        self.side - self.side.div_ceil(4)
     }
 
     /// The windows of an image of that width and height, in rows from the upper left: every pixel lies in at least one.
@@ -206,7 +213,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_pixel_lies_in_a_tile_and_no_tile_leaves_the_image(
-            (width, height) in (1u32..700, 1u32..700), side in 16u32..200, share in 0.0..0.5f64, staggered: bool,
+            (width, height) in (1u32..700, 1u32..700), side in 16u32..200, share in 0.0..0.75f64, staggered: bool,
         ) {
             let tiles = Tiles { side, overlap: (f64::from(side) * share) as u32, staggered };
             let windows = tiles.windows((width, height)).unwrap();
@@ -231,14 +238,15 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_follow_the_model_and_half_is_the_most_overlap() {
+    fn the_defaults_follow_the_model_and_three_quarters_are_the_most_overlap() {
         let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false };
         let resolved = |settings| Tiles::resolve(&settings, 112).map(|tiles| (tiles.side, tiles.overlap));
         assert_eq!(resolved(settings).unwrap(), (112, 14));
         assert_eq!(resolved(TileSettings { scale: Some(0.5), ..settings }).unwrap(), (224, 28));
         assert_eq!(resolved(TileSettings { side: Some(300), overlap: Some(0), ..settings }).unwrap(), (300, 0));
-        let refused = resolved(TileSettings { overlap: Some(57), ..settings }).unwrap_err();
-        assert!(refused.to_string().contains("overlap = 57 is more than half"), "{refused}");
+        let refused = resolved(TileSettings { overlap: Some(85), ..settings }).unwrap_err();
+        assert!(refused.to_string().contains("overlap = 85 is more than three quarters"), "{refused}");
+        assert_eq!(resolved(TileSettings { overlap: Some(84), ..settings }).unwrap(), (112, 84));
     }
 
     #[test]
