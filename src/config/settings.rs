@@ -240,10 +240,7 @@ pub struct ModelSettings {
     pub pool: PoolChoice,
     /// The block whose patches `mahalanobis` measures, counted from the input. Default: that at two thirds of the depth.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        range(min = 1, max = 1000),
-        extend("x-only" = [{ "key": "pool", "values": ["mahalanobis", "auto"] }])
-    )]
+    #[schemars(range(min = 1, max = 1000), extend("x-only" = [{ "key": "pool", "values": ["mahalanobis", "auto"] }]))]
     pub pool_block: Option<usize>,
     /// How the features of an image's tiles become those of the image, where `preprocess.tiles` cuts it.
     #[schemars(extend("default" = "max"))]
