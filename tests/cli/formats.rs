@@ -27,7 +27,7 @@ fn noise(shape: &[usize], scale: f64) -> Tensor {
 
 /// A fixture's backbone with a head of noise on its pooled features, and its own logits for noise.
 fn model(backbone: &str, image_size: Option<usize>, pool: PoolChoice) -> (ExportModel, Check) {
-    let backbone = Backbone::load(backbone, image_size).unwrap().with_pool(pool, 0).unwrap();
+    let backbone = Backbone::load(backbone, image_size).unwrap().with_pool(pool, None, 0).unwrap();
     let mut params = backbone.params.clone();
     params.insert("head.weight", noise(&[3, backbone.spec.features()], 0.5));
     params.insert("head.bias", noise(&[3], 0.1));
@@ -64,10 +64,11 @@ fn tiles_are_pooled_in_the_file() {
     for pool in [PoolChoice::Max, PoolChoice::Backbone] {
         for tile_pool in TILE_POOLS.into_iter().chain([TilePool::Attention]) {
             let (mut model, _) = model(&fixture("timm_vit_cls"), None, pool);
-            let backbone = Backbone::load(&fixture("timm_vit_cls"), None).unwrap().with_pool(pool, 0).unwrap();
+            let backbone = Backbone::load(&fixture("timm_vit_cls"), None).unwrap().with_pool(pool, None, 0).unwrap();
             let backbone = backbone.with_tile_pool(tile_pool, 3).unwrap();
             model.params.extend(backbone.params);
-            (model.spec, model.preprocess.tiles) = (backbone.spec, Some(Tiles { side: 32, overlap: 4 }));
+            (model.spec, model.preprocess.tiles) =
+                (backbone.spec, Some(Tiles { side: 32, overlap: 4, staggered: false }));
             let width = Readout::POOL.width(&model.spec);
             model.params.insert("head.weight", noise(&[3, width], 0.5));
             let side = model.spec.image_size;
