@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::experiment::page::PageInputs;
 use crate::experiment::saved::SavedRun;
 use crate::report::{Console, key_value_table};
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, are, part_of};
 use clap::Args;
 use serde_json::json;
 use std::fs;
@@ -32,10 +32,14 @@ pub struct ReportArgs {
 pub fn run(args: &ReportArgs, console: &Console) -> Result<()> {
     let run = SavedRun::open(&args.run, args.device.as_deref(), Segment::Embed, &[], console)?;
     let dataset = run.dataset().or_else(|error| {
-        let Error::Data(reason) = &error else { return Err(error) };
+        let Error::Data(_) = &error else { return Err(error) };
         let dataset = run.listed()?;
-        let first = reason.to_string().lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
-        console.warn(format!("images of the run are gone ({first}): the page is made without their pictures"));
+        let gone = dataset.samples.iter().filter(|sample| !sample.path.is_file()).count();
+        if gone == 0 {
+            return Err(error);
+        }
+        let images = part_of(gone, dataset.samples.len(), "image");
+        console.warn(format!("{images} of the run {} gone: the page is made without their pictures", are(gone)));
         Ok(dataset)
     })?;
     let pipeline = run.pipeline();

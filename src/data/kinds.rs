@@ -245,13 +245,13 @@ mod tests {
     fn each_other_kind_has_its_sentence() {
         let deep = Look { bits: 16, peak: Some(4000), ..GREY };
         let cases = [
-            (deep, "1 of 1 image has 16 bits a channel (no value above 4095, as in 12-bit data)"),
-            (Look { colored: true, ..GREY }, "1 of 1 image shows colour"),
+            (deep, "the only image has 16 bits a channel (no value above 4095, as in 12-bit data)"),
+            (Look { colored: true, ..GREY }, "the only image shows colour"),
             (
                 Look { size: (3000, 2000), ..GREY },
                 "far larger than the training images (a side of up to 3000 pixels, there 300)",
             ),
-            (Look { size: (90, 60), ..GREY }, "1 of 1 image is far smaller"),
+            (Look { size: (90, 60), ..GREY }, "the only image is far smaller"),
             (Look { size: (300, 100), ..GREY }, "far wider"),
             (Look { size: (200, 300), ..GREY }, "far taller"),
         ];

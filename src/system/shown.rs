@@ -63,9 +63,9 @@ fn plural(noun: &str) -> String {
     }
 }
 
-/// `2 of 6 images`
+/// `2 of 6 images`, `the only image`
 pub fn part_of(part: usize, whole: usize, noun: &str) -> String {
-    format!("{part} of {}", counted(whole, noun))
+    if (part, whole) == (1, 1) { format!("the only {noun}") } else { format!("{part} of {}", counted(whole, noun)) }
 }
 
 /// The form of a word after such a count.
@@ -105,7 +105,7 @@ mod tests {
             assert_eq!(counted(count, noun), expected);
         }
         assert_eq!([are(0), are(1), are(2)], ["are", "is", "are"]);
-        assert_eq!([part_of(1, 1, "image"), part_of(1, 6, "image")], ["1 of 1 image", "1 of 6 images"]);
+        assert_eq!([part_of(1, 1, "image"), part_of(1, 6, "image")], ["the only image", "1 of 6 images"]);
     }
 
     #[test]

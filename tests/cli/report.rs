@@ -75,7 +75,10 @@ fn a_run_whose_images_are_gone_has_a_page_without_pictures() {
     fs::remove_dir_all(workspace.path("data/test/local")).unwrap();
     let some = report();
     let said = String::from_utf8_lossy(&some.stderr);
-    assert!(some.status.success() && said.contains("warning: images of the run are gone"), "{said}");
+    assert!(
+        some.status.success() && said.contains("of the run are gone: the page is made without their pictures"),
+        "{said}"
+    );
     fs::remove_dir_all(workspace.path("data")).unwrap();
     let none = report();
     assert!(none.status.success(), "{}", String::from_utf8_lossy(&none.stderr));

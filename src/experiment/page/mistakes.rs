@@ -15,7 +15,7 @@ use crate::linalg::Matrix;
 use crate::report::Console;
 use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
 use crate::report::predictions::{Predicted, Predictions};
-use crate::system::shown::are;
+use crate::system::shown::agree;
 use image::RgbImage;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -62,8 +62,8 @@ impl PageInputs<'_> {
         let lost = pictures[..mistakes].iter().filter(|picture| picture.is_none()).count();
         if lost > 0 {
             console.warn(format!(
-                "{lost} of the images that were classified wrongly cannot be read and {} missing from the page",
-                are(lost)
+                "{lost} of the images that were classified wrongly cannot be read: the page names {} without a picture",
+                agree(lost, "it", "them")
             ));
         }
         let predicted: Vec<usize> = shown.iter().map(|row| row.predicted).collect();

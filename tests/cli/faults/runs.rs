@@ -159,7 +159,7 @@ fn lists(table: &mut Table, workspace: &Workspace) {
             let report = ["report", "--run", "runs/small"];
             for gone in ["data/test/global", "data"] {
                 fs::rename(row.path(gone), row.path("away")).unwrap();
-                row.case(&report, 0, &["images of the run are gone"]);
+                row.case(&report, 0, &["of the run are gone"]);
                 fs::rename(row.path("away"), row.path(gone)).unwrap();
             }
             row.case(&report, 0, &["report.html"]);
