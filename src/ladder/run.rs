@@ -62,7 +62,9 @@ pub struct Ladder<'a> {
     sets: &'a [String],
     /// What all runs share, with a frozen backbone.
     pub base: Settings,
-    depth: usize,
+    /// How many blocks the backbone has, as far as is known: where those that `partial` usually trains would be all, it
+    /// trains one less than all.
+    pub depth: usize,
 }
 
 impl<'a> Ladder<'a> {
@@ -73,12 +75,6 @@ impl<'a> Ladder<'a> {
     pub fn new(config: Option<&'a Path>, sets: &'a [String]) -> Result<Self> {
         let (base, _) = load(config, sets, &["strategy.kind=frozen".to_owned()])?;
         Ok(Self { config, sets, base, depth: usize::MAX })
-    }
-
-    /// The same for a backbone of so many blocks: where those that `partial` usually trains would be all, it trains one
-    /// less than all.
-    pub fn of_depth(self, depth: usize) -> Self {
-        Self { depth, ..self }
     }
 
     /// The folder of the comparison.
@@ -244,7 +240,7 @@ mod tests {
     fn partial_leaves_a_block_of_a_small_backbone_as_it_is() {
         let blocks = |depth: usize, sets: &[&str]| {
             let sets: Vec<String> = ["data.root=/data"].iter().chain(sets).map(ToString::to_string).collect();
-            let ladder = Ladder::new(None, &sets).unwrap().of_depth(depth);
+            let ladder = Ladder { depth, ..Ladder::new(None, &sets).unwrap() };
             let runs = ladder.runs(&[Rung::Partial, Rung::Full], Repeats::Seeds(1)).unwrap();
             let args = runs[0].args(false).iter().filter(|arg| arg.starts_with("strategy.blocks=")).cloned().collect();
             (runs[0].settings.strategy.to_string(), args)

@@ -69,8 +69,7 @@ pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
     let rungs = rungs(args, &ladder.base, console)?;
     if rungs.contains(&Rung::Partial) {
         let location = weights::local(&ladder.base.model.backbone, Wanted::Backbone, console)?;
-        let depth = Backbone::describe(&location, &ladder.base.model)?.depth;
-        ladder = ladder.of_depth(depth);
+        ladder.depth = Backbone::describe(&location, &ladder.base.model)?.depth;
     }
     let runs = ladder.runs(&rungs, args.repeats()).map_err(as_typed)?;
     if args.list {

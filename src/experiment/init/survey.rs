@@ -89,7 +89,7 @@ impl Survey {
             None => good_class(&dataset.classes),
         };
         let (side, elongation) = measure(&dataset);
-        Ok(Self { listed, dataset, ignored, good, side, elongation, patients })
+        Ok(Self { listed, dataset, good, side, elongation, ignored, patients })
     }
 
     /// Images of each class.

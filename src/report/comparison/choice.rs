@@ -196,11 +196,12 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
 
 /// Whether classes count in a run by how common they are.
 pub(super) fn is_plain(run: &Finished) -> bool {
-    let probe = run.record.strategy == "probe";
-    settings(run).is_none_or(|Settings { probe: of_probe, train, .. }| match probe {
-        true => of_probe.class_weights == ClassWeights::None,
-        false => train.class_weights == LossWeights::None && train.sampler == Sampler::Shuffle,
-    })
+    let Some(Settings { probe, train, .. }) = settings(run) else { return true };
+    if run.record.strategy == "probe" {
+        probe.class_weights == ClassWeights::None
+    } else {
+        train.class_weights == LossWeights::None && train.sampler == Sampler::Shuffle
+    }
 }
 
 fn settings(run: &Finished) -> Option<Settings> {
