@@ -5,9 +5,9 @@
     python benches/compare_gpu.py [--models vit_small_patch16_224] [--strategies full] [--vitadapt PATH]
 
 One call, one Markdown table. Models have random weights and images are noise: what is measured is agreement (features of
-`vitadapt extract` in f32 beside timm's, largest difference), speed (training images a second at 224 px in bf16) and peak
-memory of the GPU (nvidia-smi, less what was taken before; this counts the CUDA context and what either program keeps
-for itself). vitadapt runs a second time with VITADAPT_KERNELS=composed, without kernels of its own.
+`vitadapt extract` in f32 beside timm's, largest difference), speed (images a second at 224 px in bf16: in training, and
+forward alone) and peak memory of the GPU (nvidia-smi, less what was taken before; this counts the CUDA context and what
+either program keeps for itself). vitadapt runs a second time with VITADAPT_KERNELS=composed, without kernels of its own.
 
 PyTorch runs as fast as it is known to: torch.compile, autocast in bf16, fused AdamW, no read of the loss; its batches lie
 decoded in page-locked memory. vitadapt decodes, mirrors and normalises every image of every batch, and images are mirrored
@@ -119,7 +119,7 @@ def common_settings(work: Path, name: str, arguments: argparse.Namespace) -> dic
 def difference(work: Path, name: str, arguments: argparse.Namespace, kernels: str | None) -> float:
     """Largest difference between features of the training images, both in f32, relative to the largest feature."""
     out = work / f"{name}-{kernels}.npy"
-    # Of its own, so that features are computed and not found.
+    # A cache of its own, so that features are computed and not found.
     settings = {**common_settings(work, name, arguments), "cache.dir": work / f"cache-{name}-{kernels}"}
     ours("extract", settings, ["--out", out, "--split", "train", "--features", "cls"], arguments, kernels)
     features = torch.from_numpy(numpy.load(out))
@@ -142,7 +142,7 @@ def our_training(work: Path, name: str, strategy: str, arguments: argparse.Names
     common = common_settings(work, name, arguments) | {"train.batch_size": arguments.batch_size}
     if strategy == "forward":
         out = work / f"forward-{name}-{kernels}.npy"
-        # Of its own, so that features are computed and not found.
+        # A cache of its own, so that features are computed and not found.
         settings = common | {"run.precision": "bf16", "cache.dir": work / f"forward-{name}-{kernels}"}
         with GpuMemory() as memory:
             computed = ours("extract", settings, ["--out", out, "--split", "train"], arguments, kernels)["cache"]
@@ -190,7 +190,7 @@ class Lora(torch.nn.Module):
 
 
 def groups_of(model: torch.nn.Module, strategy: str) -> list[dict]:
-    """Parameters to train, with their learning rates; freezes the rest. Adapters are those that vitadapt has by default."""
+    """Parameters to train, with their learning rates; freezes the rest. Adapters are where vitadapt has them by default."""
     recipe = argparse.Namespace(
         strategy="frozen" if strategy == "lora" else strategy, blocks=LAST_BLOCKS, lr=LR, head_lr=LR, layer_decay=1.0,
         weight_decay=WEIGHT_DECAY)

@@ -4,7 +4,8 @@
 
 Runs in what `pack` beside it made: a folder with the program, the program of the kernels' check, and these scripts. Parts
 run in the order below; one that fails is reported and the next begins. One Markdown table, one JSON file. `--quick` is for
-a second look: fewer shapes, fewer steps, one model. `--device cpu` tries all of it without a GPU.
+a second look: fewer shapes, and one model for speed. `--device cpu` tries the parts that need no GPU: kernels, losses, resume
+and speed.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import torch  # noqa: E402
 import compare_gpu as peers  # noqa: E402
 
 NAME = {"S": "vit_small_patch16_224", "B": "vit_base_patch16_224", "L": "vit_large_patch16_224"}
-# The most telling first: what does not fit into the time is left out and said so.
+# The most telling first: what does not fit into the time is left out and listed.
 SPEEDS = [
     ("B", "full", 64), ("L", "full", 64), ("S", "full", 128), ("B", "forward", 128), ("B", "lora", 64),
     ("B", "partial", 128), ("B", "frozen", 128), ("S", "full", 64), ("L", "lora", 64), ("L", "forward", 128),
@@ -63,7 +64,7 @@ class Check:
         return [str(part) for part in (HERE / "vitadapt", "finetune", "--json", *sets, *flags)]
 
     def train(self, settings: dict, *flags) -> tuple[dict, str]:
-        """What the program printed, and what it said."""
+        """The JSON that the program printed, and its messages."""
         done = subprocess.run(self.command(settings, *flags), capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
@@ -133,7 +134,7 @@ class Check:
                 parts = record["forecast"]["memory"]
                 on_gpu = sum(parts[part] for part in ("weights", "gradients", "optimizer", "activations")) / 2**20
                 rows[name] = {"measured MiB": memory.mebibytes, "forecast MiB": round(on_gpu),
-                              "with": "the context of CUDA, some 500 MiB, in what is measured alone"}
+                              "note": "only what is measured has the context of CUDA, some 500 MiB"}
         return {"passed": None, "why": "to be read", "rows": rows}
 
     def shortage(self) -> dict:
@@ -249,7 +250,7 @@ def main() -> None:
             arguments.out.write_text(json.dumps(results, indent=1))
             print(f"{part}: {'passed' if result['passed'] else 'FAILED' if result['passed'] is False else 'done'} "
                   f"in {result['seconds']} s", flush=True)
-    print(f"\n{results['device']}, PyTorch {results['torch']}\n\n| part | | |\n|---|---|---|")
+    print(f"\n{results['device']}, PyTorch {results['torch']}\n\n| part | result | details |\n|---|---|---|")
     for part, result in results["parts"].items():
         word = {True: "passed", False: "FAILED", None: "–"}[result["passed"]]
         print(f"| {part} | {word} | {shown(result)} |")

@@ -5,7 +5,7 @@ use super::family::{Family, Header};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName};
 use super::params::Params;
-use super::patch_size::{Sizes, resize_patches, unpractised};
+use super::patch_size::{Sizes, accuracy_note, resize_patches};
 use super::pool::{fresh_gate, unmeasured_whitening};
 use super::poolings::{OF_PATCHES, OF_TILES};
 use super::positions::{Positions, Resampling, relative_entries, resample};
@@ -77,7 +77,7 @@ impl Backbone {
             sizes.check(size, patch.unwrap_or(loaded.spec.patch.size))?;
         }
         if let Some(patch) = patch {
-            loaded.notes.extend(unpractised(&loaded.spec, patch));
+            loaded.notes.extend(accuracy_note(&loaded.spec, patch));
             resize_patches(&mut loaded.spec, &mut loaded.params, patch, stored(Layer::PatchEmbed.weight()))?;
         }
         if let Some(size) = size {
@@ -124,8 +124,8 @@ impl Backbone {
         Ok(spec)
     }
 
-    /// Chooses how tokens become features; those behind `block`, counted from the input, where the pooling is one of a block
-    /// before the last. What is learnt of it starts from `seed`.
+    /// Chooses how tokens become features. `block`, counted from the input, is the one whose patches `mahalanobis` measures;
+    /// no other pooling heeds it. What is learnt of a pooling starts from `seed`.
     ///
     /// # Errors
     /// A usage error when the class token is asked for and there is none, when there is no such block, and when the choice is

@@ -55,8 +55,8 @@ impl Sizes {
     }
 }
 
-/// What other patches than a backbone's own cost it, unless it was trained for many sizes.
-pub(super) fn unpractised(spec: &VitSpec, patch: usize) -> Option<String> {
+/// The note that a backbone loses accuracy by patches of another size than its own, unless it was trained for many sizes.
+pub(super) fn accuracy_note(spec: &VitSpec, patch: usize) -> Option<String> {
     (!spec.architecture.starts_with("flexivit")).then(|| {
         format!(
             "kernels of {} pixels resampled to patches of {patch} (model.patch_size), for which this backbone, unlike \

@@ -47,7 +47,7 @@ pub struct TextPreparation {
     pub cleaning: Cleaning,
     /// After it: whether the context is filled with zeros, or else with the tokenizer's own padding token.
     pub zero_padding: bool,
-    /// Whether zeros take the place of the token that separates sentences and ends them (CLIPA).
+    /// Whether the separator token, which ends every text, is replaced by zero (CLIPA).
     pub strips_separator: bool,
 }
 

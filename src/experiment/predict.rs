@@ -140,7 +140,7 @@ impl Predictor {
         Ok(Self { pipeline, watch, references: run.reference_set()?, top, maps: None, tile_extractor, run })
     }
 
-    /// In what the images that were seen differ in kind from those of training.
+    /// How the images seen so far differ in kind from those of training.
     pub fn notices(&self) -> Vec<String> {
         self.watch.as_ref().map(|watch| watch.notices()).unwrap_or_default()
     }

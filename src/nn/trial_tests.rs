@@ -42,7 +42,7 @@ fn a_bias_gradient_is_summed_in_single_precision() {
         let normed = LayerNorm::new(tensor((1, 8)).flatten_all().unwrap(), bias.as_tensor().clone(), 1e-6);
         for y in [linear.unwrap(), normed.forward(&tensor((2000, 8))).unwrap()] {
             assert_eq!(y.dtype(), dtype);
-            // Without a sum of its own, whose gradient would be the one that is too short.
+            // From y itself: a loss that sums y would bring a gradient of its own to round.
             let gradients = y.backward().unwrap();
             let sum = gradients.get(&bias).unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
             assert_eq!(sum, [2000.0; 8], "{dtype:?}");

@@ -18,7 +18,7 @@ pub struct Tokenizer {
     padding: u32,
     /// Whether padding comes before the text.
     pads_left: bool,
-    /// The token that zeros take the place of.
+    /// The token that is replaced by zero.
     stripped: Option<u32>,
     context: usize,
     vocabulary: usize,

@@ -252,12 +252,12 @@ impl Workload<'_> {
         (self.spec.tokens() + self.prompt_tokens) as u64
     }
 
-    /// Bytes a token and head that backward through attention takes for a while on a GPU.
+    /// Bytes that the backward pass through attention takes for a while on a GPU, for each token and head.
     fn score_bytes(&self) -> u64 {
         let head_dim = self.spec.width / self.spec.attention.heads.max(1);
         let tiled = !self.spec.positions.are_relative() && kernels::tensor_core_heads(head_dim).is_some();
         if tiled && self.product_bytes() < 4 {
-            return 8; // a sum and a product of each row in f32: the weights are never stored
+            return 8; // two sums of each row in f32: the weights are never stored
         }
         // The weights, and the gradients of weights and scores.
         3 * self.product_bytes() * self.tokens()

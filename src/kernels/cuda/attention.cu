@@ -1,5 +1,5 @@
-// softmax(q kᵀ / √d) v on tensor cores without ever storing the weights, (B heads, tokens, tokens): keys come by in tiles,
-// the softmax is corrected as larger scores appear (Milakov and Gimelshein 2018), and backward computes the weights
+// softmax(q kᵀ / √d) v on tensor cores without ever storing the weights, (B heads, tokens, tokens): keys are read in
+// tiles, the softmax is corrected as larger scores appear (Milakov and Gimelshein 2018), and backward computes the weights
 // again (Dao et al. 2022). Memory grows with the number of tokens, not with its square.
 //
 // q, k and v lie packed, (B, tokens, 3, heads, d) with d a multiple of 8; heads are padded with zeros to D. A block of
@@ -160,11 +160,11 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, flo
     store_rows<D>(dqkv + at.q, sums, factor, at.stride, at.first_row, tokens, d);
 }
 
-// The gradients of keys and values, dk = dsᵀ q / √d and dv = pᵀ dy: rows are keys here, and queries come by in tiles.
+// The gradients of keys and values, dk = dsᵀ q / √d and dv = pᵀ dy: rows are keys here, and queries are read in tiles.
 template <int D, typename T>
 __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, const float* dots, T* dqkv,
                               size_t tokens, size_t heads, size_t d, float scale) {
-    // So that all of it stays below the 48 kB that a block has unasked.
+    // So that all of it stays within the 48 kB that a block has without asking for more.
     constexpr int QUERIES = D <= 64 ? 64 : D <= 96 ? 32 : 16;
     alignas(16) __shared__ Row<T, D> keys[ROWS];
     alignas(16) __shared__ Row<T, D> values[ROWS];
