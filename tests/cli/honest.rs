@@ -144,7 +144,7 @@ fn a_lossless_copy_of_a_training_image_among_the_test_images_is_said() {
     let workspace = Workspace::new();
     let (seen, tested) = ("data/train/nominal", "data/test/nominal");
     let copy = workspace.path(tested).join("copy.bmp");
-    image::open(first_image(&workspace.path(seen))).unwrap().to_rgb8().save(&copy).unwrap();
+    decode_file(&first_image(&workspace.path(seen)), DecodeOptions::default()).unwrap().save(&copy).unwrap();
     let probe = ["probe", "--config", "small.toml", "--set", "run.name=copied"];
     let made = workspace.command(&probe).output().unwrap();
     let said = String::from_utf8_lossy(&made.stderr);
