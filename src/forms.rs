@@ -42,6 +42,18 @@ macro_rules! as_text {
 }
 pub(crate) use as_text;
 
+/// A choice that is shown as it is written in a configuration or a record.
+macro_rules! shown_as_written {
+    ($type:ty) => {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                serde::Serialize::serialize(self, f)
+            }
+        }
+    };
+}
+pub(crate) use shown_as_written;
+
 /// `false`, and nothing else.
 #[derive(Deserialize)]
 #[serde(try_from = "bool")]

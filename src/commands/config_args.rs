@@ -48,6 +48,9 @@ struct ShortForms {
     /// run.name: the folder of the run below run.out
     #[arg(long, value_name = "NAME", help_heading = SHORT)]
     name: Option<String>,
+    /// `--out` of [`RunArgs`]: elsewhere it means something else.
+    #[arg(skip)]
+    out: Option<String>,
 }
 
 /// The same for a command that leaves a run, whose place has a short form too.
@@ -60,19 +63,17 @@ pub struct RunArgs {
     out: Option<String>,
 }
 
-/// A short form that was typed: its flag, its key and its value.
-type ShortForm<'a> = (&'static str, &'static str, &'a String);
-
 /// The arguments that make a configuration, for commands to which a run may be given instead.
 pub const CONFIG: [&str; 9] = ["config", "set", "data", "backbone", "epochs", "lr", "batch_size", "seed", "name"];
 
 impl ConfigArgs {
-    /// Reads the settings.
+    /// Reads the settings. An error names what was typed: `--lr fast`, not `--set train.lr=fast`.
     ///
     /// # Errors
     /// As [`Self::sets`], a usage error when nothing was given, and every problem of the settings.
     pub fn load(&self) -> Result<Settings> {
-        load(self.file(), self.sets()?).map_err(|error| self.as_typed(error))
+        let sets = complete(self.file(), self.sets()?)?;
+        config::load(self.file(), &sets).map_err(|error| self.as_typed(error))
     }
 
     /// The file; none when overrides alone make the settings.
@@ -90,9 +91,7 @@ impl ConfigArgs {
     /// # Errors
     /// A usage error when a key has both its short form and a `--set`.
     pub fn sets(&self) -> Result<Vec<String>> {
-        let mut sets = self.sets_beside_run()?;
-        self.lay("device", "run.device", self.short.device.as_ref(), &mut sets)?;
-        Ok(sets)
+        self.with_short_forms(|_| true)
     }
 
     /// The overrides without `--device`, for commands that are given a run and take that argument by itself.
@@ -100,13 +99,18 @@ impl ConfigArgs {
     /// # Errors
     /// As [`Self::sets`].
     pub fn sets_beside_run(&self) -> Result<Vec<String>> {
+        self.with_short_forms(|flag| flag != "device")
+    }
+
+    fn with_short_forms(&self, wanted: fn(&str) -> bool) -> Result<Vec<String>> {
+        if let Some(data) = &self.short.data {
+            let other = if self.data_key() == "data.root" { "data.manifest" } else { "data.root" };
+            self.refuse_twice("data", other, data)?;
+        }
         let mut sets = self.set.clone();
-        let other = if self.data_key() == "data.root" { "data.manifest" } else { "data.root" };
-        self.refuse_twice("data", other, self.short.data.as_ref())?;
-        for (flag, key, value) in self.short_forms() {
-            if flag != "device" {
-                self.lay(flag, key, Some(value), &mut sets)?;
-            }
+        for (flag, key, value) in self.short_forms().into_iter().filter(|(flag, ..)| wanted(flag)) {
+            self.refuse_twice(flag, key, value)?;
+            sets.push(format!("{key}={value}"));
         }
         Ok(sets)
     }
@@ -118,7 +122,7 @@ impl ConfigArgs {
     }
 
     /// The short forms that were typed: flag, key and value.
-    fn short_forms(&self) -> Vec<ShortForm<'_>> {
+    fn short_forms(&self) -> Vec<(&'static str, &'static str, &String)> {
         let short = &self.short;
         let all = [
             ("data", self.data_key(), &short.data),
@@ -129,67 +133,62 @@ impl ConfigArgs {
             ("seed", "run.seed", &short.seed),
             ("name", "run.name", &short.name),
             ("device", "run.device", &short.device),
+            ("out", "run.out", &short.out),
         ];
         all.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.as_ref()?))).collect()
     }
 
-    /// As [`RunArgs::as_typed`].
-    pub fn as_typed(&self, error: Error) -> Error {
-        named_as(&self.short_forms(), error)
+    /// An error that names what was typed.
+    pub fn as_typed(&self, mut error: Error) -> Error {
+        if let Error::Config(found) = &mut error {
+            for problem in &mut found.problems {
+                if let Place::Set(set) = &problem.place
+                    && let Some(argument) = self.short_form(set)
+                {
+                    problem.place = Place::Argument(argument);
+                }
+            }
+        }
+        error
     }
 
     /// An override as it was typed.
     pub fn typed(&self, set: &str) -> String {
-        typed(&self.short_forms(), set).unwrap_or_else(|| format!("--set {set}"))
+        self.short_form(set).unwrap_or_else(|| format!("--set {set}"))
     }
 
-    /// Adds what a short form says.
-    fn lay(&self, flag: &str, key: &str, value: Option<&String>, sets: &mut Vec<String>) -> Result<()> {
-        self.refuse_twice(flag, key, value)?;
-        sets.extend(value.map(|value| format!("{key}={value}")));
-        Ok(())
+    /// The short form that an override came from; none when that was `--set`.
+    fn short_form(&self, set: &str) -> Option<String> {
+        let found = self.short_forms().into_iter().find(|(_, key, value)| set == format!("{key}={value}"));
+        found.map(|(flag, _, value)| format!("--{flag} {value}"))
     }
 
-    fn refuse_twice(&self, flag: &str, key: &str, value: Option<&String>) -> Result<()> {
+    fn refuse_twice(&self, flag: &str, key: &str, value: &str) -> Result<()> {
         let says = |set: &&String| set.split_once('=').is_some_and(|(given, _)| given.trim() == key);
-        match (value, self.set.iter().find(says)) {
-            (Some(value), Some(set)) => Err(Error::usage_hint(
+        match self.set.iter().find(says) {
+            Some(set) => Err(Error::usage_hint(
                 format!("--{flag} {value} and --set {set} are both given"),
                 format!("--{flag} is short for --set {key}=…: leave one of them out"),
             )),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }
 
 impl RunArgs {
+    /// The configuration, `--out` included.
+    pub fn all(&self) -> ConfigArgs {
+        let mut all = self.config.clone();
+        all.short.out.clone_from(&self.out);
+        all
+    }
+
     /// As [`ConfigArgs::load`].
     ///
     /// # Errors
     /// Likewise.
     pub fn load(&self) -> Result<Settings> {
-        load(self.config.file(), self.sets()?).map_err(|error| self.as_typed(error))
-    }
-
-    /// An error that names what was typed: `--lr fast`, not `--set train.lr=fast`.
-    pub fn as_typed(&self, error: Error) -> Error {
-        let out = self.out.as_ref().map(|value| ("out", "run.out", value));
-        named_as(&[self.config.short_forms(), out.into_iter().collect()].concat(), error)
-    }
-
-    /// As [`ConfigArgs::sets`].
-    ///
-    /// # Errors
-    /// Likewise.
-    pub fn sets(&self) -> Result<Vec<String>> {
-        let mut sets = self.config.sets()?;
-        self.config.lay("out", "run.out", self.out.as_ref(), &mut sets)?;
-        Ok(sets)
-    }
-
-    /// As [`ConfigArgs::file`].
-    pub fn file(&self) -> Option<&Path> {
-        self.config.file()
+        self.all().load()
     }
 
     /// `--out`, where `other` is given instead of a configuration.
@@ -197,35 +196,12 @@ impl RunArgs {
     /// # Errors
     /// A usage error when there is a configuration all the same.
     pub fn only_out(&self, other: &str) -> Result<Option<PathBuf>> {
-        if self.file().is_some() || !self.config.sets()?.is_empty() {
+        if self.config.file().is_some() || !self.config.sets()?.is_empty() {
             let message = format!("{other} takes runs as they are: no configuration goes with it");
             return Err(Error::usage_hint(message, "leave out --config, --set and its short forms but --out"));
         }
         Ok(self.out.as_ref().map(PathBuf::from))
     }
-}
-
-/// The argument that an override came from; none when that was `--set`.
-fn typed(short_forms: &[ShortForm<'_>], set: &str) -> Option<String> {
-    let stands_for = |(_, key, value): &&ShortForm<'_>| set == format!("{key}={value}");
-    short_forms.iter().find(stands_for).map(|(flag, _, value)| format!("--{flag} {value}"))
-}
-
-fn named_as(short_forms: &[ShortForm<'_>], mut error: Error) -> Error {
-    if let Error::Config(found) = &mut error {
-        for problem in &mut found.problems {
-            if let Place::Set(set) = &problem.place
-                && let Some(argument) = typed(short_forms, set)
-            {
-                problem.place = Place::Argument(argument);
-            }
-        }
-    }
-    error
-}
-
-fn load(file: Option<&Path>, sets: Vec<String>) -> Result<Settings> {
-    config::load(file, &complete(file, sets)?)
 }
 
 /// The overrides, with what makes up for a file where there is none.
@@ -236,10 +212,9 @@ pub fn complete(file: Option<&Path>, sets: Vec<String>) -> Result<Vec<String>> {
     if file.is_some() || !sets.is_empty() {
         return Ok(config::with_backbone(file, sets));
     }
-    Err(Error::usage_hint(
-        "no configuration was given",
-        "use --config FILE, or at least --data FOLDER; configs/quickstart.toml is an example",
-    ))
+    let message = "no configuration was given";
+    let hint = "use --config FILE, or at least --data FOLDER; configs/quickstart.toml is an example";
+    Err(Error::usage_hint(message, hint))
 }
 
 #[cfg(test)]
@@ -254,7 +229,7 @@ mod tests {
     }
 
     fn sets(words: &[&str]) -> Result<Vec<String>> {
-        Line::parse_from(["x"].iter().chain(words)).run.sets()
+        Line::parse_from(["x"].iter().chain(words)).run.all().sets()
     }
 
     #[test]

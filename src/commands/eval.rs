@@ -84,10 +84,8 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     }
     let gates = &args.gates;
     if gates.need_inspection() && run.record.inspection.is_none() {
-        return Err(Error::usage_hint(
-            "the run has no good class, so nothing is an escape or overkill",
-            "name it with --set inspection.good=CLASS",
-        ));
+        let message = "the run has no good class, so nothing is an escape or overkill";
+        return Err(Error::usage_hint(message, "name it with --set inspection.good=CLASS"));
     }
     let watch = run.watch();
     // Other images count as test images.

@@ -111,8 +111,7 @@ fn refuse_votes(record: &RunRecord) -> Result<()> {
         (None, ProbeMethod::Tip) => "a Tip-Adapter: all its training images vote".to_owned(),
         _ => return Ok(()),
     };
-    Err(Error::usage_hint(
-        format!("the run is {what}, and no format has a layer for that"),
-        "export a run of finetune, or of a probe with probe.method = \"logistic\" or \"svm\"",
-    ))
+    let message = format!("the run is {what}, and no format has a layer for that");
+    let hint = "export a run of finetune, or of a probe with probe.method = \"logistic\" or \"svm\"";
+    Err(Error::usage_hint(message, hint))
 }

@@ -2,9 +2,9 @@
 
 use super::metric_choice::MetricChoice;
 use crate::forms;
+use crate::forms::shown_as_written;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::path::PathBuf;
 
 /// `[cache]`: features and activations of frozen blocks, computed once.
@@ -150,12 +150,7 @@ pub enum PoolChoice {
     Auto,
 }
 
-/// As it is written in a config.
-impl fmt::Display for PoolChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+shown_as_written!(PoolChoice);
 
 impl ProbeMethod {
     /// What its free number is called.

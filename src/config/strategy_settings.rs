@@ -2,6 +2,7 @@
 
 use super::prompt_tuning::{PromptModality, PromptTuning};
 use crate::forms;
+use crate::forms::shown_as_written;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -141,12 +142,7 @@ pub enum LoraTarget {
     Fc2,
 }
 
-/// As in the config.
-impl fmt::Display for LoraTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+shown_as_written!(LoraTarget);
 
 impl StrategySettings {
     /// `strategy.kind`

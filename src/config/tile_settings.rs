@@ -1,8 +1,8 @@
 //! `[preprocess.tiles]`: images cut into squares at their own resolution.
 
+use crate::forms::shown_as_written;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// `[preprocess.tiles]`
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,9 +51,4 @@ pub enum TilePool {
     Auto,
 }
 
-/// As it is written in a config.
-impl fmt::Display for TilePool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+shown_as_written!(TilePool);

@@ -14,6 +14,7 @@ use crate::system::digest::hex;
 use crate::system::shown::{are, counted, printable};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Pairs that a message lists.
 const LISTED: usize = 10;
@@ -26,7 +27,7 @@ pub struct Audit {
     /// SHA-256 over the name, class and bytes of every image, in hexadecimal: changes when the data does.
     pub data_hash: String,
     /// SHA-256 of the bytes of every image left, in the order of the samples.
-    pub keys: Vec<Sha>,
+    pub keys: Arc<Vec<Sha>>,
     /// The sum of the pixels of every image left, likewise.
     pub pixels: Vec<PixelSum>,
     /// Width and height of every image left, likewise.
@@ -278,7 +279,7 @@ pub fn audit(dataset: &mut Dataset, options: &AuditOptions, progress: &dyn Fn(us
     Ok(Audit {
         statistics: found.statistics,
         data_hash: data_hash(dataset, &found.findings),
-        keys: found.findings.iter().map(|finding| finding.sha).collect(),
+        keys: Arc::new(found.findings.iter().map(|finding| finding.sha).collect()),
         pixels: found.findings.iter().map(|finding| finding.pixels).collect(),
         sizes: found.findings.iter().map(|finding| finding.size).collect(),
         skipped: found.bad,

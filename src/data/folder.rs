@@ -54,11 +54,9 @@ fn list_classes(
 ) -> Result<()> {
     let mut children = children(folder)?;
     if children.folders.is_empty() {
-        return Err(DataError::invalid(
-            format!("{} has no class folders{}", folder.shown(), describe_loose(children.images)),
-            "put the images of each class into a folder of its own, or use data.manifest",
-        )
-        .into());
+        let message = format!("{} has no class folders{}", folder.shown(), describe_loose(children.images));
+        let hint = "put the images of each class into a folder of its own, or use data.manifest";
+        return Err(DataError::invalid(message, hint).into());
     }
     if children.images > 0 {
         let place = folder.shown();
@@ -83,11 +81,9 @@ fn list_classes(
             let found: Unread = unread.into_iter().map(|(extension, n)| ((class.clone(), extension), n)).collect();
             let found =
                 if found.is_empty() { String::new() } else { format!(" that are read, only {}", by_extension(&found)) };
-            return Err(DataError::invalid(
-                format!("the class folder {} has no images{found}", class_folder.shown()),
-                format!("add images ({}), or remove the folder", EXTENSIONS.join(", ")),
-            )
-            .into());
+            let message = format!("the class folder {} has no images{found}", class_folder.shown());
+            let hint = format!("add images ({}), or remove the folder", EXTENSIONS.join(", "));
+            return Err(DataError::invalid(message, hint).into());
         }
         listing.ignored_files += ignored;
         for (extension, n) in unread {
@@ -141,11 +137,9 @@ fn check_nested(folder: &Path, class_folders: &[PathBuf]) -> Result<()> {
             .into());
         }
         if splits.len() > 1 && splits.contains(&Split::Train) {
-            return Err(DataError::invalid(
-                format!("{} holds splits of its own, so it is hardly a class", class_folder.shown()),
-                format!("name that folder: data.root = {:?}", class_folder.shown()),
-            )
-            .into());
+            let message = format!("{} holds splits of its own, so it is hardly a class", class_folder.shown());
+            let hint = format!("name that folder: data.root = {:?}", class_folder.shown());
+            return Err(DataError::invalid(message, hint).into());
         }
     }
     Ok(())

@@ -86,18 +86,12 @@ impl Listing {
         }
         if !unknown.is_empty() {
             let (unknown, source): (Vec<String>, _) = (unknown.into_iter().collect(), self.source.shown());
-            return Err(DataError::invalid(
-                format!("{source}: the model does not know the class {}", quoted(&unknown)),
-                format!("it knows {}", quoted(classes)),
-            )
-            .into());
+            let message = format!("{source}: the model does not know the class {}", quoted(&unknown));
+            return Err(DataError::invalid(message, format!("it knows {}", quoted(classes))).into());
         }
         if samples.is_empty() {
-            return Err(DataError::invalid(
-                format!("{} holds no images to score", self.source.shown()),
-                "the run's data.ignore may leave out all of its classes",
-            )
-            .into());
+            let message = format!("{} holds no images to score", self.source.shown());
+            return Err(DataError::invalid(message, "the run's data.ignore may leave out all of its classes").into());
         }
         let Self { warnings, notes, part, ignored_files, unread, .. } = self;
         let (classes, sound, named) = (classes.to_vec(), wanted.sound(classes), Vec::new());
@@ -111,11 +105,8 @@ impl Listing {
         let mut classes: Vec<String> = written.into_iter().map(class_name).collect();
         classes.sort();
         if classes.is_empty() {
-            return Err(DataError::invalid(
-                format!("{}: no class is left", self.source.shown()),
-                "data.ignore leaves out all of them",
-            )
-            .into());
+            let message = format!("{}: no class is left", self.source.shown());
+            return Err(DataError::invalid(message, "data.ignore leaves out all of them").into());
         }
         if let (Labels::Classes, [only]) = (wanted, classes.as_slice()) {
             return Err(DataError::invalid(

@@ -73,10 +73,8 @@ fn rules(folder: &Path, record: &RunRecord, settings: &Settings) -> Result<Optio
     let kept = Predictions::of_run(folder, Split::Val.name());
     let known = kept.ok().filter(|found| found.classes == record.classes);
     let Some(found) = known else {
-        return Err(Error::usage_hint(
-            format!("{} has kept no logits of validation images to choose thresholds on", folder.shown()),
-            "make the run again with [inspection]",
-        ));
+        let message = format!("{} has kept no logits of validation images to choose thresholds on", folder.shown());
+        return Err(Error::usage_hint(message, "make the run again with [inspection]"));
     };
     let (logits, labels) = found.columns();
     let scores = Scores::new(&logits, &labels, record.classes.len())?;

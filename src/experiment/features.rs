@@ -75,10 +75,9 @@ impl FeatureSet {
     ) -> Result<Self> {
         let preprocess = *images.pipeline.preprocess();
         if preprocess.normalization == Normalization::Batch {
-            return Err(Error::usage_hint(
-                "preprocess.normalize = \"batch\" makes an image's features depend on its neighbours",
-                "set preprocess.normalize to \"dataset\" or \"robust\" for features that are computed once",
-            ));
+            let message = "preprocess.normalize = \"batch\" makes an image's features depend on its neighbours";
+            let hint = "set preprocess.normalize to \"dataset\" or \"robust\" for features that are computed once";
+            return Err(Error::usage_hint(message, hint));
         }
         let extractor = session.extractor(params, activations)?;
         let positions: Vec<usize> = (0..images.dataset.samples.len()).collect();

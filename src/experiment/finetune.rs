@@ -127,7 +127,10 @@ impl Ready {
         let sizes = Sizes {
             parameters: (record.trainable_parameters, record.total_parameters),
             images: ImageCounts { train: record.data.train, val: record.data.val, test: record.data.test },
-            tiles: images.preprocess.tiles.map(|tiles| TileCounts::of(&tiles, &images.sizes, session.decode_threads())),
+            tiles: images
+                .preprocess
+                .tiles
+                .map(|tiles| TileCounts::of(&tiles, &images.audit.sizes, session.decode_threads())),
             texts: model.directions().map(|directions| Texts::of(directions.prompts())),
         };
         let trained = (&session.backbone.spec, &plan, model.spec().start);

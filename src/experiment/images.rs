@@ -3,13 +3,11 @@
 
 use super::session::{Session, decode_threads};
 use crate::backbone::VitSpec;
-use crate::cache::Key;
 use crate::config::{OnError, Settings};
-use crate::data::audit::{AuditOptions, Examination, audit, examine};
-use crate::data::kinds::ImageKinds;
+use crate::data::Dataset;
+use crate::data::audit::{Audit, AuditOptions, Examination, audit, examine};
 use crate::data::transform::{ChannelStatistics, Geometry, Normalization, Pipeline, Preprocess, Tiles};
-use crate::data::{Dataset, PixelSum};
-use crate::error::{BadFile, DataError, Result};
+use crate::error::{DataError, Result};
 use crate::features::Images;
 use crate::report::{Console, plots};
 use crate::system::shown::{are, counted};
@@ -21,20 +19,10 @@ use std::sync::Arc;
 pub struct CheckedImages {
     /// The usable samples.
     pub dataset: Arc<Dataset>,
-    /// Files left out under `data.on_error = "skip"`.
-    pub skipped: Vec<BadFile>,
-    /// SHA-256 over names, labels and contents.
-    pub data_hash: String,
-    /// Content address of every sample.
-    pub keys: Arc<Vec<Key>>,
-    /// The sum of the pixels of every sample.
-    pub pixels: Vec<PixelSum>,
-    /// Width and height of every sample.
-    pub sizes: Vec<(u32, u32)>,
+    /// What is known of each.
+    pub audit: Audit,
     /// The resolved preprocessing.
     pub preprocess: Preprocess,
-    /// What kind of images the training images are.
-    pub kinds: ImageKinds,
 }
 
 /// Decodes every image and resolves the preprocessing.
@@ -84,12 +72,7 @@ pub fn check_images_with(
     Ok(CheckedImages {
         preprocess: Preprocess::resolve(&settings.preprocess, spec.image_size, &spec.input, statistics)?,
         dataset: Arc::new(dataset),
-        skipped: found.skipped,
-        data_hash: found.data_hash,
-        kinds: found.kinds,
-        keys: Arc::new(found.keys),
-        pixels: found.pixels,
-        sizes: found.sizes,
+        audit: found,
     })
 }
 
@@ -123,7 +106,7 @@ impl CheckedImages {
     /// The images on their way to the backbone, without randomness.
     pub fn images(&self, session: &Session) -> Images {
         let pipeline = Arc::new(Pipeline::evaluation(self.preprocess, session.decode()));
-        session.images(&self.dataset, &self.keys, &pipeline)
+        session.images(&self.dataset, &self.audit.keys, &pipeline)
     }
 
     /// Writes `skipped.csv` when files were left out.
@@ -131,12 +114,12 @@ impl CheckedImages {
     /// # Errors
     /// When it cannot be written.
     pub fn write_skipped(&self, path: &Path) -> Result<()> {
-        if self.skipped.is_empty() {
+        if self.audit.skipped.is_empty() {
             return Ok(());
         }
         write_csv(path, |table| {
             table.write_record(["path", "reason"])?;
-            let mut skipped = self.skipped.iter();
+            let mut skipped = self.audit.skipped.iter();
             skipped.try_for_each(|bad| table.write_record([&bad.path.to_string_lossy(), bad.reason.as_str()]))
         })
     }

@@ -6,13 +6,13 @@ use super::strange::Strange;
 use crate::data::transform::{Bag, Geometry};
 use crate::error::{Error, Result};
 use crate::features::{EvidenceGrid, Extractor, Looked, LookedBag, Region, TiledImages};
+use crate::forms::shown_as_written;
 use crate::model::PatchHead;
 use crate::report::html::{frame, heat_map};
 use crate::system::shown::Shown;
 use candle_core::Tensor;
 use image::{RgbImage, imageops};
 use serde::Serialize;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,12 +31,7 @@ pub enum MapKind {
     Hint,
 }
 
-/// As it is written in a row.
-impl fmt::Display for MapKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+shown_as_written!(MapKind);
 
 /// Characters of an image's name that its map takes over: file systems end a name at 255 bytes.
 const LONGEST_STEM: usize = 60;
@@ -109,10 +104,8 @@ impl Maps {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let mut files = fs::read_dir(folder).map_err(Error::io("read", folder))?.filter_map(std::result::Result::ok);
         if files.any(|file| file.path().extension().is_some_and(|ending| ending == "png")) {
-            return Err(Error::usage_hint(
-                format!("--maps {} holds pictures, and nothing is overwritten", folder.shown()),
-                "name another folder, or empty that one",
-            ));
+            let message = format!("--maps {} holds pictures, and nothing is overwritten", folder.shown());
+            return Err(Error::usage_hint(message, "name another folder, or empty that one"));
         }
         Ok(Self {
             folder: folder.to_path_buf(),

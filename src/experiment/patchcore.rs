@@ -53,10 +53,8 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
     // Files that cannot be used may have been the last sound ones of a split.
     sound_label(&checked.dataset)?;
     if checked.preprocess.normalization == Normalization::Batch {
-        return Err(Error::usage_hint(
-            "preprocess.normalize = \"batch\" makes an image's patches depend on its neighbours",
-            "set preprocess.normalize to \"dataset\" or \"robust\"",
-        ));
+        let message = "preprocess.normalize = \"batch\" makes an image's patches depend on its neighbours";
+        return Err(Error::usage_hint(message, "set preprocess.normalize to \"dataset\" or \"robust\""));
     }
     let images = checked.images(&session);
     let (run, mut record) = start_run(&session, &checked, ("probe", HeadKind::Linear), console)?;
@@ -143,7 +141,7 @@ impl Bank {
         samples.retain(|&sample| images.dataset.samples[sample].label == sound);
 
         let of_square = spec.grid() * spec.grid();
-        let squares = |&sample: &usize| preprocess.tiles.map_or(1, |tiles| tiles.count(checked.sizes[sample]));
+        let squares = |&sample: &usize| preprocess.tiles.map_or(1, |tiles| tiles.count(checked.audit.sizes[sample]));
         let patches = of_square * samples.iter().map(squares).sum::<usize>();
         let projection = Projection::new(width, seed);
         let bytes = size_of::<f32>() * (width + projection.projected());

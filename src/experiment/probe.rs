@@ -109,16 +109,12 @@ fn compares_with_texts(settings: &ProbeSettings) -> Result<bool> {
         return Ok(false);
     }
     if settings.features != FeatureChoice::Pool || settings.blocks != 1 {
-        return Err(Error::usage_hint(
-            "probe.method = \"tip\" compares images with texts by the features that were trained for it",
-            "set probe.features = \"pool\" and probe.blocks = 1",
-        ));
+        let message = "probe.method = \"tip\" compares images with texts by the features that were trained for it";
+        return Err(Error::usage_hint(message, "set probe.features = \"pool\" and probe.blocks = 1"));
     }
     if !matches!(settings.metric, MetricChoice::Auto | MetricChoice::Accuracy) {
-        return Err(Error::usage_hint(
-            "probe.method = \"tip\" chooses its weights by accuracy, and probe.metric names another metric",
-            "leave probe.metric out, or set probe.method to \"logistic\"",
-        ));
+        let message = "probe.method = \"tip\" chooses its weights by accuracy, and probe.metric names another metric";
+        return Err(Error::usage_hint(message, "leave probe.metric out, or set probe.method to \"logistic\""));
     }
     Ok(true)
 }

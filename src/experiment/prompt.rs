@@ -35,10 +35,8 @@ pub fn context(session: &Session, classes: &[String], console: &Console) -> Resu
         return Ok(None);
     }
     if settings.model.head_init != HeadInit::Random {
-        return Err(Error::usage_hint(
-            "model.head_init says what a head starts from, but learnt words make the head themselves",
-            "leave it out, or set strategy.modality = \"visual\"",
-        ));
+        let message = "model.head_init says what a head starts from, but learnt words make the head themselves";
+        return Err(Error::usage_hint(message, "leave it out, or set strategy.modality = \"visual\""));
     }
     let prompts = texts::prompts(settings, classes, console)?;
     if prompts.classes.iter().any(|class| class.names.len() > 1) {

@@ -28,14 +28,14 @@ pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, hea
         threads: session.workers.count(),
         backbone: session.backbone_record(),
         data: DataRecord {
-            sha256: images.data_hash.clone(),
+            sha256: images.audit.data_hash.clone(),
             train: count(Split::Train),
             val: count(Split::Val),
             test: count(Split::Test),
         },
         classes: images.dataset.classes.clone(),
         preprocess: images.preprocess,
-        images: Some(images.kinds),
+        images: Some(images.audit.kinds),
         trainable_parameters: 0,
         total_parameters: 0,
         head,
@@ -72,7 +72,7 @@ pub fn create_run(settings: &Settings, console: &Console) -> Result<Run> {
 /// When it cannot be written.
 pub fn write_down(run: &Run, settings: &Settings, images: &CheckedImages, record: &RunRecord) -> Result<()> {
     write_atomic(&run.path("config.toml"), settings.to_toml()?.as_bytes())?;
-    write_splits_csv(&run.path("splits.csv"), &images.dataset, (&images.keys, &images.pixels))?;
+    write_splits_csv(&run.path("splits.csv"), &images.dataset, (&images.audit.keys, &images.audit.pixels))?;
     images.write_skipped(&run.path("skipped.csv"))?;
     run.write_record(record)
 }
@@ -120,7 +120,7 @@ pub fn conclude(
     result: impl FnOnce(&RunRecord) -> RunResult,
 ) -> Result<RunResult> {
     let squares = |&size: &(u32, u32)| images.preprocess.tiles.map_or(1, |tiles| tiles.count(size));
-    let squares: usize = images.sizes.iter().map(squares).sum();
+    let squares: usize = images.audit.sizes.iter().map(squares).sum();
     record.operations = Some(squares as f64 * work::forward(&session.backbone.spec));
     record.wall_seconds = clock.elapsed().as_secs_f64();
     record.peak_memory_bytes = peak_memory_bytes();

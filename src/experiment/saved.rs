@@ -166,10 +166,8 @@ impl SavedRun {
     pub fn own_samples(&self, split: Split) -> Result<Dataset> {
         let dataset = self.dataset()?;
         if dataset.indices(split).is_empty() {
-            return Err(Error::usage_hint(
-                format!("the run has no {} images", split.name()),
-                "choose another --split, or give a folder with --data",
-            ));
+            let message = format!("the run has no {} images", split.name());
+            return Err(Error::usage_hint(message, "choose another --split, or give a folder with --data"));
         }
         Ok(dataset)
     }

@@ -214,10 +214,9 @@ fn check_threads(run: &RunSettings) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (key, threads) in [("run.threads", run.threads), ("run.decode_threads", run.decode_threads)] {
         if threads > MOST_EACH * cores {
-            return Err(Error::usage_hint(
-                format!("{key} = {threads}, but this machine has {cores} cores"),
-                format!("at most {} are allowed here; 0 is one for each core", MOST_EACH * cores),
-            ));
+            let message = format!("{key} = {threads}, but this machine has {cores} cores");
+            let hint = format!("at most {} are allowed here; 0 is one for each core", MOST_EACH * cores);
+            return Err(Error::usage_hint(message, hint));
         }
     }
     Ok(())

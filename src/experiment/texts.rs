@@ -20,10 +20,8 @@ use candle_core::{D, Tensor};
 pub fn prompts(settings: &Settings, classes: &[String], console: &Console) -> Result<Prompts> {
     // The projection to the texts' space was trained on the features of one pooling.
     if settings.model.pool != PoolChoice::Backbone {
-        return Err(Error::usage_hint(
-            "model.pool gives other features than those that were trained beside texts",
-            "set model.pool = \"backbone\" to compare with texts",
-        ));
+        let message = "model.pool gives other features than those that were trained beside texts";
+        return Err(Error::usage_hint(message, "set model.pool = \"backbone\" to compare with texts"));
     }
     let widens = matches!(settings.model.tile_pool, TilePool::Stats | TilePool::Attention | TilePool::Auto);
     if settings.preprocess.tiles.is_some() && widens {

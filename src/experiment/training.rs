@@ -79,7 +79,7 @@ impl Training {
             regulariser: None,
             drop: DropRates { path: settings.model.drop_path, head: settings.model.head_dropout },
         };
-        let keys = Arc::clone(&images.keys);
+        let keys = Arc::clone(&images.audit.keys);
         let evaluation = images.images(&session).pipeline;
         let source = BatchSource {
             training: Arc::new(evaluation.augmented_by(&settings.augment, settings.run.seed)),

@@ -69,14 +69,14 @@ fn warn_of_other_squares(session: &Session, checked: &CheckedImages, console: &C
     let (own, taken) = (session.backbone.spec.input.resize, checked.preprocess.geometry.resize);
     let oblong =
         |(width, height): &&(u32, u32)| u64::from(*width.max(height)) * 10 > u64::from(*width.min(height)) * 11;
-    let count = checked.sizes.iter().filter(oblong).count();
+    let count = checked.audit.sizes.iter().filter(oblong).count();
     if own != ResizeMode::Crop || taken == own || count == 0 {
         return;
     }
     console.warn(format!(
         "{} {} not square: the model's own library cuts a square from their middle, here they are {}, \
          so probabilities differ from its own; preprocess.resize = \"crop\" is as it does",
-        part_of(count, checked.sizes.len(), "image"),
+        part_of(count, checked.audit.sizes.len(), "image"),
         are(count),
         if taken == ResizeMode::Squash { "squashed" } else { "given a border" }
     ));

@@ -47,18 +47,14 @@ pub struct Exported {
 /// A usage error that names it.
 pub fn check_target(format: &Format, out: &Path) -> Result<()> {
     if out.file_name().is_none() {
-        return Err(Error::usage_hint(
-            format!("--out {} does not name a file", out.shown()),
-            "give a path that ends in a name",
-        ));
+        let message = format!("--out {} does not name a file", out.shown());
+        return Err(Error::usage_hint(message, "give a path that ends in a name"));
     }
     if let Layout::File(extension) = format.layout
         && out.extension().is_none_or(|found| found != extension)
     {
-        return Err(Error::usage_hint(
-            format!("--out {} is not a .{extension} file", out.shown()),
-            format!("end it in .{extension}"),
-        ));
+        let message = format!("--out {} is not a .{extension} file", out.shown());
+        return Err(Error::usage_hint(message, format!("end it in .{extension}")));
     }
     let taken = match format.layout {
         Layout::File(_) => [out.to_path_buf(), sidecar(out)].into_iter().find(|path| path.symlink_metadata().is_ok()),

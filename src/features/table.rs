@@ -22,10 +22,8 @@ pub fn check(out: &Path, table: &Path) -> Result<()> {
     if !table.exists() || is_ours() {
         return Ok(());
     }
-    Err(Error::usage_hint(
-        format!("{} exists, and a table of that name would be written beside {}", table.shown(), out.shown()),
-        "choose another --out, or move that file",
-    ))
+    let message = format!("{} exists, and a table of that name would be written beside {}", table.shown(), out.shown());
+    Err(Error::usage_hint(message, "choose another --out, or move that file"))
 }
 
 /// One row an image, in the order of the features.

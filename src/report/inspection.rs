@@ -29,13 +29,10 @@ pub fn inspection_table(split: &str, inspection: &Inspection) -> String {
     let good = inspection.good.iter().map(|class| printable(class)).collect::<Vec<_>>().join(", ");
     let (split, goods, defects) = (printable(split), inspection.goods, inspection.defects);
     let headline = format!("{split}, {goods} good ({good}) and {}", counted(defects as usize, "defective part"));
-    let table = outcome_table(inspection);
-    format!("{headline}\n\n{table}\n\n{}", ranking_table(inspection))
-}
-
-fn outcome_table(inspection: &Inspection) -> String {
     let (header, rows) = outcome_rows(inspection);
-    listing_table(2, &header, &rows)
+    // Where the ranking is undefined, a sentence.
+    let ranking = inspection.gaps().unwrap_or_else(|| key_value_table(&ranking_rows(inspection)));
+    format!("{headline}\n\n{}\n\n{ranking}", listing_table(2, &header, &rows))
 }
 
 /// The header, and one row per rule, its first two cells words. Columns that say nothing are left out, and so are rules that
@@ -75,12 +72,7 @@ pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<V
     (header, rows)
 }
 
-/// How well the defect probability ranks parts, whatever the threshold; a sentence where that is undefined.
-fn ranking_table(inspection: &Inspection) -> String {
-    inspection.gaps().unwrap_or_else(|| key_value_table(&ranking_rows(inspection)))
-}
-
-/// The same by name; in hindsight, the best threshold for these very images.
+/// How well the defect probability ranks parts, whatever the threshold; in hindsight, the best one for these very images.
 pub(super) fn ranking_rows(inspection: &Inspection) -> Vec<(&'static str, String)> {
     let recalls = inspection.recall_at_overkill.iter().map(|at| {
         let share = at.recall.value.map_or("-".into(), percent);

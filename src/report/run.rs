@@ -250,10 +250,9 @@ impl RunRecord {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("run.json");
         if !path.is_file() {
-            return Err(Error::usage_hint(
-                format!("{} is not a run directory: it has no run.json", folder.shown()),
-                "give the folder that `vitadapt finetune` printed, such as runs/quickstart",
-            ));
+            let message = format!("{} is not a run directory: it has no run.json", folder.shown());
+            let hint = "give the folder that `vitadapt finetune` printed, such as runs/quickstart";
+            return Err(Error::usage_hint(message, hint));
         }
         let value: serde_json::Value = read_json(&path)?;
         let version = value["version"].as_str().unwrap_or("of an unknown version").to_owned();
@@ -337,10 +336,8 @@ pub fn refuse(differences: &[String]) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Error::usage_hint(
-        format!("the run cannot be resumed, it has changed:\n  {}", differences.join("\n  ")),
-        "undo the change, or start anew without --resume (the old run is set aside)",
-    ))
+    let message = format!("the run cannot be resumed, it has changed:\n  {}", differences.join("\n  "));
+    Err(Error::usage_hint(message, "undo the change, or start anew without --resume (the old run is set aside)"))
 }
 
 /// A run that cannot be scored because it never finished an epoch.

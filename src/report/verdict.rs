@@ -23,12 +23,12 @@ mod remedy;
 mod situations_tests;
 
 use super::table::percent;
+use crate::forms::shown_as_written;
 use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better_than_chance};
 use crate::system::shown::{are, printable};
 use crate::train::progress::{EpochRecord, Progress};
 use crate::train::validation::ValidationHistory;
 use serde::Serialize;
-use std::fmt;
 
 const HIGH_TRAIN: f64 = 0.95;
 const LOW_ACCURACY: f64 = 0.80;
@@ -63,12 +63,7 @@ pub enum VerdictKind {
     Ok,
 }
 
-/// The code for scripts.
-impl fmt::Display for VerdictKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+shown_as_written!(VerdictKind);
 
 /// What a verdict is based on.
 #[derive(Debug, Clone, Copy)]

@@ -70,10 +70,8 @@ fn spoken(label: &str) -> Result<String> {
     if words.chars().any(char::is_alphanumeric) {
         return Ok(words);
     }
-    Err(Error::usage_hint(
-        format!("the class {label:?} has no name that a prompt could use"),
-        format!("name it: [prompts.classes] {label:?} = \"what the images show\""),
-    ))
+    let message = format!("the class {label:?} has no name that a prompt could use");
+    Err(Error::usage_hint(message, format!("name it: [prompts.classes] {label:?} = \"what the images show\"")))
 }
 
 fn templates(settings: &PromptTemplates) -> Vec<String> {

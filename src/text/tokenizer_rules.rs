@@ -1,6 +1,10 @@
 //! Bounds on what the rules of a tokenizer's file can cost. Without them ten megabytes of rules take gigabytes to compile,
 //! and a few hundred bytes make gigabytes of a short prompt.
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose as Base64, PAD};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -126,24 +130,9 @@ fn growth(rule: &Value) -> u64 {
 /// Bytes of the longest text that a compiled map of characters has for one of them. The map is base64 of the length of its
 /// tree in four bytes, the tree, and the texts with a zero byte behind each; all of it counts where the length is none.
 fn longest(map: &str) -> u64 {
-    let value = |symbol: u8| match symbol {
-        b'A'..=b'Z' => Some(symbol - b'A'),
-        b'a'..=b'z' => Some(symbol - b'a' + 26),
-        b'0'..=b'9' => Some(symbol - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        // Padding at the end; the library refuses any other.
-        _ => None,
-    };
-    let symbols: Vec<u32> = map.bytes().map_while(value).map(u32::from).collect();
-    let bytes: Vec<u8> = symbols
-        .chunks(4)
-        .flat_map(|chunk| {
-            let group = chunk.iter().enumerate().fold(0, |group, (at, symbol)| group | symbol << (18 - 6 * at));
-            // n + 1 symbols hold n bytes.
-            group.to_be_bytes().into_iter().skip(1).take(chunk.len() - 1)
-        })
-        .collect();
+    let decoded = Base64::new(&STANDARD, PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent)).decode(map);
+    // What is no base64 is refused by the library.
+    let bytes = decoded.unwrap_or_default();
     let tree = bytes.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize / 4 * 4);
     let texts = bytes.get(4..).and_then(|rest| rest.get(tree..)).unwrap_or(&bytes);
     texts.split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0) as u64

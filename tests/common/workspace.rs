@@ -20,7 +20,7 @@ pub struct Workspace {
 impl Workspace {
     /// 6 training, 3 validation and 3 test images a class, 32 px, one block trained for two epochs.
     pub fn new() -> Self {
-        let workspace = Self { folder: tempfile::tempdir().unwrap() };
+        let workspace = Self { folder: folder() };
         for (split, count) in [("train", 6), ("val", 3), ("test", 3)] {
             for class in CLASSES {
                 let target = workspace.path(&format!("data/{split}/{class}"));
@@ -116,6 +116,19 @@ impl Workspace {
     pub fn tensors(&self, run: &str, checkpoint: &str) -> Vec<u8> {
         fs::read(self.path(&format!("runs/{run}/checkpoints/{checkpoint}/model.safetensors"))).unwrap()
     }
+}
+
+/// A folder in memory where the system has room for it there: what commands leave is synced, and a disk that is busy takes
+/// many times as long over that as they compute.
+fn folder() -> TempDir {
+    const ROOM: u64 = 2 << 20; // KiB
+    let memory = "/dev/shm";
+    let free = || -> Option<u64> {
+        let table = String::from_utf8(Command::new("df").args(["-Pk", memory]).output().ok()?.stdout).ok()?;
+        table.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()
+    };
+    let has_room = Path::new(memory).is_dir() && free().is_some_and(|free| free > ROOM);
+    if has_room { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
 /// The files of a class of the textile set, sorted.

@@ -63,9 +63,10 @@ pub fn run(args: &CompareArgs, console: &Console) -> Result<()> {
         let comparison = side_by_side(&args.runs, out, args.target)?;
         return console.output(&comparison, || comparison.table());
     }
-    let sets = config_args::complete(args.config.file(), args.config.sets()?)?;
-    let as_typed = |error| args.config.as_typed(error);
-    let mut ladder = Ladder::new(args.config.file(), &sets).map_err(as_typed)?;
+    let config = args.config.all();
+    let sets = config_args::complete(config.file(), config.sets()?)?;
+    let as_typed = |error| config.as_typed(error);
+    let mut ladder = Ladder::new(config.file(), &sets).map_err(as_typed)?;
     let rungs = rungs(args, &ladder.base, console)?;
     if rungs.contains(&Rung::Partial) {
         let location = weights::local(&ladder.base.model.backbone, Wanted::Backbone, console)?;
@@ -112,10 +113,8 @@ fn rungs(args: &CompareArgs, base: &Settings, console: &Console) -> Result<Vec<R
     if with_texts {
         return Ok(asked);
     }
-    Err(Error::usage_hint(
-        format!("zeroshot compares images with texts, but {} has no text tower", base.model.backbone),
-        "leave it out, or take a CLIP or SigLIP model",
-    ))
+    let message = format!("zeroshot compares images with texts, but {} has no text tower", base.model.backbone);
+    Err(Error::usage_hint(message, "leave it out, or take a CLIP or SigLIP model"))
 }
 
 /// One command line a run.

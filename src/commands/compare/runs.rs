@@ -29,16 +29,14 @@ pub fn provenance(runs: &[PlannedRun], base: &Settings, console: &Console) -> Re
     let data = runs.first().map_or(&base.data, |run| &run.settings.data);
     let dataset = Dataset::open(data)?;
     if dataset.indices(Split::Test).is_empty() {
-        return Err(DataError::invalid(
-            "there are no test images to compare strategies on",
-            "set data.test to a share above 0, or use --folds 5 to test on every image once",
-        )
-        .into());
+        let message = "there are no test images to compare strategies on";
+        let hint = "set data.test to a share above 0, or use --folds 5 to test on every image once";
+        return Err(DataError::invalid(message, hint).into());
     }
     let location = weights::local(&base.model.backbone, Wanted::Backbone, console)?;
     let spec = Backbone::describe(&location, &base.model)?;
     let images = check_images_with(base, &spec, dataset, console)?;
-    Ok(Provenance { data: images.data_hash, weights: Backbone::checksum(&location)? })
+    Ok(Provenance { data: images.audit.data_hash, weights: Backbone::checksum(&location)? })
 }
 
 /// Runs every cell that is not finished; those that fail do not keep others from running.

@@ -161,10 +161,8 @@ impl ChosenBackbone {
             && !size.is_multiple_of(patch)
         {
             let near = size.next_multiple_of(patch);
-            return Err(Error::usage_hint(
-                format!("--image-size {size} is not a multiple of the patch size {patch} of the backbone"),
-                format!("for example --image-size {near}"),
-            ));
+            let message = format!("--image-size {size} is not a multiple of the patch size {patch} of the backbone");
+            return Err(Error::usage_hint(message, format!("for example --image-size {near}")));
         }
         Ok(Self {
             backbone: match (&options.backbone, chosen) {

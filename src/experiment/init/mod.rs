@@ -55,10 +55,8 @@ pub fn init(data: &Path, options: &InitOptions, console: &Console) -> Result<Ini
     let out = absolute(&options.out.clone().unwrap_or_else(|| default_file(&data)))?;
     let manifest = out.with_extension("csv");
     if manifest == out {
-        return Err(Error::usage_hint(
-            format!("--out {} is the name of a table, and a configuration is written", out.shown()),
-            "give it the ending .toml",
-        ));
+        let message = format!("--out {} is the name of a table, and a configuration is written", out.shown());
+        return Err(Error::usage_hint(message, "give it the ending .toml"));
     }
     refuse_existing(&out)?;
     let survey = Survey::of(&data, options, console)?;

@@ -41,10 +41,8 @@ impl Training {
         let features = self.pretrained_features(console)?;
         let fitted = fit(&features, session, Refit::Train, console)?;
         let FittedProbe::Linear(found) = &fitted.model else {
-            return Err(Error::usage_hint(
-                "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"",
-                "set probe.method = \"logistic\" or \"svm\"",
-            ));
+            let message = "model.head_init = \"probe\" needs a linear probe, but probe.method = \"knn\"";
+            return Err(Error::usage_hint(message, "set probe.method = \"logistic\" or \"svm\""));
         };
         let chosen = &fitted.selection.path[fitted.selection.chosen];
         console.info(format!(

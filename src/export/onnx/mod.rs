@@ -64,10 +64,8 @@ fn write(model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> 
     };
     let size = file.encoded_len();
     if size > LARGEST {
-        return Err(Error::usage_hint(
-            format!("the file would take {size} bytes, and an ONNX file can hold no more than {LARGEST}"),
-            "use --format timm or --format transformers",
-        ));
+        let message = format!("the file would take {size} bytes, and an ONNX file can hold no more than {LARGEST}");
+        return Err(Error::usage_hint(message, "use --format timm or --format transformers"));
     }
     let path = folder.join(name);
     write_synced(&path, &file.encode_to_vec())?;

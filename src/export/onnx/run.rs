@@ -3,7 +3,7 @@
 //! It knows the operators that `graph` writes, on plain candle operations and none of this crate's own layers, so that
 //! a mistake in the one is not a mistake in the other. It is here to check files, not to serve them.
 
-use super::proto::{FLOAT, GraphProto, INT64, NodeProto, TensorProto};
+use super::proto::{AttributeProto, FLOAT, GraphProto, INT64, NodeProto, TensorProto};
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 use std::collections::HashMap;
 
@@ -94,9 +94,13 @@ fn evaluate(node: &NodeProto, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
 struct Options<'a>(&'a NodeProto);
 
 impl Options<'_> {
+    fn find(&self, name: &str) -> Option<&AttributeProto> {
+        self.0.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name))
+    }
+
     fn ints(&self, name: &str) -> Vec<usize> {
-        let found = self.0.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name));
-        found.map_or_else(Vec::new, |found| found.ints.iter().chain(&found.i).map(|&value| value as usize).collect())
+        self.find(name)
+            .map_or_else(Vec::new, |found| found.ints.iter().chain(&found.i).map(|&value| value as usize).collect())
     }
 
     /// The result of a reduction, whose axis `keepdims` keeps; by the standard it is 1 unless given.
@@ -106,8 +110,7 @@ impl Options<'_> {
 
     /// Whether a reduction goes along the last axis and keeps it.
     fn is_last_axis(&self) -> bool {
-        let axes = self.0.attribute.iter().find(|attribute| attribute.name.as_deref() == Some("axes"));
-        axes.is_some_and(|axes| axes.ints == [-1]) && self.ints("keepdims") != [0]
+        self.find("axes").is_some_and(|axes| axes.ints == [-1]) && self.ints("keepdims") != [0]
     }
 
     /// One whole number, or the first of several equal ones.
@@ -116,8 +119,7 @@ impl Options<'_> {
     }
 
     fn float(&self, name: &str, default: f32) -> f64 {
-        let found = self.0.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name));
-        f64::from(found.and_then(|found| found.f).unwrap_or(default))
+        f64::from(self.find(name).and_then(|found| found.f).unwrap_or(default))
     }
 }
 

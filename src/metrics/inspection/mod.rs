@@ -18,6 +18,7 @@ pub use separation::Separation;
 use super::{Scores, softmax};
 use crate::config::{BandGoal, Costs, InspectionSettings, for_unknown_class};
 use crate::error::{Error, Result};
+use crate::forms::shown_as_written;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -96,12 +97,7 @@ pub enum Decision {
     Review,
 }
 
-/// The word in files and tables.
-impl fmt::Display for Decision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
+shown_as_written!(Decision);
 
 impl Band {
     /// The decision by a score. A part whose score is not a number is never accepted.

@@ -90,8 +90,8 @@ pub(super) fn pieces(text: &str) -> Vec<(&'static str, String)> {
     pieces
 }
 
-/// The letters of some texts that no font of this system has, each once.
-pub(super) fn missing(texts: &[String]) -> Vec<char> {
+/// The letters of some names that no font of this system has, each once: a PNG shows their numbers instead.
+pub fn missing_letters(texts: &[String]) -> Vec<char> {
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     let mut letters: Vec<char> =
         texts.iter().flat_map(|text| text.chars()).filter(|letter| !is_built_in(*letter)).collect();
@@ -188,7 +188,7 @@ mod tests {
         // A private-use plane that no font fills.
         let name = "x\u{10FFF0}y";
         assert_eq!(pieces(name), [(BUILT_IN, "x[10FFF0]y".to_owned())]);
-        assert_eq!(missing(&[name.to_owned(), "Riß".to_owned()]), ['\u{10FFF0}']);
+        assert_eq!(missing_letters(&[name.to_owned(), "Riß".to_owned()]), ['\u{10FFF0}']);
     }
 
     #[test]

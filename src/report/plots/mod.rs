@@ -22,6 +22,7 @@ pub use c_path::SelectionPlot;
 pub(in crate::report) use c_path::selection_svg;
 pub use curves::Curves;
 pub(in crate::report) use curves::{Measure, curve_svg};
+pub use fonts::missing_letters;
 pub use lr_finder::LrFinder;
 pub use reliability::ReliabilityPlot;
 pub(in crate::report) use reliability::reliability_svg;
@@ -71,11 +72,6 @@ pub fn save_scatter(stem: &Path, scatter: &Scatter) -> Result<()> {
     let problem = scatter.problem().map_or_else(style::register_font, Err);
     problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
     save(&scatter::ScatterPlot::new(scatter), stem)
-}
-
-/// The letters of some names that no font of this system has: a PNG shows their numbers instead.
-pub fn missing_letters(names: &[String]) -> Vec<char> {
-    fonts::missing(names)
 }
 
 /// Draws a contact sheet to the PNG file `path`.
