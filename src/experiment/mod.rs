@@ -2,7 +2,7 @@
 //! is here, in the order in which data flows:
 //!
 //! - a first configuration for images: [`init`]; whether there are enough of them, and fine enough: [`balance`],
-//!   [`resolution`], [`image_neighbors`];
+//!   [`resolution`], [`image_neighbors`], [`sheets`];
 //! - a backbone and images: [`device`], [`weights`], [`session`], [`open`], [`images`];
 //! - what the head is, and the texts it may start from: [`head`], [`texts`], [`prompt`];
 //! - what frozen layers make of the images: [`features`], [`frozen`], [`feature_source`]; where these may be tiles: [`tiles`];
@@ -49,6 +49,7 @@ pub mod runs;
 pub mod saved;
 pub mod score;
 pub mod session;
+pub mod sheets;
 mod strange;
 pub mod texts;
 pub mod tiles;

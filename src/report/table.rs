@@ -15,29 +15,9 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-fn styled() -> Table {
-    let mut table = Table::new();
-    table.load_style(STYLE);
-    table
-}
-
 /// Names on the left, values on the right, one pair per line.
 pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String {
-    let mut table = styled();
-    for (key, value) in rows {
-        table.add_row([printable(key.as_ref()), printable(value.as_ref())]);
-    }
-    finish(table, CellAlignment::Left)
-}
-
-/// One row per line below a header; the first `words` columns on the left, the numbers after them on the right.
-pub fn listing_table(words: usize, header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut table = styled();
-    table.set_header(header.iter().copied());
-    for row in rows {
-        table.add_row(row.iter().map(|cell| printable(cell)));
-    }
-    finish_words(table, words, CellAlignment::Right)
+    listing_table(2, &[], rows.iter().map(|(key, value)| [key.as_ref(), value.as_ref()]))
 }
 
 /// The scores of a split: the accuracy in words, the overall numbers, then one row per class.
@@ -79,23 +59,19 @@ pub fn recall_table(evaluation: &Evaluation) -> String {
 /// The confusion matrix: one row per true class, one column per predicted class.
 pub fn confusion_table(evaluation: &Evaluation) -> String {
     let names: Vec<String> = evaluation.per_class.iter().map(|class| printable(&class.class)).collect();
-    let mut table = styled();
-    table.set_header(std::iter::once("true \\ predicted".to_owned()).chain(names.iter().cloned()));
-    for (name, counts) in names.iter().zip(&evaluation.confusion) {
-        table.add_row(std::iter::once(name.clone()).chain(counts.iter().map(u64::to_string)));
-    }
-    finish(table, CellAlignment::Right)
+    let header: Vec<&str> = std::iter::once("true \\ predicted").chain(names.iter().map(String::as_str)).collect();
+    let rows = evaluation.per_class.iter().zip(&evaluation.confusion);
+    let row = |(class, counts): (&ClassReport, &Vec<u64>)| {
+        std::iter::once(class.class.clone()).chain(counts.iter().map(u64::to_string)).collect::<Vec<_>>()
+    };
+    listing_table(1, &header, rows.map(row))
 }
 
 /// Accuracies on validation and test images, one row per template.
 pub fn template_table(rows: &[(&str, Option<f64>, Option<f64>)]) -> String {
     let share = |accuracy: Option<f64>| accuracy.map_or("-".to_owned(), percent);
-    let mut table = styled();
-    table.set_header(["template", "validation", "test"]);
-    for (template, val, test) in rows {
-        table.add_row([printable(template), share(*val), share(*test)]);
-    }
-    finish(table, CellAlignment::Right)
+    let rows = rows.iter().map(|&(template, val, test)| [template.to_owned(), share(val), share(test)]);
+    listing_table(1, &["template", "validation", "test"], rows)
 }
 
 /// Accuracies in per cent, one row per flaw, one column per strength, from the images as they are to the strongest flaw.
@@ -173,33 +149,38 @@ fn overall_rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
 }
 
 fn class_table(classes: &[ClassReport]) -> String {
-    let mut table = styled();
-    table.set_header(["class", "images", "precision", "recall", "F1", "AUROC", "AP"]);
-    for class in classes {
-        table.add_row([
-            printable(&class.class),
+    let row = |class: &ClassReport| {
+        [
+            class.class.clone(),
             class.support.to_string(),
             percent(class.precision),
             percent(class.recall),
             decimal(class.f1),
             optional(class.auroc),
             optional(class.average_precision),
-        ]);
+        ]
+    };
+    listing_table(1, &["class", "images", "precision", "recall", "F1", "AUROC", "AP"], classes.iter().map(row))
+}
+
+/// One row per line below a header, if there is one; the first `words` columns on the left, the numbers after them on the
+/// right, two spaces apart (one is the style's own), without spaces at the ends of lines.
+pub fn listing_table<C: AsRef<str>, R: IntoIterator<Item = C>>(
+    words: usize,
+    header: &[&str],
+    rows: impl IntoIterator<Item = R>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    if !header.is_empty() {
+        table.set_header(header);
     }
-    finish(table, CellAlignment::Right)
-}
-
-/// Aligns the first column left and the others as asked, two spaces apart (one is the style's own), without spaces at
-/// the ends of lines.
-fn finish(table: Table, others: CellAlignment) -> String {
-    finish_words(table, 1, others)
-}
-
-/// The same with the first `words` columns left.
-fn finish_words(mut table: Table, words: usize, others: CellAlignment) -> String {
+    for row in rows {
+        table.add_row(row.into_iter().map(|cell| printable(cell.as_ref())));
+    }
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding(if i == 0 { (0, 0) } else { (1, 0) });
-        column.set_cell_alignment(if i < words { CellAlignment::Left } else { others });
+        column.set_cell_alignment(if i < words { CellAlignment::Left } else { CellAlignment::Right });
     }
     table.trim_fmt()
 }

@@ -1,6 +1,6 @@
 //! The images: counts, files, sizes, and what the preprocessing does to them.
 
-use super::{CheckArgs, Report, Section, augmented, twins};
+use super::{CheckArgs, Report, Section, twins};
 use crate::backbone::VitSpec;
 use crate::config::{OnError, ResizeMode, Settings};
 use crate::data::audit::{AuditOptions, Examination, examine};
@@ -11,6 +11,7 @@ use crate::experiment::balance;
 use crate::experiment::image_neighbors::ImageNeighbors;
 use crate::experiment::resolution::{self, Resolution};
 use crate::experiment::session::decode_threads;
+use crate::experiment::sheets;
 use crate::report::{Console, key_value_table, listing_table, percent};
 use crate::system::shown::{are, counted, part_of};
 use crate::train::forecast::TileCounts;
@@ -87,10 +88,10 @@ pub fn check(
     };
     sections.extend(twins::sections(&found, &alike, features.as_ref(), console));
     if let Some(file) = &args.sheet {
-        twins::draw(file, &found, &alike.twins, options.decode, console)?;
+        sheets::twins(file, &found, &alike.twins, options.decode, console)?;
     }
     if let (Some(file), Some(preprocess)) = (&args.augment_sheet, preprocess) {
-        augmented::draw(file, settings, preprocess, &found.dataset, args)?;
+        sheets::augmented(file, settings, preprocess, &found.dataset, (args.copies, args.per_class as usize))?;
     }
     let sizes: Vec<_> = found.findings.iter().map(|finding| finding.size).collect();
     Ok((sections, tiles.map(|tiles| TileCounts::of(&tiles, &sizes, options.threads))))

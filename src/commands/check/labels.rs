@@ -1,15 +1,13 @@
 //! `check --run`: labels that an image's neighbours among the run's features contradict.
 
-use super::twins::thumbnail;
 use super::{CheckArgs, Section};
 use crate::backbone::Segment;
 use crate::data::Dataset;
-use crate::data::decode::DecodeOptions;
 use crate::error::Result;
 use crate::experiment::feature_source::FeatureSource;
 use crate::experiment::saved::SavedRun;
+use crate::experiment::sheets;
 use crate::probe::{Samples, Suspect, suspects};
-use crate::report::plots::{Sheet, SheetRow, save_sheet};
 use crate::report::{Console, listing_table, percent};
 use crate::system::shown::{agree, part_of};
 use serde_json::json;
@@ -17,10 +15,6 @@ use std::path::Path;
 
 /// Neighbours that vote.
 const NEIGHBORS: usize = 10;
-/// Neighbours beside an image on the sheet.
-const DRAWN: usize = 5;
-/// Side of a picture on the sheet.
-const SIDE: u32 = 160;
 
 /// Lists and draws the suspicious labels of a run's images.
 ///
@@ -35,7 +29,7 @@ pub fn run(folder: &Path, args: &CheckArgs, console: &Console) -> Result<()> {
     let samples = Samples::new(features.matrix(), &labels, &dataset.classes)?;
     let found = source.session.workers.install(|| suspects(&samples, NEIGHBORS))?;
     if let Some(file) = &args.sheet {
-        draw(file, dataset, &found, args.top, source.session.decode(), console)?;
+        sheets::suspects(file, dataset, &found, args.top, source.session.decode(), console)?;
     }
     let section = section(dataset, &found, args.top);
     console.output(&json!({section.key(): section.json}), || section.text)
@@ -71,35 +65,4 @@ fn section(dataset: &Dataset, found: &[Suspect], top: usize) -> Section {
         })
     });
     Section { name: "suspicious labels", text, json: json.collect() }
-}
-
-/// Each suspicious image beside its nearest others.
-fn draw(
-    file: &Path,
-    dataset: &Dataset,
-    found: &[Suspect],
-    top: usize,
-    decode: DecodeOptions,
-    console: &Console,
-) -> Result<()> {
-    if found.is_empty() || top == 0 {
-        let why = if found.is_empty() { "no label is suspicious" } else { "--top 0 lists none" };
-        console.info(format!("{why}: there is no sheet to draw"));
-        return Ok(());
-    }
-    let rows = found.iter().take(top).map(|suspect| {
-        let sample = &dataset.samples[suspect.sample];
-        let [label, suggested] = [sample.label, suspect.suggested].map(|class| &dataset.classes[class]);
-        let shown = std::iter::once(suspect.sample).chain(suspect.neighbors.iter().take(DRAWN).copied());
-        SheetRow {
-            heading: format!(
-                "{}: labelled {label}, looks like {suggested} ({})",
-                sample.name,
-                percent(suspect.confidence)
-            ),
-            thumbnails: shown.filter_map(|i| thumbnail(&dataset.samples[i], &dataset.classes, decode)).collect(),
-        }
-    });
-    let title = format!("suspicious labels ({} of {}), and the nearest images", top.min(found.len()), found.len());
-    save_sheet(file, &Sheet { title, side: SIDE, columns: 1, rows: rows.collect() })
 }

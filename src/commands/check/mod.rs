@@ -3,7 +3,6 @@
 //! Each part of the check is one file that gives a [`Section`]; a part that fails is a problem among the others, so that
 //! all are reported at once.
 
-mod augmented;
 mod images;
 mod labels;
 mod machine;

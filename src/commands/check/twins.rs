@@ -1,24 +1,15 @@
 //! Images that are the same or nearly so, by their pixels and, if asked for, by the backbone's features.
 
 use super::Section;
-use crate::data::Sample;
 use crate::data::audit::{Examination, Resemblances, Twins};
-use crate::data::decode::{DecodeOptions, decode_file};
-use crate::error::Result;
 use crate::experiment::image_neighbors::{ImageNeighbors, NEIGHBORS};
-use crate::report::plots::{Sheet, SheetRow, Thumbnail, save_sheet};
 use crate::report::{Console, listing_table, percent, thousands};
-use crate::system::shown::{agree, are, counted, part_of};
+use crate::system::shown::{agree, counted};
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// Rows of a table: with what stands around it, a screenful.
 const LISTED: usize = 20;
-/// Rows of the sheet.
-const DRAWN: usize = 40;
-/// Side of a picture on the sheet, and pairs beside each other.
-const SIDE: u32 = 200;
-const COLUMNS: usize = 4;
+
 /// The pairs as tables: those by pixels and, with features, the nearest images of different splits. A quiet console gets
 /// their number alone.
 pub fn sections(
@@ -140,36 +131,4 @@ fn explanation(pairs: &[Twins]) -> String {
         ));
     }
     text
-}
-
-/// Draws the pairs side by side.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn draw(file: &Path, found: &Examination, pairs: &[Twins], decode: DecodeOptions, console: &Console) -> Result<()> {
-    if pairs.is_empty() {
-        console.info("no duplicates were found: there is no sheet to draw");
-        return Ok(());
-    }
-    let samples = &found.dataset.samples;
-    let rows = pairs.iter().take(DRAWN).map(|pair| {
-        let heading = match pair.likeness {
-            None => "the same file".into(),
-            Some(near) => {
-                let relative = near.relative_distance.map(|share| format!(", distance {}", percent(share)));
-                format!("correlation {:.3}{}", near.correlation, relative.unwrap_or_default())
-            }
-        };
-        let thumbnail = |index: usize| thumbnail(&samples[index], &found.dataset.classes, decode);
-        SheetRow { heading, thumbnails: [pair.first, pair.second].into_iter().filter_map(thumbnail).collect() }
-    });
-    let title = format!("{} that {} alike", part_of(pairs.len().min(DRAWN), pairs.len(), "pair"), are(pairs.len()));
-    save_sheet(file, &Sheet { title, side: SIDE, columns: COLUMNS, rows: rows.collect() })
-}
-
-/// A picture with its class, split and name; none when the file is no longer there.
-pub fn thumbnail(sample: &Sample, classes: &[String], decode: DecodeOptions) -> Option<Thumbnail> {
-    let image = decode_file(&sample.path, decode).ok()?;
-    let file = sample.name.rsplit('/').next().unwrap_or(&sample.name);
-    Some(Thumbnail { image, caption: format!("{}, {}: {file}", classes[sample.label], sample.split) })
 }
