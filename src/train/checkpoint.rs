@@ -292,28 +292,13 @@ mod tests {
         params.train_where(|name| name == "head.bias").unwrap()
     }
 
-    /// No checkpoints yet, in a folder of their own.
-    fn empty() -> (tempfile::TempDir, Checkpoints) {
-        let run = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::of_run(run.path());
-        (run, checkpoints)
-    }
-
-    /// One whose weights and state are this number.
-    fn save(checkpoints: &Checkpoints, name: &str, step: usize, number: u8) {
-        checkpoints.save(name, step, &params(number.into()), None, &usize::from(number)).unwrap();
-    }
-
-    fn loaded(checkpoints: &Checkpoints) -> Option<Saved<usize>> {
-        checkpoints.load("last").unwrap()
-    }
-
     #[cfg(unix)]
     #[test]
     fn weights_have_the_mode_of_any_new_file() {
         use std::os::unix::fs::PermissionsExt;
-        let (run, checkpoints) = empty();
-        save(&checkpoints, "last", 1, 1);
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.save("last", 1, &params(1.0), None, &7usize).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         fs::write(run.path().join("usual"), "").unwrap();
         assert_eq!(mode(&checkpoints.path("last").join(MODEL)), mode(&run.path().join("usual")));
@@ -325,11 +310,12 @@ mod tests {
 
     #[test]
     fn saves_the_trainable_parameters_and_replaces() {
-        let (_run, checkpoints) = empty();
-        assert!(loaded(&checkpoints).is_none());
-        save(&checkpoints, "last", 1, 1);
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        assert!(checkpoints.load::<usize>("last").unwrap().is_none());
+        checkpoints.save("last", 1, &params(1.0), None, &7usize).unwrap();
         checkpoints.save("last", 2, &params(2.0), Some(&BTreeMap::new()), &8usize).unwrap();
-        let saved = loaded(&checkpoints).unwrap();
+        let saved = checkpoints.load::<usize>("last").unwrap().unwrap();
         assert_eq!((saved.params.len(), value(&saved), saved.state, saved.optimizer.is_some()), (1, 2.0, 8, true));
         checkpoints.finish().unwrap();
         assert_eq!(names(&checkpoints), ["last"]);
@@ -337,43 +323,46 @@ mod tests {
 
     #[test]
     fn of_two_saves_at_one_step_the_later_is_the_newest() {
-        let (_run, checkpoints) = empty();
-        save(&checkpoints, "last", 5, 1);
-        save(&checkpoints, "last", 5, 2);
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.save("last", 5, &params(1.0), None, &1usize).unwrap();
+        checkpoints.save("last", 5, &params(1.0), None, &2usize).unwrap();
         assert!(checkpoints.recover().unwrap().is_empty());
-        assert_eq!(loaded(&checkpoints).unwrap().state, 2);
+        assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 2);
     }
 
     #[test]
     fn a_damaged_last_falls_back_to_the_one_before_and_says_so() {
-        let (_run, checkpoints) = empty();
-        save(&checkpoints, "last", 1, 1);
-        save(&checkpoints, "last", 2, 2);
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.save("last", 1, &params(1.0), None, &1usize).unwrap();
+        checkpoints.save("last", 2, &params(2.0), None, &2usize).unwrap();
         fs::write(checkpoints.path("last").join(MODEL), "damaged").unwrap();
         let damage = checkpoints.recover().unwrap();
         assert!(damage.len() == 1 && damage[0].to_string().contains("manifest"), "{damage:?}");
-        assert_eq!(loaded(&checkpoints).unwrap().state, 1);
+        assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 1);
         assert!(checkpoints.recover().unwrap().is_empty());
     }
 
     #[test]
     fn a_damaged_checkpoint_falls_back_to_the_one_before() {
-        let (_run, checkpoints) = empty();
-        save(&checkpoints, "last", 1, 1);
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
+        checkpoints.save("last", 1, &params(1.0), None, &1usize).unwrap();
         // As a kill between the two renames leaves it: the old one set aside, the new one torn.
         fs::rename(checkpoints.folder.join("last"), checkpoints.old("last")).unwrap();
-        save(&checkpoints, "last", 2, 2);
+        checkpoints.save("last", 2, &params(2.0), None, &2usize).unwrap();
         checkpoints.finish().unwrap();
         fs::rename(checkpoints.folder.join("last"), checkpoints.temporary("last")).unwrap();
         let torn = checkpoints.temporary("last").join(MODEL);
         let bytes = fs::read(&torn).unwrap();
         fs::write(&torn, &bytes[..bytes.len() / 2]).unwrap();
-        save(&checkpoints, "best", 1, 1);
+        checkpoints.save("best", 1, &params(1.0), None, &1usize).unwrap();
         fs::rename(checkpoints.folder.join("best"), checkpoints.old("last")).unwrap();
-        assert_eq!(loaded(&checkpoints).unwrap().state, 1);
+        assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 1);
         checkpoints.recover().unwrap();
         assert_eq!(names(&checkpoints), ["last"]);
-        assert_eq!(loaded(&checkpoints).unwrap().state, 1);
+        assert_eq!(checkpoints.load::<usize>("last").unwrap().unwrap().state, 1);
         fs::write(checkpoints.path("last").join(STATE), "2").unwrap();
         let error = checkpoints.load::<usize>("last").unwrap_err();
         assert!(error.to_string().contains("manifest"), "{error}");
@@ -381,23 +370,27 @@ mod tests {
 
     #[test]
     fn a_kill_between_the_renames_costs_nothing_and_one_in_the_first_save_counts_as_none() {
-        let (_run, checkpoints) = empty();
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of_run(run.path());
         checkpoints.recover().unwrap();
         fs::create_dir_all(checkpoints.temporary("last")).unwrap();
         fs::write(checkpoints.temporary("last").join(MODEL), "torn").unwrap();
-        assert!(loaded(&checkpoints).is_none());
+        assert!(checkpoints.load::<usize>("last").unwrap().is_none());
         checkpoints.recover().unwrap();
         assert!(names(&checkpoints).is_empty());
 
-        save(&checkpoints, "last", 1, 1);
+        checkpoints.save("last", 1, &params(1.0), None, &1usize).unwrap();
         fs::rename(checkpoints.path("last"), checkpoints.old("last")).unwrap();
-        save(&checkpoints, "last", 2, 2);
+        checkpoints.save("last", 2, &params(2.0), None, &2usize).unwrap();
         checkpoints.finish().unwrap();
         fs::rename(checkpoints.path("last"), checkpoints.temporary("last")).unwrap();
-        save(&checkpoints, "best", 1, 1);
+        checkpoints.save("best", 1, &params(1.0), None, &1usize).unwrap();
         fs::rename(checkpoints.path("best"), checkpoints.old("last")).unwrap();
         checkpoints.recover().unwrap();
-        assert_eq!((names(&checkpoints), value(&loaded(&checkpoints).unwrap())), (vec!["last".into()], 2.0));
+        assert_eq!(
+            (names(&checkpoints), value(&checkpoints.load("last").unwrap().unwrap())),
+            (vec!["last".into()], 2.0)
+        );
     }
 
     fn names(checkpoints: &Checkpoints) -> Vec<String> {

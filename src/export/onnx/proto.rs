@@ -1,7 +1,7 @@
 //! The messages of ONNX that an exported model needs.
 //!
 //! Field numbers and types from `onnx/onnx.proto` (IR version 8, ONNX 1.12). The file is of protobuf 2, so lists of
-//! numbers are not packed.
+//! numbers are not packed. What a field means stands there.
 
 use prost::{Message, Oneof};
 
@@ -13,22 +13,16 @@ pub const INT64: i32 = 7;
 /// A model: graph, versions and metadata.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
-    /// Version of the format.
     #[prost(int64, optional, tag = "1")]
     pub ir_version: Option<i64>,
-    /// The program that wrote it.
     #[prost(string, optional, tag = "2")]
     pub producer_name: Option<String>,
-    /// Its version.
     #[prost(string, optional, tag = "3")]
     pub producer_version: Option<String>,
-    /// The graph.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// Versions of the operator sets.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// Keys and values of the exporter.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
@@ -36,10 +30,8 @@ pub struct ModelProto {
 /// An operator set; an empty domain is ONNX's own.
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSetIdProto {
-    /// Its domain.
     #[prost(string, optional, tag = "1")]
     pub domain: Option<String>,
-    /// Its version.
     #[prost(int64, optional, tag = "2")]
     pub version: Option<i64>,
 }
@@ -47,10 +39,8 @@ pub struct OperatorSetIdProto {
 /// A key and its value.
 #[derive(Clone, PartialEq, Message)]
 pub struct StringStringEntryProto {
-    /// The key.
     #[prost(string, optional, tag = "1")]
     pub key: Option<String>,
-    /// The value.
     #[prost(string, optional, tag = "2")]
     pub value: Option<String>,
 }
@@ -58,19 +48,14 @@ pub struct StringStringEntryProto {
 /// Nodes in an order in which each follows what it reads.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
-    /// The nodes.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
-    /// The graph's name.
     #[prost(string, optional, tag = "2")]
     pub name: Option<String>,
-    /// Constants.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// Inputs.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
-    /// Outputs.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
 }
@@ -78,19 +63,14 @@ pub struct GraphProto {
 /// One operation.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of what it reads.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of what it gives.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// The node's name.
     #[prost(string, optional, tag = "3")]
     pub name: Option<String>,
-    /// The operator.
     #[prost(string, optional, tag = "4")]
     pub op_type: Option<String>,
-    /// Its options.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
 }
@@ -98,16 +78,12 @@ pub struct NodeProto {
 /// An option of an operation.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
-    /// Its name.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
-    /// The value of a FLOAT.
     #[prost(float, optional, tag = "2")]
     pub f: Option<f32>,
-    /// The value of an INT.
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,
-    /// The values of INTS.
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
     /// `AttributeType`: FLOAT 1, INT 2, INTS 7.
@@ -118,13 +94,11 @@ pub struct AttributeProto {
 /// A constant.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
-    /// Its shape.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     /// [`FLOAT`] or [`INT64`].
     #[prost(int32, optional, tag = "2")]
     pub data_type: Option<i32>,
-    /// Its name.
     #[prost(string, optional, tag = "8")]
     pub name: Option<String>,
     /// Its values, row-major and little-endian.
@@ -135,10 +109,8 @@ pub struct TensorProto {
 /// An input or output.
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfoProto {
-    /// Its name.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
-    /// Its type.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
 }
@@ -146,7 +118,6 @@ pub struct ValueInfoProto {
 /// A type; here always that of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    /// Which kind it is.
     #[prost(oneof = "TypeValue", tags = "1")]
     pub value: Option<TypeValue>,
 }
@@ -154,7 +125,6 @@ pub struct TypeProto {
 /// The kinds of types.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum TypeValue {
-    /// A tensor.
     #[prost(message, tag = "1")]
     Tensor(TensorTypeProto),
 }
@@ -165,7 +135,6 @@ pub struct TensorTypeProto {
     /// [`FLOAT`]
     #[prost(int32, optional, tag = "1")]
     pub elem_type: Option<i32>,
-    /// Its shape.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
@@ -173,7 +142,6 @@ pub struct TensorTypeProto {
 /// A shape.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {
-    /// The dimensions.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<Dimension>,
 }
@@ -181,7 +149,6 @@ pub struct TensorShapeProto {
 /// A dimension of a shape.
 #[derive(Clone, PartialEq, Message)]
 pub struct Dimension {
-    /// Its value.
     #[prost(oneof = "DimensionValue", tags = "1, 2")]
     pub value: Option<DimensionValue>,
 }
@@ -189,10 +156,8 @@ pub struct Dimension {
 /// A number, or a name for one that each call may choose.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum DimensionValue {
-    /// The number.
     #[prost(int64, tag = "1")]
     Value(i64),
-    /// The name.
     #[prost(string, tag = "2")]
     Param(String),
 }
