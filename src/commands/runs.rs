@@ -48,5 +48,5 @@ fn table(runs: &[ListedRun]) -> String {
         ]
     };
     let header = ["run", "date (UTC)", "strategy", "status", "val", "test", "size"];
-    listing_table(4, &header, &runs.iter().map(row).collect::<Vec<_>>())
+    listing_table(4, &header, runs.iter().map(row))
 }

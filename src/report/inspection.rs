@@ -21,7 +21,7 @@ fn kind_table(kinds: &[KindScore]) -> String {
         let auroc = kind.auroc.map_or("-".to_owned(), |auroc| format!("{auroc:.3}"));
         vec![printable(&kind.kind), kind.images.to_string(), kind.rejected.to_string(), auroc]
     };
-    listing_table(1, &["kind of part", "images", "rejected", "AUROC"], &kinds.iter().map(row).collect::<Vec<_>>())
+    listing_table(1, &["kind of part", "images", "rejected", "AUROC"], kinds.iter().map(row))
 }
 
 /// The outcome of every rule, one per line, then what the ranking alone would allow.

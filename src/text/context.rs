@@ -148,7 +148,6 @@ fn start(
             let ids = tokenizer.words(words)?;
             if ids.is_empty() {
                 let message = format!("strategy.init = {words:?} has no token that could be trained");
-                let message = message;
                 return Err(Error::usage_hint(
                     message,
                     "give words such as \"a photo of a\", or strategy.context = 16",

@@ -189,10 +189,9 @@ fn overall(found: &Examination, geometry: &Geometry, counts: &[[usize; 3]]) -> S
 fn class_table(dataset: &Dataset, counts: &[[usize; 3]]) -> String {
     let row = |(class, counts): (&String, &[usize; 3])| {
         let total = counts.iter().sum();
-        std::iter::once(class.clone()).chain(counts.iter().chain([&total]).map(usize::to_string)).collect()
+        std::iter::once(class.clone()).chain(counts.iter().chain([&total]).map(usize::to_string)).collect::<Vec<_>>()
     };
-    let rows: Vec<Vec<String>> = dataset.classes.iter().zip(counts).map(row).collect();
-    listing_table(1, &["class", "train", "val", "test", "all"], &rows)
+    listing_table(1, &["class", "train", "val", "test", "all"], dataset.classes.iter().zip(counts).map(row))
 }
 
 fn json(found: &Examination, geometry: &Geometry, counts: &[[usize; 3]]) -> Value {

@@ -58,8 +58,7 @@ fn table(found: &Examination, pairs: &[Twins], cosines: &[Option<f64>]) -> Strin
         cells
     };
     let rows = pairs.iter().zip(cosines).filter(|(pair, _)| !found.is_leak(pair));
-    let rows: Vec<Vec<String>> = rows.take(LISTED).map(row).collect();
-    listing_table(2, &header[..columns], &rows)
+    listing_table(2, &header[..columns], rows.take(LISTED).map(row))
 }
 
 fn pair_json(found: &Examination, pair: &Twins, cosine: Option<f64>, confirmed: Option<bool>) -> Value {
@@ -87,7 +86,7 @@ fn neighbors(found: &Examination, features: &ImageNeighbors) -> Section {
     let text = if nearest.is_empty() {
         "no image has a near neighbour in another split".into()
     } else {
-        listing_table(2, &["image", "nearest by features", "cosine"], &nearest.iter().map(row).collect::<Vec<_>>())
+        listing_table(2, &["image", "nearest by features", "cosine"], nearest.iter().map(row))
     };
     let json = nearest.iter().map(|&(first, second, cosine)| {
         json!({"first": samples[first].name, "second": samples[second].name, "cosine": cosine})

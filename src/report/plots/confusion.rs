@@ -151,7 +151,7 @@ impl<'a> ConfusionPlot<'a> {
         let (left, bottom) = (self.origin.0 - GAP, self.origin.1 + self.side() + GAP);
         let beside = style::right(self.name_size, INK);
         let below = if self.upright {
-            style::upward(style::right(self.name_size, INK))
+            style::upward(&style::right(self.name_size, INK))
         } else {
             style::text(self.name_size, INK, HPos::Center, VPos::Top)
         };
@@ -205,7 +205,7 @@ impl<'a> ConfusionPlot<'a> {
         area.draw(&Text::new(self.title.as_str(), (self.size.0 / 2, MARGIN), title))?;
         let columns = style::text(LABEL, INK, HPos::Center, VPos::Bottom);
         area.draw(&Text::new("predicted class", (centre, self.size.1 - MARGIN - self.list), columns))?;
-        let rows = style::upward(style::centred(LABEL, INK));
+        let rows = style::upward(&style::centred(LABEL, INK));
         let numbers = || style::width(&self.counts.len().to_string(), TICK);
         let widest = self.names.iter().map(|name| style::width(name, self.name_size)).max().unwrap_or_else(numbers);
         let x = self.origin.0 - widest - 3 * GAP - LABEL as i32 / 2;
@@ -229,7 +229,7 @@ impl<'a> ConfusionPlot<'a> {
         }
         let name = style::fit("share of the true class", TICK, side);
         let place = (x + BAR + 3 * GAP + style::width("100 %", TICK) + LABEL as i32 / 2, y + side / 2);
-        area.draw(&Text::new(name, place, style::upward(style::centred(TICK, INK))))
+        area.draw(&Text::new(name, place, style::upward(&style::centred(TICK, INK))))
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn right(size: f64, color: RGBColor) -> TextStyle<'static> {
 }
 
 /// The same as a text, turned to read upwards.
-pub(super) fn upward(text: TextStyle<'static>) -> TextStyle<'static> {
+pub(super) fn upward(text: &TextStyle<'static>) -> TextStyle<'static> {
     text.transform(FontTransform::Rotate270)
 }
 

@@ -241,7 +241,7 @@ fn draw_axes<B: DrawingBackend>(area: &Canvas<B>, axes: &PixelScale, measure: &s
     let (x, y) = PANEL.centre();
     let below = style::centred(LABEL, INK);
     area.draw(&Text::new("wall time of a run, logarithmic", (x, SIZE.1 - 34), below))?;
-    area.draw(&Text::new(format!("test {measure}, %"), (36, y), style::upward(style::centred(LABEL, INK))))
+    area.draw(&Text::new(format!("test {measure}, %"), (36, y), style::upward(&style::centred(LABEL, INK))))
 }
 
 fn draw_interval<B: DrawingBackend>(area: &Canvas<B>, axes: &PixelScale, x: i32, point: &TradeoffPoint) -> Drawn<B> {
