@@ -28,7 +28,7 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
-/// Why no GPU is taken where one would be; none when there is one.
+/// Why `auto` takes no GPU; none where it takes one.
 pub fn without_gpu() -> Option<String> {
     if cfg!(feature = "cuda") {
         open_cuda(0).err().map(|error| reason(&error))

@@ -68,7 +68,7 @@ pub(super) fn write_as(model: &ExportModel, folder: &Path, usage: &str) -> Resul
     Ok(notes)
 }
 
-/// What timm's classes cannot do of a model without additions.
+/// What timm's classes cannot express of a model without additions.
 pub(super) fn lacking(model: &ExportModel) -> Vec<String> {
     let found = obstacles(&model.spec);
     let formless = || adapted(model.clone()).is_ok_and(|model| start(&model.spec).is_none());
@@ -79,7 +79,7 @@ fn form(spec: &VitSpec) -> String {
     format!("this form of {}", spec.architecture)
 }
 
-/// What no options of timm's classes say.
+/// What no option of timm's classes can express.
 fn obstacles(spec: &VitSpec) -> Vec<String> {
     let all = [
         (spec.pooling.pool == Pool::ClsAvg, "features of the class token beside the mean patch"),

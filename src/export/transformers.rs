@@ -30,7 +30,7 @@ pub const FORMAT: Format = Format {
     checked_by: readback::BY,
 };
 
-/// What neither a class of the library nor timm can do.
+/// What neither a class of the library nor timm can express.
 fn obstacles(model: &ExportModel) -> Vec<String> {
     let additions = model.additions();
     let (class, obstacles) = nearest(model);

@@ -38,7 +38,7 @@ impl PlannedRun {
         self.settings.run.out.join(&self.settings.run.name)
     }
 
-    /// Where what it says is written.
+    /// The file that its messages are written to.
     pub fn log(&self) -> PathBuf {
         self.settings.run.out.join(LOGS).join(format!("{}.log", self.name))
     }

@@ -23,7 +23,7 @@ fn export(workspace: &Workspace, run: &str, format: &str, out: &str) -> Output {
     workspace.command(&args).output().unwrap()
 }
 
-/// What an export says that cannot be.
+/// What a refused export says.
 fn refused(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{stderr}");

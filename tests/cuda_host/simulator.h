@@ -1,5 +1,5 @@
 // Runs CUDA kernels on the host. The threads of a block are fibers that give way only at barriers and where the lanes of a
-// warp exchange values; blocks run one after another. What cannot be is an error: a barrier that not all threads of a
+// warp exchange values; blocks run one after another. What no GPU allows is an error: a barrier that not all threads of a
 // block reach, an exchange that not all lanes of a warp take part in.
 #pragma once
 #include <bit>

@@ -82,7 +82,7 @@ impl Input {
     }
 
     /// The squares that the model sees of the image: one, or its tiles in rows from the upper left, the last of each ending
-    /// at the border, and the staggered ones behind them.
+    /// at the border; then the staggered ones.
     fn squares(&self, image: &RgbImage) -> Vec<RgbImage> {
         let Some((side, overlap, staggered)) = self.tiles else { return vec![self.square(image)] };
         let stride = side - overlap;

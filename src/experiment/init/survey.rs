@@ -136,7 +136,7 @@ impl Survey {
     }
 }
 
-/// The override that leaves names out; none without any.
+/// The `--set` that leaves these names out; none where there are no names.
 fn ignores(names: &[String]) -> Vec<String> {
     if names.is_empty() { Vec::new() } else { vec![format!("data.ignore={names:?}")] }
 }

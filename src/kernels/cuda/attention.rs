@@ -1,8 +1,8 @@
 //! Softmax and multi-head attention on the GPU; see [`crate::nn::softmax_attention`].
 //!
-//! In f16 and bf16 one kernel on tensor cores does it all and never stores the weights. Elsewhere heads are split, cuBLAS
-//! multiplies them, and the softmax between the products is a kernel. Either computes the weights again in backward, so
-//! that nothing but q, k, v and the result is kept.
+//! In f16 and bf16 a kernel on tensor cores does it all and never stores the weights: one forward, two backward. Elsewhere
+//! heads are split, cuBLAS multiplies them, and the softmax between the products is a kernel. Either computes the weights
+//! again in backward, so that nothing but q, k, v and the result is kept.
 
 use super::{Argument, Grid, Module, Operand, Output, launch, ptx, with};
 use crate::kernels::tensor_core_heads;
@@ -143,7 +143,8 @@ impl AttentionSizes {
         Ok(y.storage)
     }
 
-    /// The gradient of qkv, given the result y and its gradient. With p the weights: dv = pᵀ dy, dp = dy vᵀ, ds = p (dp - Σ dp p) / √d, dq = ds k, dk = dsᵀ q.
+    /// The gradient of qkv, given the result y and its gradient. With p the weights: dv = pᵀ dy, dp = dy vᵀ,
+    /// ds = p (dp - Σ dp p) / √d, dq = ds k, dk = dsᵀ q.
     ///
     /// # Errors
     /// When shapes disagree.

@@ -189,7 +189,7 @@ pub struct Comparison {
     pub recommended_by: Option<ChosenBy>,
     /// The formats that it can be exported to.
     pub exportable: Vec<&'static str>,
-    /// Why it, with its caveats, or why none.
+    /// Why this one, with its caveats, or why none.
     pub recommendation: Recommendation,
     /// Runs that are not there.
     pub missing: Vec<Missing>,
