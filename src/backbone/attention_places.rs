@@ -3,10 +3,10 @@
 use super::block::Block;
 use super::name::Layer;
 use super::params::Params;
-use super::positions::{AxialRotary, Positions, relative_index};
+use super::positions::{AxialRotary, LearntAngles, Positions, relative_index};
 use super::spec::VitSpec;
 use super::visual_prompts::VisualPrompts;
-use crate::nn::{CoordinateMlp, RelativeBias, Rotary};
+use crate::nn::{CoordinateMlp, Pairs, RelativeBias, Rotary};
 use candle_core::{Device, Result, Tensor};
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub(super) struct AttentionPlaces {
 enum RotaryPlaces {
     /// By the same angles in all blocks.
     Fixed(Rotary),
-    /// By frequencies of each block, times these coordinates.
-    Learnt(AxialRotary, Arc<[[f32; 2]]>),
+    /// By frequencies of each block, times these coordinates (T, axes), beside fixed angles.
+    Learnt { pairs: Pairs, coordinates: Arc<[f32]>, fixed: Option<Tensor> },
 }
 
 /// Where tokens lie to each other, as tables of relative positions count it.
@@ -39,16 +39,25 @@ impl AttentionPlaces {
     /// When four does not divide the channels of a head that is turned.
     pub fn new(spec: &VitSpec, prompts: Option<&VisualPrompts>) -> Result<Self> {
         let (before, learnt) = prompts.map_or(Ok((spec.prefix_tokens(), 0)), VisualPrompts::span)?;
-        let rotary = match spec.positions.rotary().copied() {
-            None => None,
-            Some(axial) if axial.learnt => {
-                Some(RotaryPlaces::Learnt(axial, axial.places(spec.grid(), before + learnt).into()))
-            }
-            Some(axial) => {
-                let angles = axial.angles(spec.grid(), before + learnt, spec.width / spec.attention.heads)?;
-                Some(RotaryPlaces::Fixed(Rotary::new(&angles, axial.pairs)?))
-            }
+        let (grid, before) = (spec.grid(), before + learnt);
+        let rotary = |axial: AxialRotary| -> Result<RotaryPlaces> {
+            let (pairs, head_dim) = (axial.pairs, spec.width / spec.attention.heads);
+            Ok(match axial.learnt {
+                LearntAngles::Nothing => {
+                    RotaryPlaces::Fixed(Rotary::new(&axial.angles(grid, before, head_dim)?, pairs)?)
+                }
+                LearntAngles::Frequencies => {
+                    let coordinates = axial.places(grid, before).as_flattened().into();
+                    RotaryPlaces::Learnt { pairs, coordinates, fixed: None }
+                }
+                LearntAngles::ClassToken => {
+                    let coordinates = (0..before + grid * grid).map(|token| f32::from(token == 0)).collect();
+                    let fixed = Some(axial.angles(grid, before, head_dim)?);
+                    RotaryPlaces::Learnt { pairs, coordinates, fixed }
+                }
+            })
         };
+        let rotary = spec.positions.rotary().copied().map(rotary).transpose()?;
         Ok(Self { rotary, relative: relative(spec, learnt)? })
     }
 
@@ -66,9 +75,9 @@ impl AttentionPlaces {
         Ok(match &self.rotary {
             None => None,
             Some(RotaryPlaces::Fixed(rotary)) => Some(rotary.clone()),
-            Some(RotaryPlaces::Learnt(axial, places)) => {
+            Some(RotaryPlaces::Learnt { pairs, coordinates, fixed }) => {
                 let frequencies = params.tensor(Layer::RopeFreqs.whole().in_block(index))?;
-                Some(Rotary::learnt(frequencies, places.clone(), axial.pairs)?)
+                Some(Rotary::learnt(frequencies, coordinates.clone(), fixed.clone(), *pairs)?)
             }
         })
     }

@@ -2,8 +2,8 @@
 
 use super::family::Family;
 use super::{
-    hf_aimv2, hf_beit, hf_clip, hf_deit, hf_dinov2, hf_dinov3, hf_internvl, hf_masked, hf_pixio, hf_radio, hf_siglip,
-    hf_siglip2, hf_tips, hf_vit,
+    hf_aimv2, hf_beit, hf_clip, hf_deit, hf_dinov2, hf_dinov3, hf_internvl, hf_masked, hf_mlcd, hf_pixio, hf_radio,
+    hf_siglip, hf_siglip2, hf_tips, hf_vit,
 };
 use super::{open_clip, timm, timm_beit, timm_eva, timm_naflex, timm_relpos};
 
@@ -29,4 +29,5 @@ pub const FAMILIES: &[&Family] = &[
     &hf_tips::FAMILY,
     &hf_radio::FAMILY,
     &hf_pixio::FAMILY,
+    &hf_mlcd::FAMILY,
 ];

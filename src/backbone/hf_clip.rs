@@ -57,7 +57,7 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
 }
 
 /// Where a parameter lies.
-fn mapping(name: ParamName, header: &Header) -> WeightMapping {
+pub(super) fn mapping(name: ParamName, header: &Header) -> WeightMapping {
     let (prefix, part) = (prefix_if_used(header, PREFIX), name.part.text());
     tower(name, prefix).unwrap_or_else(|| {
         WeightMapping::One(match name.layer {

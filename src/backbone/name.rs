@@ -70,7 +70,8 @@ spelt! {
         RelFc1 = "attn.rel_pos.mlp.fc1",
         /// Of a block: its second product.
         RelFc2 = "attn.rel_pos.mlp.fc2",
-        /// Of a block: the frequencies (2, heads, e / 2) of rotary positions along both axes, where they are learnt.
+        /// Of a block: what it learns of rotary positions, their frequencies (2, heads, e / 2) along both axes or the angles
+        /// (1, 1, e / 2) of the class token.
         RopeFreqs = "attn.rope.freqs",
         /// Of a block: the norm of the queries, head by head.
         QNorm = "attn.q_norm",

@@ -203,9 +203,20 @@ pub struct AxialRotary {
     pub coordinates: Coordinates,
     /// Which channels are turned together.
     pub pairs: Pairs,
-    /// Whether every head of every block has frequencies of its own along both axes for each pair, which are learnt (Heo et
-    /// al. 2024); the temperature is not used then.
-    pub learnt: bool,
+    /// What every block learns of them.
+    pub learnt: LearntAngles,
+}
+
+/// Which angles of rotary positions a block learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LearntAngles {
+    /// None.
+    Nothing,
+    /// All: every head has frequencies of its own along both axes for each pair (Heo et al. 2024); the temperature is not
+    /// used then.
+    Frequencies,
+    /// Those of the class token, which has no place (MLCD).
+    ClassToken,
 }
 
 /// The coordinates of patches.
@@ -227,7 +238,7 @@ pub enum Coordinates {
 impl AxialRotary {
     /// Those of `DINOv3`.
     pub fn dinov3(temperature: f64) -> Self {
-        Self { temperature, coordinates: Coordinates::Centres, pairs: Pairs::Halves, learnt: false }
+        Self { temperature, coordinates: Coordinates::Centres, pairs: Pairs::Halves, learnt: LearntAngles::Nothing }
     }
 
     /// Where the tokens of a square grid lie, behind `before` that have no place and lie at 0.
@@ -237,7 +248,7 @@ impl AxialRotary {
     }
 
     /// The angles (1, before + grid², `head_dim` / 2) of a square grid behind `before` tokens that have no place, for heads of
-    /// `head_dim` channels, where frequencies are not learnt.
+    /// `head_dim` channels, where they are not learnt.
     ///
     /// # Errors
     /// When four does not divide the channels of a head.

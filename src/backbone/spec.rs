@@ -5,7 +5,7 @@ pub use super::block_spec::{AttentionSpec, MlpKind, MlpSpec, NormSpec, Shapes};
 use super::name::{Layer, ParamName};
 pub use super::poolings::Pool;
 use super::poolings::{OF_PATCHES, OF_TILES, attention_linears, gated_shapes, whitening_shapes};
-use super::positions::{CLASS_ENTRIES, Positions, relative_entries};
+use super::positions::{CLASS_ENTRIES, LearntAngles, Positions, relative_entries};
 use crate::config::{PoolChoice, TilePool};
 use crate::data::transform::BackboneDefaults;
 
@@ -253,8 +253,10 @@ impl VitSpec {
             add_to_blocks(Layer::RelFc2.weight(), &[heads, hidden]);
             add_to_blocks(Layer::RelFc2.bias(), &[heads]);
         }
-        if self.positions.rotary().is_some_and(|rotary| rotary.learnt) {
-            add_to_blocks(Layer::RopeFreqs.whole(), &[2, heads, d / heads / 2]);
+        match self.positions.rotary().map_or(LearntAngles::Nothing, |rotary| rotary.learnt) {
+            LearntAngles::Nothing => {}
+            LearntAngles::Frequencies => add_to_blocks(Layer::RopeFreqs.whole(), &[2, heads, d / heads / 2]),
+            LearntAngles::ClassToken => add_to_blocks(Layer::RopeFreqs.whole(), &[1, 1, d / heads / 2]),
         }
         shapes
     }

@@ -6,7 +6,7 @@
 use super::family::{Family, Header, outputs};
 use super::mapping::WeightMapping;
 use super::name::{Layer, ParamName, Part};
-use super::positions::{AxialRotary, Coordinates, PositionTable, Positions, Resampling};
+use super::positions::{AxialRotary, Coordinates, LearntAngles, PositionTable, Positions, Resampling};
 use super::spec::{AttentionSpec, MlpSpec, PatchSpec, Pool, PoolQuery, PoolingSpec, PrefixSpec, VitSpec};
 use super::timm_args::{Args, Table, TimmModel, base, described, parsed, refuse_unsupported};
 use crate::nn::{Activation, Pairs};
@@ -167,7 +167,8 @@ fn rotary(args: &Args<'_>) -> Result<AxialRotary, String> {
             ));
         }
     };
-    let learnt = args.text("rope_type") == Some("mixed");
+    let mixed = args.text("rope_type") == Some("mixed");
+    let learnt = if mixed { LearntAngles::Frequencies } else { LearntAngles::Nothing };
     let pairs = if args.flag("rope_rotate_half", false) { Pairs::Halves } else { Pairs::Neighbours };
     Ok(AxialRotary { temperature: args.number("rope_temperature", 1e4), coordinates, pairs, learnt })
 }

@@ -6,8 +6,9 @@
 use super::numbers::{decimal, decimals};
 use super::{ExportModel, Format, Layout, adapt, cannot, card, files, notes, readback, statistics};
 use crate::backbone::{
-    Coordinates, Description, FAMILIES, Family, Header, Layer, NormSpec, OutputSpec, ParamName, Part, Pool,
-    PoolingSpec, PositionTable, Positions, Resampling, TIMM_BEIT, TIMM_EVA, TIMM_RELPOS, VitSpec, keeps_gate_apart,
+    Coordinates, Description, FAMILIES, Family, Header, Layer, LearntAngles, NormSpec, OutputSpec, ParamName, Part,
+    Pool, PoolingSpec, PositionTable, Positions, Resampling, TIMM_BEIT, TIMM_EVA, TIMM_RELPOS, VitSpec,
+    keeps_gate_apart,
 };
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
@@ -214,7 +215,7 @@ fn eva_args(spec: &VitSpec) -> Value {
             Coordinates::Centres => ("dinov3", 0.0, None, false),
             Coordinates::Numbers { first, stretched_to, x_first } => ("cat", first, stretched_to, x_first),
         };
-        args["rope_type"] = json!(if rotary.learnt { "mixed" } else { kind });
+        args["rope_type"] = json!(if rotary.learnt == LearntAngles::Frequencies { "mixed" } else { kind });
         args["rope_grid_offset"] = json!(first);
         args["rope_grid_indexing"] = json!(if x_first { "xy" } else { "ij" });
         args["ref_feat_shape"] = json!(stretched_to.map(|side| [side, side]));

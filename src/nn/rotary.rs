@@ -28,10 +28,12 @@ pub struct Rotary {
 #[derive(Debug, Clone)]
 enum RotaryAngles {
     Fixed(TurnTables),
-    /// Frequencies (2, heads, d / 2), each times a coordinate of the token, and their sum.
+    /// Frequencies (axes, 1 or heads, d / 2), each times a coordinate of the token (T, axes), their sum, and fixed angles
+    /// (1, T, d / 2).
     Learnt {
         frequencies: Tensor,
-        coordinates: Arc<[[f32; 2]]>,
+        coordinates: Arc<[f32]>,
+        fixed: Option<Tensor>,
     },
 }
 
@@ -59,22 +61,23 @@ impl Rotary {
         Ok(Self { angles: RotaryAngles::Fixed(TurnTables::of(angles)?), tokens, half, pairs })
     }
 
-    /// By learnt frequencies (2, heads, d / 2) and both coordinates of each token (Heo et al. 2024).
+    /// By learnt frequencies (axes, 1 or heads, d / 2) and as many coordinates of each token (T, axes), such as both of its
+    /// place (Heo et al. 2024), beside `fixed` angles (1, T, d / 2).
     ///
     /// # Errors
     /// When the frequencies have another shape.
-    pub fn learnt(frequencies: Tensor, coordinates: Arc<[[f32; 2]]>, pairs: Pairs) -> Result<Self> {
-        let (_, _, half) = frequencies.dims3()?;
-        let tokens = coordinates.len();
-        Ok(Self { angles: RotaryAngles::Learnt { frequencies, coordinates }, tokens, half, pairs })
+    pub fn learnt(frequencies: Tensor, coordinates: Arc<[f32]>, fixed: Option<Tensor>, pairs: Pairs) -> Result<Self> {
+        let (axes, _, half) = frequencies.dims3()?;
+        let tokens = coordinates.len() / axes.max(1);
+        Ok(Self { angles: RotaryAngles::Learnt { frequencies, coordinates, fixed }, tokens, half, pairs })
     }
 
     /// The cosines and sines now: learnt frequencies change.
     fn tables(&self) -> Result<TurnTables> {
         match &self.angles {
             RotaryAngles::Fixed(tables) => Ok(tables.clone()),
-            RotaryAngles::Learnt { frequencies, coordinates } => {
-                TurnTables::of(&learnt_angles(&frequencies.detach(), coordinates)?)
+            RotaryAngles::Learnt { frequencies, coordinates, fixed } => {
+                TurnTables::of(&learnt_angles(&frequencies.detach(), coordinates, fixed.as_ref())?)
             }
         }
     }
@@ -89,8 +92,8 @@ impl Rotary {
                 let shape = ((), self.tokens, self.half);
                 Ok([Tensor::from_slice(cos, shape, device)?, Tensor::from_slice(sin, shape, device)?])
             }
-            RotaryAngles::Learnt { frequencies, coordinates } => {
-                let angles = learnt_angles(frequencies, coordinates)?.to_device(device)?;
+            RotaryAngles::Learnt { frequencies, coordinates, fixed } => {
+                let angles = learnt_angles(frequencies, coordinates, fixed.as_ref())?.to_device(device)?;
                 Ok([angles.cos()?, angles.sin()?])
             }
         }
@@ -137,18 +140,19 @@ impl Rotary {
     /// # Errors
     /// When there are other numbers of tokens or channels than angles.
     pub fn backward(&self, sizes: &AttentionKernel, qkv: &[f32], dqkv: &[f32], store: &mut GradStore) -> Result<()> {
-        let RotaryAngles::Learnt { frequencies, coordinates } = &self.angles else { return Ok(()) };
+        let RotaryAngles::Learnt { frequencies, coordinates, .. } = &self.angles else { return Ok(()) };
         self.check(sizes)?;
         keep(store, frequencies, || {
-            let (half, heads) = (self.half, sizes.heads);
-            let mut gradient = vec![0.0; 2 * heads * half];
-            let (along_first, along_second) = gradient.split_at_mut(heads * half);
-            for (image, head) in (0..sizes.batch).flat_map(|image| (0..heads).map(move |head| (image, head))) {
+            let half = self.half;
+            let (axes, tables, _) = frequencies.dims3()?;
+            let mut gradient = vec![0.0; axes * tables * half];
+            for (image, head) in (0..sizes.batch).flat_map(|image| (0..sizes.heads).map(move |head| (image, head))) {
                 let [q, k, _] = sizes.places(image, head);
-                let (first, second) =
-                    (&mut along_first[head * half..][..half], &mut along_second[head * half..][..half]);
                 for (place, rows) in [(q, sizes.queries), (k, sizes.tokens)] {
-                    for (row, at) in coordinates.iter().enumerate().take(rows) {
+                    for (row, at) in coordinates.chunks_exact(axes).enumerate().take(rows) {
+                        if at.iter().all(|at| *at == 0.0) {
+                            continue;
+                        }
                         let row = place.offset + row * place.stride;
                         let (x, dx) = (&qkv[row..][..2 * half], &dqkv[row..][..2 * half]);
                         for pair in 0..half {
@@ -157,8 +161,9 @@ impl Rotary {
                                 Pairs::Neighbours => [2 * pair, 2 * pair + 1],
                             };
                             let angle = dx[b] * x[a] - dx[a] * x[b];
-                            first[pair] += angle * at[0];
-                            second[pair] += angle * at[1];
+                            for (axis, at) in at.iter().enumerate() {
+                                gradient[(axis * tables + head % tables) * half + pair] += angle * at;
+                            }
                         }
                     }
                 }
@@ -187,16 +192,24 @@ impl Rotary {
     }
 }
 
-/// Frequencies (2, heads, d / 2) times coordinates, to angles (heads, T, d / 2).
-fn learnt_angles(frequencies: &Tensor, coordinates: &[[f32; 2]]) -> Result<Tensor> {
+/// Frequencies (axes, 1 or heads, d / 2) times coordinates (T, axes), beside fixed angles, to angles (1 or heads, T, d / 2).
+fn learnt_angles(frequencies: &Tensor, coordinates: &[f32], fixed: Option<&Tensor>) -> Result<Tensor> {
     let dtype = if frequencies.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let frequencies = frequencies.to_dtype(dtype)?;
+    let axes = frequencies.dim(0)?;
     let along = |axis: usize| {
-        let at: Vec<f32> = coordinates.iter().map(|at| at[axis]).collect();
-        let at = Tensor::from_vec(at, (1, coordinates.len(), 1), frequencies.device())?.to_dtype(dtype)?;
+        let at: Vec<f32> = coordinates.iter().skip(axis).step_by(axes).copied().collect();
+        let at = Tensor::from_vec(at, (1, (), 1), frequencies.device())?.to_dtype(dtype)?;
         at.broadcast_mul(&frequencies.get(axis)?.unsqueeze(1)?)
     };
-    along(0)? + along(1)?
+    let mut angles = along(0)?;
+    for axis in 1..axes {
+        angles = (angles + along(axis)?)?;
+    }
+    match fixed {
+        Some(fixed) => angles.broadcast_add(&fixed.to_device(angles.device())?.to_dtype(dtype)?),
+        None => Ok(angles),
+    }
 }
 
 #[inline(always)]

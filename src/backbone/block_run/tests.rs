@@ -120,7 +120,7 @@ impl BlockForm {
         let rotary = if self.learnt {
             let frequencies = params.tensor("blocks.0.attn.rope.freqs").unwrap();
             let places: Vec<[f32; 2]> = (0..SHAPE.1).map(|token| [token as f32, 4.0 - 0.7 * token as f32]).collect();
-            Some(Rotary::learnt(frequencies, places.into(), Pairs::Neighbours).unwrap())
+            Some(Rotary::learnt(frequencies, places.as_flattened().into(), None, Pairs::Neighbours).unwrap())
         } else {
             rotary
         };

@@ -1,7 +1,7 @@
 //! How tokens know where they lie, inside attention: turned queries and keys, numbers added to the scores.
 
 use super::NodeWriter;
-use crate::backbone::{Layer, relative_bias, rotary_turn};
+use crate::backbone::{Layer, LearntAngles, relative_bias, rotary_turn};
 use crate::export::onnx::builder::Attribute::{Int, Ints};
 use crate::export::onnx::builder::ValueName;
 use crate::nn::Pairs;
@@ -15,7 +15,8 @@ impl NodeWriter<'_> {
         let head_width = self.spec.width / heads;
         let Some(turn) = rotary_turn(self.spec, &self.model.params, index)? else { return Ok(x.to_owned()) };
         let [cos, sin] = turn.map(|table| table.transpose(0, 1)); // (T, 1 or heads, e / 2)
-        let name = if rotary.learnt { format!("blocks.{index}.rotary") } else { "rotary".to_owned() };
+        let name =
+            if rotary.learnt != LearntAngles::Nothing { format!("blocks.{index}.rotary") } else { "rotary".to_owned() };
         let cos = self.graph.tensor(&format!("{name}.cos"), &cos?)?;
         let sin = self.graph.tensor(&format!("{name}.sin"), &sin?)?;
         // Each half holds one channel of every pair.
