@@ -16,7 +16,7 @@ impl NodeWriter<'_> {
         let Some(turn) = rotary_turn(self.spec, &self.model.params, index)? else { return Ok(x.to_owned()) };
         let [cos, sin] = turn.map(|table| table.transpose(0, 1)); // (T, 1 or heads, e / 2)
         let name =
-            if rotary.learnt != LearntAngles::Nothing { format!("blocks.{index}.rotary") } else { "rotary".to_owned() };
+            if rotary.learnt == LearntAngles::Nothing { "rotary".to_owned() } else { format!("blocks.{index}.rotary") };
         let cos = self.graph.tensor(&format!("{name}.cos"), &cos?)?;
         let sin = self.graph.tensor(&format!("{name}.sin"), &sin?)?;
         // Each half holds one channel of every pair.
