@@ -68,7 +68,8 @@ impl Check {
     fn say(&mut self, kind: &str, what: &str, dtype: DType, off: &[f64]) {
         let passed = off.iter().all(|off| *off <= bound(dtype)); // a comparison that NaN fails
         self.passed &= passed;
-        let worst = off.iter().copied().fold(0.0, f64::max);
+        // `max` would pass over what is no number.
+        let worst = off.iter().copied().fold(0.0, |worst, off| if off <= worst { worst } else { off });
         let line = json!({"kind": kind, "what": what, "dtype": dtype.as_str(), "off": worst, "bound": bound(dtype),
             "passed": passed});
         println!("{line}");
