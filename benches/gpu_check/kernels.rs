@@ -69,7 +69,7 @@ impl Check {
         let passed = off.iter().all(|off| *off <= bound(dtype)); // a comparison that NaN fails
         self.passed &= passed;
         // `max` would pass over what is no number.
-        let worst = off.iter().copied().fold(0.0, |worst, off| if off <= worst { worst } else { off });
+        let worst = off.iter().copied().fold(0.0, |a: f64, b| if a.is_nan() || a > b { a } else { b });
         let line = json!({"kind": kind, "what": what, "dtype": dtype.as_str(), "off": worst, "bound": bound(dtype),
             "passed": passed});
         println!("{line}");
