@@ -67,6 +67,7 @@ pub(super) fn rows(table: &mut Table) {
     outside(table);
 }
 
+#[allow(clippy::too_many_lines)] // a table
 fn folders(table: &mut Table) {
     let spelt = |names: [&str; 3]| {
         let workspace = Workspace::new();
