@@ -121,7 +121,8 @@ fn holds_classes(folder: &Path) -> Result<bool> {
 /// How folders are left out.
 pub(super) fn out_of_data(names: &[String]) -> String {
     let flags: Vec<String> = names.iter().map(|name| format!("--ignore {name:?}")).collect();
-    format!("leave it out: data.ignore = {names:?} (of `init`: {})", flags.join(" "))
+    let them = if names.len() == 1 { "it" } else { "them" };
+    format!("leave {them} out: data.ignore = {names:?} (with `init`: {})", flags.join(" "))
 }
 
 /// Folders beside those of splits whose images are in no class folder, as of images that somebody else is to classify;

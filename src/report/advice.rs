@@ -91,7 +91,7 @@ impl Advice<'_> {
         let mistakes = (images as f64 * (1.0 - accuracy)).round() as usize;
         if mistakes == 0 {
             return format!(
-                "{} classified right: training cannot improve on that, test on more images",
+                "{} classified correctly: training cannot improve on that, test on more images",
                 if images == 1 {
                     format!("the only {split} image is")
                 } else {
@@ -106,7 +106,7 @@ impl Advice<'_> {
             String::new()
         };
         let of_all = part_of(mistakes, images, &format!("{split} image"));
-        let wrong = format!("{of_all} {} classified wrong", are(mistakes));
+        let wrong = format!("{of_all} {} classified wrongly", are(mistakes));
         let few = mistakes <= FEW_MISTAKES.0 && accuracy >= NEAR_CEILING;
         if few || mistakes as f64 <= FEW_MISTAKES.1 * images as f64 {
             return format!("{wrong}{balanced}: look at them in report.html before any training");
@@ -252,7 +252,7 @@ mod tests {
         let found = evaluation([291, 9], [291, 7], true);
         assert_eq!(
             advice(None, &found),
-            "2 of 300 test images are classified wrong, balanced accuracy 88.9 %: look at them in report.html before any training"
+            "2 of 300 test images are classified wrongly, balanced accuracy 88.9 %: look at them in report.html before any training"
         );
         let missed = advice(None, &evaluation([291, 9], [291, 0], true));
         assert!(
@@ -265,7 +265,10 @@ mod tests {
     fn few_images_are_not_called_chance() {
         // All five are right: nothing speaks for chance, though nothing can speak against it.
         let all = advice(None, &evaluation([3, 2], [3, 2], false));
-        assert_eq!(all, "all 5 test images are classified right: training cannot improve on that, test on more images");
+        assert_eq!(
+            all,
+            "all 5 test images are classified correctly: training cannot improve on that, test on more images"
+        );
         let undecided = advice(None, &evaluation([12, 12], [8, 8], false));
         assert!(
             undecided.starts_with(
@@ -307,7 +310,7 @@ mod tests {
         let all = advice(None, &evaluation([30, 30], [30, 30], false));
         assert_eq!(
             all,
-            "all 60 test images are classified right: training cannot improve on that, test on more images"
+            "all 60 test images are classified correctly: training cannot improve on that, test on more images"
         );
     }
 
@@ -315,12 +318,12 @@ mod tests {
     fn a_gain_that_no_test_could_show_is_not_promised() {
         let near = advice(None, &evaluation([30, 60], [28, 58], false));
         assert!(
-            near.starts_with("near the ceiling: 4 of 90 test images are classified wrong (95 %: 89.0 % to 98.8 %"),
+            near.starts_with("near the ceiling: 4 of 90 test images are classified wrongly (95 %: 89.0 % to 98.8 %"),
             "{near}"
         );
         assert!(!near.contains("usually gains"), "{near}");
         let few = advice(None, &evaluation([10, 10], [8, 8], false));
-        assert!(few.starts_with("4 of 20 test images are classified wrong"), "{few}");
+        assert!(few.starts_with("4 of 20 test images are classified wrongly"), "{few}");
         assert!(advice(None, &evaluation([50, 50], [40, 42], false)).contains("\"partial\" usually gains"));
     }
 

@@ -150,7 +150,7 @@ impl<'a> Evidence<'a> {
             }),
         );
         if findings.is_empty() {
-            let all_right = if self.all_right() { ", and every image is classified right" } else { "" };
+            let all_right = if self.all_right() { ", and every image is classified correctly" } else { "" };
             findings.push((VerdictKind::Ok, format!("no sign of over-fitting{all_right}")));
         }
         let last = self.epochs.last().map(|epoch| epoch.epoch);
@@ -267,7 +267,7 @@ impl<'a> Evidence<'a> {
             if gained < 0 && p < FELL {
                 let lost = -gained;
                 return Some(format!(
-                    "over-fits after epoch {epoch}{}: {lost} of {} validation images fewer {} right at the last",
+                    "over-fits after epoch {epoch}{}: {lost} fewer of {} validation images {} right at the last epoch",
                     kept(epoch),
                     val.n,
                     are(lost as usize)

@@ -62,7 +62,7 @@ fn situations() -> Vec<Situation> {
         Situation {
             name: "at the ceiling",
             signal: |_, t| 9.0 * soon(t),
-            expected: ["ok", "every image is classified right", ""],
+            expected: ["ok", "every image is classified correctly", ""],
             ..memorised
         },
         Situation {
@@ -87,7 +87,7 @@ fn situations() -> Vec<Situation> {
             name: "fewer and fewer right",
             images: &[("a", 60), ("b", 60), ("c", 60)],
             signal: |_, t| 1.4 * soon(t),
-            expected: ["over_fits", "12 of 180 validation images fewer are right at the last", "dropout"],
+            expected: ["over_fits", "12 fewer of 180 validation images are right at the last epoch", "dropout"],
             ..memorised
         },
         Situation {
