@@ -58,7 +58,7 @@ fn plural(noun: &str) -> String {
     let ends = |endings: &[&str]| endings.iter().any(|ending| noun.ends_with(ending));
     match noun.strip_suffix('y') {
         Some(stem) if !ends(&["ay", "ey", "oy"]) => format!("{stem}ies"),
-        _ if ends(&["s", "x", "ch", "sh"]) => format!("{noun}es"),
+        _ if ends(&["s", "x", "ch", "sh"]) && !ends(&["epoch"]) => format!("{noun}es"),
         _ => format!("{noun}s"),
     }
 }
@@ -101,6 +101,7 @@ mod tests {
             (2, "copy", "2 copies"),
             (2, "array", "2 arrays"),
             (5, "patch", "5 patches"),
+            (2, "epoch", "2 epochs"),
         ] {
             assert_eq!(counted(count, noun), expected);
         }
