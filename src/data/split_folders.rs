@@ -5,7 +5,7 @@ use super::classes::ClassChoice;
 use super::listing::{Listing, class_name};
 use super::tree::{Children, children, contents, file_name};
 use crate::error::{DataError, Result};
-use crate::system::shown::{Shown, quoted};
+use crate::system::shown::{Shown, agree, quoted};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -121,7 +121,7 @@ fn holds_classes(folder: &Path) -> Result<bool> {
 /// How folders are left out.
 pub(super) fn out_of_data(names: &[String]) -> String {
     let flags: Vec<String> = names.iter().map(|name| format!("--ignore {name:?}")).collect();
-    let them = if names.len() == 1 { "it" } else { "them" };
+    let them = agree(names.len(), "it", "them");
     format!("leave {them} out: data.ignore = {names:?} (with `init`: {})", flags.join(" "))
 }
 

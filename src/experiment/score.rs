@@ -115,7 +115,7 @@ fn check_finite(scored: &Scored, dataset: &Dataset) -> Result<()> {
     let name = &dataset.samples[scored.indices[first]].name;
     let images = scored.labels.len();
     Err(Error::NotFinite(format!(
-        "the logits of {} are not finite numbers, the first those of {name:?}",
+        "the logits of {} are not finite numbers; the first is {name:?}",
         part_of(all, images, "image")
     )))
 }

@@ -71,8 +71,7 @@ __device__ void attention(const T* qkv, T* y, size_t tokens, size_t heads, size_
     alignas(16) __shared__ Row<T, D> values[KEYS];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
-    unsigned queries[D / 16][4];
-    load_fragments<D>(queries, q, at.stride, at.first_row, tokens, d);
+    const Held<D> queries(q, at.stride, at.first_row, tokens, d);
     float sums[D / 8][4] = {};
     Softmax softmax;
     for (size_t first = 0; first < tokens; first += KEYS) {
@@ -81,8 +80,7 @@ __device__ void attention(const T* qkv, T* y, size_t tokens, size_t heads, size_
         load_rows<KEYS, D>(values, q + 2 * at.part, at.stride, first, tokens, d);
         __syncthreads();
         float scores[KEYS / 8][4], shrink[2];
-        auto query = [&](unsigned(&a)[4], int k) { for (int i = 0; i < 4; i++) a[i] = queries[k][i]; };
-        times_rows<KEYS, D, T>(scores, query, keys);
+        times_rows<KEYS, D, T>(scores, queries, keys);
         softmax.take<KEYS>(scores, shrink, first, tokens, scale * LOG2_E);
 #pragma unroll
         for (int n = 0; n < D / 8; n++)
@@ -106,11 +104,8 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, flo
     alignas(16) __shared__ Row<T, D> values[KEYS];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
-    unsigned queries[D / 16][4], gradients[D / 16][4];
-    load_fragments<D>(queries, q, at.stride, at.first_row, tokens, d);
-    load_fragments<D>(gradients, dy + at.y, at.part, at.first_row, tokens, d);
-    auto query = [&](unsigned(&a)[4], int k) { for (int i = 0; i < 4; i++) a[i] = queries[k][i]; };
-    auto gradient = [&](unsigned(&a)[4], int k) { for (int i = 0; i < 4; i++) a[i] = gradients[k][i]; };
+    const Held<D> queries(q, at.stride, at.first_row, tokens, d);
+    const Held<D> gradients(dy + at.y, at.part, at.first_row, tokens, d);
 
     Softmax softmax;
     for (size_t first = 0; first < tokens; first += KEYS) {
@@ -118,7 +113,7 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, flo
         load_rows<KEYS, D>(keys, q + at.part, at.stride, first, tokens, d);
         __syncthreads();
         float scores[KEYS / 8][4], shrink[2];
-        times_rows<KEYS, D, T>(scores, query, keys);
+        times_rows<KEYS, D, T>(scores, queries, keys);
         softmax.take<KEYS>(scores, shrink, first, tokens, scale * LOG2_E);
     }
     softmax.finish();
@@ -143,8 +138,8 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, flo
         load_rows<KEYS, D>(values, q + 2 * at.part, at.stride, first, tokens, d);
         __syncthreads();
         float scores[KEYS / 8][4], dweights[KEYS / 8][4];
-        times_rows<KEYS, D, T>(scores, query, keys);
-        times_rows<KEYS, D, T>(dweights, gradient, values);
+        times_rows<KEYS, D, T>(scores, queries, keys);
+        times_rows<KEYS, D, T>(dweights, gradients, values);
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++)
             for (int i = 0; i < 4; i++) {

@@ -79,17 +79,27 @@ __device__ inline void fragment(unsigned (&a)[4], const Row<T, D>* rows, unsigne
     load_matrices<false>(a, &rows[lane() % 16][16 * k + lane() / 16 * 8]);
 }
 
-// 16 rows of this warp in global memory, from `first` on, as a; zeros beyond them.
-template <int D, typename T>
-__device__ inline void load_fragments(
-    unsigned (&a)[D / 16][4], const T* from, size_t stride, size_t first, size_t rows, unsigned width) {
-    for (int k = 0; k < D / 16; k++)
-        for (int i = 0; i < 4; i++) {
-            const size_t row = first + lane() / 4 + i % 2 * 8;
-            const unsigned column = 16 * k + 2 * (lane() % 4) + i / 2 * 8;
-            a[k][i] = row < rows && column < width ? *reinterpret_cast<const unsigned*>(from + row * stride + column) : 0;
-        }
-}
+// 16 rows of a warp in its registers, as a.
+template <int D>
+struct Held {
+    unsigned pairs[D / 16][4];
+
+    // From global memory, from row `first` on; zeros beyond them.
+    template <typename T>
+    __device__ Held(const T* from, size_t stride, size_t first, size_t rows, unsigned width) {
+        for (int k = 0; k < D / 16; k++)
+            for (int i = 0; i < 4; i++) {
+                const size_t row = first + lane() / 4 + i % 2 * 8;
+                const unsigned column = 16 * k + 2 * (lane() % 4) + i / 2 * 8;
+                const bool there = row < rows && column < width;
+                pairs[k][i] = there ? *reinterpret_cast<const unsigned*>(from + row * stride + column) : 0;
+            }
+    }
+
+    __device__ void operator()(unsigned (&a)[4], int k) const {
+        for (int i = 0; i < 4; i++) a[i] = pairs[k][i];
+    }
+};
 
 // Sums of N columns as a of the next product.
 template <typename T, int N>
@@ -102,7 +112,7 @@ __device__ inline void to_fragments(unsigned (&a)[N / 16][4], const float (&sums
 
 // sums (16, N) = a (16, D) times the transposed rows (N, D); fragment_of(a, k) gives a.
 template <int N, int D, typename T, typename Fragment>
-__device__ inline void times_rows(float (&sums)[N / 8][4], Fragment fragment_of, const Row<T, D>* rows) {
+__device__ inline void times_rows(float (&sums)[N / 8][4], const Fragment& fragment_of, const Row<T, D>* rows) {
 #pragma unroll
     for (int n = 0; n < N / 8; n++)
         for (int i = 0; i < 4; i++) sums[n][i] = 0;

@@ -189,7 +189,7 @@ impl Recommender<'_> {
         let Some(chosen) = self.best(telling) else {
             let sentence = format!(
                 "no strategy is better than always naming the commonest class ({chance}) beyond noise; {scores}. Try \
-                 another backbone, a larger model.image_size or more images first"
+                 another backbone, a larger model.image_size or more images"
             );
             return (None, sentence);
         };
