@@ -44,6 +44,8 @@ STRATEGIES = ["forward", "frozen", "partial", "lora", "full"]
 CLASSES = ["a", "b"]
 LR, WEIGHT_DECAY, CLIP_GRAD, LAST_BLOCKS, RANK = 1e-5, 0.05, 1.0, 3, 8
 WARMUP_STEPS = 5
+# Seconds that one program may take, so that one that hangs does not keep the others from their turn.
+TIMEOUT = 600
 
 
 class GpuMemory:
@@ -103,7 +105,7 @@ def ours(command: str, settings: dict, flags: list, arguments: argparse.Namespac
     for key, value in settings.items():
         line += ["--set", f"{key}={value}"]
     environment = {**os.environ, **({"VITADAPT_KERNELS": kernels} if kernels else {})}
-    done = subprocess.run([str(part) for part in line], check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run([str(part) for part in line], check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, env=environment)
     return json.loads(done.stdout)
 
 
@@ -171,7 +173,7 @@ def their_training(work: Path, name: str, strategy: str, arguments: argparse.Nam
         line += [f"--{flag.replace('_', '-')}", getattr(arguments, flag)]
     line += ["--eager"] if arguments.eager else []
     with GpuMemory() as memory:
-        done = subprocess.run([str(part) for part in line], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([str(part) for part in line], check=True, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT)
     return {**json.loads(done.stdout), "memory": memory.mebibytes}
 
 

@@ -19,7 +19,9 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 HERE = Path(__file__).resolve().parent
 # timm travels along, for machines that have PyTorch alone.
@@ -27,6 +29,10 @@ sys.path[:0] = [str(wheel) for wheel in sorted((HERE / "wheels").glob("*.whl"))]
 
 import torch  # noqa: E402
 import compare_gpu as peers  # noqa: E402
+
+# Where the program finds cuBLAS and its like if the machine has them with PyTorch only.
+LIBRARIES = sorted(str(path) for path in Path(torch.__file__).parent.parent.glob("nvidia/*/lib"))
+os.environ["LD_LIBRARY_PATH"] = ":".join([os.environ.get("LD_LIBRARY_PATH", "/usr/local/cuda/lib64"), *LIBRARIES])
 
 NAME = {"S": "vit_small_patch16_224", "B": "vit_base_patch16_224", "L": "vit_large_patch16_224"}
 # The most telling first: what does not fit into the time is left out and listed.
@@ -37,6 +43,8 @@ SPEEDS = [
     ("L", "frozen", 128), ("S", "partial", 128), ("S", "frozen", 128),
 ]
 STEPS = 20
+# Seconds after which one run of a program counts as hung.
+LIMIT = 180
 
 
 class Check:
@@ -51,6 +59,38 @@ class Check:
             eager=not self.gpu, batch_size=self.batch, images=self.batch)
         peers.make_images(self.images, self.batch, self.size)
         peers.make_model(work / NAME["S"], NAME["S"])
+        few = arguments.quick or not self.gpu
+        self.speeds = SPEEDS[:arguments.speeds or (1 if few else len(SPEEDS))] if "speed" in arguments.parts else []
+        self.making = Lock()
+        self.compilations = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 4))
+        self.begin_compilations()
+
+    def begin_compilations(self) -> None:
+        """torch.compile takes a minute for each model and batch, and keeps what it made on disk: the first ones begin now,
+        beside the parts that ask for no times."""
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.work / "inductor")
+        def compile_one(letter: str, strategy: str, batch: int) -> None:
+            folder, name, options = self.speed_case(letter, batch)
+            peers.their_training(folder, name, strategy, argparse.Namespace(**vars(options) | {"images": batch, "epochs": 2}))
+        for case in self.speeds[:4] if self.gpu else []:
+            self.compilations.submit(compile_one, *case)
+
+    def quiet(self) -> None:
+        """Waits until nothing else uses the GPU."""
+        self.compilations.shutdown()
+
+    def speed_case(self, letter: str, batch: int) -> tuple[Path, str, argparse.Namespace]:
+        """Folder with images and model, name of the model, and options for `peers`."""
+        name = NAME[letter if self.gpu else "S"]
+        folder = self.work / f"speed-{batch}"
+        options = argparse.Namespace(**vars(self.options) | {"batch_size": batch if self.gpu else 4,
+                                                             "images": 16 * batch if self.gpu else 8})
+        with self.making:
+            if not folder.exists():
+                peers.make_images(folder / "images", options.images, self.size)
+            if not (folder / name).exists():
+                peers.make_model(folder / name, name)
+        return folder, name, options
 
     def settings(self, name: str) -> dict:
         """Of a run of ViT-S in f32 with one step an epoch, so that every step's loss is written down."""
@@ -65,7 +105,7 @@ class Check:
 
     def train(self, settings: dict, *flags) -> tuple[dict, str]:
         """The JSON that the program printed, and its messages."""
-        done = subprocess.run(self.command(settings, *flags), capture_output=True, text=True)
+        done = subprocess.run(self.command(settings, *flags), capture_output=True, text=True, timeout=LIMIT)
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
         return json.loads(done.stdout), done.stderr
@@ -78,7 +118,7 @@ class Check:
         """Every layer against f64, then ViT-S against the CPU, output and gradients."""
         flags = ["--quick"] if self.arguments.quick else []
         line = [HERE / "kernels", self.arguments.device, self.work / NAME["S"], *flags]
-        done = subprocess.run([str(part) for part in line], capture_output=True, text=True)
+        done = subprocess.run([str(part) for part in line], capture_output=True, text=True, timeout=LIMIT)
         rows = [json.loads(row) for row in done.stdout.splitlines()]
         failed = [row for row in rows if not row["passed"]]
         # What is no number is null in JSON, and has failed.
@@ -123,6 +163,7 @@ class Check:
         """Forecast against measured peak."""
         if not self.gpu:
             return {"passed": None, "why": "needs a GPU"}
+        self.quiet()
         rows = {}
         for strategy in ("frozen", "lora", "full"):
             for precision in ("f32", "bf16"):
@@ -142,6 +183,7 @@ class Check:
         """Another program takes the memory away while a run begins: its steps are halved until they fit."""
         if not self.gpu:
             return {"passed": None, "why": "needs a GPU"}
+        self.quiet()
         images = self.work / "many"
         peers.make_images(images, 512, self.size)
         settings = self.settings("shortage") | {
@@ -153,7 +195,7 @@ class Check:
             time.sleep(0.01)
         free, _ = torch.cuda.mem_get_info()
         ballast = torch.empty(max(0, free - 2 * 2**30), dtype=torch.uint8, device="cuda")
-        _, said = process.communicate()
+        _, said = process.communicate(timeout=LIMIT)
         del ballast
         torch.cuda.empty_cache()
         halved = [line for line in said.splitlines() if "out of device memory" in line]
@@ -161,20 +203,13 @@ class Check:
 
     def speed(self) -> dict:
         """Beside timm with torch.compile, bf16 and fused AdamW."""
+        self.quiet()
         rows, left_out = [], []
-        wanted = SPEEDS[:1] if self.arguments.quick or not self.gpu else SPEEDS
-        for letter, strategy, batch in wanted:
+        for letter, strategy, batch in self.speeds:
             if time.monotonic() > self.arguments.deadline - 60:
                 left_out.append(f"{letter} {strategy} {batch}")
                 continue
-            name = NAME["S" if not self.gpu else letter]
-            folder = self.work / f"speed-{batch}"
-            options = argparse.Namespace(**vars(self.options) | {"batch_size": batch if self.gpu else 4,
-                                                                 "images": 16 * batch if self.gpu else 8})
-            if not folder.exists():
-                peers.make_images(folder / "images", options.images, self.size)
-            if not (folder / name).exists():
-                peers.make_model(folder / name, name)
+            folder, name, options = self.speed_case(letter, batch)
             try:
                 us = peers.our_training(folder, name, strategy, options, None)
                 them = peers.their_training(folder, name, strategy, options)
@@ -184,8 +219,8 @@ class Check:
             ratio = us["images_per_second"] / them["images_per_second"]
             rows.append({"model": letter, "strategy": strategy, "batch": batch, "ratio": ratio, "vitadapt": us,
                          "timm": them})
-            print(f"  {letter} {strategy} {batch}: {us['images_per_second']:.0f} images/s, {ratio:.2f} of timm's",
-                  flush=True)
+            print(f"  {letter} {strategy} {batch}: {us['images_per_second']:.0f} images/s, {ratio:.2f} of timm's; "
+                  f"memory {us['memory']} and {them['memory']} MiB", flush=True)
         return {"passed": None, "why": "to be read", "rows": rows, "left out": left_out}
 
     def times(self) -> dict:
@@ -201,21 +236,25 @@ class Check:
                      for path in sorted((place / folder).glob("libcupti.so*")))
         subprocess.run(["g++", "-O2", "-shared", "-fPIC", HERE / "kernel_times.cpp", "-o", library, *includes, cupti,
                         f"-Wl,-rpath,{cupti.parent}"], check=True)
-        times = self.work / "kernels.json"
-        os.environ |= {"CUDA_INJECTION64_PATH": str(library), "KERNEL_TIMES": str(times)}
-        try:
-            folder = self.work / "times"
-            peers.make_images(folder / "images", 8 * 64, self.size)
-            peers.make_model(folder / NAME["B"], NAME["B"])
-            options = argparse.Namespace(**vars(self.options) | {"batch_size": 64, "images": 8 * 64})
-            peers.our_training(folder, NAME["B"], "full", options, None)
-        finally:
-            del os.environ["CUDA_INJECTION64_PATH"], os.environ["KERNEL_TIMES"]
-        found = json.loads(times.read_text())
-        total = sum(kernel["ns"] for kernel in found["kernels"].values())
-        by_time = sorted(found["kernels"].items(), key=lambda item: -item[1]["ns"])[:25]
-        rows = [{"kernel": name[:80], "share": kernel["ns"] / total, "calls": kernel["calls"]} for name, kernel in by_time]
-        return {"passed": None, "why": "to be read", "busy": found["busy_ns"] / max(1, found["whole_ns"]), "rows": rows}
+        self.quiet()
+        folder, name, options = self.speed_case("B", 64)
+        found = {}
+        for whose, training in (("vitadapt", lambda *case: peers.our_training(*case, None)), ("timm", peers.their_training)):
+            times = self.work / f"{whose}.json"
+            os.environ |= {"CUDA_INJECTION64_PATH": str(library), "KERNEL_TIMES": str(times)}
+            try:
+                training(folder, name, "full", options)
+            finally:
+                del os.environ["CUDA_INJECTION64_PATH"], os.environ["KERNEL_TIMES"]
+            found[whose] = json.loads(times.read_text())
+        rows = {}
+        for whose, record in found.items():
+            total = sum(kernel["ns"] for kernel in record["kernels"].values())
+            by_time = sorted(record["kernels"].items(), key=lambda item: -item[1]["ns"])
+            rows[whose] = {"ms in all": total / 1e6, "busy": record["busy_ns"] / max(1, record["whole_ns"])} | {
+                name[:80]: f"{100 * kernel['ns'] / total:.1f} %, {kernel['ns'] / 1e3 / kernel['calls']:.0f} us x {kernel['calls']}"
+                for name, kernel in by_time[:30]}
+        return {"passed": None, "why": "to be read", "rows": rows}
 
 
 PARTS = ["kernels", "losses", "resume", "shortage", "memory", "speed", "times"]
@@ -233,6 +272,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
     parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--speeds", type=int, help="how many of the comparisons of speed")
     parser.add_argument("--out", type=Path, default=Path("gpu_check.json"))
     arguments = parser.parse_args()
     arguments.deadline = time.monotonic() + 60 * arguments.minutes
