@@ -15,7 +15,7 @@ fn compile() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     // Watched headers are part of what decides whether a kernel is compiled again.
     let headers = ["common.cuh", "columns.cuh", "tensor_cores.cuh"].map(|header| format!("{kernels}/{header}"));
-    let builder = cudaforge::KernelBuilder::new().source_dir(kernels).watch(headers).arg("-O3").arg("-std=c++17");
+    let builder = cudaforge::KernelBuilder::new().source_dir(kernels).watch(headers).arg("-O3").arg("-std=c++20");
     builder.build_ptx()?.write(out.join("ptx.rs"))?;
     Ok(())
 }

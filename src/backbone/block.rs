@@ -91,14 +91,14 @@ impl Block {
 
     /// The same over a graph of operations.
     pub fn compose(&self, x: &Tensor, rows: usize, mode: Mode<'_>) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.before(&self.norm1, x)?, rows, mode)?;
+        let attended = self.attention.forward(&self.before(&self.norm1, x, &self.attention.qkv)?, rows, mode)?;
         let attended = self.at_end(&self.norm1, attended)?;
         let x = &x.narrow(1, 0, rows)?;
         let x = self.residual(x, &attended, self.scale1.as_ref(), 0, mode)?;
-        let hidden = self.fc1.forward(&self.before(&self.norm2, &x)?, mode)?;
+        let normed = self.before(&self.norm2, &x, &self.fc1)?;
         let hidden = match self.activation {
-            Some(activation) => activation.forward(&hidden)?,
-            None => swiglu(&hidden)?,
+            Some(activation) => activation.of_linear(&self.fc1, &normed, mode)?,
+            None => swiglu(&self.fc1.forward(&normed, mode)?)?,
         };
         let hidden = match &self.mlp_norm {
             Some(norm) => norm.forward(&hidden)?,
@@ -108,9 +108,9 @@ impl Block {
         self.residual(&x, &branch, self.scale2.as_ref(), 1, mode)
     }
 
-    /// What enters a branch.
-    fn before(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
-        if self.behind { Ok(x.clone()) } else { norm.forward(x) }
+    /// What enters a branch by its first layer.
+    fn before(&self, norm: &LayerNorm, x: &Tensor, layer: &AdaptedLinear) -> Result<Tensor> {
+        if self.behind { Ok(x.clone()) } else { norm.forward_as(x, layer.linear().dtype()) }
     }
 
     /// What leaves a branch.
@@ -120,7 +120,7 @@ impl Block {
 
     /// How much each token looks at each, as the mean over the heads: x (B, T, d) to (B, T, T).
     pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
-        self.attention.mean_weights(&self.before(&self.norm1, x)?)
+        self.attention.mean_weights(&self.before(&self.norm1, x, &self.attention.qkv)?)
     }
 
     fn residual(

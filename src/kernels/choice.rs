@@ -119,9 +119,9 @@ fn try_out<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &D
     }
     let there = operands.iter().map(|x| x.to_device(device)).collect::<Result<Vec<_>>>()?;
     let here = operands.iter().map(|x| x.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
-    let kernel = results(&there, |operands| small.kernel(operands))?;
-    let composed = results(&here, |operands| small.composed(operands))?;
-    let bound = dtypes.into_iter().filter_map(bound).fold(0.0, f64::max);
+    let (result, kernel) = results(&there, |operands| small.kernel(operands))?;
+    let (_, composed) = results(&here, |operands| small.composed(operands))?;
+    let bound = dtypes.into_iter().chain([result]).filter_map(bound).fold(0.0, f64::max);
     for (which, (kernel, composed)) in kernel.iter().zip(&composed).enumerate() {
         let largest = composed.iter().fold(1.0, |largest: f64, x| largest.max(x.abs()));
         let off = kernel.iter().zip(composed).map(|(k, c)| (k - c).abs()).fold(0.0, f64::max) / largest;
@@ -141,11 +141,11 @@ fn wave(shape: &[usize], seed: f64) -> Result<Tensor> {
     Tensor::from_vec(values.collect::<Vec<f64>>(), shape, &Device::Cpu)
 }
 
-/// The output, then the gradient of each operand.
+/// The type of the output, the output, then the gradient of each operand.
 fn results<const N: usize>(
     operands: &[Tensor],
     op: impl FnOnce([&Tensor; N]) -> Result<Tensor>,
-) -> Result<Vec<Vec<f64>>> {
+) -> Result<(DType, Vec<Vec<f64>>)> {
     let vars = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
     let Ok(tensors) = tensors.try_into() else { candle_core::bail!("a trial needs {N} operands") };
@@ -154,7 +154,8 @@ fn results<const N: usize>(
     let gradients = (&output * upstream)?.sum_all()?.backward()?;
     let flat = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
     let of = |var: &Var| gradients.get(var).map_or_else(|| Ok(Vec::new()), flat);
-    std::iter::once(flat(&output)).chain(vars.iter().map(of)).collect()
+    let values = std::iter::once(flat(&output)).chain(vars.iter().map(of)).collect::<Result<_>>()?;
+    Ok((output.dtype(), values))
 }
 
 /// What the trial of a layer's kernel on a GPU relies on, as far as the CPU can tell.

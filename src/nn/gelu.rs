@@ -1,8 +1,10 @@
 //! Gaussian error linear units (Hendrycks and Gimpel 2016) in the three forms pretrained weights use.
 
+use super::dropout::Mode;
+use super::lora::AdaptedLinear;
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
-use crate::kernels::{Operation, buffer::Buffer, math, run, simd};
+use crate::kernels::{Operation, add_rows, buffer::Buffer, math, run, simd, widened};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{Result, Tensor};
@@ -44,6 +46,18 @@ impl Activation {
     /// When the device fails.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
         run(&self, [x])
+    }
+
+    /// Of what an affine layer makes of x (…, in), (…, out). On a GPU the bias is added in the same pass over the values,
+    /// and backward adds up its gradient in the pass that computes theirs.
+    ///
+    /// # Errors
+    /// When the last dimension of `x` is not the layer's `in`.
+    pub fn of_linear(self, layer: &AdaptedLinear, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        match layer.bias_apart().filter(|_| x.device().is_cuda()) {
+            Some((product, bias)) => run(&self, [&product.forward(x)?, &bias]),
+            None => self.forward(&layer.forward(x, mode)?),
+        }
     }
 
     /// The number that `activation.cu` knows it by.
@@ -130,12 +144,12 @@ impl Operation<1> for Activation {
 
     #[cfg(feature = "cuda")]
     fn cuda_forward(&self, [x]: [cuda::Operand<'_>; 1]) -> Result<CudaStorage> {
-        cuda::activation::forward(x, self.number())
+        cuda::activation::forward(x, None, self.number())
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_backward(&self, [x]: [&Tensor; 1], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        Ok([Some(cuda::activation::backward(x, dy, self.number())?)])
+        Ok([Some(cuda::activation::backward(x, None, dy, self.number())?.0)])
     }
 
     fn composed(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
@@ -149,6 +163,50 @@ impl Operation<1> for Activation {
 
     fn small(&self) -> (Self, [Vec<usize>; 1]) {
         (*self, [vec![30, 50]])
+    }
+}
+
+/// Of x and a bias (d) that is added to it first.
+impl Operation<2> for Activation {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Gelu => "bias and gelu",
+            Self::GeluTanh => "bias and gelu_tanh",
+            Self::QuickGelu => "bias and quick_gelu",
+        }
+    }
+
+    fn forward(&self, [x, bias]: [&[f32]; 2], y: &mut [f32]) -> Result<()> {
+        self.forward_values(x, Some(bias), y);
+        Ok(())
+    }
+
+    fn backward(&self, [x, bias]: [&[f32]; 2], _y: &[f32], dy: &[f32], _: [bool; 2]) -> Result<[Option<Vec<f32>>; 2]> {
+        let (mut dx, mut dbias) = (dy.to_vec(), vec![0.0; bias.len()]);
+        self.backward_values(x, Some(bias), &mut Buffer::new(x.len()), &mut dx);
+        add_rows(&dx, &mut dbias);
+        Ok([Some(dx), Some(dbias)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self, [x, bias]: [cuda::Operand<'_>; 2]) -> Result<CudaStorage> {
+        cuda::activation::forward(x, Some(bias), self.number())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward(&self, [x, bias]: [&Tensor; 2], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        let (dx, dbias) = cuda::activation::backward(x, Some(bias), dy, self.number())?;
+        Ok([Some(dx), dbias])
+    }
+
+    fn composed(&self, [x, bias]: [&Tensor; 2]) -> Result<Tensor> {
+        // In f32, so that the bias's gradient, a sum over all rows, keeps its digits.
+        let sum = widened(x)?.broadcast_add(&widened(bias)?)?.to_dtype(x.dtype())?;
+        Operation::<1>::composed(self, [&sum])
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 2]) {
+        (*self, [vec![3, 30, 40], vec![40]])
     }
 }
 

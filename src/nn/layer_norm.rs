@@ -6,7 +6,7 @@ use crate::kernels::{Operation, keep, lane_sum, read, read_all, run, simd, widen
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backprop::GradStore;
-use candle_core::{D, Result, Shape, Tensor, bail};
+use candle_core::{D, DType, Result, Shape, Tensor, bail};
 
 /// Normalises the last dimension, then scales and shifts it: weight (d), bias (d). Without a bias it is the RMS norm, which
 /// subtracts no mean either.
@@ -29,7 +29,7 @@ impl LayerNorm {
     }
 
     fn op(&self) -> Normalize {
-        Normalize { eps: self.eps }
+        Normalize { eps: self.eps, output: self.weight.dtype() }
     }
 
     /// x (…, d) to (…, d), in the type of the weight: statistics of half-precision values would lose their digits.
@@ -41,6 +41,20 @@ impl LayerNorm {
         match &self.bias {
             Some(bias) => run(&self.op(), [x, &self.weight, bias]),
             None => run(&self.op(), [x, &self.weight]),
+        }
+    }
+
+    /// The same, rounded to `dtype`, which a GPU's kernel does itself.
+    ///
+    /// # Errors
+    /// As of [`LayerNorm::forward`].
+    pub fn forward_as(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        match &self.bias {
+            Some(bias) if x.device().is_cuda() => {
+                let op = Normalize { output: dtype, ..self.op() };
+                run(&op, [&x.to_dtype(self.weight.dtype())?, &self.weight, bias])
+            }
+            _ => self.forward(x)?.to_dtype(dtype),
         }
     }
 
@@ -87,11 +101,17 @@ impl LayerNorm {
 #[derive(Clone, Copy)]
 pub(super) struct Normalize {
     pub eps: f32,
+    /// The type of the result: that of the operands, or on a GPU a shorter one.
+    pub output: DType,
 }
 
 impl Operation<3> for Normalize {
     fn name(&self) -> &'static str {
-        "layer_norm"
+        match self.output {
+            DType::F16 => "layer_norm to f16",
+            DType::BF16 => "layer_norm to bf16",
+            _ => "layer_norm",
+        }
     }
 
     fn shape(&self, [x, weight, bias]: [&Shape; 3]) -> Result<Shape> {
@@ -129,20 +149,22 @@ impl Operation<3> for Normalize {
 
     #[cfg(feature = "cuda")]
     fn cuda_forward(&self, [x, weight, bias]: [cuda::Operand<'_>; 3]) -> Result<CudaStorage> {
-        cuda::layer_norm::forward(x, weight, bias, self.eps)
+        cuda::layer_norm::forward(x, weight, bias, self.eps, self.output)
     }
 
     #[cfg(feature = "cuda")]
     fn cuda_backward(&self, [x, weight, bias]: [&Tensor; 3], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 3]> {
-        cuda::layer_norm::backward(x, weight, bias, dy, self.eps).map(Into::into)
+        cuda::layer_norm::backward(x, weight, bias, dy, self.eps)
     }
 
     fn composed(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {
-        let (dtype, [x, weight, bias]) = (x.dtype(), [widened(x)?, widened(weight)?, widened(bias)?]);
+        // Of a trial in f64 nothing is rounded.
+        let output = if x.dtype() == DType::F64 { DType::F64 } else { self.output };
+        let [x, weight, bias] = [widened(x)?, widened(weight)?, widened(bias)?];
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let normalized = centred.broadcast_div(&(variance + f64::from(self.eps))?.sqrt()?)?;
-        normalized.broadcast_mul(&weight)?.broadcast_add(&bias)?.to_dtype(dtype)
+        normalized.broadcast_mul(&weight)?.broadcast_add(&bias)?.to_dtype(output)
     }
 
     fn small(&self) -> (Self, [Vec<usize>; 3]) {

@@ -41,6 +41,12 @@ impl Linear {
         bias * Tensor::from_vec(factors, bias.shape(), bias.device())?.to_dtype(bias.dtype())?
     }
 
+    /// The layer without its bias, and the bias, if there is one for each output.
+    pub fn bias_apart(&self) -> Option<(Self, Tensor)> {
+        let bias = self.bias.as_ref().filter(|_| self.unbiased.is_empty())?;
+        Some((Self::new(self.weight.clone(), None), bias.clone()))
+    }
+
     /// The type that its product runs in.
     pub fn dtype(&self) -> DType {
         self.weight.dtype()

@@ -61,6 +61,11 @@ impl AdaptedLinear {
         &self.linear
     }
 
+    /// The product alone and the bias to be added to it; none where something else is added too, or nothing.
+    pub fn bias_apart(&self) -> Option<(Linear, Tensor)> {
+        if self.adapter.is_some() { None } else { self.linear.bias_apart() }
+    }
+
     /// Adds an adapter, if there is one.
     pub fn adapt(&mut self, adapter: Option<Adapter>) {
         self.adapter = adapter.or(self.adapter.take());

@@ -14,13 +14,16 @@ use candle_core::{DType, Device, Tensor, Var};
 fn the_trial_of_each_kernel_is_fair() {
     for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
         pass(activation, |dtype| [dtype]);
+        pass(activation, |dtype| [dtype; 2]);
     }
     pass(SwiGlu::new(2).unwrap(), |dtype| [dtype]);
     pass(Softmax { scale: 0.5, width: 1 }, |dtype| [dtype]);
     pass::<_, 2>(Residual { factors: None }, |dtype| [DType::F32, dtype]);
     pass::<_, 3>(Residual { factors: None }, |dtype| [DType::F32, dtype, DType::F32]);
-    pass::<_, 2>(Normalize { eps: 1e-6 }, |dtype| [dtype; 2]);
-    pass::<_, 3>(Normalize { eps: 1e-6 }, |dtype| [dtype; 3]);
+    pass::<_, 2>(Normalize { eps: 1e-6, output: DType::F32 }, |_| [DType::F32; 2]);
+    for output in [DType::F32, DType::F16, DType::BF16] {
+        pass::<_, 3>(Normalize { eps: 1e-6, output }, |_| [DType::F32; 3]);
+    }
     pass::<_, 2>(Affine { inputs: 1, outputs: 1 }, |dtype| [dtype; 2]);
     pass::<_, 3>(Affine { inputs: 1, outputs: 1 }, |dtype| [dtype; 3]);
     for gamma in [0.0, 2.0] {

@@ -22,20 +22,35 @@ template <typename T>
 void cases(size_t rows, size_t width) {
     const size_t count = rows * width;
     auto x = drawn<T>(count, 1);
-    const auto dy = drawn<T>(count, 2);
+    const auto dy = drawn<T>(count, 2), bias = drawn<T>(width, 5);
     // The tails too: 4 times as wide, and far outside.
     for (auto& value : x) value = stored<T>(4 * number(value));
     x[0] = stored<T>(-90);
     for (int kind : {GELU, GELU_TANH, QUICK_GELU}) {
-        auto y = blank<T>(count), dx = blank<T>(count);
-        // Fewer blocks than values: each thread takes several.
-        const size_t blocks = (count + 1023) / 1024;
-        by_blocks(blocks, [&] { KERNEL(activation, T)(x.data(), y.data(), count, kind); });
-        compare("activation", y, [&](size_t at) { return expected(number(x[at]), kind).first; });
-        by_blocks(blocks, [&] { KERNEL(activation_dx, T)(x.data(), dy.data(), dx.data(), count, kind); });
-        compare("activation dx", dx, [&](size_t at) {
-            return number(dy[at]) * expected(number(x[at]), kind).second;
-        });
+        for (const T* b : {(const T*)nullptr, bias.data()}) {
+            auto at_bias = [&](size_t at) { return number(x[at]) + (b ? number(b[at % width]) : 0); };
+            auto exact_dx = [&](size_t at) { return number(dy[at]) * expected(at_bias(at), kind).second; };
+            auto y = blank<T>(count), dx = blank<T>(count);
+            by_rows(rows, [&] { KERNEL(activation, T)(x.data(), b, y.data(), rows, width, kind); });
+            compare("activation", y, [&](size_t at) { return expected(at_bias(at), kind).first; });
+            by_rows(rows, [&] { KERNEL(activation_dx, T)(x.data(), b, dy.data(), dx.data(), rows, width, kind); });
+            compare("activation dx", dx, exact_dx);
+
+            std::vector<double> sums(width);
+            for (size_t at = 0; at < count; at++) sums[at % width] += exact_dx(at);
+            for (size_t shares : {1, 3}) {
+                dx = blank<T>(count);
+                auto parts = blank<float>(shares * width);
+                by_columns(width, shares, [&] {
+                    KERNEL(activation_dxb, T)(
+                        x.data(), b, dy.data(), dx.data(), parts.data(), rows, width, kind);
+                });
+                compare("activation dx with sums", dx, exact_dx);
+                for (size_t i = width; i < parts.size(); i++) parts[i % width] += parts[i];
+                parts.resize(width);
+                compare("sums of activation dx", parts, [&](size_t i) { return sums[i]; });
+            }
+        }
     }
     const auto packed = drawn<T>(2 * count, 3);
     auto gate = [&](size_t at) { return number(packed[at / width * 2 * width + at % width]); };

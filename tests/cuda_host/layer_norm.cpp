@@ -5,8 +5,7 @@ constexpr double EPS = 1e-6;
 
 struct Reference {
     std::vector<double> mean, rstd;
-    template <typename T>
-    Reference(const std::vector<T>& x, size_t rows, size_t width) : mean(rows), rstd(rows) {
+    Reference(const std::vector<float>& x, size_t rows, size_t width) : mean(rows), rstd(rows) {
         for (size_t r = 0; r < rows; r++) {
             double sum = 0, squares = 0;
             for (size_t i = 0; i < width; i++) sum += number(x[r * width + i]);
@@ -20,7 +19,8 @@ struct Reference {
 template <typename T>
 void cases(size_t rows, size_t width) {
     const size_t count = rows * width;
-    const auto x = drawn<T>(count, 1), dy = drawn<T>(count, 2), w = drawn<T>(width, 3), b = drawn<T>(width, 4);
+    const auto x = drawn<float>(count, 1), w = drawn<float>(width, 3), b = drawn<float>(width, 4);
+    const auto dy = drawn<T>(count, 2);
     const Reference reference(x, rows, width);
     auto n = [&](size_t at) { return (number(x[at]) - reference.mean[at / width]) * reference.rstd[at / width]; };
 
@@ -28,36 +28,40 @@ void cases(size_t rows, size_t width) {
     by_rows(rows, [&] { KERNEL(layer_norm, T)(x.data(), w.data(), b.data(), y.data(), rows, width, EPS); });
     compare("layer_norm", y, [&](size_t at) { return n(at) * number(w[at % width]) + number(b[at % width]); });
 
-    auto moments = blank<float>(2 * rows);
-    by_rows(rows, [&] { KERNEL(layer_norm_moments, T)(x.data(), moments.data(), rows, width, EPS); });
-    compare("moments", moments, [&](size_t at) { return at % 2 ? reference.rstd[at / 2] : reference.mean[at / 2]; });
-
-    std::vector<double> g_mean(rows), gn_mean(rows), dw(width);
+    std::vector<double> g_mean(rows), gn_mean(rows), dwb(2 * width);
     for (size_t at = 0; at < count; at++) {
         const double g = number(dy[at]) * number(w[at % width]);
         g_mean[at / width] += g / width;
         gn_mean[at / width] += g * n(at) / width;
-        dw[at % width] += number(dy[at]) * n(at);
+        dwb[at % width] += number(dy[at]) * n(at);
+        dwb[width + at % width] += number(dy[at]);
     }
-    auto dx = blank<T>(count);
+    auto dx = blank<float>(count), moments = blank<float>(2 * rows);
     by_rows(rows, [&] {
-        KERNEL(layer_norm_dx, T)(x.data(), w.data(), dy.data(), moments.data(), dx.data(), rows, width);
+        KERNEL(layer_norm_dx, T)(x.data(), w.data(), dy.data(), dx.data(), moments.data(), rows, width, EPS);
     });
     // A row of one value has no variance: 1 / sqrt(EPS) magnifies the rounding.
     const double times = width == 1 ? 1000 : 1;
-    compare("layer_norm dx", dx, [&](size_t at) {
+    auto exact_dx = [&](size_t at) {
         const size_t r = at / width;
         return reference.rstd[r] * (number(dy[at]) * number(w[at % width]) - g_mean[r] - n(at) * gn_mean[r]);
-    }, times);
+    };
+    compare("layer_norm dx", dx, exact_dx, times);
+    auto exact_moments = [&](size_t at) { return at % 2 ? reference.rstd[at / 2] : reference.mean[at / 2]; };
+    compare("moments", moments, exact_moments);
+    moments = blank<float>(2 * rows);
+    by_rows(rows, [&] {
+        KERNEL(layer_norm_dx, T)(x.data(), w.data(), dy.data(), nullptr, moments.data(), rows, width, EPS);
+    });
+    compare("moments alone", moments, exact_moments);
     for (size_t shares : {1, 3}) {
-        auto sums = blank<float>(shares * width);
+        auto sums = blank<float>(2 * shares * width);
         by_columns(width, shares, [&] {
-            KERNEL(layer_norm_dw, T)(x.data(), dy.data(), moments.data(), sums.data(), rows, width);
+            KERNEL(layer_norm_dwb, T)(x.data(), dy.data(), moments.data(), sums.data(), rows, width);
         });
-        for (size_t s = 1; s < shares; s++)
-            for (size_t i = 0; i < width; i++) sums[i] += sums[s * width + i];
-        sums.resize(width);
-        compare("layer_norm dw", sums, [&](size_t i) { return dw[i]; });
+        for (size_t i = 2 * width; i < sums.size(); i++) sums[i % (2 * width)] += sums[i];
+        sums.resize(2 * width);
+        compare("layer_norm dw and db", sums, [&](size_t i) { return dwb[i]; });
     }
 }
 

@@ -1,39 +1,55 @@
 //! Activations on the GPU; see [`crate::nn::Activation`] and [`crate::nn::swiglu()`].
 
-use super::{Argument, Grid, Module, Operand, Output, launch, ptx, with};
+use super::columns::Sums;
+use super::{Argument, Grid, Module, Operand, Output, launch, optional, ptx, with};
 use candle_core::{CudaStorage, Result, Tensor};
 
 const ACTIVATION: Module = Module { name: "activation", ptx: ptx::ACTIVATION };
 
-/// Four values for each thread: enough blocks for any GPU, and the same for each number of values.
-fn grid(count: usize) -> Grid {
-    Grid::Blocks(count.div_ceil(1024))
-}
-
-/// f(x), where `kind` is a number of `Kind` in `activation.cu`.
-///
-/// # Errors
-/// When the type has no kernel.
-pub fn forward(x: Operand<'_>, kind: usize) -> Result<CudaStorage> {
-    let (count, dtype, device) = (x.count(), x.dtype(), x.device());
-    let mut y = Output::new(device, dtype, count)?;
-    let arguments = &mut [x.read(dtype, count)?, y.write()?, Argument::Size(count), Argument::Size(kind)];
-    launch(device, ACTIVATION, "activation", dtype, grid(count), arguments)?;
-    Ok(y.storage)
-}
-
-/// dy f'(x).
+/// f(x + bias), where `kind` is a number of `Kind` in `activation.cu`; x (…, d), bias (d) if there is one.
 ///
 /// # Errors
 /// When shapes or types disagree.
-pub fn backward(x: &Tensor, dy: &Tensor, kind: usize) -> Result<Tensor> {
-    with([x, dy], |[of_x, of_dy]| {
-        let (count, dtype, device) = (of_x.count(), of_x.dtype(), of_x.device());
-        let mut dx = Output::new(device, dtype, count)?;
-        let (read_x, read_dy) = (of_x.read(dtype, count)?, of_dy.read(dtype, count)?);
-        let arguments = &mut [read_x, read_dy, dx.write()?, Argument::Size(count), Argument::Size(kind)];
-        launch(device, ACTIVATION, "activation_dx", dtype, grid(count), arguments)?;
-        Ok(dx.tensor(x.shape()))
+pub fn forward(x: Operand<'_>, bias: Option<Operand<'_>>, kind: usize) -> Result<CudaStorage> {
+    let ((rows, width), dtype, device) = (x.rows(), x.dtype(), x.device());
+    let mut y = Output::new(device, dtype, rows * width)?;
+    let arguments = &mut [
+        x.read(dtype, rows * width)?,
+        optional(bias.map(|bias| bias.read(dtype, width)).transpose()?),
+        y.write()?,
+        Argument::Size(rows),
+        Argument::Size(width),
+        Argument::Size(kind),
+    ];
+    launch(device, ACTIVATION, "activation", dtype, Grid::Rows(rows), arguments)?;
+    Ok(y.storage)
+}
+
+/// dx = dy f'(x + bias), and its sum over the rows where the bias is trained.
+///
+/// # Errors
+/// When shapes or types disagree.
+pub fn backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, kind: usize) -> Result<(Tensor, Option<Tensor>)> {
+    with([x, dy, bias.unwrap_or(x)], |[of_x, of_dy, of_bias]| {
+        let ((rows, width), dtype, device) = (of_x.rows(), of_x.dtype(), of_x.device());
+        let mut dx = Output::new(device, dtype, rows * width)?;
+        let (read_x, read_dy) = (of_x.read(dtype, rows * width)?, of_dy.read(dtype, rows * width)?);
+        let read_bias = optional(bias.map(|_| of_bias.read(dtype, width)).transpose()?);
+        let sizes = [rows, width, kind].map(Argument::Size);
+        let Some(bias) = bias.filter(|bias| bias.track_op()) else {
+            let pointers = [read_x, read_bias, read_dy, dx.write()?];
+            let mut arguments: Vec<_> = pointers.into_iter().chain(sizes).collect();
+            launch(device, ACTIVATION, "activation_dx", dtype, Grid::Rows(rows), &mut arguments)?;
+            drop(arguments);
+            return Ok((dx.tensor(x.shape()), None));
+        };
+        let mut sums = Sums::new(1, (rows, width), &[of_x, of_dy, of_bias])?;
+        let grid = sums.grid();
+        let pointers = [read_x, read_bias, read_dy, dx.write()?, sums.write()?];
+        let mut arguments: Vec<_> = pointers.into_iter().chain(sizes).collect();
+        launch(device, ACTIVATION, "activation_dxb", dtype, grid, &mut arguments)?;
+        drop(arguments);
+        Ok((dx.tensor(x.shape()), Some(sums.total(dtype)?.tensor(bias.shape()))))
     })
 }
 

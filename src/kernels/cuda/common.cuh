@@ -31,5 +31,32 @@ __device__ inline float warp_max(float x) {
     return x;
 }
 
+// Neighbouring values that one lane reads or writes at once.
+template <typename T, unsigned N>
+struct alignas(N * sizeof(T)) Piece {
+    T values[N];
+};
+
+template <unsigned N, typename T>
+__device__ inline void load(float (&to)[N], const T* from) {
+    const auto piece = *reinterpret_cast<const Piece<T, N>*>(from);
+#pragma unroll
+    for (unsigned k = 0; k < N; k++) to[k] = wide(piece.values[k]);
+}
+
+template <unsigned N, typename T>
+__device__ inline void store(T* to, const float (&x)[N]) {
+    Piece<T, N> piece;
+#pragma unroll
+    for (unsigned k = 0; k < N; k++) store(&piece.values[k], x[k]);
+    *reinterpret_cast<Piece<T, N>*>(to) = piece;
+}
+
+// Whether rows of these values can be read and written in pieces of four; null pointers can.
+template <typename... Pointers>
+__device__ inline bool in_fours(size_t width, const Pointers*... pointers) {
+    return width % 4 == 0 && ((... | (size_t)pointers) % 16) == 0;
+}
+
 // Defines a kernel for each type, under names with the suffixes that the launch layer appends.
 #define FOR_EACH_TYPE(DEFINE) DEFINE(f32, float) DEFINE(f16, __half) DEFINE(bf16, __nv_bfloat16)

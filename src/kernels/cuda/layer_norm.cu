@@ -1,94 +1,116 @@
-// Layer normalisation (Ba, Kiros and Hinton 2016) of rows, a warp each.
+// Layer normalisation (Ba, Kiros and Hinton 2016) of rows, a warp each: x, weight and bias in f32, the result y in the type
+// of what multiplies it, so that no pass is needed between the two.
 #include "columns.cuh"
 
 struct Moments {
     float mean, rstd;
 };
 
-// In two passes: the one-pass variance cancels.
-template <typename T>
-__device__ Moments moments_of(const T* x, size_t width, float eps) {
-    float sum = 0, squares = 0;
-    for (size_t i = lane(); i < width; i += WARP) sum += wide(x[i]);
+// In two passes, the second and all later ones over values that are in the cache: the one-pass variance cancels.
+template <unsigned N>
+__device__ Moments moments_of(const float* x, size_t width, float eps) {
+    float sum = 0, squares = 0, values[N];
+    for (size_t i = N * lane(); i < width; i += N * WARP) {
+        load(values, x + i);
+        for (unsigned k = 0; k < N; k++) sum += values[k];
+    }
     const float mean = warp_sum(sum) / (float)width;
-    for (size_t i = lane(); i < width; i += WARP) {
-        const float centred = wide(x[i]) - mean;
-        squares += centred * centred;
+    for (size_t i = N * lane(); i < width; i += N * WARP) {
+        load(values, x + i);
+        for (unsigned k = 0; k < N; k++) squares += (values[k] - mean) * (values[k] - mean);
     }
     return {mean, 1.0f / sqrtf(warp_sum(squares) / (float)width + eps)};
 }
 
-template <typename T>
-__device__ void layer_norm(const T* x, const T* w, const T* b, T* y, size_t rows, size_t width, float eps) {
-    const size_t row = warp_row();
-    if (row >= rows) return;
-    x += row * width;
-    y += row * width;
-    const Moments m = moments_of(x, width, eps);
-    for (size_t i = lane(); i < width; i += WARP)
-        store(&y[i], (wide(x[i]) - m.mean) * m.rstd * wide(w[i]) + wide(b[i]));
-}
-
-// Mean and reciprocal standard deviation of each row, (rows, 2).
-template <typename T>
-__device__ void layer_norm_moments(const T* x, float* moments, size_t rows, size_t width, float eps) {
-    const size_t row = warp_row();
-    if (row >= rows) return;
-    const Moments m = moments_of(x + row * width, width, eps);
-    if (lane() == 0) {
-        moments[2 * row] = m.mean;
-        moments[2 * row + 1] = m.rstd;
+template <unsigned N, typename T>
+__device__ void layer_norm(const float* x, const float* w, const float* b, T* y, size_t width, float eps) {
+    const Moments m = moments_of<N>(x, width, eps);
+    for (size_t i = N * lane(); i < width; i += N * WARP) {
+        float values[N], factor[N], shift[N];
+        load(values, x + i);
+        load(factor, w + i);
+        load(shift, b + i);
+        for (unsigned k = 0; k < N; k++) values[k] = (values[k] - m.mean) * m.rstd * factor[k] + shift[k];
+        store(y + i, values);
     }
 }
 
 // With n = (x - mean) rstd and g = dy w: dx = rstd (g - mean(g) - n mean(g n)).
-template <typename T>
-__device__ void layer_norm_dx(
-    const T* x, const T* w, const T* dy, const float* moments, T* dx, size_t rows, size_t width) {
-    const size_t row = warp_row();
-    if (row >= rows) return;
-    x += row * width;
-    dy += row * width;
-    dx += row * width;
-    const float mean = moments[2 * row], rstd = moments[2 * row + 1];
-    float g_sum = 0, gn_sum = 0;
-    for (size_t i = lane(); i < width; i += WARP) {
-        const float g = wide(dy[i]) * wide(w[i]);
-        g_sum += g;
-        gn_sum += g * (wide(x[i]) - mean) * rstd;
+template <unsigned N, typename T>
+__device__ void layer_norm_dx(const float* x, const float* w, const T* dy, float* dx, size_t width, Moments m) {
+    float g_sum = 0, gn_sum = 0, values[N], factor[N], g[N];
+    for (size_t i = N * lane(); i < width; i += N * WARP) {
+        load(values, x + i);
+        load(factor, w + i);
+        load(g, dy + i);
+        for (unsigned k = 0; k < N; k++) {
+            g_sum += g[k] * factor[k];
+            gn_sum += g[k] * factor[k] * (values[k] - m.mean) * m.rstd;
+        }
     }
     const float g_mean = warp_sum(g_sum) / (float)width, gn_mean = warp_sum(gn_sum) / (float)width;
-    for (size_t i = lane(); i < width; i += WARP) {
-        const float n = (wide(x[i]) - mean) * rstd;
-        store(&dx[i], rstd * (wide(dy[i]) * wide(w[i]) - g_mean - n * gn_mean));
+    for (size_t i = N * lane(); i < width; i += N * WARP) {
+        load(values, x + i);
+        load(factor, w + i);
+        load(g, dy + i);
+        for (unsigned k = 0; k < N; k++) {
+            const float n = (values[k] - m.mean) * m.rstd;
+            values[k] = m.rstd * (g[k] * factor[k] - g_mean - n * gn_mean);
+        }
+        store(dx + i, values);
     }
 }
 
-// dw = sum of dy (x - mean) rstd, as shares to be added up.
+// The gradient of x (rows, width), unless dx is null, and the moments of each row, (rows, 2), for layer_norm_dwb.
+template <unsigned N, typename T>
+__device__ void layer_norm_backward(const float* x, const float* w, const T* dy, float* dx, float* moments, size_t row,
+                                    size_t width, float eps) {
+    const size_t from = row * width;
+    const Moments m = moments_of<N>(x + from, width, eps);
+    if (lane() == 0) {
+        moments[2 * row] = m.mean;
+        moments[2 * row + 1] = m.rstd;
+    }
+    if (dx) layer_norm_dx<N>(x + from, w, dy + from, dx + from, width, m);
+}
+
+// dw = sum of dy (x - mean) rstd and db = sum of dy, (2, width), as shares to be added up.
 template <typename T>
-__device__ void layer_norm_dw(
-    const T* x, const T* dy, const float* moments, float* shares, size_t rows, size_t width) {
-    sum_columns(rows, width, shares, [=](size_t row, size_t i) {
-        const size_t at = row * width + i;
-        return wide(dy[at]) * (wide(x[at]) - moments[2 * row]) * moments[2 * row + 1];
+__device__ void layer_norm_dwb(
+    const float* x, const T* dy, const float* moments, float* shares, size_t rows, size_t width) {
+    sum_columns<2>(rows, width, shares, [=]<unsigned N>(size_t row, size_t i, float (&sums)[2][N]) {
+        float values[N], g[N];
+        load(values, x + row * width + i);
+        load(g, dy + row * width + i);
+        const float mean = moments[2 * row], rstd = moments[2 * row + 1];
+        for (unsigned k = 0; k < N; k++) {
+            sums[0][k] += g[k] * (values[k] - mean) * rstd;
+            sums[1][k] += g[k];
+        }
     });
 }
 
 #define DEFINE(name, T)                                                                                              \
     extern "C" __global__ void layer_norm_##name(                                                                    \
-        const T* x, const T* w, const T* b, T* y, size_t rows, size_t width, float eps) {                            \
-        layer_norm(x, w, b, y, rows, width, eps);                                                                    \
+        const float* x, const float* w, const float* b, T* y, size_t rows, size_t width, float eps) {                \
+        const size_t row = warp_row(), from = row * width;                                                           \
+        if (row >= rows) return;                                                                                     \
+        if (in_fours(width, x, w, b, y))                                                                             \
+            layer_norm<4>(x + from, w, b, y + from, width, eps);                                                     \
+        else                                                                                                         \
+            layer_norm<1>(x + from, w, b, y + from, width, eps);                                                     \
     }                                                                                                                \
-    extern "C" __global__ void layer_norm_moments_##name(                                                            \
-        const T* x, float* moments, size_t rows, size_t width, float eps) {                                          \
-        layer_norm_moments(x, moments, rows, width, eps);                                                            \
+    extern "C" __global__ void layer_norm_dx_##name(const float* x, const float* w, const T* dy, float* dx,          \
+                                                    float* moments, size_t rows, size_t width, float eps) {          \
+        const size_t row = warp_row();                                                                               \
+        if (row >= rows) return;                                                                                     \
+        if (in_fours(width, x, w, dy, dx))                                                                           \
+            layer_norm_backward<4>(x, w, dy, dx, moments, row, width, eps);                                          \
+        else                                                                                                         \
+            layer_norm_backward<1>(x, w, dy, dx, moments, row, width, eps);                                          \
     }                                                                                                                \
-    extern "C" __global__ void layer_norm_dx_##name(                                                                 \
-        const T* x, const T* w, const T* dy, const float* moments, T* dx, size_t rows, size_t width) {               \
-        layer_norm_dx(x, w, dy, moments, dx, rows, width);                                                           \
-    }                                                                                                                \
-    extern "C" __global__ void layer_norm_dw_##name(                                                                 \
-        const T* x, const T* dy, const float* moments, float* shares, size_t rows, size_t width) {                   \
-        layer_norm_dw(x, dy, moments, shares, rows, width);                                                          \
+    extern "C" __global__ void layer_norm_dwb_##name(                                                                \
+        const float* x, const T* dy, const float* moments, float* shares, size_t rows, size_t width) {               \
+        layer_norm_dwb(x, dy, moments, shares, rows, width);                                                         \
     }
 FOR_EACH_TYPE(DEFINE)

@@ -1,21 +1,22 @@
 //! Layer normalisation on the GPU; see [`crate::nn::LayerNorm`].
 
-use super::{Argument, Grid, Module, Operand, Output, columns, launch, ptx, with};
+use super::columns::Sums;
+use super::{Argument, Grid, Module, Operand, Output, launch, optional, ptx, with};
 use candle_core::{CudaStorage, DType, Result, Tensor};
 
 const LAYER_NORM: Module = Module { name: "layer_norm", ptx: ptx::LAYER_NORM };
 
-/// x (…, d) normalised, scaled by weight (d) and shifted by bias (d), all of one type.
+/// x (…, d) normalised, scaled by weight (d) and shifted by bias (d), all in f32, to a result in `dtype`.
 ///
 /// # Errors
 /// When shapes or types disagree.
-pub fn forward(x: Operand<'_>, weight: Operand<'_>, bias: Operand<'_>, eps: f32) -> Result<CudaStorage> {
-    let ((rows, width), dtype, device) = (x.rows(), x.dtype(), x.device());
+pub fn forward(x: Operand<'_>, weight: Operand<'_>, bias: Operand<'_>, eps: f32, dtype: DType) -> Result<CudaStorage> {
+    let ((rows, width), device) = (x.rows(), x.device());
     let mut y = Output::new(device, dtype, rows * width)?;
     let arguments = &mut [
-        x.read(dtype, rows * width)?,
-        weight.read(dtype, width)?,
-        bias.read(dtype, width)?,
+        x.read(DType::F32, rows * width)?,
+        weight.read(DType::F32, width)?,
+        bias.read(DType::F32, width)?,
         y.write()?,
         Argument::Size(rows),
         Argument::Size(width),
@@ -25,76 +26,63 @@ pub fn forward(x: Operand<'_>, weight: Operand<'_>, bias: Operand<'_>, eps: f32)
     Ok(y.storage)
 }
 
-/// The gradients of x, weight and bias, each only when something asks for it.
+/// The gradients of x, weight and bias, each only when something asks for it; dy has the type of the result.
 ///
 /// # Errors
 /// When shapes or types disagree.
-pub fn backward(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    dy: &Tensor,
-    eps: f32,
-) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+pub fn backward(x: &Tensor, weight: &Tensor, bias: &Tensor, dy: &Tensor, eps: f32) -> Result<[Option<Tensor>; 3]> {
     let (for_x, for_weight, for_bias) = (x.track_op(), weight.track_op(), bias.track_op());
     with([x, weight, dy], |[of_x, of_weight, of_dy]| {
-        let moments = if for_x || for_weight { Some(moments(of_x, eps)?) } else { None };
-        let dx = match &moments {
-            Some(moments) if for_x => Some(input_gradient(of_x, of_weight, of_dy, moments)?.tensor(x.shape())),
-            _ => None,
-        };
-        let dw = match &moments {
-            Some(moments) if for_weight => Some(weight_gradient(of_x, of_dy, moments)?.tensor(weight.shape())),
-            _ => None,
-        };
-        let db = if for_bias { Some(columns::sum(of_dy)?.tensor(bias.shape())) } else { None };
-        Ok((dx, dw, db))
+        let (dx, moments) = input_gradient(of_x, of_weight, of_dy, for_x, eps)?;
+        let dx = dx.map(|dx| dx.tensor(x.shape()));
+        if !for_weight && !for_bias {
+            return Ok([dx, None, None]);
+        }
+        let both = parameter_gradients(of_x, of_dy, &moments)?.tensor(&(2, weight.elem_count()).into());
+        let dw = for_weight.then(|| both.get(0)?.reshape(weight.shape())).transpose()?;
+        let db = for_bias.then(|| both.get(1)?.reshape(bias.shape())).transpose()?;
+        Ok([dx, dw, db])
     })
 }
 
-/// Mean and reciprocal standard deviation of each row.
-fn moments(x: Operand<'_>, eps: f32) -> Result<Output> {
-    let ((rows, width), dtype, device) = (x.rows(), x.dtype(), x.device());
+/// The gradient of x if it is wanted, and mean and reciprocal standard deviation of each row.
+fn input_gradient(
+    x: Operand<'_>,
+    weight: Operand<'_>,
+    dy: Operand<'_>,
+    wanted: bool,
+    eps: f32,
+) -> Result<(Option<Output>, Output)> {
+    let ((rows, width), dtype, device) = (x.rows(), dy.dtype(), x.device());
     let mut moments = Output::new(device, DType::F32, 2 * rows)?;
+    let mut dx = wanted.then(|| Output::new(device, DType::F32, rows * width)).transpose()?;
     let arguments = &mut [
-        x.read(dtype, rows * width)?,
+        x.read(DType::F32, rows * width)?,
+        weight.read(DType::F32, width)?,
+        dy.read(dtype, rows * width)?,
+        optional(dx.as_mut().map(Output::write).transpose()?),
         moments.write()?,
         Argument::Size(rows),
         Argument::Size(width),
         Argument::Real(eps),
     ];
-    launch(device, LAYER_NORM, "layer_norm_moments", dtype, Grid::Rows(rows), arguments)?;
-    Ok(moments)
-}
-
-fn input_gradient(x: Operand<'_>, weight: Operand<'_>, dy: Operand<'_>, moments: &Output) -> Result<Output> {
-    let ((rows, width), dtype, device) = (x.rows(), x.dtype(), x.device());
-    let mut dx = Output::new(device, dtype, rows * width)?;
-    let arguments = &mut [
-        x.read(dtype, rows * width)?,
-        weight.read(dtype, width)?,
-        dy.read(dtype, rows * width)?,
-        moments.read()?,
-        dx.write()?,
-        Argument::Size(rows),
-        Argument::Size(width),
-    ];
     launch(device, LAYER_NORM, "layer_norm_dx", dtype, Grid::Rows(rows), arguments)?;
-    Ok(dx)
+    Ok((dx, moments))
 }
 
-fn weight_gradient(x: Operand<'_>, dy: Operand<'_>, moments: &Output) -> Result<Output> {
-    let ((rows, width), dtype, device) = (x.rows(), x.dtype(), x.device());
-    let shares = columns::shares(rows);
-    let mut sums = Output::new(device, DType::F32, shares * width)?;
+/// The gradients of weight and bias, (2, d).
+fn parameter_gradients(x: Operand<'_>, dy: Operand<'_>, moments: &Output) -> Result<Output> {
+    let ((rows, width), dtype) = (x.rows(), dy.dtype());
+    let mut sums = Sums::new(2, (rows, width), &[x, dy])?;
+    let grid = sums.grid();
     let arguments = &mut [
-        x.read(dtype, rows * width)?,
+        x.read(DType::F32, rows * width)?,
         dy.read(dtype, rows * width)?,
         moments.read()?,
         sums.write()?,
         Argument::Size(rows),
         Argument::Size(width),
     ];
-    launch(device, LAYER_NORM, "layer_norm_dw", dtype, Grid::Columns { width, shares }, arguments)?;
-    columns::total(device, &sums, (shares, width), dtype)
+    launch(x.device(), LAYER_NORM, "layer_norm_dwb", dtype, grid, arguments)?;
+    sums.total(DType::F32)
 }

@@ -44,10 +44,12 @@ pub enum Grid {
     Blocks(usize),
     /// Four warps for each block, with a tile of rows between them.
     Tiles(usize),
-    /// 32 columns and a share of the rows for each block, as in `columns.cuh`.
+    /// So many columns for each lane of a warp and a share of the rows for each block, as in `columns.cuh`.
     Columns {
         /// Columns.
         width: usize,
+        /// Columns of a lane: 1 or 4.
+        at_once: usize,
         /// Shares of the rows.
         shares: usize,
     },
@@ -59,7 +61,7 @@ impl Grid {
             Self::Rows(rows) => ((rows.div_ceil(4), 1), 4 * WARP),
             Self::Blocks(blocks) => ((blocks, 1), 8 * WARP),
             Self::Tiles(blocks) => ((blocks, 1), 4 * WARP),
-            Self::Columns { width, shares } => ((width.div_ceil(WARP), shares), 8 * WARP),
+            Self::Columns { width, at_once, shares } => ((width.div_ceil(at_once * WARP), shares), 8 * WARP),
         };
         let whole = |count: usize| u32::try_from(count).map_err(candle_core::Error::wrap);
         let grid_dim = (whole(blocks.0)?, whole(blocks.1)?, 1);
@@ -77,6 +79,11 @@ pub enum Argument<'a> {
     Size(usize),
     /// A `float`.
     Real(f32),
+}
+
+/// A pointer that may be null.
+fn optional(values: Option<Argument<'_>>) -> Argument<'_> {
+    values.unwrap_or(Argument::Size(0))
 }
 
 /// Values on the GPU as a custom operation gets them.

@@ -1,6 +1,7 @@
 //! The end of a residual branch on the GPU; see [`crate::nn::residual()`].
 
-use super::{Argument, Grid, Module, Operand, Output, columns, launch, ptx, with};
+use super::columns::Sums;
+use super::{Argument, Grid, Module, Operand, Output, launch, optional, ptx, with};
 use candle_core::{CudaDevice, CudaStorage, DType, Result, Tensor, bail};
 
 const RESIDUAL: Module = Module { name: "residual", ptx: ptx::RESIDUAL };
@@ -21,10 +22,6 @@ fn tokens(rows: usize, factors: Option<&[f32]>) -> Result<usize> {
         bail!("{samples} factors for {rows} rows");
     }
     Ok((rows / samples).max(1))
-}
-
-fn optional(values: Option<Argument<'_>>) -> Argument<'_> {
-    values.unwrap_or(Argument::Size(0)) // a null pointer
 }
 
 /// x (B, …, d) + factors (B) · gamma (d) · branch (B, …, d): x, gamma and the result in f32.
@@ -93,8 +90,9 @@ pub fn gamma_gradient(branch: &Tensor, gamma: &Tensor, factors: Option<&[f32]>, 
     }
     with([dy, branch], |[of_dy, of_branch]| {
         let ((rows, width), dtype, device) = (of_dy.rows(), of_branch.dtype(), of_dy.device());
-        let (tokens, factors, shares) = (tokens(rows, factors)?, upload(device, factors)?, columns::shares(rows));
-        let mut sums = Output::new(device, DType::F32, shares * width)?;
+        let (tokens, factors) = (tokens(rows, factors)?, upload(device, factors)?);
+        let mut sums = Sums::new(1, (rows, width), &[of_dy, of_branch])?;
+        let grid = sums.grid();
         let arguments = &mut [
             of_dy.read(DType::F32, rows * width)?,
             of_branch.read(dtype, rows * width)?,
@@ -104,7 +102,7 @@ pub fn gamma_gradient(branch: &Tensor, gamma: &Tensor, factors: Option<&[f32]>, 
             Argument::Size(width),
             Argument::Size(tokens),
         ];
-        launch(device, RESIDUAL, "residual_dgamma", dtype, Grid::Columns { width, shares }, arguments)?;
-        Ok(Some(columns::total(device, &sums, (shares, width), DType::F32)?.tensor(gamma.shape())))
+        launch(device, RESIDUAL, "residual_dgamma", dtype, grid, arguments)?;
+        Ok(Some(sums.total(DType::F32)?.tensor(gamma.shape())))
     })
 }
