@@ -75,8 +75,15 @@ impl Check {
         println!("{line}");
     }
 
-    /// An operation on operands of these shapes; those that stay f32 in mixed precision are named.
-    fn op(&mut self, name: &str, shapes: &[&[usize]], single: &[usize], op: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    /// An operation on operands of these shapes and the type of what is rounded; those that stay f32 in mixed precision are
+    /// named.
+    fn op(
+        &mut self,
+        name: &str,
+        shapes: &[&[usize]],
+        single: &[usize],
+        op: impl Fn(&[Tensor], DType) -> Result<Tensor>,
+    ) {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             let operands: Vec<Tensor> = (shapes.iter().enumerate())
                 .map(|(i, shape)| {
@@ -85,9 +92,9 @@ impl Check {
                 .collect();
             let exact: Vec<Tensor> = operands.iter().map(|x| x.to_dtype(DType::F64).unwrap()).collect();
             let there: Vec<Tensor> = operands.iter().map(|x| x.to_device(&self.device).unwrap()).collect();
-            let expected = results(&exact, dtype, &op).unwrap();
+            let expected = results(&exact, dtype, |x| op(x, DType::F64)).unwrap();
             let what = format!("{name} {shapes:?}");
-            match results(&there, dtype, &op) {
+            match results(&there, dtype, |x| op(x, dtype)) {
                 Ok(got) => {
                     let off: Vec<f64> = got.iter().zip(&expected).map(|(got, expected)| off(got, expected)).collect();
                     self.say("kernel", &what, dtype, &off);
@@ -110,21 +117,27 @@ impl Check {
             }
             let batch = if tokens > 1000 { 1 } else { 2 };
             let rows = batch * tokens;
-            self.op("attention", &[&[batch, tokens, 3 * width]], &[], |x| softmax_attention(&x[0], heads));
-            self.op("layer norm", &[&[rows, width], &[width], &[width]], &[], |x| {
-                LayerNorm::new(x[1].clone(), x[2].clone(), 1e-6).forward(&x[0])
+            self.op("attention", &[&[batch, tokens, 3 * width]], &[], |x, _| softmax_attention(&x[0], heads));
+            self.op("layer norm", &[&[rows, width], &[width], &[width]], &[0, 1, 2], |x, output| {
+                LayerNorm::new(x[1].clone(), x[2].clone(), 1e-6).forward_as(&x[0], output)
             });
-            self.op("linear", &[&[rows, width], &[width, width], &[width]], &[], |x| {
+            self.op("linear", &[&[rows, width], &[width, width], &[width]], &[], |x, _| {
                 Linear::new(x[1].clone(), Some(x[2].clone())).forward(&x[0])
             });
             for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
                 let name = format!("{activation:?}");
-                self.op(&name, &[&[rows, 4 * width]], &[], |x| activation.forward(&x[0]));
+                self.op(&name, &[&[rows, 4 * width]], &[], |x, _| activation.forward(&x[0]));
+                let (name, shapes) =
+                    (format!("linear and {activation:?}"), [&[rows, width][..], &[4 * width, width], &[4 * width]]);
+                self.op(&name, &shapes, &[], |x, _| {
+                    let linear = Linear::new(x[1].clone(), Some(x[2].clone())).into();
+                    activation.of_linear(&linear, &x[0], Mode::Eval)
+                });
             }
-            self.op("SwiGLU", &[&[rows, 2 * width]], &[], |x| swiglu(&x[0]));
+            self.op("SwiGLU", &[&[rows, 2 * width]], &[], |x, _| swiglu(&x[0]));
             let stream = [batch, tokens, width];
-            self.op("residual", &[&stream, &stream], &[0], |x| residual(&x[0], &x[1], None, None));
-            self.op("residual, scaled", &[&stream, &stream, &[width]], &[0, 2], |x| {
+            self.op("residual", &[&stream, &stream], &[0], |x, _| residual(&x[0], &x[1], None, None));
+            self.op("residual, scaled", &[&stream, &stream, &[width]], &[0, 2], |x, _| {
                 residual(&x[0], &x[1], Some(&x[2]), None)
             });
         }
