@@ -7,8 +7,9 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use serde_json::json;
 use vitadapt::backbone::{Backbone, Vit};
+use vitadapt::kernels::tape::record;
 use vitadapt::nn::{Activation, LayerNorm, Linear, Mode, residual, softmax_attention, swiglu};
-use vitadapt::train::gradients::Gradients;
+use vitadapt::train::accumulator::GradientAccumulator;
 
 /// Tokens, width and heads: ViT-Ti to L at 224, 384 and 518 pixels, and widths that no tile divides.
 const SHAPES: [(usize, usize, usize); 10] = [
@@ -152,11 +153,15 @@ impl Check {
             let params = backbone.params.clone().to_device(device).unwrap().train_where(|_| true).unwrap();
             let products = params.with_products_in(dtype).unwrap();
             let vit = Vit::new(&backbone.spec, &products, &[]).unwrap();
-            let features = vit.features(&pixels.to_device(device).unwrap(), Mode::Eval).unwrap();
-            let features = features.to_dtype(DType::F32).unwrap();
+            let inputs = pixels.to_device(device).unwrap();
+            let (features, tape) = record(|| vit.features(&inputs, Mode::Eval)?.to_dtype(DType::F32)).unwrap();
             let upstream = wave(features.dims(), 9).to_dtype(DType::F32).unwrap().to_device(device).unwrap();
             let loss = (&features * upstream).unwrap().sum_all().unwrap();
-            (features.detach(), Gradients::of(&loss, &params).unwrap())
+            let mut store = loss.backward().unwrap();
+            tape.backward(&mut store).unwrap();
+            let accumulator = GradientAccumulator::seen_as(&params, &products);
+            accumulator.add(0, &mut store).unwrap();
+            (features.detach(), accumulator.finish(1).unwrap())
         };
         let here = |x: &Tensor| x.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
         let expected = pass(&Device::Cpu, DType::F32);

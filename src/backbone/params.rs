@@ -131,14 +131,19 @@ impl Params {
     }
 
     /// The same parameters with the weights and biases of linear layers in `dtype`, so that products run in it; all else
-    /// stays as it is (the rule of PyTorch's autocast). The gradients of learning parameters keep the parameters' type.
+    /// stays as it is (the rule of PyTorch's autocast). What learns is a variable of its own in that type, and so is its
+    /// gradient.
     ///
     /// # Errors
     /// When the device is out of memory.
     pub fn with_products_in(&self, dtype: DType) -> Result<Self> {
         let cast = |(name, param): (&String, &Param)| {
-            let tensor = if self.multiplies(name) { param.tensor().to_dtype(dtype)? } else { param.tensor().clone() };
-            Ok((name.clone(), Param::Frozen(tensor)))
+            let rounded = match param {
+                param if !self.multiplies(name) => param.clone(),
+                Param::Frozen(tensor) => Param::Frozen(tensor.to_dtype(dtype)?),
+                Param::Trained(var) => Param::Trained(Var::from_tensor(&var.as_detached_tensor().to_dtype(dtype)?)?),
+            };
+            Ok((name.clone(), rounded))
         };
         self.0.iter().map(cast).collect::<Result<_>>().map(Self)
     }

@@ -7,6 +7,7 @@
 //!
 //! The environment variable `VITADAPT_KERNELS=composed` turns the GPU's kernels off, to compare speed.
 
+use super::tape::unrecorded;
 use candle_core::{DType, Device, DeviceLocation, Result, Tensor, Var};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -75,7 +76,7 @@ fn trusted<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &D
         return known.is_none();
     }
     // The list is free meanwhile: a composition may try kernels of its own.
-    let outcome = try_out(op, dtypes, device).unwrap_or_else(|error| Some(first_line(&error)));
+    let outcome = unrecorded(|| try_out(op, dtypes, device)).unwrap_or_else(|error| Some(first_line(&error)));
     trials().entry(trial).or_insert(outcome).is_none()
 }
 

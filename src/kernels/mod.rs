@@ -11,6 +11,7 @@ pub mod cuda;
 pub mod gemm;
 pub mod math;
 mod operation;
+pub mod tape;
 
 #[cfg(test)]
 pub(crate) use choice::trials;

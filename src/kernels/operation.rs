@@ -2,10 +2,11 @@
 
 #[cfg(feature = "cuda")]
 use super::cuda::Operand;
-use super::{Fusible, contiguous, read_all};
+use super::{Fusible, contiguous, read_all, tape};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// An operation of N tensors (one to three): its arithmetic on the values of contiguous tensors in f32, that of the GPU,
 /// and the composition of candle's operations that serves everywhere else.
@@ -83,6 +84,9 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
 
     fn kernel(&self, operands: [&Tensor; N]) -> Result<Tensor> {
         let operands = operands.into_iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
+        if let Some(recorded) = tape::run(self, &operands)? {
+            return Ok(recorded);
+        }
         let op = CandleOp::<F, N>(self.clone());
         match operands.as_slice() {
             [x] => x.apply_op1(op),
@@ -102,7 +106,7 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
 }
 
 /// An operation as candle takes it; of the three traits, that of N operands is used.
-struct CandleOp<F, const N: usize>(F);
+pub(super) struct CandleOp<F, const N: usize>(pub(super) F);
 
 /// So many of them; the number is known, but not to the compiler.
 fn exactly<T: Copy, const N: usize>(operands: &[T]) -> Result<[T; N]> {
@@ -132,7 +136,37 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
         Ok((self.0.cuda_forward(operands)?, shape))
     }
 
-    fn gradients(&self, operands: &[&Tensor], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; N]> {
+    /// The result for contiguous operands, a variable without a graph.
+    pub(super) fn result(&self, operands: &[Tensor]) -> Result<Tensor> {
+        let held: Vec<_> = operands.iter().map(Tensor::storage_and_layout).collect();
+        let cpu = held.iter().map(|(storage, layout)| match &**storage {
+            Storage::Cpu(storage) => Some((storage, *layout)),
+            _ => None,
+        });
+        let (storage, shape) = match cpu.collect::<Option<Vec<_>>>() {
+            Some(operands) => self.cpu(&operands).map(|(storage, shape)| (Storage::Cpu(storage), shape))?,
+            None => self.elsewhere(&held.iter().map(|(storage, layout)| (&**storage, *layout)).collect::<Vec<_>>())?,
+        };
+        Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), true))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn elsewhere(&self, operands: &[(&Storage, &Layout)]) -> Result<(Storage, Shape)> {
+        let operands = operands.iter().map(|&(storage, layout)| match storage {
+            Storage::Cuda(storage) => Ok(Operand::new(storage, layout)),
+            _ => bail!("the operands of {} are on different devices", self.0.name()),
+        });
+        let (storage, shape) = self.cuda(&operands.collect::<Result<Vec<_>>>()?)?;
+        Ok((Storage::Cuda(storage), shape))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn elsewhere(&self, _: &[(&Storage, &Layout)]) -> Result<(Storage, Shape)> {
+        bail!("the operands of {} are not on the CPU", self.0.name())
+    }
+
+    /// The gradients of the operands.
+    pub(super) fn gradients(&self, operands: &[&Tensor], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; N]> {
         let tensors = exactly::<_, N>(operands)?;
         #[cfg(feature = "cuda")]
         if y.device().is_cuda() {

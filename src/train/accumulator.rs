@@ -5,6 +5,7 @@
 
 use super::gradients::{Gradients, added};
 use crate::backbone::Params;
+use crate::kernels::widened;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 /// The sums of the trainable parameters, to which several threads add.
 pub struct GradientAccumulator<'a> {
     params: &'a Params,
+    /// The parameters that the backward pass sees in their place, perhaps in half precision.
+    seen: &'a Params,
     sums: BTreeMap<&'a str, Mutex<Sum>>,
 }
 
@@ -46,7 +49,13 @@ impl Sum {
 impl<'a> GradientAccumulator<'a> {
     /// Sums of nothing yet.
     pub fn new(params: &'a Params) -> Self {
-        Self { params, sums: params.trained().map(|(name, _)| (name, Mutex::default())).collect() }
+        Self::seen_as(params, params)
+    }
+
+    /// The same where the backward pass sees the parameters of these names in their place, as
+    /// [`Params::with_products_in`] makes them.
+    pub fn seen_as(params: &'a Params, seen: &'a Params) -> Self {
+        Self { params, seen, sums: params.trained().map(|(name, _)| (name, Mutex::default())).collect() }
     }
 
     /// The parameters whose gradients are accumulated.
@@ -59,9 +68,10 @@ impl<'a> GradientAccumulator<'a> {
     /// # Errors
     /// When the device fails.
     pub fn add(&self, part: usize, store: &mut GradStore) -> Result<()> {
-        for (name, var) in self.params.trained() {
+        for (name, var) in self.seen.trained() {
             if let (Some(sum), Some(gradient)) = (self.sums.get(name), store.remove(var.as_tensor())) {
-                sum.lock().unwrap_or_else(PoisonError::into_inner).add(part, gradient.detach())?;
+                let gradient = widened(&gradient.detach())?;
+                sum.lock().unwrap_or_else(PoisonError::into_inner).add(part, gradient)?;
             }
         }
         Ok(())

@@ -1,11 +1,12 @@
-//! A shard forward and backward: as one graph, or segment by segment.
+//! A shard forward and backward: in one piece, or segment by segment.
 //!
-//! A segment keeps what its backward pass needs: a block that runs on plain values its activations, another one a graph of
-//! its own. Gradient checkpointing (Chen et al. 2016) keeps only what enters each block, and runs the block again in the
+//! A segment keeps what its backward pass needs: a block that runs on plain values its activations, another one a tape of
+//! its operations. Gradient checkpointing (Chen et al. 2016) keeps only what enters each block, and runs the block again in the
 //! backward pass. The random layers draw from keyed streams, so the second run is the first one to the bit.
 
 use super::accumulator::GradientAccumulator;
 use crate::backbone::{ParamName, PlainBlock, SavedValues, Segment};
+use crate::kernels::tape::{Tape, record};
 use crate::model::Classifier;
 use crate::nn::Mode;
 use candle_core::backprop::GradStore;
@@ -33,15 +34,15 @@ enum ForBackward<'a> {
     Input(Tensor),
     /// The activations of a block.
     Plain(PlainBlock<'a>, Box<SavedValues>),
-    /// What entered, and what left over a graph.
-    Graph(Tensor, Tensor),
+    /// What entered, what left, and the operations in between.
+    Recorded(Tensor, Tensor, Tape),
 }
 
 impl Backprop<'_> {
     /// The logits (B, classes) and the loss, a scalar without the factor. It stays on its device: reading it would wait for
     /// the whole backward pass.
     ///
-    /// Blocks that can run on plain values do; where none can, the whole network is one graph. With `detached` layers each
+    /// Blocks that can run on plain values do; where none can, the whole network is one piece. With `detached` layers each
     /// segment first runs without saving anything.
     ///
     /// # Errors
@@ -73,12 +74,17 @@ impl Backprop<'_> {
         self.backward(x, saved, layers)
     }
 
-    /// In one piece, with the whole graph in memory.
+    /// In one piece, with all that it needs in memory.
     fn whole(&self, layers: &Classifier) -> Result<(Tensor, Tensor)> {
-        let logits = layers.logits(self.inputs, self.mode)?;
-        let (loss, scaled) = self.scaled_loss(&logits)?;
-        self.accumulator.add(self.part, &mut scaled.backward()?)?;
-        Ok((logits.detach(), loss))
+        let ((logits, loss, scaled), tape) = record(|| {
+            let logits = layers.logits(self.inputs, self.mode)?;
+            let (loss, scaled) = self.scaled_loss(&logits)?;
+            Ok((logits.detach(), loss, scaled))
+        })?;
+        let mut store = scaled.backward()?;
+        tape.backward(&mut store)?;
+        self.accumulator.add(self.part, &mut store)?;
+        Ok((logits, loss))
     }
 
     /// The first of the segments with a trainable parameter.
@@ -96,8 +102,8 @@ impl Backprop<'_> {
         }
         // Nobody needs the gradient of the images themselves.
         let input = if segment == Segment::Embed { x.clone() } else { Var::from_tensor(x)?.into_inner() };
-        let output = layers.run_segment(segment, &input, self.mode)?;
-        Ok((output.clone(), ForBackward::Graph(input, output)))
+        let (output, tape) = record(|| layers.run_segment(segment, &input, self.mode))?;
+        Ok((output.clone(), ForBackward::Recorded(input, output, tape)))
     }
 
     /// From the loss on `logits` backward through the segments.
@@ -117,7 +123,7 @@ impl Backprop<'_> {
             let mut store = GradStore::default();
             upstream = match (kept, &upstream) {
                 (ForBackward::Plain(block, kept), Some(dy)) => block.backward(*kept, dy, index > 0, &mut store)?,
-                (ForBackward::Graph(input, output), upstream) => {
+                (ForBackward::Recorded(input, output, tape), upstream) => {
                     let scalar = if let Some(dy) = upstream {
                         (&output * dy)?.sum_all()?
                     } else {
@@ -126,6 +132,7 @@ impl Backprop<'_> {
                         scaled
                     };
                     store = scalar.backward()?;
+                    tape.backward(&mut store)?;
                     store.remove(&input).map(|dx| dx.detach())
                 }
                 (ForBackward::Plain(..) | ForBackward::Input(_), _) => {

@@ -41,15 +41,15 @@ pub(super) struct BagBackprop<'a> {
 }
 
 impl BagBackprop<'_> {
-    /// The gradients of the loss with respect to what is trainable in `params`, and what the batch gave; none when a stop was
-    /// requested.
+    /// The gradients of the loss with respect to what is trainable in `params`, which the layers have as `seen`, and what the
+    /// batch gave; none when a stop was requested.
     ///
     /// # Errors
     /// When the device fails, or an operation cut the graph.
-    pub fn run(&self, params: &Params) -> Result<Option<(Gradients, PendingMetrics)>> {
+    pub fn run(&self, params: &Params, seen: &Params) -> Result<Option<(Gradients, PendingMetrics)>> {
         let is_head = |name: &str| name.parse::<ParamName>().is_ok_and(|name| name.segment() == Segment::Head);
         let (of_head, of_tiles) = (params.restricted(is_head), params.restricted(|name| !is_head(name)));
-        let (head, body) = (GradientAccumulator::new(&of_head), GradientAccumulator::new(&of_tiles));
+        let [head, body] = [&of_head, &of_tiles].map(|params| GradientAccumulator::seen_as(params, seen));
         let features_only = (self.layers.0.clone().without_head(), self.layers.1.clone().without_head());
         let trains_body = of_tiles.trained().next().is_some();
         let (mut parts, mut metrics) = (0, PendingMetrics::default());

@@ -106,14 +106,18 @@ impl Trainer<'_> {
             Some(directions) => (directions.params(), Some(directions.forward(&phase.params, workers)?)),
             None => (&phase.params, None),
         };
-        let (layers, detached) = self.layers(params, phase.first_block, batch.bags.is_some())?;
+        let seen = self.rounded(params)?;
+        let (layers, detached) = self.layers(&seen, phase.first_block, batch.bags.is_some())?;
         let found = match (&batch.bags, &detached) {
             (Some(bags), Some(detached)) => {
                 let (layers, checkpoints) = ((&layers, detached), self.computation.checkpoint_blocks);
                 let loss = (criterion, normalizer);
-                BagBackprop { model, layers, checkpoints, batch, bags, loss, options }.run(params)?
+                BagBackprop { model, layers, checkpoints, batch, bags, loss, options }.run(params, &seen)?
             }
-            _ => self.through_squares((params, &layers, detached.as_ref()), batch, normalizer, options)?,
+            _ => {
+                let accumulator = GradientAccumulator::seen_as(params, &seen);
+                self.through_squares((accumulator, &layers, detached.as_ref()), batch, normalizer, options)?
+            }
         };
         let Some((mut gradients, mut metrics)) = found else { return Ok(None) };
         gradients.scale(1.0 / options.loss_scale);
@@ -132,15 +136,14 @@ impl Trainer<'_> {
     /// The gradients over a batch of inputs of one size, with the factor on the loss, and what it gave.
     fn through_squares(
         &self,
-        (params, layers, detached): (&Params, &Classifier, Option<&Classifier>),
+        (accumulator, layers, detached): (GradientAccumulator<'_>, &Classifier, Option<&Classifier>),
         batch: &Batch,
         normalizer: f32,
         options: StepOptions<'_>,
     ) -> Result<Option<(Gradients, PendingMetrics)>> {
         let Self { model, objective, .. } = self;
         let (workers, criterion, images) = (&model.workers, &objective.criterion, batch.labels.len());
-        let (accumulator, mut metrics) = (GradientAccumulator::new(params), PendingMetrics::default());
-        let mut parts = 0;
+        let (mut metrics, mut parts) = (PendingMetrics::default(), 0);
         let rounds = rounds(workers, &model.spec().vit, model.spec().start, images).max(options.micro_batches);
         for part in cut(images, rounds.clamp(1, images.max(1))) {
             if options.stop.is_some_and(|stop| stop.received().is_some()) {
@@ -184,19 +187,19 @@ impl Trainer<'_> {
         self.objective.regulariser.as_ref().map_or(Ok(()), |regulariser| regulariser.constrain(&self.model.params))
     }
 
-    /// The layers over the parameters as they are now, and with gradient checkpointing, or where they are `wanted`, those
-    /// without a graph. They are built for each step: nothing is copied, but in half precision the weights are rounded anew.
+    /// The parameters as they are now, where products run in half precision rounded anew for each step.
+    fn rounded(&self, params: &Params) -> Result<Params> {
+        match self.computation.precision {
+            Precision::F32 => Ok(params.clone()),
+            Precision::Bf16 => params.with_products_in(DType::BF16),
+            Precision::F16 => params.with_products_in(DType::F16),
+        }
+    }
+
+    /// The layers over the parameters, and with gradient checkpointing, or where they are `wanted`, those that go only
+    /// forward. They are built for each step, which copies nothing.
     fn layers(&self, params: &Params, first_block: usize, wanted: bool) -> Result<(Classifier, Option<Classifier>)> {
-        let half = match self.computation.precision {
-            Precision::F32 => None,
-            Precision::Bf16 => Some(DType::BF16),
-            Precision::F16 => Some(DType::F16),
-        };
-        let build = |params: &Params| {
-            let rounded = half.map(|half| params.with_products_in(half)).transpose()?;
-            let params = rounded.as_ref().unwrap_or(params);
-            Classifier::new(self.model.spec(), params, self.objective.drop, first_block)
-        };
+        let build = |params: &Params| Classifier::new(self.model.spec(), params, self.objective.drop, first_block);
         let detached = (wanted || self.computation.checkpoint_blocks).then(|| build(&params.detached())).transpose()?;
         Ok((build(params)?, detached))
     }
