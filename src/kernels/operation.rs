@@ -84,10 +84,15 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
 
     fn kernel(&self, operands: [&Tensor; N]) -> Result<Tensor> {
         let operands = operands.into_iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
-        if let Some(recorded) = tape::run(self, &operands)? {
-            return Ok(recorded);
-        }
         let op = CandleOp::<F, N>(self.clone());
+        if tape::records(&operands) {
+            let result = op.result(&operands)?;
+            let backward = move |operands: &[Tensor], result: &Tensor, dy: &Tensor| {
+                op.gradients(&operands.iter().collect::<Vec<_>>(), result, dy).map(Vec::from)
+            };
+            tape::push(operands, result.clone(), Box::new(backward));
+            return Ok(result);
+        }
         match operands.as_slice() {
             [x] => x.apply_op1(op),
             [x, y] => x.apply_op2(y, op),
@@ -106,7 +111,7 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
 }
 
 /// An operation as candle takes it; of the three traits, that of N operands is used.
-pub(super) struct CandleOp<F, const N: usize>(pub(super) F);
+struct CandleOp<F, const N: usize>(F);
 
 /// So many of them; the number is known, but not to the compiler.
 fn exactly<T: Copy, const N: usize>(operands: &[T]) -> Result<[T; N]> {
@@ -137,7 +142,7 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
     }
 
     /// The result for contiguous operands, a variable without a graph.
-    pub(super) fn result(&self, operands: &[Tensor]) -> Result<Tensor> {
+    fn result(&self, operands: &[Tensor]) -> Result<Tensor> {
         let held: Vec<_> = operands.iter().map(Tensor::storage_and_layout).collect();
         let cpu = held.iter().map(|(storage, layout)| match &**storage {
             Storage::Cpu(storage) => Some((storage, *layout)),
@@ -166,7 +171,7 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
     }
 
     /// The gradients of the operands.
-    pub(super) fn gradients(&self, operands: &[&Tensor], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; N]> {
+    fn gradients(&self, operands: &[&Tensor], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; N]> {
         let tensors = exactly::<_, N>(operands)?;
         #[cfg(feature = "cuda")]
         if y.device().is_cuda() {

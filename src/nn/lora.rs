@@ -6,6 +6,7 @@
 
 use super::dropout::{Mode, mask};
 use super::linear::Linear;
+use super::sum::sum;
 use crate::kernels::buffer::Buffer;
 use crate::kernels::gemm::{Mat, matmul, product};
 use crate::kernels::{keep, read_all, simd};
@@ -199,15 +200,17 @@ impl Adapter {
             Some(kept) => (x * Tensor::from_vec(kept, x.shape(), x.device())?.to_dtype(x.dtype())?)?,
             None => x.clone(),
         };
-        let (inner, out) = (x.dim(D::Minus1)?, y.dim(D::Minus1)?);
-        let x = x.reshape(((), inner))?;
-        let mut sum = y.reshape(((), out))?;
-        for factors in &self.factors {
-            let part = (x.matmul(&factors.a.t()?)?.matmul(&factors.b.t()?)? * self.scale)?; // (rows, outputs)
+        // The factors of all projections as one pair: A below each other, each B in columns and rows of its own.
+        let out = y.dim(D::Minus1)?;
+        let placed = |factors: &Factors| {
             let behind = out - factors.first - factors.b.dim(0)?;
-            sum = (sum + part.pad_with_zeros(1, factors.first, behind)?)?;
-        }
-        sum.reshape(y.shape())
+            factors.b.pad_with_zeros(0, factors.first, behind)
+        };
+        let a: Vec<&Tensor> = self.factors.iter().map(|factors| &factors.a).collect();
+        let b = self.factors.iter().map(placed).collect::<Result<Vec<_>>>()?;
+        let inner = Linear::new(Tensor::cat(&a, 0)?, None).forward(&x)?; // (B, …, projections · rank)
+        let added = Linear::new((Tensor::cat(&b, 1)? * self.scale)?, None).forward(&inner)?;
+        sum(y, &added)
     }
 }
 

@@ -24,7 +24,10 @@ mod relative;
 pub mod residual;
 pub mod rotary;
 mod softmax;
+mod sum;
 pub mod swiglu;
+#[cfg(test)]
+mod tape_tests;
 #[cfg(test)]
 mod trial_tests;
 pub mod workers;

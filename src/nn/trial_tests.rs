@@ -6,6 +6,7 @@ use super::linear::Affine;
 use super::loss::WeightedLogLikelihood;
 use super::residual::Residual;
 use super::softmax::Softmax;
+use super::sum::Sum;
 use super::{Activation, LayerNorm, Linear, swiglu::SwiGlu};
 use crate::kernels::trials::pass;
 use candle_core::{DType, Device, Tensor, Var};
@@ -24,6 +25,7 @@ fn the_trial_of_each_kernel_is_fair() {
     for output in [DType::F32, DType::F16, DType::BF16] {
         pass::<_, 3>(Normalize { eps: 1e-6, output }, |_| [DType::F32; 3]);
     }
+    pass(Sum, |dtype| [dtype; 2]);
     pass::<_, 2>(Affine { inputs: 1, outputs: 1 }, |dtype| [dtype; 2]);
     pass::<_, 3>(Affine { inputs: 1, outputs: 1 }, |dtype| [dtype; 3]);
     for gamma in [0.0, 2.0] {

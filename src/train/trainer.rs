@@ -108,16 +108,13 @@ impl Trainer<'_> {
         };
         let seen = self.rounded(params)?;
         let (layers, detached) = self.layers(&seen, phase.first_block, batch.bags.is_some())?;
-        let found = match (&batch.bags, &detached) {
-            (Some(bags), Some(detached)) => {
-                let (layers, checkpoints) = ((&layers, detached), self.computation.checkpoint_blocks);
-                let loss = (criterion, normalizer);
-                BagBackprop { model, layers, checkpoints, batch, bags, loss, options }.run(params, &seen)?
-            }
-            _ => {
-                let accumulator = GradientAccumulator::seen_as(params, &seen);
-                self.through_squares((accumulator, &layers, detached.as_ref()), batch, normalizer, options)?
-            }
+        let found = if let (Some(bags), Some(detached)) = (&batch.bags, &detached) {
+            let (layers, checkpoints) = ((&layers, detached), self.computation.checkpoint_blocks);
+            let loss = (criterion, normalizer);
+            BagBackprop { model, layers, checkpoints, batch, bags, loss, options }.run(params, &seen)?
+        } else {
+            let accumulator = GradientAccumulator::seen_as(params, &seen);
+            self.through_squares((accumulator, &layers, detached.as_ref()), batch, normalizer, options)?
         };
         let Some((mut gradients, mut metrics)) = found else { return Ok(None) };
         gradients.scale(1.0 / options.loss_scale);

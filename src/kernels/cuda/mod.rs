@@ -118,6 +118,14 @@ impl<'a> Operand<'a> {
         self.shape().elem_count()
     }
 
+    /// The sum of both, by candle's kernel.
+    ///
+    /// # Errors
+    /// When types disagree.
+    pub fn plus(&self, other: Self) -> Result<CudaStorage> {
+        self.storage.binary_impl::<candle_core::op::Add>(other.storage, self.layout, other.layout)
+    }
+
     /// Whether pieces of `count` values can be read at once from where they begin.
     fn aligned(&self, count: usize) -> bool {
         self.layout.start_offset().is_multiple_of(count)
