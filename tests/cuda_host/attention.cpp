@@ -83,6 +83,9 @@ void both(Sizes of) {
 
 int main() {
     for (Sizes of : {Sizes{1, 1, 1, 8}, Sizes{1, 70, 2, 64}, Sizes{1, 33, 1, 96}, Sizes{1, 33, 1, 128}}) both(of);
+    // Around the sizes of tiles and of the pieces that their last one is cut into, and what ViT-B/16 has.
+    for (size_t tokens : {15, 16, 17, 63, 64, 65, 197}) both({1, tokens, 1, 64});
     simulator::backwards = true;
     for (Sizes of : {Sizes{2, 40, 3, 24}, Sizes{1, 65, 1, 80}, Sizes{1, 64, 1, 104}}) both(of);
+    for (size_t d : {32, 56, 96, 128}) both({1, 200, 1, d});
 }

@@ -52,3 +52,5 @@ void load_matrices(unsigned (&to)[4], const T* row) {
         std::memcpy(&to[matrix], both, sizeof both);
     }
 }
+
+inline float power_of_two(float x) { return std::exp2(x); }

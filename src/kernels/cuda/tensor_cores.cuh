@@ -42,9 +42,19 @@ __device__ inline void load_matrices(unsigned (&to)[4], const T* row) {
                      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                      : "r"(from));
 }
+
+// 2^x without exp2f's care for results below the least normal number, which become 0.
+__device__ inline float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 #else
 #include "tensor_cores_on_host.h"
 #endif
+
+// Of a block.
+constexpr unsigned THREADS = 128;
 
 __device__ inline unsigned pair(float low, float high, __half) {
     const __half2 both = __floats2half2_rn(low, high);
@@ -62,13 +72,15 @@ using Row = T[D + 8];
 // Rows of `width` values (at most D, a multiple of 8, as is `stride`) to shared memory, with zeros beyond them.
 template <int ROWS, int D, typename T>
 __device__ inline void load_rows(
-    Row<T, D>* to, const T* from, size_t stride, size_t first, size_t rows, unsigned width) {
+    Row<T, D>* to, const T* from, unsigned stride, unsigned first, unsigned rows, unsigned width) {
     constexpr unsigned AT_ONCE = 8, PIECES = D / AT_ONCE;
-    for (unsigned i = threadIdx.x; i < ROWS * PIECES; i += blockDim.x) {
-        const unsigned row = i / PIECES, column = i % PIECES * AT_ONCE;
+#pragma unroll
+    for (unsigned round = 0; round < (ROWS * PIECES + THREADS - 1) / THREADS; round++) {
+        const unsigned i = round * THREADS + threadIdx.x, row = i / PIECES, column = i % PIECES * AT_ONCE;
+        if (ROWS * PIECES % THREADS != 0 && row >= ROWS) break;
         uint4 piece = {0, 0, 0, 0};
         if (first + row < rows && column < width)
-            piece = *reinterpret_cast<const uint4*>(from + (first + row) * stride + column);
+            piece = *reinterpret_cast<const uint4*>(from + (size_t)(first + row) * stride + column);
         *reinterpret_cast<uint4*>(&to[row][column]) = piece;
     }
 }
@@ -86,13 +98,15 @@ struct Held {
 
     // From global memory, from row `first` on; zeros beyond them.
     template <typename T>
-    __device__ Held(const T* from, size_t stride, size_t first, size_t rows, unsigned width) {
+    __device__ Held(const T* from, unsigned stride, unsigned first, unsigned rows, unsigned width) {
+#pragma unroll
         for (int k = 0; k < D / 16; k++)
+#pragma unroll
             for (int i = 0; i < 4; i++) {
-                const size_t row = first + lane() / 4 + i % 2 * 8;
+                const unsigned row = first + lane() / 4 + i % 2 * 8;
                 const unsigned column = 16 * k + 2 * (lane() % 4) + i / 2 * 8;
                 const bool there = row < rows && column < width;
-                pairs[k][i] = there ? *reinterpret_cast<const unsigned*>(from + row * stride + column) : 0;
+                pairs[k][i] = there ? *reinterpret_cast<const unsigned*>(from + (size_t)row * stride + column) : 0;
             }
     }
 
@@ -100,6 +114,20 @@ struct Held {
         for (int i = 0; i < 4; i++) a[i] = pairs[k][i];
     }
 };
+
+// A size that the compiler knows.
+template <int N>
+struct Size {
+    static constexpr int value = N;
+};
+
+// Calls `use` with the smallest of MOST, MOST / 2, ..., 16 that is not below `count`: what lies beyond costs little.
+template <int MOST, typename Use>
+__device__ inline void with_size_of(unsigned count, const Use& use) {
+    if constexpr (MOST > 16)
+        if (count <= MOST / 2) return with_size_of<MOST / 2>(count, use);
+    use(Size<MOST>());
+}
 
 // Sums of N columns as a of the next product.
 template <typename T, int N>
@@ -146,17 +174,18 @@ __device__ inline void add_product(float (&sums)[D / 8][4], const unsigned (&a)[
 // factor[half] * sums of this warp's 16 rows to global memory, rounded; `half` tells rows 0 to 7 from 8 to 15.
 template <int D, typename T>
 __device__ inline void store_rows(
-    T* to, const float (&sums)[D / 8][4], const float (&factor)[2], size_t stride, size_t first, size_t rows,
+    T* to, const float (&sums)[D / 8][4], const float (&factor)[2], unsigned stride, unsigned first, unsigned rows,
     unsigned width) {
+#pragma unroll
     for (int half = 0; half < 2; half++) {
-        const size_t row = first + lane() / 4 + 8 * half;
+        const unsigned row = first + lane() / 4 + 8 * half;
         if (row >= rows) continue;
 #pragma unroll
         for (int n = 0; n < D / 8; n++) {
             const unsigned column = 8 * n + 2 * (lane() % 4);
             if (column >= width) continue;
             const float low = sums[n][2 * half] * factor[half], high = sums[n][2 * half + 1] * factor[half];
-            *reinterpret_cast<unsigned*>(to + row * stride + column) = pair(low, high, T());
+            *reinterpret_cast<unsigned*>(to + (size_t)row * stride + column) = pair(low, high, T());
         }
     }
 }
@@ -169,4 +198,21 @@ __device__ inline float quad_sum(float x) {
 __device__ inline float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
     return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+// Of each row with its counterpart, of both halves; the four lanes that share a row all get it.
+template <typename T, int D>
+__device__ inline void row_products(float (&products)[2], const Held<D>& a, const Held<D>& b) {
+    products[0] = products[1] = 0;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float x[2], y[2];
+            load(x, reinterpret_cast<const T*>(&a.pairs[k][i]));
+            load(y, reinterpret_cast<const T*>(&b.pairs[k][i]));
+            products[i % 2] += x[0] * y[0] + x[1] * y[1];
+        }
+#pragma unroll
+    for (int half = 0; half < 2; half++) products[half] = quad_sum(products[half]);
 }
