@@ -80,25 +80,25 @@ struct Softmax {
 
 template <int D, typename T>
 __device__ void attention(const T* qkv, T* y, size_t tokens, size_t heads, size_t d, float scale) {
-    constexpr int KEYS = 64;
-    alignas(16) __shared__ Row<T, D> keys[KEYS];
-    alignas(16) __shared__ Row<T, D> values[KEYS];
+    constexpr int KEYS = D <= 64 ? 64 : 32;
+    alignas(16) __shared__ Row<T, D> keys[2][KEYS];
+    alignas(16) __shared__ Row<T, D> values[2][KEYS];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
+    auto copy = [&](unsigned stage, unsigned first) {
+        copy_rows<KEYS, D>(keys[stage], q + at.part, at.stride, first, at.tokens, at.d);
+        copy_rows<KEYS, D>(values[stage], q + 2 * at.part, at.stride, first, at.tokens, at.d);
+    };
+    copy(0, 0);
     const Held<D> queries(q, at.stride, at.first_row, at.tokens, at.d);
     float sums[D / 8][4] = {};
     Softmax softmax;
-#pragma unroll 1
-    for (unsigned first = 0; first < at.tokens; first += KEYS) {
-        __syncthreads();
-        load_rows<KEYS, D>(keys, q + at.part, at.stride, first, at.tokens, at.d);
-        load_rows<KEYS, D>(values, q + 2 * at.part, at.stride, first, at.tokens, at.d);
-        __syncthreads();
-        if (!at.works()) continue;
+    in_tiles<KEYS>(at.tokens, copy, [&](unsigned stage, unsigned first) {
+        if (!at.works()) return;
         with_size_of<KEYS>(at.tokens - first, [&](auto size) {
             constexpr int N = decltype(size)::value;
             float scores[N / 8][4], shrink[2];
-            times_rows<N, D, T>(scores, queries, keys);
+            times_rows<N, D, T>(scores, queries, keys[stage]);
             softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
 #pragma unroll
             for (int n = 0; n < D / 8; n++)
@@ -106,9 +106,9 @@ __device__ void attention(const T* qkv, T* y, size_t tokens, size_t heads, size_
                 for (int i = 0; i < 4; i++) sums[n][i] *= shrink[i / 2];
             unsigned weights[N / 16][4];
             to_fragments<T, N>(weights, scores);
-            add_product<N, D, T>(sums, weights, values);
+            add_product<N, D, T>(sums, weights, values[stage]);
         });
-    }
+    });
     softmax.finish();
     const float share[2] = {1 / softmax.sum[0], 1 / softmax.sum[1]};
     store_rows<D>(y + at.y, sums, share, at.part, at.first_row, at.tokens, at.d);
@@ -120,29 +120,35 @@ template <int D, typename T>
 __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, float* log_sums, float* dots, size_t tokens,
                              size_t heads, size_t d, float scale) {
     constexpr int KEYS = D <= 64 ? 64 : 32, STEP = 32;
-    alignas(16) __shared__ Row<T, D> keys[KEYS];
-    alignas(16) __shared__ Row<T, D> values[KEYS];
+    alignas(16) __shared__ Row<T, D> keys[2][KEYS];
+    alignas(16) __shared__ Row<T, D> values[2][KEYS];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
+    auto copy_keys = [&](unsigned stage, unsigned first) {
+        copy_rows<KEYS, D>(keys[stage], q + at.part, at.stride, first, at.tokens, at.d);
+    };
+    auto copy = [&](unsigned stage, unsigned first) {
+        copy_keys(stage, first);
+        copy_rows<KEYS, D>(values[stage], q + 2 * at.part, at.stride, first, at.tokens, at.d);
+    };
+    copy_keys(0, 0);
     const Held<D> queries(q, at.stride, at.first_row, at.tokens, at.d);
     const Held<D> gradients(dy + at.y, at.part, at.first_row, at.tokens, at.d);
     float log_sum[2], dot[2];
     row_products<T>(dot, gradients, Held<D>(y + at.y, at.part, at.first_row, at.tokens, at.d));
 
     Softmax softmax;
-#pragma unroll 1
-    for (unsigned first = 0; first < at.tokens; first += KEYS) {
-        __syncthreads();
-        load_rows<KEYS, D>(keys, q + at.part, at.stride, first, at.tokens, at.d);
-        __syncthreads();
-        if (!at.works()) continue;
+    in_tiles<KEYS>(at.tokens, copy_keys, [&](unsigned stage, unsigned first) {
+        if (!at.works()) return;
         with_size_of<KEYS>(at.tokens - first, [&](auto size) {
             constexpr int N = decltype(size)::value;
             float scores[N / 8][4], shrink[2];
-            times_rows<N, D, T>(scores, queries, keys);
+            times_rows<N, D, T>(scores, queries, keys[stage]);
             softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
         });
-    }
+    });
+    __syncthreads();
+    copy(0, 0);
     softmax.finish();
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -155,20 +161,15 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, flo
     }
 
     float sums[D / 8][4] = {};
-#pragma unroll 1
-    for (unsigned first = 0; first < at.tokens; first += KEYS) {
-        __syncthreads();
-        load_rows<KEYS, D>(keys, q + at.part, at.stride, first, at.tokens, at.d);
-        load_rows<KEYS, D>(values, q + 2 * at.part, at.stride, first, at.tokens, at.d);
-        __syncthreads();
-        if (!at.works()) continue;
+    in_tiles<KEYS>(at.tokens, copy, [&](unsigned stage, unsigned first) {
+        if (!at.works()) return;
 #pragma unroll 1
         for (unsigned from = 0; from < KEYS && first + from < at.tokens; from += STEP)
             with_size_of<STEP>(at.tokens - first - from, [&](auto size) {
                 constexpr int N = decltype(size)::value;
                 float scores[N / 8][4], dweights[N / 8][4];
-                times_rows<N, D, T>(scores, queries, keys + from);
-                times_rows<N, D, T>(dweights, gradients, values + from);
+                times_rows<N, D, T>(scores, queries, keys[stage] + from);
+                times_rows<N, D, T>(dweights, gradients, values[stage] + from);
                 mask<N>(scores, at.tokens - first - from);
 #pragma unroll
                 for (int n = 0; n < N / 8; n++)
@@ -179,9 +180,9 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, flo
                     }
                 unsigned dscores[N / 16][4];
                 to_fragments<T, N>(dscores, scores);
-                add_product<N, D, T>(sums, dscores, keys + from);
+                add_product<N, D, T>(sums, dscores, keys[stage] + from);
             });
-    }
+    });
     const float factor[2] = {scale, scale};
     store_rows<D>(dqkv + at.q, sums, factor, at.stride, at.first_row, at.tokens, at.d);
 }
@@ -190,51 +191,48 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, flo
 template <int D, typename T>
 __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, const float* dots, T* dqkv,
                               size_t tokens, size_t heads, size_t d, float scale) {
+    // So that all of it stays within the 48 kB that a block has without asking for more.
     constexpr int QUERIES = D <= 96 ? 32 : 16;
     alignas(16) __shared__ Row<T, D> values[ROWS]; // in registers there is room for the keys only
-    alignas(16) __shared__ Row<T, D> queries[QUERIES];
-    alignas(16) __shared__ Row<T, D> gradients[QUERIES];
-    __shared__ float log_sum[QUERIES], dot[QUERIES];
+    alignas(16) __shared__ Row<T, D> queries[2][QUERIES];
+    alignas(16) __shared__ Row<T, D> gradients[2][QUERIES];
+    __shared__ float log_sum[2][QUERIES], dot[2][QUERIES];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
+    auto copy = [&](unsigned stage, unsigned first) {
+        copy_rows<QUERIES, D>(queries[stage], q, at.stride, first, at.tokens, at.d);
+        copy_rows<QUERIES, D>(gradients[stage], dy + at.y, at.part, first, at.tokens, at.d);
+        copy_values<QUERIES>(log_sum[stage], log_sums + (size_t)at.head * at.tokens, first, at.tokens);
+        copy_values<QUERIES>(dot[stage], dots + (size_t)at.head * at.tokens, first, at.tokens);
+    };
+    copy_rows<ROWS, D>(values, q + 2 * at.part, at.stride, at.first_row - 16 * warp(), at.tokens, at.d);
+    copy(0, 0);
     const Held<D> keys(q + at.part, at.stride, at.first_row, at.tokens, at.d);
-    load_rows<ROWS, D>(values, q + 2 * at.part, at.stride, at.first_row - 16 * warp(), at.tokens, at.d);
     auto value = [&](unsigned(&a)[4], int k) { fragment<D, T>(a, values + 16 * warp(), k); };
     float dkeys[D / 8][4] = {}, dvalues[D / 8][4] = {};
-#pragma unroll 1
-    for (unsigned first = 0; first < at.tokens; first += QUERIES) {
-        __syncthreads();
-        load_rows<QUERIES, D>(queries, q, at.stride, first, at.tokens, at.d);
-        load_rows<QUERIES, D>(gradients, dy + at.y, at.part, first, at.tokens, at.d);
-        if (threadIdx.x < QUERIES) {
-            const bool there = first + threadIdx.x < at.tokens;
-            const size_t row = (size_t)at.head * at.tokens + first + threadIdx.x;
-            log_sum[threadIdx.x] = there ? log_sums[row] : 0;
-            dot[threadIdx.x] = there ? dots[row] : 0;
-        }
-        __syncthreads();
-        if (!at.works()) continue;
+    in_tiles<QUERIES>(at.tokens, copy, [&](unsigned stage, unsigned first) {
+        if (!at.works()) return;
         with_size_of<QUERIES>(at.tokens - first, [&](auto size) {
             constexpr int N = decltype(size)::value;
             float weights[N / 8][4], dscores[N / 8][4];
-            times_rows<N, D, T>(weights, keys, queries);
-            times_rows<N, D, T>(dscores, value, gradients);
+            times_rows<N, D, T>(weights, keys, queries[stage]);
+            times_rows<N, D, T>(dscores, value, gradients[stage]);
 #pragma unroll
             for (int n = 0; n < N / 8; n++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    // Queries that are not there are zeros, as are their gradients, and add nothing.
+                    // Queries that are not there are zeros, as are their gradients and the rest, and add nothing.
                     const unsigned column = 8 * n + 2 * (lane() % 4) + i % 2;
-                    weights[n][i] = power_of_two(weights[n][i] * (scale * LOG2_E) - log_sum[column]);
-                    dscores[n][i] = weights[n][i] * (dscores[n][i] - dot[column]);
+                    weights[n][i] = power_of_two(weights[n][i] * (scale * LOG2_E) - log_sum[stage][column]);
+                    dscores[n][i] = weights[n][i] * (dscores[n][i] - dot[stage][column]);
                 }
             unsigned a[N / 16][4];
             to_fragments<T, N>(a, weights);
-            add_product<N, D, T>(dvalues, a, gradients);
+            add_product<N, D, T>(dvalues, a, gradients[stage]);
             to_fragments<T, N>(a, dscores);
-            add_product<N, D, T>(dkeys, a, queries);
+            add_product<N, D, T>(dkeys, a, queries[stage]);
         });
-    }
+    });
     const float of_keys[2] = {scale, scale}, of_values[2] = {1, 1};
     store_rows<D>(dqkv + at.q + at.part, dkeys, of_keys, at.stride, at.first_row, at.tokens, at.d);
     store_rows<D>(dqkv + at.q + 2 * at.part, dvalues, of_values, at.stride, at.first_row, at.tokens, at.d);

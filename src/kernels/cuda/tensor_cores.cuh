@@ -43,6 +43,32 @@ __device__ inline void load_matrices(unsigned (&to)[4], const T* row) {
                      : "r"(from));
 }
 
+// Starts a copy of 4 or 16 bytes to shared memory, or of zeros where nothing is to be read. Before Ampere none arrives.
+template <unsigned BYTES>
+__device__ inline void copy_async(void* to, const void* from, bool there) {
+#if __CUDA_ARCH__ >= 800
+    const unsigned to_shared = (unsigned)__cvta_generic_to_shared(to);
+    const size_t from_global = __cvta_generic_to_global(from);
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                     :
+                     : "r"(to_shared), "l"(from_global), "r"(there ? BYTES : 0)
+                     : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
+                     :
+                     : "r"(to_shared), "l"(from_global), "r"(there ? BYTES : 0)
+                     : "memory");
+#endif
+}
+
+// For the copies that this thread has started.
+__device__ inline void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 // 2^x without exp2f's care for results below the least normal number, which become 0.
 __device__ inline float power_of_two(float x) {
     float y;
@@ -69,19 +95,42 @@ __device__ inline unsigned pair(float low, float high, __nv_bfloat16) {
 template <typename T, int D>
 using Row = T[D + 8];
 
-// Rows of `width` values (at most D, a multiple of 8, as is `stride`) to shared memory, with zeros beyond them.
+// Starts copies to shared memory: rows of `width` values (at most D, a multiple of 8, as is `stride`), zeros beyond them.
 template <int ROWS, int D, typename T>
-__device__ inline void load_rows(
+__device__ inline void copy_rows(
     Row<T, D>* to, const T* from, unsigned stride, unsigned first, unsigned rows, unsigned width) {
     constexpr unsigned AT_ONCE = 8, PIECES = D / AT_ONCE;
 #pragma unroll
     for (unsigned round = 0; round < (ROWS * PIECES + THREADS - 1) / THREADS; round++) {
         const unsigned i = round * THREADS + threadIdx.x, row = i / PIECES, column = i % PIECES * AT_ONCE;
         if (ROWS * PIECES % THREADS != 0 && row >= ROWS) break;
-        uint4 piece = {0, 0, 0, 0};
-        if (first + row < rows && column < width)
-            piece = *reinterpret_cast<const uint4*>(from + (size_t)(first + row) * stride + column);
-        *reinterpret_cast<uint4*>(&to[row][column]) = piece;
+        // In bytes, so that one instruction makes the address.
+        const auto bytes = reinterpret_cast<const char*>(from + column);
+        const bool there = first + row < rows && column < width;
+        copy_async<16>(&to[row][column], bytes + (size_t)(first + row) * (stride * (unsigned)sizeof(T)), there);
+    }
+}
+
+// The same of single values.
+template <int ROWS>
+__device__ inline void copy_values(float* to, const float* from, unsigned first, unsigned rows) {
+    static_assert(ROWS <= THREADS);
+    if (threadIdx.x >= ROWS) return;
+    const unsigned row = first + threadIdx.x;
+    copy_async<4>(&to[threadIdx.x], from + row, row < rows);
+}
+
+// Goes through `count` rows in tiles of N, of which `copy` starts the copies and which `use` then reads, either at one of
+// two stages in turn: one tile arrives while the other is used. The caller has started the first, at stage 0.
+template <int N, typename Copy, typename Use>
+__device__ inline void in_tiles(unsigned count, const Copy& copy, const Use& use) {
+    unsigned stage = 0;
+#pragma unroll 1
+    for (unsigned first = 0; first < count; first += N, stage ^= 1) {
+        wait_for_copies();
+        __syncthreads(); // the copies of all have arrived, and nobody reads the other stage any more
+        if (first + N < count) copy(stage ^ 1, first + N);
+        use(stage, first);
     }
 }
 
