@@ -33,6 +33,20 @@ struct Place {
 
     // Whether this warp has rows. Others copy and wait with the rest of their block.
     __device__ bool works() const { return first_row < tokens; }
+
+    // Of each half's row one value of (B heads, tokens), with the four lanes that share a row.
+    __device__ void load(float (&values)[2], const float* from) const {
+        for (int half = 0; half < 2; half++) {
+            const unsigned row = first_row + lane() / 4 + 8 * half;
+            values[half] = row < tokens ? from[(size_t)head * tokens + row] : 0;
+        }
+    }
+    __device__ void store(float* to, const float (&values)[2]) const {
+        for (int half = 0; half < 2; half++) {
+            const unsigned row = first_row + lane() / 4 + 8 * half;
+            if (row < tokens && lane() % 4 == 0) to[(size_t)head * tokens + row] = values[half];
+        }
+    }
 };
 
 // Leaves no weight to the keys from `there` on.
@@ -76,10 +90,16 @@ struct Softmax {
     __device__ void finish() {
         for (int half = 0; half < 2; half++) sum[half] = quad_sum(sum[half]);
     }
+
+    // After that, what is to be taken from a score in powers of two so that 2 to its power is the weight.
+    __device__ void log_sums(float (&of)[2]) const {
+        for (int half = 0; half < 2; half++) of[half] = largest[half] + log2f(sum[half]);
+    }
 };
 
+// Leaves each row's largest score plus the logarithm of its sum, to base 2, for backward, (B heads, tokens), if asked to.
 template <int D, typename T>
-__device__ void attention(const T* qkv, T* y, size_t tokens, size_t heads, size_t d, float scale) {
+__device__ void attention(const T* qkv, T* y, float* log_sums, size_t tokens, size_t heads, size_t d, float scale) {
     constexpr int KEYS = D <= 64 ? 64 : 32;
     alignas(16) __shared__ Row<T, D> keys[2][KEYS];
     alignas(16) __shared__ Row<T, D> values[2][KEYS];
@@ -110,15 +130,21 @@ __device__ void attention(const T* qkv, T* y, size_t tokens, size_t heads, size_
         });
     });
     softmax.finish();
+    if (log_sums) {
+        float of_rows[2];
+        softmax.log_sums(of_rows);
+        at.store(log_sums, of_rows);
+    }
     const float share[2] = {1 / softmax.sum[0], 1 / softmax.sum[1]};
     store_rows<D>(y + at.y, sums, share, at.part, at.first_row, at.tokens, at.d);
 }
 
-// The gradient of the queries: with p the weights, dp = dy vᵀ, ds = p (dp - Σ dy y), dq = ds k / √d. Leaves each row's
-// largest score plus the logarithm of its sum, to base 2, and its Σ dy y for the other pass, (B heads, tokens) each.
+// The gradient of the queries: with p the weights, dp = dy vᵀ, ds = p (dp - Σ dy y), dq = ds k / √d. Where forward has not
+// left `known`, each row's logarithm, it goes through all keys once more and leaves them in `log_sums` for the other
+// pass; always each row's Σ dy y.
 template <int D, typename T>
-__device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, float* log_sums, float* dots, size_t tokens,
-                             size_t heads, size_t d, float scale) {
+__device__ void attention_dq(const T* qkv, const T* y, const T* dy, const float* known, T* dqkv, float* log_sums,
+                             float* dots, size_t tokens, size_t heads, size_t d, float scale) {
     constexpr int KEYS = D <= 64 ? 64 : 32, STEP = 32;
     alignas(16) __shared__ Row<T, D> keys[2][KEYS];
     alignas(16) __shared__ Row<T, D> values[2][KEYS];
@@ -131,33 +157,32 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, flo
         copy_keys(stage, first);
         copy_rows<KEYS, D>(values[stage], q + 2 * at.part, at.stride, first, at.tokens, at.d);
     };
-    copy_keys(0, 0);
+    if (known) copy(0, 0);
+    else copy_keys(0, 0);
     const Held<D> queries(q, at.stride, at.first_row, at.tokens, at.d);
     const Held<D> gradients(dy + at.y, at.part, at.first_row, at.tokens, at.d);
     float log_sum[2], dot[2];
     row_products<T>(dot, gradients, Held<D>(y + at.y, at.part, at.first_row, at.tokens, at.d));
+    at.store(dots, dot);
 
-    Softmax softmax;
-    in_tiles<KEYS>(at.tokens, copy_keys, [&](unsigned stage, unsigned first) {
-        if (!at.works()) return;
-        with_size_of<KEYS>(at.tokens - first, [&](auto size) {
-            constexpr int N = decltype(size)::value;
-            float scores[N / 8][4], shrink[2];
-            times_rows<N, D, T>(scores, queries, keys[stage]);
-            softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
+    if (known) {
+        at.load(log_sum, known);
+    } else {
+        Softmax softmax;
+        in_tiles<KEYS>(at.tokens, copy_keys, [&](unsigned stage, unsigned first) {
+            if (!at.works()) return;
+            with_size_of<KEYS>(at.tokens - first, [&](auto size) {
+                constexpr int N = decltype(size)::value;
+                float scores[N / 8][4], shrink[2];
+                times_rows<N, D, T>(scores, queries, keys[stage]);
+                softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
+            });
         });
-    });
-    __syncthreads();
-    copy(0, 0);
-    softmax.finish();
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        log_sum[half] = softmax.largest[half] + log2f(softmax.sum[half]);
-        const unsigned row = at.first_row + lane() / 4 + 8 * half;
-        if (row < at.tokens && lane() % 4 == 0) {
-            log_sums[(size_t)at.head * at.tokens + row] = log_sum[half];
-            dots[(size_t)at.head * at.tokens + row] = dot[half];
-        }
+        __syncthreads(); // nobody reads a stage any more
+        copy(0, 0);
+        softmax.finish();
+        softmax.log_sums(log_sum);
+        at.store(log_sums, log_sum);
     }
 
     float sums[D / 8][4] = {};
@@ -242,13 +267,13 @@ __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, 
 #define BLOCK(D) __launch_bounds__(THREADS, D <= 64 ? 3 : 2)
 #define DEFINE(D, name, T)                                                                                           \
     extern "C" __global__ void BLOCK(D) attention_##D##_##name(                                                      \
-        const T* qkv, T* y, size_t tokens, size_t heads, size_t d, float scale) {                                    \
-        attention<D>(qkv, y, tokens, heads, d, scale);                                                               \
+        const T* qkv, T* y, float* log_sums, size_t tokens, size_t heads, size_t d, float scale) {                   \
+        attention<D>(qkv, y, log_sums, tokens, heads, d, scale);                                                     \
     }                                                                                                                \
     extern "C" __global__ void BLOCK(D) attention_dq_##D##_##name(                                                   \
-        const T* qkv, const T* y, const T* dy, T* dqkv, float* log_sums, float* dots, size_t tokens, size_t heads,   \
-        size_t d, float scale) {                                                                                     \
-        attention_dq<D>(qkv, y, dy, dqkv, log_sums, dots, tokens, heads, d, scale);                                  \
+        const T* qkv, const T* y, const T* dy, const float* known, T* dqkv, float* log_sums, float* dots,            \
+        size_t tokens, size_t heads, size_t d, float scale) {                                                        \
+        attention_dq<D>(qkv, y, dy, known, dqkv, log_sums, dots, tokens, heads, d, scale);                           \
     }                                                                                                                \
     extern "C" __global__ void BLOCK(D) attention_dkv_##D##_##name(                                                  \
         const T* qkv, const T* dy, const float* log_sums, const float* dots, T* dqkv, size_t tokens, size_t heads,   \
