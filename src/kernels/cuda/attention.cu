@@ -117,8 +117,8 @@ __device__ void attention(const T* qkv, T* y, float* log_sums, size_t tokens, si
         if (!at.works()) return;
         with_size_of<KEYS>(at.tokens - first, [&](auto size) {
             constexpr int N = decltype(size)::value;
-            float scores[N / 8][4], shrink[2];
-            times_rows<N, D, T>(scores, queries, keys[stage]);
+            float scores[N / 8][4] = {}, shrink[2];
+            add_times_rows<N, D, T>(scores, queries, keys[stage]);
             softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
 #pragma unroll
             for (int n = 0; n < D / 8; n++)
@@ -173,8 +173,8 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, const float*
             if (!at.works()) return;
             with_size_of<KEYS>(at.tokens - first, [&](auto size) {
                 constexpr int N = decltype(size)::value;
-                float scores[N / 8][4], shrink[2];
-                times_rows<N, D, T>(scores, queries, keys[stage]);
+                float scores[N / 8][4] = {}, shrink[2];
+                add_times_rows<N, D, T>(scores, queries, keys[stage]);
                 softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
             });
         });
@@ -192,16 +192,20 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, const float*
         for (unsigned from = 0; from < KEYS && first + from < at.tokens; from += STEP)
             with_size_of<STEP>(at.tokens - first - from, [&](auto size) {
                 constexpr int N = decltype(size)::value;
-                float scores[N / 8][4], dweights[N / 8][4];
-                times_rows<N, D, T>(scores, queries, keys[stage] + from);
-                times_rows<N, D, T>(dweights, gradients, values[stage] + from);
+                float scores[N / 8][4] = {}, dweights[N / 8][4]; // less Σ dy y
+#pragma unroll
+                for (int n = 0; n < N / 8; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) dweights[n][i] = -dot[i / 2];
+                add_times_rows<N, D, T>(scores, queries, keys[stage] + from);
+                add_times_rows<N, D, T>(dweights, gradients, values[stage] + from);
                 mask<N>(scores, at.tokens - first - from);
 #pragma unroll
                 for (int n = 0; n < N / 8; n++)
 #pragma unroll
                     for (int i = 0; i < 4; i++) {
                         const float weight = power_of_two(scores[n][i] * (scale * LOG2_E) - log_sum[i / 2]);
-                        scores[n][i] = weight * (dweights[n][i] - dot[i / 2]);
+                        scores[n][i] = weight * dweights[n][i];
                     }
                 unsigned dscores[N / 16][4];
                 to_fragments<T, N>(dscores, scores);
@@ -218,7 +222,8 @@ __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, 
                               size_t tokens, size_t heads, size_t d, float scale) {
     // So that all of it stays within the 48 kB that a block has without asking for more.
     constexpr int QUERIES = D <= 96 ? 32 : 16;
-    alignas(16) __shared__ Row<T, D> values[ROWS]; // in registers there is room for the keys only
+    constexpr bool HELD = D <= 64; // in registers wider heads have room for their keys only
+    alignas(16) __shared__ Row<T, D> values[HELD ? 1 : ROWS];
     alignas(16) __shared__ Row<T, D> queries[2][QUERIES];
     alignas(16) __shared__ Row<T, D> gradients[2][QUERIES];
     __shared__ float log_sum[2][QUERIES], dot[2][QUERIES];
@@ -230,26 +235,34 @@ __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, 
         copy_values<QUERIES>(log_sum[stage], log_sums + (size_t)at.head * at.tokens, first, at.tokens);
         copy_values<QUERIES>(dot[stage], dots + (size_t)at.head * at.tokens, first, at.tokens);
     };
-    copy_rows<ROWS, D>(values, q + 2 * at.part, at.stride, at.first_row - 16 * warp(), at.tokens, at.d);
     copy(0, 0);
+    if constexpr (!HELD) copy_rows<ROWS, D>(values, q + 2 * at.part, at.stride, at.first_row - 16 * warp(), at.tokens, at.d);
     const Held<D> keys(q + at.part, at.stride, at.first_row, at.tokens, at.d);
-    auto value = [&](unsigned(&a)[4], int k) { fragment<D, T>(a, values + 16 * warp(), k); };
+    const Held<D> held(q + 2 * at.part, at.stride, at.first_row, at.tokens, at.d);
+    auto value = [&](unsigned(&a)[4], int k) {
+        if constexpr (HELD) held(a, k);
+        else fragment<D, T>(a, values + 16 * warp(), k);
+    };
     float dkeys[D / 8][4] = {}, dvalues[D / 8][4] = {};
     in_tiles<QUERIES>(at.tokens, copy, [&](unsigned stage, unsigned first) {
         if (!at.works()) return;
         with_size_of<QUERIES>(at.tokens - first, [&](auto size) {
             constexpr int N = decltype(size)::value;
-            float weights[N / 8][4], dscores[N / 8][4];
-            times_rows<N, D, T>(weights, keys, queries[stage]);
-            times_rows<N, D, T>(dscores, value, gradients[stage]);
+            float weights[N / 8][4] = {}, dscores[N / 8][4];
+            auto column = [](int n, int i) { return 8 * n + 2 * (lane() % 4) + i % 2; };
+#pragma unroll
+            for (int n = 0; n < N / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) dscores[n][i] = -dot[stage][column(n, i)];
+            add_times_rows<N, D, T>(weights, keys, queries[stage]);
+            add_times_rows<N, D, T>(dscores, value, gradients[stage]);
 #pragma unroll
             for (int n = 0; n < N / 8; n++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     // Queries that are not there are zeros, as are their gradients and the rest, and add nothing.
-                    const unsigned column = 8 * n + 2 * (lane() % 4) + i % 2;
-                    weights[n][i] = power_of_two(weights[n][i] * (scale * LOG2_E) - log_sum[stage][column]);
-                    dscores[n][i] = weights[n][i] * (dscores[n][i] - dot[stage][column]);
+                    weights[n][i] = power_of_two(weights[n][i] * (scale * LOG2_E) - log_sum[stage][column(n, i)]);
+                    dscores[n][i] *= weights[n][i];
                 }
             unsigned a[N / 16][4];
             to_fragments<T, N>(a, weights);
@@ -263,19 +276,19 @@ __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, 
     store_rows<D>(dqkv + at.q + 2 * at.part, dvalues, of_values, at.stride, at.first_row, at.tokens, at.d);
 }
 
-// So many registers that three blocks of narrow heads, or two of wide ones, run on a processor at once.
-#define BLOCK(D) __launch_bounds__(THREADS, D <= 64 ? 3 : 2)
+// So few registers that several blocks run on a processor at once: of narrow heads NARROW, of wide ones two.
+#define BLOCK(D, NARROW) __launch_bounds__(THREADS, D <= 64 ? NARROW : 2)
 #define DEFINE(D, name, T)                                                                                           \
-    extern "C" __global__ void BLOCK(D) attention_##D##_##name(                                                      \
+    extern "C" __global__ void BLOCK(D, 4) attention_##D##_##name(                                                   \
         const T* qkv, T* y, float* log_sums, size_t tokens, size_t heads, size_t d, float scale) {                   \
         attention<D>(qkv, y, log_sums, tokens, heads, d, scale);                                                     \
     }                                                                                                                \
-    extern "C" __global__ void BLOCK(D) attention_dq_##D##_##name(                                                   \
+    extern "C" __global__ void BLOCK(D, 3) attention_dq_##D##_##name(                                                \
         const T* qkv, const T* y, const T* dy, const float* known, T* dqkv, float* log_sums, float* dots,            \
         size_t tokens, size_t heads, size_t d, float scale) {                                                        \
         attention_dq<D>(qkv, y, dy, known, dqkv, log_sums, dots, tokens, heads, d, scale);                           \
     }                                                                                                                \
-    extern "C" __global__ void BLOCK(D) attention_dkv_##D##_##name(                                                  \
+    extern "C" __global__ void BLOCK(D, 3) attention_dkv_##D##_##name(                                               \
         const T* qkv, const T* dy, const float* log_sums, const float* dots, T* dqkv, size_t tokens, size_t heads,   \
         size_t d, float scale) {                                                                                     \
         attention_dkv<D>(qkv, dy, log_sums, dots, dqkv, tokens, heads, d, scale);                                    \

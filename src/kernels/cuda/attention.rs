@@ -197,11 +197,11 @@ impl AttentionSizes {
         let mut dots = Output::new(device, DType::F32, rows)?;
         let values = || qkv.read(dtype, 3 * count);
         let (y, gradient) = (y.read(dtype, count)?, || dy.read(dtype, count));
-        let sums = |from: Option<Operand<'_>>| from.map(|sums| sums.read(DType::F32, rows)).transpose().map(optional);
-        let written = optional(own.as_mut().map(Output::write).transpose()?);
-        let queries = [values()?, y, gradient()?, sums(log_sums)?, dqkv.write()?, written, dots.write()?];
-        self.launch_tiles(dq, queries, qkv)?;
-        let log_sums = sums(log_sums.or(own.as_ref().map(Output::operand)))?;
+        let known = optional(log_sums.map(|known| known.read(DType::F32, rows)).transpose()?);
+        let left = optional(own.as_mut().map(Output::write).transpose()?);
+        self.launch_tiles(dq, [values()?, y, gradient()?, known, dqkv.write()?, left, dots.write()?], qkv)?;
+        let log_sums = log_sums.or(own.as_ref().map(Output::operand));
+        let log_sums = optional(log_sums.map(|sums| sums.read(DType::F32, rows)).transpose()?);
         self.launch_tiles(dkv, [values()?, gradient()?, log_sums, dots.read()?, dqkv.write()?], qkv)?;
         Ok(dqkv)
     }

@@ -187,12 +187,9 @@ __device__ inline void to_fragments(unsigned (&a)[N / 16][4], const float (&sums
         for (int i = 0; i < 4; i++) a[k][i] = pair(sums[2 * k + i / 2][i % 2 * 2], sums[2 * k + i / 2][i % 2 * 2 + 1], T());
 }
 
-// sums (16, N) = a (16, D) times the transposed rows (N, D); fragment_of(a, k) gives a.
+// sums (16, N) += a (16, D) times the transposed rows (N, D); fragment_of(a, k) gives a.
 template <int N, int D, typename T, typename Fragment>
-__device__ inline void times_rows(float (&sums)[N / 8][4], const Fragment& fragment_of, const Row<T, D>* rows) {
-#pragma unroll
-    for (int n = 0; n < N / 8; n++)
-        for (int i = 0; i < 4; i++) sums[n][i] = 0;
+__device__ inline void add_times_rows(float (&sums)[N / 8][4], const Fragment& fragment_of, const Row<T, D>* rows) {
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
         unsigned a[4], b[4];
