@@ -63,6 +63,8 @@ void load_matrices(unsigned (&to)[4], const T* row) {
     }
 }
 
+inline unsigned block() { return blockIdx.x; }
+
 inline float power_of_two(float x) { return std::exp2(x); }
 
 // cp.async. Where it copies to lie no numbers until the thread has waited: as what was there must not be read any more,

@@ -3,14 +3,15 @@
 // again (Dao et al. 2022). Memory grows with the number of tokens, not with its square.
 //
 // q, k and v lie packed, (B, tokens, 3, heads, d) with d a multiple of 8; heads are padded with zeros to D. A block of
-// four warps has 64 rows of one head of one image, each warp 16 of them. Backward runs twice, once for queries and once
-// for keys and values, so that every sum has one owner and a fixed order.
+// four warps has 64 rows of one head of one image, each warp 16 of them; keys and queries beyond the last are left out in
+// pieces of 16 or more. Backward runs twice, once for queries and once for keys and values, so that every sum has one
+// owner and a fixed order.
 #include "tensor_cores.cuh"
 
 constexpr int ROWS = 64; // of a block
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// Where a block works.
+// Where a block works. At its end a kernel asks anew, so that nothing of it takes registers from the products.
 struct Place {
     unsigned tokens, d;
     unsigned first_row; // of this warp
@@ -22,8 +23,9 @@ struct Place {
 
     __device__ Place(size_t of_tokens, size_t heads, size_t of_d) : tokens(of_tokens), d(of_d) {
         const unsigned tiles = (tokens + ROWS - 1) / ROWS;
-        head = blockIdx.x / tiles;
-        first_row = blockIdx.x % tiles * ROWS + 16 * warp();
+        const unsigned block = ::block();
+        head = block / tiles;
+        first_row = block % tiles * ROWS + 16 * warp();
         part = heads * d;
         stride = 3 * part;
         const unsigned image = head / (unsigned)heads, column = head % (unsigned)heads * d;
@@ -130,13 +132,14 @@ __device__ void attention(const T* qkv, T* y, float* log_sums, size_t tokens, si
         });
     });
     softmax.finish();
+    const Place end(tokens, heads, d);
     if (log_sums) {
         float of_rows[2];
         softmax.log_sums(of_rows);
-        at.store(log_sums, of_rows);
+        end.store(log_sums, of_rows);
     }
     const float share[2] = {1 / softmax.sum[0], 1 / softmax.sum[1]};
-    store_rows<D>(y + at.y, sums, share, at.part, at.first_row, at.tokens, at.d);
+    store_rows<D>(y + end.y, sums, share, end.part, end.first_row, end.tokens, end.d);
 }
 
 // The gradient of the queries: with p the weights, dp = dy vᵀ, ds = p (dp - Σ dy y), dq = ds k / √d. Where forward has not
@@ -212,8 +215,9 @@ __device__ void attention_dq(const T* qkv, const T* y, const T* dy, const float*
                 add_product<N, D, T>(sums, dscores, keys[stage] + from);
             });
     });
+    const Place end(tokens, heads, d);
     const float factor[2] = {scale, scale};
-    store_rows<D>(dqkv + at.q, sums, factor, at.stride, at.first_row, at.tokens, at.d);
+    store_rows<D>(dqkv + end.q, sums, factor, end.stride, end.first_row, end.tokens, end.d);
 }
 
 // The gradients of keys and values, dk = dsᵀ q / √d and dv = pᵀ dy: rows are keys here, and queries are read in tiles.
@@ -236,7 +240,8 @@ __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, 
         copy_values<QUERIES>(dot[stage], dots + (size_t)at.head * at.tokens, first, at.tokens);
     };
     copy(0, 0);
-    if constexpr (!HELD) copy_rows<ROWS, D>(values, q + 2 * at.part, at.stride, at.first_row - 16 * warp(), at.tokens, at.d);
+    if constexpr (!HELD)
+        copy_rows<ROWS, D>(values, q + 2 * at.part, at.stride, at.first_row - 16 * warp(), at.tokens, at.d);
     const Held<D> keys(q + at.part, at.stride, at.first_row, at.tokens, at.d);
     const Held<D> held(q + 2 * at.part, at.stride, at.first_row, at.tokens, at.d);
     auto value = [&](unsigned(&a)[4], int k) {
@@ -271,9 +276,11 @@ __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, 
             add_product<N, D, T>(dkeys, a, queries[stage]);
         });
     });
+    const Place end(tokens, heads, d);
     const float of_keys[2] = {scale, scale}, of_values[2] = {1, 1};
-    store_rows<D>(dqkv + at.q + at.part, dkeys, of_keys, at.stride, at.first_row, at.tokens, at.d);
-    store_rows<D>(dqkv + at.q + 2 * at.part, dvalues, of_values, at.stride, at.first_row, at.tokens, at.d);
+    T* to = dqkv + end.q + end.part;
+    store_rows<D>(to, dkeys, of_keys, end.stride, end.first_row, end.tokens, end.d);
+    store_rows<D>(to + end.part, dvalues, of_values, end.stride, end.first_row, end.tokens, end.d);
 }
 
 // So few registers that several blocks run on a processor at once: of narrow heads NARROW, of wide ones two.
@@ -283,7 +290,7 @@ __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, 
         const T* qkv, T* y, float* log_sums, size_t tokens, size_t heads, size_t d, float scale) {                   \
         attention<D>(qkv, y, log_sums, tokens, heads, d, scale);                                                     \
     }                                                                                                                \
-    extern "C" __global__ void BLOCK(D, 3) attention_dq_##D##_##name(                                                \
+    extern "C" __global__ void BLOCK(D, 4) attention_dq_##D##_##name(                                                \
         const T* qkv, const T* y, const T* dy, const float* known, T* dqkv, float* log_sums, float* dots,            \
         size_t tokens, size_t heads, size_t d, float scale) {                                                        \
         attention_dq<D>(qkv, y, dy, known, dqkv, log_sums, dots, tokens, heads, d, scale);                           \

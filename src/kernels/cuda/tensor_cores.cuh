@@ -69,6 +69,13 @@ __device__ inline void wait_for_copies() {
 #endif
 }
 
+// blockIdx.x, anew at each call: what depends on it is computed again rather than kept in registers.
+__device__ inline unsigned block() {
+    unsigned x;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(x));
+    return x;
+}
+
 // 2^x without exp2f's care for results below the least normal number, which become 0.
 __device__ inline float power_of_two(float x) {
     float y;
@@ -140,6 +147,22 @@ __device__ inline void fragment(unsigned (&a)[4], const Row<T, D>* rows, unsigne
     load_matrices<false>(a, &rows[lane() % 16][16 * k + lane() / 16 * 8]);
 }
 
+// Transposes a matrix of which each of four neighbouring lanes holds a row: between pieces of 16 bytes as memory has them
+// and the pairs at columns 2 (lane % 4) of four pieces.
+__device__ inline void transpose(unsigned (&words)[4]) {
+#pragma unroll
+    for (unsigned bit = 1; bit <= 2; bit *= 2) {
+        const bool upper = lane() & bit;
+#pragma unroll
+        for (unsigned i = 0; i < 4; i++) {
+            if (i & bit) continue;
+            const unsigned other = __shfl_xor_sync(0xffffffffu, upper ? words[i] : words[i | bit], bit);
+            words[i] = upper ? other : words[i];
+            words[i | bit] = upper ? words[i | bit] : other;
+        }
+    }
+}
+
 // 16 rows of a warp in its registers, as a.
 template <int D>
 struct Held {
@@ -149,13 +172,25 @@ struct Held {
     template <typename T>
     __device__ Held(const T* from, unsigned stride, unsigned first, unsigned rows, unsigned width) {
 #pragma unroll
-        for (int k = 0; k < D / 16; k++)
+        for (int half = 0; half < 2; half++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const unsigned row = first + lane() / 4 + i % 2 * 8;
-                const unsigned column = 16 * k + 2 * (lane() % 4) + i / 2 * 8;
-                const bool there = row < rows && column < width;
-                pairs[k][i] = there ? *reinterpret_cast<const unsigned*>(from + (size_t)row * stride + column) : 0;
+            for (int k = 0; k < D / 16; k += 2) {
+                const unsigned row = first + lane() / 4 + 8 * half, column = 16 * k + 8 * (lane() % 4);
+                uint4 piece = {0, 0, 0, 0};
+                if (row < rows && column < width)
+                    piece = *reinterpret_cast<const uint4*>(from + (size_t)row * stride + column);
+                pairs[k][half] = piece.x, pairs[k][half + 2] = piece.y;
+                pairs[k + 1][half] = piece.z, pairs[k + 1][half + 2] = piece.w;
+            }
+        // Only now, so that all pieces are on their way at once.
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int k = 0; k < D / 16; k += 2) {
+                unsigned words[4] = {pairs[k][half], pairs[k][half + 2], pairs[k + 1][half], pairs[k + 1][half + 2]};
+                transpose(words);
+                pairs[k][half] = words[0], pairs[k][half + 2] = words[1];
+                pairs[k + 1][half] = words[2], pairs[k + 1][half + 2] = words[3];
             }
     }
 
@@ -217,7 +252,7 @@ __device__ inline void add_product(float (&sums)[D / 8][4], const unsigned (&a)[
         }
 }
 
-// factor[half] * sums of this warp's 16 rows to global memory, rounded; `half` tells rows 0 to 7 from 8 to 15.
+// factor[half] * sums of this warp's 16 rows to global memory, rounded, 16 bytes at once; `half` tells rows 0 to 7 from 8 to 15.
 template <int D, typename T>
 __device__ inline void store_rows(
     T* to, const float (&sums)[D / 8][4], const float (&factor)[2], unsigned stride, unsigned first, unsigned rows,
@@ -225,13 +260,17 @@ __device__ inline void store_rows(
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const unsigned row = first + lane() / 4 + 8 * half;
-        if (row >= rows) continue;
 #pragma unroll
-        for (int n = 0; n < D / 8; n++) {
-            const unsigned column = 8 * n + 2 * (lane() % 4);
-            if (column >= width) continue;
-            const float low = sums[n][2 * half] * factor[half], high = sums[n][2 * half + 1] * factor[half];
-            *reinterpret_cast<unsigned*>(to + (size_t)row * stride + column) = pair(low, high, T());
+        for (int n = 0; n < D / 8; n += 4) {
+            const unsigned column = 8 * (n + lane() % 4);
+            unsigned words[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                words[i] = pair(
+                    sums[n + i][2 * half] * factor[half], sums[n + i][2 * half + 1] * factor[half], T());
+            transpose(words);
+            if (row < rows && column < width)
+                *reinterpret_cast<uint4*>(to + (size_t)row * stride + column) = {words[0], words[1], words[2], words[3]};
         }
     }
 }
