@@ -58,6 +58,7 @@ fn planted_faults_are_found() {
         ("columns", "columns.cuh", "__syncthreads();", "", "sum of rows"),
         ("columns", "columns.cuh", "if (column < width)\n", "", "heap-buffer-overflow"),
         ("attention", "attention.cu", "+ log2f(", "- log2f(", "attention dqkv"),
+        ("attention", "tensor_cores.cuh", "wait_for_copies();", "", "attention, value"),
         ("layer_norm", "common.cuh", "offset > 0", "lane() < 31 && offset > 0", "threads wait"),
     ];
     for (name, file, from, to, expected) in faults {

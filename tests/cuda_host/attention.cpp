@@ -1,7 +1,7 @@
 #include "check.h"
 #include "attention.cu"
 
-// As `FLASH_ROWS` and the threads in src/kernels/cuda/attention.rs.
+// As `TILE_ROWS` and the threads in src/kernels/cuda/attention.rs.
 inline void by_tiles(size_t tokens, size_t heads, std::function<void()> kernel) {
     simulator::launch((tokens + 63) / 64 * heads, 1, 128, kernel);
 }
@@ -60,13 +60,33 @@ void cases(Sizes of, Forward forward, Queries dq, Keys dkv) {
     const Expected expected(of, qkv, dy);
     const size_t heads = of.batch * of.heads;
     auto y = blank<T>(count), dqkv = blank<T>(3 * count);
-    auto log_sums = blank<float>(heads * of.tokens), dots = blank<float>(heads * of.tokens);
-    by_tiles(of.tokens, heads, [&] { forward(qkv.data(), y.data(), of.tokens, of.heads, of.d, scale); });
-    // Weights are rounded to T, and so are the gradients of scores and the result, of which sums over d and tokens are made.
-    compare("attention", y, [&](size_t i) { return expected.y[i]; }, 2);
-    by_tiles(of.tokens, heads, [&] {
-        dq(qkv.data(), y.data(), dy.data(), dqkv.data(), log_sums.data(), dots.data(), of.tokens, of.heads, of.d, scale);
-    });
+    auto log_sums = blank<float>(heads * of.tokens), known = log_sums, dots = log_sums;
+    // Weights are rounded to T, as are the gradients of scores and the result, of which sums over d and tokens are made.
+    auto check = [&](const char* what) { compare(what, y, [&](size_t i) { return expected.y[i]; }, 2); };
+    by_tiles(of.tokens, heads, [&] { forward(qkv.data(), y.data(), nullptr, of.tokens, of.heads, of.d, scale); });
+    check("attention");
+    y = blank<T>(count);
+    by_tiles(of.tokens, heads, [&] { forward(qkv.data(), y.data(), known.data(), of.tokens, of.heads, of.d, scale); });
+    check("attention that leaves its sums");
+    auto queries = [&](const float* given, float* left) {
+        by_tiles(of.tokens, heads, [&] {
+            dq(qkv.data(), y.data(), dy.data(), given, dqkv.data(), left, dots.data(), of.tokens, of.heads, of.d, scale);
+        });
+    };
+    queries(nullptr, log_sums.data());
+    compare("attention's sums", known, [&](size_t i) { return log_sums[i]; });
+    const auto without = dqkv;
+    dqkv = blank<T>(3 * count), dots = blank<float>(heads * of.tokens);
+    queries(known.data(), nullptr);
+    auto of_queries = [&](const std::vector<T>& all) {
+        std::vector<T> some;
+        for (size_t i = 0; i < all.size(); i++)
+            if (i / (of.heads * of.d) % 3 == 0) some.push_back(all[i]);
+        return some;
+    };
+    const auto some = of_queries(without);
+    compare("attention dq, its sums known", of_queries(dqkv), [&](size_t i) { return number(some[i]); });
+    log_sums = known;
     by_tiles(of.tokens, heads, [&] {
         dkv(qkv.data(), dy.data(), log_sums.data(), dots.data(), dqkv.data(), of.tokens, of.heads, of.d, scale);
     });
@@ -83,6 +103,9 @@ void both(Sizes of) {
 
 int main() {
     for (Sizes of : {Sizes{1, 1, 1, 8}, Sizes{1, 70, 2, 64}, Sizes{1, 33, 1, 96}, Sizes{1, 33, 1, 128}}) both(of);
+    // Around the sizes of tiles and of the pieces that their last one is cut into, and what ViT-B/16 has.
+    for (size_t tokens : {15, 16, 17, 63, 64, 65, 197}) both({1, tokens, 1, 64});
     simulator::backwards = true;
     for (Sizes of : {Sizes{2, 40, 3, 24}, Sizes{1, 65, 1, 80}, Sizes{1, 64, 1, 104}}) both(of);
+    for (size_t d : {32, 56, 96, 128}) both({1, 200, 1, d});
 }

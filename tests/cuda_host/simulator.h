@@ -127,7 +127,8 @@ const X* exchange(X mine) {
 
 inline void __syncthreads() { simulator::wait(simulator::AT_BARRIER); }
 
-inline float __shfl_xor_sync(unsigned mask, float value, unsigned other) {
+template <typename X>
+X __shfl_xor_sync(unsigned mask, X value, unsigned other) {
     if (mask != 0xffffffffu) simulator::fail("a shuffle of part of a warp");
     const unsigned me = simulator::current;
     return simulator::exchange(value)[me ^ other];

@@ -18,6 +18,16 @@ struct Operands {
     unsigned a[4], b[2];
 };
 
+struct Copy {
+    void* to;
+    const void* from;
+    unsigned bytes;
+    bool there;
+};
+
+// Which each thread has started and not waited for.
+inline std::vector<Copy> copies[1024];
+
 } // namespace simulator
 
 // mma.sync.aligned.m16n8k16.row.col: sums += a b.
@@ -51,4 +61,26 @@ void load_matrices(unsigned (&to)[4], const T* row) {
         }
         std::memcpy(&to[matrix], both, sizeof both);
     }
+}
+
+inline unsigned block() { return blockIdx.x; }
+
+inline float power_of_two(float x) { return std::exp2(x); }
+
+// cp.async. Where it copies to lie no numbers until the thread has waited: as what was there must not be read any more,
+// and what comes not yet.
+template <unsigned BYTES>
+void copy_async(void* to, const void* from, bool there) {
+    using namespace simulator;
+    if ((uintptr_t)to % BYTES != 0 || (uintptr_t)from % BYTES != 0) fail("a copy that is not aligned");
+    std::memset(to, 0xff, BYTES);
+    copies[current].push_back({to, from, BYTES, there});
+}
+
+inline void wait_for_copies() {
+    using namespace simulator;
+    for (const Copy& copy : copies[current])
+        if (copy.there) std::memcpy(copy.to, copy.from, copy.bytes);
+        else std::memset(copy.to, 0, copy.bytes);
+    copies[current].clear();
 }

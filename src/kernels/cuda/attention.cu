@@ -3,57 +3,87 @@
 // again (Dao et al. 2022). Memory grows with the number of tokens, not with its square.
 //
 // q, k and v lie packed, (B, tokens, 3, heads, d) with d a multiple of 8; heads are padded with zeros to D. A block of
-// four warps has 64 rows of one head of one image, each warp 16 of them. Backward runs twice, once for queries and once
-// for keys and values, so that every sum has one owner and a fixed order.
+// four warps has 64 rows of one head of one image, each warp 16 of them; keys and queries beyond the last are left out in
+// pieces of 16 or more. Backward runs twice, once for queries and once for keys and values, so that every sum has one
+// owner and a fixed order.
 #include "tensor_cores.cuh"
 
 constexpr int ROWS = 64; // of a block
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// Where a block works.
+// Where a block works. At its end a kernel asks anew, so that nothing of it takes registers from the products.
 struct Place {
-    size_t first_row; // of this warp
-    size_t head;      // of all heads of all images
-    size_t stride;    // between tokens in the packed values
-    size_t q;         // where the head's queries begin in the packed values
-    size_t y;         // where its result begins
-    size_t part;      // from queries to keys and from keys to values
+    unsigned tokens, d;
+    unsigned first_row; // of this warp
+    unsigned head;      // of all heads of all images
+    unsigned part;      // from queries to keys and from keys to values
+    unsigned stride;    // between tokens in the packed values
+    size_t q;           // where the head's queries begin in the packed values
+    size_t y;           // where its result begins
 
-    __device__ Place(size_t tokens, size_t heads, size_t d) {
-        const size_t tiles = (tokens + ROWS - 1) / ROWS;
-        head = blockIdx.x / tiles;
-        first_row = blockIdx.x % tiles * ROWS + 16 * warp();
+    __device__ Place(size_t of_tokens, size_t heads, size_t of_d) : tokens(of_tokens), d(of_d) {
+        const unsigned tiles = (tokens + ROWS - 1) / ROWS;
+        const unsigned block = ::block();
+        head = block / tiles;
+        first_row = block % tiles * ROWS + 16 * warp();
         part = heads * d;
         stride = 3 * part;
-        y = head / heads * tokens * part + head % heads * d;
-        q = head / heads * tokens * stride + head % heads * d;
+        const unsigned image = head / (unsigned)heads, column = head % (unsigned)heads * d;
+        y = (size_t)image * tokens * part + column;
+        q = (size_t)image * tokens * stride + column;
+    }
+
+    // Whether this warp has rows. Others copy and wait with the rest of their block.
+    __device__ bool works() const { return first_row < tokens; }
+
+    // Of each half's row one value of (B heads, tokens), with the four lanes that share a row.
+    __device__ void load(float (&values)[2], const float* from) const {
+        for (int half = 0; half < 2; half++) {
+            const unsigned row = first_row + lane() / 4 + 8 * half;
+            values[half] = row < tokens ? from[(size_t)head * tokens + row] : 0;
+        }
+    }
+    __device__ void store(float* to, const float (&values)[2]) const {
+        for (int half = 0; half < 2; half++) {
+            const unsigned row = first_row + lane() / 4 + 8 * half;
+            if (row < tokens && lane() % 4 == 0) to[(size_t)head * tokens + row] = values[half];
+        }
     }
 };
 
-// The softmax of this warp's rows so far, in powers of two: of each half's row the largest score and the sum.
+// Leaves no weight to the keys from `there` on.
+template <int N>
+__device__ inline void mask(float (&scores)[N / 8][4], unsigned there) {
+    if (there >= N) return;
+#pragma unroll
+    for (int n = 0; n < N / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (8 * n + 2 * (lane() % 4) + i % 2 >= there) scores[n][i] = -INFINITY;
+}
+
+// The softmax of this warp's rows so far: of each half's row the largest score, in powers of two, and the sum.
 struct Softmax {
     float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
 
-    // Takes the scores of N keys from key `first` on and makes them weights before division; gives the factor by which
-    // what was summed with the weights before has to shrink.
+    // Takes the scores of N keys, of which the first `there` exist, and makes them weights before division; gives the
+    // factor by which what was summed with the weights before has to shrink. `scale` includes the change to powers of two.
     template <int N>
-    __device__ void take(float (&scores)[N / 8][4], float (&shrink)[2], size_t first, size_t tokens, float scale) {
+    __device__ void take(float (&scores)[N / 8][4], float (&shrink)[2], unsigned there, float scale) {
+        mask<N>(scores, there);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float most = largest[half];
+            float most = -INFINITY;
 #pragma unroll
-            for (int n = 0; n < N / 8; n++)
-                for (int i = 2 * half; i < 2 * half + 2; i++) {
-                    const size_t key = first + 8 * n + 2 * (lane() % 4) + i % 2;
-                    scores[n][i] = key < tokens ? scores[n][i] * scale : -INFINITY;
-                    most = fmaxf(most, scores[n][i]);
-                }
-            most = quad_max(most);
-            shrink[half] = exp2f(largest[half] - most);
+            for (int n = 0; n < N / 8; n++) most = fmaxf(most, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
+            most = fmaxf(largest[half], quad_max(most) * scale);
+            shrink[half] = power_of_two(largest[half] - most);
             sum[half] *= shrink[half];
 #pragma unroll
             for (int n = 0; n < N / 8; n++)
-                for (int i = 2 * half; i < 2 * half + 2; i++) sum[half] += scores[n][i] = exp2f(scores[n][i] - most);
+#pragma unroll
+                for (int i = 2 * half; i < 2 * half + 2; i++)
+                    sum[half] += scores[n][i] = power_of_two(scores[n][i] * scale - most);
             largest[half] = most;
         }
     }
@@ -62,97 +92,132 @@ struct Softmax {
     __device__ void finish() {
         for (int half = 0; half < 2; half++) sum[half] = quad_sum(sum[half]);
     }
+
+    // After that, what is to be taken from a score in powers of two so that 2 to its power is the weight.
+    __device__ void log_sums(float (&of)[2]) const {
+        for (int half = 0; half < 2; half++) of[half] = largest[half] + log2f(sum[half]);
+    }
 };
 
+// Leaves each row's largest score plus the logarithm of its sum, to base 2, for backward, (B heads, tokens), if asked to.
 template <int D, typename T>
-__device__ void attention(const T* qkv, T* y, size_t tokens, size_t heads, size_t d, float scale) {
-    constexpr int KEYS = 64;
-    alignas(16) __shared__ Row<T, D> keys[KEYS];
-    alignas(16) __shared__ Row<T, D> values[KEYS];
+__device__ void attention(const T* qkv, T* y, float* log_sums, size_t tokens, size_t heads, size_t d, float scale) {
+    constexpr int KEYS = D <= 64 ? 64 : 32;
+    alignas(16) __shared__ Row<T, D> keys[2][KEYS];
+    alignas(16) __shared__ Row<T, D> values[2][KEYS];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
-    const Held<D> queries(q, at.stride, at.first_row, tokens, d);
+    auto copy = [&](unsigned stage, unsigned first) {
+        copy_rows<KEYS, D>(keys[stage], q + at.part, at.stride, first, at.tokens, at.d);
+        copy_rows<KEYS, D>(values[stage], q + 2 * at.part, at.stride, first, at.tokens, at.d);
+    };
+    copy(0, 0);
+    const Held<D> queries(q, at.stride, at.first_row, at.tokens, at.d);
     float sums[D / 8][4] = {};
     Softmax softmax;
-    for (size_t first = 0; first < tokens; first += KEYS) {
-        __syncthreads();
-        load_rows<KEYS, D>(keys, q + at.part, at.stride, first, tokens, d);
-        load_rows<KEYS, D>(values, q + 2 * at.part, at.stride, first, tokens, d);
-        __syncthreads();
-        float scores[KEYS / 8][4], shrink[2];
-        times_rows<KEYS, D, T>(scores, queries, keys);
-        softmax.take<KEYS>(scores, shrink, first, tokens, scale * LOG2_E);
+    in_tiles<KEYS>(at.tokens, copy, [&](unsigned stage, unsigned first) {
+        if (!at.works()) return;
+        with_size_of<KEYS>(at.tokens - first, [&](auto size) {
+            constexpr int N = decltype(size)::value;
+            float scores[N / 8][4] = {}, shrink[2];
+            add_times_rows<N, D, T>(scores, queries, keys[stage]);
+            softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
 #pragma unroll
-        for (int n = 0; n < D / 8; n++)
-            for (int i = 0; i < 4; i++) sums[n][i] *= shrink[i / 2];
-        unsigned weights[KEYS / 16][4];
-        to_fragments<T, KEYS>(weights, scores);
-        add_product<KEYS, D, T>(sums, weights, values);
-    }
+            for (int n = 0; n < D / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) sums[n][i] *= shrink[i / 2];
+            unsigned weights[N / 16][4];
+            to_fragments<T, N>(weights, scores);
+            add_product<N, D, T>(sums, weights, values[stage]);
+        });
+    });
     softmax.finish();
+    const Place end(tokens, heads, d);
+    if (log_sums) {
+        float of_rows[2];
+        softmax.log_sums(of_rows);
+        end.store(log_sums, of_rows);
+    }
     const float share[2] = {1 / softmax.sum[0], 1 / softmax.sum[1]};
-    store_rows<D>(y + at.y, sums, share, at.part, at.first_row, tokens, d);
+    store_rows<D>(y + end.y, sums, share, end.part, end.first_row, end.tokens, end.d);
 }
 
-// The gradient of the queries: with p the weights, dp = dy vᵀ, ds = p (dp - Σ dy y), dq = ds k / √d. Leaves each row's
-// largest score plus the logarithm of its sum, to base 2, and its Σ dy y for the other pass, (B heads, tokens) each.
+// The gradient of the queries: with p the weights, dp = dy vᵀ, ds = p (dp - Σ dy y), dq = ds k / √d. Where forward has not
+// left `known`, each row's logarithm, it goes through all keys once more and leaves them in `log_sums` for the other
+// pass; always each row's Σ dy y.
 template <int D, typename T>
-__device__ void attention_dq(const T* qkv, const T* y, const T* dy, T* dqkv, float* log_sums, float* dots, size_t tokens,
-                             size_t heads, size_t d, float scale) {
-    constexpr int KEYS = D <= 64 ? 64 : 32;
-    alignas(16) __shared__ Row<T, D> keys[KEYS];
-    alignas(16) __shared__ Row<T, D> values[KEYS];
+__device__ void attention_dq(const T* qkv, const T* y, const T* dy, const float* known, T* dqkv, float* log_sums,
+                             float* dots, size_t tokens, size_t heads, size_t d, float scale) {
+    constexpr int KEYS = D <= 64 ? 64 : 32, STEP = 32;
+    alignas(16) __shared__ Row<T, D> keys[2][KEYS];
+    alignas(16) __shared__ Row<T, D> values[2][KEYS];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
-    const Held<D> queries(q, at.stride, at.first_row, tokens, d);
-    const Held<D> gradients(dy + at.y, at.part, at.first_row, tokens, d);
+    auto copy_keys = [&](unsigned stage, unsigned first) {
+        copy_rows<KEYS, D>(keys[stage], q + at.part, at.stride, first, at.tokens, at.d);
+    };
+    auto copy = [&](unsigned stage, unsigned first) {
+        copy_keys(stage, first);
+        copy_rows<KEYS, D>(values[stage], q + 2 * at.part, at.stride, first, at.tokens, at.d);
+    };
+    if (known) copy(0, 0);
+    else copy_keys(0, 0);
+    const Held<D> queries(q, at.stride, at.first_row, at.tokens, at.d);
+    const Held<D> gradients(dy + at.y, at.part, at.first_row, at.tokens, at.d);
+    float log_sum[2], dot[2];
+    row_products<T>(dot, gradients, Held<D>(y + at.y, at.part, at.first_row, at.tokens, at.d));
+    at.store(dots, dot);
 
-    Softmax softmax;
-    for (size_t first = 0; first < tokens; first += KEYS) {
-        __syncthreads();
-        load_rows<KEYS, D>(keys, q + at.part, at.stride, first, tokens, d);
-        __syncthreads();
-        float scores[KEYS / 8][4], shrink[2];
-        times_rows<KEYS, D, T>(scores, queries, keys);
-        softmax.take<KEYS>(scores, shrink, first, tokens, scale * LOG2_E);
-    }
-    softmax.finish();
-    float log_sum[2], dot[2] = {0, 0};
-    for (int half = 0; half < 2; half++) {
-        log_sum[half] = softmax.largest[half] + log2f(softmax.sum[half]);
-        const size_t row = at.first_row + lane() / 4 + 8 * half;
-        if (row < tokens)
-            for (unsigned i = lane() % 4; i < d; i += 4)
-                dot[half] += wide(dy[at.y + row * at.part + i]) * wide(y[at.y + row * at.part + i]);
-        dot[half] = quad_sum(dot[half]);
-        if (row < tokens && lane() % 4 == 0) {
-            log_sums[at.head * tokens + row] = log_sum[half];
-            dots[at.head * tokens + row] = dot[half];
-        }
+    if (known) {
+        at.load(log_sum, known);
+    } else {
+        Softmax softmax;
+        in_tiles<KEYS>(at.tokens, copy_keys, [&](unsigned stage, unsigned first) {
+            if (!at.works()) return;
+            with_size_of<KEYS>(at.tokens - first, [&](auto size) {
+                constexpr int N = decltype(size)::value;
+                float scores[N / 8][4] = {}, shrink[2];
+                add_times_rows<N, D, T>(scores, queries, keys[stage]);
+                softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
+            });
+        });
+        __syncthreads(); // nobody reads a stage any more
+        copy(0, 0);
+        softmax.finish();
+        softmax.log_sums(log_sum);
+        at.store(log_sums, log_sum);
     }
 
     float sums[D / 8][4] = {};
-    for (size_t first = 0; first < tokens; first += KEYS) {
-        __syncthreads();
-        load_rows<KEYS, D>(keys, q + at.part, at.stride, first, tokens, d);
-        load_rows<KEYS, D>(values, q + 2 * at.part, at.stride, first, tokens, d);
-        __syncthreads();
-        float scores[KEYS / 8][4], dweights[KEYS / 8][4];
-        times_rows<KEYS, D, T>(scores, queries, keys);
-        times_rows<KEYS, D, T>(dweights, gradients, values);
+    in_tiles<KEYS>(at.tokens, copy, [&](unsigned stage, unsigned first) {
+        if (!at.works()) return;
+#pragma unroll 1
+        for (unsigned from = 0; from < KEYS && first + from < at.tokens; from += STEP)
+            with_size_of<STEP>(at.tokens - first - from, [&](auto size) {
+                constexpr int N = decltype(size)::value;
+                float scores[N / 8][4] = {}, dweights[N / 8][4]; // less Σ dy y
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-            for (int i = 0; i < 4; i++) {
-                const bool there = first + 8 * n + 2 * (lane() % 4) + i % 2 < tokens;
-                const float weight = there ? exp2f(scores[n][i] * scale * LOG2_E - log_sum[i / 2]) : 0;
-                scores[n][i] = weight * (dweights[n][i] - dot[i / 2]);
-            }
-        unsigned dscores[KEYS / 16][4];
-        to_fragments<T, KEYS>(dscores, scores);
-        add_product<KEYS, D, T>(sums, dscores, keys);
-    }
+                for (int n = 0; n < N / 8; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) dweights[n][i] = -dot[i / 2];
+                add_times_rows<N, D, T>(scores, queries, keys[stage] + from);
+                add_times_rows<N, D, T>(dweights, gradients, values[stage] + from);
+                mask<N>(scores, at.tokens - first - from);
+#pragma unroll
+                for (int n = 0; n < N / 8; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        const float weight = power_of_two(scores[n][i] * (scale * LOG2_E) - log_sum[i / 2]);
+                        scores[n][i] = weight * dweights[n][i];
+                    }
+                unsigned dscores[N / 16][4];
+                to_fragments<T, N>(dscores, scores);
+                add_product<N, D, T>(sums, dscores, keys[stage] + from);
+            });
+    });
+    const Place end(tokens, heads, d);
     const float factor[2] = {scale, scale};
-    store_rows<D>(dqkv + at.q, sums, factor, at.stride, at.first_row, tokens, d);
+    store_rows<D>(dqkv + end.q, sums, factor, end.stride, end.first_row, end.tokens, end.d);
 }
 
 // The gradients of keys and values, dk = dsᵀ q / √d and dv = pᵀ dy: rows are keys here, and queries are read in tiles.
@@ -160,63 +225,77 @@ template <int D, typename T>
 __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, const float* dots, T* dqkv,
                               size_t tokens, size_t heads, size_t d, float scale) {
     // So that all of it stays within the 48 kB that a block has without asking for more.
-    constexpr int QUERIES = D <= 64 ? 64 : D <= 96 ? 32 : 16;
-    alignas(16) __shared__ Row<T, D> keys[ROWS];
-    alignas(16) __shared__ Row<T, D> values[ROWS];
-    alignas(16) __shared__ Row<T, D> queries[QUERIES];
-    alignas(16) __shared__ Row<T, D> gradients[QUERIES];
-    __shared__ float log_sum[QUERIES], dot[QUERIES];
+    constexpr int QUERIES = D <= 96 ? 32 : 16;
+    constexpr bool HELD = D <= 64; // in registers wider heads have room for their keys only
+    alignas(16) __shared__ Row<T, D> values[HELD ? 1 : ROWS];
+    alignas(16) __shared__ Row<T, D> queries[2][QUERIES];
+    alignas(16) __shared__ Row<T, D> gradients[2][QUERIES];
+    __shared__ float log_sum[2][QUERIES], dot[2][QUERIES];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
-    const size_t first_key = at.first_row - 16 * warp();
-    load_rows<ROWS, D>(keys, q + at.part, at.stride, first_key, tokens, d);
-    load_rows<ROWS, D>(values, q + 2 * at.part, at.stride, first_key, tokens, d);
-    auto key = [&](unsigned(&a)[4], int k) { fragment<D, T>(a, keys + 16 * warp(), k); };
-    auto value = [&](unsigned(&a)[4], int k) { fragment<D, T>(a, values + 16 * warp(), k); };
+    auto copy = [&](unsigned stage, unsigned first) {
+        copy_rows<QUERIES, D>(queries[stage], q, at.stride, first, at.tokens, at.d);
+        copy_rows<QUERIES, D>(gradients[stage], dy + at.y, at.part, first, at.tokens, at.d);
+        copy_values<QUERIES>(log_sum[stage], log_sums + (size_t)at.head * at.tokens, first, at.tokens);
+        copy_values<QUERIES>(dot[stage], dots + (size_t)at.head * at.tokens, first, at.tokens);
+    };
+    copy(0, 0);
+    if constexpr (!HELD)
+        copy_rows<ROWS, D>(values, q + 2 * at.part, at.stride, at.first_row - 16 * warp(), at.tokens, at.d);
+    const Held<D> keys(q + at.part, at.stride, at.first_row, at.tokens, at.d);
+    const Held<D> held(q + 2 * at.part, at.stride, at.first_row, at.tokens, at.d);
+    auto value = [&](unsigned(&a)[4], int k) {
+        if constexpr (HELD) held(a, k);
+        else fragment<D, T>(a, values + 16 * warp(), k);
+    };
     float dkeys[D / 8][4] = {}, dvalues[D / 8][4] = {};
-    for (size_t first = 0; first < tokens; first += QUERIES) {
-        __syncthreads();
-        load_rows<QUERIES, D>(queries, q, at.stride, first, tokens, d);
-        load_rows<QUERIES, D>(gradients, dy + at.y, at.part, first, tokens, d);
-        for (unsigned i = threadIdx.x; i < QUERIES; i += blockDim.x) {
-            const bool there = first + i < tokens;
-            // The weights of queries that are not there are 0.
-            log_sum[i] = there ? log_sums[at.head * tokens + first + i] : INFINITY;
-            dot[i] = there ? dots[at.head * tokens + first + i] : 0;
-        }
-        __syncthreads();
-        float weights[QUERIES / 8][4], dscores[QUERIES / 8][4];
-        times_rows<QUERIES, D, T>(weights, key, queries);
-        times_rows<QUERIES, D, T>(dscores, value, gradients);
+    in_tiles<QUERIES>(at.tokens, copy, [&](unsigned stage, unsigned first) {
+        if (!at.works()) return;
+        with_size_of<QUERIES>(at.tokens - first, [&](auto size) {
+            constexpr int N = decltype(size)::value;
+            float weights[N / 8][4] = {}, dscores[N / 8][4];
+            auto column = [](int n, int i) { return 8 * n + 2 * (lane() % 4) + i % 2; };
 #pragma unroll
-        for (int n = 0; n < QUERIES / 8; n++)
-            for (int i = 0; i < 4; i++) {
-                const unsigned column = 8 * n + 2 * (lane() % 4) + i % 2;
-                weights[n][i] = exp2f(weights[n][i] * scale * LOG2_E - log_sum[column]);
-                dscores[n][i] = weights[n][i] * (dscores[n][i] - dot[column]);
-            }
-        unsigned a[QUERIES / 16][4];
-        to_fragments<T, QUERIES>(a, weights);
-        add_product<QUERIES, D, T>(dvalues, a, gradients);
-        to_fragments<T, QUERIES>(a, dscores);
-        add_product<QUERIES, D, T>(dkeys, a, queries);
-    }
+            for (int n = 0; n < N / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) dscores[n][i] = -dot[stage][column(n, i)];
+            add_times_rows<N, D, T>(weights, keys, queries[stage]);
+            add_times_rows<N, D, T>(dscores, value, gradients[stage]);
+#pragma unroll
+            for (int n = 0; n < N / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    // Queries that are not there are zeros, as are their gradients and the rest, and add nothing.
+                    weights[n][i] = power_of_two(weights[n][i] * (scale * LOG2_E) - log_sum[stage][column(n, i)]);
+                    dscores[n][i] *= weights[n][i];
+                }
+            unsigned a[N / 16][4];
+            to_fragments<T, N>(a, weights);
+            add_product<N, D, T>(dvalues, a, gradients[stage]);
+            to_fragments<T, N>(a, dscores);
+            add_product<N, D, T>(dkeys, a, queries[stage]);
+        });
+    });
+    const Place end(tokens, heads, d);
     const float of_keys[2] = {scale, scale}, of_values[2] = {1, 1};
-    store_rows<D>(dqkv + at.q + at.part, dkeys, of_keys, at.stride, at.first_row, tokens, d);
-    store_rows<D>(dqkv + at.q + 2 * at.part, dvalues, of_values, at.stride, at.first_row, tokens, d);
+    T* to = dqkv + end.q + end.part;
+    store_rows<D>(to, dkeys, of_keys, end.stride, end.first_row, end.tokens, end.d);
+    store_rows<D>(to + end.part, dvalues, of_values, end.stride, end.first_row, end.tokens, end.d);
 }
 
+// So few registers that several blocks run on a processor at once: of narrow heads NARROW, of wide ones two.
+#define BLOCK(D, NARROW) __launch_bounds__(THREADS, D <= 64 ? NARROW : 2)
 #define DEFINE(D, name, T)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(128) attention_##D##_##name(                                        \
-        const T* qkv, T* y, size_t tokens, size_t heads, size_t d, float scale) {                                    \
-        attention<D>(qkv, y, tokens, heads, d, scale);                                                               \
+    extern "C" __global__ void BLOCK(D, 4) attention_##D##_##name(                                                   \
+        const T* qkv, T* y, float* log_sums, size_t tokens, size_t heads, size_t d, float scale) {                   \
+        attention<D>(qkv, y, log_sums, tokens, heads, d, scale);                                                     \
     }                                                                                                                \
-    extern "C" __global__ void __launch_bounds__(128, 2) attention_dq_##D##_##name(                                     \
-        const T* qkv, const T* y, const T* dy, T* dqkv, float* log_sums, float* dots, size_t tokens, size_t heads,   \
-        size_t d, float scale) {                                                                                     \
-        attention_dq<D>(qkv, y, dy, dqkv, log_sums, dots, tokens, heads, d, scale);                                  \
+    extern "C" __global__ void BLOCK(D, 4) attention_dq_##D##_##name(                                                \
+        const T* qkv, const T* y, const T* dy, const float* known, T* dqkv, float* log_sums, float* dots,            \
+        size_t tokens, size_t heads, size_t d, float scale) {                                                        \
+        attention_dq<D>(qkv, y, dy, known, dqkv, log_sums, dots, tokens, heads, d, scale);                           \
     }                                                                                                                \
-    extern "C" __global__ void __launch_bounds__(128) attention_dkv_##D##_##name(                                    \
+    extern "C" __global__ void BLOCK(D, 3) attention_dkv_##D##_##name(                                               \
         const T* qkv, const T* dy, const float* log_sums, const float* dots, T* dqkv, size_t tokens, size_t heads,   \
         size_t d, float scale) {                                                                                     \
         attention_dkv<D>(qkv, dy, log_sums, dots, dqkv, tokens, heads, d, scale);                                    \

@@ -4,7 +4,7 @@
 //! heads are split, cuBLAS multiplies them, and the softmax between the products is a kernel. Either computes the weights
 //! again in backward, so that nothing but q, k, v and the result is kept.
 
-use super::{Argument, Grid, Module, Operand, Output, launch, ptx, with};
+use super::{Argument, Grid, Module, Operand, Output, launch, optional, ptx, with};
 use crate::kernels::tensor_core_heads;
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Tensor};
@@ -130,9 +130,7 @@ impl AttentionSizes {
     /// When shapes disagree.
     pub fn forward(self, qkv: Operand<'_>) -> Result<CudaStorage> {
         if let Some([forward, ..]) = self.tiled(&[qkv]) {
-            let mut y = Output::new(qkv.device(), qkv.dtype(), self.count())?;
-            self.launch_tiles(forward, [qkv.read(qkv.dtype(), 3 * self.count())?, y.write()?], qkv)?;
-            return Ok(y.storage);
+            return self.forward_tiles(forward, qkv, None);
         }
         let apart = self.split(qkv, 3)?;
         let [q, k, v] = [0, 1, 2].map(|part| self.part(&apart, part));
@@ -151,7 +149,7 @@ impl AttentionSizes {
     pub fn backward(self, qkv: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
         with([qkv, y, dy], |[of_qkv, of_y, of_dy]| {
             if let Some([_, dq, dkv]) = self.tiled(&[of_qkv, of_y, of_dy]) {
-                return Ok(self.backward_tiles((dq, dkv), of_qkv, of_y, of_dy)?.tensor(qkv.shape()));
+                return Ok(self.backward_tiles((dq, dkv), of_qkv, of_y, of_dy, None)?.tensor(qkv.shape()));
             }
             let (apart, dy) = (self.split(of_qkv, 3)?, self.split(of_dy, 1)?);
             let [q, k, v] = [0, 1, 2].map(|part| self.part(&apart, part));
@@ -175,24 +173,36 @@ impl AttentionSizes {
         if operands.iter().all(half) { tiled_kernels(self.head_dim) } else { None }
     }
 
-    /// [`Self::backward`] on tensor cores.
+    /// [`Self::forward`] on tensor cores; leaves in `log_sums`, f32 (B, heads, T), what spares backward a pass.
+    fn forward_tiles(self, name: &str, qkv: Operand<'_>, log_sums: Option<&mut Output>) -> Result<CudaStorage> {
+        let mut y = Output::new(qkv.device(), qkv.dtype(), self.count())?;
+        let log_sums = optional(log_sums.map(Output::write).transpose()?);
+        self.launch_tiles(name, [qkv.read(qkv.dtype(), 3 * self.count())?, y.write()?, log_sums], qkv)?;
+        Ok(y.storage)
+    }
+
+    /// [`Self::backward`] on tensor cores, which computes the `log_sums` that forward has not left.
     fn backward_tiles(
         self,
         (dq, dkv): (&str, &str),
         qkv: Operand<'_>,
         y: Operand<'_>,
         dy: Operand<'_>,
+        log_sums: Option<Operand<'_>>,
     ) -> Result<Output> {
         let (dtype, device, count) = (qkv.dtype(), qkv.device(), self.count());
         let rows = self.batch * self.heads * self.tokens;
         let mut dqkv = Output::new(device, dtype, 3 * count)?;
-        let mut log_sums = Output::new(device, DType::F32, rows)?;
+        let mut own = if log_sums.is_none() { Some(Output::new(device, DType::F32, rows)?) } else { None };
         let mut dots = Output::new(device, DType::F32, rows)?;
         let values = || qkv.read(dtype, 3 * count);
         let (y, gradient) = (y.read(dtype, count)?, || dy.read(dtype, count));
-        let queries = [values()?, y, gradient()?, dqkv.write()?, log_sums.write()?, dots.write()?];
-        self.launch_tiles(dq, queries, qkv)?;
-        self.launch_tiles(dkv, [values()?, gradient()?, log_sums.read()?, dots.read()?, dqkv.write()?], qkv)?;
+        let known = optional(log_sums.map(|known| known.read(DType::F32, rows)).transpose()?);
+        let left = optional(own.as_mut().map(Output::write).transpose()?);
+        self.launch_tiles(dq, [values()?, y, gradient()?, known, dqkv.write()?, left, dots.write()?], qkv)?;
+        let log_sums = log_sums.or(own.as_ref().map(Output::operand));
+        let log_sums = optional(log_sums.map(|sums| sums.read(DType::F32, rows)).transpose()?);
+        self.launch_tiles(dkv, [values()?, gradient()?, log_sums, dots.read()?, dqkv.write()?], qkv)?;
         Ok(dqkv)
     }
 

@@ -42,9 +42,52 @@ __device__ inline void load_matrices(unsigned (&to)[4], const T* row) {
                      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                      : "r"(from));
 }
+
+// Starts a copy of 4 or 16 bytes to shared memory, or of zeros where nothing is to be read. Before Ampere none arrives.
+template <unsigned BYTES>
+__device__ inline void copy_async(void* to, const void* from, bool there) {
+#if __CUDA_ARCH__ >= 800
+    const unsigned to_shared = (unsigned)__cvta_generic_to_shared(to);
+    const size_t from_global = __cvta_generic_to_global(from);
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                     :
+                     : "r"(to_shared), "l"(from_global), "r"(there ? BYTES : 0)
+                     : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
+                     :
+                     : "r"(to_shared), "l"(from_global), "r"(there ? BYTES : 0)
+                     : "memory");
+#endif
+}
+
+// For the copies that this thread has started.
+__device__ inline void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+// blockIdx.x, anew at each call: what depends on it is computed again rather than kept in registers.
+__device__ inline unsigned block() {
+    unsigned x;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(x));
+    return x;
+}
+
+// 2^x without exp2f's care for results below the least normal number, which become 0.
+__device__ inline float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 #else
 #include "tensor_cores_on_host.h"
 #endif
+
+// Of a block.
+constexpr unsigned THREADS = 128;
 
 __device__ inline unsigned pair(float low, float high, __half) {
     const __half2 both = __floats2half2_rn(low, high);
@@ -59,17 +102,42 @@ __device__ inline unsigned pair(float low, float high, __nv_bfloat16) {
 template <typename T, int D>
 using Row = T[D + 8];
 
-// Rows of `width` values (at most D, a multiple of 8, as is `stride`) to shared memory, with zeros beyond them.
+// Starts copies to shared memory: rows of `width` values (at most D, a multiple of 8, as is `stride`), zeros beyond them.
 template <int ROWS, int D, typename T>
-__device__ inline void load_rows(
-    Row<T, D>* to, const T* from, size_t stride, size_t first, size_t rows, unsigned width) {
+__device__ inline void copy_rows(
+    Row<T, D>* to, const T* from, unsigned stride, unsigned first, unsigned rows, unsigned width) {
     constexpr unsigned AT_ONCE = 8, PIECES = D / AT_ONCE;
-    for (unsigned i = threadIdx.x; i < ROWS * PIECES; i += blockDim.x) {
-        const unsigned row = i / PIECES, column = i % PIECES * AT_ONCE;
-        uint4 piece = {0, 0, 0, 0};
-        if (first + row < rows && column < width)
-            piece = *reinterpret_cast<const uint4*>(from + (first + row) * stride + column);
-        *reinterpret_cast<uint4*>(&to[row][column]) = piece;
+#pragma unroll
+    for (unsigned round = 0; round < (ROWS * PIECES + THREADS - 1) / THREADS; round++) {
+        const unsigned i = round * THREADS + threadIdx.x, row = i / PIECES, column = i % PIECES * AT_ONCE;
+        if (ROWS * PIECES % THREADS != 0 && row >= ROWS) break;
+        // In bytes, so that one instruction makes the address.
+        const auto bytes = reinterpret_cast<const char*>(from + column);
+        const bool there = first + row < rows && column < width;
+        copy_async<16>(&to[row][column], bytes + (size_t)(first + row) * (stride * (unsigned)sizeof(T)), there);
+    }
+}
+
+// The same of single values.
+template <int ROWS>
+__device__ inline void copy_values(float* to, const float* from, unsigned first, unsigned rows) {
+    static_assert(ROWS <= THREADS);
+    if (threadIdx.x >= ROWS) return;
+    const unsigned row = first + threadIdx.x;
+    copy_async<4>(&to[threadIdx.x], from + row, row < rows);
+}
+
+// Goes through `count` rows in tiles of N, of which `copy` starts the copies and which `use` then reads, either at one of
+// two stages in turn: one tile arrives while the other is used. The caller has started the first, at stage 0.
+template <int N, typename Copy, typename Use>
+__device__ inline void in_tiles(unsigned count, const Copy& copy, const Use& use) {
+    unsigned stage = 0;
+#pragma unroll 1
+    for (unsigned first = 0; first < count; first += N, stage ^= 1) {
+        wait_for_copies();
+        __syncthreads(); // the copies of all have arrived, and nobody reads the other stage any more
+        if (first + N < count) copy(stage ^ 1, first + N);
+        use(stage, first);
     }
 }
 
@@ -79,6 +147,22 @@ __device__ inline void fragment(unsigned (&a)[4], const Row<T, D>* rows, unsigne
     load_matrices<false>(a, &rows[lane() % 16][16 * k + lane() / 16 * 8]);
 }
 
+// Transposes a matrix of which each of four neighbouring lanes holds a row: between pieces of 16 bytes as memory has them
+// and the pairs at columns 2 (lane % 4) of four pieces.
+__device__ inline void transpose(unsigned (&words)[4]) {
+#pragma unroll
+    for (unsigned bit = 1; bit <= 2; bit *= 2) {
+        const bool upper = lane() & bit;
+#pragma unroll
+        for (unsigned i = 0; i < 4; i++) {
+            if (i & bit) continue;
+            const unsigned other = __shfl_xor_sync(0xffffffffu, upper ? words[i] : words[i | bit], bit);
+            words[i] = upper ? other : words[i];
+            words[i | bit] = upper ? words[i | bit] : other;
+        }
+    }
+}
+
 // 16 rows of a warp in its registers, as a.
 template <int D>
 struct Held {
@@ -86,13 +170,27 @@ struct Held {
 
     // From global memory, from row `first` on; zeros beyond them.
     template <typename T>
-    __device__ Held(const T* from, size_t stride, size_t first, size_t rows, unsigned width) {
-        for (int k = 0; k < D / 16; k++)
-            for (int i = 0; i < 4; i++) {
-                const size_t row = first + lane() / 4 + i % 2 * 8;
-                const unsigned column = 16 * k + 2 * (lane() % 4) + i / 2 * 8;
-                const bool there = row < rows && column < width;
-                pairs[k][i] = there ? *reinterpret_cast<const unsigned*>(from + row * stride + column) : 0;
+    __device__ Held(const T* from, unsigned stride, unsigned first, unsigned rows, unsigned width) {
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int k = 0; k < D / 16; k += 2) {
+                const unsigned row = first + lane() / 4 + 8 * half, column = 16 * k + 8 * (lane() % 4);
+                uint4 piece = {0, 0, 0, 0};
+                if (row < rows && column < width)
+                    piece = *reinterpret_cast<const uint4*>(from + (size_t)row * stride + column);
+                pairs[k][half] = piece.x, pairs[k][half + 2] = piece.y;
+                pairs[k + 1][half] = piece.z, pairs[k + 1][half + 2] = piece.w;
+            }
+        // Only now, so that all pieces are on their way at once.
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int k = 0; k < D / 16; k += 2) {
+                unsigned words[4] = {pairs[k][half], pairs[k][half + 2], pairs[k + 1][half], pairs[k + 1][half + 2]};
+                transpose(words);
+                pairs[k][half] = words[0], pairs[k][half + 2] = words[1];
+                pairs[k + 1][half] = words[2], pairs[k + 1][half + 2] = words[3];
             }
     }
 
@@ -100,6 +198,20 @@ struct Held {
         for (int i = 0; i < 4; i++) a[i] = pairs[k][i];
     }
 };
+
+// A size that the compiler knows.
+template <int N>
+struct Size {
+    static constexpr int value = N;
+};
+
+// Calls `use` with the smallest of MOST, MOST / 2, ..., 16 that is not below `count`: what lies beyond costs little.
+template <int MOST, typename Use>
+__device__ inline void with_size_of(unsigned count, const Use& use) {
+    if constexpr (MOST > 16)
+        if (count <= MOST / 2) return with_size_of<MOST / 2>(count, use);
+    use(Size<MOST>());
+}
 
 // Sums of N columns as a of the next product.
 template <typename T, int N>
@@ -110,12 +222,9 @@ __device__ inline void to_fragments(unsigned (&a)[N / 16][4], const float (&sums
         for (int i = 0; i < 4; i++) a[k][i] = pair(sums[2 * k + i / 2][i % 2 * 2], sums[2 * k + i / 2][i % 2 * 2 + 1], T());
 }
 
-// sums (16, N) = a (16, D) times the transposed rows (N, D); fragment_of(a, k) gives a.
+// sums (16, N) += a (16, D) times the transposed rows (N, D); fragment_of(a, k) gives a.
 template <int N, int D, typename T, typename Fragment>
-__device__ inline void times_rows(float (&sums)[N / 8][4], const Fragment& fragment_of, const Row<T, D>* rows) {
-#pragma unroll
-    for (int n = 0; n < N / 8; n++)
-        for (int i = 0; i < 4; i++) sums[n][i] = 0;
+__device__ inline void add_times_rows(float (&sums)[N / 8][4], const Fragment& fragment_of, const Row<T, D>* rows) {
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
         unsigned a[4], b[4];
@@ -143,20 +252,25 @@ __device__ inline void add_product(float (&sums)[D / 8][4], const unsigned (&a)[
         }
 }
 
-// factor[half] * sums of this warp's 16 rows to global memory, rounded; `half` tells rows 0 to 7 from 8 to 15.
+// factor[half] * sums of this warp's 16 rows to global memory, rounded, 16 bytes at once; `half` tells rows 0 to 7 from 8 to 15.
 template <int D, typename T>
 __device__ inline void store_rows(
-    T* to, const float (&sums)[D / 8][4], const float (&factor)[2], size_t stride, size_t first, size_t rows,
+    T* to, const float (&sums)[D / 8][4], const float (&factor)[2], unsigned stride, unsigned first, unsigned rows,
     unsigned width) {
-    for (int half = 0; half < 2; half++) {
-        const size_t row = first + lane() / 4 + 8 * half;
-        if (row >= rows) continue;
 #pragma unroll
-        for (int n = 0; n < D / 8; n++) {
-            const unsigned column = 8 * n + 2 * (lane() % 4);
-            if (column >= width) continue;
-            const float low = sums[n][2 * half] * factor[half], high = sums[n][2 * half + 1] * factor[half];
-            *reinterpret_cast<unsigned*>(to + row * stride + column) = pair(low, high, T());
+    for (int half = 0; half < 2; half++) {
+        const unsigned row = first + lane() / 4 + 8 * half;
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 4) {
+            const unsigned column = 8 * (n + lane() % 4);
+            unsigned words[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                words[i] = pair(
+                    sums[n + i][2 * half] * factor[half], sums[n + i][2 * half + 1] * factor[half], T());
+            transpose(words);
+            if (row < rows && column < width)
+                *reinterpret_cast<uint4*>(to + (size_t)row * stride + column) = {words[0], words[1], words[2], words[3]};
         }
     }
 }
@@ -169,4 +283,21 @@ __device__ inline float quad_sum(float x) {
 __device__ inline float quad_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
     return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+// Of each row with its counterpart, of both halves; the four lanes that share a row all get it.
+template <typename T, int D>
+__device__ inline void row_products(float (&products)[2], const Held<D>& a, const Held<D>& b) {
+    products[0] = products[1] = 0;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float x[2], y[2];
+            load(x, reinterpret_cast<const T*>(&a.pairs[k][i]));
+            load(y, reinterpret_cast<const T*>(&b.pairs[k][i]));
+            products[i % 2] += x[0] * y[0] + x[1] * y[1];
+        }
+#pragma unroll
+    for (int half = 0; half < 2; half++) products[half] = quad_sum(products[half]);
 }
