@@ -7,6 +7,7 @@ use super::{Fusible, contiguous, read_all, tape};
 use candle_core::CudaStorage;
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
+use std::sync::OnceLock;
 
 /// An operation of N tensors (one to three): its arithmetic on the values of contiguous tensors in f32, that of the GPU,
 /// and the composition of candle's operations that serves everywhere else.
@@ -63,6 +64,30 @@ pub trait Operation<const N: usize>: Clone + Send + Sync + 'static {
         bail!("{} has no kernel on GPUs", self.name())
     }
 
+    /// [`Operation::cuda_forward`] where backward follows, with what spares that a part of its work, if anything does.
+    ///
+    /// # Errors
+    /// As of [`Operation::cuda_forward`].
+    #[cfg(feature = "cuda")]
+    fn cuda_forward_saving(&self, operands: [Operand<'_>; N]) -> Result<(CudaStorage, Option<Tensor>)> {
+        Ok((self.cuda_forward(operands)?, None))
+    }
+
+    /// [`Operation::cuda_backward`] with what [`Operation::cuda_forward_saving`] has saved.
+    ///
+    /// # Errors
+    /// As of [`Operation::cuda_backward`].
+    #[cfg(feature = "cuda")]
+    fn cuda_backward_by(
+        &self,
+        operands: [&Tensor; N],
+        y: &Tensor,
+        dy: &Tensor,
+        _saved: Option<&Tensor>,
+    ) -> Result<[Option<Tensor>; N]> {
+        self.cuda_backward(operands, y, dy)
+    }
+
     /// By candle's differentiable operations.
     ///
     /// # Errors
@@ -84,7 +109,8 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
 
     fn kernel(&self, operands: [&Tensor; N]) -> Result<Tensor> {
         let operands = operands.into_iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
-        let op = CandleOp::<F, N>(self.clone());
+        let saved = operands.iter().any(Tensor::track_op).then(OnceLock::new);
+        let op = CandleOp::<F, N> { op: self.clone(), saved };
         if tape::records(&operands) {
             let result = op.result(&operands)?;
             let backward = move |operands: &[Tensor], result: &Tensor, dy: &Tensor| {
@@ -110,8 +136,13 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
     }
 }
 
-/// An operation as candle takes it; of the three traits, that of N operands is used.
-struct CandleOp<F, const N: usize>(F);
+/// An operation on certain operands as candle takes it; of the three traits, that of N operands is used.
+struct CandleOp<F, const N: usize> {
+    op: F,
+    /// Room for what a GPU's forward pass saves for backward; none where that does not follow.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    saved: Option<OnceLock<Tensor>>,
+}
 
 /// So many of them; the number is known, but not to the compiler.
 fn exactly<T: Copy, const N: usize>(operands: &[T]) -> Result<[T; N]> {
@@ -124,21 +155,26 @@ fn exactly<T: Copy, const N: usize>(operands: &[T]) -> Result<[T; N]> {
 impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
     fn cpu(&self, operands: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
         let operands = exactly::<_, N>(operands)?;
-        let shape = self.0.shape(operands.map(|(_, layout)| layout.shape()))?;
+        let shape = self.op.shape(operands.map(|(_, layout)| layout.shape()))?;
         let mut values = [&[][..]; N];
         for (values, (storage, layout)) in values.iter_mut().zip(operands) {
             *values = contiguous(storage, layout)?;
         }
         let mut y = vec![0.0; shape.elem_count()];
-        self.0.forward(values, &mut y)?;
+        self.op.forward(values, &mut y)?;
         Ok((CpuStorage::F32(y), shape))
     }
 
     #[cfg(feature = "cuda")]
     fn cuda(&self, operands: &[Operand<'_>]) -> Result<(CudaStorage, Shape)> {
         let operands = exactly::<_, N>(operands)?;
-        let shape = self.0.shape(operands.map(|operand| operand.shape()))?;
-        Ok((self.0.cuda_forward(operands)?, shape))
+        let shape = self.op.shape(operands.map(|operand| operand.shape()))?;
+        let Some(room) = &self.saved else { return Ok((self.op.cuda_forward(operands)?, shape)) };
+        let (result, saved) = self.op.cuda_forward_saving(operands)?;
+        if let Some(saved) = saved {
+            room.get_or_init(|| saved);
+        }
+        Ok((result, shape))
     }
 
     /// The result for contiguous operands, a variable without a graph.
@@ -159,7 +195,7 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
     fn elsewhere(&self, operands: &[(&Storage, &Layout)]) -> Result<(Storage, Shape)> {
         let operands = operands.iter().map(|&(storage, layout)| match storage {
             Storage::Cuda(storage) => Ok(Operand::new(storage, layout)),
-            _ => bail!("the operands of {} are on different devices", self.0.name()),
+            _ => bail!("the operands of {} are on different devices", self.op.name()),
         });
         let (storage, shape) = self.cuda(&operands.collect::<Result<Vec<_>>>()?)?;
         Ok((Storage::Cuda(storage), shape))
@@ -167,7 +203,7 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
 
     #[cfg(not(feature = "cuda"))]
     fn elsewhere(&self, _: &[(&Storage, &Layout)]) -> Result<(Storage, Shape)> {
-        bail!("the operands of {} are not on the CPU", self.0.name())
+        bail!("the operands of {} are not on the CPU", self.op.name())
     }
 
     /// The gradients of the operands.
@@ -175,12 +211,12 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
         let tensors = exactly::<_, N>(operands)?;
         #[cfg(feature = "cuda")]
         if y.device().is_cuda() {
-            return self.0.cuda_backward(tensors, y, dy);
+            return self.op.cuda_backward_by(tensors, y, dy, self.saved.as_ref().and_then(OnceLock::get));
         }
         let wanted = tensors.map(Tensor::track_op);
         let gradients = read_all(&[operands, &[y, dy]].concat(), |values| match values {
-            [operands @ .., y, dy] => self.0.backward(exactly(operands)?, y, dy, wanted),
-            _ => bail!("{} has no operands", self.0.name()),
+            [operands @ .., y, dy] => self.op.backward(exactly(operands)?, y, dy, wanted),
+            _ => bail!("{} has no operands", self.op.name()),
         })?;
         let mut found: [Option<Tensor>; N] = [const { None }; N];
         for (((found, values), tensor), wanted) in found.iter_mut().zip(gradients).zip(tensors).zip(wanted) {
@@ -194,7 +230,7 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
 
 impl<F: Operation<N>, const N: usize> CustomOp1 for CandleOp<F, N> {
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.op.name()
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -213,7 +249,7 @@ impl<F: Operation<N>, const N: usize> CustomOp1 for CandleOp<F, N> {
 
 impl<F: Operation<N>, const N: usize> CustomOp2 for CandleOp<F, N> {
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.op.name()
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -233,7 +269,7 @@ impl<F: Operation<N>, const N: usize> CustomOp2 for CandleOp<F, N> {
 
 impl<F: Operation<N>, const N: usize> CustomOp3 for CandleOp<F, N> {
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.op.name()
     }
 
     fn cpu_fwd(

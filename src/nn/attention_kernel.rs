@@ -318,7 +318,23 @@ impl Operation<1> for AttentionKernel {
 
     #[cfg(feature = "cuda")]
     fn cuda_backward(&self, [qkv]: [&Tensor; 1], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        Ok([Some(self.on_cuda().backward(qkv, y, dy)?)])
+        self.cuda_backward_by([qkv], y, dy, None)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward_saving(&self, [qkv]: [cuda::Operand<'_>; 1]) -> Result<(CudaStorage, Option<Tensor>)> {
+        self.on_cuda().forward_saving(qkv)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_backward_by(
+        &self,
+        [qkv]: [&Tensor; 1],
+        y: &Tensor,
+        dy: &Tensor,
+        log_sums: Option<&Tensor>,
+    ) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(self.on_cuda().backward(qkv, y, dy, log_sums)?)])
     }
 
     fn composed(&self, [qkv]: [&Tensor; 1]) -> Result<Tensor> {

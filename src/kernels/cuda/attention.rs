@@ -132,6 +132,22 @@ impl AttentionSizes {
         if let Some([forward, ..]) = self.tiled(&[qkv]) {
             return self.forward_tiles(forward, qkv, None);
         }
+        self.forward_in_products(qkv)
+    }
+
+    /// The same, with what spares backward a pass on tensor cores: the logarithms of the sums that the softmax divides by,
+    /// to base 2, f32 (B, heads, T).
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    pub fn forward_saving(self, qkv: Operand<'_>) -> Result<(CudaStorage, Option<Tensor>)> {
+        let Some([forward, ..]) = self.tiled(&[qkv]) else { return Ok((self.forward_in_products(qkv)?, None)) };
+        let mut log_sums = Output::new(qkv.device(), DType::F32, self.batch * self.heads * self.tokens)?;
+        let y = self.forward_tiles(forward, qkv, Some(&mut log_sums))?;
+        Ok((y, Some(log_sums.tensor(&(self.batch, self.heads, self.tokens).into()))))
+    }
+
+    fn forward_in_products(self, qkv: Operand<'_>) -> Result<CudaStorage> {
         let apart = self.split(qkv, 3)?;
         let [q, k, v] = [0, 1, 2].map(|part| self.part(&apart, part));
         let weights = self.weights(&q, &k)?;
@@ -141,15 +157,16 @@ impl AttentionSizes {
         Ok(y.storage)
     }
 
-    /// The gradient of qkv, given the result y and its gradient. With p the weights: dv = pᵀ dy, dp = dy vᵀ,
+    /// The gradient of qkv, given the result y and its gradient, and what forward has saved. With p the weights: dv = pᵀ dy, dp = dy vᵀ,
     /// ds = p (dp - Σ dp p) / √d, dq = ds k, dk = dsᵀ q.
     ///
     /// # Errors
     /// When shapes disagree.
-    pub fn backward(self, qkv: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        with([qkv, y, dy], |[of_qkv, of_y, of_dy]| {
+    pub fn backward(self, qkv: &Tensor, y: &Tensor, dy: &Tensor, log_sums: Option<&Tensor>) -> Result<Tensor> {
+        with([qkv, y, dy, log_sums.unwrap_or(dy)], |[of_qkv, of_y, of_dy, of_sums]| {
             if let Some([_, dq, dkv]) = self.tiled(&[of_qkv, of_y, of_dy]) {
-                return Ok(self.backward_tiles((dq, dkv), of_qkv, of_y, of_dy, None)?.tensor(qkv.shape()));
+                let log_sums = log_sums.map(|_| of_sums);
+                return Ok(self.backward_tiles((dq, dkv), of_qkv, of_y, of_dy, log_sums)?.tensor(qkv.shape()));
             }
             let (apart, dy) = (self.split(of_qkv, 3)?, self.split(of_dy, 1)?);
             let [q, k, v] = [0, 1, 2].map(|part| self.part(&apart, part));
