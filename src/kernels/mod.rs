@@ -10,11 +10,13 @@ mod choice;
 pub mod cuda;
 pub mod gemm;
 pub mod math;
+mod normalize;
 mod operation;
 
 #[cfg(test)]
 pub(crate) use choice::trials;
 pub use choice::{Fusible, composed_only, refused, run};
+pub use normalize::normalize;
 pub use operation::Operation;
 
 use candle_core::backprop::GradStore;
