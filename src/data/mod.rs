@@ -10,6 +10,7 @@ mod columns;
 mod copies;
 pub mod decode;
 mod decode_memory;
+mod delivery;
 mod dicom;
 mod findings;
 mod folder;
@@ -36,6 +37,7 @@ mod storage;
 pub mod transform;
 mod tree;
 
+pub use delivery::{Destination, Squares};
 pub use manifest::tell_columns;
 pub use parts::Labels;
 pub use pixels::PixelSum;

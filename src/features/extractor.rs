@@ -68,10 +68,8 @@ impl Extractor {
     /// # Errors
     /// When the device fails.
     pub fn rows(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let image = 3 * self.image_size * self.image_size;
         let rows = self.workers.map(self.workers.scoring_shards(batch.labels.len()), |shard| {
-            let values = &batch.inputs[shard.start * image..shard.end * image];
-            let pixels = Tensor::from_slice(values, (shard.len(), 3, self.image_size, self.image_size), &self.device)?;
+            let pixels = batch.tensor(shard, &[3, self.image_size, self.image_size], &self.device)?;
             let found = self.vit.extract(self.wanted, &pixels, Mode::Eval)?;
             on_host(&found)?.to_vec1::<f32>()
         })?;

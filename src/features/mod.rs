@@ -18,10 +18,10 @@ pub use tiles::{LookedBag, TILES_AT_ONCE, TiledImages};
 pub use writer::{FeatureFormat, FeatureWriter};
 
 use crate::cache::{Cache, FeatureRows, Key};
-use crate::data::Dataset;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::transform::Pipeline;
 use crate::data::transform::View;
+use crate::data::{Dataset, Destination};
 use crate::error::Result;
 use crate::linalg::Matrix;
 use std::sync::Arc;
@@ -73,7 +73,8 @@ impl Images {
                 }
                 return Ok(());
             }
-            for batch in self.batches(missing.iter().map(|&position| positions[position]), view)? {
+            let samples = missing.iter().map(|&position| positions[position]);
+            for batch in self.batches(samples, view, Destination::of(extractor.device()))? {
                 let batch = batch?;
                 let rows = extractor.rows(&batch)?;
                 Matrix::new(&rows, width).check_finite(|i| self.dataset.samples[batch.indices[i]].name.clone())?;
@@ -85,9 +86,9 @@ impl Images {
     }
 
     /// The pixels of some samples, of an augmented view.
-    fn batches(&self, samples: impl Iterator<Item = usize>, view: u64) -> Result<Loader> {
+    fn batches(&self, samples: impl Iterator<Item = usize>, view: u64, destination: Destination) -> Result<Loader> {
         let order: Vec<View> = samples.map(|sample| View { epoch: view, sample: sample as u64 }).collect();
-        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };
+        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0, destination };
         Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)
     }
 }

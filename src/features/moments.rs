@@ -2,6 +2,7 @@
 
 use super::{Extractor, Images, TiledImages};
 use crate::backbone::Activations;
+use crate::data::Destination;
 use crate::error::{DataError, Result};
 use candle_core::{DType, Device, Tensor};
 
@@ -112,7 +113,7 @@ impl Images {
             }
             return Ok(all);
         }
-        for batch in self.batches(positions.iter().copied(), 0)? {
+        for batch in self.batches(positions.iter().copied(), 0, Destination::of(extractor.device()))? {
             let batch = batch?;
             let images = batch.labels.len();
             let rows =

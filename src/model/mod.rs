@@ -218,17 +218,15 @@ impl Model {
     /// # Errors
     /// When the device is out of memory.
     pub fn inputs(&self, batch: &Batch, shard: Range<usize>) -> Result<Tensor> {
-        let shape = self.input_shape(shard.len());
-        let image: usize = shape[1..].iter().product();
-        Tensor::from_slice(&batch.inputs[shard.start * image..shard.end * image], shape, &self.device)
+        batch.tensor(shard, &self.input_shape(), &self.device)
     }
 
-    /// Shape of the inputs of `n` images.
-    pub fn input_shape(&self, n: usize) -> Vec<usize> {
+    /// Shape of the input of an image.
+    pub fn input_shape(&self) -> Vec<usize> {
         match (self.spec.head, self.spec.start) {
             // One patch of an image that is cut into tiles.
-            (HeadKind::Patches(patches), Segment::Head) => vec![n, 1, patches.width(&self.spec.vit)],
-            (_, start) => std::iter::once(n).chain(start.input_shape(&self.spec.vit, self.spec.readout)).collect(),
+            (HeadKind::Patches(patches), Segment::Head) => vec![1, patches.width(&self.spec.vit)],
+            (_, start) => start.input_shape(&self.spec.vit, self.spec.readout),
         }
     }
 }

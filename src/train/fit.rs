@@ -8,8 +8,8 @@ use super::state::TrainState;
 use super::trainer::Trainer;
 use super::upload::ahead;
 use crate::config::{TrainLength, TrainSettings};
-use crate::data::Split;
 use crate::data::loader::Batch;
+use crate::data::{Destination, Split};
 use crate::error::Result;
 use crate::metrics::SelectionMetric;
 use crate::model::BatchSource;
@@ -122,7 +122,7 @@ impl Fit<'_> {
         if state.progress.step == schedule.total {
             return Ok(None);
         }
-        let batches = self.source.train(state.progress.epoch, state.progress.batch)?;
+        let batches = self.source.train(state.progress.epoch, state.progress.batch, self.destination())?;
         let phase = self.trainer.phase(state.progress.epoch);
         let first_step = state.progress.step;
         ahead(self.trainer.model, batches, self.mixing(first_step), |batches| {
@@ -150,6 +150,11 @@ impl Fit<'_> {
             }
             Ok(None)
         })
+    }
+
+    /// Where the batches go.
+    pub(super) fn destination(&self) -> Destination {
+        Destination { mixed: self.mixer.is_some(), ..Destination::of(self.trainer.model.device()) }
     }
 
     /// Mixes the batches of consecutive steps from `step` on.

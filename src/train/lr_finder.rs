@@ -85,7 +85,8 @@ impl Fit<'_> {
         let mut steps = Vec::with_capacity(STEPS);
         for epoch in 0.. {
             let mixing = self.mixing(state.progress.step);
-            let over = ahead(self.trainer.model, self.source.train(epoch, 0)?, mixing, |batches| -> Result<bool> {
+            let batches = self.source.train(epoch, 0, self.destination())?;
+            let over = ahead(self.trainer.model, batches, mixing, |batches| -> Result<bool> {
                 for sent in batches {
                     let sent = sent?;
                     let factor = schedule.factor(state.progress.step);
