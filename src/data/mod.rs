@@ -36,6 +36,7 @@ mod splits_csv;
 mod storage;
 pub mod transform;
 mod tree;
+pub mod upload;
 
 pub use delivery::{Destination, Squares};
 pub use manifest::tell_columns;

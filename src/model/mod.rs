@@ -20,6 +20,7 @@ pub use vote::VoteHead;
 use crate::backbone::{Activations, Layer, Lora, Params, Readout, Role, Segment, VitSpec};
 use crate::data::loader::Batch;
 use crate::data::transform::Bag;
+use crate::data::upload::Sent;
 use crate::features::{Extractor, TiledImages};
 use crate::nn::Mode;
 use crate::nn::workers::Workers;
@@ -176,12 +177,23 @@ impl Model {
     /// # Errors
     /// When the device fails.
     pub fn run(&self, batch: &Batch) -> Result<Outputs> {
+        self.run_on(batch.labels.len(), |shard| self.inputs(batch, shard))
+    }
+
+    /// The same of a batch that may be on the device already.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_sent(&self, sent: &Sent) -> Result<Outputs> {
+        self.run_on(sent.batch.labels.len(), |shard| sent.tensor(shard, &self.input_shape(), &self.device))
+    }
+
+    fn run_on(&self, images: usize, inputs: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Outputs> {
         if let Some(directions) = &self.directions {
             directions.refresh(&self.params, &self.workers)?;
         }
-        let shards = self.workers.scoring_shards(batch.labels.len());
-        let found = self.workers.map(shards, |shard| {
-            let features = self.layers.features(&self.inputs(batch, shard)?, Mode::Eval)?;
+        let found = self.workers.map(self.workers.scoring_shards(images), |shard| {
+            let features = self.layers.features(&inputs(shard)?, Mode::Eval)?;
             Ok((values(&features)?, values(&self.layers.classify(&features, Mode::Eval)?)?))
         })?;
         let (features, logits): (Vec<_>, Vec<_>) = found.into_iter().unzip();

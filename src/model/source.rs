@@ -7,6 +7,7 @@ use crate::config::Sampler;
 use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::sampler::epoch_order;
 use crate::data::transform::{Bags, Pipeline, Tiles, View};
+use crate::data::upload::ahead;
 use crate::data::{Dataset, Destination, Split};
 use crate::error::{DataError, Result};
 use crate::features::TiledImages;
@@ -134,16 +135,30 @@ impl BatchSource {
         // A model that is trained has its adapters beside its weights.
         let merged = if tiled && model.spec().lora.is_some() { Some(model.merged()?) } else { None };
         let model = merged.as_ref().unwrap_or(model);
-        for batch in self.plain(split, model)? {
-            let batch = batch?;
-            let n = batch.labels.len();
-            let Outputs { features, logits } =
-                if tiled { model.classify(&batch.inputs, n)? } else { model.run(&batch)? };
+        let mut take = |batch: Batch, Outputs { features, logits }: Outputs| {
             each(batch.labels.len(), features);
             scored.logits.extend(logits);
             scored.labels.extend(batch.labels);
             scored.indices.extend(batch.indices);
+        };
+        let batches = self.plain(split, model)?;
+        if tiled {
+            for batch in batches {
+                let batch = batch?;
+                let outputs = model.classify(&batch.inputs, batch.labels.len())?;
+                take(batch, outputs);
+            }
+            return Ok(scored);
         }
+        let row = model.input_shape();
+        ahead((model.device(), &row), batches, |batches| -> Result<()> {
+            for sent in batches {
+                let sent = sent?;
+                let outputs = model.run_sent(&sent)?;
+                take(sent.batch, outputs);
+            }
+            Ok(())
+        })?;
         Ok(scored)
     }
 

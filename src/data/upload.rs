@@ -1,10 +1,10 @@
 //! Inputs on their way to the device. On a GPU the next batch goes up while the current one computes.
 
-use crate::data::loader::Batch;
+use super::loader::Batch;
 use crate::error::Result;
-use crate::model::{Batches, Model};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use std::iter;
+use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -36,6 +36,17 @@ impl Sent {
         self.inputs.as_ref()
     }
 
+    /// The inputs of some samples on the device, as [`Batch::tensor`].
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn tensor(&self, samples: Range<usize>, row: &[usize], device: &Device) -> candle_core::Result<Tensor> {
+        match &self.inputs {
+            Some(inputs) => inputs.narrow(0, samples.start, samples.len()),
+            None => self.batch.tensor(samples, row, device),
+        }
+    }
+
     /// To be called before the inputs are first used: they may still be under way, and bytes are standardised on arrival.
     #[cfg(feature = "cuda")]
     fn arrive(mut self) -> Result<Self> {
@@ -53,27 +64,20 @@ impl Sent {
     }
 }
 
-/// Hands the batches to `work`, each of them prepared. On a GPU a thread of its own prepares the next batch and sends its
-/// inputs to `model`'s device meanwhile; elsewhere a batch is prepared when it is asked for.
+/// Hands the batches to `work`. On a GPU a thread of its own makes the next batch and sends its inputs there meanwhile, which
+/// have the shape `row` each; elsewhere a batch is made when it is asked for.
 pub fn ahead<R>(
-    model: &Model,
-    batches: Batches<'_>,
-    mut prepare: impl FnMut(&mut Batch) + Send,
+    (device, row): (&Device, &[usize]),
+    batches: impl Iterator<Item = Result<Batch>> + Send,
     work: impl FnOnce(&mut dyn Iterator<Item = Result<Sent>>) -> R,
 ) -> R {
-    let prepared = batches.map(move |batch| {
-        let mut batch = batch?;
-        prepare(&mut batch);
-        Ok(batch)
-    });
     #[cfg(feature = "cuda")]
-    if let Some(mut sender) = cuda::Sender::new(model.device()) {
-        let row = model.input_shape();
-        let send = move |batch: Batch| sender.send(&row, batch);
-        return beside(prepared, send, |sent| work(&mut sent.map(|sent| sent?.arrive())));
+    if let Some(mut sender) = cuda::Sender::new(device) {
+        let send = move |batch: Batch| sender.send(row, batch);
+        return beside(batches, send, |sent| work(&mut sent.map(|sent| sent?.arrive())));
     }
-    let _ = model; // asked above
-    work(&mut prepared.map(|batch| batch.map(Sent::from)))
+    let _ = (device, row); // asked above
+    work(&mut batches.map(|batch| batch.map(Sent::from)))
 }
 
 /// Hands to `work` what a thread of its own makes of each batch by `send`, which is at most one batch ahead.
@@ -111,8 +115,7 @@ fn beside<R>(
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)] // memory that is not yet written, on either side of the bus
 mod cuda {
-    use super::Sent;
-    use crate::data::loader::Batch;
+    use super::{Batch, Sent};
     use bytemuck::Pod;
     use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, DeviceRepr, PinnedHostSlice};
     use candle_core::cuda_backend::{CudaDType, WrapErr};
