@@ -25,14 +25,14 @@ const BATCHES_AHEAD: usize = 2;
 pub struct Batch {
     /// Standardised pixels of shape (n, 3, side, side), or what frozen blocks have computed from them.
     pub inputs: Vec<f32>,
+    /// In place of the inputs, images as bytes.
+    pub squares: Option<Squares>,
     /// Class of each sample; of a mixed one the class that it shows most of.
     pub labels: Vec<usize>,
     /// Index of each sample in the data set.
     pub indices: Vec<usize>,
     /// A distribution over the classes for each sample, row-major (n, classes), where samples were mixed; else empty.
     pub soft_labels: Vec<f32>,
-    /// In place of the inputs, images as bytes.
-    pub squares: Option<Squares>,
     /// In place of the inputs, images that are cut into tiles and go through layers that are trained.
     pub bags: Option<Bags>,
 }

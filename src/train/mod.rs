@@ -1,7 +1,8 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! mix → upload (`data`; ahead, on a GPU) → trainer (shards) → backprop (forward and backward) → accumulator → gradients (clip) →
-//! `step_metrics` (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
+//! mix → upload (in `data`; ahead, on a GPU) → trainer (shards) → backprop (forward and backward) → accumulator →
+//! gradients (clip) → `step_metrics` (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in
+//! `step`, `epoch` and `soup`.
 
 mod accumulator;
 pub mod adamw;

@@ -1,4 +1,4 @@
-//! Images that reach the GPU as bytes; see [`crate::kernels::normalize`].
+//! Images that reach the GPU as bytes; see [`crate::kernels::normalize()`].
 
 use super::{Argument, Grid, Module, Output, launch, ptx, with};
 use candle_core::{DType, Result, Tensor};
