@@ -7,7 +7,8 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use serde_json::json;
 use vitadapt::backbone::{Backbone, Vit};
-use vitadapt::kernels::tape::record;
+use vitadapt::data::transform::IMAGENET;
+use vitadapt::kernels::{normalize, tape::record};
 use vitadapt::nn::{Activation, LayerNorm, Linear, Mode, residual, softmax_attention, swiglu};
 use vitadapt::train::accumulator::GradientAccumulator;
 
@@ -144,6 +145,19 @@ impl Check {
         }
     }
 
+    /// Images that arrive as bytes.
+    fn bytes(&mut self) {
+        let shape = (2, 224, 224, 3);
+        let bytes = (0..2 * 224 * 224 * 3).map(|i: u32| (i * 37 % 256) as u8).collect();
+        let bytes = Tensor::from_vec(bytes, shape, &Device::Cpu).unwrap();
+        let standardized = |device: &Device| {
+            let values = normalize(&bytes.to_device(device)?, IMAGENET.0, IMAGENET.1)?;
+            values.to_device(&Device::Cpu)?.to_dtype(DType::F64)
+        };
+        let (got, expected) = (standardized(&self.device).unwrap(), standardized(&Device::Cpu).unwrap());
+        self.say("kernel", &format!("images as bytes {shape:?}"), DType::F32, &[off(&got, &expected)]);
+    }
+
     /// Features and the gradient of every parameter of a whole model against those of the CPU in f32.
     fn model(&mut self, folder: &str) {
         let backbone = Backbone::load(folder, None).unwrap();
@@ -192,6 +206,7 @@ fn main() {
     };
     let mut check = Check { device, passed: true };
     check.kernels(quick);
+    check.bytes();
     if let Some(folder) = arguments.get(1) {
         check.model(folder);
     }

@@ -5,10 +5,14 @@
 //! the order asked for, and memory is bounded.
 
 use super::decode::ImageError;
+use super::delivery::{Destination, Squares};
 use super::transform::{Bags, Pipeline, View};
 use super::{Dataset, Sample};
 use crate::error::{DataError, Error, Result};
+use candle_core::{Device, Tensor};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -19,8 +23,10 @@ const BATCHES_AHEAD: usize = 2;
 /// Some samples, ready for the backbone.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
-    /// Pixels of shape (n, 3, side, side), or what frozen blocks have computed from them.
+    /// Standardised pixels of shape (n, 3, side, side), or what frozen blocks have computed from them.
     pub inputs: Vec<f32>,
+    /// In place of the inputs, images as bytes.
+    pub squares: Option<Squares>,
     /// Class of each sample; of a mixed one the class that it shows most of.
     pub labels: Vec<usize>,
     /// Index of each sample in the data set.
@@ -29,6 +35,21 @@ pub struct Batch {
     pub soft_labels: Vec<f32>,
     /// In place of the inputs, images that are cut into tiles and go through layers that are trained.
     pub bags: Option<Bags>,
+}
+
+impl Batch {
+    /// The inputs of some samples on a device: pixels, standardised now if they are bytes, or rows of the given shape.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn tensor(&self, samples: Range<usize>, row: &[usize], device: &Device) -> candle_core::Result<Tensor> {
+        if let Some(squares) = &self.squares {
+            return squares.tensor(samples, device);
+        }
+        let (n, values) = (samples.len(), row.iter().product::<usize>());
+        let shape: Vec<usize> = std::iter::once(n).chain(row.iter().copied()).collect();
+        Tensor::from_slice(&self.inputs[samples.start * values..samples.end * values], shape, device)
+    }
 }
 
 /// How a [`Loader`] works.
@@ -40,6 +61,14 @@ pub struct LoaderOptions {
     pub threads: usize,
     /// Batches to skip at the start, to continue an interrupted epoch.
     pub first_batch: usize,
+    /// Where the batches go.
+    pub destination: Destination,
+}
+
+/// One view in the form in which it is delivered.
+enum Pixels {
+    Standardized(Vec<f32>),
+    Bytes(Vec<u8>),
 }
 
 /// An iterator over batches. It ends after the first error. Dropping it stops its threads after their current image.
@@ -49,8 +78,10 @@ pub struct Loader {
     /// Views still to deliver, in order.
     order: std::vec::IntoIter<View>,
     options: LoaderOptions,
+    /// Mean and standard deviation of what is delivered as bytes.
+    left: Option<([f32; 3], [f32; 3])>,
     /// One per thread, in the order of their turns.
-    channels: Vec<Receiver<Result<Vec<f32>>>>,
+    channels: Vec<Receiver<Result<Pixels>>>,
     turn: usize,
     threads: Vec<JoinHandle<()>>,
 }
@@ -73,6 +104,7 @@ impl Loader {
         let threads = options.threads.min(order.len());
         let ahead = (BATCHES_AHEAD * options.batch_size).div_ceil(threads.max(1));
         let mut loader = Self {
+            left: pipeline.left_to(options.destination),
             dataset,
             pipeline,
             order: Vec::new().into_iter(),
@@ -95,12 +127,20 @@ impl Loader {
         self.order.len().div_ceil(self.options.batch_size)
     }
 
-    fn spawn(&self, views: Vec<View>, sender: SyncSender<Result<Vec<f32>>>) -> Result<JoinHandle<()>> {
-        let (dataset, pipeline) = (Arc::clone(&self.dataset), Arc::clone(&self.pipeline));
+    fn spawn(&self, views: Vec<View>, sender: SyncSender<Result<Pixels>>) -> Result<JoinHandle<()>> {
+        let (dataset, pipeline, as_bytes) =
+            (Arc::clone(&self.dataset), Arc::clone(&self.pipeline), self.left.is_some());
+        let load = move |path: &Path, view: View| {
+            if as_bytes {
+                pipeline.load_square(path, view).map(|square| Pixels::Bytes(square.into_raw()))
+            } else {
+                pipeline.load(path, view).map(Pixels::Standardized)
+            }
+        };
         let work = move || {
             for view in views {
                 let sample = &dataset.samples[view.sample as usize];
-                let result = catch_unwind(AssertUnwindSafe(|| pipeline.load(&sample.path, view)));
+                let result = catch_unwind(AssertUnwindSafe(|| load(&sample.path, view)));
                 let result =
                     result.unwrap_or_else(|_| Err(ImageError::Damaged("preparing it failed unexpectedly".into())));
                 // The receiver is gone when the loader was dropped: nobody wants the rest.
@@ -114,7 +154,7 @@ impl Loader {
     }
 
     /// The next view, in order.
-    fn next_pixels(&mut self, sample: &Sample) -> Result<Vec<f32>> {
+    fn next_pixels(&mut self, sample: &Sample) -> Result<Pixels> {
         let turn = self.turn;
         self.turn = (turn + 1) % self.channels.len().max(1);
         let received = self.channels.get(turn).and_then(|channel| channel.recv().ok());
@@ -128,17 +168,18 @@ impl Loader {
         let dataset = Arc::clone(&self.dataset);
         let views: Vec<View> = self.order.by_ref().take(self.options.batch_size).collect();
         let indices: Vec<usize> = views.iter().map(|view| view.sample as usize).collect();
-        let mut pixels = Vec::new();
+        let (mut inputs, mut bytes) = (Vec::new(), Vec::new());
         for &index in &indices {
-            let view = self.next_pixels(&dataset.samples[index])?;
-            if pixels.is_empty() {
-                pixels.reserve_exact(view.len() * indices.len());
+            match self.next_pixels(&dataset.samples[index])? {
+                Pixels::Standardized(view) => append(&mut inputs, &view, indices.len()),
+                Pixels::Bytes(view) => append(&mut bytes, &view, indices.len()),
             }
-            pixels.extend_from_slice(&view);
         }
-        self.pipeline.finish(&mut pixels, &views);
+        self.pipeline.finish(&mut inputs, &views);
+        let side = self.pipeline.preprocess().geometry.image_size;
+        let squares = self.left.map(|scale| Squares { bytes, side, scale });
         let labels = indices.iter().map(|&index| dataset.samples[index].label).collect();
-        Ok(Batch { inputs: pixels, labels, indices, ..Batch::default() })
+        Ok(Batch { inputs, squares, labels, indices, ..Batch::default() })
     }
 
     fn stop(&mut self) {
@@ -149,6 +190,14 @@ impl Loader {
             let _ = thread.join();
         }
     }
+}
+
+/// Adds one of `views` views of the same size.
+fn append<T: Copy>(all: &mut Vec<T>, view: &[T], views: usize) {
+    if all.is_empty() {
+        all.reserve_exact(view.len() * views);
+    }
+    all.extend_from_slice(view);
 }
 
 impl Iterator for Loader {

@@ -29,7 +29,7 @@ fn everything_on() -> AugmentSettings {
 }
 
 fn options(threads: usize) -> LoaderOptions {
-    LoaderOptions { batch_size: 3, threads, first_batch: 0 }
+    LoaderOptions { batch_size: 3, threads, first_batch: 0, destination: Destination::default() }
 }
 
 /// All ten samples of the second epoch.
@@ -66,6 +66,55 @@ fn threads_do_not_change_the_batches() {
             assert_eq!(batches(&dataset, &pipeline, &order, options(threads)), one, "{threads} threads");
         }
     }
+}
+
+/// A GPU, as far as a loader can tell.
+const GPU: Destination = Destination { gpu: true, mixed: false };
+
+#[test]
+fn bytes_are_the_same_images_to_the_bit() {
+    let (_root, dataset) = two_classes(5);
+    let order = shuffled(&dataset);
+    let normalization = Normalization::PerChannel { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 1.0 / 255.0] };
+    let plain = Pipeline::evaluation(preprocess(normalization), DecodeOptions::default());
+    let of_squares = AugmentSettings { crop: None, erasing: None, ..everything_on() };
+    let cropped = AugmentSettings { erasing: None, ..everything_on() };
+    let augmented = [of_squares, cropped].map(|settings| plain.augmented_by(&settings, 7));
+    for pipeline in augmented.into_iter().chain([plain]).map(Arc::new) {
+        for (batch_size, threads) in [(1, 1), (3, 2), (4, 5), (100, 3)] {
+            let options = LoaderOptions { batch_size, ..options(threads) };
+            let floats = batches(&dataset, &pipeline, &order, options);
+            let bytes = batches(&dataset, &pipeline, &order, LoaderOptions { destination: GPU, ..options });
+            assert_eq!(floats.len(), bytes.len());
+            for (floats, bytes) in floats.iter().zip(bytes) {
+                let n = floats.labels.len();
+                assert_eq!(bytes.squares.as_ref().unwrap().bytes.len(), n * SIDE * SIDE * 3);
+                let part = |batch: &Batch, samples: Range<usize>| {
+                    let tensor = batch.tensor(samples, &[3, SIDE, SIDE], &Device::Cpu).unwrap();
+                    assert_eq!(tensor.dims()[1..], [3, SIDE, SIDE]);
+                    tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                };
+                assert_eq!(part(&bytes, 0..n), floats.inputs);
+                assert_eq!(part(&bytes, n / 2..n), part(floats, n / 2..n));
+                assert_eq!(Batch { inputs: floats.inputs.clone(), squares: None, ..bytes }, *floats);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_a_gpu_gets_bytes_and_only_where_nothing_else_is_done_to_pixels() {
+    let symmetric = ([0.5; 3], [0.25; 3]);
+    let per_channel = Normalization::PerChannel { mean: symmetric.0, std: symmetric.1 };
+    let plain = |normalization| Pipeline::evaluation(preprocess(normalization), DecodeOptions::default());
+    let erasing = AugmentSettings { erasing: everything_on().erasing, ..AugmentSettings::NONE };
+    let flips = AugmentSettings { hflip: Some(HorizontalFlip(0.5)), ..AugmentSettings::NONE };
+    assert_eq!(plain(per_channel).left_to(GPU), Some(symmetric));
+    assert_eq!(plain(per_channel).augmented_by(&flips, 7).left_to(GPU), Some(symmetric));
+    assert_eq!(plain(per_channel).augmented_by(&erasing, 7).left_to(GPU), None);
+    assert_eq!(plain(per_channel).left_to(Destination { mixed: true, ..GPU }), None);
+    assert_eq!(plain(per_channel).left_to(Destination::of(&Device::Cpu)), None);
+    assert_eq!(plain(Normalization::Batch).left_to(GPU), None);
 }
 
 #[test]

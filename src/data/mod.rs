@@ -10,6 +10,7 @@ mod columns;
 mod copies;
 pub mod decode;
 mod decode_memory;
+mod delivery;
 mod dicom;
 mod findings;
 mod folder;
@@ -35,7 +36,9 @@ mod splits_csv;
 mod storage;
 pub mod transform;
 mod tree;
+pub mod upload;
 
+pub use delivery::{Destination, Squares};
 pub use manifest::tell_columns;
 pub use parts::Labels;
 pub use pixels::PixelSum;

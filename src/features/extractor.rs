@@ -2,9 +2,11 @@
 
 use crate::backbone::{Activations, Params, Readout, Rollout, Vit, VitSpec};
 use crate::data::loader::Batch;
+use crate::data::upload::Sent;
 use crate::nn::Mode;
 use crate::nn::workers::Workers;
 use candle_core::{DType, Device, Result, Tensor};
+use std::ops::Range;
 
 /// The layers up to the activations that are wanted.
 pub struct Extractor {
@@ -68,11 +70,25 @@ impl Extractor {
     /// # Errors
     /// When the device fails.
     pub fn rows(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let image = 3 * self.image_size * self.image_size;
-        let rows = self.workers.map(self.workers.scoring_shards(batch.labels.len()), |shard| {
-            let values = &batch.inputs[shard.start * image..shard.end * image];
-            let pixels = Tensor::from_slice(values, (shard.len(), 3, self.image_size, self.image_size), &self.device)?;
-            let found = self.vit.extract(self.wanted, &pixels, Mode::Eval)?;
+        self.rows_by(batch.labels.len(), |shard| batch.tensor(shard, &self.input_shape(), &self.device))
+    }
+
+    /// The same of a batch that may be on the device already.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn rows_of_sent(&self, sent: &Sent) -> Result<Vec<f32>> {
+        self.rows_by(sent.batch.labels.len(), |shard| sent.tensor(shard, &self.input_shape(), &self.device))
+    }
+
+    /// Shape of the pixels of an image.
+    pub(super) fn input_shape(&self) -> [usize; 3] {
+        [3, self.image_size, self.image_size]
+    }
+
+    fn rows_by(&self, images: usize, pixels: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Vec<f32>> {
+        let rows = self.workers.map(self.workers.scoring_shards(images), |shard| {
+            let found = self.vit.extract(self.wanted, &pixels(shard)?, Mode::Eval)?;
             on_host(&found)?.to_vec1::<f32>()
         })?;
         Ok(rows.concat())

@@ -18,10 +18,11 @@ pub use tiles::{LookedBag, TILES_AT_ONCE, TiledImages};
 pub use writer::{FeatureFormat, FeatureWriter};
 
 use crate::cache::{Cache, FeatureRows, Key};
-use crate::data::Dataset;
-use crate::data::loader::{Loader, LoaderOptions};
+use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::transform::Pipeline;
 use crate::data::transform::View;
+use crate::data::upload::ahead;
+use crate::data::{Dataset, Destination};
 use crate::error::Result;
 use crate::linalg::Matrix;
 use std::sync::Arc;
@@ -73,21 +74,34 @@ impl Images {
                 }
                 return Ok(());
             }
-            for batch in self.batches(missing.iter().map(|&position| positions[position]), view)? {
-                let batch = batch?;
-                let rows = extractor.rows(&batch)?;
+            let samples = missing.iter().map(|&position| positions[position]);
+            self.each_batch(samples, view, extractor, |batch, rows| {
                 Matrix::new(&rows, width).check_finite(|i| self.dataset.samples[batch.indices[i]].name.clone())?;
                 rows.chunks_exact(width).try_for_each(&mut *sink)?;
-                on_batch(batch.labels.len())?;
-            }
-            Ok(())
+                on_batch(batch.labels.len())
+            })
         })
     }
 
-    /// The pixels of some samples, of an augmented view.
-    fn batches(&self, samples: impl Iterator<Item = usize>, view: u64) -> Result<Loader> {
+    /// Gives `each` batch of some samples, of an augmented view, with the rows that the extractor makes of it.
+    fn each_batch(
+        &self,
+        samples: impl Iterator<Item = usize>,
+        view: u64,
+        extractor: &Extractor,
+        mut each: impl FnMut(&Batch, Vec<f32>) -> Result<()>,
+    ) -> Result<()> {
         let order: Vec<View> = samples.map(|sample| View { epoch: view, sample: sample as u64 }).collect();
-        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0 };
-        Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)
+        let (device, row) = (extractor.device(), extractor.input_shape());
+        let destination = Destination::of(device);
+        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0, destination };
+        let batches = Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)?;
+        ahead((device, &row), batches, |batches| {
+            for sent in batches {
+                let sent = sent?;
+                each(&sent.batch, extractor.rows_of_sent(&sent)?)?;
+            }
+            Ok(())
+        })
     }
 }

@@ -112,14 +112,12 @@ impl Images {
             }
             return Ok(all);
         }
-        for batch in self.batches(positions.iter().copied(), 0)? {
-            let batch = batch?;
+        self.each_batch(positions.iter().copied(), 0, extractor, |batch, rows| {
             let images = batch.labels.len();
-            let rows =
-                Tensor::from_vec(extractor.rows(&batch)?, (images, extractor.width() / width, width), &Device::Cpu)?;
+            let rows = Tensor::from_vec(rows, (images, extractor.width() / width, width), &Device::Cpu)?;
             all.add(&of_tokens(&rows)?);
-            on_batch(images)?;
-        }
+            on_batch(images)
+        })?;
         Ok(all)
     }
 }

@@ -53,8 +53,8 @@ fn has_kernel<F: Fusible<N>, const N: usize>(op: &F, operands: [&Tensor; N]) -> 
     let Some(device) = operands.first().map(|x| x.device()) else { return false };
     match device.location() {
         DeviceLocation::Cpu => F::ON_CPU && operands.iter().all(|x| x.dtype() == DType::F32),
-        DeviceLocation::Cuda { gpu_id } if cfg!(feature = "cuda") => {
-            op.on_gpu() && trusted(op, operands.map(Tensor::dtype), device, gpu_id)
+        DeviceLocation::Cuda { .. } if cfg!(feature = "cuda") => {
+            op.on_gpu() && trusted(op, operands.map(Tensor::dtype), device)
         }
         _ => false,
     }
@@ -66,17 +66,30 @@ type Trial = (&'static str, [&'static str; 3], usize);
 /// The trials so far; a reason for each that failed.
 static TRIALS: Mutex<BTreeMap<Trial, Option<String>>> = Mutex::new(BTreeMap::new());
 
-fn trusted<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &Device, gpu: usize) -> bool {
-    if composed_only() || dtypes.iter().any(|&dtype| bound(dtype).is_none()) {
+fn trusted<F: Fusible<N>, const N: usize>(op: &F, dtypes: [DType; N], device: &Device) -> bool {
+    dtypes.iter().all(|&dtype| bound(dtype).is_some())
+        && stands_trial(op.kind(), &dtypes, device, || try_out(op, dtypes, device))
+}
+
+/// Whether a kernel on that GPU is to be used: where kernels are on and its trial, which is held when it is first asked for,
+/// finds nothing that differs.
+pub(super) fn stands_trial(
+    kind: &'static str,
+    dtypes: &[DType],
+    device: &Device,
+    hold: impl FnOnce() -> Result<Option<String>>,
+) -> bool {
+    let DeviceLocation::Cuda { gpu_id } = device.location() else { return false };
+    if composed_only() {
         return false;
     }
-    let trial = (op.kind(), [0, 1, 2].map(|i| dtypes.get(i).map_or("", DType::as_str)), gpu);
+    let trial = (kind, [0, 1, 2].map(|i| dtypes.get(i).map_or("", DType::as_str)), gpu_id);
     let trials = || TRIALS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = trials().get(&trial) {
         return known.is_none();
     }
     // The list is free meanwhile: a composition may try kernels of its own.
-    let outcome = unrecorded(|| try_out(op, dtypes, device)).unwrap_or_else(|error| Some(first_line(&error)));
+    let outcome = unrecorded(hold).unwrap_or_else(|error| Some(first_line(&error)));
     trials().entry(trial).or_insert(outcome).is_none()
 }
 

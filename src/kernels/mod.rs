@@ -10,12 +10,14 @@ mod choice;
 pub mod cuda;
 pub mod gemm;
 pub mod math;
+mod normalize;
 mod operation;
 pub mod tape;
 
 #[cfg(test)]
 pub(crate) use choice::trials;
 pub use choice::{Fusible, composed_only, refused, run};
+pub use normalize::normalize;
 pub use operation::Operation;
 
 use candle_core::backprop::GradStore;

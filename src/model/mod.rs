@@ -21,6 +21,7 @@ use crate::backbone::{Activations, Layer, Lora, Params, Readout, Role, Segment, 
 use crate::config::Precision;
 use crate::data::loader::Batch;
 use crate::data::transform::Bag;
+use crate::data::upload::Sent;
 use crate::features::{Extractor, TiledImages};
 use crate::nn::Mode;
 use crate::nn::workers::Workers;
@@ -188,13 +189,24 @@ impl Model {
     /// # Errors
     /// When the device fails.
     pub fn run(&self, batch: &Batch) -> Result<Outputs> {
+        self.run_on(batch.labels.len(), |shard| self.inputs(batch, shard))
+    }
+
+    /// The same of a batch that may be on the device already.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_sent(&self, sent: &Sent) -> Result<Outputs> {
+        self.run_on(sent.batch.labels.len(), |shard| sent.tensor(shard, &self.input_shape(), &self.device))
+    }
+
+    fn run_on(&self, images: usize, inputs: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Outputs> {
         if let Some(directions) = &self.directions {
             directions.refresh(&self.params, &self.workers)?;
         }
         let layers = self.scoring_layers()?;
-        let shards = self.workers.scoring_shards(batch.labels.len());
-        let found = self.workers.map(shards, |shard| {
-            let features = layers.features(&self.inputs(batch, shard)?, Mode::Eval)?;
+        let found = self.workers.map(self.workers.scoring_shards(images), |shard| {
+            let features = layers.features(&inputs(shard)?, Mode::Eval)?;
             Ok((values(&features)?, values(&layers.classify(&features, Mode::Eval)?)?))
         })?;
         let (features, logits): (Vec<_>, Vec<_>) = found.into_iter().unzip();
@@ -241,17 +253,15 @@ impl Model {
     /// # Errors
     /// When the device is out of memory.
     pub fn inputs(&self, batch: &Batch, shard: Range<usize>) -> Result<Tensor> {
-        let shape = self.input_shape(shard.len());
-        let image: usize = shape[1..].iter().product();
-        Tensor::from_slice(&batch.inputs[shard.start * image..shard.end * image], shape, &self.device)
+        batch.tensor(shard, &self.input_shape(), &self.device)
     }
 
-    /// Shape of the inputs of `n` images.
-    pub fn input_shape(&self, n: usize) -> Vec<usize> {
+    /// Shape of the input of an image.
+    pub fn input_shape(&self) -> Vec<usize> {
         match (self.spec.head, self.spec.start) {
             // One patch of an image that is cut into tiles.
-            (HeadKind::Patches(patches), Segment::Head) => vec![n, 1, patches.width(&self.spec.vit)],
-            (_, start) => std::iter::once(n).chain(start.input_shape(&self.spec.vit, self.spec.readout)).collect(),
+            (HeadKind::Patches(patches), Segment::Head) => vec![1, patches.width(&self.spec.vit)],
+            (_, start) => start.input_shape(&self.spec.vit, self.spec.readout),
         }
     }
 }

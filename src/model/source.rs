@@ -7,7 +7,8 @@ use crate::config::Sampler;
 use crate::data::loader::{Batch, Loader, LoaderOptions};
 use crate::data::sampler::epoch_order;
 use crate::data::transform::{Bags, Pipeline, Tiles, View};
-use crate::data::{Dataset, Split};
+use crate::data::upload::ahead;
+use crate::data::{Dataset, Destination, Split};
 use crate::error::{DataError, Result};
 use crate::features::TiledImages;
 use std::collections::HashMap;
@@ -107,11 +108,11 @@ impl BatchSource {
         self.dataset.samples.iter().filter(|sample| sample.split == split).count()
     }
 
-    /// Batches of the training images in the order of `epoch` (from 0), from batch `first_batch` on.
+    /// Batches of the training images in the order of `epoch` (from 0), from batch `first_batch` on, for that destination.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn train(&self, epoch: usize, first_batch: usize) -> Result<Batches<'_>> {
+    pub fn train(&self, epoch: usize, first_batch: usize, destination: Destination) -> Result<Batches<'_>> {
         let mut order = epoch_order(self.sampler, self.seed, epoch as u64, &self.dataset);
         if self.views > 0 {
             order.iter_mut().for_each(|view| view.epoch %= self.views as u64);
@@ -119,7 +120,7 @@ impl BatchSource {
         match (&self.frozen, self.training.preprocess().tiles) {
             (Some(frozen), _) => Ok(self.replay(|view| frozen.augmented(view), order, first_batch)),
             (None, Some(tiles)) => Ok(self.bags(tiles, order, first_batch)),
-            (None, None) => self.load(&order, &self.training, first_batch),
+            (None, None) => self.load(&order, &self.training, first_batch, destination),
         }
     }
 
@@ -134,16 +135,30 @@ impl BatchSource {
         // A model that is trained has its adapters beside its weights.
         let merged = if tiled && model.spec().lora.is_some() { Some(model.merged()?) } else { None };
         let model = merged.as_ref().unwrap_or(model);
-        for batch in self.plain(split, model)? {
-            let batch = batch?;
-            let n = batch.labels.len();
-            let Outputs { features, logits } =
-                if tiled { model.classify(&batch.inputs, n)? } else { model.run(&batch)? };
+        let mut take = |batch: Batch, Outputs { features, logits }: Outputs| {
             each(batch.labels.len(), features);
             scored.logits.extend(logits);
             scored.labels.extend(batch.labels);
             scored.indices.extend(batch.indices);
+        };
+        let batches = self.plain(split, model)?;
+        if tiled {
+            for batch in batches {
+                let batch = batch?;
+                let outputs = model.classify(&batch.inputs, batch.labels.len())?;
+                take(batch, outputs);
+            }
+            return Ok(scored);
         }
+        let row = model.input_shape();
+        ahead((model.device(), &row), batches, |batches| -> Result<()> {
+            for sent in batches {
+                let sent = sent?;
+                let outputs = model.run_sent(&sent)?;
+                take(sent.batch, outputs);
+            }
+            Ok(())
+        })?;
         Ok(scored)
     }
 
@@ -156,7 +171,7 @@ impl BatchSource {
         let order: Vec<View> = samples.into_iter().map(|sample| View { epoch: 0, sample: sample as u64 }).collect();
         match &self.frozen {
             Some(frozen) => Ok(self.replay(|view| frozen.plain(view), order, 0)),
-            None => self.load(&order, &self.evaluation, 0),
+            None => self.load(&order, &self.evaluation, 0, Destination::of(model.device())),
         }
     }
 
@@ -199,8 +214,14 @@ impl BatchSource {
         })))
     }
 
-    fn load(&self, order: &[View], pipeline: &Arc<Pipeline>, first_batch: usize) -> Result<Batches<'_>> {
-        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch };
+    fn load(
+        &self,
+        order: &[View],
+        pipeline: &Arc<Pipeline>,
+        first_batch: usize,
+        destination: Destination,
+    ) -> Result<Batches<'_>> {
+        let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch, destination };
         Ok(Box::new(Loader::new(Arc::clone(&self.dataset), order, Arc::clone(pipeline), options)?))
     }
 

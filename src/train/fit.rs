@@ -6,13 +6,13 @@ use super::progress::EpochRecord;
 use super::schedule::LrSchedule;
 use super::state::TrainState;
 use super::trainer::Trainer;
-use super::upload::ahead;
 use crate::config::{TrainLength, TrainSettings};
-use crate::data::Split;
 use crate::data::loader::Batch;
+use crate::data::upload::ahead;
+use crate::data::{Destination, Split};
 use crate::error::Result;
 use crate::metrics::SelectionMetric;
-use crate::model::BatchSource;
+use crate::model::{BatchSource, Batches};
 use crate::system::signals::{Signal, StopRequest};
 use std::time::{Duration, Instant};
 
@@ -122,10 +122,11 @@ impl Fit<'_> {
         if state.progress.step == schedule.total {
             return Ok(None);
         }
-        let batches = self.source.train(state.progress.epoch, state.progress.batch)?;
+        let batches = self.source.train(state.progress.epoch, state.progress.batch, self.destination())?;
         let phase = self.trainer.phase(state.progress.epoch);
-        let first_step = state.progress.step;
-        ahead(self.trainer.model, batches, self.mixing(first_step), |batches| {
+        let batches = self.mixed(batches, state.progress.step);
+        let (device, row) = (self.trainer.model.device(), self.trainer.model.input_shape());
+        ahead((device, &row), batches, |batches| {
             let mut clock = Instant::now();
             for sent in batches {
                 let sent = sent?;
@@ -152,15 +153,25 @@ impl Fit<'_> {
         })
     }
 
-    /// Mixes the batches of consecutive steps from `step` on.
-    pub(super) fn mixing(&self, mut step: usize) -> impl FnMut(&mut Batch) + Send + use<> {
+    /// Where the batches go.
+    pub(super) fn destination(&self) -> Destination {
+        Destination { mixed: self.mixer.is_some(), ..Destination::of(self.trainer.model.device()) }
+    }
+
+    /// The batches of consecutive steps from `step` on, mixed.
+    pub(super) fn mixed<'a>(
+        &self,
+        batches: Batches<'a>,
+        step: usize,
+    ) -> impl Iterator<Item = Result<Batch>> + Send + use<'a> {
         let mixer = self.mixer;
-        move |batch| {
+        (step..).zip(batches).map(move |(step, batch)| {
+            let mut batch = batch?;
             if let Some(mixer) = &mixer {
-                mixer.mix(batch, step);
+                mixer.mix(&mut batch, step);
             }
-            step += 1;
-        }
+            Ok(batch)
+        })
     }
 
     fn save_last(&self, state: &TrainState) -> Result<LastSave> {

@@ -4,7 +4,7 @@
 use super::fit::{Fit, Observer};
 use super::schedule::LrSchedule;
 use super::state::TrainState;
-use super::upload::ahead;
+use crate::data::upload::ahead;
 use crate::error::Result;
 use serde::Serialize;
 
@@ -81,11 +81,11 @@ impl Fit<'_> {
     /// As training itself.
     pub fn find_lr(&self, state: &mut TrainState, observer: &mut dyn Observer) -> Result<Option<Sweep>> {
         let schedule = LrSchedule::sweep(STEPS, FACTORS);
-        let phase = self.trainer.whole();
+        let (phase, row) = (self.trainer.whole(), self.trainer.model.input_shape());
         let mut steps = Vec::with_capacity(STEPS);
         for epoch in 0.. {
-            let mixing = self.mixing(state.progress.step);
-            let over = ahead(self.trainer.model, self.source.train(epoch, 0)?, mixing, |batches| -> Result<bool> {
+            let batches = self.mixed(self.source.train(epoch, 0, self.destination())?, state.progress.step);
+            let over = ahead((self.trainer.model.device(), &row), batches, |batches| -> Result<bool> {
                 for sent in batches {
                     let sent = sent?;
                     let factor = schedule.factor(state.progress.step);

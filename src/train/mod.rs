@@ -1,7 +1,8 @@
 //! Training: one loop, and the parts it is made of.
 //!
-//! mix → upload (ahead, on a GPU) → trainer (shards) → backprop (forward and backward) → accumulator → gradients (clip) →
-//! `step_metrics` (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in `step`, `epoch` and `soup`.
+//! mix → upload (in `data`; ahead, on a GPU) → trainer (shards) → backprop (forward and backward) → accumulator →
+//! gradients (clip) → `step_metrics` (loss, hits, norm) → adamw (update) → checkpoint; `fit` drives, with its parts in
+//! `step`, `epoch` and `soup`.
 
 pub mod accumulator;
 pub mod adamw;
@@ -30,7 +31,6 @@ mod step_metrics;
 pub mod step_options;
 mod tile_counts;
 pub mod trainer;
-pub mod upload;
 pub mod validation;
 pub mod wise_ft;
 pub mod work;

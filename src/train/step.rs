@@ -8,8 +8,8 @@ use super::schedule::LrSchedule;
 use super::state::TrainState;
 use super::step_options::StepOptions;
 use super::trainer::{Phase, Step};
-use super::upload::Sent;
 use crate::data::transform::Bags;
+use crate::data::upload::Sent;
 use crate::error::{Error, Result};
 
 impl Fit<'_> {

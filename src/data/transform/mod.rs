@@ -21,6 +21,7 @@ pub use resize::Geometry;
 pub use tiles::{Bag, Bags, Tiles};
 
 use super::decode::{self, DecodeOptions, Decoded, ImageError};
+use super::delivery::Destination;
 use super::kinds::{Look, Watch};
 use crate::augment::{AugmentSettings, Corruption, Effect, Window};
 use crate::config::{PreprocessSettings, ResizeMode};
@@ -140,6 +141,11 @@ impl AugmentSteps {
         self.steps.iter().any(|(_, step)| matches!(step, Effect::Window(_)))
     }
 
+    /// Whether standardised pixels are changed.
+    fn change_pixels(&self) -> bool {
+        self.steps.iter().any(|(_, step)| matches!(step, Effect::Pixels(_)))
+    }
+
     fn apply_to_image(&self, mut image: RgbImage, view: View) -> RgbImage {
         for (number, step) in &self.steps {
             if let Effect::Image(operation) = step {
@@ -220,16 +226,35 @@ impl Pipeline {
     /// # Errors
     /// When the file is not a usable image.
     pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        if self.crops() {
-            return self.view(&self.decoded(path)?.image, view);
-        }
-        let square = || self.preprocess.square(&self.decoded(path)?.image);
-        let square = self.squares.get_or_make(path, square)?;
-        Ok(self.preprocess.normalization.standardize(&self.augmented(square, view)))
+        Ok(self.preprocess.normalization.standardize(&self.load_square(path, view)?))
     }
 
-    /// The same from the file as it is now, keeping nothing, and looked at more closely: for files that are read once, or
-    /// that may change.
+    /// The same before it is standardised.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub fn load_square(&self, path: &Path, view: View) -> Result<RgbImage, ImageError> {
+        if self.crops() {
+            return self.square_view(&self.decoded(path)?.image, view);
+        }
+        let square = || self.preprocess.square(&self.decoded(path)?.image);
+        Ok(self.augmented(self.squares.get_or_make(path, square)?, view))
+    }
+
+    /// Mean and standard deviation per channel where standardising images is left to their destination: a GPU, which they
+    /// reach sooner as bytes, and where nothing else is done to their pixels before.
+    pub fn left_to(&self, destination: Destination) -> Option<([f32; 3], [f32; 3])> {
+        let changed = self.augmentation.as_ref().is_some_and(AugmentSteps::change_pixels);
+        match self.preprocess.normalization {
+            Normalization::PerChannel { mean, std } if destination.gpu && !destination.mixed && !changed => {
+                Some((mean, std))
+            }
+            _ => None,
+        }
+    }
+
+    /// As [`Pipeline::load`], from the file as it is now, keeping nothing, and looked at more closely: for files that are
+    /// read once, or that may change.
     ///
     /// # Errors
     /// As [`Pipeline::load`].
@@ -257,10 +282,6 @@ impl Pipeline {
         if let Some(watch) = &self.watch {
             watch.note(Look::of(&decoded.image, &decoded.storage));
         }
-    }
-
-    fn view(&self, image: &RgbImage, view: View) -> Result<Vec<f32>, ImageError> {
-        Ok(self.preprocess.normalization.standardize(&self.square_view(image, view)?))
     }
 
     /// One view of an image as an 8-bit square, before it is standardised.

@@ -10,6 +10,7 @@ pub mod attention;
 mod columns;
 pub mod layer_norm;
 pub mod linear;
+pub mod normalize;
 pub mod optimizer;
 pub mod residual;
 
@@ -154,6 +155,7 @@ impl<'a> Operand<'a> {
             CudaStorageSlice::F32(values) => erased(values, range),
             CudaStorageSlice::F16(values) => erased(values, range),
             CudaStorageSlice::BF16(values) => erased(values, range),
+            CudaStorageSlice::U8(values) => erased(values, range),
             _ => None,
         };
         view.map(Argument::Read).ok_or_else(|| candle_core::Error::msg("values of that type have no kernel"))

@@ -1,10 +1,10 @@
 //! Inputs on their way to the device. On a GPU the next batch goes up while the current one computes.
 
-use crate::data::loader::Batch;
+use super::loader::Batch;
 use crate::error::Result;
-use crate::model::{Batches, Model};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use std::iter;
+use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -36,36 +36,48 @@ impl Sent {
         self.inputs.as_ref()
     }
 
-    /// To be called before the inputs are first used: they may still be under way.
+    /// The inputs of some samples on the device, as [`Batch::tensor`].
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn tensor(&self, samples: Range<usize>, row: &[usize], device: &Device) -> candle_core::Result<Tensor> {
+        match &self.inputs {
+            Some(inputs) => inputs.narrow(0, samples.start, samples.len()),
+            None => self.batch.tensor(samples, row, device),
+        }
+    }
+
+    /// To be called before the inputs are first used: they may still be under way, and bytes are standardised on arrival.
     #[cfg(feature = "cuda")]
-    fn arrive(self) -> Result<Self> {
+    fn arrive(mut self) -> Result<Self> {
         if let Some(crossing) = &self.crossing {
             crossing.arrive()?;
+        }
+        if let (Some(squares), Some(bytes)) = (&self.batch.squares, &self.inputs) {
+            // Without memory for them they are sent anew, in parts.
+            let standardized = squares.standardized(bytes).ok();
+            // Before the bytes are freed.
+            self.crossing = None;
+            self.inputs = standardized;
         }
         Ok(self)
     }
 }
 
-/// Hands the batches to `work`, each of them prepared. On a GPU a thread of its own prepares the next batch and sends its
-/// inputs to `model`'s device meanwhile; elsewhere a batch is prepared when it is asked for.
+/// Hands the batches to `work`. On a GPU a thread of its own makes the next batch and sends its inputs there meanwhile, which
+/// have the shape `row` each; elsewhere a batch is made when it is asked for.
 pub fn ahead<R>(
-    model: &Model,
-    batches: Batches<'_>,
-    mut prepare: impl FnMut(&mut Batch) + Send,
+    (device, row): (&Device, &[usize]),
+    batches: impl Iterator<Item = Result<Batch>> + Send,
     work: impl FnOnce(&mut dyn Iterator<Item = Result<Sent>>) -> R,
 ) -> R {
-    let prepared = batches.map(move |batch| {
-        let mut batch = batch?;
-        prepare(&mut batch);
-        Ok(batch)
-    });
     #[cfg(feature = "cuda")]
-    if let Some(mut sender) = cuda::Sender::new(model.device()) {
-        let send = move |batch: Batch| sender.send(model.input_shape(batch.labels.len()), batch);
-        return beside(prepared, send, |sent| work(&mut sent.map(|sent| sent?.arrive())));
+    if let Some(mut sender) = cuda::Sender::new(device) {
+        let send = move |batch: Batch| sender.send(row, batch);
+        return beside(batches, send, |sent| work(&mut sent.map(|sent| sent?.arrive())));
     }
-    let _ = model; // asked for its device above
-    work(&mut prepared.map(|batch| batch.map(Sent::from)))
+    let _ = (device, row); // asked above
+    work(&mut batches.map(|batch| batch.map(Sent::from)))
 }
 
 /// Hands to `work` what a thread of its own makes of each batch by `send`, which is at most one batch ahead.
@@ -103,10 +115,10 @@ fn beside<R>(
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)] // memory that is not yet written, on either side of the bus
 mod cuda {
-    use super::Sent;
-    use crate::data::loader::Batch;
-    use candle_core::cuda_backend::WrapErr;
-    use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice};
+    use super::{Batch, Sent};
+    use bytemuck::Pod;
+    use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, DeviceRepr, PinnedHostSlice};
+    use candle_core::cuda_backend::{CudaDType, WrapErr};
     use candle_core::op::BackpropOp;
     use candle_core::{CudaDevice, CudaStorage, Device, Result, Storage, Tensor};
     use std::sync::Arc;
@@ -117,7 +129,7 @@ mod cuda {
         copies: Arc<CudaStream>,
         /// Page-locked: the only host memory from which a copy runs beside the program. It is kept, since locking pages
         /// takes longer than filling them.
-        staging: Option<PinnedHostSlice<f32>>,
+        staging: Option<PinnedHostSlice<u8>>,
     }
 
     /// The way of one batch between two streams.
@@ -135,28 +147,38 @@ mod cuda {
             Some(Self { device, copies, staging: None })
         }
 
-        /// Starts sending the inputs of a batch. When that fails, as for lack of memory, they stay with the batch, and who
-        /// needs them sends them in parts.
-        pub(super) fn send(&mut self, shape: Vec<usize>, batch: Batch) -> Sent {
-            if batch.inputs.is_empty() {
-                return Sent::from(batch);
-            }
-            let (crossing, inputs) = self.start(&batch.inputs, shape).ok().unzip();
+        /// Starts sending the inputs of a batch, of that shape each. When that fails, as for lack of memory, they stay with
+        /// the batch, and who needs them sends them in parts.
+        pub(super) fn send(&mut self, row: &[usize], batch: Batch) -> Sent {
+            let n = batch.labels.len();
+            let started = match &batch.squares {
+                Some(squares) => self.start(&squares.bytes, &squares.shape(n)),
+                None if batch.inputs.is_empty() => return Sent::from(batch),
+                None => self.start(&batch.inputs, &[&[n], row].concat()),
+            };
+            let (crossing, inputs) = started.ok().unzip();
             Sent { batch, crossing, inputs }
         }
 
-        fn start(&mut self, values: &[f32], shape: Vec<usize>) -> Result<(Crossing, Tensor)> {
-            let copies = self.copies.clone();
+        fn start<T: CudaDType + DeviceRepr + Pod>(
+            &mut self,
+            values: &[T],
+            shape: &[usize],
+        ) -> Result<(Crossing, Tensor)> {
+            let (copies, bytes) = (self.copies.clone(), bytemuck::cast_slice(values));
             // The copy before this one may still be reading the staging memory.
             copies.synchronize().w()?;
-            let staged = self.stage(values);
-            let room = staged.map_or(values.len(), PinnedHostSlice::len);
+            let staged = self.stage(bytes);
+            let room = staged.map_or(bytes.len(), PinnedHostSlice::len);
             // SAFETY: what is read of it is what the copy below writes, and reading waits for that copy.
-            let mut slice = unsafe { copies.alloc::<f32>(room) }.w()?;
+            let mut slice = unsafe { copies.alloc::<T>(room.div_ceil(size_of::<T>())) }.w()?;
+            // SAFETY: all bytes make values of T.
+            let target = unsafe { slice.transmute_mut::<u8>(room) };
+            let mut target = target.ok_or_else(|| candle_core::Error::msg("there is no room for a batch"))?;
             match staged {
-                Some(staging) => copies.memcpy_htod(staging, &mut slice),
+                Some(staging) => copies.memcpy_htod(staging, &mut target),
                 // From other memory the call returns only when the values have been taken.
-                None => copies.memcpy_htod(values, &mut slice),
+                None => copies.memcpy_htod(bytes, &mut target),
             }
             .w()?;
             let arrived = copies.record_event(None).w()?;
@@ -165,16 +187,16 @@ mod cuda {
             Ok((Crossing { arrived, copies, compute: self.device.cuda_stream() }, tensor))
         }
 
-        /// The values in page-locked memory, perhaps with older ones behind them; none when there is no such memory.
-        fn stage(&mut self, values: &[f32]) -> Option<&PinnedHostSlice<f32>> {
-            if self.staging.as_ref().is_none_or(|staging| staging.len() < values.len()) {
+        /// Bytes in page-locked memory, perhaps with older ones behind them; none when there is no such memory.
+        fn stage(&mut self, bytes: &[u8]) -> Option<&PinnedHostSlice<u8>> {
+            if self.staging.as_ref().is_none_or(|staging| staging.len() < bytes.len()) {
                 // SAFETY: all of it is written right below, before anything reads it.
-                self.staging = unsafe { self.copies.context().alloc_pinned(values.len()) }.ok();
+                self.staging = unsafe { self.copies.context().alloc_pinned(bytes.len()) }.ok();
             }
             let staging = self.staging.as_mut()?;
             let start = staging.as_mut_ptr().ok()?;
             // SAFETY: the staging memory is at least as long and nobody else's, and no copy reads it any more.
-            unsafe { start.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
+            unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
             Some(staging)
         }
     }
