@@ -16,20 +16,20 @@ fn shares(rows: usize) -> usize {
 /// Sums over rows: those of `rows` rows of `width` values that `operands` hold, and how they are cut into blocks.
 pub(super) struct Sums {
     parts: Output,
-    sums: usize,
+    per_column: usize,
     width: usize,
     shares: usize,
     at_once: usize,
 }
 
 impl Sums {
-    /// Room for the shares of `sums` sums for each column.
-    pub(super) fn new(sums: usize, (rows, width): (usize, usize), operands: &[Operand<'_>]) -> Result<Self> {
+    /// Room for the shares of so many sums of each column.
+    pub(super) fn new(per_column: usize, (rows, width): (usize, usize), operands: &[Operand<'_>]) -> Result<Self> {
         let Some(device) = operands.first().map(Operand::device) else { bail!("a sum needs an operand") };
         let fours = width.is_multiple_of(AT_ONCE) && operands.iter().all(|operand| operand.aligned(AT_ONCE));
         let shares = shares(rows);
-        let parts = Output::new(device, DType::F32, shares * sums * width)?;
-        Ok(Self { parts, sums, width, shares, at_once: if fours { AT_ONCE } else { 1 } })
+        let parts = Output::new(device, DType::F32, shares * per_column * width)?;
+        Ok(Self { parts, per_column, width, shares, at_once: if fours { AT_ONCE } else { 1 } })
     }
 
     /// How a kernel that sums columns is launched.
@@ -42,9 +42,9 @@ impl Sums {
         self.parts.write()
     }
 
-    /// Adds up the shares, to (sums, width) in `dtype`.
+    /// Adds up the shares, (sums of a column, width) in `dtype`.
     pub(super) fn total(self, dtype: DType) -> Result<Output> {
-        let width = self.sums * self.width;
+        let width = self.per_column * self.width;
         let mut total = Output::new(&self.parts.storage.device, dtype, width)?;
         let at_once = if width.is_multiple_of(AT_ONCE) { AT_ONCE } else { 1 };
         let arguments = &mut [self.parts.read()?, total.write()?, Argument::Size(self.shares), Argument::Size(width)];
