@@ -47,8 +47,11 @@ impl Attention {
     /// When the width is not C.
     pub fn forward(&self, x: &Tensor, queries: usize, mode: Mode<'_>) -> Result<Tensor> {
         let qkv = self.queries_keys_values(x, mode)?;
-        let attended = if queries == x.dim(1)? && self.relative.is_none() {
-            run(&AttentionKernel::of(&qkv, self.heads, self.causal)?, [&qkv])?
+        let all = queries == x.dim(1)?;
+        let attended = if self.relative.is_none() && (all || (x.device().is_cuda() && !self.causal)) {
+            // A GPU's kernel attends all tokens sooner than a composition the first ones.
+            let attended = run(&AttentionKernel::of(&qkv, self.heads, self.causal)?, [&qkv])?;
+            if all { attended } else { attended.narrow(1, 0, queries)? }
         } else {
             composed_attention(&qkv, self.heads, queries, self.mask(&qkv, queries)?.as_ref())?
         };

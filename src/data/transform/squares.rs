@@ -3,7 +3,7 @@
 use image::RgbImage;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The most that one cache holds, in bytes: 1,700 squares of 224 pixels.
 const MOST_BYTES: usize = 256 << 20;
@@ -15,7 +15,7 @@ pub(super) struct SquareCache(Mutex<KeptSquares>);
 
 #[derive(Default)]
 struct KeptSquares {
-    by_file: HashMap<PathBuf, RgbImage>,
+    by_file: HashMap<PathBuf, Arc<RgbImage>>,
     bytes: usize,
 }
 
@@ -25,14 +25,16 @@ impl SquareCache {
     /// # Errors
     /// Those of `make`.
     pub fn get_or_make<E>(&self, file: &Path, make: impl FnOnce() -> Result<RgbImage, E>) -> Result<RgbImage, E> {
-        if let Some(square) = self.contents().by_file.get(file) {
-            return Ok(square.clone());
+        // The pixels are copied while other threads read theirs.
+        let kept = self.contents().by_file.get(file).map(Arc::clone);
+        if let Some(square) = kept {
+            return Ok((*square).clone());
         }
         let square = make()?;
         let mut contents = self.contents();
         if contents.bytes + square.len() <= MOST_BYTES && !contents.by_file.contains_key(file) {
             contents.bytes += square.len();
-            contents.by_file.insert(file.to_path_buf(), square.clone());
+            contents.by_file.insert(file.to_path_buf(), Arc::new(square.clone()));
         }
         Ok(square)
     }
