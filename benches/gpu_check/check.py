@@ -37,7 +37,7 @@ os.environ["LD_LIBRARY_PATH"] = ":".join([os.environ.get("LD_LIBRARY_PATH", "/us
 NAME = {"S": "vit_small_patch16_224", "B": "vit_base_patch16_224", "L": "vit_large_patch16_224"}
 # The most telling first: what does not fit into the time is left out and listed.
 SPEEDS = [
-    ("B", "full", 64), ("L", "full", 64), ("S", "full", 128), ("B", "forward", 128), ("B", "lora", 64),
+    ("B", "full", 64), ("S", "full", 128), ("B", "forward", 128), ("B", "lora", 64), ("L", "full", 64),
     ("B", "partial", 128), ("B", "frozen", 128), ("S", "full", 64), ("L", "lora", 64), ("L", "forward", 128),
     ("B", "full", 128), ("L", "full", 128), ("S", "forward", 128), ("S", "lora", 64), ("L", "partial", 128),
     ("L", "frozen", 128), ("S", "partial", 128), ("S", "frozen", 128),
