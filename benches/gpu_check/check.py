@@ -1,6 +1,7 @@
 """Everything about a GPU in one call: is it right, does it come back after trouble, is it fast.
 
-    python check.py [--device cpu] [--quick] [--parts kernels losses ...] [--minutes 8] [--out results.json]
+    python check.py [--device cpu] [--quick] [--parts kernels losses ...] [--speeds N] [--minutes 8]
+                    [--out results.json]
 
 Runs in what `pack` beside it made: a folder with the program, the program of the kernels' check, and these scripts. Parts
 run in the order below; one that fails is reported and the next begins. One Markdown table, one JSON file. `--quick` is for
