@@ -56,7 +56,7 @@ fn planted_faults_are_found() {
     let faults = [
         ("layer_norm", "layer_norm.cu", "- n * gn_mean", "+ n * gn_mean", "layer_norm dx"),
         ("columns", "columns.cuh", "__syncthreads();", "", "sum of rows"),
-        ("columns", "columns.cuh", "if (column < width)\n", "", "heap-buffer-overflow"),
+        ("columns", "columns.cuh", "if (column < width) {", "{", "heap-buffer-overflow"),
         ("attention", "attention.cu", "+ log2f(", "- log2f(", "attention dqkv"),
         ("attention", "tensor_cores.cuh", "wait_for_copies();", "", "attention, value"),
         ("layer_norm", "common.cuh", "offset > 0", "lane() < 31 && offset > 0", "threads wait"),
