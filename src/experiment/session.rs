@@ -11,12 +11,12 @@ use crate::data::transform::{Pipeline, Preprocess};
 use crate::error::{Error, Result, WeightsError};
 use crate::features::{Extractor, Identity, Images};
 use crate::hub::Wanted;
-use crate::model::{HeadKind, Model, ModelSpec, half, products_in};
+use crate::model::{HeadKind, Model, ModelSpec, products_in, scoring_products};
 use crate::nn::workers::Workers;
 use crate::report::{BackboneRecord, Console};
 use crate::text::ContextPrompts;
 use crate::train::trainer::Computation;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -127,20 +127,15 @@ impl Session {
     /// # Errors
     /// When a parameter is absent.
     pub fn extractor(&self, params: &Params, wanted: Activations) -> Result<Extractor> {
-        let params = products_in(params, self.products())?;
+        let params = products_in(params, scoring_products(self.settings.run.precision, &self.device))?;
         Ok(Extractor::new(&self.backbone.spec, &params, wanted, self.workers.clone(), &self.device)?)
     }
 
     /// What features of this backbone depend on.
     pub fn identity<'a>(&'a self, activations: Activations, preprocess: &'a Preprocess) -> Identity<'a> {
         let Settings { data, run, .. } = &self.settings;
-        let device = (&self.device, self.products());
+        let device = (&self.device, scoring_products(run.precision, &self.device));
         Identity::new(&self.backbone, activations, preprocess, (data.bit_depth, run.seed), device)
-    }
-
-    /// The type of the products of features and scores where it is not f32: on a CPU half precision saves no time.
-    fn products(&self) -> Option<DType> {
-        half(self.settings.run.precision).filter(|_| !self.device.is_cpu())
     }
 
     /// The cache of the settings.

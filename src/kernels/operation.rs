@@ -73,7 +73,8 @@ pub trait Operation<const N: usize>: Clone + Send + Sync + 'static {
         Ok((self.cuda_forward(operands)?, None))
     }
 
-    /// [`Operation::cuda_backward`] with what [`Operation::cuda_forward_saving`] has saved.
+    /// [`Operation::cuda_backward`] with what [`Operation::cuda_forward_saving`] has saved; an operation that saves has this
+    /// one in its place.
     ///
     /// # Errors
     /// As of [`Operation::cuda_backward`].

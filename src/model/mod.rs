@@ -83,10 +83,10 @@ impl Model {
         Ok(Self { params, workers, spec, device, layers, products: None, directions: None })
     }
 
-    /// The same with products in the type of `precision`, on a GPU; on a CPU half precision saves no time.
+    /// The same with products in the type of `precision` where [`scoring_products`] says so.
     #[must_use]
     pub fn scored_in(self, precision: Precision) -> Self {
-        let products = half(precision).filter(|_| !self.device.is_cpu());
+        let products = scoring_products(precision, &self.device);
         Self { products, ..self }
     }
 
@@ -275,13 +275,21 @@ pub fn half(precision: Precision) -> Option<DType> {
     }
 }
 
+/// The type of the products of features and scores where it is not f32: on a CPU half precision saves no time.
+pub fn scoring_products(precision: Precision, device: &Device) -> Option<DType> {
+    half(precision).filter(|_| !device.is_cpu())
+}
+
 /// The parameters without graphs, those of products in that type.
 ///
 /// # Errors
 /// When the device is out of memory.
 pub fn products_in(params: &Params, products: Option<DType>) -> Result<Params> {
     let params = params.detached();
-    products.map_or_else(|| Ok(params.clone()), |products| params.with_products_in(products))
+    match products {
+        Some(products) => params.with_products_in(products),
+        None => Ok(params),
+    }
 }
 
 /// All values of a tensor, in f32.

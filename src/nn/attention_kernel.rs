@@ -317,11 +317,6 @@ impl Operation<1> for AttentionKernel {
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_backward(&self, [qkv]: [&Tensor; 1], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        self.cuda_backward_by([qkv], y, dy, None)
-    }
-
-    #[cfg(feature = "cuda")]
     fn cuda_forward_saving(&self, [qkv]: [cuda::Operand<'_>; 1]) -> Result<(CudaStorage, Option<Tensor>)> {
         self.on_cuda().forward_saving(qkv)
     }

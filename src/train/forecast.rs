@@ -278,20 +278,18 @@ impl Workload<'_> {
         let unnormed = if spec.attention.qk_norm { 2 * width } else { 0 };
         // Learnt tokens join in a copy, and leave in one.
         let joined = if self.prompt_tokens > 0 { 2 * width } else { 0 };
-        // An adapter's inputs, its outputs and their sums are copies too; on plain values, what it drops is remembered.
-        let (adapted, dropped) = if self.adapters { (4 * width, width) } else { (0, 0) };
+        // Beside q, k and v, what an adapter adds to them and the sums; on plain values, what it drops is remembered.
+        let (adapted, dropped) = if self.adapters { (6 * width, width) } else { (0, 0) };
         match self.layers {
             // What enters, q, k and v, the attended values, what enters the MLP, and its hidden values.
             Layers::Plain => 4 * (6 * width + scaled + unnormed + fc1 + joined + dropped),
-            // Both sums and both norms in f32. What products take and give is shorter in half precision, and the norms
-            // are there once more.
+            // Both sums in f32. What products take and give, the norms among it, is shorter in half precision.
             Layers::Fused => {
-                let copies = if self.product_bytes() == 4 { 0 } else { 2 * width };
                 // RMS norms are compositions there: a square and a unit row each.
                 let composed = if spec.norms.rms { 4 * width } else { 0 };
                 let ends = if spec.norms.behind { 2 * width } else { 0 };
-                4 * (4 * width + joined + unnormed + composed + ends)
-                    + self.product_bytes() * (6 * width + copies + adapted + fc1 + hidden)
+                4 * (2 * width + joined + unnormed + composed + ends)
+                    + self.product_bytes() * (8 * width + adapted + fc1 + hidden)
             }
             // Norms keep centred, squared and normalised rows, products their sum without bias, attention its packed
             // copy and five matrices of scores.

@@ -142,51 +142,27 @@ __device__ void attention(const T* qkv, T* y, float* log_sums, size_t tokens, si
     store_rows<D>(y + end.y, sums, share, end.part, end.first_row, end.tokens, end.d);
 }
 
-// The gradient of the queries: with p the weights, dp = dy vᵀ, ds = p (dp - Σ dy y), dq = ds k / √d. Where forward has not
-// left `known`, each row's logarithm, it goes through all keys once more and leaves them in `log_sums` for the other
-// pass; always each row's Σ dy y.
+// The gradient of the queries: with p the weights, dp = dy vᵀ, ds = p (dp - Σ dy y), dq = ds k / √d. `log_sums` are what
+// forward has left; for the other pass it leaves each row's Σ dy y.
 template <int D, typename T>
-__device__ void attention_dq(const T* qkv, const T* y, const T* dy, const float* known, T* dqkv, float* log_sums,
-                             float* dots, size_t tokens, size_t heads, size_t d, float scale) {
+__device__ void attention_dq(const T* qkv, const T* y, const T* dy, const float* log_sums, T* dqkv, float* dots,
+                             size_t tokens, size_t heads, size_t d, float scale) {
     constexpr int KEYS = D <= 64 ? 64 : 32, STEP = 32;
     alignas(16) __shared__ Row<T, D> keys[2][KEYS];
     alignas(16) __shared__ Row<T, D> values[2][KEYS];
     const Place at(tokens, heads, d);
     const T* q = qkv + at.q;
-    auto copy_keys = [&](unsigned stage, unsigned first) {
-        copy_rows<KEYS, D>(keys[stage], q + at.part, at.stride, first, at.tokens, at.d);
-    };
     auto copy = [&](unsigned stage, unsigned first) {
-        copy_keys(stage, first);
+        copy_rows<KEYS, D>(keys[stage], q + at.part, at.stride, first, at.tokens, at.d);
         copy_rows<KEYS, D>(values[stage], q + 2 * at.part, at.stride, first, at.tokens, at.d);
     };
-    if (known) copy(0, 0);
-    else copy_keys(0, 0);
+    copy(0, 0);
     const Held<D> queries(q, at.stride, at.first_row, at.tokens, at.d);
     const Held<D> gradients(dy + at.y, at.part, at.first_row, at.tokens, at.d);
     float log_sum[2], dot[2];
     row_products<T>(dot, gradients, Held<D>(y + at.y, at.part, at.first_row, at.tokens, at.d));
     at.store(dots, dot);
-
-    if (known) {
-        at.load(log_sum, known);
-    } else {
-        Softmax softmax;
-        in_tiles<KEYS>(at.tokens, copy_keys, [&](unsigned stage, unsigned first) {
-            if (!at.works()) return;
-            with_size_of<KEYS>(at.tokens - first, [&](auto size) {
-                constexpr int N = decltype(size)::value;
-                float scores[N / 8][4] = {}, shrink[2];
-                add_times_rows<N, D, T>(scores, queries, keys[stage]);
-                softmax.take<N>(scores, shrink, at.tokens - first, scale * LOG2_E);
-            });
-        });
-        __syncthreads(); // nobody reads a stage any more
-        copy(0, 0);
-        softmax.finish();
-        softmax.log_sums(log_sum);
-        at.store(log_sums, log_sum);
-    }
+    at.load(log_sum, log_sums);
 
     float sums[D / 8][4] = {};
     in_tiles<KEYS>(at.tokens, copy, [&](unsigned stage, unsigned first) {
@@ -291,9 +267,9 @@ __device__ void attention_dkv(const T* qkv, const T* dy, const float* log_sums, 
         attention<D>(qkv, y, log_sums, tokens, heads, d, scale);                                                     \
     }                                                                                                                \
     extern "C" __global__ void BLOCK(D, 4) attention_dq_##D##_##name(                                                \
-        const T* qkv, const T* y, const T* dy, const float* known, T* dqkv, float* log_sums, float* dots,            \
-        size_t tokens, size_t heads, size_t d, float scale) {                                                        \
-        attention_dq<D>(qkv, y, dy, known, dqkv, log_sums, dots, tokens, heads, d, scale);                           \
+        const T* qkv, const T* y, const T* dy, const float* log_sums, T* dqkv, float* dots, size_t tokens,           \
+        size_t heads, size_t d, float scale) {                                                                       \
+        attention_dq<D>(qkv, y, dy, log_sums, dqkv, dots, tokens, heads, d, scale);                                  \
     }                                                                                                                \
     extern "C" __global__ void BLOCK(D, 3) attention_dkv_##D##_##name(                                               \
         const T* qkv, const T* dy, const float* log_sums, const float* dots, T* dqkv, size_t tokens, size_t heads,   \

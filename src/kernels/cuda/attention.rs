@@ -157,16 +157,16 @@ impl AttentionSizes {
         Ok(y.storage)
     }
 
-    /// The gradient of qkv, given the result y and its gradient, and what forward has saved. With p the weights: dv = pᵀ dy, dp = dy vᵀ,
+    /// The gradient of qkv, given the result y, its gradient, and what [`Self::forward_saving`] has saved. With p the
+    /// weights: dv = pᵀ dy, dp = dy vᵀ,
     /// ds = p (dp - Σ dp p) / √d, dq = ds k, dk = dsᵀ q.
     ///
     /// # Errors
     /// When shapes disagree.
     pub fn backward(self, qkv: &Tensor, y: &Tensor, dy: &Tensor, log_sums: Option<&Tensor>) -> Result<Tensor> {
         with([qkv, y, dy, log_sums.unwrap_or(dy)], |[of_qkv, of_y, of_dy, of_sums]| {
-            if let Some([_, dq, dkv]) = self.tiled(&[of_qkv, of_y, of_dy]) {
-                let log_sums = log_sums.map(|_| of_sums);
-                return Ok(self.backward_tiles((dq, dkv), of_qkv, of_y, of_dy, log_sums)?.tensor(qkv.shape()));
+            if let (Some([_, dq, dkv]), Some(_)) = (self.tiled(&[of_qkv, of_y, of_dy]), log_sums) {
+                return Ok(self.backward_tiles((dq, dkv), of_qkv, of_y, of_dy, of_sums)?.tensor(qkv.shape()));
             }
             let (apart, dy) = (self.split(of_qkv, 3)?, self.split(of_dy, 1)?);
             let [q, k, v] = [0, 1, 2].map(|part| self.part(&apart, part));
@@ -198,28 +198,24 @@ impl AttentionSizes {
         Ok(y.storage)
     }
 
-    /// [`Self::backward`] on tensor cores, which computes the `log_sums` that forward has not left.
+    /// [`Self::backward`] on tensor cores, by the `log_sums` that forward has left.
     fn backward_tiles(
         self,
         (dq, dkv): (&str, &str),
         qkv: Operand<'_>,
         y: Operand<'_>,
         dy: Operand<'_>,
-        log_sums: Option<Operand<'_>>,
+        log_sums: Operand<'_>,
     ) -> Result<Output> {
         let (dtype, device, count) = (qkv.dtype(), qkv.device(), self.count());
         let rows = self.batch * self.heads * self.tokens;
         let mut dqkv = Output::new(device, dtype, 3 * count)?;
-        let mut own = if log_sums.is_none() { Some(Output::new(device, DType::F32, rows)?) } else { None };
         let mut dots = Output::new(device, DType::F32, rows)?;
         let values = || qkv.read(dtype, 3 * count);
         let (y, gradient) = (y.read(dtype, count)?, || dy.read(dtype, count));
-        let known = optional(log_sums.map(|known| known.read(DType::F32, rows)).transpose()?);
-        let left = optional(own.as_mut().map(Output::write).transpose()?);
-        self.launch_tiles(dq, [values()?, y, gradient()?, known, dqkv.write()?, left, dots.write()?], qkv)?;
-        let log_sums = log_sums.or(own.as_ref().map(Output::operand));
-        let log_sums = optional(log_sums.map(|sums| sums.read(DType::F32, rows)).transpose()?);
-        self.launch_tiles(dkv, [values()?, gradient()?, log_sums, dots.read()?, dqkv.write()?], qkv)?;
+        let sums = || log_sums.read(DType::F32, rows);
+        self.launch_tiles(dq, [values()?, y, gradient()?, sums()?, dqkv.write()?, dots.write()?], qkv)?;
+        self.launch_tiles(dkv, [values()?, gradient()?, sums()?, dots.read()?, dqkv.write()?], qkv)?;
         Ok(dqkv)
     }
 
