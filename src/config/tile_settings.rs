@@ -27,6 +27,17 @@ pub struct TileSettings {
     #[serde(default)]
     #[schemars(extend("default" = false))]
     pub staggered: bool,
+    /// Places of an image, the most unusual ones, that 16 tiles each look at once more, shifted by quarters of a patch. For
+    /// `model.pool = "mahalanobis"` with `model.tile_pool = "max"`.
+    #[serde(default)]
+    #[schemars(
+        range(max = 256),
+        extend("default" = 0, "x-only" = [
+            { "key": "model.pool", "values": ["mahalanobis"] },
+            { "key": "model.tile_pool", "values": ["max"] }
+        ])
+    )]
+    pub second_look: u32,
 }
 
 /// `model.tile_pool`

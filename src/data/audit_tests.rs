@@ -36,7 +36,7 @@ fn pixels_of_images_that_are_cut_are_counted_as_they_are() {
     // Stripes that a resize to 16 pixels would average away.
     let stripes = image::RgbImage::from_fn(64, 40, |x, _| image::Rgb([if x % 2 == 0 { 0 } else { 255 }; 3]));
     stripes.save(&dataset.samples[0].path).unwrap();
-    let tiles = |side| Some(Tiles { side, overlap: side / 2, staggered: false });
+    let tiles = |side| Some(Tiles { side, overlap: side / 2, staggered: false, second_look: 0 });
     let deviation = |tiles| {
         let options = AuditOptions { tiles, ..options(OnError::Fail, 1) };
         examine(&dataset, &options, &|_| {}).unwrap().statistics.std[0]

@@ -107,11 +107,16 @@ fn cut(found: &Examination, geometry: Geometry, tiles: Tiles, decode: DecodeOpti
         (
             "input",
             format!(
-                "tiles of {} pixels resized to {}, overlap {}{}",
+                "tiles of {} pixels resized to {}, overlap {}{}{}",
                 tiles.side,
                 geometry.image_size,
                 tiles.overlap,
-                if tiles.staggered { ", staggered" } else { "" }
+                if tiles.staggered { ", staggered" } else { "" },
+                if tiles.second_look > 0 {
+                    format!(", second look at {}", counted(tiles.second_look as usize, "place"))
+                } else {
+                    String::new()
+                }
             ),
         ),
         ("typical image", format!("{} x {} pixels, {}", size.0, size.1, counted(count, "tile"))),
@@ -142,7 +147,7 @@ fn lost(found: &Examination, geometries: &[Geometry], decode: DecodeOptions) -> 
 
 /// How images would be cut by default.
 fn proposed(image_size: usize) -> Option<Tiles> {
-    let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false };
+    let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false, second_look: 0 };
     Tiles::resolve(&settings, image_size).ok()
 }
 

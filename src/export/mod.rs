@@ -136,10 +136,11 @@ fn added_pooling(pool: Pool) -> Option<&'static str> {
 fn cannot(format: &Format, model: &ExportModel, obstacles: &[String]) -> Error {
     let others = FORMATS.iter().filter(|other| other.name != format.name && (other.obstacles)(model).is_empty());
     let others: Vec<String> = others.map(|other| format!("--format {}", other.name)).collect();
-    Error::usage_hint(
-        format!("the {} format cannot express {}", format.name, obstacles.join(", nor ")),
-        format!("use {}, which can", others.join(" or ")),
-    )
+    let hint = match others.as_slice() {
+        [] => "no format can: use `vitadapt predict`".to_owned(),
+        others => format!("use {}, which can", others.join(" or ")),
+    };
+    Error::usage_hint(format!("the {} format cannot express {}", format.name, obstacles.join(", nor ")), hint)
 }
 
 /// What an export consists of.

@@ -4,10 +4,11 @@ use super::evidence::EvidenceGrid;
 use super::extractor::{Extractor, on_host, single};
 use crate::backbone::{Activations, Readout};
 use crate::data::Dataset;
-use crate::data::transform::{Bag, Pipeline, Preprocess, Tiles};
+use crate::data::transform::{Bag, Pipeline, Place, Preprocess, Tiles};
 use crate::error::{BadFile, DataError, Result};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
+use std::borrow::Cow;
 
 /// Tiles that are in memory as pixels at a time.
 pub const TILES_AT_ONCE: usize = 64;
@@ -68,7 +69,41 @@ impl TiledImages<'_> {
     /// # Errors
     /// When the device fails.
     pub fn pooled(&self, bag: &Bag) -> candle_core::Result<Vec<f32>> {
-        pooled(self.extractor, &self.of_tiles(bag, self.extractor.wanted())?)
+        let bag = self.closer(bag)?;
+        pooled(self.extractor, &self.of_tiles(&bag, self.extractor.wanted())?)
+    }
+
+    /// The tiles among which the largest distance is, where the most unusual places are looked at once more: those that have
+    /// these places, and shifted ones around them. Otherwise the tiles as they are.
+    fn closer<'b>(&self, bag: &'b Bag) -> candle_core::Result<Cow<'b, Bag>> {
+        if self.tiles.second_look == 0 {
+            return Ok(Cow::Borrowed(bag));
+        }
+        let vit = self.extractor.vit();
+        // The most unusual patch of each tile.
+        let mut found = self.each(bag, &all(bag), |tiles, pixels| {
+            let distances = vit.contributions(Readout::POOL, &vit.summands(Readout::POOL, &pixels)?)?.squeeze(2)?; // (n, N)
+            let distances = distances.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+            let most = |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
+            let unusual = |(&tile, row): (&usize, &Vec<f32>)| (tile, row[most(row)], most(row), row.len().isqrt());
+            Ok(tiles.iter().zip(&distances).map(unusual).collect())
+        })?;
+        found.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let places = found.iter().map(|&(tile, _, patch, across)| {
+            let window = bag.windows[tile];
+            let side = f64::from(window.width) / across as f64;
+            let middle = |start: u32, at: usize, length: u32| {
+                f64::from(start) + (at as f64 + 0.5) * f64::from(length) / across as f64
+            };
+            Place {
+                x: middle(window.x, patch % across, window.width),
+                y: middle(window.y, patch / across, window.height),
+                side,
+            }
+        });
+        let mut windows = self.tiles.closer(places, bag.image.dimensions());
+        windows.extend(found.first().map(|&(tile, ..)| bag.windows[tile]));
+        Ok(Cow::Owned(Bag { image: bag.image.clone(), windows }))
     }
 
     /// Applies `work` to what is taken out of some tiles of an image, one tile's values after another's, with the number of
@@ -112,11 +147,12 @@ impl TiledImages<'_> {
     /// When the device fails.
     pub fn look<'a>(&'a self, readout: Readout, bag: &'a Bag) -> candle_core::Result<LookedBag<'a>> {
         let vit = self.extractor.vit();
+        let bag = self.closer(bag)?;
         if !vit.adds_up(readout) {
-            let features = self.of_tiles(bag, Activations::Features(readout))?;
+            let features = self.of_tiles(&bag, Activations::Features(readout))?;
             return Ok(LookedBag { images: self, readout, bag, features, summands: Vec::new() });
         }
-        let looks = self.each(bag, &all(bag), |tiles, pixels| {
+        let looks = self.each(&bag, &all(&bag), |tiles, pixels| {
             let ends = vit.summands(readout, &pixels)?;
             let features = on_host(&vit.summed(readout, &ends)?)?.reshape((tiles.len(), ()))?;
             let bytes: usize = ends.iter().map(|end| end.elem_count() * end.dtype().size_in_bytes()).sum();
@@ -157,7 +193,7 @@ impl TiledImages<'_> {
 pub struct LookedBag<'a> {
     images: &'a TiledImages<'a>,
     readout: Readout,
-    bag: &'a Bag,
+    bag: Cow<'a, Bag>,
     /// (T, w), on the host.
     features: Tensor,
     /// For the first tiles, the tokens (1, N, d) after each block that is read.

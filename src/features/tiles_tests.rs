@@ -43,7 +43,7 @@ fn a_bag_is_what_its_tiles_are_one_by_one_whatever_their_order_and_the_workers()
     for pool in POOLS {
         let backbone = backbone(PoolChoice::Max, pool);
         let single = extractor(&backbone, 1);
-        let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false };
+        let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false, second_look: 0 };
         let (pipeline, bag) = (pipeline(tiles), bag(tiles));
         assert_eq!(bag.windows.len(), 20);
         let images = |extractor| TiledImages { extractor, pipeline: &pipeline, tiles };
@@ -76,7 +76,7 @@ fn the_evidence_of_all_places_is_the_logit_for_every_pooling_of_tiles_and_tokens
             let width = extractor.width();
             let weights: Vec<f32> = (0..3 * width).map(|i| (i as f32 * 0.37).sin()).collect();
             let weights = Tensor::from_vec(weights, (3, width), &Device::Cpu).unwrap();
-            let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false };
+            let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false, second_look: 0 };
             let (pipeline, bag) = (pipeline(tiles), bag(tiles));
             let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
             let looked = images.look(Readout::POOL, &bag).unwrap();
@@ -104,7 +104,7 @@ fn the_evidence_of_all_places_is_the_logit_for_every_pooling_of_tiles_and_tokens
 fn the_evidence_of_a_change_lies_where_the_change_is() {
     let backbone = backbone(PoolChoice::Max, TilePool::Max);
     let extractor = extractor(&backbone, 2);
-    let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false };
+    let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false, second_look: 0 };
     let pipeline = pipeline(tiles);
     let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
     let plain = RgbImage::from_pixel(120, 90, Rgb([120, 120, 120]));
@@ -134,7 +134,7 @@ fn a_readout_of_several_blocks_has_its_places_too() {
     let extractor =
         Extractor::new(&backbone.spec, &backbone.params, Activations::Features(readout), workers, &Device::Cpu)
             .unwrap();
-    let tiles = Tiles { side: 48, overlap: 6, staggered: false };
+    let tiles = Tiles { side: 48, overlap: 6, staggered: false, second_look: 0 };
     let (pipeline, bag) = (pipeline(tiles), bag(tiles));
     let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
     let weights = Tensor::ones((2, extractor.width()), DType::F32, &Device::Cpu).unwrap();
@@ -146,4 +146,31 @@ fn a_readout_of_several_blocks_has_its_places_too() {
         grid.values.iter().all(|value| value.abs() < 1e-4)
             && grid.strongest().is_none_or(|place| place.evidence < 1e-3)
     );
+}
+
+#[test]
+fn a_second_look_finds_the_largest_distance_of_all_tiles_around_the_first_s() {
+    let backbone = backbone(PoolChoice::Mahalanobis, TilePool::Max);
+    let extractor = extractor(&backbone, 2);
+    let plain = Tiles { side: SIDE as u32, overlap: 8, staggered: false, second_look: 0 };
+    let (pipeline, bag) = (pipeline(plain), bag(plain));
+    let images = |tiles| TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
+    let distance = |tiles, bag: &Bag| images(tiles).pooled(bag).unwrap()[0];
+    let once = distance(plain, &bag);
+    // The tiles of a second look, and the one that it followed.
+    let twice = Tiles { second_look: 3, ..plain };
+    let closer = images(twice).closer(&bag).unwrap();
+    assert!(closer.windows.len() > 16 && closer.windows.len() <= 3 * 16 + 1, "{}", closer.windows.len());
+    assert_eq!(distance(twice, &bag), distance(plain, &closer));
+    assert!(distance(twice, &bag) > once, "shifted tiles see no more");
+    // What is said of the place is of the same tiles.
+    let weights = Tensor::new(&[[1f32], [-1.0]], &Device::Cpu).unwrap();
+    let (once, twice) = (images(plain), images(twice));
+    let places = [&once, &twice].map(|images| images.look(Readout::POOL, &bag).unwrap());
+    let maps = places.each_ref().map(|place| place.evidence(&weights, 0).unwrap());
+    assert_eq!(places[1].pooled().unwrap(), images(Tiles { second_look: 3, ..plain }).pooled(&bag).unwrap());
+    for (place, map) in places.iter().zip(&maps) {
+        let sum: f32 = map.values.iter().sum();
+        assert!((sum - place.pooled().unwrap()[0]).abs() < 1e-3 * sum, "{sum}");
+    }
 }

@@ -57,7 +57,7 @@ fn smaller_parts_and_checkpointing_take_less() {
 fn every_tile_is_a_pass_and_few_are_in_memory() {
     let spec = spec();
     let frozen = workload(&spec, spec.depth, Segment::Head);
-    let tiles = Tiles { side: 224, overlap: 24, staggered: false };
+    let tiles = Tiles { side: 224, overlap: 24, staggered: false, second_look: 0 };
     // 4 x 3 and 15 x 10 tiles.
     let counts = TileCounts::of(&tiles, &[(800, 600), (3000, 2000)], 2);
     assert_eq!((counts.mean, counts.most, counts.image_bytes), (81.0, 150, 18_000_000));

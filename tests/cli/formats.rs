@@ -68,7 +68,7 @@ fn tiles_are_pooled_in_the_file() {
             let backbone = backbone.with_tile_pool(tile_pool, 3).unwrap();
             model.params.extend(backbone.params);
             (model.spec, model.preprocess.tiles) =
-                (backbone.spec, Some(Tiles { side: 32, overlap: 4, staggered: false }));
+                (backbone.spec, Some(Tiles { side: 32, overlap: 4, staggered: false, second_look: 0 }));
             let width = Readout::POOL.width(&model.spec);
             model.params.insert("head.weight", noise(&[3, width], 0.5));
             let side = model.spec.image_size;

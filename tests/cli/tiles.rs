@@ -151,7 +151,8 @@ fn layers_train_on_tiles_and_go_on_where_they_stopped() {
 fn a_probe_of_the_most_unusual_patch_is_a_run_like_others() {
     let workspace = Workspace::new();
     let staggered = with(&["--set", "preprocess.tiles.staggered=true", "--set", "model.pool_block=1"]);
-    for (name, tiles) in [("tiles", &TILES[..]), ("staggered", &staggered), ("squares", &[][..])] {
+    let twice = with(&["--set", "preprocess.tiles.second_look=2"]);
+    for (name, tiles) in [("tiles", &TILES[..]), ("staggered", &staggered), ("twice", &twice), ("squares", &[][..])] {
         let named = format!("run.name={name}");
         let sets = [tiles, &["--set", "model.pool=mahalanobis", "--set", &named]].concat();
         let result = run(&workspace, "probe", &sets);
@@ -168,6 +169,14 @@ fn a_probe_of_the_most_unusual_patch_is_a_run_like_others() {
     }
     let refused = output(&workspace, "tsne", &["--set", "model.pool=mahalanobis"]);
     assert!(stderr(&refused).contains("measured on training images"), "{}", stderr(&refused));
+    let export = workspace.command(&["export", "--run", "runs/twice", "--format", "onnx", "--out", "x.onnx"]);
+    let refused = stderr(&export.output().unwrap());
+    assert!(
+        refused.contains("preprocess.tiles.second_look, which picks") && refused.contains("no format can"),
+        "{refused}"
+    );
+    let refused = output(&workspace, "probe", &with(&["--set", "preprocess.tiles.second_look=2"]));
+    assert!(stderr(&refused).contains("belongs to model.pool = \"mahalanobis\" only"), "{}", stderr(&refused));
 }
 
 #[test]

@@ -23,7 +23,7 @@ const POOLS: [TilePool; 7] =
 /// Two pictures of 20 and 6 tiles, of the classes 0 and 2.
 fn batch() -> Batch {
     let folder = tempfile::tempdir().unwrap();
-    let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false };
+    let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false, second_look: 0 };
     let geometry =
         Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
     let normalization = Normalization::PerChannel { mean: [0.5; 3], std: [0.25; 3] };

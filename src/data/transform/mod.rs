@@ -18,7 +18,7 @@ pub(super) use normalize::Histograms;
 pub use normalize::{ChannelStatistics, IMAGENET, Normalization, SYMMETRIC};
 pub use resample::Interpolation;
 pub use resize::Geometry;
-pub use tiles::{Bag, Bags, Tiles};
+pub use tiles::{Bag, Bags, Place, Tiles};
 
 use super::decode::{self, DecodeOptions, Decoded, ImageError};
 use super::delivery::Destination;

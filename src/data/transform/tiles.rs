@@ -19,6 +19,27 @@ pub struct Tiles {
     /// Whether one more tile lies in the middle of every four.
     #[serde(default)]
     pub staggered: bool,
+    /// Places of an image that are looked at once more, by shifted tiles.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub second_look: u32,
+}
+
+fn is_zero(places: &u32) -> bool {
+    *places == 0
+}
+
+/// Along each side, a place is looked at once more by so many tiles, each shifted by this part of a patch.
+const SHIFTS: u32 = 4;
+
+/// A patch of a tile, in pixels of the image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Its middle from the left.
+    pub x: f64,
+    /// Its middle from above.
+    pub y: f64,
+    /// Its side.
+    pub side: f64,
 }
 
 /// An image, and the windows that show all of it.
@@ -90,7 +111,12 @@ impl Tiles {
         let scaled = |scale: f64| (image_size as f64 / scale).round().max(1.0) as usize;
         let side = settings.side.unwrap_or_else(|| scaled(settings.scale.unwrap_or(1.0)));
         let overlap = settings.overlap.unwrap_or(side / 8);
-        let tiles = Self { side: side as u32, overlap: overlap as u32, staggered: settings.staggered };
+        let tiles = Self {
+            side: side as u32,
+            overlap: overlap as u32,
+            staggered: settings.staggered,
+            second_look: settings.second_look,
+        };
         let most = tiles.most_overlap();
         if tiles.overlap > most {
             return Err(Error::usage_hint(
@@ -125,11 +151,40 @@ impl Tiles {
         Ok(windows)
     }
 
-    /// How many tiles an image of that width and height has.
+    /// How many tiles an image of that width and height has, with all that a second look may take.
     pub fn count(&self, (width, height): (u32, u32)) -> usize {
         let (across, down) = (self.along(width), self.along(height));
         let between = if self.staggered { (across - 1).saturating_mul(down - 1) } else { 0 };
-        across.saturating_mul(down).saturating_add(between)
+        let closer = (self.second_look * SHIFTS * SHIFTS) as usize;
+        across.saturating_mul(down).saturating_add(between).saturating_add(closer)
+    }
+
+    /// The windows of a second look at an image of that width and height: the first places that are at least a patch apart,
+    /// each in the middle of tiles that are shifted by parts of a patch across and down. Each window comes once.
+    pub fn closer(&self, places: impl Iterator<Item = Place>, (width, height): (u32, u32)) -> Vec<Window> {
+        let mut seen: Vec<Place> = Vec::new();
+        let mut windows = Vec::new();
+        for place in places {
+            let apart = |other: &Place| (place.x - other.x).abs().max((place.y - other.y).abs()) >= place.side;
+            if seen.len() == self.second_look as usize || !seen.iter().all(apart) {
+                continue;
+            }
+            seen.push(place);
+            let spans = |middle: f64, length: u32| {
+                let side = self.side.min(length);
+                let start = move |shift: u32| {
+                    let shifted = middle - f64::from(side) / 2.0 + place.side * f64::from(shift) / f64::from(SHIFTS);
+                    ((shifted.round().max(0.0) as u32).min(length - side), side)
+                };
+                (0..SHIFTS).map(start).collect::<Vec<_>>()
+            };
+            for window in grid(&spans(place.x, width), &spans(place.y, height)) {
+                if !windows.contains(&window) {
+                    windows.push(window);
+                }
+            }
+        }
+        windows
     }
 
     /// Tiles along a side of the image.
@@ -239,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_defaults_follow_the_model_and_three_quarters_are_the_most_overlap() {
-        let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false };
+        let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false, second_look: 0 };
         let resolved = |settings| Tiles::resolve(&settings, 112).map(|tiles| (tiles.side, tiles.overlap));
         assert_eq!(resolved(settings).unwrap(), (112, 14));
         assert_eq!(resolved(TileSettings { scale: Some(0.5), ..settings }).unwrap(), (224, 28));
@@ -251,7 +306,7 @@ mod tests {
 
     #[test]
     fn staggered_tiles_lie_in_the_middle_of_four_others() {
-        let tiles = Tiles { side: 112, overlap: 52, staggered: true };
+        let tiles = Tiles { side: 112, overlap: 52, staggered: true, second_look: 0 };
         let corners = |size| tiles.windows(size).unwrap().iter().map(|window| (window.x, window.y)).collect::<Vec<_>>();
         assert_eq!(
             corners((232, 180)),
@@ -265,8 +320,23 @@ mod tests {
     }
 
     #[test]
+    fn a_second_look_is_shifted_by_quarters_of_a_patch_and_stays_inside() {
+        let tiles = Tiles { side: 112, overlap: 52, staggered: false, second_look: 2 };
+        let place = |x, y| Place { x, y, side: 8.0 };
+        // The second place is the first, within a patch of it; the fourth is one too many.
+        let places = [place(300.0, 200.0), place(305.0, 204.0), place(2.0, 60.0), place(500.0, 500.0)];
+        let windows = tiles.closer(places.into_iter(), (1000, 800));
+        let corners: Vec<_> = windows.iter().map(|window| (window.x, window.y)).collect();
+        assert_eq!(corners[..5], [(244, 144), (246, 144), (248, 144), (250, 144), (244, 146)]);
+        assert_eq!(corners[15], (250, 150));
+        assert_eq!(corners[16..], [(0, 4), (0, 6), (0, 8), (0, 10)], "no tile begins outside, and none comes twice");
+        assert!(windows.iter().all(|window| (window.width, window.height) == (112, 112)));
+        assert_eq!(tiles.count((3000, 2000)), 1650 + 2 * 16);
+    }
+
+    #[test]
     fn an_image_may_not_have_more_tiles_than_anyone_waits_for() {
-        let tiles = Tiles { side: 16, overlap: 8, staggered: false };
+        let tiles = Tiles { side: 16, overlap: 8, staggered: false, second_look: 0 };
         let refused = tiles.windows((4096, 4096)).err().unwrap().to_string();
         assert!(refused.contains("261121 tiles") && refused.contains("preprocess.tiles.side"), "{refused}");
     }
@@ -281,7 +351,7 @@ mod tests {
         };
         let image = RgbImage::from_fn(20, 13, |x, y| image::Rgb([(x * 11) as u8, (y * 17) as u8, (x * y) as u8]));
         let normalization = Normalization::PerChannel { mean: [0.0; 3], std: [1.0; 3] };
-        let tiles = Some(Tiles { side: 8, overlap: 1, staggered: false });
+        let tiles = Some(Tiles { side: 8, overlap: 1, staggered: false, second_look: 0 });
         let preprocess = Preprocess { geometry, normalization, tiles };
         for window in preprocess.tiles.unwrap().windows((20, 13)).unwrap() {
             let pixels = preprocess.tile(&image, window).unwrap();

@@ -94,7 +94,8 @@ impl Proposal {
         let shorter = width.min(height);
         let exact = SCALES.into_iter().filter(|scale| scale * f64::from(shorter) > f64::from(side));
         let cut = exact.map(|scale| {
-            let settings = TileSettings { side: None, scale: Some(scale), overlap: None, staggered: false };
+            let settings =
+                TileSettings { side: None, scale: Some(scale), overlap: None, staggered: false, second_look: 0 };
             let count = Tiles::resolve(&settings, self.tile as usize).map_or(0, |tiles| tiles.count((width, height)));
             ChosenTiles { scale, count, squashed_to: side }
         });

@@ -32,7 +32,13 @@ pub const FORMAT: Format = Format {
     name: "onnx",
     opened_by: "One .onnx file with a .json beside it, for any runtime",
     layout: Layout::File("onnx"),
-    obstacles: |_| Vec::new(),
+    obstacles: |model| {
+        let looks_again = model.preprocess.tiles.is_some_and(|tiles| tiles.second_look > 0);
+        looks_again
+            .then(|| "preprocess.tiles.second_look, which picks tiles by what others show".to_owned())
+            .into_iter()
+            .collect()
+    },
     write,
     logits,
     checked_by: "vitadapt's own evaluation of the file's nodes (not a run in onnxruntime)",
