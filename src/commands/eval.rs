@@ -140,7 +140,7 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     console.output(&scores, || {
         let tables = robustness.as_ref().map_or_else(plain, robustness_table);
         let tables = places.iter().fold(tables, |tables, places| format!("{tables}\n\n{}", places_table(places)));
-        let tables = doubts_first(evaluation, tables);
+        let tables = doubts_first(&evaluation.doubts, tables);
         match part.zip(args.data.as_ref()) {
             None => tables,
             Some((part, data)) => format!("{}\n\n{tables}", part.sentence(data)),

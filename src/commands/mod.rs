@@ -24,10 +24,12 @@ mod documentation_tests;
 
 use crate::error::{Error, ExitCode, Result};
 use crate::experiment::record::Completed;
-use crate::report::{Console, RunResult, Verbosity, inspection_first, recall_table};
+use crate::metrics::Doubt;
+use crate::report::{Console, RunResult, Verbosity, doubts_first, inspection_first, recall_table};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use config_args::{CONFIG, ConfigArgs, RunArgs};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Adapts a pretrained vision transformer to a small set of labelled images.
@@ -137,16 +139,24 @@ fn dispatch(command: Command, console: &Console) -> Result<()> {
 
 /// The result of a run, and for people what it does to parts and, after a training run, how each class fared.
 fn print_completed(completed: &Completed, console: &Console) -> Result<()> {
-    let Completed { result, evaluation, .. } = completed;
-    console.output(result, || {
+    let Completed { result, evaluation, doubts, .. } = completed;
+    console.output(&CompletedOutput { result, doubts }, || {
         let tables = match (result, evaluation) {
             (RunResult::Finetune(_), Some(evaluation)) => {
                 format!("{}\n\n{}", result.table(), recall_table(evaluation))
             }
             _ => result.table(),
         };
-        inspection_first(evaluation.as_ref(), tables)
+        doubts_first(doubts, inspection_first(evaluation.as_ref(), tables))
     })
+}
+
+/// What a command that makes a run prints with `--json`.
+#[derive(Serialize)]
+struct CompletedOutput<'a> {
+    #[serde(flatten)]
+    result: &'a RunResult,
+    doubts: &'a [Doubt],
 }
 
 /// One of the words that a type of the configuration or of run.json is written as.

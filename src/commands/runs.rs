@@ -48,5 +48,13 @@ fn table(runs: &[ListedRun]) -> String {
         ]
     };
     let header = ["run", "date (UTC)", "strategy", "status", "val", "test", "size"];
-    listing_table(4, &header, runs.iter().map(row))
+    let table = listing_table(4, &header, runs.iter().map(row));
+    let doubtful = |run: &ListedRun| {
+        run.doubts
+            .iter()
+            .map(|doubt| format!("\ndoubtful: {}, {}", run.run.shown(), doubt.sentence))
+            .collect::<String>()
+    };
+    let doubts: String = runs.iter().map(doubtful).collect();
+    if doubts.is_empty() { table } else { format!("{table}\n{doubts}") }
 }

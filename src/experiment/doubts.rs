@@ -1,6 +1,7 @@
 //! What speaks against a score: images that are no longer those of the run, or that its model has seen.
 
 use super::saved::SavedRun;
+use super::score::{SplitScore, write_scores};
 use crate::data::audit::Finding;
 use crate::data::{Dataset, Sample, Split, SplitRow, read_splits_csv};
 use crate::error::Result;
@@ -45,6 +46,22 @@ pub fn doubts(run: &SavedRun, dataset: &Dataset, split: Split) -> Result<Vec<Dou
     Ok(of_own(&rows, &named, split, &fitted))
 }
 
+/// Writes what a run scored at its end, with what speaks against it, which goes into its record as well; all else stands there
+/// already.
+///
+/// # Errors
+/// When the splits of the run cannot be read, or the scores not written.
+pub fn write_first(folder: &Path, dataset: &Dataset, record: &mut RunRecord, scores: &mut [SplitScore]) -> Result<()> {
+    let rows = read_splits_csv(&folder.join("splits.csv"))?;
+    let fitted = fitted_on(record);
+    for evaluation in scores.iter_mut().map(|score| &mut score.evaluation) {
+        let split = Split::ALL.into_iter().find(|split| split.name() == evaluation.split);
+        evaluation.doubts = split.and_then(|split| copied(&rows, split, &fitted)).into_iter().collect();
+    }
+    record.doubts = scores.iter().flat_map(|score| score.evaluation.doubts.clone()).collect();
+    write_scores(folder, dataset, scores)
+}
+
 /// The splits that a model was fitted on.
 fn fitted_on(record: &RunRecord) -> Vec<Split> {
     match &record.probe {
@@ -84,9 +101,10 @@ fn of_own(rows: &[SplitRow], scored: &[(&str, &str)], split: Split, fitted: &[Sp
     doubts
 }
 
-/// That images of a split show the pixels of others which the model was fitted or chosen on.
+/// That images of a split show the pixels of others which the model was fitted or chosen on; a model that was fitted on none
+/// remembers none.
 fn copied(rows: &[SplitRow], split: Split, fitted: &[Split]) -> Option<Doubt> {
-    let seen = |of: Split| of != split && (fitted.contains(&of) || of == Split::Val);
+    let seen = |of: Split| of != split && !fitted.is_empty() && (fitted.contains(&of) || of == Split::Val);
     let known = rows.iter().filter(|row| seen(row.split) && !row.pixels.is_empty());
     let pixels: BTreeSet<&str> = known.map(|row| row.pixels.as_str()).collect();
     let scored: Vec<&SplitRow> = rows.iter().filter(|row| row.split == split).collect();
@@ -130,11 +148,17 @@ fn of_others(rows: &[SplitRow], scored: &[(String, String)], fitted: &[Split]) -
         doubts.push(Doubt { kind: DoubtKind::TrainedOn, images: trained, sentence });
     }
     if chosen > 0 {
+        let what = if fitted.is_empty() {
+            ("its probabilities were calibrated", "what is said of these")
+        } else {
+            ("it was chosen", "the score")
+        };
         let sentence = format!(
-            "{} {} among the validation images of the run, on which it was chosen{copies_chosen}: the score is a little too \
-             good",
+            "{} {} among the validation images of the run, on which {}{copies_chosen}: {} is a little too good",
             part_of(chosen, n, "image"),
-            are(chosen)
+            are(chosen),
+            what.0,
+            what.1
         );
         doubts.push(Doubt { kind: DoubtKind::ChosenOn, images: chosen, sentence });
     }
@@ -179,9 +203,12 @@ mod tests {
         assert_eq!(found(&refitted), [(DoubtKind::TrainedOn, 1)]);
         assert!(of_own(&rows, &[("3", "c")], Split::Val, &train).is_empty());
         let copy = SplitRow { pixels: "A".into(), ..rows[3].clone() };
-        let copied = of_own(&[&rows[..3], &[copy, rows[4].clone()]].concat(), &[("4", "d")], Split::Test, &train);
+        let copied =
+            of_own(&[&rows[..3], &[copy.clone(), rows[4].clone()]].concat(), &[("4", "d")], Split::Test, &train);
         assert_eq!(found(&copied), [(DoubtKind::Copied, 1)]);
         assert!(copied[0].sentence.starts_with("1 of 2 test images shows the same pixels"), "{copied:?}");
+        // Zero-shot, nothing is remembered.
+        assert!(of_own(&[&rows[..3], &[copy]].concat(), &[("4", "d")], Split::Test, &[]).is_empty());
         // Runs of older versions do not know the sums.
         let unknown: Vec<SplitRow> = rows.into_iter().map(|row| SplitRow { sha256: String::new(), ..row }).collect();
         assert!(of_own(&unknown, &[("4", "x")], Split::Test, &train).is_empty());
@@ -199,6 +226,8 @@ mod tests {
         let refitted = of_others(&rows, &seen, &[Split::Train, Split::Val]);
         assert_eq!(found(&refitted), [(DoubtKind::TrainedOn, 2)]);
         assert!(refitted[0].sentence.starts_with("2 of 3 images are among those"), "{refitted:?}");
+        let calibrated = of_others(&rows, &seen, &[]);
+        assert!(calibrated[0].sentence.contains("on which its probabilities were calibrated: "), "{calibrated:?}");
         // The same pixels in another format.
         let copied = of_others(&rows, &scored(&[("a", "A"), ("y", "B"), ("x", "C"), ("w", "D")]), &train);
         assert_eq!(found(&copied), [(DoubtKind::TrainedOn, 2), (DoubtKind::ChosenOn, 1)]);

@@ -197,7 +197,8 @@ fn open_run(ready: &Ready, record: &mut RunRecord, resume: bool, console: &Conso
                     checkpoints.remove(FINETUNED)?;
                     checkpoints.finish()?;
                     let (folder, evaluation) = (run.folder().to_path_buf(), read_foremost(run.folder()));
-                    Ok(OpenedRun::Complete(Box::new(Completed { folder, result, evaluation })))
+                    let doubts = earlier.doubts;
+                    Ok(OpenedRun::Complete(Box::new(Completed { folder, result, evaluation, doubts })))
                 }
                 _ => Ok(OpenedRun::Open(run)),
             };

@@ -1,10 +1,11 @@
 //! A probe that knows sound parts alone: patches of sound training images are remembered, and held-out sound images say how
 //! far from them a part may be.
 
+use super::doubts::write_first;
 use super::images::{CheckedImages, check_images};
 use super::page::PageInputs;
 use super::record::{Completed, conclude, recorded, start_run};
-use super::score::{Calibration, SplitScore, foremost, inspection, of, score, write_scores};
+use super::score::{Calibration, SplitScore, foremost, inspection, of, score};
 use super::session::Session;
 use crate::backbone::{Activations, PatchReadout, Readout, Segment};
 use crate::cache::CacheUse;
@@ -62,7 +63,7 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
     recorded(&run, &mut record, |record| {
         let fitted = Bank::fit(&session, (&checked, &images), (readout, sound), console)?;
         let total = session.backbone.params.counts().1;
-        let scored = fitted.score(&mut session, &checked, &images, console)?;
+        let mut scored = fitted.score(&mut session, &checked, &images, console)?;
         Checkpoints::of_run(run.folder()).save(
             "best",
             1,
@@ -70,7 +71,6 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
             None,
             &Progress::default(),
         )?;
-        write_scores(run.folder(), &images.dataset, &scored.scores)?;
         (record.status, record.cache, record.total_parameters) = (Status::Done, Some(fitted.usage), total);
         record.inspection.clone_from(&scored.rules);
         record.probe = Some(ProbeRecord {
@@ -81,12 +81,13 @@ pub fn patchcore(mut settings: Settings, console: &Console) -> Result<Completed>
             patches: Some(readout),
             fitted_on: vec![Split::Train],
         });
+        write_first(run.folder(), &images.dataset, record, &mut scored.scores)?;
         let result = conclude((&run, record), (&session, &checked), clock, |record| {
             RunResult::Patchcore(Box::new(result(&run, record, readout, &fitted, &scored)))
         })?;
         let page = (run.folder(), &session, &*record);
         PageInputs::of_model(page, &scored.model, (&images.dataset, &images.pipeline)).leave(console);
-        Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scored.scores).cloned() })
+        Ok(Completed::new(&run, record, result, &scored.scores))
     })
 }
 

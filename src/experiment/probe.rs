@@ -1,5 +1,6 @@
 //! A probe: frozen features, a simple classifier on them, its one free number chosen on held-out images.
 
+use super::doubts::write_first;
 use super::features::FeatureSet;
 use super::fit_probe::{Fitted, fit, fit_tip};
 use super::head;
@@ -11,7 +12,7 @@ use super::patchcore::patchcore;
 use super::pooling::{self, OpenChoices};
 use super::record::{Completed, conclude, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
-use super::score::{Calibration, SplitScore, foremost, inspection, of, write_scores};
+use super::score::{Calibration, SplitScore, foremost, inspection, of};
 use super::session::Session;
 use super::texts::{self, ClassTexts};
 use crate::backbone::{Layer, Params, Readout};
@@ -71,7 +72,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
         // Images that were held out: the validation images, or the training images fold by fold.
         let held_out = Scored::from(&fitted.held_out);
         let calibration = Calibration::fit(Some(&held_out), &record.classes, &session.settings.inspection)?;
-        let scores = scores(&features, &fitted, held_out, &calibration)?;
+        let mut scores = scores(&features, &fitted, held_out, &calibration)?;
         // Without images of their own to be scored on, folds of the training images are what there is.
         let judged = match foremost(&scores) {
             Some(evaluation) => evaluation.clone(),
@@ -79,10 +80,10 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
         };
         calibration.record(record, console);
 
-        write_scores(run.folder(), &features.dataset, &scores)?;
         save_selection(&run, &session, &fitted)?;
         save_model(&run, &fitted, texts.as_ref(), &session.backbone.params)?;
         complete(record, &fitted, &features, readout, &session);
+        write_first(run.folder(), &features.dataset, record, &mut scores)?;
         let result = conclude((&run, record), (&session, &checked), clock, |record| {
             let result = result((&run, record), &fitted, (&scores, &judged), &features, &session);
             RunResult::Probe(Box::new(ProbeResult { pools, ..result }))
@@ -99,7 +100,7 @@ pub fn probe(mut settings: Settings, console: &Console) -> Result<Completed> {
             pipeline: &images.pipeline,
         };
         page.leave(console);
-        Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
+        Ok(Completed::new(&run, record, result, &scores))
     })
 }
 

@@ -2,11 +2,12 @@
 
 use super::device;
 use super::images::CheckedImages;
+use super::score::{SplitScore, foremost};
 use super::session::Session;
 use crate::config::Settings;
 use crate::data::{Split, write_splits_csv};
 use crate::error::{Error, Result};
-use crate::metrics::Evaluation;
+use crate::metrics::{Doubt, Evaluation};
 use crate::model::HeadKind;
 use crate::report::{Console, DataRecord, Run, RunRecord, RunResult, Status};
 use crate::system::files::write_atomic;
@@ -50,6 +51,7 @@ pub fn new_record(session: &Session, images: &CheckedImages, strategy: &str, hea
         operations: None,
         wall_seconds: 0.0,
         peak_memory_bytes: None,
+        doubts: Vec::new(),
         result: None,
     }
 }
@@ -138,4 +140,14 @@ pub struct Completed {
     pub result: RunResult,
     /// The scores that a person wants to see first: on test images, or else on validation images.
     pub evaluation: Option<Evaluation>,
+    /// What speaks against its scores.
+    pub doubts: Vec<Doubt>,
+}
+
+impl Completed {
+    /// A run that has just ended.
+    pub fn new(run: &Run, record: &RunRecord, result: RunResult, scores: &[SplitScore]) -> Self {
+        let (folder, evaluation) = (run.folder().to_path_buf(), foremost(scores).cloned());
+        Self { folder, result, evaluation, doubts: record.doubts.clone() }
+    }
 }

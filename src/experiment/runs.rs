@@ -4,6 +4,7 @@ use crate::config::{self, ProbeMethod, Settings};
 use crate::data::read_splits_csv;
 use crate::error::{Error, Result};
 use crate::ladder::Rung;
+use crate::metrics::Doubt;
 use crate::report::predictions::{Predicted, Predictions};
 use crate::report::{Comparison, Contender, Finished, PREDICTIONS, Question, Repeats, RunRecord, Status};
 use crate::system::digest::sha256;
@@ -39,6 +40,8 @@ pub struct ListedRun {
     pub val_accuracy: Option<f64>,
     /// On test images.
     pub test_accuracy: Option<f64>,
+    /// What speaks against these.
+    pub doubts: Vec<Doubt>,
     /// The bytes of all its files.
     pub bytes: u64,
 }
@@ -86,6 +89,7 @@ impl ListedRun {
             backbone: record.as_ref().map(|record| record.backbone.name.clone()),
             val_accuracy: result.and_then(crate::report::RunResult::val_accuracy),
             test_accuracy: result.and_then(crate::report::RunResult::test_accuracy),
+            doubts: record.as_ref().map(|record| record.doubts.clone()).unwrap_or_default(),
             bytes: sizes.map(|data| data.len()).sum(),
         }
     }

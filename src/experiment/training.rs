@@ -5,13 +5,14 @@ mod head_start;
 
 pub use head_start::{FINETUNED, check_wise_ft};
 
+use super::doubts::write_first;
 use super::frozen;
 use super::images::CheckedImages;
 use super::loss::criterion;
 use super::page::PageInputs;
 use super::record::{Completed, record_end, write_down};
 use super::reference::{self, ReferenceFeatures};
-use super::score::{self, SplitScore, evaluate_splits, score_splits, write_scores};
+use super::score::{self, SplitScore, evaluate_splits, score_splits};
 use super::session::{Session, computation, load_saved};
 use super::texts::ClassTexts;
 use crate::cache::Key;
@@ -234,10 +235,10 @@ impl Training {
         self.model = self.model.merged()?;
         let (splits, inspection) = ([Split::Val, Split::Test], &self.session.settings.inspection);
         let (scored, val_features) = score_splits(&self.source, &self.model, &splits, console)?;
-        let (calibration, scores) = evaluate_splits(&self.source.dataset, scored, inspection)?;
+        let (calibration, mut scores) = evaluate_splits(&self.source.dataset, scored, inspection)?;
         calibration.record(&mut self.record, console);
         self.record.reference = self.remember(val_features, console)?;
-        write_scores(self.run.folder(), &self.source.dataset, &scores)?;
+        write_first(self.run.folder(), &self.source.dataset, &mut self.record, &mut scores)?;
         self.draw_curves()?;
         self.record.status = Status::Done;
         self.record.operations = self.record.forecast.map(|forecast| forecast.work.of(self.progress.step as f64));
@@ -249,7 +250,7 @@ impl Training {
         self.checkpoints.remove(FINETUNED)?;
         self.checkpoints.finish()?;
         self.page().leave(console);
-        Ok(Completed { folder: self.run.folder().to_path_buf(), result, evaluation: score::foremost(&scores).cloned() })
+        Ok(Completed::new(&self.run, &self.record, result, &scores))
     }
 
     /// What decides which epoch is best.

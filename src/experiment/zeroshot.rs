@@ -1,5 +1,6 @@
 //! Zero-shot classification: images compared with what is said of the classes, without any training.
 
+use super::doubts::write_first;
 use super::features::FeatureSet;
 use super::head;
 use super::images::{CheckedImages, check_images};
@@ -8,7 +9,7 @@ use super::open::Opened;
 use super::page::PageInputs;
 use super::record::{Completed, conclude, recorded, start_run};
 use super::reference::{self, ReferenceFeatures};
-use super::score::{SplitScore, evaluate_splits, foremost, inspection, of, write_scores};
+use super::score::{SplitScore, evaluate_splits, inspection, of};
 use super::session::Session;
 use super::texts::ClassTexts;
 use crate::backbone::{Params, Readout, Segment};
@@ -59,7 +60,7 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
         })?;
         let page = (run.folder(), &session, &*record);
         PageInputs::of_model(page, &zeroshot.model, (&features.dataset, &images.pipeline)).leave(console);
-        Ok(Completed { folder: run.folder().to_path_buf(), result, evaluation: foremost(&scores).cloned() })
+        Ok(Completed::new(&run, record, result, &scores))
     })
 }
 
@@ -124,9 +125,9 @@ impl<'a> ZeroShot<'a> {
         console: &Console,
     ) -> Result<Vec<SplitScore>> {
         let dataset = &self.features.dataset;
-        let (calibration, scores) = evaluate_splits(dataset, self.score()?, inspection)?;
+        let (calibration, mut scores) = evaluate_splits(dataset, self.score()?, inspection)?;
         calibration.record(record, console);
-        write_scores(run.folder(), dataset, &scores)?;
+        write_first(run.folder(), dataset, record, &mut scores)?;
         let params = &self.model.params;
         Checkpoints::of_run(run.folder()).save("best", 1, params, None, &Progress::default())?;
         record.status = Status::Done;

@@ -11,6 +11,8 @@ const TAIL: f64 = 0.025;
 /// The share of a class that must be found, and the p-value below which it surely is not.
 const HALF: f64 = 0.5;
 const SURE: f64 = 0.05;
+/// The p-value below which some of many classes surely are not, of which there are too few images each to say which.
+const SURE_OF_MANY: f64 = 0.01;
 /// The AUROC that images have to be enough for before they speak against scores.
 const USEFUL: f64 = 0.85;
 
@@ -48,7 +50,13 @@ fn shows(evaluation: &Evaluation, class: &ClassReport, auroc: f64) -> bool {
     auroc - HALF > limit * deviation
 }
 
-/// The classes of which fewer than half are found: not by chance, by the binomial test at 5 % corrected for the classes.
+/// Whether the scores of a class rank its images well, whatever is answered.
+pub fn ranks_well(class: &ClassReport) -> bool {
+    class.auroc.is_some_and(|auroc| auroc >= USEFUL)
+}
+
+/// The classes of which fewer than half are found: not by chance, by the binomial test at 5 % corrected for the classes. Or
+/// where classes have too few images for that: those of which nothing is found, when they are more than chance leaves at 1 %.
 pub fn missed_classes(evaluation: &Evaluation) -> Vec<&ClassReport> {
     let present = || evaluation.per_class.iter().filter(|class| class.support > 0);
     let classes = present().count().max(1) as f64;
@@ -56,7 +64,23 @@ pub fn missed_classes(evaluation: &Evaluation) -> Vec<&ClassReport> {
         Binomial::new(HALF, class.independent())
             .is_ok_and(|binomial| binomial.cdf(class.independent_found()) < SURE / classes)
     };
-    present().filter(missed).collect()
+    let shown: Vec<&ClassReport> = present().filter(missed).collect();
+    if !shown.is_empty() {
+        return shown;
+    }
+    let unfound: Vec<&ClassReport> = present().filter(|class| class.independent_found() == 0).collect();
+    // How likely each number of such classes is where half of each is found.
+    let mut chances = vec![1.0];
+    for class in present() {
+        let none = HALF.powf(class.independent() as f64);
+        chances.push(0.0);
+        for count in (0..chances.len()).rev() {
+            let fewer = if count == 0 { 0.0 } else { chances[count - 1] };
+            chances[count] = chances[count] * (1.0 - none) + fewer * none;
+        }
+    }
+    let as_many: f64 = chances[unfound.len()..].iter().sum();
+    if as_many < SURE_OF_MANY { unfound } else { Vec::new() }
 }
 
 /// Whether the commonest class of an evaluation has more than [`UNBALANCED`] times the images of this one.
@@ -84,6 +108,20 @@ mod tests {
         assert!(missed_classes(&always_a(60, 5)).is_empty());
         assert_eq!(missed_classes(&always_a(60, 6))[0].class, "b");
         assert!(missed_classes(&evaluation(60, 60, |i| if i % 2 == 0 { 1.0 } else { -1.0 })).is_empty());
+    }
+
+    #[test]
+    fn of_many_classes_some_are_missed_though_none_is_shown_to_be() {
+        // Four images a class: that nothing of one is found happens once in 16.
+        let classes: Vec<String> = (0..26).map(|class| format!("c{class:02}")).collect();
+        let labels: Vec<usize> = (0..104).map(|image| image / 4).collect();
+        let missed = |unfound: usize| {
+            let answer = |&label: &usize| if label < unfound { 25 } else { label };
+            let row = |label: &usize| (0..26).map(|class| f64::from(class == answer(label))).collect::<Vec<f64>>();
+            let logits: Vec<f64> = labels.iter().flat_map(row).collect();
+            missed_classes(&evaluate("val", &logits, &labels, &classes, 1.0, &[]).unwrap()).len()
+        };
+        assert_eq!([0, 3, 11].map(missed), [0, 0, 11]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub use calibration::{
 };
 pub use chance::{
     UNBALANCED, better_than_chance, is_rare, missed_classes, no_better_than_chance, ranks_better_than_chance,
+    ranks_well,
 };
 pub use confusion::{Confusion, confusions};
 pub use doubt::{Doubt, DoubtKind};

@@ -175,7 +175,7 @@ fn chance(scored: &Evaluation) -> String {
     let remedy = "try another backbone, a larger model.image_size or probe.features = \"both\"";
     if scored.accuracy <= scored.majority_baseline && no_better_than_chance(scored) {
         return format!(
-            "these features do not tell the classes apart better than always naming the commonest: {remedy}"
+            "these features are not shown to tell the classes apart better than always naming the commonest: {remedy}"
         );
     }
     format!(

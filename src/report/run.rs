@@ -10,7 +10,7 @@ use crate::data::transform::{Geometry, Normalization, Preprocess};
 use crate::data::{Labels, Split};
 use crate::error::{DataError, Error, Result, WeightsError};
 use crate::features::ReferenceRecord;
-use crate::metrics::Rules;
+use crate::metrics::{Doubt, Rules};
 use crate::model::HeadKind;
 use crate::probe::{Knn, TEMPERATURE};
 use crate::system::files::create_folder;
@@ -151,6 +151,9 @@ pub struct RunRecord {
     pub wall_seconds: f64,
     /// Largest resident memory.
     pub peak_memory_bytes: Option<u64>,
+    /// What speaks against its scores.
+    #[serde(default)]
+    pub doubts: Vec<Doubt>,
     /// What the command printed at its end.
     pub result: Option<RunResult>,
 }

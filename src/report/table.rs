@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-use crate::metrics::{ClassReport, Evaluation, Places, Robustness};
+use crate::metrics::{ClassReport, Doubt, Evaluation, Places, Robustness};
 use crate::system::shown::{counted, printable};
 
 /// Classes that are listed in full.
@@ -26,12 +26,12 @@ pub fn evaluation_table(evaluation: &Evaluation) -> String {
     format!("{}\n\n{overall}\n\n{}", headline(evaluation), class_table(&evaluation.per_class))
 }
 
-/// What speaks against a score, one sentence a line, before the tables with it.
-pub fn doubts_first(evaluation: &Evaluation, tables: String) -> String {
-    if evaluation.doubts.is_empty() {
+/// What speaks against scores, one sentence a line, before the tables with them.
+pub fn doubts_first(doubts: &[Doubt], tables: String) -> String {
+    if doubts.is_empty() {
         return tables;
     }
-    let lines = evaluation.doubts.iter().map(|doubt| format!("doubtful: {}\n", printable(&doubt.sentence)));
+    let lines = doubts.iter().map(|doubt| format!("doubtful: {}\n", printable(&doubt.sentence)));
     format!("{}\n{tables}", lines.collect::<String>())
 }
 

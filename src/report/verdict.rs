@@ -5,7 +5,8 @@
 //! - *chance*: on validation or test images neither is the accuracy's 95 % interval above always naming the commonest
 //!   class, nor does any class have an AUROC above 1/2 (Mann and Whitney's test, Bonferroni over the classes), although
 //!   useful scores of as many images would be; an accuracy above the baseline is called undecided, not as bad as chance;
-//! - *misses a class*: fewer than half of its images are found (binomial test at 5 %, Bonferroni over the classes);
+//! - *misses a class*: fewer than half of its images are found (binomial test at 5 %, Bonferroni over the classes), or
+//!   nothing of more classes than chance leaves (at 1 %), where each has too few images to be tested alone;
 //! - *over-fits*: since the epoch of the lowest validation loss that loss has risen (paired t-test at 5 %, and by more
 //!   than a quarter and 0.1 nats) while the training loss fell, and no more images are right for it; or since the best
 //!   epoch fewer validation images are right (`McNemar`'s exact test at 1 %, as the best was chosen); or, the rule of
@@ -24,7 +25,7 @@ mod situations_tests;
 
 use super::table::percent;
 use crate::forms::shown_as_written;
-use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better_than_chance};
+use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better_than_chance, ranks_well};
 use crate::system::shown::{are, printable};
 use crate::train::progress::{EpochRecord, Progress};
 use crate::train::validation::ValidationHistory;
@@ -93,6 +94,10 @@ pub struct Verdict {
     undecided: bool,
     /// Whether a class that it misses, or of which it finds few, is rare.
     misses_rare: bool,
+    /// Whether it misses one of two classes whose scores rank the images well, so that another threshold finds it.
+    ranks_missed: bool,
+    /// Whether it answers the images that it was trained on.
+    learnt: bool,
     /// Whether it finds fewer than half of a class, of so few images that this may be chance.
     found_few: bool,
     /// Whether it scores no better than chance, but does on the images that it was trained on.
@@ -160,6 +165,8 @@ impl<'a> Evidence<'a> {
             undecided: self.by_chance().is_some_and(above_baseline),
             misses_rare: self.missed().is_some_and(|(by, missed)| missed.iter().any(|class| is_rare(class, by)))
                 || few.is_some_and(|(by, class)| is_rare(class, by)),
+            ranks_missed: self.missed().is_some_and(|(by, missed)| by.per_class.len() == 2 && ranks_well(missed[0])),
+            learnt: self.train_accuracy() > HIGH_TRAIN,
             found_few: few.is_some(),
             learns_labels_only: self.by_chance().is_some_and(|by_chance| self.knows_more_than(by_chance)),
             kept_later: self.history.lowest().zip(self.best_epoch).is_some_and(|((lowest, _), best)| lowest < best),

@@ -152,9 +152,26 @@ fn a_lossless_copy_of_a_training_image_among_the_test_images_is_said() {
         made.status.success() && said.contains("warning: 1 image is the same picture as one of another split"),
         "{said}"
     );
+    let sentence = "1 of 10 test images shows the same pixels as images that the model was fitted or chosen on";
+    let table = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(table.starts_with(&format!("doubtful: {sentence}")), "{table}");
+    let tuned = workspace.finetune("tuned", &[]);
+    assert_eq!(doubts(&tuned), [("copied", 1)]);
+    let read = |file: &str| -> Value { serde_json::from_slice(&fs::read(workspace.path(file)).unwrap()).unwrap() };
+    for run in ["copied", "tuned"] {
+        let [record, scores] = ["run.json", "eval-test.json"].map(|file| read(&format!("runs/{run}/{file}")));
+        assert_eq!((doubts(&record), doubts(&scores)), (vec![("copied", 1)], vec![("copied", 1)]), "{run}");
+        assert!(page(&workspace, run).contains(sentence), "{run}");
+    }
+    assert_eq!(doubts(&read("runs/tuned/eval-val.json")), []);
+    let listed = String::from_utf8(workspace.command(&["runs"]).output().unwrap().stdout).unwrap();
+    assert!(listed.contains(&format!("doubtful: runs/tuned, {sentence}")), "{listed}");
+    let compared = workspace.command(&["compare", "--runs", "runs/copied", "runs/tuned"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&compared.stdout).matches(sentence).count(), 1, "{compared:?}");
+
     let found = eval(&workspace, "copied", &[]);
     assert_eq!(doubts(&found), [("copied", 1)]);
     // The run's own score is in the same doubt, so this is no other one.
     assert!(!workspace.path("runs/copied/eval-test-again.json").exists());
-    assert!(page(&workspace, "copied").contains("test (1 image seen in training)"));
+    assert!(page(&workspace, "copied").contains("test (1 image seen before)"));
 }

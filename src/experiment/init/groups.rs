@@ -1,12 +1,13 @@
 //! Groups that the names of images suggest: all photographs of `part17`, `patient 3`, `roll-0042`.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Sample, Split};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the number behind it counts, when several images may show the same one.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 27] = [
     "part", "patient", "pat", "subject", "subj", "lot", "batch", "roll", "board", "panel", "wafer", "sample", "serial",
-    "sn", "case", "piece", "unit", "plant", "person", "specimen", "coil", "slide",
+    "sn", "case", "piece", "unit", "plant", "person", "specimen", "coil", "slide", "video", "vid", "clip", "sequence",
+    "seq",
 ];
 
 /// The share of the images whose name must say a group.
@@ -16,20 +17,47 @@ const FEWEST: usize = 6;
 /// The fewest images of a group, on average, that make it one.
 const SHARED: f64 = 1.5;
 
-/// The group of each image by its name; none when the names do not suggest any, or hardly any image shares its group.
-pub(super) fn suggested(dataset: &Dataset) -> Option<BTreeMap<&str, String>> {
-    let groups: BTreeMap<&str, String> =
-        dataset.samples.iter().filter_map(|sample| Some((sample.name.as_str(), group(&sample.name)?))).collect();
-    let different = groups.values().collect::<BTreeSet<_>>().len();
-    let covered = groups.len() as f64 >= COVERED * dataset.samples.len() as f64;
-    let shared = groups.len() as f64 >= SHARED * different as f64;
-    (covered && shared && different >= FEWEST).then_some(groups)
+/// Groups by the names of images.
+pub(super) struct Suggested {
+    /// The group of each image that has one. Where the data names a split of its own, only images of groups that lie
+    /// wholly in it have one there.
+    pub of: BTreeMap<String, String>,
+    /// How many groups lie in two splits that the data names.
+    pub parted: usize,
+}
+
+/// What the names of the images suggest among which splits are drawn; none when they do not suggest any, or hardly any
+/// image shares its group.
+pub(super) fn suggested(dataset: &Dataset) -> Option<Suggested> {
+    let (pool, others): (Vec<&Sample>, Vec<&Sample>) =
+        dataset.samples.iter().partition(|sample| settled(dataset, sample).is_none());
+    let named = !dataset.named.is_empty();
+    let grouped = |samples: &[&Sample]| -> BTreeMap<String, String> {
+        samples.iter().filter_map(|sample| Some((sample.name.clone(), group(&sample.name, named)?))).collect()
+    };
+    let (mut of, mut elsewhere) = (grouped(&pool), grouped(&others));
+    let different: BTreeSet<String> = of.values().cloned().collect();
+    let covered = of.len() as f64 >= COVERED * pool.len() as f64;
+    let shared = of.len() as f64 >= SHARED * different.len() as f64;
+    let parted = elsewhere.values().filter(|group| different.contains(*group)).collect::<BTreeSet<_>>().len();
+    elsewhere.retain(|_, group| !different.contains(group));
+    of.extend(elsewhere);
+    (covered && shared && different.len() >= FEWEST).then_some(Suggested { of, parted })
+}
+
+/// The split of an image that the data names and nothing is drawn from.
+pub(super) fn settled(dataset: &Dataset, sample: &Sample) -> Option<Split> {
+    Some(sample.split).filter(|split| *split != Split::Train && dataset.named.contains(split))
 }
 
 /// The first word of [`WORDS`] with the number behind it, as in `part17` for `scratch/Part_17-b.png`. The first folder is
-/// the class.
-fn group(name: &str) -> Option<String> {
-    let below_class = name.split_once('/').map_or(name, |(_, rest)| rest).to_lowercase();
+/// the class, but for those of a split above it where these are `named`.
+fn group(name: &str, named: bool) -> Option<String> {
+    let mut below = name;
+    while let Some((_, rest)) = below.split_once('/').filter(|(folder, _)| named && Split::parse(folder).is_some()) {
+        below = rest;
+    }
+    let below_class = below.split_once('/').map_or(below, |(_, rest)| rest).to_lowercase();
     let runs = runs(&below_class);
     let mut pairs = runs.windows(2);
     pairs.find_map(|pair| match pair {
@@ -62,7 +90,6 @@ fn is_number(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Split;
     use crate::data::testing::sample;
 
     #[test]
@@ -75,7 +102,14 @@ mod tests {
             ("part7/0001.png", None),
             ("good/partial_1.png", None),
         ] {
-            assert_eq!(group(name).as_deref(), expected, "{name}");
+            assert_eq!(group(name, false).as_deref(), expected, "{name}");
+        }
+        for (name, expected) in [
+            ("train/part7/0001.png", None),
+            ("seg_train/seg_train/good/video2_frame0113.png", Some("video2")),
+            ("train/train/part3.png", Some("part3")),
+        ] {
+            assert_eq!(group(name, true).as_deref(), expected, "{name}");
         }
     }
 
@@ -85,7 +119,7 @@ mod tests {
             samples: (0..24).map(|n| sample(&format!("good/part{}_{n}.png", n / per_part), 0, Split::Train)).collect(),
             ..Dataset::default()
         };
-        assert_eq!(suggested(&dataset(3)).unwrap().len(), 24);
+        assert_eq!(suggested(&dataset(3)).unwrap().of.len(), 24);
         assert!(suggested(&dataset(1)).is_none() && suggested(&dataset(12)).is_none());
     }
 }

@@ -1,12 +1,12 @@
 //! What there is: images, classes, groups, sizes, a class of good parts.
 
 use super::{InitOptions, groups};
-use crate::config::{self, ColumnNames, DataSettings};
+use crate::config::{self, ColumnNames, DataSettings, GroupBy};
 use crate::data::decode::dimensions;
 use crate::data::{Dataset, Labels, Split, beside_splits, tell_columns};
 use crate::error::{DataError, Error, Result};
 use crate::report::Console;
-use crate::system::shown::Shown;
+use crate::system::shown::{Shown, counted};
 use crate::system::tables::csv_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -63,22 +63,33 @@ impl Survey {
         } else {
             let beside = beside_splits(data).unwrap_or_default();
             ignored.extend(beside.into_iter().filter(|name| !options.ignore.contains(name)));
-            (
-                Listed::Folders,
-                Dataset::open(&settings(&[vec![format!("data.root={}", text(data)?)], ignores(&ignored)].concat())?)?,
-            )
+            (Listed::Folders, folders_as_they_are(data, &ignored, GroupBy::Listed)?)
         };
         dataset.warnings.iter().for_each(|warning| console.warn(warning));
         dataset.notes.iter().for_each(|note| console.info(note));
-        let split = !dataset.named.is_empty();
-        let grouped = split || dataset.samples.iter().any(|sample| sample.group.is_some());
-        let patients = if grouped || listed == Listed::Anomalies { None } else { patients(&dataset) };
+        let drawn = [Split::Val, Split::Test].iter().any(|split| !dataset.named.contains(split));
+        let grouped = !drawn || dataset.samples.iter().any(|sample| sample.group.is_some());
+        let mut patients = if grouped || listed == Listed::Anomalies { None } else { patients(&dataset) };
+        // A patient may be in two of the splits that the data names.
+        if patients.is_some() && !dataset.named.is_empty() {
+            let of_folders = listed == Listed::Folders;
+            let found = of_folders.then(|| folders_as_they_are(data, &ignored, GroupBy::Patient));
+            found.iter().filter_map(|found| found.as_ref().err()).for_each(|error| console.warn(error.to_string()));
+            patients = patients.filter(|_| found.is_some_and(|found| found.is_ok()));
+        }
         if listed == Listed::Folders
-            && !split
+            && drawn
             && patients.is_none()
             && let Some(found) = groups::suggested(&dataset)
         {
-            listed = Listed::Grouped(found.into_iter().map(|(name, group)| (name.to_owned(), group)).collect());
+            if found.parted > 0 {
+                console.warn(format!(
+                    "names suggest {}, of which images are in train and in a split that is tested on: its score would \
+                     partly measure memory of them",
+                    counted(found.parted, "group")
+                ));
+            }
+            listed = Listed::Grouped(found.of);
         }
         let good = match options.good.as_deref() {
             Some(good) if !dataset.classes.iter().any(|class| class == good) => {
@@ -123,12 +134,14 @@ impl Survey {
             Listed::Folders | Listed::Table { .. } => return None,
         };
         let rows = csv_bytes(|table| {
-            let header: &[&str] = if groups.is_some() { &["path", "label", "group"] } else { &["path", "label"] };
-            table.write_record(header)?;
+            let named = groups.is_some() && !self.dataset.named.is_empty();
+            let columns = [Some("path"), Some("label"), groups.map(|_| "group"), named.then_some("split")];
+            table.write_record(columns.into_iter().flatten())?;
             for sample in &self.dataset.samples {
                 let class = self.dataset.classes[sample.label].as_str();
                 let group = groups.map(|groups| groups.get(&sample.name).map_or("", String::as_str));
-                table.write_record([sample.name.as_str(), class].into_iter().chain(group))?;
+                let split = named.then(|| groups::settled(&self.dataset, sample).unwrap_or(Split::Train).name());
+                table.write_record([sample.name.as_str(), class].into_iter().chain(group).chain(split))?;
             }
             Ok(())
         });
@@ -148,6 +161,11 @@ fn settings(sets: &[String]) -> Result<DataSettings> {
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| DataError::invalid(format!("{} is not valid UTF-8", path.shown()), "rename it").into())
+}
+
+fn folders_as_they_are(data: &Path, ignored: &[String], by: GroupBy) -> Result<Dataset> {
+    let settings = settings(&[vec![format!("data.root={}", text(data)?)], ignores(ignored)].concat())?;
+    Dataset::open(&DataSettings { group_by: by, ..settings })
 }
 
 /// A CSV file: which of its columns are which is told by their names, or by what is in them.

@@ -51,6 +51,29 @@ fn groups_of_names_and_trees_of_anomalies_get_a_manifest() {
     assert!(text.contains("root = \"d\"") && text.contains("names suggest 12 groups"), "{text}");
     assert!(fs::read_to_string(made.manifest.unwrap()).unwrap().contains("good/part0_1.png,good,part0\n"));
 
+    // Where the data names its splits, those of train are looked for, since validation is drawn from it.
+    let tree = |split: &str, parts: std::ops::Range<usize>| -> Vec<String> {
+        let of = |part: usize| (0..4).map(move |n| format!("d/{split}/{}/Part-{part}_{n}.png", ["bad", "good"][n % 2]));
+        parts.flat_map(of).collect()
+    };
+    let root = files(&[tree("train", 0..20), tree("test", 19..26)]);
+    let (made, text) = init_in(root.path(), "d").unwrap();
+    assert_eq!((made.groups, made.splits["test"], made.splits.values().sum::<usize>()), (Some(26), 28, 108));
+    assert!(text.contains("names suggest 26 groups") && text.contains("val = 0.15"), "{text}");
+    let rows = fs::read_to_string(made.manifest.unwrap()).unwrap();
+    // Of a part in both, the images to be tested on are not held back: they are where the data has them.
+    for row in ["train/good/Part-19_1.png,good,part19,train\n", "test/good/Part-19_1.png,good,,test\n", "part25,test\n"]
+    {
+        assert!(rows.contains(row), "{row}\n{rows}");
+    }
+    let drawn = Dataset::open(&config::load(Some(&made.config), &[]).unwrap().data).unwrap();
+    let val: Vec<&str> = drawn.indices(Split::Val).iter().filter_map(|&i| drawn.samples[i].group.as_deref()).collect();
+    let both = |&&i: &&usize| val.contains(&drawn.samples[i].group.as_deref().unwrap_or_default());
+    assert!(val.len() >= 8 && drawn.indices(Split::Train).iter().filter(both).count() == 0, "{val:?}");
+    // Where it names all of them, nothing is drawn.
+    let root = files(&[tree("train", 0..20), tree("val", 20..24), tree("test", 24..28)]);
+    assert_eq!(init_in(root.path(), "d").unwrap().0.groups, None);
+
     let root = files(&[
         names("bottle/train/good", 30),
         names("bottle/test/good", 5),
@@ -129,6 +152,23 @@ fn patients_of_dicom_files_stay_together() {
     assert!(text.contains("group_by = \"patient\" # 16 patients"), "{text}");
     assert!(text.contains("root = \"scans\"") && !text.contains("wella"), "{text}");
     assert_eq!(made.splits.values().sum::<usize>(), 48);
+
+    // Where the data names its splits too, unless it has a patient in two of them.
+    let splits = root.path().join("splits");
+    fs::create_dir_all(splits.join("test")).unwrap();
+    fs::rename(root.path().join("scans"), splits.join("train")).unwrap();
+    for class in ["ill", "well"] {
+        fs::create_dir(splits.join("test").join(class)).unwrap();
+        for image in 21..24 {
+            let [from, to] = ["train", "test"].map(|split| splits.join(format!("{split}/{class}/{image}.dcm")));
+            fs::rename(from, to).unwrap();
+        }
+    }
+    fs::remove_file(&made.config).unwrap();
+    assert!(init_in(root.path(), "splits").unwrap().1.contains("group_by = \"patient\" # 16 patients"));
+    fs::remove_file(&made.config).unwrap();
+    fs::rename(splits.join("train/ill/0.dcm"), splits.join("test/ill/0.dcm")).unwrap();
+    assert!(!init_in(root.path(), "splits").unwrap().1.contains("group_by"));
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn section_data(survey: &Survey, (data, out, manifest): (&Path, &Path, &Path)) -
         Listed::Folders => text.push_str(&format!("root = {}\n", seen(data))),
         Listed::Grouped(_) => {
             let why = format!(
-                "the folders as a list: names suggest {} groups, each of which stays in one split",
+                "the folders as a list: names suggest {} groups, none of which is parted where splits are drawn",
                 survey.group_count().unwrap_or(0)
             );
             text.push_str(&beside(&why));

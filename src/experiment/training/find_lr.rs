@@ -44,7 +44,7 @@ impl Training {
         self.record.status = Status::Done;
         self.record.result = Some(result.clone());
         self.run.write_record(&self.record)?;
-        Ok(Completed { folder: self.run.folder().to_path_buf(), result, evaluation: None })
+        Ok(Completed::new(&self.run, &self.record, result, &[]))
     }
 }
 

@@ -135,8 +135,14 @@ fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
     let interval = chosen
         .test_ci95
         .map_or(String::new(), |[low, high]| format!(" (95 %: {:.1} to {:.1})", 100.0 * low, 100.0 * high));
+    let chance = chosen.outcomes.chance(measure);
+    let chance = if chosen.test_ci95.is_some_and(|[low, _]| low <= chance) {
+        format!(", which is not shown to be better than always naming the commonest class ({})", percent(chance))
+    } else {
+        String::new()
+    };
     let scored = format!(
-        "These scores are of the {} that it was chosen on; on the test images {name} scores {}{interval}",
+        "These scores are of the {} that it was chosen on; on the test images {name} scores {}{interval}{chance}",
         counted(images, "validation image"),
         percent(chosen.test)
     );

@@ -18,7 +18,7 @@ use super::RunRecord;
 use super::html::save_comparison_page;
 use super::plots::{self, Tradeoff, TradeoffPoint};
 use crate::error::{Error, Result};
-use crate::metrics::{Evaluation, ranks_better_than_chance, standard_deviation, t_interval};
+use crate::metrics::{Doubt, Evaluation, ranks_better_than_chance, standard_deviation, t_interval};
 use crate::system::files::{create_folder, write_atomic};
 use crate::system::json::{read_json, write_json};
 use crate::system::shown::Shown;
@@ -191,6 +191,8 @@ pub struct Comparison {
     pub exportable: Vec<&'static str>,
     /// Why this one, with its caveats, or why none.
     pub recommendation: Recommendation,
+    /// What speaks against scores of the runs.
+    pub doubts: Vec<Doubt>,
     /// Runs that are not there.
     pub missing: Vec<Missing>,
 }
@@ -235,6 +237,12 @@ impl Comparison {
             .collect();
         let (recommendation, recommended_by) = choice::recommendation(&rows, &waiting, (repeats, metric), target);
         let recommended = recommendation.strategy.clone();
+        let mut doubts: Vec<Doubt> = Vec::new();
+        for doubt in there.iter().flat_map(|contender| &contender.finished).flat_map(|run| &run.record.doubts) {
+            if !doubts.contains(doubt) {
+                doubts.push(doubt.clone());
+            }
+        }
         let taken = rows.iter().find(|row| Some(&row.strategy) == recommended.as_ref());
         Ok(Self {
             name,
@@ -252,6 +260,7 @@ impl Comparison {
             recommended,
             recommended_by,
             recommendation,
+            doubts,
             missing,
         })
     }

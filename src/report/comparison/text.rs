@@ -185,14 +185,16 @@ impl Comparison {
 
     /// What the columns are.
     fn notes(&self) -> Vec<String> {
-        let mut notes = vec![match self.metric {
+        let doubts = self.doubts.iter().map(|doubt| format!("doubtful: {}", doubt.sentence));
+        let mut notes: Vec<String> = doubts.collect();
+        notes.push(match self.metric {
             Measure::Accuracy => format!("accuracy: on the test images; 95 % interval: {}", self.interval),
             Measure::BalancedAccuracy => format!(
                 "balanced: mean recall of the classes on the test images, which strategies are judged by, on validation \
                  too; 95 % interval: {}",
                 self.interval
             ),
-        }];
+        });
         if self.repeats.count() > 1 {
             notes.push(spread(self.repeats).into());
         }

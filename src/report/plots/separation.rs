@@ -11,7 +11,7 @@ const HEADER: u32 = 130;
 /// Height of the histogram with the names of the thresholds above it.
 const ABOVE: u32 = 620;
 /// Height of the names of the thresholds.
-const NAMES: u32 = 50;
+const NAMES: u32 = 70;
 /// The size of a panel drawn by itself.
 const HISTOGRAM: (u32, u32) = (1000, 640);
 const CURVE: (u32, u32) = (860, 640);
@@ -133,17 +133,20 @@ fn draw_histogram<B: DrawingBackend>(area: &Canvas<B>, separation: &Separation) 
         };
         chart.draw_series(shares.iter().enumerate().filter(|(_, share)| **share > 0.0).map(bar))?;
     }
-    let mut taken = 0;
+    // Names of thresholds that lie close together would cover each other: those of the next one stand higher.
+    let mut taken = [0; 2];
     for (name, threshold) in &separation.thresholds {
         let x = place(*threshold);
         chart.draw_series(DashedLineSeries::new([(x, 0.0), (x, axes.y.end)], 8, 8, GREY.stroke_width(3)))?;
         let at = chart.backend_coord(&(x, axes.y.end)).0 - names.get_base_pixel().0;
         let width = style::width(name, TICK);
-        // Names of thresholds that lie close together would cover each other: the first stands for them.
-        let (room, left) = (names.dim_in_pixel().0 as i32, (at - width / 2).max(taken));
-        if left <= at && left + width <= room {
-            area.draw(&Text::new(name.as_str(), (left, NAMES as i32 / 2), style::left(TICK, GREY)))?;
-            taken = left + width + 20;
+        let room = names.dim_in_pixel().0 as i32;
+        let fits = |left: i32| left <= at && left + width <= room;
+        let rows = taken.iter_mut().zip([3, 1]);
+        let mut free = rows.map(|(taken, quarters)| ((at - width / 2).max(*taken), taken, quarters));
+        if let Some((left, taken, quarters)) = free.find(|(left, ..)| fits(*left)) {
+            area.draw(&Text::new(name.as_str(), (left, NAMES as i32 * quarters / 4), style::left(TICK, GREY)))?;
+            *taken = left + width + 20;
         }
     }
     Ok(())

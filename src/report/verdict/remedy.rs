@@ -40,12 +40,15 @@ impl Verdict {
 
     fn find_the_class(&self, settings: &Settings) -> String {
         let plain = settings.train.class_weights == LossWeights::None && settings.train.sampler == Sampler::Shuffle;
-        if self.misses_rare && plain {
-            let judge = if settings.inspection.good.is_empty() {
-                "judge by score ([inspection] good = \"…\")"
-            } else {
-                "judge by the thresholds of [inspection], not by the largest probability"
-            };
+        let judge = if settings.inspection.good.is_empty() {
+            "judge by score ([inspection] good = \"…\")"
+        } else {
+            "judge by the thresholds of [inspection], not by the largest probability"
+        };
+        if self.ranks_missed && !(self.misses_rare && plain) {
+            let longer = if self.learnt { "" } else { "train for longer (train.epochs) or faster (train.lr), or " };
+            format!("the order of the scores tells the classes apart all the same (AUROC): {longer}{judge}")
+        } else if self.misses_rare && plain {
             format!(
                 "let rare classes count (train.class_weights = \"balanced\" or train.sampler = \"balanced\"), or {judge}"
             )
@@ -94,6 +97,8 @@ mod tests {
             numbers: String::new(),
             undecided: false,
             misses_rare: false,
+            ranks_missed: false,
+            learnt: false,
             found_few: false,
             learns_labels_only,
             kept_later: false,

@@ -147,6 +147,27 @@ fn situations() -> Vec<Situation> {
             expected: ["misses_class", "; over-fits after epoch", "look at its images"],
             ..memorised
         },
+        Situation {
+            name: "one class missed that its scores tell apart",
+            images: &[("a", 30), ("b", 30)],
+            signal: |class, t| if class == 0 { -1.0 * soon(t) } else { 4.0 * soon(t) },
+            noise: |_| 0.5,
+            train_loss: |t| 0.9 - 0.4 * soon(t),
+            train_accuracy: |t| 0.5 + 0.1 * soon(t),
+            expected: [
+                "misses_class",
+                "misses class a: ",
+                "train for longer (train.epochs) or faster (train.lr), or judge",
+            ],
+            ..SOUND
+        },
+        Situation {
+            name: "26 classes of 4 images, many of which are missed",
+            images: &[("leaf", 4); 26],
+            signal: |class, t| if class % 2 == 0 { -2.0 * soon(t) } else { 6.0 * soon(t) },
+            expected: ["misses_class", "misses class leaf: 0 of 4 found, ", "look at its images"],
+            ..SOUND
+        },
         Situation { name: "rare defects found (3 %)", images: CELLS, signal: |_, t| 7.0 * soon(t), ..SOUND },
         Situation {
             name: "rare defects missed (3 %)",

@@ -14,7 +14,21 @@ const ROOMY: usize = 10;
 
 /// The verdict, the numbers that matter, and one row per split.
 pub(super) fn headline(page: &RunPage) -> Html {
-    [verdict(page), again(page), cards(page), splits(page)].into_iter().collect()
+    [verdict(page), doubts(page), again(page), cards(page), splits(page)].into_iter().collect()
+}
+
+/// What speaks against the run's own scores.
+fn doubts(page: &RunPage) -> Html {
+    let sentences: Html = page.record.doubts.iter().map(sentence).collect();
+    if sentences.is_empty() {
+        sentences
+    } else {
+        Html::markup(format!("<div class=\"verdict doubtful\">{sentences}</div>"))
+    }
+}
+
+fn sentence(doubt: &Doubt) -> Html {
+    Html::markup(format!("<p>{}</p>", Html::text(&doubt.sentence)))
 }
 
 /// What was scored later, and why it does not replace the numbers of the run.
@@ -23,9 +37,7 @@ fn again(page: &RunPage) -> Html {
         let (accuracy, n, split) = (percent(evaluation.accuracy), thousands(evaluation.n), &evaluation.split);
         let images = agree(evaluation.n, "image", "images");
         let headline = Html::text(&format!("Scored again: {accuracy} of {n} {split} {images}, which is in doubt"));
-        let doubts =
-            evaluation.doubts.iter().map(|doubt| Html::markup(format!("<p>{}</p>", Html::text(&doubt.sentence))));
-        let doubts: Html = doubts.collect();
+        let doubts: Html = evaluation.doubts.iter().map(sentence).collect();
         Html::markup(format!("<div class=\"verdict doubtful\"><p><strong>{headline}</strong></p>{doubts}</div>"))
     };
     page.again.iter().map(scored).collect()
@@ -100,7 +112,7 @@ fn splits(page: &RunPage) -> Html {
             match e.doubts.as_slice() {
                 [] => e.split.clone(),
                 [Doubt { kind: DoubtKind::Copied, images, .. }] => {
-                    format!("{} ({} seen in training)", e.split, counted(*images, "image"))
+                    format!("{} ({} seen before)", e.split, counted(*images, "image"))
                 }
                 _ => format!("{} (no honest estimate)", e.split),
             }
