@@ -33,7 +33,7 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults, preprocessor: &Valu
         architecture: String::new(),
         width,
         depth: config.integer("num_hidden_layers", 12)?,
-        image_size: config.integer("image_size", 224)?,
+        image_size: config.size("image_size", 224)?,
         patch: PatchSpec { size: config.integer("patch_size", defaults.patch)?, bias: true, norm: false },
         prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
         positions: Positions::Table(positions(1)),
@@ -53,7 +53,7 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults, preprocessor: &Valu
 
 /// Position embeddings of the first `prefix` tokens and the patches, resampled in each forward pass.
 pub(super) fn positions(prefix: usize) -> PositionTable {
-    PositionTable { prefix, resampling: Resampling::Bicubic, rounded: false }
+    PositionTable { prefix, resampling: Resampling::Bicubic, rounded: false, of_square: false }
 }
 
 /// An activation by its name in transformers.

@@ -36,7 +36,7 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     }
     Ok(VitSpec {
         architecture: hf::class_name(&description.config, "Siglip2Model"),
-        image_size: side.checked_mul(spec.patch.size).ok_or("num_patches and patch_size are too large")?,
+        image_size: side.checked_mul(spec.patch.size).ok_or("num_patches and patch_size are too large")?.into(),
         // The whole image, as there, though not in its shape.
         input: BackboneDefaults { resize: ResizeMode::Squash, ..spec.input },
         positions: Positions::Table(PositionTable { resampling: Resampling::BilinearAntialiased, ..hf::positions(0) }),

@@ -40,8 +40,8 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
     let fc_norm = args.flag("fc_norm", pool == Pool::Avg);
     let side = args.integer("pos_embed_grid_size", 16)?.checked_mul(patch);
-    let image_size = side.ok_or("pos_embed_grid_size and patch_size are too large")?;
-    let spec = base(architecture, &args, image_size, pool)?;
+    let side = side.ok_or("pos_embed_grid_size and patch_size are too large")?;
+    let spec = base(architecture, &args, side.into(), pool)?;
     Ok(VitSpec {
         patch: PatchSpec { bias: !pre_norm, ..spec.patch },
         prefix: PrefixSpec {
@@ -49,7 +49,12 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
             distillation: false,
             registers: args.integer("reg_tokens", 0)?,
         },
-        positions: Positions::Table(PositionTable { prefix: 0, resampling: resampling(&args)?, rounded: false }),
+        positions: Positions::Table(PositionTable {
+            prefix: 0,
+            resampling: resampling(&args)?,
+            rounded: false,
+            of_square: args.flag("pos_embed_ar_preserving", false),
+        }),
         norm_pre: pre_norm,
         norms: NormSpec::layer(1e-6),
         mlp: MlpSpec::plain(spec.mlp.hidden, timm::activation(args.text("act_layer"))?),

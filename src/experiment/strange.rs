@@ -20,7 +20,7 @@ pub struct Strange {
 }
 
 impl Strange {
-    /// Of images with standardised pixels, whose patches `extractor` makes; none where patches are no square.
+    /// Of images with standardised pixels, whose patches `extractor` makes; none where patches do not fill the grid.
     ///
     /// # Errors
     /// When the device fails.
@@ -31,7 +31,7 @@ impl Strange {
         images: usize,
     ) -> Result<Vec<Option<Self>>> {
         let found = extractor.workers().install(|| head.compare_pixels(extractor, pixels, images))?;
-        Ok(found.into_iter().map(|found| Self::new(head, found, EvidenceGrid::square)).collect())
+        Ok(found.into_iter().map(|found| Self::new(head, found, |values| extractor.placed(values))).collect())
     }
 
     /// Of an image that is cut into tiles.

@@ -76,7 +76,7 @@ pub(super) const CLASSES: &[HfClass] = &[
         name: "SiglipForImageClassification",
         kind: "siglip",
         prefix: "vision_model.",
-        obstacles: averaged,
+        obstacles: |spec| [averaged(spec), of_squares(spec)].concat(),
         adapt: |model| {
             adapt::with_patch_bias(model)?;
             adapt::with_qkv_bias(model)
@@ -135,6 +135,7 @@ const CLIP: HfClass = HfClass {
             unless(!spec.patch.bias, "a bias of the patch embedding"),
             unless(!spec.pooling.norm && !spec.pooling.fc_norm, "a layer norm after the blocks"),
             unless(spec.pooling.pool == Pool::Avg, POOLING),
+            of_squares(spec),
         ]
         .concat()
     },
@@ -276,6 +277,11 @@ fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
 /// What a plain tower cannot express that has no token before the patches and reads their mean.
 fn averaged(spec: &VitSpec) -> Vec<String> {
     [plain(spec, &[]), unless(spec.pooling.pool == Pool::Avg, POOLING)].concat()
+}
+
+/// What a class cannot express that counts patches by one side.
+fn of_squares(spec: &VitSpec) -> Vec<String> {
+    unless(spec.image_size.side().is_some(), "an input that is not square")
 }
 
 /// What `DINOv2` cannot express, whatever its registers. It reads the class token beside the mean patch, so that each

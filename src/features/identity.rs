@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn an_address_depends_on_what_stands_beside_the_weights_and_on_a_seed_that_draws() {
         let geometry = Geometry {
-            image_size: 32,
+            image_size: 32.into(),
             resize: ResizeMode::Squash,
             interpolation: Interpolation::Bicubic,
             crop_pct: 1.0,

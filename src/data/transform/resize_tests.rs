@@ -17,7 +17,7 @@ fn assert_same(ours: &RgbImage, name: &str) {
 }
 
 fn geometry(image_size: usize, resize: ResizeMode, interpolation: Interpolation) -> Geometry {
-    Geometry { image_size, resize, interpolation, crop_pct: 1.0 }
+    Geometry { image_size: image_size.into(), resize, interpolation, crop_pct: 1.0 }
 }
 
 const FILTERS: [(&str, Interpolation); 2] =
