@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Height and width. A square is written as one number, any other size as `[height, width]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Size {
     /// From above to below.
@@ -97,6 +97,13 @@ impl fmt::Display for Size {
             Some(side) => side.fmt(f),
             None => write!(f, "{:?}", self.sides()),
         }
+    }
+}
+
+/// The same: addresses of what is kept are made of it.
+impl fmt::Debug for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

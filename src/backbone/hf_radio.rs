@@ -24,7 +24,7 @@ pub const FAMILY: Family = Family {
     name: "transformers RADIO",
     recognises: |config| config["model_type"] == "radio",
     spec,
-    usual_size: |description| Config(&description.config).integer("image_size", 224).ok(),
+    usual_size: |description| Config(&description.config).size("image_size", 224).ok(),
     mapping,
     ignores: |name, _| ["input_conditioner.", "summary_idxs", "video_"].iter().any(|unread| name.contains(unread)),
 };

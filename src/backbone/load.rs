@@ -195,7 +195,10 @@ impl Backbone {
         let mut resampled = prefix_values.to_vec();
         let whole = if table.of_square { new.longer().into() } else { new };
         let patches = resample(patch_values, width, old, whole, table.resampling);
-        patches.chunks_exact(whole.width * width).take(new.height).for_each(|row| resampled.extend(&row[..new.width * width]));
+        patches
+            .chunks_exact(whole.width * width)
+            .take(new.height)
+            .for_each(|row| resampled.extend(&row[..new.width * width]));
         let resampled = Tensor::from_vec(resampled, (1, prefix + new.area(), width), &Device::Cpu)?;
         let dtype = if table.rounded { stored } else { DType::F32 };
         self.params.insert(Layer::PosEmbed.whole(), resampled.to_dtype(dtype)?.to_dtype(DType::F32)?);
@@ -224,7 +227,9 @@ impl Backbone {
 /// The size that a family prefers to that of the stored positions, if an image can have it and the patches divide it.
 fn usual_size(family: &Family, source: &Source, spec: &VitSpec) -> Option<Size> {
     let usual = (family.usual_size)(&source.description);
-    usual.filter(|size| (1..=LARGEST).contains(size) && size.is_multiple_of(spec.patch.size)).map(Size::from)
+    usual.filter(|size| {
+        size.sides().into_iter().all(|side| (1..=LARGEST).contains(&side) && side.is_multiple_of(spec.patch.size))
+    })
 }
 
 /// The family of a source, and the architecture it describes.

@@ -7,6 +7,7 @@ use crate::nn::Pairs;
 use crate::size::Size;
 use candle_core::{Device, Result, Tensor};
 use std::f64::consts::TAU;
+use std::fmt;
 
 /// How tokens know where they lie.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +65,7 @@ impl Positions {
 }
 
 /// Learnt position embeddings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PositionTable {
     /// How many of the tokens before the patches have one, counted from the first: none, the class token alone, or all.
     pub prefix: usize,
@@ -75,6 +76,18 @@ pub struct PositionTable {
     pub rounded: bool,
     /// Whether they are resampled to a square of the longer side, of which the upper left is taken (RADIO).
     pub of_square: bool,
+}
+
+/// Without what is not so: addresses of what is kept are made of it.
+impl fmt::Debug for PositionTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("PositionTable");
+        fields.field("prefix", &self.prefix).field("resampling", &self.resampling).field("rounded", &self.rounded);
+        if self.of_square {
+            fields.field("of_square", &true);
+        }
+        fields.finish()
+    }
 }
 
 /// How a library resamples position embeddings.

@@ -131,7 +131,7 @@ impl VitSpec {
         self.prefix.count()
     }
 
-    /// Width of the features of a square.
+    /// Width of the features of an input.
     pub fn features(&self) -> usize {
         self.pooling.pool.features(self.width)
     }

@@ -1,4 +1,4 @@
-//! The timm format of `NaFlexVit`, which takes images of any shape, on one square grid of patches; and of RADIO, which timm
+//! The timm format of `NaFlexVit`, which takes images of any shape, on one grid of patches; and of RADIO, which timm
 //! builds as one.
 //!
 //! Reference: timm's `naflexvit.py`. The patch embedding is a product with flattened patches, which is a convolution. The
@@ -13,6 +13,7 @@ use super::positions::{PositionTable, Positions, Resampling};
 use super::spec::{MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use super::timm;
 use super::timm_args::{Args, base, input, refuse_unsupported};
+use crate::size::Size;
 
 /// timm's `NaFlexVit`.
 pub const FAMILY: Family = Family {
@@ -66,10 +67,10 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     })
 }
 
-/// The side of the images these weights are for: the grid of the positions is another.
-fn usual_size(Description { config, .. }: &Description) -> Option<usize> {
+/// The size of the images these weights are for: the grid of the positions is another.
+fn usual_size(Description { config, .. }: &Description) -> Option<Size> {
     let trained = config["pretrained_cfg"]["input_size"][1].as_u64().and_then(|side| usize::try_from(side).ok());
-    Config(&config["model_args"]).integer("img_size", trained.unwrap_or(0)).ok()
+    Config(&config["model_args"]).size("img_size", trained.unwrap_or(0)).ok()
 }
 
 /// Where a parameter lies.
@@ -99,8 +100,7 @@ fn resampling(args: &Args<'_>) -> Result<Resampling, String> {
     }
 }
 
-/// The options of this class whose effect is known here, that only matter to training, or that change nothing on a square
-/// grid, beside those of all classes.
+/// The options of this class whose effect is known here, or that only matter to training, beside those of all classes.
 const KNOWN: &[&str] = &[
     "act_layer", "class_token", "fc_norm", "final_norm", "fix_init", "patch_drop_rate", "pos_embed_align_corners",
     "pos_embed_antialias", "pos_embed_ar_preserving", "pos_embed_grid_size", "pos_embed_interp_mode", "pre_norm",

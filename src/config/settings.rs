@@ -12,7 +12,6 @@ use super::tile_settings::{TilePool, TileSettings};
 use super::train_settings::{EarlyStopSettings, TrainSettings};
 use crate::augment::AugmentSettings;
 use crate::forms;
-use crate::size::Size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -230,7 +229,7 @@ pub struct ModelSettings {
     /// Size of the input in pixels: the side of a square, or height and width of strips. Default: the backbone's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "usize", range(min = 16, max = 4096), transform = forms::size)]
-    pub image_size: Option<Size>,
+    pub image_size: Option<crate::size::Size>,
     /// Side of a patch in pixels. The pretrained kernels are resampled to it; smaller patches show smaller things. `FlexiViT`
     /// was trained for patches of 8 to 48 pixels; other models lose accuracy. Default: the backbone's own.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
 //! In which form images leave a loader: standardised, or on a GPU as bytes, which are a quarter and are standardised there.
 
 use crate::kernels::normalize;
-use candle_core::{Device, Result, Tensor};
 use crate::size::Size;
+use candle_core::{Device, Result, Tensor};
 use std::ops::Range;
 
 /// Where batches go and what is done to them on the way, which decides in which form they come; see

@@ -58,7 +58,7 @@ pub struct SeenImage<'a> {
     pub path: &'a Path,
     /// Its width and height.
     pub size: (u32, u32),
-    /// The square, or all of an image that is cut into tiles, made smaller.
+    /// The resized image, or all of an image that is cut into tiles, made smaller.
     pub shown: &'a RgbImage,
 }
 

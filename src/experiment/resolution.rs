@@ -44,7 +44,8 @@ pub fn describe(
     if let Some(tiles) = tiles {
         return cut(found, geometry, tiles, decode);
     }
-    let geometries = LARGER.map(|times| Geometry { image_size: geometry.image_size.map(|side| times * side), ..geometry });
+    let geometries =
+        LARGER.map(|times| Geometry { image_size: geometry.image_size.map(|side| times * side), ..geometry });
     let scale = |size: (u32, u32)| {
         let (across, down) = geometry.scales(size);
         across.min(down)
@@ -171,7 +172,11 @@ fn reduction_warning(
     // A larger size that removes as much is no help.
     let helps = now.zip(*twice).is_some_and(|(now, twice)| now - twice >= LEAST_GAIN);
     let larger = twice.filter(|_| helps).map_or(":".to_owned(), |share| {
-        format!(": a larger model.image_size ({} would remove {}) keeps more, and", input.map(|side| 2 * side), percent(share))
+        format!(
+            ": a larger model.image_size ({} would remove {}) keeps more, and",
+            input.map(|side| 2 * side),
+            percent(share)
+        )
     });
     let tiles = proposed(input.longer())
         .map_or(String::new(), |tiles| format!(", in {} an image", counted(tiles.count((width, height)), "tile")));
@@ -210,8 +215,9 @@ mod tests {
 
     #[test]
     fn a_larger_size_is_proposed_where_it_shows_more() {
-        let said =
-            |twice| reduction_warning((3000, 2000), (224.into(), 0.1), &[Some(0.997), Some(twice), None], "squash").unwrap();
+        let said = |twice| {
+            reduction_warning((3000, 2000), (224.into(), 0.1), &[Some(0.997), Some(twice), None], "squash").unwrap()
+        };
         assert!(said(0.6).contains("(448 would remove 60.0 %) keeps more, and preprocess.tiles = true keeps all"));
         assert!(
             said(0.99).contains("removes 99.7 % of the detail: preprocess.tiles = true keeps all"),

@@ -79,7 +79,7 @@ mod tests {
         let strange = |farthest: f32| {
             let found = head.compare(&[0.0, 0.5, 0.5, farthest], 1).unwrap().pop().unwrap();
             let distance = found.patches[3];
-            (distance, found.score, Strange::new(&head, found, EvidenceGrid::square).unwrap())
+            (distance, found.score, Strange::new(&head, found, |values| EvidenceGrid::of(2.into(), values)).unwrap())
         };
         // Its distance is beyond the threshold, its score is not.
         let (distance, score, sound) = strange(3.5);

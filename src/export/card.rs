@@ -39,7 +39,9 @@ fn input(model: &ExportModel) -> String {
         }
     };
     let (mean, std) = statistics(&model.preprocess.normalization);
-    format!("RGB of {width} x {height} pixels (width x height), {shape}, in 0..1, less the mean {mean:?}, divided by {std:?}.")
+    format!(
+        "RGB of {width} x {height} pixels (width x height), {shape}, in 0..1, less the mean {mean:?}, divided by {std:?}."
+    )
 }
 
 /// What the softmax of the logits means.

@@ -160,6 +160,7 @@ const BEIT: HfClass = HfClass {
             other_layers(spec),
             unless(!spec.norm_pre, "a layer norm before the blocks"),
             unless(mean || class, POOLING),
+            if spec.positions.are_relative() { Vec::new() } else { of_squares(spec) },
         ]
         .concat()
     },
@@ -279,7 +280,7 @@ fn averaged(spec: &VitSpec) -> Vec<String> {
     [plain(spec, &[]), unless(spec.pooling.pool == Pool::Avg, POOLING)].concat()
 }
 
-/// What a class cannot express that counts patches by one side.
+/// What a class cannot express that takes its positions, or the number of its patches, for those of a square.
 fn of_squares(spec: &VitSpec) -> Vec<String> {
     unless(spec.image_size.side().is_some(), "an input that is not square")
 }
@@ -303,6 +304,7 @@ fn dinov2(spec: &VitSpec) -> Vec<String> {
         ),
         unless(pool, POOLING),
         unless(dinov2_ratio(spec).is_some(), "this width of the MLP"),
+        of_squares(spec),
     ]
     .concat()
 }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn mixer(mixup: f64, cutmix: f64) -> Mixer {
-        Mixer { mixup, cutmix, classes: 3, side: SIDE, seed: 4 }
+        Mixer { mixup, cutmix, classes: 3, size: SIDE.into(), seed: 4 }
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         fn rectangles_stay_inside_and_shares_are_what_is_left(
             share in 0.0f64..=1.0, row in 0usize..37, column in 0usize..37,
         ) {
-            let Mixture::Paste { share: corrected, rows, columns } = Mixture::paste(share, [row, column], 37) else {
+            let Mixture::Paste { share: corrected, rows, columns } = Mixture::paste(share, [row, column], 37.into()) else {
                 unreachable!()
             };
             prop_assert!(rows.end <= 37 && columns.end <= 37 && rows.start <= rows.end);

@@ -132,7 +132,7 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
         seed: settings.run.seed,
         trainer: Trainer { model: &model, plan: &plan, objective: &objective, computation: Computation::default() },
         source: &source,
-        mixer: Mixer::new(&settings.train, 2, 32, settings.run.seed),
+        mixer: Mixer::new(&settings.train, 2, 32.into(), settings.run.seed),
         checkpoints: &checkpoints,
         stop: &request,
     };

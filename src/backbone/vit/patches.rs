@@ -54,6 +54,9 @@ mod tests {
         assert_eq!(found[4], [8.0, 9.0], "the middle is the mean of all");
         let corner = [(0.0 + 2.0 + 6.0 + 8.0) / 9.0, (1.0 + 3.0 + 7.0 + 9.0) / 9.0];
         assert!(found[0].iter().zip(corner).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
-        assert_eq!(averaged(&patches, 3.into(), 1).unwrap().to_vec3::<f32>().unwrap(), patches.to_vec3::<f32>().unwrap());
+        assert_eq!(
+            averaged(&patches, 3.into(), 1).unwrap().to_vec3::<f32>().unwrap(),
+            patches.to_vec3::<f32>().unwrap()
+        );
     }
 }

@@ -12,8 +12,8 @@ use crate::experiment::image_neighbors::ImageNeighbors;
 use crate::experiment::resolution::{self, Resolution};
 use crate::experiment::session::decode_threads;
 use crate::experiment::sheets;
-use crate::size::Size;
 use crate::report::{Console, key_value_table, listing_table, percent};
+use crate::size::Size;
 use crate::system::shown::{are, counted, part_of};
 use crate::train::forecast::TileCounts;
 use serde_json::{Value, json};
@@ -113,7 +113,8 @@ impl Spread {
         let images = found.findings.len();
         // Of a long image squashed into the input one side may grow while detail is lost along the other.
         let enlarged = |&(width, height): &(u32, u32)| {
-            let (across, down) = ((width as usize) < geometry.image_size.width, (height as usize) < geometry.image_size.height);
+            let (across, down) =
+                ((width as usize) < geometry.image_size.width, (height as usize) < geometry.image_size.height);
             if geometry.resize == ResizeMode::Crop { across || down } else { across && down }
         };
         let discarded: Vec<f64> = sizes().map(|size| geometry.discarded(size)).collect();

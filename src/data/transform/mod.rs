@@ -197,7 +197,7 @@ impl Pipeline {
         Self::evaluation(preprocess, decode).augmented_by(settings, seed)
     }
 
-    /// The same images with the augmentations of the settings, drawn from `seed`. Both pipelines share the squares that
+    /// The same images with the augmentations of the settings, drawn from `seed`. Both pipelines share the resized images that
     /// they keep.
     #[must_use]
     pub fn augmented_by(&self, settings: &AugmentSettings, seed: u64) -> Self {
@@ -205,7 +205,7 @@ impl Pipeline {
     }
 
     /// The same images with one flaw, drawn from `seed`, not from the seed of training. At another strength a view has the
-    /// same flaw, stronger or weaker. Both pipelines share their cached squares.
+    /// same flaw, stronger or weaker. Both pipelines share their cached images.
     #[must_use]
     pub fn corrupted(&self, corruption: Corruption, strength: f64, seed: u64) -> Self {
         self.with(AugmentSteps { seed, purpose: Purpose::Corruption, steps: corruption.settings(strength).steps() })
@@ -222,7 +222,7 @@ impl Pipeline {
         &self.preprocess
     }
 
-    /// Decodes a file, or takes its square from memory, and makes one view of it, shape (3, height, width). What needs the
+    /// Decodes a file, or takes it resized from memory, and makes one view of it, shape (3, height, width). What needs the
     /// whole batch comes after, in [`Pipeline::finish`].
     ///
     /// # Errors
@@ -264,7 +264,7 @@ impl Pipeline {
         self.see_once(path, view).map(|(square, _)| self.preprocess.normalization.standardize(&square))
     }
 
-    /// The square of [`Pipeline::load_once`] before it is standardised, and the width and height of the image.
+    /// The resized image of [`Pipeline::load_once`] before it is standardised, and the width and height of the image.
     ///
     /// # Errors
     /// As [`Pipeline::load`].
@@ -286,12 +286,15 @@ impl Pipeline {
         }
     }
 
-    /// One view of an image as an 8-bit square, before it is standardised.
+    /// One view of an image resized, with 8 bits, before it is standardised.
     ///
     /// # Errors
     /// When the image has no pixels.
     pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
-        let window = self.augmentation.as_ref().and_then(|on| on.window(image.dimensions(), self.preprocess.geometry.shape(), view));
+        let window = self
+            .augmentation
+            .as_ref()
+            .and_then(|on| on.window(image.dimensions(), self.preprocess.geometry.shape(), view));
         let square = match window {
             Some(window) => self.preprocess.geometry.square_of(image, window)?,
             None => self.preprocess.square(image)?,
@@ -299,12 +302,12 @@ impl Pipeline {
         Ok(self.augmented(square, view))
     }
 
-    /// Whether each view has a window of its own, so that its square cannot be kept.
+    /// Whether each view has a window of its own, so that it cannot be kept resized.
     fn crops(&self) -> bool {
         self.augmentation.as_ref().is_some_and(AugmentSteps::crops)
     }
 
-    /// The image operations on a square.
+    /// The image operations on a resized image.
     fn augmented(&self, square: RgbImage, view: View) -> RgbImage {
         match &self.augmentation {
             Some(augmentation) => augmentation.apply_to_image(square, view),

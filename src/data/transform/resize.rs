@@ -135,9 +135,7 @@ impl Geometry {
             (window.y, start.1, input_height, resized.1, window.height),
         ]
         .map(|(first, start, input, resized, length)| {
-            move |at: f64| {
-                f64::from(first) + (at * f64::from(input) + start) / f64::from(resized) * f64::from(length)
-            }
+            move |at: f64| f64::from(first) + (at * f64::from(input) + start) / f64::from(resized) * f64::from(length)
         });
         let [left, upper, right, lower] = edges;
         let within = |at: f64, length: u32| (at.round().max(0.0) as u32).min(length);
@@ -206,7 +204,8 @@ impl Geometry {
     /// The middle of an image that is longer than [`LONGEST_ASPECT`] times what the input's shape asks for, else the whole.
     fn trimmed(&self, (width, height): (u32, u32)) -> Window {
         let (w, h) = self.size();
-        let longest = |other: u32, side: u32, over: u32| other.saturating_mul(LONGEST_ASPECT * (side / over.max(1)).max(1));
+        let longest =
+            |other: u32, side: u32, over: u32| other.saturating_mul(LONGEST_ASPECT * (side / over.max(1)).max(1));
         let (w, h) = (width.min(longest(height, w, h)), height.min(longest(width, h, w)));
         Window { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
     }

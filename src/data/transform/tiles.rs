@@ -254,6 +254,8 @@ mod tests {
         let refused = resolved(TileSettings { overlap: Some(85), ..settings }).unwrap_err();
         assert!(refused.to_string().contains("overlap = 85 is more than three quarters"), "{refused}");
         assert_eq!(resolved(TileSettings { overlap: Some(84), ..settings }).unwrap(), (112, 84));
+        let refused = Tiles::resolve(&settings, [112, 224].into()).unwrap_err().to_string();
+        assert!(refused.contains("model.image_size = [112, 224]"), "{refused}");
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl Proposal {
         let exact = SCALES.into_iter().filter(|scale| scale * f64::from(shorter) > f64::from(side));
         let cut = exact.map(|scale| {
             let settings = TileSettings { side: None, scale: Some(scale), overlap: None, staggered: false };
-            let count = Tiles::resolve(&settings, (self.tile as usize).into()).map_or(0, |tiles| tiles.count((width, height)));
+            let count =
+                Tiles::resolve(&settings, (self.tile as usize).into()).map_or(0, |tiles| tiles.count((width, height)));
             ChosenTiles { scale, count, squashed_to: side }
         });
         let fits = |tiles: &ChosenTiles| self.seconds(self.tile, images * tiles.count, rate) <= BUDGET;

@@ -30,9 +30,9 @@ const NEIGHBORS: usize = 3;
 /// An image as the model sees it.
 struct ModelView {
     path: PathBuf,
-    /// Its square, or all of an image that is cut into tiles, made smaller.
+    /// The resized image, or all of an image that is cut into tiles, made smaller.
     shown: RgbImage,
-    /// Those of the square.
+    /// Those of the resized image.
     pixels: Vec<f32>,
 }
 
