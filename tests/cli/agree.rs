@@ -22,7 +22,7 @@ type Kind = (&'static str, &'static str, &'static str, &'static [&'static str], 
 const KINDS: [Kind; 13] = [
     ("frozen", "finetune", "small.toml", &["strategy.kind=frozen", "preprocess.resize=crop", "train.epochs=1"], ALL),
     ("partial", "finetune", "small.toml", &["train.epochs=1"], ALL),
-    ("wide", "finetune", "small.toml", &["model.image_size=[16, 48]", "preprocess.resize=crop", "train.epochs=1"], ALL),
+    ("wide", "finetune", "small.toml", &["model.image_size=[32, 48]", "preprocess.resize=crop", "train.epochs=1"], ALL),
     ("full", "finetune", "small.toml", &["strategy.kind=full", "preprocess.normalize=dataset", "train.epochs=1"], ALL),
     ("lora", "finetune", "small.toml", &["strategy.kind=lora", "train.lr=1e-2", "train.epochs=1"], ALL),
     ("tokens", "finetune", "small.toml", &["strategy.kind=prompt", "strategy.tokens=2", "train.epochs=1"], ONNX),

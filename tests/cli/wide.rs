@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use vitadapt::report::RunRecord;
 use vitadapt::size::Size;
 
-const WIDE: [&str; 2] = ["--set", "model.image_size=[16, 48]"];
+const WIDE: [&str; 2] = ["--set", "model.image_size=[32, 48]"];
 
 /// The answers to some files or folders, each file by its name.
 fn predicted(workspace: &Workspace, run: &str, inputs: &[&str]) -> BTreeMap<String, Value> {
@@ -30,7 +30,7 @@ fn a_probe_reads_maps_and_repeats() {
     let workspace = Workspace::new();
     let result = run(&workspace, "probe", &[&WIDE[..], &["--set", "run.name=wide"]].concat());
     assert_eq!(misses(&result), 36);
-    assert_eq!(recorded(&workspace, "runs/wide"), ([16, 48].into(), value!([16, 48])));
+    assert_eq!(recorded(&workspace, "runs/wide"), ([32, 48].into(), value!([32, 48])));
     workspace.assert_scores_repeat("wide", &result);
     // The features of another shape are others, and those of a square are found again however it is written.
     let square = run(&workspace, "probe", &["--set", "run.name=square"]);
@@ -40,7 +40,7 @@ fn a_probe_reads_maps_and_repeats() {
     let maps = predicted(&workspace, "runs/wide", &["data/test", "--maps", "maps"]);
     for row in maps.values() {
         let (width, height) = image::image_dimensions(workspace.path(row["map"].as_str().unwrap())).unwrap();
-        assert_eq!((width, height), (48, 16), "{row}");
+        assert_eq!((width, height), (48, 32), "{row}");
     }
     let mapped = run(&workspace, "tsne", &[&WIDE[..], &["--set", "tsne.perplexity=5", "--out", "map"]].concat());
     assert_eq!(misses(&mapped), 0, "{mapped}");
@@ -59,7 +59,7 @@ fn a_training_resumes_and_a_batch_equals_its_images() {
     let all = predicted(&workspace, "runs/wide", &["data/test"]);
     for (path, row) in all.iter().step_by(4) {
         let alone = &predicted(&workspace, "runs/wide", &[path])[path];
-        let (a, b) = (&row["confidence"], &alone["confidence"]);
+        let (a, b) = (&row["top"][0]["probability"], &alone["top"][0]["probability"]);
         assert!((a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-5, "{a} {b}");
     }
     // Interrupted, it ends in the same weights.
@@ -75,12 +75,12 @@ fn what_takes_squares_alone_says_so() {
     for (sets, said) in [
         (&["preprocess.tiles=true"][..], "preprocess.tiles cuts squares"),
         (
-            &["model.image_size=[16, 50]"],
-            "model.image_size = [16, 50] is not a multiple of the backbone's patch size 8",
+            &["model.image_size=[32, 50]"],
+            "model.image_size = [32, 50] is not a multiple of the backbone's patch size 16",
         ),
         (
-            &["model.image_size=[16, 48, 3]"],
-            "[16, 48, 3] has 3 items (expected an integer from 16 to 4096, or [height, width]",
+            &["model.image_size=[32, 48, 3]"],
+            "[32, 48, 3] has 3 items (expected an integer from 16 to 4096, or [height, width]",
         ),
     ] {
         let sets: Vec<&str> = WIDE.into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
