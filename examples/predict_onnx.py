@@ -2,7 +2,7 @@
 
     python examples/predict_onnx.py fabric.onnx new/*.jpg
 
-All it needs to know is in the file: which square or tiles an image becomes, how colours are standardised, what classes are
+All it needs to know is in the file: which size an image gets or which tiles it becomes, how colours are standardised, what classes are
 called.
 Prints one line of JSON for each image.
 """
@@ -28,25 +28,29 @@ def upright(path, facts):
     return image.convert("RGB")
 
 
-def square(image, facts):
+def resized(image, facts):
     """The image as the model sees it."""
-    side, how, kernel = facts["image_size"], facts["resize"], FILTERS[facts["interpolation"]]
+    size, how, kernel = facts["image_size"], facts["resize"], FILTERS[facts["interpolation"]]
+    h, w = size if isinstance(size, list) else (size, size)
     width, height = image.size
     if how == "squash":
-        return image.resize((side, side), kernel)
+        return image.resize((w, h), kernel)
     if how == "letterbox":
-        ratio = max(width, height) / side
+        ratio = max(width / w, height / h)
         width, height = (max(1, round(length / ratio)) for length in (width, height))
-        whole = Image.new("RGB", (side, side), tuple(int(255 * value + 0.5) for value in facts["mean"]))
-        whole.paste(image.resize((width, height), kernel), ((side - width) // 2, (side - height) // 2))
+        whole = Image.new("RGB", (w, h), tuple(int(255 * value + 0.5) for value in facts["mean"]))
+        whole.paste(image.resize((width, height), kernel), ((w - width) // 2, (h - height) // 2))
         return whole
-    short = int(side / facts["crop_pct"])
-    if width <= height:
-        width, height = short, short * height // width
+    before = [int(side / facts["crop_pct"]) for side in (w, h)]
+    if w != h:
+        ratio = min(width / before[0], height / before[1])
+        width, height = round(width / ratio), round(height / ratio)
+    elif width <= height:
+        width, height = before[0], before[0] * height // width
     else:
-        width, height = short * width // height, short
-    left, upper = round((width - side) / 2), round((height - side) / 2)
-    return image.resize((width, height), kernel).crop((left, upper, left + side, upper + side))
+        width, height = before[0] * width // height, before[0]
+    left, upper = round((width - w) / 2), round((height - h) / 2)
+    return image.resize((width, height), kernel).crop((left, upper, left + w, upper + h))
 
 
 def tiles(image, facts):
@@ -65,7 +69,7 @@ def tiles(image, facts):
     across, down = spans(image.width), spans(image.height)
     grids = [(across, down)] + [(between(across), between(down))] * facts["tiles"]["staggered"]
     squares = [(x, y, x + w, y + h) for columns, rows in grids for y, h in rows for x, w in columns]
-    return [square(image.crop(edges), facts) for edges in squares]
+    return [resized(image.crop(edges), facts) for edges in squares]
 
 
 def main():
@@ -74,7 +78,7 @@ def main():
     classes, facts = json.loads(metadata["classes"]), json.loads(metadata["input"])
     for path in sys.argv[2:]:
         image = upright(path, facts)
-        squares = np.stack(tiles(image, facts) if "tiles" in facts else [square(image, facts)])
+        squares = np.stack(tiles(image, facts) if "tiles" in facts else [resized(image, facts)])
         pixels = ((squares / 255 - facts["mean"]) / facts["std"]).transpose(0, 3, 1, 2).astype(np.float32)
         probabilities = session.run(["probabilities"], {"pixel_values": pixels})[0][0]
         best = int(probabilities.argmax())

@@ -19,6 +19,8 @@ pub const ONLY: &str = "x-only";
 pub const PATH: &str = "x-path";
 /// A list without repetitions.
 pub const UNIQUE: &str = "x-unique";
+/// What the numbers of a list are that is no range.
+pub const NAMES: &str = "x-names";
 /// Another word for a choice.
 pub const ALIAS: &str = "x-alias";
 
@@ -215,6 +217,17 @@ pub fn auto(schema: &mut Schema) {
 pub fn one_or_many(schema: &mut Schema) {
     wrap(schema, |list| {
         vec![described(list["items"].clone(), "The one to use."), described(list, "Those to choose from.")]
+    });
+}
+
+/// One side, or height and width.
+pub fn size(schema: &mut Schema) {
+    wrap(schema, |side| {
+        let sides = json!({
+            "type": "array", "items": side, "minItems": 2, "maxItems": 2, NAMES: "[height, width]",
+            "description": "Height and width.",
+        });
+        vec![described(side, "Both sides of a square."), sides]
     });
 }
 

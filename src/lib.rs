@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order in which data flows, and each uses only those before it:
 //!
-//! error, forms, rng, system ← augment ← config ← kernels ← cache, data, hub, linalg, nn ← backbone
+//! error, forms, rng, size, system ← augment ← config ← kernels ← cache, data, hub, linalg, nn ← backbone
 //! ← features, strategy, text ← metrics ← probe, tsne ← model ← train ← export ← report ← ladder ← experiment
 //! ← commands
 //!
@@ -15,6 +15,7 @@
 pub mod error;
 mod forms;
 pub mod rng;
+pub mod size;
 pub mod system;
 
 pub mod augment;

@@ -161,8 +161,7 @@ impl Check {
     /// Features and the gradient of every parameter of a whole model against those of the CPU in f32.
     fn model(&mut self, folder: &str) {
         let backbone = Backbone::load(folder, None).unwrap();
-        let size = backbone.spec.image_size;
-        let pixels = wave(&[2, 3, size, size], 3).to_dtype(DType::F32).unwrap();
+        let pixels = wave(&[&[2][..], &backbone.spec.image_size.shape()].concat(), 3).to_dtype(DType::F32).unwrap();
         let pass = |device: &Device, dtype: DType| {
             let params = backbone.params.clone().to_device(device).unwrap().train_where(|_| true).unwrap();
             let products = params.with_products_in(dtype).unwrap();

@@ -16,7 +16,7 @@ pub struct RandomResizedCrop {
     /// Smallest and largest area as fractions of the image.
     #[schemars(inner(range(min = 1e-4, max = 1.0)), extend("default" = [0.7, 1.0]))]
     pub scale: [f64; 2],
-    /// Smallest and largest width / height.
+    /// Smallest and largest width / height, in terms of the input's own.
     #[schemars(inner(range(min = 0.01, max = 100.0)), extend("default" = [0.75, 1.333]))]
     pub ratio: [f64; 2],
 }
@@ -38,12 +38,13 @@ impl Augmentation for RandomResizedCrop {
 }
 
 impl RandomResizedCrop {
-    /// A window of an image of the given width and height.
+    /// A window of an image of the given width and height, for an input whose width / height is `shape`.
     ///
-    /// Area uniform in `scale`, logarithm of width / height uniform in `ratio`; a window that does not fit is drawn
-    /// again.
-    pub fn draw(&self, (width, height): (u32, u32), rng: &mut Stream) -> Window {
+    /// Area uniform in `scale`, logarithm of width / height uniform in `ratio` times `shape`; a window that does not fit is
+    /// drawn again.
+    pub fn draw(&self, (width, height): (u32, u32), shape: f64, rng: &mut Stream) -> Window {
         let Self { scale, ratio } = *self;
+        let ratio = ratio.map(|ratio| ratio * shape);
         let area = f64::from(width) * f64::from(height);
         for _ in 0..TRIES {
             let area = area * rng.range(scale[0], scale[1]);
@@ -56,23 +57,22 @@ impl RandomResizedCrop {
                 return Window { x, y, width: w, height: h };
             }
         }
-        self.largest_allowed(width, height)
+        largest_allowed(ratio, width, height)
     }
+}
 
-    /// The largest centred window whose aspect ratio is allowed.
-    fn largest_allowed(&self, width: u32, height: u32) -> Window {
-        let [narrowest, widest] = self.ratio;
-        let aspect = f64::from(width) / f64::from(height);
-        let (w, h) = if aspect < narrowest {
-            (width, (f64::from(width) / narrowest).round() as u32)
-        } else if aspect > widest {
-            ((f64::from(height) * widest).round() as u32, height)
-        } else {
-            (width, height)
-        };
-        let (w, h) = (w.clamp(1, width.max(1)), h.clamp(1, height.max(1)));
-        Window { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
-    }
+/// The largest centred window whose aspect ratio is allowed.
+fn largest_allowed([narrowest, widest]: [f64; 2], width: u32, height: u32) -> Window {
+    let aspect = f64::from(width) / f64::from(height);
+    let (w, h) = if aspect < narrowest {
+        (width, (f64::from(width) / narrowest).round() as u32)
+    } else if aspect > widest {
+        ((f64::from(height) * widest).round() as u32, height)
+    } else {
+        (width, height)
+    };
+    let (w, h) = (w.clamp(1, width.max(1)), h.clamp(1, height.max(1)));
+    Window { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
         #[test]
         fn stays_inside(width in 1u32..3000, height in 1u32..3000, seed: u64, low in 0.01f64..1.0) {
             let mut rng = Stream::new(seed, Purpose::Augment, &[]);
-            let window = crop([low, 1.0], [0.75, 4.0 / 3.0]).draw((width, height), &mut rng);
+            let window = crop([low, 1.0], [0.75, 4.0 / 3.0]).draw((width, height), 1.0, &mut rng);
             prop_assert!(window.width >= 1 && window.height >= 1);
             prop_assert!(window.x + window.width <= width && window.y + window.height <= height, "{window:?}");
         }
@@ -101,7 +101,7 @@ mod tests {
         let mut rng = Stream::new(1, Purpose::Augment, &[]);
         let mut tall = 0;
         for _ in 0..2000 {
-            let window = crop.draw((1000, 1000), &mut rng);
+            let window = crop.draw((1000, 1000), 1.0, &mut rng);
             let area = f64::from(window.width * window.height) / 1e6;
             let ratio = f64::from(window.width) / f64::from(window.height);
             assert!((0.248..=0.502).contains(&area), "{area}");
@@ -115,9 +115,12 @@ mod tests {
     fn fallback_is_the_largest_allowed_window() {
         // No window of nearly all the area fits a strip with these ratios.
         let mut rng = Stream::new(1, Purpose::Augment, &[]);
-        let window = crop([0.99, 1.0], [0.75, 4.0 / 3.0]).draw((1000, 90), &mut rng);
+        let window = crop([0.99, 1.0], [0.75, 4.0 / 3.0]).draw((1000, 90), 1.0, &mut rng);
         assert_eq!(window, Window { x: 440, y: 0, width: 120, height: 90 });
-        let window = crop([0.99, 1.0], [0.75, 4.0 / 3.0]).draw((90, 1000), &mut rng);
+        let window = crop([0.99, 1.0], [0.75, 4.0 / 3.0]).draw((90, 1000), 1.0, &mut rng);
         assert_eq!(window, Window { x: 0, y: 440, width: 90, height: 120 });
+        // An input of that shape is what the ratios are about.
+        let window = crop([1.0, 1.0], [0.75, 4.0 / 3.0]).draw((1000, 100), 8.0, &mut rng);
+        assert_eq!(window, Window { x: 0, y: 0, width: 1000, height: 100 });
     }
 }

@@ -6,6 +6,7 @@
 use super::patch::Patch;
 use super::{Augmentation, Effect};
 use crate::rng::Stream;
+use crate::size::Size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,14 +41,14 @@ impl Augmentation for Erasing {
 }
 
 impl Erasing {
-    /// Erases in standardised pixels, shape (3, side, side).
-    pub fn apply(&self, pixels: &mut [f32], side: usize, rng: &mut Stream) {
-        if side == 0 || !rng.chance(self.p) {
+    /// Erases in standardised pixels, shape (3, height, width).
+    pub fn apply(&self, pixels: &mut [f32], size: Size, rng: &mut Stream) {
+        if size.area() == 0 || !rng.chance(self.p) {
             return;
         }
-        let Some(patch) = Patch::draw((side, side), self.area, self.ratio, rng) else { return };
-        for plane in pixels.chunks_exact_mut(side * side) {
-            for row in plane.chunks_exact_mut(side).skip(patch.top).take(patch.height) {
+        let Some(patch) = Patch::draw((size.width, size.height), self.area, self.ratio, rng) else { return };
+        for plane in pixels.chunks_exact_mut(size.area()) {
+            for row in plane.chunks_exact_mut(size.width).skip(patch.top).take(patch.height) {
                 row[patch.left..patch.left + patch.width].fill(0.0);
             }
         }
@@ -65,7 +66,7 @@ mod tests {
         fn erases_one_rectangle_of_the_drawn_area(side in 16usize..80, seed: u64) {
             let erasing = Erasing { p: 1.0, area: [0.02, 0.1], ratio: [0.3, 3.3] };
             let mut pixels = vec![1.0; 3 * side * side];
-            erasing.apply(&mut pixels, side, &mut Stream::new(seed, Purpose::Augment, &[]));
+            erasing.apply(&mut pixels, side.into(), &mut Stream::new(seed, Purpose::Augment, &[]));
             let planes: Vec<&[f32]> = pixels.chunks_exact(side * side).collect();
             prop_assert!(planes.iter().all(|plane| *plane == planes[0]), "all channels alike");
             let erased: Vec<usize> = (0..side * side).filter(|&at| planes[0][at] == 0.0).collect();
@@ -81,7 +82,7 @@ mod tests {
     fn zero_probability_erases_nothing() {
         let erasing = Erasing { p: 0.0, area: [0.02, 0.1], ratio: [0.3, 3.3] };
         let mut pixels = vec![1.0; 3 * 32 * 32];
-        erasing.apply(&mut pixels, 32, &mut Stream::new(1, Purpose::Augment, &[]));
+        erasing.apply(&mut pixels, 32.into(), &mut Stream::new(1, Purpose::Augment, &[]));
         assert!(pixels.iter().all(|&x| x == 1.0));
     }
 }

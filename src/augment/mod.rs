@@ -64,7 +64,7 @@ pub type ImageChange = dyn Fn(RgbImage, &mut Stream) -> RgbImage + Send + Sync;
 pub enum Effect {
     /// The choice of a window, in place of the plain resize.
     Window(RandomResizedCrop),
-    /// The square image.
+    /// The resized image.
     Image(Box<ImageChange>),
     /// The standardised pixels.
     Pixels(Erasing),
@@ -89,7 +89,7 @@ pub trait Augmentation: Copy + Serialize + DeserializeOwned + JsonSchema {
     fn step(self) -> Effect;
 }
 
-/// An [`Augmentation`] on the square image, applied with a probability.
+/// An [`Augmentation`] on the resized image, applied with a probability.
 pub trait Augment: Copy + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// As [`Augmentation::NUMBER`].
     const NUMBER: &'static [&'static str] = &["p"];
@@ -101,7 +101,7 @@ pub trait Augment: Copy + Serialize + DeserializeOwned + JsonSchema + Send + Syn
     /// How often it is applied, from 0 to 1, and how strongly: at a strength of 0 it changes nothing.
     fn dials(&mut self) -> (&mut f64, f64);
 
-    /// The changed image, of the same size but for swapped sides.
+    /// The changed image, of the same size.
     fn apply(&self, image: RgbImage, rng: &mut Stream) -> RgbImage;
 }
 
@@ -185,7 +185,7 @@ operations! {
     hflip: HorizontalFlip = 2,
     /// Up-down flip: its probability; true = 0.5.
     vflip: VerticalFlip = 3,
-    /// Rotation by a random multiple of 90 degrees: its probability; true = 0.5.
+    /// Rotation by a random multiple of 90 degrees, of 180 where the input is not square: its probability; true = 0.5.
     rotate90: Rotate90 = 4,
     /// Soft spots and drops: true, false, their probability, or a table.
     stains: Stains = 7,

@@ -1,4 +1,5 @@
-//! Flips, and rotations by 90, 180 or 270 degrees, each as likely as the others: no interpolation, no lost corner.
+//! Flips, and rotations by 90, 180 or 270 degrees, each as likely as the others: no interpolation, no lost corner. An image
+//! that is not square keeps its shape: it is turned by 180 degrees.
 
 use super::Augment;
 use crate::rng::Stream;
@@ -42,8 +43,8 @@ turn!(
     /// Probability of turning the image at all.
     Rotate90,
     |image, rng| match rng.below(3) {
-        0 => imageops::rotate90(&image),
-        1 => imageops::rotate180(&image),
-        _ => imageops::rotate270(&image),
+        0 if image.width() == image.height() => imageops::rotate90(&image),
+        2 if image.width() == image.height() => imageops::rotate270(&image),
+        _ => imageops::rotate180(&image),
     }
 );

@@ -3,10 +3,11 @@
 use super::block::Block;
 use super::name::Layer;
 use super::params::Params;
-use super::positions::{AxialRotary, LearntAngles, Positions, relative_index};
+use super::positions::{AxialRotary, LearntAngles, Positions, relative_distances, relative_index};
 use super::spec::VitSpec;
 use super::visual_prompts::VisualPrompts;
 use crate::nn::{CoordinateMlp, Pairs, RelativeBias, Rotary};
+use crate::size::Size;
 use candle_core::{Device, Result, Tensor};
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ impl AttentionPlaces {
                     RotaryPlaces::Learnt { pairs, coordinates, fixed: None }
                 }
                 LearntAngles::ClassToken => {
-                    let coordinates = (0..before + grid * grid).map(|token| f32::from(token == 0)).collect();
+                    let coordinates = (0..before + grid.area()).map(|token| f32::from(token == 0)).collect();
                     let fixed = Some(axial.angles(grid, before, head_dim)?);
                     RotaryPlaces::Learnt { pairs, coordinates, fixed }
                 }
@@ -135,12 +136,12 @@ fn relative(spec: &VitSpec, learnt: usize) -> Result<Option<RelativePlaces>> {
 }
 
 /// The distances (entries, 2) of two patches along both axes, y first: their logarithms, with their signs.
-fn distances(grid: usize) -> Result<Tensor> {
-    let along = |entry: usize| {
-        let apart = entry as f32 - (grid - 1) as f32;
+fn distances(grid: Size) -> Result<Tensor> {
+    let along = |entry: usize, count: usize| {
+        let apart = entry as f32 - (count - 1) as f32;
         apart.signum() * apart.abs().ln_1p()
     };
-    let side = 2 * grid - 1;
-    let values: Vec<f32> = (0..side * side).flat_map(|entry| [along(entry / side), along(entry % side)]).collect();
-    Tensor::from_vec(values, (side * side, 2), &Device::Cpu)
+    let entries = relative_distances(grid);
+    let values: Vec<f32> = entries.places().flat_map(|(y, x)| [along(y, grid.height), along(x, grid.width)]).collect();
+    Tensor::from_vec(values, (entries.area(), 2), &Device::Cpu)
 }

@@ -3,6 +3,7 @@
 use super::mapping::WeightMapping;
 use super::name::ParamName;
 use super::spec::VitSpec;
+use crate::size::Size;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -26,8 +27,8 @@ pub struct Family {
     pub recognises: fn(&Value) -> bool,
     /// The architecture that the files describe, or a sentence saying what is unsupported or contradictory.
     pub spec: fn(&Description, &Header) -> Result<VitSpec, String>,
-    /// Side of the images that the weights are usually given, where that is not what their positions were made for.
-    pub usual_size: fn(&Description) -> Option<usize>,
+    /// Size of the images that the weights are usually given, where that is not what their positions were made for.
+    pub usual_size: fn(&Description) -> Option<Size>,
     /// Where a canonical parameter lies in such a file.
     pub mapping: fn(ParamName, &Header) -> WeightMapping,
     /// Whether a tensor may be present without being used, such as a text tower or a pooler that no classifier reads.

@@ -7,6 +7,7 @@ use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool,
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
+use crate::size::Size;
 use serde_json::{Value, json};
 
 /// Defaults in which the config classes differ; the sizes of ViT-B/… at 224 pixels are common to all.
@@ -33,7 +34,7 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults, preprocessor: &Valu
         architecture: String::new(),
         width,
         depth: config.integer("num_hidden_layers", 12)?,
-        image_size: config.integer("image_size", 224)?,
+        image_size: config.size("image_size", 224)?,
         patch: PatchSpec { size: config.integer("patch_size", defaults.patch)?, bias: true, norm: false },
         prefix: PrefixSpec { class: true, ..PrefixSpec::default() },
         positions: Positions::Table(positions(1)),
@@ -53,7 +54,7 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults, preprocessor: &Valu
 
 /// Position embeddings of the first `prefix` tokens and the patches, resampled in each forward pass.
 pub(super) fn positions(prefix: usize) -> PositionTable {
-    PositionTable { prefix, resampling: Resampling::Bicubic, rounded: false }
+    PositionTable { prefix, resampling: Resampling::Bicubic, rounded: false, of_square: false }
 }
 
 /// An activation by its name in transformers.
@@ -132,10 +133,11 @@ fn input(preprocessor: &Value, defaults: BackboneDefaults) -> Result<BackboneDef
     Ok(BackboneDefaults { mean, std, resize, interpolation, crop_pct })
 }
 
-/// Side of the images that an image processor makes.
-pub(super) fn input_size(preprocessor: &Value) -> Option<usize> {
-    let size = if crops(preprocessor) { "crop_size" } else { "size" };
-    side(&preprocessor[size]).map(|side| side as usize)
+/// Size of the images that an image processor makes.
+pub(super) fn input_size(preprocessor: &Value) -> Option<Size> {
+    let size = &preprocessor[if crops(preprocessor) { "crop_size" } else { "size" }];
+    let sides = ["height", "width"].map(|key| size[key].as_f64().or_else(|| side(size)));
+    Some([sides[0]? as usize, sides[1]? as usize].into())
 }
 
 fn crops(preprocessor: &Value) -> bool {
@@ -229,9 +231,10 @@ mod tests {
     fn a_processor_tells_the_size_of_its_images() {
         assert_eq!(
             input_size(&json!({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}})),
-            Some(224)
+            Some(224.into())
         );
-        assert_eq!(input_size(&json!({"size": 384})), Some(384));
+        assert_eq!(input_size(&json!({"size": 384})), Some(384.into()));
+        assert_eq!(input_size(&json!({"size": {"height": 16, "width": 32}})), Some([16, 32].into()));
         assert_eq!(input_size(&Value::Null), None);
     }
 }

@@ -15,6 +15,7 @@ use super::spec::{MlpSpec, OutputSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
 use crate::nn::Activation;
+use crate::size::Size;
 use serde_json::Value;
 
 /// What `image_size` says in the configs of the published weights, and the side of the images their processor makes.
@@ -79,9 +80,9 @@ pub(super) fn tower(
 
 /// The image processor's. Without one it is that of the published weights, whose positions are stored for 518 pixels
 /// while their processor crops images to 224.
-fn usual_size(description: &Description) -> Option<usize> {
+fn usual_size(description: &Description) -> Option<Size> {
     let published = description.config["image_size"] == PUBLISHED_POSITIONS;
-    hf::input_size(&description.preprocessor).or_else(|| published.then_some(PUBLISHED_IMAGES))
+    hf::input_size(&description.preprocessor).or_else(|| published.then_some(PUBLISHED_IMAGES.into()))
 }
 
 /// Where a parameter lies.

@@ -24,7 +24,7 @@ pub const FAMILY: Family = Family {
     name: "transformers RADIO",
     recognises: |config| config["model_type"] == "radio",
     spec,
-    usual_size: |description| Config(&description.config).integer("image_size", 224).ok(),
+    usual_size: |description| Config(&description.config).size("image_size", 224).ok(),
     mapping,
     ignores: |name, _| ["input_conditioner.", "summary_idxs", "video_"].iter().any(|unread| name.contains(unread)),
 };
@@ -53,7 +53,7 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
         architecture: hf::class_name(&own, "RadioModel"),
         patch: PatchSpec { bias: false, ..spec.patch },
         prefix: PrefixSpec { registers: tokens.saturating_sub(1), ..spec.prefix },
-        positions: Positions::Table(PositionTable { resampling, ..hf::positions(0) }),
+        positions: Positions::Table(PositionTable { resampling, of_square: true, ..hf::positions(0) }),
         layer_scale: header.keys().any(|name| name.contains("layer_scale1.")),
         pooling: PoolingSpec { norm: false, ..PoolingSpec::of(Pool::Cls) },
         input,

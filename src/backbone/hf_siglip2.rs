@@ -1,4 +1,4 @@
-//! The transformers format of `SigLIP` 2 whose images keep their shape (`NaFlex`), on one square grid of patches.
+//! The transformers format of `SigLIP` 2 whose images keep their shape (`NaFlex`), on one grid of patches.
 //!
 //! Reference: transformers' `modeling_siglip2.py`. The patch embedding is a product with flattened patches, which is a
 //! convolution; the table of positions is resampled to the grid of each image. All else is `SigLIP`'s. Checkpoints of a
@@ -14,6 +14,7 @@ use super::spec::VitSpec;
 use super::{hf, hf_clip};
 use crate::config::ResizeMode;
 use crate::data::transform::{BackboneDefaults, Interpolation};
+use crate::size::Size;
 
 /// transformers' `SigLIP` 2.
 pub const FAMILY: Family = Family {
@@ -36,7 +37,7 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     }
     Ok(VitSpec {
         architecture: hf::class_name(&description.config, "Siglip2Model"),
-        image_size: side.checked_mul(spec.patch.size).ok_or("num_patches and patch_size are too large")?,
+        image_size: side.checked_mul(spec.patch.size).ok_or("num_patches and patch_size are too large")?.into(),
         // The whole image, as there, though not in its shape.
         input: BackboneDefaults { resize: ResizeMode::Squash, ..spec.input },
         positions: Positions::Table(PositionTable { resampling: Resampling::BilinearAntialiased, ..hf::positions(0) }),
@@ -45,10 +46,10 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
 }
 
 /// The largest square of as many patches as the image processor allows.
-fn usual_size(description: &Description) -> Option<usize> {
+fn usual_size(description: &Description) -> Option<Size> {
     let processor = &description.preprocessor;
     let side = |key: &str| processor[key].as_u64().and_then(|value| usize::try_from(value).ok());
-    side("max_num_patches")?.isqrt().checked_mul(side("patch_size")?)
+    side("max_num_patches")?.isqrt().checked_mul(side("patch_size")?).map(Size::from)
 }
 
 /// Where a parameter lies.

@@ -78,6 +78,6 @@ fn radio_takes_the_images_that_its_config_names() {
     let config = json!({"model_type": "radio", "image_size": 432});
     let family = FAMILIES.iter().find(|family| (family.recognises)(&config)).unwrap();
     let description = Description { config, preprocessor: Value::Null };
-    assert_eq!((family.usual_size)(&description), Some(432));
-    assert_eq!((family.spec)(&description, &Header::new()).unwrap().image_size, 2048);
+    assert_eq!((family.usual_size)(&description), Some(432.into()));
+    assert_eq!((family.spec)(&description, &Header::new()).unwrap().image_size, 2048.into());
 }

@@ -8,12 +8,13 @@ use super::params::Params;
 use super::patch_size::{Sizes, accuracy_note, resize_patches};
 use super::pool::{fresh_gate, unmeasured_whitening};
 use super::poolings::{OF_PATCHES, OF_TILES};
-use super::positions::{Positions, Resampling, relative_entries, resample};
+use super::positions::{Positions, Resampling, relative_distances, resample};
 use super::source::Source;
 use super::spec::{BlockSpec, Pool, Shapes, VitSpec};
 use super::tensors::Tensors;
 use crate::config::{PoolChoice, TilePool};
 use crate::error::{Error, Result, WeightsError};
+use crate::size::Size;
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -37,7 +38,7 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Loads `builtin:NAME` or a folder for square inputs of a size in pixels (none: the backbone's own) and patches of a
+    /// Loads `builtin:NAME` or a folder for inputs of a size in pixels (none: the backbone's own) and patches of a
     /// size, resampling the position embeddings as the family's library does.
     ///
     /// # Errors
@@ -103,7 +104,7 @@ impl Backbone {
         if self.spec.outputs.projection > 0 { self.spec.outputs.projection } else { self.spec.features() }
     }
 
-    /// The architecture for square inputs and patches of those sizes, from what stands beside the weights and in their
+    /// The architecture for inputs and patches of those sizes, from what stands beside the weights and in their
     /// header, which must agree: nothing is loaded.
     ///
     /// # Errors
@@ -180,7 +181,7 @@ impl Backbone {
     }
 
     /// Prepares the position embeddings, stored as `stored`, for another image size.
-    fn resize(&mut self, size: usize, stored: DType) -> Result<()> {
+    fn resize(&mut self, size: Size, stored: DType) -> Result<()> {
         let (old, width) = (self.spec.grid(), self.spec.width);
         self.spec.image_size = size;
         let new = self.spec.grid();
@@ -192,8 +193,13 @@ impl Backbone {
         let prefix = table.prefix;
         let (prefix_values, patch_values) = positions.split_at(prefix * width);
         let mut resampled = prefix_values.to_vec();
-        resampled.extend(resample(patch_values, width, old, new, table.resampling));
-        let resampled = Tensor::from_vec(resampled, (1, prefix + new * new, width), &Device::Cpu)?;
+        let whole = if table.of_square { new.longer().into() } else { new };
+        let patches = resample(patch_values, width, old, whole, table.resampling);
+        patches
+            .chunks_exact(whole.width * width)
+            .take(new.height)
+            .for_each(|row| resampled.extend(&row[..new.width * width]));
+        let resampled = Tensor::from_vec(resampled, (1, prefix + new.area(), width), &Device::Cpu)?;
         let dtype = if table.rounded { stored } else { DType::F32 };
         self.params.insert(Layer::PosEmbed.whole(), resampled.to_dtype(dtype)?.to_dtype(DType::F32)?);
         Ok(())
@@ -201,13 +207,14 @@ impl Backbone {
 
     /// Prepares the tables of relative positions for another grid. The entries of the class token stay. timm's, whose places
     /// are geometric, are resampled while loading and rounded to the type of the file.
-    fn resize_relative(&mut self, old: usize, new: usize, how: Resampling, stored: DType) -> Result<()> {
+    fn resize_relative(&mut self, old: Size, new: Size, how: Resampling, stored: DType) -> Result<()> {
         let heads = self.spec.attention.heads;
         for block in 0..self.spec.depth {
             let name = Layer::RelPos.whole().in_block(block);
             let values = self.params.tensor(name)?.flatten_all()?.to_vec1::<f32>()?;
-            let (patches, class) = values.split_at(relative_entries(old) * heads);
-            let mut resampled = resample(patches, heads, 2 * old - 1, 2 * new - 1, how);
+            let [old, new] = [old, new].map(relative_distances);
+            let (patches, class) = values.split_at(old.area() * heads);
+            let mut resampled = resample(patches, heads, old, new, how);
             resampled.extend(class);
             let table = Tensor::from_vec(resampled, ((), heads), &Device::Cpu)?;
             let dtype = if how == Resampling::Geometric { stored } else { DType::F32 };
@@ -218,9 +225,11 @@ impl Backbone {
 }
 
 /// The size that a family prefers to that of the stored positions, if an image can have it and the patches divide it.
-fn usual_size(family: &Family, source: &Source, spec: &VitSpec) -> Option<usize> {
+fn usual_size(family: &Family, source: &Source, spec: &VitSpec) -> Option<Size> {
     let usual = (family.usual_size)(&source.description);
-    usual.filter(|size| (1..=LARGEST).contains(size) && size.is_multiple_of(spec.patch.size))
+    usual.filter(|size| {
+        size.sides().into_iter().all(|side| (1..=LARGEST).contains(&side) && side.is_multiple_of(spec.patch.size))
+    })
 }
 
 /// The family of a source, and the architecture it describes.
@@ -276,12 +285,13 @@ fn nearest(header: &Header) -> Option<String> {
 
 /// Refuses architectures whose numbers cannot work together before anything is computed from them.
 fn validate(spec: &VitSpec, path: &Path) -> Result<()> {
-    let sizes = [("patch size", spec.patch.size), ("image size", spec.image_size)];
+    let [height, width] = spec.image_size.sides();
+    let sizes = [("patch size", spec.patch.size), ("image size", height), ("image size", width)];
     let problem = if let Some(problem) = tower_problem(&spec.block(), spec.depth) {
         problem
     } else if let Some((name, value)) = sizes.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
         format!("config.json gives a {name} of {value}")
-    } else if spec.image_size < spec.patch.size {
+    } else if spec.image_size.sides().into_iter().any(|side| side < spec.patch.size) {
         format!("config.json gives images of {} pixels, smaller than a patch of {}", spec.image_size, spec.patch.size)
     } else if !spec.can_be_pooled_by(spec.pooling.pool) {
         "config.json asks for the class token, but the weights have none".into()

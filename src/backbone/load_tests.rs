@@ -183,7 +183,7 @@ fn impossible_sizes_are_refused_before_they_are_used() {
 fn dinov2_takes_the_images_of_its_processor_or_of_the_published_one() {
     let folder = copy("hf_dinov2");
     let side = || {
-        let described = Backbone::describe(folder.path().to_str().unwrap(), None).map(|spec| spec.image_size);
+        let described = Backbone::describe(folder.path().to_str().unwrap(), None).map(|spec| spec.image_size.width);
         described.unwrap_or_else(|error| panic!("{error}"))
     };
     assert_eq!(side(), 24);
@@ -216,7 +216,8 @@ fn a_model_in_transformers_wrapper_of_timm_loads_as_timms() {
 
 #[test]
 fn impossible_usual_sizes_are_passed_over() {
-    let described = |folder: &TempDir| Backbone::describe(folder.path().to_str().unwrap(), None).unwrap().image_size;
+    let described =
+        |folder: &TempDir| Backbone::describe(folder.path().to_str().unwrap(), None).unwrap().image_size.width;
     let naflex = copy("timm_naflex");
     for (side, size) in [(1u64 << 40, 16), (u64::MAX - 15, 16), (384, 384)] {
         edit_config(&naflex, |config| {
@@ -273,7 +274,7 @@ fn described(family: &Family, config: Value, preprocessor: Value) -> super::VitS
 fn empty_configs_mean_the_defaults_of_their_class() {
     let clip = described(&hf_clip::FAMILY, json!({ "model_type": "clip", "vision_config": {} }), Value::Null);
     let numbers = |spec: &super::VitSpec| {
-        (spec.width, spec.depth, spec.attention.heads, spec.mlp.hidden, spec.patch.size, spec.image_size)
+        (spec.width, spec.depth, spec.attention.heads, spec.mlp.hidden, spec.patch.size, spec.image_size.width)
     };
     assert_eq!(numbers(&clip), (768, 12, 12, 3072, 32, 224));
     assert_eq!((clip.mlp.activation(), clip.norms.eps), (Some(Activation::QuickGelu), 1e-5));

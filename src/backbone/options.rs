@@ -1,7 +1,8 @@
 //! Options of a model as the libraries write them to JSON, and the statistics they name.
 
 use crate::data::transform::Interpolation;
-use serde_json::Value;
+use crate::size::Size;
+use serde_json::{Value, json};
 
 pub(super) use crate::data::transform::{IMAGENET, SYMMETRIC};
 
@@ -26,6 +27,15 @@ impl Config<'_> {
         };
         let whole = value.as_u64().filter(|value| *value <= LARGEST).map(|value| value as usize);
         whole.ok_or_else(|| format!("{key} = {value} in the config is not a whole number up to {LARGEST}"))
+    }
+
+    /// A height and a width, or one number for both.
+    pub fn size(&self, key: &str, default: usize) -> Result<Size, String> {
+        let side = |value: &Value| Config(&json!({ key: value })).integer(key, default);
+        match self.0[key].as_array().map(Vec::as_slice) {
+            Some([height, width]) => Ok([side(height)?, side(width)?].into()),
+            _ => self.integer(key, default).map(Size::from),
+        }
     }
 
     /// A number.

@@ -9,20 +9,21 @@ use super::positions::{Resampling, weights};
 use super::spec::VitSpec;
 use crate::config::ModelSettings;
 use crate::error::{Error, Result};
+use crate::size::Size;
 use candle_core::{DType, Device, Tensor};
 
 /// The sizes that are asked for, in pixels; none means the backbone's own.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sizes {
-    /// Side of the square input.
-    pub image: Option<usize>,
+    /// Size of the input.
+    pub image: Option<Size>,
     /// Side of a patch.
     pub patch: Option<usize>,
 }
 
 impl From<Option<usize>> for Sizes {
     fn from(image: Option<usize>) -> Self {
-        Self { image, patch: None }
+        Self { image: image.map(Size::from), patch: None }
     }
 }
 
@@ -34,12 +35,13 @@ impl From<&ModelSettings> for Sizes {
 
 impl Sizes {
     /// Refuses images of `size` pixels that patches of `patch` do not divide, and blames what was asked for.
-    pub(super) fn check(self, size: usize, patch: usize) -> Result<()> {
-        if size > 0 && size.is_multiple_of(patch) {
+    pub(super) fn check(self, size: Size, patch: usize) -> Result<()> {
+        if size.sides().iter().all(|side| *side > 0 && side.is_multiple_of(patch)) {
             return Ok(());
         }
-        let below = (size / patch).max(1) * patch;
-        let nearest = format!("{below} or {}", below + patch);
+        let below = size.map(|side| (side / patch).max(1) * patch);
+        let above = below.map(|side| side + patch);
+        let nearest = format!("{below} or {above}");
         let of = if self.patch.is_some() { "model.patch_size =" } else { "the backbone's patch size" };
         Err(if let Self { image: None, patch: Some(_) } = self {
             Error::usage_hint(
@@ -85,7 +87,7 @@ pub(super) fn resize_patches(spec: &mut VitSpec, params: &mut Params, size: usiz
     let resampled = Tensor::from_vec(resampled, (width, channels, size, size), &Device::Cpu)?;
     params.insert(name, resampled.to_dtype(stored)?.to_dtype(DType::F32)?);
     spec.patch.size = size;
-    spec.image_size = grid * size;
+    spec.image_size = grid.map(|side| side * size);
     Ok(())
 }
 

@@ -4,8 +4,10 @@
 //! Resampling is equal to `torch.nn.functional.interpolate(align_corners=False)` in the mode that each library asks for.
 
 use crate::nn::Pairs;
+use crate::size::Size;
 use candle_core::{Device, Result, Tensor};
 use std::f64::consts::TAU;
+use std::fmt;
 
 /// How tokens know where they lie.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,7 +65,7 @@ impl Positions {
 }
 
 /// Learnt position embeddings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PositionTable {
     /// How many of the tokens before the patches have one, counted from the first: none, the class token alone, or all.
     pub prefix: usize,
@@ -72,6 +74,20 @@ pub struct PositionTable {
     /// Whether resampled embeddings are rounded to the type of the file: so in libraries that resample while loading,
     /// unlike those that resample in each forward pass.
     pub rounded: bool,
+    /// Whether they are resampled to a square of the longer side, of which the upper left is taken (RADIO).
+    pub of_square: bool,
+}
+
+/// Without what is not so: addresses of what is kept are made of it.
+impl fmt::Debug for PositionTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("PositionTable");
+        fields.field("prefix", &self.prefix).field("resampling", &self.resampling).field("rounded", &self.rounded);
+        if self.of_square {
+            fields.field("of_square", &true);
+        }
+        fields.finish()
+    }
 }
 
 /// How a library resamples position embeddings.
@@ -92,28 +108,29 @@ pub enum Resampling {
     Geometric,
 }
 
-/// Resamples `old` x `old` positions of `width` values, row-major, to `new` x `new`.
-pub fn resample(positions: &[f32], width: usize, old: usize, new: usize, how: Resampling) -> Vec<f32> {
+/// Resamples positions of `width` values each, row-major, from one grid to another.
+pub fn resample(positions: &[f32], width: usize, old: Size, new: Size, how: Resampling) -> Vec<f32> {
     if old == new {
         return positions.to_vec();
     }
-    let taps: Vec<Vec<(usize, f64)>> = (0..new).map(|i| weights(i, old, new, how)).collect();
-    // Along the columns first: (old, old, width) to (old, new, width).
-    let mut half = vec![0f64; old * new * width];
-    for row in 0..old {
-        for (col, taps) in taps.iter().enumerate() {
-            let out = &mut half[(row * new + col) * width..][..width];
-            for &(from, weight) in taps {
-                let values = &positions[(row * old + from) * width..][..width];
+    let taps = |old: usize, new: usize| (0..new).map(move |i| weights(i, old, new, how));
+    // Along the columns first.
+    let mut half = vec![0f64; old.height * new.width * width];
+    for row in 0..old.height {
+        for (col, taps) in taps(old.width, new.width).enumerate() {
+            let out = &mut half[(row * new.width + col) * width..][..width];
+            for (from, weight) in taps {
+                let values = &positions[(row * old.width + from) * width..][..width];
                 out.iter_mut().zip(values).for_each(|(out, value)| *out += weight * f64::from(*value));
             }
         }
     }
-    let mut whole = vec![0f64; new * new * width];
-    for (row, taps) in taps.iter().enumerate() {
-        let out = &mut whole[row * new * width..][..new * width];
-        for &(from, weight) in taps {
-            let values = &half[from * new * width..][..new * width];
+    let along = new.width * width;
+    let mut whole = vec![0f64; new.height * along];
+    for (row, taps) in taps(old.height, new.height).enumerate() {
+        let out = &mut whole[row * along..][..along];
+        for (from, weight) in taps {
+            let values = &half[from * along..][..along];
             out.iter_mut().zip(values).for_each(|(out, value)| *out += weight * value);
         }
     }
@@ -241,42 +258,43 @@ impl AxialRotary {
         Self { temperature, coordinates: Coordinates::Centres, pairs: Pairs::Halves, learnt: LearntAngles::Nothing }
     }
 
-    /// Where the tokens of a square grid lie, behind `before` that have no place and lie at 0.
-    pub(super) fn places(self, grid: usize, before: usize) -> Vec<[f32; 2]> {
-        let patches = (0..grid).flat_map(|y| (0..grid).map(move |x| self.coordinates.of(y, x, grid)));
+    /// Where the tokens of a grid lie, behind `before` that have no place and lie at 0.
+    pub(super) fn places(self, grid: Size, before: usize) -> Vec<[f32; 2]> {
+        let patches = grid.places().map(|place| self.coordinates.of(place, grid));
         vec![[0.0; 2]; before].into_iter().chain(patches.map(|place| place.map(|at| at as f32))).collect()
     }
 
-    /// The angles (1, before + grid², `head_dim` / 2) of a square grid behind `before` tokens that have no place, for heads of
+    /// The angles (1, before + N, `head_dim` / 2) of a grid of N patches behind `before` tokens that have no place, for heads of
     /// `head_dim` channels, where they are not learnt.
     ///
     /// # Errors
     /// When four does not divide the channels of a head.
-    pub fn angles(self, grid: usize, before: usize, head_dim: usize) -> Result<Tensor> {
+    pub fn angles(self, grid: Size, before: usize, head_dim: usize) -> Result<Tensor> {
         if !head_dim.is_multiple_of(4) {
             candle_core::bail!("rotary positions need heads of a multiple of 4 channels, not {head_dim}");
         }
         let count = head_dim / 4;
         let frequency = |k: usize| self.temperature.powf(-(k as f64) / count as f64);
         let mut angles = vec![0f32; before * 2 * count];
-        for (y, x) in (0..grid).flat_map(|y| (0..grid).map(move |x| (y, x))) {
+        for place in grid.places() {
             let along = |at: f64| (0..count).map(move |k| (at * frequency(k)) as f32);
-            let [first, second] = self.coordinates.of(y, x, grid);
+            let [first, second] = self.coordinates.of(place, grid);
             angles.extend(along(first).chain(along(second)));
         }
-        let shape = (1, before + grid * grid, 2 * count);
+        let shape = (1, before + grid.area(), 2 * count);
         Tensor::from_vec(angles, shape, &Device::Cpu)
     }
 }
 
 impl Coordinates {
-    /// The coordinates of a patch of a square grid.
-    fn of(self, y: usize, x: usize, grid: usize) -> [f64; 2] {
+    /// The coordinates of a patch of a grid.
+    fn of(self, (y, x): (usize, usize), grid: Size) -> [f64; 2] {
+        let along = [(y, grid.height), (x, grid.width)];
         match self {
-            Self::Centres => [y, x].map(|i| TAU * (2.0 * (i as f64 + 0.5) / grid as f64 - 1.0)),
+            Self::Centres => along.map(|(i, count)| TAU * (2.0 * (i as f64 + 0.5) / count as f64 - 1.0)),
             Self::Numbers { first, stretched_to, x_first } => {
-                let stretch = stretched_to.map_or(1.0, |side| side as f64 / grid as f64);
-                let [y, x] = [y, x].map(|i| (i as f64 + first) * stretch);
+                let stretch = |count: usize| stretched_to.map_or(1.0, |side| side as f64 / count as f64);
+                let [y, x] = along.map(|(i, count)| (i as f64 + first) * stretch(count));
                 if x_first { [x, y] } else { [y, x] }
             }
         }
@@ -286,21 +304,22 @@ impl Coordinates {
 /// How many of the entries of a table of relative positions are for the class token: looking, looked at, and both.
 pub(super) const CLASS_ENTRIES: usize = 3;
 
-/// The entries of a table of relative positions of a square grid: one for each distance of two patches.
-pub(super) fn relative_entries(grid: usize) -> usize {
-    (2 * grid - 1) * (2 * grid - 1)
+/// The distances of two patches of a grid down and across, each with an entry in a table of relative positions.
+pub(super) fn relative_distances(grid: Size) -> Size {
+    grid.map(|side| 2 * side - 1)
 }
 
 /// The entry of each two tokens of a table of relative positions, in rows those that look: of a class token if `class` is 1,
-/// `learnt` ones that have none, and the patches of a square grid. What has none gets the number behind the last entry.
-pub(super) fn relative_index(grid: usize, class: usize, learnt: usize) -> Vec<u32> {
-    let distances = relative_entries(grid);
+/// `learnt` ones that have none, and the patches of a grid. What has none gets the number behind the last entry.
+pub(super) fn relative_index(grid: Size, class: usize, learnt: usize) -> Vec<u32> {
+    let (distances, across) = (relative_distances(grid).area(), grid.width);
     let patch = |token: usize| (token >= class + learnt).then(|| token - class - learnt);
-    let tokens = class + learnt + grid * grid;
+    let tokens = class + learnt + grid.area();
     let entry = |from: usize, to: usize| match (patch(from), patch(to)) {
         (Some(from), Some(to)) => {
-            let apart = |a: usize, b: usize| a + grid - 1 - b;
-            apart(from / grid, to / grid) * (2 * grid - 1) + apart(from % grid, to % grid)
+            let apart = |a: usize, b: usize, count: usize| a + count - 1 - b;
+            apart(from / across, to / across, grid.height) * (2 * across - 1)
+                + apart(from % across, to % across, across)
         }
         (None, Some(_)) if from < class => distances,
         (Some(_), None) if to < class => distances + 1,

@@ -159,7 +159,7 @@ impl Activations {
         match self {
             Self::Block(_) => vec![spec.tokens(), spec.width],
             Self::Features(readout) => vec![readout.width(spec)],
-            Self::Patches(patches) => vec![spec.grid() * spec.grid(), patches.width(spec)],
+            Self::Patches(patches) => vec![spec.grid().area(), patches.width(spec)],
             Self::Poolings => {
                 let of_square: usize = spec.poolings().iter().map(|(_, pool)| pool.features(spec.width)).sum();
                 vec![tile_factor(spec.pooling.tiles) * of_square]
@@ -172,7 +172,7 @@ impl Segment {
     /// The shape of what it reads of one image, where the head reads the features of `readout`.
     pub fn input_shape(self, spec: &VitSpec, readout: Readout) -> Vec<usize> {
         Activations::before(self, spec.depth, readout)
-            .map_or_else(|| vec![3, spec.image_size, spec.image_size], |read| read.shape(spec))
+            .map_or_else(|| spec.image_size.shape().to_vec(), |read| read.shape(spec))
     }
 }
 

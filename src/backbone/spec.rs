@@ -5,9 +5,10 @@ pub use super::block_spec::{AttentionSpec, MlpKind, MlpSpec, NormSpec, Shapes};
 use super::name::{Layer, ParamName};
 pub use super::poolings::Pool;
 use super::poolings::{OF_PATCHES, OF_TILES, attention_linears, gated_shapes, whitening_shapes};
-use super::positions::{CLASS_ENTRIES, LearntAngles, Positions, relative_entries};
+use super::positions::{CLASS_ENTRIES, LearntAngles, Positions, relative_distances};
 use crate::config::{PoolChoice, TilePool};
 use crate::data::transform::BackboneDefaults;
+use crate::size::Size;
 
 /// The architecture of a pre-norm vision transformer, in the terms all families share.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +19,8 @@ pub struct VitSpec {
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
-    /// Side of the square input in pixels.
-    pub image_size: usize,
+    /// Size of the input in pixels.
+    pub image_size: Size,
     /// How pixels become tokens.
     pub patch: PatchSpec,
     /// The tokens before the patches.
@@ -130,7 +131,7 @@ impl VitSpec {
         self.prefix.count()
     }
 
-    /// Width of the features of a square.
+    /// Width of the features of an input.
     pub fn features(&self) -> usize {
         self.pooling.pool.features(self.width)
     }
@@ -153,19 +154,19 @@ impl VitSpec {
         std::iter::once((PoolChoice::Backbone, self.pooling.pool)).chain(others).collect()
     }
 
-    /// Patches along one side.
-    pub fn grid(&self) -> usize {
-        self.image_size / self.patch.size
+    /// Patches down and across.
+    pub fn grid(&self) -> Size {
+        self.image_size.map(|side| side / self.patch.size)
     }
 
     /// All tokens of one image.
     pub fn tokens(&self) -> usize {
-        self.prefix_tokens() + self.grid() * self.grid()
+        self.prefix_tokens() + self.grid().area()
     }
 
     /// The entries of every block's table of relative positions, where positions are relative.
     pub(super) fn relative_entries(&self) -> Option<usize> {
-        let entries = relative_entries(self.grid()) + CLASS_ENTRIES * self.prefix_tokens();
+        let entries = relative_distances(self.grid()).area() + CLASS_ENTRIES * self.prefix_tokens();
         matches!(self.positions, Positions::Relative(_)).then_some(entries)
     }
 
@@ -205,7 +206,7 @@ impl VitSpec {
             add(Layer::RegToken.whole(), &[1, self.prefix.registers, d]);
         }
         if let Some(table) = self.positions.table() {
-            add(Layer::PosEmbed.whole(), &[1, table.prefix + self.grid() * self.grid(), d]);
+            add(Layer::PosEmbed.whole(), &[1, table.prefix + self.grid().area(), d]);
         }
         add(Layer::PatchEmbed.weight(), &[d, 3, self.patch.size, self.patch.size]);
         if self.patch.bias {

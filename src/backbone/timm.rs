@@ -59,7 +59,7 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     refuse_unsupported(model.args, KNOWN)?;
     let args = Args { own: model.args, entry };
     let width = args.integer("embed_dim", 768)?;
-    let image_size = model.side(&args)?;
+    let image_size = model.size(&args)?;
     let mlp = (width as f64 * args.number("mlp_ratio", 4.0)) as usize;
     let mlp = if args.flag("gate_apart", false) {
         MlpSpec::gated(mlp)
@@ -111,6 +111,7 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
             prefix: if args.flag("no_embed_class", false) { 0 } else { prefix.count() },
             resampling,
             rounded: true,
+            of_square: false,
         }),
         norm_pre: pre_norm,
         attention,

@@ -7,7 +7,8 @@ use super::spec::{AttentionSpec, MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool,
 use crate::config::ResizeMode;
 use crate::data::transform::BackboneDefaults;
 use crate::nn::Activation;
-use serde_json::{Value, json};
+use crate::size::Size;
+use serde_json::Value;
 use std::sync::LazyLock;
 
 /// The architecture that a file describes.
@@ -71,7 +72,7 @@ pub(super) fn parsed(text: &str) -> Value {
 }
 
 /// What timm's classes have in common, with a class token, an exact GELU and a layer scale where the arguments ask for one.
-pub(super) fn base(architecture: &str, args: &Args<'_>, image_size: usize, pool: Pool) -> Result<VitSpec, String> {
+pub(super) fn base(architecture: &str, args: &Args<'_>, image_size: Size, pool: Pool) -> Result<VitSpec, String> {
     let width = args.integer("embed_dim", 768)?;
     let norms = norms(args);
     Ok(VitSpec {
@@ -105,7 +106,7 @@ pub(super) struct TimmModel<'a> {
     pub args: &'a Value,
     /// The pooling, if neither the arguments nor the architecture set it.
     pub pool: Option<&'a str>,
-    /// Side of the images of these weights, if the arguments do not set it.
+    /// Height of the images of these weights, if the arguments do not set it.
     pub image_size: Option<usize>,
     /// The tag of these weights.
     pub tag: Option<&'a str>,
@@ -120,16 +121,11 @@ fn is_gated(header: &Header) -> bool {
 }
 
 impl TimmModel<'_> {
-    /// Side of its images; the height of images that are not square, where positions are computed for any grid.
-    pub fn side(&self, args: &Args<'_>) -> Result<usize, String> {
-        if let (None, Some(size)) = (self.args.get("img_size"), self.image_size) {
-            return Ok(size);
-        }
-        let computed = !args.flag("use_abs_pos_emb", true) && !args.flag("use_rel_pos_bias", false);
-        match args.get("img_size").and_then(Value::as_array).map(Vec::as_slice) {
-            Some([height, _]) if computed => Config(&json!({ "img_size": height })).integer("img_size", 224),
-            _ => args.integer("img_size", 224),
-        }
+    /// Size of its images: of an architecture whose own are not square, a square of their height.
+    pub fn size(&self, args: &Args<'_>) -> Result<Size, String> {
+        let size = args.holder("img_size").size("img_size", 224)?;
+        let stated = self.args.get("img_size").is_some();
+        Ok(if stated { size } else { self.image_size.unwrap_or(size.height).into() })
     }
 }
 

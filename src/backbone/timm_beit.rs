@@ -35,7 +35,7 @@ fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg")),
     };
     let fc_norm = args.flag("use_fc_norm", pool == Pool::Avg);
-    let spec = base(model.architecture, &args, model.side(&args)?, pool)?;
+    let spec = base(model.architecture, &args, model.size(&args)?, pool)?;
     Ok(VitSpec {
         norms: NormSpec::layer(1e-6),
         attention: AttentionSpec { key_bias: false, ..spec.attention },

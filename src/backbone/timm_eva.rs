@@ -95,7 +95,7 @@ pub(super) fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
         "map" => Pool::Attention,
         other => return Err(format!("global_pool {other:?} is not supported; supported: token, avg, map")),
     };
-    let spec = base(model.architecture, &args, model.side(&args)?, pool)?;
+    let spec = base(model.architecture, &args, model.size(&args)?, pool)?;
     let attention = AttentionSpec {
         // timm's other kind of attention has no bias of the keys.
         key_bias: args.text("attn_type") == Some("rope"),
@@ -140,6 +140,7 @@ fn positions(args: &Args<'_>, prefix: PrefixSpec) -> Result<Positions, String> {
         prefix: if args.flag("no_embed_class", false) { 0 } else { prefix.count() },
         resampling: Resampling::BicubicAntialiased,
         rounded: true,
+        of_square: false,
     });
     let rotary = args.flag("use_rot_pos_emb", false).then(|| rotary(args)).transpose()?;
     match (table, rotary) {

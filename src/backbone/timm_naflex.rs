@@ -1,4 +1,4 @@
-//! The timm format of `NaFlexVit`, which takes images of any shape, on one square grid of patches; and of RADIO, which timm
+//! The timm format of `NaFlexVit`, which takes images of any shape, on one grid of patches; and of RADIO, which timm
 //! builds as one.
 //!
 //! Reference: timm's `naflexvit.py`. The patch embedding is a product with flattened patches, which is a convolution. The
@@ -13,6 +13,7 @@ use super::positions::{PositionTable, Positions, Resampling};
 use super::spec::{MlpSpec, NormSpec, OutputSpec, PatchSpec, Pool, PoolingSpec, PrefixSpec, VitSpec};
 use super::timm;
 use super::timm_args::{Args, base, input, refuse_unsupported};
+use crate::size::Size;
 
 /// timm's `NaFlexVit`.
 pub const FAMILY: Family = Family {
@@ -40,8 +41,8 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     let (pre_norm, final_norm) = (args.flag("pre_norm", false), args.flag("final_norm", true));
     let fc_norm = args.flag("fc_norm", pool == Pool::Avg);
     let side = args.integer("pos_embed_grid_size", 16)?.checked_mul(patch);
-    let image_size = side.ok_or("pos_embed_grid_size and patch_size are too large")?;
-    let spec = base(architecture, &args, image_size, pool)?;
+    let side = side.ok_or("pos_embed_grid_size and patch_size are too large")?;
+    let spec = base(architecture, &args, side.into(), pool)?;
     Ok(VitSpec {
         patch: PatchSpec { bias: !pre_norm, ..spec.patch },
         prefix: PrefixSpec {
@@ -49,7 +50,12 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
             distillation: false,
             registers: args.integer("reg_tokens", 0)?,
         },
-        positions: Positions::Table(PositionTable { prefix: 0, resampling: resampling(&args)?, rounded: false }),
+        positions: Positions::Table(PositionTable {
+            prefix: 0,
+            resampling: resampling(&args)?,
+            rounded: false,
+            of_square: args.flag("pos_embed_ar_preserving", false),
+        }),
         norm_pre: pre_norm,
         norms: NormSpec::layer(1e-6),
         mlp: MlpSpec::plain(spec.mlp.hidden, timm::activation(args.text("act_layer"))?),
@@ -61,10 +67,10 @@ fn spec(description: &Description, header: &Header) -> Result<VitSpec, String> {
     })
 }
 
-/// The side of the images these weights are for: the grid of the positions is another.
-fn usual_size(Description { config, .. }: &Description) -> Option<usize> {
+/// The size of the images these weights are for: the grid of the positions is another.
+fn usual_size(Description { config, .. }: &Description) -> Option<Size> {
     let trained = config["pretrained_cfg"]["input_size"][1].as_u64().and_then(|side| usize::try_from(side).ok());
-    Config(&config["model_args"]).integer("img_size", trained.unwrap_or(0)).ok()
+    Config(&config["model_args"]).size("img_size", trained.unwrap_or(0)).ok()
 }
 
 /// Where a parameter lies.
@@ -94,8 +100,7 @@ fn resampling(args: &Args<'_>) -> Result<Resampling, String> {
     }
 }
 
-/// The options of this class whose effect is known here, that only matter to training, or that change nothing on a square
-/// grid, beside those of all classes.
+/// The options of this class whose effect is known here, or that only matter to training, beside those of all classes.
 const KNOWN: &[&str] = &[
     "act_layer", "class_token", "fc_norm", "final_norm", "fix_init", "patch_drop_rate", "pos_embed_align_corners",
     "pos_embed_antialias", "pos_embed_ar_preserving", "pos_embed_grid_size", "pos_embed_interp_mode", "pre_norm",

@@ -53,7 +53,7 @@ fn spec(model: &TimmModel<'_>) -> Result<VitSpec, String> {
     };
     let fc_norm = args.flag("fc_norm", false);
     let scaled = args.own.get("init_values").or(args.entry.get("init_values")).is_none_or(|value| !value.is_null());
-    let spec = base(model.architecture, &args, model.side(&args)?, pool)?;
+    let spec = base(model.architecture, &args, model.size(&args)?, pool)?;
     Ok(VitSpec {
         prefix,
         positions: Positions::RelativeMlp { hidden: args.integer("rel_pos_dim", 128)? },

@@ -18,6 +18,7 @@ use super::spec::VitSpec;
 use super::visual_prompts::VisualPrompts;
 use crate::nn::pool::TokenPool;
 use crate::nn::{LayerNorm, Mode, PatchEmbed};
+use crate::size::Size;
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
@@ -56,6 +57,8 @@ impl PlainBlock<'_> {
 #[derive(Debug, Clone)]
 pub struct Vit {
     patch_embed: PatchEmbed,
+    /// Patches down and across.
+    grid: Size,
     patch_norm: Option<LayerNorm>,
     /// Class token, distillation token and registers, each (1, n, d).
     prefix: Vec<Tensor>,
@@ -95,6 +98,7 @@ impl Vit {
         };
         Ok(Self {
             patch_embed: PatchEmbed::new(&params.tensor(Layer::PatchEmbed.weight())?, patch_bias)?,
+            grid: spec.grid(),
             patch_norm: norm(spec.patch.norm, Layer::PatchNorm)?,
             prefix: prefix.iter().filter_map(|token| params.get(token.whole())).collect(),
             positions: params.get(Layer::PosEmbed.whole()),

@@ -6,7 +6,7 @@ use super::document::{Document, join, shown};
 use super::schema::{alternatives, choices, entry, expectation, kind, limit};
 use super::suggest;
 use crate::error::{Place, Problem};
-use crate::forms::UNIQUE;
+use crate::forms::{NAMES, UNIQUE};
 use crate::system::shown::counted;
 use serde_json::Value as Schema;
 use std::collections::BTreeSet;
@@ -183,9 +183,9 @@ fn list_fault(value: &Value, list: &[Value], schema: &Schema) -> Option<String> 
     of_items.or_else(|| disorder(value, list, schema)).or_else(|| repetition(list, schema))
 }
 
-/// A list that has to have two numbers is a range.
+/// A list that has to have two numbers is a range, unless they have names.
 fn disorder(value: &Value, list: &[Value], schema: &Schema) -> Option<String> {
-    limit(schema, "maxItems").filter(|most| *most == 2.0)?;
+    limit(schema, "maxItems").filter(|most| *most == 2.0 && schema.get(NAMES).is_none())?;
     let number = |value: &Value| value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
     let [low, high] = list else { return None };
     (number(low)? > number(high)?).then(|| format!("{} ends before it begins", shown(value)))

@@ -1,6 +1,7 @@
 //! The JSON schema of the configuration: published for editors, and what the file is checked against.
 
 use super::settings::Settings;
+use crate::forms::NAMES;
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, RestrictFormats};
@@ -162,7 +163,10 @@ fn describe_list(schema: &Value) -> String {
     let item = schema.get("items").map_or_else(String::new, |items| format!(", each {}", describe(items)));
     let length = |keyword| schema.get(keyword).and_then(Value::as_u64);
     match (length("minItems"), length("maxItems")) {
-        (Some(2), Some(2)) => format!("[smallest, largest]{item}"),
+        (Some(2), Some(2)) => {
+            let names = schema.get(NAMES).and_then(Value::as_str).unwrap_or("[smallest, largest]");
+            format!("{names}{item}")
+        }
         (Some(least), Some(most)) if least == most => format!("a list of {least}{item}"),
         (Some(least), Some(most)) => format!("a list of {least} to {most}{item}"),
         _ => format!("a list{item}"),

@@ -226,10 +226,10 @@ pub struct ModelSettings {
     #[serde(flatten, deserialize_with = "read_backbone", serialize_with = "write_backbone")]
     #[schemars(with = "BackboneKeys")]
     pub backbone: String,
-    /// Side of the square input in pixels. Default: the backbone's own.
+    /// Size of the input in pixels: the side of a square, or height and width of strips. Default: the backbone's own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 16, max = 4096))]
-    pub image_size: Option<usize>,
+    #[schemars(with = "usize", range(min = 16, max = 4096), transform = forms::size)]
+    pub image_size: Option<crate::size::Size>,
     /// Side of a patch in pixels. The pretrained kernels are resampled to it; smaller patches show smaller things. `FlexiViT`
     /// was trained for patches of 8 to 48 pixels; other models lose accuracy. Default: the backbone's own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,7 +294,7 @@ pub enum HeadInit {
 /// `[preprocess]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PreprocessSettings {
-    /// How an image of any shape becomes a square.
+    /// How an image of any shape gets the size of the input.
     #[schemars(extend("default" = "squash"))]
     pub resize: ResizeMode,
     /// Cuts each image into tiles at its own resolution instead, as many as it needs: `true` or `"auto"` (side and

@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 fn options(on_error: OnError, threads: usize) -> AuditOptions {
     let interpolation = Interpolation::Bilinear;
-    let geometry = Geometry { image_size: 16, resize: ResizeMode::Letterbox, interpolation, crop_pct: 1.0 };
+    let geometry = Geometry { image_size: 16.into(), resize: ResizeMode::Letterbox, interpolation, crop_pct: 1.0 };
     AuditOptions { decode: DecodeOptions::default(), geometry, tiles: None, on_error, threads }
 }
 

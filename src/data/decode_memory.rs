@@ -1,4 +1,4 @@
-//! Memory for images on their way to their squares: all decoders of the process share one bound, so that many workers do
+//! Memory for images on their way to their size as input: all decoders of the process share one bound, so that many workers do
 //! not hold many large images at once.
 
 use super::image_error::{ImageError, check_dimensions};

@@ -1,6 +1,7 @@
 //! In which form images leave a loader: standardised, or on a GPU as bytes, which are a quarter and are standardised there.
 
 use crate::kernels::normalize;
+use crate::size::Size;
 use candle_core::{Device, Result, Tensor};
 use std::ops::Range;
 
@@ -21,13 +22,13 @@ impl Destination {
     }
 }
 
-/// Square images as bytes, to be standardised on the device that computes with them.
+/// Resized images as bytes, to be standardised on the device that computes with them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Squares {
-    /// Shape (n, side, side, 3).
+    /// Shape (n, height, width, 3).
     pub bytes: Vec<u8>,
-    /// Width and height of each.
-    pub side: usize,
+    /// Size of each.
+    pub size: Size,
     /// Mean and standard deviation per channel, for pixels in 0..1.
     pub scale: ([f32; 3], [f32; 3]),
 }
@@ -35,7 +36,7 @@ pub struct Squares {
 impl Squares {
     /// The shape of `n` of them.
     pub fn shape(&self, n: usize) -> [usize; 4] {
-        [n, self.side, self.side, 3]
+        [n, self.size.height, self.size.width, 3]
     }
 
     /// Some of them, standardised, on the device.
@@ -43,7 +44,7 @@ impl Squares {
     /// # Errors
     /// When the device is out of memory.
     pub fn tensor(&self, images: Range<usize>, device: &Device) -> Result<Tensor> {
-        let image = 3 * self.side * self.side;
+        let image = self.size.values();
         let bytes = &self.bytes[images.start * image..images.end * image];
         self.standardized(&Tensor::from_slice(bytes, &self.shape(images.len()), device)?)
     }

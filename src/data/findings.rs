@@ -31,7 +31,7 @@ pub struct AuditOptions {
 }
 
 impl AuditOptions {
-    /// Those of the settings, for images that become squares by a geometry unless they are cut.
+    /// Those of the settings, for images that are resized by a geometry unless they are cut.
     pub fn new(settings: &DataSettings, geometry: Geometry, tiles: Option<Tiles>, threads: usize) -> Self {
         let decode = DecodeOptions { bit_depth: settings.bit_depth };
         Self { decode, geometry, tiles, on_error: settings.on_error, threads }

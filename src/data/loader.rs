@@ -23,7 +23,7 @@ const BATCHES_AHEAD: usize = 2;
 /// Some samples, ready for the backbone.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
-    /// Standardised pixels of shape (n, 3, side, side), or what frozen blocks have computed from them.
+    /// Standardised pixels of shape (n, 3, height, width), or what frozen blocks have computed from them.
     pub inputs: Vec<f32>,
     /// In place of the inputs, images as bytes.
     pub squares: Option<Squares>,
@@ -176,8 +176,8 @@ impl Loader {
             }
         }
         self.pipeline.finish(&mut inputs, &views);
-        let side = self.pipeline.preprocess().geometry.image_size;
-        let squares = self.left.map(|scale| Squares { bytes, side, scale });
+        let size = self.pipeline.preprocess().geometry.image_size;
+        let squares = self.left.map(|scale| Squares { bytes, size, scale });
         let labels = indices.iter().map(|&index| dataset.samples[index].label).collect();
         Ok(Batch { inputs, squares, labels, indices, ..Batch::default() })
     }

@@ -12,7 +12,7 @@ const SIDE: usize = 16;
 
 fn preprocess(normalization: Normalization) -> Preprocess {
     let interpolation = Interpolation::Bilinear;
-    let geometry = Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation, crop_pct: 1.0 };
+    let geometry = Geometry { image_size: SIDE.into(), resize: ResizeMode::Squash, interpolation, crop_pct: 1.0 };
     Preprocess { geometry, normalization, tiles: None }
 }
 

@@ -89,7 +89,7 @@ impl Signature {
     /// When the image has no pixels.
     pub fn of(image: &RgbImage) -> Result<Self, ImageError> {
         let geometry = Geometry {
-            image_size: SIDE,
+            image_size: SIDE.into(),
             resize: ResizeMode::Squash,
             interpolation: Interpolation::Bilinear,
             crop_pct: 1.0,

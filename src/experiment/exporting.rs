@@ -70,8 +70,7 @@ pub fn of_images(run: &SavedRun) -> Result<Check> {
 /// When the device fails.
 pub fn of_patterns(run: &SavedRun) -> Result<Check> {
     const COUNT: usize = 4;
-    let side = run.session.backbone.spec.image_size;
-    let values = 3 * side * side;
+    let values = run.session.backbone.spec.image_size.values();
     let wave = |at: usize| {
         let (pattern, place) = (at / values, at % values);
         1.5 * (place as f32 * (0.011 + 0.007 * pattern as f32)).sin()
@@ -85,18 +84,18 @@ pub fn of_patterns(run: &SavedRun) -> Result<Check> {
     of_bags(run, tiles, vec![Bag { image, windows }])
 }
 
-/// What the model makes of standardised squares (n, 3, S, S).
+/// What the model makes of standardised images (n, 3, H, W).
 fn of_squares(run: &SavedRun, inputs: Vec<f32>) -> Result<Check> {
-    let side = run.session.backbone.spec.image_size;
-    let count = inputs.len() / (3 * side * side);
+    let [channels, height, width] = run.session.backbone.spec.image_size.shape();
+    let count = inputs.len() / (channels * height * width);
     let batch = Batch { inputs, labels: vec![0; count], indices: (0..count).collect(), ..Batch::default() };
     let logits = run.model.run(&batch)?.logits;
-    Ok(Check { inputs: vec![Tensor::from_vec(batch.inputs, (count, 3, side, side), &Device::Cpu)?], logits })
+    Ok(Check { inputs: vec![Tensor::from_vec(batch.inputs, (count, channels, height, width), &Device::Cpu)?], logits })
 }
 
 /// What the model makes of images, each cut down to its first tiles.
 fn of_bags(run: &SavedRun, tiles: Tiles, bags: Vec<Bag>) -> Result<Check> {
-    let (pipeline, side) = (run.pipeline(), run.session.backbone.spec.image_size);
+    let (pipeline, [channels, height, width]) = (run.pipeline(), run.session.backbone.spec.image_size.shape());
     let extractor = run.model.extractor(run.model.read())?;
     let images = TiledImages { extractor: &extractor, pipeline: &pipeline, tiles };
     let mut check = Check { inputs: Vec::new(), logits: Vec::new() };
@@ -106,7 +105,7 @@ fn of_bags(run: &SavedRun, tiles: Tiles, bags: Vec<Bag>) -> Result<Check> {
         check.logits.extend(run.model.classify(&run.model.row_of(&images, &bag)?, 1)?.logits);
         let pixels =
             pipeline.preprocess().tiles_of(&bag, &all).map_err(|error| DataError::bad_file(&run.folder, error))?;
-        check.inputs.push(Tensor::from_vec(pixels, (all.len(), 3, side, side), &Device::Cpu)?);
+        check.inputs.push(Tensor::from_vec(pixels, (all.len(), channels, height, width), &Device::Cpu)?);
     }
     Ok(check)
 }

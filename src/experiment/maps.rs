@@ -58,7 +58,7 @@ pub struct SeenImage<'a> {
     pub path: &'a Path,
     /// Its width and height.
     pub size: (u32, u32),
-    /// The square, or all of an image that is cut into tiles, made smaller.
+    /// The resized image, or all of an image that is cut into tiles, made smaller.
     pub shown: &'a RgbImage,
 }
 
@@ -138,9 +138,8 @@ impl Maps {
         (pixels, looked): (&[f32], Option<&Looked>),
         classes: &[usize],
     ) -> Result<Vec<Option<Located>>> {
-        let side = self.geometry.image_size as f64;
         let in_image = |grid: &EvidenceGrid, image: &SeenImage<'_>, place: &Region| {
-            self.geometry.box_in_image(image.size, place.edges(grid).map(|at| at * side))
+            self.geometry.box_in_image(image.size, place.edges(grid))
         };
         if let Some(head) = &self.patches {
             let found = Strange::of_squares(head, &self.extractor, pixels, images.len())?;
@@ -158,7 +157,7 @@ impl Maps {
             (MapKind::Hint, looks.into_iter().map(|look| look.shares).collect())
         };
         let drawn = images.iter().zip(values).map(|(image, values)| {
-            let Some(grid) = EvidenceGrid::square(values) else { return Ok(None) };
+            let Some(grid) = self.extractor.placed(values) else { return Ok(None) };
             let place = if kind == MapKind::Evidence { grid.strongest() } else { None };
             let shown = heat_map(image.shown, &grid.positive());
             self.picture(image, kind, &grid, (shown, place), |place| in_image(&grid, image, place))

@@ -141,7 +141,7 @@ impl Bank {
         let mut samples = images.dataset.indices(Split::Train);
         samples.retain(|&sample| images.dataset.samples[sample].label == sound);
 
-        let of_square = spec.grid() * spec.grid();
+        let of_square = spec.grid().area();
         let squares = |&sample: &usize| preprocess.tiles.map_or(1, |tiles| tiles.count(checked.audit.sizes[sample]));
         let patches = of_square * samples.iter().map(squares).sum::<usize>();
         let projection = Projection::new(width, seed);

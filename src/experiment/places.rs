@@ -142,7 +142,7 @@ impl<'a> MaskedMaps<'a> {
             PlacedHead::Linear(head) => match self.extractor.look(readout, &pixels)? {
                 Some(looked) => {
                     let found = self.extractor.evidence(readout, head, &looked, &[class])?;
-                    found.into_iter().next().and_then(EvidenceGrid::square)
+                    found.into_iter().next().and_then(|values| self.extractor.placed(values))
                 }
                 None => None,
             },

@@ -23,7 +23,7 @@ pub const NOT_FINITE: &str = "the model gives no finite numbers";
 
 /// An image on its way into the model.
 enum Input {
-    /// Its square, and its width and height.
+    /// Itself resized, and its width and height.
     Square(RgbImage, (u32, u32)),
     /// Cut into tiles.
     Tiles(Bag),
@@ -354,7 +354,7 @@ impl Predictor {
 
 /// What maps of a batch are made of.
 struct Views<'a> {
-    /// Pixels of squares, and what was seen in them if that is what exact maps need.
+    /// Pixels of whole images, and what was seen in them if that is what exact maps need.
     squares: (&'a [f32], Option<&'a Looked>),
     /// Images that are cut into tiles.
     bags: &'a [LookedBag<'a>],

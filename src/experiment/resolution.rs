@@ -5,6 +5,7 @@ use crate::data::audit::Examination;
 use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::transform::{Geometry, Tiles, detail};
 use crate::report::{key_value_table, percent};
+use crate::size::Size;
 use crate::system::shown::{are, counted, part_of};
 use serde_json::{Value, json};
 use statrs::statistics::{Data, Median};
@@ -43,7 +44,8 @@ pub fn describe(
     if let Some(tiles) = tiles {
         return cut(found, geometry, tiles, decode);
     }
-    let geometries = LARGER.map(|times| Geometry { image_size: times * geometry.image_size, ..geometry });
+    let geometries =
+        LARGER.map(|times| Geometry { image_size: geometry.image_size.map(|side| times * side), ..geometry });
     let scale = |size: (u32, u32)| {
         let (across, down) = geometry.scales(size);
         across.min(down)
@@ -55,15 +57,15 @@ pub fn describe(
     let medians: Vec<Option<f64>> = (0..LARGER.len()).map(|at| median(&lost, at)).collect();
     let scale = scale(size);
     let (flaw, way) = (FLAW * scale, way(geometry.resize));
-    let side = geometry.image_size;
+    let input = geometry.image_size;
     let percentage = |share: Option<f64>| share.map_or("unknown".to_owned(), percent);
     let mut rows = vec![
-        ("input".to_owned(), format!("{side} pixels, {way}")),
+        ("input".to_owned(), format!("{input} pixels, {way}")),
         ("typical image".into(), format!("{} x {} pixels", size.0, size.1)),
         (
             format!("a flaw of {FLAW} pixels"),
             // Where all is enlarged, no more of it is seen.
-            if (size.0.max(size.1) as usize) < side {
+            if (size.0 as usize) < input.width && (size.1 as usize) < input.height {
                 "all of its pixels, enlarged".into()
             } else {
                 format!("{flaw:.1} pixels of the input")
@@ -77,10 +79,10 @@ pub fn describe(
         "of {}, the median, by the spectrum: edges and textures finer than the input can hold; sensor noise counts too",
         counted(lost.len(), "image")
     );
-    let reduction = reduction_warning(size, (side, scale), &medians, way);
-    let warnings = reduction.into_iter().chain(distortion_warning(&sizes, geometry.resize)).collect();
+    let reduction = reduction_warning(size, (input, scale), &medians, way);
+    let warnings = reduction.into_iter().chain(distortion_warning(&sizes, geometry)).collect();
     let json = json!({
-        "image_size": side,
+        "image_size": input,
         "resize": geometry.resize,
         "typical_size": size,
         "scale": scale,
@@ -97,10 +99,10 @@ fn cut(found: &Examination, geometry: Geometry, tiles: Tiles, decode: DecodeOpti
     sizes.sort_by_key(|&size| tiles.count(size));
     let (&size, &largest) = (sizes.get(sizes.len() / 2)?, sizes.last()?);
     let (count, most) = (tiles.count(size), tiles.count(largest));
-    let scale = geometry.image_size as f64 / f64::from(tiles.side);
+    let scale = geometry.image_size.width as f64 / f64::from(tiles.side);
     // A whole image at the tiles' scale.
     let whole = (f64::from(size.0.max(size.1)) * scale.min(1.0)).round() as usize;
-    let whole = Geometry { image_size: whole, resize: ResizeMode::Letterbox, ..geometry };
+    let whole = Geometry { image_size: whole.into(), resize: ResizeMode::Letterbox, ..geometry };
     let lost = lost(found, &[whole], decode);
     let share = median(&lost, 0);
     let text = key_value_table(&[
@@ -146,9 +148,9 @@ fn lost(found: &Examination, geometries: &[Geometry], decode: DecodeOptions) -> 
 }
 
 /// How images would be cut by default.
-fn proposed(image_size: usize) -> Option<Tiles> {
+fn proposed(side: usize) -> Option<Tiles> {
     let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false, second_look: 0 };
-    Tiles::resolve(&settings, image_size).ok()
+    Tiles::resolve(&settings, side.into()).ok()
 }
 
 fn way(resize: ResizeMode) -> &'static str {
@@ -166,7 +168,7 @@ fn median(lost: &[Vec<f64>], of: usize) -> Option<f64> {
 
 fn reduction_warning(
     (width, height): (u32, u32),
-    (side, scale): (usize, f64),
+    (input, scale): (Size, f64),
     lost: &[Option<f64>],
     way: &str,
 ) -> Option<String> {
@@ -175,29 +177,39 @@ fn reduction_warning(
     // A larger size that removes as much is no help.
     let helps = now.zip(*twice).is_some_and(|(now, twice)| now - twice >= LEAST_GAIN);
     let larger = twice.filter(|_| helps).map_or(":".to_owned(), |share| {
-        format!(": a larger model.image_size ({} would remove {}) keeps more, and", 2 * side, percent(share))
+        format!(
+            ": a larger model.image_size ({} would remove {}) keeps more, and",
+            input.map(|side| 2 * side),
+            percent(share)
+        )
     });
-    let tiles = proposed(side)
+    let tiles = proposed(input.longer())
         .map_or(String::new(), |tiles| format!(", in {} an image", counted(tiles.count((width, height)), "tile")));
+    let square = if input.side().is_some() { "" } else { " and a square input" };
     (scale * STRONG_REDUCTION <= 1.0).then(|| {
         format!(
-            "a {way} from {width} x {height} to {side} pixels shrinks a flaw of {FLAW} pixels to {:.1}{removed}{larger} \
-             preprocess.tiles = true keeps all{tiles}",
+            "a {way} from {width} x {height} to {input} pixels shrinks a flaw of {FLAW} pixels to {:.1}{removed}{larger} \
+             preprocess.tiles = true{square} keeps all{tiles}",
             FLAW * scale
         )
     })
 }
 
-fn distortion_warning(sizes: &[(u32, u32)], resize: ResizeMode) -> Option<String> {
-    let aspect = |&(width, height): &(u32, u32)| f64::from(width.max(height)) / f64::from(width.min(height).max(1));
+fn distortion_warning(sizes: &[(u32, u32)], geometry: Geometry) -> Option<String> {
+    let aspect = |&(width, height): &(u32, u32)| {
+        let shape = f64::from(width.max(1)) / f64::from(height.max(1)) / geometry.shape();
+        shape.max(shape.recip())
+    };
     let long: Vec<f64> = sizes.iter().map(aspect).filter(|&aspect| aspect > STRONG_ASPECT).collect();
     let most = long.iter().copied().fold(0.0, f64::max);
-    (resize == ResizeMode::Squash && 10 * long.len() > sizes.len()).then(|| {
+    (geometry.resize == ResizeMode::Squash && 10 * long.len() > sizes.len()).then(|| {
         format!(
-            "{} {} more than {STRONG_ASPECT} times as long as wide (up to {most:.1}), and a squash presses that \
-             into a square: preprocess.resize = \"letterbox\" keeps the shape, at fewer pixels",
+            "{} {} more than {STRONG_ASPECT} times as long as wide, by the shape of the input (up to {most:.1}), and a squash \
+             presses that into {} pixels: model.image_size = [height, width] gives the input the shape of the images, and \
+             preprocess.resize = \"letterbox\" keeps theirs, at fewer pixels",
             part_of(long.len(), sizes.len(), "image"),
-            are(long.len())
+            are(long.len()),
+            geometry.image_size
         )
     })
 }
@@ -208,8 +220,9 @@ mod tests {
 
     #[test]
     fn a_larger_size_is_proposed_where_it_shows_more() {
-        let said =
-            |twice| reduction_warning((3000, 2000), (224, 0.1), &[Some(0.997), Some(twice), None], "squash").unwrap();
+        let said = |twice| {
+            reduction_warning((3000, 2000), (224.into(), 0.1), &[Some(0.997), Some(twice), None], "squash").unwrap()
+        };
         assert!(said(0.6).contains("(448 would remove 60.0 %) keeps more, and preprocess.tiles = true keeps all"));
         assert!(
             said(0.99).contains("removes 99.7 % of the detail: preprocess.tiles = true keeps all"),

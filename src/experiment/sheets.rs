@@ -53,8 +53,9 @@ pub fn augmented(
     for ((name, alone), &index) in settings.augment.alone().iter().zip(chosen.iter().cycle()) {
         rows.push(row(format!("{name} alone, on every image"), &training(alone), index)?);
     }
-    let side = preprocess.geometry.image_size as u32;
-    let title = format!("{side} pixels, augmented as in training, seed {seed}");
+    let size = preprocess.geometry.image_size;
+    let side = size.longer() as u32;
+    let title = format!("{size} pixels, augmented as in training, seed {seed}");
     save_sheet(file, &Sheet { title, side: side.clamp(AUGMENTED_SIDE.0, AUGMENTED_SIDE.1), columns: 1, rows })
 }
 

@@ -20,7 +20,7 @@ pub struct Strange {
 }
 
 impl Strange {
-    /// Of images with standardised pixels, whose patches `extractor` makes; none where patches are no square.
+    /// Of images with standardised pixels, whose patches `extractor` makes; none where patches do not fill the grid.
     ///
     /// # Errors
     /// When the device fails.
@@ -31,7 +31,7 @@ impl Strange {
         images: usize,
     ) -> Result<Vec<Option<Self>>> {
         let found = extractor.workers().install(|| head.compare_pixels(extractor, pixels, images))?;
-        Ok(found.into_iter().map(|found| Self::new(head, found, EvidenceGrid::square)).collect())
+        Ok(found.into_iter().map(|found| Self::new(head, found, |values| extractor.placed(values))).collect())
     }
 
     /// Of an image that is cut into tiles.
@@ -79,7 +79,7 @@ mod tests {
         let strange = |farthest: f32| {
             let found = head.compare(&[0.0, 0.5, 0.5, farthest], 1).unwrap().pop().unwrap();
             let distance = found.patches[3];
-            (distance, found.score, Strange::new(&head, found, EvidenceGrid::square).unwrap())
+            (distance, found.score, Strange::new(&head, found, |values| EvidenceGrid::of(2.into(), values)).unwrap())
         };
         // Its distance is beyond the threshold, its score is not.
         let (distance, score, sound) = strange(3.5);

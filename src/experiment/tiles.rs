@@ -1,4 +1,4 @@
-//! Where images may be cut into tiles. What takes whole squares says so before anything is read.
+//! Where images may be cut into tiles. What takes whole images says so before anything is read.
 
 use crate::config::Settings;
 use crate::data::transform::{Preprocess, augments};
@@ -21,7 +21,7 @@ pub fn check_training(settings: &Settings) -> Result<()> {
     refuse(settings.preprocess.tiles.is_some(), obstacle)
 }
 
-/// Refuses tiles for something that is done with squares, in the words of `obstacle`.
+/// Refuses tiles for something that is done with whole images, in the words of `obstacle`.
 ///
 /// # Errors
 /// A usage error.

@@ -162,7 +162,7 @@ impl Training {
     /// The loop over what is there.
     fn ready<'a>(&'a self, stop: &'a StopRequest) -> Fit<'a> {
         let settings = &self.session.settings;
-        let side = self.source.training.preprocess().geometry.image_size;
+        let size = self.source.training.preprocess().geometry.image_size;
         Fit {
             settings: &settings.train,
             metric: self.metric(),
@@ -175,7 +175,7 @@ impl Training {
                 computation: computation(settings),
             },
             source: &self.source,
-            mixer: Mixer::new(&settings.train, self.source.dataset.classes.len(), side, settings.run.seed),
+            mixer: Mixer::new(&settings.train, self.source.dataset.classes.len(), size, settings.run.seed),
             checkpoints: &self.checkpoints,
             stop,
         }

@@ -64,8 +64,8 @@ pub fn zeroshot(settings: Settings, templates: bool, console: &Console) -> Resul
     })
 }
 
-/// Zero-shot scores are the pretrained model's own, so it is said when its library would show it other squares. What is
-/// trained learns from whichever squares it is shown.
+/// Zero-shot scores are the pretrained model's own, so it is said when its library would show it images otherwise. What is
+/// trained learns from whatever it is shown.
 fn warn_of_other_squares(session: &Session, checked: &CheckedImages, console: &Console) {
     let (own, taken) = (session.backbone.spec.input.resize, checked.preprocess.geometry.resize);
     let oblong =

@@ -3,6 +3,7 @@
 use super::{ExportModel, statistics};
 use crate::config::ResizeMode;
 use crate::error::Result;
+use crate::size::Size;
 use crate::system::files::write_synced;
 use std::path::Path;
 
@@ -29,16 +30,18 @@ pub(super) fn write(folder: &Path, model: &ExportModel, usage: &str, notes: &[St
 }
 
 fn input(model: &ExportModel) -> String {
-    let side = model.spec.image_size;
+    let Size { height, width } = model.spec.image_size;
     let shape = match model.preprocess.geometry.resize {
-        ResizeMode::Squash => "squashed to a square".to_owned(),
-        ResizeMode::Letterbox => "scaled to fit and padded to a square with the mean colour".to_owned(),
+        ResizeMode::Squash => "squashed".to_owned(),
+        ResizeMode::Letterbox => "scaled to fit and padded with the mean colour".to_owned(),
         ResizeMode::Crop => {
             format!("cut from the centre of the image at {} of its size", model.preprocess.geometry.crop_pct)
         }
     };
     let (mean, std) = statistics(&model.preprocess.normalization);
-    format!("RGB of {side} x {side} pixels, {shape}, in 0..1, less the mean {mean:?}, divided by {std:?}.")
+    format!(
+        "RGB of {width} x {height} pixels (width x height), {shape}, in 0..1, less the mean {mean:?}, divided by {std:?}."
+    )
 }
 
 /// What the softmax of the logits means.

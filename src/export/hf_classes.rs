@@ -76,7 +76,7 @@ pub(super) const CLASSES: &[HfClass] = &[
         name: "SiglipForImageClassification",
         kind: "siglip",
         prefix: "vision_model.",
-        obstacles: averaged,
+        obstacles: |spec| [averaged(spec), of_squares(spec)].concat(),
         adapt: |model| {
             adapt::with_patch_bias(model)?;
             adapt::with_qkv_bias(model)
@@ -135,6 +135,7 @@ const CLIP: HfClass = HfClass {
             unless(!spec.patch.bias, "a bias of the patch embedding"),
             unless(!spec.pooling.norm && !spec.pooling.fc_norm, "a layer norm after the blocks"),
             unless(spec.pooling.pool == Pool::Avg, POOLING),
+            of_squares(spec),
         ]
         .concat()
     },
@@ -159,6 +160,7 @@ const BEIT: HfClass = HfClass {
             other_layers(spec),
             unless(!spec.norm_pre, "a layer norm before the blocks"),
             unless(mean || class, POOLING),
+            if spec.positions.are_relative() { Vec::new() } else { of_squares(spec) },
         ]
         .concat()
     },
@@ -278,6 +280,11 @@ fn averaged(spec: &VitSpec) -> Vec<String> {
     [plain(spec, &[]), unless(spec.pooling.pool == Pool::Avg, POOLING)].concat()
 }
 
+/// What a class cannot express that takes its positions, or the number of its patches, for those of a square.
+fn of_squares(spec: &VitSpec) -> Vec<String> {
+    unless(spec.image_size.side().is_some(), "an input that is not square")
+}
+
 /// What `DINOv2` cannot express, whatever its registers. It reads the class token beside the mean patch, so that each
 /// of them alone is a head with zeros for the other.
 fn dinov2(spec: &VitSpec) -> Vec<String> {
@@ -297,6 +304,7 @@ fn dinov2(spec: &VitSpec) -> Vec<String> {
         ),
         unless(pool, POOLING),
         unless(dinov2_ratio(spec).is_some(), "this width of the MLP"),
+        of_squares(spec),
     ]
     .concat()
 }

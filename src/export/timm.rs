@@ -143,7 +143,7 @@ fn same(a: &VitSpec, b: &VitSpec) -> bool {
                 *how = Resampling::Geometric;
             }
             if let Some(table) = positions.table_mut() {
-                *table = PositionTable { resampling: Resampling::Bicubic, rounded: false, ..*table };
+                *table = PositionTable { resampling: Resampling::Bicubic, rounded: false, of_square: false, ..*table };
             }
             positions
         },
@@ -301,7 +301,7 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
         "pretrained_cfg": {
             "tag": model.name,
             "custom_load": false,
-            "input_size": [3, model.spec.image_size, model.spec.image_size],
+            "input_size": model.spec.image_size.shape(),
             "fixed_input_size": true,
             "interpolation": match geometry.interpolation {
                 Interpolation::Bilinear => "bilinear",

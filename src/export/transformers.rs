@@ -52,7 +52,7 @@ fn write(model: &ExportModel, folder: &Path, _name: &str) -> Result<Vec<String>>
         return write_wrapped(model, folder);
     }
     let mut notes = notes(&model.preprocess);
-    notes.extend(limits(model.preprocess.geometry.resize).map(str::to_owned));
+    notes.extend(limits(&model.preprocess.geometry).map(str::to_owned));
     let mut adapted = model.clone();
     (class.adapt)(&mut adapted)?;
     let config = config(class, &adapted);
@@ -142,12 +142,16 @@ fn tensors(class: &HfClass, model: &ExportModel, config: &Value, folder: &Path) 
 }
 
 /// What no image processor of the library does as the model was trained.
-fn limits(resize: ResizeMode) -> Option<&'static str> {
-    match resize {
+fn limits(geometry: &Geometry) -> Option<&'static str> {
+    match geometry.resize {
         ResizeMode::Squash => None,
         ResizeMode::Letterbox => Some(
-            "no image processor of transformers pads to a square as preprocess.resize = \"letterbox\" does: \
-             preprocessor_config.json squashes, so pad images before",
+            "no image processor of transformers pads as preprocess.resize = \"letterbox\" does: preprocessor_config.json \
+             squashes, so pad images before",
+        ),
+        ResizeMode::Crop if geometry.image_size.side().is_none() => Some(
+            "no image processor of transformers fills an input that is not square as preprocess.resize = \"crop\" does: \
+             preprocessor_config.json squashes, so crop images before",
         ),
         ResizeMode::Crop => Some(
             "where a resized image is 3, 7, 11, ... pixels longer than its centre crop, transformers crops one pixel earlier \
@@ -158,13 +162,13 @@ fn limits(resize: ResizeMode) -> Option<&'static str> {
 
 /// The settings of the image processor.
 fn preprocessor(preprocess: &Preprocess) -> Value {
-    let Geometry { image_size: side, resize, interpolation, .. } = preprocess.geometry;
+    let Geometry { image_size, resize, interpolation, .. } = preprocess.geometry;
     let (mean, std) = statistics(&preprocess.normalization);
-    let square = json!({ "height": side, "width": side });
+    let size = json!({ "height": image_size.height, "width": image_size.width });
     let mut settings = json!({
         "image_processor_type": "ViTImageProcessor",
         "do_resize": true,
-        "size": square,
+        "size": size,
         // Pillow's numbers.
         "resample": match interpolation {
             Interpolation::Bilinear => 2,
@@ -177,12 +181,12 @@ fn preprocessor(preprocess: &Preprocess) -> Value {
         "image_std": decimals(std),
         "do_convert_rgb": true,
     });
-    if resize == ResizeMode::Crop {
+    if let (ResizeMode::Crop, Some(side)) = (resize, image_size.side()) {
         settings["image_processor_type"] = json!("CLIPImageProcessor");
         // A whole number also in its type: transformers resizes to no float.
         settings["size"] = json!({ "shortest_edge": (side as f64 / preprocess.geometry.crop_pct()).floor() as u64 });
         settings["do_center_crop"] = json!(true);
-        settings["crop_size"] = square;
+        settings["crop_size"] = size;
     }
     settings
 }
@@ -195,7 +199,7 @@ mod tests {
     #[test]
     fn sides_are_whole_numbers() {
         let geometry = Geometry {
-            image_size: 224,
+            image_size: 224.into(),
             resize: ResizeMode::Crop,
             interpolation: Interpolation::Bicubic,
             crop_pct: 0.9,

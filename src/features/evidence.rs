@@ -1,5 +1,6 @@
 //! The places of an image that speak for a class.
 
+use crate::size::Size;
 use std::ops::Range;
 
 /// Patches belong to the strongest place where what speaks for the class there and at the eight neighbours has this share of the
@@ -45,10 +46,9 @@ pub struct EvidenceGrid {
 }
 
 impl EvidenceGrid {
-    /// The values of a square grid in rows from the upper left; none when they do not form one.
-    pub fn square(values: Vec<f32>) -> Option<Self> {
-        let columns = values.len().isqrt();
-        (columns > 0 && columns * columns == values.len()).then_some(Self { columns, values })
+    /// The values of a grid in rows from the upper left; none when they do not form one.
+    pub fn of(grid: Size, values: Vec<f32>) -> Option<Self> {
+        (!values.is_empty() && grid.area() == values.len()).then_some(Self { columns: grid.width, values })
     }
 
     /// Nothing everywhere.
@@ -150,10 +150,14 @@ impl EvidenceGrid {
 mod tests {
     use super::*;
 
+    fn square(values: &[f32]) -> Option<EvidenceGrid> {
+        EvidenceGrid::of(values.len().isqrt().into(), values.to_vec())
+    }
+
     #[test]
     fn the_strongest_place_is_around_what_speaks_together() {
         let mut evidence = [0.0; 64];
-        let strongest = |values: &[f32]| EvidenceGrid::square(values.to_vec())?.strongest();
+        let strongest = |values: &[f32]| square(values)?.strongest();
         // One patch: with its neighbours.
         evidence[3 * 8 + 2] = 1.0;
         let place = strongest(&evidence).unwrap();
@@ -170,7 +174,7 @@ mod tests {
     #[test]
     fn nothing_is_found_where_nothing_speaks_for_the_class() {
         for evidence in [&[][..], &[0.0; 4], &[-1.0; 4], &[1.0; 3], &[f32::NAN, 0.0, 0.0, 0.0]] {
-            assert_eq!(EvidenceGrid::square(evidence.to_vec()).and_then(|grid| grid.strongest()), None, "{evidence:?}");
+            assert_eq!(square(evidence).and_then(|grid| grid.strongest()), None, "{evidence:?}");
         }
     }
 

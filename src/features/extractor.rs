@@ -1,10 +1,12 @@
 //! Runs batches through the frozen layers, sharded over the workers.
 
+use super::evidence::EvidenceGrid;
 use crate::backbone::{Activations, Params, Readout, Rollout, Vit, VitSpec};
 use crate::data::loader::Batch;
 use crate::data::upload::Sent;
 use crate::nn::Mode;
 use crate::nn::workers::Workers;
+use crate::size::Size;
 use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;
 
@@ -13,7 +15,8 @@ pub struct Extractor {
     vit: Vit,
     wanted: Activations,
     shape: Vec<usize>,
-    image_size: usize,
+    image_size: Size,
+    grid: Size,
     workers: Workers,
     device: Device,
 }
@@ -35,6 +38,7 @@ impl Extractor {
             wanted,
             shape: wanted.shape(spec),
             image_size: spec.image_size,
+            grid: spec.grid(),
             workers,
             device: device.clone(),
         })
@@ -83,7 +87,13 @@ impl Extractor {
 
     /// Shape of the pixels of an image.
     pub(super) fn input_shape(&self) -> [usize; 3] {
-        [3, self.image_size, self.image_size]
+        self.image_size.shape()
+    }
+
+    /// Pixels of images (n, 3, H, W) on the device.
+    fn images(&self, pixels: &[f32]) -> Result<Tensor> {
+        let [channels, height, width] = self.input_shape();
+        Tensor::from_slice(pixels, (pixels.len() / self.image_size.values(), channels, height, width), &self.device)
     }
 
     fn rows_by(&self, images: usize, pixels: impl Fn(Range<usize>) -> Result<Tensor> + Sync) -> Result<Vec<f32>> {
@@ -92,6 +102,11 @@ impl Extractor {
             on_host(&found)?.to_vec1::<f32>()
         })?;
         Ok(rows.concat())
+    }
+
+    /// Values of the patches of an image, where they lie; none when they are not that many.
+    pub fn placed(&self, values: Vec<f32>) -> Option<EvidenceGrid> {
+        EvidenceGrid::of(self.grid, values)
     }
 
     /// Whether the features of `readout` are sums over the patches, so that maps of them are exact.
@@ -108,11 +123,10 @@ impl Extractor {
         if !self.vit.adds_up(readout) {
             return Ok(None);
         }
-        let side = self.image_size;
-        let image = 3 * side * side;
+        let image = self.image_size.values();
         let found = self.workers.map(self.workers.scoring_shards(pixels.len() / image), |shard| {
             let values = &pixels[shard.start * image..shard.end * image];
-            let pixels = Tensor::from_slice(values, (shard.len(), 3, side, side), &self.device)?;
+            let pixels = self.images(values)?;
             let ends = self.vit.summands(readout, &pixels)?;
             Ok((on_host(&self.vit.summed(readout, &ends)?)?.to_vec1()?, single(&ends, shard.len())?))
         })?;
@@ -148,9 +162,8 @@ impl Extractor {
     /// # Errors
     /// When the device fails.
     pub fn rollout(&self, readout: Readout, pixels: &[f32]) -> Result<Vec<ImageRollout>> {
-        let side = self.image_size;
-        self.workers.map(pixels.chunks_exact(3 * side * side).collect(), |image| {
-            let image = Tensor::from_slice(image, (1, 3, side, side), &self.device)?;
+        self.workers.map(pixels.chunks_exact(self.image_size.values()).collect(), |image| {
+            let image = self.images(image)?;
             let Rollout { shares, features } = self.vit.rollout(readout, &image)?;
             let values = |tensor: Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
             Ok(ImageRollout { shares: values(shares)?, features: values(features)? })

@@ -78,14 +78,19 @@ impl<'a> Identity<'a> {
         (bit_depth, seed): (u8, u64),
         (device, products): (&Device, Option<DType>),
     ) -> Self {
-        let pooling = backbone.spec.pooling;
+        let mut spec = backbone.spec.clone();
+        if let (Some(_), Some(table)) = (spec.image_size.side(), spec.positions.table_mut()) {
+            // It says nothing of a square, whose rows are kept under addresses without it.
+            table.of_square = false;
+        }
+        let pooling = spec.pooling;
         let drawn = (pooling.pool == Pool::Gated || pooling.tiles == TilePool::Attention)
             && matches!(activations, Activations::Features(_));
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION"),
             weights: &backbone.sha256,
-            architecture: format!("{:?}", backbone.spec),
+            architecture: format!("{spec:?}"),
             drawn_from: drawn.then_some(seed),
             stage: activations,
             preprocess,
@@ -143,7 +148,7 @@ mod tests {
     #[test]
     fn an_address_depends_on_what_stands_beside_the_weights_and_on_a_seed_that_draws() {
         let geometry = Geometry {
-            image_size: 32,
+            image_size: 32.into(),
             resize: ResizeMode::Squash,
             interpolation: Interpolation::Bicubic,
             crop_pct: 1.0,
@@ -158,6 +163,11 @@ mod tests {
         let mut backbone = load(PoolChoice::Backbone);
         let plain = namespace(&backbone, 1);
         assert_eq!(namespace(&backbone, 2), plain);
+        let written = format!("{:?}", backbone.spec);
+        assert!(
+            written.contains("image_size: 32, patch: ") && written.contains("rounded: true })"),
+            "as ever: {written}"
+        );
         backbone.spec.norms.eps *= 2.0;
         assert_ne!(namespace(&backbone, 1), plain);
         let gated = load(PoolChoice::Attention);

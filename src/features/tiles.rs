@@ -173,14 +173,14 @@ impl TiledImages<'_> {
         work: impl Fn(&[usize], Tensor) -> candle_core::Result<Vec<R>> + Sync,
     ) -> candle_core::Result<Vec<R>> {
         let preprocess = self.pipeline.preprocess();
-        let side = preprocess.geometry.image_size;
+        let [channels, height, width] = preprocess.geometry.image_size.shape();
         let workers = self.extractor.workers();
         let mut results = Vec::with_capacity(tiles.len());
         for some in tiles.chunks(TILES_AT_ONCE) {
             let found = workers.map(workers.scoring_shards(some.len()), |shard| {
                 let tiles = &some[shard];
                 let pixels = preprocess.tiles_of(bag, tiles).map_err(candle_core::Error::wrap)?;
-                work(tiles, Tensor::from_vec(pixels, (tiles.len(), 3, side, side), self.extractor.device())?)
+                work(tiles, Tensor::from_vec(pixels, (tiles.len(), channels, height, width), self.extractor.device())?)
             })?;
             results.extend(found.into_iter().flatten());
         }
@@ -282,7 +282,7 @@ struct Map<'a> {
 impl<'a> Map<'a> {
     /// Nothing yet, for tiles that have so many patches.
     fn new(bag: &'a Bag, tiles: Tiles, preprocess: &Preprocess, patches: usize) -> Self {
-        let across = if patches > 1 { patches.isqrt() } else { preprocess.geometry.image_size / 16 };
+        let across = if patches > 1 { patches.isqrt() } else { preprocess.geometry.image_size.width / 16 };
         let place = (f64::from(tiles.side) / across.max(1) as f64).max(LEAST_PLACE);
         let places = |length: u32| (f64::from(length) / place).ceil().max(1.0) as usize;
         Self { bag, grid: EvidenceGrid::empty(places(bag.image.width()), places(bag.image.height())) }

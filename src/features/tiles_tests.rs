@@ -22,8 +22,12 @@ fn extractor(backbone: &Backbone, threads: usize) -> Extractor {
 }
 
 fn pipeline(tiles: Tiles) -> Pipeline {
-    let geometry =
-        Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
+    let geometry = Geometry {
+        image_size: SIDE.into(),
+        resize: ResizeMode::Squash,
+        interpolation: Interpolation::Bicubic,
+        crop_pct: 1.0,
+    };
     let normalization = Normalization::PerChannel { mean: [0.5; 3], std: [0.25; 3] };
     Pipeline::evaluation(Preprocess { geometry, normalization, tiles: Some(tiles) }, DecodeOptions::default())
 }

@@ -281,7 +281,9 @@ impl RunRecord {
         let tiles = self.preprocess.tiles.filter(|tiles| tiles.side == 0 || tiles.overlap > tiles.most_overlap());
         if let Some(tiles) = tiles {
             Some(format!("tiles of {} pixels that overlap by {}", tiles.side, tiles.overlap))
-        } else if !(1..=LARGEST_SIDE).contains(&image_size) {
+        } else if self.preprocess.tiles.is_some() && image_size.side().is_none() {
+            Some(format!("tiles for an input of {image_size} pixels"))
+        } else if image_size.sides().iter().any(|side| !(1..=LARGEST_SIDE).contains(side)) {
             Some(format!("image_size {image_size} is not between 1 and {LARGEST_SIDE}"))
         } else if unusable(crop_pct) || crop_pct > 1.0 {
             Some(format!("crop_pct {crop_pct} is not above 0 and at most 1"))

@@ -143,9 +143,9 @@ impl BagBackprop<'_> {
 
     /// The pixels of some tiles of an image on the device.
     fn pixels(&self, image: usize, tiles: &[usize]) -> Result<Tensor> {
-        let side = self.model.spec().vit.image_size;
+        let [channels, height, width] = self.model.spec().vit.image_size.shape();
         let pixels = self.bags.pixels(image, tiles).map_err(candle_core::Error::wrap)?;
-        Tensor::from_vec(pixels, (tiles.len(), 3, side, side), self.model.device())
+        Tensor::from_vec(pixels, (tiles.len(), channels, height, width), self.model.device())
     }
 
     fn noise(&self, image: usize, tiles: &[usize]) -> MaskKeys {

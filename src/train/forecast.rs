@@ -318,7 +318,7 @@ impl Workload<'_> {
     /// Bytes of batches and of what is kept of the images. Frozen layers read pixels too, once; kept rows are mapped, and
     /// what is read of them counts as memory of this process.
     fn inputs(&self) -> u64 {
-        let square = (3 * self.spec.image_size * self.spec.image_size) as u64;
+        let square = self.spec.image_size.values() as u64;
         let images = (self.images.train + self.images.val + self.images.test) as u64;
         let batches = |row: u64| (BATCHES_AHEAD + 1) * self.batch_size as u64 * row;
         let kept = if self.start == Segment::Embed { 0 } else { batches(self.row()) + self.cache() };

@@ -87,7 +87,7 @@ fn texts_come_on_top_of_the_images() {
 fn what_is_no_step_counts_too() {
     let spec = spec();
     let full = workload(&spec, 0, Segment::Embed);
-    let square = (3 * spec.image_size * spec.image_size) as u64;
+    let square = spec.image_size.values() as u64;
     let more = Workload { images: ImageCounts { test: 190, ..full.images }, ..full.clone() };
     assert_eq!(more.memory(1).total() - full.memory(1).total(), 100 * square, "images stay decoded");
     let many = Workload { images: ImageCounts { test: 1_000_000, ..full.images }, ..full.clone() };
@@ -167,7 +167,7 @@ fn a_gpu_with_kernels_keeps_no_compositions() {
     assert!(2 * half < composed, "{half} of {composed}");
 
     // On tensor cores the weights of attention are never stored: memory grows with the tokens, not with their square.
-    let large = VitSpec { image_size: 4 * spec.image_size, ..spec.clone() };
+    let large = VitSpec { image_size: spec.image_size.map(|side| 4 * side), ..spec.clone() };
     let of = |spec: &VitSpec, precision| {
         let mut full = Workload { layers: Layers::Fused, ..workload(spec, 0, Segment::Embed) };
         full.computation.precision = precision;

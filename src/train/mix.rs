@@ -7,6 +7,7 @@
 use crate::config::TrainSettings;
 use crate::data::loader::Batch;
 use crate::rng::{Purpose, Stream};
+use crate::size::Size;
 use std::ops::Range;
 
 /// Mixes the batches of a run.
@@ -18,8 +19,8 @@ pub struct Mixer {
     pub cutmix: f64,
     /// Number of classes.
     pub classes: usize,
-    /// Side of the square images.
-    pub side: usize,
+    /// Size of the images.
+    pub size: Size,
     /// The run's seed.
     pub seed: u64,
 }
@@ -45,14 +46,14 @@ pub enum Mixture {
 
 impl Mixer {
     /// The mixer of the settings; none when nothing is mixed.
-    pub fn new(settings: &TrainSettings, classes: usize, side: usize, seed: u64) -> Option<Self> {
-        let mixer = Self { mixup: settings.mixup, cutmix: settings.cutmix, classes, side, seed };
+    pub fn new(settings: &TrainSettings, classes: usize, size: Size, seed: u64) -> Option<Self> {
+        let mixer = Self { mixup: settings.mixup, cutmix: settings.cutmix, classes, size, seed };
         settings.mixes().then_some(mixer)
     }
 
     /// Mixes the images of the batch of a step with each other, pixels and labels.
     pub fn mix(&self, batch: &mut Batch, step: usize) {
-        self.draw(step).apply(batch, self.classes, self.side);
+        self.draw(step).apply(batch, self.classes, self.size);
     }
 
     /// What is done in a step. Where both kinds are on, each is as likely.
@@ -61,8 +62,8 @@ impl Mixer {
         let pastes = self.cutmix > 0.0 && (self.mixup <= 0.0 || stream.chance(0.5));
         if pastes {
             let share = stream.symmetric_beta(self.cutmix);
-            let mut coordinate = || stream.below(self.side as u64) as usize;
-            Mixture::paste(share, [coordinate(), coordinate()], self.side)
+            let centre = self.size.sides().map(|length| stream.below(length as u64) as usize);
+            Mixture::paste(share, centre, self.size)
         } else {
             Mixture::Blend { share: stream.symmetric_beta(self.mixup) }
         }
@@ -70,13 +71,15 @@ impl Mixer {
 }
 
 impl Mixture {
-    /// A rectangle around a centre (row, column) with about 1 - `share` of the area of a square image. What the border
+    /// A rectangle around a centre (row, column) with about 1 - `share` of the area of an image, and of its shape. What the border
     /// cuts off goes back to the share.
-    pub fn paste(share: f64, [row, column]: [usize; 2], side: usize) -> Self {
-        let length = (side as f64 * (1.0 - share).sqrt()) as usize;
-        let around = |centre: usize| centre.saturating_sub(length / 2)..(centre + length.div_ceil(2)).min(side);
-        let (rows, columns) = (around(row), around(column));
-        let share = 1.0 - (rows.len() * columns.len()) as f64 / (side * side) as f64;
+    pub fn paste(share: f64, [row, column]: [usize; 2], size: Size) -> Self {
+        let around = |centre: usize, side: usize| {
+            let length = (side as f64 * (1.0 - share).sqrt()) as usize;
+            centre.saturating_sub(length / 2)..(centre + length.div_ceil(2)).min(side)
+        };
+        let (rows, columns) = (around(row, size.height), around(column, size.width));
+        let share = 1.0 - (rows.len() * columns.len()) as f64 / size.area() as f64;
         Self::Paste { share, rows, columns }
     }
 
@@ -87,21 +90,21 @@ impl Mixture {
         }
     }
 
-    /// Mixes the images of a batch (n, 3, side, side) and their labels with each other.
-    pub fn apply(&self, batch: &mut Batch, classes: usize, side: usize) {
-        self.apply_to_images(&mut batch.inputs, batch.labels.len(), side);
+    /// Mixes the images of a batch (n, 3, height, width) and their labels with each other.
+    pub fn apply(&self, batch: &mut Batch, classes: usize, size: Size) {
+        self.apply_to_images(&mut batch.inputs, batch.labels.len(), size);
         self.apply_to_labels(batch, classes);
     }
 
-    /// Mixes `n` images (n, 3, side, side) with each other.
-    fn apply_to_images(&self, pixels: &mut [f32], n: usize, side: usize) {
-        let image = 3 * side * side;
+    /// Mixes `n` images (n, 3, height, width) with each other.
+    fn apply_to_images(&self, pixels: &mut [f32], n: usize, size: Size) {
+        let image = size.values();
         let (front, back) = pixels.split_at_mut(n.div_ceil(2) * image);
         // The middle one of an odd number is its own partner, and stays.
         for (one, other) in front.chunks_exact_mut(image).zip(back.chunks_exact_mut(image).rev()) {
             match self {
                 Self::Blend { share } => blend(one, other, *share as f32),
-                Self::Paste { rows, columns, .. } => swap_rectangles(one, other, (rows, columns), side),
+                Self::Paste { rows, columns, .. } => swap_rectangles(one, other, (rows, columns), size),
             }
         }
     }
@@ -128,10 +131,10 @@ fn blend(one: &mut [f32], other: &mut [f32], share: f32) {
     }
 }
 
-fn swap_rectangles(one: &mut [f32], other: &mut [f32], (rows, columns): (&Range<usize>, &Range<usize>), side: usize) {
+fn swap_rectangles(one: &mut [f32], other: &mut [f32], (rows, columns): (&Range<usize>, &Range<usize>), size: Size) {
     for channel in 0..3 {
         for row in rows.clone() {
-            let line = (channel * side + row) * side;
+            let line = (channel * size.height + row) * size.width;
             let range = line + columns.start..line + columns.end;
             one[range.clone()].swap_with_slice(&mut other[range]);
         }
@@ -156,7 +159,7 @@ mod tests {
     }
 
     fn mixer(mixup: f64, cutmix: f64) -> Mixer {
-        Mixer { mixup, cutmix, classes: 3, side: SIDE, seed: 4 }
+        Mixer { mixup, cutmix, classes: 3, size: SIDE.into(), seed: 4 }
     }
 
     #[test]
@@ -200,7 +203,7 @@ mod tests {
         fn rectangles_stay_inside_and_shares_are_what_is_left(
             share in 0.0f64..=1.0, row in 0usize..37, column in 0usize..37,
         ) {
-            let Mixture::Paste { share: corrected, rows, columns } = Mixture::paste(share, [row, column], 37) else {
+            let Mixture::Paste { share: corrected, rows, columns } = Mixture::paste(share, [row, column], 37.into()) else {
                 unreachable!()
             };
             prop_assert!(rows.end <= 37 && columns.end <= 37 && rows.start <= rows.end);

@@ -23,7 +23,7 @@ impl Work {
     }
 }
 
-/// Operations of the backbone forward on one square.
+/// Operations of the backbone forward on one input.
 pub fn forward(spec: &VitSpec) -> f64 {
     let (products, attention) = block(spec, spec.tokens());
     embedding(spec) + spec.depth as f64 * (products + attention)

@@ -51,7 +51,7 @@ fn epochs(n: usize) -> Vec<EpochRecord> {
 
 fn mistakes(classes: &[String], n: usize) -> Mistakes {
     let square = |i: usize| RgbImage::from_fn(112, 112, |x, y| Rgb([(40 * i) as u8, (2 * x) as u8, (2 * y) as u8]));
-    let shares = EvidenceGrid::square((0..49).map(|i| (i % 10) as f32).collect()).unwrap();
+    let shares = EvidenceGrid::of(7.into(), (0..49).map(|i| (i % 10) as f32).collect()).unwrap();
     let neighbor = |i: usize| Neighbor {
         path: format!("train/{i}<&>'\".png").into(),
         class: classes[i % classes.len()].clone(),

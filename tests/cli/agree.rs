@@ -19,9 +19,10 @@ const ONNX: &[&str] = &["onnx"];
 /// Command, config, overrides, and the formats that the model leaves in.
 type Kind = (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     ("frozen", "finetune", "small.toml", &["strategy.kind=frozen", "preprocess.resize=crop", "train.epochs=1"], ALL),
     ("partial", "finetune", "small.toml", &["train.epochs=1"], ALL),
+    ("wide", "finetune", "small.toml", &["model.image_size=[32, 48]", "preprocess.resize=crop", "train.epochs=1"], ALL),
     ("full", "finetune", "small.toml", &["strategy.kind=full", "preprocess.normalize=dataset", "train.epochs=1"], ALL),
     ("lora", "finetune", "small.toml", &["strategy.kind=lora", "train.lr=1e-2", "train.epochs=1"], ALL),
     ("tokens", "finetune", "small.toml", &["strategy.kind=prompt", "strategy.tokens=2", "train.epochs=1"], ONNX),
@@ -88,13 +89,13 @@ fn of_export(workspace: &Workspace, run: &str, format: &str, record: &RunRecord,
     let args = ["export", "--run", run, "--format", format, "--out", &out, "--json", "-q"];
     json(&workspace.command(&args).output().unwrap());
     let pipeline = Pipeline::evaluation(record.preprocess, DecodeOptions { bit_depth: 16 });
-    let side = record.preprocess.geometry.image_size;
+    let shape = [&[names.len()][..], &record.preprocess.geometry.image_size.shape()].concat();
     let view = View { epoch: 0, sample: 0 };
     let pixels = names
         .iter()
         .flat_map(|name| pipeline.load_once(&workspace.path("data").join(name), view).unwrap())
         .collect::<Vec<f32>>();
-    let pixels = Tensor::from_vec(pixels, (names.len(), 3, side, side), &Device::Cpu).unwrap();
+    let pixels = Tensor::from_vec(pixels, shape, &Device::Cpu).unwrap();
     let out = workspace.path(&out);
     let folder: &Path = if format == "onnx" { out.parent().unwrap() } else { &out };
     let format = FORMATS.iter().find(|known| known.name == format).unwrap();

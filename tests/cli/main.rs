@@ -26,4 +26,5 @@ mod runs;
 mod snapshot;
 mod tiles;
 mod training;
+mod wide;
 mod zeroshot;

@@ -81,6 +81,13 @@ fn sound_parts_alone_suffice_in_mvtec_s_layout() {
         assert_eq!(row["box"].is_null(), score < threshold, "a box is where something is beyond the threshold: {row}");
         assert!(image::open(workspace.path(row["map"].as_str().unwrap())).is_ok());
     }
+    // On images that are not square too.
+    let wide = run(&["--set", "run.name=wide", "--set", "probe.coreset=0.05", "--set", "model.image_size=[32, 96]"]);
+    assert_eq!(wide["patches"], sound * 4 * 12);
+    let predict = ["predict", "--run", "runs/wide", "data/test", "--maps", "wide", "--json", "-q"];
+    for row in json(&command(&workspace, &predict))["predictions"].as_array().unwrap() {
+        assert_eq!(image::image_dimensions(workspace.path(row["map"].as_str().unwrap())).unwrap(), (96, 32), "{row}");
+    }
     let csv = ["predict", "--run", "runs/a", "data/test", "--format", "csv", "-q"];
     let text = String::from_utf8(command(&workspace, &csv).stdout).unwrap();
     assert!(text.lines().next().unwrap().contains("decision,score,threshold"), "{text}");

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const ORDER: &[&[&str]] = &[
-    &["error", "forms", "rng", "system"],
+    &["error", "forms", "rng", "size", "system"],
     &["augment"],
     &["config"],
     &["kernels"],

@@ -1,21 +1,22 @@
 //! Every weight format against its own library: tokens, features, logits, loss and the gradient of every parameter, at
-//! the native and at two other resolutions, on weights written by `fixtures/make_backbone_fixtures.py`.
+//! the native and at two other resolutions, one of them not square, on weights written by `fixtures/make_backbone_fixtures.py`.
 
 use crate::common::{Expected, assert_close, fixture};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use vitadapt::backbone::{
-    Backbone, FAMILIES, Header, Lora, Params, Pool, Readout, Segment, Source, TextEncoder, TextTower, Vit,
+    Backbone, FAMILIES, Header, Lora, Params, Pool, Readout, Segment, Sizes, Source, TextEncoder, TextTower, Vit,
     WeightMapping,
 };
 use vitadapt::config::{LoraTarget, VisualPromptSettings};
 use vitadapt::nn::{Criterion, Linear, Mode, Targets};
+use vitadapt::size::Size;
 use vitadapt::train::gradients::Gradients;
 
 const BOUND: f64 = 1e-4;
 
-fn load(case: &str, size: Option<usize>) -> Backbone {
-    Backbone::load(fixture("backbones").join(case).to_str().unwrap(), size).unwrap()
+fn load(case: &str, sizes: impl Into<Sizes>) -> Backbone {
+    Backbone::load(fixture("backbones").join(case).to_str().unwrap(), sizes).unwrap()
 }
 
 /// All parameters trainable, the pretrained classifier or projection among them.
@@ -99,10 +100,10 @@ fn expected_at(case: &str, at: &str) -> Expected {
     Expected::load(&format!("backbones/{case}/{file}.safetensors"))
 }
 
-fn check(case: &str, at: &str, size: Option<usize>, dtype: DType) {
+fn check(case: &str, at: &str, sizes: impl Into<Sizes>, dtype: DType) {
     let expected = expected_at(case, at);
     let read = |name: &str| expected.get(&format!("{name}.{at}")).to_dtype(dtype).unwrap();
-    let backbone = load(case, size);
+    let backbone = load(case, sizes);
     let params = trainable(&backbone, dtype);
     let vit = Vit::new(&backbone.spec, &params, &[]).unwrap();
     let pixels = read("pixels");
@@ -213,12 +214,16 @@ fn plain_blocks_are_their_graphs() {
 
 #[test]
 fn two_other_resolutions() {
+    let mut squares = Vec::new();
     for case in cases() {
         for at in ["other", "third"] {
             let pixels = expected_at(&case, at).get(&format!("pixels.{at}"));
-            check(&case, at, Some(pixels.dims()[3]), DType::F32);
+            let size = Size { height: pixels.dims()[2], width: pixels.dims()[3] };
+            check(&case, at, Sizes { image: Some(size), patch: None }, DType::F32);
+            squares.extend((at == "third" && size.side().is_some()).then(|| case.clone()));
         }
     }
+    assert_eq!(squares, ["hf_aimv2", "hf_aimv2_biases"], "their library takes nothing else");
 }
 
 #[test]

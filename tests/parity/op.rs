@@ -120,7 +120,7 @@ fn position_embeddings_resample_as_pytorch_interpolates() {
     let input = expected.get("resample.input").flatten_all().unwrap().to_vec1::<f32>().unwrap();
     for side in [3, 5, 12, 14] {
         for (how, kind) in [(Resampling::BicubicAntialiased, "antialias"), (Resampling::Bicubic, "plain")] {
-            let resampled = resample(&input, 4, 7, side, how);
+            let resampled = resample(&input, 4, 7.into(), side.into(), how);
             let resampled = Tensor::from_vec(resampled, (1, side * side, 4), &candle_core::Device::Cpu).unwrap();
             let name = format!("resample.{kind}.{side}");
             assert_close(&name, &resampled, &expected.get(&name), 1e-5);

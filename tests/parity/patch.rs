@@ -13,7 +13,7 @@ fn patches_of_other_sizes() {
     let mut checked = 0;
     for (case, patch, image) in [("timm_flexivit", 6, 24), ("timm_flexivit", 3, 24), ("timm_vit_cls", 6, 24)] {
         let folder = fixture("backbones").join(case);
-        let sizes = Sizes { image: Some(image), patch: Some(patch) };
+        let sizes = Sizes { image: Some(image.into()), patch: Some(patch) };
         let backbone = Backbone::load(folder.to_str().unwrap(), sizes).unwrap();
         assert_eq!(Backbone::describe(folder.to_str().unwrap(), sizes).unwrap(), backbone.spec);
         let mut params = Params::default();
@@ -44,7 +44,7 @@ fn patches_of_other_sizes() {
 #[test]
 fn only_flexivit_takes_other_patches_without_a_warning() {
     let load = |case: &str, patch| {
-        let sizes = Sizes { image: Some(24), patch: Some(patch) };
+        let sizes = Sizes { image: Some(24.into()), patch: Some(patch) };
         Backbone::load(fixture("backbones").join(case).to_str().unwrap(), sizes).unwrap().notes
     };
     assert_eq!(load("timm_flexivit", 6), load("timm_flexivit", 4));
@@ -61,7 +61,7 @@ fn a_size_of_patches_that_does_not_fit_is_blamed_itself() {
         (Some(24), 7, "model.image_size = 24 is not a multiple of model.patch_size = 7"),
         (Some(18), 4, "model.image_size = 18 is not a multiple of model.patch_size = 4"),
     ] {
-        let sizes = Sizes { image, patch: Some(patch) };
+        let sizes = Sizes { image: image.map(usize::into), patch: Some(patch) };
         let loaded = Backbone::load(folder.to_str().unwrap(), sizes).unwrap_err();
         let described = Backbone::describe(folder.to_str().unwrap(), sizes).unwrap_err();
         assert_eq!((loaded.to_string(), described.to_string()), (message.to_owned(), message.to_owned()));

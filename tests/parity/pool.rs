@@ -65,8 +65,8 @@ fn evidence_sums_up_to_the_logit_where_there_is_any() {
         for pool in [Avg, Max, Lse, Topk, Gem, Stats, Attention, Mahalanobis, Own, Cls] {
             let load = Backbone::load(fixture(&format!("backbones/{case}")).to_str().unwrap(), None).unwrap();
             let Ok(backbone) = load.with_pool(pool, None, 0) else { continue };
-            let side = backbone.spec.image_size;
-            let pixels = Tensor::randn(0f32, 1.0, (3, 3, side, side), &device).unwrap();
+            let pixels = [&[3][..], &backbone.spec.image_size.shape()].concat();
+            let pixels = Tensor::randn(0f32, 1.0, pixels, &device).unwrap();
             let values: Vec<f32> = pixels.flatten_all().unwrap().to_vec1().unwrap();
             let readouts = [Readout::POOL, Readout { features: FeatureChoice::Avg, blocks: 2 }];
             for readout in readouts {
@@ -91,7 +91,7 @@ fn evidence_sums_up_to_the_logit_where_there_is_any() {
                 for ((places, &class), logits) in evidence.iter().zip(&classes).zip(&logits) {
                     let wanted = logits[class] - logits.iter().sum::<f32>() / 4.0;
                     let found: f32 = places.iter().sum();
-                    assert_eq!(places.len(), backbone.spec.grid() * backbone.spec.grid());
+                    assert_eq!(places.len(), backbone.spec.grid().area());
                     assert!(
                         (found - wanted).abs() < 1e-3 * wanted.abs().max(1.0),
                         "{case} {pool:?}: {found} for {wanted}"

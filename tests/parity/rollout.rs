@@ -85,11 +85,11 @@ fn every_family_has_one() {
         let case = entry.unwrap().file_name().into_string().unwrap();
         let backbone = load(&case);
         let vit = Vit::new(&backbone.spec, &backbone.params, &[]).unwrap();
-        let side = backbone.spec.image_size;
-        let pixels = Tensor::randn(0f32, 1.0, (1, 3, side, side), &Device::Cpu).unwrap();
+        let pixels = [&[1][..], &backbone.spec.image_size.shape()].concat();
+        let pixels = Tensor::randn(0f32, 1.0, pixels, &Device::Cpu).unwrap();
         let shares = vit.rollout(Readout::POOL, &pixels).unwrap().shares;
         let shares = shares.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(shares.len(), backbone.spec.grid() * backbone.spec.grid(), "{case}");
+        assert_eq!(shares.len(), backbone.spec.grid().area(), "{case}");
         assert!(shares.iter().sum::<f32>() <= 1.0 + 1e-5 && shares.iter().all(|share| *share >= 0.0), "{case}");
     }
 }

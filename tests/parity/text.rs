@@ -160,7 +160,7 @@ fn padding_after_the_end_changes_nothing_in_a_causal_tower() {
 fn logits(case: &str, directions: &Tensor) -> Tensor {
     let backbone = Backbone::load(folder(case).to_str().unwrap(), None).unwrap();
     let vit = Vit::new(&backbone.spec, &backbone.params, &[]).unwrap();
-    let features = vit.features(&pixels(case, backbone.spec.image_size), Mode::Eval).unwrap();
+    let features = vit.features(&pixels(case, backbone.spec.image_size.width), Mode::Eval).unwrap();
     let text = model(case);
     let mut params: Params = backbone.outputs.clone();
     params.extend(CosineHead::params(directions, text.logit_scale, text.logit_bias.unwrap_or(0.0)).unwrap());

@@ -68,13 +68,13 @@ fn batches_are_mixed_as_timm_mixes() {
         let mixture = match variant {
             "mixup" => Mixture::Blend { share },
             _ => match expected.labels(&format!("mix.{variant}.centre"))[..] {
-                [row, column] => Mixture::paste(share, [row, column], 12),
+                [row, column] => Mixture::paste(share, [row, column], 12.into()),
                 _ => panic!("a centre has two coordinates"),
             },
         };
         let mut batch =
             Batch { inputs: images.clone(), labels: labels.clone(), indices: (0..5).collect(), ..Batch::default() };
-        mixture.apply(&mut batch, 4, 12);
+        mixture.apply(&mut batch, 4, 12.into());
         let tensor = |values: Vec<f32>, shape: &[usize]| Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
         let mixed = tensor(batch.inputs, &[5, 3, 12, 12]);
         assert_close(variant, &mixed, &expected.get(&format!("mix.{variant}.images")), 1e-6);

@@ -24,8 +24,12 @@ const POOLS: [TilePool; 7] =
 fn batch() -> Batch {
     let folder = tempfile::tempdir().unwrap();
     let tiles = Tiles { side: SIDE as u32, overlap: 8, staggered: false, second_look: 0 };
-    let geometry =
-        Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
+    let geometry = Geometry {
+        image_size: SIDE.into(),
+        resize: ResizeMode::Squash,
+        interpolation: Interpolation::Bicubic,
+        crop_pct: 1.0,
+    };
     let normalization = Normalization::PerChannel { mean: [0.5; 3], std: [0.25; 3] };
     let pipeline =
         Pipeline::evaluation(Preprocess { geometry, normalization, tiles: Some(tiles) }, DecodeOptions::default());

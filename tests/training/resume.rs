@@ -83,7 +83,7 @@ fn dataset() -> Dataset {
 
 /// One process: from the last checkpoint of `run`, or from the start, for at most `steps` steps or `life`.
 fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) -> (Ending, Progress) {
-    let backbone = Backbone::load(&settings.model.backbone, settings.model.image_size).unwrap();
+    let backbone = Backbone::load(&settings.model.backbone, &settings.model).unwrap();
     let head = HeadKind::Linear;
     let mut shapes = backbone.spec.shapes();
     shapes.extend(head.shapes(backbone.spec.width, 2));
@@ -132,7 +132,7 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
         seed: settings.run.seed,
         trainer: Trainer { model: &model, plan: &plan, objective: &objective, computation: Computation::default() },
         source: &source,
-        mixer: Mixer::new(&settings.train, 2, 32, settings.run.seed),
+        mixer: Mixer::new(&settings.train, 2, 32.into(), settings.run.seed),
         checkpoints: &checkpoints,
         stop: &request,
     };

@@ -28,7 +28,7 @@ fn batch(per_class: usize) -> Batch {
     let input = backbone.spec.input;
     let preprocess = Preprocess {
         geometry: Geometry {
-            image_size: SIZE,
+            image_size: SIZE.into(),
             resize: vitadapt::config::ResizeMode::Squash,
             interpolation: input.interpolation,
             crop_pct: 1.0,

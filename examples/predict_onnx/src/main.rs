@@ -1,6 +1,6 @@
 //! Answers of an ONNX export for image files, as `vitadapt predict` gives them: with tract, in Rust alone.
 //!
-//! The JSON file beside the export says what must be known of it: which square or tiles an image becomes, how colours are
+//! The JSON file beside the export says what must be known of it: which size an image gets or which tiles it becomes, how colours are
 //! standardised, what classes are called. Prints one line of JSON for each image.
 
 use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage, imageops, metadata::Orientation};
@@ -20,12 +20,12 @@ fn main() -> Result<()> {
     let facts: Value = serde_json::from_slice(&std::fs::read(file.with_extension("json"))?)?;
     let input = Input::of(&facts["input"]).ok_or("the JSON file is not of an export")?;
     let classes: Vec<String> = serde_json::from_value(facts["classes"].clone())?;
-    let side = input.side as usize;
+    let (width, height) = (input.size.0 as usize, input.size.1 as usize);
     // One for each number of tiles.
     let mut models = HashMap::new();
     for path in arguments {
         let squares = input.squares(&input.upright(&path)?);
-        let shape = [squares.len(), 3, side, side];
+        let shape = [squares.len(), 3, height, width];
         let model = match models.entry(squares.len()) {
             Entry::Occupied(model) => model.into_mut(),
             Entry::Vacant(place) => place.insert(
@@ -49,7 +49,8 @@ fn main() -> Result<()> {
 
 /// What an image becomes.
 struct Input {
-    side: u32,
+    /// Width and height of the input.
+    size: (u32, u32),
     white: u32,
     resize: String,
     bicubic: bool,
@@ -64,7 +65,12 @@ impl Input {
     fn of(facts: &Value) -> Option<Self> {
         let colours = |key: &str| serde_json::from_value(facts[key].clone()).ok();
         Some(Self {
-            side: facts["image_size"].as_u64()?.try_into().ok()?,
+            size: {
+                // The side of a square, or height and width.
+                let size = &facts["image_size"];
+                let side = |at: usize| size.as_u64().or_else(|| size[at].as_u64())?.try_into().ok();
+                (side(1)?, side(0)?)
+            },
             white: (1 << facts["bit_depth"].as_u64()?) - 1,
             resize: facts["resize"].as_str()?.to_owned(),
             bicubic: facts["interpolation"] == "bicubic",
@@ -81,10 +87,10 @@ impl Input {
         })
     }
 
-    /// The squares that the model sees of the image: one, or its tiles in rows from the upper left, the last of each ending
+    /// What the model sees of the image: all of it, or its tiles in rows from the upper left, the last of each ending
     /// at the border; then the staggered ones.
     fn squares(&self, image: &RgbImage) -> Vec<RgbImage> {
-        let Some((side, overlap, staggered)) = self.tiles else { return vec![self.square(image)] };
+        let Some((side, overlap, staggered)) = self.tiles else { return vec![self.whole(image)] };
         let stride = side - overlap;
         let spans = |length: u32| -> Vec<(u32, u32)> {
             let (own, last) = (side.min(length), length.saturating_sub(side).div_ceil(stride));
@@ -93,7 +99,7 @@ impl Input {
         let between = |spans: &[(u32, u32)]| -> Vec<(u32, u32)> {
             spans.windows(2).map(|pair| (u32::midpoint(pair[0].0, pair[1].0), pair[0].1)).collect()
         };
-        let tile = |x, y, width, height| self.square(&imageops::crop_imm(image, x, y, width, height).to_image());
+        let tile = |x, y, width, height| self.whole(&imageops::crop_imm(image, x, y, width, height).to_image());
         let (across, down) = (spans(image.width()), spans(image.height()));
         let mut grids = vec![(across.clone(), down.clone())];
         if staggered {
@@ -106,27 +112,36 @@ impl Input {
     }
 
     /// The image as the model sees it.
-    fn square(&self, image: &RgbImage) -> RgbImage {
-        let (side, (width, height)) = (self.side, image.dimensions());
+    fn whole(&self, image: &RgbImage) -> RgbImage {
+        let ((w, h), (width, height)) = (self.size, image.dimensions());
+        let ratios = |(w, h): (u32, u32)| (f64::from(width) / f64::from(w), f64::from(height) / f64::from(h));
         match self.resize.as_str() {
-            "squash" => self.resized(image, side, side),
+            "squash" => self.resized(image, w, h),
             "letterbox" => {
-                let ratio = f64::from(width.max(height)) / f64::from(side);
+                let (across, down) = ratios((w, h));
+                let ratio = across.max(down);
                 let scaled = |length: u32| ((f64::from(length) / ratio).round_ties_even() as u32).max(1);
                 let content = self.resized(image, scaled(width), scaled(height));
                 let fill = Rgb(self.mean.map(|mean| (mean * 255.0).round() as u8));
-                let mut square = RgbImage::from_pixel(side, side, fill);
-                let (left, upper) = ((side - content.width()) / 2, (side - content.height()) / 2);
-                imageops::replace(&mut square, &content, left.into(), upper.into());
-                square
+                let mut padded = RgbImage::from_pixel(w, h, fill);
+                let (left, upper) = ((w - content.width()) / 2, (h - content.height()) / 2);
+                imageops::replace(&mut padded, &content, left.into(), upper.into());
+                padded
             }
             _ => {
-                let short = (f64::from(side) / self.crop_pct) as u32;
-                let long = (u64::from(short) * u64::from(width.max(height)) / u64::from(width.min(height))) as u32;
-                let (width, height) = if width <= height { (short, long) } else { (long, short) };
-                let start = |length: u32| (f64::from(length - side) / 2.0).round_ties_even() as u32;
+                let before = |side: u32| (f64::from(side) / self.crop_pct) as u32;
+                let (width, height) = if w == h {
+                    let short = before(w);
+                    let long = (u64::from(short) * u64::from(width.max(height)) / u64::from(width.min(height))) as u32;
+                    if width <= height { (short, long) } else { (long, short) }
+                } else {
+                    let (across, down) = ratios((before(w), before(h)));
+                    let scaled = |length: u32| (f64::from(length) / across.min(down)).round_ties_even() as u32;
+                    (scaled(width), scaled(height))
+                };
+                let start = |length: u32, side: u32| (f64::from(length - side) / 2.0).round_ties_even() as u32;
                 let content = self.resized(image, width, height);
-                imageops::crop_imm(&content, start(width), start(height), side, side).to_image()
+                imageops::crop_imm(&content, start(width, w), start(height, h), w, h).to_image()
             }
         }
     }

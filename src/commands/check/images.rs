@@ -13,13 +13,14 @@ use crate::experiment::resolution::{self, Resolution};
 use crate::experiment::session::decode_threads;
 use crate::experiment::sheets;
 use crate::report::{Console, key_value_table, listing_table, percent};
+use crate::size::Size;
 use crate::system::shown::{are, counted, part_of};
 use crate::train::forecast::TileCounts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What is assumed of a backbone that cannot be had, so that the images can be looked at all the same.
-const USUAL_SIZE: usize = 224;
+const USUAL_SIZE: Size = Size { height: 224, width: 224 };
 const USUAL_INPUT: BackboneDefaults = BackboneDefaults {
     mean: [0.5; 3],
     std: [0.5; 3],
@@ -99,7 +100,7 @@ pub fn check(
 
 /// What the sizes of the images have to do with the input.
 struct Spread {
-    /// Images whose shorter side is below the input's.
+    /// Images that are enlarged.
     small: usize,
     /// Mean and largest share of the area that the centre crop leaves out.
     discarded: (f64, f64),
@@ -110,14 +111,15 @@ impl Spread {
     fn of(found: &Examination, geometry: &Geometry) -> Self {
         let sizes = || found.findings.iter().map(|finding| finding.size);
         let images = found.findings.len();
-        // The side that fills the square: of a long image squashed into it the other one may grow while detail is lost.
-        let filling = |&(width, height): &(u32, u32)| match geometry.resize {
-            ResizeMode::Crop => width.min(height),
-            ResizeMode::Squash | ResizeMode::Letterbox => width.max(height),
+        // Of a long image squashed into the input one side may grow while detail is lost along the other.
+        let enlarged = |&(width, height): &(u32, u32)| {
+            let (across, down) =
+                ((width as usize) < geometry.image_size.width, (height as usize) < geometry.image_size.height);
+            if geometry.resize == ResizeMode::Crop { across || down } else { across && down }
         };
         let discarded: Vec<f64> = sizes().map(|size| geometry.discarded(size)).collect();
         Self {
-            small: sizes().filter(|size| (filling(size) as usize) < geometry.image_size).count(),
+            small: sizes().filter(enlarged).count(),
             discarded: (
                 discarded.iter().sum::<f64>() / images.max(1) as f64,
                 discarded.iter().copied().fold(0.0, f64::max),
@@ -126,7 +128,7 @@ impl Spread {
         }
     }
 
-    fn warnings(&self, image_size: usize) -> Vec<String> {
+    fn warnings(&self, image_size: Size) -> Vec<String> {
         let mut warnings = Vec::new();
         if 2 * self.small > self.images {
             warnings.push(format!(
@@ -180,7 +182,7 @@ fn overall(found: &Examination, geometry: &Geometry, counts: &[[usize; 3]]) -> S
         ("width", pixels(range(found, |size| size.0))),
         ("height", pixels(range(found, |size| size.1))),
         ("width / height", aspect),
-        ("below the input", format!("{} (a side under {})", spread.small, counted(geometry.image_size, "pixel"))),
+        ("below the input", format!("{} (a side under {} pixels)", spread.small, geometry.image_size)),
         ("left out by a crop", format!("{} on average, {} at most", percent(mean), percent(most))),
         ("imbalance", imbalance(counts).map_or_else(|| "-".into(), |ratio| format!("{ratio:.1} to 1 in training"))),
     ])

@@ -60,6 +60,7 @@ fn values_outside_their_range_are_refused() {
         "run.seed = 1.5", "run.name = ''", "run.name = '..'", "run.name = 'a/b'", "run.device = 1.5",
         "run.name = 'a\\b'", "run.name = \"a\\u0007\"", "run.device = 'cuda:'", "run.device = 'cuda:+1'",
         "run.out = ''", "model.backbone = ''", "model.image_size = 15", "model.image_size = 4097",
+        "model.image_size = [112]", "model.image_size = [15, 224]", "model.image_size = [112, 224, 3]",
         "model.drop_path = 1.0", "model.head_dropout = -inf", "preprocess.mean = [0.5, 0.5, 0.5]",
         "preprocess.std = [0.5, 0.5, 0.5]", "augment.preset = 'heavy'", "augment.hflip = 1.1", "augment.hflip = 'yes'",
         "augment.rotate90 = nan", "augment.color = 2", "augment.color.hue = 0.6", "augment.color = []",

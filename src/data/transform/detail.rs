@@ -88,7 +88,12 @@ mod tests {
     use image::Rgb;
 
     fn squash(image_size: usize) -> Geometry {
-        Geometry { image_size, resize: ResizeMode::Squash, interpolation: Interpolation::Bilinear, crop_pct: 1.0 }
+        Geometry {
+            image_size: image_size.into(),
+            resize: ResizeMode::Squash,
+            interpolation: Interpolation::Bilinear,
+            crop_pct: 1.0,
+        }
     }
 
     /// Waves of so many cycles across and down a picture.

@@ -1,6 +1,6 @@
 //! From a decoded image to the pixels a backbone reads.
 //!
-//! Without augmentation: resize to a square (`resize`), standardise (`normalize`). With augmentation, in this
+//! Without augmentation: resize to the size of the input (`resize`), standardise (`normalize`). With augmentation, in this
 //! order: random resized crop (in place of the resize), the operations of [`crate::augment`] on images, standardise, those
 //! on standardised pixels.
 //!
@@ -27,6 +27,7 @@ use crate::augment::{AugmentSettings, Corruption, Effect, Window};
 use crate::config::{PreprocessSettings, ResizeMode};
 use crate::error::Result;
 use crate::rng::{Purpose, Stream};
+use crate::size::Size;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use squares::SquareCache;
@@ -45,7 +46,7 @@ pub struct BackboneDefaults {
     pub mean: [f32; 3],
     /// Standard deviation per channel, for pixels in 0..1.
     pub std: [f32; 3],
-    /// How its own library makes an image square; the settings choose for themselves.
+    /// How its own library makes an image fit; the settings choose for themselves.
     pub resize: ResizeMode,
     /// Filter of its resize.
     pub interpolation: Interpolation,
@@ -68,12 +69,12 @@ impl BackboneDefaults {
 /// The resolved way from a decoded image to pixels. It is saved with a trained model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
-    /// How the image becomes a square.
+    /// How the image gets the size of the input.
     #[serde(flatten)]
     pub geometry: Geometry,
     /// How its pixels are standardised.
     pub normalization: Normalization,
-    /// How it is cut into tiles, in place of one square; none for one square.
+    /// How it is cut into tiles, in place of being resized whole; none for whole images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiles: Option<Tiles>,
 }
@@ -86,7 +87,7 @@ impl Preprocess {
     /// When statistics are needed but absent, or explicit ones were not given; as [`Tiles::resolve`].
     pub fn resolve(
         settings: &PreprocessSettings,
-        image_size: usize,
+        image_size: Size,
         backbone: &BackboneDefaults,
         statistics: Option<&ChannelStatistics>,
     ) -> Result<Self> {
@@ -97,7 +98,7 @@ impl Preprocess {
         })
     }
 
-    /// The square image, before standardisation. A letterbox's border has the colour that standardises to about zero.
+    /// The resized image, before standardisation. A letterbox's border has the colour that standardises to about zero.
     ///
     /// # Errors
     /// When the image has no pixels.
@@ -128,10 +129,11 @@ struct AugmentSteps {
 }
 
 impl AugmentSteps {
-    /// The window of an image of the given width and height that a view shows; none = all of it.
-    fn window(&self, size: (u32, u32), view: View) -> Option<Window> {
+    /// The window of an image of the given width and height that a view shows, for an input of that width / height; none = all
+    /// of it.
+    fn window(&self, size: (u32, u32), shape: f64, view: View) -> Option<Window> {
         self.steps.iter().find_map(|(number, step)| match step {
-            Effect::Window(crop) => Some(crop.draw(size, &mut self.stream(view, *number))),
+            Effect::Window(crop) => Some(crop.draw(size, shape, &mut self.stream(view, *number))),
             Effect::Image(_) | Effect::Pixels(_) => None,
         })
     }
@@ -155,10 +157,10 @@ impl AugmentSteps {
         image
     }
 
-    fn apply_to_pixels(&self, pixels: &mut [f32], side: usize, view: View) {
+    fn apply_to_pixels(&self, pixels: &mut [f32], size: Size, view: View) {
         for (number, step) in &self.steps {
             if let Effect::Pixels(operation) = step {
-                operation.apply(pixels, side, &mut self.stream(view, *number));
+                operation.apply(pixels, size, &mut self.stream(view, *number));
             }
         }
     }
@@ -195,7 +197,7 @@ impl Pipeline {
         Self::evaluation(preprocess, decode).augmented_by(settings, seed)
     }
 
-    /// The same images with the augmentations of the settings, drawn from `seed`. Both pipelines share the squares that
+    /// The same images with the augmentations of the settings, drawn from `seed`. Both pipelines share the resized images that
     /// they keep.
     #[must_use]
     pub fn augmented_by(&self, settings: &AugmentSettings, seed: u64) -> Self {
@@ -203,7 +205,7 @@ impl Pipeline {
     }
 
     /// The same images with one flaw, drawn from `seed`, not from the seed of training. At another strength a view has the
-    /// same flaw, stronger or weaker. Both pipelines share their cached squares.
+    /// same flaw, stronger or weaker. Both pipelines share their cached images.
     #[must_use]
     pub fn corrupted(&self, corruption: Corruption, strength: f64, seed: u64) -> Self {
         self.with(AugmentSteps { seed, purpose: Purpose::Corruption, steps: corruption.settings(strength).steps() })
@@ -220,7 +222,7 @@ impl Pipeline {
         &self.preprocess
     }
 
-    /// Decodes a file, or takes its square from memory, and makes one view of it, shape (3, side, side). What needs the
+    /// Decodes a file, or takes it resized from memory, and makes one view of it, shape (3, height, width). What needs the
     /// whole batch comes after, in [`Pipeline::finish`].
     ///
     /// # Errors
@@ -262,7 +264,7 @@ impl Pipeline {
         self.see_once(path, view).map(|(square, _)| self.preprocess.normalization.standardize(&square))
     }
 
-    /// The square of [`Pipeline::load_once`] before it is standardised, and the width and height of the image.
+    /// The resized image of [`Pipeline::load_once`] before it is standardised, and the width and height of the image.
     ///
     /// # Errors
     /// As [`Pipeline::load`].
@@ -284,12 +286,15 @@ impl Pipeline {
         }
     }
 
-    /// One view of an image as an 8-bit square, before it is standardised.
+    /// One view of an image resized, with 8 bits, before it is standardised.
     ///
     /// # Errors
     /// When the image has no pixels.
     pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
-        let window = self.augmentation.as_ref().and_then(|on| on.window(image.dimensions(), view));
+        let window = self
+            .augmentation
+            .as_ref()
+            .and_then(|on| on.window(image.dimensions(), self.preprocess.geometry.shape(), view));
         let square = match window {
             Some(window) => self.preprocess.geometry.square_of(image, window)?,
             None => self.preprocess.square(image)?,
@@ -297,12 +302,12 @@ impl Pipeline {
         Ok(self.augmented(square, view))
     }
 
-    /// Whether each view has a window of its own, so that its square cannot be kept.
+    /// Whether each view has a window of its own, so that it cannot be kept resized.
     fn crops(&self) -> bool {
         self.augmentation.as_ref().is_some_and(AugmentSteps::crops)
     }
 
-    /// The image operations on a square.
+    /// The image operations on a resized image.
     fn augmented(&self, square: RgbImage, view: View) -> RgbImage {
         match &self.augmentation {
             Some(augmentation) => augmentation.apply_to_image(square, view),
@@ -313,8 +318,8 @@ impl Pipeline {
     /// Completes a batch of [`Pipeline::load`]ed views, concatenated: standardisation over the batch, then erasing.
     pub fn finish(&self, pixels: &mut [f32], views: &[View]) {
         self.preprocess.normalization.finish_batch(pixels, self.preprocess.geometry.image_size);
-        let side = self.preprocess.geometry.image_size;
-        for (image, &view) in pixels.chunks_exact_mut((3 * side * side).max(1)).zip(views) {
+        let image = self.preprocess.geometry.image_size.values();
+        for (image, &view) in pixels.chunks_exact_mut(image.max(1)).zip(views) {
             self.augment_pixels(image, view);
         }
     }

@@ -3,6 +3,7 @@
 use super::BackboneDefaults;
 use crate::config::{NormalizeChoice, PreprocessSettings};
 use crate::error::{Error, Result};
+use crate::size::Size;
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
@@ -105,27 +106,26 @@ impl Normalization {
         }
     }
 
-    /// The image that standardised pixels, shape (3, side, side), come from: exactly what [`Self::standardize`] was
+    /// The image that standardised pixels, shape (3, height, width), come from: exactly what [`Self::standardize`] was
     /// given, where nothing was changed in between.
-    pub(super) fn undo(&self, pixels: &[f32], side: usize) -> RgbImage {
+    pub(super) fn undo(&self, pixels: &[f32], size: Size) -> RgbImage {
         let (mean, std) = match *self {
             Self::PerChannel { mean, std } => (mean, std),
             Self::Batch => ([0.0; 3], [1.0; 3]),
         };
-        let plane = side * side;
-        RgbImage::from_fn(side as u32, side as u32, |x, y| {
-            let at = y as usize * side + x as usize;
-            let level = |channel: usize| pixels[channel * plane + at] * std[channel] + mean[channel];
+        RgbImage::from_fn(size.width as u32, size.height as u32, |x, y| {
+            let at = y as usize * size.width + x as usize;
+            let level = |channel: usize| pixels[channel * size.area() + at] * std[channel] + mean[channel];
             Rgb(std::array::from_fn(|channel| (level(channel) * 255.0).round().clamp(0.0, 255.0) as u8))
         })
     }
 
-    /// Standardises a whole batch, shape (n, 3, side, side), where that is what the choice asks for.
-    pub fn finish_batch(&self, pixels: &mut [f32], side: usize) {
-        if *self != Self::Batch || side == 0 {
+    /// Standardises a whole batch, shape (n, 3, height, width), where that is what the choice asks for.
+    pub fn finish_batch(&self, pixels: &mut [f32], size: Size) {
+        let plane = size.area();
+        if *self != Self::Batch || plane == 0 {
             return;
         }
-        let plane = side * side;
         for channel in 0..3 {
             let of_channel = |pixels: &mut [f32], visit: &mut dyn FnMut(&mut f32)| {
                 pixels.chunks_exact_mut(plane).skip(channel).step_by(3).flatten().for_each(visit);

@@ -70,6 +70,6 @@ fn statistics_of_a_known_image() {
 #[test]
 fn a_flat_batch_stays_finite() {
     let mut pixels = vec![0.25; 2 * 3 * 4];
-    Normalization::Batch.finish_batch(&mut pixels, 2);
+    Normalization::Batch.finish_batch(&mut pixels, 2.into());
     assert!(pixels.iter().all(|&x| x == 0.0));
 }

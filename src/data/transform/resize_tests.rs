@@ -17,7 +17,7 @@ fn assert_same(ours: &RgbImage, name: &str) {
 }
 
 fn geometry(image_size: usize, resize: ResizeMode, interpolation: Interpolation) -> Geometry {
-    Geometry { image_size, resize, interpolation, crop_pct: 1.0 }
+    Geometry { image_size: image_size.into(), resize, interpolation, crop_pct: 1.0 }
 }
 
 const FILTERS: [(&str, Interpolation); 2] =
@@ -82,6 +82,14 @@ fn a_centre_crop_discards_the_ends() {
     assert_eq!(discarded(ResizeMode::Crop, 1.0, (200, 100)), 0.5);
     assert!((discarded(ResizeMode::Crop, 0.9, (100, 100)) - 0.19).abs() < 1e-12);
     assert_eq!(discarded(ResizeMode::Squash, 0.9, (200, 100)), 0.0);
+    let wide = Geometry { image_size: [16, 32].into(), ..geometry(1, ResizeMode::Crop, Interpolation::Bilinear) };
+    assert_eq!([(200, 100), (100, 100), (400, 100)].map(|size| wide.discarded(size)), [0.0, 0.5, 0.5]);
+    // timm's `ResizeKeepRatio` of the size over the share.
+    let scaled = |crop_pct, size| Geometry { crop_pct, ..wide }.scaled_to_fill(size);
+    assert_eq!(
+        [scaled(1.0, (333, 100)), scaled(0.9, (333, 100)), scaled(1.0, (100, 333))],
+        [(53, 16), (57, 17), (32, 107)]
+    );
 }
 
 #[test]
@@ -121,12 +129,15 @@ fn an_image_without_pixels_is_an_error() {
 
 proptest! {
     #[test]
-    fn every_shape_becomes_the_square(width in 1u32..200, height in 1u32..200, side in 1usize..64, pct in 0.3f64..=1.0) {
+    fn every_shape_becomes_the_square(
+        (width, height) in (1u32..200, 1u32..200), (rows, columns) in (1usize..64, 1usize..64), pct in 0.3f64..=1.0,
+    ) {
         let image = RgbImage::from_pixel(width, height, Rgb([9, 90, 200]));
         for resize in [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::Crop] {
-            let geometry = Geometry { crop_pct: pct, ..geometry(side, resize, Interpolation::Bicubic) };
+            let image_size = [rows, columns].into();
+            let geometry = Geometry { image_size, crop_pct: pct, ..geometry(1, resize, Interpolation::Bicubic) };
             let square = geometry.square(&image, Rgb([9, 90, 200])).unwrap();
-            prop_assert_eq!(square.dimensions(), (side as u32, side as u32));
+            prop_assert_eq!(square.dimensions(), (columns as u32, rows as u32));
             prop_assert!(square.pixels().all(|pixel| pixel.0 == [9, 90, 200]), "a flat colour stays flat");
         }
     }
@@ -139,19 +150,22 @@ fn boxes_in_the_square_lie_in_the_image_where_their_content_does() {
     let image = RgbImage::from_fn(100, 60, |x, y| {
         Rgb([if (spot[0]..spot[2]).contains(&x) && (spot[1]..spot[3]).contains(&y) { 255 } else { 0 }; 3])
     });
-    for resize in [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::Crop] {
-        let geometry = Geometry { crop_pct: 0.9, ..geometry(120, resize, Interpolation::Bilinear) };
+    let sizes = [Size::from(120), [60, 140].into(), [150, 110].into()];
+    let modes = [ResizeMode::Squash, ResizeMode::Letterbox, ResizeMode::Crop];
+    for (image_size, resize) in sizes.into_iter().flat_map(|size| modes.map(|resize| (size, resize))) {
+        let geometry = Geometry { image_size, crop_pct: 0.9, ..geometry(1, resize, Interpolation::Bilinear) };
         let square = geometry.square(&image, Rgb([0; 3])).unwrap();
         let bright: Vec<(u32, u32)> =
             square.enumerate_pixels().filter(|(.., pixel)| pixel.0[0] > 127).map(|(x, y, _)| (x, y)).collect();
-        let span = |of: fn(&(u32, u32)) -> u32| {
+        let span = |of: fn(&(u32, u32)) -> u32, side: usize| {
             let values = || bright.iter().map(of);
-            [f64::from(values().min().unwrap()), f64::from(values().max().unwrap() + 1)]
+            [values().min().unwrap(), values().max().unwrap() + 1].map(|at| f64::from(at) / side as f64)
         };
-        let ([left, right], [upper, lower]) = (span(|&(x, _)| x), span(|&(_, y)| y));
+        let ([left, right], [upper, lower]) =
+            (span(|&(x, _)| x, image_size.width), span(|&(_, y)| y, image_size.height));
         let found = geometry.box_in_image((100, 60), [left, upper, right, lower]);
         let off = found.iter().zip(spot).map(|(found, wanted)| found.abs_diff(wanted)).max().unwrap();
         assert!(off <= 1, "{resize:?}: {found:?}");
-        assert_eq!(geometry.box_in_image((100, 60), [-99.0, -99.0, 999.0, 999.0]), [0, 0, 100, 60], "{resize:?}");
+        assert_eq!(geometry.box_in_image((100, 60), [-9.0, -9.0, 9.0, 9.0]), [0, 0, 100, 60], "{resize:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Squares kept in memory, so that a small data set is decoded once and not once an epoch.
+//! Resized images kept in memory, so that a small data set is decoded once and not once an epoch.
 
 use image::RgbImage;
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ struct KeptSquares {
 }
 
 impl SquareCache {
-    /// The square of `file`, made by `make` when it is not in the cache.
+    /// The resized image of `file`, made by `make` when it is not in the cache.
     ///
     /// # Errors
     /// Those of `make`.

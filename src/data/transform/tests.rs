@@ -4,7 +4,7 @@ use crate::config::ResizeMode;
 use image::Rgb;
 
 fn preprocess(resize: ResizeMode) -> Preprocess {
-    let geometry = Geometry { image_size: 16, resize, interpolation: Interpolation::Bilinear, crop_pct: 0.875 };
+    let geometry = Geometry { image_size: 16.into(), resize, interpolation: Interpolation::Bilinear, crop_pct: 0.875 };
     Preprocess {
         geometry,
         normalization: Normalization::PerChannel { mean: [0.4, 0.5, 0.6], std: [0.2; 3] },

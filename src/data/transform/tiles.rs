@@ -5,6 +5,7 @@ use crate::augment::Window;
 use crate::config::TileSettings;
 use crate::data::decode::{self, ImageError, MAX_TILES};
 use crate::error::{Error, Result};
+use crate::size::Size;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -103,11 +104,17 @@ impl Bags {
 }
 
 impl Tiles {
-    /// Fills in what the settings leave to the model, whose input has that side.
+    /// Fills in what the settings leave to the model, whose input has that size.
     ///
     /// # Errors
-    /// A usage error when tiles overlap by more than three quarters.
-    pub fn resolve(settings: &TileSettings, image_size: usize) -> Result<Self> {
+    /// A usage error when tiles overlap by more than three quarters, and when the input is not square, as tiles are.
+    pub fn resolve(settings: &TileSettings, image_size: Size) -> Result<Self> {
+        let image_size = image_size.side().ok_or_else(|| {
+            Error::usage_hint(
+                format!("preprocess.tiles cuts squares, and the input is not one: model.image_size = {image_size}"),
+                format!("set model.image_size = {}, or preprocess.tiles = false", image_size.longer()),
+            )
+        })?;
         let scaled = |scale: f64| (image_size as f64 / scale).round().max(1.0) as usize;
         let side = settings.side.unwrap_or_else(|| scaled(settings.scale.unwrap_or(1.0)));
         let overlap = settings.overlap.unwrap_or(side / 8);
@@ -250,7 +257,7 @@ impl Preprocess {
     /// # Errors
     /// When a window has no pixels.
     pub fn tiles_of(&self, bag: &Bag, tiles: &[usize]) -> Result<Vec<f32>, ImageError> {
-        let mut all = Vec::with_capacity(tiles.len() * 3 * self.geometry.image_size.pow(2));
+        let mut all = Vec::with_capacity(tiles.len() * self.geometry.image_size.values());
         for &tile in tiles {
             all.extend(self.tile(&bag.image, bag.windows[tile])?);
         }
@@ -295,13 +302,15 @@ mod tests {
     #[test]
     fn the_defaults_follow_the_model_and_three_quarters_are_the_most_overlap() {
         let settings = TileSettings { side: None, scale: None, overlap: None, staggered: false, second_look: 0 };
-        let resolved = |settings| Tiles::resolve(&settings, 112).map(|tiles| (tiles.side, tiles.overlap));
+        let resolved = |settings| Tiles::resolve(&settings, 112.into()).map(|tiles| (tiles.side, tiles.overlap));
         assert_eq!(resolved(settings).unwrap(), (112, 14));
         assert_eq!(resolved(TileSettings { scale: Some(0.5), ..settings }).unwrap(), (224, 28));
         assert_eq!(resolved(TileSettings { side: Some(300), overlap: Some(0), ..settings }).unwrap(), (300, 0));
         let refused = resolved(TileSettings { overlap: Some(85), ..settings }).unwrap_err();
         assert!(refused.to_string().contains("overlap = 85 is more than three quarters"), "{refused}");
         assert_eq!(resolved(TileSettings { overlap: Some(84), ..settings }).unwrap(), (112, 84));
+        let refused = Tiles::resolve(&settings, [112, 224].into()).unwrap_err().to_string();
+        assert!(refused.contains("model.image_size = [112, 224]"), "{refused}");
     }
 
     #[test]
@@ -344,7 +353,7 @@ mod tests {
     #[test]
     fn a_tile_of_the_input_s_own_side_is_copied_pixel_by_pixel() {
         let geometry = Geometry {
-            image_size: 8,
+            image_size: 8.into(),
             resize: ResizeMode::Squash,
             interpolation: Interpolation::Bicubic,
             crop_pct: 1.0,

@@ -96,7 +96,8 @@ impl Proposal {
         let cut = exact.map(|scale| {
             let settings =
                 TileSettings { side: None, scale: Some(scale), overlap: None, staggered: false, second_look: 0 };
-            let count = Tiles::resolve(&settings, self.tile as usize).map_or(0, |tiles| tiles.count((width, height)));
+            let count =
+                Tiles::resolve(&settings, (self.tile as usize).into()).map_or(0, |tiles| tiles.count((width, height)));
             ChosenTiles { scale, count, squashed_to: side }
         });
         let fits = |tiles: &ChosenTiles| self.seconds(self.tile, images * tiles.count, rate) <= BUDGET;

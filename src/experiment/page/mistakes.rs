@@ -10,7 +10,7 @@ use crate::error::{DataError, Result};
 use crate::experiment::maps::reduced;
 use crate::experiment::reference;
 use crate::experiment::strange::Strange;
-use crate::features::{EvidenceGrid, ReferenceSet, TiledImages};
+use crate::features::{ReferenceSet, TiledImages};
 use crate::linalg::Matrix;
 use crate::report::Console;
 use crate::report::html::{Mistake, Mistakes, Neighbor, heat_map, thumbnail};
@@ -30,9 +30,9 @@ const NEIGHBORS: usize = 3;
 /// An image as the model sees it.
 struct ModelView {
     path: PathBuf,
-    /// Its square, or all of an image that is cut into tiles, made smaller.
+    /// The resized image, or all of an image that is cut into tiles, made smaller.
     shown: RgbImage,
-    /// Those of the square.
+    /// Those of the resized image.
     pixels: Vec<f32>,
 }
 
@@ -187,7 +187,7 @@ impl PageInputs<'_> {
         let neighbors = self.neighbors_or_none(Matrix::new(&features, extractor.width()), console);
         let looked =
             found.iter().zip(shares.into_iter().zip(neighbors)).map(|((number, picture), (shares, neighbors))| {
-                let heat = EvidenceGrid::square(shares).and_then(|grid| heat_map(&picture.shown, &grid.positive()));
+                let heat = extractor.placed(shares).and_then(|grid| heat_map(&picture.shown, &grid.positive()));
                 (*number, Looked { heat, neighbors, exact })
             });
         Ok(looked.collect())

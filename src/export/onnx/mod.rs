@@ -54,9 +54,9 @@ const LARGEST: usize = i32::MAX as usize;
 fn write(model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> {
     let facts = facts(model);
     let mut graph = graph::of(model)?;
-    let (side, classes) = (model.spec.image_size, model.classes.len());
+    let (size, classes) = (model.spec.image_size, model.classes.len());
     let tiled = model.preprocess.tiles.is_some();
-    graph.input = vec![declared(PIXELS, if tiled { TILES } else { BATCH }, &[3, side, side])];
+    graph.input = vec![declared(PIXELS, if tiled { TILES } else { BATCH }, &size.shape())];
     graph.output = [LOGITS, PROBABILITIES]
         .map(|name| if tiled { fixed(name, &[1, classes]) } else { declared(name, BATCH, &[classes]) })
         .into();

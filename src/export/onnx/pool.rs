@@ -9,7 +9,7 @@ use candle_core::Result;
 
 /// How many tokens are pooled.
 enum Count {
-    /// The patches of a square.
+    /// The patches of an image.
     Fixed(usize),
     /// The tiles of an image: as many as this value (1) says.
     Counted(ValueName),
@@ -36,7 +36,7 @@ impl NodeWriter<'_> {
             }
             Pool::Attention => self.attention_pool(tokens)?,
             pool => {
-                let (patches, count) = (self.patches(tokens), Count::Fixed(self.spec.grid() * self.spec.grid()));
+                let (patches, count) = (self.patches(tokens), Count::Fixed(self.spec.grid().area()));
                 self.pooled(pool, &patches, (count, [Layer::GatedV, Layer::GatedU, Layer::GatedW]))?
             }
         })

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn heat(image: &RgbImage, shares: &[f32]) -> Option<RgbImage> {
-        heat_map(image, &EvidenceGrid::square(shares.to_vec())?)
+        heat_map(image, &EvidenceGrid::of(shares.len().isqrt().into(), shares.to_vec())?)
     }
 
     #[test]
