@@ -169,7 +169,7 @@ fn a_probe_of_the_most_unusual_patch_is_a_run_like_others() {
     }
     let refused = output(&workspace, "tsne", &["--set", "model.pool=mahalanobis"]);
     assert!(stderr(&refused).contains("measured on training images"), "{}", stderr(&refused));
-    let export = workspace.command(&["export", "--run", "runs/twice", "--format", "onnx", "--out", "x.onnx"]);
+    let mut export = workspace.command(&["export", "--run", "runs/twice", "--format", "onnx", "--out", "x.onnx"]);
     let refused = stderr(&export.output().unwrap());
     assert!(
         refused.contains("preprocess.tiles.second_look, which picks") && refused.contains("no format can"),

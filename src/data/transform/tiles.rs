@@ -25,6 +25,7 @@ pub struct Tiles {
     pub second_look: u32,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_zero(places: &u32) -> bool {
     *places == 0
 }
@@ -277,7 +278,7 @@ mod tests {
         fn every_pixel_lies_in_a_tile_and_no_tile_leaves_the_image(
             (width, height) in (1u32..700, 1u32..700), side in 16u32..200, share in 0.0..0.75f64, staggered: bool,
         ) {
-            let tiles = Tiles { side, overlap: (f64::from(side) * share) as u32, staggered };
+            let tiles = Tiles { side, overlap: (f64::from(side) * share) as u32, staggered, second_look: 0 };
             let windows = tiles.windows((width, height)).unwrap();
             prop_assert_eq!(windows.len(), tiles.count((width, height)));
             let mut seen = vec![false; (width * height) as usize];

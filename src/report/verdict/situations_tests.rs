@@ -150,7 +150,7 @@ fn situations() -> Vec<Situation> {
         Situation {
             name: "one class missed that its scores tell apart",
             images: &[("a", 30), ("b", 30)],
-            signal: |class, t| if class == 0 { -1.0 * soon(t) } else { 4.0 * soon(t) },
+            signal: |class, t| if class == 0 { -soon(t) } else { 4.0 * soon(t) },
             noise: |_| 0.5,
             train_loss: |t| 0.9 - 0.4 * soon(t),
             train_accuracy: |t| 0.5 + 0.1 * soon(t),
