@@ -94,7 +94,7 @@ fn train(settings: &Settings, run: &Path, steps: usize, life: Option<Duration>) 
         lora.insert(&mut params, settings.run.seed).unwrap();
     }
     let params = params.train_where(|name| plan.get(name).is_some()).unwrap();
-    let preprocess = Preprocess::resolve(&settings.preprocess, 32, &backbone.spec.input, None).unwrap();
+    let preprocess = Preprocess::resolve(&settings.preprocess, 32.into(), &backbone.spec.input, None).unwrap();
     let (vit, lora) = (backbone.spec, plan.lora.clone());
     let spec = ModelSpec { vit, lora, start: Segment::Embed, readout: Readout::POOL, head, classes: 2 };
     let model = Model::new(spec, params, Workers::new(2, &Device::Cpu).unwrap(), Device::Cpu).unwrap();
