@@ -20,8 +20,12 @@ fn main() {
     let image_size = arguments.get(1).map_or(224, |side| side.parse().unwrap());
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let geometry =
-        Geometry { image_size, resize: ResizeMode::Squash, interpolation: Interpolation::Bicubic, crop_pct: 1.0 };
+    let geometry = Geometry {
+        image_size: image_size.into(),
+        resize: ResizeMode::Squash,
+        interpolation: Interpolation::Bicubic,
+        crop_pct: 1.0,
+    };
     let normalization = Normalization::PerChannel { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
     let turn = || {
         // A new pipeline each time: it keeps the squares it has made.

@@ -33,8 +33,12 @@ fn backbone() -> Backbone {
 
 fn pipeline() -> Pipeline {
     let input = backbone().spec.input;
-    let geometry =
-        Geometry { image_size: SIDE, resize: ResizeMode::Squash, interpolation: input.interpolation, crop_pct: 1.0 };
+    let geometry = Geometry {
+        image_size: SIDE.into(),
+        resize: ResizeMode::Squash,
+        interpolation: input.interpolation,
+        crop_pct: 1.0,
+    };
     let normalization = Normalization::PerChannel { mean: input.mean, std: input.std };
     Pipeline::evaluation(Preprocess { geometry, normalization, tiles: None }, DecodeOptions::default())
 }
