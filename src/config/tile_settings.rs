@@ -34,7 +34,8 @@ pub struct TileSettings {
         range(max = 256),
         extend("default" = 0, "x-only" = [
             { "key": "model.pool", "values": ["mahalanobis"] },
-            { "key": "model.tile_pool", "values": ["max"] }
+            { "key": "model.tile_pool", "values": ["max"] },
+            { "key": "probe.method", "values": ["logistic", "svm", "knn"] }
         ])
     )]
     pub second_look: u32,

@@ -154,10 +154,10 @@ impl Examination {
         let near = || twins.iter().filter(|pair| pair.likeness.is_some());
         // Those of the same pixels are warned of.
         let leaks: Vec<_> = near().filter(|pair| self.is_across(pair) && !self.shows_the_same(pair)).collect();
-        let leaks = self.message("conspicuously like one of another split", &leaks, listed);
+        let leaks = self.message("strikingly similar to one of another split", &leaks, listed);
         // Those that are in two splits as well have been named.
         let labelled: Vec<_> = near().filter(|pair| self.is_contradicting(pair) && !self.is_across(pair)).collect();
-        leaks.into_iter().chain(self.message("conspicuously like another of its split", &labelled, listed)).collect()
+        leaks.into_iter().chain(self.message("strikingly similar to another of its split", &labelled, listed)).collect()
     }
 
     /// All pairs of images that are the same or nearly so, found on so many threads.

@@ -141,7 +141,7 @@ fn near_images_are_reported_with_what_is_wrong_about_them() {
     let near = twins.iter().find(|pair| (pair.first, pair.second) == (0, 5)).unwrap();
     assert!(near.likeness.unwrap().correlation > 0.99);
     assert!(found.warnings(&twins, DecodeOptions::default(), true).is_empty(), "no copies of files");
-    let said = "1 image is conspicuously like one of another split, but labelled differently";
+    let said = "1 image is strikingly similar to one of another split, but labelled differently";
     let pair = ":\n  \"bad/00.png\" (bad, train) ~ \"good/01.png\" (good, test)";
     assert_eq!(found.look_alikes(&twins, true), [format!("{said}{pair}")]);
     assert_eq!(found.look_alikes(&twins, false), [said]);

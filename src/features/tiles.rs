@@ -2,6 +2,7 @@
 
 use super::evidence::EvidenceGrid;
 use super::extractor::{Extractor, on_host, single};
+use crate::augment::Window;
 use crate::backbone::{Activations, Readout};
 use crate::data::Dataset;
 use crate::data::transform::{Bag, Pipeline, Place, Preprocess, Tiles};
@@ -84,23 +85,19 @@ impl TiledImages<'_> {
         let mut found = self.each(bag, &all(bag), |tiles, pixels| {
             let distances = vit.contributions(Readout::POOL, &vit.summands(Readout::POOL, &pixels)?)?.squeeze(2)?; // (n, N)
             let distances = distances.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-            let most = |row: &Vec<f32>| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
-            let unusual = |(&tile, row): (&usize, &Vec<f32>)| (tile, row[most(row)], most(row), row.len().isqrt());
+            let unusual = |(&tile, row): (&usize, &Vec<f32>)| {
+                let most = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
+                (tile, row[most], patch_in(bag.windows[tile], most, row.len()))
+            };
             Ok(tiles.iter().zip(&distances).map(unusual).collect())
         })?;
         found.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let places = found.iter().map(|&(tile, _, patch, across)| {
-            let window = bag.windows[tile];
-            let side = f64::from(window.width) / across as f64;
-            let middle = |start: u32, at: usize, length: u32| {
-                f64::from(start) + (at as f64 + 0.5) * f64::from(length) / across as f64
-            };
-            Place {
-                x: middle(window.x, patch % across, window.width),
-                y: middle(window.y, patch / across, window.height),
-                side,
-            }
-        });
+        let middle = |&(.., [left, upper, width, height]): &(usize, f32, [f64; 4])| Place {
+            x: left + width / 2.0,
+            y: upper + height / 2.0,
+            side: width,
+        };
+        let places = found.iter().map(middle);
         let mut windows = self.tiles.closer(places, bag.image.dimensions());
         windows.extend(found.first().map(|&(tile, ..)| bag.windows[tile]));
         Ok(Cow::Owned(Bag { image: bag.image.clone(), windows }))
@@ -273,6 +270,14 @@ fn pooled(extractor: &Extractor, features: &Tensor) -> candle_core::Result<Vec<f
     on_host(&pooled)?.to_vec1()
 }
 
+/// Left, upper edge, width and height, in pixels of the image, of one of so many patches of a tile.
+fn patch_in(window: Window, patch: usize, patches: usize) -> [f64; 4] {
+    let side = patches.isqrt().max(1);
+    let (width, height) = (f64::from(window.width) / side as f64, f64::from(window.height) / side as f64);
+    let (left, upper) = ((patch % side) as f64 * width, (patch / side) as f64 * height);
+    [f64::from(window.x) + left, f64::from(window.y) + upper, width, height]
+}
+
 /// A picture of evidence under way: places of about a patch.
 struct Map<'a> {
     bag: &'a Bag,
@@ -304,12 +309,9 @@ impl<'a> Map<'a> {
 
     /// The left, upper, right and lower edge, in places, of one of so many patches of a tile.
     fn edges(&self, tile: usize, patch: usize, patches: usize) -> [f64; 4] {
-        let (window, side) = (self.bag.windows[tile], patches.isqrt().max(1));
+        let [left, upper, width, height] = patch_in(self.bag.windows[tile], patch, patches);
         let across = self.grid.columns as f64 / f64::from(self.bag.image.width());
         let down = self.grid.rows() as f64 / f64::from(self.bag.image.height());
-        let (width, height) = (f64::from(window.width) / side as f64, f64::from(window.height) / side as f64);
-        let left = f64::from(window.x) + (patch % side) as f64 * width;
-        let upper = f64::from(window.y) + (patch / side) as f64 * height;
         [left * across, upper * down, (left + width) * across, (upper + height) * down]
     }
 }

@@ -177,6 +177,11 @@ fn a_probe_of_the_most_unusual_patch_is_a_run_like_others() {
     );
     let refused = output(&workspace, "probe", &with(&["--set", "preprocess.tiles.second_look=2"]));
     assert!(stderr(&refused).contains("belongs to model.pool = \"mahalanobis\" only"), "{}", stderr(&refused));
+    let patches = with(&[
+        "--set", "preprocess.tiles.second_look=2", "--set", "model.pool=mahalanobis", "--set", "probe.method=patchcore",
+    ]);
+    let refused = stderr(&output(&workspace, "probe", &patches));
+    assert!(refused.contains("belongs to probe.method = \"logistic\" or"), "{refused}");
 }
 
 #[test]

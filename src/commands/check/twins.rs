@@ -107,7 +107,7 @@ fn summary(alike: &Resemblances, confirmed: &[Option<bool>]) -> String {
         String::new()
     };
     let (copies, what) = (counted(same, "copy"), counted(near, "pair"));
-    let mut text = format!("{copies} of a file, {what} of conspicuously similar images{confirmed}");
+    let mut text = format!("{copies} of a file, {what} of strikingly similar images{confirmed}");
     if alike.look_alikes > 0 {
         let others = thousands(alike.look_alikes);
         text.push_str(&format!(

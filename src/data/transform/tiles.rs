@@ -163,7 +163,7 @@ impl Tiles {
     pub fn count(&self, (width, height): (u32, u32)) -> usize {
         let (across, down) = (self.along(width), self.along(height));
         let between = if self.staggered { (across - 1).saturating_mul(down - 1) } else { 0 };
-        let closer = (self.second_look * SHIFTS * SHIFTS) as usize;
+        let closer = (self.second_look as usize).saturating_mul((SHIFTS * SHIFTS) as usize);
         across.saturating_mul(down).saturating_add(between).saturating_add(closer)
     }
 

@@ -84,8 +84,8 @@ impl Survey {
         {
             if found.parted > 0 {
                 console.warn(format!(
-                    "names suggest {}, of which images are in train and in a split that is tested on: its score would \
-                     partly measure memory of them",
+                    "names suggest {} with images both in train and in another split of the data: scores of that split \
+                     would partly measure memory",
                     counted(found.parted, "group")
                 ));
             }
