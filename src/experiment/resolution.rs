@@ -6,7 +6,7 @@ use crate::data::decode::{DecodeOptions, decode_file};
 use crate::data::transform::{Geometry, Tiles, detail};
 use crate::report::{key_value_table, percent};
 use crate::size::Size;
-use crate::system::shown::{are, counted, part_of};
+use crate::system::shown::{counted, part_of};
 use serde_json::{Value, json};
 use statrs::statistics::{Data, Median};
 
@@ -204,12 +204,11 @@ fn distortion_warning(sizes: &[(u32, u32)], geometry: Geometry) -> Option<String
     let most = long.iter().copied().fold(0.0, f64::max);
     (geometry.resize == ResizeMode::Squash && 10 * long.len() > sizes.len()).then(|| {
         format!(
-            "{} {} more than {STRONG_ASPECT} times as long as wide, by the shape of the input (up to {most:.1}), and a squash \
-             presses that into {} pixels: model.image_size = [height, width] gives the input the shape of the images, and \
-             preprocess.resize = \"letterbox\" keeps theirs, at fewer pixels",
+            "a squash to {} pixels shrinks {} more than {STRONG_ASPECT} times as much along one side as along the other (up to \
+             {most:.1}): model.image_size = [height, width] gives the input the shape of the images, and preprocess.resize = \
+             \"letterbox\" keeps theirs, at fewer pixels",
+            geometry.image_size,
             part_of(long.len(), sizes.len(), "image"),
-            are(long.len()),
-            geometry.image_size
         )
     })
 }
@@ -228,6 +227,23 @@ mod tests {
             said(0.99).contains("removes 99.7 % of the detail: preprocess.tiles = true keeps all"),
             "{}",
             said(0.99)
+        );
+    }
+
+    #[test]
+    fn a_squash_that_distorts_is_told_by_the_shapes_of_images_and_input() {
+        let squash = |image_size| Geometry {
+            image_size,
+            resize: ResizeMode::Squash,
+            interpolation: crate::data::transform::Interpolation::Bilinear,
+            crop_pct: 1.0,
+        };
+        let said = |size, image_size| distortion_warning(&[size], squash(image_size));
+        assert_eq!([said((300, 100), [32, 96].into()), said((150, 100), 64.into())], [None, None]);
+        let wide = said((250, 250), [32, 96].into()).unwrap();
+        assert!(
+            wide.contains("shrinks the only image more than 2 times as much") && wide.contains("(up to 3.0)"),
+            "{wide}"
         );
     }
 }
