@@ -55,6 +55,9 @@ fn every_kernel_is_its_definition() {
 fn planted_faults_are_found() {
     let faults = [
         ("layer_norm", "layer_norm.cu", "- n * gn_mean", "+ n * gn_mean", "layer_norm dx"),
+        ("layer_norm", "layer_norm.cu", "values[k] += g[k]", "values[k] -= g[k]", "layer_norm dx onto"),
+        ("adamw", "tensors.cuh", "<= blockIdx.x", "< blockIdx.x", "moments"),
+        ("reduce", "tensors.cuh", "N * blockDim.x", "blockDim.x", "sum of squares"),
         ("columns", "columns.cuh", "__syncthreads();", "", "sum of rows"),
         ("columns", "columns.cuh", "if (column < width) {", "{", "heap-buffer-overflow"),
         ("attention", "attention.cu", "+ log2f(", "- log2f(", "attention dqkv"),

@@ -7,7 +7,8 @@
 //!
 //! The environment variable `VITADAPT_KERNELS=composed` turns the GPU's kernels off, to compare speed.
 
-use super::tape::unrecorded;
+use super::tape::{record, unrecorded};
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, DeviceLocation, Result, Tensor, Var};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -49,7 +50,8 @@ pub fn run<F: Fusible<N>, const N: usize>(op: &F, operands: [&Tensor; N]) -> Res
     if has_kernel(op, operands) { op.kernel(operands) } else { op.composed(operands) }
 }
 
-fn has_kernel<F: Fusible<N>, const N: usize>(op: &F, operands: [&Tensor; N]) -> bool {
+/// Whether there is a kernel to trust for these operands.
+pub fn has_kernel<F: Fusible<N>, const N: usize>(op: &F, operands: [&Tensor; N]) -> bool {
     let Some(device) = operands.first().map(|x| x.device()) else { return false };
     match device.location() {
         DeviceLocation::Cpu => F::ON_CPU && operands.iter().all(|x| x.dtype() == DType::F32),
@@ -163,9 +165,14 @@ fn results<const N: usize>(
     let vars = operands.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
     let Ok(tensors) = tensors.try_into() else { candle_core::bail!("a trial needs {N} operands") };
-    let output: Tensor = op(tensors)?;
-    let upstream = wave(output.dims(), 9.0)?.to_dtype(output.dtype())?.to_device(output.device())?;
-    let gradients = (&output * upstream)?.sum_all()?.backward()?;
+    // Recorded, as in training; and the first operand has a gradient from elsewhere too, which some kernels add to.
+    let (output, tape) = record(|| op(tensors))?;
+    let mut gradients = GradStore::default();
+    for (x, seed) in [(&output, 9.0), (tensors[0], 5.0)] {
+        let upstream = wave(x.dims(), seed)?.to_dtype(x.dtype())?.to_device(x.device())?;
+        gradients.extend((x * upstream)?.sum_all()?.backward()?)?;
+    }
+    tape.backward(&mut gradients)?;
     let flat = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
     let of = |var: &Var| gradients.get(var).map_or_else(|| Ok(Vec::new()), flat);
     let values = std::iter::once(flat(&output)).chain(vars.iter().map(of)).collect::<Result<_>>()?;

@@ -16,7 +16,7 @@ pub mod tape;
 
 #[cfg(test)]
 pub(crate) use choice::trials;
-pub use choice::{Fusible, composed_only, refused, run};
+pub use choice::{Fusible, composed_only, has_kernel, refused, run};
 pub use normalize::normalize;
 pub use operation::Operation;
 

@@ -89,6 +89,24 @@ pub trait Operation<const N: usize>: Clone + Send + Sync + 'static {
         self.cuda_backward(operands, y, dy)
     }
 
+    /// [`Operation::cuda_backward_by`], where the gradient that the first operand has already is added to its own.
+    ///
+    /// # Errors
+    /// As of [`Operation::cuda_backward`].
+    #[cfg(feature = "cuda")]
+    fn cuda_backward_onto(
+        &self,
+        operands: [&Tensor; N],
+        y: &Tensor,
+        dy: &Tensor,
+        saved: Option<&Tensor>,
+        before: Option<&Tensor>,
+    ) -> Result<[Option<Tensor>; N]> {
+        let mut gradients = self.cuda_backward_by(operands, y, dy, saved)?;
+        gradients[0] = tape::sum(gradients[0].take(), before)?;
+        Ok(gradients)
+    }
+
     /// By candle's differentiable operations.
     ///
     /// # Errors
@@ -114,8 +132,8 @@ impl<F: Operation<N>, const N: usize> Fusible<N> for F {
         let op = CandleOp::<F, N> { op: self.clone(), saved };
         if tape::records(&operands) {
             let result = op.result(&operands)?;
-            let backward = move |operands: &[Tensor], result: &Tensor, dy: &Tensor| {
-                op.gradients(&operands.iter().collect::<Vec<_>>(), result, dy).map(Vec::from)
+            let backward = move |operands: &[Tensor], result: &Tensor, dy: &Tensor, before: Option<&Tensor>| {
+                op.gradients(&operands.iter().collect::<Vec<_>>(), result, dy, before).map(Vec::from)
             };
             tape::push(operands, result.clone(), Box::new(backward));
             return Ok(result);
@@ -207,12 +225,18 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
         bail!("the operands of {} are not on the CPU", self.op.name())
     }
 
-    /// The gradients of the operands.
-    fn gradients(&self, operands: &[&Tensor], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; N]> {
+    /// The gradients of the operands, that of the first added to what it has `before`.
+    fn gradients(
+        &self,
+        operands: &[&Tensor],
+        y: &Tensor,
+        dy: &Tensor,
+        before: Option<&Tensor>,
+    ) -> Result<[Option<Tensor>; N]> {
         let tensors = exactly::<_, N>(operands)?;
         #[cfg(feature = "cuda")]
         if y.device().is_cuda() {
-            return self.op.cuda_backward_by(tensors, y, dy, self.saved.as_ref().and_then(OnceLock::get));
+            return self.op.cuda_backward_onto(tensors, y, dy, self.saved.as_ref().and_then(OnceLock::get), before);
         }
         let wanted = tensors.map(Tensor::track_op);
         let gradients = read_all(&[operands, &[y, dy]].concat(), |values| match values {
@@ -225,7 +249,17 @@ impl<F: Operation<N>, const N: usize> CandleOp<F, N> {
                 *found = Some(Tensor::from_vec(values, tensor.shape(), tensor.device())?);
             }
         }
+        found[0] = tape::sum(found[0].take(), before)?;
         Ok(found)
+    }
+
+    /// The same for candle, to which a gradient has the type of its operand.
+    fn typed_gradients(&self, operands: &[&Tensor], y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; N]> {
+        let mut gradients = self.gradients(operands, y, dy, None)?;
+        for (gradient, operand) in gradients.iter_mut().zip(operands) {
+            *gradient = gradient.take().map(|gradient| gradient.to_dtype(operand.dtype())).transpose()?;
+        }
+        Ok(gradients)
     }
 }
 
@@ -244,7 +278,7 @@ impl<F: Operation<N>, const N: usize> CustomOp1 for CandleOp<F, N> {
     }
 
     fn bwd(&self, x: &Tensor, res: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        Ok(self.gradients(&[x], res, dy)?.into_iter().next().flatten())
+        Ok(self.typed_gradients(&[x], res, dy)?.into_iter().next().flatten())
     }
 }
 
@@ -263,7 +297,7 @@ impl<F: Operation<N>, const N: usize> CustomOp2 for CandleOp<F, N> {
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, res: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = self.gradients(&[x, y], res, dy)?.into_iter();
+        let mut gradients = self.typed_gradients(&[x, y], res, dy)?.into_iter();
         Ok((gradients.next().flatten(), gradients.next().flatten()))
     }
 }
@@ -306,7 +340,7 @@ impl<F: Operation<N>, const N: usize> CustomOp3 for CandleOp<F, N> {
         res: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = self.gradients(&[x, y, z], res, dy)?.into_iter();
+        let mut gradients = self.typed_gradients(&[x, y, z], res, dy)?.into_iter();
         Ok((gradients.next().flatten(), gradients.next().flatten(), gradients.next().flatten()))
     }
 }

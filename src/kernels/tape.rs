@@ -15,8 +15,9 @@ thread_local! {
     static RECORDING: RefCell<Option<Tape>> = const { RefCell::new(None) };
 }
 
-/// From operands, a result and its gradient to the gradients of the operands.
-pub(super) type Backward = Box<dyn Fn(&[Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>>>;
+/// From operands, a result, its gradient and what the first operand has of a gradient already to the gradients of the
+/// operands; that of the first is the sum of both.
+pub(super) type Backward = Box<dyn Fn(&[Tensor], &Tensor, &Tensor, Option<&Tensor>) -> Result<Vec<Option<Tensor>>>>;
 
 enum Node {
     /// An operation: what it was made of, and what came out.
@@ -91,14 +92,18 @@ impl Tape {
             match node {
                 Node::Operation { operands, result, backward } => {
                     let Some(dy) = store.remove(&result) else { continue };
-                    for (operand, gradient) in operands.iter().zip(backward(&operands, &result, &dy)?) {
-                        if let Some(gradient) = gradient {
-                            add(store, operand, &gradient)?;
+                    // Of the first operand it comes back with the operation's own added, which a kernel may do.
+                    let before = operands.first().and_then(|x| store.remove(x));
+                    for (operand, gradient) in operands.iter().zip(backward(&operands, &result, &dy, before.as_ref())?)
+                    {
+                        if let Some(sum) = sum(gradient, store.get(operand))? {
+                            store.insert(operand, sum.detach());
                         }
                     }
                 }
                 Node::Graph(x) => {
                     if let Some(dx) = store.remove(&x) {
+                        let dx = dx.to_dtype(x.dtype())?;
                         store.extend((x * dx)?.backward()?)?;
                     }
                 }
@@ -108,11 +113,10 @@ impl Tape {
     }
 }
 
-fn add(store: &mut GradStore, x: &Tensor, gradient: &Tensor) -> Result<()> {
-    let sum = match store.get(x) {
-        Some(before) => (before + gradient)?,
-        None => gradient.clone(),
-    };
-    store.insert(x, sum.detach());
-    Ok(())
+/// The sum of those gradients that there are, in the type of the earlier one.
+pub(super) fn sum(gradient: Option<Tensor>, before: Option<&Tensor>) -> Result<Option<Tensor>> {
+    match (gradient, before) {
+        (Some(gradient), Some(before)) => Ok(Some((before + gradient.to_dtype(before.dtype())?)?)),
+        (gradient, before) => Ok(gradient.or_else(|| before.cloned())),
+    }
 }

@@ -153,8 +153,15 @@ impl Operation<3> for Normalize {
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_backward(&self, [x, weight, bias]: [&Tensor; 3], _y: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 3]> {
-        cuda::layer_norm::backward(x, weight, bias, dy, self.eps)
+    fn cuda_backward_onto(
+        &self,
+        operands: [&Tensor; 3],
+        _y: &Tensor,
+        dy: &Tensor,
+        _saved: Option<&Tensor>,
+        before: Option<&Tensor>,
+    ) -> Result<[Option<Tensor>; 3]> {
+        cuda::layer_norm::backward(operands, dy, before, self.eps)
     }
 
     fn composed(&self, [x, weight, bias]: [&Tensor; 3]) -> Result<Tensor> {

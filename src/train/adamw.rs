@@ -5,13 +5,11 @@
 
 use super::gradients::Gradients;
 use crate::backbone::{Params, check_finite};
-#[cfg(feature = "cuda")]
-use crate::kernels::cuda::{Operand, optimizer};
 use crate::kernels::{Fusible, contiguous, contiguous_mut, run, simd};
+#[cfg(feature = "cuda")]
+use crate::kernels::{cuda::optimizer, has_kernel};
 use crate::nn::workers::Workers;
 use crate::strategy::Plan;
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
 use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,6 +17,8 @@ use std::collections::BTreeMap;
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
+/// The same as kernels take them.
+const SHARED: [f32; 3] = [BETA1 as f32, BETA2 as f32, EPS as f32];
 
 /// The rates of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,8 +73,8 @@ impl AdamW {
         Ok(Self { plan, moments: params.trained().map(zeros).collect::<Result<_>>()? })
     }
 
-    /// Updates every trainable parameter of `params` by its gradient, several parameters at a time on the workers. Those
-    /// that are not trainable in it are left as they are.
+    /// Updates every trainable parameter of `params` by its gradient, several parameters at a time on the workers, or all
+    /// at once on a GPU. Those that are not trainable in it are left as they are.
     ///
     /// # Errors
     /// When a trainable parameter has no gradient.
@@ -85,16 +85,28 @@ impl AdamW {
                 moments.steps += 1;
             }
         }
-        workers.map(trained, |(name, var)| {
-            let (Some(moments), Some(treatment)) = (self.moments.get(name), self.plan.get(name)) else {
-                candle_core::bail!("the optimiser does not know the trainable parameter {name:?}");
-            };
-            let lr = if treatment.head { rates.head_lr } else { rates.lr } * treatment.lr_scale;
-            let decay = if treatment.decay { rates.weight_decay } else { 0.0 };
-            let rule = Rule::new(moments.steps, lr, decay, gradients.factor());
-            let operands = [&var.as_detached_tensor(), &moments.both, gradients.tensor(name)?];
-            run(&Update { rule, trial: false }, operands).map(|_| ())
-        })?;
+        let update = |(name, var): (&str, &Var)| match (self.moments.get(name), self.plan.get(name)) {
+            (Some(moments), Some(treatment)) => {
+                let lr = if treatment.head { rates.head_lr } else { rates.lr } * treatment.lr_scale;
+                let decay = if treatment.decay { rates.weight_decay } else { 0.0 };
+                let rule = Rule::new(moments.steps, lr, decay, gradients.factor());
+                let operands = [var.as_detached_tensor(), moments.both.clone(), gradients.tensor(name)?.contiguous()?];
+                Ok((Update { rule, trial: false }, operands))
+            }
+            _ => candle_core::bail!("the optimiser does not know the trainable parameter {name:?}"),
+        };
+        let updates = trained.into_iter().map(update).collect::<Result<Vec<_>>>()?;
+        #[cfg(feature = "cuda")]
+        if let Some((op, operands)) = updates.first()
+            && operands[0].device().is_cuda()
+            && has_kernel(op, operands.each_ref())
+        {
+            return optimizer::adamw(
+                updates.iter().map(|(op, operands)| (operands.each_ref(), op.rule.of_parameter())),
+                SHARED,
+            );
+        }
+        workers.map(updates, |(op, operands)| run(&op, operands.each_ref()).map(|_| ()))?;
         Ok(())
     }
 
@@ -171,7 +183,7 @@ impl Rule {
     /// Applies it to the slices of one parameter.
     fn apply(self, weights: &mut [f32], moments: &mut [f32], gradient: &[f32]) {
         let (first, second) = moments.split_at_mut(gradient.len());
-        let [factor, beta1, beta2, keep, rate, inverse_root, eps] = self.coefficients();
+        let ([keep, rate, inverse_root, factor], [beta1, beta2, eps]) = (self.of_parameter(), SHARED);
         let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
         simd!({
             for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradient) {
@@ -183,9 +195,9 @@ impl Rule {
         });
     }
 
-    /// Factor, β₁, β₂, keep, rate, 1 / `root_correction`, eps: as the kernels take them.
-    fn coefficients(self) -> [f32; 7] {
-        [self.factor, BETA1, BETA2, self.keep, self.rate, 1.0 / self.root_correction, EPS].map(|x| x as f32)
+    /// Keep, rate, 1 / `root_correction` and factor: what a kernel takes for each parameter.
+    fn of_parameter(self) -> [f32; 4] {
+        [self.keep, self.rate, 1.0 / self.root_correction, self.factor].map(|x| x as f32)
     }
 }
 
@@ -214,6 +226,11 @@ impl Fusible<3> for Update {
 
     fn kernel(&self, [weights, moments, gradient]: [&Tensor; 3]) -> Result<Tensor> {
         self.prepare(moments)?;
+        #[cfg(feature = "cuda")]
+        if weights.device().is_cuda() {
+            optimizer::adamw([([weights, moments, &gradient.contiguous()?], self.rule.of_parameter())], SHARED)?;
+            return self.outcome(weights, moments);
+        }
         moments.inplace_op2(&gradient.contiguous()?, &OnePass { weights, rule: self.rule })?;
         self.outcome(weights, moments)
     }
@@ -239,37 +256,19 @@ impl Fusible<3> for Update {
     }
 }
 
-/// The update of one parameter in one pass. It opens the moments for writing and, from within, the weights: candle's
-/// operations open one tensor each.
+/// The update of one parameter in one pass on the CPU. It opens the moments for writing and, from within, the weights:
+/// candle's operations open one tensor each.
 struct OnePass<'a> {
     weights: &'a Tensor,
     rule: Rule,
 }
 
 /// What is left to open when moments and gradient are.
-struct MomentsAndGradient<'a, S> {
+struct MomentsAndGradient<'a> {
     /// In a cell, since candle lends an operation only shared access to itself.
-    moments: RefCell<&'a mut S>,
-    moments_layout: &'a Layout,
-    gradient: &'a S,
-    gradient_layout: &'a Layout,
+    moments: RefCell<&'a mut [f32]>,
+    gradient: &'a [f32],
     rule: Rule,
-}
-
-impl<'a> OnePass<'a> {
-    fn opened<S>(
-        &self,
-        (moments, moments_layout): (&'a mut S, &'a Layout),
-        (gradient, gradient_layout): (&'a S, &'a Layout),
-    ) -> MomentsAndGradient<'a, S> {
-        MomentsAndGradient {
-            moments: RefCell::new(moments),
-            moments_layout,
-            gradient,
-            gradient_layout,
-            rule: self.rule,
-        }
-    }
 }
 
 impl InplaceOp2 for OnePass<'_> {
@@ -278,50 +277,23 @@ impl InplaceOp2 for OnePass<'_> {
     }
 
     fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        self.weights.inplace_op1(&self.opened((s1, l1), (s2, l2)))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, s1: &mut CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<()> {
-        self.weights.inplace_op1(&self.opened((s1, l1), (s2, l2)))
+        let (moments, gradient) = (RefCell::new(contiguous_mut(s1, l1)?), contiguous(s2, l2)?);
+        self.weights.inplace_op1(&MomentsAndGradient { moments, gradient, rule: self.rule })
     }
 }
 
-impl InplaceOp1 for MomentsAndGradient<'_, CpuStorage> {
+impl InplaceOp1 for MomentsAndGradient<'_> {
     fn name(&self) -> &'static str {
         "adamw"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let mut moments = self.moments.borrow_mut();
-        let (weights, moments) = (contiguous_mut(storage, layout)?, contiguous_mut(*moments, self.moments_layout)?);
-        let gradient = contiguous(self.gradient, self.gradient_layout)?;
-        if weights.len() != gradient.len() || moments.len() != 2 * gradient.len() {
-            candle_core::bail!("{} values of a gradient for {} weights", gradient.len(), weights.len());
+        let (weights, mut moments) = (contiguous_mut(storage, layout)?, self.moments.borrow_mut());
+        if weights.len() != self.gradient.len() || moments.len() != 2 * self.gradient.len() {
+            candle_core::bail!("{} values of a gradient for {} weights", self.gradient.len(), weights.len());
         }
-        self.rule.apply(weights, moments, gradient);
+        self.rule.apply(weights, &mut moments, self.gradient);
         Ok(())
-    }
-}
-
-#[cfg(feature = "cuda")]
-impl InplaceOp1 for MomentsAndGradient<'_, CudaStorage> {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
-        candle_core::bail!("weights on the CPU have moments on a GPU")
-    }
-
-    fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        let mut moments = self.moments.borrow_mut();
-        optimizer::adamw(
-            (storage, layout),
-            (*moments, self.moments_layout),
-            Operand::new(self.gradient, self.gradient_layout),
-            self.rule.coefficients(),
-        )
     }
 }
 

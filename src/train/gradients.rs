@@ -1,22 +1,15 @@
 //! Gradients of the trainable parameters by name: taken from a backward pass, summed over shards, measured, clipped.
 
+use crate::kernels::{Fusible, contiguous, contiguous_mut, fused, lane_sum, read, simd};
 #[cfg(feature = "cuda")]
-use crate::kernels::cuda::{Operand, optimizer};
-use crate::kernels::{Fusible, contiguous, contiguous_mut, fused, lane_sum, read, run, simd};
+use crate::kernels::{cuda::optimizer, has_kernel};
 use crate::nn::workers::Workers;
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor};
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// Values whose squares are summed in f32; sums of such rows are added up in f64: accurate and vectorised.
 const ROW: usize = 4096;
-/// On a GPU: values whose squares make one partial sum, unless there would be more than [`MOST_PARTS`] of them.
-const PART: usize = 8192;
-/// On a GPU: the most partial sums of a tensor, enough to keep all its processors busy.
-const MOST_PARTS: usize = 256;
 
 /// One gradient for each trainable parameter: a tensor each, and one factor on all of them.
 ///
@@ -104,17 +97,12 @@ impl Gradients {
 
     /// The sums of the squares where the gradients are, several partial sums for a large one.
     fn unread_squares(&self) -> Result<Tensor> {
-        let mut ops = Vec::with_capacity(self.tensors.len());
-        let mut first = 0;
-        for tensor in self.tensors.values() {
-            let parts = tensor.elem_count().div_ceil(PART).clamp(1, MOST_PARTS);
-            ops.push((tensor, SquareSum { places: first..first + parts, trial: false }));
-            first += parts;
+        let tensors = self.tensors.values().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
+        #[cfg(feature = "cuda")]
+        if tensors.first().is_some_and(|first| has_kernel(&SquareSum, [first])) {
+            return optimizer::square_sums(&tensors);
         }
-        let device = self.tensors.values().next().map_or(&Device::Cpu, |tensor| tensor.device());
-        let sums = Tensor::zeros(first, DType::F32, device)?;
-        ops.into_iter().try_for_each(|(tensor, op)| run(&op, [tensor, &sums]).map(|_| ()))?;
-        Ok(sums)
+        Tensor::cat(&tensors.iter().map(|x| SquareSum.composed([x])).collect::<Result<Vec<_>>>()?, 0)
     }
 
     /// The Euclidean norm over all gradients together, from the sum of squares without the factor.
@@ -163,25 +151,10 @@ fn row_squares(row: &[f32]) -> f64 {
     f64::from(simd(|| lane_sum([row], |[x]| x * x)))
 }
 
-/// An operation on a gradient and a row of sums: leaves the sum of the squares at its places in the row, at the first or
-/// in parts at all of them.
-struct SquareSum {
-    places: Range<usize>,
-    /// In a trial the operands are drawn, and the sum of the row is the outcome.
-    trial: bool,
-}
+/// The sum of the squares of x: (1), f32.
+struct SquareSum;
 
-impl SquareSum {
-    fn of(&self, sums: &Tensor, sum: impl FnOnce() -> Result<()>) -> Result<Tensor> {
-        if self.trial {
-            sums.zero_set()?;
-        }
-        sum()?;
-        if self.trial { sums.detach().sum_all() } else { Ok(sums.clone()) }
-    }
-}
-
-impl Fusible<2> for SquareSum {
+impl Fusible<1> for SquareSum {
     // On the CPU sums are taken in f64.
     const ON_CPU: bool = false;
 
@@ -189,39 +162,20 @@ impl Fusible<2> for SquareSum {
         "square_sum"
     }
 
-    fn kernel(&self, [gradient, sums]: [&Tensor; 2]) -> Result<Tensor> {
-        self.of(sums, || sums.inplace_op2(&gradient.contiguous()?, self))
-    }
-
-    fn composed(&self, [gradient, sums]: [&Tensor; 2]) -> Result<Tensor> {
-        self.of(sums, || {
-            let sum = gradient.detach().to_dtype(sums.dtype())?.sqr()?.sum_all()?.reshape(1)?;
-            sums.slice_set(&sum, 0, self.places.start)
-        })
-    }
-
-    fn small(&self) -> (Self, [Vec<usize>; 2]) {
-        (Self { places: 1..3, trial: true }, [vec![5, 200], vec![4]])
-    }
-}
-
-impl InplaceOp2 for SquareSum {
-    fn name(&self) -> &'static str {
-        "square_sum"
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        let squares: f64 = contiguous(s2, l2)?.chunks(ROW).map(row_squares).sum();
-        match contiguous_mut(s1, l1)?.get_mut(self.places.start) {
-            Some(sum) => *sum = squares as f32,
-            None => candle_core::bail!("there are no places {:?} for a sum of squares", self.places),
+    fn kernel(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return optimizer::square_sums(&[x.contiguous()?])?.sum_keepdim(0);
         }
-        Ok(())
+        self.composed([x])
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, s1: &mut CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<()> {
-        optimizer::square_sums(Operand::new(s2, l2), (s1, l1), self.places.clone())
+    fn composed(&self, [x]: [&Tensor; 1]) -> Result<Tensor> {
+        x.detach().to_dtype(DType::F32)?.sqr()?.sum_all()?.reshape(1)
+    }
+
+    fn small(&self) -> (Self, [Vec<usize>; 1]) {
+        (Self, [vec![5, 2000]])
     }
 }
 
@@ -252,6 +206,7 @@ impl InplaceOp2 for AddAssign {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     const COUNT: usize = 10_000;
 
@@ -300,19 +255,5 @@ mod tests {
         scaled.add_to("a", &first).unwrap();
         assert_eq!(values(&scaled.get("a").unwrap()), values(&(first * 1.25).unwrap()));
         assert!(scaled.get("c").is_err());
-    }
-
-    /// What a trial on a GPU relies on.
-    #[test]
-    fn the_trial_of_the_kernel_passes_on_the_cpu() {
-        let (op, [gradient, sums]) = SquareSum { places: 0..1, trial: false }.small();
-        let wave = |shape: Vec<usize>| {
-            let values = (0..shape.iter().product()).map(|i: usize| (i as f32 * 1.7).sin()).collect::<Vec<_>>();
-            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-        };
-        let (gradient, sums) = (wave(gradient), wave(sums));
-        let kernel = op.kernel([&gradient, &sums]).unwrap().to_scalar::<f32>().unwrap();
-        let composed = op.composed([&gradient, &sums]).unwrap().to_scalar::<f32>().unwrap();
-        assert!((kernel / composed - 1.0).abs() < 1e-5 && kernel > 100.0, "{kernel} and {composed}");
     }
 }

@@ -12,9 +12,9 @@ void cases(size_t rows, size_t width) {
     for (size_t at = 0; at < rows * width; at++) sums[at % width] += number(x[at]);
     for (size_t shares : {1, 2, 5}) {
         auto parts = blank<float>(shares * width);
-        by_columns(width, shares, [&] { KERNEL(column_shares, T)(x.data(), parts.data(), rows, width); });
-        auto total = blank<T>(width);
-        by_columns(width, 1, [&] { KERNEL(column_total, T)(parts.data(), total.data(), shares, width); });
+        by_columns(width, shares, [&] { KERNEL(column_sums, T)(x.data(), parts.data(), rows, width); });
+        auto total = blank<float>(width);
+        by_columns(width, 1, [&] { column_sums_f32(parts.data(), total.data(), shares, width); });
         compare("sum of rows", total, [&](size_t i) { return sums[i]; });
     }
 }

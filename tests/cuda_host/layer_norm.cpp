@@ -37,9 +37,12 @@ void cases(size_t rows, size_t width) {
         dwb[width + at % width] += number(dy[at]);
     }
     auto dx = blank<float>(count), moments = blank<float>(2 * rows);
-    by_rows(rows, [&] {
-        KERNEL(layer_norm_dx, T)(x.data(), w.data(), dy.data(), dx.data(), moments.data(), rows, width, EPS);
-    });
+    auto run = [&](const float* before, float* to) {
+        by_rows(rows, [&] {
+            KERNEL(layer_norm_dx, T)(x.data(), w.data(), dy.data(), before, to, moments.data(), rows, width, EPS);
+        });
+    };
+    run(nullptr, dx.data());
     // A row of one value has no variance: 1 / sqrt(EPS) magnifies the rounding.
     const double times = width == 1 ? 1000 : 1;
     auto exact_dx = [&](size_t at) {
@@ -47,12 +50,14 @@ void cases(size_t rows, size_t width) {
         return reference.rstd[r] * (number(dy[at]) * number(w[at % width]) - g_mean[r] - n(at) * gn_mean[r]);
     };
     compare("layer_norm dx", dx, exact_dx, times);
+    const auto before = drawn<float>(count, 5);
+    dx = blank<float>(count);
+    run(before.data(), dx.data());
+    compare("layer_norm dx onto another", dx, [&](size_t at) { return before[at] + exact_dx(at); }, times);
     auto exact_moments = [&](size_t at) { return at % 2 ? reference.rstd[at / 2] : reference.mean[at / 2]; };
     compare("moments", moments, exact_moments);
     moments = blank<float>(2 * rows);
-    by_rows(rows, [&] {
-        KERNEL(layer_norm_dx, T)(x.data(), w.data(), dy.data(), nullptr, moments.data(), rows, width, EPS);
-    });
+    run(nullptr, nullptr);
     compare("moments alone", moments, exact_moments);
     for (size_t shares : {1, 3}) {
         auto sums = blank<float>(2 * shares * width);

@@ -49,7 +49,7 @@ pub fn backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, kind: usize) -> 
         let mut arguments: Vec<_> = pointers.into_iter().chain(sizes).collect();
         launch(device, ACTIVATION, "activation_dxb", dtype, grid, &mut arguments)?;
         drop(arguments);
-        Ok((dx.tensor(x.shape()), Some(sums.total(dtype)?.tensor(bias.shape()))))
+        Ok((dx.tensor(x.shape()), Some(sums.total()?.tensor(bias.shape()))))
     })
 }
 

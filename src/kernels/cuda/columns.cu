@@ -24,8 +24,8 @@ __device__ void add_bias(T* y, const T* bias, size_t rows, size_t width) {
 }
 
 // x (rows, width) to the sums of each share of the rows, (gridDim.y, width).
-template <typename X, typename Y>
-__device__ void column_sums(const X* x, Y* sums, size_t rows, size_t width) {
+template <typename T>
+__device__ void column_sums(const T* x, float* sums, size_t rows, size_t width) {
     sum_columns<1>(rows, width, sums, [=]<unsigned N>(size_t row, size_t i, float (&sum)[1][N]) {
         float values[N];
         load(values, x + row * width + i);
@@ -37,11 +37,7 @@ __device__ void column_sums(const X* x, Y* sums, size_t rows, size_t width) {
     extern "C" __global__ void add_bias_##name(T* y, const T* bias, size_t rows, size_t width) {                     \
         add_bias(y, bias, rows, width);                                                                              \
     }                                                                                                                \
-    extern "C" __global__ void column_shares_##name(const T* x, float* shares, size_t rows, size_t width) {          \
-        column_sums(x, shares, rows, width);                                                                         \
-    }                                                                                                                \
-    /* The shares (rows, width) to their sum (width), with gridDim.y = 1. */                                         \
-    extern "C" __global__ void column_total_##name(const float* shares, T* total, size_t rows, size_t width) {       \
-        column_sums(shares, total, rows, width);                                                                     \
+    extern "C" __global__ void column_sums_##name(const T* x, float* sums, size_t rows, size_t width) {              \
+        column_sums(x, sums, rows, width);                                                                           \
     }
 FOR_EACH_TYPE(DEFINE)

@@ -7,8 +7,8 @@ constexpr unsigned COLUMN_WARPS = 8;
 
 // `add(row, column, sums)` adds what N columns from `column` on have in a row to sums[SUMS][N]. Writes
 // (gridDim.y, SUMS, width).
-template <unsigned SUMS, unsigned N, typename T, typename Add>
-__device__ void sum_columns_of(size_t rows, size_t width, T* sums, Add add) {
+template <unsigned SUMS, unsigned N, typename Add>
+__device__ void sum_columns_of(size_t rows, size_t width, float* sums, Add add) {
     constexpr unsigned COLUMNS = N * WARP;
     __shared__ float partial[COLUMN_WARPS][SUMS][COLUMNS];
     const size_t column = (size_t)blockIdx.x * COLUMNS + N * lane();
@@ -28,14 +28,14 @@ __device__ void sum_columns_of(size_t rows, size_t width, T* sums, Add add) {
         if (at >= width) continue;
         float total = 0;
         for (unsigned w = 0; w < COLUMN_WARPS; w++) total += partial[w][s][i % COLUMNS];
-        store(&sums[(blockIdx.y * SUMS + s) * width + at], total);
+        sums[(blockIdx.y * SUMS + s) * width + at] = total;
     }
 }
 
 // Blocks of 32 * COLUMN_WARPS threads; blockIdx.y is a share of the rows, blockIdx.x a group of 32 columns, or of 128 where
 // there are too few blocks for groups of 32; they must be fit for `in_fours` then.
-template <unsigned SUMS, typename T, typename Add>
-__device__ void sum_columns(size_t rows, size_t width, T* sums, Add add) {
+template <unsigned SUMS, typename Add>
+__device__ void sum_columns(size_t rows, size_t width, float* sums, Add add) {
     if ((size_t)gridDim.x * WARP < width)
         sum_columns_of<SUMS, 4>(rows, width, sums, add);
     else

@@ -42,26 +42,26 @@ impl Sums {
         self.parts.write()
     }
 
-    /// Adds up the shares, (sums of a column, width) in `dtype`.
-    pub(super) fn total(self, dtype: DType) -> Result<Output> {
+    /// Adds up the shares: (sums of a column, width), in f32.
+    pub(super) fn total(self) -> Result<Output> {
         let width = self.per_column * self.width;
-        let mut total = Output::new(&self.parts.storage.device, dtype, width)?;
+        let mut total = Output::new(&self.parts.storage.device, DType::F32, width)?;
         let at_once = if width.is_multiple_of(AT_ONCE) { AT_ONCE } else { 1 };
         let arguments = &mut [self.parts.read()?, total.write()?, Argument::Size(self.shares), Argument::Size(width)];
         let grid = Grid::Columns { width, at_once, shares: 1 };
-        launch(&self.parts.storage.device, COLUMNS, "column_total", dtype, grid, arguments)?;
+        launch(&self.parts.storage.device, COLUMNS, "column_sums", DType::F32, grid, arguments)?;
         Ok(total)
     }
 }
 
-/// The sum of the rows of x (…, width), (width).
+/// The sum of the rows of x (…, width): (width), in f32.
 pub(super) fn sum(x: Operand<'_>) -> Result<Output> {
     let ((rows, width), dtype) = (x.rows(), x.dtype());
     let mut sums = Sums::new(1, (rows, width), &[x])?;
     let grid = sums.grid();
     let arguments = &mut [x.read(dtype, rows * width)?, sums.write()?, Argument::Size(rows), Argument::Size(width)];
-    launch(x.device(), COLUMNS, "column_shares", dtype, grid, arguments)?;
-    sums.total(dtype)
+    launch(x.device(), COLUMNS, "column_sums", dtype, grid, arguments)?;
+    sums.total()
 }
 
 /// Adds a bias (width) to rows y (…, width).

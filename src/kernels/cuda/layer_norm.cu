@@ -35,9 +35,10 @@ __device__ void layer_norm(const float* x, const float* w, const float* b, T* y,
     }
 }
 
-// With n = (x - mean) rstd and g = dy w: dx = rstd (g - mean(g) - n mean(g n)).
+// With n = (x - mean) rstd and g = dy w: dx = rstd (g - mean(g) - n mean(g n)), added to `before` unless that is null.
 template <unsigned N, typename T>
-__device__ void layer_norm_dx(const float* x, const float* w, const T* dy, float* dx, size_t width, Moments m) {
+__device__ void layer_norm_dx(
+    const float* x, const float* w, const T* dy, const float* before, float* dx, size_t width, Moments m) {
     float g_sum = 0, gn_sum = 0, values[N], factor[N], g[N];
     for (size_t i = N * lane(); i < width; i += N * WARP) {
         load(values, x + i);
@@ -57,21 +58,25 @@ __device__ void layer_norm_dx(const float* x, const float* w, const T* dy, float
             const float n = (values[k] - m.mean) * m.rstd;
             values[k] = m.rstd * (g[k] * factor[k] - g_mean - n * gn_mean);
         }
+        if (before) {
+            load(g, before + i);
+            for (unsigned k = 0; k < N; k++) values[k] += g[k];
+        }
         store(dx + i, values);
     }
 }
 
 // The gradient of x (rows, width), unless dx is null, and the moments of each row, (rows, 2), for layer_norm_dwb.
 template <unsigned N, typename T>
-__device__ void layer_norm_backward(const float* x, const float* w, const T* dy, float* dx, float* moments, size_t row,
-                                    size_t width, float eps) {
+__device__ void layer_norm_backward(const float* x, const float* w, const T* dy, const float* before, float* dx,
+                                    float* moments, size_t row, size_t width, float eps) {
     const size_t from = row * width;
     const Moments m = moments_of<N>(x + from, width, eps);
     if (lane() == 0) {
         moments[2 * row] = m.mean;
         moments[2 * row + 1] = m.rstd;
     }
-    if (dx) layer_norm_dx<N>(x + from, w, dy + from, dx + from, width, m);
+    if (dx) layer_norm_dx<N>(x + from, w, dy + from, before ? before + from : nullptr, dx + from, width, m);
 }
 
 // dw = sum of dy (x - mean) rstd and db = sum of dy, (2, width), as shares to be added up.
@@ -100,14 +105,15 @@ __device__ void layer_norm_dwb(
         else                                                                                                         \
             layer_norm<1>(x + from, w, b, y + from, width, eps);                                                     \
     }                                                                                                                \
-    extern "C" __global__ void layer_norm_dx_##name(const float* x, const float* w, const T* dy, float* dx,          \
-                                                    float* moments, size_t rows, size_t width, float eps) {          \
+    extern "C" __global__ void layer_norm_dx_##name(const float* x, const float* w, const T* dy,                     \
+                                                    const float* before, float* dx, float* moments, size_t rows,     \
+                                                    size_t width, float eps) {                                       \
         const size_t row = warp_row();                                                                               \
         if (row >= rows) return;                                                                                     \
-        if (in_fours(width, x, w, dy, dx))                                                                           \
-            layer_norm_backward<4>(x, w, dy, dx, moments, row, width, eps);                                          \
+        if (in_fours(width, x, w, dy, before, dx))                                                                   \
+            layer_norm_backward<4>(x, w, dy, before, dx, moments, row, width, eps);                                  \
         else                                                                                                         \
-            layer_norm_backward<1>(x, w, dy, dx, moments, row, width, eps);                                          \
+            layer_norm_backward<1>(x, w, dy, before, dx, moments, row, width, eps);                                  \
     }                                                                                                                \
     extern "C" __global__ void layer_norm_dwb_##name(                                                                \
         const float* x, const T* dy, const float* moments, float* shares, size_t rows, size_t width) {               \

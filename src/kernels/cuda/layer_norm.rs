@@ -26,14 +26,21 @@ pub fn forward(x: Operand<'_>, weight: Operand<'_>, bias: Operand<'_>, eps: f32,
     Ok(y.storage)
 }
 
-/// The gradients of x, weight and bias, each only when something asks for it; dy has the type of the result.
+/// The gradients of x, weight and bias, each only when something asks for it; dy has the type of the result. That of x is
+/// added to what it has `before`, of the shape of x in f32.
 ///
 /// # Errors
 /// When shapes or types disagree.
-pub fn backward(x: &Tensor, weight: &Tensor, bias: &Tensor, dy: &Tensor, eps: f32) -> Result<[Option<Tensor>; 3]> {
+pub fn backward(
+    [x, weight, bias]: [&Tensor; 3],
+    dy: &Tensor,
+    before: Option<&Tensor>,
+    eps: f32,
+) -> Result<[Option<Tensor>; 3]> {
     let (for_x, for_weight, for_bias) = (x.track_op(), weight.track_op(), bias.track_op());
-    with([x, weight, dy], |[of_x, of_weight, of_dy]| {
-        let (dx, moments) = input_gradient(of_x, of_weight, of_dy, for_x, eps)?;
+    with([x, weight, dy, before.unwrap_or(x)], |[of_x, of_weight, of_dy, of_before]| {
+        let of_before = before.map(|_| of_before);
+        let (dx, moments) = input_gradient(of_x, of_weight, of_dy, of_before, for_x, eps)?;
         let dx = dx.map(|dx| dx.tensor(x.shape()));
         if !for_weight && !for_bias {
             return Ok([dx, None, None]);
@@ -50,6 +57,7 @@ fn input_gradient(
     x: Operand<'_>,
     weight: Operand<'_>,
     dy: Operand<'_>,
+    before: Option<Operand<'_>>,
     wanted: bool,
     eps: f32,
 ) -> Result<(Option<Output>, Output)> {
@@ -60,6 +68,7 @@ fn input_gradient(
         x.read(DType::F32, rows * width)?,
         weight.read(DType::F32, width)?,
         dy.read(dtype, rows * width)?,
+        optional(before.map(|before| before.read(DType::F32, rows * width)).transpose()?),
         optional(dx.as_mut().map(Output::write).transpose()?),
         moments.write()?,
         Argument::Size(rows),
@@ -84,5 +93,5 @@ fn parameter_gradients(x: Operand<'_>, dy: Operand<'_>, moments: &Output) -> Res
         Argument::Size(width),
     ];
     launch(x.device(), LAYER_NORM, "layer_norm_dwb", dtype, grid, arguments)?;
-    sums.total(DType::F32)
+    sums.total()
 }

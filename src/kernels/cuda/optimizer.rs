@@ -1,75 +1,89 @@
-//! The optimiser's passes over the parameters on the GPU; see [`crate::train::adamw`] and [`crate::train::gradients`].
+//! The optimiser's passes over all parameters on the GPU, one launch each; see [`crate::train::adamw`] and
+//! [`crate::train::gradients`].
 
-use super::{Argument, Grid, Module, Operand, launch, ptx};
-use candle_core::cuda_backend::cudarc::driver::CudaViewMut;
-use candle_core::{CudaStorage, DType, Layout, Result, bail};
-use std::ops::Range;
+use super::{Argument, Grid, Module, Output, erased, launch, ptx};
+use candle_core::cuda_backend::CudaStorageSlice;
+use candle_core::cuda_backend::cudarc::driver::DevicePtr;
+use candle_core::{CudaDevice, DType, Result, Storage, Tensor, bail};
 
 const ADAMW: Module = Module { name: "adamw", ptx: ptx::ADAMW };
 const REDUCE: Module = Module { name: "reduce", ptx: ptx::REDUCE };
 
-/// Values that a thread updates where there are enough of them.
-const VALUES_A_THREAD: usize = 4;
-/// Blocks beyond which threads take more values each.
-const MOST_BLOCKS: usize = 4096;
+/// Values of a block, as in `tensors.cuh`.
+const BLOCK_VALUES: usize = 4096;
 
-/// `AdamW`'s update of weights (…) and moments (2, …) by a gradient (…), all in f32. The coefficients are the last parameters
-/// of the kernel in `adamw.cu`.
+/// `AdamW`'s update of parameters: weights (…), moments (2, …) and gradient (…) of each, contiguous in f32, the first two
+/// written, with the coefficients that are its own: keep, rate, `inverse_root`, factor in `adamw.cu`. Those of all are
+/// beta1, beta2, eps.
 ///
 /// # Errors
 /// When sizes or types disagree.
-pub fn adamw(
-    (weights, weights_layout): (&mut CudaStorage, &Layout),
-    (moments, moments_layout): (&mut CudaStorage, &Layout),
-    gradient: Operand<'_>,
-    coefficients: [f32; 7],
-) -> Result<()> {
-    let count = gradient.count();
-    let mut weights = values_mut(weights, weights_layout, count)?;
-    let mut moments = values_mut(moments, moments_layout, 2 * count)?;
-    let mut arguments = vec![
-        Argument::Write(bytes(&mut weights)?),
-        Argument::Write(bytes(&mut moments)?),
-        gradient.read(DType::F32, count)?,
-        Argument::Size(count),
-    ];
-    arguments.extend(coefficients.map(Argument::Real));
-    let blocks = count.div_ceil(256 * VALUES_A_THREAD).min(MOST_BLOCKS);
-    launch(gradient.device(), ADAMW, "adamw", DType::F32, Grid::Blocks(blocks), &mut arguments)
+pub fn adamw<'a>(parameters: impl IntoIterator<Item = ([&'a Tensor; 3], [f32; 4])>, shared: [f32; 3]) -> Result<()> {
+    let mut table = Table::default();
+    for (tensors, coefficients) in parameters {
+        let [weights, moments, gradient] = tensors.map(Tensor::elem_count);
+        if weights != gradient || moments != 2 * gradient {
+            bail!("{gradient} values of a gradient for {weights} weights");
+        }
+        let [keep, rate, inverse_root, factor] = coefficients.map(|x| u64::from(x.to_bits()));
+        table.push(&tensors, gradient, &[keep | rate << 32, inverse_root | factor << 32])?;
+    }
+    table.launch(ADAMW, "adamw", None, &shared)
 }
 
-/// Leaves partial sums of the squares of x at `places` of `sums`, all in f32.
+/// Sums of the squares of contiguous tensors in f32, several for a large one: (n), f32.
 ///
 /// # Errors
-/// When there are no such places.
-pub fn square_sums(x: Operand<'_>, (sums, layout): (&mut CudaStorage, &Layout), places: Range<usize>) -> Result<()> {
-    let count = layout.shape().elem_count();
-    if places.end > count {
-        bail!("there are no places {places:?} among {count} sums of squares");
+/// When a tensor is of another type or device.
+pub fn square_sums(tensors: &[Tensor]) -> Result<Tensor> {
+    let mut table = Table::default();
+    for tensor in tensors {
+        table.push(&[tensor], tensor.elem_count(), &[])?;
     }
-    let mut sums = values_mut(sums, layout, count)?;
-    let arguments = &mut [
-        x.read(DType::F32, x.count())?,
-        Argument::Write(bytes(&mut sums)?),
-        Argument::Size(x.count()),
-        Argument::Size(places.start),
-    ];
-    launch(x.device(), REDUCE, "square_sums", DType::F32, Grid::Blocks(places.len()), arguments)
+    let Some(device) = &table.device else { bail!("there are no tensors to sum") };
+    let mut sums = Output::new(device, DType::F32, table.blocks)?;
+    table.launch(REDUCE, "square_sums", Some(sums.write()?), &[])?;
+    Ok(sums.tensor(&table.blocks.into()))
 }
 
-/// The `count` values that a layout selects, for writing in place.
-fn values_mut<'a>(storage: &'a mut CudaStorage, layout: &Layout, count: usize) -> Result<CudaViewMut<'a, f32>> {
-    let range = match layout.contiguous_offsets() {
-        Some((start, end)) if end - start == count => start..end,
-        _ => bail!("a kernel needs {count} contiguous values, got {layout:?}"),
-    };
-    let view = storage.as_cuda_slice_mut::<f32>()?.try_slice_mut(range);
-    view.ok_or_else(|| candle_core::Error::msg("a layout selects more than its storage has"))
+/// What a launch over many tensors reads them by: a row of whole words for each, as the kernel's file declares it.
+#[derive(Default)]
+struct Table {
+    words: Vec<u64>,
+    rows: usize,
+    blocks: usize,
+    device: Option<CudaDevice>,
 }
 
-fn bytes<'a>(values: &'a mut CudaViewMut<'_, f32>) -> Result<CudaViewMut<'a, u8>> {
-    let length = values.len() * size_of::<f32>();
-    // SAFETY: any memory may be viewed as bytes; kernels write whole values, all of whose bit patterns are valid.
-    let view = unsafe { values.transmute_mut(length) };
-    view.ok_or_else(|| candle_core::Error::msg("values of that type have no kernel"))
+impl Table {
+    /// A row: the addresses of tensors, the count of values, the first block, and more.
+    fn push(&mut self, tensors: &[&Tensor], count: usize, more: &[u64]) -> Result<()> {
+        for tensor in tensors {
+            let (storage, layout) = tensor.storage_and_layout();
+            let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+                bail!("a CUDA kernel needs contiguous values on its device, got {layout:?}");
+            };
+            let CudaStorageSlice::F32(values) = &storage.slice else { bail!("the optimiser's kernels take f32") };
+            let Some(view) = erased(values, start..end) else { bail!("a layout selects more than its storage has") };
+            self.words.push(view.device_ptr(&storage.device.cuda_stream()).0);
+            self.device.get_or_insert_with(|| storage.device.clone());
+        }
+        self.words.extend([count as u64, self.blocks as u64]);
+        self.words.extend(more);
+        self.rows += 1;
+        self.blocks += count.div_ceil(BLOCK_VALUES);
+        Ok(())
+    }
+
+    /// A kernel with the parameters table, rows, `output`, `coefficients`. Its writes go to tensors that the caller holds, on
+    /// the stream that orders them with all other work.
+    fn launch(&self, module: Module, name: &str, output: Option<Argument<'_>>, coefficients: &[f32]) -> Result<()> {
+        let Some(device) = &self.device else { return Ok(()) };
+        let words = device.clone_htod(&self.words)?;
+        let Some(view) = erased(&words, 0..words.len()) else { bail!("the table of tensors is not there") };
+        let mut arguments = vec![Argument::Read(view), Argument::Size(self.rows)];
+        arguments.extend(output);
+        arguments.extend(coefficients.iter().copied().map(Argument::Real));
+        launch(device, module, name, DType::F32, Grid::Blocks(self.blocks), &mut arguments)
+    }
 }

@@ -103,6 +103,6 @@ pub fn gamma_gradient(branch: &Tensor, gamma: &Tensor, factors: Option<&[f32]>, 
             Argument::Size(tokens),
         ];
         launch(device, RESIDUAL, "residual_dgamma", dtype, grid, arguments)?;
-        Ok(Some(sums.total(DType::F32)?.tensor(gamma.shape())))
+        Ok(Some(sums.total()?.tensor(gamma.shape())))
     })
 }
