@@ -27,16 +27,16 @@ pub(super) fn pixels(size: (u32, u32), draw: impl FnOnce(Smooth<'_>) -> Result<(
 
 /// The mean of each block of 2 x 2 pixels; `size` is that of the result.
 fn averaged(large: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
-    let line = 3 * (SCALE * width) as usize;
-    let mut pixels = Vec::with_capacity(3 * (width * height) as usize);
-    for lines in large.chunks_exact(SCALE as usize * line) {
-        let (upper, lower) = lines.split_at(line);
-        for (upper, lower) in upper.as_chunks::<6>().0.iter().zip(lower.as_chunks::<6>().0) {
-            let mean = |channel: usize| {
+    let row = 3 * width as usize;
+    let mut pixels = vec![0; row * height as usize];
+    for (lines, row) in large.chunks_exact(4 * row).zip(pixels.chunks_exact_mut(row)) {
+        let (upper, lower) = lines.split_at(lines.len() / 2);
+        let blocks = upper.as_chunks::<6>().0.iter().zip(lower.as_chunks::<6>().0);
+        for ((upper, lower), pixel) in blocks.zip(row.as_chunks_mut::<3>().0) {
+            *pixel = [0, 1, 2].map(|channel| {
                 let sum = |pair: &[u8; 6]| u16::from(pair[channel]) + u16::from(pair[channel + 3]);
                 ((sum(upper) + sum(lower) + 2) / 4) as u8
-            };
-            pixels.extend([mean(0), mean(1), mean(2)]);
+            });
         }
     }
     pixels
