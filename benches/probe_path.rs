@@ -69,11 +69,8 @@ fn main() {
             Ok(())
         };
         let solved = pool.install(|| {
-            if svm {
-                svm_path(&samples, &grid, 1.0, stopping, each)
-            } else {
-                logistic_path(&samples, &grid, stopping, each)
-            }
+            let path = if svm { svm_path } else { logistic_path };
+            path(&samples, &grid, stopping, each)
         });
         solved.unwrap();
         (clock.elapsed().as_secs_f64(), fits)

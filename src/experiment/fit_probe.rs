@@ -9,10 +9,7 @@ use crate::error::{Error, Result};
 use crate::linalg::Matrix;
 use crate::metrics::SelectionMetric;
 use crate::model::Scored;
-use crate::probe::{
-    FittedProbe, LinearHead, ProbeKind, ProbeSpec, Samples, Selection, Stopping, Tip, TipGrid, ValidationSamples,
-    balanced_weights,
-};
+use crate::probe::{FittedProbe, LinearHead, ProbeSpec, Samples, Selection, Stopping, Tip, TipGrid, ValidationSamples};
 use crate::report::Console;
 use crate::rng::{Purpose, Stream};
 
@@ -76,9 +73,9 @@ impl Fitted {
 /// Data errors of splits that no probe can be fitted on.
 pub fn fit(features: &FeatureSet, session: &Session, refit: Refit, console: &Console) -> Result<Fitted> {
     let settings = &session.settings.probe;
-    let (family, grid) = family(settings)?;
+    let grid = grid(settings)?;
     let metric = SelectionMetric::new(settings.metric, &features.dataset.class_counts(Split::Train));
-    let recipe = ProbeSpec { standardize: settings.standardize, metric, ..ProbeSpec::new(family) };
+    let recipe = ProbeSpec { standardize: settings.standardize, metric, ..ProbeSpec::new(settings.method) };
     let exact = ProbeSpec { stopping: Stopping { tolerance: EXACT, ..Stopping::default() }, ..recipe.clone() };
     let choose = |samples: &Samples<'_>, validation: &ValidationSamples<'_>, watch: &mut Watch<'_>| {
         let selection = recipe.select(samples, validation, &grid, watch)?;
@@ -159,12 +156,11 @@ fn choose_and_fit(
     Ok(Fitted { selection, metric, model, rows, splits, held_out, classes: classes.clone() })
 }
 
-/// The family of a method, and the settings to choose from.
-fn family(settings: &ProbeSettings) -> Result<(ProbeKind, Vec<f64>)> {
+/// The settings of a method to choose from.
+fn grid(settings: &ProbeSettings) -> Result<Vec<f64>> {
     match settings.method {
-        ProbeMethod::Logistic => Ok((ProbeKind::Logistic, settings.c.clone())),
-        ProbeMethod::Svm => Ok((ProbeKind::Svm { intercept_scaling: 1.0 }, settings.c.clone())),
-        ProbeMethod::Knn => Ok((ProbeKind::knn(), settings.k.iter().map(|&k| k as f64).collect())),
+        ProbeMethod::Logistic | ProbeMethod::Svm => Ok(settings.c.clone()),
+        ProbeMethod::Knn => Ok(settings.k.iter().map(|&k| k as f64).collect()),
         ProbeMethod::Tip => Err(Error::usage_hint(
             "probe.method = \"tip\" needs texts, and here a probe of features alone is fitted",
             "set probe.method to \"logistic\" or \"svm\"",
@@ -179,10 +175,10 @@ fn family(settings: &ProbeSettings) -> Result<(ProbeKind, Vec<f64>)> {
 
 fn samples<'a>(rows: &'a LabelledFeatures, classes: &'a [String], settings: &ProbeSettings) -> Result<Samples<'a>> {
     let samples = Samples::new(rows.matrix(), &rows.labels, classes)?;
-    match settings.class_weights {
-        ClassWeights::None => Ok(samples),
-        ClassWeights::Balanced => samples.with_weights(None, Some(&balanced_weights(&rows.labels, classes.len()))),
-    }
+    Ok(match settings.class_weights {
+        ClassWeights::None => samples,
+        ClassWeights::Balanced => samples.balanced(),
+    })
 }
 
 fn groups(dataset: &Dataset, samples: &[usize]) -> Option<Vec<usize>> {

@@ -71,10 +71,10 @@ mod tests {
     fn classes_without_voters_are_answered_too() {
         let tensor = |values: &[f32]| Tensor::from_slice(values, (2, 2), &Device::Cpu).unwrap();
         let params = VoteHead::params(tensor(&[1.0, 0.0, 0.0, 1.0]), &[2, 0]).unwrap();
-        let head = VoteHead::new(Knn { k: 1, temperature: 0.07 }, &params, 4).unwrap();
+        let head = VoteHead::new(Knn { k: 1 }, &params, 4).unwrap();
         let logits = head.forward(&tensor(&[3.0, 1.0, 0.1, 0.2])).unwrap().to_vec2::<f32>().unwrap();
         let right = |row: &[f32], class: usize| (0..4).all(|other| other == class || row[other] < row[class] - 1.0);
         assert!(right(&logits[0], 2) && right(&logits[1], 0), "{logits:?}");
-        assert!(VoteHead::new(Knn { k: 1, temperature: 0.07 }, &Params::default(), 4).is_err());
+        assert!(VoteHead::new(Knn { k: 1 }, &Params::default(), 4).is_err());
     }
 }

@@ -1,11 +1,11 @@
 //! Multinomial logistic regression with scikit-learn's objective.
 //!
-//! (1/S) Σ sᵢ ℓᵢ + ‖W‖² / (2 C S), S = Σ sᵢ, where sᵢ is the weight of sample i times that of its class. The intercept
-//! is not penalised and features are not standardised. Two classes have one vector and the binomial loss: a softmax over
+//! (1/S) Σ sᵢ ℓᵢ + ‖W‖² / (2 C S), S = Σ sᵢ, where sᵢ is the weight of the class of sample i. The intercept is
+//! not penalised and features are not standardised. Two classes have one vector and the binomial loss: a softmax over
 //! two vectors would be the same model at half the C.
 
 use super::Samples;
-use super::linear::{self, Intercept, LinearFit, total_weights};
+use super::linear::{self, LinearFit, total_weights};
 use super::newton::{ScoreLoss, Stopping};
 use crate::error::Result;
 use crate::kernels::{math, simd};
@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Fits at each C of an ascending grid, each from the solution before, and hands the fits to `each` in turn.
 ///
 /// # Errors
-/// A data error when fewer than two classes or not all have samples; a usage error for a C or tolerance out of range.
+/// A data error when fewer than two classes or not all have samples.
 pub fn logistic_path(
     samples: &Samples<'_>,
     grid: &[f64],
@@ -28,11 +28,11 @@ pub fn logistic_path(
     let labels = samples.labels();
     if samples.classes() == 2 {
         let signs = labels.iter().map(|&label| if label == 1 { 1.0 } else { -1.0 }).collect();
-        linear::path(samples, &[BinomialLoss { signs, weights }], Intercept::Free, grid, stopping, each)
+        linear::path(samples, &[BinomialLoss { signs, weights }], true, grid, stopping, each)
     } else {
         let labels = labels.iter().map(|&label| label as u32).collect();
         let loss = SoftmaxLoss { labels, weights, classes: samples.classes() };
-        linear::path(samples, &[loss], Intercept::Free, grid, stopping, each)
+        linear::path(samples, &[loss], true, grid, stopping, each)
     }
 }
 

@@ -12,6 +12,90 @@ pub enum ValidationSamples<'a> {
     Folds(&'a [usize]),
 }
 
+impl ValidationSamples<'_> {
+    /// The number of divisions.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::HeldOut(_) => 1,
+            Self::Folds(fold_of) => fold_of.iter().max().map_or(0, |&last| last + 1),
+        }
+    }
+
+    /// The samples to fit on and those held out.
+    pub(super) fn split<'s>(
+        &'s self,
+        train: &'s Samples<'s>,
+        fold: usize,
+        storage: &'s mut (Vec<f32>, Vec<f32>),
+    ) -> (Samples<'s>, Samples<'s>) {
+        match self {
+            Self::HeldOut(samples) => (train.clone(), (*samples).clone()),
+            Self::Folds(fold_of) => {
+                let (inside, outside): (Vec<usize>, Vec<usize>) = (0..train.len()).partition(|&i| fold_of[i] == fold);
+                (train.subset(&outside, &mut storage.0), train.subset(&inside, &mut storage.1))
+            }
+        }
+    }
+}
+
+/// One setting on one division.
+pub(super) struct Score {
+    /// Accuracy on the samples of the fit.
+    pub train: f64,
+    pub held_out: f64,
+    /// The metric and the mean cross-entropy of the held-out samples.
+    pub ranked: (f64, f64),
+    pub objective: Option<f64>,
+    pub iterations: usize,
+    pub converged: bool,
+}
+
+impl Score {
+    /// Of votes, which nothing is solved for.
+    pub fn of_votes(train: f64, held_out: f64, ranked: (f64, f64)) -> Self {
+        Self { train, held_out, ranked, objective: None, iterations: 0, converged: true }
+    }
+}
+
+/// One setting over the divisions so far.
+#[derive(Clone, Default)]
+pub(super) struct Scored {
+    train: Vec<f64>,
+    held_out: Vec<f64>,
+    metrics: Vec<f64>,
+    losses: Vec<f64>,
+    objectives: Vec<f64>,
+    iterations: usize,
+    failed: bool,
+}
+
+impl Scored {
+    pub fn add(&mut self, score: &Score) {
+        self.train.push(score.train);
+        self.held_out.push(score.held_out);
+        self.metrics.push(score.ranked.0);
+        self.losses.push(score.ranked.1);
+        self.objectives.extend(score.objective);
+        self.iterations += score.iterations;
+        self.failed |= !score.converged;
+    }
+
+    pub fn point(self, setting: f64) -> SettingScore {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        SettingScore {
+            setting,
+            train_accuracy: mean(&self.train),
+            validation_accuracy: mean(&self.held_out),
+            validation_score: mean(&self.metrics),
+            validation_loss: mean(&self.losses),
+            objective: (!self.objectives.is_empty()).then(|| mean(&self.objectives)),
+            fold_accuracies: self.held_out,
+            iterations: self.iterations,
+            converged: !self.failed,
+        }
+    }
+}
+
 /// One setting's scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SettingScore {

@@ -1,15 +1,14 @@
 //! What a probe is fitted on, checked once so that no solver has to.
 
-use crate::error::{DataError, Error, Result};
+use crate::error::{DataError, Result};
 use crate::linalg::Matrix;
 
-/// Feature vectors with their classes and weights.
+/// Feature vectors with their classes and the weights of these.
 #[derive(Debug, Clone)]
 pub struct Samples<'a> {
     features: Matrix<'a>,
     labels: Vec<usize>,
     names: &'a [String],
-    sample_weights: Vec<f64>,
     class_weights: Vec<f64>,
 }
 
@@ -31,35 +30,23 @@ impl<'a> Samples<'a> {
             return Err(DataError::Invalid { message, hint: None }.into());
         }
         features.check_finite(|i| format!("sample {i} (class {:?})", names[labels[i]]))?;
-        let (sample_weights, class_weights) = (vec![1.0; labels.len()], vec![1.0; names.len()]);
-        Ok(Self { features, labels: labels.to_vec(), names, sample_weights, class_weights })
+        Ok(Self { features, labels: labels.to_vec(), names, class_weights: vec![1.0; names.len()] })
     }
 
-    /// With a weight for each sample and for each class, in place of 1.
-    ///
-    /// # Errors
-    /// A usage error when their number is wrong or one is not a finite positive number.
-    pub fn with_weights(mut self, samples: Option<&[f64]>, classes: Option<&[f64]>) -> Result<Self> {
-        for (what, weights, expected) in [("sample", samples, self.labels.len()), ("class", classes, self.names.len())]
-        {
-            let weights = weights.unwrap_or_default();
-            if !weights.is_empty() && weights.len() != expected {
-                return Err(Error::usage(format!("{} {what} weights were given for {expected}", weights.len())));
-            }
-            if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight > 0.0)) {
-                return Err(Error::usage_hint(
-                    format!("{weight} is not a {what} weight"),
-                    "weights are finite and above 0; leave a sample out rather than give it no weight",
-                ));
-            }
-        }
-        if let Some(weights) = samples {
-            self.sample_weights = weights.to_vec();
-        }
-        if let Some(weights) = classes {
-            self.class_weights = weights.to_vec();
-        }
-        Ok(self)
+    /// With other weights of the classes (K), finite and above 0.
+    #[must_use]
+    pub fn weighted(self, class_weights: Vec<f64>) -> Self {
+        Self { class_weights, ..self }
+    }
+
+    /// With scikit-learn's "balanced" weights: n over K times the samples of the class, which make every class count alike; 1
+    /// for a class without samples.
+    #[must_use]
+    pub fn balanced(self) -> Self {
+        let all = self.len() as f64;
+        let weight = |count: usize| if count == 0 { 1.0 } else { all / (self.classes() * count) as f64 };
+        let weights = self.counts().into_iter().map(weight).collect();
+        self.weighted(weights)
     }
 
     /// The feature vectors (n, d).
@@ -83,11 +70,6 @@ impl<'a> Samples<'a> {
         self.names.len()
     }
 
-    /// The weight of each sample (n), without that of its class.
-    pub fn sample_weights(&self) -> &[f64] {
-        &self.sample_weights
-    }
-
     /// The weight of each class (K).
     pub fn class_weights(&self) -> &[f64] {
         &self.class_weights
@@ -98,11 +80,10 @@ impl<'a> Samples<'a> {
     where
         'a: 'b,
     {
-        let Self { labels, names, sample_weights, class_weights, .. } = self.clone();
-        Samples { features, labels, names, sample_weights, class_weights }
+        Samples { features, ..self.clone() }
     }
 
-    /// Labels and weights of some samples, with their features in `storage`.
+    /// Some samples, with their features in `storage`.
     pub fn subset<'b>(&self, indices: &[usize], storage: &'b mut Vec<f32>) -> Samples<'b>
     where
         'a: 'b,
@@ -112,7 +93,6 @@ impl<'a> Samples<'a> {
             features: Matrix::new(storage, self.features.cols()),
             labels: indices.iter().map(|&i| self.labels[i]).collect(),
             names: self.names,
-            sample_weights: indices.iter().map(|&i| self.sample_weights[i]).collect(),
             class_weights: self.class_weights.clone(),
         }
     }
@@ -148,14 +128,6 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// scikit-learn's "balanced" weights: n over K times the samples of the class, which make every class count alike; 1 for a class without samples.
-pub fn balanced_weights(labels: &[usize], classes: usize) -> Vec<f64> {
-    let mut counts = vec![0usize; classes];
-    labels.iter().filter(|&&label| label < classes).for_each(|&label| counts[label] += 1);
-    let weight = |count: usize| if count == 0 { 1.0 } else { labels.len() as f64 / (classes * count) as f64 };
-    counts.into_iter().map(weight).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,14 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_checked() {
-        let (values, names) = ([1f32, 2.0], names(2));
-        let samples = Samples::new(Matrix::new(&values, 1), &[0, 1], &names).unwrap();
-        let with = |samples: &Samples<'_>, a: &[f64]| message(samples.clone().with_weights(Some(a), None));
-        assert!(with(&samples, &[1.0]).contains("1 sample weights"));
-        assert!(with(&samples, &[1.0, -1.0]).contains("-1"));
-        assert!(with(&samples, &[1.0, f64::NAN]).contains("NaN"));
-        assert_eq!(with(&samples, &[1.0, 2.0]), "");
-        assert_eq!(balanced_weights(&[0, 0, 0, 1], 2), [4.0 / 6.0, 2.0]);
+    fn balanced_weights_are_scikit_learns() {
+        let (values, names) = ([1f32, 2.0, 3.0, 4.0], names(3));
+        let samples = Samples::new(Matrix::new(&values, 1), &[0, 0, 0, 1], &names).unwrap();
+        assert_eq!(samples.balanced().class_weights(), [4.0 / 9.0, 4.0 / 3.0, 1.0]);
     }
 }

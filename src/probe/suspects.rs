@@ -5,7 +5,7 @@
 //! the same.
 
 use super::Samples;
-use super::knn::{Knn, TEMPERATURE, votes};
+use super::knn::votes;
 use crate::error::Result;
 use crate::linalg::neighbors::{Metric, nearest};
 
@@ -32,7 +32,7 @@ pub fn suspects(samples: &Samples<'_>, k: usize) -> Result<Vec<Suspect>> {
     if neighbors.k == 0 {
         return Ok(Vec::new());
     }
-    let votes = votes(&neighbors, samples, Knn { k, temperature: TEMPERATURE });
+    let votes = votes(&neighbors, samples, k);
     let mut found: Vec<Suspect> = (0..features.rows())
         .filter(|&sample| votes.predicted[sample] != samples.labels()[sample])
         .map(|sample| Suspect {

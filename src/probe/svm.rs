@@ -1,42 +1,36 @@
 //! Linear support vector machines with LIBLINEAR's objective (Fan et al., JMLR 9, 2008), one against the rest.
 //!
-//! For each class ½ (‖w‖² + β²) + C Σ sᵢ max(0, 1 − yᵢ (w·xᵢ + s β))², with the intercept s β penalised through
-//! `intercept_scaling` s. Two classes have one vector. As in LIBLINEAR the weight of a class counts for its samples as
+//! For each class ½ (‖w‖² + β²) + C Σ sᵢ max(0, 1 − yᵢ (w·xᵢ + β))², with the intercept β penalised like the weights
+//! (`intercept_scaling` 1). Two classes have one vector. As in LIBLINEAR the weight of a class counts for its samples as
 //! positives, and with two classes for both.
 //!
 //! The squared hinge has no second derivative at the margin; the generalised Hessian of Mangasarian (2002) takes its
 //! place. The machines are independent, so each takes its own steps and threads share them.
 
 use super::Samples;
-use super::linear::{self, Intercept, LinearFit, total_weights};
+use super::linear::{self, LinearFit, total_weights};
 use super::newton::{ScoreLoss, Stopping};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use std::ops::Range;
 
 /// Fits at each C of an ascending grid, each from the solution before, and hands the fits to `each` in turn. Objectives
 /// are LIBLINEAR's divided by C S, summed over the classes.
 ///
 /// # Errors
-/// A data error when fewer than two classes or not all have samples; a usage error for a C, tolerance or
-/// `intercept_scaling` out of range.
+/// A data error when fewer than two classes or not all have samples.
 pub fn svm_path(
     samples: &Samples<'_>,
     grid: &[f64],
-    intercept_scaling: f64,
     stopping: Stopping,
     each: &mut dyn FnMut(LinearFit) -> Result<()>,
 ) -> Result<()> {
     samples.check_classes()?;
-    if !(intercept_scaling.is_finite() && intercept_scaling > 0.0) {
-        let message = format!("an intercept scaling of {intercept_scaling} is out of range");
-        return Err(Error::usage_hint(message, "a finite number above 0; 1 is the usual one"));
-    }
     let total = total_weights(samples).iter().sum();
     let machines: Vec<SquaredHinge> = match samples.classes() {
         2 => vec![SquaredHinge::new(samples, 1, samples.class_weights()[0], total)],
         classes => (0..classes).map(|positive| SquaredHinge::new(samples, positive, 1.0, total)).collect(),
     };
-    linear::path(samples, &machines, Intercept::Scaled(intercept_scaling), grid, stopping, each)
+    linear::path(samples, &machines, false, grid, stopping, each)
 }
 
 /// s max(0, 1 − y z)² of one machine.
@@ -49,11 +43,11 @@ struct SquaredHinge {
 impl SquaredHinge {
     /// The machine of the class `positive` against the rest, whose class weight is `rest`.
     fn new(samples: &Samples<'_>, positive: usize, rest: f64, total: f64) -> Self {
-        let labels = || samples.labels().iter().zip(samples.sample_weights());
         let class_weight = |label| if label == positive { samples.class_weights()[label] } else { rest };
+        let labels = || samples.labels().iter();
         Self {
-            sides: labels().map(|(&label, _)| if label == positive { 1.0 } else { -1.0 }).collect(),
-            weights: labels().map(|(&label, weight)| (weight * class_weight(label) / total) as f32).collect(),
+            sides: labels().map(|&label| if label == positive { 1.0 } else { -1.0 }).collect(),
+            weights: labels().map(|&label| (class_weight(label) / total) as f32).collect(),
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use super::Samples;
 use super::head::{LinearHead, first_largest};
-use super::path::{Selection, SettingScore, ValidationSamples};
-use crate::error::{Error, Result};
+use super::path::{Score, Scored, Selection, SettingScore, ValidationSamples};
+use crate::error::Result;
 use crate::linalg::Matrix;
 use rayon::prelude::*;
 
@@ -55,7 +55,7 @@ impl Tip {
     /// training images are scored without their own vote.
     ///
     /// # Errors
-    /// A usage error when the grid is empty, or when folds or widths do not fit.
+    /// A usage error when widths do not fit.
     pub fn select(
         texts: &LinearHead,
         train: &Samples<'_>,
@@ -63,27 +63,29 @@ impl Tip {
         grid: &TipGrid,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Selection, Self)> {
-        let mut cells = vec![GridCell::default(); grid.alphas.len() * grid.betas.len()];
-        if cells.is_empty() {
-            return Err(Error::usage_hint("there is no value to try", "give at least one α and one β"));
-        }
-        let folds = validation.count(train)?;
+        let mut cells = vec![Scored::default(); grid.alphas.len() * grid.betas.len()];
+        let folds = validation.count();
         for fold in 0..folds {
             let mut storage = (Vec::new(), Vec::new());
             let (cache, held_out) = validation.split(train, fold, &mut storage);
             let inside = score(texts, &cache, &cache, true, grid)?;
             let outside = score(texts, &cache, &held_out, false, grid)?;
             for (cell, (inside, outside)) in cells.iter_mut().zip(inside.into_iter().zip(outside)) {
-                cell.add(&inside, cache.len(), &outside, held_out.len());
+                let ranked = outside.means(held_out.len());
+                cell.add(&Score::of_votes(inside.means(cache.len()).0, ranked.0, ranked));
             }
             progress(fold + 1, folds);
         }
-        let rows: Vec<(usize, &GridCell)> = cells.chunks_exact(grid.alphas.len()).map(best).collect();
-        let path = grid.betas.iter().zip(&rows).map(|(&beta, (_, cell))| cell.point(beta, folds)).collect();
-        let best_of_rows: Vec<GridCell> = rows.iter().map(|(_, cell)| (*cell).clone()).collect();
-        let (chosen, _) = best(&best_of_rows);
-        let tip = Self { texts: texts.clone(), alpha: grid.alphas[rows[chosen].0], beta: grid.betas[chosen] };
-        Ok((Selection { path, chosen }, tip))
+        let rows = cells.chunks_exact(grid.alphas.len()).zip(&grid.betas);
+        let best_alpha = |(row, &beta): (&[Scored], &f64)| {
+            Selection::best(row.iter().map(|cell| cell.clone().point(beta)).collect())
+        };
+        let rows: Vec<Selection> = rows.map(best_alpha).collect();
+        let best_of_row = |row: &Selection| -> SettingScore { row.path[row.chosen].clone() };
+        let selection = Selection::best(rows.iter().map(best_of_row).collect());
+        let alpha = grid.alphas[rows[selection.chosen].chosen];
+        let tip = Self { texts: texts.clone(), alpha, beta: selection.setting() };
+        Ok((selection, tip))
     }
 }
 
@@ -93,51 +95,6 @@ struct Tally {
     right: usize,
     /// Sum of the cross-entropies.
     loss: f64,
-}
-
-/// One setting over the divisions so far.
-#[derive(Debug, Clone, Default)]
-struct GridCell {
-    /// Sum of the accuracies on the images that vote.
-    train: f64,
-    /// The accuracy on what was held out of each division.
-    held_out: Vec<f64>,
-    /// Sum of the mean cross-entropies there.
-    loss: f64,
-}
-
-impl GridCell {
-    fn add(&mut self, inside: &Tally, voters: usize, outside: &Tally, held_out: usize) {
-        self.train += inside.right as f64 / voters.max(1) as f64;
-        self.held_out.push(outside.right as f64 / held_out.max(1) as f64);
-        self.loss += outside.loss / held_out.max(1) as f64;
-    }
-
-    /// Higher is better.
-    fn rank(&self) -> (f64, f64) {
-        (self.held_out.iter().sum(), -self.loss)
-    }
-
-    fn point(&self, beta: f64, folds: usize) -> SettingScore {
-        let folds = folds.max(1) as f64;
-        SettingScore {
-            setting: beta,
-            train_accuracy: self.train / folds,
-            validation_accuracy: self.held_out.iter().sum::<f64>() / folds,
-            validation_score: self.held_out.iter().sum::<f64>() / folds,
-            validation_loss: self.loss / folds,
-            fold_accuracies: self.held_out.clone(),
-            objective: None,
-            iterations: 0,
-            converged: true,
-        }
-    }
-}
-
-/// The best of some cells and its index; the first among equals, with the smallest weight of the votes.
-fn best(cells: &[GridCell]) -> (usize, &GridCell) {
-    let best = first_largest(&cells.iter().map(GridCell::rank).collect::<Vec<_>>());
-    (best, &cells[best])
 }
 
 /// Tallies of queries for each β and, within it, each α. `own` when the queries are the cache.
@@ -167,6 +124,12 @@ fn score(
 }
 
 impl Tally {
+    /// Accuracy and cross-entropy of so many samples.
+    fn means(&self, samples: usize) -> (f64, f64) {
+        let samples = samples.max(1) as f64;
+        (self.right as f64 / samples, self.loss / samples)
+    }
+
     /// Counts samples with logits and votes (n, K).
     fn add(&mut self, logits: &[f32], votes: &[f32], alpha: f32, labels: &[usize]) {
         let classes = logits.len() / labels.len().max(1);
@@ -292,15 +255,5 @@ mod tests {
         for (row, &label) in votes(&cosines, &train, 1e-6, Some(0)).chunks(2).zip(&labels) {
             assert!((row[label] - row[1 - label]).abs() < 1e-3, "{row:?}");
         }
-    }
-
-    #[test]
-    fn an_empty_grid_is_refused() {
-        let names = names();
-        let (train, labels) = circle(8, 0);
-        let train = Samples::new(Matrix::new(&train, 2), &labels, &names).unwrap();
-        let grid = TipGrid { alphas: Vec::new(), ..grid() };
-        let refused = Tip::select(&texts(), &train, &ValidationSamples::HeldOut(&train), &grid, &mut |_, _| ());
-        assert!(refused.unwrap_err().to_string().contains("no value to try"));
     }
 }

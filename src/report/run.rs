@@ -12,7 +12,7 @@ use crate::error::{DataError, Error, Result, WeightsError};
 use crate::features::ReferenceRecord;
 use crate::metrics::{Doubt, Rules};
 use crate::model::HeadKind;
-use crate::probe::{Knn, TEMPERATURE};
+use crate::probe::Knn;
 use crate::system::files::create_folder;
 use crate::system::json::{read_json, write_json};
 use crate::system::lock::Lock;
@@ -92,7 +92,7 @@ impl ProbeRecord {
 
     /// The settings of the vote, when the probe is kNN.
     pub fn knn(&self) -> Option<Knn> {
-        (self.method == ProbeMethod::Knn).then_some(Knn { k: self.chosen as usize, temperature: TEMPERATURE })
+        (self.method == ProbeMethod::Knn).then_some(Knn { k: self.chosen as usize })
     }
 }
 

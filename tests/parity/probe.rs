@@ -4,11 +4,10 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use vitadapt::config::log_grid;
+use vitadapt::config::{ProbeMethod, log_grid};
 use vitadapt::linalg::Matrix;
 use vitadapt::probe::{
-    Knn, LinearFit, LinearHead, ProbeKind, ProbeSpec, Samples, Stopping, TEMPERATURE, ValidationSamples, logistic_path,
-    svm_path,
+    Knn, LinearFit, LinearHead, ProbeSpec, Samples, Stopping, ValidationSamples, logistic_path, svm_path,
 };
 
 const CASES: [&str; 6] = ["textile", "two", "ten", "wide", "weighted", "two_weighted"];
@@ -75,9 +74,11 @@ impl Data {
 
     fn rows(&self, range: std::ops::Range<usize>) -> Samples<'_> {
         let values = &self.features[range.start * self.cols..range.end * self.cols];
-        Samples::new(Matrix::new(values, self.cols), &self.labels[range], &self.names)
-            .and_then(|samples| samples.with_weights(None, self.class_weights.as_deref()))
-            .unwrap()
+        let samples = Samples::new(Matrix::new(values, self.cols), &self.labels[range], &self.names).unwrap();
+        match &self.class_weights {
+            Some(weights) => samples.weighted(weights.clone()),
+            None => samples,
+        }
     }
 
     /// The samples that were fitted: for the textile set without its validation rows.
@@ -149,7 +150,7 @@ fn fits(path: Path1, samples: &Samples<'_>, grid: &[f64]) -> Vec<LinearFit> {
 }
 
 const LOGISTIC: Path1 = |samples, grid, each| logistic_path(samples, grid, TIGHT, each);
-const SVM: Path1 = |samples, grid, each| svm_path(samples, grid, 1.0, TIGHT, each);
+const SVM: Path1 = |samples, grid, each| svm_path(samples, grid, TIGHT, each);
 
 fn compare(kind: &str, path: Path1, objective: fn(&LinearFit, &Samples<'_>) -> f64) {
     let cases = cases();
@@ -195,7 +196,7 @@ fn a_c_as_good_is_chosen() {
     let held_out = data.rows(train.len()..data.labels.len());
     let grid = log_grid(1e-6, 1e5, 45);
     assert!(grid.iter().zip(numbers(&expected["grid"])).all(|(a, b)| (a / b - 1.0).abs() < 1e-12));
-    let spec = ProbeSpec { stopping: TIGHT, ..ProbeSpec::new(ProbeKind::Logistic) };
+    let spec = ProbeSpec { stopping: TIGHT, ..ProbeSpec::new(ProbeMethod::Logistic) };
     let folds = indices(&expected["folds"]);
     let ways =
         [(ValidationSamples::HeldOut(&held_out), "held_out", 45), (ValidationSamples::Folds(&folds), "by_folds", 225)];
@@ -226,7 +227,7 @@ fn neighbours_vote_as_in_dinov2() {
     let train = data.train(case);
     let queries = data.rows(train.len()..data.labels.len());
     for (k, expected) in case["knn"].as_object().unwrap() {
-        let knn = Knn { k: k.parse().unwrap(), temperature: TEMPERATURE };
+        let knn = Knn { k: k.parse().unwrap() };
         let votes = knn.vote(&train, queries.features()).unwrap();
         let expected: Vec<f64> = expected.as_array().unwrap().iter().flat_map(numbers).collect();
         assert_eq!(votes.shares.len(), expected.len());
