@@ -8,17 +8,26 @@
 use safetensors::SafeTensors;
 use std::ops::ControlFlow;
 use std::time::Instant;
+use vitadapt::config::{FeatureChoice, TsneMethod, TsneSettings};
 use vitadapt::linalg::Matrix;
 use vitadapt::rng::{Purpose, Stream};
+use vitadapt::tsne::embed;
 use vitadapt::tsne::quality::neighborhoods;
-use vitadapt::tsne::{TsneOptions, embed};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let (values, cols) = arguments.first().map_or_else(|| clusters(2000, 768), |path| read(path));
     let features = Matrix::new(&values, cols);
+    let settings = TsneSettings {
+        features: FeatureChoice::Pool,
+        blocks: 1,
+        perplexity: 30.0,
+        iterations: 1000,
+        learning_rate: None,
+        method: TsneMethod::Auto,
+    };
     let started = Instant::now();
-    let found = embed(features, &TsneOptions::default(), &mut |_, _, _| ControlFlow::Continue(())).unwrap();
+    let found = embed(features, &settings, 0, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
     let seconds = started.elapsed().as_secs_f64();
     let quality = neighborhoods(features, &found.points, 12).unwrap().unwrap();
     println!(

@@ -20,7 +20,7 @@ use crate::system::json::read_json;
 use crate::system::shown::{Shown, counted};
 use crate::system::tables::write_csv;
 use crate::tsne::quality::{Neighborhoods, Silhouettes, map_silhouettes, neighborhoods, silhouettes};
-use crate::tsne::{Embedding, TsneOptions, embed};
+use crate::tsne::{Embedding, embed};
 use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -192,16 +192,8 @@ fn predictions(model: &Model, features: Matrix<'_>, classes: usize) -> Result<Ve
 
 fn mapped(features: Matrix<'_>, session: &Session, console: &Console) -> Result<Embedding> {
     let settings = &session.settings.tsne;
-    let options = TsneOptions {
-        perplexity: settings.perplexity,
-        iterations: settings.iterations,
-        learning_rate: settings.learning_rate,
-        method: settings.method,
-        seed: session.settings.run.seed,
-        ..TsneOptions::default()
-    };
     let progress = console.progress(settings.iterations as u64, "t-SNE");
-    let map = embed(features, &options, &mut |iteration, total, kl| {
+    let map = embed(features, settings, session.settings.run.seed, &mut |iteration, total, kl| {
         progress.set((iteration * settings.iterations / total.max(1)) as u64);
         progress.message(format!("KL {kl:.3}"));
         ControlFlow::Continue(())

@@ -15,7 +15,7 @@ pub mod quality;
 
 pub use optimize::DescentObserver;
 
-use crate::config::TsneMethod;
+use crate::config::{TsneMethod, TsneSettings};
 use crate::error::{DataError, Error, Result};
 use crate::linalg::Matrix;
 use crate::linalg::neighbors::{Metric, nearest};
@@ -25,7 +25,7 @@ use affinities::Affinities;
 use exact::ExactRepulsion;
 use gradient::{Repulsion, divergence};
 use interpolation::GridRepulsion;
-use optimize::{DescentPhases, descend, round};
+use optimize::{EXAGGERATION, descend, round};
 
 /// Points up to which the plain sum over all pairs is the fastest; then the grid is. At 2,000 a quad tree (Barnes and Hut 1986)
 /// was slower than both.
@@ -42,39 +42,6 @@ const SHAKE: f64 = 0.1 * START;
 /// Standard deviation of the noise that separates duplicates at the start.
 const JITTER: f64 = 1e-3 * START;
 
-/// Settings of the map.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TsneOptions {
-    /// Effective number of neighbours, at least 1.
-    pub perplexity: f64,
-    /// Iterations in all.
-    pub iterations: usize,
-    /// Iterations of the first phase, in which clusters form under exaggerated attraction.
-    pub early_iterations: usize,
-    /// Factor of the attraction in the first phase.
-    pub exaggeration: f64,
-    /// Step of the descent, for the gradient with its factor 4; chosen by the number of points when absent.
-    pub learning_rate: Option<f64>,
-    /// How repulsion is computed.
-    pub method: TsneMethod,
-    /// Names the random start of points that have none of their own.
-    pub seed: u64,
-}
-
-impl Default for TsneOptions {
-    fn default() -> Self {
-        Self {
-            perplexity: 30.0,
-            iterations: 1000,
-            early_iterations: 250,
-            exaggeration: 12.0,
-            learning_rate: None,
-            method: TsneMethod::Auto,
-            seed: 0,
-        }
-    }
-}
-
 /// A map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
@@ -90,30 +57,35 @@ pub struct Embedding {
     pub warnings: Vec<String>,
 }
 
-/// The map of `features`, one row per point. `observer` is told of the progress and may end the descent.
+/// The map of `features`, one row per point. `seed` names the random start of points that have none of their own. `observer` is
+/// told of the progress and may end the descent.
 ///
 /// # Errors
-/// When an option is out of range, there are no points, a feature is not finite, or the descent diverges.
-pub fn embed(features: Matrix<'_>, options: &TsneOptions, observer: &mut DescentObserver<'_>) -> Result<Embedding> {
-    options.check()?;
+/// When there are no points, a feature is not finite, or the descent diverges.
+pub fn embed(
+    features: Matrix<'_>,
+    settings: &TsneSettings,
+    seed: u64,
+    observer: &mut DescentObserver<'_>,
+) -> Result<Embedding> {
     features.check_finite(|i| format!("point {i}"))?;
     let n = features.rows();
     if n == 0 {
         return Err(DataError::invalid("there are no points to map", "give at least one image").into());
     }
-    let (perplexity, warnings) = usable_perplexity(options.perplexity, n);
+    let (perplexity, warnings) = usable_perplexity(settings.perplexity, n);
     if n == 1 {
         return Ok(Embedding { points: vec![[0.0; 2]], kl: 0.0, perplexity, iterations: 0, warnings });
     }
     let neighbors = (n - 1).min((3.0 * perplexity + 1.0) as usize);
     let affinities = Affinities::new(&nearest(features, features, neighbors, Metric::Euclidean, true)?, perplexity);
-    let first = start(features, options.seed)?;
+    let first = start(features, seed)?;
     let descents = if n <= TWICE_UP_TO { 2 } else { 1 };
     let mut best: Option<Embedding> = None;
     for descent in 0..descents {
         let mut points = first.clone();
         if descent > 0 {
-            shake(&mut points, options.seed);
+            shake(&mut points, seed);
         }
         let mut stopped = false;
         let mut watch = |iteration: usize, total: usize, kl: f64| {
@@ -121,8 +93,9 @@ pub fn embed(features: Matrix<'_>, options: &TsneOptions, observer: &mut Descent
             stopped |= going.is_break();
             going
         };
-        let mut repulsion = options.repulsion(n);
-        let iterations = descend(&mut points, &affinities, repulsion.as_mut(), &options.schedule(n), &mut watch)?;
+        let (mut repulsion, rates) = (repulsion(settings.method, n), rates(settings, n));
+        let iterations =
+            descend(&mut points, &affinities, repulsion.as_mut(), (settings.iterations, rates), &mut watch)?;
         let kl = kl_divergence(&affinities, &points);
         if best.as_ref().is_none_or(|best| kl < best.kl) {
             best = Some(Embedding { points, kl, perplexity, iterations, warnings: warnings.clone() });
@@ -142,44 +115,20 @@ fn shake(points: &mut [[f64; 2]], seed: u64) {
     }
 }
 
-impl TsneOptions {
-    /// Refuses options out of range.
-    fn check(&self) -> Result<()> {
-        let number = |key: &str, value: f64, valid: bool, what: &str| {
-            if valid {
-                Ok(())
-            } else {
-                Err(Error::usage_hint(format!("tsne.{key} is {value}"), format!("give {what}")))
-            }
-        };
-        let at_least_one = |value: f64| value.is_finite() && value >= 1.0;
-        number("perplexity", self.perplexity, at_least_one(self.perplexity), "a number from 1, usually 5 to 50")?;
-        number("exaggeration", self.exaggeration, at_least_one(self.exaggeration), "a number from 1")?;
-        let rate = self.learning_rate.unwrap_or(1.0);
-        number("learning_rate", rate, rate.is_finite() && rate > 0.0, "a positive number, or leave it out")
+fn repulsion(method: TsneMethod, n: usize) -> Box<dyn Repulsion> {
+    match method {
+        TsneMethod::Auto if n > EXACT_UP_TO => Box::new(GridRepulsion::default()),
+        TsneMethod::Auto | TsneMethod::Exact => Box::new(ExactRepulsion::default()),
+        TsneMethod::Interpolation => Box::new(GridRepulsion::default()),
     }
+}
 
-    fn repulsion(&self, n: usize) -> Box<dyn Repulsion> {
-        match self.method {
-            TsneMethod::Auto if n > EXACT_UP_TO => Box::new(GridRepulsion::default()),
-            TsneMethod::Auto | TsneMethod::Exact => Box::new(ExactRepulsion::default()),
-            TsneMethod::Interpolation => Box::new(GridRepulsion::default()),
-        }
-    }
-
-    /// The phases. A step of N / exaggeration (Belkina et al. 2019) is N / (4 · exaggeration) with the gradient's factor
-    /// 4. The second phase has no exaggeration, so it allows larger steps; four times larger ends 0.6 % lower at 10,000
-    /// points and yet larger no lower.
-    fn schedule(&self, n: usize) -> DescentPhases {
-        let rate = n as f64 / (4.0 * self.exaggeration);
-        DescentPhases {
-            iterations: self.iterations,
-            early_iterations: self.early_iterations,
-            exaggeration: self.exaggeration,
-            early_rate: self.learning_rate.unwrap_or(rate.max(LEAST_RATE)),
-            late_rate: self.learning_rate.unwrap_or((4.0 * rate).max(LEAST_RATE)),
-        }
-    }
+/// Steps of the two phases, for the gradient with its factor 4. A step of N / exaggeration (Belkina et al. 2019) is
+/// N / (4 · exaggeration) with that factor. The second phase has no exaggeration, so it allows larger steps; four times larger
+/// ends 0.6 % lower at 10,000 points and yet larger no lower.
+fn rates(settings: &TsneSettings, n: usize) -> [f64; 2] {
+    let rate = n as f64 / (4.0 * EXAGGERATION);
+    [rate, 4.0 * rate].map(|rate| settings.learning_rate.unwrap_or(rate.max(LEAST_RATE)))
 }
 
 /// A perplexity needs three times as many neighbours; with fewer points, the largest usable one, and a warning.

@@ -10,26 +10,16 @@ const REPORT_EVERY: usize = 50;
 /// A gain never falls below this.
 const LEAST_GAIN: f64 = 0.01;
 
-/// The two phases of the descent.
-#[derive(Debug, Clone, Copy)]
-pub struct DescentPhases {
-    /// Iterations in all.
-    pub iterations: usize,
-    /// How many of these have exaggerated attraction.
-    pub early_iterations: usize,
-    /// Factor of the attraction in the first phase.
-    pub exaggeration: f64,
-    /// Step of the first phase, for the gradient with its factor 4.
-    pub early_rate: f64,
-    /// Step of the second phase.
-    pub late_rate: f64,
-}
+/// Iterations of the first phase, in which clusters form under exaggerated attraction.
+const EARLY_ITERATIONS: usize = 250;
+/// Factor of the attraction in the first phase.
+pub const EXAGGERATION: f64 = 12.0;
 
 /// Called every 50 iterations with the iteration, how many there are, and the KL divergence as the repulsion in use
 /// estimates it; a break ends the descent there.
 pub type DescentObserver<'a> = dyn FnMut(usize, usize, f64) -> ControlFlow<()> + 'a;
 
-/// Moves `points` downhill; returns the iterations done.
+/// Moves `points` downhill with a step for each phase; returns the iterations done.
 ///
 /// # Errors
 /// When a coordinate is no longer finite.
@@ -37,17 +27,17 @@ pub fn descend(
     points: &mut [[f64; 2]],
     affinities: &Affinities,
     repulsion: &mut dyn Repulsion,
-    schedule: &DescentPhases,
+    (iterations, [early_rate, late_rate]): (usize, [f64; 2]),
     observer: &mut DescentObserver<'_>,
 ) -> Result<usize> {
     let n = points.len();
     let mut motion = vec![Motion::default(); n];
     let mut current = vec![[0f32; 2]; n];
     let (mut pull, mut push) = (vec![[0f32; 2]; n], vec![[0f32; 2]; n]);
-    for iteration in 0..schedule.iterations {
-        let early = iteration < schedule.early_iterations;
+    for iteration in 0..iterations {
+        let early = iteration < EARLY_ITERATIONS;
         let (exaggeration, momentum, rate) =
-            if early { (schedule.exaggeration, 0.5, schedule.early_rate) } else { (1.0, 0.8, schedule.late_rate) };
+            if early { (EXAGGERATION, 0.5, early_rate) } else { (1.0, 0.8, late_rate) };
         round(points, &mut current);
         attraction(affinities, &current, &mut pull);
         let z = repulsion.forces(&current, &mut push);
@@ -60,12 +50,12 @@ pub fn descend(
         }
         if (iteration + 1) % REPORT_EVERY == 0 {
             let kl = divergence(affinities, &current, z);
-            if observer(iteration + 1, schedule.iterations, kl).is_break() {
+            if observer(iteration + 1, iterations, kl).is_break() {
                 return Ok(iteration + 1);
             }
         }
     }
-    Ok(schedule.iterations)
+    Ok(iterations)
 }
 
 /// How one point moves: velocity and gain on each axis.
