@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::system::digest::sha256;
 use crate::system::shown::Shown;
 use pack::{Pack, PackWriter};
-use rows::{FeatureRowsBuilder, RowLocation};
-use std::collections::HashMap;
+use rows::RowLocation;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,8 +76,8 @@ impl Cache {
         compute: impl FnOnce(&[usize], RowSink<'_>) -> Result<()>,
     ) -> Result<FeatureRows> {
         let folder = self.folder.join(&namespace.0[..NAME]);
-        let mut builder = FeatureRowsBuilder::new(width, keys.len());
-        let stored = self.stored(&folder, width, keys, &mut builder);
+        let mut rows = FeatureRows { width, ..FeatureRows::default() };
+        let stored = self.stored(&folder, keys, &mut rows);
         let mut first = HashMap::new();
         let mut missing = Vec::new();
         for (position, key) in keys.iter().enumerate() {
@@ -88,43 +88,51 @@ impl Cache {
         }
         let missing_keys: Vec<Key> = missing.iter().map(|&position| keys[position]).collect();
         let clock = Instant::now();
-        let mut store = Store::new(self, &folder, &missing_keys, &mut builder);
+        let mut store = Store {
+            cache: self,
+            folder: &folder,
+            keys: &missing_keys,
+            rows: &mut rows,
+            writer: None,
+            to_disk: self.max_bytes > 0,
+            places: Vec::with_capacity(missing.len()),
+        };
         if !missing.is_empty() {
             compute(&missing, &mut |row| {
                 store.append(row);
                 Ok(())
             })?;
         }
-        let computed = store.finish();
+        let computed = store.places;
         let seconds = if missing.is_empty() { 0.0 } else { clock.elapsed().as_secs_f64() };
         let place = |key: &Key| stored.get(key).copied().or_else(|| computed.get(*first.get(key)?).copied());
-        builder.finish(keys.iter().filter_map(place).collect(), (missing.len(), seconds))
+        rows.places = keys.iter().filter_map(place).collect();
+        if rows.len() != keys.len() {
+            let message = format!("{} feature rows were requested, {} were computed", keys.len(), rows.len());
+            return Err(Error::Tensor(message.into()));
+        }
+        rows.usage = CacheUse { hits: keys.len() - missing.len(), misses: missing.len(), seconds };
+        Ok(rows)
     }
 
     /// Where the intact rows of the keys are. Damaged packs are removed.
-    fn stored(
-        &self,
-        folder: &Path,
-        width: usize,
-        keys: &[Key],
-        builder: &mut FeatureRowsBuilder,
-    ) -> HashMap<Key, RowLocation> {
-        let wanted: std::collections::HashSet<&Key> = keys.iter().collect();
+    fn stored(&self, folder: &Path, keys: &[Key], rows: &mut FeatureRows) -> HashMap<Key, RowLocation> {
+        let wanted: HashSet<&Key> = keys.iter().collect();
         let mut found = HashMap::new();
         if self.max_bytes == 0 {
             return found;
         }
         for path in packs_in(folder) {
-            let pack = match Pack::open(&path, width) {
+            let pack = match Pack::open(&path, rows.width) {
                 Ok(pack) => pack,
                 Err(reason) => {
-                    builder.warn_damaged(&path, &reason);
+                    rows.warn_damaged(&path, &reason);
                     // Best effort: another process may have removed it already.
                     let _ = fs::remove_file(&path);
                     continue;
                 }
             };
-            let number = builder.packs();
+            let number = rows.packs.len();
             let mut used = false;
             for (row, key) in pack.keys().enumerate() {
                 if !wanted.contains(&key) || found.contains_key(&key) {
@@ -134,7 +142,7 @@ impl Cache {
                     found.insert(key, RowLocation::Packed { pack: number, row });
                     used = true;
                 } else {
-                    builder.warn_damaged(&path, "a row does not match its checksum");
+                    rows.warn_damaged(&path, "a row does not match its checksum");
                     // Its intact rows stay mapped for now; the next request computes them again.
                     let _ = fs::remove_file(&path);
                 }
@@ -143,7 +151,7 @@ impl Cache {
                 // The time of the last use decides what goes first; a read-only cache keeps its old times.
                 let _ =
                     fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-                builder.add_pack(pack);
+                rows.packs.push(pack);
             }
         }
         found
@@ -183,27 +191,21 @@ struct Store<'a> {
     cache: &'a Cache,
     folder: &'a Path,
     keys: &'a [Key],
-    builder: &'a mut FeatureRowsBuilder,
+    rows: &'a mut FeatureRows,
     writer: Option<PackWriter>,
     to_disk: bool,
-    done: usize,
+    /// Of the rows so far.
     places: Vec<RowLocation>,
 }
 
-impl<'a> Store<'a> {
-    fn new(cache: &'a Cache, folder: &'a Path, keys: &'a [Key], builder: &'a mut FeatureRowsBuilder) -> Self {
-        let to_disk = cache.max_bytes > 0;
-        Self { cache, folder, keys, builder, writer: None, to_disk, done: 0, places: Vec::with_capacity(keys.len()) }
-    }
-
+impl Store<'_> {
     fn append(&mut self, row: &[f32]) {
         if self.to_disk && self.writer.is_none() {
-            self.open_writer(row.len());
+            self.open_writer();
         }
         let written = self.writer.as_mut().map(|writer| writer.append(row));
         // The row is kept in memory until its pack is complete: a pack that fails half-way loses nothing.
-        self.places.push(self.builder.remember(row));
-        self.done += 1;
+        self.places.push(self.rows.remember(row));
         match written {
             Some(Ok(false)) => self.close_writer(),
             Some(Err(error)) => self.give_up(&error),
@@ -211,14 +213,15 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn open_writer(&mut self, width: usize) {
-        let rows = (PACK_BYTES / (width * 4).max(1)).clamp(1, (self.keys.len() - self.done).max(1));
-        let keys = &self.keys[self.done..(self.done + rows).min(self.keys.len())];
+    fn open_writer(&mut self) {
+        let width = self.rows.width;
+        let left = &self.keys[self.places.len().min(self.keys.len())..];
+        let keys = left.chunks((PACK_BYTES / (width * 4).max(1)).max(1)).next().unwrap_or_default();
         let wanted = PackWriter::size(keys.len(), width);
         if !self.cache.make_room(wanted) {
             self.to_disk = false;
             let most = self.cache.max_bytes;
-            self.builder.warn(format!(
+            self.rows.warn(format!(
                 "{wanted} bytes of features have no room in cache.max_bytes = {most}: they are computed again next time"
             ));
             return;
@@ -232,19 +235,18 @@ impl<'a> Store<'a> {
     /// Publishes the full pack and takes its rows out of memory.
     fn close_writer(&mut self) {
         let Some(writer) = self.writer.take() else { return };
-        let (rows, width) = (writer.rows(), writer.width());
-        let published = writer.publish();
-        match published.map(|path| (Pack::open(&path, width), path)) {
+        let rows = writer.rows();
+        match writer.publish().map(|path| (Pack::open(&path, self.rows.width), path)) {
             Ok((Ok(pack), _)) => {
-                let number = self.builder.packs();
-                self.builder.add_pack(pack);
+                let number = self.rows.packs.len();
+                self.rows.packs.push(pack);
                 let first = self.places.len() - rows;
                 for (row, place) in self.places[first..].iter_mut().enumerate() {
                     *place = RowLocation::Packed { pack: number, row };
                 }
-                self.builder.forget(rows);
+                self.rows.forget(rows);
             }
-            Ok((Err(reason), path)) => self.builder.warn_damaged(&path, &reason),
+            Ok((Err(reason), path)) => self.rows.warn_damaged(&path, &reason),
             Err(error) => self.give_up(&error),
         }
     }
@@ -253,12 +255,7 @@ impl<'a> Store<'a> {
         self.writer = None;
         self.to_disk = false;
         let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-        self.builder
-            .warn(format!("features cannot be stored in {} ({reason}); they stay in memory", self.folder.shown()));
-    }
-
-    fn finish(self) -> Vec<RowLocation> {
-        self.places
+        self.rows.warn(format!("features cannot be stored in {} ({reason}); they stay in memory", self.folder.shown()));
     }
 }
 

@@ -113,11 +113,6 @@ impl PackWriter {
         self.crc.len()
     }
 
-    /// Values a row.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
     /// Adds the next row; whether there is room for more.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Rows that were found or computed, in mapped packs or in memory.
 
 use super::pack::Pack;
-use crate::error::{Error, Result};
 use crate::system::shown::Shown;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -36,12 +35,12 @@ impl std::ops::AddAssign for CacheUse {
 }
 
 /// Rows of equal width by position.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct FeatureRows {
-    width: usize,
-    packs: Vec<Pack>,
-    memory: Vec<f32>,
-    places: Vec<RowLocation>,
+    pub(super) width: usize,
+    pub(super) packs: Vec<Pack>,
+    pub(super) memory: Vec<f32>,
+    pub(super) places: Vec<RowLocation>,
     /// How many were found, how many computed.
     pub usage: CacheUse,
     /// What was wrong with the cache, one sentence each.
@@ -78,59 +77,25 @@ impl FeatureRows {
         positions.iter().for_each(|&position| values.extend_from_slice(self.row(position)));
         values
     }
-}
 
-/// Rows being collected.
-#[derive(Debug)]
-pub struct FeatureRowsBuilder {
-    rows: FeatureRows,
-    wanted: usize,
-}
-
-impl FeatureRowsBuilder {
-    pub fn new(width: usize, wanted: usize) -> Self {
-        let (usage, warnings) = (CacheUse::default(), Vec::new());
-        let rows = FeatureRows { width, packs: Vec::new(), memory: Vec::new(), places: Vec::new(), usage, warnings };
-        Self { rows, wanted }
-    }
-
-    pub fn packs(&self) -> usize {
-        self.rows.packs.len()
-    }
-
-    pub fn add_pack(&mut self, pack: Pack) {
-        self.rows.packs.push(pack);
-    }
-
-    pub fn warn(&mut self, warning: String) {
-        if !self.rows.warnings.contains(&warning) {
-            self.rows.warnings.push(warning);
+    pub(super) fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
     }
 
-    pub fn warn_damaged(&mut self, path: &Path, reason: &str) {
+    pub(super) fn warn_damaged(&mut self, path: &Path, reason: &str) {
         self.warn(format!("{} is damaged ({reason}); its features are computed again", path.shown()));
     }
 
     /// Keeps a row in memory.
-    pub fn remember(&mut self, row: &[f32]) -> RowLocation {
-        self.rows.memory.extend_from_slice(row);
-        RowLocation::Memory(self.rows.memory.len() / self.rows.width.max(1) - 1)
+    pub(super) fn remember(&mut self, row: &[f32]) -> RowLocation {
+        self.memory.extend_from_slice(row);
+        RowLocation::Memory(self.memory.len() / self.width.max(1) - 1)
     }
 
     /// Drops the last `rows` rows from memory.
-    pub fn forget(&mut self, rows: usize) {
-        let kept = self.rows.memory.len() - rows * self.rows.width;
-        self.rows.memory.truncate(kept);
-    }
-
-    pub fn finish(mut self, places: Vec<RowLocation>, (computed, seconds): (usize, f64)) -> Result<FeatureRows> {
-        if places.len() != self.wanted {
-            let message = format!("{} feature rows were requested, {} were computed", self.wanted, places.len());
-            return Err(Error::Tensor(message.into()));
-        }
-        self.rows.usage = CacheUse { hits: places.len() - computed, misses: computed, seconds };
-        self.rows.places = places;
-        Ok(self.rows)
+    pub(super) fn forget(&mut self, rows: usize) {
+        self.memory.truncate(self.memory.len() - rows * self.width);
     }
 }
