@@ -30,7 +30,7 @@ impl Strange {
         pixels: &[f32],
         images: usize,
     ) -> Result<Vec<Option<Self>>> {
-        let found = extractor.workers().install(|| head.compare_pixels(extractor, pixels, images))?;
+        let found = extractor.workers.install(|| head.compare_pixels(extractor, pixels, images))?;
         Ok(found.into_iter().map(|found| Self::new(head, found, |values| extractor.placed(values))).collect())
     }
 

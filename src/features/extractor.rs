@@ -12,13 +12,16 @@ use std::ops::Range;
 
 /// The layers up to the activations that are wanted.
 pub struct Extractor {
-    vit: Vit,
-    wanted: Activations,
+    pub(super) vit: Vit,
+    /// What is taken out.
+    pub(super) wanted: Activations,
     shape: Vec<usize>,
     image_size: Size,
     grid: Size,
-    workers: Workers,
-    device: Device,
+    /// Who computes.
+    pub workers: Workers,
+    /// Where tensors live.
+    pub(super) device: Device,
 }
 
 impl Extractor {
@@ -42,26 +45,6 @@ impl Extractor {
             workers,
             device: device.clone(),
         })
-    }
-
-    /// What is taken out.
-    pub(super) fn wanted(&self) -> Activations {
-        self.wanted
-    }
-
-    /// Its layers.
-    pub(super) fn vit(&self) -> &Vit {
-        &self.vit
-    }
-
-    /// Who computes.
-    pub fn workers(&self) -> &Workers {
-        &self.workers
-    }
-
-    /// Where tensors live.
-    pub(super) fn device(&self) -> &Device {
-        &self.device
     }
 
     /// Values per image.

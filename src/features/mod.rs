@@ -92,7 +92,7 @@ impl Images {
         mut each: impl FnMut(&Batch, Vec<f32>) -> Result<()>,
     ) -> Result<()> {
         let order: Vec<View> = samples.map(|sample| View { epoch: view, sample: sample as u64 }).collect();
-        let (device, row) = (extractor.device(), extractor.input_shape());
+        let (device, row) = (&extractor.device, extractor.input_shape());
         let destination = Destination::of(device);
         let options = LoaderOptions { batch_size: self.batch_size, threads: self.threads, first_batch: 0, destination };
         let batches = Loader::new(Arc::clone(&self.dataset), &order, Arc::clone(&self.pipeline), options)?;

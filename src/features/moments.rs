@@ -1,7 +1,6 @@
 //! Mean and covariance of the patch tokens of images, and what makes them 0 and 1.
 
 use super::{Extractor, Images, TiledImages};
-use crate::backbone::Activations;
 use crate::error::{DataError, Result};
 use candle_core::{DType, Device, Tensor};
 
@@ -102,10 +101,9 @@ impl Images {
             for (at, &position) in positions.iter().enumerate() {
                 let path = &self.dataset.samples[position].path;
                 let bag = self.pipeline.bag(&tiles, path).map_err(|error| DataError::bad_file(path, error))?;
-                let wanted: Activations = extractor.wanted();
                 let tiles = spread(bag.windows.len(), most, at);
                 let found = images.each(&bag, &tiles, |_, pixels| {
-                    Ok(vec![of_tokens(&extractor.vit().extract(wanted, &pixels, crate::nn::Mode::Eval)?)?])
+                    Ok(vec![of_tokens(&extractor.vit.extract(extractor.wanted, &pixels, crate::nn::Mode::Eval)?)?])
                 })?;
                 found.iter().for_each(|moments| all.add(moments));
                 on_batch(1)?;

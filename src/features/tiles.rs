@@ -53,7 +53,7 @@ impl TiledImages<'_> {
                 .bag(&self.tiles, path)
                 .map_err(|error| BadFile { path: path.clone(), reason: error.to_string() })
         };
-        let bags = self.extractor.workers().map_on_cpu(samples.iter().collect(), load);
+        let bags = self.extractor.workers.map_on_cpu(samples.iter().collect(), load);
         let (mut rows, mut bad) = (Vec::new(), Vec::new());
         for bag in bags {
             match bag {
@@ -71,7 +71,7 @@ impl TiledImages<'_> {
     /// When the device fails.
     pub fn pooled(&self, bag: &Bag) -> candle_core::Result<Vec<f32>> {
         let bag = self.closer(bag)?;
-        pooled(self.extractor, &self.of_tiles(&bag, self.extractor.wanted())?)
+        pooled(self.extractor, &self.of_tiles(&bag, self.extractor.wanted)?)
     }
 
     /// The tiles among which the largest distance is, where the most unusual places are looked at once more: those that have
@@ -80,7 +80,7 @@ impl TiledImages<'_> {
         if self.tiles.second_look == 0 {
             return Ok(Cow::Borrowed(bag));
         }
-        let vit = self.extractor.vit();
+        let vit = &self.extractor.vit;
         // The most unusual patch of each tile.
         let mut found = self.each(bag, &all(bag), |tiles, pixels| {
             let distances = vit.contributions(Readout::POOL, &vit.summands(Readout::POOL, &pixels)?)?.squeeze(2)?; // (n, N)
@@ -114,7 +114,7 @@ impl TiledImages<'_> {
         work: impl Fn(usize, &[f32]) -> Result<R> + Sync,
     ) -> candle_core::Result<Vec<R>> {
         self.each(bag, &all(bag), |tiles, pixels| {
-            let found = self.extractor.vit().extract(self.extractor.wanted(), &pixels, crate::nn::Mode::Eval)?;
+            let found = self.extractor.vit.extract(self.extractor.wanted, &pixels, crate::nn::Mode::Eval)?;
             let values = on_host(&found)?.to_vec1::<f32>()?;
             Ok(vec![work(tiles[0], &values).map_err(candle_core::Error::wrap)?])
         })
@@ -132,7 +132,7 @@ impl TiledImages<'_> {
     /// What is taken out of each tile of an image, (T, w) on the host.
     fn of_tiles(&self, bag: &Bag, wanted: Activations) -> candle_core::Result<Tensor> {
         let rows = self.each(bag, &all(bag), |tiles, pixels| {
-            let found = self.extractor.vit().extract(wanted, &pixels, crate::nn::Mode::Eval)?;
+            let found = self.extractor.vit.extract(wanted, &pixels, crate::nn::Mode::Eval)?;
             Ok(vec![on_host(&found)?.reshape((tiles.len(), ()))?])
         })?;
         Tensor::cat(&rows, 0)
@@ -143,7 +143,7 @@ impl TiledImages<'_> {
     /// # Errors
     /// When the device fails.
     pub fn look<'a>(&'a self, readout: Readout, bag: &'a Bag) -> candle_core::Result<LookedBag<'a>> {
-        let vit = self.extractor.vit();
+        let vit = &self.extractor.vit;
         let bag = self.closer(bag)?;
         if !vit.adds_up(readout) {
             let features = self.of_tiles(&bag, Activations::Features(readout))?;
@@ -171,13 +171,13 @@ impl TiledImages<'_> {
     ) -> candle_core::Result<Vec<R>> {
         let preprocess = self.pipeline.preprocess();
         let [channels, height, width] = preprocess.geometry.image_size.shape();
-        let workers = self.extractor.workers();
+        let workers = &self.extractor.workers;
         let mut results = Vec::with_capacity(tiles.len());
         for some in tiles.chunks(TILES_AT_ONCE) {
             let found = workers.map(workers.scoring_shards(some.len()), |shard| {
                 let tiles = &some[shard];
                 let pixels = preprocess.tiles_of(bag, tiles).map_err(candle_core::Error::wrap)?;
-                work(tiles, Tensor::from_vec(pixels, (tiles.len(), channels, height, width), self.extractor.device())?)
+                work(tiles, Tensor::from_vec(pixels, (tiles.len(), channels, height, width), &self.extractor.device)?)
             })?;
             results.extend(found.into_iter().flatten());
         }
@@ -219,12 +219,12 @@ impl LookedBag<'_> {
     /// When the device fails.
     pub fn evidence(&self, weights: &Tensor, class: usize) -> candle_core::Result<EvidenceGrid> {
         let Self { images, bag, features, .. } = self;
-        let vit = images.extractor.vit();
+        let vit = &images.extractor.vit;
         let weights = weights.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
         let weights = weights.broadcast_sub(&weights.mean_keepdim(0)?)?.narrow(0, class, 1)?; // (1, w)
         // Value by value, a tile adds its slope times its feature, and the rest: nothing for a mean or a maximum.
         let (tiles, width) = features.dims2()?;
-        let tokens = features.unsqueeze(0)?.to_device(images.extractor.device())?;
+        let tokens = features.unsqueeze(0)?.to_device(&images.extractor.device)?;
         let host = |values: Tensor| values.squeeze(0)?.to_device(&Device::Cpu);
         let slopes = host(vit.tile_pool().slopes(&tokens)?)?; // (T, k w)
         let times = slopes.dim(1)? / width;
@@ -240,7 +240,7 @@ impl LookedBag<'_> {
                 given.to_device(&Device::Cpu)?.broadcast_mul(&slopes.narrow(0, tile, 1)?)?.sum(1)?.to_vec1::<f32>()
             };
             let (kept, others) = looked_at.split_at(looked_at.partition_point(|&tile| tile < self.summands.len()));
-            let workers = images.extractor.workers();
+            let workers = &images.extractor.workers;
             let mut found = workers.map(kept.to_vec(), |tile| of_tile(tile, &self.summands[tile]))?;
             found.extend(images.each(bag, others, |tiles, pixels| {
                 let ends = single(&vit.summands(self.readout, &pixels)?, tiles.len())?;
@@ -266,7 +266,7 @@ fn all(bag: &Bag) -> Vec<usize> {
 
 /// Features (T, w) of tiles to those (w) of their image.
 fn pooled(extractor: &Extractor, features: &Tensor) -> candle_core::Result<Vec<f32>> {
-    let pooled = extractor.vit().tile_pool().forward(&features.unsqueeze(0)?.to_device(extractor.device())?)?;
+    let pooled = extractor.vit.tile_pool().forward(&features.unsqueeze(0)?.to_device(&extractor.device)?)?;
     on_host(&pooled)?.to_vec1()
 }
 
