@@ -5,7 +5,8 @@ pub use super::findings::{AuditOptions, Finding};
 use super::findings::{Sha, inspect_all};
 use super::kinds::ImageKinds;
 use super::listing::{check_classes, indented};
-use super::similar::{Likeness, NearPair, NearPairs, Signature, near_pairs};
+pub use super::similar::{Resemblances, Twins};
+use super::similar::{Signature, near_pairs};
 use super::transform::ChannelStatistics;
 use super::{Dataset, PixelSum, Split};
 use crate::config::OnError;
@@ -52,27 +53,6 @@ pub struct Examination {
     pub bad: Vec<BadFile>,
     /// Statistics of the resized training images, the border of a letterbox not counted.
     pub statistics: ChannelStatistics,
-}
-
-/// Two samples that are alike, by their positions.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Twins {
-    /// The earlier one.
-    pub first: usize,
-    /// The later one.
-    pub second: usize,
-    /// How alike they are; none = the same bytes.
-    pub likeness: Option<Likeness>,
-}
-
-/// Samples that are alike.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Resemblances {
-    /// Each copy with the first of its kind, then the pairs that are nearly the same: those in two splits first, the
-    /// surest first among them.
-    pub twins: Vec<Twins>,
-    /// Pairs that look alike, but no more than different images of this set do.
-    pub look_alikes: usize,
 }
 
 /// Reads and decodes every image of the data set.
@@ -160,41 +140,41 @@ impl Examination {
         leaks.into_iter().chain(self.message("strikingly similar to another of its split", &labelled, listed)).collect()
     }
 
-    /// All pairs of images that are the same or nearly so, found on so many threads.
+    /// Each copy with the first of its kind, then the pairs that are nearly the same, found on so many threads: those in two
+    /// splits first, the surest first among them.
     pub fn resemblances(&self, threads: usize) -> Resemblances {
-        let copies = self.copies();
-        let copied: BTreeSet<usize> = copies.iter().map(|pair| pair.second).collect();
+        let mut twins = self.copies();
+        let copied: BTreeSet<usize> = twins.iter().map(|pair| pair.second).collect();
         // The first of its kind stands for its copies.
         let firsts: Vec<usize> = (0..self.findings.len()).filter(|index| !copied.contains(index)).collect();
         let signatures: Vec<&Signature> = firsts.iter().map(|&index| &self.findings[index].signature).collect();
-        let NearPairs { pairs, look_alikes } = near_pairs(&signatures, threads);
-        let near = pairs.into_iter().map(|NearPair { first, second, likeness }| Twins {
-            first: firsts[first],
-            second: firsts[second],
-            likeness: Some(likeness),
-        });
-        let mut twins: Vec<Twins> = copies.into_iter().chain(near).collect();
+        let near = near_pairs(&signatures, threads);
+        let placed = |pair: Twins| Twins { first: firsts[pair.first], second: firsts[pair.second], ..pair };
+        twins.extend(near.twins.into_iter().map(placed));
         // Stable: the surest stay first.
         twins.sort_by_key(|pair| (pair.likeness.is_some(), !self.is_across(pair)));
-        Resemblances { twins, look_alikes }
+        Resemblances { twins, look_alikes: near.look_alikes }
     }
 
     /// Each image whose bytes came before, with the first of its kind.
     fn copies(&self) -> Vec<Twins> {
-        let mut first_of: BTreeMap<Sha, usize> = BTreeMap::new();
-        let shas = self.findings.iter().enumerate().map(|(second, finding)| (second, finding.sha));
-        let pairs = shas.map(|(second, sha)| (*first_of.entry(sha).or_insert(second), second));
-        let copies = pairs.filter(|(first, second)| first != second);
-        copies.map(|(first, second)| Twins { first, second, likeness: None }).collect()
+        self.repeated(|finding| finding.sha)
     }
 
     /// Each image that shows the pixels of an earlier one in another file, as a lossless copy does.
     fn pixel_copies(&self) -> Vec<Twins> {
-        let mut first_of: BTreeMap<PixelSum, usize> = BTreeMap::new();
-        let sums = self.findings.iter().enumerate().map(|(second, finding)| (second, finding.pixels));
-        let pairs = sums.map(|(second, sum)| (*first_of.entry(sum).or_insert(second), second));
-        let copies = pairs.filter(|&(first, second)| self.findings[first].sha != self.findings[second].sha);
-        copies.map(|(first, second)| Twins { first, second, likeness: None }).collect()
+        let mut copies = self.repeated(|finding| finding.pixels);
+        copies.retain(|pair| self.findings[pair.first].sha != self.findings[pair.second].sha);
+        copies
+    }
+
+    /// Each image that has the key of an earlier one, with the first that has it.
+    fn repeated<K: Ord>(&self, key: impl Fn(&Finding) -> K) -> Vec<Twins> {
+        let mut first_of: BTreeMap<K, usize> = BTreeMap::new();
+        let pairs = self.findings.iter().map(key).enumerate();
+        let pairs = pairs.map(|(second, key)| (*first_of.entry(key).or_insert(second), second));
+        let repeated = pairs.filter(|(first, second)| first != second);
+        repeated.map(|(first, second)| Twins { first, second, likeness: None }).collect()
     }
 
     fn shows_the_same(&self, pair: &Twins) -> bool {

@@ -115,29 +115,29 @@ impl Signature {
     }
 }
 
-/// Two near images by their positions, the smaller first.
+/// Two images that are alike, by their positions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NearPair {
-    /// One of them.
+pub struct Twins {
+    /// The earlier one.
     pub first: usize,
-    /// The other.
+    /// The later one.
     pub second: usize,
-    /// How alike they are.
-    pub likeness: Likeness,
+    /// How alike they are; none = the same bytes.
+    pub likeness: Option<Likeness>,
 }
 
-/// What a search for near images found.
+/// Images that are alike.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct NearPairs {
+pub struct Resemblances {
     /// The pairs, the surest first.
-    pub pairs: Vec<NearPair>,
+    pub twins: Vec<Twins>,
     /// Pairs that look alike, but no more than different images of this set do; an estimate in a large set of look-alikes.
     pub look_alikes: usize,
 }
 
 /// Finds the pairs of near images on so many threads. Every image is compared with every other by its hash, which takes a
 /// tenth of a second for 10,000, and those that have a candidate by their pixels too, with thousands at most.
-pub fn near_pairs(signatures: &[&Signature], threads: usize) -> NearPairs {
+pub fn near_pairs(signatures: &[&Signature], threads: usize) -> Resemblances {
     SimilaritySearch::new(signatures, MOST_COMPARED).near_pairs(threads)
 }
 
@@ -176,30 +176,36 @@ impl<'a> SimilaritySearch<'a> {
         Self { signatures, reach: (n >= FEWEST).then(|| REACH.min(n / 2)), most, relative }
     }
 
-    fn near_pairs(&self, threads: usize) -> NearPairs {
+    fn near_pairs(&self, threads: usize) -> Resemblances {
         let all = || (0..self.signatures.len()).into_par_iter().map(|index| self.around(index)).collect();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         // Where no threads can be started, those of the process do it.
         let around: Vec<Neighborhood> = pool.map_or_else(|_| all(), |pool| pool.install(all));
         let candidates = (around.iter().map(|found| found.candidates).sum::<f64>() / 2.0) as usize;
         let most = self.most_relative(&around);
-        let near = |(index, found): (usize, &Neighborhood)| -> Vec<NearPair> {
+        let near = |(index, found): (usize, &Neighborhood)| -> Vec<(f64, Twins)> {
             // Each pair once, also where only one of its images has the other among its nearest.
             let has = |other: usize| around[other].partners.iter().any(|&(partner, _)| partner == index);
             let once = found.partners.iter().filter(|&&(other, _)| index < other || !has(other));
             let judged = once.map(|&(other, likeness)| {
                 let reach = found.reach.zip(around[other].reach).map(|(a, b)| a.min(b));
-                let relative_distance = reach.map(|reach| distance(likeness.correlation) / reach);
-                let likeness = Likeness { relative_distance, ..likeness };
-                NearPair { first: index.min(other), second: index.max(other), likeness }
+                let apart = distance(likeness.correlation);
+                let relative_distance = reach.map(|reach| apart / reach);
+                let likeness = Some(Likeness { relative_distance, ..likeness });
+                let pair = Twins { first: index.min(other), second: index.max(other), likeness };
+                (relative_distance, (relative_distance.unwrap_or(apart), pair))
             });
-            judged.filter(|pair| pair.likeness.relative_distance.is_none_or(|relative| relative < most)).collect()
+            judged
+                .filter(|(relative, _)| relative.is_none_or(|relative| relative < most))
+                .map(|(_, pair)| pair)
+                .collect()
         };
-        let mut pairs: Vec<NearPair> = around.iter().enumerate().flat_map(near).collect();
-        let doubt =
-            |pair: &NearPair| pair.likeness.relative_distance.unwrap_or_else(|| distance(pair.likeness.correlation));
-        pairs.sort_by(|a, b| doubt(a).total_cmp(&doubt(b)).then((a.first, a.second).cmp(&(b.first, b.second))));
-        NearPairs { look_alikes: candidates.saturating_sub(pairs.len()), pairs }
+        let mut pairs: Vec<(f64, Twins)> = around.iter().enumerate().flat_map(near).collect();
+        pairs.sort_by(|(a, one), (b, other)| {
+            a.total_cmp(b).then((one.first, one.second).cmp(&(other.first, other.second)))
+        });
+        let look_alikes = candidates.saturating_sub(pairs.len());
+        Resemblances { twins: pairs.into_iter().map(|(_, pair)| pair).collect(), look_alikes }
     }
 
     fn around(&self, index: usize) -> Neighborhood {
