@@ -207,29 +207,18 @@ fn inks_to_rgb(inks: &[u8]) -> Vec<u8> {
 /// The decoder itself accepts a file that ends within its last row of blocks. Searching for the two bytes is not
 /// enough either: an embedded thumbnail ends with the same marker.
 fn reaches_end_of_jpeg(bytes: &[u8]) -> bool {
-    const END_OF_IMAGE: u8 = 0xD9;
-    const START_OF_IMAGE: u8 = 0xD8;
-    const STANDALONE: u8 = 0x01;
     let mut at = 0;
-    loop {
-        // The next marker: 0xFF, then neither a fill byte, nor a stuffed zero, nor a restart within a scan.
-        let Some(skipped) = bytes.get(at..).and_then(|rest| rest.windows(2).position(is_marker)) else {
-            return false;
-        };
-        let marker = bytes[at + skipped + 1];
-        at += skipped + 2;
-        if marker == END_OF_IMAGE {
-            return true;
-        }
-        if !matches!(marker, STANDALONE | START_OF_IMAGE) {
-            let Some(&[high, low]) = bytes.get(at..at + 2) else { return false };
-            at += usize::from(u16::from_be_bytes([high, low]));
+    while let Some(marker) = jpeg::next_marker(bytes, &mut at) {
+        match marker {
+            jpeg::END_OF_IMAGE => return true,
+            _ if jpeg::stands_alone(marker) => {}
+            _ => {
+                let Some(&[high, low]) = bytes.get(at..at + 2) else { return false };
+                at += usize::from(u16::from_be_bytes([high, low]));
+            }
         }
     }
-}
-
-fn is_marker(pair: &[u8]) -> bool {
-    pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF)
+    false
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat, options: DecodeOptions) -> Result<Decoded, ImageError> {

@@ -21,10 +21,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     let mut image = Image::default();
     let mut at = 0;
     while let Some(marker) = next_marker(bytes, &mut at) {
-        match marker {
-            0xD8 | 0x01 | 0xD0..=0xD7 => continue,
-            0xD9 => return image.is_whole(),
-            _ => {}
+        if marker == END_OF_IMAGE {
+            return image.is_whole();
+        } else if stands_alone(marker) {
+            continue;
         }
         let length = bytes.get(at..at + 2).map_or(0, |pair| usize::from(u16::from_be_bytes([pair[0], pair[1]])));
         let segment = bytes.get(at + 2..at + length).ok_or(SHORT)?;
@@ -48,8 +48,15 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     Err(SHORT)
 }
 
-/// The next marker, fill bytes skipped; `at` is then behind it.
-fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
+pub(super) const END_OF_IMAGE: u8 = 0xD9;
+
+/// Whether no segment follows a marker: the start of an image, those of restarts within a scan.
+pub(super) fn stands_alone(marker: u8) -> bool {
+    matches!(marker, 0xD8 | 0x01 | 0xD0..=0xD7)
+}
+
+/// The next marker, neither fill bytes nor a stuffed zero; `at` is then behind it.
+pub(super) fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     let skipped = bytes.get(*at..)?.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF))?;
     let marker = bytes[*at + skipped + 1];
     *at += skipped + 2;
@@ -182,7 +189,8 @@ impl Image {
         band: SpectralRange,
         codes: &mut Codes<'_>,
     ) -> Result<(), &'static str> {
-        let table = |kind: usize, at: usize| self.tables[kind].get(at).and_then(Option::as_ref).ok_or(WRONG);
+        let tables = &self.tables;
+        let table = |kind: usize, at: usize| tables[kind].get(at).and_then(Option::as_ref).ok_or(WRONG);
         if !self.progressive {
             codes.value(table(0, dc)?)?;
             return codes.baseline(table(1, ac)?);
@@ -191,7 +199,7 @@ impl Image {
             // A refined value sends one bit.
             return if band.refines { codes.skip(1) } else { codes.value(table(0, dc)?).map(drop) };
         }
-        let table = self.tables[1].get(ac).and_then(Option::as_ref).ok_or(WRONG)?;
+        let table = table(1, ac)?;
         let filled = self.components[index].filled.get_mut(place).ok_or(WRONG)?;
         if band.refines { codes.refine(table, band, filled) } else { codes.first(table, band, filled) }
     }
