@@ -64,15 +64,7 @@ mod tests {
         let entry = |(index, bytes): (usize, &Vec<u8>)| {
             let path = root.path().join(index.to_string());
             std::fs::write(&path, bytes).unwrap();
-            Entry {
-                path,
-                name: index.to_string(),
-                class: "a".into(),
-                group: None,
-                mask: None,
-                split: None,
-                copied: None,
-            }
+            Entry { path, name: index.to_string(), class: "a".into(), ..Entry::default() }
         };
         let mut entries: Vec<Entry> = contents.iter().enumerate().map(entry).collect();
         let gone = Entry { path: root.path().join("gone"), ..entries[0].clone() };

@@ -3,7 +3,7 @@
 use super::classes::ClassChoice;
 use super::decode::EXTENSIONS;
 use super::listing::{Listing, by_extension, class_name};
-use super::split_folders::{RootLayout, innermost, layout, out_of_data};
+use super::split_folders::{innermost, out_of_data, splits};
 use super::tree::{FolderContents, children, contents, file_name, relative_name};
 use super::{Entry, ScoredSplit, Split, Unread};
 use crate::error::{DataError, Result};
@@ -15,14 +15,13 @@ use std::path::{Path, PathBuf};
 /// not looked into.
 pub(super) fn list(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
-    match layout(root, wanted, true, &mut listing)? {
-        RootLayout::Classes => list_classes(root, root, None, wanted, &mut listing)?,
-        RootLayout::Splits(folders) => {
-            for (split, folder) in folders {
-                let folder = innermost(split, folder, wanted, &mut listing)?;
-                list_classes(root, &folder, Some(split), wanted, &mut listing)?;
-            }
-        }
+    let folders = splits(root, wanted, true, &mut listing)?;
+    if folders.is_empty() {
+        list_classes(root, root, None, wanted, &mut listing)?;
+    }
+    for (split, folder) in folders {
+        let folder = innermost(split, folder, wanted, &mut listing)?;
+        list_classes(root, &folder, Some(split), wanted, &mut listing)?;
     }
     Ok(listing)
 }
@@ -30,10 +29,7 @@ pub(super) fn list(root: &Path, wanted: &ClassChoice) -> Result<Listing> {
 /// The images to be scored below a root: all, or, where it has a folder for each split, those of `part` (none: test).
 pub(super) fn list_scored(root: &Path, wanted: &ClassChoice, part: Option<Split>) -> Result<Listing> {
     let mut listing = Listing { source: root.to_path_buf(), ..Listing::default() };
-    let mut folders = match layout(root, wanted, false, &mut listing)? {
-        RootLayout::Classes => BTreeMap::new(),
-        RootLayout::Splits(folders) => folders,
-    };
+    let mut folders = splits(root, wanted, false, &mut listing)?;
     listing.part = ScoredSplit::of(root, folders.keys().copied().collect(), part)?;
     let of_part = |part: &ScoredSplit| Some((part.scored, folders.remove(&part.scored)?));
     let folder = match listing.part.as_ref().and_then(of_part) {
@@ -91,15 +87,7 @@ fn list_classes(
         }
         for path in images {
             let name = relative_name(root, &path)?;
-            listing.entries.push(Entry {
-                path,
-                name,
-                class: class.clone(),
-                group: None,
-                mask: None,
-                split,
-                copied: None,
-            });
+            listing.entries.push(Entry { path, name, class: class.clone(), split, ..Entry::default() });
         }
     }
     Ok(())

@@ -102,7 +102,7 @@ impl std::fmt::Display for Split {
 pub type Unread = std::collections::BTreeMap<(String, String), usize>;
 
 /// One image as its source lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Entry {
     path: PathBuf,
     /// Relative to the root, `/` between parts.
@@ -198,23 +198,13 @@ impl Dataset {
         listing.into_dataset(&split::SplitPlan::new(settings), labels)
     }
 
-    /// Reads a file of [`write_splits_csv`] again: the same samples in the same splits.
-    ///
-    /// Its paths are relative to the folder that the settings' source is.
+    /// Reads a file of [`write_splits_csv`] again: the same samples in the same splits. Its paths are relative to the folder that
+    /// the settings' source is. Where images may be `gone`, they are not looked for.
     ///
     /// # Errors
     /// As [`Dataset::open`] for a manifest.
-    pub fn from_splits_csv(file: &Path, settings: &DataSettings, labels: Labels<'_>) -> Result<Self> {
-        manifest::list_splits(file, settings.folder(), settings.allow_outside, false)?
-            .into_dataset(&split::SplitPlan::NOTHING_TO_DRAW, labels)
-    }
-
-    /// The same where images may be gone: they are not looked for.
-    ///
-    /// # Errors
-    /// As [`Dataset::from_splits_csv`], but for missing images.
-    pub fn listed_in_splits_csv(file: &Path, settings: &DataSettings, labels: Labels<'_>) -> Result<Self> {
-        manifest::list_splits(file, settings.folder(), settings.allow_outside, true)?
+    pub fn from_splits_csv(file: &Path, settings: &DataSettings, labels: Labels<'_>, gone: bool) -> Result<Self> {
+        manifest::list_splits(file, settings.folder(), settings.allow_outside, gone)?
             .into_dataset(&split::SplitPlan::NOTHING_TO_DRAW, labels)
     }
 

@@ -12,15 +12,14 @@ use std::path::{Path, PathBuf};
 /// The folder beside train and test that holds masks of flaws, as in `MVTec` AD.
 pub(super) const MASKS: &str = "ground_truth";
 
-/// How a root is organised.
-pub(super) enum RootLayout {
-    Classes,
-    Splits(BTreeMap<Split, PathBuf>),
-}
-
-/// Folders beside the splits that hold images must be ignored by name. Among the splits must be train if that is `trained`
-/// on.
-pub(super) fn layout(root: &Path, wanted: &ClassChoice, trained: bool, listing: &mut Listing) -> Result<RootLayout> {
+/// The folders of the splits in a root; none where it holds class folders. Folders beside them that hold images must be ignored
+/// by name. Among them must be train if that is `trained` on.
+pub(super) fn splits(
+    root: &Path,
+    wanted: &ClassChoice,
+    trained: bool,
+    listing: &mut Listing,
+) -> Result<BTreeMap<Split, PathBuf>> {
     if !root.is_dir() {
         return Err(missing_folder(root).into());
     }
@@ -43,10 +42,10 @@ pub(super) fn layout(root: &Path, wanted: &ClassChoice, trained: bool, listing: 
     if !splits.contains_key(&Split::Train) {
         // Folders named val or test beside other folders are classes; alone they are splits without their train.
         if splits.is_empty() || !others.is_empty() {
-            return Ok(RootLayout::Classes);
+            return Ok(BTreeMap::new());
         }
         if !trained {
-            return Ok(RootLayout::Splits(splits));
+            return Ok(splits);
         }
         let found: Vec<&str> = splits.keys().map(|split| split.name()).collect();
         let message = format!("{} holds {} but no train folder", root.shown(), quoted(&found));
@@ -71,7 +70,7 @@ pub(super) fn layout(root: &Path, wanted: &ClassChoice, trained: bool, listing: 
             .into());
         }
     }
-    Ok(RootLayout::Splits(splits))
+    Ok(splits)
 }
 
 /// The folder that holds the classes of a split: archives often repeat its name, as in `seg_train/seg_train/…`. A class may

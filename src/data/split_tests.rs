@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 fn entry(name: &str, class: &str, group: Option<&str>, split: Option<Split>) -> Entry {
     let group = group.map(Into::into);
-    Entry { path: PathBuf::from(name), name: name.into(), class: class.into(), group, mask: None, split, copied: None }
+    Entry { path: PathBuf::from(name), name: name.into(), class: class.into(), group, split, ..Entry::default() }
 }
 
 /// `counts[c]` entries of class `c`, sorted by name, with their labels.

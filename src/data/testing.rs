@@ -45,7 +45,7 @@ pub(crate) fn folder<N: AsRef<str>>(names: &[N]) -> TempDir {
 
 /// The images that a run has listed in `csv`.
 pub(crate) fn listed(csv: &Path, settings: &DataSettings) -> Dataset {
-    Dataset::from_splits_csv(csv, settings, Labels::Classes).unwrap()
+    Dataset::from_splits_csv(csv, settings, Labels::Classes, false).unwrap()
 }
 
 /// An image that only its name is needed of.

@@ -103,7 +103,8 @@ impl SavedRun {
     /// # Errors
     /// Data errors when they are gone.
     pub fn dataset(&self) -> Result<Dataset> {
-        Dataset::from_splits_csv(&self.folder.join("splits.csv"), &self.session.settings.data, self.record.labels())
+        let data = &self.session.settings.data;
+        Dataset::from_splits_csv(&self.folder.join("splits.csv"), data, self.record.labels(), false)
     }
 
     /// The same from their list, where the images themselves may be gone.
@@ -112,7 +113,7 @@ impl SavedRun {
     /// A data error when the list cannot be read.
     pub fn listed(&self) -> Result<Dataset> {
         let data = &self.session.settings.data;
-        Dataset::listed_in_splits_csv(&self.folder.join("splits.csv"), data, self.record.labels())
+        Dataset::from_splits_csv(&self.folder.join("splits.csv"), data, self.record.labels(), true)
     }
 
     /// The same on their way to the backbone.
