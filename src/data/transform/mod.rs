@@ -121,7 +121,7 @@ impl View {
     pub const PLAIN: Self = Self { epoch: 0, sample: 0 };
 }
 
-/// Random operations on images, each with the number that keys its stream.
+/// Random operations on images, each with the number that keys its stream; none for evaluation.
 struct AugmentSteps {
     seed: u64,
     purpose: Purpose,
@@ -138,14 +138,9 @@ impl AugmentSteps {
         })
     }
 
-    /// Whether each view has a window of its own.
-    fn crops(&self) -> bool {
-        self.steps.iter().any(|(_, step)| matches!(step, Effect::Window(_)))
-    }
-
-    /// Whether standardised pixels are changed.
-    fn change_pixels(&self) -> bool {
-        self.steps.iter().any(|(_, step)| matches!(step, Effect::Pixels(_)))
+    /// Whether there is such an operation.
+    fn any(&self, kind: fn(&Effect) -> bool) -> bool {
+        self.steps.iter().any(|(_, step)| kind(step))
     }
 
     fn apply_to_image(&self, mut image: RgbImage, view: View) -> RgbImage {
@@ -175,7 +170,7 @@ impl AugmentSteps {
 pub struct Pipeline {
     decode: DecodeOptions,
     preprocess: Preprocess,
-    augmentation: Option<AugmentSteps>,
+    augmentation: AugmentSteps,
     squares: Arc<SquareCache>,
     watch: Option<Arc<Watch>>,
 }
@@ -183,7 +178,8 @@ pub struct Pipeline {
 impl Pipeline {
     /// Without augmentation: every view of a sample is the same.
     pub fn evaluation(preprocess: Preprocess, decode: DecodeOptions) -> Self {
-        Self { decode, preprocess, augmentation: None, squares: Arc::default(), watch: None }
+        let augmentation = AugmentSteps { seed: 0, purpose: Purpose::Augment, steps: Vec::new() };
+        Self { decode, preprocess, augmentation, squares: Arc::default(), watch: None }
     }
 
     /// The same where each image is looked at when it is decoded.
@@ -214,7 +210,7 @@ impl Pipeline {
     fn with(&self, augmentation: AugmentSteps) -> Self {
         let squares = Arc::clone(&self.squares);
         let (decode, preprocess) = (self.decode, self.preprocess);
-        Self { augmentation: Some(augmentation), squares, decode, preprocess, watch: None }
+        Self { augmentation, squares, decode, preprocess, watch: None }
     }
 
     /// How images are preprocessed.
@@ -236,17 +232,18 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load`].
     pub fn load_square(&self, path: &Path, view: View) -> Result<RgbImage, ImageError> {
-        if self.crops() {
+        // Where each view has a window of its own, it cannot be kept resized.
+        if self.augmentation.any(|step| matches!(step, Effect::Window(_))) {
             return self.square_view(&self.decoded(path)?.image, view);
         }
         let square = || self.preprocess.square(&self.decoded(path)?.image);
-        Ok(self.augmented(self.squares.get_or_make(path, square)?, view))
+        Ok(self.augmentation.apply_to_image(self.squares.get_or_make(path, square)?, view))
     }
 
     /// Mean and standard deviation per channel where standardising images is left to their destination: a GPU, which they
     /// reach sooner as bytes, and where nothing else is done to their pixels before.
     pub fn left_to(&self, destination: Destination) -> Option<([f32; 3], [f32; 3])> {
-        let changed = self.augmentation.as_ref().is_some_and(AugmentSteps::change_pixels);
+        let changed = self.augmentation.any(|step| matches!(step, Effect::Pixels(_)));
         match self.preprocess.normalization {
             Normalization::PerChannel { mean, std } if destination.gpu && !destination.mixed && !changed => {
                 Some((mean, std))
@@ -269,21 +266,25 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load`].
     pub fn see_once(&self, path: &Path, view: View) -> Result<(RgbImage, (u32, u32)), ImageError> {
-        let seen = decode::decode_described(&decode::read(path)?, self.decode)?;
-        self.look_at(&seen);
+        let seen = self.seen(path, decode::decode_described)?;
         Ok((self.square_view(&seen.image, view)?, seen.image.dimensions()))
     }
 
     fn decoded(&self, path: &Path) -> Result<Decoded, ImageError> {
-        let decoded = decode::decode_any(&decode::read(path)?, self.decode)?;
-        self.look_at(&decoded);
-        Ok(decoded)
+        self.seen(path, decode::decode_any)
     }
 
-    fn look_at(&self, decoded: &Decoded) {
+    /// Decodes a file and looks at it.
+    fn seen(
+        &self,
+        path: &Path,
+        decode: fn(&[u8], DecodeOptions) -> Result<Decoded, ImageError>,
+    ) -> Result<Decoded, ImageError> {
+        let decoded = decode(&decode::read(path)?, self.decode)?;
         if let Some(watch) = &self.watch {
             watch.note(Look::of(&decoded.image, &decoded.storage));
         }
+        Ok(decoded)
     }
 
     /// One view of an image resized, with 8 bits, before it is standardised.
@@ -291,43 +292,20 @@ impl Pipeline {
     /// # Errors
     /// When the image has no pixels.
     pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
-        let window = self
-            .augmentation
-            .as_ref()
-            .and_then(|on| on.window(image.dimensions(), self.preprocess.geometry.shape(), view));
-        let square = match window {
-            Some(window) => self.preprocess.geometry.square_of(image, window)?,
+        let geometry = &self.preprocess.geometry;
+        let square = match self.augmentation.window(image.dimensions(), geometry.shape(), view) {
+            Some(window) => geometry.square_of(image, window)?,
             None => self.preprocess.square(image)?,
         };
-        Ok(self.augmented(square, view))
-    }
-
-    /// Whether each view has a window of its own, so that it cannot be kept resized.
-    fn crops(&self) -> bool {
-        self.augmentation.as_ref().is_some_and(AugmentSteps::crops)
-    }
-
-    /// The image operations on a resized image.
-    fn augmented(&self, square: RgbImage, view: View) -> RgbImage {
-        match &self.augmentation {
-            Some(augmentation) => augmentation.apply_to_image(square, view),
-            None => square,
-        }
+        Ok(self.augmentation.apply_to_image(square, view))
     }
 
     /// Completes a batch of [`Pipeline::load`]ed views, concatenated: standardisation over the batch, then erasing.
     pub fn finish(&self, pixels: &mut [f32], views: &[View]) {
-        self.preprocess.normalization.finish_batch(pixels, self.preprocess.geometry.image_size);
-        let image = self.preprocess.geometry.image_size.values();
-        for (image, &view) in pixels.chunks_exact_mut(image.max(1)).zip(views) {
-            self.augment_pixels(image, view);
-        }
-    }
-
-    /// The operations on one image's standardised pixels.
-    fn augment_pixels(&self, pixels: &mut [f32], view: View) {
-        if let Some(augmentation) = &self.augmentation {
-            augmentation.apply_to_pixels(pixels, self.preprocess.geometry.image_size, view);
+        let size = self.preprocess.geometry.image_size;
+        self.preprocess.normalization.finish_batch(pixels, size);
+        for (image, &view) in pixels.chunks_exact_mut(size.values().max(1)).zip(views) {
+            self.augmentation.apply_to_pixels(image, size, view);
         }
     }
 
@@ -336,10 +314,11 @@ impl Pipeline {
     /// # Errors
     /// When the image has no pixels.
     pub fn picture(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
-        let normalization = self.preprocess.normalization.without_batch();
+        let (normalization, size) =
+            (self.preprocess.normalization.without_batch(), self.preprocess.geometry.image_size);
         let mut pixels = normalization.standardize(&self.square_view(image, view)?);
-        self.augment_pixels(&mut pixels, view);
-        Ok(normalization.undo(&pixels, self.preprocess.geometry.image_size))
+        self.augmentation.apply_to_pixels(&mut pixels, size, view);
+        Ok(normalization.undo(&pixels, size))
     }
 }
 

@@ -82,12 +82,17 @@ impl Normalization {
         }
     }
 
-    /// Standardised pixels, shape (3, height, width); only scaled to 0..1 for [`Normalization::Batch`].
-    pub fn standardize(&self, image: &RgbImage) -> Vec<f32> {
-        let (mean, std) = match *self {
+    /// What each image is standardised with by itself.
+    fn scale(&self) -> ([f32; 3], [f32; 3]) {
+        match *self {
             Self::PerChannel { mean, std } => (mean, std),
             Self::Batch => ([0.0; 3], [1.0; 3]),
-        };
+        }
+    }
+
+    /// Standardised pixels, shape (3, height, width); only scaled to 0..1 for [`Normalization::Batch`].
+    pub fn standardize(&self, image: &RgbImage) -> Vec<f32> {
+        let (mean, std) = self.scale();
         let plane = image.width() as usize * image.height() as usize;
         let mut pixels = Vec::with_capacity(3 * plane);
         for channel in 0..3 {
@@ -109,10 +114,7 @@ impl Normalization {
     /// The image that standardised pixels, shape (3, height, width), come from: exactly what [`Self::standardize`] was
     /// given, where nothing was changed in between.
     pub(super) fn undo(&self, pixels: &[f32], size: Size) -> RgbImage {
-        let (mean, std) = match *self {
-            Self::PerChannel { mean, std } => (mean, std),
-            Self::Batch => ([0.0; 3], [1.0; 3]),
-        };
+        let (mean, std) = self.scale();
         RgbImage::from_fn(size.width as u32, size.height as u32, |x, y| {
             let at = y as usize * size.width + x as usize;
             let level = |channel: usize| pixels[channel * size.area() + at] * std[channel] + mean[channel];
@@ -165,9 +167,13 @@ impl Histograms {
     }
 
     pub(in crate::data) fn statistics(&self) -> ChannelStatistics {
+        let deviation = |counts: [u64; 256]| {
+            let mean = average(&counts, |x| x);
+            average(&counts, |x| (x - mean).powi(2)).sqrt() as f32
+        };
         ChannelStatistics {
-            mean: self.0.map(|counts| mean(&counts) as f32),
-            std: self.0.map(|counts| standard_deviation(&counts) as f32),
+            mean: self.0.map(|counts| average(&counts, |x| x) as f32),
+            std: self.0.map(deviation),
             median: self.0.map(|counts| quantile(&counts, 0.5) as f32),
             iqr: self.0.map(|counts| (quantile(&counts, 0.75) - quantile(&counts, 0.25)) as f32),
         }
@@ -178,15 +184,6 @@ impl Histograms {
 fn average(counts: &[u64; 256], f: impl Fn(f64) -> f64) -> f64 {
     let total = counts.iter().sum::<u64>().max(1) as f64;
     counts.iter().enumerate().map(|(value, &count)| f(value as f64 / 255.0) * count as f64).sum::<f64>() / total
-}
-
-fn mean(counts: &[u64; 256]) -> f64 {
-    average(counts, |x| x)
-}
-
-fn standard_deviation(counts: &[u64; 256]) -> f64 {
-    let mean = mean(counts);
-    average(counts, |x| (x - mean).powi(2)).sqrt()
 }
 
 /// The smallest value, in 0..1, that at least the share `q` of the pixels does not exceed.

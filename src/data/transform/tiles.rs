@@ -140,6 +140,10 @@ impl Tiles {
         self.side - self.side.div_ceil(4)
     }
 
+    fn bag(&self, image: RgbImage) -> Result<Bag, ImageError> {
+        Ok(Bag { windows: self.windows(image.dimensions())?, image })
+    }
+
     /// The windows of an image of that width and height, in rows from the upper left: every pixel lies in at least one.
     /// The last of a row or column ends at the border, so that it may overlap more than the others. Where the image is
     /// narrower than a tile, its whole width is one. Those in the middle of four others follow, in rows too.
@@ -228,19 +232,15 @@ impl Pipeline {
     /// # Errors
     /// When the file is not a usable image, or would have too many tiles.
     pub fn bag(&self, tiles: &Tiles, path: &Path) -> Result<Bag, ImageError> {
-        let image = self.decoded(path)?.image;
-        Ok(Bag { windows: tiles.windows(image.dimensions())?, image })
+        tiles.bag(self.decoded(path)?.image)
     }
 
-    /// The same, with the storage described in full: for files that are read once.
+    /// The same, looked at more closely: for files that are read once.
     ///
     /// # Errors
     /// As [`Pipeline::bag`].
     pub fn bag_once(&self, tiles: &Tiles, path: &Path) -> Result<Bag, ImageError> {
-        let decoded = decode::decode_described(&decode::read(path)?, self.decode)?;
-        self.look_at(&decoded);
-        let image = decoded.image;
-        Ok(Bag { windows: tiles.windows(image.dimensions())?, image })
+        tiles.bag(self.seen(path, decode::decode_described)?.image)
     }
 }
 
