@@ -6,14 +6,15 @@ use crate::config::LossWeights;
 ///
 /// They are scaled so that the mean over the training images is 1: the learning rate means what it did without weights.
 pub fn class_weights(kind: LossWeights, counts: &[usize]) -> Vec<f32> {
-    let rarity: fn(f64, f64) -> f64 = match kind {
-        LossWeights::None => return Vec::new(),
-        LossWeights::Balanced => |n, _| 1.0 / n,
-        LossWeights::Effective { .. } => |n, beta| (1.0 - beta) / (1.0 - beta.powf(n)),
+    if kind == LossWeights::None {
+        return Vec::new();
+    }
+    let rarity = |&n: &f64| match kind {
+        LossWeights::Effective { beta } => (1.0 - beta) / (1.0 - beta.powf(n)),
+        LossWeights::None | LossWeights::Balanced => 1.0 / n,
     };
-    let beta = if let LossWeights::Effective { beta } = kind { beta } else { 0.0 };
     let counts: Vec<f64> = counts.iter().map(|&count| count.max(1) as f64).collect();
-    let weights: Vec<f64> = counts.iter().map(|&n| rarity(n, beta)).collect();
+    let weights: Vec<f64> = counts.iter().map(rarity).collect();
     let mean = weights.iter().zip(&counts).map(|(weight, n)| weight * n).sum::<f64>() / counts.iter().sum::<f64>();
     weights.iter().map(|weight| (weight / mean) as f32).collect()
 }

@@ -53,7 +53,7 @@ pub fn group_numbers<'a>(names: impl Iterator<Item = Option<&'a str>> + Clone) -
 }
 
 /// The members of each group, in the order of the groups' numbers.
-fn units(samples: usize, groups: Option<&[usize]>) -> Vec<Vec<usize>> {
+pub(super) fn units(samples: usize, groups: Option<&[usize]>) -> Vec<Vec<usize>> {
     let Some(groups) = groups else { return (0..samples).map(|i| vec![i]).collect() };
     let mut units: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (i, &group) in groups.iter().enumerate().take(samples) {

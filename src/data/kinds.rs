@@ -184,6 +184,9 @@ impl Watch {
     fn sentence(&self, difference: Difference, count: usize, all: &ImageKinds) -> String {
         let known = &self.known;
         let (are, have) = (are(count), agree(count, "has", "have"));
+        let far = |than: &str, how: String| format!("{are} far {than} than the training images ({how})");
+        let side = |than, to, this, other| far(than, format!("a side of {to} to {this} pixels, there {other}"));
+        let shape = |than, to, this, other| far(than, format!("width / height {to} to {this:.2}, there {other:.2}"));
         let what = match difference {
             Difference::Deeper => {
                 let depth = all.depth().map_or(String::new(), |depth| {
@@ -194,22 +197,10 @@ impl Watch {
             Difference::Shallower => format!("{have} 8 bits a channel, the training images 16"),
             Difference::Colored => format!("{} colour, the training images none", agree(count, "shows", "show")),
             Difference::Grey => format!("{are} grey, the training images in colour"),
-            Difference::Larger => format!(
-                "{are} far larger than the training images (a side of up to {} pixels, there {})",
-                all.longer_side.1, known.longer_side.1
-            ),
-            Difference::Smaller => format!(
-                "{are} far smaller than the training images (a side of down to {} pixels, there {})",
-                all.longer_side.0, known.longer_side.0
-            ),
-            Difference::Wider => format!(
-                "{are} far wider than the training images (width / height up to {:.2}, there {:.2})",
-                all.aspect.1, known.aspect.1
-            ),
-            Difference::Taller => format!(
-                "{are} far taller than the training images (width / height down to {:.2}, there {:.2})",
-                all.aspect.0, known.aspect.0
-            ),
+            Difference::Larger => side("larger", "up", all.longer_side.1, known.longer_side.1),
+            Difference::Smaller => side("smaller", "down", all.longer_side.0, known.longer_side.0),
+            Difference::Wider => shape("wider", "up", all.aspect.1, known.aspect.1),
+            Difference::Taller => shape("taller", "down", all.aspect.0, known.aspect.0),
         };
         let images = part_of(count, all.images as usize, "image");
         format!("{images} {what}: the model has not learnt to judge such images")

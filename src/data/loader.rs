@@ -122,11 +122,6 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Number of batches still to come.
-    pub fn remaining_batches(&self) -> usize {
-        self.order.len().div_ceil(self.options.batch_size)
-    }
-
     fn spawn(&self, views: Vec<View>, sender: SyncSender<Result<Pixels>>) -> Result<JoinHandle<()>> {
         let (dataset, pipeline, as_bytes) =
             (Arc::clone(&self.dataset), Arc::clone(&self.pipeline), self.left.is_some());
@@ -212,11 +207,6 @@ impl Iterator for Loader {
             self.stop();
         }
         Some(batch)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        // An error ends the iteration early.
-        (self.remaining_batches().min(1), Some(self.remaining_batches()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Draws validation and test samples: by class, whole groups, the same whatever order files are listed in.
 
-use super::folds::assign_folds;
+use super::folds::{self, assign_folds};
 use super::{Entry, Split};
 use crate::config::{DataSettings, Fold};
 use crate::error::{DataError, Result};
@@ -91,8 +91,8 @@ pub(super) fn assign(entries: &[Entry], labels: &[usize], classes: usize, plan: 
         place(unit, unit.fixed.unwrap_or(Split::Train), &mut splits);
     }
     let fraction = |split, fraction| if named(split) { 0.0 } else { fraction };
-    let mut draw = Draw::new(&pool, &settled, labels, classes, plan.stratified);
-    draw.set_targets(fraction(Split::Val, plan.val), fraction(Split::Test, plan.test));
+    let fractions = (fraction(Split::Val, plan.val), fraction(Split::Test, plan.test));
+    let mut draw = Draw::new((&pool, &settled), labels, classes, plan.stratified, fractions);
     for unit in &pool {
         place(unit, draw.split(unit, labels), &mut splits);
     }
@@ -156,17 +156,13 @@ impl Units {
 }
 
 fn units(entries: &[Entry], seed: u64) -> Result<Vec<Group>> {
-    let mut grouped: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, first) in together(entries).into_iter().enumerate() {
-        grouped.entry(first).or_default().push(index);
-    }
     // The name of a unit: that of a group if it holds one.
     let key = |&member: &usize| {
         let entry = &entries[member];
         entry.group.as_deref().map_or((false, entry.name.as_str()), |group| (true, group))
     };
-    grouped
-        .into_values()
+    folds::units(entries.len(), Some(&together(entries)))
+        .into_iter()
         .map(|members| {
             let (is_group, name) = members.iter().map(key).max().unwrap_or_default();
             let sides: BTreeSet<Split> = members.iter().filter_map(|&member| entries[member].split).collect();
@@ -192,8 +188,6 @@ pub(super) fn name_key(name: &str) -> u64 {
 /// How many samples each split still wants, by stratum: a class, or everything when not stratified.
 struct Draw {
     stratified: bool,
-    /// Samples of each class in the pool.
-    pool: Vec<usize>,
     /// Samples of each class that are train or may still become it; never below 1.
     left: Vec<usize>,
     val: Vec<f64>,
@@ -201,7 +195,13 @@ struct Draw {
 }
 
 impl Draw {
-    fn new(pool: &[Group], settled: &[Group], labels: &[usize], classes: usize, stratified: bool) -> Self {
+    fn new(
+        (pool, settled): (&[Group], &[Group]),
+        labels: &[usize],
+        classes: usize,
+        stratified: bool,
+        (val, test): (f64, f64),
+    ) -> Self {
         let count = |units: &[Group], keep: &dyn Fn(&Group) -> bool| {
             let mut counts = vec![0; classes];
             for unit in units.iter().filter(|unit| keep(unit)) {
@@ -212,12 +212,9 @@ impl Draw {
         let pool = count(pool, &|_| true);
         let train = count(settled, &|unit| unit.fixed == Some(Split::Train));
         let left = pool.iter().zip(&train).map(|(a, b)| a + b).collect();
-        Self { stratified, pool, left, val: Vec::new(), test: Vec::new() }
-    }
-
-    fn set_targets(&mut self, val: f64, test: f64) {
-        let strata = if self.stratified { self.pool.clone() } else { vec![self.pool.iter().sum()] };
-        (self.val, self.test) = strata.into_iter().map(|n| targets(n, val, test)).unzip();
+        let strata = if stratified { pool } else { vec![pool.iter().sum()] };
+        let (val, test) = strata.into_iter().map(|n| targets(n, val, test)).unzip();
+        Self { stratified, left, val, test }
     }
 
     /// The split of a group: where it lowers the squared shortfall most, else train. A class never loses its last
