@@ -71,25 +71,24 @@ impl Adjustment {
         match self {
             // A factor of 1 and no turn leave every pixel as it is.
             Self::Brightness(1.0) | Self::Contrast(1.0) | Self::Saturation(1.0) | Self::Hue(0.0) => {}
-            Self::Brightness(factor) => {
-                image.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(|value| blend(0.0, value, factor)));
-            }
+            Self::Brightness(factor) => blend(image, factor, |_| 0.0),
             Self::Contrast(factor) => {
                 let mean = mean_luma(image);
-                image.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(|value| blend(mean, value, factor)));
+                blend(image, factor, |_| mean);
             }
-            Self::Saturation(factor) => image.pixels_mut().for_each(|pixel| {
-                let grey = luma(*pixel);
-                pixel.0 = pixel.0.map(|value| blend(grey, value, factor));
-            }),
+            Self::Saturation(factor) => blend(image, factor, luma),
             Self::Hue(turn) => image.pixels_mut().for_each(|pixel| *pixel = turn_hue(*pixel, turn)),
         }
     }
 }
 
-/// From `base` (factor 0) through `value` (factor 1) and beyond.
-fn blend(base: f32, value: u8, factor: f32) -> u8 {
-    (base + factor * (f32::from(value) - base)).round().clamp(0.0, 255.0) as u8
+/// From a pixel's `base` (factor 0) through its values (factor 1) and beyond.
+fn blend(image: &mut RgbImage, factor: f32, base: impl Fn(Rgb<u8>) -> f32) {
+    for pixel in image.pixels_mut() {
+        let base = base(*pixel);
+        let blended = |value: u8| (base + factor * (f32::from(value) - base)).round().clamp(0.0, 255.0) as u8;
+        pixel.0 = pixel.0.map(blended);
+    }
 }
 
 /// ITU-R BT.601, rounded, as Pillow's `convert("L")`.

@@ -1,12 +1,10 @@
 //! Random resized crop (Szegedy et al. 2014), with the draws and the fallback of torchvision's `RandomResizedCrop`.
 
+use super::patch::sides;
 use super::{Augmentation, Effect, Window};
 use crate::rng::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// Draws before the fallback.
-const TRIES: usize = 10;
 
 /// `augment.crop`: random resized crop (Szegedy et al. 2014; torchvision's `RandomResizedCrop`).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,16 +44,11 @@ impl RandomResizedCrop {
         let Self { scale, ratio } = *self;
         let ratio = ratio.map(|ratio| ratio * shape);
         let area = f64::from(width) * f64::from(height);
-        for _ in 0..TRIES {
-            let area = area * rng.range(scale[0], scale[1]);
-            let aspect = rng.range(ratio[0].ln(), ratio[1].ln()).exp();
-            let w = (area * aspect).sqrt().round() as u32;
-            let h = (area / aspect).sqrt().round() as u32;
-            if (1..=width).contains(&w) && (1..=height).contains(&h) {
-                let y = rng.below(u64::from(height - h) + 1) as u32;
-                let x = rng.below(u64::from(width - w) + 1) as u32;
-                return Window { x, y, width: w, height: h };
-            }
+        let fits = |[w, h]: [u32; 2]| (1..=width).contains(&w) && (1..=height).contains(&h);
+        if let Some([w, h]) = sides(area, scale, ratio, fits, rng) {
+            let y = rng.below(u64::from(height - h) + 1) as u32;
+            let x = rng.below(u64::from(width - w) + 1) as u32;
+            return Window { x, y, width: w, height: h };
         }
         largest_allowed(ratio, width, height)
     }

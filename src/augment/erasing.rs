@@ -3,7 +3,7 @@
 //! The rectangle becomes zero, which after standardisation is the mean colour: it hides without adding a texture
 //! that could be mistaken for a defect.
 
-use super::patch::Patch;
+use super::patch::patch;
 use super::{Augmentation, Effect};
 use crate::rng::Stream;
 use crate::size::Size;
@@ -46,10 +46,10 @@ impl Erasing {
         if size.area() == 0 || !rng.chance(self.p) {
             return;
         }
-        let Some(patch) = Patch::draw((size.width, size.height), self.area, self.ratio, rng) else { return };
+        let Some(patch) = patch((size.width as u32, size.height as u32), self.area, self.ratio, rng) else { return };
         for plane in pixels.chunks_exact_mut(size.area()) {
-            for row in plane.chunks_exact_mut(size.width).skip(patch.top).take(patch.height) {
-                row[patch.left..patch.left + patch.width].fill(0.0);
+            for row in plane.chunks_exact_mut(size.width).skip(patch.y as usize).take(patch.height as usize) {
+                row[patch.x as usize..(patch.x + patch.width) as usize].fill(0.0);
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use super::Augment;
 use super::paint::shorter_side;
-use super::patch::Patch;
+use super::patch::patch;
 use crate::rng::Stream;
 use image::{Rgb, RgbImage};
 use schemars::JsonSchema;
@@ -38,19 +38,18 @@ impl Augment for Occlusion {
     }
 
     fn apply(&self, mut image: RgbImage, rng: &mut Stream) -> RgbImage {
-        let size = (image.width() as usize, image.height() as usize);
-        let Some(patch) = Patch::draw(size, self.area, self.ratio, rng) else { return image };
+        let Some(patch) = patch(image.dimensions(), self.area, self.ratio, rng) else { return image };
         let levels = [rng.below(256) as u8, rng.below(256) as u8];
         let printed = rng.chance(0.5);
-        let block = (BLOCK * shorter_side(&image)).round().max(1.0) as usize;
+        let block = (BLOCK * shorter_side(&image)).round().max(1.0) as u32;
         let columns = patch.width.div_ceil(block);
         let blocks: Vec<u8> = (0..columns * patch.height.div_ceil(block))
             .map(|_| levels[usize::from(printed && rng.chance(0.5))])
             .collect();
         for y in 0..patch.height {
             for x in 0..patch.width {
-                let level = blocks[y / block * columns + x / block];
-                image.put_pixel((patch.left + x) as u32, (patch.top + y) as u32, Rgb([level; 3]));
+                let level = blocks[(y / block * columns + x / block) as usize];
+                image.put_pixel(patch.x + x, patch.y + y, Rgb([level; 3]));
             }
         }
         image

@@ -209,26 +209,26 @@ fn small_class_warnings(dataset: &Dataset, plan: &split::SplitPlan) -> Vec<Strin
     let mut warnings = Vec::new();
     let single = those(&alone);
     if !single.is_empty() {
-        let classes = named(&single, "has", "have");
+        let classes = having(&single);
         warnings.push(format!("{classes} one image, kept for training: no validation or test image is left"));
     }
     for (split, counts, fraction) in [(Split::Val, &val, plan.val), (Split::Test, &test, plan.test)] {
         let wanted = fraction > 0.0 || counts.iter().any(|&n| n > 0);
         let without = those(&|label| wanted && !alone(label) && counts[label] == 0);
         if !without.is_empty() {
-            warnings.push(format!("{} no {split} image", named(&without, "has", "have")));
+            warnings.push(format!("{} no {split} image", having(&without)));
         }
     }
     warnings
 }
 
 /// `class "a" has`, or `classes "a" and "b" have`: one message, however many there are.
-fn named(classes: &[&String], one: &str, many: &str) -> String {
+fn having(classes: &[&String]) -> String {
     const SHOWN: usize = 8;
     match classes {
-        [only] => format!("class {only:?} {one}"),
-        all if all.len() <= SHOWN => format!("classes {} {many}", quoted(all)),
-        all => format!("{} classes ({}, …) {many}", all.len(), quoted(&all[..3])),
+        [only] => format!("class {only:?} has"),
+        all if all.len() <= SHOWN => format!("classes {} have", quoted(all)),
+        all => format!("{} classes ({}, …) have", all.len(), quoted(&all[..3])),
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::augment::{
     AugmentSettings, ColorJitter, Erasing, HorizontalFlip, RandomResizedCrop, Rotate90, VerticalFlip,
 };
-use crate::config::{ResizeMode, Sampler};
+use crate::config::Sampler;
 use crate::data::decode::DecodeOptions;
 use crate::data::sampler::epoch_order;
 use crate::data::testing::{data_error, two_classes};
@@ -11,9 +11,7 @@ use crate::data::transform::{Geometry, Interpolation, Normalization, Preprocess}
 const SIDE: usize = 16;
 
 fn preprocess(normalization: Normalization) -> Preprocess {
-    let interpolation = Interpolation::Bilinear;
-    let geometry = Geometry { image_size: SIDE.into(), resize: ResizeMode::Squash, interpolation, crop_pct: 1.0 };
-    Preprocess { geometry, normalization, tiles: None }
+    Preprocess { geometry: Geometry::squash(SIDE, Interpolation::Bilinear), normalization, tiles: None }
 }
 
 fn everything_on() -> AugmentSettings {

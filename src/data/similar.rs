@@ -21,7 +21,6 @@
 use super::decode::ImageError;
 use super::transform::{Geometry, Interpolation};
 use crate::augment::luma;
-use crate::config::ResizeMode;
 use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 use std::sync::LazyLock;
@@ -88,12 +87,7 @@ impl Signature {
     /// # Errors
     /// When the image has no pixels.
     pub fn of(image: &RgbImage) -> Result<Self, ImageError> {
-        let geometry = Geometry {
-            image_size: SIDE.into(),
-            resize: ResizeMode::Squash,
-            interpolation: Interpolation::Bilinear,
-            crop_pct: 1.0,
-        };
+        let geometry = Geometry::squash(SIDE, Interpolation::Bilinear);
         let small = geometry.square(image, Rgb([0; 3]))?;
         Ok(Self::of_pixels(small.pixels().map(|&pixel| luma(pixel) as u8).collect()))
     }

@@ -142,17 +142,12 @@ pub fn image_key(path: &Path) -> Result<Key> {
 mod tests {
     use super::*;
     use crate::backbone::Readout;
-    use crate::config::{PoolChoice, ResizeMode};
+    use crate::config::PoolChoice;
     use crate::data::transform::{Geometry, Interpolation, Normalization};
 
     #[test]
     fn an_address_depends_on_what_stands_beside_the_weights_and_on_a_seed_that_draws() {
-        let geometry = Geometry {
-            image_size: 32.into(),
-            resize: ResizeMode::Squash,
-            interpolation: Interpolation::Bicubic,
-            crop_pct: 1.0,
-        };
+        let geometry = Geometry::squash(32, Interpolation::Bicubic);
         let normalization = Normalization::PerChannel { mean: [0.5; 3], std: [0.25; 3] };
         let preprocess = Preprocess { geometry, normalization, tiles: None };
         let namespace = |backbone: &Backbone, seed: u64| {

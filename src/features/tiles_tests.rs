@@ -1,6 +1,6 @@
 use super::*;
 use crate::backbone::Backbone;
-use crate::config::{FeatureChoice, PoolChoice, ResizeMode, TilePool};
+use crate::config::{FeatureChoice, PoolChoice, TilePool};
 use crate::data::decode::DecodeOptions;
 use crate::data::transform::{Geometry, Interpolation, Normalization};
 use crate::nn::workers::Workers;
@@ -22,12 +22,7 @@ fn extractor(backbone: &Backbone, threads: usize) -> Extractor {
 }
 
 fn pipeline(tiles: Tiles) -> Pipeline {
-    let geometry = Geometry {
-        image_size: SIDE.into(),
-        resize: ResizeMode::Squash,
-        interpolation: Interpolation::Bicubic,
-        crop_pct: 1.0,
-    };
+    let geometry = Geometry::squash(SIDE, Interpolation::Bicubic);
     let normalization = Normalization::PerChannel { mean: [0.5; 3], std: [0.25; 3] };
     Pipeline::evaluation(Preprocess { geometry, normalization, tiles: Some(tiles) }, DecodeOptions::default())
 }

@@ -148,15 +148,14 @@ impl RepoCache {
     pub(super) fn link(&self, sum: &Checksum, commit: &str, file: &str) -> Result<()> {
         let link = self.snapshot(commit).join(file);
         create_parent(&link)?;
-        match link_blob(&self.blob(sum), &format!("../../blobs/{}", sum.text()), &link) {
+        let create = || link_blob(&self.blob(sum), &format!("../../blobs/{}", sum.text()), &link);
+        let created = create().or_else(|error| match error.kind() {
             // Another process was faster; or the link is there, but not what it leads to.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.has(commit, file) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::remove_file(&link)
-                .and_then(|()| link_blob(&self.blob(sum), &format!("../../blobs/{}", sum.text()), &link))
-                .map_err(HubError::cache("create", link))
-                .map_err(Into::into),
-            other => other.map_err(HubError::cache("create", link)).map_err(Into::into),
-        }
+            ErrorKind::AlreadyExists if self.has(commit, file) => Ok(()),
+            ErrorKind::AlreadyExists => fs::remove_file(&link).and_then(|()| create()),
+            _ => Err(error),
+        });
+        Ok(created.map_err(HubError::cache("create", &link))?)
     }
 }
 

@@ -35,12 +35,9 @@ pub(super) struct RemoteFile {
 pub(super) enum Lookup {
     /// It is there.
     File(RemoteFile),
-    /// The repository and the revision are there, the file is not. The commit is missing where the server is a plain
-    /// mirror.
-    Absent {
-        /// The commit that the revision stands for.
-        commit: Option<String>,
-    },
+    /// The repository and the revision are there, the file is not. With the commit that the revision stands for, unless the
+    /// server is a plain mirror.
+    Absent(Option<String>),
 }
 
 /// A client for one endpoint.
@@ -89,12 +86,11 @@ impl Client {
         let limits = RetryLimits { attempts, ..self.limits };
         retry(&limits, || {
             let response = self.request(&Method::HEAD, &url, limits.etag_timeout, 0)?;
-            let commit = header(&response, &COMMIT).filter(|commit| is_commit(commit)).map(str::to_owned);
             if is_absence(&response) {
-                return Ok(Lookup::Absent { commit });
+                return Ok(Lookup::Absent(commit(&response)));
             }
             self.check_status(&response, id, revision, &url)?;
-            describe(&response, commit)
+            describe(&response)
                 .map(Lookup::File)
                 .map_err(|reason| HubError::Protocol { url: url.clone(), reason: reason.into() }.into())
         })
@@ -142,7 +138,7 @@ impl Client {
             };
             let target = target.ok_or_else(|| protocol("redirects to an address that is not valid"))?;
             let leaves = origin(&target) != origin(&at) || response.headers().contains_key(LINKED_ETAG);
-            if method == Method::HEAD && leaves && describe(&response, None).is_ok() {
+            if method == Method::HEAD && leaves && describe(&response).is_ok() {
                 return Ok(response);
             }
             if at.scheme_str() == Some("https") && target.scheme_str() != Some("https") {
@@ -232,10 +228,14 @@ fn is_absence(response: &Response<Body>) -> bool {
         }
 }
 
-/// Reads what an answer says about a file; `commit` where it has been read already.
-fn describe(response: &Response<Body>, commit: Option<String>) -> Result<RemoteFile, &'static str> {
-    let commit = commit.or_else(|| header(response, &COMMIT).filter(|commit| is_commit(commit)).map(str::to_owned));
-    let commit = commit.ok_or("the answer names no commit (X-Repo-Commit), so it does not come from a hub")?;
+fn commit(response: &Response<Body>) -> Option<String> {
+    header(response, &COMMIT).filter(|commit| is_commit(commit)).map(str::to_owned)
+}
+
+/// Reads what an answer says about a file.
+fn describe(response: &Response<Body>) -> Result<RemoteFile, &'static str> {
+    let commit =
+        commit(response).ok_or("the answer names no commit (X-Repo-Commit), so it does not come from a hub")?;
     let etag = header(response, &LINKED_ETAG).or_else(|| header(response, &ETAG));
     let etag = etag.ok_or("the answer has no ETag, so that the file could not be verified")?;
     let sum = Checksum::parse(etag)

@@ -4,7 +4,7 @@ use super::cache::RepoCache;
 use super::client::{Client, Lookup};
 use super::download::{Download, OnProgress};
 use super::environment::Environment;
-use super::files::{Gathered, PREPROCESSORS, Wanted};
+use super::files::{PREPROCESSORS, Wanted};
 use super::id::{RepoId, is_commit};
 use super::retry::RetryLimits;
 use crate::error::{Error, HubError, Result};
@@ -72,7 +72,7 @@ impl Hub {
 
     /// Whether it can be asked and has the model, by one attempt.
     pub fn offers(&self, id: &RepoId) -> bool {
-        let asked = || self.client.look_up(id, id.revision(), "config.json", 1);
+        let asked = || self.client.look_up(id, id.revision(), PROBE, 1);
         !self.environment.offline && matches!(asked(), Ok(Lookup::File(_)))
     }
 
@@ -123,23 +123,21 @@ impl Fetch<'_> {
         };
         let revision = self.id.revision();
         let commit = self.cache.commit(revision).ok_or_else(|| missing(format!("revision {revision:?}")))?;
-        match self.gather(&commit, &mut |file| Ok(self.cache.has(&commit, file)))? {
-            Gathered::Complete => {
-                let known = |file: &&str| self.cache.has(&commit, file);
-                let may_exist = |file: &&str| !self.cache.lacks(&commit, file);
-                let unknown = !PREPROCESSORS.iter().any(known) && PREPROCESSORS.iter().any(may_exist);
-                let mut snapshot = self.snapshot(commit);
-                if unknown {
-                    snapshot.warnings.push(format!(
-                        "the cache does not have the image processor's settings of {} and cannot tell whether there are \
-                         any, so the usual ones of its kind are used; fetch the model once without HF_HUB_OFFLINE to be sure",
-                        self.id
-                    ));
-                }
-                Ok(snapshot)
-            }
-            Gathered::Missing(what) => Err(missing(what).into()),
+        if let Some(what) = self.missing(&commit, &mut |file| Ok(self.cache.has(&commit, file)))? {
+            return Err(missing(what).into());
         }
+        let known = |file: &&str| self.cache.has(&commit, file);
+        let may_exist = |file: &&str| !self.cache.lacks(&commit, file);
+        let unknown = !PREPROCESSORS.iter().any(known) && PREPROCESSORS.iter().any(may_exist);
+        let mut snapshot = self.snapshot(commit);
+        if unknown {
+            snapshot.warnings.push(format!(
+                "the cache does not have the image processor's settings of {} and cannot tell whether there are any, so the usual \
+                 ones of its kind are used; fetch the model once without HF_HUB_OFFLINE to be sure",
+                self.id
+            ));
+        }
+        Ok(snapshot)
     }
 
     /// The cached snapshot in place of the server's, or the server's error when there is none.
@@ -152,25 +150,22 @@ impl Fetch<'_> {
     /// Whether the cache knows, for every file that matters, if the commit has it.
     fn is_settled(&self, commit: &str) -> Result<bool> {
         let mut settled = true;
-        let gathered = self.gather(commit, &mut |file| {
+        let missing = self.missing(commit, &mut |file| {
             let present = self.cache.has(commit, file);
             settled &= present || self.cache.lacks(commit, file);
             Ok(present)
         })?;
-        Ok(settled && gathered == Gathered::Complete)
+        Ok(settled && missing.is_none())
     }
 
     /// The snapshot, with all missing files fetched. The revision is recorded last, so that it never stands for a
     /// half-complete snapshot.
     fn online(&self, progress: &mut OnProgress<'_>) -> Result<Snapshot> {
         let commit = self.resolve()?;
-        match self.gather(&commit, &mut |file| self.ensure(&commit, file, progress))? {
-            Gathered::Complete => {}
-            Gathered::Missing(file) if file == PROBE => {
-                let (repo, revision) = (self.id.repo(), self.id.revision().into());
-                return Err(HubError::NoFile { repo, revision, file }.into());
-            }
-            Gathered::Missing(what) => {
+        match self.missing(&commit, &mut |file| self.ensure(&commit, file, progress))? {
+            None => {}
+            Some(file) if file == PROBE => return Err(self.no_file(self.id.revision()).into()),
+            Some(what) => {
                 let reason = format!("has no {what} at revision {}", self.id.revision());
                 return Err(HubError::Content { repo: self.id.repo(), reason }.into());
             }
@@ -192,11 +187,8 @@ impl Fetch<'_> {
         let attempts = if self.cache.commit(revision).is_some() { 1 } else { self.hub.client.limits.attempts };
         match self.hub.client.look_up(self.id, revision, PROBE, attempts)? {
             Lookup::File(remote) => Ok(remote.commit),
-            Lookup::Absent { commit: Some(commit) } => Ok(commit),
-            Lookup::Absent { commit: None } => {
-                let (repo, revision, file) = (self.id.repo(), revision.into(), PROBE.into());
-                Err(HubError::NoFile { repo, revision, file }.into())
-            }
+            Lookup::Absent(Some(commit)) => Ok(commit),
+            Lookup::Absent(None) => Err(self.no_file(revision).into()),
         }
     }
 
@@ -210,7 +202,7 @@ impl Fetch<'_> {
             return Ok(false);
         }
         match client.look_up(self.id, commit, file, client.limits.attempts)? {
-            Lookup::Absent { .. } => {
+            Lookup::Absent(_) => {
                 cache.note_absence(commit, file);
                 Ok(false)
             }
@@ -226,7 +218,11 @@ impl Fetch<'_> {
         }
     }
 
-    fn gather(&self, commit: &str, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Gathered> {
+    fn no_file(&self, revision: &str) -> HubError {
+        HubError::NoFile { repo: self.id.repo(), revision: revision.into(), file: PROBE.into() }
+    }
+
+    fn missing(&self, commit: &str, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Option<String>> {
         self.wanted.gather(&self.cache.snapshot(commit), have)
     }
 

@@ -38,26 +38,17 @@ pub enum Wanted {
     BackboneAndTokenizer,
 }
 
-/// Whether all files were found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Gathered {
-    /// All that is needed is there.
-    Complete,
-    /// Something that a backbone cannot do without is not: a file, or a phrase for several.
-    Missing(String),
-}
-
 impl Wanted {
-    /// Goes through the files in order of need. `have` brings one into `snapshot` and returns whether the repository
-    /// has it.
+    /// Goes through the files in order of need and says what is missing that a backbone cannot do without: a file, or a phrase
+    /// for several. `have` brings one into `snapshot` and returns whether the repository has it.
     ///
     /// # Errors
     /// Those of `have`; a content error when the index of the shards is damaged or names anything but plain files.
-    pub(super) fn gather(self, snapshot: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Gathered> {
+    pub(super) fn gather(self, snapshot: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Option<String>> {
         // Both are looked up: a repository for open_clip may have the two.
         let configs = [(CONFIG, have(CONFIG)?), (OPEN_CLIP_CONFIG, have(OPEN_CLIP_CONFIG)?)];
         if configs.iter().all(|(_, present)| !present) {
-            return Ok(Gathered::Missing(CONFIG.into()));
+            return Ok(Some(CONFIG.into()));
         }
         for file in PREPROCESSORS {
             have(file)?;
@@ -71,20 +62,20 @@ impl Wanted {
         let weights: Vec<&str> = described.map(|(_, weights)| *weights).collect();
         for file in &weights {
             if have(file)? {
-                return if is_index(file) { shards(&snapshot.join(file), have) } else { Ok(Gathered::Complete) };
+                return if is_index(file) { missing_shard(&snapshot.join(file), have) } else { Ok(None) };
             }
         }
-        Ok(Gathered::Missing(format!("weights ({})", weights.join(", "))))
+        Ok(Some(format!("weights ({})", weights.join(", "))))
     }
 }
 
-fn shards(index: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Gathered> {
+fn missing_shard(index: &Path, have: &mut dyn FnMut(&str) -> Result<bool>) -> Result<Option<String>> {
     for shard in read_index(index)? {
         if !have(&shard)? {
-            return Ok(Gathered::Missing(shard));
+            return Ok(Some(shard));
         }
     }
-    Ok(Gathered::Complete)
+    Ok(None)
 }
 
 /// Whether a file of [`LAYOUTS`] lists others instead of holding tensors.
@@ -120,7 +111,7 @@ mod tests {
     const INDEX: &str = "model.safetensors.index.json";
 
     /// Gathers from a repository of the given files; gives what came of it and what was asked for.
-    fn gather(wanted: Wanted, files: &[&str], index: &str) -> (Result<Gathered>, Vec<String>) {
+    fn gather(wanted: Wanted, files: &[&str], index: &str) -> (Result<Option<String>>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         for (_, weights) in LAYOUTS.iter().filter(|(_, weights)| is_index(weights)) {
             std::fs::write(folder.path().join(weights), index).unwrap();
@@ -136,7 +127,7 @@ mod tests {
     #[test]
     fn only_what_is_needed_is_asked_for() {
         let (result, asked) = gather(Wanted::Backbone, &["config.json", "model.safetensors", "pytorch_model.bin"], "");
-        assert_eq!(result.unwrap(), Gathered::Complete);
+        assert_eq!(result.unwrap(), None);
         let optional = ["open_clip_config.json", "preprocessor_config.json", "processor_config.json"];
         assert_eq!(asked, [&["config.json"][..], &optional, &["model.safetensors"]].concat());
         let (_, asked) = gather(Wanted::BackboneAndTokenizer, &["config.json", "model.safetensors"], "");
@@ -148,17 +139,17 @@ mod tests {
         let index = r#"{"weight_map": {"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}}"#;
         let files = ["config.json", INDEX, "m-1.safetensors", "m-2.safetensors"];
         let (result, asked) = gather(Wanted::Backbone, &files, index);
-        assert_eq!(result.unwrap(), Gathered::Complete);
+        assert_eq!(result.unwrap(), None);
         assert_eq!(asked[6..], ["m-1.safetensors", "m-2.safetensors"]);
         let (result, _) = gather(Wanted::Backbone, &files[..3], index);
-        assert_eq!(result.unwrap(), Gathered::Missing("m-2.safetensors".into()));
+        assert_eq!(result.unwrap().as_deref(), Some("m-2.safetensors"));
         // Every layout that a folder is read in is fetched.
         for (config, weights) in LAYOUTS {
             let (result, _) = gather(Wanted::Backbone, &[config, weights, "m-1.safetensors", "m-2.safetensors"], index);
-            assert_eq!(result.unwrap(), Gathered::Complete, "{weights}");
+            assert_eq!(result.unwrap(), None, "{weights}");
         }
-        assert!(matches!(gather(Wanted::Backbone, &["config.json"], "").0.unwrap(), Gathered::Missing(_)));
-        assert!(matches!(gather(Wanted::Backbone, &["model.safetensors"], "").0.unwrap(), Gathered::Missing(_)));
+        assert!(gather(Wanted::Backbone, &["config.json"], "").0.unwrap().is_some());
+        assert!(gather(Wanted::Backbone, &["model.safetensors"], "").0.unwrap().is_some());
     }
 
     #[test]

@@ -54,12 +54,12 @@ impl ContextPrompts {
         let start = start(&model.tokenizer, &encoder, settings, seed, device)?; // (n, d)
         let length = start.dim(0)?;
         let rows = rows(&model.tokenizer, prompts, settings.position, length)?;
-        let ids: Vec<u32> = rows.iter().flatten().map(PromptToken::id).collect();
+        let ids: Vec<u32> = rows.iter().flatten().map(|&(id, _)| id).collect();
         let ids = Tensor::from_vec(ids, (count, model.tokenizer.context()), device)?;
         let ends = encoder.ends(&ids)?;
         let needed = encoder.needed(&ends, ids.dim(1)?);
-        let places: Vec<f32> =
-            rows.iter().flat_map(|row| &row[..needed]).flat_map(|token| token.place(length)).collect();
+        let place = |&(_, learnt): &PromptToken| (0..length).map(move |at| f32::from(u8::from(learnt == Some(at))));
+        let places: Vec<f32> = rows.iter().flat_map(|row| &row[..needed]).flat_map(place).collect();
         let places = Tensor::from_vec(places, (count, needed, length), device)?;
         let filled = places.sum_keepdim(2)?.affine(-1.0, 1.0)?; // 0 where the context goes
         Ok(Self {
@@ -106,34 +106,9 @@ impl ContextPrompts {
     }
 }
 
-/// What is at one position of a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PromptToken {
-    Word(u32),
-    /// A vector of the context, by its number.
-    Learnt(usize),
-}
-
-impl From<u32> for PromptToken {
-    fn from(id: u32) -> Self {
-        Self::Word(id)
-    }
-}
-
-impl PromptToken {
-    /// Its number; 0, which no tower takes for the end of a text, where it has none.
-    fn id(&self) -> u32 {
-        match self {
-            Self::Word(id) => *id,
-            Self::Learnt(_) => 0,
-        }
-    }
-
-    /// Which of the `length` vectors of the context is here, as a one-hot vector.
-    fn place(self, length: usize) -> impl Iterator<Item = f32> {
-        (0..length).map(move |vector| f32::from(u8::from(self == Self::Learnt(vector))))
-    }
-}
+/// What is at one position of a prompt: a token, or a vector of the context by its number, whose token is 0, which no tower
+/// takes for the end of a text.
+type PromptToken = (u32, Option<usize>);
 
 /// What a context of `settings` starts from (n, d).
 fn start(
@@ -174,31 +149,29 @@ fn rows(
 ) -> Result<Vec<Vec<PromptToken>>> {
     let (start, end) = tokenizer.marks()?;
     let stop = tokenizer.words(".")?;
-    let words = |ids: &[u32]| ids.iter().copied().map(PromptToken::Word).collect::<Vec<_>>();
+    let words = |ids: &[u32]| ids.iter().map(|&id| (id, None)).collect::<Vec<_>>();
     let before = match position {
         NamePosition::End => length,
         NamePosition::Middle => length / 2,
         NamePosition::Front => 0,
     };
-    let learnt = |range: Range<usize>| range.map(PromptToken::Learnt).collect::<Vec<_>>();
+    let learnt = |range: Range<usize>| range.map(|at| (0, Some(at))).collect::<Vec<_>>();
     let row = |class: &ClassPrompts| {
         let name = tokenizer.words(class.names.first().map_or("", String::as_str))?;
         let parts = [words(&start), learnt(0..before), words(&name), learnt(before..length), words(&stop), words(&end)];
         let row = parts.concat();
         if row.len() > tokenizer.context() {
-            return Err(too_long(class, row.len(), tokenizer.context()));
+            return Err(Error::usage_hint(
+                format!(
+                    "the prompt of class {:?} has {} tokens with its context, and the text tower takes {}",
+                    class.class,
+                    row.len(),
+                    tokenizer.context()
+                ),
+                "shorten the first of its names in [prompts.classes], or set a smaller strategy.context",
+            ));
         }
-        Ok(tokenizer.padded(row))
+        Ok(tokenizer.padded(row, |id| (id, None)))
     };
     prompts.classes.iter().map(row).collect()
-}
-
-fn too_long(class: &ClassPrompts, tokens: usize, most: usize) -> Error {
-    Error::usage_hint(
-        format!(
-            "the prompt of class {:?} has {tokens} tokens with its context, and the text tower takes {most}",
-            class.class
-        ),
-        "shorten the first of its names in [prompts.classes], or set a smaller strategy.context",
-    )
 }

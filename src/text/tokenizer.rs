@@ -99,14 +99,14 @@ impl Tokenizer {
                     "shorten the name in [prompts.classes] or the template; start and end count as tokens too",
                 ));
             }
-            ids.extend(self.padded(tokens));
+            ids.extend(self.padded(tokens, |id| id));
         }
         Ok(Tensor::from_vec(ids, (texts.len(), self.context), device)?)
     }
 
-    /// Tokens, or anything that has one for padding, filled up to the context.
-    pub(super) fn padded<T: From<u32> + Clone>(&self, tokens: Vec<T>) -> Vec<T> {
-        let padding = vec![T::from(self.padding); self.context.saturating_sub(tokens.len())];
+    /// Tokens, or what is made of them, filled up to the context.
+    pub(super) fn padded<T: Clone>(&self, tokens: Vec<T>, made: impl Fn(u32) -> T) -> Vec<T> {
+        let padding = vec![made(self.padding); self.context.saturating_sub(tokens.len())];
         if self.pads_left { [padding, tokens].concat() } else { [tokens, padding].concat() }
     }
 

@@ -88,12 +88,7 @@ mod tests {
     use image::Rgb;
 
     fn squash(image_size: usize) -> Geometry {
-        Geometry {
-            image_size: image_size.into(),
-            resize: ResizeMode::Squash,
-            interpolation: Interpolation::Bilinear,
-            crop_pct: 1.0,
-        }
+        Geometry::squash(image_size, Interpolation::Bilinear)
     }
 
     /// Waves of so many cycles across and down a picture.

@@ -39,6 +39,11 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// All of an image, squashed.
+    pub fn squash(image_size: impl Into<Size>, interpolation: Interpolation) -> Self {
+        Self { image_size: image_size.into(), resize: ResizeMode::Squash, interpolation, crop_pct: 1.0 }
+    }
+
     /// The share of the short side that a crop keeps, within what is followed.
     pub fn crop_pct(&self) -> f64 {
         self.crop_pct.clamp(SMALLEST_CROP_PCT, 1.0)

@@ -269,7 +269,6 @@ impl Preprocess {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ResizeMode;
     use crate::data::transform::{Geometry, Interpolation, Normalization};
     use proptest::prelude::*;
 
@@ -353,12 +352,7 @@ mod tests {
 
     #[test]
     fn a_tile_of_the_input_s_own_side_is_copied_pixel_by_pixel() {
-        let geometry = Geometry {
-            image_size: 8.into(),
-            resize: ResizeMode::Squash,
-            interpolation: Interpolation::Bicubic,
-            crop_pct: 1.0,
-        };
+        let geometry = Geometry::squash(8, Interpolation::Bicubic);
         let image = RgbImage::from_fn(20, 13, |x, y| image::Rgb([(x * 11) as u8, (y * 17) as u8, (x * y) as u8]));
         let normalization = Normalization::PerChannel { mean: [0.0; 3], std: [1.0; 3] };
         let tiles = Some(Tiles { side: 8, overlap: 1, staggered: false, second_look: 0 });
