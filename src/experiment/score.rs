@@ -273,8 +273,9 @@ pub fn write_scores(folder: &Path, dataset: &Dataset, scores: &[SplitScore]) -> 
         let predictions = Predictions::new(dataset, scored, evaluation.temperature);
         predictions.write(&folder.join(format!("predictions-{name}.csv")))?;
         let title = format!("{name}: accuracy {}", percent(evaluation.accuracy));
-        let picture = folder.join(format!("plots/confusion-{name}"));
-        plots::save_confusion(&picture, &title, &dataset.classes, &evaluation.confusion)?;
+        let (classes, counts) = (&dataset.classes, &evaluation.confusion);
+        let picture = plots::ConfusionPlot { title: &title, classes, counts };
+        plots::save(&picture, &folder.join(format!("plots/confusion-{name}")))?;
         draw_inspection(folder, &dataset.classes, (&scored.logits, &scored.labels), evaluation)?;
         // Probabilities that are not finite have no diagram.
         if let Some(reliability) = evaluation.reliability.as_ref().filter(|found| !found.before.is_empty()) {

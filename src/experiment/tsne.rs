@@ -133,7 +133,7 @@ impl FeatureMap<'_> {
         create_folder(&folder.join("plots"))?;
         let scatter = self.scatter();
         self.write_csv(&folder.join("tsne.csv"))?;
-        plots::save_scatter(&folder.join("plots/tsne"), &scatter)?;
+        plots::save(&scatter, &folder.join("plots/tsne"))?;
         let mut thumbnails = thumbnails(&scatter, self.of.session.decode(), &self.of.session.workers, console);
         html::save_scatter_page(&folder.join("tsne.html"), &scatter, &mut |i| thumbnails.get_mut(i)?.take())
     }

@@ -1,6 +1,6 @@
 //! Accuracy against the value that a probe was chosen by: C of a linear model, k of the nearest neighbours.
 
-use super::lines::{self, Axes, Series, SeriesKind};
+use super::lines::{self, Series, SeriesKind, XAxis};
 use super::prelude::*;
 use crate::metrics::SelectionMetric;
 use crate::system::shown::significant;
@@ -103,17 +103,15 @@ impl SelectionPlot {
     }
 
     fn draw_panel<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
-        let series =
-            [self.series(SeriesKind::Training, |point| point.1), self.series(SeriesKind::Validation, |point| point.2)];
-        let axes = Axes {
-            x: self.range(),
-            x_name: &self.x_name(),
-            x_ticks: self.ticks(),
-            x_label: &|&place| self.label(place),
-            y: lines::accuracy_range(&series),
-            y_name: "accuracy, %",
+        let training = self.series(SeriesKind::Training, |point| point.1);
+        let series = [training, self.series(SeriesKind::Validation, |point| point.2)];
+        let axis = XAxis {
+            range: self.range(),
+            name: &self.x_name(),
+            ticks: self.ticks(),
+            label: &|&place| self.label(place),
         };
-        lines::draw_panel(area, &axes, Some(Self::place(self.chosen)), &series)
+        lines::draw_accuracies(area, &axis, Some(Self::place(self.chosen)), &series)
     }
 }
 

@@ -32,8 +32,18 @@ const BAR_STEPS: i32 = 100;
 /// The full colour of a cell: the blue of the palette, darkened.
 const FULL: RGBColor = RGBColor(0, 78, 137);
 
+/// A confusion matrix: counts as numbers, the share of the row as colour.
+pub struct ConfusionPlot<'a> {
+    /// Above the picture.
+    pub title: &'a str,
+    /// The names of the k classes.
+    pub classes: &'a [String],
+    /// (k, k); rows are true classes, columns predicted ones.
+    pub counts: &'a [Vec<u64>],
+}
+
 /// The matrix and where everything goes, in pixels.
-pub(super) struct ConfusionPlot<'a> {
+struct Layout<'a> {
     title: String,
     counts: &'a [Vec<u64>],
     names: Vec<String>,
@@ -42,6 +52,8 @@ pub(super) struct ConfusionPlot<'a> {
     cell: i32,
     name_size: f64,
     count_size: f64,
+    /// Width of the longest name, or number, of a class.
+    widest: i32,
     /// Whether the names below the columns are too wide to lie flat.
     upright: bool,
     /// Height of the list below the matrix.
@@ -51,9 +63,8 @@ pub(super) struct ConfusionPlot<'a> {
     size: (i32, i32),
 }
 
-impl<'a> ConfusionPlot<'a> {
-    /// Lays out a matrix (k, k) of k classes, k at least 1. The font must be registered: names are measured.
-    pub(super) fn new(title: &str, classes: &[String], counts: &'a [Vec<u64>]) -> Self {
+impl<'a> Layout<'a> {
+    fn new(&ConfusionPlot { title, classes, counts }: &ConfusionPlot<'a>) -> Self {
         let k = classes.len() as i32;
         let cell = (SIDE / k).max(READABLE_CELL.min(LARGEST_SIDE / k)).clamp(1, LARGEST_CELL);
         let side = cell * k;
@@ -84,6 +95,7 @@ impl<'a> ConfusionPlot<'a> {
             list,
             cell,
             name_size,
+            widest,
             upright,
             // A title wider than the matrix pushes it to the middle.
             origin: (left + (room - left - side - right) / 2, top),
@@ -206,9 +218,7 @@ impl<'a> ConfusionPlot<'a> {
         let columns = style::text(LABEL, INK, HPos::Center, VPos::Bottom);
         area.draw(&Text::new("predicted class", (centre, self.size.1 - MARGIN - self.list), columns))?;
         let rows = style::upward(&style::centred(LABEL, INK));
-        let numbers = || style::width(&self.counts.len().to_string(), TICK);
-        let widest = self.names.iter().map(|name| style::width(name, self.name_size)).max().unwrap_or_else(numbers);
-        let x = self.origin.0 - widest - 3 * GAP - LABEL as i32 / 2;
+        let x = self.origin.0 - self.widest - 3 * GAP - LABEL as i32 / 2;
         area.draw(&Text::new("true class", (x, middle), rows))
     }
 
@@ -235,14 +245,22 @@ impl<'a> ConfusionPlot<'a> {
 
 impl Picture for ConfusionPlot<'_> {
     fn size(&self) -> (u32, u32) {
-        (self.size.0 as u32, self.size.1 as u32)
+        let (width, height) = Layout::new(self).size;
+        (width as u32, height as u32)
+    }
+
+    fn problem(&self) -> Option<String> {
+        let k = self.classes.len();
+        let fits = k > 0 && self.counts.len() == k && self.counts.iter().all(|row| row.len() == k);
+        (!fits).then(|| format!("the matrix does not fit {k} classes"))
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
-        self.draw_cells(area)?;
-        self.draw_names(area)?;
-        self.draw_titles(area)?;
-        self.draw_bar(area)
+        let layout = Layout::new(self);
+        layout.draw_cells(area)?;
+        layout.draw_names(area)?;
+        layout.draw_titles(area)?;
+        layout.draw_bar(area)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Loss and accuracy over the epochs, side by side.
 
-use super::lines::{self, Axes, Series, SeriesKind};
+use super::lines::{self, Series, SeriesKind, XAxis};
 use super::prelude::*;
 use crate::train::progress::EpochRecord;
 
@@ -62,17 +62,24 @@ impl Curves<'_> {
     }
 
     fn draw_measure<B: DrawingBackend>(&self, area: &Canvas<B>, measure: Measure) -> Drawn<B> {
+        let (first, last) = style::extremes(self.epochs.iter().map(|e| e.epoch as f64));
+        let axis = XAxis {
+            range: first - 0.5..last + 0.5,
+            name: "epoch",
+            ticks: (last - first + 1.0).min(10.0) as usize,
+            label: &|epoch| format!("{epoch:.0}"),
+        };
+        let marked = self.best_epoch.map(|epoch| epoch as f64);
         match measure {
             Measure::Loss => {
                 let training = self.series(SeriesKind::Training, |e| Some(e.train_loss));
-                let loss = [training, self.series(SeriesKind::Validation, |e| e.val_loss)];
-                self.draw_panel(area, "loss", lines::loss_range(&loss), &loss)
+                let validation = self.series(SeriesKind::Validation, |e| e.val_loss);
+                lines::draw_losses(area, &axis, marked, &[training, validation])
             }
             Measure::Accuracy => {
                 let training = self.series(SeriesKind::Training, |e| Some(100.0 * e.train_accuracy));
                 let validation = self.series(SeriesKind::Validation, |e| e.val_accuracy.map(|share| 100.0 * share));
-                let accuracy = [training, validation];
-                self.draw_panel(area, "accuracy, %", lines::accuracy_range(&accuracy), &accuracy)
+                lines::draw_accuracies(area, &axis, marked, &[training, validation])
             }
         }
     }
@@ -80,24 +87,5 @@ impl Curves<'_> {
     fn kinds(&self) -> &'static [SeriesKind] {
         let validated = self.epochs.iter().any(|e| e.val_loss.is_some() || e.val_accuracy.is_some());
         if validated { &[SeriesKind::Training, SeriesKind::Validation] } else { &[SeriesKind::Training] }
-    }
-
-    fn draw_panel<B: DrawingBackend>(
-        &self,
-        area: &Canvas<B>,
-        name: &str,
-        y: Range<f64>,
-        series: &[Series],
-    ) -> Drawn<B> {
-        let (first, last) = style::extremes(self.epochs.iter().map(|e| e.epoch as f64));
-        let axes = Axes {
-            x: first - 0.5..last + 0.5,
-            x_name: "epoch",
-            x_ticks: (last - first + 1.0).min(10.0) as usize,
-            x_label: &|epoch| format!("{epoch:.0}"),
-            y,
-            y_name: name,
-        };
-        lines::draw_panel(area, &axes, self.best_epoch.map(|epoch| epoch as f64), series)
     }
 }

@@ -77,35 +77,59 @@ impl Series {
 
 pub(super) type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// The axes of one panel.
-pub(super) struct Axes<'a> {
-    pub(super) x: Range<f64>,
-    pub(super) x_name: &'a str,
-    /// Most ticks of the x axis.
-    pub(super) x_ticks: usize,
-    pub(super) x_label: &'a dyn Fn(&f64) -> String,
-    pub(super) y: Range<f64>,
-    pub(super) y_name: &'a str,
+/// What lies to the right.
+pub(super) struct XAxis<'a> {
+    pub(super) range: Range<f64>,
+    pub(super) name: &'a str,
+    /// Most ticks.
+    pub(super) ticks: usize,
+    pub(super) label: &'a dyn Fn(&f64) -> String,
 }
 
 /// Draws the axes, a dashed line at `marked` and the curves.
 pub(super) fn draw_panel<B: DrawingBackend>(
     area: &Canvas<B>,
-    axes: &Axes<'_>,
+    x: &XAxis<'_>,
+    (y, y_name): (Range<f64>, &str),
     marked: Option<f64>,
     series: &[Series],
 ) -> Drawn<B> {
-    let mut chart = draw_axes(area, axes)?;
+    let mut chart = draw_axes(area, x, (y.clone(), y_name))?;
     if let Some(x) = marked {
-        let line = [(x, axes.y.start), (x, axes.y.end)];
+        let line = [(x, y.start), (x, y.end)];
         chart.draw_series(DashedLineSeries::new(line, 8, 8, GREY.stroke_width(3)))?;
     }
     series.iter().try_for_each(|series| series.draw(&mut chart))
 }
 
+/// The same of losses: upwards as far as they reach.
+pub(super) fn draw_losses<B: DrawingBackend>(
+    area: &Canvas<B>,
+    x: &XAxis<'_>,
+    marked: Option<f64>,
+    series: &[Series],
+) -> Drawn<B> {
+    draw_panel(area, x, (loss_range(series), "loss"), marked, series)
+}
+
+/// The same of accuracies in per cent.
+pub(super) fn draw_accuracies<B: DrawingBackend>(
+    area: &Canvas<B>,
+    x: &XAxis<'_>,
+    marked: Option<f64>,
+    series: &[Series],
+) -> Drawn<B> {
+    let low = extremes(series).map_or(0.0, |(low, _)| low);
+    draw_panel(area, x, (accuracies_from(low), "accuracy, %"), marked, series)
+}
+
 /// Draws the axes alone; curves go into the chart.
-pub(super) fn draw_axes<'a, B: DrawingBackend>(area: &Canvas<B>, axes: &Axes<'_>) -> Drawn<B, Chart<'a, B>> {
-    let decimals = decimals_of(&axes.y);
+pub(super) fn draw_axes<'a, B: DrawingBackend>(
+    area: &Canvas<B>,
+    x: &XAxis<'_>,
+    (y, y_name): (Range<f64>, &str),
+) -> Drawn<B, Chart<'a, B>> {
+    let decimals = decimals_of(&y);
     let mut chart = ChartBuilder::on(area)
         .margin_left(20)
         .margin_right(40)
@@ -113,22 +137,22 @@ pub(super) fn draw_axes<'a, B: DrawingBackend>(area: &Canvas<B>, axes: &Axes<'_>
         .margin_bottom(10)
         .x_label_area_size(90)
         .y_label_area_size(112)
-        .build_cartesian_2d(axes.x.clone(), axes.y.clone())?;
+        .build_cartesian_2d(x.range.clone(), y)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(PAPER)
         .bold_line_style(FAINT.stroke_width(2))
         .axis_style(GREY.stroke_width(2))
-        .x_labels(axes.x_ticks)
+        .x_labels(x.ticks)
         .y_labels(8)
         .max_light_lines(1)
-        .x_label_formatter(&axes.x_label)
+        .x_label_formatter(&x.label)
         .y_label_formatter(&|value| format!("{value:.decimals$}"))
         .label_style(style::centred(TICK, INK))
         .axis_desc_style(style::centred(LABEL, INK))
-        .x_desc(axes.x_name)
-        .y_desc(axes.y_name)
+        .x_desc(x.name)
+        .y_desc(y_name)
         .draw()?;
     Ok(chart)
 }
@@ -165,17 +189,26 @@ fn draw_legend<B: DrawingBackend>(
     marked: Option<String>,
 ) -> Drawn<B> {
     const SAMPLE: i32 = 64;
-    const GAP: i32 = 16;
-    const BETWEEN: i32 = 56;
     let curves = kinds.iter().map(|&kind| (kind.name().to_owned(), Some(kind)));
-    let entries: Vec<(String, Option<SeriesKind>)> = curves.chain(marked.map(|name| (name, None))).collect();
-    let widths: Vec<i32> = entries.iter().map(|(name, _)| SAMPLE + GAP + style::width(name, LABEL)).collect();
+    let entries = curves.chain(marked.map(|name| (name, None))).collect();
+    draw_row(area, (centre, y), (SAMPLE, 16), entries, |kind, place| draw_sample(area, kind, place, SAMPLE))
+}
+
+/// Draws samples of a width with their names behind a gap, centred in one row.
+pub(super) fn draw_row<B: DrawingBackend, T>(
+    area: &Canvas<B>,
+    (centre, y): (i32, i32),
+    (sample, gap): (i32, i32),
+    entries: Vec<(String, T)>,
+    draw_sample: impl Fn(T, (i32, i32)) -> Drawn<B>,
+) -> Drawn<B> {
+    const BETWEEN: i32 = 56;
+    let widths: Vec<i32> = entries.iter().map(|(name, _)| sample + gap + style::width(name, LABEL)).collect();
     let total = widths.iter().sum::<i32>() + BETWEEN * (entries.len() as i32 - 1);
     let mut x = centre - total / 2;
-    for ((name, kind), width) in entries.into_iter().zip(widths) {
-        draw_sample(area, kind, (x, y), SAMPLE)?;
-        let place = (x + SAMPLE + GAP, y);
-        area.draw(&Text::new(name, place, style::left(LABEL, INK)))?;
+    for ((name, of), width) in entries.into_iter().zip(widths) {
+        draw_sample(of, (x, y))?;
+        area.draw(&Text::new(name, (x + sample + gap, y), style::left(LABEL, INK)))?;
         x += width + BETWEEN;
     }
     Ok(())
@@ -212,18 +245,13 @@ pub(super) fn extremes(series: &[Series]) -> Option<(f64, f64)> {
 }
 
 /// From 0, unless that would waste more than half of the axis; never so narrow that noise looks like a trend.
-pub(super) fn loss_range(series: &[Series]) -> Range<f64> {
+fn loss_range(series: &[Series]) -> Range<f64> {
     let (low, high) = extremes(series).unwrap_or((0.0, 1.0));
     let margin = (0.06 * (high - low)).max(0.04 * high.abs()).max(1e-6);
     if low >= 0.0 && low < 0.5 * high { 0.0..high + margin } else { low - margin..high + margin }
 }
 
 /// Per cent, from the ten below the lowest value to just above 100.
-pub(super) fn accuracy_range(series: &[Series]) -> Range<f64> {
-    accuracies_from(extremes(series).map_or(0.0, |(low, _)| low))
-}
-
-/// The same for a known lowest value.
 pub(super) fn accuracies_from(low: f64) -> Range<f64> {
     let floor = ((low - 2.0) / 10.0).floor() * 10.0;
     floor.clamp(0.0, 90.0)..101.5

@@ -1,6 +1,6 @@
 //! Loss against the learning rate of a range test.
 
-use super::lines::{self, Axes, Series, SeriesKind};
+use super::lines::{self, Series, SeriesKind, XAxis};
 use super::prelude::*;
 use crate::train::lr_finder::{Sweep, SweepPoint};
 
@@ -32,14 +32,13 @@ impl Picture for LrFinder<'_> {
         let (first, last) = (place(points.first()), place(points.last()));
         let (low, high) = lines::extremes(std::slice::from_ref(&smoothed)).unwrap_or((0.0, 1.0));
         let margin = (0.06 * (high - low)).max(1e-6);
-        let axes = Axes {
-            x: first - 0.1..last + 0.1,
-            x_name: "learning rate",
-            x_ticks: ((last - first).floor() as usize + 1).clamp(2, 12),
-            x_label: &|&place| format!("{:.0e}", 10f64.powf(place)),
-            y: low - margin..high + margin,
-            y_name: "smoothed loss",
+        let axis = XAxis {
+            range: first - 0.1..last + 0.1,
+            name: "learning rate",
+            ticks: ((last - first).floor() as usize + 1).clamp(2, 12),
+            label: &|&place| format!("{:.0e}", 10f64.powf(place)),
         };
-        lines::draw_panel(&panel, &axes, self.sweep.suggestion.map(|point| point.lr.log10()), &[smoothed])
+        let upwards = (low - margin..high + margin, "smoothed loss");
+        lines::draw_panel(&panel, &axis, upwards, self.sweep.suggestion.map(|point| point.lr.log10()), &[smoothed])
     }
 }

@@ -20,6 +20,7 @@ mod wise_ft;
 
 pub use c_path::SelectionPlot;
 pub(in crate::report) use c_path::selection_svg;
+pub use confusion::ConfusionPlot;
 pub use curves::Curves;
 pub(in crate::report) use curves::{Measure, curve_svg};
 pub use fonts::missing_letters;
@@ -47,46 +48,16 @@ use plotters::prelude::{DrawingBackend, SVGBackend};
 use crate::error::{Error, Result};
 use crate::system::files::{create_folder, write_atomic};
 
-/// Draws a confusion matrix (rows true, columns predicted) to `stem`.png and `stem`.svg: counts as numbers, the
-/// share of the row as colour. `counts` is (k, k) with k = `classes.len()`.
-///
-/// # Errors
-/// [`Error::Plot`] when there are no classes, the matrix does not fit them or the drawing fails, [`Error::Io`] when
-/// a file cannot be written.
-pub fn save_confusion(stem: &Path, title: &str, classes: &[String], counts: &[Vec<u64>]) -> Result<()> {
-    let k = classes.len();
-    if k == 0 || counts.len() != k || counts.iter().any(|row| row.len() != k) {
-        return Err(Error::Plot { path: stem.to_path_buf(), reason: format!("the matrix does not fit {k} classes") });
-    }
-    style::register_font().map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
-    save(&confusion::ConfusionPlot::new(title, classes, counts), stem)
-}
-
-/// Draws labelled points to `stem`.png and `stem`.svg: a colour and a shape for each class, with its count in the legend,
-/// and a ring around each misclassified point.
-///
-/// # Errors
-/// [`Error::Plot`] when there are no points, one has no finite position or no named class, or the drawing fails,
-/// [`Error::Io`] when a file cannot be written.
-pub fn save_scatter(stem: &Path, scatter: &Scatter) -> Result<()> {
-    let problem = scatter.problem().map_or_else(style::register_font, Err);
-    problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
-    save(&scatter::ScatterPlot::new(scatter), stem)
-}
-
 /// Draws a contact sheet to the PNG file `path`.
 ///
 /// # Errors
 /// [`Error::Plot`] when there is nothing to show or the drawing fails, [`Error::Io`] when the file cannot be written.
 pub fn save_sheet(path: &Path, sheet: &Sheet) -> Result<()> {
-    let failed = |reason| Error::Plot { path: path.to_path_buf(), reason };
-    if let Some(reason) = sheet.problem() {
-        return Err(failed(reason));
-    }
-    let mut drawn = pixels(sheet).map_err(failed)?;
+    let drawn = sheet.problem().map_or_else(|| pixels(sheet), Err);
+    let mut drawn = drawn.map_err(Error::plot(path))?;
     sheet.paste(&mut drawn);
     create_folder(path.parent().unwrap_or(Path::new(".")))?;
-    write_atomic(path, &encoded(&drawn).map_err(failed)?)
+    write_atomic(path, &encoded(&drawn).map_err(Error::plot(path))?)
 }
 
 /// What drawing on backend `B` returns.
@@ -110,7 +81,7 @@ mod prelude {
 
 /// A picture that any backend can draw.
 pub trait Picture {
-    /// Width and height in pixels.
+    /// Width and height in pixels. The font is registered: names can be measured.
     fn size(&self) -> (u32, u32);
 
     /// Why it cannot be drawn, if so.
@@ -131,8 +102,7 @@ pub trait Picture {
 /// [`Error::Plot`] when there is nothing to show, a number has no place or the drawing fails, [`Error::Io`] when a file
 /// cannot be written.
 pub fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
-    let problem = picture.problem().map_or_else(style::register_font, Err);
-    problem.map_err(|reason| Error::Plot { path: stem.to_path_buf(), reason })?;
+    picture.problem().map_or_else(style::register_font, Err).map_err(Error::plot(stem))?;
     let with_extension = |extension: &str| {
         // Not `with_extension`, which would cut "run-0.5" down to "run-0".
         let mut path = stem.as_os_str().to_owned();
@@ -141,13 +111,10 @@ pub fn save(picture: &impl Picture, stem: &Path) -> Result<()> {
     };
     create_folder(stem.parent().unwrap_or(Path::new(".")))?;
     let png = with_extension(".png");
-    let bytes = pixels(picture)
-        .and_then(|pixels| encoded(&pixels))
-        .map_err(|reason| Error::Plot { path: png.clone(), reason })?;
+    let bytes = pixels(picture).and_then(|pixels| encoded(&pixels)).map_err(Error::plot(&png))?;
     write_atomic(&png, &bytes)?;
     let svg = with_extension(".svg");
-    let text = panel_svg(picture.size(), |area| picture.draw(area))
-        .map_err(|reason| Error::Plot { path: svg.clone(), reason })?;
+    let text = panel_svg(picture.size(), |area| picture.draw(area)).map_err(Error::plot(&svg))?;
     write_atomic(&svg, text.as_bytes())
 }
 

@@ -1,6 +1,6 @@
 //! Accuracy against the strength of flaws: one curve per flaw, and their mean.
 
-use super::lines::{self, Axes};
+use super::lines::{self, XAxis};
 use super::palette::{self, Mark};
 use super::prelude::*;
 use super::scatter::draw_shape;
@@ -78,15 +78,10 @@ impl RobustnessPlot<'_> {
     /// Into `panel`, a part of the whole `area`.
     fn draw_curves<B: DrawingBackend>(area: &Canvas<B>, panel: &Canvas<B>, curves: &[StrengthCurve]) -> Drawn<B> {
         let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
-        let axes = Axes {
-            x: -0.03..1.03,
-            x_name: "strength",
-            x_ticks: 6,
-            x_label: &|strength| format!("{strength:.1}"),
-            y: lines::accuracies_from(values.fold(100.0, f64::min)),
-            y_name: "accuracy, %",
-        };
-        let mut chart = lines::draw_axes(panel, &axes)?;
+        let axis =
+            XAxis { range: -0.03..1.03, name: "strength", ticks: 6, label: &|strength| format!("{strength:.1}") };
+        let upwards = (lines::accuracies_from(values.fold(100.0, f64::min)), "accuracy, %");
+        let mut chart = lines::draw_axes(panel, &axis, upwards)?;
         for curve in curves {
             chart.draw_series(LineSeries::new(curve.points.iter().copied(), curve.stroke()))?;
             for point in &curve.points {

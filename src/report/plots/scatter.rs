@@ -6,7 +6,8 @@ use crate::system::shown::{Shown, counted};
 use plotters::style::BLACK;
 use std::path::PathBuf;
 
-/// What a scatter plot shows. The axes have no unit, so only distances count.
+/// Labelled points: a colour and a shape for each class, with its count in the legend, and a ring around each misclassified
+/// point. The axes have no unit, so only distances count.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scatter {
     /// Above the picture.
@@ -44,22 +45,6 @@ impl ScatterPoint {
 }
 
 impl Scatter {
-    /// Why it cannot be drawn.
-    pub(in crate::report) fn problem(&self) -> Option<String> {
-        let k = self.classes.len();
-        let bad = |point: &ScatterPoint| {
-            let name = point.path.shown();
-            if !(point.x.is_finite() && point.y.is_finite()) {
-                Some(format!("the position of {name} is not a number"))
-            } else if point.class >= k || point.predicted.is_some_and(|predicted| predicted >= k) {
-                Some(format!("{name} has a class beyond the {k} named ones"))
-            } else {
-                None
-            }
-        };
-        if self.points.is_empty() { Some("there are no points".into()) } else { self.points.iter().find_map(bad) }
-    }
-
     /// The points moved and scaled alike in both directions into the square from -1 to 1; in its middle if all are
     /// equal.
     pub(in crate::report) fn places(&self) -> Vec<(f64, f64)> {
@@ -102,8 +87,8 @@ const LONGEST_NAME: i32 = 340;
 /// The radius of a mark in the legend.
 const SAMPLE: f64 = 9.0;
 
-/// The picture and where everything goes, in pixels.
-pub(super) struct ScatterPlot<'a> {
+/// Where everything goes, in pixels.
+struct Layout<'a> {
     scatter: &'a Scatter,
     /// The shown classes: name and count.
     entries: Vec<(String, String)>,
@@ -119,9 +104,8 @@ enum Note {
     Ringed(String),
 }
 
-impl<'a> ScatterPlot<'a> {
-    /// Lays out a scatter without a [`Scatter::problem`]. The font must be registered: names are measured.
-    pub(super) fn new(scatter: &'a Scatter) -> Self {
+impl<'a> Layout<'a> {
+    fn new(scatter: &'a Scatter) -> Self {
         let shown = scatter.classes.len().min(ROWS * COLUMNS);
         let entry =
             |(name, count): (&String, usize)| (style::fit(&printable(name), TICK, LONGEST_NAME), count.to_string());
@@ -208,15 +192,32 @@ impl Note {
     }
 }
 
-impl Picture for ScatterPlot<'_> {
+impl Picture for Scatter {
     fn size(&self) -> (u32, u32) {
-        (self.size.0 as u32, self.size.1 as u32)
+        let (width, height) = Layout::new(self).size;
+        (width as u32, height as u32)
+    }
+
+    fn problem(&self) -> Option<String> {
+        let k = self.classes.len();
+        let bad = |point: &ScatterPoint| {
+            let name = point.path.shown();
+            if !(point.x.is_finite() && point.y.is_finite()) {
+                Some(format!("the position of {name} is not a number"))
+            } else if point.class >= k || point.predicted.is_some_and(|predicted| predicted >= k) {
+                Some(format!("{name} has a class beyond the {k} named ones"))
+            } else {
+                None
+            }
+        };
+        if self.points.is_empty() { Some("there are no points".into()) } else { self.points.iter().find_map(bad) }
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
-        self.draw_titles(area)?;
-        self.draw_points(area)?;
-        self.draw_legend(area)
+        let layout = Layout::new(self);
+        layout.draw_titles(area)?;
+        layout.draw_points(area)?;
+        layout.draw_legend(area)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How the scores of good and defective parts are spread, with the thresholds, and what any threshold would do: ROC and
 //! precision-recall curves.
 
-use super::lines::{self, Axes};
+use super::lines::{self, XAxis};
 use super::prelude::*;
 use crate::metrics::Separation;
 use crate::system::shown::counted;
@@ -95,36 +95,28 @@ fn shares(scores: &[f64]) -> Vec<f64> {
 /// The two sides by colour, with their numbers.
 fn draw_key<B: DrawingBackend>(area: &Canvas<B>, centre: (i32, i32), separation: &Separation) -> Drawn<B> {
     const SAMPLE: i32 = 36;
-    const BETWEEN: i32 = 56;
-    let entries = [
+    let entries = vec![
         (counted(separation.good.len(), "good part"), BLUE),
         (counted(separation.defective.len(), "defective part"), VERMILION),
     ];
-    let widths = entries.each_ref().map(|(name, _)| SAMPLE + 14 + style::width(name, LABEL));
-    let mut x = centre.0 - i32::midpoint(widths.iter().sum(), BETWEEN);
-    for ((name, color), width) in entries.into_iter().zip(widths) {
-        let corners = [(x, centre.1 - 12), (x + SAMPLE, centre.1 + 12)];
-        area.draw(&Rectangle::new(corners, color.mix(0.75).filled()))?;
-        let text = style::left(LABEL, INK);
-        area.draw(&Text::new(name, (x + SAMPLE + 14, centre.1), text))?;
-        x += width + BETWEEN;
-    }
-    Ok(())
+    lines::draw_row(area, centre, (SAMPLE, 14), entries, |color, (x, y)| {
+        let corners = [(x, y - 12), (x + SAMPLE, y + 12)];
+        area.draw(&Rectangle::new(corners, color.mix(0.75).filled()))
+    })
 }
 
 fn draw_histogram<B: DrawingBackend>(area: &Canvas<B>, separation: &Separation) -> Drawn<B> {
     let (names, panel) = area.split_vertically(NAMES);
     let sides = [(shares(&separation.good), BLUE), (shares(&separation.defective), VERMILION)];
     let most = sides.iter().flat_map(|(shares, _)| shares).copied().fold(1.0, f64::max);
-    let axes = Axes {
-        x: -DECADES - 0.15..DECADES + 0.15, // room for the labels at both ends
-        x_name: "probability of a defect, by its odds",
-        x_ticks: 9,
-        x_label: &|&place| probability(place),
-        y: 0.0..1.08 * most,
-        y_name: "share of its kind, %",
+    let top = 1.08 * most;
+    let axis = XAxis {
+        range: -DECADES - 0.15..DECADES + 0.15, // room for the labels at both ends
+        name: "probability of a defect, by its odds",
+        ticks: 9,
+        label: &|&place| probability(place),
     };
-    let mut chart = lines::draw_axes(&panel, &axes)?;
+    let mut chart = lines::draw_axes(&panel, &axis, (0.0..top, "share of its kind, %"))?;
     let step = DECADES / f64::from(BINS);
     for (side, (shares, color)) in sides.iter().enumerate() {
         let bar = |(bin, &share): (usize, &f64)| {
@@ -137,8 +129,8 @@ fn draw_histogram<B: DrawingBackend>(area: &Canvas<B>, separation: &Separation) 
     let mut taken = [0; 2];
     for (name, threshold) in &separation.thresholds {
         let x = place(*threshold);
-        chart.draw_series(DashedLineSeries::new([(x, 0.0), (x, axes.y.end)], 8, 8, GREY.stroke_width(3)))?;
-        let at = chart.backend_coord(&(x, axes.y.end)).0 - names.get_base_pixel().0;
+        chart.draw_series(DashedLineSeries::new([(x, 0.0), (x, top)], 8, 8, GREY.stroke_width(3)))?;
+        let at = chart.backend_coord(&(x, top)).0 - names.get_base_pixel().0;
         let width = style::width(name, TICK);
         let room = names.dim_in_pixel().0 as i32;
         let fits = |left: i32| left <= at && left + width <= room;
@@ -153,13 +145,12 @@ fn draw_histogram<B: DrawingBackend>(area: &Canvas<B>, separation: &Separation) 
 }
 
 fn draw_curve<B: DrawingBackend>(area: &Canvas<B>, separation: &Separation, curve: Curve) -> Drawn<B> {
-    let (points, x_name, y_name) = match curve {
+    let (points, name, y_name) = match curve {
         Curve::Roc => (separation.roc(), "good parts rejected, %", "defects found, %"),
         Curve::PrecisionRecall => (separation.precision_recall(), "defects found, %", "defects among the rejected, %"),
     };
-    let axes =
-        Axes { x: -1.5..101.5, x_name, x_ticks: 6, x_label: &|share| format!("{share:.0}"), y: 0.0..101.5, y_name };
-    let mut chart = lines::draw_axes(area, &axes)?;
+    let axis = XAxis { range: -1.5..101.5, name, ticks: 6, label: &|share| format!("{share:.0}") };
+    let mut chart = lines::draw_axes(area, &axis, (0.0..101.5, y_name))?;
     let prevalence = separation.defective.len() as f64 / (separation.good.len() + separation.defective.len()) as f64;
     // What chance does.
     let chance = match curve {
@@ -187,7 +178,7 @@ mod tests {
     use super::*;
     use crate::config::InspectionSettings;
     use crate::metrics::{Rules, Scores, evaluate};
-    use crate::report::plots::tests::{refused, saved};
+    use crate::report::plots::tests::{assert_says, refused, saved};
 
     #[test]
     fn scores_of_parts_of_any_spread() {
@@ -214,9 +205,10 @@ mod tests {
             assert!((area - inspection.auroc.value.unwrap()).abs() < 1e-12);
             let svg =
                 saved(&format!("separation-{name}"), &SeparationPlot { title: "test, parts", separation: &separation });
-            for word in ["defective parts", "good parts rejected, %", "defects among the rejected, %", "no escapes"] {
-                assert!(svg.contains(word), "{word}");
-            }
+            assert_says(
+                &svg,
+                &["defective parts", "good parts rejected, %", "defects among the rejected, %", "no escapes"],
+            );
             assert!(separation_svgs(&separation).unwrap().iter().all(|svg| svg.starts_with("<svg")));
         }
         assert!(refused(&SeparationPlot { title: "", separation: &Separation::default() }).contains("both kinds"));

@@ -48,12 +48,6 @@ pub struct Thumbnail {
 }
 
 impl Sheet {
-    /// What is missing for a drawing, if anything.
-    pub(super) fn problem(&self) -> Option<String> {
-        let empty = self.side == 0 || self.rows.iter().all(|row| row.thumbnails.is_empty());
-        empty.then(|| "there is nothing to show".into())
-    }
-
     /// Rows side by side.
     fn columns(&self) -> usize {
         self.columns.clamp(1, self.rows.len().max(1))
@@ -97,6 +91,11 @@ impl Picture for Sheet {
         let (_, bottom) = self.place(self.rows.len().div_ceil(columns) * columns, 0);
         let width = MARGIN + columns as i32 * (self.row_width() + MARGIN);
         (width.max(1) as u32, (bottom - HEADING as i32 - 2 * GAP + MARGIN) as u32)
+    }
+
+    fn problem(&self) -> Option<String> {
+        let empty = self.side == 0 || self.rows.iter().all(|row| row.thumbnails.is_empty());
+        empty.then(|| "there is nothing to show".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
