@@ -178,6 +178,12 @@ impl Error {
         move |error| Self::io("write", path)(error.into())
     }
 
+    /// The same for the reason why a picture cannot be drawn.
+    pub fn plot(path: impl AsRef<Path>) -> impl FnOnce(String) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |reason| Self::Plot { path, reason }
+    }
+
     /// The exit code of the process for this failure.
     pub fn exit_code(&self) -> ExitCode {
         match self {

@@ -1,6 +1,6 @@
 //! Escapes, overkill and reviews as tables for people.
 
-use super::table::{key_value_table, listing_table, percent};
+use super::table::{key_value_table, listing_table, optional, optional_percent, percent};
 use crate::metrics::{Estimate, Evaluation, Inspection, Interval, KindScore, Rate, RuleOutcome, ThresholdRule};
 use crate::system::shown::{counted, printable, significant};
 
@@ -18,8 +18,7 @@ pub fn inspection_first(evaluation: Option<&Evaluation>, rest: String) -> String
 /// One line a kind of part.
 fn kind_table(kinds: &[KindScore]) -> String {
     let row = |kind: &KindScore| {
-        let auroc = kind.auroc.map_or("-".to_owned(), |auroc| format!("{auroc:.3}"));
-        vec![printable(&kind.kind), kind.images.to_string(), kind.rejected.to_string(), auroc]
+        vec![printable(&kind.kind), kind.images.to_string(), kind.rejected.to_string(), optional(kind.auroc)]
     };
     listing_table(1, &["kind of part", "images", "rejected", "AUROC"], kinds.iter().map(row))
 }
@@ -74,16 +73,15 @@ pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<V
 
 /// How well the defect probability ranks parts, whatever the threshold; in hindsight, the best one for these very images.
 pub(super) fn ranking_rows(inspection: &Inspection) -> Vec<(&'static str, String)> {
-    let recalls = inspection.recall_at_overkill.iter().map(|at| {
-        let share = at.recall.value.map_or("-".into(), percent);
-        format!("{share} at {} %", 100.0 * at.max_overkill)
-    });
-    let overkill = inspection.overkill_at_zero_escapes.value.map_or("-".into(), percent);
+    let recalls = inspection
+        .recall_at_overkill
+        .iter()
+        .map(|at| format!("{} at {} %", optional_percent(at.recall.value), 100.0 * at.max_overkill));
     vec![
         ("AUROC", estimate(inspection.auroc)),
         ("average precision", estimate(inspection.average_precision)),
         ("recall at overkill, in hindsight", recalls.collect::<Vec<_>>().join(", ")),
-        ("overkill at no escape, in hindsight", overkill),
+        ("overkill at no escape, in hindsight", optional_percent(inspection.overkill_at_zero_escapes.value)),
     ]
 }
 

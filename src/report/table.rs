@@ -69,8 +69,8 @@ pub fn confusion_table(evaluation: &Evaluation) -> String {
 
 /// Accuracies on validation and test images, one row per template.
 pub fn template_table(rows: &[(&str, Option<f64>, Option<f64>)]) -> String {
-    let share = |accuracy: Option<f64>| accuracy.map_or("-".to_owned(), percent);
-    let rows = rows.iter().map(|&(template, val, test)| [template.to_owned(), share(val), share(test)]);
+    let rows =
+        rows.iter().map(|&(template, val, test)| [template.to_owned(), optional_percent(val), optional_percent(test)]);
     listing_table(1, &["template", "validation", "test"], rows)
 }
 
@@ -102,24 +102,19 @@ pub fn robustness_table(robustness: &Robustness) -> String {
 
 /// How well maps find flaws.
 pub fn places_table(places: &Places) -> String {
-    let share = |share: Option<f64>| share.map_or("-".to_owned(), percent);
-    let number = |number: Option<f64>| number.map_or("-".to_owned(), |number| format!("{number:.3}"));
+    let regions = counted(places.regions, "region");
     key_value_table(&[
-        (
-            "images with a mask",
-            format!("{} of {}, {}", places.masked, places.images, counted(places.regions, "region")),
-        ),
-        ("most evidence lies in the flaw", share(places.pointing_game)),
-        ("the box holds half of a flaw", share(places.box_holds)),
-        ("the same where the flaw is found", share(places.box_holds_in_finds)),
-        ("AUROC of pixels", number(places.pixel_auroc)),
-        ("overlap with regions (PRO)", number(places.pro)),
+        ("images with a mask", format!("{} of {}, {regions}", places.masked, places.images)),
+        ("most evidence lies in the flaw", optional_percent(places.pointing_game)),
+        ("the box holds half of a flaw", optional_percent(places.box_holds)),
+        ("the same where the flaw is found", optional_percent(places.box_holds_in_finds)),
+        ("AUROC of pixels", optional(places.pixel_auroc)),
+        ("overlap with regions (PRO)", optional(places.pro)),
     ])
 }
 
 fn headline(evaluation: &Evaluation) -> String {
     let e = evaluation;
-    let images = if e.n == 1 { "image" } else { "images" };
     let interval = e.accuracy_ci95.map_or("no interval: all images are of one group".to_owned(), |[low, high]| {
         format!("95 % interval {:.1} to {:.1}", 100.0 * low, 100.0 * high)
     });
@@ -127,7 +122,7 @@ fn headline(evaluation: &Evaluation) -> String {
         format!("\nalways answering '{}' scores {}", printable(class), percent(e.majority_baseline))
     });
     let (split, accuracy) = (printable(&e.split), percent(e.accuracy));
-    format!("{split}, {} {images}: accuracy {accuracy} ({interval}){baseline}", e.n)
+    format!("{split}, {}: accuracy {accuracy} ({interval}){baseline}", counted(e.n, "image"))
 }
 
 fn overall_rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
@@ -185,12 +180,17 @@ pub fn listing_table<C: AsRef<str>, R: IntoIterator<Item = C>>(
     table.trim_fmt()
 }
 
-fn decimal(value: f64) -> String {
+pub(super) fn decimal(value: f64) -> String {
     format!("{value:.3}")
 }
 
-fn optional(value: Option<f64>) -> String {
+/// Three decimals; a dash for what is undefined.
+pub(super) fn optional(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), decimal)
+}
+
+pub(super) fn optional_percent(share: Option<f64>) -> String {
+    share.map_or("-".to_owned(), percent)
 }
 
 /// 5125 as `5,125`.

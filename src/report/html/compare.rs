@@ -3,8 +3,6 @@
 use super::Page;
 use super::markup::{Html, TableCell, note, plot, section, table};
 use crate::error::Result;
-use crate::system::files::write_atomic;
-use crate::system::shown::printable;
 use std::path::Path;
 
 /// What surrounds the table, beyond the style that all pages share.
@@ -52,13 +50,6 @@ pub fn save_comparison_page(path: &Path, content: ComparisonPage<'_>) -> Result<
             &plot(&format!("{} against time", content.measure), content.picture),
         )])
         .collect();
-    let page = Page {
-        title: &printable(&content.title),
-        subtitle: &printable(&content.subtitle),
-        style: STYLE,
-        body: &body.to_string(),
-        data: "null",
-        script: "",
-    };
-    write_atomic(path, page.render().as_bytes())
+    let (title, subtitle, body) = (&content.title, &content.subtitle, &body.to_string());
+    Page { title, subtitle, style: STYLE, body, data: "null", script: "" }.save(path)
 }

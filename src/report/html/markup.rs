@@ -124,6 +124,11 @@ pub(super) fn plot(label: &str, svg: &str) -> Html {
     Html(format!("<figure class=\"plot\" role=\"img\" aria-label=\"{}\">{svg}</figure>\n", Html::text(label)))
 }
 
+/// The same, or why `what` is not there.
+pub(super) fn drawn(what: &str, label: &str, svg: Result<String, String>) -> Html {
+    svg.map_or_else(|reason| note(&format!("{what} cannot be drawn: {reason}")), |svg| plot(label, &svg))
+}
+
 /// A part that is folded at first.
 pub(super) fn folded(summary: &str, body: &Html) -> Html {
     Html(format!("<details><summary>{}</summary>\n{body}</details>\n", Html::text(summary)))

@@ -13,10 +13,14 @@ pub use run::{Mistake, Mistakes, Neighbor, RunPage, save_run_page};
 pub use scatter::save_scatter_page;
 pub use thumbnail::thumbnail;
 
+use crate::error::Result;
+use crate::system::files::write_atomic;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use markup::Html;
 use plotters::style::RGBColor;
 use serde::Serialize;
+use std::path::Path;
 
 /// The parts of a page. Everything a user has named is escaped or travels in `data`.
 struct Page<'a> {
@@ -33,6 +37,10 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    fn save(&self, path: &Path) -> Result<()> {
+        write_atomic(path, self.render().as_bytes())
+    }
+
     fn render(&self) -> String {
         // The policy makes the promise binding: whatever the data holds, the page loads nothing.
         format!(
@@ -59,8 +67,8 @@ impl Page<'_> {
 </body>
 </html>
 "#,
-            title = escaped(self.title),
-            subtitle = escaped(self.subtitle),
+            title = Html::text(self.title),
+            subtitle = Html::text(self.subtitle),
             base = include_str!("base.css"),
             style = self.style,
             body = self.body,
@@ -72,18 +80,9 @@ impl Page<'_> {
 
 /// Text that HTML shows as it is, within an element or a quoted attribute.
 fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            _ => safe.push(c),
-        }
-    }
-    safe
+    // The ampersand first: the others bring more of them.
+    let pairs = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#39;")];
+    pairs.into_iter().fold(text.to_owned(), |text, (c, safe)| text.replace(c, safe))
 }
 
 /// JSON that stays within its script element: nothing in it can end the element or begin a comment, and it is

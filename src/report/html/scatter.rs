@@ -2,43 +2,13 @@
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{Page, data_uri, hex, json};
+use super::{Page, data_uri, hex};
 use crate::error::{Error, Result};
-use crate::report::plots::{Scatter, drawing_order, opacity, palette, radius};
-use crate::system::files::{create_folder, write_atomic};
+use crate::report::plots::{Picture, Scatter, drawing_order, opacity, palette, radius};
+use crate::system::files::create_folder;
 use crate::system::shown::{Shown, printable};
-
-/// What `scatter.js` reads.
-#[derive(Serialize)]
-struct Data<'a> {
-    classes: Vec<ClassData>,
-    splits: Vec<&'a str>,
-    radius: f64,
-    opacity: f64,
-    points: Vec<PointData>,
-}
-
-#[derive(Serialize)]
-struct ClassData {
-    name: String,
-    count: usize,
-    light: String,
-    dark: String,
-    corners: &'static [(f64, f64)],
-}
-
-#[derive(Serialize)]
-struct PointData {
-    x: f64,
-    y: f64,
-    class: usize,
-    predicted: Option<usize>,
-    split: usize,
-    path: String,
-    image: Option<String>,
-}
 
 /// Writes the scatter plot as one HTML file that needs no other: it zooms, shows the image, path, class, split and
 /// prediction of a point, hides classes and shows misclassified points alone.
@@ -55,24 +25,22 @@ pub fn save_scatter_page(
     scatter: &Scatter,
     thumbnails: &mut dyn FnMut(usize) -> Option<Vec<u8>>,
 ) -> Result<()> {
-    let failed = |reason: String| Error::Plot { path: path.to_path_buf(), reason };
-    if let Some(reason) = scatter.problem() {
-        return Err(failed(reason));
-    }
-    let data = json(&data(scatter, thumbnails)).map_err(|error| failed(error.to_string()))?;
+    scatter.problem().map_or(Ok(()), Err).map_err(Error::plot(path))?;
+    let data = super::json(&data(scatter, thumbnails)).map_err(|error| Error::plot(path)(error.to_string()))?;
     let page = Page {
-        title: &printable(&scatter.title),
-        subtitle: &printable(&scatter.subtitle),
+        title: &scatter.title,
+        subtitle: &scatter.subtitle,
         style: include_str!("scatter.css"),
         body: include_str!("scatter.html"),
         data: &data,
         script: include_str!("scatter.js"),
     };
     create_folder(path.parent().unwrap_or(Path::new(".")))?;
-    write_atomic(path, page.render().as_bytes())
+    page.save(path)
 }
 
-fn data<'a>(scatter: &'a Scatter, thumbnails: &mut dyn FnMut(usize) -> Option<Vec<u8>>) -> Data<'a> {
+/// What `scatter.js` reads.
+fn data(scatter: &Scatter, thumbnails: &mut dyn FnMut(usize) -> Option<Vec<u8>>) -> Value {
     let n = scatter.points.len();
     let mut splits: Vec<&str> = scatter.points.iter().map(|point| point.split.as_str()).collect();
     splits.sort_unstable();
@@ -81,33 +49,26 @@ fn data<'a>(scatter: &'a Scatter, thumbnails: &mut dyn FnMut(usize) -> Option<Ve
     let rounded = |value: f64| (value * 1e5).round() / 1e5;
     let point = |(i, (x, y)): (usize, (f64, f64))| {
         let point = &scatter.points[i];
-        PointData {
-            x: rounded(x),
-            y: rounded(y),
-            class: point.class,
-            predicted: point.predicted,
-            split: splits.binary_search(&point.split.as_str()).unwrap_or(0),
-            path: point.path.shown(),
-            image: thumbnails(i).as_deref().and_then(data_uri),
-        }
+        json!({
+            "x": rounded(x),
+            "y": rounded(y),
+            "class": point.class,
+            "predicted": point.predicted,
+            "split": splits.binary_search(&point.split.as_str()).unwrap_or(0),
+            "path": point.path.shown(),
+            "image": thumbnails(i).as_deref().and_then(data_uri),
+        })
     };
-    let mut points: Vec<Option<PointData>> = scatter.places().into_iter().enumerate().map(point).map(Some).collect();
-    let mixed = drawing_order(n).into_iter().filter_map(|i| points[i].take()).collect();
-    Data { classes: classes(scatter), splits, radius: radius(n) / 2.0, opacity: opacity(n), points: mixed }
-}
-
-fn classes(scatter: &Scatter) -> Vec<ClassData> {
+    let mut points: Vec<Value> = scatter.places().into_iter().enumerate().map(point).collect();
+    let mixed: Vec<Value> = drawing_order(n).into_iter().map(|i| points[i].take()).collect();
     let class = |(number, (name, count)): (usize, (&String, usize))| {
-        let mark = palette::mark(number);
-        ClassData {
-            name: printable(name),
-            count,
-            light: hex(mark.light),
-            dark: hex(mark.dark),
-            corners: mark.shape.corners(),
-        }
+        let palette::Mark { light, dark, shape } = palette::mark(number);
+        let (light, dark, corners) = (hex(light), hex(dark), shape.corners());
+        json!({ "name": printable(name), "count": count, "light": light, "dark": dark, "corners": corners })
     };
-    scatter.classes.iter().zip(scatter.counts()).enumerate().map(class).collect()
+    let classes: Vec<Value> = scatter.classes.iter().zip(scatter.counts()).enumerate().map(class).collect();
+    let (radius, opacity) = (radius(n) / 2.0, opacity(n));
+    json!({ "classes": classes, "splits": splits, "radius": radius, "opacity": opacity, "points": mixed })
 }
 
 #[cfg(test)]

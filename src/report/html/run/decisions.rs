@@ -1,7 +1,8 @@
 //! How reliable probabilities are, and what is decided by them.
 
 use super::RunPage;
-use crate::report::html::markup::{Html, TableCell, facts, note, plot, table};
+use crate::metrics::ReliabilityBin;
+use crate::report::html::markup::{Html, TableCell, drawn, facts, note, plot, table};
 use crate::report::inspection::{outcome_rows, ranking_rows};
 use crate::report::plots::{reliability_svg, separation_svgs};
 use crate::system::shown::counted;
@@ -54,12 +55,11 @@ pub(super) fn reliability(page: &RunPage) -> Html {
     };
     let calibrated = format!("at temperature {:.2}", main.temperature);
     let sides = [("as the model gives it", &reliability.before), (&calibrated, &reliability.after)];
-    let drawn =
-        sides.into_iter().filter(|(_, bins)| !bins.is_empty()).map(|(name, bins)| match reliability_svg(name, bins) {
-            Ok(svg) => plot(&format!("accuracy against confidence, {name}"), &svg),
-            Err(reason) => note(&format!("The diagram cannot be drawn: {reason}")),
-        });
-    let drawn: Html = drawn.collect();
+    let side = |(name, bins): (&str, &Vec<ReliabilityBin>)| {
+        let label = format!("accuracy against confidence, {name}");
+        (!bins.is_empty()).then(|| drawn("The diagram", &label, reliability_svg(name, bins)))
+    };
+    let drawn: Html = sides.into_iter().filter_map(side).collect();
     if drawn.is_empty() {
         return note("The model gives no finite numbers, so there are no probabilities to assess.");
     }

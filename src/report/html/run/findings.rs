@@ -1,9 +1,10 @@
 //! How the result came about and how robust it is: curves, the choice of a probe, flaws added to the images.
 
 use super::RunPage;
-use crate::metrics::{Robustness, SelectionMetric};
-use crate::report::html::markup::{Html, TableCell, note, plot, table};
+use crate::metrics::{FlawScores, Robustness, SelectionMetric};
+use crate::report::html::markup::{Html, TableCell, drawn, note, table};
 use crate::report::plots::{Measure, SelectionPlot, curve_svg, robustness_svg, selection_svg};
+use crate::report::table::optional_percent;
 use crate::report::{RunResult, percent};
 use crate::system::shown::counted;
 
@@ -16,9 +17,8 @@ pub(super) fn curves(page: &RunPage) -> Html {
         Some(RunResult::Finetune(result)) => result.best_epoch,
         _ => None,
     };
-    let draw = |measure, label: &str| match curve_svg(&page.epochs, best, measure) {
-        Ok(svg) => plot(label, &svg),
-        Err(reason) => note(&format!("The curve of the {label} cannot be drawn: {reason}")),
+    let draw = |measure, label: &str| {
+        drawn(&format!("The curve of the {label}"), label, curve_svg(&page.epochs, best, measure))
     };
     let both = [draw(Measure::Loss, "loss over the epochs"), draw(Measure::Accuracy, "accuracy over the epochs")];
     let seconds: f64 = page.epochs.iter().map(|epoch| epoch.seconds).sum();
@@ -33,23 +33,15 @@ pub(super) fn curves(page: &RunPage) -> Html {
 
 /// Accuracy of a probe against the number that was chosen.
 pub(super) fn selection(page: &RunPage) -> Html {
-    let Some(selection) = chosen(page) else { return Html::default() };
-    match selection_svg(&selection) {
-        Ok(svg) => plot("accuracy against the setting of the classifier", &svg),
-        Err(reason) => note(&format!("The choice cannot be drawn: {reason}")),
-    }
-}
-
-/// What `probe` wrote into its result.
-fn chosen(page: &RunPage) -> Option<SelectionPlot> {
-    let Some(RunResult::Probe(result)) = &page.record.result else { return None };
-    Some(SelectionPlot {
+    let Some(RunResult::Probe(result)) = &page.record.result else { return Html::default() };
+    let selection = SelectionPlot {
         title: String::new(),
         x_label: result.method.setting().into(),
         points: result.path.iter().map(|point| (point.setting, point.train_accuracy, point.val_accuracy)).collect(),
         chosen: result.chosen,
         metric: result.metric.unwrap_or(SelectionMetric::Accuracy),
-    })
+    };
+    drawn("The choice", "accuracy against the setting of the classifier", selection_svg(&selection))
 }
 
 /// Accuracy under flaws.
@@ -58,18 +50,15 @@ pub(super) fn robustness(page: &RunPage) -> Html {
 }
 
 fn flaws(scores: &Robustness) -> Html {
-    let picture = match robustness_svg(scores) {
-        Ok(svg) => plot("accuracy against the strength of each flaw", &svg),
-        Err(reason) => note(&format!("The curves cannot be drawn: {reason}")),
-    };
+    let picture = drawn("The curves", "accuracy against the strength of each flaw", robustness_svg(scores));
     let header = ["flaw", "mean accuracy", "of clean", "at full strength"].map(Html::text);
-    let row = |kind: &crate::metrics::FlawScores| -> Vec<TableCell> {
+    let row = |kind: &FlawScores| -> Vec<TableCell> {
         let relative = kind.relative_accuracy.unwrap_or(0.0);
         vec![
             Html::name(&kind.kind).into(),
             percent(kind.mean_accuracy).into(),
-            TableCell::shaded(Html::text(&kind.relative_accuracy.map_or("-".into(), percent)), relative),
-            kind.accuracy.last().map_or("-".to_owned(), |&share| percent(share)).into(),
+            TableCell::shaded(Html::text(&optional_percent(kind.relative_accuracy)), relative),
+            optional_percent(kind.accuracy.last().copied()).into(),
         ]
     };
     let rows = scores.kinds.iter().map(row).collect();

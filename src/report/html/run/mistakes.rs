@@ -69,8 +69,7 @@ fn finds(mistakes: &Mistakes) -> Html {
     }
     let text = "These flaws were found, the surest first. Beside each image, from yellow to red, is what each place adds to \
                 the score of its class.";
-    let cards: Html = mistakes.finds.iter().map(|find| card(find, "found as")).collect();
-    [note(text), Html::markup(format!("<div class=\"gallery\">\n{cards}</div>"))].into_iter().collect()
+    [note(text), cards(&mistakes.finds, "found as")].into_iter().collect()
 }
 
 /// The wrong answers.
@@ -99,10 +98,7 @@ fn wrong(mistakes: &Mistakes) -> Html {
             _ => ", the most confident first.".to_owned(),
         }
     );
-    let cards: Html = mistakes.shown.iter().map(|mistake| card(mistake, "taken for")).collect();
-    [note(&text), explanation(mistakes), Html::markup(format!("<div class=\"gallery\">\n{cards}</div>"))]
-        .into_iter()
-        .collect()
+    [note(&text), explanation(mistakes), cards(&mistakes.shown, "taken for")].into_iter().collect()
 }
 
 fn explanation(mistakes: &Mistakes) -> Html {
@@ -127,6 +123,11 @@ fn explanation(mistakes: &Mistakes) -> Html {
     }
     let without = mistakes.without_heat.as_ref().map_or(Html::default(), |reason| note(reason));
     [note(&text), without].into_iter().collect()
+}
+
+fn cards(mistakes: &[Mistake], verb: &str) -> Html {
+    let cards: Html = mistakes.iter().map(|mistake| card(mistake, verb)).collect();
+    Html::markup(format!("<div class=\"gallery\">\n{cards}</div>"))
 }
 
 fn card(mistake: &Mistake, verb: &str) -> Html {

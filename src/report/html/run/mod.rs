@@ -17,8 +17,6 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::metrics::{Evaluation, Robustness, Separation};
 use crate::report::RunRecord;
-use crate::system::files::write_atomic;
-use crate::system::shown::printable;
 use crate::train::progress::EpochRecord;
 
 /// The content of the page. What is absent has no section.
@@ -55,17 +53,9 @@ pub struct RunPage {
 /// # Errors
 /// An I/O error when it cannot be written.
 pub fn save_run_page(path: &Path, page: &RunPage) -> Result<()> {
-    let body = page.body().to_string();
-    let subtitle = format!("{}, {}", page.record.strategy, page.record.backbone.name);
-    let page = Page {
-        title: &printable(&page.name),
-        subtitle: &printable(&subtitle),
-        style: &style::sheet(),
-        body: &body,
-        data: "null",
-        script: "",
-    };
-    write_atomic(path, page.render().as_bytes())
+    let subtitle = &format!("{}, {}", page.record.strategy, page.record.backbone.name);
+    let (style, body) = (&style::sheet(), &page.body().to_string());
+    Page { title: &page.name, subtitle, style, body, data: "null", script: "" }.save(path)
 }
 
 impl RunPage {

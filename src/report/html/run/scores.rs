@@ -3,6 +3,7 @@
 use super::RunPage;
 use crate::metrics::{ClassReport, Doubt, DoubtKind, Evaluation, Inspection, Rate, confusions};
 use crate::report::html::markup::{Html, TableCell, folded, note, table};
+use crate::report::table::{decimal, optional, optional_percent};
 use crate::report::{RunResult, percent, thousands};
 use crate::system::shown::{agree, counted, part_of};
 
@@ -93,7 +94,7 @@ fn inspection(evaluation: &Evaluation) -> Vec<Html> {
     let Some(outcome) = evaluation.inspection.as_ref().and_then(Inspection::decided) else { return Vec::new() };
     let rate = |name: &str, rate: &Rate, what: &str| {
         let counts = Html::text(&format!("{} of {} {what}", rate.count, rate.of));
-        card(name, &rate.rate.map_or("-".into(), percent), &counts)
+        card(name, &optional_percent(rate.rate), &counts)
     };
     vec![
         rate("escapes", &outcome.escape, "defective parts accepted"),
@@ -120,10 +121,10 @@ fn splits(page: &RunPage) -> Html {
             thousands(e.n).into(),
             percent(e.accuracy).into(),
             percent(e.balanced_accuracy).into(),
-            decimal(Some(e.macro_f1)).into(),
-            decimal(e.auroc_macro).into(),
-            decimal(calibrated(e, e.nll, e.nll_calibrated)).into(),
-            decimal(calibrated(e, e.ece, e.ece_calibrated)).into(),
+            decimal(e.macro_f1).into(),
+            optional(e.auroc_macro).into(),
+            optional(calibrated(e, e.nll, e.nll_calibrated)).into(),
+            optional(calibrated(e, e.ece, e.ece_calibrated)).into(),
         ]
     };
     let rows = page.evaluations.iter().map(row).collect();
@@ -208,15 +209,10 @@ fn class_table(classes: &[&ClassReport]) -> Html {
             class.support.to_string().into(),
             TableCell::shaded(Html::text(&percent(class.precision)), class.precision),
             TableCell::shaded(Html::text(&percent(class.recall)), class.recall),
-            decimal(Some(class.f1)).into(),
-            decimal(class.auroc).into(),
-            decimal(class.average_precision).into(),
+            decimal(class.f1).into(),
+            optional(class.auroc).into(),
+            optional(class.average_precision).into(),
         ]
     });
     table("bars", &header, rows.collect())
-}
-
-/// Three decimals; a dash for what is undefined.
-fn decimal(value: Option<f64>) -> String {
-    value.map_or("-".to_owned(), |value| format!("{value:.3}"))
 }
