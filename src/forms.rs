@@ -74,15 +74,20 @@ impl TryFrom<bool> for Off {
 /// # Errors
 /// When it is neither.
 pub fn off_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    word_or::<Off, T, D>(deserializer)
+}
+
+/// What stands for no value, or a value.
+fn word_or<'de, W: Deserialize<'de>, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum OffOr<T> {
-        Off(Off),
-        On(T),
+    enum WordOr<W, T> {
+        Word(W),
+        Value(T),
     }
-    Ok(match OffOr::deserialize(deserializer)? {
-        OffOr::Off(_) => None,
-        OffOr::On(value) => Some(value),
+    Ok(match WordOr::<W, T>::deserialize(d)? {
+        WordOr::Word(_) => None,
+        WordOr::Value(value) => Some(value),
     })
 }
 
@@ -116,16 +121,7 @@ pub fn auto_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) 
     enum Word {
         Auto,
     }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum AutoOr<T> {
-        Word(Word),
-        Value(T),
-    }
-    Ok(match AutoOr::deserialize(deserializer)? {
-        AutoOr::Word(Word::Auto) => None,
-        AutoOr::Value(value) => Some(value),
-    })
+    word_or::<Word, T, D>(deserializer)
 }
 
 /// Writes what [`auto_or`] reads.
@@ -140,14 +136,18 @@ pub fn write_auto_or<T: Serialize, S: Serializer>(value: &Option<T>, serializer:
     }
 }
 
-/// Writes numbers in the fewest digits that are theirs: 0.485 and not 0.48500001430511475.
+/// The shortest decimal that reads as `value`: 0.485, where a plain conversion would give 0.48500001430511475.
+pub fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
+}
+
+/// Writes numbers in the fewest digits that are theirs.
 ///
 /// # Errors
 /// Those of the serializer.
 #[allow(clippy::ref_option)] // as serde calls it
 pub fn write_short<S: Serializer>(numbers: &Option<[f32; 3]>, serializer: S) -> Result<S::Ok, S::Error> {
-    let short = |number: f32| number.to_string().parse().unwrap_or_else(|_| f64::from(number));
-    numbers.map(|numbers| numbers.map(short)).serialize(serializer)
+    numbers.map(|numbers| numbers.map(decimal)).serialize(serializer)
 }
 
 /// One value, or a list of them.

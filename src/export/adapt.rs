@@ -66,7 +66,6 @@ pub(super) fn with_positioned_prefix(model: &mut ExportModel, count: usize) -> R
     Ok(())
 }
 
-/// Zeros on the host.
 pub(super) fn zeros(shape: &[usize]) -> Result<Tensor> {
     Tensor::zeros(shape, DType::F32, &Device::Cpu)
 }

@@ -38,7 +38,7 @@ fn input(model: &ExportModel) -> String {
             format!("cut from the centre of the image at {} of its size", model.preprocess.geometry.crop_pct)
         }
     };
-    let (mean, std) = statistics(&model.preprocess.normalization);
+    let [mean, std] = statistics(&model.preprocess.normalization);
     format!(
         "RGB of {width} x {height} pixels (width x height), {shape}, in 0..1, less the mean {mean:?}, divided by {std:?}."
     )

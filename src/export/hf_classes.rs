@@ -4,9 +4,9 @@
 //! metaclip_2}.py`. `Siglip2ForImageClassification` is not among them: its image processor keeps the shape of an image,
 //! but these models are trained on squares.
 
-use super::numbers::decimal;
 use super::{ExportModel, adapt};
 use crate::backbone::{Layer, MlpSpec, Pool, Positions, VitSpec};
+use crate::forms::decimal;
 use crate::nn::Activation;
 use candle_core::{DType, Device, Result, Tensor};
 use serde_json::{Value, json};
@@ -52,26 +52,8 @@ pub(super) const CLASSES: &[HfClass] = &[
             config
         },
     },
-    HfClass {
-        name: "DeiTForImageClassification",
-        kind: "deit",
-        prefix: "deit.",
-        obstacles: |spec| {
-            [plain(spec, &["class", "distillation"]), unless(spec.pooling.pool == Pool::Cls, POOLING)].concat()
-        },
-        adapt: to_deit,
-        config: common,
-    },
-    HfClass {
-        name: WITH_TEACHER,
-        kind: "deit",
-        prefix: "deit.",
-        obstacles: |spec| {
-            [plain(spec, &["class", "distillation"]), unless(spec.pooling.pool == Pool::Distilled, POOLING)].concat()
-        },
-        adapt: to_deit,
-        config: common,
-    },
+    DEIT,
+    HfClass { name: WITH_TEACHER, obstacles: |spec| pooled(spec, &["class", "distillation"], Pool::Distilled), ..DEIT },
     HfClass {
         name: "SiglipForImageClassification",
         kind: "siglip",
@@ -111,10 +93,22 @@ const VIT: HfClass = HfClass {
     name: "ViTForImageClassification",
     kind: "vit",
     prefix: "vit.",
-    obstacles: |spec| [plain(spec, &["class"]), unless(spec.pooling.pool == Pool::Cls, POOLING)].concat(),
+    obstacles: |spec| pooled(spec, &["class"], Pool::Cls),
     adapt: |model| {
         adapt::with_patch_bias(model)?;
         adapt::with_positioned_prefix(model, 1)
+    },
+    config: common,
+};
+
+const DEIT: HfClass = HfClass {
+    name: "DeiTForImageClassification",
+    kind: "deit",
+    prefix: "deit.",
+    obstacles: |spec| pooled(spec, &["class", "distillation"], Pool::Cls),
+    adapt: |model| {
+        adapt::with_patch_bias(model)?;
+        adapt::with_positioned_prefix(model, 2)
     },
     config: common,
 };
@@ -128,7 +122,6 @@ const CLIP: HfClass = HfClass {
             tokens(spec, &["class"]),
             unless(spec.positions.rotary().is_none(), "rotary positions"),
             unless(!spec.positions.are_relative(), "relative positions"),
-            unless(!spec.mlp.is_gated(), "a SwiGLU"),
             other_layers(spec),
             unless(!spec.layer_scale, "LayerScale"),
             unless(spec.norm_pre, "a backbone without a layer norm before the blocks"),
@@ -156,7 +149,6 @@ const BEIT: HfClass = HfClass {
         [
             tokens(spec, &["class"]),
             unless(matches!(spec.positions, Positions::Table(_) | Positions::Relative(_)), "positions of this kind"),
-            unless(!spec.mlp.is_gated(), "a SwiGLU"),
             other_layers(spec),
             unless(!spec.norm_pre, "a layer norm before the blocks"),
             unless(mean || class, POOLING),
@@ -247,9 +239,10 @@ fn tokens(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     found
 }
 
-/// Norms and biases that none of the classes can express.
+/// Layers, norms and biases that a plain tower cannot express.
 fn other_layers(spec: &VitSpec) -> Vec<String> {
     [
+        unless(!spec.mlp.is_gated(), "a SwiGLU"),
         unless(!spec.attention.norm && !spec.attention.qk_norm && !spec.mlp.norm, "norms inside attention or MLP"),
         unless(!spec.norms.rms, "RMS norms"),
         unless(!spec.mlp.unscaled, "LayerScale on attention alone"),
@@ -265,7 +258,6 @@ fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     let layers = [
         unless(spec.positions.rotary().is_none(), "rotary positions"),
         unless(!spec.positions.are_relative(), "relative positions"),
-        unless(!spec.mlp.is_gated(), "a SwiGLU"),
         other_layers(spec),
         unless(!spec.layer_scale, "LayerScale"),
         unless(!spec.norm_pre, "a layer norm before the blocks"),
@@ -275,9 +267,14 @@ fn plain(spec: &VitSpec, wanted: &[&str]) -> Vec<String> {
     [tokens(spec, wanted), layers.concat()].concat()
 }
 
+/// What a plain tower of that pooling cannot express.
+fn pooled(spec: &VitSpec, wanted: &[&str], pool: Pool) -> Vec<String> {
+    [plain(spec, wanted), unless(spec.pooling.pool == pool, POOLING)].concat()
+}
+
 /// What a plain tower cannot express that has no token before the patches and reads their mean.
 fn averaged(spec: &VitSpec) -> Vec<String> {
-    [plain(spec, &[]), unless(spec.pooling.pool == Pool::Avg, POOLING)].concat()
+    pooled(spec, &[], Pool::Avg)
 }
 
 /// What a class cannot express that takes its positions, or the number of its patches, for those of a square.
@@ -339,11 +336,6 @@ fn dinov2_config(spec: &VitSpec) -> Value {
     config["mlp_ratio"] = json!(dinov2_ratio(spec));
     config["use_swiglu_ffn"] = json!(spec.mlp.is_gated());
     config
-}
-
-fn to_deit(model: &mut ExportModel) -> Result<()> {
-    adapt::with_patch_bias(model)?;
-    adapt::with_positioned_prefix(model, 2)
 }
 
 /// The keys that all towers share.

@@ -7,7 +7,6 @@ mod adapt;
 mod card;
 mod files;
 mod hf_classes;
-mod numbers;
 mod onnx;
 mod publish;
 mod readback;
@@ -20,6 +19,7 @@ use crate::backbone::{Layer, ParamName, Params, Part, Pool, Readout, Role, Visua
 use crate::config::FeatureChoice;
 use crate::data::transform::{Normalization, Preprocess};
 use crate::error::{Error, Result};
+use crate::forms::decimal;
 use candle_core::Tensor;
 use std::path::Path;
 
@@ -177,11 +177,12 @@ pub struct Format {
 pub const FORMATS: [&Format; 3] = [&transformers::FORMAT, &timm::FORMAT, &onnx::FORMAT];
 
 /// Mean and standard deviation; those that change nothing when a batch is its own measure.
-fn statistics(normalization: &Normalization) -> ([f32; 3], [f32; 3]) {
-    match *normalization {
+fn statistics(normalization: &Normalization) -> [[f64; 3]; 2] {
+    let (mean, std) = match *normalization {
         Normalization::PerChannel { mean, std } => (mean, std),
         Normalization::Batch => ([0.0; 3], [1.0; 3]),
-    }
+    };
+    [mean, std].map(|of_channels| of_channels.map(decimal))
 }
 
 /// What no format can express about the preprocessing.

@@ -87,7 +87,10 @@ pub fn export(format: &Format, model: &ExportModel, check: &Check, out: &Path) -
     let staging = staged.path();
     create_folder(staging)?;
     let notes = (format.write)(&model.with_temperature_in_head()?, staging, &name)?;
-    let differences = compare(format, model, check, (staging, &name)).map_err(|error| error.at(out, &notes))?;
+    let differences = compare(format, model, check, (staging, &name))?;
+    if !differences.agree {
+        return Err(differences.refusal(out, &notes));
+    }
     sync_folder(staging)?;
     let (files, bytes) = publish(format.layout, staging, out)?;
     sync_folder(parent)?;
@@ -111,16 +114,10 @@ fn is_empty_folder(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Why the files were rejected.
-enum Rejection {
-    /// They could not be run.
-    Unreadable(Error),
-    /// They give other logits or probabilities.
-    Differs(Differences),
-}
-
 /// The largest differences.
 struct Differences {
+    /// Whether the files give the model's answers.
+    agree: bool,
     /// The largest difference of a logit.
     absolute: f64,
     /// The same relative to the largest logit.
@@ -129,13 +126,10 @@ struct Differences {
     probability: f64,
 }
 
-impl Rejection {
+impl Differences {
     /// The failure of an export to `out`, with what was known of it before.
-    fn at(self, out: &Path, notes: &[String]) -> Error {
-        let Differences { absolute, relative, probability } = match self {
-            Self::Unreadable(error) => return error,
-            Self::Differs(differences) => differences,
-        };
+    fn refusal(self, out: &Path, notes: &[String]) -> Error {
+        let Self { absolute, relative, probability, .. } = self;
         let known: String = notes.iter().map(|note| format!("; {note}")).collect();
         WeightsError::Invalid {
             path: out.to_path_buf(),
@@ -150,16 +144,11 @@ impl Rejection {
 }
 
 /// Runs the files on the images of the check.
-fn compare(
-    format: &Format,
-    model: &ExportModel,
-    check: &Check,
-    (folder, name): (&Path, &str),
-) -> Result<Differences, Rejection> {
+fn compare(format: &Format, model: &ExportModel, check: &Check, (folder, name): (&Path, &str)) -> Result<Differences> {
     let run = |pixels: &Tensor| -> Result<Vec<f32>> {
         Ok((format.logits)(folder, name, pixels)?.flatten_all()?.to_vec1::<f32>()?)
     };
-    let again = check.inputs.iter().map(run).collect::<Result<Vec<_>>>().map_err(Rejection::Unreadable)?;
+    let again = check.inputs.iter().map(run).collect::<Result<Vec<_>>>()?;
     let again: Vec<f64> = again.concat().into_iter().map(f64::from).collect();
     let own: Vec<f64> = check.logits.iter().map(|&logit| f64::from(logit) / model.divisor()).collect();
     let probabilities = |logits: &[f64]| -> Vec<f64> {
@@ -167,13 +156,10 @@ fn compare(
     };
     let largest = own.iter().fold(0f64, |largest, logit| largest.max(logit.abs()));
     let absolute = furthest(&again, &own);
-    let differences = Differences {
-        absolute,
-        relative: absolute / largest.max(f64::from(f32::MIN_POSITIVE)),
-        probability: furthest(&probabilities(&again), &probabilities(&own)),
-    };
-    let agree = differences.relative <= TOLERANCE && differences.probability <= TOLERANCE;
-    if again.len() == own.len() && agree { Ok(differences) } else { Err(Rejection::Differs(differences)) }
+    let relative = absolute / largest.max(f64::from(f32::MIN_POSITIVE));
+    let probability = furthest(&probabilities(&again), &probabilities(&own));
+    let agree = again.len() == own.len() && relative <= TOLERANCE && probability <= TOLERANCE;
+    Ok(Differences { agree, absolute, relative, probability })
 }
 
 /// The largest difference; NaN, which passes no comparison, when there is one.

@@ -3,7 +3,6 @@
 //! Reference: timm's `_hub.py` and `vision_transformer.py`. The architecture is only a starting point: every option is
 //! written out in `model_args`, so the file does not depend on what a name stands for.
 
-use super::numbers::{decimal, decimals};
 use super::{ExportModel, Format, Layout, adapt, cannot, card, files, notes, readback, statistics};
 use crate::backbone::{
     Coordinates, Description, FAMILIES, Family, Header, Layer, LearntAngles, NormSpec, OutputSpec, ParamName, Part,
@@ -13,6 +12,7 @@ use crate::backbone::{
 use crate::config::ResizeMode;
 use crate::data::transform::{Interpolation, Preprocess};
 use crate::error::Result;
+use crate::forms::decimal;
 use crate::nn::{Activation, Pairs};
 use crate::system::json::write_json;
 use candle_core::Tensor;
@@ -284,7 +284,7 @@ fn ratio(outputs: usize, width: usize) -> f64 {
 
 fn config(model: &ExportModel, architecture: &str) -> Value {
     let Preprocess { geometry, normalization, .. } = &model.preprocess;
-    let (mean, std) = statistics(normalization);
+    let [mean, std] = statistics(normalization);
     let (crop_mode, crop_pct) = match geometry.resize {
         ResizeMode::Squash => ("squash", 1.0),
         ResizeMode::Letterbox => ("border", 1.0),
@@ -309,8 +309,8 @@ fn config(model: &ExportModel, architecture: &str) -> Value {
             },
             "crop_pct": crop_pct,
             "crop_mode": crop_mode,
-            "mean": decimals(mean),
-            "std": decimals(std),
+            "mean": mean,
+            "std": std,
             "num_classes": model.classes.len(),
             "pool_size": null,
             "first_conv": "patch_embed.proj",

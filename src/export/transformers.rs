@@ -6,7 +6,6 @@
 
 use super::files::write_tensors;
 use super::hf_classes::{CLASSES, HfClass};
-use super::numbers::decimals;
 use super::{ExportModel, Format, Layout, card, notes, readback, statistics, timm};
 use crate::backbone::{FAMILIES, Header, Layer, ParamName, Role};
 use crate::config::ResizeMode;
@@ -160,10 +159,9 @@ fn limits(geometry: &Geometry) -> Option<&'static str> {
     }
 }
 
-/// The settings of the image processor.
 fn preprocessor(preprocess: &Preprocess) -> Value {
     let Geometry { image_size, resize, interpolation, .. } = preprocess.geometry;
-    let (mean, std) = statistics(&preprocess.normalization);
+    let [mean, std] = statistics(&preprocess.normalization);
     let size = json!({ "height": image_size.height, "width": image_size.width });
     let mut settings = json!({
         "image_processor_type": "ViTImageProcessor",
@@ -177,8 +175,8 @@ fn preprocessor(preprocess: &Preprocess) -> Value {
         "do_rescale": true,
         "rescale_factor": 1.0 / 255.0,
         "do_normalize": true,
-        "image_mean": decimals(mean),
-        "image_std": decimals(std),
+        "image_mean": mean,
+        "image_std": std,
         "do_convert_rgb": true,
     });
     if let (ResizeMode::Crop, Some(side)) = (resize, image_size.side()) {

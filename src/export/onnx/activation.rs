@@ -9,8 +9,7 @@ impl Builder {
         match activation {
             // x (1 + erf(x / √2)) / 2
             Activation::Gelu => {
-                let root = self.scalar(std::f32::consts::SQRT_2);
-                let scaled = self.node("Div", &[x, &root], &[]);
+                let scaled = self.with_number("Div", x, std::f32::consts::SQRT_2);
                 let erf = self.node("Erf", &[&scaled], &[]);
                 self.half_of_one_plus(x, &erf)
             }
@@ -18,18 +17,15 @@ impl Builder {
             Activation::GeluTanh => {
                 let square = self.node("Mul", &[x, x], &[]);
                 let cube = self.node("Mul", &[&square, x], &[]);
-                let cubic = self.scalar(0.044_715);
-                let cube = self.node("Mul", &[&cube, &cubic], &[]);
+                let cube = self.with_number("Mul", &cube, 0.044_715);
                 let inner = self.node("Add", &[x, &cube], &[]);
-                let scale = self.scalar(std::f32::consts::FRAC_2_PI.sqrt());
-                let inner = self.node("Mul", &[&inner, &scale], &[]);
+                let inner = self.with_number("Mul", &inner, std::f32::consts::FRAC_2_PI.sqrt());
                 let tanh = self.node("Tanh", &[&inner], &[]);
                 self.half_of_one_plus(x, &tanh)
             }
             // x σ(1.702 x)
             Activation::QuickGelu => {
-                let scale = self.scalar(1.702);
-                let scaled = self.node("Mul", &[x, &scale], &[]);
+                let scaled = self.with_number("Mul", x, 1.702);
                 let sigmoid = self.node("Sigmoid", &[&scaled], &[]);
                 self.node("Mul", &[x, &sigmoid], &[])
             }

@@ -5,20 +5,14 @@ use crate::export::files::bytes;
 use candle_core::{Result, Tensor};
 use std::collections::BTreeSet;
 
-/// The name of a value in the graph.
 pub(super) type ValueName = String;
 
-/// An option of a node.
 pub(super) enum Attribute<'a> {
-    /// A whole number.
     Int(&'static str, i64),
-    /// A number.
     Float(&'static str, f32),
-    /// Several whole numbers.
     Ints(&'static str, &'a [i64]),
 }
 
-/// Collects nodes and constants.
 #[derive(Default)]
 pub(super) struct Builder {
     nodes: Vec<NodeProto>,
@@ -59,7 +53,6 @@ impl Builder {
         parts
     }
 
-    /// A constant of the model.
     pub fn tensor(&mut self, name: &str, tensor: &Tensor) -> Result<ValueName> {
         if self.known.insert(name.to_owned()) {
             self.constants.push(TensorProto {
@@ -72,9 +65,14 @@ impl Builder {
         Ok(name.to_owned())
     }
 
-    /// One number.
     pub fn scalar(&mut self, value: f32) -> ValueName {
         self.small(format!("number_{value:?}"), FLOAT, Vec::new(), value.to_le_bytes().to_vec())
+    }
+
+    /// A node of `x` and a number.
+    pub fn with_number(&mut self, op: &str, x: &str, value: f32) -> ValueName {
+        let number = self.scalar(value);
+        self.node(op, &[x, &number], &[])
     }
 
     /// A list of whole numbers, such as a shape or axes.
@@ -84,7 +82,6 @@ impl Builder {
         self.small(format!("list_{name}"), INT64, vec![values.len() as i64], raw)
     }
 
-    /// One whole number.
     pub fn index(&mut self, value: i64) -> ValueName {
         self.small(format!("index_{value}"), INT64, Vec::new(), value.to_le_bytes().to_vec())
     }

@@ -21,7 +21,6 @@ pub(super) const LOGITS: &str = "logits";
 /// The second output, of the same shape: the calibrated probabilities.
 pub(super) const PROBABILITIES: &str = "probabilities";
 
-/// Writes the nodes of a model.
 pub(super) struct NodeWriter<'a> {
     model: &'a ExportModel,
     pub(super) spec: &'a VitSpec,
@@ -52,7 +51,7 @@ impl NodeWriter<'_> {
         for block in 0..self.spec.depth {
             x = self.prompted_block(&x, block)?;
             if block >= first_read {
-                let tokens = self.norm_if(self.spec.pooling.norm, &x, Layer::Norm)?;
+                let tokens = self.norm_if(self.spec.pooling.norm, &x, Layer::Norm.weight())?;
                 parts.extend(self.read(&tokens));
             }
         }
@@ -60,13 +59,13 @@ impl NodeWriter<'_> {
             let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
             return Ok(self.graph.node("Concat", &parts, &[Int("axis", 1)]));
         }
-        let tokens = self.norm_if(self.spec.pooling.norm, &x, Layer::Norm)?;
+        let tokens = self.norm_if(self.spec.pooling.norm, &x, Layer::Norm.weight())?;
         if self.spec.pooling.pool.is_added() {
-            let tokens = self.norm_if(self.spec.pooling.fc_norm, &tokens, Layer::FcNorm)?;
+            let tokens = self.norm_if(self.spec.pooling.fc_norm, &tokens, Layer::FcNorm.weight())?;
             return self.pool(&tokens);
         }
         let pooled = self.pool(&tokens)?;
-        self.norm_if(self.spec.pooling.fc_norm, &pooled, Layer::FcNorm)
+        self.norm_if(self.spec.pooling.fc_norm, &pooled, Layer::FcNorm.weight())
     }
 
     /// Pixels to tokens (N, T, d) before the first block.
@@ -83,7 +82,7 @@ impl NodeWriter<'_> {
         let grid = self.reshape(&grid, &[0, self.spec.width as i64, -1]);
         let patches = self.graph.node("Transpose", &[&grid], &[Ints("perm", &[0, 2, 1])]); // (N, g², d)
         let (prefix, positions) = self.constants()?;
-        let mut x = self.norm_if(self.spec.patch.norm, &patches, Layer::PatchNorm)?;
+        let mut x = self.norm_if(self.spec.patch.norm, &patches, Layer::PatchNorm.weight())?;
         if let Some(positions) = positions {
             let positions = self.graph.tensor("pos_embed.patches", &positions)?;
             x = self.graph.node("Add", &[&x, &positions], &[]);
@@ -92,7 +91,7 @@ impl NodeWriter<'_> {
             let prefix = self.expanded("prefix_tokens", &prefix)?;
             x = self.graph.node("Concat", &[&prefix, &x], &[Int("axis", 1)]);
         }
-        self.norm_if(self.spec.norm_pre, &x, Layer::NormPre)
+        self.norm_if(self.spec.norm_pre, &x, Layer::NormPre.weight())
     }
 
     /// The tokens before the patches with their positions, (1, P, d), and the positions of the patches, (1, g², d), where
@@ -160,20 +159,18 @@ impl NodeWriter<'_> {
     fn block(&mut self, x: &str, index: usize) -> Result<ValueName> {
         let at = |name: ParamName| name.in_block(index);
         let behind = self.spec.norms.behind;
-        let norm_if = |writer: &mut Self, present: bool, x: &str, norm: Layer| {
-            if present { writer.norm(x, norm.weight().in_block(index)) } else { Ok(x.to_owned()) }
-        };
-        let entered = norm_if(self, !behind, x, Layer::Norm1)?;
+        let [norm1, norm2] = [Layer::Norm1, Layer::Norm2].map(|norm| at(norm.weight()));
+        let entered = self.norm_if(!behind, x, norm1)?;
         let attended = self.attention(&entered, index)?;
-        let attended = norm_if(self, behind, &attended, Layer::Norm1)?;
+        let attended = self.norm_if(behind, &attended, norm1)?;
         let branch = self.scaled(&attended, at(Layer::Scale1.part(Part::Gamma)))?;
         let x = self.graph.node("Add", &[x, &branch], &[]);
-        let entered = norm_if(self, !behind, &x, Layer::Norm2)?;
+        let entered = self.norm_if(!behind, &x, norm2)?;
         let hidden = self.linear(&entered, at(Layer::Fc1.weight()))?;
         let hidden = self.activated(&hidden);
-        let hidden = norm_if(self, self.spec.mlp.norm, &hidden, Layer::MlpNorm)?;
+        let hidden = self.norm_if(self.spec.mlp.norm, &hidden, at(Layer::MlpNorm.weight()))?;
         let hidden = self.linear(&hidden, at(Layer::Fc2.weight()))?;
-        let hidden = norm_if(self, behind, &hidden, Layer::Norm2)?;
+        let hidden = self.norm_if(behind, &hidden, norm2)?;
         let branch = self.scaled(&hidden, at(Layer::Scale2.part(Part::Gamma)))?;
         Ok(self.graph.node("Add", &[&x, &branch], &[]))
     }
@@ -189,8 +186,8 @@ impl NodeWriter<'_> {
         let query = self.heads(&query, heads, &[0, 2, 1, 3]);
         let bias = self.relative(index)?;
         let attended = self.attend((&query, heads, bias.as_deref()), &key, &parts[2]);
-        let normed = self.spec.attention.norm;
-        let attended = if normed { self.norm(&attended, Layer::ProjNorm.weight().in_block(index))? } else { attended };
+        let norm = Layer::ProjNorm.weight().in_block(index);
+        let attended = self.norm_if(self.spec.attention.norm, &attended, norm)?;
         self.linear(&attended, Layer::Proj.weight().in_block(index))
     }
 
@@ -215,8 +212,7 @@ impl NodeWriter<'_> {
         let head_width = self.spec.width / heads;
         let keys = self.heads(keys, heads, &[0, 2, 3, 1]); // (N, heads, e, T)
         let values = self.heads(values, heads, &[0, 2, 1, 3]); // (N, heads, T, e)
-        let scale = self.graph.scalar((head_width as f32).powf(-0.5));
-        let query = self.graph.node("Mul", &[query, &scale], &[]);
+        let query = self.graph.with_number("Mul", query, (head_width as f32).powf(-0.5));
         let scores = self.graph.node("MatMul", &[&query, &keys], &[]);
         let scores = match bias {
             Some(bias) => self.graph.node("Add", &[&scores, bias], &[]),
@@ -247,7 +243,6 @@ impl NodeWriter<'_> {
         parts
     }
 
-    /// Features to logits and probabilities.
     fn head(&mut self, features: &str) -> Result<()> {
         let product = if self.model.compares_directions() {
             self.scaled_cosines(features)?
@@ -267,8 +262,7 @@ impl NodeWriter<'_> {
         let embedding =
             if projected { self.linear(features, Layer::Projection.weight())? } else { features.to_owned() };
         let length = self.graph.node("ReduceL2", &[&embedding], &[Ints("axes", &[-1]), Int("keepdims", 1)]);
-        let shortest = self.graph.scalar(SHORTEST);
-        let length = self.graph.node("Max", &[&length, &shortest], &[]);
+        let length = self.graph.with_number("Max", &length, SHORTEST);
         let unit = self.graph.node("Div", &[&embedding, &length], &[]);
         let scale = self.model.params.tensor(Layer::Head.part(Part::LogitScale))?.exp()?;
         let directions = self.model.params.tensor(Layer::Head.weight())?.broadcast_mul(&scale)?.t()?;
@@ -296,13 +290,11 @@ impl NodeWriter<'_> {
         Ok(self.graph.node("Add", &[&product, &bias], &[]))
     }
 
-    /// The norm with that weight.
     pub(super) fn norm(&mut self, x: &str, weight: ParamName) -> Result<ValueName> {
         if self.spec.norms.rms {
             let square = self.graph.node("Mul", &[x, x], &[]);
             let square = self.graph.node("ReduceMean", &[&square], &[Ints("axes", &[-1]), Int("keepdims", 1)]);
-            let eps = self.graph.scalar(self.spec.norms.eps);
-            let square = self.graph.node("Add", &[&square, &eps], &[]);
+            let square = self.graph.with_number("Add", &square, self.spec.norms.eps);
             let root = self.graph.node("Sqrt", &[&square], &[]);
             let unit = self.graph.node("Div", &[x, &root], &[]);
             let weight = self.parameter(weight)?;
@@ -313,8 +305,8 @@ impl NodeWriter<'_> {
         Ok(self.graph.node("LayerNormalization", &[x, &weight, &bias], &options))
     }
 
-    fn norm_if(&mut self, present: bool, x: &str, layer: Layer) -> Result<ValueName> {
-        if present { self.norm(x, layer.weight()) } else { Ok(x.to_owned()) }
+    fn norm_if(&mut self, present: bool, x: &str, weight: ParamName) -> Result<ValueName> {
+        if present { self.norm(x, weight) } else { Ok(x.to_owned()) }
     }
 
     fn scaled(&mut self, branch: &str, gamma: ParamName) -> Result<ValueName> {

@@ -10,7 +10,6 @@ mod pool;
 mod proto;
 mod run;
 
-use super::numbers::decimals;
 use super::publish::sidecar;
 use super::{ExportModel, Format, Layout, card, notes, statistics};
 use crate::backbone::VitSpec;
@@ -21,8 +20,8 @@ use candle_core::Tensor;
 use graph::{LOGITS, PIXELS, PROBABILITIES};
 use prost::Message;
 use proto::{
-    Dimension, DimensionValue, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
+    Dimension, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    ValueInfoProto,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -56,10 +55,9 @@ fn write(model: &ExportModel, folder: &Path, name: &str) -> Result<Vec<String>> 
     let mut graph = graph::of(model)?;
     let (size, classes) = (model.spec.image_size, model.classes.len());
     let tiled = model.preprocess.tiles.is_some();
-    graph.input = vec![declared(PIXELS, if tiled { TILES } else { BATCH }, &size.shape())];
-    graph.output = [LOGITS, PROBABILITIES]
-        .map(|name| if tiled { fixed(name, &[1, classes]) } else { declared(name, BATCH, &[classes]) })
-        .into();
+    graph.input = vec![declared(PIXELS, any(if tiled { TILES } else { BATCH }), &size.shape())];
+    let images = || if tiled { fixed(1) } else { any(BATCH) };
+    graph.output = [LOGITS, PROBABILITIES].map(|name| declared(name, images(), &[classes])).into();
     let file = ModelProto {
         ir_version: Some(8),
         producer_name: Some("vitadapt".into()),
@@ -94,28 +92,27 @@ fn logits(folder: &Path, name: &str, pixels: &Tensor) -> Result<Tensor> {
     Ok(run::output(graph, PIXELS, pixels, LOGITS)?)
 }
 
-/// A tensor of f32 whose first dimension, called `any`, is free: any number of images or tiles.
-fn declared(name: &str, any: &str, shape: &[usize]) -> ValueInfoProto {
-    let sizes = shape.iter().map(|&dim| DimensionValue::Value(dim as i64));
-    of_sizes(name, std::iter::once(DimensionValue::Param(any.into())).chain(sizes))
+/// A dimension that each call may choose: any number of images or tiles.
+fn any(name: &str) -> Dimension {
+    Dimension { dim_param: Some(name.into()), dim_value: None }
 }
 
-/// A tensor of f32 of that shape.
-fn fixed(name: &str, shape: &[usize]) -> ValueInfoProto {
-    of_sizes(name, shape.iter().map(|&dim| DimensionValue::Value(dim as i64)))
+fn fixed(size: usize) -> Dimension {
+    Dimension { dim_value: Some(size as i64), dim_param: None }
 }
 
-fn of_sizes(name: &str, sizes: impl Iterator<Item = DimensionValue>) -> ValueInfoProto {
-    let dim = sizes.map(|value| Dimension { value: Some(value) }).collect();
+/// A tensor of f32.
+fn declared(name: &str, first: Dimension, rest: &[usize]) -> ValueInfoProto {
+    let dim = std::iter::once(first).chain(rest.iter().copied().map(fixed)).collect();
     let tensor = TensorTypeProto { elem_type: Some(proto::FLOAT), shape: Some(TensorShapeProto { dim }) };
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
 }
 
 /// What a program that runs the file must know of it.
 fn facts(model: &ExportModel) -> Value {
     let VitSpec { image_size, architecture, .. } = &model.spec;
     let geometry = &model.preprocess.geometry;
-    let (mean, std) = statistics(&model.preprocess.normalization);
+    let [mean, std] = statistics(&model.preprocess.normalization);
     let layout = "N, 3 (RGB), height, width; values in 0..1, less the mean, divided by std";
     let mut facts = json!({
         "name": model.name,
@@ -131,8 +128,8 @@ fn facts(model: &ExportModel) -> Value {
             "resize": geometry.resize,
             "interpolation": geometry.interpolation,
             "crop_pct": geometry.crop_pct(),
-            "mean": decimals(mean),
-            "std": decimals(std),
+            "mean": mean,
+            "std": std,
         },
         "outputs": [LOGITS, PROBABILITIES],
     });

@@ -31,8 +31,7 @@ impl NodeWriter<'_> {
                     let token = self.token(tokens, index as i64);
                     self.graph.node("Add", &[&sum, &token], &[])
                 });
-                let share = self.graph.scalar(1.0 / count as f32);
-                self.graph.node("Mul", &[&sum, &share], &[])
+                self.graph.with_number("Mul", &sum, 1.0 / count as f32)
             }
             Pool::Attention => self.attention_pool(tokens)?,
             pool => {
@@ -79,12 +78,11 @@ impl NodeWriter<'_> {
     fn log_sum_exp(&mut self, patches: &str) -> ValueName {
         let largest = self.over_patches("ReduceMax", patches, true);
         let below = self.graph.node("Sub", &[patches, &largest], &[]);
-        let sharpness = self.graph.scalar(LogSumExp::SHARPNESS as f32);
-        let sharp = self.graph.node("Mul", &[&below, &sharpness], &[]);
+        let sharp = self.graph.with_number("Mul", &below, LogSumExp::SHARPNESS as f32);
         let exponentials = self.graph.node("Exp", &[&sharp], &[]);
         let mean = self.over_patches("ReduceMean", &exponentials, true);
         let logarithm = self.graph.node("Log", &[&mean], &[]);
-        let blunt = self.graph.node("Div", &[&logarithm, &sharpness], &[]);
+        let blunt = self.graph.with_number("Div", &logarithm, LogSumExp::SHARPNESS as f32);
         let smooth = self.graph.node("Add", &[&blunt, &largest], &[]);
         self.reshape(&smooth, &[0, -1])
     }
@@ -107,13 +105,11 @@ impl NodeWriter<'_> {
 
     /// mean(max(x, ε)³)^(1/3).
     fn generalised_mean(&mut self, patches: &str) -> ValueName {
-        let least = self.graph.scalar(Gem::LEAST as f32);
-        let positive = self.graph.node("Max", &[patches, &least], &[]);
+        let positive = self.graph.with_number("Max", patches, Gem::LEAST as f32);
         let squares = self.graph.node("Mul", &[&positive, &positive], &[]);
         let cubes = self.graph.node("Mul", &[&squares, &positive], &[]);
         let mean = self.over_patches("ReduceMean", &cubes, false);
-        let third = self.graph.scalar(1.0 / 3.0);
-        self.graph.node("Pow", &[&mean, &third], &[])
+        self.graph.with_number("Pow", &mean, 1.0 / 3.0)
     }
 
     fn statistics(&mut self, patches: &str) -> ValueName {
@@ -121,8 +117,7 @@ impl NodeWriter<'_> {
         let distance = self.graph.node("Sub", &[patches, &mean], &[]);
         let squares = self.graph.node("Mul", &[&distance, &distance], &[]);
         let variance = self.over_patches("ReduceMean", &squares, true);
-        let eps = self.graph.scalar(Stats::EPS as f32);
-        let variance = self.graph.node("Add", &[&variance, &eps], &[]);
+        let variance = self.graph.with_number("Add", &variance, Stats::EPS as f32);
         let deviation = self.graph.node("Sqrt", &[&variance], &[]);
         let largest = self.over_patches("ReduceMax", patches, true);
         let parts = self.graph.node("Concat", &[&mean, &largest, &deviation], &[Int("axis", 2)]);

@@ -1,9 +1,10 @@
 //! The messages of ONNX that an exported model needs.
 //!
 //! Field numbers and types from `onnx/onnx.proto` (IR version 8, ONNX 1.12). The file is of protobuf 2, so lists of
-//! numbers are not packed. What a field means stands there.
+//! numbers are not packed. What a field means stands there. Alternatives of which one is set (`oneof`) are fields of their
+//! own here: the bytes are the same.
 
-use prost::{Message, Oneof};
+use prost::Message;
 
 /// `TensorProto.DataType.FLOAT`
 pub const FLOAT: i32 = 1;
@@ -118,15 +119,8 @@ pub struct ValueInfoProto {
 /// A type; here always that of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    #[prost(oneof = "TypeValue", tags = "1")]
-    pub value: Option<TypeValue>,
-}
-
-/// The kinds of types.
-#[derive(Clone, PartialEq, Oneof)]
-pub enum TypeValue {
-    #[prost(message, tag = "1")]
-    Tensor(TensorTypeProto),
+    #[prost(message, optional, tag = "1")]
+    pub tensor_type: Option<TensorTypeProto>,
 }
 
 /// Element type and shape of a tensor.
@@ -146,18 +140,11 @@ pub struct TensorShapeProto {
     pub dim: Vec<Dimension>,
 }
 
-/// A dimension of a shape.
+/// A dimension of a shape: a number, or a name for one that each call may choose.
 #[derive(Clone, PartialEq, Message)]
 pub struct Dimension {
-    #[prost(oneof = "DimensionValue", tags = "1, 2")]
-    pub value: Option<DimensionValue>,
-}
-
-/// A number, or a name for one that each call may choose.
-#[derive(Clone, PartialEq, Oneof)]
-pub enum DimensionValue {
-    #[prost(int64, tag = "1")]
-    Value(i64),
-    #[prost(string, tag = "2")]
-    Param(String),
+    #[prost(int64, optional, tag = "1")]
+    pub dim_value: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    pub dim_param: Option<String>,
 }

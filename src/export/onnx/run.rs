@@ -90,7 +90,6 @@ fn evaluate(node: &NodeProto, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     Ok(vec![result])
 }
 
-/// The options of a node.
 struct Options<'a>(&'a NodeProto);
 
 impl Options<'_> {
