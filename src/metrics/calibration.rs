@@ -5,11 +5,10 @@ use super::interval::clopper_pearson;
 use super::scores::{argmax, log_sum_exp};
 use serde::{Deserialize, Serialize};
 
-/// The number of equally wide confidence bins of [`ece`] and of reliability diagrams.
+/// The number of equally wide confidence bins of the calibration error and of reliability diagrams.
 pub const ECE_BINS: usize = 15;
 
-/// The smallest and largest temperature that [`fit_temperature`] returns.
-pub const TEMPERATURE_BOUNDS: [f64; 2] = [1e-5, 20.0];
+const TEMPERATURE_BOUNDS: [f64; 2] = [1e-5, 20.0];
 
 /// The mean of −ln p(true class), in nats, with p the softmax of logits / temperature.
 ///
@@ -60,7 +59,7 @@ impl Reliability {
 }
 
 /// The bins with samples, of [`ECE_BINS`] equally wide ones. None when a logit is NaN.
-pub fn reliability_bins(scores: &Scores, temperature: f64) -> Option<Vec<ReliabilityBin>> {
+fn reliability_bins(scores: &Scores, temperature: f64) -> Option<Vec<ReliabilityBin>> {
     let mut sums = [(0_u64, 0.0, 0_u64); ECE_BINS];
     for (row, label) in scores.rows() {
         let top = argmax(row);
@@ -90,12 +89,12 @@ fn edge(bin: usize) -> f64 {
 
 /// The expected calibration error: the mean of |accuracy − confidence| over the bins, weighted by their samples. None
 /// when a logit is NaN.
-pub fn ece(scores: &Scores, temperature: f64) -> Option<f64> {
+pub(super) fn ece(scores: &Scores, temperature: f64) -> Option<f64> {
     let gap = |bin: &ReliabilityBin| bin.count as f64 * (bin.accuracy - bin.confidence).abs();
     Some(reliability_bins(scores, temperature)?.iter().map(gap).sum::<f64>() / scores.len() as f64)
 }
 
-/// The temperature that minimises the negative log-likelihood of validation logits, within [`TEMPERATURE_BOUNDS`].
+/// The temperature that minimises the negative log-likelihood of validation logits, from 1e-5 to 20.
 ///
 /// The likelihood is convex in 1 / T, so its slope changes sign once: the search halves an interval of ln T. When
 /// every sample is right the likelihood has no minimum (ever sharper is ever better); then the true class counts as

@@ -1,5 +1,7 @@
 //! The confusion matrix and everything that follows from it alone.
 
+use super::mean;
+
 /// Counts (k, k): rows are true classes, columns predicted ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
@@ -76,11 +78,28 @@ impl Confusion {
         ratio(2 * self.counts[c][c], self.support(c) + self.predicted(c))
     }
 
+    /// Right answers / samples.
+    pub fn accuracy(&self) -> f64 {
+        self.correct() as f64 / self.total() as f64
+    }
+
+    /// The mean recall of the classes that have samples.
+    pub fn balanced_accuracy(&self) -> f64 {
+        let present = self.classes().filter(|&c| self.support(c) > 0);
+        mean(present.map(|c| self.recall(c))).unwrap_or(f64::NAN)
+    }
+
+    /// The accuracy of always answering one class: the most frequent one *of the scored split*, so that no constant
+    /// answer can score higher.
+    pub fn majority_baseline(&self) -> f64 {
+        let most = self.classes().map(|c| self.support(c)).max().unwrap_or(0);
+        most as f64 / self.total() as f64
+    }
+
     /// Mean F1 over the classes that occur among labels or predictions, as scikit-learn takes it.
     pub fn macro_f1(&self) -> f64 {
-        let occurring: Vec<f64> =
-            self.classes().filter(|&c| self.support(c) + self.predicted(c) > 0).map(|c| self.f1(c)).collect();
-        occurring.iter().sum::<f64>() / occurring.len() as f64
+        let occurring = self.classes().filter(|&c| self.support(c) + self.predicted(c) > 0);
+        mean(occurring.map(|c| self.f1(c))).unwrap_or(f64::NAN)
     }
 
     /// Mean F1 weighted by the samples of each class.
@@ -127,6 +146,19 @@ mod tests {
         let confusion = Confusion::new(&[0, 0, 1], &[1, 0, 1], 2);
         assert_eq!((confusion.precision(1), confusion.recall(0)), (0.5, 0.5));
         assert_eq!(confusion.into_counts(), [vec![1, 1], vec![0, 1]]);
+    }
+
+    #[test]
+    fn an_absent_class_does_not_lower_balanced_accuracy() {
+        let confusion = Confusion::new(&[0, 0, 0, 1], &[0, 0, 2, 1], 3);
+        assert_eq!(confusion.accuracy(), 0.75);
+        assert!((confusion.balanced_accuracy() - 5.0 / 6.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn the_baseline_is_the_most_frequent_class() {
+        assert_eq!(Confusion::new(&[1, 1, 0], &[0, 0, 0], 2).majority_baseline(), 2.0 / 3.0);
+        assert_eq!(Confusion::new(&[1, 0], &[0, 0], 2).majority_baseline(), 0.5);
     }
 
     #[test]

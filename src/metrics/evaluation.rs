@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use super::kinds::KindScore;
-use super::{Confusion, Doubt, Inspection, Reliability, Rules, Scores, accuracy, calibration, interval, ranking};
+use super::{Confusion, Doubt, Inspection, Reliability, Rules, Scores, calibration, interval, ranking};
 use crate::error::{DataError, Result};
 
 /// How a model scored on one split. The fields and their order are the file format of `eval-<split>.json`; what is
@@ -144,10 +144,10 @@ pub fn evaluate<T: Copy + Into<f64>>(
     Ok(Evaluation {
         split: split.to_owned(),
         n: scores.len(),
-        accuracy: accuracy::accuracy(&confusion),
+        accuracy: confusion.accuracy(),
         accuracy_ci95: interval::accuracy_interval(&right, groups),
-        majority_baseline: accuracy::majority_baseline(&confusion),
-        balanced_accuracy: accuracy::balanced_accuracy(&confusion),
+        majority_baseline: confusion.majority_baseline(),
+        balanced_accuracy: confusion.balanced_accuracy(),
         macro_f1: confusion.macro_f1(),
         weighted_f1: confusion.weighted_f1(),
         auroc_macro: mean(per_class.iter().filter_map(|class| class.auroc)),
@@ -192,11 +192,8 @@ fn class_reports(
     classes: &[String],
     groups: &[Option<&str>],
 ) -> Vec<ClassReport> {
-    let probabilities = scores.probabilities(1.0);
     let unit = interval::units(scores.len(), groups);
-    let report = |(c, class): (usize, &String)| {
-        let column: Vec<f64> = probabilities.iter().skip(c).step_by(classes.len()).copied().collect();
-        let positive: Vec<bool> = scores.labels().iter().map(|&label| label == c).collect();
+    let report = |((c, class), (column, positive)): ((usize, &String), (Vec<f64>, Vec<bool>))| {
         let support = confusion.support(c);
         let distinct: BTreeSet<usize> = unit.iter().zip(&positive).filter(|(_, own)| **own).map(|(u, _)| *u).collect();
         ClassReport {
@@ -210,7 +207,7 @@ fn class_reports(
             average_precision: ranking::average_precision(&column, &positive),
         }
     };
-    classes.iter().enumerate().map(report).collect()
+    classes.iter().enumerate().zip(scores.each_against_the_rest()).map(report).collect()
 }
 
 /// The mean; none without values.

@@ -3,7 +3,6 @@
 //! One file a family. A new metric is a function in its family's file and a field in [`Evaluation`], filled in
 //! [`evaluate`].
 
-mod accuracy;
 mod calibration;
 mod chance;
 mod confusion;
@@ -21,10 +20,7 @@ mod selection;
 
 use evaluation::mean;
 
-pub use accuracy::{accuracy, balanced_accuracy, majority_baseline};
-pub use calibration::{
-    ECE_BINS, Reliability, ReliabilityBin, TEMPERATURE_BOUNDS, ece, fit_temperature, losses, nll, reliability_bins,
-};
+pub use calibration::{ECE_BINS, Reliability, ReliabilityBin, fit_temperature, losses, nll};
 pub use chance::{
     UNBALANCED, better_than_chance, is_rare, missed_classes, no_better_than_chance, ranks_better_than_chance,
     ranks_well,

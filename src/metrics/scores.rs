@@ -59,9 +59,13 @@ impl Scores {
         self.rows().map(|(row, _)| argmax(row)).collect()
     }
 
-    /// Softmax of logits / temperature (n, k).
-    pub fn probabilities(&self, temperature: f64) -> Vec<f64> {
-        self.rows().flat_map(|(row, _)| softmax(row, temperature)).collect()
+    /// For each class its probability in every sample (n), and which samples are of it (n).
+    pub(super) fn each_against_the_rest(&self) -> impl Iterator<Item = (Vec<f64>, Vec<bool>)> {
+        let probabilities: Vec<f64> = self.rows().flat_map(|(row, _)| softmax(row, 1.0)).collect();
+        (0..self.classes).map(move |class| {
+            let column = probabilities.iter().skip(class).step_by(self.classes).copied().collect();
+            (column, self.labels.iter().map(|&label| label == class).collect())
+        })
     }
 }
 

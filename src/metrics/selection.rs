@@ -1,8 +1,7 @@
 //! The one number by which settings are compared on held-out images.
 
 use super::calibration::nll;
-use super::evaluation::mean;
-use super::{Confusion, Scores, UNBALANCED, accuracy, auroc, average_precision, balanced_accuracy};
+use super::{Confusion, Scores, UNBALANCED, auroc, average_precision, mean};
 use crate::config::MetricChoice;
 use serde::{Deserialize, Serialize};
 
@@ -65,25 +64,18 @@ impl SelectionMetric {
     /// How good scores are, higher is better; none when it is undefined.
     pub fn score(self, scores: &Scores) -> Option<f64> {
         let confusion = || Confusion::new(scores.labels(), &scores.predicted(), scores.classes());
+        let each = || scores.each_against_the_rest();
         match self {
-            Self::Accuracy => Some(accuracy(&confusion())),
-            Self::BalancedAccuracy => Some(balanced_accuracy(&confusion())),
+            Self::Accuracy => Some(confusion().accuracy()),
+            Self::BalancedAccuracy => Some(confusion().balanced_accuracy()),
             Self::MacroF1 => Some(confusion().macro_f1()),
-            Self::Auroc => one_against_the_rest(scores, auroc),
-            Self::AveragePrecision => one_against_the_rest(scores, average_precision),
+            Self::Auroc => mean(each().filter_map(|(column, positive)| auroc(&column, &positive))),
+            Self::AveragePrecision => {
+                mean(each().filter_map(|(column, positive)| average_precision(&column, &positive)))
+            }
             Self::LogLoss => nll(scores, 1.0).map(|loss| -loss),
         }
     }
-}
-
-/// The mean over the classes where it is defined.
-fn one_against_the_rest(scores: &Scores, metric: fn(&[f64], &[bool]) -> Option<f64>) -> Option<f64> {
-    let (probabilities, classes) = (scores.probabilities(1.0), scores.classes());
-    mean((0..classes).filter_map(|class| {
-        let column: Vec<f64> = probabilities.iter().skip(class).step_by(classes).copied().collect();
-        let positive: Vec<bool> = scores.labels().iter().map(|&label| label == class).collect();
-        metric(&column, &positive)
-    }))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::early_stop::ValScore;
 use crate::data::Split;
 use crate::error::Result;
-use crate::metrics::{Confusion, Scores, SelectionMetric, accuracy, losses, sign_flip_test, t_interval};
+use crate::metrics::{Confusion, Scores, SelectionMetric, losses, sign_flip_test, t_interval};
 use crate::model::{BatchSource, Model};
 use serde::{Deserialize, Serialize};
 
@@ -139,7 +139,7 @@ pub fn validate(source: &BatchSource, model: &Model, metric: SelectionMetric) ->
     let finite = losses.iter().all(|loss| loss.is_finite());
     let loss = if mean.is_finite() { mean } else { f64::NAN };
     Ok(Some(Validation {
-        scores: ValScore { score: metric.score(&scores).unwrap_or(-loss), loss, accuracy: accuracy(&confusion) },
+        scores: ValScore { score: metric.score(&scores).unwrap_or(-loss), loss, accuracy: confusion.accuracy() },
         images: ImageScores {
             losses: if finite { losses.iter().map(|&loss| loss as f32).collect() } else { Vec::new() },
             right: predicted.iter().zip(&scored.labels).map(|(predicted, label)| predicted == label).collect(),

@@ -8,8 +8,8 @@ use crate::metrics::ranking::{RankCurve, Ranking};
 pub(super) const OVERKILLS: [f64; 3] = [0.001, 0.005, 0.01];
 
 /// The rules by which a part is called defective from a threshold on, with the thresholds these parts support.
-pub(super) fn thresholds(parts: &Parts<'_>) -> Vec<Threshold> {
-    let ranked = Ranking::new(&parts.scores).map(|ranking| (ranking.curve(parts.defect, |_| 1), ranking));
+pub(super) fn thresholds(parts: &Parts) -> Vec<Threshold> {
+    let ranked = Ranking::new(&parts.scores).map(|ranking| (ranking.curve(&parts.defect, |_| 1), ranking));
     let threshold = |rule: ThresholdRule| {
         let point = |curve: &RankCurve| match rule {
             ThresholdRule::OverkillAtMost { max_overkill } => curve.within(max_overkill),
@@ -24,9 +24,9 @@ pub(super) fn thresholds(parts: &Parts<'_>) -> Vec<Threshold> {
 
 /// The two thresholds that a goal asks for; none when there is no defect or no good part to choose them on, or a score
 /// is not a number. `prevalence` is the share of defects in production, if it is not that of these parts.
-pub(super) fn band(parts: &Parts<'_>, goal: BandGoal, prevalence: Option<f64>) -> Option<Band> {
+pub(super) fn band(parts: &Parts, goal: BandGoal, prevalence: Option<f64>) -> Option<Band> {
     let ranking = Ranking::new(&parts.scores)?;
-    let curve = ranking.curve(parts.defect, |_| 1);
+    let curve = ranking.curve(&parts.defect, |_| 1);
     let (rejected, kept) = match goal {
         BandGoal::Costs(costs) => cheapest(&curve, costs, prevalence)?,
         // Within its limit each side leaves as few parts to a person as it can.
@@ -71,14 +71,21 @@ mod tests {
     use crate::config::Limits;
     use proptest::prelude::*;
 
-    fn parts<'a>(scores: &[f64], defect: &'a [bool]) -> Parts<'a> {
-        Parts { scores: scores.to_vec(), called: vec![false; scores.len()], defect }
+    /// (score in elevenths, whether it is a defect) of each.
+    fn of_images(images: &[(u32, bool)]) -> Parts {
+        let (scores, defect): (Vec<f64>, Vec<bool>) =
+            images.iter().map(|&(score, defect)| (f64::from(score) / 11.0, defect)).unzip();
+        parts(&scores, &defect)
     }
 
-    fn cost(parts: &Parts<'_>, band: Band, costs: Costs, prevalence: f64) -> f64 {
+    fn parts(scores: &[f64], defect: &[bool]) -> Parts {
+        Parts { scores: scores.to_vec(), called: vec![false; scores.len()], defect: defect.to_vec() }
+    }
+
+    fn cost(parts: &Parts, band: Band, costs: Costs, prevalence: f64) -> f64 {
         let side = |defect: bool, accepted: f64, rejected: f64| {
             let scores: Vec<f64> =
-                parts.scores.iter().zip(parts.defect).filter(|(_, d)| **d == defect).map(|(s, _)| *s).collect();
+                parts.scores.iter().zip(&parts.defect).filter(|(_, d)| **d == defect).map(|(s, _)| *s).collect();
             let one = |score: &f64| {
                 if *score < band.accept_below {
                     accepted
@@ -100,10 +107,8 @@ mod tests {
             (escape, overkill, look) in (0.0..50.0f64, 0.0..10.0f64, 0.0..3.0f64),
             prevalence in 0.0..=1.0f64,
         ) {
-            let scores: Vec<f64> = images.iter().map(|image| f64::from(image.0) / 11.0).collect();
-            let defect: Vec<bool> = images.iter().map(|image| image.1).collect();
-            prop_assume!(defect.contains(&true) && defect.contains(&false));
-            let parts = parts(&scores, &defect);
+            let parts = of_images(&images);
+            prop_assume!(parts.defect.contains(&true) && parts.defect.contains(&false));
             let costs = Costs { escape, overkill, look };
             let found = band(&parts, BandGoal::Costs(costs), Some(prevalence)).unwrap();
             prop_assert!(found.accept_below <= found.reject_from);
@@ -122,16 +127,15 @@ mod tests {
             images in prop::collection::vec((0..12u32, any::<bool>()), 2..30),
             limits in (0.0..=1.0f64, 0.0..=1.0f64),
         ) {
-            let scores: Vec<f64> = images.iter().map(|image| f64::from(image.0) / 11.0).collect();
-            let defect: Vec<bool> = images.iter().map(|image| image.1).collect();
-            let parts = parts(&scores, &defect);
+            let parts = of_images(&images);
+            let defect = &parts.defect;
             let limits = Limits { max_escape: limits.0, max_overkill: limits.1 };
             let found = band(&parts, BandGoal::Limits(limits), None);
             prop_assert_eq!(found.is_some(), defect.contains(&true) && defect.contains(&false));
             let Some(found) = found else { return Ok(()) };
             let share = |wanted: bool, hit: &dyn Fn(f64) -> bool| {
                 let of: Vec<f64> =
-                    scores.iter().zip(&defect).filter(|(_, d)| **d == wanted).map(|(s, _)| *s).collect();
+                    parts.scores.iter().zip(defect).filter(|(_, d)| **d == wanted).map(|(s, _)| *s).collect();
                 of.iter().filter(|&&score| hit(score)).count() as f64 / of.len() as f64
             };
             prop_assert!(share(true, &|score| score < found.accept_below) <= limits.max_escape);

@@ -144,13 +144,8 @@ impl Rules {
         held_out: Option<(&Scores, f64)>,
     ) -> Result<Option<Self>> {
         let Some(is_good) = good_classes(&settings.good, classes)? else { return Ok(None) };
-        let truth: Vec<bool> =
-            held_out.map_or(&[][..], |(scores, _)| scores.labels()).iter().map(|&l| !is_good[l]).collect();
-        let parts = match held_out {
-            Some((scores, temperature)) => Parts::new(scores, temperature, &is_good, &truth),
-            None => Parts { scores: Vec::new(), called: Vec::new(), defect: &[] },
-        };
-        let defects = truth.iter().filter(|&&defect| defect).count() as u64;
+        let parts = held_out.map_or_else(Parts::default, |(scores, t)| Parts::new(scores, t, &is_good));
+        let (goods, defects) = parts.sides();
         Ok(Some(Self {
             good: settings.good.clone(),
             prevalence: settings.prevalence,
@@ -158,7 +153,7 @@ impl Rules {
                 Some(BandGoal::Costs(costs)) => Some(costs),
                 Some(BandGoal::Limits(_)) | None => None,
             },
-            chosen_on_goods: truth.len() as u64 - defects,
+            chosen_on_goods: goods,
             chosen_on_defects: defects,
             thresholds: choose::thresholds(&parts),
             band: settings.band.and_then(|goal| choose::band(&parts, goal, settings.prevalence)),
@@ -202,23 +197,36 @@ fn defect_probability(probabilities: &[f64], is_good: impl Iterator<Item = bool>
 }
 
 /// Scored images as parts that are good or not.
-struct Parts<'a> {
+#[derive(Default)]
+struct Parts {
     /// The probability of a defect.
     scores: Vec<f64>,
     /// Whether the largest probability is that of a defect.
     called: Vec<bool>,
     /// The truth.
-    defect: &'a [bool],
+    defect: Vec<bool>,
 }
 
-impl<'a> Parts<'a> {
-    fn new(scores: &Scores, temperature: f64, is_good: &[bool], defect: &'a [bool]) -> Self {
+impl Parts {
+    fn new(scores: &Scores, temperature: f64, is_good: &[bool]) -> Self {
         let score = |(row, _): (&[f64], usize)| defect_probability(&softmax(row, temperature), is_good.iter().copied());
         Self {
             scores: scores.rows().map(score).collect(),
             called: scores.predicted().iter().map(|&class| !is_good[class]).collect(),
-            defect,
+            defect: scores.labels().iter().map(|&label| !is_good[label]).collect(),
         }
+    }
+
+    /// The same where a rule names the good classes.
+    fn by_name(scores: &Scores, temperature: f64, good: &[String], classes: &[String]) -> Result<Self> {
+        let is_good = good_classes(good, classes)?.unwrap_or_else(|| vec![false; classes.len()]);
+        Ok(Self::new(scores, temperature, &is_good))
+    }
+
+    /// How many are good, and how many are not.
+    fn sides(&self) -> (u64, u64) {
+        let defects = self.defect.iter().filter(|&&defect| defect).count();
+        ((self.defect.len() - defects) as u64, defects as u64)
     }
 }
 

@@ -1,7 +1,8 @@
 //! How the rules did on the images of a split: the section `inspection` of `eval-<split>.json`.
 
 use super::choose::OVERKILLS;
-use super::{Band, Decision, Estimate, Parts, Rate, Rules, Threshold, ThresholdRule, good_classes, resample};
+use super::{Band, Decision, Estimate, Parts, Rate, Rules, Threshold, ThresholdRule, resample};
+use crate::config::Costs;
 use crate::error::Result;
 use crate::metrics::{Scores, interval};
 use serde::{Deserialize, Serialize};
@@ -98,18 +99,16 @@ impl Inspection {
         groups: &[Option<&str>],
         rules: &Rules,
     ) -> Result<Self> {
-        let is_good = good_classes(&rules.good, classes)?.unwrap_or_else(|| vec![false; classes.len()]);
-        let defect: Vec<bool> = scores.labels().iter().map(|&label| !is_good[label]).collect();
-        let parts = Parts::new(scores, temperature, &is_good, &defect);
-        let unit = interval::units(defect.len(), groups);
+        let parts = Parts::by_name(scores, temperature, &rules.good, classes)?;
+        let unit = interval::units(scores.len(), groups);
         let judge = Judge { parts: &parts, rules, unit: &unit };
-        let defects = defect.iter().filter(|&&defect| defect).count() as u64;
+        let (goods, defects) = parts.sides();
         let [auroc, average_precision, overkill_at_zero_escapes, recalls @ ..] =
-            resample::estimates(&parts.scores, &defect, &unit);
+            resample::estimates(&parts.scores, &parts.defect, &unit);
         let recall = |(max_overkill, recall)| RecallAtOverkill { max_overkill, recall };
         Ok(Self {
             good: rules.good.clone(),
-            goods: defect.len() as u64 - defects,
+            goods,
             defects,
             prevalence: rules.prevalence,
             operating_points: judge.operating_points(),
@@ -139,7 +138,7 @@ impl Inspection {
 
 /// Applies rules to parts.
 struct Judge<'a> {
-    parts: &'a Parts<'a>,
+    parts: &'a Parts,
     rules: &'a Rules,
     unit: &'a [usize],
 }
@@ -169,7 +168,7 @@ impl Judge<'_> {
     fn band(&self, band: Band) -> BandOutcome {
         let decisions: Vec<Decision> = self.parts.scores.iter().map(|&score| band.decide(score)).collect();
         let looked: Vec<bool> = decisions.iter().map(|&decision| decision == Decision::Review).collect();
-        let looks = |prevalence| self.expected(&decisions, prevalence, (0.0, 1.0), (0.0, 1.0));
+        let looks = |prevalence| self.expected(&decisions, prevalence, Costs { escape: 0.0, overkill: 0.0, look: 1.0 });
         BandOutcome {
             band,
             review: Rate::new(&looked, &vec![true; looked.len()], self.unit),
@@ -179,7 +178,7 @@ impl Judge<'_> {
     }
 
     fn outcome(&self, decisions: &[Decision]) -> RuleOutcome {
-        let (rules, defect) = (self.rules, self.parts.defect);
+        let (rules, defect) = (self.rules, &self.parts.defect);
         let good: Vec<bool> = defect.iter().map(|defect| !defect).collect();
         let rate = |wrong: Decision, of: &[bool]| {
             let happened: Vec<bool> = decisions.iter().map(|&decision| decision == wrong).collect();
@@ -191,35 +190,26 @@ impl Judge<'_> {
         };
         let defects = escape.of as f64;
         let prevalence = rules.prevalence.unwrap_or(defects / (defects + overkill.of as f64));
-        let cost_per_part = rules.costs.and_then(|costs| {
-            self.expected(decisions, prevalence, (costs.escape, costs.look), (costs.overkill, costs.look))
-        });
         RuleOutcome {
             escape,
             overkill,
             escapes_ppm: ppm(&escape, |p| p),
             overkill_ppm: ppm(&overkill, |p| 1.0 - p),
-            cost_per_part,
+            cost_per_part: rules.costs.and_then(|costs| self.expected(decisions, prevalence, costs)),
         }
     }
 
-    /// The expected cost of a part when `prevalence` of them are defective, and each mistake and each review of a defective
-    /// and of a good part has its cost. A side that does not occur in production need not be known.
-    fn expected(
-        &self,
-        decisions: &[Decision],
-        prevalence: f64,
-        of_defects: (f64, f64),
-        of_goods: (f64, f64),
-    ) -> Option<f64> {
-        let side = |defect: bool, weight: f64, wrong: Decision, (mistake, look): (f64, f64)| {
+    /// The expected cost of a part when `prevalence` of them are defective. A side that does not occur in production need not
+    /// be known.
+    fn expected(&self, decisions: &[Decision], prevalence: f64, costs: Costs) -> Option<f64> {
+        let side = |defect: bool, weight: f64, wrong: Decision, mistake: f64| {
             if weight == 0.0 {
                 return Some(0.0);
             }
-            let of = decisions.iter().zip(self.parts.defect).filter(|(_, truth)| **truth == defect);
+            let of = decisions.iter().zip(&self.parts.defect).filter(|(_, truth)| **truth == defect);
             let (total, n) = of.fold((0.0, 0_u32), |(total, n), (&decision, _)| {
                 let cost = match decision {
-                    Decision::Review => look,
+                    Decision::Review => costs.look,
                     decision if decision == wrong => mistake,
                     Decision::Good | Decision::Defect => 0.0,
                 };
@@ -227,7 +217,7 @@ impl Judge<'_> {
             });
             (n > 0).then(|| weight * total / f64::from(n))
         };
-        let defects = side(true, prevalence, Decision::Good, of_defects)?;
-        Some(defects + side(false, 1.0 - prevalence, Decision::Defect, of_goods)?)
+        let defects = side(true, prevalence, Decision::Good, costs.escape)?;
+        Some(defects + side(false, 1.0 - prevalence, Decision::Defect, costs.overkill)?)
     }
 }

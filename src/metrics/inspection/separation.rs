@@ -1,6 +1,6 @@
 //! How far the scores of good and of defective parts lie apart, whatever the threshold: what a picture shows.
 
-use super::{Inspection, Parts, good_classes};
+use super::{Inspection, Parts};
 use crate::error::Result;
 use crate::metrics::Scores;
 use crate::metrics::ranking::Ranking;
@@ -32,16 +32,14 @@ impl Inspection {
         temperature: f64,
     ) -> Result<Option<Separation>> {
         let scores = Scores::new(logits, labels, classes.len())?;
-        let is_good = good_classes(&self.good, classes)?.unwrap_or_else(|| vec![false; classes.len()]);
-        let defect: Vec<bool> = labels.iter().map(|&label| !is_good[label]).collect();
-        let parts = Parts::new(&scores, temperature, &is_good, &defect);
+        let parts = Parts::by_name(&scores, temperature, &self.good, classes)?;
         let Some(ranking) = Ranking::new(&parts.scores) else { return Ok(None) };
-        let curve = ranking.curve(&defect, |_| 1);
+        let curve = ranking.curve(&parts.defect, |_| 1);
         if curve.sides().is_none() {
             return Ok(None);
         }
         let of = |side: bool| {
-            let scores = parts.scores.iter().zip(&defect).filter(|&(_, &defect)| defect == side);
+            let scores = parts.scores.iter().zip(&parts.defect).filter(|&(_, &defect)| defect == side);
             scores.map(|(&score, _)| score).collect()
         };
         Ok(Some(Separation {

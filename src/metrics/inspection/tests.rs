@@ -20,6 +20,10 @@ fn scores(parts: &[(f64, usize)]) -> Scores {
     Scores::new(&logits, &labels, 3).unwrap()
 }
 
+fn rules(band: Option<BandGoal>, held_out: Option<&Scores>) -> Rules {
+    Rules::choose(&settings(band), &classes(), held_out.map(|scores| (scores, 1.0))).unwrap().unwrap()
+}
+
 fn inspected(parts: &[(f64, usize)], rules: &Rules) -> Inspection {
     Inspection::new(&scores(parts), 1.0, &classes(), &[], rules).unwrap()
 }
@@ -29,9 +33,7 @@ const VALIDATION: [(f64, usize); 8] = [(0.9, 0), (0.8, 2), (0.7, 1), (0.6, 0), (
 #[test]
 fn thresholds_are_fixed_on_validation_and_applied_elsewhere() {
     let limits = Limits { max_escape: 0.0, max_overkill: 0.0 };
-    let held_out = scores(&VALIDATION);
-    let rules = Rules::choose(&settings(Some(BandGoal::Limits(limits))), &classes(), Some((&held_out, 1.0)));
-    let rules = rules.unwrap().unwrap();
+    let rules = rules(Some(BandGoal::Limits(limits)), Some(&scores(&VALIDATION)));
     assert_eq!((rules.chosen_on_goods, rules.chosen_on_defects, rules.doubts()), (4, 4, None));
     let found: Vec<f64> = rules.thresholds.iter().map(|threshold| threshold.threshold.unwrap()).collect();
     // Without escapes from between 0.3 and 0.4 on; without overkill from between 0.7 and 0.8 on.
@@ -59,9 +61,7 @@ fn thresholds_are_fixed_on_validation_and_applied_elsewhere() {
 #[test]
 fn costs_are_those_of_the_stated_prevalence() {
     let costs = Costs { escape: 100.0, overkill: 10.0, look: 1.0 };
-    let held_out = scores(&VALIDATION);
-    let rules = Rules::choose(&settings(Some(BandGoal::Costs(costs))), &classes(), Some((&held_out, 1.0)));
-    let report = inspected(&VALIDATION, &rules.unwrap().unwrap());
+    let report = inspected(&VALIDATION, &rules(Some(BandGoal::Costs(costs)), Some(&scores(&VALIDATION))));
     // By the largest probability one of four defects escapes and one of four good parts is rejected.
     let largest = report.operating_points[0].outcome.cost_per_part.unwrap();
     assert!((largest - (0.01 * 25.0 + 0.99 * 2.5)).abs() < 1e-12, "{largest}");
@@ -74,9 +74,7 @@ fn degenerate_parts_are_undefined_and_never_a_panic() {
     let sets: [&[(f64, usize)]; 5] =
         [&[(0.9, 0)], &[(0.2, 1)], &[(0.5, 0), (0.5, 1), (0.5, 1)], &[(0.9, 0), (0.8, 2)], &[(0.3, 1), (0.1, 1)]];
     for chosen_on in sets.iter().map(|set| Some(*set)).chain([None]) {
-        let held_out = chosen_on.map(scores);
-        let rules = Rules::choose(&settings(goal), &classes(), held_out.as_ref().map(|scores| (scores, 1.0)));
-        let rules = rules.unwrap().unwrap();
+        let rules = rules(goal, chosen_on.map(scores).as_ref());
         let both = rules.chosen_on_goods > 0 && rules.chosen_on_defects > 0;
         assert_eq!((rules.doubts().is_none(), rules.band.is_some()), (both, both));
         let json = serde_json::to_string(&rules).unwrap();
@@ -97,9 +95,8 @@ fn degenerate_parts_are_undefined_and_never_a_panic() {
 
 #[test]
 fn a_score_that_is_no_number_is_never_accepted() {
-    let held_out = scores(&VALIDATION);
     let limits = Some(BandGoal::Limits(Limits { max_escape: 0.0, max_overkill: 0.0 }));
-    let rules = Rules::choose(&settings(limits), &classes(), Some((&held_out, 1.0))).unwrap().unwrap();
+    let rules = rules(limits, Some(&scores(&VALIDATION)));
     let broken = Scores::new(&[f64::NAN, 0.0, f64::NAN], &[0], 3).unwrap();
     let report = Inspection::new(&broken, 1.0, &classes(), &[], &rules).unwrap();
     assert_eq!(report.band.unwrap().outcome.escape.count, 0);
@@ -124,7 +121,7 @@ fn good_classes_are_checked_against_the_data() {
 
 #[test]
 fn decisions_without_a_band_follow_the_largest_probability() {
-    let rules = Rules::choose(&settings(None), &classes(), None).unwrap().unwrap();
+    let rules = rules(None, None);
     assert_eq!(rules.decide(&[0.3, 0.4, 0.3], &classes()), Decision::Good);
     assert_eq!(rules.decide(&[0.3, 0.3, 0.4], &classes()), Decision::Defect);
     assert!((rules.score(&[0.3, 0.4, 0.3], &classes()) - 0.6).abs() < 1e-15);
@@ -132,7 +129,7 @@ fn decisions_without_a_band_follow_the_largest_probability() {
 
 #[test]
 fn groups_widen_every_interval() {
-    let rules = Rules::choose(&settings(None), &classes(), Some((&scores(&VALIDATION), 1.0))).unwrap().unwrap();
+    let rules = rules(None, Some(&scores(&VALIDATION)));
     let parts: Vec<(f64, usize)> = (0..60).map(|i| (f64::from(i * 7 % 60 + 1) / 62.0, (i / 10 % 2) as usize)).collect();
     let groups: Vec<String> = (0..60).map(|i| format!("lot {}", i / 5)).collect();
     let groups: Vec<Option<&str>> = groups.iter().map(|group| Some(group.as_str())).collect();
@@ -151,7 +148,7 @@ fn groups_widen_every_interval() {
 
 #[test]
 fn the_section_is_a_contract() {
-    let rules = Rules::choose(&settings(None), &classes(), Some((&scores(&VALIDATION), 1.0))).unwrap().unwrap();
+    let rules = rules(None, Some(&scores(&VALIDATION)));
     let (logits, labels) = ([2.0_f32, 0.0, 0.0, 0.0, 1.0, 0.0], [0, 1]);
     let evaluation = evaluate("test", &logits, &labels, &classes(), 1.0, &[]).unwrap();
     let evaluation = evaluation.inspected(&logits, &labels, &classes(), &[], &rules).unwrap();
