@@ -2,7 +2,7 @@
 //!
 //! No variant holds a token or the query of a signed address, so that any of them may be printed.
 
-use super::ExitCode;
+use super::{ExitCode, io_hint};
 use crate::system::shown::{Shown, printable};
 use std::path::PathBuf;
 
@@ -150,58 +150,49 @@ impl HubError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         const TOKEN: &str = "set HF_TOKEN to a token that may read it (https://huggingface.co/settings/tokens)";
-        Some(match self {
-            Self::Name { kind: "hub id", .. } => "write owner/name or owner/name@revision, as in \
-                timm/vit_base_patch16_224.augreg_in21k; a local folder may also be given as ./folder"
-                .into(),
-            Self::NotCached { .. } => "fetch it once with HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE unset, or point \
-                HF_HOME to a cache that holds it"
-                .into(),
-            Self::Unreachable { .. } => "check the network, the proxy, HF_ENDPOINT and, where a proxy opens encrypted \
-                traffic, SSL_CERT_FILE; what has arrived is kept, and the next run continues from there"
-                .into(),
-            Self::NoRepository { repo, with_token } => format!(
-                "check the spelling; if a local folder was meant, there is none at {repo}; if the model is private, {}",
-                if *with_token { "the token needs access to it" } else { TOKEN }
-            ),
-            Self::NoRevision { .. } => "give a branch, a tag or a full commit hash, or leave it out for main".into(),
-            Self::Gated { page, with_token, .. } => format!(
-                "accept the licence at {page}, then {}",
-                if *with_token { "use a token of the same account in HF_TOKEN" } else { TOKEN }
-            ),
-            Self::Refused { with_token: false, .. } => TOKEN.into(),
-            Self::Refused { status: 401, .. } => {
-                "the token in HF_TOKEN or the token file is wrong or has expired; renew it".into()
+        let hint = match self {
+            Self::Name { kind: "hub id", .. } => {
+                "write owner/name or owner/name@revision, as in timm/vit_base_patch16_224.augreg_in21k; a local folder may \
+                 also be given as ./folder"
             }
-            Self::Refused { .. } => "give the token in HF_TOKEN read access to this model".into(),
+            Self::NotCached { .. } => {
+                "fetch it once with HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE unset, or point HF_HOME to a cache that holds it"
+            }
+            Self::Unreachable { .. } => {
+                "check the network, the proxy, HF_ENDPOINT and, where a proxy opens encrypted traffic, SSL_CERT_FILE; what \
+                 has arrived is kept, and the next run continues from there"
+            }
+            Self::NoRepository { repo, with_token } => {
+                let access = if *with_token { "the token needs access to it" } else { TOKEN };
+                let local = format!("if a local folder was meant, there is none at {repo}");
+                return Some(format!("check the spelling; {local}; if the model is private, {access}"));
+            }
+            Self::NoRevision { .. } => "give a branch, a tag or a full commit hash, or leave it out for main",
+            Self::Gated { page, with_token, .. } => {
+                let token = if *with_token { "use a token of the same account in HF_TOKEN" } else { TOKEN };
+                return Some(format!("accept the licence at {page}, then {token}"));
+            }
+            Self::Refused { with_token: false, .. } => TOKEN,
+            Self::Refused { status: 401, .. } => {
+                "the token in HF_TOKEN or the token file is wrong or has expired; renew it"
+            }
+            Self::Refused { .. } => "give the token in HF_TOKEN read access to this model",
             Self::Protocol { .. } => {
                 "HF_ENDPOINT must be a Hugging Face hub or a mirror of it; a proxy or a login page may be in between"
-                    .into()
             }
-            Self::Damaged { .. } => {
-                "try again; if it happens again, a proxy or mirror on the way changes the files".into()
+            Self::Damaged { .. } => "try again; if it happens again, a proxy or mirror on the way changes the files",
+            Self::Cache { source, .. } => {
+                let others = ["set HF_HOME to a folder with more", "set HF_HOME to a folder that can be written"];
+                return io_hint(source, others);
             }
-            Self::Cache { source, .. } => return cache_hint(source),
             Self::NoFile { .. } | Self::Content { .. } => {
-                "give a repository with config.json and model.safetensors, or \
-                with open_clip_config.json and open_clip_model.safetensors"
-                    .into()
+                "give a repository with config.json and model.safetensors, or with open_clip_config.json and \
+                 open_clip_model.safetensors"
             }
             Self::Name { .. } | Self::Environment { .. } => return None,
-        })
+        };
+        Some(hint.into())
     }
-}
-
-fn cache_hint(source: &std::io::Error) -> Option<String> {
-    use std::io::ErrorKind;
-    let hint = match source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, or set HF_HOME to a folder with more",
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "check the permissions, or set HF_HOME to a folder that can be written"
-        }
-        _ => return None,
-    };
-    Some(hint.into())
 }
 
 fn tried(attempts: u32) -> String {

@@ -14,6 +14,7 @@ pub use hub::HubError;
 pub use weights::WeightsError;
 
 use crate::system::shown::{Shown, part_of};
+use crate::system::signals::Signal;
 use std::path::{Path, PathBuf};
 
 /// The result type of the whole crate.
@@ -114,22 +115,18 @@ pub enum Error {
     #[error("{}", .0.join("\n"))]
     Gate(Vec<String>),
     /// A signal ended the run after its state was saved, if it has any.
-    #[error("stopped by {signal}; {}", saved_in(run.as_deref()))]
+    #[error("stopped by {}; {}", signal.name(), saved_in(run.as_deref()))]
     Stopped {
-        /// `SIGINT` or `SIGTERM`.
-        signal: &'static str,
-        /// The exit code the signal asks for.
-        code: ExitCode,
+        /// The signal.
+        signal: Signal,
         /// The run directory to resume; none when the work is short and starts anew.
         run: Option<PathBuf>,
     },
     /// A signal ended a comparison between or in its runs, which are saved.
-    #[error("stopped by {signal}; the finished runs are kept in {}", folder.shown())]
+    #[error("stopped by {}; the finished runs are kept in {}", signal.name(), folder.shown())]
     Interrupted {
-        /// `SIGINT` or `SIGTERM`.
-        signal: &'static str,
-        /// The exit code the signal asks for.
-        code: ExitCode,
+        /// The signal.
+        signal: Signal,
         /// Where the runs are.
         folder: PathBuf,
     },
@@ -195,37 +192,36 @@ impl Error {
             Self::Numerics(_) | Self::NotFinite(_) => ExitCode::Numerics,
             Self::Locked(_) => ExitCode::Locked,
             Self::Gate(_) => ExitCode::Gate,
-            Self::Stopped { code, .. } | Self::Interrupted { code, .. } | Self::Runs { code, .. } => *code,
+            Self::Stopped { signal, .. } | Self::Interrupted { signal, .. } => signal.exit_code(),
+            Self::Runs { code, .. } => *code,
             Self::Tensor(_) => ExitCode::Unexpected,
         }
     }
 
     /// What the user can do about it, when there is something to say.
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Usage { hint, .. } => hint.clone(),
-            Self::Data(error) => error.hint(),
-            Self::Weights(error) => error.hint(),
-            Self::Hub(error) => error.hint(),
-            Self::Io { source, .. } => io_hint(source),
-            Self::Numerics(_) => {
-                Some("lower train.lr, add warm-up (train.warmup) or clip harder (train.clip_grad)".into())
-            }
-            Self::NotFinite(_) => Some(
+        let hint = match self {
+            Self::Usage { hint, .. } => return hint.clone(),
+            Self::Data(error) => return error.hint(),
+            Self::Weights(error) => return error.hint(),
+            Self::Hub(error) => return error.hint(),
+            Self::Io { source, .. } => return io_hint(source, ["choose another run.out"; 2]),
+            Self::Numerics(_) => "lower train.lr, add warm-up (train.warmup) or clip harder (train.clip_grad)",
+            Self::NotFinite(_) => {
                 "the weights themselves are finite (that was checked when they were loaded), so values overflow inside the model: \
                  try run.precision = \"f32\" unless it is that already, and else other weights"
-                    .into(),
-            ),
-            Self::Locked(_) => Some("wait for it to end, or give this run another run.name".into()),
-            Self::Stopped { run: Some(_), .. } => Some("continue with the same command and --resume".into()),
-            Self::Stopped { run: None, .. } => Some("the same command starts anew".into()),
-            Self::Interrupted { .. } => Some("the same command continues where this one stopped".into()),
+            }
+            Self::Locked(_) => "wait for it to end, or give this run another run.name",
+            Self::Stopped { run: Some(_), .. } => "continue with the same command and --resume",
+            Self::Stopped { run: None, .. } => "the same command starts anew",
+            Self::Interrupted { .. } => "the same command continues where this one stopped",
             Self::Runs { .. } => {
-                Some("the folder logs holds the output of each run; the same command retries those that failed".into())
+                "the folder logs holds the output of each run; the same command retries those that failed"
             }
             // Each problem of a configuration has a hint of its own.
-            Self::Config(_) | Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => None,
-        }
+            Self::Config(_) | Self::Gate(_) | Self::Tensor(_) | Self::Plot { .. } => return None,
+        };
+        Some(hint.into())
     }
 }
 
@@ -233,17 +229,19 @@ fn saved_in(run: Option<&Path>) -> String {
     run.map_or_else(|| "nothing is saved".into(), |run| format!("the state is saved in {}", run.shown()))
 }
 
-fn io_hint(source: &std::io::Error) -> Option<String> {
+/// What to do about a failure of the system; the alternatives to free space and to permissions are the caller's.
+fn io_hint(source: &std::io::Error, [roomier, writable]: [&str; 2]) -> Option<String> {
     use std::io::ErrorKind;
-    let hint = match source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, or choose another run.out",
-        ErrorKind::FileTooLarge => "the system limits the size of files here: `ulimit -f` shows and sets it",
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "check the permissions, or choose another run.out"
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!("free some space, or {roomier}")),
+        ErrorKind::FileTooLarge => {
+            Some("the system limits the size of files here: `ulimit -f` shows and sets it".into())
         }
-        _ => return None,
-    };
-    Some(hint.into())
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            Some(format!("check the permissions, or {writable}"))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -252,7 +250,7 @@ mod tests {
 
     #[test]
     fn only_what_is_saved_can_be_resumed() {
-        let stopped = |run| Error::Stopped { signal: "SIGINT", code: ExitCode::Interrupted, run };
+        let stopped = |run| Error::Stopped { signal: Signal::Interrupt, run };
         let said = |error: Error| format!("{error}; {}", error.hint().unwrap_or_default());
         let saved = said(stopped(Some("runs/a".into())));
         assert_eq!(

@@ -80,9 +80,7 @@ pub fn inputs(
         progress.inc(images as u64);
         match stop.received() {
             None => Ok(()),
-            Some(signal) => {
-                Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: Some(run.to_path_buf()) })
-            }
+            Some(signal) => Err(Error::Stopped { signal, run: Some(run.to_path_buf()) }),
         }
     };
     let watch: OnBatch<'_> = &mut watch;

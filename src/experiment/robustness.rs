@@ -60,6 +60,6 @@ pub fn write(folder: &Path, robustness: &Robustness) -> Result<()> {
         percent(robustness.clean_accuracy),
         percent(robustness.mean_accuracy)
     );
-    let picture = plots::RobustnessPlot { title: &title, scores: robustness };
+    let picture = plots::Titled { title: &title, of: robustness };
     plots::save(&picture, &folder.join(format!("plots/robustness-{split}")))
 }

@@ -258,7 +258,7 @@ pub fn draw_inspection(
     };
     let name = &evaluation.split;
     let title = format!("{name}: scores of parts, and what any threshold would do");
-    let picture = plots::SeparationPlot { title: &title, separation: &separation };
+    let picture = plots::Titled { title: &title, of: &separation };
     plots::save(&picture, &folder.join(format!("plots/inspection-{name}")))
 }
 

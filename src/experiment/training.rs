@@ -183,7 +183,7 @@ impl Training {
 
     /// The error that a run ends with after a signal.
     pub fn stopped(&self, signal: Signal) -> Error {
-        Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: Some(self.run.folder().to_path_buf()) }
+        Error::Stopped { signal, run: Some(self.run.folder().to_path_buf()) }
     }
 
     /// Writes down which error ended the run: the one to end with.

@@ -12,11 +12,12 @@ pub struct StopRequest(Arc<AtomicUsize>);
 
 /// The signal that asks for a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub enum Signal {
     /// Control-C.
-    Interrupt,
+    Interrupt = SIGINT,
     /// What schedulers and containers send first.
-    Terminate,
+    Terminate = SIGTERM,
 }
 
 impl Signal {
@@ -52,12 +53,13 @@ impl StopRequest {
     /// When the system refuses the handlers.
     pub fn listen() -> Result<Self> {
         let request = Self::default();
-        for (signal, code) in [(SIGINT, ExitCode::Interrupted), (SIGTERM, ExitCode::Terminated)] {
+        for signal in [Signal::Interrupt, Signal::Terminate] {
+            let (number, code) = (signal as i32, signal.exit_code() as i32);
             let armed = Arc::new(AtomicBool::new(false));
             // Order matters: the shutdown sees the flag as the previous signal left it.
-            flag::register_conditional_shutdown(signal, code as i32, Arc::clone(&armed))
-                .and_then(|_| flag::register(signal, armed))
-                .and_then(|_| flag::register_usize(signal, Arc::clone(&request.0), signal as usize))
+            flag::register_conditional_shutdown(number, code, Arc::clone(&armed))
+                .and_then(|_| flag::register(number, armed))
+                .and_then(|_| flag::register_usize(number, Arc::clone(&request.0), number as usize))
                 .map_err(Error::io("install a handler for signals of", "this process"))?;
         }
         Ok(request)
@@ -65,19 +67,12 @@ impl StopRequest {
 
     /// Asks for a stop as if the signal had arrived.
     pub fn request(&self, signal: Signal) {
-        let number = match signal {
-            Signal::Interrupt => SIGINT,
-            Signal::Terminate => SIGTERM,
-        };
-        self.0.store(number as usize, Ordering::SeqCst);
+        self.0.store(signal as usize, Ordering::SeqCst);
     }
 
     /// The signal that arrived, if any.
     pub fn received(&self) -> Option<Signal> {
-        match self.0.load(Ordering::SeqCst) as i32 {
-            SIGINT => Some(Signal::Interrupt),
-            SIGTERM => Some(Signal::Terminate),
-            _ => None,
-        }
+        let number = self.0.load(Ordering::SeqCst);
+        [Signal::Interrupt, Signal::Terminate].into_iter().find(|signal| *signal as usize == number)
     }
 }

@@ -59,11 +59,7 @@ pub fn all(runs: &[PlannedRun], provenance: &Provenance, folder: &Path, console:
             console.info(format!("{place}  {}{}", run.name, intention(&state)));
             let failure = one(run, &state, &stop)?;
             if let Some(signal) = stop.received() {
-                return Err(Error::Interrupted {
-                    signal: signal.name(),
-                    code: signal.exit_code(),
-                    folder: folder.to_path_buf(),
-                });
+                return Err(Error::Interrupted { signal, folder: folder.to_path_buf() });
             }
             let failure = failure.map_or_else(|| outcome(run, provenance, console), Some);
             if let Some(failure) = failure {

@@ -26,10 +26,10 @@ impl Training {
         let Some(sweep) = found else {
             // Only a signal ends it without a result.
             let signal = stop.received().unwrap_or(Signal::Interrupt);
-            return Err(Error::Stopped { signal: signal.name(), code: signal.exit_code(), run: None });
+            return Err(Error::Stopped { signal, run: None });
         };
         write_csv(&self.run.path(STEPS), |table| sweep.points.iter().try_for_each(|point| table.serialize(point)))?;
-        let picture = plots::LrFinder { title: &self.title(), sweep: &sweep };
+        let picture = plots::Titled { title: &self.title(), of: &sweep };
         plots::save(&picture, &self.run.path("plots/lr-finder"))?;
         let train = &self.session.settings.train;
         let result = RunResult::LrFinder(LrFinderResult {

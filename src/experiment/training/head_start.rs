@@ -111,7 +111,7 @@ impl Training {
         self.checkpoints.save("best", tuned.state.step, params, None, &tuned.state)?;
         console.info(format!("wise-ft   {}", record.sentence()));
         if !record.curve.is_empty() {
-            let picture = plots::Means { title: &self.title(), record: &record };
+            let picture = plots::Titled { title: &self.title(), of: &record };
             plots::save(&picture, &self.run.path("plots/wise-ft"))?;
         }
         self.record.wise_ft = Some(record);
