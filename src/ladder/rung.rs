@@ -2,10 +2,12 @@
 
 use crate::config::{BlockChoice, ProbeMethod, Settings, StrategySettings, closest};
 use crate::error::{Error, Result};
-use std::fmt;
+use crate::forms::shown_as_written;
+use serde::Serialize;
 
 /// A way to make a classifier of a backbone, as one command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rung {
     /// Images are compared with texts; nothing is trained.
     Zeroshot,
@@ -24,6 +26,8 @@ pub enum Rung {
     /// Everything is trained.
     Full,
 }
+
+shown_as_written!(Rung);
 
 impl Rung {
     /// All of them, from below.
@@ -53,26 +57,12 @@ impl Rung {
     }
 
     fn of_name(name: &str) -> Result<Self> {
-        let names = Self::ALL.map(Self::name);
-        Self::ALL.into_iter().find(|rung| rung.name() == name).ok_or_else(|| {
-            let meant =
-                closest(name, names.iter().copied()).map_or(String::new(), |near| format!("did you mean {near}? "));
+        let names = Self::ALL.map(|rung| rung.to_string());
+        Self::ALL.into_iter().find(|rung| rung.to_string() == name).ok_or_else(|| {
+            let near = closest(name, names.iter().map(String::as_str));
+            let meant = near.map_or(String::new(), |near| format!("did you mean {near}? "));
             Error::usage_hint(format!("there is no strategy {name:?}"), format!("{meant}One of {}", names.join(", ")))
         })
-    }
-
-    /// As on the command line and in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Zeroshot => "zeroshot",
-            Self::Knn => "knn",
-            Self::Probe => "probe",
-            Self::Frozen => "frozen",
-            Self::Prompt => "prompt",
-            Self::Partial => "partial",
-            Self::Lora => "lora",
-            Self::Full => "full",
-        }
     }
 
     /// The command that makes its runs.
@@ -97,10 +87,10 @@ impl Rung {
             ProbeMethod::Logistic | ProbeMethod::Knn | ProbeMethod::Tip | ProbeMethod::Patchcore => "logistic",
         };
         let (kind, method) = match self {
-            Self::Zeroshot => ("frozen", None),
-            Self::Knn => ("frozen", Some("knn")),
-            Self::Probe => ("frozen", Some(linear)),
-            other => (other.name(), None),
+            Self::Zeroshot => (Self::Frozen, None),
+            Self::Knn => (Self::Frozen, Some("knn")),
+            Self::Probe => (Self::Frozen, Some(linear)),
+            other => (other, None),
         };
         let method = method.map(|method| format!("probe.method={method}"));
         std::iter::once(format!("strategy.kind={kind}")).chain(method).collect()
@@ -127,12 +117,6 @@ impl Rung {
             Self::Probe => "solved",
             _ => "yes",
         }
-    }
-}
-
-impl fmt::Display for Rung {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 

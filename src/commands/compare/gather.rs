@@ -27,7 +27,7 @@ pub fn contenders(
         }
         let updated = of_rung.first().map(|run| rung.backbone_updated(&run.settings)).unwrap_or_default();
         contenders.push(Contender {
-            strategy: rung.name().to_owned(),
+            strategy: rung.to_string(),
             backbone_updated: updated,
             head_updated: rung.head_updated().to_owned(),
             finished,
