@@ -23,7 +23,7 @@ mod remedy;
 #[cfg(test)]
 mod situations_tests;
 
-use super::table::percent;
+use super::table::{percent, within};
 use crate::forms::shown_as_written;
 use crate::metrics::{ClassReport, Evaluation, is_rare, missed_classes, no_better_than_chance, ranks_well};
 use crate::system::shown::{are, printable};
@@ -84,31 +84,14 @@ pub struct Evidence<'a> {
 }
 
 /// The judgement of a training run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
+#[derive(Debug, Clone)]
+pub struct Verdict<'a> {
+    evidence: Evidence<'a>,
     /// All that holds, the gravest first; never empty.
     findings: Vec<(VerdictKind, String)>,
-    /// The scores that it is about.
-    numbers: String,
-    /// Whether scores that may be chance are above the baseline, so that more images may show them to be better.
-    undecided: bool,
-    /// Whether a class that it misses, or of which it finds few, is rare.
-    misses_rare: bool,
-    /// Whether it misses one of two classes whose scores rank the images well, so that another threshold finds it.
-    ranks_missed: bool,
-    /// Whether it answers the images that it was trained on.
-    learnt: bool,
-    /// Whether it finds fewer than half of a class, of so few images that this may be chance.
-    found_few: bool,
-    /// Whether it scores no better than chance, but does on the images that it was trained on.
-    learns_labels_only: bool,
-    /// Whether the epoch that is kept came after the lowest validation loss.
-    kept_later: bool,
-    /// The last epoch is the kept one, and there is something left to gain.
-    best_is_last: bool,
 }
 
-impl Verdict {
+impl Verdict<'_> {
     /// The gravest that holds.
     pub fn kind(&self) -> VerdictKind {
         self.findings.first().map_or(VerdictKind::Ok, |(kind, _)| *kind)
@@ -117,7 +100,7 @@ impl Verdict {
     /// The scores with their uncertainty, then all that holds, in words.
     pub fn sentence(&self) -> String {
         let words: Vec<&str> = self.findings.iter().map(|(_, words)| words.as_str()).collect();
-        format!("{}: {}", self.numbers, words.join("; "))
+        format!("{}: {}", self.evidence.numbers(), words.join("; "))
     }
 }
 
@@ -138,7 +121,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// Judges by the rules above.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(self) -> Verdict<'a> {
         let mut findings = Vec::new();
         let mut find = |kind, words: Option<String>| findings.extend(words.map(|words| (kind, words)));
         find(VerdictKind::Chance, self.chance());
@@ -146,32 +129,48 @@ impl<'a> Evidence<'a> {
         find(VerdictKind::OverFits, self.over_fits());
         find(VerdictKind::StillImproving, self.still_improving());
         find(VerdictKind::TooFewImages, self.too_few_images());
-        let few = self.finds_few();
-        find(
-            VerdictKind::TooFewImages,
-            few.map(|(by, class)| {
-                let (name, split) = (printable(&class.class), by.split_name());
-                format!("too few images to say whether class {name} is missed: {} found on {split}", found_of(class))
-            }),
-        );
+        let few = self.finds_few().map(|(by, class)| {
+            let (name, split) = (printable(&class.class), by.split_name());
+            format!("too few images to say whether class {name} is missed: {} found on {split}", found_of(class))
+        });
+        find(VerdictKind::TooFewImages, few);
         if findings.is_empty() {
             let all_right = if self.all_right() { ", and every image is classified correctly" } else { "" };
             findings.push((VerdictKind::Ok, format!("no sign of over-fitting{all_right}")));
         }
+        Verdict { evidence: self, findings }
+    }
+
+    /// Whether scores that may be chance are above the baseline, so that more images may show them to be better.
+    fn is_undecided(&self) -> bool {
+        self.by_chance().is_some_and(above_baseline)
+    }
+
+    /// Whether it scores no better than chance, but does on the images that it was trained on.
+    fn learns_labels_only(&self) -> bool {
+        self.by_chance().is_some_and(|by_chance| self.knows_more_than(by_chance))
+    }
+
+    /// Whether a class that it misses, or of which it finds few, is rare.
+    fn misses_rare(&self) -> bool {
+        self.missed().is_some_and(|(by, missed)| missed.iter().any(|class| is_rare(class, by)))
+            || self.finds_few().is_some_and(|(by, class)| is_rare(class, by))
+    }
+
+    /// Whether it misses one of two classes whose scores rank the images well, so that another threshold finds it.
+    fn ranks_missed(&self) -> bool {
+        self.missed().is_some_and(|(by, missed)| by.per_class.len() == 2 && ranks_well(missed[0]))
+    }
+
+    /// Whether the epoch that is kept came after the lowest validation loss.
+    fn kept_later(&self) -> bool {
+        self.history.lowest().zip(self.best_epoch).is_some_and(|((lowest, _), best)| lowest < best)
+    }
+
+    /// Whether the last epoch is the kept one, and there is something left to gain.
+    fn best_is_last(&self) -> bool {
         let last = self.epochs.last().map(|epoch| epoch.epoch);
-        Verdict {
-            findings,
-            numbers: self.numbers(),
-            undecided: self.by_chance().is_some_and(above_baseline),
-            misses_rare: self.missed().is_some_and(|(by, missed)| missed.iter().any(|class| is_rare(class, by)))
-                || few.is_some_and(|(by, class)| is_rare(class, by)),
-            ranks_missed: self.missed().is_some_and(|(by, missed)| by.per_class.len() == 2 && ranks_well(missed[0])),
-            learnt: self.train_accuracy() > HIGH_TRAIN,
-            found_few: few.is_some(),
-            learns_labels_only: self.by_chance().is_some_and(|by_chance| self.knows_more_than(by_chance)),
-            kept_later: self.history.lowest().zip(self.best_epoch).is_some_and(|((lowest, _), best)| lowest < best),
-            best_is_last: last.is_some() && self.best_epoch == last && self.val.is_some() && !self.all_right(),
-        }
+        last.is_some() && self.best_epoch == last && self.val.is_some() && !self.all_right()
     }
 
     fn evaluations(&self) -> impl Iterator<Item = &'a Evaluation> {
@@ -184,9 +183,8 @@ impl<'a> Evidence<'a> {
 
     fn numbers(&self) -> String {
         self.val.map_or("no validation images".into(), |val| {
-            let interval = val.accuracy_ci95.map_or("all of one group".to_owned(), |[low, high]| {
-                format!("95 %: {:.1} to {:.1}", 100.0 * low, 100.0 * high)
-            });
+            let interval = val.accuracy_ci95.map(|bounds| format!("95 %: {}", within(bounds)));
+            let interval = interval.unwrap_or("all of one group".into());
             let baseline = percent(val.majority_baseline);
             format!("validation accuracy {} ({interval}), baseline {baseline}", percent(val.accuracy))
         })

@@ -1,67 +1,72 @@
 //! What to do about a verdict.
 
-use super::{Verdict, VerdictKind};
+use super::{Evidence, HIGH_TRAIN, Verdict, VerdictKind};
 use crate::config::{LossWeights, Sampler, Settings, StrategySettings};
 use crate::data::transform::augments;
+use crate::system::shown::listed;
 
 const MORE_IMAGES: &str = "hold out more images (data.val), or judge by folds (data.fold)";
 const LOOK_AT_LABELS: &str = "look at the labels (`vitadapt check`, the mistakes in report.html) and whether the images show \
                               what tells the classes apart at this size (model.image_size)";
 
-impl Verdict {
+impl Verdict<'_> {
     /// What to do under these settings, when there is something to do.
     pub fn remedy(&self, settings: &Settings) -> Option<String> {
-        match self.kind() {
-            VerdictKind::Chance if self.undecided => Some(format!("{MORE_IMAGES}; then {LOOK_AT_LABELS}")),
+        let (evidence, more) = (&self.evidence, more_of(settings));
+        Some(match self.kind() {
+            VerdictKind::Chance if evidence.is_undecided() => format!("{MORE_IMAGES}; then {LOOK_AT_LABELS}"),
             // A model that answers its training images right has been trained for long enough.
-            VerdictKind::Chance if self.learns_labels_only => {
-                Some(format!("{LOOK_AT_LABELS}; then more images, or another backbone"))
+            VerdictKind::Chance if evidence.learns_labels_only() => {
+                format!("{LOOK_AT_LABELS}; then more images, or another backbone")
             }
-            VerdictKind::Chance => Some(format!("{LOOK_AT_LABELS}; then train for longer, or {}", more_of(settings))),
-            VerdictKind::MissesClass => Some(self.find_the_class(settings)),
-            VerdictKind::OverFits if self.kept_later => Some(format!(
-                "keep the epoch of the lowest loss (early_stop.metric = \"log_loss\"), or {}",
-                against_overfitting(settings)
-            )),
-            VerdictKind::OverFits => Some(against_overfitting(settings)),
-            VerdictKind::StillImproving => {
-                Some(format!("raise train.epochs (or train.steps) or train.lr, or {}", more_of(settings)))
+            VerdictKind::Chance => format!("{LOOK_AT_LABELS}; then train for longer, or {more}"),
+            VerdictKind::MissesClass => find_the_class(evidence, settings),
+            VerdictKind::OverFits if evidence.kept_later() => {
+                let others = against_overfitting(settings);
+                format!("keep the epoch of the lowest loss (early_stop.metric = \"log_loss\"), or {others}")
             }
-            VerdictKind::TooFewImages if self.found_few => {
-                Some(format!("{MORE_IMAGES}; {}", self.find_the_class(settings)))
+            VerdictKind::OverFits => against_overfitting(settings),
+            VerdictKind::StillImproving => format!("raise train.epochs (or train.steps) or train.lr, or {more}"),
+            VerdictKind::TooFewImages if evidence.finds_few().is_some() => {
+                format!("{MORE_IMAGES}; {}", find_the_class(evidence, settings))
             }
-            VerdictKind::TooFewImages => Some(MORE_IMAGES.into()),
-            VerdictKind::Ok if self.best_is_last => {
-                Some("the last epoch is the best: more epochs may gain (train.epochs)".into())
+            VerdictKind::TooFewImages => MORE_IMAGES.into(),
+            VerdictKind::Ok if evidence.best_is_last() => {
+                "the last epoch is the best: more epochs may gain (train.epochs)".into()
             }
-            VerdictKind::Ok => None,
-        }
+            VerdictKind::Ok => return None,
+        })
     }
+}
 
-    fn find_the_class(&self, settings: &Settings) -> String {
-        let plain = settings.train.class_weights == LossWeights::None && settings.train.sampler == Sampler::Shuffle;
-        let judge = if settings.inspection.good.is_empty() {
-            "judge by score ([inspection] good = \"…\")"
+fn find_the_class(evidence: &Evidence<'_>, settings: &Settings) -> String {
+    let plain = settings.train.class_weights == LossWeights::None && settings.train.sampler == Sampler::Shuffle;
+    let judge = if settings.inspection.good.is_empty() {
+        "judge by score ([inspection] good = \"…\")"
+    } else {
+        "judge by the thresholds of [inspection], not by the largest probability"
+    };
+    let weighable = plain && evidence.misses_rare();
+    if evidence.ranks_missed() && !weighable {
+        let longer = if evidence.train_accuracy() > HIGH_TRAIN {
+            ""
         } else {
-            "judge by the thresholds of [inspection], not by the largest probability"
+            "train for longer (train.epochs) or faster (train.lr), or "
         };
-        if self.ranks_missed && !(self.misses_rare && plain) {
-            let longer = if self.learnt { "" } else { "train for longer (train.epochs) or faster (train.lr), or " };
-            format!("the order of the scores tells the classes apart all the same (AUROC): {longer}{judge}")
-        } else if self.misses_rare && plain {
-            format!(
-                "let rare classes count (train.class_weights = \"balanced\" or train.sampler = \"balanced\"), or {judge}"
-            )
-        } else {
-            let sharper = match settings.preprocess.tiles {
-                Some(_) => "",
-                None => "a larger model.image_size, tiles (preprocess.tiles) where its flaws are small, ",
-            };
-            let more = more_of(settings);
-            format!(
-                "look at its images (the mistakes in report.html) and its labels; then collect more of them, {sharper}or {more}"
-            )
-        }
+        format!("the order of the scores tells the classes apart all the same (AUROC): {longer}{judge}")
+    } else if weighable {
+        format!(
+            "let rare classes count (train.class_weights = \"balanced\" or train.sampler = \"balanced\"), or {judge}"
+        )
+    } else {
+        let sharper = match settings.preprocess.tiles {
+            Some(_) => "",
+            None => "a larger model.image_size, tiles (preprocess.tiles) where its flaws are small, ",
+        };
+        let more = more_of(settings);
+        format!(
+            "look at its images (the mistakes in report.html) and its labels; then collect more of them, {sharper}or {more}"
+        )
     }
 }
 
@@ -81,8 +86,7 @@ fn against_overfitting(settings: &Settings) -> String {
     let unused: Vec<&str> = all.iter().filter(|(unused, _)| *unused).map(|(_, remedy)| *remedy).collect();
     match unused.as_slice() {
         [] => "more images, fewer epochs or a smaller backbone".into(),
-        [one] => format!("try {one}"),
-        [before @ .., last] => format!("try {} or {last}", before.join(", ")),
+        some => format!("try {}", listed(some, "or")),
     }
 }
 
@@ -90,36 +94,19 @@ fn against_overfitting(settings: &Settings) -> String {
 mod tests {
     use super::*;
     use crate::config::testing::settings;
-
-    fn remedy(kind: VerdictKind, learns_labels_only: bool, strategy: &str) -> String {
-        let verdict = Verdict {
-            findings: vec![(kind, String::new())],
-            numbers: String::new(),
-            undecided: false,
-            misses_rare: false,
-            ranks_missed: false,
-            learnt: false,
-            found_few: false,
-            learns_labels_only,
-            kept_later: false,
-            best_is_last: false,
-        };
-        verdict.remedy(&settings(&[&format!("strategy.kind={strategy}")])).unwrap()
-    }
+    use crate::train::validation::ValidationHistory;
 
     #[test]
     fn what_was_trained_whole_cannot_be_trained_more() {
+        let history = ValidationHistory::default();
+        let nothing =
+            Evidence { epochs: &[], best_epoch: None, history: &history, mixed: false, val: None, test: None };
         for kind in [VerdictKind::Chance, VerdictKind::StillImproving, VerdictKind::MissesClass] {
-            assert!(remedy(kind, false, "partial").contains("or train more of the model"), "{kind}");
-            let full = remedy(kind, false, "full");
+            let verdict = Verdict { evidence: nothing, findings: vec![(kind, String::new())] };
+            let partial = verdict.remedy(&settings(&["strategy.kind=partial"])).unwrap();
+            assert!(partial.contains("or train more of the model"), "{partial}");
+            let full = verdict.remedy(&settings(&["strategy.kind=full"])).unwrap();
             assert!(full.contains("or take a larger backbone") && !full.contains("more of the model"), "{full}");
         }
-    }
-
-    #[test]
-    fn what_has_learnt_its_training_labels_is_not_to_train_for_longer() {
-        assert!(remedy(VerdictKind::Chance, false, "full").contains("train for longer"));
-        let learnt = remedy(VerdictKind::Chance, true, "full");
-        assert!(learnt.ends_with("then more images, or another backbone"), "{learnt}");
     }
 }
