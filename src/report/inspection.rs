@@ -51,24 +51,22 @@ pub(super) fn outcome_rows(inspection: &Inspection) -> (Vec<&'static str>, Vec<V
         let between = format!("{} to {}", short(band.band.accept_below), short(band.band.reject_from));
         rows.push(("review between".into(), between, Some(band.review), band.outcome));
     }
-    let outcomes: Vec<&RuleOutcome> = rows.iter().map(|row| &row.3).collect();
-    let ppm = outcomes.iter().any(|outcome| outcome.escapes_ppm.value.is_some());
-    let cost = outcomes.iter().any(|outcome| outcome.cost_per_part.is_some());
-    let mut header = vec!["decision", "threshold", "escapes", "95 %", "overkill", "95 %"];
-    header.extend(inspection.band.map(|_| "looked at"));
-    header.extend(ppm.then_some("escapes, ppm"));
-    header.extend(cost.then_some("cost a part"));
-    let cells = |(rule, threshold, review, outcome): &(String, String, Option<Rate>, RuleOutcome)| {
-        let mut cells = vec![rule.clone(), threshold.clone()];
-        cells.extend([share(&outcome.escape), bounds(&outcome.escape)]);
-        cells.extend([share(&outcome.overkill), bounds(&outcome.overkill)]);
-        cells.extend(inspection.band.map(|_| review.as_ref().map_or("-".into(), share)));
-        cells.extend(ppm.then(|| outcome.escapes_ppm.value.map_or("-".into(), |ppm| format!("{ppm:.0}"))));
-        cells.extend(cost.then(|| outcome.cost_per_part.map_or("-".into(), |cost| format!("{cost:.4}"))));
-        cells
+    let band = inspection.band.is_some();
+    let ppm = rows.iter().any(|row| row.3.escapes_ppm.value.is_some());
+    let cost = rows.iter().any(|row| row.3.cost_per_part.is_some());
+    let cells = |(rule, threshold, review, outcome): (String, String, Option<Rate>, RuleOutcome)| {
+        let mut cells = vec![("decision", rule), ("threshold", threshold)];
+        cells.extend([("escapes", share(&outcome.escape)), ("95 %", bounds(&outcome.escape))]);
+        cells.extend([("overkill", share(&outcome.overkill)), ("95 %", bounds(&outcome.overkill))]);
+        let (looks, ppms) = (review.as_ref().map(share), outcome.escapes_ppm.value.map(|ppm| format!("{ppm:.0}")));
+        let costs = outcome.cost_per_part.map(|cost| format!("{cost:.4}"));
+        let more = [("looked at", band, looks), ("escapes, ppm", ppm, ppms), ("cost a part", cost, costs)];
+        let more = more.into_iter().filter(|(_, shown, _)| *shown);
+        cells.extend(more.map(|(name, _, cell)| (name, cell.unwrap_or("-".into()))));
+        cells.into_iter().unzip()
     };
-    let rows = rows.iter().map(cells).collect();
-    (header, rows)
+    let (mut headers, rows): (Vec<Vec<&'static str>>, Vec<Vec<String>>) = rows.into_iter().map(cells).unzip();
+    (headers.pop().unwrap_or_default(), rows)
 }
 
 /// How well the defect probability ranks parts, whatever the threshold; in hindsight, the best one for these very images.

@@ -15,6 +15,11 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+/// An interval of shares in per cent, as in `58.8 to 87.3`.
+pub(super) fn within([low, high]: [f64; 2]) -> String {
+    format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)
+}
+
 /// Names on the left, values on the right, one pair per line.
 pub fn key_value_table<K: AsRef<str>, V: AsRef<str>>(rows: &[(K, V)]) -> String {
     listing_table(2, &[], rows.iter().map(|(key, value)| [key.as_ref(), value.as_ref()]))
@@ -115,9 +120,8 @@ pub fn places_table(places: &Places) -> String {
 
 fn headline(evaluation: &Evaluation) -> String {
     let e = evaluation;
-    let interval = e.accuracy_ci95.map_or("no interval: all images are of one group".to_owned(), |[low, high]| {
-        format!("95 % interval {:.1} to {:.1}", 100.0 * low, 100.0 * high)
-    });
+    let interval = e.accuracy_ci95.map(|bounds| format!("95 % interval {}", within(bounds)));
+    let interval = interval.unwrap_or("no interval: all images are of one group".into());
     let baseline = e.majority_class().map_or(String::new(), |class| {
         format!("\nalways answering '{}' scores {}", printable(class), percent(e.majority_baseline))
     });

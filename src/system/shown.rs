@@ -39,14 +39,19 @@ impl<T: AsRef<OsStr> + ?Sized> Shown for T {
     }
 }
 
+/// `a, b and c`, with that word before the last.
+pub fn listed<T: AsRef<str>>(names: &[T], word: &str) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    match names.as_slice() {
+        [first @ .., next, last] => [first, &[&format!("{next} {word} {last}")]].concat().join(", "),
+        _ => names.concat(),
+    }
+}
+
 /// `"a", "b" and "c"`
 pub fn quoted<T: AsRef<str>>(names: &[T]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("{:?}", name.as_ref())).collect();
-    match names.as_slice() {
-        [] => "nothing".into(),
-        [only] => only.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
+    if names.is_empty() { "nothing".into() } else { listed(&names, "and") }
 }
 
 /// `1 image`, `2 images`: so many of what a noun in the singular names, whose last word takes the ending.

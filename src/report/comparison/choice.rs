@@ -1,6 +1,6 @@
 //! On which images a strategy is chosen, what the choice costs on test images, and whether the model can leave.
 
-use super::recommend::{Recommendation, Recommender, StrategyScore, listed, scores};
+use super::recommend::{Recommendation, Recommender, StrategyScore, highest, scores};
 use super::{Contender, Finished, Measure, Outcomes, PREDICTIONS, Repeats, StrategyRow};
 use crate::backbone::Pool;
 use crate::config::{self, ClassWeights, LossWeights, Sampler, Settings};
@@ -8,8 +8,9 @@ use crate::error::Result;
 use crate::export::FORMATS;
 use crate::metrics::{SelectionMetric, UNBALANCED};
 use crate::model::HeadKind;
+use crate::report::table::within;
 use crate::report::{ProbeRecord, RunResult, percent};
-use crate::system::shown::{are, counted};
+use crate::system::shown::{are, counted, listed};
 use serde::Serialize;
 
 /// The images that strategies are chosen on.
@@ -68,13 +69,12 @@ pub(super) fn recommendation(
         left_out.push(format!("{} {} not complete", listed(&incomplete, "and"), are(incomplete.len())));
     }
     let mut candidates = Vec::new();
-    let (mut outcomes, mut costless): (Vec<&Outcomes>, Vec<String>) = Default::default();
+    let mut costless = Vec::new();
     for row in &complete {
         let Some(operations) = row.operations else {
             costless.push(format!("{} ({}{})", row.strategy, percent(score(row)), by.in_words()));
             continue;
         };
-        outcomes.push(by.outcomes(row));
         candidates.push(StrategyScore {
             name: &row.strategy,
             score: score(row),
@@ -91,10 +91,14 @@ pub(super) fn recommendation(
             listed(&costless, "and")
         ));
     }
-    let chance = outcomes.first().map_or(0.0, |outcomes| outcomes.chance(measure));
-    let p_value = |a: usize, b: usize| outcomes[a].p_value(outcomes[b], measure);
-    let weighable =
-        complete.iter().any(|row| row.plain) && outcomes.first().is_some_and(|of| of.unbalanced(UNBALANCED));
+    let of = |candidate: &StrategyScore<'_>| {
+        complete.iter().find(|row| row.strategy == candidate.name).map(|row| by.outcomes(row))
+    };
+    let p_value =
+        |a: &StrategyScore<'_>, b: &StrategyScore<'_>| of(a).zip(of(b)).map_or(1.0, |(a, b)| a.p_value(b, measure));
+    let first = candidates.first().and_then(of);
+    let chance = first.map_or(0.0, |outcomes| outcomes.chance(measure));
+    let weighable = complete.iter().any(|row| row.plain) && first.is_some_and(|of| of.unbalanced(UNBALANCED));
     let (candidates, left_out) = (candidates.as_slice(), left_out.as_slice());
     let recommender = Recommender { candidates, left_out, measure, chance, weighable, p_value: &p_value };
     let mut found = recommender.recommend(target);
@@ -107,16 +111,6 @@ pub(super) fn recommendation(
         found.sentence = format!("{}. {sentence}", found.sentence);
     }
     (found, Some(by))
-}
-
-/// The rows with the highest of some scores.
-fn highest<'a>(
-    rows: impl Iterator<Item = &'a StrategyRow>,
-    score: impl Fn(&StrategyRow) -> f64,
-) -> Vec<&'a StrategyRow> {
-    let rows: Vec<&StrategyRow> = rows.collect();
-    let top = rows.iter().map(|row| score(row)).fold(f64::NEG_INFINITY, f64::max);
-    rows.into_iter().filter(|row| score(row) == top).collect()
 }
 
 /// What the chosen strategy scores on test images, and what another choice would have scored there.
@@ -132,9 +126,7 @@ fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
         }
         ChosenBy::Val => {}
     }
-    let interval = chosen
-        .test_ci95
-        .map_or(String::new(), |[low, high]| format!(" (95 %: {:.1} to {:.1})", 100.0 * low, 100.0 * high));
+    let interval = chosen.test_ci95.map_or(String::new(), |bounds| format!(" (95 %: {})", within(bounds)));
     let chance = chosen.outcomes.chance(measure);
     let chance = if chosen.test_ci95.is_some_and(|[low, _]| low <= chance) {
         format!(", which is not shown to be better than always naming the commonest class ({})", percent(chance))
@@ -146,7 +138,7 @@ fn on_test(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
         counted(images, "validation image"),
         percent(chosen.test)
     );
-    let highest = highest(rows.iter().copied(), |row| row.test);
+    let highest = highest(rows.to_vec(), |row| row.test);
     let names: Vec<&str> = highest.iter().map(|row| row.strategy.as_str()).collect();
     match highest.first().filter(|row| row.test > chosen.test) {
         None => format!("{scored}, and none scores higher there"),
@@ -178,10 +170,10 @@ fn leaving(rows: &[&StrategyRow], chosen: &StrategyRow, (by, measure): (ChosenBy
         return Some(cannot);
     }
     let other = |format: &&str| {
-        let able = rows.iter().copied().filter(|row| row.exportable.contains(format));
+        let able = rows.iter().copied().filter(|row| row.exportable.contains(format)).collect();
         let score = |row: &StrategyRow| by.outcomes(row).score(measure);
         let work = |row: &&StrategyRow| row.operations.unwrap_or(f64::INFINITY);
-        let cheapest = highest(able, score).into_iter().min_by(|a, b| work(a).total_cmp(&work(b)));
+        let cheapest = highest(able, |row| score(row)).into_iter().min_by(|a, b| work(a).total_cmp(&work(b)));
         cheapest.map(|row| format!("{} ({}{})", row.strategy, percent(score(row)), by.in_words()))
     };
     // Formats with the same answer are named together.

@@ -217,7 +217,8 @@ impl Comparison {
     /// A usage error when nothing is finished; when the predictions of a run cannot be read.
     pub fn new(question: Question, contenders: &[Contender], missing: Vec<Missing>) -> Result<Self> {
         let Question { name, folder, repeats, target } = question;
-        let there: Vec<&Contender> = contenders.iter().filter(|contender| !contender.finished.is_empty()).collect();
+        let (there, absent): (Vec<&Contender>, Vec<&Contender>) =
+            contenders.iter().partition(|contender| !contender.finished.is_empty());
         let Some(first) = there.first().and_then(|contender| contender.finished.first()) else {
             return Err(nothing_finished(&folder, &missing));
         };
@@ -230,11 +231,7 @@ impl Comparison {
         let all =
             rows.iter().max_by_key(|row| row.outcomes.images()).map(|row| row.outcomes.clone()).unwrap_or_default();
         let tests = pairs(&rows, repeats, metric);
-        let waiting: Vec<&str> = contenders
-            .iter()
-            .filter(|contender| contender.finished.is_empty())
-            .map(|contender| contender.strategy.as_str())
-            .collect();
+        let waiting: Vec<&str> = absent.iter().map(|contender| contender.strategy.as_str()).collect();
         let (recommendation, recommended_by) = choice::recommendation(&rows, &waiting, (repeats, metric), target);
         let recommended = recommendation.strategy.clone();
         let mut doubts: Vec<Doubt> = Vec::new();

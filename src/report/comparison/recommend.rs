@@ -3,6 +3,7 @@
 use super::Measure;
 use crate::metrics::holm;
 use crate::report::percent;
+use crate::system::shown::listed;
 use serde::Serialize;
 
 /// Below this, a difference is called real.
@@ -56,24 +57,26 @@ pub struct Recommender<'a> {
     /// Whether rare classes could count for more than they do.
     pub weighable: bool,
     /// The p-value of the paired test between two candidates.
-    pub p_value: &'a dyn Fn(usize, usize) -> f64,
+    pub p_value: &'a dyn Fn(&StrategyScore<'_>, &StrategyScore<'_>) -> f64,
 }
 
-impl Recommender<'_> {
+/// The strategy to take, if there is one, and why.
+type Choice<'a> = (Option<&'a StrategyScore<'a>>, String);
+
+impl<'a> Recommender<'a> {
     /// Without a target: the cheapest whose interval reaches the highest score, or that a paired test cannot tell from a
     /// perfect one. With one: the cheapest whose score reaches it, or else the best. Of those that compute no more than the
     /// cheapest, the best. None where there are fewer than two candidates, but the only one if it reaches the target; nor
     /// where none is shown to be better than chance.
     pub fn recommend(&self, target: Option<f64>) -> Recommendation {
-        let name = |index: usize| self.candidates[index].name.to_owned();
         let left_out = self.left_out.join("; ");
-        let Some(best) = self.best((0..self.candidates.len()).collect()) else {
+        let Some(best) = best(self.candidates.iter().collect()) else {
             let sentence = format!("no strategy can be recommended: {left_out}");
             return Recommendation { strategy: None, best: None, target, sentence };
         };
         let alone = self.candidates.len() == 1;
         let (chosen, found) = match target {
-            _ if self.is_chance(best) => self.chance(best, target),
+            _ if best.interval.is_some_and(|[low, _]| low <= self.chance) => self.by_chance(best, target),
             Some(target) => self.for_target(best, target),
             None if alone => (None, String::new()),
             None => self.for_best(best),
@@ -86,70 +89,39 @@ impl Recommender<'_> {
             (false, []) => found,
             (false, _) => format!("{found}. Left out of the choice: {left_out}"),
             (true, others) => {
-                let name = self.candidates[best].name;
                 let alone = match others {
-                    [] => format!("only {name} was compared: there is nothing to choose from"),
-                    _ => format!("only {name} could be chosen: {left_out}"),
+                    [] => format!("only {} was compared: there is nothing to choose from", best.name),
+                    _ => format!("only {} could be chosen: {left_out}", best.name),
                 };
                 if found.is_empty() { alone } else { format!("{alone}. {}", sentence_case(&found)) }
             }
         };
-        let reaches = |chosen: usize| target.is_some_and(|target| self.candidates[chosen].score >= target);
-        let strategy = chosen.filter(|&chosen| !alone || reaches(chosen)).map(name);
-        Recommendation { strategy, best: Some(name(best)), target, sentence }
-    }
-
-    /// Those of the highest score.
-    fn highest(&self, among: Vec<usize>) -> Vec<usize> {
-        let score = |index: usize| self.candidates[index].score;
-        let top = among.iter().map(|&index| score(index)).fold(f64::NEG_INFINITY, f64::max);
-        among.into_iter().filter(|&index| score(index) == top).collect()
-    }
-
-    /// Those that compute as much as the one that computes least.
-    fn cheapest(&self, among: Vec<usize>) -> Vec<usize> {
-        let work = |index: usize| self.candidates[index].operations;
-        let least = among.iter().map(|&index| work(index)).fold(f64::INFINITY, f64::min);
-        among.into_iter().filter(|&index| work(index) <= SAME_WORK * least).collect()
-    }
-
-    /// Of several that score and compute the same, the one that can be exported to the most formats; then the one that
-    /// computes a little less, or trains fewer parameters.
-    fn preferred(&self, among: Vec<usize>) -> Option<usize> {
-        among.into_iter().min_by(|&a, &b| {
-            let (a, b) = (&self.candidates[a], &self.candidates[b]);
-            b.formats.cmp(&a.formats).then(a.operations.total_cmp(&b.operations)).then(a.trainable.cmp(&b.trainable))
-        })
-    }
-
-    /// The one with the highest score, among equals the cheapest.
-    fn best(&self, among: Vec<usize>) -> Option<usize> {
-        self.preferred(self.cheapest(self.highest(among)))
+        let worth = chosen.filter(|chosen| !alone || target.is_some_and(|target| chosen.score >= target));
+        let strategy = worth.map(|chosen| chosen.name.to_owned());
+        Recommendation { strategy, best: Some(best.name.to_owned()), target, sentence }
     }
 
     /// The cheapest of those that are good enough, among equals the best.
-    fn cheapest_of(&self, which: impl Fn(usize) -> bool) -> Option<usize> {
-        let fit = (0..self.candidates.len()).filter(|&index| which(index)).collect();
-        self.preferred(self.highest(self.cheapest(fit)))
+    fn cheapest_of(&self, which: impl Fn(&StrategyScore<'_>) -> bool) -> Option<&'a StrategyScore<'a>> {
+        let fit = self.candidates.iter().filter(|candidate| which(candidate)).collect();
+        preferred(highest(cheapest(fit), |candidate| candidate.score))
     }
 
     /// The others of the same score.
-    fn level_with(&self, chosen: usize) -> Vec<&StrategyScore<'_>> {
-        let same = |index: &usize| *index != chosen && self.candidates[*index].score == self.candidates[chosen].score;
-        (0..self.candidates.len()).filter(same).map(|index| &self.candidates[index]).collect()
+    fn level_with(&self, chosen: &StrategyScore<'_>) -> Vec<&'a StrategyScore<'a>> {
+        let others = self.candidates.iter().filter(|other| other.name != chosen.name);
+        others.filter(|other| other.score == chosen.score).collect()
     }
 
     /// `knn scores`, or `knn and probe score` where others have the same score.
-    fn scores(&self, chosen: usize) -> String {
+    fn scores(&self, chosen: &StrategyScore<'_>) -> String {
         let level = self.level_with(chosen);
-        let names: Vec<&str> =
-            std::iter::once(self.candidates[chosen].name).chain(level.iter().map(|other| other.name)).collect();
-        scores(&names)
+        scores(&std::iter::once(chosen.name).chain(level.iter().map(|other| other.name)).collect::<Vec<_>>())
     }
 
     /// Why it is taken and not another one of the same score; nothing where there is none.
-    fn tie(&self, chosen: usize) -> String {
-        let (taken, level) = (&self.candidates[chosen], self.level_with(chosen));
+    fn tie(&self, taken: &StrategyScore<'_>) -> String {
+        let level = self.level_with(taken);
         if level.is_empty() {
             return String::new();
         }
@@ -172,21 +144,18 @@ impl Recommender<'_> {
         }
     }
 
-    fn is_chance(&self, best: usize) -> bool {
-        self.candidates[best].interval.is_some_and(|[low, _]| low <= self.chance)
-    }
-
-    fn chance(&self, best: usize, target: Option<f64>) -> (Option<usize>, String) {
-        let (chance, score) = (percent(self.chance), self.candidates[best].score);
+    /// Where the best is not shown to be better than chance.
+    fn by_chance(&self, top: &StrategyScore<'_>, target: Option<f64>) -> Choice<'a> {
+        let chance = percent(self.chance);
         let wanted = target.map_or(String::new(), |target| {
-            let (wanted, than) = (percent(target), if score < target { "less" } else { "no less" });
+            let (wanted, than) = (percent(target), if top.score < target { "less" } else { "no less" });
             let guessed = if target <= self.chance { ", which guessing reaches" } else { "" };
             format!(", {than} than the wanted {wanted}{guessed}")
         });
-        let scores = format!("{} highest with {}{wanted}", self.scores(best), percent(score));
-        let telling: Vec<usize> = (0..self.candidates.len()).filter(|&index| self.candidates[index].tells).collect();
-        let ranking: Vec<&str> = telling.iter().map(|&index| self.candidates[index].name).collect();
-        let Some(chosen) = self.best(telling) else {
+        let scores = format!("{} highest with {}{wanted}", self.scores(top), percent(top.score));
+        let telling: Vec<&StrategyScore<'_>> = self.candidates.iter().filter(|candidate| candidate.tells).collect();
+        let ranking: Vec<&str> = telling.iter().map(|candidate| candidate.name).collect();
+        let Some(chosen) = best(telling) else {
             let sentence = format!(
                 "no strategy is better than always naming the commonest class ({chance}) beyond noise; {scores}. Try \
                  another backbone, a larger model.image_size or more images"
@@ -207,79 +176,93 @@ impl Recommender<'_> {
         (Some(chosen), sentence)
     }
 
-    fn for_best(&self, best: usize) -> (Option<usize>, String) {
-        let top = &self.candidates[best];
+    fn for_best(&self, top: &'a StrategyScore<'a>) -> Choice<'a> {
         // The interval of a score ends below 100 % after any mistake: a perfect one is compared image by image.
-        let reaches = |index: usize| {
-            let candidate = &self.candidates[index];
+        let reaches = |candidate: &StrategyScore<'_>| {
             candidate.interval.map_or(candidate.score, |[_, high]| high) >= top.score
-                || top.score == 1.0 && (self.p_value)(best, index) >= SIGNIFICANT
+                || top.score == 1.0 && (self.p_value)(top, candidate) >= SIGNIFICANT
         };
-        let chosen = self.cheapest_of(reaches).unwrap_or(best);
-        let StrategyScore { name, score, operations, .. } = &self.candidates[chosen];
-        if chosen == best {
+        let chosen = self.cheapest_of(reaches).unwrap_or(top);
+        let StrategyScore { name, score, operations, .. } = chosen;
+        let (reached, tie) = (percent(*score), self.tie(chosen));
+        if chosen.name == top.name {
             let cheaper = self.candidates.iter().any(|candidate| SAME_WORK * candidate.operations < *operations);
             let why = if cheaper { "and the interval of no cheaper one reaches that" } else { "and none is cheaper" };
-            let sentence = format!("{} highest ({}), {why}: take {name}", self.scores(best), percent(*score));
-            return (Some(chosen), format!("{sentence}{}", self.tie(chosen)));
+            return (Some(chosen), format!("{} highest ({reached}), {why}: take {name}{tie}", self.scores(top)));
         }
-        let rivals: Vec<usize> =
-            (0..self.candidates.len()).filter(|&other| self.candidates[other].score > *score).collect();
-        let p_values = holm(&rivals.iter().map(|&rival| (self.p_value)(rival, chosen)).collect::<Vec<f64>>());
-        let real: Vec<(usize, f64)> =
-            rivals.iter().copied().zip(p_values.iter().copied()).filter(|(_, p)| *p < SIGNIFICANT).collect();
+        let rivals: Vec<&StrategyScore<'_>> =
+            self.candidates.iter().filter(|candidate| candidate.score > *score).collect();
+        let p_values = holm(&rivals.iter().map(|rival| (self.p_value)(rival, chosen)).collect::<Vec<f64>>());
+        let least = p_values.iter().copied().fold(1.0, f64::min);
+        let tested = rivals.into_iter().zip(p_values);
+        let real: Vec<(&StrategyScore<'_>, f64)> = tested.filter(|(_, p)| *p < SIGNIFICANT).collect();
         let cost = format!("with {} of the work of {}", share(operations / top.operations), top.name);
-        let sentence = match self.best(real.iter().map(|(rival, _)| *rival).collect()) {
-            None => {
-                let least = p_values.iter().copied().fold(1.0, f64::min);
+        let sentence = match best(real.iter().map(|(rival, _)| *rival).collect()) {
+            None => format!(
+                "no strategy is better than {name} beyond noise (paired tests, {}): take it ({reached}, {cost})",
+                p_of(least, "p ≥ ")
+            ),
+            Some(better) => {
+                let p = real.iter().find(|(rival, _)| rival.name == better.name).map_or(1.0, |(_, p)| *p);
                 format!(
-                    "no strategy is better than {name} beyond noise (paired tests, {}): take it ({}, {cost})",
-                    p_of(least, "p ≥ "),
-                    percent(*score)
-                )
-            }
-            Some(rival) => {
-                let p = real.iter().find(|(index, _)| *index == rival).map_or(1.0, |(_, p)| *p);
-                let better = &self.candidates[rival];
-                format!(
-                    "{name} is the cheapest whose interval reaches the best ({}, {cost}), but {} is better by {:.1} points \
+                    "{name} is the cheapest whose interval reaches the best ({reached}, {cost}), but {} is better by {:.1} points \
                      on the same images (paired test, {}): take that one if the points are worth the work",
-                    percent(*score),
                     better.name,
                     100.0 * (better.score - score),
                     p_of(p, "p = ")
                 )
             }
         };
-        (Some(chosen), format!("{sentence}{}", self.tie(chosen)))
+        (Some(chosen), format!("{sentence}{tie}"))
     }
 
-    fn for_target(&self, best: usize, target: f64) -> (Option<usize>, String) {
+    fn for_target(&self, top: &'a StrategyScore<'a>, target: f64) -> Choice<'a> {
         let wanted = percent(target);
-        if let Some(chosen) = self.cheapest_of(|index| self.candidates[index].score >= target) {
-            let StrategyScore { name, score, interval, .. } = &self.candidates[chosen];
+        if let Some(chosen) = self.cheapest_of(|candidate| candidate.score >= target) {
+            let StrategyScore { name, score, interval, .. } = chosen;
             let doubt = match interval {
                 Some([low, _]) if *low >= target => "",
                 _ => ", but its interval does not exclude less: test on more images",
             };
-            let reached = percent(*score);
             let what = if self.candidates.len() == 1 { "reaches" } else { "is the cheapest that reaches" };
-            let tie = self.tie(chosen);
+            let (reached, tie) = (percent(*score), self.tie(chosen));
             return (Some(chosen), format!("{name} {what} the wanted {wanted} ({reached}){doubt}{tie}"));
         }
-        let top = &self.candidates[best];
-        let (name, score) = (top.name, percent(top.score));
         let doubt = if top.interval.is_some_and(|[_, high]| high >= target) {
             "its interval does not exclude it: test on more images"
         } else {
             "its interval ends below: try a larger backbone, a larger model.image_size or more images"
         };
-        let tie = self.tie(best);
-        (
-            Some(best),
-            format!("no strategy reaches the wanted {wanted}; {name} comes nearest with {score}, and {doubt}{tie}"),
-        )
+        let (name, score, tie) = (top.name, percent(top.score), self.tie(top));
+        let sentence =
+            format!("no strategy reaches the wanted {wanted}; {name} comes nearest with {score}, and {doubt}{tie}");
+        (Some(top), sentence)
     }
+}
+
+/// Those that compute as much as the one that computes least.
+fn cheapest<'a>(among: Vec<&'a StrategyScore<'a>>) -> Vec<&'a StrategyScore<'a>> {
+    let least = among.iter().map(|candidate| candidate.operations).fold(f64::INFINITY, f64::min);
+    among.into_iter().filter(|candidate| candidate.operations <= SAME_WORK * least).collect()
+}
+
+/// Of several that score and compute the same, the one that can be exported to the most formats; then the one that
+/// computes a little less, or trains fewer parameters.
+fn preferred<'a>(among: Vec<&'a StrategyScore<'a>>) -> Option<&'a StrategyScore<'a>> {
+    among.into_iter().min_by(|a, b| {
+        b.formats.cmp(&a.formats).then(a.operations.total_cmp(&b.operations)).then(a.trainable.cmp(&b.trainable))
+    })
+}
+
+/// The one with the highest score, among equals the cheapest.
+fn best<'a>(among: Vec<&'a StrategyScore<'a>>) -> Option<&'a StrategyScore<'a>> {
+    preferred(cheapest(highest(among, |candidate| candidate.score)))
+}
+
+/// Those of the highest score.
+pub(super) fn highest<T>(among: Vec<T>, score: impl Fn(&T) -> f64) -> Vec<T> {
+    let top = among.iter().map(&score).fold(f64::NEG_INFINITY, f64::max);
+    among.into_iter().filter(|one| score(one) == top).collect()
 }
 
 /// A share of work in per cent.
@@ -304,15 +287,6 @@ pub(super) fn sentence_case(text: &str) -> String {
         Some(("only", rest)) => format!("Only {rest}"),
         Some(("by", rest)) => format!("By {rest}"),
         _ => text.to_owned(),
-    }
-}
-
-/// `a, b and c`
-pub(super) fn listed<T: AsRef<str>>(names: &[T], word: &str) -> String {
-    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-    match names.as_slice() {
-        [before @ .., next, last] => [before, &[&format!("{next} {word} {last}")]].concat().join(", "),
-        _ => names.concat(),
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Comparison, Measure, Outcomes, Pair, Repeats, StrategyRow};
 use crate::metrics::PATTERNS;
 use crate::report::forecast::elapsed;
 use crate::report::html::ComparisonPage;
+use crate::report::table::{optional_percent, within};
 use crate::report::{listing_table, mebibytes, percent, thousands};
 use crate::system::shown::{Shown, agree, counted};
 use crate::system::tables::Table;
@@ -143,44 +144,36 @@ impl Comparison {
     fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let several = self.repeats.count() > 1;
         let validated = self.strategies.iter().any(|row| row.val.is_some());
-        let mut header = ["strategy", "backbone updated", "head updated", "trainable"].map(str::to_owned).to_vec();
-        header.extend(validated.then(|| "validation".to_owned()));
-        let (judged, other) = match self.metric {
-            Measure::Accuracy => ("accuracy", "balanced"),
-            Measure::BalancedAccuracy => ("balanced", "accuracy"),
-        };
-        header.extend([judged, "95 % interval"].map(str::to_owned));
-        if several {
-            header.push(format!("± {}", self.repeats.noun()));
-        }
-        header.extend([other, "p", "work", "time", "peak memory"].map(str::to_owned));
+        let spread = format!("± {}", self.repeats.noun());
         let least = self.strategies.iter().filter_map(|row| row.operations).reduce(f64::min).unwrap_or(1.0);
         let row = |row: &StrategyRow| {
-            let interval = row.test_ci95;
+            let (judged, other) = match self.metric {
+                Measure::Accuracy => ("accuracy", ("balanced", row.balanced_accuracy)),
+                Measure::BalancedAccuracy => ("balanced", ("accuracy", row.test_accuracy)),
+            };
+            let name = if row.complete { row.strategy.clone() } else { format!("{} (incomplete)", row.strategy) };
             let mut cells = vec![
-                if row.complete { row.strategy.clone() } else { format!("{} (incomplete)", row.strategy) },
-                row.backbone_updated.clone(),
-                row.head_updated.clone(),
-                thousands(row.trainable_parameters),
+                ("strategy", name),
+                ("backbone updated", row.backbone_updated.clone()),
+                ("head updated", row.head_updated.clone()),
+                ("trainable", thousands(row.trainable_parameters)),
             ];
-            cells.extend(validated.then(|| row.val.map_or("-".into(), percent)));
+            cells.extend(validated.then(|| ("validation", optional_percent(row.val))));
+            cells.push((judged, percent(row.test)));
+            cells.push(("95 % interval", row.test_ci95.map_or("-".into(), within)));
+            let deviation = || row.run_deviation.map_or("-".into(), |deviation| format!("{:.1}", 100.0 * deviation));
+            cells.extend(several.then(|| (spread.as_str(), deviation())));
             cells.extend([
-                percent(row.test),
-                interval.map_or("-".into(), |[low, high]| format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)),
+                (other.0, percent(other.1)),
+                ("p", self.pair_to(row).map_or("-".into(), |pair| p_value(pair.p_value))),
+                ("work", row.operations.map_or("-".into(), |operations| format!("{:.1} x", operations / least))),
+                ("time", elapsed(row.seconds)),
+                ("peak memory", row.peak_memory_bytes.map_or("-".into(), mebibytes)),
             ]);
-            if several {
-                cells.push(row.run_deviation.map_or("-".into(), |deviation| format!("{:.1}", 100.0 * deviation)));
-            }
-            cells.extend([
-                percent(if self.metric == Measure::Accuracy { row.balanced_accuracy } else { row.test_accuracy }),
-                self.pair_to(row).map_or("-".into(), |pair| p_value(pair.p_value)),
-                row.operations.map_or("-".into(), |operations| format!("{:.1} x", operations / least)),
-                elapsed(row.seconds),
-                row.peak_memory_bytes.map_or("-".into(), mebibytes),
-            ]);
-            cells
+            cells.into_iter().map(|(name, cell)| (name.to_owned(), cell)).unzip()
         };
-        (header, self.strategies.iter().map(row).collect())
+        let (mut headers, rows): (Vec<Vec<String>>, Vec<Vec<String>>) = self.strategies.iter().map(row).unzip();
+        (headers.pop().unwrap_or_default(), rows)
     }
 
     /// What the columns are.
