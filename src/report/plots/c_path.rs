@@ -1,6 +1,6 @@
 //! Accuracy against the value that a probe was chosen by: C of a linear model, k of the nearest neighbours.
 
-use super::lines::{self, Series, SeriesKind, XAxis};
+use super::lines::{self, Measure, Series, SeriesKind, XAxis};
 use super::prelude::*;
 use crate::metrics::SelectionMetric;
 use crate::system::shown::significant;
@@ -27,28 +27,23 @@ pub struct SelectionPlot {
 }
 
 impl SelectionPlot {
-    /// Where a setting lies on the axis, which is logarithmic.
-    fn place(x: f64) -> f64 {
-        x.log10()
-    }
-
-    /// The setting at a place on the axis, for people. Where one tick needs an exponent, all have one.
+    /// The setting at a place on the axis, which is logarithmic, for people. Where one tick needs an exponent, all have one.
     fn label(&self, place: f64) -> String {
         let range = self.range();
         let (setting, plain) = (10f64.powf(place), range.start >= -3.2 && range.end < 5.0);
-        if plain { short(setting) } else { format!("{:e}", rounded(setting)) }
+        if plain { short(setting) } else { format!("{:e}", format!("{setting:.2e}").parse().unwrap_or(setting)) }
     }
 
     fn series(&self, kind: SeriesKind, accuracy: fn(&(f64, f64, f64)) -> f64) -> Series {
         let mut points: Vec<(f64, f64)> =
-            self.points.iter().map(|point| (Self::place(point.0), 100.0 * accuracy(point))).collect();
+            self.points.iter().map(|point| (point.0.log10(), 100.0 * accuracy(point))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         Series::new(kind, points.into_iter())
     }
 
     /// All settings with a margin; never empty.
     fn range(&self) -> Range<f64> {
-        let places = self.points.iter().map(|point| Self::place(point.0)).chain([Self::place(self.chosen)]);
+        let places = self.points.iter().map(|point| point.0.log10()).chain([self.chosen.log10()]);
         let (low, high) = style::extremes(places);
         let margin = (0.04 * (high - low)).max(1e-3 * high.abs()).max(0.1);
         low - margin..high + margin
@@ -111,13 +106,8 @@ impl SelectionPlot {
             ticks: self.ticks(),
             label: &|&place| self.label(place),
         };
-        lines::draw_accuracies(area, &axis, Some(Self::place(self.chosen)), &series)
+        lines::draw_measure(area, Measure::Accuracy, &axis, Some(self.chosen.log10()), &series)
     }
-}
-
-/// To three significant digits.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 fn short(value: f64) -> String {
@@ -150,7 +140,7 @@ mod tests {
         for settings in [&[1.0][..], &[1e-6, 1e5], &[0.5, 0.7], &[1e300], &[5.0, 1.0, 3.0]] {
             let selection = selection(settings);
             let range = selection.range();
-            assert!(settings.iter().all(|&x| range.contains(&SelectionPlot::place(x))), "{settings:?}");
+            assert!(settings.iter().all(|&x| range.contains(&x.log10())), "{settings:?}");
             assert!((2..=12).contains(&selection.ticks()));
         }
     }

@@ -1,6 +1,6 @@
 //! Loss and accuracy over the epochs, side by side.
 
-use super::lines::{self, Series, SeriesKind, XAxis};
+use super::lines::{self, Measure, Series, SeriesKind, XAxis};
 use super::prelude::*;
 use crate::train::progress::EpochRecord;
 
@@ -35,13 +35,6 @@ impl Picture for Curves<'_> {
     }
 }
 
-/// What is drawn over the epochs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::report) enum Measure {
-    Loss,
-    Accuracy,
-}
-
 /// Loss or accuracy over the epochs as SVG text. There is at least one epoch.
 pub(in crate::report) fn curve_svg(
     epochs: &[EpochRecord],
@@ -70,18 +63,12 @@ impl Curves<'_> {
             label: &|epoch| format!("{epoch:.0}"),
         };
         let marked = self.best_epoch.map(|epoch| epoch as f64);
-        match measure {
-            Measure::Loss => {
-                let training = self.series(SeriesKind::Training, |e| Some(e.train_loss));
-                let validation = self.series(SeriesKind::Validation, |e| e.val_loss);
-                lines::draw_losses(area, &axis, marked, &[training, validation])
-            }
-            Measure::Accuracy => {
-                let training = self.series(SeriesKind::Training, |e| Some(100.0 * e.train_accuracy));
-                let validation = self.series(SeriesKind::Validation, |e| e.val_accuracy.map(|share| 100.0 * share));
-                lines::draw_accuracies(area, &axis, marked, &[training, validation])
-            }
-        }
+        let values: [fn(&EpochRecord) -> Option<f64>; 2] = match measure {
+            Measure::Loss => [|e| Some(e.train_loss), |e| e.val_loss],
+            Measure::Accuracy => [|e| Some(100.0 * e.train_accuracy), |e| e.val_accuracy.map(|share| 100.0 * share)],
+        };
+        let series = [self.series(SeriesKind::Training, values[0]), self.series(SeriesKind::Validation, values[1])];
+        lines::draw_measure(area, measure, &axis, marked, &series)
     }
 
     fn kinds(&self) -> &'static [SeriesKind] {

@@ -36,7 +36,6 @@ struct Fallback {
     face: Face<'static>,
 }
 
-/// What was found so far.
 #[derive(Default)]
 struct FoundFonts {
     fonts: Vec<Fallback>,
@@ -101,7 +100,6 @@ pub fn missing_letters(texts: &[String]) -> Vec<char> {
     letters
 }
 
-/// How a letter is drawn.
 enum Drawn {
     BuiltIn,
     By(&'static str),

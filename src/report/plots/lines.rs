@@ -77,7 +77,14 @@ impl Series {
 
 pub(super) type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// What lies to the right.
+/// What is drawn upwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::report) enum Measure {
+    Loss,
+    /// In per cent.
+    Accuracy,
+}
+
 pub(super) struct XAxis<'a> {
     pub(super) range: Range<f64>,
     pub(super) name: &'a str,
@@ -102,25 +109,19 @@ pub(super) fn draw_panel<B: DrawingBackend>(
     series.iter().try_for_each(|series| series.draw(&mut chart))
 }
 
-/// The same of losses: upwards as far as they reach.
-pub(super) fn draw_losses<B: DrawingBackend>(
+/// The same of losses or accuracies, upwards as far as they reach.
+pub(super) fn draw_measure<B: DrawingBackend>(
     area: &Canvas<B>,
+    measure: Measure,
     x: &XAxis<'_>,
     marked: Option<f64>,
     series: &[Series],
 ) -> Drawn<B> {
-    draw_panel(area, x, (loss_range(series), "loss"), marked, series)
-}
-
-/// The same of accuracies in per cent.
-pub(super) fn draw_accuracies<B: DrawingBackend>(
-    area: &Canvas<B>,
-    x: &XAxis<'_>,
-    marked: Option<f64>,
-    series: &[Series],
-) -> Drawn<B> {
-    let low = extremes(series).map_or(0.0, |(low, _)| low);
-    draw_panel(area, x, (accuracies_from(low), "accuracy, %"), marked, series)
+    let upwards = match measure {
+        Measure::Loss => (loss_range(series), "loss"),
+        Measure::Accuracy => (accuracies_from(extremes(series).map_or(0.0, |(low, _)| low)), "accuracy, %"),
+    };
+    draw_panel(area, x, upwards, marked, series)
 }
 
 /// Draws the axes alone; curves go into the chart.
@@ -130,28 +131,44 @@ pub(super) fn draw_axes<'a, B: DrawingBackend>(
     (y, y_name): (Range<f64>, &str),
 ) -> Drawn<B, Chart<'a, B>> {
     let decimals = decimals_of(&y);
-    let mut chart = ChartBuilder::on(area)
+    draw_named_axes(area, "", x, (y, y_name), (8, &|value| format!("{value:.decimals$}")))
+}
+
+/// The same with a name above and so many labels upwards. The name above and that to the right may be empty.
+pub(super) fn draw_named_axes<'a, B: DrawingBackend>(
+    area: &Canvas<B>,
+    above: &str,
+    x: &XAxis<'_>,
+    (y, y_name): (Range<f64>, &str),
+    (y_ticks, y_label): (usize, &dyn Fn(&f64) -> String),
+) -> Drawn<B, Chart<'a, B>> {
+    let mut builder = ChartBuilder::on(area);
+    // An empty name would be a text of no height.
+    if !above.is_empty() {
+        builder.caption(above, style::centred(LABEL, INK));
+    }
+    let mut chart = builder
+        .margin(10)
         .margin_left(20)
         .margin_right(40)
-        .margin_top(10)
-        .margin_bottom(10)
-        .x_label_area_size(90)
+        .x_label_area_size(if x.name.is_empty() { 50 } else { 90 })
         .y_label_area_size(112)
         .build_cartesian_2d(x.range.clone(), y)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
+    let mut mesh = chart.configure_mesh();
+    if !x.name.is_empty() {
+        mesh.x_desc(x.name);
+    }
+    mesh.disable_x_mesh()
         .light_line_style(PAPER)
         .bold_line_style(FAINT.stroke_width(2))
         .axis_style(GREY.stroke_width(2))
         .x_labels(x.ticks)
-        .y_labels(8)
+        .y_labels(y_ticks)
         .max_light_lines(1)
         .x_label_formatter(&x.label)
-        .y_label_formatter(&|value| format!("{value:.decimals$}"))
+        .y_label_formatter(&y_label)
         .label_style(style::centred(TICK, INK))
         .axis_desc_style(style::centred(LABEL, INK))
-        .x_desc(x.name)
         .y_desc(y_name)
         .draw()?;
     Ok(chart)

@@ -6,27 +6,20 @@ use crate::train::lr_finder::{Sweep, SweepPoint};
 
 const SIZE: (u32, u32) = (1160, 760);
 
-/// The losses of a learning-rate range test; the suggested rate is marked.
-pub struct LrFinder<'a> {
-    /// Above the picture.
-    pub title: &'a str,
-    /// The test.
-    pub sweep: &'a Sweep,
-}
-
-impl Picture for LrFinder<'_> {
+/// The losses; the suggested rate is marked.
+impl Picture for Titled<'_, Sweep> {
     fn size(&self) -> (u32, u32) {
         SIZE
     }
 
     fn problem(&self) -> Option<String> {
-        self.sweep.points.is_empty().then(|| "no step was taken".into())
+        self.of.points.is_empty().then(|| "no step was taken".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
-        let suggestion = self.sweep.suggestion.map(|point| format!("suggested: {:.1e}", point.lr));
+        let suggestion = self.of.suggestion.map(|point| format!("suggested: {:.1e}", point.lr));
         let panel = lines::draw_header(area, self.title, &[SeriesKind::Training], suggestion)?;
-        let points = &self.sweep.points;
+        let points = &self.of.points;
         let smoothed = Series::new(SeriesKind::Training, points.iter().map(|point| (point.lr.log10(), point.smoothed)));
         let place = |point: Option<&SweepPoint>| point.map_or(0.0, |point| point.lr.log10());
         let (first, last) = (place(points.first()), place(points.last()));
@@ -39,6 +32,6 @@ impl Picture for LrFinder<'_> {
             label: &|&place| format!("{:.0e}", 10f64.powf(place)),
         };
         let upwards = (low - margin..high + margin, "smoothed loss");
-        lines::draw_panel(&panel, &axis, upwards, self.sweep.suggestion.map(|point| point.lr.log10()), &[smoothed])
+        lines::draw_panel(&panel, &axis, upwards, self.of.suggestion.map(|point| point.lr.log10()), &[smoothed])
     }
 }

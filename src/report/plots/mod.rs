@@ -22,20 +22,17 @@ pub use c_path::SelectionPlot;
 pub(in crate::report) use c_path::selection_svg;
 pub use confusion::ConfusionPlot;
 pub use curves::Curves;
-pub(in crate::report) use curves::{Measure, curve_svg};
+pub(in crate::report) use curves::curve_svg;
 pub use fonts::missing_letters;
-pub use lr_finder::LrFinder;
+pub(in crate::report) use lines::Measure;
 pub use reliability::ReliabilityPlot;
 pub(in crate::report) use reliability::reliability_svg;
-pub use robustness::RobustnessPlot;
 pub(in crate::report) use robustness::robustness_svg;
 pub use scatter::{Scatter, ScatterPoint};
 pub(in crate::report) use scatter::{drawing_order, opacity, radius};
-pub use separation::SeparationPlot;
 pub(in crate::report) use separation::separation_svgs;
 pub use sheet::{Sheet, SheetRow, Thumbnail};
 pub use tradeoff::{Tradeoff, TradeoffPoint};
-pub use wise_ft::Means;
 
 use std::path::Path;
 
@@ -69,7 +66,7 @@ pub type Canvas<B> = DrawingArea<B, Shift>;
 /// What all pictures are drawn with.
 mod prelude {
     pub(super) use super::style::{self, BLUE, FAINT, GREY, INK, LABEL, PAPER, TICK, TITLE, VERMILION};
-    pub(super) use super::{Canvas, Drawn, Picture, panel_svg};
+    pub(super) use super::{Canvas, Drawn, Picture, Titled, panel_svg};
     pub(super) use crate::system::shown::printable;
     pub(super) use plotters::element::{Circle, PathElement, Polygon, Rectangle, Text};
     pub(super) use plotters::prelude::DrawingBackend;
@@ -94,6 +91,14 @@ pub trait Picture {
     /// # Errors
     /// When the backend fails.
     fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B>;
+}
+
+/// Data with what stands above its picture.
+pub struct Titled<'a, T> {
+    /// Above the picture.
+    pub title: &'a str,
+    /// What is drawn.
+    pub of: &'a T,
 }
 
 /// Draws a picture to `stem`.png and `stem`.svg.

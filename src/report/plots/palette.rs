@@ -25,7 +25,7 @@ pub(in crate::report) struct Mark {
 pub(in crate::report) const DARK_PAPER: RGBColor = RGBColor(21, 24, 29);
 
 /// Each hue on white and on dark.
-const COLORS: [(RGBColor, RGBColor); 7] = [
+pub(in crate::report) const COLORS: [(RGBColor, RGBColor); 7] = [
     (RGBColor(0, 114, 178), RGBColor(0, 114, 178)),
     (RGBColor(213, 94, 0), RGBColor(213, 94, 0)),
     (RGBColor(0, 158, 115), RGBColor(0, 158, 115)),
@@ -39,11 +39,6 @@ const COLORS: [(RGBColor, RGBColor); 7] = [
 pub(in crate::report) fn mark(class: usize) -> Mark {
     let (light, dark) = COLORS[class % COLORS.len()];
     Mark { light, dark, shape: Outline::ALL[class % Outline::ALL.len()] }
-}
-
-/// Every hue on white with the same on dark pages.
-pub(in crate::report) fn hues() -> impl Iterator<Item = (RGBColor, RGBColor)> {
-    COLORS.into_iter()
 }
 
 /// The outline of a point.

@@ -1,16 +1,13 @@
 //! The reliability diagram: how often answers of a confidence are right, before and after temperature scaling.
 
-use super::lines::Chart;
+use super::lines::{self, Chart, XAxis};
 use super::prelude::*;
 use crate::metrics::{ECE_BINS, Reliability, ReliabilityBin};
-use plotters::chart::ChartBuilder;
 
 const SIZE: (u32, u32) = (1720, 1180);
 const HEADER: u32 = 130;
 /// Height of the counts below the accuracies.
 const COUNTS: u32 = 300;
-const LEFT: u32 = 112;
-const RIGHT: u32 = 40;
 /// Half the width of the ends of an interval, in per cent of confidence.
 const CAP: f64 = 0.8;
 /// Space between bars, likewise.
@@ -92,37 +89,9 @@ fn panel<'a, B: DrawingBackend>(
     (above, below): (&str, &str),
     (top, labels, upwards): (f64, usize, &str),
 ) -> Drawn<B, Chart<'a, B>> {
-    let mut builder = ChartBuilder::on(area);
-    if !above.is_empty() {
-        builder.caption(above, style::centred(LABEL, INK));
-    }
-    let mut chart = builder
-        .margin(10)
-        .margin_left(20)
-        .margin_right(RIGHT)
-        .x_label_area_size(if below.is_empty() { 50 } else { 90 })
-        .y_label_area_size(LEFT)
-        .build_cartesian_2d(0.0..100.0, 0.0..top)?;
     let whole = |value: &f64| if value.fract() == 0.0 { format!("{value:.0}") } else { String::new() };
-    let mut mesh = chart.configure_mesh();
-    // An empty name would be a text of no height.
-    if !below.is_empty() {
-        mesh.x_desc(below);
-    }
-    mesh.disable_x_mesh()
-        .light_line_style(PAPER)
-        .bold_line_style(FAINT.stroke_width(2))
-        .axis_style(GREY.stroke_width(2))
-        .x_labels(6)
-        .y_labels(labels)
-        .max_light_lines(1)
-        .x_label_formatter(&whole)
-        .y_label_formatter(&whole)
-        .label_style(style::centred(TICK, INK))
-        .axis_desc_style(style::centred(LABEL, INK))
-        .y_desc(upwards)
-        .draw()?;
-    Ok(chart)
+    let axis = XAxis { range: 0.0..100.0, name: below, ticks: 6, label: &whole };
+    lines::draw_named_axes(area, above, &axis, (0.0..top, upwards), (labels, &whole))
 }
 
 /// The places of the bins without images.

@@ -23,14 +23,6 @@ const PANEL: (u32, u32) = (900, 640);
 const COLUMNS: usize = 2;
 const MARGIN: i32 = 120;
 
-/// Accuracy against the strength of each flaw, with the mean over the flaws.
-pub struct RobustnessPlot<'a> {
-    /// Above the picture.
-    pub title: &'a str,
-    /// What is drawn.
-    pub scores: &'a Robustness,
-}
-
 /// One curve, from the images as they are to the strongest flaw.
 struct StrengthCurve {
     name: String,
@@ -59,61 +51,56 @@ impl StrengthCurve {
     }
 }
 
-impl RobustnessPlot<'_> {
-    /// Every curve, the mean last so that nothing hides it.
-    fn curves(&self) -> Vec<StrengthCurve> {
-        let scores = self.scores;
-        let curve = |name: &str, mark, accuracy: &[f64]| {
-            let start = (0.0, 100.0 * scores.clean_accuracy);
-            let rest = scores.strengths.iter().zip(accuracy).map(|(&strength, share)| (strength, 100.0 * share));
-            StrengthCurve { name: printable(name), mark, points: std::iter::once(start).chain(rest).collect() }
-        };
-        let kinds = scores.kinds.iter().enumerate();
-        let mut curves: Vec<StrengthCurve> =
-            kinds.map(|(i, kind)| curve(&kind.kind, Some(palette::mark(i)), &kind.accuracy)).collect();
-        curves.push(curve("mean", None, &scores.mean_by_strength));
-        curves
-    }
-
-    /// Into `panel`, a part of the whole `area`.
-    fn draw_curves<B: DrawingBackend>(area: &Canvas<B>, panel: &Canvas<B>, curves: &[StrengthCurve]) -> Drawn<B> {
-        let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
-        let axis =
-            XAxis { range: -0.03..1.03, name: "strength", ticks: 6, label: &|strength| format!("{strength:.1}") };
-        let upwards = (lines::accuracies_from(values.fold(100.0, f64::min)), "accuracy, %");
-        let mut chart = lines::draw_axes(panel, &axis, upwards)?;
-        for curve in curves {
-            chart.draw_series(LineSeries::new(curve.points.iter().copied(), curve.stroke()))?;
-            for point in &curve.points {
-                curve.draw_mark(area, chart.backend_coord(point))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The curves by name, in the order in which they end, in so many columns.
-    fn draw_legend<B: DrawingBackend>(area: &Canvas<B>, mut curves: Vec<StrengthCurve>, columns: usize) -> Drawn<B> {
-        curves.sort_by(|a, b| b.last().total_cmp(&a.last()));
-        let text = style::left(TICK, INK);
-        let rows = curves.len().div_ceil(columns);
-        for (place, curve) in curves.iter().enumerate() {
-            let (x, y) = ((place / rows) as i32 * LEGEND, ROW / 2 + (place % rows) as i32 * ROW);
-            area.draw(&PathElement::new([(x, y), (x + SAMPLE, y)], curve.stroke()))?;
-            curve.draw_mark(area, (x + SAMPLE / 2, y))?;
-            let name = style::fit(&curve.name, TICK, LEGEND - SAMPLE - 3 * GAP);
-            area.draw(&Text::new(name, (x + SAMPLE + GAP, y), text.clone()))?;
-        }
-        Ok(())
-    }
+/// Every curve, the mean last so that nothing hides it.
+fn curves(scores: &Robustness) -> Vec<StrengthCurve> {
+    let curve = |name: &str, mark, accuracy: &[f64]| {
+        let start = (0.0, 100.0 * scores.clean_accuracy);
+        let rest = scores.strengths.iter().zip(accuracy).map(|(&strength, share)| (strength, 100.0 * share));
+        StrengthCurve { name: printable(name), mark, points: std::iter::once(start).chain(rest).collect() }
+    };
+    let kinds = scores.kinds.iter().enumerate();
+    let kinds = kinds.map(|(i, kind)| curve(&kind.kind, Some(palette::mark(i)), &kind.accuracy));
+    kinds.chain([curve("mean", None, &scores.mean_by_strength)]).collect()
 }
 
-impl Picture for RobustnessPlot<'_> {
+/// Into `panel`, a part of the whole `area`.
+fn draw_curves<B: DrawingBackend>(area: &Canvas<B>, panel: &Canvas<B>, curves: &[StrengthCurve]) -> Drawn<B> {
+    let values = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
+    let axis = XAxis { range: -0.03..1.03, name: "strength", ticks: 6, label: &|strength| format!("{strength:.1}") };
+    let upwards = (lines::accuracies_from(values.fold(100.0, f64::min)), "accuracy, %");
+    let mut chart = lines::draw_axes(panel, &axis, upwards)?;
+    for curve in curves {
+        chart.draw_series(LineSeries::new(curve.points.iter().copied(), curve.stroke()))?;
+        for point in &curve.points {
+            curve.draw_mark(area, chart.backend_coord(point))?;
+        }
+    }
+    Ok(())
+}
+
+/// The curves by name, in the order in which they end, in so many columns.
+fn draw_legend<B: DrawingBackend>(area: &Canvas<B>, mut curves: Vec<StrengthCurve>, columns: usize) -> Drawn<B> {
+    curves.sort_by(|a, b| b.last().total_cmp(&a.last()));
+    let text = style::left(TICK, INK);
+    let rows = curves.len().div_ceil(columns);
+    for (place, curve) in curves.iter().enumerate() {
+        let (x, y) = ((place / rows) as i32 * LEGEND, ROW / 2 + (place % rows) as i32 * ROW);
+        area.draw(&PathElement::new([(x, y), (x + SAMPLE, y)], curve.stroke()))?;
+        curve.draw_mark(area, (x + SAMPLE / 2, y))?;
+        let name = style::fit(&curve.name, TICK, LEGEND - SAMPLE - 3 * GAP);
+        area.draw(&Text::new(name, (x + SAMPLE + GAP, y), text.clone()))?;
+    }
+    Ok(())
+}
+
+/// Accuracy against the strength of each flaw, with the mean over the flaws.
+impl Picture for Titled<'_, Robustness> {
     fn size(&self) -> (u32, u32) {
         SIZE
     }
 
     fn problem(&self) -> Option<String> {
-        let Robustness { kinds, strengths, .. } = self.scores;
+        let Robustness { kinds, strengths, .. } = self.of;
         (kinds.is_empty() || strengths.is_empty()).then(|| "no flaw was tried".into())
     }
 
@@ -121,20 +108,20 @@ impl Picture for RobustnessPlot<'_> {
         let (header, below) = area.split_vertically(HEADER);
         style::draw_title(&header, self.title)?;
         let (panel, legend) = below.split_horizontally(SIZE.0 as i32 - LEGEND);
-        let curves = self.curves();
-        Self::draw_curves(area, &panel, &curves)?;
-        Self::draw_legend(&legend, curves, 1)
+        let curves = curves(self.of);
+        draw_curves(area, &panel, &curves)?;
+        draw_legend(&legend, curves, 1)
     }
 }
 
-/// A [`RobustnessPlot`] as SVG text, without a title and with the legend below.
+/// The picture as SVG text, without a title and with the legend below.
 pub(in crate::report) fn robustness_svg(scores: &Robustness) -> Result<String, String> {
-    let curves = RobustnessPlot { title: "", scores }.curves();
+    let curves = curves(scores);
     let below = curves.len().div_ceil(COLUMNS) as u32 * ROW as u32 + MARGIN as u32;
     panel_svg((PANEL.0, PANEL.1 + below), |area| {
         let (panel, legend) = area.split_vertically(PANEL.1);
         let legend = legend.shrink((MARGIN, 0), (PANEL.0 as i32 - MARGIN, below as i32));
-        RobustnessPlot::draw_curves(area, &panel, &curves)?;
-        RobustnessPlot::draw_legend(&legend, curves, COLUMNS)
+        draw_curves(area, &panel, &curves)?;
+        draw_legend(&legend, curves, COLUMNS)
     })
 }

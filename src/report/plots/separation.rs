@@ -20,44 +20,35 @@ const KEY: u32 = 60;
 const BINS: i32 = 16;
 const DECADES: f64 = 4.0;
 
-/// How the scores of good and of defective parts are spread, with the thresholds, and the ROC and precision-recall curves.
-pub struct SeparationPlot<'a> {
-    /// Above the picture.
-    pub title: &'a str,
-    /// The scores.
-    pub separation: &'a Separation,
-}
-
-impl Picture for SeparationPlot<'_> {
+impl Picture for Titled<'_, Separation> {
     fn size(&self) -> (u32, u32) {
         SIZE
     }
 
     fn problem(&self) -> Option<String> {
-        let Separation { good, defective, .. } = self.separation;
+        let Separation { good, defective, .. } = self.of;
         (good.is_empty() || defective.is_empty()).then(|| "there are not parts of both kinds".into())
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Canvas<B>) -> Drawn<B> {
         let (header, below) = area.split_vertically(HEADER);
         style::draw_title(&header, self.title)?;
-        draw_key(&header, (SIZE.0 as i32 / 2, 100), self.separation)?;
+        draw_key(&header, (SIZE.0 as i32 / 2, 100), self.of)?;
         let (above, curves) = below.split_vertically(ABOVE);
-        draw_histogram(&above, self.separation)?;
+        draw_histogram(&above, self.of)?;
         let (left, right) = curves.split_horizontally(SIZE.0 / 2);
-        draw_curve(&left, self.separation, Curve::Roc)?;
-        draw_curve(&right, self.separation, Curve::PrecisionRecall)
+        draw_curve(&left, self.of, Curve::Roc)?;
+        draw_curve(&right, self.of, Curve::PrecisionRecall)
     }
 }
 
-/// One of the curves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Curve {
     Roc,
     PrecisionRecall,
 }
 
-/// The parts of a [`SeparationPlot`] as SVG texts: the histogram, then the curves.
+/// The parts of the picture as SVG texts: the histogram, then the curves.
 pub(in crate::report) fn separation_svgs(separation: &Separation) -> Result<[String; 3], String> {
     let histogram = panel_svg(HISTOGRAM, |area| {
         let (key, panel) = area.split_vertically(KEY);
@@ -203,15 +194,14 @@ mod tests {
             let area: f64 =
                 separation.roc().windows(2).map(|pair| (pair[1].0 - pair[0].0) * (pair[0].1 + pair[1].1) / 2.0).sum();
             assert!((area - inspection.auroc.value.unwrap()).abs() < 1e-12);
-            let svg =
-                saved(&format!("separation-{name}"), &SeparationPlot { title: "test, parts", separation: &separation });
+            let svg = saved(&format!("separation-{name}"), &Titled { title: "test, parts", of: &separation });
             assert_says(
                 &svg,
                 &["defective parts", "good parts rejected, %", "defects among the rejected, %", "no escapes"],
             );
             assert!(separation_svgs(&separation).unwrap().iter().all(|svg| svg.starts_with("<svg")));
         }
-        assert!(refused(&SeparationPlot { title: "", separation: &Separation::default() }).contains("both kinds"));
+        assert!(refused(&Titled { title: "", of: &Separation::default() }).contains("both kinds"));
     }
 
     #[test]

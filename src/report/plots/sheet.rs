@@ -53,7 +53,6 @@ impl Sheet {
         self.columns.clamp(1, self.rows.len().max(1))
     }
 
-    /// Width of a row of thumbnails.
     fn row_width(&self) -> i32 {
         let most = self.rows.iter().map(|row| row.thumbnails.len()).max().unwrap_or(0) as i32;
         most * (self.side as i32 + GAP) - GAP

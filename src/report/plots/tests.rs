@@ -85,10 +85,10 @@ fn losses_of_a_range_test() {
     let steps: Vec<(f64, f64, f64)> =
         (0..90).map(|i| 3e-7 * 10f64.powf(f64::from(i) / 18.0)).map(|lr| (lr, lr, loss(lr))).collect();
     let sweep = Sweep::new(&steps);
-    let svg = saved("lr-finder", &LrFinder { title: "bearing, full", sweep: &sweep });
+    let svg = saved("lr-finder", &Titled { title: "bearing, full", of: &sweep });
     assert!(svg.contains("learning rate") && svg.contains("suggested:") && svg.contains("smoothed loss"));
     let nothing = Sweep::new(&[]);
-    assert!(refused(&LrFinder { title: "", sweep: &nothing }).contains("no step"));
+    assert!(refused(&Titled { title: "", of: &nothing }).contains("no step"));
 }
 
 #[test]
@@ -242,12 +242,12 @@ fn means_between_start_and_end() {
         MeanScore { alpha, val_loss, val_accuracy, val_score: val_accuracy }
     };
     let record = WiseFtRecord { alpha: 0.6, curve: (0..=10).map(mean).collect() };
-    let svg = saved("wise-ft", &Means { title: "bearing-clip, full", record: &record });
+    let svg = saved("wise-ft", &Titled { title: "bearing-clip, full", of: &record });
     assert_says(&svg, &["kept: 0.60", "share of the fine-tuned weights", "loss", "accuracy, %", "validation"]);
     let given = WiseFtRecord { alpha: 0.25, curve: [0, 10].map(mean).to_vec() };
-    saved("wise-ft-given", &Means { title: "given", record: &given });
+    saved("wise-ft-given", &Titled { title: "given", of: &given });
     let nothing = WiseFtRecord { curve: Vec::new(), ..given };
-    assert!(refused(&Means { title: "", record: &nothing }).contains("no mean"));
+    assert!(refused(&Titled { title: "", of: &nothing }).contains("no mean"));
 }
 
 #[test]
@@ -338,11 +338,11 @@ fn flaws_of_growing_strength() {
         strengths: strengths.clone(),
     };
     let title = "test: accuracy 91.0 %, with flaws 70.0 %";
-    let svg = saved("robustness", &RobustnessPlot { title, scores: &scores });
+    let svg = saved("robustness", &Titled { title, of: &scores });
     assert_says(&svg, &["strength", "accuracy, %", "mean", "stains", "a &lt;long&gt; name"]);
     assert!(robustness_svg(&scores).unwrap().contains("stripes"));
     let nothing = Robustness { kinds: Vec::new(), ..scores };
-    assert!(refused(&RobustnessPlot { title: "", scores: &nothing }).contains("no flaw"));
+    assert!(refused(&Titled { title: "", of: &nothing }).contains("no flaw"));
 }
 
 fn thumbnail(width: u32, height: u32, shade: u8) -> Thumbnail {
