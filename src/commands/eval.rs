@@ -148,7 +148,8 @@ pub fn run(args: &EvalArgs, console: &Console) -> Result<()> {
     })?;
     let gates = gates.check(evaluation, robustness.as_ref());
     if let Some(file) = &args.junit {
-        let cases: Vec<TestCase> = gates.iter().map(|gate| TestCase::new(&gate.name, gate.missed.clone())).collect();
+        let cases: Vec<TestCase> =
+            gates.iter().map(|gate| TestCase { name: gate.name.clone(), failure: gate.missed.clone() }).collect();
         junit::write(file, &format!("eval {} {}", args.run.shown(), evaluation.split), &cases)?;
     }
     let missed: Vec<String> = gates.into_iter().filter_map(|gate| gate.missed).collect();

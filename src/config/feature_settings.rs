@@ -105,6 +105,8 @@ pub enum ProbeMethod {
     Patchcore,
 }
 
+shown_as_written!(ProbeMethod);
+
 /// `probe.features`, `tsne.features`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -224,8 +224,9 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    /// Keeps what is written, or refuses it.
     #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
+    struct Sink(Arc<Mutex<Vec<u8>>>, Option<io::ErrorKind>);
 
     impl Sink {
         fn text(&self) -> String {
@@ -235,21 +236,10 @@ mod tests {
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.1.map_or_else(|| self.0.lock().unwrap().write(bytes), |kind| Err(kind.into()))
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
-        }
-    }
-
-    struct Broken(io::ErrorKind);
-
-    impl Write for Broken {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(self.0.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Err(self.0.into())
         }
     }
 
@@ -291,8 +281,9 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_silent_and_a_full_disk_is_not() {
         let print = |kind| {
-            let (out, log) = (Box::new(Broken(kind)), Box::new(Broken(kind)));
-            let console = Console::with_writers(Verbosity::Normal, false, out, log, ProgressDrawTarget::hidden());
+            let broken = || Box::new(Sink(Arc::default(), Some(kind)));
+            let hidden = ProgressDrawTarget::hidden();
+            let console = Console::with_writers(Verbosity::Normal, false, broken(), broken(), hidden);
             console.info("nobody reads this");
             assert!(!console.is_unread());
             console.result("table")?;

@@ -8,15 +8,10 @@ use std::path::Path;
 /// One test.
 #[derive(Debug, Clone)]
 pub struct TestCase {
-    name: String,
-    failure: Option<String>,
-}
-
-impl TestCase {
-    /// A test of this name, which failed if there is a reason.
-    pub fn new(name: &str, failure: Option<String>) -> Self {
-        Self { name: name.to_owned(), failure }
-    }
+    /// What was tested.
+    pub name: String,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// What a check looked at: one test for each kind of problem that it can find, told by the exit code.
@@ -33,7 +28,7 @@ pub fn of_problems(problems: &[(ExitCode, String)]) -> Vec<TestCase> {
         let found = problems.iter().filter(|(code, _)| kind(*code) == at).map(|(_, message)| message.as_str());
         Some(found.collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty())
     };
-    KINDS.iter().enumerate().map(|(at, (name, _))| TestCase::new(name, failure(at))).collect()
+    KINDS.iter().enumerate().map(|(at, (name, _))| TestCase { name: (*name).into(), failure: failure(at) }).collect()
 }
 
 /// Writes a suite of tests.
@@ -92,8 +87,8 @@ mod tests {
     #[test]
     fn suites_count_their_failures_and_names_cannot_break_out() {
         let cases = [
-            TestCase::new("accuracy (--min-accuracy 0.5)", None),
-            TestCase::new("recall of '<b> & \"c\"'", Some("too low\nand \u{1b}[31m worse".into())),
+            TestCase { name: "accuracy (--min-accuracy 0.5)".into(), failure: None },
+            TestCase { name: "recall of '<b> & \"c\"'".into(), failure: Some("too low\nand \u{1b}[31m worse".into()) },
         ];
         assert_eq!(
             xml("eval runs/a test", &cases),

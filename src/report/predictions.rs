@@ -61,17 +61,18 @@ impl Predictions {
 
     /// The wrong answers, the most confident first, by name among equals.
     pub fn mistakes(&self) -> Vec<&Predicted> {
-        let mut wrong: Vec<&Predicted> = self.rows.iter().filter(|row| row.predicted != row.label).collect();
-        wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.path.cmp(&b.path)));
-        wrong
+        self.surest(|row| row.predicted != row.label)
     }
 
     /// The right answers of those classes, the surest first.
     pub fn finds(&self, wanted: &[bool]) -> Vec<&Predicted> {
-        let found = |row: &&Predicted| row.predicted == row.label && wanted.get(row.label) == Some(&true);
-        let mut found: Vec<&Predicted> = self.rows.iter().filter(found).collect();
-        found.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.path.cmp(&b.path)));
-        found
+        self.surest(|row| row.predicted == row.label && wanted.get(row.label) == Some(&true))
+    }
+
+    fn surest(&self, which: impl Fn(&Predicted) -> bool) -> Vec<&Predicted> {
+        let mut rows: Vec<&Predicted> = self.rows.iter().filter(|row| which(row)).collect();
+        rows.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.path.cmp(&b.path)));
+        rows
     }
 
     /// The logits (n, classes), row-major, and the true classes.

@@ -20,6 +20,8 @@ use crate::system::shown::Shown;
 use crate::train::soup::SoupRecord;
 use crate::train::wise_ft::WiseFtRecord;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -257,7 +259,7 @@ impl RunRecord {
             let hint = "give the folder that `vitadapt finetune` printed, such as runs/quickstart";
             return Err(Error::usage_hint(message, hint));
         }
-        let value: serde_json::Value = read_json(&path)?;
+        let value: Value = read_json(&path)?;
         let version = value["version"].as_str().unwrap_or("of an unknown version").to_owned();
         let record = serde_json::from_value::<Self>(value).map_err(|error| error.to_string());
         record.and_then(|record| record.problem().map_or(Ok(record), Err)).map_err(|reason| {
@@ -357,15 +359,9 @@ pub fn no_checkpoint(folder: &Path) -> Error {
 /// The settings that differ between a saved run and now, without those that cannot change its result: name, folder and
 /// machine.
 pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
-    let (mut then, mut today) = (Vec::new(), Vec::new());
-    flatten("", &serde_json::json!(saved), &mut then);
-    flatten("", &serde_json::json!(now), &mut today);
-    let lookup = |rows: &[(String, String)], key: &str| {
-        rows.iter().find(|(name, _)| name == key).map_or("absent".to_owned(), |(_, value)| value.clone())
-    };
-    let mut keys: Vec<&String> = then.iter().chain(&today).map(|(key, _)| key).collect();
-    keys.sort();
-    keys.dedup();
+    let [then, today] = [saved, now].map(|settings| BTreeMap::from_iter(flatten(settings)));
+    let lookup = |rows: &BTreeMap<String, String>, key: &str| rows.get(key).cloned().unwrap_or("absent".into());
+    let keys: BTreeSet<&String> = then.keys().chain(today.keys()).collect();
     keys.into_iter()
         .filter(|key| !key.starts_with("run.") || matches!(key.as_str(), "run.seed" | "run.precision"))
         .filter(|key| !matches!(key.as_str(), "cache.dir" | "cache.max_bytes"))
@@ -377,14 +373,11 @@ pub fn changes(saved: &Settings, now: &Settings) -> Vec<String> {
 }
 
 /// Dotted keys with their values.
-pub(super) fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
-    match value.as_object() {
-        Some(fields) => {
-            for (name, value) in fields {
-                let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                flatten(&key, value, rows);
-            }
-        }
-        None => rows.push((prefix.to_owned(), value.to_string())),
+pub(super) fn flatten(settings: &Settings) -> Vec<(String, String)> {
+    fn below(key: &str, value: &Value) -> Vec<(String, String)> {
+        let Some(fields) = value.as_object() else { return vec![(key.to_owned(), value.to_string())] };
+        let key = if key.is_empty() { String::new() } else { format!("{key}.") };
+        fields.iter().flat_map(|(name, value)| below(&format!("{key}{name}"), value)).collect()
     }
+    below("", &serde_json::json!(settings))
 }

@@ -1,7 +1,7 @@
 //! What a user sees while a model trains: a progress bar, a line per epoch, `metrics.jsonl`, TensorBoard, the curves.
 
 use super::tensorboard::Events;
-use super::{Console, ProgressBar, Run, plots};
+use super::{Console, ProgressBar, Run, percent, plots};
 use crate::error::{Error, Result};
 use crate::system::files::{append_line, read_regular, write_atomic};
 use crate::train::fit::Observer;
@@ -108,7 +108,6 @@ impl Observer for TrainingReport<'_> {
         append_line(&self.metrics, &line(record, &self.metrics)?)?;
         self.events.epoch(record)?;
         self.curves.add(record, best)?;
-        let percent = |fraction: f64| format!("{:.1} %", 100.0 * fraction);
         let validation = match (record.val_loss, record.val_accuracy) {
             (Some(loss), Some(accuracy)) => format!(", val loss {loss:.4} accuracy {}", percent(accuracy)),
             (None, Some(_)) => ", val loss is not finite".to_owned(),

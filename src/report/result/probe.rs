@@ -139,15 +139,8 @@ impl ProbeResult {
             _ => format!("C = {}", significant(chosen, 4)),
         };
         let metric = self.metric.unwrap_or(SelectionMetric::Accuracy);
-        let method = match self.method {
-            ProbeMethod::Logistic => "logistic",
-            ProbeMethod::Svm => "svm",
-            ProbeMethod::Knn => "knn",
-            ProbeMethod::Tip => "tip",
-            ProbeMethod::Patchcore => "patchcore",
-        };
         let mut rows = vec![
-            ("probe", method.to_owned()),
+            ("probe", self.method.to_string()),
             ("chosen", format!("{setting} by {} on {}", metric.in_words(), self.chosen_on)),
             ("training accuracy", share(Some(self.train_accuracy))),
             ("held-out accuracy", share(Some(self.val_accuracy))),

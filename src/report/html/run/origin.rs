@@ -46,15 +46,10 @@ pub(super) fn settings(page: &RunPage) -> Html {
 
 /// The keys whose values are not the defaults, but for those that say where things are.
 fn chosen(settings: &Settings) -> Vec<(String, String)> {
-    let values = |settings: &Settings| {
-        let mut rows = Vec::new();
-        flatten("", &serde_json::json!(settings), &mut rows);
-        rows
-    };
     let of_choices = |choices: &[String]| {
         // Nothing is opened here: any root will do.
         let sets = [&["data.root=images".to_owned()], choices].concat();
-        config::load(None, &sets).map(|usual| values(&usual)).unwrap_or_default()
+        config::load(None, &sets).map(|usual| flatten(&usual)).unwrap_or_default()
     };
     // What a choice brings along was not set by the user; the choice itself was.
     let choices = config::choices(settings);
@@ -65,7 +60,7 @@ fn chosen(settings: &Settings) -> Vec<(String, String)> {
         !usual.contains(row) || is_choice && !default.contains(row)
     };
     let place = ["run.name", "run.out", "data.root", "data.manifest", "cache.dir"];
-    let rows = values(settings).into_iter();
+    let rows = flatten(settings).into_iter();
     rows.filter(|row| chosen(row) && !place.contains(&row.0.as_str()))
         .map(|(key, value)| (key, value.trim_matches('"').to_owned()))
         .collect()

@@ -3,7 +3,7 @@
 use super::RunPage;
 use crate::metrics::{ClassReport, Doubt, DoubtKind, Evaluation, Inspection, Rate, confusions};
 use crate::report::html::markup::{Html, TableCell, folded, note, table};
-use crate::report::table::{decimal, optional, optional_percent};
+use crate::report::table::{decimal, optional, optional_percent, within};
 use crate::report::{RunResult, percent, thousands};
 use crate::system::shown::{agree, counted, part_of};
 
@@ -20,7 +20,7 @@ pub(super) fn headline(page: &RunPage) -> Html {
 
 /// What speaks against the run's own scores.
 fn doubts(page: &RunPage) -> Html {
-    let sentences: Html = page.record.doubts.iter().map(sentence).collect();
+    let sentences: Html = page.record.doubts.iter().map(|doubt| paragraph(&doubt.sentence)).collect();
     if sentences.is_empty() {
         sentences
     } else {
@@ -28,8 +28,8 @@ fn doubts(page: &RunPage) -> Html {
     }
 }
 
-fn sentence(doubt: &Doubt) -> Html {
-    Html::markup(format!("<p>{}</p>", Html::text(&doubt.sentence)))
+fn paragraph(text: &str) -> Html {
+    Html::markup(format!("<p>{}</p>", Html::text(text)))
 }
 
 /// What was scored later, and why it does not replace the numbers of the run.
@@ -38,7 +38,7 @@ fn again(page: &RunPage) -> Html {
         let (accuracy, n, split) = (percent(evaluation.accuracy), thousands(evaluation.n), &evaluation.split);
         let images = agree(evaluation.n, "image", "images");
         let headline = Html::text(&format!("Scored again: {accuracy} of {n} {split} {images}, which is in doubt"));
-        let doubts: Html = evaluation.doubts.iter().map(sentence).collect();
+        let doubts: Html = evaluation.doubts.iter().map(|doubt| paragraph(&doubt.sentence)).collect();
         Html::markup(format!("<div class=\"verdict doubtful\"><p><strong>{headline}</strong></p>{doubts}</div>"))
     };
     page.again.iter().map(scored).collect()
@@ -53,11 +53,8 @@ fn verdict(page: &RunPage) -> Html {
         Some(RunResult::Probe(result)) => ("neutral", &result.advice, None),
         _ => return Html::default(),
     };
-    let remedy = remedy.map_or(Html::default(), |remedy| Html::markup(format!("<p>{}</p>", Html::text(remedy))));
-    Html::markup(format!(
-        "<div class=\"verdict {class}\"><p><strong>{}</strong></p>{remedy}</div>",
-        Html::text(sentence)
-    ))
+    let (sentence, remedy) = (Html::text(sentence), remedy.map_or(Html::default(), |remedy| paragraph(remedy)));
+    Html::markup(format!("<div class=\"verdict {class}\"><p><strong>{sentence}</strong></p>{remedy}</div>"))
 }
 
 /// A number with its name and what qualifies it.
@@ -71,9 +68,8 @@ fn card(name: &str, value: &str, beside: &Html) -> Html {
 fn cards(page: &RunPage) -> Html {
     let mut cards = Vec::new();
     if let Some(e) = page.main() {
-        let interval = e.accuracy_ci95.map_or("all images are of one group".to_owned(), |[low, high]| {
-            format!("95 %: {:.1} to {:.1}", 100.0 * low, 100.0 * high)
-        });
+        let interval = e.accuracy_ci95.map(|bounds| format!("95 %: {}", within(bounds)));
+        let interval = interval.unwrap_or("all images are of one group".into());
         let recalls = Html::text("mean recall of the classes");
         let largest = e
             .majority_class()

@@ -15,7 +15,7 @@ pub(super) fn sheet() -> String {
         recolor(&mut sheet, color, &format!("var(--{name})"));
     }
     sheet.push_str("@media (prefers-color-scheme: dark) {\n");
-    for (light, dark) in palette::hues().filter(|(light, dark)| light != dark && *light != INK) {
+    for (light, dark) in palette::COLORS.into_iter().filter(|(light, dark)| light != dark && *light != INK) {
         recolor(&mut sheet, light, &hex(dark));
     }
     sheet.push_str("}\n");
