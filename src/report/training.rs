@@ -17,20 +17,16 @@ pub struct TrainingReport<'a> {
     console: &'a Console,
     metrics: PathBuf,
     events: Events,
-    curves: CurvePicture,
+    curves: PathBuf,
+    title: String,
+    /// Those done so far.
+    history: Vec<EpochRecord>,
+    best: Option<usize>,
+    /// The curves are not drawn again before this time.
+    next: Instant,
     epochs: usize,
     images: usize,
     bar: Option<ProgressBar>,
-}
-
-/// The picture of the epochs so far.
-struct CurvePicture {
-    path: PathBuf,
-    title: String,
-    epochs: Vec<EpochRecord>,
-    best: Option<usize>,
-    /// Not drawn again before this time.
-    next: Instant,
 }
 
 impl<'a> TrainingReport<'a> {
@@ -53,31 +49,20 @@ impl<'a> TrainingReport<'a> {
             text.push('\n');
         }
         write_atomic(&metrics, text.as_bytes())?;
-        let curves = CurvePicture {
-            path: run.path("plots/curves"),
-            title,
-            epochs: progress.history.clone(),
-            best: progress.early_stop.best_epoch(),
-            next: Instant::now(),
-        };
         let events = Events::create(run.folder(), progress.step)?;
-        Ok(Self { console, metrics, events, curves, epochs, images, bar: None })
-    }
-}
-
-impl CurvePicture {
-    fn add(&mut self, record: &EpochRecord, best: bool) -> Result<()> {
-        self.epochs.push(*record);
-        if best {
-            self.best = Some(record.epoch);
-        }
-        if Instant::now() < self.next { Ok(()) } else { self.draw() }
+        let (curves, history, best) =
+            (run.path("plots/curves"), progress.history.clone(), progress.early_stop.best_epoch());
+        let next = Instant::now();
+        Ok(Self { console, metrics, events, curves, title, history, best, next, epochs, images, bar: None })
     }
 
-    fn draw(&mut self) -> Result<()> {
+    fn draw_curves(&mut self) -> Result<()> {
         let clock = Instant::now();
-        let Self { title, epochs, best, .. } = self;
-        plots::save(&plots::Curves { title, epochs, best_epoch: *best }, &self.path)?;
+        if clock < self.next {
+            return Ok(());
+        }
+        let picture = plots::Curves { title: &self.title, epochs: &self.history, best_epoch: self.best };
+        plots::save(&picture, &self.curves)?;
         self.next = Instant::now() + DRAWING_SHARE * clock.elapsed().max(Duration::from_millis(1));
         Ok(())
     }
@@ -107,7 +92,11 @@ impl Observer for TrainingReport<'_> {
         }
         append_line(&self.metrics, &line(record, &self.metrics)?)?;
         self.events.epoch(record)?;
-        self.curves.add(record, best)?;
+        self.history.push(*record);
+        if best {
+            self.best = Some(record.epoch);
+        }
+        self.draw_curves()?;
         let validation = match (record.val_loss, record.val_accuracy) {
             (Some(loss), Some(accuracy)) => format!(", val loss {loss:.4} accuracy {}", percent(accuracy)),
             (None, Some(_)) => ", val loss is not finite".to_owned(),

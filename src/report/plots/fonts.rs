@@ -77,9 +77,8 @@ pub(super) fn pieces(text: &str) -> Vec<(&'static str, String)> {
     let mut pieces: Vec<(&'static str, String)> = Vec::new();
     for letter in text.chars() {
         let (family, shown) = match found.font(letter) {
-            Drawn::BuiltIn => (BUILT_IN, letter.to_string()),
-            Drawn::By(family) => (family, letter.to_string()),
-            Drawn::AsNumber => (BUILT_IN, format!("[{:X}]", u32::from(letter))),
+            Some(family) => (family, letter.to_string()),
+            None => (BUILT_IN, format!("[{:X}]", u32::from(letter))),
         };
         match pieces.last_mut() {
             Some((last, text)) if *last == family => text.push_str(&shown),
@@ -96,20 +95,15 @@ pub fn missing_letters(texts: &[String]) -> Vec<char> {
         texts.iter().flat_map(|text| text.chars()).filter(|letter| !is_built_in(*letter)).collect();
     letters.sort_unstable();
     letters.dedup();
-    letters.retain(|&letter| matches!(found.font(letter), Drawn::AsNumber));
+    letters.retain(|&letter| found.font(letter).is_none());
     letters
 }
 
-enum Drawn {
-    BuiltIn,
-    By(&'static str),
-    AsNumber,
-}
-
 impl FoundFonts {
-    fn font(&mut self, letter: char) -> Drawn {
+    /// Which one draws a letter; none where it is drawn as its number.
+    fn font(&mut self, letter: char) -> Option<&'static str> {
         if is_built_in(letter) || letter.is_control() {
-            return Drawn::BuiltIn;
+            return Some(BUILT_IN);
         }
         let known = self.letters.get(&letter).copied();
         let position = known.unwrap_or_else(|| {
@@ -117,7 +111,7 @@ impl FoundFonts {
             self.letters.insert(letter, position);
             position
         });
-        position.map_or(Drawn::AsNumber, |position| Drawn::By(self.fonts[position].family))
+        position.map(|position| self.fonts[position].family)
     }
 
     fn look_up(&mut self, letter: char) -> Option<usize> {

@@ -92,16 +92,11 @@ struct Layout<'a> {
     scatter: &'a Scatter,
     /// The shown classes: name and count.
     entries: Vec<(String, String)>,
-    /// Below them: what is not a class.
-    notes: Vec<Note>,
+    /// Below them: what is not a class, and whether it is about ringed points.
+    notes: Vec<(String, bool)>,
     column: i32,
     size: (i32, i32),
     top: i32,
-}
-
-enum Note {
-    Text(String),
-    Ringed(String),
 }
 
 impl<'a> Layout<'a> {
@@ -112,16 +107,16 @@ impl<'a> Layout<'a> {
         let entries: Vec<_> = scatter.classes.iter().zip(scatter.counts()).take(shown).map(entry).collect();
         let mut notes = Vec::new();
         if shown < scatter.classes.len() {
-            notes.push(Note::Text(format!("and {}", counted(scatter.classes.len() - shown, "more class"))));
+            notes.push((format!("and {}", counted(scatter.classes.len() - shown, "more class")), false));
         }
         if let Some((wrong, predicted)) = scatter.mistakes() {
-            notes.push(Note::Ringed(format!("misclassified: {wrong} of {predicted}")));
+            notes.push((format!("misclassified: {wrong} of {predicted}"), true));
         }
         let widest = |part: fn(&(String, String)) -> &str| {
             entries.iter().map(|entry| style::width(part(entry), TICK)).max().unwrap_or(0)
         };
         let column = 3 * GAP + widest(|entry| &entry.0) + 2 * GAP + widest(|entry| &entry.1);
-        let noted = notes.iter().map(|note| 3 * GAP + style::width(note.text(), TICK)).max().unwrap_or(0);
+        let noted = notes.iter().map(|(note, _)| 3 * GAP + style::width(note, TICK)).max().unwrap_or(0);
         let columns = shown.div_ceil(ROWS) as i32;
         let legend = (columns * column + (columns - 1) * 3 * GAP).max(noted);
         let subtitle = if scatter.subtitle.is_empty() { 0 } else { LABEL as i32 + GAP };
@@ -173,22 +168,15 @@ impl<'a> Layout<'a> {
             area.draw(&Text::new(name.as_str(), (x + 3 * GAP, y), name_style.clone()))?;
             area.draw(&Text::new(count.as_str(), (x + self.column, y), count_style.clone()))?;
         }
-        for (i, note) in self.notes.iter().enumerate() {
+        for (i, (note, ringed)) in self.notes.iter().enumerate() {
             let y = self.top + (rows + i) as i32 * ROW + ROW / 2 + GAP;
-            if let Note::Ringed(_) = note {
+            if *ringed {
                 draw_shape(area, Outline::Disc, (left + GAP, y), SAMPLE - 2.0, ShapeStyle::from(GREY).filled())?;
                 draw_ring(area, (left + GAP, y), SAMPLE - 2.0)?;
             }
-            area.draw(&Text::new(note.text(), (left + 3 * GAP, y), name_style.clone()))?;
+            area.draw(&Text::new(note.as_str(), (left + 3 * GAP, y), name_style.clone()))?;
         }
         Ok(())
-    }
-}
-
-impl Note {
-    fn text(&self) -> &str {
-        let (Self::Text(text) | Self::Ringed(text)) = self;
-        text
     }
 }
 

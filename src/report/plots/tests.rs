@@ -319,23 +319,15 @@ fn flaws_of_growing_strength() {
         ["stains", "scratches", "occlusion", "illumination", "blur", "stripes", "noise", "a <long> name of a flaw"];
     let kind = |(i, name): (usize, &&str)| FlawScores {
         kind: (*name).into(),
-        mean_accuracy: 0.7,
-        relative_accuracy: Some(0.8),
         accuracy: strengths.iter().map(|&strength| accuracy(i, strength)).collect(),
-        balanced_accuracy: vec![0.7; 5],
+        ..FlawScores::default()
     };
     let scores = Robustness {
-        split: "test".into(),
-        n: 90,
-        seed: 42,
         clean_accuracy: 0.91,
-        clean_balanced_accuracy: 0.9,
-        mean_accuracy: 0.7,
-        mean_balanced_accuracy: 0.7,
-        relative_accuracy: Some(0.8),
         mean_by_strength: strengths.iter().map(|&strength| accuracy(3, strength)).collect(),
         kinds: names.iter().enumerate().map(kind).collect(),
         strengths: strengths.clone(),
+        ..Robustness::default()
     };
     let title = "test: accuracy 91.0 %, with flaws 70.0 %";
     let svg = saved("robustness", &Titled { title, of: &scores });
