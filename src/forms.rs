@@ -70,9 +70,6 @@ impl TryFrom<bool> for Off {
 }
 
 /// A value that may be turned off by `false`.
-///
-/// # Errors
-/// When it is neither.
 pub fn off_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     word_or::<Off, T, D>(deserializer)
 }
@@ -92,9 +89,6 @@ fn word_or<'de, W: Deserialize<'de>, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 /// Writes what [`off_or`] reads.
-///
-/// # Errors
-/// Those of the serializer.
 #[allow(clippy::ref_option)] // as serde calls it
 pub fn write_off_or<T: Serialize, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
@@ -104,17 +98,11 @@ pub fn write_off_or<T: Serialize, S: Serializer>(value: &Option<T>, serializer: 
 }
 
 /// A number above 0; `false` and 0 are none.
-///
-/// # Errors
-/// When it is neither a number nor `false`.
 pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     Ok(off_or(deserializer)?.filter(|number| *number > 0.0))
 }
 
 /// A value, or the word `auto` for none.
-///
-/// # Errors
-/// When it is neither.
 pub fn auto_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "snake_case")]
@@ -125,9 +113,6 @@ pub fn auto_or<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) 
 }
 
 /// Writes what [`auto_or`] reads.
-///
-/// # Errors
-/// Those of the serializer.
 #[allow(clippy::ref_option)] // as serde calls it
 pub fn write_auto_or<T: Serialize, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
@@ -142,9 +127,6 @@ pub fn decimal(value: f32) -> f64 {
 }
 
 /// Writes numbers in the fewest digits that are theirs.
-///
-/// # Errors
-/// Those of the serializer.
 #[allow(clippy::ref_option)] // as serde calls it
 pub fn write_short<S: Serializer>(numbers: &Option<[f32; 3]>, serializer: S) -> Result<S::Ok, S::Error> {
     numbers.map(|numbers| numbers.map(decimal)).serialize(serializer)
@@ -170,9 +152,6 @@ impl<T> From<OneOrMany<T>> for Vec<T> {
 }
 
 /// One value or several, in ascending order, each once.
-///
-/// # Errors
-/// When they are of another type.
 pub fn ascending<'de, T: Deserialize<'de> + PartialOrd, D: Deserializer<'de>>(d: D) -> Result<Vec<T>, D::Error> {
     let mut values: Vec<T> = OneOrMany::deserialize(d)?.into();
     values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));

@@ -55,7 +55,8 @@ impl fmt::Display for Problem {
 }
 
 /// All problems of one configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {} in the configuration{}", counted(problems.len(), "problem"), lines(problems))]
 pub struct ConfigError {
     /// The file, or the command line when no file was given.
     pub file: String,
@@ -63,11 +64,6 @@ pub struct ConfigError {
     pub problems: Vec<Problem>,
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} in the configuration", self.file, counted(self.problems.len(), "problem"))?;
-        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
-    }
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("\n  {problem}")).collect()
 }
-
-impl std::error::Error for ConfigError {}

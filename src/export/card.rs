@@ -11,9 +11,6 @@ use std::path::Path;
 pub(super) const PLACE: &str = "PATH/TO/THIS/FOLDER";
 
 /// Writes `README.md`; `usage` is how the library opens the folder.
-///
-/// # Errors
-/// When it cannot be written.
 pub(super) fn write(folder: &Path, model: &ExportModel, usage: &str, notes: &[String]) -> Result<()> {
     let classes: String = model.classes.iter().enumerate().map(|(i, class)| format!("{i}. {class}\n")).collect();
     let notes: String = notes.iter().map(|note| format!("\nNote: {note}.\n")).collect();

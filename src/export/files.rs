@@ -14,9 +14,6 @@ pub(super) fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
 }
 
 /// Writes `folder/model.safetensors`.
-///
-/// # Errors
-/// When the system refuses, naming the path.
 pub(super) fn write_tensors(folder: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     let path = folder.join("model.safetensors");
     // transformers opens only files that say which library's layout they have.

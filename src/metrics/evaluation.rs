@@ -193,9 +193,9 @@ fn class_reports(
     groups: &[Option<&str>],
 ) -> Vec<ClassReport> {
     let unit = interval::units(scores.len(), groups);
-    let report = |((c, class), (column, positive)): ((usize, &String), (Vec<f64>, Vec<bool>))| {
+    let report = |(c, class): (usize, &String), column: &[f64], positive: &[bool]| {
         let support = confusion.support(c);
-        let distinct: BTreeSet<usize> = unit.iter().zip(&positive).filter(|(_, own)| **own).map(|(u, _)| *u).collect();
+        let distinct: BTreeSet<usize> = unit.iter().zip(positive).filter(|(_, own)| **own).map(|(u, _)| *u).collect();
         ClassReport {
             class: class.clone(),
             precision: confusion.precision(c),
@@ -203,11 +203,12 @@ fn class_reports(
             f1: confusion.f1(c),
             support,
             groups: Some(distinct.len() as u64).filter(|groups| *groups < support),
-            auroc: ranking::auroc(&column, &positive),
-            average_precision: ranking::average_precision(&column, &positive),
+            auroc: ranking::auroc(column, positive),
+            average_precision: ranking::average_precision(column, positive),
         }
     };
-    classes.iter().enumerate().zip(scores.each_against_the_rest()).map(report).collect()
+    let each = classes.iter().enumerate().zip(scores.each_against_the_rest());
+    each.map(|(class, (column, positive))| report(class, &column, &positive)).collect()
 }
 
 /// The mean; none without values.

@@ -53,8 +53,13 @@ pub fn bootstrap_groups(groups: &[(u64, u64)]) -> Option<[f64; 2]> {
         let trials = groups.len() as u64;
         return Some(clopper_pearson(if right == 0 { 0 } else { trials }, trials));
     }
-    let shares = (0..RESAMPLES).map(|resample| resampled_share(groups, resample as u64)).collect();
-    percentiles(shares, right as f64 / samples as f64)
+    // The seed is fixed: the same predictions always get the same interval.
+    let share = |resample: usize| {
+        let mut stream = Stream::new(0, Purpose::Bootstrap, &[resample as u64]);
+        let (right, samples) = sum((0..groups.len()).map(|_| &groups[stream.below(groups.len() as u64) as usize]));
+        right as f64 / samples as f64
+    };
+    percentiles((0..RESAMPLES).map(share).collect(), right as f64 / samples as f64)
 }
 
 /// The interval of the mean of shares, each with its own interval, as Zou and Donner (2008) put them together: the distances
@@ -75,14 +80,6 @@ pub(super) fn percentiles(mut resampled: Vec<f64>, value: f64) -> Option<[f64; 2
     resampled.sort_by(f64::total_cmp);
     let bounds = (!resampled.is_empty()).then(|| [quantile(&resampled, TAIL), quantile(&resampled, 1.0 - TAIL)]);
     bounds.map(|[low, high]| [low.min(value), high.max(value)])
-}
-
-/// The accuracy of as many groups, drawn with replacement. The seed is fixed: the same predictions always get the
-/// same interval.
-fn resampled_share(groups: &[(u64, u64)], resample: u64) -> f64 {
-    let mut stream = Stream::new(0, Purpose::Bootstrap, &[resample]);
-    let (right, samples) = sum((0..groups.len()).map(|_| &groups[stream.below(groups.len() as u64) as usize]));
-    right as f64 / samples as f64
 }
 
 fn sum<'a>(groups: impl Iterator<Item = &'a (u64, u64)>) -> (u64, u64) {

@@ -6,7 +6,7 @@ use super::{Evaluation, mean};
 use serde::{Deserialize, Serialize};
 
 /// Scores of one split with flaws added to its images.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Robustness {
     /// The split or folder that was scored.
     pub split: String,
@@ -33,7 +33,7 @@ pub struct Robustness {
 }
 
 /// Scores under one kind of flaw.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlawScores {
     /// The flaw.
     pub kind: String,

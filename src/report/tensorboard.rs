@@ -62,9 +62,6 @@ pub struct Events {
 
 impl Events {
     /// Begins an event file in `folder` for the steps after `step`.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn create(folder: &Path, step: usize) -> Result<Self> {
         // TensorBoard takes the files of a folder in the order of their names.
         let mut seconds = now() as u64;
@@ -87,9 +84,6 @@ impl Events {
     }
 
     /// Writes the numbers of an epoch at its optimiser step.
-    ///
-    /// # Errors
-    /// When they cannot be written.
     pub fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
         let numbers = [
             ("loss/train", Some(record.train_loss)),

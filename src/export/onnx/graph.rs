@@ -28,9 +28,6 @@ pub(super) struct NodeWriter<'a> {
 }
 
 /// The graph of a model, without the declarations of its inputs and outputs.
-///
-/// # Errors
-/// When a parameter is absent.
 pub(super) fn of(model: &ExportModel) -> Result<GraphProto> {
     let mut writer = NodeWriter { model, spec: &model.spec, graph: Builder::default() };
     let mut features = writer.features()?;

@@ -177,15 +177,13 @@ impl Rules {
 
     /// Why thresholds are missing.
     pub fn doubts(&self) -> Option<String> {
-        let (goods, defects) = (self.chosen_on_goods, self.chosen_on_defects);
-        if goods + defects == 0 {
-            return Some("inspection thresholds are chosen on validation images, and there are none".into());
-        }
-        if goods == 0 || defects == 0 {
-            let absent = if goods == 0 { "good" } else { "defective" };
-            return Some(format!("the validation images show no {absent} part: no inspection threshold can be chosen"));
-        }
-        None
+        let absent = match (self.chosen_on_goods, self.chosen_on_defects) {
+            (0, 0) => return Some("inspection thresholds are chosen on validation images, and there are none".into()),
+            (0, _) => "good",
+            (_, 0) => "defective",
+            _ => return None,
+        };
+        Some(format!("the validation images show no {absent} part: no inspection threshold can be chosen"))
     }
 }
 

@@ -26,7 +26,7 @@ pub fn costs(strategies: &[&[Finished]]) -> Vec<Cost> {
     let prices: Vec<Option<f64>> = strategies.iter().map(|runs| price(runs)).collect();
     let highest = prices.iter().flatten().copied().reduce(f64::max);
     let cost = |(runs, own): (&&[Finished], &Option<f64>)| {
-        let of_runs = |value: &dyn Fn(&Finished) -> f64| median(runs.iter().map(value).collect());
+        let of_runs = |value: &dyn Fn(&Finished) -> f64| Data::new(runs.iter().map(value).collect::<Vec<_>>()).median();
         let operations: Option<f64> = runs.iter().map(|run| run.record.operations).sum();
         let operations = operations.filter(|_| !runs.is_empty()).map(|all| all / runs.len() as f64);
         let measured = of_runs(&|run| run.record.wall_seconds);
@@ -39,11 +39,6 @@ pub fn costs(strategies: &[&[Finished]]) -> Vec<Cost> {
         Cost { operations, measured, alone }
     };
     strategies.iter().zip(&prices).map(cost).collect()
-}
-
-/// NaN without values.
-fn median(values: Vec<f64>) -> f64 {
-    Data::new(values).median()
 }
 
 /// Seconds that an image's features took.
@@ -96,7 +91,7 @@ mod tests {
     fn a_run_that_had_to_wait_does_not_count_for_more() {
         let runs = [run(1.0, None), run(24.0, None), run(2.0, None)];
         assert_eq!(times(costs(&[&runs])[0]), (2.0, 2.0));
-        assert!(median(Vec::new()).is_nan());
+        assert!(costs(&[&[]])[0].measured.is_nan());
     }
 
     #[test]
