@@ -1,7 +1,5 @@
 //! The confusion matrix and everything that follows from it alone.
 
-use super::mean;
-
 /// Counts (k, k): rows are true classes, columns predicted ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
@@ -130,6 +128,12 @@ impl Confusion {
     fn chance_agreement(&self) -> f64 {
         self.classes().map(|c| self.support(c) as f64 * self.predicted(c) as f64).sum()
     }
+}
+
+/// The mean; none without values.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, n) = values.fold((0.0, 0_u32), |(sum, n), value| (sum + value, n + 1));
+    (n > 0).then(|| sum / f64::from(n))
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use super::kinds::KindScore;
-use super::{Confusion, Doubt, Inspection, Reliability, Rules, Scores, calibration, interval, ranking};
+use super::{Confusion, Doubt, Inspection, Reliability, Rules, Scores, calibration, interval, mean, ranking};
 use crate::error::{DataError, Result};
 
 /// How a model scored on one split. The fields and their order are the file format of `eval-<split>.json`; what is
@@ -209,12 +209,6 @@ fn class_reports(
     };
     let each = classes.iter().enumerate().zip(scores.each_against_the_rest());
     each.map(|(class, (column, positive))| report(class, &column, &positive)).collect()
-}
-
-/// The mean; none without values.
-pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, n) = values.fold((0.0, 0_u32), |(sum, n), value| (sum + value, n + 1));
-    (n > 0).then(|| sum / f64::from(n))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ mod robustness;
 mod scores;
 mod selection;
 
-use evaluation::mean;
+use confusion::mean;
 
 pub use calibration::{ECE_BINS, Reliability, ReliabilityBin, fit_temperature, losses, nll};
 pub use chance::{

@@ -275,7 +275,7 @@ impl Comparison {
         plots::save(&self.picture(), &picture)?;
         let svg = picture.with_extension("svg");
         let svg = std::fs::read_to_string(&svg).map_err(Error::io("read", &svg))?;
-        save_comparison_page(&self.folder.join("compare.html"), self, &svg)
+        save_comparison_page(&self.folder.join("compare.html"), self.page(&svg))
     }
 
     fn picture(&self) -> Tradeoff {
@@ -289,7 +289,7 @@ impl Comparison {
         Tradeoff {
             title: format!("{}: {} and cost of each strategy", self.name, self.metric.in_words()),
             measure: self.metric.in_words(),
-            subtitle: self.subtitle(),
+            subtitle: format!("{}, {}", self.backbone, self.counts()),
             points: self.strategies.iter().map(point).collect(),
         }
     }

@@ -4,6 +4,7 @@ use super::recommend::sentence_case;
 use super::{Comparison, Measure, Outcomes, Pair, Repeats, StrategyRow};
 use crate::metrics::PATTERNS;
 use crate::report::forecast::elapsed;
+use crate::report::html::ComparisonPage;
 use crate::report::table::{optional_percent, within};
 use crate::report::{listing_table, mebibytes, percent, thousands};
 use crate::system::shown::{Shown, agree, counted};
@@ -47,8 +48,23 @@ impl Comparison {
         format!("{}\n", parts.join("\n\n"))
     }
 
+    /// The same as a page.
+    pub(super) fn page<'a>(&self, picture: &'a str) -> ComparisonPage<'a> {
+        let (header, rows) = self.cells();
+        ComparisonPage {
+            title: self.name.clone(),
+            subtitle: format!("{}, {}", self.backbone, self.counts()),
+            header,
+            rows,
+            conclusion: self.conclusion(""),
+            notes: self.notes().into_iter().chain(self.missing_lines().into_iter().flatten()).collect(),
+            measure: self.metric.in_words(),
+            picture,
+        }
+    }
+
     /// Which strategy to take, between such marks, and why.
-    pub(in crate::report) fn conclusion(&self, mark: &str) -> String {
+    fn conclusion(&self, mark: &str) -> String {
         let taken = self.recommended.as_ref().map(|taken| format!("{mark}Recommended: {taken}.{mark} "));
         format!("{}{}.", taken.unwrap_or_default(), sentence_case(&self.recommendation.sentence))
     }
@@ -105,13 +121,8 @@ impl Comparison {
         Ok(())
     }
 
-    /// The backbone, images and repeats.
-    pub(in crate::report) fn subtitle(&self) -> String {
-        format!("{}, {}", self.backbone, self.counts())
-    }
-
     /// Images and repeats, as in `90 test images, 3 seeds`.
-    fn counts(&self) -> String {
+    pub(super) fn counts(&self) -> String {
         let repeats = match self.repeats {
             Repeats::Seeds(1) => String::new(),
             repeats => format!(", {} {}", repeats.count(), repeats.noun()),
@@ -130,7 +141,7 @@ impl Comparison {
 
     /// Header and cells. The spread over runs has a column where there are several. The score that decides stands beside its
     /// interval, the other one after it.
-    pub(in crate::report) fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
+    fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let several = self.repeats.count() > 1;
         let validated = self.strategies.iter().any(|row| row.val.is_some());
         let spread = format!("± {}", self.repeats.noun());
@@ -166,7 +177,7 @@ impl Comparison {
     }
 
     /// What the columns are.
-    pub(in crate::report) fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<String> {
         let doubts = self.doubts.iter().map(|doubt| format!("doubtful: {}", doubt.sentence));
         let mut notes: Vec<String> = doubts.collect();
         notes.push(match self.metric {
@@ -198,7 +209,7 @@ impl Comparison {
         notes
     }
 
-    pub(in crate::report) fn missing_lines(&self) -> Option<Vec<String>> {
+    fn missing_lines(&self) -> Option<Vec<String>> {
         let lines = self.missing.iter().map(|missing| format!("  {}: {}", missing.run, missing.reason));
         (!self.missing.is_empty()).then(|| std::iter::once("missing:".to_owned()).chain(lines).collect())
     }

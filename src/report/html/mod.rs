@@ -7,7 +7,7 @@ mod run;
 mod scatter;
 mod thumbnail;
 
-pub(in crate::report) use compare::save_comparison_page;
+pub use compare::{ComparisonPage, save_comparison_page};
 pub use heat::{frame, heat_map, heat_map_up_to};
 pub use run::{Mistake, Mistakes, Neighbor, RunPage, save_run_page};
 pub use scatter::save_scatter_page;
