@@ -94,7 +94,7 @@ impl Signature {
             interpolation: Interpolation::Bilinear,
             crop_pct: 1.0,
         };
-        let small = geometry.square(image, Rgb([0; 3]))?;
+        let small = geometry.resized(image, Rgb([0; 3]))?;
         Ok(Self::of_pixels(small.pixels().map(|&pixel| luma(pixel) as u8).collect()))
     }
 

@@ -142,7 +142,7 @@ impl Maps {
             self.geometry.box_in_image(image.size, place.edges(grid))
         };
         if let Some(head) = &self.patches {
-            let found = Strange::of_squares(head, &self.extractor, pixels, images.len())?;
+            let found = Strange::of_pixels(head, &self.extractor, pixels, images.len())?;
             let drawn = images.iter().zip(found).map(|(image, found)| {
                 let Some(found) = found else { return Ok(None) };
                 let shown = (found.heat(image.shown), found.place());

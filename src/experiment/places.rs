@@ -41,7 +41,7 @@ impl<'a> MaskedMaps<'a> {
     /// there are none, and with a warning where one is missing among others.
     ///
     /// # Errors
-    /// A usage error when a folder was given, but the run's scores are no sums over places, its squares show no whole images,
+    /// A usage error when a folder was given, but the run's scores are no sums over places, its inputs show no whole images,
     /// or no image has a mask; a data error when one lacks its mask.
     pub fn of(
         run: &'a SavedRun,
@@ -110,7 +110,7 @@ impl<'a> MaskedMaps<'a> {
             return Ok(maps);
         }
         if preprocess.geometry.resize != ResizeMode::Squash {
-            return Err(refused("letterboxed squares have borders and cropped ones do not show all"));
+            return Err(refused("letterboxed inputs have borders and cropped ones do not show all"));
         }
         if matches!(maps.head, PlacedHead::Linear(_)) && !maps.extractor.adds_up(run.readout()) {
             return Err(refused("the features of this run are not a sum over patches"));
@@ -134,8 +134,8 @@ impl<'a> MaskedMaps<'a> {
             return Ok((grid, bag.image.dimensions()));
         }
         let seen = self.pipeline.see_once(path, View::PLAIN);
-        let (square, size) = seen.map_err(|error| DataError::bad_file(path, error))?;
-        let mut pixels = self.pipeline.preprocess().normalization.standardize(&square);
+        let (seen_image, size) = seen.map_err(|error| DataError::bad_file(path, error))?;
+        let mut pixels = self.pipeline.preprocess().normalization.standardize(&seen_image);
         self.pipeline.finish(&mut pixels, &[View::PLAIN]);
         let readout = self.run.readout();
         let grid = match &self.head {
@@ -147,7 +147,7 @@ impl<'a> MaskedMaps<'a> {
                 None => None,
             },
             PlacedHead::Patches(head) => {
-                let found = Strange::of_squares(head, &self.extractor, &pixels, 1)?.pop().flatten();
+                let found = Strange::of_pixels(head, &self.extractor, &pixels, 1)?.pop().flatten();
                 found.map(|found| found.grid.positive())
             }
         };

@@ -24,7 +24,7 @@ pub const NOT_FINITE: &str = "the model gives no finite numbers";
 /// An image on its way into the model.
 enum Input {
     /// Itself resized, and its width and height.
-    Square(RgbImage, (u32, u32)),
+    Whole(RgbImage, (u32, u32)),
     /// Cut into tiles.
     Tiles(Bag),
 }
@@ -193,7 +193,7 @@ impl Predictor {
     fn load(&self, path: &Path) -> Loaded {
         let loaded = match self.pipeline.preprocess().tiles {
             Some(tiles) => self.pipeline.bag_once(&tiles, path).map(Input::Tiles),
-            None => self.pipeline.see_once(path, View::PLAIN).map(|(square, size)| Input::Square(square, size)),
+            None => self.pipeline.see_once(path, View::PLAIN).map(|(resized, size)| Input::Whole(resized, size)),
         };
         loaded.map_err(|error| error.to_string())
     }
@@ -208,8 +208,8 @@ impl Predictor {
         let (tiled, mut bags) = (self.tiled(), Vec::new());
         for (index, seen) in loaded.iter().enumerate() {
             match (seen, &tiled) {
-                (Ok(Input::Square(square, _)), _) => {
-                    batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(square));
+                (Ok(Input::Whole(resized, _)), _) => {
+                    batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(resized));
                 }
                 (Ok(Input::Tiles(bag)), Some(tiled))
                     if self.maps.is_some() && self.run.model.patch_head().is_none() =>
@@ -232,7 +232,7 @@ impl Predictor {
             _ => None,
         };
         let answers = self.answers(&batch, looked.as_ref())?;
-        let views = Views { squares: (&batch.inputs, looked.as_ref()), bags: &bags };
+        let views = Views { whole: (&batch.inputs, looked.as_ref()), bags: &bags };
         let mut located = self.located(paths, &loaded, &views, &answers)?.into_iter();
         let mut answers = answers.into_iter();
         let row = |(path, seen): (&PathBuf, &Loaded)| match seen {
@@ -267,15 +267,15 @@ impl Predictor {
         if let Some(tiled) = self.tiled() {
             let drawn = seen().map(|(path, input)| match input {
                 Input::Tiles(bag) => maps.draw_strange(&tiled, path, bag),
-                Input::Square(..) => Ok(None),
+                Input::Whole(..) => Ok(None),
             });
             return drawn.collect();
         }
-        let squares = seen().filter_map(|(path, input)| match input {
-            Input::Square(shown, size) => Some(SeenImage { path, size: *size, shown }),
+        let whole = seen().filter_map(|(path, input)| match input {
+            Input::Whole(shown, size) => Some(SeenImage { path, size: *size, shown }),
             Input::Tiles(_) => None,
         });
-        maps.draw(&self.run, &squares.collect::<Vec<_>>(), views.squares, &classes)
+        maps.draw(&self.run, &whole.collect::<Vec<_>>(), views.whole, &classes)
     }
 
     /// The logits of each image of a batch, and how far it is from the training images.
@@ -355,7 +355,7 @@ impl Predictor {
 /// What maps of a batch are made of.
 struct Views<'a> {
     /// Pixels of whole images, and what was seen in them if that is what exact maps need.
-    squares: (&'a [f32], Option<&'a Looked>),
+    whole: (&'a [f32], Option<&'a Looked>),
     /// Images that are cut into tiles.
     bags: &'a [LookedBag<'a>],
 }

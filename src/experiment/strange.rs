@@ -24,7 +24,7 @@ impl Strange {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn of_squares(
+    pub fn of_pixels(
         head: &PatchHead,
         extractor: &Extractor,
         pixels: &[f32],

@@ -11,7 +11,7 @@ pub mod detail;
 mod normalize;
 mod resample;
 mod resize;
-mod squares;
+mod resized_cache;
 mod tiles;
 
 pub(super) use normalize::Histograms;
@@ -29,8 +29,8 @@ use crate::error::Result;
 use crate::rng::{Purpose, Stream};
 use crate::size::Size;
 use image::RgbImage;
+use resized_cache::ResizedCache;
 use serde::{Deserialize, Serialize};
-use squares::SquareCache;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,8 +102,8 @@ impl Preprocess {
     ///
     /// # Errors
     /// When the image has no pixels.
-    pub fn square(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
-        self.geometry.square(image, self.normalization.neutral_color())
+    pub fn resized(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
+        self.geometry.resized(image, self.normalization.neutral_color())
     }
 }
 
@@ -176,14 +176,14 @@ pub struct Pipeline {
     decode: DecodeOptions,
     preprocess: Preprocess,
     augmentation: Option<AugmentSteps>,
-    squares: Arc<SquareCache>,
+    resized: Arc<ResizedCache>,
     watch: Option<Arc<Watch>>,
 }
 
 impl Pipeline {
     /// Without augmentation: every view of a sample is the same.
     pub fn evaluation(preprocess: Preprocess, decode: DecodeOptions) -> Self {
-        Self { decode, preprocess, augmentation: None, squares: Arc::default(), watch: None }
+        Self { decode, preprocess, augmentation: None, resized: Arc::default(), watch: None }
     }
 
     /// The same where each image is looked at when it is decoded.
@@ -212,9 +212,9 @@ impl Pipeline {
     }
 
     fn with(&self, augmentation: AugmentSteps) -> Self {
-        let squares = Arc::clone(&self.squares);
+        let resized = Arc::clone(&self.resized);
         let (decode, preprocess) = (self.decode, self.preprocess);
-        Self { augmentation: Some(augmentation), squares, decode, preprocess, watch: None }
+        Self { augmentation: Some(augmentation), resized, decode, preprocess, watch: None }
     }
 
     /// How images are preprocessed.
@@ -228,19 +228,19 @@ impl Pipeline {
     /// # Errors
     /// When the file is not a usable image.
     pub fn load(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        Ok(self.preprocess.normalization.standardize(&self.load_square(path, view)?))
+        Ok(self.preprocess.normalization.standardize(&self.load_resized(path, view)?))
     }
 
     /// The same before it is standardised.
     ///
     /// # Errors
     /// As [`Pipeline::load`].
-    pub fn load_square(&self, path: &Path, view: View) -> Result<RgbImage, ImageError> {
+    pub fn load_resized(&self, path: &Path, view: View) -> Result<RgbImage, ImageError> {
         if self.crops() {
-            return self.square_view(&self.decoded(path)?.image, view);
+            return self.resized_view(&self.decoded(path)?.image, view);
         }
-        let square = || self.preprocess.square(&self.decoded(path)?.image);
-        Ok(self.augmented(self.squares.get_or_make(path, square)?, view))
+        let resized = || self.preprocess.resized(&self.decoded(path)?.image);
+        Ok(self.augmented(self.resized.get_or_make(path, resized)?, view))
     }
 
     /// Mean and standard deviation per channel where standardising images is left to their destination: a GPU, which they
@@ -261,7 +261,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::load`].
     pub fn load_once(&self, path: &Path, view: View) -> Result<Vec<f32>, ImageError> {
-        self.see_once(path, view).map(|(square, _)| self.preprocess.normalization.standardize(&square))
+        self.see_once(path, view).map(|(resized, _)| self.preprocess.normalization.standardize(&resized))
     }
 
     /// The resized image of [`Pipeline::load_once`] before it is standardised, and the width and height of the image.
@@ -271,7 +271,7 @@ impl Pipeline {
     pub fn see_once(&self, path: &Path, view: View) -> Result<(RgbImage, (u32, u32)), ImageError> {
         let seen = decode::decode_described(&decode::read(path)?, self.decode)?;
         self.look_at(&seen);
-        Ok((self.square_view(&seen.image, view)?, seen.image.dimensions()))
+        Ok((self.resized_view(&seen.image, view)?, seen.image.dimensions()))
     }
 
     fn decoded(&self, path: &Path) -> Result<Decoded, ImageError> {
@@ -290,16 +290,16 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the image has no pixels.
-    pub fn square_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
+    pub fn resized_view(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
         let window = self
             .augmentation
             .as_ref()
             .and_then(|on| on.window(image.dimensions(), self.preprocess.geometry.shape(), view));
-        let square = match window {
-            Some(window) => self.preprocess.geometry.square_of(image, window)?,
-            None => self.preprocess.square(image)?,
+        let resized = match window {
+            Some(window) => self.preprocess.geometry.resized_window(image, window)?,
+            None => self.preprocess.resized(image)?,
         };
-        Ok(self.augmented(square, view))
+        Ok(self.augmented(resized, view))
     }
 
     /// Whether each view has a window of its own, so that it cannot be kept resized.
@@ -308,10 +308,10 @@ impl Pipeline {
     }
 
     /// The image operations on a resized image.
-    fn augmented(&self, square: RgbImage, view: View) -> RgbImage {
+    fn augmented(&self, resized: RgbImage, view: View) -> RgbImage {
         match &self.augmentation {
-            Some(augmentation) => augmentation.apply_to_image(square, view),
-            None => square,
+            Some(augmentation) => augmentation.apply_to_image(resized, view),
+            None => resized,
         }
     }
 
@@ -337,7 +337,7 @@ impl Pipeline {
     /// When the image has no pixels.
     pub fn picture(&self, image: &RgbImage, view: View) -> Result<RgbImage, ImageError> {
         let normalization = self.preprocess.normalization.without_batch();
-        let mut pixels = normalization.standardize(&self.square_view(image, view)?);
+        let mut pixels = normalization.standardize(&self.resized_view(image, view)?);
         self.augment_pixels(&mut pixels, view);
         Ok(normalization.undo(&pixels, self.preprocess.geometry.image_size))
     }

@@ -140,7 +140,7 @@ impl PageInputs<'_> {
             if preprocess.tiles.is_some() {
                 return Some(ModelView { path, shown: reduced(&image, SIDE), pixels: Vec::new() });
             }
-            let shown = self.pipeline.square_view(&image, View::PLAIN).ok()?;
+            let shown = self.pipeline.resized_view(&image, View::PLAIN).ok()?;
             let pixels = preprocess.normalization.standardize(&shown);
             Some(ModelView { path, shown, pixels })
         };
@@ -166,7 +166,7 @@ impl PageInputs<'_> {
         if let (Some(head), Some(readout)) = (&self.patches, self.record.probe.as_ref().and_then(|probe| probe.patches))
         {
             let extractor = self.session.extractor(self.params, Activations::Patches(readout))?;
-            let strange = Strange::of_squares(head, &extractor, &inputs, found.len())?;
+            let strange = Strange::of_pixels(head, &extractor, &inputs, found.len())?;
             let looked = found.iter().zip(strange).map(|((number, picture), strange)| {
                 let heat = strange.and_then(|strange| strange.heat(&picture.shown));
                 (*number, Looked { heat, neighbors: Vec::new(), exact: true })
