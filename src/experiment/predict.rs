@@ -211,14 +211,17 @@ impl Predictor {
                 (Ok(Input::Whole(resized, _)), _) => {
                     batch.inputs.extend(self.pipeline.preprocess().normalization.standardize(resized));
                 }
-                (Ok(Input::Tiles(bag)), Some(tiled))
-                    if self.maps.is_some() && self.run.model.patch_head().is_none() =>
-                {
-                    let looked = tiled.look(self.run.readout(), bag)?;
-                    batch.inputs.extend(looked.pooled()?);
+                (Ok(Input::Tiles(bag)), Some(tiled)) => {
+                    let looked = match &self.maps {
+                        Some(maps) => maps.finder.look_at_tiles(tiled, bag)?,
+                        None => None,
+                    };
+                    batch.inputs.extend(match &looked {
+                        Some(looked) => looked.pooled()?,
+                        None => self.run.model.row_of(tiled, bag)?,
+                    });
                     bags.push(looked);
                 }
-                (Ok(Input::Tiles(bag)), Some(tiled)) => batch.inputs.extend(self.run.model.row_of(tiled, bag)?),
                 _ => continue,
             }
             batch.labels.push(0);
@@ -228,7 +231,7 @@ impl Predictor {
             self.pipeline.finish(&mut batch.inputs, &vec![View::PLAIN; batch.indices.len()]);
         }
         let looked = match &self.maps {
-            Some(maps) if !batch.indices.is_empty() => maps.look(&self.run, &batch.inputs)?,
+            Some(maps) if !batch.indices.is_empty() && tiled.is_none() => maps.finder.look(&batch.inputs)?,
             _ => None,
         };
         let answers = self.answers(&batch, looked.as_ref())?;
@@ -260,13 +263,9 @@ impl Predictor {
         let likeliest = |answer: &Answer| argmax(&answer.logits);
         let classes: Vec<usize> = answers.iter().map(likeliest).collect();
         let seen = || paths.iter().zip(loaded).filter_map(|(path, loaded)| Some((path, loaded.as_ref().ok()?)));
-        if !views.bags.is_empty() {
-            let drawn = seen().zip(views.bags).zip(&classes);
-            return drawn.map(|(((path, _), looked), &class)| maps.draw_bag(path, looked, class)).collect();
-        }
         if let Some(tiled) = self.tiled() {
-            let drawn = seen().map(|(path, input)| match input {
-                Input::Tiles(bag) => maps.draw_strange(&tiled, path, bag),
+            let drawn = seen().zip(views.bags).zip(&classes).map(|(((path, input), looked), &class)| match input {
+                Input::Tiles(bag) => maps.draw_tiles(path, (&tiled, bag), looked.as_ref(), class),
                 Input::Whole(..) => Ok(None),
             });
             return drawn.collect();
@@ -275,7 +274,7 @@ impl Predictor {
             Input::Whole(shown, size) => Some(SeenImage { path, size: *size, shown }),
             Input::Tiles(_) => None,
         });
-        maps.draw(&self.run, &whole.collect::<Vec<_>>(), views.whole, &classes)
+        maps.draw(&whole.collect::<Vec<_>>(), views.whole, &classes)
     }
 
     /// The logits of each image of a batch, and how far it is from the training images.
@@ -356,8 +355,8 @@ impl Predictor {
 struct Views<'a> {
     /// Pixels of whole images, and what was seen in them if that is what exact maps need.
     whole: (&'a [f32], Option<&'a Looked>),
-    /// Images that are cut into tiles.
-    bags: &'a [LookedBag<'a>],
+    /// The same of images that are cut into tiles.
+    bags: &'a [Option<LookedBag<'a>>],
 }
 
 /// What the model says of one image.
